@@ -1,0 +1,11 @@
+//! The body of `dataset`.
+
+use pipeline_stages::kinds::Dataset;
+use pipeline_stages::message::Metrics;
+use pipeline_stages::worker::{Body, Context};
+
+impl Body for Dataset {
+    fn run(&self, _context: &Context) -> anyhow::Result<Metrics> {
+        anyhow::bail!("no body")
+    }
+}

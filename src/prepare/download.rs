@@ -1,0 +1,11 @@
+//! The body of `download`.
+
+use pipeline_stages::kinds::Download;
+use pipeline_stages::message::Metrics;
+use pipeline_stages::worker::{Body, Context};
+
+impl Body for Download {
+    fn run(&self, _context: &Context) -> anyhow::Result<Metrics> {
+        anyhow::bail!("no body")
+    }
+}

@@ -1,0 +1,11 @@
+//! The body of `unpack`.
+
+use pipeline_stages::kinds::Unpack;
+use pipeline_stages::message::Metrics;
+use pipeline_stages::worker::{Body, Context};
+
+impl Body for Unpack {
+    fn run(&self, _context: &Context) -> anyhow::Result<Metrics> {
+        anyhow::bail!("no body")
+    }
+}

@@ -1,0 +1,218 @@
+//! The two macros in which a kind is declared: [`kind!`] and [`choices!`].
+//!
+//! From one declaration they make the type that a manifest is read into, the defaults, the range
+//! checks, the key's parts and the text that `pipeline kinds` prints.
+
+/// An enum whose values are written in kebab-case, each with its meaning.
+#[macro_export]
+macro_rules! choices {
+    (
+        $(#[doc = $about:literal])*
+        $visibility:vis enum $name:ident {
+            $( $(#[doc = $variant_about:literal])* $(#[serde($($serde:tt)*)])? $variant:ident $(as $text:literal)? ),* $(,)?
+        }
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        $visibility enum $name {
+            $( $(#[doc = $variant_about])* $variant ),*
+        }
+
+        impl $name {
+            /// Every value, in the order of its declaration.
+            pub const ALL: &'static [$name] = &[$( $name::$variant ),*];
+
+            /// The name in a manifest.
+            pub fn name(self) -> &'static str {
+                Self::choice_table()[self as usize].name
+            }
+
+            fn choice_table() -> &'static [$crate::parameter::Choice] {
+                static TABLE: std::sync::OnceLock<Vec<$crate::parameter::Choice>> =
+                    std::sync::OnceLock::new();
+                TABLE.get_or_init(|| {
+                    vec![$( $crate::parameter::Choice {
+                        name: $crate::choices!(@name $variant $($text)?),
+                        about: concat!($($variant_about),*).trim_ascii(),
+                    } ),*]
+                })
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+                Self::ALL
+                    .iter()
+                    .copied()
+                    .find(|value| value.name() == text)
+                    .ok_or_else(|| {
+                        let names: Vec<_> = Self::ALL.iter().map(|value| value.name()).collect();
+                        <D::Error as serde::de::Error>::custom($crate::parameter::not_a_choice(
+                            &text, &names,
+                        ))
+                    })
+            }
+        }
+
+        impl $crate::parameter::Parameter for $name {
+            fn type_name() -> String {
+                "one of".to_owned()
+            }
+            fn choices() -> Vec<$crate::parameter::Choice> {
+                Self::choice_table().to_vec()
+            }
+        }
+    };
+    (@name $variant:ident $text:literal) => { $text };
+    (@name $variant:ident) => { $crate::parameter::kebab_name(stringify!($variant)) };
+}
+
+/// Declares a stage kind: its name, version, output type, ports and parameters.
+///
+/// ```text
+/// kind! {
+///     /// What it does.
+///     Split = "split", version 1, seeded true, output Split;
+///     ports {
+///         /// The data set to split.
+///         data: One[Dataset];
+///     }
+///     parameters {
+///         /// How many training samples are held out.
+///         holdout: u64 = 1000, in AT_LEAST_ONE;
+///     }
+///     execution {}
+///     headline []
+/// }
+/// ```
+///
+/// A parameter without a default must be given. `in` takes a range of `f64`. Parameters under
+/// `execution` can't change the result and never enter a key. The kind's own rules (checks over
+/// several parameters, files outside the cache) are its implementation of [`crate::kind::Rules`].
+#[macro_export]
+macro_rules! kind {
+    (
+        $(#[doc = $about:literal])*
+        $kind:ident = $name:literal, version $version:literal, seeded $seeded:literal, output $output:ident;
+        ports {
+            $( $(#[doc = $port_about:literal])* $port:ident : $shape:ident [ $($accepts:ident),* ]; )*
+        }
+        parameters {
+            $( $(#[doc = $field_about:literal])* $field:ident : $type:ty $(= $default:expr)? $(, in $range:expr)?; )*
+        }
+        execution {
+            $( $(#[doc = $execution_about:literal])* $execution:ident : $execution_type:ty $(= $execution_default:expr)? $(, in $execution_range:expr)?; )*
+        }
+        headline [ $($headline:literal),* $(,)? ]
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "kebab-case", try_from = "RawParameters")]
+        pub struct $kind {
+            $( $(#[doc = $field_about])* pub $field: $type, )*
+            $( $(#[doc = $execution_about])* pub $execution: $execution_type, )*
+        }
+
+        /// The parameters as they stand in a manifest: every one may be missing.
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+        pub struct RawParameters {
+            $( #[serde(default = "Option::default")] $field: Option<$type>, )*
+            $( #[serde(default = "Option::default")] $execution: Option<$execution_type>, )*
+        }
+
+        impl TryFrom<RawParameters> for $kind {
+            type Error = String;
+
+            #[allow(unused_variables, reason = "a kind can have no parameters")]
+            fn try_from(raw: RawParameters) -> Result<Self, String> {
+                Ok(Self {
+                    $( $field: $crate::kind!(@value raw.$field, $field $(, $default)?), )*
+                    $( $execution: $crate::kind!(@value raw.$execution, $execution $(, $execution_default)?), )*
+                })
+            }
+        }
+
+        impl $crate::kind::Kind for $kind {
+            type Raw = RawParameters;
+            const NAME: &'static str = $name;
+            const VERSION: u32 = $version;
+            const SEEDED: bool = $seeded;
+            const OUTPUT: $crate::ArtifactType = $crate::ArtifactType::$output;
+            const HEADLINE: &'static [&'static str] = &[$($headline),*];
+
+            fn about() -> &'static str {
+                concat!($($about, "\n"),*).trim_ascii()
+            }
+
+            fn ports() -> &'static [$crate::kind::Port] {
+                static PORTS: &[$crate::kind::Port] = &[$( $crate::kind::Port {
+                    identifier: stringify!($port),
+                    about: concat!($($port_about, "\n"),*).trim_ascii(),
+                    shape: $crate::kind::PortShape::$shape,
+                    accepts: &[$($crate::ArtifactType::$accepts),*],
+                } ),*];
+                PORTS
+            }
+
+            fn fields() -> Vec<$crate::parameter::Field> {
+                vec![
+                    $( $crate::parameter::Field {
+                        name: $crate::parameter::kebab_case(stringify!($field)),
+                        about: concat!($($field_about, "\n"),*).trim_ascii(),
+                        type_name: <$type as $crate::parameter::Parameter>::type_name(),
+                        choices: <$type as $crate::parameter::Parameter>::choices(),
+                        default: $crate::kind!(@default $type $(, $default)?),
+                        range: $crate::kind!(@range $($range)?),
+                        role: $crate::parameter::Role::Result,
+                    }, )*
+                    $( $crate::parameter::Field {
+                        name: $crate::parameter::kebab_case(stringify!($execution)),
+                        about: concat!($($execution_about, "\n"),*).trim_ascii(),
+                        type_name: <$execution_type as $crate::parameter::Parameter>::type_name(),
+                        choices: <$execution_type as $crate::parameter::Parameter>::choices(),
+                        default: $crate::kind!(@default $execution_type $(, $execution_default)?),
+                        range: $crate::kind!(@range $($execution_range)?),
+                        role: $crate::parameter::Role::Execution,
+                    }, )*
+                ]
+            }
+
+            fn numbers(&self) -> Vec<(String, f64)> {
+                let mut numbers = Vec::new();
+                $( if let Some(number) = $crate::parameter::Parameter::number(&self.$field) {
+                    numbers.push(($crate::parameter::kebab_case(stringify!($field)), number));
+                } )*
+                $( if let Some(number) = $crate::parameter::Parameter::number(&self.$execution) {
+                    numbers.push(($crate::parameter::kebab_case(stringify!($execution)), number));
+                } )*
+                numbers
+            }
+        }
+    };
+    (@value $raw:expr, $field:ident) => {
+        $raw.ok_or_else(|| {
+            format!("missing '{}'", $crate::parameter::kebab_case(stringify!($field)))
+        })?
+    };
+    (@value $raw:expr, $field:ident, $default:expr) => { $raw.unwrap_or_else(|| $default) };
+    (@default $type:ty) => { None };
+    (@default $type:ty, $default:expr) => {
+        Some(serde_json::to_value::<$type>($default).expect("a default is plain data"))
+    };
+    (@range) => { None };
+    (@range $range:expr) => { Some($crate::parameter::Range::new($range)) };
+}

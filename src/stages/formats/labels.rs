@@ -1,0 +1,98 @@
+//! Labels: `labels.safetensors` (`labels` i64 [N], `clean` i64 [N]) and `noise.json`.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use safetensors::Dtype;
+use serde::{Deserialize, Serialize};
+
+use super::tensors::{TensorFile, integer_bytes, read_json, write_json, write_tensors};
+
+/// One label per training sample, beside the clean ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    /// The labels to train on. Held-out samples keep their clean label.
+    pub labels: Vec<i64>,
+    /// The data set's own labels.
+    pub clean: Vec<i64>,
+}
+
+impl Labels {
+    const FILE: &'static str = "labels.safetensors";
+
+    /// Reads the file of an artifact.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn read(artifact: &Path) -> anyhow::Result<Self> {
+        let file = TensorFile::open(&artifact.join(Self::FILE))?;
+        Ok(Self { labels: file.integers("labels")?, clean: file.integers("clean")? })
+    }
+
+    /// Writes the file of an artifact.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write(&self, artifact: &Path) -> anyhow::Result<()> {
+        write_tensors(
+            &artifact.join(Self::FILE),
+            &[
+                (
+                    "labels",
+                    Dtype::I64,
+                    vec![self.labels.len()],
+                    Cow::Owned(integer_bytes(&self.labels)),
+                ),
+                (
+                    "clean",
+                    Dtype::I64,
+                    vec![self.clean.len()],
+                    Cow::Owned(integer_bytes(&self.clean)),
+                ),
+            ],
+            &[("type", "labels".to_owned())],
+        )
+    }
+}
+
+/// `noise.json`: what was asked for, and what came of it. Rows: the true class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NoiseReport {
+    /// The shape of the noise.
+    pub noise: String,
+    /// The requested rate. For symmetric noise some of it falls on the true class.
+    pub requested_rate: f64,
+    /// The share of corruptible samples whose label is now wrong.
+    pub realised_rate: f64,
+    /// How many samples the noise was drawn for.
+    pub samples: usize,
+    /// How many of them now have a wrong label.
+    pub corrupted: usize,
+    /// The names of the classes.
+    pub classes: Vec<String>,
+    /// The requested transition matrix.
+    pub requested_matrix: Vec<Vec<f64>>,
+    /// The realised transition matrix.
+    pub realised_matrix: Vec<Vec<f64>>,
+}
+
+impl NoiseReport {
+    const FILE: &'static str = "noise.json";
+
+    /// Reads the file of an artifact.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn read(artifact: &Path) -> anyhow::Result<Self> {
+        read_json(&artifact.join(Self::FILE))
+    }
+
+    /// Writes the file of an artifact.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write(&self, artifact: &Path) -> anyhow::Result<()> {
+        write_json(&artifact.join(Self::FILE), self)
+    }
+}

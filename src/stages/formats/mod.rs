@@ -1,0 +1,18 @@
+//! The artifacts on disk. Every tensor is a safetensors file, so that Python's safetensors package
+//! opens it; everything else is JSON or CSV.
+//!
+//! Knows the files and their shapes; not who writes them, nor where they lie.
+
+mod dataset;
+mod labels;
+mod metrics;
+mod model;
+mod split;
+mod tensors;
+
+pub use dataset::{DatasetInfo, ImageShape, Part, Samples, write_samples};
+pub use labels::{Labels, NoiseReport};
+pub use metrics::{CurveTable, write_metrics};
+pub use model::{ModelInfo, WEIGHTS_FILE};
+pub use split::SplitIndices;
+pub use tensors::{TensorFile, read_json, write_json, write_tensors};

@@ -1,0 +1,132 @@
+//! safetensors and JSON files, read and written with errors that name the file.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use memmap2::Mmap;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A safetensors file, mapped into memory.
+pub struct TensorFile {
+    path: PathBuf,
+    map: Mmap,
+}
+
+impl TensorFile {
+    /// Opens a file and checks its header.
+    ///
+    /// # Errors
+    /// When it can't be opened or is no safetensors file.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
+        // SAFETY: artifacts are read-only once committed; nothing truncates them while they are mapped.
+        let map =
+            unsafe { Mmap::map(&file) }.with_context(|| format!("can't map {}", path.display()))?;
+        let opened = Self { path: path.to_owned(), map };
+        opened.tensors()?;
+        Ok(opened)
+    }
+
+    /// Every tensor of the file.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn tensors(&self) -> anyhow::Result<SafeTensors<'_>> {
+        SafeTensors::deserialize(&self.map)
+            .with_context(|| format!("{} is no whole safetensors file", self.path.display()))
+    }
+
+    /// The bytes and the shape of one tensor of a given type.
+    ///
+    /// # Errors
+    /// When there is no such tensor, or it has another type or number of dimensions.
+    pub fn view(
+        &self,
+        name: &str,
+        dtype: Dtype,
+        dimensions: usize,
+    ) -> anyhow::Result<(&[u8], Vec<usize>)> {
+        let tensors = self.tensors()?;
+        let view = tensors
+            .tensor(name)
+            .with_context(|| format!("{} has no tensor '{name}'", self.path.display()))?;
+        ensure!(
+            view.dtype() == dtype && view.shape().len() == dimensions,
+            "{}: '{name}' is {:?} with the shape {:?}; expected {dtype:?} with {dimensions} dimensions",
+            self.path.display(),
+            view.dtype(),
+            view.shape(),
+        );
+        Ok((view.data(), view.shape().to_vec()))
+    }
+
+    /// A tensor of 64-bit integers with one dimension.
+    ///
+    /// # Errors
+    /// As [`TensorFile::view`].
+    pub fn integers(&self, name: &str) -> anyhow::Result<Vec<i64>> {
+        let (bytes, _) = self.view(name, Dtype::I64, 1)?;
+        let (numbers, _) = bytes.as_chunks::<8>();
+        Ok(numbers.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect())
+    }
+}
+
+/// Writes tensors, in the order of their names, with metadata.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn write_tensors(
+    path: &Path,
+    tensors: &[(&str, Dtype, Vec<usize>, Cow<'_, [u8]>)],
+    metadata: &[(&str, String)],
+) -> anyhow::Result<()> {
+    let mut views = Vec::new();
+    for (name, dtype, shape, bytes) in tensors {
+        let view = TensorView::new(*dtype, shape.clone(), bytes)
+            .with_context(|| format!("'{name}' does not have the bytes of its shape"))?;
+        views.push((*name, view));
+    }
+    // One key: the safetensors header writes a map in no fixed order, and the bytes must not vary.
+    let text = serde_json::to_string(
+        &metadata.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+    )?;
+    let metadata = (!metadata.is_empty()).then(|| HashMap::from([("pipeline".to_owned(), text)]));
+    safetensors::serialize_to_file(views, metadata, path)
+        .with_context(|| format!("can't write {}", path.display()))
+}
+
+/// The bytes of integers as a safetensors file has them.
+pub(super) fn integer_bytes(numbers: &[i64]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// Writes a value as indented JSON.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(value).context("not plain data")?;
+    text.push('\n');
+    File::create(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("can't write {}", path.display()))
+}
+
+/// Reads a value from JSON.
+///
+/// # Errors
+/// When the file can't be read or holds something else.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let text = std::fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
+    match serde_json::from_slice(&text) {
+        Ok(value) => Ok(value),
+        Err(error) => bail!("{}: {error}", path.display()),
+    }
+}

@@ -1,0 +1,194 @@
+//! What a stage kind is: the traits that every kind fulfils, and the words for its ports.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::ArtifactType;
+use crate::parameter::{Field, Role};
+
+/// A stage kind, as [`kind!`](crate::kind!) declares it.
+pub trait Kind: Rules + Serialize + DeserializeOwned + Clone + std::fmt::Debug {
+    /// The parameters as they stand in a manifest, any of them missing.
+    type Raw: DeserializeOwned;
+    /// The name in a manifest.
+    const NAME: &'static str;
+    /// Bumped when the same key parts would give another result. Enters the key.
+    const VERSION: u32;
+    /// Whether the kind draws random numbers, so that the seed enters the key.
+    const SEEDED: bool;
+    /// The type of its output ([`Rules::output`] may say otherwise for one stage).
+    const OUTPUT: ArtifactType;
+    /// The metrics that the table at the end of a run shows.
+    const HEADLINE: &'static [&'static str];
+
+    /// The doc comment of the kind.
+    fn about() -> &'static str;
+    /// Its inputs.
+    fn ports() -> &'static [Port];
+    /// Its parameters.
+    fn fields() -> Vec<Field>;
+    /// Every parameter that is a number and given, under its name in a manifest.
+    fn numbers(&self) -> Vec<(String, f64)>;
+}
+
+/// What a kind may want beyond its declaration.
+pub trait Rules {
+    /// What is wrong with these parameters, given the ports that are connected.
+    fn check(&self, _connected: &[&str]) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    /// The type of the output of this stage, where it depends on the parameters.
+    fn output(&self) -> Option<ArtifactType> {
+        None
+    }
+
+    /// Files and folders outside the cache that the stage reads, as the manifest names them.
+    /// Their content enters the key.
+    fn outside_paths(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The parameters that enter the key; `all` are those that can change a result.
+    fn key_parameters(&self, all: Map<String, Value>) -> Map<String, Value> {
+        all
+    }
+}
+
+/// A named input of a kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Port {
+    /// The name in Rust (snake_case); [`Port::name`] gives the one in a manifest.
+    pub identifier: &'static str,
+    /// The doc comment of the port.
+    pub about: &'static str,
+    /// How many artifacts it takes.
+    pub shape: PortShape,
+    /// The types that it takes; empty for any.
+    pub accepts: &'static [ArtifactType],
+}
+
+/// How many artifacts a port takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortShape {
+    /// Exactly one: `data = "stage"`.
+    One,
+    /// One or none.
+    Optional,
+    /// One or more: `source = "stage"` or `source = ["stage", "other"]`.
+    Many,
+    /// None, one or more, in this order.
+    OptionalMany,
+    /// A table of any number of them: `inputs = { name = "stage" }`.
+    Named,
+}
+
+impl Port {
+    /// The name in a manifest.
+    pub fn name(&self) -> String {
+        crate::parameter::kebab_case(self.identifier)
+    }
+
+    /// Whether the port takes an artifact of this type.
+    pub fn takes(&self, artifact: ArtifactType) -> bool {
+        self.accepts.is_empty() || self.accepts.contains(&artifact)
+    }
+
+    /// Whether a stage is wrong without it.
+    pub fn required(&self) -> bool {
+        matches!(self.shape, PortShape::One | PortShape::Many)
+    }
+}
+
+/// A mistake in the parameters of a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The parameter (or port) that it is about, as a manifest names it.
+    pub field: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem with one parameter.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+}
+
+/// The program that runs the bodies of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerProgram {
+    /// `pipeline` itself, under a hidden subcommand.
+    Prepare,
+    /// `pipeline-learn`, which loads libtorch.
+    Learn,
+}
+
+/// What there is to know about a kind without having a stage of it.
+#[derive(Debug, Clone, Copy)]
+pub struct KindInfo {
+    /// The name in a manifest.
+    pub name: &'static str,
+    /// What it does.
+    pub about: fn() -> &'static str,
+    /// See [`Kind::VERSION`].
+    pub version: u32,
+    /// See [`Kind::SEEDED`].
+    pub seeded: bool,
+    /// See [`Kind::OUTPUT`].
+    pub output: ArtifactType,
+    /// See [`Kind::HEADLINE`].
+    pub headline: &'static [&'static str],
+    /// Its inputs.
+    pub ports: fn() -> &'static [Port],
+    /// Its parameters.
+    pub fields: fn() -> Vec<Field>,
+    /// Who runs it.
+    pub worker: WorkerProgram,
+}
+
+impl KindInfo {
+    pub(crate) const fn of<K: Kind>(worker: WorkerProgram) -> Self {
+        Self {
+            name: K::NAME,
+            about: K::about,
+            version: K::VERSION,
+            seeded: K::SEEDED,
+            output: K::OUTPUT,
+            headline: K::HEADLINE,
+            ports: K::ports,
+            fields: K::fields,
+            worker,
+        }
+    }
+}
+
+/// Every problem of a stage's parameters: numbers out of range, then the kind's own rules.
+pub(crate) fn check<K: Kind>(parameters: &K, connected: &[&str]) -> Vec<Problem> {
+    let fields = K::fields();
+    let mut problems = Vec::new();
+    for (name, number) in parameters.numbers() {
+        let range = fields.iter().find(|field| field.name == name).and_then(|field| field.range);
+        if let Some(range) = range.filter(|range| !range.contains(number)) {
+            let message = format!("'{name}' must be {range}, but is {number}");
+            problems.push(Problem { field: name, message });
+        }
+    }
+    problems.extend(parameters.check(connected));
+    problems
+}
+
+/// The parameters that enter the key, with defaults filled in.
+pub(crate) fn key_parameters<K: Kind>(parameters: &K) -> Map<String, Value> {
+    let Ok(Value::Object(mut all)) = serde_json::to_value(parameters) else {
+        unreachable!("the parameters of a kind are a struct of plain data");
+    };
+    for field in K::fields() {
+        if field.role == Role::Execution {
+            all.remove(&field.name);
+        }
+    }
+    parameters.key_parameters(all)
+}

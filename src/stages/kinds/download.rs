@@ -1,0 +1,128 @@
+//! `download`: one file from the web or from this machine, checked.
+
+use serde_json::{Map, Value};
+
+use crate::kind::{Problem, Rules};
+use crate::parameter::OneOrMany;
+
+crate::kind! {
+    /// Fetches one file and checks it.
+    ///
+    /// The mirrors in `url` are tried in order: `https:`, `http:`, or `file:` with a path relative
+    /// to the manifest. Where the stage gives a checksum, the mirrors don't enter the key: the same
+    /// content from elsewhere is the same artifact.
+    Download = "download", version 1, seeded false, output File;
+    ports {}
+    parameters {
+        /// Where to get it: one URL, or several that are tried in order.
+        url: OneOrMany;
+        /// The file's name in the artifact. By default the last part of the first URL.
+        name: Option<String> = None;
+        /// The BLAKE3 checksum, in hexadecimal.
+        blake3: Option<String> = None;
+        /// The SHA-256 checksum, in hexadecimal.
+        sha256: Option<String> = None;
+        /// The MD5 checksum, in hexadecimal. Guards against accidents only.
+        md5: Option<String> = None;
+        /// Accept whatever the server sends, without a checksum.
+        unverified: bool = false;
+    }
+    execution {
+        /// What to tell someone who does not have the file: where to ask for it, where to put it.
+        instructions: Option<String> = None;
+        /// How often each mirror is tried again after a failure that may pass.
+        retries: u32 = 4, in crate::parameter::NOT_NEGATIVE;
+        /// Seconds without a byte after which a connection is given up.
+        timeout_seconds: u64 = 60, in crate::parameter::AT_LEAST_ONE;
+    }
+    headline []
+}
+
+impl Download {
+    /// The name of the file in the artifact.
+    pub fn file_name(&self) -> String {
+        let from_url = || {
+            let url = self.url.0.first().map_or("", String::as_str);
+            let path = url.split(['?', '#']).next().unwrap_or("");
+            path.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or("").to_owned()
+        };
+        self.name.clone().unwrap_or_else(from_url)
+    }
+
+    fn checksums(&self) -> [(&'static str, &Option<String>, usize); 3] {
+        [("blake3", &self.blake3, 64), ("sha256", &self.sha256, 64), ("md5", &self.md5, 32)]
+    }
+}
+
+/// The path behind a `file:` URL, as the manifest gives it: `file:data/a.zip`, `file:///srv/a.zip`.
+pub fn file_url_path(url: &str) -> Option<&str> {
+    let path = url.strip_prefix("file:")?;
+    Some(path.strip_prefix("//").unwrap_or(path))
+}
+
+impl Rules for Download {
+    fn check(&self, _connected: &[&str]) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.url.0.is_empty() {
+            problems.push(Problem::new("url", "'url' needs at least one URL"));
+        }
+        for url in &self.url.0 {
+            if !["http://", "https://", "file:"].iter().any(|scheme| url.starts_with(scheme)) {
+                problems.push(Problem::new(
+                    "url",
+                    format!("'{url}' is no URL that can be fetched: it must start with https://, http:// or file:"),
+                ));
+            }
+        }
+        let name = self.file_name();
+        if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\\', '\0']) {
+            problems.push(Problem::new(
+                if self.name.is_some() { "name" } else { "url" },
+                format!("'{name}' can't be a file's name; give one with name = \"...\""),
+            ));
+        }
+        for (algorithm, checksum, digits) in self.checksums() {
+            let Some(checksum) = checksum else { continue };
+            if checksum.len() != digits || !checksum.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                problems.push(Problem::new(
+                    algorithm,
+                    format!("a {algorithm} checksum has {digits} hexadecimal digits; '{checksum}' has not"),
+                ));
+            }
+        }
+        let verified = self.checksums().iter().any(|(_, checksum, _)| checksum.is_some());
+        if !verified && !self.unverified {
+            problems.push(Problem::new(
+                "url",
+                "nothing says what this file must be: give blake3, sha256 or md5, or say unverified = true",
+            ));
+        }
+        if verified && self.unverified {
+            problems.push(Problem::new(
+                "unverified",
+                "the stage has a checksum and says unverified = true: drop one of them",
+            ));
+        }
+        problems
+    }
+
+    fn outside_paths(&self) -> Vec<String> {
+        if !self.unverified {
+            return Vec::new();
+        }
+        let local = self.url.0.iter().filter_map(|url| file_url_path(url));
+        local.map(str::to_owned).collect()
+    }
+
+    fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
+        all.insert("name".into(), self.file_name().into());
+        for (algorithm, checksum, _) in self.checksums() {
+            let canonical = checksum.as_ref().map(|text| text.to_ascii_lowercase());
+            all.insert(algorithm.into(), canonical.into());
+        }
+        if !self.unverified {
+            all.remove("url");
+        }
+        all
+    }
+}

@@ -1,0 +1,156 @@
+//! The stage kinds: one file each, and the one list.
+
+mod command;
+mod corrupt_labels;
+mod dataset;
+mod download;
+mod evaluate;
+mod pretrain_simclr;
+mod split;
+mod train;
+mod unpack;
+
+pub mod architecture;
+
+pub use command::{Command, CommandOutput};
+pub use corrupt_labels::{CorruptLabels, Noise};
+pub use dataset::{Dataset, DatasetFormat};
+pub use download::Download;
+pub use evaluate::Evaluate;
+pub use pretrain_simclr::PretrainSimclr;
+pub use split::Split;
+pub use train::{Loss, Method, Train};
+pub use unpack::{ArchiveFormat, Unpack};
+
+/// Makes [`Stage`], [`PrepareStage`], [`LearnStage`], [`KINDS`] and the macros that hand a stage
+/// to its body from the list of kinds.
+macro_rules! kinds {
+    ($d:tt prepare { $($prepare:ident),* $(,)? } learn { $($learn:ident),* $(,)? }) => {
+        /// A stage whose body needs no torch.
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(tag = "kind", content = "parameters", rename_all = "kebab-case")]
+        #[allow(missing_docs, reason = "each variant holds the kind of its name")]
+        pub enum PrepareStage { $($prepare($prepare)),* }
+
+        /// A stage whose body needs torch.
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(tag = "kind", content = "parameters", rename_all = "kebab-case")]
+        #[allow(missing_docs, reason = "each variant holds the kind of its name")]
+        pub enum LearnStage { $($learn($learn)),* }
+
+        /// Every kind there is.
+        pub static KINDS: &[KindInfo] = &[
+            $(KindInfo::of::<$prepare>(WorkerProgram::Prepare),)*
+            $(KindInfo::of::<$learn>(WorkerProgram::Learn),)*
+        ];
+
+        impl Stage {
+            /// Reads all parameters of a stage of this kind. `None` if there is no such kind.
+            pub fn read<'de, D: Deserializer<'de>>(kind: &str, parameters: D) -> Option<Result<Self, D::Error>> {
+                match kind {
+                    $(<$prepare>::NAME => Some(<$prepare>::deserialize(parameters)
+                        .map(|stage| Self::Prepare(PrepareStage::$prepare(stage)))),)*
+                    $(<$learn>::NAME => Some(<$learn>::deserialize(parameters)
+                        .map(|stage| Self::Learn(LearnStage::$learn(stage)))),)*
+                    _ => None,
+                }
+            }
+
+            /// Checks the given parameters one by one; the others may be missing.
+            pub fn check_given<'de, D: Deserializer<'de>>(kind: &str, given: D) -> Option<Result<(), D::Error>> {
+                match kind {
+                    $(<$prepare>::NAME => Some(<$prepare as Kind>::Raw::deserialize(given).map(drop)),)*
+                    $(<$learn>::NAME => Some(<$learn as Kind>::Raw::deserialize(given).map(drop)),)*
+                    _ => None,
+                }
+            }
+        }
+
+        /// Evaluates `$body` with `$parameters` bound to the stage's own parameters.
+        macro_rules! with_parameters {
+            ($d stage:expr, $d parameters:ident => $d body:expr) => {
+                match $d stage {
+                    $(Stage::Prepare(PrepareStage::$prepare($d parameters)) => $d body,)*
+                    $(Stage::Learn(LearnStage::$learn($d parameters)) => $d body,)*
+                }
+            };
+        }
+
+        /// Runs the body of a [`PrepareStage`]. A kind without a [`Body`](crate::worker::Body) does not compile.
+        #[macro_export]
+        macro_rules! run_prepare_body {
+            ($d stage:expr, $d context:expr) => {
+                match $d stage {
+                    $($crate::PrepareStage::$prepare(parameters) => $crate::worker::Body::run(parameters, $d context),)*
+                }
+            };
+        }
+
+        /// Runs the body of a [`LearnStage`]. A kind without a [`Body`](crate::worker::Body) does not compile.
+        #[macro_export]
+        macro_rules! run_learn_body {
+            ($d stage:expr, $d context:expr) => {
+                match $d stage {
+                    $($crate::LearnStage::$learn(parameters) => $crate::worker::Body::run(parameters, $d context),)*
+                }
+            };
+        }
+    };
+}
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use crate::ArtifactType;
+use crate::kind::{self, Kind, KindInfo, Problem, Rules, WorkerProgram};
+
+kinds! { $
+    prepare { Download, Unpack, Dataset, Split, CorruptLabels, Command }
+    learn { PretrainSimclr, Train, Evaluate }
+}
+
+/// A stage: a kind and its parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Stage {
+    /// Its body needs no torch.
+    Prepare(PrepareStage),
+    /// Its body needs torch.
+    Learn(LearnStage),
+}
+
+impl Stage {
+    /// What there is to know about its kind.
+    pub fn info(&self) -> &'static KindInfo {
+        fn name<K: Kind>(_: &K) -> &'static str {
+            K::NAME
+        }
+        let name = with_parameters!(self, parameters => name(parameters));
+        kind_info(name).expect("the list has every kind")
+    }
+
+    /// The type of its output.
+    pub fn output(&self) -> ArtifactType {
+        with_parameters!(self, parameters => parameters.output()).unwrap_or(self.info().output)
+    }
+
+    /// What is wrong with its parameters, given the ports that are connected.
+    pub fn check(&self, connected: &[&str]) -> Vec<Problem> {
+        with_parameters!(self, parameters => kind::check(parameters, connected))
+    }
+
+    /// The parameters that enter the key, by name, with defaults filled in.
+    pub fn key_parameters(&self) -> Map<String, Value> {
+        with_parameters!(self, parameters => kind::key_parameters(parameters))
+    }
+
+    /// Files and folders outside the cache whose content enters the key.
+    pub fn outside_paths(&self) -> Vec<String> {
+        with_parameters!(self, parameters => parameters.outside_paths())
+    }
+}
+
+/// The kind of this name.
+pub fn kind_info(name: &str) -> Option<&'static KindInfo> {
+    KINDS.iter().find(|kind| kind.name == name)
+}

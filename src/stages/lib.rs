@@ -1,0 +1,23 @@
+//! The contract that the orchestrator and the workers share.
+//!
+//! Per stage kind: its parameters, its ports, the type of its output and its version
+//! ([`kinds`]); the formats of the artifacts on disk ([`formats`]); the messages between the
+//! orchestrator and a worker ([`message`]); and the worker's side of that conversation
+//! ([`worker`]).
+//!
+//! Knows no TOML, no cache, no torch, and no stage body.
+
+#[macro_use]
+mod declare;
+
+pub mod artifact;
+pub mod formats;
+pub mod kind;
+pub mod kinds;
+pub mod message;
+pub mod parameter;
+pub mod worker;
+
+pub use artifact::ArtifactType;
+pub use kind::{Kind, KindInfo, Port, PortShape, Problem, WorkerProgram};
+pub use kinds::{KINDS, LearnStage, PrepareStage, Stage, kind_info};

@@ -1,0 +1,201 @@
+//! The messages between the orchestrator and a worker: one JSON object a line.
+//!
+//! The worker says [`Event::Hello`] first. The orchestrator checks it, writes one [`Request`] to the
+//! worker's standard input and keeps that pipe open: its end means that the orchestrator is gone
+//! (or wants the worker to stop). The worker's standard error is its log.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ArtifactType, Stage};
+
+/// Bumped with every change of a message that an older side could not read.
+pub const PROTOCOL: u32 = 1;
+
+/// The version of this build: a worker of another version is refused.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Numbers that a stage reports, under flat names.
+pub type Metrics = BTreeMap<String, f64>;
+
+/// The work of one stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// See [`PROTOCOL`].
+    pub protocol: u32,
+    /// The kind and its parameters.
+    pub stage: Stage,
+    /// The seed of every random draw.
+    pub seed: u64,
+    /// Per connected port (its name in a manifest), the artifacts behind it.
+    pub inputs: BTreeMap<String, Vec<Input>>,
+    /// The folder to write the artifact to. It exists and is empty.
+    pub output: PathBuf,
+    /// The folder for checkpoints. It exists, and holds what an interrupted run of the same key left.
+    pub checkpoint: PathBuf,
+    /// The manifest's folder: what relative paths in parameters are relative to.
+    pub folder: PathBuf,
+    /// How to run, without influence on the result.
+    pub execution: Execution,
+}
+
+/// An artifact that a stage reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// Its name, at a port that takes a table of artifacts.
+    pub name: Option<String>,
+    /// Its folder, read-only.
+    pub path: PathBuf,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub artifact: ArtifactType,
+}
+
+/// How a stage is run: what can't change its result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Execution {
+    /// Where tensors live.
+    pub device: Device,
+    /// Threads of a worker. `None` for as many as there are cores.
+    pub threads: Option<u32>,
+    /// Seconds between two checkpoints.
+    pub checkpoint_seconds: u64,
+}
+
+impl Default for Execution {
+    fn default() -> Self {
+        Self { device: Device::Auto, threads: None, checkpoint_seconds: 60 }
+    }
+}
+
+/// Where tensors live: `auto`, `cpu` or `cuda:N`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Device {
+    /// The first GPU, where there is one that works.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The GPU of this number.
+    Cuda(u32),
+}
+
+impl std::str::FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => number(text).map(Self::Cuda).ok_or_else(|| {
+                format!("'{text}' is no device: auto, cpu or cuda:N (cuda:0 is the first GPU)")
+            }),
+        }
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> Self {
+        device.to_string()
+    }
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+/// What a worker says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// Who is there. Always first.
+    Hello(Hello),
+    /// How far it is.
+    Progress(Progress),
+    /// A line worth showing while the stage runs.
+    Note {
+        /// The line.
+        text: String,
+    },
+    /// The stage is done; its output folder is complete.
+    Finished {
+        /// What it measured. The orchestrator keeps it in the record.
+        metrics: Metrics,
+        /// The device that it ran on, where it chose one.
+        device: Option<String>,
+    },
+    /// The stage failed.
+    Failed {
+        /// Why, for people.
+        message: String,
+    },
+    /// It was asked to stop, wrote its checkpoint and leaves.
+    Stopped,
+}
+
+/// A worker's introduction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The program: `pipeline` or `pipeline-learn`.
+    pub program: String,
+    /// See [`PROTOCOL`].
+    pub protocol: u32,
+    /// See [`VERSION`].
+    pub version: String,
+}
+
+impl Hello {
+    /// The introduction of this build.
+    pub fn of(program: &str) -> Self {
+        Self { program: program.to_owned(), protocol: PROTOCOL, version: VERSION.to_owned() }
+    }
+}
+
+/// How far a stage is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// How much is done, in `unit`.
+    pub done: u64,
+    /// How much there is to do, where that is known.
+    pub total: Option<u64>,
+    /// What is counted.
+    pub unit: Unit,
+    /// The part of the work that it is in: `epoch 3/20`.
+    pub phase: Option<String>,
+    /// Numbers to watch: `loss`, `accuracy`.
+    pub values: Metrics,
+}
+
+choices! {
+    /// What [`Progress`] counts.
+    pub enum Unit {
+        /// Bytes.
+        Bytes,
+        /// Files.
+        Files,
+        /// Images.
+        Images,
+        /// Samples.
+        Samples,
+        /// Steps of an optimizer.
+        Steps,
+    }
+}

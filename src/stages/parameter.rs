@@ -1,0 +1,228 @@
+//! How a parameter describes itself: its type in words, its choices, its number for range checks.
+//!
+//! `pipeline kinds` prints what stands here, so the help can't be out of date.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use serde_json::Value;
+
+/// A parameter of a kind, as declared.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// The name in a manifest (kebab-case).
+    pub name: String,
+    /// The doc comment of the parameter.
+    pub about: &'static str,
+    /// The type in words: `integer`, `list of text`, or the choices.
+    pub type_name: String,
+    /// For a parameter with a fixed set of values: each with its meaning.
+    pub choices: Vec<Choice>,
+    /// The value when the manifest is silent; `None` for a parameter that must be given.
+    pub default: Option<Value>,
+    /// The numbers that are accepted.
+    pub range: Option<Range>,
+    /// Whether the value can change the result, and so enters the stage key.
+    pub role: Role,
+}
+
+/// Whether a parameter can change what a stage gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It can: it enters the stage key.
+    Result,
+    /// It can't (retries, time-outs, limits): it stays out of the key.
+    Execution,
+}
+
+/// One of the values of a parameter with a fixed set of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// The name in a manifest.
+    pub name: &'static str,
+    /// What it means.
+    pub about: &'static str,
+}
+
+/// The numbers that a parameter accepts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Range {
+    /// The lower bound.
+    pub low: Bound<f64>,
+    /// The upper bound.
+    pub high: Bound<f64>,
+}
+
+impl Range {
+    /// A range from anything that Rust calls one, or from a pair of bounds.
+    pub fn new(bounds: impl std::ops::RangeBounds<f64>) -> Self {
+        Self { low: bounds.start_bound().cloned(), high: bounds.end_bound().cloned() }
+    }
+
+    /// Whether `number` is within the range. NaN never is.
+    pub fn contains(&self, number: f64) -> bool {
+        std::ops::RangeBounds::contains(&(self.low, self.high), &number) && !number.is_nan()
+    }
+}
+
+/// Numbers above zero.
+pub const POSITIVE: (Bound<f64>, Bound<f64>) =
+    (Bound::Excluded(0.0), Bound::Excluded(f64::INFINITY));
+/// Zero and above.
+pub const NOT_NEGATIVE: (Bound<f64>, Bound<f64>) =
+    (Bound::Included(0.0), Bound::Excluded(f64::INFINITY));
+/// From zero, with it, to one, without it.
+pub const BELOW_ONE: (Bound<f64>, Bound<f64>) = (Bound::Included(0.0), Bound::Excluded(1.0));
+/// From one.
+pub const AT_LEAST_ONE: (Bound<f64>, Bound<f64>) =
+    (Bound::Included(1.0), Bound::Excluded(f64::INFINITY));
+/// From zero to one, both included.
+pub const FRACTION: (Bound<f64>, Bound<f64>) = (Bound::Included(0.0), Bound::Included(1.0));
+
+impl std::fmt::Display for Range {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let low = match self.low {
+            Bound::Included(low) => Some(format!("at least {low}")),
+            Bound::Excluded(low) => Some(format!("above {low}")),
+            Bound::Unbounded => None,
+        };
+        let high = match self.high {
+            Bound::Included(high) => Some(format!("at most {high}")),
+            Bound::Excluded(f64::INFINITY) => Some("finite".to_owned()),
+            Bound::Excluded(high) => Some(format!("below {high}")),
+            Bound::Unbounded => None,
+        };
+        let finite_from_below = self.low != Bound::Unbounded && high.as_deref() == Some("finite");
+        match (low, high) {
+            (Some(low), Some(_)) if finite_from_below => f.write_str(&low),
+            (Some(low), Some(high)) => write!(f, "{low} and {high}"),
+            (Some(bound), None) | (None, Some(bound)) => f.write_str(&bound),
+            (None, None) => f.write_str("any number"),
+        }
+    }
+}
+
+/// A type that a parameter can have.
+pub trait Parameter {
+    /// The type in words, for people.
+    fn type_name() -> String;
+
+    /// The fixed set of values, where there is one.
+    fn choices() -> Vec<Choice> {
+        Vec::new()
+    }
+
+    /// The number to hold against the parameter's range, if this is a number.
+    fn number(&self) -> Option<f64> {
+        None
+    }
+}
+
+macro_rules! number_parameter {
+    ($words:literal: $($number:ty),*) => {
+        $(impl Parameter for $number {
+            fn type_name() -> String {
+                $words.to_owned()
+            }
+            fn number(&self) -> Option<f64> {
+                Some(*self as f64)
+            }
+        })*
+    };
+}
+number_parameter!("integer": u32, u64);
+number_parameter!("number": f64);
+
+impl Parameter for bool {
+    fn type_name() -> String {
+        "true or false".to_owned()
+    }
+}
+
+impl Parameter for String {
+    fn type_name() -> String {
+        "text".to_owned()
+    }
+}
+
+impl<T: Parameter> Parameter for Option<T> {
+    fn type_name() -> String {
+        T::type_name()
+    }
+    fn choices() -> Vec<Choice> {
+        T::choices()
+    }
+    fn number(&self) -> Option<f64> {
+        self.as_ref().and_then(Parameter::number)
+    }
+}
+
+impl<T: Parameter> Parameter for Vec<T> {
+    fn type_name() -> String {
+        format!("list of {}", T::type_name())
+    }
+    fn choices() -> Vec<Choice> {
+        T::choices()
+    }
+}
+
+impl<T: Parameter> Parameter for BTreeMap<String, T> {
+    fn type_name() -> String {
+        format!("table of {}", T::type_name())
+    }
+}
+
+/// One value, or a list of them, in a manifest: `url = "..."` or `url = ["...", "..."]`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(from = "OneOrManyText", into = "Vec<String>")]
+pub struct OneOrMany(pub Vec<String>);
+
+#[derive(serde::Deserialize)]
+#[serde(untagged, expecting = "expected text or a list of text")]
+enum OneOrManyText {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl From<OneOrManyText> for OneOrMany {
+    fn from(text: OneOrManyText) -> Self {
+        match text {
+            OneOrManyText::One(one) => Self(vec![one]),
+            OneOrManyText::Many(many) => Self(many),
+        }
+    }
+}
+
+impl From<OneOrMany> for Vec<String> {
+    fn from(list: OneOrMany) -> Self {
+        list.0
+    }
+}
+
+impl Parameter for OneOrMany {
+    fn type_name() -> String {
+        "text or list of text".to_owned()
+    }
+}
+
+/// `max_bytes` as it is written in a manifest: `max-bytes`.
+pub fn kebab_case(identifier: &str) -> String {
+    identifier.replace('_', "-")
+}
+
+/// `CorruptLabels` as it is written in a manifest: `corrupt-labels`. Lives as long as the program.
+pub fn kebab_name(identifier: &str) -> &'static str {
+    let mut name = String::new();
+    for (index, letter) in identifier.chars().enumerate() {
+        if letter.is_ascii_uppercase() && index > 0 {
+            name.push('-');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name.leak()
+}
+
+/// The message for a value outside a fixed set.
+pub fn not_a_choice(given: &str, names: &[&str]) -> String {
+    format!("'{given}' is none of {}", names.join(", "))
+}

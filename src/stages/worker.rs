@@ -1,0 +1,261 @@
+//! A worker's side of the conversation: [`serve`] speaks the protocol, a [`Body`] does the work.
+//!
+//! Knows no stage body.
+
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+
+use crate::Stage;
+use crate::kind::Kind;
+use crate::message::{Event, Execution, Hello, Input, Metrics, PROTOCOL, Progress, Request};
+
+/// What a stage kind does: files into the output folder, events on the way.
+pub trait Body: Kind {
+    /// Does the work of one stage and returns what it measured.
+    ///
+    /// # Errors
+    /// With a message for people: what is wrong, where, what to do. With [`Stopped`] when it was
+    /// asked to stop and its checkpoint is written.
+    fn run(&self, context: &Context) -> anyhow::Result<Metrics>;
+}
+
+/// The work was asked to stop. Its checkpoint is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopped;
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("stopped")
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+/// What a body works with.
+pub struct Context {
+    /// Per connected port, the artifacts behind it.
+    inputs: std::collections::BTreeMap<String, Vec<Input>>,
+    /// The folder to write the artifact to: it exists and is empty.
+    pub output: PathBuf,
+    /// The folder for checkpoints: what an interrupted run of the same key left is there.
+    pub checkpoint: PathBuf,
+    /// The manifest's folder.
+    pub folder: PathBuf,
+    /// The seed of every random draw.
+    pub seed: u64,
+    /// How to run, without influence on the result.
+    pub execution: Execution,
+    events: Events,
+    stop: Arc<AtomicBool>,
+    device: Mutex<Option<String>>,
+}
+
+/// Where a body's events go.
+enum Events {
+    StandardOutput {
+        last_progress: Mutex<Option<Instant>>,
+    },
+    /// For tests: kept.
+    Kept(Mutex<Vec<Event>>),
+}
+
+/// Progress more often than this is dropped: nobody can read it.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+impl Context {
+    /// A context outside a worker process, for tests of a body. Its events are kept.
+    pub fn for_test(request: Request) -> Self {
+        Self::new(request, Events::Kept(Mutex::default()), Arc::default())
+    }
+
+    fn new(request: Request, events: Events, stop: Arc<AtomicBool>) -> Self {
+        Self {
+            inputs: request.inputs,
+            output: request.output,
+            checkpoint: request.checkpoint,
+            folder: request.folder,
+            seed: request.seed,
+            execution: request.execution,
+            events,
+            stop,
+            device: Mutex::default(),
+        }
+    }
+
+    /// All artifacts at a port; empty when it is not connected.
+    pub fn inputs(&self, port: &str) -> &[Input] {
+        self.inputs.get(port).map_or(&[], Vec::as_slice)
+    }
+
+    /// The artifact at a port that takes one or none.
+    pub fn optional_input(&self, port: &str) -> Option<&Input> {
+        self.inputs(port).first()
+    }
+
+    /// The folder of the artifact at a port that must be connected.
+    ///
+    /// # Errors
+    /// When it is not: the orchestrator and the kind disagree.
+    pub fn input(&self, port: &str) -> anyhow::Result<&Path> {
+        self.optional_input(port)
+            .map(|input| input.path.as_path())
+            .with_context(|| format!("the request has nothing at port '{port}'"))
+    }
+
+    /// Tells how far the work is. Cheap: calls in quick succession are dropped.
+    pub fn progress(&self, progress: Progress) {
+        if let Events::StandardOutput { last_progress } = &self.events {
+            let mut last = lock(last_progress);
+            let finished = progress.total == Some(progress.done);
+            if !finished && last.is_some_and(|last| last.elapsed() < PROGRESS_INTERVAL) {
+                return;
+            }
+            *last = Some(Instant::now());
+        }
+        self.send(Event::Progress(progress));
+    }
+
+    /// A line worth showing while the stage runs.
+    pub fn note(&self, text: impl Into<String>) {
+        self.send(Event::Note { text: text.into() });
+    }
+
+    /// Tells which device the work runs on, for the record.
+    pub fn ran_on(&self, device: impl Into<String>) {
+        *lock(&self.device) = Some(device.into());
+    }
+
+    /// Whether the work should checkpoint and return [`Stopped`].
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The flag behind [`Context::stopping`], for threads of a body.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
+    /// Returns early from a body that was asked to stop. Call it where nothing needs saving.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn stop_point(&self) -> Result<(), Stopped> {
+        if self.stopping() { Err(Stopped) } else { Ok(()) }
+    }
+
+    /// The events so far, in a context for tests.
+    pub fn kept_events(&self) -> Vec<Event> {
+        match &self.events {
+            Events::Kept(events) => lock(events).clone(),
+            Events::StandardOutput { .. } => Vec::new(),
+        }
+    }
+
+    fn send(&self, event: Event) {
+        match &self.events {
+            // Nobody reads any more: the orchestrator is gone.
+            Events::StandardOutput { .. } if write_event(&event).is_err() => {
+                self.stop.store(true, Ordering::Relaxed);
+            }
+            Events::StandardOutput { .. } => {}
+            Events::Kept(events) => lock(events).push(event),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn write_event(event: &Event) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(event)?;
+    line.push(b'\n');
+    let mut out = std::io::stdout().lock();
+    out.write_all(&line)?;
+    out.flush()
+}
+
+/// Runs a worker process: says hello, reads one request, runs it, reports how it ended.
+///
+/// SIGINT, SIGTERM and the end of standard input ask the body to stop.
+pub fn serve(
+    program: &str,
+    run: impl FnOnce(&Stage, &Context) -> anyhow::Result<Metrics>,
+) -> ExitCode {
+    match serve_request(program, run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{program}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve_request(
+    program: &str,
+    run: impl FnOnce(&Stage, &Context) -> anyhow::Result<Metrics>,
+) -> anyhow::Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))
+            .context("can't listen to signals")?;
+    }
+    write_event(&Event::Hello(Hello::of(program)))
+        .context("nobody reads this worker's standard output")?;
+    let request = read_request()?;
+    stop_at_end_of_input(Arc::clone(&stop));
+
+    // A worker that outlived its orchestrator may still write its checkpoint: wait for it to leave.
+    let lock_path = request.checkpoint.with_extension("worker-lock");
+    let checkpoint_lock = std::fs::File::create(&lock_path)
+        .and_then(|file| file.lock().map(|()| file))
+        .with_context(|| format!("can't lock {}", lock_path.display()))?;
+
+    let stage = request.stage.clone();
+    let events = Events::StandardOutput { last_progress: Mutex::default() };
+    let context = Context::new(request, events, stop);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&stage, &context)))
+        .unwrap_or_else(|panic| Err(anyhow!("internal error: {}", panic_message(&*panic))));
+    drop(checkpoint_lock);
+    let event = match result {
+        Ok(metrics) => Event::Finished { metrics, device: lock(&context.device).take() },
+        Err(error) if error.is::<Stopped>() => Event::Stopped,
+        Err(error) => Event::Failed { message: format!("{error:#}") },
+    };
+    write_event(&event).context("can't report the end of the stage")
+}
+
+fn read_request() -> anyhow::Result<Request> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).context("can't read the request")?;
+    if line.is_empty() {
+        return Err(anyhow!("this program is started by `pipeline`, which sends it a request"));
+    }
+    let protocol = serde_json::from_str::<serde_json::Value>(&line).ok();
+    let protocol = protocol.and_then(|request| request.get("protocol")?.as_u64());
+    if protocol != Some(u64::from(PROTOCOL)) {
+        return Err(anyhow!(
+            "the request is not of protocol {PROTOCOL}: `pipeline` and this worker are of different builds"
+        ));
+    }
+    serde_json::from_str(&line).context("the request makes no sense")
+}
+
+fn stop_at_end_of_input(stop: Arc<AtomicBool>) {
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}
