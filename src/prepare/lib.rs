@@ -15,12 +15,22 @@ use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::{self, Context};
 use pipeline_stages::{PrepareStage, Stage};
 
+/// What a stage kind does: files into the output folder, events on the way.
+trait Body {
+    /// Does the work of one stage and returns what it measured.
+    ///
+    /// # Errors
+    /// With a message for people: what is wrong, where, what to do. With
+    /// [`Stopped`](pipeline_stages::worker::Stopped) when it was asked to stop.
+    fn run(&self, context: &Context) -> anyhow::Result<Metrics>;
+}
+
 /// Runs the body of a stage.
 ///
 /// # Errors
 /// With the body's own message for people.
 pub fn run(stage: &PrepareStage, context: &Context) -> anyhow::Result<Metrics> {
-    pipeline_stages::run_prepare_body!(stage, context)
+    pipeline_stages::match_prepare_stage!(stage, parameters => parameters.run(context))
 }
 
 /// The life of a worker process.

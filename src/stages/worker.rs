@@ -1,4 +1,4 @@
-//! A worker's side of the conversation: [`serve`] speaks the protocol, a [`Body`] does the work.
+//! A worker's side of the conversation: [`serve`] speaks the protocol, a body does the work.
 //!
 //! Knows no stage body.
 
@@ -12,18 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 
 use crate::Stage;
-use crate::kind::Kind;
 use crate::message::{Event, Execution, Hello, Input, Metrics, PROTOCOL, Progress, Request};
-
-/// What a stage kind does: files into the output folder, events on the way.
-pub trait Body: Kind {
-    /// Does the work of one stage and returns what it measured.
-    ///
-    /// # Errors
-    /// With a message for people: what is wrong, where, what to do. With [`Stopped`] when it was
-    /// asked to stop and its checkpoint is written.
-    fn run(&self, context: &Context) -> anyhow::Result<Metrics>;
-}
 
 /// The work was asked to stop. Its checkpoint is written.
 #[derive(Debug, Clone, Copy)]

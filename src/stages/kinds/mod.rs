@@ -76,22 +76,24 @@ macro_rules! kinds {
             };
         }
 
-        /// Runs the body of a [`PrepareStage`]. A kind without a [`Body`](crate::worker::Body) does not compile.
+        /// Evaluates an expression with the parameters of a [`PrepareStage`], whatever its kind:
+        /// `match_prepare_stage!(stage, parameters => Body::run(parameters, context))`.
+        /// A kind that the expression can't take does not compile.
         #[macro_export]
-        macro_rules! run_prepare_body {
-            ($d stage:expr, $d context:expr) => {
+        macro_rules! match_prepare_stage {
+            ($d stage:expr, $d parameters:ident => $d body:expr) => {
                 match $d stage {
-                    $($crate::PrepareStage::$prepare(parameters) => $crate::worker::Body::run(parameters, $d context),)*
+                    $($crate::PrepareStage::$prepare($d parameters) => $d body,)*
                 }
             };
         }
 
-        /// Runs the body of a [`LearnStage`]. A kind without a [`Body`](crate::worker::Body) does not compile.
+        /// The same for a [`LearnStage`].
         #[macro_export]
-        macro_rules! run_learn_body {
-            ($d stage:expr, $d context:expr) => {
+        macro_rules! match_learn_stage {
+            ($d stage:expr, $d parameters:ident => $d body:expr) => {
                 match $d stage {
-                    $($crate::LearnStage::$learn(parameters) => $crate::worker::Body::run(parameters, $d context),)*
+                    $($crate::LearnStage::$learn($d parameters) => $d body,)*
                 }
             };
         }
