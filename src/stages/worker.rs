@@ -215,7 +215,11 @@ fn serve_request(
     let event = match result {
         Ok(metrics) => Event::Finished { metrics, device: lock(&context.device).take() },
         Err(error) if error.is::<Stopped>() => Event::Stopped,
-        Err(error) => Event::Failed { message: format!("{error:#}") },
+        Err(error) => {
+            // For the log, which outlives the terminal.
+            eprintln!("failed: {error:#}");
+            Event::Failed { message: format!("{error:#}") }
+        }
     };
     write_event(&event).context("can't report the end of the stage")
 }

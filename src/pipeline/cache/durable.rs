@@ -1,0 +1,111 @@
+//! Writing so that a crash leaves the old state or the new one: temp, fsync, rename, fsync.
+//!
+//! Knows files and folders; nothing of what is in them.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::Context;
+
+/// Replaces a file's content in one step.
+///
+/// # Errors
+/// When the file can't be written; the old content stays.
+pub fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let folder = path.parent().context("a file has a folder")?;
+    create_folder(folder)?;
+    let write = || -> io::Result<()> {
+        let mut temporary = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+        temporary.write_all(content)?;
+        temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(path).map_err(|error| error.error)?;
+        sync_folder(folder)
+    };
+    write().with_context(|| format!("can't write {}", path.display()))
+}
+
+/// Creates a folder and those above it. Nothing happens when it is there.
+///
+/// # Errors
+/// When it can't be created.
+pub fn create_folder(path: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("can't create the folder {}", path.display()))
+}
+
+/// Makes renames in a folder last.
+///
+/// # Errors
+/// As fsync.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Replaces a symbolic link in one step.
+///
+/// # Errors
+/// When it can't be written; the old link stays.
+pub fn write_link(link: &Path, target: &Path) -> anyhow::Result<()> {
+    let folder = link.parent().context("a link has a folder")?;
+    create_folder(folder)?;
+    let temporary = folder.join(format!(".new-{}-{}", std::process::id(), file_name(link)));
+    let write = || -> io::Result<()> {
+        remove_if_there(&temporary)?;
+        std::os::unix::fs::symlink(target, &temporary)?;
+        fs::rename(&temporary, link)
+    };
+    write().with_context(|| format!("can't write the link {}", link.display()))
+}
+
+/// Removes a folder with all that is in it, read-only or not. Nothing happens when it is not there.
+///
+/// # Errors
+/// When something in it can't be removed.
+pub fn remove_tree(path: &Path) -> anyhow::Result<()> {
+    let remove = || -> io::Result<()> {
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                make_folders_writable(path)?;
+                fs::remove_dir_all(path)
+            }
+            Ok(_) => fs::remove_file(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    };
+    remove().with_context(|| format!("can't remove {}", path.display()))
+}
+
+/// Without write permission on a folder nobody but root can remove what is in it.
+fn make_folders_writable(folder: &Path) -> io::Result<()> {
+    fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            make_folders_writable(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the write permission away from everybody.
+///
+/// # Errors
+/// As chmod.
+pub fn make_read_only(path: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    fs::set_permissions(path, Permissions::from_mode(mode & 0o555))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,158 @@
+//! The cache: artifacts under the digest of their content, and a record for each stage key.
+//!
+//! Killed anywhere, it holds the old state or the new one. Files are the truth; the stat index is disposable.
+//! Knows keys and records; not how a stage is run.
+
+pub mod durable;
+mod layout;
+pub mod lock;
+mod record;
+mod stat_index;
+pub mod store;
+mod tree;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+pub use layout::Layout;
+pub use lock::Lock;
+pub use record::Record;
+pub use stat_index::StatIndex;
+pub use store::Stored;
+pub use tree::Extent;
+
+use crate::digest::Digest;
+use crate::key::StageKey;
+
+/// A cache folder.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    layout: Layout,
+}
+
+impl Cache {
+    /// Opens a cache to look into it. It may not exist yet; nothing is written.
+    ///
+    /// # Errors
+    /// When a newer version of this program made it.
+    pub fn open(root: &Path) -> anyhow::Result<Self> {
+        let layout = Layout::new(root.to_owned());
+        match fs::read_to_string(layout.version()) {
+            Ok(text) => check_version(root, &text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("can't read the cache {}", root.display()));
+            }
+        }
+        Ok(Self { layout })
+    }
+
+    /// Makes the folders of the cache, where they are missing, before something is written to it.
+    ///
+    /// # Errors
+    /// When they can't be made.
+    pub fn prepare(&self) -> anyhow::Result<()> {
+        for folder in self.layout.folders() {
+            durable::create_folder(&folder)?;
+        }
+        if !self.layout.version().exists() {
+            durable::write_file(
+                &self.layout.version(),
+                format!("{}\n", layout::VERSION).as_bytes(),
+            )?;
+        }
+        self.sweep()
+    }
+
+    /// The paths of the cache.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The record of a key, if its artifact is there too.
+    pub fn usable(&self, key: &StageKey) -> Option<Record> {
+        let record = self.record(key)?;
+        store::is_there(&self.layout, &record.output.digest).then_some(record)
+    }
+
+    /// The record of a key, whether or not its artifact is there.
+    pub fn record(&self, key: &StageKey) -> Option<Record> {
+        Record::read(&self.layout.record(key), key)
+    }
+
+    /// The record that a stage had last.
+    pub fn last_record(&self, experiment: &str, stage: &str) -> Option<Record> {
+        self.record(&self.head(experiment, stage)?)
+    }
+
+    /// Where an artifact lies.
+    pub fn artifact(&self, digest: &Digest) -> PathBuf {
+        self.layout.artifact(digest)
+    }
+
+    /// Remembers that a stage has this record now, and points the link for people at its artifact.
+    ///
+    /// # Errors
+    /// When it can't be written. Nothing is written where nothing changed.
+    pub fn set_head(&self, experiment: &str, stage: &str, record: &Record) -> anyhow::Result<()> {
+        if self.head(experiment, stage) != Some(record.key) {
+            durable::write_file(
+                &self.layout.head(experiment, stage),
+                format!("{}\n", record.key).as_bytes(),
+            )?;
+        }
+        let link = self.layout.link(experiment, stage);
+        let target = Layout::link_target(&record.output.digest);
+        if fs::read_link(&link).ok().as_ref() != Some(&target) {
+            durable::write_link(&link, &target)?;
+        }
+        Ok(())
+    }
+
+    /// The key that a stage had last.
+    pub fn head(&self, experiment: &str, stage: &str) -> Option<StageKey> {
+        fs::read_to_string(self.layout.head(experiment, stage)).ok()?.trim().parse().ok()
+    }
+
+    /// Takes the lock of a key, or says that another process has it.
+    ///
+    /// # Errors
+    /// When the lock can't be opened.
+    pub fn try_lock(&self, key: &StageKey) -> anyhow::Result<Option<Lock>> {
+        Lock::try_take(&self.layout.lock(&key.to_string()))
+    }
+
+    /// Removes work that was cut off, wherever its process is gone.
+    fn sweep(&self) -> anyhow::Result<()> {
+        let listing =
+            fs::read_dir(self.layout.tmp()).context("can't list the cache's tmp folder")?;
+        for entry in listing.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some(_lock) = Lock::try_take(&self.layout.lock(&name))? {
+                durable::remove_tree(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_version(root: &Path, text: &str) -> anyhow::Result<()> {
+    match text.trim().parse::<u32>() {
+        Ok(version) if version <= layout::VERSION => Ok(()),
+        Ok(version) => bail!(
+            "the cache {} has layout version {version}; this version of pipeline knows {} and older: \
+             use a newer pipeline, or another cache with --cache",
+            root.display(),
+            layout::VERSION,
+        ),
+        Err(_) => bail!(
+            "{}/VERSION holds '{}', not a version: is this a cache of pipeline?",
+            root.display(),
+            text.trim()
+        ),
+    }
+}

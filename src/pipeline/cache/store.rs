@@ -1,0 +1,132 @@
+//! The store: artifacts under the digest of their content, read-only, never changed.
+//!
+//! Knows no stage: a folder goes in, a digest comes out.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::durable;
+use super::layout::Layout;
+use super::tree::{self, EntryKind, Extent};
+use crate::digest::Digest;
+
+/// With more files than this, one sync of the whole filesystem is cheaper than one of each file.
+const SYNC_EACH_AT_MOST: u64 = 256;
+
+/// An artifact in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Stored {
+    /// The digest of its content, which is its name.
+    pub digest: Digest,
+    /// How much it holds.
+    #[serde(flatten)]
+    pub extent: Extent,
+}
+
+/// Moves a finished folder into the store: hash, make read-only, fsync, rename, fsync.
+///
+/// The folder is gone afterwards. When the same content is there already, that one stays.
+///
+/// # Errors
+/// When something can't be read or written. The store is as it was.
+pub fn commit(layout: &Layout, work: &Path) -> anyhow::Result<Stored> {
+    let (digest, extent) = tree::digest_folder(work)?;
+    let stored = Stored { digest, extent };
+    if holds(layout, &stored) {
+        durable::remove_tree(work)?;
+        return Ok(stored);
+    }
+    quarantine(layout, &digest)?;
+    seal(work, extent).with_context(|| format!("can't make {} last", work.display()))?;
+    let place = layout.artifact(&digest);
+    match fs::rename(work, &place) {
+        Ok(()) => {}
+        // Another process committed the same content between the check and now.
+        Err(_) if holds(layout, &stored) => durable::remove_tree(work)?,
+        Err(error) => {
+            return Err(error)
+                .with_context(|| format!("can't move the artifact to {}", place.display()));
+        }
+    }
+    // Only now: moving a folder to another parent needs write permission on the folder itself.
+    durable::make_read_only(&place)
+        .and_then(|()| durable::sync_folder(&layout.store()))
+        .with_context(|| format!("can't make {} last", place.display()))?;
+    Ok(stored)
+}
+
+/// Whether an artifact is there, at the cost of one stat, whatever its size.
+pub fn is_there(layout: &Layout, digest: &Digest) -> bool {
+    layout.artifact(digest).is_dir()
+}
+
+/// Whether an artifact is there and holds as much as it should. Reads no file, but lists its folders.
+pub fn holds(layout: &Layout, stored: &Stored) -> bool {
+    let place = layout.artifact(&stored.digest);
+    place.is_dir() && tree::extent(&place).is_ok_and(|extent| extent == stored.extent)
+}
+
+/// Moves a damaged artifact out of the way. Nothing happens when there is none.
+///
+/// # Errors
+/// When it can't be moved.
+pub fn quarantine(layout: &Layout, digest: &Digest) -> anyhow::Result<Option<PathBuf>> {
+    let place = layout.artifact(digest);
+    if fs::symlink_metadata(&place).is_err() {
+        return Ok(None);
+    }
+    let folder = layout.quarantine();
+    durable::create_folder(&folder)?;
+    let free =
+        (0..).map(|number| folder.join(format!("{digest}-{number}"))).find(|path| !path.exists());
+    let target = free.context("no free name in the quarantine")?;
+    let move_away = || -> io::Result<()> {
+        if place.is_dir() {
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?;
+        }
+        match fs::rename(&place, &target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    };
+    move_away().with_context(|| format!("can't move the damaged {} away", place.display()))?;
+    Ok(Some(target))
+}
+
+/// Makes everything below a folder read-only and durable; the folder itself stays writable.
+fn seal(work: &Path, extent: Extent) -> anyhow::Result<()> {
+    let sync_each = extent.files <= SYNC_EACH_AT_MOST;
+    // Folders last and from the inside out: in a read-only folder nothing else can be changed.
+    for entry in tree::entries(work)?.iter().rev() {
+        let path = work.join(&entry.path);
+        if matches!(entry.kind, EntryKind::Link { .. }) {
+            continue;
+        }
+        if sync_each {
+            fs::File::open(&path)?.sync_all()?;
+        }
+        durable::make_read_only(&path)?;
+    }
+    let top = fs::File::open(work)?;
+    if sync_each {
+        top.sync_all()?;
+    } else {
+        sync_filesystem(&top)?;
+    }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn sync_filesystem(on_it: &fs::File) -> io::Result<()> {
+    rustix::fs::syncfs(on_it).map_err(io::Error::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync_filesystem(_on_it: &fs::File) -> io::Result<()> {
+    rustix::fs::sync();
+    Ok(())
+}

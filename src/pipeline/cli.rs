@@ -1,0 +1,180 @@
+//! The command line: arguments into one command, and what it came to into an exit status.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands;
+use crate::manifest::Override;
+use crate::progress::Style;
+
+/// Runs machine-learning experiments declared in TOML manifests.
+///
+/// A manifest declares stages; the tool runs those whose result is not in the cache, and nothing else.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pipeline",
+    version,
+    max_term_width = 100,
+    after_help = "\
+To begin:  pipeline init  writes a manifest that runs,  pipeline run pipeline.toml  runs it,\n\
+           pipeline kinds  lists what stages can do."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run what is not in the cache yet
+    Run(RunArguments),
+    /// Tell what would run, and why
+    Plan(PlanArguments),
+    /// Show the graph of stages
+    Graph(GraphArguments),
+    /// Tell what changed since a stage ran last
+    Why(StageArguments),
+    /// Tell where every stage stands
+    Status(ReportArguments),
+    /// Show what the stages measured
+    Metrics(ReportArguments),
+    /// Show what a stage wrote to its log
+    Log(StageArguments),
+    /// Print where the artifact of a stage lies
+    Path(StageArguments),
+    /// List the kinds of stages, or explain one
+    Kinds(KindsArguments),
+    /// Write a starter manifest, with the data that it needs
+    Init(InitArguments),
+    /// Print a completion script for a shell
+    Completions(CompletionsArguments),
+}
+
+/// A manifest, and where its results are kept.
+#[derive(Debug, Args)]
+pub struct ManifestArguments {
+    /// The manifest
+    pub manifest: PathBuf,
+    /// The cache [default: `cache` in the nearest folder above the manifest that has one or a `.git`]
+    #[arg(short = 'C', long, value_name = "DIR", env = "PIPELINE_CACHE")]
+    pub cache: Option<PathBuf>,
+    /// Replace a value of the manifest for this call: `--set stages.train.epochs=3`
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub overrides: Vec<Override>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    pub manifest: ManifestArguments,
+    /// Only these stages and what they need
+    #[arg(value_name = "STAGE")]
+    pub stages: Vec<String>,
+    /// Run this many stages at once [default: one per core, but one training at a time]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// After a failure, go on with what does not depend on it
+    #[arg(short, long)]
+    pub keep_going: bool,
+    /// How to show progress
+    #[arg(long, value_name = "STYLE", default_value = "auto")]
+    pub progress: Style,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    #[command(flatten)]
+    pub manifest: ManifestArguments,
+    /// Only these stages and what they need
+    #[arg(value_name = "STAGE")]
+    pub stages: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with 1 if anything would run
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct GraphArguments {
+    #[command(flatten)]
+    pub manifest: ManifestArguments,
+    /// In which form
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: GraphFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// For people, in a terminal
+    Text,
+    /// For Graphviz
+    Dot,
+    /// For Markdown pages
+    Mermaid,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct StageArguments {
+    #[command(flatten)]
+    pub manifest: ManifestArguments,
+    /// The stage
+    pub stage: String,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArguments {
+    #[command(flatten)]
+    pub manifest: ManifestArguments,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct KindsArguments {
+    /// The kind to explain
+    pub kind: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct InitArguments {
+    /// The folder to write to
+    #[arg(default_value = ".")]
+    pub folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArguments {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// Runs the program with the arguments of the process.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match &arguments.command {
+        Command::Run(arguments) => commands::run::run(arguments),
+        Command::Plan(arguments) => commands::plan::run(arguments),
+        Command::Graph(arguments) => commands::graph::run(arguments),
+        Command::Why(arguments) => commands::why::run(arguments),
+        Command::Status(arguments) => commands::status::run(arguments),
+        Command::Metrics(arguments) => commands::metrics::run(arguments),
+        Command::Log(arguments) => commands::log::run(arguments),
+        Command::Path(arguments) => commands::path::run(arguments),
+        Command::Kinds(arguments) => commands::kinds::run(arguments),
+        Command::Init(arguments) => commands::init::run(arguments),
+        Command::Completions(arguments) => {
+            let mut command = <Arguments as clap::CommandFactory>::command();
+            let mut script = Vec::new();
+            clap_complete::generate(arguments.shell, &mut command, "pipeline", &mut script);
+            commands::print(&String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|error| commands::report_error(&error))
+}

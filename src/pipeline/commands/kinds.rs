@@ -1,0 +1,133 @@
+//! `pipeline kinds`: every kind of stage, made from the contract.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use pipeline_stages::parameter::{Field, Role};
+use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, PortShape, kind_info};
+
+use super::{did_you_mean, print};
+use crate::cli::KindsArguments;
+use crate::format;
+
+/// How wide explanations are wrapped.
+const WIDTH: usize = 92;
+
+/// Runs the command.
+pub fn run(arguments: &KindsArguments) -> anyhow::Result<ExitCode> {
+    match &arguments.kind {
+        None => print(&list())?,
+        Some(name) => match kind_info(name) {
+            Some(kind) => print(&explain(kind))?,
+            None => {
+                let names = KINDS.iter().map(|kind| kind.name);
+                bail!("there is no kind '{name}'; {}", did_you_mean(name, names))
+            }
+        },
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list() -> String {
+    let mut rows = Vec::new();
+    for kind in KINDS {
+        let first = (kind.about)().lines().next().unwrap_or("").trim().to_owned();
+        rows.push(vec![kind.name.to_owned(), format!("-> {}", kind.output), first]);
+    }
+    format!("{}\n`pipeline kinds KIND` explains one.\n", format::table(&rows))
+}
+
+/// Everything about one kind. Also the source of the kinds' reference in the docs.
+pub fn explain(kind: &KindInfo) -> String {
+    let mut text =
+        format!("{} -> {}\n\n{}\n", kind.name, kind.output, paragraphs((kind.about)(), 0));
+    let ports = (kind.ports)();
+    if !ports.is_empty() {
+        text.push_str("\ninputs\n");
+        ports.iter().for_each(|port| text.push_str(&explain_port(port)));
+    }
+    let fields = (kind.fields)();
+    for (role, title) in
+        [(Role::Result, "parameters"), (Role::Execution, "parameters that can't change the result")]
+    {
+        let mut of_role = fields.iter().filter(|field| field.role == role).peekable();
+        if of_role.peek().is_some() {
+            text.push_str(&format!("\n{title}\n"));
+            of_role.for_each(|field| text.push_str(&explain_field(field)));
+        }
+    }
+    let seed = if kind.seeded {
+        "\nIt draws random numbers: `seed` may be given, here or under [experiment].\n"
+    } else {
+        ""
+    };
+    text.push_str(seed);
+    text
+}
+
+fn explain_port(port: &Port) -> String {
+    let accepts = match port.accepts {
+        [] => "any artifact".to_owned(),
+        types => types.iter().map(ArtifactType::to_string).collect::<Vec<_>>().join(" or "),
+    };
+    let shape = match port.shape {
+        PortShape::One => accepts,
+        PortShape::Optional => format!("{accepts}, optional"),
+        PortShape::Many => format!("{accepts}, one or several"),
+        PortShape::OptionalMany => format!("{accepts}, none or several"),
+        PortShape::Named => format!("table of names to stages ({accepts})"),
+    };
+    format!("  {} = {shape}\n{}\n", port.name(), paragraphs(port.about, 6))
+}
+
+fn explain_field(field: &Field) -> String {
+    let mut head = format!("  {} = {}", field.name, field.type_name);
+    if let Some(range) = field.range {
+        head.push_str(&format!(", {range}"));
+    }
+    match &field.default {
+        None => head.push_str(" (must be given)"),
+        Some(serde_json::Value::Null) => {}
+        Some(default) => head.push_str(&format!(" [default: {default}]")),
+    }
+    let mut text = format!("{head}\n{}\n", paragraphs(field.about, 6));
+    let width = field.choices.iter().map(|choice| choice.name.len()).max().unwrap_or(0);
+    for choice in &field.choices {
+        let about = paragraphs(choice.about, 10 + width);
+        text.push_str(&format!("        {:width$}  {}\n", choice.name, about.trim_start()));
+    }
+    text
+}
+
+/// Doc comments as wrapped text. An empty line separates paragraphs.
+fn paragraphs(about: &str, indent: usize) -> String {
+    let margin = " ".repeat(indent);
+    let mut paragraphs: Vec<Vec<&str>> = vec![Vec::new()];
+    for line in about.lines().map(str::trim) {
+        match (line.is_empty(), paragraphs.last_mut()) {
+            (true, _) => paragraphs.push(Vec::new()),
+            (false, Some(paragraph)) => paragraph.extend(line.split_whitespace()),
+            (false, None) => {}
+        }
+    }
+    let wrapped =
+        paragraphs.iter().filter(|words| !words.is_empty()).map(|words| wrap(words, &margin));
+    wrapped.collect::<Vec<_>>().join("\n\n")
+}
+
+fn wrap(words: &[&str], margin: &str) -> String {
+    let mut lines = vec![margin.to_owned()];
+    for word in words {
+        let current = lines.last().map_or(0, |line| line.chars().count());
+        if current > margin.len() && current + 1 + word.chars().count() > WIDTH {
+            lines.push(margin.to_owned());
+        }
+        if let Some(line) = lines.last_mut() {
+            if line.len() > margin.len() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines.join("\n")
+}

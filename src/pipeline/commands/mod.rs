@@ -1,0 +1,148 @@
+//! The subcommands, one file each, and what they share.
+
+pub mod graph;
+pub mod init;
+pub mod kinds;
+pub mod log;
+pub mod metrics;
+pub mod path;
+pub mod plan;
+pub mod run;
+pub mod status;
+pub mod why;
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+
+use crate::cache::Cache;
+use crate::cli::ManifestArguments;
+use crate::diagnostic::{Colour, Mistakes};
+use crate::facts::World;
+use crate::graph::Graph;
+use crate::manifest::{self, Manifest, StageName};
+use crate::plan::Plan;
+
+/// What was asked for can't be had: a manifest with mistakes, a cache that can't be read.
+const CANNOT: u8 = 2;
+
+/// A manifest that was read, its graph, and its cache.
+pub struct Project {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Its graph.
+    pub graph: Graph,
+    /// Its cache.
+    pub cache: Arc<Cache>,
+}
+
+impl Project {
+    /// Reads the manifest and opens its cache. Nothing is written.
+    ///
+    /// # Errors
+    /// All mistakes of the manifest, or that the cache can't be used.
+    pub fn open(arguments: &ManifestArguments) -> anyhow::Result<Self> {
+        let (manifest, graph) = manifest::read(&arguments.manifest, &arguments.overrides)?;
+        let root = match &arguments.cache {
+            Some(folder) => std::path::absolute(folder).context("no current folder")?,
+            None => default_cache(&manifest.folder),
+        };
+        let cache = Arc::new(Cache::open(&root)?);
+        Ok(Self { manifest, graph, cache })
+    }
+
+    /// These stages with all they need, or every stage if none is named, each after its inputs.
+    ///
+    /// # Errors
+    /// When there is no stage of such a name.
+    pub fn select(&self, names: &[String]) -> anyhow::Result<Vec<StageName>> {
+        if names.is_empty() {
+            return Ok(self.graph.order().cloned().collect());
+        }
+        let named = names.iter().map(|name| self.find(name)).collect::<anyhow::Result<Vec<_>>>()?;
+        let needed: BTreeSet<StageName> = self.graph.with_ancestors(named);
+        Ok(self.graph.order().filter(|name| needed.contains(*name)).cloned().collect())
+    }
+
+    /// The stage of this name.
+    ///
+    /// # Errors
+    /// When there is none, with the nearest names.
+    pub fn find(&self, name: &str) -> anyhow::Result<&StageName> {
+        self.graph.order().find(|stage| stage.as_str() == name).ok_or_else(|| {
+            let stages = self.graph.order().map(StageName::as_str);
+            anyhow!(
+                "{} has no stage '{name}'; {}",
+                self.manifest.path.display(),
+                did_you_mean(name, stages)
+            )
+        })
+    }
+
+    /// The plan of these stages, which are closed under inputs.
+    ///
+    /// # Errors
+    /// When a file that a stage reads can't be read.
+    pub fn plan(&self, selected: &[StageName]) -> anyhow::Result<Plan> {
+        let world = World::look(&self.cache, &self.manifest, selected)?;
+        Ok(Plan::of(&self.manifest, &self.graph, selected, &world))
+    }
+}
+
+/// The cache in the nearest folder above the manifest that has one, or a `.git`; else beside the manifest.
+fn default_cache(folder: &Path) -> PathBuf {
+    let is_root = |folder: &&Path| folder.join("cache").is_dir() || folder.join(".git").exists();
+    folder.ancestors().find(is_root).unwrap_or(folder).join("cache")
+}
+
+/// `did you mean 'train'?`, or what there is.
+pub fn did_you_mean<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> String {
+    let all: Vec<&str> = all.collect();
+    let score = |candidate: &&&str| strsim::damerau_levenshtein(name, candidate);
+    match all.iter().min_by_key(score) {
+        Some(nearest) if score(&nearest) <= name.len().max(3) / 3 => {
+            format!("did you mean '{nearest}'?")
+        }
+        Some(_) => format!("there are: {}", all.join(", ")),
+        None => "there are none".to_owned(),
+    }
+}
+
+/// Writes to standard output. That nobody reads it any more (`| head`) is no error.
+///
+/// # Errors
+/// When it can't be written for another reason.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = anstream::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("can't write to standard output"),
+    }
+}
+
+/// Prints a value as JSON.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+    print(&format!("{value:#}\n"))
+}
+
+/// Shows an error and gives its exit status.
+pub fn report_error(error: &anyhow::Error) -> ExitCode {
+    let text = match error.downcast_ref::<Mistakes>() {
+        Some(mistakes) => {
+            let terminal =
+                std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            mistakes.render(if terminal { Colour::Always } else { Colour::Never })
+        }
+        None => format!("error: {error:#}\n"),
+    };
+    // Where standard error is closed there is nobody to tell.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    ExitCode::from(CANNOT)
+}

@@ -1,0 +1,31 @@
+//! `pipeline path`: where the artifact of a stage lies.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use super::plan::state_reason;
+use super::{Project, print};
+use crate::cli::StageArguments;
+use crate::plan::State;
+
+/// Runs the command.
+pub fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
+    let project = Project::open(&arguments.manifest)?;
+    let name = project.find(&arguments.stage)?;
+    let plan = project.plan(&project.select(std::slice::from_ref(&arguments.stage))?)?;
+    match plan.state(name) {
+        Some(State::Fresh(record)) => {
+            print(&format!("{}\n", project.cache.artifact(&record.output.digest).display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        state => {
+            let reason = state.map(state_reason).unwrap_or_default();
+            bail!(
+                "'{name}' has no artifact for this manifest: {reason}; \
+                 `pipeline run {} {name}` makes it",
+                project.manifest.path.display()
+            )
+        }
+    }
+}

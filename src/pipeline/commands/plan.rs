@@ -1,0 +1,99 @@
+//! `pipeline plan`: what would run, and why, without running it.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::{Project, print, print_json};
+use crate::cli::PlanArguments;
+use crate::format;
+use crate::manifest::StageName;
+use crate::plan::{Plan, State};
+
+/// Runs the command.
+pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
+    let project = Project::open(&arguments.manifest)?;
+    let plan = project.plan(&project.select(&arguments.stages)?)?;
+    if arguments.json {
+        print_json(&to_json(&project, &plan))?;
+    } else {
+        print(&to_text(&project, &plan))?;
+    }
+    let would_run = arguments.exit_code && !plan.is_all_fresh();
+    Ok(if would_run { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The name of a state, as all commands say it.
+pub fn state_name(state: &State) -> &'static str {
+    match state {
+        State::Fresh(_) => "fresh",
+        State::Dirty { .. } => "dirty",
+        State::Waiting { .. } => "waiting",
+    }
+}
+
+/// Why a stage is in its state; empty for a fresh one.
+pub fn state_reason(state: &State) -> String {
+    match state {
+        State::Fresh(_) => String::new(),
+        State::Dirty { reason, .. } => reason.to_string(),
+        State::Waiting { on, reason } => {
+            let on: Vec<&str> = on.iter().map(StageName::as_str).collect();
+            let known = reason.as_ref().map_or_else(String::new, |reason| format!("; {reason}"));
+            format!("on {}{known}", on.join(", "))
+        }
+    }
+}
+
+/// A state as JSON.
+pub fn state_json(state: &State) -> Value {
+    match state {
+        State::Fresh(record) => {
+            json!({ "state": "fresh", "key": record.key, "artifact": record.output.digest })
+        }
+        State::Dirty { reason, key, .. } => json!({ "state": "dirty", "key": key, "why": reason }),
+        State::Waiting { on, changes } => {
+            json!({ "state": "waiting", "on": on, "changes": changes })
+        }
+    }
+}
+
+fn to_text(project: &Project, plan: &Plan) -> String {
+    let mut rows = Vec::new();
+    let (mut fresh, mut dirty, mut waiting, mut certain) = (0, 0, 0, 0);
+    for (name, state) in plan.iter() {
+        match state {
+            State::Fresh(_) => fresh += 1,
+            State::Dirty { .. } => dirty += 1,
+            State::Waiting { reason, .. } => {
+                waiting += 1;
+                certain += usize::from(reason.is_some());
+            }
+        }
+        rows.push(vec![name.to_string(), state_name(state).to_owned(), state_reason(state)]);
+    }
+    let name = &project.manifest.experiment.name;
+    let runs = dirty + certain;
+    let closing = match waiting - certain {
+        _ if runs == 0 => format!("{name}: all {fresh} stages are fresh; nothing would run"),
+        0 => format!("{name}: {runs} would run, {fresh} are fresh"),
+        open => format!(
+            "{name}: {runs} would run, {open} more if what they read changes, {fresh} are fresh"
+        ),
+    };
+    format!("{}\n{closing}\n", format::table(&rows))
+}
+
+fn to_json(project: &Project, plan: &Plan) -> Value {
+    let stages: Vec<Value> = plan
+        .iter()
+        .map(|(name, state)| {
+            let mut stage = state_json(state);
+            stage["stage"] = json!(name);
+            stage["kind"] =
+                json!(project.manifest.stage(name).map(|stage| stage.stage.info().name));
+            stage
+        })
+        .collect();
+    json!({ "experiment": project.manifest.experiment.name, "stages": stages, "fresh": plan.is_all_fresh() })
+}

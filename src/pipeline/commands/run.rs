@@ -1,0 +1,92 @@
+//! `pipeline run`: run what is not in the cache, and end with a table.
+
+use std::process::ExitCode;
+
+use super::{Project, print};
+use crate::cli::RunArguments;
+use crate::events::Outcome;
+use crate::execute::{self, Options, Summary};
+use crate::format;
+use crate::manifest::{Manifest, StageName};
+use crate::progress::{self, Style};
+
+/// What a shell reports for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// Runs the command.
+pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
+    let project = Project::open(&arguments.manifest)?;
+    let selected = project.select(&arguments.stages)?;
+    let options =
+        Options { jobs: arguments.jobs.map(usize::from), keep_going: arguments.keep_going };
+    let mut reporter = progress::reporter(arguments.progress);
+    let summary = execute::execute(
+        &project.manifest,
+        &project.graph,
+        &project.cache,
+        &selected,
+        &options,
+        &mut *reporter,
+    )?;
+    if arguments.progress != Style::Json {
+        print(&table(&project.manifest, &summary))?;
+    }
+    Ok(match summary.complete() {
+        true => ExitCode::SUCCESS,
+        false if summary.stopped => ExitCode::from(INTERRUPTED),
+        false => ExitCode::FAILURE,
+    })
+}
+
+fn table(manifest: &Manifest, summary: &Summary) -> String {
+    let mut rows = vec![["stage", "result", "time", "metrics"].map(str::to_owned).to_vec()];
+    for (name, outcome) in &summary.stages {
+        rows.push(row(manifest, name, outcome));
+    }
+    format!("\n{}\n{}\n", format::table(&rows), closing(manifest, summary))
+}
+
+fn row(manifest: &Manifest, name: &StageName, outcome: &Outcome) -> Vec<String> {
+    let headline = manifest.stage(name).map_or(&[][..], |stage| stage.stage.info().headline);
+    let (result, time, remark) = match outcome {
+        Outcome::Fresh { metrics, .. } => {
+            ("fresh", String::new(), format::metrics(format::headline(metrics, headline)))
+        }
+        Outcome::Ran { seconds, metrics, .. } => {
+            ("ran", format::seconds(*seconds), format::metrics(format::headline(metrics, headline)))
+        }
+        Outcome::Failed { seconds, .. } => ("failed", format::seconds(*seconds), String::new()),
+        Outcome::Stopped => ("stopped", String::new(), String::new()),
+        Outcome::Skipped { because: Some(input) } => {
+            ("skipped", String::new(), format!("needs {input}"))
+        }
+        Outcome::Skipped { because: None } => ("skipped", String::new(), String::new()),
+    };
+    vec![name.to_string(), result.to_owned(), time, remark]
+}
+
+fn closing(manifest: &Manifest, summary: &Summary) -> String {
+    let count = |wanted: fn(&Outcome) -> bool| {
+        summary.stages.iter().filter(|(_, outcome)| wanted(outcome)).count()
+    };
+    let counts = [
+        (count(|outcome| matches!(outcome, Outcome::Fresh { .. })), "fresh"),
+        (count(|outcome| matches!(outcome, Outcome::Ran { .. })), "ran"),
+        (count(|outcome| matches!(outcome, Outcome::Failed { .. })), "failed"),
+        (count(|outcome| matches!(outcome, Outcome::Stopped)), "stopped"),
+        (count(|outcome| matches!(outcome, Outcome::Skipped { .. })), "skipped"),
+    ];
+    let parts = counts.iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();
+    let name = &manifest.experiment.name;
+    let mut text = format!("{name}: {} in {}", parts.join(", "), format::seconds(summary.seconds));
+    if summary.stopped && !summary.complete() {
+        text.push_str("; the same command goes on from here");
+    } else if let Some((failed, _)) =
+        summary.stages.iter().find(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }))
+    {
+        let path = manifest.path.display();
+        text.push_str(&format!("; `pipeline log {path} {failed}` shows the whole log"));
+    }
+    text
+}

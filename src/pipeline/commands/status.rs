@@ -1,0 +1,72 @@
+//! `pipeline status`: where every stage stands, and what its last run was.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::plan::{state_json, state_name};
+use super::{Project, print, print_json};
+use crate::cache::Record;
+use crate::cli::ReportArguments;
+use crate::format;
+use crate::manifest::StageName;
+use crate::plan::{Plan, State};
+
+/// Runs the command.
+pub fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
+    let project = Project::open(&arguments.manifest)?;
+    let plan = project.plan(&project.select(&[])?)?;
+    if arguments.json {
+        print_json(&to_json(&project, &plan))?;
+    } else {
+        print(&to_text(&project, &plan))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The record that tells of a stage's last run: its own, or an older one that no longer counts.
+fn last_run(project: &Project, name: &StageName, state: &State) -> Option<Record> {
+    match state {
+        State::Fresh(record) => Some((**record).clone()),
+        _ => project.cache.last_record(&project.manifest.experiment.name, name.as_str()),
+    }
+}
+
+fn to_text(project: &Project, plan: &Plan) -> String {
+    let header = ["stage", "kind", "state", "last run", "took", "artifact", "size"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for (name, state) in plan.iter() {
+        let kind = project.manifest.stage(name).map_or("", |stage| stage.stage.info().name);
+        let mut row = vec![name.to_string(), kind.to_owned(), state_name(state).to_owned()];
+        match last_run(project, name, state) {
+            Some(record) => row.extend([
+                format::ago(record.finished),
+                format::seconds(record.seconds),
+                record.output.digest.short(),
+                format::bytes(record.output.extent.bytes),
+            ]),
+            None => row.push("never".to_owned()),
+        }
+        rows.push(row);
+    }
+    format!("{}\ncache: {}\n", format::table(&rows), project.cache.layout().root().display())
+}
+
+fn to_json(project: &Project, plan: &Plan) -> Value {
+    let stages: Vec<Value> = plan
+        .iter()
+        .map(|(name, state)| {
+            let mut stage = state_json(state);
+            stage["stage"] = json!(name);
+            stage["kind"] =
+                json!(project.manifest.stage(name).map(|stage| stage.stage.info().name));
+            stage["last-run"] = json!(last_run(project, name, state));
+            stage
+        })
+        .collect();
+    json!({
+        "experiment": project.manifest.experiment.name,
+        "cache": project.cache.layout().root(),
+        "stages": stages,
+    })
+}

@@ -1,0 +1,433 @@
+//! The loop that runs a plan: what is ready starts, as far as there are slots; what ends makes more ready.
+//!
+//! All decisions are made on the main thread; a [`job`] has a thread of its own and sends messages.
+//! Knows no terminal: what happens goes to a [`Reporter`](crate::progress::Reporter).
+
+mod job;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use pipeline_stages::WorkerProgram;
+use pipeline_stages::message::Event;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::cache::{Cache, Record};
+use crate::events::{Outcome, RunEvent};
+use crate::facts::World;
+use crate::graph::Graph;
+use crate::key;
+use crate::manifest::{Manifest, StageName};
+use crate::plan::{self, Facts, State};
+use crate::progress::Reporter;
+use crate::worker::Leash;
+use job::{Job, JobEnd, JobEvent};
+
+/// How often time-outs are looked at and bars are drawn.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How a run is done.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How many stages run at once. `None`: as many as there are cores, but one training at a time,
+    /// because a training uses all of them.
+    pub jobs: Option<usize>,
+    /// Whether a failure stops only what depends on it.
+    pub keep_going: bool,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// Each stage that was asked for, or is needed by one, with how it ended.
+    pub stages: Vec<(StageName, Outcome)>,
+    /// Seconds from beginning to end.
+    pub seconds: f64,
+    /// Whether somebody asked the run to stop.
+    pub stopped: bool,
+}
+
+impl Summary {
+    /// Whether all that was asked for is there.
+    pub fn complete(&self) -> bool {
+        self.stages
+            .iter()
+            .all(|(_, outcome)| matches!(outcome, Outcome::Fresh { .. } | Outcome::Ran { .. }))
+    }
+}
+
+enum Message {
+    Job(StageName, JobEvent),
+    End(StageName, JobEnd),
+    Signal,
+}
+
+/// Where a stage is.
+enum Progress {
+    /// It has not been looked at, or its inputs are not there.
+    Pending,
+    /// A job works on it.
+    Running { leash: Leash, started: Instant, deadline: Option<Instant>, worker: WorkerProgram },
+    /// It is over.
+    Ended { outcome: Outcome, record: Option<Box<Record>> },
+}
+
+/// Runs these stages, which are closed under inputs and in topological order.
+///
+/// # Errors
+/// When the run can't begin. That stages fail is in the [`Summary`].
+pub fn execute(
+    manifest: &Manifest,
+    graph: &Graph,
+    cache: &Arc<Cache>,
+    selected: &[StageName],
+    options: &Options,
+    reporter: &mut dyn Reporter,
+) -> anyhow::Result<Summary> {
+    let world = World::look(cache, manifest, selected)?;
+    let (sender, receiver) = channel();
+    let mut run = Run {
+        manifest,
+        graph,
+        cache,
+        world,
+        options,
+        reporter,
+        stages: selected.iter().map(|name| (name.clone(), Progress::Pending)).collect(),
+        order: selected.to_vec(),
+        sender,
+        stopping: Arc::new(AtomicBool::new(false)),
+        failed: false,
+        listening: false,
+    };
+    let started = Instant::now();
+    run.report(RunEvent::Begin {
+        experiment: manifest.experiment.name.clone(),
+        stages: selected.len(),
+    });
+    run.to_the_end(&receiver)?;
+    let summary = run.summary(started);
+    run.report(RunEvent::Done { seconds: summary.seconds, complete: summary.complete() });
+    Ok(summary)
+}
+
+struct Run<'a> {
+    manifest: &'a Manifest,
+    graph: &'a Graph,
+    cache: &'a Arc<Cache>,
+    world: World<'a>,
+    options: &'a Options,
+    reporter: &'a mut dyn Reporter,
+    stages: BTreeMap<StageName, Progress>,
+    order: Vec<StageName>,
+    sender: Sender<Message>,
+    stopping: Arc<AtomicBool>,
+    failed: bool,
+    listening: bool,
+}
+
+impl Run<'_> {
+    fn to_the_end(&mut self, receiver: &Receiver<Message>) -> anyhow::Result<()> {
+        loop {
+            self.start_what_is_ready()?;
+            if self.running().next().is_none() {
+                return Ok(());
+            }
+            match receiver.recv_timeout(TICK) {
+                Ok(message) => self.receive(message)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            self.time_out_what_is_late();
+            self.reporter.tick();
+        }
+    }
+
+    /// Ends what is fresh and starts what is dirty, until nothing more can be said or started now.
+    fn start_what_is_ready(&mut self) -> anyhow::Result<()> {
+        for name in self.order.clone() {
+            if !matches!(self.stages.get(&name), Some(Progress::Pending))
+                || !self.inputs_are_there(&name)
+            {
+                continue;
+            }
+            match self.decide(&name) {
+                State::Fresh(record) => {
+                    let outcome = Outcome::Fresh {
+                        digest: record.output.digest,
+                        metrics: record.metrics.clone(),
+                    };
+                    self.end(&name, outcome, Some(record))?;
+                }
+                State::Dirty { reason, key, parts } if self.may_start(&name) => {
+                    self.start(&name, reason, key, parts)?;
+                }
+                State::Dirty { .. } | State::Waiting { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn inputs_are_there(&self, name: &StageName) -> bool {
+        self.graph.inputs(name).into_iter().all(|input| self.record(input).is_some())
+    }
+
+    fn decide(&self, name: &StageName) -> State {
+        let Some(declaration) = self.manifest.stage(name) else {
+            return State::Waiting { on: Vec::new(), reason: None };
+        };
+        let digest_of = |input: &StageName| self.record(input).map(|record| record.output.digest);
+        let parts = key::parts(declaration, self.world.outside(name), digest_of);
+        plan::decide(name, parts, &self.world)
+    }
+
+    fn may_start(&self, name: &StageName) -> bool {
+        if self.stopping.load(Ordering::Relaxed) || (self.failed && !self.options.keep_going) {
+            return false;
+        }
+        let Some(declaration) = self.manifest.stage(name) else { return false };
+        let learns = |worker: WorkerProgram| worker == WorkerProgram::Learn;
+        let running = self.running().count();
+        match self.options.jobs {
+            Some(jobs) => running < jobs,
+            None => {
+                let training = self.running().any(learns);
+                running < cores() && !(training && learns(declaration.stage.info().worker))
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        name: &StageName,
+        reason: plan::Reason,
+        key: key::StageKey,
+        parts: Vec<key::Part>,
+    ) -> anyhow::Result<()> {
+        self.listen_to_signals()?;
+        let mut declaration = self.manifest.stage(name).context("a stage of the manifest")?.clone();
+        let inputs = job::inputs(&declaration, self.cache, |input| self.record(input).cloned())?;
+        // Trainings that run side by side share the cores.
+        if let Some(jobs) = self.options.jobs.filter(|jobs| *jobs > 1) {
+            let share = (cores() / jobs).max(1) as u32;
+            declaration.execution.execution.threads.get_or_insert(share);
+        }
+        let leash = Leash::default();
+        let timeout = declaration.execution.timeout_seconds.map(Duration::from_secs);
+        let progress = Progress::Running {
+            leash: leash.clone(),
+            started: Instant::now(),
+            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            worker: declaration.stage.info().worker,
+        };
+        self.stages.insert(name.clone(), progress);
+        let job = Job {
+            cache: Arc::clone(self.cache),
+            experiment: self.manifest.experiment.name.clone(),
+            folder: self.manifest.folder.clone(),
+            declaration,
+            key,
+            parts,
+            reason,
+            inputs,
+            leash,
+            stopping: Arc::clone(&self.stopping),
+        };
+        let sender = self.sender.clone();
+        let stage = name.clone();
+        let thread = move || {
+            let tell = |event| drop(sender.send(Message::Job(stage.clone(), event)));
+            let end = job.run(tell);
+            let _ = sender.send(Message::End(stage.clone(), end));
+        };
+        std::thread::Builder::new()
+            .name(name.to_string())
+            .spawn(thread)
+            .context("can't start a thread")?;
+        Ok(())
+    }
+
+    fn receive(&mut self, message: Message) -> anyhow::Result<()> {
+        match message {
+            Message::Job(stage, event) => self.tell(stage, event),
+            Message::End(stage, end) => self.job_ended(&stage, end)?,
+            Message::Signal => self.stop(),
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, stage: StageName, event: JobEvent) {
+        let event = match event {
+            JobEvent::Waits => RunEvent::Wait { stage },
+            JobEvent::Starts { why, resumes } => {
+                let Some(declaration) = self.manifest.stage(&stage) else { return };
+                let kind = declaration.stage.info().name;
+                RunEvent::Start { stage, kind, why, resumes }
+            }
+            JobEvent::Worker(Event::Progress(progress)) => RunEvent::Progress { stage, progress },
+            JobEvent::Worker(Event::Note { text }) => RunEvent::Note { stage, text },
+            JobEvent::Worker(_) => return,
+        };
+        self.report(event);
+    }
+
+    fn job_ended(&mut self, name: &StageName, end: JobEnd) -> anyhow::Result<()> {
+        let seconds = match self.stages.get(name) {
+            Some(Progress::Running { started, .. }) => started.elapsed().as_secs_f64(),
+            _ => 0.0,
+        };
+        match end {
+            JobEnd::Reused(record) => {
+                let outcome = Outcome::Fresh {
+                    digest: record.output.digest,
+                    metrics: record.metrics.clone(),
+                };
+                self.end(name, outcome, Some(record))
+            }
+            JobEnd::Ran(record) => {
+                let last = self.world.last(name);
+                let outcome = Outcome::Ran {
+                    digest: record.output.digest,
+                    unchanged: last.is_some_and(|last| last.output.digest == record.output.digest),
+                    seconds,
+                    metrics: record.metrics.clone(),
+                };
+                self.end(name, outcome, Some(record))
+            }
+            JobEnd::Stopped => self.end(name, Outcome::Stopped, None),
+            JobEnd::Failed { message, log } => {
+                self.failed = true;
+                self.end(name, Outcome::Failed { message, log, seconds }, None)
+            }
+            JobEnd::DamagedInput(damaged) => {
+                let text = format!(
+                    "the artifact {} is damaged; it was moved to quarantine/ and its stage runs again",
+                    damaged.digest.short()
+                );
+                self.report(RunEvent::Note { stage: name.clone(), text });
+                self.stages.insert(name.clone(), Progress::Pending);
+                for progress in self.stages.values_mut() {
+                    if matches!(progress, Progress::Ended { record: Some(record), .. }
+                        if record.output.digest == damaged.digest)
+                    {
+                        *progress = Progress::Pending;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn end(
+        &mut self,
+        name: &StageName,
+        outcome: Outcome,
+        record: Option<Box<Record>>,
+    ) -> anyhow::Result<()> {
+        if let Some(record) = &record
+            && let Err(error) =
+                self.cache.set_head(&self.manifest.experiment.name, name.as_str(), record)
+        {
+            let text = format!("its link under runs/ was not renewed: {error:#}");
+            self.report(RunEvent::Note { stage: name.clone(), text });
+        }
+        self.report(RunEvent::End { stage: name.clone(), outcome: outcome.clone() });
+        self.stages.insert(name.clone(), Progress::Ended { outcome, record });
+        Ok(())
+    }
+
+    fn record(&self, name: &StageName) -> Option<&Record> {
+        match self.stages.get(name) {
+            Some(Progress::Ended { record, .. }) => record.as_deref(),
+            _ => None,
+        }
+    }
+
+    fn running(&self) -> impl Iterator<Item = WorkerProgram> {
+        self.stages.values().filter_map(|progress| match progress {
+            Progress::Running { worker, .. } => Some(*worker),
+            _ => None,
+        })
+    }
+
+    fn leashes(&self) -> impl Iterator<Item = &Leash> {
+        self.stages.values().filter_map(|progress| match progress {
+            Progress::Running { leash, .. } => Some(leash),
+            _ => None,
+        })
+    }
+
+    /// The first request asks workers to write a checkpoint and leave; the second ends them.
+    fn stop(&mut self) {
+        if self.stopping.swap(true, Ordering::Relaxed) {
+            self.leashes().for_each(Leash::kill);
+        } else {
+            self.leashes().for_each(Leash::stop);
+            self.report(RunEvent::Stopping);
+        }
+    }
+
+    fn time_out_what_is_late(&mut self) {
+        let now = Instant::now();
+        for progress in self.stages.values_mut() {
+            if let Progress::Running { leash, deadline, .. } = progress
+                && deadline.take_if(|deadline| *deadline <= now).is_some()
+            {
+                leash.time_out();
+            }
+        }
+    }
+
+    /// Only when there is something to stop: a run that does nothing needs no thread for it.
+    fn listen_to_signals(&mut self) -> anyhow::Result<()> {
+        if std::mem::replace(&mut self.listening, true) {
+            return Ok(());
+        }
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
+            .context("can't listen to signals")?;
+        let sender = self.sender.clone();
+        std::thread::spawn(move || {
+            for _ in signals.forever() {
+                if sender.send(Message::Signal).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn report(&mut self, event: RunEvent) {
+        self.reporter.event(&event);
+    }
+
+    /// What every stage came to; those that never started are skipped now.
+    fn summary(&mut self, started: Instant) -> Summary {
+        for name in self.order.clone() {
+            if !matches!(self.stages.get(&name), Some(Progress::Pending)) {
+                continue;
+            }
+            let inputs = self.graph.inputs(&name);
+            let missing = inputs.into_iter().find(|input| self.record(input).is_none()).cloned();
+            let outcome = Outcome::Skipped { because: missing };
+            self.report(RunEvent::End { stage: name.clone(), outcome: outcome.clone() });
+            self.stages.insert(name, Progress::Ended { outcome, record: None });
+        }
+        let stages = self.order.iter().filter_map(|name| match self.stages.get(name) {
+            Some(Progress::Ended { outcome, .. }) => Some((name.clone(), outcome.clone())),
+            _ => None,
+        });
+        Summary {
+            stages: stages.collect(),
+            seconds: started.elapsed().as_secs_f64(),
+            stopped: self.stopping.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

@@ -1,0 +1,177 @@
+//! Numbers and tables as people read them.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pipeline_stages::message::{Metrics, Progress, Unit};
+
+/// Seconds: `0.02 s`, `7.3 s`, `2 min 05 s`, `3 h 07 min`.
+pub fn seconds(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match seconds {
+        ..0.995 => format!("{seconds:.2} s"),
+        ..59.95 => format!("{seconds:.1} s"),
+        ..3600.0 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// How long ago something was, in seconds since 1970: `just now`, `12 min ago`, `3 days ago`.
+pub fn ago(then: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let passed = |number: u64, unit: &str| {
+        format!("{number} {unit}{} ago", if number == 1 || unit == "min" { "" } else { "s" })
+    };
+    match now.saturating_sub(then) {
+        ..60 => "just now".to_owned(),
+        seconds @ ..3600 => passed(seconds / 60, "min"),
+        seconds @ ..86_400 => passed(seconds / 3600, "hour"),
+        seconds => passed(seconds / 86_400, "day"),
+    }
+}
+
+/// A count, with its thousands apart: `1,281,167`.
+pub fn count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes: `812 B`, `2.6 MB`, `163 GB` (powers of 1000).
+pub fn bytes(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "kB", "MB", "GB", "TB"] {
+        if value < 999.5 {
+            let decimals = usize::from(unit != "B" && value < 10.0);
+            return format!("{value:.decimals$} {unit}");
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.1} PB")
+}
+
+/// A metric: whole numbers as counts, others with four significant digits.
+pub fn metric(value: f64) -> String {
+    let magnitude = value.abs();
+    if !value.is_finite() {
+        value.to_string()
+    } else if value.fract() == 0.0 && magnitude < 1e15 {
+        let sign = if value < 0.0 { "-" } else { "" };
+        format!("{sign}{}", count(magnitude as u64))
+    } else if (1e-3..1e5).contains(&magnitude) {
+        let decimals = 3_i32.saturating_sub(magnitude.log10().floor() as i32).clamp(0, 4) as usize;
+        format!("{value:.decimals$}")
+    } else {
+        format!("{value:.3e}")
+    }
+}
+
+/// Metrics in one line: `test-accuracy 0.763, test-loss 0.741`.
+pub fn metrics<'a>(metrics: impl IntoIterator<Item = (&'a str, f64)>) -> String {
+    let texts: Vec<String> =
+        metrics.into_iter().map(|(name, value)| format!("{name} {}", metric(value))).collect();
+    texts.join(", ")
+}
+
+/// Those of a stage's metrics that its kind puts in front, in the kind's order.
+pub fn headline<'a>(
+    all: &'a Metrics,
+    names: &'a [&'static str],
+) -> impl Iterator<Item = (&'a str, f64)> {
+    names.iter().filter_map(|&name| all.get(name).map(|value| (name, *value)))
+}
+
+/// How far a stage is, in one line: `epoch 3/20, loss 4.21`.
+pub fn progress_values(progress: &Progress) -> String {
+    let values = metrics(progress.values.iter().map(|(name, value)| (name.as_str(), *value)));
+    let phase = progress.phase.clone().unwrap_or_default();
+    [phase, values].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+/// An amount in a unit: `2.6 MB`, `5,000 images`.
+pub fn amount(amount: u64, unit: Unit) -> String {
+    match unit {
+        Unit::Bytes => bytes(amount),
+        _ => format!("{} {unit}", count(amount)),
+    }
+}
+
+/// Lines with their columns aligned. The last column is not padded.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let padded = row.iter().zip(&widths).map(|(cell, width)| {
+            let missing = width - cell.chars().count();
+            format!("{cell}{}", " ".repeat(missing))
+        });
+        text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_at_a_glance() {
+        let cases = [
+            (0.004, "0.00 s"),
+            (0.99, "0.99 s"),
+            (0.999, "1.0 s"),
+            (7.28, "7.3 s"),
+            (59.96, "1 min 00 s"),
+            (125.0, "2 min 05 s"),
+            (11220.0, "3 h 07 min"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(seconds(value), text);
+        }
+    }
+
+    #[test]
+    fn counts_and_bytes() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(1_281_167), "1,281,167");
+        assert_eq!(bytes(812), "812 B");
+        assert_eq!(bytes(2_620_000), "2.6 MB");
+        assert_eq!(bytes(999_999), "1.0 MB");
+        assert_eq!(bytes(163_000_000_000), "163 GB");
+    }
+
+    #[test]
+    fn metrics_keep_four_digits() {
+        let cases = [
+            (0.0, "0"),
+            (5000.0, "5,000"),
+            (-3.0, "-3"),
+            (0.76321, "0.7632"),
+            (4.21056, "4.211"),
+            (123.456, "123.5"),
+            (1e-6, "1.000e-6"),
+            (f64::NAN, "NaN"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(metric(value), text);
+        }
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let row = |cells: &[&str]| cells.iter().map(|&cell| cell.to_owned()).collect();
+        assert_eq!(table(&[row(&["a", "bcd", "x"]), row(&["efg", "h"])]), "a    bcd  x\nefg  h\n");
+    }
+}

@@ -1,0 +1,377 @@
+//! What enters a stage key. One walk makes the list of [`Part`]s; [`StageKey::of`] hashes that list
+//! and [`changes`] explains how two lists differ, so the explanation can't drift from the key.
+//!
+//! In the key: the schema, the kind and its version, every parameter that can change the result (with
+//! defaults filled in), the seed where the kind draws random numbers, and the digest of the content of
+//! every input. Not in the key: names of stages and experiments, paths, times, hosts, devices, and the
+//! order of tables in the manifest. An input counts by its content, not by the key of the stage that
+//! made it: that is what gives early cutoff.
+//!
+//! Does no I/O and knows no cache.
+
+use std::fmt;
+
+use pipeline_stages::Stage;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::digest::{Digest, Encoder};
+use crate::manifest::{StageDeclaration, StageName};
+
+/// Bumped when the encoding of a key changes: every stage runs again then.
+const SCHEMA: u32 = 1;
+
+const DOMAIN: &str = "pipeline 2026-11 stage key";
+
+/// The name of a result: the hash of all that may change it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StageKey(Digest);
+
+impl fmt::Display for StageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for StageKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self)
+    }
+}
+
+/// One thing that may change the result of a stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "part", rename_all = "kebab-case")]
+pub enum Part {
+    /// How keys are encoded.
+    Schema {
+        /// See [`SCHEMA`].
+        version: u32,
+    },
+    /// The stage kind.
+    Kind {
+        /// Its name.
+        name: String,
+        /// The version of its results.
+        version: u32,
+    },
+    /// The seed of its random draws.
+    Seed {
+        /// The seed.
+        seed: u64,
+    },
+    /// A parameter.
+    Parameter {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: Value,
+    },
+    /// The content of an input.
+    Input {
+        /// The port, with the name or the number of the input where the port takes several.
+        port: String,
+        /// The stage that it comes from. For the explanation only: not hashed.
+        from: StageName,
+        /// The digest of the artifact.
+        digest: Digest,
+    },
+    /// The content of a file or folder outside the cache.
+    Outside {
+        /// Its place in the list of the stage's outside paths.
+        index: usize,
+        /// The path in the manifest. For the explanation only: not hashed.
+        path: String,
+        /// The digest of its content.
+        digest: Digest,
+    },
+}
+
+/// A file or folder outside the cache that a stage reads, and the digest of its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutsideDigest {
+    /// The path in the manifest.
+    pub path: String,
+    /// The digest of its content.
+    pub digest: Digest,
+}
+
+/// The parts of a stage's key. `digest_of` gives the digest of the artifact of a stage; inputs for which
+/// it gives `None` are left out, so that what is known can be compared before everything is.
+pub fn parts(
+    declaration: &StageDeclaration,
+    outside: &[OutsideDigest],
+    digest_of: impl Fn(&StageName) -> Option<Digest>,
+) -> Vec<Part> {
+    let stage: &Stage = &declaration.stage;
+    let info = stage.info();
+    let mut parts = vec![
+        Part::Schema { version: SCHEMA },
+        Part::Kind { name: info.name.to_owned(), version: info.version },
+    ];
+    if info.seeded {
+        parts.push(Part::Seed { seed: declaration.seed });
+    }
+    for (name, value) in stage.key_parameters() {
+        parts.push(Part::Parameter { name, value });
+    }
+    for (port, connections) in &declaration.inputs {
+        for (index, connection) in connections.iter().enumerate() {
+            let port = match &connection.name {
+                Some(name) => format!("{port}.{name}"),
+                None if connections.len() > 1 => format!("{port}[{index}]"),
+                None => port.clone(),
+            };
+            if let Some(digest) = digest_of(&connection.from) {
+                parts.push(Part::Input { port, from: connection.from.clone(), digest });
+            }
+        }
+    }
+    for (index, OutsideDigest { path, digest }) in outside.iter().enumerate() {
+        parts.push(Part::Outside { index, path: path.clone(), digest: *digest });
+    }
+    parts
+}
+
+impl StageKey {
+    /// The key that these parts make.
+    pub fn of(parts: &[Part]) -> Self {
+        let mut encoder = Encoder::new(DOMAIN);
+        for part in parts {
+            match part {
+                Part::Schema { version } => encoder.text("schema").number((*version).into()),
+                Part::Kind { name, version } => {
+                    encoder.text("kind").text(name).number((*version).into())
+                }
+                Part::Seed { seed } => encoder.text("seed").number(*seed),
+                Part::Parameter { name, value } => {
+                    encode_value(encoder.text("parameter").text(name), value)
+                }
+                Part::Input { port, from: _, digest } => {
+                    encoder.text("input").text(port).digest(digest)
+                }
+                Part::Outside { index, path: _, digest } => {
+                    encoder.text("outside").number(*index as u64).digest(digest)
+                }
+            };
+        }
+        Self(encoder.finish())
+    }
+}
+
+fn encode_value<'e>(encoder: &'e mut Encoder, value: &Value) -> &'e mut Encoder {
+    match value {
+        Value::Null => encoder.text("null"),
+        Value::Bool(value) => encoder.text("bool").number((*value).into()),
+        Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+            (Some(number), _, _) => encoder.text("natural").number(number),
+            (None, Some(number), _) => encoder.text("integer").bytes(&number.to_le_bytes()),
+            // A zero below zero is the same number as the one above.
+            (None, None, number) => {
+                encoder.text("real").number((number.unwrap_or(f64::NAN) + 0.0).to_bits())
+            }
+        },
+        Value::String(text) => encoder.text("text").text(text),
+        Value::Array(items) => {
+            encoder.text("list").number(items.len() as u64);
+            items.iter().fold(encoder, encode_value)
+        }
+        Value::Object(table) => {
+            encoder.text("table").number(table.len() as u64);
+            let mut sorted: Vec<_> = table.iter().collect();
+            sorted.sort_by_key(|(name, _)| *name);
+            sorted
+                .into_iter()
+                .fold(encoder, |encoder, (name, value)| encode_value(encoder.text(name), value))
+        }
+    }
+}
+
+/// How one part differs between two keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+pub enum Change {
+    /// The key's encoding changed with the program.
+    Schema,
+    /// The stage has another kind.
+    Kind {
+        /// What it was.
+        old: String,
+        /// What it is.
+        new: String,
+    },
+    /// The kind gives other results than it did.
+    KindVersion {
+        /// The kind.
+        kind: String,
+        /// What it was.
+        old: u32,
+        /// What it is.
+        new: u32,
+    },
+    /// Another seed. `None` where the kind drew nothing.
+    Seed {
+        /// What it was.
+        old: Option<u64>,
+        /// What it is.
+        new: Option<u64>,
+    },
+    /// Another value of a parameter. `None` where the kind did not have it.
+    Parameter {
+        /// Its name.
+        name: String,
+        /// What it was.
+        old: Option<Value>,
+        /// What it is.
+        new: Option<Value>,
+    },
+    /// Other content at a port. `None` where nothing was connected.
+    Input {
+        /// The port.
+        port: String,
+        /// The stage that it comes from.
+        from: StageName,
+        /// What it was.
+        old: Option<Digest>,
+        /// What it is.
+        new: Option<Digest>,
+    },
+    /// Other content of a file outside the cache. `None` where it was not read.
+    Outside {
+        /// The path in the manifest.
+        path: String,
+        /// What it was.
+        old: Option<Digest>,
+        /// What it is.
+        new: Option<Digest>,
+    },
+}
+
+/// How the parts of a key differ from older ones, in the order of the walk.
+pub fn changes(old: &[Part], new: &[Part]) -> Vec<Change> {
+    let counterpart = |part: &Part, others: &[Part]| {
+        others.iter().find(|other| identity(other) == identity(part)).cloned()
+    };
+    let mut changes: Vec<Change> =
+        new.iter().filter_map(|part| change(counterpart(part, old).as_ref(), Some(part))).collect();
+    let gone = old.iter().filter(|part| counterpart(part, new).is_none());
+    changes.extend(gone.filter_map(|part| change(Some(part), None)));
+    changes
+}
+
+/// What makes two parts the same thing with another value.
+fn identity(part: &Part) -> (u8, String) {
+    match part {
+        Part::Schema { .. } => (0, String::new()),
+        Part::Kind { .. } => (1, String::new()),
+        Part::Seed { .. } => (2, String::new()),
+        Part::Parameter { name, .. } => (3, name.clone()),
+        Part::Input { port, .. } => (4, port.clone()),
+        Part::Outside { index, .. } => (5, index.to_string()),
+    }
+}
+
+fn change(old: Option<&Part>, new: Option<&Part>) -> Option<Change> {
+    let either = new.or(old)?;
+    match either {
+        Part::Schema { .. } => (old != new).then_some(Change::Schema),
+        Part::Kind { .. } => {
+            let (Part::Kind { name: old, version: was }, Part::Kind { name: new, version: is }) =
+                (old?, new?)
+            else {
+                return None;
+            };
+            if old != new {
+                Some(Change::Kind { old: old.clone(), new: new.clone() })
+            } else if was != is {
+                Some(Change::KindVersion { kind: new.clone(), old: *was, new: *is })
+            } else {
+                None
+            }
+        }
+        Part::Seed { .. } => {
+            let seed = |part: Option<&Part>| match part {
+                Some(Part::Seed { seed }) => Some(*seed),
+                _ => None,
+            };
+            differing(seed(old), seed(new)).map(|(old, new)| Change::Seed { old, new })
+        }
+        Part::Parameter { name, .. } => {
+            let value = |part: Option<&Part>| match part {
+                Some(Part::Parameter { value, .. }) => Some(value.clone()),
+                _ => None,
+            };
+            differing(value(old), value(new)).map(|(old, new)| Change::Parameter {
+                name: name.clone(),
+                old,
+                new,
+            })
+        }
+        Part::Input { port, from, .. } => {
+            let digest = |part: Option<&Part>| match part {
+                Some(Part::Input { digest, .. }) => Some(*digest),
+                _ => None,
+            };
+            differing(digest(old), digest(new)).map(|(old, new)| Change::Input {
+                port: port.clone(),
+                from: from.clone(),
+                old,
+                new,
+            })
+        }
+        Part::Outside { path, .. } => {
+            let digest = |part: Option<&Part>| match part {
+                Some(Part::Outside { digest, .. }) => Some(*digest),
+                _ => None,
+            };
+            differing(digest(old), digest(new)).map(|(old, new)| Change::Outside {
+                path: path.clone(),
+                old,
+                new,
+            })
+        }
+    }
+}
+
+fn differing<T: PartialEq>(old: T, new: T) -> Option<(T, T)> {
+    (old != new).then_some((old, new))
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Schema => f.write_str("this version of pipeline makes keys in another way"),
+            Self::Kind { old, new } => write!(f, "kind: {old} -> {new}"),
+            Self::KindVersion { kind, old, new } => {
+                write!(f, "'{kind}' gives other results in this version ({old} -> {new})")
+            }
+            Self::Seed { old, new } => write!(f, "seed: {} -> {}", or_none(old), or_none(new)),
+            Self::Parameter { name, old, new } => {
+                let text = |value: &Option<Value>| match value {
+                    None | Some(Value::Null) => "not given".to_owned(),
+                    Some(value) => value.to_string(),
+                };
+                write!(f, "{name}: {} -> {}", text(old), text(new))
+            }
+            Self::Input { port, from, old: Some(_), new: Some(_) } => {
+                write!(f, "the content of input '{port}' changed, through stage '{from}'")
+            }
+            Self::Input { port, from, old: None, .. } => {
+                write!(f, "input '{port}' is new: stage '{from}'")
+            }
+            Self::Input { port, from, .. } => write!(f, "input '{port}' is gone: stage '{from}'"),
+            Self::Outside { path, old: Some(_), new: Some(_) } => {
+                write!(f, "the content of {path} changed")
+            }
+            Self::Outside { path, old: None, .. } => write!(f, "{path} is read now"),
+            Self::Outside { path, .. } => write!(f, "{path} is not read any more"),
+        }
+    }
+}
+
+fn or_none<T: fmt::Display>(value: &Option<T>) -> String {
+    value.as_ref().map_or_else(|| "none".to_owned(), T::to_string)
+}

@@ -1,0 +1,130 @@
+//! Bars on a terminal: one for each running stage, one for the whole.
+
+use std::collections::BTreeMap;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Rate, Reporter, plain};
+use crate::events::RunEvent;
+use crate::format;
+use crate::manifest::StageName;
+
+/// How wide the names of stages may be before they push the bars.
+const NAME_WIDTH: usize = 16;
+
+/// Draws bars on standard error.
+pub struct Bars {
+    all: MultiProgress,
+    whole: Option<ProgressBar>,
+    stages: BTreeMap<StageName, (ProgressBar, Rate)>,
+    started: bool,
+}
+
+impl Bars {
+    /// No bars yet.
+    pub fn new() -> Self {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        Self { all, whole: None, stages: BTreeMap::new(), started: false }
+    }
+
+    fn print(&self, event: &RunEvent) {
+        if let Some(line) = plain::line(event) {
+            // With no bar to draw, indicatif would keep the line to itself.
+            self.all.suspend(|| anstream::eprintln!("{line}"));
+        }
+    }
+
+    fn start(&mut self, stage: &StageName) {
+        if !std::mem::replace(&mut self.started, true)
+            && let Some(whole) = &self.whole
+        {
+            self.all.add(whole.clone());
+        }
+        let bar = ProgressBar::new_spinner().with_prefix(stage.to_string());
+        bar.set_style(spinner_style());
+        let bar = match &self.whole {
+            Some(whole) => self.all.insert_before(whole, bar),
+            None => self.all.add(bar),
+        };
+        bar.tick();
+        self.stages.insert(stage.clone(), (bar, Rate::new()));
+    }
+}
+
+impl Reporter for Bars {
+    fn event(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::Begin { experiment, stages } => {
+                let whole = ProgressBar::hidden().with_prefix(experiment.clone());
+                whole.set_length(*stages as u64);
+                whole.set_style(style(
+                    "      {prefix:16!.bold} {bar:28.green/dim} {pos}/{len} stages, {elapsed}",
+                ));
+                self.whole = Some(whole);
+            }
+            RunEvent::Start { stage, .. } => {
+                self.print(event);
+                self.start(stage);
+            }
+            RunEvent::Progress { stage, progress } => {
+                let Some((bar, rate)) = self.stages.get_mut(stage) else { return };
+                if let Some(total) = progress.total.filter(|_| bar.length().is_none()) {
+                    bar.set_length(total);
+                    bar.set_style(style("      {prefix:16!} {bar:28.cyan/dim} {msg}"));
+                }
+                bar.set_position(progress.done);
+                let rate = rate.update(progress.done);
+                let left = rate.zip(progress.total).map(|(rate, total)| {
+                    format!(
+                        "{} left",
+                        format::seconds(total.saturating_sub(progress.done) as f64 / rate)
+                    )
+                });
+                let rate =
+                    rate.map(|rate| format!("{}/s", format::amount(rate as u64, progress.unit)));
+                let values =
+                    Some(format::progress_values(progress)).filter(|text| !text.is_empty());
+                let parts: Vec<String> = [values, rate, left].into_iter().flatten().collect();
+                bar.set_message(parts.join(", "));
+            }
+            RunEvent::End { stage, .. } => {
+                if let Some((bar, _)) = self.stages.remove(stage) {
+                    bar.finish_and_clear();
+                    self.all.remove(&bar);
+                }
+                if let Some(whole) = &self.whole {
+                    whole.inc(1);
+                }
+                self.print(event);
+            }
+            RunEvent::Done { .. } => {
+                if let Some(whole) = self.whole.take() {
+                    whole.finish_and_clear();
+                }
+                let _ = self.all.clear();
+            }
+            RunEvent::Wait { .. } | RunEvent::Note { .. } | RunEvent::Stopping => self.print(event),
+        }
+    }
+
+    fn tick(&mut self) {
+        for (bar, _) in self.stages.values() {
+            bar.tick();
+        }
+        if let Some(whole) = self.whole.as_ref().filter(|_| self.started) {
+            whole.tick();
+        }
+    }
+}
+
+fn spinner_style() -> ProgressStyle {
+    style("      {prefix:16!} {spinner} {elapsed} {msg}")
+}
+
+fn style(template: &str) -> ProgressStyle {
+    debug_assert!(template.contains(&format!(":{NAME_WIDTH}!")));
+    // The templates are constants; one that indicatif can't read shows the plain style.
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━╸─")
+}

@@ -1,0 +1,18 @@
+//! One JSON object per event, a line each, on standard output.
+
+use std::io::Write;
+
+use super::Reporter;
+use crate::events::RunEvent;
+
+/// Writes events as they are.
+pub struct JsonLines;
+
+impl Reporter for JsonLines {
+    fn event(&mut self, event: &RunEvent) {
+        if let Ok(line) = serde_json::to_string(event) {
+            // Whoever read this is gone: the run goes on.
+            let _ = writeln!(std::io::stdout().lock(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Plain lines on standard error: for logs, and for terminals that can't draw.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::{Rate, Reporter};
+use crate::events::{Outcome, RunEvent};
+use crate::format;
+use crate::manifest::StageName;
+
+/// A stage's progress is told this often.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Writes a line when something begins or ends, and now and then between.
+#[derive(Default)]
+pub struct Plain {
+    running: BTreeMap<StageName, (Instant, Rate)>,
+}
+
+impl Reporter for Plain {
+    fn event(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::Progress { stage, progress } => {
+                let (last, rate) = self
+                    .running
+                    .entry(stage.clone())
+                    .or_insert_with(|| (Instant::now(), Rate::new()));
+                let rate = rate.update(progress.done);
+                if last.elapsed() < INTERVAL {
+                    return;
+                }
+                *last = Instant::now();
+                let percent =
+                    progress.total.map(|total| format!("{} %", 100 * progress.done / total.max(1)));
+                let rate =
+                    rate.map(|rate| format!("{}/s", format::amount(rate as u64, progress.unit)));
+                let values =
+                    Some(format::progress_values(progress)).filter(|text| !text.is_empty());
+                let parts: Vec<String> = [percent, values, rate].into_iter().flatten().collect();
+                anstream::eprintln!("      {stage}: {}", parts.join(", "));
+            }
+            RunEvent::End { stage, .. } => {
+                self.running.remove(stage);
+                print_line(event);
+            }
+            _ => print_line(event),
+        }
+    }
+}
+
+fn print_line(event: &RunEvent) {
+    if let Some(line) = line(event) {
+        anstream::eprintln!("{line}");
+    }
+}
+
+/// The line of an event, for all but progress; bars print the same.
+pub fn line(event: &RunEvent) -> Option<String> {
+    match event {
+        RunEvent::Start { stage, kind, why, resumes } => {
+            let verb = if *resumes { "goes on from its checkpoint" } else { "runs" };
+            Some(format!("      {stage} ({kind}) {verb}: {why}"))
+        }
+        RunEvent::Wait { stage } => {
+            Some(format!("      {stage} waits for another process that does the same work"))
+        }
+        RunEvent::Note { stage, text } => Some(format!("      {stage}: {text}")),
+        RunEvent::End { stage, outcome } => ending(stage, outcome),
+        RunEvent::Stopping => Some(
+            "      stopping: running stages write a checkpoint and leave (again to end them at once)".to_owned(),
+        ),
+        RunEvent::Begin { .. } | RunEvent::Progress { .. } | RunEvent::Done { .. } => None,
+    }
+}
+
+fn ending(stage: &StageName, outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Ran { seconds, unchanged, .. } => {
+            let same = if *unchanged { ", with the same output as before" } else { "" };
+            Some(format!("done  {stage} in {}{same}", format::seconds(*seconds)))
+        }
+        Outcome::Failed { message, log, seconds } => {
+            let mut text =
+                format!("FAIL  {stage} after {}: {}", format::seconds(*seconds), indent(message));
+            if !log.is_empty() {
+                text.push_str("\n      the last lines of its log:");
+                for line in log {
+                    text.push_str("\n      | ");
+                    text.push_str(line);
+                }
+            }
+            Some(text)
+        }
+        Outcome::Stopped => Some(format!("stop  {stage}")),
+        Outcome::Fresh { .. } | Outcome::Skipped { .. } => None,
+    }
+}
+
+fn indent(message: &str) -> String {
+    message.replace('\n', "\n      ")
+}

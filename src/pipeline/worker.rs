@@ -1,0 +1,267 @@
+//! One worker process: start it, check who it is, hand it its work, read its events, see it end.
+//!
+//! Knows the protocol; no cache and no graph. Runs on a thread of its own and prints nothing.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, anyhow};
+use pipeline_stages::WorkerProgram;
+use pipeline_stages::message::{Event, Hello, Metrics, PROTOCOL, Request, VERSION};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+
+/// The hidden subcommand under which `pipeline` is a worker itself.
+pub const WORKER_SUBCOMMAND: &str = "__worker";
+
+/// Names the program of the learning kinds, where it is not beside `pipeline`.
+pub const LEARN_VARIABLE: &str = "PIPELINE_LEARN";
+
+const LEARN_PROGRAM: &str = "pipeline-learn";
+
+/// How many lines of its log are shown when a worker dies.
+const LOG_LINES: usize = 20;
+/// How much of the end of a log is read for them.
+const LOG_TAIL_BYTES: u64 = 16 * 1024;
+
+/// How a worker ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum End {
+    /// Its output is complete.
+    Finished {
+        /// What it measured.
+        metrics: Metrics,
+        /// The device that it ran on, where it chose one.
+        device: Option<String>,
+    },
+    /// It left early because it was asked to. Its checkpoint is written.
+    Stopped,
+    /// It failed, in words for people.
+    Failed {
+        /// Why.
+        message: String,
+        /// The last lines of its log.
+        log: Vec<String>,
+    },
+}
+
+/// A hold on a running worker, for another thread: signals reach it and what it started.
+#[derive(Debug, Clone, Default)]
+pub struct Leash(Arc<Mutex<Held>>);
+
+#[derive(Debug, Default)]
+struct Held {
+    group: Option<Pid>,
+    stop_wanted: bool,
+    timed_out: bool,
+}
+
+impl Leash {
+    /// Asks the worker to write its checkpoint and leave.
+    pub fn stop(&self) {
+        self.held().stop_wanted = true;
+        self.signal(Signal::TERM);
+    }
+
+    /// Ends the worker, and all it started, at once.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Ends the worker because its time is up.
+    pub fn time_out(&self) {
+        self.held().timed_out = true;
+        self.kill();
+    }
+
+    /// Holds a worker from now on. One that was asked to stop before it started is stopped here.
+    fn hold(&self, group: Pid) {
+        let stop_wanted = {
+            let mut held = self.held();
+            held.group = Some(group);
+            held.stop_wanted
+        };
+        if stop_wanted {
+            self.signal(Signal::TERM);
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        // Under the lock: the number can't have passed to another process meanwhile.
+        if let Some(group) = self.held().group {
+            let _ = rustix::process::kill_process_group(group, signal);
+        }
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The command that starts a worker.
+///
+/// # Errors
+/// When the program can't be found, with what to do.
+pub fn command(program: WorkerProgram) -> anyhow::Result<Command> {
+    let own = std::env::current_exe().context("can't tell where this program lies")?;
+    match program {
+        WorkerProgram::Prepare => {
+            let mut command = Command::new(own);
+            command.arg(WORKER_SUBCOMMAND);
+            Ok(command)
+        }
+        WorkerProgram::Learn => Ok(Command::new(learn_program(&own)?)),
+    }
+}
+
+fn learn_program(own: &Path) -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os(LEARN_VARIABLE) {
+        return Ok(PathBuf::from(path));
+    }
+    let real = own.canonicalize().unwrap_or_else(|_| own.to_owned());
+    let beside = [own, &real].map(|program| program.with_file_name(LEARN_PROGRAM));
+    let on_path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&on_path).map(|folder| folder.join(LEARN_PROGRAM));
+    beside.into_iter().chain(on_path).find(|path| path.is_file()).ok_or_else(|| {
+        anyhow!(
+            "there is no {LEARN_PROGRAM} beside {} or on the PATH: build it with `cargo xtask build`, \
+             or name it in {LEARN_VARIABLE}",
+            own.display()
+        )
+    })
+}
+
+/// Runs one request in a worker process, to its end.
+///
+/// # Errors
+/// When the worker can't be started, or is not one of ours. That the work itself fails is an [`End`].
+pub fn run(
+    mut command: Command,
+    request: &Request,
+    log: &Path,
+    leash: &Leash,
+    mut on_event: impl FnMut(Event),
+) -> anyhow::Result<End> {
+    let log_file =
+        File::create(log).with_context(|| format!("can't write the log {}", log.display()))?;
+    let program = command.get_program().to_string_lossy().into_owned();
+    // A group of its own: Ctrl-C in the terminal reaches the orchestrator alone, which passes it on.
+    command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log_file);
+    let mut child = command.spawn().with_context(|| format!("can't start {program}"))?;
+    let pid = Pid::from_child(&child);
+    leash.hold(pid);
+
+    let talk = converse(&mut child, request, &mut on_event);
+    if talk.is_err() {
+        leash.kill();
+    }
+    let status = reap(child, pid, leash)?;
+    let tail = || log_tail(log);
+    match talk {
+        Ok(Some(Event::Finished { metrics, device })) => Ok(End::Finished { metrics, device }),
+        Ok(Some(Event::Failed { message })) => Ok(End::Failed { message, log: Vec::new() }),
+        Ok(Some(Event::Stopped)) => Ok(End::Stopped),
+        Ok(_) | Err(Talk::Silent) if leash.held().stop_wanted => Ok(End::Stopped),
+        Ok(_) if leash.held().timed_out => {
+            Ok(End::Failed { message: "its time was up (timeout-seconds)".to_owned(), log: tail() })
+        }
+        Ok(_) => Ok(End::Failed { message: died(&program, status), log: tail() }),
+        Err(Talk::Stranger(message)) => Err(anyhow!(message)),
+        Err(Talk::Silent) => {
+            let message = format!("{program} ended before it said hello ({status})");
+            Ok(End::Failed { message, log: tail() })
+        }
+    }
+}
+
+/// Why a conversation did not come about.
+enum Talk {
+    /// Somebody else is there.
+    Stranger(String),
+    /// Nobody is there.
+    Silent,
+}
+
+/// Speaks with the worker until it closes its output; the last event that it sent.
+fn converse(
+    child: &mut Child,
+    request: &Request,
+    on_event: &mut impl FnMut(Event),
+) -> Result<Option<Event>, Talk> {
+    let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(Talk::Silent);
+    };
+    let mut lines = BufReader::new(stdout).split(b'\n').map_while(Result::ok);
+    check_hello(lines.next().as_deref())?;
+    // Kept open to the end: when this process dies, the worker sees its input end.
+    let _open = send_request(stdin, request);
+    let mut last = None;
+    for line in lines {
+        // What is no event was printed by some library: not for us.
+        if let Ok(event) = serde_json::from_slice::<Event>(&line) {
+            last = Some(event.clone());
+            on_event(event);
+        }
+    }
+    Ok(last)
+}
+
+fn check_hello(line: Option<&[u8]>) -> Result<(), Talk> {
+    let line = line.ok_or(Talk::Silent)?;
+    match serde_json::from_slice(line) {
+        Ok(Event::Hello(Hello { protocol: PROTOCOL, version, .. })) if version == VERSION => Ok(()),
+        Ok(Event::Hello(Hello { program, protocol, version })) => Err(Talk::Stranger(format!(
+            "{program} is version {version} (protocol {protocol}), this is pipeline {VERSION} \
+             (protocol {PROTOCOL}): build or install both together, with `cargo xtask build`"
+        ))),
+        _ => Err(Talk::Stranger(format!(
+            "the worker does not speak pipeline's protocol; it said: {}",
+            String::from_utf8_lossy(line).chars().take(200).collect::<String>()
+        ))),
+    }
+}
+
+fn send_request(mut stdin: ChildStdin, request: &Request) -> Option<ChildStdin> {
+    let mut line = serde_json::to_vec(request).ok()?;
+    line.push(b'\n');
+    // A worker that died meanwhile is seen by the end of its output.
+    stdin.write_all(&line).and_then(|()| stdin.flush()).ok()?;
+    Some(stdin)
+}
+
+/// Waits for the worker's end, then ends whatever it left behind in its group.
+fn reap(mut child: Child, pid: Pid, leash: &Leash) -> anyhow::Result<ExitStatus> {
+    // Without reaping it, so that its number still is its own.
+    let _ =
+        rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+    leash.kill();
+    leash.held().group = None;
+    child.wait().context("can't wait for a worker")
+}
+
+fn died(program: &str, status: ExitStatus) -> String {
+    let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match status.signal() {
+        Some(9) => format!("{name} was killed (signal 9): by you, or because memory ran out"),
+        Some(signal) => format!("{name} crashed (signal {signal})"),
+        None => format!("{name} ended without a result ({status})"),
+    }
+}
+
+/// The last lines of a log.
+pub fn log_tail(log: &Path) -> Vec<String> {
+    let read = || -> std::io::Result<String> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|&line| line.to_owned()).collect()
+}
