@@ -1,1 +1,70 @@
-//! To be.
+//! The bodies of the stage kinds that need torch: pre-training, training, evaluation.
+//!
+//! Each method is one file that reads from top to bottom like the algorithm box of its paper:
+//! [`pretrain_simclr`], [`train`], [`evaluate`]. What they share lies beside them, a purpose a file.
+//!
+//! On the CPU, results are exact: the same request gives the same bytes, however often it was
+//! interrupted and resumed, and with whatever number of threads prepares the images. libtorch's own
+//! thread count is another matter; [`device`] says how it is fixed.
+//!
+//! Knows no cache and no manifest: a body gets a request and fills a folder.
+
+pub mod augment;
+pub mod batches;
+pub mod checkpoint;
+pub mod device;
+pub mod evaluate;
+pub mod loss;
+pub mod network;
+pub mod optimizer;
+pub mod pretrain_simclr;
+pub mod random;
+pub mod schedule;
+pub mod train;
+pub mod training_data;
+pub mod weights;
+
+use std::process::ExitCode;
+
+use pipeline_stages::message::Metrics;
+use pipeline_stages::worker::{self, Context};
+use pipeline_stages::{LearnStage, Stage};
+
+/// What a stage kind does: files into the output folder, events on the way.
+trait Body {
+    /// Does the work of one stage and returns what it measured.
+    ///
+    /// # Errors
+    /// With a message for people: what is wrong, where, what to do. With
+    /// [`Stopped`](pipeline_stages::worker::Stopped) when it was asked to stop.
+    fn run(&self, context: &Context) -> anyhow::Result<Metrics>;
+}
+
+/// What `model.json` says of a training: the kind, its parameters and the seed. Nothing that can
+/// differ between two runs of the same stage key.
+fn training_record(
+    kind: &str,
+    parameters: &impl serde::Serialize,
+    seed: u64,
+) -> anyhow::Result<serde_json::Value> {
+    let parameters = serde_json::to_value(parameters)?;
+    Ok(serde_json::json!({ "kind": kind, "parameters": parameters, "seed": seed }))
+}
+
+/// Runs the body of a stage.
+///
+/// # Errors
+/// With the body's own message for people.
+pub fn run(stage: &LearnStage, context: &Context) -> anyhow::Result<Metrics> {
+    pipeline_stages::match_learn_stage!(stage, parameters => parameters.run(context))
+}
+
+/// The life of a worker process.
+pub fn serve() -> ExitCode {
+    worker::serve("pipeline-learn", |stage, context| match stage {
+        Stage::Learn(stage) => run(stage, context),
+        Stage::Prepare(_) => {
+            anyhow::bail!("a stage of kind '{}' is run by `pipeline` itself", stage.info().name)
+        }
+    })
+}

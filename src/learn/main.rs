@@ -1,2 +1,7 @@
-//! To be.
-fn main() {}
+//! The worker that needs torch.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pipeline_learn::serve()
+}

@@ -17,9 +17,9 @@ pub use corrupt_labels::{CorruptLabels, Noise};
 pub use dataset::{Dataset, DatasetFormat};
 pub use download::Download;
 pub use evaluate::Evaluate;
-pub use pretrain_simclr::PretrainSimclr;
+pub use pretrain_simclr::{PretrainOptimizer, PretrainSimclr};
 pub use split::Split;
-pub use train::{Loss, Method, Train};
+pub use train::{Augmentation, Loss, Method, Normalise, Optimizer, Schedule, Train};
 pub use unpack::{ArchiveFormat, Unpack};
 
 /// Makes [`Stage`], [`PrepareStage`], [`LearnStage`], [`KINDS`] and the macros that hand a stage

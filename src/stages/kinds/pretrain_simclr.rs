@@ -2,10 +2,27 @@
 
 use super::architecture::Architecture;
 use crate::kind::Rules;
-use crate::parameter::{AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, POSITIVE};
+use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, FRACTION, NOT_NEGATIVE, POSITIVE};
+
+choices! {
+    /// What moves the weights in contrastive pre-training. All with momentum 0.9 or its like.
+    pub enum PretrainOptimizer {
+        /// LARS around SGD momentum 0.9, trust coefficient 0.001: for large batches.
+        Lars,
+        /// SGD momentum 0.9.
+        Sgd,
+        /// Adam with betas 0.9 and 0.999: for small batches and few epochs.
+        Adam,
+    }
+}
 
 crate::kind! {
     /// Pre-trains an encoder with SimCLR, on the training images without their labels.
+    ///
+    /// The defaults are the full recipe, for a GPU. A CPU-sized variant is made by parameters: a small
+    /// architecture, few epochs, a smaller batch, `optimizer = "adam"` with a learning rate near 1e-3.
+    /// The artifact holds the encoder (`weights.safetensors`), the projection head beside it
+    /// (`projection.safetensors`) and the loss per epoch (`curves.csv`).
     PretrainSimclr = "pretrain-simclr", version 1, seeded true, output Weights;
     ports {
         /// The data set.
@@ -14,18 +31,26 @@ crate::kind! {
     parameters {
         /// The encoder.
         architecture: Architecture = Architecture::Resnet18;
-        /// Passes over the training set.
+        /// Passes over the training set. What a last short batch would hold is left out of an epoch.
         epochs: u64 = 1000, in AT_LEAST_ONE;
         /// Images a step; each gives two views.
         batch_size: u64 = 1024, in 2.0..;
+        /// The length of the vectors that the loss compares.
+        projection_size: u64 = 128, in AT_LEAST_ONE;
         /// The temperature of the NT-Xent loss.
         temperature: f64 = 0.5, in POSITIVE;
+        /// What moves the weights.
+        optimizer: PretrainOptimizer = PretrainOptimizer::Lars;
         /// The peak learning rate.
         learning_rate: f64 = 4.0, in POSITIVE;
-        /// Weight decay.
+        /// Weight decay; not on parameters with `bn` or `bias` in their name.
         weight_decay: f64 = 1e-6, in NOT_NEGATIVE;
-        /// The share of the steps in which the learning rate rises linearly.
-        warmup: f64 = 0.01, in FRACTION;
+        /// The share of the steps in which the learning rate rises linearly; then it falls along a cosine.
+        warmup: f64 = 0.01, in BELOW_ONE;
+        /// The smallest share of an image that a crop covers.
+        crop_area_min: f64 = 0.08, in FRACTION;
+        /// The strength of the colour jitter: brightness, contrast and saturation vary by 0.8 times this, hue by 0.2 times this.
+        jitter_strength: f64 = 0.5, in FRACTION;
     }
     execution {}
     headline ["loss"]

@@ -1,0 +1,99 @@
+//! Bicubic resampling with antialiasing, as Pillow and torchvision do it: Keys' cubic kernel with
+//! a = -0.5 (Keys, 1981), widened by the scale when an image shrinks; separable.
+
+/// The weights that make one line of another length from a part of a line.
+#[derive(Debug, Clone, Default)]
+pub struct Resampler {
+    /// Per output: the first input and where its weights begin and end.
+    spans: Vec<(usize, std::ops::Range<usize>)>,
+    weights: Vec<f32>,
+}
+
+impl Resampler {
+    /// From `length` inputs, starting at `start`, to `outputs`.
+    pub fn prepare(&mut self, start: usize, length: usize, outputs: usize) {
+        self.spans.clear();
+        self.weights.clear();
+        let scale = length as f64 / outputs as f64;
+        let stretch = scale.max(1.0);
+        let support = 2.0 * stretch;
+        for output in 0..outputs {
+            let centre = (output as f64 + 0.5) * scale;
+            let first = (centre - support + 0.5).max(0.0) as usize;
+            let end = ((centre + support + 0.5) as usize).min(length);
+            let begin = self.weights.len();
+            let kernel = |input: usize| cubic((input as f64 - centre + 0.5) / stretch);
+            let sum: f64 = (first..end).map(kernel).sum();
+            self.weights.extend((first..end).map(|input| (kernel(input) / sum) as f32));
+            self.spans.push((start + first, begin..self.weights.len()));
+        }
+    }
+
+    /// Mirrors the outputs.
+    pub fn flip(&mut self) {
+        self.spans.reverse();
+    }
+
+    /// Per output: the first input, and the weights from there on.
+    pub fn outputs(&self) -> impl Iterator<Item = (usize, &[f32])> {
+        self.spans.iter().map(|(first, range)| (*first, &self.weights[range.clone()]))
+    }
+
+    /// The inputs that any output uses.
+    pub fn inputs(&self) -> std::ops::Range<usize> {
+        let first = self.outputs().map(|(first, _)| first).min().unwrap_or(0);
+        let end = self.outputs().map(|(first, weights)| first + weights.len()).max().unwrap_or(0);
+        first..end
+    }
+}
+
+/// Keys' cubic convolution kernel, a = -0.5.
+fn cubic(distance: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = distance.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_same_length_changes_nothing() {
+        let mut resampler = Resampler::default();
+        resampler.prepare(3, 5, 5);
+        for (output, (first, weights)) in resampler.outputs().enumerate() {
+            for (offset, weight) in weights.iter().enumerate() {
+                let expected = if first + offset == output + 3 { 1.0 } else { 0.0 };
+                assert!((weight - expected).abs() < 1e-6);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn weights_sum_to_one_and_stay_within_the_part(
+            start in 0usize..50, length in 1usize..300, outputs in 1usize..100, flip: bool,
+        ) {
+            let mut resampler = Resampler::default();
+            resampler.prepare(start, length, outputs);
+            if flip {
+                resampler.flip();
+            }
+            prop_assert_eq!(resampler.outputs().count(), outputs);
+            let used = resampler.inputs();
+            prop_assert!(used.start >= start && used.end <= start + length);
+            for (_, weights) in resampler.outputs() {
+                prop_assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-4);
+            }
+        }
+    }
+}

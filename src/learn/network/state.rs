@@ -1,0 +1,171 @@
+//! The named tensors of a network, in the order of PyTorch's `state_dict`.
+//!
+//! Layers and optimizers hold handles to the same storage: changing a tensor in place changes it for
+//! all. Knows no layer and no file.
+
+use anyhow::Context;
+use tch::{Device, Kind, Tensor};
+
+use crate::random::{Purpose, Stream};
+
+/// What a tensor is to training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Moved by the optimizer.
+    Trained,
+    /// Kept up by the forward pass (running statistics), or fixed.
+    Kept,
+}
+
+/// A tensor with its name.
+#[derive(Debug)]
+pub struct NamedTensor {
+    /// The name in a state dict: `layer1.0.conv1.weight`.
+    pub name: String,
+    /// The values.
+    pub tensor: Tensor,
+    /// What it is to training.
+    pub role: Role,
+}
+
+/// The named tensors of a network.
+#[derive(Debug, Default)]
+pub struct State {
+    tensors: Vec<NamedTensor>,
+}
+
+impl State {
+    /// All tensors, in order.
+    pub fn tensors(&self) -> &[NamedTensor] {
+        &self.tensors
+    }
+
+    /// Those that the optimizer moves, in order.
+    pub fn trained(&self) -> impl Iterator<Item = &NamedTensor> {
+        self.tensors.iter().filter(|named| named.role == Role::Trained)
+    }
+
+    /// The tensors of both, one after the other.
+    pub fn joined(mut self, other: State) -> State {
+        self.tensors.extend(other.tensors);
+        self
+    }
+}
+
+/// How the values of a tensor start.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Initial {
+    /// All the same.
+    Constant(f64),
+    /// Normal with deviation sqrt(2 / fan-out): `kaiming_normal_(mode='fan_out', nonlinearity='relu')`
+    /// (He et al., 2015). What torchvision gives to convolutions.
+    KaimingNormalFanOut,
+    /// Uniform within 1 / sqrt(fan-in): `kaiming_uniform_(a=sqrt(5))`, PyTorch's default for
+    /// convolutions and linear layers.
+    UniformFanIn,
+}
+
+/// Makes the tensors of a network, layer by layer.
+pub struct Builder {
+    seed: u64,
+    purpose: Purpose,
+    device: Device,
+    prefix: Vec<String>,
+    state: State,
+}
+
+impl Builder {
+    /// A builder whose draws are named by the seed and the purpose.
+    pub fn new(seed: u64, purpose: Purpose, device: Device) -> Self {
+        Self { seed, purpose, device, prefix: Vec::new(), state: State::default() }
+    }
+
+    /// Builds a part of the network under a name.
+    pub fn within<T>(
+        &mut self,
+        name: impl Into<String>,
+        build: impl FnOnce(&mut Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        self.prefix.push(name.into());
+        let built = build(self);
+        self.prefix.pop();
+        built
+    }
+
+    /// A tensor of 32-bit floats. The first dimension counts outputs, the second inputs.
+    pub fn float(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        initial: Initial,
+        role: Role,
+    ) -> anyhow::Result<Tensor> {
+        let values = self.values(shape, initial);
+        let tensor = Tensor::f_from_slice(&values)?.f_reshape(shape)?;
+        self.add(name, tensor, role)
+    }
+
+    /// A counter: a 64-bit integer without dimensions, from zero.
+    pub fn counter(&mut self, name: &str) -> anyhow::Result<Tensor> {
+        let tensor = Tensor::f_zeros([0i64; 0].as_slice(), (Kind::Int64, Device::Cpu))?;
+        self.add(name, tensor, Role::Kept)
+    }
+
+    /// All that was built.
+    pub fn finish(self) -> State {
+        self.state
+    }
+
+    fn add(&mut self, name: &str, tensor: Tensor, role: Role) -> anyhow::Result<Tensor> {
+        let mut tensor = tensor.f_to_device(self.device)?;
+        if role == Role::Trained {
+            tensor = tensor.f_set_requires_grad(true)?;
+        }
+        let handle = tensor.shallow_clone();
+        let mut path = self.prefix.join(".");
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(name);
+        self.state.tensors.push(NamedTensor { name: path, tensor, role });
+        Ok(handle)
+    }
+
+    fn values(&self, shape: &[i64], initial: Initial) -> Vec<f32> {
+        let count = shape.iter().product::<i64>() as usize;
+        let receptive = shape.iter().skip(2).product::<i64>();
+        let fan =
+            |dimension: usize| (shape.get(dimension).copied().unwrap_or(1) * receptive) as f64;
+        let index = self.state.tensors.len() as u32;
+        let mut stream = Stream::new(self.seed, self.purpose, 0, index);
+        match initial {
+            Initial::Constant(value) => vec![value as f32; count],
+            Initial::KaimingNormalFanOut => {
+                let deviation = (2.0 / fan(0)).sqrt();
+                let mut values = Vec::with_capacity(count + 1);
+                while values.len() < count {
+                    let (first, second) = stream.normal_pair();
+                    values.extend([(first * deviation) as f32, (second * deviation) as f32]);
+                }
+                values.truncate(count);
+                values
+            }
+            Initial::UniformFanIn => {
+                let bound = 1.0 / fan(1).sqrt();
+                (0..count).map(|_| stream.uniform_in(-bound, bound) as f32).collect()
+            }
+        }
+    }
+}
+
+/// The bytes of a tensor, little-endian and in row-major order, whatever its device and strides.
+///
+/// # Errors
+/// When libtorch can't copy it.
+pub fn bytes_of(tensor: &Tensor) -> anyhow::Result<Vec<u8>> {
+    let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
+    let count = tensor.numel();
+    let mut bytes = vec![0; count * tensor.f_kind()?.elt_size_in_bytes()];
+    tensor.f_copy_data_u8(&mut bytes, count).context("copying a tensor")?;
+    Ok(bytes)
+}
