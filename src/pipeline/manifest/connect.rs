@@ -1,0 +1,125 @@
+//! The edges between stages: every port leads to a stage that is there and fits, and none in a circle.
+
+use std::collections::HashMap;
+
+use pipeline_stages::{KINDS, Port};
+
+use super::hint::{did_you_mean, listed};
+use super::stage::Draft;
+use super::{Connection, StageName};
+use crate::diagnostic::{Mistake, Span};
+use crate::graph::{Cycle, Graph};
+
+/// What a port names.
+pub(super) struct Wire<'t> {
+    /// The port.
+    pub(super) port: &'static Port,
+    /// The name of the artifact, at a port that takes a table of them.
+    pub(super) label: Option<String>,
+    /// The name of the stage, as it stands there.
+    pub(super) text: &'t str,
+    /// Where it stands.
+    pub(super) span: Span,
+}
+
+impl Wire<'_> {
+    /// The connection, if the text is a stage's name.
+    pub(super) fn connection(self) -> Option<Connection> {
+        Some(Connection { name: self.label, from: self.text.parse().ok()? })
+    }
+}
+
+/// Reports every wire that leads nowhere, to a stage that does not fit, or in a circle. Gives the graph,
+/// if there is one.
+pub(super) fn check(drafts: &[Draft<'_>], mistakes: &mut Vec<Mistake>) -> Option<Graph> {
+    let by_name: HashMap<_, _> = drafts.iter().map(|draft| (draft.text, draft)).collect();
+    let mut edges = Vec::new();
+    for draft in drafts {
+        for wire in &draft.wires {
+            match by_name.get(wire.text) {
+                None => mistakes.push(missing_stage(draft, wire, drafts)),
+                Some(from) if from.text == draft.text => mistakes.push(own_input(draft, wire)),
+                Some(from) => {
+                    mistakes.extend(misfit(draft, wire, from, drafts));
+                    edges.extend(from.name.clone().zip(draft.name.clone()));
+                }
+            }
+        }
+    }
+    let names = drafts.iter().filter_map(|draft| draft.name.clone());
+    Graph::new(names, edges)
+        .map_err(|cycles| {
+            mistakes.extend(cycles.iter().map(|cycle| cycle_mistake(cycle, &by_name)))
+        })
+        .ok()
+}
+
+fn missing_stage(draft: &Draft<'_>, wire: &Wire<'_>, drafts: &[Draft<'_>]) -> Mistake {
+    let others = || drafts.iter().map(|other| other.text).filter(|other| *other != draft.text);
+    let title = format!("there is no stage '{}'", wire.text);
+    if let Some(hint) = did_you_mean(wire.text, others()) {
+        return Mistake::at(wire.span.clone(), format!("{title}, {hint}"));
+    }
+    Mistake::at(wire.span.clone(), title).help(fitting(draft, wire.port, drafts))
+}
+
+fn own_input(draft: &Draft<'_>, wire: &Wire<'_>) -> Mistake {
+    let title = format!("stage '{}' can't be its own '{}'", draft.text, wire.port.name());
+    Mistake::at(wire.span.clone(), title)
+        .help("name a stage whose artifact is there before this one runs")
+}
+
+/// The mistake of a stage that gives what the port does not take.
+fn misfit(
+    draft: &Draft<'_>,
+    wire: &Wire<'_>,
+    from: &Draft<'_>,
+    drafts: &[Draft<'_>],
+) -> Option<Mistake> {
+    let gives = from.output.filter(|output| !wire.port.takes(*output))?;
+    let title = format!(
+        "'{}' gives {gives}, but '{}' takes {}; {}",
+        from.text,
+        wire.port.name(),
+        listed(wire.port.accepts.iter().map(|artifact| artifact.name()), "or"),
+        fitting(draft, wire.port, drafts),
+    );
+    Some(
+        Mistake::at(wire.span.clone(), title)
+            .help(wire.port.about.split_whitespace().collect::<Vec<_>>().join(" ")),
+    )
+}
+
+/// The stages that could be connected to the port, or the kinds of such stages.
+fn fitting(draft: &Draft<'_>, port: &Port, drafts: &[Draft<'_>]) -> String {
+    let fits = |other: &&Draft<'_>| {
+        other.text != draft.text && other.output.is_some_and(|output| port.takes(output))
+    };
+    let stages: Vec<_> = drafts.iter().filter(fits).map(|other| other.text).collect();
+    if !stages.is_empty() {
+        return format!("stages that fit: {}", stages.join(", "));
+    }
+    let kinds = KINDS.iter().filter(|kind| port.takes(kind.output)).map(|kind| kind.name);
+    format!("no stage here fits; it would be of the kind {}", listed(kinds, "or"))
+}
+
+/// One mistake for the circle, with every wire of it shown.
+fn cycle_mistake(cycle: &Cycle, by_name: &HashMap<&str, &Draft<'_>>) -> Mistake {
+    let wire = |from: &StageName, to: &StageName| {
+        let wires = &by_name.get(to.as_str())?.wires;
+        wires.iter().find(|wire| wire.text == from.as_str())
+    };
+    let sources = cycle.0.iter();
+    let readers = cycle.0.iter().cycle().skip(1);
+    let mut wires = sources.zip(readers).filter_map(|(from, to)| Some((wire(from, to)?, from, to)));
+    let label = |from: &StageName, to: &StageName| format!("'{to}' waits for '{from}'");
+    let title = format!("cycle: {cycle}");
+    let mistake = match wires.next() {
+        Some((first, from, to)) => Mistake::at(first.span.clone(), title).label(label(from, to)),
+        None => Mistake::general(title),
+    };
+    let mistake = wires.fold(mistake, |mistake, (wire, from, to)| {
+        mistake.related(wire.span.clone(), label(from, to))
+    });
+    mistake.help("connect one of these ports to another stage")
+}

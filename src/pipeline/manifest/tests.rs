@@ -1,0 +1,1 @@
+//! Manifests, good and bad, and what is said about them.
