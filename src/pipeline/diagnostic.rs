@@ -228,7 +228,8 @@ impl Source {
         let snippet = Snippet::source(self.text.as_str());
         match &self.origin {
             Origin::File(name) => snippet.path(name.as_str()),
-            Origin::CommandLine => snippet.path("command line").line_numbering(false),
+            // The line says itself where it comes from: it starts with the option.
+            Origin::CommandLine => snippet.line_numbering(false),
         }
     }
 }

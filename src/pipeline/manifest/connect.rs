@@ -1,6 +1,6 @@
 //! The edges between stages: every port leads to a stage that is there and fits, and none in a circle.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pipeline_stages::{KINDS, Port};
 
@@ -92,8 +92,9 @@ fn misfit(
 
 /// The stages that could be connected to the port, or the kinds of such stages.
 fn fitting(draft: &Draft<'_>, port: &Port, drafts: &[Draft<'_>]) -> String {
+    let later = readers(draft, drafts);
     let fits = |other: &&Draft<'_>| {
-        other.text != draft.text && other.output.is_some_and(|output| port.takes(output))
+        !later.contains(other.text) && other.output.is_some_and(|output| port.takes(output))
     };
     let stages: Vec<_> = drafts.iter().filter(fits).map(|other| other.text).collect();
     if !stages.is_empty() {
@@ -103,23 +104,39 @@ fn fitting(draft: &Draft<'_>, port: &Port, drafts: &[Draft<'_>]) -> String {
     format!("no stage here fits; it would be of the kind {}", listed(kinds, "or"))
 }
 
+/// The stage and all that read it, directly or not: to connect it to one of them would make a circle.
+fn readers<'t>(draft: &Draft<'t>, drafts: &[Draft<'t>]) -> HashSet<&'t str> {
+    let mut readers = HashSet::from([draft.text]);
+    loop {
+        let reads = |other: &&Draft<'_>| other.wires.iter().any(|wire| readers.contains(wire.text));
+        let more: Vec<_> = drafts.iter().filter(reads).map(|other| other.text).collect();
+        let before = readers.len();
+        readers.extend(more);
+        if readers.len() == before {
+            return readers;
+        }
+    }
+}
+
 /// One mistake for the circle, with every wire of it shown.
 fn cycle_mistake(cycle: &Cycle, by_name: &HashMap<&str, &Draft<'_>>) -> Mistake {
     let wire = |from: &StageName, to: &StageName| {
         let wires = &by_name.get(to.as_str())?.wires;
         wires.iter().find(|wire| wire.text == from.as_str())
     };
-    let sources = cycle.0.iter();
-    let readers = cycle.0.iter().cycle().skip(1);
-    let mut wires = sources.zip(readers).filter_map(|(from, to)| Some((wire(from, to)?, from, to)));
-    let label = |from: &StageName, to: &StageName| format!("'{to}' waits for '{from}'");
+    let next = cycle.0.iter().cycle().skip(1);
+    let wires = cycle.0.iter().zip(next).filter_map(|(from, to)| {
+        Some((wire(from, to)?.span.clone(), format!("'{to}' reads '{from}'")))
+    });
+    let mut places: Vec<_> = wires.collect();
+    places.sort_by_key(|(span, _)| span.start);
+    let mut places = places.into_iter();
     let title = format!("cycle: {cycle}");
-    let mistake = match wires.next() {
-        Some((first, from, to)) => Mistake::at(first.span.clone(), title).label(label(from, to)),
+    let mistake = match places.next() {
+        Some((span, label)) => Mistake::at(span, title).label(label),
         None => Mistake::general(title),
     };
-    let mistake = wires.fold(mistake, |mistake, (wire, from, to)| {
-        mistake.related(wire.span.clone(), label(from, to))
-    });
-    mistake.help("connect one of these ports to another stage")
+    places
+        .fold(mistake, |mistake, (span, label)| mistake.related(span, label))
+        .help("connect one of these ports to another stage, or drop it")
 }

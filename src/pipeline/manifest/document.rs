@@ -80,53 +80,91 @@ impl std::fmt::Display for Override {
     }
 }
 
-/// The tree of `text` with `overrides` put into it. `None` if the text is no TOML.
+/// A manifest as a tree.
+pub(super) struct Document<'i> {
+    /// The tree, with the overrides in it.
+    pub(super) root: DeTable<'i>,
+    /// Where a value is no TOML: what stands there in the tree is a guess.
+    broken: Vec<Span>,
+}
+
+impl Document<'_> {
+    /// Whether the mistake is about something that the tree only guesses.
+    pub(super) fn is_guess(&self, mistake: &Mistake) -> bool {
+        let Some(span) = mistake.span() else { return false };
+        self.broken.iter().any(|broken| span.start <= broken.end && broken.start <= span.end)
+    }
+}
+
+/// The tree of `text` with `overrides` put into it. `None` if too much of the text is no TOML.
 pub(super) fn parse<'i>(
     text: &'i str,
     overrides: &'i [Override],
     sources: &mut Sources,
     mistakes: &mut Vec<Mistake>,
-) -> Option<DeTable<'i>> {
+) -> Option<Document<'i>> {
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut root = root.into_inner();
-    // A key that is there twice leaves the tree whole. After any other error parts of it are missing,
-    // and what is said about the rest would be wrong.
-    let whole = errors.iter().all(|error| error.message() == DUPLICATE);
     mistakes.extend(errors.iter().map(|error| syntax_mistake(error, text)));
+    // After any other error parts of the tree are missing, and what is said about the rest would be wrong.
+    let whole = errors.iter().all(|error| is_duplicate(error) || is_of_one_value(error));
+    let broken = errors.iter().filter(|error| is_of_one_value(error));
+    let broken = broken.filter_map(toml::de::Error::span).collect();
     for given in overrides {
         let start = sources.add(Origin::CommandLine, format!("{OPTION}{given}")) + OPTION.len();
         if whole {
             mistakes.extend(apply(&mut root, given, start).err());
         }
     }
-    whole.then_some(root)
+    whole.then_some(Document { root, broken })
 }
 
-const DUPLICATE: &str = "duplicate key";
+/// Whether the error is a key that is there twice. It leaves the tree whole.
+fn is_duplicate(error: &toml::de::Error) -> bool {
+    error.message() == "duplicate key"
+}
+
+/// Whether the error is within one value, so that the rest of the tree is whole.
+fn is_of_one_value(error: &toml::de::Error) -> bool {
+    let starts =
+        ["string values must be quoted", "invalid boolean", "invalid float", "invalid integer"];
+    starts.iter().any(|start| error.message().starts_with(start))
+}
 
 fn syntax_mistake(error: &toml::de::Error, text: &str) -> Mistake {
     let span = error.span().unwrap_or(text.len()..text.len());
-    if error.message() == DUPLICATE {
+    if is_duplicate(error) {
         let key = text.get(span.clone()).unwrap_or("a key");
         return Mistake::at(span, format!("'{key}' is there twice"))
             .help("drop one of them, or give one another name");
     }
-    Mistake::at(span, format!("this is no TOML: {}", error.message()))
-        .help(syntax_help(error.message()))
+    let (title, help) = plain_syntax(error.message());
+    Mistake::at(span, title).help(help)
 }
 
-/// What to do about the parser's most frequent messages.
-fn syntax_help(message: &str) -> &'static str {
-    let helps = [
-        ("string values must be quoted", "text goes in quotes: key = \"text\""),
-        ("missing value", "every key needs a value: key = 3, key = \"text\""),
-        ("key with no value", "every key needs a value: key = 3, key = \"text\""),
-        ("invalid basic string", "text on one line goes in one pair of quotes: key = \"text\""),
-        ("unclosed table", "a table's header ends with ']': [stages.train]"),
-        ("unclosed array", "a list ends with ']': [\"a\", \"b\"]"),
-        ("unclosed inline table", "a table on one line ends with '}': { a = 1 }"),
+/// The parser's message and what to do about it, in plain words for the most frequent ones.
+fn plain_syntax(message: &str) -> (String, &'static str) {
+    const QUOTES: (&str, &str) = ("text must be in quotes", "key = \"text\"");
+    const NUMBER: (&str, &str) = ("this is no number, and text must be in quotes", QUOTES.1);
+    const VALUE: (&str, &str) = ("this key has no value", "key = 3, key = \"text\", key = true");
+    const STRING: &str = "text on one line is in one pair of quotes: key = \"text\"; a '\\' in it is written '\\\\', or the text goes in single quotes";
+    let known = [
+        ("string values must be quoted", QUOTES),
+        ("invalid boolean", QUOTES),
+        ("invalid float", NUMBER),
+        ("invalid integer", NUMBER),
+        ("missing value", VALUE),
+        ("key with no value", VALUE),
+        ("invalid basic string", ("this text is wrong or does not end", STRING)),
+        ("invalid literal string", ("this text is wrong or does not end", STRING)),
+        ("unclosed table", ("the table's header does not end", "it ends with ']': [stages.train]")),
+        ("unclosed array", ("the list does not end", "it ends with ']': [\"a\", \"b\"]")),
+        ("unclosed inline table", ("the table does not end", "it ends with '}': { a = 1 }")),
     ];
-    helps.iter().find(|(start, _)| message.starts_with(start)).map_or("", |(_, help)| help)
+    match known.iter().find(|(start, _)| message.starts_with(start)) {
+        Some((_, (title, help))) => ((*title).to_owned(), help),
+        None => (format!("this is no TOML: {message}"), ""),
+    }
 }
 
 /// Puts the value of `given` into the tree. `start` is the position of its text.

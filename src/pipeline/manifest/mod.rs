@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use pipeline_stages::Stage;
 use pipeline_stages::message::Execution;
+use toml::de::DeTable;
 
 use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
 use crate::graph::Graph;
@@ -167,8 +168,20 @@ fn read_text(
     // Windows' editors write a byte order mark. Without it, columns are what an editor shows.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     sources.add(Origin::File(path.display().to_string()), text);
-    let root = document::parse(text, overrides, sources, mistakes)?;
-    let envelope = envelope::read(&root, mistakes);
+    let document = document::parse(text, overrides, sources, mistakes)?;
+    let mut found = Vec::new();
+    let read = read_document(path, &document.root, sources, &mut found);
+    mistakes.extend(found.into_iter().filter(|mistake| !document.is_guess(mistake)));
+    read
+}
+
+fn read_document(
+    path: &Path,
+    root: &DeTable<'_>,
+    sources: &Sources,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<(Manifest, Graph)> {
+    let envelope = envelope::read(root, mistakes);
     let drafts: Vec<_> = envelope
         .stages
         .into_iter()

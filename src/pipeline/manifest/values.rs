@@ -2,6 +2,8 @@
 //!
 //! Knows the types of parameters, but not the stages that have them.
 
+use std::ops::Bound;
+
 use pipeline_stages::parameter::Field;
 use toml::de::{DeInteger, DeValue};
 
@@ -65,7 +67,7 @@ pub(super) fn parameter_mistake(field: &Field, value: &Value<'_>, place: Option<
             return choice_mistake(field, given, part.span());
         }
         (DeValue::Integer(integer), "integer" | "number") => {
-            integer_mistake(name, 0, u64::MAX, part, integer)
+            integer_mistake(name, lowest(field), u64::MAX, part, integer)
         }
         (DeValue::Float(float), "number") => {
             Mistake::at(part.span(), format!("'{name}' is too large: {}", float.as_str()))
@@ -138,6 +140,15 @@ fn integer_mistake(
         format!("'{name}' must be at most {high}, but is {integer}")
     };
     Mistake::at(value.span(), title)
+}
+
+/// The lowest whole number that a parameter takes.
+fn lowest(field: &Field) -> u64 {
+    match field.range.map(|range| range.low) {
+        Some(Bound::Included(low)) if low > 0.0 => low.ceil() as u64,
+        Some(Bound::Excluded(low)) if low >= 0.0 => low.floor() as u64 + 1,
+        _ => 0,
+    }
 }
 
 fn unsigned(integer: &DeInteger<'_>) -> Option<u64> {
