@@ -177,8 +177,11 @@ impl Mistakes {
         };
         let mut text = String::new();
         for mistake in &self.list {
-            text.push_str(&self.render_one(&renderer, mistake));
-            text.push_str("\n\n");
+            for line in self.render_one(&renderer, mistake).lines() {
+                text.push_str(line.trim_end());
+                text.push('\n');
+            }
+            text.push('\n');
         }
         let count = match self.list.len() {
             1 => "1 mistake".to_owned(),

@@ -39,10 +39,11 @@ pub(super) fn check(drafts: &[Draft<'_>], mistakes: &mut Vec<Mistake>) -> Option
             match by_name.get(wire.text) {
                 None => mistakes.push(missing_stage(draft, wire, drafts)),
                 Some(from) if from.text == draft.text => mistakes.push(own_input(draft, wire)),
-                Some(from) => {
-                    mistakes.extend(misfit(draft, wire, from, drafts));
-                    edges.extend(from.name.clone().zip(draft.name.clone()));
-                }
+                Some(from) => match misfit(draft, wire, from, drafts) {
+                    // Not an edge: a circle through it would go with it.
+                    Some(mistake) => mistakes.push(mistake),
+                    None => edges.extend(from.name.clone().zip(draft.name.clone())),
+                },
             }
         }
     }
@@ -101,7 +102,7 @@ fn fitting(draft: &Draft<'_>, port: &Port, drafts: &[Draft<'_>]) -> String {
         return format!("stages that fit: {}", stages.join(", "));
     }
     let kinds = KINDS.iter().filter(|kind| port.takes(kind.output)).map(|kind| kind.name);
-    format!("no stage here fits; it would be of the kind {}", listed(kinds, "or"))
+    format!("no stage here fits (kinds that would: {})", kinds.collect::<Vec<_>>().join(", "))
 }
 
 /// The stage and all that read it, directly or not: to connect it to one of them would make a circle.

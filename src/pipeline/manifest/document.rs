@@ -105,11 +105,10 @@ pub(super) fn parse<'i>(
 ) -> Option<Document<'i>> {
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut root = root.into_inner();
-    mistakes.extend(errors.iter().map(|error| syntax_mistake(error, text)));
     // After any other error parts of the tree are missing, and what is said about the rest would be wrong.
     let whole = errors.iter().all(|error| is_duplicate(error) || is_of_one_value(error));
-    let broken = errors.iter().filter(|error| is_of_one_value(error));
-    let broken = broken.filter_map(toml::de::Error::span).collect();
+    let broken = broken_places(&errors, text);
+    mistakes.extend(errors.iter().filter_map(|error| syntax_mistake(error, text, &broken)));
     for given in overrides {
         let start = sources.add(Origin::CommandLine, format!("{OPTION}{given}")) + OPTION.len();
         if whole {
@@ -117,6 +116,22 @@ pub(super) fn parse<'i>(
         }
     }
     whole.then_some(Document { root, broken })
+}
+
+/// Where the tree only guesses: values that are no TOML, and tables that are there twice, as the second
+/// one's keys are then put into the first.
+fn broken_places(errors: &[toml::de::Error], text: &str) -> Vec<Span> {
+    let place = |error: &toml::de::Error| {
+        let span = error.span()?;
+        if is_of_one_value(error) {
+            return Some(span);
+        }
+        let line = text.get(..span.start)?.rfind('\n').map_or(0, |end| end + 1);
+        let is_header = is_duplicate(error) && text.get(line..)?.trim_start().starts_with('[');
+        let length = || text.get(span.end..).and_then(|rest| rest.find("\n["));
+        is_header.then(|| span.end..length().map_or(text.len(), |length| span.end + length))
+    };
+    errors.iter().filter_map(place).collect()
 }
 
 /// Whether the error is a key that is there twice. It leaves the tree whole.
@@ -131,39 +146,56 @@ fn is_of_one_value(error: &toml::de::Error) -> bool {
     starts.iter().any(|start| error.message().starts_with(start))
 }
 
-fn syntax_mistake(error: &toml::de::Error, text: &str) -> Mistake {
+/// The mistake in plain words. `None` if it only follows from a table that is there twice.
+fn syntax_mistake(error: &toml::de::Error, text: &str, broken: &[Span]) -> Option<Mistake> {
     let span = error.span().unwrap_or(text.len()..text.len());
+    let there = text.get(span.clone()).unwrap_or_default();
     if is_duplicate(error) {
-        let key = text.get(span.clone()).unwrap_or("a key");
-        return Mistake::at(span, format!("'{key}' is there twice"))
-            .help("drop one of them, or give one another name");
+        let follows = broken.iter().any(|table| table.start < span.start && span.end <= table.end);
+        let mistake = Mistake::at(span, format!("'{there}' is there twice"));
+        return (!follows).then(|| mistake.help("drop one of them, or give one another name"));
     }
-    let (title, help) = plain_syntax(error.message());
-    Mistake::at(span, title).help(help)
+    let (title, help) = plain_syntax(error.message(), there);
+    Some(Mistake::at(span, title).help(help))
 }
 
-/// The parser's message and what to do about it, in plain words for the most frequent ones.
-fn plain_syntax(message: &str) -> (String, &'static str) {
-    const QUOTES: (&str, &str) = ("text must be in quotes", "key = \"text\"");
-    const NUMBER: (&str, &str) = ("this is no number, and text must be in quotes", QUOTES.1);
-    const VALUE: (&str, &str) = ("this key has no value", "key = 3, key = \"text\", key = true");
-    const STRING: &str = "text on one line is in one pair of quotes: key = \"text\"; a '\\' in it is written '\\\\', or the text goes in single quotes";
+/// The parser's message and what to do about it, in plain words for the most frequent ones. `there` is
+/// the text that it is about.
+fn plain_syntax(message: &str, there: &str) -> (String, String) {
+    const STRING: (&str, &str) = (
+        "this text does not end, or has a letter that it can't have",
+        "text on one line is in one pair of quotes: \"text\"",
+    );
+    const VALUE: (&str, &str) =
+        ("this key has no value", "write key = 3, key = \"text\" or key = true");
+    let quoted =
+        if there.contains(['"', '\\']) { format!("'{there}'") } else { format!("{there:?}") };
+    let quotes = format!("write {quoted}");
     let known = [
-        ("string values must be quoted", QUOTES),
-        ("invalid boolean", QUOTES),
-        ("invalid float", NUMBER),
-        ("invalid integer", NUMBER),
+        ("string values must be quoted", ("text must be in quotes", quotes.as_str())),
+        ("invalid boolean", ("text must be in quotes", &quotes)),
+        ("invalid float", ("this is no number, and text must be in quotes", &quotes)),
+        ("invalid integer", ("this is no number, and text must be in quotes", &quotes)),
         ("missing value", VALUE),
         ("key with no value", VALUE),
-        ("invalid basic string", ("this text is wrong or does not end", STRING)),
-        ("invalid literal string", ("this text is wrong or does not end", STRING)),
+        ("invalid basic string", STRING),
+        ("invalid literal string", STRING),
+        (
+            "missing escaped value",
+            (
+                "a '\\' in text starts a special letter",
+                "write '\\\\', or put the text in single quotes",
+            ),
+        ),
         ("unclosed table", ("the table's header does not end", "it ends with ']': [stages.train]")),
         ("unclosed array", ("the list does not end", "it ends with ']': [\"a\", \"b\"]")),
         ("unclosed inline table", ("the table does not end", "it ends with '}': { a = 1 }")),
     ];
-    match known.iter().find(|(start, _)| message.starts_with(start)) {
-        Some((_, (title, help))) => ((*title).to_owned(), help),
-        None => (format!("this is no TOML: {message}"), ""),
+    let empty = there.is_empty() && message.starts_with("string values");
+    let found = known.iter().find(|(start, _)| message.starts_with(start)).map(|(_, words)| *words);
+    match if empty { Some(VALUE) } else { found } {
+        Some((title, help)) => (title.to_owned(), help.to_owned()),
+        None => (format!("this is no TOML: {message}"), String::new()),
     }
 }
 

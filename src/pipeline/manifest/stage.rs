@@ -197,13 +197,15 @@ fn unknown_keys(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake
 fn keys_of(kind: &KindInfo, ports: &[String], parameters: &[&str]) -> String {
     let ports = match ports {
         [] => "no ports".to_owned(),
-        ports => format!("the ports {}", listed(ports.iter().map(String::as_str), "and")),
+        [port] => format!("the port {port}"),
+        ports => format!("the ports {}", ports.join(", ")),
     };
     let parameters = match parameters {
         [] => "no parameters".to_owned(),
-        parameters => format!("the parameters {}", listed(parameters.iter().copied(), "and")),
+        [parameter] => format!("the parameter {parameter}"),
+        parameters => format!("the parameters {}", parameters.join(", ")),
     };
-    format!("'{}' has {ports}; {parameters}", kind.name)
+    format!("'{}' has {ports}, and {parameters}", kind.name)
 }
 
 fn read_ports<'t>(

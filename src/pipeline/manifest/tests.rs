@@ -59,3 +59,10 @@ fn said_after_head(lines: &str) -> String {
 fn said_of_train(lines: &str) -> String {
     said_after_head(&format!("[stages.train]\nkind = \"train\"\ndata = \"data\"\n{lines}"))
 }
+
+/// What is said about these overrides of a manifest that is right without them.
+fn said_of_set(set: &[&str]) -> String {
+    let train = "[stages.train]\nkind = \"train\"\ndata = \"data\"\n";
+    let make = "[stages.make]\nkind = \"command\"\nrun = [\"make\"]\noutput = \"weights\"\n";
+    said_with(&format!("{HEAD}{train}{make}"), set)
+}

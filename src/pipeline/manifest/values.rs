@@ -73,10 +73,12 @@ pub(super) fn parameter_mistake(field: &Field, value: &Value<'_>, place: Option<
             Mistake::at(part.span(), format!("'{name}' is too large: {}", float.as_str()))
         }
         _ if std::ptr::eq(part, value) => not_a(name, &expected(field), value),
-        (other, _) => Mistake::at(
-            part.span(),
-            format!("'{name}' must be {}, but this one is {}", expected(field), found(other)),
-        ),
+        (other, type_of_item) => {
+            let found = found(other);
+            let title = format!("'{name}' must be {}, but this item is {found}", expected(field));
+            Mistake::at(part.span(), title)
+                .help(rewrite("", type_of_item, other).unwrap_or_default())
+        }
     };
     mistake.help(about(field))
 }
@@ -100,8 +102,7 @@ pub(super) fn about(field: &Field) -> String {
     let first = field.about.split("\n\n").next().unwrap_or_default();
     let words: Vec<_> = first.split_whitespace().collect();
     let default = match &field.default {
-        None => "It has no default.".to_owned(),
-        Some(serde_json::Value::Null) => String::new(),
+        None | Some(serde_json::Value::Null) => String::new(),
         Some(serde_json::Value::String(text)) if text.is_empty() => String::new(),
         Some(serde_json::Value::Array(list)) if list.is_empty() => String::new(),
         Some(serde_json::Value::Object(table)) if table.is_empty() => String::new(),
@@ -188,7 +189,7 @@ fn element(type_name: &str) -> &str {
 
 /// How to write the value so that it has the expected type, where that is easy to say.
 fn rewrite(name: &str, expected: &str, value: &DeValue<'_>) -> Option<String> {
-    let key = name;
+    let key = if name.is_empty() { String::new() } else { format!("{name} = ") };
     match value {
         DeValue::String(text) => {
             let text = text.trim();
@@ -201,16 +202,16 @@ fn rewrite(name: &str, expected: &str, value: &DeValue<'_>) -> Option<String> {
                 _ => false,
             };
             match () {
-                () if fits => Some(format!("without quotes: {key} = {text}")),
+                () if fits => Some(format!("without quotes: {key}{text}")),
                 () if expected.starts_with("a list of text") => {
-                    Some(format!("in brackets: {key} = [{text:?}]"))
+                    Some(format!("in brackets: {key}[{text:?}]"))
                 }
                 () => None,
             }
         }
         DeValue::Float(float) if expected == "a whole number" => {
             let whole = float.as_str().strip_suffix(".0")?;
-            Some(format!("without the fraction: {key} = {whole}"))
+            Some(format!("without the fraction: {key}{whole}"))
         }
         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_)
             if expected.starts_with("text") =>
@@ -222,7 +223,7 @@ fn rewrite(name: &str, expected: &str, value: &DeValue<'_>) -> Option<String> {
                 DeValue::Datetime(date) => date.to_string(),
                 _ => return None,
             };
-            Some(format!("in quotes: {key} = \"{text}\""))
+            Some(format!("in quotes: {key}\"{text}\""))
         }
         _ => None,
     }

@@ -147,7 +147,7 @@ fn unknown_key_that_is_near_none() {
     11 | zzz = 1
        | ^^^
        |
-       = help: 'train' has the ports data, labels, split and init; the parameters method, architecture, loss, q, epochs, batch-size, learning-rate, weight-decay and warmup
+       = help: 'train' has the ports data, labels, split, init, and the parameters method, architecture, loss, q, epochs, batch-size, learning-rate, weight-decay, warmup
 
     error: 1 mistake in x.toml; nothing was run
     "##);
@@ -228,7 +228,7 @@ kind = "download"
     8 | [stages.a]
       |         ^
       |
-      = help: rate: The noise rate. It has no default.
+      = help: rate: The noise rate.
 
     error: 'download' needs the parameter 'url'
       --> x.toml:11:9
@@ -236,7 +236,7 @@ kind = "download"
     11 | [stages.b]
        |         ^
        |
-       = help: url: Where to get it: one URL, or several that are tried in order. It has no default.
+       = help: url: Where to get it: one URL, or several that are tried in order.
 
     error: 2 mistakes in x.toml; nothing was run
     "##);
@@ -255,7 +255,7 @@ rat = 0.5
     11 | rat = 0.5
        | ^^^
        |
-       = help: rate: The noise rate. It has no default.
+       = help: rate: The noise rate.
 
     error: 1 mistake in x.toml; nothing was run
     "##);
@@ -485,7 +485,7 @@ unverified = "true"
        |       ^
        |
        = help: in quotes: url = "3"
-       = help: url: Where to get it: one URL, or several that are tried in order. It has no default.
+       = help: url: Where to get it: one URL, or several that are tried in order.
 
     error: 'name' must be text, but is a number with a fraction
       --> x.toml:11:8
@@ -527,12 +527,13 @@ files = "b"
 environment = { THREADS = 3 }
 outputs = 1
 "##), @r##"
-    error: 'run' must be a list of text, but this one is a whole number
+    error: 'run' must be a list of text, but this item is a whole number
       --> x.toml:10:13
        |
     10 | run = ["a", 3]
        |             ^
        |
+       = help: in quotes: "3"
        = help: run: The program and its arguments. No shell takes part.
 
     error: 'files' must be a list of text, but is text
@@ -544,12 +545,13 @@ outputs = 1
        = help: in brackets: files = ["b"]
        = help: files: The files and folders of yours that it reads (its script, its configuration), relative to the manifest.
 
-    error: 'environment' must be a table of text, but this one is a whole number
+    error: 'environment' must be a table of text, but this item is a whole number
       --> x.toml:12:27
        |
     12 | environment = { THREADS = 3 }
        |                           ^
        |
+       = help: in quotes: "3"
        = help: environment: Environment variables to set.
 
     error: 'outputs' must be a list of text, but is a whole number
@@ -578,7 +580,7 @@ unverified = true
     10 | url = ["ftp://x/y", "x.zip"]
        |       ^^^^^^^^^^^^^^^^^^^^^^
        |
-       = help: url: Where to get it: one URL, or several that are tried in order. It has no default.
+       = help: url: Where to get it: one URL, or several that are tried in order.
 
     error: 'x.zip' is no URL that can be fetched: it must start with https://, http:// or file:
       --> x.toml:10:7
@@ -586,7 +588,7 @@ unverified = true
     10 | url = ["ftp://x/y", "x.zip"]
        |       ^^^^^^^^^^^^^^^^^^^^^^
        |
-       = help: url: Where to get it: one URL, or several that are tried in order. It has no default.
+       = help: url: Where to get it: one URL, or several that are tried in order.
 
     error: a md5 checksum has 32 hexadecimal digits; 'abc' has not
       --> x.toml:11:7
@@ -631,7 +633,7 @@ url = "https://example.org/a"
     12 | format = "idx"
        |          ^^^^^
        |
-       = help: format: The format of the files. It has no default.
+       = help: format: The format of the files.
 
     error: nothing says what this file must be: give blake3, sha256 or md5, or say unverified = true
       --> x.toml:15:7
@@ -639,7 +641,7 @@ url = "https://example.org/a"
     15 | url = "https://example.org/a"
        |       ^^^^^^^^^^^^^^^^^^^^^^^
        |
-       = help: url: Where to get it: one URL, or several that are tried in order. It has no default.
+       = help: url: Where to get it: one URL, or several that are tried in order.
 
     error: 3 mistakes in x.toml; nothing was run
     "##);

@@ -135,7 +135,7 @@ init = "train"
 fn no_stage_that_fits() {
     assert_snapshot!(said_of_train(r##"labels = "data"
 "##), @r##"
-    error: 'data' gives dataset, but 'labels' takes labels; no stage here fits; it would be of the kind corrupt-labels
+    error: 'data' gives dataset, but 'labels' takes labels; no stage here fits (kinds that would: corrupt-labels)
       --> x.toml:11:10
        |
     11 | labels = "data"
@@ -155,7 +155,7 @@ kind = "command"
 run = ["make"]
 output = "metrics"
 "##), @r##"
-    error: 'make' gives metrics, but 'init' takes weights or model; no stage here fits; it would be of the kind pretrain-simclr or train
+    error: 'make' gives metrics, but 'init' takes weights or model; no stage here fits (kinds that would: pretrain-simclr, train)
       --> x.toml:11:8
        |
     11 | init = "make"

@@ -19,7 +19,7 @@ hold-out = 3
     9 | kind = train
       |        ^^^^^
       |
-      = help: key = "text"
+      = help: write "train"
 
     error: text must be in quotes
       --> x.toml:12:8
@@ -27,7 +27,7 @@ hold-out = 3
     12 | data = dta
        |        ^^^
        |
-       = help: key = "text"
+       = help: write "dta"
 
     error: unknown key 'hold-out', did you mean 'holdout'?
       --> x.toml:13:1
@@ -61,13 +61,13 @@ kind = "train"
 #[test]
 fn key_without_value() {
     assert_snapshot!(said_after_head("[stages.train]\nkind =\ndata\n"), @r##"
-    error: text must be in quotes
+    error: this key has no value
      --> x.toml:9:7
       |
     9 | kind =
       |       ^
       |
-      = help: key = "text"
+      = help: write key = 3, key = "text" or key = true
 
     error: this key has no value
       --> x.toml:10:5
@@ -75,7 +75,7 @@ fn key_without_value() {
     10 | data
        |     ^
        |
-       = help: key = 3, key = "text", key = true
+       = help: write key = 3, key = "text" or key = true
 
     error: 2 mistakes in x.toml; nothing was run
     "##);
@@ -87,13 +87,13 @@ fn text_without_end() {
 kind = "train
 data = "data"
 "##), @r##"
-    error: this text is wrong or does not end
+    error: this text does not end, or has a letter that it can't have
      --> x.toml:9:14
       |
     9 | kind = "train
       |              ^
       |
-      = help: text on one line is in one pair of quotes: key = "text"; a '\' in it is written '\\', or the text goes in single quotes
+      = help: text on one line is in one pair of quotes: "text"
 
     error: 1 mistake in x.toml; nothing was run
     "##);
@@ -126,7 +126,7 @@ fn number_that_is_none() {
     11 | learning-rate = 1.2.3
        |                    ^^
        |
-       = help: key = "text"
+       = help: write ".3"
 
     error: 1 mistake in x.toml; nothing was run
     "##);
@@ -136,11 +136,13 @@ fn number_that_is_none() {
 fn backslash_in_text() {
     assert_snapshot!(said_of_train(r##"loss = "C:\data"
 "##), @r##"
-    error: this is no TOML: missing escaped value, expected `b`, `e`, `f`, `n`, `r`, `\`, `"`, `x`, `u`, `U`
+    error: a '\' in text starts a special letter
       --> x.toml:11:12
        |
     11 | loss = "C:\data"
        |            ^
+       |
+       = help: write '\\', or put the text in single quotes
 
     error: 1 mistake in x.toml; nothing was run
     "##);
@@ -186,15 +188,7 @@ kind = "split"
       |
       = help: drop one of them, or give one another name
 
-    error: 'kind' is there twice
-     --> x.toml:9:1
-      |
-    9 | kind = "split"
-      | ^^^^
-      |
-      = help: drop one of them, or give one another name
-
-    error: 2 mistakes in x.toml; nothing was run
+    error: 1 mistake in x.toml; nothing was run
     "##);
 }
 
@@ -255,7 +249,7 @@ execution = { "数据" = 2, devise = "cpu" }
     11 | "größe" = 1
        | ^^^^^^^
        |
-       = help: 'split' has the ports data; the parameters holdout
+       = help: 'split' has the port data, and the parameter holdout
 
     error: unknown key '数据' in 'execution'
       --> x.toml:12:15
@@ -277,13 +271,7 @@ execution = { "数据" = 2, devise = "cpu" }
 
 #[test]
 fn byte_order_mark() {
-    assert_snapshot!(said(r##"﻿[experimant]
-name = "x"
-[stages.a]
-kind = "download"
-url = "file:a"
-unverified = true
-"##), @r##"
+    assert_snapshot!(said("\u{feff}[experimant]\nname = \"x\"\n[stages.a]\nkind = \"download\"\nurl = \"file:a\"\nunverified = true\n"), @r##"
     error: unknown table 'experimant', did you mean 'experiment'?
      --> x.toml:1:2
       |
