@@ -1,0 +1,246 @@
+//! A user's mistakes, each shown at the user's own line.
+//!
+//! Knows sources (a manifest, what was given with `--set`) and places in them. Does not know what a
+//! manifest means, and prints nothing: it gives text.
+
+use std::fmt;
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
+
+/// A range of bytes in [`Sources`], counted through all of them.
+pub type Span = Range<usize>;
+
+/// Whether text is coloured with ANSI escape codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    /// It is: for a terminal.
+    Always,
+    /// It is not: for files, pipes and tests.
+    Never,
+}
+
+/// The texts that a command reads. Each has its own range of positions, so that a [`Span`] alone says
+/// in which text it lies.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// What the mistakes are in, for the last line: `pipelines/quickstart.toml`.
+    subject: String,
+    all: Vec<Source>,
+}
+
+/// One text.
+#[derive(Debug, Clone)]
+struct Source {
+    origin: Origin,
+    text: String,
+    start: usize,
+}
+
+/// Where a text comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A file: its lines have numbers.
+    File(String),
+    /// The command line: one argument.
+    CommandLine,
+}
+
+impl Sources {
+    /// No texts yet. `subject` is what the last line of a report says the mistakes are in.
+    pub fn new(subject: impl Into<String>) -> Self {
+        Self { subject: subject.into(), all: Vec::new() }
+    }
+
+    /// Adds a text and gives the position at which it starts. The first one starts at zero.
+    pub fn add(&mut self, origin: Origin, text: impl Into<String>) -> usize {
+        // One position lies between two texts, so that the end of one is not the start of the next.
+        let start = self.all.last().map_or(0, |last| last.start + last.text.len() + 1);
+        self.all.push(Source { origin, text: text.into(), start });
+        start
+    }
+
+    /// The number of the line, from 1, on which `span` starts.
+    pub fn line(&self, span: &Span) -> usize {
+        self.locate(span)
+            .map_or(1, |(source, local)| source.text[..local.start].matches('\n').count() + 1)
+    }
+
+    /// The text at `span`.
+    pub fn text(&self, span: &Span) -> &str {
+        self.locate(span).map_or("", |(source, local)| &source.text[local])
+    }
+
+    /// The text that holds `span`, and the span within it, widened to whole characters.
+    fn locate(&self, span: &Span) -> Option<(&Source, Range<usize>)> {
+        let source = self.all.iter().rev().find(|source| source.start <= span.start)?;
+        let local = |position: usize| position.saturating_sub(source.start).min(source.text.len());
+        let start = source.text.floor_char_boundary(local(span.start));
+        let end = source.text.ceil_char_boundary(local(span.end)).max(start);
+        Some((source, start..end))
+    }
+}
+
+/// One mistake of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    span: Option<Span>,
+    title: String,
+    label: Option<String>,
+    related: Vec<(Span, String)>,
+    helps: Vec<String>,
+}
+
+impl Mistake {
+    /// A mistake at a place.
+    pub fn at(span: Span, title: impl Into<String>) -> Self {
+        Self { span: Some(span), ..Self::general(title) }
+    }
+
+    /// A mistake that has no place: a file that can't be read.
+    pub fn general(title: impl Into<String>) -> Self {
+        Self {
+            span: None,
+            title: title.into(),
+            label: None,
+            related: Vec::new(),
+            helps: Vec::new(),
+        }
+    }
+
+    /// Adds the words beside the caret.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Adds another place that has to do with it, and what is there.
+    pub fn related(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.related.push((span, label.into()));
+        self
+    }
+
+    /// Adds a line that says what to do. An empty one is left out.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.helps.extend(Some(help.into()).filter(|help| !help.is_empty()));
+        self
+    }
+
+    /// Where it is.
+    pub fn span(&self) -> Option<&Span> {
+        self.span.as_ref()
+    }
+
+    /// What is wrong, in one line.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+}
+
+/// All mistakes in some [`Sources`]. There is at least one.
+#[derive(Debug, Clone)]
+pub struct Mistakes {
+    sources: Sources,
+    list: Vec<Mistake>,
+}
+
+impl Mistakes {
+    /// The mistakes of `list`, by position and each once. `None` if there are none.
+    pub fn new(sources: Sources, mut list: Vec<Mistake>) -> Option<Self> {
+        list.sort_by_key(|mistake| mistake.span.as_ref().map(|span| (span.start, span.end)));
+        let mut unique: Vec<Mistake> = Vec::with_capacity(list.len());
+        for mistake in list {
+            let same = |other: &Mistake| other.span == mistake.span && other.title == mistake.title;
+            if !unique.iter().rev().take_while(|other| other.span == mistake.span).any(same) {
+                unique.push(mistake);
+            }
+        }
+        (!unique.is_empty()).then_some(Self { sources, list: unique })
+    }
+
+    /// One mistake.
+    pub fn one(sources: Sources, mistake: Mistake) -> Self {
+        Self { sources, list: vec![mistake] }
+    }
+
+    /// The mistakes, by position.
+    pub fn list(&self) -> &[Mistake] {
+        &self.list
+    }
+
+    /// All of them as text: per mistake its title, its place, a caret and what to do, then their number.
+    /// Ends with a newline.
+    pub fn render(&self, colour: Colour) -> String {
+        let renderer = match colour {
+            Colour::Always => Renderer::styled(),
+            Colour::Never => Renderer::plain(),
+        };
+        let mut text = String::new();
+        for mistake in &self.list {
+            for line in self.render_one(&renderer, mistake).lines() {
+                text.push_str(line.trim_end());
+                text.push('\n');
+            }
+            text.push('\n');
+        }
+        let count = match self.list.len() {
+            1 => "1 mistake".to_owned(),
+            count => format!("{count} mistakes"),
+        };
+        let summary = format!("{count} in {}; nothing was run", self.sources.subject);
+        let summary = Group::with_title(Level::ERROR.primary_title(summary));
+        text.push_str(&renderer.render(&[summary]));
+        text.push('\n');
+        text
+    }
+
+    fn render_one(&self, renderer: &Renderer, mistake: &Mistake) -> String {
+        let title = Level::ERROR.primary_title(mistake.title.as_str());
+        let mut group = title.elements(self.snippets(mistake));
+        for help in &mistake.helps {
+            group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
+        }
+        renderer.render(&[group])
+    }
+
+    /// The lines of a mistake: those of its own place, then those of related places in other texts.
+    fn snippets<'a>(
+        &'a self,
+        mistake: &'a Mistake,
+    ) -> Vec<Snippet<'a, annotate_snippets::Annotation<'a>>> {
+        let own = mistake.span.iter().map(|span| (span, &mistake.label, AnnotationKind::Primary));
+        let own = own.map(|(span, label, kind)| (span, label.as_deref(), kind));
+        let related = mistake.related.iter();
+        let related =
+            related.map(|(span, label)| (span, Some(label.as_str()), AnnotationKind::Context));
+        let mut snippets: Vec<(usize, Snippet<'_, _>)> = Vec::new();
+        for (span, label, kind) in own.chain(related) {
+            let Some((source, local)) = self.sources.locate(span) else { continue };
+            let annotation = kind.span(local).label(label);
+            match snippets.iter_mut().find(|(start, _)| *start == source.start) {
+                Some((_, snippet)) => *snippet = snippet.clone().annotation(annotation),
+                None => snippets.push((source.start, source.snippet().annotation(annotation))),
+            }
+        }
+        snippets.into_iter().map(|(_, snippet)| snippet).collect()
+    }
+}
+
+impl Source {
+    fn snippet<'a>(&'a self) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+        let snippet = Snippet::source(self.text.as_str());
+        match &self.origin {
+            Origin::File(name) => snippet.path(name.as_str()),
+            // The line says itself where it comes from: it starts with the option.
+            Origin::CommandLine => snippet.line_numbering(false),
+        }
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.render(Colour::Never).trim_end())
+    }
+}
+
+impl std::error::Error for Mistakes {}

@@ -1,0 +1,210 @@
+//! The tables about the whole: `[experiment]`, `[execution]`, and the list of `[stages.NAME]`.
+//!
+//! Does not know what a stage is made of.
+
+use pipeline_stages::message::{Device, Execution};
+use toml::de::{DeTable, DeValue};
+
+use super::document::Value;
+use super::hint::{did_you_mean, listed, nearest};
+use super::name::check_experiment_name;
+use super::values::{not_a, text, whole_number};
+use super::{Experiment, StageExecution};
+use crate::diagnostic::{Mistake, Span};
+
+const TABLES: [&str; 3] = ["experiment", "execution", "stages"];
+const EXPERIMENT_KEYS: [&str; 3] = ["name", "about", "seed"];
+/// The keys of the table `[execution]` and of `execution = { ... }` in a stage.
+pub(super) const EXECUTION_KEYS: [&str; 4] =
+    ["device", "threads", "checkpoint-seconds", "timeout-seconds"];
+
+/// What a manifest says beside its stages, and where these are.
+pub(super) struct Envelope<'t, 'i> {
+    /// `None` if it is missing or wrong.
+    pub(super) experiment: Option<Experiment>,
+    /// How stages are run, unless they say otherwise.
+    pub(super) settings: StageExecution,
+    /// Name, place of the name, and value of every stage, in the file's order.
+    pub(super) stages: Vec<(&'t str, Span, &'t Value<'i>)>,
+}
+
+/// Reads the tables of a manifest.
+pub(super) fn read<'t, 'i>(root: &'t DeTable<'i>, mistakes: &mut Vec<Mistake>) -> Envelope<'t, 'i> {
+    let misspelt = unknown_tables(root, mistakes);
+    let experiment = match root.get("experiment") {
+        Some(value) => read_experiment(value, mistakes),
+        None => {
+            if !misspelt.contains(&"experiment") {
+                let title = "the manifest has no [experiment]";
+                mistakes.push(
+                    Mistake::at(0..0, title)
+                        .help("start it with: [experiment] and, below it, name = \"...\""),
+                );
+            }
+            None
+        }
+    };
+    let settings = match root.get("execution") {
+        Some(value) => read_execution(value, &StageExecution::default(), mistakes),
+        None => StageExecution::default(),
+    };
+    let stages = match root.get("stages") {
+        Some(value) => stage_tables(value, mistakes),
+        None => {
+            if !misspelt.contains(&"stages") {
+                mistakes.push(no_stages(0..0));
+            }
+            Vec::new()
+        }
+    };
+    Envelope { experiment, settings, stages }
+}
+
+/// Reports the tables that there are not, and gives those that were probably meant.
+fn unknown_tables(root: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Vec<&'static str> {
+    let mut meant = Vec::new();
+    for (key, value) in root {
+        let name: &str = key.as_ref();
+        if TABLES.contains(&name) {
+            continue;
+        }
+        let is_stage = value.get_ref().as_table().is_some_and(|table| table.contains_key("kind"));
+        let hint = nearest(name, TABLES);
+        let mistake = if let Some(table) = hint {
+            meant.push(table);
+            Mistake::at(key.span(), format!("unknown table '{name}', did you mean '{table}'?"))
+        } else if is_stage {
+            meant.push("stages");
+            Mistake::at(
+                key.span(),
+                format!("unknown table '{name}', did you mean 'stages.{name}'?"),
+            )
+            .help(format!("a stage starts with [stages.{name}]"))
+        } else {
+            let what = if value.get_ref().is_table() { "table" } else { "key" };
+            Mistake::at(key.span(), format!("unknown {what} '{name}'")).help(
+                "a manifest has [experiment], [execution] and one [stages.NAME] for each stage",
+            )
+        };
+        mistakes.push(mistake);
+    }
+    meant
+}
+
+fn no_stages(place: Span) -> Mistake {
+    Mistake::at(place, "the manifest has no stages")
+        .help("a stage starts with [stages.NAME], and its first line is kind = \"...\"")
+        .help("`pipeline kinds` lists the kinds")
+}
+
+fn stage_tables<'t, 'i>(
+    value: &'t Value<'i>,
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<(&'t str, Span, &'t Value<'i>)> {
+    let Some(table) = value.get_ref().as_table() else {
+        mistakes.push(not_a("stages", "a table", value).help("a stage starts with [stages.NAME]"));
+        return Vec::new();
+    };
+    if table.is_empty() {
+        mistakes.push(no_stages(value.span()));
+    }
+    let stages = table.iter().map(|(key, value)| (&**key.get_ref(), key.span(), value));
+    let mut stages: Vec<_> = stages.collect();
+    stages.sort_by_key(|(_, span, _)| span.start);
+    stages
+}
+
+fn read_experiment(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> Option<Experiment> {
+    let table = known_table("experiment", value, &EXPERIMENT_KEYS, mistakes)?;
+    let mut checked = |result: Result<String, Mistake>| result.map_err(|it| mistakes.push(it)).ok();
+    let name = match table.get("name") {
+        Some(value) => checked(experiment_name(value)),
+        None if has_misspelt(table, "name", &EXPERIMENT_KEYS) => None,
+        None => checked(Err(Mistake::at(value.span(), "the experiment has no name")
+            .help("add the line: name = \"...\""))),
+    };
+    let about = table.get("about").map(|value| checked(text("about", value).map(str::to_owned)));
+    let seed = table
+        .get("seed")
+        .map(|value| whole_number("seed", value, 0, u64::MAX).map_err(|it| mistakes.push(it)).ok());
+    Some(Experiment { name: name?, about: about.flatten(), seed: seed.flatten().unwrap_or(0) })
+}
+
+fn experiment_name(value: &Value<'_>) -> Result<String, Mistake> {
+    let name = text("name", value)?;
+    check_experiment_name(name).map_err(|reason| {
+        Mistake::at(value.span(), format!("{name:?} can't be the name of an experiment: {reason}"))
+            .help("a folder is named after it, so it must be fit for a file's name")
+    })?;
+    Ok(name.to_owned())
+}
+
+/// Reads a table of settings; what it doesn't say is as in `defaults`.
+pub(super) fn read_execution(
+    value: &Value<'_>,
+    defaults: &StageExecution,
+    mistakes: &mut Vec<Mistake>,
+) -> StageExecution {
+    let Some(table) = known_table("execution", value, &EXECUTION_KEYS, mistakes) else {
+        return defaults.clone();
+    };
+    let mut number = |name: &str, low: u64, high: u64| {
+        let number = whole_number(name, table.get(name)?, low, high);
+        number.map_err(|mistake| mistakes.push(mistake)).ok()
+    };
+    let threads = number("threads", 1, u32::MAX.into()).and_then(|threads| threads.try_into().ok());
+    let checkpoint_seconds = number("checkpoint-seconds", 0, u64::MAX);
+    let timeout_seconds = number("timeout-seconds", 1, u64::MAX);
+    let device = table
+        .get("device")
+        .and_then(|value| device(value).map_err(|mistake| mistakes.push(mistake)).ok());
+    let defaults_ = &defaults.execution;
+    StageExecution {
+        execution: Execution {
+            device: device.unwrap_or(defaults_.device),
+            threads: threads.or(defaults_.threads),
+            checkpoint_seconds: checkpoint_seconds.unwrap_or(defaults_.checkpoint_seconds),
+        },
+        timeout_seconds: timeout_seconds.or(defaults.timeout_seconds),
+    }
+}
+
+fn device(value: &Value<'_>) -> Result<Device, Mistake> {
+    let text = text("device", value)?;
+    text.parse().map_err(|reason: String| {
+        let (what, choices) = reason.split_once(": ").unwrap_or((&reason, ""));
+        Mistake::at(value.span(), what).help(choices)
+    })
+}
+
+/// The value as a table. Reports if it is none, and every key that is not in `keys`.
+fn known_table<'t, 'i>(
+    name: &str,
+    value: &'t Value<'i>,
+    keys: &[&'static str],
+    mistakes: &mut Vec<Mistake>,
+) -> Option<&'t DeTable<'i>> {
+    let DeValue::Table(table) = value.get_ref() else {
+        mistakes.push(not_a(name, "a table", value));
+        return None;
+    };
+    for key in table.keys().filter(|key| !keys.contains(&key.as_ref().as_ref())) {
+        let given: &str = key.as_ref();
+        let hint = did_you_mean(given, keys.iter().copied());
+        let title = format!("unknown key '{given}' in '{name}'");
+        mistakes.push(match hint {
+            Some(hint) => Mistake::at(key.span(), format!("{title}, {hint}")),
+            None => Mistake::at(key.span(), title)
+                .help(format!("'{name}' has {}", listed(keys.iter().copied(), "and"))),
+        });
+    }
+    Some(table)
+}
+
+/// Whether a key of the table is unknown and was probably meant to be `name`.
+pub(super) fn has_misspelt(table: &DeTable<'_>, name: &str, keys: &[&str]) -> bool {
+    table.keys().any(|key| {
+        let given: &str = key.as_ref();
+        !keys.contains(&given) && nearest(given, keys.iter().copied()) == Some(name)
+    })
+}

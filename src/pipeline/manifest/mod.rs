@@ -1,0 +1,200 @@
+//! The manifest: text into [`Manifest`] and [`Graph`], or into all mistakes of the text at once.
+//!
+//! The text becomes a tree with spans ([`document`]); then come the tables about the whole
+//! ([`envelope`]), each stage by itself ([`stage`]), and the edges between stages ([`connect`]). Every
+//! step reports what is wrong and goes on, but never reports what only follows from another mistake.
+//!
+//! Knows nothing of keys, caches or workers, and does no I/O but in [`read`].
+
+mod connect;
+mod document;
+mod envelope;
+mod hint;
+mod name;
+mod stage;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use pipeline_stages::Stage;
+use pipeline_stages::message::Execution;
+use toml::de::DeTable;
+
+use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
+use crate::graph::Graph;
+
+pub use document::Override;
+pub use name::StageName;
+
+/// What a manifest says, checked: every port is connected to a stage that fits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// The file, as the user named it.
+    pub path: PathBuf,
+    /// The folder of the file, absolute: what relative paths in it are relative to.
+    pub folder: PathBuf,
+    /// The table `[experiment]`.
+    pub experiment: Experiment,
+    /// The stages, in the file's order.
+    pub stages: Vec<StageDeclaration>,
+}
+
+/// What the stages of a manifest are for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Experiment {
+    /// Its name. It is fit to be a file's name.
+    pub name: String,
+    /// What it is about, in the user's words.
+    pub about: Option<String>,
+    /// The seed of the stages that don't have their own. 0 where the manifest is silent.
+    pub seed: u64,
+}
+
+/// One stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageDeclaration {
+    /// Its name.
+    pub name: StageName,
+    /// Its kind and its parameters.
+    pub stage: Stage,
+    /// Per connected port, under its name in a manifest, the stages behind it, in the order in which
+    /// they are listed. Never empty; the artifacts in a table of them are sorted by name.
+    pub inputs: BTreeMap<String, Vec<Connection>>,
+    /// The seed of its random draws: its own, or the experiment's.
+    pub seed: u64,
+    /// How to run it.
+    pub execution: StageExecution,
+    /// The line of the file, from 1, where it starts.
+    pub line: usize,
+}
+
+/// An edge of the graph, at the end where the artifact is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// The name of the artifact, at a port that takes a table of them.
+    pub name: Option<String>,
+    /// The stage that gives it.
+    pub from: StageName,
+}
+
+/// How a stage is run: nothing of this can change a result.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StageExecution {
+    /// What the worker is told.
+    pub execution: Execution,
+    /// Seconds after which the worker is stopped and the stage has failed. `None` for no limit.
+    pub timeout_seconds: Option<u64>,
+}
+
+impl Manifest {
+    /// The stage of this name.
+    pub fn stage(&self, name: &StageName) -> Option<&StageDeclaration> {
+        self.stages.iter().find(|stage| stage.name == *name)
+    }
+}
+
+impl StageDeclaration {
+    /// Every connection, with the name of its port, in the order of the ports' names.
+    pub fn connections(&self) -> impl Iterator<Item = (&str, &Connection)> {
+        let ports = self.inputs.iter();
+        ports.flat_map(|(port, all)| all.iter().map(move |one| (port.as_str(), one)))
+    }
+}
+
+/// Reads a manifest from a file. Each of `overrides` replaces one value of it.
+///
+/// # Errors
+///
+/// All mistakes at once; also if the file can't be read.
+pub fn read(path: &Path, overrides: &[Override]) -> Result<(Manifest, Graph), Mistakes> {
+    let mut sources = Sources::new(path.display().to_string());
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let title = format!("can't read {}: {error}", path.display());
+            let mistake = Mistake::general(title).help(match error.kind() {
+                std::io::ErrorKind::NotFound => "`pipeline init` writes a manifest to start from",
+                std::io::ErrorKind::IsADirectory => "name the manifest's file, not its folder",
+                _ => "",
+            });
+            return Err(Mistakes::one(sources, mistake));
+        }
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(path, &text, overrides),
+        Err(error) => {
+            let position = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            sources.add(Origin::File(path.display().to_string()), text);
+            let mistake = Mistake::at(position..position + 1, "this file is not UTF-8 text")
+                .help("save it as UTF-8");
+            Err(Mistakes::one(sources, mistake))
+        }
+    }
+}
+
+/// Reads a manifest from its text. Of the file system it asks only for the current folder, to make
+/// that of `path` absolute.
+///
+/// # Errors
+///
+/// All mistakes at once.
+pub fn parse(
+    path: &Path,
+    text: &str,
+    overrides: &[Override],
+) -> Result<(Manifest, Graph), Mistakes> {
+    let mut sources = Sources::new(path.display().to_string());
+    let mut mistakes = Vec::new();
+    let read = read_text(path, text, overrides, &mut sources, &mut mistakes);
+    match (Mistakes::new(sources, mistakes), read) {
+        (None, Some(read)) => Ok(read),
+        (Some(mistakes), _) => Err(mistakes),
+        (None, None) => unreachable!("what can't be read has a mistake that says why"),
+    }
+}
+
+fn read_text(
+    path: &Path,
+    text: &str,
+    overrides: &[Override],
+    sources: &mut Sources,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<(Manifest, Graph)> {
+    // Windows' editors write a byte order mark. Without it, columns are what an editor shows.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    sources.add(Origin::File(path.display().to_string()), text);
+    let document = document::parse(text, overrides, sources, mistakes)?;
+    let mut found = Vec::new();
+    let read = read_document(path, &document.root, sources, &mut found);
+    mistakes.extend(found.into_iter().filter(|mistake| !document.is_guess(mistake)));
+    read
+}
+
+fn read_document(
+    path: &Path,
+    root: &DeTable<'_>,
+    sources: &Sources,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<(Manifest, Graph)> {
+    let envelope = envelope::read(root, mistakes);
+    let drafts: Vec<_> = envelope
+        .stages
+        .into_iter()
+        .map(|(name, span, value)| stage::read(name, span, value, &envelope.settings, mistakes))
+        .collect();
+    let graph = connect::check(&drafts, mistakes)?;
+    if !mistakes.is_empty() {
+        return None;
+    }
+    let experiment = envelope.experiment?;
+    let stages = drafts.into_iter().map(|draft| draft.finish(experiment.seed, sources));
+    let stages = stages.collect::<Option<Vec<_>>>()?;
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+    Some((Manifest { path: path.to_owned(), folder, experiment, stages }, graph))
+}

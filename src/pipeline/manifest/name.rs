@@ -1,0 +1,85 @@
+//! Names that become names of files: of stages and of experiments.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The longest name, in bytes: file systems allow 255, and others append to it.
+const LONGEST: usize = 100;
+
+/// The name of a stage: ASCII letters, digits, `_` and `-`, not starting with `-`. It becomes a file's name.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(try_from = "String", into = "String")]
+pub struct StageName(String);
+
+impl StageName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for StageName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let allowed = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
+        if text.is_empty() {
+            Err("a name can't be empty".to_owned())
+        } else if text.len() > LONGEST {
+            Err(format!("a name has at most {LONGEST} letters"))
+        } else if text.starts_with('-') {
+            Err("a name can't start with '-', or it would look like an option".to_owned())
+        } else if text.chars().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("a name has only letters (a-z, A-Z), digits, '_' and '-'".to_owned())
+        }
+    }
+}
+
+impl TryFrom<String> for StageName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<StageName> for String {
+    fn from(name: StageName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for StageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl AsRef<str> for StageName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why `text` can't be the name of an experiment, if it can't. More is allowed than for stages (spaces,
+/// any alphabet), but it has to be a file's name on every system.
+pub(super) fn check_experiment_name(text: &str) -> Result<(), String> {
+    let refused = |letter: &char| letter.is_control() || "/\\:*?\"<>|".contains(*letter);
+    if text.trim().is_empty() {
+        Err("it can't be empty".to_owned())
+    } else if text.len() > LONGEST {
+        Err(format!("it has {} bytes, and can have {LONGEST}", text.len()))
+    } else if text.starts_with(['.', '-']) {
+        Err("it can't start with '.' or '-'".to_owned())
+    } else if text != text.trim() || text.ends_with('.') {
+        Err("it can't start or end with a space, nor end with '.'".to_owned())
+    } else if let Some(letter) = text.chars().find(refused) {
+        Err(format!("it can't have {letter:?}"))
+    } else {
+        Ok(())
+    }
+}

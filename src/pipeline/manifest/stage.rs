@@ -1,0 +1,401 @@
+//! One stage by itself: its kind, its parameters, what its ports name.
+//!
+//! Does not know the other stages.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use pipeline_stages::parameter::Field;
+use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, PortShape, Stage, kind_info};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use super::connect::Wire;
+use super::document::Value;
+use super::envelope::{EXECUTION_KEYS, has_misspelt, read_execution};
+use super::hint::{did_you_mean, listed, nearest};
+use super::values::{about, found, not_a, parameter_mistake, range_mistake, text, whole_number};
+use super::{StageDeclaration, StageExecution, StageName};
+use crate::diagnostic::{Mistake, Sources, Span};
+
+/// The keys that every stage may have, beside its ports and parameters.
+const COMMON_KEYS: [&str; 3] = ["kind", "seed", "execution"];
+
+/// A stage as far as it could be read.
+pub(super) struct Draft<'t> {
+    /// The name as it stands there, fit or not.
+    pub(super) text: &'t str,
+    /// The name; `None` if it is not fit to be one.
+    pub(super) name: Option<StageName>,
+    /// Where the name stands.
+    pub(super) span: Span,
+    /// What it gives; `None` if a mistake leaves that open.
+    pub(super) output: Option<ArtifactType>,
+    /// What its ports name.
+    pub(super) wires: Vec<Wire<'t>>,
+    stage: Option<Stage>,
+    seed: Option<u64>,
+    execution: StageExecution,
+}
+
+impl Draft<'_> {
+    /// The stage, if nothing is wrong with it and its wires lead to stages.
+    pub(super) fn finish(
+        self,
+        experiment_seed: u64,
+        sources: &Sources,
+    ) -> Option<StageDeclaration> {
+        let mut inputs = std::collections::BTreeMap::<_, Vec<_>>::new();
+        for wire in self.wires {
+            inputs.entry(wire.port.name()).or_default().push(wire.connection()?);
+        }
+        Some(StageDeclaration {
+            name: self.name?,
+            stage: self.stage?,
+            inputs,
+            seed: self.seed.unwrap_or(experiment_seed),
+            execution: self.execution,
+            line: sources.line(&self.span),
+        })
+    }
+}
+
+/// Reads one stage. `defaults` is what `[execution]` says.
+pub(super) fn read<'t>(
+    text: &'t str,
+    span: Span,
+    value: &'t Value<'_>,
+    defaults: &StageExecution,
+    mistakes: &mut Vec<Mistake>,
+) -> Draft<'t> {
+    let name = text.parse::<StageName>();
+    let name = name.map_err(|reason| mistakes.push(name_mistake(text, &span, &reason))).ok();
+    let mut draft = Draft {
+        text,
+        name,
+        span,
+        output: None,
+        wires: Vec::new(),
+        stage: None,
+        seed: None,
+        execution: defaults.clone(),
+    };
+    let DeValue::Table(table) = value.get_ref() else {
+        let help = format!("a stage is a table: [stages.{text}] and, below it, kind = \"...\"");
+        mistakes.push(not_a(text, "a table", value).help(help));
+        return draft;
+    };
+    if let Some(value) = table.get("execution") {
+        draft.execution = read_execution(value, defaults, mistakes);
+    }
+    let Some(kind) = read_kind(&draft, table, mistakes) else { return draft };
+    draft.seed = read_seed(kind, table, mistakes);
+    let known_keys = unknown_keys(kind, table, mistakes);
+    draft.wires = read_ports(kind, &draft.span, table, mistakes);
+    let parameters = parameters(kind, table);
+    let wrong = parameter_mistakes(kind, &draft.span, table, mistakes);
+    draft.output = fixed_output(kind);
+    let whole =
+        ValueDeserializer::from(Spanned::new(draft.span.clone(), DeValue::Table(parameters)));
+    match Stage::read(kind.name, whole) {
+        Some(Ok(stage)) => {
+            // A rule over several parameters says little where one of them is wrong or misspelt.
+            if wrong.is_empty() && known_keys {
+                mistakes.extend(rule_mistakes(&stage, &draft.span, table));
+                draft.output = Some(stage.output());
+            }
+            draft.stage = Some(stage);
+        }
+        Some(Err(error)) if wrong.is_empty() => {
+            let place = error.span().unwrap_or(draft.span.clone());
+            mistakes.push(Mistake::at(place, error.message().to_owned()));
+        }
+        _ => {}
+    }
+    draft
+}
+
+fn name_mistake(text: &str, span: &Span, reason: &str) -> Mistake {
+    Mistake::at(span.clone(), format!("{text:?} can't be the name of a stage: {reason}"))
+}
+
+fn read_kind(
+    draft: &Draft<'_>,
+    table: &DeTable<'_>,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<&'static KindInfo> {
+    let kinds = || KINDS.iter().map(|kind| kind.name);
+    let Some(value) = table.get("kind") else {
+        let misspelt = table.keys().find(|key| nearest(key.as_ref(), ["kind"]).is_some());
+        mistakes.push(match misspelt {
+            Some(key) => {
+                let given = key.get_ref();
+                Mistake::at(key.span(), format!("unknown key '{given}', did you mean 'kind'?"))
+            }
+            None => Mistake::at(draft.span.clone(), format!("stage '{}' has no kind", draft.text))
+                .help(format!("add a line kind = \"...\", with one of {}", listed(kinds(), "and"))),
+        });
+        return None;
+    };
+    let name = text("kind", value).map_err(|mistake| mistakes.push(mistake)).ok()?;
+    let kind = kind_info(name);
+    if kind.is_none() {
+        let title = format!("unknown kind '{name}'");
+        mistakes.push(match did_you_mean(name, kinds()) {
+            Some(hint) => Mistake::at(value.span(), format!("{title}, {hint}"))
+                .help("`pipeline kinds` describes them all"),
+            None => Mistake::at(value.span(), title)
+                .help(format!("the kinds are {}", listed(kinds(), "and"))),
+        });
+    }
+    kind
+}
+
+fn read_seed(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Option<u64> {
+    let value = table.get("seed")?;
+    if !kind.seeded {
+        let title = format!("'{}' draws no random numbers, so it takes no seed", kind.name);
+        let key = table.get_key_value("seed").map_or(value.span(), |(key, _)| key.span());
+        mistakes.push(Mistake::at(key, title).help("drop this line"));
+        return None;
+    }
+    whole_number("seed", value, 0, u64::MAX).map_err(|mistake| mistakes.push(mistake)).ok()
+}
+
+/// Reports every key that the kind does not have. Gives whether there is none.
+fn unknown_keys(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> bool {
+    let ports: Vec<_> = (kind.ports)().iter().map(Port::name).collect();
+    let fields = (kind.fields)();
+    let parameters: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
+    let keys: Vec<&str> = ports
+        .iter()
+        .map(String::as_str)
+        .chain(parameters.iter().copied())
+        .chain(COMMON_KEYS)
+        .collect();
+    let unknown = table.keys().filter(|key| !keys.contains(&key.as_ref().as_ref()));
+    let before = mistakes.len();
+    for key in unknown {
+        let given: &str = key.as_ref();
+        let title = format!("unknown key '{given}'");
+        let mistake = if EXECUTION_KEYS.contains(&given) {
+            Mistake::at(key.span(), format!("'{given}' belongs into the stage's 'execution'")).help(
+                format!("write execution = {{ {given} = ... }}, as it can't change the result"),
+            )
+        } else if let Some(name) = nearest(given, keys.iter().copied()) {
+            let field = fields.iter().find(|field| field.name == name);
+            Mistake::at(key.span(), format!("{title}, did you mean '{name}'?"))
+                .help(field.map(about).unwrap_or_default())
+        } else {
+            Mistake::at(key.span(), title).help(keys_of(kind, &ports, &parameters))
+        };
+        mistakes.push(mistake);
+    }
+    mistakes.len() == before
+}
+
+fn keys_of(kind: &KindInfo, ports: &[String], parameters: &[&str]) -> String {
+    let ports = match ports {
+        [] => "no ports".to_owned(),
+        [port] => format!("the port {port}"),
+        ports => format!("the ports {}", ports.join(", ")),
+    };
+    let parameters = match parameters {
+        [] => "no parameters".to_owned(),
+        [parameter] => format!("the parameter {parameter}"),
+        parameters => format!("the parameters {}", parameters.join(", ")),
+    };
+    format!("'{}' has {ports}, and {parameters}", kind.name)
+}
+
+fn read_ports<'t>(
+    kind: &KindInfo,
+    header: &Span,
+    table: &'t DeTable<'_>,
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<Wire<'t>> {
+    let ports = (kind.ports)();
+    let names: Vec<_> = ports.iter().map(Port::name).collect();
+    let keys = all_keys(kind);
+    let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+    let mut wires = Vec::new();
+    for (port, name) in ports.iter().zip(&names) {
+        match table.get(name.as_str()) {
+            Some(value) => wires.extend(read_port(port, name, value, mistakes)),
+            None if port.required() && !has_misspelt(table, name, &keys) => {
+                let title = format!("'{}' needs the port '{name}'", kind.name);
+                let takes = port.accepts.iter().map(|artifact| artifact.name());
+                let takes = listed(takes, "or");
+                mistakes.push(Mistake::at(header.clone(), title).help(format!(
+                    "add a line {name} = \"...\" with the name of a stage that gives {takes}"
+                )));
+            }
+            None => {}
+        }
+    }
+    wires
+}
+
+/// Every key that a stage of this kind may have.
+fn all_keys(kind: &KindInfo) -> Vec<String> {
+    let ports = (kind.ports)().iter().map(Port::name);
+    let fields = (kind.fields)().into_iter().map(|field| field.name);
+    ports.chain(fields).chain(COMMON_KEYS.map(str::to_owned)).collect()
+}
+
+fn read_port<'t>(
+    port: &'static Port,
+    name: &str,
+    value: &'t Value<'_>,
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<Wire<'t>> {
+    let many = matches!(port.shape, PortShape::Many | PortShape::OptionalMany);
+    match (value.get_ref(), port.shape) {
+        (DeValue::Table(table), PortShape::Named) => {
+            let mut wires = Vec::new();
+            for (key, value) in table {
+                let label: &str = key.as_ref();
+                if let Err(reason) = label.parse::<StageName>() {
+                    let title = format!("{label:?} can't be the name of an input: {reason}");
+                    mistakes.push(Mistake::at(key.span(), title));
+                }
+                wires.extend(wire(port, Some(label), label, value, mistakes));
+            }
+            wires
+        }
+        (DeValue::Array(items), _) if many => {
+            if items.is_empty() && port.shape == PortShape::Many {
+                mistakes.push(
+                    Mistake::at(value.span(), format!("'{name}' needs at least one stage"))
+                        .help(format!("name one: {name} = \"...\"")),
+                );
+            }
+            let mut wires: Vec<Wire<'_>> = Vec::new();
+            for item in items.iter() {
+                let Some(new) = wire(port, None, name, item, mistakes) else { continue };
+                if wires.iter().any(|other| other.text == new.text) {
+                    let title = format!("'{}' is listed twice", new.text);
+                    mistakes.push(Mistake::at(item.span(), title).help("drop one of them"));
+                }
+                wires.push(new);
+            }
+            wires
+        }
+        (DeValue::String(_), shape) if shape != PortShape::Named => {
+            wire(port, None, name, value, mistakes).into_iter().collect()
+        }
+        (other, shape) => {
+            let (takes, example) = match shape {
+                PortShape::One | PortShape::Optional => {
+                    ("the name of a stage", format!("{name} = \"stage\""))
+                }
+                PortShape::Many | PortShape::OptionalMany => (
+                    "the name of a stage, or a list of them",
+                    format!("{name} = [\"stage\", \"other\"]"),
+                ),
+                PortShape::Named => {
+                    ("a table of stages", format!("{name} = {{ data = \"stage\" }}"))
+                }
+            };
+            let title = format!("the port '{name}' takes {takes}, but this is {}", found(other));
+            mistakes.push(Mistake::at(value.span(), title).help(format!("write {example}")));
+            Vec::new()
+        }
+    }
+}
+
+fn wire<'t>(
+    port: &'static Port,
+    label: Option<&str>,
+    name: &str,
+    value: &'t Value<'_>,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Wire<'t>> {
+    match value.get_ref() {
+        DeValue::String(text) => {
+            Some(Wire { port, label: label.map(str::to_owned), text, span: value.span() })
+        }
+        other => {
+            let title =
+                format!("'{name}' must be the name of a stage, but this is {}", found(other));
+            mistakes.push(Mistake::at(value.span(), title).help("names go in quotes"));
+            None
+        }
+    }
+}
+
+/// The entries of a stage that are parameters of its kind.
+fn parameters<'i>(kind: &KindInfo, table: &DeTable<'i>) -> DeTable<'i> {
+    let fields = (kind.fields)();
+    let is_field = |key: &str| fields.iter().any(|field| field.name == key);
+    let entries = table.iter().filter(|(key, _)| is_field(key.as_ref()));
+    entries.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// Reports, parameter by parameter, what is missing, of a wrong type or out of range. Gives their names.
+fn parameter_mistakes(
+    kind: &KindInfo,
+    header: &Span,
+    table: &DeTable<'_>,
+    mistakes: &mut Vec<Mistake>,
+) -> BTreeSet<String> {
+    let keys = all_keys(kind);
+    let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+    let mut wrong = BTreeSet::new();
+    for field in (kind.fields)() {
+        let mistake = match table.get(field.name.as_str()) {
+            Some(value) => value_mistake(kind, &field, value),
+            None if field.default.is_some() => None,
+            None => {
+                wrong.insert(field.name.clone());
+                if has_misspelt(table, &field.name, &keys) {
+                    continue;
+                }
+                let title = format!("'{}' needs the parameter '{}'", kind.name, field.name);
+                Some(Mistake::at(header.clone(), title).help(about(&field)))
+            }
+        };
+        if let Some(mistake) = mistake {
+            wrong.insert(field.name);
+            mistakes.push(mistake);
+        }
+    }
+    wrong
+}
+
+fn value_mistake(kind: &KindInfo, field: &Field, value: &Value<'_>) -> Option<Mistake> {
+    let key = Spanned::new(value.span(), Cow::Borrowed(field.name.as_str()));
+    let one: DeTable<'_> = [(key, value.clone())].into_iter().collect();
+    let one = ValueDeserializer::from(Spanned::new(value.span(), DeValue::Table(one)));
+    match Stage::check_given(kind.name, one)? {
+        Ok(()) => range_mistake(field, value),
+        Err(error) => Some(parameter_mistake(field, value, error.span())),
+    }
+}
+
+/// What the kind's own rules say. Each points at the value that it is about, or at the stage's name.
+fn rule_mistakes(stage: &Stage, header: &Span, table: &DeTable<'_>) -> Vec<Mistake> {
+    let info = stage.info();
+    let ports: Vec<_> = (info.ports)().iter().map(Port::name).collect();
+    let connected: Vec<_> =
+        ports.iter().map(String::as_str).filter(|port| table.contains_key(*port)).collect();
+    let fields = (info.fields)();
+    let problems = stage.check(&connected).into_iter();
+    problems
+        .map(|problem| {
+            let place =
+                table.get(problem.field.as_str()).map_or(header.clone(), |value| value.span());
+            let field = fields.iter().find(|field| field.name == problem.field);
+            Mistake::at(place, problem.message).help(field.map(about).unwrap_or_default())
+        })
+        .collect()
+}
+
+/// What every stage of a kind gives; `None` if that depends on a parameter, which is one whose values are
+/// artifact types.
+fn fixed_output(kind: &KindInfo) -> Option<ArtifactType> {
+    let fields = (kind.fields)();
+    let mut choices = fields.iter().flat_map(|field| &field.choices);
+    let depends = choices.any(|choice| choice.name == kind.output.name());
+    (!depends).then_some(kind.output)
+}

@@ -1,0 +1,215 @@
+//! What `--set` does, and what is said about it.
+
+use insta::assert_snapshot;
+
+use super::said_of_set;
+
+#[test]
+fn wrong_values() {
+    assert_snapshot!(said_of_set(&["stages.train.epochs=0", "stages.train.loss=ma", "stages.train.warmup = fast"]), @r##"
+    error: 'epochs' must be at least 1, but is 0
+     |
+     | --set stages.train.epochs=0
+     |                           ^
+     |
+     = help: epochs: Passes over the training samples. By default 120.
+
+    error: 'ma' is no value of 'loss', did you mean 'mae'?
+     |
+     | --set stages.train.loss=ma
+     |                         ^^
+     |
+     = help: mae: The mean absolute error to the one-hot label: 2 (1 - p_y).
+     = help: 'loss' is one of cross-entropy, generalized-cross-entropy and mae
+
+    error: 'warmup' must be a number, but is text
+     |
+     | --set stages.train.warmup = fast
+     |                             ^^^^
+     |
+     = help: warmup: The share of the steps in which the learning rate rises linearly. By default 0.01.
+
+    error: 3 mistakes in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn unknown_keys() {
+    assert_snapshot!(said_of_set(&["stages.train.epoch=3", "experiment.foo=3", "executoin.device=cpu"]), @r##"
+    error: unknown key 'epoch', did you mean 'epochs'?
+     |
+     | --set stages.train.epoch=3
+     |                    ^^^^^
+     |
+     = help: epochs: Passes over the training samples. By default 120.
+
+    error: unknown key 'foo' in 'experiment'
+     |
+     | --set experiment.foo=3
+     |                  ^^^
+     |
+     = help: 'experiment' has name, about and seed
+
+    error: unknown table 'executoin', did you mean 'execution'?
+     |
+     | --set executoin.device=cpu
+     |       ^^^^^^^^^
+
+    error: 3 mistakes in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn unknown_stage() {
+    assert_snapshot!(said_of_set(&["stages.trian.epochs=3", "stages.xyzzy.epochs=3"]), @r##"
+    error: there is no stage 'trian' to set something in
+     |
+     | --set stages.trian.epochs=3
+     |              ^^^^^ did you mean 'train'?
+
+    error: there is no stage 'xyzzy' to set something in
+     |
+     | --set stages.xyzzy.epochs=3
+     |              ^^^^^
+     |
+     = help: the stages are data, make and train
+
+    error: 2 mistakes in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn too_short() {
+    assert_snapshot!(said_of_set(&["seed=3", "stages.train=3", "stages=3"]), @r##"
+    error: --set needs the path to one value
+     |
+     | --set seed=3
+     |       ^^^^
+     |
+     = help: set stages.NAME.KEY=VALUE, experiment.KEY=VALUE or execution.KEY=VALUE
+
+    error: --set changes one value, not the whole stage 'train'
+     |
+     | --set stages.train=3
+     |              ^^^^^
+     |
+     = help: set stages.NAME.KEY=VALUE, experiment.KEY=VALUE or execution.KEY=VALUE
+
+    error: --set needs the path to one value
+     |
+     | --set stages=3
+     |       ^^^^^^
+     |
+     = help: set stages.NAME.KEY=VALUE, experiment.KEY=VALUE or execution.KEY=VALUE
+
+    error: 3 mistakes in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn inside_a_value() {
+    assert_snapshot!(said_of_set(&["stages.train.data.x=1"]), @r##"
+    error: 'data' is text in the manifest, so nothing can be set inside it
+     |
+     | --set stages.train.data.x=1
+     |                    ^^^^
+     |
+     = help: set the whole value, or change the manifest
+
+    error: 1 mistake in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn wrong_stages() {
+    assert_snapshot!(said_of_set(&["stages.train.data=train", "stages.train.labels=data", "stages.train.init=nowhere"]), @r##"
+    error: stage 'train' can't be its own 'data'
+     |
+     | --set stages.train.data=train
+     |                         ^^^^^
+     |
+     = help: name a stage whose artifact is there before this one runs
+
+    error: 'data' gives dataset, but 'labels' takes labels; no stage here fits (kinds that would: corrupt-labels)
+     |
+     | --set stages.train.labels=data
+     |                           ^^^^
+     |
+     = help: The labels to train on. Without it: the data set's own.
+
+    error: there is no stage 'nowhere'
+     |
+     | --set stages.train.init=nowhere
+     |                         ^^^^^^^
+     |
+     = help: stages that fit: make
+
+    error: 3 mistakes in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn cycle_through_an_override() {
+    assert_snapshot!(said_of_set(&["stages.make.inputs.model=train", "stages.train.init=make"]), @r##"
+    error: cycle: train -> make -> train
+     |
+     | --set stages.make.inputs.model=train
+     |                                ^^^^^ 'make' reads 'train'
+     |
+    :::
+     | --set stages.train.init=make
+     |                         ---- 'train' reads 'make'
+     |
+     = help: connect one of these ports to another stage, or drop it
+
+    error: 1 mistake in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn execution() {
+    assert_snapshot!(said_of_set(&["execution.device=gpu", "stages.train.execution.threads=none"]), @r##"
+    error: 'gpu' is no device
+     |
+     | --set execution.device=gpu
+     |                        ^^^
+     |
+     = help: auto, cpu or cuda:N (cuda:0 is the first GPU)
+
+    error: 'threads' must be a whole number, but is text
+     |
+     | --set stages.train.execution.threads=none
+     |                                      ^^^^
+
+    error: 2 mistakes in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn lists_and_tables_keep_their_places() {
+    assert_snapshot!(said_of_set(&["stages.data.classes=[\"a\", 3]", "stages.data.source=[\"train\", \"nowhere\"]"]), @r##"
+    error: 'classes' must be a list of text, but this item is a whole number
+     |
+     | --set stages.data.classes=["a", 3]
+     |                                 ^
+     |
+     = help: in quotes: "3"
+     = help: classes: The names of the classes, in order, where the files don't have them. By default those that the format implies, or "0", "1", ...
+
+    error: 'train' gives model, but 'source' takes directory or file; no stage here fits (kinds that would: download, unpack, command)
+     |
+     | --set stages.data.source=["train", "nowhere"]
+     |                           ^^^^^^^
+     |
+     = help: The files of the data set, in one artifact or in several.
+
+    error: there is no stage 'nowhere'
+     |
+     | --set stages.data.source=["train", "nowhere"]
+     |                                    ^^^^^^^^^
+     |
+     = help: no stage here fits (kinds that would: download, unpack, command)
+
+    error: 3 mistakes in x.toml; nothing was run
+    "##);
+}

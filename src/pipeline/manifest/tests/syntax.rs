@@ -1,0 +1,301 @@
+//! Text that is no TOML, and text in odd encodings.
+
+use insta::assert_snapshot;
+
+use super::{said, said_after_head, said_of_train};
+
+#[test]
+fn unquoted_text_hides_nothing_else() {
+    assert_snapshot!(said_after_head(r##"[stages.train]
+kind = train
+[stages.split]
+kind = "split"
+data = dta
+hold-out = 3
+"##), @r##"
+    error: text must be in quotes
+     --> x.toml:9:8
+      |
+    9 | kind = train
+      |        ^^^^^
+      |
+      = help: write "train"
+
+    error: text must be in quotes
+      --> x.toml:12:8
+       |
+    12 | data = dta
+       |        ^^^
+       |
+       = help: write "dta"
+
+    error: unknown key 'hold-out', did you mean 'holdout'?
+      --> x.toml:13:1
+       |
+    13 | hold-out = 3
+       | ^^^^^^^^
+       |
+       = help: holdout: How many training samples are held out. By default 1000.
+
+    error: 3 mistakes in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn header_without_end() {
+    assert_snapshot!(said_after_head(r##"[stages.train
+kind = "train"
+"##), @r##"
+    error: the table's header does not end
+     --> x.toml:8:14
+      |
+    8 | [stages.train
+      |              ^
+      |
+      = help: it ends with ']': [stages.train]
+
+    error: 1 mistake in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn key_without_value() {
+    assert_snapshot!(said_after_head("[stages.train]\nkind =\ndata\n"), @r##"
+    error: this key has no value
+     --> x.toml:9:7
+      |
+    9 | kind =
+      |       ^
+      |
+      = help: write key = 3, key = "text" or key = true
+
+    error: this key has no value
+      --> x.toml:10:5
+       |
+    10 | data
+       |     ^
+       |
+       = help: write key = 3, key = "text" or key = true
+
+    error: 2 mistakes in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn text_without_end() {
+    assert_snapshot!(said_after_head(r##"[stages.train]
+kind = "train
+data = "data"
+"##), @r##"
+    error: this text does not end, or has a letter that it can't have
+     --> x.toml:9:14
+      |
+    9 | kind = "train
+      |              ^
+      |
+      = help: text on one line is in one pair of quotes: "text"
+
+    error: 1 mistake in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn list_without_end() {
+    assert_snapshot!(said_after_head(r##"[stages.train]
+kind = "train"
+data = ["data"
+"##), @r##"
+    error: the list does not end
+      --> x.toml:10:15
+       |
+    10 | data = ["data"
+       |               ^
+       |
+       = help: it ends with ']': ["a", "b"]
+
+    error: 1 mistake in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn number_that_is_none() {
+    assert_snapshot!(said_of_train("learning-rate = 1.2.3\n"), @r##"
+    error: this is no number, and text must be in quotes
+      --> x.toml:11:20
+       |
+    11 | learning-rate = 1.2.3
+       |                    ^^
+       |
+       = help: write ".3"
+
+    error: 1 mistake in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn backslash_in_text() {
+    assert_snapshot!(said_of_train(r##"loss = "C:\data"
+"##), @r##"
+    error: a '\' in text starts a special letter
+      --> x.toml:11:12
+       |
+    11 | loss = "C:\data"
+       |            ^
+       |
+       = help: write '\\', or put the text in single quotes
+
+    error: 1 mistake in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn key_twice_hides_nothing_else() {
+    assert_snapshot!(said_of_train(r##"epochs = 3
+epochs = 4
+loss = "maee"
+"##), @r##"
+    error: 'epochs' is there twice
+      --> x.toml:12:1
+       |
+    12 | epochs = 4
+       | ^^^^^^
+       |
+       = help: drop one of them, or give one another name
+
+    error: 'maee' is no value of 'loss', did you mean 'mae'?
+      --> x.toml:13:8
+       |
+    13 | loss = "maee"
+       |        ^^^^^^
+       |
+       = help: mae: The mean absolute error to the one-hot label: 2 (1 - p_y).
+       = help: 'loss' is one of cross-entropy, generalized-cross-entropy and mae
+
+    error: 2 mistakes in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn stage_twice() {
+    assert_snapshot!(said_after_head(r##"[stages.data]
+kind = "split"
+"##), @r##"
+    error: 'data' is there twice
+     --> x.toml:8:9
+      |
+    8 | [stages.data]
+      |         ^^^^
+      |
+      = help: drop one of them, or give one another name
+
+    error: 1 mistake in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn tree_too_deep() {
+    assert_snapshot!(said_of_train("x = [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]\n"), @r##"
+    error: this is no TOML: cannot recurse further; max recursion depth met
+      --> x.toml:11:85
+       |
+    11 | x = [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]...
+       |                                                                                     ^
+
+    error: 1 mistake in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn windows_line_ends() {
+    assert_snapshot!(said("[experiment]\r\nname = \"x\"\r\n\r\n[stages.a]\r\nkind = \"splt\"\r\nholdout = 1\r\n"), @r##"
+    error: unknown kind 'splt', did you mean 'split'?
+     --> x.toml:5:8
+      |
+    5 | kind = "splt"
+      |        ^^^^^^
+      |
+      = help: `pipeline kinds` describes them all
+
+    error: 1 mistake in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn tabs_before_the_place() {
+    assert_snapshot!(said_after_head("[stages.a]\n\t\tkind\t=\t\"splt\"\t# why\n"), @r##"
+    error: unknown kind 'splt', did you mean 'split'?
+     --> x.toml:9:10
+      |
+    9 |         kind    =    "splt"    # why
+      |                      ^^^^^^
+      |
+      = help: `pipeline kinds` describes them all
+
+    error: 1 mistake in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn letters_of_many_bytes_before_the_place() {
+    assert_snapshot!(said_after_head(r##"[stages.a]
+kind = "split"
+data = "data"
+"größe" = 1
+execution = { "数据" = 2, devise = "cpu" }
+"##), @r##"
+    error: unknown key 'größe'
+      --> x.toml:11:1
+       |
+    11 | "größe" = 1
+       | ^^^^^^^
+       |
+       = help: 'split' has the port data, and the parameter holdout
+
+    error: unknown key '数据' in 'execution'
+      --> x.toml:12:15
+       |
+    12 | execution = { "数据" = 2, devise = "cpu" }
+       |               ^^^^^^
+       |
+       = help: 'execution' has device, threads, checkpoint-seconds and timeout-seconds
+
+    error: unknown key 'devise' in 'execution', did you mean 'device'?
+      --> x.toml:12:25
+       |
+    12 | execution = { "数据" = 2, devise = "cpu" }
+       |                           ^^^^^^
+
+    error: 3 mistakes in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn byte_order_mark() {
+    assert_snapshot!(said("\u{feff}[experimant]\nname = \"x\"\n[stages.a]\nkind = \"download\"\nurl = \"file:a\"\nunverified = true\n"), @r##"
+    error: unknown table 'experimant', did you mean 'experiment'?
+     --> x.toml:1:2
+      |
+    1 | [experimant]
+      |  ^^^^^^^^^^
+
+    error: 1 mistake in x.toml; nothing was run
+    "##);
+}
+
+#[test]
+fn control_characters_are_shown_not_sent() {
+    assert_snapshot!(said_after_head(r##"[stages.a]
+kind = "split\u001b[31m"
+data = "data"
+"##), @r##"
+    error: unknown kind 'split␛[31m', did you mean 'split'?
+     --> x.toml:9:8
+      |
+    9 | kind = "split\u001b[31m"
+      |        ^^^^^^^^^^^^^^^^^
+      |
+      = help: `pipeline kinds` describes them all
+
+    error: 1 mistake in x.toml; nothing was run
+    "##);
+}
