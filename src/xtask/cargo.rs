@@ -1,0 +1,137 @@
+//! Runs cargo in the checkout, with the libtorch and the compiler that were found. Does not know what is built.
+
+use crate::checkout::Checkout;
+use crate::libtorch::Libtorch;
+use crate::needs::Compiler;
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// Cargo, ready to be called.
+pub struct Cargo {
+    program: OsString,
+    checkout: Checkout,
+    libtorch: Libtorch,
+    compiler: Compiler,
+}
+
+/// The two programs of a release build.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Programs {
+    /// The orchestrator.
+    pub pipeline: PathBuf,
+    /// The worker that loads libtorch.
+    pub learn: PathBuf,
+}
+
+impl Cargo {
+    /// Looks for the C++ compiler that torch-sys will need.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn new(checkout: &Checkout, libtorch: Libtorch) -> Result<Self> {
+        // Set by the cargo that runs us; else the one on the PATH.
+        let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        Ok(Self { program, checkout: checkout.clone(), libtorch, compiler: Compiler::find()? })
+    }
+
+    /// The libtorch that is built with.
+    pub fn libtorch(&self) -> &Libtorch {
+        &self.libtorch
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).current_dir(self.checkout.root());
+        self.libtorch.tell(&mut command);
+        if !self.compiler.found_by_cargo {
+            command.env("CXX", self.compiler.name());
+        }
+        command
+    }
+
+    /// Runs `cargo ARGUMENTS` and says so.
+    ///
+    /// # Errors
+    /// If it fails. Its own words are on the screen already.
+    pub fn run(&self, arguments: &[&str]) -> Result<()> {
+        eprintln!("$ cargo {}", arguments.join(" "));
+        let status = self.command(arguments).status().context("cargo does not start")?;
+        if !status.success() {
+            bail!("`cargo {}` failed", arguments.join(" "));
+        }
+        Ok(())
+    }
+
+    /// Becomes `cargo ARGUMENTS`, so that its output and its exit status are the last.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn become_cargo(&self, arguments: &[&str]) -> Result<()> {
+        eprintln!("$ cargo {}", arguments.join(" "));
+        Err(self.command(arguments).exec()).context("cargo does not start")
+    }
+
+    /// Builds the whole workspace in release mode.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub fn build_release(&self) -> Result<Programs> {
+        eprintln!("$ cargo build --release --workspace");
+        // Cargo itself says where it put the programs: a target folder may be configured in many ways.
+        let arguments =
+            ["build", "--release", "--workspace", "--message-format=json-render-diagnostics"];
+        let mut child = self
+            .command(&arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cargo does not start")?;
+        let output = child.stdout.take().ok_or_else(|| anyhow!("cargo has no output"))?;
+        let mut executables = Vec::new();
+        for line in BufReader::new(output).lines() {
+            executables.extend(executable(&line?));
+        }
+        if !child.wait()?.success() {
+            bail!("`cargo build --release --workspace` failed");
+        }
+        let named = |name: &str| {
+            let found =
+                executables.iter().find(|(found, _)| found == name).map(|(_, path)| path.clone());
+            found.ok_or_else(|| anyhow!("cargo built no program called {name}"))
+        };
+        Ok(Programs { pipeline: named("pipeline")?, learn: named("pipeline-learn")? })
+    }
+}
+
+/// The name and the path of a program, if a line of cargo's JSON tells of one.
+fn executable(line: &str) -> Option<(String, PathBuf)> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let target = message.get("target")?;
+    let is_program = target.get("kind")?.as_array()?.iter().any(|kind| kind == "bin");
+    let path = message.get("executable")?.as_str()?;
+    is_program.then(|| {
+        (target.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(), path.into())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_in_cargos_messages() {
+        let program = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"pipeline"},"executable":"/t/release/pipeline"}"#;
+        assert_eq!(executable(program), Some(("pipeline".into(), "/t/release/pipeline".into())));
+        let script = r#"{"reason":"compiler-artifact","target":{"kind":["custom-build"],"name":"build-script-build"},"executable":null}"#;
+        let library = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"pipeline"},"executable":null}"#;
+        for other in
+            [script, library, r#"{"reason":"build-finished","success":true}"#, "no json", ""]
+        {
+            assert_eq!(executable(other), None, "{other}");
+        }
+    }
+}
