@@ -2,11 +2,17 @@
 //!
 //! Knows no cache and no manifest: a body gets a request and fills a folder.
 
+mod cifar_classes;
 mod command;
 mod corrupt_labels;
 mod dataset;
 mod download;
+mod mersenne_twister;
+#[cfg(test)]
+mod reference;
 mod split;
+#[cfg(test)]
+mod stage_test;
 mod unpack;
 
 use std::process::ExitCode;

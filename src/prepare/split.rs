@@ -1,13 +1,113 @@
-//! The body of `split`.
+//! The body of `split`: a seeded hold-out, number for number that of the reference protocol.
+//!
+//! Knows the permutation that PyTorch draws; not what the samples are.
 
+use anyhow::{Context as _, ensure};
+use pipeline_stages::formats::{Part, Samples, SplitIndices};
 use pipeline_stages::kinds::Split;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
 use crate::Body;
+use crate::mersenne_twister::MersenneTwister;
 
 impl Body for Split {
-    fn run(&self, _context: &Context) -> anyhow::Result<Metrics> {
-        anyhow::bail!("no body")
+    fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
+        let samples = Samples::open(context.input("data")?, Part::Train)?;
+        let indices = hold_out(samples.labels.len(), self.holdout, context.seed)?;
+        indices.write(&context.output)?;
+        Ok(Metrics::from([
+            ("train-samples".to_owned(), indices.train.len() as f64),
+            ("validation-samples".to_owned(), indices.validation.len() as f64),
+        ]))
+    }
+}
+
+/// The first `samples - holdout` indices of a seeded permutation train, the rest is held out.
+fn hold_out(samples: usize, holdout: u64, seed: u64) -> anyhow::Result<SplitIndices> {
+    let train_samples = usize::try_from(holdout)
+        .ok()
+        .and_then(|holdout| samples.checked_sub(holdout))
+        .filter(|&rest| rest > 0)
+        .with_context(|| {
+            format!(
+                "holdout = {holdout} leaves nothing to train on: the data set has {samples} training samples"
+            )
+        })?;
+    let mut train = torch_permutation(samples, seed)?;
+    let validation = train.split_off(train_samples);
+    Ok(SplitIndices { train, validation })
+}
+
+/// Above this length PyTorch draws 64-bit words instead.
+const LONGEST_PERMUTATION: usize = (u32::MAX / 20) as usize;
+
+/// `torch.randperm(length, generator=torch.Generator().manual_seed(seed))`, on the CPU.
+///
+/// A Fisher-Yates shuffle from the front: at `i`, swap with `i + word mod (length - i)`. PyTorch seeds
+/// the Mersenne Twister with the low 32 bits of the seed.
+fn torch_permutation(length: usize, seed: u64) -> anyhow::Result<Vec<i64>> {
+    ensure!(
+        length < LONGEST_PERMUTATION,
+        "'split' can draw from fewer than {LONGEST_PERMUTATION} samples; the data set has {length}"
+    );
+    let mut generator = MersenneTwister::new((seed & 0xffff_ffff) as u32);
+    let mut permutation: Vec<i64> = (0..length as i64).collect();
+    for index in 0..length.saturating_sub(1) {
+        let offset = generator.next_word() as usize % (length - index);
+        permutation.swap(index, index + offset);
+    }
+    Ok(permutation)
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline_stages::formats::read_json;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::reference::{digest, reference_path};
+
+    #[derive(Deserialize)]
+    struct Case {
+        seed: u64,
+        length: usize,
+        first: Vec<i64>,
+        sha256: String,
+    }
+
+    #[test]
+    fn permutations_are_those_of_torch() {
+        let cases: Vec<Case> = read_json(&reference_path("torch_randperm.json")).unwrap();
+        assert!(cases.len() >= 10);
+        for case in cases {
+            let drawn = torch_permutation(case.length, case.seed).unwrap();
+            let name = format!("randperm({}) with seed {}", case.length, case.seed);
+            assert_eq!(drawn[..case.first.len()], case.first, "{name}");
+            assert_eq!(digest(&drawn), case.sha256, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_holdout_of_everything_is_an_error() {
+        for holdout in [10, 11, u64::MAX] {
+            let error = hold_out(10, holdout, 1).unwrap_err().to_string();
+            assert!(error.contains("leaves nothing to train on"), "{error}");
+            assert!(error.contains("10 training samples"), "{error}");
+        }
+        assert_eq!(hold_out(10, 9, 1).unwrap().train.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn every_sample_is_on_one_side(samples in 2_usize..500, share in 0.0..1.0_f64, seed: u64) {
+            let holdout = 1 + ((samples - 2) as f64 * share) as u64;
+            let split = hold_out(samples, holdout, seed).unwrap();
+            prop_assert_eq!(split.validation.len() as u64, holdout);
+            let mut all = [split.train, split.validation].concat();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..samples as i64).collect::<Vec<_>>());
+        }
     }
 }

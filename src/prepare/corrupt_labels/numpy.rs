@@ -1,0 +1,178 @@
+//! NumPy's legacy generator (`np.random.seed`, `np.random.choice`), number for number.
+//!
+//! That generator is frozen: its draws are the same in every version of NumPy. Knows no labels.
+
+use anyhow::Context as _;
+
+use crate::mersenne_twister::MersenneTwister;
+
+/// The state behind `np.random`.
+pub(super) struct LegacyRandom {
+    words: MersenneTwister,
+}
+
+impl LegacyRandom {
+    /// `np.random.seed(seed)`.
+    ///
+    /// # Errors
+    /// When the seed has more than 32 bits: NumPy takes no such seed.
+    pub(super) fn new(seed: u64) -> anyhow::Result<Self> {
+        let seed = u32::try_from(seed).ok().with_context(|| {
+            format!("the seed {seed} is too large: NumPy's legacy generator, which draws the noise, takes seeds up to {}", u32::MAX)
+        })?;
+        Ok(Self { words: MersenneTwister::new(seed) })
+    }
+
+    /// `np.random.random_sample()`: uniform in [0, 1), 53 bits from two words.
+    pub(super) fn uniform(&mut self) -> f64 {
+        let high = f64::from(self.words.next_word() >> 5);
+        let low = f64::from(self.words.next_word() >> 6);
+        (high * 67_108_864.0 + low) / 9_007_199_254_740_992.0
+    }
+
+    /// An integer from 0 to `highest`, both included, by masked rejection. `highest` 0 draws nothing.
+    fn up_to(&mut self, highest: u32) -> usize {
+        if highest == 0 {
+            return 0;
+        }
+        let mask = u32::MAX >> highest.leading_zeros();
+        loop {
+            let word = self.words.next_word() & mask;
+            if word <= highest {
+                return word as usize;
+            }
+        }
+    }
+
+    /// `np.random.choice(choices)`. `None` if there is nothing to choose from.
+    pub(super) fn one_of<T: Copy>(&mut self, choices: &[T]) -> Option<T> {
+        let highest = u32::try_from(choices.len().checked_sub(1)?).ok()?;
+        choices.get(self.up_to(highest)).copied()
+    }
+
+    /// `np.random.choice(choices, 2, replace=False)`: the first two of a whole shuffle.
+    /// `None` if there are not two.
+    pub(super) fn two_of<T: Copy>(&mut self, choices: &[T]) -> Option<[T; 2]> {
+        let mut shuffled = choices.to_vec();
+        for last in (1..u32::try_from(shuffled.len()).ok()?).rev() {
+            let other = self.up_to(last);
+            shuffled.swap(last as usize, other);
+        }
+        shuffled.first_chunk().copied()
+    }
+
+    /// `np.random.choice(len(p), p=p)`.
+    pub(super) fn weighted(&mut self, distribution: &Cumulative) -> usize {
+        let uniform = self.uniform();
+        distribution.0.partition_point(|&probability| probability <= uniform)
+    }
+}
+
+/// A discrete distribution as `choice` sees it: running sums, divided by the last.
+pub(super) struct Cumulative(Vec<f64>);
+
+impl Cumulative {
+    /// Of these probabilities, which sum to one but for rounding.
+    pub(super) fn new(probabilities: &[f64]) -> Self {
+        let mut sum = 0.0;
+        let sums = probabilities.iter().map(|probability| {
+            sum += probability;
+            sum
+        });
+        let mut sums: Vec<f64> = sums.collect();
+        for entry in &mut sums {
+            *entry /= sum;
+        }
+        Self(sums)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline_stages::formats::read_json;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::reference::reference_path;
+
+    #[derive(Deserialize)]
+    struct Case {
+        seed: u64,
+        uniform: Vec<f64>,
+        one_of: Vec<(usize, usize)>,
+        two_of: Vec<(usize, [usize; 2])>,
+        weighted: Vec<usize>,
+        last: f64,
+    }
+
+    #[test]
+    fn draws_are_those_of_numpy() {
+        let cases: Vec<Case> = read_json(&reference_path("numpy_draws.json")).unwrap();
+        assert!(cases.len() >= 8);
+        for case in cases {
+            let mut random = LegacyRandom::new(case.seed).unwrap();
+            let seed = case.seed;
+            for (index, expected) in case.uniform.iter().enumerate() {
+                assert_eq!(random.uniform(), *expected, "seed {seed}, uniform {index}");
+            }
+            for (size, expected) in case.one_of {
+                let everything: Vec<usize> = (0..size).collect();
+                assert_eq!(
+                    random.one_of(&everything),
+                    Some(expected),
+                    "seed {seed}, one of {size}"
+                );
+            }
+            for (size, expected) in case.two_of {
+                let everything: Vec<usize> = (0..size).collect();
+                assert_eq!(
+                    random.two_of(&everything),
+                    Some(expected),
+                    "seed {seed}, two of {size}"
+                );
+            }
+            let distribution = Cumulative::new(&[0.1, 0.2, 0.3, 0.4]);
+            for (index, expected) in case.weighted.iter().enumerate() {
+                assert_eq!(
+                    random.weighted(&distribution),
+                    *expected,
+                    "seed {seed}, weighted {index}"
+                );
+            }
+            assert_eq!(random.uniform(), case.last, "seed {seed}, last");
+        }
+    }
+
+    #[test]
+    fn a_seed_beyond_32_bits_is_refused() {
+        let error = LegacyRandom::new(1 << 32).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("4294967296 is too large")));
+    }
+
+    #[test]
+    fn nothing_to_choose_from() {
+        let mut random = LegacyRandom::new(1).unwrap();
+        assert_eq!(random.one_of::<u8>(&[]), None);
+        assert_eq!(random.two_of(&[7]), None);
+        assert_eq!(random.one_of(&[7]), Some(7));
+    }
+
+    proptest! {
+        #[test]
+        fn a_weighted_draw_has_weight(weights in proptest::collection::vec(0.0..1.0_f64, 2..20), seed: u32) {
+            let sum: f64 = weights.iter().sum();
+            prop_assume!(sum > 0.1);
+            let probabilities: Vec<f64> = weights.iter().map(|weight| weight / sum).collect();
+            let drawn = LegacyRandom::new(seed.into()).unwrap().weighted(&Cumulative::new(&probabilities));
+            prop_assert!(probabilities[drawn] > 0.0);
+        }
+
+        #[test]
+        fn two_are_two(size in 2_usize..40, seed: u32) {
+            let everything: Vec<usize> = (0..size).collect();
+            let [first, second] = LegacyRandom::new(seed.into()).unwrap().two_of(&everything).unwrap();
+            prop_assert!(first != second && first < size && second < size);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The binary CIFAR-10 and CIFAR-100: records of one or two labels and 3072 pixels, red, green and blue
+//! planes, each row by row.
+
+use std::path::Path;
+
+use anyhow::ensure;
+use pipeline_stages::formats::{ImageShape, Part};
+use pipeline_stages::kinds::Dataset;
+use pipeline_stages::message::{Metrics, Progress, Unit};
+use pipeline_stages::worker::Context;
+
+use super::source::{OffsetReader, Source, looks_like};
+use super::{RawDataset, RawSamples, class_names, sample_limit};
+use crate::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
+
+const IMAGE: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };
+/// Records read at a time.
+const RECORDS: u64 = 1000;
+
+/// What tells the two formats apart.
+pub(super) struct CifarFormat {
+    /// For each label byte of a record: its name and how many values it has. The last is the class.
+    labels: &'static [(&'static str, u8)],
+    train_files: &'static [&'static str],
+    test_files: &'static [&'static str],
+    /// A class name a line.
+    names_file: &'static str,
+    /// The names when that file is missing.
+    names: fn() -> Vec<&'static str>,
+}
+
+/// CIFAR-10.
+pub(super) const CIFAR10: CifarFormat = CifarFormat {
+    labels: &[("label", 10)],
+    train_files: &[
+        "data_batch_1.bin",
+        "data_batch_2.bin",
+        "data_batch_3.bin",
+        "data_batch_4.bin",
+        "data_batch_5.bin",
+    ],
+    test_files: &["test_batch.bin"],
+    names_file: "batches.meta.txt",
+    names: || CIFAR10_CLASSES.to_vec(),
+};
+
+/// CIFAR-100, with its fine labels.
+pub(super) const CIFAR100: CifarFormat = CifarFormat {
+    labels: &[("coarse label", 20), ("fine label", 100)],
+    train_files: &["train.bin"],
+    test_files: &["test.bin"],
+    names_file: "fine_label_names.txt",
+    names: cifar100_classes,
+};
+
+impl CifarFormat {
+    fn classes(&self) -> usize {
+        self.labels.last().map_or(0, |&(_, values)| values.into())
+    }
+
+    fn record_bytes(&self) -> usize {
+        self.labels.len() + IMAGE.bytes()
+    }
+}
+
+/// Reads the files of either format.
+pub(super) fn read(
+    stage: &Dataset,
+    format: &CifarFormat,
+    source: &Source,
+    context: &Context,
+) -> anyhow::Result<RawDataset> {
+    let find = |names: &[&str]| {
+        names.iter().map(|name| source.find(&[name])).collect::<anyhow::Result<Vec<_>>>()
+    };
+    let (train_files, test_files) = (find(format.train_files)?, find(format.test_files)?);
+    let names = match source.find_optional(&[format.names_file])? {
+        Some(path) => read_names(&path, format.classes())?,
+        None => (format.names)().into_iter().map(str::to_owned).collect(),
+    };
+    let classes = class_names(stage, format.classes(), || names)?;
+    let read_part = |part, files: &[std::path::PathBuf]| -> anyhow::Result<RawSamples> {
+        let mut reader = PartReader {
+            format,
+            limit: sample_limit(stage, part),
+            context,
+            samples: RawSamples { pixels: Vec::new(), labels: Vec::new() },
+        };
+        for path in files {
+            reader.read_file(path)?;
+        }
+        Ok(reader.samples)
+    };
+    Ok(RawDataset {
+        classes,
+        image: IMAGE,
+        train: read_part(Part::Train, &train_files)?,
+        test: read_part(Part::Test, &test_files)?,
+    })
+}
+
+/// One part while it is read.
+struct PartReader<'read> {
+    format: &'read CifarFormat,
+    limit: usize,
+    context: &'read Context,
+    samples: RawSamples,
+}
+
+impl PartReader<'_> {
+    /// Reads a whole file, also where the limit is reached: a damaged file is an error in any case.
+    fn read_file(&mut self, path: &Path) -> anyhow::Result<()> {
+        let record_bytes = self.format.record_bytes();
+        let mut reader = OffsetReader::open(path)?;
+        loop {
+            self.context.stop_point()?;
+            let start = reader.offset();
+            let block = reader.read_up_to(RECORDS * record_bytes as u64)?;
+            if block.is_empty() && start == 0 {
+                return Err(reader.error_at(0, "the file is empty"));
+            }
+            let records = block.chunks_exact(record_bytes);
+            let rest = records.remainder().len();
+            for (index, record) in records.enumerate() {
+                let offset = start + (index * record_bytes) as u64;
+                self.add_record(&reader, offset, record)?;
+            }
+            if rest > 0 {
+                let message = format!(
+                    "the file ends within a record, after {rest} of its {record_bytes} bytes{}",
+                    looks_like(&block)
+                );
+                return Err(reader.error_at(reader.offset(), &message));
+            }
+            if block.is_empty() {
+                return Ok(());
+            }
+            self.report();
+        }
+    }
+
+    fn add_record(
+        &mut self,
+        reader: &OffsetReader,
+        offset: u64,
+        record: &[u8],
+    ) -> anyhow::Result<()> {
+        let (labels, pixels) = record.split_at(self.format.labels.len());
+        for (position, (&label, &(name, values))) in
+            (0..).zip(labels.iter().zip(self.format.labels))
+        {
+            if label >= values {
+                let message = format!("expected a {name} from 0 to {}, found {label}", values - 1);
+                let hint = if offset == 0 { looks_like(record) } else { "" };
+                return Err(reader.error_at(offset + position, &format!("{message}{hint}")));
+            }
+        }
+        if self.samples.labels.len() < self.limit {
+            self.samples.labels.extend(labels.last().map(|&label| i64::from(label)));
+            self.samples.pixels.extend_from_slice(pixels);
+        }
+        Ok(())
+    }
+
+    fn report(&self) {
+        self.context.progress(Progress {
+            done: self.samples.labels.len() as u64,
+            total: None,
+            unit: Unit::Images,
+            phase: None,
+            values: Metrics::new(),
+        });
+    }
+}
+
+fn read_names(path: &Path, classes: usize) -> anyhow::Result<Vec<String>> {
+    let bytes = OffsetReader::open(path)?.read_up_to(1 << 20)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let names: Vec<String> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    ensure!(
+        names.len() == classes,
+        "{}: expected {classes} class names, one a line, found {}",
+        path.display(),
+        names.len()
+    );
+    Ok(names)
+}

@@ -1,0 +1,243 @@
+//! A folder of images: `train/<class>/` and `test/<class>/`, JPEG or PNG of any size.
+//!
+//! Every image is turned as its EXIF data says, resized so that its shorter side fits, and cropped
+//! from its centre. The order of classes and files is that of their names, however many threads decode.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+use image::imageops::{self, FilterType};
+use image::{DynamicImage, ImageDecoder, ImageReader};
+use pipeline_stages::formats::{ImageShape, Part};
+use pipeline_stages::kinds::Dataset;
+use pipeline_stages::message::{Metrics, Progress, Unit};
+use pipeline_stages::worker::Context;
+use rayon::prelude::*;
+
+use super::source::{Source, entries};
+use super::{RawDataset, RawSamples, in_short, no_such_class, sample_limit};
+
+/// Bicubic with a = -0.5, its support scaled when it shrinks, so that nothing aliases: what Pillow calls bicubic.
+const FILTER: FilterType = FilterType::CatmullRom;
+
+/// Reads both parts.
+pub(super) fn read(
+    stage: &Dataset,
+    source: &Source,
+    context: &Context,
+) -> anyhow::Result<RawDataset> {
+    let (train_folder, test_folder) = find_parts(source)?;
+    let classes = ordered_classes(stage, &train_folder)?;
+    let train = list_part(&train_folder, &classes, sample_limit(stage, Part::Train))?;
+    let test = list_part(&test_folder, &classes, sample_limit(stage, Part::Test))?;
+
+    let mut pool = rayon::ThreadPoolBuilder::new();
+    if let Some(threads) = context.execution.threads {
+        pool = pool.num_threads(threads as usize);
+    }
+    let pool = pool.build().context("can't start threads")?;
+    pool.install(|| {
+        let channels = if all_grey(&train)? && all_grey(&test)? { 1 } else { 3 };
+        let side = stage.size as usize;
+        let image = ImageShape { channels, height: side, width: side };
+        let decoder = PartDecoder {
+            image,
+            context,
+            done: AtomicU64::new(0),
+            total: (train.len() + test.len()) as u64,
+        };
+        Ok(RawDataset {
+            classes,
+            image,
+            train: decoder.decode(&train)?,
+            test: decoder.decode(&test)?,
+        })
+    })
+}
+
+/// An image file and its class.
+struct LabelledFile {
+    path: PathBuf,
+    label: usize,
+}
+
+/// The folders `train` and `test`, side by side.
+fn find_parts(source: &Source) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let both = |folder: &PathBuf| (folder.join("train"), folder.join("test"));
+    let mut found = source.folders().iter().map(both).filter(|(train, _)| train.is_dir());
+    let Some((train, test)) = found.next() else {
+        let folders: Vec<_> =
+            source.folders().iter().map(|folder| folder.display().to_string()).collect();
+        bail!(
+            "there is no folder 'train' in {}; expected train/<class>/ and test/<class>/",
+            in_short(&folders)
+        );
+    };
+    if let Some((other, _)) = found.next() {
+        bail!("which of the two is it: {} or {}?", train.display(), other.display());
+    }
+    ensure!(
+        test.is_dir(),
+        "there is no folder {}: move some images of each class there, as test/<class>/, to evaluate on",
+        test.display()
+    );
+    Ok((train, test))
+}
+
+/// The classes in the order of their labels: the folders by name, or as `classes` orders them.
+fn ordered_classes(stage: &Dataset, train: &Path) -> anyhow::Result<Vec<String>> {
+    let mut folders = Vec::new();
+    for folder in entries(train)?.into_iter().filter(|entry| entry.is_dir()) {
+        folders.push(folder_name(&folder)?);
+    }
+    ensure!(!folders.is_empty(), "{} has no folders: expected one for each class", train.display());
+    let Some(given) = &stage.classes else { return Ok(folders) };
+    for name in given {
+        ensure!(folders.contains(name), "'classes': {}", no_such_class(name, &folders));
+    }
+    for folder in &folders {
+        ensure!(
+            given.contains(folder),
+            "'classes' leaves out the folder '{folder}' of {}",
+            train.display()
+        );
+    }
+    Ok(given.clone())
+}
+
+fn folder_name(folder: &Path) -> anyhow::Result<String> {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    Ok(name
+        .with_context(|| format!("the name of the folder {} is no UTF-8", folder.display()))?
+        .to_owned())
+}
+
+/// The images of a part: class by class, in the order of the files' names.
+///
+/// With a limit, from every class in turn: the first images would otherwise be of one class.
+fn list_part(part: &Path, classes: &[String], limit: usize) -> anyhow::Result<Vec<LabelledFile>> {
+    for folder in entries(part)?.into_iter().filter(|entry| entry.is_dir()) {
+        let name = folder_name(&folder)?;
+        ensure!(classes.contains(&name), "{}: {}", folder.display(), no_such_class(&name, classes));
+    }
+    let mut ranked = Vec::new();
+    for (label, class) in classes.iter().enumerate() {
+        let folder = part.join(class);
+        let files = if folder.is_dir() { entries(&folder)? } else { Vec::new() };
+        let images = files.into_iter().filter(|path| is_image(path) && path.is_file());
+        ranked.extend(images.enumerate().map(|(rank, path)| (rank, LabelledFile { path, label })));
+    }
+    ensure!(
+        !ranked.is_empty(),
+        "{} has no images (.jpg, .jpeg, .png) in its classes' folders",
+        part.display()
+    );
+    ranked.sort_by_key(|(rank, file)| (*rank, file.label));
+    ranked.truncate(limit);
+    ranked.sort_by_key(|(rank, file)| (file.label, *rank));
+    Ok(ranked.into_iter().map(|(_, file)| file).collect())
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
+    ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+/// Whether no image has colours, going by the headers.
+fn all_grey(files: &[LabelledFile]) -> anyhow::Result<bool> {
+    let has_color = |file: &LabelledFile| Ok(decoder(&file.path)?.color_type().has_color());
+    let colors: Vec<bool> = files.par_iter().map(has_color).collect::<anyhow::Result<_>>()?;
+    Ok(!colors.contains(&true))
+}
+
+fn decoder(path: &Path) -> anyhow::Result<impl ImageDecoder> {
+    // By content: files with a wrong ending are common.
+    ImageReader::open(path)
+        .and_then(ImageReader::with_guessed_format)
+        .map_err(image::ImageError::from)
+        .and_then(ImageReader::into_decoder)
+        .map_err(|error| undecodable(path, &error))
+}
+
+fn undecodable(path: &Path, error: &image::ImageError) -> anyhow::Error {
+    anyhow!("{} can't be decoded: {error}; mend or remove it", path.display())
+}
+
+/// Decodes images into one array.
+struct PartDecoder<'read> {
+    image: ImageShape,
+    context: &'read Context,
+    done: AtomicU64,
+    total: u64,
+}
+
+impl PartDecoder<'_> {
+    fn decode(&self, files: &[LabelledFile]) -> anyhow::Result<RawSamples> {
+        let mut pixels = vec![0; files.len() * self.image.bytes()];
+        let slots: Vec<_> = pixels
+            .par_chunks_exact_mut(self.image.bytes())
+            .zip(files)
+            .map(|(slot, file)| {
+                self.context.stop_point()?;
+                self.decode_into(slot, &file.path)
+            })
+            .collect();
+        // The first error in the order of the files, whichever thread met it first.
+        slots.into_iter().collect::<anyhow::Result<()>>()?;
+        Ok(RawSamples { pixels, labels: files.iter().map(|file| file.label as i64).collect() })
+    }
+
+    fn decode_into(&self, slot: &mut [u8], path: &Path) -> anyhow::Result<()> {
+        let mut decoder = decoder(path)?;
+        let orientation = decoder.orientation().map_err(|error| undecodable(path, &error))?;
+        let decoded =
+            DynamicImage::from_decoder(decoder).map_err(|error| undecodable(path, &error))?;
+        let mut decoded = if self.image.channels == 1 {
+            DynamicImage::ImageLuma8(decoded.into_luma8())
+        } else {
+            DynamicImage::ImageRgb8(decoded.into_rgb8())
+        };
+        decoded.apply_orientation(orientation);
+        let fitted = fit(&decoded, self.image.width as u32);
+        let plane = self.image.height * self.image.width;
+        for (index, pixel) in fitted.as_bytes().chunks_exact(self.image.channels).enumerate() {
+            for (channel, &value) in pixel.iter().enumerate() {
+                slot[channel * plane + index] = value;
+            }
+        }
+        self.report();
+        Ok(())
+    }
+
+    fn report(&self) {
+        self.context.progress(Progress {
+            done: 1 + self.done.fetch_add(1, Ordering::Relaxed),
+            total: Some(self.total),
+            unit: Unit::Images,
+            phase: None,
+            values: Metrics::new(),
+        });
+    }
+}
+
+/// The centre of an image, `side` pixels square, after its shorter side was resized to `side`.
+fn fit(image: &DynamicImage, side: u32) -> DynamicImage {
+    let (width, height) = (image.width(), image.height());
+    let shorter = width.min(height).max(1);
+    let scaled = |length: u32| (u64::from(length) * u64::from(side) / u64::from(shorter)) as u32;
+    let (scaled_width, scaled_height) = (scaled(width).max(side), scaled(height).max(side));
+    let (left, top) = ((scaled_width - side) / 2, (scaled_height - side) / 2);
+    let resized = match image {
+        DynamicImage::ImageLuma8(grey) => {
+            DynamicImage::ImageLuma8(imageops::resize(grey, scaled_width, scaled_height, FILTER))
+        }
+        other => DynamicImage::ImageRgb8(imageops::resize(
+            &other.to_rgb8(),
+            scaled_width,
+            scaled_height,
+            FILTER,
+        )),
+    };
+    resized.crop_imm(left, top, side, side)
+}

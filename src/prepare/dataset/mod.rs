@@ -1,0 +1,120 @@
+//! The body of `dataset`: images and labels in the formats of the field, into the artifact's own.
+//!
+//! A file per format reads it into a [`RawDataset`]; what they share stands here and in [`source`].
+
+mod cifar;
+mod idx;
+mod image_folder;
+mod source;
+mod statistics;
+#[cfg(test)]
+mod tests;
+
+use anyhow::ensure;
+use pipeline_stages::formats::{DatasetInfo, ImageShape, Part, write_samples};
+use pipeline_stages::kinds::{Dataset, DatasetFormat};
+use pipeline_stages::message::Metrics;
+use pipeline_stages::worker::Context;
+
+use crate::Body;
+use source::Source;
+use statistics::channel_statistics;
+
+impl Body for Dataset {
+    fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
+        let dataset = read(self, context)?;
+        let (image, train, test) = (dataset.image, &dataset.train, &dataset.test);
+        let statistics = channel_statistics(&train.pixels, image);
+        for (part, samples) in [(Part::Train, train), (Part::Test, test)] {
+            context.stop_point()?;
+            write_samples(&context.output, part, image, &samples.pixels, &samples.labels)?;
+        }
+        let info = DatasetInfo {
+            format: self.format.name().to_owned(),
+            classes: dataset.classes,
+            image,
+            train_samples: train.labels.len(),
+            test_samples: test.labels.len(),
+            channel_mean: statistics.mean,
+            channel_deviation: statistics.deviation,
+        };
+        info.write(&context.output)?;
+        Ok(Metrics::from([
+            ("train-samples".to_owned(), info.train_samples as f64),
+            ("test-samples".to_owned(), info.test_samples as f64),
+            ("classes".to_owned(), info.classes.len() as f64),
+        ]))
+    }
+}
+
+/// A data set in memory.
+struct RawDataset {
+    classes: Vec<String>,
+    image: ImageShape,
+    train: RawSamples,
+    test: RawSamples,
+}
+
+/// One part of it.
+struct RawSamples {
+    /// u8 [N,C,H,W].
+    pixels: Vec<u8>,
+    /// One a sample, below the number of classes.
+    labels: Vec<i64>,
+}
+
+/// Reads the files of a stage.
+fn read(stage: &Dataset, context: &Context) -> anyhow::Result<RawDataset> {
+    let source = Source::of_stage(stage, context)?;
+    match stage.format {
+        DatasetFormat::Idx => idx::read(stage, &source, context),
+        DatasetFormat::Cifar10 => cifar::read(stage, &cifar::CIFAR10, &source, context),
+        DatasetFormat::Cifar100 => cifar::read(stage, &cifar::CIFAR100, &source, context),
+        DatasetFormat::ImageFolder => image_folder::read(stage, &source, context),
+    }
+}
+
+/// How many samples of a part to take at most.
+fn sample_limit(stage: &Dataset, part: Part) -> usize {
+    let limit = match part {
+        Part::Train => stage.train_limit,
+        Part::Test => stage.test_limit,
+    };
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
+/// The names of `count` classes: the manifest's, or else `implied` by the format.
+fn class_names(
+    stage: &Dataset,
+    count: usize,
+    implied: impl FnOnce() -> Vec<String>,
+) -> anyhow::Result<Vec<String>> {
+    let Some(classes) = &stage.classes else { return Ok(implied()) };
+    ensure!(
+        classes.len() == count,
+        "'classes' names {} classes, but the data set has {count}",
+        classes.len()
+    );
+    Ok(classes.clone())
+}
+
+/// The message for a name that is none of the classes, with the nearest one as a hint.
+pub(crate) fn no_such_class(name: &str, classes: &[String]) -> String {
+    let distance =
+        |class: &&String| strsim::damerau_levenshtein(&class.to_lowercase(), &name.to_lowercase());
+    let nearest = classes.iter().min_by_key(distance);
+    match nearest.filter(|class| distance(class) <= 1 + name.chars().count() / 3) {
+        Some(nearest) => format!("there is no class '{name}'; did you mean '{nearest}'?"),
+        None => format!("there is no class '{name}' among {}", in_short(classes)),
+    }
+}
+
+/// A list for people: its first entries, and how many more there are.
+fn in_short(names: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}

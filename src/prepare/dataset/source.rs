@@ -1,0 +1,196 @@
+//! Where the files of a data set are, and how they are read: from front to back, knowing the offset.
+//!
+//! Knows no format.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+use flate2::read::MultiGzDecoder;
+use pipeline_stages::kinds::Dataset;
+use pipeline_stages::worker::Context;
+
+/// The folders in which to look for the files: those of the stage's inputs, and one level below.
+#[derive(Debug)]
+pub(super) struct Source {
+    folders: Vec<PathBuf>,
+}
+
+impl Source {
+    /// The folders of the inputs, or the manifest's own `path`.
+    pub(super) fn of_stage(stage: &Dataset, context: &Context) -> anyhow::Result<Self> {
+        let roots = match &stage.path {
+            Some(path) => vec![context.folder.join(path)],
+            None => context.inputs("source").iter().map(|input| input.path.clone()).collect(),
+        };
+        ensure!(!roots.is_empty(), "the request has nothing at port 'source', and no 'path'");
+        Self::in_roots(&roots)
+    }
+
+    /// These folders and, after each, its subfolders in the order of their names.
+    pub(super) fn in_roots(roots: &[PathBuf]) -> anyhow::Result<Self> {
+        let mut folders = Vec::new();
+        for root in roots {
+            ensure!(root.is_dir(), "{} is no folder", root.display());
+            folders.push(root.clone());
+            folders.extend(entries(root)?.into_iter().filter(|entry| entry.is_dir()));
+        }
+        Ok(Self { folders })
+    }
+
+    /// The folders, outer ones first.
+    pub(super) fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
+    /// The one file with one of these names; in the same folder, an earlier name wins.
+    ///
+    /// # Errors
+    /// When there is none, or one in each of two folders.
+    pub(super) fn find(&self, names: &[&str]) -> anyhow::Result<PathBuf> {
+        self.find_optional(names)?.with_context(|| {
+            let folders: Vec<_> =
+                self.folders.iter().map(|folder| folder.display().to_string()).collect();
+            format!("there is no {} in {}", names.join(" or "), folders.join(", "))
+        })
+    }
+
+    /// As [`Source::find`], for a file that may be missing.
+    ///
+    /// # Errors
+    /// When there is one in each of two folders.
+    pub(super) fn find_optional(&self, names: &[&str]) -> anyhow::Result<Option<PathBuf>> {
+        let in_folder = |folder: &PathBuf| {
+            names.iter().map(|name| folder.join(name)).find(|path| path.is_file())
+        };
+        let mut found = self.folders.iter().filter_map(in_folder);
+        match (found.next(), found.next()) {
+            (Some(first), Some(second)) => {
+                bail!("which of the two is it: {} or {}?", first.display(), second.display())
+            }
+            (first, _) => Ok(first),
+        }
+    }
+}
+
+/// What is in a folder, hidden entries left out, in the order of the names' bytes.
+pub(super) fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let unreadable = || format!("can't read the folder {}", folder.display());
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(unreadable)? {
+        let entry = entry.with_context(unreadable)?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+/// A file, read from front to back. Every error names the file and the offset.
+pub(super) struct OffsetReader {
+    path: PathBuf,
+    bytes: Box<dyn Read>,
+    /// Bytes read so far: of the unpacked content, where the file is packed.
+    offset: u64,
+    packed: bool,
+}
+
+impl OffsetReader {
+    /// Opens a file; one that ends in `.gz` is unpacked on the way.
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
+        let packed = path.extension().is_some_and(|extension| extension == "gz");
+        let file = BufReader::with_capacity(1 << 16, file);
+        let bytes: Box<dyn Read> =
+            if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        Ok(Self { path: path.to_owned(), bytes, offset: 0, packed })
+    }
+
+    /// Where the next byte is.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Up to `count` bytes: fewer only where the file ends.
+    pub(super) fn read_up_to(&mut self, count: u64) -> anyhow::Result<Vec<u8>> {
+        // Grows with what is there: a header that promises too much must not take the memory.
+        let mut bytes = Vec::with_capacity(count.min(1 << 20) as usize);
+        let result = self.bytes.by_ref().take(count).read_to_end(&mut bytes);
+        self.offset += bytes.len() as u64;
+        match result {
+            Ok(_) => Ok(bytes),
+            Err(error) if self.packed => Err(self
+                .error_at(self.offset, &format!("the gzip data is damaged or cut off ({error})"))),
+            Err(error) => Err(self.error_at(self.offset, &format!("can't be read ({error})"))),
+        }
+    }
+
+    /// Exactly `count` bytes, which are `what` for the error.
+    pub(super) fn read_exactly(&mut self, count: u64, what: &str) -> anyhow::Result<Vec<u8>> {
+        let start = self.offset;
+        let bytes = self.read_up_to(count)?;
+        self.ensure_whole(start, bytes.len() as u64, count, what)?;
+        Ok(bytes)
+    }
+
+    /// Passes over exactly `count` bytes, which are `what` for the error.
+    pub(super) fn skip_exactly(&mut self, count: u64, what: &str) -> anyhow::Result<()> {
+        let start = self.offset;
+        let mut left = count;
+        while left > 0 {
+            let skipped = self.read_up_to(left.min(1 << 20))?.len() as u64;
+            if skipped == 0 {
+                break;
+            }
+            left -= skipped;
+        }
+        self.ensure_whole(start, count - left, count, what)
+    }
+
+    fn ensure_whole(&self, start: u64, got: u64, count: u64, what: &str) -> anyhow::Result<()> {
+        if got < count {
+            let message = format!(
+                "the file ends here, {} bytes too early: expected {count} bytes of {what} from offset {start}",
+                count - got
+            );
+            return Err(self.error_at(self.offset, &message));
+        }
+        Ok(())
+    }
+
+    /// Checks that the file ends here.
+    pub(super) fn expect_end(&mut self) -> anyhow::Result<()> {
+        let end = self.offset;
+        if self.read_up_to(1)?.is_empty() {
+            return Ok(());
+        }
+        Err(self.error_at(end, "expected the end of the file, but it goes on"))
+    }
+
+    /// An error about the byte at `offset` of this file.
+    pub(super) fn error_at(&self, offset: u64, message: &str) -> anyhow::Error {
+        let unpacked = if self.packed { " (of the unpacked content)" } else { "" };
+        anyhow!("{}: at offset {offset}{unpacked}: {message}", self.path.display())
+    }
+}
+
+/// What a file seems to be, going by its first bytes, where it is not what it should be.
+pub(super) fn looks_like(start: &[u8]) -> &'static str {
+    let text = start.trim_ascii_start().to_ascii_lowercase();
+    match start {
+        [0x1f, 0x8b, ..] => {
+            "; it looks like a gzip file: give it a name that ends in .gz, or unpack it first"
+        }
+        [b'P', b'K', 3, 4, ..] => "; it looks like a zip archive: unpack it first",
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => "; it looks like an xz file: unpack it first",
+        _ if text.starts_with(b"<!doctype")
+            || text.starts_with(b"<html")
+            || text.starts_with(b"<?xml") =>
+        {
+            "; it looks like a web page: the download gave that instead of the file"
+        }
+        _ => "",
+    }
+}

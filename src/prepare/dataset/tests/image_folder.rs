@@ -1,0 +1,167 @@
+use std::io::Cursor;
+
+use image::{DynamicImage, GrayImage, ImageFormat, Rgb, RgbImage};
+use serde_json::json;
+
+use super::*;
+
+fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.into().write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+/// A picture whose left half is red and whose right half is blue.
+fn red_and_blue(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, _| {
+        if x < width / 2 { Rgb([255, 0, 0]) } else { Rgb([0, 0, 255]) }
+    })
+}
+
+fn grey(value: u8) -> GrayImage {
+    GrayImage::from_pixel(4, 4, image::Luma([value]))
+}
+
+fn write_animals(test: &StageTest) {
+    test.write("source/train/dog/2.png", encoded(grey(20), ImageFormat::Png));
+    test.write("source/train/dog/1.PNG", encoded(grey(10), ImageFormat::Png));
+    test.write("source/train/cat/a.jpeg", encoded(grey(200), ImageFormat::Jpeg));
+    test.write("source/train/cat/.hidden.png", "no image");
+    test.write("source/train/cat/notes.txt", "no image");
+    test.write("source/test/dog/b.png", encoded(grey(30), ImageFormat::Png));
+}
+
+#[test]
+fn classes_and_files_are_in_the_order_of_their_names() {
+    let mut test = StageTest::new();
+    write_animals(&test);
+    let source = test.folder().join("source");
+    let written = run(&mut test, json!({"format": "image-folder", "size": 2}), &[&source]).unwrap();
+    assert_eq!(written.info.classes, ["cat", "dog"]);
+    assert_eq!(written.info.image.channels, 1, "all are grey");
+    assert_eq!(written.train.labels, [0, 1, 1]);
+    assert_eq!(written.train.pixels(), [[200; 4], [10; 4], [20; 4]].concat());
+    assert_eq!((written.test.labels.as_slice(), written.test.pixels()), (&[1][..], &[30; 4][..]));
+}
+
+#[test]
+fn one_coloured_image_makes_all_of_three_channels() {
+    let mut test = StageTest::new();
+    write_animals(&test);
+    test.write("source/test/cat/c.png", encoded(red_and_blue(8, 4), ImageFormat::Png));
+    let source = test.folder().join("source");
+    let written = run(&mut test, json!({"format": "image-folder", "size": 4}), &[&source]).unwrap();
+    assert_eq!(written.info.image.channels, 3);
+    assert_eq!(written.train.pixels()[..48], [200; 48]);
+    // The centre of 8x4 pixels: two red columns, two blue ones, plane by plane.
+    let row = |left: u8, right: u8| [left, left, right, right];
+    let planes = [row(255, 0), row(0, 0), row(0, 255)].map(|row| [row; 4].concat()).concat();
+    assert_eq!(written.test.pixels()[..48], planes);
+}
+
+#[test]
+fn shrinking_does_not_alias() {
+    let mut test = StageTest::new();
+    // Columns of black and white, one pixel wide, average to grey.
+    let stripes =
+        GrayImage::from_fn(64, 64, |x, _| image::Luma([if x % 2 == 0 { 0 } else { 255 }]));
+    for part in ["train", "test"] {
+        test.write(
+            &format!("source/{part}/stripes/a.png"),
+            encoded(stripes.clone(), ImageFormat::Png),
+        );
+    }
+    let source = test.folder().join("source");
+    let written = run(&mut test, json!({"format": "image-folder", "size": 8}), &[&source]).unwrap();
+    assert!(written.train.pixels().iter().all(|value| (115..=140).contains(value)));
+}
+
+#[test]
+fn threads_do_not_change_the_bytes() {
+    let mut test = StageTest::new();
+    for index in 0..40_u8 {
+        for part in ["train", "test"] {
+            let image = RgbImage::from_fn(20, 30, |x, y| {
+                Rgb([(x as u8).wrapping_mul(index), y as u8, index])
+            });
+            test.write(
+                &format!("source/{part}/c{}/{index}.jpg", index % 3),
+                encoded(image, ImageFormat::Jpeg),
+            );
+        }
+    }
+    let source = test.folder().join("source");
+    let mut bytes_with = |threads| {
+        let parameters = json!({"format": "image-folder", "size": 16});
+        bytes(&output(&mut test, parameters, &[&source], threads).unwrap())
+    };
+    assert_eq!(bytes_with(Some(1)), bytes_with(Some(4)));
+}
+
+#[test]
+fn a_limit_takes_from_every_class_in_turn() {
+    let mut test = StageTest::new();
+    write_animals(&test);
+    let source = test.folder().join("source");
+    let parameters = json!({"format": "image-folder", "size": 1, "train-limit": 2});
+    let written = run(&mut test, parameters, &[&source]).unwrap();
+    assert_eq!(
+        (written.train.labels.as_slice(), written.train.pixels()),
+        (&[0, 1][..], &[200, 10][..])
+    );
+}
+
+#[test]
+fn classes_order_the_labels() {
+    let mut test = StageTest::new();
+    write_animals(&test);
+    let source = test.folder().join("source");
+    let parameters = json!({"format": "image-folder", "size": 1, "classes": ["dog", "cat"]});
+    let written = run(&mut test, parameters, &[&source]).unwrap();
+    assert_eq!(written.info.classes, ["dog", "cat"]);
+    assert_eq!(written.train.labels, [0, 0, 1]);
+    for (classes, expected) in [
+        (json!(["dog", "cats"]), "there is no class 'cats'; did you mean 'cat'?"),
+        (json!(["dog"]), "'classes' leaves out the folder 'cat'"),
+    ] {
+        let message = error(&mut test, json!({"format": "image-folder", "classes": classes}));
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn an_undecodable_image_is_named() {
+    let mut test = StageTest::new();
+    write_animals(&test);
+    let whole = encoded(red_and_blue(64, 64), ImageFormat::Png);
+    for content in [&b"<html>"[..], &[], &whole[..whole.len() / 2]] {
+        test.write("source/train/dog/3.png", content);
+        let message = error(&mut test, json!({"format": "image-folder"}));
+        assert!(message.contains("source/train/dog/3.png can't be decoded: "), "{message}");
+    }
+}
+
+#[test]
+fn missing_folders() {
+    let parameters = || json!({"format": "image-folder"});
+    let mut test = StageTest::new();
+    test.write("source/readme.txt", "");
+    let message = error(&mut test, parameters());
+    assert!(message.starts_with("there is no folder 'train' in "), "{message}");
+
+    test.write("source/train/cat/a.png", encoded(grey(1), ImageFormat::Png));
+    let message = error(&mut test, parameters());
+    assert!(
+        message.contains("there is no folder ")
+            && message.contains("source/test: move some images"),
+        "{message}"
+    );
+
+    test.write("source/test/notes.txt", "");
+    let message = error(&mut test, parameters());
+    assert!(message.contains("source/test has no images"), "{message}");
+
+    test.write("source/test/cst/a.png", encoded(grey(1), ImageFormat::Png));
+    let message = error(&mut test, parameters());
+    assert!(message.contains("there is no class 'cst'; did you mean 'cat'?"), "{message}");
+}
