@@ -6,6 +6,8 @@ mod command;
 mod corrupt_labels;
 mod dataset;
 mod download;
+#[cfg(test)]
+mod fixture;
 mod split;
 mod unpack;
 
