@@ -1,13 +1,84 @@
-//! The body of `command`.
+//! The body of `command`: starts the program, waits for it, looks at what it left.
+//!
+//! Knows nothing of what the program does. How it is started and stopped is in [`process`], what its
+//! output must hold in [`output`].
 
+mod output;
+mod process;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
 use pipeline_stages::kinds::Command;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
 use crate::Body;
+use process::Program;
+
+/// What of the user's environment every program sees, beside `LC_*`.
+const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"];
 
 impl Body for Command {
-    fn run(&self, _context: &Context) -> anyhow::Result<Metrics> {
-        anyhow::bail!("no body")
+    fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
+        program(self, context)?.run(context)?;
+        output::check(self, &context.output)
     }
+}
+
+/// What to start, where, and what it sees.
+fn program(command: &Command, context: &Context) -> anyhow::Result<Program> {
+    let inputs = named_inputs(context)?;
+    let output = absolute(&context.output)?;
+    let arguments = match &command.shell {
+        Some(line) => vec!["sh".into(), "-c".into(), line.into()],
+        None => {
+            let folders = inputs.iter().map(|(name, path)| (name.clone(), path.as_path())).collect();
+            command.arguments(&output, &folders).map_err(anyhow::Error::msg)?
+        }
+    };
+    let mut environment = inherited(std::env::vars_os());
+    for name in &command.pass_environment {
+        environment.extend(std::env::var_os(name).map(|value| (name.into(), value)));
+    }
+    for (name, value) in &command.environment {
+        environment.insert(name.into(), value.into());
+    }
+    environment.insert("PIPELINE_OUTPUT".into(), output.into());
+    environment.insert("PIPELINE_CHECKPOINT".into(), absolute(&context.checkpoint)?.into());
+    for (name, path) in inputs {
+        let variable = input_variable(&name);
+        if environment.insert(OsString::from(&variable), path.into()).is_some() {
+            bail!("the input '{name}' and another one would both be {variable}: rename one of them");
+        }
+    }
+    Program::new(arguments, absolute(&context.folder)?, environment)
+}
+
+fn named_inputs(context: &Context) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let named = context.inputs("inputs").iter().map(|input| {
+        let name = input.name.clone().context("the request has an input without a name")?;
+        Ok((name, absolute(&input.path)?))
+    });
+    named.collect()
+}
+
+/// The program runs in another folder than this process.
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("can't find {}", path.display()))
+}
+
+fn inherited(all: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<OsString, OsString> {
+    let locale = |name: &OsStr| name.as_encoded_bytes().starts_with(b"LC_");
+    all.filter(|(name, _)| locale(name) || INHERITED.iter().any(|known| name == known)).collect()
+}
+
+/// The environment variable that holds the folder of an input: `train-data` is `PIPELINE_INPUT_TRAIN_DATA`.
+fn input_variable(name: &str) -> String {
+    let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' };
+    format!("PIPELINE_INPUT_{}", name.chars().map(letter).collect::<String>())
 }

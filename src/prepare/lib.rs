@@ -10,6 +10,8 @@ mod download;
 mod mersenne_twister;
 #[cfg(test)]
 mod reference;
+#[cfg(test)]
+mod fixture;
 mod split;
 #[cfg(test)]
 mod stage_test;

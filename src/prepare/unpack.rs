@@ -1,13 +1,108 @@
-//! The body of `unpack`.
+//! The body of `unpack`: finds the archive, finds out its format, and lets a reader of that format
+//! fill the output folder.
+//!
+//! What a reader may write, and where, is decided in [`destination`]: no reader touches the disk itself.
 
-use pipeline_stages::kinds::Unpack;
+mod destination;
+mod format;
+mod include;
+mod path;
+mod tar_archive;
+#[cfg(test)]
+mod tests;
+mod zip_archive;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use pipeline_stages::kinds::{ArchiveFormat, Unpack};
 use pipeline_stages::message::Metrics;
-use pipeline_stages::worker::Context;
+use pipeline_stages::worker::{Context, Stopped};
 
 use crate::Body;
+use destination::{Destination, Permission};
+use format::ArchiveFile;
 
 impl Body for Unpack {
-    fn run(&self, _context: &Context) -> anyhow::Result<Metrics> {
-        anyhow::bail!("no body")
+    fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
+        let path = only_file(context.input("archive")?)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut destination = Destination::new(self, context)?;
+        let archive = ArchiveFile::open(&path, context)?;
+        let position = archive.position();
+        let size = archive.size();
+        unpack(self.format, archive, &name, &mut destination).map_err(|error| {
+            if error.is::<Stopped>() {
+                return error;
+            }
+            let so_far = format!("byte {} of {size}, after {}", position.get(), destination.so_far());
+            error.context(format!("can't unpack '{}' (at {so_far})", name.escape_debug()))
+        })?;
+        destination.finish().with_context(|| format!("can't unpack '{}'", name.escape_debug()))
     }
+}
+
+fn unpack(
+    format: ArchiveFormat,
+    mut archive: ArchiveFile,
+    name: &str,
+    destination: &mut Destination,
+) -> anyhow::Result<()> {
+    let format = match format {
+        ArchiveFormat::Auto => format::detect(&mut archive)?,
+        given => given,
+    };
+    match format {
+        ArchiveFormat::Zip => zip_archive::unpack(archive, destination),
+        ArchiveFormat::Tar => tar_archive::unpack(archive, destination),
+        ArchiveFormat::TarGz => tar_archive::unpack(format::gzip(archive), destination),
+        ArchiveFormat::TarXz => tar_archive::unpack(format::xz(archive)?, destination),
+        ArchiveFormat::TarZst => tar_archive::unpack(format::zstd(archive)?, destination),
+        ArchiveFormat::Gz => {
+            let inner = name_without_gz(name);
+            destination.file(inner.as_bytes(), Permission::ReadWrite, &mut format::gzip(archive))
+        }
+        ArchiveFormat::Auto => bail!("the format of the archive is not known"),
+    }
+}
+
+/// `train-images.gz` holds `train-images`, `data.tgz` holds `data.tar`.
+fn name_without_gz(name: &str) -> String {
+    let ending = |ending: &str| {
+        let at = name.len().checked_sub(ending.len()).filter(|&at| at > 0 && name.is_char_boundary(at))?;
+        let (stem, end) = name.split_at(at);
+        end.eq_ignore_ascii_case(ending).then_some(stem)
+    };
+    if let Some(stem) = ending(".gz") {
+        return stem.to_owned();
+    }
+    ending(".tgz").map_or_else(|| name.to_owned(), |stem| format!("{stem}.tar"))
+}
+
+/// The one file that an artifact of type file holds.
+fn only_file(artifact: &Path) -> anyhow::Result<PathBuf> {
+    let entries = artifact.read_dir().with_context(|| format!("can't list {}", artifact.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    paths.sort_unstable();
+    match paths.as_slice() {
+        [path] if path.is_file() => Ok(path.clone()),
+        _ => {
+            let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let names: Vec<_> = paths.iter().take(8).map(name).collect();
+            bail!(
+                "the artifact at 'archive' must hold exactly one file, the archive, but {} holds {} things: {}",
+                artifact.display(),
+                paths.len(),
+                if names.is_empty() { "it is empty".to_owned() } else { names.join(", ") }
+            )
+        }
+    }
+}
+
+/// The archive, opened. An error names it.
+fn open(path: &Path) -> anyhow::Result<(File, u64)> {
+    let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
+    let size = file.metadata().with_context(|| format!("can't read {}", path.display()))?.len();
+    Ok((file, size))
 }

@@ -52,9 +52,7 @@ pub fn state_json(state: &State) -> Value {
             json!({ "state": "fresh", "key": record.key, "artifact": record.output.digest })
         }
         State::Dirty { reason, key, .. } => json!({ "state": "dirty", "key": key, "why": reason }),
-        State::Waiting { on, changes } => {
-            json!({ "state": "waiting", "on": on, "changes": changes })
-        }
+        State::Waiting { on, reason } => json!({ "state": "waiting", "on": on, "why": reason }),
     }
 }
 

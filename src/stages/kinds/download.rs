@@ -30,7 +30,8 @@ crate::kind! {
     execution {
         /// What to tell someone who does not have the file: where to ask for it, where to put it.
         instructions: Option<String> = None;
-        /// How often each mirror is tried again after a failure that may pass.
+        /// How often in a row each mirror is tried again after a failure that may pass: no
+        /// connection, a time-out, an answer of 429 or 5xx, a transfer that breaks off.
         retries: u32 = 4, in crate::parameter::NOT_NEGATIVE;
         /// Seconds without a byte after which a connection is given up.
         timeout_seconds: u64 = 60, in crate::parameter::AT_LEAST_ONE;
@@ -49,15 +50,17 @@ impl Download {
         self.name.clone().unwrap_or_else(from_url)
     }
 
+    /// The path behind a `file:` URL, as the manifest gives it: `file:data/a.zip`,
+    /// `file:///srv/a.zip`. `None` for a URL of another scheme.
+    pub fn local_path(url: &str) -> Option<&str> {
+        let path = url.strip_prefix("file:")?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        Some(path.strip_prefix("localhost/").map_or(path, |rest| &path[path.len() - rest.len() - 1..]))
+    }
+
     fn checksums(&self) -> [(&'static str, &Option<String>, usize); 3] {
         [("blake3", &self.blake3, 64), ("sha256", &self.sha256, 64), ("md5", &self.md5, 32)]
     }
-}
-
-/// The path behind a `file:` URL, as the manifest gives it: `file:data/a.zip`, `file:///srv/a.zip`.
-pub fn file_url_path(url: &str) -> Option<&str> {
-    let path = url.strip_prefix("file:")?;
-    Some(path.strip_prefix("//").unwrap_or(path))
 }
 
 impl Rules for Download {
@@ -72,6 +75,15 @@ impl Rules for Download {
                     "url",
                     format!("'{url}' is no URL that can be fetched: it must start with https://, http:// or file:"),
                 ));
+            }
+            if url.chars().any(|letter| letter.is_control() || letter == ' ' && !url.starts_with("file:")) {
+                problems.push(Problem::new(
+                    "url",
+                    format!("{url:?} has a space or a control character: write a space as %20"),
+                ));
+            }
+            if Self::local_path(url) == Some("") {
+                problems.push(Problem::new("url", format!("'{url}' names no file")));
             }
         }
         let name = self.file_name();
@@ -110,7 +122,7 @@ impl Rules for Download {
         if !self.unverified {
             return Vec::new();
         }
-        let local = self.url.0.iter().filter_map(|url| file_url_path(url));
+        let local = self.url.0.iter().filter_map(|url| Self::local_path(url));
         local.map(str::to_owned).collect()
     }
 
@@ -124,5 +136,84 @@ impl Rules for Download {
             all.remove("url");
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn download(parameters: Value) -> Download {
+        serde_json::from_value(parameters).expect("valid parameters")
+    }
+
+    fn problems(parameters: Value) -> Vec<String> {
+        download(parameters).check(&[]).into_iter().map(|problem| problem.message).collect()
+    }
+
+    #[test]
+    fn the_path_behind_a_file_url() {
+        for (url, path) in [
+            ("file:data/a.zip", Some("data/a.zip")),
+            ("file:///srv/a.zip", Some("/srv/a.zip")),
+            ("file:/srv/a.zip", Some("/srv/a.zip")),
+            ("file://localhost/srv/a.zip", Some("/srv/a.zip")),
+            ("file:", Some("")),
+            ("https://example.org/a.zip", None),
+        ] {
+            assert_eq!(Download::local_path(url), path, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_file_name_is_the_last_part_of_the_first_url() {
+        for (url, name) in [
+            ("https://example.org/data/a.zip", "a.zip"),
+            ("https://example.org/a.zip?token=1/2#top", "a.zip"),
+            ("file:a.zip", "a.zip"),
+            ("file:../a.zip", "a.zip"),
+        ] {
+            let download = download(serde_json::json!({"url": url, "unverified": true}));
+            assert_eq!(download.file_name(), name, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_fetched_or_checked_is_a_problem() {
+        for (parameters, word) in [
+            (serde_json::json!({"url": "ftp://example.org/a", "unverified": true}), "no URL"),
+            (serde_json::json!({"url": "https://example.org/a b", "unverified": true}), "%20"),
+            (serde_json::json!({"url": "file:", "name": "a", "unverified": true}), "names no file"),
+            (serde_json::json!({"url": "https://example.org/a"}), "nothing says"),
+            (serde_json::json!({"url": "https://example.org/a", "md5": "12"}), "32 hexadecimal"),
+            (
+                serde_json::json!({"url": "https://example.org/a", "md5": "0".repeat(32), "unverified": true}),
+                "drop one",
+            ),
+            (serde_json::json!({"url": "https://example.org/..", "unverified": true}), "can't be a file's name"),
+            (serde_json::json!({"url": [], "name": "a", "unverified": true}), "at least one URL"),
+        ] {
+            let problems = problems(parameters.clone());
+            assert_eq!(problems.len(), 1, "{parameters}: {problems:?}");
+            assert!(problems[0].contains(word), "{parameters}: {problems:?}");
+        }
+        let fine = serde_json::json!({"url": "file:my data/a.zip", "md5": "0123456789abcdefABCDEF0123456789"});
+        assert_eq!(problems(fine), Vec::<String>::new());
+    }
+
+    #[test]
+    fn with_a_checksum_the_mirrors_stay_out_of_the_key() {
+        let checksum = "AB".repeat(32);
+        let here = download(serde_json::json!({"url": "https://a.org/x.zip", "blake3": checksum}));
+        let there = download(
+            serde_json::json!({"url": ["file:x.zip", "https://b.org/y"], "blake3": checksum.to_lowercase()}),
+        );
+        let key = |download: &Download| crate::kind::key_parameters(download);
+        assert_eq!(key(&here), key(&there));
+        assert!(here.outside_paths().is_empty());
+
+        let unverified = download(serde_json::json!({"url": "file:x.zip", "unverified": true}));
+        assert!(key(&unverified).contains_key("url"));
+        assert_eq!(unverified.outside_paths(), ["x.zip"]);
     }
 }

@@ -1,6 +1,6 @@
 //! `unpack`: an archive into a folder.
 
-use crate::kind::Rules;
+use crate::kind::{Problem, Rules};
 
 choices! {
     /// The format of an archive.
@@ -25,7 +25,9 @@ choices! {
 crate::kind! {
     /// Unpacks an archive into a folder.
     ///
-    /// Nothing gets out of the folder: absolute paths, `..`, links that leave it and device files are refused.
+    /// Nothing gets out of the folder: absolute paths, `..`, links that leave it and device files are
+    /// refused, and so are a path that comes twice, a name that is not UTF-8, and an encrypted archive.
+    /// Of a file's mode only the executable bit is kept, of its times nothing.
     Unpack = "unpack", version 1, seeded false, output Directory;
     ports {
         /// The archive.
@@ -34,9 +36,10 @@ crate::kind! {
     parameters {
         /// The format of the archive.
         format: ArchiveFormat = ArchiveFormat::Auto;
-        /// How many leading folders to drop from every path.
+        /// How many leading folders to drop from every path. What has no more than these is left out.
         strip: u32 = 0, in crate::parameter::NOT_NEGATIVE;
         /// Globs over the paths in the archive (after `strip`); only what matches one is unpacked. Empty for all.
+        /// `*` stays within one folder, `**` goes through any; a glob that matches a folder takes all that is in it.
         include: Vec<String> = Vec::new();
     }
     execution {
@@ -48,4 +51,38 @@ crate::kind! {
     headline []
 }
 
-impl Rules for Unpack {}
+impl Rules for Unpack {
+    fn check(&self, _connected: &[&str]) -> Vec<Problem> {
+        let never_matches = |glob: &&String| {
+            glob.is_empty()
+                || glob.starts_with(['/', '\\'])
+                || glob.split('/').any(|part| part == "." || part == "..")
+        };
+        self.include
+            .iter()
+            .filter(never_matches)
+            .map(|glob| {
+                let message = format!(
+                    "the glob '{glob}' can match nothing: the paths in an archive start with no '/', and have no '.' or '..'"
+                );
+                Problem::new("include", message)
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glob_that_can_match_nothing_is_a_problem() {
+        for (glob, count) in
+            [("", 1), ("/data/*", 1), ("./data", 1), ("data/../*", 1), ("data/*.bin", 0), ("**/.git", 0)]
+        {
+            let unpack: Unpack =
+                serde_json::from_value(serde_json::json!({"include": [glob]})).expect("valid parameters");
+            assert_eq!(unpack.check(&[]).len(), count, "{glob}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A program: found, started, stopped when asked, and its end in words.
+//!
+//! Knows no stage and no artifact.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use pipeline_stages::worker::{Context, Stopped};
+use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process, kill_process_group};
+
+/// How long a program that was asked to stop may take to save what it wants to save.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The longest pause between two looks at the program and at the stop flag.
+const POLL: Duration = Duration::from_millis(20);
+
+/// A program that is there, and how to start it.
+pub(super) struct Program {
+    path: PathBuf,
+    arguments: Vec<OsString>,
+    folder: PathBuf,
+    environment: BTreeMap<OsString, OsString>,
+    grace: Duration,
+}
+
+impl Program {
+    /// Finds the program that `arguments` starts with.
+    ///
+    /// # Errors
+    /// When it is not there: says where it was looked for.
+    pub(super) fn new(
+        arguments: Vec<OsString>,
+        folder: PathBuf,
+        environment: BTreeMap<OsString, OsString>,
+    ) -> anyhow::Result<Self> {
+        let name = arguments.first().context("there is nothing to run")?;
+        let path = find(name, &folder, environment.get(OsStr::new("PATH")))?;
+        Ok(Self { path, arguments, folder, environment, grace: GRACE })
+    }
+
+    /// The same, with another time to leave when asked to.
+    #[cfg(test)]
+    pub(super) fn with_grace(self, grace: Duration) -> Self {
+        Self { grace, ..self }
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// When it can't be started, or ends with anything but success. [`Stopped`] when it was told to leave.
+    pub(super) fn run(&self, context: &Context) -> anyhow::Result<()> {
+        context.stop_point()?;
+        let mut child = self.start()?;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(status) = child.try_wait().context("lost the program")? {
+                return describe_end(status).map_or(Ok(()), |end| Err(anyhow!("{} {end}", self.line())));
+            }
+            if context.stopping() {
+                self.stop(child)?;
+                return Err(Stopped.into());
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(POLL);
+        }
+    }
+
+    /// Its standard output joins its standard error in the worker's log: the worker's own standard
+    /// output speaks the protocol.
+    fn start(&self) -> anyhow::Result<Child> {
+        let log = std::io::stderr().as_fd().try_clone_to_owned().context("can't share the log")?;
+        let mut command = std::process::Command::new(&self.path);
+        if let Some((name, arguments)) = self.arguments.split_first() {
+            command.arg0(name).args(arguments);
+        }
+        command
+            .current_dir(&self.folder)
+            .env_clear()
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(Stdio::inherit());
+        command.spawn().map_err(|error| self.describe_start(&error))
+    }
+
+    fn describe_start(&self, error: &std::io::Error) -> anyhow::Error {
+        let path = self.path.display();
+        if !self.folder.is_dir() {
+            return anyhow!("can't run {path} in {}: there is no such folder", self.folder.display());
+        }
+        match error.kind() {
+            ErrorKind::NotFound => {
+                anyhow!("can't run {path}: the interpreter that its first line (#!) names is missing")
+            }
+            ErrorKind::PermissionDenied => {
+                anyhow!("can't run {path}: it is not executable; try chmod +x, or name its interpreter in 'run'")
+            }
+            _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
+                anyhow!("can't run {path}: it is no program; a script needs a first line like #!/bin/sh")
+            }
+            _ => anyhow!("can't run {path}: {error}"),
+        }
+    }
+
+    /// Asks it to leave, waits, and makes it leave.
+    fn stop(&self, mut child: Child) -> anyhow::Result<()> {
+        ask_to_leave(&child)?;
+        let asked = Instant::now();
+        while asked.elapsed() < self.grace {
+            if child.try_wait().context("lost the program")?.is_some() {
+                return Ok(());
+            }
+            std::thread::sleep(POLL.min(self.grace));
+        }
+        // An error says that it has left in this very moment.
+        let _ = child.kill();
+        child.wait().context("lost the program").map(drop)
+    }
+
+    /// The command line, for messages.
+    fn line(&self) -> String {
+        let mut line = String::new();
+        for argument in &self.arguments {
+            let text = argument.to_string_lossy();
+            if line.chars().count() + text.chars().count() > 120 {
+                line.push_str(" …");
+                break;
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(&text);
+        }
+        format!("'{line}'")
+    }
+}
+
+/// A worker leads a process group, in which the program and its children are: all of them are asked.
+/// Outside a worker only the program itself is ours to signal.
+fn ask_to_leave(child: &Child) -> anyhow::Result<()> {
+    if getpgrp() == getpid() {
+        // The signal comes back to this process, which must not die of it.
+        signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::default())
+            .context("can't listen to signals")?;
+        return kill_process_group(getpgrp(), Signal::TERM).context("can't signal the program");
+    }
+    match kill_process(Pid::from_child(child), Signal::TERM) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error).context("can't signal the program"),
+    }
+}
+
+/// How a program ended, in words; `None` for success.
+fn describe_end(status: ExitStatus) -> Option<String> {
+    if status.success() {
+        return None;
+    }
+    let Some(signal) = status.signal() else {
+        let code = status.code().unwrap_or_default();
+        let hint = match code {
+            126 => " (the shell found a program that it could not start)",
+            127 => " (the shell found no such program)",
+            137 => " (a program in it was killed: out of memory?)",
+            _ => "",
+        };
+        return Some(format!("ended with exit status {code}{hint}"));
+    };
+    let name = signal_hook::low_level::signal_name(signal).unwrap_or("?");
+    let hint = match signal {
+        signal_hook::consts::SIGKILL => ": out of memory?",
+        signal_hook::consts::SIGSEGV | signal_hook::consts::SIGBUS => ": a bug in the program",
+        _ => "",
+    };
+    Some(format!("was killed by signal {signal} ({name}{hint})"))
+}
+
+/// A name with a `/` is a path in `folder`; any other is looked up in `search_path`.
+fn find(name: &OsStr, folder: &Path, search_path: Option<&OsString>) -> anyhow::Result<PathBuf> {
+    if name.as_encoded_bytes().contains(&b'/') {
+        let path = folder.join(name);
+        return match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => Ok(path),
+            Ok(_) => bail!("can't run {}: it is a folder", path.display()),
+            Err(error) => bail!("can't run {}: {error}", path.display()),
+        };
+    }
+    let Some(search_path) = search_path else {
+        bail!("can't find the program {name:?}: PATH is not set");
+    };
+    let folders: Vec<_> = std::env::split_paths(search_path).map(|entry| folder.join(entry)).collect();
+    if let Some(path) = folders.iter().map(|entry| entry.join(name)).find(|path| is_program(path)) {
+        return Ok(path);
+    }
+    let searched: Vec<_> = folders.iter().map(|entry| entry.display().to_string()).collect();
+    let beside = folder.join(name).is_file();
+    let name = name.to_string_lossy();
+    let hint = if beside {
+        format!("; to run the file beside the manifest, write './{name}'")
+    } else {
+        String::new()
+    };
+    bail!("can't find the program '{name}' in PATH, which is {}{hint}", searched.join(", "))
+}
+
+fn is_program(path: &Path) -> bool {
+    std::fs::metadata(path)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}

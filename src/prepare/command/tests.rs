@@ -1,0 +1,214 @@
+//! Stories of `command`, with real programs.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use pipeline_stages::ArtifactType;
+use pipeline_stages::kinds::Command;
+use pipeline_stages::message::Metrics;
+use pipeline_stages::worker::Stopped;
+use serde_json::json;
+
+use crate::fixture::{Fixture, stage};
+
+fn run(parameters: &serde_json::Value) -> (Fixture, Result<Metrics, String>) {
+    let fixture = Fixture::new().with_input(
+        "inputs",
+        Some("train-data"),
+        ArtifactType::Directory,
+        &[("a.txt", b"hello")],
+    );
+    let result = fixture.run("command", parameters);
+    (fixture, result)
+}
+
+fn read(fixture: &Fixture, name: &str) -> String {
+    std::fs::read_to_string(fixture.output().join(name)).expect("the program wrote it")
+}
+
+#[test]
+fn a_program_gets_its_folders_as_arguments() {
+    let parameters = json!({"run": ["cp", "{inputs.train-data}/a.txt", "{output}/b c"], "outputs": ["b c"]});
+    let (fixture, result) = run(&parameters);
+    assert_eq!(result, Ok(Metrics::new()));
+    assert_eq!(read(&fixture, "b c"), "hello");
+}
+
+#[test]
+fn a_shell_line_gets_its_folders_in_the_environment() {
+    let line = "cat \"$PIPELINE_INPUT_TRAIN_DATA/a.txt\" - > \"$PIPELINE_OUTPUT/b\"; \
+                pwd -P > \"$PIPELINE_OUTPUT/folder\"; test -d \"$PIPELINE_CHECKPOINT\"";
+    let (fixture, result) = run(&json!({"shell": line}));
+    assert_eq!(result, Ok(Metrics::new()));
+    assert_eq!(read(&fixture, "b"), "hello", "standard input is empty");
+    let folder = fixture.folder().canonicalize().expect("it is there");
+    assert_eq!(read(&fixture, "folder").trim_end(), folder.to_string_lossy());
+}
+
+#[test]
+fn the_environment_holds_what_is_declared_and_nothing_else() {
+    // Cargo sets CARGO_PKG_NAME and CARGO_MANIFEST_DIR for tests.
+    let parameters = json!({
+        "shell": "env > \"$PIPELINE_OUTPUT/env\"",
+        "environment": {"MODE": "fast"},
+        "pass-environment": ["CARGO_PKG_NAME", "SURELY_NOT_SET"],
+    });
+    let (fixture, result) = run(&parameters);
+    assert_eq!(result, Ok(Metrics::new()));
+    let text = read(&fixture, "env");
+    let mut names: Vec<_> = text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
+    names.retain(|name| {
+        let set_by_shell = ["_", "PWD", "OLDPWD", "SHLVL"];
+        !super::INHERITED.contains(name) && !name.starts_with("LC_") && !set_by_shell.contains(name)
+    });
+    names.sort_unstable();
+    let expected =
+        ["CARGO_PKG_NAME", "MODE", "PIPELINE_CHECKPOINT", "PIPELINE_INPUT_TRAIN_DATA", "PIPELINE_OUTPUT"];
+    assert_eq!(names, expected);
+    assert!(text.contains("MODE=fast\n"), "{text}");
+}
+
+#[test]
+fn only_known_variables_are_inherited() {
+    let all = ["PATH", "LC_ALL", "LC_TIME", "SECRET_TOKEN", "LD_PRELOAD", "SHELL"];
+    let kept = super::inherited(all.iter().map(|name| (name.into(), "x".into())));
+    assert_eq!(kept.into_keys().collect::<Vec<_>>(), ["LC_ALL", "LC_TIME", "PATH"]);
+}
+
+#[test]
+fn failures_say_how_the_program_ended() {
+    for (line, words) in [
+        ("exit 3", "ended with exit status 3"),
+        ("kill -9 $$", "was killed by signal 9 (SIGKILL: out of memory?)"),
+        ("kill -15 $$", "was killed by signal 15 (SIGTERM)"),
+        ("surely-no-such-program", "exit status 127 (the shell found no such program)"),
+    ] {
+        let (_fixture, result) = run(&json!({"shell": line}));
+        let error = result.unwrap_err();
+        assert!(error.starts_with("'sh -c ") && error.ends_with(words), "{line}: {error}");
+    }
+}
+
+#[test]
+fn a_program_that_is_not_there_is_said_with_where_it_was_looked_for() {
+    let (_fixture, result) =
+        run(&json!({"run": ["surely-no-such-program"], "environment": {"PATH": "/bin:tools"}}));
+    let error = result.unwrap_err();
+    assert!(error.contains("'surely-no-such-program' in PATH, which is /bin, "), "{error}");
+    assert!(error.ends_with("folder/tools"), "{error}");
+
+    let (_fixture, result) = run(&json!({"run": ["./missing.sh"]}));
+    let error = result.unwrap_err();
+    assert!(error.contains("/folder/./missing.sh: No such file"), "{error}");
+}
+
+#[test]
+fn scripts_beside_the_manifest_run_and_their_mistakes_are_named() {
+    use std::os::unix::fs::PermissionsExt;
+    for (content, mode, words) in [
+        ("#!/bin/sh\ntest \"$1\" = x", 0o755, None),
+        ("#!/bin/sh\n", 0o644, Some("it is not executable; try chmod +x")),
+        ("#!/surely/no/interpreter\n", 0o755, Some("the interpreter that its first line (#!) names is missing")),
+        ("\u{7f}nonsense", 0o755, Some("it is no program")),
+    ] {
+        let fixture = Fixture::new();
+        let draft = fixture.folder().join("draft");
+        std::fs::write(&draft, content).expect("a file");
+        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(mode)).expect("its mode");
+        // Another process writes the script: while this one does, a fork in a test next door could
+        // hold it open for writing, and then it is too busy to be executed.
+        let copy = ["-p", "draft", "step-one"];
+        let copied = std::process::Command::new("cp").args(copy).current_dir(fixture.folder()).status();
+        assert!(copied.is_ok_and(|status| status.success()));
+        let result = fixture.run("command", &json!({"run": ["./step-one", "x"]}));
+        match words {
+            None => assert_eq!(result, Ok(Metrics::new())),
+            Some(words) => assert!(result.as_ref().is_err_and(|error| error.contains(words)), "{result:?}"),
+        }
+        if words.is_none() {
+            let error = fixture.run("command", &json!({"run": ["step-one", "x"]})).unwrap_err();
+            assert!(error.ends_with("to run the file beside the manifest, write './step-one'"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_declared_output_that_is_missing_is_an_error_that_lists_what_is_there() {
+    let (_fixture, result) =
+        run(&json!({"shell": "cd \"$PIPELINE_OUTPUT\"; mkdir d; touch b", "outputs": ["a", "b", "d/e"]}));
+    let error = result.unwrap_err();
+    assert!(error.ends_with("did not write a, d/e to its output folder; there is b, d/"), "{error}");
+
+    let (_fixture, result) = run(&json!({"run": ["true"], "output": "weights"}));
+    let error = result.unwrap_err();
+    assert!(error.ends_with("weights.safetensors, model.json to its output folder; there is nothing"), "{error}");
+
+    let (_fixture, result) = run(&json!({"shell": "cd \"$PIPELINE_OUTPUT\"; touch a b", "output": "file"}));
+    let error = result.unwrap_err();
+    assert!(error.ends_with("exactly one file; there is a, b"), "{error}");
+}
+
+#[test]
+fn metrics_are_read_and_must_be_flat_numbers() {
+    let with = |json_text: &str| {
+        let line = format!("echo '{json_text}' > \"$PIPELINE_OUTPUT/metrics.json\"");
+        run(&json!({"shell": line, "output": "metrics"})).1
+    };
+    let expected = Metrics::from([("accuracy".to_owned(), 0.5), ("epochs".to_owned(), 3.0)]);
+    assert_eq!(with(r#"{"accuracy": 0.5, "epochs": 3}"#), Ok(expected));
+    for (text, words) in [
+        (r#"{"a": {"b": 1}}"#, r#"'a' is {"b":1}: metrics are flat"#),
+        (r#"{"a": "high"}"#, r#"'a' is "high""#),
+        (r#"[1]"#, "must hold an object"),
+        (r#"{"a": 1"#, "is no JSON"),
+    ] {
+        let error = with(text).unwrap_err();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+}
+
+/// Starts a shell line, asks it to stop once it has written the file `ready`, and says how long it took.
+fn stop_when_ready(line: &str, grace: Duration) -> (Fixture, Duration, anyhow::Result<()>) {
+    let fixture = Fixture::new();
+    let parameters = json!({"shell": line});
+    let pipeline_stages::PrepareStage::Command(command) = stage("command", &parameters) else {
+        unreachable!("the kind is command")
+    };
+    let context = fixture.context("command", &parameters);
+    let stop = context.stop_flag();
+    let ready = fixture.output().join("ready");
+    let asking = std::thread::spawn(move || {
+        while !ready.exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        stop.store(true, Ordering::Relaxed);
+        Instant::now()
+    });
+    let program = super::program(&command as &Command, &context).expect("sh is there").with_grace(grace);
+    let result = program.run(&context);
+    let ended = Instant::now();
+    let asked = asking.join().expect("it does not panic");
+    (fixture, ended - asked, result)
+}
+
+#[test]
+fn a_program_that_is_asked_to_stop_may_save_its_work() {
+    let line = "trap 'touch \"$PIPELINE_CHECKPOINT/saved\"; exit 0' TERM; touch \"$PIPELINE_OUTPUT/ready\"; \
+                while :; do sleep 0.01; done";
+    let (fixture, took, result) = stop_when_ready(line, Duration::from_secs(60));
+    assert!(result.unwrap_err().is::<Stopped>());
+    assert!(fixture.checkpoint().join("saved").exists());
+    assert!(took < Duration::from_secs(30), "{took:?}");
+}
+
+#[test]
+fn a_program_that_does_not_listen_is_killed() {
+    let line = "trap '' TERM; echo $$ > \"$PIPELINE_OUTPUT/pid\"; touch \"$PIPELINE_OUTPUT/ready\"; \
+                while :; do sleep 0.01; done";
+    let (fixture, took, result) = stop_when_ready(line, Duration::from_millis(100));
+    assert!(result.unwrap_err().is::<Stopped>());
+    assert!(took >= Duration::from_millis(100), "{took:?}");
+    let pid = read(&fixture, "pid").trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+    let alive = rustix::process::test_kill_process(pid.expect("a process id"));
+    assert_eq!(alive, Err(rustix::io::Errno::SRCH), "it was killed and waited for");
+}

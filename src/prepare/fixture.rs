@@ -1,0 +1,126 @@
+//! For tests: a stage's folders in a temporary folder, and the context of a worker over them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use pipeline_stages::message::{Event, Execution, Input, Metrics, PROTOCOL, Request};
+use pipeline_stages::worker::Context;
+use pipeline_stages::{ArtifactType, PrepareStage, Stage};
+
+/// The folders of one stage. Its parameters are JSON, as in a request.
+pub(crate) struct Fixture {
+    root: tempfile::TempDir,
+    inputs: BTreeMap<String, Vec<Input>>,
+}
+
+impl Fixture {
+    /// Empty folders.
+    pub(crate) fn new() -> Self {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        for name in ["output", "checkpoint", "folder"] {
+            std::fs::create_dir(root.path().join(name)).expect("a folder");
+        }
+        Self { root, inputs: BTreeMap::new() }
+    }
+
+    /// Connects an artifact with these files to a port.
+    pub(crate) fn with_input(
+        mut self,
+        port: &str,
+        name: Option<&str>,
+        artifact: ArtifactType,
+        files: &[(&str, &[u8])],
+    ) -> Self {
+        let at_port = self.inputs.entry(port.to_owned()).or_default();
+        let path = self.root.path().join(format!("input-{port}-{}", at_port.len()));
+        std::fs::create_dir(&path).expect("a folder");
+        for (file, content) in files {
+            std::fs::write(path.join(file), content).expect("a file");
+        }
+        at_port.push(Input { name: name.map(str::to_owned), path, artifact });
+        self
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub(crate) fn output(&self) -> PathBuf {
+        self.root.path().join("output")
+    }
+
+    pub(crate) fn checkpoint(&self) -> PathBuf {
+        self.root.path().join("checkpoint")
+    }
+
+    /// The manifest's folder.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.root.path().join("folder")
+    }
+
+    /// The folder of the first artifact at a port.
+    pub(crate) fn input(&self, port: &str) -> PathBuf {
+        self.inputs[port][0].path.clone()
+    }
+
+    /// The context that a worker would make for a stage.
+    pub(crate) fn context(&self, kind: &str, parameters: &serde_json::Value) -> Context {
+        Context::for_test(Request {
+            protocol: PROTOCOL,
+            stage: Stage::Prepare(stage(kind, parameters)),
+            seed: 0,
+            inputs: self.inputs.clone(),
+            output: self.output(),
+            checkpoint: self.checkpoint(),
+            folder: self.folder(),
+            execution: Execution::default(),
+        })
+    }
+
+    /// Runs a stage to its end. The error is in the words that a user reads.
+    pub(crate) fn run(&self, kind: &str, parameters: &serde_json::Value) -> Result<Metrics, String> {
+        let context = self.context(kind, parameters);
+        crate::run(&stage(kind, parameters), &context).map_err(|error| format!("{error:#}"))
+    }
+
+    /// Every path in the output folder, sorted; folders end in a slash.
+    pub(crate) fn output_paths(&self) -> Vec<String> {
+        paths_below(&self.output())
+    }
+}
+
+/// A stage from the parameters in a manifest. It must have no problem.
+pub(crate) fn stage(kind: &str, parameters: &serde_json::Value) -> PrepareStage {
+    let stage = Stage::read(kind, parameters).expect("a kind").expect("valid parameters");
+    assert_eq!(stage.check(&[]), [], "{kind}: {parameters}");
+    match stage {
+        Stage::Prepare(stage) => stage,
+        Stage::Learn(_) => unreachable!("{kind} is no kind of this crate"),
+    }
+}
+
+/// Every path below a folder, sorted; folders end in a slash.
+pub(crate) fn paths_below(folder: &Path) -> Vec<String> {
+    fn walk(root: &Path, folder: &Path, paths: &mut Vec<String>) {
+        for entry in folder.read_dir().expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
+            if path.is_dir() && !path.is_symlink() {
+                paths.push(format!("{name}/"));
+                walk(root, &path, paths);
+            } else {
+                paths.push(name);
+            }
+        }
+    }
+    let mut paths = Vec::new();
+    walk(folder, folder, &mut paths);
+    paths.sort();
+    paths
+}
+
+/// The notes among the events of a context.
+pub(crate) fn notes(context: &Context) -> Vec<String> {
+    let note = |event| if let Event::Note { text } = event { Some(text) } else { None };
+    context.kept_events().into_iter().filter_map(note).collect()
+}

@@ -1,0 +1,349 @@
+//! The output folder: every rule on what may be written to it, and where.
+//!
+//! While an archive is unpacked, the folder holds plain files and folders only: symbolic links are
+//! kept in mind and made at the end, once it is known that none of them leads out. So no write ever
+//! goes through a link. Knows no archive format.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail, ensure};
+use pipeline_stages::kinds::Unpack;
+use pipeline_stages::message::Metrics;
+use pipeline_stages::worker::Context;
+
+use super::include::Include;
+use super::path::{InnerPath, link_parts};
+
+/// As many links in a row as Linux follows before it speaks of a loop.
+const MOST_HOPS: usize = 40;
+
+/// Bytes per read. A request to stop is noticed once per read.
+const BUFFER: usize = 128 << 10;
+
+/// What of a file's mode is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Permission {
+    /// A file to read and write.
+    ReadWrite,
+    /// A program.
+    Executable,
+}
+
+impl Permission {
+    /// Set-user-id and all other bits are dropped on purpose.
+    pub(super) fn of_mode(mode: u32) -> Self {
+        if mode & 0o111 == 0 { Self::ReadWrite } else { Self::Executable }
+    }
+}
+
+/// Where an archive goes.
+pub(super) struct Destination<'a> {
+    context: &'a Context,
+    root: PathBuf,
+    strip: usize,
+    include: Include,
+    max_bytes: u64,
+    max_files: u64,
+    bytes: u64,
+    files: u64,
+    folders: HashSet<String>,
+    links: BTreeMap<InnerPath, String>,
+    stripped_away: u64,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Destination<'a> {
+    /// The output folder of a stage.
+    ///
+    /// # Errors
+    /// When a glob of the stage is none.
+    pub(super) fn new(unpack: &Unpack, context: &'a Context) -> anyhow::Result<Self> {
+        Ok(Self {
+            context,
+            root: context.output.clone(),
+            strip: usize::try_from(unpack.strip).unwrap_or(usize::MAX),
+            include: Include::new(&unpack.include)?,
+            max_bytes: unpack.max_bytes,
+            max_files: unpack.max_files,
+            bytes: 0,
+            files: 0,
+            folders: HashSet::new(),
+            links: BTreeMap::new(),
+            stripped_away: 0,
+            buffer: vec![0; BUFFER],
+        })
+    }
+
+    /// How much there is by now, for messages.
+    pub(super) fn so_far(&self) -> String {
+        let files = if self.files == 1 { "file" } else { "files" };
+        format!("{} {files} and {} bytes", self.files, self.bytes)
+    }
+
+    /// Refuses an archive that announces too much, before it is read.
+    ///
+    /// # Errors
+    /// When it has more than `max-files` entries.
+    pub(super) fn expect_entries(&self, count: usize) -> anyhow::Result<()> {
+        ensure!(self.include.is_given() || count as u64 <= self.max_files, self.too_many_files());
+        Ok(())
+    }
+
+    /// Writes a file.
+    ///
+    /// # Errors
+    /// When its name is refused or taken, a limit is passed, or the archive can't be read.
+    pub(super) fn file(
+        &mut self,
+        name: &[u8],
+        permission: Permission,
+        content: &mut impl Read,
+    ) -> anyhow::Result<()> {
+        let Some(path) = self.select(name)? else { return Ok(()) };
+        self.make_parents(&path)?;
+        self.count_file()?;
+        let mode = if permission == Permission::Executable { 0o777 } else { 0o666 };
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(self.on_disk(&path));
+        let mut file = file.map_err(|error| self.describe_write(&path, &error))?;
+        loop {
+            self.context.stop_point()?;
+            let read = read(content, &mut self.buffer)
+                .with_context(|| format!("{} is damaged or cut off in the archive", path.shown()))?;
+            if read == 0 {
+                return Ok(());
+            }
+            self.bytes = self.bytes.saturating_add(read as u64);
+            ensure!(
+                self.bytes <= self.max_bytes,
+                "it unpacks to more than {} bytes: if that is right, raise max-bytes",
+                self.max_bytes
+            );
+            let bytes = self.buffer.get(..read).unwrap_or_default();
+            file.write_all(bytes).map_err(|error| self.describe_write(&path, &error))?;
+        }
+    }
+
+    /// Says something about the archive that is no error.
+    pub(super) fn note(&self, text: &str) {
+        self.context.note(text);
+    }
+
+    /// Reads what is left of something that is not wanted.
+    ///
+    /// # Errors
+    /// When the archive can't be read.
+    pub(super) fn skip(&mut self, content: &mut impl Read) -> anyhow::Result<()> {
+        while read(content, &mut self.buffer).context("the archive is damaged or cut off")? > 0 {
+            self.context.stop_point()?;
+        }
+        Ok(())
+    }
+
+    /// Makes a folder. One that is there already is fine.
+    ///
+    /// # Errors
+    /// When its name is refused or is that of a file, or there are too many.
+    pub(super) fn folder(&mut self, name: &[u8]) -> anyhow::Result<()> {
+        let Some(path) = self.select(name)? else { return Ok(()) };
+        self.make_parents(&path)?;
+        self.make_folder(path.as_str())
+    }
+
+    /// Keeps a symbolic link in mind. [`Destination::finish`] makes it.
+    ///
+    /// # Errors
+    /// When its name is refused or taken, or it leads out of the folder at first sight.
+    pub(super) fn symbolic_link(&mut self, name: &[u8], target: &[u8]) -> anyhow::Result<()> {
+        let Some(path) = self.select(name)? else { return Ok(()) };
+        let shown = String::from_utf8_lossy(target);
+        let target = std::str::from_utf8(target)
+            .with_context(|| format!("the link {} leads to '{shown}', which is not UTF-8", path.shown()))?;
+        ensure!(link_parts(&path, target).is_some(), leads_out(&path, target));
+        self.count_file()?;
+        ensure!(!self.links.contains_key(&path), self.twice(&path));
+        self.links.insert(path, target.to_owned());
+        Ok(())
+    }
+
+    /// Makes a second name for a file that has been unpacked.
+    ///
+    /// # Errors
+    /// When either name is refused, or there is no such file.
+    pub(super) fn hard_link(&mut self, name: &[u8], target: &[u8]) -> anyhow::Result<()> {
+        let Some(path) = self.select(name)? else { return Ok(()) };
+        let target = InnerPath::new(target, self.strip)
+            .with_context(|| format!("the hard link {} leads out of the archive", path.shown()))?;
+        let Some(target) = target else {
+            bail!("{} is a hard link to a file that 'strip' leaves out", path.shown());
+        };
+        if let Some(text) = self.links.get(&target).cloned() {
+            ensure!(link_parts(&path, &text).is_some(), leads_out(&path, &text));
+            self.count_file()?;
+            ensure!(self.links.insert(path.clone(), text).is_none(), self.twice(&path));
+            return Ok(());
+        }
+        let existing = self.on_disk(&target);
+        if !existing.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+            let hint = if self.include.is_given() { ": let 'include' match that file, too" } else { "" };
+            bail!(
+                "{} is a hard link to {}, which is no file that was unpacked before it{hint}",
+                path.shown(),
+                target.shown()
+            );
+        }
+        self.make_parents(&path)?;
+        self.count_file()?;
+        let new = self.on_disk(&path);
+        match std::fs::hard_link(&existing, &new) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => bail!(self.twice(&path)),
+            Err(_) => self.copy_within(&existing, &path),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Makes the links, checks that something came out and that every glob was of use.
+    ///
+    /// # Errors
+    /// When that is not so, or a link leads out of the folder.
+    pub(super) fn finish(mut self) -> anyhow::Result<Metrics> {
+        let links = std::mem::take(&mut self.links);
+        for (path, target) in &links {
+            ensure!(stays_inside(path, target, &links), leads_out(path, target));
+            self.make_parents(path)?;
+        }
+        for (path, target) in &links {
+            std::os::unix::fs::symlink(target, self.on_disk(path))
+                .map_err(|error| self.describe_write(path, &error))?;
+        }
+        self.include.check_all_used()?;
+        if self.files == 0 {
+            match self.stripped_away {
+                0 => bail!("it holds no file"),
+                left_out => bail!("strip = {} leaves nothing of its {left_out} paths", self.strip),
+            }
+        }
+        if self.stripped_away > 0 {
+            let left_out = self.stripped_away;
+            self.context.note(format!("left out {left_out} that lie above the {} stripped folders", self.strip));
+        }
+        Ok(Metrics::from([("files".into(), self.files as f64), ("bytes".into(), self.bytes as f64)]))
+    }
+
+    /// The path of something in the archive, if it is to be unpacked.
+    fn select(&mut self, name: &[u8]) -> anyhow::Result<Option<InnerPath>> {
+        self.context.stop_point()?;
+        let path = InnerPath::new(name, self.strip)?;
+        if path.is_none() && InnerPath::new(name, 0)?.is_some() && !name.ends_with(b"/") {
+            self.stripped_away += 1;
+        }
+        Ok(path.filter(|path| self.include.wants(path)))
+    }
+
+    fn make_parents(&mut self, path: &InnerPath) -> anyhow::Result<()> {
+        path.ancestors().try_for_each(|folder| self.make_folder(folder))
+    }
+
+    fn make_folder(&mut self, folder: &str) -> anyhow::Result<()> {
+        if self.folders.contains(folder) {
+            return Ok(());
+        }
+        self.folders.insert(folder.to_owned());
+        self.check_count()?;
+        match std::fs::create_dir(self.root.join(folder)) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                bail!("'{}' is a folder and a file at once", folder.escape_debug())
+            }
+            made => made.with_context(|| format!("can't make the folder '{}'", folder.escape_debug())),
+        }
+    }
+
+    /// For filesystems without hard links.
+    fn copy_within(&mut self, existing: &std::path::Path, path: &InnerPath) -> anyhow::Result<()> {
+        let copied =
+            std::fs::copy(existing, self.on_disk(path)).map_err(|error| self.describe_write(path, &error))?;
+        self.bytes = self.bytes.saturating_add(copied);
+        Ok(())
+    }
+
+    fn count_file(&mut self) -> anyhow::Result<()> {
+        self.files += 1;
+        self.check_count()
+    }
+
+    fn check_count(&self) -> anyhow::Result<()> {
+        ensure!(self.files + self.folders.len() as u64 <= self.max_files, self.too_many_files());
+        Ok(())
+    }
+
+    fn too_many_files(&self) -> String {
+        format!("it holds more than {} files and folders: if that is right, raise max-files", self.max_files)
+    }
+
+    fn on_disk(&self, path: &InnerPath) -> PathBuf {
+        self.root.join(path.as_str())
+    }
+
+    fn twice(&self, path: &InnerPath) -> String {
+        let hint = if self.strip > 0 { " (after 'strip')" } else { "" };
+        format!("{} comes twice in the archive{hint}: it is not clear which one is meant", path.shown())
+    }
+
+    fn describe_write(&self, path: &InnerPath, error: &std::io::Error) -> anyhow::Error {
+        match error.kind() {
+            ErrorKind::AlreadyExists => anyhow::Error::msg(self.twice(path)),
+            _ => anyhow::anyhow!("can't write {}: {error}", self.on_disk(path).display()),
+        }
+    }
+}
+
+fn read(content: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match content.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn leads_out(path: &InnerPath, target: &str) -> String {
+    format!(
+        "refused the link {} to '{}': it leads out of the output folder, or in a circle",
+        path.shown(),
+        target.escape_debug()
+    )
+}
+
+/// Follows a link, through other links, to where it ends.
+fn stays_inside(path: &InnerPath, target: &str, links: &BTreeMap<InnerPath, String>) -> bool {
+    let mut place: Vec<&str> = path.as_str().split('/').collect();
+    place.pop();
+    let mut ahead: Vec<&str> = target.split('/').rev().collect();
+    let mut hops = 0;
+    while let Some(part) = ahead.pop() {
+        match part {
+            "" | "." => {}
+            ".." => {
+                if place.pop().is_none() {
+                    return false;
+                }
+            }
+            _ => {
+                place.push(part);
+                let here = InnerPath::new(place.join("/").as_bytes(), 0).ok().flatten();
+                if let Some(next) = here.and_then(|here| links.get(&here)) {
+                    hops += 1;
+                    place.pop();
+                    ahead.extend(next.split('/').rev());
+                }
+            }
+        }
+        if hops > MOST_HOPS {
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,148 @@
+//! The formats: the archive's file read with a count, its format by magic bytes, the decompressors.
+//!
+//! Knows nothing of what is in an archive.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::{Context as _, bail};
+use flate2::read::MultiGzDecoder;
+use liblzma::read::XzDecoder;
+use liblzma::stream::{CONCATENATED, Stream};
+use pipeline_stages::kinds::ArchiveFormat;
+use pipeline_stages::message::{Metrics, Progress, Unit};
+use pipeline_stages::worker::Context;
+
+/// The most memory that the xz decoder may take. `xz -9` needs 65 MiB.
+const XZ_MEMORY: u64 = 1 << 30;
+
+/// Where the magic word of a tar header stands (POSIX.1-1988, ustar).
+const USTAR: std::ops::Range<usize> = 257..262;
+
+/// The archive, with a count of the bytes read that becomes the stage's progress.
+pub(super) struct ArchiveFile<'a> {
+    file: File,
+    size: u64,
+    position: Rc<Cell<u64>>,
+    context: &'a Context,
+}
+
+impl<'a> ArchiveFile<'a> {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(super) fn open(path: &Path, context: &'a Context) -> anyhow::Result<Self> {
+        let (file, size) = super::open(path)?;
+        Ok(Self { file, size, position: Rc::default(), context })
+    }
+
+    /// The size of the archive in bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The place of the last read. It goes on counting when the file has gone into a decoder.
+    pub(super) fn position(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.position)
+    }
+
+    /// The first bytes, up to `length`. The file is at its start again afterwards.
+    fn beginning(&mut self, length: usize) -> anyhow::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        (&self.file).take(length as u64).read_to_end(&mut bytes).context("can't read it")?;
+        self.file.rewind().context("can't read it")?;
+        Ok(bytes)
+    }
+}
+
+impl Read for ArchiveFile<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        let done = (self.position.get() + read as u64).min(self.size);
+        self.position.set(done);
+        self.context.progress(Progress {
+            done,
+            total: Some(self.size),
+            unit: Unit::Bytes,
+            phase: None,
+            values: Metrics::new(),
+        });
+        Ok(read)
+    }
+}
+
+impl Seek for ArchiveFile<'_> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        let position = self.file.seek(to)?;
+        self.position.set(position);
+        Ok(position)
+    }
+}
+
+/// The format by the file's first bytes.
+///
+/// # Errors
+/// When they are those of no format that can be unpacked.
+pub(super) fn detect(archive: &mut ArchiveFile) -> anyhow::Result<ArchiveFormat> {
+    let beginning = archive.beginning(USTAR.end)?;
+    Ok(match beginning.as_slice() {
+        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => ArchiveFormat::Zip,
+        [0x1f, 0x8b, ..] => detect_within_gzip(archive)?,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => ArchiveFormat::TarXz,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => ArchiveFormat::TarZst,
+        bytes if is_tar(bytes) => ArchiveFormat::Tar,
+        [] => bail!("the file is empty"),
+        [b'7', b'z', 0xbc, 0xaf, ..] => bail!("it is a 7z archive, which can't be unpacked: pack it as zip or tar"),
+        [b'R', b'a', b'r', b'!', ..] => bail!("it is a RAR archive, which can't be unpacked: pack it as zip or tar"),
+        [b'B', b'Z', b'h', ..] => bail!("it is compressed with bzip2, which can't be unpacked: compress it with gzip, xz or zstd"),
+        bytes if bytes.trim_ascii_start().starts_with(b"<") => {
+            bail!("it is a web page (or XML), not an archive: the server sent something else than the file")
+        }
+        bytes => {
+            let first: Vec<_> = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            bail!(
+                "its first bytes ({}) are those of no known archive; if it is an old tar, say format = \"tar\"",
+                first.join(" ")
+            )
+        }
+    })
+}
+
+/// A tar that was compressed, or any other file.
+fn detect_within_gzip(archive: &mut ArchiveFile) -> anyhow::Result<ArchiveFormat> {
+    let mut bytes = Vec::new();
+    let read = MultiGzDecoder::new(BufReader::new(&archive.file)).take(USTAR.end as u64).read_to_end(&mut bytes);
+    archive.file.rewind().context("can't read it")?;
+    read.context("it starts like a gzip file, but is none, or is cut off")?;
+    Ok(if is_tar(&bytes) { ArchiveFormat::TarGz } else { ArchiveFormat::Gz })
+}
+
+fn is_tar(beginning: &[u8]) -> bool {
+    beginning.get(USTAR) == Some(b"ustar")
+}
+
+/// Decompresses gzip, also several members one after the other.
+pub(super) fn gzip<'a>(archive: ArchiveFile<'a>) -> impl Read + 'a {
+    MultiGzDecoder::new(archive)
+}
+
+/// Decompresses xz.
+///
+/// # Errors
+/// When the decoder can't be set up.
+pub(super) fn xz<'a>(archive: ArchiveFile<'a>) -> anyhow::Result<impl Read + 'a> {
+    let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED).context("can't set up the xz decoder")?;
+    Ok(XzDecoder::new_stream(archive, stream))
+}
+
+/// Decompresses Zstandard.
+///
+/// # Errors
+/// When the decoder can't be set up.
+pub(super) fn zstd<'a>(archive: ArchiveFile<'a>) -> anyhow::Result<impl Read + 'a> {
+    zstd::Decoder::new(archive).context("can't set up the Zstandard decoder")
+}

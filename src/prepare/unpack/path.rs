@@ -1,0 +1,140 @@
+//! The path of a thing in an archive: checked, and put under `strip`.
+//!
+//! Pure: knows no archive and no disk.
+
+use anyhow::bail;
+
+/// A path relative to the output folder: no `..`, no `.`, no empty part, no absolute one. Parts are
+/// joined with `/`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct InnerPath(String);
+
+impl InnerPath {
+    /// Checks the name that an archive gives. `None` where `strip` leaves nothing of it.
+    ///
+    /// # Errors
+    /// When it is absolute, goes up, or is not UTF-8.
+    pub(super) fn new(raw: &[u8], strip: usize) -> anyhow::Result<Option<Self>> {
+        let Ok(name) = std::str::from_utf8(raw) else {
+            bail!(
+                "the name '{}' is not UTF-8: pack the archive again with UTF-8 names",
+                String::from_utf8_lossy(raw).escape_debug()
+            );
+        };
+        let shown = name.escape_debug();
+        if name.contains('\0') {
+            bail!("the name '{shown}' has a NUL character");
+        }
+        if name.starts_with('/') {
+            bail!("refused '{shown}': an absolute path would leave the output folder");
+        }
+        if name.split('/').any(|part| part == "..") {
+            bail!("refused '{shown}': a path with '..' could leave the output folder");
+        }
+        let parts = name.split('/').filter(|part| !part.is_empty() && *part != ".");
+        let kept: Vec<_> = parts.skip(strip).collect();
+        Ok((!kept.is_empty()).then(|| Self(kept.join("/"))))
+    }
+
+    /// As text, with `/` between its parts.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The folders that it is in, from the outermost.
+    pub(super) fn ancestors(&self) -> impl Iterator<Item = &str> {
+        self.0.match_indices('/').map(|(at, _)| &self.0[..at])
+    }
+
+    /// For messages: quoted, with control characters escaped.
+    pub(super) fn shown(&self) -> String {
+        format!("'{}'", self.0.escape_debug())
+    }
+}
+
+/// Where a symbolic link at `link` leads, one step: the parts of the path, without `.` and `..`.
+/// `None` when it leaves the folder.
+///
+/// Parts of the target that are links themselves are not followed: `..` behind one is refused by
+/// [`Destination`](super::destination::Destination), which knows the links.
+pub(super) fn link_parts<'a>(link: &'a InnerPath, target: &'a str) -> Option<Vec<&'a str>> {
+    if target.is_empty() || target.starts_with('/') || target.contains('\0') {
+        return None;
+    }
+    let mut parts: Vec<_> = link.0.split('/').collect();
+    parts.pop();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            _ => parts.push(part),
+        }
+    }
+    Some(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_are_cleaned_and_stripped() {
+        for (raw, strip, expected) in [
+            ("a/b", 0, Some("a/b")),
+            ("./a//b/", 0, Some("a/b")),
+            ("./a/b", 1, Some("b")),
+            ("a/b", 2, None),
+            ("a", 7, None),
+            ("./", 0, None),
+            ("", 0, None),
+            ("a..b/...", 0, Some("a..b/...")),
+            ("C:\\a", 0, Some("C:\\a")),
+        ] {
+            let path = InnerPath::new(raw.as_bytes(), strip).expect("a good name");
+            assert_eq!(path.as_ref().map(InnerPath::as_str), expected, "{raw}");
+        }
+    }
+
+    #[test]
+    fn bad_names_are_refused() {
+        for raw in [&b"/etc/passwd"[..], b"..", b"../a", b"a/../b", b"a/..", b"\xff", b"a\0b", b"//a"] {
+            InnerPath::new(raw, 0).expect_err(&String::from_utf8_lossy(raw));
+        }
+        assert!(InnerPath::new(b"x/../../a", 1).is_err(), "strip does not hide it");
+    }
+
+    #[test]
+    fn links_within_the_folder_are_resolved() {
+        for (link, target, expected) in [
+            ("a/b", "c", Some("a/c")),
+            ("a/b", "../c", Some("c")),
+            ("a/b", "./c/./d", Some("a/c/d")),
+            ("a", ".", Some("")),
+            ("a/b", "../../c", None),
+            ("a", "..", None),
+            ("a", "../a", None),
+            ("a", "/a", None),
+            ("a", "", None),
+            ("a", "b/../..", None),
+        ] {
+            let link = InnerPath::new(link.as_bytes(), 0).expect("a good name").expect("not empty");
+            let parts = link_parts(&link, target).map(|parts| parts.join("/"));
+            assert_eq!(parts.as_deref(), expected, "{target}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_accepted_name_stays_inside(raw in proptest::collection::vec(prop_oneof![
+            Just(b'/'), Just(b'.'), Just(b'a'), any::<u8>()], 0..20), strip in 0usize..3)
+        {
+            if let Ok(Some(path)) = InnerPath::new(&raw, strip) {
+                let components = std::path::Path::new(path.as_str()).components();
+                for component in components {
+                    prop_assert!(matches!(component, std::path::Component::Normal(_)));
+                }
+            }
+        }
+    }
+}
