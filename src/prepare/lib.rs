@@ -7,11 +7,11 @@ mod command;
 mod corrupt_labels;
 mod dataset;
 mod download;
+#[cfg(test)]
+mod fixture;
 mod mersenne_twister;
 #[cfg(test)]
 mod reference;
-#[cfg(test)]
-mod fixture;
 mod split;
 #[cfg(test)]
 mod stage_test;

@@ -64,7 +64,10 @@ fn unpack_entry<R: Read + Seek>(
             let mut target = Vec::new();
             let read = entry.take(MOST_LINK_BYTES + 1).read_to_end(&mut target);
             read.with_context(|| format!("'{shown}' is damaged or cut off in the archive"))?;
-            ensure!(target.len() as u64 <= MOST_LINK_BYTES, "the target of the link '{shown}' is too long");
+            ensure!(
+                target.len() as u64 <= MOST_LINK_BYTES,
+                "the target of the link '{shown}' is too long"
+            );
             destination.symbolic_link(&name, &target)
         }
         _ => bail!("refused '{shown}': it is a device file or a pipe, not data"),
@@ -86,7 +89,9 @@ fn portable_name(raw: &[u8]) -> anyhow::Result<Vec<u8>> {
 
 fn describe(error: ZipError) -> anyhow::Error {
     match error {
-        ZipError::InvalidArchive(why) => anyhow!("it is damaged, cut off, or no zip archive: {why}"),
+        ZipError::InvalidArchive(why) => {
+            anyhow!("it is damaged, cut off, or no zip archive: {why}")
+        }
         ZipError::CompressionMethodNotSupported(method) => anyhow!(
             "it is compressed by method {method}, which can't be unpacked: pack it again with the usual one (deflate)"
         ),
