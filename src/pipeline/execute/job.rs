@@ -83,7 +83,7 @@ impl Job {
     /// Runs the stage, to its end.
     pub fn run(self, tell: impl Fn(JobEvent)) -> JobEnd {
         self.attempt(&tell).unwrap_or_else(|error| JobEnd::Failed {
-            message: with_advice(&error),
+            message: format!("{:#}", with_advice(error)),
             log: Vec::new(),
         })
     }
@@ -220,26 +220,23 @@ impl Job {
     }
 }
 
-/// An error's words, with what to do about those that every cache meets.
-fn with_advice(error: &anyhow::Error) -> String {
-    let kind = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .map(std::io::Error::kind);
-    let advice = match kind {
-        Some(
-            std::io::ErrorKind::StorageFull
-            | std::io::ErrorKind::QuotaExceeded
-            | std::io::ErrorKind::FileTooLarge,
-        ) => {
-            "\nthe disk of the cache is full: free some room, or use another cache with --cache; nothing that was committed is lost"
-        }
-        Some(std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem) => {
-            "\nthe cache can't be written: mend its permissions, or use another cache with --cache"
-        }
-        _ => "",
+/// An error, with what to do about those that every cache meets.
+pub fn with_advice(error: anyhow::Error) -> anyhow::Error {
+    use std::io::ErrorKind::{
+        FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
     };
-    format!("{error:#}{advice}")
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    let advice = match causes.next().map(std::io::Error::kind) {
+        Some(StorageFull | QuotaExceeded | FileTooLarge) => {
+            "the disk of the cache is full: free some room, or use another cache with --cache; \
+             nothing that was committed is lost"
+        }
+        Some(PermissionDenied | ReadOnlyFilesystem) => {
+            "the cache can't be written: mend its permissions, or use another cache with --cache"
+        }
+        _ => return error,
+    };
+    anyhow::anyhow!("{error:#}\n{advice}")
 }
 
 /// What a stage reads at its ports, with what is in the store.

@@ -102,7 +102,7 @@ pub fn execute(
         sender,
         stopping: Arc::new(AtomicBool::new(false)),
         failed: false,
-        listening: false,
+        working: false,
     };
     let started = Instant::now();
     run.report(RunEvent::Begin {
@@ -127,7 +127,7 @@ struct Run<'a> {
     sender: Sender<Message>,
     stopping: Arc<AtomicBool>,
     failed: bool,
-    listening: bool,
+    working: bool,
 }
 
 impl Run<'_> {
@@ -208,7 +208,7 @@ impl Run<'_> {
         key: key::StageKey,
         parts: Vec<key::Part>,
     ) -> anyhow::Result<()> {
-        self.listen_to_signals()?;
+        self.begin_work()?;
         let mut declaration = self.manifest.stage(name).context("a stage of the manifest")?.clone();
         let inputs = job::inputs(&declaration, self.cache, |input| self.record(input).cloned())?;
         // Trainings that run side by side share the cores.
@@ -382,11 +382,12 @@ impl Run<'_> {
         }
     }
 
-    /// Only when there is something to stop: a run that does nothing needs no thread for it.
-    fn listen_to_signals(&mut self) -> anyhow::Result<()> {
-        if std::mem::replace(&mut self.listening, true) {
+    /// What the first stage that runs needs. A run that does nothing writes nothing and listens to nobody.
+    fn begin_work(&mut self) -> anyhow::Result<()> {
+        if std::mem::replace(&mut self.working, true) {
             return Ok(());
         }
+        self.cache.prepare().map_err(job::with_advice)?;
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
             .context("can't listen to signals")?;
         let sender = self.sender.clone();
