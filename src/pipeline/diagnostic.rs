@@ -244,3 +244,67 @@ impl fmt::Display for Mistakes {
 }
 
 impl std::error::Error for Mistakes {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sources() -> Sources {
+        let mut sources = Sources::new("x.toml");
+        sources.add(Origin::File("x.toml".to_owned()), "one = 1\r\nzwölf = 12\n");
+        sources
+    }
+
+    #[test]
+    fn a_span_says_in_which_text_it_lies() {
+        let mut sources = sources();
+        let second = sources.add(Origin::CommandLine, "--set a=1");
+        assert_eq!(sources.text(&(0..3)), "one");
+        assert_eq!(sources.text(&(second + 6..second + 7)), "a");
+        assert_eq!((sources.line(&(0..3)), sources.line(&(9..10))), (1, 2));
+        // One within a letter is widened to it; one beyond the end is cut.
+        assert_eq!(sources.text(&(12..13)), "ö");
+        assert_eq!(sources.text(&(second + 8..second + 99)), "1");
+    }
+
+    #[test]
+    fn mistakes_go_by_position_and_are_said_once() {
+        let list = vec![
+            Mistake::at(9..14, "second"),
+            Mistake::general("general"),
+            Mistake::at(0..3, "first"),
+            Mistake::at(9..14, "second").help("the same again"),
+        ];
+        let mistakes = Mistakes::new(sources(), list).expect("there are some");
+        let titles: Vec<_> = mistakes.list().iter().map(Mistake::title).collect();
+        assert_eq!(titles, ["general", "first", "second"]);
+        assert!(mistakes.to_string().ends_with("error: 3 mistakes in x.toml; nothing was run"));
+        assert!(Mistakes::new(sources(), Vec::new()).is_none());
+    }
+
+    #[test]
+    fn colour_is_there_only_when_it_is_asked_for() {
+        let mistake = Mistake::at(0..3, "a\u{1b}[31m title").help("do \u{1b}[31m this");
+        let mistakes = Mistakes::one(sources(), mistake);
+        assert!(!mistakes.render(Colour::Never).contains('\u{1b}'));
+        let coloured = mistakes.render(Colour::Always);
+        assert!(coloured.contains('\u{1b}') && !coloured.contains("\u{1b}[31m"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever a span says, the mistake is shown.
+        #[test]
+        fn every_span_can_be_shown(text in any::<String>(), start in 0_usize..80, length in 0_usize..80, other in 0_usize..80) {
+            let mut sources = Sources::new("x.toml");
+            sources.add(Origin::File("x.toml".to_owned()), text.clone());
+            sources.add(Origin::CommandLine, text);
+            let mistake = Mistake::at(start..start + length, "wrong").label("here").related(other..other, "there");
+            let shown = Mistakes::one(sources, mistake).render(Colour::Always);
+            prop_assert!(shown.contains("wrong"));
+        }
+    }
+}

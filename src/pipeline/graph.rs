@@ -201,3 +201,134 @@ fn shortest_cycle(graph: &DiGraph<StageName, ()>, start: NodeIndex) -> Option<Ve
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(number: usize) -> StageName {
+        format!("s{number}").parse().expect("letters and digits")
+    }
+
+    fn named(text: &str) -> StageName {
+        text.parse().expect("a name")
+    }
+
+    /// A graph from a list of stages and of edges `from>to`.
+    fn graph(stages: &str, edges: &str) -> Result<Graph, Vec<Cycle>> {
+        let edges = edges.split_whitespace().filter_map(|edge| edge.split_once('>'));
+        let edges: Vec<_> = edges.map(|(from, to)| (named(from), named(to))).collect();
+        Graph::new(stages.split_whitespace().map(named), edges)
+    }
+
+    fn joined<'a>(names: impl IntoIterator<Item = &'a StageName>) -> String {
+        names.into_iter().map(StageName::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_manifests_order_decides_where_edges_do_not() {
+        let graph = graph("d c b a", "a>c").expect("no cycle");
+        assert_eq!(joined(graph.order()), "d b a c");
+        assert_eq!(joined(graph.consumers(&named("a"))), "c");
+        assert_eq!(joined(graph.inputs(&named("c"))), "a");
+        assert_eq!(joined(graph.inputs(&named("nobody"))), "");
+        assert_eq!((graph.len(), graph.is_empty()), (4, false));
+    }
+
+    #[test]
+    fn two_ports_that_read_the_same_stage_are_one_edge() {
+        let graph = graph("a b", "a>b a>b").expect("no cycle");
+        assert_eq!(joined(graph.inputs(&named("b"))), "a");
+        assert_eq!(joined(graph.order()), "a b");
+    }
+
+    #[test]
+    fn what_a_stage_needs_and_what_needs_it() {
+        let graph = graph("a b c d e", "a>b b>d c>d d>e").expect("no cycle");
+        assert_eq!(joined(&graph.with_ancestors([&named("b"), &named("c")])), "a b c");
+        assert_eq!(joined(&graph.with_ancestors([&named("e")])), "a b c d e");
+        assert_eq!(joined(&graph.with_descendants([&named("b")])), "b d e");
+        assert_eq!(joined(&graph.with_ancestors([&named("nobody")])), "");
+    }
+
+    #[test]
+    fn layers_go_by_the_longest_way() {
+        let graph = graph("a b c d", "a>b b>c a>c").expect("no cycle");
+        let layers: Vec<_> = graph.layers().into_iter().map(joined).collect();
+        assert_eq!(layers, ["a d", "b", "c"]);
+        assert!(Graph::new([], []).expect("no cycle").layers().is_empty());
+    }
+
+    #[test]
+    fn cycles_are_named_once_and_by_the_shortest_way() {
+        let table = [
+            ("a b", "a>b b>a", "a -> b -> a"),
+            ("a", "a>a", "a -> a"),
+            ("a b c", "b>a a>c c>b", "a -> c -> b -> a"),
+            ("a b c d", "a>b b>c c>d d>a c>a", "a -> b -> c -> a"),
+            ("x a b c d", "x>a a>b b>a x>c c>d d>c", "a -> b -> a; c -> d -> c"),
+        ];
+        for (stages, edges, expected) in table {
+            let cycles = graph(stages, edges).expect_err("a cycle");
+            let cycles: Vec<_> = cycles.iter().map(Cycle::to_string).collect();
+            assert_eq!(cycles.join("; "), expected, "{edges}");
+        }
+    }
+
+    fn edges(stages: usize) -> impl Strategy<Value = Vec<(usize, usize)>> {
+        proptest::collection::vec((0..stages, 0..stages), 0..stages * 3)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Any edges: an order that respects them, or cycles that are made of them.
+        #[test]
+        fn an_order_or_cycles(edges in edges(12)) {
+            let named: Vec<_> = edges.iter().map(|&(from, to)| (name(from), name(to))).collect();
+            match Graph::new((0..12).map(name), named.clone()) {
+                Ok(graph) => {
+                    let order: Vec<_> = graph.order().cloned().collect();
+                    prop_assert_eq!(order.len(), 12);
+                    let place = |stage: &StageName| order.iter().position(|other| other == stage);
+                    prop_assert!(named.iter().all(|(from, to)| place(from) < place(to)));
+                }
+                Err(cycles) => {
+                    prop_assert!(!cycles.is_empty());
+                    for Cycle(names) in cycles {
+                        let next = names.iter().cycle().skip(1);
+                        for (from, to) in names.iter().zip(next) {
+                            prop_assert!(named.contains(&(from.clone(), to.clone())));
+                        }
+                    }
+                }
+            }
+        }
+
+        /// Edges that only lead forwards: no cycle; ancestors closed; every layer reads the one before.
+        #[test]
+        fn ancestors_and_layers(edges in edges(12), start in 0_usize..12) {
+            let forwards = edges.iter().filter(|(from, to)| from < to);
+            let named: Vec<_> = forwards.map(|&(from, to)| (name(from), name(to))).collect();
+            let graph = Graph::new((0..12).map(name), named.clone()).expect("no cycle");
+
+            let needed = graph.with_ancestors([&name(start)]);
+            let closed = |stage: &StageName| graph.inputs(stage).into_iter().all(|input| needed.contains(input));
+            prop_assert!(needed.contains(&name(start)) && needed.iter().all(closed));
+            for stage in &needed {
+                prop_assert!(graph.with_descendants([stage]).contains(&name(start)));
+            }
+
+            let layers = graph.layers();
+            prop_assert_eq!(layers.iter().map(Vec::len).sum::<usize>(), 12);
+            let layer = |stage: &StageName| layers.iter().position(|layer| layer.contains(&stage));
+            prop_assert!(named.iter().all(|(from, to)| layer(from) < layer(to)));
+            for pair in layers.windows(2) {
+                let reads_before = |stage: &&StageName| graph.inputs(stage).iter().any(|input| pair[0].contains(input));
+                prop_assert!(pair[1].iter().all(reads_before));
+            }
+        }
+    }
+}

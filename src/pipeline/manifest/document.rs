@@ -57,9 +57,9 @@ impl FromStr for Override {
         let Some((path, value)) = text.split_once('=') else {
             return Err(format!("'{text}' has no '='; {FORM}"));
         };
-        let wrong = |_| format!("'{}' is no path of keys; {FORM}", path.trim());
+        let wrong = |()| format!("'{}' is no path of keys; {FORM}", path.trim());
         let document = format!("{path}=0");
-        let mut table = DeTable::parse(&document).map_err(wrong)?.into_inner();
+        let mut table = DeTable::parse(&document).map_err(|_| wrong(()))?.into_inner();
         let mut keys = Vec::new();
         while let Some((key, value)) = table.into_iter().next() {
             let span = key.span();
@@ -68,6 +68,9 @@ impl FromStr for Override {
                 DeValue::Table(table) => table,
                 _ => break,
             };
+        }
+        if keys.is_empty() {
+            return Err(wrong(()));
         }
         let space = value.len() - value.trim_start().len();
         Ok(Self { text: text.to_owned(), keys, value_start: path.len() + 1 + space })
@@ -168,14 +171,16 @@ fn plain_syntax(message: &str, there: &str) -> (String, String) {
     );
     const VALUE: (&str, &str) =
         ("this key has no value", "write key = 3, key = \"text\" or key = true");
+    const NUMBER: (&str, &str) =
+        ("this is no number, and text must be in quotes", "numbers look like 3, 0.1 or 1e-4");
     let quoted =
         if there.contains(['"', '\\']) { format!("'{there}'") } else { format!("{there:?}") };
     let quotes = format!("write {quoted}");
     let known = [
         ("string values must be quoted", ("text must be in quotes", quotes.as_str())),
         ("invalid boolean", ("text must be in quotes", &quotes)),
-        ("invalid float", ("this is no number, and text must be in quotes", &quotes)),
-        ("invalid integer", ("this is no number, and text must be in quotes", &quotes)),
+        ("invalid float", NUMBER),
+        ("invalid integer", NUMBER),
         ("missing value", VALUE),
         ("key with no value", VALUE),
         ("invalid basic string", STRING),

@@ -21,7 +21,11 @@ pub(super) fn nearest<'a>(
         (rank, candidate)
     });
     let near = distances.filter_map(|(rank, candidate)| Some((rank?, candidate)));
-    near.min_by_key(|(rank, _)| *rank).map(|(_, candidate)| candidate)
+    let likeness = |candidate: &str| strsim::jaro_winkler(given.as_str(), &normal(candidate));
+    let nearer = |(rank, one): &(usize, &str), (other_rank, other): &(usize, &str)| {
+        rank.cmp(other_rank).then_with(|| likeness(other).total_cmp(&likeness(one)))
+    };
+    near.min_by(nearer).map(|(_, candidate)| candidate)
 }
 
 /// `did you mean 'epochs'?`, if there is a near name.
@@ -51,5 +55,43 @@ pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>, last: &str) -
         [] => String::new(),
         [one] => (*one).to_owned(),
         [all @ .., end] => format!("{} {last} {end}", all.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names() {
+        let keys =
+            ["epochs", "batch-size", "learning-rate", "weight-decay", "kind", "data", "q", "init"];
+        let table = [
+            ("epoch", Some("epochs")),
+            ("EPOCHS", Some("epochs")),
+            ("epcohs", Some("epochs")),
+            ("batch_size", Some("batch-size")),
+            ("batch", Some("batch-size")),
+            ("bs", Some("batch-size")),
+            ("lr", Some("learning-rate")),
+            ("rate", Some("learning-rate")),
+            ("wd", Some("weight-decay")),
+            ("date", Some("data")),
+            ("xyzzy", None),
+            ("x", None),
+            ("", None),
+            ("größe", None),
+        ];
+        for (given, expected) in table {
+            assert_eq!(nearest(given, keys), expected, "{given:?}");
+        }
+        assert_eq!(nearest("epoch", []), None);
+    }
+
+    #[test]
+    fn lists_in_words() {
+        assert_eq!(listed([], "or"), "");
+        assert_eq!(listed(["a"], "or"), "a");
+        assert_eq!(listed(["a", "b", "c"], "or"), "a, b or c");
     }
 }

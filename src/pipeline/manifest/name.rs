@@ -83,3 +83,45 @@ pub(super) fn check_experiment_name(text: &str) -> Result<(), String> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_stages() {
+        let long = "a".repeat(LONGEST);
+        for good in ["a", "Train_2", "pretrain-simclr", "0", "_", long.as_str()] {
+            assert_eq!(good.parse::<StageName>().map(|name| name.to_string()), Ok(good.to_owned()));
+        }
+        let longer = "a".repeat(LONGEST + 1);
+        for bad in
+            ["", "-a", ".", "..", "a.b", "a/b", "a b", "größe", "a\0", "a\n", longer.as_str()]
+        {
+            assert!(bad.parse::<StageName>().is_err(), "{bad:?}");
+            assert!(serde_json::from_value::<StageName>(bad.into()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_stages_as_json() {
+        let name: StageName = serde_json::from_str("\"train\"").expect("a name");
+        assert_eq!(serde_json::to_string(&name).ok().as_deref(), Some("\"train\""));
+        assert_eq!(format!("[{name:>7}]"), "[  train]");
+    }
+
+    #[test]
+    fn names_of_experiments() {
+        for good in ["quickstart", "Noise at 80 %", "größe", "v1.2", "数据"] {
+            assert_eq!(check_experiment_name(good), Ok(()), "{good:?}");
+        }
+        let longer = "a".repeat(LONGEST + 1);
+        let bad = [
+            "", "  ", ".", "..", ".x", "-x", "a/b", "a\\b", "a\0", "a\tb", " a", "a.", "a:b",
+            &longer,
+        ];
+        for bad in bad {
+            assert!(check_experiment_name(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -377,8 +377,13 @@ fn value_mistake(kind: &KindInfo, field: &Field, value: &Value<'_>) -> Option<Mi
 fn rule_mistakes(stage: &Stage, header: &Span, table: &DeTable<'_>) -> Vec<Mistake> {
     let info = stage.info();
     let ports: Vec<_> = (info.ports)().iter().map(Port::name).collect();
-    let connected: Vec<_> =
-        ports.iter().map(String::as_str).filter(|port| table.contains_key(*port)).collect();
+    // A port whose value is wrong is still one that the user means to connect.
+    let is_connected = |port: &&str| match table.get(*port).map(Spanned::get_ref) {
+        Some(DeValue::Array(items)) => !items.is_empty(),
+        Some(DeValue::Table(items)) => !items.is_empty(),
+        other => other.is_some(),
+    };
+    let connected: Vec<_> = ports.iter().map(String::as_str).filter(is_connected).collect();
     let fields = (info.fields)();
     let problems = stage.check(&connected).into_iter();
     problems
@@ -393,7 +398,7 @@ fn rule_mistakes(stage: &Stage, header: &Span, table: &DeTable<'_>) -> Vec<Mista
 
 /// What every stage of a kind gives; `None` if that depends on a parameter, which is one whose values are
 /// artifact types.
-fn fixed_output(kind: &KindInfo) -> Option<ArtifactType> {
+pub(super) fn fixed_output(kind: &KindInfo) -> Option<ArtifactType> {
     let fields = (kind.fields)();
     let mut choices = fields.iter().flat_map(|field| &field.choices);
     let depends = choices.any(|choice| choice.name == kind.output.name());

@@ -126,7 +126,7 @@ fn number_that_is_none() {
     11 | learning-rate = 1.2.3
        |                    ^^
        |
-       = help: write ".3"
+       = help: numbers look like 3, 0.1 or 1e-4
 
     error: 1 mistake in x.toml; nothing was run
     "##);
