@@ -199,3 +199,74 @@ choices! {
         Steps,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_request_survives_the_pipe() {
+        let stage = Stage::read("split", json!({"holdout": 7}));
+        let input = Input { name: None, path: "store/ab".into(), artifact: ArtifactType::Dataset };
+        let request = Request {
+            protocol: PROTOCOL,
+            stage: stage.unwrap().unwrap(),
+            seed: u64::MAX,
+            inputs: BTreeMap::from([("data".to_owned(), vec![input])]),
+            output: "tmp/1".into(),
+            checkpoint: "partial/1".into(),
+            folder: "/home/somebody/my experiments".into(),
+            execution: Execution {
+                device: Device::Cuda(3),
+                threads: Some(2),
+                checkpoint_seconds: 5,
+            },
+        };
+        let line = serde_json::to_string(&request).unwrap();
+        assert!(!line.contains('\n'), "one message a line");
+        assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
+    }
+
+    #[test]
+    fn events_survive_the_pipe() {
+        let values = Metrics::from([("loss".to_owned(), 0.1 + 0.2)]);
+        let progress = Progress {
+            done: 3,
+            total: Some(9),
+            unit: Unit::Steps,
+            phase: Some("epoch 1/3".into()),
+            values: values.clone(),
+        };
+        for event in [
+            Event::Hello(Hello::of("pipeline")),
+            Event::Progress(progress),
+            Event::Note { text: "two\nlines".into() },
+            Event::Finished { metrics: values, device: Some("cpu".into()) },
+            Event::Failed { message: "no \"data\"".into() },
+            Event::Stopped,
+        ] {
+            let line = serde_json::to_string(&event).unwrap();
+            assert!(line.starts_with("{\"event\":\"") && !line.contains('\n'), "{line}");
+            assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn devices_read_and_print() {
+        for (text, device) in [
+            ("auto", Device::Auto),
+            ("cpu", Device::Cpu),
+            ("cuda:0", Device::Cuda(0)),
+            ("cuda:12", Device::Cuda(12)),
+        ] {
+            assert_eq!(text.parse(), Ok(device));
+            assert_eq!(device.to_string(), text);
+        }
+        assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
+        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CPU"] {
+            assert!(text.parse::<Device>().unwrap_err().contains("is no device"), "{text}");
+        }
+    }
+}

@@ -226,3 +226,45 @@ pub fn kebab_name(identifier: &str) -> &'static str {
 pub fn not_a_choice(given: &str, names: &[&str]) -> String {
     format!("'{given}' is none of {}", names.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_in_words() {
+        for (range, words, inside, outside) in [
+            (Range::new(POSITIVE), "above 0", 1e-300, 0.0),
+            (Range::new(NOT_NEGATIVE), "at least 0", 0.0, -1e-300),
+            (Range::new(BELOW_ONE), "at least 0 and below 1", 0.0, 1.0),
+            (Range::new(AT_LEAST_ONE), "at least 1", 1.0, f64::INFINITY),
+            (Range::new(FRACTION), "at least 0 and at most 1", 1.0, 1.0 + f64::EPSILON),
+            (Range::new(2.0..), "at least 2", 2.0, 1.9),
+            (Range::new(1.0..=4096.0), "at least 1 and at most 4096", 4096.0, 4097.0),
+            (Range::new(..5.0), "below 5", -1e300, 5.0),
+        ] {
+            assert_eq!(range.to_string(), words);
+            assert!(
+                range.contains(inside) && !range.contains(outside) && !range.contains(f64::NAN),
+                "{words}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_for_a_manifest() {
+        assert_eq!(kebab_case("max_bytes"), "max-bytes");
+        assert_eq!(kebab_name("CorruptLabels"), "corrupt-labels");
+        assert_eq!(kebab_name("Cifar10"), "cifar10");
+    }
+
+    #[test]
+    fn one_or_many() {
+        let read = |text: &str| serde_json::from_str::<OneOrMany>(text).map(|list| list.0);
+        assert_eq!(read(r#""a""#).unwrap(), ["a"]);
+        assert_eq!(read(r#"["a", "b"]"#).unwrap(), ["a", "b"]);
+        assert_eq!(read("3").unwrap_err().to_string(), "expected text or a list of text");
+        // One canonical form, so that both spellings have the same key.
+        assert_eq!(serde_json::to_string(&OneOrMany(vec!["a".into()])).unwrap(), r#"["a"]"#);
+    }
+}

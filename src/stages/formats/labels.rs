@@ -73,7 +73,7 @@ pub struct NoiseReport {
     pub classes: Vec<String>,
     /// The requested transition matrix.
     pub requested_matrix: Vec<Vec<f64>>,
-    /// The realised transition matrix.
+    /// The realised transition matrix. A class without corruptible samples has a row of zeros.
     pub realised_matrix: Vec<Vec<f64>>,
 }
 

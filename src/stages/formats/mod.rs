@@ -9,10 +9,12 @@ mod metrics;
 mod model;
 mod split;
 mod tensors;
+#[cfg(test)]
+mod tests;
 
 pub use dataset::{DatasetInfo, ImageShape, Part, Samples, write_samples};
 pub use labels::{Labels, NoiseReport};
 pub use metrics::{CurveTable, write_metrics};
 pub use model::{ModelInfo, WEIGHTS_FILE};
 pub use split::SplitIndices;
-pub use tensors::{TensorFile, read_json, write_json, write_tensors};
+pub use tensors::{NamedTensor, TensorFile, read_json, write_json, write_tensors};

@@ -78,13 +78,16 @@ impl TensorFile {
     }
 }
 
-/// Writes tensors, in the order of their names, with metadata.
+/// A tensor to write: its name, type, shape and little-endian bytes.
+pub type NamedTensor<'data> = (&'data str, Dtype, Vec<usize>, Cow<'data, [u8]>);
+
+/// Writes tensors with metadata. The bytes of the file depend on nothing else.
 ///
 /// # Errors
 /// When the file can't be written.
 pub fn write_tensors(
     path: &Path,
-    tensors: &[(&str, Dtype, Vec<usize>, Cow<'_, [u8]>)],
+    tensors: &[NamedTensor<'_>],
     metadata: &[(&str, String)],
 ) -> anyhow::Result<()> {
     let mut views = Vec::new();

@@ -13,7 +13,7 @@ choices! {
         Flip,
         /// 1 - rate on the diagonal, rate/2 on each of two other classes, drawn for each row.
         Flip2,
-        /// rate on the class that this one is mistaken for: CIFAR-10's and CIFAR-100's own pairs, or `pairs`.
+        /// 1 - rate on the diagonal, rate on the class that this one is mistaken for: CIFAR-10's and CIFAR-100's own pairs, or `pairs`.
         Asymmetric,
     }
 }
@@ -23,6 +23,7 @@ crate::kind! {
     ///
     /// The draws are those of the reference protocol: NumPy's legacy generator (`seed`, `choice`),
     /// the matrix first, then one draw for each training sample in the order of the split. Held-out samples stay clean.
+    /// The seed must fit in 32 bits, as NumPy's does. `noise.json` has the requested and the realised matrix.
     CorruptLabels = "corrupt-labels", version 1, seeded true, output Labels;
     ports {
         /// The data set.
@@ -47,6 +48,36 @@ impl Rules for CorruptLabels {
         if !self.pairs.is_empty() && self.noise != Noise::Asymmetric {
             return vec![Problem::new("pairs", "'pairs' goes with noise = \"asymmetric\" only")];
         }
-        Vec::new()
+        let with_itself = self.pairs.iter().filter(|(source, target)| source == target);
+        with_itself
+            .map(|(class, _)| Problem::new("pairs", format!("'{class}' is mistaken for itself")))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn pairs_go_with_asymmetric_noise_and_change_the_class() {
+        for (noise, pairs, expected) in [
+            ("asymmetric", json!({"cat": "dog"}), None),
+            ("asymmetric", json!({"cat": "cat"}), Some("'cat' is mistaken for itself")),
+            ("flip", json!({"cat": "dog"}), Some("'pairs' goes with noise = \"asymmetric\" only")),
+        ] {
+            let parameters = json!({"noise": noise, "rate": 0.4, "pairs": pairs});
+            let stage: CorruptLabels = serde_json::from_value(parameters).unwrap();
+            let found = stage.check(&[]).pop().map(|problem| problem.message);
+            assert_eq!(found.as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn a_rate_is_needed() {
+        let error = serde_json::from_value::<CorruptLabels>(json!({})).unwrap_err().to_string();
+        assert_eq!(error, "missing 'rate'");
     }
 }

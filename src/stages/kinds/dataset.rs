@@ -6,13 +6,13 @@ use crate::parameter::AT_LEAST_ONE;
 choices! {
     /// The format of a data set's files.
     pub enum DatasetFormat {
-        /// MNIST's: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`, also with `.gz`.
+        /// MNIST's: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`, also with `.gz`. Names no classes.
         Idx,
         /// The binary CIFAR-10: `data_batch_1.bin` to `data_batch_5.bin`, `test_batch.bin`.
         Cifar10,
         /// The binary CIFAR-100: `train.bin`, `test.bin`, with the fine labels.
         Cifar100,
-        /// `train/<class>/*.{jpg,jpeg,png}` and `test/<class>/...`, resized.
+        /// `train/<class>/*.{jpg,jpeg,png}` and `test/<class>/...`, resized. Grey if all images are, else of three channels.
         ImageFolder,
     }
 }
@@ -20,7 +20,8 @@ choices! {
 crate::kind! {
     /// Reads a data set of labelled images.
     ///
-    /// Give either the port `source` or the parameter `path`.
+    /// Give either the port `source` or the parameter `path`. The files may lie in a folder of their own,
+    /// as archives have them, and spread over several inputs.
     Dataset = "dataset", version 1, seeded false, output Dataset;
     ports {
         /// The files of the data set, in one artifact or in several.
@@ -33,44 +34,119 @@ crate::kind! {
         path: Option<String> = None;
         /// For `image-folder`: every image is resized so that its shorter side fits, then cropped to this many pixels square.
         size: u32 = 32, in 1.0..=4096.0;
-        /// Take only the first so many training samples.
+        /// Take only the first so many training samples; of an `image-folder`, from every class in turn.
         train_limit: Option<u64> = None, in AT_LEAST_ONE;
-        /// Take only the first so many test samples.
+        /// Take only the first so many test samples; of an `image-folder`, from every class in turn.
         test_limit: Option<u64> = None, in AT_LEAST_ONE;
-        /// The names of the classes, in order, where the files don't have them. By default those that the format implies, or "0", "1", ...
+        /// The names of the classes, in the order of their labels. By default those of the files or the format, or "0", "1", ...; for `image-folder` its folders, in this order instead of by name.
         classes: Option<Vec<String>> = None;
     }
     execution {}
     headline ["train-samples", "test-samples", "classes"]
 }
 
+impl Dataset {
+    fn class_problems(&self) -> Vec<Problem> {
+        let classes = self.classes.as_deref().unwrap_or_default();
+        let mut problems = Vec::new();
+        if self.classes.is_some() && classes.is_empty() {
+            problems
+                .push(Problem::new("classes", "'classes' is empty: name the classes, or drop it"));
+        }
+        for (index, class) in classes.iter().enumerate() {
+            if class.is_empty() {
+                problems.push(Problem::new("classes", "a class has no name"));
+            } else if classes[..index].contains(class) {
+                problems.push(Problem::new("classes", format!("'classes' has '{class}' twice")));
+            }
+        }
+        problems
+    }
+}
+
 impl Rules for Dataset {
     fn check(&self, connected: &[&str]) -> Vec<Problem> {
+        let mut problems = self.class_problems();
         match (&self.path, connected.contains(&"source")) {
-            (None, false) => vec![Problem::new(
+            (None, false) => problems.push(Problem::new(
                 "format",
                 "this stage has no data: connect 'source' to a stage, or give the 'path' of a folder of yours",
-            )],
-            (Some(_), true) => {
-                vec![Problem::new(
-                    "path",
-                    "the stage has both 'source' and 'path': drop one of them",
-                )]
-            }
-            _ => Vec::new(),
+            )),
+            (Some(_), true) => problems.push(Problem::new(
+                "path",
+                "the stage has both 'source' and 'path': drop one of them",
+            )),
+            _ => {}
         }
+        problems
     }
 
     fn outside_paths(&self) -> Vec<String> {
         self.path.iter().cloned().collect()
     }
 
-    // The folder's content is in the key; where it lies is not.
+    // The folder's content is in the key; where it lies is not. The size changes an `image-folder` only.
     fn key_parameters(
         &self,
         mut all: serde_json::Map<String, serde_json::Value>,
     ) -> serde_json::Map<String, serde_json::Value> {
         all.remove("path");
+        if self.format != DatasetFormat::ImageFolder {
+            all.remove("size");
+        }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn problems(parameters: serde_json::Value, connected: &[&str]) -> Vec<String> {
+        let stage: Dataset = serde_json::from_value(parameters).unwrap();
+        stage.check(connected).into_iter().map(|problem| problem.message).collect()
+    }
+
+    #[test]
+    fn exactly_one_place_for_the_files() {
+        assert!(problems(json!({"format": "idx"}), &["source"]).is_empty());
+        assert!(problems(json!({"format": "idx", "path": "mine"}), &[]).is_empty());
+        assert!(problems(json!({"format": "idx"}), &[])[0].starts_with("this stage has no data"));
+        let both = problems(json!({"format": "idx", "path": "mine"}), &["source"]);
+        assert_eq!(both, ["the stage has both 'source' and 'path': drop one of them"]);
+    }
+
+    #[test]
+    fn class_names_are_different_and_there() {
+        for (classes, expected) in [
+            (json!(["a", "b", "a"]), "'classes' has 'a' twice"),
+            (json!(["a", ""]), "a class has no name"),
+            (json!([]), "'classes' is empty"),
+        ] {
+            let found = problems(json!({"format": "idx", "classes": classes}), &["source"]);
+            assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn the_key_has_what_changes_the_result() {
+        let key = |parameters| {
+            let stage: Dataset = serde_json::from_value(parameters).unwrap();
+            crate::kind::key_parameters(&stage)
+        };
+        assert_eq!(
+            key(json!({"format": "idx", "path": "here"})),
+            key(json!({"format": "idx", "path": "there", "size": 64}))
+        );
+        assert_ne!(
+            key(json!({"format": "image-folder", "path": "here"})),
+            key(json!({"format": "image-folder", "path": "here", "size": 64}))
+        );
+        assert_ne!(
+            key(json!({"format": "idx", "path": "here"})),
+            key(json!({"format": "idx", "path": "here", "train-limit": 9}))
+        );
     }
 }

@@ -156,3 +156,6 @@ impl Stage {
 pub fn kind_info(name: &str) -> Option<&'static KindInfo> {
     KINDS.iter().find(|kind| kind.name == name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! What must hold for every kind, whatever it does.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::parameter::{Field, Role};
+
+/// The least that a stage of each kind must be given.
+fn least(kind: &KindInfo) -> Map<String, Value> {
+    let least = match kind.name {
+        "download" => json!({"url": "https://example.org/a.zip", "md5": "0".repeat(32)}),
+        "dataset" => json!({"format": "image-folder"}),
+        "corrupt-labels" => json!({"rate": 0.5}),
+        "command" => json!({"run": ["true"]}),
+        _ => json!({}),
+    };
+    least.as_object().cloned().unwrap()
+}
+
+fn stage(kind: &KindInfo, parameters: Map<String, Value>) -> Stage {
+    let read = Stage::read(kind.name, Value::Object(parameters)).expect("a kind of the list");
+    read.unwrap_or_else(|error| panic!("{}: {error}", kind.name))
+}
+
+/// Every kind with every one of its parameters.
+fn fields() -> impl Iterator<Item = (&'static KindInfo, Field)> {
+    KINDS.iter().flat_map(|kind| (kind.fields)().into_iter().map(move |field| (kind, field)))
+}
+
+fn with(kind: &KindInfo, name: &str, value: Value) -> Map<String, Value> {
+    let mut parameters = least(kind);
+    parameters.insert(name.to_owned(), value);
+    parameters
+}
+
+#[test]
+fn the_least_is_enough() {
+    for kind in KINDS {
+        let connected: Vec<String> = (kind.ports)().iter().map(|port| port.name()).collect();
+        let connected: Vec<&str> = connected.iter().map(String::as_str).collect();
+        let stage = stage(kind, least(kind));
+        assert_eq!(stage.check(&connected), [], "{}", kind.name);
+        assert_eq!(stage.info().name, kind.name);
+    }
+}
+
+#[test]
+fn names_are_kebab_case_documented_and_their_own() {
+    for kind in KINDS {
+        assert!(!(kind.about)().is_empty(), "{}", kind.name);
+        let ports = (kind.ports)().iter().map(|port| (port.name(), port.about));
+        let fields = (kind.fields)().into_iter().map(|field| (field.name, field.about));
+        let mut names = vec!["kind".to_owned()];
+        for (name, about) in ports.chain(fields) {
+            let word =
+                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            assert!(name.bytes().all(word), "{}.{name}", kind.name);
+            assert!(about.ends_with(['.', '"']), "{}.{name}: {about}", kind.name);
+            assert!(!names.contains(&name), "{}.{name} is there twice", kind.name);
+            names.push(name);
+        }
+    }
+}
+
+#[test]
+fn spelling_out_a_default_changes_no_key() {
+    for (kind, field) in fields() {
+        let Some(default) = field.default else { continue };
+        let spelt_out = stage(kind, with(kind, &field.name, default.clone()));
+        let silent = stage(kind, least(kind));
+        if !least(kind).contains_key(&field.name) {
+            assert_eq!(spelt_out, silent, "{}.{}", kind.name, field.name);
+            assert_eq!(spelt_out.key_parameters(), silent.key_parameters());
+        }
+    }
+}
+
+#[test]
+fn execution_parameters_stay_out_of_the_key() {
+    for (kind, field) in fields().filter(|(_, field)| field.role == Role::Execution) {
+        let changed = match field.default {
+            Some(Value::Number(number)) => json!(number.as_u64().unwrap() + 1),
+            Some(Value::Array(_)) => json!(["OTHER"]),
+            Some(Value::Null) => json!("other"),
+            Some(Value::Bool(flag)) => json!(!flag),
+            other => panic!("{}.{}: no other value than {other:?} known", kind.name, field.name),
+        };
+        let changed = stage(kind, with(kind, &field.name, changed));
+        let silent = stage(kind, least(kind));
+        assert_ne!(changed, silent, "{}.{}", kind.name, field.name);
+        assert_eq!(
+            changed.key_parameters(),
+            silent.key_parameters(),
+            "{}.{}",
+            kind.name,
+            field.name
+        );
+    }
+}
+
+#[test]
+fn defaults_are_in_range_and_what_lies_beyond_is_reported() {
+    use std::ops::Bound::{Excluded, Included, Unbounded};
+    for (kind, field) in fields() {
+        let Some(range) = field.range else { continue };
+        let name = format!("{}.{}", kind.name, field.name);
+        if let Some(default) = field.default.as_ref().and_then(Value::as_f64) {
+            assert!(range.contains(default), "{name}");
+        }
+        let whole = field.type_name == "integer";
+        let below = match range.low {
+            Included(low) => Some(low - 1.0),
+            Excluded(low) => Some(low),
+            Unbounded => None,
+        };
+        let above = match range.high {
+            Included(high) => Some(high + 1.0),
+            Excluded(high) if high.is_finite() => Some(high),
+            _ => None,
+        };
+        for number in below.into_iter().chain(above).filter(|number| !whole || *number >= 0.0) {
+            let value = if whole { json!(number as u64) } else { json!(number) };
+            let problems = stage(kind, with(kind, &field.name, value)).check(&[]);
+            let found = problems
+                .iter()
+                .any(|problem| problem.field == field.name && problem.message.contains("must be "));
+            assert!(found, "{name} = {number}: {problems:?}");
+        }
+    }
+}
+
+#[test]
+fn unknown_parameters_and_wrong_types_are_refused() {
+    for kind in KINDS {
+        let parameters = Value::Object(with(kind, "no-such-thing", json!(1)));
+        let error = Stage::read(kind.name, parameters.clone()).unwrap().unwrap_err().to_string();
+        assert!(error.contains("unknown field `no-such-thing`"), "{}: {error}", kind.name);
+        assert!(Stage::check_given(kind.name, parameters).unwrap().is_err());
+        assert!(Stage::check_given(kind.name, json!({})).unwrap().is_ok(), "{}", kind.name);
+    }
+    assert!(Stage::read("no-such-kind", json!({})).is_none());
+    for (kind, field) in fields() {
+        let wrong = Value::Object(with(kind, &field.name, json!({"a": {"b": 1}})));
+        assert!(
+            Stage::check_given(kind.name, wrong).unwrap().is_err(),
+            "{}.{}",
+            kind.name,
+            field.name
+        );
+    }
+}
+
+#[test]
+fn every_choice_reads_back() {
+    for (kind, field) in fields() {
+        for choice in &field.choices {
+            assert!(!choice.about.is_empty(), "{}.{} = {}", kind.name, field.name, choice.name);
+            let value = if field.type_name.starts_with("list") {
+                json!([choice.name])
+            } else {
+                json!(choice.name)
+            };
+            let written =
+                serde_json::to_value(stage(kind, with(kind, &field.name, value.clone()))).unwrap();
+            assert_eq!(written["parameters"][&field.name], value, "{}", kind.name);
+        }
+    }
+    let error = serde_json::from_value::<Noise>(json!("symetric")).unwrap_err().to_string();
+    assert_eq!(error, "'symetric' is none of symmetric, flip, flip2, asymmetric");
+}
+
+#[test]
+fn a_stage_survives_the_way_to_its_worker() {
+    for kind in KINDS {
+        let stage = stage(kind, least(kind));
+        let text = serde_json::to_string(&stage).unwrap();
+        assert_eq!(serde_json::from_str::<Stage>(&text).unwrap(), stage, "{text}");
+    }
+}
