@@ -1,13 +1,178 @@
-//! The body of `download`.
+//! The body of `download`: one mirror after the other, until one gives the right file.
+//!
+//! How a mirror is read is in [`http`] and [`local`]; when to try again in [`retry`]; what a transfer
+//! that broke off left in [`partial`]; what the file must be in [`checksum`].
 
+mod checksum;
+mod http;
+mod local;
+mod partial;
+mod retry;
+#[cfg(test)]
+mod server;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
 use pipeline_stages::kinds::Download;
-use pipeline_stages::message::Metrics;
-use pipeline_stages::worker::Context;
+use pipeline_stages::message::{Metrics, Progress, Unit};
+use pipeline_stages::worker::{Context, Stopped};
 
 use crate::Body;
+use checksum::Checksums;
+use http::Client;
+use partial::{Origin, Partial};
+use retry::Failure;
 
 impl Body for Download {
-    fn run(&self, _context: &Context) -> anyhow::Result<Metrics> {
-        anyhow::bail!("no body")
+    fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
+        let client = Client::new(Duration::from_secs(self.timeout_seconds), http::environment_proxy())?;
+        Downloader { stage: self, context, client, pause: &pause }.run()
     }
+}
+
+/// Waits, but not longer than until the stage is asked to stop.
+fn pause(context: &Context, time: Duration) -> Result<(), Stopped> {
+    let started = Instant::now();
+    while let Some(left) = time.checked_sub(started.elapsed()) {
+        context.stop_point()?;
+        std::thread::sleep(left.min(Duration::from_millis(50)));
+    }
+    context.stop_point()
+}
+
+/// One stage of the kind, and what it works with.
+struct Downloader<'a> {
+    stage: &'a Download,
+    context: &'a Context,
+    client: Client,
+    /// How to wait. A test need not.
+    pause: &'a dyn Fn(&Context, Duration) -> Result<(), Stopped>,
+}
+
+impl Downloader<'_> {
+    fn run(&self) -> anyhow::Result<Metrics> {
+        let mut failures = Vec::new();
+        for (index, url) in self.stage.url.0.iter().enumerate() {
+            let mirrors = self.stage.url.0.len();
+            let phase = (mirrors > 1).then(|| format!("mirror {}/{mirrors}", index + 1));
+            match self.fetch(url, phase.as_deref()) {
+                Ok(metrics) => return Ok(metrics),
+                Err(Failure::Stopped) => return Err(Stopped.into()),
+                Err(Failure::Ours(error)) => return Err(error),
+                Err(Failure::Passing { reason, .. } | Failure::Lasting { reason }) => {
+                    if index + 1 < mirrors {
+                        self.context.note(format!("{}: {reason}; trying the next mirror", shown(url)));
+                    }
+                    failures.push(format!("{}: {reason}", shown(url)));
+                }
+            }
+        }
+        Err(self.nobody_has_it(&failures))
+    }
+
+    /// Gets the file from one mirror and puts it in the output folder.
+    fn fetch(&self, url: &str, phase: Option<&str>) -> Result<Metrics, Failure> {
+        let mut partial = Partial::open(&self.context.checkpoint, url)?;
+        let mut started_over = false;
+        loop {
+            self.transfer(url, phase, &mut partial)?;
+            let digests = partial.digests();
+            match Checksums::of(self.stage).check(&digests, partial.len(), partial.beginning()) {
+                Ok(()) => {
+                    self.note_unverified(&digests.blake3, &partial);
+                    let bytes = partial.len();
+                    partial.finish(&self.context.output.join(self.stage.file_name()))?;
+                    return Ok(Metrics::from([("bytes".into(), bytes as f64)]));
+                }
+                // The pieces may be of two versions of the file: once more, in one piece.
+                Err(_) if partial.origin() == Origin::Pieces && !started_over => {
+                    started_over = true;
+                    partial.start_over()?;
+                }
+                Err(reason) => {
+                    partial.remove()?;
+                    return Err(Failure::Lasting { reason });
+                }
+            }
+        }
+    }
+
+    /// Transfers the rest of the file, trying again where that may help. Failures count in a row: a
+    /// transfer that got further than any before it starts a new row.
+    fn transfer(&self, url: &str, phase: Option<&str>, partial: &mut Partial) -> Result<(), Failure> {
+        let mut failures_in_a_row = 0;
+        let mut furthest = partial.len();
+        let progress = |done, total| {
+            self.context.progress(Progress {
+                done,
+                total,
+                unit: Unit::Bytes,
+                phase: phase.map(str::to_owned),
+                values: Metrics::new(),
+            });
+        };
+        loop {
+            let result = match Download::local_path(url) {
+                Some(path) => local::copy(&self.context.folder.join(path), partial, self.context, &progress),
+                None => self.client.get(url, !self.stage.unverified, partial, self.context, &progress),
+            };
+            let Err(Failure::Passing { reason, wait }) = result else { return result };
+            if partial.len() > furthest {
+                furthest = partial.len();
+                failures_in_a_row = 0;
+            }
+            if failures_in_a_row >= self.stage.retries {
+                return Err(Failure::Lasting { reason: retry::gave_up(&reason, self.stage.retries) });
+            }
+            let time = retry::delay(failures_in_a_row).max(wait.unwrap_or_default());
+            failures_in_a_row += 1;
+            self.context.note(format!("{}: {reason}; trying again in {} s", shown(url), time.as_secs()));
+            (self.pause)(self.context, time)?;
+        }
+    }
+
+    fn note_unverified(&self, blake3: &str, partial: &Partial) {
+        if !self.stage.unverified {
+            return;
+        }
+        self.context.note(format!("not verified; to pin what came, write blake3 = \"{blake3}\""));
+        if checksum::is_web_page(partial.beginning()) && !self.stage.file_name().ends_with("html") {
+            self.context.note("what came is a web page: a page for logging in, or an error?");
+        }
+    }
+
+    fn nobody_has_it(&self, failures: &[String]) -> anyhow::Error {
+        let name = self.stage.file_name();
+        let mut message = match failures {
+            [only] => format!("can't get '{name}' from {only}"),
+            several => format!("none of {} mirrors gave '{name}':\n  {}", several.len(), several.join("\n  ")),
+        };
+        if let Some(instructions) = &self.stage.instructions {
+            message.push('\n');
+            message.push_str(instructions);
+        }
+        anyhow!(message)
+    }
+}
+
+/// A URL for messages: without a password.
+fn shown(url: &str) -> String {
+    let hidden = || {
+        let (scheme, rest) = url.split_once("://")?;
+        let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(authority_end);
+        let (_, host) = authority.rsplit_once('@')?;
+        Some(format!("{scheme}://***@{host}{path}"))
+    };
+    hidden().unwrap_or_else(|| url.to_owned())
+}
+
+/// Reports a failure to use this machine's own disk, which no other mirror would mend.
+fn ours<T>(result: std::io::Result<T>, doing: &str, path: &Path) -> Result<T, Failure> {
+    result.with_context(|| format!("can't {doing} {}", path.display())).map_err(Failure::Ours)
 }

@@ -1,0 +1,289 @@
+//! A mirror on the web: what is asked for, and what the answer means for the partial file.
+//!
+//! The rules of ranges are those of RFC 9110, sections 13.1.5 (If-Range) and 14 (Range).
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, ensure};
+use pipeline_stages::message::VERSION;
+use pipeline_stages::worker::Context;
+use ureq::http::Uri;
+use ureq::tls::{PemItem, RootCerts, TlsConfig};
+use ureq::{Agent, Proxy};
+
+use super::partial::{Partial, Version};
+use super::retry::{Failure, LONGEST_WAIT, retry_after};
+use super::stream::{Head, Stream, leaves_encryption};
+
+/// Redirects that are followed.
+const MOST_REDIRECTS: u32 = 10;
+
+/// The proxy that the environment names: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`.
+pub(super) fn environment_proxy() -> Option<Proxy> {
+    Proxy::try_from_env()
+}
+
+/// Speaks HTTP.
+pub(super) struct Client {
+    agent: Agent,
+    stall: Duration,
+}
+
+/// What the answer means for the partial file.
+enum Answer {
+    /// The body is the whole file.
+    Whole(Version),
+    /// The body is what is missing.
+    Rest,
+    /// The partial file can't be continued.
+    StartOver,
+}
+
+impl Client {
+    /// A client that gives up a connection that is silent for `stall`.
+    ///
+    /// # Errors
+    /// When the certificates that `SSL_CERT_FILE` names can't be read.
+    pub(super) fn new(stall: Duration, proxy: Option<Proxy>) -> anyhow::Result<Self> {
+        // The stream watches the clock. These only make its thread end at last.
+        let timeout = Some(stall.saturating_add(Duration::from_secs(5)).min(Duration::from_secs(86_400)));
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(MOST_REDIRECTS)
+            .save_redirect_history(true)
+            .user_agent(format!("pipeline/{VERSION}"))
+            .accept_encoding("identity")
+            .proxy(proxy)
+            .tls_config(tls_config()?)
+            .timeout_resolve(timeout)
+            .timeout_connect(timeout)
+            .timeout_recv_response(timeout)
+            .timeout_per_read(timeout)
+            .build();
+        Ok(Self { agent: config.into(), stall })
+    }
+
+    /// Transfers what is missing of the file. `checked` says that a checksum will tell whether parts
+    /// belong together; without one only the server's word that the file is the same can.
+    ///
+    /// # Errors
+    /// When it does not come, or not all of it; when the stage is asked to stop.
+    pub(super) fn get(
+        &self,
+        url: &str,
+        checked: bool,
+        partial: &mut Partial,
+        context: &Context,
+        progress: &dyn Fn(u64, Option<u64>),
+    ) -> Result<(), Failure> {
+        if partial.is_complete() {
+            return Ok(());
+        }
+        let headers = range_headers(partial.version(), partial.len(), checked);
+        let asked_for_rest = !headers.is_empty();
+        let stream = Stream::start(&self.agent, url, headers, self.stall)?;
+        let head = stream.head(context)?;
+        if let Some(url) = first_unencrypted(&head.way) {
+            return Err(Failure::lasting(leaves_encryption(&url.to_string())));
+        }
+        match read_answer(&head, asked_for_rest, partial)? {
+            Answer::Whole(version) => partial.start_version(version)?,
+            Answer::Rest => partial.goes_on(),
+            Answer::StartOver => {
+                partial.start_over()?;
+                return self.get(url, checked, partial, context, progress);
+            }
+        }
+        let total = partial.version().size;
+        progress(partial.len(), total);
+        while let Some(bytes) = stream.bytes(context).map_err(|failure| at(failure, partial.len(), total))? {
+            partial.append(&bytes)?;
+            progress(partial.len(), total);
+        }
+        match total {
+            Some(total) if total != partial.len() => {
+                Err(at(Failure::passing("the transfer broke off"), partial.len(), Some(total)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Adds how far the transfer came.
+fn at(failure: Failure, length: u64, total: Option<u64>) -> Failure {
+    let Failure::Passing { reason, wait } = failure else { return failure };
+    let total = total.map_or_else(String::new, |total| format!(" of {total}"));
+    Failure::Passing { reason: format!("{reason} (after {length}{total} bytes)"), wait }
+}
+
+/// Asks for the rest of a file, on condition that it is still the same. Nothing if there is no
+/// partial file, or no way to know that the rest belongs to it.
+fn range_headers(version: &Version, length: u64, checked: bool) -> Vec<(&'static str, String)> {
+    if length == 0 {
+        return Vec::new();
+    }
+    let range = ("range", format!("bytes={length}-"));
+    match version.etag.as_ref().or(version.last_modified.as_ref()) {
+        Some(validator) => vec![range, ("if-range", validator.clone())],
+        None if checked => vec![range],
+        None => Vec::new(),
+    }
+}
+
+fn read_answer(head: &Head, asked_for_rest: bool, partial: &Partial) -> Result<Answer, Failure> {
+    match head.status {
+        200 => Ok(Answer::Whole(version_of(head))),
+        206 if asked_for_rest && continues(head, partial) => Ok(Answer::Rest),
+        206 | 416 if asked_for_rest => Ok(Answer::StartOver),
+        status => Err(describe_status(status, head.header("retry-after"))),
+    }
+}
+
+fn version_of(head: &Head) -> Version {
+    let text = |name| head.header(name).map(str::to_owned);
+    let chunked = head.header("transfer-encoding").is_some();
+    Version {
+        etag: text("etag").filter(|etag| etag.starts_with('"')),
+        last_modified: text("last-modified"),
+        size: head.header("content-length").filter(|_| !chunked).and_then(|size| size.parse().ok()),
+    }
+}
+
+/// Whether the body starts where the partial file ends, and is of the same version.
+fn continues(head: &Head, partial: &Partial) -> bool {
+    let Some((start, total)) = head.header("content-range").and_then(read_content_range) else {
+        return false;
+    };
+    let known = partial.version();
+    let answered = version_of(head);
+    let same = |known: &Option<String>, answered: &Option<String>| {
+        known.is_none() || answered.is_none() || known == answered
+    };
+    start == partial.len()
+        && (known.size.is_none() || total.is_none() || known.size == total)
+        && same(&known.etag, &answered.etag)
+        && same(&known.last_modified, &answered.last_modified)
+}
+
+/// The first byte and the size of the whole: `bytes 100-199/200`, `bytes 100-199/*`.
+fn read_content_range(header: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = header.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (start, end) = range.split_once('-')?;
+    let (start, end) = (start.parse().ok()?, end.parse::<u64>().ok()?);
+    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
+    (start <= end).then_some((start, total))
+}
+
+fn describe_status(status: u16, header: Option<&str>) -> Failure {
+    let wait = header.and_then(|header| retry_after(header, SystemTime::now()));
+    match status {
+        408 | 425 | 429 | 500..=599 => {
+            let reason = format!("the server can't answer now (status {status})");
+            match wait {
+                Some(wait) if wait > LONGEST_WAIT => {
+                    let seconds = wait.as_secs();
+                    Failure::lasting(format!("{reason}, and says to come back in {seconds} s"))
+                }
+                wait => Failure::Passing { reason, wait },
+            }
+        }
+        404 | 410 => Failure::lasting(format!("not found (status {status})")),
+        401 | 403 | 407 => Failure::lasting(format!(
+            "access denied (status {status}); if it needs a login, get it by hand and add its place as \"file:PATH\" to url"
+        )),
+        _ => Failure::lasting(format!("the server answered with status {status}")),
+    }
+}
+
+/// The first URL on the way that is not encrypted although one before it was.
+fn first_unencrypted(way: &[Uri]) -> Option<&Uri> {
+    let encrypted = |url: &&Uri| url.scheme_str() == Some("https");
+    way.iter().skip_while(|url| !encrypted(url)).find(|url| !encrypted(url))
+}
+
+/// Mozilla's certificates, or those that `SSL_CERT_FILE` names: a company's own, say.
+fn tls_config() -> anyhow::Result<TlsConfig> {
+    let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) else {
+        return Ok(TlsConfig::default());
+    };
+    let path = std::path::Path::new(&path);
+    let what = || format!("SSL_CERT_FILE names {}", path.display());
+    let text = std::fs::read(path).with_context(what)?;
+    let mut certificates = Vec::new();
+    for item in ureq::tls::parse_pem(&text) {
+        if let PemItem::Certificate(certificate) = item.with_context(what)? {
+            certificates.push(certificate);
+        }
+    }
+    ensure!(!certificates.is_empty(), "{}, which holds no certificate", what());
+    Ok(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&certificates)).build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rest_is_asked_for_only_where_it_can_be_known_to_belong() {
+        let version = |etag: Option<&str>, date: Option<&str>| Version {
+            etag: etag.map(str::to_owned),
+            last_modified: date.map(str::to_owned),
+            size: None,
+        };
+        let condition = |version: &Version, length, checked| {
+            let headers = range_headers(version, length, checked);
+            let if_range = headers.iter().find(|(name, _)| *name == "if-range");
+            (headers.iter().any(|(name, _)| *name == "range"), if_range.map(|(_, value)| value.clone()))
+        };
+        assert_eq!(condition(&version(Some("\"a\""), None), 0, true), (false, None));
+        assert_eq!(condition(&version(Some("\"a\""), Some("d")), 5, false), (true, Some("\"a\"".into())));
+        assert_eq!(condition(&version(None, Some("d")), 5, false), (true, Some("d".into())));
+        assert_eq!(condition(&version(None, None), 5, true), (true, None));
+        assert_eq!(condition(&version(None, None), 5, false), (false, None));
+    }
+
+    #[test]
+    fn content_ranges() {
+        for (header, expected) in [
+            ("bytes 100-199/200", Some((100, Some(200)))),
+            ("bytes 100-199/*", Some((100, None))),
+            ("bytes */200", None),
+            ("bytes 5-4/200", None),
+            ("bytes 0-", None),
+            ("items 0-1/2", None),
+            ("", None),
+        ] {
+            assert_eq!(read_content_range(header), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_way_that_leaves_https_is_refused() {
+        for (way, expected) in [
+            (&["https://a", "https://b"][..], None),
+            (&["http://a", "http://b", "https://c"], None),
+            (&["https://a", "http://b", "https://c"], Some("http://b/")),
+            (&["http://a", "https://b", "http://c"], Some("http://c/")),
+            (&[], None),
+        ] {
+            let way: Vec<Uri> = way.iter().filter_map(|url| url.parse().ok()).collect();
+            assert_eq!(first_unencrypted(&way).map(Uri::to_string).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn a_status_says_whether_to_try_again() {
+        for (status, header, passing) in [
+            (500, None, true),
+            (503, Some("10"), true),
+            (429, Some("300"), true),
+            (429, Some("301"), false),
+            (404, None, false),
+            (403, Some("1"), false),
+            (304, None, false),
+        ] {
+            let failure = describe_status(status, header);
+            assert_eq!(matches!(failure, Failure::Passing { .. }), passing, "{status} {header:?}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! A mirror that is a file of this machine.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+use pipeline_stages::worker::Context;
+
+use super::partial::{Partial, Version};
+use super::retry::Failure;
+
+/// Copies the file.
+///
+/// # Errors
+/// When it is not there or can't be read; when the stage is asked to stop.
+pub(super) fn copy(
+    path: &Path,
+    partial: &mut Partial,
+    context: &Context,
+    progress: &dyn Fn(u64, Option<u64>),
+) -> Result<(), Failure> {
+    let unreadable = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => Failure::lasting(format!("there is no file {}", path.display())),
+        _ => Failure::lasting(format!("can't read {}: {error}", path.display())),
+    };
+    let mut file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(Failure::lasting(format!("{} is no file", path.display())));
+    }
+    partial.start_version(Version::default())?;
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        context.stop_point()?;
+        let read = file.read(&mut buffer).map_err(unreadable)?;
+        if read == 0 {
+            return Ok(());
+        }
+        partial.append(buffer.get(..read).unwrap_or_default())?;
+        progress(partial.len(), Some(metadata.len().max(partial.len())));
+    }
+}

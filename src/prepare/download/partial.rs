@@ -1,0 +1,208 @@
+//! What has come of a file so far: its bytes in the checkpoint folder, their checksums, and what the
+//! server said that they are.
+//!
+//! Each mirror has its own, so that an interrupted transfer from the second mirror outlives a new
+//! attempt at the first. Knows no network.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::checksum::{Digests, Hashes};
+use super::ours;
+use super::retry::Failure;
+
+/// Enough of a file to see that it is a web page.
+const BEGINNING: usize = 256;
+
+/// What a server said of a file when it started to send it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Version {
+    /// Its `ETag`, if strong: only such a one can say that two parts belong together.
+    pub(super) etag: Option<String>,
+    /// Its `Last-Modified`.
+    pub(super) last_modified: Option<String>,
+    /// Its size in bytes.
+    pub(super) size: Option<u64>,
+}
+
+/// A file on its way.
+pub(super) struct Partial {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    hashes: Hashes,
+    beginning: Vec<u8>,
+    version: Version,
+    origin: Origin,
+}
+
+/// Whether all bytes came in one transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// They did: they are of one version of the file.
+    OneTransfer,
+    /// They did not: if the server lied, or did not say which version it sent, they may not belong together.
+    Pieces,
+}
+
+impl Partial {
+    /// What an earlier process got from this URL, or nothing.
+    ///
+    /// # Errors
+    /// When the checkpoint folder can't be used.
+    pub(super) fn open(checkpoint: &Path, url: &str) -> Result<Self, Failure> {
+        let name = blake3::hash(url.as_bytes()).to_hex();
+        let path = checkpoint.join(format!("{}.part", &name[..16]));
+        let file = OpenOptions::new().read(true).append(true).create(true).open(&path);
+        let mut partial = Self {
+            file: ours(file, "open", &path)?,
+            length: 0,
+            hashes: Hashes::default(),
+            beginning: Vec::new(),
+            version: Version::default(),
+            origin: Origin::OneTransfer,
+            path,
+        };
+        match partial.read_version() {
+            Some(version) => {
+                partial.version = version;
+                partial.hash_what_is_there()?;
+                if partial.length > 0 {
+                    partial.origin = Origin::Pieces;
+                }
+            }
+            None => partial.start_over()?,
+        }
+        Ok(partial)
+    }
+
+    /// How many bytes there are.
+    pub(super) fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// What the server said of the file that these bytes are of.
+    pub(super) fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// Whether all bytes are there, by the size that the server gave.
+    pub(super) fn is_complete(&self) -> bool {
+        self.length > 0 && self.version.size == Some(self.length)
+    }
+
+    /// Whether all bytes came in one transfer.
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Says that another transfer goes on where the last one broke off.
+    pub(super) fn goes_on(&mut self) {
+        self.origin = Origin::Pieces;
+    }
+
+    /// The first bytes.
+    pub(super) fn beginning(&self) -> &[u8] {
+        &self.beginning
+    }
+
+    /// The checksums of what is there.
+    pub(super) fn digests(&self) -> Digests {
+        self.hashes.digests()
+    }
+
+    /// Forgets everything.
+    ///
+    /// # Errors
+    /// When the file can't be emptied.
+    pub(super) fn start_over(&mut self) -> Result<(), Failure> {
+        ours(self.file.set_len(0), "empty", &self.path)?;
+        self.length = 0;
+        self.hashes = Hashes::default();
+        self.beginning.clear();
+        self.version = Version::default();
+        self.origin = Origin::OneTransfer;
+        Ok(())
+    }
+
+    /// Starts over with another version of the file.
+    ///
+    /// # Errors
+    /// When that can't be written down.
+    pub(super) fn start_version(&mut self, version: Version) -> Result<(), Failure> {
+        // In this order: a crash in between leaves an empty file, never bytes of another version.
+        self.start_over()?;
+        let path = self.version_path();
+        let text = serde_json::to_vec(&version).map_err(|error| Failure::Ours(error.into()))?;
+        ours(std::fs::write(&path, text), "write", &path)?;
+        self.version = version;
+        Ok(())
+    }
+
+    /// Adds the next bytes.
+    ///
+    /// # Errors
+    /// When they can't be written.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        ours(self.file.write_all(bytes), "write", &self.path)?;
+        self.take_note(bytes);
+        Ok(())
+    }
+
+    /// Moves the file to where it belongs.
+    ///
+    /// # Errors
+    /// When it can't be moved.
+    pub(super) fn finish(self, to: &Path) -> Result<(), Failure> {
+        match std::fs::rename(&self.path, to) {
+            Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                ours(std::fs::copy(&self.path, to), "write", to)?;
+            }
+            moved => ours(moved, "write", to)?,
+        }
+        self.remove()
+    }
+
+    /// Removes all traces.
+    ///
+    /// # Errors
+    /// When they can't be removed.
+    pub(super) fn remove(self) -> Result<(), Failure> {
+        for path in [self.version_path(), self.path] {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                removed => ours(removed, "remove", &path)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn version_path(&self) -> PathBuf {
+        self.path.with_extension("json")
+    }
+
+    fn read_version(&self) -> Option<Version> {
+        serde_json::from_slice(&std::fs::read(self.version_path()).ok()?).ok()
+    }
+
+    fn hash_what_is_there(&mut self) -> Result<(), Failure> {
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let read = ours((&self.file).read(&mut buffer), "read", &self.path)?;
+            if read == 0 {
+                return Ok(());
+            }
+            self.take_note(buffer.get(..read).unwrap_or_default());
+        }
+    }
+
+    fn take_note(&mut self, bytes: &[u8]) {
+        self.hashes.update(bytes);
+        self.length += bytes.len() as u64;
+        let room = BEGINNING.saturating_sub(self.beginning.len());
+        self.beginning.extend(bytes.iter().take(room));
+    }
+}

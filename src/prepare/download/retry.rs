@@ -1,0 +1,140 @@
+//! What a failure means, and how long to wait before the next try.
+//!
+//! Pure, but for the type of failure: knows no network.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pipeline_stages::worker::Stopped;
+
+/// The longest pause of our own choice.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+/// A server that wants us to wait for longer is not waited for.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// Why a file did not come.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It may go away by itself: try again.
+    Passing {
+        /// What happened, for people.
+        reason: String,
+        /// How long the server asked us to wait.
+        wait: Option<Duration>,
+    },
+    /// This mirror does not have the file.
+    Lasting {
+        /// What happened, for people.
+        reason: String,
+    },
+    /// The trouble is on this machine: a full disk.
+    Ours(anyhow::Error),
+    /// The stage was asked to stop.
+    Stopped,
+}
+
+impl Failure {
+    /// A failure that may go away.
+    pub(super) fn passing(reason: impl Into<String>) -> Self {
+        Self::Passing { reason: reason.into(), wait: None }
+    }
+
+    /// A failure that stays.
+    pub(super) fn lasting(reason: impl Into<String>) -> Self {
+        Self::Lasting { reason: reason.into() }
+    }
+}
+
+impl From<Stopped> for Failure {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+/// The pause after so many failures in a row: 1 s, 2 s, 4 s, ... up to a minute.
+pub(super) fn delay(failures_before: u32) -> Duration {
+    let seconds = 1_u64.checked_shl(failures_before).filter(|&seconds| seconds > 0).unwrap_or(u64::MAX);
+    Duration::from_secs(seconds).min(LONGEST_DELAY)
+}
+
+/// The reason, with how often it was tried.
+pub(super) fn gave_up(reason: &str, retries: u32) -> String {
+    match retries {
+        0 => reason.to_owned(),
+        _ => format!("{reason} (tried {} times)", u64::from(retries) + 1),
+    }
+}
+
+/// What an HTTP `Retry-After` header asks for (RFC 9110, section 10.2.3): seconds, or a date.
+pub(super) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
+    let header = header.trim();
+    if let Ok(seconds) = header.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let then = UNIX_EPOCH.checked_add(Duration::from_secs(seconds_of_http_date(header)?))?;
+    Some(then.duration_since(now).unwrap_or_default())
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT` as seconds since 1970.
+fn seconds_of_http_date(text: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (_weekday, rest) = text.split_once(", ")?;
+    let mut parts = rest.split(' ');
+    let day: u64 = parts.next()?.parse().ok().filter(|day| (1..=31).contains(day))?;
+    let month_name = parts.next()?;
+    let month = MONTHS.iter().position(|&name| name == month_name)? as u64 + 1;
+    let year: u64 = parts.next()?.parse().ok().filter(|year| (1970..10_000).contains(year))?;
+    let mut clock = parts.next()?.split(':').map(str::parse::<u64>);
+    let mut next_below = |limit| clock.next()?.ok().filter(|&number| number < limit);
+    let (hour, minute, second) = (next_below(24)?, next_below(60)?, next_below(61)?);
+    if parts.next() != Some("GMT") {
+        return None;
+    }
+    // Days since 1970-01-01: the year is taken to start in March, so that a leap day ends it.
+    let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    let days_since_year_0 = shifted_year * 365 + shifted_year / 4 - shifted_year / 100 + shifted_year / 400;
+    let days = (days_since_year_0 + day_of_year).checked_sub(719_468)?;
+    Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn delays_double_up_to_a_minute() {
+        let delays = [0, 1, 2, 3, 5, 6, 63, 64, u32::MAX].map(|failures| delay(failures).as_secs());
+        assert_eq!(delays, [1, 2, 4, 8, 32, 60, 60, 60, 60]);
+    }
+
+    #[test]
+    fn servers_ask_for_seconds_or_a_date() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        // The dates are those of RFC 9110, section 5.6.7, and of `date -u -d @951782400` (a leap day).
+        for (header, now, expected) in [
+            ("120", at(0), Some(120)),
+            (" 0 ", at(0), Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", at(784_111_777 - 5), Some(5)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", at(784_111_777 + 5), Some(0)),
+            ("Tue, 29 Feb 2000 00:00:00 GMT", at(951_782_400 - 1), Some(1)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", at(0), Some(0)),
+            ("-1", at(0), None),
+            ("soon", at(0), None),
+            ("Sun, 06 Nov 1994 08:49:37 CET", at(0), None),
+            ("Sun, 06 Nov 1994 25:49:37 GMT", at(0), None),
+        ] {
+            assert_eq!(retry_after(header, now).map(|wait| wait.as_secs()), expected, "{header}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_it_panic(header in ".*", day in any::<u64>(), year in any::<u64>()) {
+            let _ = retry_after(&header, SystemTime::now());
+            let _ = retry_after(&format!("Sun, {day} Jan {year} 08:49:37 GMT"), SystemTime::now());
+        }
+    }
+}
