@@ -150,7 +150,7 @@ pub fn decide(name: &StageName, parts: Vec<Part>, facts: &dyn Facts) -> State {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NeverRan => f.write_str("it has not run yet"),
+            Self::NeverRan => f.write_str("no earlier run"),
             Self::ArtifactGone { digest } => {
                 write!(f, "its artifact {} is gone from the cache or damaged", digest.short())
             }

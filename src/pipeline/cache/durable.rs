@@ -2,7 +2,7 @@
 //!
 //! Knows files and folders; nothing of what is in them.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -90,13 +90,14 @@ fn make_folders_writable(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes the write permission away from everybody.
+/// Lets everybody read who may read `like`, and nobody write. An executable file stays one.
 ///
 /// # Errors
 /// As chmod.
-pub fn make_read_only(path: &Path) -> io::Result<()> {
+pub fn make_read_only(path: &Path, like: &Metadata) -> io::Result<()> {
     let mode = fs::metadata(path)?.permissions().mode();
-    fs::set_permissions(path, Permissions::from_mode(mode & 0o555))
+    let readable = if mode & 0o100 == 0 { 0o444 } else { 0o555 };
+    fs::set_permissions(path, Permissions::from_mode(readable & like.permissions().mode()))
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

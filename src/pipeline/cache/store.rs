@@ -52,7 +52,8 @@ pub fn commit(layout: &Layout, work: &Path) -> anyhow::Result<Stored> {
         }
     }
     // Only now: moving a folder to another parent needs write permission on the folder itself.
-    durable::make_read_only(&place)
+    fs::metadata(&place)
+        .and_then(|own| durable::make_read_only(&place, &own))
         .and_then(|()| durable::sync_folder(&layout.store()))
         .with_context(|| format!("can't make {} last", place.display()))?;
     Ok(stored)
@@ -100,6 +101,8 @@ pub fn quarantine(layout: &Layout, digest: &Digest) -> anyhow::Result<Option<Pat
 /// Makes everything below a folder read-only and durable; the folder itself stays writable.
 fn seal(work: &Path, extent: Extent) -> anyhow::Result<()> {
     let sync_each = extent.files <= SYNC_EACH_AT_MOST;
+    // The folder was made under the user's umask: who may read it may read what is in it.
+    let like = fs::metadata(work)?;
     // Folders last and from the inside out: in a read-only folder nothing else can be changed.
     for entry in tree::entries(work)?.iter().rev() {
         let path = work.join(&entry.path);
@@ -109,7 +112,7 @@ fn seal(work: &Path, extent: Extent) -> anyhow::Result<()> {
         if sync_each {
             fs::File::open(&path)?.sync_all()?;
         }
-        durable::make_read_only(&path)?;
+        durable::make_read_only(&path, &like)?;
     }
     let top = fs::File::open(work)?;
     if sync_each {
