@@ -66,7 +66,23 @@ fn training_goes_on_after_the_orchestrator_was_killed() {
     let before = steps(&project);
     assert!(before < STEPS, "it left in the middle");
 
-    assert_snapshot!(project.pipeline("run experiment.toml"), @"");
+    assert_snapshot!(project.pipeline("run experiment.toml"), @r"
+    status 0
+    --- stderr
+          train (train) goes on from its checkpoint: no earlier run
+    done  train in [time]
+          evaluate (evaluate) runs: no earlier run
+    done  evaluate in [time]
+    --- stdout
+
+    stage  result  time  metrics
+    data  fresh
+    simclr  fresh  loss 0.8125
+    train  ran  [time]  validation-accuracy 0.0117
+    evaluate  ran  [time]  test-accuracy 0.0195, test-loss 0.0195
+
+    training: 2 fresh, 2 ran in [time]
+    ");
     // Those of the training, once each, and those of the evaluation.
     assert_eq!(steps(&project), STEPS + STEPS);
     assert_eq!(project.digest("train"), undisturbed_model());
@@ -102,13 +118,17 @@ fn a_worker_that_is_killed_is_a_failed_stage() {
     rustix::process::kill_process(pid, Signal::KILL).expect("it is alive");
     let ended = run.wait();
     assert_eq!(ended.code(), Some(1));
-    assert_snapshot!(ended.results(), @"");
+    assert_snapshot!(ended.results(), @"data fresh, simclr fresh, train failed, evaluate skipped");
     let failure: Vec<&str> = ended.stderr.lines().filter(|line| !line.contains("| step")).collect();
-    assert_snapshot!(project.filter(&failure.join("\n")), @"");
+    assert_snapshot!(project.filter(&failure.join("\n")), @r"
+          train (train) runs: no earlier run
+    FAIL  train after [time]: fake-learn was killed (signal 9): by you, or because memory ran out
+          the last lines of its log:
+    ");
     assert!(ended.stderr.contains("      | step 3\n"), "the end of its log is shown: {ended}");
 
     let ended = project.pipeline("run experiment.toml");
-    assert_snapshot!(ended.success(), @"");
+    assert_snapshot!(ended.success(), @"data fresh, simclr fresh, train ran, evaluate ran");
     assert!(ended.stderr.contains("train (train) goes on from its checkpoint"), "{ended}");
     // One step may have been done twice: the one whose checkpoint was not written yet.
     assert!(steps(&project) <= STEPS + STEPS + 1);
@@ -124,7 +144,22 @@ fn asked_to_stop_a_training_keeps_its_checkpoint() {
         run.signal(signal);
         let ended = run.wait();
         if signal == Signal::INT {
-            assert_snapshot!(ended, @"");
+            assert_snapshot!(ended, @r"
+            status 130
+            --- stderr
+                  train (train) runs: no earlier run
+                  stopping: running stages write a checkpoint and leave (again to end them at once)
+            stop  train
+            --- stdout
+
+            stage  result  time  metrics
+            data  fresh
+            simclr  fresh  loss 0.8125
+            train  stopped
+            evaluate  skipped  needs train
+
+            training: 2 fresh, 1 stopped, 1 skipped in [time]; the same command goes on from here
+            ");
         }
         assert_eq!(ended.code(), Some(130), "{name}: {ended}");
         assert!(steps(&project) < STEPS, "{name} stopped it in the middle");
@@ -149,7 +184,7 @@ fn asked_twice_a_run_ends_at_once() {
     run.signal(Signal::INT);
     let ended = run.wait();
     assert_eq!(ended.code(), Some(130), "{ended}");
-    assert_snapshot!(ended.results(), @"");
+    assert_snapshot!(ended.results(), @"data fresh, simclr fresh, train stopped, evaluate skipped");
     assert!(!is_alive(worker(&project)));
     assert_sound(&project, "cache");
 }

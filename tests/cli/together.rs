@@ -27,8 +27,29 @@ fn two_runs_of_one_manifest_share_the_work() {
     let second = project.start("run experiment.toml slow");
     second.wait_for("waits for another process");
     project.write("go", "");
-    assert_snapshot!(first.wait(), @"");
-    assert_snapshot!(second.wait(), @"");
+    assert_snapshot!(first.wait(), @r"
+    status 0
+    --- stderr
+          slow (command) runs: no earlier run
+    done  slow in [time]
+    --- stdout
+
+    stage  result  time  metrics
+    slow  ran  [time]
+
+    slow: 1 ran in [time]
+    ");
+    assert_snapshot!(second.wait(), @r"
+    status 0
+    --- stderr
+          slow waits for another process that does the same work
+    --- stdout
+
+    stage  result  time  metrics
+    slow  fresh
+
+    slow: 1 fresh in [time]
+    ");
     assert_eq!(project.read("ran"), "slow\n");
 }
 
@@ -82,12 +103,12 @@ shell = 'echo own >> ran; echo own > "$PIPELINE_OUTPUT/a"'
     let first = project.start("run experiment.toml");
     project.wait_for_line("ran", "slow");
     // What has another key is not held up.
-    assert_snapshot!(project.pipeline("run other.toml own").success(), @"");
+    assert_snapshot!(project.pipeline("run other.toml own").success(), @"own ran");
     let second = project.start("run other.toml");
     second.wait_for("waits for another process");
     project.write("go", "");
-    assert_snapshot!(first.wait().success(), @"");
-    assert_snapshot!(second.wait().success(), @"");
+    assert_snapshot!(first.wait().success(), @"slow ran, after ran");
+    assert_snapshot!(second.wait().success(), @"same-under-another-name fresh, own fresh");
     assert_eq!(project.read("ran").matches("slow").count(), 1);
 }
 
@@ -109,7 +130,7 @@ shell = 'echo relay >> ran; until test -e go; do sleep 0.01; done; mkdir failed-
     second.wait_for("waits for another process");
     project.write("go", "");
     assert_eq!(first.wait().code(), Some(1));
-    assert_snapshot!(second.wait().success(), @"");
+    assert_snapshot!(second.wait().success(), @"relay ran");
     assert_eq!(project.read("ran").lines().count(), 2);
 }
 
@@ -123,7 +144,20 @@ fn whoever_waits_can_be_interrupted() {
     second.signal(rustix::process::Signal::INT);
     let ended = second.wait();
     assert_eq!(ended.code(), Some(130));
-    assert_snapshot!(ended, @"");
+    assert_snapshot!(ended, @r"
+    status 130
+    --- stderr
+          slow waits for another process that does the same work
+          stopping: running stages write a checkpoint and leave (again to end them at once)
+    stop  slow
+    --- stdout
+
+    stage  result  time  metrics
+    slow  stopped
+    after  skipped  needs slow
+
+    slow: 1 stopped, 1 skipped in [time]; the same command goes on from here
+    ");
     project.write("go", "");
-    assert_snapshot!(first.wait().success(), @"");
+    assert_snapshot!(first.wait().success(), @"slow ran, after ran");
 }

@@ -10,10 +10,10 @@ use crate::support::{Sandbox, names, walk};
 #[test]
 fn run_again_edit_and_stop_early() {
     let project = Sandbox::of_an_ordinary_user(WORDS);
-    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"");
-    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"");
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"words ran, count ran, report ran, other ran");
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"words fresh, count fresh, report fresh, other fresh");
     project.edit("to be or not to be", "six words that are not those");
-    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"");
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"words ran, count ran, report fresh, other fresh");
     assert_eq!(names(&project.cache("tmp")), [""; 0]);
 }
 
@@ -37,7 +37,7 @@ fn damage_is_put_out_of_the_way() {
     project.unprotect(&artifact);
     fs::write(artifact.join("text"), "to be").expect("it can be written now");
     project.edit("wc -w", "wc -c");
-    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"");
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"words ran, count ran, report ran, other fresh");
     assert_eq!(names(&project.cache("quarantine")).len(), 1);
 }
 
@@ -64,7 +64,7 @@ inputs = { tools = "tools" }
 shell = '"$PIPELINE_INPUT_TOOLS/bin/hello" > "$PIPELINE_OUTPUT/said"'
 "#,
     );
-    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"");
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"tools ran, use ran");
     let said = fs::read_to_string(project.artifact("use").join("said")).expect("readable");
     assert_eq!(said, "hello\n");
     // The same output in another umask has the same digest.
@@ -78,5 +78,5 @@ shell = '"$PIPELINE_INPUT_TOOLS/bin/hello" > "$PIPELINE_OUTPUT/said"'
 fn training() {
     let project = Sandbox::of_an_ordinary_user(TRAINING);
     // `pipeline-learn` lies beside `pipeline`.
-    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"");
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"data ran, simclr ran, train ran, evaluate ran");
 }
