@@ -222,7 +222,7 @@ data = "data"
 [stages.b]
 kind = "download"
 "##), @r##"
-    error: 'corrupt-labels' needs the parameter 'rate'
+    error: a stage of the kind 'corrupt-labels' needs 'rate'
      --> x.toml:8:9
       |
     8 | [stages.a]
@@ -230,7 +230,7 @@ kind = "download"
       |
       = help: rate: The noise rate.
 
-    error: 'download' needs the parameter 'url'
+    error: a stage of the kind 'download' needs 'url'
       --> x.toml:11:9
        |
     11 | [stages.b]
