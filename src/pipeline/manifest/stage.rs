@@ -3,7 +3,7 @@
 //! Does not know the other stages.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use pipeline_stages::parameter::Field;
 use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, Stage, kind_info};
@@ -97,25 +97,13 @@ pub(super) fn read<'t>(
     let ports = Ports::read(kind, table, mistakes);
     draft.wires = ports.wires;
     draft.missing = missing_ports(kind, table, ports.missing);
-    let parameters = parameters(kind, table);
-    let wrong = parameter_mistakes(kind, &draft.span, table, mistakes);
     draft.output = fixed_output(kind);
-    let whole =
-        ValueDeserializer::from(Spanned::new(draft.span.clone(), DeValue::Table(parameters)));
-    match Stage::read(kind.name, whole) {
-        Some(Ok(stage)) => {
-            // A rule over several parameters says little where one of them is wrong or misspelt.
-            if wrong.is_empty() && known_keys {
-                mistakes.extend(rule_mistakes(&stage, &draft.span, table));
-                draft.output = Some(stage.output());
-            }
-            draft.stage = Some(stage);
-        }
-        Some(Err(error)) if wrong.is_empty() => {
-            let place = error.span().unwrap_or(draft.span.clone());
-            mistakes.push(Mistake::at(place, error.message().to_owned()));
-        }
-        _ => {}
+    let right = parameter_mistakes(kind, &draft.span, table, mistakes);
+    draft.stage = read_parameters(kind, &draft.span, table, right, mistakes);
+    // A rule over several parameters says little where one of them is wrong or misspelt.
+    if let Some(stage) = draft.stage.as_ref().filter(|_| right && known_keys) {
+        mistakes.extend(rule_mistakes(stage, &draft.span, table));
+        draft.output = Some(stage.output());
     }
     draft
 }
@@ -232,30 +220,46 @@ fn all_keys(kind: &KindInfo) -> Vec<String> {
     ports.chain(fields).chain(COMMON_KEYS.map(str::to_owned)).collect()
 }
 
-/// The entries of a stage that are parameters of its kind.
-fn parameters<'i>(kind: &KindInfo, table: &DeTable<'i>) -> DeTable<'i> {
+/// Reads all parameters at once. `right` says that nothing is wrong with them one by one.
+fn read_parameters(
+    kind: &KindInfo,
+    header: &Span,
+    table: &DeTable<'_>,
+    right: bool,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Stage> {
     let fields = (kind.fields)();
     let is_field = |key: &str| fields.iter().any(|field| field.name == key);
     let entries = table.iter().filter(|(key, _)| is_field(key.as_ref()));
-    entries.map(|(key, value)| (key.clone(), value.clone())).collect()
+    let entries = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let whole = ValueDeserializer::from(Spanned::new(header.clone(), DeValue::Table(entries)));
+    match Stage::read(kind.name, whole)? {
+        Ok(stage) => Some(stage),
+        Err(error) => {
+            let place = error.span().unwrap_or(header.clone());
+            mistakes.extend(right.then(|| Mistake::at(place, error.message())));
+            None
+        }
+    }
 }
 
-/// Reports, parameter by parameter, what is missing, of a wrong type or out of range. Gives their names.
+/// Reports, parameter by parameter, what is missing, of a wrong type or out of range. Gives whether there
+/// is nothing of it.
 fn parameter_mistakes(
     kind: &KindInfo,
     header: &Span,
     table: &DeTable<'_>,
     mistakes: &mut Vec<Mistake>,
-) -> BTreeSet<String> {
+) -> bool {
     let keys = all_keys(kind);
     let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-    let mut wrong = BTreeSet::new();
+    let mut right = true;
     for field in (kind.fields)() {
         let mistake = match table.get(field.name.as_str()) {
             Some(value) => value_mistake(kind, &field, value),
             None if field.default.is_some() => None,
             None => {
-                wrong.insert(field.name.clone());
+                right = false;
                 if has_misspelt(table, &field.name, &keys) {
                     continue;
                 }
@@ -263,12 +267,10 @@ fn parameter_mistakes(
                 Some(Mistake::at(header.clone(), title).help(about(&field)))
             }
         };
-        if let Some(mistake) = mistake {
-            wrong.insert(field.name);
-            mistakes.push(mistake);
-        }
+        right &= mistake.is_none();
+        mistakes.extend(mistake);
     }
-    wrong
+    right
 }
 
 fn value_mistake(kind: &KindInfo, field: &Field, value: &Value<'_>) -> Option<Mistake> {
@@ -277,7 +279,7 @@ fn value_mistake(kind: &KindInfo, field: &Field, value: &Value<'_>) -> Option<Mi
     let one = ValueDeserializer::from(Spanned::new(value.span(), DeValue::Table(one)));
     match Stage::check_given(kind.name, one)? {
         Ok(()) => range_mistake(field, value),
-        Err(error) => Some(parameter_mistake(field, value, error.span())),
+        Err(error) => Some(parameter_mistake(field, value, &error)),
     }
 }
 
