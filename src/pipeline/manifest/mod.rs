@@ -1,8 +1,9 @@
 //! The manifest: text into [`Manifest`] and [`Graph`], or into all mistakes of the text at once.
 //!
-//! The text becomes a tree with spans ([`document`]); then come the tables about the whole
-//! ([`envelope`]), each stage by itself ([`stage`]), and the edges between stages ([`connect`]). Every
-//! step reports what is wrong and goes on, but never reports what only follows from another mistake.
+//! The text, with what `--set` says put into it, becomes a tree with spans (`document`, `overrides`). From
+//! it come the tables about the whole (`envelope`), each stage by itself (`stage`, `ports`, `values`), and the
+//! edges between stages (`connect`). Every step reports what is wrong and goes on, but never reports
+//! what only follows from another mistake.
 //!
 //! Knows nothing of keys, caches or workers, and does no I/O but in [`read`].
 
