@@ -4,6 +4,8 @@
 //! What a reader may write, and where, is decided in [`destination`]: no reader touches the disk itself.
 
 mod destination;
+#[cfg(test)]
+mod forge;
 mod format;
 mod include;
 mod path;
