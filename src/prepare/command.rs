@@ -37,7 +37,8 @@ fn program(command: &Command, context: &Context) -> anyhow::Result<Program> {
     let arguments = match &command.shell {
         Some(line) => vec!["sh".into(), "-c".into(), line.into()],
         None => {
-            let folders = inputs.iter().map(|(name, path)| (name.clone(), path.as_path())).collect();
+            let folders =
+                inputs.iter().map(|(name, path)| (name.clone(), path.as_path())).collect();
             command.arguments(&output, &folders).map_err(anyhow::Error::msg)?
         }
     };
@@ -53,7 +54,9 @@ fn program(command: &Command, context: &Context) -> anyhow::Result<Program> {
     for (name, path) in inputs {
         let variable = input_variable(&name);
         if environment.insert(OsString::from(&variable), path.into()).is_some() {
-            bail!("the input '{name}' and another one would both be {variable}: rename one of them");
+            bail!(
+                "the input '{name}' and another one would both be {variable}: rename one of them"
+            );
         }
     }
     Program::new(arguments, absolute(&context.folder)?, environment)
@@ -79,6 +82,8 @@ fn inherited(all: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<OsStri
 
 /// The environment variable that holds the folder of an input: `train-data` is `PIPELINE_INPUT_TRAIN_DATA`.
 fn input_variable(name: &str) -> String {
-    let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' };
+    let letter = |letter: char| {
+        if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' }
+    };
     format!("PIPELINE_INPUT_{}", name.chars().map(letter).collect::<String>())
 }

@@ -30,7 +30,8 @@ use retry::Failure;
 
 impl Body for Download {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
-        let client = Client::new(Duration::from_secs(self.timeout_seconds), http::environment_proxy())?;
+        let client =
+            Client::new(Duration::from_secs(self.timeout_seconds), http::environment_proxy())?;
         Downloader { stage: self, context, client, pause: &pause }.run()
     }
 }
@@ -66,7 +67,8 @@ impl Downloader<'_> {
                 Err(Failure::Ours(error)) => return Err(error),
                 Err(Failure::Passing { reason, .. } | Failure::Lasting { reason }) => {
                     if index + 1 < mirrors {
-                        self.context.note(format!("{}: {reason}; trying the next mirror", shown(url)));
+                        self.context
+                            .note(format!("{}: {reason}; trying the next mirror", shown(url)));
                     }
                     failures.push(format!("{}: {reason}", shown(url)));
                 }
@@ -87,7 +89,11 @@ impl Downloader<'_> {
                     self.note_unverified(&digests.blake3, &partial);
                     let bytes = partial.len();
                     partial.finish(&self.context.output.join(self.stage.file_name()))?;
-                    self.stage.url.0.iter().try_for_each(|url| partial::forget(&self.context.checkpoint, url))?;
+                    self.stage
+                        .url
+                        .0
+                        .iter()
+                        .try_for_each(|url| partial::forget(&self.context.checkpoint, url))?;
                     return Ok(Metrics::from([("bytes".into(), bytes as f64)]));
                 }
                 // The pieces may be of two versions of the file: once more, in one piece.
@@ -105,7 +111,12 @@ impl Downloader<'_> {
 
     /// Transfers the rest of the file, trying again where that may help. Failures count in a row: a
     /// transfer that got further than any before it starts a new row.
-    fn transfer(&self, url: &str, phase: Option<&str>, partial: &mut Partial) -> Result<(), Failure> {
+    fn transfer(
+        &self,
+        url: &str,
+        phase: Option<&str>,
+        partial: &mut Partial,
+    ) -> Result<(), Failure> {
         let mut failures_in_a_row = 0;
         let mut furthest = partial.len();
         let progress = |done, total| {
@@ -119,8 +130,12 @@ impl Downloader<'_> {
         };
         loop {
             let result = match Download::local_path(url) {
-                Some(path) => local::copy(&self.context.folder.join(path), partial, self.context, &progress),
-                None => self.client.get(url, !self.stage.unverified, partial, self.context, &progress),
+                Some(path) => {
+                    local::copy(&self.context.folder.join(path), partial, self.context, &progress)
+                }
+                None => {
+                    self.client.get(url, !self.stage.unverified, partial, self.context, &progress)
+                }
             };
             let Err(Failure::Passing { reason, wait }) = result else { return result };
             if partial.len() > furthest {
@@ -128,11 +143,17 @@ impl Downloader<'_> {
                 failures_in_a_row = 0;
             }
             if failures_in_a_row >= self.stage.retries {
-                return Err(Failure::Lasting { reason: retry::gave_up(&reason, self.stage.retries) });
+                return Err(Failure::Lasting {
+                    reason: retry::gave_up(&reason, self.stage.retries),
+                });
             }
             let time = retry::delay(failures_in_a_row).max(wait.unwrap_or_default());
             failures_in_a_row += 1;
-            self.context.note(format!("{}: {reason}; trying again in {} s", shown(url), time.as_secs()));
+            self.context.note(format!(
+                "{}: {reason}; trying again in {} s",
+                shown(url),
+                time.as_secs()
+            ));
             (self.pause)(self.context, time)?;
         }
     }
@@ -151,7 +172,11 @@ impl Downloader<'_> {
         let name = self.stage.file_name();
         let mut message = match failures {
             [only] => format!("can't get '{name}' from {only}"),
-            several => format!("none of {} mirrors gave '{name}':\n  {}", several.len(), several.join("\n  ")),
+            several => format!(
+                "none of {} mirrors gave '{name}':\n  {}",
+                several.len(),
+                several.join("\n  ")
+            ),
         };
         if let Some(instructions) = &self.stage.instructions {
             message.push('\n');

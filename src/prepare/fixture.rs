@@ -58,11 +58,6 @@ impl Fixture {
         self.root.path().join("folder")
     }
 
-    /// The folder of the first artifact at a port.
-    pub(crate) fn input(&self, port: &str) -> PathBuf {
-        self.inputs[port][0].path.clone()
-    }
-
     /// The context that a worker would make for a stage.
     pub(crate) fn context(&self, kind: &str, parameters: &serde_json::Value) -> Context {
         Context::for_test(Request {
@@ -78,7 +73,11 @@ impl Fixture {
     }
 
     /// Runs a stage to its end. The error is in the words that a user reads.
-    pub(crate) fn run(&self, kind: &str, parameters: &serde_json::Value) -> Result<Metrics, String> {
+    pub(crate) fn run(
+        &self,
+        kind: &str,
+        parameters: &serde_json::Value,
+    ) -> Result<Metrics, String> {
         let context = self.context(kind, parameters);
         crate::run(&stage(kind, parameters), &context).map_err(|error| format!("{error:#}"))
     }
@@ -104,7 +103,8 @@ pub(crate) fn paths_below(folder: &Path) -> Vec<String> {
     fn walk(root: &Path, folder: &Path, paths: &mut Vec<String>) {
         for entry in folder.read_dir().expect("a folder") {
             let path = entry.expect("an entry").path();
-            let name = path.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
+            let name =
+                path.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
             if path.is_dir() && !path.is_symlink() {
                 paths.push(format!("{name}/"));
                 walk(root, &path, paths);

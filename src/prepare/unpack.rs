@@ -38,7 +38,8 @@ impl Body for Unpack {
             if error.is::<Stopped>() {
                 return error;
             }
-            let so_far = format!("byte {} of {size}, after {}", position.get(), destination.so_far());
+            let so_far =
+                format!("byte {} of {size}, after {}", position.get(), destination.so_far());
             error.context(format!("can't unpack '{}' (at {so_far})", name.escape_debug()))
         })?;
         destination.finish().with_context(|| format!("can't unpack '{}'", name.escape_debug()))
@@ -72,7 +73,10 @@ fn unpack(
 /// `train-images.gz` holds `train-images`, `data.tgz` holds `data.tar`.
 fn name_without_gz(name: &str) -> String {
     let ending = |ending: &str| {
-        let at = name.len().checked_sub(ending.len()).filter(|&at| at > 0 && name.is_char_boundary(at))?;
+        let at = name
+            .len()
+            .checked_sub(ending.len())
+            .filter(|&at| at > 0 && name.is_char_boundary(at))?;
         let (stem, end) = name.split_at(at);
         end.eq_ignore_ascii_case(ending).then_some(stem)
     };
@@ -84,13 +88,16 @@ fn name_without_gz(name: &str) -> String {
 
 /// The one file that an artifact of type file holds.
 fn only_file(artifact: &Path) -> anyhow::Result<PathBuf> {
-    let entries = artifact.read_dir().with_context(|| format!("can't list {}", artifact.display()))?;
+    let entries =
+        artifact.read_dir().with_context(|| format!("can't list {}", artifact.display()))?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     paths.sort_unstable();
     match paths.as_slice() {
         [path] if path.is_file() => Ok(path.clone()),
         _ => {
-            let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = |path: &PathBuf| {
+                path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+            };
             let names: Vec<_> = paths.iter().take(8).map(name).collect();
             bail!(
                 "the artifact at 'archive' must hold exactly one file, the archive, but {} holds {} things: {}",

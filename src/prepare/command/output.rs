@@ -49,7 +49,8 @@ fn required_files(output: ArtifactType) -> &'static [&'static str] {
 }
 
 fn holds_one_file(folder: &Path) -> anyhow::Result<bool> {
-    let mut entries = folder.read_dir().with_context(|| format!("can't list {}", folder.display()))?;
+    let mut entries =
+        folder.read_dir().with_context(|| format!("can't list {}", folder.display()))?;
     let first = entries.next().transpose()?;
     Ok(first.is_some_and(|entry| entry.path().is_file()) && entries.next().is_none())
 }
@@ -79,9 +80,11 @@ fn read_metrics(path: &Path) -> anyhow::Result<Metrics> {
     let Value::Object(entries) = value else {
         bail!("{name} must hold an object of names and numbers: {{\"accuracy\": 0.9}}");
     };
-    let number = |(metric, value): (String, Value)| match value.as_f64().filter(|number| number.is_finite()) {
-        Some(number) => Ok((metric, number)),
-        None => bail!("in {name}, '{metric}' is {value}: metrics are flat names with numbers"),
-    };
+    let number =
+        |(metric, value): (String, Value)| match value.as_f64().filter(|number| number.is_finite())
+        {
+            Some(number) => Ok((metric, number)),
+            None => bail!("in {name}, '{metric}' is {value}: metrics are flat names with numbers"),
+        };
     entries.into_iter().map(number).collect()
 }

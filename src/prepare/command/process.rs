@@ -63,7 +63,8 @@ impl Program {
         let mut pause = Duration::from_millis(1);
         loop {
             if let Some(status) = child.try_wait().context("lost the program")? {
-                return describe_end(status).map_or(Ok(()), |end| Err(anyhow!("{} {end}", self.line())));
+                return describe_end(status)
+                    .map_or(Ok(()), |end| Err(anyhow!("{} {end}", self.line())));
             }
             if context.stopping() {
                 self.stop(child)?;
@@ -95,17 +96,26 @@ impl Program {
     fn describe_start(&self, error: &std::io::Error) -> anyhow::Error {
         let path = self.path.display();
         if !self.folder.is_dir() {
-            return anyhow!("can't run {path} in {}: there is no such folder", self.folder.display());
+            return anyhow!(
+                "can't run {path} in {}: there is no such folder",
+                self.folder.display()
+            );
         }
         match error.kind() {
             ErrorKind::NotFound => {
-                anyhow!("can't run {path}: the interpreter that its first line (#!) names is missing")
+                anyhow!(
+                    "can't run {path}: the interpreter that its first line (#!) names is missing"
+                )
             }
             ErrorKind::PermissionDenied => {
-                anyhow!("can't run {path}: it is not executable; try chmod +x, or name its interpreter in 'run'")
+                anyhow!(
+                    "can't run {path}: it is not executable; try chmod +x, or name its interpreter in 'run'"
+                )
             }
             _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
-                anyhow!("can't run {path}: it is no program; a script needs a first line like #!/bin/sh")
+                anyhow!(
+                    "can't run {path}: it is no program; a script needs a first line like #!/bin/sh"
+                )
             }
             _ => anyhow!("can't run {path}: {error}"),
         }
@@ -196,7 +206,8 @@ fn find(name: &OsStr, folder: &Path, search_path: Option<&OsString>) -> anyhow::
     let Some(search_path) = search_path else {
         bail!("can't find the program {name:?}: PATH is not set");
     };
-    let folders: Vec<_> = std::env::split_paths(search_path).map(|entry| folder.join(entry)).collect();
+    let folders: Vec<_> =
+        std::env::split_paths(search_path).map(|entry| folder.join(entry)).collect();
     if let Some(path) = folders.iter().map(|entry| entry.join(name)).find(|path| is_program(path)) {
         return Ok(path);
     }

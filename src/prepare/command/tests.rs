@@ -28,7 +28,8 @@ fn read(fixture: &Fixture, name: &str) -> String {
 
 #[test]
 fn a_program_gets_its_folders_as_arguments() {
-    let parameters = json!({"run": ["cp", "{inputs.train-data}/a.txt", "{output}/b c"], "outputs": ["b c"]});
+    let parameters =
+        json!({"run": ["cp", "{inputs.train-data}/a.txt", "{output}/b c"], "outputs": ["b c"]});
     let (fixture, result) = run(&parameters);
     assert_eq!(result, Ok(Metrics::new()));
     assert_eq!(read(&fixture, "b c"), "hello");
@@ -56,14 +57,20 @@ fn the_environment_holds_what_is_declared_and_nothing_else() {
     let (fixture, result) = run(&parameters);
     assert_eq!(result, Ok(Metrics::new()));
     let text = read(&fixture, "env");
-    let mut names: Vec<_> = text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
+    let mut names: Vec<_> =
+        text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
     names.retain(|name| {
         let set_by_shell = ["_", "PWD", "OLDPWD", "SHLVL"];
         !super::INHERITED.contains(name) && !name.starts_with("LC_") && !set_by_shell.contains(name)
     });
     names.sort_unstable();
-    let expected =
-        ["CARGO_PKG_NAME", "MODE", "PIPELINE_CHECKPOINT", "PIPELINE_INPUT_TRAIN_DATA", "PIPELINE_OUTPUT"];
+    let expected = [
+        "CARGO_PKG_NAME",
+        "MODE",
+        "PIPELINE_CHECKPOINT",
+        "PIPELINE_INPUT_TRAIN_DATA",
+        "PIPELINE_OUTPUT",
+    ];
     assert_eq!(names, expected);
     assert!(text.contains("MODE=fast\n"), "{text}");
 }
@@ -108,7 +115,11 @@ fn scripts_beside_the_manifest_run_and_their_mistakes_are_named() {
     for (content, mode, words) in [
         ("#!/bin/sh\ntest \"$1\" = x", 0o755, None),
         ("#!/bin/sh\n", 0o644, Some("it is not executable; try chmod +x")),
-        ("#!/surely/no/interpreter\n", 0o755, Some("the interpreter that its first line (#!) names is missing")),
+        (
+            "#!/surely/no/interpreter\n",
+            0o755,
+            Some("the interpreter that its first line (#!) names is missing"),
+        ),
         ("\u{7f}nonsense", 0o755, Some("it is no program")),
     ] {
         let fixture = Fixture::new();
@@ -118,32 +129,46 @@ fn scripts_beside_the_manifest_run_and_their_mistakes_are_named() {
         // Another process writes the script: while this one does, a fork in a test next door could
         // hold it open for writing, and then it is too busy to be executed.
         let copy = ["-p", "draft", "step-one"];
-        let copied = std::process::Command::new("cp").args(copy).current_dir(fixture.folder()).status();
+        let copied =
+            std::process::Command::new("cp").args(copy).current_dir(fixture.folder()).status();
         assert!(copied.is_ok_and(|status| status.success()));
         let result = fixture.run("command", &json!({"run": ["./step-one", "x"]}));
         match words {
             None => assert_eq!(result, Ok(Metrics::new())),
-            Some(words) => assert!(result.as_ref().is_err_and(|error| error.contains(words)), "{result:?}"),
+            Some(words) => {
+                assert!(result.as_ref().is_err_and(|error| error.contains(words)), "{result:?}")
+            }
         }
         if words.is_none() {
             let error = fixture.run("command", &json!({"run": ["step-one", "x"]})).unwrap_err();
-            assert!(error.ends_with("to run the file beside the manifest, write './step-one'"), "{error}");
+            assert!(
+                error.ends_with("to run the file beside the manifest, write './step-one'"),
+                "{error}"
+            );
         }
     }
 }
 
 #[test]
 fn a_declared_output_that_is_missing_is_an_error_that_lists_what_is_there() {
-    let (_fixture, result) =
-        run(&json!({"shell": "cd \"$PIPELINE_OUTPUT\"; mkdir d; touch b", "outputs": ["a", "b", "d/e"]}));
+    let (_fixture, result) = run(
+        &json!({"shell": "cd \"$PIPELINE_OUTPUT\"; mkdir d; touch b", "outputs": ["a", "b", "d/e"]}),
+    );
     let error = result.unwrap_err();
-    assert!(error.ends_with("did not write a, d/e to its output folder; there is b, d/"), "{error}");
+    assert!(
+        error.ends_with("did not write a, d/e to its output folder; there is b, d/"),
+        "{error}"
+    );
 
     let (_fixture, result) = run(&json!({"run": ["true"], "output": "weights"}));
     let error = result.unwrap_err();
-    assert!(error.ends_with("weights.safetensors, model.json to its output folder; there is nothing"), "{error}");
+    assert!(
+        error.ends_with("weights.safetensors, model.json to its output folder; there is nothing"),
+        "{error}"
+    );
 
-    let (_fixture, result) = run(&json!({"shell": "cd \"$PIPELINE_OUTPUT\"; touch a b", "output": "file"}));
+    let (_fixture, result) =
+        run(&json!({"shell": "cd \"$PIPELINE_OUTPUT\"; touch a b", "output": "file"}));
     let error = result.unwrap_err();
     assert!(error.ends_with("exactly one file; there is a, b"), "{error}");
 }
@@ -184,7 +209,8 @@ fn stop_when_ready(line: &str, grace: Duration) -> (Fixture, Duration, anyhow::R
         stop.store(true, Ordering::Relaxed);
         Instant::now()
     });
-    let program = super::program(&command as &Command, &context).expect("sh is there").with_grace(grace);
+    let program =
+        super::program(&command as &Command, &context).expect("sh is there").with_grace(grace);
     let result = program.run(&context);
     let ended = Instant::now();
     let asked = asking.join().expect("it does not panic");

@@ -53,7 +53,12 @@ impl<'a> Checksums<'a> {
     ///
     /// # Errors
     /// When one differs: names it, what was expected and what came, and the size of the file.
-    pub(super) fn check(&self, digests: &Digests, size: u64, beginning: &[u8]) -> Result<(), String> {
+    pub(super) fn check(
+        &self,
+        digests: &Digests,
+        size: u64,
+        beginning: &[u8],
+    ) -> Result<(), String> {
         for (algorithm, expected, got) in [
             ("blake3", &self.0.blake3, &digests.blake3),
             ("sha256", &self.0.sha256, &digests.sha256),
@@ -65,11 +70,15 @@ impl<'a> Checksums<'a> {
             }
             let hint = match beginning {
                 [] => "; the file is empty",
-                bytes if is_web_page(bytes) => "; it is a web page: a page for logging in, or an error?",
+                bytes if is_web_page(bytes) => {
+                    "; it is a web page: a page for logging in, or an error?"
+                }
                 _ => "",
             };
             let expected = expected.to_ascii_lowercase();
-            return Err(format!("wrong {algorithm}: expected {expected}, got {got} ({size} bytes){hint}"));
+            return Err(format!(
+                "wrong {algorithm}: expected {expected}, got {got} ({size} bytes){hint}"
+            ));
         }
         Ok(())
     }
@@ -95,8 +104,14 @@ mod tests {
         let digests = hashes.digests();
         // RFC 1321; FIPS 180-4; the test vector of the BLAKE3 reference implementation's `b3sum`.
         assert_eq!(digests.md5, "900150983cd24fb0d6963f7d28e17f72");
-        assert_eq!(digests.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert_eq!(digests.blake3, "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85");
+        assert_eq!(
+            digests.sha256,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(
+            digests.blake3,
+            "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85"
+        );
     }
 
     #[test]

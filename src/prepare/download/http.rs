@@ -46,7 +46,8 @@ impl Client {
     /// When the certificates that `SSL_CERT_FILE` names can't be read.
     pub(super) fn new(stall: Duration, proxy: Option<Proxy>) -> anyhow::Result<Self> {
         // The stream watches the clock. These only make its thread end at last.
-        let timeout = Some(stall.saturating_add(Duration::from_secs(5)).min(Duration::from_secs(86_400)));
+        let timeout =
+            Some(stall.saturating_add(Duration::from_secs(5)).min(Duration::from_secs(86_400)));
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(MOST_REDIRECTS)
@@ -96,7 +97,9 @@ impl Client {
         }
         let total = partial.version().size;
         progress(partial.len(), total);
-        while let Some(bytes) = stream.bytes(context).map_err(|failure| at(failure, partial.len(), total))? {
+        while let Some(bytes) =
+            stream.bytes(context).map_err(|failure| at(failure, partial.len(), total))?
+        {
             partial.append(&bytes)?;
             progress(partial.len(), total);
         }
@@ -233,10 +236,16 @@ mod tests {
         let condition = |version: &Version, length, checked| {
             let headers = range_headers(version, length, checked);
             let if_range = headers.iter().find(|(name, _)| *name == "if-range");
-            (headers.iter().any(|(name, _)| *name == "range"), if_range.map(|(_, value)| value.clone()))
+            (
+                headers.iter().any(|(name, _)| *name == "range"),
+                if_range.map(|(_, value)| value.clone()),
+            )
         };
         assert_eq!(condition(&version(Some("\"a\""), None), 0, true), (false, None));
-        assert_eq!(condition(&version(Some("\"a\""), Some("d")), 5, false), (true, Some("\"a\"".into())));
+        assert_eq!(
+            condition(&version(Some("\"a\""), Some("d")), 5, false),
+            (true, Some("\"a\"".into()))
+        );
         assert_eq!(condition(&version(None, Some("d")), 5, false), (true, Some("d".into())));
         assert_eq!(condition(&version(None, None), 5, true), (true, None));
         assert_eq!(condition(&version(None, None), 5, false), (false, None));

@@ -53,7 +53,8 @@ impl From<Stopped> for Failure {
 
 /// The pause after so many failures in a row: 1 s, 2 s, 4 s, ... up to a minute.
 pub(super) fn delay(failures_before: u32) -> Duration {
-    let seconds = 1_u64.checked_shl(failures_before).filter(|&seconds| seconds > 0).unwrap_or(u64::MAX);
+    let seconds =
+        1_u64.checked_shl(failures_before).filter(|&seconds| seconds > 0).unwrap_or(u64::MAX);
     Duration::from_secs(seconds).min(LONGEST_DELAY)
 }
 
@@ -92,9 +93,11 @@ fn seconds_of_http_date(text: &str) -> Option<u64> {
         return None;
     }
     // Days since 1970-01-01: the year is taken to start in March, so that a leap day ends it.
-    let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (shifted_year, shifted_month) =
+        if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
-    let days_since_year_0 = shifted_year * 365 + shifted_year / 4 - shifted_year / 100 + shifted_year / 400;
+    let days_since_year_0 =
+        shifted_year * 365 + shifted_year / 4 - shifted_year / 100 + shifted_year / 400;
     let days = (days_since_year_0 + day_of_year).checked_sub(719_468)?;
     Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
 }

@@ -39,13 +39,20 @@ enum Then {
 impl Reply {
     /// A response with all of its body.
     pub(super) fn new(status: u16, body: &[u8]) -> Self {
-        Self { status, headers: Vec::new(), body: body.to_vec(), sent: body.len(), then: Then::Close }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: body.to_vec(),
+            sent: body.len(),
+            then: Then::Close,
+        }
     }
 
     /// The rest of a file from `start`, as a server with ranges sends it.
     pub(super) fn rest(file: &[u8], start: usize) -> Self {
         let last = file.len() - 1;
-        Self::new(206, &file[start..]).header("Content-Range", format!("bytes {start}-{last}/{}", file.len()))
+        Self::new(206, &file[start..])
+            .header("Content-Range", format!("bytes {start}-{last}/{}", file.len()))
     }
 
     pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {

@@ -70,7 +70,9 @@ impl Stream {
         };
         match std::thread::Builder::new().name("download".into()).spawn(request) {
             Ok(_detached) => Ok(Self { messages, stall }),
-            Err(error) => Err(Failure::Ours(anyhow::Error::new(error).context("can't start a thread"))),
+            Err(error) => {
+                Err(Failure::Ours(anyhow::Error::new(error).context("can't start a thread")))
+            }
         }
     }
 
@@ -154,7 +156,9 @@ fn describe(error: ureq::Error) -> Failure {
             Failure::lasting(format!("no secure connection: {error}"))
         }
         ureq::Error::Io(error) => Failure::passing(format!("the connection failed: {error}")),
-        ureq::Error::Timeout(what) => Failure::passing(format!("the connection timed out ({what})")),
+        ureq::Error::Timeout(what) => {
+            Failure::passing(format!("the connection timed out ({what})"))
+        }
         ureq::Error::HostNotFound => Failure::passing("there is no such host, or no network"),
         error @ (ureq::Error::ConnectionFailed
         | ureq::Error::Protocol(_)

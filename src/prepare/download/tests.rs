@@ -62,7 +62,10 @@ fn assert_came(fixture: &Fixture, run: &Run, name: &str, bytes: &[u8]) {
     let metrics = run.result.as_ref().expect("the stage succeeds");
     assert_eq!(metrics, &Metrics::from([("bytes".to_owned(), bytes.len() as f64)]));
     assert_eq!(fixture.output_paths(), [name]);
-    assert!(std::fs::read(fixture.output().join(name)).expect("the file") == bytes, "the bytes differ");
+    assert!(
+        std::fs::read(fixture.output().join(name)).expect("the file") == bytes,
+        "the bytes differ"
+    );
     assert!(crate::fixture::paths_below(&fixture.checkpoint()).is_empty());
 }
 
@@ -91,7 +94,10 @@ fn a_file_comes_from_the_web() {
     assert_came(&fixture, &run, "a.bin", &file);
     let request = server.requests().remove(0);
     assert_eq!(request.path, "/data/a.bin?key=1");
-    assert_eq!(request.headers["user-agent"], format!("pipeline/{}", pipeline_stages::message::VERSION));
+    assert_eq!(
+        request.headers["user-agent"],
+        format!("pipeline/{}", pipeline_stages::message::VERSION)
+    );
     assert_eq!(request.headers["accept-encoding"], "identity");
 }
 
@@ -114,7 +120,10 @@ fn every_checksum_that_is_given_is_checked() {
         let wrong = right.replace(|digit: char| digit.is_ascii_hexdigit(), "0");
         bad[algorithm] = wrong.as_str().into();
         let error = run(&fixture, &bad).error();
-        assert!(error.contains(&format!("wrong {algorithm}: expected {wrong}, got {right} (3 bytes)")), "{error}");
+        assert!(
+            error.contains(&format!("wrong {algorithm}: expected {wrong}, got {right} (3 bytes)")),
+            "{error}"
+        );
         assert!(fixture.output_paths().is_empty(), "nothing is kept");
         assert!(crate::fixture::paths_below(&fixture.checkpoint()).is_empty(), "nothing is kept");
     }
@@ -131,12 +140,17 @@ fn a_transfer_that_broke_off_is_continued() {
     assert_eq!(requests.len(), 2);
     assert_eq!(requests[1].range_start(), Some(70_000));
     assert_eq!(requests[1].headers["if-range"], "\"v1\"");
-    assert!(run.notes[0].contains("(after 70000 of 200000 bytes); trying again in 1 s"), "{:?}", run.notes);
+    assert!(
+        run.notes[0].contains("(after 70000 of 200000 bytes); trying again in 1 s"),
+        "{:?}",
+        run.notes
+    );
 }
 
 #[test]
 fn an_interrupted_stage_continues_in_the_next_run() {
-    let server = server_with_ranges(|reply| reply.cut_after(70_000).then_silent(Duration::from_secs(20)));
+    let server =
+        server_with_ranges(|reply| reply.cut_after(70_000).then_silent(Duration::from_secs(20)));
     let fixture = Fixture::new();
     let parameters = json!({"url": server.url("/a"), "unverified": true});
     let context = fixture.context("download", &parameters);
@@ -217,7 +231,10 @@ fn a_range_that_can_not_be_satisfied_starts_over() {
         (_, None) => Reply::new(200, &content()),
     });
     let fixture = Fixture::new();
-    let run = run(&fixture, &json!({"url": server.url("/a"), "blake3": blake3_of(&content()), "retries": 1}));
+    let run = run(
+        &fixture,
+        &json!({"url": server.url("/a"), "blake3": blake3_of(&content()), "retries": 1}),
+    );
     assert_came(&fixture, &run, "a", &content());
 }
 
@@ -248,7 +265,8 @@ fn redirects_are_followed_with_the_range() {
     let fixture = Fixture::new();
     let run = run(&fixture, &json!({"url": server.url("/a"), "blake3": blake3_of(&content())}));
     assert_came(&fixture, &run, "a", &content());
-    let paths: Vec<_> = server.requests().into_iter().map(|request: Request| request.path).collect();
+    let paths: Vec<_> =
+        server.requests().into_iter().map(|request: Request| request.path).collect();
     assert_eq!(paths, ["/a", "/b/c", "/d", "/a", "/b/c", "/d"]);
 }
 
@@ -269,7 +287,12 @@ fn the_next_mirror_is_tried() {
         _ => Reply::new(200, &content()),
     });
     let fixture = Fixture::new();
-    let urls = [server.url("/missing"), "file:nowhere/a".into(), server.url("/wrong"), server.url("/good")];
+    let urls = [
+        server.url("/missing"),
+        "file:nowhere/a".into(),
+        server.url("/wrong"),
+        server.url("/good"),
+    ];
     let run = run(&fixture, &json!({"url": urls, "blake3": blake3_of(&content())}));
     assert_came(&fixture, &run, "missing", &content());
     assert!(run.pauses.is_empty(), "nothing of this passes: {:?}", run.pauses);
@@ -291,7 +314,10 @@ fn when_no_mirror_has_it_all_are_named() {
     let lines: Vec<_> = error.lines().collect();
     assert_eq!(lines.len(), 4, "{error}");
     assert_eq!(lines[0], "none of 2 mirrors gave 'a':");
-    assert!(lines[1].starts_with("  http://***@127.0.0.1:") && lines[1].contains("(status 403)"), "{error}");
+    assert!(
+        lines[1].starts_with("  http://***@127.0.0.1:") && lines[1].contains("(status 403)"),
+        "{error}"
+    );
     assert!(lines[2].starts_with("  file:a: there is no file /"), "{error}");
     assert_eq!(lines[3], "Ask the authors for the file and put it beside the manifest.");
 }
@@ -316,12 +342,17 @@ fn what_does_not_pass_ends() {
     let run = run(&fixture, &json!({"url": server.url("/a"), "unverified": true, "retries": 3}));
     assert_eq!(run.pauses, [1, 2, 4]);
     assert_eq!(server.requests().len(), 4);
-    assert!(run.error().ends_with("the server can't answer now (status 429) (tried 4 times)"), "{}", run.error());
+    assert!(
+        run.error().ends_with("the server can't answer now (status 429) (tried 4 times)"),
+        "{}",
+        run.error()
+    );
 }
 
 #[test]
 fn nobody_there_is_tried_again_too() {
-    let free_port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let free_port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let url = format!("http://{}/a", free_port.expect("a port that nobody listens at"));
     let fixture = Fixture::new();
     let run = run(&fixture, &json!({"url": url, "unverified": true, "retries": 1}));
@@ -341,7 +372,10 @@ fn progress_starts_a_new_row_of_failures() {
         reply.cut_after((content().len() - start).min(30_000))
     });
     let fixture = Fixture::new();
-    let run = run(&fixture, &json!({"url": server.url("/a"), "blake3": blake3_of(&content()), "retries": 2}));
+    let run = run(
+        &fixture,
+        &json!({"url": server.url("/a"), "blake3": blake3_of(&content()), "retries": 2}),
+    );
     assert_came(&fixture, &run, "a", &content());
     assert_eq!(run.pauses, [1; 6]);
 }
@@ -353,11 +387,13 @@ fn a_silent_server_is_given_up() {
             Reply::new(200, &content()).cut_after(bytes).then_silent(Duration::from_secs(20))
         });
         let fixture = Fixture::new();
-        let parameters =
-            json!({"url": server.url("/a"), "unverified": true, "retries": 0, "timeout-seconds": 1});
+        let parameters = json!({"url": server.url("/a"), "unverified": true, "retries": 0, "timeout-seconds": 1});
         let started = Instant::now();
         let error = run(&fixture, &parameters).error();
-        assert!(error.contains(&format!("no byte came for 1 s (after {bytes} of 200000 bytes)")), "{error}");
+        assert!(
+            error.contains(&format!("no byte came for 1 s (after {bytes} of 200000 bytes)")),
+            "{error}"
+        );
         assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     }
 }
@@ -368,14 +404,19 @@ fn what_is_not_verified_is_said_with_its_checksum() {
     let fixture = Fixture::new();
     let run = run(&fixture, &json!({"url": server.url("/a.zip"), "unverified": true}));
     assert_came(&fixture, &run, "a.zip", b"<html>Log in");
-    assert!(run.notes[0].contains(&format!("blake3 = \"{}\"", blake3_of(b"<html>Log in"))), "{:?}", run.notes);
+    assert!(
+        run.notes[0].contains(&format!("blake3 = \"{}\"", blake3_of(b"<html>Log in"))),
+        "{:?}",
+        run.notes
+    );
     assert!(run.notes[1].contains("a web page"), "{:?}", run.notes);
 }
 
 #[test]
 fn a_body_of_unknown_length_comes_whole() {
     let server = Server::start(|_, _| {
-        Reply::new(200, b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n").header("Transfer-Encoding", "chunked")
+        Reply::new(200, b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n")
+            .header("Transfer-Encoding", "chunked")
     });
     let fixture = Fixture::new();
     let run = run(&fixture, &json!({"url": server.url("/a"), "blake3": blake3_of(b"hello world")}));

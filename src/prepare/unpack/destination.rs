@@ -107,12 +107,14 @@ impl<'a> Destination<'a> {
         self.make_parents(&path)?;
         self.count_file()?;
         let mode = if permission == Permission::Executable { 0o777 } else { 0o666 };
-        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(self.on_disk(&path));
+        let file =
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(self.on_disk(&path));
         let mut file = file.map_err(|error| self.describe_write(&path, &error))?;
         loop {
             self.context.stop_point()?;
-            let read = read(content, &mut self.buffer)
-                .with_context(|| format!("{} is damaged or cut off in the archive", path.shown()))?;
+            let read = read(content, &mut self.buffer).with_context(|| {
+                format!("{} is damaged or cut off in the archive", path.shown())
+            })?;
             if read == 0 {
                 return Ok(());
             }
@@ -160,8 +162,9 @@ impl<'a> Destination<'a> {
     pub(super) fn symbolic_link(&mut self, name: &[u8], target: &[u8]) -> anyhow::Result<()> {
         let Some(path) = self.select(name)? else { return Ok(()) };
         let shown = String::from_utf8_lossy(target);
-        let target = std::str::from_utf8(target)
-            .with_context(|| format!("the link {} leads to '{shown}', which is not UTF-8", path.shown()))?;
+        let target = std::str::from_utf8(target).with_context(|| {
+            format!("the link {} leads to '{shown}', which is not UTF-8", path.shown())
+        })?;
         ensure!(link_parts(&path, target).is_some(), leads_out(&path, target));
         self.count_file()?;
         ensure!(!self.links.contains_key(&path), self.twice(&path));
@@ -188,7 +191,8 @@ impl<'a> Destination<'a> {
         }
         let existing = self.on_disk(&target);
         if !existing.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
-            let hint = if self.include.is_given() { ": let 'include' match that file, too" } else { "" };
+            let hint =
+                if self.include.is_given() { ": let 'include' match that file, too" } else { "" };
             bail!(
                 "{} is a hard link to {}, which is no file that was unpacked before it{hint}",
                 path.shown(),
@@ -228,9 +232,15 @@ impl<'a> Destination<'a> {
         }
         if self.stripped_away > 0 {
             let left_out = self.stripped_away;
-            self.context.note(format!("left out {left_out} that lie above the {} stripped folders", self.strip));
+            self.context.note(format!(
+                "left out {left_out} that lie above the {} stripped folders",
+                self.strip
+            ));
         }
-        Ok(Metrics::from([("files".into(), self.files as f64), ("bytes".into(), self.bytes as f64)]))
+        Ok(Metrics::from([
+            ("files".into(), self.files as f64),
+            ("bytes".into(), self.bytes as f64),
+        ]))
     }
 
     /// The path of something in the archive, if it is to be unpacked.
@@ -257,14 +267,16 @@ impl<'a> Destination<'a> {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 bail!("'{}' is a folder and a file at once", folder.escape_debug())
             }
-            made => made.with_context(|| format!("can't make the folder '{}'", folder.escape_debug())),
+            made => {
+                made.with_context(|| format!("can't make the folder '{}'", folder.escape_debug()))
+            }
         }
     }
 
     /// For filesystems without hard links.
     fn copy_within(&mut self, existing: &std::path::Path, path: &InnerPath) -> anyhow::Result<()> {
-        let copied =
-            std::fs::copy(existing, self.on_disk(path)).map_err(|error| self.describe_write(path, &error))?;
+        let copied = std::fs::copy(existing, self.on_disk(path))
+            .map_err(|error| self.describe_write(path, &error))?;
         self.bytes = self.bytes.saturating_add(copied);
         Ok(())
     }
@@ -280,7 +292,10 @@ impl<'a> Destination<'a> {
     }
 
     fn too_many_files(&self) -> String {
-        format!("it holds more than {} files and folders: if that is right, raise max-files", self.max_files)
+        format!(
+            "it holds more than {} files and folders: if that is right, raise max-files",
+            self.max_files
+        )
     }
 
     fn on_disk(&self, path: &InnerPath) -> PathBuf {
@@ -289,7 +304,10 @@ impl<'a> Destination<'a> {
 
     fn twice(&self, path: &InnerPath) -> String {
         let hint = if self.strip > 0 { " (after 'strip')" } else { "" };
-        format!("{} comes twice in the archive{hint}: it is not clear which one is meant", path.shown())
+        format!(
+            "{} comes twice in the archive{hint}: it is not clear which one is meant",
+            path.shown()
+        )
     }
 
     fn describe_write(&self, path: &InnerPath, error: &std::io::Error) -> anyhow::Error {

@@ -22,7 +22,13 @@ impl<'a> TarEntry<'a> {
     }
 
     pub(super) fn symbolic_link(name: &'a str, target: &'a str) -> Self {
-        Self { name: name.as_bytes(), kind: b'2', mode: 0o777, target: target.as_bytes(), content: b"" }
+        Self {
+            name: name.as_bytes(),
+            kind: b'2',
+            mode: 0o777,
+            target: target.as_bytes(),
+            content: b"",
+        }
     }
 
     pub(super) fn hard_link(name: &'a str, target: &'a str) -> Self {
@@ -103,7 +109,6 @@ pub(super) fn zip(entries: &[ZipEntry]) -> Vec<u8> {
         bytes.extend([20, 3]);
         bytes.extend(common_fields(entry));
         bytes.extend([0; 8]);
-        bytes.extend([0; 2]);
         bytes.extend((entry.mode << 16).to_le_bytes());
         bytes.extend(offset.to_le_bytes());
         bytes.extend(entry.name);
@@ -132,6 +137,18 @@ fn common_fields(entry: &ZipEntry) -> Vec<u8> {
     bytes.extend(size.to_le_bytes());
     bytes.extend((entry.name.len() as u16).to_le_bytes());
     bytes
+}
+
+/// Bytes that no compression makes smaller (Marsaglia's xorshift).
+pub(super) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 2_463_534_242_u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 8) as u8
+    };
+    (0..length).map(|_| next()).collect()
 }
 
 pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {

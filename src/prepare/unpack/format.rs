@@ -96,11 +96,19 @@ pub(super) fn detect(archive: &mut ArchiveFile) -> anyhow::Result<ArchiveFormat>
         [0x28, 0xb5, 0x2f, 0xfd, ..] => ArchiveFormat::TarZst,
         bytes if is_tar(bytes) => ArchiveFormat::Tar,
         [] => bail!("the file is empty"),
-        [b'7', b'z', 0xbc, 0xaf, ..] => bail!("it is a 7z archive, which can't be unpacked: pack it as zip or tar"),
-        [b'R', b'a', b'r', b'!', ..] => bail!("it is a RAR archive, which can't be unpacked: pack it as zip or tar"),
-        [b'B', b'Z', b'h', ..] => bail!("it is compressed with bzip2, which can't be unpacked: compress it with gzip, xz or zstd"),
+        [b'7', b'z', 0xbc, 0xaf, ..] => {
+            bail!("it is a 7z archive, which can't be unpacked: pack it as zip or tar")
+        }
+        [b'R', b'a', b'r', b'!', ..] => {
+            bail!("it is a RAR archive, which can't be unpacked: pack it as zip or tar")
+        }
+        [b'B', b'Z', b'h', ..] => bail!(
+            "it is compressed with bzip2, which can't be unpacked: compress it with gzip, xz or zstd"
+        ),
         bytes if bytes.trim_ascii_start().starts_with(b"<") => {
-            bail!("it is a web page (or XML), not an archive: the server sent something else than the file")
+            bail!(
+                "it is a web page (or XML), not an archive: the server sent something else than the file"
+            )
         }
         bytes => {
             let first: Vec<_> = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -115,7 +123,9 @@ pub(super) fn detect(archive: &mut ArchiveFile) -> anyhow::Result<ArchiveFormat>
 /// A tar that was compressed, or any other file.
 fn detect_within_gzip(archive: &mut ArchiveFile) -> anyhow::Result<ArchiveFormat> {
     let mut bytes = Vec::new();
-    let read = MultiGzDecoder::new(BufReader::new(&archive.file)).take(USTAR.end as u64).read_to_end(&mut bytes);
+    let read = MultiGzDecoder::new(BufReader::new(&archive.file))
+        .take(USTAR.end as u64)
+        .read_to_end(&mut bytes);
     archive.file.rewind().context("can't read it")?;
     read.context("it starts like a gzip file, but is none, or is cut off")?;
     Ok(if is_tar(&bytes) { ArchiveFormat::TarGz } else { ArchiveFormat::Gz })
@@ -135,7 +145,8 @@ pub(super) fn gzip<'a>(archive: ArchiveFile<'a>) -> impl Read + 'a {
 /// # Errors
 /// When the decoder can't be set up.
 pub(super) fn xz<'a>(archive: ArchiveFile<'a>) -> anyhow::Result<impl Read + 'a> {
-    let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED).context("can't set up the xz decoder")?;
+    let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)
+        .context("can't set up the xz decoder")?;
     Ok(XzDecoder::new_stream(archive, stream))
 }
 

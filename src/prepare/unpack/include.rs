@@ -67,6 +67,9 @@ impl Include {
             return Ok(());
         }
         let paths = if self.met.is_empty() { "nothing".to_owned() } else { self.met.join(", ") };
-        bail!("nothing in the archive matches {} of 'include'; there is {paths}, ...", unused.join(", "))
+        bail!(
+            "nothing in the archive matches {} of 'include'; there is {paths}, ...",
+            unused.join(", ")
+        )
     }
 }

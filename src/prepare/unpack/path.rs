@@ -98,7 +98,9 @@ mod tests {
 
     #[test]
     fn bad_names_are_refused() {
-        for raw in [&b"/etc/passwd"[..], b"..", b"../a", b"a/../b", b"a/..", b"\xff", b"a\0b", b"//a"] {
+        for raw in
+            [&b"/etc/passwd"[..], b"..", b"../a", b"a/../b", b"a/..", b"\xff", b"a\0b", b"//a"]
+        {
             InnerPath::new(raw, 0).expect_err(&String::from_utf8_lossy(raw));
         }
         assert!(InnerPath::new(b"x/../../a", 1).is_err(), "strip does not hide it");

@@ -45,10 +45,15 @@ fn unpack_entry(entry: &mut Entry<impl Read>, destination: &mut Destination) -> 
     refuse_pax_sparse(entry, &shown)?;
     match entry.header().entry_type() {
         // Before POSIX, a folder was a file whose name ends in a slash.
-        EntryType::Regular | EntryType::Directory if name.ends_with(b"/") => destination.folder(&name),
+        EntryType::Regular | EntryType::Directory if name.ends_with(b"/") => {
+            destination.folder(&name)
+        }
         EntryType::Directory => destination.folder(&name),
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            let mode = entry.header().mode().with_context(|| format!("the mode of '{shown}' is damaged"))?;
+            let mode = entry
+                .header()
+                .mode()
+                .with_context(|| format!("the mode of '{shown}' is damaged"))?;
             destination.file(&name, Permission::of_mode(mode), entry)
         }
         EntryType::Symlink => destination.symbolic_link(&name, &link_target(entry, &shown)?),
@@ -65,13 +70,16 @@ fn unpack_entry(entry: &mut Entry<impl Read>, destination: &mut Destination) -> 
 }
 
 fn link_target(entry: &Entry<impl Read>, shown: &str) -> anyhow::Result<Vec<u8>> {
-    let target = entry.link_name_bytes().with_context(|| format!("the link '{shown}' has no target"))?;
+    let target =
+        entry.link_name_bytes().with_context(|| format!("the link '{shown}' has no target"))?;
     Ok(target.into_owned())
 }
 
 /// A sparse file in this form would come out as its map and its pieces, under a made-up name.
 fn refuse_pax_sparse(entry: &mut Entry<impl Read>, shown: &str) -> anyhow::Result<()> {
-    let Some(extensions) = entry.pax_extensions().context("a PAX header is damaged")? else { return Ok(()) };
+    let Some(extensions) = entry.pax_extensions().context("a PAX header is damaged")? else {
+        return Ok(());
+    };
     for extension in extensions {
         let extension = extension.context("a PAX header is damaged")?;
         ensure!(
@@ -104,7 +112,9 @@ impl<R: Read> Read for Metered<R> {
             self.meter.ended.set(true);
         }
         let Some(left) = left.checked_sub(read as u64) else {
-            return Err(std::io::Error::other(format!("a header of more than {MOST_HEADER_BYTES} bytes")));
+            return Err(std::io::Error::other(format!(
+                "a header of more than {MOST_HEADER_BYTES} bytes"
+            )));
         };
         self.meter.header_bytes_left.set(Some(left));
         Ok(read)

@@ -160,15 +160,17 @@ impl Rules for Command {
                 let message = format!("{name:?} can't be the name of an environment variable");
                 problems.push(Problem::new(field, message));
             } else if name.starts_with("PIPELINE_") {
-                let message = format!("'{name}' is taken: PIPELINE_* tells the program its folders");
+                let message =
+                    format!("'{name}' is taken: PIPELINE_* tells the program its folders");
                 problems.push(Problem::new(field, message));
             }
         }
         for path in &self.outputs {
             let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
             if path.is_empty() || !Path::new(path).components().all(inside) {
-                let message =
-                    format!("'{path}' is no path in the output folder: no '/' in front, and no '..'");
+                let message = format!(
+                    "'{path}' is no path in the output folder: no '/' in front, and no '..'"
+                );
                 problems.push(Problem::new("outputs", message));
             }
         }
@@ -204,14 +206,18 @@ mod tests {
             ("{{{output}}}", "{/out}"),
             ("", ""),
         ] {
-            let arguments = command(serde_json::json!({"run": [argument]})).arguments(Path::new("/out"), &inputs);
+            let arguments = command(serde_json::json!({"run": [argument]}))
+                .arguments(Path::new("/out"), &inputs);
             assert_eq!(arguments, Ok(vec![filled.into()]), "{argument}");
         }
     }
 
     #[test]
     fn a_placeholder_that_names_no_input_is_an_error_that_lists_them() {
-        let inputs = BTreeMap::from([("data".to_owned(), Path::new("/a")), ("more".to_owned(), Path::new("/b"))]);
+        let inputs = BTreeMap::from([
+            ("data".to_owned(), Path::new("/a")),
+            ("more".to_owned(), Path::new("/b")),
+        ]);
         let command = command(serde_json::json!({"run": ["cat", "{inputs.dat}"]}));
         let error = command.arguments(Path::new("/out"), &inputs).unwrap_err();
         assert!(error.ends_with("are: data, more"), "{error}");
@@ -232,7 +238,10 @@ mod tests {
             (serde_json::json!({"run": ["a", "a}b"]}), "run"),
             (serde_json::json!({"run": ["a", "a{b"]}), "run"),
             (serde_json::json!({"run": ["a"], "environment": {"A=B": "c"}}), "environment"),
-            (serde_json::json!({"run": ["a"], "environment": {"PIPELINE_OUTPUT": "c"}}), "environment"),
+            (
+                serde_json::json!({"run": ["a"], "environment": {"PIPELINE_OUTPUT": "c"}}),
+                "environment",
+            ),
             (serde_json::json!({"run": ["a"], "pass-environment": [""]}), "pass-environment"),
             (serde_json::json!({"run": ["a"], "outputs": ["/a"]}), "outputs"),
             (serde_json::json!({"run": ["a"], "outputs": ["a/../../b"]}), "outputs"),

@@ -55,7 +55,10 @@ impl Download {
     pub fn local_path(url: &str) -> Option<&str> {
         let path = url.strip_prefix("file:")?;
         let path = path.strip_prefix("//").unwrap_or(path);
-        Some(path.strip_prefix("localhost/").map_or(path, |rest| &path[path.len() - rest.len() - 1..]))
+        Some(
+            path.strip_prefix("localhost/")
+                .map_or(path, |rest| &path[path.len() - rest.len() - 1..]),
+        )
     }
 
     fn checksums(&self) -> [(&'static str, &Option<String>, usize); 3] {
@@ -76,7 +79,10 @@ impl Rules for Download {
                     format!("'{url}' is no URL that can be fetched: it must start with https://, http:// or file:"),
                 ));
             }
-            if url.chars().any(|letter| letter.is_control() || letter == ' ' && !url.starts_with("file:")) {
+            if url
+                .chars()
+                .any(|letter| letter.is_control() || letter == ' ' && !url.starts_with("file:"))
+            {
                 problems.push(Problem::new(
                     "url",
                     format!("{url:?} has a space or a control character: write a space as %20"),
@@ -190,7 +196,10 @@ mod tests {
                 serde_json::json!({"url": "https://example.org/a", "md5": "0".repeat(32), "unverified": true}),
                 "drop one",
             ),
-            (serde_json::json!({"url": "https://example.org/..", "unverified": true}), "can't be a file's name"),
+            (
+                serde_json::json!({"url": "https://example.org/..", "unverified": true}),
+                "can't be a file's name",
+            ),
             (serde_json::json!({"url": [], "name": "a", "unverified": true}), "at least one URL"),
         ] {
             let problems = problems(parameters.clone());

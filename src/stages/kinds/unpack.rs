@@ -77,11 +77,16 @@ mod tests {
 
     #[test]
     fn a_glob_that_can_match_nothing_is_a_problem() {
-        for (glob, count) in
-            [("", 1), ("/data/*", 1), ("./data", 1), ("data/../*", 1), ("data/*.bin", 0), ("**/.git", 0)]
-        {
-            let unpack: Unpack =
-                serde_json::from_value(serde_json::json!({"include": [glob]})).expect("valid parameters");
+        for (glob, count) in [
+            ("", 1),
+            ("/data/*", 1),
+            ("./data", 1),
+            ("data/../*", 1),
+            ("data/*.bin", 0),
+            ("**/.git", 0),
+        ] {
+            let unpack: Unpack = serde_json::from_value(serde_json::json!({"include": [glob]}))
+                .expect("valid parameters");
             assert_eq!(unpack.check(&[]).len(), count, "{glob}");
         }
     }
