@@ -7,6 +7,8 @@ mod destination;
 #[cfg(test)]
 mod forge;
 mod format;
+#[cfg(test)]
+mod harm;
 mod include;
 mod path;
 mod tar_archive;
