@@ -50,7 +50,7 @@ fn unpack_safely(format: usize, bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn random_bytes_do_no_harm(format in 0..FORMATS.len(), bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
