@@ -7,6 +7,8 @@ mod command;
 mod corrupt_labels;
 mod dataset;
 mod download;
+#[cfg(test)]
+mod golden;
 mod mersenne_twister;
 #[cfg(test)]
 mod reference;
