@@ -72,7 +72,10 @@ fn an_image_folder() {
     let parameters = json!({"format": "image-folder", "size": 16});
     let (data, _) = test.run("dataset", parameters, &[from], 0, None).unwrap();
     let found = fingerprint(kinds::Dataset::VERSION, &data);
-    assert_eq!(found, "FILL", "bump the VERSION of the kind whose output changed");
+    assert_eq!(
+        found, "version 1: 502859708a8b6edf",
+        "bump the VERSION of the kind whose output changed"
+    );
 }
 
 #[test]
