@@ -1,4 +1,3 @@
-
 //! For tests: an HTTP/1.1 server on this machine that does what a test tells it to.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,3 @@
-
 //! Stories of `download`, against a real server on this machine.
 
 use std::cell::RefCell;

@@ -1,4 +1,3 @@
-
 //! Stories of `unpack`: archives of every format, and those that try to get out of the folder.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

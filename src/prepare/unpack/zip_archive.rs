@@ -97,9 +97,6 @@ fn describe(error: ZipError) -> anyhow::Error {
         ZipError::InvalidArchive(why) => {
             anyhow!("it is damaged, cut off, or no zip archive: {why}")
         }
-        ZipError::CompressionMethodNotSupported(method) => anyhow!(
-            "it is compressed by method {method}, which can't be unpacked: pack it again with the usual one (deflate)"
-        ),
         other => other.into(),
     }
 }
