@@ -137,7 +137,7 @@ impl Mistake {
     }
 }
 
-/// All mistakes in some [`Sources`]. There is at least one.
+/// All mistakes in some [`Sources`].
 #[derive(Debug, Clone)]
 pub struct Mistakes {
     sources: Sources,
@@ -145,22 +145,17 @@ pub struct Mistakes {
 }
 
 impl Mistakes {
-    /// The mistakes of `list`, by position and each once. `None` if there are none.
-    pub fn new(sources: Sources, mut list: Vec<Mistake>) -> Option<Self> {
+    /// The mistakes of `list`, by position and each once.
+    pub fn new(sources: Sources, mut list: Vec<Mistake>) -> Self {
         list.sort_by_key(|mistake| mistake.span.as_ref().map(|span| (span.start, span.end)));
         let mut unique: Vec<Mistake> = Vec::with_capacity(list.len());
         for mistake in list {
-            let same = |other: &Mistake| other.span == mistake.span && other.title == mistake.title;
-            if !unique.iter().rev().take_while(|other| other.span == mistake.span).any(same) {
+            let at_same_place = unique.iter().rev().take_while(|other| other.span == mistake.span);
+            if !at_same_place.into_iter().any(|other| other.title == mistake.title) {
                 unique.push(mistake);
             }
         }
-        (!unique.is_empty()).then_some(Self { sources, list: unique })
-    }
-
-    /// One mistake.
-    pub fn one(sources: Sources, mistake: Mistake) -> Self {
-        Self { sources, list: vec![mistake] }
+        Self { sources, list: unique }
     }
 
     /// The mistakes, by position.
@@ -277,17 +272,16 @@ mod tests {
             Mistake::at(0..3, "first"),
             Mistake::at(9..14, "second").help("the same again"),
         ];
-        let mistakes = Mistakes::new(sources(), list).expect("there are some");
+        let mistakes = Mistakes::new(sources(), list);
         let titles: Vec<_> = mistakes.list().iter().map(Mistake::title).collect();
         assert_eq!(titles, ["general", "first", "second"]);
         assert!(mistakes.to_string().ends_with("error: 3 mistakes in x.toml; nothing was run"));
-        assert!(Mistakes::new(sources(), Vec::new()).is_none());
     }
 
     #[test]
     fn colour_is_there_only_when_it_is_asked_for() {
         let mistake = Mistake::at(0..3, "a\u{1b}[31m title").help("do \u{1b}[31m this");
-        let mistakes = Mistakes::one(sources(), mistake);
+        let mistakes = Mistakes::new(sources(), vec![mistake]);
         assert!(!mistakes.render(Colour::Never).contains('\u{1b}'));
         let coloured = mistakes.render(Colour::Always);
         assert!(coloured.contains('\u{1b}') && !coloured.contains("\u{1b}[31m"));
@@ -303,7 +297,7 @@ mod tests {
             sources.add(Origin::File("x.toml".to_owned()), text.clone());
             sources.add(Origin::CommandLine, text);
             let mistake = Mistake::at(start..start + length, "wrong").label("here").related(other..other, "there");
-            let shown = Mistakes::one(sources, mistake).render(Colour::Always);
+            let shown = Mistakes::new(sources, vec![mistake]).render(Colour::Always);
             prop_assert!(shown.contains("wrong"));
         }
     }

@@ -89,6 +89,11 @@ impl Downloader<'_> {
                     self.note_unverified(&digests.blake3, &partial);
                     let bytes = partial.len();
                     partial.finish(&self.context.output.join(self.stage.file_name()))?;
+                    self.stage
+                        .url
+                        .0
+                        .iter()
+                        .try_for_each(|url| partial::forget(&self.context.checkpoint, url))?;
                     return Ok(Metrics::from([("bytes".into(), bytes as f64)]));
                 }
                 // The pieces may be of two versions of the file: once more, in one piece.

@@ -58,11 +58,6 @@ impl Fixture {
         self.root.path().join("folder")
     }
 
-    /// The folder of the first artifact at a port.
-    pub(crate) fn input(&self, port: &str) -> PathBuf {
-        self.inputs[port][0].path.clone()
-    }
-
     /// The context that a worker would make for a stage.
     pub(crate) fn context(&self, kind: &str, parameters: &serde_json::Value) -> Context {
         Context::for_test(Request {

@@ -9,6 +9,8 @@ mod dataset;
 mod download;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod golden;
 mod mersenne_twister;
 #[cfg(test)]
 mod reference;

@@ -4,7 +4,11 @@
 //! What a reader may write, and where, is decided in [`destination`]: no reader touches the disk itself.
 
 mod destination;
+#[cfg(test)]
+mod forge;
 mod format;
+#[cfg(test)]
+mod harm;
 mod include;
 mod path;
 mod tar_archive;

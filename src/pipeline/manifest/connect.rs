@@ -4,30 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use pipeline_stages::{KINDS, Port};
 
+use super::StageName;
 use super::hint::{did_you_mean, listed};
+use super::ports::Wire;
 use super::stage::Draft;
-use super::{Connection, StageName};
-use crate::diagnostic::{Mistake, Span};
+use crate::diagnostic::Mistake;
 use crate::graph::{Cycle, Graph};
-
-/// What a port names.
-pub(super) struct Wire<'t> {
-    /// The port.
-    pub(super) port: &'static Port,
-    /// The name of the artifact, at a port that takes a table of them.
-    pub(super) label: Option<String>,
-    /// The name of the stage, as it stands there.
-    pub(super) text: &'t str,
-    /// Where it stands.
-    pub(super) span: Span,
-}
-
-impl Wire<'_> {
-    /// The connection, if the text is a stage's name.
-    pub(super) fn connection(self) -> Option<Connection> {
-        Some(Connection { name: self.label, from: self.text.parse().ok()? })
-    }
-}
 
 /// Reports every wire that leads nowhere, to a stage that does not fit, or in a circle. Gives the graph,
 /// if there is one.
@@ -35,6 +17,8 @@ pub(super) fn check(drafts: &[Draft<'_>], mistakes: &mut Vec<Mistake>) -> Option
     let by_name: HashMap<_, _> = drafts.iter().map(|draft| (draft.text, draft)).collect();
     let mut edges = Vec::new();
     for draft in drafts {
+        let missing = draft.missing.iter();
+        mistakes.extend(missing.map(|port| missing_port(draft, port, drafts)));
         for wire in &draft.wires {
             match by_name.get(wire.text) {
                 None => mistakes.push(missing_stage(draft, wire, drafts)),
@@ -53,6 +37,12 @@ pub(super) fn check(drafts: &[Draft<'_>], mistakes: &mut Vec<Mistake>) -> Option
             mistakes.extend(cycles.iter().map(|cycle| cycle_mistake(cycle, &by_name)))
         })
         .ok()
+}
+
+fn missing_port(draft: &Draft<'_>, port: &Port, drafts: &[Draft<'_>]) -> Mistake {
+    let name = port.name();
+    Mistake::at(draft.span.clone(), format!("stage '{}' needs the port '{name}'", draft.text))
+        .help(format!("add a line {name} = \"...\"; {}", fitting(draft, port, drafts)))
 }
 
 fn missing_stage(draft: &Draft<'_>, wire: &Wire<'_>, drafts: &[Draft<'_>]) -> Mistake {

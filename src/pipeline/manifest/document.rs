@@ -2,86 +2,14 @@
 //!
 //! Knows TOML, but not what a manifest has to have.
 
-use std::borrow::Cow;
-use std::str::FromStr;
-
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::hint::did_you_mean;
-use super::values::found;
-use crate::diagnostic::{Mistake, Origin, Sources, Span};
+use super::overrides::Override;
+use crate::diagnostic::{Mistake, Sources, Span};
 
 /// A value with its place.
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
-
-const OPTION: &str = "--set ";
-
-/// A value that replaces one of the manifest, for one run: `stages.train.epochs=3`.
-///
-/// What follows the `=` is TOML; what is no TOML is text, so that `stages.train.loss=mae` needs no quotes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Override {
-    text: String,
-    /// The keys, each with its place in `text`.
-    keys: Vec<(String, Span)>,
-    /// Where the value starts in `text`.
-    value_start: usize,
-}
-
-impl Override {
-    /// The keys that lead to the value: `stages`, `train`, `epochs`.
-    pub fn path(&self) -> impl Iterator<Item = &str> {
-        self.keys.iter().map(|(key, _)| key.as_str())
-    }
-
-    /// The value, with spans that count from `start`, where `text` starts.
-    fn value(&self, start: usize) -> Value<'_> {
-        let raw = &self.text[self.value_start..];
-        let span = self.value_start..self.text.trim_end().len().max(self.value_start);
-        match DeValue::parse(raw) {
-            Ok(value) => shifted(value, start + self.value_start),
-            Err(_) => Spanned::new(
-                start + span.start..start + span.end,
-                DeValue::String(Cow::Borrowed(raw.trim_end())),
-            ),
-        }
-    }
-}
-
-impl FromStr for Override {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        const FORM: &str = "write it as stages.train.epochs=3";
-        let Some((path, value)) = text.split_once('=') else {
-            return Err(format!("'{text}' has no '='; {FORM}"));
-        };
-        let wrong = |()| format!("'{}' is no path of keys; {FORM}", path.trim());
-        let document = format!("{path}=0");
-        let mut table = DeTable::parse(&document).map_err(|_| wrong(()))?.into_inner();
-        let mut keys = Vec::new();
-        while let Some((key, value)) = table.into_iter().next() {
-            let span = key.span();
-            keys.push((key.into_inner().into_owned(), span));
-            table = match value.into_inner() {
-                DeValue::Table(table) => table,
-                _ => break,
-            };
-        }
-        if keys.is_empty() {
-            return Err(wrong(()));
-        }
-        let space = value.len() - value.trim_start().len();
-        Ok(Self { text: text.to_owned(), keys, value_start: path.len() + 1 + space })
-    }
-}
-
-impl std::fmt::Display for Override {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)
-    }
-}
 
 /// A manifest as a tree.
 pub(super) struct Document<'i> {
@@ -113,9 +41,9 @@ pub(super) fn parse<'i>(
     let broken = broken_places(&errors, text);
     mistakes.extend(errors.iter().filter_map(|error| syntax_mistake(error, text, &broken)));
     for given in overrides {
-        let start = sources.add(Origin::CommandLine, format!("{OPTION}{given}")) + OPTION.len();
+        let start = given.add_to(sources);
         if whole {
-            mistakes.extend(apply(&mut root, given, start).err());
+            mistakes.extend(given.apply(&mut root, start).err());
         }
     }
     whole.then_some(Document { root, broken })
@@ -202,94 +130,4 @@ fn plain_syntax(message: &str, there: &str) -> (String, String) {
         Some((title, help)) => (title.to_owned(), help.to_owned()),
         None => (format!("this is no TOML: {message}"), String::new()),
     }
-}
-
-/// Puts the value of `given` into the tree. `start` is the position of its text.
-fn apply<'i>(root: &mut DeTable<'i>, given: &'i Override, start: usize) -> Result<(), Mistake> {
-    let span = |index: usize| {
-        let place = given.keys.get(index).map_or(0..0, |(_, span)| span.clone());
-        start + place.start..start + place.end
-    };
-    check_place(root, given, &span)?;
-    let Some(((last, _), path)) = given.keys.split_last() else { return Ok(()) };
-    let mut table = root;
-    for (index, (key, _)) in path.iter().enumerate() {
-        if !table.contains_key(key.as_str()) {
-            let empty = Spanned::new(span(index), DeValue::Table(DeTable::new()));
-            table.insert(Spanned::new(span(index), Cow::Borrowed(key.as_str())), empty);
-        }
-        let Some(value) = table.get_mut(key.as_str()) else { return Ok(()) };
-        table = match value.get_mut() {
-            DeValue::Table(inner) => inner,
-            other => {
-                let title = format!(
-                    "'{key}' is {} in the manifest, so nothing can be set inside it",
-                    found(other)
-                );
-                return Err(Mistake::at(span(index), title)
-                    .help("set the whole value, or change the manifest"));
-            }
-        };
-    }
-    // Not `insert` alone: it would keep the old key, and with it the old place.
-    table.remove(last.as_str());
-    let key = Spanned::new(span(path.len()), Cow::Borrowed(last.as_str()));
-    table.insert(key, given.value(start));
-    Ok(())
-}
-
-/// Whether the path leads to one value: within a stage that is there, or within another table.
-fn check_place(
-    root: &DeTable<'_>,
-    given: &Override,
-    span: &dyn Fn(usize) -> Span,
-) -> Result<(), Mistake> {
-    const FORMS: &str = "set stages.NAME.KEY=VALUE, experiment.KEY=VALUE or execution.KEY=VALUE";
-    let keys: Vec<_> = given.path().collect();
-    match keys.as_slice() {
-        ["stages", stage, rest @ ..] => {
-            let stages = root.get("stages").and_then(|stages| stages.get_ref().as_table());
-            let names = || {
-                stages.into_iter().flat_map(|table| table.keys().map(|key| key.as_ref().as_ref()))
-            };
-            if !names().any(|name| name == *stage) {
-                let hint = did_you_mean(stage, names());
-                let title = format!("there is no stage '{stage}' to set something in");
-                let mistake = Mistake::at(span(1), title);
-                return Err(match hint {
-                    Some(hint) => mistake.label(hint),
-                    None => mistake
-                        .help(format!("the stages are {}", super::hint::listed(names(), "and"))),
-                });
-            }
-            if rest.is_empty() {
-                let title = format!("--set changes one value, not the whole stage '{stage}'");
-                return Err(Mistake::at(span(1), title).help(FORMS));
-            }
-            Ok(())
-        }
-        [] | [_] => Err(Mistake::at(span(0), "--set needs the path to one value").help(FORMS)),
-        _ => Ok(()),
-    }
-}
-
-/// The same value, `by` bytes further on.
-fn shifted(value: Value<'_>, by: usize) -> Value<'_> {
-    let moved = |span: Span| span.start + by..span.end + by;
-    let span = moved(value.span());
-    let inner = match value.into_inner() {
-        DeValue::Array(items) => {
-            DeValue::Array(items.into_iter().map(|item| shifted(item, by)).collect())
-        }
-        DeValue::Table(table) => DeValue::Table(
-            table
-                .into_iter()
-                .map(|(key, value)| {
-                    (Spanned::new(moved(key.span()), key.into_inner()), shifted(value, by))
-                })
-                .collect(),
-        ),
-        scalar => scalar,
-    };
-    Spanned::new(span, inner)
 }

@@ -158,12 +158,11 @@ pub(super) fn read_execution(
     let device = table
         .get("device")
         .and_then(|value| device(value).map_err(|mistake| mistakes.push(mistake)).ok());
-    let defaults_ = &defaults.execution;
     StageExecution {
         execution: Execution {
-            device: device.unwrap_or(defaults_.device),
-            threads: threads.or(defaults_.threads),
-            checkpoint_seconds: checkpoint_seconds.unwrap_or(defaults_.checkpoint_seconds),
+            device: device.unwrap_or(defaults.execution.device),
+            threads: threads.or(defaults.execution.threads),
+            checkpoint_seconds: checkpoint_seconds.unwrap_or(defaults.execution.checkpoint_seconds),
         },
         timeout_seconds: timeout_seconds.or(defaults.timeout_seconds),
     }

@@ -1,8 +1,9 @@
 //! The manifest: text into [`Manifest`] and [`Graph`], or into all mistakes of the text at once.
 //!
-//! The text becomes a tree with spans ([`document`]); then come the tables about the whole
-//! ([`envelope`]), each stage by itself ([`stage`]), and the edges between stages ([`connect`]). Every
-//! step reports what is wrong and goes on, but never reports what only follows from another mistake.
+//! The text, with what `--set` says put into it, becomes a tree with spans (`document`, `overrides`). From
+//! it come the tables about the whole (`envelope`), each stage by itself (`stage`, `ports`, `values`), and the
+//! edges between stages (`connect`). Every step reports what is wrong and goes on, but never reports
+//! what only follows from another mistake.
 //!
 //! Knows nothing of keys, caches or workers, and does no I/O but in [`read`].
 
@@ -11,6 +12,8 @@ mod document;
 mod envelope;
 mod hint;
 mod name;
+mod overrides;
+mod ports;
 mod stage;
 mod values;
 
@@ -27,8 +30,8 @@ use toml::de::DeTable;
 use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
 use crate::graph::Graph;
 
-pub use document::Override;
 pub use name::StageName;
+pub use overrides::Override;
 
 /// What a manifest says, checked: every port is connected to a stage that fits.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,7 +124,7 @@ pub fn read(path: &Path, overrides: &[Override]) -> Result<(Manifest, Graph), Mi
                 std::io::ErrorKind::IsADirectory => "name the manifest's file, not its folder",
                 _ => "",
             });
-            return Err(Mistakes::one(sources, mistake));
+            return Err(Mistakes::new(sources, vec![mistake]));
         }
     };
     match String::from_utf8(bytes) {
@@ -132,7 +135,7 @@ pub fn read(path: &Path, overrides: &[Override]) -> Result<(Manifest, Graph), Mi
             sources.add(Origin::File(path.display().to_string()), text);
             let mistake = Mistake::at(position..position + 1, "this file is not UTF-8 text")
                 .help("save it as UTF-8");
-            Err(Mistakes::one(sources, mistake))
+            Err(Mistakes::new(sources, vec![mistake]))
         }
     }
 }
@@ -150,11 +153,17 @@ pub fn parse(
 ) -> Result<(Manifest, Graph), Mistakes> {
     let mut sources = Sources::new(path.display().to_string());
     let mut mistakes = Vec::new();
-    let read = read_text(path, text, overrides, &mut sources, &mut mistakes);
-    match (Mistakes::new(sources, mistakes), read) {
-        (None, Some(read)) => Ok(read),
-        (Some(mistakes), _) => Err(mistakes),
-        (None, None) => unreachable!("what can't be read has a mistake that says why"),
+    match read_text(path, text, overrides, &mut sources, &mut mistakes) {
+        Some(read) if mistakes.is_empty() => Ok(read),
+        _ => {
+            if mistakes.is_empty() {
+                let title = "this manifest is not understood, and nothing says why";
+                mistakes.push(
+                    Mistake::general(title).help("please report it: it is a fault of `pipeline`"),
+                );
+            }
+            Err(Mistakes::new(sources, mistakes))
+        }
     }
 }
 

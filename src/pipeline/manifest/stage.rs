@@ -3,18 +3,18 @@
 //! Does not know the other stages.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use pipeline_stages::parameter::Field;
-use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, PortShape, Stage, kind_info};
+use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, Stage, kind_info};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::connect::Wire;
 use super::document::Value;
 use super::envelope::{EXECUTION_KEYS, has_misspelt, read_execution};
 use super::hint::{did_you_mean, listed, nearest};
-use super::values::{about, found, not_a, parameter_mistake, range_mistake, text, whole_number};
+use super::ports::{Ports, Wire};
+use super::values::{about, not_a, parameter_mistake, range_mistake, text, whole_number};
 use super::{StageDeclaration, StageExecution, StageName};
 use crate::diagnostic::{Mistake, Sources, Span};
 
@@ -33,6 +33,8 @@ pub(super) struct Draft<'t> {
     pub(super) output: Option<ArtifactType>,
     /// What its ports name.
     pub(super) wires: Vec<Wire<'t>>,
+    /// The ports that it needs and does not name.
+    pub(super) missing: Vec<&'static Port>,
     stage: Option<Stage>,
     seed: Option<u64>,
     execution: StageExecution,
@@ -45,7 +47,7 @@ impl Draft<'_> {
         experiment_seed: u64,
         sources: &Sources,
     ) -> Option<StageDeclaration> {
-        let mut inputs = std::collections::BTreeMap::<_, Vec<_>>::new();
+        let mut inputs = BTreeMap::<_, Vec<_>>::new();
         for wire in self.wires {
             inputs.entry(wire.port.name()).or_default().push(wire.connection()?);
         }
@@ -76,6 +78,7 @@ pub(super) fn read<'t>(
         span,
         output: None,
         wires: Vec::new(),
+        missing: Vec::new(),
         stage: None,
         seed: None,
         execution: defaults.clone(),
@@ -91,26 +94,16 @@ pub(super) fn read<'t>(
     let Some(kind) = read_kind(&draft, table, mistakes) else { return draft };
     draft.seed = read_seed(kind, table, mistakes);
     let known_keys = unknown_keys(kind, table, mistakes);
-    draft.wires = read_ports(kind, &draft.span, table, mistakes);
-    let parameters = parameters(kind, table);
-    let wrong = parameter_mistakes(kind, &draft.span, table, mistakes);
+    let ports = Ports::read(kind, table, mistakes);
+    draft.wires = ports.wires;
+    draft.missing = missing_ports(kind, table, ports.missing);
     draft.output = fixed_output(kind);
-    let whole =
-        ValueDeserializer::from(Spanned::new(draft.span.clone(), DeValue::Table(parameters)));
-    match Stage::read(kind.name, whole) {
-        Some(Ok(stage)) => {
-            // A rule over several parameters says little where one of them is wrong or misspelt.
-            if wrong.is_empty() && known_keys {
-                mistakes.extend(rule_mistakes(&stage, &draft.span, table));
-                draft.output = Some(stage.output());
-            }
-            draft.stage = Some(stage);
-        }
-        Some(Err(error)) if wrong.is_empty() => {
-            let place = error.span().unwrap_or(draft.span.clone());
-            mistakes.push(Mistake::at(place, error.message().to_owned()));
-        }
-        _ => {}
+    let right = parameter_mistakes(kind, &draft.span, table, mistakes);
+    draft.stage = read_parameters(kind, &draft.span, table, right, mistakes);
+    // A rule over several parameters says little where one of them is wrong or misspelt.
+    if let Some(stage) = draft.stage.as_ref().filter(|_| right && known_keys) {
+        mistakes.extend(rule_mistakes(stage, &draft.span, table));
+        draft.output = Some(stage.output());
     }
     draft
 }
@@ -208,32 +201,16 @@ fn keys_of(kind: &KindInfo, ports: &[String], parameters: &[&str]) -> String {
     format!("'{}' has {ports}, and {parameters}", kind.name)
 }
 
-fn read_ports<'t>(
+/// The missing ports without those whose name is only misspelt.
+fn missing_ports(
     kind: &KindInfo,
-    header: &Span,
-    table: &'t DeTable<'_>,
-    mistakes: &mut Vec<Mistake>,
-) -> Vec<Wire<'t>> {
-    let ports = (kind.ports)();
-    let names: Vec<_> = ports.iter().map(Port::name).collect();
+    table: &DeTable<'_>,
+    mut missing: Vec<&'static Port>,
+) -> Vec<&'static Port> {
     let keys = all_keys(kind);
     let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-    let mut wires = Vec::new();
-    for (port, name) in ports.iter().zip(&names) {
-        match table.get(name.as_str()) {
-            Some(value) => wires.extend(read_port(port, name, value, mistakes)),
-            None if port.required() && !has_misspelt(table, name, &keys) => {
-                let title = format!("'{}' needs the port '{name}'", kind.name);
-                let takes = port.accepts.iter().map(|artifact| artifact.name());
-                let takes = listed(takes, "or");
-                mistakes.push(Mistake::at(header.clone(), title).help(format!(
-                    "add a line {name} = \"...\" with the name of a stage that gives {takes}"
-                )));
-            }
-            None => {}
-        }
-    }
-    wires
+    missing.retain(|port| !has_misspelt(table, &port.name(), &keys));
+    missing
 }
 
 /// Every key that a stage of this kind may have.
@@ -243,124 +220,57 @@ fn all_keys(kind: &KindInfo) -> Vec<String> {
     ports.chain(fields).chain(COMMON_KEYS.map(str::to_owned)).collect()
 }
 
-fn read_port<'t>(
-    port: &'static Port,
-    name: &str,
-    value: &'t Value<'_>,
+/// Reads all parameters at once. `right` says that nothing is wrong with them one by one.
+fn read_parameters(
+    kind: &KindInfo,
+    header: &Span,
+    table: &DeTable<'_>,
+    right: bool,
     mistakes: &mut Vec<Mistake>,
-) -> Vec<Wire<'t>> {
-    let many = matches!(port.shape, PortShape::Many | PortShape::OptionalMany);
-    match (value.get_ref(), port.shape) {
-        (DeValue::Table(table), PortShape::Named) => {
-            let mut wires = Vec::new();
-            for (key, value) in table {
-                let label: &str = key.as_ref();
-                if let Err(reason) = label.parse::<StageName>() {
-                    let title = format!("{label:?} can't be the name of an input: {reason}");
-                    mistakes.push(Mistake::at(key.span(), title));
-                }
-                wires.extend(wire(port, Some(label), label, value, mistakes));
-            }
-            wires
-        }
-        (DeValue::Array(items), _) if many => {
-            if items.is_empty() && port.shape == PortShape::Many {
-                mistakes.push(
-                    Mistake::at(value.span(), format!("'{name}' needs at least one stage"))
-                        .help(format!("name one: {name} = \"...\"")),
-                );
-            }
-            let mut wires: Vec<Wire<'_>> = Vec::new();
-            for item in items.iter() {
-                let Some(new) = wire(port, None, name, item, mistakes) else { continue };
-                if wires.iter().any(|other| other.text == new.text) {
-                    let title = format!("'{}' is listed twice", new.text);
-                    mistakes.push(Mistake::at(item.span(), title).help("drop one of them"));
-                }
-                wires.push(new);
-            }
-            wires
-        }
-        (DeValue::String(_), shape) if shape != PortShape::Named => {
-            wire(port, None, name, value, mistakes).into_iter().collect()
-        }
-        (other, shape) => {
-            let (takes, example) = match shape {
-                PortShape::One | PortShape::Optional => {
-                    ("the name of a stage", format!("{name} = \"stage\""))
-                }
-                PortShape::Many | PortShape::OptionalMany => (
-                    "the name of a stage, or a list of them",
-                    format!("{name} = [\"stage\", \"other\"]"),
-                ),
-                PortShape::Named => {
-                    ("a table of stages", format!("{name} = {{ data = \"stage\" }}"))
-                }
-            };
-            let title = format!("the port '{name}' takes {takes}, but this is {}", found(other));
-            mistakes.push(Mistake::at(value.span(), title).help(format!("write {example}")));
-            Vec::new()
-        }
-    }
-}
-
-fn wire<'t>(
-    port: &'static Port,
-    label: Option<&str>,
-    name: &str,
-    value: &'t Value<'_>,
-    mistakes: &mut Vec<Mistake>,
-) -> Option<Wire<'t>> {
-    match value.get_ref() {
-        DeValue::String(text) => {
-            Some(Wire { port, label: label.map(str::to_owned), text, span: value.span() })
-        }
-        other => {
-            let title =
-                format!("'{name}' must be the name of a stage, but this is {}", found(other));
-            mistakes.push(Mistake::at(value.span(), title).help("names go in quotes"));
+) -> Option<Stage> {
+    let fields = (kind.fields)();
+    let is_field = |key: &str| fields.iter().any(|field| field.name == key);
+    let entries = table.iter().filter(|(key, _)| is_field(key.as_ref()));
+    let entries = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let whole = ValueDeserializer::from(Spanned::new(header.clone(), DeValue::Table(entries)));
+    match Stage::read(kind.name, whole)? {
+        Ok(stage) => Some(stage),
+        Err(error) => {
+            let place = error.span().unwrap_or(header.clone());
+            mistakes.extend(right.then(|| Mistake::at(place, error.message())));
             None
         }
     }
 }
 
-/// The entries of a stage that are parameters of its kind.
-fn parameters<'i>(kind: &KindInfo, table: &DeTable<'i>) -> DeTable<'i> {
-    let fields = (kind.fields)();
-    let is_field = |key: &str| fields.iter().any(|field| field.name == key);
-    let entries = table.iter().filter(|(key, _)| is_field(key.as_ref()));
-    entries.map(|(key, value)| (key.clone(), value.clone())).collect()
-}
-
-/// Reports, parameter by parameter, what is missing, of a wrong type or out of range. Gives their names.
+/// Reports, parameter by parameter, what is missing, of a wrong type or out of range. Gives whether there
+/// is nothing of it.
 fn parameter_mistakes(
     kind: &KindInfo,
     header: &Span,
     table: &DeTable<'_>,
     mistakes: &mut Vec<Mistake>,
-) -> BTreeSet<String> {
+) -> bool {
     let keys = all_keys(kind);
     let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-    let mut wrong = BTreeSet::new();
+    let mut right = true;
     for field in (kind.fields)() {
         let mistake = match table.get(field.name.as_str()) {
             Some(value) => value_mistake(kind, &field, value),
             None if field.default.is_some() => None,
             None => {
-                wrong.insert(field.name.clone());
+                right = false;
                 if has_misspelt(table, &field.name, &keys) {
                     continue;
                 }
-                let title = format!("'{}' needs the parameter '{}'", kind.name, field.name);
+                let title = format!("a stage of the kind '{}' needs '{}'", kind.name, field.name);
                 Some(Mistake::at(header.clone(), title).help(about(&field)))
             }
         };
-        if let Some(mistake) = mistake {
-            wrong.insert(field.name);
-            mistakes.push(mistake);
-        }
+        right &= mistake.is_none();
+        mistakes.extend(mistake);
     }
-    wrong
+    right
 }
 
 fn value_mistake(kind: &KindInfo, field: &Field, value: &Value<'_>) -> Option<Mistake> {
@@ -369,7 +279,7 @@ fn value_mistake(kind: &KindInfo, field: &Field, value: &Value<'_>) -> Option<Mi
     let one = ValueDeserializer::from(Spanned::new(value.span(), DeValue::Table(one)));
     match Stage::check_given(kind.name, one)? {
         Ok(()) => range_mistake(field, value),
-        Err(error) => Some(parameter_mistake(field, value, error.span())),
+        Err(error) => Some(parameter_mistake(field, value, &error)),
     }
 }
 

@@ -12,6 +12,7 @@ mod overrides;
 mod parameters;
 mod ports;
 mod properties;
+mod stages;
 mod syntax;
 
 /// A manifest in which every kind has a stage, and which is right.

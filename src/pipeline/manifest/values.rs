@@ -58,19 +58,29 @@ pub(super) fn not_a(name: &str, expected: &str, value: &Value<'_>) -> Mistake {
         .help(rewrite(name, expected, value.get_ref()).unwrap_or_default())
 }
 
-/// The mistake of a parameter that its type refuses. `place` is where the refused part of `value` is.
-pub(super) fn parameter_mistake(field: &Field, value: &Value<'_>, place: Option<Span>) -> Mistake {
-    let part = place.and_then(|place| find(value, &place)).unwrap_or(value);
+/// The mistake of a parameter that its type refuses with `error`.
+pub(super) fn parameter_mistake(
+    field: &Field,
+    value: &Value<'_>,
+    error: &toml::de::Error,
+) -> Mistake {
+    // The error says which part of the value is refused.
+    let part = error.span().and_then(|place| find(value, &place)).unwrap_or(value);
     let name = &field.name;
     let mistake = match (part.get_ref(), element(&field.type_name)) {
         (DeValue::String(given), _) if !field.choices.is_empty() => {
             return choice_mistake(field, given, part.span());
         }
-        (DeValue::Integer(integer), "integer" | "number") => {
+        (DeValue::Integer(integer), "integer") => {
             integer_mistake(name, lowest(field), u64::MAX, part, integer)
         }
-        (DeValue::Float(float), "number") => {
-            Mistake::at(part.span(), format!("'{name}' is too large: {}", float.as_str()))
+        (DeValue::Integer(_) | DeValue::Float(_), "number") => Mistake::at(
+            part.span(),
+            format!("'{name}' is beyond all numbers that can be computed with"),
+        ),
+        // The type is right, so the parameter has a rule of its own, with its own words.
+        (DeValue::String(_), "text") | (DeValue::Boolean(_), "true or false") => {
+            Mistake::at(part.span(), format!("'{name}': {}", error.message()))
         }
         _ if std::ptr::eq(part, value) => not_a(name, &expected(field), value),
         (other, type_of_item) => {

@@ -23,6 +23,8 @@ pub(super) struct CifarFormat {
     labels: &'static [(&'static str, u8)],
     train_files: &'static [&'static str],
     test_files: &'static [&'static str],
+    /// Records of each train file and each test file, as published.
+    records: (u64, u64),
     /// A class name a line.
     names_file: &'static str,
     /// The names when that file is missing.
@@ -40,6 +42,7 @@ pub(super) const CIFAR10: CifarFormat = CifarFormat {
         "data_batch_5.bin",
     ],
     test_files: &["test_batch.bin"],
+    records: (10_000, 10_000),
     names_file: "batches.meta.txt",
     names: || CIFAR10_CLASSES.to_vec(),
 };
@@ -49,6 +52,7 @@ pub(super) const CIFAR100: CifarFormat = CifarFormat {
     labels: &[("coarse label", 20), ("fine label", 100)],
     train_files: &["train.bin"],
     test_files: &["test.bin"],
+    records: (50_000, 10_000),
     names_file: "fine_label_names.txt",
     names: cifar100_classes,
 };
@@ -83,6 +87,10 @@ pub(super) fn read(
         let mut reader = PartReader {
             format,
             limit: sample_limit(stage, part),
+            usual_records: match part {
+                Part::Train => format.records.0,
+                Part::Test => format.records.1,
+            },
             context,
             samples: RawSamples { pixels: Vec::new(), labels: Vec::new() },
         };
@@ -103,6 +111,8 @@ pub(super) fn read(
 struct PartReader<'read> {
     format: &'read CifarFormat,
     limit: usize,
+    /// How many records a file has as published.
+    usual_records: u64,
     context: &'read Context,
     samples: RawSamples,
 }
@@ -133,9 +143,20 @@ impl PartReader<'_> {
                 return Err(reader.error_at(reader.offset(), &message));
             }
             if block.is_empty() {
+                self.note_unusual_length(path, start / record_bytes as u64);
                 return Ok(());
             }
             self.report();
+        }
+    }
+
+    /// A file cut off between two records can't be told from a subset that somebody made.
+    fn note_unusual_length(&self, path: &Path, records: u64) {
+        let usual = self.usual_records;
+        if records != usual {
+            let path = path.display();
+            self.context
+                .note(format!("{path}: {records} images, where the published file has {usual}"));
         }
     }
 

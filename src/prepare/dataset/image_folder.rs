@@ -21,6 +21,9 @@ use super::{RawDataset, RawSamples, in_short, no_such_class, sample_limit};
 /// Bicubic with a = -0.5, its support scaled when it shrinks, so that nothing aliases: what Pillow calls bicubic.
 const FILTER: FilterType = FilterType::CatmullRom;
 
+/// The longer side over the shorter one, at most: the centre of anything beyond says little, and resizing it takes much memory.
+const MOST_ELONGATED: u32 = 100;
+
 /// Reads both parts.
 pub(super) fn read(
     stage: &Dataset,
@@ -29,8 +32,15 @@ pub(super) fn read(
 ) -> anyhow::Result<RawDataset> {
     let (train_folder, test_folder) = find_parts(source)?;
     let classes = ordered_classes(stage, &train_folder)?;
-    let train = list_part(&train_folder, &classes, sample_limit(stage, Part::Train))?;
-    let test = list_part(&test_folder, &classes, sample_limit(stage, Part::Test))?;
+    let list = |folder: &Path, part| {
+        let files = list_part(folder, &classes, sample_limit(stage, part))?;
+        if files.left_out > 0 {
+            let (count, folder) = (files.left_out, folder.display());
+            context.note(format!("{folder}: {count} entries without .jpg, .jpeg or .png left out"));
+        }
+        Ok::<_, anyhow::Error>(files.images)
+    };
+    let (train, test) = (list(&train_folder, Part::Train)?, list(&test_folder, Part::Test)?);
 
     let mut pool = rayon::ThreadPoolBuilder::new();
     if let Some(threads) = context.execution.threads {
@@ -60,6 +70,13 @@ pub(super) fn read(
 struct LabelledFile {
     path: PathBuf,
     label: usize,
+}
+
+/// What is in the folders of a part's classes.
+struct PartFiles {
+    images: Vec<LabelledFile>,
+    /// How many entries have no name of an image.
+    left_out: usize,
 }
 
 /// The folders `train` and `test`, side by side.
@@ -116,17 +133,20 @@ fn folder_name(folder: &Path) -> anyhow::Result<String> {
 /// The images of a part: class by class, in the order of the files' names.
 ///
 /// With a limit, from every class in turn: the first images would otherwise be of one class.
-fn list_part(part: &Path, classes: &[String], limit: usize) -> anyhow::Result<Vec<LabelledFile>> {
+fn list_part(part: &Path, classes: &[String], limit: usize) -> anyhow::Result<PartFiles> {
     for folder in entries(part)?.into_iter().filter(|entry| entry.is_dir()) {
         let name = folder_name(&folder)?;
         ensure!(classes.contains(&name), "{}: {}", folder.display(), no_such_class(&name, classes));
     }
     let mut ranked = Vec::new();
+    let mut left_out = 0;
     for (label, class) in classes.iter().enumerate() {
         let folder = part.join(class);
-        let files = if folder.is_dir() { entries(&folder)? } else { Vec::new() };
-        let images = files.into_iter().filter(|path| is_image(path) && path.is_file());
-        ranked.extend(images.enumerate().map(|(rank, path)| (rank, LabelledFile { path, label })));
+        let all = if folder.is_dir() { entries(&folder)? } else { Vec::new() };
+        let (images, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|path| is_image(path));
+        left_out += others.len();
+        let images = images.into_iter().map(|path| LabelledFile { path, label });
+        ranked.extend(images.enumerate());
     }
     ensure!(
         !ranked.is_empty(),
@@ -136,7 +156,7 @@ fn list_part(part: &Path, classes: &[String], limit: usize) -> anyhow::Result<Ve
     ranked.sort_by_key(|(rank, file)| (*rank, file.label));
     ranked.truncate(limit);
     ranked.sort_by_key(|(rank, file)| (file.label, *rank));
-    Ok(ranked.into_iter().map(|(_, file)| file).collect())
+    Ok(PartFiles { images: ranked.into_iter().map(|(_, file)| file).collect(), left_out })
 }
 
 fn is_image(path: &Path) -> bool {
@@ -174,7 +194,12 @@ struct PartDecoder<'read> {
 
 impl PartDecoder<'_> {
     fn decode(&self, files: &[LabelledFile]) -> anyhow::Result<RawSamples> {
-        let mut pixels = vec![0; files.len() * self.image.bytes()];
+        let mut pixels = Vec::new();
+        let bytes = files.len().saturating_mul(self.image.bytes());
+        pixels.try_reserve_exact(bytes).with_context(|| {
+            format!("{} images take {bytes} bytes of memory, more than there is", files.len())
+        })?;
+        pixels.resize(bytes, 0);
         let slots: Vec<_> = pixels
             .par_chunks_exact_mut(self.image.bytes())
             .zip(files)
@@ -199,6 +224,12 @@ impl PartDecoder<'_> {
             DynamicImage::ImageRgb8(decoded.into_rgb8())
         };
         decoded.apply_orientation(orientation);
+        let (width, height) = (decoded.width(), decoded.height());
+        ensure!(
+            width.max(height) / width.min(height).max(1) <= MOST_ELONGATED,
+            "{} is of {width}x{height} pixels: too narrow to be cropped to a square",
+            path.display()
+        );
         let fitted = fit(&decoded, self.image.width as u32);
         let plane = self.image.height * self.image.width;
         for (index, pixel) in fitted.as_bytes().chunks_exact(self.image.channels).enumerate() {

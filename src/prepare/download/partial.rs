@@ -54,8 +54,7 @@ impl Partial {
     /// # Errors
     /// When the checkpoint folder can't be used.
     pub(super) fn open(checkpoint: &Path, url: &str) -> Result<Self, Failure> {
-        let name = blake3::hash(url.as_bytes()).to_hex();
-        let path = checkpoint.join(format!("{}.part", &name[..16]));
+        let path = path_of(checkpoint, url);
         let file = OpenOptions::new().read(true).append(true).create(true).open(&path);
         let mut partial = Self {
             file: ours(file, "open", &path)?,
@@ -171,17 +170,11 @@ impl Partial {
     /// # Errors
     /// When they can't be removed.
     pub(super) fn remove(self) -> Result<(), Failure> {
-        for path in [self.version_path(), self.path] {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                removed => ours(removed, "remove", &path)?,
-            }
-        }
-        Ok(())
+        remove_files(&self.path)
     }
 
     fn version_path(&self) -> PathBuf {
-        self.path.with_extension("json")
+        version_path(&self.path)
     }
 
     fn read_version(&self) -> Option<Version> {
@@ -205,4 +198,31 @@ impl Partial {
         let room = BEGINNING.saturating_sub(self.beginning.len());
         self.beginning.extend(bytes.iter().take(room));
     }
+}
+
+/// Removes what there is of a URL.
+///
+/// # Errors
+/// When it can't be removed.
+pub(super) fn forget(checkpoint: &Path, url: &str) -> Result<(), Failure> {
+    remove_files(&path_of(checkpoint, url))
+}
+
+fn path_of(checkpoint: &Path, url: &str) -> PathBuf {
+    let name = blake3::hash(url.as_bytes()).to_hex();
+    checkpoint.join(format!("{}.part", &name[..16]))
+}
+
+fn version_path(path: &Path) -> PathBuf {
+    path.with_extension("json")
+}
+
+fn remove_files(path: &Path) -> Result<(), Failure> {
+    for path in [version_path(path), path.to_owned()] {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => ours(removed, "remove", &path)?,
+        }
+    }
+    Ok(())
 }

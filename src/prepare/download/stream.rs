@@ -126,7 +126,8 @@ fn receive(
     headers: Vec<(&'static str, String)>,
     sender: &SyncSender<Message>,
 ) -> Result<(), Message> {
-    let mut request = agent.get(url);
+    let encrypted = url.starts_with("https://");
+    let mut request = agent.get(url).config().https_only(encrypted).build();
     for (name, value) in headers {
         request = request.header(name, value);
     }

@@ -31,7 +31,6 @@ pub(super) fn unpack(reader: impl Read, destination: &mut Destination) -> anyhow
         unpack_entry(&mut entry, destination)?;
         destination.skip(&mut entry)?;
     }
-    drop(entries);
     if meter.ended.get() {
         destination.note("the tar archive has no end mark: if files are missing, it was cut off");
     }

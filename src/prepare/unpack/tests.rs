@@ -1,1 +1,462 @@
+//! Stories of `unpack`: archives of every format, and those that try to get out of the folder.
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::atomic::Ordering;
+
+use pipeline_stages::ArtifactType;
+use pipeline_stages::message::{Event, Metrics};
+use pipeline_stages::worker::Stopped;
+use serde_json::{Value, json};
+
+use super::forge::{self, TarEntry, ZipEntry, gzip, tar, xz, zip, zstandard};
+use crate::fixture::{Fixture, notes, paths_below, stage};
+
+fn archive(name: &str, bytes: &[u8]) -> Fixture {
+    Fixture::new().with_input("archive", None, ArtifactType::File, &[(name, bytes)])
+}
+
+fn unpack(bytes: &[u8], parameters: Value) -> (Fixture, Result<Metrics, String>) {
+    let fixture = archive("a.archive", bytes);
+    let result = fixture.run("unpack", &parameters);
+    (fixture, result)
+}
+
+fn error_of(bytes: &[u8], parameters: Value) -> String {
+    unpack(bytes, parameters).1.expect_err("it is refused")
+}
+
+/// Two files, one of them a program, and a folder.
+fn small_tar() -> Vec<u8> {
+    tar(&[
+        TarEntry::folder("data/"),
+        TarEntry::file("data/a.txt", b"hello"),
+        TarEntry { mode: 0o4755, ..TarEntry::file("./data/deep/run", b"#!") },
+    ])
+}
+
+fn small_zip() -> Vec<u8> {
+    zip(&[
+        ZipEntry { mode: 0o040_755, ..ZipEntry::file("data/", b"") },
+        ZipEntry::file("data/a.txt", b"hello"),
+        ZipEntry { mode: 0o104_755, ..ZipEntry::file("data/deep/run", b"#!") },
+    ])
+}
+
+#[test]
+fn every_format_is_known_by_its_first_bytes() {
+    let formats = [
+        ("zip", small_zip()),
+        ("tar", small_tar()),
+        ("tar-gz", gzip(&small_tar())),
+        ("tar-xz", xz(&small_tar())),
+        ("tar-zst", zstandard(&small_tar())),
+    ];
+    for (format, bytes) in formats {
+        for given in ["auto", format] {
+            let (fixture, result) = unpack(&bytes, json!({"format": given}));
+            let expected = Metrics::from([("bytes".to_owned(), 7.0), ("files".to_owned(), 2.0)]);
+            assert_eq!(result, Ok(expected), "{format} as {given}");
+            assert_eq!(
+                fixture.output_paths(),
+                ["data/", "data/a.txt", "data/deep/", "data/deep/run"]
+            );
+            let text = std::fs::read(fixture.output().join("data/a.txt"));
+            assert_eq!(text.ok().as_deref(), Some(&b"hello"[..]));
+            let mode = |path: &str| {
+                fixture.output().join(path).metadata().expect("it is there").permissions().mode()
+                    & 0o7777
+            };
+            assert_eq!(mode("data/a.txt") & 0o111, 0);
+            assert_ne!(mode("data/deep/run") & 0o100, 0);
+            assert_eq!(mode("data/deep/run") & 0o7000, 0, "no set-user-id");
+        }
+    }
+}
+
+#[test]
+fn concatenated_compressed_parts_are_one() {
+    let bytes = small_tar();
+    let (first, second) = bytes.split_at(700);
+    for compress in [gzip, xz, zstandard] {
+        let (_fixture, result) = unpack(&[compress(first), compress(second)].concat(), json!({}));
+        assert_eq!(result.map(|metrics| metrics["files"]), Ok(2.0));
+    }
+}
+
+#[test]
+fn a_single_gzip_file_loses_its_ending() {
+    for (name, expected) in [
+        ("train.idx.gz", "train.idx"),
+        ("A.GZ", "A"),
+        ("a.tgz", "a.tar"),
+        ("a.bin", "a.bin"),
+        (".gz", ".gz"),
+    ] {
+        let fixture = archive(name, &gzip(b"numbers"));
+        let result = fixture.run("unpack", &json!({}));
+        assert_eq!(result.map(|metrics| metrics["bytes"]), Ok(7.0));
+        assert_eq!(fixture.output_paths(), [expected]);
+    }
+}
+
+#[test]
+fn paths_that_leave_the_folder_are_refused() {
+    let outside = ["../escaped", "/tmp/escaped", "data/../../escaped", "data/..", "./../escaped"];
+    for name in outside {
+        let bad_tar = tar(&[TarEntry::file("good", b"1"), TarEntry::file(name, b"2")]);
+        let bad_zip = zip(&[ZipEntry::file("good", b"1"), ZipEntry::file(name, b"2")]);
+        for bytes in [&bad_tar, &bad_zip, &gzip(&bad_tar)] {
+            let (fixture, result) = unpack(bytes, json!({}));
+            let error = result.expect_err("it is refused");
+            assert!(
+                error.contains("can't unpack 'a.archive'")
+                    && error.contains(&format!("refused '{name}'")),
+                "{error}"
+            );
+            assert!(error.contains("after 1 file and 1 bytes"), "{error}");
+            assert_eq!(fixture.output_paths(), ["good"]);
+            assert!(!fixture.root().join("escaped").exists());
+        }
+    }
+    for name in ["..\\escaped", "C:\\escaped", "c:/escaped", "\\escaped", "a\\..\\..\\escaped"] {
+        let error = error_of(&zip(&[ZipEntry::file(name, b"2")]), json!({}));
+        assert!(error.contains("would leave") || error.contains("could leave"), "{name}: {error}");
+    }
+    let error = error_of(&tar(&[TarEntry::file("top/../../x", b"1")]), json!({"strip": 2}));
+    assert!(error.contains("refused"), "strip does not hide it: {error}");
+}
+
+#[test]
+fn backslashes_in_a_zip_part_its_folders() {
+    let (fixture, result) = unpack(&zip(&[ZipEntry::file("data\\a.txt", b"1")]), json!({}));
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(fixture.output_paths(), ["data/", "data/a.txt"]);
+}
+
+#[test]
+fn links_that_leave_the_folder_are_refused() {
+    let refused: [&[TarEntry]; 7] = [
+        &[TarEntry::symbolic_link("link", "/etc/passwd")],
+        &[TarEntry::symbolic_link("link", "../escaped")],
+        &[TarEntry::symbolic_link("data/link", "../../escaped")],
+        // Through another link: by the letters of their paths, both stay inside.
+        &[
+            TarEntry::symbolic_link("a/b/here", "../.."),
+            TarEntry::symbolic_link("a/out", "b/here/../x"),
+        ],
+        &[TarEntry::symbolic_link("one", "two"), TarEntry::symbolic_link("two", "one")],
+        &[TarEntry::symbolic_link("self", "self/a")],
+        &[TarEntry::symbolic_link("a", "..")],
+    ];
+    for entries in refused {
+        let mut with_file = vec![TarEntry::file("good", b"1").bytes()];
+        with_file.extend(entries.iter().map(TarEntry::bytes));
+        with_file.push(vec![0; 1024]);
+        let (fixture, result) = unpack(&with_file.concat(), json!({}));
+        let error = result.expect_err("it is refused");
+        assert!(error.contains("refused the link"), "{error}");
+        assert_eq!(
+            fixture.output_paths().last().map(String::as_str),
+            Some("good"),
+            "no link was made"
+        );
+    }
+    let error = error_of(&zip(&[ZipEntry::symbolic_link("link", "../escaped")]), json!({}));
+    assert!(error.contains("refused the link 'link' to '../escaped'"), "{error}");
+    let long = "a/".repeat(3000);
+    let error = error_of(&zip(&[ZipEntry::symbolic_link("link", &long)]), json!({}));
+    assert!(error.contains("too long"), "{error}");
+    for target in ["/etc/passwd", "../escaped"] {
+        let error = error_of(&tar(&[TarEntry::hard_link("link", target)]), json!({}));
+        assert!(error.contains("hard link 'link' leads out"), "{error}");
+    }
+}
+
+#[test]
+fn nothing_is_written_through_a_link() {
+    let outside = tempfile::tempdir().expect("a temporary folder");
+    let target = outside.path().to_str().expect("UTF-8");
+    for entries in [
+        tar(&[TarEntry::symbolic_link("door", target), TarEntry::file("door/escaped", b"1")]),
+        tar(&[TarEntry::symbolic_link("door", "."), TarEntry::file("door/escaped", b"1")]),
+        tar(&[TarEntry::symbolic_link("door", "escaped"), TarEntry::file("door", b"1")]),
+        zip(&[ZipEntry::symbolic_link("door", "inside"), ZipEntry::file("door/escaped", b"1")]),
+    ] {
+        let (fixture, result) = unpack(&entries, json!({}));
+        result.expect_err("it is refused");
+        assert!(!fixture.output().join("escaped").exists());
+        assert!(paths_below(outside.path()).is_empty());
+    }
+}
+
+#[test]
+fn links_within_the_folder_are_kept() {
+    let bytes = tar(&[
+        TarEntry::file("data/a.txt", b"hello"),
+        TarEntry::symbolic_link("data/link", "a.txt"),
+        TarEntry::symbolic_link("current", "data"),
+        TarEntry::symbolic_link("through", "current/link"),
+        TarEntry::hard_link("b.txt", "data/a.txt"),
+    ]);
+    let (fixture, result) = unpack(&bytes, json!({}));
+    let expected = Metrics::from([("bytes".to_owned(), 5.0), ("files".to_owned(), 5.0)]);
+    assert_eq!(result, Ok(expected));
+    for path in ["data/link", "current/a.txt", "through", "b.txt"] {
+        assert_eq!(
+            std::fs::read(fixture.output().join(path)).ok().as_deref(),
+            Some(&b"hello"[..]),
+            "{path}"
+        );
+    }
+    assert!(fixture.output().join("through").is_symlink());
+    assert_eq!(
+        fixture.output().join("b.txt").metadata().map(|metadata| metadata.nlink()).ok(),
+        Some(2)
+    );
+
+    let stripped = tar(&[TarEntry::file("top/a", b"1"), TarEntry::hard_link("top/b", "top/a")]);
+    let (fixture, result) = unpack(&stripped, json!({"strip": 1}));
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(fixture.output_paths(), ["a", "b"]);
+    let error = error_of(&stripped, json!({"include": ["top/b"]}));
+    assert!(error.contains("hard link to 'top/a'") && error.contains("include"), "{error}");
+}
+
+#[test]
+fn devices_and_pipes_are_refused() {
+    for kind in [b'3', b'4', b'6'] {
+        let error = error_of(&tar(&[TarEntry { kind, ..TarEntry::file("dev", b"") }]), json!({}));
+        assert!(error.contains("refused 'dev': it is a device file or a pipe"), "{error}");
+    }
+    for mode in [0o020_666, 0o060_666, 0o010_666, 0o140_666] {
+        let error = error_of(&zip(&[ZipEntry { mode, ..ZipEntry::file("dev", b"") }]), json!({}));
+        assert!(error.contains("refused 'dev'"), "{error}");
+    }
+}
+
+#[test]
+fn names_must_be_text() {
+    let bad_tar = tar(&[TarEntry { name: b"caf\xe9", ..TarEntry::file("", b"1") }]);
+    let bad_zip = zip(&[ZipEntry { name: b"caf\xe9", ..ZipEntry::file("", b"1") }]);
+    for bytes in [bad_tar, bad_zip] {
+        let error = error_of(&bytes, json!({}));
+        assert!(error.contains("is not UTF-8"), "{error}");
+    }
+}
+
+#[test]
+fn a_path_that_comes_twice_is_refused() {
+    for bytes in [
+        tar(&[TarEntry::file("a", b"1"), TarEntry::file("./a", b"2")]),
+        zip(&[ZipEntry::file("a", b"1"), ZipEntry::file("a", b"2")]),
+        zip(&[ZipEntry::file("a", b"1"), ZipEntry::file("./a", b"2")]),
+        tar(&[TarEntry::file("a", b"1"), TarEntry::symbolic_link("a", "b")]),
+        tar(&[TarEntry::file("a", b"1"), TarEntry::hard_link("a", "a")]),
+    ] {
+        let error = error_of(&bytes, json!({}));
+        assert!(error.contains("comes twice in the archive"), "{error}");
+    }
+    let error = error_of(
+        &tar(&[TarEntry::file("x/a", b"1"), TarEntry::file("y/a", b"2")]),
+        json!({"strip": 1}),
+    );
+    assert!(error.contains("'a' comes twice in the archive (after 'strip')"), "{error}");
+    let error =
+        error_of(&tar(&[TarEntry::file("a", b"1"), TarEntry::file("a/b", b"2")]), json!({}));
+    assert!(error.contains("'a' is a folder and a file at once"), "{error}");
+}
+
+#[test]
+fn more_than_the_limits_is_refused() {
+    let bomb = vec![0; 3_000_000];
+    for bytes in
+        [gzip(&tar(&[TarEntry::file("a", &bomb)])), gzip(&bomb), zip(&[ZipEntry::file("a", &bomb)])]
+    {
+        let (fixture, result) = unpack(&bytes, json!({"max-bytes": 1_000_000}));
+        let error = result.expect_err("it is refused");
+        assert!(
+            error.contains("more than 1000000 bytes") && error.contains("raise max-bytes"),
+            "{error}"
+        );
+        let written = |path: &String| {
+            fixture.output().join(path).metadata().map_or(0, |metadata| metadata.len())
+        };
+        assert!(fixture.output_paths().iter().map(written).sum::<u64>() <= 1_000_000);
+    }
+    for bytes in [small_tar(), small_zip()] {
+        assert_eq!(
+            unpack(&bytes, json!({"max-files": 4})).1.map(|metrics| metrics["files"]),
+            Ok(2.0)
+        );
+        let error = error_of(&bytes, json!({"max-files": 3}));
+        assert!(error.contains("more than 3 files and folders"), "{error}");
+    }
+    // One entry, but many folders.
+    let deep = format!("{}a", "d/".repeat(40));
+    let error = error_of(&tar(&[TarEntry::file(&deep, b"1")]), json!({"max-files": 20}));
+    assert!(error.contains("more than 20 files and folders"), "{error}");
+}
+
+#[test]
+fn a_header_without_end_does_not_take_all_memory() {
+    // A "long name" of 64 MiB, as GNU tar writes them.
+    let name = vec![b'a'; 64 << 20];
+    let bytes = tar(&[
+        TarEntry { kind: b'L', ..TarEntry::file("././@LongLink", &name) },
+        TarEntry::file("a", b"1"),
+    ]);
+    let error = error_of(&gzip(&bytes), json!({}));
+    assert!(error.contains("a header of more than"), "{error}");
+}
+
+#[test]
+fn overlapping_zip_entries_are_refused() {
+    let bytes = zip(&[
+        ZipEntry::file("a", &[0; 1000]),
+        ZipEntry { same_as: Some(0), ..ZipEntry::file("b", &[0; 1000]) },
+    ]);
+    let error = error_of(&bytes, json!({}));
+    assert!(error.contains("entries overlap"), "{error}");
+}
+
+#[test]
+fn what_can_not_be_read_is_said() {
+    let encrypted = zip(&[ZipEntry { flags: 1, ..ZipEntry::file("secret", b"0123456789abcdef") }]);
+    let bzip2 = zip(&[ZipEntry { method: 12, ..ZipEntry::file("a", b"1") }]);
+    for (bytes, words) in [
+        (encrypted, "'secret' is encrypted"),
+        (bzip2, "'a' is compressed by a method ("),
+        (Vec::new(), "the file is empty"),
+        (b"7z\xbc\xaf\x27\x1c".to_vec(), "7z archive"),
+        (b"BZh91AY".to_vec(), "bzip2"),
+        (b"<!DOCTYPE html>".to_vec(), "web page"),
+        (b"Once upon".to_vec(), "its first bytes (4f 6e 63 65 20 75 70 6f)"),
+        (tar(&[]), "its first bytes"),
+    ] {
+        let error = error_of(&bytes, json!({}));
+        assert!(error.contains(words), "{error}");
+    }
+    let sparse = tar(&[
+        TarEntry { kind: b'x', ..TarEntry::file("pax", b"22 GNU.sparse.major=1\n") },
+        TarEntry::file("a", b"1"),
+    ]);
+    let error = error_of(&sparse, json!({}));
+    assert!(error.contains("sparse file in PAX form"), "{error}");
+}
+
+#[test]
+fn an_archive_that_is_cut_off_is_named_with_how_far_it_got() {
+    let big = forge::noise(400_000);
+    let entries = tar(&[TarEntry::file("first", b"12345"), TarEntry::file("second", &big)]);
+    for bytes in [entries.clone(), gzip(&entries), xz(&entries), zstandard(&entries)] {
+        let cut = &bytes[..bytes.len() - 20_000];
+        let error = error_of(cut, json!({}));
+        assert!(
+            error.contains("can't unpack 'a.archive' (at byte ") && error.contains("cut off"),
+            "{error}"
+        );
+        assert!(error.contains("after 2 files and "), "{error}");
+    }
+    let whole = zip(&[ZipEntry::file("a", &big)]);
+    let error = error_of(&whole[..whole.len() - 100], json!({}));
+    assert!(error.contains("cut off"), "{error}");
+    // Even where all files are there: the compression's own checksum comes last.
+    for bytes in [gzip(&small_tar()), xz(&small_tar())] {
+        let error = error_of(&bytes[..bytes.len() - 3], json!({}));
+        assert!(error.contains("cut off"), "{error}");
+    }
+    let mut damaged = zip(&[ZipEntry::file("a", &big)]);
+    damaged[5000] ^= 1;
+    let error = error_of(&damaged, json!({}));
+    assert!(error.contains("'a' is damaged"), "{error}");
+}
+
+#[test]
+fn a_tar_without_its_end_mark_is_remarked_on() {
+    let bytes = TarEntry::file("a", b"1").bytes();
+    let fixture = archive("a.tar", &bytes);
+    let context = fixture.context("unpack", &json!({}));
+    crate::run(&stage("unpack", &json!({})), &context).expect("all files are there");
+    assert!(notes(&context)[0].contains("no end mark"), "{:?}", notes(&context));
+}
+
+#[test]
+fn strip_drops_leading_folders() {
+    let bytes = tar(&[
+        TarEntry::file("README", b"1"),
+        TarEntry::folder("top/"),
+        TarEntry::file("top/in/a", b"2"),
+    ]);
+    let fixture = archive("a.tar", &bytes);
+    let context = fixture.context("unpack", &json!({"strip": 1}));
+    crate::run(&stage("unpack", &json!({"strip": 1})), &context).expect("a file is left");
+    assert_eq!(fixture.output_paths(), ["in/", "in/a"]);
+    assert_eq!(notes(&context), ["left out 1 that lie above the 1 stripped folders"]);
+    let error = error_of(&bytes, json!({"strip": 3}));
+    assert!(error.ends_with("strip = 3 leaves nothing of its 2 paths"), "{error}");
+}
+
+#[test]
+fn include_takes_what_matches() {
+    let bytes = small_tar();
+    for (globs, expected) in [
+        (json!(["data/*.txt"]), vec!["data/", "data/a.txt"]),
+        (json!(["**/run"]), vec!["data/", "data/deep/", "data/deep/run"]),
+        (json!(["data/deep"]), vec!["data/", "data/deep/", "data/deep/run"]),
+        (json!(["data/deep/"]), vec!["data/", "data/deep/", "data/deep/run"]),
+        (
+            json!(["data/{a.txt,b}", "**/r?n"]),
+            vec!["data/", "data/a.txt", "data/deep/", "data/deep/run"],
+        ),
+    ] {
+        let (fixture, result) = unpack(&bytes, json!({"include": globs}));
+        assert!(result.is_ok(), "{globs}: {result:?}");
+        assert_eq!(fixture.output_paths(), expected, "{globs}");
+    }
+    let (fixture, _) = unpack(&bytes, json!({"include": ["a.txt"], "strip": 1}));
+    assert_eq!(fixture.output_paths(), ["a.txt"]);
+    let error = error_of(&bytes, json!({"include": ["data/a.txt", "*.txt", "nothing"]}));
+    assert!(
+        error.contains("matches '*.txt', 'nothing' of 'include'; there is 'data', 'data/a.txt', "),
+        "{error}"
+    );
+    let error = error_of(&bytes, json!({"include": ["a[b"]}));
+    assert!(error.contains("'a[b' in 'include' is no glob"), "{error}");
+}
+
+#[test]
+fn nothing_to_unpack_is_an_error() {
+    for (bytes, format) in
+        [(tar(&[TarEntry::folder("a/")]), "auto"), (zip(&[]), "auto"), (tar(&[]), "tar")]
+    {
+        let error = error_of(&bytes, json!({"format": format}));
+        assert!(error.ends_with("it holds no file"), "{error}");
+    }
+}
+
+#[test]
+fn the_artifact_must_be_one_file() {
+    let two: &[(&str, &[u8])] = &[("a.zip", b"1"), ("b.zip", b"2")];
+    for (files, words) in [(&two[..0], "it is empty"), (two, "holds 2 things: a.zip, b.zip")] {
+        let fixture = Fixture::new().with_input("archive", None, ArtifactType::File, files);
+        let error = fixture.run("unpack", &json!({})).expect_err("which one?");
+        assert!(error.contains("exactly one file") && error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn it_tells_how_far_it_is_and_stops_when_asked() {
+    let fixture = archive("a.zip", &small_zip());
+    let parameters = json!({});
+    let context = fixture.context("unpack", &parameters);
+    crate::run(&stage("unpack", &parameters), &context).expect("a good archive");
+    let size = small_zip().len() as u64;
+    let counts = |event| matches!(event, Event::Progress(progress) if progress.total == Some(size) && progress.done <= size);
+    assert!(context.kept_events().into_iter().any(counts));
+
+    let fixture = archive("a.zip", &small_zip());
+    let context = fixture.context("unpack", &parameters);
+    context.stop_flag().store(true, Ordering::Relaxed);
+    let error = crate::run(&stage("unpack", &parameters), &context).expect_err("it stops");
+    assert!(error.is::<Stopped>(), "{error:#}");
+}

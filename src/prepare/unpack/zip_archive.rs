@@ -5,8 +5,8 @@
 use std::io::{BufReader, Read, Seek};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use zip::ZipArchive;
 use zip::result::ZipError;
+use zip::{CompressionMethod, ZipArchive};
 
 use super::destination::{Destination, Permission};
 use super::format::ArchiveFile;
@@ -45,6 +45,11 @@ fn unpack_entry<R: Read + Seek>(
     let name = portable_name(listed.name_raw())?;
     let shown = String::from_utf8_lossy(&name).escape_debug().to_string();
     ensure!(!listed.encrypted(), "'{shown}' is encrypted: decrypt the archive first");
+    ensure!(
+        matches!(listed.compression(), CompressionMethod::Stored | CompressionMethod::Deflated),
+        "'{shown}' is compressed by a method ({:?}) that can't be unpacked: pack the archive again with the usual one, deflate",
+        listed.compression()
+    );
     let mode = listed.unix_mode().unwrap_or(REGULAR);
     let kind = match mode & TYPE {
         _ if name.ends_with(b"/") => FOLDER,
@@ -92,9 +97,6 @@ fn describe(error: ZipError) -> anyhow::Error {
         ZipError::InvalidArchive(why) => {
             anyhow!("it is damaged, cut off, or no zip archive: {why}")
         }
-        ZipError::CompressionMethodNotSupported(method) => anyhow!(
-            "it is compressed by method {method}, which can't be unpacked: pack it again with the usual one (deflate)"
-        ),
         other => other.into(),
     }
 }

@@ -62,12 +62,12 @@ fn unknown_keys() {
 #[test]
 fn unknown_stage() {
     assert_snapshot!(said_of_set(&["stages.trian.epochs=3", "stages.xyzzy.epochs=3"]), @r##"
-    error: there is no stage 'trian' to set something in
+    error: there is no stage 'trian', did you mean 'train'?
      |
      | --set stages.trian.epochs=3
-     |              ^^^^^ did you mean 'train'?
+     |              ^^^^^
 
-    error: there is no stage 'xyzzy' to set something in
+    error: there is no stage 'xyzzy'
      |
      | --set stages.xyzzy.epochs=3
      |              ^^^^^
@@ -109,12 +109,12 @@ fn too_short() {
 #[test]
 fn inside_a_value() {
     assert_snapshot!(said_of_set(&["stages.train.data.x=1"]), @r##"
-    error: 'data' is text in the manifest, so nothing can be set inside it
+    error: 'data' is text, so nothing can be set in it
      |
      | --set stages.train.data.x=1
      |                    ^^^^
      |
-     = help: set the whole value, or change the manifest
+     = help: set the whole value
 
     error: 1 mistake in x.toml; nothing was run
     "##);

@@ -11,21 +11,21 @@ kind = "train"
 [stages.b]
 kind = "unpack"
 "##), @r##"
-    error: 'train' needs the port 'data'
+    error: stage 'a' needs the port 'data'
      --> x.toml:8:9
       |
     8 | [stages.a]
       |         ^
       |
-      = help: add a line data = "..." with the name of a stage that gives dataset
+      = help: add a line data = "..."; stages that fit: data
 
-    error: 'unpack' needs the port 'archive'
+    error: stage 'b' needs the port 'archive'
       --> x.toml:10:9
        |
     10 | [stages.b]
        |         ^
        |
-       = help: add a line archive = "..." with the name of a stage that gives file
+       = help: add a line archive = "..."; no stage here fits (kinds that would: download)
 
     error: 2 mistakes in x.toml; nothing was run
     "##);
@@ -355,7 +355,7 @@ source = true
     18 | source = true
        |          ^^^^
        |
-       = help: write source = ["stage", "other"]
+       = help: write source = "stage" or source = ["stage", "other"]
 
     error: 3 mistakes in x.toml; nothing was run
     "##);

@@ -14,6 +14,7 @@ fn read_and_show(text: &str, overrides: &[Override]) -> Option<Mistakes> {
     let shown = mistakes.render(Colour::Never);
     assert_eq!(shown.matches("\nerror: ").count(), mistakes.list().len(), "{shown}");
     assert!(shown.ends_with("; nothing was run\n"), "{shown}");
+    assert!(!shown.contains("fault of `pipeline`"), "{shown}");
     Some(mistakes)
 }
 

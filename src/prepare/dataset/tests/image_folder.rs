@@ -141,6 +141,61 @@ fn an_undecodable_image_is_named() {
     }
 }
 
+/// A JPEG of the red and blue picture lying on its side, which its EXIF data says to turn by 90 degrees clockwise.
+fn turned_jpeg() -> Vec<u8> {
+    use image::ImageEncoder;
+    const ORIENTATION: [u8; 26] = [
+        b'I', b'I', 42, 0, 8, 0, 0, 0, // little-endian TIFF, its directory at 8
+        1, 0, 0x12, 0x01, 3, 0, 1, 0, 0, 0, 6, 0, 0,
+        0, // one entry: orientation, one short, 6
+        0, 0, 0, 0,
+    ];
+    let upright = red_and_blue(16, 16);
+    let lying = image::imageops::rotate270(&upright);
+    let mut bytes = Vec::new();
+    let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 100);
+    encoder.set_exif_metadata(ORIENTATION.to_vec()).unwrap();
+    encoder.encode_image(&lying).unwrap();
+    bytes
+}
+
+#[test]
+fn images_stand_as_their_exif_data_says() {
+    let mut test = StageTest::new();
+    for part in ["train", "test"] {
+        test.write(&format!("source/{part}/a/1.jpg"), turned_jpeg());
+    }
+    let source = test.folder().join("source");
+    let parameters = json!({"format": "image-folder", "size": 16});
+    let written = run(&mut test, parameters, &[&source]).unwrap();
+    let red = &written.train.pixels()[..256];
+    for row in red.chunks_exact(16) {
+        assert!(row[..6].iter().all(|&value| value > 200), "red on the left: {row:?}");
+        assert!(row[10..].iter().all(|&value| value < 60), "blue on the right: {row:?}");
+    }
+}
+
+#[test]
+fn a_line_is_no_image() {
+    let mut test = StageTest::new();
+    write_animals(&test);
+    let line = GrayImage::from_pixel(1000, 2, image::Luma([1]));
+    test.write("source/train/dog/3.png", encoded(line, ImageFormat::Png));
+    let message = error(&mut test, json!({"format": "image-folder"}));
+    assert!(message.contains("dog/3.png is of 1000x2 pixels: too narrow"), "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_nowhere_is_not_passed_over() {
+    let mut test = StageTest::new();
+    write_animals(&test);
+    let link = test.folder().join("source/train/dog/3.png");
+    std::os::unix::fs::symlink("nowhere.png", link).unwrap();
+    let message = error(&mut test, json!({"format": "image-folder"}));
+    assert!(message.contains("source/train/dog/3.png can't be decoded"), "{message}");
+}
+
 #[test]
 fn missing_folders() {
     let parameters = || json!({"format": "image-folder"});

@@ -1,0 +1,152 @@
+//! What the ports of one stage name.
+//!
+//! Does not know whether there are such stages.
+
+use pipeline_stages::{KindInfo, Port, PortShape};
+use toml::de::{DeTable, DeValue};
+
+use super::document::Value;
+use super::values::found;
+use super::{Connection, StageName};
+use crate::diagnostic::{Mistake, Span};
+
+/// What a port names.
+pub(super) struct Wire<'t> {
+    /// The port.
+    pub(super) port: &'static Port,
+    /// The name of the artifact, at a port that takes a table of them.
+    pub(super) label: Option<String>,
+    /// The name of the stage, as it stands there.
+    pub(super) text: &'t str,
+    /// Where it stands.
+    pub(super) span: Span,
+}
+
+impl Wire<'_> {
+    /// The connection, if the text is a stage's name.
+    pub(super) fn connection(self) -> Option<Connection> {
+        Some(Connection { name: self.label, from: self.text.parse().ok()? })
+    }
+}
+
+/// What the ports of a stage are connected to.
+#[derive(Default)]
+pub(super) struct Ports<'t> {
+    /// What they name.
+    pub(super) wires: Vec<Wire<'t>>,
+    /// Those that the stage needs and does not name.
+    pub(super) missing: Vec<&'static Port>,
+}
+
+impl<'t> Ports<'t> {
+    /// Reads the ports of a stage of this kind. One that is missing is no mistake yet.
+    pub(super) fn read(
+        kind: &KindInfo,
+        table: &'t DeTable<'_>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Self {
+        let mut ports = Self::default();
+        for port in (kind.ports)() {
+            match table.get(port.name().as_str()) {
+                Some(value) => ports.wires.extend(read_port(port, value, mistakes)),
+                None if port.required() => ports.missing.push(port),
+                None => {}
+            }
+        }
+        ports
+    }
+}
+
+fn read_port<'t>(
+    port: &'static Port,
+    value: &'t Value<'_>,
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<Wire<'t>> {
+    let name = port.name();
+    match (port.shape, value.get_ref()) {
+        (PortShape::Named, DeValue::Table(table)) => named_wires(port, table, mistakes),
+        (PortShape::Many | PortShape::OptionalMany, DeValue::Array(items)) => {
+            if items.is_empty() && port.required() {
+                let title = format!("'{name}' needs at least one stage");
+                mistakes.push(Mistake::at(value.span(), title).help(shape_help(port).1));
+            }
+            listed_wires(port, items, mistakes)
+        }
+        (
+            PortShape::One | PortShape::Optional | PortShape::Many | PortShape::OptionalMany,
+            DeValue::String(_),
+        ) => wire(port, None, &name, value, mistakes).into_iter().collect(),
+        (_, other) => {
+            let (takes, help) = shape_help(port);
+            let title = format!("the port '{name}' takes {takes}, but this is {}", found(other));
+            mistakes.push(Mistake::at(value.span(), title).help(help));
+            Vec::new()
+        }
+    }
+}
+
+/// What a port takes, and how to write it.
+fn shape_help(port: &Port) -> (&'static str, String) {
+    let name = port.name();
+    match port.shape {
+        PortShape::One | PortShape::Optional => {
+            ("the name of a stage", format!("write {name} = \"stage\""))
+        }
+        PortShape::Many | PortShape::OptionalMany => (
+            "the name of a stage, or a list of them",
+            format!("write {name} = \"stage\" or {name} = [\"stage\", \"other\"]"),
+        ),
+        PortShape::Named => ("a table of stages", format!("write {name} = {{ data = \"stage\" }}")),
+    }
+}
+
+fn named_wires<'t>(
+    port: &'static Port,
+    table: &'t DeTable<'_>,
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<Wire<'t>> {
+    let mut wires = Vec::new();
+    for (key, value) in table {
+        let label: &str = key.as_ref();
+        // It is in the name of an environment variable, and in `{inputs.NAME}`.
+        if let Err(reason) = label.parse::<StageName>() {
+            let title = format!("{label:?} can't be the name of an input: {reason}");
+            mistakes.push(Mistake::at(key.span(), title));
+        }
+        wires.extend(wire(port, Some(label), label, value, mistakes));
+    }
+    wires
+}
+
+fn listed_wires<'t>(
+    port: &'static Port,
+    items: &'t [Value<'_>],
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<Wire<'t>> {
+    let mut wires: Vec<Wire<'_>> = Vec::new();
+    for item in items {
+        let Some(new) = wire(port, None, &port.name(), item, mistakes) else { continue };
+        if wires.iter().any(|other| other.text == new.text) {
+            let title = format!("'{}' is listed twice", new.text);
+            mistakes.push(Mistake::at(item.span(), title).help("drop one of them"));
+        }
+        wires.push(new);
+    }
+    wires
+}
+
+fn wire<'t>(
+    port: &'static Port,
+    label: Option<&str>,
+    key: &str,
+    value: &'t Value<'_>,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Wire<'t>> {
+    let DeValue::String(text) = value.get_ref() else {
+        let found = found(value.get_ref());
+        let title = format!("'{key}' must be the name of a stage, but this is {found}");
+        mistakes.push(Mistake::at(value.span(), title).help("names go in quotes"));
+        return None;
+    };
+    Some(Wire { port, label: label.map(str::to_owned), text, span: value.span() })
+}

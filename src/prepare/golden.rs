@@ -1,0 +1,87 @@
+//! For tests: the bytes that the data kinds write for inputs that never change.
+//!
+//! A stage key holds the kind's VERSION in place of its code. So whoever changes what a kind writes
+//! must bump its VERSION, or old results would pass for new ones: these tests fail until both are done.
+
+use std::path::{Path, PathBuf};
+
+use image::{ImageFormat, Rgb, RgbImage};
+use pipeline_stages::ArtifactType::{Dataset, Directory, Split};
+use pipeline_stages::{Kind, kinds};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::reference::reference_path;
+use crate::stage_test::StageTest;
+
+/// The SHA-256 over the names and contents of an artifact's files, shortened, with the kind's version.
+fn fingerprint(version: u32, artifact: &Path) -> String {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(artifact).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort_unstable();
+    let mut hash = Sha256::new();
+    for path in paths {
+        hash.update(path.file_name().unwrap().as_encoded_bytes());
+        hash.update(std::fs::read(path).unwrap());
+    }
+    let hash: String = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("version {version}: {hash}")
+}
+
+fn pipelines() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../pipelines")
+}
+
+#[test]
+fn the_data_of_the_quickstart() {
+    let mut test = StageTest::new();
+    let archive = std::fs::File::open(pipelines().join("data/fashion-mnist-6k.zip")).unwrap();
+    let source = test.folder().join("source");
+    zip::ZipArchive::new(archive).unwrap().extract(&source).unwrap();
+    let from = ("source", Directory, source.as_path());
+    let (data, _) = test.run("dataset", json!({"format": "idx"}), &[from], 0, None).unwrap();
+    let from = ("data", Dataset, data.as_path());
+    let (split, _) = test.run("split", json!({"holdout": 500}), &[from], 220, None).unwrap();
+    let from = [from, ("split", Split, split.as_path())];
+    let (noisy, _) = test.run("corrupt-labels", json!({"rate": 0.8}), &from, 220, None).unwrap();
+    let found = [
+        fingerprint(kinds::Dataset::VERSION, &data),
+        fingerprint(kinds::Split::VERSION, &split),
+        fingerprint(kinds::CorruptLabels::VERSION, &noisy),
+    ];
+    let expected = [
+        "version 1: 04692da2b5fb6f3b",
+        "version 1: 2cba1284e59649ff",
+        "version 1: 7aea4936fd1e480c",
+    ];
+    assert_eq!(found, expected, "bump the VERSION of the kind whose output changed");
+}
+
+#[test]
+fn an_image_folder() {
+    let mut test = StageTest::new();
+    let image = RgbImage::from_fn(50, 70, |x, y| Rgb([x as u8, y as u8, (x * y) as u8]));
+    let mut png = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut png, ImageFormat::Png).unwrap();
+    test.write("source/train/class/a.png", png.get_ref());
+    test.write("source/test/class/b.png", png.get_ref());
+    let jpeg = std::fs::read(reference_path("gradient.jpg")).unwrap();
+    test.write("source/train/class/c.jpg", jpeg);
+    let source = test.folder().join("source");
+    let from = ("source", Directory, source.as_path());
+    let parameters = json!({"format": "image-folder", "size": 16});
+    let (data, _) = test.run("dataset", parameters, &[from], 0, None).unwrap();
+    let found = fingerprint(kinds::Dataset::VERSION, &data);
+    assert_eq!(
+        found, "version 1: 502859708a8b6edf",
+        "bump the VERSION of the kind whose output changed"
+    );
+}
+
+#[test]
+fn the_quickstart_names_the_checksum_of_its_archive() {
+    let archive = std::fs::read(pipelines().join("data/fashion-mnist-6k.zip")).unwrap();
+    let manifest = std::fs::read_to_string(pipelines().join("quickstart.toml")).unwrap();
+    let line = format!("blake3 = \"{}\"", blake3::hash(&archive));
+    assert!(manifest.contains(&line), "quickstart.toml needs {line}");
+}
