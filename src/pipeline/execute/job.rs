@@ -142,7 +142,11 @@ impl Job {
     fn prepare_folders(&self, work: &std::path::Path) -> anyhow::Result<Request> {
         let layout = self.cache.layout();
         durable::remove_tree(work)?;
-        let output = work.join("output");
+        // Under a name of its own: what an earlier program left behind by a crash still writes to goes
+        // nowhere, not into this output.
+        durable::create_folder(work)?;
+        let own = tempfile::tempdir_in(work).context("can't make a folder to work in")?.keep();
+        let output = own.join("output");
         let checkpoint = layout.partial(&self.key).join("checkpoint");
         durable::create_folder(&output)?;
         durable::create_folder(&checkpoint)?;
