@@ -243,7 +243,7 @@ def trajectory():
             {"params": [p for n, p in named if "bn" not in n], "weight_decay": 1e-3},
             {"params": [p for n, p in named if "bn" in n], "weight_decay": 0.0},
         ],
-        lr=0.02,
+        lr=0.005,
         momentum=0.9,
     )
     losses = []
