@@ -22,7 +22,7 @@ pub use lock::Lock;
 pub use record::Record;
 pub use stat_index::StatIndex;
 pub use store::Stored;
-pub use tree::Extent;
+pub use tree::{Extent, digest_folder};
 
 use crate::digest::Digest;
 use crate::key::StageKey;

@@ -1,0 +1,284 @@
+//! Killed at any moment, interrupted, asked to stop: what is left, and how the next run goes on.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use insta::assert_snapshot;
+use pipeline::cache::digest_folder;
+use rustix::process::{Pid, Signal};
+
+use crate::caching::TRAINING;
+use crate::support::{Sandbox, eventually, is_alive, names, walk};
+
+const STEPS: usize = 20;
+
+/// Runs the training in a sandbox of its own, undisturbed, and gives the digest of the model.
+fn undisturbed_model() -> String {
+    let project = Sandbox::new(TRAINING).with_fake_learn("");
+    project.pipeline("run experiment.toml").success();
+    project.digest("train")
+}
+
+/// The process of the last worker that wrote to the journal.
+fn worker(project: &Sandbox) -> u32 {
+    let journal = project.read("journal");
+    let pids = journal.lines().filter_map(|line| line.strip_prefix("pid "));
+    pids.last().and_then(|pid| pid.parse().ok()).expect("a worker that said who it is")
+}
+
+fn steps(project: &Sandbox) -> usize {
+    project.read("journal").lines().filter(|line| line.starts_with("step ")).count()
+}
+
+/// A project in which the data and the pre-training are there; training has not begun.
+fn before_training() -> Sandbox {
+    let project = Sandbox::new(TRAINING).with_fake_learn("");
+    project.pipeline("run experiment.toml simclr").success();
+    project.write("journal", "");
+    project.with_fake_learn("slow")
+}
+
+/// What must hold in a cache that nobody works in.
+fn assert_sound(project: &Sandbox, cache: &str) {
+    let cache = project.path(cache);
+    assert_eq!(names(&cache.join("tmp")), [""; 0], "no work is left over");
+    for name in names(&cache.join("store")) {
+        let artifact = cache.join("store").join(&name);
+        let (digest, _) = digest_folder(&artifact).expect("a readable artifact");
+        assert_eq!(digest.to_string(), name, "an artifact has the digest of its name");
+        for path in walk(&artifact).into_iter().chain([artifact]) {
+            let metadata = path.metadata().expect("readable");
+            assert!(metadata.permissions().readonly(), "{} is read-only", path.display());
+        }
+    }
+}
+
+#[test]
+fn training_goes_on_after_the_orchestrator_was_killed() {
+    let project = before_training();
+    let run = project.start("run experiment.toml");
+    project.wait_for_line("journal", "step 3");
+    run.signal(Signal::KILL);
+    let ended = run.wait();
+    assert_eq!(ended.code(), None, "{ended}");
+    let worker = worker(&project);
+    eventually("the worker leaves too", || !is_alive(worker));
+    let before = steps(&project);
+    assert!(before < STEPS, "it left in the middle");
+
+    assert_snapshot!(project.pipeline("run experiment.toml"), @r"
+    status 0
+    --- stderr
+          train (train) goes on from its checkpoint: no earlier run
+    done  train in [time]
+          evaluate (evaluate) runs: no earlier run
+    done  evaluate in [time]
+    --- stdout
+
+    stage  result  time  metrics
+    data  fresh
+    simclr  fresh  loss 0.8125
+    train  ran  [time]  validation-accuracy 0.0117
+    evaluate  ran  [time]  test-accuracy 0.0195, test-loss 0.0195
+
+    training: 2 fresh, 2 ran in [time]
+    ");
+    // Those of the training, once each, and those of the evaluation.
+    assert_eq!(steps(&project), STEPS + STEPS);
+    assert_eq!(project.digest("train"), undisturbed_model());
+    assert_sound(&project, "cache");
+}
+
+#[test]
+fn a_command_leaves_when_the_orchestrator_was_killed() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "endless"
+
+[stages.endless]
+kind = "command"
+shell = 'echo $$ > pid; echo begun > begun; while :; do sleep 0.05; done'
+"#,
+    );
+    let run = project.start("run experiment.toml");
+    project.wait_for_line("begun", "begun");
+    run.signal(Signal::KILL);
+    run.wait();
+    let pid = project.read("pid").trim().parse().expect("a process id");
+    eventually("the program's end", || !is_alive(pid));
+}
+
+#[test]
+fn a_worker_that_is_killed_is_a_failed_stage() {
+    let project = before_training();
+    let run = project.start("run experiment.toml");
+    project.wait_for_line("journal", "step 3");
+    let pid = Pid::from_raw(worker(&project) as i32).expect("a process id");
+    rustix::process::kill_process(pid, Signal::KILL).expect("it is alive");
+    let ended = run.wait();
+    assert_eq!(ended.code(), Some(1));
+    assert_snapshot!(ended.results(), @"data fresh, simclr fresh, train failed, evaluate skipped");
+    let failure: Vec<&str> = ended.stderr.lines().filter(|line| !line.contains("| step")).collect();
+    assert_snapshot!(project.filter(&failure.join("\n")), @r"
+          train (train) runs: no earlier run
+    FAIL  train after [time]: fake-learn was killed (signal 9): by you, or because memory ran out
+          the last lines of its log:
+    ");
+    assert!(ended.stderr.contains("      | step 3\n"), "the end of its log is shown: {ended}");
+
+    let ended = project.pipeline("run experiment.toml");
+    assert_snapshot!(ended.success(), @"data fresh, simclr fresh, train ran, evaluate ran");
+    assert!(ended.stderr.contains("train (train) goes on from its checkpoint"), "{ended}");
+    // One step may have been done twice: the one whose checkpoint was not written yet.
+    assert!(steps(&project) <= STEPS + STEPS + 1);
+    assert_eq!(project.digest("train"), undisturbed_model());
+}
+
+#[test]
+fn asked_to_stop_a_training_keeps_its_checkpoint() {
+    for (signal, name) in [(Signal::INT, "Ctrl-C"), (Signal::TERM, "SIGTERM")] {
+        let project = before_training();
+        let run = project.start("run experiment.toml");
+        project.wait_for_line("journal", "step 3");
+        run.signal(signal);
+        let ended = run.wait();
+        if signal == Signal::INT {
+            assert_snapshot!(ended, @r"
+            status 130
+            --- stderr
+                  train (train) runs: no earlier run
+                  stopping: running stages write a checkpoint and leave (again to end them at once)
+            stop  train
+            --- stdout
+
+            stage  result  time  metrics
+            data  fresh
+            simclr  fresh  loss 0.8125
+            train  stopped
+            evaluate  skipped  needs train
+
+            training: 2 fresh, 1 stopped, 1 skipped in [time]; the same command goes on from here
+            ");
+        }
+        assert_eq!(ended.code(), Some(130), "{name}: {ended}");
+        assert!(steps(&project) < STEPS, "{name} stopped it in the middle");
+        assert_sound(&project, "cache");
+
+        let ended = project.pipeline("run experiment.toml");
+        assert_eq!(ended.success(), "data fresh, simclr fresh, train ran, evaluate ran", "{name}");
+        assert_eq!(steps(&project), STEPS + STEPS, "{name}: no step was done twice");
+        assert_eq!(project.digest("train"), undisturbed_model(), "{name}");
+    }
+}
+
+#[test]
+fn asked_twice_a_run_ends_at_once() {
+    // Thousands of steps, and a worker that hears nothing.
+    let project = before_training().with_fake_learn("stubborn").set("FAKE_LEARN_STEPS", "100000");
+    let run = project.start("run experiment.toml");
+    project.wait_for_line("journal", "step 1");
+    run.signal(Signal::INT);
+    run.wait_for("stopping");
+    assert!(is_alive(worker(&project)), "the first request leaves it time");
+    run.signal(Signal::INT);
+    let ended = run.wait();
+    assert_eq!(ended.code(), Some(130), "{ended}");
+    assert_snapshot!(ended.results(), @"data fresh, simclr fresh, train stopped, evaluate skipped");
+    assert!(!is_alive(worker(&project)));
+    assert_sound(&project, "cache");
+}
+
+#[test]
+fn a_command_that_is_asked_to_stop_may_save_its_work() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "resumable"
+
+[stages.count]
+kind = "command"
+shell = '''
+cd "$PIPELINE_CHECKPOINT"
+number=$(cat number 2>/dev/null || echo 0)
+trap 'echo $number > number; exit 0' TERM
+while [ $number -lt 20 ]; do number=$((number + 1)); echo $number >> "$OLDPWD/numbers"; sleep 0.05; done
+echo $number > "$PIPELINE_OUTPUT/number"
+'''
+"#,
+    );
+    let run = project.start("run experiment.toml");
+    project.wait_for_line("numbers", "3");
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code(), Some(130));
+    assert!(project.read("numbers").lines().count() < 20);
+    assert_snapshot!(project.pipeline("run experiment.toml"), @"");
+    let counted: BTreeSet<String> = project.read("numbers").lines().map(str::to_owned).collect();
+    assert_eq!(counted.len(), project.read("numbers").lines().count(), "it went on");
+}
+
+/// Five quick stages, each with its own output.
+fn five_stages() -> String {
+    let stage = |number: usize| {
+        let input = match number {
+            0 => String::new(),
+            _ => format!("inputs = {{ before = \"s{}\" }}\n", number - 1),
+        };
+        format!(
+            "[stages.s{number}]\nkind = \"command\"\n{input}\
+             shell = 'mkdir \"$PIPELINE_OUTPUT/sub\"; echo {number} | tee \"$PIPELINE_OUTPUT/a\" > \"$PIPELINE_OUTPUT/sub/b\"'\n"
+        )
+    };
+    format!("[experiment]\nname = \"five\"\n{}", (0..5).map(stage).collect::<String>())
+}
+
+#[test]
+fn killed_at_any_moment_the_cache_holds_the_old_state_or_the_new_one() {
+    const MOMENTS: u32 = 48;
+    let project = Sandbox::new(&five_stages());
+    let started = Instant::now();
+    project.pipeline("run experiment.toml --cache undisturbed").success();
+    let undisturbed = started.elapsed();
+    let artifacts = names(&project.path("undisturbed/store"));
+    assert_eq!(artifacts.len(), 5);
+
+    let mut cut_off = 0;
+    for moment in 0..MOMENTS {
+        // The same cache again and again: what one kill leaves, the next run meets.
+        let cache = format!("cache-{}", moment % 2);
+        if moment % 6 < 2 {
+            let _ = std::fs::remove_dir_all(project.path(&cache).join("records"));
+        }
+        let run = project.start(&format!("run experiment.toml --cache {cache}"));
+        std::thread::sleep(undisturbed * moment / MOMENTS);
+        run.signal(Signal::KILL);
+        cut_off += usize::from(run.wait().code().is_none());
+        for record in walk(&project.path(&cache).join("records")) {
+            if record.extension().is_some_and(|extension| extension == "json") {
+                let text = std::fs::read(&record).expect("readable");
+                serde_json::from_slice::<serde_json::Value>(&text).expect("a whole record");
+            }
+        }
+        let ended = project.pipeline(&format!("run experiment.toml --cache {cache}"));
+        ended.success();
+        assert_sound(&project, &cache);
+        assert_eq!(names(&project.path(&cache).join("store")), artifacts);
+    }
+    assert!(cut_off > MOMENTS as usize / 2, "most were killed on their way: {cut_off}");
+    // And all of it is of use.
+    let ended = project.pipeline("run experiment.toml --cache cache-0");
+    assert_eq!(ended.success().matches(" fresh").count(), 5);
+}
+
+#[test]
+fn a_run_does_not_wait_for_the_dead() {
+    let project = Sandbox::new(&five_stages());
+    let run = project.start("run experiment.toml");
+    run.wait_for("runs");
+    run.signal(Signal::KILL);
+    run.wait();
+    let started = Instant::now();
+    let ended = project.pipeline("run experiment.toml");
+    ended.success();
+    assert!(started.elapsed() < Duration::from_secs(20), "its locks went with it");
+}

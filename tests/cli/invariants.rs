@@ -1,0 +1,68 @@
+//! What must hold whatever is built on top.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::Sandbox;
+
+#[test]
+fn the_orchestrator_and_its_own_workers_do_not_load_libtorch() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "maps"
+
+[stages.wait]
+kind = "command"
+shell = 'echo $PPID > worker; until test -e go; do sleep 0.01; done'
+"#,
+    );
+    let run = project.start("run experiment.toml");
+    crate::support::eventually("a worker", || project.read("worker").ends_with('\n'));
+    let worker = project.read("worker").trim().to_owned();
+    for pid in [run.pid().as_raw_nonzero().to_string(), worker] {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("it runs");
+        let program = fs::read_link(format!("/proc/{pid}/exe")).expect("it runs");
+        assert_eq!(program.file_name().and_then(|name| name.to_str()), Some("pipeline"));
+        assert!(maps.contains("pipeline"), "the map of the program: {maps}");
+        assert!(!maps.contains("torch") && !maps.contains("c10"), "{maps}");
+    }
+    project.write("go", "");
+    run.wait().success();
+}
+
+#[test]
+fn every_manifest_of_the_project_plans() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+    let listing = fs::read_dir(&folder).expect("the project's manifests");
+    let mut manifests: Vec<_> = listing.flatten().map(|entry| entry.path()).collect();
+    manifests.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    assert!(manifests.iter().any(|path| path.ends_with("quickstart.toml")));
+    let project = Sandbox::new("");
+    for manifest in manifests {
+        let name = manifest.to_string_lossy();
+        for command in ["plan", "graph"] {
+            let ended = project.pipeline(&format!("{command} {name} --cache cache"));
+            assert!(ended.status.success() && ended.stderr.is_empty(), "{name}: {ended}");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_does_nothing_writes_nothing() {
+    let project = Sandbox::new(crate::caching::WORDS);
+    project.pipeline("run experiment.toml").success();
+    let times = || {
+        let files = crate::support::walk(&project.path("cache"));
+        let stats = files.into_iter().map(|path| {
+            let modified = fs::symlink_metadata(&path).and_then(|metadata| metadata.modified());
+            (path, modified.expect("it is there"))
+        });
+        let mut stats: Vec<_> = stats.collect();
+        stats.sort();
+        stats
+    };
+    let before = times();
+    project.pipeline("run experiment.toml").success();
+    assert_eq!(times(), before);
+}

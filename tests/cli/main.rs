@@ -1,0 +1,16 @@
+//! Stories of the command line, with the real program: what a user types, and all that comes back.
+//!
+//! Each story has a folder of its own, and needs no network, no libtorch and no particular machine.
+
+mod caching;
+mod crash;
+mod damage;
+mod invariants;
+mod mistakes;
+mod places;
+mod reports;
+mod selecting;
+mod support;
+mod together;
+mod users;
+mod workers;

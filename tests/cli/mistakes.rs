@@ -1,0 +1,151 @@
+//! Mistakes in manifests and on the command line. How each one is said is tested beside the reader.
+
+use insta::assert_snapshot;
+
+use crate::support::Sandbox;
+
+#[test]
+fn all_mistakes_are_told_at_once_and_nothing_runs() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "mistakes"
+
+[stages.fine]
+kind = "command"
+shell = 'echo fine >> ran'
+
+[stages.train]
+kind = "train"
+data = "fine"
+epoch = 3
+
+[stages.a]
+kind = "command"
+inputs = { b = "b" }
+run = ["true"]
+
+[stages.b]
+kind = "command"
+inputs = { a = "a" }
+run = ["true"]
+
+[stages.noisy]
+kind = "corrupt-label"
+"#,
+    );
+    assert_snapshot!(project.pipeline("run experiment.toml"), @r#"
+    status 2
+    --- stderr
+    error: 'fine' gives directory, but 'data' takes dataset; no stage here fits (kinds that would: dataset)
+      --> experiment.toml:11:8
+       |
+    11 | data = "fine"
+       |        ^^^^^^
+       |
+       = help: The data set.
+
+    error: unknown key 'epoch', did you mean 'epochs'?
+      --> experiment.toml:12:1
+       |
+    12 | epoch = 3
+       | ^^^^^
+       |
+       = help: epochs: Passes over the training samples. By default 120.
+
+    error: cycle: a -> b -> a
+      --> experiment.toml:16:16
+       |
+    16 | inputs = { b = "b" }
+       |                ^^^ 'a' reads 'b'
+    ...
+    21 | inputs = { a = "a" }
+       |                --- 'b' reads 'a'
+       |
+       = help: connect one of these ports to another stage, or drop it
+
+    error: unknown kind 'corrupt-label', did you mean 'corrupt-labels'?
+      --> experiment.toml:25:8
+       |
+    25 | kind = "corrupt-label"
+       |        ^^^^^^^^^^^^^^^
+       |
+       = help: `pipeline kinds` describes them all
+
+    error: 4 mistakes in experiment.toml; nothing was run
+    "#);
+    assert_eq!(project.read("ran"), "");
+    assert!(!project.path("cache").exists(), "nothing was written");
+    for command in ["plan", "graph", "status", "metrics"] {
+        assert_eq!(project.pipeline(&format!("{command} experiment.toml")).code(), Some(2));
+    }
+}
+
+#[test]
+fn a_manifest_that_is_not_there_or_can_not_be_read() {
+    let project = Sandbox::new("");
+    assert_snapshot!(project.pipeline("run other.toml"), @r"
+    status 2
+    --- stderr
+    error: can't read other.toml: No such file or directory (os error 2)
+     |
+     = help: `pipeline init` writes a manifest to start from
+
+    error: 1 mistake in other.toml; nothing was run
+    ");
+    assert_snapshot!(project.pipeline("run ."), @r"
+    status 2
+    --- stderr
+    error: can't read .: Is a directory (os error 21)
+     |
+     = help: name the manifest's file, not its folder
+
+    error: 1 mistake in .; nothing was run
+    ");
+    project.write("bytes.toml", [0xff, 0xfe, 0x00]);
+    assert_snapshot!(project.pipeline("run bytes.toml"), @r"
+    status 2
+    --- stderr
+    error: this file is not UTF-8 text
+     --> bytes.toml:1:1
+      |
+    1 | ��␀
+      | ^
+      |
+      = help: save it as UTF-8
+
+    error: 1 mistake in bytes.toml; nothing was run
+    ");
+    assert_snapshot!(project.pipeline("run experiment.toml"), @r#"
+    status 2
+    --- stderr
+    error: the manifest has no [experiment]
+     --> experiment.toml:1:1
+      |
+    1 |
+      | ^
+      |
+      = help: start it with: [experiment] and, below it, name = "..."
+
+    error: the manifest has no stages
+     --> experiment.toml:1:1
+      |
+    1 |
+      | ^
+      |
+      = help: a stage starts with [stages.NAME], and its first line is kind = "..."
+      = help: `pipeline kinds` lists the kinds
+
+    error: 2 mistakes in experiment.toml; nothing was run
+    "#);
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense() {
+    let project = Sandbox::new("");
+    for arguments in ["", "rum", "run", "run experiment.toml --jobs 0", "run x.toml --set epochs"] {
+        let ended = project.pipeline(arguments);
+        assert_eq!(ended.code(), Some(2), "{arguments}: {ended}");
+        assert!(!ended.stderr.is_empty() && !ended.stderr.contains("panicked"), "{ended}");
+    }
+}

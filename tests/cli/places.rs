@@ -1,0 +1,199 @@
+//! Where the cache is, and places that can't be written.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use insta::assert_snapshot;
+
+use crate::support::{MANIFEST, Sandbox, names, walk};
+
+const ONE: &str = r#"
+[experiment]
+name = "one"
+
+[stages.one]
+kind = "command"
+shell = 'echo 1 > "$PIPELINE_OUTPUT/number"'
+"#;
+
+/// Where the cache of a call is, as `status` says it.
+fn cache_of(project: &Sandbox, arguments: &str) -> String {
+    let text = project.pipeline(&format!("status {arguments}")).printed();
+    let line = text.lines().last().unwrap_or("").to_owned();
+    line.strip_prefix("cache: ").expect("the last line names the cache").to_owned()
+}
+
+#[test]
+fn the_cache_is_in_the_nearest_folder_that_has_one_or_is_a_repository() {
+    let project = Sandbox::new(ONE);
+    project.write("experiments/noise/a.toml", ONE);
+    assert_eq!(cache_of(&project, MANIFEST), "[project]/cache", "beside .git");
+    assert_eq!(cache_of(&project, "experiments/noise/a.toml"), "[project]/cache");
+    fs::create_dir(project.path("experiments/cache")).expect("ours");
+    assert_eq!(cache_of(&project, "experiments/noise/a.toml"), "[project]/experiments/cache");
+    fs::create_dir(project.path("experiments/noise/.git")).expect("ours");
+    assert_eq!(cache_of(&project, "experiments/noise/a.toml"), "[project]/experiments/noise/cache");
+}
+
+#[test]
+fn a_cache_can_be_named() {
+    let project = Sandbox::new(ONE).set("PIPELINE_CACHE", "of-the-environment");
+    assert_eq!(cache_of(&project, MANIFEST), "[project]/of-the-environment");
+    assert_eq!(cache_of(&project, "experiment.toml --cache named"), "[project]/named");
+    assert_eq!(cache_of(&project, "experiment.toml -C a/deep/one"), "[project]/a/deep/one");
+    project.pipeline("run experiment.toml -C a/deep/one").success();
+    assert_eq!(names(&project.path("a/deep/one/store")).len(), 1);
+    assert!(!project.path("cache").exists());
+}
+
+#[test]
+fn looking_writes_nothing() {
+    let project = Sandbox::new(ONE);
+    for command in ["plan", "graph", "status", "metrics"] {
+        project.pipeline(&format!("{command} experiment.toml")).printed();
+    }
+    project.pipeline("why experiment.toml one").printed();
+    assert!(!project.path("cache").exists());
+}
+
+#[test]
+fn a_manifest_is_at_home_where_it_lies() {
+    let project = Sandbox::new(ONE);
+    let manifest = ONE.replace("echo 1", "cat notes");
+    project.write("experiments/a.toml", manifest.replace("kind", "files = [\"notes\"]\nkind"));
+    project.write("experiments/notes", "beside the manifest\n");
+    assert_snapshot!(project.pipeline("run experiments/a.toml").success(), @"one ran");
+    let mut command = project.command("run a.toml");
+    command.current_dir(project.path("experiments"));
+    assert_snapshot!(project.start_command(command).wait().success(), @"one fresh");
+}
+
+fn set_mode_of_folders(top: &Path, mode: u32) {
+    for path in walk(top).into_iter().chain([top.to_owned()]) {
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("ours");
+        }
+    }
+}
+
+#[test]
+fn a_cache_that_can_not_be_written_can_still_be_read() {
+    let project = Sandbox::of_an_ordinary_user(ONE);
+    project.pipeline("run experiment.toml").success();
+    set_mode_of_folders(&project.path("cache"), 0o555);
+    assert_snapshot!(project.pipeline("run experiment.toml"), @r"
+    status 0
+    --- stdout
+
+    stage  result  time  metrics
+    one  fresh
+
+    one: 1 fresh in [time]
+    ");
+    assert_snapshot!(project.pipeline("status experiment.toml").printed(), @r"
+    stage  kind  state  last run  took  artifact  size
+    one  command  fresh  just now  [time]  [digest]  2 B
+
+    cache: [project]/cache
+    ");
+    project.edit("echo 1", "echo 2");
+    assert_snapshot!(project.pipeline("plan experiment.toml").printed(), @r#"
+    one  dirty  shell: "echo 1 > \"$PIPELINE_OUTPUT/number\"" -> "echo 2 > \"$PIPELINE_OUTPUT/number\""
+
+    one: 1 would run, 0 are fresh
+    "#);
+    assert_snapshot!(project.pipeline("run experiment.toml"), @r"
+    status 1
+    --- stderr
+    FAIL  one after [time]: can't open the lock [project]/cache/locks/[digest]: Permission denied (os error 13)
+          the cache can't be written: mend its permissions, or use another cache with --cache
+    --- stdout
+
+    stage  result  time  metrics
+    one  failed  [time]
+
+    one: 1 failed in [time]; `pipeline log experiment.toml one` shows the whole log
+    ");
+}
+
+#[test]
+fn a_cache_that_can_not_be_made_is_told() {
+    let project = Sandbox::of_an_ordinary_user(ONE);
+    fs::create_dir(project.path("closed")).expect("ours");
+    set_mode_of_folders(&project.path("closed"), 0o555);
+    assert_snapshot!(project.pipeline("run experiment.toml --cache closed/cache"), @r"
+    status 2
+    --- stderr
+    error: can't create the folder [project]/closed/cache/store: Permission denied (os error 13)
+    the cache can't be written: mend its permissions, or use another cache with --cache
+    ");
+}
+
+/// A call of the program that can't write more than a few kilobytes to one file: as on a full disk, a
+/// write fails after a part of it.
+fn with_little_room(project: &Sandbox, arguments: &str) -> crate::support::Ended {
+    let mut command = Command::new("sh");
+    let program = project.command("").get_program().to_string_lossy().into_owned();
+    let line = format!("trap '' XFSZ; ulimit -f 8; exec '{program}' {arguments}");
+    command.args(["-c", &line]);
+    project.dress(&mut command);
+    project.start_command(command).wait()
+}
+
+#[test]
+fn a_full_disk_fails_the_stage_that_meets_it() {
+    let content = vec![b'x'; 100_000];
+    let project = Sandbox::new(&format!(
+        "{ONE}\n[stages.download]\nkind = \"download\"\nurl = \"file:big\"\nblake3 = \"{}\"\n",
+        blake3::hash(&content)
+    ));
+    project.write("big", &content);
+    let ended = with_little_room(&project, "run experiment.toml --jobs 1");
+    assert_snapshot!(ended, @r"
+    status 1
+    --- stderr
+          one (command) runs: no earlier run
+    done  one in [time]
+          download (download) runs: no earlier run
+    FAIL  download after [time]: can't write [project]/cache/partial/[digest]/checkpoint/a5f16dac8a7b0463.part: File too large (os error 27)
+    --- stdout
+
+    stage  result  time  metrics
+    one  ran  [time]
+    download  failed  [time]
+
+    one: 1 ran, 1 failed in [time]; `pipeline log experiment.toml download` shows the whole log
+    ");
+    assert_eq!(names(&project.cache("store")).len(), 1, "only the artifact of the other stage");
+    assert_eq!(names(&project.cache("tmp")), [""; 0]);
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"one fresh, download ran");
+}
+
+#[test]
+fn a_full_disk_in_the_middle_of_a_commit_commits_nothing() {
+    // A record holds the parameters: this one has no room.
+    let project = Sandbox::new(&format!(
+        "{ONE}environment = {{ TEXT = \"{}\" }}\n",
+        "a long text, ".repeat(4000)
+    ));
+    let ended = with_little_room(&project, "run experiment.toml");
+    assert_snapshot!(ended, @r#"
+    status 1
+    --- stderr
+          one (command) runs: no earlier run
+    FAIL  one after [time]: can't write [project]/cache/records/86/[digest].json: File too large (os error 27) at path "[project]/cache/records/86/.new-sviSbt"
+          the disk of the cache is full: free some room, or use another cache with --cache; nothing that was committed is lost
+    --- stdout
+
+    stage  result  time  metrics
+    one  failed  [time]
+
+    one: 1 failed in [time]; `pipeline log experiment.toml one` shows the whole log
+    "#);
+    let records = walk(&project.cache("records"));
+    assert!(!records.iter().any(|path| path.is_file()), "no record, whole or half: {records:?}");
+    assert_eq!(names(&project.cache("tmp")), [""; 0]);
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"one ran");
+}

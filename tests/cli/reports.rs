@@ -1,0 +1,418 @@
+//! What the commands that only look print.
+
+use std::process::{Command, Stdio};
+
+use insta::assert_snapshot;
+
+use crate::caching::{TRAINING, WORDS};
+use crate::support::{Sandbox, pipeline};
+
+/// A training that has run, and whose learning rate was edited since.
+fn edited() -> Sandbox {
+    let project = Sandbox::new(TRAINING).with_fake_learn("");
+    project.pipeline("run experiment.toml").success();
+    project.edit("learning-rate = 0.02", "learning-rate = 0.03");
+    project
+}
+
+#[test]
+fn plan() {
+    let project = edited();
+    assert_snapshot!(project.pipeline("plan experiment.toml"), @r"
+    status 0
+    --- stdout
+    data      fresh
+    simclr    fresh
+    train     dirty    learning-rate: 0.02 -> 0.03
+    evaluate  waiting  on train
+
+    training: 1 would run, 1 more if what they read changes, 2 are fresh
+    ");
+    assert_snapshot!(project.pipeline("plan experiment.toml --exit-code simclr"), @r"
+    status 0
+    --- stdout
+    data    fresh
+    simclr  fresh
+
+    training: all 2 stages are fresh; nothing would run
+    ");
+    assert_eq!(project.pipeline("plan experiment.toml --exit-code").code(), Some(1));
+    let json = project.pipeline("plan experiment.toml --json").json();
+    assert_eq!(json["experiment"], "training");
+    assert_eq!(json["fresh"], false);
+    assert_eq!(json["stages"][2]["state"], "dirty");
+    assert_snapshot!(json["stages"][2]["why"], @r#"{"changes":[{"change":"parameter","name":"learning-rate","new":0.03,"old":0.02}],"reason":"changed"}"#);
+}
+
+#[test]
+fn graph_for_people() {
+    let project = edited();
+    assert_snapshot!(project.pipeline("graph experiment.toml"), @r"
+    status 0
+    --- stdout
+    training
+
+    1  ● data      command
+    2  ● simclr    pretrain-simclr  ← data
+    3  ○ train     train            ← data, init: simclr
+    4  ◌ evaluate  evaluate         ← data, model: train
+
+    ● fresh   ○ dirty: must run   ◌ waiting: runs if its inputs change
+    ");
+}
+
+#[test]
+fn graph_for_other_programs() {
+    let project = edited();
+    assert_snapshot!(project.pipeline("graph experiment.toml --format dot"), @r##"
+    status 0
+    --- stdout
+    digraph "training" {
+      rankdir = LR;
+      node [shape = box, style = "rounded,filled", fontname = "Helvetica"];
+      edge [fontname = "Helvetica", fontsize = 10, color = "#555555"];
+      "data" [label = "data\ncommand", fillcolor = "#d9f2d9", tooltip = "fresh"];
+      "simclr" [label = "simclr\npretrain-simclr", fillcolor = "#d9f2d9", tooltip = "fresh"];
+      "train" [label = "train\ntrain", fillcolor = "#ffe0b3", tooltip = "dirty"];
+      "evaluate" [label = "evaluate\nevaluate", fillcolor = "#f0f0f0", tooltip = "waiting"];
+      "data" -> "simclr" [label = "data"];
+      "data" -> "train" [label = "data"];
+      "simclr" -> "train" [label = "init"];
+      "data" -> "evaluate" [label = "data"];
+      "train" -> "evaluate" [label = "model"];
+    }
+    "##);
+    assert_snapshot!(project.pipeline("graph experiment.toml --format mermaid"), @r#"
+    status 0
+    --- stdout
+    flowchart LR
+      s0["data<br><small>command</small>"]:::fresh
+      s1["simclr<br><small>pretrain-simclr</small>"]:::fresh
+      s2["train<br><small>train</small>"]:::dirty
+      s3["evaluate<br><small>evaluate</small>"]:::waiting
+      s0 -->|data| s1
+      s0 -->|data| s2
+      s1 -->|init| s2
+      s0 -->|data| s3
+      s2 -->|model| s3
+      classDef fresh fill:#d9f2d9,stroke:#4a8f4a,color:#000
+      classDef dirty fill:#ffe0b3,stroke:#b37400,color:#000
+      classDef waiting fill:#f0f0f0,stroke:#888888,color:#000
+    "#);
+    let json = project.pipeline("graph experiment.toml --format json").json();
+    assert_snapshot!(project.filter(&format!("{:#}", json["stages"][3])), @r#"
+    {
+      "inputs": [
+        {
+          "from": "data",
+          "name": null,
+          "port": "data"
+        },
+        {
+          "from": "train",
+          "name": null,
+          "port": "model"
+        }
+      ],
+      "kind": "evaluate",
+      "layer": 3,
+      "on": [
+        "train"
+      ],
+      "output": "metrics",
+      "stage": "evaluate",
+      "state": "waiting",
+      "why": null
+    }
+    "#);
+}
+
+#[test]
+fn why() {
+    let project = edited();
+    assert_snapshot!(project.pipeline("why experiment.toml simclr").printed(), @r"
+    simclr is fresh: artifact [digest], made just now
+    it ran then because:
+      no earlier run
+    ");
+    assert_snapshot!(project.pipeline("why experiment.toml train").printed(), @r"
+    train will run because:
+      learning-rate: 0.02 -> 0.03
+    ");
+    assert_snapshot!(project.pipeline("why experiment.toml evaluate").printed(), @r"
+    evaluate will run if what train gives changes
+    train will run because:
+      learning-rate: 0.02 -> 0.03
+    ");
+    project.pipeline("run experiment.toml").success();
+    assert_snapshot!(project.pipeline("why experiment.toml evaluate").printed(), @r"
+    evaluate is fresh: artifact [digest], made just now
+    it ran then because:
+      the content of input 'model' changed, through stage 'train'
+        train ran because: learning-rate: 0.02 -> 0.03
+    ");
+}
+
+#[test]
+fn status() {
+    let project = edited();
+    project.edit("[stages.evaluate]", "[stages.new-evaluate]");
+    assert_snapshot!(project.pipeline("status experiment.toml").printed(), @r"
+    stage  kind  state  last run  took  artifact  size
+    data  command  fresh  just now  [time]  [digest]  48 B
+    simclr  pretrain-simclr  fresh  just now  [time]  [digest]  65 B
+    train  train  dirty  just now  [time]  [digest]  65 B
+    new-evaluate  evaluate  waiting  never
+
+    cache: [project]/cache
+    ");
+    let json = project.pipeline("status experiment.toml --json").json();
+    assert_eq!(json["cache"], project.path("cache").to_string_lossy().as_ref());
+    assert_eq!(json["stages"][0]["last-run"]["stage"], "data");
+    assert_eq!(json["stages"][3]["last-run"], serde_json::Value::Null);
+}
+
+#[test]
+fn metrics() {
+    let project = Sandbox::new(WORDS);
+    assert_snapshot!(project.pipeline("metrics experiment.toml").printed(), @r"
+    no result yet: words, count, report, other (`pipeline run experiment.toml`)
+    ");
+    project.pipeline("run experiment.toml").success();
+    assert_snapshot!(project.pipeline("metrics experiment.toml").printed(), @"report  words  6");
+    assert_snapshot!(project.pipeline("metrics experiment.toml --json").printed(), @r#"
+    {
+      "count": {},
+      "other": {},
+      "report": {
+        "words": 6.0
+      },
+      "words": {}
+    }
+    "#);
+}
+
+#[test]
+fn log_and_path() {
+    let project = edited();
+    let log = project.pipeline("log experiment.toml simclr").printed();
+    assert_eq!(log.lines().count(), 20);
+    assert!(log.starts_with("step 0\nstep 1\n"), "{log}");
+    assert_snapshot!(project.pipeline("log experiment.toml data"), @r"
+    status 0
+    --- stderr
+    data wrote nothing to its log ([project]/cache/logs/9c/[digest].log)
+    ");
+    assert_snapshot!(project.pipeline("path experiment.toml simclr"), @r"
+    status 0
+    --- stdout
+    [project]/cache/store/[digest]
+    ");
+    assert_snapshot!(project.pipeline("path experiment.toml train"), @r"
+    status 2
+    --- stderr
+    error: 'train' has no artifact for this manifest: learning-rate: 0.02 -> 0.03; `pipeline run experiment.toml train` makes it
+    ");
+    let new = Sandbox::new(WORDS);
+    assert_snapshot!(new.pipeline("log experiment.toml words"), @r"
+    status 2
+    --- stderr
+    error: 'words' has no log: it has not run yet
+    ");
+}
+
+#[test]
+fn kinds() {
+    let project = Sandbox::new("");
+    assert_snapshot!(project.pipeline("kinds"), @r"
+    status 0
+    --- stdout
+    download         -> file       Fetches one file and checks it.
+    unpack           -> directory  Unpacks an archive into a folder.
+    dataset          -> dataset    Reads a data set of labelled images.
+    split            -> split      Holds training samples out, for validation and as the clean meta set.
+    corrupt-labels   -> labels     Corrupts training labels with a noise matrix.
+    command          -> directory  Runs a program of yours.
+    pretrain-simclr  -> weights    Pre-trains an encoder with SimCLR, on the training images without their labels.
+    train            -> model      Trains a classifier, from scratch or from pre-trained weights.
+    evaluate         -> metrics    Evaluates a classifier on the test set: accuracy, loss, per-class accuracy, confusion matrix.
+
+    `pipeline kinds KIND` explains one.
+    ");
+    assert_snapshot!(project.pipeline("kinds unpack"), @r#"
+    status 0
+    --- stdout
+    unpack -> directory
+
+    Unpacks an archive into a folder.
+
+    Nothing gets out of the folder: absolute paths, `..`, links that leave it and device files
+    are refused, and so are a path that comes twice, a name that is not UTF-8, and an encrypted
+    archive. Of a file's mode only the executable bit is kept, of its times nothing.
+
+    inputs
+      archive = file
+          The archive.
+
+    parameters
+      format = one of [default: "auto"]
+          The format of the archive.
+            auto     By the file's first bytes.
+            zip      A zip archive.
+            tar      A tar archive.
+            tar-gz   A tar archive, compressed with gzip.
+            tar-xz   A tar archive, compressed with xz.
+            tar-zst  A tar archive, compressed with Zstandard.
+            gz       One file, compressed with gzip.
+      strip = integer, at least 0 [default: 0]
+          How many leading folders to drop from every path. What has no more than these is left
+          out.
+      include = list of text [default: []]
+          Globs over the paths in the archive (after `strip`); only what matches one is
+          unpacked. Empty for all. `*` stays within one folder, `**` goes through any; a glob
+          that matches a folder takes all that is in it.
+
+    parameters that can't change the result
+      max-bytes = integer, at least 1 [default: [digest]]
+          The most bytes that it may unpack to.
+      max-files = integer, at least 1 [default: 4000000]
+          The most files and folders that it may hold.
+    "#);
+    assert_snapshot!(project.pipeline("kinds evaluate"), @r"
+    status 0
+    --- stdout
+    evaluate -> metrics
+
+    Evaluates a classifier on the test set: accuracy, loss, per-class accuracy, confusion
+    matrix.
+
+    Accuracies are fractions from 0 to 1. `metrics.json` has `test-accuracy`, `test-loss` (the
+    mean cross-entropy) and `test-accuracy/CLASS` for every class that has test samples;
+    `confusion.csv` counts samples, a row per true class, a column per predicted class.
+
+    inputs
+      model = model
+          The classifier.
+      data = dataset
+          The data set.
+
+    parameters
+      batch-size = integer, at least 1 [default: 500]
+          Samples a step.
+    ");
+    assert_snapshot!(project.pipeline("kinds trian"), @r"
+    status 2
+    --- stderr
+    error: there is no kind 'trian'; did you mean 'train'?
+    ");
+    for kind in pipeline_stages::KINDS {
+        let text = project.pipeline(&format!("kinds {}", kind.name)).printed();
+        assert!(text.starts_with(&format!("{} -> ", kind.name)), "{text}");
+    }
+}
+
+#[test]
+fn init_writes_a_manifest_that_plans() {
+    let project = Sandbox::new("");
+    assert_snapshot!(project.pipeline("init new"), @r"
+    status 0
+    --- stdout
+    wrote new/pipeline.toml, and the 6,000 images that it trains on under new/data
+
+      pipeline graph new/pipeline.toml   shows its stages
+      pipeline run new/pipeline.toml     runs them (about two minutes on two cores)
+      pipeline kinds       lists what stages can do
+    ");
+    assert_snapshot!(project.pipeline("plan new/pipeline.toml").printed(), @r"
+    download          dirty    no earlier run
+    archive           waiting  on download; no earlier run
+    data              waiting  on archive; no earlier run
+    split             waiting  on data; no earlier run
+    noisy             waiting  on data, split; no earlier run
+    simclr            waiting  on data; no earlier run
+    train-scratch     waiting  on data, split, noisy; no earlier run
+    train-simclr      waiting  on data, split, noisy, simclr; no earlier run
+    evaluate-scratch  waiting  on data, train-scratch; no earlier run
+    evaluate-simclr   waiting  on data, train-simclr; no earlier run
+    comparison        waiting  on evaluate-scratch, evaluate-simclr; no earlier run
+
+    quickstart: 11 would run, 0 are fresh
+    ");
+    // Its first stages run without libtorch.
+    assert_snapshot!(project.pipeline("run new/pipeline.toml noisy").success(), @"download ran, archive ran, data ran, split ran, noisy ran");
+    project.write("new/pipeline.toml", "mine");
+    assert_snapshot!(project.pipeline("init new"), @r"
+    status 2
+    --- stderr
+    error: new/pipeline.toml is there already; `pipeline init FOLDER` writes to another folder
+    ");
+    assert_eq!(project.read("new/pipeline.toml"), "mine");
+}
+
+#[test]
+fn completions_for_every_shell() {
+    let project = Sandbox::new("");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = project.pipeline(&format!("completions {shell}"));
+        assert!(script.status.success() && script.stdout.contains("keep-going"), "{shell}");
+    }
+}
+
+#[test]
+fn events_as_json() {
+    let project = Sandbox::new(WORDS);
+    let ended = project.pipeline("run experiment.toml --jobs 1 --progress json count");
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{ended}");
+    let mut shown = String::new();
+    for line in ended.stdout.lines() {
+        let mut event: serde_json::Value = serde_json::from_str(line).expect("JSON in every line");
+        if let Some(seconds) = event.get_mut("seconds") {
+            assert!(seconds.is_f64());
+            *seconds = "[seconds]".into();
+        }
+        shown.push_str(&format!("{event}\n"));
+    }
+    assert_snapshot!(project.filter(&shown), @r#"
+    {"event":"begin","experiment":"words","stages":2}
+    {"event":"start","kind":"command","resumes":false,"stage":"words","why":{"reason":"never-ran"}}
+    {"digest":"[digest]","event":"end","metrics":{},"outcome":"ran","seconds":"[seconds]","stage":"words","unchanged":false}
+    {"event":"start","kind":"command","resumes":false,"stage":"count","why":{"reason":"never-ran"}}
+    {"digest":"[digest]","event":"end","metrics":{},"outcome":"ran","seconds":"[seconds]","stage":"count","unchanged":false}
+    {"complete":true,"event":"done","seconds":"[seconds]"}
+    "#);
+}
+
+#[test]
+fn progress_of_every_style_ends_in_the_same_table() {
+    for style in ["auto", "plain", "bars", "none"] {
+        let project = Sandbox::new(WORDS);
+        let ended = project.pipeline(&format!("run experiment.toml --progress {style}"));
+        let expected = "words ran, other ran, count ran, report ran";
+        assert_eq!(ended.success(), expected, "{style}: {ended}");
+        if style == "none" {
+            assert_eq!(ended.stderr, "");
+        }
+    }
+}
+
+#[test]
+fn whoever_reads_only_the_first_line_is_no_error() {
+    let project = Sandbox::new(WORDS);
+    for arguments in ["graph experiment.toml", "kinds", "completions bash", "run experiment.toml"] {
+        let mut head = Command::new("sh");
+        head.args(["-c", &format!("'{}' {arguments} | head -n 1", pipeline().display())]);
+        project.dress(&mut head);
+        let ended = project.start_command(head).wait();
+        assert!(ended.status.success() && !ended.stderr.contains("panic"), "{arguments}: {ended}");
+    }
+    // Nobody reads at all.
+    for arguments in ["graph experiment.toml", "kinds", "run experiment.toml"] {
+        let mut child = project.command(arguments);
+        let mut child =
+            child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("panic"), "{arguments}: {said}");
+    }
+}

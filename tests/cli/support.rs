@@ -1,0 +1,462 @@
+//! A folder with a manifest, and the program run in it: what all stories are told with.
+//!
+//! Knows how to run the program and how to blank what differs from run to run; no story.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use tempfile::TempDir;
+
+/// How long anything may take. Far more than it takes: only a story that would never end reaches it.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The manifest of a sandbox.
+pub const MANIFEST: &str = "experiment.toml";
+
+/// The user and group `nobody`.
+const NOBODY: u32 = 65534;
+
+/// Who runs the program.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum User {
+    /// Whoever runs the tests.
+    Same,
+    /// Somebody who is not root, with umask 077.
+    Ordinary,
+}
+
+/// A project folder of its own.
+pub struct Sandbox {
+    top: TempDir,
+    environment: BTreeMap<String, String>,
+    user: User,
+}
+
+impl Sandbox {
+    /// A project with this manifest and no cache yet.
+    pub fn new(manifest: &str) -> Self {
+        let top = tempfile::tempdir().expect("a temporary folder");
+        let sandbox = Self { top, environment: BTreeMap::new(), user: User::Same };
+        // Without it, the default cache would be looked for above the sandbox.
+        fs::create_dir_all(sandbox.path(".git")).expect("a folder");
+        fs::create_dir_all(sandbox.output()).expect("a folder");
+        sandbox.write(MANIFEST, manifest);
+        sandbox
+    }
+
+    /// The same for somebody who is not root and whose new files nobody else may read. Root runs the
+    /// program as `nobody`; anybody else is an ordinary user already.
+    pub fn of_an_ordinary_user(manifest: &str) -> Self {
+        let mut sandbox = Self::new(manifest);
+        sandbox.user = User::Ordinary;
+        let bin = sandbox.path(".bin");
+        fs::create_dir(&bin).expect("a folder");
+        for (program, name) in [(pipeline(), "pipeline"), (fake_learn(), "pipeline-learn")] {
+            // The build folder may lie where nobody else can go.
+            if fs::hard_link(&program, bin.join(name)).is_err() {
+                fs::copy(&program, bin.join(name)).expect("a copy of a program");
+            }
+        }
+        if rustix::process::geteuid().is_root() {
+            let give = |path: &Path| {
+                std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("root may chown");
+            };
+            give(sandbox.top.path());
+            give(&sandbox.folder());
+            give(&sandbox.output());
+            give(&sandbox.path(MANIFEST));
+        }
+        sandbox
+    }
+
+    /// Sets a variable in the environment of every program that is run from now on.
+    pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Uses the worker of tests for the learning kinds, with this behaviour.
+    pub fn with_fake_learn(self, behaviour: &str) -> Self {
+        let journal = self.path("journal").to_string_lossy().into_owned();
+        self.set("PIPELINE_LEARN", fake_learn().to_string_lossy())
+            .set("FAKE_LEARN", behaviour)
+            .set("FAKE_LEARN_JOURNAL", journal)
+    }
+
+    /// The project folder.
+    pub fn folder(&self) -> PathBuf {
+        self.top.path().join("project")
+    }
+
+    /// A path in the project folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder().join(name)
+    }
+
+    /// A path in the default cache.
+    pub fn cache(&self, name: &str) -> PathBuf {
+        self.path("cache").join(name)
+    }
+
+    /// Writes a file of the project.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a file has a folder")).expect("a folder");
+        fs::write(&path, content).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+
+    /// The text of a file of the project; empty if it is not there.
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// Replaces a text that is in the manifest once.
+    pub fn edit(&self, from: &str, to: &str) {
+        let text = self.read(MANIFEST);
+        assert_eq!(text.matches(from).count(), 1, "{from:?} is once in\n{text}");
+        self.write(MANIFEST, text.replace(from, to));
+    }
+
+    /// A call of the program in the project folder, not yet made.
+    pub fn command(&self, arguments: &str) -> Command {
+        let program = match self.user {
+            User::Same => pipeline(),
+            User::Ordinary => self.path(".bin/pipeline"),
+        };
+        let mut command = Command::new(program);
+        command.args(arguments.split_whitespace());
+        self.dress(&mut command);
+        command
+    }
+
+    /// Puts any program into the sandbox: its folder, its environment, its user.
+    pub fn dress(&self, command: &mut Command) {
+        command.current_dir(self.folder()).env_clear().stdin(Stdio::null());
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+        command.envs(&self.environment);
+        if self.user == User::Ordinary {
+            if rustix::process::geteuid().is_root() {
+                command.uid(NOBODY).gid(NOBODY);
+            }
+            // SAFETY: umask is a bare system call: it neither allocates nor takes a lock.
+            unsafe {
+                command.pre_exec(|| {
+                    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+                    Ok(())
+                });
+            }
+        }
+    }
+
+    /// Runs the program to its end.
+    pub fn pipeline(&self, arguments: &str) -> Ended {
+        self.start(arguments).wait()
+    }
+
+    /// Starts the program.
+    pub fn start(&self, arguments: &str) -> Running {
+        self.start_command(self.command(arguments))
+    }
+
+    /// Starts a call that was made with [`Sandbox::command`].
+    pub fn start_command(&self, mut command: Command) -> Running {
+        let output = tempfile::tempdir_in(self.output()).expect("a folder for what it prints");
+        let create = |name: &str| File::create(output.path().join(name)).expect("a new file");
+        command.stdout(create("stdout")).stderr(create("stderr"));
+        let child = command.spawn().expect("the program starts");
+        let filter = Filter { folder: self.folder() };
+        Running { child, output, filter }
+    }
+
+    /// The folder of a stage's artifact, which must be fresh.
+    pub fn artifact(&self, stage: &str) -> PathBuf {
+        let ended = self.pipeline(&format!("path {MANIFEST} {stage}"));
+        assert!(ended.status.success(), "{ended}");
+        PathBuf::from(ended.stdout.trim_end())
+    }
+
+    /// The name of a stage's artifact: the digest of its content.
+    pub fn digest(&self, stage: &str) -> String {
+        self.artifact(stage).file_name().expect("a name").to_string_lossy().into_owned()
+    }
+
+    /// Lets the owner change an artifact, as no program should.
+    pub fn unprotect(&self, artifact: &Path) {
+        for path in walk(artifact).into_iter().chain([artifact.to_owned()]) {
+            let mode = if path.is_dir() { 0o755 } else { 0o644 };
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("it is ours");
+        }
+    }
+
+    /// Waits until a file of the project has a line.
+    pub fn wait_for_line(&self, name: &str, line: &str) {
+        eventually(&format!("the line '{line}' in {name}"), || {
+            self.read(name).lines().any(|other| other == line)
+        });
+    }
+
+    /// The text with all that differs from run to run blanked.
+    pub fn filter(&self, text: &str) -> String {
+        Filter { folder: self.folder() }.apply(text)
+    }
+
+    fn output(&self) -> PathBuf {
+        self.top.path().join("output")
+    }
+}
+
+impl Drop for Sandbox {
+    /// Read-only folders can't be emptied by an ordinary user.
+    fn drop(&mut self) {
+        for path in walk(&self.folder()) {
+            if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
+                let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o755));
+            }
+        }
+    }
+}
+
+/// The program while it runs.
+pub struct Running {
+    child: Child,
+    output: TempDir,
+    filter: Filter,
+}
+
+impl Running {
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(self.pid(), signal).expect("it is our child");
+    }
+
+    /// Waits until it has printed a text to standard error.
+    pub fn wait_for(&self, text: &str) {
+        eventually(&format!("'{text}' on standard error"), || self.read("stderr").contains(text));
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> Ended {
+        let deadline = Instant::now() + LIMIT;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                break status;
+            }
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+                panic!(
+                    "it did not end in {LIMIT:?}:\n{}{}",
+                    self.read("stdout"),
+                    self.read("stderr")
+                );
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let (stdout, stderr) = (self.read("stdout"), self.read("stderr"));
+        Ended { status, stdout, stderr, filter: self.filter.clone() }
+    }
+
+    fn read(&self, name: &str) -> String {
+        let bytes = fs::read(self.output.path().join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// What came of a call. Shown, it is all of it, with what differs from run to run blanked.
+pub struct Ended {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it printed.
+    pub stdout: String,
+    /// What it said on the way.
+    pub stderr: String,
+    filter: Filter,
+}
+
+impl Ended {
+    /// Its exit status.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// What it printed, filtered.
+    pub fn printed(&self) -> String {
+        assert!(self.status.success(), "{self}");
+        self.filter.apply(&self.stdout)
+    }
+
+    /// What it printed, as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in\n{self}"))
+    }
+
+    /// The results in the table at the end, in order: `data fresh, train ran`.
+    pub fn results(&self) -> String {
+        let rows = self.stdout.lines().skip_while(|line| !line.starts_with("stage ")).skip(1);
+        let cells = rows.take_while(|line| !line.is_empty()).map(|line| {
+            let mut words = line.split_whitespace();
+            let (stage, result) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+            format!("{stage} {result}")
+        });
+        cells.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The same of a run that must have succeeded.
+    pub fn success(&self) -> String {
+        assert!(self.status.success(), "{self}");
+        self.results()
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => writeln!(f, "status {code}")?,
+            (None, signal) => writeln!(f, "signal {signal:?}")?,
+        }
+        for (name, text) in [("stderr", &self.stderr), ("stdout", &self.stdout)] {
+            if !text.is_empty() {
+                write!(f, "--- {name}\n{}", self.filter.apply(text))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Blanks what differs from run to run.
+#[derive(Clone)]
+struct Filter {
+    folder: PathBuf,
+}
+
+impl Filter {
+    fn apply(&self, text: &str) -> String {
+        let text = text.replace(&*fake_learn_path().to_string_lossy(), "[pipeline-learn]");
+        let text = text.replace(&*pipeline().to_string_lossy(), "[pipeline]");
+        let text = text.replace(&*self.folder.to_string_lossy(), "[project]");
+        let text = blank_times(&blank_digests(&text));
+        // The columns beside a time are as wide as the time was long.
+        let timed = text.contains("[time]");
+        let lines = text.lines().map(|line| if timed { narrow(line) } else { line.to_owned() });
+        lines.map(|line| line + "\n").collect()
+    }
+}
+
+/// Digests in full (64 digits) and for people (12 digits).
+fn blank_digests(text: &str) -> String {
+    let is_digit = |letter: char| matches!(letter, '0'..='9' | 'a'..='f');
+    let mut blanked = String::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let word = rest.find(|letter: char| !letter.is_ascii_alphanumeric()).unwrap_or(rest.len());
+        let length = word.max(first.len_utf8());
+        let (token, after) = rest.split_at(length);
+        let digest = matches!(token.len(), 12 | 64) && token.chars().all(is_digit);
+        blanked.push_str(if digest { "[digest]" } else { token });
+        rest = after;
+    }
+    blanked
+}
+
+/// Times as people read them: `0.12 s`.
+fn blank_times(text: &str) -> String {
+    let is_number = |word: &str| {
+        word.contains('.') && word.chars().all(|letter| letter.is_ascii_digit() || letter == '.')
+    };
+    let mut blanked = String::new();
+    for line in text.split_inclusive('\n') {
+        let mut words = line.split(' ').peekable();
+        while let Some(word) = words.next() {
+            let unit = words.peek().map(|next| next.trim_end_matches(['\n', ':', ';', ',']));
+            if is_number(word) && unit == Some("s") {
+                let rest = words.next().unwrap_or("s").trim_start_matches('s');
+                blanked.push_str("[time]");
+                blanked.push_str(rest);
+            } else {
+                blanked.push_str(word);
+            }
+            if words.peek().is_some() {
+                blanked.push(' ');
+            }
+        }
+    }
+    blanked
+}
+
+fn narrow(line: &str) -> String {
+    let margin = line.len() - line.trim_start().len();
+    let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
+    format!("{}{}", &line[..margin], cells.collect::<Vec<_>>().join("  "))
+}
+
+/// Waits for something that will come true.
+pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !is_true() {
+        assert!(Instant::now() < deadline, "waited {LIMIT:?} for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether a process works; a dead one that nobody buried does not.
+pub fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, in brackets, may hold anything.
+    let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+    state.is_some_and(|state| state != "Z" && state != "X")
+}
+
+/// Everything below a folder: each folder before what is in it. Links are not followed.
+pub fn walk(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                open.push(entry.path());
+            }
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+/// The names in a folder, sorted; none when it is not there.
+pub fn names(folder: &Path) -> Vec<String> {
+    let listing = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        listing.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// The program.
+pub fn pipeline() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_pipeline"))
+}
+
+/// The worker of tests for the learning kinds.
+pub fn fake_learn() -> PathBuf {
+    let path = fake_learn_path();
+    assert!(path.is_file(), "{}: build it with `cargo build --examples`", path.display());
+    path
+}
+
+fn fake_learn_path() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    let profile = own.ancestors().nth(2).unwrap_or(Path::new(""));
+    profile.join("examples").join("fake-learn")
+}

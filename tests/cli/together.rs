@@ -1,0 +1,163 @@
+//! Two runs at once.
+
+use insta::assert_snapshot;
+
+use crate::support::Sandbox;
+
+/// A stage that begins, and ends when there is a file `go`; and one after it.
+const SLOW: &str = r#"
+[experiment]
+name = "slow"
+
+[stages.slow]
+kind = "command"
+shell = 'echo slow >> ran; until test -e go; do sleep 0.01; done; echo done > "$PIPELINE_OUTPUT/a"'
+
+[stages.after]
+kind = "command"
+inputs = { slow = "slow" }
+shell = 'echo after >> ran; echo after > "$PIPELINE_OUTPUT/a"'
+"#;
+
+#[test]
+fn two_runs_of_one_manifest_share_the_work() {
+    let project = Sandbox::new(SLOW);
+    let first = project.start("run experiment.toml slow");
+    project.wait_for_line("ran", "slow");
+    let second = project.start("run experiment.toml slow");
+    second.wait_for("waits for another process");
+    project.write("go", "");
+    assert_snapshot!(first.wait(), @r"
+    status 0
+    --- stderr
+          slow (command) runs: no earlier run
+    done  slow in [time]
+    --- stdout
+
+    stage  result  time  metrics
+    slow  ran  [time]
+
+    slow: 1 ran in [time]
+    ");
+    assert_snapshot!(second.wait(), @r"
+    status 0
+    --- stderr
+          slow waits for another process that does the same work
+    --- stdout
+
+    stage  result  time  metrics
+    slow  fresh
+
+    slow: 1 fresh in [time]
+    ");
+    assert_eq!(project.read("ran"), "slow\n");
+}
+
+#[test]
+fn many_runs_at_once_run_each_stage_once() {
+    let stages: String = (0..6)
+        .map(|number| {
+            let input = match number {
+                0 | 3 => String::new(),
+                _ => format!("inputs = {{ before = \"s{}\" }}\n", number - 1),
+            };
+            format!(
+                "[stages.s{number}]\nkind = \"command\"\n{input}\
+                 shell = 'echo s{number} >> ran; echo {number} > \"$PIPELINE_OUTPUT/a\"'\n"
+            )
+        })
+        .collect();
+    let project = Sandbox::new(&format!("[experiment]\nname = \"many\"\n{stages}"));
+    let runs: Vec<_> = (0..5).map(|_| project.start("run experiment.toml")).collect();
+    for run in runs {
+        let ended = run.wait();
+        assert_eq!(
+            ended.success().matches("s").count(),
+            6 + ended.results().matches("fresh").count()
+        );
+    }
+    let ran = project.read("ran");
+    let mut ran: Vec<&str> = ran.lines().collect();
+    ran.sort_unstable();
+    assert_eq!(ran, ["s0", "s1", "s2", "s3", "s4", "s5"]);
+}
+
+#[test]
+fn two_manifests_share_a_stage_and_do_not_wait_for_others() {
+    let project = Sandbox::new(SLOW);
+    project.write(
+        "other.toml",
+        r#"
+[experiment]
+name = "other"
+
+[stages.same-under-another-name]
+kind = "command"
+shell = 'echo slow >> ran; until test -e go; do sleep 0.01; done; echo done > "$PIPELINE_OUTPUT/a"'
+
+[stages.own]
+kind = "command"
+shell = 'echo own >> ran; echo own > "$PIPELINE_OUTPUT/a"'
+"#,
+    );
+    let first = project.start("run experiment.toml");
+    project.wait_for_line("ran", "slow");
+    // What has another key is not held up.
+    assert_snapshot!(project.pipeline("run other.toml own").success(), @"own ran");
+    let second = project.start("run other.toml");
+    second.wait_for("waits for another process");
+    project.write("go", "");
+    assert_snapshot!(first.wait().success(), @"slow ran, after ran");
+    assert_snapshot!(second.wait().success(), @"same-under-another-name fresh, own fresh");
+    assert_eq!(project.read("ran").matches("slow").count(), 1);
+}
+
+#[test]
+fn whoever_waits_runs_the_stage_when_the_other_fails() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "relay"
+
+[stages.relay]
+kind = "command"
+shell = 'echo relay >> ran; until test -e go; do sleep 0.01; done; mkdir failed-once 2> /dev/null && exit 1; exit 0'
+"#,
+    );
+    let first = project.start("run experiment.toml");
+    project.wait_for_line("ran", "relay");
+    let second = project.start("run experiment.toml");
+    second.wait_for("waits for another process");
+    project.write("go", "");
+    assert_eq!(first.wait().code(), Some(1));
+    assert_snapshot!(second.wait().success(), @"relay ran");
+    assert_eq!(project.read("ran").lines().count(), 2);
+}
+
+#[test]
+fn whoever_waits_can_be_interrupted() {
+    let project = Sandbox::new(SLOW);
+    let first = project.start("run experiment.toml");
+    project.wait_for_line("ran", "slow");
+    let second = project.start("run experiment.toml");
+    second.wait_for("waits for another process");
+    second.signal(rustix::process::Signal::INT);
+    let ended = second.wait();
+    assert_eq!(ended.code(), Some(130));
+    assert_snapshot!(ended, @r"
+    status 130
+    --- stderr
+          slow waits for another process that does the same work
+          stopping: running stages write a checkpoint and leave (again to end them at once)
+    stop  slow
+    --- stdout
+
+    stage  result  time  metrics
+    slow  stopped
+    after  skipped  needs slow
+
+    slow: 1 stopped, 1 skipped in [time]; the same command goes on from here
+    ");
+    project.write("go", "");
+    assert_snapshot!(first.wait().success(), @"slow ran, after ran");
+}

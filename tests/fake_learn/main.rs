@@ -1,0 +1,192 @@
+//! A worker for the learning kinds that needs no libtorch: it speaks the real protocol, and computes a
+//! chain of hashes where the real one trains.
+//!
+//! Like a training it is deterministic, takes steps, writes a checkpoint after each and goes on from one.
+//! What else it does is in the environment: `FAKE_LEARN` (see [`Behaviour`]), `FAKE_LEARN_STEPS`, and
+//! `FAKE_LEARN_JOURNAL`, a file to which it appends its process id and each step that it really did.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use pipeline_stages::Stage;
+use pipeline_stages::message::{Event, Hello, Metrics, Progress, Unit};
+use pipeline_stages::worker::{Context, Stopped, serve};
+
+const PROGRAM: &str = "pipeline-learn";
+const STEPS: u64 = 20;
+const SLOW_STEP: Duration = Duration::from_millis(50);
+
+/// What the worker does, by the value of `FAKE_LEARN`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Behaviour {
+    /// Not set: all steps at once.
+    Prompt,
+    /// `slow`: 50 ms a step.
+    Slow,
+    /// `stubborn`: as slow, and deaf to requests to stop.
+    Stubborn,
+    /// `other-version`: says hello as another build.
+    OtherVersion,
+    /// `garbage`: says something that is no hello.
+    Garbage,
+    /// `mute`: leaves before it says anything.
+    Mute,
+    /// `die`: ends by a signal of its own making in the middle of its work.
+    Die,
+    /// `silent-exit`: leaves with success, but says no result.
+    SilentExit,
+    /// `panic`: panics.
+    Panic,
+    /// `flood`: prints megabytes that are no events, then does its work.
+    Flood,
+}
+
+impl Behaviour {
+    fn from_environment() -> anyhow::Result<Self> {
+        Ok(match std::env::var("FAKE_LEARN").unwrap_or_default().as_str() {
+            "" => Self::Prompt,
+            "slow" => Self::Slow,
+            "stubborn" => Self::Stubborn,
+            "other-version" => Self::OtherVersion,
+            "garbage" => Self::Garbage,
+            "mute" => Self::Mute,
+            "die" => Self::Die,
+            "silent-exit" => Self::SilentExit,
+            "panic" => Self::Panic,
+            "flood" => Self::Flood,
+            other => anyhow::bail!("FAKE_LEARN={other} is no behaviour of this worker"),
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    match Behaviour::from_environment() {
+        Ok(Behaviour::OtherVersion) => {
+            let hello = Hello { version: "99.0.0".to_owned(), ..Hello::of(PROGRAM) };
+            println!("{}", serde_json::json!(Event::Hello(hello)));
+            ExitCode::SUCCESS
+        }
+        Ok(Behaviour::Garbage) => {
+            println!("Welcome to another program!");
+            ExitCode::SUCCESS
+        }
+        Ok(Behaviour::Mute) => {
+            eprintln!("libtorch_cpu.so: cannot open shared object file");
+            ExitCode::from(127)
+        }
+        Ok(behaviour) => serve(PROGRAM, |stage, context| run(behaviour, stage, context)),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(behaviour: Behaviour, stage: &Stage, context: &Context) -> anyhow::Result<Metrics> {
+    journal(&format!("pid {}", std::process::id()))?;
+    match behaviour {
+        Behaviour::Die => {
+            for line in 1..=30 {
+                eprintln!("line {line} of the log");
+            }
+            std::process::abort();
+        }
+        Behaviour::SilentExit => std::process::exit(0),
+        Behaviour::Panic => panic!("an index was out of bounds"),
+        Behaviour::Flood => flood()?,
+        _ => {}
+    }
+    let result = train(behaviour, stage, context)?;
+    fs::write(context.output.join("result.txt"), format!("{}\n", result.to_hex()))?;
+    let share = f64::from(result.as_bytes()[0]) / 256.0;
+    Ok(stage.info().headline.iter().map(|&name| (name.to_owned(), share)).collect())
+}
+
+/// Hashes over and over. Only the number of steps and what goes in decide the result.
+fn train(behaviour: Behaviour, stage: &Stage, context: &Context) -> anyhow::Result<blake3::Hash> {
+    let steps = match std::env::var("FAKE_LEARN_STEPS") {
+        Ok(text) => text.parse().context("FAKE_LEARN_STEPS is no number")?,
+        Err(_) => STEPS,
+    };
+    let checkpoint = context.checkpoint.join("checkpoint.json");
+    let (first, mut state) = match fs::read(&checkpoint) {
+        Ok(bytes) => serde_json::from_slice::<(u64, String)>(&bytes)
+            .map_err(anyhow::Error::from)
+            .and_then(|(step, state)| Ok((step, blake3::Hash::from_hex(state)?)))
+            .context("the checkpoint is damaged")?,
+        Err(_) => (0, start(stage, context)?),
+    };
+    for step in first..steps {
+        if context.stopping() && behaviour != Behaviour::Stubborn {
+            return Err(Stopped.into());
+        }
+        if matches!(behaviour, Behaviour::Slow | Behaviour::Stubborn) {
+            std::thread::sleep(SLOW_STEP);
+        }
+        state = blake3::hash(state.as_bytes());
+        journal(&format!("step {step}"))?;
+        eprintln!("step {step}");
+        save(&checkpoint, &serde_json::to_vec(&(step + 1, state.to_hex().as_str()))?)?;
+        context.progress(Progress {
+            done: step + 1,
+            total: Some(steps),
+            unit: Unit::Steps,
+            phase: Some(format!("epoch {}/{steps}", step + 1)),
+            values: Metrics::from([("loss".to_owned(), 1.0 / (step + 1) as f64)]),
+        });
+    }
+    Ok(state)
+}
+
+/// A hash of all that may change the result.
+fn start(stage: &Stage, context: &Context) -> anyhow::Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(serde_json::to_string(&stage.key_parameters())?.as_bytes());
+    if stage.info().seeded {
+        hasher.update(&context.seed.to_le_bytes());
+    }
+    for port in (stage.info().ports)() {
+        for input in context.inputs(&port.name()) {
+            for file in files(&input.path)? {
+                hasher.update(&fs::read(file)?);
+            }
+        }
+    }
+    Ok(hasher.finalize())
+}
+
+fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let listing = fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
+    let mut files: Vec<PathBuf> = listing.iter().map(fs::DirEntry::path).collect();
+    files.retain(|path| path.is_file());
+    files.sort();
+    Ok(files)
+}
+
+/// In one step: whoever is killed while writing leaves the old checkpoint.
+fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, bytes)?;
+    Ok(fs::rename(new, path)?)
+}
+
+fn journal(line: &str) -> anyhow::Result<()> {
+    let Some(path) = std::env::var_os("FAKE_LEARN_JOURNAL") else { return Ok(()) };
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(path)?;
+    Ok(file.write_all(format!("{line}\n").as_bytes())?)
+}
+
+fn flood() -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for line in 0..200_000 {
+        writeln!(out, "a library counts: {line}")?;
+    }
+    writeln!(out, "{}", "x".repeat(8 << 20))?;
+    out.write_all(&[0xff, 0xfe, b'\n'])?;
+    writeln!(out, "{{\"event\": \"of another kind\"}}")?;
+    Ok(())
+}
