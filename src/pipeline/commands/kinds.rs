@@ -157,7 +157,10 @@ mod tests {
             std::fs::write(path, page()).expect("the docs can be written");
         }
         let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(written == page(), "docs/kinds.md is out of date: UPDATE_DOCS=1 cargo test --lib kinds");
+        assert!(
+            written == page(),
+            "docs/kinds.md is out of date: UPDATE_DOCS=1 cargo test --lib kinds"
+        );
     }
 
     #[test]
