@@ -97,7 +97,7 @@ fn initial_weights_are_taken_over_and_their_mismatches_named() {
     assert_eq!((info.input_mean, info.input_deviation), (vec![0.0], vec![1.0]));
 
     let other = changed("train", &json!({"architecture": "resnet8"}));
-    assert_refused(&with(&other, "other"), &["resnet8-fast", "resnet8,"]);
+    assert_refused(&with(&other, "other"), &["are of a resnet8-fast", "trains a resnet8:"]);
 
     // It says that it is a resnet18, but holds the layers of another network.
     let mut info = ModelInfo::read(&folder.path().join("simclr")).unwrap();
