@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use pipeline_stages::WorkerProgram;
-use pipeline_stages::message::{Event, Hello, Metrics, PROTOCOL, Request, VERSION};
+use pipeline_stages::message::{Event, Hello, LAST_WORDS, Metrics, PROTOCOL, Request, VERSION};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 /// The hidden subcommand under which `pipeline` is a worker itself.
@@ -60,15 +60,20 @@ struct Held {
 }
 
 impl Leash {
-    /// Asks the worker to write its checkpoint and leave.
+    /// Asks the worker to write its checkpoint and leave. What it started is asked by the worker itself:
+    /// a program that hears of it before its worker does could leave with success, its work half done.
     pub fn stop(&self) {
-        self.held().stop_wanted = true;
-        self.signal(Signal::TERM);
+        let mut held = self.held();
+        held.stop_wanted = true;
+        held.ask();
     }
 
     /// Ends the worker, and all it started, at once.
     pub fn kill(&self) {
-        self.signal(Signal::KILL);
+        // Under the lock: the number can't have passed to another process meanwhile.
+        if let Some(group) = self.held().group {
+            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        }
     }
 
     /// Ends the worker because its time is up.
@@ -79,25 +84,23 @@ impl Leash {
 
     /// Holds a worker from now on. One that was asked to stop before it started is stopped here.
     fn hold(&self, group: Pid) {
-        let stop_wanted = {
-            let mut held = self.held();
-            held.group = Some(group);
-            held.stop_wanted
-        };
-        if stop_wanted {
-            self.signal(Signal::TERM);
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        // Under the lock: the number can't have passed to another process meanwhile.
-        if let Some(group) = self.held().group {
-            let _ = rustix::process::kill_process_group(group, signal);
+        let mut held = self.held();
+        held.group = Some(group);
+        if held.stop_wanted {
+            held.ask();
         }
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn ask(&self) {
+        if let Some(worker) = self.group {
+            let _ = rustix::process::kill_process(worker, Signal::TERM);
+        }
     }
 }
 
@@ -118,8 +121,15 @@ pub fn command(program: WorkerProgram) -> anyhow::Result<Command> {
 }
 
 fn learn_program(own: &Path) -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os(LEARN_VARIABLE) {
-        return Ok(PathBuf::from(path));
+    if let Some(path) = std::env::var_os(LEARN_VARIABLE).map(PathBuf::from) {
+        if path.components().count() > 1 && !path.is_file() {
+            bail!(
+                "{LEARN_VARIABLE} names {}, which is not there: build it with `cargo xtask build`, or \
+                 unset {LEARN_VARIABLE} to use the one beside pipeline",
+                path.display()
+            );
+        }
+        return Ok(path);
     }
     let real = own.canonicalize().unwrap_or_else(|_| own.to_owned());
     let beside = [own, &real].map(|program| program.with_file_name(LEARN_PROGRAM));
@@ -162,7 +172,10 @@ pub fn run(
     let tail = || log_tail(log);
     match talk {
         Ok(Some(Event::Finished { metrics, device })) => Ok(End::Finished { metrics, device }),
-        Ok(Some(Event::Failed { message })) => Ok(End::Failed { message, log: Vec::new() }),
+        Ok(Some(Event::Failed { message })) => {
+            let log = before_last_words(tail(), &message);
+            Ok(End::Failed { message, log })
+        }
         Ok(Some(Event::Stopped)) => Ok(End::Stopped),
         Ok(_) | Err(Talk::Silent) if leash.held().stop_wanted => Ok(End::Stopped),
         Ok(_) if leash.held().timed_out => {
@@ -249,6 +262,15 @@ fn died(program: &str, status: ExitStatus) -> String {
         Some(signal) => format!("{name} crashed (signal {signal})"),
         None => format!("{name} ended without a result ({status})"),
     }
+}
+
+/// What a log says before the message that its worker ended it with, which is told already.
+fn before_last_words(mut log: Vec<String>, message: &str) -> Vec<String> {
+    let told = format!("{LAST_WORDS}{}", message.lines().next().unwrap_or_default());
+    if let Some(at) = log.iter().rposition(|line| *line == told) {
+        log.truncate(at);
+    }
+    log
 }
 
 /// The last lines of a log.

@@ -17,6 +17,9 @@ pub const PROTOCOL: u32 = 1;
 /// The version of this build: a worker of another version is refused.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// What stands before the message of a failure at the end of a worker's log.
+pub const LAST_WORDS: &str = "failed: ";
+
 /// Numbers that a stage reports, under flat names.
 pub type Metrics = BTreeMap<String, f64>;
 

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 
 use crate::Stage;
-use crate::message::{Event, Execution, Hello, Input, Metrics, PROTOCOL, Progress, Request};
+use crate::message::{
+    Event, Execution, Hello, Input, LAST_WORDS, Metrics, PROTOCOL, Progress, Request,
+};
 
 /// The work was asked to stop. Its checkpoint is written.
 #[derive(Debug, Clone, Copy)]
@@ -217,7 +219,7 @@ fn serve_request(
         Err(error) if error.is::<Stopped>() => Event::Stopped,
         Err(error) => {
             // For the log, which outlives the terminal.
-            eprintln!("failed: {error:#}");
+            eprintln!("{LAST_WORDS}{error:#}");
             Event::Failed { message: format!("{error:#}") }
         }
     };

@@ -209,19 +209,21 @@ fn what_can_not_change_a_result_runs_nothing() {
             "a whole number for a real one",
             text.replace("epochs = 10", "epochs = 10\nlearning-rate = 4"),
         ),
-        ("the device", text.replace("epochs = 10", "epochs = 10\ndevice = \"cpu\"\nthreads = 1")),
+        (
+            "the device",
+            text.replace(
+                "epochs = 10",
+                "epochs = 10\nexecution = { device = \"cpu\", threads = 1 }",
+            ),
+        ),
         (
             "the experiment",
             text.replace("name = \"training\"", "name = \"renamed\"\nabout = \"x\""),
         ),
         (
             "a stage",
-            text.replace("stages.train]", "stages.fit]")
-                .replace("\"train\"\ndata", "\"fit\"\ndata"),
-        ),
-        (
-            "the seed of a stage without one",
-            text.replace("kind = \"evaluate\"\nmodel", "kind = \"evaluate\"\n# seed\nmodel"),
+            text.replace("[stages.train]", "[stages.fit]")
+                .replace("model = \"train\"", "model = \"fit\""),
         ),
         ("the order of tables", reordered),
     ] {
@@ -251,9 +253,9 @@ fn the_learning_rate_runs_the_training_and_its_evaluation() {
 
     stage  result  time  metrics
     data  fresh
-    simclr  fresh  loss 0.8125
-    train  ran  [time]  validation-accuracy 0.4688
-    evaluate  ran  [time]  test-accuracy 0.6445, test-loss 0.6445
+    simclr  fresh  loss 0.5000
+    train  ran  [time]  validation-accuracy 0.5000
+    evaluate  ran  [time]  test-accuracy 0.5000, test-loss 0.5000
 
     training: 2 fresh, 2 ran in [time]
     ");

@@ -201,7 +201,7 @@ fn log_and_path() {
     assert_snapshot!(project.pipeline("log experiment.toml data"), @r"
     status 0
     --- stderr
-    data wrote nothing to its log ([project]/cache/logs/9c/[digest].log)
+    data wrote nothing to its log ([project]/cache/logs/[..]/[digest].log)
     ");
     assert_snapshot!(project.pipeline("path experiment.toml simclr"), @r"
     status 0
@@ -273,7 +273,7 @@ fn kinds() {
           that matches a folder takes all that is in it.
 
     parameters that can't change the result
-      max-bytes = integer, at least 1 [default: [digest]]
+      max-bytes = integer, at least 1 [default: 274877906944]
           The most bytes that it may unpack to.
       max-files = integer, at least 1 [default: 4000000]
           The most files and folders that it may hold.
@@ -383,11 +383,21 @@ fn events_as_json() {
 }
 
 #[test]
+fn progress_as_json() {
+    let project = Sandbox::new(TRAINING).with_fake_learn("");
+    let ended = project.pipeline("run experiment.toml --progress json simclr");
+    let lines = ended.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    let events: Vec<serde_json::Value> = lines.collect();
+    let progress = events.iter().rfind(|event| event["event"] == "progress").expect("progress");
+    assert_snapshot!(progress, @r#"{"done":20,"event":"progress","phase":"epoch 20/20","stage":"simclr","total":20,"unit":"steps","values":{"loss":0.05}}"#);
+}
+
+#[test]
 fn progress_of_every_style_ends_in_the_same_table() {
     for style in ["auto", "plain", "bars", "none"] {
         let project = Sandbox::new(WORDS);
         let ended = project.pipeline(&format!("run experiment.toml --progress {style}"));
-        let expected = "words ran, other ran, count ran, report ran";
+        let expected = "words ran, count ran, report ran, other ran";
         assert_eq!(ended.success(), expected, "{style}: {ended}");
         if style == "none" {
             assert_eq!(ended.stderr, "");

@@ -77,6 +77,9 @@ fn a_failure_ends_the_run() {
     --- stderr
           bad (command) runs: no earlier run
     FAIL  bad after [time]: 'sh -c echo bad >> ran; echo "first line"; echo "the reason" >&2; exit 3' ended with exit status 3
+          the last lines of its log:
+          | first line
+          | the reason
     --- stdout
 
     stage  result  time  metrics
@@ -145,10 +148,12 @@ fn stages_run_side_by_side() {
 fn one_job_is_one_stage_at_a_time() {
     let alone = "mkdir busy || exit 1; sleep 0.05; rmdir busy";
     let stages: String = (0..4)
-        .map(|number| format!("[stages.s{number}]\nkind = \"command\"\nshell = '{alone}'\n"))
+        .map(|number| {
+            format!("[stages.s{number}]\nkind = \"command\"\nshell = '{alone}; echo {number}'\n")
+        })
         .collect();
     let project = Sandbox::new(&format!("[experiment]\nname = \"one\"\n{stages}"));
-    assert_snapshot!(project.pipeline("run experiment.toml --jobs 1").success(), @"s0 ran, s1 fresh, s2 fresh, s3 fresh");
+    assert_snapshot!(project.pipeline("run experiment.toml --jobs 1").success(), @"s0 ran, s1 ran, s2 ran, s3 ran");
 }
 
 #[test]
@@ -161,21 +166,22 @@ name = "late"
 [stages.late]
 kind = "command"
 shell = 'echo $$ > pid; echo "still at it"; while :; do sleep 0.05; done'
-timeout-seconds = 1
+execution = { timeout-seconds = 2 }
 "#,
     );
     assert_snapshot!(project.pipeline("run experiment.toml"), @r"
-    status 2
+    status 1
     --- stderr
-    error: 'timeout-seconds' belongs into the stage's 'execution'
-     --> experiment.toml:8:1
-      |
-    8 | timeout-seconds = 1
-      | ^^^^^^^^^^^^^^^
-      |
-      = help: write execution = { timeout-seconds = ... }, as it can't change the result
+          late (command) runs: no earlier run
+    FAIL  late after [time]: its time was up (timeout-seconds)
+          the last lines of its log:
+          | still at it
+    --- stdout
 
-    error: 1 mistake in experiment.toml; nothing was run
+    stage  result  time  metrics
+    late  failed  [time]
+
+    late: 1 failed in [time]; `pipeline log experiment.toml late` shows the whole log
     ");
     let pid = project.read("pid").trim().parse().expect("a process id");
     crate::support::eventually("the program's end", || !crate::support::is_alive(pid));

@@ -347,7 +347,7 @@ impl Filter {
         let text = text.replace(&*fake_learn_path().to_string_lossy(), "[pipeline-learn]");
         let text = text.replace(&*pipeline().to_string_lossy(), "[pipeline]");
         let text = text.replace(&*self.folder.to_string_lossy(), "[project]");
-        let text = blank_times(&blank_digests(&text));
+        let text = blank_shards(&blank_times(&blank_digests(&text)));
         // The columns beside a time are as wide as the time was long.
         let timed = text.contains("[time]");
         let lines = text.lines().map(|line| if timed { narrow(line) } else { line.to_owned() });
@@ -355,20 +355,39 @@ impl Filter {
     }
 }
 
-/// Digests in full (64 digits) and for people (12 digits).
+/// Digests in full (64 digits), for people (12) and in file names (16), and random names.
 fn blank_digests(text: &str) -> String {
     let is_digit = |letter: char| matches!(letter, '0'..='9' | 'a'..='f');
+    let is_digest = |word: &str| {
+        let with_letters = word.contains(|letter: char| letter.is_ascii_alphabetic());
+        matches!(word.len(), 12 | 16 | 64) && word.chars().all(is_digit) && with_letters
+    };
     let mut blanked = String::new();
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let word = rest.find(|letter: char| !letter.is_ascii_alphanumeric()).unwrap_or(rest.len());
         let length = word.max(first.len_utf8());
         let (token, after) = rest.split_at(length);
-        let digest = matches!(token.len(), 12 | 64) && token.chars().all(is_digit);
-        blanked.push_str(if digest { "[digest]" } else { token });
+        let blank = if is_digest(token) {
+            "[digest]"
+        } else if blanked.ends_with(".new-") {
+            "[random]"
+        } else {
+            token
+        };
+        blanked.push_str(blank);
         rest = after;
     }
     blanked
+}
+
+/// The folders of records and logs: two digits of a key.
+fn blank_shards(text: &str) -> String {
+    ["/records/", "/logs/"].iter().fold(text.to_owned(), |text, folder| {
+        let mut parts = text.split(folder);
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |text, part| format!("{text}{folder}[..]{}", part.get(2..).unwrap_or("")))
+    })
 }
 
 /// Times as people read them: `0.12 s`.

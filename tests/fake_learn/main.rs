@@ -102,8 +102,8 @@ fn run(behaviour: Behaviour, stage: &Stage, context: &Context) -> anyhow::Result
     }
     let result = train(behaviour, stage, context)?;
     fs::write(context.output.join("result.txt"), format!("{}\n", result.to_hex()))?;
-    let share = f64::from(result.as_bytes()[0]) / 256.0;
-    Ok(stage.info().headline.iter().map(|&name| (name.to_owned(), share)).collect())
+    // Numbers that stay when a kind gets another parameter, so that stories need not be told anew.
+    Ok(stage.info().headline.iter().map(|&name| (name.to_owned(), 0.5)).collect())
 }
 
 /// Hashes over and over. Only the number of steps and what goes in decide the result.

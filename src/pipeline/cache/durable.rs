@@ -61,9 +61,12 @@ pub fn write_link(link: &Path, target: &Path) -> anyhow::Result<()> {
 
 /// Removes a folder with all that is in it, read-only or not. Nothing happens when it is not there.
 ///
+/// A program that outlived its worker may still write there: what it adds meanwhile is removed too.
+///
 /// # Errors
 /// When something in it can't be removed.
 pub fn remove_tree(path: &Path) -> anyhow::Result<()> {
+    const ATTEMPTS: usize = 10;
     let remove = || -> io::Result<()> {
         match fs::symlink_metadata(path) {
             Ok(metadata) if metadata.is_dir() => {
@@ -75,7 +78,18 @@ pub fn remove_tree(path: &Path) -> anyhow::Result<()> {
             Err(error) => Err(error),
         }
     };
-    remove().with_context(|| format!("can't remove {}", path.display()))
+    let mut result = remove();
+    for _ in 1..ATTEMPTS {
+        match &result {
+            Err(error) if is_changing(error) => result = remove(),
+            _ => break,
+        }
+    }
+    result.with_context(|| format!("can't remove {}", path.display()))
+}
+
+fn is_changing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound)
 }
 
 /// Without write permission on a folder nobody but root can remove what is in it.

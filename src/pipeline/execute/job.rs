@@ -112,7 +112,7 @@ impl Job {
         });
         let end = match end {
             Ok(worker::End::Finished { metrics, device }) => {
-                self.commit(&request.output, started, metrics, device)
+                self.commit(&work, &request.output, started, metrics, device)
             }
             Ok(worker::End::Stopped) => Ok(JobEnd::Stopped),
             Ok(worker::End::Failed { message, log }) => Ok(JobEnd::Failed { message, log }),
@@ -142,7 +142,11 @@ impl Job {
     fn prepare_folders(&self, work: &std::path::Path) -> anyhow::Result<Request> {
         let layout = self.cache.layout();
         durable::remove_tree(work)?;
-        let output = work.join("output");
+        // Under a name of its own: what an earlier program left behind by a crash still writes to goes
+        // nowhere, not into this output.
+        durable::create_folder(work)?;
+        let own = tempfile::tempdir_in(work).context("can't make a folder to work in")?.keep();
+        let output = own.join("output");
         let checkpoint = layout.partial(&self.key).join("checkpoint");
         durable::create_folder(&output)?;
         durable::create_folder(&checkpoint)?;
@@ -167,6 +171,7 @@ impl Job {
 
     fn commit(
         &self,
+        work: &std::path::Path,
         output: &std::path::Path,
         started: Instant,
         metrics: message::Metrics,
@@ -200,6 +205,8 @@ impl Job {
             device,
             version: message::VERSION.to_owned(),
         };
+        // Before the record: nobody looks for what is left of a stage that is fresh.
+        durable::remove_tree(work)?;
         record.write(&layout.record(&self.key))?;
         // The commit stands; a checkpoint that stays behind is only litter.
         let _ = durable::remove_tree(&layout.partial(&self.key));

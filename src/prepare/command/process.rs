@@ -63,6 +63,9 @@ impl Program {
         let mut pause = Duration::from_millis(1);
         loop {
             if let Some(status) = child.try_wait().context("lost the program")? {
+                // Who signals a whole process group asks the program too: it may have saved its work and
+                // ended with success, with no more than a part of its output.
+                context.stop_point()?;
                 return describe_end(status)
                     .map_or(Ok(()), |end| Err(anyhow!("{} {end}", self.line())));
             }
