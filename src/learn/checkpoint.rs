@@ -3,12 +3,13 @@
 //! ```text
 //! checkpoint.bin    32 bytes   blake3 of all that follows
 //!                    8 bytes   length of the header, little-endian
-//!                              header: JSON, `identity` and `progress`
+//!                              header: JSON, `identity`, `threads` and `progress`
 //!                              safetensors: weights, running statistics, the optimizer's state
 //! ```
 //!
 //! It is written beside its place, flushed to the disk and renamed. One that is damaged, or of
-//! another run, is ignored. Knows no training method: what `progress` holds is its own affair.
+//! another run, is ignored. libtorch's thread count decides the last bits of a sum, so a resumed run takes
+//! over the count that the run began with. Knows no training method: what `progress` holds is its own affair.
 
 use std::fs::File;
 use std::io::Write;
@@ -32,6 +33,7 @@ const DIGEST_BYTES: usize = 32;
 #[derive(Serialize, Deserialize)]
 struct Header<P> {
     identity: serde_json::Value,
+    threads: i32,
     progress: P,
 }
 
@@ -90,7 +92,8 @@ impl<'a> Checkpoints<'a> {
         tensors: &[(String, &Tensor)],
     ) -> anyhow::Result<()> {
         let path = self.path();
-        let header = Header { identity: self.identity.clone(), progress };
+        let threads = tch::get_num_threads();
+        let header = Header { identity: self.identity.clone(), threads, progress };
         write(&path, &serde_json::to_vec(&header)?, tensors)
             .with_context(|| format!("can't write the checkpoint {}", path.display()))?;
         self.last = Instant::now();
@@ -102,7 +105,15 @@ impl<'a> Checkpoints<'a> {
     pub fn restore<P: DeserializeOwned>(&self, tensors: &[(String, &Tensor)]) -> Option<P> {
         let bytes = std::fs::read(self.path()).ok()?;
         match read(&bytes, &self.identity, tensors) {
-            Ok(progress) => Some(progress),
+            Ok((progress, threads)) => {
+                if threads != tch::get_num_threads() {
+                    tch::set_num_threads(threads);
+                    self.context.note(format!(
+                        "resuming with the {threads} threads that this run began with: its result depends on them"
+                    ));
+                }
+                Some(progress)
+            }
             Err(error) => {
                 self.context.note(format!("the checkpoint is not used, starting anew: {error:#}"));
                 None
@@ -147,7 +158,7 @@ fn read<P: DeserializeOwned>(
     bytes: &[u8],
     identity: &serde_json::Value,
     tensors: &[(String, &Tensor)],
-) -> anyhow::Result<P> {
+) -> anyhow::Result<(P, i32)> {
     let (digest, rest) = bytes.split_at_checked(DIGEST_BYTES).context("it is cut off")?;
     ensure!(blake3::hash(rest).as_bytes() == digest, "it is damaged");
     let (length, rest) = rest.split_first_chunk::<8>().context("it is cut off")?;
@@ -159,5 +170,5 @@ fn read<P: DeserializeOwned>(
     let wanted: Vec<(&str, &Tensor)> =
         tensors.iter().map(|(name, tensor)| (name.as_str(), *tensor)).collect();
     weights::fill(&SafeTensors::deserialize(payload)?, &wanted, |_| false)?;
-    Ok(progress)
+    Ok((progress, header.threads.max(1)))
 }

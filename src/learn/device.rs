@@ -1,9 +1,10 @@
 //! Where tensors live and how many threads compute.
 //!
 //! One rule for threads: as many as the request says, else as many as there are cores, both for
-//! libtorch and for preparing images. libtorch splits sums by its thread count, so on the CPU the
-//! last bits of trained weights depend on that count (and on the kind of processor); with the same count they are
-//! always the same. The count of threads that prepare images changes nothing.
+//! libtorch and for preparing images. libtorch splits sums by its thread count, so on the CPU the last
+//! bits of trained weights depend on that count (and on the kind of processor); with the same count
+//! they are always the same, and a resumed run keeps the count that it began with. The count of
+//! threads that prepare images changes nothing.
 
 use std::sync::Once;
 

@@ -375,3 +375,205 @@ impl fmt::Display for Change {
 fn or_none<T: fmt::Display>(value: &Option<T>) -> String {
     value.as_ref().map_or_else(|| "none".to_owned(), T::to_string)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::manifest;
+
+    const BASE: &str = r#"
+        [experiment]
+        name = "test"
+        seed = 1
+        [stages.raw]
+        kind = "download"
+        url = "https://example.org/a.zip"
+        md5 = "0123456789abcdef0123456789abcdef"
+        [stages.archive]
+        kind = "unpack"
+        archive = "raw"
+        [stages.data]
+        kind = "dataset"
+        format = "idx"
+        source = ["archive", "raw"]
+        [stages.split]
+        kind = "split"
+        data = "data"
+        [stages.noisy]
+        kind = "corrupt-labels"
+        data = "data"
+        rate = 0.8
+        [stages.report]
+        kind = "command"
+        run = ["cat"]
+        files = ["a.py"]
+        inputs = { split = "split", noisy = "noisy" }
+    "#;
+
+    fn digest(text: &str) -> Digest {
+        Encoder::new("test").text(text).finish()
+    }
+
+    /// The parts of a stage, every input having the content of its own name.
+    fn parts_of(text: &str, stage: &str) -> Vec<Part> {
+        let (manifest, _) = manifest::parse(Path::new("test.toml"), text, &[]).expect("a manifest");
+        let declaration =
+            manifest.stages.iter().find(|one| one.name.as_str() == stage).expect("a stage");
+        let paths = declaration.stage.outside_paths().into_iter();
+        let outside: Vec<_> =
+            paths.map(|path| OutsideDigest { digest: digest(&path), path }).collect();
+        parts(declaration, &outside, |input| Some(digest(input.as_str())))
+    }
+
+    fn key_of(text: &str, stage: &str) -> StageKey {
+        StageKey::of(&parts_of(text, stage))
+    }
+
+    #[test]
+    fn what_can_not_change_the_result_is_not_in_the_key() {
+        let same = [
+            ("name = \"test\"", "name = \"other\"", "noisy"),
+            ("seed = 1", "seed = 1 # a comment", "noisy"),
+            ("rate = 0.8", "noise = \"symmetric\"\nrate = 0.80", "noisy"),
+            ("rate = 0.8", "rate = 0.8\nexecution = { threads = 1 }", "noisy"),
+            ("seed = 1", "seed = 2", "data"),
+            ("https://example.org", "https://mirror.example.org", "raw"),
+            ("md5 = \"0123456789abcdef", "retries = 9\nmd5 = \"0123456789ABCDEF", "raw"),
+            ("archive = \"raw\"", "archive = \"raw\"\nmax-files = 7", "archive"),
+            (
+                "split = \"split\", noisy = \"noisy\"",
+                "noisy = \"noisy\", split = \"split\"",
+                "report",
+            ),
+            ("run = [\"cat\"]", "run = [\"cat\"]\npass-environment = [\"X\"]", "report"),
+        ];
+        for (old, new, stage) in same {
+            let edited = BASE.replace(old, new);
+            assert_ne!(edited, BASE, "the edit {new:?} edits something");
+            assert_eq!(key_of(&edited, stage), key_of(BASE, stage), "{new}");
+        }
+    }
+
+    #[test]
+    fn what_can_change_the_result_is_in_the_key_and_explained() {
+        let other = [
+            ("rate = 0.8", "rate = 0.5", "noisy", "rate: 0.8 -> 0.5"),
+            ("seed = 1", "seed = 2", "noisy", "seed: 1 -> 2"),
+            (
+                "rate = 0.8",
+                "rate = 0.8\nnoise = \"flip\"",
+                "noisy",
+                "noise: \"symmetric\" -> \"flip\"",
+            ),
+            ("a.zip", "b.zip", "raw", "name: \"a.zip\" -> \"b.zip\""),
+            (
+                "md5 = \"0",
+                "md5 = \"1",
+                "raw",
+                "md5: \"0123456789abcdef0123456789abcdef\" -> \"1123456789abcdef0123456789abcdef\"",
+            ),
+            (
+                "format = \"idx\"",
+                "format = \"idx\"\ntrain-limit = 5",
+                "data",
+                "train-limit: not given -> 5",
+            ),
+            (
+                "[\"archive\", \"raw\"]",
+                "[\"archive\"]",
+                "data",
+                "input 'source' is new: stage 'archive'; input 'source[0]' is gone: stage 'archive'; \
+              input 'source[1]' is gone: stage 'raw'",
+            ),
+            (
+                "noisy = \"noisy\"",
+                "noisy = \"data\"",
+                "report",
+                "the content of input 'inputs.noisy' changed, through stage 'data'",
+            ),
+            (
+                "files = [\"a.py\"]",
+                "files = []",
+                "report",
+                "files: [\"a.py\"] -> []; a.py is not read any more",
+            ),
+        ];
+        for (old, new, stage, explanation) in other {
+            let edited = BASE.replace(old, new);
+            let (before, after) = (parts_of(BASE, stage), parts_of(&edited, stage));
+            assert_ne!(StageKey::of(&after), StageKey::of(&before), "{new}");
+            let texts: Vec<String> =
+                changes(&before, &after).iter().map(Change::to_string).collect();
+            assert_eq!(texts.join("; "), explanation);
+        }
+    }
+
+    #[test]
+    fn the_stage_behind_an_input_counts_by_its_content_alone() {
+        let input = |from: &str, content: &str| Part::Input {
+            port: "data".into(),
+            from: serde_json::from_value(from.into()).expect("a name"),
+            digest: digest(content),
+        };
+        assert_eq!(StageKey::of(&[input("a", "x")]), StageKey::of(&[input("b", "x")]));
+        assert_ne!(StageKey::of(&[input("a", "x")]), StageKey::of(&[input("a", "y")]));
+    }
+
+    /// A key that changes by accident makes every user's every stage run again: bump `SCHEMA` if you mean it.
+    #[test]
+    fn keys_are_the_same_in_every_build() {
+        assert_eq!(
+            key_of(BASE, "noisy").to_string(),
+            "2140830b995b5c44e478595daaf912aaf9636c5799776ccc5d6ca5321fb21588"
+        );
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>()
+                .prop_filter("JSON has no other", |number| number.is_finite())
+                .prop_map(Value::from),
+            "[a-c]{0,3}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 12, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[a-c]{0,2}", inner, 0..4)
+                    .prop_map(|table| Value::Object(table.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn different_values_have_different_keys(a in value(), b in value()) {
+            let part = |value: &Value| Part::Parameter { name: "x".into(), value: value.clone() };
+            let same_key = StageKey::of(&[part(&a)]) == StageKey::of(&[part(&b)]);
+            prop_assert_eq!(same_key, a == b);
+        }
+
+        #[test]
+        fn a_change_is_told_exactly_when_keys_differ(a in value(), b in value()) {
+            let part = |value: &Value| vec![Part::Parameter { name: "x".into(), value: value.clone() }];
+            prop_assert_eq!(changes(&part(&a), &part(&b)).is_empty(), a == b);
+            prop_assert_eq!(changes(&part(&a), &[]).is_empty(), false);
+            prop_assert!(changes(&part(&a), &part(&a)).is_empty());
+        }
+
+        #[test]
+        fn a_key_survives_its_record(value in value()) {
+            let parts = vec![Part::Parameter { name: "x".into(), value }];
+            let text = serde_json::to_string(&parts).expect("plain data");
+            let read: Vec<Part> = serde_json::from_str(&text).expect("what was written");
+            prop_assert_eq!(StageKey::of(&read), StageKey::of(&parts));
+        }
+    }
+}

@@ -161,3 +161,200 @@ impl fmt::Display for Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::path::Path;
+
+    use pipeline_stages::ArtifactType;
+    use pipeline_stages::message::Metrics;
+
+    use super::*;
+    use crate::cache::{Extent, Stored};
+    use crate::digest::Encoder;
+    use crate::manifest;
+
+    const CHAIN: &str = r#"
+        [experiment]
+        name = "test"
+        [stages.a]
+        kind = "command"
+        run = ["a"]
+        [stages.b]
+        kind = "command"
+        run = ["b"]
+        inputs = { a = "a" }
+        [stages.c]
+        kind = "command"
+        run = ["c"]
+        inputs = { b = "b" }
+        [stages.other]
+        kind = "command"
+        run = ["other"]
+    "#;
+
+    /// A world without files: records, and the artifacts that are there.
+    #[derive(Default)]
+    struct Memory {
+        records: RefCell<BTreeMap<StageKey, Record>>,
+        heads: RefCell<BTreeMap<StageName, StageKey>>,
+        gone: RefCell<Vec<StageKey>>,
+    }
+
+    impl Facts for Memory {
+        fn usable(&self, key: &StageKey) -> Option<Record> {
+            self.records.borrow().get(key).filter(|_| !self.gone.borrow().contains(key)).cloned()
+        }
+        fn last(&self, stage: &StageName) -> Option<Record> {
+            self.records.borrow().get(self.heads.borrow().get(stage)?).cloned()
+        }
+        fn outside(&self, _stage: &StageName) -> &[OutsideDigest] {
+            &[]
+        }
+    }
+
+    impl Memory {
+        /// Runs what a plan says until all is fresh; `output` gives the content of a stage's artifact.
+        /// Returns the stages that ran, in order.
+        fn run(&self, text: &str, output: impl Fn(&str, &StageKey) -> String) -> Vec<String> {
+            let mut ran = Vec::new();
+            loop {
+                let plan = self.plan(text);
+                for (name, state) in plan.iter() {
+                    if let State::Fresh(record) = state {
+                        self.heads.borrow_mut().insert(name.clone(), record.key);
+                    }
+                }
+                let dirty = plan.iter().find_map(|(name, state)| match state {
+                    State::Dirty { reason, key, parts } => Some((name, reason, key, parts)),
+                    _ => None,
+                });
+                let Some((name, reason, key, parts)) = dirty else {
+                    assert!(plan.is_all_fresh(), "nothing waits for nothing");
+                    return ran;
+                };
+                let digest = Encoder::new("test").text(&output(name.as_str(), key)).finish();
+                let record = Record {
+                    key: *key,
+                    parts: parts.clone(),
+                    stage: name.to_string(),
+                    experiment: "test".into(),
+                    reason: reason.clone(),
+                    artifact: ArtifactType::Directory,
+                    output: Stored { digest, extent: Extent::default() },
+                    metrics: Metrics::new(),
+                    seconds: 0.0,
+                    finished: 0,
+                    host: String::new(),
+                    device: None,
+                    version: String::new(),
+                };
+                self.records.borrow_mut().insert(*key, record);
+                self.gone.borrow_mut().retain(|gone| gone != key);
+                self.heads.borrow_mut().insert(name.clone(), *key);
+                ran.push(name.to_string());
+            }
+        }
+
+        fn plan(&self, text: &str) -> Plan {
+            let (manifest, graph) =
+                manifest::parse(Path::new("test.toml"), text, &[]).expect("a manifest");
+            let selected: Vec<_> = graph.order().cloned().collect();
+            Plan::of(&manifest, &graph, &selected, self)
+        }
+
+        fn states(&self, text: &str) -> String {
+            let plan = self.plan(text);
+            let texts: Vec<String> = plan
+                .iter()
+                .map(|(name, state)| match state {
+                    State::Fresh(_) => format!("{name} fresh"),
+                    State::Dirty { reason, .. } => format!("{name} dirty: {reason}"),
+                    State::Waiting { on, reason } => {
+                        let on: Vec<_> = on.iter().map(StageName::as_str).collect();
+                        let reason = reason.as_ref().map_or("?".to_owned(), Reason::to_string);
+                        format!("{name} waits on {}: {reason}", on.join(","))
+                    }
+                })
+                .collect();
+            texts.join("\n")
+        }
+    }
+
+    /// Every stage gives something else for another key.
+    fn by_key(_: &str, key: &StageKey) -> String {
+        key.to_string()
+    }
+
+    #[test]
+    fn at_first_everything_runs_and_then_nothing() {
+        let world = Memory::default();
+        assert_eq!(
+            world.states(CHAIN),
+            "a dirty: no earlier run\nb waits on a: no earlier run\n\
+             c waits on b: no earlier run\nother dirty: no earlier run"
+        );
+        assert_eq!(world.run(CHAIN, by_key), ["a", "b", "c", "other"]);
+        assert!(world.plan(CHAIN).is_all_fresh());
+        assert!(world.run(CHAIN, by_key).is_empty());
+    }
+
+    #[test]
+    fn an_edit_reruns_the_stage_and_what_depends_on_it() {
+        let world = Memory::default();
+        world.run(CHAIN, by_key);
+        let edited = CHAIN.replace(r#"run = ["b"]"#, r#"run = ["b", "-v"]"#);
+        assert_eq!(
+            world.states(&edited),
+            "a fresh\nb dirty: run: [\"b\"] -> [\"b\",\"-v\"]\nc waits on b: ?\nother fresh"
+        );
+        assert_eq!(world.run(&edited, by_key), ["b", "c"]);
+        assert!(world.run(CHAIN, by_key).is_empty(), "the old results are still there");
+    }
+
+    #[test]
+    fn the_same_output_as_before_stops_the_reruns() {
+        let world = Memory::default();
+        let constant = |name: &str, _: &StageKey| name.to_owned();
+        world.run(CHAIN, constant);
+        let edited = CHAIN.replace(r#"run = ["a"]"#, r#"run = ["a", "-v"]"#);
+        assert_eq!(world.run(&edited, constant), ["a"]);
+    }
+
+    #[test]
+    fn a_missing_artifact_is_a_miss() {
+        let world = Memory::default();
+        world.run(CHAIN, by_key);
+        let (b, _) =
+            world.heads.borrow().iter().nth(1).map(|(name, key)| (*key, name.clone())).expect("b");
+        world.gone.borrow_mut().push(b);
+        let states = world.states(CHAIN);
+        assert!(states.contains("b dirty: its artifact"), "{states}");
+        assert!(states.contains("c waits on b: ?"), "{states}");
+        assert_eq!(world.run(CHAIN, by_key), ["b"], "what it gives again is what c had");
+    }
+
+    #[test]
+    fn what_is_known_of_a_waiting_stage_is_told() {
+        let world = Memory::default();
+        world.run(CHAIN, by_key);
+        let edited = CHAIN
+            .replace(r#"run = ["a"]"#, r#"run = ["x"]"#)
+            .replace(r#"run = ["c"]"#, r#"run = ["y"]"#);
+        assert_eq!(
+            world.states(&edited),
+            "a dirty: run: [\"a\"] -> [\"x\"]\nb waits on a: ?\n\
+             c waits on b: run: [\"c\"] -> [\"y\"]\nother fresh"
+        );
+    }
+
+    #[test]
+    fn renaming_a_stage_reruns_nothing() {
+        let world = Memory::default();
+        world.run(CHAIN, by_key);
+        let renamed =
+            CHAIN.replace("[stages.a]", "[stages.first]").replace("a = \"a\"", "a = \"first\"");
+        assert!(world.plan(&renamed).is_all_fresh());
+    }
+}

@@ -62,7 +62,7 @@ impl Cargo {
         eprintln!("$ cargo {}", arguments.join(" "));
         let status = self.command(arguments).status().context("cargo does not start")?;
         if !status.success() {
-            bail!("`cargo {}` failed", arguments.join(" "));
+            bail!("`cargo {}` failed ({status})", arguments.join(" "));
         }
         Ok(())
     }
@@ -95,8 +95,10 @@ impl Cargo {
         for line in BufReader::new(output).lines() {
             executables.extend(executable(&line?));
         }
-        if !child.wait()?.success() {
-            bail!("`cargo build --release --workspace` failed");
+        let status = child.wait()?;
+        if !status.success() {
+            // A cargo that was killed says nothing itself.
+            bail!("`cargo build --release --workspace` failed ({status})");
         }
         let named = |name: &str| {
             let found =

@@ -264,7 +264,8 @@ pub fn check_space(folder: &Path, bytes: u64) -> Result<()> {
 
 /// A size for people, in units of a million bytes.
 pub fn megabytes(bytes: u64) -> String {
-    format!("{} MB", bytes.div_ceil(1_000_000))
+    let rounded = bytes / 1_000_000 + u64::from(bytes % 1_000_000 >= 500_000);
+    format!("{rounded} MB")
 }
 
 #[cfg(test)]

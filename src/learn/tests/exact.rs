@@ -1,5 +1,7 @@
 //! Interrupted and resumed, or killed and run again: the same bytes as without.
 
+mod fixture;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -7,104 +9,9 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pipeline_stages::formats::{
-    DatasetInfo, ImageShape, Labels, Part, SplitIndices, write_samples,
-};
-use pipeline_stages::message::{Device, Event, Execution, Input, PROTOCOL, Request};
+use fixture::{learn_stage, pretraining, request, training, write_inputs};
+use pipeline_stages::message::{Event, Request};
 use pipeline_stages::worker::{Context, Stopped};
-use pipeline_stages::{ArtifactType, LearnStage, Stage};
-use serde_json::json;
-
-const SHAPE: ImageShape = ImageShape { channels: 1, height: 8, width: 8 };
-const SAMPLES: usize = 48;
-
-/// Three kinds of stripes.
-fn write_inputs(folder: &Path) {
-    let data = folder.join("data");
-    for name in ["data", "split", "labels"] {
-        std::fs::create_dir_all(folder.join(name)).unwrap();
-    }
-    let labels: Vec<i64> = (0..SAMPLES as i64).map(|index| index % 3).collect();
-    let pixels: Vec<u8> = (0..SAMPLES * SHAPE.bytes())
-        .map(|index| {
-            let (sample, place) = (index / 64, index % 64);
-            let stripe = (place / [1, 8, 9][sample % 3] + sample) % 2;
-            (stripe * 200 + (index * 37) % 50) as u8
-        })
-        .collect();
-    for part in [Part::Train, Part::Test] {
-        write_samples(&data, part, SHAPE, &pixels, &labels).unwrap();
-    }
-    let info = DatasetInfo {
-        format: "test".to_owned(),
-        classes: ["columns", "rows", "diagonals"].map(str::to_owned).to_vec(),
-        image: SHAPE,
-        train_samples: SAMPLES,
-        test_samples: SAMPLES,
-        channel_mean: vec![0.5],
-        channel_deviation: vec![0.3],
-    };
-    info.write(&data).unwrap();
-    let split = SplitIndices { train: (0..40).collect(), validation: (40..48).collect() };
-    split.write(&folder.join("split")).unwrap();
-    let noisy = labels.iter().enumerate();
-    let noisy = noisy.map(|(index, label)| if index % 5 == 0 { (label + 1) % 3 } else { *label });
-    Labels { labels: noisy.collect(), clean: labels }.write(&folder.join("labels")).unwrap();
-}
-
-fn stage(value: serde_json::Value) -> Stage {
-    serde_json::from_value(value).unwrap()
-}
-
-fn pretraining(optimizer: &str) -> Stage {
-    stage(json!({"kind": "pretrain-simclr", "parameters": {
-        "architecture": "resnet8-fast", "epochs": 3, "batch-size": 20, "optimizer": optimizer,
-        "learning-rate": 0.01,
-    }}))
-}
-
-fn training(augmentation: &str) -> Stage {
-    stage(json!({"kind": "train", "parameters": {
-        "architecture": "resnet8-fast", "epochs": 3, "batch-size": 9, "augmentation": augmentation,
-        "learning-rate": 0.02,
-    }}))
-}
-
-fn request(folder: &Path, stage: &Stage, output: &str) -> Request {
-    let (output, checkpoint) = (folder.join(output), folder.join(format!("{output}-checkpoint")));
-    for folder in [&output, &checkpoint] {
-        std::fs::create_dir_all(folder).unwrap();
-    }
-    let ports = [
-        ("data", ArtifactType::Dataset),
-        ("split", ArtifactType::Split),
-        ("labels", ArtifactType::Labels),
-    ];
-    let taken = stage.info();
-    let inputs = ports
-        .into_iter()
-        .filter(|(name, _)| (taken.ports)().iter().any(|port| port.name() == *name))
-        .map(|(name, artifact)| {
-            (name.to_owned(), vec![Input { name: None, path: folder.join(name), artifact }])
-        });
-    Request {
-        protocol: PROTOCOL,
-        stage: stage.clone(),
-        seed: 5,
-        inputs: inputs.collect(),
-        output,
-        checkpoint,
-        folder: folder.to_owned(),
-        execution: Execution { device: Device::Cpu, threads: Some(2), checkpoint_seconds: 3600 },
-    }
-}
-
-fn learn_stage(request: &Request) -> &LearnStage {
-    match &request.stage {
-        Stage::Learn(stage) => stage,
-        Stage::Prepare(_) => panic!("not a learning stage"),
-    }
-}
 
 /// Runs a stage once, and asks it to stop after some events. Says whether it was stopped.
 fn run(request: &Request, stop_after: Option<usize>) -> bool {
@@ -185,6 +92,19 @@ fn the_threads_that_prepare_images_change_nothing() {
         }
         assert_same(folder.path(), &format!("{index}-1"), &format!("{index}-5"));
     }
+}
+
+#[test]
+fn a_resumed_run_keeps_the_thread_count_that_it_began_with() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let stage = training("flip");
+    run(&request(folder.path(), &stage, "whole"), None);
+    let mut request = request(folder.path(), &stage, "resumed");
+    assert!(run(&request, Some(2)));
+    request.execution.threads = Some(1);
+    assert!(!run(&request, None));
+    assert_same(folder.path(), "whole", "resumed");
 }
 
 #[test]

@@ -146,8 +146,8 @@ fn five_steps_of_every_optimizer() {
     for (name, rule) in [("sgd", sgd), ("lars", Rule::LARS), ("adam", Rule::ADAM)] {
         let mut builder = Builder::new(0, Purpose::InitialEncoder, Device::Cpu);
         let zero = Initial::Constant(0.0);
-        builder.float("weight", &[2, 3], zero, Role::Trained).expect("a tensor");
-        builder.float("bn.weight", &[3], zero, Role::Trained).expect("a tensor");
+        let _ = builder.float("weight", &[2, 3], zero, Role::Trained).expect("a tensor");
+        let _ = builder.float("bn.weight", &[3], zero, Role::Trained).expect("a tensor");
         let state = builder.finish();
         let tensors: Vec<&Tensor> = state.trained().map(|named| &named.tensor).collect();
         tch::no_grad(|| {
@@ -206,7 +206,7 @@ fn twenty_steps_of_training_follow_pytorch() {
         let loss = SampleLoss::CrossEntropy.mean(&logits, &labels).expect("the shapes match");
         optimizer.zero_gradients();
         loss.backward();
-        optimizer.step(0.02, step).expect("it moves");
+        optimizer.step(0.005, step).expect("it moves");
         losses.extend(flat(&loss));
     }
     assert_close(&losses, &numbers(&VECTORS["trajectory"]), 1e-4, "losses");

@@ -131,3 +131,52 @@ fn wrap(words: &[&str], margin: &str) -> String {
     }
     lines.join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `docs/kinds.md` must hold.
+    fn page() -> String {
+        let mut page = "# Stage kinds\n\n\
+            Made from the contract crate (`src/stages`) by a test of `pipeline kinds`, which also prints it:\n\
+            `UPDATE_DOCS=1 cargo test --lib kinds` writes it anew.\n\n\
+            Every stage may also have `execution = { device, threads, checkpoint-seconds, timeout-seconds }`,\n\
+            none of which can change its result.\n"
+            .to_owned();
+        for kind in KINDS {
+            page.push_str(&format!("\n## {}\n\n```text\n{}```\n", kind.name, explain(kind)));
+        }
+        page
+    }
+
+    #[test]
+    fn the_reference_in_the_docs_is_what_the_kinds_say() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kinds.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, page()).expect("the docs can be written");
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            written == page(),
+            "docs/kinds.md is out of date: UPDATE_DOCS=1 cargo test --lib kinds"
+        );
+    }
+
+    #[test]
+    fn every_kind_port_and_parameter_explains_itself() {
+        for kind in KINDS {
+            assert!(!(kind.about)().is_empty(), "{}", kind.name);
+            assert!((kind.ports)().iter().all(|port| !port.about.is_empty()), "{}", kind.name);
+            assert!((kind.fields)().iter().all(|field| !field.about.is_empty()), "{}", kind.name);
+        }
+    }
+
+    #[test]
+    fn words_are_wrapped_within_the_margin() {
+        let words: Vec<&str> = std::iter::repeat_n("word", 60).collect();
+        let text = wrap(&words, "    ");
+        assert!(text.lines().all(|line| line.starts_with("    ") && line.len() <= WIDTH), "{text}");
+        assert_eq!(text.split_whitespace().count(), 60);
+    }
+}

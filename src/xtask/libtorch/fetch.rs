@@ -185,13 +185,19 @@ fn size_of(folder: &Path) -> u64 {
         .sum()
 }
 
-/// What pip gives as the reason: its last line that starts with ERROR, or else its last line.
+/// What pip gives as the reason: its last line that starts with ERROR, or else its last line. A connection that broke
+/// is told in a warning, and the error after it then names only what follows from that.
 fn complaint(log: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(log);
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).rev();
     let last = lines.clone().next();
-    let error = lines.find_map(|line| line.strip_prefix("ERROR: "));
-    error.or(last).map(|line| line.trim_end_matches('.').to_owned())
+    let broken =
+        lines.clone().find_map(|line| Some(line.split_once("after connection broken by ")?.1));
+    let error = lines.find_map(|line| line.strip_prefix("ERROR: ")).or(last)?.trim_end_matches('.');
+    Some(match broken {
+        Some(broken) => format!("{error} (the connection broke: {broken})"),
+        None => error.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -281,6 +287,9 @@ mod tests {
     fn pips_reason_is_found_among_its_words() {
         let log = b"WARNING: Retrying\nERROR: Could not find a version\nERROR: No matching distribution found\n\n[notice] new\n";
         assert_eq!(complaint(log).as_deref(), Some("No matching distribution found"));
+        let log = b"WARNING: Retrying after connection broken by 'Connection refused': /torch/\nERROR: No match\n";
+        let reason = "No match (the connection broke: 'Connection refused': /torch/)";
+        assert_eq!(complaint(log).as_deref(), Some(reason));
         assert_eq!(complaint(b"Killed\n").as_deref(), Some("Killed"));
         assert_eq!(complaint(b"\n"), None);
     }

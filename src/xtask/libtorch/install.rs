@@ -24,7 +24,10 @@ pub fn install(checkout: &Checkout, platform: &'static Platform) -> Result<()> {
     let folder = checkout.libtorch();
     let shown = folder.display();
     match State::of(&folder, platform) {
-        State::Complete => return Ok(()),
+        State::Complete => {
+            eprintln!("libtorch {LIBTORCH_VERSION}: ready in {shown}");
+            return Ok(());
+        }
         State::Absent => {}
         State::OtherRecipe => eprintln!("libtorch: {shown} was made in another way, replacing it"),
         State::Damaged(library) => eprintln!("libtorch: {shown} has lost {library}, replacing it"),

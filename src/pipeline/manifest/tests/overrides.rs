@@ -6,7 +6,7 @@ use super::said_of_set;
 
 #[test]
 fn wrong_values() {
-    assert_snapshot!(said_of_set(&["stages.train.epochs=0", "stages.train.loss=ma", "stages.train.warmup = fast"]), @r##"
+    assert_snapshot!(said_of_set(&["stages.train.epochs=0", "stages.train.loss=ma", "stages.train.warmup = fast"]), @r#"
     error: 'epochs' must be at least 1, but is 0
      |
      | --set stages.train.epochs=0
@@ -27,10 +27,10 @@ fn wrong_values() {
      | --set stages.train.warmup = fast
      |                             ^^^^
      |
-     = help: warmup: The share of the steps in which the learning rate rises linearly. By default 0.01.
+     = help: warmup: The share of the steps in which the learning rate of `warmup-cosine` rises linearly. By default 0.01.
 
     error: 3 mistakes in x.toml; nothing was run
-    "##);
+    "#);
 }
 
 #[test]
@@ -187,14 +187,14 @@ fn execution() {
 
 #[test]
 fn lists_and_tables_keep_their_places() {
-    assert_snapshot!(said_of_set(&["stages.data.classes=[\"a\", 3]", "stages.data.source=[\"train\", \"nowhere\"]"]), @r##"
+    assert_snapshot!(said_of_set(&["stages.data.classes=[\"a\", 3]", "stages.data.source=[\"train\", \"nowhere\"]"]), @r#"
     error: 'classes' must be a list of text, but this item is a whole number
      |
      | --set stages.data.classes=["a", 3]
      |                                 ^
      |
      = help: in quotes: "3"
-     = help: classes: The names of the classes, in order, where the files don't have them. By default those that the format implies, or "0", "1", ...
+     = help: classes: The names of the classes, in the order of their labels. By default those of the files or the format, or "0", "1", ...; for `image-folder` its folders, in this order instead of by name.
 
     error: 'train' gives model, but 'source' takes directory or file; no stage here fits (kinds that would: download, unpack, command)
      |
@@ -211,5 +211,5 @@ fn lists_and_tables_keep_their_places() {
      = help: no stage here fits (kinds that would: download, unpack, command)
 
     error: 3 mistakes in x.toml; nothing was run
-    "##);
+    "#);
 }

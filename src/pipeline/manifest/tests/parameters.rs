@@ -9,35 +9,35 @@ fn misspelt_choices() {
     assert_snapshot!(said_of_train(r##"loss = "maee"
 architecture = "resnet34"
 method = "xyzzy"
-"##), @r##"
-    error: 'maee' is no value of 'loss', did you mean 'mae'?
-      --> x.toml:11:8
-       |
-    11 | loss = "maee"
-       |        ^^^^^^
-       |
-       = help: mae: The mean absolute error to the one-hot label: 2 (1 - p_y).
-       = help: 'loss' is one of cross-entropy, generalized-cross-entropy and mae
+"##), @r#"
+error: 'maee' is no value of 'loss', did you mean 'mae'?
+  --> x.toml:11:8
+   |
+11 | loss = "maee"
+   |        ^^^^^^
+   |
+   = help: mae: The mean absolute error to the one-hot label: 2 (1 - p_y).
+   = help: 'loss' is one of cross-entropy, generalized-cross-entropy and mae
 
-    error: 'resnet34' is no value of 'architecture', did you mean 'resnet32'?
-      --> x.toml:12:16
-       |
-    12 | architecture = "resnet34"
-       |                ^^^^^^^^^^
-       |
-       = help: resnet32: The CIFAR ResNet of depth 6n+2 with n = 5 (16-32-64 channels, option-A shortcuts), 64 features.
-       = help: 'architecture' is one of resnet8, resnet18, resnet32 and resnet50
+error: 'resnet34' is no value of 'architecture', did you mean 'resnet32'?
+  --> x.toml:12:16
+   |
+12 | architecture = "resnet34"
+   |                ^^^^^^^^^^
+   |
+   = help: resnet32: The CIFAR ResNet of depth 6n+2 with n = 5 (16-32-64 channels, option-A shortcuts), 64 features.
+   = help: 'architecture' is one of resnet8-fast, resnet8, resnet18, resnet32 and resnet50
 
-    error: 'xyzzy' is no value of 'method'
-      --> x.toml:13:10
-       |
-    13 | method = "xyzzy"
-       |          ^^^^^^^
-       |
-       = help: 'method' is one of finetune
+error: 'xyzzy' is no value of 'method'
+  --> x.toml:13:10
+   |
+13 | method = "xyzzy"
+   |          ^^^^^^^
+   |
+   = help: 'method' is one of finetune
 
-    error: 3 mistakes in x.toml; nothing was run
-    "##);
+error: 3 mistakes in x.toml; nothing was run
+"#);
 }
 
 #[test]
@@ -45,35 +45,35 @@ fn text_for_numbers() {
     assert_snapshot!(said_of_train(r##"epochs = "3"
 learning-rate = "fast"
 warmup = "0.1"
-"##), @r##"
-    error: 'epochs' must be a whole number, but is text
-      --> x.toml:11:10
-       |
-    11 | epochs = "3"
-       |          ^^^
-       |
-       = help: without quotes: epochs = 3
-       = help: epochs: Passes over the training samples. By default 120.
+"##), @r#"
+error: 'epochs' must be a whole number, but is text
+  --> x.toml:11:10
+   |
+11 | epochs = "3"
+   |          ^^^
+   |
+   = help: without quotes: epochs = 3
+   = help: epochs: Passes over the training samples. By default 120.
 
-    error: 'learning-rate' must be a number, but is text
-      --> x.toml:12:17
-       |
-    12 | learning-rate = "fast"
-       |                 ^^^^^^
-       |
-       = help: learning-rate: The peak learning rate. By default 0.01.
+error: 'learning-rate' must be a number, but is text
+  --> x.toml:12:17
+   |
+12 | learning-rate = "fast"
+   |                 ^^^^^^
+   |
+   = help: learning-rate: The peak learning rate. By default 0.01.
 
-    error: 'warmup' must be a number, but is text
-      --> x.toml:13:10
-       |
-    13 | warmup = "0.1"
-       |          ^^^^^
-       |
-       = help: without quotes: warmup = 0.1
-       = help: warmup: The share of the steps in which the learning rate rises linearly. By default 0.01.
+error: 'warmup' must be a number, but is text
+  --> x.toml:13:10
+   |
+13 | warmup = "0.1"
+   |          ^^^^^
+   |
+   = help: without quotes: warmup = 0.1
+   = help: warmup: The share of the steps in which the learning rate of `warmup-cosine` rises linearly. By default 0.01.
 
-    error: 3 mistakes in x.toml; nothing was run
-    "##);
+error: 3 mistakes in x.toml; nothing was run
+"#);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn fractions_for_whole_numbers() {
 
 #[test]
 fn numbers_out_of_range() {
-    assert_snapshot!(said_of_train("epochs = 0\nlearning-rate = 0\nweight-decay = -1e-4\nwarmup = 1.5\nq = nan\n"), @r##"
+    assert_snapshot!(said_of_train("epochs = 0\nlearning-rate = 0\nweight-decay = -1e-4\nwarmup = 1.5\nq = nan\n"), @r#"
     error: 'epochs' must be at least 1, but is 0
       --> x.toml:11:10
        |
@@ -125,26 +125,26 @@ fn numbers_out_of_range() {
     13 | weight-decay = -1e-4
        |                ^^^^^
        |
-       = help: weight-decay: Weight decay. By default 0.0001.
+       = help: weight-decay: Weight decay; not on parameters with `bn` in their name. By default 0.0001.
 
-    error: 'warmup' must be at least 0 and at most 1, but is 1.5
+    error: 'warmup' must be at least 0 and below 1, but is 1.5
       --> x.toml:14:10
        |
     14 | warmup = 1.5
        |          ^^^
        |
-       = help: warmup: The share of the steps in which the learning rate rises linearly. By default 0.01.
+       = help: warmup: The share of the steps in which the learning rate of `warmup-cosine` rises linearly. By default 0.01.
 
-    error: 'q' must be at least 0 and at most 1, but is NaN
+    error: 'q' must be above 0 and at most 1, but is NaN
       --> x.toml:15:5
        |
     15 | q = nan
        |     ^^^
        |
-       = help: q: The q of the generalized cross-entropy. By default 0.5.
+       = help: q: The q of the generalized cross-entropy; towards 0 it becomes cross-entropy, at 1 half the mean absolute error. By default 0.5.
 
     error: 5 mistakes in x.toml; nothing was run
-    "##);
+    "#);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn negative_whole_numbers() {
 
 #[test]
 fn numbers_beyond_measure() {
-    assert_snapshot!(said_of_train("epochs = 99999999999999999999\nbatch-size = 999999999999999999999999999999999999999999999\nlearning-rate = 1e999\nwarmup = 999999999999999999999999999999\n"), @r##"
+    assert_snapshot!(said_of_train("epochs = 99999999999999999999\nbatch-size = 999999999999999999999999999999999999999999999\nlearning-rate = 1e999\nwarmup = 999999999999999999999999999999\n"), @r#"
     error: 'epochs' is too large: 99999999999999999999
       --> x.toml:11:10
        |
@@ -203,15 +203,15 @@ fn numbers_beyond_measure() {
     14 | warmup = 999999999999999999999999999999
        |          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
        |
-       = help: warmup: The share of the steps in which the learning rate rises linearly. By default 0.01.
+       = help: warmup: The share of the steps in which the learning rate of `warmup-cosine` rises linearly. By default 0.01.
 
     error: 4 mistakes in x.toml; nothing was run
-    "##);
+    "#);
 }
 
 #[test]
 fn other_types_for_numbers() {
-    assert_snapshot!(said_of_train("epochs = true\nlearning-rate = [1]\nwarmup = { a = 1 }\nq = 2020-01-01\n"), @r##"
+    assert_snapshot!(said_of_train("epochs = true\nlearning-rate = [1]\nwarmup = { a = 1 }\nq = 2020-01-01\n"), @r#"
     error: 'epochs' must be a whole number, but is true
       --> x.toml:11:10
        |
@@ -234,7 +234,7 @@ fn other_types_for_numbers() {
     13 | warmup = { a = 1 }
        |          ^^^^^^^^^
        |
-       = help: warmup: The share of the steps in which the learning rate rises linearly. By default 0.01.
+       = help: warmup: The share of the steps in which the learning rate of `warmup-cosine` rises linearly. By default 0.01.
 
     error: 'q' must be a number, but is a date or time
       --> x.toml:14:5
@@ -242,10 +242,10 @@ fn other_types_for_numbers() {
     14 | q = 2020-01-01
        |     ^^^^^^^^^^
        |
-       = help: q: The q of the generalized cross-entropy. By default 0.5.
+       = help: q: The q of the generalized cross-entropy; towards 0 it becomes cross-entropy, at 1 half the mean absolute error. By default 0.5.
 
     error: 4 mistakes in x.toml; nothing was run
-    "##);
+    "#);
 }
 
 #[test]

@@ -140,17 +140,17 @@ sede = 3
 
 #[test]
 fn unknown_key_that_is_near_none() {
-    assert_snapshot!(said_of_train("zzz = 1\n"), @r##"
+    assert_snapshot!(said_of_train("zzz = 1\n"), @r#"
     error: unknown key 'zzz'
       --> x.toml:11:1
        |
     11 | zzz = 1
        | ^^^
        |
-       = help: 'train' has the ports data, labels, split, init, and the parameters method, architecture, loss, q, epochs, batch-size, learning-rate, weight-decay, warmup
+       = help: 'train' has the ports data, labels, split, init, and the parameters method, architecture, loss, q, epochs, batch-size, optimizer, momentum, learning-rate, weight-decay, schedule, warmup, step-every, step-factor, augmentation, normalise, validate-every
 
     error: 1 mistake in x.toml; nothing was run
-    "##);
+    "#);
 }
 
 #[test]
