@@ -137,7 +137,6 @@ fi
     let worker = project.read("worker").trim().parse().ok().and_then(Pid::from_raw);
     // Before it loses its patience with a program that will not leave.
     let _ = rustix::process::kill_process(worker.expect("a process id"), Signal::KILL);
-    project.write("second", "");
     let ended = project.pipeline("run experiment.toml");
     assert_eq!(ended.success(), "orphan ran");
     assert_eq!(names(&project.artifact("orphan")), ["good"]);
