@@ -355,6 +355,23 @@ fn assert_nothing_is_half_there(project: &Sandbox, cache: &str) {
 }
 
 #[test]
+fn work_that_was_cut_off_is_swept_away_by_a_later_run() {
+    let project = before_training();
+    let run = project.start("run experiment.toml");
+    project.wait_for_line("journal", "step 3");
+    run.signal(Signal::KILL);
+    run.wait();
+    let worker = worker(&project);
+    eventually("the worker leaves too", || !is_alive(worker));
+    assert_eq!(names(&project.cache("tmp")).len(), 1);
+    // Nobody will come back to the same key.
+    project.edit("learning-rate = 0.02", "learning-rate = 0.03");
+    let project = project.with_fake_learn("");
+    project.pipeline("run experiment.toml").success();
+    assert_sound(&project, "cache");
+}
+
+#[test]
 fn a_run_does_not_wait_for_the_dead() {
     let project = Sandbox::new(&five_stages());
     let run = project.start("run experiment.toml");
