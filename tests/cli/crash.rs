@@ -7,7 +7,7 @@ use insta::assert_snapshot;
 use pipeline::cache::digest_folder;
 use rustix::process::{Pid, Signal};
 
-use crate::caching::TRAINING;
+use crate::manifests::TRAINING;
 use crate::support::{Sandbox, eventually, is_alive, names, walk};
 
 const STEPS: usize = 20;

@@ -4,7 +4,7 @@ use std::fs;
 
 use insta::assert_snapshot;
 
-use crate::caching::WORDS;
+use crate::manifests::WORDS;
 use crate::support::{Sandbox, names, walk};
 
 /// A project that has run.

@@ -53,7 +53,7 @@ fn every_manifest_of_the_project_plans() {
 
 #[test]
 fn a_run_that_does_nothing_writes_nothing() {
-    let project = Sandbox::new(crate::caching::WORDS);
+    let project = Sandbox::new(crate::manifests::WORDS);
     project.pipeline("run experiment.toml").success();
     let times = || {
         let files = crate::support::walk(&project.path("cache"));

@@ -5,7 +5,9 @@
 mod caching;
 mod crash;
 mod damage;
+mod filter;
 mod invariants;
+mod manifests;
 mod mistakes;
 mod places;
 mod reports;

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use insta::assert_snapshot;
 
-use crate::caching::{TRAINING, WORDS};
+use crate::manifests::{TRAINING, WORDS};
 use crate::support::{Sandbox, pipeline};
 
 /// A training that has run, and whose learning rate was edited since.
@@ -175,9 +175,7 @@ fn status() {
 #[test]
 fn metrics() {
     let project = Sandbox::new(WORDS);
-    assert_snapshot!(project.pipeline("metrics experiment.toml").printed(), @r"
-    no result yet: words, count, report, other (`pipeline run experiment.toml`)
-    ");
+    assert_snapshot!(project.pipeline("metrics experiment.toml").printed(), @"no result yet: words, count, report, other (`pipeline run experiment.toml`)");
     project.pipeline("run experiment.toml").success();
     assert_snapshot!(project.pipeline("metrics experiment.toml").printed(), @"report  words  6");
     assert_snapshot!(project.pipeline("metrics experiment.toml --json").printed(), @r#"

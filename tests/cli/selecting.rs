@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use crate::caching::WORDS;
+use crate::manifests::WORDS;
 use crate::support::{Sandbox, names};
 
 /// `good -> last`, `bad -> after`, and `both` after `good` and `bad`.

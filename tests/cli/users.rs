@@ -4,7 +4,7 @@ use std::fs;
 
 use insta::assert_snapshot;
 
-use crate::caching::{TRAINING, WORDS};
+use crate::manifests::{TRAINING, WORDS};
 use crate::support::{Sandbox, names, walk};
 
 #[test]

@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use crate::caching::TRAINING;
+use crate::manifests::TRAINING;
 use crate::support::{Sandbox, pipeline};
 
 /// What a run says whose learning stages have a worker of this behaviour.

@@ -1,0 +1,94 @@
+//! Blanks what differs from run to run and from machine to machine: paths, digests, times, random names.
+//!
+//! Knows text only.
+
+use std::path::PathBuf;
+
+use crate::support::{fake_learn_path, pipeline};
+
+/// Blanks what differs from run to run.
+#[derive(Clone)]
+pub struct Filter {
+    /// The project folder.
+    pub folder: PathBuf,
+}
+
+impl Filter {
+    /// The text with all that blanked.
+    pub fn apply(&self, text: &str) -> String {
+        let text = text.replace(&*fake_learn_path().to_string_lossy(), "[pipeline-learn]");
+        let text = text.replace(&*pipeline().to_string_lossy(), "[pipeline]");
+        let text = text.replace(&*self.folder.to_string_lossy(), "[project]");
+        let text = blank_shards(&blank_times(&blank_digests(&text)));
+        // The columns beside a time are as wide as the time was long.
+        let timed = text.contains("[time]");
+        let lines = text.lines().map(|line| if timed { narrow(line) } else { line.to_owned() });
+        lines.map(|line| line + "\n").collect()
+    }
+}
+
+/// Digests in full (64 digits), for people (12) and in file names (16), and random names.
+fn blank_digests(text: &str) -> String {
+    let is_digit = |letter: char| matches!(letter, '0'..='9' | 'a'..='f');
+    let is_digest = |word: &str| {
+        let with_letters = word.contains(|letter: char| letter.is_ascii_alphabetic());
+        matches!(word.len(), 12 | 16 | 64) && word.chars().all(is_digit) && with_letters
+    };
+    let mut blanked = String::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let word = rest.find(|letter: char| !letter.is_ascii_alphanumeric()).unwrap_or(rest.len());
+        let length = word.max(first.len_utf8());
+        let (token, after) = rest.split_at(length);
+        let blank = if is_digest(token) {
+            "[digest]"
+        } else if blanked.ends_with(".new-") {
+            "[random]"
+        } else {
+            token
+        };
+        blanked.push_str(blank);
+        rest = after;
+    }
+    blanked
+}
+
+/// The folders of records and logs: two digits of a key.
+fn blank_shards(text: &str) -> String {
+    ["/records/", "/logs/"].iter().fold(text.to_owned(), |text, folder| {
+        let mut parts = text.split(folder);
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |text, part| format!("{text}{folder}[..]{}", part.get(2..).unwrap_or("")))
+    })
+}
+
+/// Times as people read them: `0.12 s`.
+fn blank_times(text: &str) -> String {
+    let is_number = |word: &str| {
+        word.contains('.') && word.chars().all(|letter| letter.is_ascii_digit() || letter == '.')
+    };
+    let mut blanked = String::new();
+    for line in text.split_inclusive('\n') {
+        let mut words = line.split(' ').peekable();
+        while let Some(word) = words.next() {
+            let unit = words.peek().map(|next| next.trim_end_matches(['\n', ':', ';', ',']));
+            if is_number(word) && unit == Some("s") {
+                let rest = words.next().unwrap_or("s").trim_start_matches('s');
+                blanked.push_str("[time]");
+                blanked.push_str(rest);
+            } else {
+                blanked.push_str(word);
+            }
+            if words.peek().is_some() {
+                blanked.push(' ');
+            }
+        }
+    }
+    blanked
+}
+
+fn narrow(line: &str) -> String {
+    let margin = line.len() - line.trim_start().len();
+    let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
+    format!("{}{}", &line[..margin], cells.collect::<Vec<_>>().join("  "))
+}
