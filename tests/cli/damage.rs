@@ -97,6 +97,20 @@ fn a_missing_file_is_found_by_the_stage_that_needs_it() {
 }
 
 #[test]
+fn bytes_that_rotted_are_mended_when_the_stage_runs_again() {
+    let project = project();
+    let artifact = project.artifact("words");
+    project.unprotect(&artifact);
+    fs::write(artifact.join("text"), "to be or not to bE\n").expect("it is ours");
+    fs::remove_dir_all(project.cache("records")).expect("ours");
+    project.pipeline("run experiment.toml words").success();
+    assert_eq!(project.artifact("words"), artifact);
+    let text = fs::read_to_string(artifact.join("text")).expect("readable");
+    assert_eq!(text, "to be or not to be\n");
+    assert_eq!(names(&project.cache("quarantine")).len(), 1);
+}
+
+#[test]
 fn a_damaged_record_is_none() {
     for damage in ["", "{}", "{\"key\":", "no JSON at all \u{0}"] {
         let project = project();

@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use crate::caching::WORDS;
-use crate::support::Sandbox;
+use crate::support::{Sandbox, names};
 
 /// `good -> last`, `bad -> after`, and `both` after `good` and `bad`.
 const FAILING: &str = r#"
@@ -123,6 +123,34 @@ fn what_does_not_depend_on_a_failure_goes_on_if_asked_to() {
     assert_eq!(project.pipeline("run experiment.toml last").code(), Some(0));
     project.edit("exit 3", "exit 0");
     assert_snapshot!(project.pipeline("run experiment.toml").success(), @"bad ran, after ran, good fresh, both ran, last fresh");
+}
+
+#[test]
+fn what_is_no_artifact_is_not_kept() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "odd"
+
+[stages.pipe]
+kind = "command"
+shell = 'mkdir "$PIPELINE_OUTPUT/folder"; mkfifo "$PIPELINE_OUTPUT/folder/pipe"'
+
+[stages.missing]
+kind = "command"
+shell = 'echo 1 > "$PIPELINE_OUTPUT/a"'
+outputs = ["a", "b"]
+"#,
+    );
+    let ended = project.pipeline("run experiment.toml --jobs 1 --keep-going");
+    assert_eq!(ended.code(), Some(1));
+    assert!(
+        ended.stderr.contains("/folder/pipe is neither a file, a folder nor a link"),
+        "{ended}"
+    );
+    assert!(ended.stderr.contains("did not write b to its output folder"), "{ended}");
+    assert_eq!(names(&project.cache("store")), [""; 0]);
+    assert_eq!(names(&project.cache("tmp")), [""; 0]);
 }
 
 #[test]

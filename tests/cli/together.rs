@@ -54,6 +54,16 @@ fn two_runs_of_one_manifest_share_the_work() {
 }
 
 #[test]
+fn two_stages_of_one_run_that_do_the_same_do_it_once() {
+    let work = "kind = \"command\"\nshell = 'echo ran >> ran; echo 1 > \"$PIPELINE_OUTPUT/a\"'\n";
+    let manifest = format!("[experiment]\nname = \"twins\"\n[stages.a]\n{work}[stages.b]\n{work}");
+    let project = Sandbox::new(&manifest);
+    let ended = project.pipeline("run experiment.toml --jobs 2");
+    assert!(["a ran, b fresh", "a fresh, b ran"].contains(&&*ended.success()), "{ended}");
+    assert_eq!(project.read("ran"), "ran\n");
+}
+
+#[test]
 fn many_runs_at_once_run_each_stage_once() {
     let stages: String = (0..6)
         .map(|number| {

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -35,28 +36,37 @@ pub struct Stored {
 pub fn commit(layout: &Layout, work: &Path) -> anyhow::Result<Stored> {
     let (digest, extent) = tree::digest_folder(work)?;
     let stored = Stored { digest, extent };
-    if holds(layout, &stored) {
-        durable::remove_tree(work)?;
-        return Ok(stored);
-    }
-    quarantine(layout, &digest)?;
-    seal(work, extent).with_context(|| format!("can't make {} last", work.display()))?;
     let place = layout.artifact(&digest);
-    match fs::rename(work, &place) {
-        Ok(()) => {}
-        // Another process committed the same content between the check and now.
-        Err(_) if holds(layout, &stored) => durable::remove_tree(work)?,
-        Err(error) => {
-            return Err(error)
-                .with_context(|| format!("can't move the artifact to {}", place.display()));
+    // By its bytes, not by its extent: a stage that runs again mends what rotted.
+    if tree::digest_folder(&place).is_ok_and(|(there, _)| there == digest) {
+        durable::remove_tree(work)?;
+    } else {
+        quarantine(layout, &digest)?;
+        seal(work, extent).with_context(|| format!("can't make {} last", work.display()))?;
+        match fs::rename(work, &place) {
+            Ok(()) => {}
+            // Another process committed the same content between the check and now.
+            Err(_) if holds(layout, &stored) => durable::remove_tree(work)?,
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("can't move the artifact to {}", place.display()));
+            }
         }
     }
-    // Only now: moving a folder to another parent needs write permission on the folder itself.
-    fs::metadata(&place)
-        .and_then(|own| durable::make_read_only(&place, &own))
-        .and_then(|()| durable::sync_folder(&layout.store()))
-        .with_context(|| format!("can't make {} last", place.display()))?;
+    close(layout, &place).with_context(|| format!("can't make {} last", place.display()))?;
     Ok(stored)
+}
+
+/// Makes the folder of an artifact read-only, and its place last. Only where it lies: moving a folder to
+/// another parent needs write permission on the folder itself. Also for one that was there already: the
+/// process that moved it may have been killed before it came to this.
+fn close(layout: &Layout, place: &Path) -> io::Result<()> {
+    let own = fs::metadata(place)?;
+    // What another user of the same cache made can't be changed, and need not be.
+    if own.permissions().mode() & 0o222 != 0 {
+        durable::make_read_only(place, &own)?;
+    }
+    durable::sync_folder(&layout.store())
 }
 
 /// Whether an artifact is there, at the cost of one stat, whatever its size.
@@ -86,7 +96,6 @@ pub fn quarantine(layout: &Layout, digest: &Digest) -> anyhow::Result<Option<Pat
     let target = free.context("no free name in the quarantine")?;
     let move_away = || -> io::Result<()> {
         if place.is_dir() {
-            use std::os::unix::fs::PermissionsExt;
             fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?;
         }
         match fs::rename(&place, &target) {

@@ -109,7 +109,7 @@ pub fn execute(
         experiment: manifest.experiment.name.clone(),
         stages: selected.len(),
     });
-    run.to_the_end(&receiver)?;
+    run.run_to_end(&receiver)?;
     let summary = run.summary(started);
     run.report(RunEvent::Done { seconds: summary.seconds, complete: summary.complete() });
     Ok(summary)
@@ -131,7 +131,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn to_the_end(&mut self, receiver: &Receiver<Message>) -> anyhow::Result<()> {
+    fn run_to_end(&mut self, receiver: &Receiver<Message>) -> anyhow::Result<()> {
         loop {
             self.start_what_is_ready()?;
             if self.running().next().is_none() {
