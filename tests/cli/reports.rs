@@ -175,7 +175,7 @@ fn status() {
 #[test]
 fn metrics() {
     let project = Sandbox::new(WORDS);
-    assert_snapshot!(project.pipeline("metrics experiment.toml").printed(), @"no result yet: words, count, report, other (`pipeline run experiment.toml`)");
+    assert_snapshot!(project.pipeline("metrics experiment.toml").printed().trim(), @"no result yet: words, count, report, other (`pipeline run experiment.toml`)");
     project.pipeline("run experiment.toml").success();
     assert_snapshot!(project.pipeline("metrics experiment.toml").printed(), @"report  words  6");
     assert_snapshot!(project.pipeline("metrics experiment.toml --json").printed(), @r#"
