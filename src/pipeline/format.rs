@@ -4,10 +4,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pipeline_stages::message::{Metrics, Progress, Unit};
 
-/// Seconds: `0.02 s`, `7.3 s`, `2 min 05 s`, `3 h 07 min`.
+/// Seconds: `4 ms`, `0.21 s`, `7.3 s`, `2 min 05 s`, `3 h 07 min`.
 pub fn seconds(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match seconds {
+        ..0.0995 => format!("{:.0} ms", seconds * 1000.0),
         ..0.995 => format!("{seconds:.2} s"),
         ..59.95 => format!("{seconds:.1} s"),
         ..3600.0 => format!("{} min {:02} s", whole / 60, whole % 60),
@@ -78,12 +79,13 @@ pub fn metrics<'a>(metrics: impl IntoIterator<Item = (&'a str, f64)>) -> String 
     texts.join(", ")
 }
 
-/// Those of a stage's metrics that its kind puts in front, in the kind's order.
-pub fn headline<'a>(
-    all: &'a Metrics,
-    names: &'a [&'static str],
-) -> impl Iterator<Item = (&'a str, f64)> {
-    names.iter().filter_map(|&name| all.get(name).map(|value| (name, *value)))
+/// Those of a stage's metrics that its kind puts in front, in the kind's order; the first few of a kind
+/// that has no order.
+pub fn headline(all: &Metrics, names: &[&'static str]) -> String {
+    const FEW: usize = 3;
+    let named = names.iter().filter_map(|name| all.get_key_value(*name));
+    let first = all.iter().take(if names.is_empty() { FEW } else { 0 });
+    metrics(named.chain(first).map(|(name, value)| (name.as_str(), *value)))
 }
 
 /// How far a stage is, in one line: `epoch 3/20, loss 4.21`.
@@ -128,7 +130,8 @@ mod tests {
     #[test]
     fn times_are_read_at_a_glance() {
         let cases = [
-            (0.004, "0.00 s"),
+            (0.0042, "4 ms"),
+            (0.12, "0.12 s"),
             (0.99, "0.99 s"),
             (0.999, "1.0 s"),
             (7.28, "7.3 s"),

@@ -219,11 +219,30 @@ fn serve_request(
         Err(error) if error.is::<Stopped>() => Event::Stopped,
         Err(error) => {
             // For the log, which outlives the terminal.
-            eprintln!("{LAST_WORDS}{error:#}");
-            Event::Failed { message: format!("{error:#}") }
+            let message = format!("{:#}", with_disk_advice(error));
+            eprintln!("{LAST_WORDS}{message}");
+            Event::Failed { message }
         }
     };
     write_event(&event).context("can't report the end of the stage")
+}
+
+/// An error, with what to do where it says that the disk is full.
+pub fn with_disk_advice(error: anyhow::Error) -> anyhow::Error {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    match io_error_kind(&error) {
+        Some(StorageFull | QuotaExceeded | FileTooLarge) => anyhow!(
+            "{error:#}\nthe disk of the cache is full: free some room, or use another cache with \
+             --cache; nothing that was committed is lost"
+        ),
+        _ => error,
+    }
+}
+
+/// The kind of the input or output error behind an error, where there is one.
+pub fn io_error_kind(error: &anyhow::Error) -> Option<std::io::ErrorKind> {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    causes.next().map(std::io::Error::kind)
 }
 
 fn read_request() -> anyhow::Result<Request> {

@@ -8,7 +8,7 @@ use crate::support::{MANIFEST, Sandbox};
 #[test]
 fn the_second_run_does_nothing() {
     let project = Sandbox::new(WORDS);
-    assert_snapshot!(project.pipeline("run experiment.toml --jobs 1"), @r"
+    assert_snapshot!(project.pipeline("run experiment.toml --jobs 1"), @r#"
     status 0
     --- stderr
           words (command) runs: no earlier run
@@ -24,23 +24,23 @@ fn the_second_run_does_nothing() {
     stage  result  time  metrics
     words  ran  [time]
     count  ran  [time]
-    report  ran  [time]
+    report  ran  [time]  words 6
     other  ran  [time]
 
     words: 4 ran in [time]
-    ");
-    assert_snapshot!(project.pipeline("run experiment.toml"), @r"
+    "#);
+    assert_snapshot!(project.pipeline("run experiment.toml"), @r#"
     status 0
     --- stdout
 
     stage  result  time  metrics
     words  fresh
     count  fresh
-    report  fresh
+    report  fresh  words 6
     other  fresh
 
     words: 4 fresh in [time]
-    ");
+    "#);
     assert_eq!(project.read("ran").lines().count(), 4, "each ran once");
 }
 
@@ -73,7 +73,7 @@ fn one_edit_runs_the_stage_and_its_descendants() {
     stage  result  time  metrics
     words  ran  [time]
     count  ran  [time]
-    report  ran  [time]
+    report  ran  [time]  words 7
     other  fresh
 
     words: 1 fresh, 3 ran in [time]
@@ -113,7 +113,7 @@ fn an_output_that_is_the_same_stops_there() {
     stage  result  time  metrics
     words  ran  [time]
     count  ran  [time]
-    report  fresh
+    report  fresh  words 6
     other  fresh
 
     words: 2 fresh, 2 ran in [time]

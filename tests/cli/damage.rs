@@ -29,7 +29,7 @@ fn an_artifact_that_is_gone_is_made_again() {
     words: 1 would run, 1 more if what they read changes, 2 are fresh
     ");
     // What is made again is the same, so nothing after it runs.
-    assert_snapshot!(project.pipeline("run experiment.toml"), @r"
+    assert_snapshot!(project.pipeline("run experiment.toml"), @r#"
     status 0
     --- stderr
           count (command) runs: its artifact [digest] is gone from the cache or damaged
@@ -39,11 +39,11 @@ fn an_artifact_that_is_gone_is_made_again() {
     stage  result  time  metrics
     words  fresh
     count  ran  [time]
-    report  fresh
+    report  fresh  words 6
     other  fresh
 
     words: 3 fresh, 1 ran in [time]
-    ");
+    "#);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_truncated_file_is_found_by_the_stage_that_needs_it() {
     stage  result  time  metrics
     words  ran  [time]
     count  ran  [time]
-    report  ran  [time]
+    report  ran  [time]  words 19
     other  fresh
 
     words: 1 fresh, 3 ran in [time]

@@ -62,18 +62,22 @@ fn blank_shards(text: &str) -> String {
     })
 }
 
-/// Times as people read them: `0.12 s`.
+/// Times as people read them: `7 ms`, `0.12 s`.
 fn blank_times(text: &str) -> String {
     let is_number = |word: &str| {
         word.contains('.') && word.chars().all(|letter| letter.is_ascii_digit() || letter == '.')
     };
+    let is_count =
+        |word: &str| !word.is_empty() && word.chars().all(|letter| letter.is_ascii_digit());
     let mut blanked = String::new();
     for line in text.split_inclusive('\n') {
         let mut words = line.split(' ').peekable();
         while let Some(word) = words.next() {
             let unit = words.peek().map(|next| next.trim_end_matches(['\n', ':', ';', ',']));
-            if is_number(word) && unit == Some("s") {
-                let rest = words.next().unwrap_or("s").trim_start_matches('s');
+            let in_seconds = is_number(word) && unit == Some("s");
+            let in_milliseconds = is_count(word) && unit == Some("ms");
+            if in_seconds || in_milliseconds {
+                let rest = words.next().unwrap_or_default().trim_start_matches(['m', 's']);
                 blanked.push_str("[time]");
                 blanked.push_str(rest);
             } else {

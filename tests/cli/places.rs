@@ -151,13 +151,14 @@ fn a_full_disk_fails_the_stage_that_meets_it() {
     ));
     project.write("big", &content);
     let ended = with_little_room(&project, "run experiment.toml --jobs 1");
-    assert_snapshot!(ended, @r"
+    assert_snapshot!(ended, @r#"
     status 1
     --- stderr
           one (command) runs: no earlier run
     done  one in [time]
           download (download) runs: no earlier run
     FAIL  download after [time]: can't write [project]/cache/partial/[digest]/checkpoint/[digest].part: File too large (os error 27)
+          the disk of the cache is full: free some room, or use another cache with --cache; nothing that was committed is lost
     --- stdout
 
     stage  result  time  metrics
@@ -165,7 +166,7 @@ fn a_full_disk_fails_the_stage_that_meets_it() {
     download  failed  [time]
 
     one: 1 ran, 1 failed in [time]; `pipeline log experiment.toml download` shows the whole log
-    ");
+    "#);
     assert_eq!(names(&project.cache("store")).len(), 1, "only the artifact of the other stage");
     assert_eq!(names(&project.cache("tmp")), [""; 0]);
     assert_snapshot!(project.pipeline("run experiment.toml").success(), @"one fresh, download ran");

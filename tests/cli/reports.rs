@@ -312,15 +312,15 @@ fn kinds() {
 #[test]
 fn init_writes_a_manifest_that_plans() {
     let project = Sandbox::new("");
-    assert_snapshot!(project.pipeline("init new"), @r"
+    assert_snapshot!(project.pipeline("init new"), @r#"
     status 0
     --- stdout
     wrote new/pipeline.toml, and the 6,000 images that it trains on under new/data
 
-      pipeline graph new/pipeline.toml   shows its stages
-      pipeline run new/pipeline.toml     runs them (about two minutes on two cores)
-      pipeline kinds       lists what stages can do
-    ");
+      pipeline graph new/pipeline.toml  shows its stages
+      pipeline run new/pipeline.toml    runs them (about two minutes on two cores)
+      pipeline kinds                    lists what stages can do
+    "#);
     assert_snapshot!(project.pipeline("plan new/pipeline.toml").printed(), @r"
     download          dirty    no earlier run
     archive           waiting  on download; no earlier run

@@ -48,7 +48,7 @@ fn plan(architecture: Architecture) -> Plan {
         stages,
     };
     match architecture {
-        Architecture::Resnet8Fast => cifar(2, &[(32, 1), (64, 1), (128, 1)]),
+        Architecture::Resnet8Fast => cifar(2, &[(16, 1), (32, 1), (64, 1)]),
         Architecture::Resnet8 => cifar(1, &[(16, 1), (32, 1), (64, 1)]),
         Architecture::Resnet32 => cifar(1, &[(16, 5), (32, 5), (64, 5)]),
         Architecture::Resnet18 => {

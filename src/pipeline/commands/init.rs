@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 
 use super::print;
 use crate::cli::InitArguments;
+use crate::format;
 
 /// What is written: the quickstart, under the paths that its manifest names.
 const FILES: [(&str, &[u8]); 3] = [
@@ -34,13 +35,18 @@ pub fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
         fs::create_dir_all(parent).with_context(|| format!("can't create {}", parent.display()))?;
         fs::write(&path, content).with_context(|| format!("can't write {}", path.display()))?;
     }
-    print(&format!(
-        "wrote {}, and the 6,000 images that it trains on under {}\n\n  \
-         pipeline graph {0}   shows its stages\n  \
-         pipeline run {0}     runs them (about two minutes on two cores)\n  \
-         pipeline kinds       lists what stages can do\n",
-        manifest.display(),
-        folder.join("data").display(),
-    ))?;
+    let manifest = manifest.display();
+    let commands = [
+        (format!("pipeline graph {manifest}"), "shows its stages"),
+        (format!("pipeline run {manifest}"), "runs them (about two minutes on two cores)"),
+        ("pipeline kinds".to_owned(), "lists what stages can do"),
+    ];
+    let rows = commands.map(|(command, what)| vec![format!("  {command}"), what.to_owned()]);
+    let data = folder.join("data");
+    let wrote = format!(
+        "wrote {manifest}, and the 6,000 images that it trains on under {}",
+        data.display()
+    );
+    print(&format!("{wrote}\n\n{}", format::table(&rows)))?;
     Ok(ExitCode::SUCCESS)
 }

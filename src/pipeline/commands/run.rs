@@ -50,10 +50,10 @@ fn row(manifest: &Manifest, name: &StageName, outcome: &Outcome) -> Vec<String> 
     let headline = manifest.stage(name).map_or(&[][..], |stage| stage.stage.info().headline);
     let (result, time, remark) = match outcome {
         Outcome::Fresh { metrics, .. } => {
-            ("fresh", String::new(), format::metrics(format::headline(metrics, headline)))
+            ("fresh", String::new(), format::headline(metrics, headline))
         }
         Outcome::Ran { seconds, metrics, .. } => {
-            ("ran", format::seconds(*seconds), format::metrics(format::headline(metrics, headline)))
+            ("ran", format::seconds(*seconds), format::headline(metrics, headline))
         }
         Outcome::Failed { seconds, .. } => ("failed", format::seconds(*seconds), String::new()),
         Outcome::Stopped => ("stopped", String::new(), String::new()),

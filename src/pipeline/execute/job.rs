@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use pipeline_stages::message::{self, Event, Input, Request};
+use pipeline_stages::worker::{io_error_kind, with_disk_advice};
 
 use crate::cache::{Cache, Lock, Record, StatIndex, Stored, durable, store};
 use crate::facts;
@@ -229,21 +230,13 @@ impl Job {
 
 /// An error, with what to do about those that every cache meets.
 pub fn with_advice(error: anyhow::Error) -> anyhow::Error {
-    use std::io::ErrorKind::{
-        FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
-    };
-    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-    let advice = match causes.next().map(std::io::Error::kind) {
-        Some(StorageFull | QuotaExceeded | FileTooLarge) => {
-            "the disk of the cache is full: free some room, or use another cache with --cache; \
-             nothing that was committed is lost"
-        }
-        Some(PermissionDenied | ReadOnlyFilesystem) => {
-            "the cache can't be written: mend its permissions, or use another cache with --cache"
-        }
-        _ => return error,
-    };
-    anyhow::anyhow!("{error:#}\n{advice}")
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    match io_error_kind(&error) {
+        Some(PermissionDenied | ReadOnlyFilesystem) => anyhow::anyhow!(
+            "{error:#}\nthe cache can't be written: mend its permissions, or use another cache with --cache"
+        ),
+        _ => with_disk_advice(error),
+    }
 }
 
 /// What a stage reads at its ports, with what is in the store.

@@ -62,7 +62,7 @@ pub fn line(event: &RunEvent) -> Option<String> {
             Some(format!("      {stage} ({kind}) {verb}: {why}"))
         }
         RunEvent::Wait { stage } => {
-            Some(format!("      {stage} waits for another process that does the same work"))
+            Some(format!("      {stage} waits: the same work is under way elsewhere"))
         }
         RunEvent::Note { stage, text } => Some(format!("      {stage}: {text}")),
         RunEvent::End { stage, outcome } => ending(stage, outcome),

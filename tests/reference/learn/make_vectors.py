@@ -110,7 +110,7 @@ class ResNet(nn.Module):
 
 
 ARCHITECTURES = {
-    "resnet8-fast": lambda: ResNet(Basic, [(32, 1), (64, 1), (128, 1)], 2, True),
+    "resnet8-fast": lambda: ResNet(Basic, [(16, 1), (32, 1), (64, 1)], 2, True),
     "resnet8": lambda: ResNet(Basic, [(16, 1), (32, 1), (64, 1)], 1, True),
     "resnet18": lambda: ResNet(Basic, [(64, 2), (128, 2), (256, 2), (512, 2)]),
     "resnet32": lambda: ResNet(Basic, [(16, 5), (32, 5), (64, 5)], 1, True),
