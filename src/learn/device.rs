@@ -45,11 +45,11 @@ pub fn prepare(execution: &Execution) -> anyhow::Result<Device> {
     }
 }
 
-/// The name of a device, as a record shows it.
+/// The name of a device, as a record shows it: with the count of threads where that changes the last bits.
 pub fn name(device: Device) -> String {
     match device {
         Device::Cuda(number) => format!("cuda:{number}"),
-        _ => "cpu".to_owned(),
+        _ => format!("cpu, {} threads", tch::get_num_threads()),
     }
 }
 

@@ -57,12 +57,27 @@ enum Command {
 pub struct ManifestArguments {
     /// The manifest
     pub manifest: PathBuf,
-    /// The cache [default: `cache` in the nearest folder above the manifest that has one or a `.git`]
-    #[arg(short = 'C', long, value_name = "DIR", env = "PIPELINE_CACHE")]
+    /// The cache [env: PIPELINE_CACHE; default: `cache` in the nearest folder above the manifest that
+    /// has one or a `.git`]
+    #[arg(short = 'C', long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
     /// Replace a value of the manifest for this call: `--set stages.train.epochs=3`
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub overrides: Vec<Override>,
+}
+
+impl ManifestArguments {
+    /// The same arguments again, as somebody would type them.
+    pub fn words(&self) -> String {
+        let mut words = self.manifest.display().to_string();
+        if let Some(cache) = &self.cache {
+            words.push_str(&format!(" --cache {}", cache.display()));
+        }
+        for value in &self.overrides {
+            words.push_str(&format!(" --set '{value}'"));
+        }
+        words
+    }
 }
 
 #[derive(Debug, Args)]

@@ -57,6 +57,24 @@ impl<'a> World<'a> {
     }
 }
 
+impl World<'_> {
+    /// Looks once more at the files outside the cache that a stage reads.
+    ///
+    /// # Errors
+    /// When one can't be read.
+    pub fn look_again(
+        &mut self,
+        declaration: &StageDeclaration,
+        folder: &Path,
+    ) -> anyhow::Result<()> {
+        if let Some(digests) = self.outside.get_mut(&declaration.name) {
+            let mut index = StatIndex::read(&self.cache.layout().stat_index());
+            *digests = outside_digests(declaration, folder, &mut index)?;
+        }
+        Ok(())
+    }
+}
+
 /// The digests of the files outside the cache that a stage reads, as they are now.
 ///
 /// # Errors

@@ -118,22 +118,30 @@ pub fn parts(
     for (name, value) in stage.key_parameters() {
         parts.push(Part::Parameter { name, value });
     }
-    for (port, connections) in &declaration.inputs {
-        for (index, connection) in connections.iter().enumerate() {
-            let port = match &connection.name {
-                Some(name) => format!("{port}.{name}"),
-                None if connections.len() > 1 => format!("{port}[{index}]"),
-                None => port.clone(),
-            };
-            if let Some(digest) = digest_of(&connection.from) {
-                parts.push(Part::Input { port, from: connection.from.clone(), digest });
-            }
+    for (port, from) in inputs(declaration) {
+        if let Some(digest) = digest_of(from) {
+            parts.push(Part::Input { port, from: from.clone(), digest });
         }
     }
     for (index, OutsideDigest { path, digest }) in outside.iter().enumerate() {
         parts.push(Part::Outside { index, path: path.clone(), digest: *digest });
     }
     parts
+}
+
+/// What a stage reads: each port, with the name or the number of the input where the port takes several,
+/// and the stage behind it.
+pub fn inputs(declaration: &StageDeclaration) -> impl Iterator<Item = (String, &StageName)> {
+    declaration.inputs.iter().flat_map(|(port, connections)| {
+        connections.iter().enumerate().map(move |(index, connection)| {
+            let port = match &connection.name {
+                Some(name) => format!("{port}.{name}"),
+                None if connections.len() > 1 => format!("{port}[{index}]"),
+                None => port.clone(),
+            };
+            (port, &connection.from)
+        })
+    })
 }
 
 impl StageKey {

@@ -105,7 +105,8 @@ impl Plan {
         if on.is_empty() {
             return decide(name, parts, facts);
         }
-        State::Waiting { on, reason: known_reason(facts.last(name), &parts) }
+        let reason = known_reason(declaration, &on, facts.last(name), &parts);
+        State::Waiting { on, reason }
     }
 
     /// The stages in an order in which every one comes after its inputs.
@@ -124,12 +125,32 @@ impl Plan {
     }
 }
 
-/// Why a stage must run whatever its waiting inputs give; `None` while all depends on them.
-fn known_reason(last: Option<Record>, parts: &[Part]) -> Option<Reason> {
+/// Why a stage must run whatever the inputs give that it waits `on`; `None` while all depends on them.
+fn known_reason(
+    declaration: &StageDeclaration,
+    on: &[StageName],
+    last: Option<Record>,
+    parts: &[Part],
+) -> Option<Reason> {
     let Some(last) = last else { return Some(Reason::NeverRan) };
+    let waiting: Vec<_> = key::inputs(declaration).filter(|(_, from)| on.contains(from)).collect();
     let mut changes = key::changes(&last.parts, parts);
-    // What a waiting input gives is not known: that it is not among the parts is no change.
-    changes.retain(|change| !matches!(change, Change::Input { new: None, .. }));
+    // What a waiting input gives is not known: that it is not among the parts is no change. But that there
+    // is an input where there was none is one, whatever it gives.
+    changes.retain(|change| {
+        !matches!(change, Change::Input { port, new: None, .. }
+            if waiting.iter().any(|(waiting, _)| waiting == port))
+    });
+    let had = |wanted: &str| {
+        last.parts.iter().any(|part| matches!(part, Part::Input { port, .. } if port == wanted))
+    };
+    let added = waiting.into_iter().filter(|(port, _)| !had(port));
+    changes.extend(added.map(|(port, from)| Change::Input {
+        port,
+        from: from.clone(),
+        old: None,
+        new: None,
+    }));
     (!changes.is_empty()).then_some(Reason::Changed { changes })
 }
 
@@ -346,6 +367,24 @@ mod tests {
             world.states(&edited),
             "a dirty: run: [\"a\"] -> [\"x\"]\nb waits on a: ?\n\
              c waits on b: run: [\"c\"] -> [\"y\"]\nother fresh"
+        );
+    }
+
+    #[test]
+    fn a_new_or_a_lost_input_is_known_before_it_is_there() {
+        let world = Memory::default();
+        world.run(CHAIN, by_key);
+        let dirty = CHAIN.replace(r#"run = ["a"]"#, r#"run = ["x"]"#);
+        let more = dirty.replace(r#"{ b = "b" }"#, r#"{ b = "b", a = "a" }"#);
+        let states = world.states(&more);
+        assert!(states.contains("c waits on a,b: input 'inputs.a' is new: stage 'a'"), "{states}");
+        let fewer = dirty.replace(r#"{ a = "a" }"#, r#"{ x = "a" }"#);
+        let states = world.states(&fewer);
+        assert!(
+            states.contains(
+                "b waits on a: input 'inputs.a' is gone: stage 'a'; input 'inputs.x' is new"
+            ),
+            "{states}"
         );
     }
 

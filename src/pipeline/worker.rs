@@ -86,7 +86,10 @@ impl Leash {
     fn hold(&self, group: Pid) {
         let mut held = self.held();
         held.group = Some(group);
-        if held.stop_wanted {
+        if held.timed_out {
+            drop(held);
+            self.kill();
+        } else if held.stop_wanted {
             held.ask();
         }
     }
@@ -112,8 +115,12 @@ pub fn command(program: WorkerProgram) -> anyhow::Result<Command> {
     let own = std::env::current_exe().context("can't tell where this program lies")?;
     match program {
         WorkerProgram::Prepare => {
-            let mut command = Command::new(own);
-            command.arg(WORKER_SUBCOMMAND);
+            // Where there is one, by the link to the running program: a new build or installation may
+            // have taken its path meanwhile.
+            let running = Path::new("/proc/self/exe");
+            let program = if running.exists() { running } else { &own };
+            let mut command = Command::new(program);
+            command.arg0(&own).arg(WORKER_SUBCOMMAND);
             Ok(command)
         }
         WorkerProgram::Learn => Ok(Command::new(learn_program(&own)?)),
@@ -157,10 +164,13 @@ pub fn run(
 ) -> anyhow::Result<End> {
     let log_file =
         File::create(log).with_context(|| format!("can't write the log {}", log.display()))?;
-    let program = command.get_program().to_string_lossy().into_owned();
+    let program = program_name(&command);
     // A group of its own: Ctrl-C in the terminal reaches the orchestrator alone, which passes it on.
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log_file);
-    let mut child = command.spawn().with_context(|| format!("can't start {program}"))?;
+    let mut child = command
+        .spawn()
+        // In words only: this is no failure of the cache, whatever kind of error it is.
+        .map_err(|error| anyhow!("can't start {}: {error}", command.get_program().display()))?;
     let pid = Pid::from_child(&child);
     leash.hold(pid);
 
@@ -224,17 +234,27 @@ fn converse(
 
 fn check_hello(line: Option<&[u8]>) -> Result<(), Talk> {
     let line = line.ok_or(Talk::Silent)?;
-    match serde_json::from_slice(line) {
-        Ok(Event::Hello(Hello { protocol: PROTOCOL, version, .. })) if version == VERSION => Ok(()),
-        Ok(Event::Hello(Hello { program, protocol, version })) => Err(Talk::Stranger(format!(
-            "{program} is version {version} (protocol {protocol}), this is pipeline {VERSION} \
-             (protocol {PROTOCOL}): build or install both together, with `cargo xtask build`"
-        ))),
-        _ => Err(Talk::Stranger(format!(
+    let Ok(Event::Hello(hello)) = serde_json::from_slice(line) else {
+        return Err(Talk::Stranger(format!(
             "the worker does not speak pipeline's protocol; it said: {}",
             String::from_utf8_lossy(line).chars().take(200).collect::<String>()
-        ))),
+        )));
+    };
+    if hello == Hello::of(&hello.program) {
+        return Ok(());
     }
+    let Hello { program, protocol, version, .. } = hello;
+    let both = "build or install both together, with `cargo xtask build`";
+    Err(Talk::Stranger(if (protocol, version.as_str()) == (PROTOCOL, VERSION) {
+        format!(
+            "{program} is another build of {version} than this pipeline, with other kinds: {both}"
+        )
+    } else {
+        format!(
+            "{program} is version {version} (protocol {protocol}), this is pipeline {VERSION} \
+             (protocol {PROTOCOL}): {both}"
+        )
+    }))
 }
 
 fn send_request(mut stdin: ChildStdin, request: &Request) -> Option<ChildStdin> {
@@ -255,8 +275,15 @@ fn reap(mut child: Child, pid: Pid, leash: &Leash) -> anyhow::Result<ExitStatus>
     child.wait().context("can't wait for a worker")
 }
 
-fn died(program: &str, status: ExitStatus) -> String {
-    let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned();
+/// What people call the program.
+fn program_name(command: &Command) -> String {
+    match Path::new(command.get_program()).file_name() {
+        Some(name) if name != "exe" => name.to_string_lossy().into_owned(),
+        _ => "pipeline".to_owned(),
+    }
+}
+
+fn died(name: &str, status: ExitStatus) -> String {
     match status.signal() {
         Some(9) => format!("{name} was killed (signal 9): by you, or because memory ran out"),
         Some(signal) => format!("{name} crashed (signal {signal})"),
@@ -284,6 +311,10 @@ pub fn log_tail(log: &Path) -> Vec<String> {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     let text = read().unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|&line| line.to_owned()).collect()
+    // Programs that draw bars end their lines with carriage returns.
+    let lines: Vec<&str> =
+        text.split(['\n', '\r']).filter(|line| !line.trim().is_empty()).collect();
+    let last = lines.iter().skip(lines.len().saturating_sub(LOG_LINES));
+    last.map(|line| line.replace(|letter: char| letter.is_control() && letter != '\t', ""))
+        .collect()
 }

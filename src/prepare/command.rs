@@ -43,6 +43,8 @@ fn program(command: &Command, context: &Context) -> anyhow::Result<Program> {
         }
     };
     let mut environment = inherited(std::env::vars_os());
+    // Python would write its caches beside scripts that are inputs.
+    environment.insert("PYTHONDONTWRITEBYTECODE".into(), "1".into());
     for name in &command.pass_environment {
         environment.extend(std::env::var_os(name).map(|value| (name.into(), value)));
     }

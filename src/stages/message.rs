@@ -56,7 +56,7 @@ pub struct Input {
     pub artifact: ArtifactType,
 }
 
-/// How a stage is run: what can't change its result.
+/// How a stage is run: what is in no key. Device and threads can change the last bits of a training.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Execution {
     /// Where tensors live.
@@ -69,7 +69,7 @@ pub struct Execution {
 
 impl Default for Execution {
     fn default() -> Self {
-        Self { device: Device::Auto, threads: None, checkpoint_seconds: 60 }
+        Self { device: Device::Auto, threads: None, checkpoint_seconds: 15 }
     }
 }
 
@@ -163,12 +163,20 @@ pub struct Hello {
     pub protocol: u32,
     /// See [`VERSION`].
     pub version: String,
+    /// See [`fingerprint`](crate::kinds::fingerprint): tells builds of the same version apart.
+    #[serde(default)]
+    pub contract: String,
 }
 
 impl Hello {
     /// The introduction of this build.
     pub fn of(program: &str) -> Self {
-        Self { program: program.to_owned(), protocol: PROTOCOL, version: VERSION.to_owned() }
+        Self {
+            program: program.to_owned(),
+            protocol: PROTOCOL,
+            version: VERSION.to_owned(),
+            contract: crate::kinds::fingerprint(),
+        }
     }
 }
 

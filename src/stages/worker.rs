@@ -2,6 +2,7 @@
 //!
 //! Knows no stage body.
 
+use std::fs::{File, TryLockError};
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -182,7 +183,7 @@ pub fn serve(
     match serve_request(program, run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{program}: {error:#}");
+            tell_log(&format!("{program}: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -202,29 +203,63 @@ fn serve_request(
     let request = read_request()?;
     stop_at_end_of_input(Arc::clone(&stop));
 
-    // A worker that outlived its orchestrator may still write its checkpoint: wait for it to leave.
-    let lock_path = request.checkpoint.with_extension("worker-lock");
-    let checkpoint_lock = std::fs::File::create(&lock_path)
-        .and_then(|file| file.lock().map(|()| file))
-        .with_context(|| format!("can't lock {}", lock_path.display()))?;
-
+    let Some(checkpoint_lock) = lock_checkpoint(&request.checkpoint, &stop)? else {
+        return write_event(&Event::Stopped).context("can't report the end of the stage");
+    };
     let stage = request.stage.clone();
     let events = Events::StandardOutput { last_progress: Mutex::default() };
     let context = Context::new(request, events, stop);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&stage, &context)))
         .unwrap_or_else(|panic| Err(anyhow!("internal error: {}", panic_message(&*panic))));
     drop(checkpoint_lock);
-    let event = match result {
+    let event = match result.and_then(finite) {
         Ok(metrics) => Event::Finished { metrics, device: lock(&context.device).take() },
         Err(error) if error.is::<Stopped>() => Event::Stopped,
         Err(error) => {
             // For the log, which outlives the terminal.
             let message = format!("{:#}", with_disk_advice(error));
-            eprintln!("{LAST_WORDS}{message}");
+            tell_log(&format!("{LAST_WORDS}{message}"));
             Event::Failed { message }
         }
     };
     write_event(&event).context("can't report the end of the stage")
+}
+
+/// A line for the log. The log can be on a disk that is full, which is no reason to die.
+fn tell_log(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Metrics that can be written: JSON has no other numbers.
+fn finite(metrics: Metrics) -> anyhow::Result<Metrics> {
+    match metrics.iter().find(|(_, value)| !value.is_finite()) {
+        Some((name, value)) => Err(anyhow!("the metric '{name}' is {value}: the stage went wrong")),
+        None => Ok(metrics),
+    }
+}
+
+/// A worker that outlived its orchestrator may still write its checkpoint: waits for it to leave.
+/// `None` if this one was asked to stop meanwhile.
+fn lock_checkpoint(checkpoint: &Path, stop: &AtomicBool) -> anyhow::Result<Option<File>> {
+    const POLL: Duration = Duration::from_millis(50);
+    let path = checkpoint.with_extension("worker-lock");
+    let locking = || format!("can't lock {}", path.display());
+    let file = File::create(&path).with_context(locking)?;
+    let mut told = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::Error(error)) => return Err(error).with_context(locking),
+            Err(TryLockError::WouldBlock) if stop.load(Ordering::Relaxed) => return Ok(None),
+            Err(TryLockError::WouldBlock) => {
+                if !std::mem::replace(&mut told, true) {
+                    let text = "waits for an interrupted run of it to write its checkpoint";
+                    write_event(&Event::Note { text: text.to_owned() })?;
+                }
+                std::thread::sleep(POLL);
+            }
+        }
+    }
 }
 
 /// An error, with what to do where it says that the disk is full.

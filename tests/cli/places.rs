@@ -123,12 +123,12 @@ fn a_cache_that_can_not_be_made_is_told() {
     let project = Sandbox::of_an_ordinary_user(ONE);
     fs::create_dir(project.path("closed")).expect("ours");
     set_mode_of_folders(&project.path("closed"), 0o555);
-    assert_snapshot!(project.pipeline("run experiment.toml --cache closed/cache"), @r"
+    assert_snapshot!(project.pipeline("run experiment.toml --cache closed/cache"), @r#"
     status 2
     --- stderr
-    error: can't create the folder [project]/closed/cache/store: Permission denied (os error 13)
+    error: can't create the folder [project]/closed/cache: Permission denied (os error 13)
     the cache can't be written: mend its permissions, or use another cache with --cache
-    ");
+    "#);
 }
 
 /// A call of the program that can't write more than a few kilobytes to one file: as on a full disk, a

@@ -55,13 +55,13 @@ fn another_program() {
 
 #[test]
 fn one_that_does_not_start() {
-    assert_snapshot!(run_with("mute"), @r"
+    assert_snapshot!(run_with("mute"), @r#"
     status 1
     --- stderr
           data (command) runs: no earlier run
     done  data in [time]
           simclr (pretrain-simclr) runs: no earlier run
-    FAIL  simclr after [time]: [pipeline-learn] ended before it said hello (exit status: 127)
+    FAIL  simclr after [time]: fake-learn ended before it said hello (exit status: 127)
           the last lines of its log:
           | libtorch_cpu.so: cannot open shared object file
     --- stdout
@@ -71,7 +71,7 @@ fn one_that_does_not_start() {
     simclr  failed  [time]
 
     training: 1 ran, 1 failed in [time]; `pipeline log experiment.toml simclr` shows the whole log
-    ");
+    "#);
 }
 
 #[test]
@@ -197,6 +197,6 @@ fn one_that_is_called_by_hand() {
     --- stderr
     pipeline: this program is started by `pipeline`, which sends it a request
     --- stdout
-    {"event":"hello","program":"pipeline","protocol":1,"version":"0.1.0"}
+    {"event":"hello","program":"pipeline","protocol":1,"version":"0.1.0","contract":"[digest]"}
     "#);
 }

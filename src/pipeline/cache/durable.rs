@@ -15,8 +15,13 @@ use anyhow::Context;
 /// When the file can't be written; the old content stays.
 pub fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().context("a file has a folder")?;
+    let is_new = !folder.exists();
     create_folder(folder)?;
     let write = || -> io::Result<()> {
+        // A file lasts no longer than the folder that it is in.
+        if let Some(above) = folder.parent().filter(|_| is_new) {
+            sync_folder(above)?;
+        }
         let mut temporary = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
         temporary.write_all(content)?;
         temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;

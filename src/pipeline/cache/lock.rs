@@ -16,20 +16,22 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// Takes the lock, waiting for whoever has it. For work that is short.
+    ///
+    /// # Errors
+    /// When the lock file can't be opened.
+    pub fn take(path: &Path) -> anyhow::Result<Self> {
+        let file = open(path)?;
+        file.lock().with_context(|| format!("can't lock {}", path.display()))?;
+        Ok(Self { _file: file })
+    }
+
     /// Takes the lock, or says at once that somebody else has it (`None`).
     ///
     /// # Errors
     /// When the lock file can't be opened.
     pub fn try_take(path: &Path) -> anyhow::Result<Option<Self>> {
-        if let Some(folder) = path.parent() {
-            durable::create_folder(folder)?;
-        }
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .with_context(|| format!("can't open the lock {}", path.display()))?;
+        let file = open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -38,4 +40,16 @@ impl Lock {
             }
         }
     }
+}
+
+fn open(path: &Path) -> anyhow::Result<File> {
+    if let Some(folder) = path.parent() {
+        durable::create_folder(folder)?;
+    }
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .with_context(|| format!("can't open the lock {}", path.display()))
 }

@@ -56,6 +56,7 @@ impl Cache {
     /// # Errors
     /// When they can't be made.
     pub fn prepare(&self) -> anyhow::Result<()> {
+        self.claim_root()?;
         for folder in self.layout.folders() {
             durable::create_folder(&folder)?;
         }
@@ -65,7 +66,8 @@ impl Cache {
                 format!("{}\n", layout::VERSION).as_bytes(),
             )?;
         }
-        self.sweep()
+        self.sweep();
+        Ok(())
     }
 
     /// The paths of the cache.
@@ -126,15 +128,43 @@ impl Cache {
         Lock::try_take(&self.layout.lock(&key.to_string()))
     }
 
-    /// Removes work that was cut off, wherever its process is gone.
-    fn sweep(&self) -> anyhow::Result<()> {
-        let listing =
-            fs::read_dir(self.layout.tmp()).context("can't list the cache's tmp folder")?;
-        for entry in listing.flatten() {
+    /// Removes work that was cut off, wherever its process is gone. What can't be removed (a program run
+    /// by another user wrote it) is in nobody's way.
+    fn sweep(&self) {
+        for entry in fs::read_dir(self.layout.tmp()).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if let Some(_lock) = Lock::try_take(&self.layout.lock(&name))? {
-                durable::remove_tree(&entry.path())?;
+            if let Ok(Some(_lock)) = Lock::try_take(&self.layout.lock(&name)) {
+                let _ = durable::remove_tree(&entry.path());
             }
+        }
+    }
+
+    /// Makes the cache folder, where it is missing, and keeps it out of version control. Refuses a folder
+    /// that is there for something else.
+    fn claim_root(&self) -> anyhow::Result<()> {
+        let root = self.layout.root();
+        if self.layout.version().exists() {
+            return Ok(());
+        }
+        let others = fs::read_dir(root).into_iter().flatten().flatten();
+        let ours = ["README.md", ".gitignore", "stat.idx"];
+        let other = others.map(|entry| entry.file_name()).find(|name| {
+            let known = self.layout.folders().iter().any(|folder| folder.ends_with(name));
+            !known
+                && !ours.iter().any(|ours| name == ours)
+                && !name.to_string_lossy().starts_with(".new-")
+        });
+        if let Some(other) = other {
+            bail!(
+                "{} holds '{}' and is not a cache of pipeline: name another folder with --cache",
+                root.display(),
+                other.display()
+            );
+        }
+        let is_new = !root.exists();
+        durable::create_folder(root)?;
+        if is_new {
+            durable::write_file(&root.join(".gitignore"), b"*\n")?;
         }
         Ok(())
     }

@@ -17,6 +17,9 @@ use crate::digest::{Digest, Encoder};
 const HEADER: &str = "pipeline stat index 1";
 const DOMAIN: &str = "pipeline 2026-11 outside folder";
 
+/// Python writes its compiled modules here when they are used: no content of anybody's.
+const PYTHON_CACHE: &str = "__pycache__";
+
 /// A file changed this shortly before it was hashed could change again within the clock's grain and keep
 /// its stat, so its digest is not remembered.
 const SETTLED_SECONDS: u64 = 2;
@@ -109,6 +112,9 @@ impl StatIndex {
         let mut encoder = Encoder::new(DOMAIN);
         for entry in sorted_listing(path)? {
             let name = entry.file_name().context("a listing has names")?.to_owned();
+            if name == PYTHON_CACHE {
+                continue;
+            }
             let digest = self.digest_below(&entry, above)?;
             let tag = if entry.is_dir() { "folder" } else { "file" };
             encoder.bytes(name.as_encoded_bytes()).text(tag).digest(&digest);
@@ -218,6 +224,8 @@ mod tests {
         write("b", "1");
         let two = digest();
         assert_ne!(two, one);
+        fs::create_dir(folder.path().join("__pycache__")).expect("writable");
+        assert_eq!(digest(), two, "what Python leaves is not content");
         fs::rename(folder.path().join("b"), folder.path().join("c")).expect("ours");
         assert_ne!(digest(), two);
     }

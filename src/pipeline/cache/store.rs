@@ -5,12 +5,13 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 
 use super::durable;
 use super::layout::Layout;
+use super::lock::Lock;
 use super::tree::{self, EntryKind, Extent};
 use crate::digest::Digest;
 
@@ -37,6 +38,8 @@ pub fn commit(layout: &Layout, work: &Path) -> anyhow::Result<Stored> {
     let (digest, extent) = tree::digest_folder(work)?;
     let stored = Stored { digest, extent };
     let place = layout.artifact(&digest);
+    // Two stages that give the same content must not take it for damaged while the other moves it here.
+    let _lock = Lock::take(&layout.lock(&format!("store-{digest}")))?;
     // By its bytes, not by its extent: a stage that runs again mends what rotted.
     if tree::digest_folder(&place).is_ok_and(|(there, _)| there == digest) {
         durable::remove_tree(work)?;
@@ -80,14 +83,31 @@ pub fn holds(layout: &Layout, stored: &Stored) -> bool {
     place.is_dir() && tree::extent(&place).is_ok_and(|extent| extent == stored.extent)
 }
 
+/// Moves an artifact out of the way if it does not hold what it should.
+///
+/// # Errors
+/// When it can't be moved.
+pub fn quarantine_if_damaged(layout: &Layout, stored: &Stored) -> anyhow::Result<bool> {
+    if holds(layout, stored) {
+        return Ok(false);
+    }
+    let _lock = Lock::take(&layout.lock(&format!("store-{}", stored.digest)))?;
+    // Another process may have mended it meanwhile.
+    if holds(layout, stored) {
+        return Ok(false);
+    }
+    quarantine(layout, &stored.digest)?;
+    Ok(true)
+}
+
 /// Moves a damaged artifact out of the way. Nothing happens when there is none.
 ///
 /// # Errors
 /// When it can't be moved.
-pub fn quarantine(layout: &Layout, digest: &Digest) -> anyhow::Result<Option<PathBuf>> {
+fn quarantine(layout: &Layout, digest: &Digest) -> anyhow::Result<()> {
     let place = layout.artifact(digest);
     if fs::symlink_metadata(&place).is_err() {
-        return Ok(None);
+        return Ok(());
     }
     let folder = layout.quarantine();
     durable::create_folder(&folder)?;
@@ -103,8 +123,7 @@ pub fn quarantine(layout: &Layout, digest: &Digest) -> anyhow::Result<Option<Pat
             other => other,
         }
     };
-    move_away().with_context(|| format!("can't move the damaged {} away", place.display()))?;
-    Ok(Some(target))
+    move_away().with_context(|| format!("can't move the damaged {} away", place.display()))
 }
 
 /// Makes everything below a folder read-only and durable; the folder itself stays writable.

@@ -11,9 +11,10 @@ use crate::format;
 
 /// What is written: the quickstart, under the paths that its manifest names.
 const FILES: [(&str, &[u8]); 3] = [
-    ("pipeline.toml", include_bytes!("../../../pipelines/quickstart.toml")),
     ("data/fashion-mnist-6k.zip", include_bytes!("../../../pipelines/data/fashion-mnist-6k.zip")),
     ("data/FASHION-MNIST-LICENSE", include_bytes!("../../../pipelines/data/FASHION-MNIST-LICENSE")),
+    // Last: it says that the rest is there.
+    ("pipeline.toml", include_bytes!("../../../pipelines/quickstart.toml")),
 ];
 
 /// Runs the command.

@@ -142,7 +142,7 @@ mod tests {
             Made from the contract crate (`src/stages`) by a test of `pipeline kinds`, which also prints it:\n\
             `UPDATE_DOCS=1 cargo test --lib kinds` writes it anew.\n\n\
             Every stage may also have `execution = { device, threads, checkpoint-seconds, timeout-seconds }`,\n\
-            none of which can change its result.\n"
+            none of which is part of its key.\n"
             .to_owned();
         for kind in KINDS {
             page.push_str(&format!("\n## {}\n\n```text\n{}```\n", kind.name, explain(kind)));

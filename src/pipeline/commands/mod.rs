@@ -27,6 +27,9 @@ use crate::graph::Graph;
 use crate::manifest::{self, Manifest, StageName};
 use crate::plan::Plan;
 
+/// Names the cache, where no option does.
+const CACHE_VARIABLE: &str = "PIPELINE_CACHE";
+
 /// What was asked for can't be had: a manifest with mistakes, a cache that can't be read.
 const CANNOT: u8 = 2;
 
@@ -47,7 +50,8 @@ impl Project {
     /// All mistakes of the manifest, or that the cache can't be used.
     pub fn open(arguments: &ManifestArguments) -> anyhow::Result<Self> {
         let (manifest, graph) = manifest::read(&arguments.manifest, &arguments.overrides)?;
-        let root = match &arguments.cache {
+        let named = std::env::var_os(CACHE_VARIABLE).filter(|value| !value.is_empty());
+        let root = match arguments.cache.clone().or(named.map(PathBuf::from)) {
             Some(folder) => std::path::absolute(folder).context("no current folder")?,
             None => default_cache(&manifest.folder),
         };
@@ -102,14 +106,8 @@ fn default_cache(folder: &Path) -> PathBuf {
 /// `did you mean 'train'?`, or what there is.
 pub fn did_you_mean<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> String {
     let all: Vec<&str> = all.collect();
-    let score = |candidate: &&&str| strsim::damerau_levenshtein(name, candidate);
-    match all.iter().min_by_key(score) {
-        Some(nearest) if score(&nearest) <= name.len().max(3) / 3 => {
-            format!("did you mean '{nearest}'?")
-        }
-        Some(_) => format!("there are: {}", all.join(", ")),
-        None => "there are none".to_owned(),
-    }
+    let nearest = manifest::did_you_mean(name, all.iter().copied());
+    nearest.unwrap_or_else(|| format!("there are: {}", all.join(", ")))
 }
 
 /// Writes to standard output. That nobody reads it any more (`| head`) is no error.

@@ -24,7 +24,7 @@ pub fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
             bail!(
                 "'{name}' has no artifact for this manifest: {reason}; \
                  `pipeline run {} {name}` makes it",
-                project.manifest.path.display()
+                arguments.manifest.words()
             )
         }
     }

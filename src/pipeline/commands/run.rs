@@ -29,7 +29,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         &mut *reporter,
     )?;
     if arguments.progress != Style::Json {
-        print(&table(&project.manifest, &summary))?;
+        print(&table(&project.manifest, &summary, &arguments.manifest.words()))?;
     }
     Ok(match summary.complete() {
         true => ExitCode::SUCCESS,
@@ -38,12 +38,12 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn table(manifest: &Manifest, summary: &Summary) -> String {
+fn table(manifest: &Manifest, summary: &Summary, words: &str) -> String {
     let mut rows = vec![["stage", "result", "time", "metrics"].map(str::to_owned).to_vec()];
     for (name, outcome) in &summary.stages {
         rows.push(row(manifest, name, outcome));
     }
-    format!("\n{}\n{}\n", format::table(&rows), closing(manifest, summary))
+    format!("\n{}\n{}\n", format::table(&rows), closing(manifest, summary, words))
 }
 
 fn row(manifest: &Manifest, name: &StageName, outcome: &Outcome) -> Vec<String> {
@@ -65,7 +65,7 @@ fn row(manifest: &Manifest, name: &StageName, outcome: &Outcome) -> Vec<String> 
     vec![name.to_string(), result.to_owned(), time, remark]
 }
 
-fn closing(manifest: &Manifest, summary: &Summary) -> String {
+fn closing(manifest: &Manifest, summary: &Summary, words: &str) -> String {
     let count = |wanted: fn(&Outcome) -> bool| {
         summary.stages.iter().filter(|(_, outcome)| wanted(outcome)).count()
     };
@@ -85,8 +85,7 @@ fn closing(manifest: &Manifest, summary: &Summary) -> String {
     } else if let Some((failed, _)) =
         summary.stages.iter().find(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }))
     {
-        let path = manifest.path.display();
-        text.push_str(&format!("; `pipeline log {path} {failed}` shows the whole log"));
+        text.push_str(&format!("; `pipeline log {words} {failed}` shows the whole log"));
     }
     text
 }

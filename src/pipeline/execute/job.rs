@@ -95,8 +95,7 @@ impl Job {
             return Ok(JobEnd::Reused(Box::new(record)));
         }
         for (_, _, stored) in &self.inputs {
-            if !store::holds(self.cache.layout(), stored) {
-                store::quarantine(self.cache.layout(), &stored.digest)?;
+            if store::quarantine_if_damaged(self.cache.layout(), stored)? {
                 return Ok(JobEnd::DamagedInput(*stored));
             }
         }

@@ -20,9 +20,9 @@ use crate::cache::{Cache, Record};
 use crate::events::{Outcome, RunEvent};
 use crate::facts::World;
 use crate::graph::Graph;
-use crate::key;
+use crate::key::{self, Part, StageKey};
 use crate::manifest::{Manifest, StageName};
-use crate::plan::{self, Facts, State};
+use crate::plan::{self, Facts, Reason, State};
 use crate::progress::Reporter;
 use crate::worker::Leash;
 use job::{Job, JobEnd, JobEvent};
@@ -70,8 +70,17 @@ enum Message {
 enum Progress {
     /// It has not been looked at, or its inputs are not there.
     Pending,
+    /// It must run, and waits for a slot.
+    Ready { reason: Reason, key: StageKey, parts: Vec<Part> },
     /// A job works on it.
-    Running { leash: Leash, started: Instant, deadline: Option<Instant>, worker: WorkerProgram },
+    Running {
+        leash: Leash,
+        started: Instant,
+        timeout: Option<Duration>,
+        /// From the start of its worker: waiting for another process does not count.
+        deadline: Option<Instant>,
+        worker: WorkerProgram,
+    },
     /// It is over.
     Ended { outcome: Outcome, record: Option<Box<Record>> },
 }
@@ -138,7 +147,7 @@ impl Run<'_> {
                 return Ok(());
             }
             match receiver.recv_timeout(TICK) {
-                Ok(message) => self.receive(message)?,
+                Ok(message) => self.receive(message),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
@@ -147,42 +156,56 @@ impl Run<'_> {
         }
     }
 
-    /// Ends what is fresh and starts what is dirty, until nothing more can be said or started now.
+    /// Ends what is fresh and starts what must run, until nothing more can be said or started now.
     fn start_what_is_ready(&mut self) -> anyhow::Result<()> {
         for name in self.order.clone() {
-            if !matches!(self.stages.get(&name), Some(Progress::Pending))
-                || !self.inputs_are_there(&name)
+            if matches!(self.stages.get(&name), Some(Progress::Pending))
+                && self.inputs_are_there(&name)
             {
-                continue;
+                self.look_at(&name);
             }
-            match self.decide(&name) {
-                State::Fresh(record) => {
-                    let outcome = Outcome::Fresh {
-                        digest: record.output.digest,
-                        metrics: record.metrics.clone(),
-                    };
-                    self.end(&name, outcome, Some(record))?;
-                }
-                State::Dirty { reason, key, parts } if self.may_start(&name) => {
-                    self.start(&name, reason, key, parts)?;
-                }
-                State::Dirty { .. } | State::Waiting { .. } => {}
+            if matches!(self.stages.get(&name), Some(Progress::Ready { .. }))
+                && self.may_start(&name)
+            {
+                // It may have waited for hours, and the files that it reads may be others now.
+                self.look_at(&name);
+                self.start(&name)?;
             }
         }
         Ok(())
     }
 
-    fn inputs_are_there(&self, name: &StageName) -> bool {
-        self.graph.inputs(name).into_iter().all(|input| self.record(input).is_some())
-    }
-
-    fn decide(&self, name: &StageName) -> State {
-        let Some(declaration) = self.manifest.stage(name) else {
-            return State::Waiting { on: Vec::new(), reason: None };
-        };
+    /// Decides whether a stage must run, all of whose inputs are there.
+    fn look_at(&mut self, name: &StageName) {
+        let Some(declaration) = self.manifest.stage(name) else { return };
+        if let Err(error) = self.world.look_again(declaration, &self.manifest.folder) {
+            self.failed = true;
+            let message = format!("{error:#}");
+            return self.end(
+                name,
+                Outcome::Failed { message, log: Vec::new(), seconds: 0.0 },
+                None,
+            );
+        }
         let digest_of = |input: &StageName| self.record(input).map(|record| record.output.digest);
         let parts = key::parts(declaration, self.world.outside(name), digest_of);
-        plan::decide(name, parts, &self.world)
+        match plan::decide(name, parts, &self.world) {
+            State::Fresh(record) => self.end_fresh(name, record),
+            State::Dirty { reason, key, parts } => {
+                self.stages.insert(name.clone(), Progress::Ready { reason, key, parts });
+            }
+            State::Waiting { .. } => {}
+        }
+    }
+
+    fn end_fresh(&mut self, name: &StageName, record: Box<Record>) {
+        let outcome =
+            Outcome::Fresh { digest: record.output.digest, metrics: record.metrics.clone() };
+        self.end(name, outcome, Some(record));
+    }
+
+    fn inputs_are_there(&self, name: &StageName) -> bool {
+        self.graph.inputs(name).into_iter().all(|input| self.record(input).is_some())
     }
 
     fn may_start(&self, name: &StageName) -> bool {
@@ -201,13 +224,11 @@ impl Run<'_> {
         }
     }
 
-    fn start(
-        &mut self,
-        name: &StageName,
-        reason: plan::Reason,
-        key: key::StageKey,
-        parts: Vec<key::Part>,
-    ) -> anyhow::Result<()> {
+    fn start(&mut self, name: &StageName) -> anyhow::Result<()> {
+        let Some(Progress::Ready { reason, key, parts }) = self.stages.get(name) else {
+            return Ok(());
+        };
+        let (reason, key, parts) = (reason.clone(), *key, parts.clone());
         self.begin_work()?;
         let mut declaration = self.manifest.stage(name).context("a stage of the manifest")?.clone();
         let inputs = job::inputs(&declaration, self.cache, |input| self.record(input).cloned())?;
@@ -221,7 +242,8 @@ impl Run<'_> {
         let progress = Progress::Running {
             leash: leash.clone(),
             started: Instant::now(),
-            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            timeout,
+            deadline: None,
             worker: declaration.stage.info().worker,
         };
         self.stages.insert(name.clone(), progress);
@@ -241,7 +263,11 @@ impl Run<'_> {
         let stage = name.clone();
         let thread = move || {
             let tell = |event| drop(sender.send(Message::Job(stage.clone(), event)));
-            let end = job.run(tell);
+            let run = std::panic::AssertUnwindSafe(|| job.run(tell));
+            let end = std::panic::catch_unwind(run).unwrap_or_else(|_| JobEnd::Failed {
+                message: "internal error: its thread panicked".to_owned(),
+                log: Vec::new(),
+            });
             let _ = sender.send(Message::End(stage.clone(), end));
         };
         std::thread::Builder::new()
@@ -251,19 +277,23 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn receive(&mut self, message: Message) -> anyhow::Result<()> {
+    fn receive(&mut self, message: Message) {
         match message {
             Message::Job(stage, event) => self.tell(stage, event),
-            Message::End(stage, end) => self.job_ended(&stage, end)?,
+            Message::End(stage, end) => self.job_ended(&stage, end),
             Message::Signal => self.stop(),
         }
-        Ok(())
     }
 
     fn tell(&mut self, stage: StageName, event: JobEvent) {
         let event = match event {
             JobEvent::Waits => RunEvent::Wait { stage },
             JobEvent::Starts { why, resumes } => {
+                if let Some(Progress::Running { timeout, deadline, .. }) =
+                    self.stages.get_mut(&stage)
+                {
+                    *deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+                }
                 let Some(declaration) = self.manifest.stage(&stage) else { return };
                 let kind = declaration.stage.info().name;
                 RunEvent::Start { stage, kind, why, resumes }
@@ -275,19 +305,13 @@ impl Run<'_> {
         self.report(event);
     }
 
-    fn job_ended(&mut self, name: &StageName, end: JobEnd) -> anyhow::Result<()> {
+    fn job_ended(&mut self, name: &StageName, end: JobEnd) {
         let seconds = match self.stages.get(name) {
             Some(Progress::Running { started, .. }) => started.elapsed().as_secs_f64(),
             _ => 0.0,
         };
         match end {
-            JobEnd::Reused(record) => {
-                let outcome = Outcome::Fresh {
-                    digest: record.output.digest,
-                    metrics: record.metrics.clone(),
-                };
-                self.end(name, outcome, Some(record))
-            }
+            JobEnd::Reused(record) => self.end_fresh(name, record),
             JobEnd::Ran(record) => {
                 let last = self.world.last(name);
                 let outcome = Outcome::Ran {
@@ -317,17 +341,11 @@ impl Run<'_> {
                         *progress = Progress::Pending;
                     }
                 }
-                Ok(())
             }
         }
     }
 
-    fn end(
-        &mut self,
-        name: &StageName,
-        outcome: Outcome,
-        record: Option<Box<Record>>,
-    ) -> anyhow::Result<()> {
+    fn end(&mut self, name: &StageName, outcome: Outcome, record: Option<Box<Record>>) {
         if let Some(record) = &record
             && let Err(error) =
                 self.cache.set_head(&self.manifest.experiment.name, name.as_str(), record)
@@ -337,7 +355,6 @@ impl Run<'_> {
         }
         self.report(RunEvent::End { stage: name.clone(), outcome: outcome.clone() });
         self.stages.insert(name.clone(), Progress::Ended { outcome, record });
-        Ok(())
     }
 
     fn record(&self, name: &StageName) -> Option<&Record> {
@@ -408,7 +425,7 @@ impl Run<'_> {
     /// What every stage came to; those that never started are skipped now.
     fn summary(&mut self, started: Instant) -> Summary {
         for name in self.order.clone() {
-            if !matches!(self.stages.get(&name), Some(Progress::Pending)) {
+            if !matches!(self.stages.get(&name), Some(Progress::Pending | Progress::Ready { .. })) {
                 continue;
             }
             let inputs = self.graph.inputs(&name);

@@ -29,7 +29,7 @@ pub(super) fn nearest<'a>(
 }
 
 /// `did you mean 'epochs'?`, if there is a near name.
-pub(super) fn did_you_mean<'a>(
+pub fn did_you_mean<'a>(
     given: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {

@@ -30,6 +30,7 @@ use toml::de::DeTable;
 use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
 use crate::graph::Graph;
 
+pub use hint::did_you_mean;
 pub use name::StageName;
 pub use overrides::Override;
 

@@ -30,7 +30,7 @@ impl Bars {
     fn print(&self, event: &RunEvent) {
         if let Some(line) = plain::line(event) {
             // With no bar to draw, indicatif would keep the line to itself.
-            self.all.suspend(|| anstream::eprintln!("{line}"));
+            self.all.suspend(|| plain::print(&line));
         }
     }
 

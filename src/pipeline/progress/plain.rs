@@ -1,6 +1,7 @@
 //! Plain lines on standard error: for logs, and for terminals that can't draw.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::{Rate, Reporter};
@@ -37,7 +38,7 @@ impl Reporter for Plain {
                 let values =
                     Some(format::progress_values(progress)).filter(|text| !text.is_empty());
                 let parts: Vec<String> = [percent, values, rate].into_iter().flatten().collect();
-                anstream::eprintln!("      {stage}: {}", parts.join(", "));
+                print(&format!("      {stage}: {}", parts.join(", ")));
             }
             RunEvent::End { stage, .. } => {
                 self.running.remove(stage);
@@ -50,8 +51,13 @@ impl Reporter for Plain {
 
 fn print_line(event: &RunEvent) {
     if let Some(line) = line(event) {
-        anstream::eprintln!("{line}");
+        print(&line);
     }
+}
+
+/// Writes a line to standard error. That it can't be written is no reason to end a run.
+pub fn print(line: &str) {
+    let _ = writeln!(anstream::stderr(), "{line}");
 }
 
 /// The line of an event, for all but progress; bars print the same.
