@@ -20,6 +20,9 @@ pub const WORKER_SUBCOMMAND: &str = "__worker";
 /// Names the program of the learning kinds, where it is not beside `pipeline`.
 pub const LEARN_VARIABLE: &str = "PIPELINE_LEARN";
 
+/// How OpenMP's threads wait for each other.
+const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
+
 const LEARN_PROGRAM: &str = "pipeline-learn";
 
 /// How many lines of its log are shown when a worker dies.
@@ -123,7 +126,15 @@ pub fn command(program: WorkerProgram) -> anyhow::Result<Command> {
             command.arg0(&own).arg(WORKER_SUBCOMMAND);
             Ok(command)
         }
-        WorkerProgram::Learn => Ok(Command::new(learn_program(&own)?)),
+        WorkerProgram::Learn => {
+            let mut command = Command::new(learn_program(&own)?);
+            // libtorch's threads spin while they wait, unless told otherwise before they are loaded. On a
+            // machine that does anything else at the same time, that makes a training several times slower.
+            if std::env::var_os(WAIT_POLICY).is_none() {
+                command.env(WAIT_POLICY, "passive");
+            }
+            Ok(command)
+        }
     }
 }
 

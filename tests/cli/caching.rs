@@ -327,6 +327,29 @@ files = ["notes"]
 }
 
 #[test]
+fn a_file_that_changes_before_its_stage_starts_is_read_as_it_is_then() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "long"
+
+[stages.first]
+kind = "command"
+shell = 'echo second > notes; echo done > "$PIPELINE_OUTPUT/done"'
+
+[stages.copy]
+kind = "command"
+run = ["cp", "notes", "{output}/notes"]
+inputs = { first = "first" }
+files = ["notes"]
+"#,
+    );
+    project.write("notes", "first\n");
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"first ran, copy ran");
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"first fresh, copy fresh");
+}
+
+#[test]
 fn the_mirrors_of_a_checked_file_can_change() {
     let content = "the same bytes everywhere\n";
     let project = Sandbox::new(&format!(

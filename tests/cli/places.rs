@@ -198,3 +198,21 @@ fn a_full_disk_in_the_middle_of_a_commit_commits_nothing() {
     assert_eq!(names(&project.cache("tmp")), [""; 0]);
     assert_snapshot!(project.pipeline("run experiment.toml").success(), @"one ran");
 }
+
+#[test]
+fn a_folder_that_holds_something_else_is_no_cache() {
+    let project = Sandbox::new(ONE);
+    project.write("photos/holiday.jpg", "");
+    let ended = project.pipeline("run experiment.toml --cache photos");
+    assert_eq!(ended.status.code(), Some(2), "{ended}");
+    assert!(ended.stderr.contains("holds 'holiday.jpg' and is not a cache of pipeline"), "{ended}");
+    assert!(!project.path("photos/store").exists(), "nothing was made in it");
+}
+
+#[test]
+fn a_new_cache_stays_out_of_version_control() {
+    let project = Sandbox::new(ONE);
+    project.pipeline("run experiment.toml --cache new").success();
+    let ignored = std::fs::read_to_string(project.path("new/.gitignore"));
+    assert_eq!(ignored.ok().as_deref(), Some("*\n"));
+}

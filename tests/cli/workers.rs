@@ -35,6 +35,23 @@ fn of_another_version() {
 }
 
 #[test]
+fn of_another_build() {
+    let ended = run_with("other-kinds");
+    assert!(
+        ended.stderr.contains(
+            "pipeline-learn is another build of 0.1.0 than this pipeline, with other kinds"
+        ),
+        "{ended}"
+    );
+}
+
+#[test]
+fn one_that_measured_no_number() {
+    let ended = run_with("not-a-number");
+    assert!(ended.stderr.contains("is NaN: the stage went wrong"), "{ended}");
+}
+
+#[test]
 fn another_program() {
     assert_snapshot!(run_with("garbage"), @r"
     status 1

@@ -37,6 +37,10 @@ enum Behaviour {
     Mute,
     /// `die`: ends by a signal of its own making in the middle of its work.
     Die,
+    /// `other-kinds`: says that it is another build of the same version.
+    OtherKinds,
+    /// `not-a-number`: does its work, and measured NaN.
+    NotANumber,
     /// `silent-exit`: leaves with success, but says no result.
     SilentExit,
     /// `panic`: panics.
@@ -52,6 +56,8 @@ impl Behaviour {
             "slow" => Self::Slow,
             "stubborn" => Self::Stubborn,
             "other-version" => Self::OtherVersion,
+            "other-kinds" => Self::OtherKinds,
+            "not-a-number" => Self::NotANumber,
             "garbage" => Self::Garbage,
             "mute" => Self::Mute,
             "die" => Self::Die,
@@ -67,6 +73,11 @@ fn main() -> ExitCode {
     match Behaviour::from_environment() {
         Ok(Behaviour::OtherVersion) => {
             let hello = Hello { version: "99.0.0".to_owned(), ..Hello::of(PROGRAM) };
+            println!("{}", serde_json::json!(Event::Hello(hello)));
+            ExitCode::SUCCESS
+        }
+        Ok(Behaviour::OtherKinds) => {
+            let hello = Hello { contract: "0".repeat(16), ..Hello::of(PROGRAM) };
             println!("{}", serde_json::json!(Event::Hello(hello)));
             ExitCode::SUCCESS
         }
@@ -103,7 +114,8 @@ fn run(behaviour: Behaviour, stage: &Stage, context: &Context) -> anyhow::Result
     let result = train(behaviour, stage, context)?;
     fs::write(context.output.join("result.txt"), format!("{}\n", result.to_hex()))?;
     // Numbers that stay when a kind gets another parameter, so that stories need not be told anew.
-    Ok(stage.info().headline.iter().map(|&name| (name.to_owned(), 0.5)).collect())
+    let number = if behaviour == Behaviour::NotANumber { f64::NAN } else { 0.5 };
+    Ok(stage.info().headline.iter().map(|&name| (name.to_owned(), number)).collect())
 }
 
 /// Hashes over and over. Only the number of steps and what goes in decide the result.

@@ -70,7 +70,7 @@ impl Reporter for Bars {
                 let Some((bar, rate)) = self.stages.get_mut(stage) else { return };
                 if let Some(total) = progress.total.filter(|_| bar.length().is_none()) {
                     bar.set_length(total);
-                    bar.set_style(style("      {prefix:16!} {bar:28.cyan/dim} {msg}"));
+                    bar.set_style(style("      {prefix:16!} {bar:28.cyan/dim} {wide_msg}"));
                 }
                 bar.set_position(progress.done);
                 let rate = rate.update(progress.done);
@@ -118,7 +118,7 @@ impl Reporter for Bars {
 }
 
 fn spinner_style() -> ProgressStyle {
-    style("      {prefix:16!} {spinner} {elapsed} {msg}")
+    style("      {prefix:16!} {spinner} {elapsed} {wide_msg}")
 }
 
 fn style(template: &str) -> ProgressStyle {

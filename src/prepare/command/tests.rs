@@ -65,8 +65,13 @@ fn the_environment_holds_what_is_declared_and_nothing_else() {
         !super::INHERITED.contains(name) && !name.starts_with("LC_") && !set_by_shell.contains(name)
     });
     names.sort_unstable();
-    let mut expected =
-        vec!["MODE", "PIPELINE_CHECKPOINT", "PIPELINE_INPUT_TRAIN_DATA", "PIPELINE_OUTPUT"];
+    let mut expected = vec![
+        "MODE",
+        "PIPELINE_CHECKPOINT",
+        "PIPELINE_INPUT_TRAIN_DATA",
+        "PIPELINE_OUTPUT",
+        "PYTHONDONTWRITEBYTECODE",
+    ];
     expected.extend(given);
     expected.sort_unstable();
     assert_eq!(names, expected);
