@@ -55,6 +55,13 @@ pub struct Range {
 
 impl Range {
     /// A range from anything that Rust calls one, or from a pair of bounds.
+    ///
+    /// ```
+    /// use pipeline_stages::parameter::{POSITIVE, Range};
+    /// assert!(Range::new(0.0..=1.0).contains(0.0));
+    /// assert!(!Range::new(POSITIVE).contains(0.0));
+    /// assert_eq!(Range::new(POSITIVE).to_string(), "above 0");
+    /// ```
     pub fn new(bounds: impl std::ops::RangeBounds<f64>) -> Self {
         Self { low: bounds.start_bound().cloned(), high: bounds.end_bound().cloned() }
     }
