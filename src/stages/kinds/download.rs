@@ -24,7 +24,8 @@ crate::kind! {
         sha256: Option<String> = None;
         /// The MD5 checksum, in hexadecimal. Guards against accidents only.
         md5: Option<String> = None;
-        /// Accept whatever the server sends, without a checksum.
+        /// Accept whatever comes, without a checksum. Where all mirrors are `file:`, the stage runs again when
+        /// their content changes; what came from the web once is kept.
         unverified: bool = false;
     }
     execution {
@@ -128,8 +129,9 @@ impl Rules for Download {
         if !self.unverified {
             return Vec::new();
         }
-        let local = self.url.0.iter().filter_map(|url| Self::local_path(url));
-        local.map(str::to_owned).collect()
+        // With a mirror on the web, a local one may be missing, and is one source among others.
+        let local = self.url.0.iter().map(|url| Self::local_path(url).map(str::to_owned));
+        local.collect::<Option<_>>().unwrap_or_default()
     }
 
     fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
@@ -224,5 +226,9 @@ mod tests {
         let unverified = download(serde_json::json!({"url": "file:x.zip", "unverified": true}));
         assert!(key(&unverified).contains_key("url"));
         assert_eq!(unverified.outside_paths(), ["x.zip"]);
+        let mixed = download(serde_json::json!({
+            "url": ["file:x.zip", "https://example.org/x.zip"], "unverified": true,
+        }));
+        assert!(mixed.outside_paths().is_empty(), "the local mirror may be missing");
     }
 }

@@ -256,45 +256,45 @@ url = 3
 name = 1.5
 md5 = 2020-01-01
 unverified = "true"
-"##), @r##"
-    error: 'url' must be text or a list of text, but is a whole number
-      --> x.toml:10:7
-       |
-    10 | url = 3
-       |       ^
-       |
-       = help: in quotes: url = "3"
-       = help: url: Where to get it: one URL, or several that are tried in order.
+"##), @r#"
+error: 'url' must be text or a list of text, but is a whole number
+  --> x.toml:10:7
+   |
+10 | url = 3
+   |       ^
+   |
+   = help: in quotes: url = "3"
+   = help: url: Where to get it: one URL, or several that are tried in order.
 
-    error: 'name' must be text, but is a number with a fraction
-      --> x.toml:11:8
-       |
-    11 | name = 1.5
-       |        ^^^
-       |
-       = help: in quotes: name = "1.5"
-       = help: name: The file's name in the artifact. By default the last part of the first URL.
+error: 'name' must be text, but is a number with a fraction
+  --> x.toml:11:8
+   |
+11 | name = 1.5
+   |        ^^^
+   |
+   = help: in quotes: name = "1.5"
+   = help: name: The file's name in the artifact. By default the last part of the first URL.
 
-    error: 'md5' must be text, but is a date or time
-      --> x.toml:12:7
-       |
-    12 | md5 = 2020-01-01
-       |       ^^^^^^^^^^
-       |
-       = help: in quotes: md5 = "2020-01-01"
-       = help: md5: The MD5 checksum, in hexadecimal. Guards against accidents only.
+error: 'md5' must be text, but is a date or time
+  --> x.toml:12:7
+   |
+12 | md5 = 2020-01-01
+   |       ^^^^^^^^^^
+   |
+   = help: in quotes: md5 = "2020-01-01"
+   = help: md5: The MD5 checksum, in hexadecimal. Guards against accidents only.
 
-    error: 'unverified' must be true or false, but is text
-      --> x.toml:13:14
-       |
-    13 | unverified = "true"
-       |              ^^^^^^
-       |
-       = help: without quotes: unverified = true
-       = help: unverified: Accept whatever the server sends, without a checksum. By default false.
+error: 'unverified' must be true or false, but is text
+  --> x.toml:13:14
+   |
+13 | unverified = "true"
+   |              ^^^^^^
+   |
+   = help: without quotes: unverified = true
+   = help: unverified: Accept whatever comes, without a checksum. Where all mirrors are `file:`, the stage runs again when their content changes; what came from the web once is kept. By default false.
 
-    error: 4 mistakes in x.toml; nothing was run
-    "##);
+error: 4 mistakes in x.toml; nothing was run
+"#);
 }
 
 #[test]

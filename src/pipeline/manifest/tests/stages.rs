@@ -232,41 +232,41 @@ kind = "download"
 url = ["ftp://x/y", "x.zip"]
 md5 = "abc"
 unverified = true
-"##), @r##"
-    error: 'ftp://x/y' is no URL that can be fetched: it must start with https://, http:// or file:
-      --> x.toml:10:7
-       |
-    10 | url = ["ftp://x/y", "x.zip"]
-       |       ^^^^^^^^^^^^^^^^^^^^^^
-       |
-       = help: url: Where to get it: one URL, or several that are tried in order.
+"##), @r#"
+error: 'ftp://x/y' is no URL that can be fetched: it must start with https://, http:// or file:
+  --> x.toml:10:7
+   |
+10 | url = ["ftp://x/y", "x.zip"]
+   |       ^^^^^^^^^^^^^^^^^^^^^^
+   |
+   = help: url: Where to get it: one URL, or several that are tried in order.
 
-    error: 'x.zip' is no URL that can be fetched: it must start with https://, http:// or file:
-      --> x.toml:10:7
-       |
-    10 | url = ["ftp://x/y", "x.zip"]
-       |       ^^^^^^^^^^^^^^^^^^^^^^
-       |
-       = help: url: Where to get it: one URL, or several that are tried in order.
+error: 'x.zip' is no URL that can be fetched: it must start with https://, http:// or file:
+  --> x.toml:10:7
+   |
+10 | url = ["ftp://x/y", "x.zip"]
+   |       ^^^^^^^^^^^^^^^^^^^^^^
+   |
+   = help: url: Where to get it: one URL, or several that are tried in order.
 
-    error: a md5 checksum has 32 hexadecimal digits; 'abc' has not
-      --> x.toml:11:7
-       |
-    11 | md5 = "abc"
-       |       ^^^^^
-       |
-       = help: md5: The MD5 checksum, in hexadecimal. Guards against accidents only.
+error: a md5 checksum has 32 hexadecimal digits; 'abc' has not
+  --> x.toml:11:7
+   |
+11 | md5 = "abc"
+   |       ^^^^^
+   |
+   = help: md5: The MD5 checksum, in hexadecimal. Guards against accidents only.
 
-    error: the stage has a checksum and says unverified = true: drop one of them
-      --> x.toml:12:14
-       |
-    12 | unverified = true
-       |              ^^^^
-       |
-       = help: unverified: Accept whatever the server sends, without a checksum. By default false.
+error: the stage has a checksum and says unverified = true: drop one of them
+  --> x.toml:12:14
+   |
+12 | unverified = true
+   |              ^^^^
+   |
+   = help: unverified: Accept whatever comes, without a checksum. Where all mirrors are `file:`, the stage runs again when their content changes; what came from the web once is kept. By default false.
 
-    error: 4 mistakes in x.toml; nothing was run
-    "##);
+error: 4 mistakes in x.toml; nothing was run
+"#);
 }
 
 #[test]
