@@ -13,7 +13,7 @@ use crate::mersenne_twister::MersenneTwister;
 
 impl Body for Split {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
-        let samples = Samples::open(context.input("data")?, Part::Train)?;
+        let samples = Samples::open_any(context.input("data")?, Part::Train)?;
         let indices = hold_out(samples.labels.len(), self.holdout, context.seed)?;
         indices.write(&context.output)?;
         Ok(Metrics::from([

@@ -22,7 +22,7 @@ impl Body for CorruptLabels {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let data = context.input("data")?;
         let classes = DatasetInfo::read(data)?.classes;
-        let clean = Samples::open(data, Part::Train)?.labels;
+        let clean = Samples::open_any(data, Part::Train)?.labels;
         let order = match context.optional_input("split") {
             Some(split) => SplitIndices::read(&split.path)?.train,
             None => (0..clean.len() as i64).collect(),

@@ -73,6 +73,7 @@ fn data(test: &StageTest, samples: usize) -> PathBuf {
         test_samples: samples,
         channel_mean: vec![0.0],
         channel_deviation: vec![0.0],
+        ..DatasetInfo::default()
     };
     info.write(&artifact).unwrap();
     artifact

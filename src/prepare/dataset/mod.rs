@@ -37,6 +37,7 @@ impl Body for Dataset {
             test_samples: test.labels.len(),
             channel_mean: statistics.mean,
             channel_deviation: statistics.deviation,
+            ..DatasetInfo::default()
         };
         info.write(&context.output)?;
         Ok(Metrics::from([
