@@ -134,12 +134,12 @@ fn json_reads_back() {
     assert_eq!(DatasetInfo::read(folder.path()).unwrap(), info());
     let report = NoiseReport {
         noise: "flip".into(),
-        requested_rate: 0.8,
+        requested_rate: Some(0.8),
         realised_rate: 0.1 + 0.2,
         samples: 3,
         corrupted: 1,
         classes: vec!["a".into()],
-        requested_matrix: vec![vec![0.2, 0.8]],
+        requested_matrix: Some(vec![vec![0.2, 0.8]]),
         realised_matrix: vec![vec![1.0, 0.0]],
     };
     report.write(folder.path()).unwrap();

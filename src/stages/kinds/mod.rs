@@ -13,12 +13,12 @@ mod unpack;
 pub mod architecture;
 
 pub use command::{Command, CommandOutput};
-pub use corrupt_labels::{CorruptLabels, Noise};
+pub use corrupt_labels::{CorruptLabels, HumanLabels, Noise};
 pub use dataset::{Dataset, DatasetFormat};
 pub use download::Download;
 pub use evaluate::Evaluate;
 pub use pretrain_simclr::{PretrainOptimizer, PretrainSimclr};
-pub use split::Split;
+pub use split::{Split, SplitBy};
 pub use train::{Augmentation, Loss, Method, Normalise, Optimizer, Schedule, Train};
 pub use unpack::{ArchiveFormat, Unpack};
 
