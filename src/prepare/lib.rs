@@ -12,7 +12,7 @@ mod fixture;
 #[cfg(test)]
 mod golden;
 mod mersenne_twister;
-#[allow(dead_code, reason = "its readers come next")]
+#[allow(dead_code, reason = "its other readers come next")]
 mod pickle;
 #[cfg(test)]
 mod reference;
