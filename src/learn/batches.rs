@@ -2,6 +2,9 @@
 //!
 //! Knows no augmentation: what is done to an image is a function that it is given.
 
+use std::sync::mpsc;
+use std::thread;
+
 use pipeline_stages::formats::{ImageShape, Samples};
 use rayon::prelude::*;
 use tch::{Device, Tensor};
@@ -53,4 +56,104 @@ pub fn shuffled(samples: &[u32], seed: u64, epoch: u32) -> Vec<u32> {
     let mut order = samples.to_vec();
     Stream::new(seed, Purpose::SampleOrder, epoch, 0).shuffle(&mut order);
     order
+}
+
+/// Consumes what is produced, up to `depth` items of which are made ahead by a thread of their own;
+/// with a depth of 0, each when it is asked for.
+pub fn ahead<T: Send, R>(
+    depth: usize,
+    mut produce: impl Iterator<Item = T> + Send,
+    consume: impl FnOnce(&mut dyn Iterator<Item = T>) -> R,
+) -> R {
+    if depth == 0 {
+        return consume(&mut produce);
+    }
+    thread::scope(|scope| {
+        let (sender, receiver) = mpsc::sync_channel(depth);
+        // It ends when the receiver is gone.
+        scope.spawn(move || produce.try_for_each(|item| sender.send(item)));
+        let mut items = receiver.into_iter();
+        let result = consume(&mut items);
+        drop(items);
+        result
+    })
+}
+
+/// As many samples of each class, drawn anew for every epoch: `count` in all, in random order.
+///
+/// `labels` are those of all samples. The first classes have one more where `count` does not divide.
+/// A class with fewer samples than its share has them more than once, as evenly as can be; a class
+/// without any gives none.
+pub fn class_balanced(
+    samples: &[u32],
+    labels: &[i64],
+    classes: usize,
+    count: usize,
+    seed: u64,
+    epoch: u32,
+) -> Vec<u32> {
+    let mut members = vec![Vec::new(); classes];
+    for &sample in samples {
+        let class = labels.get(sample as usize).and_then(|&label| usize::try_from(label).ok());
+        if let Some(members) = class.and_then(|class| members.get_mut(class)) {
+            members.push(sample);
+        }
+    }
+    members.retain(|members| !members.is_empty());
+    let present = members.len().max(1);
+    let mut order = Vec::with_capacity(count);
+    for (class, mut members) in members.into_iter().enumerate() {
+        let share = count / present + usize::from(class < count % present);
+        let mut stream = Stream::new(seed, Purpose::ClassBalance, epoch, class as u32);
+        let mut left = share;
+        while left > 0 {
+            stream.shuffle(&mut members);
+            let taken = left.min(members.len());
+            order.extend(&members[..taken]);
+            left -= taken;
+        }
+    }
+    Stream::new(seed, Purpose::SampleOrder, epoch, 0).shuffle(&mut order);
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_made_ahead_comes_in_order_and_can_be_left() {
+        for depth in [0, 1, 3] {
+            let all: Vec<u32> = ahead(depth, 0..100, |items| items.collect());
+            assert_eq!(all, (0..100).collect::<Vec<_>>());
+            assert_eq!(ahead(depth, 0.., |items| items.nth(5)), Some(5));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn balanced_epochs_have_every_class_alike(
+            labels in proptest::collection::vec(0i64..5, 1..80), count in 1usize..200, epoch in 0u32..3,
+        ) {
+            let samples: Vec<u32> = (0..labels.len() as u32).collect();
+            let order = class_balanced(&samples, &labels, 5, count, 7, epoch);
+            prop_assert_eq!(order.len(), count);
+            let mut of_class = std::collections::BTreeMap::<i64, usize>::new();
+            let mut of_sample = std::collections::BTreeMap::<u32, usize>::new();
+            for sample in order {
+                *of_class.entry(labels[sample as usize]).or_default() += 1;
+                *of_sample.entry(sample).or_default() += 1;
+            }
+            let present = labels.iter().collect::<std::collections::BTreeSet<_>>().len();
+            for (class, taken) in of_class {
+                prop_assert!(taken == count / present || taken == count / present + 1);
+                let members = labels.iter().filter(|label| **label == class).count();
+                let most = taken.div_ceil(members);
+                let mine = of_sample.iter().filter(|(sample, _)| labels[**sample as usize] == class);
+                prop_assert!(mine.into_iter().all(|(_, times)| *times <= most));
+            }
+        }
+    }
 }

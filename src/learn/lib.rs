@@ -1,7 +1,7 @@
 //! The bodies of the stage kinds that need torch: pre-training, training, evaluation.
 //!
 //! Each method is one file that reads from top to bottom like the algorithm box of its paper:
-//! [`pretrain_simclr`], [`train`], [`evaluate`]. What they share lies beside them, a purpose a file.
+//! [`pretrain_simclr`], [`finetune`]. What they share lies beside them, a purpose a file.
 //!
 //! On the CPU, results are exact: the same request gives the same bytes, however often it was
 //! interrupted and resumed, and with whatever number of threads prepares the images. libtorch's own
@@ -14,14 +14,17 @@ pub mod batches;
 pub mod checkpoint;
 pub mod device;
 pub mod evaluate;
+pub mod finetune;
 pub mod loss;
 pub mod network;
 pub mod optimizer;
 pub mod pretrain_simclr;
 pub mod random;
 pub mod schedule;
+pub mod supervised;
+pub mod tally;
 pub mod train;
-pub mod training_data;
+pub mod training_loop;
 pub mod weights;
 
 use std::process::ExitCode;

@@ -1,5 +1,6 @@
 //! Losses: functions of tensors, without state.
 
+use pipeline_stages::kinds::Loss;
 use tch::{Kind, Tensor};
 
 /// The loss of a labelled sample.
@@ -17,17 +18,26 @@ pub enum SampleLoss {
 }
 
 impl SampleLoss {
-    /// The mean over a batch: `logits` float [B,K], `labels` int64 [B]. A scalar.
+    /// The loss that a stage asks for. `q` is that of the generalized cross-entropy.
+    pub fn of(loss: Loss, q: f64) -> Self {
+        match loss {
+            Loss::CrossEntropy => Self::CrossEntropy,
+            Loss::GeneralizedCrossEntropy => Self::GeneralizedCrossEntropy { q },
+            Loss::Mae => Self::MeanAbsoluteError,
+        }
+    }
+
+    /// The loss of each sample, float [B]: `logits` float [B,K], `labels` int64 [B].
     ///
     /// Everything goes through log-softmax, so that a probability near zero keeps its gradient.
     ///
     /// # Errors
     /// When the shapes don't match.
-    pub fn mean(self, logits: &Tensor, labels: &Tensor) -> anyhow::Result<Tensor> {
+    pub fn of_samples(self, logits: &Tensor, labels: &Tensor) -> anyhow::Result<Tensor> {
         let log_softmax = logits.f_log_softmax(-1, Kind::Float)?;
         let log_probability =
             log_softmax.f_gather(1, &labels.f_unsqueeze(1)?, false)?.f_squeeze_dim(1)?;
-        let losses = match self {
+        Ok(match self {
             Self::CrossEntropy => log_probability.f_neg()?,
             Self::GeneralizedCrossEntropy { q } => {
                 let power = log_probability.f_mul_scalar(q)?.f_exp()?;
@@ -36,8 +46,15 @@ impl SampleLoss {
             Self::MeanAbsoluteError => {
                 log_probability.f_exp()?.f_neg()?.f_add_scalar(1.0)?.f_mul_scalar(2.0)?
             }
-        };
-        Ok(losses.f_mean(Kind::Float)?)
+        })
+    }
+
+    /// The mean over a batch, a scalar; otherwise as [`SampleLoss::of_samples`].
+    ///
+    /// # Errors
+    /// When the shapes don't match.
+    pub fn mean(self, logits: &Tensor, labels: &Tensor) -> anyhow::Result<Tensor> {
+        Ok(self.of_samples(logits, labels)?.f_mean(Kind::Float)?)
     }
 }
 

@@ -24,6 +24,11 @@ impl Normalisation {
         Self { mean: vec![0.0; channels], deviation: vec![1.0; channels] }
     }
 
+    /// By the statistics of ImageNet, as torchvision's weights want it.
+    pub fn imagenet() -> Self {
+        Self { mean: vec![0.485, 0.456, 0.406], deviation: vec![0.229, 0.224, 0.225] }
+    }
+
     /// By the statistics of the training images.
     ///
     /// # Errors

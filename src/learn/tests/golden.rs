@@ -80,7 +80,8 @@ fn networks_have_the_names_and_the_outputs_of_pytorch() {
         assert_eq!(serde_json::json!(shapes), expected["shapes"], "{architecture}");
 
         fill_network(&network);
-        let images = fill(&[4, 3, 16, 16], 1000, 0.0, 1.0);
+        let side = if architecture.name().ends_with("-224") { 64 } else { 16 };
+        let images = fill(&[4, 3, side, side], 1000, 0.0, 1.0);
         let _no_gradients = tch::no_grad_guard();
         for (mode, key) in [(Mode::Evaluate, "logits_evaluate"), (Mode::Train, "logits_train")] {
             let logits = network.forward(&images, mode).expect("the shapes match");

@@ -1,17 +1,15 @@
 //! The labels that people gave to the training images of CIFAR-10 and CIFAR-100 (Wei et al., "Learning
 //! with Noisy Labels Revisited", ICLR 2022): `CIFAR-10_human.pt`, `CIFAR-100_human.pt`.
 //!
-//! Each is a file of `torch.save`, a zip archive, whose pickle is a dictionary of NumPy arrays.
+//! Each is a file of `torch.save` that holds a dictionary of NumPy arrays.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::kinds::HumanLabels;
-use zip::ZipArchive;
 
-use crate::pickle::{self, Array, Limits, Value};
+use crate::checkpoint::{self, Checkpoint, Limits};
+use crate::pickle::{Array, Value};
 
 /// The published files have less than 3 million bytes of labels.
 const MOST_BYTES: u64 = 1 << 26;
@@ -43,11 +41,8 @@ pub(super) fn read(
 ) -> anyhow::Result<Vec<usize>> {
     let (name, key) = place(which);
     let path = find(artifact, name)?;
-    let bytes = pickle_of(&path)?;
-    let pickle = pickle::read(&bytes, &Limits::default())
-        .map_err(|error| anyhow!("{}: {error}", path.display()))?;
-    let own = labels(pickle.root(), CLEAN_KEY, &path)?;
-    let theirs = labels(pickle.root(), key, &path)?;
+    let [own, theirs] =
+        labels(&path, [CLEAN_KEY, key]).with_context(|| format!("in {}", path.display()))?;
     ensure!(
         own.len() == clean.len() && theirs.len() == clean.len(),
         "{} has labels for {} images, but the data set has {} training images: are they of the same data set, \
@@ -108,38 +103,24 @@ fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The bytes of `data.pkl` in a file of `torch.save`.
-fn pickle_of(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
-    let damaged = |problem: &dyn std::fmt::Display| {
-        anyhow!("{} is no whole file of torch.save ({problem})", path.display())
-    };
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| damaged(&error))?;
-    let name = archive
-        .file_names()
-        .filter_map(Result::ok)
-        .find(|name| name.rsplit('/').next() == Some("data.pkl"))
-        .map(std::borrow::Cow::into_owned)
-        .ok_or_else(|| damaged(&"it has no data.pkl"))?;
-    let entry = archive.by_name(&name).map_err(|error| damaged(&error))?;
-    let mut bytes = Vec::new();
-    entry.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
-    ensure!(
-        bytes.len() as u64 <= MOST_BYTES,
-        "{} has more than {MOST_BYTES} bytes of labels: it is not what its name says",
-        path.display()
-    );
-    Ok(bytes)
+/// The arrays under these keys.
+fn labels(path: &Path, keys: [&str; 2]) -> anyhow::Result<[Vec<i64>; 2]> {
+    let file = checkpoint::map(path)?;
+    let limits = Limits { unpacked_bytes: MOST_BYTES, ..Limits::default() };
+    let checkpoint = Checkpoint::open(&file, &limits)?;
+    let pickle = checkpoint.pickle()?.context("it is no file of torch.save")?;
+    let [own, theirs] = keys.map(|key| integers(pickle.root(), key));
+    Ok([own?, theirs?])
 }
 
-fn labels(root: Value<'_>, key: &str, path: &Path) -> anyhow::Result<Vec<i64>> {
+fn integers(root: Value<'_>, key: &str) -> anyhow::Result<Vec<i64>> {
     let value = root.get(key).ok_or_else(|| {
         let entries = root.entries().unwrap_or_default();
         let keys: Vec<&str> = entries.iter().filter_map(|(key, _)| key.text()).take(10).collect();
         let found = if keys.is_empty() { root.describe() } else { keys.join(", ") };
-        anyhow!("{} has no '{key}', but {found}", path.display())
+        anyhow!("there is no '{key}', but {found}")
     })?;
     let array = Array::of(value).unwrap_or_else(|| Err(format!("found {}", value.describe())));
     let array = array.and_then(|array| array.integers());
-    array.map_err(|problem| anyhow!("{}: '{key}': {problem}", path.display()))
+    array.map_err(|problem| anyhow!("'{key}': {problem}"))
 }

@@ -121,6 +121,16 @@ impl<'p> Array<'p> {
         Ok(self)
     }
 
+    /// Whether the elements are floats.
+    pub(crate) fn is_float(&self) -> bool {
+        self.element.number == Number::Float
+    }
+
+    /// Bytes of one element.
+    pub(crate) fn element_size(&self) -> usize {
+        self.element.size
+    }
+
     /// The elements of an array of unsigned bytes, the last index running fastest.
     ///
     /// # Errors

@@ -81,6 +81,12 @@ impl<'data> Pickle<'data> {
         Value { pickle: self, id: self.root }
     }
 
+    /// Everything that stands outside the pickle; see [`Value::persistent`].
+    pub(crate) fn outside(&self) -> impl Iterator<Item = Value<'_>> {
+        let values = (0..self.nodes.len()).filter_map(Id::new).map(|id| Value { pickle: self, id });
+        values.filter(|value| matches!(value.node(), Node::Persistent(_)))
+    }
+
     /// How many bytes the pickle takes.
     pub(crate) fn length(&self) -> usize {
         self.length

@@ -11,6 +11,7 @@ mod train;
 mod unpack;
 
 pub mod architecture;
+pub mod precision;
 
 pub use command::{Command, CommandOutput};
 pub use corrupt_labels::{CorruptLabels, HumanLabels, Noise};
@@ -19,7 +20,10 @@ pub use download::Download;
 pub use evaluate::Evaluate;
 pub use pretrain_simclr::{PretrainOptimizer, PretrainSimclr};
 pub use split::{Split, SplitBy};
-pub use train::{Augmentation, Loss, Method, Normalise, Optimizer, Schedule, Train};
+pub use train::{
+    Augmentation, InnerRate, Loss, MetaLoss, MetaSamples, Method, Normalise, Optimizer, Sampling,
+    Schedule, Train,
+};
 pub use unpack::{ArchiveFormat, Unpack};
 
 /// Makes [`Stage`], [`PrepareStage`], [`LearnStage`], [`KINDS`] and the macros that hand a stage

@@ -1,6 +1,7 @@
 //! `pretrain-simclr`: contrastive pre-training of an encoder.
 
 use super::architecture::Architecture;
+use super::precision::Precision;
 use crate::kind::Rules;
 use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, FRACTION, NOT_NEGATIVE, POSITIVE};
 
@@ -51,6 +52,8 @@ crate::kind! {
         crop_area_min: f64 = 0.08, in FRACTION;
         /// The strength of the colour jitter: brightness, contrast and saturation vary by 0.8 times this, hue by 0.2 times this.
         jitter_strength: f64 = 0.5, in FRACTION;
+        /// The precision of the network's large products.
+        precision: Precision = Precision::F32;
     }
     execution {}
     headline ["loss"]

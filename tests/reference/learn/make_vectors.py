@@ -80,12 +80,16 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """torchvision's names; a 3x3 stem without max-pool."""
+    """torchvision's names; a 3x3 stem without max-pool, or torchvision's own."""
 
-    def __init__(self, block, stages, stem_stride=1, option_a=False, classes=10, channels=3):
+    def __init__(self, block, stages, stem_stride=1, option_a=False, own_stem=False):
         super().__init__()
-        width = stages[0][0]
-        self.conv1 = nn.Conv2d(channels, width, 3, stem_stride, 1, bias=False)
+        width, channels, classes = stages[0][0], 3, 10
+        if own_stem:
+            self.conv1 = nn.Conv2d(channels, width, 7, 2, 3, bias=False)
+        else:
+            self.conv1 = nn.Conv2d(channels, width, 3, stem_stride, 1, bias=False)
+        self.own_stem = own_stem
         self.bn1 = nn.BatchNorm2d(width)
         for stage, (base, count) in enumerate(stages):
             blocks = []
@@ -101,6 +105,8 @@ class ResNet(nn.Module):
         # Channels innermost from here on, as the Rust code has them.
         x = self.conv1(x).contiguous(memory_format=torch.channels_last)
         x = F.relu(self.bn1(x))
+        if self.own_stem:
+            x = F.max_pool2d(x, 3, 2, 1)
         for stage in range(self.stages):
             x = getattr(self, f"layer{stage + 1}")(x)
         return x.mean((2, 3))
@@ -115,6 +121,10 @@ ARCHITECTURES = {
     "resnet18": lambda: ResNet(Basic, [(64, 2), (128, 2), (256, 2), (512, 2)]),
     "resnet32": lambda: ResNet(Basic, [(16, 5), (32, 5), (64, 5)], 1, True),
     "resnet50": lambda: ResNet(Bottleneck, [(64, 3), (128, 4), (256, 6), (512, 3)]),
+    "resnet18-224": lambda: ResNet(Basic, [(64, 2), (128, 2), (256, 2), (512, 2)], own_stem=True),
+    "resnet50-224": lambda: ResNet(
+        Bottleneck, [(64, 3), (128, 4), (256, 6), (512, 3)], own_stem=True
+    ),
 }
 
 
@@ -138,7 +148,8 @@ def networks():
     for name, make in ARCHITECTURES.items():
         network = make()
         fill_network(network)
-        images = fill((4, 3, 16, 16), 1000, 0.0, 1.0)
+        side = 64 if network.own_stem else 16
+        images = fill((4, 3, side, side), 1000, 0.0, 1.0)
         with torch.no_grad():
             network.eval()
             evaluated = network(images)
