@@ -21,7 +21,7 @@ const CLASSES: usize = 14;
 const MOST_TEXT_BYTES: u64 = 1 << 28;
 
 /// For people who lack files.
-const WHERE_FROM: &str = "Clothing1M is given out by its authors on request (see \
+pub(super) const WHERE_FROM: &str = "Clothing1M is given out by its authors on request (see \
      https://github.com/Cysu/noisy_label): put the lists and label files into one folder and unpack the \
      images beside them, as images/0 to images/9";
 

@@ -15,8 +15,8 @@ use rayon::prelude::*;
 use super::statistics::{ChannelHistograms, ChannelStatistics};
 use super::{image_folder, report_images};
 
-/// Files read at once: a few tens of megabytes.
-const BLOCK: usize = 256;
+/// Files read at once: of photographs as cameras make them, some hundred megabytes.
+const BLOCK: usize = 32;
 /// A larger file is no photograph.
 const MOST_BYTES: u64 = 1 << 28;
 /// What tells JPEG and PNG.

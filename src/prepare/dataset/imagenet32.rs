@@ -22,7 +22,7 @@ const TRAIN_BATCHES: usize = 10;
 const LABELS_KEY: &str = "labels";
 
 /// For people who lack files.
-const WHERE_FROM: &str = "ImageNet32 is handed out by https://image-net.org/download-images (an account is \
+pub(super) const WHERE_FROM: &str = "ImageNet32 is handed out by https://image-net.org/download-images (an account is \
      needed; under \"downsampled image data\", 32x32): unpack the archives for training and validation, and \
      put what is in them into this folder";
 

@@ -17,7 +17,7 @@ mod statistics;
 #[cfg(test)]
 mod tests;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use pipeline_stages::formats::{DatasetInfo, ImageShape, Part, write_samples};
 use pipeline_stages::kinds::{Dataset, DatasetFormat};
 use pipeline_stages::message::{Metrics, Progress, Unit};
@@ -45,7 +45,11 @@ impl Body for Dataset {
 
 /// Writes both parts, and gives what there is to say about them.
 fn write(stage: &Dataset, context: &Context) -> anyhow::Result<DatasetInfo> {
-    let source = &Source::of_stage(stage, context)?;
+    let source =
+        &Source::of_stage(stage, context).map_err(|error| match where_from(stage.format) {
+            Some(place) => anyhow!("{error:#}; {place}"),
+            None => error,
+        })?;
     let in_memory = match stage.format {
         DatasetFormat::Imagenet32 => return imagenet32::write(stage, source, context),
         DatasetFormat::Clothing1m => return clothing1m::write(stage, source, context),
@@ -80,6 +84,15 @@ struct RawSamples {
     pixels: Vec<u8>,
     /// One a sample, below the number of classes.
     labels: Vec<i64>,
+}
+
+/// Where to ask for data that can't be fetched by themselves.
+fn where_from(format: DatasetFormat) -> Option<&'static str> {
+    match format {
+        DatasetFormat::Imagenet32 => Some(imagenet32::WHERE_FROM),
+        DatasetFormat::Clothing1m => Some(clothing1m::WHERE_FROM),
+        _ => None,
+    }
 }
 
 impl RawDataset {

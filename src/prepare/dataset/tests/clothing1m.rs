@@ -140,6 +140,19 @@ fn missing_files_and_where_to_ask_for_them() {
 }
 
 #[test]
+fn a_folder_that_is_not_there_and_where_to_ask() {
+    for (format, place) in [("clothing1m", "noisy_label"), ("imagenet32", "image-net.org")] {
+        let mut test = StageTest::new();
+        let message = match run(&mut test, json!({"format": format, "path": "not/there"}), &[]) {
+            Ok(_) => panic!("the stage went through"),
+            Err(error) => format!("{error:#}"),
+        };
+        assert!(message.contains("not/there is no folder"), "{message}");
+        assert!(message.contains(place), "{message}");
+    }
+}
+
+#[test]
 fn lists_of_something_else() {
     for (name, text, expected) in [
         (
