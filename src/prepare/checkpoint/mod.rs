@@ -25,7 +25,9 @@ use safetensors::SafeTensors;
 use crate::pickle::{self, Pickle};
 use archive::{Archive, Content};
 pub(crate) use contents::{Contents, Entry, Leaf};
-pub(crate) use element::{Element, Values};
+#[cfg(test)]
+pub(crate) use element::Element;
+pub(crate) use element::Values;
 pub(crate) use tensor::Tensor;
 
 /// The format of a checkpoint file.

@@ -5,6 +5,7 @@ mod corrupt_labels;
 mod dataset;
 mod download;
 mod evaluate;
+mod import_weights;
 mod pretrain_simclr;
 mod split;
 mod train;
@@ -18,6 +19,7 @@ pub use corrupt_labels::{CorruptLabels, Noise};
 pub use dataset::{Dataset, DatasetFormat};
 pub use download::Download;
 pub use evaluate::Evaluate;
+pub use import_weights::{ImportWeights, InputNormalisation};
 pub use pretrain_simclr::{PretrainOptimizer, PretrainSimclr};
 pub use split::Split;
 pub use train::{
@@ -111,7 +113,7 @@ use crate::ArtifactType;
 use crate::kind::{self, Kind, KindInfo, Problem, Rules, WorkerProgram};
 
 kinds! { $
-    prepare { Download, Unpack, Dataset, Split, CorruptLabels, Command }
+    prepare { Download, Unpack, Dataset, Split, CorruptLabels, ImportWeights, Command }
     learn { PretrainSimclr, Train, Evaluate }
 }
 
