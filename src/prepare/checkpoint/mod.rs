@@ -10,6 +10,8 @@
 mod archive;
 mod contents;
 mod element;
+#[cfg(test)]
+mod fuzz;
 mod legacy;
 mod tensor;
 #[cfg(test)]

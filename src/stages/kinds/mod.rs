@@ -156,6 +156,11 @@ impl Stage {
     pub fn outside_paths(&self) -> Vec<String> {
         with_parameters!(self, parameters => parameters.outside_paths())
     }
+
+    /// Whether these files may be missing while the stage is planned.
+    pub fn outside_may_be_missing(&self) -> bool {
+        with_parameters!(self, parameters => parameters.outside_may_be_missing())
+    }
 }
 
 /// What the kinds of this build are: their versions, ports and parameters, as 16 hexadecimal digits.
