@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::cache::{Cache, Record, StatIndex};
+use crate::digest::Encoder;
 use crate::key::{OutsideDigest, StageKey};
 use crate::manifest::{Manifest, StageDeclaration, StageName};
 use crate::plan::Facts;
@@ -84,10 +85,15 @@ pub fn outside_digests(
     folder: &Path,
     index: &mut StatIndex,
 ) -> anyhow::Result<Vec<OutsideDigest>> {
-    let paths = declaration.stage.outside_paths().into_iter();
-    paths
-        .map(|path| index.digest(&folder.join(&path)).map(|digest| OutsideDigest { path, digest }))
-        .collect()
+    let stage = &declaration.stage;
+    let mut digest = |path: &Path| match path.try_exists() {
+        Ok(false) if stage.outside_may_be_missing() => {
+            Ok(Encoder::new("pipeline: a file outside the cache that is not there").finish())
+        }
+        _ => index.digest(path),
+    };
+    let paths = stage.outside_paths().into_iter();
+    paths.map(|path| Ok(OutsideDigest { digest: digest(&folder.join(&path))?, path })).collect()
 }
 
 impl Facts for World<'_> {

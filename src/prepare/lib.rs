@@ -2,7 +2,6 @@
 //!
 //! Knows no cache and no manifest: a body gets a request and fills a folder.
 
-#[allow(dead_code, reason = "import-weights comes next")]
 mod checkpoint;
 mod cifar_classes;
 mod command;
@@ -13,8 +12,8 @@ mod download;
 mod fixture;
 #[cfg(test)]
 mod golden;
+mod import_weights;
 mod mersenne_twister;
-#[allow(dead_code, reason = "its other readers come next")]
 mod pickle;
 #[cfg(test)]
 mod reference;

@@ -50,6 +50,11 @@ pub trait Rules {
         Vec::new()
     }
 
+    /// Whether these files may be missing while the stage is planned: its body says then what to do.
+    fn outside_may_be_missing(&self) -> bool {
+        false
+    }
+
     /// The parameters that enter the key; `all` are those that can change a result.
     fn key_parameters(&self, all: Map<String, Value>) -> Map<String, Value> {
         all

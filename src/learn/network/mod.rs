@@ -6,6 +6,8 @@ mod layer;
 mod pass;
 mod resnet;
 mod state;
+#[cfg(test)]
+mod state_dict;
 
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;

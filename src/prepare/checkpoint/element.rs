@@ -126,12 +126,13 @@ fn floats<const N: usize>(bytes: &[u8], float: impl Fn([u8; N]) -> f32) -> Value
 /// A half-precision float (IEEE 754 binary16), exactly.
 fn half(bits: u16) -> f32 {
     let sign = u32::from(bits >> 15) << 31;
-    let (exponent, fraction) = (u32::from(bits >> 10 & 0x1f), u32::from(bits & 0x3ff));
+    let (exponent, fraction) = (u32::from((bits >> 10) & 0x1f), u32::from(bits & 0x3ff));
     let magnitude = match exponent {
         // Subnormal: multiples of 2^-24.
         0 => (fraction as f32 * (1.0 / 16_777_216.0)).to_bits(),
-        0x1f => 0x7f80_0000 | fraction << 13,
-        _ => exponent + 127 - 15 << 23 | fraction << 13,
+        0x1f => 0x7f80_0000 | (fraction << 13),
+        // The bias of the exponent is 15 there and 127 here.
+        _ => (exponent + 127 - 15) << 23 | (fraction << 13),
     };
     f32::from_bits(sign | magnitude)
 }

@@ -10,6 +10,8 @@
 mod archive;
 mod contents;
 mod element;
+#[cfg(test)]
+mod fuzz;
 mod legacy;
 mod tensor;
 #[cfg(test)]
@@ -25,7 +27,9 @@ use safetensors::SafeTensors;
 use crate::pickle::{self, Pickle};
 use archive::{Archive, Content};
 pub(crate) use contents::{Contents, Entry, Leaf};
-pub(crate) use element::{Element, Values};
+#[cfg(test)]
+pub(crate) use element::Element;
+pub(crate) use element::Values;
 pub(crate) use tensor::Tensor;
 
 /// The format of a checkpoint file.

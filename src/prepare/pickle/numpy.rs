@@ -135,6 +135,7 @@ impl<'p> Array<'p> {
     ///
     /// # Errors
     /// When the elements are of another type.
+    #[allow(dead_code, reason = "for the images of data sets")]
     pub(crate) fn unsigned_bytes(&self) -> Result<Cow<'_, [u8]>, String> {
         match self.element {
             Element { number: Number::Unsigned, size: 1, .. } => Ok(self.in_order()),

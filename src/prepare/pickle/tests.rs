@@ -43,7 +43,7 @@ fn described(value: Value<'_>, depth: usize) -> Json {
         json!(float)
     } else if let Some(boolean) = value.boolean() {
         json!(boolean)
-    } else if let (false, Some(bytes)) = (value.describe() == "text", value.bytes()) {
+    } else if let (false, Some(bytes)) = (value.describe().starts_with("the text"), value.bytes()) {
         json!({"bytes": bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()})
     } else if let Some(text) = value.text() {
         json!(text)

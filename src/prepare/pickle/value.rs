@@ -273,22 +273,29 @@ impl<'p> Value<'p> {
     pub(crate) fn describe(self) -> String {
         match self.node() {
             Node::None => "None".to_owned(),
-            Node::Bool(_) => "a truth value".to_owned(),
-            Node::Integer(_) | Node::HugeInteger => "an integer".to_owned(),
-            Node::Float(_) => "a float".to_owned(),
+            Node::Bool(value) => format!("the truth value {value}"),
+            Node::Integer(value) => format!("the integer {value}"),
+            Node::HugeInteger => "an integer".to_owned(),
+            Node::Float(value) => format!("the float {value:?}"),
             Node::Bytes(bytes) => format!("{} bytes", bytes.len()),
-            Node::Text(_) => "text".to_owned(),
+            Node::Text(text) => format!("the text '{}'", shortened(text)),
             Node::List(ids) => format!("a list of {}", ids.len()),
             Node::Tuple(ids) => format!("a tuple of {}", ids.len()),
             Node::Set(ids) => format!("a set of {}", ids.len()),
             Node::Dict(entries) => format!("a dictionary of {}", entries.len()),
             Node::Global { .. } => match self.global() {
-                Some((module, name)) => format!("the class {}", shortened(module, name)),
+                Some((module, name)) => {
+                    format!("the class {}", shortened(&format!("{module}.{name}")))
+                }
                 None => "a class".to_owned(),
             },
-            Node::Object(_) => match self.call() {
-                Some(call) => format!("an object of {}", shortened(call.module, call.name)),
-                None => "an object".to_owned(),
+            Node::Object(_) => match (self.integer(), self.float(), self.call()) {
+                (Some(integer), ..) => format!("the integer {integer}"),
+                (None, Some(float), _) => format!("the float {float:?}"),
+                (None, None, Some(Call { module, name, .. })) => {
+                    format!("an object of {}", shortened(&format!("{module}.{name}")))
+                }
+                (None, None, None) => "an object".to_owned(),
             },
             Node::Persistent(_) => "something outside the pickle".to_owned(),
         }
@@ -350,8 +357,8 @@ fn latin1(text: &str) -> Option<Vec<u8>> {
     text.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect()
 }
 
-/// The name of a class for a message, which a damaged file must not fill.
-fn shortened(module: &str, name: &str) -> String {
+/// Text for a message, which a damaged file must not fill.
+fn shortened(text: &str) -> String {
     const SHOWN: usize = 100;
-    format!("{module}.{name}").escape_debug().take(SHOWN).collect()
+    text.escape_debug().take(SHOWN).collect()
 }

@@ -104,6 +104,11 @@ impl Rules for Dataset {
         self.path.iter().cloned().collect()
     }
 
+    // A manifest with data that must be asked for is there to be looked at before one has them.
+    fn outside_may_be_missing(&self) -> bool {
+        matches!(self.format, DatasetFormat::Imagenet32 | DatasetFormat::Clothing1m)
+    }
+
     // The folder's content is in the key; where it lies is not. The size changes the pixels of an
     // `image-folder` only.
     fn key_parameters(

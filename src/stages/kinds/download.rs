@@ -134,6 +134,11 @@ impl Rules for Download {
         local.collect::<Option<_>>().unwrap_or_default()
     }
 
+    // A manifest with such a file is there to be looked at before one has asked for the file.
+    fn outside_may_be_missing(&self) -> bool {
+        self.instructions.is_some()
+    }
+
     fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
         all.insert("name".into(), self.file_name().into());
         for (algorithm, checksum, _) in self.checksums() {

@@ -5,6 +5,7 @@ mod corrupt_labels;
 mod dataset;
 mod download;
 mod evaluate;
+mod import_weights;
 mod pretrain_simclr;
 mod split;
 mod train;
@@ -18,6 +19,7 @@ pub use corrupt_labels::{CorruptLabels, HumanLabels, Noise};
 pub use dataset::{Dataset, DatasetFormat};
 pub use download::Download;
 pub use evaluate::Evaluate;
+pub use import_weights::{ImportWeights, InputNormalisation};
 pub use pretrain_simclr::{PretrainOptimizer, PretrainSimclr};
 pub use split::{Split, SplitBy};
 pub use train::{
@@ -111,7 +113,7 @@ use crate::ArtifactType;
 use crate::kind::{self, Kind, KindInfo, Problem, Rules, WorkerProgram};
 
 kinds! { $
-    prepare { Download, Unpack, Dataset, Split, CorruptLabels, Command }
+    prepare { Download, Unpack, Dataset, Split, CorruptLabels, ImportWeights, Command }
     learn { PretrainSimclr, Train, Evaluate }
 }
 
@@ -153,6 +155,11 @@ impl Stage {
     /// Files and folders outside the cache whose content enters the key.
     pub fn outside_paths(&self) -> Vec<String> {
         with_parameters!(self, parameters => parameters.outside_paths())
+    }
+
+    /// Whether these files may be missing while the stage is planned.
+    pub fn outside_may_be_missing(&self) -> bool {
+        with_parameters!(self, parameters => parameters.outside_may_be_missing())
     }
 }
 
