@@ -11,6 +11,7 @@ mod download;
 mod fixture;
 #[cfg(test)]
 mod golden;
+mod gzip;
 mod mersenne_twister;
 #[cfg(test)]
 mod reference;
