@@ -9,12 +9,13 @@ use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
-use flate2::read::MultiGzDecoder;
 use liblzma::read::XzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
 use pipeline_stages::kinds::ArchiveFormat;
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
+
+use crate::gzip::GzipReader;
 
 /// The most memory that the xz decoder may take. `xz -9` needs 65 MiB.
 const XZ_MEMORY: u64 = 1 << 30;
@@ -123,7 +124,7 @@ pub(super) fn detect(archive: &mut ArchiveFile) -> anyhow::Result<ArchiveFormat>
 /// A tar that was compressed, or any other file.
 fn detect_within_gzip(archive: &mut ArchiveFile) -> anyhow::Result<ArchiveFormat> {
     let mut bytes = Vec::new();
-    let read = MultiGzDecoder::new(BufReader::new(&archive.file))
+    let read = GzipReader::new(BufReader::new(&archive.file))
         .take(USTAR.end as u64)
         .read_to_end(&mut bytes);
     archive.file.rewind().context("can't read it")?;
@@ -137,7 +138,7 @@ fn is_tar(beginning: &[u8]) -> bool {
 
 /// Decompresses gzip, also several members one after the other.
 pub(super) fn gzip<'a>(archive: ArchiveFile<'a>) -> impl Read + 'a {
-    MultiGzDecoder::new(archive)
+    GzipReader::new(BufReader::new(archive))
 }
 
 /// Decompresses xz.

@@ -460,3 +460,10 @@ fn it_tells_how_far_it_is_and_stops_when_asked() {
     let error = crate::run(&stage("unpack", &parameters), &context).expect_err("it stops");
     assert!(error.is::<Stopped>(), "{error:#}");
 }
+
+#[test]
+fn zeros_behind_a_compressed_archive_are_nothing() {
+    let bytes = [gzip(&small_tar()), vec![0; 10_000]].concat();
+    let (_fixture, result) = unpack(&bytes, json!({}));
+    assert_eq!(result.map(|metrics| metrics["files"]), Ok(2.0));
+}
