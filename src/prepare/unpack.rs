@@ -34,14 +34,14 @@ impl Body for Unpack {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut destination = Destination::new(self, context)?;
         let archive = ArchiveFile::open(&path, context)?;
-        let position = archive.position();
+        let gauge = archive.gauge();
         let size = archive.size();
         unpack(self.format, archive, &name, &mut destination).map_err(|error| {
             if error.is::<Stopped>() {
                 return error;
             }
             let so_far =
-                format!("byte {} of {size}, after {}", position.get(), destination.so_far());
+                format!("byte {} of {size}, after {}", gauge.position(), destination.so_far());
             error.context(format!("can't unpack '{}' (at {so_far})", name.escape_debug()))
         })?;
         destination.finish().with_context(|| format!("can't unpack '{}'", name.escape_debug()))

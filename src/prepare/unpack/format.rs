@@ -27,8 +27,31 @@ const USTAR: std::ops::Range<usize> = 257..262;
 pub(super) struct ArchiveFile<'a> {
     file: File,
     size: u64,
-    position: Rc<Cell<u64>>,
+    gauge: Rc<Gauge>,
     context: &'a Context,
+}
+
+/// How far an archive was read. Goes on counting when the file has gone into a decoder.
+#[derive(Debug, Default)]
+pub(super) struct Gauge {
+    /// The place of the last read.
+    position: Cell<u64>,
+    /// How many bytes were read of what is unpacked.
+    read: Cell<u64>,
+    /// Whether the table of contents is being read, which is no progress: that of a zip archive is at its end.
+    in_contents: Cell<bool>,
+}
+
+impl Gauge {
+    /// The place of the last read.
+    pub(super) fn position(&self) -> u64 {
+        self.position.get()
+    }
+
+    /// Says whether what comes next is the table of contents.
+    pub(super) fn set_in_contents(&self, in_contents: bool) {
+        self.in_contents.set(in_contents);
+    }
 }
 
 impl<'a> ArchiveFile<'a> {
@@ -38,7 +61,7 @@ impl<'a> ArchiveFile<'a> {
     /// When it can't be read.
     pub(super) fn open(path: &Path, context: &'a Context) -> anyhow::Result<Self> {
         let (file, size) = super::open(path)?;
-        Ok(Self { file, size, position: Rc::default(), context })
+        Ok(Self { file, size, gauge: Rc::default(), context })
     }
 
     /// The size of the archive in bytes.
@@ -46,9 +69,9 @@ impl<'a> ArchiveFile<'a> {
         self.size
     }
 
-    /// The place of the last read. It goes on counting when the file has gone into a decoder.
-    pub(super) fn position(&self) -> Rc<Cell<u64>> {
-        Rc::clone(&self.position)
+    /// How far it was read.
+    pub(super) fn gauge(&self) -> Rc<Gauge> {
+        Rc::clone(&self.gauge)
     }
 
     /// The first bytes, up to `length`. The file is at its start again afterwards.
@@ -63,8 +86,12 @@ impl<'a> ArchiveFile<'a> {
 impl Read for ArchiveFile<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.file.read(buffer)?;
-        let done = (self.position.get() + read as u64).min(self.size);
-        self.position.set(done);
+        self.gauge.position.set(self.gauge.position.get() + read as u64);
+        if self.gauge.in_contents.get() {
+            return Ok(read);
+        }
+        let done = (self.gauge.read.get() + read as u64).min(self.size);
+        self.gauge.read.set(done);
         self.context.progress(Progress {
             done,
             total: Some(self.size),
@@ -79,7 +106,7 @@ impl Read for ArchiveFile<'_> {
 impl Seek for ArchiveFile<'_> {
     fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
         let position = self.file.seek(to)?;
-        self.position.set(position);
+        self.gauge.position.set(position);
         Ok(position)
     }
 }

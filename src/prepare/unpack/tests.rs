@@ -467,3 +467,22 @@ fn zeros_behind_a_compressed_archive_are_nothing() {
     let (_fixture, result) = unpack(&bytes, json!({}));
     assert_eq!(result.map(|metrics| metrics["files"]), Ok(2.0));
 }
+
+#[test]
+fn progress_only_grows() {
+    let (first, second) = (forge::noise(100_000), forge::noise(300_000));
+    for bytes in [
+        zip(&[ZipEntry::file("a", &first), ZipEntry::file("b", &second)]),
+        tar(&[TarEntry::file("a", &first), TarEntry::file("b", &second)]),
+    ] {
+        let fixture = archive("a.archive", &bytes);
+        let context = fixture.context("unpack", &json!({}));
+        crate::run(&stage("unpack", &json!({})), &context).expect("a good archive");
+        let done =
+            |event| if let Event::Progress(progress) = event { Some(progress.done) } else { None };
+        let done: Vec<_> = context.kept_events().into_iter().filter_map(done).collect();
+        assert!(done.is_sorted(), "{done:?}");
+        assert!(done[0] < bytes.len() as u64 / 2, "{done:?}");
+        assert!(done[done.len() - 1] > bytes.len() as u64 * 9 / 10, "{done:?}");
+    }
+}

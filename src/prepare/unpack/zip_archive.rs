@@ -25,6 +25,8 @@ const SYMBOLIC_LINK: u32 = 0o120_000;
 /// # Errors
 /// When the archive is damaged or an entry is refused.
 pub(super) fn unpack(archive: ArchiveFile, destination: &mut Destination) -> anyhow::Result<()> {
+    let gauge = archive.gauge();
+    gauge.set_in_contents(true);
     let mut archive = ZipArchive::new(BufReader::new(archive)).map_err(describe)?;
     destination.expect_entries(archive.len())?;
     ensure!(!archive.has_duplicate_names(), "a path comes twice in the archive");
@@ -33,6 +35,7 @@ pub(super) fn unpack(archive: ArchiveFile, destination: &mut Destination) -> any
         !archive.has_overlapping_entries().map_err(describe)?,
         "refused: entries overlap in the archive, as they do in a zip bomb"
     );
+    gauge.set_in_contents(false);
     (0..archive.len()).try_for_each(|index| unpack_entry(&mut archive, index, destination))
 }
 
