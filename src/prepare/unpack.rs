@@ -26,7 +26,7 @@ use pipeline_stages::worker::{Context, Stopped};
 
 use crate::Body;
 use destination::{Destination, Permission};
-use format::ArchiveFile;
+use format::{ArchiveFile, Format};
 
 impl Body for Unpack {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
@@ -54,21 +54,16 @@ fn unpack(
     name: &str,
     destination: &mut Destination,
 ) -> anyhow::Result<()> {
-    let format = match format {
-        ArchiveFormat::Auto => format::detect(&mut archive)?,
-        given => given,
-    };
-    match format {
-        ArchiveFormat::Zip => zip_archive::unpack(archive, destination),
-        ArchiveFormat::Tar => tar_archive::unpack(archive, destination),
-        ArchiveFormat::TarGz => tar_archive::unpack(format::gzip(archive), destination),
-        ArchiveFormat::TarXz => tar_archive::unpack(format::xz(archive)?, destination),
-        ArchiveFormat::TarZst => tar_archive::unpack(format::zstd(archive)?, destination),
-        ArchiveFormat::Gz => {
+    match Format::of(format, &mut archive)? {
+        Format::Zip => zip_archive::unpack(archive, destination),
+        Format::Tar => tar_archive::unpack(archive, destination),
+        Format::TarGz => tar_archive::unpack(format::gzip(archive), destination),
+        Format::TarXz => tar_archive::unpack(format::xz(archive)?, destination),
+        Format::TarZst => tar_archive::unpack(format::zstd(archive)?, destination),
+        Format::Gz => {
             let inner = name_without_gz(name);
             destination.file(inner.as_bytes(), Permission::ReadWrite, &mut format::gzip(archive))
         }
-        ArchiveFormat::Auto => bail!("the format of the archive is not known"),
     }
 }
 

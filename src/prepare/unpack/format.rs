@@ -111,18 +111,44 @@ impl Seek for ArchiveFile<'_> {
     }
 }
 
-/// The format by the file's first bytes.
-///
-/// # Errors
-/// When they are those of no format that can be unpacked.
-pub(super) fn detect(archive: &mut ArchiveFile) -> anyhow::Result<ArchiveFormat> {
+/// A format that can be unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Zip,
+    Tar,
+    TarGz,
+    TarXz,
+    TarZst,
+    /// One file, compressed with gzip.
+    Gz,
+}
+
+impl Format {
+    /// The one that the stage names, or else the one by the file's first bytes.
+    ///
+    /// # Errors
+    /// When they are those of no format that can be unpacked.
+    pub(super) fn of(given: ArchiveFormat, archive: &mut ArchiveFile) -> anyhow::Result<Self> {
+        Ok(match given {
+            ArchiveFormat::Auto => return detect(archive),
+            ArchiveFormat::Zip => Self::Zip,
+            ArchiveFormat::Tar => Self::Tar,
+            ArchiveFormat::TarGz => Self::TarGz,
+            ArchiveFormat::TarXz => Self::TarXz,
+            ArchiveFormat::TarZst => Self::TarZst,
+            ArchiveFormat::Gz => Self::Gz,
+        })
+    }
+}
+
+fn detect(archive: &mut ArchiveFile) -> anyhow::Result<Format> {
     let beginning = archive.beginning(USTAR.end)?;
     Ok(match beginning.as_slice() {
-        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => ArchiveFormat::Zip,
+        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Format::Zip,
         [0x1f, 0x8b, ..] => detect_within_gzip(archive)?,
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => ArchiveFormat::TarXz,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => ArchiveFormat::TarZst,
-        bytes if is_tar(bytes) => ArchiveFormat::Tar,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Format::TarXz,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Format::TarZst,
+        bytes if is_tar(bytes) => Format::Tar,
         [] => bail!("the file is empty"),
         [b'7', b'z', 0xbc, 0xaf, ..] => {
             bail!("it is a 7z archive, which can't be unpacked: pack it as zip or tar")
@@ -149,14 +175,14 @@ pub(super) fn detect(archive: &mut ArchiveFile) -> anyhow::Result<ArchiveFormat>
 }
 
 /// A tar that was compressed, or any other file.
-fn detect_within_gzip(archive: &mut ArchiveFile) -> anyhow::Result<ArchiveFormat> {
+fn detect_within_gzip(archive: &mut ArchiveFile) -> anyhow::Result<Format> {
     let mut bytes = Vec::new();
     let read = GzipReader::new(BufReader::new(&archive.file))
         .take(USTAR.end as u64)
         .read_to_end(&mut bytes);
     archive.file.rewind().context("can't read it")?;
     read.context("it starts like a gzip file, but is none, or is cut off")?;
-    Ok(if is_tar(&bytes) { ArchiveFormat::TarGz } else { ArchiveFormat::Gz })
+    Ok(if is_tar(&bytes) { Format::TarGz } else { Format::Gz })
 }
 
 fn is_tar(beginning: &[u8]) -> bool {
