@@ -5,15 +5,16 @@
 //! goes through a link. Knows no archive format.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use pipeline_stages::kinds::Unpack;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
+use rustix::io::Errno;
 
 use super::include::Include;
 use super::path::{InnerPath, link_parts};
@@ -54,6 +55,8 @@ pub(super) struct Destination<'a> {
     links: BTreeMap<InnerPath, String>,
     stripped_away: u64,
     buffer: Vec<u8>,
+    /// [`std::fs::hard_link`]. A test has one that fails.
+    make_hard_link: fn(&Path, &Path) -> std::io::Result<()>,
 }
 
 impl<'a> Destination<'a> {
@@ -75,6 +78,7 @@ impl<'a> Destination<'a> {
             links: BTreeMap::new(),
             stripped_away: 0,
             buffer: vec![0; BUFFER],
+            make_hard_link: |existing, new| std::fs::hard_link(existing, new),
         })
     }
 
@@ -106,10 +110,20 @@ impl<'a> Destination<'a> {
         let Some(path) = self.select(name)? else { return Ok(()) };
         self.make_parents(&path)?;
         self.count_file()?;
+        self.write(&path, permission, content)
+    }
+
+    /// Writes a file that was counted, in a folder that is there.
+    fn write(
+        &mut self,
+        path: &InnerPath,
+        permission: Permission,
+        content: &mut impl Read,
+    ) -> anyhow::Result<()> {
         let mode = if permission == Permission::Executable { 0o777 } else { 0o666 };
         let file =
-            OpenOptions::new().write(true).create_new(true).mode(mode).open(self.on_disk(&path));
-        let mut file = file.map_err(|error| self.describe_write(&path, &error))?;
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(self.on_disk(path));
+        let mut file = file.map_err(|error| self.describe_write(path, error))?;
         loop {
             self.context.stop_point()?;
             let read = read(content, &mut self.buffer).with_context(|| {
@@ -125,7 +139,7 @@ impl<'a> Destination<'a> {
                 self.max_bytes
             );
             let bytes = self.buffer.get(..read).unwrap_or_default();
-            file.write_all(bytes).map_err(|error| self.describe_write(&path, &error))?;
+            file.write_all(bytes).map_err(|error| self.describe_write(path, error))?;
         }
     }
 
@@ -201,11 +215,10 @@ impl<'a> Destination<'a> {
         }
         self.make_parents(&path)?;
         self.count_file()?;
-        let new = self.on_disk(&path);
-        match std::fs::hard_link(&existing, &new) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => bail!(self.twice(&path)),
-            Err(_) => self.copy_within(&existing, &path),
+        match (self.make_hard_link)(&existing, &self.on_disk(&path)) {
             Ok(()) => Ok(()),
+            Err(error) if is_no_hard_link_here(&error) => self.copy_within(&existing, &path),
+            Err(error) => Err(self.describe_write(&path, error)),
         }
     }
 
@@ -221,7 +234,7 @@ impl<'a> Destination<'a> {
         }
         for (path, target) in &links {
             std::os::unix::fs::symlink(target, self.on_disk(path))
-                .map_err(|error| self.describe_write(path, &error))?;
+                .map_err(|error| self.describe_write(path, error))?;
         }
         self.include.check_all_used()?;
         if self.files == 0 {
@@ -241,6 +254,12 @@ impl<'a> Destination<'a> {
             ("files".into(), self.files as f64),
             ("bytes".into(), self.bytes as f64),
         ]))
+    }
+
+    /// The same, on a filesystem where making a hard link ends like this.
+    #[cfg(test)]
+    pub(super) fn with_hard_links(self, make: fn(&Path, &Path) -> std::io::Result<()>) -> Self {
+        Self { make_hard_link: make, ..self }
     }
 
     /// The path of something in the archive, if it is to be unpacked.
@@ -273,12 +292,12 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// For filesystems without hard links.
-    fn copy_within(&mut self, existing: &std::path::Path, path: &InnerPath) -> anyhow::Result<()> {
-        let copied = std::fs::copy(existing, self.on_disk(path))
-            .map_err(|error| self.describe_write(path, &error))?;
-        self.bytes = self.bytes.saturating_add(copied);
-        Ok(())
+    /// In place of a hard link, for filesystems without them.
+    fn copy_within(&mut self, existing: &Path, path: &InnerPath) -> anyhow::Result<()> {
+        let reading = || format!("can't read {}", existing.display());
+        let mut file = File::open(existing).with_context(reading)?;
+        let mode = file.metadata().with_context(reading)?.permissions().mode();
+        self.write(path, Permission::of_mode(mode), &mut file)
     }
 
     fn count_file(&mut self) -> anyhow::Result<()> {
@@ -310,10 +329,11 @@ impl<'a> Destination<'a> {
         )
     }
 
-    fn describe_write(&self, path: &InnerPath, error: &std::io::Error) -> anyhow::Error {
+    fn describe_write(&self, path: &InnerPath, error: std::io::Error) -> anyhow::Error {
         match error.kind() {
             ErrorKind::AlreadyExists => anyhow::Error::msg(self.twice(path)),
-            _ => anyhow::anyhow!("can't write {}: {error}", self.on_disk(path).display()),
+            _ => anyhow::Error::new(error)
+                .context(format!("can't write {}", self.on_disk(path).display())),
         }
     }
 }
@@ -325,6 +345,13 @@ fn read(content: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
             result => return result,
         }
     }
+}
+
+/// Whether a hard link was refused because the filesystem has none, not between these folders, or not so many
+/// of one file.
+fn is_no_hard_link_here(error: &std::io::Error) -> bool {
+    let refusals = [Errno::MLINK, Errno::PERM, Errno::OPNOTSUPP, Errno::XDEV];
+    Errno::from_io_error(error).is_some_and(|errno| refusals.contains(&errno))
 }
 
 fn leads_out(path: &InnerPath, target: &str) -> String {

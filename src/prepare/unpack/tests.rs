@@ -1,13 +1,16 @@
 //! Stories of `unpack`: archives of every format, and those that try to get out of the folder.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use pipeline_stages::ArtifactType;
 use pipeline_stages::message::{Event, Metrics};
-use pipeline_stages::worker::Stopped;
+use pipeline_stages::worker::{Context, Stopped, with_disk_advice};
+use pipeline_stages::{ArtifactType, PrepareStage};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
+use super::destination::{Destination, Permission};
 use super::forge::{self, TarEntry, ZipEntry, gzip, tar, xz, zip, zstandard};
 use crate::fixture::{Fixture, notes, paths_below, stage};
 
@@ -437,7 +440,9 @@ fn nothing_to_unpack_is_an_error() {
 #[test]
 fn the_artifact_must_be_one_file() {
     let two: &[(&str, &[u8])] = &[("a.zip", b"1"), ("b.zip", b"2")];
-    for (files, words) in [(&two[..0], "it is empty"), (two, "holds 2 things: a.zip, b.zip")] {
+    for (files, words) in
+        [(&two[..0], "it is empty"), (two, "holds 2 things: a.zip, b.zip")]
+    {
         let fixture = Fixture::new().with_input("archive", None, ArtifactType::File, files);
         let error = fixture.run("unpack", &json!({})).expect_err("which one?");
         assert!(error.contains("exactly one file") && error.contains(words), "{error}");
@@ -458,6 +463,59 @@ fn it_tells_how_far_it_is_and_stops_when_asked() {
     let context = fixture.context("unpack", &parameters);
     context.stop_flag().store(true, Ordering::Relaxed);
     let error = crate::run(&stage("unpack", &parameters), &context).expect_err("it stops");
+    assert!(error.is::<Stopped>(), "{error:#}");
+}
+
+/// A destination for tests of its own rules.
+fn destination<'a>(context: &'a Context, parameters: &Value) -> Destination<'a> {
+    let PrepareStage::Unpack(unpack) = stage("unpack", parameters) else {
+        unreachable!("the kind is unpack")
+    };
+    Destination::new(&unpack, context).expect("good globs")
+}
+
+#[test]
+fn where_there_are_no_hard_links_copies_count_as_what_they_are() {
+    let fixture = Fixture::new();
+    let parameters = json!({"max-bytes": 2500});
+    let context = fixture.context("unpack", &parameters);
+    let too_many = |_: &Path, _: &Path| Err(Errno::MLINK.into());
+    let mut destination = destination(&context, &parameters).with_hard_links(too_many);
+    destination.file(b"a", Permission::Executable, &mut [7; 1000].as_slice()).expect("it fits");
+    destination.hard_link(b"b", b"a").expect("it fits");
+    assert_eq!(std::fs::read(fixture.output().join("b")).ok(), Some(vec![7; 1000]));
+    let mode = fixture.output().join("b").metadata().expect("it is there").permissions().mode();
+    assert_ne!(mode & 0o100, 0, "the copy is a program, too");
+    let error = destination.hard_link(b"c", b"a").expect_err("it would be 3000 bytes");
+    assert!(format!("{error:#}").contains("more than 2500 bytes"), "{error:#}");
+}
+
+#[test]
+fn a_hard_link_that_fails_otherwise_is_no_reason_to_copy() {
+    let fixture = Fixture::new();
+    let context = fixture.context("unpack", &json!({}));
+    let full = |_: &Path, _: &Path| Err(Errno::NOSPC.into());
+    let mut destination = destination(&context, &json!({})).with_hard_links(full);
+    destination.file(b"a", Permission::ReadWrite, &mut [7; 1000].as_slice()).expect("it fits");
+    let error = destination.hard_link(b"b", b"a").expect_err("the disk is full");
+    assert_eq!(fixture.output_paths(), ["a"]);
+    let advice = with_disk_advice(error).to_string();
+    assert!(
+        advice.contains("/b: ") && advice.contains("the disk of the cache is full"),
+        "{advice}"
+    );
+}
+
+#[test]
+fn a_request_to_stop_ends_a_copy() {
+    let fixture = Fixture::new();
+    let context = fixture.context("unpack", &json!({}));
+    let too_many = |_: &Path, _: &Path| Err(Errno::MLINK.into());
+    let mut destination = destination(&context, &json!({})).with_hard_links(too_many);
+    let stop = context.stop_flag();
+    destination.file(b"a", Permission::ReadWrite, &mut [7; 1000].as_slice()).expect("it fits");
+    stop.store(true, Ordering::Relaxed);
+    let error = destination.hard_link(b"b", b"a").expect_err("it stops");
     assert!(error.is::<Stopped>(), "{error:#}");
 }
 
