@@ -17,7 +17,7 @@ use pipeline_stages::worker::Context;
 use rustix::io::Errno;
 
 use super::include::Include;
-use super::path::{InnerPath, link_parts};
+use super::path::{InnerPath, MOST_PATH_BYTES, points_inside};
 
 /// As many links in a row as Linux follows before it speaks of a loop.
 const MOST_HOPS: usize = 40;
@@ -175,11 +175,12 @@ impl<'a> Destination<'a> {
     /// When its name is refused or taken, or it leads out of the folder at first sight.
     pub(super) fn symbolic_link(&mut self, name: &[u8], target: &[u8]) -> anyhow::Result<()> {
         let Some(path) = self.select(name)? else { return Ok(()) };
+        check_length(&path, target)?;
         let shown = String::from_utf8_lossy(target);
         let target = std::str::from_utf8(target).with_context(|| {
             format!("the link {} leads to '{shown}', which is not UTF-8", path.shown())
         })?;
-        ensure!(link_parts(&path, target).is_some(), leads_out(&path, target));
+        ensure!(points_inside(&path, target), leads_out(&path, target));
         self.count_file()?;
         ensure!(!self.links.contains_key(&path), self.twice(&path));
         self.links.insert(path, target.to_owned());
@@ -192,13 +193,14 @@ impl<'a> Destination<'a> {
     /// When either name is refused, or there is no such file.
     pub(super) fn hard_link(&mut self, name: &[u8], target: &[u8]) -> anyhow::Result<()> {
         let Some(path) = self.select(name)? else { return Ok(()) };
+        check_length(&path, target)?;
         let target = InnerPath::new(target, self.strip)
             .with_context(|| format!("the hard link {} leads out of the archive", path.shown()))?;
         let Some(target) = target else {
             bail!("{} is a hard link to a file that 'strip' leaves out", path.shown());
         };
         if let Some(text) = self.links.get(&target).cloned() {
-            ensure!(link_parts(&path, &text).is_some(), leads_out(&path, &text));
+            ensure!(points_inside(&path, &text), leads_out(&path, &text));
             self.count_file()?;
             ensure!(self.links.insert(path.clone(), text).is_none(), self.twice(&path));
             return Ok(());
@@ -352,6 +354,15 @@ fn read(content: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
 fn is_no_hard_link_here(error: &std::io::Error) -> bool {
     let refusals = [Errno::MLINK, Errno::PERM, Errno::OPNOTSUPP, Errno::XDEV];
     Errno::from_io_error(error).is_some_and(|errno| refusals.contains(&errno))
+}
+
+fn check_length(link: &InnerPath, target: &[u8]) -> anyhow::Result<()> {
+    ensure!(
+        target.len() <= MOST_PATH_BYTES,
+        "the link {} leads to a path of more than {MOST_PATH_BYTES} bytes, which nothing can follow",
+        link.shown()
+    );
+    Ok(())
 }
 
 fn leads_out(path: &InnerPath, target: &str) -> String {

@@ -168,7 +168,7 @@ fn links_that_leave_the_folder_are_refused() {
     assert!(error.contains("refused the link 'link' to '../escaped'"), "{error}");
     let long = "a/".repeat(3000);
     let error = error_of(&zip(&[ZipEntry::symbolic_link("link", &long)]), json!({}));
-    assert!(error.contains("too long"), "{error}");
+    assert!(error.contains("more than 4096 bytes"), "{error}");
     for target in ["/etc/passwd", "../escaped"] {
         let error = error_of(&tar(&[TarEntry::hard_link("link", target)]), json!({}));
         assert!(error.contains("hard link 'link' leads out"), "{error}");
@@ -517,6 +517,32 @@ fn a_request_to_stop_ends_a_copy() {
     stop.store(true, Ordering::Relaxed);
     let error = destination.hard_link(b"b", b"a").expect_err("it stops");
     assert!(error.is::<Stopped>(), "{error:#}");
+}
+
+#[test]
+fn paths_that_nothing_can_follow_are_refused() {
+    let long = "a/".repeat(3000);
+    let pax = |key: &str| {
+        // A record of PAX: its own length, then the key and the value (POSIX.1-2001, pax).
+        let record = format!(" {key}={long}\n");
+        let digits = (record.len() + 4).to_string();
+        assert_eq!(digits.len(), 4);
+        format!("{digits}{record}").into_bytes()
+    };
+    for (key, entry) in [
+        ("path", TarEntry::file("short", b"1")),
+        ("linkpath", TarEntry::symbolic_link("short", "b")),
+        ("linkpath", TarEntry::hard_link("short", "b")),
+    ] {
+        let extension = pax(key);
+        let header = TarEntry { kind: b'x', ..TarEntry::file("pax", &extension) };
+        let error = error_of(&tar(&[header, entry]), json!({}));
+        assert!(error.contains("4096") && error.len() < 500, "{error}");
+    }
+    for entry in [ZipEntry::file(&long, b""), ZipEntry::symbolic_link("short", &long)] {
+        let error = error_of(&zip(&[entry]), json!({}));
+        assert!(error.contains("4096") && error.len() < 500, "{error}");
+    }
 }
 
 #[test]

@@ -10,9 +10,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::destination::{Destination, Permission};
 use super::format::ArchiveFile;
-
-/// The longest target of a link: longer ones no Linux follows (PATH_MAX).
-const MOST_LINK_BYTES: u64 = 4096;
+use super::path::MOST_PATH_BYTES;
 
 /// The part of a Unix mode that says what a thing is, and its values.
 const TYPE: u32 = 0o170_000;
@@ -70,12 +68,9 @@ fn unpack_entry<R: Read + Seek>(
         REGULAR => destination.file(&name, Permission::of_mode(mode), &mut entry),
         SYMBOLIC_LINK => {
             let mut target = Vec::new();
-            let read = entry.take(MOST_LINK_BYTES + 1).read_to_end(&mut target);
+            // One byte too many is enough to be refused.
+            let read = entry.take(MOST_PATH_BYTES as u64 + 1).read_to_end(&mut target);
             read.with_context(|| format!("'{shown}' is damaged or cut off in the archive"))?;
-            ensure!(
-                target.len() as u64 <= MOST_LINK_BYTES,
-                "the target of the link '{shown}' is too long"
-            );
             destination.symbolic_link(&name, &target)
         }
         _ => bail!("refused '{shown}': it is a device file or a pipe, not data"),
