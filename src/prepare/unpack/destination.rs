@@ -54,6 +54,8 @@ pub(super) struct Destination<'a> {
     folders: HashSet<String>,
     links: BTreeMap<InnerPath, String>,
     stripped_away: u64,
+    /// Bytes of sparse files that were passed over.
+    skipped_sparse: u64,
     buffer: Vec<u8>,
     /// [`std::fs::hard_link`]. A test has one that fails.
     make_hard_link: fn(&Path, &Path) -> std::io::Result<()>,
@@ -77,6 +79,7 @@ impl<'a> Destination<'a> {
             folders: HashSet::new(),
             links: BTreeMap::new(),
             stripped_away: 0,
+            skipped_sparse: 0,
             buffer: vec![0; BUFFER],
             make_hard_link: |existing, new| std::fs::hard_link(existing, new),
         })
@@ -153,10 +156,34 @@ impl<'a> Destination<'a> {
     /// # Errors
     /// When the archive can't be read.
     pub(super) fn skip(&mut self, content: &mut impl Read) -> anyhow::Result<()> {
-        while read(content, &mut self.buffer).context("the archive is damaged or cut off")? > 0 {
-            self.context.stop_point()?;
-        }
+        while self.skip_some(content)? > 0 {}
         Ok(())
+    }
+
+    /// As [`Destination::skip`], for a sparse file: its holes take no room in the archive, so that a small
+    /// one can claim more zeros than anybody has the time to read.
+    ///
+    /// # Errors
+    /// When the archive can't be read, or there is more of this in it than it may unpack to.
+    pub(super) fn skip_sparse(&mut self, content: &mut impl Read) -> anyhow::Result<()> {
+        loop {
+            let skipped = self.skip_some(content)?;
+            self.skipped_sparse = self.skipped_sparse.saturating_add(skipped as u64);
+            ensure!(
+                self.skipped_sparse <= self.max_bytes,
+                "the sparse files that are left out have more than {} bytes, which must be passed over one by one: \
+                 if that is right, raise max-bytes",
+                self.max_bytes
+            );
+            if skipped == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn skip_some(&mut self, content: &mut impl Read) -> anyhow::Result<usize> {
+        self.context.stop_point()?;
+        read(content, &mut self.buffer).context("the archive is damaged or cut off")
     }
 
     /// Makes a folder. One that is there already is fine.

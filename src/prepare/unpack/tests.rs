@@ -545,6 +545,38 @@ fn paths_that_nothing_can_follow_are_refused() {
     }
 }
 
+/// A sparse file in GNU tar's old form that is nothing but one hole of so many bytes.
+fn hole(name: &str, bytes: u64) -> Vec<u8> {
+    let mut entry = TarEntry { kind: b'S', ..TarEntry::file(name, b"") }.bytes();
+    let mut put = |at: usize, bytes: &[u8]| entry[at..at + bytes.len()].copy_from_slice(bytes);
+    // Offsets in the header: see "GNU tar: an archive format", struct oldgnu_header.
+    put(257, b"ustar  \0");
+    put(386, format!("{bytes:011o}\0").as_bytes());
+    put(398, format!("{:011o}\0", 0).as_bytes());
+    put(483, format!("{bytes:011o}\0").as_bytes());
+    put(148, b"        ");
+    let sum: u32 = entry.iter().map(|&byte| u32::from(byte)).sum();
+    entry[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    entry
+}
+
+#[test]
+fn a_sparse_file_that_is_left_out_is_not_read_for_ever() {
+    let bytes =
+        [hole("hole", 3_000_000), TarEntry::file("a", b"1").bytes(), vec![0; 1024]].concat();
+    let (fixture, result) = unpack(&bytes, json!({"max-bytes": 4_000_000}));
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(
+        fixture.output().join("hole").metadata().map(|hole| hole.len()).ok(),
+        Some(3_000_000)
+    );
+    let (fixture, result) = unpack(&bytes, json!({"include": ["a"]}));
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(fixture.output_paths(), ["a"]);
+    let error = error_of(&bytes, json!({"include": ["a"], "max-bytes": 1_000_000}));
+    assert!(error.contains("sparse files that are left out"), "{error}");
+}
+
 #[test]
 fn zeros_behind_a_compressed_archive_are_nothing() {
     let bytes = [gzip(&small_tar()), vec![0; 10_000]].concat();
