@@ -265,6 +265,10 @@ impl<'a> Destination<'a> {
             std::os::unix::fs::symlink(target, self.on_disk(path))
                 .map_err(|error| self.describe_write(path, error))?;
         }
+        let root = self.root.canonicalize().context("can't find the output folder")?;
+        for (path, target) in &links {
+            ensure!(really_stays_inside(&root, path, target)?, leads_out(path, target));
+        }
         self.include.check_all_used()?;
         if self.files == 0 {
             match self.stripped_away {
@@ -398,6 +402,37 @@ fn leads_out(path: &InnerPath, target: &str) -> String {
         path.shown(),
         target.escape_debug()
     )
+}
+
+/// Follows a link on the disk, as far as there is something, and looks at every step whether it is below
+/// `root`. By the names alone that is known already, but not every filesystem tells names apart as they do:
+/// one may take `LINK` for `link`.
+fn really_stays_inside(root: &Path, path: &InnerPath, target: &str) -> anyhow::Result<bool> {
+    let folder = path.ancestors().last().map_or(root.to_owned(), |folder| root.join(folder));
+    let mut ahead = target.split('/').filter(|part| !part.is_empty() && *part != ".");
+    let mut place = folder;
+    loop {
+        place = match place.canonicalize() {
+            Ok(place) if place.starts_with(root) => place,
+            // Nothing to be found there, and nothing behind it.
+            Err(error)
+                if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) =>
+            {
+                return Ok(true);
+            }
+            Ok(_) => return Ok(false),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => return Ok(false),
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("can't follow the link {}", path.shown()));
+            }
+        };
+        match ahead.next() {
+            None => return Ok(true),
+            Some("..") => drop(place.pop()),
+            Some(part) => place.push(part),
+        }
+    }
 }
 
 /// Follows a link, through other links, to where it ends.

@@ -545,6 +545,17 @@ fn paths_that_nothing_can_follow_are_refused() {
     }
 }
 
+#[test]
+fn a_link_that_leads_out_by_way_of_the_filesystem_is_refused() {
+    // To the archive, 'Here' and 'here' are two names; a filesystem that takes them for one has this.
+    let bytes =
+        tar(&[TarEntry::folder("deep/"), TarEntry::symbolic_link("out", "here/deep/../..")]);
+    let fixture = archive("a.tar", &bytes);
+    std::os::unix::fs::symlink(".", fixture.output().join("here")).expect("a link");
+    let error = fixture.run("unpack", &json!({})).expect_err("it leads above the folder");
+    assert!(error.contains("refused the link 'out'"), "{error}");
+}
+
 /// A sparse file in GNU tar's old form that is nothing but one hole of so many bytes.
 fn hole(name: &str, bytes: u64) -> Vec<u8> {
     let mut entry = TarEntry { kind: b'S', ..TarEntry::file(name, b"") }.bytes();
