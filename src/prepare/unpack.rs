@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use pipeline_stages::kinds::{ArchiveFormat, Unpack};
 use pipeline_stages::message::Metrics;
+use pipeline_stages::text::in_short;
 use pipeline_stages::worker::{Context, Stopped};
 
 use crate::Body;
@@ -95,12 +96,12 @@ fn only_file(artifact: &Path) -> anyhow::Result<PathBuf> {
             let name = |path: &PathBuf| {
                 path.file_name().unwrap_or_default().to_string_lossy().into_owned()
             };
-            let names: Vec<_> = paths.iter().take(8).map(name).collect();
+            let names: Vec<_> = paths.iter().map(name).collect();
             bail!(
                 "the artifact at 'archive' must hold exactly one file, the archive, but {} holds {} things: {}",
                 artifact.display(),
                 paths.len(),
-                if names.is_empty() { "it is empty".to_owned() } else { names.join(", ") }
+                in_short(&names, 8)
             )
         }
     }

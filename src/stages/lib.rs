@@ -16,6 +16,7 @@ pub mod kind;
 pub mod kinds;
 pub mod message;
 pub mod parameter;
+pub mod text;
 pub mod worker;
 
 pub use artifact::ArtifactType;

@@ -441,7 +441,7 @@ fn nothing_to_unpack_is_an_error() {
 fn the_artifact_must_be_one_file() {
     let two: &[(&str, &[u8])] = &[("a.zip", b"1"), ("b.zip", b"2")];
     for (files, words) in
-        [(&two[..0], "it is empty"), (two, "holds 2 things: a.zip, b.zip")]
+        [(&two[..0], "holds 0 things: nothing"), (two, "holds 2 things: a.zip, b.zip")]
     {
         let fixture = Fixture::new().with_input("archive", None, ArtifactType::File, files);
         let error = fixture.run("unpack", &json!({})).expect_err("which one?");
