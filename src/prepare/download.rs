@@ -79,9 +79,9 @@ impl Downloader<'_> {
 
     /// Gets the file from one mirror and puts it in the output folder.
     fn fetch(&self, url: &str, phase: Option<&str>) -> Result<Metrics, Failure> {
-        let context = self.context;
+        let (context, most) = (self.context, self.stage.max_bytes);
         let checking = self.progress(Some("checking what is there"));
-        let mut partial = Partial::open(context, url, &checking)?;
+        let mut partial = Partial::open(context, url, most, &checking)?;
         let mut started_over = false;
         loop {
             self.transfer(url, phase, &mut partial)?;

@@ -41,6 +41,8 @@ pub(super) struct Partial {
     beginning: Vec<u8>,
     version: Version,
     origin: Origin,
+    /// The most bytes that it may have.
+    most: u64,
 }
 
 /// Whether all bytes came in one transfer.
@@ -53,13 +55,14 @@ pub(super) enum Origin {
 }
 
 impl Partial {
-    /// What an earlier process got from this URL, or nothing.
+    /// What an earlier process got from this URL, or nothing. It may grow to `most` bytes.
     ///
     /// # Errors
     /// When the checkpoint folder can't be used; when the stage is asked to stop.
     pub(super) fn open(
         context: &Context,
         url: &str,
+        most: u64,
         progress: &dyn Fn(u64, Option<u64>),
     ) -> Result<Self, Failure> {
         let path = path_of(&context.checkpoint, url);
@@ -71,13 +74,16 @@ impl Partial {
             beginning: Vec::new(),
             version: Version::default(),
             origin: Origin::OneTransfer,
+            most,
             path,
         };
         match partial.read_version() {
             Some(version) => {
                 partial.version = version;
                 partial.hash_what_is_there(context, progress)?;
-                if partial.length > 0 {
+                if partial.length > most {
+                    partial.start_over()?;
+                } else if partial.length > 0 {
                     partial.origin = Origin::Pieces;
                 }
             }
@@ -138,10 +144,13 @@ impl Partial {
     /// Starts over with another version of the file.
     ///
     /// # Errors
-    /// When that can't be written down.
+    /// When that can't be written down, or it is too large.
     pub(super) fn start_version(&mut self, version: Version) -> Result<(), Failure> {
         // In this order: a crash in between leaves an empty file, never bytes of another version.
         self.start_over()?;
+        if version.size.is_some_and(|size| size > self.most) {
+            return Err(self.too_large());
+        }
         let path = self.version_path();
         let text = serde_json::to_vec(&version).map_err(|error| Failure::Ours(error.into()))?;
         ours(std::fs::write(&path, text), "write", &path)?;
@@ -152,11 +161,22 @@ impl Partial {
     /// Adds the next bytes.
     ///
     /// # Errors
-    /// When they can't be written.
+    /// When they can't be written, or there are too many: then nothing is kept.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.length.saturating_add(bytes.len() as u64) > self.most {
+            self.start_over()?;
+            return Err(self.too_large());
+        }
         ours(self.file.write_all(bytes), "write", &self.path)?;
         self.take_note(bytes);
         Ok(())
+    }
+
+    fn too_large(&self) -> Failure {
+        Failure::lasting(format!(
+            "the file has more than {} bytes: if that is right, raise max-bytes",
+            self.most
+        ))
     }
 
     /// Moves the file to where it belongs.
@@ -297,7 +317,7 @@ mod tests {
     /// What an earlier process left: several blocks.
     fn interrupted(context: &Context) -> Vec<u8> {
         let bytes = vec![7; 3 * BUFFER + 5];
-        let mut partial = Partial::open(context, URL, &|_, _| {}).expect("a folder");
+        let mut partial = Partial::open(context, URL, u64::MAX, &|_, _| {}).expect("a folder");
         partial.start_version(Version::default()).expect("room");
         partial.append(&bytes).expect("room");
         bytes
@@ -314,12 +334,12 @@ mod tests {
         let size = interrupted(&context).len() as u64;
         let told = RefCell::new(Vec::new());
         let progress = |done, total| told.borrow_mut().push((done, total));
-        let partial = Partial::open(&context, URL, &progress).expect("it is there");
+        let partial = Partial::open(&context, URL, u64::MAX, &progress).expect("it is there");
         assert_eq!(partial.len(), size);
         assert_eq!(told.borrow()[0], (BUFFER as u64, Some(size)));
         assert_eq!(told.borrow().last(), Some(&(size, Some(size))));
         context.stop_flag().store(true, Ordering::Relaxed);
-        let stopped = Partial::open(&context, URL, &|_, _| {}).map(drop);
+        let stopped = Partial::open(&context, URL, u64::MAX, &|_, _| {}).map(drop);
         assert!(matches!(stopped, Err(Failure::Stopped)), "{stopped:?}");
     }
 
@@ -329,7 +349,7 @@ mod tests {
         let context = context(&fixture);
         let bytes = interrupted(&context);
         let to = fixture.output().join("a");
-        let partial = Partial::open(&context, URL, &|_, _| {}).expect("it is there");
+        let partial = Partial::open(&context, URL, u64::MAX, &|_, _| {}).expect("it is there");
         let stop = context.stop_flag();
         partial.copy_to(&to, &context, &|_, _| {}).expect("room");
         assert!(std::fs::read(&to).is_ok_and(|copy| copy == bytes));
@@ -339,5 +359,14 @@ mod tests {
         };
         let stopped = partial.copy_to(&to, &context, &stop_at_first);
         assert!(matches!(stopped, Err(Failure::Stopped)), "{stopped:?}");
+    }
+
+    #[test]
+    fn what_is_there_and_larger_than_it_may_be_is_dropped() {
+        let fixture = Fixture::new();
+        let context = context(&fixture);
+        interrupted(&context);
+        let partial = Partial::open(&context, URL, 1000, &|_, _| {}).expect("it is there");
+        assert_eq!((partial.len(), partial.origin()), (0, Origin::OneTransfer));
     }
 }

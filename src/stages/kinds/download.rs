@@ -36,9 +36,14 @@ crate::kind! {
         retries: u32 = 4, in crate::parameter::NOT_NEGATIVE;
         /// Seconds without a byte after which a connection is given up.
         timeout_seconds: u64 = 60, in crate::parameter::AT_LEAST_ONE;
+        /// The most bytes that the file may have.
+        max_bytes: u64 = 1 << 40, in crate::parameter::AT_LEAST_ONE;
     }
     headline []
 }
+
+/// The longest name of a file (NAME_MAX), on about every filesystem.
+const MOST_NAME_BYTES: usize = 255;
 
 impl Download {
     /// The name of the file in the artifact.
@@ -94,11 +99,22 @@ impl Rules for Download {
             }
         }
         let name = self.file_name();
-        if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\\', '\0']) {
-            problems.push(Problem::new(
-                if self.name.is_some() { "name" } else { "url" },
-                format!("'{name}' can't be a file's name; give one with name = \"...\""),
-            ));
+        let field = if self.name.is_some() { "name" } else { "url" };
+        if name.is_empty()
+            || name == "."
+            || name == ".."
+            || name.contains(['/', '\\'])
+            || name.contains(char::is_control)
+        {
+            let shown = name.escape_debug();
+            let message = format!("'{shown}' can't be a file's name; give one with name = \"...\"");
+            problems.push(Problem::new(field, message));
+        } else if name.len() > MOST_NAME_BYTES {
+            let message = format!(
+                "the name '{name}' has {} bytes, and a file's has at most {MOST_NAME_BYTES}; give one with name = \"...\"",
+                name.len()
+            );
+            problems.push(Problem::new(field, message));
         }
         for (algorithm, checksum, digits) in self.checksums() {
             let Some(checksum) = checksum else { continue };
@@ -201,6 +217,14 @@ mod tests {
             (
                 serde_json::json!({"url": "https://example.org/..", "unverified": true}),
                 "can't be a file's name",
+            ),
+            (
+                serde_json::json!({"url": "file:a", "name": "a\nb", "unverified": true}),
+                "'a\\nb' can't be a file's name",
+            ),
+            (
+                serde_json::json!({"url": "file:a", "name": "é".repeat(128), "unverified": true}),
+                "has 256 bytes",
             ),
             (serde_json::json!({"url": [], "name": "a", "unverified": true}), "at least one URL"),
         ] {
