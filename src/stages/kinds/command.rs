@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Component, Path};
 
 use crate::ArtifactType;
-use crate::kind::{Problem, Rules};
+use crate::kind::{OutsidePath, Problem, Rules};
 
 /// The artifact type that a command says it gives.
 pub type CommandOutput = ArtifactType;
@@ -181,8 +181,8 @@ impl Rules for Command {
         Some(self.output)
     }
 
-    fn outside_paths(&self) -> Vec<String> {
-        self.files.clone()
+    fn outside_paths(&self) -> Vec<OutsidePath> {
+        self.files.iter().map(OutsidePath::required).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! `dataset`: images and labels in the formats of the field, into one of our own.
 
-use crate::kind::{Problem, Rules};
+use crate::kind::{OutsidePath, Problem, Rules};
 use crate::parameter::AT_LEAST_ONE;
 
 choices! {
@@ -81,8 +81,8 @@ impl Rules for Dataset {
         problems
     }
 
-    fn outside_paths(&self) -> Vec<String> {
-        self.path.iter().cloned().collect()
+    fn outside_paths(&self) -> Vec<OutsidePath> {
+        self.path.iter().map(OutsidePath::required).collect()
     }
 
     // The folder's content is in the key; where it lies is not. The size changes an `image-folder` only.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::kind::{Problem, Rules};
+use crate::kind::{OutsidePath, Problem, Rules};
 use crate::parameter::OneOrMany;
 
 crate::kind! {
@@ -24,8 +24,8 @@ crate::kind! {
         sha256: Option<String> = None;
         /// The MD5 checksum, in hexadecimal. Guards against accidents only.
         md5: Option<String> = None;
-        /// Accept whatever comes, without a checksum. Where all mirrors are `file:`, the stage runs again when
-        /// their content changes; what came from the web once is kept.
+        /// Accept whatever comes, without a checksum. The stage runs again when a `file:` mirror comes, goes or
+        /// changes its content; what came from the web once is kept.
         unverified: bool = false;
     }
     execution {
@@ -141,13 +141,14 @@ impl Rules for Download {
         problems
     }
 
-    fn outside_paths(&self) -> Vec<String> {
+    fn outside_paths(&self) -> Vec<OutsidePath> {
         if !self.unverified {
             return Vec::new();
         }
-        // With a mirror on the web, a local one may be missing, and is one source among others.
-        let local = self.url.0.iter().map(|url| Self::local_path(url).map(str::to_owned));
-        local.collect::<Option<_>>().unwrap_or_default()
+        // With several mirrors, one that is missing is passed over.
+        let optional = self.url.0.len() > 1;
+        let local = self.url.0.iter().filter_map(|url| Self::local_path(url));
+        local.map(|path| OutsidePath { path: path.to_owned(), optional }).collect()
     }
 
     fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
@@ -249,10 +250,14 @@ mod tests {
 
         let unverified = download(serde_json::json!({"url": "file:x.zip", "unverified": true}));
         assert!(key(&unverified).contains_key("url"));
-        assert_eq!(unverified.outside_paths(), ["x.zip"]);
-        let mixed = download(serde_json::json!({
-            "url": ["file:x.zip", "https://example.org/x.zip"], "unverified": true,
-        }));
-        assert!(mixed.outside_paths().is_empty(), "the local mirror may be missing");
+        assert_eq!(unverified.outside_paths(), [OutsidePath::required("x.zip")]);
+        for other in ["https://example.org/x.zip", "file:elsewhere/x.zip"] {
+            let mirrors =
+                download(serde_json::json!({"url": ["file:x.zip", other], "unverified": true}));
+            let paths = mirrors.outside_paths();
+            assert_eq!(paths[0].path, "x.zip");
+            assert!(paths.iter().all(|path| path.optional), "{other}: a mirror may be missing");
+            assert_eq!(paths.len(), if other.starts_with("file:") { 2 } else { 1 });
+        }
     }
 }

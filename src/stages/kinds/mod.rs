@@ -151,7 +151,7 @@ impl Stage {
     }
 
     /// Files and folders outside the cache whose content enters the key.
-    pub fn outside_paths(&self) -> Vec<String> {
+    pub fn outside_paths(&self) -> Vec<crate::kind::OutsidePath> {
         with_parameters!(self, parameters => parameters.outside_paths())
     }
 }
