@@ -153,13 +153,8 @@ impl Stage {
     }
 
     /// Files and folders outside the cache whose content enters the key.
-    pub fn outside_paths(&self) -> Vec<String> {
+    pub fn outside_paths(&self) -> Vec<crate::kind::OutsidePath> {
         with_parameters!(self, parameters => parameters.outside_paths())
-    }
-
-    /// Whether these files may be missing while the stage is planned.
-    pub fn outside_may_be_missing(&self) -> bool {
-        with_parameters!(self, parameters => parameters.outside_may_be_missing())
     }
 }
 
