@@ -4,8 +4,9 @@
 //! Knows no terminal: what happens goes to a [`Reporter`](crate::progress::Reporter).
 
 mod job;
+mod rerun;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -26,6 +27,8 @@ use crate::plan::{self, Facts, Reason, State};
 use crate::progress::Reporter;
 use crate::worker::Leash;
 use job::{Job, JobEnd, JobEvent};
+
+pub use rerun::{Outputs, Rerun, RerunEnd, Scratch, as_recorded};
 
 /// How often time-outs are looked at and bars are drawn.
 const TICK: Duration = Duration::from_millis(100);
@@ -79,7 +82,6 @@ enum Progress {
         timeout: Option<Duration>,
         /// From the start of its worker: waiting for another process does not count.
         deadline: Option<Instant>,
-        worker: WorkerProgram,
     },
     /// It is over.
     Ended { outcome: Outcome, record: Option<Box<Record>> },
@@ -97,8 +99,13 @@ pub fn execute(
     options: &Options,
     reporter: &mut dyn Reporter,
 ) -> anyhow::Result<Summary> {
-    let world = World::look(cache, manifest, selected)?;
+    let world = World::look(cache, manifest, selected);
+    world.refuse_obstacles(manifest)?;
     let (sender, receiver) = channel();
+    let ranks: HashMap<_, _> =
+        selected.iter().enumerate().map(|(rank, name)| (name.clone(), rank)).collect();
+    let missing: Vec<_> = selected.iter().map(|name| graph.inputs(name).len()).collect();
+    let roots = (0..selected.len()).filter(|&rank| missing[rank] == 0).collect();
     let mut run = Run {
         manifest,
         graph,
@@ -108,6 +115,12 @@ pub fn execute(
         reporter,
         stages: selected.iter().map(|name| (name.clone(), Progress::Pending)).collect(),
         order: selected.to_vec(),
+        ranks,
+        missing,
+        unseen: roots,
+        ready: BTreeSet::new(),
+        running: BTreeSet::new(),
+        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         sender,
         stopping: Arc::new(AtomicBool::new(false)),
         failed: false,
@@ -133,6 +146,18 @@ struct Run<'a> {
     reporter: &'a mut dyn Reporter,
     stages: BTreeMap<StageName, Progress>,
     order: Vec<StageName>,
+    /// The place of each stage in `order`. The sets below hold such places, so that what comes first in
+    /// the order comes first; with them, what one event costs does not grow with the number of stages.
+    ranks: HashMap<StageName, usize>,
+    /// Per place, how many inputs have no record yet.
+    missing: Vec<usize>,
+    /// Those that are pending, and all of whose inputs are there.
+    unseen: BTreeSet<usize>,
+    /// Those that must run, and wait for a slot.
+    ready: BTreeSet<usize>,
+    /// Those that a job works on.
+    running: BTreeSet<usize>,
+    cores: usize,
     sender: Sender<Message>,
     stopping: Arc<AtomicBool>,
     failed: bool,
@@ -143,7 +168,7 @@ impl Run<'_> {
     fn run_to_end(&mut self, receiver: &Receiver<Message>) -> anyhow::Result<()> {
         loop {
             self.start_what_is_ready()?;
-            if self.running().next().is_none() {
+            if self.running.is_empty() {
                 return Ok(());
             }
             match receiver.recv_timeout(TICK) {
@@ -158,44 +183,48 @@ impl Run<'_> {
 
     /// Ends what is fresh and starts what must run, until nothing more can be said or started now.
     fn start_what_is_ready(&mut self) -> anyhow::Result<()> {
-        for name in self.order.clone() {
-            if matches!(self.stages.get(&name), Some(Progress::Pending))
-                && self.inputs_are_there(&name)
-            {
-                self.look_at(&name);
+        loop {
+            while let Some(rank) = self.unseen.pop_first() {
+                self.look_at(rank);
             }
-            if matches!(self.stages.get(&name), Some(Progress::Ready { .. }))
-                && self.may_start(&name)
-            {
-                // It may have waited for hours, and the files that it reads may be others now.
-                self.look_at(&name);
-                self.start(&name)?;
+            let Some(rank) = self.next_to_start() else { return Ok(()) };
+            self.ready.remove(&rank);
+            // It may have waited for hours, and the files that it reads may be others now.
+            self.look_at(rank);
+            if self.ready.remove(&rank) {
+                self.start(rank)?;
             }
         }
-        Ok(())
     }
 
     /// Decides whether a stage must run, all of whose inputs are there.
-    fn look_at(&mut self, name: &StageName) {
-        let Some(declaration) = self.manifest.stage(name) else { return };
+    fn look_at(&mut self, rank: usize) {
+        let name = self.order[rank].clone();
+        let Some(declaration) = self.manifest.stage(&name) else { return };
         if let Err(error) = self.world.look_again(declaration, &self.manifest.folder) {
-            self.failed = true;
-            let message = format!("{error:#}");
-            return self.end(
-                name,
-                Outcome::Failed { message, log: Vec::new(), seconds: 0.0 },
-                None,
-            );
+            return self.end_unreadable(&name, format!("{error:#}"));
         }
         let digest_of = |input: &StageName| self.record(input).map(|record| record.output.digest);
-        let parts = key::parts(declaration, self.world.outside(name), digest_of);
-        match plan::decide(name, parts, &self.world) {
-            State::Fresh(record) => self.end_fresh(name, record),
-            State::Dirty { reason, key, parts } => {
-                self.stages.insert(name.clone(), Progress::Ready { reason, key, parts });
+        let parts = match self.world.outside(&name) {
+            Ok(outside) => key::parts(declaration, outside, digest_of),
+            Err(obstacle) => {
+                let message = obstacle.message.clone();
+                return self.end_unreadable(&name, message);
             }
-            State::Waiting { .. } => {}
+        };
+        match plan::decide(&name, parts, &self.world) {
+            State::Fresh(record) => self.end_fresh(&name, record),
+            State::Dirty { reason, key, parts } => {
+                self.stages.insert(name, Progress::Ready { reason, key, parts });
+                self.ready.insert(rank);
+            }
+            State::Waiting { .. } | State::Blocked(_) => {}
         }
+    }
+
+    fn end_unreadable(&mut self, name: &StageName, message: String) {
+        self.failed = true;
+        self.end(name, Outcome::Failed { message, log: Vec::new(), seconds: 0.0 }, None);
     }
 
     fn end_fresh(&mut self, name: &StageName, record: Box<Record>) {
@@ -204,27 +233,23 @@ impl Run<'_> {
         self.end(name, outcome, Some(record));
     }
 
-    fn inputs_are_there(&self, name: &StageName) -> bool {
-        self.graph.inputs(name).into_iter().all(|input| self.record(input).is_some())
+    /// The first stage that is ready, if there is a slot for it.
+    fn next_to_start(&self) -> Option<usize> {
+        let stopping = self.stopping.load(Ordering::Relaxed);
+        let slots = self.options.jobs.unwrap_or(self.cores);
+        if stopping || (self.failed && !self.options.keep_going) || self.running.len() >= slots {
+            return None;
+        }
+        let learns = |rank: &usize| {
+            let declaration = self.manifest.stage(&self.order[*rank]);
+            declaration.is_some_and(|one| one.stage.info().worker == WorkerProgram::Learn)
+        };
+        let one_training = self.options.jobs.is_none() && self.running.iter().any(learns);
+        self.ready.iter().find(|rank| !(one_training && learns(rank))).copied()
     }
 
-    fn may_start(&self, name: &StageName) -> bool {
-        if self.stopping.load(Ordering::Relaxed) || (self.failed && !self.options.keep_going) {
-            return false;
-        }
-        let Some(declaration) = self.manifest.stage(name) else { return false };
-        let learns = |worker: WorkerProgram| worker == WorkerProgram::Learn;
-        let running = self.running().count();
-        match self.options.jobs {
-            Some(jobs) => running < jobs,
-            None => {
-                let training = self.running().any(learns);
-                running < cores() && !(training && learns(declaration.stage.info().worker))
-            }
-        }
-    }
-
-    fn start(&mut self, name: &StageName) -> anyhow::Result<()> {
+    fn start(&mut self, rank: usize) -> anyhow::Result<()> {
+        let name = &self.order[rank].clone();
         let Some(Progress::Ready { reason, key, parts }) = self.stages.get(name) else {
             return Ok(());
         };
@@ -234,7 +259,7 @@ impl Run<'_> {
         let inputs = job::inputs(&declaration, self.cache, |input| self.record(input).cloned())?;
         // Trainings that run side by side share the cores.
         if let Some(jobs) = self.options.jobs.filter(|jobs| *jobs > 1) {
-            let share = (cores() / jobs).max(1) as u32;
+            let share = (self.cores / jobs).max(1) as u32;
             declaration.execution.execution.threads.get_or_insert(share);
         }
         let leash = Leash::default();
@@ -244,9 +269,9 @@ impl Run<'_> {
             started: Instant::now(),
             timeout,
             deadline: None,
-            worker: declaration.stage.info().worker,
         };
         self.stages.insert(name.clone(), progress);
+        self.running.insert(rank);
         let job = Job {
             cache: Arc::clone(self.cache),
             experiment: self.manifest.experiment.name.clone(),
@@ -310,6 +335,9 @@ impl Run<'_> {
             Some(Progress::Running { started, .. }) => started.elapsed().as_secs_f64(),
             _ => 0.0,
         };
+        if let Some(rank) = self.ranks.get(name) {
+            self.running.remove(rank);
+        }
         match end {
             JobEnd::Reused(record) => self.end_fresh(name, record),
             JobEnd::Ran(record) => {
@@ -333,16 +361,40 @@ impl Run<'_> {
                     damaged.digest.short()
                 );
                 self.report(RunEvent::Note { stage: name.clone(), text });
-                self.stages.insert(name.clone(), Progress::Pending);
-                for progress in self.stages.values_mut() {
-                    if matches!(progress, Progress::Ended { record: Some(record), .. }
+                self.begin_again(name);
+                let gave_it = |progress: &Progress| {
+                    matches!(progress, Progress::Ended { record: Some(record), .. }
                         if record.output.digest == damaged.digest)
-                    {
-                        *progress = Progress::Pending;
-                    }
+                };
+                let givers = self.stages.iter().filter(|(_, progress)| gave_it(progress));
+                for giver in givers.map(|(giver, _)| giver.clone()).collect::<Vec<_>>() {
+                    self.forget_record(&giver);
                 }
             }
         }
+    }
+
+    /// Lets a stage be looked at anew as soon as all its inputs are there.
+    fn begin_again(&mut self, name: &StageName) {
+        let Some(&rank) = self.ranks.get(name) else { return };
+        self.ready.remove(&rank);
+        self.stages.insert(name.clone(), Progress::Pending);
+        if self.missing[rank] == 0 {
+            self.unseen.insert(rank);
+        }
+    }
+
+    /// Takes back that a stage has a result. Those that are ready to read it wait again.
+    fn forget_record(&mut self, name: &StageName) {
+        for reader in self.graph.consumers(name) {
+            let Some(&rank) = self.ranks.get(reader) else { continue };
+            self.missing[rank] += 1;
+            self.unseen.remove(&rank);
+            if self.ready.remove(&rank) {
+                self.stages.insert(reader.clone(), Progress::Pending);
+            }
+        }
+        self.begin_again(name);
     }
 
     fn end(&mut self, name: &StageName, outcome: Outcome, record: Option<Box<Record>>) {
@@ -354,7 +406,22 @@ impl Run<'_> {
             self.report(RunEvent::Note { stage: name.clone(), text });
         }
         self.report(RunEvent::End { stage: name.clone(), outcome: outcome.clone() });
+        let has_record = record.is_some();
         self.stages.insert(name.clone(), Progress::Ended { outcome, record });
+        if has_record {
+            self.tell_readers(name);
+        }
+    }
+
+    fn tell_readers(&mut self, name: &StageName) {
+        for reader in self.graph.consumers(name) {
+            let Some(&rank) = self.ranks.get(reader) else { continue };
+            self.missing[rank] = self.missing[rank].saturating_sub(1);
+            let pending = matches!(self.stages.get(reader), Some(Progress::Pending));
+            if pending && self.missing[rank] == 0 {
+                self.unseen.insert(rank);
+            }
+        }
     }
 
     fn record(&self, name: &StageName) -> Option<&Record> {
@@ -364,16 +431,9 @@ impl Run<'_> {
         }
     }
 
-    fn running(&self) -> impl Iterator<Item = WorkerProgram> {
-        self.stages.values().filter_map(|progress| match progress {
-            Progress::Running { worker, .. } => Some(*worker),
-            _ => None,
-        })
-    }
-
     fn leashes(&self) -> impl Iterator<Item = &Leash> {
-        self.stages.values().filter_map(|progress| match progress {
-            Progress::Running { leash, .. } => Some(leash),
+        self.running.iter().filter_map(|&rank| match self.stages.get(&self.order[rank]) {
+            Some(Progress::Running { leash, .. }) => Some(leash),
             _ => None,
         })
     }
@@ -390,8 +450,9 @@ impl Run<'_> {
 
     fn time_out_what_is_late(&mut self) {
         let now = Instant::now();
-        for progress in self.stages.values_mut() {
-            if let Progress::Running { leash, deadline, .. } = progress
+        for &rank in &self.running {
+            if let Some(Progress::Running { leash, deadline, .. }) =
+                self.stages.get_mut(&self.order[rank])
                 && deadline.take_if(|deadline| *deadline <= now).is_some()
             {
                 leash.time_out();
@@ -405,17 +466,8 @@ impl Run<'_> {
             return Ok(());
         }
         self.cache.prepare().map_err(job::with_advice)?;
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
-            .context("can't listen to signals")?;
         let sender = self.sender.clone();
-        std::thread::spawn(move || {
-            for _ in signals.forever() {
-                if sender.send(Message::Signal).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(())
+        signals(move || sender.send(Message::Signal).is_ok())
     }
 
     fn report(&mut self, event: RunEvent) {
@@ -446,6 +498,10 @@ impl Run<'_> {
     }
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+/// From now on SIGINT and SIGTERM end nothing by themselves: each calls `tell`, as long as that is true.
+fn signals(tell: impl Fn() -> bool + Send + 'static) -> anyhow::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
+        .context("can't listen to signals")?;
+    std::thread::spawn(move || signals.forever().take_while(|_| tell()).for_each(drop));
+    Ok(())
 }

@@ -62,7 +62,7 @@ impl Reporter for Bars {
                 ));
                 self.whole = Some(whole);
             }
-            RunEvent::Start { stage, .. } => {
+            RunEvent::Start { stage, .. } | RunEvent::Again { stage, .. } => {
                 self.print(event);
                 self.start(stage);
             }
