@@ -19,7 +19,10 @@ fn project() -> Sandbox {
 
 /// The key of a stage's record.
 fn key(project: &Sandbox, stage: &str) -> String {
-    fs::read_to_string(project.cache("heads/training").join(stage)).expect("it ran").trim().to_owned()
+    fs::read_to_string(project.cache("heads/training").join(stage))
+        .expect("it ran")
+        .trim()
+        .to_owned()
 }
 
 /// Makes a file as old as one that nobody will rename any more.
@@ -75,7 +78,8 @@ fn checkpoints_of_stages_that_have_finished() {
     }
     project.write("cache/partial/notes/mine", "");
     a_day_later(&project);
-    let lock = File::options().write(true).open(project.cache("locks").join(&busy)).expect("it ran");
+    let lock =
+        File::options().write(true).open(project.cache("locks").join(&busy)).expect("it ran");
     lock.lock().expect("nobody has it");
     project.pipeline("run experiment.toml").success();
     let mut kept = vec![busy, unfinished, "notes".to_owned()];

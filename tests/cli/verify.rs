@@ -26,9 +26,23 @@ fn damage(project: &Sandbox, stage: &str, file: &str) {
 #[test]
 fn intact() {
     let project = project();
-    assert_snapshot!(project.pipeline("verify experiment.toml"), @"");
+    assert_snapshot!(project.pipeline("verify experiment.toml"), @r#"
+    status 0
+    --- stdout
+    words  intact  [digest]  19 B
+    count  intact  [digest]  2 B
+    report  intact  [digest]  13 B
+    other  intact  [digest]  6 B
+
+    words: 4 intact; 40 B read in [time]
+    "#);
     let new = Sandbox::new(WORDS);
-    assert_snapshot!(new.pipeline("verify experiment.toml"), @"");
+    assert_snapshot!(new.pipeline("verify experiment.toml"), @r#"
+    status 0
+    --- stdout
+    not checked, as not fresh: words, count, report, other
+    words: nothing to check; 0 B read in [time]
+    "#);
     assert!(!new.path("cache").exists(), "looking writes nothing");
 }
 
@@ -38,11 +52,31 @@ fn damage_is_named_by_stage_and_file_and_put_into_quarantine() {
     damage(&project, "words", "text");
     // No run would see it: the size is the same.
     assert_eq!(project.pipeline("run experiment.toml").success().matches("fresh").count(), 4);
-    assert_snapshot!(project.pipeline("verify experiment.toml"), @"");
+    assert_snapshot!(project.pipeline("verify experiment.toml"), @r#"
+    status 1
+    --- stdout
+    words  damaged  [digest]  moved to quarantine/[digest]-0
+      text: other bytes, of the same size
+    count  intact  [digest]  2 B
+    report  intact  [digest]  13 B
+    other  intact  [digest]  6 B
+
+    words: 3 intact, 1 damaged; 21 B read in [time]
+    `pipeline run experiment.toml` makes again what is missing now
+    "#);
     assert_eq!(names(&project.cache("quarantine")).len(), 1);
     // It is gone now, and what reads it is not known.
-    assert_snapshot!(project.pipeline("verify experiment.toml"), @"");
-    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"");
+    assert_snapshot!(project.pipeline("verify experiment.toml"), @r#"
+    status 1
+    --- stdout
+    words  gone  [digest]  its record is there, the artifact is not
+    other  intact  [digest]  6 B
+
+    not checked, as not fresh: count, report
+    words: 1 intact, 1 gone; 6 B read in [time]
+    `pipeline run experiment.toml` makes again what is missing now
+    "#);
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @r#"words ran, count fresh, report fresh, other fresh"#);
     assert_eq!(project.pipeline("verify experiment.toml").code(), Some(0));
     assert_eq!(project.pipeline("verify experiment.toml").code(), Some(0));
 }
@@ -73,7 +107,19 @@ shell = 'cd "$PIPELINE_OUTPUT"; mkdir -p a/b; for i in 1 2 3 4; do echo $i > a/b
     fs::set_permissions(artifact.join("a/b/3"), fs::Permissions::from_mode(0o755)).expect("ours");
     fs::remove_file(artifact.join("link")).expect("ours");
     std::os::unix::fs::symlink("elsewhere", artifact.join("link")).expect("ours");
-    assert_snapshot!(project.pipeline("verify experiment.toml"), @"");
+    assert_snapshot!(project.pipeline("verify experiment.toml"), @r#"
+    status 1
+    --- stdout
+    files, same  damaged  [digest]  moved to quarantine/[digest]-0
+      a/b/1: other bytes: 18 of them, not 2
+      a/b/2: missing
+      a/b/3: another mode: executable, or not
+      a/new: added
+      link: no longer the same kind of thing
+
+    files: 1 damaged; 0 B read in [time]
+    `pipeline run experiment.toml` makes again what is missing now
+    "#);
 }
 
 #[test]
@@ -82,7 +128,56 @@ fn as_json() {
     damage(&project, "count", "number");
     let ended = project.pipeline("verify experiment.toml --json");
     assert_eq!(ended.code(), Some(1));
-    assert_snapshot!(project.filter(&format!("{:#}", ended.json())), @"");
+    assert_snapshot!(project.filter(&format!("{:#}", ended.json())), @r#"
+    {
+      "artifacts": [
+        {
+          "artifact": "[digest]",
+          "bytes": 19,
+          "result": "intact",
+          "stages": [
+            "words"
+          ]
+        },
+        {
+          "artifact": "[digest]",
+          "files": [
+            {
+              "how": "changed",
+              "new-bytes": 2,
+              "old-bytes": 2,
+              "path": "number"
+            }
+          ],
+          "left-because": null,
+          "quarantine": "[project]/cache/quarantine/[digest]-0",
+          "result": "damaged",
+          "stages": [
+            "count"
+          ]
+        },
+        {
+          "artifact": "[digest]",
+          "bytes": 13,
+          "result": "intact",
+          "stages": [
+            "report"
+          ]
+        },
+        {
+          "artifact": "[digest]",
+          "bytes": 6,
+          "result": "intact",
+          "stages": [
+            "other"
+          ]
+        }
+      ],
+      "cache": "[project]/cache",
+      "remarks": [],
+      "sound": false
+    }
+    "#);
 }
 
 #[test]
@@ -90,7 +185,11 @@ fn everything_in_the_cache() {
     let project = project();
     project.edit("to be or not to be", "something else");
     project.pipeline("run experiment.toml").success();
-    assert_snapshot!(project.pipeline("verify --all"), @"");
+    assert_snapshot!(project.pipeline("verify --all"), @r#"
+    status 0
+    --- stdout
+    [project]/cache: 7 intact; 70 B read in [time]
+    "#);
     // An old result that no manifest asks for any more, and one whose record is lost.
     project.edit("something else", "to be or not to be");
     damage(&project, "words", "text");
@@ -100,8 +199,27 @@ fn everything_in_the_cache() {
     fs::remove_file(project.path(&record)).expect("ours");
     project.write("cache/records/00/nonsense.json", "{}");
     project.edit("to be or not to be", "something else");
-    assert_snapshot!(project.pipeline("verify --all --cache cache"), @"");
-    assert_snapshot!(project.pipeline("verify experiment.toml --all"), @"");
+    assert_snapshot!(project.pipeline("verify --all --cache cache"), @r#"
+    status 1
+    --- stdout
+    (no record)  damaged  [digest]  moved to quarantine/[digest]-0
+      text: other bytes, of the same size
+    words/words  damaged  [digest]  moved to quarantine/[digest]-0
+      text: other bytes, of the same size
+
+    files among the records that are none: 1
+    [project]/cache: 5 intact, 2 damaged; 45 B read in [time]
+    the next run that needs it makes again what is missing now
+    "#);
+    assert_snapshot!(project.pipeline("verify experiment.toml --all"), @r#"
+    status 1
+    --- stdout
+    words/words  gone  [digest]  its record is there, the artifact is not
+
+    files among the records that are none: 1
+    [project]/cache: 5 intact, 1 gone; 45 B read in [time]
+    the next run that needs it makes again what is missing now
+    "#);
 }
 
 #[test]
@@ -110,7 +228,18 @@ fn without_the_listing_the_stage_is_named_alone() {
     project.unprotect(&project.cache("listings"));
     fs::remove_dir_all(project.cache("listings")).expect("ours");
     damage(&project, "other", "text");
-    assert_snapshot!(project.pipeline("verify experiment.toml"), @"");
+    assert_snapshot!(project.pipeline("verify experiment.toml"), @r#"
+    status 1
+    --- stdout
+    words  intact  [digest]  19 B
+    count  intact  [digest]  2 B
+    report  intact  [digest]  13 B
+    other  damaged  [digest]  moved to quarantine/[digest]-0
+      which of its files is damaged is not known
+
+    words: 3 intact, 1 damaged; 34 B read in [time]
+    `pipeline run experiment.toml` makes again what is missing now
+    "#);
 }
 
 #[test]
@@ -121,11 +250,22 @@ fn a_cache_that_can_not_be_written_is_checked_all_the_same() {
     damage(&project, "other", "text");
     let set_mode = |mode: u32| {
         for folder in ["cache", "cache/locks", "cache/store"] {
-            fs::set_permissions(project.path(folder), fs::Permissions::from_mode(mode)).expect("ours");
+            fs::set_permissions(project.path(folder), fs::Permissions::from_mode(mode))
+                .expect("ours");
         }
     };
     set_mode(0o555);
-    assert_snapshot!(project.pipeline("verify experiment.toml"), @"");
+    assert_snapshot!(project.pipeline("verify experiment.toml"), @r#"
+    status 1
+    --- stdout
+    words  intact  [digest]  19 B
+    count  intact  [digest]  2 B
+    report  intact  [digest]  13 B
+    other  damaged  [digest]  left where it is: can't create the folder [project]/cache/quarantine: Permission denied (os error 13)
+      text: other bytes, of the same size
+
+    words: 3 intact, 1 damaged; 34 B read in [time]
+    "#);
     set_mode(0o755);
     assert!(!project.path("cache/quarantine").exists());
 }

@@ -30,24 +30,64 @@ fn cache(project: &Sandbox) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 fn reproduced() {
     let project = trained();
     let before = cache(&project);
-    assert_snapshot!(project.pipeline("verify experiment.toml --rerun train"), @"");
+    assert_snapshot!(project.pipeline("verify experiment.toml --rerun train"), @r#"
+    status 0
+    --- stderr
+          train (train) runs again, in scratch
+    done  train in [time], with the same output as before
+    --- stdout
+    train: reproduced: same digest [digest]
+      recorded  on cpu, 4 threads in [time]
+      now  on cpu, 4 threads in [time]
+    "#);
     assert_eq!(cache(&project), before, "nothing that is recorded was touched");
     assert_eq!(project.read("journal").matches("step ").count(), 20, "it really ran, from nothing");
-    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"");
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @r#"data fresh, simclr fresh, train fresh, evaluate fresh"#);
 }
 
 #[test]
 fn not_reproduced() {
     let project = trained().with_fake_learn("drift");
     let before = cache(&project);
-    assert_snapshot!(project.pipeline("verify experiment.toml --rerun evaluate"), @"");
+    assert_snapshot!(project.pipeline("verify experiment.toml --rerun evaluate"), @r#"
+    status 1
+    --- stderr
+          evaluate (evaluate) runs again, in scratch
+    done  evaluate in [time]
+    --- stdout
+    evaluate: not reproduced: digest [digest], recorded [digest]
+      recorded  on cpu, 4 threads in [time]
+      now  on cpu, 4 threads in [time]
+
+    files that differ
+      result.txt  other bytes: 84 of them, not 65
+
+    metrics  recorded  now  apart
+      test-accuracy  0.5  0.503  0.0030
+      test-loss  0.5  0.503  0.0030
+    "#);
     assert_eq!(cache(&project), before);
 }
 
 #[test]
 fn within_and_out_of_tolerance() {
     let project = trained().with_fake_learn("drift");
-    assert_snapshot!(project.pipeline("verify experiment.toml --rerun train --tolerance 0.005"), @"");
+    assert_snapshot!(project.pipeline("verify experiment.toml --rerun train --tolerance 0.005"), @r#"
+    status 0
+    --- stderr
+          train (train) runs again, in scratch
+    done  train in [time]
+    --- stdout
+    train: within tolerance: other bytes ([digest], recorded [digest]), and no metric differs by more than 0.005
+      recorded  on cpu, 4 threads in [time]
+      now  on cpu, 4 threads in [time]
+
+    files that differ
+      result.txt  other bytes: 84 of them, not 65
+
+    metrics  recorded  now  apart
+      validation-accuracy  0.5  0.503  0.0030
+    "#);
     let ended = project.pipeline("verify experiment.toml --rerun train --tolerance 0.002");
     assert_eq!(ended.code(), Some(1));
     assert!(ended.stdout.starts_with("train: not reproduced"), "{ended}");
@@ -59,10 +99,51 @@ fn as_json() {
     let ended = project.pipeline("verify experiment.toml --rerun train --tolerance 0.005 --json");
     assert_eq!(ended.code(), Some(0));
     let mut json = ended.json();
-    for (place, name) in [("recorded", "seconds"), ("recorded", "host"), ("recorded", "finished"), ("rerun", "seconds")] {
+    for (place, name) in [
+        ("recorded", "seconds"),
+        ("recorded", "host"),
+        ("recorded", "finished"),
+        ("rerun", "seconds"),
+    ] {
         json[place][name] = "[varies]".into();
     }
-    assert_snapshot!(project.filter(&format!("{json:#}")), @"");
+    assert_snapshot!(project.filter(&format!("{json:#}")), @r#"
+    {
+      "files": [
+        {
+          "how": "changed",
+          "new-bytes": 84,
+          "old-bytes": 65,
+          "path": "result.txt"
+        }
+      ],
+      "key": "[digest]",
+      "metrics": [
+        {
+          "name": "validation-accuracy",
+          "recorded": 0.5,
+          "rerun": 0.503,
+          "source": "record"
+        }
+      ],
+      "recorded": {
+        "artifact": "[digest]",
+        "device": "cpu, 4 threads",
+        "finished": "[varies]",
+        "host": "[varies]",
+        "seconds": "[varies]"
+      },
+      "rerun": {
+        "artifact": "[digest]",
+        "device": "cpu, 4 threads",
+        "kept": null,
+        "seconds": "[varies]"
+      },
+      "result": "within-tolerance",
+      "stage": "train",
+      "tolerance": 0.005
+    }
+    "#);
 }
 
 #[test]
@@ -85,28 +166,69 @@ output = "metrics"
 "#,
     );
     project.pipeline("run experiment.toml").success();
-    assert_snapshot!(project.pipeline("verify experiment.toml --rerun clock"), @"");
+    assert_snapshot!(project.pipeline("verify experiment.toml --rerun clock"), @r#"
+    status 1
+    --- stderr
+          clock (command) runs again, in scratch
+    done  clock in [time]
+    --- stdout
+    clock: not reproduced: digest [digest], recorded [digest]
+      recorded  in [time]
+      now  in [time]
+
+    files that differ
+      clock  other bytes, of the same size
+      metrics.json  other bytes, of the same size
+
+    metrics  recorded  now  apart
+      fixed  1  1  0
+      runs  0  1  1
+    "#);
 }
 
 #[test]
 fn the_count_of_threads_is_that_of_the_record() {
     let project = Sandbox::new(TRAINING).with_fake_learn("by-threads");
     project.pipeline("run experiment.toml --set execution.threads=3").success();
-    assert_snapshot!(project.pipeline("verify experiment.toml --rerun train"), @"");
+    assert_snapshot!(project.pipeline("verify experiment.toml --rerun train"), @r#"
+    status 0
+    --- stderr
+          train (train) runs again, in scratch
+    done  train in [time], with the same output as before
+    --- stdout
+    train: reproduced: same digest [digest]
+      recorded  on cpu, 3 threads in [time]
+      now  on cpu, 3 threads in [time]
+    "#);
     let ended = project.pipeline("verify experiment.toml --rerun train --set execution.threads=2");
     assert_eq!(ended.code(), Some(1), "{ended}");
-    assert_snapshot!(ended.stdout.lines().skip(1).take(2).map(|line| project.filter(line)).collect::<String>(), @"");
+    assert_snapshot!(ended.stdout.lines().skip(1).take(2).map(|line| project.filter(line)).collect::<String>(), @r#"
+    recorded  on cpu, 3 threads in [time]
+    now  on cpu, 2 threads in [time]
+    "#);
 }
 
 #[test]
 fn inputs_that_are_not_fresh() {
     let project = trained();
     project.edit("epochs = 10", "epochs = 11");
-    assert_snapshot!(project.pipeline("verify experiment.toml --rerun train"), @"");
+    assert_snapshot!(project.pipeline("verify experiment.toml --rerun train"), @r#"
+    status 2
+    --- stderr
+    error: the inputs of 'train' are not fresh: 'simclr' (epochs: 10 -> 11); `pipeline run experiment.toml train` makes it and them
+    "#);
     project.edit("learning-rate = 0.02", "learning-rate = 0.03");
     project.edit("epochs = 11", "epochs = 10");
-    assert_snapshot!(project.pipeline("verify experiment.toml --rerun train"), @"");
-    assert_snapshot!(project.pipeline("verify experiment.toml --rerun trian"), @"");
+    assert_snapshot!(project.pipeline("verify experiment.toml --rerun train"), @r#"
+    status 2
+    --- stderr
+    error: 'train' has no result to compare with: learning-rate: 0.02 -> 0.03; `pipeline run experiment.toml train` makes it
+    "#);
+    assert_snapshot!(project.pipeline("verify experiment.toml --rerun trian"), @r#"
+    status 2
+    --- stderr
+    error: experiment.toml has no stage 'trian'; did you mean 'train'?
+    "#);
     assert_eq!(project.read("journal"), "", "nothing ran");
 }
 
@@ -117,7 +239,11 @@ fn an_input_that_is_damaged() {
     project.unprotect(&artifact);
     let text = fs::read_to_string(artifact.join("result.txt")).expect("readable").replace('a', "b");
     fs::write(artifact.join("result.txt"), text).expect("ours");
-    assert_snapshot!(project.pipeline("verify experiment.toml --rerun train"), @"");
+    assert_snapshot!(project.pipeline("verify experiment.toml --rerun train"), @r#"
+    status 2
+    --- stderr
+    error: the input 'simclr' of 'train' was damaged, and is in quarantine now; `pipeline run experiment.toml train` makes it again where it is missing
+    "#);
     assert_eq!(project.read("journal"), "", "nothing ran");
 }
 
@@ -154,7 +280,13 @@ fn interrupted_it_leaves_nothing_behind() {
     let run = project.start("verify experiment.toml --rerun train");
     project.wait_for_line("journal", "step 3");
     run.signal(Signal::INT);
-    assert_snapshot!(run.wait(), @"");
+    assert_snapshot!(run.wait(), @r#"
+    status 130
+    --- stderr
+          train (train) runs again, in scratch
+          train: stopping (again to end it at once)
+    stop  train
+    "#);
     assert_eq!(cache(&project), before);
     // It begins from nothing again.
     let project = project.with_fake_learn("");
@@ -186,7 +318,11 @@ fn two_at_once_and_a_run_beside_them() {
     let project = trained().with_fake_learn("slow");
     let first = project.start("verify experiment.toml --rerun train");
     project.wait_for_line("journal", "step 1");
-    assert_snapshot!(project.pipeline("verify experiment.toml --rerun train"), @"");
+    assert_snapshot!(project.pipeline("verify experiment.toml --rerun train"), @r#"
+    status 2
+    --- stderr
+    error: the same stage is being run again by another process: wait for its end
+    "#);
     // What is fresh is fresh, and a run with work to do leaves the scratch of others alone.
     let other = WORDS.replace("name = \"words\"", "name = \"beside\"");
     project.write("other.toml", other);

@@ -44,7 +44,7 @@ pub struct Difference {
 
 /// How a path differs from what was there before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "how", rename_all = "kebab-case")]
+#[serde(tag = "how", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum How {
     /// It was not there.
     Added,

@@ -89,7 +89,7 @@ fn fresh(project: &Project, plan: &Plan, arguments: &ManifestArguments) -> Selec
         artifacts,
         list_intact: true,
         remarks,
-        remedy: format!("`pipeline run {}` makes them again", arguments.words()),
+        remedy: format!("`pipeline run {}` makes again what is missing now", arguments.words()),
     }
 }
 
@@ -107,14 +107,14 @@ fn everything(cache: &Cache) -> Selection {
     }
     let remarks = match damaged {
         0 => Vec::new(),
-        count => vec![format!("{count} records can't be read, and count as none")],
+        count => vec![format!("files among the records that are none: {count}")],
     };
     Selection {
         subject: cache.layout().root().display().to_string(),
         artifacts: artifacts.into_iter().collect(),
         list_intact: false,
         remarks,
-        remedy: "the next run that needs them makes them again".to_owned(),
+        remedy: "the next run that needs it makes again what is missing now".to_owned(),
     }
 }
 
@@ -179,14 +179,19 @@ fn verdict_name(verdict: &Verdict) -> &'static str {
 }
 
 fn to_text(cache: &Cache, selection: &Selection, rows: &[Row], took: Duration) -> String {
-    let mut lines = Vec::new();
-    for row in rows {
-        if selection.list_intact || !matches!(row.verdict, Verdict::Intact(_)) {
-            lines.extend(row_lines(cache, row));
+    let listed = rows
+        .iter()
+        .filter(|row| selection.list_intact || !matches!(row.verdict, Verdict::Intact(_)));
+    let listed: Vec<&Row> = listed.collect();
+    let table = format::table(&listed.iter().map(|row| cells(cache, row)).collect::<Vec<_>>());
+    let mut text = String::new();
+    for (line, row) in table.lines().zip(&listed) {
+        text.push_str(&format!("{line}\n"));
+        for file in damaged_files(&row.verdict) {
+            text.push_str(&format!("  {file}\n"));
         }
     }
-    let mut text = format::table(&lines);
-    if !lines.is_empty() {
+    if !listed.is_empty() {
         text.push('\n');
     }
     for remark in &selection.remarks {
@@ -199,11 +204,16 @@ fn to_text(cache: &Cache, selection: &Selection, rows: &[Row], took: Duration) -
     let bytes = format::bytes(bytes.sum());
     let took = format::seconds(took.as_secs_f64());
     let counts = counts(rows);
-    text.push_str(&format!("{}: {counts}; {bytes} intact, read in {took}\n", selection.subject));
-    if !is_sound(rows) {
+    text.push_str(&format!("{}: {counts}; {bytes} read in {took}\n", selection.subject));
+    if rows.iter().any(|row| is_missing(&row.verdict)) {
         text.push_str(&format!("{}\n", selection.remedy));
     }
     text
+}
+
+/// Whether a run finds nothing in the place of the artifact, and makes it again.
+fn is_missing(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Gone | Verdict::Damaged(Damage { moved: Ok(_), .. }))
 }
 
 fn counts(rows: &[Row]) -> String {
@@ -216,8 +226,8 @@ fn counts(rows: &[Row]) -> String {
     if parts.is_empty() { "nothing to check".to_owned() } else { parts.join(", ") }
 }
 
-/// The line of an artifact, and one for each of its damaged files.
-fn row_lines(cache: &Cache, row: &Row) -> Vec<Vec<String>> {
+/// The line of an artifact.
+fn cells(cache: &Cache, row: &Row) -> Vec<String> {
     let remark = match &row.verdict {
         Verdict::Intact(extent) => format::bytes(extent.bytes),
         Verdict::Damaged(damage) => moved(cache, damage),
@@ -228,20 +238,20 @@ fn row_lines(cache: &Cache, row: &Row) -> Vec<Vec<String>> {
         true => "(no record)".to_owned(),
         false => row.names.join(", "),
     };
-    let name = verdict_name(&row.verdict).to_owned();
-    let mut lines = vec![vec![names, name, row.digest.short(), remark]];
-    let Verdict::Damaged(damage) = &row.verdict else { return lines };
-    let indented = |text: String| vec![format!("  {text}")];
-    match &damage.files {
-        None => lines.push(indented("which of its files is damaged is not known".to_owned())),
-        Some(files) => {
-            let named = files.iter().take(FILES_NAMED);
-            lines.extend(named.map(|one| indented(format!("{}: {}", one.path.display(), one.how))));
-            if let Some(more) = files.len().checked_sub(FILES_NAMED).filter(|more| *more > 0) {
-                lines.push(indented(format!("and {more} more")));
-            }
-        }
-    }
+    vec![names, verdict_name(&row.verdict).to_owned(), row.digest.short(), remark]
+}
+
+/// What is wrong with the files of an artifact, a line each.
+fn damaged_files(verdict: &Verdict) -> Vec<String> {
+    let Verdict::Damaged(damage) = verdict else { return Vec::new() };
+    let Some(files) = &damage.files else {
+        return vec!["which of its files is damaged is not known".to_owned()];
+    };
+    let named = files.iter().take(FILES_NAMED);
+    let mut lines: Vec<String> =
+        named.map(|one| format!("{}: {}", one.path.display(), one.how)).collect();
+    let more = files.len().saturating_sub(FILES_NAMED);
+    lines.extend((more > 0).then(|| format!("and {more} more")));
     lines
 }
 

@@ -1,5 +1,6 @@
 //! `pipeline verify --rerun`: whether a stage gives its recorded result again.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,9 +10,10 @@ use serde_json::{Value, json};
 use super::plan::state_reason;
 use super::verify::with_meter;
 use super::{Project, print, print_json};
-use crate::cache::{Check, Listing, Record, Verdict};
+use crate::cache::{Check, Damage, Listing, Record, Verdict};
 use crate::cli::{ManifestArguments, VerifyArguments};
 use crate::compare::{self, Comparison, Likeness, Measured, MetricPair, Source};
+use crate::digest::Digest;
 use crate::execute::{Outputs, Rerun, RerunEnd, Scratch, as_recorded};
 use crate::format;
 use crate::manifest::StageName;
@@ -43,7 +45,12 @@ pub fn run(
     let mut reporter = progress::reporter(Style::Auto);
     let (scratch, end) = rerun.run(|input| fresh(&plan, input).cloned(), &mut *reporter)?;
     match end {
-        RerunEnd::Stopped => Ok(ExitCode::from(INTERRUPTED)),
+        RerunEnd::Stopped => {
+            if arguments.json {
+                print_json(&json!({ "stage": name, "result": "stopped" }))?;
+            }
+            Ok(ExitCode::from(INTERRUPTED))
+        }
         RerunEnd::Failed { message, log } => {
             if arguments.json {
                 print_json(
@@ -103,20 +110,30 @@ fn check_inputs(
     name: &StageName,
     manifest: &ManifestArguments,
 ) -> anyhow::Result<()> {
-    let inputs = project.graph.inputs(name).into_iter().filter_map(|input| fresh(plan, input));
-    let mut digests: Vec<_> = inputs.map(|record| record.output.digest).collect();
-    digests.sort();
-    digests.dedup();
-    let verdicts = with_meter(Check::new(project.cache.layout(), digests));
-    if verdicts.iter().all(|(_, verdict)| matches!(verdict, Verdict::Intact(_))) {
-        return Ok(());
+    let mut givers: BTreeMap<Digest, &StageName> = BTreeMap::new();
+    for input in project.graph.inputs(name) {
+        if let Some(record) = fresh(plan, input) {
+            givers.insert(record.output.digest, input);
+        }
     }
-    bail!(
-        "an input of '{name}' is damaged, gone or can't be read: `pipeline run {} {name}` makes it again \
-         where it is gone now, `pipeline verify {}` checks all",
-        manifest.words(),
-        manifest.words()
-    )
+    let verdicts = with_meter(Check::new(project.cache.layout(), givers.keys().copied()));
+    for (digest, verdict) in verdicts {
+        let what = match verdict {
+            Verdict::Intact(_) => continue,
+            Verdict::Gone => "is gone".to_owned(),
+            Verdict::Damaged(Damage { moved: Ok(_), .. }) => {
+                "was damaged, and is in quarantine now".to_owned()
+            }
+            Verdict::Damaged(Damage { moved: Err(why), .. }) => format!("is damaged: {why}"),
+            Verdict::Unreadable(message) => format!("can't be read: {message}"),
+        };
+        let giver = givers.get(&digest).map_or("", |giver| giver.as_str());
+        bail!(
+            "the input '{giver}' of '{name}' {what}; `pipeline run {} {name}` makes it again where it is missing",
+            manifest.words()
+        );
+    }
+    Ok(())
 }
 
 fn compare(

@@ -4,9 +4,10 @@
 //! Knows no terminal: what happens goes to a [`Reporter`](crate::progress::Reporter).
 
 mod job;
+mod queue;
 mod rerun;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -27,6 +28,7 @@ use crate::plan::{self, Facts, Reason, State};
 use crate::progress::Reporter;
 use crate::worker::Leash;
 use job::{Job, JobEnd, JobEvent};
+use queue::Queue;
 
 pub use rerun::{Outputs, Rerun, RerunEnd, Scratch, as_recorded};
 
@@ -102,10 +104,6 @@ pub fn execute(
     let world = World::look(cache, manifest, selected);
     world.refuse_obstacles(manifest)?;
     let (sender, receiver) = channel();
-    let ranks: HashMap<_, _> =
-        selected.iter().enumerate().map(|(rank, name)| (name.clone(), rank)).collect();
-    let missing: Vec<_> = selected.iter().map(|name| graph.inputs(name).len()).collect();
-    let roots = (0..selected.len()).filter(|&rank| missing[rank] == 0).collect();
     let mut run = Run {
         manifest,
         graph,
@@ -115,11 +113,7 @@ pub fn execute(
         reporter,
         stages: selected.iter().map(|name| (name.clone(), Progress::Pending)).collect(),
         order: selected.to_vec(),
-        ranks,
-        missing,
-        unseen: roots,
-        ready: BTreeSet::new(),
-        running: BTreeSet::new(),
+        queue: Queue::new(selected, graph),
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         sender,
         stopping: Arc::new(AtomicBool::new(false)),
@@ -146,17 +140,7 @@ struct Run<'a> {
     reporter: &'a mut dyn Reporter,
     stages: BTreeMap<StageName, Progress>,
     order: Vec<StageName>,
-    /// The place of each stage in `order`. The sets below hold such places, so that what comes first in
-    /// the order comes first; with them, what one event costs does not grow with the number of stages.
-    ranks: HashMap<StageName, usize>,
-    /// Per place, how many inputs have no record yet.
-    missing: Vec<usize>,
-    /// Those that are pending, and all of whose inputs are there.
-    unseen: BTreeSet<usize>,
-    /// Those that must run, and wait for a slot.
-    ready: BTreeSet<usize>,
-    /// Those that a job works on.
-    running: BTreeSet<usize>,
+    queue: Queue,
     cores: usize,
     sender: Sender<Message>,
     stopping: Arc<AtomicBool>,
@@ -168,7 +152,7 @@ impl Run<'_> {
     fn run_to_end(&mut self, receiver: &Receiver<Message>) -> anyhow::Result<()> {
         loop {
             self.start_what_is_ready()?;
-            if self.running.is_empty() {
+            if self.queue.running().len() == 0 {
                 return Ok(());
             }
             match receiver.recv_timeout(TICK) {
@@ -184,41 +168,41 @@ impl Run<'_> {
     /// Ends what is fresh and starts what must run, until nothing more can be said or started now.
     fn start_what_is_ready(&mut self) -> anyhow::Result<()> {
         loop {
-            while let Some(rank) = self.unseen.pop_first() {
-                self.look_at(rank);
+            while let Some(name) = self.queue.first_unseen() {
+                self.look_at(&name);
             }
-            let Some(rank) = self.next_to_start() else { return Ok(()) };
-            self.ready.remove(&rank);
+            let Some(name) = self.next_to_start() else { return Ok(()) };
             // It may have waited for hours, and the files that it reads may be others now.
-            self.look_at(rank);
-            if self.ready.remove(&rank) {
-                self.start(rank)?;
+            self.look_at(&name);
+            if matches!(self.stages.get(&name), Some(Progress::Ready { .. })) {
+                self.start(&name)?;
             }
         }
     }
 
     /// Decides whether a stage must run, all of whose inputs are there.
-    fn look_at(&mut self, rank: usize) {
-        let name = self.order[rank].clone();
-        let Some(declaration) = self.manifest.stage(&name) else { return };
+    fn look_at(&mut self, name: &StageName) {
+        let Some(declaration) = self.manifest.stage(name) else {
+            return self.queue.ended(name, false);
+        };
         if let Err(error) = self.world.look_again(declaration, &self.manifest.folder) {
-            return self.end_unreadable(&name, format!("{error:#}"));
+            return self.end_unreadable(name, format!("{error:#}"));
         }
         let digest_of = |input: &StageName| self.record(input).map(|record| record.output.digest);
-        let parts = match self.world.outside(&name) {
+        let parts = match self.world.outside(name) {
             Ok(outside) => key::parts(declaration, outside, digest_of),
             Err(obstacle) => {
                 let message = obstacle.message.clone();
-                return self.end_unreadable(&name, message);
+                return self.end_unreadable(name, message);
             }
         };
-        match plan::decide(&name, parts, &self.world) {
-            State::Fresh(record) => self.end_fresh(&name, record),
+        match plan::decide(name, parts, &self.world) {
+            State::Fresh(record) => self.end_fresh(name, record),
             State::Dirty { reason, key, parts } => {
-                self.stages.insert(name, Progress::Ready { reason, key, parts });
-                self.ready.insert(rank);
+                self.stages.insert(name.clone(), Progress::Ready { reason, key, parts });
+                self.queue.must_run(name);
             }
-            State::Waiting { .. } | State::Blocked(_) => {}
+            State::Waiting { .. } | State::Blocked(_) => self.queue.ended(name, false),
         }
     }
 
@@ -234,22 +218,24 @@ impl Run<'_> {
     }
 
     /// The first stage that is ready, if there is a slot for it.
-    fn next_to_start(&self) -> Option<usize> {
+    fn next_to_start(&self) -> Option<StageName> {
         let stopping = self.stopping.load(Ordering::Relaxed);
         let slots = self.options.jobs.unwrap_or(self.cores);
-        if stopping || (self.failed && !self.options.keep_going) || self.running.len() >= slots {
+        if stopping || (self.failed && !self.options.keep_going) {
             return None;
         }
-        let learns = |rank: &usize| {
-            let declaration = self.manifest.stage(&self.order[*rank]);
+        if self.queue.running().len() >= slots {
+            return None;
+        }
+        let learns = |name: &StageName| {
+            let declaration = self.manifest.stage(name);
             declaration.is_some_and(|one| one.stage.info().worker == WorkerProgram::Learn)
         };
-        let one_training = self.options.jobs.is_none() && self.running.iter().any(learns);
-        self.ready.iter().find(|rank| !(one_training && learns(rank))).copied()
+        let one_training = self.options.jobs.is_none() && self.queue.running().any(learns);
+        self.queue.ready().find(|name| !(one_training && learns(name))).cloned()
     }
 
-    fn start(&mut self, rank: usize) -> anyhow::Result<()> {
-        let name = &self.order[rank].clone();
+    fn start(&mut self, name: &StageName) -> anyhow::Result<()> {
         let Some(Progress::Ready { reason, key, parts }) = self.stages.get(name) else {
             return Ok(());
         };
@@ -271,7 +257,7 @@ impl Run<'_> {
             deadline: None,
         };
         self.stages.insert(name.clone(), progress);
-        self.running.insert(rank);
+        self.queue.started(name);
         let job = Job {
             cache: Arc::clone(self.cache),
             experiment: self.manifest.experiment.name.clone(),
@@ -335,9 +321,6 @@ impl Run<'_> {
             Some(Progress::Running { started, .. }) => started.elapsed().as_secs_f64(),
             _ => 0.0,
         };
-        if let Some(rank) = self.ranks.get(name) {
-            self.running.remove(rank);
-        }
         match end {
             JobEnd::Reused(record) => self.end_fresh(name, record),
             JobEnd::Ran(record) => {
@@ -368,33 +351,17 @@ impl Run<'_> {
                 };
                 let givers = self.stages.iter().filter(|(_, progress)| gave_it(progress));
                 for giver in givers.map(|(giver, _)| giver.clone()).collect::<Vec<_>>() {
-                    self.forget_record(&giver);
+                    self.begin_again(&giver);
                 }
             }
         }
     }
 
-    /// Lets a stage be looked at anew as soon as all its inputs are there.
+    /// Lets a stage be looked at anew, and with it those that were about to use its result.
     fn begin_again(&mut self, name: &StageName) {
-        let Some(&rank) = self.ranks.get(name) else { return };
-        self.ready.remove(&rank);
-        self.stages.insert(name.clone(), Progress::Pending);
-        if self.missing[rank] == 0 {
-            self.unseen.insert(rank);
+        for stage in self.queue.begins_again(name).into_iter().chain([name.clone()]) {
+            self.stages.insert(stage, Progress::Pending);
         }
-    }
-
-    /// Takes back that a stage has a result. Those that are ready to read it wait again.
-    fn forget_record(&mut self, name: &StageName) {
-        for reader in self.graph.consumers(name) {
-            let Some(&rank) = self.ranks.get(reader) else { continue };
-            self.missing[rank] += 1;
-            self.unseen.remove(&rank);
-            if self.ready.remove(&rank) {
-                self.stages.insert(reader.clone(), Progress::Pending);
-            }
-        }
-        self.begin_again(name);
     }
 
     fn end(&mut self, name: &StageName, outcome: Outcome, record: Option<Box<Record>>) {
@@ -406,22 +373,8 @@ impl Run<'_> {
             self.report(RunEvent::Note { stage: name.clone(), text });
         }
         self.report(RunEvent::End { stage: name.clone(), outcome: outcome.clone() });
-        let has_record = record.is_some();
+        self.queue.ended(name, record.is_some());
         self.stages.insert(name.clone(), Progress::Ended { outcome, record });
-        if has_record {
-            self.tell_readers(name);
-        }
-    }
-
-    fn tell_readers(&mut self, name: &StageName) {
-        for reader in self.graph.consumers(name) {
-            let Some(&rank) = self.ranks.get(reader) else { continue };
-            self.missing[rank] = self.missing[rank].saturating_sub(1);
-            let pending = matches!(self.stages.get(reader), Some(Progress::Pending));
-            if pending && self.missing[rank] == 0 {
-                self.unseen.insert(rank);
-            }
-        }
     }
 
     fn record(&self, name: &StageName) -> Option<&Record> {
@@ -432,7 +385,7 @@ impl Run<'_> {
     }
 
     fn leashes(&self) -> impl Iterator<Item = &Leash> {
-        self.running.iter().filter_map(|&rank| match self.stages.get(&self.order[rank]) {
+        self.queue.running().filter_map(|name| match self.stages.get(name) {
             Some(Progress::Running { leash, .. }) => Some(leash),
             _ => None,
         })
@@ -450,9 +403,8 @@ impl Run<'_> {
 
     fn time_out_what_is_late(&mut self) {
         let now = Instant::now();
-        for &rank in &self.running {
-            if let Some(Progress::Running { leash, deadline, .. }) =
-                self.stages.get_mut(&self.order[rank])
+        for name in self.queue.running() {
+            if let Some(Progress::Running { leash, deadline, .. }) = self.stages.get_mut(name)
                 && deadline.take_if(|deadline| *deadline <= now).is_some()
             {
                 leash.time_out();

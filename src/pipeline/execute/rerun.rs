@@ -193,7 +193,8 @@ impl Rerun<'_> {
                     Ok(Message::Signal) if watch.stop.swap(true, Ordering::Relaxed) => leash.kill(),
                     Ok(Message::Signal) => {
                         leash.stop();
-                        reporter.event(&RunEvent::Stopping);
+                        let text = "stopping (again to end it at once)".to_owned();
+                        reporter.event(&RunEvent::Note { stage: stage.clone(), text });
                     }
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => {
@@ -210,7 +211,8 @@ impl Rerun<'_> {
             RerunEnd::Ran(_) => self.unless_changed(end)?,
             end => end,
         };
-        reporter.event(&RunEvent::End { stage, outcome: self.outcome(&end) });
+        reporter
+            .event(&RunEvent::End { stage, outcome: self.outcome(&end, limit.started.elapsed()) });
         reporter.event(&RunEvent::Done {
             seconds: limit.started.elapsed().as_secs_f64(),
             complete: true,
@@ -227,12 +229,14 @@ impl Rerun<'_> {
         }
     }
 
-    fn outcome(&self, end: &RerunEnd) -> Outcome {
+    fn outcome(&self, end: &RerunEnd, took: Duration) -> Outcome {
         match end {
             RerunEnd::Stopped => Outcome::Stopped,
-            RerunEnd::Failed { message, log } => {
-                Outcome::Failed { message: message.clone(), log: log.clone(), seconds: 0.0 }
-            }
+            RerunEnd::Failed { message, log } => Outcome::Failed {
+                message: message.clone(),
+                log: log.clone(),
+                seconds: took.as_secs_f64(),
+            },
             RerunEnd::Ran(result) => Outcome::Ran {
                 digest: result.listing.digest(),
                 unchanged: result.listing.digest() == self.record.output.digest,
