@@ -45,6 +45,13 @@ enum Command {
     /// Print where the artifact of a stage lies
     Path(StageArguments),
     /// Check that artifacts hold what they held, or that a stage gives them again
+    ///
+    /// Hashes the artifacts of the manifest's fresh stages. Those that no longer hold the bytes of their digest
+    /// are named, file by file, and moved to the cache's quarantine: the next run makes them again.
+    ///
+    /// With --rerun, runs one stage again from nothing, in a scratch folder, and compares what it gives with
+    /// what is recorded. Nothing recorded is touched. Where the manifest leaves them open, device and count
+    /// of threads are those of the record, as they change the last bits of sums.
     Verify(VerifyArguments),
     /// List the kinds of stages, or explain one
     Kinds(KindsArguments),
@@ -160,17 +167,11 @@ pub struct ReportArguments {
     pub json: bool,
 }
 
-/// Checks that the artifacts of the fresh stages of a manifest still hold the bytes of their digest. Damaged
-/// ones are moved to the cache's quarantine, so that the next run makes them again.
-///
-/// With --rerun, runs one stage again from nothing, in a scratch folder, and compares what it gives with
-/// what is recorded. Nothing recorded is touched. Where the manifest leaves them open, device and count of
-/// threads are those of the record, as they change the last bits of sums.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit status:  0  all is as it was: intact; the same bytes again, or within the tolerance\n              \
-1  something is damaged, gone or can't be read; the rerun gave another result, or failed\n              \
-2  there is nothing to check: mistakes in the manifest, inputs that are not fresh\n            \
+Exit status:  0  intact; the same bytes again, or within the tolerance\n              \
+1  damaged, gone or unreadable; another result, or a rerun that failed\n              \
+2  nothing could be checked: mistakes, inputs that are not fresh\n            \
 130  interrupted")]
 pub struct VerifyArguments {
     /// The manifest

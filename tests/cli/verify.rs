@@ -272,7 +272,7 @@ fn a_cache_that_can_not_be_written_is_checked_all_the_same() {
 
 #[test]
 fn beside_a_run_that_makes_the_same_again() {
-    // Many checks and a run that mends at once: nothing that is whole is ever taken for damaged.
+    // Many checks and runs that give the same bytes at once: what is whole is never taken for damaged.
     let project = project();
     let runs = (0..4).map(|number| {
         let shell = format!("echo {number}; echo other > \"$PIPELINE_OUTPUT/text\"");
