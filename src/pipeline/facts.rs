@@ -9,58 +9,59 @@ use crate::cache::{Cache, Record, StatIndex};
 use crate::digest::{Digest, Encoder};
 use crate::key::{OutsideDigest, StageKey};
 use crate::manifest::{Manifest, StageDeclaration, StageName};
-use crate::plan::Facts;
+use crate::plan::{Facts, Obstacle};
 
 /// The world as one manifest's stages see it.
 pub struct World<'a> {
     cache: &'a Cache,
     experiment: &'a str,
-    outside: BTreeMap<StageName, Vec<OutsideDigest>>,
+    outside: BTreeMap<StageName, Result<Vec<OutsideDigest>, Obstacle>>,
 }
 
 impl<'a> World<'a> {
     /// Looks at the files outside the cache that these stages read.
-    ///
-    /// # Errors
-    /// When some can't be read: every one of them, with its stage and line.
-    pub fn look(
-        cache: &'a Cache,
-        manifest: &'a Manifest,
-        selected: &[StageName],
-    ) -> anyhow::Result<Self> {
+    pub fn look(cache: &'a Cache, manifest: &'a Manifest, selected: &[StageName]) -> Self {
         let index_path = cache.layout().stat_index();
         let mut outside = BTreeMap::new();
-        let mut problems = Vec::new();
         let mut index: Option<StatIndex> = None;
         for declaration in selected.iter().filter_map(|name| manifest.stage(name)) {
             if declaration.stage.outside_paths().is_empty() {
                 continue;
             }
             let index = index.get_or_insert_with(|| StatIndex::read(&index_path));
-            match outside_digests(declaration, &manifest.folder, index) {
-                Ok(digests) => {
-                    outside.insert(declaration.name.clone(), digests);
-                }
-                Err(error) => problems.push(format!(
-                    "{}:{}: stage '{}': {error:#}",
-                    manifest.path.display(),
-                    declaration.line,
-                    declaration.name
-                )),
-            }
-        }
-        if !problems.is_empty() {
-            anyhow::bail!(problems.join("\n"));
+            let digests = outside_digests(declaration, &manifest.folder, index);
+            let digests = digests.map_err(|error| Obstacle {
+                line: declaration.line,
+                message: format!("{error:#}"),
+            });
+            outside.insert(declaration.name.clone(), digests);
         }
         // Only saves time the next time: a cache that can't be written is no reason to stop.
         if let Some(mut index) = index.filter(|_| cache.layout().root().is_dir()) {
             let _ = index.write(&index_path);
         }
-        Ok(Self { cache, experiment: &manifest.experiment.name, outside })
+        Self { cache, experiment: &manifest.experiment.name, outside }
     }
 }
 
 impl World<'_> {
+    /// Refuses to begin where something can't be read.
+    ///
+    /// # Errors
+    /// Every stage that is blocked, with its line.
+    pub fn refuse_obstacles(&self, manifest: &Manifest) -> anyhow::Result<()> {
+        let path = manifest.path.display();
+        let blocked =
+            self.outside.iter().filter_map(|(name, found)| Some((name, found.as_ref().err()?)));
+        let mut blocked: Vec<_> = blocked.collect();
+        blocked.sort_by_key(|(_, obstacle)| obstacle.line);
+        let lines = blocked.into_iter().map(|(name, Obstacle { line, message })| {
+            format!("{path}:{line}: stage '{name}': {message}")
+        });
+        let lines: Vec<_> = lines.collect();
+        if lines.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(lines.join("\n"))) }
+    }
+
     /// Looks once more at the files outside the cache that a stage reads.
     ///
     /// # Errors
@@ -72,7 +73,7 @@ impl World<'_> {
     ) -> anyhow::Result<()> {
         if let Some(digests) = self.outside.get_mut(&declaration.name) {
             let mut index = StatIndex::read(&self.cache.layout().stat_index());
-            *digests = outside_digests(declaration, folder, &mut index)?;
+            *digests = Ok(outside_digests(declaration, folder, &mut index)?);
         }
         Ok(())
     }
@@ -111,8 +112,12 @@ impl Facts for World<'_> {
         self.cache.last_record(self.experiment, stage.as_str())
     }
 
-    fn outside(&self, stage: &StageName) -> &[OutsideDigest] {
-        self.outside.get(stage).map_or(&[], Vec::as_slice)
+    fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Obstacle> {
+        match self.outside.get(stage) {
+            None => Ok(&[]),
+            Some(Ok(digests)) => Ok(digests),
+            Some(Err(obstacle)) => Err(obstacle),
+        }
     }
 }
 

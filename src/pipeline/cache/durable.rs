@@ -5,9 +5,12 @@
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+
+/// How the names of files begin that are to replace others.
+pub(super) const NEW: &str = ".new-";
 
 /// Replaces a file's content in one step.
 ///
@@ -22,7 +25,7 @@ pub fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
         if let Some(above) = folder.parent().filter(|_| is_new) {
             sync_folder(above)?;
         }
-        let mut temporary = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+        let mut temporary = tempfile::Builder::new().prefix(NEW).tempfile_in(folder)?;
         temporary.write_all(content)?;
         temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
         temporary.as_file().sync_all()?;
@@ -55,13 +58,25 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
 pub fn write_link(link: &Path, target: &Path) -> anyhow::Result<()> {
     let folder = link.parent().context("a link has a folder")?;
     create_folder(folder)?;
-    let temporary = folder.join(format!(".new-{}-{}", std::process::id(), file_name(link)));
+    let temporary = folder.join(format!("{NEW}{}-{}", std::process::id(), file_name(link)));
     let write = || -> io::Result<()> {
         remove_if_there(&temporary)?;
         std::os::unix::fs::symlink(target, &temporary)?;
         fs::rename(&temporary, link)
     };
     write().with_context(|| format!("can't write the link {}", link.display()))
+}
+
+/// A name in a folder, which is made if it is missing, that nobody uses yet: `stem-0`, `stem-1`, ...
+///
+/// # Errors
+/// When the folder can't be made.
+pub fn free_name(folder: &Path, stem: &str) -> anyhow::Result<PathBuf> {
+    create_folder(folder)?;
+    let mut names = (0..u32::MAX).map(|number| folder.join(format!("{stem}-{number}")));
+    names
+        .find(|path| fs::symlink_metadata(path).is_err())
+        .with_context(|| format!("no free name in {}", folder.display()))
 }
 
 /// Removes a folder with all that is in it, read-only or not. Nothing happens when it is not there.
