@@ -47,3 +47,24 @@ impl Weighting {
         &self.state
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_starts_as_pytorch_starts_linear_layers() {
+        let weighting = Weighting::new(100, 7, Device::Cpu).unwrap();
+        let bounds = [1.0, 1.0, 0.1, 0.1];
+        for (named, bound) in weighting.state().tensors().iter().zip(bounds) {
+            let largest = named.tensor.abs().max().double_value(&[]);
+            let many = named.tensor.numel() > 1;
+            assert!(largest < bound && (largest > 0.9 * bound || !many), "{}", named.name);
+        }
+        let losses = Tensor::from_slice(&[0f32, 1.0, 10.0]);
+        let weights = Vec::<f32>::try_from(weighting.forward(&losses).unwrap()).unwrap();
+        assert!(weights.iter().all(|weight| (0.0..=1.0).contains(weight)));
+        let other = Weighting::new(100, 8, Device::Cpu).unwrap();
+        assert_ne!(weights, Vec::<f32>::try_from(other.forward(&losses).unwrap()).unwrap());
+    }
+}
