@@ -1,7 +1,7 @@
 //! The bodies of the stage kinds that need torch: pre-training, training, evaluation.
 //!
 //! Each method is one file that reads from top to bottom like the algorithm box of its paper:
-//! [`pretrain_simclr`], [`finetune`]. What they share lies beside them, a purpose a file.
+//! [`pretrain_simclr`], [`finetune`], [`meta_weight_net`]. What they share lies beside them, a purpose a file.
 //!
 //! On the CPU, results are exact: the same request gives the same bytes, however often it was
 //! interrupted and resumed, and with whatever number of threads prepares the images. libtorch's own
@@ -15,7 +15,9 @@ pub mod checkpoint;
 pub mod device;
 pub mod evaluate;
 pub mod finetune;
+pub mod forward_mode;
 pub mod loss;
+pub mod meta_weight_net;
 pub mod network;
 pub mod optimizer;
 pub mod pretrain_simclr;

@@ -1,4 +1,4 @@
-//! What moves the weights: SGD with momentum, LARS and Adam.
+//! What moves the weights: SGD with momentum, plain or Nesterov's, LARS and Adam.
 //!
 //! They are our own because their state must be saved and restored to the bit, which tch's
 //! optimizers can't do. Knows no schedule: every step is given its learning rate.
@@ -13,6 +13,12 @@ pub enum Rule {
     /// b <- momentum b + g; p <- p - lr b. Without Nesterov or dampening.
     Sgd {
         /// How much of the last direction stays.
+        momentum: f64,
+    },
+    /// SGD that looks ahead along its momentum, as PyTorch has Nesterov's: b <- momentum b + g;
+    /// p <- p - lr (g + momentum b).
+    Nesterov {
+        /// As for SGD.
         momentum: f64,
     },
     /// SGD on gradients that are rescaled to the length of their weights: g <- trust |p|/|g| g
@@ -44,7 +50,7 @@ impl Rule {
     /// The names of the tensors that it keeps per parameter.
     fn slots(self) -> &'static [&'static str] {
         match self {
-            Self::Sgd { .. } | Self::Lars { .. } => &["momentum"],
+            Self::Sgd { .. } | Self::Nesterov { .. } | Self::Lars { .. } => &["momentum"],
             Self::Adam { .. } => &["mean", "square"],
         }
     }
@@ -116,6 +122,9 @@ impl Optimizer {
                 Rule::Sgd { momentum } => {
                     parameter.descend_with_momentum(&gradient, momentum, learning_rate)?;
                 }
+                Rule::Nesterov { momentum } => {
+                    parameter.descend_ahead(&gradient, momentum, learning_rate)?;
+                }
                 Rule::Lars { momentum, trust } => {
                     if parameter.decayed {
                         gradient = rescaled(&gradient, &parameter.tensor, trust)?;
@@ -163,6 +172,20 @@ impl Parameter {
         for direction in &mut self.kept {
             let _ = direction.f_mul_scalar_(momentum)?.f_add_(gradient)?;
             let _ = self.tensor.f_sub_(&direction.f_mul_scalar(learning_rate)?)?;
+        }
+        Ok(())
+    }
+
+    fn descend_ahead(
+        &mut self,
+        gradient: &Tensor,
+        momentum: f64,
+        learning_rate: f64,
+    ) -> anyhow::Result<()> {
+        for buffer in &mut self.kept {
+            let _ = buffer.f_mul_scalar_(momentum)?.f_add_(gradient)?;
+            let ahead = gradient.f_add(&buffer.f_mul_scalar(momentum)?)?;
+            let _ = self.tensor.f_sub_(&ahead.f_mul_scalar(learning_rate)?)?;
         }
         Ok(())
     }

@@ -131,6 +131,17 @@ impl Linear {
         Ok(Self { weight, bias: Some(bias) })
     }
 
+    /// With a bias; both from PyTorch's default, uniform within 1 / sqrt(inputs).
+    ///
+    /// # Errors
+    /// When libtorch can't make the tensors.
+    pub fn uniform(builder: &mut Builder, [inputs, outputs]: [i64; 2]) -> anyhow::Result<Self> {
+        let initial = Initial::Within(1.0 / (inputs as f64).sqrt());
+        let weight = builder.float("weight", &[outputs, inputs], initial, Role::Trained)?;
+        let bias = builder.float("bias", &[outputs], initial, Role::Trained)?;
+        Ok(Self { weight, bias: Some(bias) })
+    }
+
     /// Without a bias, from PyTorch's default.
     ///
     /// # Errors

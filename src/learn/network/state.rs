@@ -95,6 +95,8 @@ pub enum Initial {
     /// Uniform within 1 / sqrt(fan-in): `kaiming_uniform_(a=sqrt(5))`, PyTorch's default for
     /// convolutions and linear layers.
     UniformFanIn,
+    /// Uniform within this bound on both sides of zero.
+    Within(f64),
 }
 
 /// Makes the tensors of a network, layer by layer.
@@ -189,12 +191,14 @@ impl Builder {
                 values.truncate(count);
                 values
             }
-            Initial::UniformFanIn => {
-                let bound = 1.0 / fan(1).sqrt();
-                (0..count).map(|_| stream.uniform_in(-bound, bound) as f32).collect()
-            }
+            Initial::UniformFanIn => uniform_within(1.0 / fan(1).sqrt(), &mut stream, count),
+            Initial::Within(bound) => uniform_within(bound, &mut stream, count),
         }
     }
+}
+
+fn uniform_within(bound: f64, stream: &mut Stream, count: usize) -> Vec<f32> {
+    (0..count).map(|_| stream.uniform_in(-bound, bound) as f32).collect()
 }
 
 /// The bytes of a tensor, little-endian and in row-major order, whatever its device and strides.

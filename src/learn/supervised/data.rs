@@ -8,11 +8,12 @@ use pipeline_stages::formats::{
     DatasetInfo, ImageShape, Labels, ModelInfo, Part, Samples, SplitIndices,
 };
 use pipeline_stages::kinds::architecture::Architecture;
-use pipeline_stages::kinds::{Augmentation, Normalise, Sampling};
+use pipeline_stages::kinds::{Augmentation, MetaSamples, Normalise, Sampling};
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
 use super::Recipe;
+use super::meta::MetaDraw;
 use crate::augment::{Normalisation, augmented};
 use crate::batches::{Images, class_balanced, shuffled};
 use crate::network::feature_count;
@@ -46,6 +47,8 @@ pub struct TrainingData {
     augmentation: Augmentation,
     normalisation: Normalisation,
     tables: Vec<[f32; 256]>,
+    /// Where there are meta batches.
+    meta: Option<MetaDraw>,
 }
 
 /// What one step learns from.
@@ -56,6 +59,16 @@ pub struct Batch {
     pub labels: Tensor,
     /// The data set's own labels, int64 [B].
     pub clean_labels: Tensor,
+    /// What the method itself learns from, where it asked for that.
+    pub meta: Option<MetaBatch>,
+}
+
+/// What a method such as Meta-Weight-Net learns from in one step.
+pub struct MetaBatch {
+    /// float [M,C,H,W], augmented as training images are.
+    pub images: Tensor,
+    /// int64 [M]: clean labels of held-out samples, or given labels of training samples.
+    pub labels: Tensor,
 }
 
 impl TrainingData {
@@ -106,10 +119,54 @@ impl TrainingData {
             samples_per_epoch,
             sampling: recipe.sampling,
             augmentation: recipe.augmentation,
+            meta: None,
             tables: normalisation.tables(),
             normalisation,
             samples,
             test_samples,
+        })
+    }
+
+    /// The same data, with a meta batch in every batch.
+    ///
+    /// # Errors
+    /// When there are fewer samples than a meta batch has.
+    pub fn with_meta_batches(mut self, draw: MetaDraw) -> anyhow::Result<Self> {
+        let (samples, _) = self.meta_set(draw.source);
+        let (count, size) = (samples.len(), draw.batch_size);
+        ensure!(
+            count > 0,
+            "the split holds out no samples, and Meta-Weight-Net learns from them: \
+             hold some out, or set meta-samples = \"training\""
+        );
+        ensure!(
+            count >= size,
+            "there are {count} samples for meta batches, fewer than one batch: \
+             set meta-batch-size to {count} or less (it is {size})"
+        );
+        self.meta = Some(draw);
+        Ok(self)
+    }
+
+    /// The samples that meta batches are drawn from, and the labels of all samples.
+    fn meta_set(&self, source: MetaSamples) -> (&[u32], &[i64]) {
+        match source {
+            MetaSamples::HeldOut => (&self.validation, &self.clean),
+            MetaSamples::Training => (&self.train, &self.given),
+        }
+    }
+
+    /// The meta batch of a step. Its images are augmented by streams of the step, so that a sample that comes
+    /// again looks different.
+    fn meta_batch(&self, draw: MetaDraw, epoch: u32, step: u32) -> anyhow::Result<MetaBatch> {
+        let (samples, labels) = self.meta_set(draw.source);
+        let batch = draw.batch(samples, self.seed, epoch, step);
+        let step_of_run = u64::from(epoch) * self.steps_per_epoch() + u64::from(step);
+        let step_of_run = u32::try_from(step_of_run).context("the run has too many steps")?;
+        let purpose = Purpose::MetaAugmentation;
+        Ok(MetaBatch {
+            images: self.images(&self.samples, &batch, self.augmentation, purpose, step_of_run)?,
+            labels: gather(labels, &batch, self.device)?,
         })
     }
 
@@ -198,12 +255,13 @@ impl Feed for TrainingData {
         Ok(epoch.chunks(self.batch_size).map(<[u32]>::to_vec).collect())
     }
 
-    fn prepare(&self, epoch: u32, _step: u32, batch: Vec<u32>) -> anyhow::Result<Batch> {
+    fn prepare(&self, epoch: u32, step: u32, batch: Vec<u32>) -> anyhow::Result<Batch> {
         let purpose = Purpose::Augmentation;
         Ok(Batch {
             images: self.images(&self.samples, &batch, self.augmentation, purpose, epoch)?,
             labels: gather(&self.given, &batch, self.device)?,
             clean_labels: gather(&self.clean, &batch, self.device)?,
+            meta: self.meta.map(|draw| self.meta_batch(draw, epoch, step)).transpose()?,
         })
     }
 }

@@ -6,6 +6,7 @@
 pub mod curve;
 pub mod data;
 pub mod fit;
+pub mod meta;
 
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;

@@ -9,9 +9,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fixture::{learn_stage, pretraining, request, training, write_inputs};
+use fixture::{learn_stage, meta_training, pretraining, request, training, write_inputs};
 use pipeline_stages::message::{Event, Request};
 use pipeline_stages::worker::{Context, Stopped};
+use serde_json::json;
 
 /// Runs a stage once, and asks it to stop after some events. Says whether it was stopped.
 fn run(request: &Request, stop_after: Option<usize>) -> bool {
@@ -66,6 +67,8 @@ fn a_run_that_was_stopped_often_ends_as_one_that_was_not() {
         pretraining("sgd"),
         training("crop-flip"),
         training("none"),
+        meta_training(&json!({"meta-optimizer": "sgd"})),
+        meta_training(&json!({"meta-optimizer": "adam", "meta-samples": "training"})),
     ];
     for (index, stage) in stages.iter().enumerate() {
         let [whole, stopped] = ["whole", "stopped"].map(|name| format!("{name}-{index}"));
@@ -84,7 +87,8 @@ fn a_run_that_was_stopped_often_ends_as_one_that_was_not() {
 fn the_threads_that_prepare_images_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     write_inputs(folder.path());
-    for (index, stage) in [pretraining("lars"), training("crop-flip")].iter().enumerate() {
+    let stages = [pretraining("lars"), training("crop-flip"), meta_training(&json!({}))];
+    for (index, stage) in stages.iter().enumerate() {
         for threads in [1, 5] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let request = request(folder.path(), stage, &format!("{index}-{threads}"));
