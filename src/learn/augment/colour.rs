@@ -47,8 +47,11 @@ pub fn make_grey(image: &mut [f32], channels: usize) {
     for_colours(image, channels, |colour| [grey_of(colour); 3]);
 }
 
+/// The parts of red, green and blue in a grey (ITU-R BT.601, with torchvision's digits).
+pub(super) const GREY_PARTS: [f32; 3] = [0.2989, 0.587, 0.114];
+
 fn grey_of([red, green, blue]: [f32; 3]) -> f32 {
-    0.2989 * red + 0.587 * green + 0.114 * blue
+    GREY_PARTS[0] * red + GREY_PARTS[1] * green + GREY_PARTS[2] * blue
 }
 
 fn grey_at(image: &[f32], pixels: usize, pixel: usize) -> f32 {

@@ -24,20 +24,28 @@ const GREY_CHANCE: f64 = 0.2;
 
 /// The part of an image that a view shows, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Crop {
-    top: usize,
-    left: usize,
-    height: usize,
-    width: usize,
+pub struct Crop {
+    /// Rows above it.
+    pub top: usize,
+    /// Columns to the left of it.
+    pub left: usize,
+    /// Its rows.
+    pub height: usize,
+    /// Its columns.
+    pub width: usize,
 }
 
 /// What is done to an image, all draws made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
-    crop: Crop,
-    flipped: bool,
-    jitter: Vec<Jitter>,
-    grey: bool,
+    /// The part that is shown, at the size of the image.
+    pub crop: Crop,
+    /// Whether left and right are exchanged.
+    pub flipped: bool,
+    /// The steps of the colour jitter in their order, each kind at most once.
+    pub jitter: Vec<Jitter>,
+    /// Whether it is made grey, last.
+    pub grey: bool,
 }
 
 impl View {
