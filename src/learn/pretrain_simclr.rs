@@ -12,7 +12,7 @@ use pipeline_stages::formats::{CurveTable, ImageShape, ModelInfo, Part, Samples,
 use pipeline_stages::kinds::{PretrainOptimizer, PretrainSimclr};
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::augment::ViewSettings;
 use crate::augment::batched::{DeviceImages, DeviceViews};
@@ -215,10 +215,9 @@ impl Method for Run<'_> {
     fn step(&mut self, views: Tensor, at: At) -> anyhow::Result<()> {
         let projections = self.network.forward(&views, Mode::Train)?;
         let (loss, accuracy) = loss::nt_xent(&projections, self.parameters.temperature)?;
-        self.optimizer.zero_gradients();
-        loss.f_backward()?;
+        self.optimizer.backward(&loss)?;
         self.optimizer.step(self.learning_rate(at), at.step)?;
-        let one = Tensor::from(1i64).f_to_device(self.views.device)?;
+        let one = Tensor::f_ones([0i64; 0].as_slice(), (Kind::Int64, self.views.device))?;
         self.tally.add(&[one, loss.f_detach()?, accuracy])
     }
 

@@ -6,6 +6,7 @@
 
 pub mod batched;
 mod colour;
+mod kernel;
 mod resize;
 mod simple;
 mod view;
