@@ -32,7 +32,7 @@ impl Body for PretrainSimclr {
         let device = device::prepare(&context.execution)?;
         context.ran_on(device::name(device));
         let samples = Samples::open(context.input("data")?, Part::Train)?;
-        let views = Views::new(self, &samples, context.seed, device)?;
+        let views = Views::new(self, &samples, context, device)?;
         let mut run = Run::new(self, context, &views)?;
         let budget = Budget { epochs: self.epochs, steps_per_epoch: views.steps_per_epoch() };
         training_loop::run(&mut run, &views, budget, context, self)?;
@@ -55,7 +55,7 @@ impl<'a> Views<'a> {
     fn new(
         parameters: &PretrainSimclr,
         samples: &'a Samples,
-        seed: u64,
+        context: &Context,
         device: Device,
     ) -> anyhow::Result<Self> {
         let count = u32::try_from(samples.labels.len()).context("too many images")?;
@@ -69,9 +69,9 @@ impl<'a> Views<'a> {
             crop_area_min: parameters.crop_area_min,
             jitter_strength: parameters.jitter_strength,
         };
-        let images = match device {
-            Device::Cpu => ViewSource::Host(Images::of(samples), device),
-            _ => ViewSource::Device(DeviceViews::new(DeviceImages::upload(samples, device)?)?),
+        let images = match DeviceImages::where_possible(samples, device, context) {
+            Some(images) => ViewSource::Device(DeviceViews::new(images)?),
+            None => ViewSource::Host(Images::of(samples), device),
         };
         Ok(Self {
             images,
@@ -79,7 +79,7 @@ impl<'a> Views<'a> {
             indices: (0..count).collect(),
             batch_size: usize::try_from(parameters.batch_size)?,
             settings,
-            seed,
+            seed: context.seed,
             device,
         })
     }

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 
 use pipeline_stages::formats::ImageShape;
 
+use super::colour::make_grey;
 use super::resize::ResamplerCache;
 use super::view::{Crop, View};
 
@@ -37,7 +38,7 @@ pub(super) fn render(view: &View, pixels: &[u8], shape: ImageShape, out: &mut [f
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has AVX2.
-            return unsafe { render_with_avx2(view, pixels, shape, out, scratch) };
+            return unsafe { render_by_avx2(view, pixels, shape, out, scratch) };
         }
         render_with(view, pixels, shape, out, scratch);
     });
@@ -45,7 +46,7 @@ pub(super) fn render(view: &View, pixels: &[u8], shape: ImageShape, out: &mut [f
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn render_with_avx2(
+fn render_by_avx2(
     view: &View,
     pixels: &[u8],
     shape: ImageShape,
@@ -64,11 +65,32 @@ fn render_with(
     scratch: &mut Scratch,
 ) {
     resize(view.crop, view.flipped, pixels, shape, out, scratch);
+    recolour_with(view, out, shape.channels);
+}
+
+/// Does to the colours of an image, float [C,H,W] in [0, 1], what the view does.
+pub(super) fn recolour(view: &View, image: &mut [f32], channels: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { recolour_by_avx2(view, image, channels) };
+    }
+    recolour_with(view, image, channels);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn recolour_by_avx2(view: &View, image: &mut [f32], channels: usize) {
+    recolour_with(view, image, channels);
+}
+
+#[inline(always)]
+fn recolour_with(view: &View, image: &mut [f32], channels: usize) {
     for step in &view.jitter {
-        step.apply(out, shape.channels);
+        step.apply(image, channels);
     }
     if view.grey {
-        super::colour::make_grey(out, shape.channels);
+        make_grey(image, channels);
     }
 }
 

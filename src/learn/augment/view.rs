@@ -65,6 +65,11 @@ impl View {
     pub fn render(&self, pixels: &[u8], shape: ImageShape, out: &mut [f32]) {
         kernel::render(self, pixels, shape, out);
     }
+
+    /// Only the jitter and the grey, of an image that has its size already: float [C,H,W] in [0, 1].
+    pub fn recolour(&self, image: &mut [f32], channels: usize) {
+        kernel::recolour(self, image, channels);
+    }
 }
 
 impl Crop {

@@ -24,8 +24,8 @@ use crate::training_loop::Feed;
 pub struct TrainingData {
     samples: Samples,
     test_samples: Samples,
-    /// The images of both, where a GPU computes.
-    on_device: Option<[DeviceImages; 2]>,
+    /// The images of both, where a GPU computes and can hold them.
+    on_device: [Option<DeviceImages>; 2],
     given: Vec<i64>,
     clean: Vec<i64>,
     /// Whether the labels came from a `labels` artifact, beside clean ones.
@@ -90,10 +90,8 @@ impl TrainingData {
             None => (indices(&(0..count as i64).collect::<Vec<_>>(), count)?, Vec::new()),
         };
         let samples_per_epoch = samples_per_epoch(recipe, train.len())?;
-        let on_device = (device != Device::Cpu).then(|| {
-            let of = |samples| DeviceImages::upload(samples, device);
-            anyhow::Ok([of(&samples)?, of(&test_samples)?])
-        });
+        let on_device = [&samples, &test_samples]
+            .map(|samples| DeviceImages::where_possible(samples, device, context));
 
         let init = context.optional_input("init").map(|input| input.path.clone());
         let initial = init.as_deref().map(|path| check_init(path, recipe.architecture, &samples));
@@ -115,7 +113,7 @@ impl TrainingData {
             augmentation: recipe.augmentation,
             tables: normalisation.tables(),
             normalisation,
-            on_device: on_device.transpose()?,
+            on_device,
             samples,
             test_samples,
         })
@@ -164,11 +162,14 @@ impl TrainingData {
     }
 
     fn source(&self, part: Part) -> ImageSource<'_> {
-        match (&self.on_device, part) {
-            (Some([train, _]), Part::Train) => ImageSource::Device(train),
-            (Some([_, test]), Part::Test) => ImageSource::Device(test),
-            (None, Part::Train) => ImageSource::Host(Images::of(&self.samples), self.device),
-            (None, Part::Test) => ImageSource::Host(Images::of(&self.test_samples), self.device),
+        let ([train, test], device) = (&self.on_device, self.device);
+        let (on_device, samples) = match part {
+            Part::Train => (train, &self.samples),
+            Part::Test => (test, &self.test_samples),
+        };
+        match on_device {
+            Some(images) => ImageSource::Device(images),
+            None => ImageSource::Host(Images::of(samples), device),
         }
     }
 

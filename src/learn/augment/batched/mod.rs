@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, ensure};
 use pipeline_stages::formats::{ImageShape, Samples};
+use pipeline_stages::worker::Context;
 use tch::kind::Element;
 use tch::{Device, Kind, Tensor};
 
@@ -52,6 +53,21 @@ impl DeviceImages {
             all.f_narrow(0, first, count)?.f_copy_(&images)?;
         }
         Ok(Self { pixels: SharedTensor::new(all), shape, count, device })
+    }
+
+    /// As [`DeviceImages::upload`] where the device is a GPU; `None` on the CPU, and with a note where the GPU
+    /// has too little memory. Then the CPU augments the images.
+    pub fn where_possible(samples: &Samples, device: Device, context: &Context) -> Option<Self> {
+        if device == Device::Cpu {
+            return None;
+        }
+        Self::upload(samples, device)
+            .map_err(|error| {
+                context.note(format!(
+                    "the CPU augments the images, the GPU can't hold them: {error:#}"
+                ));
+            })
+            .ok()
     }
 
     /// Fails on an index that no image has: a GPU could only abort.
