@@ -142,15 +142,13 @@ impl RobustMethod for MetaWeightNet {
 
         // phi: the gradient of this sum is the one above.
         let along = slopes.f_mul(&shares)?.f_sum(Kind::Float)?.f_mul_scalar(-inner_rate)?;
-        self.optimizer.zero_gradients();
-        along.f_backward()?;
+        self.optimizer.backward(&along)?;
         self.optimizer.step(self.learning_rate, step.at.step)?;
 
         // theta, by the new weights.
         let weights = tch::no_grad(|| self.weighting.forward(&known_losses))?;
         let weighted = self.shares(&weights)?.f_mul(&losses)?.f_sum(Kind::Float)?;
-        step.optimizer.zero_gradients();
-        weighted.f_backward()?;
+        step.optimizer.backward(&weighted)?;
         step.optimizer.step(step.learning_rate, step.at.step)?;
 
         let extra = sums_of(step, &weights, meta_loss)?;

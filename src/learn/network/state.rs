@@ -146,10 +146,11 @@ impl Builder {
         self.add(name, tensor, role)
     }
 
-    /// A counter: a 64-bit integer without dimensions, from zero.
+    /// A counter: a 64-bit integer without dimensions, from zero. It stays on the host, where counting costs less
+    /// than telling a GPU to.
     pub fn counter(&mut self, name: &str) -> anyhow::Result<Slot> {
         let tensor = Tensor::f_zeros([0i64; 0].as_slice(), (Kind::Int64, Device::Cpu))?;
-        self.add(name, tensor, Role::Kept)
+        Ok(self.push(name, tensor, Role::Kept))
     }
 
     /// All that was built.
@@ -162,6 +163,10 @@ impl Builder {
         if role == Role::Trained {
             tensor = tensor.f_set_requires_grad(true)?;
         }
+        Ok(self.push(name, tensor, role))
+    }
+
+    fn push(&mut self, name: &str, tensor: Tensor, role: Role) -> Slot {
         let mut path = self.prefix.join(".");
         if !path.is_empty() {
             path.push('.');
@@ -169,7 +174,7 @@ impl Builder {
         path.push_str(name);
         let slot = Slot(self.state.tensors.len());
         self.state.tensors.push(NamedTensor { name: path, tensor, role });
-        Ok(slot)
+        slot
     }
 
     fn values(&self, shape: &[i64], initial: Initial) -> Vec<f32> {

@@ -14,8 +14,9 @@ use tch::{Device, Tensor};
 
 use super::Recipe;
 use super::meta::MetaDraw;
-use crate::augment::{Normalisation, augmented};
-use crate::batches::{Images, class_balanced, shuffled};
+use crate::augment::Normalisation;
+use crate::augment::batched::{DeviceImages, upload};
+use crate::batches::{ImageSource, Images, class_balanced, shuffled};
 use crate::network::feature_count;
 use crate::random::{Purpose, Stream};
 use crate::training_loop::Feed;
@@ -24,6 +25,8 @@ use crate::training_loop::Feed;
 pub struct TrainingData {
     samples: Samples,
     test_samples: Samples,
+    /// The images of both, where a GPU computes and can hold them.
+    on_device: [Option<DeviceImages>; 2],
     given: Vec<i64>,
     clean: Vec<i64>,
     /// Whether the labels came from a `labels` artifact, beside clean ones.
@@ -100,6 +103,8 @@ impl TrainingData {
             None => (indices(&(0..count as i64).collect::<Vec<_>>(), count)?, Vec::new()),
         };
         let samples_per_epoch = samples_per_epoch(recipe, train.len())?;
+        let on_device = [&samples, &test_samples]
+            .map(|samples| DeviceImages::where_possible(samples, device, context));
 
         let init = context.optional_input("init").map(|input| input.path.clone());
         let initial = init.as_deref().map(|path| check_init(path, recipe.architecture, &samples));
@@ -122,6 +127,7 @@ impl TrainingData {
             meta: None,
             tables: normalisation.tables(),
             normalisation,
+            on_device,
             samples,
             test_samples,
         })
@@ -165,7 +171,7 @@ impl TrainingData {
         let step_of_run = u32::try_from(step_of_run).context("the run has too many steps")?;
         let purpose = Purpose::MetaAugmentation;
         Ok(MetaBatch {
-            images: self.images(&self.samples, &batch, self.augmentation, purpose, step_of_run)?,
+            images: self.images(Part::Train, &batch, self.augmentation, purpose, step_of_run)?,
             labels: gather(labels, &batch, self.device)?,
         })
     }
@@ -190,29 +196,38 @@ impl TrainingData {
     /// # Errors
     /// When libtorch can't make the tensors.
     pub fn for_evaluation(&self, part: Part, batch: &[u32]) -> anyhow::Result<(Tensor, Tensor)> {
-        let (samples, labels) = match part {
-            Part::Train => (&self.samples, &self.clean),
-            Part::Test => (&self.test_samples, &self.test_samples.labels),
+        let labels = match part {
+            Part::Train => &self.clean,
+            Part::Test => &self.test_samples.labels,
         };
         let (none, purpose) = (Augmentation::None, Purpose::Augmentation);
-        let images = self.images(samples, batch, none, purpose, 0)?;
+        let images = self.images(part, batch, none, purpose, 0)?;
         Ok((images, gather(labels, batch, self.device)?))
     }
 
     /// The images of a batch, float [B,C,H,W], each augmented by its own stream, normalised.
     fn images(
         &self,
-        samples: &Samples,
+        part: Part,
         batch: &[u32],
         augmentation: Augmentation,
         purpose: Purpose,
         epoch: u32,
     ) -> anyhow::Result<Tensor> {
-        let images = Images::of(samples);
-        images.batch(batch, self.device, |index, pixels, out| {
-            let mut stream = Stream::new(self.seed, purpose, epoch, index);
-            augmented(pixels, images.shape, augmentation, &mut stream, &self.tables, out);
-        })
+        let stream = |index| Stream::new(self.seed, purpose, epoch, index);
+        self.source(part).light(batch, augmentation, stream, &self.tables)
+    }
+
+    fn source(&self, part: Part) -> ImageSource<'_> {
+        let ([train, test], device) = (&self.on_device, self.device);
+        let (on_device, samples) = match part {
+            Part::Train => (train, &self.samples),
+            Part::Test => (test, &self.test_samples),
+        };
+        match on_device {
+            Some(images) => ImageSource::Device(images),
+            None => ImageSource::Host(Images::of(samples), device),
+        }
     }
 
     /// The `model.json` of a classifier that was trained on this.
@@ -258,7 +273,7 @@ impl Feed for TrainingData {
     fn prepare(&self, epoch: u32, step: u32, batch: Vec<u32>) -> anyhow::Result<Batch> {
         let purpose = Purpose::Augmentation;
         Ok(Batch {
-            images: self.images(&self.samples, &batch, self.augmentation, purpose, epoch)?,
+            images: self.images(Part::Train, &batch, self.augmentation, purpose, epoch)?,
             labels: gather(&self.given, &batch, self.device)?,
             clean_labels: gather(&self.clean, &batch, self.device)?,
             meta: self.meta.map(|draw| self.meta_batch(draw, epoch, step)).transpose()?,
@@ -305,7 +320,7 @@ fn normalisation(
 
 fn gather(labels: &[i64], batch: &[u32], device: Device) -> anyhow::Result<Tensor> {
     let chosen: Vec<i64> = batch.iter().filter_map(|&i| labels.get(i as usize).copied()).collect();
-    Ok(Tensor::f_from_slice(&chosen)?.f_to_device(device)?)
+    upload(&chosen, device)
 }
 
 /// Fails on labels that are not one of `classes` classes for each of `samples` samples.

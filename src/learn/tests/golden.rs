@@ -159,7 +159,7 @@ fn five_steps_of_every_optimizer() {
         let mut optimizer =
             Optimizer::new(rule, 1e-2, &state, |name| !name.contains("bn")).expect("an optimizer");
         for step in 0..5 {
-            optimizer.zero_gradients();
+            optimizer.zero_gradients().expect("they are there");
             for (index, tensor) in tensors.iter().enumerate() {
                 let gradient = fill(&tensor.size(), 30 + 2 * step + index, -1.0, 1.0);
                 (*tensor * gradient).sum(Kind::Float).backward();
@@ -205,8 +205,7 @@ fn twenty_steps_of_training_follow_pytorch() {
         let logits = network.forward(&images, Mode::Train).expect("the shapes match");
         let labels = Tensor::from_slice(&labels);
         let loss = SampleLoss::CrossEntropy.mean(&logits, &labels).expect("the shapes match");
-        optimizer.zero_gradients();
-        loss.backward();
+        optimizer.backward(&loss).expect("a scalar");
         optimizer.step(0.005, step).expect("it moves");
         losses.extend(flat(&loss));
     }
