@@ -8,14 +8,15 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
-use pipeline_stages::formats::{CurveTable, ModelInfo, Part, Samples, WEIGHTS_FILE};
+use pipeline_stages::formats::{CurveTable, ImageShape, ModelInfo, Part, Samples, WEIGHTS_FILE};
 use pipeline_stages::kinds::{PretrainOptimizer, PretrainSimclr};
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::augment::{View, ViewSettings};
-use crate::batches::{Images, shuffled};
+use crate::augment::ViewSettings;
+use crate::augment::batched::{DeviceImages, DeviceViews};
+use crate::batches::{Images, ViewSource, shuffled};
 use crate::network::{Mode, Projector, feature_count};
 use crate::optimizer::{Optimizer, Rule};
 use crate::random::{Purpose, Stream};
@@ -40,7 +41,8 @@ impl Body for PretrainSimclr {
 
 /// Two views of every image.
 struct Views<'a> {
-    images: Images<'a>,
+    images: ViewSource<'a>,
+    shape: ImageShape,
     indices: Vec<u32>,
     batch_size: usize,
     settings: ViewSettings,
@@ -66,8 +68,13 @@ impl<'a> Views<'a> {
             crop_area_min: parameters.crop_area_min,
             jitter_strength: parameters.jitter_strength,
         };
+        let images = match device {
+            Device::Cpu => ViewSource::Host(Images::of(samples), device),
+            _ => ViewSource::Device(DeviceViews::new(DeviceImages::upload(samples, device)?)?),
+        };
         Ok(Self {
-            images: Images::of(samples),
+            images,
+            shape: samples.image,
             indices: (0..count).collect(),
             batch_size: usize::try_from(parameters.batch_size)?,
             settings,
@@ -82,11 +89,8 @@ impl<'a> Views<'a> {
 
     /// One view of every image of the batch, float [B,C,H,W] in [0, 1].
     fn of(&self, batch: &[u32], epoch: u32, purpose: Purpose) -> anyhow::Result<Tensor> {
-        let shape = self.images.shape;
-        self.images.batch(batch, self.device, |index, pixels, out| {
-            let mut stream = Stream::new(self.seed, purpose, epoch, index);
-            View::draw(&mut stream, shape, self.settings).render(pixels, shape, out);
-        })
+        let stream = |index| Stream::new(self.seed, purpose, epoch, index);
+        self.images.views(batch, self.shape, self.settings, stream)
     }
 }
 
@@ -126,7 +130,7 @@ impl<'a> Run<'a> {
     ) -> anyhow::Result<Self> {
         let network = Projector::new(
             parameters.architecture,
-            views.images.shape.channels,
+            views.shape.channels,
             i64::from(parameters.projection_size),
             context.seed,
             views.device,
@@ -159,7 +163,7 @@ impl<'a> Run<'a> {
             .partition(|named| Projector::in_head(&named.name));
         weights::write(&output.join(WEIGHTS_FILE), "weights", encoder)?;
         weights::write(&output.join("projection.safetensors"), "projection", head)?;
-        let image = self.views.images.shape;
+        let image = self.views.shape;
         ModelInfo {
             architecture: self.parameters.architecture.to_string(),
             input: image,
@@ -211,10 +215,9 @@ impl Method for Run<'_> {
     fn step(&mut self, views: Tensor, at: At) -> anyhow::Result<()> {
         let projections = self.network.forward(&views, Mode::Train)?;
         let (loss, accuracy) = loss::nt_xent(&projections, self.parameters.temperature)?;
-        self.optimizer.zero_gradients();
-        loss.f_backward()?;
+        self.optimizer.backward(&loss)?;
         self.optimizer.step(self.learning_rate(at), at.step)?;
-        let one = Tensor::from(1i64).f_to_device(self.views.device)?;
+        let one = Tensor::f_ones([0i64; 0].as_slice(), (Kind::Int64, self.views.device))?;
         self.tally.add(&[one, loss.f_detach()?, accuracy])
     }
 

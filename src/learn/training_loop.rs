@@ -15,7 +15,7 @@ use crate::batches::ahead;
 use crate::checkpoint::{Checkpoints, Due};
 
 /// Batches that are prepared ahead for a GPU.
-const BATCHES_AHEAD: usize = 3;
+pub const BATCHES_AHEAD: usize = 3;
 /// Time between two reports of a run on a GPU: each one waits for it.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 

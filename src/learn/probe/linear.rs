@@ -17,6 +17,7 @@ use pipeline_stages::message::{Metrics, Progress, Unit};
 use tch::{Device, Tensor};
 
 use super::FrozenEncoder;
+use crate::augment::batched::upload;
 use crate::decay;
 use crate::network::{Builder, Linear, Mode, Pass, State};
 use crate::optimizer::Optimizer;
@@ -93,8 +94,7 @@ impl Feed for Batches<'_> {
         let labels = self.data.labels_of(&batch)?;
         let rows: Vec<i64> =
             batch.iter().filter_map(|&sample| rows.get(sample as usize).copied()).collect();
-        let rows = Tensor::f_from_slice(&rows)?.f_to_device(self.data.device)?;
-        Ok(Batch { inputs: Inputs::Rows(rows), labels })
+        Ok(Batch { inputs: Inputs::Rows(upload(&rows, self.data.device)?), labels })
     }
 }
 
@@ -183,10 +183,10 @@ impl Method for LinearProbe<'_> {
     fn step(&mut self, batch: Batch, at: At) -> anyhow::Result<()> {
         let logits = self.logits(&self.features_of(&batch.inputs)?)?;
         let losses = self.recipe.loss.of_samples(&logits, &batch.labels)?;
-        self.optimizer.zero_gradients();
-        losses.f_mean(tch::Kind::Float)?.f_backward()?;
+        self.optimizer.backward(&losses.f_mean(tch::Kind::Float)?)?;
         self.optimizer.step(self.learning_rate(at), at.step)?;
-        let samples = Tensor::from(losses.size1()?).f_to_device(self.device())?;
+        let integer = (tch::Kind::Int64, self.device());
+        let samples = Tensor::f_full([0i64; 0].as_slice(), losses.size1()?, integer)?;
         let right = logits.f_argmax(1, false)?.f_eq_tensor(&batch.labels)?;
         let loss = losses.f_detach()?.f_sum(tch::Kind::Double)?;
         self.tally.add(&[samples, loss, right.f_sum(tch::Kind::Int64)?])

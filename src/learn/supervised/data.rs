@@ -13,8 +13,9 @@ use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
 use super::Recipe;
-use crate::augment::{Normalisation, augmented};
-use crate::batches::{Images, class_balanced, shuffled};
+use crate::augment::Normalisation;
+use crate::augment::batched::{DeviceImages, upload};
+use crate::batches::{ImageSource, Images, class_balanced, shuffled};
 use crate::network::feature_count;
 use crate::random::{Purpose, Stream};
 use crate::training_loop::Feed;
@@ -23,6 +24,8 @@ use crate::training_loop::Feed;
 pub struct TrainingData {
     samples: Samples,
     test_samples: Samples,
+    /// The images of both, where a GPU computes.
+    on_device: Option<[DeviceImages; 2]>,
     given: Vec<i64>,
     clean: Vec<i64>,
     /// Whether the labels came from a `labels` artifact, beside clean ones.
@@ -87,6 +90,10 @@ impl TrainingData {
             None => (indices(&(0..count as i64).collect::<Vec<_>>(), count)?, Vec::new()),
         };
         let samples_per_epoch = samples_per_epoch(recipe, train.len())?;
+        let on_device = (device != Device::Cpu).then(|| {
+            let of = |samples| DeviceImages::upload(samples, device);
+            anyhow::Ok([of(&samples)?, of(&test_samples)?])
+        });
 
         let init = context.optional_input(recipe.init_port).map(|input| input.path.clone());
         let initial = init.as_deref().map(|path| check_init(path, recipe.architecture, &samples));
@@ -108,6 +115,7 @@ impl TrainingData {
             augmentation: recipe.augmentation,
             tables: normalisation.tables(),
             normalisation,
+            on_device: on_device.transpose()?,
             samples,
             test_samples,
         })
@@ -142,29 +150,35 @@ impl TrainingData {
     /// # Errors
     /// When libtorch can't make the tensors.
     pub fn for_evaluation(&self, part: Part, batch: &[u32]) -> anyhow::Result<(Tensor, Tensor)> {
-        let (samples, labels) = match part {
-            Part::Train => (&self.samples, &self.clean),
-            Part::Test => (&self.test_samples, &self.test_samples.labels),
+        let labels = match part {
+            Part::Train => &self.clean,
+            Part::Test => &self.test_samples.labels,
         };
         let (none, purpose) = (Augmentation::None, Purpose::Augmentation);
-        let images = self.images(samples, batch, none, purpose, 0)?;
+        let images = self.images(part, batch, none, purpose, 0)?;
         Ok((images, gather(labels, batch, self.device)?))
     }
 
     /// The images of a batch, float [B,C,H,W], each augmented by its own stream, normalised.
     fn images(
         &self,
-        samples: &Samples,
+        part: Part,
         batch: &[u32],
         augmentation: Augmentation,
         purpose: Purpose,
         epoch: u32,
     ) -> anyhow::Result<Tensor> {
-        let images = Images::of(samples);
-        images.batch(batch, self.device, |index, pixels, out| {
-            let mut stream = Stream::new(self.seed, purpose, epoch, index);
-            augmented(pixels, images.shape, augmentation, &mut stream, &self.tables, out);
-        })
+        let stream = |index| Stream::new(self.seed, purpose, epoch, index);
+        self.source(part).light(batch, augmentation, stream, &self.tables)
+    }
+
+    fn source(&self, part: Part) -> ImageSource<'_> {
+        match (&self.on_device, part) {
+            (Some([train, _]), Part::Train) => ImageSource::Device(train),
+            (Some([_, test]), Part::Test) => ImageSource::Device(test),
+            (None, Part::Train) => ImageSource::Host(Images::of(&self.samples), self.device),
+            (None, Part::Test) => ImageSource::Host(Images::of(&self.test_samples), self.device),
+        }
     }
 
     /// The `model.json` of a classifier that was trained on this.
@@ -210,7 +224,7 @@ impl Feed for TrainingData {
     fn prepare(&self, epoch: u32, _step: u32, batch: Vec<u32>) -> anyhow::Result<Batch> {
         let purpose = Purpose::Augmentation;
         Ok(Batch {
-            images: self.images(&self.samples, &batch, self.augmentation, purpose, epoch)?,
+            images: self.images(Part::Train, &batch, self.augmentation, purpose, epoch)?,
             labels: gather(&self.given, &batch, self.device)?,
             clean_labels: gather(&self.clean, &batch, self.device)?,
         })
@@ -256,7 +270,7 @@ fn normalisation(
 
 fn gather(labels: &[i64], batch: &[u32], device: Device) -> anyhow::Result<Tensor> {
     let chosen: Vec<i64> = batch.iter().filter_map(|&i| labels.get(i as usize).copied()).collect();
-    Ok(Tensor::f_from_slice(&chosen)?.f_to_device(device)?)
+    upload(&chosen, device)
 }
 
 /// Fails on labels that are not one of `classes` classes for each of `samples` samples.

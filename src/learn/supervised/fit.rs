@@ -281,7 +281,11 @@ impl Method for Fit<'_> {
             at,
         })?;
         let mut sums = vec![
-            Tensor::from(outcome.losses.size1()?).f_to_device(self.device)?,
+            Tensor::f_full(
+                [0i64; 0].as_slice(),
+                outcome.losses.size1()?,
+                (tch::Kind::Int64, self.device),
+            )?,
             outcome.losses.f_sum(tch::Kind::Double)?,
             right(&outcome.logits, &batch.labels)?,
             right(&outcome.logits, &batch.clean_labels)?,
