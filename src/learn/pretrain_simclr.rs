@@ -23,18 +23,17 @@ use crate::random::{Purpose, Stream};
 use crate::schedule::Schedule;
 use crate::tally::Tally;
 use crate::training_loop::{self, At, Budget, Feed, Method, check_finite};
-use crate::{Body, device, loss, training_record, weights};
+use crate::{Body, decay, device, loss, training_record, weights};
 
 const SGD: Rule = Rule::Sgd { momentum: 0.9 };
 
 impl Body for PretrainSimclr {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let device = device::prepare(&context.execution)?;
-        context.ran_on(device::name(device));
         let samples = Samples::open(context.input("data")?, Part::Train)?;
         let views = Views::new(self, &samples, context, device)?;
         let mut run = Run::new(self, context, &views)?;
-        let budget = Budget { epochs: self.epochs, steps_per_epoch: views.steps_per_epoch() };
+        let budget = Budget::of_epochs(self.epochs, views.steps_per_epoch())?;
         training_loop::run(&mut run, &views, budget, context, self)?;
         run.write()
     }
@@ -132,7 +131,7 @@ impl<'a> Run<'a> {
         let network = Projector::new(
             parameters.architecture,
             views.shape.channels,
-            i64::try_from(parameters.projection_size)?,
+            i64::from(parameters.projection_size),
             context.seed,
             views.device,
         )?
@@ -142,8 +141,8 @@ impl<'a> Run<'a> {
             PretrainOptimizer::Sgd => SGD,
             PretrainOptimizer::Adam => Rule::ADAM,
         };
-        let decays = |name: &str| !name.contains("bn") && !name.contains("bias");
-        let optimizer = Optimizer::new(rule, parameters.weight_decay, network.state(), decays)?;
+        let optimizer =
+            Optimizer::new(rule, parameters.weight_decay, network.state(), decay::contrastive)?;
         let tally = Tally::new(vec!["steps", "loss", "accuracy"], views.device)?;
         Ok(Self { parameters, context, views, network, optimizer, tally, curve: Vec::new() })
     }
@@ -155,6 +154,7 @@ impl<'a> Run<'a> {
 
     fn write(&self) -> anyhow::Result<Metrics> {
         let output = &self.context.output;
+        weights::check_finite(self.network.state().tensors())?;
         let (head, encoder): (Vec<_>, Vec<_>) = self
             .network
             .state()
@@ -171,7 +171,7 @@ impl<'a> Run<'a> {
             classes: Vec::new(),
             input_mean: vec![0.0; image.channels],
             input_deviation: vec![1.0; image.channels],
-            training: training_record("pretrain-simclr", self.parameters, self.context.seed)?,
+            training: training_record(self.parameters, self.context.seed),
         }
         .write(output)?;
         let mut table = CurveTable::new(&["epoch", "loss", "accuracy"]);
@@ -239,13 +239,12 @@ impl Method for Run<'_> {
     fn report(&self, at: At) -> anyhow::Result<()> {
         let sums = self.tally.read()?;
         check_finite(sums.get("loss"), at, self.parameters.learning_rate)?;
-        let Budget { epochs, .. } = at.budget;
         let images = |steps: u64| steps * self.parameters.batch_size;
         self.context.progress(Progress {
             done: images(at.step + 1),
             total: Some(images(at.steps())),
             unit: Unit::Images,
-            phase: Some(format!("epoch {}/{epochs}", at.epoch() + 1)),
+            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.budget.epochs())),
             values: BTreeMap::from([
                 ("loss".to_owned(), sums.mean("loss", "steps")),
                 ("accuracy".to_owned(), sums.mean("accuracy", "steps")),

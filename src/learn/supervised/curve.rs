@@ -120,6 +120,17 @@ impl Curves {
         Ok(metrics)
     }
 
+    /// The last and the best accuracy on the test set, where there was any: the latter is chosen on it.
+    pub fn test_metrics(&self) -> Metrics {
+        let tests = || self.evaluations.iter().filter_map(|row| row.test_accuracy);
+        let named = [
+            ("test-accuracy", tests().next_back()),
+            ("best-test-accuracy", tests().max_by(f64::total_cmp)),
+        ];
+        let known = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        known.collect()
+    }
+
     /// The first evaluation with the best validation accuracy.
     fn best_validation(&self) -> Option<&EvaluationRow> {
         let validated = self.evaluations.iter().filter(|row| row.validation_accuracy.is_some());
@@ -174,6 +185,8 @@ mod tests {
         }
         assert!(!metrics.contains_key("train-accuracy-clean") && !metrics.contains_key("other"));
         assert!((curves.test_drop() - 0.1).abs() < 1e-12);
+        let test = curves.test_metrics();
+        assert_eq!((test["test-accuracy"], test["best-test-accuracy"]), (0.8, 0.9));
     }
 
     #[test]

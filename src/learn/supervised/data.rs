@@ -106,7 +106,7 @@ impl TrainingData {
         let on_device = [&samples, &test_samples]
             .map(|samples| DeviceImages::where_possible(samples, device, context));
 
-        let init = context.optional_input("init").map(|input| input.path.clone());
+        let init = context.optional_input(recipe.init_port).map(|input| input.path.clone());
         let initial = init.as_deref().map(|path| check_init(path, recipe.architecture, &samples));
         let normalisation = normalisation(recipe, &info, &samples, initial.transpose()?.as_ref())?;
         Ok(Self {
@@ -181,14 +181,23 @@ impl TrainingData {
         self.samples.image
     }
 
-    /// Samples of an epoch.
-    pub fn samples_per_epoch(&self) -> usize {
-        self.samples_per_epoch
-    }
-
     /// Steps of an epoch; the last one may have fewer samples.
     pub fn steps_per_epoch(&self) -> u64 {
         self.samples_per_epoch.div_ceil(self.batch_size) as u64
+    }
+
+    /// Samples that so many steps see.
+    pub fn samples_of(&self, steps: u64) -> u64 {
+        let (epochs, rest) = (steps / self.steps_per_epoch(), steps % self.steps_per_epoch());
+        epochs * self.samples_per_epoch as u64 + rest * self.batch_size as u64
+    }
+
+    /// The labels to train on of a batch, int64 [B].
+    ///
+    /// # Errors
+    /// When libtorch can't make the tensor.
+    pub fn labels_of(&self, batch: &[u32]) -> anyhow::Result<Tensor> {
+        gather(&self.given, batch, self.device)
     }
 
     /// Images, float [B,C,H,W], and clean labels, int64 [B], of a batch of one part, not augmented.

@@ -7,6 +7,8 @@ mod download;
 mod evaluate;
 mod import_weights;
 mod pretrain_simclr;
+mod pretrain_supervised;
+mod probe;
 mod split;
 mod train;
 mod unpack;
@@ -21,6 +23,8 @@ pub use download::Download;
 pub use evaluate::Evaluate;
 pub use import_weights::{ImportWeights, InputNormalisation};
 pub use pretrain_simclr::{PretrainOptimizer, PretrainSimclr};
+pub use pretrain_supervised::PretrainSupervised;
+pub use probe::{Probe, ProbeClassifier};
 pub use split::{Split, SplitBy};
 pub use train::{
     Augmentation, InnerRate, Loss, MetaLoss, MetaSamples, Method, Normalise, Optimizer, Sampling,
@@ -114,7 +118,7 @@ use crate::kind::{self, Kind, KindInfo, Problem, Rules, WorkerProgram};
 
 kinds! { $
     prepare { Download, Unpack, Dataset, Split, CorruptLabels, ImportWeights, Command }
-    learn { PretrainSimclr, Train, Evaluate }
+    learn { PretrainSimclr, PretrainSupervised, Train, Evaluate, Probe }
 }
 
 /// A stage: a kind and its parameters.
