@@ -12,6 +12,8 @@ mod fixture;
 #[cfg(test)]
 mod golden;
 mod mersenne_twister;
+#[allow(dead_code, reason = "its other readers come next")]
+mod pickle;
 #[cfg(test)]
 mod reference;
 mod split;

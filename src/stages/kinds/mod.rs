@@ -14,12 +14,12 @@ pub mod architecture;
 pub mod precision;
 
 pub use command::{Command, CommandOutput};
-pub use corrupt_labels::{CorruptLabels, Noise};
+pub use corrupt_labels::{CorruptLabels, HumanLabels, Noise};
 pub use dataset::{Dataset, DatasetFormat};
 pub use download::Download;
 pub use evaluate::Evaluate;
 pub use pretrain_simclr::{PretrainOptimizer, PretrainSimclr};
-pub use split::Split;
+pub use split::{Split, SplitBy};
 pub use train::{
     Augmentation, InnerRate, Loss, MetaLoss, MetaSamples, Method, Normalise, Optimizer, Sampling,
     Schedule, Train,
