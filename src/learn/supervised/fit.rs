@@ -208,7 +208,7 @@ impl<'a> Fit<'a> {
             Some(steps) => done.is_multiple_of(steps),
             None => at.ends_epoch(),
         };
-        let evaluated = self.curves.evaluations.last().is_some_and(|last| last.steps == done);
+        let evaluated = self.curves.evaluations.0.last().is_some_and(|last| last.steps == done);
         (due || at.ends_run()) && !evaluated
     }
 }
@@ -272,7 +272,7 @@ impl Method for Fit<'_> {
             if validation_accuracy.is_some() || test_accuracy.is_some() {
                 let steps = at.step + 1;
                 let row = EvaluationRow { steps, validation_accuracy, test_accuracy };
-                self.curves.evaluations.push(row);
+                self.curves.evaluations.0.push(row);
             }
         }
         if at.ends_epoch() && self.curves.epochs.len() as u64 == at.epoch() {
@@ -306,7 +306,7 @@ impl Method for Fit<'_> {
 
     fn finished(&self) -> bool {
         self.recipe.early_end.is_some_and(|end| {
-            let last = self.curves.evaluations.last();
+            let last = self.curves.evaluations.0.last();
             last.is_some_and(|last| last.steps > end.after) && self.curves.test_drop() > end.drop
         })
     }

@@ -18,7 +18,7 @@ pub use corrupt_labels::{CorruptLabels, HumanLabels, Noise};
 pub use dataset::{Dataset, DatasetFormat};
 pub use download::Download;
 pub use evaluate::Evaluate;
-pub use pretrain_simclr::{PretrainOptimizer, PretrainSimclr};
+pub use pretrain_simclr::{Blur, PretrainOptimizer, PretrainSimclr};
 pub use split::{Split, SplitBy};
 pub use train::{
     Augmentation, InnerRate, Loss, MetaLoss, MetaSamples, Method, Normalise, Optimizer, Sampling,
