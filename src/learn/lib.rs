@@ -12,12 +12,15 @@
 pub mod augment;
 pub mod batches;
 pub mod checkpoint;
+pub mod decode;
 pub mod device;
 pub mod evaluate;
 pub mod finetune;
+pub mod inputs;
 pub mod loss;
 pub mod network;
 pub mod optimizer;
+pub mod pictures;
 pub mod pretrain_simclr;
 pub mod random;
 pub mod schedule;

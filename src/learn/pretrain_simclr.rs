@@ -8,16 +8,20 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
-use pipeline_stages::formats::{CurveTable, ModelInfo, Part, Samples, WEIGHTS_FILE};
-use pipeline_stages::kinds::{PretrainOptimizer, PretrainSimclr};
+use pipeline_stages::formats::{
+    CurveTable, ImageShape, InputCrop, ModelInfo, Part, Samples, Storage, WEIGHTS_FILE,
+};
+use pipeline_stages::kinds::{Blur, PretrainOptimizer, PretrainSimclr};
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
-use crate::augment::{View, ViewSettings};
+use crate::augment::{SizedView, View, ViewSettings};
 use crate::batches::{Images, shuffled};
+use crate::inputs::input_side;
 use crate::network::{Mode, Projector, feature_count};
 use crate::optimizer::{Optimizer, Rule};
+use crate::pictures::Pictures;
 use crate::random::{Purpose, Stream};
 use crate::schedule::Schedule;
 use crate::tally::Tally;
@@ -25,12 +29,14 @@ use crate::training_loop::{self, At, Budget, Feed, Method, check_finite};
 use crate::{Body, device, loss, training_record, weights};
 
 const SGD: Rule = Rule::Sgd { momentum: 0.9 };
+/// Views of this side and more are blurred when nothing is said.
+const BLURRED_SIDE: usize = 64;
 
 impl Body for PretrainSimclr {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let device = device::prepare(&context.execution)?;
         context.ran_on(device::name(device));
-        let samples = Samples::open(context.input("data")?, Part::Train)?;
+        let samples = Samples::open_any(context.input("data")?, Part::Train)?;
         let views = Views::new(self, &samples, context.seed, device)?;
         let mut run = Run::new(self, context, &views)?;
         let budget = Budget { epochs: self.epochs, steps_per_epoch: views.steps_per_epoch() };
@@ -41,12 +47,39 @@ impl Body for PretrainSimclr {
 
 /// Two views of every image.
 struct Views<'a> {
-    images: Images<'a>,
+    samples: &'a Samples,
+    size: ViewSize,
     indices: Vec<u32>,
     batch_size: usize,
     settings: ViewSettings,
     seed: u64,
     device: Device,
+}
+
+/// How large views are, and whether they are blurred.
+#[derive(Debug, Clone, Copy)]
+struct ViewSize {
+    image: ImageShape,
+    /// How images get that shape where the encoder is used; `None` where they have it.
+    crop: Option<InputCrop>,
+    blurs: bool,
+}
+
+impl ViewSize {
+    fn of(parameters: &PretrainSimclr, samples: &Samples) -> anyhow::Result<Self> {
+        let resized = parameters.image_size.is_some() || samples.storage() == Storage::Encoded;
+        let mut image = samples.image;
+        if resized {
+            let side = input_side(samples, parameters.image_size)?;
+            image = ImageShape { channels: image.channels, height: side, width: side };
+        }
+        let blurs = match parameters.blur {
+            Blur::Auto => image.height.min(image.width) >= BLURRED_SIDE,
+            Blur::Always => true,
+            Blur::Never => false,
+        };
+        Ok(Self { image, crop: resized.then_some(InputCrop::CropThenResize), blurs })
+    }
 }
 
 impl<'a> Views<'a> {
@@ -68,7 +101,8 @@ impl<'a> Views<'a> {
             jitter_strength: parameters.jitter_strength,
         };
         Ok(Self {
-            images: Images::of(samples),
+            samples,
+            size: ViewSize::of(parameters, samples)?,
             indices: (0..count).collect(),
             batch_size: usize::try_from(parameters.batch_size)?,
             settings,
@@ -83,10 +117,19 @@ impl<'a> Views<'a> {
 
     /// One view of every image of the batch, float [B,C,H,W] in [0, 1].
     fn of(&self, batch: &[u32], epoch: u32, purpose: Purpose) -> anyhow::Result<Tensor> {
-        let shape = self.images.shape;
-        self.images.batch(batch, self.device, |index, pixels, out| {
-            let mut stream = Stream::new(self.seed, purpose, epoch, index);
-            View::draw(&mut stream, shape, self.settings).render(pixels, shape, out);
+        let stream = |index| Stream::new(self.seed, purpose, epoch, index);
+        let ViewSize { image, blurs, .. } = self.size;
+        if image != self.samples.image || blurs {
+            let pictures = Pictures::of(self.samples);
+            return pictures.batch(batch, image, self.device, |index, picture, out| {
+                let shape = picture.shape;
+                let view = SizedView::draw(&mut stream(index), shape, self.settings, blurs);
+                view.render(&picture.pixels, shape, image, out);
+            });
+        }
+        let images = Images::of(self.samples);
+        images.batch(batch, self.device, |index, pixels, out| {
+            View::draw(&mut stream(index), image, self.settings).render(pixels, image, out);
         })
     }
 }
@@ -127,7 +170,7 @@ impl<'a> Run<'a> {
     ) -> anyhow::Result<Self> {
         let network = Projector::new(
             parameters.architecture,
-            views.images.shape.channels,
+            views.size.image.channels,
             i64::try_from(parameters.projection_size)?,
             context.seed,
             views.device,
@@ -159,10 +202,11 @@ impl<'a> Run<'a> {
             .partition(|named| Projector::in_head(&named.name));
         weights::write(&output.join(WEIGHTS_FILE), "weights", encoder)?;
         weights::write(&output.join("projection.safetensors"), "projection", head)?;
-        let image = self.views.images.shape;
+        let ViewSize { image, crop, .. } = self.views.size;
         ModelInfo {
             architecture: self.parameters.architecture.to_string(),
             input: image,
+            input_crop: crop,
             features: usize::try_from(feature_count(self.parameters.architecture))?,
             classes: Vec::new(),
             input_mean: vec![0.0; image.channels],

@@ -3,10 +3,12 @@
 //! Every draw comes from the image's own stream, so the thread that does the work does not matter.
 
 mod colour;
+mod large;
 mod resize;
 mod simple;
 mod view;
 
+pub use large::{Frame, GaussianBlur, SizedView};
 pub use resize::Resampler;
 pub use simple::{Normalisation, augmented};
 pub use view::{View, ViewSettings};

@@ -24,20 +24,20 @@ const GREY_CHANCE: f64 = 0.2;
 
 /// The part of an image that a view shows, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Crop {
-    top: usize,
-    left: usize,
-    height: usize,
-    width: usize,
+pub(super) struct Crop {
+    pub(super) top: usize,
+    pub(super) left: usize,
+    pub(super) height: usize,
+    pub(super) width: usize,
 }
 
 /// What is done to an image, all draws made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
-    crop: Crop,
-    flipped: bool,
-    jitter: Vec<Jitter>,
-    grey: bool,
+    pub(super) crop: Crop,
+    pub(super) flipped: bool,
+    pub(super) jitter: Vec<Jitter>,
+    pub(super) grey: bool,
 }
 
 impl View {
@@ -77,7 +77,7 @@ impl View {
 impl Crop {
     /// torchvision's RandomResizedCrop: area uniform, aspect log-uniform; after ten misfits the largest
     /// centre crop within the aspects.
-    fn draw(stream: &mut Stream, shape: ImageShape, area_min: f64) -> Self {
+    pub(super) fn draw(stream: &mut Stream, shape: ImageShape, area_min: f64) -> Self {
         let (height, width) = (shape.height as f64, shape.width as f64);
         for _ in 0..CROP_TRIES {
             let area = height * width * stream.uniform_in(area_min, 1.0);

@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use pipeline_stages::formats::{
-    DatasetInfo, ImageShape, Labels, ModelInfo, Part, Samples, SplitIndices,
+    DatasetInfo, ImageShape, Labels, ModelInfo, Part, SampleSplit, Samples, SplitIndices,
+    check_labels,
 };
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::{Augmentation, Normalise, Sampling};
@@ -13,8 +14,9 @@ use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
 use super::Recipe;
-use crate::augment::{Normalisation, augmented};
-use crate::batches::{Images, class_balanced, shuffled};
+use crate::augment::Normalisation;
+use crate::batches::{class_balanced, shuffled};
+use crate::inputs::Inputs;
 use crate::network::feature_count;
 use crate::random::{Purpose, Stream};
 use crate::training_loop::Feed;
@@ -44,8 +46,7 @@ pub struct TrainingData {
     samples_per_epoch: usize,
     sampling: Sampling,
     augmentation: Augmentation,
-    normalisation: Normalisation,
-    tables: Vec<[f32; 256]>,
+    inputs: Inputs,
 }
 
 /// What one step learns from.
@@ -67,30 +68,29 @@ impl TrainingData {
         let data = context.input("data")?;
         let info = DatasetInfo::read(data)?;
         let (samples, test_samples) =
-            (Samples::open(data, Part::Train)?, Samples::open(data, Part::Test)?);
+            (Samples::open_any(data, Part::Train)?, Samples::open_any(data, Part::Test)?);
         let labels = context.optional_input("labels").map(|input| Labels::read(&input.path));
         let noisy = labels.is_some();
-        let (given, clean) = match labels.transpose()? {
-            Some(labels) => (labels.labels, labels.clean),
-            None => (samples.labels.clone(), samples.labels.clone()),
-        };
+        let labels = labels.transpose()?.unwrap_or_else(|| Labels {
+            labels: samples.labels.clone(),
+            clean: samples.labels.clone(),
+        });
         let (count, classes) = (samples.labels.len(), info.classes.len());
-        check_labels(&given, "labels to train on", count, classes)?;
-        check_labels(&clean, "clean labels", count, classes)?;
+        labels.check(&samples.labels, classes)?;
+        let Labels { labels: given, clean } = labels;
         let test = if recipe.track_test { test_samples.labels.len() } else { 0 };
         check_labels(&test_samples.labels, "test labels", test_samples.labels.len(), classes)?;
-        let (train, validation) = match context.optional_input("split") {
-            Some(input) => {
-                let split = SplitIndices::read(&input.path)?;
-                (indices(&split.train, count)?, indices(&split.validation, count)?)
-            }
-            None => (indices(&(0..count as i64).collect::<Vec<_>>(), count)?, Vec::new()),
+        let SampleSplit { train, validation } = match context.optional_input("split") {
+            Some(input) => SplitIndices::read(&input.path)?.checked(count)?,
+            None => SampleSplit::all_train(count)?,
         };
         let samples_per_epoch = samples_per_epoch(recipe, train.len())?;
 
         let init = context.optional_input("init").map(|input| input.path.clone());
         let initial = init.as_deref().map(|path| check_init(path, recipe.architecture, &samples));
         let normalisation = normalisation(recipe, &info, &samples, initial.transpose()?.as_ref())?;
+        let (augmentation, image_size) = (recipe.augmentation, recipe.image_size);
+        let inputs = Inputs::for_training(&samples, augmentation, image_size, normalisation)?;
         Ok(Self {
             given,
             clean,
@@ -98,16 +98,15 @@ impl TrainingData {
             classes: info.classes,
             train,
             validation,
-            test: (0..u32::try_from(test)?).collect(),
+            test: SampleSplit::all_train(test)?.train,
             init,
             device,
             seed: context.seed,
             batch_size: usize::try_from(recipe.batch_size)?,
             samples_per_epoch,
             sampling: recipe.sampling,
-            augmentation: recipe.augmentation,
-            tables: normalisation.tables(),
-            normalisation,
+            augmentation,
+            inputs,
             samples,
             test_samples,
         })
@@ -115,7 +114,7 @@ impl TrainingData {
 
     /// The shape of the images that the network sees.
     pub fn image(&self) -> ImageShape {
-        self.samples.image
+        self.inputs.image
     }
 
     /// Samples of an epoch.
@@ -137,25 +136,19 @@ impl TrainingData {
             Part::Train => (&self.samples, &self.clean),
             Part::Test => (&self.test_samples, &self.test_samples.labels),
         };
-        let (none, purpose) = (Augmentation::None, Purpose::Augmentation);
-        let images = self.images(samples, batch, none, purpose, 0)?;
+        let images = self.inputs.plain(samples, batch, self.device)?;
         Ok((images, gather(labels, batch, self.device)?))
     }
 
-    /// The images of a batch, float [B,C,H,W], each augmented by its own stream, normalised.
-    fn images(
-        &self,
-        samples: &Samples,
-        batch: &[u32],
-        augmentation: Augmentation,
-        purpose: Purpose,
-        epoch: u32,
-    ) -> anyhow::Result<Tensor> {
-        let images = Images::of(samples);
-        images.batch(batch, self.device, |index, pixels, out| {
-            let mut stream = Stream::new(self.seed, purpose, epoch, index);
-            augmented(pixels, images.shape, augmentation, &mut stream, &self.tables, out);
-        })
+    /// Samples a step of an evaluation.
+    pub fn evaluation_batch(&self) -> usize {
+        self.inputs.evaluation_batch()
+    }
+
+    /// The images of training samples, float [B,C,H,W], each augmented by its own stream, normalised.
+    fn augmented(&self, batch: &[u32], purpose: Purpose, epoch: u32) -> anyhow::Result<Tensor> {
+        let stream = |index| Stream::new(self.seed, purpose, epoch, index);
+        self.inputs.augmented(&self.samples, batch, self.device, self.augmentation, stream)
     }
 
     /// The `model.json` of a classifier that was trained on this.
@@ -170,10 +163,11 @@ impl TrainingData {
         Ok(ModelInfo {
             architecture: architecture.to_string(),
             input: self.image(),
+            input_crop: self.inputs.crop,
             features: usize::try_from(feature_count(architecture))?,
             classes: self.classes.clone(),
-            input_mean: self.normalisation.mean.clone(),
-            input_deviation: self.normalisation.deviation.clone(),
+            input_mean: self.inputs.normalisation.mean.clone(),
+            input_deviation: self.inputs.normalisation.deviation.clone(),
             training,
         })
     }
@@ -199,9 +193,8 @@ impl Feed for TrainingData {
     }
 
     fn prepare(&self, epoch: u32, _step: u32, batch: Vec<u32>) -> anyhow::Result<Batch> {
-        let purpose = Purpose::Augmentation;
         Ok(Batch {
-            images: self.images(&self.samples, &batch, self.augmentation, purpose, epoch)?,
+            images: self.augmented(&batch, Purpose::Augmentation, epoch)?,
             labels: gather(&self.given, &batch, self.device)?,
             clean_labels: gather(&self.clean, &batch, self.device)?,
         })
@@ -248,42 +241,6 @@ fn normalisation(
 fn gather(labels: &[i64], batch: &[u32], device: Device) -> anyhow::Result<Tensor> {
     let chosen: Vec<i64> = batch.iter().filter_map(|&i| labels.get(i as usize).copied()).collect();
     Ok(Tensor::f_from_slice(&chosen)?.f_to_device(device)?)
-}
-
-/// Fails on labels that are not one of `classes` classes for each of `samples` samples.
-///
-/// # Errors
-/// With the first label that is wrong.
-pub fn check_labels(
-    labels: &[i64],
-    what: &str,
-    samples: usize,
-    classes: usize,
-) -> anyhow::Result<()> {
-    ensure!(
-        labels.len() == samples,
-        "there are {} {what}, but {samples} images: are they of the same data set?",
-        labels.len()
-    );
-    let wrong = labels.iter().position(|&label| label < 0 || label >= classes as i64);
-    if let Some(index) = wrong {
-        bail!(
-            "sample {index} of the {what} has the label {}, but the data set has the classes 0 to {}",
-            labels[index],
-            classes.saturating_sub(1)
-        );
-    }
-    Ok(())
-}
-
-fn indices(split: &[i64], samples: usize) -> anyhow::Result<Vec<u32>> {
-    let index = |&index: &i64| {
-        let valid = u32::try_from(index).ok().filter(|&index| (index as usize) < samples);
-        valid.with_context(|| {
-            format!("the split names sample {index}, but the data set has {samples}: are they of the same data set?")
-        })
-    };
-    split.iter().map(index).collect()
 }
 
 fn check_init(

@@ -22,9 +22,6 @@ use crate::tally::{Sums, Tally};
 use crate::training_loop::{At, Budget, Method, check_finite};
 use crate::{training_record, weights};
 
-/// Samples a step of an evaluation.
-const EVALUATION_BATCH: usize = 500;
-
 /// What a robust method works with in one step.
 pub struct Step<'a> {
     /// The classifier.
@@ -193,7 +190,7 @@ impl<'a> Fit<'a> {
         }
         let _no_gradients = tch::no_grad_guard();
         let mut total = 0;
-        for batch in samples.chunks(EVALUATION_BATCH) {
+        for batch in samples.chunks(self.data.evaluation_batch()) {
             pause()?;
             let (images, labels) = self.data.for_evaluation(part, batch)?;
             let logits = self.network.forward(&images, Mode::Evaluate)?;
