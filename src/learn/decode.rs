@@ -17,7 +17,8 @@ const MOST_PIXELS: u64 = 1 << 27;
 /// When it is no JPEG or PNG, damaged, or larger than any photograph.
 pub fn decode(file: &[u8]) -> anyhow::Result<(ImageShape, Vec<u8>)> {
     let reader = ImageReader::new(Cursor::new(file)).with_guessed_format()?;
-    let mut decoder = reader.into_decoder().context("it is no JPEG or PNG, or its header is damaged")?;
+    let mut decoder =
+        reader.into_decoder().context("it is no JPEG or PNG, or its header is damaged")?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     ensure!(
@@ -28,11 +29,8 @@ pub fn decode(file: &[u8]) -> anyhow::Result<(ImageShape, Vec<u8>)> {
     let mut image = DynamicImage::from_decoder(decoder).context("it is damaged")?;
     image.apply_orientation(orientation);
     let image = image.into_rgb8();
-    let shape = ImageShape {
-        channels: 3,
-        height: image.height() as usize,
-        width: image.width() as usize,
-    };
+    let shape =
+        ImageShape { channels: 3, height: image.height() as usize, width: image.width() as usize };
     Ok((shape, planes(image.as_raw())))
 }
 

@@ -89,7 +89,9 @@ impl Inputs {
             let nothing_drawn = |index| Stream::new(0, Purpose::Augmentation, 0, index);
             return self.of_own_size(samples, batch, device, Augmentation::None, nothing_drawn);
         };
-        self.framed(samples, batch, device, |_, shape| Frame::centre(shape, self.image.height, crop))
+        self.framed(samples, batch, device, |_, shape| {
+            Frame::centre(shape, self.image.height, crop)
+        })
     }
 
     /// Inputs, float \[B,C,H,W\], each augmented by the stream of its sample.

@@ -118,9 +118,8 @@ impl<'a> Evaluation<'a> {
             losses.extend(predictions.losses);
             Metrics::new()
         })?;
-        let wrong = |&index: &u32| {
-            labels.labels.get(index as usize) != labels.clean.get(index as usize)
-        };
+        let wrong =
+            |&index: &u32| labels.labels.get(index as usize) != labels.clean.get(index as usize);
         let corrupted: Vec<bool> = indices.iter().map(wrong).collect();
         let area = area_under_curve(&losses, &corrupted);
         Ok(area.map(|area| ("noise-detection-auc".to_owned(), area)).into_iter().collect())

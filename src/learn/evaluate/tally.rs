@@ -179,7 +179,11 @@ mod tests {
         let metrics = tally.metrics(&classes);
         for name in ["test-accuracy", "test-top5-accuracy", "test-loss", "test-ece"] {
             let expected = case[name].as_f64().unwrap();
-            assert!((metrics[name] - expected).abs() < 1e-9, "{name}: {} {expected}", metrics[name]);
+            assert!(
+                (metrics[name] - expected).abs() < 1e-9,
+                "{name}: {} {expected}",
+                metrics[name]
+            );
         }
     }
 

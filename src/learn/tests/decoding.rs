@@ -44,7 +44,8 @@ fn files_decode_as_pillow_decodes_them() {
             }
         }
         for (plane, expected) in pixels.chunks(plane).zip(numbers(&case["means"])) {
-            let mean = plane.iter().map(|&value| f64::from(value)).sum::<f64>() / plane.len() as f64;
+            let mean =
+                plane.iter().map(|&value| f64::from(value)).sum::<f64>() / plane.len() as f64;
             assert!((mean - expected).abs() <= of_mean, "{name}: {mean} for {expected}");
         }
     }

@@ -111,7 +111,10 @@ mod tests {
             Evaluations(vec![row(5, Some(1.0 / 3.0), None), row(10, None, Some(0.1 + 0.2))]);
         evaluations.write(folder.path(), 5).unwrap();
         let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
-        assert!(text.starts_with("step,epoch,validation-accuracy,test-accuracy\n5,1,0.3"), "{text}");
+        assert!(
+            text.starts_with("step,epoch,validation-accuracy,test-accuracy\n5,1,0.3"),
+            "{text}"
+        );
         assert_eq!(Evaluations::read(folder.path()).unwrap(), evaluations);
     }
 
