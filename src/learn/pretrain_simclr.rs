@@ -8,17 +8,21 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
-use pipeline_stages::formats::{CurveTable, ImageShape, ModelInfo, Part, Samples, WEIGHTS_FILE};
-use pipeline_stages::kinds::{PretrainOptimizer, PretrainSimclr};
+use pipeline_stages::formats::{
+    CurveTable, ImageShape, InputCrop, ModelInfo, Part, Samples, Storage, WEIGHTS_FILE,
+};
+use pipeline_stages::kinds::{Blur, PretrainOptimizer, PretrainSimclr};
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 use tch::{Device, Kind, Tensor};
 
-use crate::augment::ViewSettings;
 use crate::augment::batched::{DeviceImages, DeviceViews};
+use crate::augment::{SizedView, ViewSettings};
 use crate::batches::{Images, ViewSource, shuffled};
+use crate::inputs::input_side;
 use crate::network::{Mode, Projector, feature_count};
 use crate::optimizer::{Optimizer, Rule};
+use crate::pictures::Pictures;
 use crate::random::{Purpose, Stream};
 use crate::schedule::Schedule;
 use crate::tally::Tally;
@@ -26,11 +30,13 @@ use crate::training_loop::{self, At, Budget, Feed, Method, check_finite};
 use crate::{Body, decay, device, loss, training_record, weights};
 
 const SGD: Rule = Rule::Sgd { momentum: 0.9 };
+/// Views of this side and more are blurred when nothing is said.
+const BLURRED_SIDE: usize = 64;
 
 impl Body for PretrainSimclr {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let device = device::prepare(&context.execution)?;
-        let samples = Samples::open(context.input("data")?, Part::Train)?;
+        let samples = Samples::open_any(context.input("data")?, Part::Train)?;
         let views = Views::new(self, &samples, context, device)?;
         let mut run = Run::new(self, context, &views)?;
         let budget = Budget::of_epochs(self.epochs, views.steps_per_epoch())?;
@@ -41,13 +47,64 @@ impl Body for PretrainSimclr {
 
 /// Two views of every image.
 struct Views<'a> {
-    images: ViewSource<'a>,
-    shape: ImageShape,
+    images: ViewImages<'a>,
+    size: ViewSize,
     indices: Vec<u32>,
     batch_size: usize,
     settings: ViewSettings,
     seed: u64,
     device: Device,
+}
+
+/// How large views are, and whether they are blurred.
+#[derive(Debug, Clone, Copy)]
+struct ViewSize {
+    image: ImageShape,
+    /// How images get that shape where the encoder is used; `None` where they have it.
+    crop: Option<InputCrop>,
+    blurs: bool,
+}
+
+impl ViewSize {
+    fn of(parameters: &PretrainSimclr, samples: &Samples) -> anyhow::Result<Self> {
+        let resized = parameters.image_size.is_some() || samples.storage() == Storage::Encoded;
+        let mut image = samples.image;
+        if resized {
+            let side = input_side(samples, parameters.image_size)?;
+            image = ImageShape { channels: image.channels, height: side, width: side };
+        }
+        let blurs = match parameters.blur {
+            Blur::Auto => image.height.min(image.width) >= BLURRED_SIDE,
+            Blur::Always => true,
+            Blur::Never => false,
+        };
+        Ok(Self { image, crop: resized.then_some(InputCrop::CropThenResize), blurs })
+    }
+}
+
+/// Where the images of views come from.
+enum ViewImages<'a> {
+    /// Small ones that keep their size.
+    OwnSize(ViewSource<'a>),
+    /// Of any size, resized or blurred.
+    Resized(Pictures<'a>),
+}
+
+impl<'a> ViewImages<'a> {
+    fn of(
+        size: ViewSize,
+        samples: &'a Samples,
+        device: Device,
+        context: &Context,
+    ) -> anyhow::Result<Self> {
+        if size.image != samples.image || size.blurs {
+            return Ok(Self::Resized(Pictures::of(samples)));
+        }
+        Ok(Self::OwnSize(match DeviceImages::where_possible(samples, device, context) {
+            Some(images) => ViewSource::Device(DeviceViews::new(images)?),
+            None => ViewSource::Host(Images::of(samples), device),
+        }))
+    }
 }
 
 impl<'a> Views<'a> {
@@ -68,13 +125,10 @@ impl<'a> Views<'a> {
             crop_area_min: parameters.crop_area_min,
             jitter_strength: parameters.jitter_strength,
         };
-        let images = match DeviceImages::where_possible(samples, device, context) {
-            Some(images) => ViewSource::Device(DeviceViews::new(images)?),
-            None => ViewSource::Host(Images::of(samples), device),
-        };
+        let size = ViewSize::of(parameters, samples)?;
         Ok(Self {
-            images,
-            shape: samples.image,
+            images: ViewImages::of(size, samples, device, context)?,
+            size,
             indices: (0..count).collect(),
             batch_size: usize::try_from(parameters.batch_size)?,
             settings,
@@ -90,7 +144,17 @@ impl<'a> Views<'a> {
     /// One view of every image of the batch, float [B,C,H,W] in [0, 1].
     fn of(&self, batch: &[u32], epoch: u32, purpose: Purpose) -> anyhow::Result<Tensor> {
         let stream = |index| Stream::new(self.seed, purpose, epoch, index);
-        self.images.views(batch, self.shape, self.settings, stream)
+        let ViewSize { image, blurs, .. } = self.size;
+        match &self.images {
+            ViewImages::OwnSize(images) => images.views(batch, image, self.settings, stream),
+            ViewImages::Resized(pictures) => {
+                pictures.batch(batch, image, self.device, |index, picture, out| {
+                    let shape = picture.shape;
+                    let view = SizedView::draw(&mut stream(index), shape, self.settings, blurs);
+                    view.render(&picture.pixels, shape, image, out);
+                })
+            }
+        }
     }
 }
 
@@ -130,7 +194,7 @@ impl<'a> Run<'a> {
     ) -> anyhow::Result<Self> {
         let network = Projector::new(
             parameters.architecture,
-            views.shape.channels,
+            views.size.image.channels,
             i64::from(parameters.projection_size),
             context.seed,
             views.device,
@@ -163,10 +227,11 @@ impl<'a> Run<'a> {
             .partition(|named| Projector::in_head(&named.name));
         weights::write(&output.join(WEIGHTS_FILE), "weights", encoder)?;
         weights::write(&output.join("projection.safetensors"), "projection", head)?;
-        let image = self.views.shape;
+        let ViewSize { image, crop, .. } = self.views.size;
         ModelInfo {
             architecture: self.parameters.architecture.to_string(),
             input: image,
+            input_crop: crop,
             features: usize::try_from(feature_count(self.parameters.architecture))?,
             classes: Vec::new(),
             input_mean: vec![0.0; image.channels],

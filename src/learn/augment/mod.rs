@@ -7,11 +7,13 @@
 pub mod batched;
 mod colour;
 mod kernel;
+mod large;
 mod resize;
 mod simple;
 mod view;
 
 pub use colour::Jitter;
+pub use large::{Frame, GaussianBlur, SizedView};
 pub use resize::Resampler;
 pub use simple::{LightChange, Normalisation, augmented};
 pub use view::{Crop, View, ViewSettings};

@@ -61,6 +61,18 @@ impl Normalisation {
         Ok(Self { mean: mean.to_vec(), deviation: deviation.to_vec() })
     }
 
+    /// Normalises an image in place: float [C,H,W] in [0, 1].
+    pub fn apply(&self, image: &mut [f32]) {
+        let plane = image.len() / self.mean.len().max(1);
+        let channels = image.chunks_mut(plane.max(1)).zip(self.mean.iter().zip(&self.deviation));
+        for (channel, (mean, deviation)) in channels {
+            let (mean, deviation) = (*mean as f32, *deviation as f32);
+            for value in channel {
+                *value = (*value - mean) / deviation;
+            }
+        }
+    }
+
     /// The value that each of the 256 bytes becomes, per channel.
     pub fn tables(&self) -> Vec<[f32; 256]> {
         let scale = |mean: &f64, deviation: &f64| {

@@ -75,7 +75,7 @@ impl View {
 impl Crop {
     /// torchvision's RandomResizedCrop: area uniform, aspect log-uniform; after ten misfits the largest
     /// centre crop within the aspects.
-    fn draw(stream: &mut Stream, shape: ImageShape, area_min: f64) -> Self {
+    pub(super) fn draw(stream: &mut Stream, shape: ImageShape, area_min: f64) -> Self {
         let (height, width) = (shape.height as f64, shape.width as f64);
         for _ in 0..CROP_TRIES {
             let area = height * width * stream.uniform_in(area_min, 1.0);

@@ -80,7 +80,7 @@ fn main() -> anyhow::Result<()> {
             loss: SampleLoss::CrossEntropy,
             batch: &batch,
             learning_rate: 0.01,
-            at: At { step, budget: Budget { epochs: 1, steps_per_epoch: steps + 1 } },
+            at: At { step, budget: Budget { steps: steps + 1, steps_per_epoch: steps + 1 } },
         })?;
         if step > 0 {
             println!("{:.4}", started.elapsed().as_secs_f64());

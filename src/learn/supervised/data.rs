@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use pipeline_stages::formats::{
-    DatasetInfo, ImageShape, Labels, ModelInfo, Part, Samples, SplitIndices,
+    DatasetInfo, ImageShape, Labels, ModelInfo, Part, SampleSplit, Samples, SplitIndices,
+    check_labels,
 };
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::{Augmentation, MetaSamples, Normalise, Sampling};
@@ -16,7 +17,8 @@ use super::Recipe;
 use super::meta::MetaDraw;
 use crate::augment::Normalisation;
 use crate::augment::batched::{DeviceImages, upload};
-use crate::batches::{ImageSource, Images, class_balanced, shuffled};
+use crate::batches::{class_balanced, shuffled};
+use crate::inputs::{Inputs, Stored};
 use crate::network::feature_count;
 use crate::random::{Purpose, Stream};
 use crate::training_loop::Feed;
@@ -25,8 +27,6 @@ use crate::training_loop::Feed;
 pub struct TrainingData {
     samples: Samples,
     test_samples: Samples,
-    /// The images of both, where a GPU computes and can hold them.
-    on_device: [Option<DeviceImages>; 2],
     given: Vec<i64>,
     clean: Vec<i64>,
     /// Whether the labels came from a `labels` artifact, beside clean ones.
@@ -48,8 +48,9 @@ pub struct TrainingData {
     samples_per_epoch: usize,
     sampling: Sampling,
     augmentation: Augmentation,
-    normalisation: Normalisation,
-    tables: Vec<[f32; 256]>,
+    inputs: Inputs,
+    /// The training and the test images, where they lie on a GPU.
+    on_device: [Option<DeviceImages>; 2],
     /// Where there are meta batches.
     meta: Option<MetaDraw>,
 }
@@ -83,32 +84,31 @@ impl TrainingData {
         let data = context.input("data")?;
         let info = DatasetInfo::read(data)?;
         let (samples, test_samples) =
-            (Samples::open(data, Part::Train)?, Samples::open(data, Part::Test)?);
+            (Samples::open_any(data, Part::Train)?, Samples::open_any(data, Part::Test)?);
         let labels = context.optional_input("labels").map(|input| Labels::read(&input.path));
         let noisy = labels.is_some();
-        let (given, clean) = match labels.transpose()? {
-            Some(labels) => (labels.labels, labels.clean),
-            None => (samples.labels.clone(), samples.labels.clone()),
-        };
+        let labels = labels.transpose()?.unwrap_or_else(|| Labels {
+            labels: samples.labels.clone(),
+            clean: samples.labels.clone(),
+        });
         let (count, classes) = (samples.labels.len(), info.classes.len());
-        check_labels(&given, "labels to train on", count, classes)?;
-        check_labels(&clean, "clean labels", count, classes)?;
+        labels.check(&samples.labels, classes)?;
+        let Labels { labels: given, clean } = labels;
         let test = if recipe.track_test { test_samples.labels.len() } else { 0 };
         check_labels(&test_samples.labels, "test labels", test_samples.labels.len(), classes)?;
-        let (train, validation) = match context.optional_input("split") {
-            Some(input) => {
-                let split = SplitIndices::read(&input.path)?;
-                (indices(&split.train, count)?, indices(&split.validation, count)?)
-            }
-            None => (indices(&(0..count as i64).collect::<Vec<_>>(), count)?, Vec::new()),
+        let SampleSplit { train, validation } = match context.optional_input("split") {
+            Some(input) => SplitIndices::read(&input.path)?.checked(count)?,
+            None => SampleSplit::all_train(count)?,
         };
         let samples_per_epoch = samples_per_epoch(recipe, train.len())?;
-        let on_device = [&samples, &test_samples]
-            .map(|samples| DeviceImages::where_possible(samples, device, context));
 
         let init = context.optional_input(recipe.init_port).map(|input| input.path.clone());
         let initial = init.as_deref().map(|path| check_init(path, recipe.architecture, &samples));
         let normalisation = normalisation(recipe, &info, &samples, initial.transpose()?.as_ref())?;
+        let (augmentation, image_size) = (recipe.augmentation, recipe.image_size);
+        let inputs = Inputs::for_training(&samples, augmentation, image_size, normalisation)?;
+        let on_device =
+            [&samples, &test_samples].map(|samples| inputs.on_device(samples, device, context));
         Ok(Self {
             given,
             clean,
@@ -116,17 +116,16 @@ impl TrainingData {
             classes: info.classes,
             train,
             validation,
-            test: (0..u32::try_from(test)?).collect(),
+            test: SampleSplit::all_train(test)?.train,
             init,
             device,
             seed: context.seed,
             batch_size: usize::try_from(recipe.batch_size)?,
             samples_per_epoch,
             sampling: recipe.sampling,
-            augmentation: recipe.augmentation,
+            augmentation,
+            inputs,
             meta: None,
-            tables: normalisation.tables(),
-            normalisation,
             on_device,
             samples,
             test_samples,
@@ -169,16 +168,15 @@ impl TrainingData {
         let batch = draw.batch(samples, self.seed, epoch, step);
         let step_of_run = u64::from(epoch) * self.steps_per_epoch() + u64::from(step);
         let step_of_run = u32::try_from(step_of_run).context("the run has too many steps")?;
-        let purpose = Purpose::MetaAugmentation;
         Ok(MetaBatch {
-            images: self.images(Part::Train, &batch, self.augmentation, purpose, step_of_run)?,
+            images: self.augmented(&batch, Purpose::MetaAugmentation, step_of_run)?,
             labels: gather(labels, &batch, self.device)?,
         })
     }
 
     /// The shape of the images that the network sees.
     pub fn image(&self) -> ImageShape {
-        self.samples.image
+        self.inputs.image
     }
 
     /// Steps of an epoch; the last one may have fewer samples.
@@ -209,34 +207,28 @@ impl TrainingData {
             Part::Train => &self.clean,
             Part::Test => &self.test_samples.labels,
         };
-        let (none, purpose) = (Augmentation::None, Purpose::Augmentation);
-        let images = self.images(part, batch, none, purpose, 0)?;
+        let images = self.inputs.plain(self.stored(part), batch)?;
         Ok((images, gather(labels, batch, self.device)?))
     }
 
-    /// The images of a batch, float [B,C,H,W], each augmented by its own stream, normalised.
-    fn images(
-        &self,
-        part: Part,
-        batch: &[u32],
-        augmentation: Augmentation,
-        purpose: Purpose,
-        epoch: u32,
-    ) -> anyhow::Result<Tensor> {
-        let stream = |index| Stream::new(self.seed, purpose, epoch, index);
-        self.source(part).light(batch, augmentation, stream, &self.tables)
+    /// Samples a step of an evaluation.
+    pub fn evaluation_batch(&self) -> usize {
+        self.inputs.evaluation_batch()
     }
 
-    fn source(&self, part: Part) -> ImageSource<'_> {
+    /// The images of training samples, float [B,C,H,W], each augmented by its own stream, normalised.
+    fn augmented(&self, batch: &[u32], purpose: Purpose, epoch: u32) -> anyhow::Result<Tensor> {
+        let stream = |index| Stream::new(self.seed, purpose, epoch, index);
+        self.inputs.augmented(self.stored(Part::Train), batch, self.augmentation, stream)
+    }
+
+    fn stored(&self, part: Part) -> Stored<'_> {
         let ([train, test], device) = (&self.on_device, self.device);
         let (on_device, samples) = match part {
             Part::Train => (train, &self.samples),
             Part::Test => (test, &self.test_samples),
         };
-        match on_device {
-            Some(images) => ImageSource::Device(images),
-            None => ImageSource::Host(Images::of(samples), device),
-        }
+        Stored { samples, on_device: on_device.as_ref(), device }
     }
 
     /// The `model.json` of a classifier that was trained on this.
@@ -251,10 +243,11 @@ impl TrainingData {
         Ok(ModelInfo {
             architecture: architecture.to_string(),
             input: self.image(),
+            input_crop: self.inputs.crop,
             features: usize::try_from(feature_count(architecture))?,
             classes: self.classes.clone(),
-            input_mean: self.normalisation.mean.clone(),
-            input_deviation: self.normalisation.deviation.clone(),
+            input_mean: self.inputs.normalisation.mean.clone(),
+            input_deviation: self.inputs.normalisation.deviation.clone(),
             training,
         })
     }
@@ -280,9 +273,8 @@ impl Feed for TrainingData {
     }
 
     fn prepare(&self, epoch: u32, step: u32, batch: Vec<u32>) -> anyhow::Result<Batch> {
-        let purpose = Purpose::Augmentation;
         Ok(Batch {
-            images: self.images(Part::Train, &batch, self.augmentation, purpose, epoch)?,
+            images: self.augmented(&batch, Purpose::Augmentation, epoch)?,
             labels: gather(&self.given, &batch, self.device)?,
             clean_labels: gather(&self.clean, &batch, self.device)?,
             meta: self.meta.map(|draw| self.meta_batch(draw, epoch, step)).transpose()?,
@@ -330,42 +322,6 @@ fn normalisation(
 fn gather(labels: &[i64], batch: &[u32], device: Device) -> anyhow::Result<Tensor> {
     let chosen: Vec<i64> = batch.iter().filter_map(|&i| labels.get(i as usize).copied()).collect();
     upload(&chosen, device)
-}
-
-/// Fails on labels that are not one of `classes` classes for each of `samples` samples.
-///
-/// # Errors
-/// With the first label that is wrong.
-pub fn check_labels(
-    labels: &[i64],
-    what: &str,
-    samples: usize,
-    classes: usize,
-) -> anyhow::Result<()> {
-    ensure!(
-        labels.len() == samples,
-        "there are {} {what}, but {samples} images: are they of the same data set?",
-        labels.len()
-    );
-    let wrong = labels.iter().position(|&label| label < 0 || label >= classes as i64);
-    if let Some(index) = wrong {
-        bail!(
-            "sample {index} of the {what} has the label {}, but the data set has the classes 0 to {}",
-            labels[index],
-            classes.saturating_sub(1)
-        );
-    }
-    Ok(())
-}
-
-fn indices(split: &[i64], samples: usize) -> anyhow::Result<Vec<u32>> {
-    let index = |&index: &i64| {
-        let valid = u32::try_from(index).ok().filter(|&index| (index as usize) < samples);
-        valid.with_context(|| {
-            format!("the split names sample {index}, but the data set has {samples}: are they of the same data set?")
-        })
-    };
-    split.iter().map(index).collect()
 }
 
 fn check_init(

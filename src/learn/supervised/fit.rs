@@ -26,8 +26,6 @@ use crate::{training_record, weights};
 
 /// The classifier of an encoder that was pre-trained with labels: its last layer.
 const CLASSIFIER_FILE: &str = "classifier.safetensors";
-/// Samples a step of an evaluation.
-const EVALUATION_BATCH: usize = 500;
 
 /// What a robust method works with in one step.
 pub struct Step<'a> {
@@ -224,7 +222,7 @@ impl<'a> Fit<'a> {
         }
         let _no_gradients = tch::no_grad_guard();
         let mut total = 0;
-        for batch in samples.chunks(EVALUATION_BATCH) {
+        for batch in samples.chunks(self.data.evaluation_batch()) {
             pause()?;
             let (images, labels) = self.data.for_evaluation(part, batch)?;
             let logits = self.network.forward(&images, Mode::Evaluate)?;
@@ -239,7 +237,7 @@ impl<'a> Fit<'a> {
             Some(steps) => done.is_multiple_of(steps),
             None => at.ends_epoch(),
         };
-        let evaluated = self.curves.evaluations.last().is_some_and(|last| last.steps == done);
+        let evaluated = self.curves.evaluations.0.last().is_some_and(|last| last.steps == done);
         (due || at.ends_run()) && !evaluated
     }
 }
@@ -307,7 +305,7 @@ impl Method for Fit<'_> {
             if validation_accuracy.is_some() || test_accuracy.is_some() {
                 let steps = at.step + 1;
                 let row = EvaluationRow { steps, validation_accuracy, test_accuracy };
-                self.curves.evaluations.push(row);
+                self.curves.evaluations.0.push(row);
             }
         }
         if (at.ends_epoch() || self.finished()) && self.curves.epochs.len() as u64 == at.epoch() {
@@ -339,7 +337,7 @@ impl Method for Fit<'_> {
 
     fn finished(&self) -> bool {
         self.recipe.early_end.is_some_and(|end| {
-            let last = self.curves.evaluations.last();
+            let last = self.curves.evaluations.0.last();
             last.is_some_and(|last| last.steps > end.after) && self.curves.test_drop() > end.drop
         })
     }

@@ -104,7 +104,7 @@ impl Trial {
     }
 
     fn step(&mut self, step: i64) -> Outcome {
-        let budget = Budget { epochs: 1, steps_per_epoch: 10 };
+        let budget = Budget { steps: 10, steps_per_epoch: 10 };
         let mut step = Step {
             network: &self.network,
             optimizer: &mut self.optimizer,

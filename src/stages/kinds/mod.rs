@@ -22,7 +22,7 @@ pub use dataset::{Dataset, DatasetFormat};
 pub use download::Download;
 pub use evaluate::Evaluate;
 pub use import_weights::{ImportWeights, InputNormalisation};
-pub use pretrain_simclr::{PretrainOptimizer, PretrainSimclr};
+pub use pretrain_simclr::{Blur, PretrainOptimizer, PretrainSimclr};
 pub use pretrain_supervised::PretrainSupervised;
 pub use probe::{Probe, ProbeClassifier};
 pub use split::{Split, SplitBy};

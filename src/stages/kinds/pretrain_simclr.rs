@@ -17,6 +17,18 @@ choices! {
     }
 }
 
+choices! {
+    /// Whether views are blurred, half of the time.
+    pub enum Blur {
+        /// Views of at least 64 pixels are, as the paper blurs ImageNet's and not CIFAR's.
+        Auto,
+        /// All views are.
+        Always,
+        /// No view is.
+        Never,
+    }
+}
+
 crate::kind! {
     /// Pre-trains an encoder with SimCLR, on the training images without their labels.
     ///
@@ -52,6 +64,10 @@ crate::kind! {
         crop_area_min: f64 = 0.08, in FRACTION;
         /// The strength of the colour jitter: brightness, contrast and saturation vary by 0.8 times this, hue by 0.2 times this.
         jitter_strength: f64 = 0.5, in FRACTION;
+        /// The side in pixels of the views. Without it: that of the data set's images; for encoded images 224.
+        image_size: Option<u32> = None, in 1.0..=4096.0;
+        /// Whether views are blurred, half of the time: Gaussian, a deviation of 0.1 to 2 pixels, a kernel of a tenth of the side.
+        blur: Blur = Blur::Auto;
         /// The precision of the network's large products.
         precision: Precision = Precision::F32;
     }

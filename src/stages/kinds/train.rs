@@ -56,15 +56,15 @@ choices! {
 choices! {
     /// How a training image is changed before each use.
     pub enum Augmentation {
-        /// Not at all; with `image-size`, the centre square of 0.875 of the shorter side, resized.
+        /// Not at all; with `image-size`, the centre square of 0.875 of the shorter side, resized (bicubic).
         None,
-        /// Flipped left to right, half of the time.
+        /// Flipped left to right, half of the time; with `image-size`, the centre square as above.
         Flip,
-        /// Padded by 4 pixels (reflected) and cropped back at random, then flipped half of the time.
+        /// Padded by 4 pixels (reflected) and cropped back at random, then flipped half of the time. For small images: not with `image-size`.
         CropFlip,
-        /// A random part of 8 % to 100 % of the area, resized (bicubic) to `image-size`, flipped half of the time. Validation and test: the centre square of 0.875 of the shorter side.
+        /// A random part of 8 % to 100 % of the area, resized (bicubic) to `image-size`, flipped half of the time. Validation and test: the centre square of 0.875 of the shorter side, resized (bicubic).
         RandomResizedCrop,
-        /// The shorter side resized to 8/7 of `image-size`, cropped at random to `image-size`, flipped half of the time. Validation and test: the centre crop.
+        /// The shorter side resized (bilinear) to 256/224 of `image-size`, cropped at random to `image-size`, flipped half of the time. Validation and test: the centre crop.
         ResizeCropFlip,
     }
 }
@@ -224,6 +224,13 @@ impl Rules for Train {
                  set meta-samples = \"training\" and meta-loss = \"mae\"",
             ));
         }
+        if self.augmentation == Augmentation::CropFlip && self.image_size.is_some() {
+            problems.push(Problem::new(
+                "augmentation",
+                "'crop-flip' moves small images by 4 pixels: with 'image-size', use \
+                 \"random-resized-crop\" or \"resize-crop-flip\"",
+            ));
+        }
         if self.sampling == Sampling::ClassBalanced && self.samples_per_epoch.is_none() {
             problems
                 .push(Problem::new("sampling", "class-balanced epochs need 'samples-per-epoch'"));
@@ -303,6 +310,14 @@ mod tests {
         assert!(stage.check(&["data", "split"]).is_empty());
         let own = read(json!({"method": "meta-weight-net", "meta-samples": "training"}));
         assert!(own.check(&["data"]).is_empty());
+    }
+
+    #[test]
+    fn small_moves_are_for_images_of_the_data_sets_own_size() {
+        let check = |stage: Value| read(stage).check(&[]).len();
+        assert_eq!(check(json!({"augmentation": "crop-flip", "image-size": 64})), 1);
+        assert_eq!(check(json!({"augmentation": "crop-flip"})), 0);
+        assert_eq!(check(json!({"augmentation": "resize-crop-flip", "image-size": 64})), 0);
     }
 
     #[test]
