@@ -108,9 +108,7 @@ impl Inputs {
             let nothing_drawn = |index| Stream::new(0, Purpose::Augmentation, 0, index);
             return self.of_own_size(stored, batch, Augmentation::None, nothing_drawn);
         };
-        self.framed(stored, batch, |_, shape| {
-            Frame::centre(shape, self.image.height, crop)
-        })
+        self.framed(stored, batch, |_, shape| Frame::centre(shape, self.image.height, crop))
     }
 
     /// Inputs, float \[B,C,H,W\], each augmented by the stream of its sample.

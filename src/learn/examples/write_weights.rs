@@ -31,6 +31,7 @@ fn main() -> anyhow::Result<()> {
     ModelInfo {
         architecture: name,
         input: ImageShape { channels: 3, height: side, width: side },
+        input_crop: None,
         features: usize::try_from(feature_count(architecture))?,
         classes: (0..CLASSES).map(|class| class.to_string()).collect(),
         input_mean: vec![0.0; 3],

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fixture::{
-    learn_stage, meta_training, pretraining, probe, request, stage, supervised_pretraining, training, with_input,
-    write_inputs,
+    learn_stage, meta_training, pretraining, probe, request, stage, supervised_pretraining,
+    training, with_input, write_inputs,
 };
 use pipeline_stages::Stage;
 use pipeline_stages::message::{Event, Request};

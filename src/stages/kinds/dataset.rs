@@ -102,8 +102,7 @@ impl Rules for Dataset {
 
     fn outside_paths(&self) -> Vec<OutsidePath> {
         // A manifest with data that must be asked for is there to be looked at before one has them.
-        let optional =
-            matches!(self.format, DatasetFormat::Imagenet32 | DatasetFormat::Clothing1m);
+        let optional = matches!(self.format, DatasetFormat::Imagenet32 | DatasetFormat::Clothing1m);
         self.path.iter().map(|path| OutsidePath { path: path.clone(), optional }).collect()
     }
 
