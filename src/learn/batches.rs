@@ -1,12 +1,22 @@
-//! Batches of images as tensors, prepared by many threads, and the order of samples in an epoch.
+//! Batches of images as tensors, and the order of samples in an epoch.
 //!
-//! Knows no augmentation: what is done to an image is a function that it is given.
+//! For the CPU many threads prepare a batch, an image each; for a GPU all images lie on it, and tensor operations
+//! prepare a batch there. Knows neither what an augmentation does nor what is trained.
+
+use std::sync::mpsc;
+use std::thread;
 
 use pipeline_stages::formats::{ImageShape, Samples};
+use pipeline_stages::kinds::Augmentation;
 use rayon::prelude::*;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
+use crate::augment::batched::{DeviceImages, DeviceViews, to_device};
+use crate::augment::{LightChange, View, ViewSettings};
 use crate::random::{Purpose, Stream};
+
+/// Images that one thread prepares one after the other.
+const TOGETHER: usize = 4;
 
 /// Images u8 [N,C,H,W], in place.
 #[derive(Clone, Copy)]
@@ -33,18 +43,98 @@ impl<'a> Images<'a> {
         device: Device,
         transform: impl Fn(u32, &[u8], &mut [f32]) + Sync,
     ) -> anyhow::Result<Tensor> {
-        let size = self.shape.bytes();
-        let mut values = vec![0f32; indices.len() * size];
-        values.par_chunks_mut(size.max(1)).zip(indices).try_for_each(|(place, &index)| {
+        let ImageShape { channels, height, width } = self.shape;
+        let shape = [indices.len(), channels, height, width].map(|size| size as i64);
+        let mut batch = Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?;
+        let size = self.shape.bytes().max(1);
+        let places = floats_of(&mut batch).par_chunks_exact_mut(size).with_min_len(TOGETHER);
+        places.zip(indices).try_for_each(|(place, &index)| {
             let start = index as usize * size;
             let pixels = self.pixels.get(start..start + size);
             let pixels = pixels.ok_or_else(|| anyhow::anyhow!("there is no sample {index}"))?;
             transform(index, pixels, place);
             anyhow::Ok(())
         })?;
-        let ImageShape { channels, height, width } = self.shape;
-        let shape = [indices.len(), channels, height, width].map(|size| size as i64);
-        Ok(Tensor::f_from_slice(&values)?.f_reshape(shape)?.f_to_device(device)?)
+        to_device(&batch, device)
+    }
+}
+
+/// The values of a fresh tensor, to be filled.
+fn floats_of(tensor: &mut Tensor) -> &mut [f32] {
+    assert!(
+        tensor.kind() == Kind::Float && tensor.device() == Device::Cpu && tensor.is_contiguous(),
+        "only floats in row-major order on the host are a slice"
+    );
+    // SAFETY: the tensor holds as many floats from there on, one after the other, and lives as long as the
+    // slice, which borrows it mutably. It was just made, so nobody else has a handle to its storage.
+    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
+}
+
+/// Images of one part of a data set, where they are augmented.
+pub enum ImageSource<'a> {
+    /// In the memory of the host: the CPU's threads work on them.
+    Host(Images<'a>, Device),
+    /// On a GPU: it works on them itself.
+    Device(&'a DeviceImages),
+}
+
+impl ImageSource<'_> {
+    /// The images `batch`, lightly augmented, float [B,C,H,W]. `stream` gives the random numbers of a
+    /// sample; `tables` are those of [`crate::augment::Normalisation::tables`].
+    ///
+    /// # Errors
+    /// When an index is out of range or libtorch fails.
+    pub fn light(
+        &self,
+        batch: &[u32],
+        augmentation: Augmentation,
+        stream: impl Fn(u32) -> Stream + Sync,
+        tables: &[[f32; 256]],
+    ) -> anyhow::Result<Tensor> {
+        let draw = |index| LightChange::draw(augmentation, &mut stream(index));
+        match self {
+            Self::Host(images, device) => images.batch(batch, *device, |index, pixels, out| {
+                draw(index).apply(pixels, images.shape, tables, out);
+            }),
+            Self::Device(images) => {
+                let changes: Vec<LightChange> = batch.iter().map(|&index| draw(index)).collect();
+                images.light(batch, &changes, tables)
+            }
+        }
+    }
+}
+
+/// Images of which views are made.
+pub enum ViewSource<'a> {
+    /// In the memory of the host: the CPU's threads make them.
+    Host(Images<'a>, Device),
+    /// On a GPU: it makes them itself.
+    Device(DeviceViews),
+}
+
+impl ViewSource<'_> {
+    /// A view of every image of `batch`, float [B,C,H,W] in [0, 1]. `stream` gives the random numbers
+    /// of a sample.
+    ///
+    /// # Errors
+    /// When an index is out of range or libtorch fails.
+    pub fn views(
+        &self,
+        batch: &[u32],
+        shape: ImageShape,
+        settings: ViewSettings,
+        stream: impl Fn(u32) -> Stream + Sync,
+    ) -> anyhow::Result<Tensor> {
+        let draw = |index: u32| View::draw(&mut stream(index), shape, settings);
+        match self {
+            Self::Host(images, device) => images.batch(batch, *device, |index, pixels, out| {
+                draw(index).render(pixels, shape, out);
+            }),
+            Self::Device(images) => {
+                let views: Vec<View> = batch.par_iter().map(|&index| draw(index)).collect();
+                images.render(batch, &views)
+            }
+        }
     }
 }
 
@@ -53,4 +143,104 @@ pub fn shuffled(samples: &[u32], seed: u64, epoch: u32) -> Vec<u32> {
     let mut order = samples.to_vec();
     Stream::new(seed, Purpose::SampleOrder, epoch, 0).shuffle(&mut order);
     order
+}
+
+/// Consumes what is produced, up to `depth` items of which are made ahead by a thread of their own;
+/// with a depth of 0, each when it is asked for.
+pub fn ahead<T: Send, R>(
+    depth: usize,
+    mut produce: impl Iterator<Item = T> + Send,
+    consume: impl FnOnce(&mut dyn Iterator<Item = T>) -> R,
+) -> R {
+    if depth == 0 {
+        return consume(&mut produce);
+    }
+    thread::scope(|scope| {
+        let (sender, receiver) = mpsc::sync_channel(depth);
+        // It ends when the receiver is gone.
+        scope.spawn(move || produce.try_for_each(|item| sender.send(item)));
+        let mut items = receiver.into_iter();
+        let result = consume(&mut items);
+        drop(items);
+        result
+    })
+}
+
+/// As many samples of each class, drawn anew for every epoch: `count` in all, in random order.
+///
+/// `labels` are those of all samples. The first classes have one more where `count` does not divide.
+/// A class with fewer samples than its share has them more than once, as evenly as can be; a class
+/// without any gives none.
+pub fn class_balanced(
+    samples: &[u32],
+    labels: &[i64],
+    classes: usize,
+    count: usize,
+    seed: u64,
+    epoch: u32,
+) -> Vec<u32> {
+    let mut members = vec![Vec::new(); classes];
+    for &sample in samples {
+        let class = labels.get(sample as usize).and_then(|&label| usize::try_from(label).ok());
+        if let Some(members) = class.and_then(|class| members.get_mut(class)) {
+            members.push(sample);
+        }
+    }
+    members.retain(|members| !members.is_empty());
+    let present = members.len().max(1);
+    let mut order = Vec::with_capacity(count);
+    for (class, mut members) in members.into_iter().enumerate() {
+        let share = count / present + usize::from(class < count % present);
+        let mut stream = Stream::new(seed, Purpose::ClassBalance, epoch, class as u32);
+        let mut left = share;
+        while left > 0 {
+            stream.shuffle(&mut members);
+            let taken = left.min(members.len());
+            order.extend(&members[..taken]);
+            left -= taken;
+        }
+    }
+    Stream::new(seed, Purpose::SampleOrder, epoch, 0).shuffle(&mut order);
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_made_ahead_comes_in_order_and_can_be_left() {
+        for depth in [0, 1, 3] {
+            let all: Vec<u32> = ahead(depth, 0..100, |items| items.collect());
+            assert_eq!(all, (0..100).collect::<Vec<_>>());
+            assert_eq!(ahead(depth, 0.., |items| items.nth(5)), Some(5));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn balanced_epochs_have_every_class_alike(
+            labels in proptest::collection::vec(0i64..5, 1..80), count in 1usize..200, epoch in 0u32..3,
+        ) {
+            let samples: Vec<u32> = (0..labels.len() as u32).collect();
+            let order = class_balanced(&samples, &labels, 5, count, 7, epoch);
+            prop_assert_eq!(order.len(), count);
+            let mut of_class = std::collections::BTreeMap::<i64, usize>::new();
+            let mut of_sample = std::collections::BTreeMap::<u32, usize>::new();
+            for sample in order {
+                *of_class.entry(labels[sample as usize]).or_default() += 1;
+                *of_sample.entry(sample).or_default() += 1;
+            }
+            let present = labels.iter().collect::<std::collections::BTreeSet<_>>().len();
+            for (class, taken) in of_class {
+                prop_assert!(taken == count / present || taken == count / present + 1);
+                let members = labels.iter().filter(|label| **label == class).count();
+                let most = taken.div_ceil(members);
+                let mine = of_sample.iter().filter(|(sample, _)| labels[**sample as usize] == class);
+                prop_assert!(mine.into_iter().all(|(_, times)| *times <= most));
+            }
+        }
+    }
 }

@@ -17,7 +17,7 @@ use crate::augment::{Normalisation, augmented};
 use crate::batches::Images;
 use crate::network::{Classifier, Mode};
 use crate::random::{Purpose, Stream};
-use crate::training_data::check_labels;
+use crate::supervised::data::check_labels;
 use crate::{Body, device, weights};
 
 impl Body for Evaluate {

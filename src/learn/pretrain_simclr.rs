@@ -8,66 +8,55 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
-use pipeline_stages::formats::{CurveTable, ModelInfo, Part, Samples, WEIGHTS_FILE};
+use pipeline_stages::formats::{CurveTable, ImageShape, ModelInfo, Part, Samples, WEIGHTS_FILE};
 use pipeline_stages::kinds::{PretrainOptimizer, PretrainSimclr};
 use pipeline_stages::message::{Metrics, Progress, Unit};
-use pipeline_stages::worker::{Context, Stopped};
-use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use pipeline_stages::worker::Context;
+use tch::{Device, Kind, Tensor};
 
-use crate::augment::{View, ViewSettings};
-use crate::batches::{Images, shuffled};
-use crate::checkpoint::{Checkpoints, Due};
+use crate::augment::ViewSettings;
+use crate::augment::batched::{DeviceImages, DeviceViews};
+use crate::batches::{Images, ViewSource, shuffled};
 use crate::network::{Mode, Projector, feature_count};
 use crate::optimizer::{Optimizer, Rule};
 use crate::random::{Purpose, Stream};
 use crate::schedule::Schedule;
-use crate::{Body, device, loss, training_record, weights};
+use crate::tally::Tally;
+use crate::training_loop::{self, At, Budget, Feed, Method, check_finite};
+use crate::{Body, decay, device, loss, training_record, weights};
 
 const SGD: Rule = Rule::Sgd { momentum: 0.9 };
-
-/// How far a run is. Everything that a checkpoint needs beside tensors.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Reached {
-    epoch: u64,
-    /// Steps done in this epoch.
-    step: u64,
-    loss_sum: f64,
-    accuracy_sum: f64,
-    curve: Vec<[f64; 3]>,
-}
 
 impl Body for PretrainSimclr {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let device = device::prepare(&context.execution)?;
-        context.ran_on(device::name(device));
         let samples = Samples::open(context.input("data")?, Part::Train)?;
-        let mut run = Run::new(self, context, &samples, device)?;
-        run.train()?;
+        let views = Views::new(self, &samples, context, device)?;
+        let mut run = Run::new(self, context, &views)?;
+        let budget = Budget::of_epochs(self.epochs, views.steps_per_epoch())?;
+        training_loop::run(&mut run, &views, budget, context, self)?;
         run.write()
     }
 }
 
-/// A run of the method.
-struct Run<'a> {
-    parameters: &'a PretrainSimclr,
-    context: &'a Context,
-    images: Images<'a>,
+/// Two views of every image.
+struct Views<'a> {
+    images: ViewSource<'a>,
+    shape: ImageShape,
     indices: Vec<u32>,
+    batch_size: usize,
+    settings: ViewSettings,
+    seed: u64,
     device: Device,
-    network: Projector,
-    optimizer: Optimizer,
-    reached: Reached,
 }
 
-impl<'a> Run<'a> {
+impl<'a> Views<'a> {
     fn new(
-        parameters: &'a PretrainSimclr,
-        context: &'a Context,
+        parameters: &PretrainSimclr,
         samples: &'a Samples,
+        context: &Context,
         device: Device,
     ) -> anyhow::Result<Self> {
-        let images = Images::of(samples);
         let count = u32::try_from(samples.labels.len()).context("too many images")?;
         ensure!(
             u64::from(count) >= parameters.batch_size,
@@ -75,147 +64,97 @@ impl<'a> Run<'a> {
              set batch-size to {count} or less (it is {})",
             parameters.batch_size
         );
+        let settings = ViewSettings {
+            crop_area_min: parameters.crop_area_min,
+            jitter_strength: parameters.jitter_strength,
+        };
+        let images = match DeviceImages::where_possible(samples, device, context) {
+            Some(images) => ViewSource::Device(DeviceViews::new(images)?),
+            None => ViewSource::Host(Images::of(samples), device),
+        };
+        Ok(Self {
+            images,
+            shape: samples.image,
+            indices: (0..count).collect(),
+            batch_size: usize::try_from(parameters.batch_size)?,
+            settings,
+            seed: context.seed,
+            device,
+        })
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        (self.indices.len() / self.batch_size) as u64
+    }
+
+    /// One view of every image of the batch, float [B,C,H,W] in [0, 1].
+    fn of(&self, batch: &[u32], epoch: u32, purpose: Purpose) -> anyhow::Result<Tensor> {
+        let stream = |index| Stream::new(self.seed, purpose, epoch, index);
+        self.images.views(batch, self.shape, self.settings, stream)
+    }
+}
+
+impl Feed for Views<'_> {
+    /// First all first views, then all second views: float [2B,C,H,W].
+    type Batch = Tensor;
+
+    fn batches(&self, epoch: u32) -> anyhow::Result<Vec<Vec<u32>>> {
+        let order = shuffled(&self.indices, self.seed, epoch);
+        Ok(order.chunks_exact(self.batch_size).map(<[u32]>::to_vec).collect())
+    }
+
+    fn prepare(&self, epoch: u32, _step: u32, batch: Vec<u32>) -> anyhow::Result<Tensor> {
+        let first = self.of(&batch, epoch, Purpose::FirstView)?;
+        let second = self.of(&batch, epoch, Purpose::SecondView)?;
+        Ok(Tensor::f_cat(&[first, second], 0)?)
+    }
+}
+
+/// A run of the method.
+struct Run<'a> {
+    parameters: &'a PretrainSimclr,
+    context: &'a Context,
+    views: &'a Views<'a>,
+    network: Projector,
+    optimizer: Optimizer,
+    tally: Tally,
+    /// Per epoch: its number, the loss, the contrastive accuracy.
+    curve: Vec<[f64; 3]>,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        parameters: &'a PretrainSimclr,
+        context: &'a Context,
+        views: &'a Views<'a>,
+    ) -> anyhow::Result<Self> {
         let network = Projector::new(
             parameters.architecture,
-            images.shape.channels,
-            i64::try_from(parameters.projection_size)?,
+            views.shape.channels,
+            i64::from(parameters.projection_size),
             context.seed,
-            device,
-        )?;
+            views.device,
+        )?
+        .with_precision(parameters.precision);
         let rule = match parameters.optimizer {
             PretrainOptimizer::Lars => Rule::LARS,
             PretrainOptimizer::Sgd => SGD,
             PretrainOptimizer::Adam => Rule::ADAM,
         };
-        let decays = |name: &str| !name.contains("bn") && !name.contains("bias");
-        let optimizer = Optimizer::new(rule, parameters.weight_decay, network.state(), decays)?;
-        let indices = (0..count).collect();
-        let reached = Reached::default();
-        Ok(Self { parameters, context, images, indices, device, network, optimizer, reached })
+        let optimizer =
+            Optimizer::new(rule, parameters.weight_decay, network.state(), decay::contrastive)?;
+        let tally = Tally::new(vec!["steps", "loss", "accuracy"], views.device)?;
+        Ok(Self { parameters, context, views, network, optimizer, tally, curve: Vec::new() })
     }
 
-    fn steps_per_epoch(&self) -> u64 {
-        self.indices.len() as u64 / self.parameters.batch_size
-    }
-
-    fn train(&mut self) -> anyhow::Result<()> {
-        let mut checkpoints = Checkpoints::new(self.context, self.parameters)?;
-        if let Some(reached) = checkpoints.restore(&self.tensors()) {
-            self.reached = reached;
-        }
+    fn learning_rate(&self, at: At) -> f64 {
         let schedule = Schedule::WarmupCosine { warmup: self.parameters.warmup };
-        let steps = self.steps_per_epoch();
-        let total = steps * self.parameters.epochs;
-        while self.reached.epoch < self.parameters.epochs {
-            let epoch = u32::try_from(self.reached.epoch)?;
-            let order = shuffled(&self.indices, self.context.seed, epoch);
-            let batches = order.chunks_exact(self.parameters.batch_size as usize);
-            for batch in batches.skip(self.reached.step as usize) {
-                self.between_steps(&mut checkpoints)?;
-                let step = self.reached.epoch * steps + self.reached.step;
-                let learning_rate = self.parameters.learning_rate * schedule.factor(step, total);
-                self.step(batch, epoch, step, learning_rate)?;
-                self.report(learning_rate);
-            }
-            self.end_epoch();
-        }
-        Ok(())
-    }
-
-    /// One step of algorithm 1.
-    fn step(
-        &mut self,
-        batch: &[u32],
-        epoch: u32,
-        step: u64,
-        learning_rate: f64,
-    ) -> anyhow::Result<()> {
-        let first = self.views(batch, epoch, Purpose::FirstView)?;
-        let second = self.views(batch, epoch, Purpose::SecondView)?;
-        let views = Tensor::f_cat(&[first, second], 0)?;
-        let projections = self.network.forward(&views, Mode::Train)?;
-        let (loss, accuracy) = loss::nt_xent(&projections, self.parameters.temperature)?;
-        self.optimizer.zero_gradients();
-        loss.f_backward()?;
-        self.optimizer.step(learning_rate, step)?;
-
-        let value = loss.f_double_value(&[])?;
-        ensure!(
-            value.is_finite(),
-            "the loss is {value} at epoch {}, step {}: training diverged; \
-             try a smaller learning-rate (it is {}) or a longer warmup",
-            self.reached.epoch + 1,
-            self.reached.step + 1,
-            self.parameters.learning_rate
-        );
-        self.reached.step += 1;
-        self.reached.loss_sum += value;
-        self.reached.accuracy_sum += accuracy.f_double_value(&[])?;
-        Ok(())
-    }
-
-    /// One view of every image of the batch, float [B,C,H,W] in [0, 1].
-    fn views(&self, batch: &[u32], epoch: u32, purpose: Purpose) -> anyhow::Result<Tensor> {
-        let settings = ViewSettings {
-            crop_area_min: self.parameters.crop_area_min,
-            jitter_strength: self.parameters.jitter_strength,
-        };
-        let (seed, shape) = (self.context.seed, self.images.shape);
-        self.images.batch(batch, self.device, |index, pixels, out| {
-            let mut stream = Stream::new(seed, purpose, epoch, index);
-            View::draw(&mut stream, shape, settings).render(pixels, shape, out);
-        })
-    }
-
-    fn between_steps(&self, checkpoints: &mut Checkpoints<'_>) -> anyhow::Result<()> {
-        let due = checkpoints.due();
-        if due != Due::Nothing {
-            checkpoints.save(&self.reached, &self.tensors())?;
-        }
-        if due == Due::Stop {
-            return Err(Stopped.into());
-        }
-        Ok(())
-    }
-
-    fn end_epoch(&mut self) {
-        let steps = self.reached.step.max(1) as f64;
-        let epoch = self.reached.epoch + 1;
-        let row = [epoch as f64, self.reached.loss_sum / steps, self.reached.accuracy_sum / steps];
-        let mut curve = std::mem::take(&mut self.reached.curve);
-        curve.push(row);
-        self.reached = Reached { epoch, curve, ..Reached::default() };
-    }
-
-    fn report(&self, learning_rate: f64) {
-        let Reached { epoch, step, loss_sum, accuracy_sum, .. } = self.reached;
-        let images = |epochs: u64, steps: u64| {
-            (epochs * self.steps_per_epoch() + steps) * self.parameters.batch_size
-        };
-        self.context.progress(Progress {
-            done: images(epoch, step),
-            total: Some(images(self.parameters.epochs, 0)),
-            unit: Unit::Images,
-            phase: Some(format!("epoch {}/{}", epoch + 1, self.parameters.epochs)),
-            values: BTreeMap::from([
-                ("loss".to_owned(), loss_sum / step as f64),
-                ("accuracy".to_owned(), accuracy_sum / step as f64),
-                ("learning-rate".to_owned(), learning_rate),
-            ]),
-        });
-    }
-
-    /// Every tensor that a checkpoint holds.
-    fn tensors(&self) -> Vec<(String, &Tensor)> {
-        let network = self.network.state().tensors().iter();
-        let mut tensors: Vec<_> =
-            network.map(|named| (named.name.clone(), &named.tensor)).collect();
-        tensors.extend(self.optimizer.kept());
-        tensors
+        self.parameters.learning_rate * schedule.factor(at.step, at.steps())
     }
 
     fn write(&self) -> anyhow::Result<Metrics> {
         let output = &self.context.output;
+        weights::check_finite(self.network.state().tensors())?;
         let (head, encoder): (Vec<_>, Vec<_>) = self
             .network
             .state()
@@ -224,25 +163,94 @@ impl<'a> Run<'a> {
             .partition(|named| Projector::in_head(&named.name));
         weights::write(&output.join(WEIGHTS_FILE), "weights", encoder)?;
         weights::write(&output.join("projection.safetensors"), "projection", head)?;
-        let channels = self.images.shape.channels;
+        let image = self.views.shape;
         ModelInfo {
             architecture: self.parameters.architecture.to_string(),
-            input: self.images.shape,
+            input: image,
             features: usize::try_from(feature_count(self.parameters.architecture))?,
             classes: Vec::new(),
-            input_mean: vec![0.0; channels],
-            input_deviation: vec![1.0; channels],
-            training: training_record("pretrain-simclr", self.parameters, self.context.seed)?,
+            input_mean: vec![0.0; image.channels],
+            input_deviation: vec![1.0; image.channels],
+            training: training_record(self.parameters, self.context.seed),
         }
         .write(output)?;
         let mut table = CurveTable::new(&["epoch", "loss", "accuracy"]);
-        self.reached.curve.iter().for_each(|row| table.push(row));
+        self.curve.iter().for_each(|row| table.push(row));
         table.write(&output.join("curves.csv"))?;
 
-        let [_, loss, accuracy] = self.reached.curve.last().copied().context("no epoch was run")?;
+        let [_, loss, accuracy] = self.curve.last().copied().context("no epoch was run")?;
         Ok(Metrics::from([
             ("loss".to_owned(), loss),
             ("contrastive-accuracy".to_owned(), accuracy),
         ]))
+    }
+}
+
+impl Method for Run<'_> {
+    type Batch = Tensor;
+    type Progress = Vec<[f64; 3]>;
+
+    fn device(&self) -> Device {
+        self.views.device
+    }
+
+    fn tensors(&self) -> Vec<(String, &Tensor)> {
+        let network = self.network.state().tensors().iter();
+        let mut tensors: Vec<_> =
+            network.map(|named| (named.name.clone(), &named.tensor)).collect();
+        tensors.extend(self.optimizer.kept());
+        tensors.push(self.tally.kept());
+        tensors
+    }
+
+    fn progress(&self) -> &Vec<[f64; 3]> {
+        &self.curve
+    }
+
+    fn resume(&mut self, progress: Vec<[f64; 3]>) {
+        self.curve = progress;
+    }
+
+    /// One step of algorithm 1.
+    fn step(&mut self, views: Tensor, at: At) -> anyhow::Result<()> {
+        let projections = self.network.forward(&views, Mode::Train)?;
+        let (loss, accuracy) = loss::nt_xent(&projections, self.parameters.temperature)?;
+        self.optimizer.backward(&loss)?;
+        self.optimizer.step(self.learning_rate(at), at.step)?;
+        let one = Tensor::f_ones([0i64; 0].as_slice(), (Kind::Int64, self.views.device))?;
+        self.tally.add(&[one, loss.f_detach()?, accuracy])
+    }
+
+    fn after_step(
+        &mut self,
+        at: At,
+        _pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        if at.ends_epoch() {
+            let sums = self.tally.read()?;
+            check_finite(sums.get("loss"), at, self.parameters.learning_rate)?;
+            let epoch = (at.epoch() + 1) as f64;
+            self.curve.push([epoch, sums.mean("loss", "steps"), sums.mean("accuracy", "steps")]);
+            self.tally.clear()?;
+        }
+        Ok(())
+    }
+
+    fn report(&self, at: At) -> anyhow::Result<()> {
+        let sums = self.tally.read()?;
+        check_finite(sums.get("loss"), at, self.parameters.learning_rate)?;
+        let images = |steps: u64| steps * self.parameters.batch_size;
+        self.context.progress(Progress {
+            done: images(at.step + 1),
+            total: Some(images(at.steps())),
+            unit: Unit::Images,
+            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.budget.epochs())),
+            values: BTreeMap::from([
+                ("loss".to_owned(), sums.mean("loss", "steps")),
+                ("accuracy".to_owned(), sums.mean("accuracy", "steps")),
+                ("learning-rate".to_owned(), self.learning_rate(at)),
+            ]),
+        });
+        Ok(())
     }
 }

@@ -21,6 +21,14 @@ pub enum Purpose {
     FirstView = 5,
     /// The second.
     SecondView = 6,
+    /// Which samples of a class an epoch has; the index is the class.
+    ClassBalance = 7,
+    /// The initial values of a weighting net.
+    InitialWeighting = 8,
+    /// The samples of a meta batch; the index is the step within the epoch.
+    MetaBatch = 9,
+    /// How a sample of the meta batch is augmented; the epoch is the step of the run, the index the sample.
+    MetaAugmentation = 10,
 }
 
 /// A stream of random numbers.

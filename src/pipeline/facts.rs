@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use pipeline_stages::kind::OutsidePath;
+
 use crate::cache::{Cache, Record, StatIndex};
+use crate::digest::{Digest, Encoder};
 use crate::key::{OutsideDigest, StageKey};
 use crate::manifest::{Manifest, StageDeclaration, StageName};
 use crate::plan::{Facts, Obstacle};
@@ -79,16 +82,25 @@ impl World<'_> {
 /// The digests of the files outside the cache that a stage reads, as they are now.
 ///
 /// # Errors
-/// When one can't be read.
+/// When one can't be read, or is missing and not optional.
 pub fn outside_digests(
     declaration: &StageDeclaration,
     folder: &Path,
     index: &mut StatIndex,
 ) -> anyhow::Result<Vec<OutsideDigest>> {
     let paths = declaration.stage.outside_paths().into_iter();
-    paths
-        .map(|path| index.digest(&folder.join(&path)).map(|digest| OutsideDigest { path, digest }))
-        .collect()
+    let digest = |OutsidePath { path, optional }: OutsidePath| {
+        let place = folder.join(&path);
+        let missing = || matches!(place.try_exists(), Ok(false));
+        let digest = if optional && missing() { missing_file() } else { index.digest(&place)? };
+        Ok(OutsideDigest { path, digest })
+    };
+    paths.map(digest).collect()
+}
+
+/// What stands in a key for the content of an optional file that is not there.
+fn missing_file() -> Digest {
+    Encoder::new("pipeline 2026-11 missing outside file").finish()
 }
 
 impl Facts for World<'_> {
@@ -106,5 +118,43 @@ impl Facts for World<'_> {
             Some(Ok(digests)) => Ok(digests),
             Some(Err(obstacle)) => Err(obstacle),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The digests of the mirrors of an unverified download, in a folder with these files.
+    fn digests(urls: &str, files: &[(&str, &str)]) -> anyhow::Result<Vec<Digest>> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).expect("a file");
+        }
+        let text = format!(
+            "[experiment]\nname = \"a\"\n[stages.get]\nkind = \"download\"\nurl = {urls}\nunverified = true\n"
+        );
+        let (manifest, _) =
+            crate::manifest::parse(Path::new("test.toml"), &text, &[]).expect("a manifest");
+        let found = outside_digests(&manifest.stages[0], folder.path(), &mut StatIndex::default())?;
+        Ok(found.into_iter().map(|found| found.digest).collect())
+    }
+
+    #[test]
+    fn a_mirror_that_is_missing_comes_and_changes_is_told_apart() {
+        let mirrors = r#"["file:a", "https://example.org/a"]"#;
+        let of = |files: &[(&str, &str)]| digests(mirrors, files).expect("a mirror may be missing");
+        let (missing, empty, full) = (of(&[]), of(&[("a", "")]), of(&[("a", "1")]));
+        assert_eq!(missing.len(), 1, "only what is outside the cache and on this machine");
+        assert_eq!(missing, of(&[]));
+        assert!(missing != empty && empty != full && missing != full);
+    }
+
+    #[test]
+    fn one_of_two_local_mirrors_may_be_missing_and_an_only_one_may_not() {
+        let both = r#"["file:a", "file:b"]"#;
+        assert_eq!(digests(both, &[("b", "1")]).expect("the other is there").len(), 2);
+        let error = digests(r#""file:a""#, &[]).expect_err("there is nothing to get");
+        assert!(error.to_string().contains("can't read"), "{error:#}");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Knows no cache and no manifest: a body gets a request and fills a folder.
 
+mod checkpoint;
 mod cifar_classes;
 mod command;
 mod corrupt_labels;
@@ -11,7 +12,10 @@ mod download;
 mod fixture;
 #[cfg(test)]
 mod golden;
+mod gzip;
+mod import_weights;
 mod mersenne_twister;
+mod pickle;
 #[cfg(test)]
 mod reference;
 mod split;

@@ -7,6 +7,7 @@ mod caching;
 mod crash;
 mod damage;
 mod filter;
+mod handed_out;
 mod invariants;
 mod manifests;
 mod mistakes;

@@ -1,22 +1,15 @@
 //! The layers that the networks here are made of: convolution, batch norm, linear.
 
+use anyhow::ensure;
 use tch::Tensor;
 
-use super::state::{Builder, Initial, Role};
-
-/// Whether batch norm uses the statistics of the batch, and keeps them, or those kept before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Of the batch; running statistics move.
-    Train,
-    /// Kept before; nothing moves.
-    Evaluate,
-}
+use super::pass::{Mode, Pass};
+use super::state::{Builder, Initial, Role, Slot};
 
 /// A convolution without bias, padded so that stride 1 keeps the size.
 #[derive(Debug)]
 pub struct Convolution {
-    weight: Tensor,
+    weight: Slot,
     stride: i64,
     padding: i64,
 }
@@ -42,9 +35,10 @@ impl Convolution {
     ///
     /// # Errors
     /// When the shapes don't match.
-    pub fn forward(&self, input: &Tensor) -> anyhow::Result<Tensor> {
+    pub fn forward(&self, pass: &Pass, input: &Tensor) -> anyhow::Result<Tensor> {
+        let (input, weight) = (pass.in_precision(input)?, pass.factor(self.weight)?);
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        Ok(input.f_conv2d(&self.weight, None::<&Tensor>, stride, padding, [1, 1], 1)?)
+        Ok(input.f_conv2d(&weight, None::<&Tensor>, stride, padding, [1, 1], 1)?)
     }
 }
 
@@ -61,11 +55,11 @@ pub enum Bias {
 /// momentum 0.1 and epsilon 1e-5.
 #[derive(Debug)]
 pub struct BatchNorm {
-    weight: Tensor,
-    bias: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
-    num_batches_tracked: Tensor,
+    weight: Slot,
+    bias: Slot,
+    running_mean: Slot,
+    running_var: Slot,
+    num_batches_tracked: Slot,
 }
 
 impl BatchNorm {
@@ -96,17 +90,27 @@ impl BatchNorm {
     /// [N,C,...] -> the same.
     ///
     /// # Errors
-    /// When the shapes don't match.
-    pub fn forward(&self, input: &Tensor, mode: Mode) -> anyhow::Result<Tensor> {
-        if mode == Mode::Train {
-            let _ = self.num_batches_tracked.shallow_clone().f_add_scalar_(1)?;
+    /// When the shapes don't match, or a channel of a batch has but one value and so no variance.
+    pub fn forward(&self, pass: &Pass, input: &Tensor) -> anyhow::Result<Tensor> {
+        ensure!(
+            pass.mode == Mode::Evaluate || has_variance(&input.size()),
+            "a batch has one image, of one pixel where it is normalised: batch norm needs more than one value. \
+             Change batch-size so that the last batch of an epoch has more than one image too"
+        );
+        if pass.mode == Mode::Train {
+            let _ = pass.value(self.num_batches_tracked).shallow_clone().f_add_scalar_(1)?;
         }
+        let [running_mean, running_var] =
+            [self.running_mean, self.running_var].map(|slot| match pass.mode {
+                Mode::Train | Mode::Evaluate => Some(pass.value(slot)),
+                Mode::LookAhead => None,
+            });
         Ok(input.f_batch_norm(
-            Some(&self.weight),
-            Some(&self.bias),
-            Some(&self.running_mean),
-            Some(&self.running_var),
-            mode == Mode::Train,
+            Some(pass.value(self.weight)),
+            Some(pass.value(self.bias)),
+            running_mean,
+            running_var,
+            pass.mode != Mode::Evaluate,
             Self::MOMENTUM,
             Self::EPSILON,
             true,
@@ -114,11 +118,17 @@ impl BatchNorm {
     }
 }
 
+/// Whether a channel of a tensor [N,C,...] has more than one value.
+fn has_variance(shape: &[i64]) -> bool {
+    let channels = shape.get(1).copied().unwrap_or(1);
+    shape.iter().product::<i64>() > channels
+}
+
 /// A linear layer.
 #[derive(Debug)]
 pub struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    weight: Slot,
+    bias: Option<Slot>,
 }
 
 impl Linear {
@@ -130,6 +140,17 @@ impl Linear {
         let zero = Initial::Constant(0.0);
         let weight = builder.float("weight", &[outputs, inputs], zero, Role::Trained)?;
         let bias = builder.float("bias", &[outputs], zero, Role::Trained)?;
+        Ok(Self { weight, bias: Some(bias) })
+    }
+
+    /// With a bias; both from PyTorch's default, uniform within 1 / sqrt(inputs).
+    ///
+    /// # Errors
+    /// When libtorch can't make the tensors.
+    pub fn uniform(builder: &mut Builder, [inputs, outputs]: [i64; 2]) -> anyhow::Result<Self> {
+        let initial = Initial::Within(1.0 / (inputs as f64).sqrt());
+        let weight = builder.float("weight", &[outputs, inputs], initial, Role::Trained)?;
+        let bias = builder.float("bias", &[outputs], initial, Role::Trained)?;
         Ok(Self { weight, bias: Some(bias) })
     }
 
@@ -150,7 +171,8 @@ impl Linear {
     ///
     /// # Errors
     /// When the shapes don't match.
-    pub fn forward(&self, input: &Tensor) -> anyhow::Result<Tensor> {
-        Ok(input.f_linear(&self.weight, self.bias.as_ref())?)
+    pub fn forward(&self, pass: &Pass, input: &Tensor) -> anyhow::Result<Tensor> {
+        let bias = self.bias.map(|bias| pass.factor(bias)).transpose()?;
+        Ok(pass.in_precision(input)?.f_linear(&pass.factor(self.weight)?, bias.as_ref())?)
     }
 }

@@ -1,17 +1,24 @@
-//! Networks: a residual encoder, with a classifier or with a projection head on top.
+//! Networks: a residual encoder, with a classifier or with a projection head on top; a net that weighs samples.
 //!
 //! Knows no loss, no optimizer and no file.
 
 mod layer;
+mod pass;
 mod resnet;
 mod state;
+#[cfg(test)]
+mod state_dict;
+mod weighting;
 
 use pipeline_stages::kinds::architecture::Architecture;
-use tch::{Device, Tensor};
+use pipeline_stages::kinds::precision::Precision;
+use tch::{Device, Kind, Tensor};
 
-pub use layer::{BatchNorm, Bias, Convolution, Linear, Mode};
+pub use layer::{BatchNorm, Bias, Convolution, Linear};
+pub use pass::{Mode, Pass};
 pub use resnet::{Encoder, feature_count};
-pub use state::{Builder, Initial, NamedTensor, Role, State, bytes_of};
+pub use state::{Builder, Initial, NamedTensor, Role, Slot, State, Values, bytes_of};
+pub use weighting::Weighting;
 
 use crate::random::Purpose;
 
@@ -21,6 +28,7 @@ pub struct Classifier {
     encoder: Encoder,
     fc: Linear,
     state: State,
+    precision: Precision,
 }
 
 impl Classifier {
@@ -39,15 +47,44 @@ impl Classifier {
         let encoder = Encoder::new(&mut builder, architecture, i64::try_from(image_channels)?)?;
         let shape = [feature_count(architecture), i64::try_from(classes)?];
         let fc = builder.within("fc", |builder| Linear::zero(builder, shape))?;
-        Ok(Self { encoder, fc, state: builder.finish() })
+        Ok(Self { encoder, fc, state: builder.finish(), precision: Precision::F32 })
     }
 
-    /// Images [N,C,H,W] -> logits [N,K].
+    /// The same network, computing in another precision.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// Images [N,C,H,W] -> logits, float [N,K], with the network's own weights.
     ///
     /// # Errors
     /// When the images have another number of channels.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> anyhow::Result<Tensor> {
-        self.fc.forward(&self.encoder.forward(images, mode)?)
+        self.forward_with(self.state.values(), images, mode)
+    }
+
+    /// Images [N,C,H,W] -> logits, float [N,K], with other values in the place of the weights.
+    ///
+    /// # Errors
+    /// When the images have another number of channels.
+    pub fn forward_with(
+        &self,
+        values: Values,
+        images: &Tensor,
+        mode: Mode,
+    ) -> anyhow::Result<Tensor> {
+        let pass = Pass::new(values, mode, self.precision);
+        let features = self.encoder.forward(&pass, images)?;
+        Ok(self.fc.forward(&pass, &features)?.f_to_kind(Kind::Float)?)
+    }
+
+    /// Images [N,C,H,W] -> features of the encoder, float [N,F].
+    ///
+    /// # Errors
+    /// When the images have another number of channels.
+    pub fn features(&self, images: &Tensor, mode: Mode) -> anyhow::Result<Tensor> {
+        let pass = Pass::new(self.state.values(), mode, self.precision);
+        self.encoder.forward(&pass, images)
     }
 
     /// All tensors: those of the encoder, then `fc`.
@@ -71,6 +108,7 @@ pub struct Projector {
     fc2: Linear,
     bn2: BatchNorm,
     state: State,
+    precision: Precision,
 }
 
 impl Projector {
@@ -87,10 +125,9 @@ impl Projector {
     ) -> anyhow::Result<Self> {
         let mut builder = Builder::new(seed, Purpose::InitialEncoder, device);
         let encoder = Encoder::new(&mut builder, architecture, i64::try_from(image_channels)?)?;
-        let state = builder.finish();
+        builder.begin(Purpose::InitialProjection);
 
         let features = feature_count(architecture);
-        let mut builder = Builder::new(seed, Purpose::InitialProjection, device);
         let [fc1, bn1, fc2, bn2] =
             ["fc1", "bn1", "fc2", "bn2"].map(|name| format!("projection.{name}"));
         let fc1 =
@@ -101,18 +138,25 @@ impl Projector {
             .within(fc2, |builder| Linear::without_bias(builder, [features, projection_size]))?;
         let bn2 =
             builder.within(bn2, |builder| BatchNorm::new(builder, projection_size, Bias::Fixed))?;
-        let state = state.joined(builder.finish());
-        Ok(Self { encoder, fc1, bn1, fc2, bn2, state })
+        let (state, precision) = (builder.finish(), Precision::F32);
+        Ok(Self { encoder, fc1, bn1, fc2, bn2, state, precision })
     }
 
-    /// Images [N,C,H,W] -> projections [N,P], not normalised.
+    /// The same network, computing in another precision.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// Images [N,C,H,W] -> projections, float [N,P], not normalised.
     ///
     /// # Errors
     /// When the images have another number of channels.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> anyhow::Result<Tensor> {
-        let features = self.encoder.forward(images, mode)?;
-        let hidden = self.bn1.forward(&self.fc1.forward(&features)?, mode)?.f_relu_()?;
-        self.bn2.forward(&self.fc2.forward(&hidden)?, mode)
+        let pass = Pass::new(self.state.values(), mode, self.precision);
+        let features = self.encoder.forward(&pass, images)?;
+        let hidden = self.bn1.forward(&pass, &self.fc1.forward(&pass, &features)?)?.f_relu_()?;
+        let projection = self.bn2.forward(&pass, &self.fc2.forward(&pass, &hidden)?)?;
+        Ok(projection.f_to_kind(Kind::Float)?)
     }
 
     /// All tensors: those of the encoder, then `projection.*`.

@@ -1,23 +1,33 @@
-//! Residual networks for small images (He et al., "Deep residual learning", 2016), with the names of
+//! Residual networks (He et al., "Deep residual learning", 2016), with the names of
 //! torchvision's state dict.
 //!
-//! Two families: torchvision's ResNets with the CIFAR stem (3x3 convolution with stride 1, no
-//! max-pool) and projection shortcuts; and the CIFAR ResNets of depth 6n+2 with
+//! Two families: torchvision's ResNets with projection shortcuts, as they are or with the CIFAR
+//! stem (3x3 convolution with stride 1, no max-pool); and the CIFAR ResNets of depth 6n+2 with
 //! parameter-free shortcuts (option A: subsample, pad channels with zeros on both sides).
 
 use pipeline_stages::kinds::architecture::Architecture;
 use tch::Tensor;
 
-use super::layer::{BatchNorm, Bias, Convolution, Mode};
+use super::layer::{BatchNorm, Bias, Convolution};
+use super::pass::Pass;
 use super::state::{Builder, Initial};
 
 /// What is particular to one architecture.
 struct Plan {
-    stem_stride: i64,
-    stem_initial: Initial,
+    stem: Stem,
     block: BlockKind,
     /// Per stage: base channels and how many blocks.
     stages: &'static [(i64, usize)],
+}
+
+/// What comes before the first block.
+#[derive(Debug, Clone, Copy)]
+struct Stem {
+    kernel: i64,
+    stride: i64,
+    initial: Initial,
+    /// 3x3, stride 2, padding 1.
+    max_pool: bool,
 }
 
 /// The kind of a residual block.
@@ -38,12 +48,16 @@ impl BlockKind {
 }
 
 fn plan(architecture: Architecture) -> Plan {
+    const RESNET18: &[(i64, usize)] = &[(64, 2), (128, 2), (256, 2), (512, 2)];
+    const RESNET50: &[(i64, usize)] = &[(64, 3), (128, 4), (256, 6), (512, 3)];
+    let kaiming = Initial::KaimingNormalFanOut;
+    let stem = |kernel, stride, initial, max_pool| Stem { kernel, stride, initial, max_pool };
     // The reference replaces torchvision's 7x7 stem after it was initialised: PyTorch's default stays.
-    let torchvision =
-        |block, stages| Plan { stem_stride: 1, stem_initial: Initial::UniformFanIn, block, stages };
-    let cifar = |stem_stride, stages| Plan {
-        stem_stride,
-        stem_initial: Initial::KaimingNormalFanOut,
+    let small =
+        |block, stages| Plan { stem: stem(3, 1, Initial::UniformFanIn, false), block, stages };
+    let large = |block, stages| Plan { stem: stem(7, 2, kaiming, true), block, stages };
+    let cifar = |stride, stages| Plan {
+        stem: stem(3, stride, kaiming, false),
         block: BlockKind::BasicOptionA,
         stages,
     };
@@ -51,12 +65,10 @@ fn plan(architecture: Architecture) -> Plan {
         Architecture::Resnet8Fast => cifar(2, &[(16, 1), (32, 1), (64, 1)]),
         Architecture::Resnet8 => cifar(1, &[(16, 1), (32, 1), (64, 1)]),
         Architecture::Resnet32 => cifar(1, &[(16, 5), (32, 5), (64, 5)]),
-        Architecture::Resnet18 => {
-            torchvision(BlockKind::Basic, &[(64, 2), (128, 2), (256, 2), (512, 2)])
-        }
-        Architecture::Resnet50 => {
-            torchvision(BlockKind::Bottleneck, &[(64, 3), (128, 4), (256, 6), (512, 3)])
-        }
+        Architecture::Resnet18 => small(BlockKind::Basic, RESNET18),
+        Architecture::Resnet50 => small(BlockKind::Bottleneck, RESNET50),
+        Architecture::Resnet18At224 => large(BlockKind::Basic, RESNET18),
+        Architecture::Resnet50At224 => large(BlockKind::Bottleneck, RESNET50),
     }
 }
 
@@ -71,6 +83,7 @@ pub fn feature_count(architecture: Architecture) -> i64 {
 pub struct Encoder {
     conv1: Convolution,
     bn1: BatchNorm,
+    max_pool: bool,
     blocks: Vec<Block>,
 }
 
@@ -87,9 +100,9 @@ impl Encoder {
         let plan = plan(architecture);
         let mut channels = plan.stages.first().map_or(0, |(channels, _)| *channels);
         let shape = [image_channels, channels];
-        let conv1 = builder.within("conv1", |builder| {
-            Convolution::new(builder, shape, 3, plan.stem_stride, plan.stem_initial)
-        })?;
+        let Stem { kernel, stride, initial, max_pool } = plan.stem;
+        let conv1 = builder
+            .within("conv1", |builder| Convolution::new(builder, shape, kernel, stride, initial))?;
         let bn1 =
             builder.within("bn1", |builder| BatchNorm::new(builder, channels, Bias::Trained))?;
         let mut blocks = Vec::new();
@@ -103,18 +116,23 @@ impl Encoder {
                 blocks.push(block);
             }
         }
-        Ok(Self { conv1, bn1, blocks })
+        Ok(Self { conv1, bn1, max_pool, blocks })
     }
 
     /// Images [N,C,H,W] -> features [N,F], averaged over the pixels.
     ///
     /// # Errors
     /// When the images have another number of channels.
-    pub fn forward(&self, images: &Tensor, mode: Mode) -> anyhow::Result<Tensor> {
-        let stem = channels_last(&self.conv1.forward(images)?)?;
-        let mut hidden = self.bn1.forward(&stem, mode)?.f_relu_()?;
+    pub fn forward(&self, pass: &Pass, images: &Tensor) -> anyhow::Result<Tensor> {
+        // The images, too: they are smaller than what comes out of the stem.
+        let stem = self.conv1.forward(pass, &channels_last(images)?)?;
+        let stem = channels_last(&stem)?;
+        let mut hidden = self.bn1.forward(pass, &stem)?.f_relu_()?;
+        if self.max_pool {
+            hidden = hidden.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
+        }
         for block in &self.blocks {
-            hidden = block.forward(&hidden, mode)?;
+            hidden = block.forward(pass, &hidden)?;
         }
         Ok(hidden.f_mean_dim([2i64, 3].as_slice(), false, tch::Kind::Float)?)
     }
@@ -175,10 +193,10 @@ impl Block {
         Ok(Self { layers, shortcut })
     }
 
-    fn forward(&self, input: &Tensor, mode: Mode) -> anyhow::Result<Tensor> {
+    fn forward(&self, pass: &Pass, input: &Tensor) -> anyhow::Result<Tensor> {
         let mut hidden = input.shallow_clone();
         for (index, (convolution, norm)) in self.layers.iter().enumerate() {
-            hidden = norm.forward(&convolution.forward(&hidden)?, mode)?;
+            hidden = norm.forward(pass, &convolution.forward(pass, &hidden)?)?;
             if index + 1 < self.layers.len() {
                 hidden = hidden.f_relu_()?;
             }
@@ -186,7 +204,7 @@ impl Block {
         let shortcut = match &self.shortcut {
             Shortcut::Identity => input.shallow_clone(),
             Shortcut::Projection(convolution, norm) => {
-                norm.forward(&convolution.forward(input)?, mode)?
+                norm.forward(pass, &convolution.forward(pass, input)?)?
             }
             Shortcut::Subsample { before, behind } => {
                 let every_other = input.f_slice(2, None, None, 2)?.f_slice(3, None, None, 2)?;

@@ -1,9 +1,10 @@
 //! The named tensors of a network, in the order of PyTorch's `state_dict`.
 //!
-//! Layers and optimizers hold handles to the same storage: changing a tensor in place changes it for
-//! all. Knows no layer and no file.
+//! Layers know a tensor by its [`Slot`]; which values a forward pass uses is the pass's affair. The
+//! optimizer holds handles to the same storage: changing a tensor in place changes it for all. Knows no layer and
+//! no file.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use tch::{Device, Kind, Tensor};
 
 use crate::random::{Purpose, Stream};
@@ -16,6 +17,10 @@ pub enum Role {
     /// Kept up by the forward pass (running statistics), or fixed.
     Kept,
 }
+
+/// The place of a tensor in the state of its network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot(pub(super) usize);
 
 /// A tensor with its name.
 #[derive(Debug)]
@@ -45,10 +50,37 @@ impl State {
         self.tensors.iter().filter(|named| named.role == Role::Trained)
     }
 
-    /// The tensors of both, one after the other.
-    pub fn joined(mut self, other: State) -> State {
-        self.tensors.extend(other.tensors);
-        self
+    /// The tensors, as a forward pass takes them.
+    pub fn values(&self) -> Values {
+        Values(self.tensors.iter().map(|named| named.tensor.shallow_clone()).collect())
+    }
+
+    /// The tensors, with others in the place of the trained ones: `trained` are in the order of
+    /// [`State::trained`]. What the others are made of stays as it is.
+    ///
+    /// # Errors
+    /// When there are not as many as trained tensors.
+    pub fn values_with(&self, trained: &[Tensor]) -> anyhow::Result<Values> {
+        let count = self.trained().count();
+        ensure!(trained.len() == count, "{} tensors for {count} parameters", trained.len());
+        let mut replacements = trained.iter();
+        let value = |named: &NamedTensor| match named.role {
+            Role::Trained => replacements.next().unwrap_or(&named.tensor).shallow_clone(),
+            Role::Kept => named.tensor.shallow_clone(),
+        };
+        Ok(Values(self.tensors.iter().map(value).collect()))
+    }
+}
+
+/// What the tensors of a network are in one forward pass, by slot.
+#[derive(Debug)]
+pub struct Values(Vec<Tensor>);
+
+impl std::ops::Index<Slot> for Values {
+    type Output = Tensor;
+
+    fn index(&self, slot: Slot) -> &Tensor {
+        &self.0[slot.0]
     }
 }
 
@@ -63,12 +95,16 @@ pub enum Initial {
     /// Uniform within 1 / sqrt(fan-in): `kaiming_uniform_(a=sqrt(5))`, PyTorch's default for
     /// convolutions and linear layers.
     UniformFanIn,
+    /// Uniform within this bound on both sides of zero.
+    Within(f64),
 }
 
 /// Makes the tensors of a network, layer by layer.
 pub struct Builder {
     seed: u64,
     purpose: Purpose,
+    /// How many tensors were there when the purpose began: its streams count from here.
+    first: usize,
     device: Device,
     prefix: Vec<String>,
     state: State,
@@ -77,7 +113,12 @@ pub struct Builder {
 impl Builder {
     /// A builder whose draws are named by the seed and the purpose.
     pub fn new(seed: u64, purpose: Purpose, device: Device) -> Self {
-        Self { seed, purpose, device, prefix: Vec::new(), state: State::default() }
+        Self { seed, purpose, first: 0, device, prefix: Vec::new(), state: State::default() }
+    }
+
+    /// Names the draws from here on by another purpose.
+    pub fn begin(&mut self, purpose: Purpose) {
+        (self.purpose, self.first) = (purpose, self.state.tensors.len());
     }
 
     /// Builds a part of the network under a name.
@@ -99,16 +140,17 @@ impl Builder {
         shape: &[i64],
         initial: Initial,
         role: Role,
-    ) -> anyhow::Result<Tensor> {
+    ) -> anyhow::Result<Slot> {
         let values = self.values(shape, initial);
         let tensor = Tensor::f_from_slice(&values)?.f_reshape(shape)?;
         self.add(name, tensor, role)
     }
 
-    /// A counter: a 64-bit integer without dimensions, from zero.
-    pub fn counter(&mut self, name: &str) -> anyhow::Result<Tensor> {
+    /// A counter: a 64-bit integer without dimensions, from zero. It stays on the host, where counting costs less
+    /// than telling a GPU to.
+    pub fn counter(&mut self, name: &str) -> anyhow::Result<Slot> {
         let tensor = Tensor::f_zeros([0i64; 0].as_slice(), (Kind::Int64, Device::Cpu))?;
-        self.add(name, tensor, Role::Kept)
+        Ok(self.push(name, tensor, Role::Kept))
     }
 
     /// All that was built.
@@ -116,19 +158,23 @@ impl Builder {
         self.state
     }
 
-    fn add(&mut self, name: &str, tensor: Tensor, role: Role) -> anyhow::Result<Tensor> {
+    fn add(&mut self, name: &str, tensor: Tensor, role: Role) -> anyhow::Result<Slot> {
         let mut tensor = tensor.f_to_device(self.device)?;
         if role == Role::Trained {
             tensor = tensor.f_set_requires_grad(true)?;
         }
-        let handle = tensor.shallow_clone();
+        Ok(self.push(name, tensor, role))
+    }
+
+    fn push(&mut self, name: &str, tensor: Tensor, role: Role) -> Slot {
         let mut path = self.prefix.join(".");
         if !path.is_empty() {
             path.push('.');
         }
         path.push_str(name);
+        let slot = Slot(self.state.tensors.len());
         self.state.tensors.push(NamedTensor { name: path, tensor, role });
-        Ok(handle)
+        slot
     }
 
     fn values(&self, shape: &[i64], initial: Initial) -> Vec<f32> {
@@ -136,7 +182,7 @@ impl Builder {
         let receptive = shape.iter().skip(2).product::<i64>();
         let fan =
             |dimension: usize| (shape.get(dimension).copied().unwrap_or(1) * receptive) as f64;
-        let index = self.state.tensors.len() as u32;
+        let index = (self.state.tensors.len() - self.first) as u32;
         let mut stream = Stream::new(self.seed, self.purpose, 0, index);
         match initial {
             Initial::Constant(value) => vec![value as f32; count],
@@ -150,12 +196,14 @@ impl Builder {
                 values.truncate(count);
                 values
             }
-            Initial::UniformFanIn => {
-                let bound = 1.0 / fan(1).sqrt();
-                (0..count).map(|_| stream.uniform_in(-bound, bound) as f32).collect()
-            }
+            Initial::UniformFanIn => uniform_within(1.0 / fan(1).sqrt(), &mut stream, count),
+            Initial::Within(bound) => uniform_within(bound, &mut stream, count),
         }
     }
+}
+
+fn uniform_within(bound: f64, stream: &mut Stream, count: usize) -> Vec<f32> {
+    (0..count).map(|_| stream.uniform_in(-bound, bound) as f32).collect()
 }
 
 /// The bytes of a tensor, little-endian and in row-major order, whatever its device and strides.

@@ -61,8 +61,10 @@ impl Labels {
 pub struct NoiseReport {
     /// The shape of the noise.
     pub noise: String,
-    /// The requested rate. For symmetric noise some of it falls on the true class.
-    pub requested_rate: f64,
+    /// The requested rate. For symmetric noise some of it falls on the true class. Left out of the
+    /// file where none was requested: the labels are those of people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_rate: Option<f64>,
     /// The share of corruptible samples whose label is now wrong.
     pub realised_rate: f64,
     /// How many samples the noise was drawn for.
@@ -71,8 +73,9 @@ pub struct NoiseReport {
     pub corrupted: usize,
     /// The names of the classes.
     pub classes: Vec<String>,
-    /// The requested transition matrix.
-    pub requested_matrix: Vec<Vec<f64>>,
+    /// The requested transition matrix. Left out like the rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_matrix: Option<Vec<Vec<f64>>>,
     /// The realised transition matrix. A class without corruptible samples has a row of zeros.
     pub realised_matrix: Vec<Vec<f64>>,
 }

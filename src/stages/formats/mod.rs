@@ -7,14 +7,16 @@ mod dataset;
 mod labels;
 mod metrics;
 mod model;
+mod samples_writer;
 mod split;
 mod tensors;
 #[cfg(test)]
 mod tests;
 
-pub use dataset::{DatasetInfo, ImageShape, Part, Samples, write_samples};
+pub use dataset::{DatasetInfo, ImageShape, Part, Samples, Storage, write_samples};
 pub use labels::{Labels, NoiseReport};
 pub use metrics::{CurveTable, write_metrics};
 pub use model::{ModelInfo, WEIGHTS_FILE};
+pub use samples_writer::SamplesWriter;
 pub use split::SplitIndices;
 pub use tensors::{NamedTensor, TensorFile, read_json, write_json, write_tensors};

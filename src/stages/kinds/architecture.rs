@@ -13,5 +13,9 @@ choices! {
         Resnet32,
         /// torchvision's ResNet-50 with the CIFAR stem, 2048 features.
         Resnet50,
+        /// torchvision's ResNet-18 as it is, for images of 224 pixels: 7x7 stem of stride 2, max-pool. 512 features.
+        Resnet18At224 as "resnet18-224",
+        /// torchvision's ResNet-50 as it is, for images of 224 pixels: 7x7 stem of stride 2, max-pool. 2048 features.
+        Resnet50At224 as "resnet50-224",
     }
 }

@@ -5,21 +5,31 @@ mod corrupt_labels;
 mod dataset;
 mod download;
 mod evaluate;
+mod import_weights;
 mod pretrain_simclr;
+mod pretrain_supervised;
+mod probe;
 mod split;
 mod train;
 mod unpack;
 
 pub mod architecture;
+pub mod precision;
 
 pub use command::{Command, CommandOutput};
-pub use corrupt_labels::{CorruptLabels, Noise};
+pub use corrupt_labels::{CorruptLabels, HumanLabels, Noise};
 pub use dataset::{Dataset, DatasetFormat};
 pub use download::Download;
 pub use evaluate::Evaluate;
+pub use import_weights::{ImportWeights, InputNormalisation};
 pub use pretrain_simclr::{PretrainOptimizer, PretrainSimclr};
-pub use split::Split;
-pub use train::{Augmentation, Loss, Method, Normalise, Optimizer, Schedule, Train};
+pub use pretrain_supervised::PretrainSupervised;
+pub use probe::{Probe, ProbeClassifier};
+pub use split::{Split, SplitBy};
+pub use train::{
+    Augmentation, InnerRate, Loss, MetaLoss, MetaSamples, Method, Normalise, Optimizer, Sampling,
+    Schedule, Train,
+};
 pub use unpack::{ArchiveFormat, Unpack};
 
 /// Makes [`Stage`], [`PrepareStage`], [`LearnStage`], [`KINDS`] and the macros that hand a stage
@@ -107,8 +117,8 @@ use crate::ArtifactType;
 use crate::kind::{self, Kind, KindInfo, Problem, Rules, WorkerProgram};
 
 kinds! { $
-    prepare { Download, Unpack, Dataset, Split, CorruptLabels, Command }
-    learn { PretrainSimclr, Train, Evaluate }
+    prepare { Download, Unpack, Dataset, Split, CorruptLabels, ImportWeights, Command }
+    learn { PretrainSimclr, PretrainSupervised, Train, Evaluate, Probe }
 }
 
 /// A stage: a kind and its parameters.
@@ -147,7 +157,7 @@ impl Stage {
     }
 
     /// Files and folders outside the cache whose content enters the key.
-    pub fn outside_paths(&self) -> Vec<String> {
+    pub fn outside_paths(&self) -> Vec<crate::kind::OutsidePath> {
         with_parameters!(self, parameters => parameters.outside_paths())
     }
 }

@@ -1,6 +1,7 @@
 //! `pretrain-simclr`: contrastive pre-training of an encoder.
 
 use super::architecture::Architecture;
+use super::precision::Precision;
 use crate::kind::Rules;
 use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, FRACTION, NOT_NEGATIVE, POSITIVE};
 
@@ -23,7 +24,7 @@ crate::kind! {
     /// architecture, few epochs, a smaller batch, `optimizer = "adam"` with a learning rate near 1e-3.
     /// The artifact holds the encoder (`weights.safetensors`), the projection head beside it
     /// (`projection.safetensors`) and the loss per epoch (`curves.csv`).
-    PretrainSimclr = "pretrain-simclr", version 1, seeded true, output Weights;
+    PretrainSimclr = "pretrain-simclr", version 2, seeded true, output Weights;
     ports {
         /// The data set.
         data: One[Dataset];
@@ -32,11 +33,11 @@ crate::kind! {
         /// The encoder.
         architecture: Architecture = Architecture::Resnet18;
         /// Passes over the training set. What a last short batch would hold is left out of an epoch.
-        epochs: u64 = 1000, in AT_LEAST_ONE;
+        epochs: u32 = 1000, in AT_LEAST_ONE;
         /// Images a step; each gives two views.
         batch_size: u64 = 1024, in 2.0..;
         /// The length of the vectors that the loss compares.
-        projection_size: u64 = 128, in AT_LEAST_ONE;
+        projection_size: u32 = 128, in 1.0..=65536.0;
         /// The temperature of the NT-Xent loss.
         temperature: f64 = 0.5, in POSITIVE;
         /// What moves the weights.
@@ -51,6 +52,8 @@ crate::kind! {
         crop_area_min: f64 = 0.08, in FRACTION;
         /// The strength of the colour jitter: brightness, contrast and saturation vary by 0.8 times this, hue by 0.2 times this.
         jitter_strength: f64 = 0.5, in FRACTION;
+        /// The precision of the network's large products.
+        precision: Precision = Precision::F32;
     }
     execution {}
     headline ["loss"]

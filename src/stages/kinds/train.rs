@@ -1,7 +1,10 @@
 //! `train`: a classifier on (noisy) labels.
 
+use serde_json::{Map, Value};
+
 use super::architecture::Architecture;
-use crate::kind::Rules;
+use super::precision::Precision;
+use crate::kind::{Problem, Rules};
 use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE};
 
 choices! {
@@ -9,6 +12,8 @@ choices! {
     pub enum Method {
         /// Encoder and classifier together, by the loss alone.
         Finetune,
+        /// Meta-Weight-Net: a small net learns the weight of a sample from its loss, so that a step on the weighted batch helps on clean samples.
+        MetaWeightNet,
     }
 }
 
@@ -51,12 +56,16 @@ choices! {
 choices! {
     /// How a training image is changed before each use.
     pub enum Augmentation {
-        /// Not at all.
+        /// Not at all; with `image-size`, the centre square of 0.875 of the shorter side, resized.
         None,
         /// Flipped left to right, half of the time.
         Flip,
         /// Padded by 4 pixels (reflected) and cropped back at random, then flipped half of the time.
         CropFlip,
+        /// A random part of 8 % to 100 % of the area, resized (bicubic) to `image-size`, flipped half of the time. Validation and test: the centre square of 0.875 of the shorter side.
+        RandomResizedCrop,
+        /// The shorter side resized to 8/7 of `image-size`, cropped at random to `image-size`, flipped half of the time. Validation and test: the centre crop.
+        ResizeCropFlip,
     }
 }
 
@@ -69,17 +78,59 @@ choices! {
         None,
         /// To [0, 1], then by the mean and the deviation of the training images, per channel.
         Dataset,
+        /// To [0, 1], then by the mean and the deviation of ImageNet's images, per channel.
+        Imagenet,
+    }
+}
+
+choices! {
+    /// Which training samples an epoch has.
+    pub enum Sampling {
+        /// Each one once; with `samples-per-epoch`, so many of them.
+        Uniform,
+        /// As many of each class (by the labels trained on), drawn anew for every epoch: `samples-per-epoch` in all.
+        ClassBalanced,
+    }
+}
+
+choices! {
+    /// The learning rate of the look-ahead step of Meta-Weight-Net.
+    pub enum InnerRate {
+        /// Always `inner-learning-rate`.
+        Constant,
+        /// That of the classifier's own step.
+        Scheduled,
+    }
+}
+
+choices! {
+    /// The loss on the meta samples.
+    pub enum MetaLoss {
+        /// -ln p_y.
+        CrossEntropy,
+        /// The mean absolute error, 2 (1 - p_y): bears wrong labels.
+        Mae,
+    }
+}
+
+choices! {
+    /// The samples that the weights of Meta-Weight-Net are learned from.
+    pub enum MetaSamples {
+        /// Those held out by the split, with their clean labels.
+        HeldOut,
+        /// The training samples with their given labels; goes with `meta-loss = "mae"`.
+        Training,
     }
 }
 
 crate::kind! {
     /// Trains a classifier, from scratch or from pre-trained weights.
     ///
-    /// The model is that of the last step, as in the reference protocol. Both its validation
-    /// accuracy and the best one seen on the way are reported. Accuracies are fractions from 0 to 1.
-    /// `curves.csv` has a row per epoch: the loss, the training accuracy against the labels trained on
-    /// and against the clean ones, and the validation accuracy; NaN where it is not known.
-    Train = "train", version 1, seeded true, output Model;
+    /// The model is that of the last step, as in the reference protocol. Accuracies are fractions from
+    /// 0 to 1. `curves.csv` has a row per epoch: the loss, the training accuracy against the labels trained on
+    /// and against the clean ones; NaN where it is not known. `evaluations.csv` has the validation and
+    /// the test accuracy on the way; nothing is chosen by the latter.
+    Train = "train", version 2, seeded true, output Model;
     ports {
         /// The data set.
         data: One[Dataset];
@@ -100,9 +151,13 @@ crate::kind! {
         /// The q of the generalized cross-entropy; towards 0 it becomes cross-entropy, at 1 half the mean absolute error.
         q: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Included(1.0));
         /// Passes over the training samples.
-        epochs: u64 = 120, in AT_LEAST_ONE;
+        epochs: u32 = 120, in AT_LEAST_ONE;
         /// Samples a step.
         batch_size: u64 = 100, in AT_LEAST_ONE;
+        /// Which training samples an epoch has.
+        sampling: Sampling = Sampling::Uniform;
+        /// How many samples an epoch has. Without it: as many as train.
+        samples_per_epoch: Option<u64> = None, in AT_LEAST_ONE;
         /// What moves the weights.
         optimizer: Optimizer = Optimizer::Sgd;
         /// The momentum of SGD.
@@ -121,13 +176,139 @@ crate::kind! {
         step_factor: f64 = 0.5, in POSITIVE;
         /// How a training image is changed before each use.
         augmentation: Augmentation = Augmentation::Flip;
+        /// The side in pixels of the images that the network sees. Without it: the data set's own; for encoded images 224.
+        image_size: Option<u32> = None, in 1.0..=4096.0;
         /// How pixels are scaled.
         normalise: Normalise = Normalise::Auto;
-        /// Epochs between two validations. The last epoch always has one.
-        validate_every: u64 = 1, in AT_LEAST_ONE;
+        /// The precision of the network's large products.
+        precision: Precision = Precision::F32;
+        /// Steps between two evaluations on the samples held out and on the test set. Without it: once an epoch. The last step always has one.
+        evaluate_every: Option<u64> = None, in AT_LEAST_ONE;
+        /// Whether the test set is evaluated on the way too, for the curves and for `evaluate`.
+        track_test: bool = true;
+        /// Meta-Weight-Net: samples of the meta batch. Without it: as many as `batch-size`.
+        meta_batch_size: Option<u64> = None, in AT_LEAST_ONE;
+        /// Meta-Weight-Net: where the meta samples come from.
+        meta_samples: MetaSamples = MetaSamples::HeldOut;
+        /// Meta-Weight-Net: the loss on the meta samples.
+        meta_loss: MetaLoss = MetaLoss::CrossEntropy;
+        /// Meta-Weight-Net: what moves the weighting net; `sgd` has momentum 0.9 and Nesterov's correction.
+        meta_optimizer: Optimizer = Optimizer::Sgd;
+        /// Meta-Weight-Net: the learning rate of the weighting net.
+        meta_learning_rate: f64 = 1e-3, in POSITIVE;
+        /// Meta-Weight-Net: the weight decay of the weighting net.
+        meta_weight_decay: f64 = 1e-4, in NOT_NEGATIVE;
+        /// Meta-Weight-Net: hidden units of the weighting net.
+        meta_hidden: u64 = 100, in AT_LEAST_ONE;
+        /// Meta-Weight-Net: the learning rate of the look-ahead step.
+        inner_rate: InnerRate = InnerRate::Constant;
+        /// Meta-Weight-Net: the learning rate of the look-ahead step when it is constant.
+        inner_learning_rate: f64 = 0.1, in POSITIVE;
+        /// Meta-Weight-Net: whether the weights of a batch are scaled to sum to 1 instead of being divided by its size.
+        normalise_weights: bool = false;
     }
     execution {}
     headline ["validation-accuracy"]
 }
 
-impl Rules for Train {}
+impl Rules for Train {
+    fn check(&self, connected: &[&str]) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.method == Method::MetaWeightNet
+            && self.meta_samples == MetaSamples::HeldOut
+            && !connected.contains(&"split")
+        {
+            problems.push(Problem::new(
+                "method",
+                "Meta-Weight-Net learns from clean samples that are held out: connect 'split', or \
+                 set meta-samples = \"training\" and meta-loss = \"mae\"",
+            ));
+        }
+        if self.sampling == Sampling::ClassBalanced && self.samples_per_epoch.is_none() {
+            problems
+                .push(Problem::new("sampling", "class-balanced epochs need 'samples-per-epoch'"));
+        }
+        problems
+    }
+
+    // What another choice leaves without effect can change without a new run.
+    fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
+        if self.loss != Loss::GeneralizedCrossEntropy {
+            all.remove("q");
+        }
+        if self.optimizer != Optimizer::Sgd {
+            all.remove("momentum");
+        }
+        if self.schedule != Schedule::WarmupCosine {
+            all.remove("warmup");
+        }
+        if self.schedule != Schedule::Step {
+            all.retain(|name, _| !name.starts_with("step-"));
+        }
+        if self.method != Method::MetaWeightNet {
+            let of_method = ["normalise-weights"];
+            let prefixes = ["meta-", "inner-"];
+            all.retain(|name, _| {
+                !of_method.contains(&name.as_str())
+                    && !prefixes.iter().any(|prefix| name.starts_with(prefix))
+            });
+        } else if self.inner_rate == InnerRate::Scheduled {
+            all.remove("inner-learning-rate");
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kind;
+
+    fn read(parameters: Value) -> Train {
+        serde_json::from_value(parameters).unwrap()
+    }
+
+    #[test]
+    fn what_has_no_effect_is_not_in_the_key() {
+        let key = |parameters| kind::key_parameters(&read(parameters));
+        for parameters in [
+            json!({"q": 0.7}),
+            json!({"step-every": 7, "step-factor": 0.1}),
+            json!({"meta-learning-rate": 1.0, "inner-learning-rate": 0.3, "normalise-weights": true}),
+        ] {
+            assert_eq!(key(parameters), key(json!({})));
+        }
+        let generalized = json!({"loss": "generalized-cross-entropy"});
+        let other = json!({"loss": "generalized-cross-entropy", "q": 0.7});
+        assert_ne!(key(generalized), key(other));
+        let meta = |changes: Value| {
+            let mut parameters = json!({"method": "meta-weight-net"});
+            parameters.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            key(parameters)
+        };
+        assert_ne!(meta(json!({})), meta(json!({"meta-learning-rate": 1.0})));
+        assert_ne!(meta(json!({})), meta(json!({"inner-learning-rate": 1.0})));
+        assert_eq!(
+            meta(json!({"inner-rate": "scheduled"})),
+            meta(json!({"inner-rate": "scheduled", "inner-learning-rate": 1.0}))
+        );
+    }
+
+    #[test]
+    fn a_meta_weight_net_needs_samples_to_learn_from() {
+        let stage = read(json!({"method": "meta-weight-net"}));
+        assert_eq!(stage.check(&["data"]).len(), 1);
+        assert!(stage.check(&["data", "split"]).is_empty());
+        let own = read(json!({"method": "meta-weight-net", "meta-samples": "training"}));
+        assert!(own.check(&["data"]).is_empty());
+    }
+
+    #[test]
+    fn balanced_epochs_need_a_length() {
+        assert_eq!(read(json!({"sampling": "class-balanced"})).check(&[]).len(), 1);
+        let whole = json!({"sampling": "class-balanced", "samples-per-epoch": 128_000});
+        assert!(read(whole).check(&[]).is_empty());
+    }
+}

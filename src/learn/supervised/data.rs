@@ -1,0 +1,391 @@
+//! What a supervised method trains on: images, given and clean labels, who trains and who validates,
+//! and how pixels are scaled; all checked against each other before the first step.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use pipeline_stages::formats::{
+    DatasetInfo, ImageShape, Labels, ModelInfo, Part, Samples, SplitIndices,
+};
+use pipeline_stages::kinds::architecture::Architecture;
+use pipeline_stages::kinds::{Augmentation, MetaSamples, Normalise, Sampling};
+use pipeline_stages::worker::Context;
+use tch::{Device, Tensor};
+
+use super::Recipe;
+use super::meta::MetaDraw;
+use crate::augment::Normalisation;
+use crate::augment::batched::{DeviceImages, upload};
+use crate::batches::{ImageSource, Images, class_balanced, shuffled};
+use crate::network::feature_count;
+use crate::random::{Purpose, Stream};
+use crate::training_loop::Feed;
+
+/// Everything that a classifier is trained on.
+pub struct TrainingData {
+    samples: Samples,
+    test_samples: Samples,
+    /// The images of both, where a GPU computes and can hold them.
+    on_device: [Option<DeviceImages>; 2],
+    given: Vec<i64>,
+    clean: Vec<i64>,
+    /// Whether the labels came from a `labels` artifact, beside clean ones.
+    pub noisy: bool,
+    /// The names of the classes.
+    pub classes: Vec<String>,
+    /// The samples that train.
+    pub train: Vec<u32>,
+    /// The samples that validate.
+    pub validation: Vec<u32>,
+    /// The samples of the test set that are evaluated on the way.
+    pub test: Vec<u32>,
+    /// The artifact of the initial encoder.
+    pub init: Option<PathBuf>,
+    /// Where tensors go.
+    pub device: Device,
+    seed: u64,
+    batch_size: usize,
+    samples_per_epoch: usize,
+    sampling: Sampling,
+    augmentation: Augmentation,
+    normalisation: Normalisation,
+    tables: Vec<[f32; 256]>,
+    /// Where there are meta batches.
+    meta: Option<MetaDraw>,
+}
+
+/// What one step learns from.
+pub struct Batch {
+    /// float [B,C,H,W].
+    pub images: Tensor,
+    /// The labels to train on, int64 [B].
+    pub labels: Tensor,
+    /// The data set's own labels, int64 [B].
+    pub clean_labels: Tensor,
+    /// What the method itself learns from, where it asked for that.
+    pub meta: Option<MetaBatch>,
+}
+
+/// What a method such as Meta-Weight-Net learns from in one step.
+pub struct MetaBatch {
+    /// float [M,C,H,W], augmented as training images are.
+    pub images: Tensor,
+    /// int64 [M]: clean labels of held-out samples, or given labels of training samples.
+    pub labels: Tensor,
+}
+
+impl TrainingData {
+    /// Reads the inputs of a stage.
+    ///
+    /// # Errors
+    /// When an input is missing, damaged, or does not fit the others.
+    pub fn read(recipe: &Recipe, context: &Context, device: Device) -> anyhow::Result<Self> {
+        let data = context.input("data")?;
+        let info = DatasetInfo::read(data)?;
+        let (samples, test_samples) =
+            (Samples::open(data, Part::Train)?, Samples::open(data, Part::Test)?);
+        let labels = context.optional_input("labels").map(|input| Labels::read(&input.path));
+        let noisy = labels.is_some();
+        let (given, clean) = match labels.transpose()? {
+            Some(labels) => (labels.labels, labels.clean),
+            None => (samples.labels.clone(), samples.labels.clone()),
+        };
+        let (count, classes) = (samples.labels.len(), info.classes.len());
+        check_labels(&given, "labels to train on", count, classes)?;
+        check_labels(&clean, "clean labels", count, classes)?;
+        let test = if recipe.track_test { test_samples.labels.len() } else { 0 };
+        check_labels(&test_samples.labels, "test labels", test_samples.labels.len(), classes)?;
+        let (train, validation) = match context.optional_input("split") {
+            Some(input) => {
+                let split = SplitIndices::read(&input.path)?;
+                (indices(&split.train, count)?, indices(&split.validation, count)?)
+            }
+            None => (indices(&(0..count as i64).collect::<Vec<_>>(), count)?, Vec::new()),
+        };
+        let samples_per_epoch = samples_per_epoch(recipe, train.len())?;
+        let on_device = [&samples, &test_samples]
+            .map(|samples| DeviceImages::where_possible(samples, device, context));
+
+        let init = context.optional_input(recipe.init_port).map(|input| input.path.clone());
+        let initial = init.as_deref().map(|path| check_init(path, recipe.architecture, &samples));
+        let normalisation = normalisation(recipe, &info, &samples, initial.transpose()?.as_ref())?;
+        Ok(Self {
+            given,
+            clean,
+            noisy,
+            classes: info.classes,
+            train,
+            validation,
+            test: (0..u32::try_from(test)?).collect(),
+            init,
+            device,
+            seed: context.seed,
+            batch_size: usize::try_from(recipe.batch_size)?,
+            samples_per_epoch,
+            sampling: recipe.sampling,
+            augmentation: recipe.augmentation,
+            meta: None,
+            tables: normalisation.tables(),
+            normalisation,
+            on_device,
+            samples,
+            test_samples,
+        })
+    }
+
+    /// The same data, with a meta batch in every batch.
+    ///
+    /// # Errors
+    /// When there are fewer samples than a meta batch has.
+    pub fn with_meta_batches(mut self, draw: MetaDraw) -> anyhow::Result<Self> {
+        let (samples, _) = self.meta_set(draw.source);
+        let (count, size) = (samples.len(), draw.batch_size);
+        ensure!(
+            count > 0,
+            "the split holds out no samples, and Meta-Weight-Net learns from them: \
+             hold some out, or set meta-samples = \"training\""
+        );
+        ensure!(
+            count >= size,
+            "there are {count} samples for meta batches, fewer than one batch: \
+             set meta-batch-size to {count} or less (it is {size})"
+        );
+        self.meta = Some(draw);
+        Ok(self)
+    }
+
+    /// The samples that meta batches are drawn from, and the labels of all samples.
+    fn meta_set(&self, source: MetaSamples) -> (&[u32], &[i64]) {
+        match source {
+            MetaSamples::HeldOut => (&self.validation, &self.clean),
+            MetaSamples::Training => (&self.train, &self.given),
+        }
+    }
+
+    /// The meta batch of a step. Its images are augmented by streams of the step, so that a sample that comes
+    /// again looks different.
+    fn meta_batch(&self, draw: MetaDraw, epoch: u32, step: u32) -> anyhow::Result<MetaBatch> {
+        let (samples, labels) = self.meta_set(draw.source);
+        let batch = draw.batch(samples, self.seed, epoch, step);
+        let step_of_run = u64::from(epoch) * self.steps_per_epoch() + u64::from(step);
+        let step_of_run = u32::try_from(step_of_run).context("the run has too many steps")?;
+        let purpose = Purpose::MetaAugmentation;
+        Ok(MetaBatch {
+            images: self.images(Part::Train, &batch, self.augmentation, purpose, step_of_run)?,
+            labels: gather(labels, &batch, self.device)?,
+        })
+    }
+
+    /// The shape of the images that the network sees.
+    pub fn image(&self) -> ImageShape {
+        self.samples.image
+    }
+
+    /// Steps of an epoch; the last one may have fewer samples.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.samples_per_epoch.div_ceil(self.batch_size) as u64
+    }
+
+    /// Samples that so many steps see.
+    pub fn samples_of(&self, steps: u64) -> u64 {
+        let (epochs, rest) = (steps / self.steps_per_epoch(), steps % self.steps_per_epoch());
+        epochs * self.samples_per_epoch as u64 + rest * self.batch_size as u64
+    }
+
+    /// The labels to train on of a batch, int64 [B].
+    ///
+    /// # Errors
+    /// When libtorch can't make the tensor.
+    pub fn labels_of(&self, batch: &[u32]) -> anyhow::Result<Tensor> {
+        gather(&self.given, batch, self.device)
+    }
+
+    /// Images, float [B,C,H,W], and clean labels, int64 [B], of a batch of one part, not augmented.
+    ///
+    /// # Errors
+    /// When libtorch can't make the tensors.
+    pub fn for_evaluation(&self, part: Part, batch: &[u32]) -> anyhow::Result<(Tensor, Tensor)> {
+        let labels = match part {
+            Part::Train => &self.clean,
+            Part::Test => &self.test_samples.labels,
+        };
+        let (none, purpose) = (Augmentation::None, Purpose::Augmentation);
+        let images = self.images(part, batch, none, purpose, 0)?;
+        Ok((images, gather(labels, batch, self.device)?))
+    }
+
+    /// The images of a batch, float [B,C,H,W], each augmented by its own stream, normalised.
+    fn images(
+        &self,
+        part: Part,
+        batch: &[u32],
+        augmentation: Augmentation,
+        purpose: Purpose,
+        epoch: u32,
+    ) -> anyhow::Result<Tensor> {
+        let stream = |index| Stream::new(self.seed, purpose, epoch, index);
+        self.source(part).light(batch, augmentation, stream, &self.tables)
+    }
+
+    fn source(&self, part: Part) -> ImageSource<'_> {
+        let ([train, test], device) = (&self.on_device, self.device);
+        let (on_device, samples) = match part {
+            Part::Train => (train, &self.samples),
+            Part::Test => (test, &self.test_samples),
+        };
+        match on_device {
+            Some(images) => ImageSource::Device(images),
+            None => ImageSource::Host(Images::of(samples), device),
+        }
+    }
+
+    /// The `model.json` of a classifier that was trained on this.
+    ///
+    /// # Errors
+    /// Never, for the architectures there are.
+    pub fn model_info(
+        &self,
+        architecture: Architecture,
+        training: serde_json::Value,
+    ) -> anyhow::Result<ModelInfo> {
+        Ok(ModelInfo {
+            architecture: architecture.to_string(),
+            input: self.image(),
+            features: usize::try_from(feature_count(architecture))?,
+            classes: self.classes.clone(),
+            input_mean: self.normalisation.mean.clone(),
+            input_deviation: self.normalisation.deviation.clone(),
+            training,
+        })
+    }
+}
+
+impl Feed for TrainingData {
+    type Batch = Batch;
+
+    fn batches(&self, epoch: u32) -> anyhow::Result<Vec<Vec<u32>>> {
+        let order = match self.sampling {
+            Sampling::Uniform => shuffled(&self.train, self.seed, epoch),
+            Sampling::ClassBalanced => class_balanced(
+                &self.train,
+                &self.given,
+                self.classes.len(),
+                self.samples_per_epoch,
+                self.seed,
+                epoch,
+            ),
+        };
+        let epoch = order.get(..self.samples_per_epoch).context("an epoch has too few samples")?;
+        Ok(epoch.chunks(self.batch_size).map(<[u32]>::to_vec).collect())
+    }
+
+    fn prepare(&self, epoch: u32, step: u32, batch: Vec<u32>) -> anyhow::Result<Batch> {
+        let purpose = Purpose::Augmentation;
+        Ok(Batch {
+            images: self.images(Part::Train, &batch, self.augmentation, purpose, epoch)?,
+            labels: gather(&self.given, &batch, self.device)?,
+            clean_labels: gather(&self.clean, &batch, self.device)?,
+            meta: self.meta.map(|draw| self.meta_batch(draw, epoch, step)).transpose()?,
+        })
+    }
+}
+
+fn samples_per_epoch(recipe: &Recipe, train: usize) -> anyhow::Result<usize> {
+    ensure!(train > 0, "there are no samples to train on");
+    let wanted = recipe.samples_per_epoch.map(usize::try_from).transpose()?.unwrap_or(train);
+    ensure!(
+        wanted <= train || recipe.sampling == Sampling::ClassBalanced,
+        "{train} samples train, fewer than samples-per-epoch ({wanted})"
+    );
+    ensure!(
+        wanted as u64 >= recipe.batch_size,
+        "{wanted} samples train, fewer than one batch: set batch-size to {wanted} or less (it is {})",
+        recipe.batch_size
+    );
+    Ok(wanted)
+}
+
+fn normalisation(
+    recipe: &Recipe,
+    info: &DatasetInfo,
+    samples: &Samples,
+    initial: Option<&ModelInfo>,
+) -> anyhow::Result<Normalisation> {
+    let channels = samples.image.channels;
+    let normalisation = match (recipe.normalise, initial) {
+        (Normalise::None, _) => Normalisation::none(channels),
+        (Normalise::Imagenet, _) => Normalisation::imagenet(),
+        (Normalise::Auto, Some(initial)) => Normalisation::of_model(initial)?,
+        (Normalise::Auto, None) | (Normalise::Dataset, _) => Normalisation::of_dataset(info)?,
+    };
+    ensure!(
+        normalisation.mean.len() == channels,
+        "pixels are normalised for {} channels, but the images have {channels}: \
+         set normalise = \"dataset\" or \"none\"",
+        normalisation.mean.len(),
+    );
+    Ok(normalisation)
+}
+
+fn gather(labels: &[i64], batch: &[u32], device: Device) -> anyhow::Result<Tensor> {
+    let chosen: Vec<i64> = batch.iter().filter_map(|&i| labels.get(i as usize).copied()).collect();
+    upload(&chosen, device)
+}
+
+/// Fails on labels that are not one of `classes` classes for each of `samples` samples.
+///
+/// # Errors
+/// With the first label that is wrong.
+pub fn check_labels(
+    labels: &[i64],
+    what: &str,
+    samples: usize,
+    classes: usize,
+) -> anyhow::Result<()> {
+    ensure!(
+        labels.len() == samples,
+        "there are {} {what}, but {samples} images: are they of the same data set?",
+        labels.len()
+    );
+    let wrong = labels.iter().position(|&label| label < 0 || label >= classes as i64);
+    if let Some(index) = wrong {
+        bail!(
+            "sample {index} of the {what} has the label {}, but the data set has the classes 0 to {}",
+            labels[index],
+            classes.saturating_sub(1)
+        );
+    }
+    Ok(())
+}
+
+fn indices(split: &[i64], samples: usize) -> anyhow::Result<Vec<u32>> {
+    let index = |&index: &i64| {
+        let valid = u32::try_from(index).ok().filter(|&index| (index as usize) < samples);
+        valid.with_context(|| {
+            format!("the split names sample {index}, but the data set has {samples}: are they of the same data set?")
+        })
+    };
+    split.iter().map(index).collect()
+}
+
+fn check_init(
+    artifact: &Path,
+    architecture: Architecture,
+    samples: &Samples,
+) -> anyhow::Result<ModelInfo> {
+    let info = ModelInfo::read(artifact)?;
+    ensure!(
+        info.architecture == architecture.name(),
+        "the initial weights are of a {}, but this stage trains a {architecture}: \
+         set architecture = \"{}\" here, or train the initial weights with '{architecture}'",
+        info.architecture,
+        info.architecture
+    );
+    ensure!(
+        info.input.channels == samples.image.channels,
+        "the initial weights take images with {} channels, but the data set has {}",
+        info.input.channels,
+        samples.image.channels
+    );
+    Ok(info)
+}

@@ -1,0 +1,206 @@
+//! Checkpoint files of the field: what PyTorch saves (its zip format and the one before), plain pickles,
+//! and safetensors. Which one it is shows in the content, never in the name.
+//!
+//! A [`Checkpoint`] is an opened file; its [`Contents`] are names with tensors or other values behind
+//! them. Tensors are looked at only as far as they are asked for: what nobody wants may be damaged.
+//!
+//! Nothing in a file is run, and no size in it is believed: see [`Limits`] and [`crate::pickle`].
+//! Knows no architecture.
+
+mod archive;
+mod contents;
+mod element;
+#[cfg(test)]
+mod fuzz;
+mod legacy;
+mod tensor;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use memmap2::Mmap;
+use safetensors::SafeTensors;
+
+use crate::pickle::{self, Pickle};
+use archive::{Archive, Content};
+pub(crate) use contents::{Contents, Entry, Leaf};
+#[cfg(test)]
+pub(crate) use element::Element;
+pub(crate) use element::Values;
+pub(crate) use tensor::Tensor;
+
+/// The format of a checkpoint file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Format {
+    /// `torch.save` since PyTorch 1.6: a zip archive of a pickle and one entry per storage.
+    TorchZip,
+    /// `torch.save` before that: five pickles, then the storages.
+    TorchLegacy,
+    /// A pickle alone, with NumPy arrays in it.
+    Pickle,
+    /// Hugging Face's safetensors.
+    Safetensors,
+}
+
+/// How much a file may make the reader hold and do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// What the pickle in it may hold.
+    pub pickle: pickle::Limits,
+    /// The most bytes that compressed parts of the file may unpack to, together.
+    pub unpacked_bytes: u64,
+    /// The most names in it, those of nested dictionaries counted one by one.
+    pub entries: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { pickle: pickle::Limits::default(), unpacked_bytes: 2 << 30, entries: 200_000 }
+    }
+}
+
+/// A checkpoint file in memory, or mapped into it.
+pub(crate) struct Checkpoint<'file> {
+    format: Format,
+    body: Body<'file>,
+    limits: Limits,
+}
+
+/// Where the parts of a file are.
+enum Body<'file> {
+    Pickled { pickle: Content<'file>, storages: Storages<'file> },
+    Safetensors(SafeTensors<'file>),
+}
+
+/// The raw numbers that a pickle refers to.
+enum Storages<'file> {
+    Archive(Archive<'file>),
+    Legacy(legacy::Storages<'file>),
+    None,
+}
+
+/// Maps a file into memory.
+///
+/// # Errors
+/// When it can't be read.
+pub(crate) fn map(path: &Path) -> anyhow::Result<Mmap> {
+    let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
+    // SAFETY: artifacts are read-only once committed. A file of the user's own that is cut off meanwhile
+    // kills this process, which does nothing else: the stage fails.
+    unsafe { Mmap::map(&file) }.with_context(|| format!("can't map {}", path.display()))
+}
+
+impl<'file> Checkpoint<'file> {
+    /// Finds out what a file is, and where its parts are.
+    ///
+    /// # Errors
+    /// When it is none of the formats, or damaged.
+    pub(crate) fn open(bytes: &'file [u8], limits: &Limits) -> anyhow::Result<Self> {
+        let of = |format, body| Self { format, body, limits: *limits };
+        let pickled = |pickle, storages| Body::Pickled { pickle, storages };
+        match guess(bytes)? {
+            Format::TorchZip => {
+                let archive = Archive::open(bytes, limits.unpacked_bytes)?;
+                let pickle = archive.pickle()?;
+                Ok(of(Format::TorchZip, pickled(pickle, Storages::Archive(archive))))
+            }
+            Format::Safetensors => {
+                let tensors =
+                    SafeTensors::deserialize(bytes).context("it is no whole safetensors file")?;
+                Ok(of(Format::Safetensors, Body::Safetensors(tensors)))
+            }
+            Format::TorchLegacy | Format::Pickle => {
+                let first = pickle::read(bytes, &limits.pickle)?;
+                if first.root().wide_integer() != Some(legacy::MAGIC) {
+                    let body = pickled(Content::InPlace(bytes), Storages::None);
+                    return Ok(of(Format::Pickle, body));
+                }
+                let (object, storages) = legacy::locate(bytes, first.length(), &limits.pickle)?;
+                let body = pickled(Content::InPlace(object), Storages::Legacy(storages));
+                Ok(of(Format::TorchLegacy, body))
+            }
+        }
+    }
+
+    /// What the file is.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The pickle in the file; `None` for safetensors, which have none.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub(crate) fn pickle(&self) -> anyhow::Result<Option<Pickle<'_>>> {
+        match &self.body {
+            Body::Pickled { pickle, .. } => Ok(Some(pickle::read(pickle, &self.limits.pickle)?)),
+            Body::Safetensors(_) => Ok(None),
+        }
+    }
+
+    /// The names in the file.
+    ///
+    /// # Errors
+    /// When the pickle is damaged.
+    pub(crate) fn contents(&self) -> anyhow::Result<Contents<'_, 'file>> {
+        Ok(Contents::new(self, self.pickle()?))
+    }
+
+    /// The bytes of a storage: as many as its elements take.
+    fn storage(&self, storage: &tensor::Storage<'_>) -> anyhow::Result<Content<'file>> {
+        let length = storage.count.checked_mul(storage.element.size());
+        let length = length.context("a storage of more bytes than there can be")?;
+        let storages = match &self.body {
+            Body::Pickled { storages, .. } => storages,
+            Body::Safetensors(_) => &Storages::None,
+        };
+        let content = match storages {
+            Storages::Archive(archive) => archive.storage(storage.key, length)?,
+            Storages::Legacy(storages) => Content::InPlace(storages.get(storage.key)?),
+            Storages::None => {
+                bail!("the file is a pickle alone: the tensor's numbers are not in it")
+            }
+        };
+        ensure!(
+            content.len() == length,
+            "storage '{}' should have {length} bytes, but has {}",
+            storage.key.escape_debug(),
+            content.len()
+        );
+        Ok(content)
+    }
+}
+
+/// What a file seems to be, going by its first bytes. Of the formats that begin with a pickle: one of them.
+fn guess(bytes: &[u8]) -> anyhow::Result<Format> {
+    let text = bytes.get(..64).unwrap_or(bytes).trim_ascii_start().to_ascii_lowercase();
+    let starts = |beginning: &str| text.starts_with(beginning.as_bytes());
+    match bytes {
+        [] => bail!("the file is empty"),
+        [b'P', b'K', 3, 4, ..] => Ok(Format::TorchZip),
+        [_, _, _, _, _, _, _, _, b'{', ..] => Ok(Format::Safetensors),
+        [0x1f, 0x8b, ..] => bail!("it is a gzip file: unpack it first"),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => bail!("it is an xz file: unpack it first"),
+        [0x89, b'H', b'D', b'F', ..] => {
+            bail!(
+                "it is an HDF5 file, as Keras writes them: only PyTorch's formats and safetensors are read"
+            )
+        }
+        _ if starts("<!doctype") || starts("<html") || starts("<?xml") => {
+            bail!("it is a web page: the download gave that instead of the file")
+        }
+        _ if starts("version https://git-lfs") => {
+            bail!("it is a pointer of Git LFS, not the file: fetch the file with 'git lfs pull'")
+        }
+        _ if bytes.get(257..262) == Some(b"ustar") => bail!(
+            "it is a tar archive: unpack it first; or, if PyTorch before 0.1.10 wrote it, load it there and save it again"
+        ),
+        // Protocol 2 and above; or a container or a class of protocol 0 and 1.
+        [0x80, 0..=5, ..] | [b'(' | b'}' | b']' | b'c', ..] => Ok(Format::Pickle),
+        _ => bail!("it is no PyTorch file, no pickle and no safetensors file"),
+    }
+}

@@ -1,0 +1,224 @@
+//! A tensor in a checkpoint: which part of which storage, in which order.
+//!
+//! Source of the calls and their arguments: `torch/_utils.py` and `torch/_tensor.py`.
+
+use std::borrow::Cow;
+
+use super::element::Element;
+use crate::pickle::{Array, Value};
+
+/// As many as PyTorch and NumPy allow.
+const MOST_DIMENSIONS: usize = 64;
+
+/// A tensor, not yet read.
+#[derive(Debug, Clone)]
+pub(crate) struct Tensor<'c> {
+    /// The type of its elements.
+    pub element: Element,
+    /// The length of each dimension.
+    pub shape: Vec<usize>,
+    /// Elements from one index to the next, per dimension.
+    pub(super) strides: Vec<usize>,
+    /// Elements before the first one.
+    pub(super) offset: usize,
+    pub(super) source: Source<'c>,
+}
+
+/// Where the elements are.
+#[derive(Debug, Clone)]
+pub(super) enum Source<'c> {
+    Storage(Storage<'c>),
+    Array(Array<'c>),
+    Bytes(&'c [u8]),
+}
+
+/// Numbers outside the pickle, which tensors share.
+#[derive(Debug, Clone)]
+pub(super) struct Storage<'c> {
+    pub(super) key: &'c str,
+    pub(super) element: Element,
+    /// How many elements it has.
+    pub(super) count: usize,
+}
+
+impl<'c> Tensor<'c> {
+    /// The tensor that a value stands for; `None` for a value that is no tensor.
+    ///
+    /// # Errors
+    /// With words for people, when it is one that makes no sense.
+    pub(super) fn of(value: Value<'c>) -> Option<Result<Self, String>> {
+        // A parameter is a tensor with a few marks.
+        let mut value = value;
+        for wrapper in ["_rebuild_parameter", "_rebuild_parameter_with_state"] {
+            if let Some(call) = value.call().filter(|call| call.is(&["torch._utils"], wrapper)) {
+                value = *call.arguments.items()?.first()?;
+            }
+        }
+        if let Some(array) = Array::of(value) {
+            return Some(array.and_then(Self::of_array));
+        }
+        let call = value.call()?;
+        let mut arguments = call.arguments.items()?;
+        if call.is(&["torch._tensor"], "_rebuild_from_type_v2") {
+            let [function, _class, inner, ..] = arguments.as_slice() else { return None };
+            if function.global() != Some(("torch._utils", "_rebuild_tensor_v2")) {
+                return None;
+            }
+            arguments = inner.items()?;
+        } else if !["_rebuild_tensor", "_rebuild_tensor_v2"]
+            .iter()
+            .any(|name| call.is(&["torch._utils"], name))
+        {
+            return None;
+        }
+        Some(Self::rebuilt(&arguments))
+    }
+
+    /// From `(storage, offset, size, stride, ...)`.
+    fn rebuilt(arguments: &[Value<'c>]) -> Result<Self, String> {
+        let [storage, offset, shape, strides, ..] = arguments else {
+            return Err("a tensor without its parts".to_owned());
+        };
+        let storage = Storage::of(*storage)?;
+        let sizes = |value: Value<'_>| -> Option<Vec<usize>> {
+            value.items()?.into_iter().map(Value::size).collect()
+        };
+        let tensor = Self {
+            element: storage.element,
+            shape: sizes(*shape).ok_or("a tensor whose sizes are negative or no integers")?,
+            strides: sizes(*strides).ok_or("a tensor whose strides are negative or no integers")?,
+            offset: offset.size().ok_or("a tensor whose offset is negative or no integer")?,
+            source: Source::Storage(storage.clone()),
+        };
+        tensor.checked(storage.count)
+    }
+
+    fn of_array(array: Array<'c>) -> Result<Self, String> {
+        let element = match (array.is_float(), array.element_size()) {
+            (true, 4) => Element::F32,
+            (true, _) => Element::F64,
+            (false, _) => Element::I64,
+        };
+        let shape = array.shape.clone();
+        Ok(Self { element, shape, strides: Vec::new(), offset: 0, source: Source::Array(array) })
+    }
+
+    pub(super) fn of_view(view: &safetensors::tensor::TensorView<'c>) -> Result<Self, String> {
+        let element = Element::try_from(view.dtype())?;
+        let (shape, source) = (view.shape().to_vec(), Source::Bytes(view.data()));
+        if shape.len() > MOST_DIMENSIONS {
+            return Err(format!("a tensor of {} dimensions", shape.len()));
+        }
+        Ok(Self { element, shape, strides: Vec::new(), offset: 0, source })
+    }
+
+    /// For tests of what looks at shapes alone: a tensor without numbers.
+    #[cfg(test)]
+    pub(crate) fn without_numbers(element: Element, shape: Vec<usize>) -> Self {
+        Self { element, shape, strides: Vec::new(), offset: 0, source: Source::Bytes(&[]) }
+    }
+
+    /// How many elements it has.
+    pub(crate) fn count(&self) -> usize {
+        // The other sizes of a tensor without elements can be anything.
+        if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
+    }
+
+    /// Checks that it lies within a storage of `available` elements, no element in two places.
+    fn checked(self, available: usize) -> Result<Self, String> {
+        let shown = format!(
+            "a tensor of the shape {} with the strides {} at the offset {}",
+            shortened(&self.shape),
+            shortened(&self.strides),
+            self.offset
+        );
+        if self.shape.len() > MOST_DIMENSIONS {
+            return Err(format!("a tensor of {} dimensions", self.shape.len()));
+        }
+        if self.shape.len() != self.strides.len() {
+            return Err(shown + ": not as many strides as dimensions");
+        }
+        if self.shape.contains(&0) {
+            return Ok(Self { strides: Vec::new(), shape: self.shape, offset: 0, ..self });
+        }
+        let outside = format!("{shown} leaves its storage of {available} elements");
+        let mut dimensions: Vec<(usize, usize)> =
+            self.strides.iter().copied().zip(self.shape.iter().copied()).collect();
+        dimensions.retain(|(_, size)| *size > 1);
+        dimensions.sort_unstable();
+        // From the fastest dimension to the slowest: how far the elements reach so far.
+        let mut reach: usize = 1;
+        for (stride, size) in dimensions {
+            if stride < reach {
+                return Err(shown + ": its elements overlap");
+            }
+            let farther = stride.checked_mul(size - 1).and_then(|far| far.checked_add(reach));
+            reach = farther.ok_or_else(|| outside.clone())?;
+        }
+        match self.offset.checked_add(reach) {
+            Some(end) if end <= available => Ok(self),
+            _ => Err(outside),
+        }
+    }
+
+    /// The bytes of its elements, the last index running fastest, from those of its storage.
+    pub(super) fn gathered<'s>(&self, storage: &'s [u8]) -> Option<Cow<'s, [u8]>> {
+        let size = self.element.size();
+        let count = self.count();
+        let mut contiguous = 1;
+        let mut in_order = true;
+        for (length, stride) in self.shape.iter().zip(&self.strides).rev() {
+            in_order &= *length == 1 || *stride == contiguous;
+            contiguous *= length;
+        }
+        if in_order || count == 0 {
+            let start = self.offset.checked_mul(size)?;
+            return storage.get(start..start.checked_add(count * size)?).map(Cow::Borrowed);
+        }
+        let mut ordered = Vec::with_capacity(count * size);
+        let mut index = vec![0; self.shape.len()];
+        for _ in 0..count {
+            let place: usize = index.iter().zip(&self.strides).map(|(i, stride)| i * stride).sum();
+            let start = (self.offset + place) * size;
+            ordered.extend_from_slice(storage.get(start..start + size)?);
+            for (index, length) in index.iter_mut().zip(&self.shape).rev() {
+                *index += 1;
+                if *index < *length {
+                    break;
+                }
+                *index = 0;
+            }
+        }
+        Some(Cow::Owned(ordered))
+    }
+}
+
+impl<'c> Storage<'c> {
+    /// From `("storage", class, key, location, count)`; the legacy format has a sixth part, a view, which
+    /// nothing has written since 2017.
+    pub(super) fn of(value: Value<'c>) -> Result<Self, String> {
+        let parts = value.persistent().and_then(Value::items).unwrap_or_default();
+        let [kind, class, key, _location, count, rest @ ..] = parts.as_slice() else {
+            return Err("a tensor without a storage".to_owned());
+        };
+        if kind.text() != Some("storage") || rest.iter().any(|part| !part.is_none()) {
+            return Err("a tensor whose storage is of an unknown kind".to_owned());
+        }
+        let (_, name) = class.global().ok_or("a storage without a class")?;
+        let element = Element::of_storage(name).ok_or_else(|| {
+            let name: String = name.escape_debug().take(40).collect();
+            format!("elements of the type {name} are not read")
+        })?;
+        let key = key.text().ok_or("a storage without a key")?;
+        let count = count.size().ok_or("a storage whose size is negative or no integer")?;
+        Ok(Self { key, element, count })
+    }
+}
+
+/// Sizes for a message, which a damaged file must not fill.
+fn shortened(sizes: &[usize]) -> String {
+    match sizes.get(..8) {
+        Some(first) if sizes.len() > 8 => format!("{first:?} and {} more", sizes.len() - 8),
+        _ => format!("{sizes:?}"),
+    }
+}

@@ -1,0 +1,296 @@
+//! Which names of a checkpoint are the encoder's layers: those that stand behind one prefix.
+//!
+//! An encoder counts as found only if all of it is there, in its shapes, and nothing of a larger one beside
+//! it: half a network, or a network of another depth, loads without a word and is worth nothing.
+//!
+//! Knows names and shapes; reads no numbers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use anyhow::{anyhow, bail, ensure};
+use pipeline_stages::kinds::architecture::Architecture;
+use pipeline_stages::state_dict::{self, ElementType, TensorSpec};
+
+use crate::checkpoint::{Entry, Leaf, Tensor};
+
+/// A layer that every architecture has, and that shows where one begins.
+const STEM: &str = "conv1.weight";
+/// The keys under which whole checkpoints keep a state dict.
+const CONTAINERS: &[&str] = &["state_dict", "model_state_dict", "model", "net", "network", "state"];
+/// What the attributes are called that hold an encoder in the modules of the field. Prefixes made of
+/// these and of [`CONTAINERS`] are preferred where a file has several encoders: `encoder_q` of MoCo, not
+/// `encoder_k`.
+const WRAPPERS: &[&str] =
+    &["module", "convnet", "encode_layer", "encoder", "encoder_q", "backbone", "resnet"];
+/// More places than this are not tried: no checkpoint of the field has so many encoders.
+const MOST_CANDIDATES: usize = 100;
+/// More names than this are not listed in an error.
+const NAMED: usize = 4;
+
+/// An encoder in a checkpoint.
+pub(super) struct Selection<'e> {
+    /// What stands before the encoder's names: empty, or with a dot at its end.
+    pub prefix: String,
+    /// How many channels its images have.
+    pub channels: usize,
+    /// Every layer, in the order of the state dict.
+    pub layers: Vec<Layer<'e>>,
+    /// Where other whole encoders of this architecture are.
+    pub others: Vec<String>,
+}
+
+/// A layer, and what is there for it.
+pub(super) struct Layer<'e> {
+    pub spec: TensorSpec,
+    /// `None` for a counter that the file has not.
+    pub found: Option<Found<'e>>,
+}
+
+/// A tensor of a checkpoint, under its name there.
+#[derive(Clone, Copy)]
+pub(super) struct Found<'e> {
+    pub name: &'e str,
+    pub tensor: &'e Tensor<'e>,
+}
+
+impl<'e> Selection<'e> {
+    /// Finds the encoder.
+    ///
+    /// # Errors
+    /// When no prefix has all of it, or several have and none is better known: what is missing, of
+    /// another shape or too much, and what would fit.
+    pub(super) fn find(
+        entries: &'e [Entry<'e>],
+        architecture: Architecture,
+        prefix: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let names = Names::of(entries);
+        let candidates = names.candidates(prefix)?;
+        ensure!(
+            candidates.len() <= MOST_CANDIDATES,
+            "{} tensors in the file are called '{STEM}' behind some prefix: say which with prefix = \"...\"",
+            candidates.len()
+        );
+        let fitting: Vec<&String> =
+            candidates.iter().filter(|prefix| names.fits(architecture, prefix)).collect();
+        let known: Vec<&String> =
+            fitting.iter().copied().filter(|prefix| is_known(prefix)).collect();
+        let chosen = match (fitting.as_slice(), known.as_slice()) {
+            ([only], _) | (_, [only]) => *only,
+            ([], _) => return Err(names.why_not(architecture, &candidates)),
+            (several, _) => bail!(
+                "the file has several encoders: say which with prefix = \"...\", one of {}",
+                quoted(several.iter().map(|prefix| prefix.trim_end_matches('.')))
+            ),
+        };
+        let others = fitting.iter().filter(|prefix| **prefix != chosen);
+        Ok(Self {
+            channels: names.channels(chosen),
+            layers: names.layers(architecture, chosen),
+            others: others.map(|prefix| (*prefix).clone()).collect(),
+            prefix: chosen.clone(),
+        })
+    }
+}
+
+/// The tensors of a checkpoint by name.
+struct Names<'e>(BTreeMap<&'e str, &'e Leaf<'e>>);
+
+impl<'e> Names<'e> {
+    fn of(entries: &'e [Entry<'e>]) -> Self {
+        let tensors = entries.iter().filter(|entry| !matches!(entry.leaf, Leaf::Opaque(_)));
+        Self(tensors.map(|entry| (entry.name.as_str(), &entry.leaf)).collect())
+    }
+
+    /// Every prefix behind which an encoder could stand; of these, the given one.
+    fn candidates(&self, given: Option<&str>) -> anyhow::Result<BTreeSet<String>> {
+        let prefixes = self.0.keys().filter_map(|name| name.strip_suffix(STEM));
+        let all: BTreeSet<String> = prefixes
+            .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+            .filter(|prefix| !in_a_stage(prefix))
+            .map(str::to_owned)
+            .collect();
+        ensure!(
+            !all.is_empty(),
+            "the file has no encoder with torchvision's names: no tensor in it is called '{STEM}', behind any prefix; it has {}",
+            quoted(self.0.keys().copied())
+        );
+        let Some(given) = given else { return Ok(all) };
+        let given = given.trim_end_matches('.');
+        let is_given = |prefix: &&String| {
+            let prefix = prefix.trim_end_matches('.');
+            match prefix.strip_suffix(given) {
+                _ if given.is_empty() => prefix.is_empty() || CONTAINERS.contains(&prefix),
+                Some(before) => before.is_empty() || before.ends_with('.'),
+                None => false,
+            }
+        };
+        let chosen: BTreeSet<String> = all.iter().filter(is_given).cloned().collect();
+        ensure!(
+            !chosen.is_empty(),
+            "the file has no '{given}.{STEM}'; encoders begin behind {}",
+            quoted(all.iter().map(|prefix| prefix.trim_end_matches('.')))
+        );
+        Ok(chosen)
+    }
+
+    /// The names behind a prefix, without it.
+    fn behind(&self, prefix: &str) -> impl Iterator<Item = &'e str> {
+        let from = self.0.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.map_while(move |(name, _)| name.strip_prefix(prefix))
+    }
+
+    fn tensor(&self, prefix: &str, name: &str) -> Option<Found<'e>> {
+        let (name, leaf) = self.0.get_key_value(format!("{prefix}{name}").as_str())?;
+        match leaf {
+            Leaf::Tensor(tensor) => Some(Found { name, tensor }),
+            Leaf::Damaged(_) | Leaf::Opaque(_) => None,
+        }
+    }
+
+    /// How many channels the images of an encoder have: one or three, by its first layer.
+    fn channels(&self, prefix: &str) -> usize {
+        let stem = self.tensor(prefix, STEM);
+        let channels = stem.and_then(|found| found.tensor.shape.get(1).copied());
+        channels.filter(|channels| *channels == 1).unwrap_or(3)
+    }
+
+    fn layers(&self, architecture: Architecture, prefix: &str) -> Vec<Layer<'e>> {
+        let specs = state_dict::encoder(architecture, self.channels(prefix));
+        specs
+            .into_iter()
+            .map(|spec| Layer { found: self.tensor(prefix, &spec.name), spec })
+            .collect()
+    }
+
+    fn fits(&self, architecture: Architecture, prefix: &str) -> bool {
+        let fit = Fit::of(self, architecture, prefix);
+        fit.problems() == 0
+    }
+
+    /// Why no prefix fits, by the one that comes closest.
+    fn why_not(&self, architecture: Architecture, candidates: &BTreeSet<String>) -> anyhow::Error {
+        let fits = candidates.iter().map(|prefix| (prefix, Fit::of(self, architecture, prefix)));
+        let Some((prefix, fit)) = fits.min_by_key(|(_, fit)| fit.problems()) else {
+            return anyhow!("the file has no encoder");
+        };
+        let place = match prefix.trim_end_matches('.') {
+            "" => "without a prefix".to_owned(),
+            prefix => format!("under the prefix '{prefix}'"),
+        };
+        let mut problem = format!("the encoder {place} is no {architecture}: ");
+        problem += &fit.words();
+        let fitting = Architecture::ALL
+            .iter()
+            .copied()
+            .filter(|other| candidates.iter().any(|prefix| self.fits(*other, prefix)));
+        let fitting: Vec<String> =
+            fitting.map(|other| format!("architecture = \"{other}\"")).collect();
+        if !fitting.is_empty() {
+            problem += &format!("; {} would fit", fitting.join(" or "));
+        }
+        anyhow!(problem)
+    }
+}
+
+/// What is wrong with the tensors behind a prefix, for an architecture.
+#[derive(Default)]
+struct Fit {
+    missing: Vec<String>,
+    /// Of another shape or type, or damaged: in words.
+    mismatched: Vec<String>,
+    /// Layers that the architecture has not.
+    extra: Vec<String>,
+}
+
+impl Fit {
+    fn of(names: &Names<'_>, architecture: Architecture, prefix: &str) -> Self {
+        let mut fit = Self::default();
+        let specs = state_dict::encoder(architecture, names.channels(prefix));
+        for spec in &specs {
+            let full = format!("{prefix}{}", spec.name);
+            match names.0.get(full.as_str()) {
+                Some(Leaf::Tensor(tensor)) => fit.mismatched.extend(mismatch(&full, spec, tensor)),
+                Some(Leaf::Damaged(why)) => fit.mismatched.push(format!("'{full}' is {why}")),
+                Some(Leaf::Opaque(_)) | None if spec.element == ElementType::I64 => {}
+                Some(Leaf::Opaque(_)) | None => fit.missing.push(full),
+            }
+        }
+        let wanted: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let layers = names.behind(prefix).filter(|layer| is_of_an_encoder(layer));
+        let extra = layers.filter(|layer| !wanted.contains(layer));
+        fit.extra = extra.map(|layer| format!("{prefix}{layer}")).collect();
+        fit
+    }
+
+    fn problems(&self) -> usize {
+        self.missing.len() + self.mismatched.len() + self.extra.len()
+    }
+
+    fn words(&self) -> String {
+        let mut words = Vec::new();
+        if !self.missing.is_empty() {
+            words.push(format!("it has no {}", quoted(self.missing.iter().map(String::as_str))));
+        }
+        if let Some(first) = self.mismatched.first() {
+            let more = self.mismatched.len() - 1;
+            let more = if more > 0 { format!(" (and {more} more like it)") } else { String::new() };
+            words.push(format!("{first}{more}"));
+        }
+        if !self.extra.is_empty() {
+            let extra = quoted(self.extra.iter().map(String::as_str));
+            words.push(format!("it has {extra} besides"));
+        }
+        words.join("; ")
+    }
+}
+
+/// What is wrong with the shape or the type of a tensor, in words.
+fn mismatch(name: &str, spec: &TensorSpec, tensor: &Tensor<'_>) -> Option<String> {
+    // Some old files have their counters as vectors of one.
+    let same_shape =
+        tensor.shape == spec.shape || spec.element == ElementType::I64 && tensor.shape == [1];
+    if !same_shape {
+        return Some(format!(
+            "'{name}' has the shape {:?}, but must have {:?}",
+            tensor.shape, spec.shape
+        ));
+    }
+    let same_type = tensor.element.is_float() == (spec.element == ElementType::F32);
+    (!same_type).then(|| format!("'{name}' has elements of the type {}", tensor.element.name()))
+}
+
+/// Whether a name behind the prefix is that of an encoder's layer, not of a head or of something else.
+fn is_of_an_encoder(name: &str) -> bool {
+    let first = name.split('.').next().unwrap_or_default();
+    first == "conv1" || first == "bn1" || is_stage(first)
+}
+
+/// `layer1`, `layer2`, ...
+fn is_stage(part: &str) -> bool {
+    let digits = part.strip_prefix("layer").unwrap_or_default();
+    !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
+}
+
+/// Whether a prefix is that of a block, whose first layer is called as the stem is.
+fn in_a_stage(prefix: &str) -> bool {
+    prefix.split('.').any(is_stage)
+}
+
+fn is_known(prefix: &str) -> bool {
+    let known = |part: &str| CONTAINERS.contains(&part) || WRAPPERS.contains(&part);
+    prefix.split_terminator('.').all(known)
+}
+
+/// The first few of a list of names, quoted.
+fn quoted<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let shown: Vec<String> =
+        names.take(NAMED).map(|name| format!("'{}'", name.escape_debug())).collect();
+    match (shown.is_empty(), more) {
+        (true, _) => "nothing".to_owned(),
+        (false, 0) => shown.join(", "),
+        (false, more) => format!("{} and {more} more", shown.join(", ")),
+    }
+}

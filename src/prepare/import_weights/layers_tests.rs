@@ -1,0 +1,206 @@
+//! Which prefix is chosen, and what is said where none fits.
+
+use pipeline_stages::kinds::architecture::Architecture;
+use pipeline_stages::state_dict::{self, ElementType};
+
+use super::layers::Selection;
+use crate::checkpoint::{Element, Entry, Leaf, Tensor};
+
+/// The names of an encoder behind a prefix.
+fn encoder(architecture: Architecture, prefix: &str) -> Vec<Entry<'static>> {
+    let specs = state_dict::encoder(architecture, 3).into_iter();
+    specs
+        .map(|spec| {
+            let element = match spec.element {
+                ElementType::F32 => Element::F32,
+                ElementType::I64 => Element::I64,
+            };
+            entry(&format!("{prefix}{}", spec.name), element, &spec.shape)
+        })
+        .collect()
+}
+
+fn entry(name: &str, element: Element, shape: &[usize]) -> Entry<'static> {
+    let tensor = Tensor::without_numbers(element, shape.to_vec());
+    Entry { name: name.to_owned(), leaf: Leaf::Tensor(tensor) }
+}
+
+fn float(name: &str, shape: &[usize]) -> Entry<'static> {
+    entry(name, Element::F32, shape)
+}
+
+fn find(
+    entries: &[Entry<'_>],
+    architecture: Architecture,
+    prefix: Option<&str>,
+) -> Result<String, String> {
+    let found = Selection::find(entries, architecture, prefix);
+    found.map(|selection| selection.prefix).map_err(|error| error.to_string())
+}
+
+#[track_caller]
+fn assert_refused(entries: &[Entry<'_>], architecture: Architecture, parts: &[&str]) {
+    let problem = find(entries, architecture, None).unwrap_err();
+    for part in parts {
+        assert!(problem.contains(part), "'{part}' is not in: {problem}");
+    }
+}
+
+#[test]
+fn any_prefix_is_recognised() {
+    for prefix in [
+        "",
+        "module.",
+        "convnet.",
+        "encode_layer.convnet.",
+        "encoder.",
+        "backbone.",
+        "state_dict.module.encoder_q.",
+        "somebody.wrote.this.",
+    ] {
+        let mut entries = encoder(Architecture::Resnet18, prefix);
+        entries.push(float(&format!("{prefix}fc.weight"), &[10, 512]));
+        entries.push(float("projection.fc1.weight", &[512, 512]));
+        assert_eq!(find(&entries, Architecture::Resnet18, None).unwrap(), prefix);
+    }
+}
+
+#[test]
+fn of_several_encoders_the_known_one_or_the_given_one() {
+    let both = |one: &str, other: &str| {
+        let mut entries = encoder(Architecture::Resnet8, one);
+        entries.extend(encoder(Architecture::Resnet8, other));
+        entries
+    };
+    let moco = both("state_dict.module.encoder_q.", "state_dict.module.encoder_k.");
+    for (given, expected) in [
+        (None, "state_dict.module.encoder_q."),
+        (Some("encoder_k"), "state_dict.module.encoder_k."),
+        (Some("module.encoder_k."), "state_dict.module.encoder_k."),
+        (Some("state_dict.module.encoder_k"), "state_dict.module.encoder_k."),
+    ] {
+        assert_eq!(find(&moco, Architecture::Resnet8, given).unwrap(), expected);
+    }
+    let unknown = both("state_dict.student.", "state_dict.teacher.");
+    assert_refused(
+        &unknown,
+        Architecture::Resnet8,
+        &["several encoders", "'state_dict.student', 'state_dict.teacher'"],
+    );
+    let part_of_a_name = find(&moco, Architecture::Resnet8, Some("k")).unwrap_err();
+    assert!(part_of_a_name.contains("the file has no 'k.conv1.weight'"), "{part_of_a_name}");
+    let bare = both("state_dict.", "state_dict.ema.");
+    assert_eq!(find(&bare, Architecture::Resnet8, Some("")).unwrap(), "state_dict.");
+}
+
+#[test]
+fn a_file_of_a_thousand_stems_is_not_searched() {
+    let stem = |index| float(&format!("{index}.conv1.weight"), &[16, 3, 3, 3]);
+    let entries: Vec<_> = (0..1_000).map(stem).collect();
+    assert_refused(&entries, Architecture::Resnet8, &["1000 tensors in the file are called"]);
+}
+
+#[test]
+fn a_missing_layer_is_named() {
+    let mut entries = encoder(Architecture::Resnet18, "module.");
+    entries.retain(|entry| entry.name != "module.layer3.1.conv2.weight");
+    assert_refused(
+        &entries,
+        Architecture::Resnet18,
+        &["under the prefix 'module' is no resnet18", "it has no 'module.layer3.1.conv2.weight'"],
+    );
+    let mut entries = encoder(Architecture::Resnet18, "");
+    entries.retain(|entry| !entry.name.starts_with("layer4"));
+    assert_refused(&entries, Architecture::Resnet18, &["without a prefix", "and 21 more"]);
+}
+
+#[test]
+fn counters_may_be_missing() {
+    let mut entries = encoder(Architecture::Resnet32, "");
+    entries.retain(|entry| !entry.name.ends_with("num_batches_tracked"));
+    let selection = Selection::find(&entries, Architecture::Resnet32, None).unwrap();
+    assert_eq!(selection.layers.iter().filter(|layer| layer.found.is_none()).count(), 31);
+}
+
+#[test]
+fn the_other_stem_names_the_other_architecture() {
+    let large = encoder(Architecture::Resnet50At224, "");
+    assert_refused(
+        &large,
+        Architecture::Resnet50,
+        &[
+            "'conv1.weight' has the shape [64, 3, 7, 7], but must have [64, 3, 3, 3]",
+            "architecture = \"resnet50-224\" would fit",
+        ],
+    );
+    let small = encoder(Architecture::Resnet18, "");
+    assert_refused(&small, Architecture::Resnet18At224, &["architecture = \"resnet18\" would fit"]);
+}
+
+/// Every name of a ResNet-18 is one of a ResNet-50, and of a ResNet-34 in the same shape.
+#[test]
+fn a_part_of_a_deeper_network_is_no_network() {
+    let deep = encoder(Architecture::Resnet50, "");
+    assert_refused(&deep, Architecture::Resnet18, &["architecture = \"resnet50\" would fit"]);
+    let deep = encoder(Architecture::Resnet32, "");
+    assert_refused(
+        &deep,
+        Architecture::Resnet8,
+        &["'layer1.1.bn1.bias'", "besides", "architecture = \"resnet32\" would fit"],
+    );
+    let mut projections = encoder(Architecture::Resnet8, "");
+    projections.push(float("layer2.0.downsample.0.weight", &[32, 16, 1, 1]));
+    assert_refused(
+        &projections,
+        Architecture::Resnet8,
+        &["it has 'layer2.0.downsample.0.weight' besides"],
+    );
+}
+
+#[test]
+fn twins_are_both_named() {
+    let entries = encoder(Architecture::Resnet8, "");
+    assert_refused(
+        &entries,
+        Architecture::Resnet18,
+        &["architecture = \"resnet8-fast\" or architecture = \"resnet8\" would fit"],
+    );
+}
+
+#[test]
+fn what_is_no_encoder_is_named() {
+    assert_refused(&[], Architecture::Resnet18, &["no tensor in it is called 'conv1.weight'"]);
+    let other = [float("features.0.weight", &[64, 3, 3, 3]), float("features.0.bias", &[64])];
+    assert_refused(
+        &other,
+        Architecture::Resnet18,
+        &["it has 'features.0.bias', 'features.0.weight'"],
+    );
+    let block_alone = [float("layer1.0.conv1.weight", &[64, 64, 3, 3])];
+    assert_refused(&block_alone, Architecture::Resnet18, &["no tensor in it is called"]);
+}
+
+#[test]
+fn types_and_damage_are_named() {
+    let with = |leaf: Leaf<'static>| {
+        let mut entries = encoder(Architecture::Resnet8, "");
+        entries[0].leaf = leaf;
+        entries
+    };
+    let integers = Leaf::Tensor(Tensor::without_numbers(Element::I64, vec![16, 3, 3, 3]));
+    let words = ["'conv1.weight' has elements of the type i64"];
+    assert_refused(&with(integers), Architecture::Resnet8, &words);
+    let words = ["'conv1.weight' is a tensor without its parts"];
+    let damaged = Leaf::Damaged("a tensor without its parts".to_owned());
+    assert_refused(&with(damaged), Architecture::Resnet8, &words);
+}
+
+#[test]
+fn grey_images_have_one_channel() {
+    let mut entries = encoder(Architecture::Resnet8, "");
+    entries[0] = float("conv1.weight", &[16, 1, 3, 3]);
+    let selection = Selection::find(&entries, Architecture::Resnet8, None).unwrap();
+    assert_eq!(selection.channels, 1);
+    entries[0] = float("conv1.weight", &[16, 4, 3, 3]);
+    assert_refused(&entries, Architecture::Resnet8, &["must have [16, 3, 3, 3]"]);
+}

@@ -1,0 +1,135 @@
+//! The body of `import-weights`: the encoder in somebody else's checkpoint, as an artifact of ours.
+//!
+//! [`locate`] finds the file, [`crate::checkpoint`] reads it, [`layers`] finds the encoder's layers
+//! among its names, and [`report`] says what became of each name.
+
+mod layers;
+#[cfg(test)]
+mod layers_tests;
+mod locate;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use pipeline_stages::formats::{ImageShape, ModelInfo, NamedTensor, WEIGHTS_FILE, write_tensors};
+use pipeline_stages::kinds::{ImportWeights, InputNormalisation};
+use pipeline_stages::message::Metrics;
+use pipeline_stages::state_dict::{ElementType, TensorSpec, feature_count, image_size};
+use pipeline_stages::worker::Context;
+use safetensors::Dtype;
+
+use crate::Body;
+use crate::checkpoint::{self, Checkpoint, Contents, Limits, Tensor, Values};
+use layers::Selection;
+use report::Report;
+
+impl Body for ImportWeights {
+    fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
+        let path = locate::checkpoint(self, context)?;
+        import(self, &path, context).with_context(|| path.display().to_string())
+    }
+}
+
+/// Writes the artifact from the checkpoint at `path`.
+fn import(stage: &ImportWeights, path: &Path, context: &Context) -> anyhow::Result<Metrics> {
+    let bytes = checkpoint::map(path)?;
+    let checkpoint = Checkpoint::open(&bytes, &Limits::default())?;
+    let contents = checkpoint.contents()?;
+    let entries = contents.entries()?;
+    let selection = Selection::find(&entries, stage.architecture, stage.prefix.as_deref())?;
+    check_channels(stage, selection.channels)?;
+
+    let mut tensors: Vec<NamedTensor<'_>> = Vec::new();
+    for layer in &selection.layers {
+        context.stop_point()?;
+        let bytes = match &layer.found {
+            Some(found) => layer_bytes(&contents, layer.spec.element, found.tensor)
+                .with_context(|| format!("'{}'", found.name))?,
+            None => 0i64.to_le_bytes().to_vec(),
+        };
+        let TensorSpec { name, shape, .. } = &layer.spec;
+        tensors.push((name, dtype(layer.spec.element), shape.clone(), Cow::Owned(bytes)));
+    }
+    let metadata = [("type", "weights".to_owned())];
+    write_tensors(&context.output.join(WEIGHTS_FILE), &tensors, &metadata)?;
+    let report = Report::new(checkpoint.format(), &selection, &entries);
+    report.write(&context.output)?;
+    report.tell(stage.architecture, context);
+    model_info(stage, &selection, &report)?.write(&context.output)?;
+    Ok(Metrics::from([
+        ("tensors".to_owned(), selection.layers.len() as f64),
+        ("parameters".to_owned(), parameter_count(&selection) as f64),
+    ]))
+}
+
+fn check_channels(stage: &ImportWeights, channels: usize) -> anyhow::Result<()> {
+    ensure!(
+        stage.normalise == InputNormalisation::None || channels == 3,
+        "normalise = \"imagenet\" is for images of three channels, but this encoder takes {channels}"
+    );
+    Ok(())
+}
+
+fn model_info(
+    stage: &ImportWeights,
+    selection: &Selection<'_>,
+    report: &Report,
+) -> anyhow::Result<ModelInfo> {
+    let size = image_size(stage.architecture);
+    let (input_mean, input_deviation) = stage.normalise.statistics(selection.channels);
+    Ok(ModelInfo {
+        architecture: stage.architecture.to_string(),
+        input: ImageShape { channels: selection.channels, height: size, width: size },
+        features: feature_count(stage.architecture),
+        classes: Vec::new(),
+        input_mean,
+        input_deviation,
+        training: serde_json::json!({
+            "kind": "import-weights",
+            "format": report.format,
+            "prefix": report.prefix,
+        }),
+    })
+}
+
+/// The little-endian bytes of a tensor in the type that a layer has.
+fn layer_bytes(
+    contents: &Contents<'_, '_>,
+    element: ElementType,
+    tensor: &Tensor<'_>,
+) -> anyhow::Result<Vec<u8>> {
+    match (contents.values(tensor)?, element) {
+        (Values::Floats(floats), ElementType::F32) => {
+            let wrong = floats.iter().filter(|float| !float.is_finite()).count();
+            ensure!(
+                wrong == 0,
+                "{wrong} of its {} values are infinite or no numbers: the file is damaged, or its training diverged",
+                floats.len()
+            );
+            Ok(floats.iter().flat_map(|float| float.to_le_bytes()).collect())
+        }
+        (Values::Integers(integers), ElementType::I64) => {
+            Ok(integers.iter().flat_map(|integer| integer.to_le_bytes()).collect())
+        }
+        _ => bail!("it is {tensor}, of another type than the layer"),
+    }
+}
+
+fn dtype(element: ElementType) -> Dtype {
+    match element {
+        ElementType::F32 => Dtype::F32,
+        ElementType::I64 => Dtype::I64,
+    }
+}
+
+/// Weights and biases: what is no running statistic and no counter.
+fn parameter_count(selection: &Selection<'_>) -> usize {
+    let specs = selection.layers.iter().map(|layer| &layer.spec);
+    let trained =
+        specs.filter(|spec| spec.name.ends_with(".weight") || spec.name.ends_with(".bias"));
+    trained.map(|spec| spec.shape.iter().product::<usize>()).sum()
+}

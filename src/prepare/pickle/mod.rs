@@ -1,0 +1,79 @@
+//! Reads Python's pickles, protocols 0 to 5, without Python and without running anything in them.
+//!
+//! A pickle is a program for a small stack machine, and some of its instructions call Python. Here they
+//! call nothing: what a call would have made stays a record of the call (which class, which
+//! arguments, which state), and [`Value`] gives meaning to the few that stand for plain data (NumPy
+//! arrays and numbers, ordered dictionaries, encoded bytes). All else stays opaque.
+//!
+//! Memory is linear in the bytes that are read, and bounded by [`Limits`]. What a pickle refers to many
+//! times exists once: values refer to each other by index, so sharing can't multiply them, and
+//! depth costs no stack. A value can contain itself: who walks through values must bound the walk.
+//!
+//! Knows no file and no format around a pickle.
+//!
+//! Source of the instructions: the comments of CPython's `Lib/pickletools.py`.
+
+mod cursor;
+mod literal;
+mod machine;
+mod numpy;
+mod opcode;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub(crate) use numpy::Array;
+pub(crate) use value::{Pickle, Value};
+
+/// How much a pickle may hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// The most instructions, and so the most references between values.
+    pub instructions: usize,
+    /// The most values. One takes at most 150 bytes besides the references in it.
+    pub values: usize,
+    /// The most marks that are open at once: how deep unfinished containers are nested.
+    pub marks: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { instructions: 32 << 20, values: 4 << 20, marks: 10_000 }
+    }
+}
+
+/// What is wrong with a pickle, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PickleError {
+    /// The offset of the instruction, in bytes from the start of the pickle.
+    pub offset: usize,
+    /// What is wrong, for people.
+    pub problem: String,
+}
+
+impl std::fmt::Display for PickleError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "the pickle is damaged or not supported, at its byte {}: {}",
+            self.offset, self.problem
+        )
+    }
+}
+
+impl std::error::Error for PickleError {}
+
+/// Reads the pickle at the start of `data`. What follows it is not looked at: [`Pickle::length`] says
+/// where it ends.
+///
+/// # Errors
+/// With the offset, when the pickle is cut off, damaged, beyond the limits, or keeps data outside
+/// itself (buffers of protocol 5, codes of the extension registry).
+pub(crate) fn read<'data>(
+    data: &'data [u8],
+    limits: &Limits,
+) -> Result<Pickle<'data>, PickleError> {
+    machine::Machine::new(data, *limits).run()
+}

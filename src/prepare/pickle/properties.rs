@@ -1,0 +1,77 @@
+//! Whatever the bytes are, reading ends, and never with a panic.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::{Array, Limits, Value, opcode, read};
+
+/// Every way to look at a value, down to a bounded depth.
+fn look(value: Value<'_>, depth: usize, budget: &mut usize) {
+    if depth == 0 || *budget == 0 {
+        return;
+    }
+    *budget -= 1;
+    let _ = (value.is_none(), value.boolean(), value.integer(), value.wide_integer(), value.size());
+    let _ = (value.float(), value.text(), value.bytes(), value.global(), value.describe());
+    let _ = (value.get("key").map(Value::describe), value.persistent().map(Value::describe));
+    if let Some(Ok(array)) = Array::of(value) {
+        let _ = (array.integers(), array.floats(), array.unsigned_bytes());
+    }
+    let entries =
+        value.entries().unwrap_or_default().into_iter().flat_map(|(key, item)| [key, item]);
+    let inside = value.items().unwrap_or_default().into_iter().chain(entries);
+    let called = value.call().into_iter().flat_map(|call| [Some(call.arguments), call.state]);
+    for inner in inside.chain(called.flatten()) {
+        look(inner, depth - 1, budget);
+    }
+}
+
+fn read_and_look(data: &[u8]) {
+    let limits = Limits { instructions: 10_000, values: 5_000, marks: 100 };
+    if let Ok(pickle) = read(data, &limits) {
+        assert!(pickle.length() <= data.len());
+        look(pickle.root(), 8, &mut 500);
+    }
+}
+
+/// Instructions with operands that make sense more often than not.
+fn instruction() -> impl Strategy<Value = Vec<u8>> {
+    let text = |prefix: u8, text: &'static str| Just([&[prefix], text.as_bytes()].concat());
+    prop_oneof![
+        any::<u8>().prop_map(|byte| vec![byte]),
+        prop::sample::select(
+            &b"(012N)]}aeuslt)dob\x81\x85\x86\x87\x88\x89\x8f\x90\x91\x92\x93\x94RQ"[..]
+        )
+        .prop_map(|byte| vec![byte]),
+        (0..8u8).prop_map(|index| vec![opcode::BINPUT, index]),
+        (0..8u8).prop_map(|index| vec![opcode::BINGET, index]),
+        any::<u8>().prop_map(|value| vec![opcode::BININT1, value]),
+        vec(any::<u8>(), 0..12)
+            .prop_map(|b| [vec![opcode::SHORT_BINBYTES, b.len() as u8], b].concat()),
+        text(opcode::GLOBAL, "numpy.core.multiarray\n_reconstruct\n"),
+        text(opcode::GLOBAL, "numpy.core.multiarray\nscalar\n"),
+        text(opcode::GLOBAL, "numpy._core.numeric\n_frombuffer\n"),
+        text(opcode::GLOBAL, "numpy\ndtype\n"),
+        text(opcode::GLOBAL, "collections\nOrderedDict\n"),
+        text(opcode::GLOBAL, "_codecs\nencode\n"),
+        text(opcode::GLOBAL, "builtins\nset\n"),
+        text(opcode::SHORT_BINUNICODE, "\u{2}f4"),
+        text(opcode::SHORT_BINUNICODE, "\u{6}latin1"),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_bytes(data in vec(any::<u8>(), 0..200)) {
+        read_and_look(&data);
+    }
+
+    #[test]
+    fn arbitrary_instructions(instructions in vec(instruction(), 0..60)) {
+        let mut data = instructions.concat();
+        data.push(opcode::STOP);
+        read_and_look(&data);
+    }
+}

@@ -1,0 +1,364 @@
+//! What a pickle holds: values in one table, which refer to each other by their place in it.
+//!
+//! [`Value`] is a handle to one of them, and says what the few calls mean that stand for plain data.
+//! Knows no instruction and no tensor.
+
+use std::borrow::Cow;
+
+use super::Array;
+
+/// The place of a value in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Id(u32);
+
+impl Id {
+    pub(super) fn new(index: usize) -> Option<Self> {
+        u32::try_from(index).ok().map(Self)
+    }
+
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One value.
+#[derive(Debug)]
+pub(super) enum Node<'data> {
+    None,
+    Bool(bool),
+    Integer(i128),
+    /// An integer of more than 128 bits.
+    HugeInteger,
+    Float(f64),
+    /// Python 3's bytes and Python 2's strings.
+    Bytes(Cow<'data, [u8]>),
+    Text(Cow<'data, str>),
+    List(Vec<Id>),
+    Tuple(Vec<Id>),
+    Set(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    /// A class or function by its name, both texts.
+    Global {
+        module: Id,
+        name: Id,
+    },
+    Object(Box<Object>),
+    /// Something outside the pickle, by what identifies it.
+    Persistent(Id),
+}
+
+/// A call that was not made, and what would have been done to its result.
+#[derive(Debug)]
+pub(super) struct Object {
+    constructor: Id,
+    arguments: Id,
+    pub(super) state: Option<Id>,
+    pub(super) items: Vec<Id>,
+    pub(super) entries: Vec<(Id, Id)>,
+}
+
+impl Object {
+    pub(super) fn new(constructor: Id, arguments: Id) -> Self {
+        Self { constructor, arguments, state: None, items: Vec::new(), entries: Vec::new() }
+    }
+}
+
+/// A pickle that was read.
+#[derive(Debug)]
+pub(crate) struct Pickle<'data> {
+    nodes: Vec<Node<'data>>,
+    root: Id,
+    length: usize,
+}
+
+impl<'data> Pickle<'data> {
+    pub(super) fn new(nodes: Vec<Node<'data>>, root: Id, length: usize) -> Self {
+        Self { nodes, root, length }
+    }
+
+    /// The value that the pickle stands for.
+    pub(crate) fn root(&self) -> Value<'_> {
+        Value { pickle: self, id: self.root }
+    }
+
+    /// Everything that stands outside the pickle; see [`Value::persistent`].
+    pub(crate) fn outside(&self) -> impl Iterator<Item = Value<'_>> {
+        let values = (0..self.nodes.len()).filter_map(Id::new).map(|id| Value { pickle: self, id });
+        values.filter(|value| matches!(value.node(), Node::Persistent(_)))
+    }
+
+    /// How many bytes the pickle takes.
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+}
+
+/// A value of a pickle.
+#[derive(Clone, Copy)]
+pub(crate) struct Value<'p> {
+    pickle: &'p Pickle<'p>,
+    id: Id,
+}
+
+/// A call that was not made: `module.name(*arguments)`.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'p> {
+    /// The module of the class or function.
+    pub module: &'p str,
+    /// Its name in the module.
+    pub name: &'p str,
+    /// What it would have been called with: a tuple.
+    pub arguments: Value<'p>,
+    /// What the result's state would have been set to.
+    pub state: Option<Value<'p>>,
+}
+
+impl Call<'_> {
+    /// Whether it is `name` of `module` or, where the two differ, of Python 2's or NumPy 1's module.
+    pub(crate) fn is(&self, modules: &[&str], name: &str) -> bool {
+        self.name == name && modules.contains(&self.module)
+    }
+}
+
+impl<'p> Value<'p> {
+    /// Whether it is `None`.
+    pub(crate) fn is_none(self) -> bool {
+        matches!(self.node(), Node::None)
+    }
+
+    /// A truth value; also NumPy's, and 0 and 1 of protocol 0 and 1.
+    pub(crate) fn boolean(self) -> Option<bool> {
+        match self.node() {
+            Node::Bool(value) => Some(*value),
+            _ => match self.integer()? {
+                0 => Some(false),
+                1 => Some(true),
+                _ => None,
+            },
+        }
+    }
+
+    /// An integer of at most 64 bits, also one of NumPy's. Not a truth value.
+    pub(crate) fn integer(self) -> Option<i64> {
+        match self.node() {
+            Node::Integer(value) => i64::try_from(*value).ok(),
+            Node::Object(_) => self.numpy_scalar()?.integers().ok()?.first().copied(),
+            _ => None,
+        }
+    }
+
+    /// An integer of at most 128 bits.
+    pub(crate) fn wide_integer(self) -> Option<i128> {
+        match self.node() {
+            Node::Integer(value) => Some(*value),
+            _ => self.integer().map(i128::from),
+        }
+    }
+
+    /// An index or a size: an integer that is not negative.
+    pub(crate) fn size(self) -> Option<usize> {
+        usize::try_from(self.integer()?).ok()
+    }
+
+    /// A float or an integer, also one of NumPy's.
+    pub(crate) fn float(self) -> Option<f64> {
+        match self.node() {
+            Node::Float(value) => Some(*value),
+            Node::Integer(value) => Some(*value as f64),
+            Node::Object(_) => self.numpy_scalar()?.floats().ok()?.first().copied(),
+            _ => None,
+        }
+    }
+
+    /// Text: also Python 2's strings, and bytes, where they are UTF-8.
+    pub(crate) fn text(self) -> Option<&'p str> {
+        match self.node() {
+            Node::Text(text) => Some(text),
+            Node::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
+            _ => None,
+        }
+    }
+
+    /// Bytes: also Python 2's strings, and those that protocol 2 and below write as encoded text.
+    pub(crate) fn bytes(self) -> Option<Cow<'p, [u8]>> {
+        if let Some(bytes) = self.plain_bytes() {
+            return Some(bytes);
+        }
+        let call = self.call()?;
+        let array = call.is(BUILTINS, "bytearray");
+        match call.arguments.plain_items()?.as_slice() {
+            [] if array || call.is(BUILTINS, "bytes") => Some(Cow::Borrowed(&[])),
+            [content] if array => content.plain_bytes(),
+            _ => None,
+        }
+    }
+
+    /// What is in a list, tuple or set.
+    pub(crate) fn items(self) -> Option<Vec<Value<'p>>> {
+        match self.node() {
+            Node::List(ids) | Node::Tuple(ids) | Node::Set(ids) => Some(self.values(ids)),
+            Node::Object(object) => {
+                let call = self.call()?;
+                let container = ["list", "tuple", "set", "frozenset"];
+                if !container.iter().any(|name| call.is(BUILTINS, name)) {
+                    return None;
+                }
+                let arguments = call.arguments.plain_items()?;
+                let mut items = match arguments.first() {
+                    Some(initial) => initial.plain_items()?,
+                    None => Vec::new(),
+                };
+                items.extend(self.values(&object.items));
+                Some(items)
+            }
+            _ => None,
+        }
+    }
+
+    /// Keys and values of a dictionary, in the order in which they were set, or of an object that
+    /// behaves as one. A key that was set twice comes twice; the last one counts.
+    pub(crate) fn entries(self) -> Option<Vec<(Value<'p>, Value<'p>)>> {
+        let with = |(key, value): &(Id, Id)| (self.at(*key), self.at(*value));
+        match self.node() {
+            Node::Dict(entries) => Some(entries.iter().map(with).collect()),
+            Node::Object(object) => {
+                let mut entries = Vec::new();
+                let ordered = self.call().filter(|call| call.is(&["collections"], "OrderedDict"));
+                if let Some(call) = ordered {
+                    for pair in call.initial_pairs()? {
+                        let [key, value] = pair.plain_items()?.try_into().ok()?;
+                        entries.push((key, value));
+                    }
+                }
+                entries.extend(object.entries.iter().map(with));
+                (ordered.is_some() || !entries.is_empty()).then_some(entries)
+            }
+            _ => None,
+        }
+    }
+
+    /// The value under a text as key, in a dictionary.
+    pub(crate) fn get(self, key: &str) -> Option<Value<'p>> {
+        let entries = self.entries()?;
+        entries.into_iter().rev().find(|(name, _)| name.text() == Some(key)).map(|(_, value)| value)
+    }
+
+    /// What stands outside the pickle, by what identifies it there.
+    pub(crate) fn persistent(self) -> Option<Value<'p>> {
+        match self.node() {
+            Node::Persistent(id) => Some(self.at(*id)),
+            _ => None,
+        }
+    }
+
+    /// A class or function, by its module and its name in it.
+    pub(crate) fn global(self) -> Option<(&'p str, &'p str)> {
+        match self.node() {
+            Node::Global { module, name } => {
+                Some((self.at(*module).text()?, self.at(*name).text()?))
+            }
+            _ => None,
+        }
+    }
+
+    /// The call that would have made this object.
+    pub(crate) fn call(self) -> Option<Call<'p>> {
+        let Node::Object(object) = self.node() else { return None };
+        let (module, name) = self.at(object.constructor).global()?;
+        let arguments = self.at(object.arguments);
+        Some(Call { module, name, arguments, state: object.state.map(|id| self.at(id)) })
+    }
+
+    /// What it is, in a few words for people.
+    pub(crate) fn describe(self) -> String {
+        match self.node() {
+            Node::None => "None".to_owned(),
+            Node::Bool(value) => format!("the truth value {value}"),
+            Node::Integer(value) => format!("the integer {value}"),
+            Node::HugeInteger => "an integer".to_owned(),
+            Node::Float(value) => format!("the float {value:?}"),
+            Node::Bytes(bytes) => format!("{} bytes", bytes.len()),
+            Node::Text(text) => format!("the text '{}'", shortened(text)),
+            Node::List(ids) => format!("a list of {}", ids.len()),
+            Node::Tuple(ids) => format!("a tuple of {}", ids.len()),
+            Node::Set(ids) => format!("a set of {}", ids.len()),
+            Node::Dict(entries) => format!("a dictionary of {}", entries.len()),
+            Node::Global { .. } => match self.global() {
+                Some((module, name)) => {
+                    format!("the class {}", shortened(&format!("{module}.{name}")))
+                }
+                None => "a class".to_owned(),
+            },
+            Node::Object(_) => match (self.integer(), self.float(), self.call()) {
+                (Some(integer), ..) => format!("the integer {integer}"),
+                (None, Some(float), _) => format!("the float {float:?}"),
+                (None, None, Some(Call { module, name, .. })) => {
+                    format!("an object of {}", shortened(&format!("{module}.{name}")))
+                }
+                (None, None, None) => "an object".to_owned(),
+            },
+            Node::Persistent(_) => "something outside the pickle".to_owned(),
+        }
+    }
+
+    fn node(self) -> &'p Node<'p> {
+        // A place outside the table can't come up: the machine makes the places.
+        self.pickle.nodes.get(self.id.index()).unwrap_or(&Node::None)
+    }
+
+    fn at(self, id: Id) -> Value<'p> {
+        Value { pickle: self.pickle, id }
+    }
+
+    fn values(self, ids: &[Id]) -> Vec<Value<'p>> {
+        ids.iter().map(|id| self.at(*id)).collect()
+    }
+
+    /// As [`Value::items`], but not through a call, which could be within itself.
+    fn plain_items(self) -> Option<Vec<Value<'p>>> {
+        match self.node() {
+            Node::List(ids) | Node::Tuple(ids) | Node::Set(ids) => Some(self.values(ids)),
+            _ => None,
+        }
+    }
+
+    /// As [`Value::bytes`], but not those of an array of bytes, which could be within itself.
+    fn plain_bytes(self) -> Option<Cow<'p, [u8]>> {
+        if let Node::Bytes(bytes) = self.node() {
+            return Some(Cow::Borrowed(bytes));
+        }
+        let call = self.call().filter(|call| call.is(&["_codecs"], "encode"))?;
+        let [text, encoding] = call.arguments.plain_items()?.try_into().ok()?;
+        let known = ["latin1", "latin-1", "iso-8859-1"].contains(&encoding.text()?);
+        if known { latin1(text.text()?).map(Cow::Owned) } else { None }
+    }
+
+    /// The one element of `numpy.core.multiarray.scalar(dtype, bytes)`.
+    fn numpy_scalar(self) -> Option<Array<'p>> {
+        Array::scalar(self)
+    }
+}
+
+impl<'p> Call<'p> {
+    /// The pairs that a dictionary is made from, where Python 2 gives them to the class itself.
+    fn initial_pairs(&self) -> Option<Vec<Value<'p>>> {
+        match self.arguments.plain_items()?.first() {
+            Some(pairs) => pairs.plain_items(),
+            None => Some(Vec::new()),
+        }
+    }
+}
+
+/// The module of Python's own functions, in version 3 and 2.
+const BUILTINS: &[&str] = &["builtins", "__builtin__"];
+
+/// The bytes whose values are the code points of a text.
+fn latin1(text: &str) -> Option<Vec<u8>> {
+    text.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect()
+}
+
+/// Text for a message, which a damaged file must not fill.
+fn shortened(text: &str) -> String {
+    const SHOWN: usize = 100;
+    text.escape_debug().take(SHOWN).collect()
+}
