@@ -25,14 +25,34 @@ pub fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
         if let Some(above) = folder.parent().filter(|_| is_new) {
             sync_folder(above)?;
         }
-        let mut temporary = tempfile::Builder::new().prefix(NEW).tempfile_in(folder)?;
-        temporary.write_all(content)?;
-        temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        let temporary = new_file(folder, content)?;
         temporary.as_file().sync_all()?;
         temporary.persist(path).map_err(|error| error.error)?;
         sync_folder(folder)
     };
     write().with_context(|| format!("can't write {}", path.display()))
+}
+
+/// Replaces the content of a file that proves itself when it is read: after a power cut it may be another.
+///
+/// # Errors
+/// When the file can't be written; the old content stays.
+pub fn write_disposable(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let folder = path.parent().context("a file has a folder")?;
+    create_folder(folder)?;
+    let write = || -> io::Result<()> {
+        new_file(folder, content)?.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().with_context(|| format!("can't write {}", path.display()))
+}
+
+/// A file under a temporary name.
+fn new_file(folder: &Path, content: &[u8]) -> io::Result<tempfile::NamedTempFile> {
+    let mut temporary = tempfile::Builder::new().prefix(NEW).tempfile_in(folder)?;
+    temporary.write_all(content)?;
+    temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    Ok(temporary)
 }
 
 /// Creates a folder and those above it. Nothing happens when it is there.

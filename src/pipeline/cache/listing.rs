@@ -175,13 +175,17 @@ impl Listing {
         (listing.digest() == *digest).then_some(listing)
     }
 
-    /// Writes the listing.
+    /// Writes the listing, unless one of the same length is there.
     ///
     /// # Errors
     /// When it can't be written, or a path in it is no text.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let text = serde_json::to_vec(self).context("a path is no text")?;
-        durable::write_file(path, &text)
+        let length = fs::metadata(path).map(|metadata| metadata.len());
+        if length.is_ok_and(|length| length == text.len() as u64) {
+            return Ok(());
+        }
+        durable::write_disposable(path, &text)
     }
 }
 

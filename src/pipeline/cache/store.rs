@@ -60,10 +60,7 @@ pub fn commit(layout: &Layout, work: &Path) -> anyhow::Result<Stored> {
     }
     close(layout, &place).with_context(|| format!("can't make {} last", place.display()))?;
     // Only `verify` asks for it, to say which files of a damaged artifact changed.
-    let listing_path = layout.listing(&digest);
-    if !listing_path.exists() {
-        let _ = listing.write(&listing_path);
-    }
+    let _ = listing.write(&layout.listing(&digest));
     Ok(stored)
 }
 
