@@ -6,6 +6,7 @@
 //! the whole process: here a level is entered by one thread at a time, and left however the function
 //! ends. Knows no network.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_char};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +17,7 @@ use tch::Tensor;
 /// all inputs of Jacobian times direction.
 ///
 /// Inputs and directions are of the same shapes and types. The function is given dual numbers in the
-/// place of the inputs, and must not run backwards.
+/// place of the inputs, and must not run backwards through them.
 ///
 /// # Errors
 /// With the function's own; when the shapes don't match; when an operation of the function has no
@@ -33,14 +34,45 @@ pub fn derivative_along(
         directions.len()
     );
     let _no_gradients = tch::no_grad_guard();
-    let level = Level::enter()?;
-    let duals = inputs.iter().zip(directions).map(|(input, direction)| {
-        Tensor::f_internal_make_dual(&input.f_detach()?, &direction.f_detach()?, level.index)
-    });
-    let output = function(&duals.collect::<Result<Vec<_>, _>>()?)?;
-    let (value, derivative) = Tensor::f_internal_unpack_dual(&output, level.index)?;
-    // libtorch leaves out what does not depend on the inputs.
-    if derivative.defined() { Ok(derivative.f_detach()?) } else { Ok(value.f_zeros_like()?) }
+    let _level = Level::enter()?;
+    let duals = inputs
+        .iter()
+        .zip(directions)
+        .map(|(input, direction)| join(&input.f_detach()?, &direction.f_detach()?));
+    let output = function(&duals.collect::<anyhow::Result<Vec<_>>>()?)?;
+    let (_, derivative) = split(&output)?;
+    Ok(derivative.f_detach()?)
+}
+
+/// Whether this thread computes with dual numbers.
+pub fn is_on() -> bool {
+    IS_ON.get()
+}
+
+/// A dual number's value and its derivative, which is zero for a tensor that depends on no input. Only while
+/// [`is_on`]; for operations whose derivative is known better than libtorch knows it.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn split(dual: &Tensor) -> anyhow::Result<(Tensor, Tensor)> {
+    let (value, derivative) = Tensor::f_internal_unpack_dual(dual, LEVEL)?;
+    let derivative = if derivative.defined() { derivative } else { value.f_zeros_like()? };
+    Ok((value, derivative))
+}
+
+/// The dual number of a value and its derivative. Only while [`is_on`].
+///
+/// # Errors
+/// When the two differ in shape or type.
+pub fn join(value: &Tensor, derivative: &Tensor) -> anyhow::Result<Tensor> {
+    Ok(Tensor::f_internal_make_dual(value, derivative, LEVEL)?)
+}
+
+/// The only level that libtorch has so far.
+const LEVEL: i64 = 0;
+
+thread_local! {
+    static IS_ON: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Only one thread at a time can have a level. It guards nothing that a panic could leave half done.
@@ -48,7 +80,6 @@ static ONE_LEVEL: Mutex<()> = Mutex::new(());
 
 /// A level of dual numbers, until it is dropped.
 struct Level {
-    index: i64,
     _only_one: MutexGuard<'static, ()>,
 }
 
@@ -60,16 +91,20 @@ impl Level {
         checked(|message| unsafe {
             pipeline_enter_dual_level(&raw mut level, message.as_mut_ptr(), message.len())
         })?;
-        Ok(Self { index: i64::try_from(level)?, _only_one: only_one })
+        let entered = Self { _only_one: only_one };
+        IS_ON.set(true);
+        ensure!(level == LEVEL as u64, "libtorch is differentiating something else");
+        Ok(entered)
     }
 }
 
 impl Drop for Level {
     fn drop(&mut self) {
+        IS_ON.set(false);
         // It fails only for a level that was not entered.
         let _ = checked(|message| unsafe {
             // SAFETY: as for entering.
-            pipeline_exit_dual_level(self.index as u64, message.as_mut_ptr(), message.len())
+            pipeline_exit_dual_level(LEVEL as u64, message.as_mut_ptr(), message.len())
         });
     }
 }
@@ -139,7 +174,7 @@ mod tests {
             pipeline_exit_dual_level(7, message.as_mut_ptr(), message.len())
         });
         let error = error.unwrap_err().to_string();
-        assert!(error.contains("forward AD level") || error.contains("level"), "{error}");
+        assert!(error.contains("forward AD"), "{error}");
     }
 
     #[test]

@@ -60,16 +60,15 @@ fn labels(count: i64, stride: i64, first: i64) -> Tensor {
 }
 
 /// The batch of one step, as the script has it.
-fn batch(step: i64) -> Batch {
-    let stream = step as usize;
+fn batch(step: i64, stream: usize) -> Batch {
     let meta = MetaBatch {
-        images: fill(&[12, 3, 12, 12], 3000 + stream, 0.0, 1.0),
-        labels: labels(12, 7, step),
+        images: fill(&[8, 3, 8, 8], stream + 1000, 0.0, 1.0),
+        labels: labels(8, 7, step),
     };
     Batch {
-        images: fill(&[16, 3, 12, 12], 2000 + stream, 0.0, 1.0),
-        labels: labels(16, 3, step),
-        clean_labels: labels(16, 9, step),
+        images: fill(&[12, 3, 8, 8], stream, 0.0, 1.0),
+        labels: labels(12, 3, step),
+        clean_labels: labels(12, 9, step),
         meta: Some(meta),
     }
 }
@@ -103,14 +102,14 @@ impl Trial {
         Self { network, optimizer, method, loss: SampleLoss::of(parameters.loss, parameters.q) }
     }
 
-    fn step(&mut self, step: i64) -> Outcome {
+    fn step(&mut self, step: i64, batch: &Batch) -> Outcome {
         let budget = Budget { steps: 10, steps_per_epoch: 10 };
         let mut step = Step {
             network: &self.network,
             optimizer: &mut self.optimizer,
             loss: self.loss,
-            batch: &batch(step),
-            learning_rate: 0.1 * (step + 1) as f64,
+            batch,
+            learning_rate: 0.02 * (step + 1) as f64,
             at: At { step: step as u64, budget },
         };
         self.method.step(&mut step).expect("it works")
@@ -183,7 +182,8 @@ fn steps_follow_an_unrolled_graph_of_a_graph() {
         let start: Vec<Vec<f64>> =
             trial.network.state().trained().map(|named| flat(&named.tensor)).collect();
         for (step, expected) in vectors[name].as_array().expect("a list").iter().enumerate() {
-            let outcome = trial.step(step as i64);
+            let stream = expected["stream"].as_u64().expect("a number") as usize;
+            let outcome = trial.step(step as i64, &batch(step as i64, stream));
             let check = |key: &str, found: &[f64], tolerance: f64| {
                 let what = format!("{name}, step {step}, {key}");
                 assert_close(found, &numbers(&expected[key]), tolerance, &what);
@@ -194,8 +194,10 @@ fn steps_follow_an_unrolled_graph_of_a_graph() {
                 let now = flat(&named.tensor);
                 [0, now.len() - 1].map(|place| now[place] - start[place])
             });
-            // What is left of 24 bits when two numbers near 1 are subtracted.
-            check("theta", &theta.collect::<Vec<_>>(), 1e-4);
+            let theta: Vec<f64> = theta.collect();
+            // Rounding of numbers near 1 is large beside what a step changes.
+            let largest = theta.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+            check("theta", &theta, 1e-5 + 3e-7 / largest);
             let tensors = trial.network.state().tensors().iter();
             let running = tensors.filter(|named| named.name.contains("running"));
             let running: Vec<f64> = running.map(|named| flat(&named.tensor)[0]).collect();
@@ -224,7 +226,7 @@ fn unrolled(trial: &Trial, batch: &Batch, inner_rate: f64, normalised: bool) -> 
         state.trained().map(|named| named.tensor.shallow_clone()).collect();
     let losses = loss_with(&parameters, &batch.images, &batch.labels, trial.loss);
     let weights = trial.method.weighting().forward(&losses.detach()).expect("it works");
-    let whole = if normalised { weights.sum(Kind::Float) } else { Tensor::from(16f32) };
+    let whole = if normalised { weights.sum(Kind::Float) } else { Tensor::from(12f32) };
     let weighted = (weights / whole * losses).sum(Kind::Float);
     let gradients = Tensor::run_backward(&[weighted], &parameters, true, true);
     let ahead: Vec<Tensor> = parameters
@@ -254,8 +256,9 @@ fn the_meta_gradient_is_that_of_an_unrolled_graph_whatever_the_settings() {
         });
         let mut trial = Trial::new(&changes, Precision::F32);
         for step in 0..2 {
-            let expected = unrolled(&trial, &batch(step), inner_rate, normalised);
-            trial.step(step);
+            let batch = batch(step, 1000);
+            let expected = unrolled(&trial, &batch, inner_rate, normalised);
+            trial.step(step, &batch);
             let what = format!("{changes}, step {step}");
             assert_close(&trial.meta_gradient(), &expected, 1e-4, &what);
         }
@@ -267,11 +270,13 @@ fn bfloat16_is_near_to_float() {
     let changes = json!({});
     let [mut exact, mut near] =
         [Precision::F32, Precision::Bf16].map(|precision| Trial::new(&changes, precision));
-    let [exact_outcome, near_outcome] = [&mut exact, &mut near].map(|trial| trial.step(0));
+    let [exact_outcome, near_outcome] =
+        [&mut exact, &mut near].map(|trial| trial.step(0, &batch(0, 1000)));
     assert!(error(&flat(&near_outcome.losses), &flat(&exact_outcome.losses)) < 0.02);
     assert!(error(&flat(&near_outcome.extra[1]), &flat(&exact_outcome.extra[1])) < 0.02);
     let found = error(&near.meta_gradient(), &exact.meta_gradient());
-    assert!(found > 0.0 && found < 0.1, "{found}");
+    // Eight bits, through a difference of slopes: the direction is right, the length roughly.
+    assert!(found > 0.0 && found < 0.25, "{found}");
 }
 
 fn inputs() -> tempfile::TempDir {

@@ -130,6 +130,11 @@ crate::kind! {
     /// 0 to 1. `curves.csv` has a row per epoch: the loss, the training accuracy against the labels trained on
     /// and against the clean ones; NaN where it is not known. `evaluations.csv` has the validation and
     /// the test accuracy on the way; nothing is chosen by the latter.
+    ///
+    /// Meta-Weight-Net adds three columns to `curves.csv`, and the numbers of the last epoch to the metrics: `meta-loss`,
+    /// the mean loss on the meta samples after the look-ahead; `weight-clean` and `weight-corrupted`, the mean weight from 0 to 1 of the samples
+    /// whose label is right and of those whose label is wrong, where `labels` tell. `weight-curve.csv` has the weight that the net learned for losses from 0
+    /// to three times that of guessing. Every step draws its meta batch anew from all meta samples and augments it as training images are.
     Train = "train", version 2, seeded true, output Model;
     ports {
         /// The data set.
@@ -186,7 +191,7 @@ crate::kind! {
         evaluate_every: Option<u64> = None, in AT_LEAST_ONE;
         /// Whether the test set is evaluated on the way too, for the curves and for `evaluate`.
         track_test: bool = true;
-        /// Meta-Weight-Net: samples of the meta batch. Without it: as many as `batch-size`.
+        /// Meta-Weight-Net: samples of the meta batch, all different. Without it: as many as `batch-size`.
         meta_batch_size: Option<u64> = None, in AT_LEAST_ONE;
         /// Meta-Weight-Net: where the meta samples come from.
         meta_samples: MetaSamples = MetaSamples::HeldOut;
