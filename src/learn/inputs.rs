@@ -8,13 +8,25 @@ use pipeline_stages::formats::{ImageShape, InputCrop, ModelInfo, Samples, Storag
 use pipeline_stages::kinds::Augmentation;
 use tch::{Device, Tensor};
 
-use crate::augment::{Frame, Normalisation, augmented};
-use crate::batches::Images;
+use crate::augment::batched::DeviceImages;
+use crate::augment::{Frame, Normalisation};
+use crate::batches::{ImageSource, Images};
 use crate::pictures::Pictures;
 use crate::random::{Purpose, Stream};
 
 /// The side of an input where the data set's images differ and nothing else is said.
 pub const LARGE_SIDE: usize = 224;
+
+/// The images of one part of a data set.
+#[derive(Clone, Copy)]
+pub struct PartImages<'a> {
+    /// As they are stored.
+    pub samples: &'a Samples,
+    /// On a GPU, where images that keep their size are worked on there.
+    pub on_device: Option<&'a DeviceImages>,
+    /// Where inputs go.
+    pub device: Device,
+}
 
 /// How images become inputs of a network.
 #[derive(Debug, Clone)]
@@ -79,19 +91,12 @@ impl Inputs {
     ///
     /// # Errors
     /// When an image can't be read, or libtorch can't make the tensor.
-    pub fn plain(
-        &self,
-        samples: &Samples,
-        batch: &[u32],
-        device: Device,
-    ) -> anyhow::Result<Tensor> {
+    pub fn plain(&self, images: PartImages<'_>, batch: &[u32]) -> anyhow::Result<Tensor> {
         let Some(crop) = self.crop else {
             let nothing_drawn = |index| Stream::new(0, Purpose::Augmentation, 0, index);
-            return self.of_own_size(samples, batch, device, Augmentation::None, nothing_drawn);
+            return self.of_own_size(images, batch, Augmentation::None, nothing_drawn);
         };
-        self.framed(samples, batch, device, |_, shape| {
-            Frame::centre(shape, self.image.height, crop)
-        })
+        self.framed(images, batch, |_, shape| Frame::centre(shape, self.image.height, crop))
     }
 
     /// Inputs, float \[B,C,H,W\], each augmented by the stream of its sample.
@@ -100,50 +105,48 @@ impl Inputs {
     /// As [`Inputs::plain`].
     pub fn augmented(
         &self,
-        samples: &Samples,
+        images: PartImages<'_>,
         batch: &[u32],
-        device: Device,
         augmentation: Augmentation,
         stream: impl Fn(u32) -> Stream + Sync,
     ) -> anyhow::Result<Tensor> {
         if self.crop.is_none() {
-            return self.of_own_size(samples, batch, device, augmentation, stream);
+            return self.of_own_size(images, batch, augmentation, stream);
         }
-        self.framed(samples, batch, device, |index, shape| {
+        self.framed(images, batch, |index, shape| {
             Frame::draw(&mut stream(index), shape, self.image.height, augmentation)
         })
     }
 
     fn of_own_size(
         &self,
-        samples: &Samples,
+        images: PartImages<'_>,
         batch: &[u32],
-        device: Device,
         augmentation: Augmentation,
         stream: impl Fn(u32) -> Stream + Sync,
     ) -> anyhow::Result<Tensor> {
-        if samples.storage() == Storage::Encoded {
+        if images.samples.storage() == Storage::Encoded {
             let ImageShape { height, width, .. } = self.image;
             bail!(
                 "the model takes images of {height}x{width} pixels as they are, and those of this data set \
                  are encoded, of any size: train the model with 'image-size', or give it a data set of pixels"
             );
         }
-        let images = Images::of(samples);
-        images.batch(batch, device, |index, pixels, out| {
-            let stream = &mut stream(index);
-            augmented(pixels, images.shape, augmentation, stream, &self.tables, out);
-        })
+        let source = match images.on_device {
+            Some(on_device) => ImageSource::Device(on_device),
+            None => ImageSource::Host(Images::of(images.samples), images.device),
+        };
+        source.light(batch, augmentation, stream, &self.tables)
     }
 
     fn framed(
         &self,
-        samples: &Samples,
+        images: PartImages<'_>,
         batch: &[u32],
-        device: Device,
         frame: impl Fn(u32, ImageShape) -> Frame + Sync,
     ) -> anyhow::Result<Tensor> {
-        Pictures::of(samples).batch(batch, self.image, device, |index, picture, out| {
+        let pictures = Pictures::of(images.samples);
+        pictures.batch(batch, self.image, images.device, |index, picture, out| {
             frame(index, picture.shape).render(&picture.pixels, picture.shape, out);
             self.normalisation.apply(out);
         })

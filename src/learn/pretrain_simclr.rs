@@ -14,10 +14,11 @@ use pipeline_stages::formats::{
 use pipeline_stages::kinds::{Blur, PretrainOptimizer, PretrainSimclr};
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::augment::{SizedView, View, ViewSettings};
-use crate::batches::{Images, shuffled};
+use crate::augment::ViewSettings;
+use crate::augment::batched::{DeviceImages, DeviceViews};
+use crate::batches::{Images, ViewSource, shuffled};
 use crate::inputs::input_side;
 use crate::network::{Mode, Projector, feature_count};
 use crate::optimizer::{Optimizer, Rule};
@@ -26,7 +27,7 @@ use crate::random::{Purpose, Stream};
 use crate::schedule::Schedule;
 use crate::tally::Tally;
 use crate::training_loop::{self, At, Budget, Feed, Method, check_finite};
-use crate::{Body, device, loss, training_record, weights};
+use crate::{Body, decay, device, loss, training_record, weights};
 
 const SGD: Rule = Rule::Sgd { momentum: 0.9 };
 /// Views of this side and more are blurred when nothing is said.
@@ -35,11 +36,10 @@ const BLURRED_SIDE: usize = 64;
 impl Body for PretrainSimclr {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let device = device::prepare(&context.execution)?;
-        context.ran_on(device::name(device));
         let samples = Samples::open_any(context.input("data")?, Part::Train)?;
         let views = Views::new(self, &samples, context.seed, device)?;
         let mut run = Run::new(self, context, &views)?;
-        let budget = Budget { epochs: self.epochs, steps_per_epoch: views.steps_per_epoch() };
+        let budget = Budget::of_epochs(self.epochs, views.steps_per_epoch())?;
         training_loop::run(&mut run, &views, budget, context, self)?;
         run.write()
     }
@@ -47,7 +47,7 @@ impl Body for PretrainSimclr {
 
 /// Two views of every image.
 struct Views<'a> {
-    samples: &'a Samples,
+    images: ViewSource<'a>,
     size: ViewSize,
     indices: Vec<u32>,
     batch_size: usize,
@@ -100,9 +100,18 @@ impl<'a> Views<'a> {
             crop_area_min: parameters.crop_area_min,
             jitter_strength: parameters.jitter_strength,
         };
+        let size = ViewSize::of(parameters, samples)?;
+        let ViewSize { image, blurs, .. } = size;
+        let images = match device {
+            _ if image != samples.image || blurs => {
+                ViewSource::Resized { pictures: Pictures::of(samples), device, blurs }
+            }
+            Device::Cpu => ViewSource::Host(Images::of(samples), device),
+            _ => ViewSource::Device(DeviceViews::new(DeviceImages::upload(samples, device)?)?),
+        };
         Ok(Self {
-            samples,
-            size: ViewSize::of(parameters, samples)?,
+            images,
+            size,
             indices: (0..count).collect(),
             batch_size: usize::try_from(parameters.batch_size)?,
             settings,
@@ -118,19 +127,7 @@ impl<'a> Views<'a> {
     /// One view of every image of the batch, float [B,C,H,W] in [0, 1].
     fn of(&self, batch: &[u32], epoch: u32, purpose: Purpose) -> anyhow::Result<Tensor> {
         let stream = |index| Stream::new(self.seed, purpose, epoch, index);
-        let ViewSize { image, blurs, .. } = self.size;
-        if image != self.samples.image || blurs {
-            let pictures = Pictures::of(self.samples);
-            return pictures.batch(batch, image, self.device, |index, picture, out| {
-                let shape = picture.shape;
-                let view = SizedView::draw(&mut stream(index), shape, self.settings, blurs);
-                view.render(&picture.pixels, shape, image, out);
-            });
-        }
-        let images = Images::of(self.samples);
-        images.batch(batch, self.device, |index, pixels, out| {
-            View::draw(&mut stream(index), image, self.settings).render(pixels, image, out);
-        })
+        self.images.views(batch, self.size.image, self.settings, stream)
     }
 }
 
@@ -171,7 +168,7 @@ impl<'a> Run<'a> {
         let network = Projector::new(
             parameters.architecture,
             views.size.image.channels,
-            i64::try_from(parameters.projection_size)?,
+            i64::from(parameters.projection_size),
             context.seed,
             views.device,
         )?
@@ -181,8 +178,8 @@ impl<'a> Run<'a> {
             PretrainOptimizer::Sgd => SGD,
             PretrainOptimizer::Adam => Rule::ADAM,
         };
-        let decays = |name: &str| !name.contains("bn") && !name.contains("bias");
-        let optimizer = Optimizer::new(rule, parameters.weight_decay, network.state(), decays)?;
+        let optimizer =
+            Optimizer::new(rule, parameters.weight_decay, network.state(), decay::contrastive)?;
         let tally = Tally::new(vec!["steps", "loss", "accuracy"], views.device)?;
         Ok(Self { parameters, context, views, network, optimizer, tally, curve: Vec::new() })
     }
@@ -194,6 +191,7 @@ impl<'a> Run<'a> {
 
     fn write(&self) -> anyhow::Result<Metrics> {
         let output = &self.context.output;
+        weights::check_finite(self.network.state().tensors())?;
         let (head, encoder): (Vec<_>, Vec<_>) = self
             .network
             .state()
@@ -211,7 +209,7 @@ impl<'a> Run<'a> {
             classes: Vec::new(),
             input_mean: vec![0.0; image.channels],
             input_deviation: vec![1.0; image.channels],
-            training: training_record("pretrain-simclr", self.parameters, self.context.seed)?,
+            training: training_record(self.parameters, self.context.seed),
         }
         .write(output)?;
         let mut table = CurveTable::new(&["epoch", "loss", "accuracy"]);
@@ -255,10 +253,9 @@ impl Method for Run<'_> {
     fn step(&mut self, views: Tensor, at: At) -> anyhow::Result<()> {
         let projections = self.network.forward(&views, Mode::Train)?;
         let (loss, accuracy) = loss::nt_xent(&projections, self.parameters.temperature)?;
-        self.optimizer.zero_gradients();
-        loss.f_backward()?;
+        self.optimizer.backward(&loss)?;
         self.optimizer.step(self.learning_rate(at), at.step)?;
-        let one = Tensor::from(1i64).f_to_device(self.views.device)?;
+        let one = Tensor::f_ones([0i64; 0].as_slice(), (Kind::Int64, self.views.device))?;
         self.tally.add(&[one, loss.f_detach()?, accuracy])
     }
 
@@ -280,13 +277,12 @@ impl Method for Run<'_> {
     fn report(&self, at: At) -> anyhow::Result<()> {
         let sums = self.tally.read()?;
         check_finite(sums.get("loss"), at, self.parameters.learning_rate)?;
-        let Budget { epochs, .. } = at.budget;
         let images = |steps: u64| steps * self.parameters.batch_size;
         self.context.progress(Progress {
             done: images(at.step + 1),
             total: Some(images(at.steps())),
             unit: Unit::Images,
-            phase: Some(format!("epoch {}/{epochs}", at.epoch() + 1)),
+            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.budget.epochs())),
             values: BTreeMap::from([
                 ("loss".to_owned(), sums.mean("loss", "steps")),
                 ("accuracy".to_owned(), sums.mean("accuracy", "steps")),

@@ -13,7 +13,6 @@ use crate::{Body, device, training_loop};
 impl Body for kinds::Train {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let device = device::prepare(&context.execution)?;
-        context.ran_on(device::name(device));
         let recipe = Recipe::of(self);
         let data = TrainingData::read(&recipe, context, device)?;
         let method: Box<dyn RobustMethod> = match self.method {
@@ -21,9 +20,9 @@ impl Body for kinds::Train {
             Method::MetaWeightNet => anyhow::bail!("meta-weight-net is on its way"),
         };
         let mut fit = Fit::new(&recipe, context, &data, method)?;
-        let budget = fit.budget();
+        let budget = fit.budget()?;
         training_loop::run(&mut fit, &data, budget, context, self)?;
-        fit.write_model("train", self)?;
+        fit.write_model(self)?;
         fit.write_curves()
     }
 }

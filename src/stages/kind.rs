@@ -180,8 +180,8 @@ pub(crate) fn check<K: Kind>(parameters: &K, connected: &[&str]) -> Vec<Problem>
     problems
 }
 
-/// The parameters that enter the key, with defaults filled in.
-pub(crate) fn key_parameters<K: Kind>(parameters: &K) -> Map<String, Value> {
+/// The parameters that enter the key, with defaults filled in; what has no effect is left out.
+pub fn key_parameters<K: Kind>(parameters: &K) -> Map<String, Value> {
     let Ok(Value::Object(mut all)) = serde_json::to_value(parameters) else {
         unreachable!("the parameters of a kind are a struct of plain data");
     };

@@ -1,5 +1,6 @@
 //! The layers that the networks here are made of: convolution, batch norm, linear.
 
+use anyhow::ensure;
 use tch::Tensor;
 
 use super::pass::{Mode, Pass};
@@ -89,8 +90,13 @@ impl BatchNorm {
     /// [N,C,...] -> the same.
     ///
     /// # Errors
-    /// When the shapes don't match.
+    /// When the shapes don't match, or a channel of a batch has but one value and so no variance.
     pub fn forward(&self, pass: &Pass, input: &Tensor) -> anyhow::Result<Tensor> {
+        ensure!(
+            pass.mode == Mode::Evaluate || has_variance(&input.size()),
+            "a batch has one image, of one pixel where it is normalised: batch norm needs more than one value. \
+             Change batch-size so that the last batch of an epoch has more than one image too"
+        );
         if pass.mode == Mode::Train {
             let _ = pass.value(self.num_batches_tracked).shallow_clone().f_add_scalar_(1)?;
         }
@@ -110,6 +116,12 @@ impl BatchNorm {
             true,
         )?)
     }
+}
+
+/// Whether a channel of a tensor [N,C,...] has more than one value.
+fn has_variance(shape: &[i64]) -> bool {
+    let channels = shape.get(1).copied().unwrap_or(1);
+    shape.iter().product::<i64>() > channels
 }
 
 /// A linear layer.

@@ -15,8 +15,9 @@ use tch::{Device, Tensor};
 
 use super::Recipe;
 use crate::augment::Normalisation;
+use crate::augment::batched::{DeviceImages, upload};
 use crate::batches::{class_balanced, shuffled};
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, PartImages};
 use crate::network::feature_count;
 use crate::random::{Purpose, Stream};
 use crate::training_loop::Feed;
@@ -25,6 +26,8 @@ use crate::training_loop::Feed;
 pub struct TrainingData {
     samples: Samples,
     test_samples: Samples,
+    /// The images of both, where a GPU computes.
+    on_device: Option<[DeviceImages; 2]>,
     given: Vec<i64>,
     clean: Vec<i64>,
     /// Whether the labels came from a `labels` artifact, beside clean ones.
@@ -86,11 +89,15 @@ impl TrainingData {
         };
         let samples_per_epoch = samples_per_epoch(recipe, train.len())?;
 
-        let init = context.optional_input("init").map(|input| input.path.clone());
+        let init = context.optional_input(recipe.init_port).map(|input| input.path.clone());
         let initial = init.as_deref().map(|path| check_init(path, recipe.architecture, &samples));
         let normalisation = normalisation(recipe, &info, &samples, initial.transpose()?.as_ref())?;
         let (augmentation, image_size) = (recipe.augmentation, recipe.image_size);
         let inputs = Inputs::for_training(&samples, augmentation, image_size, normalisation)?;
+        let on_device = (device != Device::Cpu && inputs.crop.is_none()).then(|| {
+            let of = |samples| DeviceImages::upload(samples, device);
+            anyhow::Ok([of(&samples)?, of(&test_samples)?])
+        });
         Ok(Self {
             given,
             clean,
@@ -107,6 +114,7 @@ impl TrainingData {
             sampling: recipe.sampling,
             augmentation,
             inputs,
+            on_device: on_device.transpose()?,
             samples,
             test_samples,
         })
@@ -117,14 +125,23 @@ impl TrainingData {
         self.inputs.image
     }
 
-    /// Samples of an epoch.
-    pub fn samples_per_epoch(&self) -> usize {
-        self.samples_per_epoch
-    }
-
     /// Steps of an epoch; the last one may have fewer samples.
     pub fn steps_per_epoch(&self) -> u64 {
         self.samples_per_epoch.div_ceil(self.batch_size) as u64
+    }
+
+    /// Samples that so many steps see.
+    pub fn samples_of(&self, steps: u64) -> u64 {
+        let (epochs, rest) = (steps / self.steps_per_epoch(), steps % self.steps_per_epoch());
+        epochs * self.samples_per_epoch as u64 + rest * self.batch_size as u64
+    }
+
+    /// The labels to train on of a batch, int64 [B].
+    ///
+    /// # Errors
+    /// When libtorch can't make the tensor.
+    pub fn labels_of(&self, batch: &[u32]) -> anyhow::Result<Tensor> {
+        gather(&self.given, batch, self.device)
     }
 
     /// Images, float [B,C,H,W], and clean labels, int64 [B], of a batch of one part, not augmented.
@@ -132,11 +149,11 @@ impl TrainingData {
     /// # Errors
     /// When libtorch can't make the tensors.
     pub fn for_evaluation(&self, part: Part, batch: &[u32]) -> anyhow::Result<(Tensor, Tensor)> {
-        let (samples, labels) = match part {
-            Part::Train => (&self.samples, &self.clean),
-            Part::Test => (&self.test_samples, &self.test_samples.labels),
+        let labels = match part {
+            Part::Train => &self.clean,
+            Part::Test => &self.test_samples.labels,
         };
-        let images = self.inputs.plain(samples, batch, self.device)?;
+        let images = self.inputs.plain(self.images(part), batch)?;
         Ok((images, gather(labels, batch, self.device)?))
     }
 
@@ -148,7 +165,16 @@ impl TrainingData {
     /// The images of training samples, float [B,C,H,W], each augmented by its own stream, normalised.
     fn augmented(&self, batch: &[u32], purpose: Purpose, epoch: u32) -> anyhow::Result<Tensor> {
         let stream = |index| Stream::new(self.seed, purpose, epoch, index);
-        self.inputs.augmented(&self.samples, batch, self.device, self.augmentation, stream)
+        self.inputs.augmented(self.images(Part::Train), batch, self.augmentation, stream)
+    }
+
+    fn images(&self, part: Part) -> PartImages<'_> {
+        let on_device = self.on_device.as_ref();
+        let (samples, on_device) = match part {
+            Part::Train => (&self.samples, on_device.map(|[train, _]| train)),
+            Part::Test => (&self.test_samples, on_device.map(|[_, test]| test)),
+        };
+        PartImages { samples, on_device, device: self.device }
     }
 
     /// The `model.json` of a classifier that was trained on this.
@@ -240,7 +266,7 @@ fn normalisation(
 
 fn gather(labels: &[i64], batch: &[u32], device: Device) -> anyhow::Result<Tensor> {
     let chosen: Vec<i64> = batch.iter().filter_map(|&i| labels.get(i as usize).copied()).collect();
-    Ok(Tensor::f_from_slice(&chosen)?.f_to_device(device)?)
+    upload(&chosen, device)
 }
 
 fn check_init(

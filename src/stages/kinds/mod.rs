@@ -6,6 +6,8 @@ mod dataset;
 mod download;
 mod evaluate;
 mod pretrain_simclr;
+mod pretrain_supervised;
+mod probe;
 mod split;
 mod train;
 mod unpack;
@@ -19,6 +21,8 @@ pub use dataset::{Dataset, DatasetFormat};
 pub use download::Download;
 pub use evaluate::Evaluate;
 pub use pretrain_simclr::{Blur, PretrainOptimizer, PretrainSimclr};
+pub use pretrain_supervised::PretrainSupervised;
+pub use probe::{Probe, ProbeClassifier};
 pub use split::{Split, SplitBy};
 pub use train::{
     Augmentation, InnerRate, Loss, MetaLoss, MetaSamples, Method, Normalise, Optimizer, Sampling,
@@ -112,7 +116,7 @@ use crate::kind::{self, Kind, KindInfo, Problem, Rules, WorkerProgram};
 
 kinds! { $
     prepare { Download, Unpack, Dataset, Split, CorruptLabels, Command }
-    learn { PretrainSimclr, Train, Evaluate }
+    learn { PretrainSimclr, PretrainSupervised, Train, Evaluate, Probe }
 }
 
 /// A stage: a kind and its parameters.

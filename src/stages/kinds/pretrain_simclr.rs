@@ -36,7 +36,7 @@ crate::kind! {
     /// architecture, few epochs, a smaller batch, `optimizer = "adam"` with a learning rate near 1e-3.
     /// The artifact holds the encoder (`weights.safetensors`), the projection head beside it
     /// (`projection.safetensors`) and the loss per epoch (`curves.csv`).
-    PretrainSimclr = "pretrain-simclr", version 1, seeded true, output Weights;
+    PretrainSimclr = "pretrain-simclr", version 2, seeded true, output Weights;
     ports {
         /// The data set.
         data: One[Dataset];
@@ -45,11 +45,11 @@ crate::kind! {
         /// The encoder.
         architecture: Architecture = Architecture::Resnet18;
         /// Passes over the training set. What a last short batch would hold is left out of an epoch.
-        epochs: u64 = 1000, in AT_LEAST_ONE;
+        epochs: u32 = 1000, in AT_LEAST_ONE;
         /// Images a step; each gives two views.
         batch_size: u64 = 1024, in 2.0..;
         /// The length of the vectors that the loss compares.
-        projection_size: u64 = 128, in AT_LEAST_ONE;
+        projection_size: u32 = 128, in 1.0..=65536.0;
         /// The temperature of the NT-Xent loss.
         temperature: f64 = 0.5, in POSITIVE;
         /// What moves the weights.

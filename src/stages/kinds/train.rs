@@ -151,7 +151,7 @@ crate::kind! {
         /// The q of the generalized cross-entropy; towards 0 it becomes cross-entropy, at 1 half the mean absolute error.
         q: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Included(1.0));
         /// Passes over the training samples.
-        epochs: u64 = 120, in AT_LEAST_ONE;
+        epochs: u32 = 120, in AT_LEAST_ONE;
         /// Samples a step.
         batch_size: u64 = 100, in AT_LEAST_ONE;
         /// Which training samples an epoch has.
