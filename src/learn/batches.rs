@@ -12,7 +12,8 @@ use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use crate::augment::batched::{DeviceImages, DeviceViews, to_device};
-use crate::augment::{LightChange, View, ViewSettings};
+use crate::augment::{LightChange, SizedView, View, ViewSettings};
+use crate::pictures::Pictures;
 use crate::random::{Purpose, Stream};
 
 /// Images that one thread prepares one after the other.
@@ -60,7 +61,7 @@ impl<'a> Images<'a> {
 }
 
 /// The values of a fresh tensor, to be filled.
-fn floats_of(tensor: &mut Tensor) -> &mut [f32] {
+pub(crate) fn floats_of(tensor: &mut Tensor) -> &mut [f32] {
     assert!(
         tensor.kind() == Kind::Float && tensor.device() == Device::Cpu && tensor.is_contiguous(),
         "only floats in row-major order on the host are a slice"
@@ -110,11 +111,20 @@ pub enum ViewSource<'a> {
     Host(Images<'a>, Device),
     /// On a GPU: it makes them itself.
     Device(DeviceViews),
+    /// Of any size, maybe encoded: the CPU's threads make them, for whatever device.
+    Resized {
+        /// The images.
+        pictures: Pictures<'a>,
+        /// Where views go.
+        device: Device,
+        /// Whether views are blurred, half of the time.
+        blurs: bool,
+    },
 }
 
 impl ViewSource<'_> {
-    /// A view of every image of `batch`, float [B,C,H,W] in [0, 1]. `stream` gives the random numbers
-    /// of a sample.
+    /// A view of every image of `batch`, float [B,C,H,W] in [0, 1], each of the shape `shape`. `stream`
+    /// gives the random numbers of a sample.
     ///
     /// # Errors
     /// When an index is out of range or libtorch fails.
@@ -133,6 +143,13 @@ impl ViewSource<'_> {
             Self::Device(images) => {
                 let views: Vec<View> = batch.par_iter().map(|&index| draw(index)).collect();
                 images.render(batch, &views)
+            }
+            Self::Resized { pictures, device, blurs } => {
+                pictures.batch(batch, shape, *device, |index, picture, out| {
+                    let own = picture.shape;
+                    let view = SizedView::draw(&mut stream(index), own, settings, *blurs);
+                    view.render(&picture.pixels, own, shape, out);
+                })
             }
         }
     }

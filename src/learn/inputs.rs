@@ -29,6 +29,9 @@ pub struct Stored<'a> {
     pub device: Device,
 }
 
+/// The largest side that `image-size` can be.
+const LARGEST_SIDE: usize = 4096;
+
 /// How images become inputs of a network.
 #[derive(Debug, Clone)]
 pub struct Inputs {
@@ -80,8 +83,8 @@ impl Inputs {
     pub fn of_model(info: &ModelInfo) -> anyhow::Result<Self> {
         let ImageShape { height, width, .. } = info.input;
         ensure!(
-            info.input_crop.is_none() || (height == width && height > 0),
-            "the model crops its inputs to {height}x{width} pixels, which is no square"
+            info.input_crop.is_none() || (height == width && (1..=LARGEST_SIDE).contains(&height)),
+            "the model crops its inputs to {height}x{width} pixels: its model.json is damaged"
         );
         let normalisation = Normalisation::of_model(info)?;
         let tables = normalisation.tables();

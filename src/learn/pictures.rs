@@ -7,8 +7,10 @@ use std::borrow::Cow;
 use anyhow::Context as _;
 use pipeline_stages::formats::{ImageShape, Samples, Storage};
 use rayon::prelude::*;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
+use crate::augment::batched::to_device;
+use crate::batches::floats_of;
 use crate::decode::decode;
 
 /// One image.
@@ -69,15 +71,14 @@ impl<'a> Pictures<'a> {
         device: Device,
         transform: impl Fn(u32, &Picture<'_>, &mut [f32]) + Sync,
     ) -> anyhow::Result<Tensor> {
-        let mut values = vec![0f32; indices.len() * shape.bytes()];
-        values.par_chunks_mut(shape.bytes().max(1)).zip(indices).try_for_each(
-            |(place, &index)| {
-                transform(index, &self.get(index)?, place);
-                anyhow::Ok(())
-            },
-        )?;
         let ImageShape { channels, height, width } = shape;
         let sizes = [indices.len(), channels, height, width].map(|size| size as i64);
-        Ok(Tensor::f_from_slice(&values)?.f_reshape(sizes)?.f_to_device(device)?)
+        let mut batch = Tensor::f_zeros(sizes, (Kind::Float, Device::Cpu))?;
+        let places = floats_of(&mut batch).par_chunks_mut(shape.bytes().max(1));
+        places.zip(indices).try_for_each(|(place, &index)| {
+            transform(index, &self.get(index)?, place);
+            anyhow::Ok(())
+        })?;
+        to_device(&batch, device)
     }
 }

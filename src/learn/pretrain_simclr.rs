@@ -16,8 +16,8 @@ use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 use tch::{Device, Kind, Tensor};
 
+use crate::augment::ViewSettings;
 use crate::augment::batched::{DeviceImages, DeviceViews};
-use crate::augment::{SizedView, ViewSettings};
 use crate::batches::{Images, ViewSource, shuffled};
 use crate::inputs::input_side;
 use crate::network::{Mode, Projector, feature_count};
@@ -47,7 +47,7 @@ impl Body for PretrainSimclr {
 
 /// Two views of every image.
 struct Views<'a> {
-    images: ViewImages<'a>,
+    images: ViewSource<'a>,
     size: ViewSize,
     indices: Vec<u32>,
     batch_size: usize,
@@ -82,31 +82,6 @@ impl ViewSize {
     }
 }
 
-/// Where the images of views come from.
-enum ViewImages<'a> {
-    /// Small ones that keep their size.
-    OwnSize(ViewSource<'a>),
-    /// Of any size, resized or blurred.
-    Resized(Pictures<'a>),
-}
-
-impl<'a> ViewImages<'a> {
-    fn of(
-        size: ViewSize,
-        samples: &'a Samples,
-        device: Device,
-        context: &Context,
-    ) -> anyhow::Result<Self> {
-        if size.image != samples.image || size.blurs {
-            return Ok(Self::Resized(Pictures::of(samples)));
-        }
-        Ok(Self::OwnSize(match DeviceImages::where_possible(samples, device, context) {
-            Some(images) => ViewSource::Device(DeviceViews::new(images)?),
-            None => ViewSource::Host(Images::of(samples), device),
-        }))
-    }
-}
-
 impl<'a> Views<'a> {
     fn new(
         parameters: &PretrainSimclr,
@@ -126,8 +101,17 @@ impl<'a> Views<'a> {
             jitter_strength: parameters.jitter_strength,
         };
         let size = ViewSize::of(parameters, samples)?;
+        let ViewSize { image, blurs, .. } = size;
+        let images = if image != samples.image || blurs {
+            ViewSource::Resized { pictures: Pictures::of(samples), device, blurs }
+        } else {
+            match DeviceImages::where_possible(samples, device, context) {
+                Some(images) => ViewSource::Device(DeviceViews::new(images)?),
+                None => ViewSource::Host(Images::of(samples), device),
+            }
+        };
         Ok(Self {
-            images: ViewImages::of(size, samples, device, context)?,
+            images,
             size,
             indices: (0..count).collect(),
             batch_size: usize::try_from(parameters.batch_size)?,
@@ -144,17 +128,7 @@ impl<'a> Views<'a> {
     /// One view of every image of the batch, float [B,C,H,W] in [0, 1].
     fn of(&self, batch: &[u32], epoch: u32, purpose: Purpose) -> anyhow::Result<Tensor> {
         let stream = |index| Stream::new(self.seed, purpose, epoch, index);
-        let ViewSize { image, blurs, .. } = self.size;
-        match &self.images {
-            ViewImages::OwnSize(images) => images.views(batch, image, self.settings, stream),
-            ViewImages::Resized(pictures) => {
-                pictures.batch(batch, image, self.device, |index, picture, out| {
-                    let shape = picture.shape;
-                    let view = SizedView::draw(&mut stream(index), shape, self.settings, blurs);
-                    view.render(&picture.pixels, shape, image, out);
-                })
-            }
-        }
+        self.images.views(batch, self.size.image, self.settings, stream)
     }
 }
 

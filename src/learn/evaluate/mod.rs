@@ -10,13 +10,12 @@ mod tally;
 
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use pipeline_stages::formats::{
     DatasetInfo, Evaluations, Labels, ModelInfo, Part, SampleSplit, Samples, SplitIndices,
     WEIGHTS_FILE, check_labels, write_metrics,
 };
 use pipeline_stages::kinds::Evaluate;
-use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 use tch::Device;
@@ -207,10 +206,7 @@ fn check_classes(model: &[String], dataset: &[String]) -> anyhow::Result<()> {
 
 /// Rebuilds a classifier from its artifact.
 fn load(model: &Path, info: &ModelInfo, device: Device) -> anyhow::Result<Classifier> {
-    let named = |architecture: &&Architecture| architecture.name() == info.architecture;
-    let architecture = *Architecture::ALL.iter().find(named).with_context(|| {
-        format!("the model is a '{}', which this version does not know", info.architecture)
-    })?;
+    let architecture = weights::architecture(info)?;
     let network =
         Classifier::new(architecture, info.input.channels, info.classes.len(), 0, device)?;
     weights::read_into(&model.join(WEIGHTS_FILE), network.state().tensors(), |_| false)?;
