@@ -15,7 +15,7 @@ use pipeline_stages::worker::Context;
 use tch::{Device, Kind, Tensor};
 
 use crate::augment::ViewSettings;
-use crate::augment::batched::{DeviceImages, DeviceViews};
+use crate::augment::batched::DeviceViews;
 use crate::batches::{Images, ViewSource, shuffled};
 use crate::network::{Mode, Projector, feature_count};
 use crate::optimizer::{Optimizer, Rule};
@@ -69,8 +69,8 @@ impl<'a> Views<'a> {
             crop_area_min: parameters.crop_area_min,
             jitter_strength: parameters.jitter_strength,
         };
-        let images = match DeviceImages::where_possible(samples, device, context) {
-            Some(images) => ViewSource::Device(DeviceViews::new(images)?),
+        let images = match DeviceViews::where_possible(samples, device, context) {
+            Some(images) => ViewSource::Device(images),
             None => ViewSource::Host(Images::of(samples), device),
         };
         Ok(Self {
