@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -258,7 +259,7 @@ def command_line():
             skipped = not skipped
         elif not word.startswith("--python="):
             words.append(word)
-    return words
+    return [shlex.quote(word) for word in words]
 
 
 def processor():
