@@ -5,7 +5,8 @@
 
 Needs cargo and libtorch (`cargo xtask setup`), and for `--python` an interpreter with the packages of
 `benches/README.md`. Both sides of a comparison are loaded and warm before the first lap; then they take turns, a lap each,
-for as many rounds, so that whatever else the machine does meets all alike. A rate is the median of the laps.
+for as many rounds, so that whatever else the machine does meets all alike. A rate is the median of the laps. Beside it
+stands what a second of one core's time did: on a machine that others use too, that says more than the clock.
 """
 
 import argparse
@@ -13,9 +14,11 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
+import typing
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "benches" / "pytorch"
@@ -33,8 +36,7 @@ def main():
         if settings.only and not any(part in title for part in settings.only):
             continue
         print(f"# {title}", file=sys.stderr, flush=True)
-        rates = take_turns(competitors, settings.rounds)
-        rows += table_rows(title, unit, rates)
+        rows += table_rows(title, unit, take_turns(competitors, settings.rounds))
     if not settings.only or "Meta-Weight-Net" in " ".join(settings.only):
         rows += meta_weight_net(settings)
     text = table(rows, settings)
@@ -108,6 +110,27 @@ def build(bench):
     raise Missing(f"cargo built no {bench}")
 
 
+class Lap(typing.NamedTuple):
+    """How much was done."""
+
+    per_second: float
+    per_core_second: float | None
+
+
+def core_seconds(pid):
+    """The processor's time that a process and its children have used; 0 where the system does not tell."""
+    ticks = 0
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            # After the name, which may hold anything, come the state, the parent and, from the 12th on, the times.
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if pid in (int(folder.name), int(fields[1])):
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 class Competitor:
     """A program that does a lap whenever it is asked for one."""
 
@@ -115,17 +138,20 @@ class Competitor:
         pipe = subprocess.PIPE
         command = [str(word) for word in command]
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
-        self.rates = []
+        self.laps = []
 
     def wait_until_warm(self):
         if self.process.stdout.readline().strip() != "ready":
             raise Missing("it did not start; what it said is above")
 
     def lap(self):
+        before = core_seconds(self.process.pid)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         outcome = json.loads(self.process.stdout.readline())
-        self.rates.append(outcome["items"] / outcome["seconds"])
+        used = core_seconds(self.process.pid) - before
+        items = outcome["items"]
+        self.laps.append(Lap(items / outcome["seconds"], items / used if used > 0 else None))
 
     def leave(self):
         self.process.stdin.close()
@@ -133,10 +159,10 @@ class Competitor:
 
 
 def take_turns(commands, rounds):
-    """The rates of every competitor, by name; None where one could not start."""
-    running, rates = {}, {}
+    """The laps of every competitor, by name; none where one could not start."""
+    running, laps = {}, {}
     for name, command in commands.items():
-        rates[name] = None
+        laps[name] = []
         competitor = Competitor(command)
         try:
             competitor.wait_until_warm()
@@ -149,9 +175,9 @@ def take_turns(commands, rounds):
             competitor.lap()
     for name, competitor in running.items():
         competitor.leave()
-        rates[name] = competitor.rates
-        print(f"  {name}: {[round(rate, 1) for rate in competitor.rates]}", file=sys.stderr)
-    return rates
+        laps[name] = competitor.laps
+        print(f"  {name}: {[round(lap.per_second, 1) for lap in competitor.laps]}", file=sys.stderr)
+    return laps
 
 
 def meta_weight_net(settings):
@@ -164,32 +190,41 @@ def meta_weight_net(settings):
     for precision in ["f32"] + ["bf16"] * settings.bf16:
         words = [str(word) for word in [1, precision, settings.threads, settings.batch]]
         commands = {"PyTorch, higher": [settings.python, str(script), *words], "pipeline": [ours, *words]}
-        rates = {name: [] for name in commands}
+        laps = {name: [] for name in commands}
         for _ in range(settings.rounds):
             for name, command in commands.items():
                 run = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
                 seconds = [float(line) for line in run.stdout.split()]
-                rates[name] += [settings.batch / one for one in seconds]
+                laps[name] += [Lap(settings.batch / one, None) for one in seconds]
         title = f"Meta-Weight-Net step resnet18, batch {settings.batch}, {precision}"
-        rows += table_rows(title, "images/s", rates)
+        rows += table_rows(title, "images/s", laps)
     return rows
 
 
-def table_rows(title, unit, rates):
-    known = {name: statistics.median(laps) for name, laps in rates.items() if laps}
-    first = next(iter(known.values()), None)
-    for name, laps in rates.items():
+def table_rows(title, unit, laps_by_name):
+    first = None
+    for name, laps in laps_by_name.items():
         if not laps:
-            yield [title, name, "not run", "", ""]
+            yield [title, name, "not run", "", "", "", ""]
             continue
-        spread = f"{min(laps):,.0f} to {max(laps):,.0f}"
-        yield [title, name, f"{known[name]:,.1f} {unit}", spread, f"{known[name] / first:.2f}"]
+        rates = [lap.per_second for lap in laps]
+        rate, of_core = median(rates), median([lap.per_core_second for lap in laps])
+        first = first or (rate, of_core)
+        times = [f"{mine / its:.2f}" if mine and its else "" for mine, its in zip((rate, of_core), first)]
+        spread = f"{min(rates):,.1f} to {max(rates):,.1f}"
+        of_core = f"{of_core:,.1f}" if of_core else ""
+        yield [title, name, f"{rate:,.1f} {unit}", spread, times[0], of_core, times[1]]
         title = ""
 
 
+def median(numbers):
+    known = [number for number in numbers if number is not None]
+    return statistics.median(known) if known else None
+
+
 def table(rows, settings):
-    head = ["comparison", "program", "median", "slowest to fastest lap", "times the first"]
-    lines = [head, ["---", "---", "---:", "---:", "---:"], *rows]
+    head = ["comparison", "program", "median", "slowest to fastest", "ratio", "per core-second", "ratio"]
+    lines = [head, ["---"] * 2 + ["---:"] * 5, *rows]
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{description(settings)}\n\n{text}"
 
@@ -224,7 +259,7 @@ def command_line():
             skipped = not skipped
         elif not word.startswith("--python="):
             words.append(word)
-    return words
+    return [shlex.quote(word) for word in words]
 
 
 def processor():

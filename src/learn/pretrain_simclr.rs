@@ -17,7 +17,7 @@ use pipeline_stages::worker::Context;
 use tch::{Device, Kind, Tensor};
 
 use crate::augment::ViewSettings;
-use crate::augment::batched::{DeviceImages, DeviceViews};
+use crate::augment::batched::DeviceViews;
 use crate::batches::{Images, ViewSource, shuffled};
 use crate::inputs::input_side;
 use crate::network::{Mode, Projector, feature_count};
@@ -105,8 +105,8 @@ impl<'a> Views<'a> {
         let images = if image != samples.image || blurs {
             ViewSource::Resized { pictures: Pictures::of(samples), device, blurs }
         } else {
-            match DeviceImages::where_possible(samples, device, context) {
-                Some(images) => ViewSource::Device(DeviceViews::new(images)?),
+            match DeviceViews::where_possible(samples, device, context) {
+                Some(images) => ViewSource::Device(images),
                 None => ViewSource::Host(Images::of(samples), device),
             }
         };

@@ -55,15 +55,24 @@ pub(super) struct ResamplerCache {
 }
 
 impl ResamplerCache {
+    /// Longer parts are not kept: there would be many, and large ones.
+    const LONGEST: usize = 512;
+
     /// From `length` inputs, counted from the first one, to `outputs`.
     pub(super) fn of(&mut self, length: usize, outputs: usize) -> &Resampler {
         if self.outputs != outputs {
             *self = Self { outputs, by_length: Vec::new() };
         }
-        if self.by_length.len() <= length {
-            self.by_length.resize(length + 1, None);
+        // The first place, which no part has, serves those that are not kept.
+        let kept = length <= Self::LONGEST;
+        let place = if kept { length } else { 0 };
+        if self.by_length.len() <= place {
+            self.by_length.resize(place + 1, None);
         }
-        self.by_length[length].get_or_insert_with(|| {
+        if !kept {
+            self.by_length[place] = None;
+        }
+        self.by_length[place].get_or_insert_with(|| {
             let mut resampler = Resampler::default();
             resampler.prepare(0, length, outputs);
             resampler
@@ -99,6 +108,17 @@ mod tests {
                 let expected = if first + offset == output + 3 { 1.0 } else { 0.0 };
                 assert!((weight - expected).abs() < 1e-6);
             }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_and_what_is_not_is_the_same_as_made_anew() {
+        let mut cache = ResamplerCache::default();
+        for (length, outputs) in [(20, 30), (600, 30), (700, 30), (20, 30), (20, 8), (600, 8)] {
+            let mut anew = Resampler::default();
+            anew.prepare(0, length, outputs);
+            let found: Vec<_> = cache.of(length, outputs).outputs().collect();
+            assert_eq!(found, anew.outputs().collect::<Vec<_>>(), "{length} to {outputs}");
         }
     }
 

@@ -61,13 +61,7 @@ impl DeviceImages {
         if device == Device::Cpu {
             return None;
         }
-        Self::upload(samples, device)
-            .map_err(|error| {
-                context.note(format!(
-                    "the CPU augments the images, the GPU can't hold them: {error:#}"
-                ));
-            })
-            .ok()
+        noted(Self::upload(samples, device), context)
     }
 
     /// Fails on an index that no image has: a GPU could only abort.
@@ -76,6 +70,13 @@ impl DeviceImages {
         ensure!(wrong.is_none(), "there is no sample {}", wrong.copied().unwrap_or(0));
         Ok(())
     }
+}
+
+/// What the GPU can do itself, or a note that the CPU does it.
+fn noted<T>(result: anyhow::Result<T>, context: &Context) -> Option<T> {
+    let note =
+        |error| context.note(format!("the CPU augments the images, the GPU can't: {error:#}"));
+    result.map_err(note).ok()
 }
 
 /// A tensor that several threads read; nobody changes it.

@@ -8,13 +8,16 @@
 use std::ops::Range;
 
 use anyhow::ensure;
-use pipeline_stages::formats::ImageShape;
+use pipeline_stages::formats::{ImageShape, Samples};
+use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
 use super::resample::ResampleTable;
-use super::{DeviceImages, colour, upload};
+use super::{DeviceImages, colour, noted, upload};
 use crate::augment::{Jitter, View};
 
+/// The table of weights grows with the third power of the side: half a gigabyte for this one.
+const LARGEST_SIDE: usize = 400;
 /// Places in the order of the jitter.
 const PLACES: usize = 4;
 /// The blends of an image: one a place, and grey.
@@ -31,11 +34,23 @@ pub struct DeviceViews {
 }
 
 impl DeviceViews {
+    /// As [`DeviceViews::new`] where the device is a GPU; `None` on the CPU, and with a note where the GPU
+    /// can't. Then the CPU makes the views.
+    pub fn where_possible(samples: &Samples, device: Device, context: &Context) -> Option<Self> {
+        let images = DeviceImages::where_possible(samples, device, context)?;
+        noted(Self::new(images), context)
+    }
+
     /// Prepares the views of these images.
     ///
     /// # Errors
-    /// When the device has too little memory.
+    /// When the images are too large for the table of weights, or the device has too little memory.
     pub fn new(images: DeviceImages) -> anyhow::Result<Self> {
+        let ImageShape { height, width, .. } = images.shape;
+        ensure!(
+            height.max(width) <= LARGEST_SIDE,
+            "images of {height}x{width} pixels are too large"
+        );
         let across = ResampleTable::new(images.shape.width, images.device)?;
         let down = ResampleTable::new(images.shape.height, images.device)?;
         Ok(Self { images, across, down })
