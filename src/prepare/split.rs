@@ -1,10 +1,11 @@
-//! The body of `split`: a seeded hold-out, number for number that of the reference protocol.
+//! The body of `split`: a seeded hold-out, number for number that of the reference protocol, or the
+//! data set's own.
 //!
 //! Knows the permutation that PyTorch draws; not what the samples are.
 
 use anyhow::{Context as _, ensure};
-use pipeline_stages::formats::{Part, Samples, SplitIndices};
-use pipeline_stages::kinds::Split;
+use pipeline_stages::formats::{DatasetInfo, Part, Samples, SplitIndices};
+use pipeline_stages::kinds::{Split, SplitBy};
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
@@ -13,8 +14,12 @@ use crate::mersenne_twister::MersenneTwister;
 
 impl Body for Split {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
-        let samples = Samples::open(context.input("data")?, Part::Train)?;
-        let indices = hold_out(samples.labels.len(), self.holdout, context.seed)?;
+        let data = context.input("data")?;
+        let samples = Samples::open_any(data, Part::Train)?.labels.len();
+        let indices = match self.by {
+            SplitBy::Random => hold_out(samples, self.random_holdout(), context.seed)?,
+            SplitBy::Dataset => set_aside(samples, DatasetInfo::read(data)?.validation_samples)?,
+        };
         indices.write(&context.output)?;
         Ok(Metrics::from([
             ("train-samples".to_owned(), indices.train.len() as f64),
@@ -37,6 +42,19 @@ fn hold_out(samples: usize, holdout: u64, seed: u64) -> anyhow::Result<SplitIndi
     let mut train = torch_permutation(samples, seed)?;
     let validation = train.split_off(train_samples);
     Ok(SplitIndices { train, validation })
+}
+
+/// The last `validation` samples are held out.
+fn set_aside(samples: usize, validation: usize) -> anyhow::Result<SplitIndices> {
+    ensure!(
+        validation > 0,
+        "this data set sets no samples aside for validation: draw some, with by = \"random\""
+    );
+    let train = samples.checked_sub(validation).filter(|&train| train > 0).with_context(|| {
+        format!("the data set has {samples} training samples and {validation} of them for validation: it is damaged")
+    })?;
+    let (train, samples) = (train as i64, samples as i64);
+    Ok(SplitIndices { train: (0..train).collect(), validation: (train..samples).collect() })
 }
 
 /// Above this length PyTorch draws 64-bit words instead.
@@ -97,6 +115,17 @@ mod tests {
             assert!(error.contains("10 training samples"), "{error}");
         }
         assert_eq!(hold_out(10, 9, 1).unwrap().train.len(), 1);
+    }
+
+    #[test]
+    fn the_data_set_may_say_who_is_held_out() {
+        let split = set_aside(5, 2).unwrap();
+        assert_eq!((split.train, split.validation), (vec![0, 1, 2], vec![3, 4]));
+        let error = set_aside(5, 0).unwrap_err().to_string();
+        assert!(error.contains("sets no samples aside") && error.contains("by = \"random\""));
+        for validation in [5, 6] {
+            assert!(set_aside(5, validation).unwrap_err().to_string().contains("damaged"));
+        }
     }
 
     proptest! {

@@ -1,13 +1,14 @@
 //! The body of `corrupt-labels`: label noise, number for number that of the reference protocol.
 //!
 //! One generator, NumPy's legacy one, draws first the matrix and then one label per sample to
-//! corrupt, in the order of the split. Knows no images.
+//! corrupt, in the order of the split. Or nothing is drawn, and the labels are those of people. Knows no images.
 
+mod human;
 mod matrix;
 mod numpy;
 mod pairs;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use pipeline_stages::formats::{DatasetInfo, Labels, NoiseReport, Part, Samples, SplitIndices};
 use pipeline_stages::kinds::{CorruptLabels, Noise};
 use pipeline_stages::message::Metrics;
@@ -22,14 +23,20 @@ impl Body for CorruptLabels {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let data = context.input("data")?;
         let classes = DatasetInfo::read(data)?.classes;
-        let clean = Samples::open(data, Part::Train)?.labels;
+        let clean = Samples::open_any(data, Part::Train)?.labels;
         let order = match context.optional_input("split") {
             Some(split) => SplitIndices::read(&split.path)?.train,
             None => (0..clean.len() as i64).collect(),
         };
         let order = checked_order(&order, clean.len())?;
 
-        let (labels, report) = corrupt(self, &clean, classes, &order, context.seed)?;
+        let clean_classes = class_indices(&clean, classes.len())?;
+        let corrupted = match self.noise {
+            Noise::Human => given_by_people(self, context, &clean_classes, &order, classes.len())?,
+            _ => drawn(self, &clean_classes, &classes, &order, context.seed)?,
+        };
+        let report = corrupted.report(self, &clean_classes, &order, classes);
+        let labels = corrupted.classes.iter().map(|&class| class as i64).collect();
         Labels { labels, clean }.write(&context.output)?;
         report.write(&context.output)?;
         Ok(Metrics::from([
@@ -39,6 +46,14 @@ impl Body for CorruptLabels {
     }
 }
 
+/// New labels.
+struct Corrupted {
+    /// The class of every sample; the clean one for those that were not to be corrupted.
+    classes: Vec<usize>,
+    /// What they were drawn from.
+    matrix: Option<NoiseMatrix>,
+}
+
 /// The matrix over these classes.
 fn noise_matrix(
     stage: &CorruptLabels,
@@ -46,48 +61,75 @@ fn noise_matrix(
     random: &mut LegacyRandom,
 ) -> anyhow::Result<NoiseMatrix> {
     let count = classes.len();
+    let rate = stage.rate.context("the stage has no 'rate'")?;
     match stage.noise {
-        Noise::Symmetric => Ok(NoiseMatrix::symmetric(count, stage.rate)),
-        Noise::Flip => NoiseMatrix::flip(count, stage.rate, random),
-        Noise::Flip2 => NoiseMatrix::flip2(count, stage.rate, random),
+        Noise::Symmetric => Ok(NoiseMatrix::symmetric(count, rate)),
+        Noise::Flip => NoiseMatrix::flip(count, rate, random),
+        Noise::Flip2 => NoiseMatrix::flip2(count, rate, random),
         Noise::Asymmetric => {
             let pairs = asymmetric_pairs(classes, &stage.pairs)?;
-            NoiseMatrix::asymmetric(count, stage.rate, &pairs)
+            NoiseMatrix::asymmetric(count, rate, &pairs)
         }
+        Noise::Human => bail!("the labels of people come from no matrix"),
     }
 }
 
 /// New labels for the samples of `order`, drawn in that order; the others keep their clean one.
-fn corrupt(
+fn drawn(
     stage: &CorruptLabels,
-    clean: &[i64],
-    classes: Vec<String>,
+    clean: &[usize],
+    names: &[String],
     order: &[usize],
     seed: u64,
-) -> anyhow::Result<(Vec<i64>, NoiseReport)> {
-    let clean_classes = class_indices(clean, classes.len())?;
+) -> anyhow::Result<Corrupted> {
     let mut random = LegacyRandom::new(seed)?;
-    let matrix = noise_matrix(stage, &classes, &mut random)?;
+    let matrix = noise_matrix(stage, names, &mut random)?;
     let distributions = matrix.distributions();
-
-    let mut noisy_classes = clean_classes.clone();
+    let mut classes = clean.to_vec();
     for &sample in order {
-        noisy_classes[sample] = random.weighted(&distributions[clean_classes[sample]]);
+        classes[sample] = random.weighted(&distributions[clean[sample]]);
     }
-    let transitions = || order.iter().map(|&sample| (clean_classes[sample], noisy_classes[sample]));
-    let corrupted = transitions().filter(|(clean, noisy)| clean != noisy).count();
-    let report = NoiseReport {
-        noise: stage.noise.name().to_owned(),
-        requested_rate: stage.rate,
-        realised_rate: corrupted as f64 / order.len().max(1) as f64,
-        samples: order.len(),
-        corrupted,
-        requested_matrix: matrix.rows,
-        realised_matrix: NoiseMatrix::realised(classes.len(), transitions()).rows,
-        classes,
-    };
-    let labels = noisy_classes.into_iter().map(|class| class as i64).collect();
-    Ok((labels, report))
+    Ok(Corrupted { classes, matrix: Some(matrix) })
+}
+
+/// The labels of people for the samples of `order`; the others keep their clean one.
+fn given_by_people(
+    stage: &CorruptLabels,
+    context: &Context,
+    clean: &[usize],
+    order: &[usize],
+    class_count: usize,
+) -> anyhow::Result<Corrupted> {
+    let which = stage.human_labels.context("the stage has no 'human-labels'")?;
+    let theirs = human::read(context.input("human")?, which, clean, class_count)?;
+    let mut classes = clean.to_vec();
+    for &sample in order {
+        classes[sample] = theirs[sample];
+    }
+    Ok(Corrupted { classes, matrix: None })
+}
+
+impl Corrupted {
+    fn report(
+        &self,
+        stage: &CorruptLabels,
+        clean: &[usize],
+        order: &[usize],
+        names: Vec<String>,
+    ) -> NoiseReport {
+        let transitions = || order.iter().map(|&sample| (clean[sample], self.classes[sample]));
+        let corrupted = transitions().filter(|(clean, noisy)| clean != noisy).count();
+        NoiseReport {
+            noise: stage.noise.name().to_owned(),
+            requested_rate: stage.rate,
+            realised_rate: corrupted as f64 / order.len().max(1) as f64,
+            samples: order.len(),
+            corrupted,
+            requested_matrix: self.matrix.as_ref().map(|matrix| matrix.rows.clone()),
+            realised_matrix: NoiseMatrix::realised(names.len(), transitions()).rows,
+            classes: names,
+        }
+    }
 }
 
 /// Labels as indices of classes.

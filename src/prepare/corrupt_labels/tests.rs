@@ -41,13 +41,17 @@ fn noisy_labels_are_those_of_numpy() {
     for case in cases {
         let clean: Vec<i64> = (0..4000).map(|sample| sample * 7 % case.classes as i64).collect();
         let order: Vec<usize> = (0..3900).map(|sample| sample * 1237 % 4000).collect();
-        let classes = (0..case.classes).map(|label| label.to_string()).collect();
+        let classes: Vec<String> = (0..case.classes).map(|label| label.to_string()).collect();
         let pairs = match case.noise {
             Noise::Asymmetric => reference_pairs(case.classes),
             _ => BTreeMap::new(),
         };
-        let stage = CorruptLabels { noise: case.noise, rate: case.rate, pairs };
-        let (labels, report) = corrupt(&stage, &clean, classes, &order, case.seed).unwrap();
+        let rate = Some(case.rate);
+        let stage = CorruptLabels { noise: case.noise, rate, pairs, human_labels: None };
+        let clean_classes = class_indices(&clean, case.classes).unwrap();
+        let corrupted = drawn(&stage, &clean_classes, &classes, &order, case.seed).unwrap();
+        let report = corrupted.report(&stage, &clean_classes, &order, classes);
+        let labels: Vec<i64> = corrupted.classes.iter().map(|&class| class as i64).collect();
         let name =
             format!("{} {} of {} classes, seed {}", case.noise, case.rate, case.classes, case.seed);
         assert_eq!(labels[..case.first.len()], case.first, "{name}");
@@ -73,6 +77,7 @@ fn data(test: &StageTest, samples: usize) -> PathBuf {
         test_samples: samples,
         channel_mean: vec![0.0],
         channel_deviation: vec![0.0],
+        ..DatasetInfo::default()
     };
     info.write(&artifact).unwrap();
     artifact
@@ -98,7 +103,7 @@ fn held_out_samples_stay_clean() {
     assert!(!split.validation.iter().any(wrong));
     let report = NoiseReport::read(&output).unwrap();
     assert_eq!((report.samples, report.corrupted, report.realised_rate), (400, 400, 1.0));
-    assert_eq!(report.requested_matrix, report.realised_matrix);
+    assert_eq!(report.requested_matrix.unwrap(), report.realised_matrix);
 }
 
 #[test]
@@ -151,13 +156,154 @@ fn a_split_of_another_data_set_is_an_error() {
 
 #[test]
 fn a_label_beyond_the_classes_is_an_error() {
-    let stage = CorruptLabels { noise: Noise::Symmetric, rate: 0.5, pairs: BTreeMap::new() };
-    let classes = vec!["a".to_owned(), "b".to_owned()];
     for label in [2, -1] {
-        let error = corrupt(&stage, &[0, label], classes.clone(), &[0], 0).unwrap_err().to_string();
+        let error = class_indices(&[0, label], 2).unwrap_err().to_string();
         assert!(
             error.contains(&format!("sample 1 of the data set has the label {label}")),
             "{error}"
         );
+    }
+}
+
+#[derive(Deserialize)]
+struct HumanExpected {
+    human: BTreeMap<String, Vec<i64>>,
+}
+
+fn human_expected() -> BTreeMap<String, Vec<i64>> {
+    read_json::<HumanExpected>(&reference_path("data/expected.json")).unwrap().human
+}
+
+/// Runs with the labels of people from a folder of the test.
+fn run_human(
+    test: &mut StageTest,
+    data: &std::path::Path,
+    human: &std::path::Path,
+    labels: &str,
+) -> anyhow::Result<PathBuf> {
+    let inputs = [("data", ArtifactType::Dataset, data), ("human", ArtifactType::File, human)];
+    let parameters = json!({"noise": "human", "human-labels": labels});
+    Ok(test.run("corrupt-labels", parameters, &inputs, 0, None)?.0)
+}
+
+fn write_human(test: &StageTest, name: &str) -> PathBuf {
+    let content = std::fs::read(reference_path("data").join(name)).unwrap();
+    test.write(&format!("human/{name}"), content).parent().unwrap().to_owned()
+}
+
+#[test]
+fn the_labels_of_people_are_those_of_their_file() {
+    let mut test = StageTest::new();
+    let data = data(&test, 20);
+    let human = write_human(&test, "CIFAR-10_human.pt");
+    write_human(&test, "CIFAR-100_human.pt");
+    for (labels, key) in [
+        ("aggregate", "aggre_label"),
+        ("worse", "worse_label"),
+        ("random1", "random_label1"),
+        ("random2", "random_label2"),
+        ("random3", "random_label3"),
+    ] {
+        let output = run_human(&mut test, &data, &human, labels).unwrap();
+        let written = Labels::read(&output).unwrap();
+        assert_eq!(written.labels, human_expected()[key], "{labels}");
+        assert_eq!(written.clean, human_expected()["clean_label"]);
+        let report = NoiseReport::read(&output).unwrap();
+        let wrong = written.labels.iter().zip(&written.clean).filter(|(a, b)| a != b).count();
+        assert!(wrong > 0);
+        assert_eq!((report.corrupted, report.samples), (wrong, 20));
+        assert_eq!((report.requested_rate, report.requested_matrix), (None, None));
+        let text = std::fs::read_to_string(output.join("noise.json")).unwrap();
+        assert!(text.contains(r#""noise": "human""#) && !text.contains("requested"), "{text}");
+    }
+}
+
+#[test]
+fn held_out_samples_keep_their_clean_label_also_from_people() {
+    let mut test = StageTest::new();
+    let data = data(&test, 20);
+    let human = write_human(&test, "CIFAR-10_human.pt");
+    let split = test.folder().join("split");
+    std::fs::create_dir(&split).unwrap();
+    SplitIndices { train: vec![4, 0, 1], validation: vec![2] }.write(&split).unwrap();
+    let inputs = [
+        ("data", ArtifactType::Dataset, data.as_path()),
+        ("split", ArtifactType::Split, split.as_path()),
+        ("human", ArtifactType::Directory, human.as_path()),
+    ];
+    let parameters = json!({"noise": "human", "human-labels": "aggregate"});
+    let (output, metrics) = test.run("corrupt-labels", parameters, &inputs, 0, None).unwrap();
+    assert_eq!(metrics["samples"], 3.0);
+    let labels = Labels::read(&output).unwrap();
+    let expected = human_expected()["aggre_label"].clone();
+    for sample in 0..20 {
+        let from = if [4, 0, 1].contains(&sample) { &expected } else { &labels.clean };
+        assert_eq!(labels.labels[sample], from[sample], "{sample}");
+    }
+}
+
+#[test]
+fn labels_of_other_images_are_refused() {
+    let mut test = StageTest::new();
+    let human = write_human(&test, "CIFAR-10_human.pt");
+    let shorter = data(&test, 19);
+    let message = format!("{:#}", run_human(&mut test, &shorter, &human, "worse").unwrap_err());
+    assert!(message.contains("20 images, but the data set has 19"), "{message}");
+
+    let image = ImageShape { channels: 1, height: 1, width: 1 };
+    let same_size = data(&test, 20);
+    let mut labels: Vec<i64> = (0..20).map(|sample| sample % 10).collect();
+    labels.swap(3, 4);
+    write_samples(&same_size, Part::Train, image, &[0; 20], &labels).unwrap();
+    let message = format!("{:#}", run_human(&mut test, &same_size, &human, "worse").unwrap_err());
+    assert!(message.contains("differs from the data set's labels for 2 of 20"), "{message}");
+    assert!(message.contains("in the original order?"), "{message}");
+
+    let message = format!("{:#}", run_human(&mut test, &same_size, &human, "noisy").unwrap_err());
+    assert!(message.contains("there is no 'noisy_label', but clean_label"), "{message}");
+}
+
+#[test]
+fn a_file_of_labels_that_is_none() {
+    let good = std::fs::read(reference_path("data/CIFAR-10_human.pt")).unwrap();
+    for (content, expected) in [
+        (Vec::new(), "the file is empty"),
+        (b"<html>".to_vec(), "it is a web page"),
+        (good[..good.len() / 2].to_vec(), "in "),
+    ] {
+        let mut test = StageTest::new();
+        let data = data(&test, 20);
+        let path = test.write("human/CIFAR-10_human.pt", content);
+        let result = run_human(&mut test, &data, path.parent().unwrap(), "worse");
+        let message = format!("{:#}", result.unwrap_err());
+        assert!(message.contains("CIFAR-10_human.pt") && message.contains(expected), "{message}");
+    }
+    let mut test = StageTest::new();
+    let data = data(&test, 20);
+    let path = test.write("human/readme.txt", "nothing");
+    let result = run_human(&mut test, &data, path.parent().unwrap(), "worse");
+    assert!(result.unwrap_err().to_string().contains("there is no CIFAR-10_human.pt in"));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn a_damaged_file_of_labels_makes_no_reader_panic(
+        at in proptest::prelude::any::<proptest::sample::Index>(),
+        damage in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..6),
+    ) {
+        let mut test = StageTest::new();
+        let data = data(&test, 20);
+        let mut content = std::fs::read(reference_path("data/CIFAR-10_human.pt")).unwrap();
+        let at = at.index(content.len());
+        for (byte, damage) in content.iter_mut().skip(at).zip(&damage) {
+            *byte = *damage;
+        }
+        let path = test.write("human/CIFAR-10_human.pt", content);
+        if let Err(error) = run_human(&mut test, &data, path.parent().unwrap(), "worse") {
+            let message = format!("{error:#}");
+            proptest::prop_assert!(message.contains("CIFAR-10_human.pt"), "{}", message);
+        }
     }
 }

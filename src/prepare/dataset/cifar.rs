@@ -6,11 +6,10 @@ use std::path::Path;
 use anyhow::ensure;
 use pipeline_stages::formats::{ImageShape, Part};
 use pipeline_stages::kinds::Dataset;
-use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 
 use super::source::{OffsetReader, Source, looks_like};
-use super::{RawDataset, RawSamples, class_names, sample_limit};
+use super::{RawDataset, RawSamples, class_names, report_images, sample_limit};
 use crate::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
 
 const IMAGE: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };
@@ -146,7 +145,7 @@ impl PartReader<'_> {
                 self.note_unusual_length(path, start / record_bytes as u64);
                 return Ok(());
             }
-            self.report();
+            report_images(self.context, self.samples.labels.len(), None);
         }
     }
 
@@ -182,19 +181,13 @@ impl PartReader<'_> {
         }
         Ok(())
     }
-
-    fn report(&self) {
-        self.context.progress(Progress {
-            done: self.samples.labels.len() as u64,
-            total: None,
-            unit: Unit::Images,
-            phase: None,
-            values: Metrics::new(),
-        });
-    }
 }
 
-fn read_names(path: &Path, classes: usize) -> anyhow::Result<Vec<String>> {
+/// The names of the classes from a file that has one a line.
+///
+/// # Errors
+/// When there are not as many.
+pub(super) fn read_names(path: &Path, classes: usize) -> anyhow::Result<Vec<String>> {
     let bytes = OffsetReader::open(path)?.read_up_to(1 << 20)?;
     let text = String::from_utf8_lossy(&bytes);
     let names: Vec<String> =

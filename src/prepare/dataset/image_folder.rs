@@ -1,22 +1,22 @@
 //! A folder of images: `train/<class>/` and `test/<class>/`, JPEG or PNG of any size.
 //!
-//! Every image is turned as its EXIF data says, resized so that its shorter side fits, and cropped
-//! from its centre. The order of classes and files is that of their names, however many threads decode.
+//! The images are kept as the files that they are, or become pixels: each is turned as its EXIF data says, resized so that its
+//! shorter side fits, and cropped from its centre. The order of classes and files is that of their names, however many threads decode.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use image::imageops::{self, FilterType};
 use image::{DynamicImage, ImageDecoder, ImageReader};
-use pipeline_stages::formats::{ImageShape, Part};
+use pipeline_stages::formats::{DatasetInfo, ImageShape, Part, SamplesWriter, Storage};
 use pipeline_stages::kinds::Dataset;
-use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 use rayon::prelude::*;
 
+use super::encoded::{EncodedImages, ImageFiles, sampled_statistics};
 use super::source::{Source, entries};
-use super::{RawDataset, RawSamples, in_short, no_such_class, sample_limit};
+use super::{RawDataset, RawSamples, no_such_class, report_images, sample_limit, thread_pool};
 
 /// Bicubic with a = -0.5, its support scaled when it shrinks, so that nothing aliases: what Pillow calls bicubic.
 const FILTER: FilterType = FilterType::CatmullRom;
@@ -24,38 +24,26 @@ const FILTER: FilterType = FilterType::CatmullRom;
 /// The longer side over the shorter one, at most: the centre of anything beyond says little, and resizing it takes much memory.
 const MOST_ELONGATED: u32 = 100;
 
-/// Reads both parts.
+/// The most bytes that an image may take once decoded: a hundred million pixels and more. A file of some
+/// kilobytes can claim any size, and every thread decodes one at a time.
+const MOST_DECODED_BYTES: u64 = 512 << 20;
+
+/// Reads both parts, as pixels.
 pub(super) fn read(
     stage: &Dataset,
     source: &Source,
     context: &Context,
 ) -> anyhow::Result<RawDataset> {
-    let (train_folder, test_folder) = find_parts(source)?;
-    let classes = ordered_classes(stage, &train_folder)?;
-    let list = |folder: &Path, part| {
-        let files = list_part(folder, &classes, sample_limit(stage, part))?;
-        if files.left_out > 0 {
-            let (count, folder) = (files.left_out, folder.display());
-            context.note(format!("{folder}: {count} entries without .jpg, .jpeg or .png left out"));
-        }
-        Ok::<_, anyhow::Error>(files.images)
-    };
-    let (train, test) = (list(&train_folder, Part::Train)?, list(&test_folder, Part::Test)?);
-
-    let mut pool = rayon::ThreadPoolBuilder::new();
-    if let Some(threads) = context.execution.threads {
-        pool = pool.num_threads(threads as usize);
-    }
-    let pool = pool.build().context("can't start threads")?;
-    pool.install(|| {
+    let Listing { classes, train, test } = Listing::of(stage, source, context)?;
+    thread_pool(context)?.install(|| {
         let channels = if all_grey(&train)? && all_grey(&test)? { 1 } else { 3 };
         let side = stage.size as usize;
         let image = ImageShape { channels, height: side, width: side };
         let decoder = PartDecoder {
             image,
             context,
-            done: AtomicU64::new(0),
-            total: (train.len() + test.len()) as u64,
+            done: AtomicUsize::new(0),
+            total: train.len() + test.len(),
         };
         Ok(RawDataset {
             classes,
@@ -64,6 +52,68 @@ pub(super) fn read(
             test: decoder.decode(&test)?,
         })
     })
+}
+
+/// Writes both parts with the images as they are.
+pub(super) fn write_encoded(
+    stage: &Dataset,
+    source: &Source,
+    context: &Context,
+) -> anyhow::Result<DatasetInfo> {
+    let Listing { classes, train, test } = Listing::of(stage, source, context)?;
+    thread_pool(context)?.install(|| {
+        let mut images = EncodedImages::new(train.len() + test.len(), context);
+        for (part, files) in [(Part::Train, &train), (Part::Test, &test)] {
+            let mut writer = SamplesWriter::encoded(&context.output, part)?;
+            with_image_files(files, |files| images.append(files, &mut writer))?;
+            writer.finish()?;
+        }
+        images.finish("mend or remove them")?;
+        let statistics = with_image_files(&train, |files| sampled_statistics(files, context))?;
+        Ok(DatasetInfo {
+            format: stage.format.name().to_owned(),
+            classes,
+            storage: Storage::Encoded,
+            image: ImageShape::ENCODED,
+            train_samples: train.len(),
+            test_samples: test.len(),
+            channel_mean: statistics.mean,
+            channel_deviation: statistics.deviation,
+            ..DatasetInfo::default()
+        })
+    })
+}
+
+fn with_image_files<T>(files: &[LabelledFile], take: impl FnOnce(&ImageFiles<'_>) -> T) -> T {
+    let labels: Vec<i64> = files.iter().map(|file| file.label as i64).collect();
+    let path = |index: usize| files.get(index).map(|file| file.path.clone()).unwrap_or_default();
+    take(&ImageFiles { path: &path, labels: &labels })
+}
+
+/// What is in the folders.
+struct Listing {
+    classes: Vec<String>,
+    train: Vec<LabelledFile>,
+    test: Vec<LabelledFile>,
+}
+
+impl Listing {
+    fn of(stage: &Dataset, source: &Source, context: &Context) -> anyhow::Result<Self> {
+        let (train_folder, test_folder) = find_parts(source)?;
+        let classes = ordered_classes(stage, &train_folder)?;
+        let list = |folder: &Path, part| {
+            let files = list_part(folder, &classes, sample_limit(stage, part))?;
+            if files.left_out > 0 {
+                let (count, folder) = (files.left_out, folder.display());
+                context.note(format!(
+                    "{folder}: {count} entries without .jpg, .jpeg or .png left out"
+                ));
+            }
+            Ok::<_, anyhow::Error>(files.images)
+        };
+        let (train, test) = (list(&train_folder, Part::Train)?, list(&test_folder, Part::Test)?);
+        Ok(Self { classes, train, test })
+    }
 }
 
 /// An image file and its class.
@@ -84,11 +134,9 @@ fn find_parts(source: &Source) -> anyhow::Result<(PathBuf, PathBuf)> {
     let both = |folder: &PathBuf| (folder.join("train"), folder.join("test"));
     let mut found = source.folders().iter().map(both).filter(|(train, _)| train.is_dir());
     let Some((train, test)) = found.next() else {
-        let folders: Vec<_> =
-            source.folders().iter().map(|folder| folder.display().to_string()).collect();
         bail!(
             "there is no folder 'train' in {}; expected train/<class>/ and test/<class>/",
-            in_short(&folders)
+            source.in_words()
         );
     };
     if let Some((other, _)) = found.next() {
@@ -173,23 +221,42 @@ fn all_grey(files: &[LabelledFile]) -> anyhow::Result<bool> {
 
 fn decoder(path: &Path) -> anyhow::Result<impl ImageDecoder> {
     // By content: files with a wrong ending are common.
-    ImageReader::open(path)
+    let decoder = ImageReader::open(path)
         .and_then(ImageReader::with_guessed_format)
         .map_err(image::ImageError::from)
         .and_then(ImageReader::into_decoder)
-        .map_err(|error| undecodable(path, &error))
+        .map_err(|error| undecodable(path, &error))?;
+    let (width, height) = decoder.dimensions();
+    ensure!(
+        decoder.total_bytes() <= MOST_DECODED_BYTES,
+        "{} is of {width}x{height} pixels, by what it says: too large to be decoded; make it smaller or remove it",
+        path.display()
+    );
+    Ok(decoder)
 }
 
 fn undecodable(path: &Path, error: &image::ImageError) -> anyhow::Error {
     anyhow!("{} can't be decoded: {error}; mend or remove it", path.display())
 }
 
+fn decoded(decoder: impl ImageDecoder, path: &Path) -> anyhow::Result<DynamicImage> {
+    DynamicImage::from_decoder(decoder).map_err(|error| undecodable(path, &error))
+}
+
+/// The pixels of an image file, as they are stored.
+///
+/// # Errors
+/// When it can't be decoded.
+pub(super) fn decode(path: &Path) -> anyhow::Result<DynamicImage> {
+    decoded(decoder(path)?, path)
+}
+
 /// Decodes images into one array.
 struct PartDecoder<'read> {
     image: ImageShape,
     context: &'read Context,
-    done: AtomicU64,
-    total: u64,
+    done: AtomicUsize,
+    total: usize,
 }
 
 impl PartDecoder<'_> {
@@ -216,8 +283,7 @@ impl PartDecoder<'_> {
     fn decode_into(&self, slot: &mut [u8], path: &Path) -> anyhow::Result<()> {
         let mut decoder = decoder(path)?;
         let orientation = decoder.orientation().map_err(|error| undecodable(path, &error))?;
-        let decoded =
-            DynamicImage::from_decoder(decoder).map_err(|error| undecodable(path, &error))?;
+        let decoded = decoded(decoder, path)?;
         let mut decoded = if self.image.channels == 1 {
             DynamicImage::ImageLuma8(decoded.into_luma8())
         } else {
@@ -242,13 +308,8 @@ impl PartDecoder<'_> {
     }
 
     fn report(&self) {
-        self.context.progress(Progress {
-            done: 1 + self.done.fetch_add(1, Ordering::Relaxed),
-            total: Some(self.total),
-            unit: Unit::Images,
-            phase: None,
-            values: Metrics::new(),
-        });
+        let done = 1 + self.done.fetch_add(1, Ordering::Relaxed);
+        report_images(self.context, done, Some(self.total));
     }
 }
 

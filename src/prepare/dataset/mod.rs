@@ -1,19 +1,26 @@
 //! The body of `dataset`: images and labels in the formats of the field, into the artifact's own.
 //!
-//! A file per format reads it into a [`RawDataset`]; what they share stands here and in [`source`].
+//! A file per format reads it: those that fit in memory into a [`RawDataset`], the others image by image
+//! into the artifact. What they share stands here and in [`source`].
 
 mod cifar;
+mod cifar_python;
+mod clothing1m;
+mod encoded;
 mod idx;
 mod image_folder;
+mod imagenet32;
+mod npz;
+mod pickled;
 mod source;
 mod statistics;
 #[cfg(test)]
 mod tests;
 
-use anyhow::ensure;
+use anyhow::{Context as _, anyhow, ensure};
 use pipeline_stages::formats::{DatasetInfo, ImageShape, Part, write_samples};
 use pipeline_stages::kinds::{Dataset, DatasetFormat};
-use pipeline_stages::message::Metrics;
+use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 
 use crate::Body;
@@ -22,29 +29,45 @@ use statistics::channel_statistics;
 
 impl Body for Dataset {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
-        let dataset = read(self, context)?;
-        let (image, train, test) = (dataset.image, &dataset.train, &dataset.test);
-        let statistics = channel_statistics(&train.pixels, image);
-        for (part, samples) in [(Part::Train, train), (Part::Test, test)] {
-            context.stop_point()?;
-            write_samples(&context.output, part, image, &samples.pixels, &samples.labels)?;
-        }
-        let info = DatasetInfo {
-            format: self.format.name().to_owned(),
-            classes: dataset.classes,
-            image,
-            train_samples: train.labels.len(),
-            test_samples: test.labels.len(),
-            channel_mean: statistics.mean,
-            channel_deviation: statistics.deviation,
-        };
+        let info = write(self, context)?;
         info.write(&context.output)?;
-        Ok(Metrics::from([
+        let mut metrics = Metrics::from([
             ("train-samples".to_owned(), info.train_samples as f64),
             ("test-samples".to_owned(), info.test_samples as f64),
             ("classes".to_owned(), info.classes.len() as f64),
-        ]))
+        ]);
+        if info.validation_samples > 0 {
+            metrics.insert("validation-samples".to_owned(), info.validation_samples as f64);
+        }
+        Ok(metrics)
     }
+}
+
+/// Writes both parts, and gives what there is to say about them.
+fn write(stage: &Dataset, context: &Context) -> anyhow::Result<DatasetInfo> {
+    let source =
+        &Source::of_stage(stage, context).map_err(|error| match where_from(stage.format) {
+            Some(place) => anyhow!("{error:#}; {place}"),
+            None => error,
+        })?;
+    let in_memory = match stage.format {
+        DatasetFormat::Imagenet32 => return imagenet32::write(stage, source, context),
+        DatasetFormat::Clothing1m => return clothing1m::write(stage, source, context),
+        DatasetFormat::ImageFolder if stage.encoded => {
+            return image_folder::write_encoded(stage, source, context);
+        }
+        DatasetFormat::ImageFolder => image_folder::read(stage, source, context)?,
+        DatasetFormat::Idx => idx::read(stage, source, context)?,
+        DatasetFormat::Cifar10 => cifar::read(stage, &cifar::CIFAR10, source, context)?,
+        DatasetFormat::Cifar100 => cifar::read(stage, &cifar::CIFAR100, source, context)?,
+        DatasetFormat::Cifar10Python => {
+            cifar_python::read(stage, &cifar_python::CIFAR10, source, context)?
+        }
+        DatasetFormat::Cifar100Python => {
+            cifar_python::read(stage, &cifar_python::CIFAR100, source, context)?
+        }
+    };
+    in_memory.write(stage, context)
 }
 
 /// A data set in memory.
@@ -63,15 +86,54 @@ struct RawSamples {
     labels: Vec<i64>,
 }
 
-/// Reads the files of a stage.
-fn read(stage: &Dataset, context: &Context) -> anyhow::Result<RawDataset> {
-    let source = Source::of_stage(stage, context)?;
-    match stage.format {
-        DatasetFormat::Idx => idx::read(stage, &source, context),
-        DatasetFormat::Cifar10 => cifar::read(stage, &cifar::CIFAR10, &source, context),
-        DatasetFormat::Cifar100 => cifar::read(stage, &cifar::CIFAR100, &source, context),
-        DatasetFormat::ImageFolder => image_folder::read(stage, &source, context),
+/// Where to ask for data that can't be fetched by themselves.
+fn where_from(format: DatasetFormat) -> Option<&'static str> {
+    match format {
+        DatasetFormat::Imagenet32 => Some(imagenet32::WHERE_FROM),
+        DatasetFormat::Clothing1m => Some(clothing1m::WHERE_FROM),
+        _ => None,
     }
+}
+
+impl RawDataset {
+    fn write(self, stage: &Dataset, context: &Context) -> anyhow::Result<DatasetInfo> {
+        let (image, train, test) = (self.image, &self.train, &self.test);
+        let statistics = channel_statistics(&train.pixels, image);
+        for (part, samples) in [(Part::Train, train), (Part::Test, test)] {
+            context.stop_point()?;
+            write_samples(&context.output, part, image, &samples.pixels, &samples.labels)?;
+        }
+        Ok(DatasetInfo {
+            format: stage.format.name().to_owned(),
+            classes: self.classes,
+            image,
+            train_samples: train.labels.len(),
+            test_samples: test.labels.len(),
+            channel_mean: statistics.mean,
+            channel_deviation: statistics.deviation,
+            ..DatasetInfo::default()
+        })
+    }
+}
+
+/// Tells how many images are done.
+fn report_images(context: &Context, done: usize, total: Option<usize>) {
+    context.progress(Progress {
+        done: done as u64,
+        total: total.map(|total| total as u64),
+        unit: Unit::Images,
+        phase: None,
+        values: Metrics::new(),
+    });
+}
+
+/// As many threads as the stage may use.
+fn thread_pool(context: &Context) -> anyhow::Result<rayon::ThreadPool> {
+    let mut pool = rayon::ThreadPoolBuilder::new();
+    if let Some(threads) = context.execution.threads {
+        pool = pool.num_threads(threads as usize);
+    }
+    pool.build().context("can't start threads")
 }
 
 /// How many samples of a part to take at most.

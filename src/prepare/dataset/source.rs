@@ -7,9 +7,10 @@ use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use flate2::read::MultiGzDecoder;
 use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
+
+use crate::gzip::GzipReader;
 
 /// The folders in which to look for the files: those of the stage's inputs, and one level below.
 #[derive(Debug)]
@@ -49,11 +50,15 @@ impl Source {
     /// # Errors
     /// When there is none, or one in each of two folders.
     pub(super) fn find(&self, names: &[&str]) -> anyhow::Result<PathBuf> {
-        self.find_optional(names)?.with_context(|| {
-            let folders: Vec<_> =
-                self.folders.iter().map(|folder| folder.display().to_string()).collect();
-            format!("there is no {} in {}", names.join(" or "), folders.join(", "))
-        })
+        self.find_optional(names)?
+            .with_context(|| format!("there is no {} in {}", names.join(" or "), self.in_words()))
+    }
+
+    /// The folders, for messages.
+    pub(super) fn in_words(&self) -> String {
+        let folders: Vec<_> =
+            self.folders.iter().map(|folder| folder.display().to_string()).collect();
+        super::in_short(&folders)
     }
 
     /// As [`Source::find`], for a file that may be missing.
@@ -88,6 +93,24 @@ pub(super) fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// All bytes of a file.
+///
+/// # Errors
+/// When it can't be read, or has more than `most` bytes.
+pub(super) fn read_whole(path: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
+    let reading = || format!("can't read {}", path.display());
+    let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
+    let length = file.metadata().with_context(reading)?.len();
+    let mut bytes = Vec::with_capacity(length.min(most) as usize);
+    file.take(most + 1).read_to_end(&mut bytes).with_context(reading)?;
+    ensure!(
+        bytes.len() as u64 <= most,
+        "{} has more than {most} bytes: it is not what its name says",
+        path.display()
+    );
+    Ok(bytes)
+}
+
 /// A file, read from front to back. Every error names the file and the offset.
 pub(super) struct OffsetReader {
     path: PathBuf,
@@ -104,7 +127,7 @@ impl OffsetReader {
         let packed = path.extension().is_some_and(|extension| extension == "gz");
         let file = BufReader::with_capacity(1 << 16, file);
         let bytes: Box<dyn Read> =
-            if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+            if packed { Box::new(GzipReader::new(file)) } else { Box::new(file) };
         Ok(Self { path: path.to_owned(), bytes, offset: 0, packed })
     }
 

@@ -11,18 +11,61 @@ pub(super) struct ChannelStatistics {
     pub(super) deviation: Vec<f64>,
 }
 
-/// The statistics of `pixels`, u8 [N,C,H,W]. Exact but for the last division: it sums integers.
+/// The statistics of `pixels`, u8 [N,C,H,W].
 pub(super) fn channel_statistics(pixels: &[u8], image: ImageShape) -> ChannelStatistics {
-    let mut histograms = vec![[0_u64; 256]; image.channels];
-    let plane = (image.height * image.width).max(1);
-    for (index, plane) in pixels.chunks_exact(plane).enumerate() {
-        let histogram = &mut histograms[index % image.channels];
-        for &value in plane {
-            histogram[usize::from(value)] += 1;
+    let mut histograms = ChannelHistograms::new(image.channels);
+    histograms.add_planes(pixels, image);
+    histograms.statistics()
+}
+
+/// How often each value comes in each channel: what the statistics of any number of images need.
+#[derive(Debug, Clone)]
+pub(super) struct ChannelHistograms {
+    channels: Vec<[u64; 256]>,
+}
+
+impl ChannelHistograms {
+    /// Of no image.
+    pub(super) fn new(channels: usize) -> Self {
+        Self { channels: vec![[0; 256]; channels] }
+    }
+
+    /// Adds images, u8 [N,C,H,W].
+    pub(super) fn add_planes(&mut self, pixels: &[u8], image: ImageShape) {
+        let plane = (image.height * image.width).max(1);
+        let histograms = self.channels.len().max(1);
+        for (index, plane) in pixels.chunks_exact(plane).enumerate() {
+            let Some(histogram) = self.channels.get_mut(index % histograms) else { return };
+            for &value in plane {
+                histogram[usize::from(value)] += 1;
+            }
         }
     }
-    let (mean, deviation) = histograms.iter().map(moments).unzip();
-    ChannelStatistics { mean, deviation }
+
+    /// Adds an image, u8 [H,W,C].
+    pub(super) fn add_interleaved(&mut self, pixels: &[u8]) {
+        for pixel in pixels.chunks_exact(self.channels.len().max(1)) {
+            for (histogram, &value) in self.channels.iter_mut().zip(pixel) {
+                histogram[usize::from(value)] += 1;
+            }
+        }
+    }
+
+    /// With the images of `other`, which has as many channels.
+    pub(super) fn merged(mut self, other: &Self) -> Self {
+        for (histogram, other) in self.channels.iter_mut().zip(&other.channels) {
+            for (count, other) in histogram.iter_mut().zip(other) {
+                *count += other;
+            }
+        }
+        self
+    }
+
+    /// The statistics. Exact but for the last division: they sum integers.
+    pub(super) fn statistics(&self) -> ChannelStatistics {
+        let (mean, deviation) = self.channels.iter().map(moments).unzip();
+        ChannelStatistics { mean, deviation }
+    }
 }
 
 fn moments(histogram: &[u64; 256]) -> (f64, f64) {
@@ -51,6 +94,17 @@ mod tests {
         let statistics = channel_statistics(&[0, 255, 51, 51, 0, 255, 51, 51], image);
         assert_eq!(statistics.mean, [0.5, 0.2]);
         assert_eq!(statistics.deviation, [0.5, 0.0]);
+    }
+
+    #[test]
+    fn interleaved_and_in_parts_is_the_same() {
+        let image = ImageShape { channels: 2, height: 1, width: 2 };
+        let mut first = ChannelHistograms::new(2);
+        first.add_interleaved(&[0, 51, 255, 51]);
+        let mut second = ChannelHistograms::new(2);
+        second.add_planes(&[0, 255, 51, 51], image);
+        let at_once = channel_statistics(&[0, 255, 51, 51, 0, 255, 51, 51], image);
+        assert_eq!(first.merged(&second).statistics(), at_once);
     }
 
     proptest! {

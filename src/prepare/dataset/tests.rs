@@ -1,7 +1,9 @@
 mod bad_files;
 mod cifar;
+mod clothing1m;
 mod idx;
 mod image_folder;
+mod python_archives;
 
 use std::path::{Path, PathBuf};
 
@@ -23,8 +25,8 @@ fn run(test: &mut StageTest, parameters: Value, sources: &[&Path]) -> anyhow::Re
     let output = output(test, parameters, sources, None)?;
     Ok(Written {
         info: DatasetInfo::read(&output)?,
-        train: Samples::open(&output, Part::Train)?,
-        test: Samples::open(&output, Part::Test)?,
+        train: Samples::open_any(&output, Part::Train)?,
+        test: Samples::open_any(&output, Part::Test)?,
     })
 }
 

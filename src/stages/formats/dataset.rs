@@ -1,10 +1,19 @@
-//! A data set: `train.safetensors`, `test.safetensors` (`images` u8 [N,C,H,W], `labels` i64 [N])
-//! and `dataset.json`.
+//! A data set: `train.safetensors`, `test.safetensors` and `dataset.json`.
+//!
+//! A part holds one of two things, and `labels` i64 \[N\]:
+//!
+//! | [`Storage`] | tensors |
+//! |---|---|
+//! | pixels | `images` u8 \[N,C,H,W\] |
+//! | encoded | `encoded` u8 \[bytes\]: JPEG and PNG files one after the other; `offsets` i64 \[N+1\]: where each begins, and where the last ends |
+//!
+//! Reads in place; [`SamplesWriter`](super::SamplesWriter) writes image by image. Knows no image format.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::Path;
 
-use anyhow::ensure;
+use anyhow::{Context, bail, ensure};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +38,25 @@ impl Part {
     }
 }
 
+/// How the images of a data set lie in its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Storage {
+    /// As pixels, all of one shape.
+    #[default]
+    Pixels,
+    /// As the JPEG and PNG files that they came in, of any size each; decoded on the way to training.
+    Encoded,
+}
+
+impl Storage {
+    fn is_pixels(&self) -> bool {
+        *self == Self::Pixels
+    }
+}
+
 /// The shape of every image of a data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ImageShape {
     /// Channels (1 or 3).
     pub channels: usize,
@@ -41,6 +67,9 @@ pub struct ImageShape {
 }
 
 impl ImageShape {
+    /// Of encoded images, which decode to three channels and differ in their sizes.
+    pub const ENCODED: Self = Self { channels: 3, height: 0, width: 0 };
+
     /// Bytes of one image.
     pub fn bytes(self) -> usize {
         self.channels * self.height * self.width
@@ -48,23 +77,34 @@ impl ImageShape {
 }
 
 /// `dataset.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DatasetInfo {
     /// The format that it was read from.
     pub format: String,
     /// The names of the classes; a label is an index into them.
     pub classes: Vec<String>,
-    /// The shape of every image.
+    /// How the images lie in the files. Left out of the file for pixels.
+    #[serde(default, skip_serializing_if = "Storage::is_pixels")]
+    pub storage: Storage,
+    /// The shape of every image; [`ImageShape::ENCODED`] for encoded ones.
     pub image: ImageShape,
-    /// How many training samples there are.
+    /// How many samples the training part has, with those for validation.
     pub train_samples: usize,
+    /// How many of them, at the end of the training part, the data set itself sets aside for
+    /// validation. Left out of the file when there are none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub validation_samples: usize,
     /// How many test samples there are.
     pub test_samples: usize,
-    /// Per channel, the mean over the training images, in [0, 1].
+    /// Per channel, the mean over the training images, in \[0, 1\]; of encoded images, over a sample of them.
     pub channel_mean: Vec<f64>,
-    /// Per channel, the standard deviation over the training images, in [0, 1].
+    /// Per channel, the standard deviation over the same images, in \[0, 1\].
     pub channel_deviation: Vec<f64>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl DatasetInfo {
@@ -90,38 +130,101 @@ impl DatasetInfo {
 /// The samples of one part, read in place.
 pub struct Samples {
     file: TensorFile,
+    images: StoredImages,
     /// One label per sample.
     pub labels: Vec<i64>,
-    /// The shape of every image.
+    /// The shape of every image; [`ImageShape::ENCODED`] for encoded ones.
     pub image: ImageShape,
 }
 
+/// Where the images are in the file of a part.
+enum StoredImages {
+    Pixels { bytes: Range<usize> },
+    Encoded { bytes: Range<usize>, offsets: Vec<usize> },
+}
+
 impl Samples {
-    /// Opens one part of a data set.
+    /// Opens one part of a data set whose images are pixels.
+    ///
+    /// # Errors
+    /// When the file is missing, damaged or of another shape, or its images are encoded.
+    pub fn open(artifact: &Path, part: Part) -> anyhow::Result<Self> {
+        let samples = Self::open_any(artifact, part)?;
+        ensure!(
+            samples.storage() == Storage::Pixels,
+            "the images of this data set are kept encoded (JPEG or PNG, of any size), and this stage \
+             takes pixels: give it a data set of pixels, such as an image-folder with encoded = false"
+        );
+        Ok(samples)
+    }
+
+    /// Opens one part of any data set: for those who need its labels only, or can decode images.
     ///
     /// # Errors
     /// When the file is missing, damaged or of another shape.
-    pub fn open(artifact: &Path, part: Part) -> anyhow::Result<Self> {
+    pub fn open_any(artifact: &Path, part: Part) -> anyhow::Result<Self> {
         let path = artifact.join(part.file_name());
         let file = TensorFile::open(&path)?;
         let labels = file.integers("labels")?;
-        let (_, shape) = file.view("images", Dtype::U8, 4)?;
-        ensure!(
-            shape[0] == labels.len(),
-            "{}: {} images, but {} labels",
-            path.display(),
-            shape[0],
-            labels.len()
-        );
-        let image = ImageShape { channels: shape[1], height: shape[2], width: shape[3] };
-        Ok(Self { file, labels, image })
+        let (images, image) = if file.has("encoded")? {
+            let offsets = file.integers("offsets")?;
+            let (bytes, _) = file.place("encoded", Dtype::U8, 1)?;
+            let offsets = checked_offsets(&offsets, bytes.len())
+                .with_context(|| format!("{}: 'offsets' is damaged", path.display()))?;
+            (StoredImages::Encoded { bytes, offsets }, ImageShape::ENCODED)
+        } else {
+            let (bytes, shape) = file.place("images", Dtype::U8, 4)?;
+            let image = ImageShape { channels: shape[1], height: shape[2], width: shape[3] };
+            ensure_labelled(&path, shape[0], labels.len())?;
+            (StoredImages::Pixels { bytes }, image)
+        };
+        if let StoredImages::Encoded { offsets, .. } = &images {
+            ensure_labelled(&path, offsets.len() - 1, labels.len())?;
+        }
+        Ok(Self { file, images, labels, image })
     }
 
-    /// The pixels of all images, u8 [N,C,H,W].
-    pub fn pixels(&self) -> &[u8] {
-        let view = self.file.view("images", Dtype::U8, 4);
-        view.expect("checked when it was opened").0
+    /// How the images are stored.
+    pub fn storage(&self) -> Storage {
+        match self.images {
+            StoredImages::Pixels { .. } => Storage::Pixels,
+            StoredImages::Encoded { .. } => Storage::Encoded,
+        }
     }
+
+    /// The pixels of all images, u8 \[N,C,H,W\]; empty where they are encoded.
+    pub fn pixels(&self) -> &[u8] {
+        match &self.images {
+            StoredImages::Pixels { bytes } => self.file.bytes(bytes.clone()),
+            StoredImages::Encoded { .. } => &[],
+        }
+    }
+
+    /// The JPEG or PNG file of one image. `None` when there is no such sample, or images are pixels.
+    pub fn encoded(&self, index: usize) -> Option<&[u8]> {
+        let StoredImages::Encoded { bytes, offsets } = &self.images else { return None };
+        let (start, end) = (offsets.get(index)?, offsets.get(index + 1)?);
+        Some(self.file.bytes(bytes.start + start..bytes.start + end))
+    }
+}
+
+fn ensure_labelled(path: &Path, images: usize, labels: usize) -> anyhow::Result<()> {
+    ensure!(images == labels, "{}: {images} images, but {labels} labels", path.display());
+    Ok(())
+}
+
+/// Offsets from zero up to at most `bytes`, never falling.
+fn checked_offsets(offsets: &[i64], bytes: usize) -> anyhow::Result<Vec<usize>> {
+    let offsets: Vec<usize> = offsets
+        .iter()
+        .map(|&offset| usize::try_from(offset).context("an offset is below zero"))
+        .collect::<anyhow::Result<_>>()?;
+    let (Some(&first), Some(&last)) = (offsets.first(), offsets.last()) else {
+        bail!("it is empty");
+    };
+    ensure!(first == 0 && offsets.is_sorted(), "the images don't follow each other");
+    ensure!(last <= bytes, "the last image ends at {last} of {bytes} bytes");
+    Ok(offsets)
 }
 
 /// Writes one part of a data set: `pixels` u8 [N,C,H,W] and one label per image.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use anyhow::{bail, ensure};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,26 @@ impl Labels {
     pub fn read(artifact: &Path) -> anyhow::Result<Self> {
         let file = TensorFile::open(&artifact.join(Self::FILE))?;
         Ok(Self { labels: file.integers("labels")?, clean: file.integers("clean")? })
+    }
+
+    /// Fails unless they are labels of the training part whose own labels are `own`, each one of
+    /// `classes` classes.
+    ///
+    /// # Errors
+    /// With the first sample that differs.
+    pub fn check(&self, own: &[i64], classes: usize) -> anyhow::Result<()> {
+        check_labels(&self.labels, "labels to train on", own.len(), classes)?;
+        check_labels(&self.clean, "clean labels", own.len(), classes)?;
+        let other = self.clean.iter().zip(own).position(|(clean, own)| clean != own);
+        if let Some(index) = other {
+            bail!(
+                "the clean label of sample {index} is {}, but in the data set it is {}: \
+                 the labels are those of another data set",
+                self.clean[index],
+                own[index]
+            );
+        }
+        Ok(())
     }
 
     /// Writes the file of an artifact.
@@ -55,14 +76,41 @@ impl Labels {
     }
 }
 
+/// Fails on labels that are not one of `classes` classes for each of `samples` samples.
+///
+/// # Errors
+/// With the first label that is wrong.
+pub fn check_labels(
+    labels: &[i64],
+    what: &str,
+    samples: usize,
+    classes: usize,
+) -> anyhow::Result<()> {
+    ensure!(
+        labels.len() == samples,
+        "there are {} {what}, but {samples} images: are they of the same data set?",
+        labels.len()
+    );
+    let wrong = labels.iter().enumerate().find(|(_, label)| !(0..classes as i64).contains(*label));
+    if let Some((index, label)) = wrong {
+        bail!(
+            "sample {index} of the {what} has the label {label}, but the data set has the classes 0 to {}",
+            classes.saturating_sub(1)
+        );
+    }
+    Ok(())
+}
+
 /// `noise.json`: what was asked for, and what came of it. Rows: the true class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct NoiseReport {
     /// The shape of the noise.
     pub noise: String,
-    /// The requested rate. For symmetric noise some of it falls on the true class.
-    pub requested_rate: f64,
+    /// The requested rate. For symmetric noise some of it falls on the true class. Left out of the
+    /// file where none was requested: the labels are those of people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_rate: Option<f64>,
     /// The share of corruptible samples whose label is now wrong.
     pub realised_rate: f64,
     /// How many samples the noise was drawn for.
@@ -71,8 +119,9 @@ pub struct NoiseReport {
     pub corrupted: usize,
     /// The names of the classes.
     pub classes: Vec<String>,
-    /// The requested transition matrix.
-    pub requested_matrix: Vec<Vec<f64>>,
+    /// The requested transition matrix. Left out like the rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_matrix: Option<Vec<Vec<f64>>>,
     /// The realised transition matrix. A class without corruptible samples has a row of zeros.
     pub realised_matrix: Vec<Vec<f64>>,
 }

@@ -4,17 +4,21 @@
 //! Knows the files and their shapes; not who writes them, nor where they lie.
 
 mod dataset;
+mod evaluations;
 mod labels;
 mod metrics;
 mod model;
+mod samples_writer;
 mod split;
 mod tensors;
 #[cfg(test)]
 mod tests;
 
-pub use dataset::{DatasetInfo, ImageShape, Part, Samples, write_samples};
-pub use labels::{Labels, NoiseReport};
+pub use dataset::{DatasetInfo, ImageShape, Part, Samples, Storage, write_samples};
+pub use evaluations::{EvaluationRow, Evaluations};
+pub use labels::{Labels, NoiseReport, check_labels};
 pub use metrics::{CurveTable, write_metrics};
-pub use model::{ModelInfo, WEIGHTS_FILE};
-pub use split::SplitIndices;
+pub use model::{InputCrop, ModelInfo, WEIGHTS_FILE};
+pub use samples_writer::SamplesWriter;
+pub use split::{SampleSplit, SplitIndices};
 pub use tensors::{NamedTensor, TensorFile, read_json, write_json, write_tensors};

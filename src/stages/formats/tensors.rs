@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -67,6 +68,34 @@ impl TensorFile {
         Ok((view.data(), view.shape().to_vec()))
     }
 
+    /// Whether there is a tensor of this name.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn has(&self, name: &str) -> anyhow::Result<bool> {
+        Ok(self.tensors()?.tensor(name).is_ok())
+    }
+
+    /// Where the bytes of a tensor are in the file, for [`TensorFile::bytes`], and its shape.
+    ///
+    /// # Errors
+    /// As [`TensorFile::view`].
+    pub(super) fn place(
+        &self,
+        name: &str,
+        dtype: Dtype,
+        dimensions: usize,
+    ) -> anyhow::Result<(Range<usize>, Vec<usize>)> {
+        let (bytes, shape) = self.view(name, dtype, dimensions)?;
+        let start = bytes.as_ptr() as usize - self.map.as_ptr() as usize;
+        Ok((start..start + bytes.len(), shape))
+    }
+
+    /// Bytes of the file; empty for a range that is not within it.
+    pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
+        self.map.get(range).unwrap_or_default()
+    }
+
     /// A tensor of 64-bit integers with one dimension.
     ///
     /// # Errors
@@ -96,13 +125,19 @@ pub fn write_tensors(
             .with_context(|| format!("'{name}' does not have the bytes of its shape"))?;
         views.push((*name, view));
     }
+    safetensors::serialize_to_file(views, header_metadata(metadata)?, path)
+        .with_context(|| format!("can't write {}", path.display()))
+}
+
+/// Metadata as it stands in the header of a safetensors file.
+pub(super) fn header_metadata(
+    metadata: &[(&str, String)],
+) -> anyhow::Result<Option<HashMap<String, String>>> {
     // One key: the safetensors header writes a map in no fixed order, and the bytes must not vary.
     let text = serde_json::to_string(
         &metadata.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
     )?;
-    let metadata = (!metadata.is_empty()).then(|| HashMap::from([("pipeline".to_owned(), text)]));
-    safetensors::serialize_to_file(views, metadata, path)
-        .with_context(|| format!("can't write {}", path.display()))
+    Ok((!metadata.is_empty()).then(|| HashMap::from([("pipeline".to_owned(), text)])))
 }
 
 /// The bytes of integers as a safetensors file has them.

@@ -19,6 +19,7 @@ fn info() -> DatasetInfo {
         test_samples: 1,
         channel_mean: vec![0.1],
         channel_deviation: vec![1.0 / 3.0],
+        ..DatasetInfo::default()
     }
 }
 
@@ -30,6 +31,92 @@ fn samples_read_back_in_place() {
     let samples = Samples::open(folder.path(), Part::Train).unwrap();
     assert_eq!((samples.pixels(), samples.labels.as_slice()), (pixels.as_slice(), &[1, 0][..]));
     assert_eq!(samples.image, info().image);
+}
+
+#[test]
+fn pixels_written_one_by_one_are_those_written_at_once() {
+    let (at_once, one_by_one) = (folder(), folder());
+    let pixels: Vec<u8> = (0..12).collect();
+    write_samples(at_once.path(), Part::Train, info().image, &pixels, &[1, 0]).unwrap();
+    let mut writer = SamplesWriter::pixels(one_by_one.path(), Part::Train, info().image).unwrap();
+    writer.push(&pixels[..6], 1).unwrap();
+    let error = writer.push(&pixels[..5], 1).unwrap_err().to_string();
+    assert!(error.contains("an image of 5 bytes, where the shape has 6"), "{error}");
+    writer.push(&pixels[6..], 0).unwrap();
+    assert_eq!(writer.samples(), 2);
+    writer.finish().unwrap();
+    let open = |folder: &tempfile::TempDir| Samples::open(folder.path(), Part::Train).unwrap();
+    let (expected, found) = (open(&at_once), open(&one_by_one));
+    assert_eq!(found.pixels(), expected.pixels());
+    assert!(found.encoded(0).is_none());
+    assert_eq!((found.labels, found.image), (expected.labels, expected.image));
+}
+
+#[test]
+fn encoded_images_read_back_by_index() {
+    let folder = folder();
+    let images: [&[u8]; 3] = [b"first", b"", b"the third"];
+    let mut writer = SamplesWriter::encoded(folder.path(), Part::Test).unwrap();
+    for (image, label) in images.into_iter().zip([4, 0, 2]) {
+        writer.push(image, label).unwrap();
+    }
+    writer.finish().unwrap();
+    let samples = Samples::open_any(folder.path(), Part::Test).unwrap();
+    assert_eq!((samples.storage(), samples.image), (Storage::Encoded, ImageShape::ENCODED));
+    assert_eq!(samples.labels, [4, 0, 2]);
+    for (index, image) in images.into_iter().enumerate() {
+        assert_eq!(samples.encoded(index), Some(image));
+    }
+    assert_eq!((samples.encoded(3), samples.encoded(usize::MAX)), (None, None));
+    assert!(samples.pixels().is_empty());
+    let error = Samples::open(folder.path(), Part::Test).err().unwrap().to_string();
+    assert!(error.starts_with("the images of this data set are kept encoded"), "{error}");
+}
+
+#[test]
+fn a_part_that_was_not_finished_is_no_part() {
+    let folder = folder();
+    let mut writer = SamplesWriter::encoded(folder.path(), Part::Train).unwrap();
+    writer.push(b"image", 0).unwrap();
+    drop(writer);
+    let error = Samples::open_any(folder.path(), Part::Train).err().unwrap().to_string();
+    assert!(error.contains("is no whole safetensors file"), "{error}");
+}
+
+#[test]
+fn offsets_that_lead_astray_are_refused() {
+    for (offsets, expected) in [
+        (vec![0, 3, 2], "the images don't follow each other"),
+        (vec![1, 2, 3], "the images don't follow each other"),
+        (vec![0, 1, 9], "the last image ends at 9 of 8 bytes"),
+        (vec![0, -1, 2], "an offset is below zero"),
+        (vec![], "it is empty"),
+        (vec![0, 1], "1 images, but 2 labels"),
+    ] {
+        let folder = folder();
+        let integers = |numbers: &[i64]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+        let bytes: Vec<u8> = integers(&offsets);
+        let labels: Vec<u8> = integers(&[0, 1]);
+        let tensors = [
+            ("encoded", Dtype::U8, vec![8], vec![0; 8].into()),
+            ("labels", Dtype::I64, vec![2], labels.into()),
+            ("offsets", Dtype::I64, vec![offsets.len()], bytes.into()),
+        ];
+        write_tensors(&folder.path().join("train.safetensors"), &tensors, &[]).unwrap();
+        let error = format!("{:#}", Samples::open_any(folder.path(), Part::Train).err().unwrap());
+        assert!(error.contains("train.safetensors") && error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn what_a_data_set_of_pixels_does_not_say_is_left_out() {
+    let plain = serde_json::to_string(&info()).unwrap();
+    assert!(!plain.contains("storage") && !plain.contains("validation-samples"), "{plain}");
+    let info = DatasetInfo { storage: Storage::Encoded, validation_samples: 1, ..info() };
+    let text = serde_json::to_string(&info).unwrap();
+    assert!(text.contains(r#""storage":"encoded""#), "{text}");
+    assert!(text.contains(r#""validation-samples":1"#), "{text}");
+    assert_eq!(serde_json::from_str::<DatasetInfo>(&text).unwrap(), info);
 }
 
 #[test]
@@ -47,12 +134,12 @@ fn json_reads_back() {
     assert_eq!(DatasetInfo::read(folder.path()).unwrap(), info());
     let report = NoiseReport {
         noise: "flip".into(),
-        requested_rate: 0.8,
+        requested_rate: Some(0.8),
         realised_rate: 0.1 + 0.2,
         samples: 3,
         corrupted: 1,
         classes: vec!["a".into()],
-        requested_matrix: vec![vec![0.2, 0.8]],
+        requested_matrix: Some(vec![vec![0.2, 0.8]]),
         realised_matrix: vec![vec![1.0, 0.0]],
     };
     report.write(folder.path()).unwrap();
@@ -144,6 +231,30 @@ proptest! {
     }
 
     #[test]
+    fn encoded_images_of_any_length_read_back(
+        images in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..40), any::<i64>()), 0..20)
+    ) {
+        let write = || {
+            let folder = folder();
+            let mut writer = SamplesWriter::encoded(folder.path(), Part::Train).unwrap();
+            for (image, label) in &images {
+                writer.push(image, *label).unwrap();
+            }
+            writer.finish().unwrap();
+            folder
+        };
+        let folder = write();
+        let samples = Samples::open_any(folder.path(), Part::Train).unwrap();
+        prop_assert_eq!(samples.labels.len(), images.len());
+        for (index, (image, label)) in images.iter().enumerate() {
+            prop_assert_eq!(samples.encoded(index), Some(image.as_slice()));
+            prop_assert_eq!(samples.labels[index], *label);
+        }
+        let bytes = |folder: &tempfile::TempDir| std::fs::read(folder.path().join("train.safetensors")).unwrap();
+        prop_assert_eq!(bytes(&folder), bytes(&write()));
+    }
+
+    #[test]
     fn the_same_content_has_the_same_bytes(labels in proptest::collection::vec(0_i64..10, 1..30)) {
         let write = || {
             let folder = folder();
@@ -153,4 +264,49 @@ proptest! {
         };
         prop_assert_eq!(write(), write());
     }
+}
+
+#[test]
+fn a_split_names_every_sample_once_at_most() {
+    let split = |train: &[i64], validation: &[i64]| {
+        SplitIndices { train: train.to_vec(), validation: validation.to_vec() }.checked(5)
+    };
+    let checked = split(&[3, 0], &[4]).unwrap();
+    assert_eq!((checked.train, checked.validation), (vec![3, 0], vec![4]));
+    for (train, validation, expected) in [
+        (&[0, 5][..], &[1][..], "sample 5, but the data set has 5"),
+        (&[0, -1], &[1], "sample -1"),
+        (&[0, 2, 2], &[], "sample 2 twice"),
+        (&[0, 2], &[3, 0], "sample 0 twice"),
+    ] {
+        let error = split(train, validation).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    assert_eq!(SampleSplit::all_train(2).unwrap().train, [0, 1]);
+}
+
+#[test]
+fn labels_belong_to_their_data_set() {
+    let labels = Labels { labels: vec![0, 2, 1], clean: vec![0, 1, 1] };
+    assert!(labels.check(&[0, 1, 1], 3).is_ok());
+    for (own, classes, expected) in [
+        (&[0, 1, 2][..], 3, "sample 2 is 1, but in the data set it is 2"),
+        (&[0, 1], 3, "3 labels to train on, but 2 images"),
+        (&[0, 1, 1], 2, "sample 1 of the labels to train on has the label 2"),
+    ] {
+        let error = labels.check(own, classes).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_model_of_before_reads_and_says_no_more_than_it_knows() {
+    let text = r#"{"architecture":"resnet8","input":{"channels":1,"height":8,"width":8},"features":64,
+        "classes":[],"input-mean":[0.0],"input-deviation":[1.0],"training":null}"#;
+    let mut model: ModelInfo = serde_json::from_str(text).unwrap();
+    assert_eq!(model.input_crop, None);
+    assert!(!serde_json::to_string(&model).unwrap().contains("crop"));
+    model.input_crop = Some(InputCrop::ResizeThenCrop);
+    let text = serde_json::to_string(&model).unwrap();
+    assert!(text.contains(r#""input-crop":"resize-then-crop""#), "{text}");
 }

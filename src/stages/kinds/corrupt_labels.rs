@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::kind::{Problem, Rules};
 
 choices! {
-    /// The shape of the noise matrix (rows: the true class).
+    /// The shape of the noise matrix (rows: the true class), or another source of labels.
     pub enum Noise {
         /// rate/K everywhere plus 1 - rate on the diagonal: the true class is among the targets.
         Symmetric,
@@ -15,11 +15,31 @@ choices! {
         Flip2,
         /// 1 - rate on the diagonal, rate on the class that this one is mistaken for: CIFAR-10's and CIFAR-100's own pairs, or `pairs`.
         Asymmetric,
+        /// No matrix: the labels that people gave to the images of CIFAR-10 or CIFAR-100 (CIFAR-10N, CIFAR-100N), from the port `human`.
+        Human,
+    }
+}
+
+choices! {
+    /// Whose labels to take of those that people gave.
+    pub enum HumanLabels {
+        /// CIFAR-10N: the majority of three people (9 % wrong).
+        Aggregate,
+        /// CIFAR-10N: a wrong label where one of the three gave one (40 % wrong).
+        Worse,
+        /// CIFAR-10N: the first person (17 % wrong).
+        Random1,
+        /// CIFAR-10N: the second person (18 % wrong).
+        Random2,
+        /// CIFAR-10N: the third person (18 % wrong).
+        Random3,
+        /// CIFAR-100N: the one person (40 % wrong).
+        Noisy,
     }
 }
 
 crate::kind! {
-    /// Corrupts training labels with a noise matrix.
+    /// Corrupts training labels with a noise matrix, or replaces them by those that people gave.
     ///
     /// The draws are those of the reference protocol: NumPy's legacy generator (`seed`, `choice`),
     /// the matrix first, then one draw for each training sample in the order of the split. Held-out samples stay clean.
@@ -30,21 +50,25 @@ crate::kind! {
         data: One[Dataset];
         /// Which samples to corrupt, in which order. Without it: all, from the first to the last.
         split: Optional[Split];
+        /// For `human`: `CIFAR-10_human.pt` or `CIFAR-100_human.pt`.
+        human: Optional[File, Directory];
     }
     parameters {
         /// The shape of the noise matrix.
         noise: Noise = Noise::Symmetric;
-        /// The noise rate.
-        rate: f64, in crate::parameter::FRACTION;
+        /// The noise rate. All noises but `human` need it.
+        rate: Option<f64> = None, in crate::parameter::FRACTION;
         /// For `asymmetric` on other data sets: which class is mistaken for which, by name.
         pairs: BTreeMap<String, String> = BTreeMap::new();
+        /// For `human`: whose labels to take.
+        human_labels: Option<HumanLabels> = None;
     }
     execution {}
     headline ["noise-rate"]
 }
 
-impl Rules for CorruptLabels {
-    fn check(&self, _connected: &[&str]) -> Vec<Problem> {
+impl CorruptLabels {
+    fn pair_problems(&self) -> Vec<Problem> {
         if !self.pairs.is_empty() && self.noise != Noise::Asymmetric {
             return vec![Problem::new("pairs", "'pairs' goes with noise = \"asymmetric\" only")];
         }
@@ -52,6 +76,61 @@ impl Rules for CorruptLabels {
         with_itself
             .map(|(class, _)| Problem::new("pairs", format!("'{class}' is mistaken for itself")))
             .collect()
+    }
+
+    /// What the labels of people need, and other noises must not have.
+    fn human_problems(&self, connected: &[&str]) -> Vec<Problem> {
+        let file = connected.contains(&"human");
+        let mut problems = Vec::new();
+        let mut problem = |field: &str, message: &str| problems.push(Problem::new(field, message));
+        if self.noise == Noise::Human {
+            if !file {
+                problem(
+                    "noise",
+                    "noise = \"human\" needs the port 'human': connect it to a stage that gives \
+                     CIFAR-10_human.pt or CIFAR-100_human.pt",
+                );
+            }
+            if self.human_labels.is_none() {
+                problem("human-labels", "noise = \"human\" needs 'human-labels': whose to take");
+            }
+            if self.rate.is_some() {
+                problem(
+                    "rate",
+                    "the labels of people are what they are: drop 'rate', or choose another noise",
+                );
+            }
+        } else {
+            if self.rate.is_none() {
+                problem("rate", "a stage of the kind 'corrupt-labels' needs 'rate'");
+            }
+            if file {
+                problem("human", "'human' goes with noise = \"human\" only");
+            }
+            if self.human_labels.is_some() {
+                problem("human-labels", "'human-labels' goes with noise = \"human\" only");
+            }
+        }
+        problems
+    }
+}
+
+impl Rules for CorruptLabels {
+    fn check(&self, connected: &[&str]) -> Vec<Problem> {
+        let mut problems = self.pair_problems();
+        problems.extend(self.human_problems(connected));
+        problems
+    }
+
+    // Without what the noise has no use for, as in keys from before there were labels of people.
+    fn key_parameters(
+        &self,
+        mut all: serde_json::Map<String, serde_json::Value>,
+    ) -> serde_json::Map<String, serde_json::Value> {
+        all.retain(|name, value| {
+            !(value.is_null() && ["rate", "human-labels"].contains(&name.as_str()))
+        });
+        all
     }
 }
 
@@ -76,8 +155,36 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_needed() {
-        let error = serde_json::from_value::<CorruptLabels>(json!({})).unwrap_err().to_string();
-        assert_eq!(error, "missing 'rate'");
+    fn a_rate_is_needed_but_not_by_the_labels_of_people() {
+        let human = |rate| json!({"noise": "human", "human-labels": "worse", "rate": rate});
+        for (parameters, connected, expected) in [
+            (json!({"rate": 0.5}), &[][..], None),
+            (json!({}), &[], Some(("rate", "needs 'rate'"))),
+            (human(json!(null)), &["human"], None),
+            (human(json!(0.5)), &["human"], Some(("rate", "drop 'rate'"))),
+            (human(json!(null)), &[], Some(("noise", "needs the port 'human'"))),
+            (json!({"noise": "human"}), &["human"], Some(("human-labels", "whose to take"))),
+            (json!({"rate": 0.5}), &["human"], Some(("human", "\"human\" only"))),
+            (
+                json!({"rate": 0.5, "human-labels": "noisy"}),
+                &[],
+                Some(("human-labels", "\"human\" only")),
+            ),
+        ] {
+            let stage: CorruptLabels = serde_json::from_value(parameters.clone()).unwrap();
+            let problems = stage.check(connected);
+            let found = problems.first().map(|problem| problem.field.as_str());
+            assert_eq!(found, expected.map(|(field, _)| field), "{parameters} {problems:?}");
+            if let (Some(problem), Some((_, words))) = (problems.first(), expected) {
+                assert!(problem.message.contains(words), "{problem:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_key_has_what_the_noise_uses() {
+        let stage: CorruptLabels = serde_json::from_value(json!({"rate": 0.5})).unwrap();
+        let key = serde_json::Value::Object(crate::kind::key_parameters(&stage));
+        assert_eq!(key, json!({"noise": "symmetric", "rate": 0.5, "pairs": {}}));
     }
 }

@@ -1,6 +1,6 @@
 //! `dataset`: images and labels in the formats of the field, into one of our own.
 
-use crate::kind::{Problem, Rules};
+use crate::kind::{OutsidePath, Problem, Rules};
 use crate::parameter::AT_LEAST_ONE;
 
 choices! {
@@ -12,6 +12,14 @@ choices! {
         Cifar10,
         /// The binary CIFAR-100: `train.bin`, `test.bin`, with the fine labels.
         Cifar100,
+        /// CIFAR-10 as Python pickles: `data_batch_1` to `data_batch_5`, `test_batch`, `batches.meta`.
+        Cifar10Python,
+        /// CIFAR-100 as Python pickles: `train`, `test`, `meta`, with the fine labels.
+        Cifar100Python,
+        /// ImageNet at 32x32 pixels: `train_data_batch_1` to `train_data_batch_10` and `val_data`, each a pickle or, with `.npz`, NumPy arrays. The 50,000 of `val_data` are the test samples.
+        Imagenet32,
+        /// Clothing1M: the images, `noisy_train_key_list.txt`, `noisy_label_kv.txt` and so on. Trains on the noisy labels, validates on `clean_val`, tests on `clean_test`. The images stay encoded.
+        Clothing1m,
         /// `train/<class>/*.{jpg,jpeg,png}` and `test/<class>/...`, resized. Grey if all images are, else of three channels.
         ImageFolder,
     }
@@ -34,7 +42,9 @@ crate::kind! {
         path: Option<String> = None;
         /// For `image-folder`: every image is resized so that its shorter side fits, then cropped to this many pixels square.
         size: u32 = 32, in 1.0..=4096.0;
-        /// Take only the first so many training samples; of an `image-folder`, from every class in turn.
+        /// For `image-folder`: keep the images as the files that they are, to be decoded and resized on the way to training. For large images; `size` has no effect then.
+        encoded: bool = false;
+        /// Take only the first so many training samples; of an `image-folder`, from every class in turn. Those that a data set sets aside for validation come on top.
         train_limit: Option<u64> = None, in AT_LEAST_ONE;
         /// Take only the first so many test samples; of an `image-folder`, from every class in turn.
         test_limit: Option<u64> = None, in AT_LEAST_ONE;
@@ -78,21 +88,36 @@ impl Rules for Dataset {
             )),
             _ => {}
         }
+        if self.encoded && self.format != DatasetFormat::ImageFolder {
+            let message = match self.format {
+                DatasetFormat::Clothing1m => {
+                    "the images of 'clothing1m' are kept encoded in any case: drop this line"
+                }
+                _ => "'encoded' goes with format = \"image-folder\" only: the others hold pixels",
+            };
+            problems.push(Problem::new("encoded", message));
+        }
         problems
     }
 
-    fn outside_paths(&self) -> Vec<String> {
-        self.path.iter().cloned().collect()
+    fn outside_paths(&self) -> Vec<OutsidePath> {
+        // A manifest with data that must be asked for is there to be looked at before one has them.
+        let optional = matches!(self.format, DatasetFormat::Imagenet32 | DatasetFormat::Clothing1m);
+        self.path.iter().map(|path| OutsidePath { path: path.clone(), optional }).collect()
     }
 
-    // The folder's content is in the key; where it lies is not. The size changes an `image-folder` only.
+    // The folder's content is in the key; where it lies is not. The size changes the pixels of an
+    // `image-folder` only.
     fn key_parameters(
         &self,
         mut all: serde_json::Map<String, serde_json::Value>,
     ) -> serde_json::Map<String, serde_json::Value> {
         all.remove("path");
-        if self.format != DatasetFormat::ImageFolder {
+        if self.format != DatasetFormat::ImageFolder || self.encoded {
             all.remove("size");
+        }
+        if !self.encoded {
+            all.remove("encoded");
         }
         all
     }
@@ -131,6 +156,14 @@ mod tests {
     }
 
     #[test]
+    fn images_are_kept_encoded_where_they_come_so() {
+        let check = |format| problems(json!({"format": format, "encoded": true}), &["source"]);
+        assert!(check("image-folder").is_empty());
+        assert!(check("idx")[0].starts_with("'encoded' goes with format = \"image-folder\" only"));
+        assert!(check("clothing1m")[0].contains("in any case"));
+    }
+
+    #[test]
     fn the_key_has_what_changes_the_result() {
         let key = |parameters| {
             let stage: Dataset = serde_json::from_value(parameters).unwrap();
@@ -144,6 +177,11 @@ mod tests {
             key(json!({"format": "image-folder", "path": "here"})),
             key(json!({"format": "image-folder", "path": "here", "size": 64}))
         );
+        let encoded = json!({"format": "image-folder", "path": "here", "encoded": true});
+        assert_ne!(key(json!({"format": "image-folder", "path": "here"})), key(encoded.clone()));
+        let with_size =
+            json!({"format": "image-folder", "path": "here", "encoded": true, "size": 64});
+        assert_eq!(key(encoded), key(with_size));
         assert_ne!(
             key(json!({"format": "idx", "path": "here"})),
             key(json!({"format": "idx", "path": "here", "train-limit": 9}))

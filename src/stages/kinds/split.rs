@@ -1,11 +1,21 @@
-//! `split`: a seeded hold-out of the training set.
+//! `split`: which training samples train, and which are held out.
 
-use crate::kind::Rules;
+use crate::kind::{Problem, Rules};
+
+choices! {
+    /// Who says which samples are held out.
+    pub enum SplitBy {
+        /// A seeded draw.
+        Random,
+        /// The data set: the samples that it sets aside for validation, as Clothing1M does.
+        Dataset,
+    }
+}
 
 crate::kind! {
     /// Holds training samples out, for validation and as the clean meta set.
     ///
-    /// The draw is that of the reference protocol: PyTorch's `randperm(N)` from a CPU generator
+    /// The random draw is that of the reference protocol: PyTorch's `randperm(N)` from a CPU generator
     /// seeded with `seed`; the first N - holdout indices train, the rest is held out.
     Split = "split", version 1, seeded true, output Split;
     ports {
@@ -13,11 +23,78 @@ crate::kind! {
         data: One[Dataset];
     }
     parameters {
-        /// How many training samples are held out.
-        holdout: u64 = 1000, in crate::parameter::AT_LEAST_ONE;
+        /// Who says which samples are held out.
+        by: SplitBy = SplitBy::Random;
+        /// For `random`: how many training samples are held out. By default 1000.
+        holdout: Option<u64> = None, in crate::parameter::AT_LEAST_ONE;
     }
     execution {}
     headline ["train-samples", "validation-samples"]
 }
 
-impl Rules for Split {}
+impl Split {
+    /// What the reference protocol holds out.
+    const DEFAULT_HOLDOUT: u64 = 1000;
+
+    /// How many training samples a random draw holds out.
+    pub fn random_holdout(&self) -> u64 {
+        self.holdout.unwrap_or(Self::DEFAULT_HOLDOUT)
+    }
+}
+
+impl Rules for Split {
+    fn check(&self, _connected: &[&str]) -> Vec<Problem> {
+        if self.by == SplitBy::Dataset && self.holdout.is_some() {
+            let message = "the data set itself says how many samples are held out: drop 'holdout', \
+                           or draw them with by = \"random\"";
+            return vec![Problem::new("holdout", message)];
+        }
+        Vec::new()
+    }
+
+    // Without `by` where it is the default, as in keys from before there was a choice.
+    fn key_parameters(
+        &self,
+        mut all: serde_json::Map<String, serde_json::Value>,
+    ) -> serde_json::Map<String, serde_json::Value> {
+        match self.by {
+            SplitBy::Random => {
+                all.remove("by");
+                all.insert("holdout".into(), self.random_holdout().into());
+            }
+            SplitBy::Dataset => {
+                all.remove("holdout");
+            }
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn split(parameters: Value) -> Split {
+        serde_json::from_value(parameters).unwrap()
+    }
+
+    #[test]
+    fn a_holdout_goes_with_a_random_draw() {
+        for parameters in [json!({}), json!({"holdout": 5}), json!({"by": "dataset"})] {
+            assert_eq!(split(parameters).check(&[]), []);
+        }
+        let problems = split(json!({"by": "dataset", "holdout": 5})).check(&[]);
+        assert_eq!(problems[0].field, "holdout");
+        assert!(problems[0].message.contains("drop 'holdout'"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_holdout_of_1000_is_the_default() {
+        let key = |parameters| Value::Object(crate::kind::key_parameters(&split(parameters)));
+        assert_eq!(key(json!({})), json!({"holdout": 1000}));
+        assert_eq!(key(json!({})), key(json!({"by": "random", "holdout": 1000})));
+        assert_eq!(key(json!({"by": "dataset"})), json!({"by": "dataset"}));
+    }
+}

@@ -1,6 +1,7 @@
 use std::io::Cursor;
 
 use image::{DynamicImage, GrayImage, ImageFormat, Rgb, RgbImage};
+use pipeline_stages::formats::{ImageShape, Storage};
 use serde_json::json;
 
 use super::*;
@@ -176,6 +177,46 @@ fn images_stand_as_their_exif_data_says() {
 }
 
 #[test]
+fn encoded_images_are_the_files_themselves() {
+    let mut test = StageTest::new();
+    write_animals(&test);
+    test.write("source/test/cat/c.png", encoded(red_and_blue(8, 4), ImageFormat::Png));
+    let source = test.folder().join("source");
+    let parameters = json!({"format": "image-folder", "encoded": true});
+    let written = run(&mut test, parameters.clone(), &[&source]).unwrap();
+    assert_eq!(written.info.storage, Storage::Encoded);
+    assert_eq!(written.info.image, ImageShape::ENCODED);
+    assert_eq!((written.info.train_samples, written.info.test_samples), (3, 2));
+    assert_eq!(written.info.classes, ["cat", "dog"]);
+    assert_eq!(written.train.labels, [0, 1, 1]);
+    for (index, file) in ["cat/a.jpeg", "dog/1.PNG", "dog/2.png"].into_iter().enumerate() {
+        let bytes = std::fs::read(source.join("train").join(file)).unwrap();
+        assert_eq!(written.train.encoded(index), Some(bytes.as_slice()), "{file}");
+    }
+    // Three images of one grey each, of as many pixels: 200, 10 and 20.
+    let mean = 230.0 / 3.0 / 255.0;
+    for channel in written.info.channel_mean {
+        assert!((channel - mean).abs() < 0.01, "{channel}");
+    }
+    let mut bytes_with =
+        |threads| bytes(&output(&mut test, parameters.clone(), &[&source], threads).unwrap());
+    assert_eq!(bytes_with(Some(1)), bytes_with(Some(4)));
+}
+
+#[test]
+fn what_is_no_image_can_not_be_kept_encoded() {
+    let mut test = StageTest::new();
+    write_animals(&test);
+    for (name, content) in [("x.jpg", "text"), ("y.png", "")] {
+        test.write(&format!("source/train/dog/{name}"), content);
+    }
+    let message = error(&mut test, json!({"format": "image-folder", "encoded": true}));
+    assert!(message.starts_with("2 of 6 images can't be used:"), "{message}");
+    assert!(message.contains("dog/x.jpg: neither JPEG nor PNG"), "{message}");
+    assert!(message.contains("dog/y.png: the file is empty"), "{message}");
+}
+
+#[test]
 fn a_line_is_no_image() {
     let mut test = StageTest::new();
     write_animals(&test);
@@ -183,6 +224,27 @@ fn a_line_is_no_image() {
     test.write("source/train/dog/3.png", encoded(line, ImageFormat::Png));
     let message = error(&mut test, json!({"format": "image-folder"}));
     assert!(message.contains("dog/3.png is of 1000x2 pixels: too narrow"), "{message}");
+}
+
+/// A PNG of a few bytes whose header claims another size.
+fn claiming_size(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = encoded(grey(1), ImageFormat::Png);
+    // The signature, then the chunk IHDR: length, name, width, height, 5 bytes more, CRC of name and content.
+    bytes[16..20].copy_from_slice(&width.to_be_bytes());
+    bytes[20..24].copy_from_slice(&height.to_be_bytes());
+    let mut checksum = flate2::Crc::new();
+    checksum.update(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&checksum.sum().to_be_bytes());
+    bytes
+}
+
+#[test]
+fn a_small_file_that_claims_to_be_huge_is_refused_before_it_takes_memory() {
+    let mut test = StageTest::new();
+    write_animals(&test);
+    test.write("source/train/dog/3.png", claiming_size(100_000, 100_000));
+    let message = error(&mut test, json!({"format": "image-folder"}));
+    assert!(message.contains("dog/3.png is of 100000x100000 pixels"), "{message}");
 }
 
 #[cfg(unix)]

@@ -1,0 +1,112 @@
+//! A batch of images as a Python pickle: a dictionary of `data`, a NumPy array u8 [N, C*H*W], and labels.
+//!
+//! What CIFAR's and ImageNet32's Python archives hold. Knows neither.
+
+use std::path::Path;
+
+use anyhow::{anyhow, ensure};
+use pipeline_stages::formats::ImageShape;
+
+use super::source::{looks_like, read_whole};
+use crate::pickle::{self, Array, Limits, Value};
+
+/// The largest published batch, one of ImageNet32, has 394 million bytes.
+const MOST_BYTES: u64 = 1 << 30;
+
+/// Images and their labels, in memory.
+pub(super) struct Batch<'file> {
+    /// u8 [N,C,H,W].
+    pub(super) pixels: &'file [u8],
+    /// As they stand in the file, one an image.
+    pub(super) labels: Vec<i64>,
+}
+
+/// Reads a batch and hands it on. The pixels are those in the file's own bytes, wherever possible.
+///
+/// # Errors
+/// When the file is cut off, damaged or holds something else; those of `take`.
+pub(super) fn with_batch<T>(
+    path: &Path,
+    labels_key: &str,
+    image: ImageShape,
+    take: impl FnOnce(Batch<'_>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    with_dictionary(path, &["data", labels_key], |values| {
+        let [data, labels] = values else { unreachable!("as many values as keys") };
+        let wrong = |problem: String| anyhow!("{}: {problem}", path.display());
+        let labels =
+            integers(*labels).map_err(|problem| wrong(format!("'{labels_key}': {problem}")))?;
+        let array = Array::of(*data).unwrap_or_else(|| Err(format!("found {}", data.describe())));
+        let array = array.map_err(|problem| wrong(format!("'data': {problem}")))?;
+        let pixels =
+            array.unsigned_bytes().map_err(|problem| wrong(format!("'data': {problem}")))?;
+        ensure!(
+            array.shape.first() == Some(&labels.len())
+                && labels.len().checked_mul(image.bytes()) == Some(pixels.len()),
+            "{}: 'data' has the shape {:?}; expected {} images of {} bytes, one for each of '{labels_key}'",
+            path.display(),
+            array.shape,
+            labels.len(),
+            image.bytes()
+        );
+        take(Batch { pixels: &pixels, labels })
+    })
+}
+
+/// Reads a list of names.
+///
+/// # Errors
+/// When the file is cut off, damaged or holds something else.
+pub(super) fn names(path: &Path, key: &str) -> anyhow::Result<Vec<String>> {
+    with_dictionary(path, &[key], |values| {
+        let items = values.first().and_then(|value| value.items()).unwrap_or_default();
+        let names = items.into_iter().map(|item| item.text().map(str::to_owned));
+        names
+            .collect::<Option<_>>()
+            .ok_or_else(|| anyhow!("{}: '{key}' is no list of names", path.display()))
+    })
+}
+
+/// Reads a dictionary and hands on the values of these keys.
+fn with_dictionary<T>(
+    path: &Path,
+    keys: &[&str],
+    take: impl FnOnce(&[Value<'_>]) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let bytes = read_whole(path, MOST_BYTES)?;
+    let pickle = pickle::read(&bytes, &Limits::default())
+        .map_err(|error| anyhow!("{}: {error}{}", path.display(), looks_like(&bytes)))?;
+    let root = pickle.root();
+    let value = |key: &&str| {
+        root.get(key).ok_or_else(|| {
+            anyhow!(
+                "{}: expected a dictionary with '{key}', found {}",
+                path.display(),
+                described(root)
+            )
+        })
+    };
+    take(&keys.iter().map(value).collect::<anyhow::Result<Vec<_>>>()?)
+}
+
+fn described(root: Value<'_>) -> String {
+    let entries = root.entries().unwrap_or_default();
+    let keys: Vec<String> =
+        entries.iter().filter_map(|(key, _)| key.text().map(str::to_owned)).collect();
+    match keys.as_slice() {
+        [] => root.describe(),
+        keys => format!("one with {}", super::in_short(keys)),
+    }
+}
+
+/// A list of integers, or an array of them.
+fn integers(value: Value<'_>) -> Result<Vec<i64>, String> {
+    if let Some(array) = Array::of(value) {
+        return array?.integers();
+    }
+    let items = value.items().ok_or_else(|| format!("found {}", value.describe()))?;
+    let integer = |item: Value<'_>| {
+        item.integer().ok_or_else(|| format!("expected integers, found {}", item.describe()))
+    };
+    items.into_iter().map(integer).collect()
+}

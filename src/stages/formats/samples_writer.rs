@@ -1,0 +1,164 @@
+//! Writes one part of a data set image by image, so that it need not fit in memory.
+//!
+//! The images come first in the file, then labels and offsets, so nothing is written twice; the
+//! header, which has the sizes, has its room kept free until the end. Knows no image format.
+
+use std::fs::File;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+
+use super::dataset::{ImageShape, Part, Storage};
+use super::tensors::{header_metadata, integer_bytes};
+
+/// Bytes of the header, the rest filled with spaces, as safetensors allows: enough for three tensors
+/// with numbers of 20 digits.
+const HEADER_BYTES: usize = 1024;
+/// What readers of 64-bit integers in place need.
+const ALIGNMENT: u64 = 8;
+
+/// One part of a data set while it is written. The bytes depend on the images and labels alone.
+///
+/// Memory: 16 bytes a sample. A file that was not [finished](SamplesWriter::finish) has no header.
+pub struct SamplesWriter {
+    path: PathBuf,
+    file: BufWriter<File>,
+    storage: Storage,
+    image: ImageShape,
+    labels: Vec<i64>,
+    /// Where each image begins, and where the last ends.
+    offsets: Vec<i64>,
+}
+
+impl SamplesWriter {
+    /// Begins a part whose images are pixels of one shape.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn pixels(artifact: &Path, part: Part, image: ImageShape) -> anyhow::Result<Self> {
+        Self::create(artifact, part, Storage::Pixels, image)
+    }
+
+    /// Begins a part whose images are JPEG or PNG files.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn encoded(artifact: &Path, part: Part) -> anyhow::Result<Self> {
+        Self::create(artifact, part, Storage::Encoded, ImageShape::ENCODED)
+    }
+
+    fn create(
+        artifact: &Path,
+        part: Part,
+        storage: Storage,
+        image: ImageShape,
+    ) -> anyhow::Result<Self> {
+        let path = artifact.join(part.file_name());
+        let writing = || format!("can't write {}", path.display());
+        let mut file =
+            BufWriter::with_capacity(1 << 20, File::create(&path).with_context(writing)?);
+        file.write_all(&[0; 8 + HEADER_BYTES]).with_context(writing)?;
+        Ok(Self { path, file, storage, image, labels: Vec::new(), offsets: vec![0] })
+    }
+
+    /// Appends a sample: `image` is its pixels u8 \[C,H,W\], or its file.
+    ///
+    /// # Errors
+    /// When there are not as many pixels as the shape says, or the file can't be written.
+    pub fn push(&mut self, image: &[u8], label: i64) -> anyhow::Result<()> {
+        ensure!(
+            self.storage == Storage::Encoded || image.len() == self.image.bytes(),
+            "{}: an image of {} bytes, where the shape has {}",
+            self.path.display(),
+            image.len(),
+            self.image.bytes()
+        );
+        self.write(image)?;
+        self.labels.push(label);
+        self.offsets.push(self.image_bytes() + i64::try_from(image.len())?);
+        Ok(())
+    }
+
+    /// How many samples there are so far.
+    pub fn samples(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Writes the labels and the header. The part is complete.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        let mut layout = Layout { tensors: Vec::new(), end: 0 };
+        let image_bytes = u64::try_from(self.image_bytes())?;
+        let (labels, offsets) = (integer_bytes(&self.labels), integer_bytes(&self.offsets));
+        match self.storage {
+            Storage::Pixels => {
+                let ImageShape { channels, height, width } = self.image;
+                let shape = vec![self.samples(), channels, height, width];
+                layout.add("images", Dtype::U8, shape, image_bytes)?;
+            }
+            Storage::Encoded => {
+                // Zeros after the last image, so that the integers behind are aligned.
+                let padded = image_bytes.next_multiple_of(ALIGNMENT);
+                self.write(&vec![0; usize::try_from(padded - image_bytes)?])?;
+                layout.add("encoded", Dtype::U8, vec![usize::try_from(padded)?], padded)?;
+            }
+        }
+        layout.add("labels", Dtype::I64, vec![self.samples()], labels.len() as u64)?;
+        self.write(&labels)?;
+        if self.storage == Storage::Encoded {
+            layout.add("offsets", Dtype::I64, vec![self.offsets.len()], offsets.len() as u64)?;
+            self.write(&offsets)?;
+        }
+        let header = layout.header()?;
+        self.file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| self.file.write_all(&header))
+            .and_then(|()| self.file.flush())
+            .with_context(|| format!("can't write {}", self.path.display()))
+    }
+
+    /// Bytes of all images so far.
+    fn image_bytes(&self) -> i64 {
+        self.offsets.last().copied().unwrap_or_default()
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.file.write_all(bytes).with_context(|| format!("can't write {}", self.path.display()))
+    }
+}
+
+/// The tensors of a file, in the order in which they lie there.
+struct Layout {
+    tensors: Vec<(String, TensorInfo)>,
+    end: usize,
+}
+
+impl Layout {
+    fn add(
+        &mut self,
+        name: &str,
+        dtype: Dtype,
+        shape: Vec<usize>,
+        bytes: u64,
+    ) -> anyhow::Result<()> {
+        let start = self.end;
+        self.end += usize::try_from(bytes)?;
+        let info = TensorInfo { dtype, shape, data_offsets: (start, self.end) };
+        self.tensors.push((name.to_owned(), info));
+        Ok(())
+    }
+
+    /// The length of the header and the header itself.
+    fn header(self) -> anyhow::Result<Vec<u8>> {
+        let metadata = header_metadata(&[("type", "dataset".to_owned())])?;
+        let mut text = serde_json::to_vec(&Metadata::new(metadata, self.tensors)?)?;
+        ensure!(text.len() <= HEADER_BYTES, "the header of a data set is too long");
+        text.resize(HEADER_BYTES, b' ');
+        Ok([(HEADER_BYTES as u64).to_le_bytes().as_slice(), &text].concat())
+    }
+}
