@@ -130,6 +130,6 @@ mod tests {
         let key = |parameters| crate::kind::key_parameters(&stage(parameters));
         assert_eq!(key(json!({"path": "here"})), key(json!({"path": "there"})));
         assert_ne!(key(json!({"path": "here"})), key(json!({"path": "here", "prefix": "a"})));
-        assert_eq!(stage(json!({"path": "here"})).outside_paths(), ["here"]);
+        assert_eq!(stage(json!({"path": "here"})).outside_paths(), [OutsidePath::required("here")]);
     }
 }
