@@ -1,15 +1,22 @@
-//! Batches of images as tensors, prepared by many threads, and the order of samples in an epoch.
+//! Batches of images as tensors, and the order of samples in an epoch.
 //!
-//! Knows no augmentation: what is done to an image is a function that it is given.
+//! For the CPU many threads prepare a batch, an image each; for a GPU all images lie on it, and tensor operations
+//! prepare a batch there. Knows neither what an augmentation does nor what is trained.
 
 use std::sync::mpsc;
 use std::thread;
 
 use pipeline_stages::formats::{ImageShape, Samples};
+use pipeline_stages::kinds::Augmentation;
 use rayon::prelude::*;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
+use crate::augment::batched::{DeviceImages, DeviceViews, to_device};
+use crate::augment::{LightChange, View, ViewSettings};
 use crate::random::{Purpose, Stream};
+
+/// Images that one thread prepares one after the other.
+const TOGETHER: usize = 4;
 
 /// Images u8 [N,C,H,W], in place.
 #[derive(Clone, Copy)]
@@ -36,18 +43,98 @@ impl<'a> Images<'a> {
         device: Device,
         transform: impl Fn(u32, &[u8], &mut [f32]) + Sync,
     ) -> anyhow::Result<Tensor> {
-        let size = self.shape.bytes();
-        let mut values = vec![0f32; indices.len() * size];
-        values.par_chunks_mut(size.max(1)).zip(indices).try_for_each(|(place, &index)| {
+        let ImageShape { channels, height, width } = self.shape;
+        let shape = [indices.len(), channels, height, width].map(|size| size as i64);
+        let mut batch = Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?;
+        let size = self.shape.bytes().max(1);
+        let places = floats_of(&mut batch).par_chunks_exact_mut(size).with_min_len(TOGETHER);
+        places.zip(indices).try_for_each(|(place, &index)| {
             let start = index as usize * size;
             let pixels = self.pixels.get(start..start + size);
             let pixels = pixels.ok_or_else(|| anyhow::anyhow!("there is no sample {index}"))?;
             transform(index, pixels, place);
             anyhow::Ok(())
         })?;
-        let ImageShape { channels, height, width } = self.shape;
-        let shape = [indices.len(), channels, height, width].map(|size| size as i64);
-        Ok(Tensor::f_from_slice(&values)?.f_reshape(shape)?.f_to_device(device)?)
+        to_device(&batch, device)
+    }
+}
+
+/// The values of a fresh tensor, to be filled.
+fn floats_of(tensor: &mut Tensor) -> &mut [f32] {
+    assert!(
+        tensor.kind() == Kind::Float && tensor.device() == Device::Cpu && tensor.is_contiguous(),
+        "only floats in row-major order on the host are a slice"
+    );
+    // SAFETY: the tensor holds as many floats from there on, one after the other, and lives as long as the
+    // slice, which borrows it mutably. It was just made, so nobody else has a handle to its storage.
+    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
+}
+
+/// Images of one part of a data set, where they are augmented.
+pub enum ImageSource<'a> {
+    /// In the memory of the host: the CPU's threads work on them.
+    Host(Images<'a>, Device),
+    /// On a GPU: it works on them itself.
+    Device(&'a DeviceImages),
+}
+
+impl ImageSource<'_> {
+    /// The images `batch`, lightly augmented, float [B,C,H,W]. `stream` gives the random numbers of a
+    /// sample; `tables` are those of [`crate::augment::Normalisation::tables`].
+    ///
+    /// # Errors
+    /// When an index is out of range or libtorch fails.
+    pub fn light(
+        &self,
+        batch: &[u32],
+        augmentation: Augmentation,
+        stream: impl Fn(u32) -> Stream + Sync,
+        tables: &[[f32; 256]],
+    ) -> anyhow::Result<Tensor> {
+        let draw = |index| LightChange::draw(augmentation, &mut stream(index));
+        match self {
+            Self::Host(images, device) => images.batch(batch, *device, |index, pixels, out| {
+                draw(index).apply(pixels, images.shape, tables, out);
+            }),
+            Self::Device(images) => {
+                let changes: Vec<LightChange> = batch.iter().map(|&index| draw(index)).collect();
+                images.light(batch, &changes, tables)
+            }
+        }
+    }
+}
+
+/// Images of which views are made.
+pub enum ViewSource<'a> {
+    /// In the memory of the host: the CPU's threads make them.
+    Host(Images<'a>, Device),
+    /// On a GPU: it makes them itself.
+    Device(DeviceViews),
+}
+
+impl ViewSource<'_> {
+    /// A view of every image of `batch`, float [B,C,H,W] in [0, 1]. `stream` gives the random numbers
+    /// of a sample.
+    ///
+    /// # Errors
+    /// When an index is out of range or libtorch fails.
+    pub fn views(
+        &self,
+        batch: &[u32],
+        shape: ImageShape,
+        settings: ViewSettings,
+        stream: impl Fn(u32) -> Stream + Sync,
+    ) -> anyhow::Result<Tensor> {
+        let draw = |index: u32| View::draw(&mut stream(index), shape, settings);
+        match self {
+            Self::Host(images, device) => images.batch(batch, *device, |index, pixels, out| {
+                draw(index).render(pixels, shape, out);
+            }),
+            Self::Device(images) => {
+                let views: Vec<View> = batch.par_iter().map(|&index| draw(index)).collect();
+                images.render(batch, &views)
+            }
+        }
     }
 }
 

@@ -1,10 +1,15 @@
-//! Tells the linker where `pipeline-learn`, its tests and its benches find libtorch when they run, so that nobody
-//! has to set `LD_LIBRARY_PATH`. Does not know how libtorch got there: torch-sys says which one it linked.
+//! Compiles the shim over the calls of libtorch that tch does not wrap, and tells the linker where
+//! `pipeline-learn`, its tests and its benches find libtorch when they run, so that nobody has to set
+//! `LD_LIBRARY_PATH`. Does not know how libtorch got there: torch-sys says which one it linked.
 
 use std::env;
+use std::path::{Path, PathBuf};
+
+const SHIM: &str = "shim/forward_mode.cpp";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={SHIM}");
     let own_folder = match env::var("CARGO_CFG_TARGET_OS").as_deref() {
         Ok("macos") => "@loader_path",
         _ => "$ORIGIN",
@@ -14,6 +19,7 @@ fn main() {
     run_path(&format!("{own_folder}/../lib/pipeline"));
     if let Ok(linked) = env::var("DEP_TCH_LIBTORCH_LIB") {
         run_path(&linked);
+        compile_shim(Path::new(&linked));
     }
 }
 
@@ -22,4 +28,26 @@ fn run_path(folder: &str) {
     for argument in ["-Xlinker", "-rpath", "-Xlinker", folder] {
         println!("cargo::rustc-link-arg={argument}");
     }
+}
+
+/// With the headers that lie beside the libraries, or where torch-sys was told to look for them.
+fn compile_shim(libraries: &Path) {
+    println!("cargo::rerun-if-env-changed=LIBTORCH_INCLUDE");
+    println!("cargo::rerun-if-env-changed=LIBTORCH_CXX11_ABI");
+    let headers = match env::var_os("LIBTORCH_INCLUDE") {
+        Some(folder) => PathBuf::from(folder).join("include"),
+        None => libraries.with_file_name("include"),
+    };
+    let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        // Those of the headers are not ours to mend.
+        .warnings(false)
+        .include(headers.join("torch/csrc/api/include"))
+        .include(headers)
+        // As torch-sys has it. clang's library on macOS takes no notice.
+        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        .file(SHIM)
+        .compile("pipeline_shim");
 }

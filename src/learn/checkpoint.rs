@@ -3,16 +3,17 @@
 //! ```text
 //! checkpoint.bin    32 bytes   blake3 of all that follows
 //!                    8 bytes   length of the header, little-endian
-//!                              header: JSON, `identity`, `threads` and `progress`
+//!                              header: JSON, `identity`, `threads`, `began_on` and `progress`
 //!                              safetensors: weights, running statistics, the optimizer's state
 //! ```
 //!
 //! It is written beside its place, flushed to the disk and renamed. One that is damaged, or of
 //! another run, is ignored. libtorch's thread count decides the last bits of a sum, so a resumed run takes
-//! over the count that the run began with. Knows no training method: what `progress` holds is its own affair.
+//! over the count that the run began with. Another device can't be taken over: a run that goes on elsewhere says so,
+//! in a note and in its record. Knows no training method: what `progress` holds is its own affair.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -22,10 +23,10 @@ use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::network::bytes_of;
-use crate::weights;
+use crate::{device, weights};
 
 const FILE: &str = "checkpoint.bin";
 const DIGEST_BYTES: usize = 32;
@@ -34,6 +35,8 @@ const DIGEST_BYTES: usize = 32;
 struct Header<P> {
     identity: serde_json::Value,
     threads: i32,
+    /// The name of the device that the run began on.
+    began_on: String,
     progress: P,
 }
 
@@ -41,6 +44,9 @@ struct Header<P> {
 pub struct Checkpoints<'a> {
     context: &'a Context,
     identity: serde_json::Value,
+    device: Device,
+    /// The name of the device that the run began on.
+    began_on: String,
     interval: Duration,
     last: Instant,
 }
@@ -57,18 +63,23 @@ pub enum Due {
 }
 
 impl<'a> Checkpoints<'a> {
-    /// The checkpoints of a run that is told from others by `identity`: its parameters.
+    /// The checkpoints of a run on `device` that is told from others by its parameters.
     ///
     /// # Errors
     /// When the parameters are not plain data.
-    pub fn new(context: &'a Context, parameters: &impl Serialize) -> anyhow::Result<Self> {
+    pub fn new(
+        context: &'a Context,
+        parameters: &impl Serialize,
+        device: Device,
+    ) -> anyhow::Result<Self> {
         let identity = serde_json::json!({
             "parameters": serde_json::to_value(parameters)?,
             "seed": context.seed,
             "version": pipeline_stages::message::VERSION,
         });
         let interval = Duration::from_secs(context.execution.checkpoint_seconds);
-        Ok(Self { context, identity, interval, last: Instant::now() })
+        let began_on = kind_of(device).to_owned();
+        Ok(Self { context, identity, device, began_on, interval, last: Instant::now() })
     }
 
     /// What to do now, between two steps.
@@ -93,32 +104,76 @@ impl<'a> Checkpoints<'a> {
     ) -> anyhow::Result<()> {
         let path = self.path();
         let threads = tch::get_num_threads();
-        let header = Header { identity: self.identity.clone(), threads, progress };
-        write(&path, &serde_json::to_vec(&header)?, tensors)
-            .with_context(|| format!("can't write the checkpoint {}", path.display()))?;
+        let (identity, began_on) = (self.identity.clone(), self.began_on.clone());
+        let header = Header { identity, threads, began_on, progress };
+        // Also after a failure: the next try comes when its time does.
         self.last = Instant::now();
-        Ok(())
+        write(&path, &serde_json::to_vec(&header)?, tensors)
+            .with_context(|| format!("can't write the checkpoint {}", path.display()))
     }
 
     /// Restores what an interrupted run left: fills the tensors and returns the progress. `None` when
     /// there is nothing, or nothing usable; then no tensor is changed, and a note says why.
-    pub fn restore<P: DeserializeOwned>(&self, tensors: &[(String, &Tensor)]) -> Option<P> {
-        let bytes = std::fs::read(self.path()).ok()?;
-        match read(&bytes, &self.identity, tensors) {
-            Ok((progress, threads)) => {
-                if threads != tch::get_num_threads() {
-                    tch::set_num_threads(threads);
-                    self.context.note(format!(
-                        "resuming with the {threads} threads that this run began with: its result depends on them"
-                    ));
-                }
-                Some(progress)
+    ///
+    /// Afterwards the threads of this process are those that the run began with, and the record knows
+    /// them, and the device.
+    ///
+    /// # Errors
+    /// When there is something that can't be read: it may be the work of days, so it is not ignored.
+    pub fn restore<P: DeserializeOwned>(
+        &mut self,
+        tensors: &[(String, &Tensor)],
+    ) -> anyhow::Result<Option<P>> {
+        let path = self.path();
+        let restored = match std::fs::read(&path) {
+            Ok(bytes) => self.restore_from(&bytes, tensors),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!(
+                        "can't read the checkpoint {}: mend that, or remove the file to start anew",
+                        path.display()
+                    )
+                });
             }
+        };
+        let name = device::name(self.device);
+        self.context.ran_on(if self.began_on == kind_of(self.device) {
+            name
+        } else {
+            format!("{name}; began on {}", self.began_on)
+        });
+        Ok(restored)
+    }
+
+    fn restore_from<P: DeserializeOwned>(
+        &mut self,
+        bytes: &[u8],
+        tensors: &[(String, &Tensor)],
+    ) -> Option<P> {
+        let header = match read(bytes, &self.identity, tensors) {
+            Ok(header) => header,
             Err(error) => {
                 self.context.note(format!("the checkpoint is not used, starting anew: {error:#}"));
-                None
+                return None;
             }
+        };
+        let threads = header.threads.max(1);
+        if self.device == Device::Cpu && threads != tch::get_num_threads() {
+            tch::set_num_threads(threads);
+            self.context.note(format!(
+                "resuming with the {threads} threads that this run began with: its result depends on them"
+            ));
         }
+        let here = kind_of(self.device);
+        if header.began_on != here {
+            self.context.note(format!(
+                "this run began on {} and goes on on {here}: its result is that of neither alone",
+                header.began_on
+            ));
+        }
+        self.began_on = header.began_on;
+        Some(header.progress)
     }
 
     fn path(&self) -> PathBuf {
@@ -158,17 +213,26 @@ fn read<P: DeserializeOwned>(
     bytes: &[u8],
     identity: &serde_json::Value,
     tensors: &[(String, &Tensor)],
-) -> anyhow::Result<(P, i32)> {
+) -> anyhow::Result<Header<P>> {
     let (digest, rest) = bytes.split_at_checked(DIGEST_BYTES).context("it is cut off")?;
     ensure!(blake3::hash(rest).as_bytes() == digest, "it is damaged");
     let (length, rest) = rest.split_first_chunk::<8>().context("it is cut off")?;
     let length = usize::try_from(u64::from_le_bytes(*length))?;
     let (header, payload) = rest.split_at_checked(length).context("it is cut off")?;
     let header: Header<serde_json::Value> = serde_json::from_slice(header)?;
-    ensure!(header.identity == *identity, "it is of another run or another version");
-    let progress = serde_json::from_value(header.progress)?;
+    let Header { identity: found, threads, began_on, progress } = header;
+    ensure!(found == *identity, "it is of another run or another version");
+    let progress = serde_json::from_value(progress)?;
     let wanted: Vec<(&str, &Tensor)> =
         tensors.iter().map(|(name, tensor)| (name.as_str(), *tensor)).collect();
     weights::fill(&SafeTensors::deserialize(payload)?, &wanted, |_| false)?;
-    Ok((progress, header.threads.max(1)))
+    Ok(Header { identity: found, threads, began_on, progress })
+}
+
+/// What distinguishes devices whose results differ: all GPUs of a machine count as one.
+fn kind_of(device: Device) -> &'static str {
+    match device {
+        Device::Cpu => "cpu",
+        _ => "gpu",
+    }
 }

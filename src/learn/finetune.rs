@@ -18,8 +18,7 @@ impl RobustMethod for Finetune {
         let logits = step.forward()?;
         let losses = step.loss.of_samples(&logits, &step.batch.labels)?;
         let mean = losses.f_mean(Kind::Float)?;
-        step.optimizer.zero_gradients();
-        mean.f_backward()?;
+        step.optimizer.backward(&mean)?;
         step.optimizer.step(step.learning_rate, step.at.step)?;
         Ok(Outcome { losses: losses.f_detach()?, logits: logits.f_detach()?, extra: Vec::new() })
     }

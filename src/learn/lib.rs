@@ -1,7 +1,8 @@
 //! The bodies of the stage kinds that need torch: pre-training, training, evaluation.
 //!
 //! Each method is one file that reads from top to bottom like the algorithm box of its paper:
-//! [`pretrain_simclr`], [`finetune`]. What they share lies beside them, a purpose a file.
+//! [`pretrain_simclr`], [`finetune`], [`meta_weight_net`], [`probe::linear`]. What they share lies beside them, a
+//! purpose a file.
 //!
 //! On the CPU, results are exact: the same request gives the same bytes, however often it was
 //! interrupted and resumed, and with whatever number of threads prepares the images. libtorch's own
@@ -12,13 +13,21 @@
 pub mod augment;
 pub mod batches;
 pub mod checkpoint;
+pub mod decay;
+pub mod decode;
 pub mod device;
 pub mod evaluate;
 pub mod finetune;
+pub mod forward_mode;
+pub mod inputs;
 pub mod loss;
+pub mod meta_weight_net;
 pub mod network;
 pub mod optimizer;
+pub mod pictures;
 pub mod pretrain_simclr;
+pub mod pretrain_supervised;
+pub mod probe;
 pub mod random;
 pub mod schedule;
 pub mod supervised;
@@ -31,7 +40,7 @@ use std::process::ExitCode;
 
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::{self, Context};
-use pipeline_stages::{LearnStage, Stage};
+use pipeline_stages::{Kind, LearnStage, Stage, kind};
 
 /// What a stage kind does: files into the output folder, events on the way.
 trait Body {
@@ -43,15 +52,11 @@ trait Body {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics>;
 }
 
-/// What `model.json` says of a training: the kind, its parameters and the seed. Nothing that can
-/// differ between two runs of the same stage key.
-fn training_record(
-    kind: &str,
-    parameters: &impl serde::Serialize,
-    seed: u64,
-) -> anyhow::Result<serde_json::Value> {
-    let parameters = serde_json::to_value(parameters)?;
-    Ok(serde_json::json!({ "kind": kind, "parameters": parameters, "seed": seed }))
+/// What `model.json` says of a training: the kind, the parameters that have an effect, and the seed.
+/// Nothing that can differ between two runs of the same stage key, or that may change without a new one.
+fn training_record<K: Kind>(parameters: &K, seed: u64) -> serde_json::Value {
+    let parameters = kind::key_parameters(parameters);
+    serde_json::json!({ "kind": K::NAME, "parameters": parameters, "seed": seed })
 }
 
 /// Runs the body of a stage.

@@ -40,8 +40,8 @@ impl SampleLoss {
         Ok(match self {
             Self::CrossEntropy => log_probability.f_neg()?,
             Self::GeneralizedCrossEntropy { q } => {
-                let power = log_probability.f_mul_scalar(q)?.f_exp()?;
-                power.f_neg()?.f_add_scalar(1.0)?.f_div_scalar(q)?
+                // 1 - exp(x) would lose all digits of a small x, which is what a small q makes.
+                log_probability.f_mul_scalar(q)?.f_expm1()?.f_neg()?.f_div_scalar(q)?
             }
             Self::MeanAbsoluteError => {
                 log_probability.f_exp()?.f_neg()?.f_add_scalar(1.0)?.f_mul_scalar(2.0)?
@@ -69,8 +69,7 @@ impl SampleLoss {
 /// When `views` is no matrix.
 pub fn nt_xent(views: &Tensor, temperature: f64) -> anyhow::Result<(Tensor, Tensor)> {
     let (rows, _) = views.size2()?;
-    let length = views.f_square()?.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float)?;
-    let unit = views.f_div(&length.f_sqrt()?.f_clamp_min(1e-12)?)?;
+    let unit = unit_rows(views)?;
     let mut logits = unit.f_mm(&unit.f_transpose(0, 1)?)?.f_div_scalar(temperature)?;
     let itself = Tensor::f_eye(rows, (Kind::Bool, views.device()))?;
     logits = logits.f_masked_fill(&itself, f64::NEG_INFINITY)?;
@@ -79,4 +78,14 @@ pub fn nt_xent(views: &Tensor, temperature: f64) -> anyhow::Result<(Tensor, Tens
     let loss =
         logits.f_cross_entropy_loss(&other, None::<&Tensor>, tch::Reduction::Mean, -100, 0.0)?;
     Ok((loss, found.f_mean(Kind::Float)?))
+}
+
+/// The rows of a matrix scaled to length 1; a row of zeros stays, and has a gradient of zero.
+///
+/// # Errors
+/// When it is no matrix.
+pub fn unit_rows(matrix: &Tensor) -> anyhow::Result<Tensor> {
+    // The norm operator: its gradient at zero is zero, where that of a square root is not a number.
+    let length = matrix.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), true)?;
+    Ok(matrix.f_div(&length.f_clamp_min(1e-12)?)?)
 }

@@ -8,32 +8,38 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
-use pipeline_stages::formats::{CurveTable, ModelInfo, Part, Samples, WEIGHTS_FILE};
-use pipeline_stages::kinds::{PretrainOptimizer, PretrainSimclr};
+use pipeline_stages::formats::{
+    CurveTable, ImageShape, InputCrop, ModelInfo, Part, Samples, Storage, WEIGHTS_FILE,
+};
+use pipeline_stages::kinds::{Blur, PretrainOptimizer, PretrainSimclr};
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::augment::{View, ViewSettings};
-use crate::batches::{Images, shuffled};
+use crate::augment::batched::{DeviceImages, DeviceViews};
+use crate::augment::{SizedView, ViewSettings};
+use crate::batches::{Images, ViewSource, shuffled};
+use crate::inputs::input_side;
 use crate::network::{Mode, Projector, feature_count};
 use crate::optimizer::{Optimizer, Rule};
+use crate::pictures::Pictures;
 use crate::random::{Purpose, Stream};
 use crate::schedule::Schedule;
 use crate::tally::Tally;
 use crate::training_loop::{self, At, Budget, Feed, Method, check_finite};
-use crate::{Body, device, loss, training_record, weights};
+use crate::{Body, decay, device, loss, training_record, weights};
 
 const SGD: Rule = Rule::Sgd { momentum: 0.9 };
+/// Views of this side and more are blurred when nothing is said.
+const BLURRED_SIDE: usize = 64;
 
 impl Body for PretrainSimclr {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let device = device::prepare(&context.execution)?;
-        context.ran_on(device::name(device));
-        let samples = Samples::open(context.input("data")?, Part::Train)?;
-        let views = Views::new(self, &samples, context.seed, device)?;
+        let samples = Samples::open_any(context.input("data")?, Part::Train)?;
+        let views = Views::new(self, &samples, context, device)?;
         let mut run = Run::new(self, context, &views)?;
-        let budget = Budget { epochs: self.epochs, steps_per_epoch: views.steps_per_epoch() };
+        let budget = Budget::of_epochs(self.epochs, views.steps_per_epoch())?;
         training_loop::run(&mut run, &views, budget, context, self)?;
         run.write()
     }
@@ -41,7 +47,8 @@ impl Body for PretrainSimclr {
 
 /// Two views of every image.
 struct Views<'a> {
-    images: Images<'a>,
+    images: ViewImages<'a>,
+    size: ViewSize,
     indices: Vec<u32>,
     batch_size: usize,
     settings: ViewSettings,
@@ -49,11 +56,62 @@ struct Views<'a> {
     device: Device,
 }
 
+/// How large views are, and whether they are blurred.
+#[derive(Debug, Clone, Copy)]
+struct ViewSize {
+    image: ImageShape,
+    /// How images get that shape where the encoder is used; `None` where they have it.
+    crop: Option<InputCrop>,
+    blurs: bool,
+}
+
+impl ViewSize {
+    fn of(parameters: &PretrainSimclr, samples: &Samples) -> anyhow::Result<Self> {
+        let resized = parameters.image_size.is_some() || samples.storage() == Storage::Encoded;
+        let mut image = samples.image;
+        if resized {
+            let side = input_side(samples, parameters.image_size)?;
+            image = ImageShape { channels: image.channels, height: side, width: side };
+        }
+        let blurs = match parameters.blur {
+            Blur::Auto => image.height.min(image.width) >= BLURRED_SIDE,
+            Blur::Always => true,
+            Blur::Never => false,
+        };
+        Ok(Self { image, crop: resized.then_some(InputCrop::CropThenResize), blurs })
+    }
+}
+
+/// Where the images of views come from.
+enum ViewImages<'a> {
+    /// Small ones that keep their size.
+    OwnSize(ViewSource<'a>),
+    /// Of any size, resized or blurred.
+    Resized(Pictures<'a>),
+}
+
+impl<'a> ViewImages<'a> {
+    fn of(
+        size: ViewSize,
+        samples: &'a Samples,
+        device: Device,
+        context: &Context,
+    ) -> anyhow::Result<Self> {
+        if size.image != samples.image || size.blurs {
+            return Ok(Self::Resized(Pictures::of(samples)));
+        }
+        Ok(Self::OwnSize(match DeviceImages::where_possible(samples, device, context) {
+            Some(images) => ViewSource::Device(DeviceViews::new(images)?),
+            None => ViewSource::Host(Images::of(samples), device),
+        }))
+    }
+}
+
 impl<'a> Views<'a> {
     fn new(
         parameters: &PretrainSimclr,
         samples: &'a Samples,
-        seed: u64,
+        context: &Context,
         device: Device,
     ) -> anyhow::Result<Self> {
         let count = u32::try_from(samples.labels.len()).context("too many images")?;
@@ -67,12 +125,14 @@ impl<'a> Views<'a> {
             crop_area_min: parameters.crop_area_min,
             jitter_strength: parameters.jitter_strength,
         };
+        let size = ViewSize::of(parameters, samples)?;
         Ok(Self {
-            images: Images::of(samples),
+            images: ViewImages::of(size, samples, device, context)?,
+            size,
             indices: (0..count).collect(),
             batch_size: usize::try_from(parameters.batch_size)?,
             settings,
-            seed,
+            seed: context.seed,
             device,
         })
     }
@@ -83,11 +143,18 @@ impl<'a> Views<'a> {
 
     /// One view of every image of the batch, float [B,C,H,W] in [0, 1].
     fn of(&self, batch: &[u32], epoch: u32, purpose: Purpose) -> anyhow::Result<Tensor> {
-        let shape = self.images.shape;
-        self.images.batch(batch, self.device, |index, pixels, out| {
-            let mut stream = Stream::new(self.seed, purpose, epoch, index);
-            View::draw(&mut stream, shape, self.settings).render(pixels, shape, out);
-        })
+        let stream = |index| Stream::new(self.seed, purpose, epoch, index);
+        let ViewSize { image, blurs, .. } = self.size;
+        match &self.images {
+            ViewImages::OwnSize(images) => images.views(batch, image, self.settings, stream),
+            ViewImages::Resized(pictures) => {
+                pictures.batch(batch, image, self.device, |index, picture, out| {
+                    let shape = picture.shape;
+                    let view = SizedView::draw(&mut stream(index), shape, self.settings, blurs);
+                    view.render(&picture.pixels, shape, image, out);
+                })
+            }
+        }
     }
 }
 
@@ -127,8 +194,8 @@ impl<'a> Run<'a> {
     ) -> anyhow::Result<Self> {
         let network = Projector::new(
             parameters.architecture,
-            views.images.shape.channels,
-            i64::try_from(parameters.projection_size)?,
+            views.size.image.channels,
+            i64::from(parameters.projection_size),
             context.seed,
             views.device,
         )?
@@ -138,8 +205,8 @@ impl<'a> Run<'a> {
             PretrainOptimizer::Sgd => SGD,
             PretrainOptimizer::Adam => Rule::ADAM,
         };
-        let decays = |name: &str| !name.contains("bn") && !name.contains("bias");
-        let optimizer = Optimizer::new(rule, parameters.weight_decay, network.state(), decays)?;
+        let optimizer =
+            Optimizer::new(rule, parameters.weight_decay, network.state(), decay::contrastive)?;
         let tally = Tally::new(vec!["steps", "loss", "accuracy"], views.device)?;
         Ok(Self { parameters, context, views, network, optimizer, tally, curve: Vec::new() })
     }
@@ -151,6 +218,7 @@ impl<'a> Run<'a> {
 
     fn write(&self) -> anyhow::Result<Metrics> {
         let output = &self.context.output;
+        weights::check_finite(self.network.state().tensors())?;
         let (head, encoder): (Vec<_>, Vec<_>) = self
             .network
             .state()
@@ -159,15 +227,16 @@ impl<'a> Run<'a> {
             .partition(|named| Projector::in_head(&named.name));
         weights::write(&output.join(WEIGHTS_FILE), "weights", encoder)?;
         weights::write(&output.join("projection.safetensors"), "projection", head)?;
-        let image = self.views.images.shape;
+        let ViewSize { image, crop, .. } = self.views.size;
         ModelInfo {
             architecture: self.parameters.architecture.to_string(),
             input: image,
+            input_crop: crop,
             features: usize::try_from(feature_count(self.parameters.architecture))?,
             classes: Vec::new(),
             input_mean: vec![0.0; image.channels],
             input_deviation: vec![1.0; image.channels],
-            training: training_record("pretrain-simclr", self.parameters, self.context.seed)?,
+            training: training_record(self.parameters, self.context.seed),
         }
         .write(output)?;
         let mut table = CurveTable::new(&["epoch", "loss", "accuracy"]);
@@ -211,10 +280,9 @@ impl Method for Run<'_> {
     fn step(&mut self, views: Tensor, at: At) -> anyhow::Result<()> {
         let projections = self.network.forward(&views, Mode::Train)?;
         let (loss, accuracy) = loss::nt_xent(&projections, self.parameters.temperature)?;
-        self.optimizer.zero_gradients();
-        loss.f_backward()?;
+        self.optimizer.backward(&loss)?;
         self.optimizer.step(self.learning_rate(at), at.step)?;
-        let one = Tensor::from(1i64).f_to_device(self.views.device)?;
+        let one = Tensor::f_ones([0i64; 0].as_slice(), (Kind::Int64, self.views.device))?;
         self.tally.add(&[one, loss.f_detach()?, accuracy])
     }
 
@@ -236,13 +304,12 @@ impl Method for Run<'_> {
     fn report(&self, at: At) -> anyhow::Result<()> {
         let sums = self.tally.read()?;
         check_finite(sums.get("loss"), at, self.parameters.learning_rate)?;
-        let Budget { epochs, .. } = at.budget;
         let images = |steps: u64| steps * self.parameters.batch_size;
         self.context.progress(Progress {
             done: images(at.step + 1),
             total: Some(images(at.steps())),
             unit: Unit::Images,
-            phase: Some(format!("epoch {}/{epochs}", at.epoch() + 1)),
+            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.budget.epochs())),
             values: BTreeMap::from([
                 ("loss".to_owned(), sums.mean("loss", "steps")),
                 ("accuracy".to_owned(), sums.mean("accuracy", "steps")),

@@ -27,7 +27,7 @@ pub enum Purpose {
     InitialWeighting = 8,
     /// The samples of a meta batch; the index is the step within the epoch.
     MetaBatch = 9,
-    /// How a sample of the meta batch is augmented; the index is the sample.
+    /// How a sample of the meta batch is augmented; the epoch is the step of the run, the index the sample.
     MetaAugmentation = 10,
 }
 

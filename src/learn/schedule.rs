@@ -26,15 +26,13 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The schedule that a `train` stage asks for.
-    pub fn of(parameters: &kinds::Train) -> Self {
-        match parameters.schedule {
-            kinds::Schedule::WarmupCosine => Self::WarmupCosine { warmup: parameters.warmup },
+    /// The schedule that a stage asks for, with the parameters of all of them.
+    pub fn of(schedule: kinds::Schedule, warmup: f64, every: u64, factor: f64) -> Self {
+        match schedule {
+            kinds::Schedule::WarmupCosine => Self::WarmupCosine { warmup },
             kinds::Schedule::Linear => Self::Linear,
             kinds::Schedule::Constant => Self::Constant,
-            kinds::Schedule::Step => {
-                Self::Step { every: parameters.step_every, factor: parameters.step_factor }
-            }
+            kinds::Schedule::Step => Self::Step { every, factor },
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use pipeline_stages::worker::{Context, Stopped};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -15,17 +15,34 @@ use crate::batches::ahead;
 use crate::checkpoint::{Checkpoints, Due};
 
 /// Batches that are prepared ahead for a GPU.
-const BATCHES_AHEAD: usize = 3;
+pub const BATCHES_AHEAD: usize = 3;
 /// Time between two reports of a run on a GPU: each one waits for it.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Passes over the samples.
-    pub epochs: u64,
-    /// Steps of each.
+    /// Steps of the whole run. It may end within an epoch.
+    pub steps: u64,
+    /// Steps of a pass over the samples.
     pub steps_per_epoch: u64,
+}
+
+impl Budget {
+    /// So many passes over the samples.
+    ///
+    /// # Errors
+    /// When nobody can count that far.
+    pub fn of_epochs(epochs: u32, steps_per_epoch: u64) -> anyhow::Result<Self> {
+        let steps = u64::from(epochs).checked_mul(steps_per_epoch);
+        let steps = steps.context("this training is too long: set fewer epochs")?;
+        Ok(Self { steps, steps_per_epoch })
+    }
+
+    /// Passes over the samples; the last one may be cut short.
+    pub fn epochs(self) -> u64 {
+        self.steps.div_ceil(self.steps_per_epoch.max(1))
+    }
 }
 
 /// A place within a run.
@@ -50,17 +67,17 @@ impl At {
 
     /// Steps of the whole run.
     pub fn steps(self) -> u64 {
-        self.budget.epochs * self.budget.steps_per_epoch
+        self.budget.steps
     }
 
-    /// Whether this step is the last one of its epoch.
+    /// Whether this step is the last one of its epoch: all samples were seen, or the run is over.
     pub fn ends_epoch(self) -> bool {
-        self.step_of_epoch() + 1 == self.budget.steps_per_epoch
+        self.step_of_epoch() + 1 == self.budget.steps_per_epoch || self.ends_run()
     }
 
     /// Whether this step is the last one of the run.
     pub fn ends_run(self) -> bool {
-        self.step + 1 == self.steps()
+        self.step + 1 == self.budget.steps
     }
 }
 
@@ -147,7 +164,8 @@ struct Reached<P> {
 
 /// Trains to the end of the budget.
 ///
-/// `parameters` tell the checkpoints of this run from those of others.
+/// `parameters` tell the checkpoints of this run from those of others. Tells the record what it ran on, once that is
+/// settled: a resumed run keeps its threads.
 ///
 /// # Errors
 /// With [`Stopped`] after a checkpoint when asked to stop; else as the method's own.
@@ -159,16 +177,18 @@ pub fn run<M: Method>(
     parameters: &impl Serialize,
 ) -> anyhow::Result<()> {
     ensure!(budget.steps_per_epoch > 0, "there are no samples to train on");
-    let checkpoints = Checkpoints::new(context, parameters)?;
-    let mut position = Position { steps: 0, settled: 0, checkpoints };
-    if let Some(reached) = position.checkpoints.restore::<Reached<M::Progress>>(&method.tensors()) {
+    let mut checkpoints = Checkpoints::new(context, parameters, method.device())?;
+    let reached = checkpoints.restore::<Reached<M::Progress>>(&method.tensors())?;
+    let mut position = Position { steps: 0, settled: 0, checkpoints, context };
+    if let Some(reached) = reached {
         (position.steps, position.settled) = (reached.steps, reached.settled);
         method.resume(reached.method);
+        context.note(format!("goes on after step {} of {}", position.steps, budget.steps));
     }
     if position.settled < position.steps {
         settle(method, &mut position, budget)?;
     }
-    while !method.finished() && position.steps < budget.epochs * budget.steps_per_epoch {
+    while !method.finished() && position.steps < budget.steps {
         epoch(method, feed, budget, &mut position)?;
     }
     Ok(())
@@ -179,6 +199,7 @@ struct Position<'a> {
     steps: u64,
     settled: u64,
     checkpoints: Checkpoints<'a>,
+    context: &'a Context,
 }
 
 impl Position<'_> {
@@ -188,7 +209,14 @@ impl Position<'_> {
         if due != Due::Nothing {
             let (steps, settled) = (self.steps, self.settled);
             let reached = Reached { steps, settled, method: method.progress() };
-            self.checkpoints.save(&reached, &method.tensors())?;
+            let saved = self.checkpoints.save(&reached, &method.tensors());
+            match saved {
+                // The work so far is worth more than what a checkpoint may save later.
+                Err(error) if due == Due::Checkpoint => {
+                    self.context.note(format!("the training goes on without it: {error:#}"));
+                }
+                saved => saved?,
+            }
         }
         if due == Due::Stop {
             return Err(Stopped.into());
@@ -208,7 +236,9 @@ fn epoch<M: Method>(
     let epoch = u32::try_from(at.epoch())?;
     let batches = feed.batches(epoch)?;
     ensure!(batches.len() as u64 == budget.steps_per_epoch, "an epoch is longer than another");
-    let rest = batches.into_iter().enumerate().skip(usize::try_from(at.step_of_epoch())?);
+    let left = usize::try_from(budget.steps - position.steps)?;
+    let rest =
+        batches.into_iter().enumerate().skip(usize::try_from(at.step_of_epoch())?).take(left);
     let prepared = rest.map(|(step, batch)| feed.prepare(epoch, u32::try_from(step)?, batch));
     let on_gpu = method.device() != Device::Cpu;
     let mut reported = Instant::now();

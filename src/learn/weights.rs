@@ -7,12 +7,24 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
-use pipeline_stages::formats::{TensorFile, write_tensors};
+use pipeline_stages::formats::{ModelInfo, TensorFile, write_tensors};
+use pipeline_stages::kinds::architecture::Architecture;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tch::{Kind, Tensor};
 
 use crate::network::{NamedTensor, bytes_of};
+
+/// The architecture of an encoder on disk.
+///
+/// # Errors
+/// When this version has none of that name.
+pub fn architecture(info: &ModelInfo) -> anyhow::Result<Architecture> {
+    let mut known = Architecture::ALL.iter().copied();
+    known.find(|architecture| architecture.name() == info.architecture).with_context(|| {
+        format!("the weights are of a '{}', which this version does not know", info.architecture)
+    })
+}
 
 /// Writes tensors under their names.
 ///
@@ -34,6 +46,27 @@ pub fn write<'a>(
         ));
     }
     write_tensors(path, &entries, &[("type", artifact.to_owned())])
+}
+
+/// Fails on a tensor with a number that is not finite: such a network is of no use to anybody.
+///
+/// # Errors
+/// With the names of the tensors, and what to try.
+pub fn check_finite(tensors: &[NamedTensor]) -> anyhow::Result<()> {
+    let mut wrong = Vec::new();
+    for named in tensors {
+        let floating = named.tensor.f_is_floating_point()?;
+        if floating && named.tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+            wrong.push(named.name.as_str());
+        }
+    }
+    ensure!(
+        wrong.is_empty(),
+        "{} of the trained network hold numbers that are not finite: training diverged; try a \
+         smaller learning-rate, a longer warmup or another batch-size",
+        shortened(&wrong)
+    );
+    Ok(())
 }
 
 /// Fills tensors from a file. Every one must be there, in its type and shape; and all that is in

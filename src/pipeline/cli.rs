@@ -44,6 +44,15 @@ enum Command {
     Log(StageArguments),
     /// Print where the artifact of a stage lies
     Path(StageArguments),
+    /// Check that artifacts hold what they held, or that a stage gives them again
+    ///
+    /// Hashes the artifacts of the manifest's fresh stages. Those that no longer hold the bytes of their digest
+    /// are named, file by file, and moved to the cache's quarantine: the next run makes them again.
+    ///
+    /// With --rerun, runs one stage again from nothing, in a scratch folder, and compares what it gives with
+    /// what is recorded. Nothing recorded is touched. Where the manifest leaves them open, device and count
+    /// of threads are those of the record, as they change the last bits of sums.
+    Verify(VerifyArguments),
     /// List the kinds of stages, or explain one
     Kinds(KindsArguments),
     /// Write a starter manifest, with the data that it needs
@@ -57,6 +66,13 @@ enum Command {
 pub struct ManifestArguments {
     /// The manifest
     pub manifest: PathBuf,
+    #[command(flatten)]
+    pub with: WithArguments,
+}
+
+/// What goes with a manifest.
+#[derive(Debug, Clone, Args)]
+pub struct WithArguments {
     /// The cache [env: PIPELINE_CACHE; default: `cache` in the nearest folder above the manifest that
     /// has one or a `.git`]
     #[arg(short = 'C', long, value_name = "DIR")]
@@ -70,10 +86,10 @@ impl ManifestArguments {
     /// The same arguments again, as somebody would type them.
     pub fn words(&self) -> String {
         let mut words = self.manifest.display().to_string();
-        if let Some(cache) = &self.cache {
+        if let Some(cache) = &self.with.cache {
             words.push_str(&format!(" --cache {}", cache.display()));
         }
-        for value in &self.overrides {
+        for value in &self.with.overrides {
             words.push_str(&format!(" --set '{value}'"));
         }
         words
@@ -152,6 +168,40 @@ pub struct ReportArguments {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status:  0  intact; the same bytes again, or within the tolerance\n              \
+1  damaged, gone or unreadable; another result, or a rerun that failed\n              \
+2  nothing could be checked: mistakes, inputs that are not fresh\n            \
+130  interrupted")]
+pub struct VerifyArguments {
+    /// The manifest
+    #[arg(required_unless_present = "all")]
+    pub manifest: Option<PathBuf>,
+    #[command(flatten)]
+    pub with: WithArguments,
+    /// Check everything in the cache, whatever manifest it is from
+    #[arg(long, conflicts_with = "rerun")]
+    pub all: bool,
+    /// Run this stage again in scratch, and compare
+    #[arg(long, value_name = "STAGE", requires = "manifest")]
+    pub rerun: Option<String>,
+    /// Accept other bytes if no metric differs by more than this (on GPUs, sums vary): `0.005`
+    #[arg(long, value_name = "NUMBER", requires = "rerun", value_parser = tolerance)]
+    pub tolerance: Option<f64>,
+    /// Keep what the rerun gave, and say where
+    #[arg(long, requires = "rerun")]
+    pub keep: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| "it must be a number, at least 0".to_owned())
+}
+
+#[derive(Debug, Args)]
 pub struct KindsArguments {
     /// The kind to explain
     pub kind: Option<String>,
@@ -182,6 +232,7 @@ pub fn main() -> ExitCode {
         Command::Metrics(arguments) => commands::metrics::run(arguments),
         Command::Log(arguments) => commands::log::run(arguments),
         Command::Path(arguments) => commands::path::run(arguments),
+        Command::Verify(arguments) => commands::verify::run(arguments),
         Command::Kinds(arguments) => commands::kinds::run(arguments),
         Command::Init(arguments) => commands::init::run(arguments),
         Command::Completions(arguments) => {

@@ -35,6 +35,8 @@ struct Source {
     origin: Origin,
     text: String,
     start: usize,
+    /// Where its lines end, in bytes: a manifest of a thousand stages asks for a thousand lines.
+    ends: Vec<usize>,
 }
 
 /// Where a text comes from.
@@ -56,14 +58,16 @@ impl Sources {
     pub fn add(&mut self, origin: Origin, text: impl Into<String>) -> usize {
         // One position lies between two texts, so that the end of one is not the start of the next.
         let start = self.all.last().map_or(0, |last| last.start + last.text.len() + 1);
-        self.all.push(Source { origin, text: text.into(), start });
+        let text = text.into();
+        let ends = text.match_indices('\n').map(|(end, _)| end).collect();
+        self.all.push(Source { origin, text, start, ends });
         start
     }
 
     /// The number of the line, from 1, on which `span` starts.
     pub fn line(&self, span: &Span) -> usize {
         self.locate(span)
-            .map_or(1, |(source, local)| source.text[..local.start].matches('\n').count() + 1)
+            .map_or(1, |(source, local)| source.ends.partition_point(|&end| end < local.start) + 1)
     }
 
     /// The text at `span`.

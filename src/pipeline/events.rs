@@ -31,6 +31,13 @@ pub enum RunEvent {
         /// Whether it goes on from the checkpoint of an interrupted run.
         resumes: bool,
     },
+    /// A stage whose result is there begins once more, in scratch, to compare.
+    Again {
+        /// The stage.
+        stage: StageName,
+        /// Its kind.
+        kind: &'static str,
+    },
     /// Another process works on the same key: its result will be used.
     Wait {
         /// The stage.

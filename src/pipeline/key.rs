@@ -432,8 +432,9 @@ mod tests {
         let declaration =
             manifest.stages.iter().find(|one| one.name.as_str() == stage).expect("a stage");
         let paths = declaration.stage.outside_paths().into_iter();
-        let outside: Vec<_> =
-            paths.map(|path| OutsideDigest { digest: digest(&path), path }).collect();
+        let outside: Vec<_> = paths
+            .map(|outside| OutsideDigest { digest: digest(&outside.path), path: outside.path })
+            .collect();
         parts(declaration, &outside, |input| Some(digest(input.as_str())))
     }
 

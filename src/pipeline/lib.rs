@@ -11,6 +11,7 @@ mod cli;
 mod commands;
 
 pub mod cache;
+pub mod compare;
 pub mod diagnostic;
 pub mod digest;
 pub mod events;

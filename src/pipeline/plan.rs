@@ -2,7 +2,7 @@
 //!
 //! Pure: what there is comes in through [`Facts`]; nothing is read or run here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -19,8 +19,17 @@ pub trait Facts {
     fn usable(&self, key: &StageKey) -> Option<Record>;
     /// The record that a stage had last, whether or not its artifact is there.
     fn last(&self, stage: &StageName) -> Option<Record>;
-    /// The files outside the cache that a stage reads.
-    fn outside(&self, stage: &StageName) -> &[OutsideDigest];
+    /// The files outside the cache that a stage reads, or why they can't be read.
+    fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Obstacle>;
+}
+
+/// Why a stage can't run, whatever else runs: a file outside the cache that it reads can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Obstacle {
+    /// The line of the manifest where the stage starts.
+    pub line: usize,
+    /// What is wrong.
+    pub message: String,
 }
 
 /// Whether a stage must run.
@@ -44,6 +53,8 @@ pub enum State {
         /// Why it must run whatever they give, where that is known.
         reason: Option<Reason>,
     },
+    /// Its key can't be made, so that nothing is known of its result.
+    Blocked(Obstacle),
 }
 
 /// Why a stage must run.
@@ -101,7 +112,11 @@ impl Plan {
             Some(State::Fresh(record)) => Some(record.output.digest),
             _ => None,
         };
-        let parts = key::parts(declaration, facts.outside(name), digest_of);
+        let outside = match facts.outside(name) {
+            Ok(outside) => outside,
+            Err(obstacle) => return State::Blocked(obstacle.clone()),
+        };
+        let parts = key::parts(declaration, outside, digest_of);
         if on.is_empty() {
             return decide(name, parts, facts);
         }
@@ -122,6 +137,21 @@ impl Plan {
     /// Whether nothing must run.
     pub fn is_all_fresh(&self) -> bool {
         self.states.values().all(|state| matches!(state, State::Fresh(_)))
+    }
+
+    /// The stages that wait for a blocked one, directly or not.
+    pub fn held_up(&self) -> BTreeSet<&StageName> {
+        let mut held = BTreeSet::new();
+        for (name, state) in self.iter() {
+            let State::Waiting { on, .. } = state else { continue };
+            let is_stuck = |input: &StageName| {
+                held.contains(input) || matches!(self.states.get(input), Some(State::Blocked(_)))
+            };
+            if on.iter().any(is_stuck) {
+                held.insert(name);
+            }
+        }
+        held
     }
 }
 
@@ -221,6 +251,7 @@ mod tests {
         records: RefCell<BTreeMap<StageKey, Record>>,
         heads: RefCell<BTreeMap<StageName, StageKey>>,
         gone: RefCell<Vec<StageKey>>,
+        obstacles: BTreeMap<StageName, Obstacle>,
     }
 
     impl Facts for Memory {
@@ -230,8 +261,8 @@ mod tests {
         fn last(&self, stage: &StageName) -> Option<Record> {
             self.records.borrow().get(self.heads.borrow().get(stage)?).cloned()
         }
-        fn outside(&self, _stage: &StageName) -> &[OutsideDigest] {
-            &[]
+        fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Obstacle> {
+            self.obstacles.get(stage).map_or(Ok(&[]), Err)
         }
     }
 
@@ -296,6 +327,9 @@ mod tests {
                         let on: Vec<_> = on.iter().map(StageName::as_str).collect();
                         let reason = reason.as_ref().map_or("?".to_owned(), Reason::to_string);
                         format!("{name} waits on {}: {reason}", on.join(","))
+                    }
+                    State::Blocked(Obstacle { message, .. }) => {
+                        format!("{name} blocked: {message}")
                     }
                 })
                 .collect();
@@ -386,6 +420,22 @@ mod tests {
             ),
             "{states}"
         );
+    }
+
+    #[test]
+    fn what_can_not_be_read_blocks_its_stage_and_holds_up_those_behind_it() {
+        let mut world = Memory::default();
+        world.run(CHAIN, by_key);
+        let b: StageName = "b".parse().expect("a name");
+        world.obstacles.insert(b, Obstacle { line: 7, message: "gone".to_owned() });
+        assert_eq!(world.states(CHAIN), "a fresh\nb blocked: gone\nc waits on b: ?\nother fresh");
+        let plan = world.plan(CHAIN);
+        assert!(!plan.is_all_fresh());
+        assert_eq!(plan.held_up().into_iter().map(StageName::as_str).collect::<Vec<_>>(), ["c"]);
+        // Whatever it reads beside the file.
+        world.gone.borrow_mut().extend(world.heads.borrow().values().copied());
+        let states = world.states(CHAIN);
+        assert!(states.starts_with("a dirty") && states.contains("b blocked: gone"), "{states}");
     }
 
     #[test]

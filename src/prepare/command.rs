@@ -1,8 +1,9 @@
 //! The body of `command`: starts the program, waits for it, looks at what it left.
 //!
-//! Knows nothing of what the program does. How it is started and stopped is in [`process`], what its
-//! output must hold in [`output`].
+//! Knows nothing of what the program does. How it is started is in [`process`], how it and all that it
+//! started are stopped in [`descendants`], what its output must hold in [`output`].
 
+mod descendants;
 mod output;
 mod process;
 #[cfg(test)]

@@ -79,7 +79,9 @@ impl Downloader<'_> {
 
     /// Gets the file from one mirror and puts it in the output folder.
     fn fetch(&self, url: &str, phase: Option<&str>) -> Result<Metrics, Failure> {
-        let mut partial = Partial::open(&self.context.checkpoint, url)?;
+        let (context, most) = (self.context, self.stage.max_bytes);
+        let checking = self.progress(Some("checking what is there"));
+        let mut partial = Partial::open(context, url, most, &checking)?;
         let mut started_over = false;
         loop {
             self.transfer(url, phase, &mut partial)?;
@@ -88,12 +90,13 @@ impl Downloader<'_> {
                 Ok(()) => {
                     self.note_unverified(&digests.blake3, &partial);
                     let bytes = partial.len();
-                    partial.finish(&self.context.output.join(self.stage.file_name()))?;
+                    let to = context.output.join(self.stage.file_name());
+                    partial.finish(&to, context, &self.progress(Some("copying")))?;
                     self.stage
                         .url
                         .0
                         .iter()
-                        .try_for_each(|url| partial::forget(&self.context.checkpoint, url))?;
+                        .try_for_each(|url| partial::forget(&context.checkpoint, url))?;
                     return Ok(Metrics::from([("bytes".into(), bytes as f64)]));
                 }
                 // The pieces may be of two versions of the file: once more, in one piece.
@@ -109,6 +112,19 @@ impl Downloader<'_> {
         }
     }
 
+    /// Tells how many bytes are done, and of how many.
+    fn progress<'a>(&'a self, phase: Option<&'a str>) -> impl Fn(u64, Option<u64>) + 'a {
+        move |done, total| {
+            self.context.progress(Progress {
+                done,
+                total,
+                unit: Unit::Bytes,
+                phase: phase.map(str::to_owned),
+                values: Metrics::new(),
+            });
+        }
+    }
+
     /// Transfers the rest of the file, trying again where that may help. Failures count in a row: a
     /// transfer that got further than any before it starts a new row.
     fn transfer(
@@ -119,15 +135,7 @@ impl Downloader<'_> {
     ) -> Result<(), Failure> {
         let mut failures_in_a_row = 0;
         let mut furthest = partial.len();
-        let progress = |done, total| {
-            self.context.progress(Progress {
-                done,
-                total,
-                unit: Unit::Bytes,
-                phase: phase.map(str::to_owned),
-                values: Metrics::new(),
-            });
-        };
+        let progress = self.progress(phase);
         loop {
             let result = match Download::local_path(url) {
                 Some(path) => {

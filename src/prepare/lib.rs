@@ -12,6 +12,7 @@ mod download;
 mod fixture;
 #[cfg(test)]
 mod golden;
+mod gzip;
 mod import_weights;
 mod mersenne_twister;
 mod pickle;

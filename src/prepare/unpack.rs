@@ -22,11 +22,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use pipeline_stages::kinds::{ArchiveFormat, Unpack};
 use pipeline_stages::message::Metrics;
+use pipeline_stages::text::in_short;
 use pipeline_stages::worker::{Context, Stopped};
 
 use crate::Body;
 use destination::{Destination, Permission};
-use format::ArchiveFile;
+use format::{ArchiveFile, Format};
 
 impl Body for Unpack {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
@@ -34,14 +35,14 @@ impl Body for Unpack {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut destination = Destination::new(self, context)?;
         let archive = ArchiveFile::open(&path, context)?;
-        let position = archive.position();
+        let gauge = archive.gauge();
         let size = archive.size();
         unpack(self.format, archive, &name, &mut destination).map_err(|error| {
             if error.is::<Stopped>() {
                 return error;
             }
             let so_far =
-                format!("byte {} of {size}, after {}", position.get(), destination.so_far());
+                format!("byte {} of {size}, after {}", gauge.position(), destination.so_far());
             error.context(format!("can't unpack '{}' (at {so_far})", name.escape_debug()))
         })?;
         destination.finish().with_context(|| format!("can't unpack '{}'", name.escape_debug()))
@@ -54,21 +55,16 @@ fn unpack(
     name: &str,
     destination: &mut Destination,
 ) -> anyhow::Result<()> {
-    let format = match format {
-        ArchiveFormat::Auto => format::detect(&mut archive)?,
-        given => given,
-    };
-    match format {
-        ArchiveFormat::Zip => zip_archive::unpack(archive, destination),
-        ArchiveFormat::Tar => tar_archive::unpack(archive, destination),
-        ArchiveFormat::TarGz => tar_archive::unpack(format::gzip(archive), destination),
-        ArchiveFormat::TarXz => tar_archive::unpack(format::xz(archive)?, destination),
-        ArchiveFormat::TarZst => tar_archive::unpack(format::zstd(archive)?, destination),
-        ArchiveFormat::Gz => {
+    match Format::of(format, &mut archive)? {
+        Format::Zip => zip_archive::unpack(archive, destination),
+        Format::Tar => tar_archive::unpack(archive, destination),
+        Format::TarGz => tar_archive::unpack(format::gzip(archive), destination),
+        Format::TarXz => tar_archive::unpack(format::xz(archive)?, destination),
+        Format::TarZst => tar_archive::unpack(format::zstd(archive)?, destination),
+        Format::Gz => {
             let inner = name_without_gz(name);
             destination.file(inner.as_bytes(), Permission::ReadWrite, &mut format::gzip(archive))
         }
-        ArchiveFormat::Auto => bail!("the format of the archive is not known"),
     }
 }
 
@@ -100,12 +96,12 @@ fn only_file(artifact: &Path) -> anyhow::Result<PathBuf> {
             let name = |path: &PathBuf| {
                 path.file_name().unwrap_or_default().to_string_lossy().into_owned()
             };
-            let names: Vec<_> = paths.iter().take(8).map(name).collect();
+            let names: Vec<_> = paths.iter().map(name).collect();
             bail!(
                 "the artifact at 'archive' must hold exactly one file, the archive, but {} holds {} things: {}",
                 artifact.display(),
                 paths.len(),
-                if names.is_empty() { "it is empty".to_owned() } else { names.join(", ") }
+                in_short(&names, 8)
             )
         }
     }

@@ -46,18 +46,31 @@ pub trait Rules {
 
     /// Files and folders outside the cache that the stage reads, as the manifest names them.
     /// Their content enters the key.
-    fn outside_paths(&self) -> Vec<String> {
+    fn outside_paths(&self) -> Vec<OutsidePath> {
         Vec::new()
-    }
-
-    /// Whether these files may be missing while the stage is planned: its body says then what to do.
-    fn outside_may_be_missing(&self) -> bool {
-        false
     }
 
     /// The parameters that enter the key; `all` are those that can change a result.
     fn key_parameters(&self, all: Map<String, Value>) -> Map<String, Value> {
         all
+    }
+}
+
+/// A file or folder outside the cache that a stage reads. Its content enters the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutsidePath {
+    /// As the manifest names it: relative to the manifest's folder, or absolute.
+    pub path: String,
+    /// Whether the stage can be planned without it: because it can do without, or because its body says best
+    /// what to do. That it is missing then enters the key in place of its content; one that is not optional
+    /// and missing is a mistake.
+    pub optional: bool,
+}
+
+impl OutsidePath {
+    /// One that must be there.
+    pub fn required(path: impl Into<String>) -> Self {
+        Self { path: path.into(), optional: false }
     }
 }
 
@@ -185,8 +198,8 @@ pub(crate) fn check<K: Kind>(parameters: &K, connected: &[&str]) -> Vec<Problem>
     problems
 }
 
-/// The parameters that enter the key, with defaults filled in.
-pub(crate) fn key_parameters<K: Kind>(parameters: &K) -> Map<String, Value> {
+/// The parameters that enter the key, with defaults filled in; what has no effect is left out.
+pub fn key_parameters<K: Kind>(parameters: &K) -> Map<String, Value> {
     let Ok(Value::Object(mut all)) = serde_json::to_value(parameters) else {
         unreachable!("the parameters of a kind are a struct of plain data");
     };

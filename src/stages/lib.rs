@@ -17,6 +17,7 @@ pub mod kinds;
 pub mod message;
 pub mod parameter;
 pub mod state_dict;
+pub mod text;
 pub mod worker;
 
 pub use artifact::ArtifactType;

@@ -46,6 +46,7 @@ pub struct Context {
     events: Events,
     stop: Arc<AtomicBool>,
     device: Mutex<Option<String>>,
+    checkpoint_lock: Option<File>,
 }
 
 /// Where a body's events go.
@@ -77,7 +78,21 @@ impl Context {
             events,
             stop,
             device: Mutex::default(),
+            checkpoint_lock: None,
         }
+    }
+
+    /// The same, in a process that holds a lock on its checkpoint folder.
+    #[must_use]
+    pub fn with_checkpoint_lock(self, lock: File) -> Self {
+        Self { checkpoint_lock: Some(lock), ..self }
+    }
+
+    /// The lock on the checkpoint folder, in a worker process: the next worker of the same key waits until
+    /// nobody holds it. A program that a body starts and tells of that folder should inherit the descriptor,
+    /// as it can outlive a worker that is killed. `None` outside a worker process.
+    pub fn checkpoint_lock(&self) -> Option<&File> {
+        self.checkpoint_lock.as_ref()
     }
 
     /// All artifacts at a port; empty when it is not connected.
@@ -208,10 +223,10 @@ fn serve_request(
     };
     let stage = request.stage.clone();
     let events = Events::StandardOutput { last_progress: Mutex::default() };
-    let context = Context::new(request, events, stop);
+    let mut context = Context::new(request, events, stop).with_checkpoint_lock(checkpoint_lock);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&stage, &context)))
         .unwrap_or_else(|panic| Err(anyhow!("internal error: {}", panic_message(&*panic))));
-    drop(checkpoint_lock);
+    drop(context.checkpoint_lock.take());
     let event = match result.and_then(finite) {
         Ok(metrics) => Event::Finished { metrics, device: lock(&context.device).take() },
         Err(error) if error.is::<Stopped>() => Event::Stopped,

@@ -97,6 +97,31 @@ fn a_missing_file_is_found_by_the_stage_that_needs_it() {
 }
 
 #[test]
+fn several_readers_of_a_damaged_artifact_wait_for_it() {
+    let reader = |name: &str| {
+        format!(
+            "[stages.{name}]\nkind = \"command\"\ninputs = {{ words = \"words\" }}\nshell = 'echo {name} >> ran'\n"
+        )
+    };
+    let readers: String = ["a", "b", "c", "d", "e"].map(reader).concat();
+    let words = "[stages.words]\nkind = \"command\"\nshell = 'echo words >> ran; echo text > \"$PIPELINE_OUTPUT/text\"'\n";
+    for jobs in 1..=3 {
+        let project = Sandbox::new(&format!("[experiment]\nname = \"readers\"\n{words}{readers}"));
+        project.pipeline("run experiment.toml words").success();
+        let artifact = project.artifact("words");
+        project.unprotect(&artifact);
+        fs::write(artifact.join("text"), "").expect("it is ours");
+        let ended = project.pipeline(&format!("run experiment.toml --jobs {jobs}"));
+        assert_eq!(ended.success(), "words ran, a ran, b ran, c ran, d ran, e ran", "{ended}");
+        assert_eq!(names(&project.cache("quarantine")).len(), 1);
+        let ran = project.read("ran");
+        let mut ran: Vec<&str> = ran.lines().collect();
+        ran.sort_unstable();
+        assert_eq!(ran, ["a", "b", "c", "d", "e", "words", "words"]);
+    }
+}
+
+#[test]
 fn bytes_that_rotted_are_mended_when_the_stage_runs_again() {
     let project = project();
     let artifact = project.artifact("words");

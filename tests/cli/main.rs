@@ -2,6 +2,7 @@
 //!
 //! Each story has a folder of its own, and needs no network, no libtorch and no particular machine.
 
+mod blocked;
 mod caching;
 mod crash;
 mod damage;
@@ -14,6 +15,9 @@ mod places;
 mod reports;
 mod selecting;
 mod support;
+mod sweeping;
 mod together;
 mod users;
+mod verify;
+mod verify_rerun;
 mod workers;

@@ -98,6 +98,7 @@ fn graph_for_other_programs() {
       classDef fresh fill:#d9f2d9,stroke:#4a8f4a,color:#000
       classDef dirty fill:#ffe0b3,stroke:#b37400,color:#000
       classDef waiting fill:#f0f0f0,stroke:#888888,color:#000
+      classDef blocked fill:#f8d7da,stroke:#b02a37,color:#000
     "#);
     let json = project.pipeline("graph experiment.toml --format json").json();
     assert_snapshot!(project.filter(&format!("{:#}", json["stages"][3])), @r#"

@@ -18,6 +18,8 @@ use pipeline_stages::worker::{Context, Stopped, serve};
 
 const PROGRAM: &str = "pipeline-learn";
 const STEPS: u64 = 20;
+/// Threads that it says it has where nobody says how many.
+const THREADS: u32 = 4;
 const SLOW_STEP: Duration = Duration::from_millis(50);
 
 /// What the worker does, by the value of `FAKE_LEARN`.
@@ -47,6 +49,10 @@ enum Behaviour {
     Panic,
     /// `flood`: prints megabytes that are no events, then does its work.
     Flood,
+    /// `drift`: gives another result than it should, and metrics that are 0.003 higher.
+    Drift,
+    /// `by-threads`: its result depends on its count of threads, as the last bits of real sums do.
+    ByThreads,
 }
 
 impl Behaviour {
@@ -64,6 +70,8 @@ impl Behaviour {
             "silent-exit" => Self::SilentExit,
             "panic" => Self::Panic,
             "flood" => Self::Flood,
+            "drift" => Self::Drift,
+            "by-threads" => Self::ByThreads,
             other => anyhow::bail!("FAKE_LEARN={other} is no behaviour of this worker"),
         })
     }
@@ -111,10 +119,21 @@ fn run(behaviour: Behaviour, stage: &Stage, context: &Context) -> anyhow::Result
         Behaviour::Flood => flood()?,
         _ => {}
     }
-    let result = train(behaviour, stage, context)?;
-    fs::write(context.output.join("result.txt"), format!("{}\n", result.to_hex()))?;
+    let threads = context.execution.threads.unwrap_or(THREADS);
+    context.ran_on(format!("cpu, {threads} threads"));
+    let mut result = train(behaviour, stage, context)?.to_hex().to_string();
+    match behaviour {
+        Behaviour::Drift => result.push_str(" and something else"),
+        Behaviour::ByThreads => result.push_str(&format!(" with {threads} threads")),
+        _ => {}
+    }
+    fs::write(context.output.join("result.txt"), format!("{result}\n"))?;
     // Numbers that stay when a kind gets another parameter, so that stories need not be told anew.
-    let number = if behaviour == Behaviour::NotANumber { f64::NAN } else { 0.5 };
+    let number = match behaviour {
+        Behaviour::NotANumber => f64::NAN,
+        Behaviour::Drift => 0.503,
+        _ => 0.5,
+    };
     Ok(stage.info().headline.iter().map(|&name| (name.to_owned(), number)).collect())
 }
 

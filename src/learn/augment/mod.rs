@@ -1,12 +1,19 @@
-//! What is done to an image before a network sees it: bytes in, floats out, no tensor on the way.
+//! What is done to an image before a network sees it: bytes in, floats out.
 //!
-//! Every draw comes from the image's own stream, so the thread that does the work does not matter.
+//! Every draw comes from the image's own stream, so the thread that does the work does not matter. The same
+//! draws serve two ways of doing it: one image at a time by the CPU's threads, without any tensor ([`View::render`],
+//! [`LightChange::apply`]), and a batch at a time on a GPU ([`batched`]).
 
+pub mod batched;
 mod colour;
+mod kernel;
+mod large;
 mod resize;
 mod simple;
 mod view;
 
+pub use colour::Jitter;
+pub use large::{Frame, GaussianBlur, SizedView};
 pub use resize::Resampler;
-pub use simple::{Normalisation, augmented};
-pub use view::{View, ViewSettings};
+pub use simple::{LightChange, Normalisation, augmented};
+pub use view::{Crop, View, ViewSettings};

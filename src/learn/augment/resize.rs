@@ -47,6 +47,30 @@ impl Resampler {
     }
 }
 
+/// The resamplers of one count of outputs, by the length of the part; each is made once.
+#[derive(Debug, Default)]
+pub(super) struct ResamplerCache {
+    outputs: usize,
+    by_length: Vec<Option<Resampler>>,
+}
+
+impl ResamplerCache {
+    /// From `length` inputs, counted from the first one, to `outputs`.
+    pub(super) fn of(&mut self, length: usize, outputs: usize) -> &Resampler {
+        if self.outputs != outputs {
+            *self = Self { outputs, by_length: Vec::new() };
+        }
+        if self.by_length.len() <= length {
+            self.by_length.resize(length + 1, None);
+        }
+        self.by_length[length].get_or_insert_with(|| {
+            let mut resampler = Resampler::default();
+            resampler.prepare(0, length, outputs);
+            resampler
+        })
+    }
+}
+
 /// Keys' cubic convolution kernel, a = -0.5.
 fn cubic(distance: f64) -> f64 {
     const A: f64 = -0.5;

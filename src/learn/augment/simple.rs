@@ -61,6 +61,18 @@ impl Normalisation {
         Ok(Self { mean: mean.to_vec(), deviation: deviation.to_vec() })
     }
 
+    /// Normalises an image in place: float [C,H,W] in [0, 1].
+    pub fn apply(&self, image: &mut [f32]) {
+        let plane = image.len() / self.mean.len().max(1);
+        let channels = image.chunks_mut(plane.max(1)).zip(self.mean.iter().zip(&self.deviation));
+        for (channel, (mean, deviation)) in channels {
+            let (mean, deviation) = (*mean as f32, *deviation as f32);
+            for value in channel {
+                *value = (*value - mean) / deviation;
+            }
+        }
+    }
+
     /// The value that each of the 256 bytes becomes, per channel.
     pub fn tables(&self) -> Vec<[f32; 256]> {
         let scale = |mean: &f64, deviation: &f64| {
@@ -74,9 +86,54 @@ impl Normalisation {
     }
 }
 
-/// Writes an image, u8 [C,H,W], as floats, changed as `augmentation` says.
-///
-/// `tables` has one table per channel, of [`Normalisation::tables`].
+/// A light augmentation, all draws made: a flip, and a window of the image's own size that is moved over the image with
+/// a border that reflects it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LightChange {
+    /// Rows that the window is moved down by.
+    pub down: i64,
+    /// Columns that the window is moved right by.
+    pub right: i64,
+    /// Whether left and right of what it shows are exchanged.
+    pub flipped: bool,
+}
+
+impl LightChange {
+    /// Draws one as `augmentation` says.
+    pub fn draw(augmentation: Augmentation, stream: &mut Stream) -> Self {
+        let mut change = Self::default();
+        if augmentation == Augmentation::CropFlip {
+            change.down = i64::from(stream.below(2 * PADDING + 1)) - i64::from(PADDING);
+            change.right = i64::from(stream.below(2 * PADDING + 1)) - i64::from(PADDING);
+        }
+        change.flipped = augmentation != Augmentation::None && stream.chance(0.5);
+        change
+    }
+
+    /// Writes an image, u8 [C,H,W], changed, as floats of the same shape. `tables` has one table per
+    /// channel, of [`Normalisation::tables`].
+    pub fn apply(self, pixels: &[u8], shape: ImageShape, tables: &[[f32; 256]], out: &mut [f32]) {
+        let ImageShape { height, width, .. } = shape;
+        let columns: Vec<usize> = (0..width as i64)
+            .map(|x| if self.flipped { width as i64 - 1 - x } else { x })
+            .map(|x| reflected(x + self.right, width))
+            .collect();
+        let plane = height * width;
+        for (channel, table) in tables.iter().enumerate() {
+            for y in 0..height {
+                let row = reflected(y as i64 + self.down, height);
+                let source = &pixels[channel * plane + row * width..][..width];
+                let target = &mut out[channel * plane + y * width..][..width];
+                for (value, &column) in target.iter_mut().zip(&columns) {
+                    *value = table[usize::from(source[column])];
+                }
+            }
+        }
+    }
+}
+
+/// Writes an image, u8 [C,H,W], as floats, changed as `augmentation` says: [`LightChange::draw`] and
+/// [`LightChange::apply`].
 pub fn augmented(
     pixels: &[u8],
     shape: ImageShape,
@@ -85,27 +142,7 @@ pub fn augmented(
     tables: &[[f32; 256]],
     out: &mut [f32],
 ) {
-    let [mut down, mut right] = [0i64; 2];
-    if augmentation == Augmentation::CropFlip {
-        down = i64::from(stream.below(2 * PADDING + 1)) - i64::from(PADDING);
-        right = i64::from(stream.below(2 * PADDING + 1)) - i64::from(PADDING);
-    }
-    let flipped = augmentation != Augmentation::None && stream.chance(0.5);
-    let columns: Vec<usize> = (0..shape.width as i64)
-        .map(|x| if flipped { shape.width as i64 - 1 - x } else { x })
-        .map(|x| reflected(x + right, shape.width))
-        .collect();
-    let plane = shape.height * shape.width;
-    for (channel, table) in tables.iter().enumerate() {
-        for y in 0..shape.height {
-            let row = reflected(y as i64 + down, shape.height);
-            let source = &pixels[channel * plane + row * shape.width..][..shape.width];
-            let target = &mut out[channel * plane + y * shape.width..][..shape.width];
-            for (value, &column) in target.iter_mut().zip(&columns) {
-                *value = table[usize::from(source[column])];
-            }
-        }
-    }
+    LightChange::draw(augmentation, stream).apply(pixels, shape, tables, out);
 }
 
 /// The index within 0..`size` that a padding by reflection (without the edge itself) shows there.

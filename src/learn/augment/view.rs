@@ -3,8 +3,8 @@
 
 use pipeline_stages::formats::ImageShape;
 
-use super::colour::{Jitter, make_grey};
-use super::resize::Resampler;
+use super::colour::Jitter;
+use super::kernel;
 use crate::random::Stream;
 
 /// What the draws of views depend on.
@@ -24,20 +24,28 @@ const GREY_CHANCE: f64 = 0.2;
 
 /// The part of an image that a view shows, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Crop {
-    top: usize,
-    left: usize,
-    height: usize,
-    width: usize,
+pub struct Crop {
+    /// Rows above it.
+    pub top: usize,
+    /// Columns to the left of it.
+    pub left: usize,
+    /// Its rows.
+    pub height: usize,
+    /// Its columns.
+    pub width: usize,
 }
 
 /// What is done to an image, all draws made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
-    crop: Crop,
-    flipped: bool,
-    jitter: Vec<Jitter>,
-    grey: bool,
+    /// The part that is shown, at the size of the image.
+    pub crop: Crop,
+    /// Whether left and right are exchanged.
+    pub flipped: bool,
+    /// The steps of the colour jitter in their order, each kind at most once.
+    pub jitter: Vec<Jitter>,
+    /// Whether it is made grey, last.
+    pub grey: bool,
 }
 
 impl View {
@@ -55,29 +63,19 @@ impl View {
 
     /// Writes the view of `pixels`, u8 [C,H,W], as floats in [0, 1] of the same shape.
     pub fn render(&self, pixels: &[u8], shape: ImageShape, out: &mut [f32]) {
-        let (mut across, mut down) = (Resampler::default(), Resampler::default());
-        across.prepare(self.crop.left, self.crop.width, shape.width);
-        down.prepare(self.crop.top, self.crop.height, shape.height);
-        if self.flipped {
-            across.flip();
-        }
-        let plane = shape.height * shape.width;
-        for (source, target) in pixels.chunks(plane).zip(out.chunks_mut(plane)) {
-            resize(source, shape.width, &across, &down, target);
-        }
-        for step in &self.jitter {
-            step.apply(out, shape.channels);
-        }
-        if self.grey {
-            make_grey(out, shape.channels);
-        }
+        kernel::render(self, pixels, shape, out);
+    }
+
+    /// Only the jitter and the grey, of an image that has its size already: float [C,H,W] in [0, 1].
+    pub fn recolour(&self, image: &mut [f32], channels: usize) {
+        kernel::recolour(self, image, channels);
     }
 }
 
 impl Crop {
     /// torchvision's RandomResizedCrop: area uniform, aspect log-uniform; after ten misfits the largest
     /// centre crop within the aspects.
-    fn draw(stream: &mut Stream, shape: ImageShape, area_min: f64) -> Self {
+    pub(super) fn draw(stream: &mut Stream, shape: ImageShape, area_min: f64) -> Self {
         let (height, width) = (shape.height as f64, shape.width as f64);
         for _ in 0..CROP_TRIES {
             let area = height * width * stream.uniform_in(area_min, 1.0);
@@ -110,31 +108,6 @@ fn draw_jitter(stream: &mut Stream, channels: usize, strength: f64) -> Vec<Jitte
     }
     stream.shuffle(&mut steps);
     steps
-}
-
-/// Resamples one plane of bytes, rows first, and clamps what the cubic kernel overshoots.
-fn resize(source: &[u8], width: usize, across: &Resampler, down: &Resampler, target: &mut [f32]) {
-    let rows = down.inputs();
-    let mut between = vec![0f32; rows.len() * width];
-    for (row, line) in rows.clone().zip(between.chunks_mut(width)) {
-        let pixels = &source[row * width..][..width];
-        for ((first, weights), value) in across.outputs().zip(line) {
-            let inputs = &pixels[first..first + weights.len()];
-            *value =
-                inputs.iter().zip(weights).map(|(&pixel, weight)| f32::from(pixel) * weight).sum();
-        }
-    }
-    for ((first, weights), line) in down.outputs().zip(target.chunks_mut(width)) {
-        line.fill(0.0);
-        for (row, weight) in (first - rows.start..).zip(weights) {
-            for (value, input) in line.iter_mut().zip(&between[row * width..][..width]) {
-                *value += weight * input;
-            }
-        }
-        for value in line {
-            *value = (*value / 255.0).clamp(0.0, 1.0);
-        }
-    }
 }
 
 #[cfg(test)]

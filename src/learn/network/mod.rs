@@ -1,4 +1,4 @@
-//! Networks: a residual encoder, with a classifier or with a projection head on top.
+//! Networks: a residual encoder, with a classifier or with a projection head on top; a net that weighs samples.
 //!
 //! Knows no loss, no optimizer and no file.
 
@@ -8,6 +8,7 @@ mod resnet;
 mod state;
 #[cfg(test)]
 mod state_dict;
+mod weighting;
 
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
@@ -17,6 +18,7 @@ pub use layer::{BatchNorm, Bias, Convolution, Linear};
 pub use pass::{Mode, Pass};
 pub use resnet::{Encoder, feature_count};
 pub use state::{Builder, Initial, NamedTensor, Role, Slot, State, Values, bytes_of};
+pub use weighting::Weighting;
 
 use crate::random::Purpose;
 

@@ -124,7 +124,9 @@ impl Encoder {
     /// # Errors
     /// When the images have another number of channels.
     pub fn forward(&self, pass: &Pass, images: &Tensor) -> anyhow::Result<Tensor> {
-        let stem = channels_last(&self.conv1.forward(pass, images)?)?;
+        // The images, too: they are smaller than what comes out of the stem.
+        let stem = self.conv1.forward(pass, &channels_last(images)?)?;
+        let stem = channels_last(&stem)?;
         let mut hidden = self.bn1.forward(pass, &stem)?.f_relu_()?;
         if self.max_pool {
             hidden = hidden.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;

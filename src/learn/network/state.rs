@@ -95,6 +95,8 @@ pub enum Initial {
     /// Uniform within 1 / sqrt(fan-in): `kaiming_uniform_(a=sqrt(5))`, PyTorch's default for
     /// convolutions and linear layers.
     UniformFanIn,
+    /// Uniform within this bound on both sides of zero.
+    Within(f64),
 }
 
 /// Makes the tensors of a network, layer by layer.
@@ -144,10 +146,11 @@ impl Builder {
         self.add(name, tensor, role)
     }
 
-    /// A counter: a 64-bit integer without dimensions, from zero.
+    /// A counter: a 64-bit integer without dimensions, from zero. It stays on the host, where counting costs less
+    /// than telling a GPU to.
     pub fn counter(&mut self, name: &str) -> anyhow::Result<Slot> {
         let tensor = Tensor::f_zeros([0i64; 0].as_slice(), (Kind::Int64, Device::Cpu))?;
-        self.add(name, tensor, Role::Kept)
+        Ok(self.push(name, tensor, Role::Kept))
     }
 
     /// All that was built.
@@ -160,6 +163,10 @@ impl Builder {
         if role == Role::Trained {
             tensor = tensor.f_set_requires_grad(true)?;
         }
+        Ok(self.push(name, tensor, role))
+    }
+
+    fn push(&mut self, name: &str, tensor: Tensor, role: Role) -> Slot {
         let mut path = self.prefix.join(".");
         if !path.is_empty() {
             path.push('.');
@@ -167,7 +174,7 @@ impl Builder {
         path.push_str(name);
         let slot = Slot(self.state.tensors.len());
         self.state.tensors.push(NamedTensor { name: path, tensor, role });
-        Ok(slot)
+        slot
     }
 
     fn values(&self, shape: &[i64], initial: Initial) -> Vec<f32> {
@@ -189,12 +196,14 @@ impl Builder {
                 values.truncate(count);
                 values
             }
-            Initial::UniformFanIn => {
-                let bound = 1.0 / fan(1).sqrt();
-                (0..count).map(|_| stream.uniform_in(-bound, bound) as f32).collect()
-            }
+            Initial::UniformFanIn => uniform_within(1.0 / fan(1).sqrt(), &mut stream, count),
+            Initial::Within(bound) => uniform_within(bound, &mut stream, count),
         }
     }
+}
+
+fn uniform_within(bound: f64, stream: &mut Stream, count: usize) -> Vec<f32> {
+    (0..count).map(|_| stream.uniform_in(-bound, bound) as f32).collect()
 }
 
 /// The bytes of a tensor, little-endian and in row-major order, whatever its device and strides.

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use pipeline_stages::formats::CurveTable;
+pub use pipeline_stages::formats::EvaluationRow;
+use pipeline_stages::formats::{CurveTable, Evaluations};
 use pipeline_stages::message::Metrics;
 use serde::{Deserialize, Serialize};
 
@@ -34,24 +35,13 @@ impl EpochRow {
     }
 }
 
-/// An evaluation on the way.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct EvaluationRow {
-    /// Steps done before it.
-    pub steps: u64,
-    /// On the samples held out, with their clean labels.
-    pub validation_accuracy: Option<f64>,
-    /// On the test set. Nothing is chosen by it.
-    pub test_accuracy: Option<f64>,
-}
-
 /// Both.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Curves {
     /// One an epoch.
     pub epochs: Vec<EpochRow>,
     /// In the order of their steps.
-    pub evaluations: Vec<EvaluationRow>,
+    pub evaluations: Evaluations,
 }
 
 impl Curves {
@@ -78,20 +68,7 @@ impl Curves {
             table.push(&cells);
         }
         table.write(&folder.join("curves.csv"))?;
-        if self.evaluations.is_empty() {
-            return Ok(());
-        }
-        let columns = ["step", "epoch", "validation-accuracy", "test-accuracy"];
-        let mut table = CurveTable::new(&columns);
-        for row in &self.evaluations {
-            table.push(&[
-                row.steps as f64,
-                row.steps as f64 / steps_per_epoch.max(1) as f64,
-                row.validation_accuracy.unwrap_or(f64::NAN),
-                row.test_accuracy.unwrap_or(f64::NAN),
-            ]);
-        }
-        table.write(&folder.join("evaluations.csv"))
+        self.evaluations.write(folder, steps_per_epoch)
     }
 
     /// The numbers of the last epoch and of the last evaluation, and the best validation.
@@ -112,26 +89,28 @@ impl Curves {
         for (column, value) in columns.iter().zip(&last.extra) {
             add(column, *value);
         }
-        let evaluation = self.evaluations.last();
+        let evaluation = self.evaluations.0.last();
         add("validation-accuracy", evaluation.and_then(|row| row.validation_accuracy));
-        let best = self.best_validation();
+        let best = self.evaluations.best_validation();
         add("best-validation-accuracy", best.and_then(|row| row.validation_accuracy));
         add("best-validation-step", best.map(|row| row.steps as f64));
         Ok(metrics)
     }
 
-    /// The first evaluation with the best validation accuracy.
-    fn best_validation(&self) -> Option<&EvaluationRow> {
-        let validated = self.evaluations.iter().filter(|row| row.validation_accuracy.is_some());
-        validated.rev().max_by(|one, other| {
-            let [one, other] = [one, other].map(|row| row.validation_accuracy.unwrap_or(f64::NAN));
-            one.total_cmp(&other)
-        })
+    /// The last and the best accuracy on the test set, where there was any: the latter is chosen on it.
+    pub fn test_metrics(&self) -> Metrics {
+        let tests = || self.evaluations.0.iter().filter_map(|row| row.test_accuracy);
+        let named = [
+            ("test-accuracy", tests().next_back()),
+            ("best-test-accuracy", tests().max_by(f64::total_cmp)),
+        ];
+        let known = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        known.collect()
     }
 
     /// How much lower the last accuracy on the test set is than the best one.
     pub fn test_drop(&self) -> f64 {
-        let tests = || self.evaluations.iter().filter_map(|row| row.test_accuracy);
+        let tests = || self.evaluations.0.iter().filter_map(|row| row.test_accuracy);
         let best = tests().fold(0.0, f64::max);
         tests().next_back().map_or(0.0, |last| best - last)
     }
@@ -155,12 +134,12 @@ mod tests {
         };
         let curves = Curves {
             epochs: vec![row],
-            evaluations: vec![
+            evaluations: Evaluations(vec![
                 evaluation(5, 0.5, 0.6),
                 evaluation(10, 0.7, 0.9),
                 evaluation(15, 0.7, 0.5),
                 evaluation(20, 0.6, 0.8),
-            ],
+            ]),
         };
         let metrics = curves.metrics(&["one", "other"]).unwrap();
         for (name, value) in [
@@ -174,6 +153,8 @@ mod tests {
         }
         assert!(!metrics.contains_key("train-accuracy-clean") && !metrics.contains_key("other"));
         assert!((curves.test_drop() - 0.1).abs() < 1e-12);
+        let test = curves.test_metrics();
+        assert_eq!((test["test-accuracy"], test["best-test-accuracy"]), (0.8, 0.9));
     }
 
     #[test]

@@ -3,18 +3,22 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use pipeline_stages::formats::{
-    DatasetInfo, ImageShape, Labels, ModelInfo, Part, Samples, SplitIndices,
+    DatasetInfo, ImageShape, Labels, ModelInfo, Part, SampleSplit, Samples, SplitIndices,
+    check_labels,
 };
 use pipeline_stages::kinds::architecture::Architecture;
-use pipeline_stages::kinds::{Augmentation, Normalise, Sampling};
+use pipeline_stages::kinds::{Augmentation, MetaSamples, Normalise, Sampling};
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
 use super::Recipe;
-use crate::augment::{Normalisation, augmented};
-use crate::batches::{Images, class_balanced, shuffled};
+use super::meta::MetaDraw;
+use crate::augment::Normalisation;
+use crate::augment::batched::{DeviceImages, upload};
+use crate::batches::{class_balanced, shuffled};
+use crate::inputs::{Inputs, Stored};
 use crate::network::feature_count;
 use crate::random::{Purpose, Stream};
 use crate::training_loop::Feed;
@@ -44,8 +48,11 @@ pub struct TrainingData {
     samples_per_epoch: usize,
     sampling: Sampling,
     augmentation: Augmentation,
-    normalisation: Normalisation,
-    tables: Vec<[f32; 256]>,
+    inputs: Inputs,
+    /// The training and the test images, where they lie on a GPU.
+    on_device: [Option<DeviceImages>; 2],
+    /// Where there are meta batches.
+    meta: Option<MetaDraw>,
 }
 
 /// What one step learns from.
@@ -56,6 +63,16 @@ pub struct Batch {
     pub labels: Tensor,
     /// The data set's own labels, int64 [B].
     pub clean_labels: Tensor,
+    /// What the method itself learns from, where it asked for that.
+    pub meta: Option<MetaBatch>,
+}
+
+/// What a method such as Meta-Weight-Net learns from in one step.
+pub struct MetaBatch {
+    /// float [M,C,H,W], augmented as training images are.
+    pub images: Tensor,
+    /// int64 [M]: clean labels of held-out samples, or given labels of training samples.
+    pub labels: Tensor,
 }
 
 impl TrainingData {
@@ -67,30 +84,31 @@ impl TrainingData {
         let data = context.input("data")?;
         let info = DatasetInfo::read(data)?;
         let (samples, test_samples) =
-            (Samples::open(data, Part::Train)?, Samples::open(data, Part::Test)?);
+            (Samples::open_any(data, Part::Train)?, Samples::open_any(data, Part::Test)?);
         let labels = context.optional_input("labels").map(|input| Labels::read(&input.path));
         let noisy = labels.is_some();
-        let (given, clean) = match labels.transpose()? {
-            Some(labels) => (labels.labels, labels.clean),
-            None => (samples.labels.clone(), samples.labels.clone()),
-        };
+        let labels = labels.transpose()?.unwrap_or_else(|| Labels {
+            labels: samples.labels.clone(),
+            clean: samples.labels.clone(),
+        });
         let (count, classes) = (samples.labels.len(), info.classes.len());
-        check_labels(&given, "labels to train on", count, classes)?;
-        check_labels(&clean, "clean labels", count, classes)?;
+        labels.check(&samples.labels, classes)?;
+        let Labels { labels: given, clean } = labels;
         let test = if recipe.track_test { test_samples.labels.len() } else { 0 };
         check_labels(&test_samples.labels, "test labels", test_samples.labels.len(), classes)?;
-        let (train, validation) = match context.optional_input("split") {
-            Some(input) => {
-                let split = SplitIndices::read(&input.path)?;
-                (indices(&split.train, count)?, indices(&split.validation, count)?)
-            }
-            None => (indices(&(0..count as i64).collect::<Vec<_>>(), count)?, Vec::new()),
+        let SampleSplit { train, validation } = match context.optional_input("split") {
+            Some(input) => SplitIndices::read(&input.path)?.checked(count)?,
+            None => SampleSplit::all_train(count)?,
         };
         let samples_per_epoch = samples_per_epoch(recipe, train.len())?;
 
-        let init = context.optional_input("init").map(|input| input.path.clone());
+        let init = context.optional_input(recipe.init_port).map(|input| input.path.clone());
         let initial = init.as_deref().map(|path| check_init(path, recipe.architecture, &samples));
         let normalisation = normalisation(recipe, &info, &samples, initial.transpose()?.as_ref())?;
+        let (augmentation, image_size) = (recipe.augmentation, recipe.image_size);
+        let inputs = Inputs::for_training(&samples, augmentation, image_size, normalisation)?;
+        let on_device =
+            [&samples, &test_samples].map(|samples| inputs.on_device(samples, device, context));
         Ok(Self {
             given,
             clean,
@@ -98,29 +116,67 @@ impl TrainingData {
             classes: info.classes,
             train,
             validation,
-            test: (0..u32::try_from(test)?).collect(),
+            test: SampleSplit::all_train(test)?.train,
             init,
             device,
             seed: context.seed,
             batch_size: usize::try_from(recipe.batch_size)?,
             samples_per_epoch,
             sampling: recipe.sampling,
-            augmentation: recipe.augmentation,
-            tables: normalisation.tables(),
-            normalisation,
+            augmentation,
+            inputs,
+            meta: None,
+            on_device,
             samples,
             test_samples,
         })
     }
 
-    /// The shape of the images that the network sees.
-    pub fn image(&self) -> ImageShape {
-        self.samples.image
+    /// The same data, with a meta batch in every batch.
+    ///
+    /// # Errors
+    /// When there are fewer samples than a meta batch has.
+    pub fn with_meta_batches(mut self, draw: MetaDraw) -> anyhow::Result<Self> {
+        let (samples, _) = self.meta_set(draw.source);
+        let (count, size) = (samples.len(), draw.batch_size);
+        ensure!(
+            count > 0,
+            "the split holds out no samples, and Meta-Weight-Net learns from them: \
+             hold some out, or set meta-samples = \"training\""
+        );
+        ensure!(
+            count >= size,
+            "there are {count} samples for meta batches, fewer than one batch: \
+             set meta-batch-size to {count} or less (it is {size})"
+        );
+        self.meta = Some(draw);
+        Ok(self)
     }
 
-    /// Samples of an epoch.
-    pub fn samples_per_epoch(&self) -> usize {
-        self.samples_per_epoch
+    /// The samples that meta batches are drawn from, and the labels of all samples.
+    fn meta_set(&self, source: MetaSamples) -> (&[u32], &[i64]) {
+        match source {
+            MetaSamples::HeldOut => (&self.validation, &self.clean),
+            MetaSamples::Training => (&self.train, &self.given),
+        }
+    }
+
+    /// The meta batch of a step. Its images are augmented by streams of the step, so that a sample that comes
+    /// again looks different.
+    fn meta_batch(&self, draw: MetaDraw, epoch: u32, step: u32) -> anyhow::Result<MetaBatch> {
+        let (samples, labels) = self.meta_set(draw.source);
+        let batch = draw.batch(samples, self.seed, epoch, step);
+        let step_of_run = u64::from(epoch) * self.steps_per_epoch() + u64::from(step);
+        let step_of_run = u32::try_from(step_of_run).context("the run has too many steps")?;
+        Ok(MetaBatch {
+            images: self.augmented(&batch, Purpose::MetaAugmentation, step_of_run)?,
+            labels: gather(labels, &batch, self.device)?,
+        })
+    }
+
+    /// The shape of the images that the network sees.
+    pub fn image(&self) -> ImageShape {
+        self.inputs.image
     }
 
     /// Steps of an epoch; the last one may have fewer samples.
@@ -128,34 +184,51 @@ impl TrainingData {
         self.samples_per_epoch.div_ceil(self.batch_size) as u64
     }
 
+    /// Samples that so many steps see.
+    pub fn samples_of(&self, steps: u64) -> u64 {
+        let (epochs, rest) = (steps / self.steps_per_epoch(), steps % self.steps_per_epoch());
+        epochs * self.samples_per_epoch as u64 + rest * self.batch_size as u64
+    }
+
+    /// The labels to train on of a batch, int64 [B].
+    ///
+    /// # Errors
+    /// When libtorch can't make the tensor.
+    pub fn labels_of(&self, batch: &[u32]) -> anyhow::Result<Tensor> {
+        gather(&self.given, batch, self.device)
+    }
+
     /// Images, float [B,C,H,W], and clean labels, int64 [B], of a batch of one part, not augmented.
     ///
     /// # Errors
     /// When libtorch can't make the tensors.
     pub fn for_evaluation(&self, part: Part, batch: &[u32]) -> anyhow::Result<(Tensor, Tensor)> {
-        let (samples, labels) = match part {
-            Part::Train => (&self.samples, &self.clean),
-            Part::Test => (&self.test_samples, &self.test_samples.labels),
+        let labels = match part {
+            Part::Train => &self.clean,
+            Part::Test => &self.test_samples.labels,
         };
-        let (none, purpose) = (Augmentation::None, Purpose::Augmentation);
-        let images = self.images(samples, batch, none, purpose, 0)?;
+        let images = self.inputs.plain(self.stored(part), batch)?;
         Ok((images, gather(labels, batch, self.device)?))
     }
 
-    /// The images of a batch, float [B,C,H,W], each augmented by its own stream, normalised.
-    fn images(
-        &self,
-        samples: &Samples,
-        batch: &[u32],
-        augmentation: Augmentation,
-        purpose: Purpose,
-        epoch: u32,
-    ) -> anyhow::Result<Tensor> {
-        let images = Images::of(samples);
-        images.batch(batch, self.device, |index, pixels, out| {
-            let mut stream = Stream::new(self.seed, purpose, epoch, index);
-            augmented(pixels, images.shape, augmentation, &mut stream, &self.tables, out);
-        })
+    /// Samples a step of an evaluation.
+    pub fn evaluation_batch(&self) -> usize {
+        self.inputs.evaluation_batch()
+    }
+
+    /// The images of training samples, float [B,C,H,W], each augmented by its own stream, normalised.
+    fn augmented(&self, batch: &[u32], purpose: Purpose, epoch: u32) -> anyhow::Result<Tensor> {
+        let stream = |index| Stream::new(self.seed, purpose, epoch, index);
+        self.inputs.augmented(self.stored(Part::Train), batch, self.augmentation, stream)
+    }
+
+    fn stored(&self, part: Part) -> Stored<'_> {
+        let ([train, test], device) = (&self.on_device, self.device);
+        let (on_device, samples) = match part {
+            Part::Train => (train, &self.samples),
+            Part::Test => (test, &self.test_samples),
+        };
+        Stored { samples, on_device: on_device.as_ref(), device }
     }
 
     /// The `model.json` of a classifier that was trained on this.
@@ -170,10 +243,11 @@ impl TrainingData {
         Ok(ModelInfo {
             architecture: architecture.to_string(),
             input: self.image(),
+            input_crop: self.inputs.crop,
             features: usize::try_from(feature_count(architecture))?,
             classes: self.classes.clone(),
-            input_mean: self.normalisation.mean.clone(),
-            input_deviation: self.normalisation.deviation.clone(),
+            input_mean: self.inputs.normalisation.mean.clone(),
+            input_deviation: self.inputs.normalisation.deviation.clone(),
             training,
         })
     }
@@ -198,12 +272,12 @@ impl Feed for TrainingData {
         Ok(epoch.chunks(self.batch_size).map(<[u32]>::to_vec).collect())
     }
 
-    fn prepare(&self, epoch: u32, _step: u32, batch: Vec<u32>) -> anyhow::Result<Batch> {
-        let purpose = Purpose::Augmentation;
+    fn prepare(&self, epoch: u32, step: u32, batch: Vec<u32>) -> anyhow::Result<Batch> {
         Ok(Batch {
-            images: self.images(&self.samples, &batch, self.augmentation, purpose, epoch)?,
+            images: self.augmented(&batch, Purpose::Augmentation, epoch)?,
             labels: gather(&self.given, &batch, self.device)?,
             clean_labels: gather(&self.clean, &batch, self.device)?,
+            meta: self.meta.map(|draw| self.meta_batch(draw, epoch, step)).transpose()?,
         })
     }
 }
@@ -247,43 +321,7 @@ fn normalisation(
 
 fn gather(labels: &[i64], batch: &[u32], device: Device) -> anyhow::Result<Tensor> {
     let chosen: Vec<i64> = batch.iter().filter_map(|&i| labels.get(i as usize).copied()).collect();
-    Ok(Tensor::f_from_slice(&chosen)?.f_to_device(device)?)
-}
-
-/// Fails on labels that are not one of `classes` classes for each of `samples` samples.
-///
-/// # Errors
-/// With the first label that is wrong.
-pub fn check_labels(
-    labels: &[i64],
-    what: &str,
-    samples: usize,
-    classes: usize,
-) -> anyhow::Result<()> {
-    ensure!(
-        labels.len() == samples,
-        "there are {} {what}, but {samples} images: are they of the same data set?",
-        labels.len()
-    );
-    let wrong = labels.iter().position(|&label| label < 0 || label >= classes as i64);
-    if let Some(index) = wrong {
-        bail!(
-            "sample {index} of the {what} has the label {}, but the data set has the classes 0 to {}",
-            labels[index],
-            classes.saturating_sub(1)
-        );
-    }
-    Ok(())
-}
-
-fn indices(split: &[i64], samples: usize) -> anyhow::Result<Vec<u32>> {
-    let index = |&index: &i64| {
-        let valid = u32::try_from(index).ok().filter(|&index| (index as usize) < samples);
-        valid.with_context(|| {
-            format!("the split names sample {index}, but the data set has {samples}: are they of the same data set?")
-        })
-    };
-    split.iter().map(index).collect()
+    upload(&chosen, device)
 }
 
 fn check_init(

@@ -7,14 +7,16 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use pipeline_stages::formats::{Part, WEIGHTS_FILE};
+use pipeline_stages::Kind;
+use pipeline_stages::formats::{ModelInfo, Part, WEIGHTS_FILE};
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
-use super::Recipe;
 use super::curve::{Curves, EpochRow, EvaluationRow, SUMS};
 use super::data::{Batch, TrainingData};
+use super::{Length, Recipe};
+use crate::decay;
 use crate::loss::SampleLoss;
 use crate::network::{Classifier, Mode};
 use crate::optimizer::Optimizer;
@@ -22,8 +24,8 @@ use crate::tally::{Sums, Tally};
 use crate::training_loop::{At, Budget, Method, check_finite};
 use crate::{training_record, weights};
 
-/// Samples a step of an evaluation.
-const EVALUATION_BATCH: usize = 500;
+/// The classifier of an encoder that was pre-trained with labels: its last layer.
+const CLASSIFIER_FILE: &str = "classifier.safetensors";
 
 /// What a robust method works with in one step.
 pub struct Step<'a> {
@@ -134,16 +136,23 @@ impl<'a> Fit<'a> {
             weights::read_into(&init.join(WEIGHTS_FILE), encoder, Classifier::in_head)
                 .context("the initial weights don't fit")?;
         }
-        let decays = |name: &str| !name.contains("bn");
-        let optimizer = Optimizer::new(recipe.rule, recipe.weight_decay, network.state(), decays)?;
+        let optimizer =
+            Optimizer::new(recipe.rule, recipe.weight_decay, network.state(), decay::supervised)?;
         let tally = Tally::new([SUMS, method.sums()].concat(), device)?;
         let curves = Curves::default();
         Ok(Self { recipe, context, data, device, network, method, optimizer, tally, curves })
     }
 
     /// How long the training is.
-    pub fn budget(&self) -> Budget {
-        Budget { epochs: self.recipe.epochs, steps_per_epoch: self.data.steps_per_epoch() }
+    ///
+    /// # Errors
+    /// When nobody can count that far.
+    pub fn budget(&self) -> anyhow::Result<Budget> {
+        let steps_per_epoch = self.data.steps_per_epoch();
+        match self.recipe.length {
+            Length::Epochs(epochs) => Budget::of_epochs(epochs, steps_per_epoch),
+            Length::Steps(steps) => Ok(Budget { steps, steps_per_epoch }),
+        }
     }
 
     /// The classifier as it is now.
@@ -153,6 +162,11 @@ impl<'a> Fit<'a> {
 
     fn learning_rate(&self, at: At) -> f64 {
         self.recipe.learning_rate * self.recipe.schedule.factor(at.step, at.steps())
+    }
+
+    /// What the training said of itself so far.
+    pub fn curves(&self) -> &Curves {
+        &self.curves
     }
 
     /// Writes the curves and what the method adds, and returns the metrics.
@@ -169,16 +183,31 @@ impl<'a> Fit<'a> {
     /// Writes the classifier with its description.
     ///
     /// # Errors
-    /// When a file can't be written.
-    pub fn write_model(
-        &self,
-        kind: &str,
-        parameters: &impl serde::Serialize,
-    ) -> anyhow::Result<()> {
+    /// When it has numbers that are not finite, or a file can't be written.
+    pub fn write_model(&self, parameters: &impl Kind) -> anyhow::Result<()> {
         let output = &self.context.output;
-        weights::write(&output.join(WEIGHTS_FILE), "model", self.network.state().tensors())?;
-        let training = training_record(kind, parameters, self.context.seed)?;
+        let tensors = self.network.state().tensors();
+        weights::check_finite(tensors)?;
+        weights::write(&output.join(WEIGHTS_FILE), "model", tensors)?;
+        let training = training_record(parameters, self.context.seed);
         self.data.model_info(self.recipe.architecture, training)?.write(output)
+    }
+
+    /// Writes the encoder with its description, and its classifier beside it.
+    ///
+    /// # Errors
+    /// As [`Fit::write_model`].
+    pub fn write_encoder(&self, parameters: &impl Kind) -> anyhow::Result<()> {
+        let output = &self.context.output;
+        let tensors = self.network.state().tensors();
+        weights::check_finite(tensors)?;
+        let (classifier, encoder): (Vec<_>, Vec<_>) =
+            tensors.iter().partition(|named| Classifier::in_head(&named.name));
+        weights::write(&output.join(WEIGHTS_FILE), "weights", encoder)?;
+        weights::write(&output.join(CLASSIFIER_FILE), "classifier", classifier)?;
+        let training = training_record(parameters, self.context.seed);
+        let info = self.data.model_info(self.recipe.architecture, training)?;
+        ModelInfo { classes: Vec::new(), ..info }.write(output)
     }
 
     /// The accuracy on samples of one part, against their clean labels.
@@ -193,7 +222,7 @@ impl<'a> Fit<'a> {
         }
         let _no_gradients = tch::no_grad_guard();
         let mut total = 0;
-        for batch in samples.chunks(EVALUATION_BATCH) {
+        for batch in samples.chunks(self.data.evaluation_batch()) {
             pause()?;
             let (images, labels) = self.data.for_evaluation(part, batch)?;
             let logits = self.network.forward(&images, Mode::Evaluate)?;
@@ -208,7 +237,7 @@ impl<'a> Fit<'a> {
             Some(steps) => done.is_multiple_of(steps),
             None => at.ends_epoch(),
         };
-        let evaluated = self.curves.evaluations.last().is_some_and(|last| last.steps == done);
+        let evaluated = self.curves.evaluations.0.last().is_some_and(|last| last.steps == done);
         (due || at.ends_run()) && !evaluated
     }
 }
@@ -250,8 +279,12 @@ impl Method for Fit<'_> {
             at,
         })?;
         let mut sums = vec![
-            Tensor::from(outcome.losses.size1()?).f_to_device(self.device)?,
-            outcome.losses.f_sum(Kind::Double)?,
+            Tensor::f_full(
+                [0i64; 0].as_slice(),
+                outcome.losses.size1()?,
+                (tch::Kind::Int64, self.device),
+            )?,
+            outcome.losses.f_sum(tch::Kind::Double)?,
             right(&outcome.logits, &batch.labels)?,
             right(&outcome.logits, &batch.clean_labels)?,
         ];
@@ -272,10 +305,10 @@ impl Method for Fit<'_> {
             if validation_accuracy.is_some() || test_accuracy.is_some() {
                 let steps = at.step + 1;
                 let row = EvaluationRow { steps, validation_accuracy, test_accuracy };
-                self.curves.evaluations.push(row);
+                self.curves.evaluations.0.push(row);
             }
         }
-        if at.ends_epoch() && self.curves.epochs.len() as u64 == at.epoch() {
+        if (at.ends_epoch() || self.finished()) && self.curves.epochs.len() as u64 == at.epoch() {
             let sums = self.tally.read()?;
             check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
             let extra = self.method.row(&sums);
@@ -288,13 +321,11 @@ impl Method for Fit<'_> {
     fn report(&self, at: At) -> anyhow::Result<()> {
         let sums = self.tally.read()?;
         check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
-        let per_epoch = self.data.samples_per_epoch() as u64;
-        let Budget { epochs, .. } = at.budget;
         self.context.progress(Progress {
-            done: at.epoch() * per_epoch + sums.get("samples") as u64,
-            total: Some(epochs * per_epoch),
+            done: self.data.samples_of(at.step + 1),
+            total: Some(self.data.samples_of(at.steps())),
             unit: Unit::Images,
-            phase: Some(format!("epoch {}/{epochs}", at.epoch() + 1)),
+            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.budget.epochs())),
             values: BTreeMap::from([
                 ("loss".to_owned(), sums.mean("loss", "samples")),
                 ("accuracy".to_owned(), sums.mean("right-on-given-labels", "samples")),
@@ -306,7 +337,7 @@ impl Method for Fit<'_> {
 
     fn finished(&self) -> bool {
         self.recipe.early_end.is_some_and(|end| {
-            let last = self.curves.evaluations.last();
+            let last = self.curves.evaluations.0.last();
             last.is_some_and(|last| last.steps > end.after) && self.curves.test_drop() > end.drop
         })
     }
@@ -314,5 +345,5 @@ impl Method for Fit<'_> {
 
 /// How many rows have their largest logit at their label: an integer scalar.
 fn right(logits: &Tensor, labels: &Tensor) -> anyhow::Result<Tensor> {
-    Ok(logits.f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Int64)?)
+    Ok(logits.f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(tch::Kind::Int64)?)
 }

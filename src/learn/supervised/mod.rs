@@ -6,6 +6,7 @@
 pub mod curve;
 pub mod data;
 pub mod fit;
+pub mod meta;
 
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
@@ -22,8 +23,8 @@ pub struct Recipe {
     pub architecture: Architecture,
     /// The loss of a sample.
     pub loss: SampleLoss,
-    /// Passes over the training samples.
-    pub epochs: u64,
+    /// How long it trains.
+    pub length: Length,
     /// Samples a step.
     pub batch_size: u64,
     /// Which samples an epoch has.
@@ -42,6 +43,8 @@ pub struct Recipe {
     pub augmentation: Augmentation,
     /// The side of the images that the network sees; the data set's own where it is `None`.
     pub image_size: Option<u32>,
+    /// The port of the encoder that it starts from.
+    pub init_port: &'static str,
     /// How pixels are scaled.
     pub normalise: Normalise,
     /// The precision of large products.
@@ -52,6 +55,15 @@ pub struct Recipe {
     pub track_test: bool,
     /// When the training ends early.
     pub early_end: Option<EarlyEnd>,
+}
+
+/// How long a training is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// So many passes over the training samples.
+    Epochs(u32),
+    /// So many steps; it may end within an epoch.
+    Steps(u64),
 }
 
 /// Ends a training whose accuracy falls.
@@ -69,7 +81,7 @@ impl Recipe {
         Self {
             architecture: parameters.architecture,
             loss: SampleLoss::of(parameters.loss, parameters.q),
-            epochs: parameters.epochs,
+            length: Length::Epochs(parameters.epochs),
             batch_size: parameters.batch_size,
             sampling: parameters.sampling,
             samples_per_epoch: parameters.samples_per_epoch,
@@ -79,9 +91,15 @@ impl Recipe {
             },
             weight_decay: parameters.weight_decay,
             learning_rate: parameters.learning_rate,
-            schedule: Schedule::of(parameters),
+            schedule: Schedule::of(
+                parameters.schedule,
+                parameters.warmup,
+                parameters.step_every,
+                parameters.step_factor,
+            ),
             augmentation: parameters.augmentation,
             image_size: parameters.image_size,
+            init_port: "init",
             normalise: parameters.normalise,
             precision: parameters.precision,
             evaluate_every: parameters.evaluate_every,

@@ -9,18 +9,27 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fixture::{learn_stage, pretraining, request, training, write_inputs};
+use fixture::{
+    learn_stage, meta_training, pretraining, probe, request, stage, supervised_pretraining,
+    training, with_input, write_inputs,
+};
+use pipeline_stages::Stage;
 use pipeline_stages::message::{Event, Request};
 use pipeline_stages::worker::{Context, Stopped};
+use serde_json::json;
 
-/// Runs a stage once, and asks it to stop after some events. Says whether it was stopped.
+/// Runs a stage once, and asks it to stop after it told its progress so often. Says whether it was stopped.
 fn run(request: &Request, stop_after: Option<usize>) -> bool {
     let context = Context::for_test(request.clone());
     let (stop, done) = (context.stop_flag(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                if stop_after.is_some_and(|events| context.kept_events().len() >= events) {
+                let told = || {
+                    let events = context.kept_events().into_iter();
+                    events.filter(|event| matches!(event, Event::Progress(_))).count()
+                };
+                if stop_after.is_some_and(|events| told() >= events) {
                     stop.store(true, Ordering::Relaxed);
                 }
                 std::thread::sleep(Duration::from_micros(100));
@@ -49,42 +58,137 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 #[track_caller]
 fn assert_same(folder: &Path, one: &str, other: &str) {
     let (one, other) = (files(&folder.join(one)), files(&folder.join(other)));
-    assert!(one.contains_key("weights.safetensors"));
+    assert!(!one.is_empty());
     assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
     for (name, bytes) in &one {
         assert!(other[name] == *bytes, "{name} differs");
     }
 }
 
+/// Runs a stage once, and again with an interruption after every few reports of its progress.
+fn stop_often(stage: &Stage, reports: usize, prepare: impl Fn(Request) -> Request, folder: &Path) {
+    let [whole, stopped] =
+        ["whole", "stopped"].map(|output| prepare(request(folder, stage, output)));
+    assert!(!run(&whole, None));
+    let mut stops = 0;
+    while run(&stopped, Some(reports)) {
+        stops += 1;
+        assert!(stops < 100, "it never ends");
+    }
+    assert!(stops > 1, "it was never stopped: nothing is tested");
+    assert_same(folder, "whole", "stopped");
+}
+
 #[test]
 fn a_run_that_was_stopped_often_ends_as_one_that_was_not() {
-    let folder = tempfile::tempdir().unwrap();
-    write_inputs(folder.path());
-    let stages = [
+    for stage in [
         pretraining("lars"),
         pretraining("adam"),
         pretraining("sgd"),
+        supervised_pretraining(),
         training("crop-flip"),
         training("none"),
-    ];
-    for (index, stage) in stages.iter().enumerate() {
-        let [whole, stopped] = ["whole", "stopped"].map(|name| format!("{name}-{index}"));
-        assert!(!run(&request(folder.path(), stage, &whole), None));
-        let mut stops = 0;
-        while run(&request(folder.path(), stage, &stopped), Some(1)) {
-            stops += 1;
-            assert!(stops < 100, "it never ends");
-        }
-        assert!(stops > 1, "it was never stopped: nothing is tested");
-        assert_same(folder.path(), &whole, &stopped);
+        meta_training(&json!({"meta-optimizer": "sgd"})),
+        meta_training(&json!({"meta-optimizer": "adam", "meta-samples": "training"})),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        write_inputs(folder.path());
+        stop_often(&stage, 1, |request| request, folder.path());
     }
+}
+
+#[test]
+fn a_falling_test_accuracy_ends_a_pre_training_also_when_it_was_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let stage = stage(json!({"kind": "pretrain-supervised", "parameters": {
+        "architecture": "resnet8-fast", "updates": 200, "batch-size": 9, "normalise": "dataset",
+        "learning-rate": 0.5, "evaluate-every": 4, "stop-after": 8, "stop-drop": 0.01,
+    }}));
+    stop_often(&stage, 2, |request| request, folder.path());
+    let encoder = folder.path().join("whole");
+    let evaluations = std::fs::read_to_string(encoder.join("evaluations.csv")).unwrap();
+    let last_step = evaluations.lines().last().unwrap().split(',').next().unwrap();
+    let last_step: u64 = last_step.parse().unwrap();
+    assert!(last_step > 8 && last_step < 200, "{evaluations}");
+    // An epoch has 6 steps; the one that was not finished has its row too.
+    let curves = std::fs::read_to_string(encoder.join("curves.csv")).unwrap();
+    assert_eq!(curves.lines().count() as u64, 1 + last_step.div_ceil(6));
+
+    assert!(encoder.join("classifier.safetensors").exists());
+    let begun = with_input(request(folder.path(), &training("none"), "begun"), "init", &encoder);
+    assert!(!run(&begun, None));
+}
+
+#[test]
+fn a_probe_that_was_stopped_often_ends_as_one_that_was_not() {
+    for augmentation in ["crop-flip", "none"] {
+        let folder = tempfile::tempdir().unwrap();
+        write_inputs(folder.path());
+        assert!(!run(&request(folder.path(), &pretraining("adam"), "encoder"), None));
+        let encoder = folder.path().join("encoder");
+        let connect = |request| with_input(request, "weights", &encoder);
+        // More reports than its passes without a checkpoint have: features, test, validation.
+        stop_often(&probe("linear", augmentation), 12, connect, folder.path());
+    }
+}
+
+#[test]
+fn what_has_no_effect_leaves_no_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    for (q, output) in [(0.5, "one"), (0.7, "other")] {
+        let parameters = json!({
+            "architecture": "resnet8-fast", "epochs": 1, "batch-size": 20, "loss": "cross-entropy", "q": q,
+        });
+        let stage = stage(json!({"kind": "train", "parameters": parameters}));
+        assert!(!run(&request(folder.path(), &stage, output), None));
+    }
+    assert_same(folder.path(), "one", "other");
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_ends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let stage = training("flip");
+    run(&request(folder.path(), &stage, "whole"), None);
+    let mut request = request(folder.path(), &stage, "without");
+    request.execution.checkpoint_seconds = 0;
+    std::fs::remove_dir(&request.checkpoint).unwrap();
+    let context = Context::for_test(request.clone());
+    pipeline_learn::run(learn_stage(&request), &context).unwrap();
+    assert!(noted(&context, "can't write the checkpoint"));
+    assert_same(folder.path(), "whole", "without");
+
+    context.stop_flag().store(true, Ordering::Relaxed);
+    let error = pipeline_learn::run(learn_stage(&request), &context).unwrap_err();
+    assert!(format!("{error:#}").contains("can't write the checkpoint"), "{error:#}");
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_read_is_not_thrown_away() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let stage = training("flip");
+    let request = request(folder.path(), &stage, "out");
+    std::fs::create_dir(request.checkpoint.join("checkpoint.bin")).unwrap();
+    let result = pipeline_learn::run(learn_stage(&request), &Context::for_test(request.clone()));
+    let error = format!("{:#}", result.unwrap_err());
+    assert!(error.contains("can't read the checkpoint"), "{error}");
+}
+
+fn noted(context: &Context, words: &str) -> bool {
+    let mut events = context.kept_events().into_iter();
+    events.any(|event| matches!(event, Event::Note { text } if text.contains(words)))
 }
 
 #[test]
 fn the_threads_that_prepare_images_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     write_inputs(folder.path());
-    for (index, stage) in [pretraining("lars"), training("crop-flip")].iter().enumerate() {
+    let stages = [pretraining("lars"), training("crop-flip"), meta_training(&json!({}))];
+    for (index, stage) in stages.iter().enumerate() {
         for threads in [1, 5] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let request = request(folder.path(), stage, &format!("{index}-{threads}"));
@@ -123,11 +227,7 @@ fn a_damaged_checkpoint_is_ignored_with_a_note() {
 
     let context = Context::for_test(request.clone());
     pipeline_learn::run(learn_stage(&request), &context).unwrap();
-    let noted = context
-        .kept_events()
-        .into_iter()
-        .any(|event| matches!(event, Event::Note { text } if text.contains("damaged")));
-    assert!(noted);
+    assert!(noted(&context, "damaged"));
     assert_same(folder.path(), "whole", "damaged");
 }
 
@@ -154,14 +254,20 @@ fn a_worker_that_is_killed_resumes_to_the_same_bytes() {
         run(&request(folder.path(), stage, &whole), None);
         let mut request = request(folder.path(), stage, &killed);
         request.execution.checkpoint_seconds = 0;
-        let (mut worker, events) = spawn(&request);
-        let progress = events.lines().find(|line| line.as_ref().unwrap().contains("progress"));
-        assert!(progress.is_some());
+        let (mut worker, _events) = spawn(&request);
+        while !request.checkpoint.join("checkpoint.bin").exists() {
+            assert!(worker.try_wait().unwrap().is_none(), "it left without a checkpoint");
+            std::thread::sleep(Duration::from_micros(100));
+        }
         worker.kill().unwrap();
         worker.wait().unwrap();
+        // It is asked for one thread, keeps its two, and its record says so.
+        request.execution.threads = Some(1);
         let (mut worker, events) = spawn(&request);
-        let last = events.lines().last().unwrap().unwrap();
-        assert!(last.contains("finished"), "{last}");
+        let lines: Vec<String> = events.lines().map(|line| line.unwrap()).collect();
+        let last = lines.last().unwrap();
+        assert!(last.contains("finished") && last.contains("cpu, 2 threads"), "{last}");
+        assert!(lines.iter().any(|line| line.contains("goes on after step")), "{lines:?}");
         worker.wait().unwrap();
         assert_same(folder.path(), &whole, &killed);
     }

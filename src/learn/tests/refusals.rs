@@ -69,6 +69,14 @@ fn a_split_of_another_data_set() {
 }
 
 #[test]
+fn a_batch_without_variance() {
+    let folder = inputs();
+    let stage = changed("train", &json!({"batch-size": 1}));
+    assert_refused(&request(folder.path(), &stage, "out"), &["one image", "batch-size"]);
+    assert!(!folder.path().join("out/weights.safetensors").exists());
+}
+
+#[test]
 fn a_training_that_diverges() {
     let folder = inputs();
     for kind in ["train", "pretrain-simclr"] {

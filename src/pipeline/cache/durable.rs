@@ -5,9 +5,12 @@
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+
+/// How the names of files begin that are to replace others.
+pub(super) const NEW: &str = ".new-";
 
 /// Replaces a file's content in one step.
 ///
@@ -22,14 +25,34 @@ pub fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
         if let Some(above) = folder.parent().filter(|_| is_new) {
             sync_folder(above)?;
         }
-        let mut temporary = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
-        temporary.write_all(content)?;
-        temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        let temporary = new_file(folder, content)?;
         temporary.as_file().sync_all()?;
         temporary.persist(path).map_err(|error| error.error)?;
         sync_folder(folder)
     };
     write().with_context(|| format!("can't write {}", path.display()))
+}
+
+/// Replaces the content of a file that proves itself when it is read: after a power cut it may be another.
+///
+/// # Errors
+/// When the file can't be written; the old content stays.
+pub fn write_disposable(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let folder = path.parent().context("a file has a folder")?;
+    create_folder(folder)?;
+    let write = || -> io::Result<()> {
+        new_file(folder, content)?.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().with_context(|| format!("can't write {}", path.display()))
+}
+
+/// A file under a temporary name.
+fn new_file(folder: &Path, content: &[u8]) -> io::Result<tempfile::NamedTempFile> {
+    let mut temporary = tempfile::Builder::new().prefix(NEW).tempfile_in(folder)?;
+    temporary.write_all(content)?;
+    temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    Ok(temporary)
 }
 
 /// Creates a folder and those above it. Nothing happens when it is there.
@@ -55,13 +78,25 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
 pub fn write_link(link: &Path, target: &Path) -> anyhow::Result<()> {
     let folder = link.parent().context("a link has a folder")?;
     create_folder(folder)?;
-    let temporary = folder.join(format!(".new-{}-{}", std::process::id(), file_name(link)));
+    let temporary = folder.join(format!("{NEW}{}-{}", std::process::id(), file_name(link)));
     let write = || -> io::Result<()> {
         remove_if_there(&temporary)?;
         std::os::unix::fs::symlink(target, &temporary)?;
         fs::rename(&temporary, link)
     };
     write().with_context(|| format!("can't write the link {}", link.display()))
+}
+
+/// A name in a folder, which is made if it is missing, that nobody uses yet: `stem-0`, `stem-1`, ...
+///
+/// # Errors
+/// When the folder can't be made.
+pub fn free_name(folder: &Path, stem: &str) -> anyhow::Result<PathBuf> {
+    create_folder(folder)?;
+    let mut names = (0..u32::MAX).map(|number| folder.join(format!("{stem}-{number}")));
+    names
+        .find(|path| fs::symlink_metadata(path).is_err())
+        .with_context(|| format!("no free name in {}", folder.display()))
 }
 
 /// Removes a folder with all that is in it, read-only or not. Nothing happens when it is not there.

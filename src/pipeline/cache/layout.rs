@@ -4,6 +4,7 @@
 //! cache/
 //!   VERSION                        the version of this layout
 //!   store/<digest>/                artifacts, read-only
+//!   listings/ab/<digest>.json      the files of an artifact, each with its digest; disposable
 //!   records/ab/<key>.json          one record per stage key; written last: the commit point
 //!   heads/<experiment>/<stage>     the key that this stage had last
 //!   runs/<experiment>/<stage>      -> ../../store/<digest>, links for people
@@ -12,6 +13,7 @@
 //!   tmp/<key>/                     work in progress
 //!   locks/<key>                    flock files
 //!   quarantine/<digest>-<n>/       artifacts that were found damaged
+//!   reruns/<key>-<n>/              outputs of `verify --rerun --keep`
 //!   stat.idx                       digests of files outside the cache, by their stat
 //! ```
 
@@ -61,14 +63,19 @@ impl Layout {
         self.store().join(digest.to_string())
     }
 
+    /// The files of an artifact, each with its digest.
+    pub fn listing(&self, digest: &Digest) -> PathBuf {
+        self.sharded("listings", &digest.to_string(), "json")
+    }
+
     /// A record.
     pub fn record(&self, key: &StageKey) -> PathBuf {
-        self.sharded("records", key, "json")
+        self.sharded("records", &key.to_string(), "json")
     }
 
     /// The log of the last run of a key.
     pub fn log(&self, key: &StageKey) -> PathBuf {
-        self.sharded("logs", key, "log")
+        self.sharded("logs", &key.to_string(), "log")
     }
 
     /// The key that a stage had last.
@@ -86,9 +93,19 @@ impl Layout {
         Path::new("../../store").join(digest.to_string())
     }
 
+    /// The records, two digits of a key for each folder.
+    pub fn records(&self) -> PathBuf {
+        self.root.join("records")
+    }
+
+    /// The checkpoints of all keys.
+    pub fn partials(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
     /// Checkpoints of a key.
     pub fn partial(&self, key: &StageKey) -> PathBuf {
-        self.root.join("partial").join(key.to_string())
+        self.partials().join(key.to_string())
     }
 
     /// Work in progress, one folder for each key that is being worked on.
@@ -111,8 +128,24 @@ impl Layout {
         self.root.join("stat.idx")
     }
 
-    fn sharded(&self, folder: &str, key: &StageKey, extension: &str) -> PathBuf {
-        let name = key.to_string();
+    /// Where rerun outputs go that somebody wants to keep.
+    pub fn reruns(&self) -> PathBuf {
+        self.root.join("reruns")
+    }
+
+    /// The folders in which files are replaced in one step: a killed process may leave a new one there
+    /// under its temporary name. Those that exist.
+    pub fn replaced_in(&self) -> Vec<PathBuf> {
+        let mut folders = vec![self.root.clone()];
+        for above in ["records", "listings", "heads", "runs"] {
+            let listing = std::fs::read_dir(self.root.join(above)).into_iter().flatten().flatten();
+            let inside = listing.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            folders.extend(inside.map(|entry| entry.path()));
+        }
+        folders
+    }
+
+    fn sharded(&self, folder: &str, name: &str, extension: &str) -> PathBuf {
         self.root.join(folder).join(&name[..2]).join(format!("{name}.{extension}"))
     }
 }

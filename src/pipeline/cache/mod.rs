@@ -5,11 +5,14 @@
 
 pub mod durable;
 mod layout;
+mod listing;
 pub mod lock;
 mod record;
 mod stat_index;
 pub mod store;
+mod sweep;
 mod tree;
+mod verify;
 
 use std::fs;
 use std::io;
@@ -18,11 +21,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 pub use layout::Layout;
+pub use listing::{Difference, Listing};
 pub use lock::Lock;
 pub use record::Record;
 pub use stat_index::StatIndex;
 pub use store::Stored;
-pub use tree::{Extent, digest_folder};
+pub use tree::{Extent, Watch, digest_folder};
+pub use verify::{Check, Damage, Verdict};
 
 use crate::digest::Digest;
 use crate::key::StageKey;
@@ -66,7 +71,7 @@ impl Cache {
                 format!("{}\n", layout::VERSION).as_bytes(),
             )?;
         }
-        self.sweep();
+        sweep::sweep(self);
         Ok(())
     }
 
@@ -84,6 +89,38 @@ impl Cache {
     /// The record of a key, whether or not its artifact is there.
     pub fn record(&self, key: &StageKey) -> Option<Record> {
         Record::read(&self.layout.record(key), key)
+    }
+
+    /// All records, and how many files in their place are none that can be read.
+    pub fn records(&self) -> (Vec<Record>, usize) {
+        let list = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+        let files = list(self.layout.records()).flat_map(|shard| list(shard.path()));
+        let (mut records, mut damaged) = (Vec::new(), 0);
+        for path in files.map(|file| file.path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let Some(name) = name.strip_suffix(".json") else { continue };
+            match name.parse().ok().and_then(|key| Record::read(&path, &key)) {
+                Some(record) => records.push(record),
+                None => damaged += 1,
+            }
+        }
+        records.sort_by(|one, other| {
+            (&one.experiment, &one.stage, one.key).cmp(&(
+                &other.experiment,
+                &other.stage,
+                other.key,
+            ))
+        });
+        (records, damaged)
+    }
+
+    /// The digests of all artifacts in the store, sorted.
+    pub fn artifacts(&self) -> Vec<Digest> {
+        let listing = fs::read_dir(self.layout.store()).into_iter().flatten().flatten();
+        let names = listing.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let mut digests: Vec<Digest> = names.collect();
+        digests.sort();
+        digests
     }
 
     /// The record that a stage had last.
@@ -128,17 +165,6 @@ impl Cache {
         Lock::try_take(&self.layout.lock(&key.to_string()))
     }
 
-    /// Removes work that was cut off, wherever its process is gone. What can't be removed (a program run
-    /// by another user wrote it) is in nobody's way.
-    fn sweep(&self) {
-        for entry in fs::read_dir(self.layout.tmp()).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if let Ok(Some(_lock)) = Lock::try_take(&self.layout.lock(&name)) {
-                let _ = durable::remove_tree(&entry.path());
-            }
-        }
-    }
-
     /// Makes the cache folder, where it is missing, and keeps it out of version control. Refuses a folder
     /// that is there for something else.
     fn claim_root(&self) -> anyhow::Result<()> {
@@ -152,7 +178,7 @@ impl Cache {
             let known = self.layout.folders().iter().any(|folder| folder.ends_with(name));
             !known
                 && !ours.iter().any(|ours| name == ours)
-                && !name.to_string_lossy().starts_with(".new-")
+                && !name.to_string_lossy().starts_with(durable::NEW)
         });
         if let Some(other) = other {
             bail!(

@@ -5,12 +5,13 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
 use super::durable;
 use super::layout::Layout;
+use super::listing::Listing;
 use super::lock::Lock;
 use super::tree::{self, EntryKind, Extent};
 use crate::digest::Digest;
@@ -35,11 +36,12 @@ pub struct Stored {
 /// # Errors
 /// When something can't be read or written. The store is as it was.
 pub fn commit(layout: &Layout, work: &Path) -> anyhow::Result<Stored> {
-    let (digest, extent) = tree::digest_folder(work)?;
+    let listing = Listing::of(work)?;
+    let (digest, extent) = (listing.digest(), listing.extent());
     let stored = Stored { digest, extent };
     let place = layout.artifact(&digest);
     // Two stages that give the same content must not take it for damaged while the other moves it here.
-    let _lock = Lock::take(&layout.lock(&format!("store-{digest}")))?;
+    let _lock = lock(layout, &digest)?;
     // By its bytes, not by its extent: a stage that runs again mends what rotted.
     if tree::digest_folder(&place).is_ok_and(|(there, _)| there == digest) {
         durable::remove_tree(work)?;
@@ -57,6 +59,8 @@ pub fn commit(layout: &Layout, work: &Path) -> anyhow::Result<Stored> {
         }
     }
     close(layout, &place).with_context(|| format!("can't make {} last", place.display()))?;
+    // Only `verify` asks for it, to say which files of a damaged artifact changed.
+    let _ = listing.write(&layout.listing(&digest));
     Ok(stored)
 }
 
@@ -91,7 +95,7 @@ pub fn quarantine_if_damaged(layout: &Layout, stored: &Stored) -> anyhow::Result
     if holds(layout, stored) {
         return Ok(false);
     }
-    let _lock = Lock::take(&layout.lock(&format!("store-{}", stored.digest)))?;
+    let _lock = lock(layout, &stored.digest)?;
     // Another process may have mended it meanwhile.
     if holds(layout, stored) {
         return Ok(false);
@@ -100,20 +104,17 @@ pub fn quarantine_if_damaged(layout: &Layout, stored: &Stored) -> anyhow::Result
     Ok(true)
 }
 
-/// Moves a damaged artifact out of the way. Nothing happens when there is none.
+/// Moves a damaged artifact out of the way, and says where to. Nothing happens when there is none. For
+/// whoever has the lock of the artifact.
 ///
 /// # Errors
 /// When it can't be moved.
-fn quarantine(layout: &Layout, digest: &Digest) -> anyhow::Result<()> {
+pub(super) fn quarantine(layout: &Layout, digest: &Digest) -> anyhow::Result<Option<PathBuf>> {
     let place = layout.artifact(digest);
     if fs::symlink_metadata(&place).is_err() {
-        return Ok(());
+        return Ok(None);
     }
-    let folder = layout.quarantine();
-    durable::create_folder(&folder)?;
-    let free =
-        (0..).map(|number| folder.join(format!("{digest}-{number}"))).find(|path| !path.exists());
-    let target = free.context("no free name in the quarantine")?;
+    let target = durable::free_name(&layout.quarantine(), &digest.to_string())?;
     let move_away = || -> io::Result<()> {
         if place.is_dir() {
             fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?;
@@ -123,7 +124,16 @@ fn quarantine(layout: &Layout, digest: &Digest) -> anyhow::Result<()> {
             other => other,
         }
     };
-    move_away().with_context(|| format!("can't move the damaged {} away", place.display()))
+    move_away().with_context(|| format!("can't move the damaged {} away", place.display()))?;
+    Ok(Some(target))
+}
+
+/// Takes the lock of an artifact: who has it may move what lies in its place.
+///
+/// # Errors
+/// When the lock can't be opened.
+pub(super) fn lock(layout: &Layout, digest: &Digest) -> anyhow::Result<Lock> {
+    Lock::take(&layout.lock(&format!("store-{digest}")))
 }
 
 /// Makes everything below a folder read-only and durable; the folder itself stays writable.

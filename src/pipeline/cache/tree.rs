@@ -1,16 +1,17 @@
-//! The digest of a folder: a Merkle hash over (path, kind, executable, size, content), sorted by path.
+//! What lies below a folder, and the digest of a file.
 //!
-//! Times, owners and the other permission bits are not content: they differ between machines and umasks.
+//! Times, owners and all permission bits but one are not content: they differ between machines and umasks.
 
 use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Context, bail};
 
-use crate::digest::{Digest, Encoder};
-
-const DOMAIN: &str = "pipeline 2026-11 artifact tree";
+use super::Listing;
+use crate::digest::Digest;
 
 /// How much an artifact holds. Cheap to find out again, and different after most damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -19,6 +20,24 @@ pub struct Extent {
     pub files: u64,
     /// Bytes in files.
     pub bytes: u64,
+}
+
+impl Extent {
+    /// How much these are.
+    pub fn of<'a>(kinds: impl Iterator<Item = &'a EntryKind>) -> Self {
+        let mut extent = Self::default();
+        for kind in kinds {
+            match kind {
+                EntryKind::Folder => {}
+                EntryKind::Link { .. } => extent.files += 1,
+                EntryKind::File { bytes, .. } => {
+                    extent.files += 1;
+                    extent.bytes += bytes;
+                }
+            }
+        }
+        extent
+    }
 }
 
 /// One entry of a folder tree, relative to its top.
@@ -31,7 +50,8 @@ pub struct Entry {
 }
 
 /// What an entry is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum EntryKind {
     /// A folder.
     Folder,
@@ -79,7 +99,7 @@ pub fn entries(top: &Path) -> anyhow::Result<Vec<Entry>> {
 /// # Errors
 /// As [`entries`].
 pub fn extent(top: &Path) -> anyhow::Result<Extent> {
-    Ok(extent_of(&entries(top)?))
+    Ok(Extent::of(entries(top)?.iter().map(|entry| &entry.kind)))
 }
 
 /// The digest of a folder, and how much it holds.
@@ -87,21 +107,8 @@ pub fn extent(top: &Path) -> anyhow::Result<Extent> {
 /// # Errors
 /// When something in it can't be read.
 pub fn digest_folder(top: &Path) -> anyhow::Result<(Digest, Extent)> {
-    let entries = entries(top)?;
-    let mut encoder = Encoder::new(DOMAIN);
-    for Entry { path, kind } in &entries {
-        encoder.bytes(path_bytes(path));
-        match kind {
-            EntryKind::Folder => encoder.text("folder"),
-            EntryKind::Link { target } => encoder.text("link").bytes(path_bytes(target)),
-            EntryKind::File { executable, bytes } => {
-                let content = digest_file(&top.join(path))?;
-                let tag = if *executable { "program" } else { "file" };
-                encoder.text(tag).number(*bytes).digest(&content)
-            }
-        };
-    }
-    Ok((encoder.finish(), extent_of(&entries)))
+    let listing = Listing::of(top)?;
+    Ok((listing.digest(), listing.extent()))
 }
 
 /// The digest of a file's bytes.
@@ -109,12 +116,45 @@ pub fn digest_folder(top: &Path) -> anyhow::Result<(Digest, Extent)> {
 /// # Errors
 /// When it can't be read.
 pub fn digest_file(path: &Path) -> anyhow::Result<Digest> {
-    let hash = || -> std::io::Result<Digest> {
+    digest_file_watched(path, &Watch::default())
+}
+
+/// The digest of a file's bytes, with somebody who watches.
+///
+/// # Errors
+/// When it can't be read, or was stopped.
+pub fn digest_file_watched(path: &Path, watch: &Watch) -> anyhow::Result<Digest> {
+    let hash = || -> io::Result<Digest> {
         let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(File::open(path)?)?;
+        hasher.update_reader(Watched { file: File::open(path)?, watch })?;
         Ok(hasher.finalize().into())
     };
     hash().with_context(|| format!("can't read {}", path.display()))
+}
+
+/// What another thread sees and does of a long reading.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Bytes that were read so far.
+    pub read: AtomicU64,
+    /// Set to end it early, with an error.
+    pub stop: AtomicBool,
+}
+
+struct Watched<'a> {
+    file: File,
+    watch: &'a Watch,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.watch.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("stopped"));
+        }
+        let count = self.file.read(buffer)?;
+        self.watch.read.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
 }
 
 fn entry_kind(path: &Path) -> anyhow::Result<EntryKind> {
@@ -138,22 +178,8 @@ fn entry_kind(path: &Path) -> anyhow::Result<EntryKind> {
     }
 }
 
-fn extent_of(entries: &[Entry]) -> Extent {
-    let mut extent = Extent::default();
-    for entry in entries {
-        match entry.kind {
-            EntryKind::Folder => {}
-            EntryKind::Link { .. } => extent.files += 1,
-            EntryKind::File { bytes, .. } => {
-                extent.files += 1;
-                extent.bytes += bytes;
-            }
-        }
-    }
-    extent
-}
-
-fn path_bytes(path: &Path) -> &[u8] {
+/// The bytes of a path, which is what paths are sorted by.
+pub fn path_bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_encoded_bytes()
 }
 

@@ -1,11 +1,12 @@
 //! `pipeline graph`: the stages and their edges, for people and for other programs.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::plan::{state_json, state_name};
+use super::plan::{state_json, state_name, state_reason};
 use super::{Project, print, print_json};
 use crate::cli::{GraphArguments, GraphFormat};
 use crate::format;
@@ -15,7 +16,7 @@ use crate::plan::{Plan, State};
 /// Runs the command.
 pub fn run(arguments: &GraphArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
-    let plan = project.plan(&project.select(&[])?)?;
+    let plan = project.plan(&project.select(&[])?);
     match arguments.format {
         GraphFormat::Text => print(&text(&project, &plan))?,
         GraphFormat::Dot => print(&dot(&project, &plan))?,
@@ -30,6 +31,7 @@ fn symbol(state: &State) -> &'static str {
         State::Fresh(_) => "●",
         State::Dirty { .. } => "○",
         State::Waiting { .. } => "◌",
+        State::Blocked(_) => "⊘",
     }
 }
 
@@ -56,7 +58,13 @@ fn text(project: &Project, plan: &Plan) -> String {
     if let Some(about) = &experiment.about {
         let _ = write!(text, ": {about}");
     }
-    let legend = "● fresh   ○ dirty: must run   ◌ waiting: runs if its inputs change";
+    let mut legend =
+        "● fresh   ○ dirty: must run   ◌ waiting: runs if its inputs change".to_owned();
+    for (name, state) in plan.iter() {
+        if let State::Blocked(_) = state {
+            let _ = write!(legend, "\n⊘ blocked: {name}, {}", state_reason(state));
+        }
+    }
     format!("{text}\n\n{}\n{legend}\n", format::table(&rows))
 }
 
@@ -92,6 +100,7 @@ fn dot(project: &Project, plan: &Plan) -> String {
             State::Fresh(_) => "#d9f2d9",
             State::Dirty { .. } => "#ffe0b3",
             State::Waiting { .. } => "#f0f0f0",
+            State::Blocked(_) => "#f8d7da",
         };
         let _ = writeln!(
             text,
@@ -109,9 +118,8 @@ fn dot(project: &Project, plan: &Plan) -> String {
 /// Nodes have numbers for ids: a stage may be called `end` or `graph`, which mean something in Mermaid.
 fn mermaid(project: &Project, plan: &Plan) -> String {
     let mut text = "flowchart LR\n".to_owned();
-    let id = |wanted: &StageName| {
-        let position = project.manifest.stages.iter().position(|stage| stage.name == *wanted);
-        format!("s{}", position.unwrap_or_default())
+    let id = |name: &StageName| {
+        format!("s{}", project.manifest.stages.position(name).unwrap_or_default())
     };
     for (name, state) in plan.iter() {
         let kind = project.manifest.stage(name).map_or("", |stage| stage.stage.info().name);
@@ -128,12 +136,15 @@ fn mermaid(project: &Project, plan: &Plan) -> String {
     text.push_str("  classDef fresh fill:#d9f2d9,stroke:#4a8f4a,color:#000\n");
     text.push_str("  classDef dirty fill:#ffe0b3,stroke:#b37400,color:#000\n");
     text.push_str("  classDef waiting fill:#f0f0f0,stroke:#888888,color:#000\n");
+    text.push_str("  classDef blocked fill:#f8d7da,stroke:#b02a37,color:#000\n");
     text
 }
 
 fn json(project: &Project, plan: &Plan) -> Value {
-    let layers = project.graph.layers();
-    let layer = |name: &StageName| layers.iter().position(|layer| layer.contains(&name));
+    let layers = project.graph.layers().into_iter().enumerate();
+    let layers: HashMap<&StageName, usize> = layers
+        .flat_map(|(layer, names)| names.into_iter().map(move |name| (name, layer)))
+        .collect();
     let stages = plan.iter().filter_map(|(name, state)| {
         let declaration = project.manifest.stage(name)?;
         let inputs: Vec<Value> = declaration
@@ -144,7 +155,7 @@ fn json(project: &Project, plan: &Plan) -> Value {
         stage["stage"] = json!(name);
         stage["kind"] = json!(declaration.stage.info().name);
         stage["output"] = json!(declaration.stage.output());
-        stage["layer"] = json!(layer(name));
+        stage["layer"] = json!(layers.get(name));
         stage["inputs"] = json!(inputs);
         Some(stage)
     });

@@ -13,7 +13,7 @@ use crate::plan::State;
 pub fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let name = project.find(&arguments.stage)?;
-    let plan = project.plan(&project.select(std::slice::from_ref(&arguments.stage))?)?;
+    let plan = project.plan(&project.select(std::slice::from_ref(&arguments.stage))?);
     let current = match plan.state(name) {
         Some(State::Fresh(record)) => Some(record.key),
         Some(State::Dirty { key, .. }) => Some(*key),

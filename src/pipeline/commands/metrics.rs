@@ -12,7 +12,7 @@ use crate::plan::{Plan, State};
 /// Runs the command.
 pub fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
-    let plan = project.plan(&project.select(&[])?)?;
+    let plan = project.plan(&project.select(&[])?);
     if arguments.json {
         print_json(&to_json(&plan))?;
     } else {

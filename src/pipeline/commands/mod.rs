@@ -9,6 +9,8 @@ pub mod path;
 pub mod plan;
 pub mod run;
 pub mod status;
+pub mod verify;
+mod verify_rerun;
 pub mod why;
 
 use std::collections::BTreeSet;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 
 use crate::cache::Cache;
-use crate::cli::ManifestArguments;
+use crate::cli::{ManifestArguments, WithArguments};
 use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::World;
 use crate::graph::Graph;
@@ -49,13 +51,8 @@ impl Project {
     /// # Errors
     /// All mistakes of the manifest, or that the cache can't be used.
     pub fn open(arguments: &ManifestArguments) -> anyhow::Result<Self> {
-        let (manifest, graph) = manifest::read(&arguments.manifest, &arguments.overrides)?;
-        let named = std::env::var_os(CACHE_VARIABLE).filter(|value| !value.is_empty());
-        let root = match arguments.cache.clone().or(named.map(PathBuf::from)) {
-            Some(folder) => std::path::absolute(folder).context("no current folder")?,
-            None => default_cache(&manifest.folder),
-        };
-        let cache = Arc::new(Cache::open(&root)?);
+        let (manifest, graph) = manifest::read(&arguments.manifest, &arguments.with.overrides)?;
+        let cache = Arc::new(open_cache(&arguments.with, &manifest.folder)?);
         Ok(Self { manifest, graph, cache })
     }
 
@@ -88,13 +85,23 @@ impl Project {
     }
 
     /// The plan of these stages, which are closed under inputs.
-    ///
-    /// # Errors
-    /// When a file that a stage reads can't be read.
-    pub fn plan(&self, selected: &[StageName]) -> anyhow::Result<Plan> {
-        let world = World::look(&self.cache, &self.manifest, selected)?;
-        Ok(Plan::of(&self.manifest, &self.graph, selected, &world))
+    pub fn plan(&self, selected: &[StageName]) -> Plan {
+        let world = World::look(&self.cache, &self.manifest, selected);
+        Plan::of(&self.manifest, &self.graph, selected, &world)
     }
+}
+
+/// The cache that the arguments or the environment name, or else that of a folder.
+///
+/// # Errors
+/// When it can't be used.
+pub fn open_cache(arguments: &WithArguments, folder: &Path) -> anyhow::Result<Cache> {
+    let named = std::env::var_os(CACHE_VARIABLE).filter(|value| !value.is_empty());
+    let root = match arguments.cache.clone().or(named.map(PathBuf::from)) {
+        Some(folder) => std::path::absolute(folder).context("no current folder")?,
+        None => default_cache(folder),
+    };
+    Cache::open(&root)
 }
 
 /// The cache in the nearest folder above the manifest that has one, or a `.git`; else beside the manifest.

@@ -13,11 +13,14 @@ use crate::plan::State;
 pub fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let name = project.find(&arguments.stage)?;
-    let plan = project.plan(&project.select(std::slice::from_ref(&arguments.stage))?)?;
+    let plan = project.plan(&project.select(std::slice::from_ref(&arguments.stage))?);
     match plan.state(name) {
         Some(State::Fresh(record)) => {
             print(&format!("{}\n", project.cache.artifact(&record.output.digest).display()))?;
             Ok(ExitCode::SUCCESS)
+        }
+        Some(state @ State::Blocked(_)) => {
+            bail!("'{name}' has no artifact that is known: {}", state_reason(state))
         }
         state => {
             let reason = state.map(state_reason).unwrap_or_default();

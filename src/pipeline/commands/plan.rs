@@ -8,12 +8,12 @@ use super::{Project, print, print_json};
 use crate::cli::PlanArguments;
 use crate::format;
 use crate::manifest::StageName;
-use crate::plan::{Plan, State};
+use crate::plan::{Obstacle, Plan, State};
 
 /// Runs the command.
 pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
-    let plan = project.plan(&project.select(&arguments.stages)?)?;
+    let plan = project.plan(&project.select(&arguments.stages)?);
     if arguments.json {
         print_json(&to_json(&project, &plan))?;
     } else {
@@ -29,6 +29,7 @@ pub fn state_name(state: &State) -> &'static str {
         State::Fresh(_) => "fresh",
         State::Dirty { .. } => "dirty",
         State::Waiting { .. } => "waiting",
+        State::Blocked(_) => "blocked",
     }
 }
 
@@ -42,6 +43,7 @@ pub fn state_reason(state: &State) -> String {
             let known = reason.as_ref().map_or_else(String::new, |reason| format!("; {reason}"));
             format!("on {}{known}", on.join(", "))
         }
+        State::Blocked(Obstacle { line, message }) => format!("line {line}: {message}"),
     }
 }
 
@@ -53,33 +55,45 @@ pub fn state_json(state: &State) -> Value {
         }
         State::Dirty { reason, key, .. } => json!({ "state": "dirty", "key": key, "why": reason }),
         State::Waiting { on, reason } => json!({ "state": "waiting", "on": on, "why": reason }),
+        State::Blocked(obstacle) => json!({ "state": "blocked", "obstacle": obstacle }),
     }
 }
 
 fn to_text(project: &Project, plan: &Plan) -> String {
-    let mut rows = Vec::new();
-    let (mut fresh, mut dirty, mut waiting, mut certain) = (0, 0, 0, 0);
+    let rows = plan.iter().map(|(name, state)| {
+        vec![name.to_string(), state_name(state).to_owned(), state_reason(state)]
+    });
+    let rows: Vec<_> = rows.collect();
+    let closing = closing(plan);
+    format!("{}\n{}: {closing}\n", format::table(&rows), project.manifest.experiment.name)
+}
+
+fn closing(plan: &Plan) -> String {
+    let held_up = plan.held_up();
+    let (mut fresh, mut runs, mut open, mut blocked) = (0, 0, 0, Vec::new());
     for (name, state) in plan.iter() {
         match state {
             State::Fresh(_) => fresh += 1,
-            State::Dirty { .. } => dirty += 1,
-            State::Waiting { reason, .. } => {
-                waiting += 1;
-                certain += usize::from(reason.is_some());
-            }
+            State::Blocked(_) => blocked.push(name.as_str()),
+            State::Waiting { .. } if held_up.contains(name) => {}
+            State::Dirty { .. } | State::Waiting { reason: Some(_), .. } => runs += 1,
+            State::Waiting { reason: None, .. } => open += 1,
         }
-        rows.push(vec![name.to_string(), state_name(state).to_owned(), state_reason(state)]);
     }
-    let name = &project.manifest.experiment.name;
-    let runs = dirty + certain;
-    let closing = match waiting - certain {
-        _ if runs == 0 => format!("{name}: all {fresh} stages are fresh; nothing would run"),
-        0 => format!("{name}: {runs} would run, {fresh} are fresh"),
-        open => format!(
-            "{name}: {runs} would run, {open} more if what they read changes, {fresh} are fresh"
-        ),
+    let mut text = match open {
+        0 if runs == 0 && blocked.is_empty() => {
+            return format!("all {fresh} stages are fresh; nothing would run");
+        }
+        0 => format!("{runs} would run, {fresh} are fresh"),
+        _ => {
+            format!("{runs} would run, {open} more if what they read changes, {fresh} are fresh")
+        }
     };
-    format!("{}\n{closing}\n", format::table(&rows))
+    if !blocked.is_empty() {
+        let stuck = blocked.len() + held_up.len();
+        text.push_str(&format!(", {stuck} can't run (blocked: {})", blocked.join(", ")));
+    }
+    text
 }
 
 fn to_json(project: &Project, plan: &Plan) -> Value {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::plan::{state_json, state_name};
+use super::plan::{state_json, state_name, state_reason};
 use super::{Project, print, print_json};
 use crate::cache::Record;
 use crate::cli::ReportArguments;
@@ -15,7 +15,7 @@ use crate::plan::{Plan, State};
 /// Runs the command.
 pub fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
-    let plan = project.plan(&project.select(&[])?)?;
+    let plan = project.plan(&project.select(&[])?);
     if arguments.json {
         print_json(&to_json(&project, &plan))?;
     } else {
@@ -49,7 +49,14 @@ fn to_text(project: &Project, plan: &Plan) -> String {
         }
         rows.push(row);
     }
-    format!("{}\ncache: {}\n", format::table(&rows), project.cache.layout().root().display())
+    let mut text = format!("{}\n", format::table(&rows));
+    for (name, state) in plan.iter() {
+        if let State::Blocked(_) = state {
+            text.push_str(&format!("{name} is blocked, {}\n", state_reason(state)));
+        }
+    }
+    text.push_str(&format!("cache: {}\n", project.cache.layout().root().display()));
+    text
 }
 
 fn to_json(project: &Project, plan: &Plan) -> Value {

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::plan::state_reason;
 use super::{Project, print};
 use crate::cache::Record;
 use crate::cli::StageArguments;
@@ -13,7 +14,7 @@ use crate::plan::{Plan, Reason, State};
 pub fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let name = project.find(&arguments.stage)?;
-    let plan = project.plan(&project.select(std::slice::from_ref(&arguments.stage))?)?;
+    let plan = project.plan(&project.select(std::slice::from_ref(&arguments.stage))?);
     if let Some(state) = plan.state(name) {
         print(&explain(&project, &plan, name, state))?;
     }
@@ -42,19 +43,26 @@ fn explain(project: &Project, plan: &Plan, name: &StageName, state: &State) -> S
                 None => format!("{name} will run if what {names} gives changes\n"),
             };
             for input in roots(plan, on) {
-                if let Some(State::Dirty { reason, .. }) = plan.state(&input) {
-                    text.push_str(&format!(
+                match plan.state(&input) {
+                    Some(State::Dirty { reason, .. }) => text.push_str(&format!(
                         "{input} will run because:\n{}",
                         reason_lines(project, reason)
-                    ));
+                    )),
+                    Some(state @ State::Blocked(_)) => text.push_str(&blocked(&input, state)),
+                    _ => {}
                 }
             }
             text
         }
+        State::Blocked(_) => blocked(name, state),
     }
 }
 
-/// The dirty stages behind these, directly or not.
+fn blocked(name: &StageName, state: &State) -> String {
+    format!("{name} can't run:\n  {}\n", state_reason(state))
+}
+
+/// The dirty and the blocked stages behind these, directly or not.
 fn roots(plan: &Plan, on: &[StageName]) -> Vec<StageName> {
     let mut found = Vec::new();
     let mut open: Vec<StageName> = on.iter().rev().cloned().collect();
@@ -64,7 +72,7 @@ fn roots(plan: &Plan, on: &[StageName]) -> Vec<StageName> {
             continue;
         }
         match plan.state(&name) {
-            Some(State::Dirty { .. }) => found.push(name),
+            Some(State::Dirty { .. } | State::Blocked(_)) => found.push(name),
             Some(State::Waiting { on, .. }) => open.extend(on.iter().rev().cloned()),
             _ => {}
         }

@@ -3,7 +3,7 @@
 //! The order is the point: the record is written last, and only for a complete artifact. Prints nothing.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -139,7 +139,7 @@ impl Job {
         }
     }
 
-    fn prepare_folders(&self, work: &std::path::Path) -> anyhow::Result<Request> {
+    fn prepare_folders(&self, work: &Path) -> anyhow::Result<Request> {
         let layout = self.cache.layout();
         durable::remove_tree(work)?;
         // Under a name of its own: what an earlier program left behind by a crash still writes to goes
@@ -153,32 +153,19 @@ impl Job {
         if let Some(folder) = layout.log(&self.key).parent() {
             durable::create_folder(folder)?;
         }
-        let mut inputs: BTreeMap<String, Vec<Input>> = BTreeMap::new();
-        for (port, input, _) in &self.inputs {
-            inputs.entry(port.clone()).or_default().push(input.clone());
-        }
-        Ok(Request {
-            protocol: message::PROTOCOL,
-            stage: self.declaration.stage.clone(),
-            seed: self.declaration.seed,
-            inputs,
-            output,
-            checkpoint,
-            folder: self.folder.clone(),
-            execution: self.declaration.execution.execution.clone(),
-        })
+        Ok(request(&self.declaration, &self.folder, &self.inputs, &output, &checkpoint))
     }
 
     fn commit(
         &self,
-        work: &std::path::Path,
-        output: &std::path::Path,
+        work: &Path,
+        output: &Path,
         started: Instant,
         metrics: message::Metrics,
         device: Option<String>,
     ) -> anyhow::Result<JobEnd> {
         let layout = self.cache.layout();
-        let changed = self.changed_outside();
+        let changed = changed_outside(&self.cache, &self.declaration, &self.folder, &self.parts);
         let stored = store::commit(layout, output)?;
         if let Some(path) = changed {
             let message = format!(
@@ -212,19 +199,47 @@ impl Job {
         let _ = durable::remove_tree(&layout.partial(&self.key));
         Ok(JobEnd::Ran(Box::new(record)))
     }
+}
 
-    /// The first file outside the cache that is not what it was when the key was made.
-    fn changed_outside(&self) -> Option<String> {
-        let mut index = StatIndex::read(&self.cache.layout().stat_index());
-        let now = facts::outside_digests(&self.declaration, &self.folder, &mut index);
-        self.parts.iter().find_map(|part| {
-            let Part::Outside { index, path, digest } = part else { return None };
-            let same = now
-                .as_ref()
-                .is_ok_and(|now| now.get(*index).is_some_and(|now| now.digest == *digest));
-            (!same).then(|| path.clone())
-        })
+/// What a worker is asked to do.
+pub fn request(
+    declaration: &StageDeclaration,
+    folder: &Path,
+    inputs: &[(String, Input, Stored)],
+    output: &Path,
+    checkpoint: &Path,
+) -> Request {
+    let mut ports: BTreeMap<String, Vec<Input>> = BTreeMap::new();
+    for (port, input, _) in inputs {
+        ports.entry(port.clone()).or_default().push(input.clone());
     }
+    Request {
+        protocol: message::PROTOCOL,
+        stage: declaration.stage.clone(),
+        seed: declaration.seed,
+        inputs: ports,
+        output: output.to_owned(),
+        checkpoint: checkpoint.to_owned(),
+        folder: folder.to_owned(),
+        execution: declaration.execution.execution.clone(),
+    }
+}
+
+/// The first file outside the cache that is not what it was when the key was made of `parts`.
+pub fn changed_outside(
+    cache: &Cache,
+    declaration: &StageDeclaration,
+    folder: &Path,
+    parts: &[Part],
+) -> Option<String> {
+    let mut index = StatIndex::read(&cache.layout().stat_index());
+    let now = facts::outside_digests(declaration, folder, &mut index);
+    parts.iter().find_map(|part| {
+        let Part::Outside { index, path, digest } = part else { return None };
+        let same =
+            now.as_ref().is_ok_and(|now| now.get(*index).is_some_and(|now| now.digest == *digest));
+        (!same).then(|| path.clone())
+    })
 }
 
 /// An error, with what to do about those that every cache meets.

@@ -4,6 +4,8 @@
 //! Knows no terminal: what happens goes to a [`Reporter`](crate::progress::Reporter).
 
 mod job;
+mod queue;
+mod rerun;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +28,9 @@ use crate::plan::{self, Facts, Reason, State};
 use crate::progress::Reporter;
 use crate::worker::Leash;
 use job::{Job, JobEnd, JobEvent};
+use queue::Queue;
+
+pub use rerun::{Outputs, Rerun, RerunEnd, Scratch, as_recorded};
 
 /// How often time-outs are looked at and bars are drawn.
 const TICK: Duration = Duration::from_millis(100);
@@ -79,7 +84,6 @@ enum Progress {
         timeout: Option<Duration>,
         /// From the start of its worker: waiting for another process does not count.
         deadline: Option<Instant>,
-        worker: WorkerProgram,
     },
     /// It is over.
     Ended { outcome: Outcome, record: Option<Box<Record>> },
@@ -97,7 +101,8 @@ pub fn execute(
     options: &Options,
     reporter: &mut dyn Reporter,
 ) -> anyhow::Result<Summary> {
-    let world = World::look(cache, manifest, selected)?;
+    let world = World::look(cache, manifest, selected);
+    world.refuse_obstacles(manifest)?;
     let (sender, receiver) = channel();
     let mut run = Run {
         manifest,
@@ -108,6 +113,8 @@ pub fn execute(
         reporter,
         stages: selected.iter().map(|name| (name.clone(), Progress::Pending)).collect(),
         order: selected.to_vec(),
+        queue: Queue::new(selected, graph),
+        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         sender,
         stopping: Arc::new(AtomicBool::new(false)),
         failed: false,
@@ -133,6 +140,8 @@ struct Run<'a> {
     reporter: &'a mut dyn Reporter,
     stages: BTreeMap<StageName, Progress>,
     order: Vec<StageName>,
+    queue: Queue,
+    cores: usize,
     sender: Sender<Message>,
     stopping: Arc<AtomicBool>,
     failed: bool,
@@ -143,7 +152,7 @@ impl Run<'_> {
     fn run_to_end(&mut self, receiver: &Receiver<Message>) -> anyhow::Result<()> {
         loop {
             self.start_what_is_ready()?;
-            if self.running().next().is_none() {
+            if self.queue.running().len() == 0 {
                 return Ok(());
             }
             match receiver.recv_timeout(TICK) {
@@ -158,44 +167,48 @@ impl Run<'_> {
 
     /// Ends what is fresh and starts what must run, until nothing more can be said or started now.
     fn start_what_is_ready(&mut self) -> anyhow::Result<()> {
-        for name in self.order.clone() {
-            if matches!(self.stages.get(&name), Some(Progress::Pending))
-                && self.inputs_are_there(&name)
-            {
+        loop {
+            while let Some(name) = self.queue.first_unseen() {
                 self.look_at(&name);
             }
-            if matches!(self.stages.get(&name), Some(Progress::Ready { .. }))
-                && self.may_start(&name)
-            {
-                // It may have waited for hours, and the files that it reads may be others now.
-                self.look_at(&name);
+            let Some(name) = self.next_to_start() else { return Ok(()) };
+            // It may have waited for hours, and the files that it reads may be others now.
+            self.look_at(&name);
+            if matches!(self.stages.get(&name), Some(Progress::Ready { .. })) {
                 self.start(&name)?;
             }
         }
-        Ok(())
     }
 
     /// Decides whether a stage must run, all of whose inputs are there.
     fn look_at(&mut self, name: &StageName) {
-        let Some(declaration) = self.manifest.stage(name) else { return };
+        let Some(declaration) = self.manifest.stage(name) else {
+            return self.queue.ended(name, false);
+        };
         if let Err(error) = self.world.look_again(declaration, &self.manifest.folder) {
-            self.failed = true;
-            let message = format!("{error:#}");
-            return self.end(
-                name,
-                Outcome::Failed { message, log: Vec::new(), seconds: 0.0 },
-                None,
-            );
+            return self.end_unreadable(name, format!("{error:#}"));
         }
         let digest_of = |input: &StageName| self.record(input).map(|record| record.output.digest);
-        let parts = key::parts(declaration, self.world.outside(name), digest_of);
+        let parts = match self.world.outside(name) {
+            Ok(outside) => key::parts(declaration, outside, digest_of),
+            Err(obstacle) => {
+                let message = obstacle.message.clone();
+                return self.end_unreadable(name, message);
+            }
+        };
         match plan::decide(name, parts, &self.world) {
             State::Fresh(record) => self.end_fresh(name, record),
             State::Dirty { reason, key, parts } => {
                 self.stages.insert(name.clone(), Progress::Ready { reason, key, parts });
+                self.queue.must_run(name);
             }
-            State::Waiting { .. } => {}
+            State::Waiting { .. } | State::Blocked(_) => self.queue.ended(name, false),
         }
+    }
+
+    fn end_unreadable(&mut self, name: &StageName, message: String) {
+        self.failed = true;
+        self.end(name, Outcome::Failed { message, log: Vec::new(), seconds: 0.0 }, None);
     }
 
     fn end_fresh(&mut self, name: &StageName, record: Box<Record>) {
@@ -204,24 +217,22 @@ impl Run<'_> {
         self.end(name, outcome, Some(record));
     }
 
-    fn inputs_are_there(&self, name: &StageName) -> bool {
-        self.graph.inputs(name).into_iter().all(|input| self.record(input).is_some())
-    }
-
-    fn may_start(&self, name: &StageName) -> bool {
-        if self.stopping.load(Ordering::Relaxed) || (self.failed && !self.options.keep_going) {
-            return false;
+    /// The first stage that is ready, if there is a slot for it.
+    fn next_to_start(&self) -> Option<StageName> {
+        let stopping = self.stopping.load(Ordering::Relaxed);
+        let slots = self.options.jobs.unwrap_or(self.cores);
+        if stopping || (self.failed && !self.options.keep_going) {
+            return None;
         }
-        let Some(declaration) = self.manifest.stage(name) else { return false };
-        let learns = |worker: WorkerProgram| worker == WorkerProgram::Learn;
-        let running = self.running().count();
-        match self.options.jobs {
-            Some(jobs) => running < jobs,
-            None => {
-                let training = self.running().any(learns);
-                running < cores() && !(training && learns(declaration.stage.info().worker))
-            }
+        if self.queue.running().len() >= slots {
+            return None;
         }
+        let learns = |name: &StageName| {
+            let declaration = self.manifest.stage(name);
+            declaration.is_some_and(|one| one.stage.info().worker == WorkerProgram::Learn)
+        };
+        let one_training = self.options.jobs.is_none() && self.queue.running().any(learns);
+        self.queue.ready().find(|name| !(one_training && learns(name))).cloned()
     }
 
     fn start(&mut self, name: &StageName) -> anyhow::Result<()> {
@@ -234,7 +245,7 @@ impl Run<'_> {
         let inputs = job::inputs(&declaration, self.cache, |input| self.record(input).cloned())?;
         // Trainings that run side by side share the cores.
         if let Some(jobs) = self.options.jobs.filter(|jobs| *jobs > 1) {
-            let share = (cores() / jobs).max(1) as u32;
+            let share = (self.cores / jobs).max(1) as u32;
             declaration.execution.execution.threads.get_or_insert(share);
         }
         let leash = Leash::default();
@@ -244,9 +255,9 @@ impl Run<'_> {
             started: Instant::now(),
             timeout,
             deadline: None,
-            worker: declaration.stage.info().worker,
         };
         self.stages.insert(name.clone(), progress);
+        self.queue.started(name);
         let job = Job {
             cache: Arc::clone(self.cache),
             experiment: self.manifest.experiment.name.clone(),
@@ -333,15 +344,23 @@ impl Run<'_> {
                     damaged.digest.short()
                 );
                 self.report(RunEvent::Note { stage: name.clone(), text });
-                self.stages.insert(name.clone(), Progress::Pending);
-                for progress in self.stages.values_mut() {
-                    if matches!(progress, Progress::Ended { record: Some(record), .. }
+                self.begin_again(name);
+                let gave_it = |progress: &Progress| {
+                    matches!(progress, Progress::Ended { record: Some(record), .. }
                         if record.output.digest == damaged.digest)
-                    {
-                        *progress = Progress::Pending;
-                    }
+                };
+                let givers = self.stages.iter().filter(|(_, progress)| gave_it(progress));
+                for giver in givers.map(|(giver, _)| giver.clone()).collect::<Vec<_>>() {
+                    self.begin_again(&giver);
                 }
             }
+        }
+    }
+
+    /// Lets a stage be looked at anew, and with it those that were about to use its result.
+    fn begin_again(&mut self, name: &StageName) {
+        for stage in self.queue.begins_again(name).into_iter().chain([name.clone()]) {
+            self.stages.insert(stage, Progress::Pending);
         }
     }
 
@@ -354,6 +373,7 @@ impl Run<'_> {
             self.report(RunEvent::Note { stage: name.clone(), text });
         }
         self.report(RunEvent::End { stage: name.clone(), outcome: outcome.clone() });
+        self.queue.ended(name, record.is_some());
         self.stages.insert(name.clone(), Progress::Ended { outcome, record });
     }
 
@@ -364,16 +384,9 @@ impl Run<'_> {
         }
     }
 
-    fn running(&self) -> impl Iterator<Item = WorkerProgram> {
-        self.stages.values().filter_map(|progress| match progress {
-            Progress::Running { worker, .. } => Some(*worker),
-            _ => None,
-        })
-    }
-
     fn leashes(&self) -> impl Iterator<Item = &Leash> {
-        self.stages.values().filter_map(|progress| match progress {
-            Progress::Running { leash, .. } => Some(leash),
+        self.queue.running().filter_map(|name| match self.stages.get(name) {
+            Some(Progress::Running { leash, .. }) => Some(leash),
             _ => None,
         })
     }
@@ -390,8 +403,8 @@ impl Run<'_> {
 
     fn time_out_what_is_late(&mut self) {
         let now = Instant::now();
-        for progress in self.stages.values_mut() {
-            if let Progress::Running { leash, deadline, .. } = progress
+        for name in self.queue.running() {
+            if let Some(Progress::Running { leash, deadline, .. }) = self.stages.get_mut(name)
                 && deadline.take_if(|deadline| *deadline <= now).is_some()
             {
                 leash.time_out();
@@ -405,17 +418,8 @@ impl Run<'_> {
             return Ok(());
         }
         self.cache.prepare().map_err(job::with_advice)?;
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
-            .context("can't listen to signals")?;
         let sender = self.sender.clone();
-        std::thread::spawn(move || {
-            for _ in signals.forever() {
-                if sender.send(Message::Signal).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(())
+        signals(move || sender.send(Message::Signal).is_ok())
     }
 
     fn report(&mut self, event: RunEvent) {
@@ -446,6 +450,10 @@ impl Run<'_> {
     }
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+/// From now on SIGINT and SIGTERM end nothing by themselves: each calls `tell`, as long as that is true.
+fn signals(tell: impl Fn() -> bool + Send + 'static) -> anyhow::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
+        .context("can't listen to signals")?;
+    std::thread::spawn(move || signals.forever().take_while(|_| tell()).for_each(drop));
+    Ok(())
 }

@@ -15,6 +15,7 @@ mod name;
 mod overrides;
 mod ports;
 mod stage;
+mod stages;
 mod values;
 
 #[cfg(test)]
@@ -33,6 +34,7 @@ use crate::graph::Graph;
 pub use hint::did_you_mean;
 pub use name::StageName;
 pub use overrides::Override;
+pub use stages::Stages;
 
 /// What a manifest says, checked: every port is connected to a stage that fits.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +46,7 @@ pub struct Manifest {
     /// The table `[experiment]`.
     pub experiment: Experiment,
     /// The stages, in the file's order.
-    pub stages: Vec<StageDeclaration>,
+    pub stages: Stages,
 }
 
 /// What the stages of a manifest are for.
@@ -97,7 +99,7 @@ pub struct StageExecution {
 impl Manifest {
     /// The stage of this name.
     pub fn stage(&self, name: &StageName) -> Option<&StageDeclaration> {
-        self.stages.iter().find(|stage| stage.name == *name)
+        self.stages.get(self.stages.position(name)?)
     }
 }
 
@@ -203,7 +205,7 @@ fn read_document(
     }
     let experiment = envelope.experiment?;
     let stages = drafts.into_iter().map(|draft| draft.finish(experiment.seed, sources));
-    let stages = stages.collect::<Option<Vec<_>>>()?;
+    let stages = Stages::new(stages.collect::<Option<Vec<_>>>()?);
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
     Some((Manifest { path: path.to_owned(), folder, experiment, stages }, graph))

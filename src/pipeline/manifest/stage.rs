@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::{LazyLock, OnceLock};
 
 use pipeline_stages::parameter::Field;
 use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, Stage, kind_info};
@@ -158,7 +159,7 @@ fn read_seed(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) 
 /// Reports every key that the kind does not have. Gives whether there is none.
 fn unknown_keys(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> bool {
     let ports: Vec<_> = (kind.ports)().iter().map(Port::name).collect();
-    let fields = (kind.fields)();
+    let fields = fields(kind);
     let parameters: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
     let keys: Vec<&str> = ports
         .iter()
@@ -216,7 +217,7 @@ fn missing_ports(
 /// Every key that a stage of this kind may have.
 fn all_keys(kind: &KindInfo) -> Vec<String> {
     let ports = (kind.ports)().iter().map(Port::name);
-    let fields = (kind.fields)().into_iter().map(|field| field.name);
+    let fields = fields(kind).iter().map(|field| field.name.clone());
     ports.chain(fields).chain(COMMON_KEYS.map(str::to_owned)).collect()
 }
 
@@ -228,7 +229,7 @@ fn read_parameters(
     right: bool,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<Stage> {
-    let fields = (kind.fields)();
+    let fields = fields(kind);
     let is_field = |key: &str| fields.iter().any(|field| field.name == key);
     let entries = table.iter().filter(|(key, _)| is_field(key.as_ref()));
     let entries = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -254,9 +255,9 @@ fn parameter_mistakes(
     let keys = all_keys(kind);
     let keys: Vec<_> = keys.iter().map(String::as_str).collect();
     let mut right = true;
-    for field in (kind.fields)() {
+    for field in fields(kind) {
         let mistake = match table.get(field.name.as_str()) {
-            Some(value) => value_mistake(kind, &field, value),
+            Some(value) => value_mistake(kind, field, value),
             None if field.default.is_some() => None,
             None => {
                 right = false;
@@ -264,7 +265,7 @@ fn parameter_mistakes(
                     continue;
                 }
                 let title = format!("a stage of the kind '{}' needs '{}'", kind.name, field.name);
-                Some(Mistake::at(header.clone(), title).help(about(&field)))
+                Some(Mistake::at(header.clone(), title).help(about(field)))
             }
         };
         right &= mistake.is_none();
@@ -294,7 +295,7 @@ fn rule_mistakes(stage: &Stage, header: &Span, table: &DeTable<'_>) -> Vec<Mista
         other => other.is_some(),
     };
     let connected: Vec<_> = ports.iter().map(String::as_str).filter(is_connected).collect();
-    let fields = (info.fields)();
+    let fields = fields(info);
     let problems = stage.check(&connected).into_iter();
     problems
         .map(|problem| {
@@ -306,10 +307,19 @@ fn rule_mistakes(stage: &Stage, header: &Span, table: &DeTable<'_>) -> Vec<Mista
         .collect()
 }
 
+/// The parameters of a kind. They are described once, however many stages of it there are.
+fn fields(kind: &KindInfo) -> &'static [Field] {
+    static FIELDS: LazyLock<Vec<OnceLock<Vec<Field>>>> =
+        LazyLock::new(|| KINDS.iter().map(|_| OnceLock::new()).collect());
+    let place = KINDS.iter().position(|one| one.name == kind.name);
+    let known = place.and_then(|place| FIELDS.get(place));
+    known.map_or(&[], |known| known.get_or_init(kind.fields))
+}
+
 /// What every stage of a kind gives; `None` if that depends on a parameter, which is one whose values are
 /// artifact types.
 pub(super) fn fixed_output(kind: &KindInfo) -> Option<ArtifactType> {
-    let fields = (kind.fields)();
+    let fields = fields(kind);
     let mut choices = fields.iter().flat_map(|field| &field.choices);
     let depends = choices.any(|choice| choice.name == kind.output.name());
     (!depends).then_some(kind.output)

@@ -62,7 +62,7 @@ impl Reporter for Bars {
                 ));
                 self.whole = Some(whole);
             }
-            RunEvent::Start { stage, .. } => {
+            RunEvent::Start { stage, .. } | RunEvent::Again { stage, .. } => {
                 self.print(event);
                 self.start(stage);
             }
@@ -121,7 +121,8 @@ fn spinner_style() -> ProgressStyle {
     style("      {prefix:16!} {spinner} {elapsed} {wide_msg}")
 }
 
-fn style(template: &str) -> ProgressStyle {
+/// A style of a template, with the bar as all bars here have it.
+pub(super) fn style(template: &str) -> ProgressStyle {
     debug_assert!(template.contains(&format!(":{NAME_WIDTH}!")));
     // The templates are constants; one that indicatif can't read shows the plain style.
     ProgressStyle::with_template(template)

@@ -4,12 +4,15 @@
 
 mod bars;
 mod json;
+mod meter;
 mod plain;
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use crate::events::RunEvent;
+
+pub use meter::Meter;
 
 /// Shows a run.
 pub trait Reporter {

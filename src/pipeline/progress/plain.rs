@@ -67,6 +67,9 @@ pub fn line(event: &RunEvent) -> Option<String> {
             let verb = if *resumes { "goes on from its checkpoint" } else { "runs" };
             Some(format!("      {stage} ({kind}) {verb}: {why}"))
         }
+        RunEvent::Again { stage, kind } => {
+            Some(format!("      {stage} ({kind}) runs again, in scratch"))
+        }
         RunEvent::Wait { stage } => {
             Some(format!("      {stage} waits: the same work is under way elsewhere"))
         }

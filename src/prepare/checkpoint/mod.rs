@@ -59,7 +59,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { pickle: pickle::Limits::default(), unpacked_bytes: 2 << 30, entries: 200_000 }
+        Self { pickle: pickle::Limits::default(), unpacked_bytes: 2 << 30, entries: 50_000 }
     }
 }
 

@@ -7,6 +7,9 @@ use std::borrow::Cow;
 use super::element::Element;
 use crate::pickle::{Array, Value};
 
+/// As many as PyTorch and NumPy allow.
+const MOST_DIMENSIONS: usize = 64;
+
 /// A tensor, not yet read.
 #[derive(Debug, Clone)]
 pub(crate) struct Tensor<'c> {
@@ -103,6 +106,9 @@ impl<'c> Tensor<'c> {
     pub(super) fn of_view(view: &safetensors::tensor::TensorView<'c>) -> Result<Self, String> {
         let element = Element::try_from(view.dtype())?;
         let (shape, source) = (view.shape().to_vec(), Source::Bytes(view.data()));
+        if shape.len() > MOST_DIMENSIONS {
+            return Err(format!("a tensor of {} dimensions", shape.len()));
+        }
         Ok(Self { element, shape, strides: Vec::new(), offset: 0, source })
     }
 
@@ -114,7 +120,8 @@ impl<'c> Tensor<'c> {
 
     /// How many elements it has.
     pub(crate) fn count(&self) -> usize {
-        self.shape.iter().product()
+        // The other sizes of a tensor without elements can be anything.
+        if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
     }
 
     /// Checks that it lies within a storage of `available` elements, no element in two places.
@@ -125,6 +132,9 @@ impl<'c> Tensor<'c> {
             shortened(&self.strides),
             self.offset
         );
+        if self.shape.len() > MOST_DIMENSIONS {
+            return Err(format!("a tensor of {} dimensions", self.shape.len()));
+        }
         if self.shape.len() != self.strides.len() {
             return Err(shown + ": not as many strides as dimensions");
         }

@@ -200,12 +200,16 @@ fn a_tensor_stays_within_its_storage() {
     assert_eq!(tensor_problem("6", "5", "I1\nI1\n", "I9\nI9\n"), None);
     assert_eq!(tensor_problem("6", "99", "I0\nI3\n", "I3\nI1\n"), None);
     let most = i64::MAX.to_string();
+    let nothing = format!("I{most}\nI{most}\nI0\n");
+    assert_eq!(tensor_problem("6", "0", &nothing, "I1\nI1\nI1\n"), None);
+    let many = "I1\n".repeat(65);
     for (count, offset, shape, strides, words) in [
         ("6", "1", "I2\nI3\n", "I3\nI1\n", "leaves its storage of 6 elements"),
         ("6", "0", "I2\nI3\n", "I4\nI1\n", "leaves its storage of 6 elements"),
         ("6", &most, "I1\n", "I1\n", "leaves its storage"),
         ("6", "0", &format!("I{most}\nI{most}\n"), "I1\nI1\n", "its elements overlap"),
         ("6", "0", &format!("I{most}\n"), &format!("I{most}\n"), "leaves its storage"),
+        ("6", "0", &many, &many, "a tensor of 65 dimensions"),
         ("6", "0", "I99\n", "I0\n", "its elements overlap"),
         ("6", "0", "I2\nI2\n", "I1\nI1\n", "its elements overlap"),
         ("6", "-1", "I2\n", "I1\n", "offset is negative"),

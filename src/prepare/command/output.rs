@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use pipeline_stages::ArtifactType;
 use pipeline_stages::kinds::Command;
 use pipeline_stages::message::Metrics;
+use pipeline_stages::text::in_short;
 use serde_json::Value;
 
 /// More names than this are not listed in an error.
@@ -64,13 +65,7 @@ fn listing(folder: &Path) -> anyhow::Result<String> {
         names.push(format!("{}{slash}", entry.file_name().to_string_lossy().escape_debug()));
     }
     names.sort_unstable();
-    let more = names.len().saturating_sub(LISTED);
-    names.truncate(LISTED);
-    Ok(match (names.len(), more) {
-        (0, _) => "is nothing".to_owned(),
-        (_, 0) => format!("is {}", names.join(", ")),
-        _ => format!("is {} and {more} more", names.join(", ")),
-    })
+    Ok(format!("is {}", in_short(&names, LISTED)))
 }
 
 fn read_metrics(path: &Path) -> anyhow::Result<Metrics> {

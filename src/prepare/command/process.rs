@@ -1,4 +1,4 @@
-//! A program: found, started, stopped when asked, and its end in words.
+//! A program: found, started, watched, and its end in words.
 //!
 //! Knows no stage and no artifact.
 
@@ -10,18 +10,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use pipeline_stages::worker::{Context, Stopped};
-use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process, kill_process_group};
+
+use super::descendants::{Descendants, POLL, Reach};
 
 /// How long a program that was asked to stop may take to save what it wants to save.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// The longest pause between two looks at the program and at the stop flag.
-const POLL: Duration = Duration::from_millis(20);
 
 /// A program that is there, and how to start it.
 pub(super) struct Program {
@@ -59,19 +56,24 @@ impl Program {
     /// When it can't be started, or ends with anything but success. [`Stopped`] when it was told to leave.
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<()> {
         context.stop_point()?;
-        let mut child = self.start()?;
+        let reach = Reach::of(context)?;
+        let mut descendants = Descendants::of(&self.start(context)?, reach);
         let mut pause = Duration::from_millis(1);
         loop {
-            if let Some(status) = child.try_wait().context("lost the program")? {
-                // Who signals a whole process group asks the program too: it may have saved its work and
-                // ended with success, with no more than a part of its output.
-                context.stop_point()?;
+            if context.stopping() {
+                descendants.stop(self.grace)?;
+                return Err(Stopped.into());
+            }
+            if let Some(status) = descendants.program_end()? {
+                // Who signals a whole process group asks the program too: it may have ended with success,
+                // with no more than a part of its output, or its children may still be saving theirs.
+                if context.stopping() {
+                    continue;
+                }
+                // What it left running could still write to its output.
+                descendants.kill()?;
                 return describe_end(status)
                     .map_or(Ok(()), |end| Err(anyhow!("{} {end}", self.line())));
-            }
-            if context.stopping() {
-                self.stop(child)?;
-                return Err(Stopped.into());
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(POLL);
@@ -80,7 +82,12 @@ impl Program {
 
     /// Its standard output joins its standard error in the worker's log: the worker's own standard
     /// output speaks the protocol.
-    fn start(&self) -> anyhow::Result<Child> {
+    fn start(&self, context: &Context) -> anyhow::Result<Child> {
+        // Without close-on-exec: whatever it starts holds the lock, too, as long as it lives.
+        let _inherited_lock = match context.checkpoint_lock() {
+            Some(lock) => Some(rustix::io::dup(lock).context("can't share the checkpoint's lock")?),
+            None => None,
+        };
         let log = std::io::stderr().as_fd().try_clone_to_owned().context("can't share the log")?;
         let mut command = std::process::Command::new(&self.path);
         if let Some((name, arguments)) = self.arguments.split_first() {
@@ -124,21 +131,6 @@ impl Program {
         }
     }
 
-    /// Asks it to leave, waits, and makes it leave.
-    fn stop(&self, mut child: Child) -> anyhow::Result<()> {
-        ask_to_leave(&child)?;
-        let asked = Instant::now();
-        while asked.elapsed() < self.grace {
-            if child.try_wait().context("lost the program")?.is_some() {
-                return Ok(());
-            }
-            std::thread::sleep(POLL.min(self.grace));
-        }
-        // An error says that it has left in this very moment.
-        let _ = child.kill();
-        child.wait().context("lost the program").map(drop)
-    }
-
     /// The command line, for messages.
     fn line(&self) -> String {
         let mut line = String::new();
@@ -154,21 +146,6 @@ impl Program {
             line.push_str(&text);
         }
         format!("'{line}'")
-    }
-}
-
-/// A worker leads a process group, in which the program and its children are: all of them are asked.
-/// Outside a worker only the program itself is ours to signal.
-fn ask_to_leave(child: &Child) -> anyhow::Result<()> {
-    if getpgrp() == getpid() {
-        // The signal comes back to this process, which must not die of it.
-        signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::default())
-            .context("can't listen to signals")?;
-        return kill_process_group(getpgrp(), Signal::TERM).context("can't signal the program");
-    }
-    match kill_process(Pid::from_child(child), Signal::TERM) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(error).context("can't signal the program"),
     }
 }
 

@@ -1,12 +1,16 @@
 //! Stories of `command`, with real programs.
 
+use std::fs::{File, TryLockError};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pipeline_stages::ArtifactType;
 use pipeline_stages::kinds::Command;
 use pipeline_stages::message::Metrics;
-use pipeline_stages::worker::Stopped;
+use pipeline_stages::worker::{Context, Stopped};
 use serde_json::json;
 
 use crate::fixture::{Fixture, stage};
@@ -195,6 +199,37 @@ fn metrics_are_read_and_must_be_flat_numbers() {
     }
 }
 
+/// Set in the process that [`in_a_worker`] starts, to a folder that it shares with the one that started it.
+const WORKER: &str = "PIPELINE_TEST_WORKER_FOLDER";
+
+/// This test once more, in a process of its own that leads a process group, as a worker does.
+fn worker(test: &str, folder: &Path) -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--exact", &format!("command::tests::{test}"), "--nocapture"]);
+    command.env(WORKER, folder).env("TMPDIR", folder).process_group(0);
+    command
+}
+
+/// Runs the body of a test in such a process.
+fn in_a_worker(test: &str, body: impl FnOnce()) {
+    if std::env::var_os(WORKER).is_some() {
+        return body();
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = worker(test, folder.path()).output().expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains(" 1 passed"), "{text}\n{log}");
+}
+
+/// The context of a worker: with a lock on its checkpoint folder, which is the file `lock` in its folder.
+fn locked(context: Context) -> Context {
+    let folder = std::env::var_os(WORKER).expect("this is a worker");
+    let lock = File::create(Path::new(&folder).join("lock")).expect("a file");
+    lock.try_lock().expect("nobody else has it");
+    context.with_checkpoint_lock(lock)
+}
+
 /// Starts a shell line, asks it to stop once it has written the file `ready`, and says how long it took.
 fn stop_when_ready(line: &str, grace: Duration) -> (Fixture, Duration, anyhow::Result<()>) {
     let fixture = Fixture::new();
@@ -202,7 +237,7 @@ fn stop_when_ready(line: &str, grace: Duration) -> (Fixture, Duration, anyhow::R
     let pipeline_stages::PrepareStage::Command(command) = stage("command", &parameters) else {
         unreachable!("the kind is command")
     };
-    let context = fixture.context("command", &parameters);
+    let context = locked(fixture.context("command", &parameters));
     let stop = context.stop_flag();
     let ready = fixture.output().join("ready");
     let asking = std::thread::spawn(move || {
@@ -220,24 +255,93 @@ fn stop_when_ready(line: &str, grace: Duration) -> (Fixture, Duration, anyhow::R
     (fixture, ended - asked, result)
 }
 
+/// A shell line that writes its process id, says that it is ready and goes on for ever; `on_term` is its
+/// trap for SIGTERM.
+fn listening(on_term: &str) -> String {
+    format!(
+        "trap '{on_term}' TERM; echo $$ > \"$PIPELINE_OUTPUT/pid\"; touch \"$PIPELINE_OUTPUT/ready\"; \
+         while :; do sleep 0.01; done"
+    )
+}
+
+/// The line in a shell of its own, behind `before`, in a shell that does not listen to anything. `; true` keeps
+/// that one from becoming the other.
+fn behind_a_shell(before: &str, line: &str) -> String {
+    format!("{before} sh -c \"$(cat <<'END'\n{line}\nEND\n)\"; true")
+}
+
+fn is_alive(fixture: &Fixture) -> bool {
+    let pid = read(fixture, "pid").trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+    rustix::process::test_kill_process(pid.expect("a process id")).is_ok()
+}
+
 #[test]
 fn a_program_that_is_asked_to_stop_may_save_its_work() {
-    let line = "trap 'touch \"$PIPELINE_CHECKPOINT/saved\"; exit 0' TERM; touch \"$PIPELINE_OUTPUT/ready\"; \
-                while :; do sleep 0.01; done";
-    let (fixture, took, result) = stop_when_ready(line, Duration::from_secs(60));
-    assert!(result.unwrap_err().is::<Stopped>());
-    assert!(fixture.checkpoint().join("saved").exists());
-    assert!(took < Duration::from_secs(30), "{took:?}");
+    in_a_worker("a_program_that_is_asked_to_stop_may_save_its_work", || {
+        let save = "sleep 0.2; touch \"$PIPELINE_CHECKPOINT/saved\"; exit 0";
+        for line in [listening(save), behind_a_shell("", &listening(save))] {
+            let (fixture, took, result) = stop_when_ready(&line, Duration::from_secs(60));
+            assert!(result.unwrap_err().is::<Stopped>());
+            assert!(fixture.checkpoint().join("saved").exists(), "{line}");
+            assert!(!is_alive(&fixture), "it was waited for");
+            assert!(took < Duration::from_secs(30), "{took:?}");
+        }
+    });
 }
 
 #[test]
 fn a_program_that_does_not_listen_is_killed() {
-    let line = "trap '' TERM; echo $$ > \"$PIPELINE_OUTPUT/pid\"; touch \"$PIPELINE_OUTPUT/ready\"; \
-                while :; do sleep 0.01; done";
-    let (fixture, took, result) = stop_when_ready(line, Duration::from_millis(100));
-    assert!(result.unwrap_err().is::<Stopped>());
-    assert!(took >= Duration::from_millis(100), "{took:?}");
-    let pid = read(&fixture, "pid").trim().parse().ok().and_then(rustix::process::Pid::from_raw);
-    let alive = rustix::process::test_kill_process(pid.expect("a process id"));
-    assert_eq!(alive, Err(rustix::io::Errno::SRCH), "it was killed and waited for");
+    in_a_worker("a_program_that_does_not_listen_is_killed", || {
+        let deaf = listening("");
+        // In a group of its own, signals to that of the worker don't reach it.
+        for line in [deaf.clone(), behind_a_shell("", &deaf), behind_a_shell("setsid", &deaf)] {
+            let (fixture, took, result) = stop_when_ready(&line, Duration::from_millis(100));
+            assert!(result.unwrap_err().is::<Stopped>());
+            assert!(took >= Duration::from_millis(100), "{took:?}");
+            assert!(!is_alive(&fixture), "it was killed and waited for: {line}");
+        }
+    });
+}
+
+#[test]
+fn what_a_program_leaves_running_is_killed() {
+    in_a_worker("what_a_program_leaves_running_is_killed", || {
+        let fixture = Fixture::new();
+        let line = format!(
+            "{{ {}; }} & while ! test -e \"$PIPELINE_OUTPUT/ready\"; do sleep 0.01; done",
+            behind_a_shell("setsid", &listening(""))
+        );
+        let parameters = json!({"shell": line});
+        let context = locked(fixture.context("command", &parameters));
+        crate::run(&stage("command", &parameters), &context).expect("the program ends well");
+        assert!(!is_alive(&fixture), "it could still write to its output");
+    });
+}
+
+#[test]
+fn a_program_that_outlives_its_worker_keeps_the_checkpoint_locked() {
+    let test = "a_program_that_outlives_its_worker_keeps_the_checkpoint_locked";
+    let line =
+        "touch \"$SHARED/ready\"; while test ! -e \"$SHARED/end\"; do sleep 0.01; done; true";
+    if let Some(folder) = std::env::var_os(WORKER) {
+        let fixture = Fixture::new();
+        let parameters = json!({"shell": line, "environment": {"SHARED": folder.to_str()}});
+        let context = locked(fixture.context("command", &parameters));
+        drop(crate::run(&stage("command", &parameters), &context));
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = worker(test, folder.path());
+    let mut worker =
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    while !folder.path().join("ready").exists() {
+        assert_eq!(worker.try_wait().ok().flatten(), None, "it works until it is killed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    worker.kill().expect("it is alive");
+    worker.wait().expect("it is a child of this process");
+    let lock = File::open(folder.path().join("lock")).expect("it was made");
+    assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)), "the program has it");
+    std::fs::write(folder.path().join("end"), "").expect("a file");
+    lock.lock().expect("the program leaves");
 }

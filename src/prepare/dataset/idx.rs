@@ -43,7 +43,9 @@ pub(super) fn read(
         train.check_labels(&train_files, classes.len())?;
         test.check_labels(&test_files, classes.len())?;
     }
-    let count = 1 + usize::from(train.highest_label().max(test.highest_label()));
+    // The format names no classes: the highest label shows how many there are at least.
+    let highest = 1 + usize::from(train.highest_label().max(test.highest_label()));
+    let count = stage.classes.as_ref().map_or(highest, Vec::len);
     let classes =
         class_names(stage, count, || (0..count).map(|label| label.to_string()).collect())?;
     Ok(RawDataset { classes, image: train.image, train: train.samples(), test: test.samples() })

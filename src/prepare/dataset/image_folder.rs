@@ -24,6 +24,10 @@ const FILTER: FilterType = FilterType::CatmullRom;
 /// The longer side over the shorter one, at most: the centre of anything beyond says little, and resizing it takes much memory.
 const MOST_ELONGATED: u32 = 100;
 
+/// The most bytes that an image may take once decoded: a hundred million pixels and more. A file of some
+/// kilobytes can claim any size, and every thread decodes one at a time.
+const MOST_DECODED_BYTES: u64 = 512 << 20;
+
 /// Reads both parts, as pixels.
 pub(super) fn read(
     stage: &Dataset,
@@ -217,11 +221,18 @@ fn all_grey(files: &[LabelledFile]) -> anyhow::Result<bool> {
 
 fn decoder(path: &Path) -> anyhow::Result<impl ImageDecoder> {
     // By content: files with a wrong ending are common.
-    ImageReader::open(path)
+    let decoder = ImageReader::open(path)
         .and_then(ImageReader::with_guessed_format)
         .map_err(image::ImageError::from)
         .and_then(ImageReader::into_decoder)
-        .map_err(|error| undecodable(path, &error))
+        .map_err(|error| undecodable(path, &error))?;
+    let (width, height) = decoder.dimensions();
+    ensure!(
+        decoder.total_bytes() <= MOST_DECODED_BYTES,
+        "{} is of {width}x{height} pixels, by what it says: too large to be decoded; make it smaller or remove it",
+        path.display()
+    );
+    Ok(decoder)
 }
 
 fn undecodable(path: &Path, error: &image::ImageError) -> anyhow::Error {

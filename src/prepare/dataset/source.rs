@@ -7,9 +7,10 @@ use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use flate2::read::MultiGzDecoder;
 use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
+
+use crate::gzip::GzipReader;
 
 /// The folders in which to look for the files: those of the stage's inputs, and one level below.
 #[derive(Debug)]
@@ -126,7 +127,7 @@ impl OffsetReader {
         let packed = path.extension().is_some_and(|extension| extension == "gz");
         let file = BufReader::with_capacity(1 << 16, file);
         let bytes: Box<dyn Read> =
-            if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+            if packed { Box::new(GzipReader::new(file)) } else { Box::new(file) };
         Ok(Self { path: path.to_owned(), bytes, offset: 0, packed })
     }
 

@@ -23,11 +23,12 @@ pub(super) fn copy(
         ErrorKind::NotFound => Failure::lasting(format!("there is no file {}", path.display())),
         _ => Failure::lasting(format!("can't read {}: {error}", path.display())),
     };
-    let mut file = File::open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
+    // Before it is opened: to open a pipe waits for somebody to write into it.
+    let metadata = path.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(Failure::lasting(format!("{} is no file", path.display())));
     }
+    let mut file = File::open(path).map_err(unreadable)?;
     partial.start_version(Version::default())?;
     let mut buffer = vec![0; 256 << 10];
     loop {

@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use pipeline_stages::worker::Context;
 use serde::{Deserialize, Serialize};
 
 use super::checksum::{Digests, Hashes};
@@ -16,6 +17,9 @@ use super::retry::Failure;
 
 /// Enough of a file to see that it is a web page.
 const BEGINNING: usize = 256;
+
+/// Bytes per read. A request to stop is noticed once per read.
+const BUFFER: usize = 256 << 10;
 
 /// What a server said of a file when it started to send it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +41,8 @@ pub(super) struct Partial {
     beginning: Vec<u8>,
     version: Version,
     origin: Origin,
+    /// The most bytes that it may have.
+    most: u64,
 }
 
 /// Whether all bytes came in one transfer.
@@ -49,12 +55,17 @@ pub(super) enum Origin {
 }
 
 impl Partial {
-    /// What an earlier process got from this URL, or nothing.
+    /// What an earlier process got from this URL, or nothing. It may grow to `most` bytes.
     ///
     /// # Errors
-    /// When the checkpoint folder can't be used.
-    pub(super) fn open(checkpoint: &Path, url: &str) -> Result<Self, Failure> {
-        let path = path_of(checkpoint, url);
+    /// When the checkpoint folder can't be used; when the stage is asked to stop.
+    pub(super) fn open(
+        context: &Context,
+        url: &str,
+        most: u64,
+        progress: &dyn Fn(u64, Option<u64>),
+    ) -> Result<Self, Failure> {
+        let path = path_of(&context.checkpoint, url);
         let file = OpenOptions::new().read(true).append(true).create(true).open(&path);
         let mut partial = Self {
             file: ours(file, "open", &path)?,
@@ -63,13 +74,16 @@ impl Partial {
             beginning: Vec::new(),
             version: Version::default(),
             origin: Origin::OneTransfer,
+            most,
             path,
         };
         match partial.read_version() {
             Some(version) => {
                 partial.version = version;
-                partial.hash_what_is_there()?;
-                if partial.length > 0 {
+                partial.hash_what_is_there(context, progress)?;
+                if partial.length > most {
+                    partial.start_over()?;
+                } else if partial.length > 0 {
                     partial.origin = Origin::Pieces;
                 }
             }
@@ -130,10 +144,13 @@ impl Partial {
     /// Starts over with another version of the file.
     ///
     /// # Errors
-    /// When that can't be written down.
+    /// When that can't be written down, or it is too large.
     pub(super) fn start_version(&mut self, version: Version) -> Result<(), Failure> {
         // In this order: a crash in between leaves an empty file, never bytes of another version.
         self.start_over()?;
+        if version.size.is_some_and(|size| size > self.most) {
+            return Err(self.too_large());
+        }
         let path = self.version_path();
         let text = serde_json::to_vec(&version).map_err(|error| Failure::Ours(error.into()))?;
         ours(std::fs::write(&path, text), "write", &path)?;
@@ -144,25 +161,59 @@ impl Partial {
     /// Adds the next bytes.
     ///
     /// # Errors
-    /// When they can't be written.
+    /// When they can't be written, or there are too many: then nothing is kept.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.length.saturating_add(bytes.len() as u64) > self.most {
+            self.start_over()?;
+            return Err(self.too_large());
+        }
         ours(self.file.write_all(bytes), "write", &self.path)?;
         self.take_note(bytes);
         Ok(())
     }
 
+    fn too_large(&self) -> Failure {
+        Failure::lasting(format!(
+            "the file has more than {} bytes: if that is right, raise max-bytes",
+            self.most
+        ))
+    }
+
     /// Moves the file to where it belongs.
     ///
     /// # Errors
-    /// When it can't be moved.
-    pub(super) fn finish(self, to: &Path) -> Result<(), Failure> {
+    /// When it can't be moved; when the stage is asked to stop.
+    pub(super) fn finish(
+        self,
+        to: &Path,
+        context: &Context,
+        progress: &dyn Fn(u64, Option<u64>),
+    ) -> Result<(), Failure> {
         match std::fs::rename(&self.path, to) {
             Err(error) if error.kind() == ErrorKind::CrossesDevices => {
-                ours(std::fs::copy(&self.path, to), "write", to)?;
+                self.copy_to(to, context, progress)?;
             }
             moved => ours(moved, "write", to)?,
         }
         self.remove()
+    }
+
+    /// For an output folder on another filesystem.
+    fn copy_to(
+        &self,
+        to: &Path,
+        context: &Context,
+        progress: &dyn Fn(u64, Option<u64>),
+    ) -> Result<(), Failure> {
+        let from = ours(File::open(&self.path), "open", &self.path)?;
+        let mut file = ours(File::create(to), "write", to)?;
+        let mut done = 0;
+        each_block(&from, &self.path, context, |bytes| {
+            ours(file.write_all(bytes), "write", to)?;
+            done += bytes.len() as u64;
+            progress(done, Some(self.length));
+            Ok(())
+        })
     }
 
     /// Removes all traces.
@@ -181,15 +232,18 @@ impl Partial {
         serde_json::from_slice(&std::fs::read(self.version_path()).ok()?).ok()
     }
 
-    fn hash_what_is_there(&mut self) -> Result<(), Failure> {
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            let read = ours((&self.file).read(&mut buffer), "read", &self.path)?;
-            if read == 0 {
-                return Ok(());
-            }
-            self.take_note(buffer.get(..read).unwrap_or_default());
-        }
+    fn hash_what_is_there(
+        &mut self,
+        context: &Context,
+        progress: &dyn Fn(u64, Option<u64>),
+    ) -> Result<(), Failure> {
+        let (file, path) = (ours(self.file.try_clone(), "read", &self.path)?, self.path.clone());
+        let length = ours(file.metadata(), "read", &path)?.len();
+        each_block(&file, &path, context, |bytes| {
+            self.take_note(bytes);
+            progress(self.length, Some(length));
+            Ok(())
+        })
     }
 
     fn take_note(&mut self, bytes: &[u8]) {
@@ -197,6 +251,27 @@ impl Partial {
         self.length += bytes.len() as u64;
         let room = BEGINNING.saturating_sub(self.beginning.len());
         self.beginning.extend(bytes.iter().take(room));
+    }
+}
+
+/// Reads a file of this machine from where it is to its end.
+///
+/// # Errors
+/// When it can't be read; when the stage is asked to stop; what `take` gives.
+fn each_block(
+    mut file: &File,
+    path: &Path,
+    context: &Context,
+    mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        context.stop_point()?;
+        let read = ours(file.read(&mut buffer), "read", path)?;
+        if read == 0 {
+            return Ok(());
+        }
+        take(buffer.get(..read).unwrap_or_default())?;
     }
 }
 
@@ -225,4 +300,73 @@ fn remove_files(path: &Path) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::atomic::Ordering;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixture::Fixture;
+
+    const URL: &str = "https://example.org/a";
+
+    /// What an earlier process left: several blocks.
+    fn interrupted(context: &Context) -> Vec<u8> {
+        let bytes = vec![7; 3 * BUFFER + 5];
+        let mut partial = Partial::open(context, URL, u64::MAX, &|_, _| {}).expect("a folder");
+        partial.start_version(Version::default()).expect("room");
+        partial.append(&bytes).expect("room");
+        bytes
+    }
+
+    fn context(fixture: &Fixture) -> Context {
+        fixture.context("download", &json!({"url": URL, "unverified": true}))
+    }
+
+    #[test]
+    fn what_is_there_is_checked_with_progress_until_asked_to_stop() {
+        let fixture = Fixture::new();
+        let context = context(&fixture);
+        let size = interrupted(&context).len() as u64;
+        let told = RefCell::new(Vec::new());
+        let progress = |done, total| told.borrow_mut().push((done, total));
+        let partial = Partial::open(&context, URL, u64::MAX, &progress).expect("it is there");
+        assert_eq!(partial.len(), size);
+        assert_eq!(told.borrow()[0], (BUFFER as u64, Some(size)));
+        assert_eq!(told.borrow().last(), Some(&(size, Some(size))));
+        context.stop_flag().store(true, Ordering::Relaxed);
+        let stopped = Partial::open(&context, URL, u64::MAX, &|_, _| {}).map(drop);
+        assert!(matches!(stopped, Err(Failure::Stopped)), "{stopped:?}");
+    }
+
+    #[test]
+    fn a_copy_to_another_filesystem_tells_its_progress_and_stops() {
+        let fixture = Fixture::new();
+        let context = context(&fixture);
+        let bytes = interrupted(&context);
+        let to = fixture.output().join("a");
+        let partial = Partial::open(&context, URL, u64::MAX, &|_, _| {}).expect("it is there");
+        let stop = context.stop_flag();
+        partial.copy_to(&to, &context, &|_, _| {}).expect("room");
+        assert!(std::fs::read(&to).is_ok_and(|copy| copy == bytes));
+        let stop_at_first = |done: u64, total| {
+            assert_eq!((done, total), (BUFFER as u64, Some(bytes.len() as u64)));
+            stop.store(true, Ordering::Relaxed);
+        };
+        let stopped = partial.copy_to(&to, &context, &stop_at_first);
+        assert!(matches!(stopped, Err(Failure::Stopped)), "{stopped:?}");
+    }
+
+    #[test]
+    fn what_is_there_and_larger_than_it_may_be_is_dropped() {
+        let fixture = Fixture::new();
+        let context = context(&fixture);
+        interrupted(&context);
+        let partial = Partial::open(&context, URL, 1000, &|_, _| {}).expect("it is there");
+        assert_eq!((partial.len(), partial.origin()), (0, Origin::OneTransfer));
+    }
 }

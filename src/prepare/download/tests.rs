@@ -442,6 +442,46 @@ fn a_file_of_this_machine_is_found_beside_the_manifest_or_by_its_full_path() {
 }
 
 #[test]
+fn a_pipe_is_no_file() {
+    let fixture = Fixture::new();
+    let pipe = fixture.folder().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).expect("a pipe");
+    let error = run(&fixture, &json!({"url": "file:pipe", "unverified": true})).error();
+    assert!(error.ends_with("pipe is no file"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_larger_than_it_may_be_is_refused() {
+    let chunked = || {
+        let body = [b"30d40\r\n", content().as_slice(), b"\r\n0\r\n\r\n"].concat();
+        Reply::new(200, &body).header("Transfer-Encoding", "chunked")
+    };
+    let server = Server::start(move |_, request| match request.path.as_str() {
+        "/chunked" => chunked(),
+        _ => Reply::new(200, &content()),
+    });
+    let fixture = Fixture::new();
+    std::fs::write(fixture.folder().join("a"), content()).expect("a file");
+    for url in [server.url("/a"), server.url("/chunked"), "file:a".to_owned()] {
+        let parameters = |most: u64| json!({"url": &url, "unverified": true, "max-bytes": most});
+        let refused = run(&fixture, &parameters(199_999));
+        let error = refused.error();
+        assert!(
+            error.ends_with("has more than 199999 bytes: if that is right, raise max-bytes"),
+            "{error}"
+        );
+        assert!(refused.pauses.is_empty(), "it does not pass");
+        let kept =
+            |path: &String| fixture.checkpoint().join(path).metadata().map_or(0, |kept| kept.len());
+        let parts = crate::fixture::paths_below(&fixture.checkpoint());
+        assert_eq!(parts.iter().filter(|path| path.ends_with(".part")).map(kept).sum::<u64>(), 0);
+        let again = Fixture::new();
+        std::fs::write(again.folder().join("a"), content()).expect("a file");
+        run(&again, &parameters(200_000)).result.expect("it is as large as it may be");
+    }
+}
+
+#[test]
 fn a_pause_ends_when_the_stage_is_asked_to_stop() {
     let fixture = Fixture::new();
     let context = fixture.context("download", &json!({"url": "file:a", "unverified": true}));

@@ -5,7 +5,8 @@
 //!
 //! Knows names and shapes; reads no numbers.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use anyhow::{anyhow, bail, ensure};
 use pipeline_stages::kinds::architecture::Architecture;
@@ -22,6 +23,8 @@ const CONTAINERS: &[&str] = &["state_dict", "model_state_dict", "model", "net", 
 /// `encoder_k`.
 const WRAPPERS: &[&str] =
     &["module", "convnet", "encode_layer", "encoder", "encoder_q", "backbone", "resnet"];
+/// More places than this are not tried: no checkpoint of the field has so many encoders.
+const MOST_CANDIDATES: usize = 100;
 /// More names than this are not listed in an error.
 const NAMED: usize = 4;
 
@@ -64,6 +67,11 @@ impl<'e> Selection<'e> {
     ) -> anyhow::Result<Self> {
         let names = Names::of(entries);
         let candidates = names.candidates(prefix)?;
+        ensure!(
+            candidates.len() <= MOST_CANDIDATES,
+            "{} tensors in the file are called '{STEM}' behind some prefix: say which with prefix = \"...\"",
+            candidates.len()
+        );
         let fitting: Vec<&String> =
             candidates.iter().filter(|prefix| names.fits(architecture, prefix)).collect();
         let known: Vec<&String> =
@@ -87,7 +95,7 @@ impl<'e> Selection<'e> {
 }
 
 /// The tensors of a checkpoint by name.
-struct Names<'e>(HashMap<&'e str, &'e Leaf<'e>>);
+struct Names<'e>(BTreeMap<&'e str, &'e Leaf<'e>>);
 
 impl<'e> Names<'e> {
     fn of(entries: &'e [Entry<'e>]) -> Self {
@@ -106,7 +114,7 @@ impl<'e> Names<'e> {
         ensure!(
             !all.is_empty(),
             "the file has no encoder with torchvision's names: no tensor in it is called '{STEM}', behind any prefix; it has {}",
-            quoted(self.sorted().into_iter())
+            quoted(self.0.keys().copied())
         );
         let Some(given) = given else { return Ok(all) };
         let given = given.trim_end_matches('.');
@@ -127,8 +135,10 @@ impl<'e> Names<'e> {
         Ok(chosen)
     }
 
-    fn sorted(&self) -> BTreeSet<&'e str> {
-        self.0.keys().copied().collect()
+    /// The names behind a prefix, without it.
+    fn behind(&self, prefix: &str) -> impl Iterator<Item = &'e str> {
+        let from = self.0.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.map_while(move |(name, _)| name.strip_prefix(prefix))
     }
 
     fn tensor(&self, prefix: &str, name: &str) -> Option<Found<'e>> {
@@ -208,12 +218,9 @@ impl Fit {
             }
         }
         let wanted: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        let is_extra = |name: &&&str| {
-            let layer = name.strip_prefix(prefix);
-            layer.is_some_and(|layer| is_of_an_encoder(layer) && !wanted.contains(layer))
-        };
-        fit.extra = names.0.keys().filter(is_extra).map(|name| (*name).to_owned()).collect();
-        fit.extra.sort_unstable();
+        let layers = names.behind(prefix).filter(|layer| is_of_an_encoder(layer));
+        let extra = layers.filter(|layer| !wanted.contains(layer));
+        fit.extra = extra.map(|layer| format!("{prefix}{layer}")).collect();
         fit
     }
 

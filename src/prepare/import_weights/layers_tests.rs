@@ -94,6 +94,13 @@ fn of_several_encoders_the_known_one_or_the_given_one() {
 }
 
 #[test]
+fn a_file_of_a_thousand_stems_is_not_searched() {
+    let stem = |index| float(&format!("{index}.conv1.weight"), &[16, 3, 3, 3]);
+    let entries: Vec<_> = (0..1_000).map(stem).collect();
+    assert_refused(&entries, Architecture::Resnet8, &["1000 tensors in the file are called"]);
+}
+
+#[test]
 fn a_missing_layer_is_named() {
     let mut entries = encoder(Architecture::Resnet18, "module.");
     entries.retain(|entry| entry.name != "module.layer3.1.conv2.weight");

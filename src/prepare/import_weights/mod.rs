@@ -15,7 +15,10 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use pipeline_stages::formats::{ImageShape, ModelInfo, NamedTensor, WEIGHTS_FILE, write_tensors};
+use pipeline_stages::formats::{
+    ImageShape, InputCrop, ModelInfo, NamedTensor, WEIGHTS_FILE, write_tensors,
+};
+use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::{ImportWeights, InputNormalisation};
 use pipeline_stages::message::Metrics;
 use pipeline_stages::state_dict::{ElementType, TensorSpec, feature_count, image_size};
@@ -84,6 +87,7 @@ fn model_info(
     Ok(ModelInfo {
         architecture: stage.architecture.to_string(),
         input: ImageShape { channels: selection.channels, height: size, width: size },
+        input_crop: input_crop(stage),
         features: feature_count(stage.architecture),
         classes: Vec::new(),
         input_mean,
@@ -93,6 +97,16 @@ fn model_info(
             "format": report.format,
             "prefix": report.prefix,
         }),
+    })
+}
+
+/// How images of any size become inputs of a network for large ones: as ImageNet's models take them, or SimCLR's.
+fn input_crop(stage: &ImportWeights) -> Option<InputCrop> {
+    let large =
+        matches!(stage.architecture, Architecture::Resnet18At224 | Architecture::Resnet50At224);
+    large.then_some(match stage.normalise {
+        InputNormalisation::Imagenet => InputCrop::ResizeThenCrop,
+        InputNormalisation::None => InputCrop::CropThenResize,
     })
 }
 

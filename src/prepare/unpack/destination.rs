@@ -5,18 +5,19 @@
 //! goes through a link. Knows no archive format.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use pipeline_stages::kinds::Unpack;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
+use rustix::io::Errno;
 
 use super::include::Include;
-use super::path::{InnerPath, link_parts};
+use super::path::{InnerPath, MOST_PATH_BYTES, points_inside};
 
 /// As many links in a row as Linux follows before it speaks of a loop.
 const MOST_HOPS: usize = 40;
@@ -53,7 +54,11 @@ pub(super) struct Destination<'a> {
     folders: HashSet<String>,
     links: BTreeMap<InnerPath, String>,
     stripped_away: u64,
+    /// Bytes of sparse files that were passed over.
+    skipped_sparse: u64,
     buffer: Vec<u8>,
+    /// [`std::fs::hard_link`]. A test has one that fails.
+    make_hard_link: fn(&Path, &Path) -> std::io::Result<()>,
 }
 
 impl<'a> Destination<'a> {
@@ -74,7 +79,9 @@ impl<'a> Destination<'a> {
             folders: HashSet::new(),
             links: BTreeMap::new(),
             stripped_away: 0,
+            skipped_sparse: 0,
             buffer: vec![0; BUFFER],
+            make_hard_link: |existing, new| std::fs::hard_link(existing, new),
         })
     }
 
@@ -106,10 +113,20 @@ impl<'a> Destination<'a> {
         let Some(path) = self.select(name)? else { return Ok(()) };
         self.make_parents(&path)?;
         self.count_file()?;
+        self.write(&path, permission, content)
+    }
+
+    /// Writes a file that was counted, in a folder that is there.
+    fn write(
+        &mut self,
+        path: &InnerPath,
+        permission: Permission,
+        content: &mut impl Read,
+    ) -> anyhow::Result<()> {
         let mode = if permission == Permission::Executable { 0o777 } else { 0o666 };
         let file =
-            OpenOptions::new().write(true).create_new(true).mode(mode).open(self.on_disk(&path));
-        let mut file = file.map_err(|error| self.describe_write(&path, &error))?;
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(self.on_disk(path));
+        let mut file = file.map_err(|error| self.describe_write(path, error))?;
         loop {
             self.context.stop_point()?;
             let read = read(content, &mut self.buffer).with_context(|| {
@@ -125,7 +142,7 @@ impl<'a> Destination<'a> {
                 self.max_bytes
             );
             let bytes = self.buffer.get(..read).unwrap_or_default();
-            file.write_all(bytes).map_err(|error| self.describe_write(&path, &error))?;
+            file.write_all(bytes).map_err(|error| self.describe_write(path, error))?;
         }
     }
 
@@ -139,10 +156,34 @@ impl<'a> Destination<'a> {
     /// # Errors
     /// When the archive can't be read.
     pub(super) fn skip(&mut self, content: &mut impl Read) -> anyhow::Result<()> {
-        while read(content, &mut self.buffer).context("the archive is damaged or cut off")? > 0 {
-            self.context.stop_point()?;
-        }
+        while self.skip_some(content)? > 0 {}
         Ok(())
+    }
+
+    /// As [`Destination::skip`], for a sparse file: its holes take no room in the archive, so that a small
+    /// one can claim more zeros than anybody has the time to read.
+    ///
+    /// # Errors
+    /// When the archive can't be read, or there is more of this in it than it may unpack to.
+    pub(super) fn skip_sparse(&mut self, content: &mut impl Read) -> anyhow::Result<()> {
+        loop {
+            let skipped = self.skip_some(content)?;
+            self.skipped_sparse = self.skipped_sparse.saturating_add(skipped as u64);
+            ensure!(
+                self.skipped_sparse <= self.max_bytes,
+                "the sparse files that are left out have more than {} bytes, which must be passed over one by one: \
+                 if that is right, raise max-bytes",
+                self.max_bytes
+            );
+            if skipped == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn skip_some(&mut self, content: &mut impl Read) -> anyhow::Result<usize> {
+        self.context.stop_point()?;
+        read(content, &mut self.buffer).context("the archive is damaged or cut off")
     }
 
     /// Makes a folder. One that is there already is fine.
@@ -161,11 +202,12 @@ impl<'a> Destination<'a> {
     /// When its name is refused or taken, or it leads out of the folder at first sight.
     pub(super) fn symbolic_link(&mut self, name: &[u8], target: &[u8]) -> anyhow::Result<()> {
         let Some(path) = self.select(name)? else { return Ok(()) };
+        check_length(&path, target)?;
         let shown = String::from_utf8_lossy(target);
         let target = std::str::from_utf8(target).with_context(|| {
             format!("the link {} leads to '{shown}', which is not UTF-8", path.shown())
         })?;
-        ensure!(link_parts(&path, target).is_some(), leads_out(&path, target));
+        ensure!(points_inside(&path, target), leads_out(&path, target));
         self.count_file()?;
         ensure!(!self.links.contains_key(&path), self.twice(&path));
         self.links.insert(path, target.to_owned());
@@ -178,13 +220,14 @@ impl<'a> Destination<'a> {
     /// When either name is refused, or there is no such file.
     pub(super) fn hard_link(&mut self, name: &[u8], target: &[u8]) -> anyhow::Result<()> {
         let Some(path) = self.select(name)? else { return Ok(()) };
+        check_length(&path, target)?;
         let target = InnerPath::new(target, self.strip)
             .with_context(|| format!("the hard link {} leads out of the archive", path.shown()))?;
         let Some(target) = target else {
             bail!("{} is a hard link to a file that 'strip' leaves out", path.shown());
         };
         if let Some(text) = self.links.get(&target).cloned() {
-            ensure!(link_parts(&path, &text).is_some(), leads_out(&path, &text));
+            ensure!(points_inside(&path, &text), leads_out(&path, &text));
             self.count_file()?;
             ensure!(self.links.insert(path.clone(), text).is_none(), self.twice(&path));
             return Ok(());
@@ -201,11 +244,10 @@ impl<'a> Destination<'a> {
         }
         self.make_parents(&path)?;
         self.count_file()?;
-        let new = self.on_disk(&path);
-        match std::fs::hard_link(&existing, &new) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => bail!(self.twice(&path)),
-            Err(_) => self.copy_within(&existing, &path),
+        match (self.make_hard_link)(&existing, &self.on_disk(&path)) {
             Ok(()) => Ok(()),
+            Err(error) if is_no_hard_link_here(&error) => self.copy_within(&existing, &path),
+            Err(error) => Err(self.describe_write(&path, error)),
         }
     }
 
@@ -221,7 +263,11 @@ impl<'a> Destination<'a> {
         }
         for (path, target) in &links {
             std::os::unix::fs::symlink(target, self.on_disk(path))
-                .map_err(|error| self.describe_write(path, &error))?;
+                .map_err(|error| self.describe_write(path, error))?;
+        }
+        let root = self.root.canonicalize().context("can't find the output folder")?;
+        for (path, target) in &links {
+            ensure!(really_stays_inside(&root, path, target)?, leads_out(path, target));
         }
         self.include.check_all_used()?;
         if self.files == 0 {
@@ -241,6 +287,12 @@ impl<'a> Destination<'a> {
             ("files".into(), self.files as f64),
             ("bytes".into(), self.bytes as f64),
         ]))
+    }
+
+    /// The same, on a filesystem where making a hard link ends like this.
+    #[cfg(test)]
+    pub(super) fn with_hard_links(self, make: fn(&Path, &Path) -> std::io::Result<()>) -> Self {
+        Self { make_hard_link: make, ..self }
     }
 
     /// The path of something in the archive, if it is to be unpacked.
@@ -273,12 +325,12 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// For filesystems without hard links.
-    fn copy_within(&mut self, existing: &std::path::Path, path: &InnerPath) -> anyhow::Result<()> {
-        let copied = std::fs::copy(existing, self.on_disk(path))
-            .map_err(|error| self.describe_write(path, &error))?;
-        self.bytes = self.bytes.saturating_add(copied);
-        Ok(())
+    /// In place of a hard link, for filesystems without them.
+    fn copy_within(&mut self, existing: &Path, path: &InnerPath) -> anyhow::Result<()> {
+        let reading = || format!("can't read {}", existing.display());
+        let mut file = File::open(existing).with_context(reading)?;
+        let mode = file.metadata().with_context(reading)?.permissions().mode();
+        self.write(path, Permission::of_mode(mode), &mut file)
     }
 
     fn count_file(&mut self) -> anyhow::Result<()> {
@@ -310,10 +362,11 @@ impl<'a> Destination<'a> {
         )
     }
 
-    fn describe_write(&self, path: &InnerPath, error: &std::io::Error) -> anyhow::Error {
+    fn describe_write(&self, path: &InnerPath, error: std::io::Error) -> anyhow::Error {
         match error.kind() {
             ErrorKind::AlreadyExists => anyhow::Error::msg(self.twice(path)),
-            _ => anyhow::anyhow!("can't write {}: {error}", self.on_disk(path).display()),
+            _ => anyhow::Error::new(error)
+                .context(format!("can't write {}", self.on_disk(path).display())),
         }
     }
 }
@@ -327,12 +380,59 @@ fn read(content: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     }
 }
 
+/// Whether a hard link was refused because the filesystem has none, not between these folders, or not so many
+/// of one file.
+fn is_no_hard_link_here(error: &std::io::Error) -> bool {
+    let refusals = [Errno::MLINK, Errno::PERM, Errno::OPNOTSUPP, Errno::XDEV];
+    Errno::from_io_error(error).is_some_and(|errno| refusals.contains(&errno))
+}
+
+fn check_length(link: &InnerPath, target: &[u8]) -> anyhow::Result<()> {
+    ensure!(
+        target.len() <= MOST_PATH_BYTES,
+        "the link {} leads to a path of more than {MOST_PATH_BYTES} bytes, which nothing can follow",
+        link.shown()
+    );
+    Ok(())
+}
+
 fn leads_out(path: &InnerPath, target: &str) -> String {
     format!(
         "refused the link {} to '{}': it leads out of the output folder, or in a circle",
         path.shown(),
         target.escape_debug()
     )
+}
+
+/// Follows a link on the disk, as far as there is something, and looks at every step whether it is below
+/// `root`. By the names alone that is known already, but not every filesystem tells names apart as they do:
+/// one may take `LINK` for `link`.
+fn really_stays_inside(root: &Path, path: &InnerPath, target: &str) -> anyhow::Result<bool> {
+    let folder = path.ancestors().last().map_or(root.to_owned(), |folder| root.join(folder));
+    let mut ahead = target.split('/').filter(|part| !part.is_empty() && *part != ".");
+    let mut place = folder;
+    loop {
+        place = match place.canonicalize() {
+            Ok(place) if place.starts_with(root) => place,
+            // Nothing to be found there, and nothing behind it.
+            Err(error)
+                if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) =>
+            {
+                return Ok(true);
+            }
+            Ok(_) => return Ok(false),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => return Ok(false),
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("can't follow the link {}", path.shown()));
+            }
+        };
+        match ahead.next() {
+            None => return Ok(true),
+            Some("..") => drop(place.pop()),
+            Some(part) => place.push(part),
+        }
+    }
 }
 
 /// Follows a link, through other links, to where it ends.

@@ -9,12 +9,13 @@ use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
-use flate2::read::MultiGzDecoder;
 use liblzma::read::XzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
 use pipeline_stages::kinds::ArchiveFormat;
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
+
+use crate::gzip::GzipReader;
 
 /// The most memory that the xz decoder may take. `xz -9` needs 65 MiB.
 const XZ_MEMORY: u64 = 1 << 30;
@@ -26,8 +27,31 @@ const USTAR: std::ops::Range<usize> = 257..262;
 pub(super) struct ArchiveFile<'a> {
     file: File,
     size: u64,
-    position: Rc<Cell<u64>>,
+    gauge: Rc<Gauge>,
     context: &'a Context,
+}
+
+/// How far an archive was read. Goes on counting when the file has gone into a decoder.
+#[derive(Debug, Default)]
+pub(super) struct Gauge {
+    /// The place of the last read.
+    position: Cell<u64>,
+    /// How many bytes were read of what is unpacked.
+    read: Cell<u64>,
+    /// Whether the table of contents is being read, which is no progress: that of a zip archive is at its end.
+    in_contents: Cell<bool>,
+}
+
+impl Gauge {
+    /// The place of the last read.
+    pub(super) fn position(&self) -> u64 {
+        self.position.get()
+    }
+
+    /// Says whether what comes next is the table of contents.
+    pub(super) fn set_in_contents(&self, in_contents: bool) {
+        self.in_contents.set(in_contents);
+    }
 }
 
 impl<'a> ArchiveFile<'a> {
@@ -37,7 +61,7 @@ impl<'a> ArchiveFile<'a> {
     /// When it can't be read.
     pub(super) fn open(path: &Path, context: &'a Context) -> anyhow::Result<Self> {
         let (file, size) = super::open(path)?;
-        Ok(Self { file, size, position: Rc::default(), context })
+        Ok(Self { file, size, gauge: Rc::default(), context })
     }
 
     /// The size of the archive in bytes.
@@ -45,9 +69,9 @@ impl<'a> ArchiveFile<'a> {
         self.size
     }
 
-    /// The place of the last read. It goes on counting when the file has gone into a decoder.
-    pub(super) fn position(&self) -> Rc<Cell<u64>> {
-        Rc::clone(&self.position)
+    /// How far it was read.
+    pub(super) fn gauge(&self) -> Rc<Gauge> {
+        Rc::clone(&self.gauge)
     }
 
     /// The first bytes, up to `length`. The file is at its start again afterwards.
@@ -62,8 +86,12 @@ impl<'a> ArchiveFile<'a> {
 impl Read for ArchiveFile<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.file.read(buffer)?;
-        let done = (self.position.get() + read as u64).min(self.size);
-        self.position.set(done);
+        self.gauge.position.set(self.gauge.position.get() + read as u64);
+        if self.gauge.in_contents.get() {
+            return Ok(read);
+        }
+        let done = (self.gauge.read.get() + read as u64).min(self.size);
+        self.gauge.read.set(done);
         self.context.progress(Progress {
             done,
             total: Some(self.size),
@@ -78,23 +106,49 @@ impl Read for ArchiveFile<'_> {
 impl Seek for ArchiveFile<'_> {
     fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
         let position = self.file.seek(to)?;
-        self.position.set(position);
+        self.gauge.position.set(position);
         Ok(position)
     }
 }
 
-/// The format by the file's first bytes.
-///
-/// # Errors
-/// When they are those of no format that can be unpacked.
-pub(super) fn detect(archive: &mut ArchiveFile) -> anyhow::Result<ArchiveFormat> {
+/// A format that can be unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Zip,
+    Tar,
+    TarGz,
+    TarXz,
+    TarZst,
+    /// One file, compressed with gzip.
+    Gz,
+}
+
+impl Format {
+    /// The one that the stage names, or else the one by the file's first bytes.
+    ///
+    /// # Errors
+    /// When they are those of no format that can be unpacked.
+    pub(super) fn of(given: ArchiveFormat, archive: &mut ArchiveFile) -> anyhow::Result<Self> {
+        Ok(match given {
+            ArchiveFormat::Auto => return detect(archive),
+            ArchiveFormat::Zip => Self::Zip,
+            ArchiveFormat::Tar => Self::Tar,
+            ArchiveFormat::TarGz => Self::TarGz,
+            ArchiveFormat::TarXz => Self::TarXz,
+            ArchiveFormat::TarZst => Self::TarZst,
+            ArchiveFormat::Gz => Self::Gz,
+        })
+    }
+}
+
+fn detect(archive: &mut ArchiveFile) -> anyhow::Result<Format> {
     let beginning = archive.beginning(USTAR.end)?;
     Ok(match beginning.as_slice() {
-        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => ArchiveFormat::Zip,
+        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Format::Zip,
         [0x1f, 0x8b, ..] => detect_within_gzip(archive)?,
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => ArchiveFormat::TarXz,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => ArchiveFormat::TarZst,
-        bytes if is_tar(bytes) => ArchiveFormat::Tar,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Format::TarXz,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Format::TarZst,
+        bytes if is_tar(bytes) => Format::Tar,
         [] => bail!("the file is empty"),
         [b'7', b'z', 0xbc, 0xaf, ..] => {
             bail!("it is a 7z archive, which can't be unpacked: pack it as zip or tar")
@@ -121,14 +175,14 @@ pub(super) fn detect(archive: &mut ArchiveFile) -> anyhow::Result<ArchiveFormat>
 }
 
 /// A tar that was compressed, or any other file.
-fn detect_within_gzip(archive: &mut ArchiveFile) -> anyhow::Result<ArchiveFormat> {
+fn detect_within_gzip(archive: &mut ArchiveFile) -> anyhow::Result<Format> {
     let mut bytes = Vec::new();
-    let read = MultiGzDecoder::new(BufReader::new(&archive.file))
+    let read = GzipReader::new(BufReader::new(&archive.file))
         .take(USTAR.end as u64)
         .read_to_end(&mut bytes);
     archive.file.rewind().context("can't read it")?;
     read.context("it starts like a gzip file, but is none, or is cut off")?;
-    Ok(if is_tar(&bytes) { ArchiveFormat::TarGz } else { ArchiveFormat::Gz })
+    Ok(if is_tar(&bytes) { Format::TarGz } else { Format::Gz })
 }
 
 fn is_tar(beginning: &[u8]) -> bool {
@@ -137,7 +191,7 @@ fn is_tar(beginning: &[u8]) -> bool {
 
 /// Decompresses gzip, also several members one after the other.
 pub(super) fn gzip<'a>(archive: ArchiveFile<'a>) -> impl Read + 'a {
-    MultiGzDecoder::new(archive)
+    GzipReader::new(BufReader::new(archive))
 }
 
 /// Decompresses xz.

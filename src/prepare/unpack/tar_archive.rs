@@ -29,7 +29,10 @@ pub(super) fn unpack(reader: impl Read, destination: &mut Destination) -> anyhow
         let mut entry = entry.context("a header is damaged, or the archive is cut off")?;
         meter.header_bytes_left.set(None);
         unpack_entry(&mut entry, destination)?;
-        destination.skip(&mut entry)?;
+        match entry.header().entry_type() {
+            EntryType::GNUSparse => destination.skip_sparse(&mut entry)?,
+            _ => destination.skip(&mut entry)?,
+        }
     }
     if meter.ended.get() {
         destination.note("the tar archive has no end mark: if files are missing, it was cut off");

@@ -1,13 +1,16 @@
 //! Stories of `unpack`: archives of every format, and those that try to get out of the folder.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use pipeline_stages::ArtifactType;
 use pipeline_stages::message::{Event, Metrics};
-use pipeline_stages::worker::Stopped;
+use pipeline_stages::worker::{Context, Stopped, with_disk_advice};
+use pipeline_stages::{ArtifactType, PrepareStage};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
+use super::destination::{Destination, Permission};
 use super::forge::{self, TarEntry, ZipEntry, gzip, tar, xz, zip, zstandard};
 use crate::fixture::{Fixture, notes, paths_below, stage};
 
@@ -165,7 +168,7 @@ fn links_that_leave_the_folder_are_refused() {
     assert!(error.contains("refused the link 'link' to '../escaped'"), "{error}");
     let long = "a/".repeat(3000);
     let error = error_of(&zip(&[ZipEntry::symbolic_link("link", &long)]), json!({}));
-    assert!(error.contains("too long"), "{error}");
+    assert!(error.contains("more than 4096 bytes"), "{error}");
     for target in ["/etc/passwd", "../escaped"] {
         let error = error_of(&tar(&[TarEntry::hard_link("link", target)]), json!({}));
         assert!(error.contains("hard link 'link' leads out"), "{error}");
@@ -437,7 +440,9 @@ fn nothing_to_unpack_is_an_error() {
 #[test]
 fn the_artifact_must_be_one_file() {
     let two: &[(&str, &[u8])] = &[("a.zip", b"1"), ("b.zip", b"2")];
-    for (files, words) in [(&two[..0], "it is empty"), (two, "holds 2 things: a.zip, b.zip")] {
+    for (files, words) in
+        [(&two[..0], "holds 0 things: nothing"), (two, "holds 2 things: a.zip, b.zip")]
+    {
         let fixture = Fixture::new().with_input("archive", None, ArtifactType::File, files);
         let error = fixture.run("unpack", &json!({})).expect_err("which one?");
         assert!(error.contains("exactly one file") && error.contains(words), "{error}");
@@ -459,4 +464,152 @@ fn it_tells_how_far_it_is_and_stops_when_asked() {
     context.stop_flag().store(true, Ordering::Relaxed);
     let error = crate::run(&stage("unpack", &parameters), &context).expect_err("it stops");
     assert!(error.is::<Stopped>(), "{error:#}");
+}
+
+/// A destination for tests of its own rules.
+fn destination<'a>(context: &'a Context, parameters: &Value) -> Destination<'a> {
+    let PrepareStage::Unpack(unpack) = stage("unpack", parameters) else {
+        unreachable!("the kind is unpack")
+    };
+    Destination::new(&unpack, context).expect("good globs")
+}
+
+#[test]
+fn where_there_are_no_hard_links_copies_count_as_what_they_are() {
+    let fixture = Fixture::new();
+    let parameters = json!({"max-bytes": 2500});
+    let context = fixture.context("unpack", &parameters);
+    let too_many = |_: &Path, _: &Path| Err(Errno::MLINK.into());
+    let mut destination = destination(&context, &parameters).with_hard_links(too_many);
+    destination.file(b"a", Permission::Executable, &mut [7; 1000].as_slice()).expect("it fits");
+    destination.hard_link(b"b", b"a").expect("it fits");
+    assert_eq!(std::fs::read(fixture.output().join("b")).ok(), Some(vec![7; 1000]));
+    let mode = fixture.output().join("b").metadata().expect("it is there").permissions().mode();
+    assert_ne!(mode & 0o100, 0, "the copy is a program, too");
+    let error = destination.hard_link(b"c", b"a").expect_err("it would be 3000 bytes");
+    assert!(format!("{error:#}").contains("more than 2500 bytes"), "{error:#}");
+}
+
+#[test]
+fn a_hard_link_that_fails_otherwise_is_no_reason_to_copy() {
+    let fixture = Fixture::new();
+    let context = fixture.context("unpack", &json!({}));
+    let full = |_: &Path, _: &Path| Err(Errno::NOSPC.into());
+    let mut destination = destination(&context, &json!({})).with_hard_links(full);
+    destination.file(b"a", Permission::ReadWrite, &mut [7; 1000].as_slice()).expect("it fits");
+    let error = destination.hard_link(b"b", b"a").expect_err("the disk is full");
+    assert_eq!(fixture.output_paths(), ["a"]);
+    let advice = with_disk_advice(error).to_string();
+    assert!(
+        advice.contains("/b: ") && advice.contains("the disk of the cache is full"),
+        "{advice}"
+    );
+}
+
+#[test]
+fn a_request_to_stop_ends_a_copy() {
+    let fixture = Fixture::new();
+    let context = fixture.context("unpack", &json!({}));
+    let too_many = |_: &Path, _: &Path| Err(Errno::MLINK.into());
+    let mut destination = destination(&context, &json!({})).with_hard_links(too_many);
+    let stop = context.stop_flag();
+    destination.file(b"a", Permission::ReadWrite, &mut [7; 1000].as_slice()).expect("it fits");
+    stop.store(true, Ordering::Relaxed);
+    let error = destination.hard_link(b"b", b"a").expect_err("it stops");
+    assert!(error.is::<Stopped>(), "{error:#}");
+}
+
+#[test]
+fn paths_that_nothing_can_follow_are_refused() {
+    let long = "a/".repeat(3000);
+    let pax = |key: &str| {
+        // A record of PAX: its own length, then the key and the value (POSIX.1-2001, pax).
+        let record = format!(" {key}={long}\n");
+        let digits = (record.len() + 4).to_string();
+        assert_eq!(digits.len(), 4);
+        format!("{digits}{record}").into_bytes()
+    };
+    for (key, entry) in [
+        ("path", TarEntry::file("short", b"1")),
+        ("linkpath", TarEntry::symbolic_link("short", "b")),
+        ("linkpath", TarEntry::hard_link("short", "b")),
+    ] {
+        let extension = pax(key);
+        let header = TarEntry { kind: b'x', ..TarEntry::file("pax", &extension) };
+        let error = error_of(&tar(&[header, entry]), json!({}));
+        assert!(error.contains("4096") && error.len() < 500, "{error}");
+    }
+    for entry in [ZipEntry::file(&long, b""), ZipEntry::symbolic_link("short", &long)] {
+        let error = error_of(&zip(&[entry]), json!({}));
+        assert!(error.contains("4096") && error.len() < 500, "{error}");
+    }
+}
+
+#[test]
+fn a_link_that_leads_out_by_way_of_the_filesystem_is_refused() {
+    // To the archive, 'Here' and 'here' are two names; a filesystem that takes them for one has this.
+    let bytes =
+        tar(&[TarEntry::folder("deep/"), TarEntry::symbolic_link("out", "here/deep/../..")]);
+    let fixture = archive("a.tar", &bytes);
+    std::os::unix::fs::symlink(".", fixture.output().join("here")).expect("a link");
+    let error = fixture.run("unpack", &json!({})).expect_err("it leads above the folder");
+    assert!(error.contains("refused the link 'out'"), "{error}");
+}
+
+/// A sparse file in GNU tar's old form that is nothing but one hole of so many bytes.
+fn hole(name: &str, bytes: u64) -> Vec<u8> {
+    let mut entry = TarEntry { kind: b'S', ..TarEntry::file(name, b"") }.bytes();
+    let mut put = |at: usize, bytes: &[u8]| entry[at..at + bytes.len()].copy_from_slice(bytes);
+    // Offsets in the header: see "GNU tar: an archive format", struct oldgnu_header.
+    put(257, b"ustar  \0");
+    put(386, format!("{bytes:011o}\0").as_bytes());
+    put(398, format!("{:011o}\0", 0).as_bytes());
+    put(483, format!("{bytes:011o}\0").as_bytes());
+    put(148, b"        ");
+    let sum: u32 = entry.iter().map(|&byte| u32::from(byte)).sum();
+    entry[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    entry
+}
+
+#[test]
+fn a_sparse_file_that_is_left_out_is_not_read_for_ever() {
+    let bytes =
+        [hole("hole", 3_000_000), TarEntry::file("a", b"1").bytes(), vec![0; 1024]].concat();
+    let (fixture, result) = unpack(&bytes, json!({"max-bytes": 4_000_000}));
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(
+        fixture.output().join("hole").metadata().map(|hole| hole.len()).ok(),
+        Some(3_000_000)
+    );
+    let (fixture, result) = unpack(&bytes, json!({"include": ["a"]}));
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(fixture.output_paths(), ["a"]);
+    let error = error_of(&bytes, json!({"include": ["a"], "max-bytes": 1_000_000}));
+    assert!(error.contains("sparse files that are left out"), "{error}");
+}
+
+#[test]
+fn zeros_behind_a_compressed_archive_are_nothing() {
+    let bytes = [gzip(&small_tar()), vec![0; 10_000]].concat();
+    let (_fixture, result) = unpack(&bytes, json!({}));
+    assert_eq!(result.map(|metrics| metrics["files"]), Ok(2.0));
+}
+
+#[test]
+fn progress_only_grows() {
+    let (first, second) = (forge::noise(100_000), forge::noise(300_000));
+    for bytes in [
+        zip(&[ZipEntry::file("a", &first), ZipEntry::file("b", &second)]),
+        tar(&[TarEntry::file("a", &first), TarEntry::file("b", &second)]),
+    ] {
+        let fixture = archive("a.archive", &bytes);
+        let context = fixture.context("unpack", &json!({}));
+        crate::run(&stage("unpack", &json!({})), &context).expect("a good archive");
+        let done =
+            |event| if let Event::Progress(progress) = event { Some(progress.done) } else { None };
+        let done: Vec<_> = context.kept_events().into_iter().filter_map(done).collect();
+        assert!(done.is_sorted(), "{done:?}");
+        assert!(done[0] < bytes.len() as u64 / 2, "{done:?}");
+        assert!(done[done.len() - 1] > bytes.len() as u64 * 9 / 10, "{done:?}");
+    }
 }

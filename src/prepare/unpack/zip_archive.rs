@@ -10,9 +10,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::destination::{Destination, Permission};
 use super::format::ArchiveFile;
-
-/// The longest target of a link: longer ones no Linux follows (PATH_MAX).
-const MOST_LINK_BYTES: u64 = 4096;
+use super::path::MOST_PATH_BYTES;
 
 /// The part of a Unix mode that says what a thing is, and its values.
 const TYPE: u32 = 0o170_000;
@@ -25,6 +23,8 @@ const SYMBOLIC_LINK: u32 = 0o120_000;
 /// # Errors
 /// When the archive is damaged or an entry is refused.
 pub(super) fn unpack(archive: ArchiveFile, destination: &mut Destination) -> anyhow::Result<()> {
+    let gauge = archive.gauge();
+    gauge.set_in_contents(true);
     let mut archive = ZipArchive::new(BufReader::new(archive)).map_err(describe)?;
     destination.expect_entries(archive.len())?;
     ensure!(!archive.has_duplicate_names(), "a path comes twice in the archive");
@@ -33,6 +33,7 @@ pub(super) fn unpack(archive: ArchiveFile, destination: &mut Destination) -> any
         !archive.has_overlapping_entries().map_err(describe)?,
         "refused: entries overlap in the archive, as they do in a zip bomb"
     );
+    gauge.set_in_contents(false);
     (0..archive.len()).try_for_each(|index| unpack_entry(&mut archive, index, destination))
 }
 
@@ -67,12 +68,9 @@ fn unpack_entry<R: Read + Seek>(
         REGULAR => destination.file(&name, Permission::of_mode(mode), &mut entry),
         SYMBOLIC_LINK => {
             let mut target = Vec::new();
-            let read = entry.take(MOST_LINK_BYTES + 1).read_to_end(&mut target);
+            // One byte too many is enough to be refused.
+            let read = entry.take(MOST_PATH_BYTES as u64 + 1).read_to_end(&mut target);
             read.with_context(|| format!("'{shown}' is damaged or cut off in the archive"))?;
-            ensure!(
-                target.len() as u64 <= MOST_LINK_BYTES,
-                "the target of the link '{shown}' is too long"
-            );
             destination.symbolic_link(&name, &target)
         }
         _ => bail!("refused '{shown}': it is a device file or a pipe, not data"),

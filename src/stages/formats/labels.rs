@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use anyhow::{bail, ensure};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,26 @@ impl Labels {
         Ok(Self { labels: file.integers("labels")?, clean: file.integers("clean")? })
     }
 
+    /// Fails unless they are labels of the training part whose own labels are `own`, each one of
+    /// `classes` classes.
+    ///
+    /// # Errors
+    /// With the first sample that differs.
+    pub fn check(&self, own: &[i64], classes: usize) -> anyhow::Result<()> {
+        check_labels(&self.labels, "labels to train on", own.len(), classes)?;
+        check_labels(&self.clean, "clean labels", own.len(), classes)?;
+        let other = self.clean.iter().zip(own).position(|(clean, own)| clean != own);
+        if let Some(index) = other {
+            bail!(
+                "the clean label of sample {index} is {}, but in the data set it is {}: \
+                 the labels are those of another data set",
+                self.clean[index],
+                own[index]
+            );
+        }
+        Ok(())
+    }
+
     /// Writes the file of an artifact.
     ///
     /// # Errors
@@ -53,6 +74,31 @@ impl Labels {
             &[("type", "labels".to_owned())],
         )
     }
+}
+
+/// Fails on labels that are not one of `classes` classes for each of `samples` samples.
+///
+/// # Errors
+/// With the first label that is wrong.
+pub fn check_labels(
+    labels: &[i64],
+    what: &str,
+    samples: usize,
+    classes: usize,
+) -> anyhow::Result<()> {
+    ensure!(
+        labels.len() == samples,
+        "there are {} {what}, but {samples} images: are they of the same data set?",
+        labels.len()
+    );
+    let wrong = labels.iter().enumerate().find(|(_, label)| !(0..classes as i64).contains(*label));
+    if let Some((index, label)) = wrong {
+        bail!(
+            "sample {index} of the {what} has the label {label}, but the data set has the classes 0 to {}",
+            classes.saturating_sub(1)
+        );
+    }
+    Ok(())
 }
 
 /// `noise.json`: what was asked for, and what came of it. Rows: the true class.

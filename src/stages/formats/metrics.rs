@@ -41,9 +41,41 @@ impl CurveTable {
         self.rows.push(row.to_vec());
     }
 
-    /// The rows so far.
-    pub fn rows(&self) -> &[Vec<f64>] {
-        &self.rows
+    /// The numbers of a column.
+    ///
+    /// # Errors
+    /// When there is no column of this name.
+    pub fn column(&self, name: &str) -> anyhow::Result<Vec<f64>> {
+        let index = self.columns.iter().position(|column| column == name);
+        let index = index.with_context(|| {
+            format!("there is no column '{name}', only {}", self.columns.join(", "))
+        })?;
+        Ok(self.rows.iter().filter_map(|row| row.get(index).copied()).collect())
+    }
+
+    /// Reads a table that was written.
+    ///
+    /// # Errors
+    /// When the file can't be read, or a line has not one number per column.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("can't read {}", path.display()))?;
+        let mut lines = text.lines();
+        let columns = lines.next().unwrap_or_default().split(',').map(str::to_owned).collect();
+        let mut table = Self { columns, rows: Vec::new() };
+        for (index, line) in lines.enumerate() {
+            let row: Result<Vec<f64>, _> = line.split(',').map(str::parse).collect();
+            let row = row.ok().filter(|row| row.len() == table.columns.len());
+            table.rows.push(row.with_context(|| {
+                format!(
+                    "{}, line {}: expected {} numbers",
+                    path.display(),
+                    index + 2,
+                    table.columns.len()
+                )
+            })?);
+        }
+        Ok(table)
     }
 
     /// Writes the table. Numbers are written so that they read back as they are.

@@ -4,6 +4,7 @@
 //! Knows the files and their shapes; not who writes them, nor where they lie.
 
 mod dataset;
+mod evaluations;
 mod labels;
 mod metrics;
 mod model;
@@ -14,9 +15,10 @@ mod tensors;
 mod tests;
 
 pub use dataset::{DatasetInfo, ImageShape, Part, Samples, Storage, write_samples};
-pub use labels::{Labels, NoiseReport};
+pub use evaluations::{EvaluationRow, Evaluations};
+pub use labels::{Labels, NoiseReport, check_labels};
 pub use metrics::{CurveTable, write_metrics};
-pub use model::{ModelInfo, WEIGHTS_FILE};
+pub use model::{InputCrop, ModelInfo, WEIGHTS_FILE};
 pub use samples_writer::SamplesWriter;
-pub use split::SplitIndices;
+pub use split::{SampleSplit, SplitIndices};
 pub use tensors::{NamedTensor, TensorFile, read_json, write_json, write_tensors};

@@ -10,14 +10,29 @@ use super::tensors::{read_json, write_json};
 /// The file of the tensors.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
 
+/// How an image of any size becomes an input, wherever a model is used: for validation, for tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InputCrop {
+    /// The centre square of 0.875 of the shorter side, resized (bicubic, antialiased) to the size of
+    /// the input.
+    CropThenResize,
+    /// The shorter side resized (bilinear, antialiased) to 256/224 of the size of the input, then the
+    /// centre square.
+    ResizeThenCrop,
+}
+
 /// `model.json`: what one needs to rebuild the network around its tensors.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ModelInfo {
     /// The architecture of the encoder, as a manifest names it.
     pub architecture: String,
     /// The shape of an input image.
     pub input: ImageShape,
+    /// How images get that shape. Left out of the file where they have their own and keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_crop: Option<InputCrop>,
     /// How many features the encoder gives.
     pub features: usize,
     /// The names of the classes of the classifier; empty for an encoder alone.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use anyhow::{Context, ensure};
 use safetensors::Dtype;
 
 use super::tensors::{TensorFile, integer_bytes, write_tensors};
@@ -16,6 +17,26 @@ pub struct SplitIndices {
     pub validation: Vec<i64>,
 }
 
+/// A split that was checked against its data set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SampleSplit {
+    /// The samples that train.
+    pub train: Vec<u32>,
+    /// The samples that are held out.
+    pub validation: Vec<u32>,
+}
+
+impl SampleSplit {
+    /// All of `samples` train.
+    ///
+    /// # Errors
+    /// When there are more than 2^32 of them.
+    pub fn all_train(samples: usize) -> anyhow::Result<Self> {
+        let samples = u32::try_from(samples).context("too many samples")?;
+        Ok(Self { train: (0..samples).collect(), validation: Vec::new() })
+    }
+}
+
 impl SplitIndices {
     const FILE: &'static str = "split.safetensors";
 
@@ -26,6 +47,34 @@ impl SplitIndices {
     pub fn read(artifact: &Path) -> anyhow::Result<Self> {
         let file = TensorFile::open(&artifact.join(Self::FILE))?;
         Ok(Self { train: file.integers("train")?, validation: file.integers("val")? })
+    }
+
+    /// The same, if it is a split of `samples` samples: each is named once at most.
+    ///
+    /// # Errors
+    /// With a sample that is not there, or there twice.
+    pub fn checked(&self, samples: usize) -> anyhow::Result<SampleSplit> {
+        let mut named = vec![false; samples];
+        let mut check = |indices: &[i64]| -> anyhow::Result<Vec<u32>> {
+            let mut checked = Vec::with_capacity(indices.len());
+            for &index in indices {
+                let place = usize::try_from(index).ok().and_then(|index| named.get_mut(index));
+                let named = place.with_context(|| {
+                    format!(
+                        "the split names sample {index}, but the data set has {samples}: \
+                         are they of the same data set?"
+                    )
+                })?;
+                ensure!(
+                    !*named,
+                    "the split names sample {index} twice: a sample either trains or is held out"
+                );
+                *named = true;
+                checked.push(u32::try_from(index).context("too many samples")?);
+            }
+            Ok(checked)
+        };
+        Ok(SampleSplit { train: check(&self.train)?, validation: check(&self.validation)? })
     }
 
     /// Writes the file of an artifact.

@@ -265,3 +265,48 @@ proptest! {
         prop_assert_eq!(write(), write());
     }
 }
+
+#[test]
+fn a_split_names_every_sample_once_at_most() {
+    let split = |train: &[i64], validation: &[i64]| {
+        SplitIndices { train: train.to_vec(), validation: validation.to_vec() }.checked(5)
+    };
+    let checked = split(&[3, 0], &[4]).unwrap();
+    assert_eq!((checked.train, checked.validation), (vec![3, 0], vec![4]));
+    for (train, validation, expected) in [
+        (&[0, 5][..], &[1][..], "sample 5, but the data set has 5"),
+        (&[0, -1], &[1], "sample -1"),
+        (&[0, 2, 2], &[], "sample 2 twice"),
+        (&[0, 2], &[3, 0], "sample 0 twice"),
+    ] {
+        let error = split(train, validation).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    assert_eq!(SampleSplit::all_train(2).unwrap().train, [0, 1]);
+}
+
+#[test]
+fn labels_belong_to_their_data_set() {
+    let labels = Labels { labels: vec![0, 2, 1], clean: vec![0, 1, 1] };
+    assert!(labels.check(&[0, 1, 1], 3).is_ok());
+    for (own, classes, expected) in [
+        (&[0, 1, 2][..], 3, "sample 2 is 1, but in the data set it is 2"),
+        (&[0, 1], 3, "3 labels to train on, but 2 images"),
+        (&[0, 1, 1], 2, "sample 1 of the labels to train on has the label 2"),
+    ] {
+        let error = labels.check(own, classes).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_model_of_before_reads_and_says_no_more_than_it_knows() {
+    let text = r#"{"architecture":"resnet8","input":{"channels":1,"height":8,"width":8},"features":64,
+        "classes":[],"input-mean":[0.0],"input-deviation":[1.0],"training":null}"#;
+    let mut model: ModelInfo = serde_json::from_str(text).unwrap();
+    assert_eq!(model.input_crop, None);
+    assert!(!serde_json::to_string(&model).unwrap().contains("crop"));
+    model.input_crop = Some(InputCrop::ResizeThenCrop);
+    let text = serde_json::to_string(&model).unwrap();
+    assert!(text.contains(r#""input-crop":"resize-then-crop""#), "{text}");
+}

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Component, Path};
 
 use crate::ArtifactType;
-use crate::kind::{Problem, Rules};
+use crate::kind::{OutsidePath, Problem, Rules};
 
 /// The artifact type that a command says it gives.
 pub type CommandOutput = ArtifactType;
@@ -18,14 +18,15 @@ crate::kind! {
     /// same as `PIPELINE_OUTPUT` and `PIPELINE_INPUT_NAME`, and in `PIPELINE_CHECKPOINT` a folder that
     /// is kept until the stage succeeds, for programs that can resume. It sees PATH, HOME, USER,
     /// LOGNAME, LANG, LC_*, TZ, TMPDIR, PYTHONDONTWRITEBYTECODE=1 and what `environment` and `pass-environment` name, nothing else.
-    /// What it prints is the stage's log. On Ctrl-C it gets SIGTERM and, five seconds later, SIGKILL.
+    /// What it prints is the stage's log. On Ctrl-C it and all that it started get SIGTERM and, five seconds
+    /// later, SIGKILL. What it leaves running when it ends is killed.
     Command = "command", version 1, seeded false, output Directory;
     ports {
         /// The artifacts that it reads, by name.
         inputs: Named[];
     }
     parameters {
-        /// The program and its arguments. No shell takes part.
+        /// The program and its arguments. No shell takes part. A program with a `/` in its name is one of its `files`.
         run: Option<Vec<String>> = None;
         /// A line for `sh -c`, instead of `run`. It finds its folders in the environment: `"$PIPELINE_OUTPUT"`.
         shell: Option<String> = None;
@@ -83,6 +84,14 @@ impl Command {
             Ok(filled)
         };
         self.run.iter().flatten().map(fill).collect()
+    }
+
+    /// The program that `run` names by its path. `None` where it is looked up in `PATH` or is part of an input.
+    fn program_path(&self) -> Option<String> {
+        let name = self.run.as_ref()?.first()?;
+        let text = |piece| if let Piece::Text(text) = piece { Some(text) } else { None };
+        let path = pieces(name).ok()?.into_iter().map(text).collect::<Option<String>>()?;
+        path.contains('/').then_some(path)
     }
 }
 
@@ -181,8 +190,9 @@ impl Rules for Command {
         Some(self.output)
     }
 
-    fn outside_paths(&self) -> Vec<String> {
-        self.files.clone()
+    fn outside_paths(&self) -> Vec<OutsidePath> {
+        let program = self.program_path().filter(|path| !self.files.contains(path));
+        self.files.iter().cloned().chain(program).map(OutsidePath::required).collect()
     }
 }
 
@@ -252,5 +262,25 @@ mod tests {
         }
         let shell = serde_json::json!({"shell": "echo ${HOME} > \"$PIPELINE_OUTPUT/a\"", "outputs": ["./a"]});
         assert_eq!(command(shell).check(&[]), []);
+    }
+
+    #[test]
+    fn a_program_of_yours_is_one_of_its_files() {
+        for (parameters, expected) in [
+            (serde_json::json!({"run": ["./train.sh", "a/b"]}), vec!["./train.sh"]),
+            (serde_json::json!({"run": ["/opt/{{x}}/train"]}), vec!["/opt/{x}/train"]),
+            (
+                serde_json::json!({"run": ["./train.sh"], "files": ["a.py", "./train.sh"]}),
+                vec!["a.py", "./train.sh"],
+            ),
+            (serde_json::json!({"run": ["python3", "a/b"], "files": ["a"]}), vec!["a"]),
+            (serde_json::json!({"run": ["{inputs.tools}/train"]}), vec![]),
+            (serde_json::json!({"shell": "./train.sh"}), vec![]),
+        ] {
+            let paths = command(parameters.clone()).outside_paths();
+            assert!(paths.iter().all(|path| !path.optional), "{parameters}");
+            let paths: Vec<_> = paths.into_iter().map(|outside| outside.path).collect();
+            assert_eq!(paths, expected, "{parameters}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `dataset`: images and labels in the formats of the field, into one of our own.
 
-use crate::kind::{Problem, Rules};
+use crate::kind::{OutsidePath, Problem, Rules};
 use crate::parameter::AT_LEAST_ONE;
 
 choices! {
@@ -100,13 +100,10 @@ impl Rules for Dataset {
         problems
     }
 
-    fn outside_paths(&self) -> Vec<String> {
-        self.path.iter().cloned().collect()
-    }
-
-    // A manifest with data that must be asked for is there to be looked at before one has them.
-    fn outside_may_be_missing(&self) -> bool {
-        matches!(self.format, DatasetFormat::Imagenet32 | DatasetFormat::Clothing1m)
+    fn outside_paths(&self) -> Vec<OutsidePath> {
+        // A manifest with data that must be asked for is there to be looked at before one has them.
+        let optional = matches!(self.format, DatasetFormat::Imagenet32 | DatasetFormat::Clothing1m);
+        self.path.iter().map(|path| OutsidePath { path: path.clone(), optional }).collect()
     }
 
     // The folder's content is in the key; where it lies is not. The size changes the pixels of an

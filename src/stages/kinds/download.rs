@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::kind::{Problem, Rules};
+use crate::kind::{OutsidePath, Problem, Rules};
 use crate::parameter::OneOrMany;
 
 crate::kind! {
@@ -24,8 +24,8 @@ crate::kind! {
         sha256: Option<String> = None;
         /// The MD5 checksum, in hexadecimal. Guards against accidents only.
         md5: Option<String> = None;
-        /// Accept whatever comes, without a checksum. Where all mirrors are `file:`, the stage runs again when
-        /// their content changes; what came from the web once is kept.
+        /// Accept whatever comes, without a checksum. The stage runs again when a `file:` mirror comes, goes or
+        /// changes its content; what came from the web once is kept.
         unverified: bool = false;
     }
     execution {
@@ -36,9 +36,14 @@ crate::kind! {
         retries: u32 = 4, in crate::parameter::NOT_NEGATIVE;
         /// Seconds without a byte after which a connection is given up.
         timeout_seconds: u64 = 60, in crate::parameter::AT_LEAST_ONE;
+        /// The most bytes that the file may have.
+        max_bytes: u64 = 1 << 40, in crate::parameter::AT_LEAST_ONE;
     }
     headline []
 }
+
+/// The longest name of a file (NAME_MAX), on about every filesystem.
+const MOST_NAME_BYTES: usize = 255;
 
 impl Download {
     /// The name of the file in the artifact.
@@ -94,11 +99,22 @@ impl Rules for Download {
             }
         }
         let name = self.file_name();
-        if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\\', '\0']) {
-            problems.push(Problem::new(
-                if self.name.is_some() { "name" } else { "url" },
-                format!("'{name}' can't be a file's name; give one with name = \"...\""),
-            ));
+        let field = if self.name.is_some() { "name" } else { "url" };
+        if name.is_empty()
+            || name == "."
+            || name == ".."
+            || name.contains(['/', '\\'])
+            || name.contains(char::is_control)
+        {
+            let shown = name.escape_debug();
+            let message = format!("'{shown}' can't be a file's name; give one with name = \"...\"");
+            problems.push(Problem::new(field, message));
+        } else if name.len() > MOST_NAME_BYTES {
+            let message = format!(
+                "the name '{name}' has {} bytes, and a file's has at most {MOST_NAME_BYTES}; give one with name = \"...\"",
+                name.len()
+            );
+            problems.push(Problem::new(field, message));
         }
         for (algorithm, checksum, digits) in self.checksums() {
             let Some(checksum) = checksum else { continue };
@@ -125,18 +141,15 @@ impl Rules for Download {
         problems
     }
 
-    fn outside_paths(&self) -> Vec<String> {
+    fn outside_paths(&self) -> Vec<OutsidePath> {
         if !self.unverified {
             return Vec::new();
         }
-        // With a mirror on the web, a local one may be missing, and is one source among others.
-        let local = self.url.0.iter().map(|url| Self::local_path(url).map(str::to_owned));
-        local.collect::<Option<_>>().unwrap_or_default()
-    }
-
-    // A manifest with such a file is there to be looked at before one has asked for the file.
-    fn outside_may_be_missing(&self) -> bool {
-        self.instructions.is_some()
+        // With several mirrors, one that is missing is passed over. A file that one has to ask for may be
+        // missing while one looks at the manifest.
+        let optional = self.url.0.len() > 1 || self.instructions.is_some();
+        let local = self.url.0.iter().filter_map(|url| Self::local_path(url));
+        local.map(|path| OutsidePath { path: path.to_owned(), optional }).collect()
     }
 
     fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
@@ -207,6 +220,14 @@ mod tests {
                 serde_json::json!({"url": "https://example.org/..", "unverified": true}),
                 "can't be a file's name",
             ),
+            (
+                serde_json::json!({"url": "file:a", "name": "a\nb", "unverified": true}),
+                "'a\\nb' can't be a file's name",
+            ),
+            (
+                serde_json::json!({"url": "file:a", "name": "é".repeat(128), "unverified": true}),
+                "has 256 bytes",
+            ),
             (serde_json::json!({"url": [], "name": "a", "unverified": true}), "at least one URL"),
         ] {
             let problems = problems(parameters.clone());
@@ -230,10 +251,14 @@ mod tests {
 
         let unverified = download(serde_json::json!({"url": "file:x.zip", "unverified": true}));
         assert!(key(&unverified).contains_key("url"));
-        assert_eq!(unverified.outside_paths(), ["x.zip"]);
-        let mixed = download(serde_json::json!({
-            "url": ["file:x.zip", "https://example.org/x.zip"], "unverified": true,
-        }));
-        assert!(mixed.outside_paths().is_empty(), "the local mirror may be missing");
+        assert_eq!(unverified.outside_paths(), [OutsidePath::required("x.zip")]);
+        for other in ["https://example.org/x.zip", "file:elsewhere/x.zip"] {
+            let mirrors =
+                download(serde_json::json!({"url": ["file:x.zip", other], "unverified": true}));
+            let paths = mirrors.outside_paths();
+            assert_eq!(paths[0].path, "x.zip");
+            assert!(paths.iter().all(|path| path.optional), "{other}: a mirror may be missing");
+            assert_eq!(paths.len(), if other.starts_with("file:") { 2 } else { 1 });
+        }
     }
 }

@@ -1,26 +1,69 @@
-//! `evaluate`: how good a classifier is on the test set.
+//! `evaluate`: how good a classifier is.
 
-use crate::kind::Rules;
+use crate::kind::{Problem, Rules};
 
 crate::kind! {
-    /// Evaluates a classifier on the test set: accuracy, loss, per-class accuracy, confusion matrix.
+    /// Evaluates a classifier: accuracies, loss, calibration, and whether its losses tell wrong labels.
     ///
-    /// Accuracies are fractions from 0 to 1. `metrics.json` has `test-accuracy`, `test-loss` (the mean
-    /// cross-entropy) and `test-accuracy/CLASS` for every class that has test samples;
+    /// Accuracies are fractions from 0 to 1. What is not known is left out. `metrics.json` has
+    ///
+    /// - `test-accuracy`: on the test set, of the model as it is, that of its last step;
+    /// - `test-accuracy-at-best-validation`: that of the first step with the best validation accuracy;
+    /// - `best-test-accuracy-chosen-on-test`: the best of all evaluations during training. It is chosen on
+    ///   the test set, so it is too good: for comparison with papers that report it, never as a result.
+    ///   This and the one before come from the model's `evaluations.csv`, which `train` writes while
+    ///   `track-test` is true; they are of the data set that it was trained on;
+    /// - `test-top5-accuracy`: the true class is among the five likeliest, with more than five classes;
+    /// - `test-accuracy/CLASS`, for every class that has test samples;
+    /// - `test-loss`: the mean cross-entropy;
+    /// - `test-ece`: the expected calibration error: the mean difference between confidence and accuracy over
+    ///   15 equally wide bins of confidence, weighted by their samples (Guo et al., 2017);
+    /// - `noise-detection-auc`, with `labels`: how well the loss of a training sample under its given label
+    ///   tells whether that label is wrong: the area under the ROC curve, 1 for perfectly, 0.5 for not at all.
+    ///   Left out when no label is wrong, or all are.
+    ///
     /// `confusion.csv` counts samples, a row per true class, a column per predicted class.
-    Evaluate = "evaluate", version 1, seeded false, output Metrics;
+    /// `reliability.csv` has a row per bin of confidence: its samples, their mean confidence, their accuracy;
+    /// NaN in a bin without samples.
+    Evaluate = "evaluate", version 2, seeded false, output Metrics;
     ports {
         /// The classifier.
         model: One[Model];
         /// The data set.
         data: One[Dataset];
+        /// The labels of the training samples, right and wrong, for `noise-detection-auc`.
+        labels: Optional[Labels];
+        /// Which training samples count for it: those that train. Without it: all.
+        split: Optional[Split];
     }
     parameters {
-        /// Samples a step.
-        batch_size: u64 = 500, in crate::parameter::AT_LEAST_ONE;
+        /// Samples a step. Without it: 500, fewer of images larger than 64 pixels.
+        batch_size: Option<u64> = None, in crate::parameter::AT_LEAST_ONE;
     }
     execution {}
     headline ["test-accuracy", "test-loss"]
 }
 
-impl Rules for Evaluate {}
+impl Rules for Evaluate {
+    fn check(&self, connected: &[&str]) -> Vec<Problem> {
+        if connected.contains(&"split") && !connected.contains(&"labels") {
+            let message = "'split' says which labels count for noise-detection-auc: connect \
+                           'labels' too, or drop it";
+            return vec![Problem::new("split", message)];
+        }
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_goes_with_labels() {
+        let stage: Evaluate = serde_json::from_value(serde_json::json!({})).unwrap();
+        assert_eq!(stage.check(&["model", "data", "split"]).len(), 1);
+        assert!(stage.check(&["model", "data", "split", "labels"]).is_empty());
+        assert!(stage.check(&["model", "data"]).is_empty());
+    }
+}

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::architecture::Architecture;
-use crate::kind::{Problem, Rules};
+use crate::kind::{OutsidePath, Problem, Rules};
 
 choices! {
     /// How the pixels of the images were scaled on which a checkpoint was trained.
@@ -85,8 +85,8 @@ impl Rules for ImportWeights {
         problems
     }
 
-    fn outside_paths(&self) -> Vec<String> {
-        self.path.iter().cloned().collect()
+    fn outside_paths(&self) -> Vec<OutsidePath> {
+        self.path.iter().map(OutsidePath::required).collect()
     }
 
     // The content is in the key; where it lies is not.
@@ -130,6 +130,6 @@ mod tests {
         let key = |parameters| crate::kind::key_parameters(&stage(parameters));
         assert_eq!(key(json!({"path": "here"})), key(json!({"path": "there"})));
         assert_ne!(key(json!({"path": "here"})), key(json!({"path": "here", "prefix": "a"})));
-        assert_eq!(stage(json!({"path": "here"})).outside_paths(), ["here"]);
+        assert_eq!(stage(json!({"path": "here"})).outside_paths(), [OutsidePath::required("here")]);
     }
 }

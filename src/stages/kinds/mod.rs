@@ -7,6 +7,8 @@ mod download;
 mod evaluate;
 mod import_weights;
 mod pretrain_simclr;
+mod pretrain_supervised;
+mod probe;
 mod split;
 mod train;
 mod unpack;
@@ -20,7 +22,9 @@ pub use dataset::{Dataset, DatasetFormat};
 pub use download::Download;
 pub use evaluate::Evaluate;
 pub use import_weights::{ImportWeights, InputNormalisation};
-pub use pretrain_simclr::{PretrainOptimizer, PretrainSimclr};
+pub use pretrain_simclr::{Blur, PretrainOptimizer, PretrainSimclr};
+pub use pretrain_supervised::PretrainSupervised;
+pub use probe::{Probe, ProbeClassifier};
 pub use split::{Split, SplitBy};
 pub use train::{
     Augmentation, InnerRate, Loss, MetaLoss, MetaSamples, Method, Normalise, Optimizer, Sampling,
@@ -114,7 +118,7 @@ use crate::kind::{self, Kind, KindInfo, Problem, Rules, WorkerProgram};
 
 kinds! { $
     prepare { Download, Unpack, Dataset, Split, CorruptLabels, ImportWeights, Command }
-    learn { PretrainSimclr, Train, Evaluate }
+    learn { PretrainSimclr, PretrainSupervised, Train, Evaluate, Probe }
 }
 
 /// A stage: a kind and its parameters.
@@ -153,13 +157,8 @@ impl Stage {
     }
 
     /// Files and folders outside the cache whose content enters the key.
-    pub fn outside_paths(&self) -> Vec<String> {
+    pub fn outside_paths(&self) -> Vec<crate::kind::OutsidePath> {
         with_parameters!(self, parameters => parameters.outside_paths())
-    }
-
-    /// Whether these files may be missing while the stage is planned.
-    pub fn outside_may_be_missing(&self) -> bool {
-        with_parameters!(self, parameters => parameters.outside_may_be_missing())
     }
 }
 

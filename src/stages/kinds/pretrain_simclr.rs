@@ -17,6 +17,18 @@ choices! {
     }
 }
 
+choices! {
+    /// Whether views are blurred, half of the time.
+    pub enum Blur {
+        /// Views of at least 64 pixels are, as the paper blurs ImageNet's and not CIFAR's.
+        Auto,
+        /// All views are.
+        Always,
+        /// No view is.
+        Never,
+    }
+}
+
 crate::kind! {
     /// Pre-trains an encoder with SimCLR, on the training images without their labels.
     ///
@@ -24,7 +36,7 @@ crate::kind! {
     /// architecture, few epochs, a smaller batch, `optimizer = "adam"` with a learning rate near 1e-3.
     /// The artifact holds the encoder (`weights.safetensors`), the projection head beside it
     /// (`projection.safetensors`) and the loss per epoch (`curves.csv`).
-    PretrainSimclr = "pretrain-simclr", version 1, seeded true, output Weights;
+    PretrainSimclr = "pretrain-simclr", version 2, seeded true, output Weights;
     ports {
         /// The data set.
         data: One[Dataset];
@@ -33,11 +45,11 @@ crate::kind! {
         /// The encoder.
         architecture: Architecture = Architecture::Resnet18;
         /// Passes over the training set. What a last short batch would hold is left out of an epoch.
-        epochs: u64 = 1000, in AT_LEAST_ONE;
+        epochs: u32 = 1000, in AT_LEAST_ONE;
         /// Images a step; each gives two views.
         batch_size: u64 = 1024, in 2.0..;
         /// The length of the vectors that the loss compares.
-        projection_size: u64 = 128, in AT_LEAST_ONE;
+        projection_size: u32 = 128, in 1.0..=65536.0;
         /// The temperature of the NT-Xent loss.
         temperature: f64 = 0.5, in POSITIVE;
         /// What moves the weights.
@@ -52,6 +64,10 @@ crate::kind! {
         crop_area_min: f64 = 0.08, in FRACTION;
         /// The strength of the colour jitter: brightness, contrast and saturation vary by 0.8 times this, hue by 0.2 times this.
         jitter_strength: f64 = 0.5, in FRACTION;
+        /// The side in pixels of the views. Without it: that of the data set's images; for encoded images 224.
+        image_size: Option<u32> = None, in 1.0..=4096.0;
+        /// Whether views are blurred, half of the time: Gaussian, a deviation of 0.1 to 2 pixels, a kernel of a tenth of the side.
+        blur: Blur = Blur::Auto;
         /// The precision of the network's large products.
         precision: Precision = Precision::F32;
     }

@@ -56,15 +56,15 @@ choices! {
 choices! {
     /// How a training image is changed before each use.
     pub enum Augmentation {
-        /// Not at all; with `image-size`, the centre square of 0.875 of the shorter side, resized.
+        /// Not at all; with `image-size`, the centre square of 0.875 of the shorter side, resized (bicubic).
         None,
-        /// Flipped left to right, half of the time.
+        /// Flipped left to right, half of the time; with `image-size`, the centre square as above.
         Flip,
-        /// Padded by 4 pixels (reflected) and cropped back at random, then flipped half of the time.
+        /// Padded by 4 pixels (reflected) and cropped back at random, then flipped half of the time. For small images: not with `image-size`.
         CropFlip,
-        /// A random part of 8 % to 100 % of the area, resized (bicubic) to `image-size`, flipped half of the time. Validation and test: the centre square of 0.875 of the shorter side.
+        /// A random part of 8 % to 100 % of the area, resized (bicubic) to `image-size`, flipped half of the time. Validation and test: the centre square of 0.875 of the shorter side, resized (bicubic).
         RandomResizedCrop,
-        /// The shorter side resized to 8/7 of `image-size`, cropped at random to `image-size`, flipped half of the time. Validation and test: the centre crop.
+        /// The shorter side resized (bilinear) to 256/224 of `image-size`, cropped at random to `image-size`, flipped half of the time. Validation and test: the centre crop.
         ResizeCropFlip,
     }
 }
@@ -130,6 +130,11 @@ crate::kind! {
     /// 0 to 1. `curves.csv` has a row per epoch: the loss, the training accuracy against the labels trained on
     /// and against the clean ones; NaN where it is not known. `evaluations.csv` has the validation and
     /// the test accuracy on the way; nothing is chosen by the latter.
+    ///
+    /// Meta-Weight-Net adds three columns to `curves.csv`, and the numbers of the last epoch to the metrics: `meta-loss`,
+    /// the mean loss on the meta samples after the look-ahead; `weight-clean` and `weight-corrupted`, the mean weight from 0 to 1 of the samples
+    /// whose label is right and of those whose label is wrong, where `labels` tell. `weight-curve.csv` has the weight that the net learned for losses from 0
+    /// to three times that of guessing. Every step draws its meta batch anew from all meta samples and augments it as training images are.
     Train = "train", version 2, seeded true, output Model;
     ports {
         /// The data set.
@@ -151,7 +156,7 @@ crate::kind! {
         /// The q of the generalized cross-entropy; towards 0 it becomes cross-entropy, at 1 half the mean absolute error.
         q: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Included(1.0));
         /// Passes over the training samples.
-        epochs: u64 = 120, in AT_LEAST_ONE;
+        epochs: u32 = 120, in AT_LEAST_ONE;
         /// Samples a step.
         batch_size: u64 = 100, in AT_LEAST_ONE;
         /// Which training samples an epoch has.
@@ -186,7 +191,7 @@ crate::kind! {
         evaluate_every: Option<u64> = None, in AT_LEAST_ONE;
         /// Whether the test set is evaluated on the way too, for the curves and for `evaluate`.
         track_test: bool = true;
-        /// Meta-Weight-Net: samples of the meta batch. Without it: as many as `batch-size`.
+        /// Meta-Weight-Net: samples of the meta batch, all different. Without it: as many as `batch-size`.
         meta_batch_size: Option<u64> = None, in AT_LEAST_ONE;
         /// Meta-Weight-Net: where the meta samples come from.
         meta_samples: MetaSamples = MetaSamples::HeldOut;
@@ -222,6 +227,13 @@ impl Rules for Train {
                 "method",
                 "Meta-Weight-Net learns from clean samples that are held out: connect 'split', or \
                  set meta-samples = \"training\" and meta-loss = \"mae\"",
+            ));
+        }
+        if self.augmentation == Augmentation::CropFlip && self.image_size.is_some() {
+            problems.push(Problem::new(
+                "augmentation",
+                "'crop-flip' moves small images by 4 pixels: with 'image-size', use \
+                 \"random-resized-crop\" or \"resize-crop-flip\"",
             ));
         }
         if self.sampling == Sampling::ClassBalanced && self.samples_per_epoch.is_none() {
@@ -303,6 +315,14 @@ mod tests {
         assert!(stage.check(&["data", "split"]).is_empty());
         let own = read(json!({"method": "meta-weight-net", "meta-samples": "training"}));
         assert!(own.check(&["data"]).is_empty());
+    }
+
+    #[test]
+    fn small_moves_are_for_images_of_the_data_sets_own_size() {
+        let check = |stage: Value| read(stage).check(&[]).len();
+        assert_eq!(check(json!({"augmentation": "crop-flip", "image-size": 64})), 1);
+        assert_eq!(check(json!({"augmentation": "crop-flip"})), 0);
+        assert_eq!(check(json!({"augmentation": "resize-crop-flip", "image-size": 64})), 0);
     }
 
     #[test]

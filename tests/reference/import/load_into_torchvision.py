@@ -36,7 +36,8 @@ def same_as_checkpoint(tensors, path):
     """Compares with the tensors of a checkpoint, whatever stands before their names there."""
     checkpoint = torch.load(path, map_location="cpu", weights_only=False)
     state = checkpoint.get("state_dict", checkpoint)
-    (prefix,) = {name.removesuffix("conv1.weight") for name in state if name.endswith("conv1.weight") and "layer" not in name}
+    # The first layers of blocks are called so too, behind longer names.
+    prefix = min((name for name in state if name.endswith("conv1.weight")), key=len).removesuffix("conv1.weight")
     for name, tensor in tensors.items():
         if name.endswith("num_batches_tracked") and prefix + name not in state:
             assert tensor == 0, name

@@ -153,7 +153,7 @@ fn another_way_to_write_it() {
         "{HEAD}[stages.split.execution]\nthreads = 0x2\n[stages.split]\nkind = \"split\"\ndata = \"data\"\n"
     );
     let without_place = |text: &str| {
-        let mut stages = right(text, &[]).0.stages;
+        let mut stages = right(text, &[]).0.stages.to_vec();
         stages.sort_by(|one, other| one.name.cmp(&other.name));
         stages.iter_mut().for_each(|stage| stage.line = 0);
         stages

@@ -153,8 +153,8 @@ proptest! {
         for place in places {
             lines.insert(place.index(lines.len() + 1), "# a comment: [stages.x] = \"");
         }
-        let mut stages = right(&lines.join("\r\n"), &[]).0.stages;
-        let mut expected = right(GOOD, &[]).0.stages;
+        let mut stages = right(&lines.join("\r\n"), &[]).0.stages.to_vec();
+        let mut expected = right(GOOD, &[]).0.stages.to_vec();
         stages.iter_mut().chain(&mut expected).for_each(|stage| stage.line = 0);
         prop_assert_eq!(stages, expected);
     }

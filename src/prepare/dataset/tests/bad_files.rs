@@ -146,21 +146,14 @@ fn a_file_in_two_places() {
 }
 
 #[test]
-fn classes_that_do_not_match_the_labels() {
-    for (classes, expected) in [
-        (
-            json!(["a", "b"]),
-            "train-labels-idx1-ubyte: at offset 8: the label of sample 0 is 2, but 'classes' names 2 classes",
-        ),
-        (json!(["a", "b", "c", "d"]), "'classes' names 4 classes, but the data set has 3"),
-    ] {
-        let mut test = StageTest::new();
-        for (name, content) in idx_files() {
-            test.write(&format!("source/{name}"), content);
-        }
-        let message = error(&mut test, json!({"format": "idx", "classes": classes}));
-        assert!(message.contains(expected), "{message}");
+fn labels_beyond_the_given_classes() {
+    let mut test = StageTest::new();
+    for (name, content) in idx_files() {
+        test.write(&format!("source/{name}"), content);
     }
+    let message = error(&mut test, json!({"format": "idx", "classes": ["a", "b"]}));
+    let expected = "train-labels-idx1-ubyte: at offset 8: the label of sample 0 is 2, but 'classes' names 2 classes";
+    assert!(message.contains(expected), "{message}");
 }
 
 proptest! {

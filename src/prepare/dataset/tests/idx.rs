@@ -52,6 +52,19 @@ fn a_path_of_ones_own() {
 }
 
 #[test]
+fn a_class_may_have_no_sample() {
+    let mut test = StageTest::new();
+    for (name, content) in idx_files() {
+        test.write(&format!("source/{name}"), content);
+    }
+    let source = test.folder().join("source");
+    let classes = ["a", "b", "c", "d"];
+    let parameters = json!({"format": "idx", "classes": classes});
+    let written = run(&mut test, parameters, &[&source]).unwrap();
+    assert_eq!(written.info.classes, classes);
+}
+
+#[test]
 fn limits_take_the_first_samples() {
     let mut test = StageTest::new();
     for (name, content) in idx_files() {

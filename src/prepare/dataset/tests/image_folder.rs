@@ -226,6 +226,27 @@ fn a_line_is_no_image() {
     assert!(message.contains("dog/3.png is of 1000x2 pixels: too narrow"), "{message}");
 }
 
+/// A PNG of a few bytes whose header claims another size.
+fn claiming_size(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = encoded(grey(1), ImageFormat::Png);
+    // The signature, then the chunk IHDR: length, name, width, height, 5 bytes more, CRC of name and content.
+    bytes[16..20].copy_from_slice(&width.to_be_bytes());
+    bytes[20..24].copy_from_slice(&height.to_be_bytes());
+    let mut checksum = flate2::Crc::new();
+    checksum.update(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&checksum.sum().to_be_bytes());
+    bytes
+}
+
+#[test]
+fn a_small_file_that_claims_to_be_huge_is_refused_before_it_takes_memory() {
+    let mut test = StageTest::new();
+    write_animals(&test);
+    test.write("source/train/dog/3.png", claiming_size(100_000, 100_000));
+    let message = error(&mut test, json!({"format": "image-folder"}));
+    assert!(message.contains("dog/3.png is of 100000x100000 pixels"), "{message}");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_link_to_nowhere_is_not_passed_over() {

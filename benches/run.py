@@ -1,0 +1,241 @@
+#!/usr/bin/env python3
+"""Compares pipeline-learn with PyTorch on this machine, and prints a Markdown table.
+
+    python3 benches/run.py [--device cpu] [--threads 2] [--rounds 5] [--only PART ...] [--output table.md]
+
+Needs cargo and libtorch (`cargo xtask setup`), and for `--python` an interpreter with the packages of
+`benches/README.md`. Both sides of a comparison are loaded and warm before the first lap; then they take turns, a lap each,
+for as many rounds, so that whatever else the machine does meets all alike. A rate is the median of the laps.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SCRIPTS = ROOT / "benches" / "pytorch"
+
+
+class Missing(Exception):
+    """Something that a comparison needs is not there."""
+
+
+def main():
+    settings = arguments()
+    ours = build("throughput")
+    rows = []
+    for title, unit, competitors in comparisons(settings, ours):
+        if settings.only and not any(part in title for part in settings.only):
+            continue
+        print(f"# {title}", file=sys.stderr, flush=True)
+        rates = take_turns(competitors, settings.rounds)
+        rows += table_rows(title, unit, rates)
+    if not settings.only or "Meta-Weight-Net" in " ".join(settings.only):
+        rows += meta_weight_net(settings)
+    text = table(rows, settings)
+    print(text)
+    if settings.output:
+        settings.output.write_text(text + "\n")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:0")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5, help="laps of each competitor")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of a lap, about")
+    parser.add_argument("--batch", type=int, default=100, help="images a step of fine-tuning")
+    parser.add_argument("--simclr-batch", type=int, help="images a step of pre-training (CPU: 64, GPU: 1024)")
+    parser.add_argument("--python", default=sys.executable, help="an interpreter with PyTorch")
+    parser.add_argument("--compile", action="store_true", help="with torch.compile too (slow to start on a CPU)")
+    parser.add_argument("--bf16", action="store_true", help="bf16 too; always on a GPU")
+    parser.add_argument("--only", nargs="*", help="comparisons with this in their title")
+    parser.add_argument("--output", type=pathlib.Path)
+    settings = parser.parse_args()
+    settings.bf16 |= settings.device != "cpu"
+    settings.simclr_batch = settings.simclr_batch or (64 if settings.device == "cpu" else 1024)
+    return settings
+
+
+def comparisons(settings, ours):
+    """Title, unit and competitors, by name; the first one is what the others are compared with."""
+    common = ["--threads", settings.threads, "--device", settings.device, "--seconds", settings.seconds]
+
+    def python(script, *more):
+        return [settings.python, SCRIPTS / script, *common, *more]
+
+    ways = ["plain", "channels-last"]
+    ways += ["compiled"] * settings.compile
+    ways += ["bf16"] * settings.bf16 + ["compiled-bf16"] * (settings.bf16 and settings.compile)
+    for architecture in ["resnet18", "resnet50"]:
+        of = ["--architecture", architecture, "--batch", settings.batch]
+        competitors = {f"PyTorch, {way}": python("fine_tune.py", *of, "--way", way) for way in ways}
+        competitors["pipeline, f32"] = [ours, "fine-tune", *common, *of]
+        if settings.bf16:
+            competitors["pipeline, bf16"] = [ours, "fine-tune", *common, *of, "--precision", "bf16"]
+        yield f"fine-tuning {architecture}, batch {settings.batch}", "images/s", competitors
+
+    of = ["--architecture", "resnet18", "--batch", settings.simclr_batch]
+    competitors = {"PyTorch, plain": python("simclr.py", *of)}
+    for precision in ["f32"] + ["bf16"] * settings.bf16:
+        for work, name in [("simclr-compute", "without making views"), ("simclr", "end to end")]:
+            command = [ours, work, *common, *of, "--precision", precision]
+            competitors[f"pipeline, {precision}, {name}"] = command
+    yield f"SimCLR resnet18, {settings.simclr_batch} images a step", "views/s", competitors
+
+    one_thread = [*common, "--threads", 1]
+    yield "augmentation, one core" if settings.device == "cpu" else "augmentation", "views/s", {
+        "torchvision, PIL": [settings.python, SCRIPTS / "augment.py", *one_thread, "--device", "cpu"],
+        "kornia": [settings.python, SCRIPTS / "augment.py", *one_thread, "--library", "kornia", "--batch", 512],
+        "pipeline": [ours, "augment", *one_thread, "--batch", 512],
+    }
+
+
+def build(bench):
+    """Compiles a bench and returns its program."""
+    command = ["cargo", "build", "--release", "-p", "pipeline-learn", "--bench", bench]
+    command += ["--message-format=json-render-diagnostics"]
+    lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    for line in lines.splitlines():
+        message = json.loads(line)
+        if message.get("executable") and message["target"]["name"] == bench:
+            return message["executable"]
+    raise Missing(f"cargo built no {bench}")
+
+
+class Competitor:
+    """A program that does a lap whenever it is asked for one."""
+
+    def __init__(self, command):
+        pipe = subprocess.PIPE
+        command = [str(word) for word in command]
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
+        self.rates = []
+
+    def wait_until_warm(self):
+        if self.process.stdout.readline().strip() != "ready":
+            raise Missing("it did not start; what it said is above")
+
+    def lap(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        outcome = json.loads(self.process.stdout.readline())
+        self.rates.append(outcome["items"] / outcome["seconds"])
+
+    def leave(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def take_turns(commands, rounds):
+    """The rates of every competitor, by name; None where one could not start."""
+    running, rates = {}, {}
+    for name, command in commands.items():
+        rates[name] = None
+        competitor = Competitor(command)
+        try:
+            competitor.wait_until_warm()
+            running[name] = competitor
+        except Missing as reason:
+            print(f"  {name}: {reason}", file=sys.stderr)
+            competitor.leave()
+    for _ in range(rounds):
+        for competitor in running.values():
+            competitor.lap()
+    for name, competitor in running.items():
+        competitor.leave()
+        rates[name] = competitor.rates
+        print(f"  {name}: {[round(rate, 1) for rate in competitor.rates]}", file=sys.stderr)
+    return rates
+
+
+def meta_weight_net(settings):
+    """The step of Meta-Weight-Net; both sides print the seconds of every step, and can't wait for their turn."""
+    script = SCRIPTS / "meta_weight_net.py"
+    if not script.exists() or settings.device != "cpu":
+        return []
+    ours = build("meta_weight_net_step")
+    rows = []
+    for precision in ["f32"] + ["bf16"] * settings.bf16:
+        words = [str(word) for word in [1, precision, settings.threads, settings.batch]]
+        commands = {"PyTorch, higher": [settings.python, str(script), *words], "pipeline": [ours, *words]}
+        rates = {name: [] for name in commands}
+        for _ in range(settings.rounds):
+            for name, command in commands.items():
+                run = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+                seconds = [float(line) for line in run.stdout.split()]
+                rates[name] += [settings.batch / one for one in seconds]
+        title = f"Meta-Weight-Net step resnet18, batch {settings.batch}, {precision}"
+        rows += table_rows(title, "images/s", rates)
+    return rows
+
+
+def table_rows(title, unit, rates):
+    known = {name: statistics.median(laps) for name, laps in rates.items() if laps}
+    first = next(iter(known.values()), None)
+    for name, laps in rates.items():
+        if not laps:
+            yield [title, name, "not run", "", ""]
+            continue
+        spread = f"{min(laps):,.0f} to {max(laps):,.0f}"
+        yield [title, name, f"{known[name]:,.1f} {unit}", spread, f"{known[name] / first:.2f}"]
+        title = ""
+
+
+def table(rows, settings):
+    head = ["comparison", "program", "median", "slowest to fastest lap", "times the first"]
+    lines = [head, ["---", "---", "---:", "---:", "---:"], *rows]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{description(settings)}\n\n{text}"
+
+
+def description(settings):
+    """The machine, the versions and the command."""
+
+    def output(*command):
+        run = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return run.stdout.strip()
+
+    versions = "import torch; print(torch.__version__)"
+    gpu = "import torch; print(torch.cuda.get_device_name(0))" if settings.device != "cpu" else "print()"
+    facts = [
+        processor(),
+        output(settings.python, "-c", gpu),
+        f"{os.cpu_count()} cores, {settings.threads} threads",
+        f"device {settings.device}",
+        f"PyTorch {output(settings.python, '-c', versions)}",
+        f"commit {output('git', 'rev-parse', '--short', 'HEAD')}",
+        f"load {os.getloadavg()[0]:.1f} at the end",
+    ]
+    command = "python3 benches/run.py " + " ".join(command_line())
+    return "; ".join(fact for fact in facts if fact) + f".\n\n    {command}"
+
+
+def command_line():
+    """The arguments, without the path of an interpreter, which says nothing to others."""
+    words, skipped = [], False
+    for word in sys.argv[1:]:
+        if skipped or word == "--python":
+            skipped = not skipped
+        elif not word.startswith("--python="):
+            words.append(word)
+    return words
+
+
+def processor():
+    try:
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+//! How long a step of Meta-Weight-Net takes: ResNet-18 with the CIFAR stem, 10 classes, images of 32x32.
+//!
+//!     cargo bench -p pipeline-learn --bench meta_weight_net_step -- [steps] [f32|bf16] [threads] [batch]
+//!
+//! Prints the seconds of every step but the first one, a line each. `benches/pytorch/meta_weight_net.py` takes the
+//! same arguments, prints the same, and does the step as it is done with the `higher` package.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use pipeline_learn::loss::SampleLoss;
+use pipeline_learn::meta_weight_net::MetaWeightNet;
+use pipeline_learn::network::Classifier;
+use pipeline_learn::optimizer::{Optimizer, Rule};
+use pipeline_learn::supervised::data::{Batch, MetaBatch};
+use pipeline_learn::supervised::fit::{RobustMethod, Step};
+use pipeline_learn::training_loop::{At, Budget};
+use pipeline_stages::kinds::Train;
+use pipeline_stages::kinds::architecture::Architecture;
+use pipeline_stages::kinds::precision::Precision;
+use tch::{Device, Kind, Tensor};
+
+const CLASSES: i64 = 10;
+
+struct Arguments {
+    steps: u64,
+    precision: Precision,
+    threads: i32,
+    batch: i64,
+}
+
+impl Arguments {
+    fn read() -> anyhow::Result<Self> {
+        // Cargo adds `--bench`.
+        let words: Vec<String> =
+            std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+        let word = |place: usize, otherwise: &'static str| {
+            words.get(place).map_or(otherwise, String::as_str)
+        };
+        Ok(Self {
+            steps: word(0, "5").parse().context("steps is a number")?,
+            precision: match word(1, "f32") {
+                "bf16" => Precision::Bf16,
+                other => {
+                    ensure!(other == "f32", "the precision is f32 or bf16, not {other}");
+                    Precision::F32
+                }
+            },
+            threads: word(2, "2").parse().context("threads is a number")?,
+            batch: word(3, "100").parse().context("batch is a number")?,
+        })
+    }
+}
+
+fn labelled(batch: i64) -> (Tensor, Tensor) {
+    let images = Tensor::rand([batch, 3, 32, 32], (Kind::Float, Device::Cpu));
+    (images, Tensor::randint(CLASSES, [batch], (Kind::Int64, Device::Cpu)))
+}
+
+fn main() -> anyhow::Result<()> {
+    let Arguments { steps, precision, threads, batch } = Arguments::read()?;
+    tch::set_num_threads(threads);
+    let parameters: Train =
+        serde_json::from_value(serde_json::json!({ "method": "meta-weight-net" }))?;
+    let network = Classifier::new(Architecture::Resnet18, 3, CLASSES as usize, 0, Device::Cpu)?
+        .with_precision(precision);
+    let rule = Rule::Sgd { momentum: 0.9 };
+    let decays = |name: &str| !name.contains("bn");
+    let mut optimizer = Optimizer::new(rule, 1e-4, network.state(), decays)?;
+    let mut method = MetaWeightNet::new(&parameters, CLASSES as usize, true, 0, Device::Cpu)?;
+    for step in 0..=steps {
+        let (images, labels) = labelled(batch);
+        let (meta_images, meta_labels) = labelled(batch);
+        let meta = Some(MetaBatch { images: meta_images, labels: meta_labels });
+        let batch = Batch { images, clean_labels: labels.shallow_clone(), labels, meta };
+        let started = Instant::now();
+        method.step(&mut Step {
+            network: &network,
+            optimizer: &mut optimizer,
+            loss: SampleLoss::CrossEntropy,
+            batch: &batch,
+            learning_rate: 0.01,
+            at: At { step, budget: Budget { steps: steps + 1, steps_per_epoch: steps + 1 } },
+        })?;
+        if step > 0 {
+            println!("{:.4}", started.elapsed().as_secs_f64());
+        }
+    }
+    Ok(())
+}

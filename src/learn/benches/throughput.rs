@@ -1,0 +1,318 @@
+//! How many images a second pass through what the stages are made of: `benches/run.py` compares it with PyTorch.
+//!
+//!     cargo bench -p pipeline-learn --bench throughput -- WORK [--architecture resnet18] [--batch 100] [--threads 2]
+//!         [--device cpu] [--precision f32] [--channels 3] [--size 32]
+//!
+//! WORK is `fine-tune`, `simclr`, `simclr-compute` (the same without making views) or `augment` (views alone). A line
+//! `ready` says that it is warm. Then every line on standard input starts a lap of about `--seconds`, and its outcome
+//! is a line `{"items": images or views, "seconds": ...}`. So two programs can take turns on one machine.
+
+use std::io::BufRead as _;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail, ensure};
+use pipeline_learn::augment::batched::{DeviceImages, DeviceViews, upload};
+use pipeline_learn::augment::{Normalisation, ViewSettings};
+use pipeline_learn::batches::{ImageSource, Images, ViewSource, ahead};
+use pipeline_learn::loss::{SampleLoss, nt_xent};
+use pipeline_learn::network::{Classifier, Mode, Projector};
+use pipeline_learn::optimizer::{Optimizer, Rule};
+use pipeline_learn::random::{Purpose, Stream};
+use pipeline_learn::{device, training_loop};
+use pipeline_stages::formats::{ImageShape, Part, Samples, write_samples};
+use pipeline_stages::kinds::Augmentation;
+use pipeline_stages::kinds::architecture::Architecture;
+use pipeline_stages::kinds::precision::Precision;
+use pipeline_stages::message::{self, Execution};
+use tch::{Device, Kind, Tensor};
+
+const CLASSES: usize = 10;
+const IMAGES: usize = 4096;
+const SEED: u64 = 1;
+const SETTINGS: ViewSettings = ViewSettings { crop_area_min: 0.08, jitter_strength: 0.5 };
+
+struct Arguments {
+    work: String,
+    architecture: Architecture,
+    batch: usize,
+    threads: u32,
+    device: message::Device,
+    precision: Precision,
+    shape: ImageShape,
+    seconds: f64,
+}
+
+impl Arguments {
+    fn read() -> anyhow::Result<Self> {
+        // Cargo adds `--bench`.
+        let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
+        let work = words.next().context("say what to measure")?;
+        let mut arguments = Self {
+            work,
+            architecture: Architecture::Resnet18,
+            batch: 100,
+            threads: 2,
+            device: message::Device::Cpu,
+            precision: Precision::F32,
+            shape: ImageShape { channels: 3, height: 32, width: 32 },
+            seconds: 3.0,
+        };
+        while let Some(option) = words.next() {
+            let value = words.next().with_context(|| format!("{option} has no value"))?;
+            arguments.set(&option, &value).with_context(|| format!("{option} {value}"))?;
+        }
+        Ok(arguments)
+    }
+
+    fn set(&mut self, option: &str, value: &str) -> anyhow::Result<()> {
+        let as_json = || serde_json::Value::from(value);
+        match option {
+            "--architecture" => self.architecture = serde_json::from_value(as_json())?,
+            "--batch" => self.batch = value.parse()?,
+            "--threads" => self.threads = value.parse()?,
+            "--device" => self.device = serde_json::from_value(as_json())?,
+            "--precision" => self.precision = serde_json::from_value(as_json())?,
+            "--channels" => self.shape.channels = value.parse()?,
+            "--size" => [self.shape.height, self.shape.width] = [value.parse()?; 2],
+            "--seconds" => self.seconds = value.parse()?,
+            _ => bail!("there is no such option"),
+        }
+        Ok(())
+    }
+}
+
+/// Images of noise, as a data set has them.
+fn samples(shape: ImageShape) -> anyhow::Result<Samples> {
+    let folder = tempfile::tempdir()?;
+    let mut stream = Stream::new(SEED, Purpose::Augmentation, 0, 0);
+    let pixels: Vec<u8> = (0..IMAGES * shape.bytes()).map(|_| stream.bits() as u8).collect();
+    let labels: Vec<i64> = (0..IMAGES).map(|index| (index % CLASSES) as i64).collect();
+    write_samples(folder.path(), Part::Train, shape, &pixels, &labels)?;
+    Samples::open(folder.path(), Part::Train)
+}
+
+/// The samples of the batch of a step.
+fn indices(step: u64, batch: usize) -> Vec<u32> {
+    let first = step as usize * batch;
+    (first..first + batch).map(|index| (index % IMAGES) as u32).collect()
+}
+
+/// Work that is done in steps.
+trait Work {
+    /// Does these many steps, and waits for the device at the end.
+    fn steps(&mut self, first: u64, count: u64) -> anyhow::Result<()>;
+    /// Images or views of a step.
+    fn items(&self) -> usize;
+}
+
+/// How many batches are prepared ahead: as in the training loop.
+fn depth(device: Device) -> usize {
+    if device == Device::Cpu { 0 } else { training_loop::BATCHES_AHEAD }
+}
+
+/// A step as `train` does it with the method `finetune`.
+struct FineTune<'a> {
+    samples: &'a Samples,
+    on_device: Option<DeviceImages>,
+    tables: Vec<[f32; 256]>,
+    network: Classifier,
+    optimizer: Optimizer,
+    batch: usize,
+    device: Device,
+}
+
+impl<'a> FineTune<'a> {
+    fn new(arguments: &Arguments, samples: &'a Samples, device: Device) -> anyhow::Result<Self> {
+        let channels = arguments.shape.channels;
+        let network = Classifier::new(arguments.architecture, channels, CLASSES, SEED, device)?
+            .with_precision(arguments.precision);
+        let rule = Rule::Sgd { momentum: 0.9 };
+        let decays = |name: &str| !name.contains("bn");
+        let on_device = (device != Device::Cpu).then(|| DeviceImages::upload(samples, device));
+        Ok(Self {
+            samples,
+            on_device: on_device.transpose()?,
+            tables: Normalisation::none(channels).tables(),
+            optimizer: Optimizer::new(rule, 1e-4, network.state(), decays)?,
+            network,
+            batch: arguments.batch,
+            device,
+        })
+    }
+}
+
+impl Work for FineTune<'_> {
+    fn steps(&mut self, first: u64, count: u64) -> anyhow::Result<()> {
+        let Self { samples, on_device, tables, network, optimizer, batch, device } = self;
+        let (samples, tables, device, batch) = (*samples, &*tables, *device, *batch);
+        let on_device = on_device.as_ref();
+        let prepared = (first..first + count).map(|step| {
+            let indices = indices(step, batch);
+            let source = match on_device {
+                Some(images) => ImageSource::Device(images),
+                None => ImageSource::Host(Images::of(samples), device),
+            };
+            let stream = |index| Stream::new(SEED, Purpose::Augmentation, step as u32, index);
+            let images = source.light(&indices, Augmentation::Flip, stream, tables)?;
+            let labels: Vec<i64> =
+                indices.iter().map(|&index| samples.labels[index as usize]).collect();
+            anyhow::Ok((images, upload(&labels, device)?))
+        });
+        let last = ahead(depth(device), prepared, |batches| {
+            let mut last = Tensor::new();
+            for (batch, step) in batches.zip(first..) {
+                let (images, labels) = batch?;
+                let logits = network.forward(&images, Mode::Train)?;
+                last = SampleLoss::CrossEntropy.mean(&logits, &labels)?;
+                optimizer.backward(&last)?;
+                optimizer.step(1e-3, step)?;
+            }
+            anyhow::Ok(last)
+        })?;
+        ensure!(last.f_double_value(&[])?.is_finite(), "the loss is not finite");
+        Ok(())
+    }
+
+    fn items(&self) -> usize {
+        self.batch
+    }
+}
+
+/// The making of views.
+struct Views<'a> {
+    source: ViewSource<'a>,
+    shape: ImageShape,
+    batch: usize,
+}
+
+impl Views<'_> {
+    /// The first and the second views of the batch of a step.
+    fn both(&self, step: u64) -> anyhow::Result<Tensor> {
+        let indices = indices(step, self.batch);
+        let of = |purpose| {
+            let stream = |index| Stream::new(SEED, purpose, step as u32, index);
+            self.source.views(&indices, self.shape, SETTINGS, stream)
+        };
+        Ok(Tensor::f_cat(&[of(Purpose::FirstView)?, of(Purpose::SecondView)?], 0)?)
+    }
+}
+
+/// What learns from views; as in `pretrain-simclr`.
+struct Learner {
+    network: Projector,
+    optimizer: Optimizer,
+}
+
+impl Learner {
+    fn new(arguments: &Arguments, device: Device) -> anyhow::Result<Self> {
+        let channels = arguments.shape.channels;
+        let network = Projector::new(arguments.architecture, channels, 128, SEED, device)?
+            .with_precision(arguments.precision);
+        let decays = |name: &str| !name.contains("bn") && !name.contains("bias");
+        let optimizer = Optimizer::new(Rule::LARS, 1e-6, network.state(), decays)?;
+        Ok(Self { network, optimizer })
+    }
+
+    fn step(&mut self, views: &Tensor, step: u64) -> anyhow::Result<Tensor> {
+        let (loss, _) = nt_xent(&self.network.forward(views, Mode::Train)?, 0.5)?;
+        self.optimizer.backward(&loss)?;
+        self.optimizer.step(1e-2, step)?;
+        Ok(loss)
+    }
+}
+
+/// Steps of contrastive learning, or parts of them.
+struct SimClr<'a> {
+    views: Views<'a>,
+    /// Views that are used again and again, instead of new ones.
+    fixed: Option<Tensor>,
+    /// Without it views are made and thrown away.
+    learner: Option<Learner>,
+    device: Device,
+}
+
+impl<'a> SimClr<'a> {
+    fn new(arguments: &Arguments, samples: &'a Samples, device: Device) -> anyhow::Result<Self> {
+        let source = match device {
+            Device::Cpu => ViewSource::Host(Images::of(samples), device),
+            _ => ViewSource::Device(DeviceViews::new(DeviceImages::upload(samples, device)?)?),
+        };
+        let views = Views { source, shape: arguments.shape, batch: arguments.batch };
+        let fixed = (arguments.work == "simclr-compute").then(|| views.both(0));
+        let learner = (arguments.work != "augment").then(|| Learner::new(arguments, device));
+        Ok(Self { views, fixed: fixed.transpose()?, learner: learner.transpose()?, device })
+    }
+}
+
+impl Work for SimClr<'_> {
+    fn steps(&mut self, first: u64, count: u64) -> anyhow::Result<()> {
+        let Self { views, fixed, learner, device } = self;
+        let steps = first..first + count;
+        let mut learn = |views: Tensor, step| match learner {
+            Some(learner) => learner.step(&views, step),
+            None => Ok(views.f_mean(Kind::Float)?),
+        };
+        let mut last = Tensor::f_zeros([0i64; 0].as_slice(), (Kind::Float, *device))?;
+        match fixed {
+            Some(views) => {
+                for step in steps {
+                    last = learn(views.shallow_clone(), step)?;
+                }
+            }
+            None => {
+                let views = &*views;
+                let made = steps.clone().map(|step| views.both(step));
+                ahead(depth(*device), made, |batches| {
+                    for (views, step) in batches.zip(steps) {
+                        last = learn(views?, step)?;
+                    }
+                    anyhow::Ok(())
+                })?;
+            }
+        }
+        ensure!(last.f_double_value(&[])?.is_finite(), "the loss is not finite");
+        Ok(())
+    }
+
+    fn items(&self) -> usize {
+        2 * self.views.batch
+    }
+}
+
+/// A lap for every line on standard input.
+fn serve(work: &mut dyn Work, seconds: f64) -> anyhow::Result<()> {
+    let mut step = 0;
+    let mut lap = |work: &mut dyn Work, count: u64| -> anyhow::Result<f64> {
+        let started = Instant::now();
+        work.steps(step, count)?;
+        step += count;
+        Ok(started.elapsed().as_secs_f64())
+    };
+    lap(work, 1)?;
+    let one = lap(work, 1)?;
+    let count = (seconds / one).ceil().clamp(1.0, 10_000.0) as u64;
+    println!("ready");
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        let seconds = lap(work, count)?;
+        let items = count * work.items() as u64;
+        println!("{}", serde_json::json!({ "items": items, "seconds": seconds }));
+    }
+    Ok(())
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::read()?;
+    let threads = Some(arguments.threads);
+    let execution = Execution { device: arguments.device, threads, checkpoint_seconds: 0 };
+    let device = device::prepare(&execution)?;
+    let samples = samples(arguments.shape)?;
+    let seconds = arguments.seconds;
+    match arguments.work.as_str() {
+        "fine-tune" => serve(&mut FineTune::new(&arguments, &samples, device)?, seconds),
+        "simclr" | "simclr-compute" | "augment" => {
+            serve(&mut SimClr::new(&arguments, &samples, device)?, seconds)
+        }
+        other => bail!("'{other}' is not measured"),
+    }
+}

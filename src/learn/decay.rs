@@ -1,0 +1,21 @@
+//! Which parameters are decayed, by their names in a state dict: the rules of the reference code.
+//!
+//! Knows no optimizer. Both rules look for `bn` anywhere in a name, so the batch norm inside a shortcut, whose name is
+//! `downsample.1`, counts as any other layer. That is how the published numbers were made.
+
+/// Supervised training: all but what has `bn` in its name. The classifier's bias is decayed, and
+/// so are `downsample.1.weight` and `downsample.1.bias`.
+pub fn supervised(name: &str) -> bool {
+    !name.contains("bn")
+}
+
+/// SimCLR: all but what has `bn` or `bias` in its name; LARS adapts the same ones.
+/// `downsample.1.weight` is decayed and adapted.
+pub fn contrastive(name: &str) -> bool {
+    !name.contains("bn") && !name.contains("bias")
+}
+
+/// A linear probe: its weight and its bias.
+pub fn probe(_name: &str) -> bool {
+    true
+}

@@ -1,0 +1,60 @@
+//! `pretrain-supervised`: an encoder from a classification of other images (ImageNet32 in the reference).
+//!
+//! Fine-tuning from scratch, counted in updates; it ends early when the test accuracy falls. The artifact's
+//! `weights.safetensors` is the encoder alone, so that it loads strictly; its classifier lies beside it.
+
+use pipeline_stages::kinds::{PretrainSupervised, Sampling};
+use pipeline_stages::message::Metrics;
+use pipeline_stages::worker::Context;
+
+use crate::finetune::Finetune;
+use crate::loss::SampleLoss;
+use crate::optimizer::Rule;
+use crate::schedule::Schedule;
+use crate::supervised::data::TrainingData;
+use crate::supervised::fit::Fit;
+use crate::supervised::{EarlyEnd, Length, Recipe};
+use crate::{Body, device, training_loop};
+
+impl Body for PretrainSupervised {
+    fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
+        let device = device::prepare(&context.execution)?;
+        let recipe = recipe(self);
+        let data = TrainingData::read(&recipe, context, device)?;
+        let mut fit = Fit::new(&recipe, context, &data, Box::new(Finetune))?;
+        let budget = fit.budget()?;
+        training_loop::run(&mut fit, &data, budget, context, self)?;
+        fit.write_encoder(self)?;
+        let mut metrics = fit.write_curves()?;
+        metrics.extend(fit.curves().test_metrics());
+        Ok(metrics)
+    }
+}
+
+fn recipe(parameters: &PretrainSupervised) -> Recipe {
+    Recipe {
+        architecture: parameters.architecture,
+        loss: SampleLoss::CrossEntropy,
+        length: Length::Steps(parameters.updates),
+        batch_size: parameters.batch_size,
+        sampling: Sampling::Uniform,
+        samples_per_epoch: None,
+        rule: Rule::Sgd { momentum: 0.9 },
+        weight_decay: parameters.weight_decay,
+        learning_rate: parameters.learning_rate,
+        schedule: Schedule::of(
+            parameters.schedule,
+            parameters.warmup,
+            parameters.step_every,
+            parameters.step_factor,
+        ),
+        augmentation: parameters.augmentation,
+        image_size: None,
+        init_port: "init",
+        normalise: parameters.normalise,
+        precision: parameters.precision,
+        evaluate_every: parameters.evaluate_every,
+        track_test: true,
+        early_end: Some(EarlyEnd { after: parameters.stop_after, drop: parameters.stop_drop }),
+    }
+}

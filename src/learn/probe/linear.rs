@@ -1,0 +1,227 @@
+//! The linear probe: a linear layer from zero on frozen features, by cross-entropy.
+//!
+//! ```text
+//! h_i    = encoder(x_i), no gradient
+//! W, b  <- SGD momentum 0.9 step on mean_i cross-entropy(W h_i + b, y_i)
+//! ```
+//!
+//! as SimCLR's linear evaluation has it; the learning rate falls linearly to 0.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use pipeline_stages::formats::CurveTable;
+use pipeline_stages::kinds::precision::Precision;
+use pipeline_stages::kinds::{Augmentation, Probe};
+use pipeline_stages::message::{Metrics, Progress, Unit};
+use tch::{Device, Tensor};
+
+use super::FrozenEncoder;
+use crate::augment::batched::upload;
+use crate::decay;
+use crate::network::{Builder, Linear, Mode, Pass, State};
+use crate::optimizer::Optimizer;
+use crate::random::Purpose;
+use crate::supervised::Recipe;
+use crate::supervised::data::TrainingData;
+use crate::tally::Tally;
+use crate::training_loop::{self, At, Budget, Feed, Method, check_finite};
+
+/// Trains the layer and measures it.
+pub(super) fn run(
+    parameters: &Probe,
+    recipe: &Recipe,
+    encoder: &FrozenEncoder<'_>,
+) -> anyhow::Result<Metrics> {
+    let frozen_images = recipe.augmentation == Augmentation::None;
+    let features = frozen_images.then(|| encoder.training_features()).transpose()?;
+    let batches = Batches::new(encoder.data, frozen_images);
+    let mut probe = LinearProbe::new(recipe, encoder, features)?;
+    let budget = Budget::of_epochs(parameters.epochs, encoder.data.steps_per_epoch())?;
+    training_loop::run(&mut probe, &batches, budget, encoder.context, parameters)?;
+    probe.write_curve()?;
+    let _no_gradients = tch::no_grad_guard();
+    encoder.metrics("linear", |features| probe.logits(features))
+}
+
+/// What one step learns from.
+struct Batch {
+    inputs: Inputs,
+    /// int64 [B].
+    labels: Tensor,
+}
+
+enum Inputs {
+    /// Augmented images, float [B,C,H,W].
+    Images(Tensor),
+    /// Rows of the features that were computed once, int64 [B].
+    Rows(Tensor),
+}
+
+/// The batches of a supervised training, as images or as rows.
+struct Batches<'a> {
+    data: &'a TrainingData,
+    /// Per sample of the data set its row, where features were computed once.
+    rows: Option<Vec<i64>>,
+}
+
+impl<'a> Batches<'a> {
+    fn new(data: &'a TrainingData, as_rows: bool) -> Self {
+        let samples = data.train.iter().max().map_or(0, |&last| last as usize + 1);
+        let rows = as_rows.then(|| {
+            let mut rows = vec![0; samples];
+            for (row, &sample) in (0i64..).zip(&data.train) {
+                rows[sample as usize] = row;
+            }
+            rows
+        });
+        Self { data, rows }
+    }
+}
+
+impl Feed for Batches<'_> {
+    type Batch = Batch;
+
+    fn batches(&self, epoch: u32) -> anyhow::Result<Vec<Vec<u32>>> {
+        self.data.batches(epoch)
+    }
+
+    fn prepare(&self, epoch: u32, step_of_epoch: u32, batch: Vec<u32>) -> anyhow::Result<Batch> {
+        let Some(rows) = &self.rows else {
+            let batch = self.data.prepare(epoch, step_of_epoch, batch)?;
+            return Ok(Batch { inputs: Inputs::Images(batch.images), labels: batch.labels });
+        };
+        let labels = self.data.labels_of(&batch)?;
+        let rows: Vec<i64> =
+            batch.iter().filter_map(|&sample| rows.get(sample as usize).copied()).collect();
+        Ok(Batch { inputs: Inputs::Rows(upload(&rows, self.data.device)?), labels })
+    }
+}
+
+/// A layer on its way.
+struct LinearProbe<'a> {
+    recipe: &'a Recipe,
+    encoder: &'a FrozenEncoder<'a>,
+    /// float [n,F], where they were computed once.
+    features: Option<Tensor>,
+    layer: Linear,
+    state: State,
+    optimizer: Optimizer,
+    tally: Tally,
+    /// Per epoch: its number, the loss, the accuracy on the labels learned from.
+    curve: Vec<[f64; 3]>,
+}
+
+impl<'a> LinearProbe<'a> {
+    fn new(
+        recipe: &'a Recipe,
+        encoder: &'a FrozenEncoder<'a>,
+        features: Option<Tensor>,
+    ) -> anyhow::Result<Self> {
+        let data = encoder.data;
+        // It draws nothing: the layer starts from zero.
+        let mut builder = Builder::new(0, Purpose::InitialEncoder, data.device);
+        let inputs = crate::network::feature_count(recipe.architecture);
+        let layer = Linear::zero(&mut builder, [inputs, i64::try_from(data.classes.len())?])?;
+        let state = builder.finish();
+        let optimizer = Optimizer::new(recipe.rule, recipe.weight_decay, &state, decay::probe)?;
+        let tally = Tally::new(vec!["samples", "loss", "right"], data.device)?;
+        Ok(Self { recipe, encoder, features, layer, state, optimizer, tally, curve: Vec::new() })
+    }
+
+    /// Features, float [B,F] -> logits, float [B,K].
+    fn logits(&self, features: &Tensor) -> anyhow::Result<Tensor> {
+        let pass = Pass::new(self.state.values(), Mode::Evaluate, Precision::F32);
+        self.layer.forward(&pass, features)
+    }
+
+    fn features_of(&self, inputs: &Inputs) -> anyhow::Result<Tensor> {
+        match inputs {
+            Inputs::Images(images) => self.encoder.features(images),
+            Inputs::Rows(rows) => {
+                let features = self.features.as_ref().context("no features were computed")?;
+                Ok(features.f_index_select(0, rows)?)
+            }
+        }
+    }
+
+    fn learning_rate(&self, at: At) -> f64 {
+        self.recipe.learning_rate * self.recipe.schedule.factor(at.step, at.steps())
+    }
+
+    fn write_curve(&self) -> anyhow::Result<()> {
+        let mut table = CurveTable::new(&["epoch", "loss", "train-accuracy"]);
+        self.curve.iter().for_each(|row| table.push(row));
+        table.write(&self.encoder.context.output.join("curves.csv"))
+    }
+}
+
+impl Method for LinearProbe<'_> {
+    type Batch = Batch;
+    type Progress = Vec<[f64; 3]>;
+
+    fn device(&self) -> Device {
+        self.encoder.data.device
+    }
+
+    fn tensors(&self) -> Vec<(String, &Tensor)> {
+        let layer = self.state.tensors().iter();
+        let mut tensors: Vec<_> = layer.map(|named| (named.name.clone(), &named.tensor)).collect();
+        tensors.extend(self.optimizer.kept());
+        tensors.push(self.tally.kept());
+        tensors
+    }
+
+    fn progress(&self) -> &Vec<[f64; 3]> {
+        &self.curve
+    }
+
+    fn resume(&mut self, progress: Vec<[f64; 3]>) {
+        self.curve = progress;
+    }
+
+    fn step(&mut self, batch: Batch, at: At) -> anyhow::Result<()> {
+        let logits = self.logits(&self.features_of(&batch.inputs)?)?;
+        let losses = self.recipe.loss.of_samples(&logits, &batch.labels)?;
+        self.optimizer.backward(&losses.f_mean(tch::Kind::Float)?)?;
+        self.optimizer.step(self.learning_rate(at), at.step)?;
+        let integer = (tch::Kind::Int64, self.device());
+        let samples = Tensor::f_full([0i64; 0].as_slice(), losses.size1()?, integer)?;
+        let right = logits.f_argmax(1, false)?.f_eq_tensor(&batch.labels)?;
+        let loss = losses.f_detach()?.f_sum(tch::Kind::Double)?;
+        self.tally.add(&[samples, loss, right.f_sum(tch::Kind::Int64)?])
+    }
+
+    fn after_step(
+        &mut self,
+        at: At,
+        _pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        if at.ends_epoch() {
+            let sums = self.tally.read()?;
+            check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
+            let epoch = (at.epoch() + 1) as f64;
+            self.curve.push([epoch, sums.mean("loss", "samples"), sums.mean("right", "samples")]);
+            self.tally.clear()?;
+        }
+        Ok(())
+    }
+
+    fn report(&self, at: At) -> anyhow::Result<()> {
+        let sums = self.tally.read()?;
+        check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
+        let data = self.encoder.data;
+        self.encoder.context.progress(Progress {
+            done: data.samples_of(at.step + 1),
+            total: Some(data.samples_of(at.steps())),
+            unit: Unit::Images,
+            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.budget.epochs())),
+            values: BTreeMap::from([
+                ("loss".to_owned(), sums.mean("loss", "samples")),
+                ("accuracy".to_owned(), sums.mean("right", "samples")),
+                ("learning-rate".to_owned(), self.learning_rate(at)),
+            ]),
+        });
+        Ok(())
+    }
+}

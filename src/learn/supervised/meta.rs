@@ -1,0 +1,70 @@
+//! Which samples a meta batch has. Knows no image and no label.
+
+use pipeline_stages::kinds::MetaSamples;
+
+use crate::random::{Purpose, Stream};
+
+/// Where meta batches are drawn from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetaDraw {
+    /// From which samples, and with which labels.
+    pub source: MetaSamples,
+    /// How many samples a batch has, all different.
+    pub batch_size: usize,
+}
+
+impl MetaDraw {
+    /// The meta batch of one step: drawn from all of `samples` anew for every step, without repetition within the
+    /// batch, as the reference protocol does. Of fewer samples than a batch has, all.
+    pub fn batch(&self, samples: &[u32], seed: u64, epoch: u32, step_of_epoch: u32) -> Vec<u32> {
+        let mut stream = Stream::new(seed, Purpose::MetaBatch, epoch, step_of_epoch);
+        let mut pool = samples.to_vec();
+        let wanted = self.batch_size.min(pool.len());
+        for place in 0..wanted {
+            let left = u32::try_from(pool.len() - place).unwrap_or(u32::MAX);
+            pool.swap(place, place + stream.below(left) as usize);
+        }
+        pool.truncate(wanted);
+        pool
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn draw(batch_size: usize) -> MetaDraw {
+        MetaDraw { source: MetaSamples::HeldOut, batch_size }
+    }
+
+    #[test]
+    fn every_step_has_a_batch_of_its_own_and_every_sample_its_turn() {
+        let samples: Vec<u32> = (100..150).collect();
+        let batches: Vec<_> = (0..100).map(|step| draw(10).batch(&samples, 7, 0, step)).collect();
+        let different: BTreeSet<_> = batches.iter().collect();
+        assert_eq!(different.len(), 100);
+        assert_ne!(batches[0], draw(10).batch(&samples, 7, 1, 0));
+        assert_ne!(batches[0], draw(10).batch(&samples, 8, 0, 0));
+        // 20 draws of each are expected, with a deviation of 4.
+        for sample in samples {
+            let drawn = batches.iter().flatten().filter(|other| **other == sample).count();
+            assert!((4..=36).contains(&drawn), "sample {sample}: {drawn} times");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_batch_has_different_samples_of_the_set(count in 1u32..60, size in 1usize..70, step: u32) {
+            let samples: Vec<u32> = (0..count).map(|index| index * 3).collect();
+            let batch = draw(size).batch(&samples, 1, 2, step);
+            let different: BTreeSet<_> = batch.iter().collect();
+            prop_assert_eq!(batch.len(), size.min(samples.len()));
+            prop_assert_eq!(different.len(), batch.len());
+            prop_assert!(batch.iter().all(|sample| samples.contains(sample)));
+        }
+    }
+}

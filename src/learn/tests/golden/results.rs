@@ -1,0 +1,150 @@
+//! What every learning kind measures in a tiny run, bound to its version: numbers that change without a new version are
+//! an error, for a cache would go on serving the old ones.
+//!
+//! Last bits differ between processors, and so may a sample that lies on a border; both are within the tolerances. With a
+//! new version, `UPDATE_RESULTS=1 cargo test -p pipeline-learn --test golden results` writes the new numbers.
+
+#[path = "../fixture/mod.rs"]
+mod fixture;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use fixture::{
+    learn_stage, pretraining, probe, request, stage, supervised_pretraining, training, with_input,
+    write_inputs,
+};
+use pipeline_stages::message::{Metrics, Request};
+use pipeline_stages::worker::Context;
+use pipeline_stages::{KINDS, Stage, WorkerProgram, kind_info};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::THREADS;
+
+/// What the runs of a kind measured.
+#[derive(Serialize, Deserialize)]
+struct Results {
+    version: u32,
+    runs: BTreeMap<String, Metrics>,
+}
+
+/// Every run by its name: a stage, and the earlier runs whose artifacts it takes, by port.
+fn runs() -> Vec<(&'static str, Stage, Vec<(&'static str, &'static str)>)> {
+    let robust = stage(json!({"kind": "train", "parameters": {
+        "architecture": "resnet8", "epochs": 2, "batch-size": 16, "loss": "generalized-cross-entropy",
+        "optimizer": "adam", "learning-rate": 1e-3, "schedule": "linear", "augmentation": "crop-flip",
+    }}));
+    let evaluate = stage(json!({"kind": "evaluate", "parameters": {}}));
+    vec![
+        ("simclr-lars", pretraining("lars"), vec![]),
+        ("simclr-adam", pretraining("adam"), vec![]),
+        ("supervised", supervised_pretraining(), vec![]),
+        ("from-scratch", training("flip"), vec![]),
+        ("from-simclr", training("none"), vec![("init", "simclr-adam")]),
+        ("robust", robust, vec![]),
+        ("evaluation", evaluate, vec![("model", "from-scratch")]),
+        ("linear-probe", probe("linear", "crop-flip"), vec![("weights", "simclr-adam")]),
+        ("frozen-probe", probe("linear", "none"), vec![("weights", "simclr-adam")]),
+        ("neighbours", probe("knn", "none"), vec![("weights", "simclr-adam")]),
+    ]
+}
+
+fn measure(folder: &Path) -> BTreeMap<String, Results> {
+    let mut measured = BTreeMap::new();
+    for (name, stage, inputs) in runs() {
+        let request = inputs
+            .into_iter()
+            .fold(request(folder, &stage, name), |request: Request, (port, run)| {
+                with_input(request, port, &folder.join(run))
+            });
+        let context = Context::for_test(request.clone());
+        let metrics = pipeline_learn::run(learn_stage(&request), &context);
+        let metrics = metrics.unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        let kind = stage.info();
+        let empty = || Results { version: kind.version, runs: BTreeMap::new() };
+        let results: &mut Results = measured.entry(kind.name.to_owned()).or_insert_with(empty);
+        results.runs.insert(name.to_owned(), metrics);
+    }
+    measured
+}
+
+/// How far a number may be from the stored one.
+fn tolerance(metric: &str, stored: f64) -> f64 {
+    if metric.ends_with("-step") {
+        // The place of a maximum: another one may win by a sample.
+        f64::INFINITY
+    } else if metric.contains("loss") {
+        3e-3 * stored.abs().max(0.1)
+    } else {
+        // Two of 40 samples and a little.
+        0.06
+    }
+}
+
+/// What differs between the runs of a kind, in words.
+fn differences(stored: &Results, found: &Results) -> Vec<String> {
+    let mut differences = Vec::new();
+    for (run, metrics) in &found.runs {
+        let Some(known) = stored.runs.get(run) else {
+            differences.push(format!("{run} is new"));
+            continue;
+        };
+        if !known.keys().eq(metrics.keys()) {
+            differences.push(format!("{run} has other metrics: {known:?}, now {metrics:?}"));
+        }
+        for (name, value) in metrics {
+            let stored = known.get(name).copied().unwrap_or(*value);
+            if (value - stored).abs() > tolerance(name, stored) {
+                differences.push(format!("{run}: {name} was {stored}, now {value}"));
+            }
+        }
+    }
+    differences
+}
+
+fn file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/results.json")
+}
+
+#[test]
+fn results_change_only_with_a_version() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_inputs(folder.path());
+    let alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let measured = measure(folder.path());
+    drop(alone);
+    for kind in KINDS.iter().filter(|kind| kind.worker == WorkerProgram::Learn) {
+        assert!(measured.contains_key(kind.name), "'{}' has no run here", kind.name);
+    }
+    let text = std::fs::read_to_string(file()).unwrap_or_else(|_| "{}".to_owned());
+    let stored: BTreeMap<String, Results> = serde_json::from_str(&text).expect("it is JSON");
+    let mut problems = Vec::new();
+    for (kind, found) in &measured {
+        let known = stored.get(kind);
+        let bumped = known.is_none_or(|known| known.version != found.version);
+        if bumped && std::env::var_os("UPDATE_RESULTS").is_none() {
+            problems.push(format!("'{kind}' has the new version {}", found.version));
+        } else if !bumped {
+            let differences = known.map(|known| differences(known, found)).unwrap_or_default();
+            problems.extend(differences.into_iter().map(|text| format!("'{kind}', {text}")));
+        }
+    }
+    assert!(
+        problems.is_empty(),
+        "{}\nResults that change need a new version of their kind, and then UPDATE_RESULTS=1",
+        problems.join("\n")
+    );
+    if std::env::var_os("UPDATE_RESULTS").is_some() {
+        let kept = measured.into_iter().map(|(kind, found)| {
+            let version = kind_info(&kind).map(|kind| kind.version);
+            let same = stored.get(&kind).filter(|known| Some(known.version) == version);
+            let runs = same.map_or(found.runs, |known| known.runs.clone());
+            (kind, Results { version: found.version, runs })
+        });
+        let kept: BTreeMap<String, Results> = kept.collect();
+        let text = serde_json::to_string_pretty(&kept).expect("plain data");
+        std::fs::write(file(), text + "\n").expect("the file is written");
+    }
+}

@@ -1,0 +1,345 @@
+//! Meta-Weight-Net: its meta-gradient and its steps against PyTorch's graph of a graph and against our own, and what
+//! a training by it writes and refuses.
+//!
+//! `tests/reference/meta_weight_net/make_vectors.py` makes the numbers; inputs come from the same formula there.
+
+mod fixture;
+
+use fixture::{learn_stage, meta_training, request, write_inputs};
+use pipeline_learn::loss::SampleLoss;
+use pipeline_learn::meta_weight_net::MetaWeightNet;
+use pipeline_learn::network::{Classifier, Mode, State};
+use pipeline_learn::optimizer::{Optimizer, Rule};
+use pipeline_learn::supervised::data::{Batch, MetaBatch};
+use pipeline_learn::supervised::fit::{Outcome, RobustMethod, Step};
+use pipeline_learn::training_loop::{At, Budget};
+use pipeline_stages::formats::SplitIndices;
+use pipeline_stages::kinds::Train;
+use pipeline_stages::kinds::architecture::Architecture;
+use pipeline_stages::kinds::precision::Precision;
+use pipeline_stages::message::{Metrics, Request};
+use pipeline_stages::worker::Context;
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+/// The formula `fill` of the script.
+fn fill(shape: &[i64], stream: usize, low: f64, high: f64) -> Tensor {
+    let count = shape.iter().product::<i64>() as usize;
+    let values: Vec<f32> = (0..count)
+        .map(|index| {
+            let phase = 12.9898 * (index as f64 + 1.0) + 78.233 * (stream as f64 + 1.0);
+            let scaled = phase.sin() * 43758.5453;
+            (low + (high - low) * (scaled - scaled.floor())) as f32
+        })
+        .collect();
+    Tensor::from_slice(&values).reshape(shape)
+}
+
+fn fill_state(state: &State, first_stream: usize) {
+    let _no_gradients = tch::no_grad_guard();
+    for (index, named) in state.tensors().iter().enumerate() {
+        let (name, shape, stream) = (&named.name, named.tensor.size(), first_stream + index);
+        let values = if name.ends_with("num_batches_tracked") {
+            continue;
+        } else if name.starts_with("weighting.") {
+            fill(&shape, stream, -1.0, 1.0)
+        } else if shape.len() > 1 {
+            let bound = (6.0 / shape[1..].iter().product::<i64>() as f64).sqrt();
+            fill(&shape, stream, -bound, bound)
+        } else if name.ends_with("running_var") || name.ends_with("weight") {
+            fill(&shape, stream, 0.5, 1.5)
+        } else {
+            fill(&shape, stream, -0.2, 0.2)
+        };
+        named.tensor.shallow_clone().copy_(&values);
+    }
+}
+
+fn labels(count: i64, stride: i64, first: i64) -> Tensor {
+    Tensor::from_slice(&(0..count).map(|index| (index * stride + first) % 10).collect::<Vec<_>>())
+}
+
+/// The batch of one step, as the script has it.
+fn batch(step: i64, stream: usize) -> Batch {
+    let meta = MetaBatch {
+        images: fill(&[8, 3, 8, 8], stream + 1000, 0.0, 1.0),
+        labels: labels(8, 7, step),
+    };
+    Batch {
+        images: fill(&[12, 3, 8, 8], stream, 0.0, 1.0),
+        labels: labels(12, 3, step),
+        clean_labels: labels(12, 9, step),
+        meta: Some(meta),
+    }
+}
+
+/// A classifier and the method, with the numbers of the script, and the optimizer of the classifier.
+struct Trial {
+    network: Classifier,
+    optimizer: Optimizer,
+    method: MetaWeightNet,
+    loss: SampleLoss,
+}
+
+impl Trial {
+    fn new(changes: &Value, precision: Precision) -> Self {
+        let mut parameters = json!({
+            "method": "meta-weight-net", "architecture": "resnet8", "meta-hidden": 8,
+            "meta-learning-rate": 0.5, "q": 0.66,
+        });
+        let changes = changes.as_object().expect("a table").clone();
+        parameters.as_object_mut().expect("a table").extend(changes);
+        let parameters: Train = serde_json::from_value(parameters).expect("they are right");
+        let network = Classifier::new(Architecture::Resnet8, 3, 10, 0, Device::Cpu)
+            .expect("builds")
+            .with_precision(precision);
+        fill_state(network.state(), 0);
+        let method = MetaWeightNet::new(&parameters, 10, true, 0, Device::Cpu).expect("builds");
+        fill_state(method.weighting().state(), 500);
+        let rule = Rule::Sgd { momentum: 0.9 };
+        let decays = |name: &str| !name.contains("bn");
+        let optimizer = Optimizer::new(rule, 1e-3, network.state(), decays).expect("builds");
+        Self { network, optimizer, method, loss: SampleLoss::of(parameters.loss, parameters.q) }
+    }
+
+    fn step(&mut self, step: i64, batch: &Batch) -> Outcome {
+        let budget = Budget { steps: 10, steps_per_epoch: 10 };
+        let mut step = Step {
+            network: &self.network,
+            optimizer: &mut self.optimizer,
+            loss: self.loss,
+            batch,
+            learning_rate: 0.02 * (step + 1) as f64,
+            at: At { step: step as u64, budget },
+        };
+        self.method.step(&mut step).expect("it works")
+    }
+
+    /// The last gradient of the weighting net, all in one.
+    fn meta_gradient(&self) -> Vec<f64> {
+        self.method
+            .weighting()
+            .state()
+            .trained()
+            .flat_map(|named| flat(&named.tensor.grad()))
+            .collect()
+    }
+}
+
+fn flat(tensor: &Tensor) -> Vec<f64> {
+    Vec::try_from(tensor.detach().to_kind(Kind::Double).flatten(0, -1)).expect("one dimension")
+}
+
+fn all(state: &State) -> Vec<f64> {
+    state.trained().flat_map(|named| flat(&named.tensor)).collect()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    let list = value.as_array().expect("a list");
+    list.iter().map(|number| number.as_f64().expect("a number")).collect()
+}
+
+/// The largest difference, relative to the largest number expected.
+fn error(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
+    let differences = found.iter().zip(expected).map(|(found, expected)| {
+        assert!(found.is_finite());
+        (found - expected).abs()
+    });
+    largest(&mut { differences }) / largest(&mut expected.iter().map(|value| value.abs()))
+}
+
+#[track_caller]
+fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
+    let error = error(found, expected);
+    assert!(error < tolerance, "{what}: {error:e}, {found:?}, expected {expected:?}");
+}
+
+/// Steps as the script does them, case by case: 1e-5 of the largest number.
+#[test]
+fn steps_follow_an_unrolled_graph_of_a_graph() {
+    let text = include_str!("../../../tests/reference/meta_weight_net/vectors.json");
+    let vectors: Value = serde_json::from_str(text).expect("the vectors are JSON");
+    let cases = [
+        ("plain", json!({})),
+        ("mae", json!({"meta-loss": "mae"})),
+        ("normalised", json!({"normalise-weights": true})),
+        (
+            "normalised-adam",
+            json!({"normalise-weights": true, "meta-optimizer": "adam", "meta-learning-rate": 0.05}),
+        ),
+        (
+            "scheduled",
+            json!({"inner-rate": "scheduled", "meta-loss": "mae", "normalise-weights": true}),
+        ),
+        ("generalized", json!({"loss": "generalized-cross-entropy"})),
+        ("bounded", json!({"loss": "mae", "meta-loss": "mae"})),
+    ];
+    assert_eq!(vectors.as_object().expect("a table").len(), cases.len());
+    for (name, changes) in cases {
+        let mut trial = Trial::new(&changes, Precision::F32);
+        let start: Vec<Vec<f64>> =
+            trial.network.state().trained().map(|named| flat(&named.tensor)).collect();
+        for (step, expected) in vectors[name].as_array().expect("a list").iter().enumerate() {
+            let stream = expected["stream"].as_u64().expect("a number") as usize;
+            let outcome = trial.step(step as i64, &batch(step as i64, stream));
+            let check = |key: &str, found: &[f64], tolerance: f64| {
+                let what = format!("{name}, step {step}, {key}");
+                assert_close(found, &numbers(&expected[key]), tolerance, &what);
+            };
+            check("gradient", &trial.meta_gradient(), 1e-5);
+            check("phi", &all(trial.method.weighting().state()), 1e-5);
+            let theta = trial.network.state().trained().zip(&start).flat_map(|(named, start)| {
+                let now = flat(&named.tensor);
+                [0, now.len() - 1].map(|place| now[place] - start[place])
+            });
+            let theta: Vec<f64> = theta.collect();
+            // Rounding of numbers near 1 is large beside what a step changes.
+            let largest = theta.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+            check("theta", &theta, 1e-5 + 3e-7 / largest);
+            let tensors = trial.network.state().tensors().iter();
+            let running = tensors.filter(|named| named.name.contains("running"));
+            let running: Vec<f64> = running.map(|named| flat(&named.tensor)[0]).collect();
+            check("running", &running, 1e-5);
+            let meta_loss = flat(&outcome.extra[1]);
+            let expected = expected["meta_loss"].as_f64().expect("a number");
+            assert_close(&meta_loss, &[expected], 1e-5, "the meta loss");
+        }
+        for named in trial.network.state().tensors() {
+            if named.name.ends_with("num_batches_tracked") {
+                assert_eq!(flat(&named.tensor), [3.0], "{name}: {}", named.name);
+            }
+        }
+    }
+}
+
+/// The gradient of the weighting net with the look-ahead kept in the graph: what a step must find.
+fn unrolled(trial: &Trial, batch: &Batch, inner_rate: f64, normalised: bool) -> Vec<f64> {
+    let state = trial.network.state();
+    let loss_with = |trained: &[Tensor], images: &Tensor, labels: &Tensor, loss: SampleLoss| {
+        let values = state.values_with(trained).expect("as many");
+        let logits = trial.network.forward_with(values, images, Mode::LookAhead);
+        loss.of_samples(&logits.expect("the shapes match"), labels).expect("the shapes match")
+    };
+    let parameters: Vec<Tensor> =
+        state.trained().map(|named| named.tensor.shallow_clone()).collect();
+    let losses = loss_with(&parameters, &batch.images, &batch.labels, trial.loss);
+    let weights = trial.method.weighting().forward(&losses.detach()).expect("it works");
+    let whole = if normalised { weights.sum(Kind::Float) } else { Tensor::from(12f32) };
+    let weighted = (weights / whole * losses).sum(Kind::Float);
+    let gradients = Tensor::run_backward(&[weighted], &parameters, true, true);
+    let ahead: Vec<Tensor> = parameters
+        .iter()
+        .zip(gradients)
+        .map(|(parameter, gradient)| parameter - gradient * inner_rate)
+        .collect();
+    let meta = batch.meta.as_ref().expect("it has one");
+    let meta_loss = loss_with(&ahead, &meta.images, &meta.labels, SampleLoss::CrossEntropy);
+    let phi: Vec<&Tensor> =
+        trial.method.weighting().state().trained().map(|named| &named.tensor).collect();
+    let gradients = Tensor::run_backward(&[meta_loss.mean(Kind::Float)], &phi, false, false);
+    gradients.iter().flat_map(flat).collect()
+}
+
+#[test]
+fn the_meta_gradient_is_that_of_an_unrolled_graph_whatever_the_settings() {
+    for (normalised, inner_rate, loss, hidden) in [
+        (false, 0.1, "cross-entropy", 3),
+        (true, 0.1, "cross-entropy", 20),
+        (false, 1.0, "generalized-cross-entropy", 100),
+        (true, 0.01, "mae", 1),
+    ] {
+        let changes = json!({
+            "normalise-weights": normalised, "inner-learning-rate": inner_rate, "loss": loss,
+            "meta-hidden": hidden,
+        });
+        let mut trial = Trial::new(&changes, Precision::F32);
+        for step in 0..2 {
+            let batch = batch(step, 1000);
+            let expected = unrolled(&trial, &batch, inner_rate, normalised);
+            trial.step(step, &batch);
+            let what = format!("{changes}, step {step}");
+            assert_close(&trial.meta_gradient(), &expected, 1e-4, &what);
+        }
+    }
+}
+
+#[test]
+fn bfloat16_is_near_to_float() {
+    let changes = json!({});
+    let [mut exact, mut near] =
+        [Precision::F32, Precision::Bf16].map(|precision| Trial::new(&changes, precision));
+    let [exact_outcome, near_outcome] =
+        [&mut exact, &mut near].map(|trial| trial.step(0, &batch(0, 1000)));
+    assert!(error(&flat(&near_outcome.losses), &flat(&exact_outcome.losses)) < 0.02);
+    assert!(error(&flat(&near_outcome.extra[1]), &flat(&exact_outcome.extra[1])) < 0.02);
+    let found = error(&near.meta_gradient(), &exact.meta_gradient());
+    // Eight bits, through a difference of slopes: the direction is right, the length roughly.
+    assert!(found > 0.0 && found < 0.25, "{found}");
+}
+
+fn inputs() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    folder
+}
+
+fn run(request: &Request) -> anyhow::Result<Metrics> {
+    pipeline_learn::run(learn_stage(request), &Context::for_test(request.clone()))
+}
+
+#[test]
+fn a_training_tells_the_weights_of_clean_and_corrupted_samples() {
+    let folder = inputs();
+    let stage = meta_training(&json!({"loss": "generalized-cross-entropy"}));
+    let request = request(folder.path(), &stage, "model");
+    let metrics = run(&request).unwrap();
+    for name in ["weight-clean", "weight-corrupted"] {
+        assert!((0.0..=1.0).contains(&metrics[name]), "{name}: {}", metrics[name]);
+    }
+    assert!(metrics["meta-loss"] > 0.0);
+    let text = |name: &str| std::fs::read_to_string(request.output.join(name)).unwrap();
+    assert!(text("curves.csv").starts_with(
+        "epoch,loss,train-accuracy,train-accuracy-clean,meta-loss,weight-clean,weight-corrupted\n"
+    ));
+    let curve = text("weight-curve.csv");
+    let rows: Vec<Vec<f64>> = curve
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').map(|cell| cell.parse().unwrap()).collect())
+        .collect();
+    assert!(curve.starts_with("loss,weight\n"));
+    // q is 0.5, so that no loss is above 2.
+    assert_eq!((rows[0][0], rows[300][0], rows.len()), (0.0, 2.0, 301));
+    assert!(rows.iter().all(|row| (0.0..=1.0).contains(&row[1])));
+}
+
+#[test]
+fn without_clean_labels_there_is_no_telling_them_apart() {
+    let folder = inputs();
+    let stage = meta_training(&json!({"meta-samples": "training", "meta-loss": "mae"}));
+    let mut request = request(folder.path(), &stage, "model");
+    for port in ["labels", "split"] {
+        request.inputs.remove(port);
+    }
+    let metrics = run(&request).unwrap();
+    assert!(metrics.contains_key("meta-loss") && !metrics.contains_key("weight-clean"));
+}
+
+#[test]
+fn too_few_samples_for_a_meta_batch() {
+    let folder = inputs();
+    let message = |changes: &Value| {
+        let request = request(folder.path(), &meta_training(changes), "model");
+        format!("{:#}", run(&request).unwrap_err())
+    };
+    let error = message(&json!({"meta-batch-size": 9}));
+    assert!(error.contains("8 samples") && error.contains("meta-batch-size to 8"), "{error}");
+    let training = json!({"meta-samples": "training", "meta-batch-size": 41});
+    assert!(message(&training).contains("meta-batch-size to 40"));
+    let split = SplitIndices { train: (0..40).collect(), validation: Vec::new() };
+    split.write(&folder.path().join("split")).unwrap();
+    let error = message(&json!({}));
+    assert!(error.contains("holds out no samples") && error.contains("meta-samples"), "{error}");
+}

@@ -1,0 +1,295 @@
+//! What an artifact holds, file by file: the digest of an artifact is the digest of its listing.
+//!
+//! So a listing proves itself, and one that was kept tells which files of a damaged artifact changed.
+//! Knows no store.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use super::durable;
+use super::tree::{self, Entry, EntryKind, Extent, Watch};
+use crate::digest::{Digest, Encoder};
+
+const DOMAIN: &str = "pipeline 2026-11 artifact tree";
+
+/// All that is below a folder, sorted by the bytes of the paths.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Listing(Vec<Line>);
+
+/// One file, folder or link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Line {
+    path: PathBuf,
+    #[serde(flatten)]
+    kind: EntryKind,
+    /// The digest of a file's bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<Digest>,
+}
+
+/// How one path differs between two listings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The path below the artifact.
+    pub path: PathBuf,
+    /// How.
+    #[serde(flatten)]
+    pub how: How,
+}
+
+/// How a path differs from what was there before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "how", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum How {
+    /// It was not there.
+    Added,
+    /// It is not there any more.
+    Missing,
+    /// A file with other bytes.
+    Changed {
+        /// Its size before, in bytes.
+        old_bytes: u64,
+        /// Its size now.
+        new_bytes: u64,
+    },
+    /// The same bytes, but it became a program, or is none any more.
+    Mode,
+    /// A file became a folder or a link, or the other way round; or a link leads elsewhere.
+    Kind,
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Added => f.write_str("added"),
+            Self::Missing => f.write_str("missing"),
+            Self::Changed { old_bytes, new_bytes } if old_bytes == new_bytes => {
+                f.write_str("other bytes, of the same size")
+            }
+            Self::Changed { old_bytes, new_bytes } => {
+                write!(f, "other bytes: {new_bytes} of them, not {old_bytes}")
+            }
+            Self::Mode => f.write_str("another mode: executable, or not"),
+            Self::Kind => f.write_str("no longer the same kind of thing"),
+        }
+    }
+}
+
+impl Listing {
+    /// Lists a folder and hashes every file in it.
+    ///
+    /// # Errors
+    /// When something in it can't be read.
+    pub fn of(top: &Path) -> anyhow::Result<Self> {
+        Self::watched(top, &Watch::default())
+    }
+
+    /// The same, with somebody who watches.
+    ///
+    /// # Errors
+    /// When something in it can't be read, or it was stopped.
+    pub fn watched(top: &Path, watch: &Watch) -> anyhow::Result<Self> {
+        Self::with_digests(tree::entries(top)?, |path| {
+            tree::digest_file_watched(&top.join(path), watch)
+        })
+    }
+
+    /// The listing of these entries. `digest_of` gives the digest of the bytes of a file.
+    ///
+    /// # Errors
+    /// The first one of `digest_of`.
+    pub fn with_digests(
+        entries: Vec<Entry>,
+        mut digest_of: impl FnMut(&Path) -> anyhow::Result<Digest>,
+    ) -> anyhow::Result<Self> {
+        let lines = entries.into_iter().map(|Entry { path, kind }| {
+            let content = match kind {
+                EntryKind::File { .. } => Some(digest_of(&path)?),
+                EntryKind::Folder | EntryKind::Link { .. } => None,
+            };
+            Ok(Line { path, kind, content })
+        });
+        Ok(Self(lines.collect::<anyhow::Result<_>>()?))
+    }
+
+    /// A Merkle hash over path, kind, executable bit, size and content.
+    pub fn digest(&self) -> Digest {
+        let mut encoder = Encoder::new(DOMAIN);
+        for Line { path, kind, content } in &self.0 {
+            encoder.bytes(tree::path_bytes(path));
+            match kind {
+                EntryKind::Folder => encoder.text("folder"),
+                EntryKind::Link { target } => encoder.text("link").bytes(tree::path_bytes(target)),
+                EntryKind::File { executable, bytes } => {
+                    let tag = if *executable { "program" } else { "file" };
+                    encoder.text(tag).number(*bytes);
+                    // One that was read from a damaged listing may have none: then the digest is another.
+                    if let Some(content) = content {
+                        encoder.digest(content);
+                    }
+                    &mut encoder
+                }
+            };
+        }
+        encoder.finish()
+    }
+
+    /// How much it is.
+    pub fn extent(&self) -> Extent {
+        Extent::of(self.0.iter().map(|line| &line.kind))
+    }
+
+    /// What differs in `now`, path by path.
+    pub fn differences(&self, now: &Self) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        let (mut old, mut new) = (self.0.iter().peekable(), now.0.iter().peekable());
+        loop {
+            let order = match (old.peek(), new.peek()) {
+                (None, None) => return differences,
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, Some(_)) => std::cmp::Ordering::Greater,
+                (Some(old), Some(new)) => {
+                    tree::path_bytes(&old.path).cmp(tree::path_bytes(&new.path))
+                }
+            };
+            let was = if order.is_le() { old.next() } else { None };
+            let is = if order.is_ge() { new.next() } else { None };
+            let how = match (was, is) {
+                (Some(was), Some(is)) => difference(was, is),
+                (Some(_), None) => Some(How::Missing),
+                _ => Some(How::Added),
+            };
+            let path = was.or(is).map(|line| line.path.clone());
+            differences.extend(path.zip(how).map(|(path, how)| Difference { path, how }));
+        }
+    }
+
+    /// Reads the listing of an artifact. `None` when there is none that is whole.
+    pub fn read(path: &Path, digest: &Digest) -> Option<Self> {
+        let listing: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        (listing.digest() == *digest).then_some(listing)
+    }
+
+    /// Writes the listing, unless one of the same length is there.
+    ///
+    /// # Errors
+    /// When it can't be written, or a path in it is no text.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let text = serde_json::to_vec(self).context("a path is no text")?;
+        let length = fs::metadata(path).map(|metadata| metadata.len());
+        if length.is_ok_and(|length| length == text.len() as u64) {
+            return Ok(());
+        }
+        durable::write_disposable(path, &text)
+    }
+}
+
+fn difference(was: &Line, is: &Line) -> Option<How> {
+    match (&was.kind, &is.kind) {
+        (
+            EntryKind::File { executable: was_program, bytes: old_bytes },
+            EntryKind::File { executable: is_program, bytes: new_bytes },
+        ) => {
+            if was.content != is.content || old_bytes != new_bytes {
+                Some(How::Changed { old_bytes: *old_bytes, new_bytes: *new_bytes })
+            } else {
+                (was_program != is_program).then_some(How::Mode)
+            }
+        }
+        (was, is) => (was != is).then_some(How::Kind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn folder(files: &[(String, String)]) -> tempfile::TempDir {
+        let top = tempfile::tempdir().expect("a folder");
+        for (path, content) in files {
+            fs::write(top.path().join(path), content).expect("writable");
+        }
+        top
+    }
+
+    fn listing(top: &tempfile::TempDir) -> Listing {
+        Listing::of(top.path()).expect("readable")
+    }
+
+    #[test]
+    fn every_difference_is_named() {
+        let files = [("a", "1"), ("b", "22"), ("c", "3"), ("d", "4"), ("f", "6")];
+        let files = files.map(|(path, content)| (path.to_owned(), content.to_owned()));
+        let (old, new) = (folder(&files), folder(&files));
+        let there = |name: &str| new.path().join(name);
+        fs::write(there("a"), "X").expect("writable");
+        fs::write(there("b"), "2").expect("writable");
+        fs::remove_file(there("c")).expect("ours");
+        fs::set_permissions(there("d"), fs::Permissions::from_mode(0o755)).expect("ours");
+        fs::write(there("e"), "").expect("writable");
+        fs::remove_file(there("f")).expect("ours");
+        std::os::unix::fs::symlink("a", there("f")).expect("writable");
+        let differences = listing(&old).differences(&listing(&new));
+        let texts = differences.iter().map(|one| format!("{} {}", one.path.display(), one.how));
+        assert_eq!(
+            texts.collect::<Vec<_>>(),
+            [
+                "a other bytes, of the same size",
+                "b other bytes: 1 of them, not 2",
+                "c missing",
+                "d another mode: executable, or not",
+                "e added",
+                "f no longer the same kind of thing",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_listing_reads_back_and_a_damaged_one_is_none() {
+        let top = folder(&[("a".to_owned(), "1".to_owned())]);
+        fs::create_dir(top.path().join("empty")).expect("writable");
+        std::os::unix::fs::symlink("a", top.path().join("link")).expect("writable");
+        let listing = listing(&top);
+        let place = tempfile::tempdir().expect("a folder");
+        let path = place.path().join("listing.json");
+        listing.write(&path).expect("writable");
+        assert_eq!(Listing::read(&path, &listing.digest()), Some(listing.clone()));
+        let text = fs::read_to_string(&path).expect("readable");
+        for damage in ["", "[]", "[1]", &text.replace("\"a\"", "\"b\"")] {
+            fs::write(&path, damage).expect("writable");
+            assert_eq!(Listing::read(&path, &listing.digest()), None, "{damage}");
+        }
+    }
+
+    fn files() -> impl Strategy<Value = Vec<(String, String)>> {
+        proptest::collection::btree_map("[a-d]", "[xy]{0,2}", 0..4)
+            .prop_map(|files| files.into_iter().collect())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn there_are_differences_exactly_when_digests_differ(old in files(), new in files()) {
+            let (was, is) = (listing(&folder(&old)), listing(&folder(&new)));
+            let differences = was.differences(&is);
+            prop_assert_eq!(differences.is_empty(), was.digest() == is.digest());
+            // Each path once, and the same paths seen from the other side.
+            let back = is.differences(&was);
+            let paths = |all: &[Difference]| all.iter().map(|one| one.path.clone()).collect::<Vec<_>>();
+            prop_assert_eq!(paths(&differences), paths(&back));
+            let named = old.iter().chain(&new).filter(|one| !(old.contains(one) && new.contains(one)));
+            let named: std::collections::BTreeSet<_> = named.map(|(path, _)| PathBuf::from(path)).collect();
+            prop_assert_eq!(paths(&differences), named.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! `pipeline verify`: whether artifacts still hold the bytes of their digest.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use super::{Project, open_cache, print, print_json, verify_rerun};
+use crate::cache::{Cache, Check, Damage, Verdict, Watch};
+use crate::cli::{ManifestArguments, VerifyArguments};
+use crate::digest::Digest;
+use crate::format;
+use crate::plan::{Plan, Reason, State};
+use crate::progress::Meter;
+
+/// How often the bar is drawn.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How many files of one artifact are named.
+const FILES_NAMED: usize = 8;
+
+/// Runs the command.
+pub fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
+    let manifest = arguments.manifest.clone();
+    let manifest =
+        manifest.map(|manifest| ManifestArguments { manifest, with: arguments.with.clone() });
+    match (&manifest, &arguments.rerun) {
+        (Some(manifest), Some(stage)) => verify_rerun::run(manifest, stage, arguments),
+        (Some(manifest), None) => {
+            let project = Project::open(manifest)?;
+            let selection = match arguments.all {
+                true => everything(&project.cache),
+                false => fresh(&project, &project.plan(&project.select(&[])?), manifest),
+            };
+            check(&project.cache, selection, arguments.json)
+        }
+        (None, _) => {
+            let folder = std::env::current_dir().context("no current folder")?;
+            let cache = open_cache(&arguments.with, &folder)?;
+            check(&cache, everything(&cache), arguments.json)
+        }
+    }
+}
+
+/// What is to be checked.
+struct Selection {
+    /// For the last line.
+    subject: String,
+    /// Artifacts, each with those that gave it.
+    artifacts: Vec<(Digest, Vec<String>)>,
+    /// Whether those that are intact are listed too.
+    list_intact: bool,
+    /// What else there is to say.
+    remarks: Vec<String>,
+    /// How to make again what is damaged or gone.
+    remedy: String,
+}
+
+/// The artifacts of the fresh stages, and of those that would be if theirs were not gone.
+fn fresh(project: &Project, plan: &Plan, arguments: &ManifestArguments) -> Selection {
+    let mut artifacts: Vec<(Digest, Vec<String>)> = Vec::new();
+    let mut places: BTreeMap<Digest, usize> = BTreeMap::new();
+    let mut without = Vec::new();
+    for (name, state) in plan.iter() {
+        let digest = match state {
+            State::Fresh(record) => record.output.digest,
+            State::Dirty { reason: Reason::ArtifactGone { digest }, .. } => *digest,
+            _ => {
+                without.push(name.as_str());
+                continue;
+            }
+        };
+        let place = *places.entry(digest).or_insert_with(|| {
+            artifacts.push((digest, Vec::new()));
+            artifacts.len() - 1
+        });
+        artifacts[place].1.push(name.to_string());
+    }
+    let remarks = match without.is_empty() {
+        true => Vec::new(),
+        false => vec![format!("not checked, as not fresh: {}", without.join(", "))],
+    };
+    Selection {
+        subject: project.manifest.experiment.name.clone(),
+        artifacts,
+        list_intact: true,
+        remarks,
+        remedy: format!("`pipeline run {}` makes again what is missing now", arguments.words()),
+    }
+}
+
+/// Whatever is in the store, and whatever is recorded.
+fn everything(cache: &Cache) -> Selection {
+    let (records, damaged) = cache.records();
+    let stored = cache.artifacts().into_iter().map(|digest| (digest, Vec::new()));
+    let mut artifacts: BTreeMap<Digest, Vec<String>> = stored.collect();
+    for record in records {
+        let names = artifacts.entry(record.output.digest).or_default();
+        let name = format!("{}/{}", record.experiment, record.stage);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let remarks = match damaged {
+        0 => Vec::new(),
+        count => vec![format!("files among the records that are none: {count}")],
+    };
+    Selection {
+        subject: cache.layout().root().display().to_string(),
+        artifacts: artifacts.into_iter().collect(),
+        list_intact: false,
+        remarks,
+        remedy: "the next run that needs it makes again what is missing now".to_owned(),
+    }
+}
+
+/// What an artifact turned out to be, and who gave it.
+struct Row {
+    digest: Digest,
+    names: Vec<String>,
+    verdict: Verdict,
+}
+
+fn check(cache: &Cache, selection: Selection, as_json: bool) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    let digests = selection.artifacts.iter().map(|(digest, _)| *digest);
+    let verdicts = with_meter(Check::new(cache.layout(), digests));
+    let rows = selection.artifacts.iter().zip(verdicts);
+    let rows =
+        rows.map(|((_, names), (digest, verdict))| Row { digest, names: names.clone(), verdict });
+    let rows: Vec<Row> = rows.collect();
+    if as_json {
+        print_json(&to_json(cache, &selection, &rows))?;
+    } else {
+        print(&to_text(cache, &selection, &rows, started.elapsed()))?;
+    }
+    Ok(if is_sound(&rows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Reads the artifacts while a meter shows how far it is.
+pub fn with_meter(check: Check<'_>) -> Vec<(Digest, Verdict)> {
+    let mut meter = Meter::new("verify", check.bytes());
+    let watch = Watch::default();
+    let (sender, receiver) = channel();
+    std::thread::scope(|scope| {
+        let watched = &watch;
+        scope.spawn(move || {
+            // That nobody listens any more can't be: the receiver waits.
+            let _ = sender.send(check.run(watched));
+        });
+        loop {
+            match receiver.recv_timeout(TICK) {
+                Ok(verdicts) => return verdicts,
+                Err(RecvTimeoutError::Timeout) => {
+                    meter.update(watch.read.load(Ordering::Relaxed));
+                }
+                // It panicked, and so does the scope.
+                Err(RecvTimeoutError::Disconnected) => return Vec::new(),
+            }
+        }
+    })
+}
+
+fn is_sound(rows: &[Row]) -> bool {
+    rows.iter().all(|row| matches!(row.verdict, Verdict::Intact(_)))
+}
+
+fn verdict_name(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Intact(_) => "intact",
+        Verdict::Damaged(_) => "damaged",
+        Verdict::Gone => "gone",
+        Verdict::Unreadable(_) => "unreadable",
+    }
+}
+
+fn to_text(cache: &Cache, selection: &Selection, rows: &[Row], took: Duration) -> String {
+    let listed = rows
+        .iter()
+        .filter(|row| selection.list_intact || !matches!(row.verdict, Verdict::Intact(_)));
+    let listed: Vec<&Row> = listed.collect();
+    let table = format::table(&listed.iter().map(|row| cells(cache, row)).collect::<Vec<_>>());
+    let mut text = String::new();
+    for (line, row) in table.lines().zip(&listed) {
+        text.push_str(&format!("{line}\n"));
+        for file in damaged_files(&row.verdict) {
+            text.push_str(&format!("  {file}\n"));
+        }
+    }
+    if !listed.is_empty() {
+        text.push('\n');
+    }
+    for remark in &selection.remarks {
+        text.push_str(&format!("{remark}\n"));
+    }
+    let bytes = rows.iter().map(|row| match row.verdict {
+        Verdict::Intact(extent) => extent.bytes,
+        _ => 0,
+    });
+    let bytes = format::bytes(bytes.sum());
+    let took = format::seconds(took.as_secs_f64());
+    let counts = counts(rows);
+    text.push_str(&format!("{}: {counts}; {bytes} read in {took}\n", selection.subject));
+    if rows.iter().any(|row| is_missing(&row.verdict)) {
+        text.push_str(&format!("{}\n", selection.remedy));
+    }
+    text
+}
+
+/// Whether a run finds nothing in the place of the artifact, and makes it again.
+fn is_missing(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Gone | Verdict::Damaged(Damage { moved: Ok(_), .. }))
+}
+
+fn counts(rows: &[Row]) -> String {
+    let count = |name: &str| rows.iter().filter(|row| verdict_name(&row.verdict) == name).count();
+    let names = ["intact", "damaged", "gone", "unreadable"];
+    let counts = names.map(|name| (count(name), name)).into_iter();
+    let parts =
+        counts.filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}"));
+    let parts: Vec<String> = parts.collect();
+    if parts.is_empty() { "nothing to check".to_owned() } else { parts.join(", ") }
+}
+
+/// The line of an artifact.
+fn cells(cache: &Cache, row: &Row) -> Vec<String> {
+    let remark = match &row.verdict {
+        Verdict::Intact(extent) => format::bytes(extent.bytes),
+        Verdict::Damaged(damage) => moved(cache, damage),
+        Verdict::Gone => "its record is there, the artifact is not".to_owned(),
+        Verdict::Unreadable(message) => message.clone(),
+    };
+    let names = match row.names.is_empty() {
+        true => "(no record)".to_owned(),
+        false => row.names.join(", "),
+    };
+    vec![names, verdict_name(&row.verdict).to_owned(), row.digest.short(), remark]
+}
+
+/// What is wrong with the files of an artifact, a line each.
+fn damaged_files(verdict: &Verdict) -> Vec<String> {
+    let Verdict::Damaged(damage) = verdict else { return Vec::new() };
+    let Some(files) = &damage.files else {
+        return vec!["which of its files is damaged is not known".to_owned()];
+    };
+    let named = files.iter().take(FILES_NAMED);
+    let mut lines: Vec<String> =
+        named.map(|one| format!("{}: {}", one.path.display(), one.how)).collect();
+    let more = files.len().saturating_sub(FILES_NAMED);
+    lines.extend((more > 0).then(|| format!("and {more} more")));
+    lines
+}
+
+fn moved(cache: &Cache, damage: &Damage) -> String {
+    match &damage.moved {
+        Ok(path) => {
+            let path = path.strip_prefix(cache.layout().root()).unwrap_or(path);
+            format!("moved to {}", path.display())
+        }
+        Err(message) => format!("left where it is: {message}"),
+    }
+}
+
+fn to_json(cache: &Cache, selection: &Selection, rows: &[Row]) -> Value {
+    let rows = rows.iter().map(|row| {
+        let mut value = json!({
+            "artifact": row.digest,
+            "stages": row.names,
+            "result": verdict_name(&row.verdict),
+        });
+        match &row.verdict {
+            Verdict::Damaged(damage) => {
+                value["files"] = json!(damage.files);
+                value["quarantine"] = json!(damage.moved.as_ref().ok());
+                value["left-because"] = json!(damage.moved.as_ref().err());
+            }
+            Verdict::Unreadable(message) => value["message"] = json!(message),
+            Verdict::Intact(extent) => value["bytes"] = json!(extent.bytes),
+            Verdict::Gone => {}
+        }
+        value
+    });
+    let artifacts: Vec<Value> = rows.collect();
+    let sound = artifacts.iter().all(|row| row["result"] == "intact");
+    json!({
+        "cache": cache.layout().root(),
+        "sound": sound,
+        "artifacts": artifacts,
+        "remarks": selection.remarks,
+    })
+}

@@ -1,0 +1,266 @@
+//! `pipeline verify --rerun`: whether a stage gives its recorded result again.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use serde_json::{Value, json};
+
+use super::plan::state_reason;
+use super::verify::with_meter;
+use super::{Project, print, print_json};
+use crate::cache::{Check, Damage, Listing, Record, Verdict};
+use crate::cli::{ManifestArguments, VerifyArguments};
+use crate::compare::{self, Comparison, Likeness, Measured, MetricPair, Source};
+use crate::digest::Digest;
+use crate::execute::{Outputs, Rerun, RerunEnd, Scratch, as_recorded};
+use crate::format;
+use crate::manifest::StageName;
+use crate::plan::{Plan, State};
+use crate::progress::{self, Style};
+
+/// What a shell reports for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// Runs the command.
+pub fn run(
+    manifest: &ManifestArguments,
+    stage: &str,
+    arguments: &VerifyArguments,
+) -> anyhow::Result<ExitCode> {
+    let project = Project::open(manifest)?;
+    let name = project.find(stage)?;
+    let plan = project.plan(&project.select(&[stage.to_owned()])?);
+    let record = recorded(&plan, name, manifest)?;
+    check_inputs(&project, &plan, name, manifest)?;
+    let Some(declaration) = project.manifest.stage(name) else { bail!("no stage '{name}'") };
+    let rerun = Rerun {
+        manifest: &project.manifest,
+        cache: &project.cache,
+        declaration,
+        record: &record,
+        execution: as_recorded(&declaration.execution.execution, &record),
+    };
+    let mut reporter = progress::reporter(Style::Auto);
+    let (scratch, end) = rerun.run(|input| fresh(&plan, input).cloned(), &mut *reporter)?;
+    match end {
+        RerunEnd::Stopped => {
+            if arguments.json {
+                print_json(&json!({ "stage": name, "result": "stopped" }))?;
+            }
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        RerunEnd::Failed { message, log } => {
+            if arguments.json {
+                print_json(
+                    &json!({ "stage": name, "result": "failed", "message": message, "log": log }),
+                )?;
+            }
+            Ok(ExitCode::FAILURE)
+        }
+        RerunEnd::Ran(outputs) => {
+            let comparison = compare(&project, &record, &scratch, &outputs, arguments.tolerance);
+            let kept = keep(arguments, scratch, &project, &record)?;
+            let report = Report { name, record: &record, outputs: &outputs, comparison, kept };
+            match arguments.json {
+                true => print_json(&report.json(arguments.tolerance))?,
+                false => print(&report.text(arguments.tolerance))?,
+            }
+            Ok(match report.comparison.result {
+                Likeness::Different => ExitCode::FAILURE,
+                Likeness::Reproduced | Likeness::WithinTolerance => ExitCode::SUCCESS,
+            })
+        }
+    }
+}
+
+fn fresh<'a>(plan: &'a Plan, name: &StageName) -> Option<&'a Record> {
+    match plan.state(name) {
+        Some(State::Fresh(record)) => Some(record),
+        _ => None,
+    }
+}
+
+/// What is recorded of the stage as the manifest has it now.
+fn recorded(plan: &Plan, name: &StageName, manifest: &ManifestArguments) -> anyhow::Result<Record> {
+    let first = format!("`pipeline run {} {name}` makes it", manifest.words());
+    match plan.state(name) {
+        Some(State::Fresh(record)) => Ok((**record).clone()),
+        Some(State::Waiting { on, .. }) => {
+            let reasons = on.iter().map(|input| {
+                let state = plan.state(input);
+                format!("'{input}' ({})", state.map(state_reason).unwrap_or_default())
+            });
+            let reasons: Vec<String> = reasons.collect();
+            bail!("the inputs of '{name}' are not fresh: {}; {first} and them", reasons.join(", "))
+        }
+        Some(state @ State::Blocked(_)) => bail!("'{name}' can't run: {}", state_reason(state)),
+        state => {
+            let reason = state.map(state_reason).unwrap_or_default();
+            bail!("'{name}' has no result to compare with: {reason}; {first}")
+        }
+    }
+}
+
+/// Refuses to compare where the rerun would read something else than the recorded run did.
+fn check_inputs(
+    project: &Project,
+    plan: &Plan,
+    name: &StageName,
+    manifest: &ManifestArguments,
+) -> anyhow::Result<()> {
+    let mut givers: BTreeMap<Digest, &StageName> = BTreeMap::new();
+    for input in project.graph.inputs(name) {
+        if let Some(record) = fresh(plan, input) {
+            givers.insert(record.output.digest, input);
+        }
+    }
+    let verdicts = with_meter(Check::new(project.cache.layout(), givers.keys().copied()));
+    for (digest, verdict) in verdicts {
+        let what = match verdict {
+            Verdict::Intact(_) => continue,
+            Verdict::Gone => "is gone".to_owned(),
+            Verdict::Damaged(Damage { moved: Ok(_), .. }) => {
+                "was damaged, and is in quarantine now".to_owned()
+            }
+            Verdict::Damaged(Damage { moved: Err(why), .. }) => format!("is damaged: {why}"),
+            Verdict::Unreadable(message) => format!("can't be read: {message}"),
+        };
+        let giver = givers.get(&digest).map_or("", |giver| giver.as_str());
+        bail!(
+            "the input '{giver}' of '{name}' {what}; `pipeline run {} {name}` makes it again where it is missing",
+            manifest.words()
+        );
+    }
+    Ok(())
+}
+
+fn compare(
+    project: &Project,
+    record: &Record,
+    scratch: &Scratch,
+    outputs: &Outputs,
+    tolerance: Option<f64>,
+) -> Comparison {
+    let same_bytes = outputs.listing.digest() == record.output.digest;
+    let artifact = project.cache.artifact(&record.output.digest);
+    let numbers = |folder: &std::path::Path| {
+        compare::numbers(&std::fs::read(folder.join("metrics.json")).unwrap_or_default())
+    };
+    let before = Measured { told: record.metrics.clone(), file: numbers(&artifact) };
+    let now = Measured { told: outputs.metrics.clone(), file: numbers(scratch.output()) };
+    let metrics = compare::pairs(&before, &now);
+    let files = match same_bytes {
+        true => Some(Vec::new()),
+        false => {
+            let place = project.cache.layout().listing(&record.output.digest);
+            let kept = Listing::read(&place, &record.output.digest);
+            let whole = |listing: &Listing| listing.digest() == record.output.digest;
+            let recorded = kept.or_else(|| Listing::of(&artifact).ok().filter(whole));
+            recorded.map(|recorded| recorded.differences(&outputs.listing))
+        }
+    };
+    Comparison { result: compare::likeness(same_bytes, &metrics, tolerance), files, metrics }
+}
+
+fn keep(
+    arguments: &VerifyArguments,
+    scratch: Scratch,
+    project: &Project,
+    record: &Record,
+) -> anyhow::Result<Option<PathBuf>> {
+    arguments.keep.then(|| scratch.keep(&project.cache, record)).transpose()
+}
+
+/// What is told in the end.
+struct Report<'a> {
+    name: &'a StageName,
+    record: &'a Record,
+    outputs: &'a Outputs,
+    comparison: Comparison,
+    kept: Option<PathBuf>,
+}
+
+impl Report<'_> {
+    fn text(&self, tolerance: Option<f64>) -> String {
+        let Self { name, record, outputs, comparison, .. } = self;
+        let digest = record.output.digest.short();
+        let now = outputs.listing.digest().short();
+        let mut text = match (comparison.result, tolerance) {
+            (Likeness::Reproduced, _) => format!("{name}: reproduced: same digest {digest}\n"),
+            (Likeness::WithinTolerance, Some(tolerance)) => format!(
+                "{name}: within tolerance: other bytes ({now}, recorded {digest}), and no metric differs \
+                 by more than {tolerance}\n"
+            ),
+            _ => format!("{name}: not reproduced: digest {now}, recorded {digest}\n"),
+        };
+        text.push_str(&format::table(&[
+            place("recorded", record.device.as_deref(), record.seconds),
+            place("now", outputs.device.as_deref(), outputs.seconds),
+        ]));
+        if comparison.result != Likeness::Reproduced {
+            text.push_str(&self.files());
+            text.push_str(&metrics_table(&comparison.metrics));
+        }
+        if let Some(kept) = &self.kept {
+            text.push_str(&format!("\nkept in {}\n", kept.display()));
+        }
+        text
+    }
+
+    fn files(&self) -> String {
+        let Some(files) = &self.comparison.files else {
+            return "\nthe recorded artifact is damaged or gone: `pipeline verify` tells more\n"
+                .to_owned();
+        };
+        let rows =
+            files.iter().map(|one| vec![format!("  {}", one.path.display()), one.how.to_string()]);
+        format!("\nfiles that differ\n{}", format::table(&rows.collect::<Vec<_>>()))
+    }
+
+    fn json(&self, tolerance: Option<f64>) -> Value {
+        let Self { name, record, outputs, comparison, kept } = self;
+        let mut value = json!(comparison);
+        value["stage"] = json!(name);
+        value["key"] = json!(record.key);
+        value["tolerance"] = json!(tolerance);
+        value["recorded"] = json!({
+            "artifact": record.output.digest,
+            "device": record.device,
+            "seconds": record.seconds,
+            "host": record.host,
+            "finished": record.finished,
+        });
+        value["rerun"] = json!({
+            "artifact": outputs.listing.digest(),
+            "device": outputs.device,
+            "seconds": outputs.seconds,
+            "kept": kept,
+        });
+        value
+    }
+}
+
+fn place(when: &str, device: Option<&str>, seconds: f64) -> Vec<String> {
+    let device = device.map_or(String::new(), |device| format!("on {device} "));
+    vec![format!("  {when}"), format!("{device}in {}", format::seconds(seconds))]
+}
+
+fn metrics_table(metrics: &[MetricPair]) -> String {
+    if metrics.is_empty() {
+        return "\nit has no metrics\n".to_owned();
+    }
+    let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| value.to_string());
+    let rows = metrics.iter().map(|pair| {
+        let name = match pair.source {
+            Source::Record => pair.name.clone(),
+            Source::File => format!("metrics.json: {}", pair.name),
+        };
+        let apart = pair.distance().map_or("-".to_owned(), format::metric);
+        vec![format!("  {name}"), number(pair.recorded), number(pair.rerun), apart]
+    });
+    let header = ["metrics", "recorded", "now", "apart"].map(str::to_owned).to_vec();
+    let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
+    format!("\n{}", format::table(&rows))
+}

@@ -1,0 +1,330 @@
+//! A stage once more, in scratch, from nothing: no checkpoint, no other folder, no record.
+//!
+//! What the cache holds of the stage is left as it is. Prints nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use pipeline_stages::message::{Device, Event, Execution, Metrics};
+
+use super::job::{self, with_advice};
+use super::{TICK, signals};
+use crate::cache::{Cache, Listing, Lock, Record, Watch, durable};
+use crate::events::{Outcome, RunEvent};
+use crate::manifest::{Manifest, StageDeclaration, StageName};
+use crate::progress::Reporter;
+use crate::worker::{self, Leash};
+
+/// What a rerun works with.
+pub struct Rerun<'a> {
+    /// The manifest.
+    pub manifest: &'a Manifest,
+    /// Its cache.
+    pub cache: &'a Cache,
+    /// The stage.
+    pub declaration: &'a StageDeclaration,
+    /// What is recorded of it.
+    pub record: &'a Record,
+    /// How to run it: see [`as_recorded`].
+    pub execution: Execution,
+}
+
+/// How a rerun ended.
+pub enum RerunEnd {
+    /// It has a result.
+    Ran(Box<Outputs>),
+    /// It failed.
+    Failed {
+        /// Why.
+        message: String,
+        /// The last lines of its log.
+        log: Vec<String>,
+    },
+    /// Somebody asked it to stop.
+    Stopped,
+}
+
+/// What a rerun gave.
+pub struct Outputs {
+    /// What is in its output folder.
+    pub listing: Listing,
+    /// What it measured.
+    pub metrics: Metrics,
+    /// The device that it ran on, where it chose one.
+    pub device: Option<String>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// The folder of a rerun. It goes when this is dropped; when the process is killed before, the next run
+/// that has work to do sweeps it out, as nobody has its lock then.
+pub struct Scratch {
+    folder: PathBuf,
+    output: PathBuf,
+    _lock: Lock,
+}
+
+impl Scratch {
+    fn make(cache: &Cache, record: &Record) -> anyhow::Result<Self> {
+        let name = format!("verify-{}", record.key);
+        let Some(lock) = Lock::try_take(&cache.layout().lock(&name))? else {
+            bail!("the same stage is being run again by another process: wait for its end");
+        };
+        let folder = cache.layout().tmp().join(name);
+        durable::remove_tree(&folder)?;
+        durable::create_folder(&folder)?;
+        // From here on it is removed whatever happens.
+        let mut scratch = Self { output: folder.clone(), folder, _lock: lock };
+        // Under a name of its own: what an earlier program left behind by a crash still writes to goes nowhere.
+        let own =
+            tempfile::tempdir_in(&scratch.folder).context("can't make a folder to work in")?;
+        scratch.output = own.keep().join("output");
+        durable::create_folder(&scratch.output)?;
+        durable::create_folder(&scratch.checkpoint())?;
+        Ok(scratch)
+    }
+
+    fn checkpoint(&self) -> PathBuf {
+        self.output.with_file_name("checkpoint")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.output.with_file_name("log")
+    }
+
+    /// The folder that the stage wrote.
+    pub fn output(&self) -> &Path {
+        &self.output
+    }
+
+    /// Moves the output where it stays, and says where that is.
+    ///
+    /// # Errors
+    /// When it can't be moved.
+    pub fn keep(self, cache: &Cache, record: &Record) -> anyhow::Result<PathBuf> {
+        let place = durable::free_name(&cache.layout().reruns(), &record.key.to_string())?;
+        std::fs::rename(&self.output, &place)
+            .with_context(|| format!("can't move the output to {}", place.display()))?;
+        Ok(place)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = durable::remove_tree(&self.folder);
+    }
+}
+
+/// How to run a stage as its record says that it ran, where the manifest leaves it open: on another device,
+/// or with another count of threads, sums have other last bits.
+pub fn as_recorded(wanted: &Execution, record: &Record) -> Execution {
+    let (device, threads) = record.device.as_deref().map_or((None, None), ran_on);
+    let device = device.filter(|_| wanted.device == Device::Auto);
+    Execution {
+        device: device.unwrap_or(wanted.device),
+        threads: wanted.threads.or(threads),
+        ..wanted.clone()
+    }
+}
+
+/// Reads what a worker said of the device that it ran on: `cpu, 2 threads`, `cuda:0`. A GPU of another
+/// number will do.
+fn ran_on(text: &str) -> (Option<Device>, Option<u32>) {
+    let mut parts = text.split(", ");
+    let device = match parts.next().and_then(|device| device.parse().ok()) {
+        Some(Device::Cpu) => Some(Device::Cpu),
+        _ => None,
+    };
+    let count =
+        |part: &str| part.strip_suffix(" threads").or(part.strip_suffix(" thread"))?.parse().ok();
+    (device, parts.find_map(count))
+}
+
+enum Message {
+    Worker(Event),
+    End(anyhow::Result<RerunEnd>),
+    Signal,
+}
+
+impl Rerun<'_> {
+    /// Runs the stage, to its end, and tells the reporter. The scratch folder lasts as long as what is returned.
+    ///
+    /// # Errors
+    /// When it can't begin, or a file outside the cache that it reads is another than before.
+    pub fn run(
+        &self,
+        record_of: impl Fn(&StageName) -> Option<Record>,
+        reporter: &mut dyn Reporter,
+    ) -> anyhow::Result<(Scratch, RerunEnd)> {
+        let inputs = job::inputs(self.declaration, self.cache, record_of)?;
+        let (sender, receiver) = channel();
+        let told = sender.clone();
+        signals(move || told.send(Message::Signal).is_ok())?;
+        self.cache.prepare().map_err(with_advice)?;
+        let scratch = Scratch::make(self.cache, self.record).map_err(with_advice)?;
+        let request = job::request(
+            self.declaration,
+            &self.manifest.folder,
+            &inputs,
+            &scratch.output,
+            &scratch.checkpoint(),
+        );
+        let request =
+            pipeline_stages::message::Request { execution: self.execution.clone(), ..request };
+        let command = worker::command(self.declaration.stage.info().worker)?;
+
+        let stage = self.declaration.name.clone();
+        let kind = self.declaration.stage.info().name;
+        reporter.event(&RunEvent::Again { stage: stage.clone(), kind });
+        let leash = Leash::default();
+        let watch = Arc::new(Watch::default());
+        let mut limit = Limit::new(self.declaration.execution.timeout_seconds);
+        let end = std::thread::scope(|scope| {
+            let work = Work { command, request, log: scratch.log(), leash: &leash, watch: &watch };
+            scope.spawn(|| work.run(sender));
+            loop {
+                match receiver.recv_timeout(TICK) {
+                    Ok(Message::Worker(event)) => tell(&stage, event, reporter),
+                    Ok(Message::End(end)) => return end,
+                    Ok(Message::Signal) if watch.stop.swap(true, Ordering::Relaxed) => leash.kill(),
+                    Ok(Message::Signal) => {
+                        leash.stop();
+                        let text = "stopping (again to end it at once)".to_owned();
+                        reporter.event(&RunEvent::Note { stage: stage.clone(), text });
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => {
+                        bail!("internal error: its thread panicked")
+                    }
+                }
+                if limit.is_over() {
+                    leash.time_out();
+                }
+                reporter.tick();
+            }
+        })?;
+        let end = match end {
+            RerunEnd::Ran(_) => self.unless_changed(end)?,
+            end => end,
+        };
+        reporter
+            .event(&RunEvent::End { stage, outcome: self.outcome(&end, limit.started.elapsed()) });
+        reporter.event(&RunEvent::Done {
+            seconds: limit.started.elapsed().as_secs_f64(),
+            complete: true,
+        });
+        Ok((scratch, end))
+    }
+
+    /// A result that came of other files than the recorded one says nothing.
+    fn unless_changed(&self, end: RerunEnd) -> anyhow::Result<RerunEnd> {
+        let parts = &self.record.parts;
+        match job::changed_outside(self.cache, self.declaration, &self.manifest.folder, parts) {
+            None => Ok(end),
+            Some(path) => bail!("{path} changed while the stage read it: the result says nothing"),
+        }
+    }
+
+    fn outcome(&self, end: &RerunEnd, took: Duration) -> Outcome {
+        match end {
+            RerunEnd::Stopped => Outcome::Stopped,
+            RerunEnd::Failed { message, log } => Outcome::Failed {
+                message: message.clone(),
+                log: log.clone(),
+                seconds: took.as_secs_f64(),
+            },
+            RerunEnd::Ran(result) => Outcome::Ran {
+                digest: result.listing.digest(),
+                unchanged: result.listing.digest() == self.record.output.digest,
+                seconds: result.seconds,
+                metrics: result.metrics.clone(),
+            },
+        }
+    }
+}
+
+fn tell(stage: &StageName, event: Event, reporter: &mut dyn Reporter) {
+    let stage = stage.clone();
+    match event {
+        Event::Progress(progress) => reporter.event(&RunEvent::Progress { stage, progress }),
+        Event::Note { text } => reporter.event(&RunEvent::Note { stage, text }),
+        _ => {}
+    }
+}
+
+/// How long it may take.
+struct Limit {
+    started: Instant,
+    timeout: Option<Duration>,
+}
+
+impl Limit {
+    fn new(seconds: Option<u64>) -> Self {
+        Self { started: Instant::now(), timeout: seconds.map(Duration::from_secs) }
+    }
+
+    /// Whether the time is up. Says so once.
+    fn is_over(&mut self) -> bool {
+        self.timeout.take_if(|timeout| self.started.elapsed() > *timeout).is_some()
+    }
+}
+
+/// What happens on a thread of its own.
+struct Work<'a> {
+    command: std::process::Command,
+    request: pipeline_stages::message::Request,
+    log: PathBuf,
+    leash: &'a Leash,
+    watch: &'a Watch,
+}
+
+impl Work<'_> {
+    fn run(self, sender: Sender<Message>) {
+        let end = self.attempt(&sender);
+        let _ = sender.send(Message::End(end));
+    }
+
+    fn attempt(self, sender: &Sender<Message>) -> anyhow::Result<RerunEnd> {
+        let started = Instant::now();
+        let end = worker::run(self.command, &self.request, &self.log, self.leash, |event| {
+            let _ = sender.send(Message::Worker(event));
+        })?;
+        let (metrics, device) = match end {
+            worker::End::Finished { metrics, device } => (metrics, device),
+            worker::End::Stopped => return Ok(RerunEnd::Stopped),
+            worker::End::Failed { message, log } => return Ok(RerunEnd::Failed { message, log }),
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        match Listing::watched(&self.request.output, self.watch) {
+            Ok(listing) => {
+                Ok(RerunEnd::Ran(Box::new(Outputs { listing, metrics, device, seconds })))
+            }
+            Err(_) if self.watch.stop.load(Ordering::Relaxed) => Ok(RerunEnd::Stopped),
+            Err(error) => Ok(RerunEnd::Failed { message: format!("{error:#}"), log: Vec::new() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_says_where_its_stage_ran() {
+        for (text, expected) in [
+            ("cpu, 2 threads", (Some(Device::Cpu), Some(2))),
+            ("cpu, 1 thread", (Some(Device::Cpu), Some(1))),
+            ("cpu", (Some(Device::Cpu), None)),
+            ("cuda:0", (None, None)),
+            ("cuda:1, 8 threads", (None, Some(8))),
+            ("", (None, None)),
+            ("a strange device, many threads", (None, None)),
+        ] {
+            assert_eq!(ran_on(text), expected, "{text}");
+        }
+    }
+}

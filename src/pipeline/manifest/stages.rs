@@ -1,0 +1,46 @@
+//! The stages of a manifest, in the file's order, and found by their names.
+//!
+//! Knows nothing of a stage but its name.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+
+use super::{StageDeclaration, StageName};
+
+/// The stages of a manifest, in the file's order. They don't change: the places of names stay right.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stages {
+    all: Vec<StageDeclaration>,
+    places: HashMap<StageName, usize>,
+}
+
+impl Stages {
+    /// These stages.
+    pub(super) fn new(all: Vec<StageDeclaration>) -> Self {
+        let names = all.iter().map(|stage| stage.name.clone());
+        let places = names.enumerate().map(|(place, name)| (name, place)).collect();
+        Self { all, places }
+    }
+
+    /// The place of a stage in the file's order, from 0.
+    pub fn position(&self, name: &StageName) -> Option<usize> {
+        self.places.get(name).copied()
+    }
+}
+
+impl Deref for Stages {
+    type Target = [StageDeclaration];
+
+    fn deref(&self) -> &[StageDeclaration] {
+        &self.all
+    }
+}
+
+impl<'a> IntoIterator for &'a Stages {
+    type Item = &'a StageDeclaration;
+    type IntoIter = std::slice::Iter<'a, StageDeclaration>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.all.iter()
+    }
+}

@@ -1,0 +1,59 @@
+//! How far one long piece of work is that is counted in bytes: a bar on a terminal, now and then a line elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use pipeline_stages::message::Unit;
+
+use super::bars::style;
+use super::{Rate, plain};
+use crate::format;
+
+/// How often a line is written where no bar can be drawn.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Shows how many bytes are done.
+pub struct Meter {
+    what: &'static str,
+    total: u64,
+    bar: Option<ProgressBar>,
+    rate: Rate,
+    last: Instant,
+}
+
+impl Meter {
+    /// Nothing is done yet. `what` says what is done with the bytes.
+    pub fn new(what: &'static str, total: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            bar.set_style(style("      {prefix:16!} {bar:28.cyan/dim} {wide_msg}"));
+            bar.with_prefix(what)
+        });
+        Self { what, total, bar, rate: Rate::new(), last: Instant::now() }
+    }
+
+    /// This many bytes are done.
+    pub fn update(&mut self, done: u64) {
+        let rate = self.rate.update(done).map_or(String::new(), |rate| {
+            format!(", {}/s", format::amount(rate as u64, Unit::Bytes))
+        });
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            let (done, total) = (format::bytes(done), format::bytes(self.total));
+            bar.set_message(format!("{done} of {total}{rate}"));
+        } else if self.last.elapsed() >= INTERVAL {
+            self.last = Instant::now();
+            let percent = 100 * done / self.total.max(1);
+            plain::print(&format!("      {}: {percent} %{rate}", self.what));
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

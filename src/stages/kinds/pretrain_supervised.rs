@@ -1,0 +1,90 @@
+//! `pretrain-supervised`: an encoder from a classification of other images.
+
+use serde_json::{Map, Value};
+
+use super::architecture::Architecture;
+use super::precision::Precision;
+use super::train::{Augmentation, Normalise, Schedule};
+use crate::kind::Rules;
+use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE};
+
+crate::kind! {
+    /// Pre-trains an encoder by classifying labelled images, with SGD momentum 0.9 and cross-entropy.
+    ///
+    /// The defaults are the reference recipe for ImageNet32. The artifact holds the encoder
+    /// (`weights.safetensors`), its classifier beside it (`classifier.safetensors`), the loss per epoch
+    /// (`curves.csv`) and the accuracy on the test set on the way (`evaluations.csv`). The weights are those
+    /// of the last update, also when the test accuracy fell and ended the training: so a test set has a say in
+    /// when it ends, as in the reference, but not in which of its moments is kept.
+    PretrainSupervised = "pretrain-supervised", version 1, seeded true, output Weights;
+    ports {
+        /// The data set.
+        data: One[Dataset];
+    }
+    parameters {
+        /// The encoder.
+        architecture: Architecture = Architecture::Resnet50;
+        /// Updates of the weights; a training may end within an epoch.
+        updates: u64 = 500_000, in AT_LEAST_ONE;
+        /// Images an update.
+        batch_size: u64 = 256, in AT_LEAST_ONE;
+        /// The peak learning rate.
+        learning_rate: f64 = 0.02, in POSITIVE;
+        /// Weight decay; not on parameters with `bn` in their name.
+        weight_decay: f64 = 1e-3, in NOT_NEGATIVE;
+        /// How the learning rate goes over the updates.
+        schedule: Schedule = Schedule::Step;
+        /// The share of the updates in which the learning rate of `warmup-cosine` rises linearly.
+        warmup: f64 = 0.01, in BELOW_ONE;
+        /// Updates between two changes of the learning rate of `step`.
+        step_every: u64 = 100_000, in AT_LEAST_ONE;
+        /// What `step` multiplies the learning rate by.
+        step_factor: f64 = 0.5, in POSITIVE;
+        /// How a training image is changed before each use.
+        augmentation: Augmentation = Augmentation::Flip;
+        /// How pixels are scaled. `auto` is `dataset` here.
+        normalise: Normalise = Normalise::Imagenet;
+        /// The precision of the network's large products.
+        precision: Precision = Precision::F32;
+        /// Updates between two evaluations on the test set. Without it: once an epoch. The last update always has one.
+        evaluate_every: Option<u64> = None, in AT_LEAST_ONE;
+        /// The training does not end early before so many updates.
+        stop_after: u64 = 50_000;
+        /// It ends when the test accuracy is this much below the best one; 1 is never.
+        stop_drop: f64 = 0.1, in POSITIVE;
+    }
+    execution {}
+    headline ["test-accuracy"]
+}
+
+impl Rules for PretrainSupervised {
+    // What another choice leaves without effect can change without a new run.
+    fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
+        if self.schedule != Schedule::WarmupCosine {
+            all.remove("warmup");
+        }
+        if self.schedule != Schedule::Step {
+            all.retain(|name, _| !name.starts_with("step-"));
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kind;
+
+    #[test]
+    fn what_has_no_effect_is_not_in_the_key() {
+        let key = |parameters: Value| {
+            kind::key_parameters(&serde_json::from_value::<PretrainSupervised>(parameters).unwrap())
+        };
+        assert_eq!(key(json!({})), key(json!({"warmup": 0.5})));
+        assert_ne!(key(json!({})), key(json!({"step-every": 7})));
+        let linear = |every: u64| key(json!({"schedule": "linear", "step-every": every}));
+        assert_eq!(linear(7), linear(8));
+    }
+}

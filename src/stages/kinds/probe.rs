@@ -1,0 +1,100 @@
+//! `probe`: how good the features of an encoder are.
+
+use serde_json::{Map, Value};
+
+use super::precision::Precision;
+use super::train::Augmentation;
+use crate::kind::Rules;
+use crate::parameter::{AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE};
+
+choices! {
+    /// What classifies the features.
+    pub enum ProbeClassifier {
+        /// A linear layer, trained from zero by cross-entropy: SGD momentum 0.9, the learning rate falling linearly to 0.
+        Linear,
+        /// The nearest training samples by cosine, each voting for its label by exp(cosine / temperature).
+        Knn,
+    }
+}
+
+crate::kind! {
+    /// Measures an encoder: a simple classifier on its frozen features, and its accuracy on the test set.
+    ///
+    /// The encoder runs in evaluation mode and does not change; pixels are scaled as it was trained. The defaults
+    /// are SimCLR's linear evaluation. `metrics.json` has `linear-accuracy` or `knn-accuracy`, and
+    /// `linear-top5-accuracy` or `knn-top5-accuracy` where there are more than 5 classes: fractions from 0 to 1,
+    /// of the test set; with a split also `linear-validation-accuracy` or `knn-validation-accuracy`, of the samples held
+    /// out. A linear probe writes `curves.csv`, a row an epoch. Where no random augmentation changes the images, the features are
+    /// computed once, in one pass that starts anew when it is interrupted.
+    Probe = "probe", version 1, seeded true, output Metrics;
+    ports {
+        /// The encoder.
+        weights: One[Weights, Model];
+        /// The data set.
+        data: One[Dataset];
+        /// The labels to learn from. Without it: the data set's own.
+        labels: Optional[Labels];
+        /// Which samples are learned from. Without it: all training samples.
+        split: Optional[Split];
+    }
+    parameters {
+        /// What classifies the features.
+        classifier: ProbeClassifier = ProbeClassifier::Linear;
+        /// Linear: passes over the training samples.
+        epochs: u32 = 100, in AT_LEAST_ONE;
+        /// Samples a step; for `knn` it changes nothing but the memory that is needed.
+        batch_size: u64 = 1024, in AT_LEAST_ONE;
+        /// Linear: the first learning rate.
+        learning_rate: f64 = 0.1, in POSITIVE;
+        /// Linear: weight decay, of the bias too.
+        weight_decay: f64 = 1e-4, in NOT_NEGATIVE;
+        /// Linear: how a training image is changed before each use.
+        augmentation: Augmentation = Augmentation::CropFlip;
+        /// Knn: how many neighbours vote.
+        k: u64 = 200, in AT_LEAST_ONE;
+        /// Knn: the temperature of the votes.
+        temperature: f64 = 0.1, in POSITIVE;
+        /// The side in pixels of the images that the encoder sees. Without it: the data set's own; for encoded images 224.
+        image_size: Option<u32> = None, in 1.0..=4096.0;
+        /// The precision of the encoder's large products.
+        precision: Precision = Precision::F32;
+    }
+    execution {}
+    headline ["linear-accuracy", "knn-accuracy"]
+}
+
+impl Rules for Probe {
+    // What another choice leaves without effect can change without a new run.
+    fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
+        let without_effect: &[&str] = match self.classifier {
+            ProbeClassifier::Linear => &["k", "temperature"],
+            ProbeClassifier::Knn => &["epochs", "learning-rate", "weight-decay", "augmentation"],
+        };
+        all.retain(|name, _| !without_effect.contains(&name.as_str()));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kind;
+
+    #[test]
+    fn what_has_no_effect_is_not_in_the_key() {
+        let key = |parameters: Value| {
+            kind::key_parameters(&serde_json::from_value::<Probe>(parameters).unwrap())
+        };
+        assert_eq!(key(json!({})), key(json!({"k": 5, "temperature": 1.0})));
+        assert_ne!(key(json!({})), key(json!({"learning-rate": 0.2})));
+        let knn = |changes: Value| {
+            let mut parameters = json!({"classifier": "knn"});
+            parameters.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            key(parameters)
+        };
+        assert_eq!(knn(json!({})), knn(json!({"epochs": 3, "augmentation": "none"})));
+        assert_ne!(knn(json!({})), knn(json!({"k": 5})));
+    }
+}

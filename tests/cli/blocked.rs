@@ -1,0 +1,168 @@
+//! A stage that reads a file which is not there: it is shown where it stands, and holds up only what needs it.
+
+use insta::assert_snapshot;
+
+use crate::support::Sandbox;
+
+/// `archive` needs a file that somebody has to get first; `both` needs it and `own`.
+const WAITING_FOR_A_FILE: &str = r#"
+[experiment]
+name = "later"
+
+[stages.archive]
+kind = "download"
+url = "file:data/pretrained.zip"
+unverified = true
+
+[stages.own]
+kind = "command"
+shell = 'echo own > "$PIPELINE_OUTPUT/text"'
+
+[stages.unpacked]
+kind = "unpack"
+archive = "archive"
+format = "gz"
+
+[stages.both]
+kind = "command"
+inputs = { unpacked = "unpacked", own = "own" }
+run = ["true"]
+"#;
+
+#[test]
+fn commands_that_look_show_it() {
+    let project = Sandbox::new(WAITING_FOR_A_FILE);
+    assert_snapshot!(project.pipeline("plan experiment.toml"), @r#"
+    status 0
+    --- stdout
+    archive   blocked  line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    own       dirty    no earlier run
+    unpacked  waiting  on archive; no earlier run
+    both      waiting  on own, unpacked; no earlier run
+
+    later: 1 would run, 0 are fresh, 3 can't run (blocked: archive)
+    "#);
+    assert_snapshot!(project.pipeline("graph experiment.toml"), @r#"
+    status 0
+    --- stdout
+    later
+
+    1  ⊘ archive   download
+       ○ own       command
+    2  ◌ unpacked  unpack    ← archive
+    3  ◌ both      command   ← own, unpacked
+
+    ● fresh   ○ dirty: must run   ◌ waiting: runs if its inputs change
+    ⊘ blocked: archive, line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    "#);
+    assert_snapshot!(project.pipeline("status experiment.toml"), @r#"
+    status 0
+    --- stdout
+    stage     kind      state    last run  took  artifact  size
+    archive   download  blocked  never
+    own       command   dirty    never
+    unpacked  unpack    waiting  never
+    both      command   waiting  never
+
+    archive is blocked, line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    cache: [project]/cache
+    "#);
+    assert_snapshot!(project.pipeline("why experiment.toml archive"), @r#"
+    status 0
+    --- stdout
+    archive can't run:
+      line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    "#);
+    assert_snapshot!(project.pipeline("why experiment.toml both"), @r#"
+    status 0
+    --- stdout
+    both will run after own, unpacked, because:
+      no earlier run
+    own will run because:
+      no earlier run
+    archive can't run:
+      line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    "#);
+    assert_snapshot!(project.pipeline("path experiment.toml archive"), @r#"
+    status 2
+    --- stderr
+    error: 'archive' has no artifact that is known: line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    "#);
+    assert_snapshot!(project.pipeline("metrics experiment.toml"), @r#"
+    status 0
+    --- stdout
+
+    no result yet: archive, own, unpacked, both (`pipeline run experiment.toml`)
+    "#);
+    let json = project.pipeline("plan experiment.toml --json").json();
+    assert_snapshot!(project.filter(&json["stages"][0].to_string()), @r#"{"kind":"download","obstacle":{"line":5,"message":"can't read [project]/data/pretrained.zip: No such file or directory (os error 2)"},"stage":"archive","state":"blocked"}"#);
+    assert_eq!(project.pipeline("plan experiment.toml --exit-code").code(), Some(1));
+    for format in ["dot", "mermaid", "json"] {
+        let shown = project.pipeline(&format!("graph experiment.toml --format {format}"));
+        assert!(shown.printed().contains("blocked"), "{format}");
+    }
+    assert!(!project.path("cache").exists(), "looking writes nothing");
+}
+
+#[test]
+fn what_does_not_need_it_runs() {
+    let project = Sandbox::new(WAITING_FOR_A_FILE);
+    assert_snapshot!(project.pipeline("run experiment.toml own").success(), @r#"own ran"#);
+    assert_snapshot!(project.pipeline("plan experiment.toml own").printed(), @r#"
+    own  fresh
+
+    later: all 1 stages are fresh; nothing would run
+    "#);
+    assert_snapshot!(project.pipeline("verify experiment.toml"), @r#"
+    status 0
+    --- stdout
+    own  intact  [digest]  4 B
+
+    not checked, as not fresh: archive, unpacked, both
+    later: 1 intact; 4 B read in [time]
+    "#);
+    assert_snapshot!(project.pipeline("verify experiment.toml --rerun archive"), @r#"
+    status 2
+    --- stderr
+    error: 'archive' can't run: line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    "#);
+}
+
+#[test]
+fn what_needs_it_fails_before_anything_runs() {
+    let project = Sandbox::new(WAITING_FOR_A_FILE);
+    let refused = project.pipeline("run experiment.toml --keep-going");
+    assert_snapshot!(refused, @r#"
+    status 2
+    --- stderr
+    error: experiment.toml:5: stage 'archive': can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    "#);
+    assert_eq!(refused.to_string(), project.pipeline("run experiment.toml both").to_string());
+    assert!(!project.path("cache").exists(), "nothing was written");
+}
+
+#[test]
+fn once_it_is_there_all_is_as_ever() {
+    let project = Sandbox::new(WAITING_FOR_A_FILE);
+    let gzip = [
+        0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xcb, 0x48, 0xcd, 0xc9, 0xc9, 0xe7, 2, 0, 0x20, 0x30,
+        0x3a, 0x36, 6, 0, 0, 0,
+    ];
+    project.write("data/pretrained.zip", gzip);
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @r#"archive ran, own ran, unpacked ran, both ran"#);
+    std::fs::remove_file(project.path("data/pretrained.zip")).expect("ours");
+    // Its result is there, but that it still counts can't be known.
+    assert_snapshot!(project.pipeline("plan experiment.toml").printed(), @r#"
+    archive   blocked  line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    own       fresh
+    unpacked  waiting  on archive
+    both      waiting  on unpacked
+
+    later: 0 would run, 1 are fresh, 3 can't run (blocked: archive)
+    "#);
+    assert_snapshot!(project.pipeline("log experiment.toml archive"), @r#"
+    status 0
+    --- stderr
+    archive wrote nothing to its log ([project]/cache/logs/[..]/[digest].log)
+    "#);
+}
