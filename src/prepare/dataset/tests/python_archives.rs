@@ -283,8 +283,8 @@ fn pickles_of_something_else() {
             b"\x80\x02}(U\x04dataK\x01u.".to_vec(),
             "expected a dictionary with 'labels', found one with data",
         ),
-        (b"\x80\x02}(U\x04dataK\x01U\x06labels]u.".to_vec(), "'data': found an integer"),
-        (b"\x80\x02}(U\x04dataK\x01U\x06labelsK\x01u.".to_vec(), "'labels': found an integer"),
+        (b"\x80\x02}(U\x04dataK\x01U\x06labels]u.".to_vec(), "'data': found the integer"),
+        (b"\x80\x02}(U\x04dataK\x01U\x06labelsK\x01u.".to_vec(), "'labels': found the integer"),
         (fixture("cifar100/test"), "expected a dictionary with 'labels', found one with filenames"),
     ] {
         let mut files = cifar10_files();
