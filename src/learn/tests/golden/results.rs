@@ -15,7 +15,7 @@ use fixture::{
     learn_stage, pretraining, probe, request, stage, supervised_pretraining, training, with_input,
     write_inputs,
 };
-use pipeline_stages::message::{Metrics, Request};
+use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 use pipeline_stages::{KINDS, Stage, WorkerProgram, kind_info};
 use serde::{Deserialize, Serialize};
@@ -30,35 +30,44 @@ struct Results {
     runs: BTreeMap<String, Metrics>,
 }
 
-/// Every run by its name: a stage, and the earlier runs whose artifacts it takes, by port.
-fn runs() -> Vec<(&'static str, Stage, Vec<(&'static str, &'static str)>)> {
+/// A tiny run.
+struct Run {
+    name: &'static str,
+    stage: Stage,
+    /// A port, and the earlier run whose artifact it takes.
+    input: Option<[&'static str; 2]>,
+}
+
+/// Every run, each after those whose artifacts it takes.
+fn runs() -> Vec<Run> {
     let robust = stage(json!({"kind": "train", "parameters": {
         "architecture": "resnet8", "epochs": 2, "batch-size": 16, "loss": "generalized-cross-entropy",
         "optimizer": "adam", "learning-rate": 1e-3, "schedule": "linear", "augmentation": "crop-flip",
     }}));
     let evaluate = stage(json!({"kind": "evaluate", "parameters": {}}));
+    let run = |name, stage, input| Run { name, stage, input };
+    let encoder = Some(["weights", "simclr-adam"]);
     vec![
-        ("simclr-lars", pretraining("lars"), vec![]),
-        ("simclr-adam", pretraining("adam"), vec![]),
-        ("supervised", supervised_pretraining(), vec![]),
-        ("from-scratch", training("flip"), vec![]),
-        ("from-simclr", training("none"), vec![("init", "simclr-adam")]),
-        ("robust", robust, vec![]),
-        ("evaluation", evaluate, vec![("model", "from-scratch")]),
-        ("linear-probe", probe("linear", "crop-flip"), vec![("weights", "simclr-adam")]),
-        ("frozen-probe", probe("linear", "none"), vec![("weights", "simclr-adam")]),
-        ("neighbours", probe("knn", "none"), vec![("weights", "simclr-adam")]),
+        run("simclr-lars", pretraining("lars"), None),
+        run("simclr-adam", pretraining("adam"), None),
+        run("supervised", supervised_pretraining(), None),
+        run("from-scratch", training("flip"), None),
+        run("from-simclr", training("none"), Some(["init", "simclr-adam"])),
+        run("robust", robust, None),
+        run("evaluation", evaluate, Some(["model", "from-scratch"])),
+        run("linear-probe", probe("linear", "crop-flip"), encoder),
+        run("frozen-probe", probe("linear", "none"), encoder),
+        run("neighbours", probe("knn", "none"), encoder),
     ]
 }
 
 fn measure(folder: &Path) -> BTreeMap<String, Results> {
     let mut measured = BTreeMap::new();
-    for (name, stage, inputs) in runs() {
-        let request = inputs
-            .into_iter()
-            .fold(request(folder, &stage, name), |request: Request, (port, run)| {
-                with_input(request, port, &folder.join(run))
-            });
+    for Run { name, stage, input } in runs() {
+        let mut request = request(folder, &stage, name);
+        if let Some([port, run]) = input {
+            request = with_input(request, port, &folder.join(run));
+        }
         let context = Context::for_test(request.clone());
         let metrics = pipeline_learn::run(learn_stage(&request), &context);
         let metrics = metrics.unwrap_or_else(|error| panic!("{name}: {error:#}"));
