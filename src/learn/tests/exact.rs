@@ -96,6 +96,29 @@ fn a_run_that_was_stopped_often_ends_as_one_that_was_not() {
 }
 
 #[test]
+fn a_falling_test_accuracy_ends_a_pre_training_also_when_it_was_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let stage = stage(json!({"kind": "pretrain-supervised", "parameters": {
+        "architecture": "resnet8-fast", "updates": 200, "batch-size": 9, "normalise": "dataset",
+        "learning-rate": 0.5, "evaluate-every": 4, "stop-after": 8, "stop-drop": 0.01,
+    }}));
+    stop_often(&stage, 2, |request| request, folder.path());
+    let encoder = folder.path().join("whole");
+    let evaluations = std::fs::read_to_string(encoder.join("evaluations.csv")).unwrap();
+    let last_step = evaluations.lines().last().unwrap().split(',').next().unwrap();
+    let last_step: u64 = last_step.parse().unwrap();
+    assert!(last_step > 8 && last_step < 200, "{evaluations}");
+    // An epoch has 6 steps; the one that was not finished has its row too.
+    let curves = std::fs::read_to_string(encoder.join("curves.csv")).unwrap();
+    assert_eq!(curves.lines().count() as u64, 1 + last_step.div_ceil(6));
+
+    assert!(encoder.join("classifier.safetensors").exists());
+    let begun = with_input(request(folder.path(), &training("none"), "begun"), "init", &encoder);
+    assert!(!run(&begun, None));
+}
+
+#[test]
 fn a_probe_that_was_stopped_often_ends_as_one_that_was_not() {
     for augmentation in ["crop-flip", "none"] {
         let folder = tempfile::tempdir().unwrap();

@@ -60,7 +60,7 @@ fn jitter(step: &str, amount: f64) -> Jitter {
     }
 }
 
-/// Within 2e-5 of torchvision's for values in [0, 1]: the largest difference is less than a hundredth of a byte.
+/// Within 5e-6 of torchvision's, for values in [0, 1]: a thousandth of a byte's step.
 #[test]
 fn views_are_those_of_torchvision() {
     for case in IMAGES["views"].as_array().expect("a list") {
@@ -81,7 +81,7 @@ fn views_are_those_of_torchvision() {
         let mut out = vec![f32::NAN; shape.bytes()];
         view.render(&image(shape, count(case, "stream")), shape, &mut out);
         let out: Vec<f64> = out.into_iter().map(f64::from).collect();
-        assert_close(&out, &numbers(&case["pixels"]), 2e-5, &format!("{view:?}"));
+        assert_close(&out, &numbers(&case["pixels"]), 5e-6, &format!("{view:?}"));
     }
 }
 
@@ -95,7 +95,7 @@ fn every_step_of_the_jitter_is_that_of_torchvision() {
         let mut out = pixels.clone();
         step.apply(&mut out, 3);
         let out: Vec<f64> = out.into_iter().map(f64::from).collect();
-        assert_close(&out, &numbers(&case["pixels"]), 2e-5, &format!("{step:?}"));
+        assert_close(&out, &numbers(&case["pixels"]), 5e-6, &format!("{step:?}"));
     }
 }
 

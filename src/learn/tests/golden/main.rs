@@ -8,7 +8,7 @@ mod networks;
 mod results;
 mod training;
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex};
 
 use serde_json::Value;
 
@@ -21,3 +21,6 @@ static TRAINING: LazyLock<Value> = LazyLock::new(|| {
     let text = include_str!("../../../../tests/reference/learn/training.json");
     serde_json::from_str(text).expect("the vectors are JSON")
 });
+
+/// Who sets libtorch's threads, which are those of the whole process.
+static THREADS: Mutex<()> = Mutex::new(());

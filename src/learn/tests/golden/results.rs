@@ -9,6 +9,7 @@ mod fixture;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use fixture::{
     learn_stage, pretraining, probe, request, stage, supervised_pretraining, training, with_input,
@@ -19,6 +20,8 @@ use pipeline_stages::worker::Context;
 use pipeline_stages::{KINDS, Stage, WorkerProgram, kind_info};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+
+use crate::THREADS;
 
 /// What the runs of a kind measured.
 #[derive(Serialize, Deserialize)]
@@ -109,7 +112,9 @@ fn file() -> PathBuf {
 fn results_change_only_with_a_version() {
     let folder = tempfile::tempdir().expect("a folder");
     write_inputs(folder.path());
+    let alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     let measured = measure(folder.path());
+    drop(alone);
     for kind in KINDS.iter().filter(|kind| kind.worker == WorkerProgram::Learn) {
         assert!(measured.contains_key(kind.name), "'{}' has no run here", kind.name);
     }

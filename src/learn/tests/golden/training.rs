@@ -1,5 +1,7 @@
 //! Training: losses, optimizers, schedules, twenty steps of a network, probes.
 
+use std::sync::PoisonError;
+
 use pipeline_learn::decay;
 use pipeline_learn::loss::{SampleLoss, nt_xent, unit_rows};
 use pipeline_learn::network::{Builder, Classifier, Initial, Linear, Mode, Pass, Role};
@@ -12,7 +14,7 @@ use pipeline_stages::kinds::precision::Precision;
 use tch::{Device, Kind, Tensor};
 
 use crate::formula::{assert_close, fill, fill_state, flat, numbers};
-use crate::{TRAINING, VECTORS};
+use crate::{THREADS, TRAINING, VECTORS};
 
 #[test]
 fn losses_and_their_gradients() {
@@ -157,6 +159,7 @@ fn trajectory() -> Vec<f64> {
 fn twenty_steps_of_training_follow_pytorch() {
     let expected = numbers(&TRAINING["trajectory"]);
     assert!(expected[0] - expected[19] > 0.4, "it learns nothing");
+    let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     let threads = tch::get_num_threads();
     for count in [1, 2, 3] {
         tch::set_num_threads(count);
