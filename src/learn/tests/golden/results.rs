@@ -30,8 +30,11 @@ struct Results {
     runs: BTreeMap<String, Metrics>,
 }
 
-/// Every run by its name: a stage, and the earlier runs whose artifacts it takes, by port.
-fn runs() -> Vec<(&'static str, Stage, Vec<(&'static str, &'static str)>)> {
+/// The name of a run, its stage, and the earlier runs whose artifacts it takes, by port.
+type Run = (&'static str, Stage, Vec<(&'static str, &'static str)>);
+
+/// Every run, an earlier one before those that take its artifact.
+fn runs() -> Vec<Run> {
     let robust = stage(json!({"kind": "train", "parameters": {
         "architecture": "resnet8", "epochs": 2, "batch-size": 16, "loss": "generalized-cross-entropy",
         "optimizer": "adam", "learning-rate": 1e-3, "schedule": "linear", "augmentation": "crop-flip",
