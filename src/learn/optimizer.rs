@@ -1,4 +1,4 @@
-//! What moves the weights: SGD with momentum, LARS and Adam.
+//! What moves the weights: SGD with momentum, plain or Nesterov's, LARS and Adam.
 //!
 //! They are our own because their state must be saved and restored to the bit, which tch's
 //! optimizers can't do. Knows no schedule: every step is given its learning rate.
@@ -253,7 +253,7 @@ impl Optimizer {
 
     fn descend(&self, elements: &Range<i64>, learning_rate: f64, step: u64) -> anyhow::Result<()> {
         let mut values = part(&self.storage.values, elements)?;
-        let gradients = part(&self.storage.gradients, elements)?;
+        let mut gradients = part(&self.storage.gradients, elements)?;
         let kept = self.storage.kept.iter().map(|kept| part(kept, elements));
         let mut kept = kept.collect::<anyhow::Result<Vec<_>>>()?;
         match (self.rule, kept.as_mut_slice()) {
@@ -264,8 +264,8 @@ impl Optimizer {
             (Rule::Nesterov { momentum }, [buffer]) => {
                 let momentum = self.scalar(momentum)?;
                 let _ = gradients.f_addcmul_out(buffer, buffer, &momentum)?;
-                let ahead = gradients.f_addcmul(buffer, &momentum)?;
-                let _ = values.f_addcmul_(&ahead, &self.scalar(-learning_rate)?)?;
+                let _ = gradients.f_addcmul_(buffer, &momentum)?;
+                let _ = values.f_addcmul_(&gradients, &self.scalar(-learning_rate)?)?;
             }
             (Rule::Adam { beta1, beta2, epsilon }, [mean, square]) => {
                 let count = i32::try_from(step + 1).unwrap_or(i32::MAX);
@@ -414,6 +414,21 @@ mod tests {
         for (one, other) in states[0].tensors().iter().zip(states[1].tensors()) {
             assert_eq!(values(&one.tensor), values(&other.tensor));
         }
+    }
+
+    #[test]
+    fn nesterov_looks_ahead_along_its_momentum() {
+        let (state, before) = (state(), state());
+        let rule = Rule::Nesterov { momentum: 0.9 };
+        let mut optimizer = Optimizer::new(rule, 0.0, &state, |_| true).unwrap();
+        for step in 0..2 {
+            let gradients_of_one = state.tensors()[2].tensor.sum(Kind::Float);
+            optimizer.backward(&gradients_of_one).unwrap();
+            optimizer.step(0.1, step).unwrap();
+        }
+        // b = 1, then 1.9; moved by 0.1 (1 + 0.9 b).
+        let moved = values(&(&before.tensors()[2].tensor - &state.tensors()[2].tensor));
+        assert!(moved.iter().all(|moved| (moved - 0.461).abs() < 1e-6), "{moved:?}");
     }
 
     #[test]
