@@ -26,7 +26,7 @@ error: 'resnet34' is no value of 'architecture', did you mean 'resnet32'?
    |                ^^^^^^^^^^
    |
    = help: resnet32: The CIFAR ResNet of depth 6n+2 with n = 5 (16-32-64 channels, option-A shortcuts), 64 features.
-   = help: 'architecture' is one of resnet8-fast, resnet8, resnet18, resnet32 and resnet50
+   = help: 'architecture' is one of resnet8-fast, resnet8, resnet18, resnet32, resnet50, resnet18-224 and resnet50-224
 
 error: 'xyzzy' is no value of 'method'
   --> x.toml:13:10
@@ -34,7 +34,7 @@ error: 'xyzzy' is no value of 'method'
 13 | method = "xyzzy"
    |          ^^^^^^^
    |
-   = help: 'method' is one of finetune
+   = help: 'method' is one of finetune and meta-weight-net
 
 error: 3 mistakes in x.toml; nothing was run
 "#);
@@ -291,7 +291,7 @@ error: 'unverified' must be true or false, but is text
    |              ^^^^^^
    |
    = help: without quotes: unverified = true
-   = help: unverified: Accept whatever comes, without a checksum. Where all mirrors are `file:`, the stage runs again when their content changes; what came from the web once is kept. By default false.
+   = help: unverified: Accept whatever comes, without a checksum. The stage runs again when a `file:` mirror comes, goes or changes its content; what came from the web once is kept. By default false.
 
 error: 4 mistakes in x.toml; nothing was run
 "#);
@@ -305,41 +305,41 @@ run = ["a", 3]
 files = "b"
 environment = { THREADS = 3 }
 outputs = 1
-"##), @r##"
-    error: 'run' must be a list of text, but this item is a whole number
-      --> x.toml:10:13
-       |
-    10 | run = ["a", 3]
-       |             ^
-       |
-       = help: in quotes: "3"
-       = help: run: The program and its arguments. No shell takes part.
+"##), @r#"
+error: 'run' must be a list of text, but this item is a whole number
+  --> x.toml:10:13
+   |
+10 | run = ["a", 3]
+   |             ^
+   |
+   = help: in quotes: "3"
+   = help: run: The program and its arguments. No shell takes part. A program with a `/` in its name is one of its `files`.
 
-    error: 'files': invalid type: string "b", expected a sequence
-      --> x.toml:11:9
-       |
-    11 | files = "b"
-       |         ^^^
-       |
-       = help: files: The files and folders of yours that it reads (its script, its configuration), relative to the manifest.
+error: 'files': invalid type: string "b", expected a sequence
+  --> x.toml:11:9
+   |
+11 | files = "b"
+   |         ^^^
+   |
+   = help: files: The files and folders of yours that it reads (its script, its configuration), relative to the manifest.
 
-    error: 'environment' must be a table of text, but this item is a whole number
-      --> x.toml:12:27
-       |
-    12 | environment = { THREADS = 3 }
-       |                           ^
-       |
-       = help: in quotes: "3"
-       = help: environment: Environment variables to set.
+error: 'environment' must be a table of text, but this item is a whole number
+  --> x.toml:12:27
+   |
+12 | environment = { THREADS = 3 }
+   |                           ^
+   |
+   = help: in quotes: "3"
+   = help: environment: Environment variables to set.
 
-    error: 'outputs' must be a list of text, but is a whole number
-      --> x.toml:13:11
-       |
-    13 | outputs = 1
-       |           ^
-       |
-       = help: outputs: What it must have written, as paths in the output folder.
+error: 'outputs' must be a list of text, but is a whole number
+  --> x.toml:13:11
+   |
+13 | outputs = 1
+   |           ^
+   |
+   = help: outputs: What it must have written, as paths in the output folder.
 
-    error: 4 mistakes in x.toml; nothing was run
-    "##);
+error: 4 mistakes in x.toml; nothing was run
+"#);
 }

@@ -154,17 +154,17 @@ fn type_of_a_command_is_what_it_says() {
 kind = "command"
 run = ["make"]
 output = "metrics"
-"##), @r##"
-    error: 'make' gives metrics, but 'init' takes weights or model; no stage here fits (kinds that would: pretrain-simclr, train)
-      --> x.toml:11:8
-       |
-    11 | init = "make"
-       |        ^^^^^^
-       |
-       = help: The encoder to start from. Without it: from scratch.
+"##), @r#"
+error: 'make' gives metrics, but 'init' takes weights or model; no stage here fits (kinds that would: import-weights, pretrain-simclr, pretrain-supervised, train)
+  --> x.toml:11:8
+   |
+11 | init = "make"
+   |        ^^^^^^
+   |
+   = help: The encoder to start from. Without it: from scratch.
 
-    error: 1 mistake in x.toml; nothing was run
-    "##);
+error: 1 mistake in x.toml; nothing was run
+"#);
 }
 
 #[test]

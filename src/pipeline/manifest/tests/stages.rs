@@ -8,17 +8,17 @@ use super::{said_after_head, said_of_train};
 fn stage_without_kind() {
     assert_snapshot!(said_after_head(r##"[stages.a]
 data = "data"
-"##), @r##"
-    error: stage 'a' has no kind
-     --> x.toml:8:9
-      |
-    8 | [stages.a]
-      |         ^
-      |
-      = help: add a line kind = "...", with one of download, unpack, dataset, split, corrupt-labels, command, pretrain-simclr, train and evaluate
+"##), @r#"
+error: stage 'a' has no kind
+ --> x.toml:8:9
+  |
+8 | [stages.a]
+  |         ^
+  |
+  = help: add a line kind = "...", with one of download, unpack, dataset, split, corrupt-labels, import-weights, command, pretrain-simclr, pretrain-supervised, train, evaluate and probe
 
-    error: 1 mistake in x.toml; nothing was run
-    "##);
+error: 1 mistake in x.toml; nothing was run
+"#);
 }
 
 #[test]
@@ -62,17 +62,17 @@ init = "a"
 fn unknown_kind_that_is_near_none() {
     assert_snapshot!(said_after_head(r##"[stages.a]
 kind = "xyzzy"
-"##), @r##"
-    error: unknown kind 'xyzzy'
-     --> x.toml:9:8
-      |
-    9 | kind = "xyzzy"
-      |        ^^^^^^^
-      |
-      = help: the kinds are download, unpack, dataset, split, corrupt-labels, command, pretrain-simclr, train and evaluate
+"##), @r#"
+error: unknown kind 'xyzzy'
+ --> x.toml:9:8
+  |
+9 | kind = "xyzzy"
+  |        ^^^^^^^
+  |
+  = help: the kinds are download, unpack, dataset, split, corrupt-labels, import-weights, command, pretrain-simclr, pretrain-supervised, train, evaluate and probe
 
-    error: 1 mistake in x.toml; nothing was run
-    "##);
+error: 1 mistake in x.toml; nothing was run
+"#);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn unknown_key_that_is_near_none() {
     11 | zzz = 1
        | ^^^
        |
-       = help: 'train' has the ports data, labels, split, init, and the parameters method, architecture, loss, q, epochs, batch-size, optimizer, momentum, learning-rate, weight-decay, schedule, warmup, step-every, step-factor, augmentation, normalise, validate-every
+       = help: 'train' has the ports data, labels, split, init, and the parameters method, architecture, loss, q, epochs, batch-size, sampling, samples-per-epoch, optimizer, momentum, learning-rate, weight-decay, schedule, warmup, step-every, step-factor, augmentation, image-size, normalise, precision, evaluate-every, track-test, meta-batch-size, meta-samples, meta-loss, meta-optimizer, meta-learning-rate, meta-weight-decay, meta-hidden, inner-rate, inner-learning-rate, normalise-weights
 
     error: 1 mistake in x.toml; nothing was run
     "#);
@@ -185,25 +185,25 @@ kind = "corrupt-labels"
 data = "data"
 [stages.b]
 kind = "download"
-"##), @r##"
-    error: a stage of the kind 'corrupt-labels' needs 'rate'
-     --> x.toml:8:9
-      |
-    8 | [stages.a]
-      |         ^
-      |
-      = help: rate: The noise rate.
+"##), @r#"
+error: a stage of the kind 'corrupt-labels' needs 'rate'
+ --> x.toml:8:9
+  |
+8 | [stages.a]
+  |         ^
+  |
+  = help: rate: The noise rate. All noises but `human` need it.
 
-    error: a stage of the kind 'download' needs 'url'
-      --> x.toml:11:9
-       |
-    11 | [stages.b]
-       |         ^
-       |
-       = help: url: Where to get it: one URL, or several that are tried in order.
+error: a stage of the kind 'download' needs 'url'
+  --> x.toml:11:9
+   |
+11 | [stages.b]
+   |         ^
+   |
+   = help: url: Where to get it: one URL, or several that are tried in order.
 
-    error: 2 mistakes in x.toml; nothing was run
-    "##);
+error: 2 mistakes in x.toml; nothing was run
+"#);
 }
 
 #[test]
@@ -212,17 +212,17 @@ fn misspelt_required_parameter_is_one_mistake() {
 kind = "corrupt-labels"
 data = "data"
 rat = 0.5
-"##), @r##"
-    error: unknown key 'rat', did you mean 'rate'?
-      --> x.toml:11:1
-       |
-    11 | rat = 0.5
-       | ^^^
-       |
-       = help: rate: The noise rate.
+"##), @r#"
+error: unknown key 'rat', did you mean 'rate'?
+  --> x.toml:11:1
+   |
+11 | rat = 0.5
+   | ^^^
+   |
+   = help: rate: The noise rate. All noises but `human` need it.
 
-    error: 1 mistake in x.toml; nothing was run
-    "##);
+error: 1 mistake in x.toml; nothing was run
+"#);
 }
 
 #[test]
@@ -263,7 +263,7 @@ error: the stage has a checksum and says unverified = true: drop one of them
 12 | unverified = true
    |              ^^^^
    |
-   = help: unverified: Accept whatever comes, without a checksum. Where all mirrors are `file:`, the stage runs again when their content changes; what came from the web once is kept. By default false.
+   = help: unverified: Accept whatever comes, without a checksum. The stage runs again when a `file:` mirror comes, goes or changes its content; what came from the web once is kept. By default false.
 
 error: 4 mistakes in x.toml; nothing was run
 "#);

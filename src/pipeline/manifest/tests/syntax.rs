@@ -12,33 +12,33 @@ kind = train
 kind = "split"
 data = dta
 hold-out = 3
-"##), @r##"
-    error: text must be in quotes
-     --> x.toml:9:8
-      |
-    9 | kind = train
-      |        ^^^^^
-      |
-      = help: write "train"
+"##), @r#"
+error: text must be in quotes
+ --> x.toml:9:8
+  |
+9 | kind = train
+  |        ^^^^^
+  |
+  = help: write "train"
 
-    error: text must be in quotes
-      --> x.toml:12:8
-       |
-    12 | data = dta
-       |        ^^^
-       |
-       = help: write "dta"
+error: text must be in quotes
+  --> x.toml:12:8
+   |
+12 | data = dta
+   |        ^^^
+   |
+   = help: write "dta"
 
-    error: unknown key 'hold-out', did you mean 'holdout'?
-      --> x.toml:13:1
-       |
-    13 | hold-out = 3
-       | ^^^^^^^^
-       |
-       = help: holdout: How many training samples are held out. By default 1000.
+error: unknown key 'hold-out', did you mean 'holdout'?
+  --> x.toml:13:1
+   |
+13 | hold-out = 3
+   | ^^^^^^^^
+   |
+   = help: holdout: For `random`: how many training samples are held out. By default 1000.
 
-    error: 3 mistakes in x.toml; nothing was run
-    "##);
+error: 3 mistakes in x.toml; nothing was run
+"#);
 }
 
 #[test]
@@ -242,31 +242,31 @@ kind = "split"
 data = "data"
 "größe" = 1
 execution = { "数据" = 2, devise = "cpu" }
-"##), @r##"
-    error: unknown key 'größe'
-      --> x.toml:11:1
-       |
-    11 | "größe" = 1
-       | ^^^^^^^
-       |
-       = help: 'split' has the port data, and the parameter holdout
+"##), @r#"
+error: unknown key 'größe'
+  --> x.toml:11:1
+   |
+11 | "größe" = 1
+   | ^^^^^^^
+   |
+   = help: 'split' has the port data, and the parameters by, holdout
 
-    error: unknown key '数据' in 'execution'
-      --> x.toml:12:15
-       |
-    12 | execution = { "数据" = 2, devise = "cpu" }
-       |               ^^^^^^
-       |
-       = help: 'execution' has device, threads, checkpoint-seconds and timeout-seconds
+error: unknown key '数据' in 'execution'
+  --> x.toml:12:15
+   |
+12 | execution = { "数据" = 2, devise = "cpu" }
+   |               ^^^^^^
+   |
+   = help: 'execution' has device, threads, checkpoint-seconds and timeout-seconds
 
-    error: unknown key 'devise' in 'execution', did you mean 'device'?
-      --> x.toml:12:25
-       |
-    12 | execution = { "数据" = 2, devise = "cpu" }
-       |                           ^^^^^^
+error: unknown key 'devise' in 'execution', did you mean 'device'?
+  --> x.toml:12:25
+   |
+12 | execution = { "数据" = 2, devise = "cpu" }
+   |                           ^^^^^^
 
-    error: 3 mistakes in x.toml; nothing was run
-    "##);
+error: 3 mistakes in x.toml; nothing was run
+"#);
 }
 
 #[test]
