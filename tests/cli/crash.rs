@@ -107,7 +107,8 @@ fn a_run_waits_for_the_worker_of_a_killed_one() {
 
 #[test]
 fn what_an_orphan_writes_gets_into_no_artifact() {
-    // The first program outlives both its worker and the orchestrator, and writes while the second runs.
+    // The first program outlives both its worker and the orchestrator. It may still write to the
+    // checkpoint, so the next run waits for it.
     let project = Sandbox::new(
         r#"
 [experiment]
@@ -119,12 +120,11 @@ shell = '''
 if mkdir first 2> /dev/null; then
     trap '' TERM
     echo $PPID > worker
-    until test -e second; do sleep 0.01; done
+    until test -e go; do sleep 0.01; done
     echo late > "$PIPELINE_OUTPUT/late"
     touch written
 else
-    touch second
-    until test -e written; do sleep 0.01; done
+    test -e written || touch together
     echo good > "$PIPELINE_OUTPUT/good"
 fi
 '''
@@ -137,9 +137,12 @@ fi
     let worker = project.read("worker").trim().parse().ok().and_then(Pid::from_raw);
     // Before it loses its patience with a program that will not leave.
     let _ = rustix::process::kill_process(worker.expect("a process id"), Signal::KILL);
-    let ended = project.pipeline("run experiment.toml");
-    assert_eq!(ended.success(), "orphan ran");
+    let second = project.start("run experiment.toml");
+    second.wait_for("waits for an interrupted run of it");
+    project.write("go", "");
+    assert_eq!(second.wait().success(), "orphan ran");
     assert_eq!(names(&project.artifact("orphan")), ["good"]);
+    assert!(!project.path("together").exists());
 }
 
 #[test]

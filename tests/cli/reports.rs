@@ -223,21 +223,24 @@ fn log_and_path() {
 #[test]
 fn kinds() {
     let project = Sandbox::new("");
-    assert_snapshot!(project.pipeline("kinds"), @r"
+    assert_snapshot!(project.pipeline("kinds"), @r#"
     status 0
     --- stdout
-    download         -> file       Fetches one file and checks it.
-    unpack           -> directory  Unpacks an archive into a folder.
-    dataset          -> dataset    Reads a data set of labelled images.
-    split            -> split      Holds training samples out, for validation and as the clean meta set.
-    corrupt-labels   -> labels     Corrupts training labels with a noise matrix.
-    command          -> directory  Runs a program of yours.
-    pretrain-simclr  -> weights    Pre-trains an encoder with SimCLR, on the training images without their labels.
-    train            -> model      Trains a classifier, from scratch or from pre-trained weights.
-    evaluate         -> metrics    Evaluates a classifier on the test set: accuracy, loss, per-class accuracy, confusion matrix.
+    download             -> file       Fetches one file and checks it.
+    unpack               -> directory  Unpacks an archive into a folder.
+    dataset              -> dataset    Reads a data set of labelled images.
+    split                -> split      Holds training samples out, for validation and as the clean meta set.
+    corrupt-labels       -> labels     Corrupts training labels with a noise matrix, or replaces them by those that people gave.
+    import-weights       -> weights    Takes the encoder out of a checkpoint that another program saved.
+    command              -> directory  Runs a program of yours.
+    pretrain-simclr      -> weights    Pre-trains an encoder with SimCLR, on the training images without their labels.
+    pretrain-supervised  -> weights    Pre-trains an encoder by classifying labelled images, with SGD momentum 0.9 and cross-entropy.
+    train                -> model      Trains a classifier, from scratch or from pre-trained weights.
+    evaluate             -> metrics    Evaluates a classifier: accuracies, loss, calibration, and whether its losses tell wrong labels.
+    probe                -> metrics    Measures an encoder: a simple classifier on its frozen features, and its accuracy on the test set.
 
     `pipeline kinds KIND` explains one.
-    ");
+    "#);
     assert_snapshot!(project.pipeline("kinds unpack"), @r#"
     status 0
     --- stdout
@@ -277,28 +280,49 @@ fn kinds() {
       max-files = integer, at least 1 [default: 4000000]
           The most files and folders that it may hold.
     "#);
-    assert_snapshot!(project.pipeline("kinds evaluate"), @r"
+    assert_snapshot!(project.pipeline("kinds evaluate"), @r#"
     status 0
     --- stdout
     evaluate -> metrics
 
-    Evaluates a classifier on the test set: accuracy, loss, per-class accuracy, confusion
-    matrix.
+    Evaluates a classifier: accuracies, loss, calibration, and whether its losses tell wrong
+    labels.
 
-    Accuracies are fractions from 0 to 1. `metrics.json` has `test-accuracy`, `test-loss` (the
-    mean cross-entropy) and `test-accuracy/CLASS` for every class that has test samples;
+    Accuracies are fractions from 0 to 1. What is not known is left out. `metrics.json` has
+
+    - `test-accuracy`: on the test set, of the model as it is, that of its last step; -
+    `test-accuracy-at-best-validation`: that of the first step with the best validation
+    accuracy; - `best-test-accuracy-chosen-on-test`: the best of all evaluations during
+    training. It is chosen on the test set, so it is too good: for comparison with papers that
+    report it, never as a result. This and the one before come from the model's
+    `evaluations.csv`, which `train` writes while `track-test` is true; they are of the data set
+    that it was trained on; - `test-top5-accuracy`: the true class is among the five likeliest,
+    with more than five classes; - `test-accuracy/CLASS`, for every class that has test samples;
+    - `test-loss`: the mean cross-entropy; - `test-ece`: the expected calibration error: the
+    mean difference between confidence and accuracy over 15 equally wide bins of confidence,
+    weighted by their samples (Guo et al., 2017); - `noise-detection-auc`, with `labels`: how
+    well the loss of a training sample under its given label tells whether that label is wrong:
+    the area under the ROC curve, 1 for perfectly, 0.5 for not at all. Left out when no label is
+    wrong, or all are.
+
     `confusion.csv` counts samples, a row per true class, a column per predicted class.
+    `reliability.csv` has a row per bin of confidence: its samples, their mean confidence, their
+    accuracy; NaN in a bin without samples.
 
     inputs
       model = model
           The classifier.
       data = dataset
           The data set.
+      labels = labels, optional
+          The labels of the training samples, right and wrong, for `noise-detection-auc`.
+      split = split, optional
+          Which training samples count for it: those that train. Without it: all.
 
     parameters
-      batch-size = integer, at least 1 [default: 500]
-          Samples a step.
-    ");
+      batch-size = integer, at least 1
+          Samples a step. Without it: 500, fewer of images larger than 64 pixels.
+    "#);
     assert_snapshot!(project.pipeline("kinds trian"), @r"
     status 2
     --- stderr

@@ -173,7 +173,8 @@ impl Cache {
             return Ok(());
         }
         let others = fs::read_dir(root).into_iter().flatten().flatten();
-        let ours = ["README.md", ".gitignore", "stat.idx"];
+        // VERSION as well: another process can write it right now.
+        let ours = ["VERSION", "README.md", ".gitignore", "stat.idx"];
         let other = others.map(|entry| entry.file_name()).find(|name| {
             let known = self.layout.folders().iter().any(|folder| folder.ends_with(name));
             !known
