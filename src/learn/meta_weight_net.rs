@@ -142,7 +142,8 @@ impl RobustMethod for MetaWeightNet {
 
         // phi: the gradient of this sum is the one above.
         let along = slopes.f_mul(&shares)?.f_sum(Kind::Float)?.f_mul_scalar(-inner_rate)?;
-        self.optimizer.backward(&along)?;
+        self.optimizer.zero_gradients()?;
+        along.f_backward()?;
         self.optimizer.step(self.learning_rate, step.at.step)?;
 
         // theta, by the new weights.

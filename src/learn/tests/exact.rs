@@ -129,7 +129,7 @@ fn a_probe_that_was_stopped_often_ends_as_one_that_was_not() {
         let encoder = folder.path().join("encoder");
         let connect = |request| with_input(request, "weights", &encoder);
         // More reports than its passes without a checkpoint have: features, test, validation.
-        stop_often(&probe("linear", augmentation), 12, connect, folder.path());
+        stop_often(&probe("linear", augmentation), 20, connect, folder.path());
     }
 }
 
