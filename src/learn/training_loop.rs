@@ -150,6 +150,11 @@ pub trait Method {
     fn finished(&self) -> bool {
         false
     }
+
+    /// Whether work that can be interrupted follows on the training, so that its end is worth a checkpoint.
+    fn more_follows(&self) -> bool {
+        false
+    }
 }
 
 /// How far a run is: what the header of a checkpoint holds.
@@ -191,7 +196,7 @@ pub fn run<M: Method>(
     while !method.finished() && position.steps < budget.steps {
         epoch(method, feed, budget, &mut position)?;
     }
-    Ok(())
+    if method.more_follows() { position.save(method) } else { Ok(()) }
 }
 
 /// Where a run stands, and its checkpoints.
@@ -207,10 +212,7 @@ impl Position<'_> {
     fn pause(&mut self, method: &impl Method) -> anyhow::Result<()> {
         let due = self.checkpoints.due();
         if due != Due::Nothing {
-            let (steps, settled) = (self.steps, self.settled);
-            let reached = Reached { steps, settled, method: method.progress() };
-            let saved = self.checkpoints.save(&reached, &method.tensors());
-            match saved {
+            match self.save(method) {
                 // The work so far is worth more than what a checkpoint may save later.
                 Err(error) if due == Due::Checkpoint => {
                     self.context.note(format!("the training goes on without it: {error:#}"));
@@ -222,6 +224,12 @@ impl Position<'_> {
             return Err(Stopped.into());
         }
         Ok(())
+    }
+
+    fn save(&mut self, method: &impl Method) -> anyhow::Result<()> {
+        let (steps, settled) = (self.steps, self.settled);
+        let reached = Reached { steps, settled, method: method.progress() };
+        self.checkpoints.save(&reached, &method.tensors())
     }
 }
 

@@ -160,6 +160,11 @@ impl Method for LinearProbe<'_> {
     type Batch = Batch;
     type Progress = Vec<[f64; 3]>;
 
+    /// The evaluation of the test set.
+    fn more_follows(&self) -> bool {
+        true
+    }
+
     fn device(&self) -> Device {
         self.encoder.data.device
     }
