@@ -24,8 +24,18 @@ fn everything_is_read() {
     assert_eq!(manifest.experiment, Experiment { name: "good".to_owned(), about, seed: 220 });
     let names: Vec<_> = manifest.stages.iter().map(|stage| stage.name.as_str()).collect();
     let in_file = [
-        "download", "archive", "data", "halves", "noisy", "simclr", "train", "evaluate",
-        "imported", "supervised", "probe", "summary",
+        "download",
+        "archive",
+        "data",
+        "halves",
+        "noisy",
+        "simclr",
+        "train",
+        "evaluate",
+        "imported",
+        "supervised",
+        "probe",
+        "summary",
     ];
     assert_eq!(names, in_file);
     assert_eq!(graph.order().map(StageName::as_str).collect::<Vec<_>>(), in_file);
