@@ -54,8 +54,11 @@ enum Events {
     StandardOutput {
         last_progress: Mutex<Option<Instant>>,
     },
-    /// For tests: kept.
-    Kept(Mutex<Vec<Event>>),
+    /// For tests: kept. The body is asked to stop at a report of its progress.
+    Kept {
+        events: Mutex<Vec<Event>>,
+        stop_at: Option<usize>,
+    },
 }
 
 /// Progress more often than this is dropped: nobody can read it.
@@ -64,7 +67,14 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 impl Context {
     /// A context outside a worker process, for tests of a body. Its events are kept.
     pub fn for_test(request: Request) -> Self {
-        Self::new(request, Events::Kept(Mutex::default()), Arc::default())
+        let events = Events::Kept { events: Mutex::default(), stop_at: None };
+        Self::new(request, events, Arc::default())
+    }
+
+    /// As [`Context::for_test`]; the body is asked to stop when it has told its progress so many times.
+    pub fn for_test_that_stops(request: Request, reports: usize) -> Self {
+        let events = Events::Kept { events: Mutex::default(), stop_at: Some(reports) };
+        Self::new(request, events, Arc::default())
     }
 
     fn new(request: Request, events: Events, stop: Arc<AtomicBool>) -> Self {
@@ -159,7 +169,7 @@ impl Context {
     /// The events so far, in a context for tests.
     pub fn kept_events(&self) -> Vec<Event> {
         match &self.events {
-            Events::Kept(events) => lock(events).clone(),
+            Events::Kept { events, .. } => lock(events).clone(),
             Events::StandardOutput { .. } => Vec::new(),
         }
     }
@@ -171,7 +181,14 @@ impl Context {
                 self.stop.store(true, Ordering::Relaxed);
             }
             Events::StandardOutput { .. } => {}
-            Events::Kept(events) => lock(events).push(event),
+            Events::Kept { events, stop_at } => {
+                let mut events = lock(events);
+                events.push(event);
+                let reports = events.iter().filter(|event| matches!(event, Event::Progress(_)));
+                if stop_at.is_some_and(|stop_at| reports.count() >= stop_at) {
+                    self.stop.store(true, Ordering::Relaxed);
+                }
+            }
         }
     }
 }
