@@ -6,7 +6,6 @@
 //! the whole process: here a level is entered by one thread at a time, and left however the function
 //! ends. Knows no network.
 
-use std::cell::Cell;
 use std::ffi::{CStr, c_char};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -40,27 +39,23 @@ pub fn derivative_along(
         .zip(directions)
         .map(|(input, direction)| join(&input.f_detach()?, &direction.f_detach()?));
     let output = function(&duals.collect::<anyhow::Result<Vec<_>>>()?)?;
-    let (_, derivative) = split(&output)?;
-    Ok(derivative.f_detach()?)
+    Ok(match split(&output)? {
+        (_, Some(derivative)) => derivative.f_detach()?,
+        (value, None) => value.f_zeros_like()?,
+    })
 }
 
-/// Whether this thread computes with dual numbers.
-pub fn is_on() -> bool {
-    IS_ON.get()
-}
-
-/// A dual number's value and its derivative, which is zero for a tensor that depends on no input. Only while
-/// [`is_on`]; for operations whose derivative is known better than libtorch knows it.
+/// A dual number's value and its derivative, which a tensor that depends on no input has not. Only within the function
+/// of [`derivative_along`]: for operations whose derivative is known better than libtorch knows it.
 ///
 /// # Errors
 /// When libtorch fails.
-pub fn split(dual: &Tensor) -> anyhow::Result<(Tensor, Tensor)> {
+pub fn split(dual: &Tensor) -> anyhow::Result<(Tensor, Option<Tensor>)> {
     let (value, derivative) = Tensor::f_internal_unpack_dual(dual, LEVEL)?;
-    let derivative = if derivative.defined() { derivative } else { value.f_zeros_like()? };
-    Ok((value, derivative))
+    Ok((value, Some(derivative).filter(Tensor::defined)))
 }
 
-/// The dual number of a value and its derivative. Only while [`is_on`].
+/// The dual number of a value and its derivative. Only where [`split`] may be called.
 ///
 /// # Errors
 /// When the two differ in shape or type.
@@ -70,10 +65,6 @@ pub fn join(value: &Tensor, derivative: &Tensor) -> anyhow::Result<Tensor> {
 
 /// The only level that libtorch has so far.
 const LEVEL: i64 = 0;
-
-thread_local! {
-    static IS_ON: Cell<bool> = const { Cell::new(false) };
-}
 
 /// Only one thread at a time can have a level. It guards nothing that a panic could leave half done.
 static ONE_LEVEL: Mutex<()> = Mutex::new(());
@@ -92,7 +83,6 @@ impl Level {
             pipeline_enter_dual_level(&raw mut level, message.as_mut_ptr(), message.len())
         })?;
         let entered = Self { _only_one: only_one };
-        IS_ON.set(true);
         ensure!(level == LEVEL as u64, "libtorch is differentiating something else");
         Ok(entered)
     }
@@ -100,7 +90,6 @@ impl Level {
 
 impl Drop for Level {
     fn drop(&mut self) {
-        IS_ON.set(false);
         // It fails only for a level that was not entered.
         let _ = checked(|message| unsafe {
             // SAFETY: as for entering.

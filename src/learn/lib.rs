@@ -21,6 +21,7 @@ pub mod finetune;
 pub mod forward_mode;
 pub mod inputs;
 pub mod loss;
+pub mod loss_curve;
 pub mod meta_weight_net;
 pub mod network;
 pub mod optimizer;

@@ -19,8 +19,8 @@
 //! grad_phi L_meta(theta') = sum_i (d theta' / d s_i)^T h grad_phi s_i = -alpha sum_i t_i grad_phi s_i
 //! ```
 //!
-//! That is exact. One forward pass on the batch gives l, the look-ahead and the last line; it is the
-//! only one to move the running statistics.
+//! That is exact. One forward pass on the batch gives l, the look-ahead, the last line and the values at which the
+//! slopes are taken; it is the only one to move the running statistics.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::forward_mode::derivative_along;
 use crate::loss::SampleLoss;
-use crate::network::{Mode, Weighting};
+use crate::network::{Mode, Record, Weighting};
 use crate::optimizer::{Optimizer, Rule};
 use crate::supervised::data::MetaBatch;
 use crate::supervised::fit::{Outcome, RobustMethod, Step};
@@ -130,7 +130,7 @@ impl RobustMethod for MetaWeightNet {
         let inner_rate = self.inner_rate.unwrap_or(step.learning_rate);
 
         // l, and v as a function of phi.
-        let logits = step.forward()?;
+        let (logits, record) = step.network.forward_recorded(&step.batch.images, Mode::Train)?;
         let losses = step.loss.of_samples(&logits, &step.batch.labels)?;
         let known_losses = losses.f_detach()?;
         let shares = self.shares(&self.weighting.forward(&known_losses)?)?;
@@ -138,7 +138,7 @@ impl RobustMethod for MetaWeightNet {
         // theta', h and t.
         let ahead = look_ahead(step, &losses, &shares.f_detach()?, inner_rate)?;
         let (meta_loss, direction) = meta_gradient(step, &ahead, meta, self.meta_loss)?;
-        let slopes = slopes_along(step, &direction)?;
+        let slopes = slopes_along(step, &direction, &record)?;
 
         // phi: the gradient of this sum is the one above.
         let along = slopes.f_mul(&shares)?.f_sum(Kind::Float)?.f_mul_scalar(-inner_rate)?;
@@ -234,12 +234,12 @@ fn meta_gradient(
     Ok((loss.f_detach()?, gradient))
 }
 
-/// t_i = <h, grad_theta l_i>, float [B].
-fn slopes_along(step: &Step<'_>, direction: &[Tensor]) -> anyhow::Result<Tensor> {
+/// t_i = <h, grad_theta l_i>, float [B], along the pass that gave the l_i.
+fn slopes_along(step: &Step<'_>, direction: &[Tensor], record: &Record) -> anyhow::Result<Tensor> {
     let parameters: Vec<Tensor> = trained(step).map(Tensor::shallow_clone).collect();
     derivative_along(&parameters, direction, |duals| {
         let values = step.network.state().values_with(duals)?;
-        let logits = step.network.forward_with(values, &step.batch.images, Mode::LookAhead)?;
+        let logits = step.network.forward_dual(values, &step.batch.images, record)?;
         step.loss.of_samples(&logits, &step.batch.labels)
     })
 }

@@ -5,11 +5,9 @@
 //! optimizer, with warm-up and cosine. The artifact's `weights.safetensors` is the encoder alone, so
 //! that it loads strictly; the projection head lies beside it in `projection.safetensors`.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context as _, ensure};
 use pipeline_stages::formats::{
-    CurveTable, ImageShape, InputCrop, ModelInfo, Part, Samples, Storage, WEIGHTS_FILE,
+    ImageShape, InputCrop, ModelInfo, Part, Samples, Storage, WEIGHTS_FILE,
 };
 use pipeline_stages::kinds::{Blur, PretrainOptimizer, PretrainSimclr};
 use pipeline_stages::message::{Metrics, Progress, Unit};
@@ -20,13 +18,13 @@ use crate::augment::ViewSettings;
 use crate::augment::batched::DeviceViews;
 use crate::batches::{Images, ViewSource, shuffled};
 use crate::inputs::input_side;
+use crate::loss_curve::{LossCurve, Row};
 use crate::network::{Mode, Projector, feature_count};
 use crate::optimizer::{Optimizer, Rule};
 use crate::pictures::Pictures;
 use crate::random::{Purpose, Stream};
 use crate::schedule::Schedule;
-use crate::tally::Tally;
-use crate::training_loop::{self, At, Budget, Feed, Method, check_finite};
+use crate::training_loop::{self, At, Budget, Feed, Method};
 use crate::{Body, decay, device, loss, training_record, weights};
 
 const SGD: Rule = Rule::Sgd { momentum: 0.9 };
@@ -155,9 +153,8 @@ struct Run<'a> {
     views: &'a Views<'a>,
     network: Projector,
     optimizer: Optimizer,
-    tally: Tally,
-    /// Per epoch: its number, the loss, the contrastive accuracy.
-    curve: Vec<[f64; 3]>,
+    /// With the contrastive accuracy.
+    curve: LossCurve,
 }
 
 impl<'a> Run<'a> {
@@ -181,8 +178,8 @@ impl<'a> Run<'a> {
         };
         let optimizer =
             Optimizer::new(rule, parameters.weight_decay, network.state(), decay::contrastive)?;
-        let tally = Tally::new(vec!["steps", "loss", "accuracy"], views.device)?;
-        Ok(Self { parameters, context, views, network, optimizer, tally, curve: Vec::new() })
+        let curve = LossCurve::new(parameters.learning_rate, views.device)?;
+        Ok(Self { parameters, context, views, network, optimizer, curve })
     }
 
     fn learning_rate(&self, at: At) -> f64 {
@@ -213,11 +210,9 @@ impl<'a> Run<'a> {
             training: training_record(self.parameters, self.context.seed),
         }
         .write(output)?;
-        let mut table = CurveTable::new(&["epoch", "loss", "accuracy"]);
-        self.curve.iter().for_each(|row| table.push(row));
-        table.write(&output.join("curves.csv"))?;
+        self.curve.write(output, "accuracy")?;
 
-        let [_, loss, accuracy] = self.curve.last().copied().context("no epoch was run")?;
+        let [_, loss, accuracy] = self.curve.rows().last().copied().context("no epoch was run")?;
         Ok(Metrics::from([
             ("loss".to_owned(), loss),
             ("contrastive-accuracy".to_owned(), accuracy),
@@ -227,7 +222,7 @@ impl<'a> Run<'a> {
 
 impl Method for Run<'_> {
     type Batch = Tensor;
-    type Progress = Vec<[f64; 3]>;
+    type Progress = Vec<Row>;
 
     fn device(&self) -> Device {
         self.views.device
@@ -238,16 +233,16 @@ impl Method for Run<'_> {
         let mut tensors: Vec<_> =
             network.map(|named| (named.name.clone(), &named.tensor)).collect();
         tensors.extend(self.optimizer.kept());
-        tensors.push(self.tally.kept());
+        tensors.push(self.curve.kept());
         tensors
     }
 
-    fn progress(&self) -> &Vec<[f64; 3]> {
-        &self.curve
+    fn progress(&self) -> &Vec<Row> {
+        self.curve.rows()
     }
 
-    fn resume(&mut self, progress: Vec<[f64; 3]>) {
-        self.curve = progress;
+    fn resume(&mut self, progress: Vec<Row>) {
+        self.curve.resume(progress);
     }
 
     /// One step of algorithm 1.
@@ -257,7 +252,7 @@ impl Method for Run<'_> {
         self.optimizer.backward(&loss)?;
         self.optimizer.step(self.learning_rate(at), at.step)?;
         let one = Tensor::f_ones([0i64; 0].as_slice(), (Kind::Int64, self.views.device))?;
-        self.tally.add(&[one, loss.f_detach()?, accuracy])
+        self.curve.add([one, loss.f_detach()?, accuracy])
     }
 
     fn after_step(
@@ -265,30 +260,17 @@ impl Method for Run<'_> {
         at: At,
         _pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        if at.ends_epoch() {
-            let sums = self.tally.read()?;
-            check_finite(sums.get("loss"), at, self.parameters.learning_rate)?;
-            let epoch = (at.epoch() + 1) as f64;
-            self.curve.push([epoch, sums.mean("loss", "steps"), sums.mean("accuracy", "steps")]);
-            self.tally.clear()?;
-        }
-        Ok(())
+        self.curve.after_step(at)
     }
 
     fn report(&self, at: At) -> anyhow::Result<()> {
-        let sums = self.tally.read()?;
-        check_finite(sums.get("loss"), at, self.parameters.learning_rate)?;
         let images = |steps: u64| steps * self.parameters.batch_size;
         self.context.progress(Progress {
             done: images(at.step + 1),
             total: Some(images(at.steps())),
             unit: Unit::Images,
             phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.budget.epochs())),
-            values: BTreeMap::from([
-                ("loss".to_owned(), sums.mean("loss", "steps")),
-                ("accuracy".to_owned(), sums.mean("accuracy", "steps")),
-                ("learning-rate".to_owned(), self.learning_rate(at)),
-            ]),
+            values: self.curve.values(at, self.learning_rate(at))?,
         });
         Ok(())
     }

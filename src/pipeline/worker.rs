@@ -23,6 +23,12 @@ pub const LEARN_VARIABLE: &str = "PIPELINE_LEARN";
 /// How OpenMP's threads wait for each other: a policy, or turns of a loop before they sleep.
 const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 const SPIN_COUNT: &str = "GOMP_SPINCOUNT";
+/// How the C library of Linux keeps memory.
+const TUNABLES: &str = "GLIBC_TUNABLES";
+/// Memory that a step frees is kept for the next one, and in huge pages: a step frees and takes the same
+/// gigabytes again and again, and getting them from the kernel anew took an eighth of the time.
+const KEEP_MEMORY: &str = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:\
+                           glibc.malloc.top_pad=67108864:glibc.malloc.hugetlb=1";
 
 const LEARN_PROGRAM: &str = "pipeline-learn";
 
@@ -129,14 +135,23 @@ pub fn command(program: WorkerProgram) -> anyhow::Result<Command> {
         }
         WorkerProgram::Learn => {
             let mut command = Command::new(learn_program(&own)?);
-            // libtorch's threads spin while they wait for each other, and must be told how long before they
-            // are loaded. By their own choice it is so long that a training beside any other work takes
-            // several times as long; not at all, and a training alone takes half as long again.
-            if [SPIN_COUNT, WAIT_POLICY].iter().all(|name| std::env::var_os(name).is_none()) {
-                command.env(SPIN_COUNT, "10000");
-            }
+            tune(&mut command);
             Ok(command)
         }
+    }
+}
+
+/// What libtorch must find before it is loaded, where the user says nothing else.
+fn tune(command: &mut Command) {
+    let unset = |name: &&str| std::env::var_os(name).is_none();
+    // libtorch's threads spin while they wait for each other. By their own choice it is so long that a
+    // training beside any other work takes several times as long; not at all, and a training alone
+    // takes half as long again.
+    if [SPIN_COUNT, WAIT_POLICY].iter().all(unset) {
+        command.env(SPIN_COUNT, "10000");
+    }
+    if unset(&TUNABLES) {
+        command.env(TUNABLES, KEEP_MEMORY);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The layers that the networks here are made of: convolution, batch norm, linear.
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use tch::{Kind, Tensor};
 
 use super::pass::{Mode, Pass};
@@ -38,8 +38,35 @@ impl Convolution {
     /// When the shapes don't match.
     pub fn forward(&self, pass: &Pass, input: &Tensor) -> anyhow::Result<Tensor> {
         let (input, weight) = (pass.in_precision(input)?, pass.factor(self.weight)?);
+        if pass.mode == Mode::Derivative {
+            return self.forward_dual(&input, &weight, &pass.kept(self.weight)?);
+        }
+        let output = self.apply(&input, &weight)?;
+        pass.keep(self.weight, &output)?;
+        Ok(output)
+    }
+
+    /// [`Convolution::forward`] of dual numbers whose values are known to give `output`.
+    fn forward_dual(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        output: &Tensor,
+    ) -> anyhow::Result<Tensor> {
+        let (input, along_input) = forward_mode::split(input)?;
+        let (weight, along_weight) = forward_mode::split(weight)?;
+        let along_weight = along_weight.context("the direction says nothing of a weight")?;
+        let mut along = self.apply(&input, &along_weight)?;
+        // The images don't depend on the weights.
+        if let Some(along_input) = along_input {
+            along = along.f_add_(&self.apply(&along_input, &weight)?)?;
+        }
+        forward_mode::join(output, &along)
+    }
+
+    fn apply(&self, input: &Tensor, weight: &Tensor) -> anyhow::Result<Tensor> {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        Ok(input.f_conv2d(&weight, None::<&Tensor>, stride, padding, [1, 1], 1)?)
+        Ok(input.f_conv2d(weight, None::<&Tensor>, stride, padding, [1, 1], 1)?)
     }
 }
 
@@ -101,13 +128,13 @@ impl BatchNorm {
         if pass.mode == Mode::Train {
             let _ = pass.value(self.num_batches_tracked).shallow_clone().f_add_scalar_(1)?;
         }
-        if pass.mode == Mode::LookAhead && forward_mode::is_on() {
+        if pass.mode == Mode::Derivative {
             return self.forward_dual(pass, input);
         }
         let [running_mean, running_var] =
             [self.running_mean, self.running_var].map(|slot| match pass.mode {
                 Mode::Train | Mode::Evaluate => Some(pass.value(slot)),
-                Mode::LookAhead => None,
+                Mode::LookAhead | Mode::Derivative => None,
             });
         Ok(input.f_batch_norm(
             Some(pass.value(self.weight)),
@@ -131,6 +158,10 @@ impl BatchNorm {
         let (input, along_input) = forward_mode::split(input)?;
         let (weight, along_weight) = forward_mode::split(pass.value(self.weight))?;
         let (bias, along_bias) = forward_mode::split(pass.value(self.bias))?;
+        let along = [along_input, along_weight, along_bias];
+        let [Some(along_input), Some(along_weight), Some(along_bias)] = along else {
+            bail!("the direction says nothing of a batch norm");
+        };
         let norm = |input: &Tensor, weight: &Tensor, bias: &Tensor| {
             let none = None::<&Tensor>;
             let (momentum, epsilon) = (Self::MOMENTUM, Self::EPSILON);

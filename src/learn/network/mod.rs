@@ -15,7 +15,7 @@ use pipeline_stages::kinds::precision::Precision;
 use tch::{Device, Kind, Tensor};
 
 pub use layer::{BatchNorm, Bias, Convolution, Linear};
-pub use pass::{Mode, Pass};
+pub use pass::{Mode, Pass, Record};
 pub use resnet::{Encoder, feature_count};
 pub use state::{Builder, Initial, NamedTensor, Role, Slot, State, Values, bytes_of};
 pub use weighting::Weighting;
@@ -73,9 +73,42 @@ impl Classifier {
         images: &Tensor,
         mode: Mode,
     ) -> anyhow::Result<Tensor> {
-        let pass = Pass::new(values, mode, self.precision);
-        let features = self.encoder.forward(&pass, images)?;
-        Ok(self.fc.forward(&pass, &features)?.f_to_kind(Kind::Float)?)
+        self.logits(&Pass::new(values, mode, self.precision), images)
+    }
+
+    /// [`Classifier::forward`], with a record for [`Classifier::forward_dual`].
+    ///
+    /// # Errors
+    /// When the images have another number of channels.
+    pub fn forward_recorded(
+        &self,
+        images: &Tensor,
+        mode: Mode,
+    ) -> anyhow::Result<(Tensor, Record)> {
+        let record = Record::default();
+        let pass = Pass::new(self.state.values(), mode, self.precision);
+        let logits = self.logits(&pass.with_record(record.clone()), images)?;
+        Ok((logits, record))
+    }
+
+    /// Images [N,C,H,W] -> logits as dual numbers, float [N,K]. The values of `duals` and the images are
+    /// those of the pass on record.
+    ///
+    /// # Errors
+    /// When they can't be.
+    pub fn forward_dual(
+        &self,
+        duals: Values,
+        images: &Tensor,
+        record: &Record,
+    ) -> anyhow::Result<Tensor> {
+        let pass = Pass::new(duals, Mode::Derivative, self.precision);
+        self.logits(&pass.with_record(record.clone()), images)
+    }
+
+    fn logits(&self, pass: &Pass, images: &Tensor) -> anyhow::Result<Tensor> {
+        let features = self.encoder.forward(pass, images)?;
+        Ok(self.fc.forward(pass, &features)?.f_to_kind(Kind::Float)?)
     }
 
     /// Images [N,C,H,W] -> features of the encoder, float [N,F].

@@ -3,6 +3,11 @@
 //! Networks keep no values of their own, so the same network runs with its weights, with
 //! the weights after a look-ahead step, or with dual numbers for forward-mode differentiation.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use anyhow::Context as _;
 use pipeline_stages::kinds::precision::Precision;
 use tch::{Kind, Tensor};
 
@@ -15,9 +20,16 @@ pub enum Mode {
     Train,
     /// Of the batch; nothing moves.
     LookAhead,
+    /// Of the batch, in dual numbers; nothing moves. Goes along the [`Record`] of a pass with the same values.
+    Derivative,
     /// Kept before; nothing moves.
     Evaluate,
 }
+
+/// What the convolutions of one pass gave, by the slot of their weight: the values are half of the work of their
+/// derivatives, and the graph of that pass holds them anyway.
+#[derive(Debug, Clone, Default)]
+pub struct Record(Rc<RefCell<BTreeMap<usize, Tensor>>>);
 
 /// A forward pass through a network.
 #[derive(Debug)]
@@ -26,12 +38,39 @@ pub struct Pass {
     /// Which statistics batch norm uses.
     pub mode: Mode,
     precision: Precision,
+    record: Option<Record>,
 }
 
 impl Pass {
     /// A pass with these values.
     pub fn new(values: Values, mode: Mode, precision: Precision) -> Self {
-        Self { values, mode, precision }
+        Self { values, mode, precision, record: None }
+    }
+
+    /// The same pass with a record: to be written, or in [`Mode::Derivative`] to be read.
+    pub fn with_record(self, record: Record) -> Self {
+        Self { record: Some(record), ..self }
+    }
+
+    /// Writes what the convolution with this weight gave, where there is a record.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn keep(&self, weight: Slot, output: &Tensor) -> anyhow::Result<()> {
+        if let Some(Record(outputs)) = &self.record {
+            outputs.borrow_mut().insert(weight.0, output.f_detach()?);
+        }
+        Ok(())
+    }
+
+    /// What the convolution with this weight gave in the pass that is on record.
+    ///
+    /// # Errors
+    /// When none is.
+    pub fn kept(&self, weight: Slot) -> anyhow::Result<Tensor> {
+        let Record(outputs) = self.record.as_ref().context("there is no pass on record")?;
+        let output = outputs.borrow().get(&weight.0).map(Tensor::shallow_clone);
+        output.context("the pass on record is of another network")
     }
 
     /// The value of a tensor, as it is.

@@ -7,10 +7,7 @@
 //!
 //! as SimCLR's linear evaluation has it; the learning rate falls linearly to 0.
 
-use std::collections::BTreeMap;
-
 use anyhow::Context as _;
-use pipeline_stages::formats::CurveTable;
 use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::kinds::{Augmentation, Probe};
 use pipeline_stages::message::{Metrics, Progress, Unit};
@@ -19,13 +16,13 @@ use tch::{Device, Tensor};
 use super::FrozenEncoder;
 use crate::augment::batched::upload;
 use crate::decay;
+use crate::loss_curve::{LossCurve, Row};
 use crate::network::{Builder, Linear, Mode, Pass, State};
 use crate::optimizer::Optimizer;
 use crate::random::Purpose;
 use crate::supervised::Recipe;
 use crate::supervised::data::TrainingData;
-use crate::tally::Tally;
-use crate::training_loop::{self, At, Budget, Feed, Method, check_finite};
+use crate::training_loop::{self, At, Budget, Feed, Method};
 
 /// Trains the layer and measures it.
 pub(super) fn run(
@@ -39,7 +36,7 @@ pub(super) fn run(
     let mut probe = LinearProbe::new(recipe, encoder, features)?;
     let budget = Budget::of_epochs(parameters.epochs, encoder.data.steps_per_epoch())?;
     training_loop::run(&mut probe, &batches, budget, encoder.context, parameters)?;
-    probe.write_curve()?;
+    probe.curve.write(&encoder.context.output, "train-accuracy")?;
     let _no_gradients = tch::no_grad_guard();
     encoder.metrics("linear", |features| probe.logits(features))
 }
@@ -107,9 +104,8 @@ struct LinearProbe<'a> {
     layer: Linear,
     state: State,
     optimizer: Optimizer,
-    tally: Tally,
-    /// Per epoch: its number, the loss, the accuracy on the labels learned from.
-    curve: Vec<[f64; 3]>,
+    /// With the accuracy on the labels learned from.
+    curve: LossCurve,
 }
 
 impl<'a> LinearProbe<'a> {
@@ -125,8 +121,8 @@ impl<'a> LinearProbe<'a> {
         let layer = Linear::zero(&mut builder, [inputs, i64::try_from(data.classes.len())?])?;
         let state = builder.finish();
         let optimizer = Optimizer::new(recipe.rule, recipe.weight_decay, &state, decay::probe)?;
-        let tally = Tally::new(vec!["samples", "loss", "right"], data.device)?;
-        Ok(Self { recipe, encoder, features, layer, state, optimizer, tally, curve: Vec::new() })
+        let curve = LossCurve::new(recipe.learning_rate, data.device)?;
+        Ok(Self { recipe, encoder, features, layer, state, optimizer, curve })
     }
 
     /// Features, float [B,F] -> logits, float [B,K].
@@ -148,17 +144,11 @@ impl<'a> LinearProbe<'a> {
     fn learning_rate(&self, at: At) -> f64 {
         self.recipe.learning_rate * self.recipe.schedule.factor(at.step, at.steps())
     }
-
-    fn write_curve(&self) -> anyhow::Result<()> {
-        let mut table = CurveTable::new(&["epoch", "loss", "train-accuracy"]);
-        self.curve.iter().for_each(|row| table.push(row));
-        table.write(&self.encoder.context.output.join("curves.csv"))
-    }
 }
 
 impl Method for LinearProbe<'_> {
     type Batch = Batch;
-    type Progress = Vec<[f64; 3]>;
+    type Progress = Vec<Row>;
 
     /// The evaluation of the test set.
     fn more_follows(&self) -> bool {
@@ -173,16 +163,16 @@ impl Method for LinearProbe<'_> {
         let layer = self.state.tensors().iter();
         let mut tensors: Vec<_> = layer.map(|named| (named.name.clone(), &named.tensor)).collect();
         tensors.extend(self.optimizer.kept());
-        tensors.push(self.tally.kept());
+        tensors.push(self.curve.kept());
         tensors
     }
 
-    fn progress(&self) -> &Vec<[f64; 3]> {
-        &self.curve
+    fn progress(&self) -> &Vec<Row> {
+        self.curve.rows()
     }
 
-    fn resume(&mut self, progress: Vec<[f64; 3]>) {
-        self.curve = progress;
+    fn resume(&mut self, progress: Vec<Row>) {
+        self.curve.resume(progress);
     }
 
     fn step(&mut self, batch: Batch, at: At) -> anyhow::Result<()> {
@@ -194,7 +184,7 @@ impl Method for LinearProbe<'_> {
         let samples = Tensor::f_full([0i64; 0].as_slice(), losses.size1()?, integer)?;
         let right = logits.f_argmax(1, false)?.f_eq_tensor(&batch.labels)?;
         let loss = losses.f_detach()?.f_sum(tch::Kind::Double)?;
-        self.tally.add(&[samples, loss, right.f_sum(tch::Kind::Int64)?])
+        self.curve.add([samples, loss, right.f_sum(tch::Kind::Int64)?])
     }
 
     fn after_step(
@@ -202,30 +192,17 @@ impl Method for LinearProbe<'_> {
         at: At,
         _pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        if at.ends_epoch() {
-            let sums = self.tally.read()?;
-            check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
-            let epoch = (at.epoch() + 1) as f64;
-            self.curve.push([epoch, sums.mean("loss", "samples"), sums.mean("right", "samples")]);
-            self.tally.clear()?;
-        }
-        Ok(())
+        self.curve.after_step(at)
     }
 
     fn report(&self, at: At) -> anyhow::Result<()> {
-        let sums = self.tally.read()?;
-        check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
         let data = self.encoder.data;
         self.encoder.context.progress(Progress {
             done: data.samples_of(at.step + 1),
             total: Some(data.samples_of(at.steps())),
             unit: Unit::Images,
             phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.budget.epochs())),
-            values: BTreeMap::from([
-                ("loss".to_owned(), sums.mean("loss", "samples")),
-                ("accuracy".to_owned(), sums.mean("right", "samples")),
-                ("learning-rate".to_owned(), self.learning_rate(at)),
-            ]),
+            values: self.curve.values(at, self.learning_rate(at))?,
         });
         Ok(())
     }

@@ -1,0 +1,97 @@
+//! The curve of a training that measures a loss and an accuracy: a row an epoch, and the numbers of the epoch so far.
+//!
+//! For trainings that say no more of themselves than that; supervised training has curves of its own.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use pipeline_stages::formats::CurveTable;
+use tch::{Device, Tensor};
+
+use crate::tally::Tally;
+use crate::training_loop::{At, check_finite};
+
+/// Per epoch: its number from 1, the mean loss, the mean accuracy.
+pub type Row = [f64; 3];
+
+/// A curve on its way.
+#[derive(Debug)]
+pub struct LossCurve {
+    tally: Tally,
+    rows: Vec<Row>,
+    /// The peak of the schedule, for advice when training diverged.
+    learning_rate: f64,
+}
+
+impl LossCurve {
+    /// An empty curve. `learning_rate` is the peak of the schedule.
+    ///
+    /// # Errors
+    /// When libtorch can't make the sums.
+    pub fn new(learning_rate: f64, device: Device) -> anyhow::Result<Self> {
+        let tally = Tally::new(vec!["count", "loss", "accuracy"], device)?;
+        Ok(Self { tally, rows: Vec::new(), learning_rate })
+    }
+
+    /// Adds a step: how many were measured, the sums of their losses and of their accuracies; three scalars.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn add(&mut self, [count, loss, accuracy]: [Tensor; 3]) -> anyhow::Result<()> {
+        self.tally.add(&[count, loss, accuracy])
+    }
+
+    /// After a step: writes the row of an epoch that ends with it.
+    ///
+    /// # Errors
+    /// When training diverged.
+    pub fn after_step(&mut self, at: At) -> anyhow::Result<()> {
+        if at.ends_epoch() {
+            let [loss, accuracy] = self.means(at)?;
+            self.rows.push([(at.epoch() + 1) as f64, loss, accuracy]);
+            self.tally.clear()?;
+        }
+        Ok(())
+    }
+
+    /// The numbers of a progress report within an epoch.
+    ///
+    /// # Errors
+    /// When training diverged.
+    pub fn values(&self, at: At, learning_rate: f64) -> anyhow::Result<BTreeMap<String, f64>> {
+        let [loss, accuracy] = self.means(at)?;
+        let values = [("loss", loss), ("accuracy", accuracy), ("learning-rate", learning_rate)];
+        Ok(values.map(|(name, value)| (name.to_owned(), value)).into())
+    }
+
+    fn means(&self, at: At) -> anyhow::Result<[f64; 2]> {
+        let sums = self.tally.read()?;
+        check_finite(sums.get("loss"), at, self.learning_rate)?;
+        Ok([sums.mean("loss", "count"), sums.mean("accuracy", "count")])
+    }
+
+    /// The rows so far.
+    pub fn rows(&self) -> &Vec<Row> {
+        &self.rows
+    }
+
+    /// Takes over the rows of an interrupted run.
+    pub fn resume(&mut self, rows: Vec<Row>) {
+        self.rows = rows;
+    }
+
+    /// What a checkpoint holds beside the rows.
+    pub fn kept(&self) -> (String, &Tensor) {
+        self.tally.kept()
+    }
+
+    /// Writes `curves.csv`, with the name that the accuracy has here.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write(&self, folder: &Path, accuracy: &str) -> anyhow::Result<()> {
+        let mut table = CurveTable::new(&["epoch", "loss", accuracy]);
+        self.rows.iter().for_each(|row| table.push(row));
+        table.write(&folder.join("curves.csv"))
+    }
+}
