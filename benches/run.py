@@ -104,7 +104,7 @@ def comparisons(settings, ours):
     one_thread = [*common, "--threads", 1]
     yield "augmentation, one core" if settings.device == "cpu" else "augmentation", "views/s", {
         "torchvision, PIL": [settings.python, SCRIPTS / "augment.py", *one_thread, "--device", "cpu"],
-        "kornia": [settings.python, SCRIPTS / "augment.py", *one_thread, "--library", "kornia", "--batch", 512],
+        "kornia": [*KEEP_MEMORY, settings.python, SCRIPTS / "augment.py", *one_thread, "--library", "kornia", "--batch", 512],
         "pipeline": [*ours, "augment", *one_thread, "--batch", 512],
     }
 

@@ -1,6 +1,6 @@
 //! Which parameters are decayed, by their names in a state dict: the rules of the reference code.
 //!
-//! Knows no optimizer. Both rules look for `bn` anywhere in a name, so the batch norm inside a shortcut, whose name is
+//! Knows no optimizer. Two of the rules look for `bn` anywhere in a name, so the batch norm inside a shortcut, whose name is
 //! `downsample.1`, counts as any other layer. That is how the published numbers were made.
 
 /// Supervised training: all but what has `bn` in its name. The classifier's bias is decayed, and
@@ -15,7 +15,7 @@ pub fn contrastive(name: &str) -> bool {
     !name.contains("bn") && !name.contains("bias")
 }
 
-/// A linear probe: its weight and its bias.
-pub fn probe(_name: &str) -> bool {
+/// All: a linear probe's weight and bias, and supervised pre-training, where batch norm is decayed too.
+pub fn all(_name: &str) -> bool {
     true
 }

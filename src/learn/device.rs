@@ -28,8 +28,10 @@ pub fn prepare(execution: &Execution) -> anyhow::Result<Device> {
         tch::set_num_interop_threads(1);
         // It fails when a test has made a pool of its own: then that one serves.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-        let _ = CUDA.set(library::register_cuda());
     });
+    if execution.device != message::Device::Cpu {
+        let _ = CUDA.get_or_init(library::register_cuda);
+    }
     match execution.device {
         message::Device::Cpu => Ok(Device::Cpu),
         message::Device::Auto if tch::Cuda::is_available() => Ok(Device::Cuda(0)),

@@ -45,7 +45,8 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// As a training wants them.
+    /// As a training wants them. `initial` is how the inputs of the encoder that it starts from get their shape: what
+    /// an augmentation without a crop of its own goes by.
     ///
     /// # Errors
     /// When the augmentation does not go with the images.
@@ -53,6 +54,7 @@ impl Inputs {
         samples: &Samples,
         augmentation: Augmentation,
         image_size: Option<u32>,
+        initial: Option<InputCrop>,
         normalisation: Normalisation,
     ) -> anyhow::Result<Self> {
         let crop = match augmentation {
@@ -60,7 +62,7 @@ impl Inputs {
             Augmentation::ResizeCropFlip => Some(InputCrop::ResizeThenCrop),
             Augmentation::None | Augmentation::Flip | Augmentation::CropFlip => {
                 let resized = image_size.is_some() || samples.storage() == Storage::Encoded;
-                resized.then_some(InputCrop::CropThenResize)
+                resized.then_some(initial.unwrap_or(InputCrop::CropThenResize))
             }
         };
         let mut image = samples.image;
@@ -68,7 +70,7 @@ impl Inputs {
             ensure!(
                 augmentation != Augmentation::CropFlip,
                 "'crop-flip' moves small images by 4 pixels, and these are resized: \
-                 set augmentation = \"random-resized-crop\" or \"resize-crop-flip\""
+                 set augmentation = \"random-resized-crop\" or \"resize-crop-flip\", or \"none\""
             );
             let side = input_side(samples, image_size)?;
             image = ImageShape { channels: image.channels, height: side, width: side };

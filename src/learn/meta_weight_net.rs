@@ -138,7 +138,7 @@ impl RobustMethod for MetaWeightNet {
         // theta', h and t.
         let ahead = look_ahead(step, &losses, &shares.f_detach()?, inner_rate)?;
         let (meta_loss, direction) = meta_gradient(step, &ahead, meta, self.meta_loss)?;
-        let slopes = slopes_along(step, &direction, &record)?;
+        let slopes = slopes_along(step, &direction, record)?;
 
         // phi: the gradient of this sum is the one above.
         let along = slopes.f_mul(&shares)?.f_sum(Kind::Float)?.f_mul_scalar(-inner_rate)?;
@@ -235,11 +235,11 @@ fn meta_gradient(
 }
 
 /// t_i = <h, grad_theta l_i>, float [B], along the pass that gave the l_i.
-fn slopes_along(step: &Step<'_>, direction: &[Tensor], record: &Record) -> anyhow::Result<Tensor> {
+fn slopes_along(step: &Step<'_>, direction: &[Tensor], record: Record) -> anyhow::Result<Tensor> {
     let parameters: Vec<Tensor> = trained(step).map(Tensor::shallow_clone).collect();
     derivative_along(&parameters, direction, |duals| {
         let values = step.network.state().values_with(duals)?;
-        let logits = step.network.forward_dual(values, &step.batch.images, record)?;
+        let logits = step.network.forward_dual(values, &step.batch.images, &record)?;
         step.loss.of_samples(&logits, &step.batch.labels)
     })
 }
@@ -251,9 +251,9 @@ fn trained<'a>(step: &'a Step<'_>) -> impl Iterator<Item = &'a Tensor> {
 /// In the order of the method's sums. `weights` float [B] are V's own, not the shares.
 fn sums_of(step: &Step<'_>, weights: &Tensor, meta_loss: Tensor) -> anyhow::Result<Vec<Tensor>> {
     let clean = step.batch.labels.f_eq_tensor(&step.batch.clean_labels)?;
-    let one = Tensor::from(1i64).f_to_device(weights.device())?;
+    let one = Tensor::f_ones([0i64; 0].as_slice(), (Kind::Int64, weights.device()))?;
     let mut sums = vec![one, meta_loss];
-    for group in [clean.f_logical_not()?, clean].iter().rev() {
+    for group in [&clean, &clean.f_logical_not()?] {
         sums.push(group.f_sum(Kind::Int64)?);
         sums.push(weights.f_mul(group)?.f_sum(Kind::Double)?);
     }

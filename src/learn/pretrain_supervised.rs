@@ -1,6 +1,7 @@
 //! `pretrain-supervised`: an encoder from a classification of other images (ImageNet32 in the reference).
 //!
-//! Fine-tuning from scratch, counted in updates; it ends early when the test accuracy falls. The artifact's
+//! Fine-tuning from scratch, counted in updates; it ends early when the test accuracy falls, and the best of it on the test set
+//! is kept. The artifact's
 //! `weights.safetensors` is the encoder alone, so that it loads strictly; its classifier lies beside it.
 
 use pipeline_stages::kinds::{PretrainSupervised, Sampling};
@@ -14,7 +15,7 @@ use crate::schedule::Schedule;
 use crate::supervised::data::TrainingData;
 use crate::supervised::fit::Fit;
 use crate::supervised::{EarlyEnd, Length, Recipe};
-use crate::{Body, device, training_loop};
+use crate::{Body, decay, device, training_loop};
 
 impl Body for PretrainSupervised {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
@@ -41,6 +42,7 @@ fn recipe(parameters: &PretrainSupervised) -> Recipe {
         samples_per_epoch: None,
         rule: Rule::Sgd { momentum: 0.9 },
         weight_decay: parameters.weight_decay,
+        decays: decay::all,
         learning_rate: parameters.learning_rate,
         schedule: Schedule::of(
             parameters.schedule,
@@ -56,5 +58,6 @@ fn recipe(parameters: &PretrainSupervised) -> Recipe {
         evaluate_every: parameters.evaluate_every,
         track_test: true,
         early_end: Some(EarlyEnd { after: parameters.stop_after, drop: parameters.stop_drop }),
+        keep: parameters.keep,
     }
 }

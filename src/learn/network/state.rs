@@ -50,6 +50,20 @@ impl State {
         self.tensors.iter().filter(|named| named.role == Role::Trained)
     }
 
+    /// The tensors as they are now, whatever happens to them later.
+    ///
+    /// # Errors
+    /// When libtorch can't copy them.
+    pub fn copy(&self) -> anyhow::Result<Vec<NamedTensor>> {
+        let copy = |named: &NamedTensor| {
+            let now = named.tensor.f_detach()?;
+            let mut tensor = now.f_empty_like()?;
+            tensor.f_copy_(&now)?;
+            Ok(NamedTensor { name: named.name.clone(), tensor, role: named.role })
+        };
+        self.tensors.iter().map(copy).collect()
+    }
+
     /// The tensors, as a forward pass takes them.
     pub fn values(&self) -> Values {
         Values(self.tensors.iter().map(|named| named.tensor.shallow_clone()).collect())

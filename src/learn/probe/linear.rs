@@ -120,7 +120,7 @@ impl<'a> LinearProbe<'a> {
         let inputs = crate::network::feature_count(recipe.architecture);
         let layer = Linear::zero(&mut builder, [inputs, i64::try_from(data.classes.len())?])?;
         let state = builder.finish();
-        let optimizer = Optimizer::new(recipe.rule, recipe.weight_decay, &state, decay::probe)?;
+        let optimizer = Optimizer::new(recipe.rule, recipe.weight_decay, &state, decay::all)?;
         let curve = LossCurve::new(recipe.learning_rate, data.device)?;
         Ok(Self { recipe, encoder, features, layer, state, optimizer, curve })
     }

@@ -9,7 +9,7 @@ pub mod linear;
 
 use pipeline_stages::formats::{ModelInfo, Part, WEIGHTS_FILE, write_metrics};
 use pipeline_stages::kinds::architecture::Architecture;
-use pipeline_stages::kinds::{Augmentation, Normalise, Probe, ProbeClassifier, Sampling};
+use pipeline_stages::kinds::{Augmentation, Keep, Normalise, Probe, ProbeClassifier, Sampling};
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 use tch::{Kind, Tensor};
@@ -20,7 +20,7 @@ use crate::optimizer::Rule;
 use crate::schedule::Schedule;
 use crate::supervised::data::TrainingData;
 use crate::supervised::{Length, Recipe};
-use crate::{Body, device, weights};
+use crate::{Body, decay, device, weights};
 
 /// How many guesses a sample has in the second accuracy.
 const TOP: i64 = 5;
@@ -55,6 +55,7 @@ fn recipe(parameters: &Probe, architecture: Architecture) -> Recipe {
         samples_per_epoch: None,
         rule: Rule::Sgd { momentum: 0.9 },
         weight_decay: parameters.weight_decay,
+        decays: decay::all,
         learning_rate: parameters.learning_rate,
         schedule: Schedule::Linear,
         augmentation: match parameters.classifier {
@@ -68,6 +69,7 @@ fn recipe(parameters: &Probe, architecture: Architecture) -> Recipe {
         evaluate_every: None,
         track_test: true,
         early_end: None,
+        keep: Keep::Last,
     }
 }
 

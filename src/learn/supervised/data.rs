@@ -104,11 +104,15 @@ impl TrainingData {
 
         let init = context.optional_input(recipe.init_port).map(|input| input.path.clone());
         let initial = init.as_deref().map(|path| check_init(path, recipe.architecture, &samples));
-        let normalisation = normalisation(recipe, &info, &samples, initial.transpose()?.as_ref())?;
+        let initial = initial.transpose()?;
+        let normalisation = normalisation(recipe, &info, &samples, initial.as_ref())?;
+        let crop = initial.and_then(|initial| initial.input_crop);
         let (augmentation, image_size) = (recipe.augmentation, recipe.image_size);
-        let inputs = Inputs::for_training(&samples, augmentation, image_size, normalisation)?;
+        let inputs = Inputs::for_training(&samples, augmentation, image_size, crop, normalisation)?;
         let on_device =
-            [&samples, &test_samples].map(|samples| inputs.on_device(samples, device, context));
+            [(&samples, true), (&test_samples, recipe.track_test)].map(|(samples, used)| {
+                used.then(|| inputs.on_device(samples, device, context)).flatten()
+            });
         Ok(Self {
             given,
             clean,

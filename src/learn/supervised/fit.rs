@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use pipeline_stages::Kind;
 use pipeline_stages::formats::{ModelInfo, Part, WEIGHTS_FILE};
+use pipeline_stages::kinds::Keep;
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
@@ -16,9 +17,8 @@ use tch::{Device, Tensor};
 use super::curve::{Curves, EpochRow, EvaluationRow, SUMS};
 use super::data::{Batch, TrainingData};
 use super::{Length, Recipe};
-use crate::decay;
 use crate::loss::SampleLoss;
-use crate::network::{Classifier, Mode};
+use crate::network::{Classifier, Mode, NamedTensor};
 use crate::optimizer::Optimizer;
 use crate::tally::{Sums, Tally};
 use crate::training_loop::{At, Budget, Method, check_finite};
@@ -111,6 +111,8 @@ pub struct Fit<'a> {
     optimizer: Optimizer,
     tally: Tally,
     curves: Curves,
+    /// The network at its best on the test set, where that is what is kept.
+    best: Vec<NamedTensor>,
 }
 
 impl<'a> Fit<'a> {
@@ -137,10 +139,14 @@ impl<'a> Fit<'a> {
                 .context("the initial weights don't fit")?;
         }
         let optimizer =
-            Optimizer::new(recipe.rule, recipe.weight_decay, network.state(), decay::supervised)?;
+            Optimizer::new(recipe.rule, recipe.weight_decay, network.state(), recipe.decays)?;
         let tally = Tally::new([SUMS, method.sums()].concat(), device)?;
         let curves = Curves::default();
-        Ok(Self { recipe, context, data, device, network, method, optimizer, tally, curves })
+        let best = match recipe.keep {
+            Keep::BestOnTest => network.state().copy()?,
+            Keep::Last => Vec::new(),
+        };
+        Ok(Self { recipe, context, data, device, network, method, optimizer, tally, curves, best })
     }
 
     /// How long the training is.
@@ -199,7 +205,7 @@ impl<'a> Fit<'a> {
     /// As [`Fit::write_model`].
     pub fn write_encoder(&self, parameters: &impl Kind) -> anyhow::Result<()> {
         let output = &self.context.output;
-        let tensors = self.network.state().tensors();
+        let tensors = self.kept();
         weights::check_finite(tensors)?;
         let (classifier, encoder): (Vec<_>, Vec<_>) =
             tensors.iter().partition(|named| Classifier::in_head(&named.name));
@@ -221,14 +227,31 @@ impl<'a> Fit<'a> {
             return Ok(None);
         }
         let _no_gradients = tch::no_grad_guard();
-        let mut total = 0;
+        let mut total = Tensor::f_zeros([0i64; 0].as_slice(), (tch::Kind::Int64, self.device))?;
         for batch in samples.chunks(self.data.evaluation_batch()) {
             pause()?;
             let (images, labels) = self.data.for_evaluation(part, batch)?;
             let logits = self.network.forward(&images, Mode::Evaluate)?;
-            total += right(&logits, &labels)?.f_int64_value(&[])?;
+            total = total.f_add(&right(&logits, &labels)?)?;
         }
-        Ok(Some(total as f64 / samples.len() as f64))
+        Ok(Some(total.f_int64_value(&[])? as f64 / samples.len() as f64))
+    }
+
+    /// What becomes the artifact.
+    fn kept(&self) -> &[NamedTensor] {
+        match (self.recipe.keep, self.curves.evaluations.best_test()) {
+            (Keep::BestOnTest, Some(_)) => &self.best,
+            _ => self.network.state().tensors(),
+        }
+    }
+
+    /// Keeps the network as it is now.
+    fn keep(&mut self) -> anyhow::Result<()> {
+        let _no_gradients = tch::no_grad_guard();
+        for (kept, now) in self.best.iter_mut().zip(self.network.state().tensors()) {
+            kept.tensor.f_copy_(&now.tensor)?;
+        }
+        Ok(())
     }
 
     fn evaluation_due(&self, at: At) -> bool {
@@ -257,6 +280,8 @@ impl Method for Fit<'_> {
         tensors.extend(self.optimizer.kept());
         tensors.extend(self.method.tensors());
         tensors.push(self.tally.kept());
+        let best = self.best.iter();
+        tensors.extend(best.map(|named| (format!("best.{}", named.name), &named.tensor)));
         tensors
     }
 
@@ -306,6 +331,10 @@ impl Method for Fit<'_> {
                 let steps = at.step + 1;
                 let row = EvaluationRow { steps, validation_accuracy, test_accuracy };
                 self.curves.evaluations.0.push(row);
+                let best = self.curves.evaluations.best_test();
+                if best.is_some_and(|best| best.steps == steps) {
+                    self.keep()?;
+                }
             }
         }
         if (at.ends_epoch() || self.finished()) && self.curves.epochs.len() as u64 == at.epoch() {
@@ -338,7 +367,7 @@ impl Method for Fit<'_> {
     fn finished(&self) -> bool {
         self.recipe.early_end.is_some_and(|end| {
             let last = self.curves.evaluations.0.last();
-            last.is_some_and(|last| last.steps > end.after) && self.curves.test_drop() > end.drop
+            last.is_some_and(|last| last.steps >= end.after) && self.curves.test_drop() > end.drop
         })
     }
 }

@@ -10,8 +10,9 @@ pub mod meta;
 
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
-use pipeline_stages::kinds::{self, Augmentation, Normalise, Sampling, Train};
+use pipeline_stages::kinds::{self, Augmentation, Keep, Normalise, Sampling, Train};
 
+use crate::decay;
 use crate::loss::SampleLoss;
 use crate::optimizer::Rule;
 use crate::schedule::Schedule;
@@ -33,8 +34,10 @@ pub struct Recipe {
     pub samples_per_epoch: Option<u64>,
     /// What moves the weights.
     pub rule: Rule,
-    /// Weight decay, of the parameters without `bn` in their name.
+    /// Weight decay, of the parameters that `decays` names.
     pub weight_decay: f64,
+    /// Whether a parameter of this name is decayed.
+    pub decays: fn(&str) -> bool,
     /// The peak learning rate.
     pub learning_rate: f64,
     /// How the learning rate goes.
@@ -55,6 +58,8 @@ pub struct Recipe {
     pub track_test: bool,
     /// When the training ends early.
     pub early_end: Option<EarlyEnd>,
+    /// Which of the networks on the way becomes the artifact.
+    pub keep: Keep,
 }
 
 /// How long a training is.
@@ -90,6 +95,7 @@ impl Recipe {
                 kinds::Optimizer::Adam => Rule::ADAM,
             },
             weight_decay: parameters.weight_decay,
+            decays: decay::supervised,
             learning_rate: parameters.learning_rate,
             schedule: Schedule::of(
                 parameters.schedule,
@@ -105,6 +111,7 @@ impl Recipe {
             evaluate_every: parameters.evaluate_every,
             track_test: parameters.track_test,
             early_end: None,
+            keep: Keep::Last,
         }
     }
 }

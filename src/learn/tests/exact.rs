@@ -74,6 +74,12 @@ fn a_run_that_was_stopped_often_ends_as_one_that_was_not() {
         supervised_pretraining(),
         training("crop-flip"),
         training("none"),
+        meta_training(&json!({"method": "finetune", "optimizer": "adam", "learning-rate": 1e-3})),
+        meta_training(&json!({"method": "finetune", "precision": "bf16"})),
+        meta_training(&json!({
+            "method": "finetune", "sampling": "class-balanced", "samples-per-epoch": 30,
+            "augmentation": "random-resized-crop", "image-size": 12,
+        })),
         meta_training(&json!({"meta-optimizer": "sgd"})),
         meta_training(&json!({"meta-optimizer": "adam", "meta-samples": "training"})),
     ] {
@@ -104,6 +110,29 @@ fn a_falling_test_accuracy_ends_a_pre_training_also_when_it_was_stopped() {
     assert!(encoder.join("classifier.safetensors").exists());
     let begun = with_input(request(folder.path(), &training("none"), "begun"), "init", &encoder);
     assert!(!run(&begun, None));
+}
+
+#[test]
+fn the_best_on_the_test_set_is_kept_and_the_last_where_that_is_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let encoder = |updates: u64, keep: &str| {
+        let stage = stage(json!({"kind": "pretrain-supervised", "parameters": {
+            "architecture": "resnet8-fast", "updates": updates, "batch-size": 9, "normalise": "dataset",
+            "learning-rate": 0.5, "evaluate-every": 4, "schedule": "constant", "keep": keep,
+        }}));
+        let output = folder.path().join(format!("{keep}-{updates}"));
+        assert!(!run(&request(folder.path(), &stage, &format!("{keep}-{updates}")), None));
+        output
+    };
+    let file = |folder: &Path| std::fs::read(folder.join("weights.safetensors")).unwrap();
+    let best = encoder(60, "best-on-test");
+    let evaluations = pipeline_stages::formats::Evaluations::read(&best).unwrap();
+    let step = evaluations.best_test().unwrap().steps;
+    assert!(step < 60, "the last one is the best: nothing is tested");
+    // With a constant learning rate, a shorter run is the beginning of a longer one.
+    assert!(file(&best) == file(&encoder(step, "last")));
+    assert!(file(&best) != file(&encoder(60, "last")));
 }
 
 #[test]
@@ -235,7 +264,8 @@ fn spawn(request: &Request) -> (std::process::Child, BufReader<std::process::Chi
 fn a_worker_that_is_killed_resumes_to_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     write_inputs(folder.path());
-    for (index, stage) in [pretraining("lars"), training("crop-flip")].iter().enumerate() {
+    let stages = [pretraining("lars"), training("crop-flip"), meta_training(&json!({}))];
+    for (index, stage) in stages.iter().enumerate() {
         let [whole, killed] = ["whole", "killed"].map(|name| format!("{name}-{index}"));
         run(&request(folder.path(), stage, &whole), None);
         let mut request = request(folder.path(), stage, &killed);

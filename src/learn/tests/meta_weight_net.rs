@@ -83,6 +83,10 @@ struct Trial {
 
 impl Trial {
     fn new(changes: &Value, precision: Precision) -> Self {
+        Self::of(Architecture::Resnet8, changes, precision)
+    }
+
+    fn of(architecture: Architecture, changes: &Value, precision: Precision) -> Self {
         let mut parameters = json!({
             "method": "meta-weight-net", "architecture": "resnet8", "meta-hidden": 8,
             "meta-learning-rate": 0.5, "q": 0.66,
@@ -90,7 +94,7 @@ impl Trial {
         let changes = changes.as_object().expect("a table").clone();
         parameters.as_object_mut().expect("a table").extend(changes);
         let parameters: Train = serde_json::from_value(parameters).expect("they are right");
-        let network = Classifier::new(Architecture::Resnet8, 3, 10, 0, Device::Cpu)
+        let network = Classifier::new(architecture, 3, 10, 0, Device::Cpu)
             .expect("builds")
             .with_precision(precision);
         fill_state(network.state(), 0);
@@ -203,8 +207,10 @@ fn steps_follow_an_unrolled_graph_of_a_graph() {
             let running: Vec<f64> = running.map(|named| flat(&named.tensor)[0]).collect();
             check("running", &running, 1e-5);
             let meta_loss = flat(&outcome.extra[1]);
+            let weights = numbers(&expected["weights"]);
             let expected = expected["meta_loss"].as_f64().expect("a number");
             assert_close(&meta_loss, &[expected], 1e-5, "the meta loss");
+            assert_weights_are_told(&outcome, &weights, &batch(step as i64, stream));
         }
         for named in trial.network.state().tensors() {
             if named.name.ends_with("num_batches_tracked") {
@@ -212,6 +218,19 @@ fn steps_follow_an_unrolled_graph_of_a_graph() {
             }
         }
     }
+}
+
+/// How many samples are clean and corrupted, and the sums of their weights.
+fn assert_weights_are_told(outcome: &Outcome, weights: &[f64], batch: &Batch) {
+    let clean = flat(&batch.labels.eq_tensor(&batch.clean_labels));
+    let sum = |group: f64| {
+        let of_group = weights.iter().zip(&clean).filter(|(_, clean)| **clean == group);
+        let weights: Vec<f64> = of_group.map(|(weight, _)| *weight).collect();
+        [weights.len() as f64, weights.iter().sum()]
+    };
+    let found: Vec<f64> = outcome.extra[2..].iter().flat_map(flat).collect();
+    assert_close(&found, &[sum(1.0), sum(0.0)].concat(), 1e-5, "weights of clean and corrupted");
+    assert!(sum(1.0)[0] != sum(0.0)[0], "nothing tells the groups apart");
 }
 
 /// The gradient of the weighting net with the look-ahead kept in the graph: what a step must find.
@@ -262,6 +281,26 @@ fn the_meta_gradient_is_that_of_an_unrolled_graph_whatever_the_settings() {
             let what = format!("{changes}, step {step}");
             assert_close(&trial.meta_gradient(), &expected, 1e-4, &what);
         }
+    }
+}
+
+/// Projection shortcuts, bottlenecks and max-pooling have derivatives too.
+#[test]
+fn the_meta_gradient_is_that_of_an_unrolled_graph_in_every_architecture() {
+    for (architecture, side) in [
+        (Architecture::Resnet18, 8),
+        (Architecture::Resnet50, 8),
+        (Architecture::Resnet18At224, 64),
+        (Architecture::Resnet8Fast, 8),
+    ] {
+        let mut trial = Trial::of(architecture, &json!({}), Precision::F32);
+        let images = |stream| fill(&[12, 3, side, side], stream, 0.0, 1.0);
+        let mut batch = batch(0, 1000);
+        batch.images = images(1);
+        batch.meta = Some(MetaBatch { images: images(2), labels: labels(12, 7, 0) });
+        let expected = unrolled(&trial, &batch, 0.1, false);
+        trial.step(0, &batch);
+        assert_close(&trial.meta_gradient(), &expected, 1e-3, architecture.name());
     }
 }
 

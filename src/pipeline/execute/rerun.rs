@@ -131,16 +131,15 @@ pub fn as_recorded(wanted: &Execution, record: &Record) -> Execution {
     }
 }
 
-/// Reads what a worker said of the device that it ran on: `cpu, 2 threads`, `cuda:0`. A GPU of another
-/// number will do.
+/// Reads what a worker said of the device that it ran on: `cpu, 2 threads`, `cuda:0`, and more words after that. A GPU
+/// of another number will do.
 fn ran_on(text: &str) -> (Option<Device>, Option<u32>) {
     let mut parts = text.split(", ");
     let device = match parts.next().and_then(|device| device.parse().ok()) {
         Some(Device::Cpu) => Some(Device::Cpu),
         _ => None,
     };
-    let count =
-        |part: &str| part.strip_suffix(" threads").or(part.strip_suffix(" thread"))?.parse().ok();
+    let count = |part: &str| part.split_once(" thread")?.0.parse().ok();
     (device, parts.find_map(count))
 }
 
@@ -321,6 +320,8 @@ mod tests {
             ("cpu", (Some(Device::Cpu), None)),
             ("cuda:0", (None, None)),
             ("cuda:1, 8 threads", (None, Some(8))),
+            ("cpu, 2 threads (there is a GPU, but no CUDA)", (Some(Device::Cpu), Some(2))),
+            ("cpu, 2 threads; began on gpu", (Some(Device::Cpu), Some(2))),
             ("", (None, None)),
             ("a strange device, many threads", (None, None)),
         ] {

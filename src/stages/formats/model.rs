@@ -14,7 +14,7 @@ pub const WEIGHTS_FILE: &str = "weights.safetensors";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InputCrop {
-    /// The centre square of 0.875 of the shorter side, resized (bicubic, antialiased) to the size of
+    /// The middle 0.875 of the height and of the width, resized (bicubic, antialiased) to the size of
     /// the input.
     CropThenResize,
     /// The shorter side resized (bilinear, antialiased) to 256/224 of the size of the input, then the

@@ -25,7 +25,7 @@ crate::kind! {
     /// `confusion.csv` counts samples, a row per true class, a column per predicted class.
     /// `reliability.csv` has a row per bin of confidence: its samples, their mean confidence, their accuracy;
     /// NaN in a bin without samples.
-    Evaluate = "evaluate", version 2, seeded false, output Metrics;
+    Evaluate = "evaluate", version 3, seeded false, output Metrics;
     ports {
         /// The classifier.
         model: One[Model];

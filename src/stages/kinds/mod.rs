@@ -23,7 +23,7 @@ pub use download::Download;
 pub use evaluate::Evaluate;
 pub use import_weights::{ImportWeights, InputNormalisation};
 pub use pretrain_simclr::{Blur, PretrainOptimizer, PretrainSimclr};
-pub use pretrain_supervised::PretrainSupervised;
+pub use pretrain_supervised::{Keep, PretrainSupervised};
 pub use probe::{Probe, ProbeClassifier};
 pub use split::{Split, SplitBy};
 pub use train::{

@@ -8,15 +8,25 @@ use super::train::{Augmentation, Normalise, Schedule};
 use crate::kind::Rules;
 use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE};
 
+choices! {
+    /// Which of the networks on the way becomes the artifact.
+    pub enum Keep {
+        /// The first one with the best accuracy on the test set; the last one where there is no test set.
+        BestOnTest,
+        /// That of the last update, also when the test accuracy fell and ended the training.
+        Last,
+    }
+}
+
 crate::kind! {
     /// Pre-trains an encoder by classifying labelled images, with SGD momentum 0.9 and cross-entropy.
     ///
     /// The defaults are the reference recipe for ImageNet32. The artifact holds the encoder
     /// (`weights.safetensors`), its classifier beside it (`classifier.safetensors`), the loss per epoch
-    /// (`curves.csv`) and the accuracy on the test set on the way (`evaluations.csv`). The weights are those
-    /// of the last update, also when the test accuracy fell and ended the training: so a test set has a say in
-    /// when it ends, as in the reference, but not in which of its moments is kept.
-    PretrainSupervised = "pretrain-supervised", version 1, seeded true, output Weights;
+    /// (`curves.csv`) and the accuracy on the test set on the way (`evaluations.csv`). As in the reference,
+    /// the test set has a say in when the training ends and in which of its moments is kept: it should be of
+    /// other images than those that the encoder is for.
+    PretrainSupervised = "pretrain-supervised", version 2, seeded true, output Weights;
     ports {
         /// The data set.
         data: One[Dataset];
@@ -30,7 +40,7 @@ crate::kind! {
         batch_size: u64 = 256, in AT_LEAST_ONE;
         /// The peak learning rate.
         learning_rate: f64 = 0.02, in POSITIVE;
-        /// Weight decay; not on parameters with `bn` in their name.
+        /// Weight decay, of all parameters: batch norm and biases too.
         weight_decay: f64 = 1e-3, in NOT_NEGATIVE;
         /// How the learning rate goes over the updates.
         schedule: Schedule = Schedule::Step;
@@ -52,6 +62,8 @@ crate::kind! {
         stop_after: u64 = 50_000;
         /// It ends when the test accuracy is this much below the best one; 1 is never.
         stop_drop: f64 = 0.1, in POSITIVE;
+        /// Which weights the artifact holds.
+        keep: Keep = Keep::BestOnTest;
     }
     execution {}
     headline ["test-accuracy"]

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::precision::Precision;
 use super::train::Augmentation;
-use crate::kind::Rules;
+use crate::kind::{Problem, Rules};
 use crate::parameter::{AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE};
 
 choices! {
@@ -26,7 +26,7 @@ crate::kind! {
     /// of the test set; with a split also `linear-validation-accuracy` or `knn-validation-accuracy`, of the samples held
     /// out. A linear probe writes `curves.csv`, a row an epoch. Where no random augmentation changes the images, the features are
     /// computed once, in one pass that starts anew when it is interrupted.
-    Probe = "probe", version 1, seeded true, output Metrics;
+    Probe = "probe", version 2, seeded true, output Metrics;
     ports {
         /// The encoder.
         weights: One[Weights, Model];
@@ -64,6 +64,19 @@ crate::kind! {
 }
 
 impl Rules for Probe {
+    fn check(&self, _connected: &[&str]) -> Vec<Problem> {
+        let moves = self.classifier == ProbeClassifier::Linear
+            && self.augmentation == Augmentation::CropFlip;
+        if moves && self.image_size.is_some() {
+            return vec![Problem::new(
+                "augmentation",
+                "'crop-flip' (the default) moves small images by 4 pixels: with 'image-size', use \
+                 \"random-resized-crop\" or \"resize-crop-flip\", or \"none\" to see every image alike",
+            )];
+        }
+        Vec::new()
+    }
+
     // What another choice leaves without effect can change without a new run.
     fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
         let without_effect: &[&str] = match self.classifier {
@@ -81,6 +94,17 @@ mod tests {
 
     use super::*;
     use crate::kind;
+
+    #[test]
+    fn small_images_alone_are_moved() {
+        let problems = |parameters: Value| {
+            serde_json::from_value::<Probe>(parameters).unwrap().check(&[]).len()
+        };
+        assert_eq!(problems(json!({})), 0);
+        assert_eq!(problems(json!({"image-size": 224})), 1);
+        assert_eq!(problems(json!({"image-size": 224, "augmentation": "none"})), 0);
+        assert_eq!(problems(json!({"image-size": 224, "classifier": "knn"})), 0);
+    }
 
     #[test]
     fn what_has_no_effect_is_not_in_the_key() {

@@ -47,8 +47,8 @@ def resize(image, size, mode):
 
 
 def centre_then_resize(image, side):
-    """SimCLR: the centre square of 0.875 of the shorter side, bicubic."""
-    crop = int(np.floor(0.875 * min(image.shape[-2:]) + 0.5))
+    """SimCLR: the middle 0.875 of the height and of the width, each cut to whole pixels, bicubic to a square."""
+    crop = [int(0.875 * length) for length in image.shape[-2:]]
     return resize(F.center_crop(image, crop), [side, side], InterpolationMode.BICUBIC)
 
 

@@ -111,7 +111,8 @@ pub fn to_device(tensor: &Tensor, device: Device) -> anyhow::Result<Tensor> {
     if device == Device::Cpu {
         return Ok(tensor.shallow_clone());
     }
-    let locked = tensor.f_pin_memory(device)?;
+    // Not `f_pin_memory`: it names the device, which libtorch warns about on every call.
+    let locked = tensor.f_internal_pin_memory(device)?;
     locked.f_to_device_(device, tensor.f_kind()?, true, false).context("copying to the GPU")
 }
 

@@ -4,7 +4,7 @@
 //!
 //! | way | training | validation, test, use | filter |
 //! |---|---|---|---|
-//! | as SimCLR's encoders | `RandomResizedCrop`: area 0.08 to 1, aspect 3/4 to 4/3 | `CenterCrop` to 0.875 of the shorter side, then `Resize` | bicubic |
+//! | as SimCLR's encoders | `RandomResizedCrop`: area 0.08 to 1, aspect 3/4 to 4/3 | `CenterCrop` to 0.875 of the height and of the width, then `Resize` to a square | bicubic |
 //! | as ImageNet's | `Resize` of the shorter side to 256/224 of the input, then `RandomCrop` | the same with `CenterCrop` | bilinear, the default of torchvision's `Resize` |
 //!
 //! Each with a flip half of the time while training, and antialiased.
@@ -67,15 +67,15 @@ impl Frame {
     /// How an image of this shape becomes an input for validation or test.
     pub fn centre(shape: ImageShape, side: usize, crop: InputCrop) -> Self {
         let ImageShape { height, width, .. } = shape;
-        let shorter = height.min(width);
         match crop {
             InputCrop::CropThenResize => {
-                let crop = (shorter * 7 + 4) / 8;
-                let (top, left) = (centred(height, crop), centred(width, crop));
-                let part = Crop { top, left, height: crop, width: crop };
+                let part = [height, width].map(|length| (length * 7 / 8).max(1));
+                let (top, left) = (centred(height, part[0]), centred(width, part[1]));
+                let part = Crop { top, left, height: part[0], width: part[1] };
                 Self::scaled(part, [side, side], [0, 0], side, Filter::Bicubic)
             }
             InputCrop::ResizeThenCrop => {
+                let shorter = height.min(width);
                 let resized_shorter = (side * 256 + 112) / 224;
                 let resized =
                     [height, width].map(|length| resized_shorter * length / shorter.max(1));

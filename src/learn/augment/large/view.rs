@@ -5,7 +5,6 @@ use pipeline_stages::formats::ImageShape;
 
 use super::blur::GaussianBlur;
 use super::lines::{Filter, Lines, Resizing, resample};
-use crate::augment::colour::make_grey;
 use crate::augment::view::{Crop, View, ViewSettings};
 use crate::random::Stream;
 
@@ -50,12 +49,7 @@ impl SizedView {
         for (source, target) in planes.zip(out.chunks_mut(size.height * size.width)) {
             resample(source, image.width, &across, &down, target);
         }
-        for step in &self.view.jitter {
-            step.apply(out, size.channels);
-        }
-        if self.view.grey {
-            make_grey(out, size.channels);
-        }
+        self.view.recolour(out, size.channels);
         if let Some(deviation) = self.blur {
             let radius = size.height.min(size.width) / 10 / 2;
             GaussianBlur::new(radius, deviation).apply(out, size);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use fixture::{
-    learn_stage, pretraining, probe, request, stage, supervised_pretraining, training, with_input,
+    learn_stage, meta_training, pretraining, probe, request, stage, supervised_pretraining, training, with_input,
     write_inputs,
 };
 use pipeline_stages::message::Metrics;
@@ -44,6 +44,11 @@ fn runs() -> Vec<Run> {
         "architecture": "resnet8", "epochs": 2, "batch-size": 16, "loss": "generalized-cross-entropy",
         "optimizer": "adam", "learning-rate": 1e-3, "schedule": "linear", "augmentation": "crop-flip",
     }}));
+    let balanced = stage(json!({"kind": "train", "parameters": {
+        "architecture": "resnet8-fast", "epochs": 2, "batch-size": 9, "augmentation": "resize-crop-flip",
+        "image-size": 12, "sampling": "class-balanced", "samples-per-epoch": 30, "schedule": "step",
+        "step-every": 4,
+    }}));
     let evaluate = stage(json!({"kind": "evaluate", "parameters": {}}));
     let run = |name, stage, input| Run { name, stage, input };
     let encoder = Some(["weights", "simclr-adam"]);
@@ -54,6 +59,8 @@ fn runs() -> Vec<Run> {
         run("from-scratch", training("flip"), None),
         run("from-simclr", training("none"), Some(["init", "simclr-adam"])),
         run("robust", robust, None),
+        run("meta-weight-net", meta_training(&json!({})), None),
+        run("class-balanced", balanced, None),
         run("evaluation", evaluate, Some(["model", "from-scratch"])),
         run("linear-probe", probe("linear", "crop-flip"), encoder),
         run("frozen-probe", probe("linear", "none"), encoder),

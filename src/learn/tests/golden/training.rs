@@ -179,7 +179,7 @@ fn a_linear_probe_learns_as_pytorch_does() {
     let layer = Linear::zero(&mut builder, [6, 3]).expect("builds");
     let state = builder.finish();
     let rule = Rule::Sgd { momentum: 0.9 };
-    let mut optimizer = Optimizer::new(rule, 1e-2, &state, decay::probe).expect("builds");
+    let mut optimizer = Optimizer::new(rule, 1e-2, &state, decay::all).expect("builds");
     let mut losses = Vec::new();
     for step in 0..30 {
         let rows = |tensor: &Tensor| tensor.narrow(0, 8 * (step % 3), 8);
