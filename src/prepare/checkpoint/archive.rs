@@ -8,6 +8,7 @@ use std::io::{Cursor, Read};
 use std::rc::Rc;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
+use pipeline_stages::text::{in_short, shortened};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
@@ -156,15 +157,11 @@ fn root(archive: &ZipArchive<Cursor<&[u8]>>) -> anyhow::Result<String> {
             bail!("the archive has both '{first}{PICKLE}' and '{second}{PICKLE}'")
         }
         (None, _) => {
-            let shown: Vec<String> = names
-                .iter()
-                .take(NAMED)
-                .map(|name| format!("'{}'", String::from_utf8_lossy(name).escape_debug()))
-                .collect();
+            let shown = |name: &&[u8]| format!("'{}'", shortened(&String::from_utf8_lossy(name)));
             bail!(
                 "it is a zip archive, but no checkpoint of PyTorch: it has no '<name>/{PICKLE}', but {}; \
                  if a checkpoint is in it, unpack it first",
-                shown.join(", ")
+                in_short(names.iter().map(shown), NAMED)
             )
         }
     }

@@ -8,6 +8,8 @@
 //! Knows no architecture.
 
 mod archive;
+#[cfg(test)]
+mod bombs;
 mod contents;
 mod element;
 #[cfg(test)]

@@ -115,9 +115,7 @@ fn labels(path: &Path, keys: [&str; 2]) -> anyhow::Result<[Vec<i64>; 2]> {
 
 fn integers(root: Value<'_>, key: &str) -> anyhow::Result<Vec<i64>> {
     let value = root.get(key).ok_or_else(|| {
-        let entries = root.entries().unwrap_or_default();
-        let keys: Vec<&str> = entries.iter().filter_map(|(key, _)| key.text()).take(10).collect();
-        let found = if keys.is_empty() { root.describe() } else { keys.join(", ") };
+        let found = root.keys_in_short().unwrap_or_else(|| root.describe());
         anyhow!("there is no '{key}', but {found}")
     })?;
     let array = Array::of(value).unwrap_or_else(|| Err(format!("found {}", value.describe())));

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::formats::ImageShape;
+use pipeline_stages::text::shortened;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
@@ -142,7 +143,8 @@ impl ArrayHeader {
         ensure!(length <= MOST_HEADER_BYTES, "its header takes {length} bytes, far too many");
         let text = read_exactly(bytes, length)?;
         let text = String::from_utf8_lossy(&text);
-        Self::parse(&text).with_context(|| format!("its header can't be read: {}", text.trim()))
+        Self::parse(&text)
+            .with_context(|| format!("its header can't be read: {}", shortened(text.trim())))
     }
 
     /// From `{'descr': '<i8', 'fortran_order': False, 'shape': (3, 4), }`.

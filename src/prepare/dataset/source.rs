@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::kinds::Dataset;
+use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
 use crate::gzip::GzipReader;
+
+/// More folders than this are not named in an error.
+const NAMED: usize = 10;
 
 /// The folders in which to look for the files: those of the stage's inputs, and one level below.
 #[derive(Debug)]
@@ -56,9 +60,7 @@ impl Source {
 
     /// The folders, for messages.
     pub(super) fn in_words(&self) -> String {
-        let folders: Vec<_> =
-            self.folders.iter().map(|folder| folder.display().to_string()).collect();
-        super::in_short(&folders)
+        in_short(self.folders.iter().map(|folder| folder.display().to_string()), NAMED)
     }
 
     /// As [`Source::find`], for a file that may be missing.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use globset::{GlobBuilder, GlobMatcher};
 use pipeline_stages::kinds::ImportWeights;
+use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
 /// Names that checkpoints have. Only a hint for folders: the content decides what a file is.
@@ -113,14 +114,6 @@ fn names(root: &Path, files: &[impl AsRef<Path>]) -> String {
     if files.is_empty() {
         return format!("no file in {}", root.display());
     }
-    let shown: Vec<String> = files
-        .iter()
-        .take(NAMED)
-        .map(AsRef::as_ref)
-        .map(|path| format!("'{}'", path.strip_prefix(root).unwrap_or(path).display()))
-        .collect();
-    match files.len().saturating_sub(NAMED) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
+    let shown = |path: &Path| format!("'{}'", path.strip_prefix(root).unwrap_or(path).display());
+    in_short(files.iter().map(|path| shown(path.as_ref())), NAMED)
 }
