@@ -1,11 +1,13 @@
 //! Small files whose names all refer to the same large thing: looking at the names must not be work
 //! for each of them.
 
+use proptest::prelude::*;
+
 use super::tests::zipped;
 use super::{Checkpoint, Leaf, Limits, Values};
 
 /// Values to look at for a name, at most: far more than any tensor has parts.
-const STEPS_PER_NAME: usize = 500;
+pub(super) const STEPS_PER_NAME: usize = 500;
 
 /// A pickle of a dictionary in protocol 2: `prelude` makes a value, which every one of `names` names
 /// refers to.
@@ -37,7 +39,8 @@ fn dtype(code: &str) -> Vec<u8> {
 
 /// A NumPy array of bytes with this shape, of instructions that push it.
 fn array(shape: &[u8], content: &str) -> Vec<u8> {
-    let start = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01";
+    let start =
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01";
     [start, shape, &dtype("u1"), b"\x89", &encoded(content), b"tb"].concat()
 }
 
@@ -134,7 +137,8 @@ fn a_dictionary_of_no_pairs_is_counted_by_its_items() {
 #[test]
 fn keys_that_are_numbers_of_numpy_cost_no_more_than_others() {
     let number = |content: &str| {
-        [b"cnumpy.core.multiarray\nscalar\n", &dtype("u1")[..], &encoded(content), b"\x86R"].concat()
+        [b"cnumpy.core.multiarray\nscalar\n", &dtype("u1")[..], &encoded(content), b"\x86R"]
+            .concat()
     };
     for (content, name) in [("\u{7}", "7"), (&"a".repeat(100_000), "?")] {
         let keys = b"h\x00N".repeat(300);
@@ -144,5 +148,67 @@ fn keys_that_are_numbers_of_numpy_cost_no_more_than_others() {
         let entries = contents.entries().unwrap();
         assert_eq!((entries.len(), entries[0].name.as_str()), (300, name));
         assert!(contents.steps() <= STEPS_PER_NAME * 300, "{} steps", contents.steps());
+    }
+}
+
+/// Instructions that push one value, of those that calls of the field are made with.
+fn part() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        Just(b"N".to_vec()),
+        Just(b"K\x01".to_vec()),
+        Just(b"}".to_vec()),
+        Just(b")".to_vec()),
+        Just(b"K\x01K\x02\x86".to_vec()),
+        Just(dtype("f4")),
+        Just(encoded("abcd")),
+        Just(tensor(b"K\x02\x85", b"K\x01\x85")),
+        (0..2_000_usize).prop_map(ones),
+        (0..2_000_usize).prop_map(|count| encoded(&"a".repeat(count))),
+        (0..2_000_usize).prop_map(|count| [&b"("[..], &b"K\x01N".repeat(count), b"d"].concat()),
+        (0..2_000_usize).prop_map(|count| [&b"]("[..], &b")".repeat(count), b"e"].concat()),
+    ]
+}
+
+/// A call of something that the reader gives a meaning to, with any arguments and any state.
+fn call() -> impl Strategy<Value = Vec<u8>> {
+    let function = prop::sample::select(vec![
+        "ctorch._utils\n_rebuild_tensor_v2\n",
+        "ctorch._utils\n_rebuild_parameter\n",
+        "ctorch._tensor\n_rebuild_from_type_v2\n",
+        "cnumpy.core.multiarray\n_reconstruct\n",
+        "cnumpy.core.multiarray\nscalar\n",
+        "cnumpy.core.numeric\n_frombuffer\n",
+        "cnumpy\ndtype\n",
+        "ccollections\nOrderedDict\n",
+        "cbuiltins\nset\n",
+        "cbuiltins\nbytearray\n",
+        "c_codecs\nencode\n",
+    ]);
+    let state = prop::option::of(prop::collection::vec(part(), 0..6));
+    (function, prop::collection::vec(part(), 0..6), 0..20_usize, state).prop_map(
+        |(function, arguments, repeated, state)| {
+            // The last argument comes many times.
+            let last = arguments.last().cloned().unwrap_or_default().repeat(repeated);
+            let mut call = [function.as_bytes(), b"(", &arguments.concat(), &last, b"tR"].concat();
+            if let Some(state) = state {
+                call.extend([b"(", &state.concat()[..], b"tb"].concat());
+            }
+            call
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn whatever_the_names_refer_to_the_work_is_in_keeping_with_them(call in call()) {
+        let pickle = shared(&call, 200);
+        let limits = Limits { entries: 1_000, ..Limits::default() };
+        let checkpoint = Checkpoint::open(&pickle, &limits).unwrap();
+        let contents = checkpoint.contents().unwrap();
+        // Of a call that is a dictionary there can be too many names.
+        let looked_at = contents.entries().map_or(limits.entries, |entries| entries.len());
+        prop_assert!(contents.steps() <= STEPS_PER_NAME * (1 + looked_at), "{} steps", contents.steps());
     }
 }

@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::kinds::HumanLabels;
 
 use crate::checkpoint::{self, Checkpoint, Limits};
+use crate::folder::entries;
 use crate::pickle::{Array, Value};
 
 /// The published files have less than 3 million bytes of labels.
@@ -90,17 +91,6 @@ fn find(artifact: &Path, name: &str) -> anyhow::Result<PathBuf> {
         }
         (None, _) => bail!("there is no {name} in {}", artifact.display()),
     }
-}
-
-fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let reading = || format!("can't read the folder {}", folder.display());
-    let listing = std::fs::read_dir(folder).with_context(reading)?;
-    let mut paths: Vec<PathBuf> = listing
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<_>>()
-        .with_context(reading)?;
-    paths.sort_unstable();
-    Ok(paths)
 }
 
 /// The arrays under these keys.

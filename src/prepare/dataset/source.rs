@@ -11,7 +11,9 @@ use pipeline_stages::kinds::Dataset;
 use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
+use crate::folder::entries;
 use crate::gzip::GzipReader;
+use crate::web_page::is_markup;
 
 /// More folders than this are not named in an error.
 const NAMED: usize = 10;
@@ -79,20 +81,6 @@ impl Source {
             (first, _) => Ok(first),
         }
     }
-}
-
-/// What is in a folder, hidden entries left out, in the order of the names' bytes.
-pub(super) fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let unreadable = || format!("can't read the folder {}", folder.display());
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(unreadable)? {
-        let entry = entry.with_context(unreadable)?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            paths.push(entry.path());
-        }
-    }
-    paths.sort_unstable();
-    Ok(paths)
 }
 
 /// All bytes of a file.
@@ -203,17 +191,13 @@ impl OffsetReader {
 
 /// What a file seems to be, going by its first bytes, where it is not what it should be.
 pub(super) fn looks_like(start: &[u8]) -> &'static str {
-    let text = start.trim_ascii_start().to_ascii_lowercase();
     match start {
         [0x1f, 0x8b, ..] => {
             "; it looks like a gzip file: give it a name that ends in .gz, or unpack it first"
         }
         [b'P', b'K', 3, 4, ..] => "; it looks like a zip archive: unpack it first",
         [0xfd, b'7', b'z', b'X', b'Z', ..] => "; it looks like an xz file: unpack it first",
-        _ if text.starts_with(b"<!doctype")
-            || text.starts_with(b"<html")
-            || text.starts_with(b"<?xml") =>
-        {
+        _ if is_markup(start) => {
             "; it looks like a web page: the download gave that instead of the file"
         }
         _ => "",

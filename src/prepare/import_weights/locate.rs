@@ -8,6 +8,8 @@ use pipeline_stages::kinds::ImportWeights;
 use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
+use crate::folder::entries;
+
 /// Names that checkpoints have. Only a hint for folders: the content decides what a file is.
 const EXTENSIONS: &[&str] =
     &[".pth.tar", ".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pkl", ".pickle", ".t7"];
@@ -93,14 +95,8 @@ impl Pattern {
 
 /// Every file in a folder and those below it, hidden ones left out. Links to folders are not followed.
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    let unreadable = || format!("can't read the folder {}", folder.display());
-    for entry in std::fs::read_dir(folder).with_context(unreadable)? {
-        let entry = entry.with_context(unreadable)?;
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        let path = entry.path();
-        if entry.file_type().with_context(unreadable)?.is_dir() {
+    for path in entries(folder)? {
+        if path.is_dir() && !path.is_symlink() {
             list(&path, files)?;
         } else if path.is_file() {
             files.push(path);

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 
 use pipeline_stages::text::{in_short, shortened};
 
-use super::parts::{Bytes, Entries, Items};
 use super::Array;
+use super::parts::{Bytes, Entries, Items};
 
 /// The place of a value in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
