@@ -253,6 +253,14 @@ mod tests {
     }
 
     #[test]
+    fn a_header_does_not_fill_a_message() {
+        let start = [&b"\x93NUMPY\x01\x00"[..], &60_000_u16.to_le_bytes()].concat();
+        let bytes = [start, vec![b'a'; 60_000]].concat();
+        let error = format!("{:#}", ArrayHeader::read(&mut bytes.as_slice()).unwrap_err());
+        assert!(error.contains("its header can't be read: aaa") && error.len() < 200, "{error}");
+    }
+
+    #[test]
     fn integers_of_any_width_and_order() {
         for (element, bytes, expected) in [
             ("<i8", &[254, 255, 255, 255, 255, 255, 255, 255][..], -2),

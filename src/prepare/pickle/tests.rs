@@ -242,6 +242,21 @@ fn the_last_of_two_equal_keys_counts() {
 }
 
 #[test]
+fn keys_do_not_fill_a_message() {
+    let mut data = b"}(".to_vec();
+    for key in 0..300 {
+        let key = format!("{key}{}", "a".repeat(3_000));
+        data.extend([b"T", &(key.len() as u32).to_le_bytes()[..], key.as_bytes(), b"N"].concat());
+    }
+    data.extend(b"u.");
+    let pickle = read(&data, &Limits::default()).unwrap();
+    let keys = pickle.root().keys_in_short().unwrap();
+    assert!(keys.len() < 1_100 && keys.ends_with(" and 290 more"), "{keys}");
+    let empty = read(b"}.", &Limits::default()).unwrap();
+    assert_eq!(empty.root().keys_in_short(), None);
+}
+
+#[test]
 fn what_stands_outside_keeps_its_name() {
     for data in [&b"\x80\x02(U\x07storageK\x07tQ."[..], b"Pa line\n."] {
         let pickle = read(data, &Limits::default()).unwrap();
