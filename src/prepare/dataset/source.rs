@@ -60,6 +60,14 @@ impl Source {
             .with_context(|| format!("there is no {} in {}", names.join(" or "), self.in_words()))
     }
 
+    /// As [`Source::find`], for several files, each of one name.
+    ///
+    /// # Errors
+    /// When one is missing, or there in two folders.
+    pub(super) fn find_all(&self, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+        names.iter().map(|name| self.find(&[name])).collect()
+    }
+
     /// The folders, for messages.
     pub(super) fn in_words(&self) -> String {
         in_short(self.folders.iter().map(|folder| folder.display().to_string()), NAMED)
