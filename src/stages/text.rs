@@ -25,9 +25,9 @@ mod tests {
     #[test]
     fn a_list_is_cut_where_it_gets_long() {
         let none: [&str; 0] = [];
-        assert_eq!(in_short(&none, 2), "nothing");
-        assert_eq!(in_short(&["a", "b"], 2), "a, b");
-        assert_eq!(in_short(&["a", "b", "c", "d"], 2), "a, b and 2 more");
+        assert_eq!(in_short(none, 2), "nothing");
+        assert_eq!(in_short(["a", "b"], 2), "a, b");
+        assert_eq!(in_short(["a", "b", "c", "d"], 2), "a, b and 2 more");
     }
 
     #[test]
