@@ -6,15 +6,12 @@ use std::io::Cursor;
 
 use anyhow::{Context as _, ensure};
 use image::{DynamicImage, ImageDecoder, ImageReader};
-use pipeline_stages::formats::ImageShape;
-
-/// More pixels than any photograph has: a bomb, refused before it is decoded.
-const MOST_PIXELS: u64 = 1 << 27;
+use pipeline_stages::formats::{ImageShape, MOST_IMAGE_PIXELS};
 
 /// Decodes an image file into u8 \[3,H,W\].
 ///
 /// # Errors
-/// When it is no JPEG or PNG, damaged, or larger than any photograph.
+/// When it is no JPEG or PNG, damaged, or of more than [`MOST_IMAGE_PIXELS`].
 pub fn decode(file: &[u8]) -> anyhow::Result<(ImageShape, Vec<u8>)> {
     let reader = ImageReader::new(Cursor::new(file)).with_guessed_format()?;
     let mut decoder =
@@ -22,7 +19,7 @@ pub fn decode(file: &[u8]) -> anyhow::Result<(ImageShape, Vec<u8>)> {
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     ensure!(
-        (1..=MOST_PIXELS).contains(&pixels),
+        (1..=MOST_IMAGE_PIXELS).contains(&pixels),
         "it says that it has {width}x{height} pixels, which is no photograph"
     );
     let orientation = decoder.orientation().context("its EXIF data are damaged")?;

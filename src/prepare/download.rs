@@ -23,6 +23,7 @@ use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::{Context, Stopped};
 
 use crate::Body;
+use crate::web_page::is_web_page;
 use checksum::Checksums;
 use http::Client;
 use partial::{Origin, Partial};
@@ -171,7 +172,7 @@ impl Downloader<'_> {
             return;
         }
         self.context.note(format!("not verified; to pin what came, write blake3 = \"{blake3}\""));
-        if checksum::is_web_page(partial.beginning()) && !self.stage.file_name().ends_with("html") {
+        if is_web_page(partial.beginning()) && !self.stage.file_name().ends_with("html") {
             self.context.note("what came is a web page: a page for logging in, or an error?");
         }
     }

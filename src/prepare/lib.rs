@@ -10,6 +10,7 @@ mod dataset;
 mod download;
 #[cfg(test)]
 mod fixture;
+mod folder;
 #[cfg(test)]
 mod golden;
 mod gzip;
@@ -22,6 +23,8 @@ mod split;
 #[cfg(test)]
 mod stage_test;
 mod unpack;
+mod web_page;
+mod zip_error;
 
 use std::process::ExitCode;
 

@@ -1,27 +1,38 @@
 //! Words for messages to people.
 
 /// A list in short: its first entries, at most `shown` of them, and how many more there are.
-pub fn in_short(entries: &[impl AsRef<str>], shown: usize) -> String {
-    if entries.is_empty() {
-        return "nothing".to_owned();
+pub fn in_short(entries: impl IntoIterator<Item = impl AsRef<str>>, shown: usize) -> String {
+    let mut entries = entries.into_iter();
+    let first: Vec<_> = entries.by_ref().take(shown).map(|it| it.as_ref().to_owned()).collect();
+    let words = first.join(", ");
+    match entries.count() {
+        0 if first.is_empty() => "nothing".to_owned(),
+        0 => words,
+        more => format!("{words} and {more} more"),
     }
-    let first: Vec<_> = entries.iter().take(shown).map(AsRef::as_ref).collect();
-    let first = first.join(", ");
-    match entries.len().saturating_sub(shown) {
-        0 => first,
-        more => format!("{first} and {more} more"),
-    }
+}
+
+/// The start of a text, its control characters escaped: what a damaged file says must not fill a message.
+pub fn shortened(text: &str) -> String {
+    const SHOWN: usize = 100;
+    text.escape_debug().take(SHOWN).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::in_short;
+    use super::{in_short, shortened};
 
     #[test]
     fn a_list_is_cut_where_it_gets_long() {
         let none: [&str; 0] = [];
-        assert_eq!(in_short(&none, 2), "nothing");
-        assert_eq!(in_short(&["a", "b"], 2), "a, b");
-        assert_eq!(in_short(&["a", "b", "c", "d"], 2), "a, b and 2 more");
+        assert_eq!(in_short(none, 2), "nothing");
+        assert_eq!(in_short(["a", "b"], 2), "a, b");
+        assert_eq!(in_short(["a", "b", "c", "d"], 2), "a, b and 2 more");
+    }
+
+    #[test]
+    fn a_long_text_is_cut() {
+        assert_eq!(shortened("a\n"), "a\\n");
+        assert_eq!(shortened(&"a".repeat(1_000)), "a".repeat(100));
     }
 }

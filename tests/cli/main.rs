@@ -12,6 +12,7 @@ mod invariants;
 mod manifests;
 mod mistakes;
 mod places;
+mod pretrained;
 mod reports;
 mod selecting;
 mod support;

@@ -16,8 +16,8 @@ use super::lock::Lock;
 use super::tree::{self, EntryKind, Extent};
 use crate::digest::Digest;
 
-/// With more files than this, one sync of the whole filesystem is cheaper than one of each file.
-const SYNC_EACH_AT_MOST: u64 = 256;
+/// With more files and folders than this, one sync of the whole filesystem is cheaper than one of each file.
+const SYNC_EACH_AT_MOST: usize = 256;
 
 /// An artifact in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -47,7 +47,7 @@ pub fn commit(layout: &Layout, work: &Path) -> anyhow::Result<Stored> {
         durable::remove_tree(work)?;
     } else {
         quarantine(layout, &digest)?;
-        seal(work, extent).with_context(|| format!("can't make {} last", work.display()))?;
+        seal(work).with_context(|| format!("can't make {} last", work.display()))?;
         match fs::rename(work, &place) {
             Ok(()) => {}
             // Another process committed the same content between the check and now.
@@ -137,12 +137,13 @@ pub(super) fn lock(layout: &Layout, digest: &Digest) -> anyhow::Result<Lock> {
 }
 
 /// Makes everything below a folder read-only and durable; the folder itself stays writable.
-fn seal(work: &Path, extent: Extent) -> anyhow::Result<()> {
-    let sync_each = extent.files <= SYNC_EACH_AT_MOST;
+fn seal(work: &Path) -> anyhow::Result<()> {
+    let entries = tree::entries(work)?;
+    let sync_each = entries.len() <= SYNC_EACH_AT_MOST;
     // The folder was made under the user's umask: who may read it may read what is in it.
     let like = fs::metadata(work)?;
     // Folders last and from the inside out: in a read-only folder nothing else can be changed.
-    for entry in tree::entries(work)?.iter().rev() {
+    for entry in entries.iter().rev() {
         let path = work.join(&entry.path);
         if matches!(entry.kind, EntryKind::Link { .. }) {
             continue;

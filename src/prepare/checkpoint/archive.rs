@@ -7,9 +7,11 @@ use std::collections::HashMap;
 use std::io::{Cursor, Read};
 use std::rc::Rc;
 
-use anyhow::{Context as _, anyhow, bail, ensure};
-use zip::result::ZipError;
+use anyhow::{Context as _, bail, ensure};
+use pipeline_stages::text::{in_short, shortened};
 use zip::{CompressionMethod, ZipArchive};
+
+use crate::zip_error::describe;
 
 const PICKLE: &str = "data.pkl";
 /// More entries than this are not named in an error.
@@ -119,6 +121,8 @@ impl<'file> Archive<'file> {
         let mut entry = archive.by_index(index).map_err(describe).with_context(shown)?;
         let size = entry.size();
         if entry.compression() == CompressionMethod::Stored {
+            // The checksum is over the one, what is handed on has the other.
+            ensure!(entry.compressed_size() == size, "{}: its size is wrong", shown());
             std::io::copy(&mut entry, &mut std::io::sink()).with_context(shown)?;
             let start = entry.data_start().and_then(|start| usize::try_from(start).ok());
             let range = start.zip(usize::try_from(size).ok());
@@ -156,25 +160,12 @@ fn root(archive: &ZipArchive<Cursor<&[u8]>>) -> anyhow::Result<String> {
             bail!("the archive has both '{first}{PICKLE}' and '{second}{PICKLE}'")
         }
         (None, _) => {
-            let shown: Vec<String> = names
-                .iter()
-                .take(NAMED)
-                .map(|name| format!("'{}'", String::from_utf8_lossy(name).escape_debug()))
-                .collect();
+            let shown = |name: &&[u8]| format!("'{}'", shortened(&String::from_utf8_lossy(name)));
             bail!(
                 "it is a zip archive, but no checkpoint of PyTorch: it has no '<name>/{PICKLE}', but {}; \
                  if a checkpoint is in it, unpack it first",
-                shown.join(", ")
+                in_short(names.iter().map(shown), NAMED)
             )
         }
-    }
-}
-
-fn describe(error: ZipError) -> anyhow::Error {
-    match error {
-        ZipError::InvalidArchive(why) => {
-            anyhow!("it is damaged, cut off, or no zip archive: {why}")
-        }
-        other => other.into(),
     }
 }

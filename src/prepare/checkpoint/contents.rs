@@ -74,6 +74,12 @@ impl<'c, 'file> Contents<'c, 'file> {
         Ok(entries)
     }
 
+    /// How much work it has been so far to look at what is in the pickle.
+    #[cfg(test)]
+    pub(super) fn steps(&self) -> usize {
+        self.pickle.as_ref().map_or(0, Pickle::steps)
+    }
+
     /// The numbers of a tensor.
     ///
     /// # Errors
@@ -104,7 +110,8 @@ fn walk<'c>(
     budget: &mut usize,
     entries: &mut Vec<Entry<'c>>,
 ) -> anyhow::Result<()> {
-    for (key, value) in value.entries().unwrap_or_default() {
+    let entries_here = value.entries().into_iter().flat_map(|entries| entries.iter());
+    for (key, value) in entries_here {
         *budget = budget.checked_sub(1).context("it has too many names")?;
         let key = match (key.text(), key.integer()) {
             (Some(text), _) => text.chars().take(LONGEST_KEY).collect(),

@@ -56,7 +56,7 @@ pub(super) fn locate<'file>(
         }
     }
     let mut storages = HashMap::new();
-    for key in keys.root().items().context("its list of storages is no list")? {
+    for key in keys.root().items().context("its list of storages is no list")?.iter() {
         let key = key.text().context("a storage's key is no text")?;
         let shown = key.escape_debug();
         let size = sizes.get(key);

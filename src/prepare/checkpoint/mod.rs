@@ -8,6 +8,8 @@
 //! Knows no architecture.
 
 mod archive;
+#[cfg(test)]
+mod bombs;
 mod contents;
 mod element;
 #[cfg(test)]
@@ -25,6 +27,7 @@ use memmap2::Mmap;
 use safetensors::SafeTensors;
 
 use crate::pickle::{self, Pickle};
+use crate::web_page::is_markup;
 use archive::{Archive, Content};
 pub(crate) use contents::{Contents, Entry, Leaf};
 #[cfg(test)]
@@ -177,8 +180,6 @@ impl<'file> Checkpoint<'file> {
 
 /// What a file seems to be, going by its first bytes. Of the formats that begin with a pickle: one of them.
 fn guess(bytes: &[u8]) -> anyhow::Result<Format> {
-    let text = bytes.get(..64).unwrap_or(bytes).trim_ascii_start().to_ascii_lowercase();
-    let starts = |beginning: &str| text.starts_with(beginning.as_bytes());
     match bytes {
         [] => bail!("the file is empty"),
         [b'P', b'K', 3, 4, ..] => Ok(Format::TorchZip),
@@ -190,10 +191,10 @@ fn guess(bytes: &[u8]) -> anyhow::Result<Format> {
                 "it is an HDF5 file, as Keras writes them: only PyTorch's formats and safetensors are read"
             )
         }
-        _ if starts("<!doctype") || starts("<html") || starts("<?xml") => {
+        _ if is_markup(bytes) => {
             bail!("it is a web page: the download gave that instead of the file")
         }
-        _ if starts("version https://git-lfs") => {
+        _ if bytes.starts_with(b"version https://git-lfs") => {
             bail!("it is a pointer of Git LFS, not the file: fetch the file with 'git lfs pull'")
         }
         _ if bytes.get(257..262) == Some(b"ustar") => bail!(

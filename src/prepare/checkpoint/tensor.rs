@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::element::Element;
-use crate::pickle::{Array, Value};
+use crate::pickle::{Array, Items, Value};
 
 /// As many as PyTorch and NumPy allow.
 const MOST_DIMENSIONS: usize = 64;
@@ -51,7 +51,7 @@ impl<'c> Tensor<'c> {
         let mut value = value;
         for wrapper in ["_rebuild_parameter", "_rebuild_parameter_with_state"] {
             if let Some(call) = value.call().filter(|call| call.is(&["torch._utils"], wrapper)) {
-                value = *call.arguments.items()?.first()?;
+                value = call.arguments.items()?.get(0)?;
             }
         }
         if let Some(array) = Array::of(value) {
@@ -60,7 +60,7 @@ impl<'c> Tensor<'c> {
         let call = value.call()?;
         let mut arguments = call.arguments.items()?;
         if call.is(&["torch._tensor"], "_rebuild_from_type_v2") {
-            let [function, _class, inner, ..] = arguments.as_slice() else { return None };
+            let [function, _class, inner] = arguments.first_many()?;
             if function.global() != Some(("torch._utils", "_rebuild_tensor_v2")) {
                 return None;
             }
@@ -71,22 +71,24 @@ impl<'c> Tensor<'c> {
         {
             return None;
         }
-        Some(Self::rebuilt(&arguments))
+        Some(Self::rebuilt(arguments))
     }
 
     /// From `(storage, offset, size, stride, ...)`.
-    fn rebuilt(arguments: &[Value<'c>]) -> Result<Self, String> {
-        let [storage, offset, shape, strides, ..] = arguments else {
-            return Err("a tensor without its parts".to_owned());
-        };
-        let storage = Storage::of(*storage)?;
-        let sizes = |value: Value<'_>| -> Option<Vec<usize>> {
-            value.items()?.into_iter().map(Value::size).collect()
+    fn rebuilt(arguments: Items<'c>) -> Result<Self, String> {
+        let parts = arguments.first_many();
+        let [storage, offset, shape, strides] = parts.ok_or("a tensor without its parts")?;
+        let storage = Storage::of(storage)?;
+        let sizes = |value: Value<'_>, what: &str| -> Result<Vec<usize>, String> {
+            let wrong = || format!("a tensor whose {what} are negative or no integers");
+            let items = value.items().ok_or_else(wrong)?;
+            check_dimensions(items.len())?;
+            items.iter().map(Value::size).collect::<Option<_>>().ok_or_else(wrong)
         };
         let tensor = Self {
             element: storage.element,
-            shape: sizes(*shape).ok_or("a tensor whose sizes are negative or no integers")?,
-            strides: sizes(*strides).ok_or("a tensor whose strides are negative or no integers")?,
+            shape: sizes(shape, "sizes")?,
+            strides: sizes(strides, "strides")?,
             offset: offset.size().ok_or("a tensor whose offset is negative or no integer")?,
             source: Source::Storage(storage.clone()),
         };
@@ -106,9 +108,7 @@ impl<'c> Tensor<'c> {
     pub(super) fn of_view(view: &safetensors::tensor::TensorView<'c>) -> Result<Self, String> {
         let element = Element::try_from(view.dtype())?;
         let (shape, source) = (view.shape().to_vec(), Source::Bytes(view.data()));
-        if shape.len() > MOST_DIMENSIONS {
-            return Err(format!("a tensor of {} dimensions", shape.len()));
-        }
+        check_dimensions(shape.len())?;
         Ok(Self { element, shape, strides: Vec::new(), offset: 0, source })
     }
 
@@ -132,9 +132,6 @@ impl<'c> Tensor<'c> {
             shortened(&self.strides),
             self.offset
         );
-        if self.shape.len() > MOST_DIMENSIONS {
-            return Err(format!("a tensor of {} dimensions", self.shape.len()));
-        }
         if self.shape.len() != self.strides.len() {
             return Err(shown + ": not as many strides as dimensions");
         }
@@ -197,11 +194,14 @@ impl<'c> Storage<'c> {
     /// From `("storage", class, key, location, count)`; the legacy format has a sixth part, a view, which
     /// nothing has written since 2017.
     pub(super) fn of(value: Value<'c>) -> Result<Self, String> {
-        let parts = value.persistent().and_then(Value::items).unwrap_or_default();
-        let [kind, class, key, _location, count, rest @ ..] = parts.as_slice() else {
-            return Err("a tensor without a storage".to_owned());
+        let none = || "a tensor without a storage".to_owned();
+        let parts = value.persistent().and_then(Value::items).ok_or_else(none)?;
+        let [kind, class, key, _location, count] = parts.first_many().ok_or_else(none)?;
+        let plain = match parts.get(5) {
+            None => true,
+            Some(view) => view.is_none() && parts.len() == 6,
         };
-        if kind.text() != Some("storage") || rest.iter().any(|part| !part.is_none()) {
+        if kind.text() != Some("storage") || !plain {
             return Err("a tensor whose storage is of an unknown kind".to_owned());
         }
         let (_, name) = class.global().ok_or("a storage without a class")?;
@@ -213,6 +213,13 @@ impl<'c> Storage<'c> {
         let count = count.size().ok_or("a storage whose size is negative or no integer")?;
         Ok(Self { key, element, count })
     }
+}
+
+fn check_dimensions(count: usize) -> Result<(), String> {
+    if count > MOST_DIMENSIONS {
+        return Err(format!("a tensor of {count} dimensions"));
+    }
+    Ok(())
 }
 
 /// Sizes for a message, which a damaged file must not fill.

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use super::bombs::STEPS_PER_NAME;
 use super::{Checkpoint, Element, Format, Leaf, Limits, Values};
 use crate::reference::reference_path;
 
@@ -263,6 +264,26 @@ fn a_wrong_checksum_is_noticed() {
 }
 
 #[test]
+fn an_entry_that_is_not_compressed_has_one_size() {
+    // What is read is what was checked: not less of it, nor what stands behind it.
+    for (count, size) in [("3", 12_u32), ("6", 24), ("9", 36)] {
+        let pickle = tensor_pickle(count, "0", &format!("I{count}\n"), "I1\n");
+        let entries = [("a/data/0", &[0; 24][..]), ("a/data.pkl", &pickle)];
+        let mut bytes = zipped(&entries, false);
+        let directory = bytes.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
+        bytes[directory + 24..directory + 28].copy_from_slice(&size.to_le_bytes());
+        let checkpoint = Checkpoint::open(&bytes, &Limits::default()).unwrap();
+        let contents = checkpoint.contents().unwrap();
+        let Leaf::Tensor(tensor) = &contents.entries().unwrap()[0].leaf else { panic!() };
+        let read = contents.values(tensor);
+        assert_eq!(read.is_ok(), size == 24, "{size}");
+        if let Err(error) = read {
+            assert!(format!("{error:#}").contains("its size is wrong"), "{error:#}");
+        }
+    }
+}
+
+#[test]
 fn a_zip_bomb_is_refused_before_it_unpacks() {
     let limits = Limits { unpacked_bytes: 1 << 20, ..Limits::default() };
     let bomb = zipped(&[("a/data.pkl", &vec![0; 2 << 20])], true);
@@ -310,7 +331,9 @@ pub(super) fn read_all(bytes: &[u8]) -> bool {
     };
     let Ok(checkpoint) = Checkpoint::open(bytes, &limits) else { return false };
     let Ok(contents) = checkpoint.contents() else { return false };
-    let Ok(entries) = contents.entries() else { return false };
+    let entries = contents.entries();
+    assert!(contents.steps() <= STEPS_PER_NAME * (1 + limits.entries));
+    let Ok(entries) = entries else { return false };
     let mut sound = true;
     for entry in entries {
         let Leaf::Tensor(tensor) = &entry.leaf else { continue };

@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::kinds::HumanLabels;
 
 use crate::checkpoint::{self, Checkpoint, Limits};
+use crate::folder::entries;
 use crate::pickle::{Array, Value};
 
 /// The published files have less than 3 million bytes of labels.
@@ -92,17 +93,6 @@ fn find(artifact: &Path, name: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let reading = || format!("can't read the folder {}", folder.display());
-    let listing = std::fs::read_dir(folder).with_context(reading)?;
-    let mut paths: Vec<PathBuf> = listing
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<_>>()
-        .with_context(reading)?;
-    paths.sort_unstable();
-    Ok(paths)
-}
-
 /// The arrays under these keys.
 fn labels(path: &Path, keys: [&str; 2]) -> anyhow::Result<[Vec<i64>; 2]> {
     let file = checkpoint::map(path)?;
@@ -115,9 +105,7 @@ fn labels(path: &Path, keys: [&str; 2]) -> anyhow::Result<[Vec<i64>; 2]> {
 
 fn integers(root: Value<'_>, key: &str) -> anyhow::Result<Vec<i64>> {
     let value = root.get(key).ok_or_else(|| {
-        let entries = root.entries().unwrap_or_default();
-        let keys: Vec<&str> = entries.iter().filter_map(|(key, _)| key.text()).take(10).collect();
-        let found = if keys.is_empty() { root.describe() } else { keys.join(", ") };
+        let found = root.keys_in_short().unwrap_or_else(|| root.describe());
         anyhow!("there is no '{key}', but {found}")
     })?;
     let array = Array::of(value).unwrap_or_else(|| Err(format!("found {}", value.describe())));

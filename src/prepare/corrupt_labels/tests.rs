@@ -223,6 +223,8 @@ fn held_out_samples_keep_their_clean_label_also_from_people() {
     let mut test = StageTest::new();
     let data = data(&test, 20);
     let human = write_human(&test, "CIFAR-10_human.pt");
+    // What archives of other systems have beside every file.
+    test.write("human/._CIFAR-10_human.pt", "\0\x05\x16\x07");
     let split = test.folder().join("split");
     std::fs::create_dir(&split).unwrap();
     SplitIndices { train: vec![4, 0, 1], validation: vec![2] }.write(&split).unwrap();

@@ -12,7 +12,8 @@ use super::source::{OffsetReader, Source, looks_like};
 use super::{RawDataset, RawSamples, class_names, report_images, sample_limit};
 use crate::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
 
-const IMAGE: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };
+/// The shape of CIFAR's images.
+pub(super) const IMAGE: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };
 /// Records read at a time.
 const RECORDS: u64 = 1000;
 
@@ -73,10 +74,8 @@ pub(super) fn read(
     source: &Source,
     context: &Context,
 ) -> anyhow::Result<RawDataset> {
-    let find = |names: &[&str]| {
-        names.iter().map(|name| source.find(&[name])).collect::<anyhow::Result<Vec<_>>>()
-    };
-    let (train_files, test_files) = (find(format.train_files)?, find(format.test_files)?);
+    let train_files = source.find_all(format.train_files)?;
+    let test_files = source.find_all(format.test_files)?;
     let names = match source.find_optional(&[format.names_file])? {
         Some(path) => read_names(&path, format.classes())?,
         None => (format.names)().into_iter().map(str::to_owned).collect(),
@@ -142,20 +141,11 @@ impl PartReader<'_> {
                 return Err(reader.error_at(reader.offset(), &message));
             }
             if block.is_empty() {
-                self.note_unusual_length(path, start / record_bytes as u64);
+                let records = start / record_bytes as u64;
+                note_unusual_length(self.context, path, records, self.usual_records);
                 return Ok(());
             }
             report_images(self.context, self.samples.labels.len(), None);
-        }
-    }
-
-    /// A file cut off between two records can't be told from a subset that somebody made.
-    fn note_unusual_length(&self, path: &Path, records: u64) {
-        let usual = self.usual_records;
-        if records != usual {
-            let path = path.display();
-            self.context
-                .note(format!("{path}: {records} images, where the published file has {usual}"));
         }
     }
 
@@ -180,6 +170,15 @@ impl PartReader<'_> {
             self.samples.pixels.extend_from_slice(pixels);
         }
         Ok(())
+    }
+}
+
+/// Says that a file has more or fewer images than the published one: a subset that somebody made can't be
+/// told from a file that was cut off between two images.
+pub(super) fn note_unusual_length(context: &Context, path: &Path, images: u64, usual: u64) {
+    if images != usual {
+        let path = path.display();
+        context.note(format!("{path}: {images} images, where the published file has {usual}"));
     }
 }
 

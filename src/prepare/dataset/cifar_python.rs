@@ -3,23 +3,22 @@
 use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
-use pipeline_stages::formats::{ImageShape, Part};
+use pipeline_stages::formats::Part;
 use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
 
+use super::cifar::{IMAGE, note_unusual_length};
 use super::pickled::{Batch, names, with_batch};
 use super::source::Source;
 use super::{RawDataset, RawSamples, class_names, sample_limit};
 use crate::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
-
-const IMAGE: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };
 
 /// What tells the two formats apart.
 pub(super) struct PythonFormat {
     train_files: &'static [&'static str],
     test_files: &'static [&'static str],
     /// Images of each train file and each test file, as published.
-    images: (usize, usize),
+    images: (u64, u64),
     /// The key of the labels in a batch.
     labels_key: &'static str,
     /// The file with the class names, and their key in it.
@@ -58,11 +57,9 @@ pub(super) fn read(
     source: &Source,
     context: &Context,
 ) -> anyhow::Result<RawDataset> {
-    let find = |names: &[&str]| {
-        names.iter().map(|name| source.find(&[name])).collect::<anyhow::Result<Vec<_>>>()
-    };
     // All files are there before the first is read.
-    let (train_files, test_files) = (find(format.train_files)?, find(format.test_files)?);
+    let train_files = source.find_all(format.train_files)?;
+    let test_files = source.find_all(format.test_files)?;
     let classes = class_names_of(stage, format, source)?;
     let read_part =
         |part, files: &[PathBuf]| read_part(stage, format, part, files, classes.len(), context);
@@ -120,13 +117,7 @@ fn read_part(
                     classes.saturating_sub(1)
                 );
             }
-            if labels.len() != usual {
-                context.note(format!(
-                    "{}: {} images, where the published file has {usual}",
-                    path.display(),
-                    labels.len()
-                ));
-            }
+            note_unusual_length(context, path, labels.len() as u64, usual);
             let kept = labels.len().min(limit - samples.labels.len());
             samples.labels.extend(labels.iter().take(kept));
             samples.pixels.extend(pixels.iter().take(kept * IMAGE.bytes()));

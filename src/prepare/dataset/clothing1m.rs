@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::formats::{DatasetInfo, ImageShape, Part, SamplesWriter, Storage};
 use pipeline_stages::kinds::Dataset;
+use pipeline_stages::text::shortened;
 use pipeline_stages::worker::Context;
 
 use super::cifar::read_names;
@@ -120,13 +121,13 @@ impl LabelledList {
                 Path::new(key).components().all(|part| matches!(part, Component::Normal(_))),
                 "{}:{number}: '{}' leads out of the folder of the images",
                 list_path.display(),
-                shown(key)
+                shortened(key)
             );
             let label = label_of.get(key).with_context(|| {
                 format!(
                     "{}:{number}: '{}' has no label in {}",
                     list_path.display(),
-                    shown(key),
+                    shortened(key),
                     labels_path.display()
                 )
             })?;
@@ -162,7 +163,7 @@ fn labels_by_key<'text>(text: &'text str, path: &Path) -> anyhow::Result<HashMap
                 "{}:{number}: expected a path and a label from 0 to {}, found '{}'",
                 path.display(),
                 CLASSES - 1,
-                shown(line)
+                shortened(line)
             );
         };
         labels.insert(key, label);
@@ -173,10 +174,4 @@ fn labels_by_key<'text>(text: &'text str, path: &Path) -> anyhow::Result<HashMap
 fn read_text(path: &Path) -> anyhow::Result<String> {
     String::from_utf8(read_whole(path, MOST_TEXT_BYTES)?)
         .map_err(|_| anyhow!("{} is no text (UTF-8)", path.display()))
-}
-
-/// A line for a message, which a damaged file must not fill.
-fn shown(line: &str) -> String {
-    const SHOWN: usize = 100;
-    line.escape_debug().take(SHOWN).collect()
 }

@@ -1,14 +1,16 @@
 //! Images that stay the files that they are: read and checked by many threads, written in their order.
 //!
-//! Knows JPEG and PNG by their first bytes; decodes only a sample, for the statistics.
+//! Each is decoded once, so that none ends a training that has run for hours: 0.4 ms for a JPEG of 256x256 pixels on
+//! one core, 7 minutes of one core for a million. The headers alone would take 0.01 ms, and say nothing of the rest.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use pipeline_stages::formats::SamplesWriter;
+use image::{DynamicImage, ImageDecoder, ImageReader};
+use pipeline_stages::formats::{MOST_IMAGE_PIXELS, SamplesWriter};
 use pipeline_stages::worker::Context;
 use rayon::prelude::*;
 
@@ -21,7 +23,6 @@ const BLOCK: usize = 32;
 const MOST_BYTES: u64 = 1 << 28;
 /// What tells JPEG and PNG.
 const SIGNATURES: [&[u8]; 2] = [&[0xff, 0xd8, 0xff], b"\x89PNG\r\n\x1a\n"];
-const SIGNATURE_BYTES: u64 = 8;
 /// How many files an error names.
 const NAMED: usize = 5;
 /// Images that the statistics are of, at most.
@@ -78,13 +79,8 @@ impl<'run> EncodedImages<'run> {
         block: Range<usize>,
         writer: &mut SamplesWriter,
     ) -> anyhow::Result<()> {
-        // Once one can't be used nothing will come of it: only find the others like it, quickly.
-        let most = if self.unusable == 0 { MOST_BYTES } else { SIGNATURE_BYTES };
-        let images: Vec<Result<Vec<u8>, String>> = block
-            .clone()
-            .into_par_iter()
-            .map(|index| read_image(&(files.path)(index), most))
-            .collect();
+        let images: Vec<Result<Vec<u8>, String>> =
+            block.clone().into_par_iter().map(|index| read_image(&(files.path)(index))).collect();
         self.done += images.len();
         for (image, &label) in images.into_iter().zip(files.labels.get(block).unwrap_or_default()) {
             match image {
@@ -122,8 +118,8 @@ impl<'run> EncodedImages<'run> {
     }
 }
 
-/// The first `most` bytes of an image file, or what is wrong with it.
-fn read_image(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+/// The bytes of an image file that can be decoded, or what is wrong with it.
+fn read_image(path: &Path) -> Result<Vec<u8>, String> {
     let wrong = |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
     let mut file = File::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => wrong(&"there is no such file"),
@@ -133,15 +129,34 @@ fn read_image(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     if length > MOST_BYTES {
         return Err(wrong(&format!("{length} bytes, too many for an image")));
     }
-    let mut bytes = Vec::with_capacity(length.min(most) as usize);
-    file.by_ref().take(most).read_to_end(&mut bytes).map_err(|error| wrong(&error))?;
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.by_ref().take(MOST_BYTES).read_to_end(&mut bytes).map_err(|error| wrong(&error))?;
     if bytes.is_empty() {
         return Err(wrong(&"the file is empty"));
     }
     if !SIGNATURES.iter().any(|signature| bytes.starts_with(signature)) {
         return Err(wrong(&"neither JPEG nor PNG, going by its first bytes"));
     }
+    check_decodes(&bytes).map_err(|problem| wrong(&problem))?;
     Ok(bytes)
+}
+
+/// Decodes an image as it is decoded on the way to training, and says what would be wrong there.
+fn check_decodes(bytes: &[u8]) -> Result<(), String> {
+    let damaged = |error: image::ImageError| format!("it is damaged: {error}");
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let reader = reader.map_err(|error| damaged(error.into()))?;
+    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if !(1..=MOST_IMAGE_PIXELS).contains(&pixels) {
+        return Err(format!(
+            "it has {width}x{height} pixels, by what it says: the most are {MOST_IMAGE_PIXELS}; make it smaller or remove it"
+        ));
+    }
+    decoder.orientation().map_err(damaged)?;
+    DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    Ok(())
 }
 
 /// The statistics over images spread evenly over the list.

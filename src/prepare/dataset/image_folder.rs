@@ -15,8 +15,9 @@ use pipeline_stages::worker::Context;
 use rayon::prelude::*;
 
 use super::encoded::{EncodedImages, ImageFiles, sampled_statistics};
-use super::source::{Source, entries};
+use super::source::Source;
 use super::{RawDataset, RawSamples, no_such_class, report_images, sample_limit, thread_pool};
+use crate::folder::entries;
 
 /// Bicubic with a = -0.5, its support scaled when it shrinks, so that nothing aliases: what Pillow calls bicubic.
 const FILTER: FilterType = FilterType::CatmullRom;

@@ -21,11 +21,15 @@ use anyhow::{Context as _, anyhow, ensure};
 use pipeline_stages::formats::{DatasetInfo, ImageShape, Part, write_samples};
 use pipeline_stages::kinds::{Dataset, DatasetFormat};
 use pipeline_stages::message::{Metrics, Progress, Unit};
+use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
 use crate::Body;
 use source::Source;
 use statistics::channel_statistics;
+
+/// More classes than this are not named in an error.
+const NAMED: usize = 10;
 
 impl Body for Dataset {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
@@ -167,16 +171,6 @@ pub(crate) fn no_such_class(name: &str, classes: &[String]) -> String {
     let nearest = classes.iter().min_by_key(distance);
     match nearest.filter(|class| distance(class) <= 1 + name.chars().count() / 3) {
         Some(nearest) => format!("there is no class '{name}'; did you mean '{nearest}'?"),
-        None => format!("there is no class '{name}' among {}", in_short(classes)),
-    }
-}
-
-/// A list for people: its first entries, and how many more there are.
-fn in_short(names: &[String]) -> String {
-    const SHOWN: usize = 10;
-    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
+        None => format!("there is no class '{name}' among {}", in_short(classes, NAMED)),
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::formats::ImageShape;
+use pipeline_stages::text::shortened;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
@@ -50,7 +51,8 @@ impl Npz {
                 count.with_context(|| format!("an array of the shape {:?}", array.shape))?;
             let element = IntegerType::of(&array.element)?;
             let bytes = read_exactly(bytes, count * element.size)?;
-            Ok(bytes.chunks_exact(element.size).map(|bytes| element.integer(bytes)).collect())
+            let integers = bytes.chunks_exact(element.size).map(|bytes| element.integer(bytes));
+            integers.collect::<Option<_>>().context("an integer beyond 64 bits with a sign")
         })
     }
 
@@ -142,7 +144,8 @@ impl ArrayHeader {
         ensure!(length <= MOST_HEADER_BYTES, "its header takes {length} bytes, far too many");
         let text = read_exactly(bytes, length)?;
         let text = String::from_utf8_lossy(&text);
-        Self::parse(&text).with_context(|| format!("its header can't be read: {}", text.trim()))
+        Self::parse(&text)
+            .with_context(|| format!("its header can't be read: {}", shortened(text.trim())))
     }
 
     /// From `{'descr': '<i8', 'fortran_order': False, 'shape': (3, 4), }`.
@@ -183,20 +186,24 @@ impl IntegerType {
             "u1" => (false, 1),
             "u2" => (false, 2),
             "u4" => (false, 4),
+            "u8" => (false, 8),
             _ => bail!("its elements are of the type '{element}', no integers"),
         };
         Ok(Self { size, signed, big_endian: element.starts_with('>') })
     }
 
-    fn integer(self, bytes: &[u8]) -> i64 {
+    /// From the bytes of one; `None` beyond what an `i64` holds.
+    fn integer(self, bytes: &[u8]) -> Option<i64> {
         let mut wide = [0; 8];
         wide.iter_mut().zip(bytes).for_each(|(wide, &byte)| *wide = byte);
         if self.big_endian {
             wide.iter_mut().zip(bytes.iter().rev()).for_each(|(wide, &byte)| *wide = byte);
         }
-        let wide = i64::from_le_bytes(wide);
+        if !self.signed {
+            return i64::try_from(u64::from_le_bytes(wide)).ok();
+        }
         let unused = 64 - 8 * self.size as u32;
-        if self.signed { wide << unused >> unused } else { wide }
+        Some(i64::from_le_bytes(wide) << unused >> unused)
     }
 }
 
@@ -246,6 +253,14 @@ mod tests {
     }
 
     #[test]
+    fn a_header_does_not_fill_a_message() {
+        let start = [&b"\x93NUMPY\x01\x00"[..], &60_000_u16.to_le_bytes()].concat();
+        let bytes = [start, vec![b'a'; 60_000]].concat();
+        let error = format!("{:#}", ArrayHeader::read(&mut bytes.as_slice()).unwrap_err());
+        assert!(error.contains("its header can't be read: aaa") && error.len() < 200, "{error}");
+    }
+
+    #[test]
     fn integers_of_any_width_and_order() {
         for (element, bytes, expected) in [
             ("<i8", &[254, 255, 255, 255, 255, 255, 255, 255][..], -2),
@@ -254,10 +269,13 @@ mod tests {
             ("<u2", &[255, 255], 65535),
             ("|u1", &[200], 200),
             ("|i1", &[200], -56),
+            ("<u8", &[7, 1, 0, 0, 0, 0, 0, 0], 263),
         ] {
-            assert_eq!(IntegerType::of(element).unwrap().integer(bytes), expected, "{element}");
+            let integer = IntegerType::of(element).unwrap().integer(bytes);
+            assert_eq!(integer, Some(expected), "{element}");
         }
-        for element in ["<f8", "|b1", "<u8", "O", ""] {
+        assert_eq!(IntegerType::of("<u8").unwrap().integer(&[255; 8]), None);
+        for element in ["<f8", "|b1", "O", ""] {
             assert!(IntegerType::of(element).is_err(), "{element}");
         }
     }

@@ -59,10 +59,10 @@ pub(super) fn with_batch<T>(
 /// When the file is cut off, damaged or holds something else.
 pub(super) fn names(path: &Path, key: &str) -> anyhow::Result<Vec<String>> {
     with_dictionary(path, &[key], |values| {
-        let items = values.first().and_then(|value| value.items()).unwrap_or_default();
-        let names = items.into_iter().map(|item| item.text().map(str::to_owned));
-        names
-            .collect::<Option<_>>()
+        let items = values.first().and_then(|value| value.items());
+        let name = |item: Value<'_>| item.text().map(str::to_owned);
+        items
+            .and_then(|items| items.iter().map(name).collect())
             .ok_or_else(|| anyhow!("{}: '{key}' is no list of names", path.display()))
     })
 }
@@ -90,12 +90,9 @@ fn with_dictionary<T>(
 }
 
 fn described(root: Value<'_>) -> String {
-    let entries = root.entries().unwrap_or_default();
-    let keys: Vec<String> =
-        entries.iter().filter_map(|(key, _)| key.text().map(str::to_owned)).collect();
-    match keys.as_slice() {
-        [] => root.describe(),
-        keys => format!("one with {}", super::in_short(keys)),
+    match root.keys_in_short() {
+        Some(keys) => format!("one with {keys}"),
+        None => root.describe(),
     }
 }
 
@@ -108,5 +105,5 @@ fn integers(value: Value<'_>) -> Result<Vec<i64>, String> {
     let integer = |item: Value<'_>| {
         item.integer().ok_or_else(|| format!("expected integers, found {}", item.describe()))
     };
-    items.into_iter().map(integer).collect()
+    items.iter().map(integer).collect()
 }

@@ -8,9 +8,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::kinds::Dataset;
+use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
+use crate::folder::entries;
 use crate::gzip::GzipReader;
+use crate::web_page::is_markup;
+
+/// More folders than this are not named in an error.
+const NAMED: usize = 10;
 
 /// The folders in which to look for the files: those of the stage's inputs, and one level below.
 #[derive(Debug)]
@@ -54,11 +60,17 @@ impl Source {
             .with_context(|| format!("there is no {} in {}", names.join(" or "), self.in_words()))
     }
 
+    /// As [`Source::find`], for several files, each of one name.
+    ///
+    /// # Errors
+    /// When one is missing, or there in two folders.
+    pub(super) fn find_all(&self, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+        names.iter().map(|name| self.find(&[name])).collect()
+    }
+
     /// The folders, for messages.
     pub(super) fn in_words(&self) -> String {
-        let folders: Vec<_> =
-            self.folders.iter().map(|folder| folder.display().to_string()).collect();
-        super::in_short(&folders)
+        in_short(self.folders.iter().map(|folder| folder.display().to_string()), NAMED)
     }
 
     /// As [`Source::find`], for a file that may be missing.
@@ -77,20 +89,6 @@ impl Source {
             (first, _) => Ok(first),
         }
     }
-}
-
-/// What is in a folder, hidden entries left out, in the order of the names' bytes.
-pub(super) fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let unreadable = || format!("can't read the folder {}", folder.display());
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(unreadable)? {
-        let entry = entry.with_context(unreadable)?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            paths.push(entry.path());
-        }
-    }
-    paths.sort_unstable();
-    Ok(paths)
 }
 
 /// All bytes of a file.
@@ -201,17 +199,13 @@ impl OffsetReader {
 
 /// What a file seems to be, going by its first bytes, where it is not what it should be.
 pub(super) fn looks_like(start: &[u8]) -> &'static str {
-    let text = start.trim_ascii_start().to_ascii_lowercase();
     match start {
         [0x1f, 0x8b, ..] => {
             "; it looks like a gzip file: give it a name that ends in .gz, or unpack it first"
         }
         [b'P', b'K', 3, 4, ..] => "; it looks like a zip archive: unpack it first",
         [0xfd, b'7', b'z', b'X', b'Z', ..] => "; it looks like an xz file: unpack it first",
-        _ if text.starts_with(b"<!doctype")
-            || text.starts_with(b"<html")
-            || text.starts_with(b"<?xml") =>
-        {
+        _ if is_markup(start) => {
             "; it looks like a web page: the download gave that instead of the file"
         }
         _ => "",

@@ -4,6 +4,8 @@ use md5::Md5;
 use pipeline_stages::kinds::Download;
 use sha2::{Digest as _, Sha256};
 
+use crate::web_page::is_web_page;
+
 /// The running checksums of the bytes so far.
 #[derive(Default)]
 pub(super) struct Hashes {
@@ -84,14 +86,6 @@ impl<'a> Checksums<'a> {
     }
 }
 
-/// Whether a file that starts like this is HTML.
-pub(super) fn is_web_page(beginning: &[u8]) -> bool {
-    let text = beginning.trim_ascii_start();
-    ["<!doctype html", "<html", "<head"].iter().any(|start| {
-        text.get(..start.len()).is_some_and(|bytes| bytes.eq_ignore_ascii_case(start.as_bytes()))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,18 +106,5 @@ mod tests {
             digests.blake3,
             "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85"
         );
-    }
-
-    #[test]
-    fn web_pages_are_known_by_their_beginning() {
-        for (bytes, expected) in [
-            (&b"\n <!DOCTYPE html><p>"[..], true),
-            (b"<HTML>", true),
-            (b"PK\x03\x04", false),
-            (b"<?xml", false),
-            (b"", false),
-        ] {
-            assert_eq!(is_web_page(bytes), expected, "{bytes:?}");
-        }
     }
 }

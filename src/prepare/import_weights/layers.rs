@@ -11,6 +11,7 @@ use std::ops::Bound;
 use anyhow::{anyhow, bail, ensure};
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::state_dict::{self, ElementType, TensorSpec};
+use pipeline_stages::text::{in_short, shortened};
 
 use crate::checkpoint::{Entry, Leaf, Tensor};
 
@@ -284,13 +285,6 @@ fn is_known(prefix: &str) -> bool {
 }
 
 /// The first few of a list of names, quoted.
-fn quoted<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
-    let more = names.len().saturating_sub(NAMED);
-    let shown: Vec<String> =
-        names.take(NAMED).map(|name| format!("'{}'", name.escape_debug())).collect();
-    match (shown.is_empty(), more) {
-        (true, _) => "nothing".to_owned(),
-        (false, 0) => shown.join(", "),
-        (false, more) => format!("{} and {more} more", shown.join(", ")),
-    }
+fn quoted<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    in_short(names.map(|name| format!("'{}'", shortened(name))), NAMED)
 }

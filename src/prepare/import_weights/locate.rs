@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use globset::{GlobBuilder, GlobMatcher};
 use pipeline_stages::kinds::ImportWeights;
+use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
+
+use crate::folder::entries;
 
 /// Names that checkpoints have. Only a hint for folders: the content decides what a file is.
 const EXTENSIONS: &[&str] =
@@ -92,14 +95,8 @@ impl Pattern {
 
 /// Every file in a folder and those below it, hidden ones left out. Links to folders are not followed.
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    let unreadable = || format!("can't read the folder {}", folder.display());
-    for entry in std::fs::read_dir(folder).with_context(unreadable)? {
-        let entry = entry.with_context(unreadable)?;
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        let path = entry.path();
-        if entry.file_type().with_context(unreadable)?.is_dir() {
+    for path in entries(folder)? {
+        if path.is_dir() && !path.is_symlink() {
             list(&path, files)?;
         } else if path.is_file() {
             files.push(path);
@@ -113,14 +110,6 @@ fn names(root: &Path, files: &[impl AsRef<Path>]) -> String {
     if files.is_empty() {
         return format!("no file in {}", root.display());
     }
-    let shown: Vec<String> = files
-        .iter()
-        .take(NAMED)
-        .map(AsRef::as_ref)
-        .map(|path| format!("'{}'", path.strip_prefix(root).unwrap_or(path).display()))
-        .collect();
-    match files.len().saturating_sub(NAMED) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
+    let shown = |path: &Path| format!("'{}'", path.strip_prefix(root).unwrap_or(path).display());
+    in_short(files.iter().map(|path| shown(path.as_ref())), NAMED)
 }

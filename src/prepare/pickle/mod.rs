@@ -7,7 +7,8 @@
 //!
 //! Memory is linear in the bytes that are read, and bounded by [`Limits`]. What a pickle refers to many
 //! times exists once: values refer to each other by index, so sharing can't multiply them, and
-//! depth costs no stack. A value can contain itself: who walks through values must bound the walk.
+//! depth costs no stack. A value can contain itself: who walks through values must bound the walk. A look at
+//! one value costs the same whatever is in it, until its items or its numbers are asked for.
 //!
 //! Knows no file and no format around a pickle.
 //!
@@ -18,6 +19,7 @@ mod literal;
 mod machine;
 mod numpy;
 mod opcode;
+mod parts;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -25,6 +27,9 @@ mod tests;
 mod value;
 
 pub(crate) use numpy::Array;
+#[cfg(test)]
+use parts::Entries;
+pub(crate) use parts::Items;
 pub(crate) use value::{Pickle, Value};
 
 /// How much a pickle may hold.

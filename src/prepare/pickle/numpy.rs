@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use super::Value;
+use super::parts::{Bytes, Items};
 
 /// The modules that NumPy 1 and 2 keep their helpers in.
 const MULTIARRAY: &[&str] = &["numpy.core.multiarray", "numpy._core.multiarray"];
@@ -18,8 +19,9 @@ pub(crate) struct Array<'p> {
     /// The length of each dimension.
     pub shape: Vec<usize>,
     element: Element,
-    /// As many elements as the shape has, in the order of `fortran`.
-    bytes: Cow<'p, [u8]>,
+    /// As many elements as the shape has, in the order of `fortran`; where they are text, as far as its
+    /// length tells.
+    bytes: Bytes<'p>,
     /// Whether the first index runs fastest, not the last.
     fortran: bool,
 }
@@ -61,34 +63,30 @@ impl<'p> Array<'p> {
     /// The scalar that a value stands for, as an array without dimensions.
     pub(super) fn scalar(value: Value<'p>) -> Option<Self> {
         let call = value.call().filter(|call| call.is(MULTIARRAY, "scalar"))?;
-        let [dtype, bytes] = call.arguments.items()?.try_into().ok()?;
+        let [dtype, bytes] = call.arguments.items()?.exactly()?;
         let element = Element::of(dtype).ok()?;
         Self { shape: Vec::new(), element, bytes: bytes.bytes()?, fortran: false }.checked().ok()
     }
 
     /// From `(version, shape, dtype, is_fortran, bytes)`; the oldest have no version.
     fn from_state(state: Option<Value<'p>>) -> Result<Self, String> {
-        let state = state.and_then(Value::items).unwrap_or_default();
-        let [.., shape, dtype, fortran, bytes] = state.as_slice() else {
-            return Err("a NumPy array without its state".to_owned());
-        };
-        let element = Element::of(*dtype)?;
+        let state = state.and_then(Value::items).and_then(Items::last_many);
+        let [shape, dtype, fortran, bytes] = state.ok_or("a NumPy array without its state")?;
+        let element = Element::of(dtype)?;
         let fortran = fortran.boolean().ok_or("a NumPy array without its order")?;
-        Self::new(*shape, element, *bytes, fortran)
+        Self::new(shape, element, bytes, fortran)
     }
 
     /// From `(bytes, dtype, shape, order)`, as protocol 5 has them.
     fn from_buffer(arguments: Value<'p>) -> Result<Self, String> {
-        let arguments = arguments.items().unwrap_or_default();
-        let [bytes, dtype, shape, order] = arguments.as_slice() else {
-            return Err("a NumPy array without its four parts".to_owned());
-        };
+        let parts = arguments.items().and_then(Items::exactly);
+        let [bytes, dtype, shape, order] = parts.ok_or("a NumPy array without its four parts")?;
         let fortran = match order.text() {
             Some("C") => false,
             Some("F") => true,
             _ => return Err("a NumPy array without its order".to_owned()),
         };
-        Self::new(*shape, Element::of(*dtype)?, *bytes, fortran)
+        Self::new(shape, Element::of(dtype)?, bytes, fortran)
     }
 
     fn new(
@@ -97,28 +95,34 @@ impl<'p> Array<'p> {
         bytes: Value<'p>,
         fortran: bool,
     ) -> Result<Self, String> {
-        let shape: Option<Vec<usize>> =
-            shape.items().and_then(|sizes| sizes.into_iter().map(Value::size).collect());
+        let sizes = shape.items().ok_or("a NumPy array without its shape")?;
+        if sizes.len() > MOST_DIMENSIONS {
+            return Err(format!("a NumPy array of {} dimensions", sizes.len()));
+        }
+        let shape: Option<Vec<usize>> = sizes.iter().map(Value::size).collect();
         let shape = shape.ok_or("a NumPy array without its shape")?;
         let bytes = bytes.bytes().ok_or("a NumPy array without its bytes")?;
         Self { shape, element, bytes, fortran }.checked()
     }
 
     fn checked(self) -> Result<Self, String> {
-        if self.shape.len() > MOST_DIMENSIONS {
-            return Err(format!("a NumPy array of {} dimensions", self.shape.len()));
+        match self.byte_count() {
+            Some(count) if self.bytes.can_be(count) => Ok(self),
+            _ => Err(self.misfit(self.bytes.most())),
         }
+    }
+
+    /// Bytes of all elements, if that is a number.
+    fn byte_count(&self) -> Option<usize> {
         let sizes = self.shape.iter().chain([&self.element.size]);
-        let count = sizes.copied().try_fold(1, usize::checked_mul);
-        if count != Some(self.bytes.len()) {
-            return Err(format!(
-                "a NumPy array of the shape {:?} with elements of {} bytes, but {} bytes of content",
-                self.shape,
-                self.element.size,
-                self.bytes.len()
-            ));
-        }
-        Ok(self)
+        sizes.copied().try_fold(1, usize::checked_mul)
+    }
+
+    fn misfit(&self, bytes: usize) -> String {
+        let Self { shape, element: Element { size, .. }, .. } = self;
+        format!(
+            "a NumPy array of the shape {shape:?} with elements of {size} bytes, but {bytes} bytes of content"
+        )
     }
 
     /// Whether the elements are floats.
@@ -134,11 +138,10 @@ impl<'p> Array<'p> {
     /// The elements of an array of unsigned bytes, the last index running fastest.
     ///
     /// # Errors
-    /// When the elements are of another type.
-    #[allow(dead_code, reason = "for the images of data sets")]
-    pub(crate) fn unsigned_bytes(&self) -> Result<Cow<'_, [u8]>, String> {
+    /// When the elements are of another type, or not as many as the shape has.
+    pub(crate) fn unsigned_bytes(&self) -> Result<Cow<'p, [u8]>, String> {
         match self.element {
-            Element { number: Number::Unsigned, size: 1, .. } => Ok(self.in_order()),
+            Element { number: Number::Unsigned, size: 1, .. } => self.in_order(),
             _ => Err(format!("a NumPy array of {}, not of unsigned bytes", self.element.words())),
         }
     }
@@ -146,13 +149,13 @@ impl<'p> Array<'p> {
     /// The elements of an array of integers, the last index running fastest.
     ///
     /// # Errors
-    /// When they are no integers, or one is beyond 64 bits.
+    /// When they are no integers, one is beyond 64 bits, or there are not as many as the shape has.
     pub(crate) fn integers(&self) -> Result<Vec<i64>, String> {
         let element = self.element;
         if matches!(element.number, Number::Bool | Number::Float) {
             return Err(format!("a NumPy array of {}, not of integers", element.words()));
         }
-        let elements = self.in_order();
+        let elements = self.in_order()?;
         let integers = elements.chunks_exact(element.size).map(|bytes| element.integer(bytes));
         integers.collect::<Option<_>>().ok_or_else(|| "an integer beyond 64 bits".to_owned())
     }
@@ -160,23 +163,28 @@ impl<'p> Array<'p> {
     /// The elements of an array of integers or floats, the last index running fastest.
     ///
     /// # Errors
-    /// When they are no numbers.
+    /// When they are no numbers, or not as many as the shape has.
     pub(crate) fn floats(&self) -> Result<Vec<f64>, String> {
         let element = self.element;
         match element.number {
             Number::Bool => Err("a NumPy array of truth values, not of numbers".to_owned()),
             Number::Float => {
-                let elements = self.in_order();
+                let elements = self.in_order()?;
                 Ok(elements.chunks_exact(element.size).map(|bytes| element.float(bytes)).collect())
             }
             _ => Ok(self.integers()?.into_iter().map(|integer| integer as f64).collect()),
         }
     }
 
-    /// The bytes of the elements with the last index running fastest.
-    fn in_order(&self) -> Cow<'_, [u8]> {
-        if !self.fortran || self.shape.len() < 2 || self.bytes.is_empty() {
-            return Cow::Borrowed(&self.bytes);
+    /// The bytes of the elements with the last index running fastest. Bytes that are text in the pickle are
+    /// decoded here, each time anew: a name of the array alone costs nothing.
+    fn in_order(&self) -> Result<Cow<'p, [u8]>, String> {
+        let bytes = self.bytes.decoded().ok_or("a NumPy array without its bytes")?;
+        if self.byte_count() != Some(bytes.len()) {
+            return Err(self.misfit(bytes.len()));
+        }
+        if !self.fortran || self.shape.len() < 2 || bytes.is_empty() {
+            return Ok(bytes);
         }
         let size = self.element.size;
         let mut strides = Vec::with_capacity(self.shape.len());
@@ -185,12 +193,12 @@ impl<'p> Array<'p> {
             strides.push(stride);
             stride *= length;
         }
-        let mut ordered = Vec::with_capacity(self.bytes.len());
+        let mut ordered = Vec::with_capacity(bytes.len());
         let mut index = vec![0; self.shape.len()];
-        while ordered.len() < self.bytes.len() {
+        while ordered.len() < bytes.len() {
             let start: usize =
                 index.iter().zip(&strides).map(|(index, stride)| index * stride).sum();
-            ordered.extend_from_slice(self.bytes.get(start..start + size).unwrap_or_default());
+            ordered.extend_from_slice(bytes.get(start..start + size).unwrap_or_default());
             for (index, length) in index.iter_mut().zip(&self.shape).rev() {
                 *index += 1;
                 if *index < *length {
@@ -199,7 +207,7 @@ impl<'p> Array<'p> {
                 *index = 0;
             }
         }
-        Cow::Owned(ordered)
+        Ok(Cow::Owned(ordered))
     }
 }
 
@@ -209,10 +217,10 @@ impl Element {
         let no_numbers = || "a NumPy array whose elements are no plain numbers".to_owned();
         let call =
             dtype.call().filter(|call| call.is(&["numpy"], "dtype")).ok_or_else(no_numbers)?;
-        let arguments = call.arguments.items().unwrap_or_default();
-        let code = arguments.first().and_then(|code| code.text()).unwrap_or_default();
-        let order = call.state.and_then(Value::items).unwrap_or_default();
-        let order = order.get(1).and_then(|order| order.text());
+        let code = call.arguments.items().and_then(|arguments| arguments.get(0));
+        let code = code.and_then(Value::text).unwrap_or_default();
+        let order = call.state.and_then(Value::items).and_then(|state| state.get(1));
+        let order = order.and_then(Value::text);
         let big_endian = order == Some(">") || code.starts_with('>');
         let (number, size) = match code.trim_start_matches(['<', '>', '|', '=']) {
             "b1" | "?" => (Number::Bool, 1),

@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Array, Limits, Value, opcode, read};
+use super::{Array, Entries, Items, Limits, Value, opcode, read};
 
 /// Every way to look at a value, down to a bounded depth.
 fn look(value: Value<'_>, depth: usize, budget: &mut usize) {
@@ -18,8 +18,8 @@ fn look(value: Value<'_>, depth: usize, budget: &mut usize) {
         let _ = (array.integers(), array.floats(), array.unsigned_bytes());
     }
     let entries =
-        value.entries().unwrap_or_default().into_iter().flat_map(|(key, item)| [key, item]);
-    let inside = value.items().unwrap_or_default().into_iter().chain(entries);
+        value.entries().into_iter().flat_map(Entries::iter).flat_map(|(key, item)| [key, item]);
+    let inside = value.items().into_iter().flat_map(Items::iter).chain(entries);
     let called = value.call().into_iter().flat_map(|call| [Some(call.arguments), call.state]);
     for inner in inside.chain(called.flatten()) {
         look(inner, depth - 1, budget);

@@ -5,7 +5,10 @@
 
 use std::borrow::Cow;
 
+use pipeline_stages::text::{in_short, shortened};
+
 use super::Array;
+use super::parts::{Bytes, Entries, Items};
 
 /// The place of a value in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,11 +72,20 @@ pub(crate) struct Pickle<'data> {
     nodes: Vec<Node<'data>>,
     root: Id,
     length: usize,
+    /// Values that were looked at, and bytes that were decoded for it.
+    #[cfg(test)]
+    steps: std::cell::Cell<usize>,
 }
 
 impl<'data> Pickle<'data> {
     pub(super) fn new(nodes: Vec<Node<'data>>, root: Id, length: usize) -> Self {
-        Self { nodes, root, length }
+        Self {
+            nodes,
+            root,
+            length,
+            #[cfg(test)]
+            steps: std::cell::Cell::default(),
+        }
     }
 
     /// The value that the pickle stands for.
@@ -87,6 +99,17 @@ impl<'data> Pickle<'data> {
         values.filter(|value| matches!(value.node(), Node::Persistent(_)))
     }
 
+    /// How much work it has been so far to look at what is in it.
+    #[cfg(test)]
+    pub(crate) fn steps(&self) -> usize {
+        self.steps.get()
+    }
+
+    pub(super) fn count_steps(&self, _steps: usize) {
+        #[cfg(test)]
+        self.steps.set(self.steps.get() + _steps);
+    }
+
     /// How many bytes the pickle takes.
     pub(crate) fn length(&self) -> usize {
         self.length
@@ -96,8 +119,8 @@ impl<'data> Pickle<'data> {
 /// A value of a pickle.
 #[derive(Clone, Copy)]
 pub(crate) struct Value<'p> {
-    pickle: &'p Pickle<'p>,
-    id: Id,
+    pub(super) pickle: &'p Pickle<'p>,
+    pub(super) id: Id,
 }
 
 /// A call that was not made: `module.name(*arguments)`.
@@ -170,67 +193,61 @@ impl<'p> Value<'p> {
         }
     }
 
-    /// Text: also Python 2's strings, and bytes, where they are UTF-8.
+    /// Text: also Python 2's strings, and bytes, where they are UTF-8 and no more than names and paths
+    /// have: whether more of them are UTF-8 can't be found out again for each name that refers to them.
     pub(crate) fn text(self) -> Option<&'p str> {
         match self.node() {
             Node::Text(text) => Some(text),
-            Node::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
-            _ => None,
-        }
-    }
-
-    /// Bytes: also Python 2's strings, and those that protocol 2 and below write as encoded text.
-    pub(crate) fn bytes(self) -> Option<Cow<'p, [u8]>> {
-        if let Some(bytes) = self.plain_bytes() {
-            return Some(bytes);
-        }
-        let call = self.call()?;
-        let array = call.is(BUILTINS, "bytearray");
-        match call.arguments.plain_items()?.as_slice() {
-            [] if array || call.is(BUILTINS, "bytes") => Some(Cow::Borrowed(&[])),
-            [content] if array => content.plain_bytes(),
-            _ => None,
-        }
-    }
-
-    /// What is in a list, tuple or set.
-    pub(crate) fn items(self) -> Option<Vec<Value<'p>>> {
-        match self.node() {
-            Node::List(ids) | Node::Tuple(ids) | Node::Set(ids) => Some(self.values(ids)),
-            Node::Object(object) => {
-                let call = self.call()?;
-                let container = ["list", "tuple", "set", "frozenset"];
-                if !container.iter().any(|name| call.is(BUILTINS, name)) {
-                    return None;
-                }
-                let arguments = call.arguments.plain_items()?;
-                let mut items = match arguments.first() {
-                    Some(initial) => initial.plain_items()?,
-                    None => Vec::new(),
-                };
-                items.extend(self.values(&object.items));
-                Some(items)
+            Node::Bytes(bytes) if bytes.len() <= MOST_BYTES_OF_TEXT => {
+                std::str::from_utf8(bytes).ok()
             }
             _ => None,
         }
     }
 
-    /// Keys and values of a dictionary, in the order in which they were set, or of an object that
-    /// behaves as one. A key that was set twice comes twice; the last one counts.
-    pub(crate) fn entries(self) -> Option<Vec<(Value<'p>, Value<'p>)>> {
-        let with = |(key, value): &(Id, Id)| (self.at(*key), self.at(*value));
+    /// Bytes: also Python 2's strings, and those that protocol 2 and below write as encoded text. Nothing is
+    /// decoded yet.
+    pub(crate) fn bytes(self) -> Option<Bytes<'p>> {
+        if let Some(bytes) = self.plain_bytes() {
+            return Some(bytes);
+        }
+        let call = self.call()?;
+        let array = call.is(BUILTINS, "bytearray");
+        let arguments = call.arguments.plain_items()?;
+        match arguments.exactly() {
+            Some([content]) if array => content.plain_bytes(),
+            None if arguments.len() == 0 && (array || call.is(BUILTINS, "bytes")) => {
+                Some(Bytes::Plain(&[]))
+            }
+            _ => None,
+        }
+    }
+
+    /// What is in a list, tuple or set.
+    pub(crate) fn items(self) -> Option<Items<'p>> {
+        let Node::Object(object) = self.node() else { return self.plain_items() };
+        let call = self.call()?;
+        let container = ["list", "tuple", "set", "frozenset"];
+        if !container.iter().any(|name| call.is(BUILTINS, name)) {
+            return None;
+        }
+        let initial = call.initial_items()?;
+        Some(Items { added: &object.items, ..initial })
+    }
+
+    /// Keys and values of a dictionary, or of an object that behaves as one.
+    pub(crate) fn entries(self) -> Option<Entries<'p>> {
         match self.node() {
-            Node::Dict(entries) => Some(entries.iter().map(with).collect()),
+            Node::Dict(entries) => {
+                Some(Entries { pickle: self.pickle, initial: &[], added: entries })
+            }
             Node::Object(object) => {
-                let mut entries = Vec::new();
                 let ordered = self.call().filter(|call| call.is(&["collections"], "OrderedDict"));
-                if let Some(call) = ordered {
-                    for pair in call.initial_pairs()? {
-                        let [key, value] = pair.plain_items()?.try_into().ok()?;
-                        entries.push((key, value));
-                    }
-                }
-                entries.extend(object.entries.iter().map(with));
+                let initial = match ordered {
+                    Some(call) => call.initial_items()?.initial,
+                    None => &[],
+                };
+                let entries = Entries { pickle: self.pickle, initial, added: &object.entries };
                 (ordered.is_some() || !entries.is_empty()).then_some(entries)
             }
             _ => None,
@@ -239,8 +256,8 @@ impl<'p> Value<'p> {
 
     /// The value under a text as key, in a dictionary.
     pub(crate) fn get(self, key: &str) -> Option<Value<'p>> {
-        let entries = self.entries()?;
-        entries.into_iter().rev().find(|(name, _)| name.text() == Some(key)).map(|(_, value)| value)
+        let mut entries = self.entries()?.iter().rev();
+        entries.find(|(name, _)| name.text() == Some(key)).map(|(_, value)| value)
     }
 
     /// What stands outside the pickle, by what identifies it there.
@@ -269,6 +286,13 @@ impl<'p> Value<'p> {
         Some(Call { module, name, arguments, state: object.state.map(|id| self.at(id)) })
     }
 
+    /// The keys of a dictionary that are text, in short for people; `None` where there are none.
+    pub(crate) fn keys_in_short(self) -> Option<String> {
+        let entries = self.entries()?;
+        let mut keys = entries.iter().filter_map(|(key, _)| key.text()).map(shortened).peekable();
+        keys.peek().is_some().then(|| in_short(keys, NAMED))
+    }
+
     /// What it is, in a few words for people.
     pub(crate) fn describe(self) -> String {
         match self.node() {
@@ -285,7 +309,7 @@ impl<'p> Value<'p> {
             Node::Dict(entries) => format!("a dictionary of {}", entries.len()),
             Node::Global { .. } => match self.global() {
                 Some((module, name)) => {
-                    format!("the class {}", shortened(&format!("{module}.{name}")))
+                    format!("the class {}.{}", shortened(module), shortened(name))
                 }
                 None => "a class".to_owned(),
             },
@@ -293,7 +317,7 @@ impl<'p> Value<'p> {
                 (Some(integer), ..) => format!("the integer {integer}"),
                 (None, Some(float), _) => format!("the float {float:?}"),
                 (None, None, Some(Call { module, name, .. })) => {
-                    format!("an object of {}", shortened(&format!("{module}.{name}")))
+                    format!("an object of {}.{}", shortened(module), shortened(name))
                 }
                 (None, None, None) => "an object".to_owned(),
             },
@@ -302,6 +326,7 @@ impl<'p> Value<'p> {
     }
 
     fn node(self) -> &'p Node<'p> {
+        self.pickle.count_steps(1);
         // A place outside the table can't come up: the machine makes the places.
         self.pickle.nodes.get(self.id.index()).unwrap_or(&Node::None)
     }
@@ -310,27 +335,28 @@ impl<'p> Value<'p> {
         Value { pickle: self.pickle, id }
     }
 
-    fn values(self, ids: &[Id]) -> Vec<Value<'p>> {
-        ids.iter().map(|id| self.at(*id)).collect()
-    }
-
     /// As [`Value::items`], but not through a call, which could be within itself.
-    fn plain_items(self) -> Option<Vec<Value<'p>>> {
+    pub(super) fn plain_items(self) -> Option<Items<'p>> {
         match self.node() {
-            Node::List(ids) | Node::Tuple(ids) | Node::Set(ids) => Some(self.values(ids)),
+            Node::List(ids) | Node::Tuple(ids) | Node::Set(ids) => {
+                Some(Items { pickle: self.pickle, initial: ids, added: &[] })
+            }
             _ => None,
         }
     }
 
     /// As [`Value::bytes`], but not those of an array of bytes, which could be within itself.
-    fn plain_bytes(self) -> Option<Cow<'p, [u8]>> {
+    fn plain_bytes(self) -> Option<Bytes<'p>> {
         if let Node::Bytes(bytes) = self.node() {
-            return Some(Cow::Borrowed(bytes));
+            return Some(Bytes::Plain(bytes));
         }
         let call = self.call().filter(|call| call.is(&["_codecs"], "encode"))?;
-        let [text, encoding] = call.arguments.plain_items()?.try_into().ok()?;
+        let [text, encoding] = call.arguments.plain_items()?.exactly()?;
         let known = ["latin1", "latin-1", "iso-8859-1"].contains(&encoding.text()?);
-        if known { latin1(text.text()?).map(Cow::Owned) } else { None }
+        match text.node() {
+            Node::Text(text) if known => Some(Bytes::Latin1(text)),
+            _ => None,
+        }
     }
 
     /// The one element of `numpy.core.multiarray.scalar(dtype, bytes)`.
@@ -340,11 +366,12 @@ impl<'p> Value<'p> {
 }
 
 impl<'p> Call<'p> {
-    /// The pairs that a dictionary is made from, where Python 2 gives them to the class itself.
-    fn initial_pairs(&self) -> Option<Vec<Value<'p>>> {
-        match self.arguments.plain_items()?.first() {
-            Some(pairs) => pairs.plain_items(),
-            None => Some(Vec::new()),
+    /// What a container is made from, where its items are given to the class itself.
+    fn initial_items(&self) -> Option<Items<'p>> {
+        let arguments = self.arguments.plain_items()?;
+        match arguments.get(0) {
+            Some(items) => items.plain_items(),
+            None => Some(Items { initial: &[], ..arguments }),
         }
     }
 }
@@ -352,13 +379,8 @@ impl<'p> Call<'p> {
 /// The module of Python's own functions, in version 3 and 2.
 const BUILTINS: &[&str] = &["builtins", "__builtin__"];
 
-/// The bytes whose values are the code points of a text.
-fn latin1(text: &str) -> Option<Vec<u8>> {
-    text.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect()
-}
+/// More bytes than this are no text: Linux has no longer path, and nothing has a longer name.
+const MOST_BYTES_OF_TEXT: usize = 4096;
 
-/// Text for a message, which a damaged file must not fill.
-fn shortened(text: &str) -> String {
-    const SHOWN: usize = 100;
-    text.escape_debug().take(SHOWN).collect()
-}
+/// More keys than this are not named in an error.
+const NAMED: usize = 10;

@@ -22,6 +22,12 @@ use super::path::{InnerPath, MOST_PATH_BYTES, points_inside};
 /// As many links in a row as Linux follows before it speaks of a loop.
 const MOST_HOPS: usize = 40;
 
+/// Bytes that a path may have on average. Data sets have some 60; a small archive of long paths would take
+/// gigabytes of memory.
+const NAME_BYTES_PER_FILE: u64 = 256;
+/// Bytes that paths may have in any case.
+const FEW_NAME_BYTES: u64 = 1 << 20;
+
 /// Bytes per read. A request to stop is noticed once per read.
 const BUFFER: usize = 128 << 10;
 
@@ -51,6 +57,8 @@ pub(super) struct Destination<'a> {
     max_files: u64,
     bytes: u64,
     files: u64,
+    /// Bytes of the paths of files, folders and links, and of the targets of links.
+    name_bytes: u64,
     folders: HashSet<String>,
     links: BTreeMap<InnerPath, String>,
     stripped_away: u64,
@@ -76,6 +84,7 @@ impl<'a> Destination<'a> {
             max_files: unpack.max_files,
             bytes: 0,
             files: 0,
+            name_bytes: 0,
             folders: HashSet::new(),
             links: BTreeMap::new(),
             stripped_away: 0,
@@ -112,7 +121,7 @@ impl<'a> Destination<'a> {
     ) -> anyhow::Result<()> {
         let Some(path) = self.select(name)? else { return Ok(()) };
         self.make_parents(&path)?;
-        self.count_file()?;
+        self.count_file(&path)?;
         self.write(&path, permission, content)
     }
 
@@ -208,7 +217,8 @@ impl<'a> Destination<'a> {
             format!("the link {} leads to '{shown}', which is not UTF-8", path.shown())
         })?;
         ensure!(points_inside(&path, target), leads_out(&path, target));
-        self.count_file()?;
+        self.count_file(&path)?;
+        self.count_name(target)?;
         ensure!(!self.links.contains_key(&path), self.twice(&path));
         self.links.insert(path, target.to_owned());
         Ok(())
@@ -228,7 +238,8 @@ impl<'a> Destination<'a> {
         };
         if let Some(text) = self.links.get(&target).cloned() {
             ensure!(points_inside(&path, &text), leads_out(&path, &text));
-            self.count_file()?;
+            self.count_file(&path)?;
+            self.count_name(&text)?;
             ensure!(self.links.insert(path.clone(), text).is_none(), self.twice(&path));
             return Ok(());
         }
@@ -243,7 +254,7 @@ impl<'a> Destination<'a> {
             );
         }
         self.make_parents(&path)?;
-        self.count_file()?;
+        self.count_file(&path)?;
         match (self.make_hard_link)(&existing, &self.on_disk(&path)) {
             Ok(()) => Ok(()),
             Err(error) if is_no_hard_link_here(&error) => self.copy_within(&existing, &path),
@@ -258,15 +269,18 @@ impl<'a> Destination<'a> {
     pub(super) fn finish(mut self) -> anyhow::Result<Metrics> {
         let links = std::mem::take(&mut self.links);
         for (path, target) in &links {
+            self.context.stop_point()?;
             ensure!(stays_inside(path, target, &links), leads_out(path, target));
             self.make_parents(path)?;
         }
         for (path, target) in &links {
+            self.context.stop_point()?;
             std::os::unix::fs::symlink(target, self.on_disk(path))
                 .map_err(|error| self.describe_write(path, error))?;
         }
         let root = self.root.canonicalize().context("can't find the output folder")?;
         for (path, target) in &links {
+            self.context.stop_point()?;
             ensure!(really_stays_inside(&root, path, target)?, leads_out(path, target));
         }
         self.include.check_all_used()?;
@@ -313,7 +327,9 @@ impl<'a> Destination<'a> {
         if self.folders.contains(folder) {
             return Ok(());
         }
+        self.context.stop_point()?;
         self.folders.insert(folder.to_owned());
+        self.count_name(folder)?;
         self.check_count()?;
         match std::fs::create_dir(self.root.join(folder)) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -333,9 +349,22 @@ impl<'a> Destination<'a> {
         self.write(path, Permission::of_mode(mode), &mut file)
     }
 
-    fn count_file(&mut self) -> anyhow::Result<()> {
+    fn count_file(&mut self, path: &InnerPath) -> anyhow::Result<()> {
         self.files += 1;
+        self.count_name(path.as_str())?;
         self.check_count()
+    }
+
+    /// Counts the bytes of paths and targets: these are kept in memory, here or where the artifact is listed.
+    fn count_name(&mut self, name: &str) -> anyhow::Result<()> {
+        self.name_bytes = self.name_bytes.saturating_add(name.len() as u64);
+        let most = self.max_files.saturating_mul(NAME_BYTES_PER_FILE).max(FEW_NAME_BYTES);
+        ensure!(
+            self.name_bytes <= most,
+            "the paths in it have more than {most} bytes together, {NAME_BYTES_PER_FILE} for each file of max-files: \
+             if that is right, raise max-files"
+        );
+        Ok(())
     }
 
     fn check_count(&self) -> anyhow::Result<()> {

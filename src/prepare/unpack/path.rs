@@ -3,10 +3,15 @@
 //! Pure: knows no archive and no disk.
 
 use anyhow::bail;
+use pipeline_stages::text::shortened;
 
 /// The longest path, and the longest target of a link: Linux follows no longer ones (PATH_MAX). A small
 /// archive could otherwise fill the memory with them.
 pub(super) const MOST_PATH_BYTES: usize = 4096;
+
+/// The most parts of a path. Folders within folders cost every program that walks through them later a
+/// step for each above, and no data set has so many.
+const MOST_PARTS: usize = 128;
 
 /// A path relative to the output folder: no `..`, no `.`, no empty part, no absolute one. Parts are
 /// joined with `/`.
@@ -17,7 +22,7 @@ impl InnerPath {
     /// Checks the name that an archive gives. `None` where `strip` leaves nothing of it.
     ///
     /// # Errors
-    /// When it is absolute, goes up, is too long, or is not UTF-8.
+    /// When it is absolute, goes up, is too long or too deep, or is not UTF-8.
     pub(super) fn new(raw: &[u8], strip: usize) -> anyhow::Result<Option<Self>> {
         if raw.len() > MOST_PATH_BYTES {
             let start = String::from_utf8_lossy(raw.get(..40).unwrap_or_default()).into_owned();
@@ -44,7 +49,15 @@ impl InnerPath {
             bail!("refused '{shown}': a path with '..' could leave the output folder");
         }
         let parts = name.split('/').filter(|part| !part.is_empty() && *part != ".");
-        let kept: Vec<_> = parts.skip(strip).collect();
+        let parts: Vec<_> = parts.collect();
+        if parts.len() > MOST_PARTS {
+            bail!(
+                "refused a path of {} parts, '{}...': the deepest has {MOST_PARTS}",
+                parts.len(),
+                shortened(name)
+            );
+        }
+        let kept = parts.get(strip..).unwrap_or_default();
         Ok((!kept.is_empty()).then(|| Self(kept.join("/"))))
     }
 
@@ -117,6 +130,15 @@ mod tests {
             InnerPath::new(raw, 0).expect_err(&String::from_utf8_lossy(raw));
         }
         assert!(InnerPath::new(b"x/../../a", 1).is_err(), "strip does not hide it");
+    }
+
+    #[test]
+    fn a_path_has_no_more_parts_than_anything_real() {
+        let deep = |parts: usize| InnerPath::new("a/".repeat(parts).as_bytes(), 0);
+        assert!(deep(128).is_ok());
+        let error = deep(129).expect_err("it is too deep").to_string();
+        assert!(error.contains("refused a path of 129 parts, 'a/a/a/"), "{error}");
+        assert!(InnerPath::new("a/".repeat(129).as_bytes(), 5).is_err(), "strip does not hide it");
     }
 
     #[test]

@@ -298,6 +298,37 @@ fn more_than_the_limits_is_refused() {
     let deep = format!("{}a", "d/".repeat(40));
     let error = error_of(&tar(&[TarEntry::file(&deep, b"1")]), json!({"max-files": 20}));
     assert!(error.contains("more than 20 files and folders"), "{error}");
+    // Folders alone, each in the one before.
+    let folders: Vec<String> = (1..30).map(|depth| "d/".repeat(depth)).collect();
+    let folders: Vec<TarEntry> = folders.iter().map(|name| TarEntry::folder(name)).collect();
+    let error = error_of(&tar(&folders), json!({"max-files": 20}));
+    assert!(error.contains("more than 20 files and folders"), "{error}");
+}
+
+#[test]
+fn paths_take_no_more_memory_than_files_usually_need() {
+    let fixture = Fixture::new();
+    let context = fixture.context("unpack", &json!({}));
+    let mut destination = destination(&context, &json!({"max-files": 4_500}));
+    let target = "a/".repeat(2_000);
+    let mut links = (0..400).map(|number| {
+        let name = format!("link{number}");
+        destination.symbolic_link(name.as_bytes(), target.as_bytes())
+    });
+    let error = links.find_map(Result::err).expect("it is refused").to_string();
+    assert!(error.contains("more than 1152000 bytes together"), "{error}");
+    assert!(error.contains("raise max-files"), "{error}");
+}
+
+#[test]
+fn a_request_to_stop_ends_the_making_of_links() {
+    let fixture = Fixture::new();
+    let context = fixture.context("unpack", &json!({}));
+    let mut destination = destination(&context, &json!({}));
+    destination.symbolic_link(b"link", b"nothing").expect("it fits");
+    context.stop_flag().store(true, Ordering::Relaxed);
+    let error = destination.finish().expect_err("it stops");
+    assert!(error.is::<Stopped>(), "{error:#}");
 }
 
 #[test]

@@ -4,13 +4,13 @@
 
 use std::io::{BufReader, Read, Seek};
 
-use anyhow::{Context as _, anyhow, bail, ensure};
-use zip::result::ZipError;
+use anyhow::{Context as _, bail, ensure};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::destination::{Destination, Permission};
 use super::format::ArchiveFile;
 use super::path::MOST_PATH_BYTES;
+use crate::zip_error::describe;
 
 /// The part of a Unix mode that says what a thing is, and its values.
 const TYPE: u32 = 0o170_000;
@@ -88,13 +88,4 @@ fn portable_name(raw: &[u8]) -> anyhow::Result<Vec<u8>> {
         );
     }
     Ok(name)
-}
-
-fn describe(error: ZipError) -> anyhow::Error {
-    match error {
-        ZipError::InvalidArchive(why) => {
-            anyhow!("it is damaged, cut off, or no zip archive: {why}")
-        }
-        other => other.into(),
-    }
 }

@@ -38,6 +38,11 @@ impl Part {
     }
 }
 
+/// The most pixels of an encoded image, 67 million: a stage that reads or decodes it refuses a larger one. While
+/// it is decoded, an image of so many takes some 400 MB of memory, for each thread; a file of some hundred bytes can
+/// claim any size.
+pub const MOST_IMAGE_PIXELS: u64 = 1 << 26;
+
 /// How the images of a data set lie in its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -14,7 +14,9 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
-pub use dataset::{DatasetInfo, ImageShape, Part, Samples, Storage, write_samples};
+pub use dataset::{
+    DatasetInfo, ImageShape, MOST_IMAGE_PIXELS, Part, Samples, Storage, write_samples,
+};
 pub use evaluations::{EvaluationRow, Evaluations};
 pub use labels::{Labels, NoiseReport, check_labels};
 pub use metrics::{CurveTable, write_metrics};

@@ -42,7 +42,7 @@ crate::kind! {
         path: Option<String> = None;
         /// For `image-folder`: every image is resized so that its shorter side fits, then cropped to this many pixels square.
         size: u32 = 32, in 1.0..=4096.0;
-        /// For `image-folder`: keep the images as the files that they are, to be decoded and resized on the way to training. For large images; `size` has no effect then.
+        /// For `image-folder`: keep the images as the files that they are, to be decoded and resized on the way to training. For large images, of at most 67 million pixels; each is decoded once to be checked. `size` has no effect then.
         encoded: bool = false;
         /// Take only the first so many training samples; of an `image-folder`, from every class in turn. Those that a data set sets aside for validation come on top.
         train_limit: Option<u64> = None, in AT_LEAST_ONE;

@@ -121,7 +121,32 @@ fn an_image_that_only_begins_like_one_is_found_where_it_is_decoded() {
     let mut test = clothing();
     test.write("source/images/0/00/1,1.jpg", [0xff, 0xd8, 0xff, 0xe0]);
     let message = error(&mut test, parameters());
-    assert!(message.contains("1,1.jpg can't be decoded"), "{message}");
+    assert!(message.contains("1 of 6 images can't be used"), "{message}");
+    assert!(message.contains("1,1.jpg: it is damaged"), "{message}");
+}
+
+/// The statistics are of training samples: an image for validation or test must be looked at besides.
+#[test]
+fn an_image_that_no_training_could_decode_is_found_in_every_part() {
+    let whole = jpeg(40);
+    let cut_off = &whole[..whole.len() / 3];
+    let mut bomb =
+        b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\xea\x60\0\0\xea\x60\x08\x02\0\0\0".to_vec();
+    let mut checksum = flate2::Crc::new();
+    checksum.update(&bomb[12..]);
+    bomb.extend(checksum.sum().to_be_bytes());
+    bomb.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");
+    for (bytes, words) in
+        [(cut_off, "it is damaged"), (&bomb, "it has 60000x60000 pixels, by what it says")]
+    {
+        for path in ["1/10/4,4.jpg", "1/10/5,5.jpg"] {
+            let mut test = clothing();
+            test.write(&format!("source/images/{path}"), bytes);
+            let message = error(&mut test, parameters());
+            assert!(message.starts_with("1 of 6 images can't be used:"), "{message}");
+            assert!(message.contains(&format!("{path}: {words}")), "{message}");
+        }
+    }
 }
 
 #[test]

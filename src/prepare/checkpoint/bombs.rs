@@ -1,0 +1,214 @@
+//! Small files whose names all refer to the same large thing: looking at the names must not be work
+//! for each of them.
+
+use proptest::prelude::*;
+
+use super::tests::zipped;
+use super::{Checkpoint, Leaf, Limits, Values};
+
+/// Values to look at for a name, at most: far more than any tensor has parts.
+pub(super) const STEPS_PER_NAME: usize = 500;
+
+/// A pickle of a dictionary in protocol 2: `prelude` makes a value, which every one of `names` names
+/// refers to.
+fn shared(prelude: &[u8], names: u32) -> Vec<u8> {
+    let mut pickle = [b"\x80\x02", prelude, b"r\xff\xff\x00\x000}("].concat();
+    for name in 0..names {
+        let name = format!("name{name}");
+        pickle.extend([b"X", &(name.len() as u32).to_le_bytes()[..], name.as_bytes()].concat());
+        pickle.extend(b"j\xff\xff\x00\x00");
+    }
+    pickle.extend(b"u.");
+    pickle
+}
+
+/// The instruction that pushes a text.
+fn text(text: &str) -> Vec<u8> {
+    [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+/// Bytes as protocol 2 writes them: as text, encoded.
+fn encoded(content: &str) -> Vec<u8> {
+    [b"c_codecs\nencode\n", &text(content)[..], &text("latin1"), b"\x86R"].concat()
+}
+
+fn dtype(code: &str) -> Vec<u8> {
+    let state = b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb";
+    [b"cnumpy\ndtype\n", &text(code)[..], b"K\x00K\x01\x87R", state].concat()
+}
+
+/// A NumPy array of bytes with this shape, of instructions that push it.
+fn array(shape: &[u8], content: &str) -> Vec<u8> {
+    let start =
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01";
+    [start, shape, &dtype("u1"), b"\x89", &encoded(content), b"tb"].concat()
+}
+
+/// A tensor of four floats, with instructions for its shape and its strides.
+fn tensor(shape: &[u8], strides: &[u8]) -> Vec<u8> {
+    let storage = [
+        &b"("[..],
+        &text("storage"),
+        b"ctorch\nFloatStorage\n",
+        &text("0"),
+        &text("cpu"),
+        b"K\x04tQ",
+    ]
+    .concat();
+    let start = b"ctorch._utils\n_rebuild_tensor_v2\n(";
+    [start, &storage[..], b"K\x00", shape, strides, b"\x89NtR"].concat()
+}
+
+/// A tuple of many ones.
+fn ones(count: usize) -> Vec<u8> {
+    [&b"("[..], &b"K\x01".repeat(count), b"t"].concat()
+}
+
+/// Looks at the names of a checkpoint with this pickle, and gives what is behind the last one, in words.
+/// The work must be in keeping with the names.
+#[track_caller]
+fn last_leaf(pickle: &[u8]) -> String {
+    let bytes = zipped(&[("a/data.pkl", pickle), ("a/data/0", &[0; 16])], false);
+    let checkpoint = Checkpoint::open(&bytes, &Limits::default()).unwrap();
+    let contents = checkpoint.contents().unwrap();
+    let entries = contents.entries().unwrap();
+    let most = STEPS_PER_NAME * (1 + entries.len());
+    assert!(contents.steps() <= most, "{} steps; expected at most {most}", contents.steps());
+    match &entries.last().unwrap().leaf {
+        Leaf::Tensor(tensor) => match contents.values(tensor) {
+            Ok(Values::Integers(integers)) => format!("{} integers", integers.len()),
+            Ok(Values::Floats(floats)) => format!("{} floats", floats.len()),
+            Err(error) => format!("{error:#}"),
+        },
+        Leaf::Damaged(problem) => problem.clone(),
+        Leaf::Opaque(what) => what.clone(),
+    }
+}
+
+#[test]
+fn encoded_bytes_are_decoded_for_the_array_that_is_wanted() {
+    let content = "\u{e4}a".repeat(50_000);
+    let pickle = shared(&array(b"J\xa0\x86\x01\x00\x85", &content), 300);
+    assert_eq!(last_leaf(&pickle), "100000 integers");
+    let pickle = shared(&array(b"J\xa1\x86\x01\x00\x85", &content), 300);
+    assert!(last_leaf(&pickle).contains("100000 bytes of content"), "{}", last_leaf(&pickle));
+    let pickle = shared(&array(b"K\x07\x85", &content), 300);
+    assert!(last_leaf(&pickle).contains("bytes of content"), "{}", last_leaf(&pickle));
+    let pickle = shared(&array(b"K\x02\x85", "\u{100}"), 300);
+    assert!(last_leaf(&pickle).contains("without its bytes"), "{}", last_leaf(&pickle));
+}
+
+#[test]
+fn shapes_of_many_dimensions_are_refused_unread() {
+    for (shape, strides) in [(100_000, 1), (100_000, 100_000), (1, 100_000)] {
+        let found = last_leaf(&shared(&tensor(&ones(shape), &ones(strides)), 300));
+        assert_eq!(found, "a tensor of 100000 dimensions");
+    }
+    let found = last_leaf(&shared(&array(&ones(100_000), "a"), 300));
+    assert_eq!(found, "a NumPy array of 100000 dimensions");
+    let sound = last_leaf(&shared(&tensor(&ones(2), &ones(2)), 300));
+    assert_eq!(sound, "1 floats");
+}
+
+#[test]
+fn arguments_of_calls_are_not_gone_through() {
+    let ones = ones(100_000);
+    for prelude in [
+        [&b"cos\nsystem\n"[..], &ones, b"R"].concat(),
+        [&b"ctorch._utils\n_rebuild_tensor_v2\n"[..], &ones, b"R"].concat(),
+        [&b"ctorch._utils\n_rebuild_parameter\n"[..], &ones, b"R"].concat(),
+        [&b"cnumpy._core.numeric\n_frombuffer\n"[..], &ones, b"R"].concat(),
+        [&b"cnumpy._core.multiarray\nscalar\n"[..], &ones, b"R"].concat(),
+        [&b"cbuiltins\nset\n"[..], &ones, b"\x85R"].concat(),
+        ones.clone(),
+    ] {
+        last_leaf(&shared(&prelude, 300));
+    }
+}
+
+#[test]
+fn a_dictionary_of_no_pairs_is_counted_by_its_items() {
+    // The last of the pairs is none: nobody must look for it once for each name.
+    let pairs = [&b"]("[..], &b"K\x01K\x02\x86".repeat(1_000), b"Ne"].concat();
+    let prelude = [&b"ccollections\nOrderedDict\n"[..], &pairs, b"\x85R"].concat();
+    last_leaf(&shared(&prelude, 40));
+}
+
+#[test]
+fn keys_that_are_numbers_of_numpy_cost_no_more_than_others() {
+    let number = |content: &str| {
+        [b"cnumpy.core.multiarray\nscalar\n", &dtype("u1")[..], &encoded(content), b"\x86R"]
+            .concat()
+    };
+    for (content, name) in [("\u{7}", "7"), (&"a".repeat(100_000), "?")] {
+        let keys = b"h\x00N".repeat(300);
+        let pickle = [b"\x80\x02", &number(content)[..], b"q\x000}(", &keys, b"u."].concat();
+        let checkpoint = Checkpoint::open(&pickle, &Limits::default()).unwrap();
+        let contents = checkpoint.contents().unwrap();
+        let entries = contents.entries().unwrap();
+        assert_eq!((entries.len(), entries[0].name.as_str()), (300, name));
+        assert!(contents.steps() <= STEPS_PER_NAME * 300, "{} steps", contents.steps());
+    }
+}
+
+/// Instructions that push one value, of those that calls of the field are made with.
+fn part() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        Just(b"N".to_vec()),
+        Just(b"K\x01".to_vec()),
+        Just(b"}".to_vec()),
+        Just(b")".to_vec()),
+        Just(b"K\x01K\x02\x86".to_vec()),
+        Just(dtype("f4")),
+        Just(encoded("abcd")),
+        Just(tensor(b"K\x02\x85", b"K\x01\x85")),
+        (0..2_000_usize).prop_map(ones),
+        (0..2_000_usize).prop_map(|count| encoded(&"a".repeat(count))),
+        (0..2_000_usize).prop_map(|count| [&b"("[..], &b"K\x01N".repeat(count), b"d"].concat()),
+        (0..2_000_usize).prop_map(|count| [&b"]("[..], &b")".repeat(count), b"e"].concat()),
+    ]
+}
+
+/// A call of something that the reader gives a meaning to, with any arguments and any state.
+fn call() -> impl Strategy<Value = Vec<u8>> {
+    let function = prop::sample::select(vec![
+        "ctorch._utils\n_rebuild_tensor_v2\n",
+        "ctorch._utils\n_rebuild_parameter\n",
+        "ctorch._tensor\n_rebuild_from_type_v2\n",
+        "cnumpy.core.multiarray\n_reconstruct\n",
+        "cnumpy.core.multiarray\nscalar\n",
+        "cnumpy.core.numeric\n_frombuffer\n",
+        "cnumpy\ndtype\n",
+        "ccollections\nOrderedDict\n",
+        "cbuiltins\nset\n",
+        "cbuiltins\nbytearray\n",
+        "c_codecs\nencode\n",
+    ]);
+    let state = prop::option::of(prop::collection::vec(part(), 0..6));
+    (function, prop::collection::vec(part(), 0..6), 0..20_usize, state).prop_map(
+        |(function, arguments, repeated, state)| {
+            // The last argument comes many times.
+            let last = arguments.last().cloned().unwrap_or_default().repeat(repeated);
+            let mut call = [function.as_bytes(), b"(", &arguments.concat(), &last, b"tR"].concat();
+            if let Some(state) = state {
+                call.extend([b"(", &state.concat()[..], b"tb"].concat());
+            }
+            call
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn whatever_the_names_refer_to_the_work_is_in_keeping_with_them(call in call()) {
+        let pickle = shared(&call, 200);
+        let limits = Limits { entries: 1_000, ..Limits::default() };
+        let checkpoint = Checkpoint::open(&pickle, &limits).unwrap();
+        let contents = checkpoint.contents().unwrap();
+        // Of a call that is a dictionary there can be too many names.
+        let looked_at = contents.entries().map_or(limits.entries, |entries| entries.len());
+        prop_assert!(contents.steps() <= STEPS_PER_NAME * (1 + looked_at), "{} steps", contents.steps());
+    }
+}

@@ -1,0 +1,132 @@
+//! A manifest that starts from what others trained: an archive with a checkpoint of PyTorch in it.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::Sandbox;
+
+const MANIFEST: &str = r#"
+[experiment]
+name = "pretrained"
+
+[stages.archive]
+kind = "download"
+url = "file:data/release.zip"
+unverified = true
+
+[stages.release]
+kind = "unpack"
+archive = "archive"
+strip = 1
+
+[stages.encoder]
+kind = "import-weights"
+source = "release"
+file = "*.pth.tar"
+architecture = "resnet8"
+normalise = "none"
+
+[stages.data]
+kind = "dataset"
+format = "idx"
+path = "data/images"
+
+[stages.train]
+kind = "train"
+data = "data"
+init = "encoder"
+architecture = "resnet8"
+learning-rate = 0.02
+"#;
+
+/// A checkpoint that PyTorch wrote.
+fn checkpoint(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/import/checkpoints");
+    fs::read(folder.join(name)).expect("it is part of the project")
+}
+
+/// The checksum of zip archives (ISO 3309, reflected).
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |sum: u32, &byte| {
+        (0..8).fold(sum ^ u32::from(byte), |sum, _| (sum >> 1) ^ (0xedb8_8320 * (sum & 1)))
+    })
+}
+
+/// A zip archive of files, stored without compression (PKWARE's APPNOTE 6.3, sections 4.3.7, 4.3.12 and 4.3.16).
+fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let (mut content, mut directory) = (Vec::new(), Vec::new());
+    for (name, bytes) in files {
+        let size = (bytes.len() as u32).to_le_bytes();
+        let lengths = [size, size].concat();
+        let checksum = crc32(bytes).to_le_bytes();
+        let name_length = (name.len() as u16).to_le_bytes();
+        let fields = [&[20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0], &checksum[..], &lengths, &name_length];
+        let fields = [&fields.concat()[..], &[0; 2]].concat();
+        let start = (content.len() as u32).to_le_bytes();
+        directory.extend(
+            [b"PK\x01\x02\x14\x03", &fields[..], &[0; 10], &start, name.as_bytes()].concat(),
+        );
+        content.extend([b"PK\x03\x04", &fields[..], name.as_bytes(), bytes].concat());
+    }
+    let count = (files.len() as u16).to_le_bytes();
+    let length = (directory.len() as u32).to_le_bytes();
+    let start = (content.len() as u32).to_le_bytes();
+    let end = [b"PK\x05\x06\0\0\0\0", &count[..], &count, &length, &start, &[0; 2]].concat();
+    [content, directory, end].concat()
+}
+
+/// Images of one part, in MNIST's format.
+fn write_images(project: &Sandbox, part: &str, count: u8) {
+    let header = |kind: u8, lengths: &[u8]| {
+        let lengths = lengths.iter().flat_map(|&length| u32::from(length).to_be_bytes());
+        [0, 0, 8, kind].into_iter().chain(lengths).collect::<Vec<u8>>()
+    };
+    let pixels = vec![7; usize::from(count) * 64];
+    let images = [header(3, &[count, 8, 8]), pixels].concat();
+    let labels = [header(1, &[count]), (0..count).map(|index| index % 2).collect()].concat();
+    project.write(&format!("data/images/{part}-images-idx3-ubyte"), images);
+    project.write(&format!("data/images/{part}-labels-idx1-ubyte"), labels);
+}
+
+fn project(release: &[(&str, &[u8])]) -> Sandbox {
+    let project = Sandbox::new(MANIFEST).with_fake_learn("");
+    project.write("data/release.zip", zip(release));
+    write_images(&project, "train", 4);
+    write_images(&project, "t10k", 2);
+    project
+}
+
+#[test]
+fn from_an_archive_to_a_training() {
+    let checkpoint = checkpoint("simclr.pth.tar");
+    let project = project(&[
+        ("release/readme.txt", b"Trained for 1000 epochs."),
+        ("release/checkpoint.pth.tar", &checkpoint),
+    ]);
+    project.pipeline("run experiment.toml").success();
+    let encoder = project.artifact("encoder");
+    let report = fs::read_to_string(encoder.join("import.json")).expect("what became of each name");
+    assert!(report.contains("\"format\": \"torch-zip\""), "{report}");
+    assert!(report.contains("\"prefix\": \"state_dict.convnet.\""), "{report}");
+    assert!(encoder.join("weights.safetensors").is_file() && encoder.join("model.json").is_file());
+    let trained = project.digest("train");
+    project.pipeline("run experiment.toml").success();
+    assert_eq!(project.read("journal").matches("pid").count(), 1, "nothing is trained anew");
+
+    // Another archive with the same checkpoint in it gives the same weights: nothing behind them runs.
+    project.write("data/release.zip", zip(&[("else/best.pth.tar", &checkpoint)]));
+    project.pipeline("run experiment.toml").success();
+    assert_eq!((project.artifact("encoder"), project.digest("train")), (encoder, trained));
+    assert_eq!(project.read("journal").matches("pid").count(), 1);
+}
+
+#[test]
+fn a_checkpoint_of_another_network_is_named_before_anything_is_trained() {
+    let module = checkpoint("types.pt");
+    let project = project(&[("release/types.pth.tar", &module)]);
+    let ended = project.pipeline("run experiment.toml --keep-going");
+    assert!(!ended.status.success());
+    let told = ended.to_string();
+    assert!(told.contains("types.pth.tar") && told.contains("no encoder"), "{told}");
+    assert_eq!(project.read("journal"), "");
+}
