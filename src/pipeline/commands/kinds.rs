@@ -99,20 +99,45 @@ fn explain_field(field: &Field) -> String {
     text
 }
 
-/// Doc comments as wrapped text. An empty line separates paragraphs.
+/// Doc comments as wrapped text. An empty line separates paragraphs, and `- ` begins an item of a list.
 fn paragraphs(about: &str, indent: usize) -> String {
-    let margin = " ".repeat(indent);
-    let mut paragraphs: Vec<Vec<&str>> = vec![Vec::new()];
+    let mut blocks: Vec<Block<'_>> = Vec::new();
+    let mut gap = "";
     for line in about.lines().map(str::trim) {
-        match (line.is_empty(), paragraphs.last_mut()) {
-            (true, _) => paragraphs.push(Vec::new()),
-            (false, Some(paragraph)) => paragraph.extend(line.split_whitespace()),
-            (false, None) => {}
+        let item = line.strip_prefix("- ");
+        if line.is_empty() {
+            gap = "\n\n";
+        } else if let (None, "", Some(block)) = (item, gap, blocks.last_mut()) {
+            block.words.extend(line.split_whitespace());
+        } else {
+            let gap = if gap.is_empty() && !blocks.is_empty() { "\n" } else { gap };
+            let words = item.unwrap_or(line).split_whitespace().collect();
+            blocks.push(Block { gap, item: item.is_some(), words });
+        }
+        if !line.is_empty() {
+            gap = "";
         }
     }
-    let wrapped =
-        paragraphs.iter().filter(|words| !words.is_empty()).map(|words| wrap(words, &margin));
-    wrapped.collect::<Vec<_>>().join("\n\n")
+    blocks.iter().map(|block| block.text(indent)).collect()
+}
+
+/// A paragraph, or an item of a list.
+struct Block<'a> {
+    /// What stands before it.
+    gap: &'static str,
+    item: bool,
+    words: Vec<&'a str>,
+}
+
+impl Block<'_> {
+    fn text(&self, indent: usize) -> String {
+        let margin = " ".repeat(indent);
+        if !self.item {
+            return self.gap.to_owned() + &wrap(&self.words, &margin);
+        }
+        let hanging = wrap(&self.words, &format!("{margin}  "));
+        format!("{}{margin}- {}", self.gap, hanging.trim_start())
+    }
 }
 
 fn wrap(words: &[&str], margin: &str) -> String {
@@ -170,6 +195,18 @@ mod tests {
             assert!((kind.ports)().iter().all(|port| !port.about.is_empty()), "{}", kind.name);
             assert!((kind.fields)().iter().all(|field| !field.about.is_empty()), "{}", kind.name);
         }
+    }
+
+    #[test]
+    fn lists_keep_their_items() {
+        let about = "One\n two.\n\n- first: a\n  b;\n- second.\n\nThe end.";
+        let expected = "  One two.\n\n  - first: a b;\n  - second.\n\n  The end.";
+        assert_eq!(paragraphs(about, 2), expected);
+        let long = format!("- {}", "word ".repeat(40));
+        let text = paragraphs(&long, 4);
+        let mut lines = text.lines();
+        assert!(lines.next().is_some_and(|line| line.starts_with("    - word")));
+        assert!(lines.all(|line| line.starts_with("      word") && line.len() <= WIDTH), "{text}");
     }
 
     #[test]

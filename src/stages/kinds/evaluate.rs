@@ -5,7 +5,8 @@ use crate::kind::{Problem, Rules};
 crate::kind! {
     /// Evaluates a classifier: accuracies, loss, calibration, and whether its losses tell wrong labels.
     ///
-    /// Accuracies are fractions from 0 to 1. What is not known is left out. `metrics.json` has
+    /// Accuracies are fractions from 0 to 1. What is not known is left out. The network computes in f32 here, in
+    /// whatever precision it was trained. `metrics.json` has
     ///
     /// - `test-accuracy`: on the test set, of the model as it is, that of its last step;
     /// - `test-accuracy-at-best-validation`: that of the first step with the best validation accuracy;

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use fixture::{
-    learn_stage, meta_training, pretraining, probe, request, stage, supervised_pretraining, training, with_input,
-    write_inputs,
+    learn_stage, meta_training, pretraining, probe, request, stage, supervised_pretraining,
+    training, with_input, write_inputs,
 };
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
