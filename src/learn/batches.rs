@@ -236,6 +236,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_class_balanced_epoch_draws_anew() {
+        let samples: Vec<u32> = (0..100).collect();
+        let labels: Vec<i64> = (0..100).map(|index| index % 2).collect();
+        let epoch = |seed, epoch| -> std::collections::BTreeSet<u32> {
+            class_balanced(&samples, &labels, 2, 20, seed, epoch).into_iter().collect()
+        };
+        assert_eq!(epoch(1, 0), epoch(1, 0));
+        assert_ne!(epoch(1, 0), epoch(1, 1));
+        assert_ne!(epoch(1, 0), epoch(2, 0));
+        let seen: std::collections::BTreeSet<u32> = (0..30).flat_map(|one| epoch(1, one)).collect();
+        assert!(seen.len() > 90, "{}", seen.len());
+    }
+
     proptest! {
         #[test]
         fn balanced_epochs_have_every_class_alike(

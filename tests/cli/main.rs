@@ -11,6 +11,7 @@ mod handed_out;
 mod invariants;
 mod manifests;
 mod mistakes;
+mod paper;
 mod places;
 mod pretrained;
 mod reports;

@@ -135,12 +135,13 @@ impl<'a> Evaluation<'a> {
         mut each: impl FnMut(Predictions, &[i64]) -> Metrics,
     ) -> anyhow::Result<()> {
         let _no_gradients = tch::no_grad_guard();
+        let on_device = self.inputs.on_device(samples, self.device, self.context);
         let training = self.training.as_ref().map_or(0, |training| training.indices.len());
         let total = self.test.labels.len() + training;
         let mut done = before;
         for batch in indices.chunks(self.batch_size.max(1)) {
             self.context.stop_point()?;
-            let stored = Stored { samples, on_device: None, device: self.device };
+            let stored = Stored { samples, on_device: on_device.as_ref(), device: self.device };
             let images = self.inputs.plain(stored, batch)?;
             let logits = self.network.forward(&images, Mode::Evaluate)?;
             let labels: Vec<i64> =

@@ -16,6 +16,8 @@ use super::state::{Builder, Initial};
 struct Plan {
     stem: Stem,
     block: BlockKind,
+    /// Of the convolutions within blocks.
+    initial: Initial,
     /// Per stage: base channels and how many blocks.
     stages: &'static [(i64, usize)],
 }
@@ -50,21 +52,25 @@ impl BlockKind {
 fn plan(architecture: Architecture) -> Plan {
     const RESNET18: &[(i64, usize)] = &[(64, 2), (128, 2), (256, 2), (512, 2)];
     const RESNET50: &[(i64, usize)] = &[(64, 3), (128, 4), (256, 6), (512, 3)];
-    let kaiming = Initial::KaimingNormalFanOut;
+    const RESNET32: &[(i64, usize)] = &[(16, 5), (32, 5), (64, 5)];
+    const RESNET8: &[(i64, usize)] = &[(16, 1), (32, 1), (64, 1)];
+    let initial = Initial::KaimingNormalFanOut;
     let stem = |kernel, stride, initial, max_pool| Stem { kernel, stride, initial, max_pool };
     // The reference replaces torchvision's 7x7 stem after it was initialised: PyTorch's default stays.
-    let small =
-        |block, stages| Plan { stem: stem(3, 1, Initial::UniformFanIn, false), block, stages };
-    let large = |block, stages| Plan { stem: stem(7, 2, kaiming, true), block, stages };
-    let cifar = |stride, stages| Plan {
-        stem: stem(3, stride, kaiming, false),
-        block: BlockKind::BasicOptionA,
-        stages,
+    let small = |block, stages| {
+        let stem = stem(3, 1, Initial::UniformFanIn, false);
+        Plan { stem, block, initial, stages }
+    };
+    let large = |block, stages| Plan { stem: stem(7, 2, initial, true), block, initial, stages };
+    let cifar = |stride, initial, stages| {
+        let stem = stem(3, stride, initial, false);
+        Plan { stem, block: BlockKind::BasicOptionA, initial, stages }
     };
     match architecture {
-        Architecture::Resnet8Fast => cifar(2, &[(16, 1), (32, 1), (64, 1)]),
-        Architecture::Resnet8 => cifar(1, &[(16, 1), (32, 1), (64, 1)]),
-        Architecture::Resnet32 => cifar(1, &[(16, 5), (32, 5), (64, 5)]),
+        Architecture::Resnet8Fast => cifar(2, initial, RESNET8),
+        Architecture::Resnet8 => cifar(1, initial, RESNET8),
+        // The reference draws this one by PyTorch's default of `kaiming_normal_`.
+        Architecture::Resnet32 => cifar(1, Initial::KaimingNormalFanIn, RESNET32),
         Architecture::Resnet18 => small(BlockKind::Basic, RESNET18),
         Architecture::Resnet50 => small(BlockKind::Bottleneck, RESNET50),
         Architecture::Resnet18At224 => large(BlockKind::Basic, RESNET18),
@@ -110,7 +116,7 @@ impl Encoder {
             for index in 0..count {
                 let stride = if stage > 0 && index == 0 { 2 } else { 1 };
                 let block = builder.within(format!("layer{}.{index}", stage + 1), |builder| {
-                    Block::new(builder, plan.block, channels, base, stride)
+                    Block::new(builder, &plan, channels, base, stride)
                 })?;
                 channels = base * plan.block.expansion();
                 blocks.push(block);
@@ -160,11 +166,12 @@ enum Shortcut {
 impl Block {
     fn new(
         builder: &mut Builder,
-        kind: BlockKind,
+        plan: &Plan,
         inputs: i64,
         base: i64,
         stride: i64,
     ) -> anyhow::Result<Self> {
+        let (kind, initial) = (plan.block, plan.initial);
         let outputs = base * kind.expansion();
         // Inputs, outputs, kernel, stride of each convolution.
         let shapes = match kind {
@@ -178,7 +185,7 @@ impl Block {
         let mut layers = Vec::new();
         for (index, (channels, kernel, stride)) in shapes.into_iter().enumerate() {
             let names = [format!("conv{}", index + 1), format!("bn{}", index + 1)];
-            layers.push(normalised(builder, names, channels, kernel, stride)?);
+            layers.push(normalised(builder, names, channels, [kernel, stride], initial)?);
         }
         let shortcut = if stride == 1 && inputs == outputs {
             Shortcut::Identity
@@ -187,7 +194,8 @@ impl Block {
             Shortcut::Subsample { before, behind: outputs - inputs - before }
         } else {
             let names = ["downsample.0".to_owned(), "downsample.1".to_owned()];
-            let (convolution, norm) = normalised(builder, names, [inputs, outputs], 1, stride)?;
+            let (convolution, norm) =
+                normalised(builder, names, [inputs, outputs], [1, stride], initial)?;
             Shortcut::Projection(convolution, norm)
         };
         Ok(Self { layers, shortcut })
@@ -219,10 +227,9 @@ fn normalised(
     builder: &mut Builder,
     [convolution, norm]: [String; 2],
     channels: [i64; 2],
-    kernel: i64,
-    stride: i64,
+    [kernel, stride]: [i64; 2],
+    initial: Initial,
 ) -> anyhow::Result<(Convolution, BatchNorm)> {
-    let initial = Initial::KaimingNormalFanOut;
     let convolution = builder.within(convolution, |builder| {
         Convolution::new(builder, channels, kernel, stride, initial)
     })?;
@@ -235,4 +242,34 @@ fn normalised(
 /// follows keeps the layout.
 fn channels_last(tensor: &Tensor) -> anyhow::Result<Tensor> {
     Ok(tensor.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::random::Purpose;
+
+    /// The deviation of a layer's first weights.
+    fn deviation(architecture: Architecture, name: &str) -> f64 {
+        let mut builder = Builder::new(3, Purpose::InitialEncoder, Device::Cpu);
+        Encoder::new(&mut builder, architecture, 3).unwrap();
+        let state = builder.finish();
+        let named = state.tensors().iter().find(|named| named.name == name).unwrap();
+        named.tensor.std(false).double_value(&[])
+    }
+
+    #[test]
+    fn first_weights_have_the_deviation_of_their_fan() {
+        for (architecture, name, expected) in [
+            // 16 channels in, 32 out.
+            (Architecture::Resnet32, "layer2.0.conv1.weight", (2.0f64 / (16.0 * 9.0)).sqrt()),
+            (Architecture::Resnet8, "layer2.0.conv1.weight", (2.0f64 / (32.0 * 9.0)).sqrt()),
+            (Architecture::Resnet18, "layer2.0.conv1.weight", (2.0f64 / (128.0 * 9.0)).sqrt()),
+        ] {
+            let found = deviation(architecture, name);
+            assert!((found / expected - 1.0).abs() < 0.05, "{architecture}: {found}, {expected}");
+        }
+    }
 }

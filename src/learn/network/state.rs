@@ -106,6 +106,8 @@ pub enum Initial {
     /// Normal with deviation sqrt(2 / fan-out): `kaiming_normal_(mode='fan_out', nonlinearity='relu')`
     /// (He et al., 2015). What torchvision gives to convolutions.
     KaimingNormalFanOut,
+    /// The same with sqrt(2 / fan-in): `kaiming_normal_` as it is by default.
+    KaimingNormalFanIn,
     /// Uniform within 1 / sqrt(fan-in): `kaiming_uniform_(a=sqrt(5))`, PyTorch's default for
     /// convolutions and linear layers.
     UniformFanIn,
@@ -200,20 +202,22 @@ impl Builder {
         let mut stream = Stream::new(self.seed, self.purpose, 0, index);
         match initial {
             Initial::Constant(value) => vec![value as f32; count],
-            Initial::KaimingNormalFanOut => {
-                let deviation = (2.0 / fan(0)).sqrt();
-                let mut values = Vec::with_capacity(count + 1);
-                while values.len() < count {
-                    let (first, second) = stream.normal_pair();
-                    values.extend([(first * deviation) as f32, (second * deviation) as f32]);
-                }
-                values.truncate(count);
-                values
-            }
+            Initial::KaimingNormalFanOut => normal((2.0 / fan(0)).sqrt(), &mut stream, count),
+            Initial::KaimingNormalFanIn => normal((2.0 / fan(1)).sqrt(), &mut stream, count),
             Initial::UniformFanIn => uniform_within(1.0 / fan(1).sqrt(), &mut stream, count),
             Initial::Within(bound) => uniform_within(bound, &mut stream, count),
         }
     }
+}
+
+fn normal(deviation: f64, stream: &mut Stream, count: usize) -> Vec<f32> {
+    let mut values = Vec::with_capacity(count + 1);
+    while values.len() < count {
+        let (first, second) = stream.normal_pair();
+        values.extend([(first * deviation) as f32, (second * deviation) as f32]);
+    }
+    values.truncate(count);
+    values
 }
 
 fn uniform_within(bound: f64, stream: &mut Stream, count: usize) -> Vec<f32> {

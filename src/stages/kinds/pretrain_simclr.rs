@@ -36,7 +36,7 @@ crate::kind! {
     /// architecture, few epochs, a smaller batch, `optimizer = "adam"` with a learning rate near 1e-3.
     /// The artifact holds the encoder (`weights.safetensors`), the projection head beside it
     /// (`projection.safetensors`) and the loss per epoch (`curves.csv`).
-    PretrainSimclr = "pretrain-simclr", version 2, seeded true, output Weights;
+    PretrainSimclr = "pretrain-simclr", version 3, seeded true, output Weights;
     ports {
         /// The data set.
         data: One[Dataset];
