@@ -4,6 +4,7 @@ use anyhow::ensure;
 use pipeline_stages::formats::{DatasetInfo, ImageShape, ModelInfo};
 use pipeline_stages::kinds::Augmentation;
 
+use super::reflection::reflected;
 use crate::random::Stream;
 
 /// Pixels that the crop may move an image by.
@@ -132,29 +133,6 @@ impl LightChange {
     }
 }
 
-/// Writes an image, u8 [C,H,W], as floats, changed as `augmentation` says: [`LightChange::draw`] and
-/// [`LightChange::apply`].
-pub fn augmented(
-    pixels: &[u8],
-    shape: ImageShape,
-    augmentation: Augmentation,
-    stream: &mut Stream,
-    tables: &[[f32; 256]],
-    out: &mut [f32],
-) {
-    LightChange::draw(augmentation, stream).apply(pixels, shape, tables, out);
-}
-
-/// The index within 0..`size` that a padding by reflection (without the edge itself) shows there.
-fn reflected(index: i64, size: usize) -> usize {
-    let last = size as i64 - 1;
-    if last <= 0 {
-        return 0;
-    }
-    let folded = index.rem_euclid(2 * last);
-    (if folded > last { 2 * last - folded } else { folded }) as usize
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +142,17 @@ mod tests {
 
     fn stream(index: u32) -> Stream {
         Stream::new(0, Purpose::Augmentation, 0, index)
+    }
+
+    fn augmented(
+        pixels: &[u8],
+        shape: ImageShape,
+        augmentation: Augmentation,
+        stream: &mut Stream,
+        tables: &[[f32; 256]],
+        out: &mut [f32],
+    ) {
+        LightChange::draw(augmentation, stream).apply(pixels, shape, tables, out);
     }
 
     fn plain() -> Vec<[f32; 256]> {
@@ -210,12 +199,5 @@ mod tests {
             .collect();
         // 9 rows; 9 columns without and 9 with a flip, overlapping.
         assert!(corners.len() >= 81, "{}", corners.len());
-    }
-
-    #[test]
-    fn padding_reflects_without_the_edge() {
-        let row: Vec<usize> = (-3..7).map(|index| reflected(index, 4)).collect();
-        assert_eq!(row, [3, 2, 1, 0, 1, 2, 3, 2, 1, 0]);
-        assert_eq!(reflected(5, 1), 0);
     }
 }

@@ -1,5 +1,7 @@
 //! Which samples a meta batch has. Knows no image and no label.
 
+use std::collections::BTreeMap;
+
 use pipeline_stages::kinds::MetaSamples;
 
 use crate::random::{Purpose, Stream};
@@ -18,14 +20,19 @@ impl MetaDraw {
     /// batch, as the reference protocol does. Of fewer samples than a batch has, all.
     pub fn batch(&self, samples: &[u32], seed: u64, epoch: u32, step_of_epoch: u32) -> Vec<u32> {
         let mut stream = Stream::new(seed, Purpose::MetaBatch, epoch, step_of_epoch);
-        let mut pool = samples.to_vec();
-        let wanted = self.batch_size.min(pool.len());
-        for place in 0..wanted {
-            let left = u32::try_from(pool.len() - place).unwrap_or(u32::MAX);
-            pool.swap(place, place + stream.below(left) as usize);
-        }
-        pool.truncate(wanted);
-        pool
+        // The beginning of a shuffle in place, of a list that is too long to be copied every step: only what was
+        // moved is written down.
+        let mut moved = BTreeMap::new();
+        let wanted = self.batch_size.min(samples.len());
+        let draw = |place: usize| {
+            let left = u32::try_from(samples.len() - place).unwrap_or(u32::MAX);
+            let other = place + stream.below(left) as usize;
+            let now = |place| moved.get(&place).copied().unwrap_or(place);
+            let (here, drawn) = (now(place), now(other));
+            moved.insert(other, here);
+            samples.get(drawn).copied()
+        };
+        (0..wanted).filter_map(draw).collect()
     }
 }
 
@@ -57,6 +64,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_batch_is_the_beginning_of_a_shuffle(count in 1u32..60, size in 1usize..70, step: u32) {
+            let mut pool: Vec<u32> = (0..count).collect();
+            let batch = draw(size).batch(&pool, 1, 2, step);
+            let mut stream = Stream::new(1, Purpose::MetaBatch, 2, step);
+            for place in 0..batch.len() {
+                pool.swap(place, place + stream.below(count - place as u32) as usize);
+            }
+            prop_assert_eq!(&batch[..], &pool[..batch.len()]);
+        }
+
         #[test]
         fn a_batch_has_different_samples_of_the_set(count in 1u32..60, size in 1usize..70, step: u32) {
             let samples: Vec<u32> = (0..count).map(|index| index * 3).collect();

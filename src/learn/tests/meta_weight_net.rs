@@ -4,8 +4,11 @@
 //! `tests/reference/meta_weight_net/make_vectors.py` makes the numbers; inputs come from the same formula there.
 
 mod fixture;
+#[path = "golden/formula.rs"]
+mod formula;
 
 use fixture::{learn_stage, meta_training, request, write_inputs};
+use formula::{fill, fill_state, flat, numbers};
 use pipeline_learn::loss::SampleLoss;
 use pipeline_learn::meta_weight_net::MetaWeightNet;
 use pipeline_learn::network::{Classifier, Mode, State};
@@ -21,39 +24,6 @@ use pipeline_stages::message::{Metrics, Request};
 use pipeline_stages::worker::Context;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
-
-/// The formula `fill` of the script.
-fn fill(shape: &[i64], stream: usize, low: f64, high: f64) -> Tensor {
-    let count = shape.iter().product::<i64>() as usize;
-    let values: Vec<f32> = (0..count)
-        .map(|index| {
-            let phase = 12.9898 * (index as f64 + 1.0) + 78.233 * (stream as f64 + 1.0);
-            let scaled = phase.sin() * 43758.5453;
-            (low + (high - low) * (scaled - scaled.floor())) as f32
-        })
-        .collect();
-    Tensor::from_slice(&values).reshape(shape)
-}
-
-fn fill_state(state: &State, first_stream: usize) {
-    let _no_gradients = tch::no_grad_guard();
-    for (index, named) in state.tensors().iter().enumerate() {
-        let (name, shape, stream) = (&named.name, named.tensor.size(), first_stream + index);
-        let values = if name.ends_with("num_batches_tracked") {
-            continue;
-        } else if name.starts_with("weighting.") {
-            fill(&shape, stream, -1.0, 1.0)
-        } else if shape.len() > 1 {
-            let bound = (6.0 / shape[1..].iter().product::<i64>() as f64).sqrt();
-            fill(&shape, stream, -bound, bound)
-        } else if name.ends_with("running_var") || name.ends_with("weight") {
-            fill(&shape, stream, 0.5, 1.5)
-        } else {
-            fill(&shape, stream, -0.2, 0.2)
-        };
-        named.tensor.shallow_clone().copy_(&values);
-    }
-}
 
 fn labels(count: i64, stride: i64, first: i64) -> Tensor {
     Tensor::from_slice(&(0..count).map(|index| (index * stride + first) % 10).collect::<Vec<_>>())
@@ -130,17 +100,8 @@ impl Trial {
     }
 }
 
-fn flat(tensor: &Tensor) -> Vec<f64> {
-    Vec::try_from(tensor.detach().to_kind(Kind::Double).flatten(0, -1)).expect("one dimension")
-}
-
 fn all(state: &State) -> Vec<f64> {
     state.trained().flat_map(|named| flat(&named.tensor)).collect()
-}
-
-fn numbers(value: &Value) -> Vec<f64> {
-    let list = value.as_array().expect("a list");
-    list.iter().map(|number| number.as_f64().expect("a number")).collect()
 }
 
 /// The largest difference, relative to the largest number expected.

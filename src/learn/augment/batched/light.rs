@@ -7,7 +7,7 @@ use crate::augment::LightChange;
 
 impl DeviceImages {
     /// The images `indices`, each changed as the one of `changes` at its place, float [B,C,H,W] with the channels
-    /// innermost in memory. `tables` as for [`crate::augment::augmented`].
+    /// innermost in memory. `tables` as for [`crate::augment::LightChange::apply`].
     ///
     /// # Errors
     /// When an index is out of range or libtorch fails.

@@ -3,6 +3,8 @@
 
 use pipeline_stages::formats::ImageShape;
 
+use crate::augment::reflection::reflected;
+
 /// A blur, all draws made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GaussianBlur {
@@ -66,16 +68,6 @@ impl GaussianBlur {
             }
         }
     }
-}
-
-/// The index within 0..`size` that a reflection without the edge itself shows there.
-fn reflected(index: i64, size: usize) -> usize {
-    let last = size as i64 - 1;
-    if last <= 0 {
-        return 0;
-    }
-    let folded = index.rem_euclid(2 * last);
-    (if folded > last { 2 * last - folded } else { folded }) as usize
 }
 
 #[cfg(test)]

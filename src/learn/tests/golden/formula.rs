@@ -1,4 +1,7 @@
-//! What the scripts in `tests/reference/learn` and the tests here share: numbers by a formula, and comparisons.
+//! What the scripts in `tests/reference` and the tests here share: numbers by a formula, and comparisons.
+
+// Every test uses its part.
+#![allow(dead_code)]
 
 use pipeline_learn::network::State;
 use serde_json::Value;
@@ -17,13 +20,15 @@ pub fn fill(shape: &[i64], stream: usize, low: f64, high: f64) -> Tensor {
     Tensor::from_slice(&values).reshape(shape)
 }
 
-/// Sets every tensor, in the order of the state dict.
-pub fn fill_state(state: &State) {
+/// Sets every tensor, in the order of the state dict; the first one by this stream.
+pub fn fill_state(state: &State, first_stream: usize) {
     let _no_gradients = tch::no_grad_guard();
-    for (stream, named) in state.tensors().iter().enumerate() {
-        let (name, shape) = (&named.name, named.tensor.size());
+    for (index, named) in state.tensors().iter().enumerate() {
+        let (name, shape, stream) = (&named.name, named.tensor.size(), first_stream + index);
         let values = if name.ends_with("num_batches_tracked") {
             continue;
+        } else if name.starts_with("weighting.") {
+            fill(&shape, stream, -1.0, 1.0)
         } else if shape.len() > 1 {
             let bound = (6.0 / shape[1..].iter().product::<i64>() as f64).sqrt();
             fill(&shape, stream, -bound, bound)

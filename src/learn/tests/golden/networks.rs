@@ -28,7 +28,7 @@ fn networks_have_the_names_and_the_outputs_of_pytorch() {
         assert_eq!(serde_json::json!(names), expected["names"], "{architecture}");
         assert_eq!(serde_json::json!(shapes), expected["shapes"], "{architecture}");
 
-        fill_state(network.state());
+        fill_state(network.state(), 0);
         let side = if architecture.name().ends_with("-224") { 64 } else { 16 };
         let images = fill(&[4, 3, side, side], 1000, 0.0, 1.0);
         let _no_gradients = tch::no_grad_guard();
@@ -53,7 +53,7 @@ fn logits_are_those_of_torchvision() {
     let logits = TORCHVISION["logits"].as_object().expect("a table");
     for (name, expected) in logits {
         let network = Classifier::new(named(name), 3, 10, 0, Device::Cpu).expect("builds");
-        fill_state(network.state());
+        fill_state(network.state(), 0);
         let side = if name.ends_with("-224") { 64 } else { 16 };
         let images = fill(&[4, 3, side, side], 1000, 0.0, 1.0);
         let _no_gradients = tch::no_grad_guard();
@@ -161,7 +161,7 @@ fn the_projection_head_is_that_of_the_reference() {
     let fixed = state.tensors().iter().find(|named| named.name == "projection.bn2.bias");
     assert_eq!(fixed.expect("it is there").role, Role::Kept);
 
-    fill_state(state);
+    fill_state(state, 0);
     let images = fill(&[8, 3, 16, 16], 1000, 0.0, 1.0);
     let evaluated =
         tch::no_grad(|| network.forward(&images, Mode::Evaluate).expect("the shapes match"));

@@ -131,7 +131,7 @@ fn schedules_over_whole_runs() {
 /// The losses of twenty steps on given batches.
 fn trajectory() -> Vec<f64> {
     let network = Classifier::new(Architecture::Resnet8, 3, 10, 0, Device::Cpu).expect("builds");
-    fill_state(network.state());
+    fill_state(network.state(), 0);
     let rule = Rule::Sgd { momentum: 0.9 };
     let mut optimizer =
         Optimizer::new(rule, 1e-3, network.state(), decay::supervised).expect("builds");
