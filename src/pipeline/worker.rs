@@ -135,24 +135,26 @@ pub fn command(program: WorkerProgram) -> anyhow::Result<Command> {
         }
         WorkerProgram::Learn => {
             let mut command = Command::new(learn_program(&own)?);
-            tune(&mut command);
+            let given = |name: &str| std::env::var_os(name).is_some();
+            command.envs(for_libtorch(given));
             Ok(command)
         }
     }
 }
 
-/// What libtorch must find before it is loaded, where the user says nothing else.
-fn tune(command: &mut Command) {
-    let unset = |name: &&str| std::env::var_os(name).is_none();
+/// What libtorch must find in its environment before it is loaded, where the user has given nothing else.
+fn for_libtorch(given: impl Fn(&str) -> bool) -> Vec<(&'static str, &'static str)> {
+    let mut variables = Vec::new();
     // libtorch's threads spin while they wait for each other. By their own choice it is so long that a
     // training beside any other work takes several times as long; not at all, and a training alone
     // takes half as long again.
-    if [SPIN_COUNT, WAIT_POLICY].iter().all(unset) {
-        command.env(SPIN_COUNT, "10000");
+    if !given(SPIN_COUNT) && !given(WAIT_POLICY) {
+        variables.push((SPIN_COUNT, "10000"));
     }
-    if unset(&TUNABLES) {
-        command.env(TUNABLES, KEEP_MEMORY);
+    if !given(TUNABLES) {
+        variables.push((TUNABLES, KEEP_MEMORY));
     }
+    variables
 }
 
 fn learn_program(own: &Path) -> anyhow::Result<PathBuf> {
@@ -345,4 +347,29 @@ pub fn log_tail(log: &Path) -> Vec<String> {
     let last = lines.iter().skip(lines.len().saturating_sub(LOG_LINES));
     last.map(|line| line.replace(|letter: char| letter.is_control() && letter != '\t', ""))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_user_has_set_is_left_alone() {
+        let names = |set: &[&str]| -> Vec<&str> {
+            for_libtorch(|name| set.contains(&name)).into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(names(&[]), [SPIN_COUNT, TUNABLES]);
+        assert_eq!(names(&[WAIT_POLICY]), [TUNABLES]);
+        assert_eq!(names(&[SPIN_COUNT, TUNABLES]), [""; 0]);
+    }
+
+    /// glibc drops the whole variable where a part of it has another form.
+    #[test]
+    fn the_tunables_are_names_with_numbers() {
+        for tunable in KEEP_MEMORY.split(':') {
+            let (name, value) = tunable.split_once('=').unwrap();
+            assert!(name.starts_with("glibc.malloc."), "{tunable}");
+            assert!(value.parse::<u64>().is_ok(), "{tunable}");
+        }
+    }
 }
