@@ -237,12 +237,31 @@ fn asked_twice_a_run_ends_at_once() {
     run.signal(Signal::INT);
     run.wait_for("stopping");
     assert!(is_alive(worker(&project)), "the first request leaves it time");
+    // What follows at once is an echo of the first.
+    std::thread::sleep(Duration::from_millis(400));
     run.signal(Signal::INT);
     let ended = run.wait();
     assert_eq!(ended.code(), Some(130), "{ended}");
     assert_snapshot!(ended.results(), @"data fresh, simclr fresh, train stopped, evaluate skipped");
     assert!(!is_alive(worker(&project)));
     assert_sound(&project, "cache");
+}
+
+#[test]
+fn the_echo_of_a_signal_is_no_second_request() {
+    let project = before_training();
+    let run = project.start("run experiment.toml");
+    project.wait_for_line("journal", "step 3");
+    run.signal(Signal::INT);
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code(), Some(130));
+    let ended = project.pipeline("run experiment.toml");
+    ended.success();
+    assert_eq!(
+        steps(&project),
+        STEPS + STEPS,
+        "its checkpoint was written: no step was done twice"
+    );
 }
 
 #[test]

@@ -339,6 +339,8 @@ fn a_worker_that_will_not_leave_is_ended_the_second_time() {
     project.wait_for_line("journal", "step 1");
     run.signal(Signal::INT);
     run.wait_for("stopping");
+    // What follows at once is an echo of the first.
+    std::thread::sleep(std::time::Duration::from_millis(400));
     run.signal(Signal::INT);
     assert_eq!(run.wait().code(), Some(130));
     let journal = project.read("journal");

@@ -34,6 +34,9 @@ pub use rerun::{Outputs, Rerun, RerunEnd, Scratch, as_recorded};
 
 /// How often time-outs are looked at and bars are drawn.
 const TICK: Duration = Duration::from_millis(100);
+/// Two signals within so short a time are one request to stop: `timeout`, for one, signals the program, and then its
+/// whole group.
+const ECHO: Duration = Duration::from_millis(250);
 
 /// How a run is done.
 #[derive(Debug, Clone, Default)]
@@ -450,10 +453,19 @@ impl Run<'_> {
     }
 }
 
-/// From now on SIGINT and SIGTERM end nothing by themselves: each calls `tell`, as long as that is true.
+/// From now on SIGINT and SIGTERM end nothing by themselves: each calls `tell`, as long as that is true, but for the
+/// echo of one.
 fn signals(tell: impl Fn() -> bool + Send + 'static) -> anyhow::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
         .context("can't listen to signals")?;
-    std::thread::spawn(move || signals.forever().take_while(|_| tell()).for_each(drop));
+    std::thread::spawn(move || {
+        let mut last: Option<Instant> = None;
+        for _ in &mut signals {
+            let echo = last.replace(Instant::now()).is_some_and(|last| last.elapsed() < ECHO);
+            if !echo && !tell() {
+                break;
+            }
+        }
+    });
     Ok(())
 }
