@@ -26,8 +26,8 @@ pub enum Mode {
     Evaluate,
 }
 
-/// What the convolutions of one pass gave, by the slot of their weight: the values are half of the work of their
-/// derivatives, and the graph of that pass holds them anyway.
+/// What the convolutions of one pass gave, by the slot of their weight: the values are a third of the work of a pass in
+/// dual numbers, and the graph of that pass holds them anyway.
 #[derive(Debug, Clone, Default)]
 pub struct Record(Rc<RefCell<BTreeMap<usize, Tensor>>>);
 

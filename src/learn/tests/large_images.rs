@@ -6,7 +6,7 @@ mod fixture;
 
 use std::path::Path;
 
-use fixture::{learn_stage, request, stage};
+use fixture::{learn_stage, request, stage, with_input};
 use pipeline_stages::formats::{
     DatasetInfo, ImageShape, InputCrop, Labels, ModelInfo, Part, SamplesWriter, SplitIndices,
     Storage,
@@ -105,6 +105,30 @@ fn assert_refused(result: anyhow::Result<Metrics>, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "'{part}' is not in: {message}");
     }
+}
+
+#[test]
+fn what_has_no_crop_of_its_own_goes_by_that_of_its_encoder() {
+    let folder = inputs();
+    let first = training(&json!({"augmentation": "resize-crop-flip", "epochs": 1}));
+    run(&request(folder.path(), &first, "first")).unwrap();
+    let from_first = |stage: &Stage, port, output: &str| {
+        let request = request(folder.path(), stage, output);
+        run(&with_input(request, port, &folder.path().join("first"))).unwrap()
+    };
+    for (way, crop) in [
+        ("flip", InputCrop::ResizeThenCrop),
+        ("none", InputCrop::ResizeThenCrop),
+        ("random-resized-crop", InputCrop::CropThenResize),
+    ] {
+        from_first(&training(&json!({"augmentation": way, "epochs": 1})), "init", way);
+        let model = ModelInfo::read(&folder.path().join(way)).unwrap();
+        assert_eq!(model.input_crop, Some(crop), "{way}");
+    }
+    let probe = stage(json!({"kind": "probe", "parameters": {
+        "epochs": 2, "batch-size": 6, "image-size": 24, "augmentation": "none",
+    }}));
+    assert!(from_first(&probe, "weights", "probe").contains_key("linear-accuracy"));
 }
 
 #[test]
