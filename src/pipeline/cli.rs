@@ -1,11 +1,9 @@
-//! The command line: arguments into one command, and what it came to into an exit status.
+//! The command line: what the program takes, as types. What a command does is in `commands`.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands;
 use crate::manifest::Override;
 use crate::progress::Style;
 
@@ -21,13 +19,13 @@ use crate::progress::Style;
 To begin:  pipeline init  writes a manifest that runs,  pipeline run pipeline.toml  runs it,\n\
            pipeline kinds  lists what stages can do."
 )]
-struct Arguments {
+pub struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Run what is not in the cache yet
     Run(RunArguments),
     /// Tell what would run, and why
@@ -218,29 +216,4 @@ pub struct InitArguments {
 pub struct CompletionsArguments {
     /// The shell
     pub shell: clap_complete::Shell,
-}
-
-/// Runs the program with the arguments of the process.
-pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let result = match &arguments.command {
-        Command::Run(arguments) => commands::run::run(arguments),
-        Command::Plan(arguments) => commands::plan::run(arguments),
-        Command::Graph(arguments) => commands::graph::run(arguments),
-        Command::Why(arguments) => commands::why::run(arguments),
-        Command::Status(arguments) => commands::status::run(arguments),
-        Command::Metrics(arguments) => commands::metrics::run(arguments),
-        Command::Log(arguments) => commands::log::run(arguments),
-        Command::Path(arguments) => commands::path::run(arguments),
-        Command::Verify(arguments) => commands::verify::run(arguments),
-        Command::Kinds(arguments) => commands::kinds::run(arguments),
-        Command::Init(arguments) => commands::init::run(arguments),
-        Command::Completions(arguments) => {
-            let mut command = <Arguments as clap::CommandFactory>::command();
-            let mut script = Vec::new();
-            clap_complete::generate(arguments.shell, &mut command, "pipeline", &mut script);
-            commands::print(&String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
-        }
-    };
-    result.unwrap_or_else(|error| commands::report_error(&error))
 }

@@ -6,8 +6,8 @@ use pipeline_stages::message::{Metrics, Progress};
 use serde::Serialize;
 
 use crate::digest::Digest;
-use crate::manifest::StageName;
-use crate::plan::Reason;
+use crate::reason::Reason;
+use crate::stage_name::StageName;
 
 /// Something that happened in a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]

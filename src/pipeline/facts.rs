@@ -8,8 +8,9 @@ use pipeline_stages::kind::OutsidePath;
 use crate::cache::{Cache, Record, StatIndex};
 use crate::digest::{Digest, Encoder};
 use crate::key::{OutsideDigest, StageKey};
-use crate::manifest::{Manifest, StageDeclaration, StageName};
+use crate::manifest::{Manifest, StageDeclaration};
 use crate::plan::{Facts, Obstacle};
+use crate::stage_name::StageName;
 
 /// The world as one manifest's stages see it.
 pub struct World<'a> {

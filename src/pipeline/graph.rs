@@ -9,7 +9,7 @@ use std::fmt;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use crate::manifest::StageName;
+use crate::stage_name::StageName;
 
 /// A directed acyclic graph of stages. An edge runs from a stage to one that reads its artifact.
 #[derive(Debug, Clone)]

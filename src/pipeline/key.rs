@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::digest::{Digest, Encoder};
-use crate::manifest::{StageDeclaration, StageName};
+use crate::manifest::StageDeclaration;
+use crate::stage_name::StageName;
 
 /// Bumped when the encoding of a key changes: every stage runs again then.
 const SCHEMA: u32 = 1;

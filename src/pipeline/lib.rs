@@ -23,6 +23,8 @@ pub mod key;
 pub mod manifest;
 pub mod plan;
 pub mod progress;
+pub mod reason;
+pub mod stage_name;
 pub mod worker;
 
 use std::process::ExitCode;
@@ -33,5 +35,5 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == worker::WORKER_SUBCOMMAND) {
         return pipeline_prepare::serve();
     }
-    cli::main()
+    commands::main()
 }

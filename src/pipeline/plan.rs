@@ -3,15 +3,15 @@
 //! Pure: what there is comes in through [`Facts`]; nothing is read or run here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::cache::Record;
-use crate::digest::Digest;
 use crate::graph::Graph;
 use crate::key::{self, Change, OutsideDigest, Part, StageKey};
-use crate::manifest::{Manifest, StageDeclaration, StageName};
+use crate::manifest::{Manifest, StageDeclaration};
+use crate::reason::Reason;
+use crate::stage_name::StageName;
 
 /// What a plan needs to know about the world.
 pub trait Facts {
@@ -55,24 +55,6 @@ pub enum State {
     },
     /// Its key can't be made, so that nothing is known of its result.
     Blocked(Obstacle),
-}
-
-/// Why a stage must run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "reason", rename_all = "kebab-case")]
-pub enum Reason {
-    /// There is no record of it.
-    NeverRan,
-    /// There is a record, but its artifact is gone.
-    ArtifactGone {
-        /// The artifact.
-        digest: Digest,
-    },
-    /// Something that enters its key changed.
-    Changed {
-        /// What.
-        changes: Vec<Change>,
-    },
 }
 
 /// The state of every stage that was asked for, and of what it needs.
@@ -196,21 +178,6 @@ pub fn decide(name: &StageName, parts: Vec<Part>, facts: &dyn Facts) -> State {
         Some(last) => Reason::Changed { changes: key::changes(&last.parts, &parts) },
     };
     State::Dirty { reason, key, parts }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NeverRan => f.write_str("no earlier run"),
-            Self::ArtifactGone { digest } => {
-                write!(f, "its artifact {} is gone from the cache or damaged", digest.short())
-            }
-            Self::Changed { changes } => {
-                let texts: Vec<String> = changes.iter().map(Change::to_string).collect();
-                f.write_str(&texts.join("; "))
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::durable;
 use super::store::Stored;
 use crate::key::{Part, StageKey};
-use crate::plan::Reason;
+use crate::reason::Reason;
 
 /// What is known of one execution of a stage key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -10,8 +10,9 @@ use super::plan::{state_json, state_name, state_reason};
 use super::{Project, print, print_json};
 use crate::cli::{GraphArguments, GraphFormat};
 use crate::format;
-use crate::manifest::{StageDeclaration, StageName};
+use crate::manifest::StageDeclaration;
 use crate::plan::{Plan, State};
+use crate::stage_name::StageName;
 
 /// Runs the command.
 pub fn run(arguments: &GraphArguments) -> anyhow::Result<ExitCode> {

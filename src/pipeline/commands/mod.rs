@@ -1,17 +1,18 @@
 //! The subcommands, one file each, and what they share.
 
-pub mod graph;
-pub mod init;
-pub mod kinds;
-pub mod log;
-pub mod metrics;
-pub mod path;
-pub mod plan;
-pub mod run;
-pub mod status;
-pub mod verify;
+mod completions;
+mod graph;
+mod init;
+mod kinds;
+mod log;
+mod metrics;
+mod path;
+mod plan;
+mod run;
+mod status;
+mod verify;
 mod verify_rerun;
-pub mod why;
+mod why;
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -20,20 +21,42 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use clap::Parser;
 
 use crate::cache::Cache;
-use crate::cli::{ManifestArguments, WithArguments};
+use crate::cli::{Arguments, Command, ManifestArguments, WithArguments};
 use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::World;
 use crate::graph::Graph;
-use crate::manifest::{self, Manifest, StageName};
+use crate::manifest::{self, Manifest};
 use crate::plan::Plan;
+use crate::stage_name::StageName;
 
 /// Names the cache, where no option does.
 const CACHE_VARIABLE: &str = "PIPELINE_CACHE";
 
 /// What was asked for can't be had: a manifest with mistakes, a cache that can't be read.
 const CANNOT: u8 = 2;
+
+/// Runs the command that the arguments of the process ask for.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match &arguments.command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Plan(arguments) => plan::run(arguments),
+        Command::Graph(arguments) => graph::run(arguments),
+        Command::Why(arguments) => why::run(arguments),
+        Command::Status(arguments) => status::run(arguments),
+        Command::Metrics(arguments) => metrics::run(arguments),
+        Command::Log(arguments) => log::run(arguments),
+        Command::Path(arguments) => path::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
+        Command::Kinds(arguments) => kinds::run(arguments),
+        Command::Init(arguments) => init::run(arguments),
+        Command::Completions(arguments) => completions::run(arguments),
+    };
+    result.unwrap_or_else(|error| report_error(&error))
+}
 
 /// A manifest that was read, its graph, and its cache.
 pub struct Project {
@@ -138,7 +161,7 @@ pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
 }
 
 /// Shows an error and gives its exit status.
-pub fn report_error(error: &anyhow::Error) -> ExitCode {
+fn report_error(error: &anyhow::Error) -> ExitCode {
     let text = match error.downcast_ref::<Mistakes>() {
         Some(mistakes) => {
             let terminal =

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::{Project, print, print_json};
 use crate::cli::PlanArguments;
 use crate::format;
-use crate::manifest::StageName;
 use crate::plan::{Obstacle, Plan, State};
+use crate::stage_name::StageName;
 
 /// Runs the command.
 pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {

@@ -7,8 +7,9 @@ use crate::cli::RunArguments;
 use crate::events::Outcome;
 use crate::execute::{self, Options, Summary};
 use crate::format;
-use crate::manifest::{Manifest, StageName};
+use crate::manifest::Manifest;
 use crate::progress::{self, Style};
+use crate::stage_name::StageName;
 
 /// What a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;

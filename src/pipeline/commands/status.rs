@@ -9,8 +9,8 @@ use super::{Project, print, print_json};
 use crate::cache::Record;
 use crate::cli::ReportArguments;
 use crate::format;
-use crate::manifest::StageName;
 use crate::plan::{Plan, State};
+use crate::stage_name::StageName;
 
 /// Runs the command.
 pub fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {

@@ -14,8 +14,9 @@ use crate::cache::{Cache, Check, Damage, Verdict, Watch};
 use crate::cli::{ManifestArguments, VerifyArguments};
 use crate::digest::Digest;
 use crate::format;
-use crate::plan::{Plan, Reason, State};
+use crate::plan::{Plan, State};
 use crate::progress::Meter;
+use crate::reason::Reason;
 
 /// How often the bar is drawn.
 const TICK: Duration = Duration::from_millis(100);

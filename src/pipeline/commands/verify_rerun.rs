@@ -16,9 +16,9 @@ use crate::compare::{self, Comparison, Likeness, Measured, MetricPair, Source};
 use crate::digest::Digest;
 use crate::execute::{Outputs, Rerun, RerunEnd, Scratch, as_recorded};
 use crate::format;
-use crate::manifest::StageName;
 use crate::plan::{Plan, State};
 use crate::progress::{self, Style};
+use crate::stage_name::StageName;
 
 /// What a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;

@@ -7,8 +7,9 @@ use super::{Project, print};
 use crate::cache::Record;
 use crate::cli::StageArguments;
 use crate::key::Change;
-use crate::manifest::StageName;
-use crate::plan::{Plan, Reason, State};
+use crate::plan::{Plan, State};
+use crate::reason::Reason;
+use crate::stage_name::StageName;
 
 /// Runs the command.
 pub fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {

@@ -16,7 +16,7 @@ use crate::cache::{Cache, Lock, Record, StatIndex, Stored, durable, store};
 use crate::facts;
 use crate::key::{Part, StageKey};
 use crate::manifest::StageDeclaration;
-use crate::plan::Reason;
+use crate::reason::Reason;
 use crate::worker::{self, Leash};
 
 /// How often a process that waits for another one looks whether it is done.
@@ -257,7 +257,7 @@ pub fn with_advice(error: anyhow::Error) -> anyhow::Error {
 pub fn inputs(
     declaration: &StageDeclaration,
     cache: &Cache,
-    record_of: impl Fn(&crate::manifest::StageName) -> Option<Record>,
+    record_of: impl Fn(&crate::stage_name::StageName) -> Option<Record>,
 ) -> anyhow::Result<Vec<(String, Input, Stored)>> {
     let mut inputs = Vec::new();
     for (port, connections) in &declaration.inputs {

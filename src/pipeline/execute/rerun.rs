@@ -15,8 +15,9 @@ use super::job::{self, with_advice};
 use super::{TICK, signals};
 use crate::cache::{Cache, Listing, Lock, Record, Watch, durable};
 use crate::events::{Outcome, RunEvent};
-use crate::manifest::{Manifest, StageDeclaration, StageName};
+use crate::manifest::{Manifest, StageDeclaration};
 use crate::progress::Reporter;
+use crate::stage_name::StageName;
 use crate::worker::{self, Leash};
 
 /// What a rerun works with.

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use pipeline_stages::{KINDS, Port};
 
-use super::StageName;
 use super::hint::{did_you_mean, listed};
 use super::ports::Wire;
 use super::stage::Draft;
 use crate::diagnostic::Mistake;
 use crate::graph::{Cycle, Graph};
+use crate::stage_name::StageName;
 
 /// Reports every wire that leads nowhere, to a stage that does not fit, or in a circle. Gives the graph,
 /// if there is one.

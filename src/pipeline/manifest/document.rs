@@ -2,14 +2,10 @@
 //!
 //! Knows TOML, but not what a manifest has to have.
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::overrides::Override;
 use crate::diagnostic::{Mistake, Sources, Span};
-
-/// A value with its place.
-pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
 /// A manifest as a tree.
 pub(super) struct Document<'i> {

@@ -5,12 +5,11 @@
 use pipeline_stages::message::{Device, Execution};
 use toml::de::{DeTable, DeValue};
 
-use super::document::Value;
 use super::hint::{did_you_mean, listed, nearest};
-use super::name::check_experiment_name;
-use super::values::{not_a, text, whole_number};
+use super::values::{Value, not_a, text, whole_number};
 use super::{Experiment, StageExecution};
 use crate::diagnostic::{Mistake, Span};
+use crate::stage_name::check_experiment_name;
 
 const TABLES: [&str; 3] = ["experiment", "execution", "stages"];
 const EXPERIMENT_KEYS: [&str; 3] = ["name", "about", "seed"];

@@ -11,7 +11,6 @@ mod connect;
 mod document;
 mod envelope;
 mod hint;
-mod name;
 mod overrides;
 mod ports;
 mod stage;
@@ -30,9 +29,9 @@ use toml::de::DeTable;
 
 use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
 use crate::graph::Graph;
+use crate::stage_name::StageName;
 
 pub use hint::did_you_mean;
-pub use name::StageName;
 pub use overrides::Override;
 pub use stages::Stages;
 

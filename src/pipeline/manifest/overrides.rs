@@ -8,9 +8,8 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::document::Value;
 use super::hint::{did_you_mean, listed};
-use super::values::found;
+use super::values::{Value, found};
 use crate::diagnostic::{Mistake, Origin, Sources, Span};
 
 /// A value that replaces one of the manifest, for one run: `stages.train.epochs=3`.

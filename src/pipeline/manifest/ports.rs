@@ -5,10 +5,10 @@
 use pipeline_stages::{KindInfo, Port, PortShape};
 use toml::de::{DeTable, DeValue};
 
-use super::document::Value;
-use super::values::found;
-use super::{Connection, StageName};
+use super::Connection;
+use super::values::{Value, found};
 use crate::diagnostic::{Mistake, Span};
+use crate::stage_name::StageName;
 
 /// What a port names.
 pub(super) struct Wire<'t> {

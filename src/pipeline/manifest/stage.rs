@@ -11,13 +11,13 @@ use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, Stage, kind_info};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::document::Value;
 use super::envelope::{EXECUTION_KEYS, has_misspelt, read_execution};
 use super::hint::{did_you_mean, listed, nearest};
 use super::ports::{Ports, Wire};
-use super::values::{about, not_a, parameter_mistake, range_mistake, text, whole_number};
-use super::{StageDeclaration, StageExecution, StageName};
+use super::values::{Value, about, not_a, parameter_mistake, range_mistake, text, whole_number};
+use super::{StageDeclaration, StageExecution};
 use crate::diagnostic::{Mistake, Sources, Span};
+use crate::stage_name::StageName;
 
 /// The keys that every stage may have, beside its ports and parameters.
 const COMMON_KEYS: [&str; 3] = ["kind", "seed", "execution"];

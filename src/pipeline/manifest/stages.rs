@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 use std::ops::Deref;
 
-use super::{StageDeclaration, StageName};
+use super::StageDeclaration;
+use crate::stage_name::StageName;
 
 /// The stages of a manifest, in the file's order. They don't change: the places of names stay right.
 #[derive(Debug, Clone, PartialEq)]

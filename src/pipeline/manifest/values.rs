@@ -5,11 +5,14 @@
 use std::ops::Bound;
 
 use pipeline_stages::parameter::Field;
+use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 
-use super::document::Value;
 use super::hint::{did_you_mean, listed, nearest};
 use crate::diagnostic::{Mistake, Span};
+
+/// A value with its place.
+pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
 /// What a value is, in plain words: the end of the sentence "it must be text, but is ...".
 pub(super) fn found(value: &DeValue<'_>) -> &'static str {

@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{Rate, Reporter, plain};
 use crate::events::RunEvent;
 use crate::format;
-use crate::manifest::StageName;
+use crate::stage_name::StageName;
 
 /// How wide the names of stages may be before they push the bars.
 const NAME_WIDTH: usize = 16;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Rate, Reporter};
 use crate::events::{Outcome, RunEvent};
 use crate::format;
-use crate::manifest::StageName;
+use crate::stage_name::StageName;
 
 /// A stage's progress is told this often.
 const INTERVAL: Duration = Duration::from_secs(10);

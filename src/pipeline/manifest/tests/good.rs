@@ -6,8 +6,9 @@ use std::path::Path;
 use pipeline_stages::message::{Device, Execution};
 use pipeline_stages::{KINDS, PrepareStage, Stage};
 
-use super::super::{Connection, Experiment, StageExecution, StageName};
+use super::super::{Connection, Experiment, StageExecution};
 use super::{GOOD, HEAD, right};
+use crate::stage_name::StageName;
 
 fn name(text: &str) -> StageName {
     text.parse().expect("a name")

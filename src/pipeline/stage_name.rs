@@ -67,7 +67,7 @@ impl AsRef<str> for StageName {
 
 /// Why `text` can't be the name of an experiment, if it can't. More is allowed than for stages (spaces,
 /// any alphabet), but it has to be a file's name on every system.
-pub(super) fn check_experiment_name(text: &str) -> Result<(), String> {
+pub fn check_experiment_name(text: &str) -> Result<(), String> {
     let refused = |letter: &char| letter.is_control() || "/\\:*?\"<>|".contains(*letter);
     if text.trim().is_empty() {
         Err("it can't be empty".to_owned())
