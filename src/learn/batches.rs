@@ -172,15 +172,21 @@ pub fn ahead<T: Send, R>(
     if depth == 0 {
         return consume(&mut produce);
     }
-    thread::scope(|scope| {
+    let consumed = thread::scope(|scope| {
         let (sender, receiver) = mpsc::sync_channel(depth);
+        let produce = &mut produce;
         // It ends when the receiver is gone.
-        scope.spawn(move || produce.try_for_each(|item| sender.send(item)));
+        let work = move || produce.try_for_each(|item| sender.send(item));
+        if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+            return Err(consume);
+        }
         let mut items = receiver.into_iter();
         let result = consume(&mut items);
         drop(items);
-        result
-    })
+        Ok(result)
+    });
+    // Where the system has no thread left, each is made when it is asked for.
+    consumed.unwrap_or_else(|consume| consume(&mut produce))
 }
 
 /// As many samples of each class, drawn anew for every epoch: `count` in all, in random order.

@@ -7,6 +7,7 @@
 //! threads that prepare images changes nothing. OpenMP, which libtorch uses, must not change the count on its own
 //! (`OMP_DYNAMIC`), and a limit that the environment sets (`OMP_THREAD_LIMIT`) is taken into account.
 
+use std::error::Error;
 use std::sync::{Once, OnceLock};
 
 use anyhow::bail;
@@ -23,12 +24,19 @@ pub fn prepare(execution: &Execution) -> anyhow::Result<Device> {
     let threads = threads.min(library::fix_thread_count());
     tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
     static ONCE: Once = Once::new();
+    static NO_THREADS: OnceLock<String> = OnceLock::new();
     ONCE.call_once(|| {
         // Nothing here runs two tensor operations at once.
         tch::set_num_interop_threads(1);
-        // It fails when a test has made a pool of its own: then that one serves.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        // Another failure has no cause: a test has made a pool of its own, which serves.
+        if let Some(error) = pool.as_ref().err().and_then(Error::source) {
+            let _ = NO_THREADS.set(error.to_string());
+        }
     });
+    if let Some(error) = NO_THREADS.get() {
+        bail!("cannot start {threads} threads: {error}; `threads` in 'execution' asks for fewer");
+    }
     if execution.device != message::Device::Cpu {
         let _ = CUDA.get_or_init(library::register_cuda);
     }

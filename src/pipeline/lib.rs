@@ -22,6 +22,7 @@ pub mod graph;
 pub mod key;
 pub mod manifest;
 pub mod plan;
+mod process_tree;
 pub mod progress;
 pub mod reason;
 pub mod stage_name;

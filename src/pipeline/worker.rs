@@ -14,6 +14,8 @@ use pipeline_stages::WorkerProgram;
 use pipeline_stages::message::{Event, Hello, LAST_WORDS, Metrics, PROTOCOL, Request, VERSION};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
+use crate::process_tree;
+
 /// The hidden subcommand under which `pipeline` is a worker itself.
 pub const WORKER_SUBCOMMAND: &str = "__worker";
 
@@ -67,6 +69,7 @@ struct Held {
     group: Option<Pid>,
     stop_wanted: bool,
     timed_out: bool,
+    suspended: bool,
 }
 
 impl Leash {
@@ -92,10 +95,27 @@ impl Leash {
         self.kill();
     }
 
-    /// Holds a worker from now on. One that was asked to stop before it started is stopped here.
+    /// Stops the worker, and all it started, until [`Leash::resume`].
+    pub fn suspend(&self) {
+        let mut held = self.held();
+        held.suspended = true;
+        held.signal_all(Signal::STOP);
+    }
+
+    /// Continues the worker, and all it started.
+    pub fn resume(&self) {
+        let mut held = self.held();
+        held.suspended = false;
+        held.signal_all(Signal::CONT);
+    }
+
+    /// Holds a worker from now on. What it was asked for before it started happens here.
     fn hold(&self, group: Pid) {
         let mut held = self.held();
         held.group = Some(group);
+        if held.suspended {
+            held.signal_all(Signal::STOP);
+        }
         if held.timed_out {
             drop(held);
             self.kill();
@@ -110,6 +130,12 @@ impl Leash {
 }
 
 impl Held {
+    fn signal_all(&self, signal: Signal) {
+        if let Some(group) = self.group {
+            process_tree::signal(group, signal);
+        }
+    }
+
     fn ask(&self) {
         if let Some(worker) = self.group {
             let _ = rustix::process::kill_process(worker, Signal::TERM);

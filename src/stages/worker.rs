@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::Stage;
 use crate::message::{
@@ -207,7 +208,8 @@ fn write_event(event: &Event) -> std::io::Result<()> {
 
 /// Runs a worker process: says hello, reads one request, runs it, reports how it ended.
 ///
-/// SIGINT, SIGTERM and the end of standard input ask the body to stop.
+/// SIGINT, SIGTERM, SIGHUP and the end of standard input ask the body to stop. (The system sends SIGHUP where the
+/// orchestrator dies while its workers are stopped.)
 pub fn serve(
     program: &str,
     run: impl FnOnce(&Stage, &Context) -> anyhow::Result<Metrics>,
@@ -226,14 +228,14 @@ fn serve_request(
     run: impl FnOnce(&Stage, &Context) -> anyhow::Result<Metrics>,
 ) -> anyhow::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .context("can't listen to signals")?;
     }
     write_event(&Event::Hello(Hello::of(program)))
         .context("nobody reads this worker's standard output")?;
     let request = read_request()?;
-    stop_at_end_of_input(Arc::clone(&stop));
+    stop_at_end_of_input(Arc::clone(&stop))?;
 
     let Some(checkpoint_lock) = lock_checkpoint(&request.checkpoint, &stop)? else {
         return write_event(&Event::Stopped).context("can't report the end of the stage");
@@ -328,11 +330,13 @@ fn read_request() -> anyhow::Result<Request> {
     serde_json::from_str(&line).context("the request makes no sense")
 }
 
-fn stop_at_end_of_input(stop: Arc<AtomicBool>) {
-    std::thread::spawn(move || {
+fn stop_at_end_of_input(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+    let wait = move || {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         stop.store(true, Ordering::Relaxed);
-    });
+    };
+    std::thread::Builder::new().spawn(wait).context("cannot start a thread")?;
+    Ok(())
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -193,7 +193,9 @@ fn a_worker_that_is_killed_is_a_failed_stage() {
 
 #[test]
 fn asked_to_stop_a_training_keeps_its_checkpoint() {
-    for (signal, name) in [(Signal::INT, "Ctrl-C"), (Signal::TERM, "SIGTERM")] {
+    for (signal, name) in
+        [(Signal::INT, "Ctrl-C"), (Signal::TERM, "SIGTERM"), (Signal::HUP, "SIGHUP")]
+    {
         let project = before_training();
         let run = project.start("run experiment.toml");
         project.wait_for_line("journal", "step 3");

@@ -17,6 +17,7 @@ mod pretrained;
 mod reports;
 mod selecting;
 mod support;
+mod suspended;
 mod sweeping;
 mod together;
 mod users;

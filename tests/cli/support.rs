@@ -349,10 +349,15 @@ pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
 
 /// Whether a process works; a dead one that nobody buried does not.
 pub fn is_alive(pid: u32) -> bool {
+    !matches!(process_state(pid).as_str(), "" | "Z" | "X")
+}
+
+/// The letter that `/proc` has for the state of a process: `T` for one that is stopped.
+pub fn process_state(pid: u32) -> String {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name, in brackets, may hold anything.
     let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
-    state.is_some_and(|state| state != "Z" && state != "X")
+    state.unwrap_or_default().to_owned()
 }
 
 /// Everything below a folder: each folder before what is in it. Links are not followed.

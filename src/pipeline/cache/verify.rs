@@ -136,7 +136,8 @@ fn hash_all(files: &[PathBuf], watch: &Watch) -> Vec<OnceLock<Result<Digest, Str
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 1..cores.min(files.len()) {
-            scope.spawn(work);
+            // Where the system has no thread left, the others do the work.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
         }
         work();
     });

@@ -6,17 +6,16 @@
 mod job;
 mod queue;
 mod rerun;
+mod supervisor;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use pipeline_stages::WorkerProgram;
 use pipeline_stages::message::Event;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::cache::{Cache, Record};
 use crate::events::{Outcome, RunEvent};
@@ -31,14 +30,9 @@ use crate::stage_name::StageName;
 use crate::worker::Leash;
 use job::{Job, JobEnd, JobEvent};
 use queue::Queue;
+use supervisor::{Heard, Supervisor};
 
 pub use rerun::{Outputs, Rerun, RerunEnd, Scratch, as_recorded};
-
-/// How often time-outs are looked at and bars are drawn.
-const TICK: Duration = Duration::from_millis(100);
-/// Two signals within so short a time are one request to stop: `timeout`, for one, signals the program, and then its
-/// whole group.
-const ECHO: Duration = Duration::from_millis(250);
 
 /// How a run is done.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +67,6 @@ impl Summary {
 enum Message {
     Job(StageName, JobEvent),
     End(StageName, JobEnd),
-    Signal,
 }
 
 /// Where a stage is.
@@ -83,13 +76,7 @@ enum Progress {
     /// It must run, and waits for a slot.
     Ready { reason: Reason, key: StageKey, parts: Vec<Part> },
     /// A job works on it.
-    Running {
-        leash: Leash,
-        started: Instant,
-        timeout: Option<Duration>,
-        /// From the start of its worker: waiting for another process does not count.
-        deadline: Option<Instant>,
-    },
+    Running { started: Instant },
     /// It is over.
     Ended { outcome: Outcome, record: Option<Box<Record>> },
 }
@@ -108,7 +95,6 @@ pub fn execute(
 ) -> anyhow::Result<Summary> {
     let world = World::look(cache, manifest, selected);
     world.refuse_obstacles(manifest)?;
-    let (sender, receiver) = channel();
     let mut run = Run {
         manifest,
         graph,
@@ -120,8 +106,7 @@ pub fn execute(
         order: selected.to_vec(),
         queue: Queue::new(selected, graph),
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        sender,
-        stopping: Arc::new(AtomicBool::new(false)),
+        supervisor: Supervisor::new(),
         failed: false,
         working: false,
     };
@@ -130,7 +115,7 @@ pub fn execute(
         experiment: manifest.experiment.name.clone(),
         stages: selected.len(),
     });
-    run.run_to_end(&receiver)?;
+    run.run_to_end()?;
     let summary = run.summary(started);
     run.report(RunEvent::Done { seconds: summary.seconds, complete: summary.complete() });
     Ok(summary)
@@ -147,26 +132,24 @@ struct Run<'a> {
     order: Vec<StageName>,
     queue: Queue,
     cores: usize,
-    sender: Sender<Message>,
-    stopping: Arc<AtomicBool>,
+    supervisor: Supervisor<Message>,
     failed: bool,
     working: bool,
 }
 
 impl Run<'_> {
-    fn run_to_end(&mut self, receiver: &Receiver<Message>) -> anyhow::Result<()> {
+    fn run_to_end(&mut self) -> anyhow::Result<()> {
         loop {
             self.start_what_is_ready()?;
             if self.queue.running().len() == 0 {
                 return Ok(());
             }
-            match receiver.recv_timeout(TICK) {
-                Ok(message) => self.receive(message),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            match self.supervisor.next(self.reporter) {
+                Heard::Told(Message::Job(stage, event)) => self.tell(stage, event),
+                Heard::Told(Message::End(stage, end)) => self.job_ended(&stage, end),
+                Heard::StopWanted => self.report(RunEvent::Stopping),
+                Heard::Nothing => {}
             }
-            self.time_out_what_is_late();
-            self.reporter.tick();
         }
     }
 
@@ -224,7 +207,7 @@ impl Run<'_> {
 
     /// The first stage that is ready, if there is a slot for it.
     fn next_to_start(&self) -> Option<StageName> {
-        let stopping = self.stopping.load(Ordering::Relaxed);
+        let stopping = self.stopping();
         let slots = self.options.jobs.unwrap_or(self.cores);
         if stopping || (self.failed && !self.options.keep_going) {
             return None;
@@ -255,13 +238,8 @@ impl Run<'_> {
         }
         let leash = Leash::default();
         let timeout = declaration.execution.timeout_seconds.map(Duration::from_secs);
-        let progress = Progress::Running {
-            leash: leash.clone(),
-            started: Instant::now(),
-            timeout,
-            deadline: None,
-        };
-        self.stages.insert(name.clone(), progress);
+        self.supervisor.watch(name, leash.clone(), timeout);
+        self.stages.insert(name.clone(), Progress::Running { started: Instant::now() });
         self.queue.started(name);
         let job = Job {
             cache: Arc::clone(self.cache),
@@ -273,43 +251,28 @@ impl Run<'_> {
             reason,
             inputs,
             leash,
-            stopping: Arc::clone(&self.stopping),
+            stopping: Arc::clone(self.supervisor.stopping()),
         };
-        let sender = self.sender.clone();
-        let stage = name.clone();
-        let thread = move || {
-            let tell = |event| drop(sender.send(Message::Job(stage.clone(), event)));
-            let run = std::panic::AssertUnwindSafe(|| job.run(tell));
-            let end = std::panic::catch_unwind(run).unwrap_or_else(|_| JobEnd::Failed {
-                message: "internal error: its thread panicked".to_owned(),
-                log: Vec::new(),
-            });
-            let _ = sender.send(Message::End(stage.clone(), end));
+        let (stage, panicked) = (name.clone(), name.clone());
+        let work = move |tell: &dyn Fn(Message)| {
+            let end = job.run(|event| tell(Message::Job(stage.clone(), event)));
+            Message::End(stage, end)
         };
-        std::thread::Builder::new()
-            .name(name.to_string())
-            .spawn(thread)
-            .context("can't start a thread")?;
-        Ok(())
-    }
-
-    fn receive(&mut self, message: Message) {
-        match message {
-            Message::Job(stage, event) => self.tell(stage, event),
-            Message::End(stage, end) => self.job_ended(&stage, end),
-            Message::Signal => self.stop(),
+        let failed = |message: String| JobEnd::Failed { message, log: Vec::new() };
+        let panicked = move || {
+            Message::End(panicked, failed("internal error: its thread panicked".to_owned()))
+        };
+        if let Err(error) = self.supervisor.spawn(name.as_str(), work, panicked) {
+            self.job_ended(name, failed(format!("{error:#}")));
         }
+        Ok(())
     }
 
     fn tell(&mut self, stage: StageName, event: JobEvent) {
         let event = match event {
             JobEvent::Waits => RunEvent::Wait { stage },
             JobEvent::Starts { why, resumes } => {
-                if let Some(Progress::Running { timeout, deadline, .. }) =
-                    self.stages.get_mut(&stage)
-                {
-                    *deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-                }
+                self.supervisor.starts(&stage);
                 let Some(declaration) = self.manifest.stage(&stage) else { return };
                 let kind = declaration.stage.info().name;
                 RunEvent::Start { stage, kind, why, resumes }
@@ -322,8 +285,9 @@ impl Run<'_> {
     }
 
     fn job_ended(&mut self, name: &StageName, end: JobEnd) {
+        self.supervisor.forget(name);
         let seconds = match self.stages.get(name) {
-            Some(Progress::Running { started, .. }) => started.elapsed().as_secs_f64(),
+            Some(Progress::Running { started }) => started.elapsed().as_secs_f64(),
             _ => 0.0,
         };
         match end {
@@ -389,32 +353,8 @@ impl Run<'_> {
         }
     }
 
-    fn leashes(&self) -> impl Iterator<Item = &Leash> {
-        self.queue.running().filter_map(|name| match self.stages.get(name) {
-            Some(Progress::Running { leash, .. }) => Some(leash),
-            _ => None,
-        })
-    }
-
-    /// The first request asks workers to write a checkpoint and leave; the second ends them.
-    fn stop(&mut self) {
-        if self.stopping.swap(true, Ordering::Relaxed) {
-            self.leashes().for_each(Leash::kill);
-        } else {
-            self.leashes().for_each(Leash::stop);
-            self.report(RunEvent::Stopping);
-        }
-    }
-
-    fn time_out_what_is_late(&mut self) {
-        let now = Instant::now();
-        for name in self.queue.running() {
-            if let Some(Progress::Running { leash, deadline, .. }) = self.stages.get_mut(name)
-                && deadline.take_if(|deadline| *deadline <= now).is_some()
-            {
-                leash.time_out();
-            }
-        }
+    fn stopping(&self) -> bool {
+        self.supervisor.stopping().load(Ordering::Relaxed)
     }
 
     /// What the first stage that runs needs. A run that does nothing writes nothing and listens to nobody.
@@ -423,8 +363,7 @@ impl Run<'_> {
             return Ok(());
         }
         self.cache.prepare().map_err(job::with_advice)?;
-        let sender = self.sender.clone();
-        signals(move || sender.send(Message::Signal).is_ok())
+        self.supervisor.listen()
     }
 
     fn report(&mut self, event: RunEvent) {
@@ -450,24 +389,7 @@ impl Run<'_> {
         Summary {
             stages: stages.collect(),
             seconds: started.elapsed().as_secs_f64(),
-            stopped: self.stopping.load(Ordering::Relaxed),
+            stopped: self.stopping(),
         }
     }
-}
-
-/// From now on SIGINT and SIGTERM end nothing by themselves: each calls `tell`, as long as that is true, but for the
-/// echo of one.
-fn signals(tell: impl Fn() -> bool + Send + 'static) -> anyhow::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
-        .context("can't listen to signals")?;
-    std::thread::spawn(move || {
-        let mut last: Option<Instant> = None;
-        for _ in &mut signals {
-            let echo = last.replace(Instant::now()).is_some_and(|last| last.elapsed() < ECHO);
-            if !echo && !tell() {
-                break;
-            }
-        }
-    });
-    Ok(())
 }

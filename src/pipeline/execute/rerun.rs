@@ -5,14 +5,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use pipeline_stages::message::{Device, Event, Execution, Metrics};
 
 use super::job::{self, with_advice};
-use super::{TICK, signals};
+use super::supervisor::{Heard, Supervisor};
 use crate::cache::{Cache, Listing, Lock, Record, Watch, durable};
 use crate::events::{Outcome, RunEvent};
 use crate::manifest::{Manifest, StageDeclaration};
@@ -147,7 +146,6 @@ fn ran_on(text: &str) -> (Option<Device>, Option<u32>) {
 enum Message {
     Worker(Event),
     End(anyhow::Result<RerunEnd>),
-    Signal,
 }
 
 impl Rerun<'_> {
@@ -161,9 +159,8 @@ impl Rerun<'_> {
         reporter: &mut dyn Reporter,
     ) -> anyhow::Result<(Scratch, RerunEnd)> {
         let inputs = job::inputs(self.declaration, self.cache, record_of)?;
-        let (sender, receiver) = channel();
-        let told = sender.clone();
-        signals(move || told.send(Message::Signal).is_ok())?;
+        let mut supervisor = Supervisor::new();
+        supervisor.listen()?;
         self.cache.prepare().map_err(with_advice)?;
         let scratch = Scratch::make(self.cache, self.record).map_err(with_advice)?;
         let request = job::request(
@@ -182,41 +179,41 @@ impl Rerun<'_> {
         reporter.event(&RunEvent::Again { stage: stage.clone(), kind });
         let leash = Leash::default();
         let watch = Arc::new(Watch::default());
-        let mut limit = Limit::new(self.declaration.execution.timeout_seconds);
-        let end = std::thread::scope(|scope| {
-            let work = Work { command, request, log: scratch.log(), leash: &leash, watch: &watch };
-            scope.spawn(|| work.run(sender));
-            loop {
-                match receiver.recv_timeout(TICK) {
-                    Ok(Message::Worker(event)) => tell(&stage, event, reporter),
-                    Ok(Message::End(end)) => return end,
-                    Ok(Message::Signal) if watch.stop.swap(true, Ordering::Relaxed) => leash.kill(),
-                    Ok(Message::Signal) => {
-                        leash.stop();
-                        let text = "stopping (again to end it at once)".to_owned();
-                        reporter.event(&RunEvent::Note { stage: stage.clone(), text });
-                    }
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => {
-                        bail!("internal error: its thread panicked")
-                    }
+        let limit = self.declaration.execution.timeout_seconds.map(Duration::from_secs);
+        let work = Work {
+            command,
+            request,
+            log: scratch.log(),
+            leash: leash.clone(),
+            watch: Arc::clone(&watch),
+        };
+        let started = Instant::now();
+        supervisor.watch(&stage, leash, limit);
+        supervisor.starts(&stage);
+        supervisor.spawn(
+            stage.as_str(),
+            |tell| Message::End(work.run(tell)),
+            || Message::End(Err(anyhow!("internal error: its thread panicked"))),
+        )?;
+        let end = loop {
+            match supervisor.next(reporter) {
+                Heard::Told(Message::Worker(event)) => tell(&stage, event, reporter),
+                Heard::Told(Message::End(end)) => break end?,
+                Heard::StopWanted => {
+                    watch.stop.store(true, Ordering::Relaxed);
+                    let text = "stopping (again to end it at once)".to_owned();
+                    reporter.event(&RunEvent::Note { stage: stage.clone(), text });
                 }
-                if limit.is_over() {
-                    leash.time_out();
-                }
-                reporter.tick();
+                Heard::Nothing => {}
             }
-        })?;
+        };
         let end = match end {
             RerunEnd::Ran(_) => self.unless_changed(end)?,
             end => end,
         };
-        reporter
-            .event(&RunEvent::End { stage, outcome: self.outcome(&end, limit.started.elapsed()) });
-        reporter.event(&RunEvent::Done {
-            seconds: limit.started.elapsed().as_secs_f64(),
-            complete: true,
-        });
+        let took = started.elapsed();
+        reporter.event(&RunEvent::End { stage, outcome: self.outcome(&end, took) });
+        reporter.event(&RunEvent::Done { seconds: took.as_secs_f64(), complete: true });
         Ok((scratch, end))
     }
 
@@ -256,42 +253,20 @@ fn tell(stage: &StageName, event: Event, reporter: &mut dyn Reporter) {
     }
 }
 
-/// How long it may take.
-struct Limit {
-    started: Instant,
-    timeout: Option<Duration>,
-}
-
-impl Limit {
-    fn new(seconds: Option<u64>) -> Self {
-        Self { started: Instant::now(), timeout: seconds.map(Duration::from_secs) }
-    }
-
-    /// Whether the time is up. Says so once.
-    fn is_over(&mut self) -> bool {
-        self.timeout.take_if(|timeout| self.started.elapsed() > *timeout).is_some()
-    }
-}
-
 /// What happens on a thread of its own.
-struct Work<'a> {
+struct Work {
     command: std::process::Command,
     request: pipeline_stages::message::Request,
     log: PathBuf,
-    leash: &'a Leash,
-    watch: &'a Watch,
+    leash: Leash,
+    watch: Arc<Watch>,
 }
 
-impl Work<'_> {
-    fn run(self, sender: Sender<Message>) {
-        let end = self.attempt(&sender);
-        let _ = sender.send(Message::End(end));
-    }
-
-    fn attempt(self, sender: &Sender<Message>) -> anyhow::Result<RerunEnd> {
+impl Work {
+    fn run(self, tell: &dyn Fn(Message)) -> anyhow::Result<RerunEnd> {
         let started = Instant::now();
-        let end = worker::run(self.command, &self.request, &self.log, self.leash, |event| {
-            let _ = sender.send(Message::Worker(event));
+        let end = worker::run(self.command, &self.request, &self.log, &self.leash, |event| {
+            tell(Message::Worker(event));
         })?;
         let (metrics, device) = match end {
             worker::End::Finished { metrics, device } => (metrics, device),
@@ -299,7 +274,7 @@ impl Work<'_> {
             worker::End::Failed { message, log } => return Ok(RerunEnd::Failed { message, log }),
         };
         let seconds = started.elapsed().as_secs_f64();
-        match Listing::watched(&self.request.output, self.watch) {
+        match Listing::watched(&self.request.output, &self.watch) {
             Ok(listing) => {
                 Ok(RerunEnd::Ran(Box::new(Outputs { listing, metrics, device, seconds })))
             }

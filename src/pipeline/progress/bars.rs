@@ -29,8 +29,10 @@ impl Bars {
 
     fn print(&self, event: &RunEvent) {
         if let Some(line) = plain::line(event) {
-            // With no bar to draw, indicatif would keep the line to itself.
-            self.all.suspend(|| plain::print(&line));
+            // With no bar to draw, indicatif's `println` would keep the line to itself; its `suspend` panics where
+            // the terminal is gone. The next tick draws the bars again.
+            let _ = self.all.clear();
+            plain::print(&line);
         }
     }
 

@@ -1,0 +1,92 @@
+//! Ctrl-Z and `fg`, and a system that has no thread left.
+
+use std::os::unix::process::CommandExt;
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+
+use crate::support::{MANIFEST, Sandbox, eventually, process_state};
+
+/// A stage that waits for the file `go`, beside a process that left its group. Each says who it is.
+const WAITING: &str = r#"
+[experiment]
+name = "waiting"
+
+[stages.wait]
+kind = "command"
+shell = """
+setsid sh -c 'echo $$ >> pids; exec sleep 60' &
+echo $PPID >> pids
+echo $$ >> pids
+while [ ! -e go ]; do sleep 0.01; done
+echo done > "$PIPELINE_OUTPUT/text"
+"""
+execution = { timeout-seconds = 2 }
+"#;
+
+fn pids(project: &Sandbox) -> Vec<u32> {
+    project.read("pids").lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn all_stopped(project: &Sandbox) -> bool {
+    pids(project).into_iter().all(|pid| process_state(pid) == "T")
+}
+
+#[test]
+fn a_paused_run_pauses_its_workers_and_its_clock() {
+    let project = Sandbox::new(WAITING);
+    let run = project.start(&format!("run {MANIFEST}"));
+    eventually("three processes", || pids(&project).len() == 3);
+    run.signal(Signal::TSTP);
+    let own = run.pid().as_raw_pid().unsigned_abs();
+    eventually("all are stopped", || process_state(own) == "T" && all_stopped(&project));
+    std::thread::sleep(Duration::from_millis(2100));
+    run.signal(Signal::CONT);
+    eventually("none is stopped", || {
+        !pids(&project).into_iter().any(|pid| process_state(pid) == "T")
+    });
+    project.write("go", "");
+    assert_snapshot!(run.wait().success(), @"wait ran");
+}
+
+#[test]
+fn a_paused_run_that_is_killed_leaves_no_worker_behind() {
+    let project = Sandbox::new(WAITING);
+    // One in another session would hold it up for as long as it may take to leave.
+    project.edit("setsid sh -c 'echo $$ >> pids; exec sleep 60' &\n", "");
+    let run = project.start(&format!("run {MANIFEST}"));
+    eventually("two processes", || pids(&project).len() == 2);
+    run.signal(Signal::TSTP);
+    eventually("all are stopped", || all_stopped(&project));
+    run.signal(Signal::KILL);
+    run.wait();
+    project.write("go", "");
+    assert_snapshot!(project.pipeline(&format!("run {MANIFEST}")).success(), @"wait ran");
+}
+
+#[test]
+fn a_system_without_threads_is_an_error() {
+    let project = Sandbox::of_an_ordinary_user(WAITING);
+    project.write("go", "");
+    let without_threads = |arguments: &str| {
+        let mut command = project.command(arguments);
+        // SAFETY: setrlimit is a bare system call: it neither allocates nor takes a lock.
+        unsafe {
+            command.pre_exec(|| {
+                let one = Rlimit { current: Some(1), maximum: Some(1) };
+                setrlimit(Resource::Nproc, one).map_err(Into::into)
+            });
+        }
+        project.start_command(command).wait()
+    };
+    let message = "cannot start a thread: the limit on processes is reached";
+    let ended = without_threads(&format!("run {MANIFEST}"));
+    assert!(ended.code() == Some(2) && ended.stderr.contains(message), "{ended}");
+
+    project.pipeline(&format!("run {MANIFEST}")).success();
+    let ended = without_threads(&format!("verify {MANIFEST} --rerun wait"));
+    assert!(ended.code() == Some(2) && ended.stderr.contains(message), "{ended}");
+    let ended = without_threads(&format!("verify {MANIFEST}"));
+    assert!(ended.code() == Some(0), "{ended}");
+}
