@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
 
+use crate::visible;
+
 /// A range of bytes in [`Sources`], counted through all of them.
 pub type Span = Range<usize>;
 
@@ -51,13 +53,17 @@ pub enum Origin {
 impl Sources {
     /// No texts yet. `subject` is what the last line of a report says the mistakes are in.
     pub fn new(subject: impl Into<String>) -> Self {
-        Self { subject: subject.into(), all: Vec::new() }
+        Self { subject: visible::line(&subject.into()).into_owned(), all: Vec::new() }
     }
 
     /// Adds a text and gives the position at which it starts. The first one starts at zero.
     pub fn add(&mut self, origin: Origin, text: impl Into<String>) -> usize {
         // One position lies between two texts, so that the end of one is not the start of the next.
         let start = self.all.last().map_or(0, |last| last.start + last.text.len() + 1);
+        let origin = match origin {
+            Origin::File(name) => Origin::File(visible::line(&name).into_owned()),
+            Origin::CommandLine => origin,
+        };
         let text = text.into();
         let ends = text.match_indices('\n').map(|(end, _)| end).collect();
         self.all.push(Source { origin, text, start, ends });

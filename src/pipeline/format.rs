@@ -4,6 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pipeline_stages::message::{Metrics, Progress, Unit};
 
+use crate::visible;
+
 /// Seconds: `4 ms`, `0.21 s`, `7.3 s`, `2 min 05 s`, `3 h 07 min`.
 pub fn seconds(seconds: f64) -> String {
     let whole = seconds.round() as u64;
@@ -74,9 +76,10 @@ pub fn metric(value: f64) -> String {
 
 /// Metrics in one line: `test-accuracy 0.763, test-loss 0.741`.
 pub fn metrics<'a>(metrics: impl IntoIterator<Item = (&'a str, f64)>) -> String {
-    let texts: Vec<String> =
-        metrics.into_iter().map(|(name, value)| format!("{name} {}", metric(value))).collect();
-    texts.join(", ")
+    let texts = metrics
+        .into_iter()
+        .map(|(name, value)| format!("{} {}", visible::line(name), metric(value)));
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 /// Those of a stage's metrics that its kind puts in front, in the kind's order; the first few of a kind
@@ -91,7 +94,7 @@ pub fn headline(all: &Metrics, names: &[&'static str]) -> String {
 /// How far a stage is, in one line: `epoch 3/20, loss 4.21`.
 pub fn progress_values(progress: &Progress) -> String {
     let values = metrics(progress.values.iter().map(|(name, value)| (name.as_str(), *value)));
-    let phase = progress.phase.clone().unwrap_or_default();
+    let phase = visible::line(progress.phase.as_deref().unwrap_or_default()).into_owned();
     [phase, values].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
@@ -105,6 +108,8 @@ pub fn amount(amount: u64, unit: Unit) -> String {
 
 /// Lines with their columns aligned. The last column is not padded.
 pub fn table(rows: &[Vec<String>]) -> String {
+    let rows = rows.iter().map(|row| row.iter().map(|cell| visible::line(cell)).collect());
+    let rows: Vec<Vec<_>> = rows.collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -112,7 +117,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let padded = row.iter().zip(&widths).map(|(cell, width)| {
             let missing = width - cell.chars().count();
             format!("{cell}{}", " ".repeat(missing))

@@ -26,6 +26,7 @@ mod process_tree;
 pub mod progress;
 pub mod reason;
 pub mod stage_name;
+mod visible;
 pub mod worker;
 
 use std::process::ExitCode;

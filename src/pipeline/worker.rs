@@ -15,6 +15,7 @@ use pipeline_stages::message::{Event, Hello, LAST_WORDS, Metrics, PROTOCOL, Requ
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use crate::process_tree;
+use crate::visible::without_colours;
 
 /// The hidden subcommand under which `pipeline` is a worker itself.
 pub const WORKER_SUBCOMMAND: &str = "__worker";
@@ -349,14 +350,15 @@ fn died(name: &str, status: ExitStatus) -> String {
 
 /// What a log says before the message that its worker ended it with, which is told already.
 fn before_last_words(mut log: Vec<String>, message: &str) -> Vec<String> {
-    let told = format!("{LAST_WORDS}{}", message.lines().next().unwrap_or_default());
+    let told = without_colours(message.lines().next().unwrap_or_default());
+    let told = format!("{LAST_WORDS}{told}");
     if let Some(at) = log.iter().rposition(|line| *line == told) {
         log.truncate(at);
     }
     log
 }
 
-/// The last lines of a log.
+/// The last lines of a log, without the sequences that colour them.
 pub fn log_tail(log: &Path) -> Vec<String> {
     let read = || -> std::io::Result<String> {
         let mut file = File::open(log)?;
@@ -371,8 +373,7 @@ pub fn log_tail(log: &Path) -> Vec<String> {
     let lines: Vec<&str> =
         text.split(['\n', '\r']).filter(|line| !line.trim().is_empty()).collect();
     let last = lines.iter().skip(lines.len().saturating_sub(LOG_LINES));
-    last.map(|line| line.replace(|letter: char| letter.is_control() && letter != '\t', ""))
-        .collect()
+    last.map(|line| without_colours(line)).collect()
 }
 
 #[cfg(test)]

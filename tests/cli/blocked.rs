@@ -163,6 +163,7 @@ fn once_it_is_there_all_is_as_ever() {
     assert_snapshot!(project.pipeline("log experiment.toml archive"), @r#"
     status 0
     --- stderr
+    this is the log of an earlier run; 'archive' is blocked now: line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
     archive wrote nothing to its log ([project]/cache/logs/[..]/[digest].log)
     "#);
 }

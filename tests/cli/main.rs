@@ -19,6 +19,7 @@ mod selecting;
 mod support;
 mod suspended;
 mod sweeping;
+mod terminal;
 mod together;
 mod users;
 mod verify;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::plan::{state_json, state_name, state_reason};
-use super::{Project, print, print_json};
+use super::{Project, print, print_json, print_raw};
 use crate::cli::{GraphArguments, GraphFormat};
 use crate::format;
 use crate::manifest::StageDeclaration;
@@ -20,8 +20,8 @@ pub fn run(arguments: &GraphArguments) -> anyhow::Result<ExitCode> {
     let plan = project.plan(&project.select(&[])?);
     match arguments.format {
         GraphFormat::Text => print(&text(&project, &plan))?,
-        GraphFormat::Dot => print(&dot(&project, &plan))?,
-        GraphFormat::Mermaid => print(&mermaid(&project, &plan))?,
+        GraphFormat::Dot => print_raw(dot(&project, &plan).as_bytes())?,
+        GraphFormat::Mermaid => print_raw(mermaid(&project, &plan).as_bytes())?,
         GraphFormat::Json => print_json(&json(&project, &plan))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::{Project, print};
+use super::plan::{state_name, state_reason};
+use super::{Project, note, print_raw};
 use crate::cli::StageArguments;
 use crate::plan::State;
 
@@ -14,23 +15,26 @@ pub fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let name = project.find(&arguments.stage)?;
     let plan = project.plan(&project.select(std::slice::from_ref(&arguments.stage))?);
-    let current = match plan.state(name) {
+    let state = plan.state(name);
+    let current = match state {
         Some(State::Fresh(record)) => Some(record.key),
         Some(State::Dirty { key, .. }) => Some(*key),
         _ => None,
     };
-    // A stage that failed has a log under its current key; one whose key moved on, under its last.
+    // A stage that failed has a log under its current key; one whose key changed, under its last.
     let last = project.cache.head(&project.manifest.experiment.name, name.as_str());
-    let paths = current.into_iter().chain(last).map(|key| project.cache.layout().log(&key));
-    for path in paths {
-        if let Ok(text) = fs::read(&path) {
-            let text = String::from_utf8_lossy(&text);
-            if text.is_empty() {
-                eprintln!("{name} wrote nothing to its log ({})", path.display());
-            }
-            print(&text)?;
-            return Ok(ExitCode::SUCCESS);
+    for key in current.into_iter().chain(last) {
+        let path = project.cache.layout().log(&key);
+        let Ok(bytes) = fs::read(&path) else { continue };
+        if let Some(state) = state.filter(|_| current != Some(key)) {
+            let (state, why) = (state_name(state), state_reason(state));
+            note(&format!("this is the log of an earlier run; '{name}' is {state} now: {why}"));
         }
+        if bytes.is_empty() {
+            note(&format!("{name} wrote nothing to its log ({})", path.display()));
+        }
+        print_raw(&bytes)?;
+        return Ok(ExitCode::SUCCESS);
     }
     bail!("'{name}' has no log: it has not run yet")
 }

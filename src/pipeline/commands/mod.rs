@@ -31,6 +31,7 @@ use crate::graph::Graph;
 use crate::manifest::{self, Manifest};
 use crate::plan::Plan;
 use crate::stage_name::StageName;
+use crate::visible;
 
 /// Names the cache, where no option does.
 const CACHE_VARIABLE: &str = "PIPELINE_CACHE";
@@ -140,15 +141,46 @@ pub fn did_you_mean<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Strin
     nearest.unwrap_or_else(|| format!("there are: {}", all.join(", ")))
 }
 
-/// Writes to standard output. That nobody reads it any more (`| head`) is no error.
+/// Writes text for people to standard output.
 ///
 /// # Errors
-/// When it can't be written for another reason.
+/// As [`print_exact`].
 pub fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = anstream::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    print_exact(visible::text(text).as_bytes())
+}
+
+/// Writes what a program reads to standard output: as it is, but for a terminal. There, colours are left out, and what
+/// else could act on the terminal is escaped.
+///
+/// # Errors
+/// As [`print_exact`].
+pub fn print_raw(bytes: &[u8]) -> anyhow::Result<()> {
+    if !std::io::stdout().is_terminal() {
+        return print_exact(bytes);
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.split_inclusive('\n').map(|line| match line.strip_suffix('\n') {
+        Some(line) => visible::without_colours(line.trim_end_matches('\r')) + "\n",
+        None => visible::without_colours(line),
+    });
+    print(&lines.collect::<String>())
+}
+
+/// Writes a remark beside the output to standard error.
+pub fn note(text: &str) {
+    // Where standard error is closed, nobody reads it.
+    let _ = writeln!(std::io::stderr(), "{}", visible::text(text));
+}
+
+/// Writes to standard output. That nobody reads it any more (`| head`) is not an error.
+///
+/// # Errors
+/// When it cannot be written for another reason.
+fn print_exact(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("can't write to standard output"),
+        other => other.context("cannot write to standard output"),
     }
 }
 
@@ -157,7 +189,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 /// # Errors
 /// As [`print`].
 pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
-    print(&format!("{value:#}\n"))
+    print_exact(format!("{value:#}\n").as_bytes())
 }
 
 /// Shows an error and gives its exit status.
@@ -166,9 +198,13 @@ fn report_error(error: &anyhow::Error) -> ExitCode {
         Some(mistakes) => {
             let terminal =
                 std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            mistakes.render(if terminal { Colour::Always } else { Colour::Never })
+            visible::coloured(&mistakes.render(if terminal {
+                Colour::Always
+            } else {
+                Colour::Never
+            }))
         }
-        None => format!("error: {error:#}\n"),
+        None => format!("error: {}\n", visible::text(&format!("{error:#}"))),
     };
     // Where standard error is closed there is nobody to tell.
     let _ = std::io::stderr().write_all(text.as_bytes());

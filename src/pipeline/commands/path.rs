@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 use super::plan::state_reason;
-use super::{Project, print};
+use super::{Project, print_raw};
 use crate::cli::StageArguments;
 use crate::plan::State;
 
@@ -16,7 +16,8 @@ pub fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let plan = project.plan(&project.select(std::slice::from_ref(&arguments.stage))?);
     match plan.state(name) {
         Some(State::Fresh(record)) => {
-            print(&format!("{}\n", project.cache.artifact(&record.output.digest).display()))?;
+            let path = project.cache.artifact(&record.output.digest).into_os_string();
+            print_raw(&[path.as_encoded_bytes(), b"\n"].concat())?;
             Ok(ExitCode::SUCCESS)
         }
         Some(state @ State::Blocked(_)) => {

@@ -10,7 +10,7 @@ mod plain;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use crate::events::RunEvent;
+use crate::events::{Outcome, RunEvent};
 
 pub use meter::Meter;
 
@@ -32,9 +32,9 @@ pub enum Style {
     Bars,
     /// Plain lines on standard error.
     Plain,
-    /// One JSON object per event, a line each, on standard output.
+    /// One JSON object per event, a line each, on standard output. Failures are on standard error, too.
     Json,
-    /// Nothing but the table at the end.
+    /// Nothing but failures and the table at the end.
     None,
 }
 
@@ -44,15 +44,33 @@ pub fn reporter(style: Style) -> Box<dyn Reporter> {
         Style::Auto if std::io::stderr().is_terminal() => Box::new(bars::Bars::new()),
         Style::Auto | Style::Plain => Box::new(plain::Plain::default()),
         Style::Bars => Box::new(bars::Bars::new()),
-        Style::Json => Box::new(json::JsonLines),
-        Style::None => Box::new(Silent),
+        Style::Json => Box::new(Reporters(vec![Box::new(json::JsonLines), Box::new(Failures)])),
+        Style::None => Box::new(Failures),
     }
 }
 
-struct Silent;
+/// Several reporters at once.
+pub struct Reporters(pub Vec<Box<dyn Reporter>>);
 
-impl Reporter for Silent {
-    fn event(&mut self, _event: &RunEvent) {}
+impl Reporter for Reporters {
+    fn event(&mut self, event: &RunEvent) {
+        self.0.iter_mut().for_each(|reporter| reporter.event(event));
+    }
+
+    fn tick(&mut self) {
+        self.0.iter_mut().for_each(|reporter| reporter.tick());
+    }
+}
+
+/// Shows failures on standard error, and nothing else: a failure is shown there in every style.
+struct Failures;
+
+impl Reporter for Failures {
+    fn event(&mut self, event: &RunEvent) {
+        if let RunEvent::End { outcome: Outcome::Failed { .. }, .. } = event {
+            plain::print_line(event);
+        }
+    }
 }
 
 /// Work per second since a stage started, or since it went on from a checkpoint.

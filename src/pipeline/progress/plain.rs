@@ -8,6 +8,7 @@ use super::{Rate, Reporter};
 use crate::events::{Outcome, RunEvent};
 use crate::format;
 use crate::stage_name::StageName;
+use crate::visible;
 
 /// A stage's progress is told this often.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -49,7 +50,8 @@ impl Reporter for Plain {
     }
 }
 
-fn print_line(event: &RunEvent) {
+/// Prints the line of an event, if it has one.
+pub fn print_line(event: &RunEvent) {
     if let Some(line) = line(event) {
         print(&line);
     }
@@ -57,7 +59,7 @@ fn print_line(event: &RunEvent) {
 
 /// Writes a line to standard error. That it can't be written is no reason to end a run.
 pub fn print(line: &str) {
-    let _ = writeln!(anstream::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", visible::text(line));
 }
 
 /// The line of an event, for all but progress; bars print the same.
@@ -73,7 +75,7 @@ pub fn line(event: &RunEvent) -> Option<String> {
         RunEvent::Wait { stage } => {
             Some(format!("      {stage} waits: the same work is under way elsewhere"))
         }
-        RunEvent::Note { stage, text } => Some(format!("      {stage}: {text}")),
+        RunEvent::Note { stage, text } => Some(format!("      {stage}: {}", indent(text))),
         RunEvent::End { stage, outcome } => ending(stage, outcome),
         RunEvent::Stopping => Some(
             "      stopping: running stages write a checkpoint and leave (again to end them at once)".to_owned(),

@@ -1,0 +1,118 @@
+//! What others wrote and a terminal would obey, and terminals that go away.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::manifests::TRAINING;
+use crate::support::{Sandbox, eventually};
+
+/// A stage that measures what is in `names.json`.
+const HOSTILE: &str = r#"
+[experiment]
+name = "hostile"
+
+[stages.measure]
+kind = "command"
+shell = 'cp names.json "$PIPELINE_OUTPUT/metrics.json"'
+output = "metrics"
+"#;
+
+/// A stage that fails in colours.
+const COLOURED: &str = r#"
+[experiment]
+name = "coloured"
+
+[stages.test]
+kind = "command"
+shell = """printf '\\033[31mFAILED\\033[0m test_x\\n\\033]0;title\\007\\302\\2332J\\n' >&2; exit 1"""
+"#;
+
+/// Both ends of a terminal: the one that its window reads, and the one for a program.
+fn terminal() -> (File, OwnedFd) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&master).expect("it is ours");
+    unlockpt(&master).expect("it is ours");
+    let name = ptsname(&master, Vec::new()).expect("it has a name");
+    let end = open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("its other end");
+    (master.into(), end)
+}
+
+/// What a call shows whose standard output is a terminal.
+fn on_a_terminal(project: &Sandbox, arguments: &str) -> String {
+    let (mut window, end) = terminal();
+    let mut command = project.command(arguments);
+    let mut child = command.stdout(end).stderr(Stdio::null()).spawn().expect("it starts");
+    drop(command);
+    child.wait().expect("it ends");
+    let mut shown = Vec::new();
+    // When nobody holds its other end, a terminal ends with an error.
+    let _ = window.read_to_end(&mut shown);
+    String::from_utf8_lossy(&shown).replace("\r\n", "\n")
+}
+
+#[test]
+fn names_are_escaped_but_in_json() {
+    let project = Sandbox::new(HOSTILE);
+    // They clear the screen, turn letters round, and begin a line.
+    project.write("names.json", r#"{"a\u001b[2Jb": 1, "c\u202ed": 2, "e\nFAIL  f": 3}"#);
+    let ended = project.pipeline("run experiment.toml");
+    assert!(ended.success() == "measure ran" && ended.stdout.contains(r"e\nFAIL  f 3"), "{ended}");
+    let table = project.pipeline("metrics experiment.toml").printed();
+    assert!(table.contains(r"a\u{1b}[2Jb") && !table.contains('\u{1b}'), "{table}");
+    let json = project.pipeline("metrics experiment.toml --json").json();
+    assert_eq!(json["measure"]["c\u{202e}d"], 2.0, "{json}");
+}
+
+#[test]
+fn the_path_of_a_manifest_is_escaped() {
+    let project = Sandbox::new("");
+    let name = "a\u{1b}[31m\u{9b}b.toml";
+    for text in ["", "[experiment]\nname = 3"] {
+        project.write(name, text);
+        let mut command = project.command("plan");
+        command.arg(name);
+        let ended = project.start_command(command).wait();
+        assert!(ended.stderr.contains(r"a\u{1b}[31m\u{9b}b.toml"), "{ended}");
+        assert!(!ended.stderr.contains(['\u{1b}', '\u{9b}']), "{ended}");
+    }
+}
+
+#[test]
+fn colours_of_a_program_are_in_its_log_only() {
+    let project = Sandbox::new(COLOURED);
+    let ended = project.pipeline("run experiment.toml");
+    let tail = "      | FAILED test_x\n      | \\u{9b}2J\n";
+    assert!(ended.stderr.ends_with(tail), "{ended}");
+    let log = "\u{1b}[31mFAILED\u{1b}[0m test_x\n\u{1b}]0;title\u{7}\u{9b}2J";
+    let piped = project.pipeline("log experiment.toml test").stdout;
+    assert!(piped.starts_with(log), "{piped:?}");
+    let shown = on_a_terminal(&project, "log experiment.toml test");
+    assert!(shown.starts_with("FAILED test_x\n\\u{9b}2J"), "{shown:?}");
+}
+
+#[test]
+fn a_failure_is_always_on_standard_error() {
+    for style in ["none", "json", "plain", "bars"] {
+        let project = Sandbox::new(TRAINING).set("PIPELINE_LEARN", "/nowhere/pipeline-learn");
+        let ended = project.pipeline(&format!("run experiment.toml --progress {style}"));
+        let told = ended.stderr.matches("PIPELINE_LEARN names /nowhere/pipeline-learn").count();
+        assert_eq!(told, 1, "{style}: {ended}");
+    }
+}
+
+#[test]
+fn a_terminal_that_goes_away_is_not_the_end_of_a_run() {
+    let project = Sandbox::new(TRAINING).with_fake_learn("slow").set("FAKE_LEARN_STEPS", "4");
+    let (window, end) = terminal();
+    let mut command = project.command("run experiment.toml --progress bars");
+    let mut child = command.stdout(Stdio::null()).stderr(end).spawn().expect("it starts");
+    drop(command);
+    eventually("a step", || project.read("journal").contains("step 1"));
+    drop(window);
+    assert!(child.wait().expect("it ends").success());
+}
