@@ -4,11 +4,10 @@
 //! Knows no terminal: what happens goes to a [`Reporter`](crate::progress::Reporter).
 
 mod job;
-mod queue;
 mod rerun;
+mod states;
 mod supervisor;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -21,15 +20,14 @@ use crate::cache::{Cache, Record};
 use crate::events::{Outcome, RunEvent};
 use crate::facts::World;
 use crate::graph::Graph;
-use crate::key::{self, Part, StageKey};
+use crate::key;
 use crate::manifest::Manifest;
 use crate::plan::{self, Facts, State};
 use crate::progress::Reporter;
-use crate::reason::Reason;
 use crate::stage_name::StageName;
 use crate::worker::Leash;
 use job::{Job, JobEnd, JobEvent};
-use queue::Queue;
+use states::{Depths, Pool, StageState, StageStates, Work};
 use supervisor::{Heard, Supervisor};
 
 pub use rerun::{Outputs, Rerun, RerunEnd, Scratch, as_recorded};
@@ -69,18 +67,6 @@ enum Message {
     End(StageName, JobEnd),
 }
 
-/// Where a stage is.
-enum Progress {
-    /// It has not been looked at, or its inputs are not there.
-    Pending,
-    /// It must run, and waits for a slot.
-    Ready { reason: Reason, key: StageKey, parts: Vec<Part> },
-    /// A job works on it.
-    Running { started: Instant },
-    /// It is over.
-    Ended { outcome: Outcome, record: Option<Box<Record>> },
-}
-
 /// Runs these stages, which are closed under inputs and in topological order.
 ///
 /// # Errors
@@ -102,10 +88,7 @@ pub fn execute(
         world,
         options,
         reporter,
-        stages: selected.iter().map(|name| (name.clone(), Progress::Pending)).collect(),
-        order: selected.to_vec(),
-        queue: Queue::new(selected, graph),
-        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        states: StageStates::new(selected, graph, options.depths(), |name| pools(manifest, name)),
         supervisor: Supervisor::new(),
         failed: false,
         working: false,
@@ -128,10 +111,7 @@ struct Run<'a> {
     world: World<'a>,
     options: &'a Options,
     reporter: &'a mut dyn Reporter,
-    stages: BTreeMap<StageName, Progress>,
-    order: Vec<StageName>,
-    queue: Queue,
-    cores: usize,
+    states: StageStates,
     supervisor: Supervisor<Message>,
     failed: bool,
     working: bool,
@@ -141,7 +121,7 @@ impl Run<'_> {
     fn run_to_end(&mut self) -> anyhow::Result<()> {
         loop {
             self.start_what_is_ready()?;
-            if self.queue.running().len() == 0 {
+            if self.states.running() == 0 {
                 return Ok(());
             }
             match self.supervisor.next(self.reporter) {
@@ -156,14 +136,15 @@ impl Run<'_> {
     /// Ends what is fresh and starts what must run, until nothing more can be said or started now.
     fn start_what_is_ready(&mut self) -> anyhow::Result<()> {
         loop {
-            while let Some(name) = self.queue.first_unseen() {
+            while let Some(name) = self.states.first_unseen().cloned() {
                 self.look_at(&name);
             }
             let Some(name) = self.next_to_start() else { return Ok(()) };
             // It may have waited for hours, and the files that it reads may be others now.
             self.look_at(&name);
-            if matches!(self.stages.get(&name), Some(Progress::Ready { .. })) {
-                self.start(&name)?;
+            if let Some(StageState::Ready(work)) = self.states.get(&name) {
+                let work = (**work).clone();
+                self.start(&name, work)?;
             }
         }
     }
@@ -171,7 +152,7 @@ impl Run<'_> {
     /// Decides whether a stage must run, all of whose inputs are there.
     fn look_at(&mut self, name: &StageName) {
         let Some(declaration) = self.manifest.stage(name) else {
-            return self.queue.ended(name, false);
+            return self.end(name, Outcome::Skipped { because: None }, None);
         };
         if let Err(error) = self.world.look_again(declaration, &self.manifest.folder) {
             return self.end_unreadable(name, format!("{error:#}"));
@@ -187,10 +168,12 @@ impl Run<'_> {
         match plan::decide(name, parts, &self.world) {
             State::Fresh(record) => self.end_fresh(name, record),
             State::Dirty { reason, key, parts } => {
-                self.stages.insert(name.clone(), Progress::Ready { reason, key, parts });
-                self.queue.must_run(name);
+                self.states.set(name, StageState::Ready(Box::new(Work { reason, key, parts })));
             }
-            State::Waiting { .. } | State::Blocked(_) => self.queue.ended(name, false),
+            // All its inputs have records, and what it reads outside the cache could be read.
+            State::Waiting { .. } | State::Blocked(_) => {
+                self.end_unreadable(name, "internal error: its key is not known".to_owned());
+            }
         }
     }
 
@@ -205,42 +188,28 @@ impl Run<'_> {
         self.end(name, outcome, Some(record));
     }
 
-    /// The first stage that is ready, if there is a slot for it.
+    /// The first stage that is ready and has its slots.
     fn next_to_start(&self) -> Option<StageName> {
-        let stopping = self.stopping();
-        let slots = self.options.jobs.unwrap_or(self.cores);
-        if stopping || (self.failed && !self.options.keep_going) {
+        if self.stopping() || (self.failed && !self.options.keep_going) {
             return None;
         }
-        if self.queue.running().len() >= slots {
-            return None;
-        }
-        let learns = |name: &StageName| {
-            let declaration = self.manifest.stage(name);
-            declaration.is_some_and(|one| one.stage.info().worker == WorkerProgram::Learn)
-        };
-        let one_training = self.options.jobs.is_none() && self.queue.running().any(learns);
-        self.queue.ready().find(|name| !(one_training && learns(name))).cloned()
+        self.states.first_to_start().cloned()
     }
 
-    fn start(&mut self, name: &StageName) -> anyhow::Result<()> {
-        let Some(Progress::Ready { reason, key, parts }) = self.stages.get(name) else {
-            return Ok(());
-        };
-        let (reason, key, parts) = (reason.clone(), *key, parts.clone());
+    fn start(&mut self, name: &StageName, work: Work) -> anyhow::Result<()> {
+        let Work { reason, key, parts } = work;
         self.begin_work()?;
         let mut declaration = self.manifest.stage(name).context("a stage of the manifest")?.clone();
         let inputs = job::inputs(&declaration, self.cache, |input| self.record(input).cloned())?;
         // Trainings that run side by side share the cores.
         if let Some(jobs) = self.options.jobs.filter(|jobs| *jobs > 1) {
-            let share = (self.cores / jobs).max(1) as u32;
+            let share = (cores() / jobs).max(1) as u32;
             declaration.execution.execution.threads.get_or_insert(share);
         }
         let leash = Leash::default();
         let timeout = declaration.execution.timeout_seconds.map(Duration::from_secs);
         self.supervisor.watch(name, leash.clone(), timeout);
-        self.stages.insert(name.clone(), Progress::Running { started: Instant::now() });
-        self.queue.started(name);
+        self.states.set(name, StageState::Running { since: Instant::now() });
         let job = Job {
             cache: Arc::clone(self.cache),
             experiment: self.manifest.experiment.name.clone(),
@@ -286,8 +255,8 @@ impl Run<'_> {
 
     fn job_ended(&mut self, name: &StageName, end: JobEnd) {
         self.supervisor.forget(name);
-        let seconds = match self.stages.get(name) {
-            Some(Progress::Running { started }) => started.elapsed().as_secs_f64(),
+        let seconds = match self.states.get(name) {
+            Some(StageState::Running { since }) => since.elapsed().as_secs_f64(),
             _ => 0.0,
         };
         match end {
@@ -313,23 +282,15 @@ impl Run<'_> {
                     damaged.digest.short()
                 );
                 self.report(RunEvent::Note { stage: name.clone(), text });
-                self.begin_again(name);
-                let gave_it = |progress: &Progress| {
-                    matches!(progress, Progress::Ended { record: Some(record), .. }
-                        if record.output.digest == damaged.digest)
+                self.states.set(name, StageState::Waiting);
+                let made_it = |state: &StageState| {
+                    state.record().is_some_and(|record| record.output.digest == damaged.digest)
                 };
-                let givers = self.stages.iter().filter(|(_, progress)| gave_it(progress));
-                for giver in givers.map(|(giver, _)| giver.clone()).collect::<Vec<_>>() {
-                    self.begin_again(&giver);
+                let makers = self.states.iter().filter(|(_, state)| made_it(state));
+                for maker in makers.map(|(maker, _)| maker.clone()).collect::<Vec<_>>() {
+                    self.states.set(&maker, StageState::Waiting);
                 }
             }
-        }
-    }
-
-    /// Lets a stage be looked at anew, and with it those that were about to use its result.
-    fn begin_again(&mut self, name: &StageName) {
-        for stage in self.queue.begins_again(name).into_iter().chain([name.clone()]) {
-            self.stages.insert(stage, Progress::Pending);
         }
     }
 
@@ -342,15 +303,11 @@ impl Run<'_> {
             self.report(RunEvent::Note { stage: name.clone(), text });
         }
         self.report(RunEvent::End { stage: name.clone(), outcome: outcome.clone() });
-        self.queue.ended(name, record.is_some());
-        self.stages.insert(name.clone(), Progress::Ended { outcome, record });
+        self.states.set(name, StageState::Ended { outcome, record });
     }
 
     fn record(&self, name: &StageName) -> Option<&Record> {
-        match self.stages.get(name) {
-            Some(Progress::Ended { record, .. }) => record.as_deref(),
-            _ => None,
-        }
+        self.states.get(name).and_then(StageState::record)
     }
 
     fn stopping(&self) -> bool {
@@ -370,20 +327,18 @@ impl Run<'_> {
         self.reporter.event(&event);
     }
 
-    /// What every stage came to; those that never started are skipped now.
+    /// How every stage ended; those that never started are skipped now.
     fn summary(&mut self, started: Instant) -> Summary {
-        for name in self.order.clone() {
-            if !matches!(self.stages.get(&name), Some(Progress::Pending | Progress::Ready { .. })) {
+        for name in self.states.order().to_vec() {
+            if let Some(StageState::Ended { .. }) = self.states.get(&name) {
                 continue;
             }
             let inputs = self.graph.inputs(&name);
             let missing = inputs.into_iter().find(|input| self.record(input).is_none()).cloned();
-            let outcome = Outcome::Skipped { because: missing };
-            self.report(RunEvent::End { stage: name.clone(), outcome: outcome.clone() });
-            self.stages.insert(name, Progress::Ended { outcome, record: None });
+            self.end(&name, Outcome::Skipped { because: missing }, None);
         }
-        let stages = self.order.iter().filter_map(|name| match self.stages.get(name) {
-            Some(Progress::Ended { outcome, .. }) => Some((name.clone(), outcome.clone())),
+        let stages = self.states.iter().filter_map(|(name, state)| match state {
+            StageState::Ended { outcome, .. } => Some((name.clone(), outcome.clone())),
             _ => None,
         });
         Summary {
@@ -392,4 +347,27 @@ impl Run<'_> {
             stopped: self.stopping(),
         }
     }
+}
+
+impl Options {
+    /// The slots of a run.
+    fn depths(&self) -> Depths {
+        match self.jobs {
+            Some(jobs) => Depths::from([(Pool::Cores, jobs)]),
+            None => Depths::from([(Pool::Cores, cores()), (Pool::Trainings, 1)]),
+        }
+    }
+}
+
+/// What a stage takes slots of while it runs.
+fn pools(manifest: &Manifest, name: &StageName) -> Vec<Pool> {
+    let worker = manifest.stage(name).map(|declaration| declaration.stage.info().worker);
+    match worker {
+        Some(WorkerProgram::Learn) => vec![Pool::Cores, Pool::Trainings],
+        _ => vec![Pool::Cores],
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

@@ -1,0 +1,376 @@
+//! Where every stage of a run is: one state each, one setter, and the pools that running stages take slots of.
+//!
+//! Knows who reads whom, and does not depend on the cache or on workers. What one change costs does not grow with the
+//! number of stages, only with that of the readers of the stage that changed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
+
+use crate::cache::Record;
+use crate::events::Outcome;
+use crate::graph::Graph;
+use crate::key::{Part, StageKey};
+use crate::reason::Reason;
+use crate::stage_name::StageName;
+
+/// Where a stage is.
+pub enum StageState {
+    /// Some of its inputs do not have a result yet.
+    Waiting,
+    /// All its inputs have results, and nobody has looked whether it must run.
+    Unseen,
+    /// It must run, and waits for its slots.
+    Ready(Box<Work>),
+    /// A job works on it.
+    Running {
+        /// Since when.
+        since: Instant,
+    },
+    /// It is over.
+    Ended {
+        /// How it ended.
+        outcome: Outcome,
+        /// Its result, where it has one.
+        record: Option<Box<Record>>,
+    },
+}
+
+/// What is to be done for a stage that must run.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// Why it must run.
+    pub reason: Reason,
+    /// Its key.
+    pub key: StageKey,
+    /// What the key was made of.
+    pub parts: Vec<Part>,
+}
+
+impl StageState {
+    /// Its record, where it has a result.
+    pub fn record(&self) -> Option<&Record> {
+        match self {
+            Self::Ended { record, .. } => record.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// A number of slots under a name. A stage runs when each pool that it is in has a slot left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pool {
+    /// Every stage takes a slot.
+    Cores,
+    /// A stage that trains takes a slot, as it uses all cores.
+    Trainings,
+}
+
+/// How many slots each pool has. One that is not named here does not end.
+pub type Depths = BTreeMap<Pool, usize>;
+
+/// All stages of a run, in an order in which each comes after its inputs.
+pub struct StageStates {
+    order: Vec<StageName>,
+    places: HashMap<StageName, usize>,
+    states: Vec<StageState>,
+    /// Per stage, how many of its inputs do not have a result.
+    missing: Vec<usize>,
+    /// Per stage, those that read it.
+    readers: Vec<Vec<usize>>,
+    /// Per stage, what it takes slots of while it runs.
+    pools: Vec<Vec<Pool>>,
+    /// The slots that are left.
+    left: Depths,
+    // The places of those in a state, so that what comes first in the order comes first.
+    unseen: BTreeSet<usize>,
+    ready: BTreeSet<usize>,
+    running: BTreeSet<usize>,
+}
+
+impl StageStates {
+    /// The states at the beginning of a run of these stages, which are closed under inputs.
+    pub fn new(
+        order: &[StageName],
+        graph: &Graph,
+        depths: Depths,
+        pools_of: impl Fn(&StageName) -> Vec<Pool>,
+    ) -> Self {
+        let places: HashMap<_, _> =
+            order.iter().enumerate().map(|(place, name)| (name.clone(), place)).collect();
+        let readers = order.iter().map(|name| {
+            let readers = graph.consumers(name).into_iter();
+            readers.filter_map(|reader| places.get(reader).copied()).collect()
+        });
+        let mut all = Self {
+            states: order.iter().map(|_| StageState::Waiting).collect(),
+            missing: order.iter().map(|name| graph.inputs(name).len()).collect(),
+            readers: readers.collect(),
+            pools: order.iter().map(pools_of).collect(),
+            left: depths,
+            order: order.to_vec(),
+            places,
+            unseen: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            running: BTreeSet::new(),
+        };
+        (0..all.order.len()).for_each(|place| all.settle(place));
+        all
+    }
+
+    /// The stages, each after its inputs.
+    pub fn order(&self) -> &[StageName] {
+        &self.order
+    }
+
+    /// Every stage with its state, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&StageName, &StageState)> {
+        self.order.iter().zip(&self.states)
+    }
+
+    /// The state of a stage.
+    pub fn get(&self, name: &StageName) -> Option<&StageState> {
+        self.places.get(name).map(|&place| &self.states[place])
+    }
+
+    /// The first stage that nobody has looked at, all of whose inputs have results.
+    pub fn first_unseen(&self) -> Option<&StageName> {
+        self.unseen.first().map(|&place| &self.order[place])
+    }
+
+    /// The first stage that is ready and for which there is a slot in each of its pools.
+    pub fn first_to_start(&self) -> Option<&StageName> {
+        let has_slots = |place: &&usize| {
+            self.pools[**place].iter().all(|pool| self.left.get(pool).is_none_or(|left| *left > 0))
+        };
+        self.ready.iter().find(has_slots).map(|&place| &self.order[place])
+    }
+
+    /// How many stages run.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Moves a stage to another state: the only way to do so. A stage that gets a result lets its readers be looked at;
+    /// one that loses it (it is damaged, and made again) takes back the readers that have not begun.
+    pub fn set(&mut self, name: &StageName, state: StageState) {
+        let Some(&place) = self.places.get(name) else { return };
+        let had = self.states[place].record().is_some();
+        let has = state.record().is_some();
+        self.put(place, state);
+        self.settle(place);
+        if had == has {
+            return;
+        }
+        for reader in self.readers[place].clone() {
+            self.missing[reader] =
+                if has { self.missing[reader] - 1 } else { self.missing[reader] + 1 };
+            self.settle(reader);
+        }
+    }
+
+    /// Moves a stage that has not begun to where it is by the results of its inputs.
+    fn settle(&mut self, place: usize) {
+        match (&self.states[place], self.missing[place]) {
+            (StageState::Waiting, 0) => self.put(place, StageState::Unseen),
+            (StageState::Unseen | StageState::Ready(_), 1..) => {
+                self.put(place, StageState::Waiting)
+            }
+            _ => {}
+        }
+    }
+
+    fn put(&mut self, place: usize, state: StageState) {
+        self.unseen.remove(&place);
+        self.ready.remove(&place);
+        if self.running.remove(&place) {
+            self.slots(place, |left| left + 1);
+        }
+        match &state {
+            StageState::Unseen => drop(self.unseen.insert(place)),
+            StageState::Ready(_) => drop(self.ready.insert(place)),
+            StageState::Running { .. } => {
+                self.running.insert(place);
+                self.slots(place, |left| left.saturating_sub(1));
+            }
+            StageState::Waiting | StageState::Ended { .. } => {}
+        }
+        self.states[place] = state;
+    }
+
+    /// Changes how many slots are left in each pool of a stage.
+    fn slots(&mut self, place: usize, change: impl Fn(usize) -> usize) {
+        for pool in &self.pools[place] {
+            self.left.entry(*pool).and_modify(|left| *left = change(*left));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline_stages::ArtifactType;
+    use pipeline_stages::message::Metrics;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cache::{Extent, Stored};
+    use crate::digest::Encoder;
+
+    fn name(number: usize) -> StageName {
+        format!("s{number}").parse().expect("a name")
+    }
+
+    fn states(stages: usize, edges: &[(usize, usize)]) -> (StageStates, Graph) {
+        let named = edges.iter().map(|&(from, to)| (name(from), name(to)));
+        let graph = Graph::new((0..stages).map(name), named).expect("no cycle");
+        let order: Vec<_> = graph.order().cloned().collect();
+        (StageStates::new(&order, &graph, Depths::new(), |_| vec![Pool::Cores]), graph)
+    }
+
+    fn ready() -> StageState {
+        let parts = Vec::new();
+        let key = StageKey::of(&parts);
+        StageState::Ready(Box::new(Work { reason: Reason::NeverRan, key, parts }))
+    }
+
+    fn running() -> StageState {
+        StageState::Running { since: Instant::now() }
+    }
+
+    fn ended(result: bool) -> StageState {
+        let parts = Vec::new();
+        let digest = Encoder::new("test").text("output").finish();
+        let record = Record {
+            key: StageKey::of(&parts),
+            parts,
+            stage: "stage".into(),
+            experiment: "test".into(),
+            reason: Reason::NeverRan,
+            artifact: ArtifactType::Directory,
+            output: Stored { digest, extent: Extent::default() },
+            metrics: Metrics::new(),
+            seconds: 0.0,
+            finished: 0,
+            host: String::new(),
+            device: None,
+            version: String::new(),
+        };
+        StageState::Ended { outcome: Outcome::Stopped, record: result.then(|| Box::new(record)) }
+    }
+
+    fn first(states: &StageStates) -> Option<StageName> {
+        states.first_unseen().cloned()
+    }
+
+    #[test]
+    fn a_chain_goes_link_by_link() {
+        let (mut states, _) = states(3, &[(0, 1), (1, 2)]);
+        for number in 0..3 {
+            let next = first(&states).expect("the next link");
+            assert_eq!(next, name(number));
+            states.set(&next, ready());
+            assert_eq!((first(&states), states.first_to_start()), (None, Some(&next)));
+            states.set(&next, running());
+            assert_eq!((states.first_to_start(), states.running()), (None, 1));
+            states.set(&next, ended(true));
+        }
+        assert_eq!((first(&states), states.running()), (None, 0));
+    }
+
+    #[test]
+    fn what_does_not_have_a_result_holds_up_its_readers() {
+        let (mut states, _) = states(3, &[(0, 1)]);
+        states.set(&name(0), ended(false));
+        assert_eq!(first(&states), Some(name(2)));
+        states.set(&name(2), ended(true));
+        assert_eq!(first(&states), None);
+    }
+
+    #[test]
+    fn a_lost_result_takes_its_readers_back() {
+        // One reads it and finds it damaged, one waits for a slot, one nobody has looked at, one is done.
+        let (mut states, _) = states(5, &[(0, 1), (0, 2), (0, 3), (0, 4)]);
+        states.set(&name(0), ended(true));
+        states.set(&name(1), running());
+        states.set(&name(2), ready());
+        states.set(&name(4), ended(true));
+        states.set(&name(1), StageState::Waiting);
+        states.set(&name(0), StageState::Waiting);
+        assert_eq!(first(&states), Some(name(0)));
+        assert_eq!((states.first_to_start(), states.running()), (None, 0));
+        states.set(&name(0), ended(true));
+        let mut seen = Vec::new();
+        while let Some(next) = first(&states) {
+            states.set(&next, ended(true));
+            seen.push(next);
+        }
+        assert_eq!(seen, [name(1), name(2), name(3)]);
+    }
+
+    #[test]
+    fn a_stage_starts_when_all_its_pools_have_a_slot() {
+        let graph = Graph::new((0..4).map(name), []).expect("no cycle");
+        let order: Vec<_> = graph.order().cloned().collect();
+        let depths = Depths::from([(Pool::Cores, 2), (Pool::Trainings, 1)]);
+        let pools = |stage: &StageName| match stage.as_str() {
+            "s3" => vec![Pool::Cores],
+            _ => vec![Pool::Cores, Pool::Trainings],
+        };
+        let mut states = StageStates::new(&order, &graph, depths, pools);
+        order.iter().for_each(|stage| states.set(stage, ready()));
+        // The others train, too: the last one is next, then both cores are in use.
+        for (start, next) in [(0, Some(3)), (3, None)] {
+            states.set(&name(start), running());
+            assert_eq!(states.first_to_start().cloned(), next.map(name));
+        }
+        states.set(&name(3), ended(false));
+        assert_eq!(states.first_to_start(), None);
+        states.set(&name(0), ended(true));
+        assert_eq!(states.first_to_start(), Some(&name(1)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever happens to stages, none is looked at, ready or started before all its inputs have results, and
+        /// every slot that was taken is given back.
+        #[test]
+        fn nothing_comes_before_its_inputs(
+            edges in proptest::collection::vec((0..8_usize, 0..8_usize), 0..20),
+            events in proptest::collection::vec((0..5_u8, 0..8_usize), 0..60),
+        ) {
+            let edges: Vec<_> = edges.into_iter().filter(|(from, to)| from < to).collect();
+            let (mut states, graph) = states(8, &edges);
+            states.left.insert(Pool::Cores, 3);
+            let mut results = BTreeSet::new();
+            for (event, number) in events {
+                let any = name(number);
+                let running_now = states.iter().find(|(_, state)| matches!(state, StageState::Running { .. }));
+                let running_now = running_now.map(|(name, _)| name.clone());
+                match event {
+                    0 | 1 => if let Some(next) = first(&states) {
+                        if event == 0 { states.set(&next, ready()) } else {
+                            states.set(&next, ended(true));
+                            results.insert(next);
+                        }
+                    },
+                    2 => {
+                        let next = states.first_to_start().cloned();
+                        next.iter().for_each(|next| states.set(next, running()));
+                    }
+                    3 => {
+                        let result = number % 2 == 0;
+                        running_now.iter().for_each(|stage| states.set(stage, ended(result)));
+                        results.extend(running_now.filter(|_| result));
+                    }
+                    _ => if results.remove(&any) { states.set(&any, StageState::Waiting) },
+                }
+                prop_assert_eq!(states.left[&Pool::Cores] + states.running(), 3);
+                let begun = states.iter().filter(|(_, state)| matches!(state, StageState::Ready(_)));
+                let begun = begun.map(|(name, _)| name.clone()).chain(first(&states));
+                for stage in begun.collect::<Vec<_>>() {
+                    prop_assert!(graph.inputs(&stage).into_iter().all(|input| results.contains(input)));
+                }
+            }
+        }
+    }
+}
