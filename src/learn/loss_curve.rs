@@ -2,7 +2,6 @@
 //!
 //! For trainings that say no more of themselves than that; supervised training has curves of its own.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use pipeline_stages::formats::CurveTable;
@@ -54,14 +53,13 @@ impl LossCurve {
         Ok(())
     }
 
-    /// The numbers of a progress report within an epoch.
+    /// What was measured in the epoch so far.
     ///
     /// # Errors
     /// When training diverged.
-    pub fn values(&self, at: At, learning_rate: f64) -> anyhow::Result<BTreeMap<String, f64>> {
+    pub fn values(&self, at: At, learning_rate: f64) -> anyhow::Result<[(&'static str, f64); 3]> {
         let [loss, accuracy] = self.means(at)?;
-        let values = [("loss", loss), ("accuracy", accuracy), ("learning-rate", learning_rate)];
-        Ok(values.map(|(name, value)| (name.to_owned(), value)).into())
+        Ok([("loss", loss), ("accuracy", accuracy), ("learning-rate", learning_rate)])
     }
 
     fn means(&self, at: At) -> anyhow::Result<[f64; 2]> {

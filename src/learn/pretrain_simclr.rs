@@ -265,12 +265,13 @@ impl Method for Run<'_> {
 
     fn report(&self, at: At) -> anyhow::Result<()> {
         let images = |steps: u64| steps * self.parameters.batch_size;
+        let values = self.curve.values(at, self.learning_rate(at))?;
+        self.context.measured(at.step + 1, values);
         self.context.progress(Progress {
             done: images(at.step + 1),
             total: Some(images(at.steps())),
             unit: Unit::Images,
             phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.budget.epochs())),
-            values: self.curve.values(at, self.learning_rate(at))?,
         });
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! These are the objects of `--progress json`, one a line.
 
-use pipeline_stages::message::{Metrics, Progress};
+use pipeline_stages::message::{Measured, Metrics, Progress};
 use serde::Serialize;
 
 use crate::digest::Digest;
@@ -50,6 +50,14 @@ pub enum RunEvent {
         /// How far.
         #[serde(flatten)]
         progress: Progress,
+    },
+    /// A stage measured a number on its way.
+    Measured {
+        /// The stage.
+        stage: StageName,
+        /// What, and after how many steps.
+        #[serde(flatten)]
+        measured: Measured,
     },
     /// A stage has something to say.
     Note {

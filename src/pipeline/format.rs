@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pipeline_stages::message::{Metrics, Progress, Unit};
+use pipeline_stages::message::{Metrics, Unit};
 
 use crate::visible;
 
@@ -89,13 +89,6 @@ pub fn headline(all: &Metrics, names: &[&'static str]) -> String {
     let named = names.iter().filter_map(|name| all.get_key_value(*name));
     let first = all.iter().take(if names.is_empty() { FEW } else { 0 });
     metrics(named.chain(first).map(|(name, value)| (name.as_str(), *value)))
-}
-
-/// How far a stage is, in one line: `epoch 3/20, loss 4.21`.
-pub fn progress_values(progress: &Progress) -> String {
-    let values = metrics(progress.values.iter().map(|(name, value)| (name.as_str(), *value)));
-    let phase = visible::line(progress.phase.as_deref().unwrap_or_default()).into_owned();
-    [phase, values].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 /// An amount in a unit: `2.6 MB`, `5,000 images`.

@@ -121,7 +121,6 @@ impl Downloader<'_> {
                 total,
                 unit: Unit::Bytes,
                 phase: phase.map(str::to_owned),
-                values: Metrics::new(),
             });
         }
     }

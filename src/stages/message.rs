@@ -133,6 +133,8 @@ pub enum Event {
     Hello(Hello),
     /// How far it is.
     Progress(Progress),
+    /// It measured a number on its way.
+    Measured(Measured),
     /// A line worth showing while the stage runs.
     Note {
         /// The line.
@@ -191,8 +193,17 @@ pub struct Progress {
     pub unit: Unit,
     /// The part of the work that it is in: `epoch 3/20`.
     pub phase: Option<String>,
-    /// Numbers to watch: `loss`, `accuracy`.
-    pub values: Metrics,
+}
+
+/// A number that a stage measured on its way. None is dropped, however quickly they follow each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// After how many steps; of what, the stage decides, always the same for a name.
+    pub step: u64,
+    /// What: `loss`, `accuracy`.
+    pub name: String,
+    /// How much.
+    pub value: f64,
 }
 
 choices! {
@@ -248,11 +259,12 @@ mod tests {
             total: Some(9),
             unit: Unit::Steps,
             phase: Some("epoch 1/3".into()),
-            values: values.clone(),
         };
+        let measured = Measured { step: 3, name: "loss".into(), value: 0.1 + 0.2 };
         for event in [
             Event::Hello(Hello::of("pipeline")),
             Event::Progress(progress),
+            Event::Measured(measured),
             Event::Note { text: "two\nlines".into() },
             Event::Finished { metrics: values, device: Some("cpu".into()) },
             Event::Failed { message: "no \"data\"".into() },

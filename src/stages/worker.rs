@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::Stage;
 use crate::message::{
-    Event, Execution, Hello, Input, LAST_WORDS, Metrics, PROTOCOL, Progress, Request,
+    Event, Execution, Hello, Input, LAST_WORDS, Measured, Metrics, PROTOCOL, Progress, Request,
 };
 
 /// The work was asked to stop. Its checkpoint is written.
@@ -137,6 +137,13 @@ impl Context {
             *last = Some(Instant::now());
         }
         self.send(Event::Progress(progress));
+    }
+
+    /// Reports numbers that were measured after this many steps. None is dropped.
+    pub fn measured<'a>(&self, step: u64, values: impl IntoIterator<Item = (&'a str, f64)>) {
+        for (name, value) in values {
+            self.send(Event::Measured(Measured { step, name: name.to_owned(), value }));
+        }
     }
 
     /// A line worth showing while the stage runs.

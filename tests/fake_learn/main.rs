@@ -162,12 +162,12 @@ fn train(behaviour: Behaviour, stage: &Stage, context: &Context) -> anyhow::Resu
         journal(&format!("step {step}"))?;
         eprintln!("step {step}");
         save(&checkpoint, &serde_json::to_vec(&(step + 1, state.to_hex().as_str()))?)?;
+        context.measured(step + 1, [("loss", 1.0 / (step + 1) as f64)]);
         context.progress(Progress {
             done: step + 1,
             total: Some(steps),
             unit: Unit::Steps,
             phase: Some(format!("epoch {}/{steps}", step + 1)),
-            values: Metrics::from([("loss".to_owned(), 1.0 / (step + 1) as f64)]),
         });
     }
     Ok(state)

@@ -148,12 +148,13 @@ impl<'a> Evaluation<'a> {
                 batch.iter().filter_map(|&index| labels.get(index as usize).copied()).collect();
             let values = each(Predictions::of(&logits, &labels)?, &labels);
             done += batch.len();
+            let values = values.iter().map(|(name, value)| (name.as_str(), *value));
+            self.context.measured(done as u64, values);
             self.context.progress(Progress {
                 done: done as u64,
                 total: Some(total as u64),
                 unit: Unit::Images,
                 phase: None,
-                values,
             });
         }
         Ok(())

@@ -197,12 +197,13 @@ impl Method for LinearProbe<'_> {
 
     fn report(&self, at: At) -> anyhow::Result<()> {
         let data = self.encoder.data;
+        let values = self.curve.values(at, self.learning_rate(at))?;
+        self.encoder.context.measured(at.step + 1, values);
         self.encoder.context.progress(Progress {
             done: data.samples_of(at.step + 1),
             total: Some(data.samples_of(at.steps())),
             unit: Unit::Images,
             phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.budget.epochs())),
-            values: self.curve.values(at, self.learning_rate(at))?,
         });
         Ok(())
     }

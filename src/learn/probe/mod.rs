@@ -126,7 +126,6 @@ impl<'a> FrozenEncoder<'a> {
                 total: Some(samples.len() as u64),
                 unit: Unit::Images,
                 phase: Some(phase.to_owned()),
-                values: Metrics::new(),
             });
         }
         Ok(())

@@ -4,8 +4,6 @@
 //! becomes the model is the last step's network, not the best one on the way: choosing by validation
 //! would be a method of its own.
 
-use std::collections::BTreeMap;
-
 use anyhow::Context as _;
 use pipeline_stages::Kind;
 use pipeline_stages::formats::{ModelInfo, Part, WEIGHTS_FILE};
@@ -329,6 +327,13 @@ impl Method for Fit<'_> {
             let test_accuracy = self.accuracy(Part::Test, test, &mut pause)?;
             if validation_accuracy.is_some() || test_accuracy.is_some() {
                 let steps = at.step + 1;
+                let measured = [
+                    ("validation-accuracy", validation_accuracy),
+                    ("test-accuracy", test_accuracy),
+                ];
+                let measured =
+                    measured.into_iter().filter_map(|(name, value)| Some((name, value?)));
+                self.context.measured(steps, measured);
                 let row = EvaluationRow { steps, validation_accuracy, test_accuracy };
                 self.curves.evaluations.0.push(row);
                 let best = self.curves.evaluations.best_test();
@@ -350,16 +355,17 @@ impl Method for Fit<'_> {
     fn report(&self, at: At) -> anyhow::Result<()> {
         let sums = self.tally.read()?;
         check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
+        let values = [
+            ("loss", sums.mean("loss", "samples")),
+            ("accuracy", sums.mean("right-on-given-labels", "samples")),
+            ("learning-rate", self.learning_rate(at)),
+        ];
+        self.context.measured(at.step + 1, values);
         self.context.progress(Progress {
             done: self.data.samples_of(at.step + 1),
             total: Some(self.data.samples_of(at.steps())),
             unit: Unit::Images,
             phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.budget.epochs())),
-            values: BTreeMap::from([
-                ("loss".to_owned(), sums.mean("loss", "samples")),
-                ("accuracy".to_owned(), sums.mean("right-on-given-labels", "samples")),
-                ("learning-rate".to_owned(), self.learning_rate(at)),
-            ]),
         });
         Ok(())
     }

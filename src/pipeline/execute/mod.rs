@@ -247,6 +247,7 @@ impl Run<'_> {
                 RunEvent::Start { stage, kind, why, resumes }
             }
             JobEvent::Worker(Event::Progress(progress)) => RunEvent::Progress { stage, progress },
+            JobEvent::Worker(Event::Measured(measured)) => RunEvent::Measured { stage, measured },
             JobEvent::Worker(Event::Note { text }) => RunEvent::Note { stage, text },
             JobEvent::Worker(_) => return,
         };

@@ -248,6 +248,7 @@ fn tell(stage: &StageName, event: Event, reporter: &mut dyn Reporter) {
     let stage = stage.clone();
     match event {
         Event::Progress(progress) => reporter.event(&RunEvent::Progress { stage, progress }),
+        Event::Measured(measured) => reporter.event(&RunEvent::Measured { stage, measured }),
         Event::Note { text } => reporter.event(&RunEvent::Note { stage, text }),
         _ => {}
     }

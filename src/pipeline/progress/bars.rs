@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Rate, Reporter, plain};
+use super::{Course, Reporter, plain};
 use crate::events::RunEvent;
-use crate::format;
 use crate::stage_name::StageName;
 
 /// How wide the names of stages may be before they push the bars.
@@ -16,7 +15,7 @@ const NAME_WIDTH: usize = 16;
 pub struct Bars {
     all: MultiProgress,
     whole: Option<ProgressBar>,
-    stages: BTreeMap<StageName, (ProgressBar, Rate)>,
+    stages: BTreeMap<StageName, (ProgressBar, Course)>,
     started: bool,
 }
 
@@ -49,7 +48,7 @@ impl Bars {
             None => self.all.add(bar),
         };
         bar.tick();
-        self.stages.insert(stage.clone(), (bar, Rate::new()));
+        self.stages.insert(stage.clone(), (bar, Course::default()));
     }
 }
 
@@ -69,25 +68,21 @@ impl Reporter for Bars {
                 self.start(stage);
             }
             RunEvent::Progress { stage, progress } => {
-                let Some((bar, rate)) = self.stages.get_mut(stage) else { return };
+                let Some((bar, course)) = self.stages.get_mut(stage) else { return };
                 if let Some(total) = progress.total.filter(|_| bar.length().is_none()) {
                     bar.set_length(total);
                     bar.set_style(style("      {prefix:16!} {bar:28.cyan/dim} {wide_msg}"));
                 }
                 bar.set_position(progress.done);
-                let rate = rate.update(progress.done);
-                let left = rate.zip(progress.total).map(|(rate, total)| {
-                    format!(
-                        "{} left",
-                        format::seconds(total.saturating_sub(progress.done) as f64 / rate)
-                    )
-                });
-                let rate =
-                    rate.map(|rate| format!("{}/s", format::amount(rate as u64, progress.unit)));
-                let values =
-                    Some(format::progress_values(progress)).filter(|text| !text.is_empty());
-                let parts: Vec<String> = [values, rate, left].into_iter().flatten().collect();
-                bar.set_message(parts.join(", "));
+                course.progress(progress);
+                let parts = [course.values(), course.speed(), course.left()];
+                bar.set_message(parts.into_iter().flatten().collect::<Vec<_>>().join(", "));
+            }
+            RunEvent::Measured { stage, measured } => {
+                // The next progress shows it.
+                self.stages
+                    .entry(stage.clone())
+                    .and_modify(|(_, course)| course.measured(measured));
             }
             RunEvent::End { stage, .. } => {
                 if let Some((bar, _)) = self.stages.remove(stage) {

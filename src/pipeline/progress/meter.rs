@@ -30,12 +30,13 @@ impl Meter {
             bar.set_style(style("      {prefix:16!} {bar:28.cyan/dim} {wide_msg}"));
             bar.with_prefix(what)
         });
-        Self { what, total, bar, rate: Rate::new(), last: Instant::now() }
+        Self { what, total, bar, rate: Rate::default(), last: Instant::now() }
     }
 
     /// This many bytes are done.
     pub fn update(&mut self, done: u64) {
-        let rate = self.rate.update(done).map_or(String::new(), |rate| {
+        self.rate.update(done);
+        let rate = self.rate.per_second().map_or(String::new(), |rate| {
             format!(", {}/s", format::amount(rate as u64, Unit::Bytes))
         });
         if let Some(bar) = &self.bar {

@@ -10,7 +10,10 @@ mod plain;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use pipeline_stages::message::{Measured, Metrics, Progress};
+
 use crate::events::{Outcome, RunEvent};
+use crate::{format, visible};
 
 pub use meter::Meter;
 
@@ -73,21 +76,72 @@ impl Reporter for Failures {
     }
 }
 
+/// How far a stage is, put together from its events.
+#[derive(Debug, Default)]
+struct Course {
+    progress: Option<Progress>,
+    /// What was measured last under each name.
+    measured: Metrics,
+    rate: Rate,
+}
+
+impl Course {
+    fn progress(&mut self, progress: &Progress) {
+        self.rate.update(progress.done);
+        self.progress = Some(progress.clone());
+    }
+
+    fn measured(&mut self, measured: &Measured) {
+        self.measured.insert(measured.name.clone(), measured.value);
+    }
+
+    /// `81 %`, where it is known how much there is to do.
+    fn percent(&self) -> Option<String> {
+        let progress = self.progress.as_ref()?;
+        Some(format!("{} %", progress.done.saturating_mul(100) / progress.total?.max(1)))
+    }
+
+    /// The part of the work, and what was measured: `epoch 3/20, loss 4.21`.
+    fn values(&self) -> Option<String> {
+        let phase = self.progress.as_ref().and_then(|progress| progress.phase.as_deref());
+        let phase = phase.map(|phase| visible::line(phase).into_owned());
+        let values = format::metrics(self.measured.iter().map(|(name, value)| (&**name, *value)));
+        let parts: Vec<String> = phase.into_iter().chain([values]).collect();
+        Some(parts.join(", ")).filter(|text| !text.is_empty())
+    }
+
+    /// `2,007 images/s`.
+    fn speed(&self) -> Option<String> {
+        let unit = self.progress.as_ref()?.unit;
+        Some(format!("{}/s", format::amount(self.rate.per_second()? as u64, unit)))
+    }
+
+    /// `2 min 05 s left`.
+    fn left(&self) -> Option<String> {
+        let progress = self.progress.as_ref()?;
+        let left = progress.total?.saturating_sub(progress.done) as f64;
+        Some(format!("{} left", format::seconds(left / self.rate.per_second()?)))
+    }
+}
+
 /// Work per second since a stage started, or since it went on from a checkpoint.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Rate {
     first: Option<(Instant, u64)>,
+    last: Option<(Instant, u64)>,
 }
 
 impl Rate {
-    fn new() -> Self {
-        Self { first: None }
+    fn update(&mut self, done: u64) {
+        let now = Some((Instant::now(), done));
+        self.first = self.first.or(now);
+        self.last = now;
     }
 
     /// Units per second, once there is something to tell it from.
-    fn update(&mut self, done: u64) -> Option<f64> {
-        let (since, start) = *self.first.get_or_insert((Instant::now(), done));
-        let elapsed = since.elapsed();
+    fn per_second(&self) -> Option<f64> {
+        let ((first, start), (last, done)) = (self.first?, self.last?);
+        let elapsed = last.duration_since(first);
         (elapsed > Duration::from_millis(200) && done > start)
             .then(|| (done - start) as f64 / elapsed.as_secs_f64())
     }

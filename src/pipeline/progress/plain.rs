@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use super::{Rate, Reporter};
+use super::{Course, Reporter};
 use crate::events::{Outcome, RunEvent};
 use crate::format;
 use crate::stage_name::StageName;
@@ -16,31 +16,32 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// Writes a line when something begins or ends, and now and then between.
 #[derive(Default)]
 pub struct Plain {
-    running: BTreeMap<StageName, (Instant, Rate)>,
+    running: BTreeMap<StageName, (Instant, Course)>,
+}
+
+impl Plain {
+    /// When a line of a stage was written last, and how far it is.
+    fn course(&mut self, stage: &StageName) -> &mut (Instant, Course) {
+        let new = || (Instant::now(), Course::default());
+        self.running.entry(stage.clone()).or_insert_with(new)
+    }
 }
 
 impl Reporter for Plain {
     fn event(&mut self, event: &RunEvent) {
         match event {
             RunEvent::Progress { stage, progress } => {
-                let (last, rate) = self
-                    .running
-                    .entry(stage.clone())
-                    .or_insert_with(|| (Instant::now(), Rate::new()));
-                let rate = rate.update(progress.done);
+                let (last, course) = self.course(stage);
+                course.progress(progress);
                 if last.elapsed() < INTERVAL {
                     return;
                 }
                 *last = Instant::now();
-                let percent =
-                    progress.total.map(|total| format!("{} %", 100 * progress.done / total.max(1)));
-                let rate =
-                    rate.map(|rate| format!("{}/s", format::amount(rate as u64, progress.unit)));
-                let values =
-                    Some(format::progress_values(progress)).filter(|text| !text.is_empty());
-                let parts: Vec<String> = [percent, values, rate].into_iter().flatten().collect();
+                let parts = [course.percent(), course.values(), course.speed()];
+                let parts: Vec<String> = parts.into_iter().flatten().collect();
                 print(&format!("      {stage}: {}", parts.join(", ")));
             }
+            RunEvent::Measured { stage, measured } => self.course(stage).1.measured(measured),
             RunEvent::End { stage, .. } => {
                 self.running.remove(stage);
                 print_line(event);
@@ -80,7 +81,10 @@ pub fn line(event: &RunEvent) -> Option<String> {
         RunEvent::Stopping => Some(
             "      stopping: running stages write a checkpoint and leave (again to end them at once)".to_owned(),
         ),
-        RunEvent::Begin { .. } | RunEvent::Progress { .. } | RunEvent::Done { .. } => None,
+        RunEvent::Begin { .. }
+        | RunEvent::Progress { .. }
+        | RunEvent::Measured { .. }
+        | RunEvent::Done { .. } => None,
     }
 }
 

@@ -127,7 +127,6 @@ fn report_images(context: &Context, done: usize, total: Option<usize>) {
         total: total.map(|total| total as u64),
         unit: Unit::Images,
         phase: None,
-        values: Metrics::new(),
     });
 }
 

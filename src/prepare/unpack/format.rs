@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use liblzma::read::XzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
 use pipeline_stages::kinds::ArchiveFormat;
-use pipeline_stages::message::{Metrics, Progress, Unit};
+use pipeline_stages::message::{Progress, Unit};
 use pipeline_stages::worker::Context;
 
 use crate::gzip::GzipReader;
@@ -97,7 +97,6 @@ impl Read for ArchiveFile<'_> {
             total: Some(self.size),
             unit: Unit::Bytes,
             phase: None,
-            values: Metrics::new(),
         });
         Ok(read)
     }
