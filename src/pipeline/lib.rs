@@ -20,6 +20,7 @@ pub mod facts;
 pub mod format;
 pub mod graph;
 pub mod key;
+pub mod launcher;
 pub mod manifest;
 pub mod plan;
 mod process_tree;
@@ -34,7 +35,7 @@ use std::process::ExitCode;
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
     // Before the command line is read: a worker starts in as little time as it can.
-    if std::env::args_os().nth(1).is_some_and(|first| first == worker::WORKER_SUBCOMMAND) {
+    if std::env::args_os().nth(1).is_some_and(|first| first == launcher::WORKER_SUBCOMMAND) {
         return pipeline_prepare::serve();
     }
     commands::main()

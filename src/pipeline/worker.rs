@@ -5,35 +5,17 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, anyhow, bail};
-use pipeline_stages::WorkerProgram;
+use anyhow::{Context, anyhow};
 use pipeline_stages::message::{Event, Hello, LAST_WORDS, Metrics, PROTOCOL, Request, VERSION};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
+pub use crate::launcher::command;
 use crate::process_tree;
 use crate::visible::without_colours;
-
-/// The hidden subcommand under which `pipeline` is a worker itself.
-pub const WORKER_SUBCOMMAND: &str = "__worker";
-
-/// Names the program of the learning kinds, where it is not beside `pipeline`.
-pub const LEARN_VARIABLE: &str = "PIPELINE_LEARN";
-
-/// How OpenMP's threads wait for each other: a policy, or turns of a loop before they sleep.
-const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
-const SPIN_COUNT: &str = "GOMP_SPINCOUNT";
-/// How the C library of Linux keeps memory.
-const TUNABLES: &str = "GLIBC_TUNABLES";
-/// Memory that a step frees is kept for the next one, and in huge pages: a step frees and takes the same
-/// gigabytes again and again, and getting them from the kernel anew took an eighth of the time.
-const KEEP_MEMORY: &str = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:\
-                           glibc.malloc.top_pad=67108864:glibc.malloc.hugetlb=1";
-
-const LEARN_PROGRAM: &str = "pipeline-learn";
 
 /// How many lines of its log are shown when a worker dies.
 const LOG_LINES: usize = 20;
@@ -63,74 +45,74 @@ pub enum End {
 
 /// A hold on a running worker, for another thread: signals reach it and what it started.
 #[derive(Debug, Clone, Default)]
-pub struct Leash(Arc<Mutex<Held>>);
+pub struct WorkerHandle(Arc<Mutex<Control>>);
 
 #[derive(Debug, Default)]
-struct Held {
+struct Control {
     group: Option<Pid>,
     stop_wanted: bool,
     timed_out: bool,
     suspended: bool,
 }
 
-impl Leash {
+impl WorkerHandle {
     /// Asks the worker to write its checkpoint and leave. What it started is asked by the worker itself:
     /// a program that hears of it before its worker does could leave with success, its work half done.
     pub fn stop(&self) {
-        let mut held = self.held();
-        held.stop_wanted = true;
-        held.ask();
+        let mut control = self.control();
+        control.stop_wanted = true;
+        control.ask();
     }
 
     /// Ends the worker, and all it started, at once.
     pub fn kill(&self) {
         // Under the lock: the number can't have passed to another process meanwhile.
-        if let Some(group) = self.held().group {
+        if let Some(group) = self.control().group {
             let _ = rustix::process::kill_process_group(group, Signal::KILL);
         }
     }
 
     /// Ends the worker because its time is up.
     pub fn time_out(&self) {
-        self.held().timed_out = true;
+        self.control().timed_out = true;
         self.kill();
     }
 
-    /// Stops the worker, and all it started, until [`Leash::resume`].
+    /// Stops the worker, and all it started, until [`WorkerHandle::resume`].
     pub fn suspend(&self) {
-        let mut held = self.held();
-        held.suspended = true;
-        held.signal_all(Signal::STOP);
+        let mut control = self.control();
+        control.suspended = true;
+        control.signal_all(Signal::STOP);
     }
 
     /// Continues the worker, and all it started.
     pub fn resume(&self) {
-        let mut held = self.held();
-        held.suspended = false;
-        held.signal_all(Signal::CONT);
+        let mut control = self.control();
+        control.suspended = false;
+        control.signal_all(Signal::CONT);
     }
 
     /// Holds a worker from now on. What it was asked for before it started happens here.
     fn hold(&self, group: Pid) {
-        let mut held = self.held();
-        held.group = Some(group);
-        if held.suspended {
-            held.signal_all(Signal::STOP);
+        let mut control = self.control();
+        control.group = Some(group);
+        if control.suspended {
+            control.signal_all(Signal::STOP);
         }
-        if held.timed_out {
-            drop(held);
+        if control.timed_out {
+            drop(control);
             self.kill();
-        } else if held.stop_wanted {
-            held.ask();
+        } else if control.stop_wanted {
+            control.ask();
         }
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+    fn control(&self) -> std::sync::MutexGuard<'_, Control> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
+impl Control {
     fn signal_all(&self, signal: Signal) {
         if let Some(group) = self.group {
             process_tree::signal(group, signal);
@@ -144,70 +126,6 @@ impl Held {
     }
 }
 
-/// The command that starts a worker.
-///
-/// # Errors
-/// When the program can't be found, with what to do.
-pub fn command(program: WorkerProgram) -> anyhow::Result<Command> {
-    let own = std::env::current_exe().context("can't tell where this program lies")?;
-    match program {
-        WorkerProgram::Prepare => {
-            // Where there is one, by the link to the running program: a new build or installation may
-            // have taken its path meanwhile.
-            let running = Path::new("/proc/self/exe");
-            let program = if running.exists() { running } else { &own };
-            let mut command = Command::new(program);
-            command.arg0(&own).arg(WORKER_SUBCOMMAND);
-            Ok(command)
-        }
-        WorkerProgram::Learn => {
-            let mut command = Command::new(learn_program(&own)?);
-            let given = |name: &str| std::env::var_os(name).is_some();
-            command.envs(for_libtorch(given));
-            Ok(command)
-        }
-    }
-}
-
-/// What libtorch must find in its environment before it is loaded, where the user has given nothing else.
-fn for_libtorch(given: impl Fn(&str) -> bool) -> Vec<(&'static str, &'static str)> {
-    let mut variables = Vec::new();
-    // libtorch's threads spin while they wait for each other. By their own choice it is so long that a
-    // training beside any other work takes several times as long; not at all, and a training alone
-    // takes half as long again.
-    if !given(SPIN_COUNT) && !given(WAIT_POLICY) {
-        variables.push((SPIN_COUNT, "10000"));
-    }
-    if !given(TUNABLES) {
-        variables.push((TUNABLES, KEEP_MEMORY));
-    }
-    variables
-}
-
-fn learn_program(own: &Path) -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os(LEARN_VARIABLE).map(PathBuf::from) {
-        if path.components().count() > 1 && !path.is_file() {
-            bail!(
-                "{LEARN_VARIABLE} names {}, which is not there: build it with `cargo xtask build`, or \
-                 unset {LEARN_VARIABLE} to use the one beside pipeline",
-                path.display()
-            );
-        }
-        return Ok(path);
-    }
-    let real = own.canonicalize().unwrap_or_else(|_| own.to_owned());
-    let beside = [own, &real].map(|program| program.with_file_name(LEARN_PROGRAM));
-    let on_path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&on_path).map(|folder| folder.join(LEARN_PROGRAM));
-    beside.into_iter().chain(on_path).find(|path| path.is_file()).ok_or_else(|| {
-        anyhow!(
-            "there is no {LEARN_PROGRAM} beside {} or on the PATH: build it with `cargo xtask build`, \
-             or name it in {LEARN_VARIABLE}",
-            own.display()
-        )
-    })
-}
-
 /// Runs one request in a worker process, to its end.
 ///
 /// # Errors
@@ -216,7 +134,7 @@ pub fn run(
     mut command: Command,
     request: &Request,
     log: &Path,
-    leash: &Leash,
+    worker: &WorkerHandle,
     mut on_event: impl FnMut(Event),
 ) -> anyhow::Result<End> {
     let log_file =
@@ -229,13 +147,13 @@ pub fn run(
         // In words only: this is no failure of the cache, whatever kind of error it is.
         .map_err(|error| anyhow!("can't start {}: {error}", command.get_program().display()))?;
     let pid = Pid::from_child(&child);
-    leash.hold(pid);
+    worker.hold(pid);
 
     let talk = converse(&mut child, request, &mut on_event);
     if talk.is_err() {
-        leash.kill();
+        worker.kill();
     }
-    let status = reap(child, pid, leash)?;
+    let status = reap(child, pid, worker)?;
     let tail = || log_tail(log);
     match talk {
         Ok(Some(Event::Finished { metrics, device })) => Ok(End::Finished { metrics, device }),
@@ -244,25 +162,25 @@ pub fn run(
             Ok(End::Failed { message, log })
         }
         Ok(Some(Event::Stopped)) => Ok(End::Stopped),
-        Ok(_) | Err(Talk::Silent) if leash.held().stop_wanted => Ok(End::Stopped),
-        Ok(_) if leash.held().timed_out => {
+        Ok(_) | Err(HandshakeError::NoHello) if worker.control().stop_wanted => Ok(End::Stopped),
+        Ok(_) if worker.control().timed_out => {
             Ok(End::Failed { message: "its time was up (timeout-seconds)".to_owned(), log: tail() })
         }
         Ok(_) => Ok(End::Failed { message: died(&program, status), log: tail() }),
-        Err(Talk::Stranger(message)) => Err(anyhow!(message)),
-        Err(Talk::Silent) => {
+        Err(HandshakeError::Incompatible(message)) => Err(anyhow!(message)),
+        Err(HandshakeError::NoHello) => {
             let message = format!("{program} ended before it said hello ({status})");
             Ok(End::Failed { message, log: tail() })
         }
     }
 }
 
-/// Why a conversation did not come about.
-enum Talk {
-    /// Somebody else is there.
-    Stranger(String),
-    /// Nobody is there.
-    Silent,
+/// Why a conversation did not begin.
+enum HandshakeError {
+    /// It is another program, or another build.
+    Incompatible(String),
+    /// It ended without a word.
+    NoHello,
 }
 
 /// Speaks with the worker until it closes its output; the last event that it sent.
@@ -270,9 +188,9 @@ fn converse(
     child: &mut Child,
     request: &Request,
     on_event: &mut impl FnMut(Event),
-) -> Result<Option<Event>, Talk> {
+) -> Result<Option<Event>, HandshakeError> {
     let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err(Talk::Silent);
+        return Err(HandshakeError::NoHello);
     };
     let mut lines = BufReader::new(stdout).split(b'\n').map_while(Result::ok);
     check_hello(lines.next().as_deref())?;
@@ -289,10 +207,10 @@ fn converse(
     Ok(last)
 }
 
-fn check_hello(line: Option<&[u8]>) -> Result<(), Talk> {
-    let line = line.ok_or(Talk::Silent)?;
+fn check_hello(line: Option<&[u8]>) -> Result<(), HandshakeError> {
+    let line = line.ok_or(HandshakeError::NoHello)?;
     let Ok(Event::Hello(hello)) = serde_json::from_slice(line) else {
-        return Err(Talk::Stranger(format!(
+        return Err(HandshakeError::Incompatible(format!(
             "the worker does not speak pipeline's protocol; it said: {}",
             String::from_utf8_lossy(line).chars().take(200).collect::<String>()
         )));
@@ -302,7 +220,7 @@ fn check_hello(line: Option<&[u8]>) -> Result<(), Talk> {
     }
     let Hello { program, protocol, version, .. } = hello;
     let both = "build or install both together, with `cargo xtask build`";
-    Err(Talk::Stranger(if (protocol, version.as_str()) == (PROTOCOL, VERSION) {
+    Err(HandshakeError::Incompatible(if (protocol, version.as_str()) == (PROTOCOL, VERSION) {
         format!(
             "{program} is another build of {version} than this pipeline, with other kinds: {both}"
         )
@@ -323,12 +241,12 @@ fn send_request(mut stdin: ChildStdin, request: &Request) -> Option<ChildStdin> 
 }
 
 /// Waits for the worker's end, then ends whatever it left behind in its group.
-fn reap(mut child: Child, pid: Pid, leash: &Leash) -> anyhow::Result<ExitStatus> {
+fn reap(mut child: Child, pid: Pid, worker: &WorkerHandle) -> anyhow::Result<ExitStatus> {
     // Without reaping it, so that its number still is its own.
     let _ =
         rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
-    leash.kill();
-    leash.held().group = None;
+    worker.kill();
+    worker.control().group = None;
     child.wait().context("can't wait for a worker")
 }
 
@@ -374,29 +292,4 @@ pub fn log_tail(log: &Path) -> Vec<String> {
         text.split(['\n', '\r']).filter(|line| !line.trim().is_empty()).collect();
     let last = lines.iter().skip(lines.len().saturating_sub(LOG_LINES));
     last.map(|line| without_colours(line)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_user_has_set_is_left_alone() {
-        let names = |set: &[&str]| -> Vec<&str> {
-            for_libtorch(|name| set.contains(&name)).into_iter().map(|(name, _)| name).collect()
-        };
-        assert_eq!(names(&[]), [SPIN_COUNT, TUNABLES]);
-        assert_eq!(names(&[WAIT_POLICY]), [TUNABLES]);
-        assert_eq!(names(&[SPIN_COUNT, TUNABLES]), [""; 0]);
-    }
-
-    /// glibc drops the whole variable where a part of it has another form.
-    #[test]
-    fn the_tunables_are_names_with_numbers() {
-        for tunable in KEEP_MEMORY.split(':') {
-            let (name, value) = tunable.split_once('=').unwrap();
-            assert!(name.starts_with("glibc.malloc."), "{tunable}");
-            assert!(value.parse::<u64>().is_ok(), "{tunable}");
-        }
-    }
 }

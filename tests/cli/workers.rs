@@ -193,7 +193,7 @@ fn one_that_is_not_there() {
     assert_snapshot!(project.pipeline("run experiment.toml"), @r"
     status 1
     --- stderr
-    FAIL  simclr after [time]: PIPELINE_LEARN names /nowhere/pipeline-learn, which is not there: build it with `cargo xtask build`, or unset PIPELINE_LEARN to use the one beside pipeline
+    FAIL  simclr after [time]: PIPELINE_LEARN names /nowhere/pipeline-learn, which is missing: build it with `cargo xtask build`, or unset PIPELINE_LEARN to use the one beside pipeline
     --- stdout
 
     stage  result  time  metrics

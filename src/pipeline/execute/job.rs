@@ -17,7 +17,7 @@ use crate::facts;
 use crate::key::{Part, StageKey};
 use crate::manifest::StageDeclaration;
 use crate::reason::Reason;
-use crate::worker::{self, Leash};
+use crate::worker::{self, WorkerHandle};
 
 /// How often a process that waits for another one looks whether it is done.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -41,7 +41,7 @@ pub struct Job {
     /// The artifacts at its ports: the port, the input there, and what is in the store.
     pub inputs: Vec<(String, Input, Stored)>,
     /// A hold on its worker.
-    pub leash: Leash,
+    pub leash: WorkerHandle,
     /// Set when the run was asked to stop.
     pub stopping: Arc<AtomicBool>,
 }

@@ -3,13 +3,14 @@
 //! All decisions are made on the main thread; a [`job`] has a thread of its own and sends messages.
 //! Knows no terminal: what happens goes to a [`Reporter`](crate::progress::Reporter).
 
+mod handle;
 mod job;
 mod rerun;
 mod states;
 mod supervisor;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -25,7 +26,8 @@ use crate::manifest::Manifest;
 use crate::plan::{self, Facts, State};
 use crate::progress::Reporter;
 use crate::stage_name::StageName;
-use crate::worker::Leash;
+use crate::worker::WorkerHandle;
+use handle::Thread;
 use job::{Job, JobEnd, JobEvent};
 use states::{Depths, Pool, StageState, StageStates, Work};
 use supervisor::{Heard, Supervisor};
@@ -62,9 +64,10 @@ impl Summary {
     }
 }
 
-enum Message {
-    Job(StageName, JobEvent),
-    End(StageName, JobEnd),
+/// What a job reports.
+enum Report {
+    Event(JobEvent),
+    End(JobEnd),
 }
 
 /// Runs these stages, which are closed under inputs and in topological order.
@@ -112,7 +115,7 @@ struct Run<'a> {
     options: &'a Options,
     reporter: &'a mut dyn Reporter,
     states: StageStates,
-    supervisor: Supervisor<Message>,
+    supervisor: Supervisor<Report>,
     failed: bool,
     working: bool,
 }
@@ -125,8 +128,8 @@ impl Run<'_> {
                 return Ok(());
             }
             match self.supervisor.next(self.reporter) {
-                Heard::Told(Message::Job(stage, event)) => self.tell(stage, event),
-                Heard::Told(Message::End(stage, end)) => self.job_ended(&stage, end),
+                Heard::Report(stage, Report::Event(event)) => self.tell(stage, event),
+                Heard::Report(stage, Report::End(end)) => self.job_ended(&stage, end),
                 Heard::StopWanted => self.report(RunEvent::Stopping),
                 Heard::Nothing => {}
             }
@@ -206,33 +209,33 @@ impl Run<'_> {
             let share = (cores() / jobs).max(1) as u32;
             declaration.execution.execution.threads.get_or_insert(share);
         }
-        let leash = Leash::default();
         let timeout = declaration.execution.timeout_seconds.map(Duration::from_secs);
-        self.supervisor.watch(name, leash.clone(), timeout);
         self.states.set(name, StageState::Running { since: Instant::now() });
-        let job = Job {
-            cache: Arc::clone(self.cache),
-            experiment: self.manifest.experiment.name.clone(),
-            folder: self.manifest.folder.clone(),
-            declaration,
-            key,
-            parts,
-            reason,
-            inputs,
-            leash,
-            stopping: Arc::clone(self.supervisor.stopping()),
-        };
-        let (stage, panicked) = (name.clone(), name.clone());
-        let work = move |tell: &dyn Fn(Message)| {
-            let end = job.run(|event| tell(Message::Job(stage.clone(), event)));
-            Message::End(stage, end)
-        };
+        let cache = Arc::clone(self.cache);
+        let experiment = self.manifest.experiment.name.clone();
+        let folder = self.manifest.folder.clone();
+        let work =
+            move |report: &dyn Fn(Report), worker: &WorkerHandle, stopping: &Arc<AtomicBool>| {
+                let job = Job {
+                    cache,
+                    experiment,
+                    folder,
+                    declaration,
+                    key,
+                    parts,
+                    reason,
+                    inputs,
+                    leash: worker.clone(),
+                    stopping: Arc::clone(stopping),
+                };
+                Report::End(job.run(|event| report(Report::Event(event))))
+            };
         let failed = |message: String| JobEnd::Failed { message, log: Vec::new() };
-        let panicked = move || {
-            Message::End(panicked, failed("internal error: its thread panicked".to_owned()))
-        };
-        if let Err(error) = self.supervisor.spawn(name.as_str(), work, panicked) {
-            self.job_ended(name, failed(format!("{error:#}")));
+        let panicked =
+            move || Report::End(failed("internal error: its thread panicked".to_owned()));
+        match Thread::start(name.as_str(), self.supervisor.waker(), work, panicked) {
+            Ok(handle) => self.supervisor.watch(name, handle, timeout),
+            Err(error) => self.job_ended(name, failed(format!("{error:#}"))),
         }
         Ok(())
     }
@@ -312,7 +315,7 @@ impl Run<'_> {
     }
 
     fn stopping(&self) -> bool {
-        self.supervisor.stopping().load(Ordering::Relaxed)
+        self.supervisor.stopping()
     }
 
     /// What the first stage that runs needs. A run that does nothing writes nothing and listens to nobody.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use pipeline_stages::message::{Device, Event, Execution, Metrics};
 
+use super::handle::Thread;
 use super::job::{self, with_advice};
 use super::supervisor::{Heard, Supervisor};
 use crate::cache::{Cache, Listing, Lock, Record, Watch, durable};
@@ -17,7 +18,7 @@ use crate::events::{Outcome, RunEvent};
 use crate::manifest::{Manifest, StageDeclaration};
 use crate::progress::Reporter;
 use crate::stage_name::StageName;
-use crate::worker::{self, Leash};
+use crate::worker::{self, WorkerHandle};
 
 /// What a rerun works with.
 pub struct Rerun<'a> {
@@ -143,7 +144,8 @@ fn ran_on(text: &str) -> (Option<Device>, Option<u32>) {
     (device, parts.find_map(count))
 }
 
-enum Message {
+/// What the work reports.
+enum Report {
     Worker(Event),
     End(anyhow::Result<RerunEnd>),
 }
@@ -177,28 +179,22 @@ impl Rerun<'_> {
         let stage = self.declaration.name.clone();
         let kind = self.declaration.stage.info().name;
         reporter.event(&RunEvent::Again { stage: stage.clone(), kind });
-        let leash = Leash::default();
         let watch = Arc::new(Watch::default());
         let limit = self.declaration.execution.timeout_seconds.map(Duration::from_secs);
-        let work = Work {
-            command,
-            request,
-            log: scratch.log(),
-            leash: leash.clone(),
-            watch: Arc::clone(&watch),
-        };
+        let work = Work { command, request, log: scratch.log(), watch: Arc::clone(&watch) };
         let started = Instant::now();
-        supervisor.watch(&stage, leash, limit);
-        supervisor.starts(&stage);
-        supervisor.spawn(
+        let handle = Thread::start(
             stage.as_str(),
-            |tell| Message::End(work.run(tell)),
-            || Message::End(Err(anyhow!("internal error: its thread panicked"))),
+            supervisor.waker(),
+            |report, worker, _| Report::End(work.run(report, worker)),
+            || Report::End(Err(anyhow!("internal error: its thread panicked"))),
         )?;
+        supervisor.watch(&stage, handle, limit);
+        supervisor.starts(&stage);
         let end = loop {
             match supervisor.next(reporter) {
-                Heard::Told(Message::Worker(event)) => tell(&stage, event, reporter),
-                Heard::Told(Message::End(end)) => break end?,
+                Heard::Report(_, Report::Worker(event)) => tell(&stage, event, reporter),
+                Heard::Report(_, Report::End(end)) => break end?,
                 Heard::StopWanted => {
                     watch.stop.store(true, Ordering::Relaxed);
                     let text = "stopping (again to end it at once)".to_owned();
@@ -259,15 +255,14 @@ struct Work {
     command: std::process::Command,
     request: pipeline_stages::message::Request,
     log: PathBuf,
-    leash: Leash,
     watch: Arc<Watch>,
 }
 
 impl Work {
-    fn run(self, tell: &dyn Fn(Message)) -> anyhow::Result<RerunEnd> {
+    fn run(self, report: &dyn Fn(Report), worker: &WorkerHandle) -> anyhow::Result<RerunEnd> {
         let started = Instant::now();
-        let end = worker::run(self.command, &self.request, &self.log, &self.leash, |event| {
-            tell(Message::Worker(event));
+        let end = worker::run(self.command, &self.request, &self.log, worker, |event| {
+            report(Report::Worker(event));
         })?;
         let (metrics, device) = match end {
             worker::End::Finished { metrics, device } => (metrics, device),

@@ -3,10 +3,7 @@
 //!
 //! Shared by a run and a rerun. Does not depend on what the work is, and prints nothing.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -14,9 +11,9 @@ use anyhow::Context;
 use rustix::process::{getppid, getsid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP};
 
+use super::handle::{Handle, Kill, spawn};
 use crate::progress::Reporter;
 use crate::stage_name::StageName;
-use crate::worker::Leash;
 
 /// How often time-outs are looked at and bars are drawn.
 const TICK: Duration = Duration::from_millis(100);
@@ -24,26 +21,37 @@ const TICK: Duration = Duration::from_millis(100);
 /// whole group.
 const ECHO: Duration = Duration::from_millis(250);
 
-/// Waits for work on other threads.
+/// Waits for work that goes on elsewhere and reports `T`.
 pub struct Supervisor<T> {
-    sender: Sender<Message<T>>,
-    receiver: Receiver<Message<T>>,
-    workers: BTreeMap<StageName, Watched>,
-    stopping: Arc<AtomicBool>,
+    sender: Sender<Message>,
+    receiver: Receiver<Message>,
+    work: BTreeMap<StageName, Supervised<T>>,
+    reports: VecDeque<(StageName, T)>,
+    stopping: bool,
 }
 
 /// What was heard.
 pub enum Heard<T> {
-    /// Something from a thread that works.
-    Told(T),
-    /// Somebody asked for the first time that the work stops. The workers know.
+    /// What the work on a stage reports.
+    Report(StageName, T),
+    /// Somebody asked for the first time that the work stops. It was passed on.
     StopWanted,
     /// Nothing for now.
     Nothing,
 }
 
-enum Message<T> {
-    Told(T),
+/// Ends a supervisor's wait: there is something to poll.
+pub struct Waker(Sender<Message>);
+
+impl Waker {
+    /// Ends the wait.
+    pub fn wake(&self) {
+        let _ = self.0.send(Message::Woken);
+    }
+}
+
+enum Message {
+    Woken,
     Asked(Request),
 }
 
@@ -53,18 +61,24 @@ enum Request {
     Suspend,
 }
 
-/// A worker that runs, or will soon.
-struct Watched {
-    worker: Leash,
+/// Work that goes on.
+struct Supervised<T> {
+    handle: Box<dyn Handle<T>>,
     limit: Option<Duration>,
     deadline: Option<Instant>,
 }
 
-impl<T: Send + 'static> Supervisor<T> {
+impl<T> Supervisor<T> {
     /// With nothing to wait for yet.
     pub fn new() -> Self {
         let (sender, receiver) = channel();
-        Self { sender, receiver, workers: BTreeMap::new(), stopping: Arc::default() }
+        let (work, reports) = (BTreeMap::new(), VecDeque::new());
+        Self { sender, receiver, work, reports, stopping: false }
+    }
+
+    /// For work that can report something at any time.
+    pub fn waker(&self) -> Waker {
+        Waker(self.sender.clone())
     }
 
     /// From now on signals end nothing by themselves: they are requests to the supervisor. SIGINT, SIGTERM and
@@ -97,69 +111,74 @@ impl<T: Send + 'static> Supervisor<T> {
         spawn("signals", listen)
     }
 
-    /// Does some work on a thread of its own. What it tells, and what it returns, is heard. If it panics, `panicked`
-    /// is heard in its place.
-    ///
-    /// # Errors
-    /// When there is no thread for it.
-    pub fn spawn(
-        &self,
-        name: &str,
-        work: impl FnOnce(&dyn Fn(T)) -> T + Send + 'static,
-        panicked: impl FnOnce() -> T + Send + 'static,
-    ) -> anyhow::Result<()> {
-        let sender = self.sender.clone();
-        spawn(name, move || {
-            let tell = |what| drop(sender.send(Message::Told(what)));
-            let end = catch_unwind(AssertUnwindSafe(|| work(&tell)));
-            tell(end.unwrap_or_else(|_| panicked()));
-        })
+    /// Waits for this work from now on. Its time runs from [`Supervisor::starts`] on.
+    pub fn watch(
+        &mut self,
+        stage: &StageName,
+        handle: impl Handle<T> + 'static,
+        limit: Option<Duration>,
+    ) {
+        let handle = Box::new(handle);
+        self.work.insert(stage.clone(), Supervised { handle, limit, deadline: None });
     }
 
-    /// Passes signals on to this worker. Its time runs from [`Supervisor::starts`] on.
-    pub fn watch(&mut self, stage: &StageName, worker: Leash, limit: Option<Duration>) {
-        self.workers.insert(stage.clone(), Watched { worker, limit, deadline: None });
-    }
-
-    /// Now the worker starts: waiting for another process did not count.
+    /// Now its worker starts: waiting for another process did not count.
     pub fn starts(&mut self, stage: &StageName) {
-        if let Some(watched) = self.workers.get_mut(stage) {
-            watched.deadline = watched.limit.and_then(|limit| Instant::now().checked_add(limit));
+        if let Some(work) = self.work.get_mut(stage) {
+            work.deadline = work.limit.and_then(|limit| Instant::now().checked_add(limit));
         }
     }
 
     /// It is over.
     pub fn forget(&mut self, stage: &StageName) {
-        self.workers.remove(stage);
+        self.work.remove(stage);
     }
 
     /// Whether somebody asked the work to stop.
-    pub fn stopping(&self) -> &Arc<AtomicBool> {
-        &self.stopping
+    pub fn stopping(&self) -> bool {
+        self.stopping
     }
 
     /// Waits for news, but not for long.
     pub fn next(&mut self, reporter: &mut dyn Reporter) -> Heard<T> {
-        // It cannot be disconnected: this has a sender, too.
-        let heard = match self.receiver.recv_timeout(TICK) {
-            Ok(Message::Told(what)) => Heard::Told(what),
-            Ok(Message::Asked(Request::Stop)) => self.stop(),
-            Ok(Message::Asked(Request::Suspend)) => self.suspend(),
-            Err(_) => Heard::Nothing,
+        // First a signal: reports could follow each other without an end.
+        let message = self.receiver.try_recv().ok();
+        let message = match (message, self.poll()) {
+            (Some(message), _) => Some(message),
+            (None, true) => None,
+            (None, false) => self.receiver.recv_timeout(TICK).ok(),
+        };
+        let heard = match message {
+            Some(Message::Asked(Request::Stop)) => self.stop(),
+            Some(Message::Asked(Request::Suspend)) => self.suspend(),
+            Some(Message::Woken) | None => match self.reports.pop_front() {
+                Some((stage, report)) => Heard::Report(stage, report),
+                None => Heard::Nothing,
+            },
         };
         self.end_what_is_late();
         reporter.tick();
         heard
     }
 
-    /// The first request asks workers to write a checkpoint and leave; the second ends them.
-    fn stop(&self) -> Heard<T> {
-        let workers = self.workers.values().map(|watched| &watched.worker);
-        if self.stopping.swap(true, Ordering::Relaxed) {
-            workers.for_each(Leash::kill);
+    /// Collects what there is to report, one from each piece of work, so that none is kept waiting by another.
+    fn poll(&mut self) -> bool {
+        if self.reports.is_empty() {
+            for (stage, work) in &mut self.work {
+                self.reports.extend(work.handle.poll().map(|report| (stage.clone(), report)));
+            }
+        }
+        !self.reports.is_empty()
+    }
+
+    /// The first request asks for a checkpoint and an end; the second ends everything at once.
+    fn stop(&mut self) -> Heard<T> {
+        let handles = self.work.values().map(|work| &work.handle);
+        if std::mem::replace(&mut self.stopping, true) {
+            handles.for_each(|handle| handle.kill(Kill::Wanted));
             return Heard::Nothing;
         }
-        workers.for_each(Leash::stop);
+        handles.for_each(|handle| handle.stop());
         Heard::StopWanted
     }
 
@@ -170,33 +189,25 @@ impl<T: Send + 'static> Supervisor<T> {
         if getsid(getppid()).ok() != getsid(None).ok() {
             return Heard::Nothing;
         }
-        self.workers.values().for_each(|watched| watched.worker.suspend());
+        self.work.values().for_each(|work| work.handle.suspend());
         let since = Instant::now();
         let _ = signal_hook::low_level::raise(SIGSTOP);
         let paused = since.elapsed();
-        for watched in self.workers.values_mut() {
-            watched.deadline = watched.deadline.and_then(|deadline| deadline.checked_add(paused));
-            watched.worker.resume();
+        for work in self.work.values_mut() {
+            work.deadline = work.deadline.and_then(|deadline| deadline.checked_add(paused));
+            work.handle.resume();
         }
         Heard::Nothing
     }
 
     fn end_what_is_late(&mut self) {
         let now = Instant::now();
-        for watched in self.workers.values_mut() {
-            if watched.deadline.take_if(|deadline| *deadline <= now).is_some() {
-                watched.worker.time_out();
+        for work in self.work.values_mut() {
+            if work.deadline.take_if(|deadline| *deadline <= now).is_some() {
+                work.handle.kill(Kill::TimedOut);
             }
         }
     }
-}
-
-/// A thread, or an error: the standard library's own `spawn` panics where there is none.
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
-    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
-    started.map(drop).context(
-        "cannot start a thread: the limit on processes is reached (`ulimit -u`, or pids.max of a container)",
-    )
 }
 
 /// Whether this process was started with a signal ignored.

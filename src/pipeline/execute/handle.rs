@@ -1,0 +1,108 @@
+//! A hold on work that goes on elsewhere, and the work that goes on on a thread of this process.
+//!
+//! Does not depend on what the work is.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+
+use anyhow::Context;
+
+use super::supervisor::Waker;
+use crate::worker::WorkerHandle;
+
+/// A hold on work that goes on elsewhere, and reports `T`.
+pub trait Handle<T> {
+    /// The next thing that it reports; the last one is its end. `None` when there is nothing new.
+    fn poll(&mut self) -> Option<T>;
+
+    /// Asks it to write a checkpoint and leave.
+    fn stop(&self);
+
+    /// Ends it at once.
+    fn kill(&self, why: Kill);
+
+    /// Stops its processes until [`Handle::resume`], where it is work of this machine.
+    fn suspend(&self) {}
+
+    /// Continues its processes.
+    fn resume(&self) {}
+}
+
+/// Why work is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kill {
+    /// Somebody asked for it.
+    Wanted,
+    /// Its time is up.
+    TimedOut,
+}
+
+/// Work on a thread of this process, which runs a worker.
+pub struct Thread<T> {
+    reports: Receiver<T>,
+    worker: WorkerHandle,
+    stopping: Arc<AtomicBool>,
+}
+
+impl<T: Send + 'static> Thread<T> {
+    /// Starts the work. It is given a way to report, its hold on its worker, and what is set when it is asked to stop;
+    /// what it returns is reported last. If it panics, `panicked` is reported in its place.
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    pub fn start(
+        name: &str,
+        waker: Waker,
+        work: impl FnOnce(&dyn Fn(T), &WorkerHandle, &Arc<AtomicBool>) -> T + Send + 'static,
+        panicked: impl FnOnce() -> T + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        let (sender, reports) = channel();
+        let handle = Self { reports, worker: WorkerHandle::default(), stopping: Arc::default() };
+        let (worker, stopping) = (handle.worker.clone(), Arc::clone(&handle.stopping));
+        spawn(name, move || {
+            let report = |what| {
+                let _ = sender.send(what);
+                waker.wake();
+            };
+            let end = catch_unwind(AssertUnwindSafe(|| work(&report, &worker, &stopping)));
+            report(end.unwrap_or_else(|_| panicked()));
+        })?;
+        Ok(handle)
+    }
+}
+
+impl<T> Handle<T> for Thread<T> {
+    fn poll(&mut self) -> Option<T> {
+        self.reports.try_recv().ok()
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.worker.stop();
+    }
+
+    fn kill(&self, why: Kill) {
+        match why {
+            Kill::Wanted => self.worker.kill(),
+            Kill::TimedOut => self.worker.time_out(),
+        }
+    }
+
+    fn suspend(&self) {
+        self.worker.suspend();
+    }
+
+    fn resume(&self) {
+        self.worker.resume();
+    }
+}
+
+/// A thread, or an error: the standard library's own `spawn` panics where there is none.
+pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    started.map(drop).context(
+        "cannot start a thread: the limit on processes is reached (`ulimit -u`, or pids.max of a container)",
+    )
+}
