@@ -3,7 +3,8 @@
 //! Pure: what there is comes in; nothing is read or run here.
 
 use pipeline_stages::message::Metrics;
-use serde::Serialize;
+use pipeline_stages::metrics::{MetricsFile, Number};
+use serde::{Serialize, Serializer};
 
 use crate::cache::Difference;
 
@@ -25,8 +26,10 @@ pub struct MetricPair {
     /// Its name.
     pub name: String,
     /// What it was; `None` where it is new.
+    #[serde(serialize_with = "number")]
     pub recorded: Option<f64>,
     /// What it is; `None` where it is gone.
+    #[serde(serialize_with = "number")]
     pub rerun: Option<f64>,
 }
 
@@ -51,11 +54,22 @@ pub enum Likeness {
     Different,
 }
 
+/// As JSON, which has no NaN.
+fn number<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.map(Number).serialize(serializer)
+}
+
 impl MetricPair {
-    /// How far the two are apart; `None` where one of them is not there.
+    /// How far the two are apart; `None` where one of them is missing. The same value is at no distance, though
+    /// it be NaN or infinite.
     pub fn distance(&self) -> Option<f64> {
-        self.recorded.zip(self.rerun).map(|(recorded, rerun)| (rerun - recorded).abs())
+        let (recorded, rerun) = self.recorded.zip(self.rerun)?;
+        Some(if same(recorded, rerun) { 0.0 } else { (rerun - recorded).abs() })
     }
+}
+
+fn same(one: f64, other: f64) -> bool {
+    one == other || one.is_nan() && other.is_nan()
 }
 
 /// Every metric, once. Those of the file are left out where they say what the record says already.
@@ -63,10 +77,15 @@ pub fn pairs(recorded: &Measured, rerun: &Measured) -> Vec<MetricPair> {
     let told = pairs_of(Source::Record, &recorded.told, &rerun.told);
     let mut file = pairs_of(Source::File, &recorded.file, &rerun.file);
     file.retain(|pair| {
-        let same = |other: &MetricPair| {
-            (&other.name, other.recorded, other.rerun) == (&pair.name, pair.recorded, pair.rerun)
+        let said = |one: Option<f64>, other: Option<f64>| match (one, other) {
+            (Some(one), Some(other)) => same(one, other),
+            _ => one == other,
         };
-        !told.iter().any(same)
+        !told.iter().any(|other| {
+            other.name == pair.name
+                && said(other.recorded, pair.recorded)
+                && said(other.rerun, pair.rerun)
+        })
     });
     told.into_iter().chain(file).collect()
 }
@@ -98,11 +117,9 @@ pub fn likeness(same_bytes: bool, metrics: &[MetricPair], tolerance: Option<f64>
     }
 }
 
-/// The numbers in the text of a `metrics.json`. What is no number, or no table, has none.
+/// The numbers in the text of a `metrics.json`, as [`MetricsFile`] reads them. What is not JSON has none.
 pub fn numbers(text: &[u8]) -> Metrics {
-    let table: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(text).unwrap_or_default();
-    table.into_iter().filter_map(|(name, value)| Some((name, value.as_f64()?))).collect()
+    MetricsFile::read(text).unwrap_or_default().metrics
 }
 
 /// What differs between two results.
@@ -130,6 +147,8 @@ mod tests {
         Measured { told: metrics(values), file: Metrics::new() }
     }
 
+    const INFINITE: f64 = f64::INFINITY;
+
     #[test]
     fn likeness_by_bytes_metrics_and_tolerance() {
         let cases = [
@@ -143,6 +162,9 @@ mod tests {
             (false, &[("a", 0.5)], &[("a", 0.5), ("b", 0.0)], Some(1.0), Likeness::Different),
             (false, &[("a", 0.5), ("b", 0.0)], &[("a", 0.5)], Some(1.0), Likeness::Different),
             (false, &[("a", 0.5)], &[("a", f64::NAN)], Some(1.0), Likeness::Different),
+            (false, &[("a", f64::NAN)], &[("a", f64::NAN)], Some(0.0), Likeness::WithinTolerance),
+            (false, &[("a", INFINITE)], &[("a", INFINITE)], Some(0.0), Likeness::WithinTolerance),
+            (false, &[("a", INFINITE)], &[("a", -INFINITE)], Some(1.0), Likeness::Different),
         ];
         for (same, recorded, rerun, tolerance, expected) in cases {
             let pairs = pairs(&told(recorded), &told(rerun));
@@ -163,6 +185,7 @@ mod tests {
             names(pairs(&both(0.5), &both(0.6))),
             [(Source::Record, "a".to_owned()), (Source::File, "b".to_owned())]
         );
+        assert_eq!(names(pairs(&both(f64::NAN), &both(f64::NAN))).len(), 2);
         // Where the two places disagree, both are told.
         let other = Measured { told: metrics(&[("a", 0.5)]), file: metrics(&[("a", 0.7)]) };
         assert_eq!(names(pairs(&both(0.5), &other)).len(), 3);
@@ -171,8 +194,8 @@ mod tests {
     #[test]
     fn numbers_of_a_file() {
         assert_eq!(
-            numbers(b"{\"a\": 1, \"b\": 0.5, \"c\": \"x\", \"d\": null}"),
-            metrics(&[("a", 1.0), ("b", 0.5)])
+            numbers(b"{\"a\": 1, \"b\": {\"c\": 0.5}, \"d\": \"x\", \"e\": Infinity}"),
+            metrics(&[("a", 1.0), ("b/c", 0.5), ("e", INFINITE)])
         );
         for text in ["", "[1]", "{", "7"] {
             assert!(numbers(text.as_bytes()).is_empty(), "{text}");

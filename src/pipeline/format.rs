@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pipeline_stages::message::{Metrics, Unit};
+use pipeline_stages::metrics::Number;
 
 use crate::visible;
 
@@ -61,8 +62,8 @@ pub fn bytes(bytes: u64) -> String {
 /// A metric: whole numbers as counts, others with four significant digits.
 pub fn metric(value: f64) -> String {
     let magnitude = value.abs();
-    if !value.is_finite() {
-        value.to_string()
+    if let Some(name) = Number(value).name() {
+        name.to_owned()
     } else if value.fract() == 0.0 && magnitude < 1e15 {
         let sign = if value < 0.0 { "-" } else { "" };
         format!("{sign}{}", count(magnitude as u64))
@@ -164,6 +165,7 @@ mod tests {
             (123.456, "123.5"),
             (1e-6, "1.000e-6"),
             (f64::NAN, "NaN"),
+            (f64::NEG_INFINITY, "-Infinity"),
         ];
         for (value, text) in cases {
             assert_eq!(metric(value), text);

@@ -27,7 +27,7 @@ const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "
 impl Body for Command {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         program(self, context)?.run(context)?;
-        output::check(self, &context.output)
+        output::check(self, context)
     }
 }
 

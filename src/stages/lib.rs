@@ -15,6 +15,7 @@ pub mod formats;
 pub mod kind;
 pub mod kinds;
 pub mod message;
+pub mod metrics;
 pub mod parameter;
 pub mod state_dict;
 pub mod text;

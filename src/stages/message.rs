@@ -20,8 +20,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What stands before the message of a failure at the end of a worker's log.
 pub const LAST_WORDS: &str = "failed: ";
 
-/// Numbers that a stage reports, under flat names.
-pub type Metrics = BTreeMap<String, f64>;
+pub use crate::metrics::Metrics;
 
 /// The work of one stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -203,6 +202,7 @@ pub struct Measured {
     /// What: `loss`, `accuracy`.
     pub name: String,
     /// How much.
+    #[serde(with = "crate::metrics::number")]
     pub value: f64,
 }
 
@@ -260,7 +260,7 @@ mod tests {
             unit: Unit::Steps,
             phase: Some("epoch 1/3".into()),
         };
-        let measured = Measured { step: 3, name: "loss".into(), value: 0.1 + 0.2 };
+        let measured = Measured { step: 3, name: "loss".into(), value: f64::INFINITY };
         for event in [
             Event::Hello(Hello::of("pipeline")),
             Event::Progress(progress),

@@ -253,7 +253,7 @@ fn serve_request(
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&stage, &context)))
         .unwrap_or_else(|panic| Err(anyhow!("internal error: {}", panic_message(&*panic))));
     drop(context.checkpoint_lock.take());
-    let event = match result.and_then(finite) {
+    let event = match result {
         Ok(metrics) => Event::Finished { metrics, device: lock(&context.device).take() },
         Err(error) if error.is::<Stopped>() => Event::Stopped,
         Err(error) => {
@@ -269,14 +269,6 @@ fn serve_request(
 /// A line for the log. The log can be on a disk that is full, which is no reason to die.
 fn tell_log(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-/// Metrics that can be written: JSON has no other numbers.
-fn finite(metrics: Metrics) -> anyhow::Result<Metrics> {
-    match metrics.iter().find(|(_, value)| !value.is_finite()) {
-        Some((name, value)) => Err(anyhow!("the metric '{name}' is {value}: the stage went wrong")),
-        None => Ok(metrics),
-    }
 }
 
 /// A worker that outlived its orchestrator may still write its checkpoint: waits for it to leave.

@@ -10,6 +10,7 @@ mod filter;
 mod handed_out;
 mod invariants;
 mod manifests;
+mod measured;
 mod mistakes;
 mod paper;
 mod places;

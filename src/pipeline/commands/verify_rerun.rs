@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
+use pipeline_stages::metrics::Number;
 use serde_json::{Value, json};
 
 use super::plan::state_reason;
@@ -251,7 +252,10 @@ fn metrics_table(metrics: &[MetricPair]) -> String {
     if metrics.is_empty() {
         return "\nit has no metrics\n".to_owned();
     }
-    let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| value.to_string());
+    let number = |value: Option<f64>| match value {
+        None => "-".to_owned(),
+        Some(value) => Number(value).name().map_or_else(|| value.to_string(), str::to_owned),
+    };
     let rows = metrics.iter().map(|pair| {
         let name = match pair.source {
             Source::Record => pair.name.clone(),

@@ -6,17 +6,22 @@ use anyhow::{Context as _, bail};
 use pipeline_stages::ArtifactType;
 use pipeline_stages::kinds::Command;
 use pipeline_stages::message::Metrics;
+use pipeline_stages::metrics::MetricsFile;
 use pipeline_stages::text::in_short;
-use serde_json::Value;
+use pipeline_stages::worker::Context;
 
 /// More names than this are not listed in an error.
 const LISTED: usize = 20;
+
+/// A longer `metrics.json` is kept, but not read: its numbers would be in a record, which every plan reads.
+const MOST_METRICS_BYTES: u64 = 1 << 20;
 
 /// Checks that everything declared is there, and reads the numbers of a `metrics` artifact.
 ///
 /// # Errors
 /// When something is missing: says what, and what is there instead.
-pub(super) fn check(command: &Command, folder: &Path) -> anyhow::Result<Metrics> {
+pub(super) fn check(command: &Command, context: &Context) -> anyhow::Result<Metrics> {
+    let folder = context.output.as_path();
     let needed = required_files(command.output);
     let declared = command.outputs.iter().map(String::as_str);
     let missing: Vec<_> =
@@ -32,7 +37,7 @@ pub(super) fn check(command: &Command, folder: &Path) -> anyhow::Result<Metrics>
         ArtifactType::File if !holds_one_file(folder)? => {
             bail!("an artifact of type file holds exactly one file; there {}", listing(folder)?)
         }
-        ArtifactType::Metrics => read_metrics(&folder.join("metrics.json")),
+        ArtifactType::Metrics => read_metrics(&folder.join("metrics.json"), context),
         _ => Ok(Metrics::new()),
     }
 }
@@ -68,18 +73,21 @@ fn listing(folder: &Path) -> anyhow::Result<String> {
     Ok(format!("is {}", in_short(&names, LISTED)))
 }
 
-fn read_metrics(path: &Path) -> anyhow::Result<Metrics> {
+/// The numbers in a file. What else it holds is a note: hours of work may have ended with it.
+fn read_metrics(path: &Path, context: &Context) -> anyhow::Result<Metrics> {
     let name = path.display();
+    let size = path.metadata().with_context(|| format!("can't read {name}"))?.len();
+    if size > MOST_METRICS_BYTES {
+        context.note(format!(
+            "metrics.json has {size} bytes: metrics are read from at most {MOST_METRICS_BYTES}"
+        ));
+        return Ok(Metrics::new());
+    }
     let text = std::fs::read(path).with_context(|| format!("can't read {name}"))?;
-    let value = serde_json::from_slice(&text).with_context(|| format!("{name} is no JSON"))?;
-    let Value::Object(entries) = value else {
-        bail!("{name} must hold an object of names and numbers: {{\"accuracy\": 0.9}}");
-    };
-    let number =
-        |(metric, value): (String, Value)| match value.as_f64().filter(|number| number.is_finite())
-        {
-            Some(number) => Ok((metric, number)),
-            None => bail!("in {name}, '{metric}' is {value}: metrics are flat names with numbers"),
-        };
-    entries.into_iter().map(number).collect()
+    let file = MetricsFile::read(&text).with_context(|| format!("{name} is not JSON"))?;
+    if !file.left_out.is_empty() {
+        let left_out = in_short(&file.left_out, LISTED);
+        context.note(format!("metrics.json: left out {left_out}; a metric is a number"));
+    }
+    Ok(file.metrics)
 }

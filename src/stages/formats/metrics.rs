@@ -1,4 +1,4 @@
-//! Metrics: `metrics.json`, flat names to numbers, and curves as CSV.
+//! Metrics: `metrics.json` (read by [`MetricsFile`](crate::metrics::MetricsFile)), and curves as CSV.
 
 use std::fmt::Write as _;
 use std::path::Path;

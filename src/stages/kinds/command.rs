@@ -36,7 +36,8 @@ crate::kind! {
         files: Vec<String> = Vec::new();
         /// What it must have written, as paths in the output folder.
         outputs: Vec<String> = Vec::new();
-        /// The type of its output. With `metrics`, the numbers in its `metrics.json` are the stage's metrics.
+        /// The type of its output. With `metrics`, the numbers in its `metrics.json` are the stage's metrics. Those
+        /// within objects are called by their path, `test/accuracy`; NaN and infinities count; texts and arrays are left out.
         output: CommandOutput = ArtifactType::Directory;
     }
     execution {

@@ -1,0 +1,339 @@
+//! Metrics: numbers under flat names, and how they are written as JSON and read from a program's file.
+//!
+//! JSON has no NaN and no infinities. Here they are the texts `"NaN"`, `"Infinity"` and `"-Infinity"`, so that
+//! every JSON that is written can be read by any program, and no value is lost.
+
+use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
+
+use serde::de::{Error as _, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+/// Numbers that a stage reports, under flat names.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<String, Number>", into = "BTreeMap<String, Number>")]
+pub struct Metrics(BTreeMap<String, f64>);
+
+impl Metrics {
+    /// No numbers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Deref for Metrics {
+    type Target = BTreeMap<String, f64>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Metrics {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl<const N: usize> From<[(String, f64); N]> for Metrics {
+    fn from(entries: [(String, f64); N]) -> Self {
+        Self(entries.into())
+    }
+}
+
+impl FromIterator<(String, f64)> for Metrics {
+    fn from_iter<I: IntoIterator<Item = (String, f64)>>(entries: I) -> Self {
+        Self(entries.into_iter().collect())
+    }
+}
+
+impl IntoIterator for Metrics {
+    type Item = (String, f64);
+    type IntoIter = std::collections::btree_map::IntoIter<String, f64>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Metrics {
+    type Item = (&'a String, &'a f64);
+    type IntoIter = std::collections::btree_map::Iter<'a, String, f64>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl From<BTreeMap<String, Number>> for Metrics {
+    fn from(numbers: BTreeMap<String, Number>) -> Self {
+        numbers.into_iter().map(|(name, Number(value))| (name, value)).collect()
+    }
+}
+
+impl From<Metrics> for BTreeMap<String, Number> {
+    fn from(metrics: Metrics) -> Self {
+        metrics.into_iter().map(|(name, value)| (name, Number(value))).collect()
+    }
+}
+
+/// A number that may be NaN or infinite, in JSON.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Number(pub f64);
+
+const NAN: &str = "NaN";
+const INFINITY: &str = "Infinity";
+const MINUS_INFINITY: &str = "-Infinity";
+
+impl Number {
+    /// What a value is called that is not finite.
+    pub fn name(self) -> Option<&'static str> {
+        match self.0 {
+            value if value.is_finite() => None,
+            value if value.is_nan() => Some(NAN),
+            value => Some(if value > 0.0 { INFINITY } else { MINUS_INFINITY }),
+        }
+    }
+
+    /// The value of such a name.
+    fn named(name: &str) -> Option<f64> {
+        match name {
+            NAN => Some(f64::NAN),
+            INFINITY => Some(f64::INFINITY),
+            MINUS_INFINITY => Some(f64::NEG_INFINITY),
+            _ => None,
+        }
+    }
+}
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.name() {
+            Some(name) => serializer.serialize_str(name),
+            None => serializer.serialize_f64(self.0),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(f64),
+            Name(String),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Number(value) => Ok(Self(value)),
+            Written::Name(name) => Self::named(&name)
+                .map(Self)
+                .ok_or_else(|| D::Error::invalid_value(Unexpected::Str(&name), &"a number")),
+        }
+    }
+}
+
+/// For fields: `#[serde(with = "number")]`.
+pub(crate) mod number {
+    use super::{Deserialize, Deserializer, Number, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        Number(*value).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        Number::deserialize(deserializer).map(|Number(value)| value)
+    }
+}
+
+/// What is in a `metrics.json`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MetricsFile {
+    /// Its numbers. One within objects is called by its path: `test/accuracy`.
+    pub metrics: Metrics,
+    /// What else it holds, in words: `'model' (a text)`.
+    pub left_out: Vec<String>,
+}
+
+impl MetricsFile {
+    /// Reads the text of one. Takes NaN, infinities and numbers that are too large as Python writes them.
+    ///
+    /// # Errors
+    /// When it is not JSON.
+    pub fn read(text: &[u8]) -> serde_json::Result<Self> {
+        let mut file = Self::default();
+        match serde_json::from_slice(&standard_json(text))? {
+            Value::Object(entries) => file.take(None, entries),
+            other => file.left_out.push(format!("all of it ({})", what(&other))),
+        }
+        Ok(file)
+    }
+
+    fn take(&mut self, parent: Option<&str>, entries: serde_json::Map<String, Value>) {
+        for (key, value) in entries {
+            let name = parent.map_or_else(|| key.clone(), |parent| format!("{parent}/{key}"));
+            let number = match value {
+                Value::Object(entries) => {
+                    self.take(Some(&name), entries);
+                    continue;
+                }
+                Value::Number(ref number) => number.as_f64(),
+                Value::String(ref text) => Number::named(text),
+                _ => None,
+            };
+            match number {
+                None => self.left_out.push(format!("'{name}' ({})", what(&value))),
+                Some(number) if self.metrics.insert(name.clone(), number).is_some() => {
+                    self.left_out.push(format!("'{name}' (it occurs twice, the last one counts)"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+fn what(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The text as standard JSON: every number in it that JSON does not have becomes its name in quotes.
+fn standard_json(text: &[u8]) -> Vec<u8> {
+    let mut standard = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(&first) = rest.first() {
+        let length = match first {
+            b'"' => string_length(rest),
+            _ if in_word(first) => rest.iter().take_while(|&&byte| in_word(byte)).count(),
+            _ => 1,
+        };
+        let (token, after) = rest.split_at(length);
+        match not_in_json(token) {
+            Some(name) => standard.extend([b"\"", name.as_bytes(), b"\""].concat()),
+            None => standard.extend(token),
+        }
+        rest = after;
+    }
+    standard
+}
+
+fn in_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')
+}
+
+/// The bytes of a string, with its quotes; all there are if it does not end.
+fn string_length(text: &[u8]) -> usize {
+    let mut escaped = false;
+    let end = text.iter().skip(1).position(|&byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    });
+    end.map_or(text.len(), |end| end + 2)
+}
+
+/// The name of a number that JSON does not have, or that is too large for it.
+fn not_in_json(token: &[u8]) -> Option<&'static str> {
+    let token = std::str::from_utf8(token).ok()?;
+    let digits = |byte: u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+    let value = match Number::named(token) {
+        Some(value) => value,
+        None if token.bytes().all(digits) => token.parse().ok()?,
+        None => return None,
+    };
+    Number(value).name()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: &str) -> MetricsFile {
+        MetricsFile::read(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    /// As texts: NaN does not equal itself.
+    fn shown(metrics: &Metrics) -> String {
+        serde_json::to_string(metrics).expect("it can be written")
+    }
+
+    #[test]
+    fn what_json_does_not_have_is_kept() {
+        for (text, metrics) in [
+            (
+                r#"{"a": NaN, "b": Infinity, "c": -Infinity}"#,
+                r#"{"a":"NaN","b":"Infinity","c":"-Infinity"}"#,
+            ),
+            (r#"{"a":NaN}"#, r#"{"a":"NaN"}"#),
+            (r#"{"a": "NaN", "b": "-Infinity"}"#, r#"{"a":"NaN","b":"-Infinity"}"#),
+            (
+                r#"{"a": 1e999, "b": -1e999, "c": 1e-999}"#,
+                r#"{"a":"Infinity","b":"-Infinity","c":0.0}"#,
+            ),
+            (
+                r#"{"NaN": 1, "say \"NaN\"": 2, "\\": NaN}"#,
+                r#"{"NaN":1.0,"\\":"NaN","say \"NaN\"":2.0}"#,
+            ),
+            (r#"{"a": 123456789012345678901234567890}"#, r#"{"a":1.2345678901234568e+29}"#),
+        ] {
+            let file = read(text);
+            assert_eq!(
+                (shown(&file.metrics).as_str(), &*file.left_out),
+                (metrics, &[][..]),
+                "{text}"
+            );
+            let again: Metrics = serde_json::from_str(metrics).expect("it can be read");
+            assert_eq!(shown(&again), metrics);
+        }
+    }
+
+    #[test]
+    fn numbers_within_objects_are_called_by_their_path_and_the_rest_is_named() {
+        let file = read(
+            r#"{"test": {"accuracy": 0.5, "by": {"cat": 1}}, "model": "r18", "confusion": [[1]], "n": null, "ok": true, "none": {}}"#,
+        );
+        let expected = [("test/accuracy".to_owned(), 0.5), ("test/by/cat".to_owned(), 1.0)];
+        assert_eq!(file.metrics, Metrics::from(expected));
+        assert_eq!(
+            file.left_out,
+            ["'confusion' (an array)", "'model' (a text)", "'n' (null)", "'ok' (true or false)"]
+        );
+        assert_eq!(read("[1]").left_out, ["all of it (an array)"]);
+        let twice = read(r#"{"a": {"b": 1}, "a/b": 2}"#);
+        assert_eq!(twice.metrics, Metrics::from([("a/b".to_owned(), 2.0)]));
+        assert_eq!(twice.left_out, ["'a/b' (it occurs twice, the last one counts)"]);
+    }
+
+    #[test]
+    fn only_what_is_not_json_fails() {
+        for text in
+            ["", "{", "{\"a\": nan}", "{\"a\": -inf}", "{\"a\": NaN", "NaN1", "{\"a", "\"\\"]
+        {
+            assert!(MetricsFile::read(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn standard_json_is_left_as_it_is(text in any::<String>(), number in any::<f64>()) {
+            let value = serde_json::json!({ &text: [&text, number] });
+            let written = serde_json::to_vec(&value).expect("it can be written");
+            prop_assert_eq!(standard_json(&written), written);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in r#"["\\{}:,NaInfity0-9eE+. -]*"#) {
+            let _ = MetricsFile::read(text.as_bytes());
+        }
+    }
+}
