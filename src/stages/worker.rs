@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::Stage;
 use crate::message::{
@@ -239,6 +239,7 @@ fn serve_request(
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .context("can't listen to signals")?;
     }
+    file_size_limit_is_an_error().context("can't listen to signals")?;
     write_event(&Event::Hello(Hello::of(program)))
         .context("nobody reads this worker's standard output")?;
     let request = read_request()?;
@@ -295,11 +296,24 @@ fn lock_checkpoint(checkpoint: &Path, stop: &AtomicBool) -> anyhow::Result<Optio
     }
 }
 
+/// From now on a file that grows beyond the limit on file sizes (`ulimit -f`) is an error of the write, not the end of
+/// this process. Programs that it starts are not affected.
+///
+/// # Errors
+/// When the system refuses.
+pub fn file_size_limit_is_an_error() -> std::io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
+}
+
 /// An error, with what to do where it says that the disk is full.
 pub fn with_disk_advice(error: anyhow::Error) -> anyhow::Error {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match io_error_kind(&error) {
-        Some(StorageFull | QuotaExceeded | FileTooLarge) => anyhow!(
+        Some(FileTooLarge) => anyhow!(
+            "{error:#}\na file would be larger than is allowed: raise the limit (`ulimit -f`), or use a cache on \
+             another file system with --cache; nothing that was committed is lost"
+        ),
+        Some(StorageFull | QuotaExceeded) => anyhow!(
             "{error:#}\nthe disk of the cache is full: free some room, or use another cache with \
              --cache; nothing that was committed is lost"
         ),

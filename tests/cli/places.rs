@@ -158,7 +158,7 @@ fn a_full_disk_fails_the_stage_that_meets_it() {
     done  one in [time]
           download (download) runs: no earlier run
     FAIL  download after [time]: can't write [project]/cache/partial/[digest]/checkpoint/[digest].part: File too large (os error 27)
-          the disk of the cache is full: free some room, or use another cache with --cache; nothing that was committed is lost
+          a file would be larger than is allowed: raise the limit (`ulimit -f`), or use a cache on another file system with --cache; nothing that was committed is lost
     --- stdout
 
     stage  result  time  metrics
@@ -185,7 +185,7 @@ fn a_full_disk_in_the_middle_of_a_commit_commits_nothing() {
     --- stderr
           one (command) runs: no earlier run
     FAIL  one after [time]: can't write [project]/cache/records/[..]/[digest].json: File too large (os error 27) at path "[project]/cache/records/[..]/.new-[random]"
-          the disk of the cache is full: free some room, or use another cache with --cache; nothing that was committed is lost
+          a file would be larger than is allowed: raise the limit (`ulimit -f`), or use a cache on another file system with --cache; nothing that was committed is lost
     --- stdout
 
     stage  result  time  metrics

@@ -1,4 +1,4 @@
-//! Ctrl-Z and `fg`, and a system that has no thread left.
+//! Ctrl-Z and `fg`, and limits that the system sets: no thread left, no larger file.
 
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
@@ -30,7 +30,8 @@ fn pids(project: &Sandbox) -> Vec<u32> {
 }
 
 fn all_stopped(project: &Sandbox) -> bool {
-    pids(project).into_iter().all(|pid| process_state(pid) == "T")
+    // A shell that starts a program waits in `D` while the program, not quite begun, is stopped.
+    pids(project).into_iter().all(|pid| matches!(process_state(pid).as_str(), "T" | "D"))
 }
 
 #[test]
@@ -58,11 +59,45 @@ fn a_paused_run_that_is_killed_leaves_no_worker_behind() {
     let run = project.start(&format!("run {MANIFEST}"));
     eventually("two processes", || pids(&project).len() == 2);
     run.signal(Signal::TSTP);
-    eventually("all are stopped", || all_stopped(&project));
+    let own = run.pid().as_raw_pid().unsigned_abs();
+    eventually("all are stopped", || process_state(own) == "T" && all_stopped(&project));
     run.signal(Signal::KILL);
     run.wait();
     project.write("go", "");
     assert_snapshot!(project.pipeline(&format!("run {MANIFEST}")).success(), @"wait ran");
+}
+
+/// Two files that are larger than a limit: one is copied by a worker, one is written by a program.
+const LARGE: &str = r#"
+[experiment]
+name = "large"
+
+[stages.copy]
+kind = "download"
+url = "file:large"
+unverified = true
+
+[stages.write]
+kind = "command"
+shell = 'head -c 1000000 /dev/zero > "$PIPELINE_OUTPUT/large"'
+"#;
+
+#[test]
+fn a_limit_on_file_sizes_is_an_error() {
+    let project = Sandbox::new(LARGE);
+    project.write("large", vec![0; 1_000_000]);
+    let mut command = project.command(&format!("run {MANIFEST} --keep-going"));
+    // SAFETY: setrlimit is a bare system call: it neither allocates nor takes a lock.
+    unsafe {
+        command.pre_exec(|| {
+            let limit = Rlimit { current: Some(500_000), maximum: Some(500_000) };
+            setrlimit(Resource::Fsize, limit).map_err(Into::into)
+        });
+    }
+    let ended = project.start_command(command).wait();
+    assert_eq!(ended.results(), "copy failed, write failed", "{ended}");
+    assert!(ended.stderr.contains("a file would be larger than is allowed"), "{ended}");
+    assert!(ended.stderr.contains("a file grew beyond the limit"), "{ended}");
 }
 
 #[test]

@@ -160,6 +160,7 @@ fn describe_end(status: ExitStatus) -> Option<String> {
             126 => " (the shell found a program that it could not start)",
             127 => " (the shell found no such program)",
             137 => " (a program in it was killed: out of memory?)",
+            153 => " (a file grew beyond the limit, see `ulimit -f`)",
             _ => "",
         };
         return Some(format!("ended with exit status {code}{hint}"));
@@ -168,6 +169,7 @@ fn describe_end(status: ExitStatus) -> Option<String> {
     let hint = match signal {
         signal_hook::consts::SIGKILL => ": out of memory?",
         signal_hook::consts::SIGSEGV | signal_hook::consts::SIGBUS => ": a bug in the program",
+        signal_hook::consts::SIGXFSZ => ": a file grew beyond the limit, see `ulimit -f`",
         _ => "",
     };
     Some(format!("was killed by signal {signal} ({name}{hint})"))
