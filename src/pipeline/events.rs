@@ -1,4 +1,4 @@
-//! What happens in a run, as the main thread tells it to whoever shows it.
+//! What happens in a run, as the main thread reports it to whoever shows it.
 //!
 //! These are the objects of `--progress json`, one a line.
 
@@ -31,7 +31,7 @@ pub enum RunEvent {
         /// Whether it goes on from the checkpoint of an interrupted run.
         resumes: bool,
     },
-    /// A stage whose result is there begins once more, in scratch, to compare.
+    /// A stage that has a result runs again, in scratch, to compare.
     Again {
         /// The stage.
         stage: StageName,
@@ -100,7 +100,7 @@ pub enum Outcome {
     Ran {
         /// The artifact.
         digest: Digest,
-        /// Whether the artifact is the one that it gave before.
+        /// Whether the artifact is the one that it produced before.
         unchanged: bool,
         /// How long it took.
         seconds: f64,

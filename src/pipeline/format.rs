@@ -83,8 +83,8 @@ pub fn metrics<'a>(metrics: impl IntoIterator<Item = (&'a str, f64)>) -> String 
     texts.collect::<Vec<_>>().join(", ")
 }
 
-/// Those of a stage's metrics that its kind puts in front, in the kind's order; the first few of a kind
-/// that has no order.
+/// Those of a stage's metrics that its kind puts in front, in the kind's order; the first few, where the kind
+/// does not have an order.
 pub fn headline(all: &Metrics, names: &[&'static str]) -> String {
     const FEW: usize = 3;
     let named = names.iter().filter_map(|name| all.get_key_value(*name));

@@ -22,7 +22,7 @@ const SPIN_COUNT: &str = "GOMP_SPINCOUNT";
 /// How the C library of Linux keeps memory.
 const TUNABLES: &str = "GLIBC_TUNABLES";
 /// Memory that a step frees is kept for the next one, and in huge pages: a step frees and takes the same
-/// gigabytes again and again, and getting them from the kernel anew took an eighth of the time.
+/// gigabytes again and again, and getting them from the kernel each time took an eighth of the time.
 const KEEP_MEMORY: &str = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:\
                            glibc.malloc.top_pad=67108864:glibc.malloc.hugetlb=1";
 

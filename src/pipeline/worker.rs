@@ -1,6 +1,6 @@
 //! One worker process: start it, check who it is, hand it its work, read its events, see it end.
 //!
-//! Knows the protocol; no cache and no graph. Runs on a thread of its own and prints nothing.
+//! Knows the protocol; does not depend on the cache or the graph. Runs on a thread of its own and prints nothing.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -66,7 +66,7 @@ impl WorkerHandle {
 
     /// Ends the worker, and all it started, at once.
     pub fn kill(&self) {
-        // Under the lock: the number can't have passed to another process meanwhile.
+        // Under the lock: the number cannot belong to another process meanwhile.
         if let Some(group) = self.control().group {
             let _ = rustix::process::kill_process_group(group, Signal::KILL);
         }
@@ -129,7 +129,7 @@ impl Control {
 /// Runs one request in a worker process, to its end.
 ///
 /// # Errors
-/// When the worker can't be started, or is not one of ours. That the work itself fails is an [`End`].
+/// When the worker cannot be started, or is not one of ours. That the work itself fails is an [`End`].
 pub fn run(
     mut command: Command,
     request: &Request,
@@ -138,14 +138,14 @@ pub fn run(
     mut on_event: impl FnMut(Event),
 ) -> anyhow::Result<End> {
     let log_file =
-        File::create(log).with_context(|| format!("can't write the log {}", log.display()))?;
+        File::create(log).with_context(|| format!("cannot write the log {}", log.display()))?;
     let program = program_name(&command);
     // A group of its own: Ctrl-C in the terminal reaches the orchestrator alone, which passes it on.
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log_file);
     let mut child = command
         .spawn()
-        // In words only: this is no failure of the cache, whatever kind of error it is.
-        .map_err(|error| anyhow!("can't start {}: {error}", command.get_program().display()))?;
+        // In words only: this is not a failure of the cache, whatever kind of error it is.
+        .map_err(|error| anyhow!("cannot start {}: {error}", command.get_program().display()))?;
     let pid = Pid::from_child(&child);
     worker.hold(pid);
 
@@ -198,7 +198,7 @@ fn converse(
     let _open = send_request(stdin, request);
     let mut last = None;
     for line in lines {
-        // What is no event was printed by some library: not for us.
+        // Another line was printed by some library: it is not for us.
         if let Ok(event) = serde_json::from_slice::<Event>(&line) {
             last = Some(event.clone());
             on_event(event);
@@ -247,7 +247,7 @@ fn reap(mut child: Child, pid: Pid, worker: &WorkerHandle) -> anyhow::Result<Exi
         rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
     worker.kill();
     worker.control().group = None;
-    child.wait().context("can't wait for a worker")
+    child.wait().context("cannot wait for a worker")
 }
 
 /// What people call the program.
@@ -266,11 +266,11 @@ fn died(name: &str, status: ExitStatus) -> String {
     }
 }
 
-/// What a log says before the message that its worker ended it with, which is told already.
+/// The lines of a log before the message that its worker ended it with, which is shown anyway.
 fn before_last_words(mut log: Vec<String>, message: &str) -> Vec<String> {
-    let told = without_colours(message.lines().next().unwrap_or_default());
-    let told = format!("{LAST_WORDS}{told}");
-    if let Some(at) = log.iter().rposition(|line| *line == told) {
+    let last_words = without_colours(message.lines().next().unwrap_or_default());
+    let last_words = format!("{LAST_WORDS}{last_words}");
+    if let Some(at) = log.iter().rposition(|line| *line == last_words) {
         log.truncate(at);
     }
     log

@@ -204,7 +204,7 @@ fn links_and_heads_for_people_can_be_lost() {
     assert_snapshot!(project.pipeline("log experiment.toml report"), @r"
     status 2
     --- stderr
-    error: 'report' has no log: it has not run yet
+    error: 'report' does not have a log: it has not run yet
     ");
 }
 

@@ -216,7 +216,7 @@ fn log_and_path() {
     assert_snapshot!(new.pipeline("log experiment.toml words"), @r"
     status 2
     --- stderr
-    error: 'words' has no log: it has not run yet
+    error: 'words' does not have a log: it has not run yet
     ");
 }
 

@@ -36,5 +36,5 @@ pub fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
         print_raw(&bytes)?;
         return Ok(ExitCode::SUCCESS);
     }
-    bail!("'{name}' has no log: it has not run yet")
+    bail!("'{name}' does not have a log: it has not run yet")
 }

@@ -1,4 +1,4 @@
-//! `pipeline status`: where every stage stands, and what its last run was.
+//! `pipeline status`: the state of every stage, and its last run.
 
 use std::process::ExitCode;
 
@@ -24,7 +24,7 @@ pub fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The record that tells of a stage's last run: its own, or an older one that no longer counts.
+/// The record of a stage's last run: its own, or an older one that no longer counts.
 fn last_run(project: &Project, name: &StageName, state: &State) -> Option<Record> {
     match state {
         State::Fresh(record) => Some((**record).clone()),

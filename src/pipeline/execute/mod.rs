@@ -1,7 +1,7 @@
-//! The loop that runs a plan: what is ready starts, as far as there are slots; what ends makes more ready.
+//! The loop that runs a plan: what is ready starts when it has its slots; what ends makes more ready.
 //!
 //! All decisions are made on the main thread; a [`job`] has a thread of its own and sends messages.
-//! Knows no terminal: what happens goes to a [`Reporter`](crate::progress::Reporter).
+//! Does not depend on a terminal: what happens goes to a [`Reporter`](crate::progress::Reporter).
 
 mod handle;
 mod job;
@@ -44,7 +44,7 @@ pub struct Options {
     pub keep_going: bool,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
     /// Each stage that was asked for, or is needed by one, with how it ended.
@@ -73,7 +73,7 @@ enum Report {
 /// Runs these stages, which are closed under inputs and in topological order.
 ///
 /// # Errors
-/// When the run can't begin. That stages fail is in the [`Summary`].
+/// When the run cannot begin. That stages fail is in the [`Summary`].
 pub fn execute(
     manifest: &Manifest,
     graph: &Graph,
@@ -128,7 +128,7 @@ impl Run<'_> {
                 return Ok(());
             }
             match self.supervisor.next(self.reporter) {
-                Heard::Report(stage, Report::Event(event)) => self.tell(stage, event),
+                Heard::Report(stage, Report::Event(event)) => self.report_event(stage, event),
                 Heard::Report(stage, Report::End(end)) => self.job_ended(&stage, end),
                 Heard::StopWanted => self.report(RunEvent::Stopping),
                 Heard::Nothing => {}
@@ -240,7 +240,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn tell(&mut self, stage: StageName, event: JobEvent) {
+    fn report_event(&mut self, stage: StageName, event: JobEvent) {
         let event = match event {
             JobEvent::Waits => RunEvent::Wait { stage },
             JobEvent::Starts { why, resumes } => {

@@ -121,7 +121,7 @@ fn spinner_style() -> ProgressStyle {
 /// A style of a template, with the bar as all bars here have it.
 pub(super) fn style(template: &str) -> ProgressStyle {
     debug_assert!(template.contains(&format!(":{NAME_WIDTH}!")));
-    // The templates are constants; one that indicatif can't read shows the plain style.
+    // The templates are constants; one that indicatif cannot read shows the plain style.
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("━╸─")

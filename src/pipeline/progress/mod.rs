@@ -1,6 +1,6 @@
 //! Showing a run: bars on a terminal, plain lines elsewhere, JSON lines on request.
 //!
-//! Knows events; not where they come from. Called from the main thread only.
+//! Knows events; does not depend on where they come from. Called from the main thread only.
 
 mod bars;
 mod json;
@@ -138,7 +138,7 @@ impl Rate {
         self.last = now;
     }
 
-    /// Units per second, once there is something to tell it from.
+    /// Units per second, once there is something to compute it from.
     fn per_second(&self) -> Option<f64> {
         let ((first, start), (last, done)) = (self.first?, self.last?);
         let elapsed = last.duration_since(first);

@@ -1,4 +1,4 @@
-//! Plain lines on standard error: for logs, and for terminals that can't draw.
+//! Plain lines on standard error: for logs, and for terminals that cannot draw.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,7 +10,7 @@ use crate::format;
 use crate::stage_name::StageName;
 use crate::visible;
 
-/// A stage's progress is told this often.
+/// A stage's progress is shown this often.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Writes a line when something begins or ends, and now and then between.
@@ -58,7 +58,7 @@ pub fn print_line(event: &RunEvent) {
     }
 }
 
-/// Writes a line to standard error. That it can't be written is no reason to end a run.
+/// Writes a line to standard error. That it cannot be written is not a reason to end a run.
 pub fn print(line: &str) {
     let _ = writeln!(std::io::stderr(), "{}", visible::text(line));
 }
