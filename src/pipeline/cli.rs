@@ -45,7 +45,8 @@ pub enum Command {
     /// Check that artifacts hold what they held, or that a stage gives them again
     ///
     /// Hashes the artifacts of the manifest's fresh stages. Those that no longer hold the bytes of their digest
-    /// are named, file by file, and moved to the cache's quarantine: the next run makes them again.
+    /// are named, file by file, and moved to the cache's quarantine, and with them the records of everything
+    /// that was made from them: the next run makes them again. --restore brings such records back.
     ///
     /// With --rerun, runs one stage again from nothing, in a scratch folder, and compares what it gives with
     /// what is recorded. Nothing recorded is touched. Where the manifest leaves them open, device and count
@@ -173,13 +174,16 @@ Exit status:  0  intact; the same bytes again, or within the tolerance\n        
 130  interrupted")]
 pub struct VerifyArguments {
     /// The manifest
-    #[arg(required_unless_present = "all")]
+    #[arg(required_unless_present_any = ["all", "restore"])]
     pub manifest: Option<PathBuf>,
     #[command(flatten)]
     pub with: WithArguments,
     /// Check everything in the cache, whatever manifest it is from
     #[arg(long, conflicts_with = "rerun")]
     pub all: bool,
+    /// Let the records count again that were withdrawn because they were made from damaged artifacts
+    #[arg(long, conflicts_with = "rerun")]
+    pub restore: bool,
     /// Run this stage again in scratch, and compare
     #[arg(long, value_name = "STAGE", requires = "manifest")]
     pub rerun: Option<String>,

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use pipeline_stages::kind::OutsidePath;
 
-use crate::cache::{Cache, Record, StatIndex};
+use crate::cache::{Cache, Record, StatIndex, Unreadable};
 use crate::digest::{Digest, Encoder};
 use crate::key::{OutsideDigest, StageKey};
 use crate::manifest::{Manifest, StageDeclaration};
-use crate::plan::{Facts, Obstacle};
+use crate::plan::{Facts, NoResult, Obstacle};
 use crate::stage_name::StageName;
 
 /// The world as one manifest's stages see it.
@@ -105,8 +105,16 @@ fn missing_file() -> Digest {
 }
 
 impl Facts for World<'_> {
-    fn usable(&self, key: &StageKey) -> Option<Record> {
-        self.cache.usable(key)
+    fn result(&self, key: &StageKey) -> Result<Record, NoResult> {
+        match self.cache.read_record(key) {
+            Ok(record) if self.cache.has_artifact(&record.output.digest) => Ok(record),
+            Ok(record) => Err(NoResult::ArtifactGone(record.output.digest)),
+            Err(Unreadable::Damaged) => Err(NoResult::RecordDamaged),
+            Err(Unreadable::Missing) => Err(match self.cache.withdrawn(key) {
+                Some(withdrawn) => NoResult::Withdrawn(withdrawn.reason),
+                None => NoResult::NoRecord,
+            }),
+        }
     }
 
     fn last(&self, stage: &StageName) -> Option<Record> {

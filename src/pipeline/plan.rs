@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::cache::Record;
+use crate::digest::Digest;
 use crate::graph::Graph;
 use crate::key::{self, Change, OutsideDigest, Part, StageKey};
 use crate::manifest::{Manifest, StageDeclaration};
@@ -15,12 +16,25 @@ use crate::stage_name::StageName;
 
 /// What a plan needs to know about the world.
 pub trait Facts {
-    /// The record of a key, if its artifact is there too.
-    fn usable(&self, key: &StageKey) -> Option<Record>;
+    /// The record of a key, if its artifact is there too; else why there is none that can be used.
+    fn result(&self, key: &StageKey) -> Result<Record, NoResult>;
     /// The record that a stage had last, whether or not its artifact is there.
     fn last(&self, stage: &StageName) -> Option<Record>;
     /// The files outside the cache that a stage reads, or why they can't be read.
     fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Obstacle>;
+}
+
+/// Why there is no result that can be used.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NoResult {
+    /// It never ran, or its record was removed.
+    NoRecord,
+    /// There is a record, but its artifact is gone.
+    ArtifactGone(Digest),
+    /// There is a record, but it is damaged.
+    RecordDamaged,
+    /// There was a record, which no longer counts for this reason.
+    Withdrawn(String),
 }
 
 /// Why a stage can't run, whatever else runs: a file outside the cache that it reads can't be read.
@@ -169,13 +183,15 @@ fn known_reason(
 /// Whether a stage must run, all of whose inputs are there.
 pub fn decide(name: &StageName, parts: Vec<Part>, facts: &dyn Facts) -> State {
     let key = StageKey::of(&parts);
-    if let Some(record) = facts.usable(&key) {
-        return State::Fresh(Box::new(record));
-    }
-    let reason = match facts.last(name) {
-        None => Reason::NeverRan,
-        Some(last) if last.key == key => Reason::ArtifactGone { digest: last.output.digest },
-        Some(last) => Reason::Changed { changes: key::changes(&last.parts, &parts) },
+    let reason = match facts.result(&key) {
+        Ok(record) => return State::Fresh(Box::new(record)),
+        Err(NoResult::ArtifactGone(digest)) => Reason::ArtifactGone { digest },
+        Err(NoResult::RecordDamaged) => Reason::RecordDamaged,
+        Err(NoResult::Withdrawn(because)) => Reason::Withdrawn { because },
+        Err(NoResult::NoRecord) => match facts.last(name).filter(|last| last.key != key) {
+            None => Reason::NeverRan,
+            Some(last) => Reason::Changed { changes: key::changes(&last.parts, &parts) },
+        },
     };
     State::Dirty { reason, key, parts }
 }
@@ -222,8 +238,12 @@ mod tests {
     }
 
     impl Facts for Memory {
-        fn usable(&self, key: &StageKey) -> Option<Record> {
-            self.records.borrow().get(key).filter(|_| !self.gone.borrow().contains(key)).cloned()
+        fn result(&self, key: &StageKey) -> Result<Record, NoResult> {
+            let record = self.records.borrow().get(key).cloned().ok_or(NoResult::NoRecord)?;
+            match self.gone.borrow().contains(key) {
+                true => Err(NoResult::ArtifactGone(record.output.digest)),
+                false => Ok(record),
+            }
         }
         fn last(&self, stage: &StageName) -> Option<Record> {
             self.records.borrow().get(self.heads.borrow().get(stage)?).cloned()

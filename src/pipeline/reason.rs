@@ -18,6 +18,13 @@ pub enum Reason {
         /// The artifact.
         digest: Digest,
     },
+    /// There is a record, but it is damaged.
+    RecordDamaged,
+    /// There was a record, which no longer counts.
+    Withdrawn {
+        /// Why.
+        because: String,
+    },
     /// Something that enters its key changed.
     Changed {
         /// What.
@@ -32,6 +39,8 @@ impl fmt::Display for Reason {
             Self::ArtifactGone { digest } => {
                 write!(f, "its artifact {} is gone from the cache or damaged", digest.short())
             }
+            Self::RecordDamaged => f.write_str("its record is damaged"),
+            Self::Withdrawn { because } => write!(f, "its record was withdrawn: {because}"),
             Self::Changed { changes } => {
                 let texts: Vec<String> = changes.iter().map(Change::to_string).collect();
                 f.write_str(&texts.join("; "))

@@ -311,7 +311,8 @@ files = ["notes"]
     status 1
     --- stderr
           copy (command) runs: no earlier run
-    FAIL  copy after [time]: notes changed while the stage read it, so the result is not recorded; it is kept to look at in [project]/cache/store/[digest]
+    FAIL  copy after [time]: notes changed while the stage read it, so the result is not recorded
+          what it had written is kept in [project]/cache/failed/[digest]
     --- stdout
 
     stage  result  time  metrics

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
-use pipeline::cache::digest_folder;
+use pipeline::cache::Listing;
 use rustix::process::{Pid, Signal};
 
 use crate::manifests::TRAINING;
@@ -44,7 +44,7 @@ fn assert_sound(project: &Sandbox, cache: &str) {
     assert_eq!(names(&cache.join("tmp")), [""; 0], "no work is left over");
     for name in names(&cache.join("store")) {
         let artifact = cache.join("store").join(&name);
-        let (digest, _) = digest_folder(&artifact).expect("a readable artifact");
+        let digest = Listing::of(&artifact).expect("a readable artifact").digest();
         assert_eq!(digest.to_string(), name, "an artifact has the digest of its name");
         for path in walk(&artifact).into_iter().chain([artifact]) {
             let metadata = path.metadata().expect("readable");
@@ -365,7 +365,7 @@ fn killed_at_any_moment_the_cache_holds_the_old_state_or_the_new_one() {
 fn assert_nothing_is_half_there(project: &Sandbox, cache: &str) {
     let cache = project.path(cache);
     for name in names(&cache.join("store")) {
-        let (digest, _) = digest_folder(&cache.join("store").join(&name)).expect("readable");
+        let digest = Listing::of(&cache.join("store").join(&name)).expect("readable").digest();
         assert_eq!(digest.to_string(), name, "an artifact has the digest of its name");
     }
     for path in walk(&cache.join("records")) {

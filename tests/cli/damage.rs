@@ -1,11 +1,17 @@
 //! A cache that something else changed: what is missing or damaged costs work, never the run.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
 
 use insta::assert_snapshot;
 
 use crate::manifests::WORDS;
 use crate::support::{Sandbox, names, walk};
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("there").permissions().mode() & 0o7777
+}
 
 /// A project that has run.
 fn project() -> Sandbox {
@@ -64,7 +70,7 @@ fn a_truncated_file_is_found_by_the_stage_that_needs_it() {
     assert_snapshot!(project.pipeline("run experiment.toml"), @r#"
     status 0
     --- stderr
-          count: the artifact [digest] is damaged; it was moved to quarantine/ and its stage runs again
+          count: the artifact [digest] is damaged; it was moved to quarantine/ and its stage runs again; what was made from it no longer counts: words/count, words/report
           words (command) runs: its artifact [digest] is gone from the cache or damaged
     done  words in [time], with the same output as before
           count (command) runs: shell: "echo count >> ran; wc -w < \"$PIPELINE_INPUT_WORDS/text\" | tr -d \" \" > \"$PIPELINE_OUTPUT/number\"" -> "echo count >> ran; wc -c < \"$PIPELINE_INPUT_WORDS/text\" | tr -d \" \" > \"$PIPELINE_OUTPUT/number\""
@@ -81,7 +87,7 @@ fn a_truncated_file_is_found_by_the_stage_that_needs_it() {
 
     words: 1 fresh, 3 ran in [time]
     "#);
-    assert_eq!(names(&project.cache("quarantine")).len(), 1);
+    assert_eq!(project.quarantined().len(), 1);
     let text = fs::read_to_string(project.artifact("words").join("text")).expect("it is back");
     assert_eq!(text, "to be or not to be\n");
 }
@@ -113,7 +119,7 @@ fn several_readers_of_a_damaged_artifact_wait_for_it() {
         fs::write(artifact.join("text"), "").expect("it is ours");
         let ended = project.pipeline(&format!("run experiment.toml --jobs {jobs}"));
         assert_eq!(ended.success(), "words ran, a ran, b ran, c ran, d ran, e ran", "{ended}");
-        assert_eq!(names(&project.cache("quarantine")).len(), 1);
+        assert_eq!(project.quarantined().len(), 1);
         let ran = project.read("ran");
         let mut ran: Vec<&str> = ran.lines().collect();
         ran.sort_unstable();
@@ -132,7 +138,7 @@ fn bytes_that_rotted_are_mended_when_the_stage_runs_again() {
     assert_eq!(project.artifact("words"), artifact);
     let text = fs::read_to_string(artifact.join("text")).expect("readable");
     assert_eq!(text, "to be or not to be\n");
-    assert_eq!(names(&project.cache("quarantine")).len(), 1);
+    assert_eq!(project.quarantined().len(), 1);
 }
 
 #[test]
@@ -194,12 +200,12 @@ files = ["notes"]
 #[test]
 fn links_and_heads_for_people_can_be_lost() {
     let project = project();
-    fs::remove_dir_all(project.cache("runs")).expect("ours");
+    fs::remove_dir_all(project.cache("latest")).expect("ours");
     fs::remove_dir_all(project.cache("heads")).expect("ours");
     fs::remove_dir_all(project.cache("logs")).expect("ours");
     let ended = project.pipeline("run experiment.toml");
     assert_eq!(ended.success().matches(" fresh").count(), 4, "{ended}");
-    let link = project.cache("runs/words/report/metrics.json");
+    let link = project.cache("latest/words/report/metrics.json");
     assert_eq!(fs::read_to_string(link).expect("the link is back"), "{\"words\": 6}\n");
     assert_snapshot!(project.pipeline("log experiment.toml report"), @r"
     status 2
@@ -219,7 +225,7 @@ fn a_newer_cache_is_refused() {
     assert_snapshot!(project.pipeline("run experiment.toml"), @r"
     status 2
     --- stderr
-    error: the cache [project]/cache has layout version 7; this version of pipeline knows 1 and older: use a newer pipeline, or another cache with --cache
+    error: the cache [project]/cache has layout version 7; this version of pipeline knows 2: use a newer pipeline, or another cache with --cache
     ");
     assert_eq!(project.read("cache/VERSION"), "7\n");
     assert_eq!(project.read("ran").lines().count(), 4, "nothing more ran");
@@ -232,18 +238,199 @@ fn something_else_that_is_called_cache_is_refused() {
     assert_snapshot!(project.pipeline("run experiment.toml"), @r"
     status 2
     --- stderr
-    error: [project]/cache/VERSION holds '3.2-beta', not a version: is this a cache of pipeline?
+    error: [project]/cache/VERSION contains '3.2-beta', which is not a version: is this a cache of pipeline?
     ");
     project.write("cache/VERSION", "");
     assert_snapshot!(project.pipeline("run experiment.toml"), @r"
     status 2
     --- stderr
-    error: [project]/cache/VERSION holds '', not a version: is this a cache of pipeline?
+    error: [project]/cache/VERSION contains '', which is not a version: is this a cache of pipeline?
     ");
     project.write("file", "");
     assert_snapshot!(project.pipeline("run experiment.toml --cache file"), @r"
     status 2
     --- stderr
-    error: can't read the cache [project]/file: Not a directory (os error 20)
+    error: cannot read the cache [project]/file: Not a directory (os error 20)
+    ");
+}
+
+#[test]
+fn an_output_that_was_replaced_by_a_link_leads_nowhere() {
+    let project = Sandbox::new(
+        "[experiment]\nname = \"link\"\n[stages.a]\nkind = \"command\"\n\
+         shell = 'rmdir \"$PIPELINE_OUTPUT\"; ln -s \"$OLDPWD/mine\" \"$PIPELINE_OUTPUT\"'\n",
+    );
+    project.write("mine/sub/secret", "s");
+    let secret = project.path("mine/sub/secret");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("ours");
+    let before = walk(&project.path("mine"));
+    let ended = project.pipeline("run experiment.toml");
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    assert!(ended.stderr.contains("its output folder is no longer the one"), "{ended}");
+    assert_eq!(walk(&project.path("mine")), before);
+    assert_eq!(mode(&secret), 0o600);
+    assert_eq!(names(&project.cache("store")), [""; 0]);
+    assert!(
+        !project.cache("failed").exists(),
+        "what is behind the link was not kept as its output"
+    );
+}
+
+#[test]
+fn a_sweep_removes_what_this_tool_made_and_nothing_else() {
+    let project = Sandbox::new(WORDS);
+    let key = "0".repeat(64);
+    for file in ["scratch/others-work/file", "scratch/notes.txt", "scratch/elsewhere/file"] {
+        project.write(file, "precious");
+    }
+    // Of the form of a key, but no lock was ever taken for it; and a link of such a name.
+    project.write(&format!("scratch/{key}/file"), "precious");
+    symlink(
+        project.path("scratch/elsewhere"),
+        project.path(&format!("scratch/{}", "1".repeat(64))),
+    )
+    .expect("writable");
+    project.write(&format!("cache/locks/{}", "1".repeat(64)), "");
+    // Cut off, by its lock.
+    project.write(&format!("scratch/{}/output/file", "2".repeat(64)), "");
+    project.write(&format!("cache/locks/{}", "2".repeat(64)), "");
+    symlink("../scratch", project.cache("tmp")).expect("writable");
+    project.pipeline("run experiment.toml").success();
+    assert_eq!(
+        names(&project.path("scratch")),
+        [&key, &"1".repeat(64), "elsewhere", "notes.txt", "others-work"]
+    );
+    assert_eq!(project.read(&format!("scratch/{key}/file")), "precious");
+    assert_eq!(project.read("scratch/elsewhere/file"), "precious");
+}
+
+#[test]
+fn a_hard_link_in_an_output_leaves_the_other_file_alone() {
+    let project = Sandbox::new(
+        "[experiment]\nname = \"link\"\n[stages.a]\nkind = \"command\"\n\
+         shell = 'ln mine \"$PIPELINE_OUTPUT/o\"; cd \"$PIPELINE_OUTPUT\"; ln o again; mkdir d; ln o d/o'\n",
+    );
+    project.write("mine", "v1");
+    let mine = project.path("mine");
+    fs::set_permissions(&mine, fs::Permissions::from_mode(0o600)).expect("ours");
+    project.pipeline("run experiment.toml").success();
+    assert_eq!(mode(&mine), 0o600);
+    project.write("mine", "v2");
+    let artifact = project.artifact("a");
+    for name in ["o", "again", "d/o"] {
+        let file = artifact.join(name);
+        assert_eq!(fs::read_to_string(&file).expect("readable"), "v1");
+        assert_eq!(fs::metadata(&file).expect("there").nlink(), 1);
+        // Never more readable than the output was.
+        assert_eq!(mode(&file), 0o400);
+    }
+    assert_eq!(project.pipeline("verify experiment.toml").code(), Some(0));
+}
+
+#[test]
+fn the_work_can_be_on_another_file_system_than_the_store() {
+    let other = tempfile::tempdir_in("/dev/shm").expect("a file system in memory");
+    let project = Sandbox::new(WORDS);
+    fs::create_dir_all(project.cache("")).expect("writable");
+    symlink(other.path(), project.cache("tmp")).expect("writable");
+    project.pipeline("run experiment.toml").success();
+    assert_eq!(project.pipeline("verify experiment.toml").code(), Some(0));
+    assert_eq!(names(other.path()), [""; 0]);
+    assert!(names(&project.cache("store")).iter().all(|name| !name.starts_with('.')));
+}
+
+#[test]
+fn what_was_made_from_a_damaged_artifact_does_not_count_until_it_is_restored() {
+    let project = project();
+    let artifact = project.artifact("words");
+    project.unprotect(&artifact);
+    fs::write(artifact.join("text"), "to be or not to bE\n").expect("it is ours");
+    assert_eq!(project.pipeline("verify experiment.toml").code(), Some(1));
+    assert_snapshot!(project.pipeline("plan experiment.toml"), @r"
+    status 0
+    --- stdout
+    words   dirty    its artifact [digest] is gone from the cache or damaged
+    count   waiting  on words
+    report  waiting  on count
+    other   fresh
+
+    words: 1 would run, 2 more if what they read changes, 1 are fresh
+    ");
+    assert_snapshot!(project.pipeline("verify experiment.toml --restore"), @r"
+    status 0
+    --- stdout
+    words/count   restored  it counts again
+    words/report  restored  it counts again
+    ");
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"words ran, count fresh, report fresh, other fresh");
+    assert_eq!(
+        project.pipeline("verify --restore --cache cache").stdout,
+        "no record was withdrawn\n"
+    );
+}
+
+#[test]
+fn a_changed_number_in_a_record_is_found() {
+    let project = Sandbox::new(
+        "[experiment]\nname = \"m\"\n[stages.a]\nkind = \"command\"\noutput = \"metrics\"\n\
+         shell = 'echo \"{\\\"accuracy\\\": 0.15}\" > \"$PIPELINE_OUTPUT/metrics.json\"'\n",
+    );
+    project.pipeline("run experiment.toml").success();
+    let record =
+        walk(&project.cache("records")).into_iter().find(|path| path.is_file()).expect("one");
+    let text = fs::read_to_string(&record).expect("readable");
+    let damaged = text.replace("\"accuracy\": 0.15", "\"accuracy\": 0.95");
+    assert_ne!(damaged, text);
+    fs::write(&record, damaged).expect("ours");
+    let plan = project.pipeline("plan experiment.toml");
+    assert!(plan.stdout.contains("its record is damaged"), "{plan}");
+    let verify = project.pipeline("verify --all --cache cache");
+    assert_eq!(verify.code(), Some(1), "{verify}");
+    assert!(verify.stdout.contains("is damaged; moved to quarantine/records/"), "{verify}");
+    project.pipeline("run experiment.toml").success();
+    assert!(project.pipeline("metrics experiment.toml").stdout.contains("0.15"));
+}
+
+#[test]
+fn a_failed_stage_keeps_its_newest_output_until_it_succeeds() {
+    let project = Sandbox::new(
+        "[experiment]\nname = \"f\"\n[stages.a]\nkind = \"command\"\n\
+         shell = 'cat text > \"$PIPELINE_OUTPUT/o\"; test -e good'\n",
+    );
+    project.write("text", "1");
+    assert_eq!(project.pipeline("run experiment.toml").code(), Some(1));
+    project.write("text", "2");
+    let ended = project.pipeline("run experiment.toml");
+    assert!(ended.stderr.contains("what it had written is kept in"), "{ended}");
+    let kept = names(&project.cache("failed"));
+    assert_eq!(kept.len(), 1);
+    assert_eq!(project.read(&format!("cache/failed/{}/o", kept[0])), "2");
+    project.write("good", "");
+    project.pipeline("run experiment.toml").success();
+    assert_eq!(names(&project.cache("failed")), [""; 0]);
+}
+
+#[test]
+fn a_cache_that_lost_its_version_is_still_one() {
+    let project = project();
+    project.edit("\\\"words\\\"", "\\\"count\\\"");
+    fs::remove_file(project.cache("VERSION")).expect("ours");
+    for bucket in
+        ["quarantine", "reruns", "listings", "failed", "running", "history", "pins", "jobs"]
+    {
+        fs::create_dir_all(project.cache(bucket)).expect("writable");
+    }
+    project.pipeline("run experiment.toml").success();
+    assert!(project.cache("VERSION").exists());
+}
+
+#[test]
+fn a_cache_of_an_earlier_layout_is_refused_with_what_to_do() {
+    let project = project();
+    project.write("cache/VERSION", "1\n");
+    assert_snapshot!(project.pipeline("run experiment.toml"), @r"
+    status 2
+    --- stderr
+    error: the cache [project]/cache has layout version 1, of an earlier pipeline; this one needs 2: use another cache with --cache, or remove this one (chmod -R u+w [project]/cache && rm -rf [project]/cache)
     ");
 }

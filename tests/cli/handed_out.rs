@@ -31,12 +31,12 @@ fn it_plans_without_the_file_and_says_where_to_get_it_when_it_runs() {
     std::fs::create_dir(project.path("data")).unwrap();
     project.write("data/pretrained.txt", "12345");
     project.pipeline("run experiment.toml").success();
-    let size = project.path("cache/runs/handed-out/count/size");
+    let size = project.path("cache/latest/handed-out/count/size");
     assert_eq!(std::fs::read_to_string(size).unwrap().trim(), "5");
 
     // Another file is another content, as without instructions.
     project.write("data/pretrained.txt", "123456789");
     project.pipeline("run experiment.toml").success();
-    let size = project.path("cache/runs/handed-out/count/size");
+    let size = project.path("cache/latest/handed-out/count/size");
     assert_eq!(std::fs::read_to_string(size).unwrap().trim(), "9");
 }

@@ -107,8 +107,8 @@ fn a_cache_that_can_not_be_written_can_still_be_read() {
     assert_snapshot!(project.pipeline("run experiment.toml"), @r"
     status 1
     --- stderr
-    FAIL  one after [time]: can't open the lock [project]/cache/locks/[digest]: Permission denied (os error 13)
-          the cache can't be written: mend its permissions, or use another cache with --cache
+    FAIL  one after [time]: cannot open the lock [project]/cache/locks/[digest]: Permission denied (os error 13)
+          the cache cannot be written: fix its permissions, or use another cache with --cache
     --- stdout
 
     stage  result  time  metrics
@@ -126,8 +126,8 @@ fn a_cache_that_can_not_be_made_is_told() {
     assert_snapshot!(project.pipeline("run experiment.toml --cache closed/cache"), @r#"
     status 2
     --- stderr
-    error: can't create the folder [project]/closed/cache: Permission denied (os error 13)
-    the cache can't be written: mend its permissions, or use another cache with --cache
+    error: cannot create the folder [project]/closed/cache: Permission denied (os error 13)
+    the cache cannot be written: fix its permissions, or use another cache with --cache
     "#);
 }
 
@@ -184,7 +184,7 @@ fn a_full_disk_in_the_middle_of_a_commit_commits_nothing() {
     status 1
     --- stderr
           one (command) runs: no earlier run
-    FAIL  one after [time]: can't write [project]/cache/records/[..]/[digest].json: File too large (os error 27) at path "[project]/cache/records/[..]/.new-[random]"
+    FAIL  one after [time]: cannot write [project]/cache/records/[..]/[digest].json: File too large (os error 27) at path "[project]/cache/records/[..]/.new-[random]"
           a file would be larger than is allowed: raise the limit (`ulimit -f`), or use a cache on another file system with --cache; nothing that was committed is lost
     --- stdout
 
@@ -205,7 +205,10 @@ fn a_folder_that_holds_something_else_is_no_cache() {
     project.write("photos/holiday.jpg", "");
     let ended = project.pipeline("run experiment.toml --cache photos");
     assert_eq!(ended.status.code(), Some(2), "{ended}");
-    assert!(ended.stderr.contains("holds 'holiday.jpg' and is not a cache of pipeline"), "{ended}");
+    assert!(
+        ended.stderr.contains("contains 'holiday.jpg' and is not a cache of pipeline"),
+        "{ended}"
+    );
     assert!(!project.path("photos/store").exists(), "nothing was made in it");
 }
 

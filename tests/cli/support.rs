@@ -107,6 +107,12 @@ impl Sandbox {
         self.path("cache").join(name)
     }
 
+    /// The names of the artifacts in the quarantine.
+    pub fn quarantined(&self) -> Vec<String> {
+        let names = names(&self.cache("quarantine")).into_iter();
+        names.filter(|name| name != "records").collect()
+    }
+
     /// Writes a file of the project.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.path(name);

@@ -44,7 +44,7 @@ fn files_that_never_got_their_final_name() {
         format!("{shard}/.new-abc123"),
         "cache/.new-index1".to_owned(),
         "cache/heads/training/.new-head12".to_owned(),
-        "cache/runs/training/.new-17-data".to_owned(),
+        "cache/latest/training/.new-17-data".to_owned(),
     ];
     for name in &left {
         project.write(name, "half");

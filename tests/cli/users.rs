@@ -38,7 +38,7 @@ fn damage_is_put_out_of_the_way() {
     fs::write(artifact.join("text"), "to be").expect("it can be written now");
     project.edit("wc -w", "wc -c");
     assert_snapshot!(project.pipeline("run experiment.toml").success(), @"words ran, count ran, report ran, other fresh");
-    assert_eq!(names(&project.cache("quarantine")).len(), 1);
+    assert_eq!(project.quarantined().len(), 1);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use insta::assert_snapshot;
 
 use crate::manifests::WORDS;
-use crate::support::{Sandbox, names};
+use crate::support::Sandbox;
 
 /// A project that has run.
 fn project() -> Sandbox {
@@ -61,10 +61,13 @@ fn damage_is_named_by_stage_and_file_and_put_into_quarantine() {
     report  intact  [digest]  13 B
     other  intact  [digest]  6 B
 
+    the record of words/count was withdrawn: it was made from the artifact [digest], which is damaged
+    the record of words/report was withdrawn: it was made from the artifact [digest], whose own record was withdrawn
+    if you know that the damage came later, `verify --restore` brings these records back
     words: 3 intact, 1 damaged; 21 B read in [time]
     `pipeline run experiment.toml` makes again what is missing now
     "#);
-    assert_eq!(names(&project.cache("quarantine")).len(), 1);
+    assert_eq!(project.quarantined().len(), 1);
     // It is gone now, and what reads it is not known.
     assert_snapshot!(project.pipeline("verify experiment.toml"), @r#"
     status 1
@@ -76,7 +79,8 @@ fn damage_is_named_by_stage_and_file_and_put_into_quarantine() {
     words: 1 intact, 1 gone; 6 B read in [time]
     `pipeline run experiment.toml` makes again what is missing now
     "#);
-    assert_snapshot!(project.pipeline("run experiment.toml").success(), @r#"words ran, count fresh, report fresh, other fresh"#);
+    // What was made from the damaged text may be wrong, so it runs again.
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @r#"words ran, count ran, report ran, other fresh"#);
     assert_eq!(project.pipeline("verify experiment.toml").code(), Some(0));
     assert_eq!(project.pipeline("verify experiment.toml").code(), Some(0));
 }
@@ -174,8 +178,19 @@ fn as_json() {
         }
       ],
       "cache": "[project]/cache",
-      "remarks": [],
-      "sound": false
+      "damaged-records": [],
+      "remarks": [
+        "the record of words/report was withdrawn: it was made from the artifact [digest], which is damaged",
+        "if you know that the damage came later, `verify --restore` brings these records back"
+      ],
+      "sound": false,
+      "withdrawn": [
+        {
+          "key": "[digest]",
+          "reason": "it was made from the artifact [digest], which is damaged",
+          "stage": "words/report"
+        }
+      ]
     }
     "#);
 }
@@ -207,7 +222,10 @@ fn everything_in_the_cache() {
     words/words  damaged  [digest]  moved to quarantine/[digest]-0
       text: other bytes, of the same size
 
-    files among the records that are none: 1
+    the record of words/count was withdrawn: it was made from the artifact [digest], which is damaged
+    the record of words/report was withdrawn: it was made from the artifact [digest], whose own record was withdrawn
+    if you know that the damage came later, `verify --restore` brings these records back
+    the record records/00/nonsense.json is damaged; moved to quarantine/records/[..]nsense.json.damaged-0
     [project]/cache: 5 intact, 2 damaged; 45 B read in [time]
     the next run that needs it makes again what is missing now
     "#);
@@ -216,7 +234,6 @@ fn everything_in_the_cache() {
     --- stdout
     words/words  gone  [digest]  its record is there, the artifact is not
 
-    files among the records that are none: 1
     [project]/cache: 5 intact, 1 gone; 45 B read in [time]
     the next run that needs it makes again what is missing now
     "#);
@@ -261,7 +278,7 @@ fn a_cache_that_can_not_be_written_is_checked_all_the_same() {
     words  intact  [digest]  19 B
     count  intact  [digest]  2 B
     report  intact  [digest]  13 B
-    other  damaged  [digest]  left where it is: can't create the folder [project]/cache/quarantine: Permission denied (os error 13)
+    other  damaged  [digest]  left where it is: cannot create the folder [project]/cache/quarantine: Permission denied (os error 13)
       text: other bytes, of the same size
 
     words: 3 intact, 1 damaged; 34 B read in [time]

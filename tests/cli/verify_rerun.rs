@@ -18,7 +18,7 @@ fn trained() -> Sandbox {
 
 /// Every file of the cache that a rerun must leave alone, with its bytes.
 fn cache(project: &Sandbox) -> Vec<(std::path::PathBuf, Vec<u8>)> {
-    let folders = ["store", "records", "heads", "runs", "logs", "partial", "listings", "tmp"];
+    let folders = ["store", "records", "heads", "latest", "logs", "partial", "listings", "tmp"];
     let files = folders.iter().flat_map(|folder| walk(&project.cache(folder)));
     let mut files: Vec<_> =
         files.map(|path| (path.clone(), fs::read(&path).unwrap_or_default())).collect();

@@ -1,27 +1,36 @@
 //! Writing so that a crash leaves the old state or the new one: temp, fsync, rename, fsync.
 //!
-//! Knows files and folders; nothing of what is in them.
+//! Does not depend on what is in files and folders.
 
-use std::fs::{self, File, Metadata, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
 /// How the names of files begin that are to replace others.
 pub(super) const NEW: &str = ".new-";
 
+/// The bit of a folder that hands its group on.
+const SETGID: u32 = 0o2000;
+/// Everything that a group can be allowed.
+const GROUP: u32 = 0o070;
+/// Everything that an owner can be allowed.
+const OWNER: u32 = 0o700;
+
 /// Replaces a file's content in one step.
 ///
 /// # Errors
-/// When the file can't be written; the old content stays.
+/// When the file cannot be written; the old content stays.
 pub fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().context("a file has a folder")?;
     let is_new = !folder.exists();
     create_folder(folder)?;
     let write = || -> io::Result<()> {
-        // A file lasts no longer than the folder that it is in.
+        // A file is on disk no longer than the folder that it is in.
         if let Some(above) = folder.parent().filter(|_| is_new) {
             sync_folder(above)?;
         }
@@ -30,13 +39,13 @@ pub fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
         temporary.persist(path).map_err(|error| error.error)?;
         sync_folder(folder)
     };
-    write().with_context(|| format!("can't write {}", path.display()))
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Replaces the content of a file that proves itself when it is read: after a power cut it may be another.
 ///
 /// # Errors
-/// When the file can't be written; the old content stays.
+/// When the file cannot be written; the old content stays.
 pub fn write_disposable(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().context("a file has a folder")?;
     create_folder(folder)?;
@@ -44,23 +53,51 @@ pub fn write_disposable(path: &Path, content: &[u8]) -> anyhow::Result<()> {
         new_file(folder, content)?.persist(path).map_err(|error| error.error)?;
         Ok(())
     };
-    write().with_context(|| format!("can't write {}", path.display()))
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// A file under a temporary name.
 fn new_file(folder: &Path, content: &[u8]) -> io::Result<tempfile::NamedTempFile> {
     let mut temporary = tempfile::Builder::new().prefix(NEW).tempfile_in(folder)?;
     temporary.write_all(content)?;
-    temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    let mode = if is_shared(folder) { 0o664 } else { 0o644 };
+    temporary.as_file().set_permissions(Permissions::from_mode(mode))?;
     Ok(temporary)
 }
 
-/// Creates a folder and those above it. Nothing happens when it is there.
+/// Whether a folder is a group's: whatever is made in it belongs to the group of the folder, and the group may
+/// change it. The setgid bit says so, and new folders inherit it.
+pub fn is_shared(folder: &Path) -> bool {
+    fs::metadata(folder).is_ok_and(|metadata| metadata.mode() & SETGID != 0)
+}
+
+/// Creates a folder and those above it. Nothing happens when it exists.
 ///
 /// # Errors
-/// When it can't be created.
+/// When it cannot be created.
 pub fn create_folder(path: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(path).with_context(|| format!("can't create the folder {}", path.display()))
+    create_missing(path).with_context(|| format!("cannot create the folder {}", path.display()))
+}
+
+fn create_missing(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => share(path),
+        Err(_) if path.is_dir() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_missing(path.parent().ok_or(error)?)?;
+            create_missing(path)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Lets the group of a shared folder change what is in a new folder in it, whatever the umask is.
+fn share(folder: &Path) -> io::Result<()> {
+    let mode = fs::metadata(folder)?.mode();
+    if mode & SETGID == 0 || mode & GROUP == GROUP {
+        return Ok(());
+    }
+    fs::set_permissions(folder, Permissions::from_mode(mode & 0o7777 | GROUP))
 }
 
 /// Makes renames in a folder last.
@@ -74,7 +111,7 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
 /// Replaces a symbolic link in one step.
 ///
 /// # Errors
-/// When it can't be written; the old link stays.
+/// When it cannot be written; the old link stays.
 pub fn write_link(link: &Path, target: &Path) -> anyhow::Result<()> {
     let folder = link.parent().context("a link has a folder")?;
     create_folder(folder)?;
@@ -84,13 +121,13 @@ pub fn write_link(link: &Path, target: &Path) -> anyhow::Result<()> {
         std::os::unix::fs::symlink(target, &temporary)?;
         fs::rename(&temporary, link)
     };
-    write().with_context(|| format!("can't write the link {}", link.display()))
+    write().with_context(|| format!("cannot write the link {}", link.display()))
 }
 
 /// A name in a folder, which is made if it is missing, that nobody uses yet: `stem-0`, `stem-1`, ...
 ///
 /// # Errors
-/// When the folder can't be made.
+/// When the folder cannot be made.
 pub fn free_name(folder: &Path, stem: &str) -> anyhow::Result<PathBuf> {
     create_folder(folder)?;
     let mut names = (0..u32::MAX).map(|number| folder.join(format!("{stem}-{number}")));
@@ -99,20 +136,24 @@ pub fn free_name(folder: &Path, stem: &str) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("no free name in {}", folder.display()))
 }
 
-/// Removes a folder with all that is in it, read-only or not. Nothing happens when it is not there.
+/// Removes a folder with all that is in it, read-only or not. Nothing happens when it does not exist. A link is
+/// removed, never followed.
 ///
 /// A program that outlived its worker may still write there: what it adds meanwhile is removed too.
 ///
 /// # Errors
-/// When something in it can't be removed.
+/// When something in it cannot be removed.
 pub fn remove_tree(path: &Path) -> anyhow::Result<()> {
     const ATTEMPTS: usize = 10;
     let remove = || -> io::Result<()> {
         match fs::symlink_metadata(path) {
-            Ok(metadata) if metadata.is_dir() => {
-                make_folders_writable(path)?;
-                fs::remove_dir_all(path)
-            }
+            Ok(metadata) if metadata.is_dir() => match fs::remove_dir_all(path) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    make_folders_writable(path)?;
+                    fs::remove_dir_all(path)
+                }
+                other => other,
+            },
             Ok(_) => fs::remove_file(path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
@@ -125,33 +166,43 @@ pub fn remove_tree(path: &Path) -> anyhow::Result<()> {
             _ => break,
         }
     }
-    result.with_context(|| format!("can't remove {}", path.display()))
+    result.with_context(|| format!("cannot remove {}", path.display()))
 }
 
 fn is_changing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound)
 }
 
-/// Without write permission on a folder nobody but root can remove what is in it.
-fn make_folders_writable(folder: &Path) -> io::Result<()> {
-    fs::set_permissions(folder, Permissions::from_mode(0o755))?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            make_folders_writable(&entry.path())?;
+/// Without write permission on a folder nobody but root can remove what is in it, and only its owner can give
+/// it. Another user's folder is left as it is: what is in it may be removable all the same.
+fn make_folders_writable(top: &Path) -> io::Result<()> {
+    let own = rustix::process::geteuid().as_raw();
+    let mut folders = vec![top.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let metadata = fs::symlink_metadata(&folder)?;
+        if metadata.uid() == own && metadata.mode() & OWNER != OWNER {
+            // By a descriptor: a link that takes the name of the folder now is not followed.
+            let descriptor = openat(
+                CWD,
+                &folder,
+                OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?;
+            chmod_open(&descriptor, metadata.mode() & 0o7777 | OWNER)?;
+        }
+        for entry in fs::read_dir(&folder)?.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(entry.path());
+            }
         }
     }
     Ok(())
 }
 
-/// Lets everybody read who may read `like`, and nobody write. An executable file stays one.
-///
-/// # Errors
-/// As chmod.
-pub fn make_read_only(path: &Path, like: &Metadata) -> io::Result<()> {
-    let mode = fs::metadata(path)?.permissions().mode();
-    let readable = if mode & 0o100 == 0 { 0o444 } else { 0o555 };
-    fs::set_permissions(path, Permissions::from_mode(readable & like.permissions().mode()))
+/// Changes the mode of a folder that may not be read yet, so that it can only be open as a path.
+fn chmod_open(folder: &OwnedFd, mode: u32) -> io::Result<()> {
+    let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

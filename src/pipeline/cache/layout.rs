@@ -1,19 +1,23 @@
-//! Where everything lies in a cache. No other file joins a path of the cache.
+//! Where everything is in a cache. No other file joins a path of the cache.
 //!
 //! ```text
 //! cache/
 //!   VERSION                        the version of this layout
 //!   store/<digest>/                artifacts, read-only
-//!   listings/ab/<digest>.json      the files of an artifact, each with its digest; disposable
+//!   listings/ab/<digest>.json      the files of an artifact, each with its digest
 //!   records/ab/<key>.json          one record per stage key; written last: the commit point
 //!   heads/<experiment>/<stage>     the key that this stage had last
-//!   runs/<experiment>/<stage>      -> ../../store/<digest>, links for people
+//!   latest/<experiment>/<stage>    -> ../../store/<digest>, links for people
 //!   logs/ab/<key>.log              what the last run of this key wrote to standard error
 //!   partial/<key>/                 checkpoints of a stage that has not finished
 //!   tmp/<key>/                     work in progress
 //!   locks/<key>                    flock files
 //!   quarantine/<digest>-<n>/       artifacts that were found damaged
+//!   quarantine/records/<key>.json  records that no longer count, each with its <key>.reason
 //!   reruns/<key>-<n>/              outputs of `verify --rerun --keep`
+//!   failed/<key>/                  what a stage had written when it failed
+//!   running/<key>                  what works on a key now
+//!   history/, pins/, jobs/         for runs, for what must stay, and for jobs elsewhere
 //!   stat.idx                       digests of files outside the cache, by their stat
 //! ```
 
@@ -23,7 +27,109 @@ use crate::digest::Digest;
 use crate::key::StageKey;
 
 /// The version of the layout that this build reads and writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// A folder directly below the cache folder: everything in a cache is in one of these.
+///
+/// *Truth* is what cannot be made again from the rest; everything else may be deleted at any time, and costs
+/// time at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bucket {
+    /// Artifacts. Truth. Written by a commit; an artifact that is found damaged leaves for the quarantine.
+    Store,
+    /// The files of each artifact. Written by a commit; proves itself.
+    Listings,
+    /// Records. Truth. Written by a commit, last; one that no longer counts leaves for the quarantine.
+    Records,
+    /// The key that each stage had last. Written by the main thread of a run.
+    Heads,
+    /// Links for people. Written by the main thread of a run.
+    Latest,
+    /// Logs. Written by the worker of the key.
+    Logs,
+    /// Checkpoints. Written by the worker of the key; removed by its commit, and by the sweep.
+    Partial,
+    /// Work in progress. Written and removed by whoever has the lock of the name; swept when nobody has it.
+    Tmp,
+    /// The files of locks. They stay, empty or not.
+    Locks,
+    /// What was found damaged, or was made from it. Nothing here is ever used; people may delete it.
+    Quarantine,
+    /// Outputs of reruns that somebody wants to keep. People may delete them.
+    Reruns,
+    /// The outputs of failed stages, the newest of each key. Removed by the next success; people may delete them.
+    Failed,
+    /// What works on a key now. Written by one reporter per run.
+    Running,
+    /// What each run did.
+    History,
+    /// What cleaning must keep.
+    Pins,
+    /// Stages that run elsewhere.
+    Jobs,
+}
+
+impl Bucket {
+    /// Every bucket.
+    pub const ALL: [Self; 16] = [
+        Self::Store,
+        Self::Listings,
+        Self::Records,
+        Self::Heads,
+        Self::Latest,
+        Self::Logs,
+        Self::Partial,
+        Self::Tmp,
+        Self::Locks,
+        Self::Quarantine,
+        Self::Reruns,
+        Self::Failed,
+        Self::Running,
+        Self::History,
+        Self::Pins,
+        Self::Jobs,
+    ];
+
+    /// The name of its folder.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Listings => "listings",
+            Self::Records => "records",
+            Self::Heads => "heads",
+            Self::Latest => "latest",
+            Self::Logs => "logs",
+            Self::Partial => "partial",
+            Self::Tmp => "tmp",
+            Self::Locks => "locks",
+            Self::Quarantine => "quarantine",
+            Self::Reruns => "reruns",
+            Self::Failed => "failed",
+            Self::Running => "running",
+            Self::History => "history",
+            Self::Pins => "pins",
+            Self::Jobs => "jobs",
+        }
+    }
+
+    /// Whether every cache has it from the beginning; the others are made when they are needed.
+    const fn is_made_at_once(self) -> bool {
+        matches!(
+            self,
+            Self::Store
+                | Self::Records
+                | Self::Heads
+                | Self::Latest
+                | Self::Logs
+                | Self::Partial
+                | Self::Tmp
+                | Self::Locks
+        )
+    }
+}
+
+/// The files directly below the cache folder.
+const FILES: [&str; 4] = ["VERSION", "README.md", ".gitignore", "stat.idx"];
 
 /// The paths of one cache.
 #[derive(Debug, Clone)]
@@ -42,10 +148,20 @@ impl Layout {
         &self.root
     }
 
+    /// The folder of a bucket.
+    pub fn bucket(&self, bucket: Bucket) -> PathBuf {
+        self.root.join(bucket.name())
+    }
+
     /// The folders that every cache has.
-    pub fn folders(&self) -> [PathBuf; 8] {
-        ["store", "records", "heads", "runs", "logs", "partial", "tmp", "locks"]
-            .map(|name| self.root.join(name))
+    pub fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        let at_once = Bucket::ALL.into_iter().filter(|bucket| bucket.is_made_at_once());
+        at_once.map(|bucket| self.bucket(bucket))
+    }
+
+    /// Whether a cache can have something of this name directly below its folder.
+    pub fn is_ours(name: &str) -> bool {
+        FILES.contains(&name) || Bucket::ALL.iter().any(|bucket| bucket.name() == name)
     }
 
     /// The file that holds the layout's version.
@@ -53,74 +169,74 @@ impl Layout {
         self.root.join("VERSION")
     }
 
-    /// Where artifacts lie.
-    pub fn store(&self) -> PathBuf {
-        self.root.join("store")
-    }
-
     /// An artifact.
     pub fn artifact(&self, digest: &Digest) -> PathBuf {
-        self.store().join(digest.to_string())
+        self.bucket(Bucket::Store).join(digest.to_string())
     }
 
     /// The files of an artifact, each with its digest.
     pub fn listing(&self, digest: &Digest) -> PathBuf {
-        self.sharded("listings", &digest.to_string(), "json")
+        self.sharded(Bucket::Listings, &digest.to_string(), "json")
     }
 
     /// A record.
     pub fn record(&self, key: &StageKey) -> PathBuf {
-        self.sharded("records", &key.to_string(), "json")
+        self.sharded(Bucket::Records, &key.to_string(), "json")
     }
 
     /// The log of the last run of a key.
     pub fn log(&self, key: &StageKey) -> PathBuf {
-        self.sharded("logs", &key.to_string(), "log")
+        self.sharded(Bucket::Logs, &key.to_string(), "log")
     }
 
     /// The key that a stage had last.
     pub fn head(&self, experiment: &str, stage: &str) -> PathBuf {
-        self.root.join("heads").join(experiment).join(stage)
+        self.bucket(Bucket::Heads).join(experiment).join(stage)
     }
 
     /// The link for people to the artifact of a stage.
     pub fn link(&self, experiment: &str, stage: &str) -> PathBuf {
-        self.root.join("runs").join(experiment).join(stage)
+        self.bucket(Bucket::Latest).join(experiment).join(stage)
     }
 
     /// What [`Layout::link`] points at.
     pub fn link_target(digest: &Digest) -> PathBuf {
-        Path::new("../../store").join(digest.to_string())
-    }
-
-    /// The records, two digits of a key for each folder.
-    pub fn records(&self) -> PathBuf {
-        self.root.join("records")
-    }
-
-    /// The checkpoints of all keys.
-    pub fn partials(&self) -> PathBuf {
-        self.root.join("partial")
+        Path::new("../..").join(Bucket::Store.name()).join(digest.to_string())
     }
 
     /// Checkpoints of a key.
     pub fn partial(&self, key: &StageKey) -> PathBuf {
-        self.partials().join(key.to_string())
+        self.bucket(Bucket::Partial).join(key.to_string())
     }
 
-    /// Work in progress, one folder for each key that is being worked on.
-    pub fn tmp(&self) -> PathBuf {
-        self.root.join("tmp")
+    /// The work in progress under a name: a key, or a key with a word before it.
+    pub fn work(&self, name: &str) -> PathBuf {
+        self.bucket(Bucket::Tmp).join(name)
     }
 
-    /// The lock of a name under [`Layout::tmp`], which is a key.
-    pub fn lock(&self, key: &str) -> PathBuf {
-        self.root.join("locks").join(key)
+    /// The lock of a name.
+    pub fn lock(&self, name: &str) -> PathBuf {
+        self.bucket(Bucket::Locks).join(name)
     }
 
-    /// Where damaged artifacts go.
-    pub fn quarantine(&self) -> PathBuf {
-        self.root.join("quarantine")
+    /// A record that no longer counts.
+    pub fn withdrawn(&self, key: &StageKey) -> PathBuf {
+        self.withdrawn_records().join(format!("{key}.json"))
+    }
+
+    /// Where records go that no longer count.
+    pub fn withdrawn_records(&self) -> PathBuf {
+        self.bucket(Bucket::Quarantine).join("records")
+    }
+
+    /// What a stage had written when it failed.
+    pub fn failed(&self, key: &StageKey) -> PathBuf {
+        self.bucket(Bucket::Failed).join(key.to_string())
+    }
+
+    /// What works on a key now.
+    pub fn running(&self, key: &StageKey) -> PathBuf {
+        self.bucket(Bucket::Running).join(key.to_string())
     }
 
     /// The stat index.
@@ -128,24 +244,36 @@ impl Layout {
         self.root.join("stat.idx")
     }
 
-    /// Where rerun outputs go that somebody wants to keep.
-    pub fn reruns(&self) -> PathBuf {
-        self.root.join("reruns")
-    }
-
     /// The folders in which files are replaced in one step: a killed process may leave a new one there
     /// under its temporary name. Those that exist.
     pub fn replaced_in(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.root.clone()];
-        for above in ["records", "listings", "heads", "runs"] {
-            let listing = std::fs::read_dir(self.root.join(above)).into_iter().flatten().flatten();
+        for above in [Bucket::Records, Bucket::Listings, Bucket::Heads, Bucket::Latest] {
+            let listing = std::fs::read_dir(self.bucket(above)).into_iter().flatten().flatten();
             let inside = listing.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
             folders.extend(inside.map(|entry| entry.path()));
         }
         folders
     }
 
-    fn sharded(&self, folder: &str, name: &str, extension: &str) -> PathBuf {
-        self.root.join(folder).join(&name[..2]).join(format!("{name}.{extension}"))
+    fn sharded(&self, bucket: Bucket, name: &str, extension: &str) -> PathBuf {
+        self.bucket(bucket).join(&name[..2]).join(format!("{name}.{extension}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bucket_is_listed_once_and_drawn_in_the_head_of_this_file() {
+        let drawing = include_str!("layout.rs");
+        for (index, bucket) in Bucket::ALL.into_iter().enumerate() {
+            assert_eq!(bucket as usize, index);
+            assert!(Layout::is_ours(bucket.name()));
+            let drawn = drawing.lines().take_while(|line| line.starts_with("//!"));
+            assert!(drawn.into_iter().any(|line| line.contains(&format!("{}/", bucket.name()))));
+        }
+        assert!(!Layout::is_ours("photos"));
     }
 }

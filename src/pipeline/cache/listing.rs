@@ -11,7 +11,9 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::durable;
-use super::tree::{self, Entry, EntryKind, Extent, Watch};
+use super::entry::{Entry, EntryKind, Extent, path_bytes};
+use super::file_digest::{Watch, digest_open_file};
+use super::folder::Folder;
 use crate::digest::{Digest, Encoder};
 
 const DOMAIN: &str = "pipeline 2026-11 artifact tree";
@@ -94,8 +96,18 @@ impl Listing {
     /// # Errors
     /// When something in it can't be read, or it was stopped.
     pub fn watched(top: &Path, watch: &Watch) -> anyhow::Result<Self> {
-        Self::with_digests(tree::entries(top)?, |path| {
-            tree::digest_file_watched(&top.join(path), watch)
+        let folder = Folder::open(top).with_context(|| format!("cannot list {}", top.display()))?;
+        Self::of_open(&folder, watch)
+    }
+
+    /// The same for a folder that is open.
+    ///
+    /// # Errors
+    /// As [`Listing::watched`].
+    pub fn of_open(folder: &Folder, watch: &Watch) -> anyhow::Result<Self> {
+        Self::with_digests(folder.entries()?, |path| {
+            let digest = || digest_open_file(folder.open_below(path)?, watch);
+            digest().with_context(|| format!("cannot read {}", folder.path().join(path).display()))
         })
     }
 
@@ -121,10 +133,10 @@ impl Listing {
     pub fn digest(&self) -> Digest {
         let mut encoder = Encoder::new(DOMAIN);
         for Line { path, kind, content } in &self.0 {
-            encoder.bytes(tree::path_bytes(path));
+            encoder.bytes(path_bytes(path));
             match kind {
                 EntryKind::Folder => encoder.text("folder"),
-                EntryKind::Link { target } => encoder.text("link").bytes(tree::path_bytes(target)),
+                EntryKind::Link { target } => encoder.text("link").bytes(path_bytes(target)),
                 EntryKind::File { executable, bytes } => {
                     let tag = if *executable { "program" } else { "file" };
                     encoder.text(tag).number(*bytes);
@@ -153,9 +165,7 @@ impl Listing {
                 (None, None) => return differences,
                 (Some(_), None) => std::cmp::Ordering::Less,
                 (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some(old), Some(new)) => {
-                    tree::path_bytes(&old.path).cmp(tree::path_bytes(&new.path))
-                }
+                (Some(old), Some(new)) => path_bytes(&old.path).cmp(path_bytes(&new.path)),
             };
             let was = if order.is_le() { old.next() } else { None };
             let is = if order.is_ge() { new.next() } else { None };
@@ -223,6 +233,66 @@ mod tests {
 
     fn listing(top: &tempfile::TempDir) -> Listing {
         Listing::of(top.path()).expect("readable")
+    }
+
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let top = tempfile::tempdir().expect("a folder");
+        for (path, content) in files {
+            let path = top.path().join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
+            fs::write(path, content).expect("writable");
+        }
+        top
+    }
+
+    fn digest(top: &tempfile::TempDir) -> Digest {
+        listing(top).digest()
+    }
+
+    #[test]
+    fn the_same_content_has_the_same_digest_wherever_it_is() {
+        let files = [("a", "1"), ("b/c", "2"), ("b.d", "3")];
+        let other_order = [("b.d", "3"), ("b/c", "2"), ("a", "1")];
+        assert_eq!(digest(&tree(&files)), digest(&tree(&other_order)));
+    }
+
+    #[test]
+    fn every_part_of_the_content_counts() {
+        let base = digest(&tree(&[("a", "1"), ("b", "2")]));
+        for other in [
+            tree(&[("a", "1")]),
+            tree(&[("a", "1"), ("b", "3")]),
+            tree(&[("a", "12"), ("b", "")]),
+            tree(&[("a", "2"), ("b", "1")]),
+            tree(&[("a", "1"), ("c", "2")]),
+            tree(&[("a", "1"), ("b/b", "2")]),
+        ] {
+            assert_ne!(digest(&other), base);
+        }
+    }
+
+    #[test]
+    fn empty_folders_links_and_the_executable_bit_count() {
+        let top = tree(&[("a", "1")]);
+        let plain = digest(&top);
+        fs::create_dir(top.path().join("empty")).expect("writable");
+        let with_folder = digest(&top);
+        assert_ne!(with_folder, plain);
+        std::os::unix::fs::symlink("a", top.path().join("link")).expect("writable");
+        let with_link = digest(&top);
+        assert_ne!(with_link, with_folder);
+        fs::set_permissions(top.path().join("a"), fs::Permissions::from_mode(0o700)).expect("ours");
+        let executable = digest(&top);
+        assert_ne!(executable, with_link);
+        // Who else may read it is not content.
+        fs::set_permissions(top.path().join("a"), fs::Permissions::from_mode(0o755)).expect("ours");
+        assert_eq!(digest(&top), executable);
+    }
+
+    #[test]
+    fn the_extent_counts_files_and_bytes() {
+        let top = tree(&[("a", "123"), ("b/c", "45")]);
+        assert_eq!(listing(&top).extent(), Extent { files: 2, bytes: 5 });
     }
 
     #[test]

@@ -1,43 +1,101 @@
 //! Locks between processes: who holds the lock of a key may work on it.
 //!
-//! A lock is an flock on a file that stays: the kernel lets go of it when its holder dies.
+//! A lock is an flock on a file that stays: the kernel releases it when its holder dies. Its holder writes into
+//! the file who it is, for people.
 
-use std::fs::{File, TryLockError};
+use std::fmt;
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
 
 use super::durable;
 
 /// A lock that is held until this is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+/// Who holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The process.
+    pub pid: u32,
+    /// The machine that it runs on.
+    pub host: String,
+    /// When it took the lock: seconds since 1970, UTC.
+    pub since: u64,
 }
 
 impl Lock {
     /// Takes the lock, waiting for whoever has it. For work that is short.
     ///
     /// # Errors
-    /// When the lock file can't be opened.
+    /// When the lock file cannot be opened.
     pub fn take(path: &Path) -> anyhow::Result<Self> {
         let file = open(path)?;
-        file.lock().with_context(|| format!("can't lock {}", path.display()))?;
-        Ok(Self { _file: file })
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        Ok(Self { file })
     }
 
-    /// Takes the lock, or says at once that somebody else has it (`None`).
+    /// Takes the lock, or reports at once that somebody else has it (`None`).
     ///
     /// # Errors
-    /// When the lock file can't be opened.
+    /// When the lock file cannot be opened.
     pub fn try_take(path: &Path) -> anyhow::Result<Option<Self>> {
-        let file = open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("can't lock {}", path.display()))
-            }
+        try_lock(open(path)?, path)
+    }
+
+    /// The same for a lock that was taken before: `None` also where it never was.
+    ///
+    /// # Errors
+    /// As [`Lock::try_take`].
+    pub fn try_take_existing(path: &Path) -> anyhow::Result<Option<Self>> {
+        match File::open(path) {
+            Ok(file) => try_lock(file, path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| cannot_open(path)),
+        }
+    }
+
+    /// Writes into the lock file who has it. Where that is not possible (another user of the group made the
+    /// file), nobody is named.
+    pub fn name_owner(&self) {
+        let owner = Owner {
+            pid: std::process::id(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        };
+        if let Ok(text) = serde_json::to_vec(&owner) {
+            let _ = self.file.set_len(0).and_then(|()| (&self.file).write_all(&text));
+        }
+    }
+}
+
+impl Owner {
+    /// Who wrote into this lock file last.
+    pub fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} on {}", self.pid, self.host)
+    }
+}
+
+fn try_lock(file: File, path: &Path) -> anyhow::Result<Option<Lock>> {
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock { file })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
         }
     }
 }
@@ -46,10 +104,22 @@ fn open(path: &Path) -> anyhow::Result<File> {
     if let Some(folder) = path.parent() {
         durable::create_folder(folder)?;
     }
-    File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .with_context(|| format!("can't open the lock {}", path.display()))
+    let is_new = !path.exists();
+    let opened = File::options().create(true).truncate(false).write(true).open(path);
+    let file = match opened {
+        // Another user of the group made it: whoever may read a file may lock it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            File::open(path).map_err(|_| error)
+        }
+        other => other,
+    };
+    let file = file.with_context(|| cannot_open(path))?;
+    if is_new && path.parent().is_some_and(durable::is_shared) {
+        let _ = file.set_permissions(Permissions::from_mode(0o664));
+    }
+    Ok(file)
+}
+
+fn cannot_open(path: &Path) -> String {
+    format!("cannot open the lock {}", path.display())
 }

@@ -3,16 +3,21 @@
 //! Killed anywhere, it holds the old state or the new one. Files are the truth; the stat index is disposable.
 //! Knows keys and records; not how a stage is run.
 
-pub mod durable;
+mod claim;
+mod durable;
+mod entry;
+mod file_digest;
+mod folder;
 mod layout;
 mod listing;
-pub mod lock;
+mod lock;
 mod record;
 mod stat_index;
-pub mod store;
+mod store;
 mod sweep;
-mod tree;
 mod verify;
+mod withdrawal;
+mod work;
 
 use std::fs;
 use std::io;
@@ -20,17 +25,24 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-pub use layout::Layout;
+pub use claim::{Claim, Execution, Lookup};
+pub use entry::{Extent, path_bytes};
+pub use file_digest::{Watch, digest_file};
+pub use layout::{Bucket, Layout};
 pub use listing::{Difference, Listing};
-pub use lock::Lock;
-pub use record::Record;
+pub use lock::{Lock, Owner};
+pub use record::{Record, Unreadable};
 pub use stat_index::StatIndex;
 pub use store::Stored;
-pub use tree::{Extent, Watch, digest_folder};
 pub use verify::{Check, Damage, Verdict};
+pub use withdrawal::{Restored, Withdrawn};
+pub use work::WorkFolder;
 
 use crate::digest::Digest;
 use crate::key::StageKey;
+
+/// How the names of reruns begin, among those of work in progress.
+const RERUN_PREFIX: &str = "verify-";
 
 /// A cache folder.
 #[derive(Debug, Clone)]
@@ -42,7 +54,7 @@ impl Cache {
     /// Opens a cache to look into it. It may not exist yet; nothing is written.
     ///
     /// # Errors
-    /// When a newer version of this program made it.
+    /// When another version of this program made it, with another layout.
     pub fn open(root: &Path) -> anyhow::Result<Self> {
         let layout = Layout::new(root.to_owned());
         match fs::read_to_string(layout.version()) {
@@ -50,7 +62,7 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 return Err(error)
-                    .with_context(|| format!("can't read the cache {}", root.display()));
+                    .with_context(|| format!("cannot read the cache {}", root.display()));
             }
         }
         Ok(Self { layout })
@@ -59,7 +71,7 @@ impl Cache {
     /// Makes the folders of the cache, where they are missing, before something is written to it.
     ///
     /// # Errors
-    /// When they can't be made.
+    /// When they cannot be made.
     pub fn prepare(&self) -> anyhow::Result<()> {
         self.claim_root()?;
         for folder in self.layout.folders() {
@@ -83,52 +95,64 @@ impl Cache {
     /// The record of a key, if its artifact is there too.
     pub fn usable(&self, key: &StageKey) -> Option<Record> {
         let record = self.record(key)?;
-        store::is_there(&self.layout, &record.output.digest).then_some(record)
+        self.has_artifact(&record.output.digest).then_some(record)
+    }
+
+    /// Whether an artifact is there, at the cost of one stat, whatever its size.
+    pub fn has_artifact(&self, digest: &Digest) -> bool {
+        store::is_there(&self.layout, digest)
     }
 
     /// The record of a key, whether or not its artifact is there.
     pub fn record(&self, key: &StageKey) -> Option<Record> {
+        self.read_record(key).ok()
+    }
+
+    /// The record of a key, or why there is none.
+    ///
+    /// # Errors
+    /// When there is none, or its file is damaged.
+    pub fn read_record(&self, key: &StageKey) -> Result<Record, Unreadable> {
         Record::read(&self.layout.record(key), key)
     }
 
-    /// All records, and how many files in their place are none that can be read.
-    pub fn records(&self) -> (Vec<Record>, usize) {
+    /// All records, and the files in their place that are damaged.
+    pub fn records(&self) -> (Vec<Record>, Vec<PathBuf>) {
         let list = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
-        let files = list(self.layout.records()).flat_map(|shard| list(shard.path()));
-        let (mut records, mut damaged) = (Vec::new(), 0);
+        let shards = list(self.layout.bucket(Bucket::Records));
+        let files = shards.flat_map(|shard| list(shard.path()));
+        let (mut records, mut damaged) = (Vec::new(), Vec::new());
         for path in files.map(|file| file.path()) {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let Some(name) = name.strip_suffix(".json") else { continue };
-            match name.parse().ok().and_then(|key| Record::read(&path, &key)) {
-                Some(record) => records.push(record),
-                None => damaged += 1,
+            match name.parse().ok().map(|key| Record::read(&path, &key)) {
+                Some(Ok(record)) => records.push(record),
+                Some(Err(Unreadable::Missing)) => {}
+                Some(Err(Unreadable::Damaged)) | None => damaged.push(path),
             }
         }
-        records.sort_by(|one, other| {
-            (&one.experiment, &one.stage, one.key).cmp(&(
-                &other.experiment,
-                &other.stage,
-                other.key,
-            ))
-        });
+        records.sort_by_key(|record| (record.name(), record.key));
+        damaged.sort();
         (records, damaged)
     }
 
     /// The digests of all artifacts in the store, sorted.
     pub fn artifacts(&self) -> Vec<Digest> {
-        let listing = fs::read_dir(self.layout.store()).into_iter().flatten().flatten();
+        let listing =
+            fs::read_dir(self.layout.bucket(Bucket::Store)).into_iter().flatten().flatten();
         let names = listing.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let mut digests: Vec<Digest> = names.collect();
         digests.sort();
         digests
     }
 
-    /// The record that a stage had last.
+    /// The record that a stage had last, whether it still counts or not.
     pub fn last_record(&self, experiment: &str, stage: &str) -> Option<Record> {
-        self.record(&self.head(experiment, stage)?)
+        let key = self.head(experiment, stage)?;
+        self.record(&key).or_else(|| Some(self.withdrawn(&key)?.record))
     }
 
-    /// Where an artifact lies.
+    /// Where an artifact is.
     pub fn artifact(&self, digest: &Digest) -> PathBuf {
         self.layout.artifact(digest)
     }
@@ -136,7 +160,7 @@ impl Cache {
     /// Remembers that a stage has this record now, and points the link for people at its artifact.
     ///
     /// # Errors
-    /// When it can't be written. Nothing is written where nothing changed.
+    /// When it cannot be written. Nothing is written where nothing changed.
     pub fn set_head(&self, experiment: &str, stage: &str, record: &Record) -> anyhow::Result<()> {
         if self.head(experiment, stage) != Some(record.key) {
             durable::write_file(
@@ -157,33 +181,78 @@ impl Cache {
         fs::read_to_string(self.layout.head(experiment, stage)).ok()?.trim().parse().ok()
     }
 
-    /// Takes the lock of a key, or says that another process has it.
+    /// A folder to run a recorded stage again in. `None` where another process does that right now.
     ///
     /// # Errors
-    /// When the lock can't be opened.
-    pub fn try_lock(&self, key: &StageKey) -> anyhow::Result<Option<Lock>> {
-        Lock::try_take(&self.layout.lock(&key.to_string()))
+    /// When the lock or the folder cannot be made.
+    pub fn scratch(&self, key: &StageKey) -> anyhow::Result<Option<WorkFolder>> {
+        let name = format!("{RERUN_PREFIX}{key}");
+        let lock = Lock::try_take(&self.layout.lock(&name))?;
+        lock.map(|lock| WorkFolder::make(&self.layout, &name, lock)).transpose()
+    }
+
+    /// Moves the output of a rerun where it stays, and reports where that is.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub fn keep_rerun(&self, scratch: &WorkFolder, key: &StageKey) -> anyhow::Result<PathBuf> {
+        let place = durable::free_name(&self.layout.bucket(Bucket::Reruns), &key.to_string())?;
+        scratch
+            .rename_output(&place)
+            .with_context(|| format!("cannot move the output to {}", place.display()))?;
+        Ok(place)
+    }
+
+    /// Moves an artifact out of the way if it does not match its record, and withdraws what was made from it.
+    /// `None` where it matches.
+    ///
+    /// # Errors
+    /// When something cannot be moved.
+    pub fn quarantine_if_damaged(&self, stored: &Stored) -> anyhow::Result<Option<Vec<Withdrawn>>> {
+        if store::holds(&self.layout, stored) {
+            return Ok(None);
+        }
+        // Nobody makes it again while the lock is held, so nothing is withdrawn that was made from the new one.
+        let _lock = store::lock(&self.layout, &stored.digest)?;
+        if store::holds(&self.layout, stored) {
+            return Ok(None);
+        }
+        Ok(Some(match store::quarantine(&self.layout, &stored.digest)? {
+            Some(_) => self.withdraw_made_from(&[stored.digest])?,
+            // Somebody else moved it, and withdrew what there was.
+            None => Vec::new(),
+        }))
+    }
+
+    /// Moves the file of a record that cannot be read out of the way, and reports where to.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub fn quarantine_record(&self, file: &Path) -> anyhow::Result<PathBuf> {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let target =
+            durable::free_name(&self.layout.withdrawn_records(), &format!("{name}.damaged"))?;
+        fs::rename(file, &target)
+            .with_context(|| format!("cannot move the damaged {} away", file.display()))?;
+        Ok(target)
     }
 
     /// Makes the cache folder, where it is missing, and keeps it out of version control. Refuses a folder
-    /// that is there for something else.
+    /// that is used for something else.
     fn claim_root(&self) -> anyhow::Result<()> {
         let root = self.layout.root();
         if self.layout.version().exists() {
             return Ok(());
         }
+        // All of ours: another process can be making the cache right now, or VERSION was lost.
         let others = fs::read_dir(root).into_iter().flatten().flatten();
-        // VERSION as well: another process can write it right now.
-        let ours = ["VERSION", "README.md", ".gitignore", "stat.idx"];
         let other = others.map(|entry| entry.file_name()).find(|name| {
-            let known = self.layout.folders().iter().any(|folder| folder.ends_with(name));
-            !known
-                && !ours.iter().any(|ours| name == ours)
-                && !name.to_string_lossy().starts_with(durable::NEW)
+            let name = name.to_string_lossy();
+            !Layout::is_ours(&name) && !name.starts_with(durable::NEW)
         });
         if let Some(other) = other {
             bail!(
-                "{} holds '{}' and is not a cache of pipeline: name another folder with --cache",
+                "{} contains '{}' and is not a cache of pipeline: name another folder with --cache",
                 root.display(),
                 other.display()
             );
@@ -198,17 +267,21 @@ impl Cache {
 }
 
 fn check_version(root: &Path, text: &str) -> anyhow::Result<()> {
+    let folder = root.display();
     match text.trim().parse::<u32>() {
-        Ok(version) if version <= layout::VERSION => Ok(()),
-        Ok(version) => bail!(
-            "the cache {} has layout version {version}; this version of pipeline knows {} and older: \
+        Ok(layout::VERSION) => Ok(()),
+        Ok(version) if version > layout::VERSION => bail!(
+            "the cache {folder} has layout version {version}; this version of pipeline knows {}: \
              use a newer pipeline, or another cache with --cache",
-            root.display(),
+            layout::VERSION,
+        ),
+        Ok(version) => bail!(
+            "the cache {folder} has layout version {version}, of an earlier pipeline; this one needs {}: \
+             use another cache with --cache, or remove this one (chmod -R u+w {folder} && rm -rf {folder})",
             layout::VERSION,
         ),
         Err(_) => bail!(
-            "{}/VERSION holds '{}', not a version: is this a cache of pipeline?",
-            root.display(),
+            "{folder}/VERSION contains '{}', which is not a version: is this a cache of pipeline?",
             text.trim()
         ),
     }

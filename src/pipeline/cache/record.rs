@@ -1,6 +1,9 @@
 //! A record: what is known of one execution of a stage key. Writing it is what commits the execution.
+//!
+//! A record proves itself: its file begins with a checksum of the rest of it.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use anyhow::Context;
@@ -10,8 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::durable;
 use super::store::Stored;
+use crate::digest::Digest;
 use crate::key::{Part, StageKey};
 use crate::reason::Reason;
+
+/// How the file of a record begins. After it come 64 hexadecimal digits, [`AFTER_CHECKSUM`], and what they
+/// are the BLAKE3 digest of.
+const BEFORE_CHECKSUM: &str = "{\n  \"checksum\": \"";
+const AFTER_CHECKSUM: &str = "\",\n";
 
 /// What is known of one execution of a stage key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,21 +54,110 @@ pub struct Record {
     pub version: String,
 }
 
+/// Why a record cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreadable {
+    /// There is none.
+    Missing,
+    /// There is a file, but it is not a whole record of this key.
+    Damaged,
+}
+
 impl Record {
-    /// Reads a record. `None` when there is none; a damaged one counts as none.
-    pub fn read(path: &Path, key: &StageKey) -> Option<Self> {
-        let text = fs::read(path).ok()?;
-        let record: Self = serde_json::from_slice(&text).ok()?;
-        (record.key == *key && StageKey::of(&record.parts) == *key).then_some(record)
+    /// What people call it: the experiment and the stage.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.experiment, self.stage)
     }
 
-    /// Writes a record, durably and in one step.
+    /// Reads the record of a key.
     ///
     /// # Errors
-    /// When it can't be written.
-    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let mut text = serde_json::to_vec_pretty(self).context("a record is plain data")?;
-        text.push(b'\n');
-        durable::write_file(path, &text)
+    /// When there is none, or its file is damaged.
+    pub fn read(path: &Path, key: &StageKey) -> Result<Self, Unreadable> {
+        let text = fs::read(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Unreadable::Missing,
+            _ => Unreadable::Damaged,
+        })?;
+        Self::parse(&text)
+            .filter(|record| record.key == *key && StageKey::of(&record.parts) == *key)
+            .ok_or(Unreadable::Damaged)
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let (checksum, rest) =
+            text.strip_prefix(BEFORE_CHECKSUM.as_bytes())?.split_at_checked(64)?;
+        let rest = rest.strip_prefix(AFTER_CHECKSUM.as_bytes())?;
+        let checksum: Digest = std::str::from_utf8(checksum).ok()?.parse().ok()?;
+        if Digest::from(blake3::hash(rest)) != checksum {
+            return None;
+        }
+        serde_json::from_slice(text).ok()
+    }
+
+    fn text(&self) -> anyhow::Result<Vec<u8>> {
+        let fields = serde_json::to_string_pretty(self).context("a record is plain data")?;
+        let rest = format!("{}\n", fields.strip_prefix("{\n").unwrap_or_default());
+        let checksum = Digest::from(blake3::hash(rest.as_bytes()));
+        Ok(format!("{BEFORE_CHECKSUM}{checksum}{AFTER_CHECKSUM}{rest}").into_bytes())
+    }
+
+    /// Writes a record, durably and in one step. For whoever has the claim to its key.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
+        durable::write_file(path, &self.text()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Extent;
+    use crate::digest::Encoder;
+
+    fn record() -> Record {
+        let parts = vec![Part::Kind { name: "command".to_owned(), version: 1 }];
+        Record {
+            key: StageKey::of(&parts),
+            parts,
+            stage: "a".to_owned(),
+            experiment: "x".to_owned(),
+            reason: Reason::NeverRan,
+            artifact: ArtifactType::Metrics,
+            output: Stored { digest: Encoder::new("test").finish(), extent: Extent::default() },
+            metrics: [("accuracy".to_owned(), 0.15)].into(),
+            seconds: 0.1,
+            finished: 7,
+            host: String::new(),
+            device: None,
+            version: "0".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_and_any_other_bit_of_it_is_damage() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("record.json");
+        let record = record();
+        assert_eq!(Record::read(&path, &record.key), Err(Unreadable::Missing));
+        record.write(&path).expect("writable");
+        assert_eq!(Record::read(&path, &record.key).as_ref(), Ok(&record));
+        let text = fs::read(&path).expect("readable");
+        assert!(serde_json::from_slice::<serde_json::Value>(&text).is_ok(), "people read it too");
+        for place in 0..text.len() {
+            let mut damaged = text.clone();
+            damaged[place] ^= 8;
+            fs::write(&path, &damaged).expect("writable");
+            assert_eq!(Record::read(&path, &record.key), Err(Unreadable::Damaged), "byte {place}");
+        }
+        for length in 0..text.len() {
+            fs::write(&path, &text[..length]).expect("writable");
+            assert_eq!(
+                Record::read(&path, &record.key),
+                Err(Unreadable::Damaged),
+                "{length} bytes"
+            );
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 
-use super::{durable, tree};
+use super::{durable, file_digest};
 use crate::digest::{Digest, Encoder};
 
 const HEADER: &str = "pipeline stat index 1";
@@ -128,7 +128,7 @@ impl StatIndex {
         if let Some(digest) = self.known.get(&stat) {
             return Ok(*digest);
         }
-        let digest = tree::digest_file(path)?;
+        let digest = file_digest::digest_file(path)?;
         if stat.settled(SystemTime::now()) {
             self.known.insert(stat, digest);
             self.dirty = true;

@@ -1,19 +1,27 @@
 //! The store: artifacts under the digest of their content, read-only, never changed.
 //!
-//! Knows no stage: a folder goes in, a digest comes out.
+//! Does not depend on stages: a folder goes in, a digest comes out.
+//!
+//! Who may read what: a stored file is never more readable than the output was, and nobody may write it. In a
+//! cache that is a group's (its folder has the setgid bit), the group may read everything, and may move a damaged
+//! artifact out of the way.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use rustix::fs::{FileType, Mode, fchmod, fstat, renameat};
 
 use super::durable;
-use super::layout::Layout;
+use super::entry::{Entry, EntryKind, Extent};
+use super::file_digest::Watch;
+use super::folder::{self, Folder};
+use super::layout::{Bucket, Layout};
 use super::listing::Listing;
 use super::lock::Lock;
-use super::tree::{self, EntryKind, Extent};
+use super::work::WorkFolder;
 use crate::digest::Digest;
 
 /// With more files and folders than this, one sync of the whole filesystem is cheaper than one of each file.
@@ -29,131 +37,92 @@ pub struct Stored {
     pub extent: Extent,
 }
 
-/// Moves a finished folder into the store: hash, make read-only, fsync, rename, fsync.
+/// Moves a finished output into the store: hash, make read-only, fsync, rename, fsync.
 ///
-/// The folder is gone afterwards. When the same content is there already, that one stays.
+/// The output is gone afterwards. When the same content is there already, that one stays.
 ///
 /// # Errors
-/// When something can't be read or written. The store is as it was.
-pub fn commit(layout: &Layout, work: &Path) -> anyhow::Result<Stored> {
-    let listing = Listing::of(work)?;
+/// When something cannot be read or written, or the output is no longer the folder that was made for it. The store
+/// is as it was.
+pub(super) fn commit(layout: &Layout, work: &WorkFolder) -> anyhow::Result<Stored> {
+    let output = work.open_output()?;
+    separate_hard_links(&output)?;
+    let listing = Listing::of_open(&output, &Watch::default()).map_err(in_words)?;
     let (digest, extent) = (listing.digest(), listing.extent());
-    let stored = Stored { digest, extent };
     let place = layout.artifact(&digest);
     // Two stages that give the same content must not take it for damaged while the other moves it here.
     let _lock = lock(layout, &digest)?;
-    // By its bytes, not by its extent: a stage that runs again mends what rotted.
-    if tree::digest_folder(&place).is_ok_and(|(there, _)| there == digest) {
-        durable::remove_tree(work)?;
-    } else {
+    // By its bytes, not by its extent: a stage that runs again replaces what rotted.
+    if !Listing::of(&place).is_ok_and(|stored| stored.digest() == digest) {
         quarantine(layout, &digest)?;
-        seal(work).with_context(|| format!("can't make {} last", work.display()))?;
-        match fs::rename(work, &place) {
-            Ok(()) => {}
-            // Another process committed the same content between the check and now.
-            Err(_) if holds(layout, &stored) => durable::remove_tree(work)?,
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("can't move the artifact to {}", place.display()));
-            }
-        }
+        let shared = durable::is_shared(layout.root());
+        let entries = output.entries()?;
+        seal(&output, &entries, shared)
+            .with_context(|| format!("cannot flush {} to disk", output.path().display()))?;
+        move_into_store(work, &output, &entries, &place, shared)
+            .with_context(|| format!("cannot move the artifact to {}", place.display()))?;
     }
-    close(layout, &place).with_context(|| format!("can't make {} last", place.display()))?;
-    // Only `verify` asks for it, to say which files of a damaged artifact changed.
+    close(layout, &place).with_context(|| format!("cannot flush {} to disk", place.display()))?;
+    // Only `verify` asks for it, to report which files of a damaged artifact changed.
     let _ = listing.write(&layout.listing(&digest));
-    Ok(stored)
+    Ok(Stored { digest, extent })
 }
 
-/// Makes the folder of an artifact read-only, and its place last. Only where it lies: moving a folder to
-/// another parent needs write permission on the folder itself. Also for one that was there already: the
-/// process that moved it may have been killed before it came to this.
-fn close(layout: &Layout, place: &Path) -> io::Result<()> {
-    let own = fs::metadata(place)?;
-    // What another user of the same cache made can't be changed, and need not be.
-    if own.permissions().mode() & 0o222 != 0 {
-        durable::make_read_only(place, &own)?;
-    }
-    durable::sync_folder(&layout.store())
+/// An error about the output of a stage. In words only: it is not a failure of the cache, whatever kind it is.
+fn in_words(error: anyhow::Error) -> anyhow::Error {
+    anyhow!("the output of the stage cannot be kept: {error:#}")
 }
 
-/// Whether an artifact is there, at the cost of one stat, whatever its size.
-pub fn is_there(layout: &Layout, digest: &Digest) -> bool {
-    layout.artifact(digest).is_dir()
-}
-
-/// Whether an artifact is there and holds as much as it should. Reads no file, but lists its folders.
-pub fn holds(layout: &Layout, stored: &Stored) -> bool {
-    let place = layout.artifact(&stored.digest);
-    place.is_dir() && tree::extent(&place).is_ok_and(|extent| extent == stored.extent)
-}
-
-/// Moves an artifact out of the way if it does not hold what it should.
-///
-/// # Errors
-/// When it can't be moved.
-pub fn quarantine_if_damaged(layout: &Layout, stored: &Stored) -> anyhow::Result<bool> {
-    if holds(layout, stored) {
-        return Ok(false);
-    }
-    let _lock = lock(layout, &stored.digest)?;
-    // Another process may have mended it meanwhile.
-    if holds(layout, stored) {
-        return Ok(false);
-    }
-    quarantine(layout, &stored.digest)?;
-    Ok(true)
-}
-
-/// Moves a damaged artifact out of the way, and says where to. Nothing happens when there is none. For
-/// whoever has the lock of the artifact.
-///
-/// # Errors
-/// When it can't be moved.
-pub(super) fn quarantine(layout: &Layout, digest: &Digest) -> anyhow::Result<Option<PathBuf>> {
-    let place = layout.artifact(digest);
-    if fs::symlink_metadata(&place).is_err() {
-        return Ok(None);
-    }
-    let target = durable::free_name(&layout.quarantine(), &digest.to_string())?;
-    let move_away = || -> io::Result<()> {
-        if place.is_dir() {
-            fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?;
+/// A file with another name elsewhere would change with it, and sealing it would change it there. So each such
+/// file becomes a copy of itself (which shares its blocks where the file system can do that).
+fn separate_hard_links(output: &Folder) -> anyhow::Result<()> {
+    for Entry { path, kind } in output.entries().map_err(in_words)? {
+        if !matches!(kind, EntryKind::File { .. }) {
+            continue;
         }
-        match fs::rename(&place, &target) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
-    };
-    move_away().with_context(|| format!("can't move the damaged {} away", place.display()))?;
-    Ok(Some(target))
+        let separate = || -> io::Result<()> {
+            let file = output.open_below(&path)?;
+            let stat = fstat(&file)?;
+            if stat.st_nlink < 2 {
+                return Ok(());
+            }
+            let above = output.open_below(path.parent().unwrap_or(Path::new("")))?;
+            let name = path.file_name().unwrap_or_default();
+            let copy_name = format!("{}{}", durable::NEW, stat.st_ino);
+            let copy = create_below(&above, Path::new(&copy_name))?;
+            io::copy(&mut &file, &mut &copy)?;
+            fchmod(&copy, Mode::from_raw_mode(stat.st_mode & 0o777))?;
+            Ok(renameat(&above, &copy_name, &above, name)?)
+        };
+        separate().with_context(|| {
+            format!("cannot copy {}, which has another name elsewhere", path.display())
+        })?;
+    }
+    Ok(())
 }
 
-/// Takes the lock of an artifact: who has it may move what lies in its place.
-///
-/// # Errors
-/// When the lock can't be opened.
-pub(super) fn lock(layout: &Layout, digest: &Digest) -> anyhow::Result<Lock> {
-    Lock::take(&layout.lock(&format!("store-{digest}")))
+/// A new file that only its owner may use, in an open folder.
+fn create_below(folder: &File, name: &Path) -> io::Result<File> {
+    use rustix::fs::OFlags;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?.into())
 }
 
 /// Makes everything below a folder read-only and durable; the folder itself stays writable.
-fn seal(work: &Path) -> anyhow::Result<()> {
-    let entries = tree::entries(work)?;
+fn seal(output: &Folder, entries: &[Entry], shared: bool) -> anyhow::Result<()> {
     let sync_each = entries.len() <= SYNC_EACH_AT_MOST;
-    // The folder was made under the user's umask: who may read it may read what is in it.
-    let like = fs::metadata(work)?;
     // Folders last and from the inside out: in a read-only folder nothing else can be changed.
-    for entry in entries.iter().rev() {
-        let path = work.join(&entry.path);
-        if matches!(entry.kind, EntryKind::Link { .. }) {
+    for Entry { path, kind } in entries.iter().rev() {
+        if matches!(kind, EntryKind::Link { .. }) {
             continue;
         }
+        let file = output.open_below(path)?;
         if sync_each {
-            fs::File::open(&path)?.sync_all()?;
+            file.sync_all()?;
         }
-        durable::make_read_only(&path, &like)?;
+        fchmod(&file, read_only(fstat(&file)?.st_mode, shared))?;
     }
-    let top = fs::File::open(work)?;
+    let top = output.open_below(Path::new(""))?;
     if sync_each {
         top.sync_all()?;
     } else {
@@ -162,13 +131,153 @@ fn seal(work: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The mode of a stored file or folder that had this mode as output.
+fn read_only(mode: u32, shared: bool) -> Mode {
+    let is_folder = FileType::from_raw_mode(mode) == FileType::Directory;
+    let runs = is_folder || mode & 0o100 != 0;
+    let owner = if runs { 0o500 } else { 0o400 };
+    let group = if shared { owner >> 3 } else { 0 };
+    // An output that its owner made executable for nobody else stays so, and set-user-id bits go.
+    Mode::from_raw_mode(mode & 0o555 | owner | group)
+}
+
+/// Gives a sealed output its place. Where the work is on another file system than the store, by a copy.
+fn move_into_store(
+    work: &WorkFolder,
+    output: &Folder,
+    entries: &[Entry],
+    place: &Path,
+    shared: bool,
+) -> anyhow::Result<()> {
+    match work.rename_output(place) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
+        other => return Ok(other?),
+    }
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    let copy = place.with_file_name(format!("{}{name}", durable::NEW));
+    durable::remove_tree(&copy)?;
+    copy_tree(output, entries, &copy)?;
+    let copied = Folder::open(&copy)?;
+    seal(&copied, entries, shared)?;
+    Ok(fs::rename(&copy, place)?)
+}
+
+fn copy_tree(from: &Folder, entries: &[Entry], to: &Path) -> anyhow::Result<()> {
+    durable::create_folder(to)?;
+    // Folders come before what is in them.
+    for Entry { path, kind } in entries {
+        let target = to.join(path);
+        match kind {
+            EntryKind::Folder => fs::create_dir(&target)?,
+            EntryKind::Link { target: text } => std::os::unix::fs::symlink(text, &target)?,
+            EntryKind::File { .. } => {
+                let file = from.open_below(path)?;
+                let copy = File::options().write(true).create_new(true).open(&target)?;
+                io::copy(&mut &file, &mut &copy)?;
+                fchmod(&copy, Mode::from_raw_mode(fstat(&file)?.st_mode & 0o777))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes the folder of an artifact read-only, and its place durable. Only where it is: moving a folder to
+/// another parent needs write permission on the folder itself. Also for one that was there already: the
+/// process that moved it may have been killed before it came to this.
+fn close(layout: &Layout, place: &Path) -> io::Result<()> {
+    let shared = durable::is_shared(layout.root());
+    let top = Folder::open(place)?;
+    let stat = top.stat()?;
+    let mut mode = read_only(stat.st_mode, shared);
+    if shared {
+        // So that any member of the group can move a damaged artifact away.
+        mode |= Mode::WGRP | Mode::from_raw_mode(stat.st_mode & 0o2000);
+    }
+    // What another user of the same cache made cannot be changed, and need not be.
+    if stat.st_uid == rustix::process::geteuid().as_raw()
+        && Mode::from_raw_mode(stat.st_mode & 0o7777) != mode
+    {
+        fchmod(&top, mode)?;
+    }
+    durable::sync_folder(&layout.bucket(Bucket::Store))
+}
+
+/// Whether an artifact is there, at the cost of one stat, whatever its size.
+pub fn is_there(layout: &Layout, digest: &Digest) -> bool {
+    fs::symlink_metadata(layout.artifact(digest)).is_ok_and(|metadata| metadata.is_dir())
+}
+
+/// Whether an artifact is there and its extent is the recorded one. Reads no file, but lists its folders.
+pub fn holds(layout: &Layout, stored: &Stored) -> bool {
+    folder::extent(&layout.artifact(&stored.digest)).is_ok_and(|extent| extent == stored.extent)
+}
+
+/// Moves a damaged artifact out of the way, and reports where to. Nothing happens when there is none. For
+/// whoever has the lock of the artifact.
+///
+/// # Errors
+/// When it cannot be moved.
+pub(super) fn quarantine(layout: &Layout, digest: &Digest) -> anyhow::Result<Option<PathBuf>> {
+    let place = layout.artifact(digest);
+    let Ok(metadata) = fs::symlink_metadata(&place) else { return Ok(None) };
+    let target = durable::free_name(&layout.bucket(Bucket::Quarantine), &digest.to_string())?;
+    let move_away = || -> io::Result<()> {
+        // A folder moves to another parent only if it is writable. A link in its place moves as it is.
+        let mode = metadata.permissions().mode();
+        if metadata.is_dir() && mode & 0o222 == 0 {
+            fchmod(Folder::open(&place)?, Mode::from_raw_mode(mode & 0o777) | Mode::WUSR)?;
+        }
+        match fs::rename(&place, &target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    };
+    move_away().with_context(|| format!("cannot move the damaged {} away", place.display()))?;
+    Ok(Some(target))
+}
+
+/// Takes the lock of an artifact: who has it may move what is in its place.
+///
+/// # Errors
+/// When the lock cannot be opened.
+pub(super) fn lock(layout: &Layout, digest: &Digest) -> anyhow::Result<Lock> {
+    Lock::take(&layout.lock(&format!("store-{digest}")))
+}
+
 #[cfg(target_os = "linux")]
-fn sync_filesystem(on_it: &fs::File) -> io::Result<()> {
+fn sync_filesystem(on_it: &File) -> io::Result<()> {
     rustix::fs::syncfs(on_it).map_err(io::Error::from)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn sync_filesystem(_on_it: &fs::File) -> io::Result<()> {
+fn sync_filesystem(_on_it: &File) -> io::Result<()> {
     rustix::fs::sync();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_file_is_never_more_readable_than_the_output_was() {
+        const FILE: u32 = 0o100_000;
+        const FOLDER: u32 = 0o040_000;
+        for (mode, private, shared) in [
+            (FILE | 0o644, 0o444, 0o444),
+            (FILE | 0o600, 0o400, 0o440),
+            (FILE | 0o755, 0o555, 0o555),
+            (FILE | 0o700, 0o500, 0o550),
+            (FILE | 0o664, 0o444, 0o444),
+            (FILE, 0o400, 0o440),
+            (FILE | 0o6755, 0o555, 0o555),
+            (FILE | 0o611, 0o411, 0o451),
+            (FOLDER | 0o755, 0o555, 0o555),
+            (FOLDER | 0o700, 0o500, 0o550),
+            (FOLDER | 0o2770, 0o550, 0o550),
+        ] {
+            assert_eq!(read_only(mode, false).as_raw_mode(), private, "{mode:o}");
+            assert_eq!(read_only(mode, true).as_raw_mode(), shared, "{mode:o}");
+        }
+    }
 }

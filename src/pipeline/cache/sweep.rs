@@ -1,14 +1,17 @@
-//! Sweeping out what processes left behind that were killed.
+//! Sweeping out what killed processes left behind.
 //!
 //! Work that was cut off can be large, so every run that has work to do looks for it. What a kill leaves in a
-//! window of microseconds is small: once a day is enough. What can't be removed (another user's program
+//! window of microseconds is small: once a day is enough. Only what this tool made is removed: a folder (never a
+//! link) whose name is that of a key, and whose lock exists. What cannot be removed (another user's program
 //! wrote it) is in nobody's way.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use super::layout::Bucket;
 use super::{Cache, Lock, durable};
+use crate::digest::Digest;
 use crate::key::StageKey;
 
 /// How often all of the cache is looked through.
@@ -30,16 +33,26 @@ pub fn sweep(cache: &Cache) {
         && is_due(&place)
     {
         sweep_checkpoints(cache);
+        sweep_copies(cache);
         sweep_new_files(cache);
         let _ = fs::write(&place, SWEPT);
     }
 }
 
+/// The folders in a bucket, each with its name. No links.
+fn folders(cache: &Cache, bucket: Bucket) -> impl Iterator<Item = (String, DirEntry)> {
+    let listing = fs::read_dir(cache.layout().bucket(bucket)).into_iter().flatten().flatten();
+    let folders = listing.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry)))
+}
+
 /// Work that was cut off: nobody has the lock of its name.
 fn sweep_work(cache: &Cache) {
-    for entry in fs::read_dir(cache.layout().tmp()).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if let Ok(Some(_lock)) = Lock::try_take(&cache.layout().lock(&name)) {
+    for (name, entry) in folders(cache, Bucket::Tmp) {
+        let key = name.strip_prefix(super::RERUN_PREFIX).unwrap_or(&name);
+        if key.parse::<StageKey>().is_ok()
+            && let Ok(Some(_lock)) = Lock::try_take_existing(&cache.layout().lock(&name))
+        {
             let _ = durable::remove_tree(&entry.path());
         }
     }
@@ -48,11 +61,24 @@ fn sweep_work(cache: &Cache) {
 /// Checkpoints of stages that have finished, whose process was killed before it came to remove them. Those
 /// of stages that have not are kept: their next run goes on from there.
 fn sweep_checkpoints(cache: &Cache) {
-    for entry in fs::read_dir(cache.layout().partials()).into_iter().flatten().flatten() {
-        let Ok(key) = entry.file_name().to_string_lossy().parse::<StageKey>() else { continue };
+    for (name, entry) in folders(cache, Bucket::Partial) {
+        let Ok(key) = name.parse::<StageKey>() else { continue };
         // Under the lock: nobody is about to resume from it.
-        if let Ok(Some(_lock)) = cache.try_lock(&key)
+        if let Ok(Some(_lock)) = Lock::try_take_existing(&cache.layout().lock(&name))
             && cache.usable(&key).is_some()
+        {
+            let _ = durable::remove_tree(&entry.path());
+        }
+    }
+}
+
+/// Copies of artifacts that never got their final name.
+fn sweep_copies(cache: &Cache) {
+    for (name, entry) in folders(cache, Bucket::Store) {
+        let Some(digest) = name.strip_prefix(durable::NEW) else { continue };
+        let lock = cache.layout().lock(&format!("store-{digest}"));
+        if digest.parse::<Digest>().is_ok()
+            && let Ok(Some(_lock)) = Lock::try_take_existing(&lock)
         {
             let _ = durable::remove_tree(&entry.path());
         }

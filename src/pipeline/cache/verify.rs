@@ -1,18 +1,22 @@
 //! Whether artifacts still hold the bytes of their digest. Those that don't go to the quarantine.
 //!
 //! Artifacts never change, so they are read without a lock; only what looks damaged is looked at again under
-//! the lock of the artifact, since another process may be mending it. On a cache that can't be written,
+//! the lock of the artifact, since another process may be mending it. On a cache that cannot be written,
 //! damage is found and stays where it is.
 
 use std::fs;
-use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use super::entry::{Entry, EntryKind, Extent};
+use super::file_digest::{Watch, digest_open_file};
+use super::folder::Folder;
 use super::layout::Layout;
 use super::listing::{Difference, Listing};
+use super::lock::Lock;
 use super::store;
-use super::tree::{self, Entry, EntryKind, Extent, Watch};
 use crate::digest::Digest;
 
 /// What an artifact turned out to be.
@@ -24,7 +28,7 @@ pub enum Verdict {
     Damaged(Damage),
     /// It is not there.
     Gone,
-    /// It can't be read, so that nothing is known of it.
+    /// It cannot be read, so that nothing is known of it.
     Unreadable(String),
 }
 
@@ -42,7 +46,7 @@ pub struct Check<'a> {
     layout: &'a Layout,
     artifacts: Vec<(Digest, Found)>,
     /// All files of all artifacts. Threads take one after the other.
-    files: Vec<PathBuf>,
+    files: Vec<(Arc<Path>, PathBuf)>,
     bytes: u64,
 }
 
@@ -50,8 +54,21 @@ pub struct Check<'a> {
 enum Found {
     /// A folder. Its files are from this place on in the list of all files.
     Folder { entries: Vec<Entry>, first_file: usize },
+    /// Something else than a folder.
+    Replaced,
     /// Nothing, or nothing that could be listed.
     Verdict(Verdict),
+}
+
+/// What is in the place of an artifact that is not a folder which can be opened.
+fn missing_or_replaced(place: &Path, error: &io::Error) -> Found {
+    match fs::symlink_metadata(place) {
+        Err(_) => Found::Verdict(Verdict::Gone),
+        Ok(metadata) if !metadata.is_dir() => Found::Replaced,
+        Ok(_) => {
+            Found::Verdict(Verdict::Unreadable(format!("cannot open {}: {error}", place.display())))
+        }
+    }
 }
 
 impl<'a> Check<'a> {
@@ -67,16 +84,18 @@ impl<'a> Check<'a> {
 
     fn look(&mut self, digest: &Digest) -> Found {
         let place = self.layout.artifact(digest);
-        if fs::symlink_metadata(&place).is_err() {
-            return Found::Verdict(Verdict::Gone);
-        }
-        match tree::entries(&place) {
+        let folder = match Folder::open(&place) {
+            Ok(folder) => folder,
+            Err(error) => return missing_or_replaced(&place, &error),
+        };
+        match folder.entries() {
             Ok(entries) => {
+                let place: Arc<Path> = place.into();
                 let first_file = self.files.len();
                 for Entry { path, kind } in &entries {
                     if let EntryKind::File { bytes, .. } = kind {
                         self.bytes += bytes;
-                        self.files.push(place.join(path));
+                        self.files.push((Arc::clone(&place), path.clone()));
                     }
                 }
                 Found::Folder { entries, first_file }
@@ -98,6 +117,7 @@ impl<'a> Check<'a> {
         let verdicts = self.artifacts.into_iter().map(|(digest, found)| {
             let verdict = match found {
                 Found::Verdict(verdict) => verdict,
+                Found::Replaced => recheck(layout, &digest),
                 Found::Folder { entries, first_file } => {
                     let mut contents = contents[first_file..].iter();
                     let listing = Listing::with_digests(entries, |path| {
@@ -109,7 +129,7 @@ impl<'a> Check<'a> {
                         Ok(listing) if listing.digest() == digest => {
                             Verdict::Intact(listing.extent())
                         }
-                        _ => settle(layout, &digest),
+                        _ => recheck(layout, &digest),
                     }
                 }
             };
@@ -120,17 +140,32 @@ impl<'a> Check<'a> {
 }
 
 /// The digests of these files, or why one could not be read.
-fn hash_all(files: &[PathBuf], watch: &Watch) -> Vec<OnceLock<Result<Digest, String>>> {
+fn hash_all(
+    files: &[(Arc<Path>, PathBuf)],
+    watch: &Watch,
+) -> Vec<OnceLock<Result<Digest, String>>> {
     let contents: Vec<OnceLock<_>> = files.iter().map(|_| OnceLock::new()).collect();
     let next = AtomicUsize::new(0);
     let work = || {
+        // Of one artifact at a time: a cache can have more of them than a process may hold open.
+        let mut open: Option<Folder> = None;
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let (Some(file), Some(content)) = (files.get(index), contents.get(index)) else {
+            let (Some((place, path)), Some(content)) = (files.get(index), contents.get(index))
+            else {
                 return;
             };
-            let digest = tree::digest_file_watched(file, watch);
-            let _ = content.set(digest.map_err(|error| format!("{error:#}")));
+            let mut digest = || {
+                let folder = match open.take() {
+                    Some(folder) if folder.path() == &**place => folder,
+                    _ => Folder::open(place)?,
+                };
+                digest_open_file(open.insert(folder).open_below(path)?, watch)
+            };
+            let digest = digest();
+            let cannot_read =
+                |error| format!("cannot read {}: {error}", place.join(path).display());
+            let _ = content.set(digest.map_err(cannot_read));
         }
     };
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -144,26 +179,35 @@ fn hash_all(files: &[PathBuf], watch: &Watch) -> Vec<OnceLock<Result<Digest, Str
     contents
 }
 
-/// Looks again at an artifact that looked damaged, and moves it away if it is.
-fn settle(layout: &Layout, digest: &Digest) -> Verdict {
+/// Rechecks an artifact that looked damaged, and moves it away if it is.
+fn recheck(layout: &Layout, digest: &Digest) -> Verdict {
     let lock = store::lock(layout, digest);
     let place = layout.artifact(digest);
     let listing = match Listing::of(&place) {
         Ok(listing) => listing,
         Err(_) if fs::symlink_metadata(&place).is_err() => return Verdict::Gone,
+        Err(_) if !place.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) => {
+            return moved_away(lock, layout, digest, None);
+        }
         Err(error) => return Verdict::Unreadable(format!("{error:#}")),
     };
     if listing.digest() == *digest {
         return Verdict::Intact(listing.extent());
     }
     let whole = Listing::read(&layout.listing(digest), digest);
-    let moved = lock.and_then(|_lock| store::quarantine(layout, digest));
-    Verdict::Damaged(Damage {
-        files: whole.map(|whole| whole.differences(&listing)),
-        moved: match moved {
-            Ok(Some(path)) => Ok(path),
-            Ok(None) => Err("it is gone meanwhile".to_owned()),
-            Err(error) => Err(format!("{error:#}")),
-        },
-    })
+    moved_away(lock, layout, digest, whole.map(|whole| whole.differences(&listing)))
+}
+
+fn moved_away(
+    lock: anyhow::Result<Lock>,
+    layout: &Layout,
+    digest: &Digest,
+    files: Option<Vec<Difference>>,
+) -> Verdict {
+    let moved = match lock.and_then(|_lock| store::quarantine(layout, digest)) {
+        Ok(Some(path)) => Ok(path),
+        Ok(None) => Err("it is gone meanwhile".to_owned()),
+        Err(error) => Err(format!("{error:#}")),
+    };
+    Verdict::Damaged(Damage { files, moved })
 }

@@ -12,6 +12,7 @@ mod run;
 mod status;
 mod verify;
 mod verify_rerun;
+mod verify_restore;
 mod why;
 
 use std::collections::BTreeSet;

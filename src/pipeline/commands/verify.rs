@@ -1,6 +1,7 @@
 //! `pipeline verify`: whether artifacts still hold the bytes of their digest.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -9,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::{Project, open_cache, print, print_json, verify_rerun};
-use crate::cache::{Cache, Check, Damage, Verdict, Watch};
+use super::{Project, open_cache, print, print_json, verify_rerun, verify_restore};
+use crate::cache::{Cache, Check, Damage, Verdict, Watch, Withdrawn};
 use crate::cli::{ManifestArguments, VerifyArguments};
 use crate::digest::Digest;
 use crate::format;
@@ -33,6 +34,14 @@ pub fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
         (Some(manifest), Some(stage)) => verify_rerun::run(manifest, stage, arguments),
         (Some(manifest), None) => {
             let project = Project::open(manifest)?;
+            if arguments.restore {
+                let experiment = Some(project.manifest.experiment.name.as_str());
+                return verify_restore::run(
+                    &project.cache,
+                    experiment.filter(|_| !arguments.all),
+                    arguments.json,
+                );
+            }
             let selection = match arguments.all {
                 true => everything(&project.cache),
                 false => fresh(&project, &project.plan(&project.select(&[])?), manifest),
@@ -42,6 +51,9 @@ pub fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
         (None, _) => {
             let folder = std::env::current_dir().context("no current folder")?;
             let cache = open_cache(&arguments.with, &folder)?;
+            if arguments.restore {
+                return verify_restore::run(&cache, None, arguments.json);
+            }
             check(&cache, everything(&cache), arguments.json)
         }
     }
@@ -55,6 +67,8 @@ struct Selection {
     artifacts: Vec<(Digest, Vec<String>)>,
     /// Whether those that are intact are listed too.
     list_intact: bool,
+    /// Files in the place of records that are damaged.
+    damaged_records: Vec<PathBuf>,
     /// What else there is to say.
     remarks: Vec<String>,
     /// How to make again what is damaged or gone.
@@ -89,6 +103,7 @@ fn fresh(project: &Project, plan: &Plan, arguments: &ManifestArguments) -> Selec
         subject: project.manifest.experiment.name.clone(),
         artifacts,
         list_intact: true,
+        damaged_records: Vec::new(),
         remarks,
         remedy: format!("`pipeline run {}` makes again what is missing now", arguments.words()),
     }
@@ -96,25 +111,22 @@ fn fresh(project: &Project, plan: &Plan, arguments: &ManifestArguments) -> Selec
 
 /// Whatever is in the store, and whatever is recorded.
 fn everything(cache: &Cache) -> Selection {
-    let (records, damaged) = cache.records();
+    let (records, damaged_records) = cache.records();
     let stored = cache.artifacts().into_iter().map(|digest| (digest, Vec::new()));
     let mut artifacts: BTreeMap<Digest, Vec<String>> = stored.collect();
     for record in records {
         let names = artifacts.entry(record.output.digest).or_default();
-        let name = format!("{}/{}", record.experiment, record.stage);
+        let name = record.name();
         if !names.contains(&name) {
             names.push(name);
         }
     }
-    let remarks = match damaged {
-        0 => Vec::new(),
-        count => vec![format!("files among the records that are none: {count}")],
-    };
     Selection {
         subject: cache.layout().root().display().to_string(),
         artifacts: artifacts.into_iter().collect(),
         list_intact: false,
-        remarks,
+        damaged_records,
+        remarks: Vec::new(),
         remedy: "the next run that needs it makes again what is missing now".to_owned(),
     }
 }
@@ -126,7 +138,7 @@ struct Row {
     verdict: Verdict,
 }
 
-fn check(cache: &Cache, selection: Selection, as_json: bool) -> anyhow::Result<ExitCode> {
+fn check(cache: &Cache, mut selection: Selection, as_json: bool) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let digests = selection.artifacts.iter().map(|(digest, _)| *digest);
     let verdicts = with_meter(Check::new(cache.layout(), digests));
@@ -134,12 +146,55 @@ fn check(cache: &Cache, selection: Selection, as_json: bool) -> anyhow::Result<E
     let rows =
         rows.map(|((_, names), (digest, verdict))| Row { digest, names: names.clone(), verdict });
     let rows: Vec<Row> = rows.collect();
+    let withdrawn = withdraw(cache, &mut selection, &rows);
+    for file in &selection.damaged_records {
+        selection.remarks.push(match cache.quarantine_record(file) {
+            Ok(place) => format!(
+                "the record {} is damaged; moved to {}",
+                in_cache(cache, file),
+                in_cache(cache, &place)
+            ),
+            Err(error) => format!("the record {} is damaged; {error:#}", in_cache(cache, file)),
+        });
+    }
+    let sound = is_sound(&rows) && selection.damaged_records.is_empty();
     if as_json {
-        print_json(&to_json(cache, &selection, &rows))?;
+        print_json(&to_json(cache, &selection, &rows, &withdrawn, sound))?;
     } else {
         print(&to_text(cache, &selection, &rows, started.elapsed()))?;
     }
-    Ok(if is_sound(&rows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Withdraws what was made from the damaged artifacts.
+fn withdraw(cache: &Cache, selection: &mut Selection, rows: &[Row]) -> Vec<Withdrawn> {
+    let damaged = rows.iter().filter(|row| matches!(row.verdict, Verdict::Damaged(_)));
+    let damaged: Vec<Digest> = damaged.map(|row| row.digest).collect();
+    match cache.withdraw_made_from(&damaged) {
+        Ok(withdrawn) => {
+            let lines = withdrawn.iter().map(|Withdrawn { record, reason }| {
+                format!("the record of {} was withdrawn: {reason}", record.name())
+            });
+            selection.remarks.extend(lines);
+            if !withdrawn.is_empty() {
+                selection.remarks.push(
+                    "if you know that the damage came later, `verify --restore` brings these records back"
+                        .to_owned(),
+                );
+            }
+            withdrawn
+        }
+        Err(error) => {
+            selection.remarks.push(format!(
+                "what was made from what is damaged still counts, as the cache cannot be changed: {error:#}"
+            ));
+            Vec::new()
+        }
+    }
+}
+
+fn in_cache(cache: &Cache, path: &Path) -> String {
+    path.strip_prefix(cache.layout().root()).unwrap_or(path).display().to_string()
 }
 
 /// Reads the artifacts while a meter shows how far it is.
@@ -259,15 +314,18 @@ fn damaged_files(verdict: &Verdict) -> Vec<String> {
 
 fn moved(cache: &Cache, damage: &Damage) -> String {
     match &damage.moved {
-        Ok(path) => {
-            let path = path.strip_prefix(cache.layout().root()).unwrap_or(path);
-            format!("moved to {}", path.display())
-        }
+        Ok(path) => format!("moved to {}", in_cache(cache, path)),
         Err(message) => format!("left where it is: {message}"),
     }
 }
 
-fn to_json(cache: &Cache, selection: &Selection, rows: &[Row]) -> Value {
+fn to_json(
+    cache: &Cache,
+    selection: &Selection,
+    rows: &[Row],
+    withdrawn: &[Withdrawn],
+    sound: bool,
+) -> Value {
     let rows = rows.iter().map(|row| {
         let mut value = json!({
             "artifact": row.digest,
@@ -287,11 +345,16 @@ fn to_json(cache: &Cache, selection: &Selection, rows: &[Row]) -> Value {
         value
     });
     let artifacts: Vec<Value> = rows.collect();
-    let sound = artifacts.iter().all(|row| row["result"] == "intact");
+    let withdrawn = withdrawn.iter().map(|Withdrawn { record, reason }| {
+        json!({ "key": record.key, "stage": record.name(), "reason": reason })
+    });
+    let withdrawn: Vec<Value> = withdrawn.collect();
     json!({
         "cache": cache.layout().root(),
         "sound": sound,
         "artifacts": artifacts,
+        "withdrawn": withdrawn,
+        "damaged-records": selection.damaged_records,
         "remarks": selection.remarks,
     })
 }

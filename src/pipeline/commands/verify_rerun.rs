@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::plan::state_reason;
 use super::verify::with_meter;
 use super::{Project, print, print_json};
-use crate::cache::{Check, Damage, Listing, Record, Verdict};
+use crate::cache::{Check, Damage, Listing, Record, Verdict, WorkFolder};
 use crate::cli::{ManifestArguments, VerifyArguments};
 use crate::compare::{self, Comparison, Likeness, Measured, MetricPair, Source};
 use crate::digest::Digest;
-use crate::execute::{Outputs, Rerun, RerunEnd, Scratch, as_recorded};
+use crate::execute::{Outputs, Rerun, RerunEnd, as_recorded};
 use crate::format;
 use crate::plan::{Plan, State};
 use crate::progress::{self, Style};
@@ -140,7 +140,7 @@ fn check_inputs(
 fn compare(
     project: &Project,
     record: &Record,
-    scratch: &Scratch,
+    scratch: &WorkFolder,
     outputs: &Outputs,
     tolerance: Option<f64>,
 ) -> Comparison {
@@ -150,7 +150,7 @@ fn compare(
         compare::numbers(&std::fs::read(folder.join("metrics.json")).unwrap_or_default())
     };
     let before = Measured { told: record.metrics.clone(), file: numbers(&artifact) };
-    let now = Measured { told: outputs.metrics.clone(), file: numbers(scratch.output()) };
+    let now = Measured { told: outputs.metrics.clone(), file: numbers(&scratch.output()) };
     let metrics = compare::pairs(&before, &now);
     let files = match same_bytes {
         true => Some(Vec::new()),
@@ -167,11 +167,11 @@ fn compare(
 
 fn keep(
     arguments: &VerifyArguments,
-    scratch: Scratch,
+    scratch: WorkFolder,
     project: &Project,
     record: &Record,
 ) -> anyhow::Result<Option<PathBuf>> {
-    arguments.keep.then(|| scratch.keep(&project.cache, record)).transpose()
+    arguments.keep.then(|| project.cache.keep_rerun(&scratch, &record.key)).transpose()
 }
 
 /// What is told in the end.

@@ -1,18 +1,18 @@
-//! One stage, on a thread of its own: lock its key, look again, run its worker, commit.
+//! One stage, on a thread of its own: claim its key, run its worker, commit.
 //!
-//! The order is the point: the record is written last, and only for a complete artifact. Prints nothing.
+//! Prints nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
 use pipeline_stages::message::{self, Event, Input, Request};
 use pipeline_stages::worker::{io_error_kind, with_disk_advice};
 
-use crate::cache::{Cache, Lock, Record, StatIndex, Stored, durable, store};
+use crate::cache::{Cache, Claim, Execution, Lookup, Record, StatIndex, Stored, Withdrawn};
 use crate::facts;
 use crate::key::{Part, StageKey};
 use crate::manifest::StageDeclaration;
@@ -77,7 +77,15 @@ pub enum JobEnd {
         log: Vec<String>,
     },
     /// An input is damaged. It is out of the way now: the stage that made it must run again.
-    DamagedInput(Stored),
+    DamagedInput(DamagedInput),
+}
+
+/// An artifact that was found damaged before a stage read it.
+pub struct DamagedInput {
+    /// The artifact.
+    pub artifact: Stored,
+    /// What no longer counts, because it was made from it.
+    pub withdrawn: Vec<Withdrawn>,
 }
 
 impl Job {
@@ -90,47 +98,44 @@ impl Job {
     }
 
     fn attempt(&self, tell: &impl Fn(JobEvent)) -> anyhow::Result<JobEnd> {
-        let Some(_lock) = self.lock(tell)? else { return Ok(JobEnd::Stopped) };
-        if let Some(record) = self.cache.usable(&self.key) {
-            return Ok(JobEnd::Reused(Box::new(record)));
-        }
-        for (_, _, stored) in &self.inputs {
-            if store::quarantine_if_damaged(self.cache.layout(), stored)? {
-                return Ok(JobEnd::DamagedInput(*stored));
-            }
-        }
-        let started = Instant::now();
-        let work = self.cache.layout().tmp().join(self.key.to_string());
-        let request = self.prepare_folders(&work)?;
-        let resumes =
-            std::fs::read_dir(&request.checkpoint).is_ok_and(|mut list| list.next().is_some());
-        let command = worker::command(self.declaration.stage.info().worker)?;
-        tell(JobEvent::Starts { why: self.reason.clone(), resumes });
-        let log = self.cache.layout().log(&self.key);
-        let end = worker::run(command, &request, &log, &self.leash, |event| {
-            tell(JobEvent::Worker(event))
-        });
-        let end = match end {
-            Ok(worker::End::Finished { metrics, device }) => {
-                self.commit(&work, &request.output, started, metrics, device)
-            }
-            Ok(worker::End::Stopped) => Ok(JobEnd::Stopped),
-            Ok(worker::End::Failed { message, log }) => Ok(JobEnd::Failed { message, log }),
-            Err(error) => Err(error),
+        let claim = match self.claim(tell)? {
+            Lookup::Claim(claim) => claim,
+            Lookup::Hit(record) => return Ok(JobEnd::Reused(record)),
+            Lookup::Busy(_) => return Ok(JobEnd::Stopped),
         };
-        durable::remove_tree(&work)?;
-        end
+        for (_, _, stored) in &self.inputs {
+            if let Some(withdrawn) = self.cache.quarantine_if_damaged(stored)? {
+                return Ok(JobEnd::DamagedInput(DamagedInput { artifact: *stored, withdrawn }));
+            }
+        }
+        let request = request(
+            &self.declaration,
+            &self.folder,
+            &self.inputs,
+            &claim.output(),
+            &claim.checkpoint(),
+        );
+        let command = worker::command(self.declaration.stage.info().worker)?;
+        tell(JobEvent::Starts { why: self.reason.clone(), resumes: claim.resumes() });
+        let end = worker::run(command, &request, &claim.log(), &self.leash, |event| {
+            tell(JobEvent::Worker(event))
+        })?;
+        match end {
+            worker::End::Finished { metrics, device } => self.commit(claim, metrics, device),
+            worker::End::Stopped => Ok(JobEnd::Stopped),
+            worker::End::Failed { message, log } => {
+                Ok(JobEnd::Failed { message: with_kept_output(message, claim), log })
+            }
+        }
     }
 
-    /// The lock of the key; `None` when the run was stopped while another process had it.
-    fn lock(&self, tell: &impl Fn(JobEvent)) -> anyhow::Result<Option<Lock>> {
+    /// The claim to the key, after waiting for whoever has it. `Busy` where the run was stopped meanwhile.
+    fn claim(&self, tell: &impl Fn(JobEvent)) -> anyhow::Result<Lookup> {
         let mut told = false;
         loop {
-            if let Some(lock) = self.cache.try_lock(&self.key)? {
-                return Ok(Some(lock));
-            }
-            if self.stopping.load(Ordering::Relaxed) {
-                return Ok(None);
+            let lookup = self.cache.claim(&self.key)?;
+            if !matches!(lookup, Lookup::Busy(_)) || self.stopping.load(Ordering::Relaxed) {
+                return Ok(lookup);
             }
             if !std::mem::replace(&mut told, true) {
                 tell(JobEvent::Waits);
@@ -139,65 +144,39 @@ impl Job {
         }
     }
 
-    fn prepare_folders(&self, work: &Path) -> anyhow::Result<Request> {
-        let layout = self.cache.layout();
-        durable::remove_tree(work)?;
-        // Under a name of its own: what an earlier program left behind by a crash still writes to goes
-        // nowhere, not into this output.
-        durable::create_folder(work)?;
-        let own = tempfile::tempdir_in(work).context("can't make a folder to work in")?.keep();
-        let output = own.join("output");
-        let checkpoint = layout.partial(&self.key).join("checkpoint");
-        durable::create_folder(&output)?;
-        durable::create_folder(&checkpoint)?;
-        if let Some(folder) = layout.log(&self.key).parent() {
-            durable::create_folder(folder)?;
-        }
-        Ok(request(&self.declaration, &self.folder, &self.inputs, &output, &checkpoint))
-    }
-
     fn commit(
         &self,
-        work: &Path,
-        output: &Path,
-        started: Instant,
+        claim: Claim,
         metrics: message::Metrics,
         device: Option<String>,
     ) -> anyhow::Result<JobEnd> {
-        let layout = self.cache.layout();
-        let changed = changed_outside(&self.cache, &self.declaration, &self.folder, &self.parts);
-        let stored = store::commit(layout, output)?;
-        if let Some(path) = changed {
-            let message = format!(
-                "{path} changed while the stage read it, so the result is not recorded; \
-                 it is kept to look at in {}",
-                layout.artifact(&stored.digest).display()
-            );
+        if let Some(path) =
+            changed_outside(&self.cache, &self.declaration, &self.folder, &self.parts)
+        {
+            let message =
+                format!("{path} changed while the stage read it, so the result is not recorded");
+            let message = with_kept_output(message, claim);
             return Ok(JobEnd::Failed { message, log: Vec::new() });
         }
-        let record = Record {
-            key: self.key,
+        let record = claim.commit(Execution {
             parts: self.parts.clone(),
             stage: self.declaration.name.to_string(),
             experiment: self.experiment.clone(),
             reason: self.reason.clone(),
             artifact: self.declaration.stage.output(),
-            output: stored,
             metrics,
-            seconds: started.elapsed().as_secs_f64(),
-            finished: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs()),
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             device,
-            version: message::VERSION.to_owned(),
-        };
-        // Before the record: nobody looks for what is left of a stage that is fresh.
-        durable::remove_tree(work)?;
-        record.write(&layout.record(&self.key))?;
-        // The commit stands; a checkpoint that stays behind is only litter.
-        let _ = durable::remove_tree(&layout.partial(&self.key));
+        })?;
         Ok(JobEnd::Ran(Box::new(record)))
+    }
+}
+
+/// The message of a failure, with where the output is kept that there was.
+fn with_kept_output(message: String, claim: Claim) -> String {
+    match claim.keep_failed() {
+        Ok(Some(place)) => format!("{message}\nwhat it had written is kept in {}", place.display()),
+        Ok(None) => message,
+        Err(error) => format!("{message}\nwhat it had written could not be kept: {error:#}"),
     }
 }
 
@@ -247,7 +226,7 @@ pub fn with_advice(error: anyhow::Error) -> anyhow::Error {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
     match io_error_kind(&error) {
         Some(PermissionDenied | ReadOnlyFilesystem) => anyhow::anyhow!(
-            "{error:#}\nthe cache can't be written: mend its permissions, or use another cache with --cache"
+            "{error:#}\nthe cache cannot be written: fix its permissions, or use another cache with --cache"
         ),
         _ => with_disk_advice(error),
     }

@@ -32,7 +32,7 @@ use job::{Job, JobEnd, JobEvent};
 use states::{Depths, Pool, StageState, StageStates, Work};
 use supervisor::{Heard, Supervisor};
 
-pub use rerun::{Outputs, Rerun, RerunEnd, Scratch, as_recorded};
+pub use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
 
 /// How a run is done.
 #[derive(Debug, Clone, Default)]
@@ -281,18 +281,30 @@ impl Run<'_> {
                 self.end(name, Outcome::Failed { message, log, seconds }, None)
             }
             JobEnd::DamagedInput(damaged) => {
-                let text = format!(
+                let job::DamagedInput { artifact, withdrawn } = damaged;
+                let mut text = format!(
                     "the artifact {} is damaged; it was moved to quarantine/ and its stage runs again",
-                    damaged.digest.short()
+                    artifact.digest.short()
                 );
+                if !withdrawn.is_empty() {
+                    let names: Vec<String> =
+                        withdrawn.iter().map(|withdrawn| withdrawn.record.name()).collect();
+                    text.push_str(&format!(
+                        "; what was made from it no longer counts: {}",
+                        names.join(", ")
+                    ));
+                }
                 self.report(RunEvent::Note { stage: name.clone(), text });
                 self.states.set(name, StageState::Waiting);
-                let made_it = |state: &StageState| {
-                    state.record().is_some_and(|record| record.output.digest == damaged.digest)
+                let is_lost = |state: &StageState| {
+                    state.record().is_some_and(|record| {
+                        record.output.digest == artifact.digest
+                            || withdrawn.iter().any(|other| other.record.key == record.key)
+                    })
                 };
-                let makers = self.states.iter().filter(|(_, state)| made_it(state));
-                for maker in makers.map(|(maker, _)| maker.clone()).collect::<Vec<_>>() {
-                    self.states.set(&maker, StageState::Waiting);
+                let lost = self.states.iter().filter(|(_, state)| is_lost(state));
+                for stage in lost.map(|(stage, _)| stage.clone()).collect::<Vec<_>>() {
+                    self.states.set(&stage, StageState::Waiting);
                 }
             }
         }
@@ -303,7 +315,7 @@ impl Run<'_> {
             && let Err(error) =
                 self.cache.set_head(&self.manifest.experiment.name, name.as_str(), record)
         {
-            let text = format!("its link under runs/ was not renewed: {error:#}");
+            let text = format!("its link under latest/ was not renewed: {error:#}");
             self.report(RunEvent::Note { stage: name.clone(), text });
         }
         self.report(RunEvent::End { stage: name.clone(), outcome: outcome.clone() });

@@ -2,7 +2,7 @@
 //!
 //! What the cache holds of the stage is left as it is. Prints nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use pipeline_stages::message::{Device, Event, Execution, Metrics};
 use super::handle::Thread;
 use super::job::{self, with_advice};
 use super::supervisor::{Heard, Supervisor};
-use crate::cache::{Cache, Listing, Lock, Record, Watch, durable};
+use crate::cache::{Cache, Listing, Record, Watch, WorkFolder};
 use crate::events::{Outcome, RunEvent};
 use crate::manifest::{Manifest, StageDeclaration};
 use crate::progress::Reporter;
@@ -61,65 +61,6 @@ pub struct Outputs {
     pub seconds: f64,
 }
 
-/// The folder of a rerun. It goes when this is dropped; when the process is killed before, the next run
-/// that has work to do sweeps it out, as nobody has its lock then.
-pub struct Scratch {
-    folder: PathBuf,
-    output: PathBuf,
-    _lock: Lock,
-}
-
-impl Scratch {
-    fn make(cache: &Cache, record: &Record) -> anyhow::Result<Self> {
-        let name = format!("verify-{}", record.key);
-        let Some(lock) = Lock::try_take(&cache.layout().lock(&name))? else {
-            bail!("the same stage is being run again by another process: wait for its end");
-        };
-        let folder = cache.layout().tmp().join(name);
-        durable::remove_tree(&folder)?;
-        durable::create_folder(&folder)?;
-        // From here on it is removed whatever happens.
-        let mut scratch = Self { output: folder.clone(), folder, _lock: lock };
-        // Under a name of its own: what an earlier program left behind by a crash still writes to goes nowhere.
-        let own =
-            tempfile::tempdir_in(&scratch.folder).context("can't make a folder to work in")?;
-        scratch.output = own.keep().join("output");
-        durable::create_folder(&scratch.output)?;
-        durable::create_folder(&scratch.checkpoint())?;
-        Ok(scratch)
-    }
-
-    fn checkpoint(&self) -> PathBuf {
-        self.output.with_file_name("checkpoint")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.output.with_file_name("log")
-    }
-
-    /// The folder that the stage wrote.
-    pub fn output(&self) -> &Path {
-        &self.output
-    }
-
-    /// Moves the output where it stays, and says where that is.
-    ///
-    /// # Errors
-    /// When it can't be moved.
-    pub fn keep(self, cache: &Cache, record: &Record) -> anyhow::Result<PathBuf> {
-        let place = durable::free_name(&cache.layout().reruns(), &record.key.to_string())?;
-        std::fs::rename(&self.output, &place)
-            .with_context(|| format!("can't move the output to {}", place.display()))?;
-        Ok(place)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = durable::remove_tree(&self.folder);
-    }
-}
-
 /// How to run a stage as its record says that it ran, where the manifest leaves it open: on another device,
 /// or with another count of threads, sums have other last bits.
 pub fn as_recorded(wanted: &Execution, record: &Record) -> Execution {
@@ -159,18 +100,23 @@ impl Rerun<'_> {
         &self,
         record_of: impl Fn(&StageName) -> Option<Record>,
         reporter: &mut dyn Reporter,
-    ) -> anyhow::Result<(Scratch, RerunEnd)> {
+    ) -> anyhow::Result<(WorkFolder, RerunEnd)> {
         let inputs = job::inputs(self.declaration, self.cache, record_of)?;
         let mut supervisor = Supervisor::new();
         supervisor.listen()?;
         self.cache.prepare().map_err(with_advice)?;
-        let scratch = Scratch::make(self.cache, self.record).map_err(with_advice)?;
+        let Some(scratch) = self.cache.scratch(&self.record.key).map_err(with_advice)? else {
+            bail!("the same stage is being run again by another process: wait for its end");
+        };
+        let checkpoint = scratch.beside("checkpoint");
+        std::fs::create_dir(&checkpoint)
+            .with_context(|| format!("cannot create the folder {}", checkpoint.display()))?;
         let request = job::request(
             self.declaration,
             &self.manifest.folder,
             &inputs,
-            &scratch.output,
-            &scratch.checkpoint(),
+            &scratch.output(),
+            &checkpoint,
         );
         let request =
             pipeline_stages::message::Request { execution: self.execution.clone(), ..request };
@@ -181,7 +127,7 @@ impl Rerun<'_> {
         reporter.event(&RunEvent::Again { stage: stage.clone(), kind });
         let watch = Arc::new(Watch::default());
         let limit = self.declaration.execution.timeout_seconds.map(Duration::from_secs);
-        let work = Work { command, request, log: scratch.log(), watch: Arc::clone(&watch) };
+        let work = Work { command, request, log: scratch.beside("log"), watch: Arc::clone(&watch) };
         let started = Instant::now();
         let handle = Thread::start(
             stage.as_str(),

@@ -1,0 +1,167 @@
+//! The claim to a key: nothing can be recorded without having missed and locked.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use pipeline_stages::ArtifactType;
+use pipeline_stages::message::{self, Metrics};
+
+use super::layout::Layout;
+use super::lock::{Lock, Owner};
+use super::record::Record;
+use super::work::WorkFolder;
+use super::{Cache, durable, store};
+use crate::key::{Part, StageKey};
+use crate::reason::Reason;
+
+/// What a cache has for a key.
+#[derive(Debug)]
+pub enum Lookup {
+    /// A result.
+    Hit(Box<Record>),
+    /// Somebody works on it: who, where that is known.
+    Busy(Option<Owner>),
+    /// Nothing: whoever asked may work on it now.
+    Claim(Claim),
+}
+
+/// The right to work on a key, and the folder to do it in. Ends when it is dropped.
+#[derive(Debug)]
+pub struct Claim {
+    layout: Layout,
+    key: StageKey,
+    work: WorkFolder,
+    started: Instant,
+}
+
+/// What is to be recorded of an execution, beside what the cache itself sees.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    /// What the key was made of.
+    pub parts: Vec<Part>,
+    /// What the stage is called.
+    pub stage: String,
+    /// The experiment.
+    pub experiment: String,
+    /// Why it ran.
+    pub reason: Reason,
+    /// The type of the artifact.
+    pub artifact: ArtifactType,
+    /// What the stage measured.
+    pub metrics: Metrics,
+    /// The device that it ran on, where it chose one.
+    pub device: Option<String>,
+}
+
+impl Cache {
+    /// Looks a key up, and claims it where there is no result and nobody works on it.
+    ///
+    /// # Errors
+    /// When the lock or the folder to work in cannot be made.
+    pub fn claim(&self, key: &StageKey) -> anyhow::Result<Lookup> {
+        let name = key.to_string();
+        let place = self.layout.lock(&name);
+        let Some(lock) = Lock::try_take(&place)? else {
+            return Ok(Lookup::Busy(Owner::read(&place)));
+        };
+        // Under the lock: another process may have finished just now.
+        if let Some(record) = self.usable(key) {
+            return Ok(Lookup::Hit(Box::new(record)));
+        }
+        lock.name_owner();
+        let work = WorkFolder::make(&self.layout, &name, lock)?;
+        let claim = Claim { layout: self.layout.clone(), key: *key, work, started: Instant::now() };
+        durable::create_folder(&claim.checkpoint())?;
+        if let Some(folder) = claim.log().parent() {
+            durable::create_folder(folder)?;
+        }
+        // In a shared cache another user may own the old one.
+        let _ = fs::remove_file(claim.log());
+        Ok(Lookup::Claim(claim))
+    }
+}
+
+impl Claim {
+    /// Where the stage writes its output.
+    pub fn output(&self) -> PathBuf {
+        self.work.output()
+    }
+
+    /// Where it keeps its checkpoint.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.layout.partial(&self.key).join("checkpoint")
+    }
+
+    /// Whether there is a checkpoint of an interrupted run.
+    pub fn resumes(&self) -> bool {
+        fs::read_dir(self.checkpoint()).is_ok_and(|mut list| list.next().is_some())
+    }
+
+    /// Where its log goes.
+    pub fn log(&self) -> PathBuf {
+        self.layout.log(&self.key)
+    }
+
+    /// Moves the output into the store and records it: the commit.
+    ///
+    /// # Errors
+    /// When the output cannot be kept, or the cache cannot be written. Nothing is recorded then.
+    pub fn commit(self, execution: Execution) -> anyhow::Result<Record> {
+        if StageKey::of(&execution.parts) != self.key {
+            bail!("internal error: the parts of the execution do not make the key {}", self.key);
+        }
+        let output = store::commit(&self.layout, &self.work)?;
+        let Self { layout, key, work, started } = self;
+        let Execution { parts, stage, experiment, reason, artifact, metrics, device } = execution;
+        let record = Record {
+            key,
+            parts,
+            stage,
+            experiment,
+            reason,
+            artifact,
+            output,
+            metrics,
+            seconds: started.elapsed().as_secs_f64(),
+            finished: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            device,
+            version: message::VERSION.to_owned(),
+        };
+        // Before the record: nobody looks for what is left of a stage that is fresh.
+        work.clear()?;
+        record.write(&layout.record(&key))?;
+        // It counts now; what stays behind is only litter.
+        for place in [layout.partial(&key), layout.failed(&key)] {
+            let _ = durable::remove_tree(&place);
+        }
+        for place in [layout.withdrawn(&key), layout.withdrawn(&key).with_extension("reason")] {
+            let _ = fs::remove_file(place);
+        }
+        drop(work);
+        Ok(record)
+    }
+
+    /// Keeps what the stage had written when it failed, to look at, and reports where. `None` where it had
+    /// written nothing.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn keep_failed(self) -> anyhow::Result<Option<PathBuf>> {
+        let Ok(output) = self.work.open_output() else { return Ok(None) };
+        if output.entries()?.is_empty() {
+            return Ok(None);
+        }
+        let place = self.layout.failed(&self.key);
+        durable::remove_tree(&place)?;
+        durable::create_folder(place.parent().unwrap_or(Path::new("/")))?;
+        self.work
+            .rename_output(&place)
+            .with_context(|| format!("cannot move the output to {}", place.display()))?;
+        Ok(Some(place))
+    }
+}

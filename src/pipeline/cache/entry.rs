@@ -1,0 +1,66 @@
+//! What can be below a folder: files, folders and links.
+//!
+//! Times, owners and all permission bits but one are not content: they differ between machines and umasks.
+
+use std::path::{Path, PathBuf};
+
+/// How much an artifact holds. Cheap to find out again, and different after most damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Extent {
+    /// Files and links; folders are not counted.
+    pub files: u64,
+    /// Bytes in files.
+    pub bytes: u64,
+}
+
+impl Extent {
+    /// How much these are.
+    pub fn of<'a>(kinds: impl Iterator<Item = &'a EntryKind>) -> Self {
+        let mut extent = Self::default();
+        for kind in kinds {
+            match kind {
+                EntryKind::Folder => {}
+                EntryKind::Link { .. } => extent.files += 1,
+                EntryKind::File { bytes, .. } => {
+                    extent.files += 1;
+                    extent.bytes += bytes;
+                }
+            }
+        }
+        extent
+    }
+}
+
+/// One entry of a folder tree, relative to its top.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The path below the top.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum EntryKind {
+    /// A folder.
+    Folder,
+    /// A file.
+    File {
+        /// Whether its owner may execute it.
+        executable: bool,
+        /// Its size.
+        bytes: u64,
+    },
+    /// A symbolic link.
+    Link {
+        /// What it says.
+        target: PathBuf,
+    },
+}
+
+/// The bytes of a path, which is what paths are sorted by.
+pub fn path_bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_encoded_bytes()
+}

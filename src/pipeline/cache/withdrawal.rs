@@ -1,0 +1,216 @@
+//! Records that no longer count: what was made from a damaged artifact may be wrong.
+//!
+//! They move to the quarantine with the reason, where nothing uses them, and can be brought back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use super::record::Record;
+use super::{Cache, durable, store};
+use crate::digest::Digest;
+use crate::key::{Part, StageKey};
+
+/// A record that no longer counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Withdrawn {
+    /// The record.
+    pub record: Record,
+    /// Why it does not count.
+    pub reason: String,
+}
+
+/// What became of a withdrawn record that was to be brought back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restored {
+    /// It counts again.
+    Restored,
+    /// Its stage ran again meanwhile: there is a newer one.
+    Replaced,
+    /// Its artifact is gone.
+    ArtifactGone,
+}
+
+impl Cache {
+    /// Withdraws the records of everything that was made from these artifacts, directly or not, and gives them.
+    ///
+    /// What was made from an artifact that another record, which still counts, has made as well is left alone.
+    ///
+    /// # Errors
+    /// When a record cannot be moved.
+    pub fn withdraw_made_from(&self, damaged: &[Digest]) -> anyhow::Result<Vec<Withdrawn>> {
+        if damaged.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (records, _) = self.records();
+        let mut withdrawn = Vec::new();
+        for (index, from) in made_from(&records, damaged) {
+            let record = &records[index];
+            let reason = match damaged.contains(&from) {
+                true => format!("it was made from the artifact {}, which is damaged", from.short()),
+                false => format!(
+                    "it was made from the artifact {}, whose own record was withdrawn",
+                    from.short()
+                ),
+            };
+            self.withdraw(record, &reason)?;
+            withdrawn.push(Withdrawn { record: record.clone(), reason });
+        }
+        Ok(withdrawn)
+    }
+
+    fn withdraw(&self, record: &Record, reason: &str) -> anyhow::Result<()> {
+        let place = self.layout.withdrawn(&record.key);
+        // The reason first: a record without one would be brought back without a word.
+        durable::write_file(&place.with_extension("reason"), format!("{reason}\n").as_bytes())?;
+        match fs::rename(self.layout.record(&record.key), &place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot withdraw the record {}", record.key))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Why the record of a key no longer counts. `None` where there is no such record.
+    pub fn withdrawn(&self, key: &StageKey) -> Option<Withdrawn> {
+        let place = self.layout.withdrawn(key);
+        let record = Record::read(&place, key).ok()?;
+        let reason = fs::read_to_string(place.with_extension("reason")).unwrap_or_default();
+        Some(Withdrawn { record, reason: reason.trim().to_owned() })
+    }
+
+    /// All records that no longer count, sorted by their names.
+    pub fn all_withdrawn(&self) -> Vec<Withdrawn> {
+        let listing = fs::read_dir(self.layout.withdrawn_records()).into_iter().flatten().flatten();
+        let names = listing.map(|entry| PathBuf::from(entry.file_name()));
+        let names =
+            names.filter(|name| name.extension().is_some_and(|extension| extension == "json"));
+        let keys = names.filter_map(|name| name.file_stem()?.to_str()?.parse().ok());
+        let mut all: Vec<Withdrawn> = keys.filter_map(|key| self.withdrawn(&key)).collect();
+        all.sort_by_key(|one| one.record.name());
+        all
+    }
+
+    /// Lets a withdrawn record count again, if its artifact is there and its stage has not run again.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub fn restore(&self, key: &StageKey) -> anyhow::Result<Restored> {
+        let (place, target) = (self.layout.withdrawn(key), self.layout.record(key));
+        if self.record(key).is_some() {
+            return Ok(Restored::Replaced);
+        }
+        let intact = |record: &Record| store::is_there(&self.layout, &record.output.digest);
+        if !Record::read(&place, key).is_ok_and(|record| intact(&record)) {
+            return Ok(Restored::ArtifactGone);
+        }
+        if let Some(folder) = target.parent() {
+            durable::create_folder(folder)?;
+        }
+        fs::rename(&place, &target).with_context(|| format!("cannot restore the record {key}"))?;
+        let _ = fs::remove_file(place.with_extension("reason"));
+        Ok(Restored::Restored)
+    }
+}
+
+/// The records that were made from these artifacts, directly or not, each with the artifact that spoils it. An
+/// artifact that a sound record gives as well spoils nothing.
+fn made_from(records: &[Record], damaged: &[Digest]) -> Vec<(usize, Digest)> {
+    let mut readers: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
+    let mut makers: BTreeMap<Digest, usize> = BTreeMap::new();
+    for (index, record) in records.iter().enumerate() {
+        for part in &record.parts {
+            if let Part::Input { digest, .. } = part {
+                readers.entry(*digest).or_default().push(index);
+            }
+        }
+        *makers.entry(record.output.digest).or_default() += 1;
+    }
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut open: Vec<Digest> = damaged.to_vec();
+    while let Some(digest) = open.pop() {
+        for &reader in readers.get(&digest).into_iter().flatten() {
+            if !seen.insert(reader) {
+                continue;
+            }
+            found.push((reader, digest));
+            let output = records[reader].output.digest;
+            let left = makers.entry(output).or_default();
+            *left = left.saturating_sub(1);
+            if *left == 0 && !damaged.contains(&output) {
+                open.push(output);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline_stages::ArtifactType;
+
+    use super::*;
+    use crate::cache::{Extent, Stored};
+    use crate::digest::Encoder;
+    use crate::reason::Reason;
+
+    fn digest(text: &str) -> Digest {
+        Encoder::new("test").text(text).finish()
+    }
+
+    /// `b<a`: a record named b of an artifact b, made from a. `c:b<a`: named c, of an artifact b.
+    fn record(text: &str) -> Record {
+        let (output, inputs) = text.split_once('<').unwrap_or((text, ""));
+        let (stage, output) = output.split_once(':').unwrap_or((output, output));
+        let name = Part::Kind { name: stage.to_owned(), version: 1 };
+        let inputs = inputs.split_terminator(',').map(|input| Part::Input {
+            port: input.to_owned(),
+            from: "x".parse().expect("a name"),
+            digest: digest(input),
+        });
+        let parts: Vec<Part> = std::iter::once(name).chain(inputs).collect();
+        Record {
+            key: StageKey::of(&parts),
+            parts,
+            stage: stage.to_owned(),
+            experiment: "test".to_owned(),
+            reason: Reason::NeverRan,
+            artifact: ArtifactType::Directory,
+            output: Stored { digest: digest(output), extent: Extent::default() },
+            metrics: Default::default(),
+            seconds: 0.0,
+            finished: 0,
+            host: String::new(),
+            device: None,
+            version: String::new(),
+        }
+    }
+
+    #[test]
+    fn everything_made_from_a_damaged_artifact_is_found_and_nothing_else() {
+        for (records, damaged, expected) in [
+            ("a b<a c<b d", "a", "b c"),
+            ("a b<a c<b d", "b", "c"),
+            ("a b<a c<b d", "d c", ""),
+            ("a b<a c<a d<b,c", "a", "b c d"),
+            // Somebody else made the same b, from what is sound.
+            ("a b<a x:b<y c<b", "a", "b"),
+            // And here from what is not.
+            ("a b<a x:b<a c<b", "a", "b c x"),
+            // What is damaged itself spoils its readers whoever made it.
+            ("a x:a b<a", "a", "b"),
+        ] {
+            let records: Vec<Record> = records.split(' ').map(record).collect();
+            let damaged: Vec<Digest> = damaged.split(' ').map(digest).collect();
+            let found = made_from(&records, &damaged);
+            let mut names: Vec<&str> =
+                found.iter().map(|(index, _)| records[*index].stage.as_str()).collect();
+            names.sort();
+            assert_eq!(names.join(" "), expected);
+        }
+    }
+}
