@@ -1,8 +1,10 @@
 //! A user's mistakes, each shown at the user's own line.
 //!
 //! Knows sources (a manifest, what was given with `--set`) and places in them. Does not know what a
-//! manifest means, and prints nothing: it gives text.
+//! manifest means, and prints nothing: it produces text. Takes time in proportion to the sources and the
+//! mistakes, however many there are.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -12,6 +14,9 @@ use crate::visible;
 
 /// A range of bytes in [`Sources`], counted through all of them.
 pub type Span = Range<usize>;
+
+/// How many mistakes are shown. Nobody reads more, and the rest often follows from these.
+pub const MOST_SHOWN: usize = 100;
 
 /// Whether text is coloured with ANSI escape codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +77,7 @@ impl Sources {
 
     /// The number of the line, from 1, on which `span` starts.
     pub fn line(&self, span: &Span) -> usize {
-        self.locate(span)
-            .map_or(1, |(source, local)| source.ends.partition_point(|&end| end < local.start) + 1)
+        self.locate(span).map_or(1, |(source, local)| source.line_of(local.start) + 1)
     }
 
     /// The text at `span`.
@@ -83,7 +87,8 @@ impl Sources {
 
     /// The text that holds `span`, and the span within it, widened to whole characters.
     fn locate(&self, span: &Span) -> Option<(&Source, Range<usize>)> {
-        let source = self.all.iter().rev().find(|source| source.start <= span.start)?;
+        let after = self.all.partition_point(|source| source.start <= span.start);
+        let source = self.all.get(after.checked_sub(1)?)?;
         let local = |position: usize| position.saturating_sub(source.start).min(source.text.len());
         let start = source.text.floor_char_boundary(local(span.start));
         let end = source.text.ceil_char_boundary(local(span.end)).max(start);
@@ -116,6 +121,13 @@ impl Mistake {
             related: Vec::new(),
             helps: Vec::new(),
         }
+    }
+
+    /// Adds to the title: `unknown key 'epoch'` and `did you mean 'epochs'?`.
+    pub fn and(mut self, more: &str) -> Self {
+        self.title.push_str(", ");
+        self.title.push_str(more);
+        self
     }
 
     /// Adds the words beside the caret.
@@ -158,14 +170,9 @@ impl Mistakes {
     /// The mistakes of `list`, by position and each once.
     pub fn new(sources: Sources, mut list: Vec<Mistake>) -> Self {
         list.sort_by_key(|mistake| mistake.span.as_ref().map(|span| (span.start, span.end)));
-        let mut unique: Vec<Mistake> = Vec::with_capacity(list.len());
-        for mistake in list {
-            let at_same_place = unique.iter().rev().take_while(|other| other.span == mistake.span);
-            if !at_same_place.into_iter().any(|other| other.title == mistake.title) {
-                unique.push(mistake);
-            }
-        }
-        Self { sources, list: unique }
+        let mut seen = HashSet::new();
+        list.retain(|mistake| seen.insert((mistake.span.clone(), mistake.title.clone())));
+        Self { sources, list }
     }
 
     /// The mistakes, by position.
@@ -173,39 +180,57 @@ impl Mistakes {
         &self.list
     }
 
-    /// All of them as text: per mistake its title, its place, a caret and what to do, then their number.
-    /// Ends with a newline.
+    /// The first [`MOST_SHOWN`] of them as text: per mistake its title, its place, a caret and what to
+    /// do, then the number of all. Ends with a newline.
     pub fn render(&self, colour: Colour) -> String {
-        let renderer = match colour {
-            Colour::Always => Renderer::styled(),
-            Colour::Never => Renderer::plain(),
+        let shown = self.list.get(..MOST_SHOWN).unwrap_or(&self.list);
+        let mut text = self.sources.show(Level::ERROR, shown, colour);
+        let count = match self.list.len() {
+            1 => "1 mistake".to_owned(),
+            count => format!("{count} mistakes"),
         };
+        let rest = match self.list.len() - shown.len() {
+            0 => String::new(),
+            _ => format!("; the first {} are shown", shown.len()),
+        };
+        let summary = format!("{count} in {}{rest}; nothing was run", self.sources.subject);
+        let summary = Group::with_title(Level::ERROR.primary_title(summary));
+        text.push_str(&colour.renderer().render(&[summary]));
+        text.push('\n');
+        text
+    }
+}
+
+impl Colour {
+    fn renderer(self) -> Renderer {
+        match self {
+            Self::Always => Renderer::styled(),
+            Self::Never => Renderer::plain(),
+        }
+    }
+}
+
+/// A place to be shown, in its text, and the words beside it.
+type Annotation<'a> = (AnnotationKind, Range<usize>, Option<&'a str>);
+
+impl Sources {
+    /// Each of the mistakes with its lines, and an empty line after it.
+    fn show(&self, level: Level<'static>, mistakes: &[Mistake], colour: Colour) -> String {
+        let renderer = colour.renderer();
         let mut text = String::new();
-        for mistake in &self.list {
-            for line in self.render_one(&renderer, mistake).lines() {
+        for mistake in mistakes {
+            let title = level.clone().primary_title(mistake.title.as_str());
+            let mut group = title.elements(self.snippets(mistake));
+            for help in &mistake.helps {
+                group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
+            }
+            for line in renderer.render(&[group]).lines() {
                 text.push_str(line.trim_end());
                 text.push('\n');
             }
             text.push('\n');
         }
-        let count = match self.list.len() {
-            1 => "1 mistake".to_owned(),
-            count => format!("{count} mistakes"),
-        };
-        let summary = format!("{count} in {}; nothing was run", self.sources.subject);
-        let summary = Group::with_title(Level::ERROR.primary_title(summary));
-        text.push_str(&renderer.render(&[summary]));
-        text.push('\n');
         text
-    }
-
-    fn render_one(&self, renderer: &Renderer, mistake: &Mistake) -> String {
-        let title = Level::ERROR.primary_title(mistake.title.as_str());
-        let mut group = title.elements(self.snippets(mistake));
-        for help in &mistake.helps {
-            group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
-        }
-        renderer.render(&[group])
     }
 
     /// The lines of a mistake: those of its own place, then those of related places in other texts.
@@ -213,32 +238,50 @@ impl Mistakes {
         &'a self,
         mistake: &'a Mistake,
     ) -> Vec<Snippet<'a, annotate_snippets::Annotation<'a>>> {
-        let own = mistake.span.iter().map(|span| (span, &mistake.label, AnnotationKind::Primary));
-        let own = own.map(|(span, label, kind)| (span, label.as_deref(), kind));
+        let own = mistake.span.iter().map(|span| (AnnotationKind::Primary, span, &mistake.label));
+        let own = own.map(|(kind, span, label)| (kind, span, label.as_deref()));
         let related = mistake.related.iter();
         let related =
-            related.map(|(span, label)| (span, Some(label.as_str()), AnnotationKind::Context));
-        let mut snippets: Vec<(usize, Snippet<'_, _>)> = Vec::new();
-        for (span, label, kind) in own.chain(related) {
-            let Some((source, local)) = self.sources.locate(span) else { continue };
-            let annotation = kind.span(local).label(label);
-            match snippets.iter_mut().find(|(start, _)| *start == source.start) {
-                Some((_, snippet)) => *snippet = snippet.clone().annotation(annotation),
-                None => snippets.push((source.start, source.snippet().annotation(annotation))),
+            related.map(|(span, label)| (AnnotationKind::Context, span, Some(label.as_str())));
+        let mut places: Vec<(&Source, Vec<Annotation<'_>>)> = Vec::new();
+        for (kind, span, label) in own.chain(related) {
+            let Some((source, local)) = self.locate(span) else { continue };
+            match places.iter_mut().find(|(other, _)| other.start == source.start) {
+                Some((_, annotations)) => annotations.push((kind, local, label)),
+                None => places.push((source, vec![(kind, local, label)])),
             }
         }
-        snippets.into_iter().map(|(_, snippet)| snippet).collect()
+        places.into_iter().map(|(source, annotations)| source.snippet(annotations)).collect()
     }
 }
 
 impl Source {
-    fn snippet<'a>(&'a self) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
-        let snippet = Snippet::source(self.text.as_str());
+    /// The lines from the first of these places to the last: a snippet of the whole text would cost as
+    /// much as the text is long, for every mistake.
+    fn snippet<'a>(
+        &'a self,
+        annotations: Vec<Annotation<'a>>,
+    ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+        let start = annotations.iter().map(|(_, span, _)| span.start).min().unwrap_or(0);
+        let end = annotations.iter().map(|(_, span, _)| span.end).max().unwrap_or(0);
+        let first = self.line_of(start);
+        let start = if first == 0 { 0 } else { self.ends[first - 1] + 1 };
+        let end = self.ends.get(self.line_of(end)).map_or(self.text.len(), |end| end + 1);
+        let snippet = Snippet::source(&self.text[start..end]).line_start(first + 1);
+        let annotations = annotations.into_iter().map(|(kind, span, label)| {
+            kind.span(span.start - start..span.end - start).label(label)
+        });
+        let snippet = snippet.annotations(annotations);
         match &self.origin {
             Origin::File(name) => snippet.path(name.as_str()),
             // The line says itself where it comes from: it starts with the option.
             Origin::CommandLine => snippet.line_numbering(false),
         }
+    }
+
+    /// The line of a position, from 0.
+    fn line_of(&self, position: usize) -> usize {
+        self.ends.partition_point(|&end| end < position)
     }
 }
 
@@ -286,6 +329,21 @@ mod tests {
         let titles: Vec<_> = mistakes.list().iter().map(Mistake::title).collect();
         assert_eq!(titles, ["general", "first", "second"]);
         assert!(mistakes.to_string().ends_with("error: 3 mistakes in x.toml; nothing was run"));
+    }
+
+    #[test]
+    fn the_first_hundred_are_shown_and_the_rest_is_counted() {
+        for (count, summary) in [
+            (100, "error: 100 mistakes in x.toml; nothing was run"),
+            (101, "error: 101 mistakes in x.toml; the first 100 are shown; nothing was run"),
+        ] {
+            let list = (0..count).map(|number| Mistake::at(0..3, format!("mistake {number}")));
+            let mistakes = Mistakes::new(sources(), list.collect());
+            assert_eq!(mistakes.list().len(), count);
+            let shown = mistakes.to_string();
+            assert!(shown.ends_with(summary), "{shown}");
+            assert_eq!(shown.matches("error: mistake ").count(), 100);
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The graph of stages: who needs whom, and in which order.
 //!
-//! The only file that names petgraph. Does not know what a stage is: only its name.
+//! The only file that names petgraph. Does not know what a stage is: only its name. Nothing here calls
+//! itself: a manifest of any size fits on the stack.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::fmt;
 
 use petgraph::Direction;
@@ -24,10 +25,37 @@ pub struct Graph {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cycle(pub Vec<StageName>);
 
+impl Cycle {
+    /// A longer cycle is shown by its first and its last stages.
+    const LONGEST_SHOWN: usize = 10;
+    const SHOWN_AT_START: usize = 5;
+    const SHOWN_AT_END: usize = 2;
+
+    /// Each stage that is shown, with the one that reads it. `None` stands for those left out.
+    pub fn shown(&self) -> impl Iterator<Item = Option<(&StageName, &StageName)>> {
+        let Self(names) = self;
+        let length = names.len();
+        let left_out = match length {
+            0..=Self::LONGEST_SHOWN => 0..0,
+            _ => Self::SHOWN_AT_START..length - Self::SHOWN_AT_END,
+        };
+        let pair = move |index: usize| Some((names.get(index)?, names.get((index + 1) % length)?));
+        let start = (0..left_out.start).map(pair);
+        let gap = (!left_out.is_empty()).then_some(None);
+        start.chain(gap).chain((left_out.end..length).map(pair))
+    }
+}
+
 impl fmt::Display for Cycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for name in &self.0 {
-            write!(f, "{name} -> ")?;
+        for stage in self.shown() {
+            match stage {
+                Some((name, _)) => write!(f, "{name} -> ")?,
+                None => {
+                    let others = self.0.len() - Self::SHOWN_AT_START - Self::SHOWN_AT_END;
+                    write!(f, "({others} others) -> ")?;
+                }
+            }
         }
         self.0.first().map_or(Ok(()), |first| write!(f, "{first}"))
     }
@@ -35,7 +63,7 @@ impl fmt::Display for Cycle {
 
 impl Graph {
     /// The graph of these stages (in the manifest's order) and of these edges, from the stage that
-    /// gives an artifact to the one that reads it. Edges of stages that are not among them are left out.
+    /// produces an artifact to the one that reads it. Edges of stages that are not among them are left out.
     ///
     /// # Errors
     ///
@@ -49,9 +77,13 @@ impl Graph {
         for name in stages {
             nodes.entry(name.clone()).or_insert_with(|| graph.add_node(name));
         }
+        // Not `update_edge`: it looks through all edges of a stage for every new one.
+        let mut seen = HashSet::new();
         for (from, to) in edges {
-            if let (Some(&from), Some(&to)) = (nodes.get(&from), nodes.get(&to)) {
-                graph.update_edge(from, to, ());
+            if let (Some(&from), Some(&to)) = (nodes.get(&from), nodes.get(&to))
+                && seen.insert((from, to))
+            {
+                graph.add_edge(from, to, ());
             }
         }
         match topological_order(&graph) {
@@ -135,7 +167,8 @@ fn topological_order(graph: &DiGraph<StageName, ()>) -> Option<Vec<NodeIndex>> {
 
 /// Per strongly connected component, the shortest cycle through its first stage that lies on one.
 fn cycles(graph: &DiGraph<StageName, ()>) -> Vec<Cycle> {
-    let mut starts: Vec<_> = petgraph::algo::tarjan_scc(graph)
+    // Not `tarjan_scc`: it calls itself once for every stage of a chain.
+    let mut starts: Vec<_> = petgraph::algo::kosaraju_scc(graph)
         .into_iter()
         .filter(|component| {
             component.len() > 1 || component.iter().any(|&node| graph.contains_edge(node, node))
@@ -242,6 +275,40 @@ mod tests {
             let cycles: Vec<_> = cycles.iter().map(Cycle::to_string).collect();
             assert_eq!(cycles.join("; "), expected, "{edges}");
         }
+    }
+
+    /// On a thread with a small stack: what calls itself once a stage does not fit.
+    fn on_a_small_stack(work: impl FnOnce() + Send + 'static) {
+        let thread = std::thread::Builder::new().stack_size(128 << 10).spawn(work);
+        thread.expect("a thread").join().expect("it fits");
+    }
+
+    #[test]
+    fn a_long_cycle_is_found_and_shortened() {
+        on_a_small_stack(|| {
+            let count = 100_000;
+            let edges = (0..count).map(|number| (name(number), name((number + 1) % count)));
+            let cycles = Graph::new((0..count).map(name), edges).expect_err("a cycle");
+            let texts: Vec<_> = cycles.iter().map(Cycle::to_string).collect();
+            let text = "s0 -> s1 -> s2 -> s3 -> s4 -> (99993 others) -> s99998 -> s99999 -> s0";
+            assert_eq!(texts, [text]);
+            assert_eq!(cycles[0].shown().flatten().last(), Some((&name(count - 1), &name(0))));
+        });
+        for count in [10, 11] {
+            let shown = Cycle((0..count).map(name).collect()).to_string();
+            assert_eq!(shown.contains("others"), count > 10, "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_stage_that_all_others_read_takes_no_longer_than_others() {
+        on_a_small_stack(|| {
+            let count = 100_000;
+            let edges = (1..count).map(|number| (name(0), name(number)));
+            let graph = Graph::new((0..count).map(name), edges).expect("no cycle");
+            assert_eq!(graph.consumers(&name(0)).len(), count - 1);
+            assert_eq!(graph.layers().len(), 2);
+        });
     }
 
     fn edges(stages: usize) -> impl Strategy<Value = Vec<(usize, usize)>> {

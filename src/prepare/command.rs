@@ -55,7 +55,7 @@ fn program(command: &Command, context: &Context) -> anyhow::Result<Program> {
     environment.insert("PIPELINE_OUTPUT".into(), output.into());
     environment.insert("PIPELINE_CHECKPOINT".into(), absolute(&context.checkpoint)?.into());
     for (name, path) in inputs {
-        let variable = input_variable(&name);
+        let variable = Command::input_variable(&name);
         if environment.insert(OsString::from(&variable), path.into()).is_some() {
             bail!(
                 "the input '{name}' and another one would both be {variable}: rename one of them"
@@ -81,12 +81,4 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 fn inherited(all: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<OsString, OsString> {
     let locale = |name: &OsStr| name.as_encoded_bytes().starts_with(b"LC_");
     all.filter(|(name, _)| locale(name) || INHERITED.iter().any(|known| name == known)).collect()
-}
-
-/// The environment variable that holds the folder of an input: `train-data` is `PIPELINE_INPUT_TRAIN_DATA`.
-fn input_variable(name: &str) -> String {
-    let letter = |letter: char| {
-        if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' }
-    };
-    format!("PIPELINE_INPUT_{}", name.chars().map(letter).collect::<String>())
 }

@@ -93,14 +93,22 @@ macro_rules! choices {
 ///     parameters {
 ///         /// How many training samples are held out.
 ///         holdout: u64 = 1000, in AT_LEAST_ONE;
+///         /// How they are chosen.
+///         by: SplitBy = SplitBy::Random;
+///     }
+///     only if (by: [SplitBy::Random]) {
+///         /// Which generator draws.
+///         generator: Generator = Generator::Pytorch;
 ///     }
 ///     execution {}
 ///     headline []
 /// }
 /// ```
 ///
-/// A parameter without a default must be given. `in` takes a range of `f64`. Parameters under
-/// `execution` can't change the result and never enter a key. The kind's own rules (checks over
+/// A parameter without a default must be given. `in` takes a range of `f64`. Parameters under `only if`
+/// have an effect only while each of the named parameters has one of the listed values: at any other time
+/// they do not enter the key, and a manifest that sets one is wrong. Parameters under
+/// `execution` cannot change the result and never enter a key. The kind's own rules (checks over
 /// several parameters, files outside the cache) are its implementation of [`crate::kind::Rules`].
 #[macro_export]
 macro_rules! kind {
@@ -113,6 +121,9 @@ macro_rules! kind {
         parameters {
             $( $(#[doc = $field_about:literal])* $field:ident : $type:ty $(= $default:expr)? $(, in $range:expr)?; )*
         }
+        $( only if ( $( $condition:ident : [ $($value:expr),+ $(,)? ] ),+ $(,)? ) {
+            $( $(#[doc = $group_about:literal])* $group:ident : $group_type:ty $(= $group_default:expr)? $(, in $group_range:expr)?; )*
+        } )*
         execution {
             $( $(#[doc = $execution_about:literal])* $execution:ident : $execution_type:ty $(= $execution_default:expr)? $(, in $execution_range:expr)?; )*
         }
@@ -123,6 +134,7 @@ macro_rules! kind {
         #[serde(rename_all = "kebab-case", try_from = "RawParameters")]
         pub struct $kind {
             $( $(#[doc = $field_about])* pub $field: $type, )*
+            $( $( $(#[doc = $group_about])* pub $group: $group_type, )* )*
             $( $(#[doc = $execution_about])* pub $execution: $execution_type, )*
         }
 
@@ -131,6 +143,7 @@ macro_rules! kind {
         #[serde(rename_all = "kebab-case", deny_unknown_fields)]
         pub struct RawParameters {
             $( #[serde(default = "Option::default")] $field: Option<$type>, )*
+            $( $( #[serde(default = "Option::default")] $group: Option<$group_type>, )* )*
             $( #[serde(default = "Option::default")] $execution: Option<$execution_type>, )*
         }
 
@@ -141,10 +154,16 @@ macro_rules! kind {
             fn try_from(raw: RawParameters) -> Result<Self, String> {
                 Ok(Self {
                     $( $field: $crate::kind!(@value raw.$field, $field $(, $default)?), )*
+                    $( $( $group: $crate::kind!(@value raw.$group, $group $(, $group_default)?), )* )*
                     $( $execution: $crate::kind!(@value raw.$execution, $execution $(, $execution_default)?), )*
                 })
             }
         }
+
+        // What a group depends on are parameters of the kind, and their values are of the right type.
+        const _: fn(&$kind) = |_stage| {
+            $( $( let _ = [$( _stage.$condition == $value ),+]; )+ )*
+        };
 
         impl $crate::kind::Kind for $kind {
             type Raw = RawParameters;
@@ -168,27 +187,25 @@ macro_rules! kind {
                 PORTS
             }
 
+            #[allow(unused_mut, reason = "a kind can have no parameters")]
             fn fields() -> Vec<$crate::parameter::Field> {
-                vec![
-                    $( $crate::parameter::Field {
-                        name: $crate::parameter::kebab_case(stringify!($field)),
-                        about: concat!($($field_about, "\n"),*).trim_ascii(),
-                        type_name: <$type as $crate::parameter::Parameter>::type_name(),
-                        choices: <$type as $crate::parameter::Parameter>::choices(),
-                        default: $crate::kind!(@default $type $(, $default)?),
-                        range: $crate::kind!(@range $($range)?),
-                        role: $crate::parameter::Role::Result,
-                    }, )*
-                    $( $crate::parameter::Field {
-                        name: $crate::parameter::kebab_case(stringify!($execution)),
-                        about: concat!($($execution_about, "\n"),*).trim_ascii(),
-                        type_name: <$execution_type as $crate::parameter::Parameter>::type_name(),
-                        choices: <$execution_type as $crate::parameter::Parameter>::choices(),
-                        default: $crate::kind!(@default $execution_type $(, $execution_default)?),
-                        range: $crate::kind!(@range $($execution_range)?),
-                        role: $crate::parameter::Role::Execution,
-                    }, )*
-                ]
+                let mut fields = vec![
+                    $( $crate::kind!(@field $field, [$($field_about),*], $type, [$($default)?], [$($range)?], Vec::new(), Result) ),*
+                ];
+                $( {
+                    let only_if = vec![$( $crate::parameter::Condition {
+                        parameter: $crate::parameter::kebab_case(stringify!($condition)),
+                        values: vec![$( serde_json::to_value($value).expect("a value is plain data") ),+],
+                    } ),+];
+                    fields.extend(vec![
+                        $( $crate::kind!(@field $group, [$($group_about),*], $group_type, [$($group_default)?], [$($group_range)?], only_if.clone(), Result) ),*
+                    ]);
+                } )*
+                let execution: Vec<$crate::parameter::Field> = vec![
+                    $( $crate::kind!(@field $execution, [$($execution_about),*], $execution_type, [$($execution_default)?], [$($execution_range)?], Vec::new(), Execution) ),*
+                ];
+                fields.extend(execution);
+                fields
             }
 
             fn numbers(&self) -> Vec<(String, f64)> {
@@ -196,11 +213,26 @@ macro_rules! kind {
                 $( if let Some(number) = $crate::parameter::Parameter::number(&self.$field) {
                     numbers.push(($crate::parameter::kebab_case(stringify!($field)), number));
                 } )*
+                $( $( if let Some(number) = $crate::parameter::Parameter::number(&self.$group) {
+                    numbers.push(($crate::parameter::kebab_case(stringify!($group)), number));
+                } )* )*
                 $( if let Some(number) = $crate::parameter::Parameter::number(&self.$execution) {
                     numbers.push(($crate::parameter::kebab_case(stringify!($execution)), number));
                 } )*
                 numbers
             }
+        }
+    };
+    (@field $field:ident, [$($about:literal),*], $type:ty, [$($default:expr)?], [$($range:expr)?], $only_if:expr, $role:ident) => {
+        $crate::parameter::Field {
+            name: $crate::parameter::kebab_case(stringify!($field)),
+            about: concat!($($about, "\n"),*).trim_ascii(),
+            type_name: <$type as $crate::parameter::Parameter>::type_name(),
+            choices: <$type as $crate::parameter::Parameter>::choices(),
+            default: $crate::kind!(@default $type $(, $default)?),
+            range: $crate::kind!(@range $($range)?),
+            role: $crate::parameter::Role::$role,
+            only_if: $only_if,
         }
     };
     (@value $raw:expr, $field:ident) => {

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::ArtifactType;
-use crate::parameter::{Field, Role};
+use crate::parameter::{Condition, Field};
 
 /// A stage kind, as [`kind!`](crate::kind!) declares it.
 pub trait Kind: Rules + Serialize + DeserializeOwned + Clone + std::fmt::Debug {
@@ -34,7 +34,8 @@ pub trait Kind: Rules + Serialize + DeserializeOwned + Clone + std::fmt::Debug {
 
 /// What a kind may want beyond its declaration.
 pub trait Rules {
-    /// What is wrong with these parameters, given the ports that are connected.
+    /// What is wrong with these parameters, given what is connected: the names of ports and, of a port that
+    /// takes a table, those of its artifacts too (`inputs`, `inputs.data`).
     fn check(&self, _connected: &[&str]) -> Vec<Problem> {
         Vec::new()
     }
@@ -50,9 +51,10 @@ pub trait Rules {
         Vec::new()
     }
 
-    /// The parameters that enter the key; `all` are those that can change a result.
-    fn key_parameters(&self, all: Map<String, Value>) -> Map<String, Value> {
-        all
+    /// The parameters that enter the key; `effective` are those that can change a result: without those of
+    /// groups whose `only if` does not hold.
+    fn key_parameters(&self, effective: Map<String, Value>) -> Map<String, Value> {
+        effective
     }
 }
 
@@ -124,6 +126,8 @@ impl Port {
 pub struct Problem {
     /// The parameter (or port) that it is about, as a manifest names it.
     pub field: String,
+    /// The item that it is about, from 0, where the parameter is a list.
+    pub item: Option<usize>,
     /// What is wrong, and what to do.
     pub message: String,
 }
@@ -131,7 +135,12 @@ pub struct Problem {
 impl Problem {
     /// A problem with one parameter.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into() }
+        Self { field: field.into(), item: None, message: message.into() }
+    }
+
+    /// The same problem, with one item of the list.
+    pub fn with_item(self, item: usize) -> Self {
+        Self { item: Some(item), ..self }
     }
 }
 
@@ -191,22 +200,54 @@ pub(crate) fn check<K: Kind>(parameters: &K, connected: &[&str]) -> Vec<Problem>
         let range = fields.iter().find(|field| field.name == name).and_then(|field| field.range);
         if let Some(range) = range.filter(|range| !range.contains(number)) {
             let message = format!("'{name}' must be {range}, but is {number}");
-            problems.push(Problem { field: name, message });
+            problems.push(Problem::new(name, message));
         }
     }
     problems.extend(parameters.check(connected));
     problems
 }
 
-/// The parameters that enter the key, with defaults filled in; what has no effect is left out.
-pub fn key_parameters<K: Kind>(parameters: &K) -> Map<String, Value> {
-    let Ok(Value::Object(mut all)) = serde_json::to_value(parameters) else {
+/// All parameters, with defaults filled in.
+fn all_parameters<K: Kind>(parameters: &K) -> Map<String, Value> {
+    let Ok(Value::Object(all)) = serde_json::to_value(parameters) else {
         unreachable!("the parameters of a kind are a struct of plain data");
     };
-    for field in K::fields() {
-        if field.role == Role::Execution {
-            all.remove(&field.name);
+    all
+}
+
+/// The parameters that enter the key, with defaults filled in; what has no effect is left out.
+pub fn key_parameters<K: Kind>(parameters: &K) -> Map<String, Value> {
+    let all = all_parameters(parameters);
+    let fields = K::fields().into_iter().filter(|field| field.has_effect(&all));
+    let kept = fields.filter_map(|field| all.get_key_value(&field.name));
+    parameters.key_parameters(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
+}
+
+/// A parameter whose value cannot change the result of a stage, because of other parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WithoutEffect {
+    /// Its name in a manifest.
+    pub parameter: String,
+    /// What these other parameters are.
+    pub because: Vec<Condition>,
+    /// What they would have to be.
+    pub needed: Vec<Condition>,
+}
+
+/// The parameters without an effect, whether or not a manifest sets them.
+pub(crate) fn without_effect<K: Kind>(parameters: &K) -> Vec<WithoutEffect> {
+    let all = all_parameters(parameters);
+    let mut found = Vec::new();
+    for Field { name, only_if, .. } in K::fields() {
+        let needed: Vec<_> = only_if.into_iter().filter(|one| !one.holds(&all)).collect();
+        let now = |Condition { parameter, .. }: &Condition| Condition {
+            parameter: parameter.clone(),
+            values: all.get(parameter).cloned().into_iter().collect(),
+        };
+        if !needed.is_empty() {
+            let because = needed.iter().map(now).collect();
+            found.push(WithoutEffect { parameter: name, because, needed });
         }
     }
-    parameters.key_parameters(all)
+    found
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A parameter of a kind, as declared.
 #[derive(Debug, Clone)]
@@ -24,14 +24,56 @@ pub struct Field {
     pub range: Option<Range>,
     /// Whether the value can change the result, and so enters the stage key.
     pub role: Role,
+    /// What must hold for the value to have an effect: all of it. Empty for a parameter that always has one.
+    pub only_if: Vec<Condition>,
 }
 
-/// Whether a parameter can change what a stage gives.
+impl Field {
+    /// Whether the value can change the result of a stage with these parameters.
+    pub fn has_effect(&self, parameters: &Map<String, Value>) -> bool {
+        self.role == Role::Result
+            && self.only_if.iter().all(|condition| condition.holds(parameters))
+    }
+}
+
+/// What another parameter must be for a parameter to have an effect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    /// The name of the other parameter in a manifest.
+    pub parameter: String,
+    /// The values of which it must have one.
+    pub values: Vec<Value>,
+}
+
+impl Condition {
+    /// Whether it holds for these parameters.
+    pub fn holds(&self, parameters: &Map<String, Value>) -> bool {
+        parameters.get(&self.parameter).is_some_and(|value| self.values.contains(value))
+    }
+
+    /// Conditions in words, as a manifest would say them: `a = "x" and b = "y"`.
+    pub fn all_in_words(conditions: &[Self]) -> String {
+        conditions.iter().map(Self::to_string).collect::<Vec<_>>().join(" and ")
+    }
+}
+
+impl std::fmt::Display for Condition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let values: Vec<_> = self.values.iter().map(Value::to_string).collect();
+        let values = match values.split_last() {
+            Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+            _ => values.concat(),
+        };
+        write!(f, "{} = {values}", self.parameter)
+    }
+}
+
+/// Whether a parameter can change what a stage produces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// It can: it enters the stage key.
     Result,
-    /// It can't (retries, time-outs, limits): it stays out of the key.
+    /// It cannot (retries, time-outs, limits): it stays out of the key.
     Execution,
 }
 

@@ -37,12 +37,13 @@ kind = "corrupt-label"
     assert_snapshot!(project.pipeline("run experiment.toml"), @r#"
     status 2
     --- stderr
-    error: 'fine' gives directory, but 'data' takes dataset; no stage here fits (kinds that would: dataset)
+    error: 'fine' produces directory, but 'data' takes dataset
       --> experiment.toml:11:8
        |
     11 | data = "fine"
        |        ^^^^^^
        |
+       = help: no stage here fits (kinds that would: dataset)
        = help: The data set.
 
     error: unknown key 'epoch', did you mean 'epochs'?

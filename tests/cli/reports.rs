@@ -274,7 +274,7 @@ fn kinds() {
           unpacked. Empty for all. `*` stays within one folder, `**` goes through any; a glob
           that matches a folder takes all that is in it.
 
-    parameters that can't change the result
+    parameters that cannot change the result
       max-bytes = integer, at least 1 [default: 274877906944]
           The most bytes that it may unpack to.
       max-files = integer, at least 1 [default: 4000000]

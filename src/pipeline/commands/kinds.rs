@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use pipeline_stages::parameter::{Field, Role};
+use pipeline_stages::parameter::{Condition, Field, Role};
 use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, PortShape, kind_info};
 
 use super::{did_you_mean, print};
@@ -46,15 +46,14 @@ pub fn explain(kind: &KindInfo) -> String {
         text.push_str("\ninputs\n");
         ports.iter().for_each(|port| text.push_str(&explain_port(port)));
     }
-    let fields = (kind.fields)();
-    for (role, title) in
-        [(Role::Result, "parameters"), (Role::Execution, "parameters that can't change the result")]
-    {
-        let mut of_role = fields.iter().filter(|field| field.role == role).peekable();
-        if of_role.peek().is_some() {
-            text.push_str(&format!("\n{title}\n"));
-            of_role.for_each(|field| text.push_str(&explain_field(field)));
+    let mut title = String::new();
+    for field in (kind.fields)() {
+        let next = group_title(&field);
+        if next != title {
+            text.push_str(&format!("\n{next}\n"));
+            title = next;
         }
+        text.push_str(&explain_field(&field));
     }
     let seed = if kind.seeded {
         "\nIt draws random numbers: `seed` may be given, here or under [experiment].\n"
@@ -63,6 +62,15 @@ pub fn explain(kind: &KindInfo) -> String {
     };
     text.push_str(seed);
     text
+}
+
+/// What stands above the parameters of one group.
+fn group_title(field: &Field) -> String {
+    match (field.role, field.only_if.as_slice()) {
+        (Role::Execution, _) => "parameters that cannot change the result".to_owned(),
+        (Role::Result, []) => "parameters".to_owned(),
+        (Role::Result, only_if) => format!("parameters with {}", Condition::all_in_words(only_if)),
+    }
 }
 
 fn explain_port(port: &Port) -> String {
@@ -165,7 +173,7 @@ mod tests {
     fn page() -> String {
         let mut page = "# Stage kinds\n\n\
             Made from the contract crate (`src/stages`) by a test of `pipeline kinds`, which also prints it:\n\
-            `UPDATE_DOCS=1 cargo test --lib kinds` writes it anew.\n\n\
+            `UPDATE_DOCS=1 cargo test --lib kinds` writes it again.\n\n\
             Every stage may also have `execution = { device, threads, checkpoint-seconds, timeout-seconds }`,\n\
             none of which is part of its key.\n"
             .to_owned();

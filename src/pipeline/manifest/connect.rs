@@ -1,36 +1,62 @@
-//! The edges between stages: every port leads to a stage that is there and fits, and none in a circle.
+//! The edges between stages: every port leads to a stage that exists and fits, and none in a circle.
+//!
+//! Finding the faults takes time in proportion to the manifest. What to do about a fault is looked up in
+//! the whole manifest, so it is worked out only for as many as are shown.
 
 use std::collections::{HashMap, HashSet};
 
-use pipeline_stages::{KINDS, Port};
+use pipeline_stages::{ArtifactType, KINDS, Port};
 
 use super::hint::{did_you_mean, listed};
 use super::ports::Wire;
 use super::stage::Draft;
-use crate::diagnostic::Mistake;
+use crate::diagnostic::{MOST_SHOWN, Mistake, Span};
 use crate::graph::{Cycle, Graph};
 use crate::stage_name::StageName;
 
-/// Reports every wire that leads nowhere, to a stage that does not fit, or in a circle. Gives the graph,
+/// A port that leads to no stage, or to one that does not fit.
+struct Fault<'d, 't> {
+    draft: &'d Draft<'t>,
+    what: What<'d, 't>,
+}
+
+enum What<'d, 't> {
+    /// The stage needs this port.
+    MissingPort(&'static Port),
+    /// There is no stage of this name.
+    MissingStage(&'d Wire<'t>),
+    /// The stage reads itself.
+    OwnInput(&'d Wire<'t>),
+    /// The stage of this name has an output that the port does not take.
+    Misfit(&'d Wire<'t>, ArtifactType),
+}
+
+/// Reports every wire that leads nowhere, to a stage that does not fit, or in a circle. Returns the graph,
 /// if there is one.
 pub(super) fn check(drafts: &[Draft<'_>], mistakes: &mut Vec<Mistake>) -> Option<Graph> {
     let by_name: HashMap<_, _> = drafts.iter().map(|draft| (draft.text, draft)).collect();
+    let mut faults = Vec::new();
     let mut edges = Vec::new();
     for draft in drafts {
-        let missing = draft.missing.iter();
-        mistakes.extend(missing.map(|port| missing_port(draft, port, drafts)));
+        let mut fault = |what| faults.push(Fault { draft, what });
+        draft.missing.iter().for_each(|port| fault(What::MissingPort(port)));
         for wire in &draft.wires {
             match by_name.get(wire.text) {
-                None => mistakes.push(missing_stage(draft, wire, drafts)),
-                Some(from) if from.text == draft.text => mistakes.push(own_input(draft, wire)),
-                Some(from) => match misfit(draft, wire, from, drafts) {
+                None => fault(What::MissingStage(wire)),
+                Some(from) if from.text == draft.text => fault(What::OwnInput(wire)),
+                Some(from) => match from.output.filter(|output| !wire.port.takes(*output)) {
                     // Not an edge: a circle through it would go with it.
-                    Some(mistake) => mistakes.push(mistake),
+                    Some(output) => fault(What::Misfit(wire, output)),
                     None => edges.extend(from.name.clone().zip(draft.name.clone())),
                 },
             }
         }
     }
+    faults.sort_by_key(|fault| fault.span().start);
+    let lookup = Lookup::new(drafts);
+    mistakes.extend(faults.iter().enumerate().map(|(place, fault)| {
+        if place < MOST_SHOWN { fault.mistake(&lookup) } else { fault.short_mistake() }
+    }));
     let names = drafts.iter().filter_map(|draft| draft.name.clone());
     Graph::new(names, edges)
         .map_err(|cycles| {
@@ -39,84 +65,109 @@ pub(super) fn check(drafts: &[Draft<'_>], mistakes: &mut Vec<Mistake>) -> Option
         .ok()
 }
 
-fn missing_port(draft: &Draft<'_>, port: &Port, drafts: &[Draft<'_>]) -> Mistake {
-    let name = port.name();
-    Mistake::at(draft.span.clone(), format!("stage '{}' needs the port '{name}'", draft.text))
-        .help(format!("add a line {name} = \"...\"; {}", fitting(draft, port, drafts)))
-}
-
-fn missing_stage(draft: &Draft<'_>, wire: &Wire<'_>, drafts: &[Draft<'_>]) -> Mistake {
-    let others = || drafts.iter().map(|other| other.text).filter(|other| *other != draft.text);
-    let title = format!("there is no stage '{}'", wire.text);
-    if let Some(hint) = did_you_mean(wire.text, others()) {
-        return Mistake::at(wire.span.clone(), format!("{title}, {hint}"));
+impl Fault<'_, '_> {
+    fn span(&self) -> &Span {
+        match self.what {
+            What::MissingPort(_) => &self.draft.span,
+            What::MissingStage(wire) | What::OwnInput(wire) | What::Misfit(wire, _) => &wire.span,
+        }
     }
-    Mistake::at(wire.span.clone(), title).help(fitting(draft, wire.port, drafts))
-}
 
-fn own_input(draft: &Draft<'_>, wire: &Wire<'_>) -> Mistake {
-    let title = format!("stage '{}' can't be its own '{}'", draft.text, wire.port.name());
-    Mistake::at(wire.span.clone(), title)
-        .help("name a stage whose artifact is there before this one runs")
-}
-
-/// The mistake of a stage that gives what the port does not take.
-fn misfit(
-    draft: &Draft<'_>,
-    wire: &Wire<'_>,
-    from: &Draft<'_>,
-    drafts: &[Draft<'_>],
-) -> Option<Mistake> {
-    let gives = from.output.filter(|output| !wire.port.takes(*output))?;
-    let title = format!(
-        "'{}' gives {gives}, but '{}' takes {}; {}",
-        from.text,
-        wire.port.name(),
-        listed(wire.port.accepts.iter().map(|artifact| artifact.name()), "or"),
-        fitting(draft, wire.port, drafts),
-    );
-    Some(
-        Mistake::at(wire.span.clone(), title)
-            .help(wire.port.about.split_whitespace().collect::<Vec<_>>().join(" ")),
-    )
-}
-
-/// The stages that could be connected to the port, or the kinds of such stages.
-fn fitting(draft: &Draft<'_>, port: &Port, drafts: &[Draft<'_>]) -> String {
-    let later = readers(draft, drafts);
-    let fits = |other: &&Draft<'_>| {
-        !later.contains(other.text) && other.output.is_some_and(|output| port.takes(output))
-    };
-    let stages: Vec<_> = drafts.iter().filter(fits).map(|other| other.text).collect();
-    if !stages.is_empty() {
-        return format!("stages that fit: {}", stages.join(", "));
+    /// What is wrong, without what could be done about it.
+    fn short_mistake(&self) -> Mistake {
+        let stage = self.draft.text;
+        let title = match self.what {
+            What::MissingPort(port) => format!("stage '{stage}' needs the port '{}'", port.name()),
+            What::MissingStage(wire) => format!("there is no stage '{}'", wire.text),
+            What::OwnInput(wire) => {
+                format!("stage '{stage}' cannot be its own '{}'", wire.port.name())
+            }
+            What::Misfit(wire, output) => format!(
+                "'{}' produces {output}, but '{}' takes {}",
+                wire.text,
+                wire.port.name(),
+                listed(wire.port.accepts.iter().map(|artifact| artifact.name()), "or"),
+            ),
+        };
+        Mistake::at(self.span().clone(), title)
     }
-    let kinds = KINDS.iter().filter(|kind| port.takes(kind.output)).map(|kind| kind.name);
-    format!("no stage here fits (kinds that would: {})", kinds.collect::<Vec<_>>().join(", "))
-}
 
-/// The stage and all that read it, directly or not: to connect it to one of them would make a circle.
-fn readers<'t>(draft: &Draft<'t>, drafts: &[Draft<'t>]) -> HashSet<&'t str> {
-    let mut readers = HashSet::from([draft.text]);
-    loop {
-        let reads = |other: &&Draft<'_>| other.wires.iter().any(|wire| readers.contains(wire.text));
-        let more: Vec<_> = drafts.iter().filter(reads).map(|other| other.text).collect();
-        let before = readers.len();
-        readers.extend(more);
-        if readers.len() == before {
-            return readers;
+    fn mistake(&self, lookup: &Lookup<'_, '_>) -> Mistake {
+        let mistake = self.short_mistake();
+        match self.what {
+            What::MissingPort(port) => {
+                let fitting = lookup.fitting(self.draft, port);
+                mistake.help(format!("add a line {} = \"...\"; {fitting}", port.name()))
+            }
+            What::MissingStage(wire) => {
+                let others = lookup.drafts.iter().map(|other| other.text);
+                let others = others.filter(|other| *other != self.draft.text);
+                match did_you_mean(wire.text, others) {
+                    Some(hint) => mistake.and(&hint),
+                    None => mistake.help(lookup.fitting(self.draft, wire.port)),
+                }
+            }
+            What::OwnInput(_) => {
+                mistake.help("name a stage whose artifact exists before this one runs")
+            }
+            What::Misfit(wire, _) => mistake
+                .help(lookup.fitting(self.draft, wire.port))
+                .help(wire.port.about.split_whitespace().collect::<Vec<_>>().join(" ")),
         }
     }
 }
 
-/// One mistake for the circle, with every wire of it shown.
+/// What is looked up in all stages, to say what could be done about a fault.
+struct Lookup<'d, 't> {
+    drafts: &'d [Draft<'t>],
+    /// Per name, the stages that read it.
+    readers: HashMap<&'t str, Vec<&'t str>>,
+}
+
+impl<'d, 't> Lookup<'d, 't> {
+    fn new(drafts: &'d [Draft<'t>]) -> Self {
+        let mut readers: HashMap<_, Vec<_>> = HashMap::new();
+        for draft in drafts {
+            for wire in &draft.wires {
+                readers.entry(wire.text).or_default().push(draft.text);
+            }
+        }
+        Self { drafts, readers }
+    }
+
+    /// The stages that could be connected to the port, or the kinds of such stages.
+    fn fitting(&self, draft: &Draft<'t>, port: &Port) -> String {
+        let later = self.later(draft);
+        let fits = |other: &&Draft<'_>| {
+            !later.contains(other.text) && other.output.is_some_and(|output| port.takes(output))
+        };
+        let stages: Vec<_> = self.drafts.iter().filter(fits).map(|other| other.text).collect();
+        if !stages.is_empty() {
+            return format!("stages that fit: {}", listed(stages, "and"));
+        }
+        let kinds = KINDS.iter().filter(|kind| port.takes(kind.output)).map(|kind| kind.name);
+        format!("no stage here fits (kinds that would: {})", kinds.collect::<Vec<_>>().join(", "))
+    }
+
+    /// The stage and all that read it, directly or not: to connect it to one of them would make a circle.
+    fn later(&self, draft: &Draft<'t>) -> HashSet<&'t str> {
+        let mut later = HashSet::from([draft.text]);
+        let mut waiting = vec![draft.text];
+        while let Some(text) = waiting.pop() {
+            let readers = self.readers.get(text).into_iter().flatten();
+            waiting.extend(readers.filter(|reader| later.insert(reader)));
+        }
+        later
+    }
+}
+
+/// One mistake for the circle, with the wires of the stages that are shown.
 fn cycle_mistake(cycle: &Cycle, by_name: &HashMap<&str, &Draft<'_>>) -> Mistake {
     let wire = |from: &StageName, to: &StageName| {
         let wires = &by_name.get(to.as_str())?.wires;
         wires.iter().find(|wire| wire.text == from.as_str())
     };
-    let next = cycle.0.iter().cycle().skip(1);
-    let wires = cycle.0.iter().zip(next).filter_map(|(from, to)| {
+    let wires = cycle.shown().flatten().filter_map(|(from, to)| {
         Some((wire(from, to)?.span.clone(), format!("'{to}' reads '{from}'")))
     });
     let mut places: Vec<_> = wires.collect();

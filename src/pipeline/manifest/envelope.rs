@@ -132,7 +132,7 @@ fn read_experiment(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> Option<Exp
 fn experiment_name(value: &Value<'_>) -> Result<String, Mistake> {
     let name = text("name", value)?;
     check_experiment_name(name).map_err(|reason| {
-        Mistake::at(value.span(), format!("{name:?} can't be the name of an experiment: {reason}"))
+        Mistake::at(value.span(), format!("{name:?} cannot be the name of an experiment: {reason}"))
             .help("a folder is named after it, so it must be fit for a file's name")
     })?;
     Ok(name.to_owned())
@@ -200,7 +200,7 @@ fn known_table<'t, 'i>(
 }
 
 /// Whether a key of the table is unknown and was probably meant to be `name`.
-pub(super) fn has_misspelt(table: &DeTable<'_>, name: &str, keys: &[&str]) -> bool {
+fn has_misspelt(table: &DeTable<'_>, name: &str, keys: &[&str]) -> bool {
     table.keys().any(|key| {
         let given: &str = key.as_ref();
         !keys.contains(&given) && nearest(given, keys.iter().copied()) == Some(name)

@@ -1,18 +1,34 @@
 //! The name that somebody may have meant.
 
+/// The longest text, in bytes, for which a near name is looked for.
+const LONGEST_GIVEN: usize = 200;
+
+/// How many names a list has at most; the rest is counted.
+const LONGEST_LIST: usize = 40;
+
 /// The candidate that is nearest to `given`, if one is near: a few letters apart (hyphens and
 /// underscores count as one), or made of the same initials (`lr` for `learning-rate`).
 pub(super) fn nearest<'a>(
     given: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    // Nothing is near to a text that is longer than any name.
+    if given.len() > LONGEST_GIVEN {
+        return None;
+    }
     let given = normal(given);
     let length = given.chars().count();
     let distances = candidates.into_iter().map(|candidate| {
         let normal = normal(candidate);
-        let distance = strsim::osa_distance(&given, &normal);
+        let other_length = normal.chars().count();
+        let farthest = (length.max(other_length) / 3).max(1);
+        // The names differ by at least this, and it costs less to know.
+        let distance = match length.abs_diff(other_length) {
+            least if least > farthest => least,
+            _ => strsim::osa_distance(&given, &normal),
+        };
         let initials: String = normal.split('-').filter_map(|word| word.chars().next()).collect();
-        let near = distance <= (length.max(normal.chars().count()) / 3).max(1) && distance < length;
+        let near = distance <= farthest && distance < length;
         let rank = match () {
             () if near => Some(distance),
             () if length > 1 && (initials == given || extends(&normal, &given)) => Some(length),
@@ -48,9 +64,14 @@ fn extends(one: &str, other: &str) -> bool {
     extends(one, other) || extends(other, one)
 }
 
-/// `a, b and c`.
+/// `a, b and c`. Of a long list, the first names and how many there are beside them.
 pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>, last: &str) -> String {
     let names: Vec<_> = names.into_iter().collect();
+    if let Some((shown, rest)) =
+        names.split_at_checked(LONGEST_LIST).filter(|(_, rest)| rest.len() > 1)
+    {
+        return format!("{} {last} {} others", shown.join(", "), rest.len());
+    }
     match names.as_slice() {
         [] => String::new(),
         [one] => (*one).to_owned(),
@@ -86,6 +107,7 @@ mod tests {
             assert_eq!(nearest(given, keys), expected, "{given:?}");
         }
         assert_eq!(nearest("epoch", []), None);
+        assert_eq!(nearest(&"e".repeat(1 << 20), keys), None);
     }
 
     #[test]
@@ -93,5 +115,7 @@ mod tests {
         assert_eq!(listed([], "or"), "");
         assert_eq!(listed(["a"], "or"), "a");
         assert_eq!(listed(["a", "b", "c"], "or"), "a, b or c");
+        assert!(listed(["a"; 41], "and").ends_with("a, a and a"));
+        assert!(listed(["a"; 42], "and").ends_with("a, a and 2 others"));
     }
 }

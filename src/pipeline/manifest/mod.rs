@@ -7,6 +7,7 @@
 //!
 //! Knows nothing of keys, caches or workers, and does no I/O but in [`read`].
 
+mod brackets;
 mod connect;
 mod document;
 mod envelope;

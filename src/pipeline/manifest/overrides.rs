@@ -1,4 +1,4 @@
-//! What `--set` gives: a value that replaces one of the manifest, for one run.
+//! What `--set` asks for: a value that replaces one of the manifest, for one run.
 //!
 //! Knows the way to a stage, but not what stands in it.
 
@@ -14,7 +14,7 @@ use crate::diagnostic::{Mistake, Origin, Sources, Span};
 
 /// A value that replaces one of the manifest, for one run: `stages.train.epochs=3`.
 ///
-/// What follows the `=` is TOML; what is no TOML is text, so that `stages.train.loss=mae` needs no quotes. Text
+/// What follows the `=` is TOML; what is not TOML is text, so that `stages.train.loss=mae` needs no quotes. Text
 /// that looks like a number keeps its quotes: `stages.a.name="10"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Override {
@@ -47,9 +47,15 @@ impl Override {
         }
     }
 
-    /// Puts the value into the tree. `start` is the position of the text.
-    pub(super) fn apply<'i>(&'i self, root: &mut DeTable<'i>, start: usize) -> Result<(), Mistake> {
-        self.check_place(root, start)?;
+    /// Puts the value into the tree. `start` is the position of the text. `is_shown` says whether a mistake
+    /// would be seen, so that it is worth looking for what was meant.
+    pub(super) fn apply<'i>(
+        &'i self,
+        root: &mut DeTable<'i>,
+        start: usize,
+        is_shown: bool,
+    ) -> Result<(), Mistake> {
+        self.check_place(root, start, is_shown)?;
         let Some(((last, last_span), path)) = self.keys.split_last() else { return Ok(()) };
         let key = |name: &'i str, span: &Span| {
             Spanned::new(start + span.start..start + span.end, Cow::Borrowed(name))
@@ -74,8 +80,8 @@ impl Override {
         Ok(())
     }
 
-    /// Whether the path leads to one value: within a stage that is there, or within another table.
-    fn check_place(&self, root: &DeTable<'_>, start: usize) -> Result<(), Mistake> {
+    /// Whether the path leads to one value: within a stage that exists, or within another table.
+    fn check_place(&self, root: &DeTable<'_>, start: usize, is_shown: bool) -> Result<(), Mistake> {
         const FORMS: &str =
             "set stages.NAME.KEY=VALUE, experiment.KEY=VALUE or execution.KEY=VALUE";
         let wrong = |index: usize, title: &str| {
@@ -88,14 +94,12 @@ impl Override {
                 let stages = root.get("stages").and_then(|stages| stages.get_ref().as_table());
                 let keys = || stages.into_iter().flat_map(DeTable::keys);
                 let names = || keys().map(|key| key.get_ref().as_ref());
-                if !names().any(|name| name == *stage) {
-                    let title = format!("there is no stage '{stage}'");
-                    return Err(match did_you_mean(stage, names()) {
-                        Some(hint) => wrong(1, &format!("{title}, {hint}")),
-                        None => wrong(1, &title).help(match names().count() {
-                            0 => String::new(),
-                            _ => format!("the stages are {}", listed(names(), "and")),
-                        }),
+                if !stages.is_some_and(|stages| stages.contains_key(*stage)) {
+                    let mistake = wrong(1, &format!("there is no stage '{stage}'"));
+                    return Err(match is_shown.then(|| did_you_mean(stage, names())).flatten() {
+                        Some(hint) => mistake.and(&hint),
+                        None if names().next().is_none() || !is_shown => mistake,
+                        None => mistake.help(format!("the stages are {}", listed(names(), "and"))),
                     });
                 }
                 let whole = format!("--set changes one value, not the whole stage '{stage}'");
@@ -115,7 +119,7 @@ impl FromStr for Override {
         let Some((path, value)) = text.split_once('=') else {
             return Err(format!("'{text}' has no '='; {FORM}"));
         };
-        let wrong = |()| format!("'{}' is no path of keys; {FORM}", path.trim());
+        let wrong = |()| format!("'{}' is not a path of keys; {FORM}", path.trim());
         let document = format!("{path}=0");
         let mut table = DeTable::parse(&document).map_err(|_| wrong(()))?.into_inner();
         let mut keys = Vec::new();

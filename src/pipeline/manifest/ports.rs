@@ -2,6 +2,8 @@
 //!
 //! Does not know whether there are such stages.
 
+use std::collections::HashSet;
+
 use pipeline_stages::{KindInfo, Port, PortShape};
 use toml::de::{DeTable, DeValue};
 
@@ -110,7 +112,7 @@ fn named_wires<'t>(
         let label: &str = key.as_ref();
         // It is in the name of an environment variable, and in `{inputs.NAME}`.
         if let Err(reason) = label.parse::<StageName>() {
-            let title = format!("{label:?} can't be the name of an input: {reason}");
+            let title = format!("{label:?} cannot be the name of an input: {reason}");
             mistakes.push(Mistake::at(key.span(), title));
         }
         wires.extend(wire(port, Some(label), label, value, mistakes));
@@ -124,9 +126,10 @@ fn listed_wires<'t>(
     mistakes: &mut Vec<Mistake>,
 ) -> Vec<Wire<'t>> {
     let mut wires: Vec<Wire<'_>> = Vec::new();
+    let mut seen = HashSet::new();
     for item in items {
         let Some(new) = wire(port, None, &port.name(), item, mistakes) else { continue };
-        if wires.iter().any(|other| other.text == new.text) {
+        if !seen.insert(new.text) {
             let title = format!("'{}' is listed twice", new.text);
             mistakes.push(Mistake::at(item.span(), title).help("drop one of them"));
         }

@@ -3,20 +3,21 @@
 //! Does not know the other stages.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{LazyLock, OnceLock};
 
-use pipeline_stages::parameter::Field;
+use pipeline_stages::kind::WithoutEffect;
+use pipeline_stages::parameter::{Condition, Field};
 use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, Stage, kind_info};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::envelope::{EXECUTION_KEYS, has_misspelt, read_execution};
+use super::envelope::{EXECUTION_KEYS, read_execution};
 use super::hint::{did_you_mean, listed, nearest};
 use super::ports::{Ports, Wire};
 use super::values::{Value, about, not_a, parameter_mistake, range_mistake, text, whole_number};
 use super::{StageDeclaration, StageExecution};
-use crate::diagnostic::{Mistake, Sources, Span};
+use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 use crate::stage_name::StageName;
 
 /// The keys that every stage may have, beside its ports and parameters.
@@ -94,23 +95,26 @@ pub(super) fn read<'t>(
     }
     let Some(kind) = read_kind(&draft, table, mistakes) else { return draft };
     draft.seed = read_seed(kind, table, mistakes);
-    let known_keys = unknown_keys(kind, table, mistakes);
+    let unknown = unknown_keys(kind, table, mistakes);
     let ports = Ports::read(kind, table, mistakes);
     draft.wires = ports.wires;
-    draft.missing = missing_ports(kind, table, ports.missing);
+    draft.missing = ports.missing;
+    // Those whose name is only misspelt are reported already.
+    draft.missing.retain(|port| !unknown.meant.contains(port.name().as_str()));
     draft.output = fixed_output(kind);
-    let right = parameter_mistakes(kind, &draft.span, table, mistakes);
+    let right = parameter_mistakes(kind, &draft.span, table, &unknown, mistakes);
     draft.stage = read_parameters(kind, &draft.span, table, right, mistakes);
     // A rule over several parameters says little where one of them is wrong or misspelt.
-    if let Some(stage) = draft.stage.as_ref().filter(|_| right && known_keys) {
+    if let Some(stage) = draft.stage.as_ref().filter(|_| right && unknown.is_none) {
         mistakes.extend(rule_mistakes(stage, &draft.span, table));
+        mistakes.extend(effect_mistakes(stage, table));
         draft.output = Some(stage.output());
     }
     draft
 }
 
 fn name_mistake(text: &str, span: &Span, reason: &str) -> Mistake {
-    Mistake::at(span.clone(), format!("{text:?} can't be the name of a stage: {reason}"))
+    Mistake::at(span.clone(), format!("{text:?} cannot be the name of a stage: {reason}"))
 }
 
 fn read_kind(
@@ -156,36 +160,47 @@ fn read_seed(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) 
     whole_number("seed", value, 0, u64::MAX).map_err(|mistake| mistakes.push(mistake)).ok()
 }
 
-/// Reports every key that the kind does not have. Gives whether there is none.
-fn unknown_keys(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> bool {
+/// The keys of a stage that its kind does not have.
+struct Unknown {
+    /// Whether there is none.
+    is_none: bool,
+    /// The keys that were probably meant by them.
+    meant: HashSet<String>,
+}
+
+/// Reports every key that the kind does not have.
+fn unknown_keys(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Unknown {
     let ports: Vec<_> = (kind.ports)().iter().map(Port::name).collect();
     let fields = fields(kind);
     let parameters: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
-    let keys: Vec<&str> = ports
-        .iter()
-        .map(String::as_str)
-        .chain(parameters.iter().copied())
-        .chain(COMMON_KEYS)
-        .collect();
-    let unknown = table.keys().filter(|key| !keys.contains(&key.as_ref().as_ref()));
-    let before = mistakes.len();
-    for key in unknown {
+    let keys = ports.iter().map(String::as_str).chain(parameters.iter().copied());
+    let keys: Vec<&str> = keys.chain(COMMON_KEYS).collect();
+    let known: HashSet<&str> = keys.iter().copied().collect();
+    let mut unknown: Vec<_> =
+        table.keys().filter(|key| !known.contains(key.get_ref().as_ref())).collect();
+    unknown.sort_by_key(|key| key.span().start);
+    let mut meant = HashSet::new();
+    for key in &unknown {
         let given: &str = key.as_ref();
-        let title = format!("unknown key '{given}'");
-        let mistake = if EXECUTION_KEYS.contains(&given) {
-            Mistake::at(key.span(), format!("'{given}' belongs into the stage's 'execution'")).help(
-                format!("write execution = {{ {given} = ... }}, as it can't change the result"),
+        let mistake = Mistake::at(key.span(), format!("unknown key '{given}'"));
+        // What is not shown needs no hint.
+        mistakes.push(if mistakes.len() >= MOST_SHOWN {
+            mistake
+        } else if EXECUTION_KEYS.contains(&given) {
+            Mistake::at(key.span(), format!("'{given}' belongs in the stage's 'execution'")).help(
+                format!("write execution = {{ {given} = ... }}, as it cannot change the result"),
             )
         } else if let Some(name) = nearest(given, keys.iter().copied()) {
+            meant.insert(name.to_owned());
             let field = fields.iter().find(|field| field.name == name);
-            Mistake::at(key.span(), format!("{title}, did you mean '{name}'?"))
+            mistake
+                .and(&format!("did you mean '{name}'?"))
                 .help(field.map(about).unwrap_or_default())
         } else {
-            Mistake::at(key.span(), title).help(keys_of(kind, &ports, &parameters))
-        };
-        mistakes.push(mistake);
+            mistake.help(keys_of(kind, &ports, &parameters))
+        });
     }
-    mistakes.len() == before
+    Unknown { is_none: unknown.is_empty(), meant }
 }
 
 fn keys_of(kind: &KindInfo, ports: &[String], parameters: &[&str]) -> String {
@@ -200,25 +215,6 @@ fn keys_of(kind: &KindInfo, ports: &[String], parameters: &[&str]) -> String {
         parameters => format!("the parameters {}", parameters.join(", ")),
     };
     format!("'{}' has {ports}, and {parameters}", kind.name)
-}
-
-/// The missing ports without those whose name is only misspelt.
-fn missing_ports(
-    kind: &KindInfo,
-    table: &DeTable<'_>,
-    mut missing: Vec<&'static Port>,
-) -> Vec<&'static Port> {
-    let keys = all_keys(kind);
-    let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-    missing.retain(|port| !has_misspelt(table, &port.name(), &keys));
-    missing
-}
-
-/// Every key that a stage of this kind may have.
-fn all_keys(kind: &KindInfo) -> Vec<String> {
-    let ports = (kind.ports)().iter().map(Port::name);
-    let fields = fields(kind).iter().map(|field| field.name.clone());
-    ports.chain(fields).chain(COMMON_KEYS.map(str::to_owned)).collect()
 }
 
 /// Reads all parameters at once. `right` says that nothing is wrong with them one by one.
@@ -250,18 +246,23 @@ fn parameter_mistakes(
     kind: &KindInfo,
     header: &Span,
     table: &DeTable<'_>,
+    unknown: &Unknown,
     mistakes: &mut Vec<Mistake>,
 ) -> bool {
-    let keys = all_keys(kind);
-    let keys: Vec<_> = keys.iter().map(String::as_str).collect();
     let mut right = true;
     for field in fields(kind) {
         let mistake = match table.get(field.name.as_str()) {
-            Some(value) => value_mistake(kind, field, value),
+            Some(value) => value_mistake(kind, field, value).or_else(|| {
+                let text = with_nul(value)?;
+                let title = format!("'{}' has a NUL character", field.name);
+                Some(Mistake::at(text.span(), title).help(
+                    "no program, path or URL can have one: drop it, or read the value from a file",
+                ))
+            }),
             None if field.default.is_some() => None,
             None => {
                 right = false;
-                if has_misspelt(table, &field.name, &keys) {
+                if unknown.meant.contains(&field.name) {
                     continue;
                 }
                 let title = format!("a stage of the kind '{}' needs '{}'", kind.name, field.name);
@@ -280,29 +281,80 @@ fn value_mistake(kind: &KindInfo, field: &Field, value: &Value<'_>) -> Option<Mi
     let one = ValueDeserializer::from(Spanned::new(value.span(), DeValue::Table(one)));
     match Stage::check_given(kind.name, one)? {
         Ok(()) => range_mistake(field, value),
-        Err(error) => Some(parameter_mistake(field, value, &error)),
+        Err(error) => Some(match value.get_ref() {
+            DeValue::String(line) if (kind.name, field.name.as_str()) == ("command", "run") => {
+                line_mistake(value, line)
+            }
+            _ => parameter_mistake(field, value, &error),
+        }),
+    }
+}
+
+/// The mistake of a command that is one line of text, as in a shell.
+fn line_mistake(value: &Value<'_>, line: &str) -> Mistake {
+    let words: Vec<_> = line.split_whitespace().map(|word| format!("{word:?}")).collect();
+    Mistake::at(value.span(), "'run' must be a list of text, but is text")
+        .help(format!("without a shell: run = [{}]", words.join(", ")))
+        .help(format!("with a shell: shell = {line:?}"))
+}
+
+/// The first text in the value with a NUL character: it ends whatever is handed to the operating system.
+fn with_nul<'v, 'i>(value: &'v Value<'i>) -> Option<&'v Value<'i>> {
+    match value.get_ref() {
+        DeValue::String(text) => text.contains('\0').then_some(value),
+        DeValue::Array(items) => items.iter().find_map(with_nul),
+        DeValue::Table(table) => table.values().find_map(with_nul),
+        _ => None,
     }
 }
 
 /// What the kind's own rules say. Each points at the value that it is about, or at the stage's name.
 fn rule_mistakes(stage: &Stage, header: &Span, table: &DeTable<'_>) -> Vec<Mistake> {
     let info = stage.info();
-    let ports: Vec<_> = (info.ports)().iter().map(Port::name).collect();
-    // A port whose value is wrong is still one that the user means to connect.
-    let is_connected = |port: &&str| match table.get(*port).map(Spanned::get_ref) {
-        Some(DeValue::Array(items)) => !items.is_empty(),
-        Some(DeValue::Table(items)) => !items.is_empty(),
-        other => other.is_some(),
-    };
-    let connected: Vec<_> = ports.iter().map(String::as_str).filter(is_connected).collect();
+    let mut connected = Vec::new();
+    for port in (info.ports)().iter().map(Port::name) {
+        // A port whose value is wrong is still one that the user means to connect.
+        let is_connected = match table.get(port.as_str()).map(Spanned::get_ref) {
+            Some(DeValue::Array(items)) => !items.is_empty(),
+            Some(DeValue::Table(items)) => {
+                let names = items.keys().map(|name| format!("{port}.{}", name.get_ref()));
+                connected.extend(names);
+                !items.is_empty()
+            }
+            other => other.is_some(),
+        };
+        connected.extend(is_connected.then_some(port));
+    }
+    let connected: Vec<_> = connected.iter().map(String::as_str).collect();
     let fields = fields(info);
     let problems = stage.check(&connected).into_iter();
     problems
         .map(|problem| {
-            let place =
-                table.get(problem.field.as_str()).map_or(header.clone(), |value| value.span());
+            let value = table.get(problem.field.as_str());
+            let item = value.zip(problem.item).and_then(|(value, item)| value.get_ref().get(item));
+            let place = item.or(value).map_or(header.clone(), Spanned::span);
             let field = fields.iter().find(|field| field.name == problem.field);
             Mistake::at(place, problem.message).help(field.map(about).unwrap_or_default())
+        })
+        .collect()
+}
+
+/// The parameters that the stage's own table sets without an effect.
+fn effect_mistakes(stage: &Stage, table: &DeTable<'_>) -> Vec<Mistake> {
+    let described = |conditions: &[Condition]| {
+        let one = |condition: &Condition| match table.contains_key(condition.parameter.as_str()) {
+            true => condition.to_string(),
+            false => format!("{condition} (the default)"),
+        };
+        conditions.iter().map(one).collect::<Vec<_>>().join(" and ")
+    };
+    let found = stage.without_effect().into_iter();
+    found
+        .filter_map(|WithoutEffect { parameter, because, needed }| {
+            let (key, _) = table.get_key_value(parameter.as_str())?;
+            let title = format!("'{parameter}' has no effect with {}", described(&because));
+            let needed = Condition::all_in_words(&needed);
+            Some(Mistake::at(key.span(), title).help(format!("drop it, or set {needed}")))
         })
         .collect()
 }

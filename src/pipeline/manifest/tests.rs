@@ -12,6 +12,7 @@ mod overrides;
 mod parameters;
 mod ports;
 mod properties;
+mod scale;
 mod stages;
 mod syntax;
 

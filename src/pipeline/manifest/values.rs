@@ -70,7 +70,9 @@ pub(super) fn parameter_mistake(
     // The error says which part of the value is refused.
     let part = error.span().and_then(|place| find(value, &place)).unwrap_or(value);
     let name = &field.name;
-    let mistake = match (part.get_ref(), element(&field.type_name)) {
+    let is_whole = std::ptr::eq(part, value);
+    let wanted = if is_whole { &field.type_name } else { element(&field.type_name) };
+    let mistake = match (part.get_ref(), wanted) {
         (DeValue::String(given), _) if !field.choices.is_empty() => {
             return choice_mistake(field, given, part.span());
         }
@@ -85,7 +87,7 @@ pub(super) fn parameter_mistake(
         (DeValue::String(_), "text") | (DeValue::Boolean(_), "true or false") => {
             Mistake::at(part.span(), format!("'{name}': {}", error.message()))
         }
-        _ if std::ptr::eq(part, value) => not_a(name, &expected(field), value),
+        _ if is_whole => not_a(name, &expected(field), value),
         (other, type_of_item) => {
             let found = found(other);
             let title = format!("'{name}' must be {}, but this item is {found}", expected(field));
@@ -127,7 +129,7 @@ pub(super) fn about(field: &Field) -> String {
 fn choice_mistake(field: &Field, given: &str, place: Span) -> Mistake {
     let names = || field.choices.iter().map(|choice| choice.name);
     let hint = did_you_mean(given, names()).map_or(String::new(), |hint| format!(", {hint}"));
-    let title = format!("'{given}' is no value of '{}'{hint}", field.name);
+    let title = format!("'{given}' is not a value of '{}'{hint}", field.name);
     let meaning = nearest(given, names())
         .and_then(|name| field.choices.iter().find(|choice| choice.name == name))
         .map_or(String::new(), |choice| format!("{}: {}", choice.name, choice.about));

@@ -1,6 +1,6 @@
 //! `command`: any program, with declared inputs, outputs, environment and files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Component, Path};
 
@@ -47,7 +47,13 @@ crate::kind! {
     headline []
 }
 
-/// What stands in braces in an argument of `run`.
+/// How many inputs a message names.
+const MOST_SHOWN: usize = 40;
+
+/// How many letters of an argument a message shows.
+const LONGEST_SHOWN: usize = 80;
+
+/// What is in braces in an argument of `run`.
 enum Placeholder<'a> {
     /// `{output}`
     Output,
@@ -62,10 +68,19 @@ enum Piece<'a> {
 }
 
 impl Command {
+    /// The environment variable with the folder of an input: `train-data` is `PIPELINE_INPUT_TRAIN_DATA`.
+    pub fn input_variable(name: &str) -> String {
+        let letter = |letter: char| match letter {
+            letter if letter.is_ascii_alphanumeric() => letter.to_ascii_uppercase(),
+            _ => '_',
+        };
+        format!("PIPELINE_INPUT_{}", name.chars().map(letter).collect::<String>())
+    }
+
     /// The program and its arguments with the placeholders filled in. Empty for a stage with `shell`.
     ///
     /// # Errors
-    /// When a placeholder makes no sense or names no input.
+    /// When a placeholder is invalid or names no input.
     pub fn arguments(
         &self,
         output: &Path,
@@ -73,12 +88,13 @@ impl Command {
     ) -> Result<Vec<OsString>, String> {
         let fill = |argument: &String| {
             let mut filled = OsString::new();
-            for piece in pieces(argument)? {
-                match piece {
+            for piece in pieces(argument) {
+                match piece? {
                     Piece::Text(text) => filled.push(text),
                     Piece::Placeholder(Placeholder::Output) => filled.push(output),
                     Piece::Placeholder(Placeholder::Input(name)) => {
-                        filled.push(inputs.get(name).ok_or_else(|| no_input(name, inputs))?);
+                        let names = inputs.keys().map(String::as_str);
+                        filled.push(inputs.get(name).ok_or_else(|| no_input(name, names))?);
                     }
                 }
             }
@@ -90,45 +106,99 @@ impl Command {
     /// The program that `run` names by its path. `None` where it is looked up in `PATH` or is part of an input.
     fn program_path(&self) -> Option<String> {
         let name = self.run.as_ref()?.first()?;
-        let text = |piece| if let Piece::Text(text) = piece { Some(text) } else { None };
-        let path = pieces(name).ok()?.into_iter().map(text).collect::<Option<String>>()?;
+        let path = plain(name)?;
         path.contains('/').then_some(path)
     }
+
+    /// What is wrong with the placeholders in `run`, each at its argument.
+    fn placeholder_problems(&self, connected: &[&str]) -> Vec<Problem> {
+        let names = || connected.iter().filter_map(|name| name.strip_prefix("inputs."));
+        let known: HashSet<&str> = names().collect();
+        let mut problems = Vec::new();
+        for (place, argument) in self.run.iter().flatten().enumerate() {
+            let wrong = pieces(argument).into_iter().filter_map(|piece| match piece {
+                Ok(Piece::Placeholder(Placeholder::Input(name))) if !known.contains(name) => {
+                    Some(no_input(name, names()))
+                }
+                other => other.err(),
+            });
+            problems.extend(wrong.map(|message| Problem::new("run", message).with_item(place)));
+        }
+        problems
+    }
+
+    /// Inputs that the environment cannot tell apart.
+    fn variable_problems(connected: &[&str]) -> Vec<Problem> {
+        let mut variables: HashMap<String, &str> = HashMap::new();
+        let mut problems = Vec::new();
+        for name in connected.iter().filter_map(|name| name.strip_prefix("inputs.")) {
+            let variable = Self::input_variable(name);
+            match variables.get(&variable) {
+                Some(other) => problems.push(Problem::new(
+                    "inputs",
+                    format!("the inputs '{other}' and '{name}' are both {variable} in the environment: give one another name"),
+                )),
+                None => drop(variables.insert(variable, name)),
+            }
+        }
+        problems
+    }
 }
 
-fn no_input(name: &str, inputs: &BTreeMap<String, &Path>) -> String {
-    let names: Vec<_> = inputs.keys().map(String::as_str).collect();
-    if names.is_empty() {
+/// The argument as text, if nothing in it is filled in.
+fn plain(argument: &str) -> Option<String> {
+    let text = |piece| if let Ok(Piece::Text(text)) = piece { Some(text) } else { None };
+    pieces(argument).into_iter().map(text).collect()
+}
+
+fn no_input<'a>(name: &str, inputs: impl Iterator<Item = &'a str>) -> String {
+    let mut inputs = inputs.peekable();
+    if inputs.peek().is_none() {
         return format!(
-            "'run' has {{inputs.{name}}}, but the stage has no inputs: say inputs = {{ {name} = \"STAGE\" }}"
+            "'run' has {{inputs.{name}}}, but the stage has no inputs: write inputs = {{ {name} = \"STAGE\" }}"
         );
     }
-    format!("'run' has {{inputs.{name}}}, but the inputs of the stage are: {}", names.join(", "))
+    let names: Vec<_> = inputs.by_ref().take(MOST_SHOWN).collect();
+    let more = if inputs.peek().is_some() { ", ..." } else { "" };
+    format!(
+        "'run' has {{inputs.{name}}}, but the inputs of the stage are: {}{more}",
+        names.join(", ")
+    )
 }
 
-/// Takes an argument apart. `{{` and `}}` stand for braces.
-fn pieces(argument: &str) -> Result<Vec<Piece<'_>>, String> {
+/// The start of an argument, for a message.
+fn shown(argument: &str) -> String {
+    match argument.char_indices().nth(LONGEST_SHOWN) {
+        Some((end, _)) => format!("{}...", &argument[..end]),
+        None => argument.to_owned(),
+    }
+}
+
+/// Takes an argument apart; each invalid placeholder is an error. `{{` and `}}` stand for braces.
+fn pieces(argument: &str) -> Vec<Result<Piece<'_>, String>> {
     let mut pieces = Vec::new();
     let mut rest = argument;
     while let Some(at) = rest.find(['{', '}']) {
         let (text, from_brace) = rest.split_at(at);
-        pieces.push(Piece::Text(text));
+        pieces.push(Ok(Piece::Text(text)));
         if from_brace.starts_with("{{") || from_brace.starts_with("}}") {
-            pieces.push(Piece::Text(&from_brace[..1]));
+            pieces.push(Ok(Piece::Text(&from_brace[..1])));
             rest = &from_brace[2..];
             continue;
         }
         let inner = from_brace.strip_prefix('{').and_then(|inner| inner.split_once('}'));
         let Some((name, after)) = inner else {
-            return Err(format!(
-                "the argument '{argument}' of 'run' has a single brace: write '{{{{' or '}}}}' for a brace"
-            ));
+            pieces.push(Err(format!(
+                "the argument '{}' of 'run' has a single brace: write '{{{{' or '}}}}' for a brace",
+                shown(argument)
+            )));
+            return pieces;
         };
-        pieces.push(Piece::Placeholder(placeholder(name, argument)?));
+        pieces.push(placeholder(name, argument).map(Piece::Placeholder));
         rest = after;
     }
-    pieces.push(Piece::Text(rest));
-    Ok(pieces)
+    pieces.push(Ok(Piece::Text(rest)));
+    pieces
 }
 
 fn placeholder<'a>(name: &'a str, argument: &str) -> Result<Placeholder<'a>, String> {
@@ -136,14 +206,16 @@ fn placeholder<'a>(name: &'a str, argument: &str) -> Result<Placeholder<'a>, Str
         Some(input) if !input.is_empty() => Ok(Placeholder::Input(input)),
         _ if name == "output" => Ok(Placeholder::Output),
         _ => Err(format!(
-            "the argument '{argument}' of 'run' has {{{name}}}: there is {{output}}, and {{inputs.NAME}} for each input; write '{{{{' for a brace"
+            "the argument '{}' of 'run' has {{{}}}: there is {{output}}, and {{inputs.NAME}} for each input; write '{{{{' for a brace",
+            shown(argument),
+            shown(name)
         )),
     }
 }
 
 impl Rules for Command {
-    fn check(&self, _connected: &[&str]) -> Vec<Problem> {
-        let mut problems = Vec::new();
+    fn check(&self, connected: &[&str]) -> Vec<Problem> {
+        let mut problems = Self::variable_problems(connected);
         match (&self.run, &self.shell) {
             (None, None) => problems.push(Problem::new(
                 "kind",
@@ -158,16 +230,12 @@ impl Rules for Command {
             }
             _ => {}
         }
-        for argument in self.run.iter().flatten() {
-            if let Err(message) = pieces(argument).map(drop) {
-                problems.push(Problem::new("run", message));
-            }
-        }
+        problems.extend(self.placeholder_problems(connected));
         let names = self.environment.keys().map(|name| ("environment", name));
         let passed = self.pass_environment.iter().map(|name| ("pass-environment", name));
         for (field, name) in names.chain(passed) {
             if name.is_empty() || name.contains(['=', '\0']) {
-                let message = format!("{name:?} can't be the name of an environment variable");
+                let message = format!("{name:?} cannot be the name of an environment variable");
                 problems.push(Problem::new(field, message));
             } else if name.starts_with("PIPELINE_") {
                 let message =
@@ -179,7 +247,7 @@ impl Rules for Command {
             let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
             if path.is_empty() || !Path::new(path).components().all(inside) {
                 let message = format!(
-                    "'{path}' is no path in the output folder: no '/' in front, and no '..'"
+                    "'{path}' is not a path in the output folder: no '/' in front, and no '..'"
                 );
                 problems.push(Problem::new("outputs", message));
             }
@@ -234,6 +302,28 @@ mod tests {
         assert!(error.ends_with("are: data, more"), "{error}");
         let error = command.arguments(Path::new("/out"), &BTreeMap::new()).unwrap_err();
         assert!(error.contains("inputs = { dat = \"STAGE\" }"), "{error}");
+    }
+
+    #[test]
+    fn every_wrong_placeholder_is_reported_at_its_argument() {
+        let command = command(serde_json::json!({
+            "run": ["cat", "{outptu} {inputs.data} {inputs.dat}", "{output}", "{", "{x}{y"]
+        }));
+        let problems = command.check(&["inputs", "inputs.data"]);
+        let items: Vec<_> = problems.iter().filter_map(|problem| problem.item).collect();
+        assert_eq!(items, [1, 1, 3, 4, 4], "{problems:?}");
+        assert!(problems[1].message.ends_with("of the stage are: data"), "{problems:?}");
+    }
+
+    #[test]
+    fn inputs_need_variables_of_their_own() {
+        let command = command(serde_json::json!({"shell": "true"}));
+        let problems =
+            command.check(&["inputs", "inputs.a-b", "inputs.a_b", "inputs.c", "inputs.A-B"]);
+        let messages: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(messages.len(), 2, "{messages:?}");
+        assert!(messages[0].starts_with("the inputs 'a-b' and 'a_b' are both PIPELINE_INPUT_A_B"));
+        assert_eq!(Command::input_variable("train-data"), "PIPELINE_INPUT_TRAIN_DATA");
     }
 
     #[test]

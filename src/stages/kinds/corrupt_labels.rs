@@ -56,11 +56,17 @@ crate::kind! {
     parameters {
         /// The shape of the noise matrix.
         noise: Noise = Noise::Symmetric;
-        /// The noise rate. All noises but `human` need it.
+    }
+    only if (noise: [Noise::Symmetric, Noise::Flip, Noise::Flip2, Noise::Asymmetric]) {
+        /// The noise rate. It must be given.
         rate: Option<f64> = None, in crate::parameter::FRACTION;
-        /// For `asymmetric` on other data sets: which class is mistaken for which, by name.
+    }
+    only if (noise: [Noise::Asymmetric]) {
+        /// Which class is mistaken for which, by name. Needed on data sets other than CIFAR-10 and CIFAR-100.
         pairs: BTreeMap<String, String> = BTreeMap::new();
-        /// For `human`: whose labels to take.
+    }
+    only if (noise: [Noise::Human]) {
+        /// Whose labels to take. It must be given.
         human_labels: Option<HumanLabels> = None;
     }
     execution {}
@@ -69,9 +75,6 @@ crate::kind! {
 
 impl CorruptLabels {
     fn pair_problems(&self) -> Vec<Problem> {
-        if !self.pairs.is_empty() && self.noise != Noise::Asymmetric {
-            return vec![Problem::new("pairs", "'pairs' goes with noise = \"asymmetric\" only")];
-        }
         let with_itself = self.pairs.iter().filter(|(source, target)| source == target);
         with_itself
             .map(|(class, _)| Problem::new("pairs", format!("'{class}' is mistaken for itself")))
@@ -94,21 +97,12 @@ impl CorruptLabels {
             if self.human_labels.is_none() {
                 problem("human-labels", "noise = \"human\" needs 'human-labels': whose to take");
             }
-            if self.rate.is_some() {
-                problem(
-                    "rate",
-                    "the labels of people are what they are: drop 'rate', or choose another noise",
-                );
-            }
         } else {
             if self.rate.is_none() {
                 problem("rate", "a stage of the kind 'corrupt-labels' needs 'rate'");
             }
             if file {
                 problem("human", "'human' goes with noise = \"human\" only");
-            }
-            if self.human_labels.is_some() {
-                problem("human-labels", "'human-labels' goes with noise = \"human\" only");
             }
         }
         problems
@@ -122,14 +116,13 @@ impl Rules for CorruptLabels {
         problems
     }
 
-    // Without what the noise has no use for, as in keys from before there were labels of people.
+    // With `pairs`, whatever the noise, as in keys from before there were groups of parameters.
     fn key_parameters(
         &self,
         mut all: serde_json::Map<String, serde_json::Value>,
     ) -> serde_json::Map<String, serde_json::Value> {
-        all.retain(|name, value| {
-            !(value.is_null() && ["rate", "human-labels"].contains(&name.as_str()))
-        });
+        all.retain(|_, value| !value.is_null());
+        all.entry("pairs").or_insert_with(|| serde_json::json!({}));
         all
     }
 }
@@ -145,7 +138,6 @@ mod tests {
         for (noise, pairs, expected) in [
             ("asymmetric", json!({"cat": "dog"}), None),
             ("asymmetric", json!({"cat": "cat"}), Some("'cat' is mistaken for itself")),
-            ("flip", json!({"cat": "dog"}), Some("'pairs' goes with noise = \"asymmetric\" only")),
         ] {
             let parameters = json!({"noise": noise, "rate": 0.4, "pairs": pairs});
             let stage: CorruptLabels = serde_json::from_value(parameters).unwrap();
@@ -161,15 +153,9 @@ mod tests {
             (json!({"rate": 0.5}), &[][..], None),
             (json!({}), &[], Some(("rate", "needs 'rate'"))),
             (human(json!(null)), &["human"], None),
-            (human(json!(0.5)), &["human"], Some(("rate", "drop 'rate'"))),
             (human(json!(null)), &[], Some(("noise", "needs the port 'human'"))),
             (json!({"noise": "human"}), &["human"], Some(("human-labels", "whose to take"))),
             (json!({"rate": 0.5}), &["human"], Some(("human", "\"human\" only"))),
-            (
-                json!({"rate": 0.5, "human-labels": "noisy"}),
-                &[],
-                Some(("human-labels", "\"human\" only")),
-            ),
         ] {
             let stage: CorruptLabels = serde_json::from_value(parameters.clone()).unwrap();
             let problems = stage.check(connected);

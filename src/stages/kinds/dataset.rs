@@ -1,5 +1,7 @@
 //! `dataset`: images and labels in the formats of the field, into one of our own.
 
+use std::collections::HashSet;
+
 use crate::kind::{OutsidePath, Problem, Rules};
 use crate::parameter::AT_LEAST_ONE;
 
@@ -40,16 +42,20 @@ crate::kind! {
         format: DatasetFormat;
         /// A folder of your own, relative to the manifest, instead of `source`.
         path: Option<String> = None;
-        /// For `image-folder`: every image is resized so that its shorter side fits, then cropped to this many pixels square.
-        size: u32 = 32, in 1.0..=4096.0;
-        /// For `image-folder`: keep the images as the files that they are, to be decoded and resized on the way to training. For large images, of at most 67 million pixels; each is decoded once to be checked. `size` has no effect then.
-        encoded: bool = false;
         /// Take only the first so many training samples; of an `image-folder`, from every class in turn. Those that a data set sets aside for validation come on top.
         train_limit: Option<u64> = None, in AT_LEAST_ONE;
         /// Take only the first so many test samples; of an `image-folder`, from every class in turn.
         test_limit: Option<u64> = None, in AT_LEAST_ONE;
         /// The names of the classes, in the order of their labels. By default those of the files or the format, or "0", "1", ...; for `image-folder` its folders, in this order instead of by name.
         classes: Option<Vec<String>> = None;
+    }
+    only if (format: [DatasetFormat::ImageFolder]) {
+        /// Keep the images as the files that they are, to be decoded and resized on the way to training. For large images, of at most 67 million pixels; each is decoded once to be checked.
+        encoded: bool = false;
+    }
+    only if (format: [DatasetFormat::ImageFolder], encoded: [false]) {
+        /// Every image is resized so that its shorter side fits, then cropped to this many pixels square.
+        size: u32 = 32, in 1.0..=4096.0;
     }
     execution {}
     headline ["train-samples", "test-samples", "classes"]
@@ -63,10 +69,11 @@ impl Dataset {
             problems
                 .push(Problem::new("classes", "'classes' is empty: name the classes, or drop it"));
         }
-        for (index, class) in classes.iter().enumerate() {
+        let mut seen = HashSet::new();
+        for class in classes {
             if class.is_empty() {
                 problems.push(Problem::new("classes", "a class has no name"));
-            } else if classes[..index].contains(class) {
+            } else if !seen.insert(class) {
                 problems.push(Problem::new("classes", format!("'classes' has '{class}' twice")));
             }
         }
@@ -88,15 +95,6 @@ impl Rules for Dataset {
             )),
             _ => {}
         }
-        if self.encoded && self.format != DatasetFormat::ImageFolder {
-            let message = match self.format {
-                DatasetFormat::Clothing1m => {
-                    "the images of 'clothing1m' are kept encoded in any case: drop this line"
-                }
-                _ => "'encoded' goes with format = \"image-folder\" only: the others hold pixels",
-            };
-            problems.push(Problem::new("encoded", message));
-        }
         problems
     }
 
@@ -106,16 +104,12 @@ impl Rules for Dataset {
         self.path.iter().map(|path| OutsidePath { path: path.clone(), optional }).collect()
     }
 
-    // The folder's content is in the key; where it lies is not. The size changes the pixels of an
-    // `image-folder` only.
+    // The folder's content is in the key; its place is not.
     fn key_parameters(
         &self,
         mut all: serde_json::Map<String, serde_json::Value>,
     ) -> serde_json::Map<String, serde_json::Value> {
         all.remove("path");
-        if self.format != DatasetFormat::ImageFolder || self.encoded {
-            all.remove("size");
-        }
         if !self.encoded {
             all.remove("encoded");
         }
@@ -153,14 +147,6 @@ mod tests {
             let found = problems(json!({"format": "idx", "classes": classes}), &["source"]);
             assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
         }
-    }
-
-    #[test]
-    fn images_are_kept_encoded_where_they_come_so() {
-        let check = |format| problems(json!({"format": format, "encoded": true}), &["source"]);
-        assert!(check("image-folder").is_empty());
-        assert!(check("idx")[0].starts_with("'encoded' goes with format = \"image-folder\" only"));
-        assert!(check("clothing1m")[0].contains("in any case"));
     }
 
     #[test]

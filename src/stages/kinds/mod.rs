@@ -114,7 +114,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ArtifactType;
-use crate::kind::{self, Kind, KindInfo, Problem, Rules, WorkerProgram};
+use crate::kind::{self, Kind, KindInfo, Problem, Rules, WithoutEffect, WorkerProgram};
 
 kinds! { $
     prepare { Download, Unpack, Dataset, Split, CorruptLabels, ImportWeights, Command }
@@ -149,6 +149,11 @@ impl Stage {
     /// What is wrong with its parameters, given the ports that are connected.
     pub fn check(&self, connected: &[&str]) -> Vec<Problem> {
         with_parameters!(self, parameters => kind::check(parameters, connected))
+    }
+
+    /// The parameters that have no effect beside the others, whether or not they are given.
+    pub fn without_effect(&self) -> Vec<WithoutEffect> {
+        with_parameters!(self, parameters => kind::without_effect(parameters))
     }
 
     /// The parameters that enter the key, by name, with defaults filled in.

@@ -1,7 +1,5 @@
 //! `pretrain-supervised`: an encoder from a classification of other images.
 
-use serde_json::{Map, Value};
-
 use super::architecture::Architecture;
 use super::precision::Precision;
 use super::train::{Augmentation, Normalise, Schedule};
@@ -44,12 +42,6 @@ crate::kind! {
         weight_decay: f64 = 1e-3, in NOT_NEGATIVE;
         /// How the learning rate goes over the updates.
         schedule: Schedule = Schedule::Step;
-        /// The share of the updates in which the learning rate of `warmup-cosine` rises linearly.
-        warmup: f64 = 0.01, in BELOW_ONE;
-        /// Updates between two changes of the learning rate of `step`.
-        step_every: u64 = 100_000, in AT_LEAST_ONE;
-        /// What `step` multiplies the learning rate by.
-        step_factor: f64 = 0.5, in POSITIVE;
         /// How a training image is changed before each use.
         augmentation: Augmentation = Augmentation::Flip;
         /// How pixels are scaled. `auto` is `dataset` here.
@@ -65,26 +57,25 @@ crate::kind! {
         /// Which weights the artifact holds.
         keep: Keep = Keep::BestOnTest;
     }
+    only if (schedule: [Schedule::WarmupCosine]) {
+        /// The share of the updates in which the learning rate rises linearly.
+        warmup: f64 = 0.01, in BELOW_ONE;
+    }
+    only if (schedule: [Schedule::Step]) {
+        /// Updates between two changes of the learning rate.
+        step_every: u64 = 100_000, in AT_LEAST_ONE;
+        /// What each of them multiplies the learning rate by.
+        step_factor: f64 = 0.5, in POSITIVE;
+    }
     execution {}
     headline ["test-accuracy"]
 }
 
-impl Rules for PretrainSupervised {
-    // What another choice leaves without effect can change without a new run.
-    fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
-        if self.schedule != Schedule::WarmupCosine {
-            all.remove("warmup");
-        }
-        if self.schedule != Schedule::Step {
-            all.retain(|name, _| !name.starts_with("step-"));
-        }
-        all
-    }
-}
+impl Rules for PretrainSupervised {}
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::kind;

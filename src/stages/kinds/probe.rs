@@ -1,7 +1,5 @@
 //! `probe`: how good the features of an encoder are.
 
-use serde_json::{Map, Value};
-
 use super::precision::Precision;
 use super::train::Augmentation;
 use crate::kind::{Problem, Rules};
@@ -40,24 +38,28 @@ crate::kind! {
     parameters {
         /// What classifies the features.
         classifier: ProbeClassifier = ProbeClassifier::Linear;
-        /// Linear: passes over the training samples.
-        epochs: u32 = 100, in AT_LEAST_ONE;
         /// Samples a step; for `knn` it changes nothing but the memory that is needed.
         batch_size: u64 = 1024, in AT_LEAST_ONE;
-        /// Linear: the first learning rate.
-        learning_rate: f64 = 0.1, in POSITIVE;
-        /// Linear: weight decay, of the bias too.
-        weight_decay: f64 = 1e-4, in NOT_NEGATIVE;
-        /// Linear: how a training image is changed before each use.
-        augmentation: Augmentation = Augmentation::CropFlip;
-        /// Knn: how many neighbours vote.
-        k: u64 = 200, in AT_LEAST_ONE;
-        /// Knn: the temperature of the votes.
-        temperature: f64 = 0.1, in POSITIVE;
         /// The side in pixels of the images that the encoder sees. Without it: the data set's own; for encoded images 224.
         image_size: Option<u32> = None, in 1.0..=4096.0;
         /// The precision of the encoder's large products.
         precision: Precision = Precision::F32;
+    }
+    only if (classifier: [ProbeClassifier::Linear]) {
+        /// Passes over the training samples.
+        epochs: u32 = 100, in AT_LEAST_ONE;
+        /// The first learning rate.
+        learning_rate: f64 = 0.1, in POSITIVE;
+        /// Weight decay, of the bias too.
+        weight_decay: f64 = 1e-4, in NOT_NEGATIVE;
+        /// How a training image is changed before each use.
+        augmentation: Augmentation = Augmentation::CropFlip;
+    }
+    only if (classifier: [ProbeClassifier::Knn]) {
+        /// How many neighbours vote.
+        k: u64 = 200, in AT_LEAST_ONE;
+        /// The temperature of the votes.
+        temperature: f64 = 0.1, in POSITIVE;
     }
     execution {}
     headline ["linear-accuracy", "knn-accuracy"]
@@ -76,21 +78,11 @@ impl Rules for Probe {
         }
         Vec::new()
     }
-
-    // What another choice leaves without effect can change without a new run.
-    fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
-        let without_effect: &[&str] = match self.classifier {
-            ProbeClassifier::Linear => &["k", "temperature"],
-            ProbeClassifier::Knn => &["epochs", "learning-rate", "weight-decay", "augmentation"],
-        };
-        all.retain(|name, _| !without_effect.contains(&name.as_str()));
-        all
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::kind;

@@ -1,6 +1,6 @@
 //! `split`: which training samples train, and which are held out.
 
-use crate::kind::{Problem, Rules};
+use crate::kind::Rules;
 
 choices! {
     /// Who says which samples are held out.
@@ -25,7 +25,9 @@ crate::kind! {
     parameters {
         /// Who says which samples are held out.
         by: SplitBy = SplitBy::Random;
-        /// For `random`: how many training samples are held out. By default 1000.
+    }
+    only if (by: [SplitBy::Random]) {
+        /// How many training samples are held out. By default 1000.
         holdout: Option<u64> = None, in crate::parameter::AT_LEAST_ONE;
     }
     execution {}
@@ -43,28 +45,14 @@ impl Split {
 }
 
 impl Rules for Split {
-    fn check(&self, _connected: &[&str]) -> Vec<Problem> {
-        if self.by == SplitBy::Dataset && self.holdout.is_some() {
-            let message = "the data set itself says how many samples are held out: drop 'holdout', \
-                           or draw them with by = \"random\"";
-            return vec![Problem::new("holdout", message)];
-        }
-        Vec::new()
-    }
-
     // Without `by` where it is the default, as in keys from before there was a choice.
     fn key_parameters(
         &self,
         mut all: serde_json::Map<String, serde_json::Value>,
     ) -> serde_json::Map<String, serde_json::Value> {
-        match self.by {
-            SplitBy::Random => {
-                all.remove("by");
-                all.insert("holdout".into(), self.random_holdout().into());
-            }
-            SplitBy::Dataset => {
-                all.remove("holdout");
-            }
+        if self.by == SplitBy::Random {
+            all.remove("by");
+            all.insert("holdout".into(), self.random_holdout().into());
         }
         all
     }
@@ -78,16 +66,6 @@ mod tests {
 
     fn split(parameters: Value) -> Split {
         serde_json::from_value(parameters).unwrap()
-    }
-
-    #[test]
-    fn a_holdout_goes_with_a_random_draw() {
-        for parameters in [json!({}), json!({"holdout": 5}), json!({"by": "dataset"})] {
-            assert_eq!(split(parameters).check(&[]), []);
-        }
-        let problems = split(json!({"by": "dataset", "holdout": 5})).check(&[]);
-        assert_eq!(problems[0].field, "holdout");
-        assert!(problems[0].message.contains("drop 'holdout'"), "{problems:?}");
     }
 
     #[test]

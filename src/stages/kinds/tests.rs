@@ -101,6 +101,58 @@ fn execution_parameters_stay_out_of_the_key() {
     }
 }
 
+/// A stage with one parameter of a group, and what the group depends on: with the values that it needs, or
+/// with another one of the first parameter.
+fn in_group(kind: &KindInfo, field: &Field, holds: bool, value: Option<Value>) -> Stage {
+    let fields = (kind.fields)();
+    let mut parameters = least(kind);
+    for (place, condition) in field.only_if.iter().enumerate() {
+        let other = fields.iter().find(|other| other.name == condition.parameter);
+        let other = other.unwrap_or_else(|| panic!("{}.{}", kind.name, condition.parameter));
+        let all: Vec<Value> = match other.choices.as_slice() {
+            [] => vec![json!(false), json!(true)],
+            choices => choices.iter().map(|choice| json!(choice.name)).collect(),
+        };
+        let wanted = holds || place > 0;
+        let chosen = all.iter().find(|value| condition.values.contains(value) == wanted);
+        let chosen = chosen.unwrap_or_else(|| panic!("{}.{condition}", kind.name));
+        parameters.insert(condition.parameter.clone(), chosen.clone());
+    }
+    parameters.remove(&field.name);
+    parameters.extend(value.map(|value| (field.name.clone(), value)));
+    stage(kind, parameters)
+}
+
+#[test]
+fn a_parameter_of_a_group_counts_only_if_its_condition_holds() {
+    for (kind, field) in fields().filter(|(_, field)| !field.only_if.is_empty()) {
+        let name = format!("{}.{}", kind.name, field.name);
+        let other = match (&field.default, field.choices.as_slice()) {
+            (default, choices @ [_, ..]) => {
+                let names = choices.iter().map(|choice| json!(choice.name));
+                names.into_iter().find(|name| Some(name) != default.as_ref()).expect("another one")
+            }
+            (Some(Value::Bool(flag)), _) => json!(!flag),
+            (Some(Value::Object(_)), _) => json!({"a": "b"}),
+            _ if field.type_name == "integer" => json!(7),
+            _ => json!(0.25),
+        };
+        let key = |holds, value| in_group(kind, &field, holds, value).key_parameters();
+        assert_eq!(key(false, Some(other.clone())), key(false, None), "{name}");
+        assert_ne!(key(true, Some(other.clone())), key(true, None), "{name}");
+
+        let without = |holds| {
+            let stage = in_group(kind, &field, holds, Some(other.clone()));
+            let found = stage.without_effect().into_iter();
+            found.filter(|found| found.parameter == field.name).collect::<Vec<_>>()
+        };
+        assert_eq!(without(true), [], "{name}");
+        let [found] = without(false).try_into().unwrap_or_else(|found| panic!("{name}: {found:?}"));
+        assert_eq!(found.needed, field.only_if[..1], "{name}");
+        assert_eq!(found.because[0].parameter, field.only_if[0].parameter, "{name}");
+    }
+}
+
 #[test]
 fn defaults_are_in_range_and_what_lies_beyond_is_reported() {
     use std::ops::Bound::{Excluded, Included, Unbounded};

@@ -1,7 +1,5 @@
 //! `train`: a classifier on (noisy) labels.
 
-use serde_json::{Map, Value};
-
 use super::architecture::Architecture;
 use super::precision::Precision;
 use crate::kind::{Problem, Rules};
@@ -153,8 +151,6 @@ crate::kind! {
         architecture: Architecture = Architecture::Resnet18;
         /// The loss of a sample.
         loss: Loss = Loss::CrossEntropy;
-        /// The q of the generalized cross-entropy; towards 0 it becomes cross-entropy, at 1 half the mean absolute error.
-        q: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Included(1.0));
         /// Passes over the training samples.
         epochs: u32 = 120, in AT_LEAST_ONE;
         /// Samples a step.
@@ -165,20 +161,12 @@ crate::kind! {
         samples_per_epoch: Option<u64> = None, in AT_LEAST_ONE;
         /// What moves the weights.
         optimizer: Optimizer = Optimizer::Sgd;
-        /// The momentum of SGD.
-        momentum: f64 = 0.9, in BELOW_ONE;
         /// The peak learning rate.
         learning_rate: f64 = 0.01, in POSITIVE;
         /// Weight decay; not on parameters with `bn` in their name.
         weight_decay: f64 = 1e-4, in NOT_NEGATIVE;
         /// How the learning rate goes over the steps.
         schedule: Schedule = Schedule::WarmupCosine;
-        /// The share of the steps in which the learning rate of `warmup-cosine` rises linearly.
-        warmup: f64 = 0.01, in BELOW_ONE;
-        /// Steps between two changes of the learning rate of `step`.
-        step_every: u64 = 40_000, in AT_LEAST_ONE;
-        /// What `step` multiplies the learning rate by.
-        step_factor: f64 = 0.5, in POSITIVE;
         /// How a training image is changed before each use.
         augmentation: Augmentation = Augmentation::Flip;
         /// The side in pixels of the images that the network sees. Without it: the data set's own; for encoded images 224.
@@ -191,26 +179,48 @@ crate::kind! {
         evaluate_every: Option<u64> = None, in AT_LEAST_ONE;
         /// Whether the test set is evaluated on the way too, for the curves and for `evaluate`.
         track_test: bool = true;
-        /// Meta-Weight-Net: samples of the meta batch, all different. Without it: as many as `batch-size`.
+    }
+    only if (loss: [Loss::GeneralizedCrossEntropy]) {
+        /// The q of the generalized cross-entropy; towards 0 it becomes cross-entropy, at 1 half the mean absolute error.
+        q: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Included(1.0));
+    }
+    only if (optimizer: [Optimizer::Sgd]) {
+        /// The momentum of SGD.
+        momentum: f64 = 0.9, in BELOW_ONE;
+    }
+    only if (schedule: [Schedule::WarmupCosine]) {
+        /// The share of the steps in which the learning rate rises linearly.
+        warmup: f64 = 0.01, in BELOW_ONE;
+    }
+    only if (schedule: [Schedule::Step]) {
+        /// Steps between two changes of the learning rate.
+        step_every: u64 = 40_000, in AT_LEAST_ONE;
+        /// What each of them multiplies the learning rate by.
+        step_factor: f64 = 0.5, in POSITIVE;
+    }
+    only if (method: [Method::MetaWeightNet]) {
+        /// Samples of the meta batch, all different. Without it: as many as `batch-size`.
         meta_batch_size: Option<u64> = None, in AT_LEAST_ONE;
-        /// Meta-Weight-Net: where the meta samples come from.
+        /// Where the meta samples come from.
         meta_samples: MetaSamples = MetaSamples::HeldOut;
-        /// Meta-Weight-Net: the loss on the meta samples.
+        /// The loss on the meta samples.
         meta_loss: MetaLoss = MetaLoss::CrossEntropy;
-        /// Meta-Weight-Net: what moves the weighting net; `sgd` has momentum 0.9 and Nesterov's correction.
+        /// What moves the weighting net; `sgd` has momentum 0.9 and Nesterov's correction.
         meta_optimizer: Optimizer = Optimizer::Sgd;
-        /// Meta-Weight-Net: the learning rate of the weighting net.
+        /// The learning rate of the weighting net.
         meta_learning_rate: f64 = 1e-3, in POSITIVE;
-        /// Meta-Weight-Net: the weight decay of the weighting net.
+        /// The weight decay of the weighting net.
         meta_weight_decay: f64 = 1e-4, in NOT_NEGATIVE;
-        /// Meta-Weight-Net: hidden units of the weighting net.
+        /// Hidden units of the weighting net.
         meta_hidden: u64 = 100, in AT_LEAST_ONE;
-        /// Meta-Weight-Net: the learning rate of the look-ahead step.
+        /// The learning rate of the look-ahead step.
         inner_rate: InnerRate = InnerRate::Constant;
-        /// Meta-Weight-Net: the learning rate of the look-ahead step when it is constant.
-        inner_learning_rate: f64 = 0.1, in POSITIVE;
-        /// Meta-Weight-Net: whether the weights of a batch are scaled to sum to 1 instead of being divided by its size.
+        /// Whether the weights of a batch are scaled to sum to 1 instead of being divided by its size.
         normalise_weights: bool = false;
+    }
+    only if (method: [Method::MetaWeightNet], inner_rate: [InnerRate::Constant]) {
+        /// The learning rate of the look-ahead step.
+        inner_learning_rate: f64 = 0.1, in POSITIVE;
     }
     execution {}
     headline ["validation-accuracy"]
@@ -242,38 +252,11 @@ impl Rules for Train {
         }
         problems
     }
-
-    // What another choice leaves without effect can change without a new run.
-    fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
-        if self.loss != Loss::GeneralizedCrossEntropy {
-            all.remove("q");
-        }
-        if self.optimizer != Optimizer::Sgd {
-            all.remove("momentum");
-        }
-        if self.schedule != Schedule::WarmupCosine {
-            all.remove("warmup");
-        }
-        if self.schedule != Schedule::Step {
-            all.retain(|name, _| !name.starts_with("step-"));
-        }
-        if self.method != Method::MetaWeightNet {
-            let of_method = ["normalise-weights"];
-            let prefixes = ["meta-", "inner-"];
-            all.retain(|name, _| {
-                !of_method.contains(&name.as_str())
-                    && !prefixes.iter().any(|prefix| name.starts_with(prefix))
-            });
-        } else if self.inner_rate == InnerRate::Scheduled {
-            all.remove("inner-learning-rate");
-        }
-        all
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::kind;

@@ -152,7 +152,7 @@ kind = "download"
 url = "file:a"
 unverified = true
 "##), @r##"
-    error: "../x" can't be the name of an experiment: it can't start with '.' or '-'
+    error: "../x" cannot be the name of an experiment: it can't start with '.' or '-'
      --> x.toml:2:8
       |
     2 | name = "../x"
@@ -398,19 +398,19 @@ data = "data"
 kind = "split"
 data = "data"
 "##), @r##"
-    error: "-x" can't be the name of a stage: a name can't start with '-', or it would look like an option
+    error: "-x" cannot be the name of a stage: a name can't start with '-', or it would look like an option
      --> x.toml:8:9
       |
     8 | [stages."-x"]
       |         ^^^^
 
-    error: "a/b" can't be the name of a stage: a name has only letters (a-z, A-Z), digits, '_' and '-'
+    error: "a/b" cannot be the name of a stage: a name has only letters (a-z, A-Z), digits, '_' and '-'
       --> x.toml:11:9
        |
     11 | [stages."a/b"]
        |         ^^^^^
 
-    error: "" can't be the name of a stage: a name can't be empty
+    error: "" cannot be the name of a stage: a name can't be empty
       --> x.toml:14:9
        |
     14 | [stages.""]

@@ -14,7 +14,7 @@ fn wrong_values() {
      |
      = help: epochs: Passes over the training samples. By default 120.
 
-    error: 'ma' is no value of 'loss', did you mean 'mae'?
+    error: 'ma' is not a value of 'loss', did you mean 'mae'?
      |
      | --set stages.train.loss=ma
      |                         ^^
@@ -27,7 +27,7 @@ fn wrong_values() {
      | --set stages.train.warmup = fast
      |                             ^^^^
      |
-     = help: warmup: The share of the steps in which the learning rate of `warmup-cosine` rises linearly. By default 0.01.
+     = help: warmup: The share of the steps in which the learning rate rises linearly. By default 0.01.
 
     error: 3 mistakes in x.toml; nothing was run
     "#);
@@ -123,18 +123,19 @@ fn inside_a_value() {
 #[test]
 fn wrong_stages() {
     assert_snapshot!(said_of_set(&["stages.train.data=train", "stages.train.labels=data", "stages.train.init=nowhere"]), @r##"
-    error: stage 'train' can't be its own 'data'
+    error: stage 'train' cannot be its own 'data'
      |
      | --set stages.train.data=train
      |                         ^^^^^
      |
-     = help: name a stage whose artifact is there before this one runs
+     = help: name a stage whose artifact exists before this one runs
 
-    error: 'data' gives dataset, but 'labels' takes labels; no stage here fits (kinds that would: corrupt-labels)
+    error: 'data' produces dataset, but 'labels' takes labels
      |
      | --set stages.train.labels=data
      |                           ^^^^
      |
+     = help: no stage here fits (kinds that would: corrupt-labels)
      = help: The labels to train on. Without it: the data set's own.
 
     error: there is no stage 'nowhere'
@@ -196,11 +197,12 @@ fn lists_and_tables_keep_their_places() {
      = help: in quotes: "3"
      = help: classes: The names of the classes, in the order of their labels. By default those of the files or the format, or "0", "1", ...; for `image-folder` its folders, in this order instead of by name.
 
-    error: 'train' gives model, but 'source' takes directory or file; no stage here fits (kinds that would: download, unpack, command)
+    error: 'train' produces model, but 'source' takes directory or file
      |
      | --set stages.data.source=["train", "nowhere"]
      |                           ^^^^^^^
      |
+     = help: no stage here fits (kinds that would: download, unpack, command)
      = help: The files of the data set, in one artifact or in several.
 
     error: there is no stage 'nowhere'

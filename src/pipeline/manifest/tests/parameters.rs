@@ -10,7 +10,7 @@ fn misspelt_choices() {
 architecture = "resnet34"
 method = "xyzzy"
 "##), @r#"
-error: 'maee' is no value of 'loss', did you mean 'mae'?
+error: 'maee' is not a value of 'loss', did you mean 'mae'?
   --> x.toml:11:8
    |
 11 | loss = "maee"
@@ -19,7 +19,7 @@ error: 'maee' is no value of 'loss', did you mean 'mae'?
    = help: mae: The mean absolute error to the one-hot label: 2 (1 - p_y).
    = help: 'loss' is one of cross-entropy, generalized-cross-entropy and mae
 
-error: 'resnet34' is no value of 'architecture', did you mean 'resnet32'?
+error: 'resnet34' is not a value of 'architecture', did you mean 'resnet32'?
   --> x.toml:12:16
    |
 12 | architecture = "resnet34"
@@ -28,7 +28,7 @@ error: 'resnet34' is no value of 'architecture', did you mean 'resnet32'?
    = help: resnet32: The CIFAR ResNet of depth 6n+2 with n = 5 (16-32-64 channels, option-A shortcuts), 64 features.
    = help: 'architecture' is one of resnet8-fast, resnet8, resnet18, resnet32, resnet50, resnet18-224 and resnet50-224
 
-error: 'xyzzy' is no value of 'method'
+error: 'xyzzy' is not a value of 'method'
   --> x.toml:13:10
    |
 13 | method = "xyzzy"
@@ -70,7 +70,7 @@ error: 'warmup' must be a number, but is text
    |          ^^^^^
    |
    = help: without quotes: warmup = 0.1
-   = help: warmup: The share of the steps in which the learning rate of `warmup-cosine` rises linearly. By default 0.01.
+   = help: warmup: The share of the steps in which the learning rate rises linearly. By default 0.01.
 
 error: 3 mistakes in x.toml; nothing was run
 "#);
@@ -133,7 +133,7 @@ fn numbers_out_of_range() {
     14 | warmup = 1.5
        |          ^^^
        |
-       = help: warmup: The share of the steps in which the learning rate of `warmup-cosine` rises linearly. By default 0.01.
+       = help: warmup: The share of the steps in which the learning rate rises linearly. By default 0.01.
 
     error: 'q' must be above 0 and at most 1, but is NaN
       --> x.toml:15:5
@@ -203,7 +203,7 @@ fn numbers_beyond_measure() {
     14 | warmup = 999999999999999999999999999999
        |          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
        |
-       = help: warmup: The share of the steps in which the learning rate of `warmup-cosine` rises linearly. By default 0.01.
+       = help: warmup: The share of the steps in which the learning rate rises linearly. By default 0.01.
 
     error: 4 mistakes in x.toml; nothing was run
     "#);
@@ -234,7 +234,7 @@ fn other_types_for_numbers() {
     13 | warmup = { a = 1 }
        |          ^^^^^^^^^
        |
-       = help: warmup: The share of the steps in which the learning rate of `warmup-cosine` rises linearly. By default 0.01.
+       = help: warmup: The share of the steps in which the learning rate rises linearly. By default 0.01.
 
     error: 'q' must be a number, but is a date or time
       --> x.toml:14:5
@@ -315,12 +315,13 @@ error: 'run' must be a list of text, but this item is a whole number
    = help: in quotes: "3"
    = help: run: The program and its arguments. No shell takes part. A program with a `/` in its name is one of its `files`.
 
-error: 'files': invalid type: string "b", expected a sequence
+error: 'files' must be a list of text, but is text
   --> x.toml:11:9
    |
 11 | files = "b"
    |         ^^^
    |
+   = help: in brackets: files = ["b"]
    = help: files: The files and folders of yours that it reads (its script, its configuration), relative to the manifest.
 
 error: 'environment' must be a table of text, but this item is a whole number
@@ -342,4 +343,216 @@ error: 'outputs' must be a list of text, but is a whole number
 
 error: 4 mistakes in x.toml; nothing was run
 "#);
+}
+
+#[test]
+fn parameters_without_effect() {
+    assert_snapshot!(said_after_head(r##"[stages.train]
+kind = "train"
+data = "data"
+q = 0.7
+meta-hidden = 10
+optimizer = "adam"
+momentum = 0.5
+inner-learning-rate = 0.1
+[stages.noisy]
+kind = "corrupt-labels"
+data = "data"
+noise = "human"
+human-labels = "worse"
+human = "human"
+rate = 0.5
+[stages.human]
+kind = "download"
+url = "file:a"
+unverified = true
+"##), @r##"
+error: 'q' has no effect with loss = "cross-entropy" (the default)
+  --> x.toml:11:1
+   |
+11 | q = 0.7
+   | ^
+   |
+   = help: drop it, or set loss = "generalized-cross-entropy"
+
+error: 'meta-hidden' has no effect with method = "finetune" (the default)
+  --> x.toml:12:1
+   |
+12 | meta-hidden = 10
+   | ^^^^^^^^^^^
+   |
+   = help: drop it, or set method = "meta-weight-net"
+
+error: 'momentum' has no effect with optimizer = "adam"
+  --> x.toml:14:1
+   |
+14 | momentum = 0.5
+   | ^^^^^^^^
+   |
+   = help: drop it, or set optimizer = "sgd"
+
+error: 'inner-learning-rate' has no effect with method = "finetune" (the default)
+  --> x.toml:15:1
+   |
+15 | inner-learning-rate = 0.1
+   | ^^^^^^^^^^^^^^^^^^^
+   |
+   = help: drop it, or set method = "meta-weight-net"
+
+error: 'rate' has no effect with noise = "human"
+  --> x.toml:22:1
+   |
+22 | rate = 0.5
+   | ^^^^
+   |
+   = help: drop it, or set noise = "symmetric", "flip", "flip2" or "asymmetric"
+
+error: 5 mistakes in x.toml; nothing was run
+"##);
+}
+
+#[test]
+fn a_command_as_one_line() {
+    assert_snapshot!(said_after_head(r##"[stages.a]
+kind = "command"
+run = "echo hi"
+"##), @r##"
+error: 'run' must be a list of text, but is text
+  --> x.toml:10:7
+   |
+10 | run = "echo hi"
+   |       ^^^^^^^^^
+   |
+   = help: without a shell: run = ["echo", "hi"]
+   = help: with a shell: shell = "echo hi"
+
+error: 1 mistake in x.toml; nothing was run
+"##);
+}
+
+#[test]
+fn nul_in_any_text() {
+    assert_snapshot!(said_after_head(r##"[stages.a]
+kind = "command"
+run = ["echo",
+  "a\u0000"]
+environment = { A = "\u0000", B = "" }
+files = ["a\u0000b"]
+[stages.b]
+kind = "command"
+shell = "\u0000"
+[stages.c]
+kind = "download"
+url = "file:\u0000"
+unverified = true
+[stages.d]
+kind = "dataset"
+format = "idx"
+path = "\u0000"
+"##), @r##"
+error: 'run' has a NUL character
+  --> x.toml:11:3
+   |
+11 |   "a\u0000"]
+   |   ^^^^^^^^^
+   |
+   = help: no program, path or URL can have one: drop it, or read the value from a file
+
+error: 'environment' has a NUL character
+  --> x.toml:12:21
+   |
+12 | environment = { A = "\u0000", B = "" }
+   |                     ^^^^^^^^
+   |
+   = help: no program, path or URL can have one: drop it, or read the value from a file
+
+error: 'files' has a NUL character
+  --> x.toml:13:10
+   |
+13 | files = ["a\u0000b"]
+   |          ^^^^^^^^^^
+   |
+   = help: no program, path or URL can have one: drop it, or read the value from a file
+
+error: 'shell' has a NUL character
+  --> x.toml:16:9
+   |
+16 | shell = "\u0000"
+   |         ^^^^^^^^
+   |
+   = help: no program, path or URL can have one: drop it, or read the value from a file
+
+error: 'url' has a NUL character
+  --> x.toml:19:7
+   |
+19 | url = "file:\u0000"
+   |       ^^^^^^^^^^^^^
+   |
+   = help: no program, path or URL can have one: drop it, or read the value from a file
+
+error: 'path' has a NUL character
+  --> x.toml:24:8
+   |
+24 | path = "\u0000"
+   |        ^^^^^^^^
+   |
+   = help: no program, path or URL can have one: drop it, or read the value from a file
+
+error: 6 mistakes in x.toml; nothing was run
+"##);
+}
+
+#[test]
+fn wrong_placeholders_are_reported_together() {
+    assert_snapshot!(said_after_head(r##"[stages.a]
+kind = "command"
+run = [
+  "echo", "{outptu} {inputs.dat}",
+  "{inputs.data} {x",
+]
+inputs = { data = "data" }
+"##), @r##"
+error: the argument '{outptu} {inputs.dat}' of 'run' has {outptu}: there is {output}, and {inputs.NAME} for each input; write '{{' for a brace
+  --> x.toml:11:11
+   |
+11 |   "echo", "{outptu} {inputs.dat}",
+   |           ^^^^^^^^^^^^^^^^^^^^^^^
+   |
+   = help: run: The program and its arguments. No shell takes part. A program with a `/` in its name is one of its `files`.
+
+error: 'run' has {inputs.dat}, but the inputs of the stage are: data
+  --> x.toml:11:11
+   |
+11 |   "echo", "{outptu} {inputs.dat}",
+   |           ^^^^^^^^^^^^^^^^^^^^^^^
+   |
+   = help: run: The program and its arguments. No shell takes part. A program with a `/` in its name is one of its `files`.
+
+error: the argument '{inputs.data} {x' of 'run' has a single brace: write '{{' or '}}' for a brace
+  --> x.toml:12:3
+   |
+12 |   "{inputs.data} {x",
+   |   ^^^^^^^^^^^^^^^^^^
+   |
+   = help: run: The program and its arguments. No shell takes part. A program with a `/` in its name is one of its `files`.
+
+error: 3 mistakes in x.toml; nothing was run
+"##);
+}
+
+#[test]
+fn inputs_of_one_variable() {
+    assert_snapshot!(said_after_head(r##"[stages.a]
+kind = "command"
+shell = "true"
+inputs = { a-b = "data", a_b = "data" }
+"##), @r##"
+error: the inputs 'a-b' and 'a_b' are both PIPELINE_INPUT_A_B in the environment: give one another name
+  --> x.toml:11:10
+   |
+11 | inputs = { a-b = "data", a_b = "data" }
+   |          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+
+error: 1 mistake in x.toml; nothing was run
+"##);
 }

@@ -119,12 +119,13 @@ kind = "train"
 data = "data"
 init = "train"
 "##), @r##"
-    error: 'noisy' gives labels, but 'init' takes weights or model; stages that fit: simclr
+    error: 'noisy' produces labels, but 'init' takes weights or model
       --> x.toml:18:8
        |
     18 | init = "noisy"
        |        ^^^^^^^
        |
+       = help: stages that fit: simclr
        = help: The encoder to start from. Without it: from scratch.
 
     error: 1 mistake in x.toml; nothing was run
@@ -135,12 +136,13 @@ init = "train"
 fn no_stage_that_fits() {
     assert_snapshot!(said_of_train(r##"labels = "data"
 "##), @r##"
-    error: 'data' gives dataset, but 'labels' takes labels; no stage here fits (kinds that would: corrupt-labels)
+    error: 'data' produces dataset, but 'labels' takes labels
       --> x.toml:11:10
        |
     11 | labels = "data"
        |          ^^^^^^
        |
+       = help: no stage here fits (kinds that would: corrupt-labels)
        = help: The labels to train on. Without it: the data set's own.
 
     error: 1 mistake in x.toml; nothing was run
@@ -155,12 +157,13 @@ kind = "command"
 run = ["make"]
 output = "metrics"
 "##), @r#"
-error: 'make' gives metrics, but 'init' takes weights or model; no stage here fits (kinds that would: import-weights, pretrain-simclr, pretrain-supervised, train)
+error: 'make' produces metrics, but 'init' takes weights or model
   --> x.toml:11:8
    |
 11 | init = "make"
    |        ^^^^^^
    |
+   = help: no stage here fits (kinds that would: import-weights, pretrain-simclr, pretrain-supervised, train)
    = help: The encoder to start from. Without it: from scratch.
 
 error: 1 mistake in x.toml; nothing was run
@@ -175,7 +178,7 @@ kind = "command"
 run = ["make"]
 output = "modle"
 "##), @r##"
-    error: 'modle' is no value of 'output', did you mean 'model'?
+    error: 'modle' is not a value of 'output', did you mean 'model'?
       --> x.toml:15:10
        |
     15 | output = "modle"
@@ -195,13 +198,13 @@ kind = "train"
 data = "data"
 init = "a"
 "##), @r##"
-    error: stage 'a' can't be its own 'init'
+    error: stage 'a' cannot be its own 'init'
       --> x.toml:11:8
        |
     11 | init = "a"
        |        ^^^
        |
-       = help: name a stage whose artifact is there before this one runs
+       = help: name a stage whose artifact exists before this one runs
 
     error: 1 mistake in x.toml; nothing was run
     "##);
@@ -380,7 +383,7 @@ inputs = { "a b" = "data", c = 3 }
        |
        = help: write inputs = { data = "stage" }
 
-    error: "a b" can't be the name of an input: a name has only letters (a-z, A-Z), digits, '_' and '-'
+    error: "a b" cannot be the name of an input: a name has only letters (a-z, A-Z), digits, '_' and '-'
       --> x.toml:15:12
        |
     15 | inputs = { "a b" = "data", c = 3 }

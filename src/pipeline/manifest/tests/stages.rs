@@ -147,7 +147,7 @@ fn unknown_key_that_is_near_none() {
     11 | zzz = 1
        | ^^^
        |
-       = help: 'train' has the ports data, labels, split, init, and the parameters method, architecture, loss, q, epochs, batch-size, sampling, samples-per-epoch, optimizer, momentum, learning-rate, weight-decay, schedule, warmup, step-every, step-factor, augmentation, image-size, normalise, precision, evaluate-every, track-test, meta-batch-size, meta-samples, meta-loss, meta-optimizer, meta-learning-rate, meta-weight-decay, meta-hidden, inner-rate, inner-learning-rate, normalise-weights
+       = help: 'train' has the ports data, labels, split, init, and the parameters method, architecture, loss, epochs, batch-size, sampling, samples-per-epoch, optimizer, learning-rate, weight-decay, schedule, augmentation, image-size, normalise, precision, evaluate-every, track-test, q, momentum, warmup, step-every, step-factor, meta-batch-size, meta-samples, meta-loss, meta-optimizer, meta-learning-rate, meta-weight-decay, meta-hidden, inner-rate, normalise-weights, inner-learning-rate
 
     error: 1 mistake in x.toml; nothing was run
     "#);
@@ -158,21 +158,21 @@ fn keys_of_the_execution_table() {
     assert_snapshot!(said_of_train(r##"device = "cpu"
 threads = 3
 "##), @r##"
-    error: 'device' belongs into the stage's 'execution'
+    error: 'device' belongs in the stage's 'execution'
       --> x.toml:11:1
        |
     11 | device = "cpu"
        | ^^^^^^
        |
-       = help: write execution = { device = ... }, as it can't change the result
+       = help: write execution = { device = ... }, as it cannot change the result
 
-    error: 'threads' belongs into the stage's 'execution'
+    error: 'threads' belongs in the stage's 'execution'
       --> x.toml:12:1
        |
     12 | threads = 3
        | ^^^^^^^
        |
-       = help: write execution = { threads = ... }, as it can't change the result
+       = help: write execution = { threads = ... }, as it cannot change the result
 
     error: 2 mistakes in x.toml; nothing was run
     "##);
@@ -192,7 +192,7 @@ error: a stage of the kind 'corrupt-labels' needs 'rate'
 8 | [stages.a]
   |         ^
   |
-  = help: rate: The noise rate. All noises but `human` need it.
+  = help: rate: The noise rate. It must be given.
 
 error: a stage of the kind 'download' needs 'url'
   --> x.toml:11:9
@@ -219,7 +219,7 @@ error: unknown key 'rat', did you mean 'rate'?
 11 | rat = 0.5
    | ^^^
    |
-   = help: rate: The noise rate. All noises but `human` need it.
+   = help: rate: The noise rate. It must be given.
 
 error: 1 mistake in x.toml; nothing was run
 "#);

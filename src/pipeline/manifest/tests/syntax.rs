@@ -35,7 +35,7 @@ error: unknown key 'hold-out', did you mean 'holdout'?
 13 | hold-out = 3
    | ^^^^^^^^
    |
-   = help: holdout: For `random`: how many training samples are held out. By default 1000.
+   = help: holdout: How many training samples are held out. By default 1000.
 
 error: 3 mistakes in x.toml; nothing was run
 "#);
@@ -87,7 +87,7 @@ fn text_without_end() {
 kind = "train
 data = "data"
 "##), @r##"
-    error: this text does not end, or has a letter that it can't have
+    error: this text does not end, or has a letter that it cannot have
      --> x.toml:9:14
       |
     9 | kind = "train
@@ -109,7 +109,9 @@ data = ["data"
       --> x.toml:10:15
        |
     10 | data = ["data"
-       |               ^
+       |        -      ^
+       |        |
+       |        it starts here
        |
        = help: it ends with ']': ["a", "b"]
 
@@ -120,7 +122,7 @@ data = ["data"
 #[test]
 fn number_that_is_none() {
     assert_snapshot!(said_of_train("learning-rate = 1.2.3\n"), @r##"
-    error: this is no number, and text must be in quotes
+    error: this is not a number, and text must be in quotes
       --> x.toml:11:20
        |
     11 | learning-rate = 1.2.3
@@ -162,7 +164,7 @@ loss = "maee"
        |
        = help: drop one of them, or give one another name
 
-    error: 'maee' is no value of 'loss', did you mean 'mae'?
+    error: 'maee' is not a value of 'loss', did you mean 'mae'?
       --> x.toml:13:8
        |
     13 | loss = "maee"
@@ -195,11 +197,13 @@ kind = "split"
 #[test]
 fn tree_too_deep() {
     assert_snapshot!(said_of_train("x = [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]\n"), @r##"
-    error: this is no TOML: cannot recurse further; max recursion depth met
+    error: this is nested too deeply
       --> x.toml:11:85
        |
     11 | x = [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]...
        |                                                                                     ^
+       |
+       = help: no value of a manifest needs more than a few levels
 
     error: 1 mistake in x.toml; nothing was run
     "##);
@@ -298,4 +302,148 @@ data = "data"
 
     error: 1 mistake in x.toml; nothing was run
     "##);
+}
+
+#[test]
+fn list_without_end_hides_what_only_follows() {
+    assert_snapshot!(said_after_head(r##"[stages.train]
+kind = "train"
+data = ["data"
+labels = "noisy"
+epochs = "3"
+
+[stages.b]
+kind = "command"
+run = ["a", "b"]
+"##), @r##"
+error: the list does not end
+  --> x.toml:10:15
+   |
+10 | data = ["data"
+   |        -      ^
+   |        |
+   |        it starts here
+   |
+   = help: it ends with ']': ["a", "b"]
+
+error: 1 mistake in x.toml; nothing was run
+"##);
+}
+
+#[test]
+fn list_of_several_lines_without_end() {
+    assert_snapshot!(said_after_head(r##"[stages.b]
+kind = comand
+run = [
+  "a", ["c"],
+  "b", # the last
+
+[stages.c]
+kind = "command"
+shell = "true"
+"##), @r##"
+error: text must be in quotes
+ --> x.toml:9:8
+  |
+9 | kind = comand
+  |        ^^^^^^
+  |
+  = help: write "comand"
+
+error: the list does not end
+  --> x.toml:12:7
+   |
+10 | run = [
+   |       - it starts here
+11 |   "a", ["c"],
+12 |   "b", # the last
+   |       ^
+   |
+   = help: it ends with ']': ["a", "b"]
+
+error: 2 mistakes in x.toml; nothing was run
+"##);
+}
+
+#[test]
+fn table_without_end_hides_what_only_follows() {
+    assert_snapshot!(said_after_head(r##"[stages.b]
+kind = "command"
+run = ["a"]
+inputs = { a = "c", 
+files = ["a"]
+
+[stages.c]
+kind = "command"
+"##), @r##"
+error: the table does not end
+  --> x.toml:11:10
+   |
+11 | inputs = { a = "c",
+   |          ^
+   |
+   = help: it ends with '}': { a = 1 }
+
+error: 1 mistake in x.toml; nothing was run
+"##);
+}
+
+#[test]
+fn text_in_a_list_without_end() {
+    assert_snapshot!(said_after_head(r##"[stages.b]
+kind = "command"
+run = ["a", "b]
+files = ["a"]
+
+[stages.c]
+kind = "command"
+"##), @r##"
+error: this text does not end, or has a letter that it cannot have
+  --> x.toml:10:16
+   |
+10 | run = ["a", "b]
+   |                ^
+   |
+   = help: text on one line is in one pair of quotes: "text"
+
+error: 1 mistake in x.toml; nothing was run
+"##);
+}
+
+#[test]
+fn text_of_several_lines_without_end() {
+    assert_snapshot!(said_after_head(r##"[stages.b]
+kind = "command"
+shell = """
+echo
+
+[stages.c]
+kind = "command"
+shell = "true"
+"##), @r##"
+error: this text does not end
+  --> x.toml:10:9
+   |
+10 | shell = """
+   |         ^^^
+   |
+   = help: it ends with the three quotes that it starts with
+
+error: 1 mistake in x.toml; nothing was run
+"##);
+}
+
+#[test]
+fn lists_in_lists_are_not_headers() {
+    assert_snapshot!(said_of_train("x = [\n  [1, 2],\n  [3],\n  [\"a\"]\n]\n"), @r##"
+error: unknown key 'x'
+  --> x.toml:11:1
+   |
+11 | x = [
+   | ^
+   |
+   = help: 'train' has the ports data, labels, split, init, and the parameters method, architecture, loss, epochs, batch-size, sampling, samples-per-epoch, optimizer, learning-rate, weight-decay, schedule, augmentation, image-size, normalise, precision, evaluate-every, track-test, q, momentum, warmup, step-every, step-factor, meta-batch-size, meta-samples, meta-loss, meta-optimizer, meta-learning-rate, meta-weight-decay, meta-hidden, inner-rate, normalise-weights, inner-learning-rate
+
+error: 1 mistake in x.toml; nothing was run
+"##);
 }
