@@ -1,11 +1,14 @@
 //! An ordinary user, whose new files nobody else may read: the whole way, without root's privileges.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 
 use insta::assert_snapshot;
+use rustix::process::Signal;
 
 use crate::manifests::{TRAINING, WORDS};
-use crate::support::{Sandbox, names, walk};
+use crate::support::{Sandbox, eventually, names, walk};
 
 #[test]
 fn run_again_edit_and_stop_early() {
@@ -19,7 +22,6 @@ fn run_again_edit_and_stop_early() {
 
 #[test]
 fn what_nobody_may_change_is_read_only() {
-    use std::os::unix::fs::PermissionsExt;
     let project = Sandbox::of_an_ordinary_user(WORDS);
     project.pipeline("run experiment.toml").success();
     let artifact = project.artifact("words");
@@ -79,4 +81,58 @@ fn training() {
     let project = Sandbox::of_an_ordinary_user(TRAINING);
     // `pipeline-learn` lies beside `pipeline`.
     assert_snapshot!(project.pipeline("run experiment.toml").success(), @"data ran, simclr ran, train ran, evaluate ran");
+}
+
+/// Root plays two members of a group who share a cache, each with a umask that gives the group nothing.
+#[test]
+fn a_group_shares_a_cache() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can play two users");
+        return;
+    }
+    const GROUP: u32 = 54_321;
+    const ONE: u32 = 54_322;
+    const OTHER: u32 = 54_323;
+    let project = Sandbox::of_an_ordinary_user(
+        "[experiment]\nname = \"x\"\n\
+         [stages.a]\nkind = \"command\"\n\
+         shell = 'mkdir \"$PIPELINE_OUTPUT/d\"; echo hello > \"$PIPELINE_OUTPUT/d/o\"; chmod 600 \"$PIPELINE_OUTPUT/d/o\"; test -e \"$OLDPWD/fast\" || sleep 60'\n\
+         [stages.b]\nkind = \"command\"\ninputs = { a = \"a\" }\n\
+         shell = 'cat \"$PIPELINE_INPUT_A\"/d/o > \"$PIPELINE_OUTPUT/o\"'\n",
+    );
+    fs::create_dir(project.cache("")).expect("writable");
+    std::os::unix::fs::chown(project.cache(""), None, Some(GROUP)).expect("root may chown");
+    fs::set_permissions(project.cache(""), Permissions::from_mode(0o2770)).expect("ours");
+    for folder in [project.folder().parent().expect("a folder"), &project.folder()] {
+        fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("root");
+    }
+    let start = |user: u32, arguments: &str| {
+        let mut command = project.command(arguments);
+        project.start_command({
+            command.uid(user).gid(GROUP);
+            command
+        })
+    };
+    // The first member is killed in the middle: nothing of theirs blocks the other.
+    let run = start(ONE, "run experiment.toml");
+    eventually("the first stage works", || !walk(&project.cache("tmp")).is_empty());
+    eventually("it has written", || {
+        walk(&project.cache("tmp")).iter().any(|path| path.ends_with("d/o"))
+    });
+    run.signal(Signal::KILL);
+    run.wait();
+    project.write("fast", "");
+    let ended = start(OTHER, "run experiment.toml").wait();
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    assert_eq!(ended.success(), "a ran, b ran");
+    // The first member damages what the second made, in a way that a run sees; the first makes it again.
+    let artifact = fs::canonicalize(project.cache("latest/x/a")).expect("a link for people");
+    let file = artifact.join("d/o");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("root");
+    fs::write(&file, "").expect("root");
+    project.edit("{ a = \"a\" }\nshell = 'cat", "{ a = \"a\" }\nshell = 'cat -u");
+    let ended = start(ONE, "run experiment.toml").wait();
+    assert_eq!(ended.success(), "a ran, b ran", "{ended}");
+    let ended = start(OTHER, "verify experiment.toml").wait();
+    assert_eq!(ended.code(), Some(0), "{ended}");
 }
