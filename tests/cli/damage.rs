@@ -258,7 +258,7 @@ fn something_else_that_is_called_cache_is_refused() {
 fn an_output_that_was_replaced_by_a_link_leads_nowhere() {
     let project = Sandbox::new(
         "[experiment]\nname = \"link\"\n[stages.a]\nkind = \"command\"\n\
-         shell = 'rmdir \"$PIPELINE_OUTPUT\"; ln -s \"$OLDPWD/mine\" \"$PIPELINE_OUTPUT\"'\n",
+         shell = 'rmdir \"$PIPELINE_OUTPUT\"; ln -s \"$PWD/mine\" \"$PIPELINE_OUTPUT\"'\n",
     );
     project.write("mine/sub/secret", "s");
     let secret = project.path("mine/sub/secret");

@@ -96,7 +96,7 @@ fn a_group_shares_a_cache() {
     let project = Sandbox::of_an_ordinary_user(
         "[experiment]\nname = \"x\"\n\
          [stages.a]\nkind = \"command\"\n\
-         shell = 'mkdir \"$PIPELINE_OUTPUT/d\"; echo hello > \"$PIPELINE_OUTPUT/d/o\"; chmod 600 \"$PIPELINE_OUTPUT/d/o\"; test -e \"$OLDPWD/fast\" || sleep 60'\n\
+         shell = 'mkdir \"$PIPELINE_OUTPUT/d\"; echo hello > \"$PIPELINE_OUTPUT/d/o\"; chmod 600 \"$PIPELINE_OUTPUT/d/o\"; test -e fast || sleep 60'\n\
          [stages.b]\nkind = \"command\"\ninputs = { a = \"a\" }\n\
          shell = 'cat \"$PIPELINE_INPUT_A\"/d/o > \"$PIPELINE_OUTPUT/o\"'\n",
     );

@@ -16,8 +16,6 @@ pub(super) const NEW: &str = ".new-";
 
 /// The bit of a folder that hands its group on.
 const SETGID: u32 = 0o2000;
-/// Everything that a group can be allowed.
-const GROUP: u32 = 0o070;
 /// Everything that an owner can be allowed.
 const OWNER: u32 = 0o700;
 
@@ -71,33 +69,19 @@ pub fn is_shared(folder: &Path) -> bool {
     fs::metadata(folder).is_ok_and(|metadata| metadata.mode() & SETGID != 0)
 }
 
+/// From now on what this process and its children make is the group's too, whatever the umask was.
+pub fn share_new_files() {
+    use rustix::process::umask;
+    let old = umask(Mode::empty());
+    umask(old - Mode::RWXG);
+}
+
 /// Creates a folder and those above it. Nothing happens when it exists.
 ///
 /// # Errors
 /// When it cannot be created.
 pub fn create_folder(path: &Path) -> anyhow::Result<()> {
-    create_missing(path).with_context(|| format!("cannot create the folder {}", path.display()))
-}
-
-fn create_missing(path: &Path) -> io::Result<()> {
-    match fs::create_dir(path) {
-        Ok(()) => share(path),
-        Err(_) if path.is_dir() => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            create_missing(path.parent().ok_or(error)?)?;
-            create_missing(path)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Lets the group of a shared folder change what is in a new folder in it, whatever the umask is.
-fn share(folder: &Path) -> io::Result<()> {
-    let mode = fs::metadata(folder)?.mode();
-    if mode & SETGID == 0 || mode & GROUP == GROUP {
-        return Ok(());
-    }
-    fs::set_permissions(folder, Permissions::from_mode(mode & 0o7777 | GROUP))
+    fs::create_dir_all(path).with_context(|| format!("cannot create the folder {}", path.display()))
 }
 
 /// Makes renames in a folder last.

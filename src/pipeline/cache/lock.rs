@@ -4,9 +4,8 @@
 //! the file who it is, for people.
 
 use std::fmt;
-use std::fs::{self, File, Permissions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -104,7 +103,6 @@ fn open(path: &Path) -> anyhow::Result<File> {
     if let Some(folder) = path.parent() {
         durable::create_folder(folder)?;
     }
-    let is_new = !path.exists();
     let opened = File::options().create(true).truncate(false).write(true).open(path);
     let file = match opened {
         // Another user of the group made it: whoever may read a file may lock it.
@@ -113,11 +111,7 @@ fn open(path: &Path) -> anyhow::Result<File> {
         }
         other => other,
     };
-    let file = file.with_context(|| cannot_open(path))?;
-    if is_new && path.parent().is_some_and(durable::is_shared) {
-        let _ = file.set_permissions(Permissions::from_mode(0o664));
-    }
-    Ok(file)
+    file.with_context(|| cannot_open(path))
 }
 
 fn cannot_open(path: &Path) -> String {

@@ -74,6 +74,9 @@ impl Cache {
     /// When they cannot be made.
     pub fn prepare(&self) -> anyhow::Result<()> {
         self.claim_root()?;
+        if durable::is_shared(self.layout.root()) {
+            durable::share_new_files();
+        }
         for folder in self.layout.folders() {
             durable::create_folder(&folder)?;
         }
