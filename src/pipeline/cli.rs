@@ -58,6 +58,9 @@ pub enum Command {
     Init(InitArguments),
     /// Print a completion script for a shell
     Completions(CompletionsArguments),
+    /// Run one job from a file that another process wrote
+    #[command(name = "__job", hide = true)]
+    Job(JobArguments),
 }
 
 /// A manifest, and where its results are kept.
@@ -214,6 +217,12 @@ pub struct InitArguments {
     /// The folder to write to
     #[arg(default_value = ".")]
     pub folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct JobArguments {
+    /// The job
+    pub spec: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ use pipeline_stages::message::{Measured, Metrics, Progress};
 use serde::Serialize;
 
 use crate::digest::Digest;
+use crate::key::StageKey;
 use crate::reason::Reason;
 use crate::stage_name::StageName;
 
@@ -26,6 +27,8 @@ pub enum RunEvent {
         stage: StageName,
         /// Its kind.
         kind: &'static str,
+        /// Its key.
+        key: StageKey,
         /// Why it runs.
         why: Reason,
         /// Whether it goes on from the checkpoint of an interrupted run.

@@ -47,11 +47,7 @@ impl Launcher for Plain {
     }
 }
 
-/// The same, for one whose request is not known yet.
-///
-/// # Errors
-/// As [`Launcher::command`].
-pub fn command(program: WorkerProgram) -> anyhow::Result<Command> {
+fn command(program: WorkerProgram) -> anyhow::Result<Command> {
     let own = std::env::current_exe().context("cannot find out where this program is")?;
     match program {
         WorkerProgram::Prepare => {

@@ -13,7 +13,6 @@ use anyhow::{Context, anyhow};
 use pipeline_stages::message::{Event, Hello, LAST_WORDS, Metrics, PROTOCOL, Request, VERSION};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
-pub use crate::launcher::command;
 use crate::process_tree;
 use crate::visible::without_colours;
 
@@ -155,6 +154,11 @@ pub fn run(
     }
     let status = reap(child, pid, worker)?;
     let tail = || log_tail(log);
+    let failed = |message: String| {
+        let end = End::Failed { log: tail(), message: message.clone() };
+        write_last_words(log, &message);
+        end
+    };
     match talk {
         Ok(Some(Event::Finished { metrics, device })) => Ok(End::Finished { metrics, device }),
         Ok(Some(Event::Failed { message })) => {
@@ -164,13 +168,12 @@ pub fn run(
         Ok(Some(Event::Stopped)) => Ok(End::Stopped),
         Ok(_) | Err(HandshakeError::NoHello) if worker.control().stop_wanted => Ok(End::Stopped),
         Ok(_) if worker.control().timed_out => {
-            Ok(End::Failed { message: "its time was up (timeout-seconds)".to_owned(), log: tail() })
+            Ok(failed("its time was up (timeout-seconds)".to_owned()))
         }
-        Ok(_) => Ok(End::Failed { message: died(&program, status), log: tail() }),
+        Ok(_) => Ok(failed(died(&program, status))),
         Err(HandshakeError::Incompatible(message)) => Err(anyhow!(message)),
         Err(HandshakeError::NoHello) => {
-            let message = format!("{program} ended before it said hello ({status})");
-            Ok(End::Failed { message, log: tail() })
+            Ok(failed(format!("{program} ended before it said hello ({status})")))
         }
     }
 }
@@ -274,6 +277,13 @@ fn before_last_words(mut log: Vec<String>, message: &str) -> Vec<String> {
         log.truncate(at);
     }
     log
+}
+
+/// Ends a log with a failure that nobody else wrote there.
+pub fn write_last_words(log: &Path, message: &str) {
+    let file = File::options().append(true).create(true).open(log);
+    // Where the log cannot be written, the message is all that there is.
+    let _ = file.and_then(|mut file| writeln!(file, "{LAST_WORDS}{message}"));
 }
 
 /// The last lines of a log, without the sequences that colour them.

@@ -9,6 +9,7 @@ mod damage;
 mod filter;
 mod handed_out;
 mod invariants;
+mod jobs;
 mod manifests;
 mod measured;
 mod mistakes;

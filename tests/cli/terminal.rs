@@ -102,6 +102,9 @@ fn a_failure_is_always_on_standard_error() {
         let ended = project.pipeline(&format!("run experiment.toml --progress {style}"));
         let told = ended.stderr.matches("PIPELINE_LEARN names /nowhere/pipeline-learn").count();
         assert_eq!(told, 1, "{style}: {ended}");
+        // No worker began: the log has the reason, and not what an earlier run wrote.
+        let log = project.pipeline("log experiment.toml simclr").stdout;
+        assert!(log.starts_with("failed: PIPELINE_LEARN names /nowhere/pipeline-learn"), "{log}");
     }
 }
 

@@ -65,18 +65,22 @@ impl Lock {
     /// Writes into the lock file who has it. Where that is not possible (another user of the group made the
     /// file), nobody is named.
     pub fn name_owner(&self) {
-        let owner = Owner {
-            pid: std::process::id(),
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-        };
-        if let Ok(text) = serde_json::to_vec(&owner) {
+        if let Ok(text) = serde_json::to_vec(&Owner::this_process()) {
             let _ = self.file.set_len(0).and_then(|()| (&self.file).write_all(&text));
         }
     }
 }
 
 impl Owner {
+    /// This process, from now on.
+    pub fn this_process() -> Self {
+        Self {
+            pid: std::process::id(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        }
+    }
+
     /// Who wrote into this lock file last.
     pub fn read(path: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(path).ok()?).ok()

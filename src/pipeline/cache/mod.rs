@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 pub use claim::{Claim, Execution, Lookup};
+pub use durable::write_disposable;
 pub use entry::{Extent, path_bytes};
 pub use file_digest::{Watch, digest_file};
 pub use layout::{Bucket, Layout};

@@ -3,6 +3,7 @@
 mod completions;
 mod graph;
 mod init;
+mod job;
 mod kinds;
 mod log;
 mod metrics;
@@ -37,8 +38,11 @@ use crate::visible;
 /// Names the cache, where no option does.
 const CACHE_VARIABLE: &str = "PIPELINE_CACHE";
 
-/// What was asked for can't be had: a manifest with mistakes, a cache that can't be read.
+/// What was asked for cannot be done: a manifest with mistakes, a cache that cannot be read.
 const CANNOT: u8 = 2;
+
+/// What a shell reports for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
 
 /// Runs the command that the arguments of the process ask for.
 pub fn main() -> ExitCode {
@@ -56,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Kinds(arguments) => kinds::run(arguments),
         Command::Init(arguments) => init::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
+        Command::Job(arguments) => job::run(arguments),
     };
     result.unwrap_or_else(|error| report_error(&error))
 }

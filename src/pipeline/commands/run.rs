@@ -2,17 +2,14 @@
 
 use std::process::ExitCode;
 
-use super::{Project, print};
+use super::{INTERRUPTED, Project, print};
 use crate::cli::RunArguments;
 use crate::events::Outcome;
 use crate::execute::{self, Options, Summary};
 use crate::format;
 use crate::manifest::Manifest;
-use crate::progress::{self, Style};
+use crate::progress::{self, Reporters, RunningFiles, Style};
 use crate::stage_name::StageName;
-
-/// What a shell reports for a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
 
 /// Runs the command.
 pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
@@ -20,14 +17,16 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let selected = project.select(&arguments.stages)?;
     let options =
         Options { jobs: arguments.jobs.map(usize::from), keep_going: arguments.keep_going };
-    let mut reporter = progress::reporter(arguments.progress);
+    let running = RunningFiles::new(project.cache.layout().clone());
+    let shown = progress::reporter(arguments.progress);
+    let mut reporters = Reporters(vec![shown, Box::new(running)]);
     let summary = execute::execute(
         &project.manifest,
         &project.graph,
         &project.cache,
         &selected,
         &options,
-        &mut *reporter,
+        &mut reporters,
     )?;
     if arguments.progress != Style::Json {
         print(&table(&project.manifest, &summary, &arguments.manifest.words()))?;

@@ -10,6 +10,7 @@ use crate::cache::Record;
 use crate::cli::ReportArguments;
 use crate::format;
 use crate::plan::{Plan, State};
+use crate::progress::Running;
 use crate::stage_name::StageName;
 
 /// Runs the command.
@@ -29,6 +30,14 @@ fn last_run(project: &Project, name: &StageName, state: &State) -> Option<Record
     match state {
         State::Fresh(record) => Some((**record).clone()),
         _ => project.cache.last_record(&project.manifest.experiment.name, name.as_str()),
+    }
+}
+
+/// What any process does for a stage now.
+fn running(project: &Project, state: &State) -> Option<Running> {
+    match state {
+        State::Dirty { key, .. } => Running::read(project.cache.layout(), key),
+        _ => None,
     }
 }
 
@@ -55,6 +64,11 @@ fn to_text(project: &Project, plan: &Plan) -> String {
             text.push_str(&format!("{name} is blocked, {}\n", state_reason(state)));
         }
     }
+    for (name, state) in plan.iter() {
+        if let Some(running) = running(project, state) {
+            text.push_str(&format!("{name} {}\n", running.line()));
+        }
+    }
     text.push_str(&format!("cache: {}\n", project.cache.layout().root().display()));
     text
 }
@@ -67,6 +81,7 @@ fn to_json(project: &Project, plan: &Plan) -> Value {
             stage["stage"] = json!(name);
             stage["kind"] =
                 json!(project.manifest.stage(name).map(|stage| stage.stage.info().name));
+            stage["running"] = json!(running(project, state));
             stage["last-run"] = json!(last_run(project, name, state));
             stage
         })

@@ -3,8 +3,7 @@
 //! Prints nothing.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -12,9 +11,11 @@ use anyhow::Context;
 use pipeline_stages::message::{self, Event, Input, Request};
 use pipeline_stages::worker::{io_error_kind, with_disk_advice};
 
+use super::executor::JobSpec;
 use crate::cache::{Cache, Claim, Execution, Lookup, Record, StatIndex, Stored, Withdrawn};
 use crate::facts;
-use crate::key::{Part, StageKey};
+use crate::key::Part;
+use crate::launcher::Launcher;
 use crate::manifest::StageDeclaration;
 use crate::reason::Reason;
 use crate::worker::{self, WorkerHandle};
@@ -22,31 +23,21 @@ use crate::worker::{self, WorkerHandle};
 /// How often a process that waits for another one looks whether it is done.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
-/// Everything that one stage needs to run.
-pub struct Job {
+/// The body of a job, and what it works with.
+pub struct Job<'a> {
+    /// What is to be done.
+    pub spec: &'a JobSpec,
     /// The cache.
-    pub cache: Arc<Cache>,
-    /// The experiment.
-    pub experiment: String,
-    /// The manifest's folder.
-    pub folder: PathBuf,
-    /// The stage.
-    pub declaration: StageDeclaration,
-    /// Its key.
-    pub key: StageKey,
-    /// What the key was made of.
-    pub parts: Vec<Part>,
-    /// Why it runs.
-    pub reason: Reason,
-    /// The artifacts at its ports: the port, the input there, and what is in the store.
-    pub inputs: Vec<(String, Input, Stored)>,
+    pub cache: &'a Cache,
+    /// How its worker is started.
+    pub launcher: &'a dyn Launcher,
     /// A hold on its worker.
-    pub leash: WorkerHandle,
-    /// Set when the run was asked to stop.
-    pub stopping: Arc<AtomicBool>,
+    pub worker: &'a WorkerHandle,
+    /// Set when it is asked to stop.
+    pub stopping: &'a AtomicBool,
 }
 
-/// What a job tells on its way.
+/// What a job reports on its way.
 pub enum JobEvent {
     /// Another process has the lock of its key.
     Waits,
@@ -88,37 +79,37 @@ pub struct DamagedInput {
     pub withdrawn: Vec<Withdrawn>,
 }
 
-impl Job {
+impl JobEnd {
+    /// A failure without the lines of a log.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::Failed { message: message.into(), log: Vec::new() }
+    }
+}
+
+impl Job<'_> {
     /// Runs the stage, to its end.
-    pub fn run(self, tell: impl Fn(JobEvent)) -> JobEnd {
-        self.attempt(&tell).unwrap_or_else(|error| JobEnd::Failed {
-            message: format!("{:#}", with_advice(error)),
-            log: Vec::new(),
-        })
+    pub fn run(&self, report: &dyn Fn(JobEvent)) -> JobEnd {
+        self.attempt(report)
+            .unwrap_or_else(|error| self.failed(format!("{:#}", with_advice(error))))
     }
 
-    fn attempt(&self, tell: &impl Fn(JobEvent)) -> anyhow::Result<JobEnd> {
-        let claim = match self.claim(tell)? {
+    fn attempt(&self, report: &dyn Fn(JobEvent)) -> anyhow::Result<JobEnd> {
+        let claim = match self.claim(report)? {
             Lookup::Claim(claim) => claim,
             Lookup::Hit(record) => return Ok(JobEnd::Reused(record)),
             Lookup::Busy(_) => return Ok(JobEnd::Stopped),
         };
-        for (_, _, stored) in &self.inputs {
+        let JobSpec { declaration, work, inputs, .. } = self.spec;
+        for (_, _, stored) in inputs {
             if let Some(withdrawn) = self.cache.quarantine_if_damaged(stored)? {
                 return Ok(JobEnd::DamagedInput(DamagedInput { artifact: *stored, withdrawn }));
             }
         }
-        let request = request(
-            &self.declaration,
-            &self.folder,
-            &self.inputs,
-            &claim.output(),
-            &claim.checkpoint(),
-        );
-        let command = worker::command(self.declaration.stage.info().worker)?;
-        tell(JobEvent::Starts { why: self.reason.clone(), resumes: claim.resumes() });
-        let end = worker::run(command, &request, &claim.log(), &self.leash, |event| {
-            tell(JobEvent::Worker(event))
+        let request = self.spec.request(&claim.output(), &claim.checkpoint());
+        let command = self.launcher.command(declaration.stage.info().worker, &request)?;
+        report(JobEvent::Starts { why: work.reason.clone(), resumes: claim.resumes() });
+        let end = worker::run(command, &request, &claim.log(), self.worker, |event| {
+            report(JobEvent::Worker(event))
         })?;
         match end {
             worker::End::Finished { metrics, device } => self.commit(claim, metrics, device),
@@ -129,16 +120,26 @@ impl Job {
         }
     }
 
+    /// A failure that its worker does not know of: the log has the reason, too, as it outlives the terminal.
+    fn failed(&self, message: String) -> JobEnd {
+        worker::write_last_words(&self.cache.layout().log(&self.spec.work.key), &message);
+        JobEnd::failed(message)
+    }
+
     /// The claim to the key, after waiting for whoever has it. `Busy` where the run was stopped meanwhile.
-    fn claim(&self, tell: &impl Fn(JobEvent)) -> anyhow::Result<Lookup> {
+    fn claim(&self, report: &dyn Fn(JobEvent)) -> anyhow::Result<Lookup> {
         let mut told = false;
         loop {
-            let lookup = self.cache.claim(&self.key)?;
+            let key = &self.spec.work.key;
+            let lookup = self.cache.claim(key).inspect_err(|_| {
+                // The log of an earlier run, which a claim removes.
+                let _ = std::fs::remove_file(self.cache.layout().log(key));
+            })?;
             if !matches!(lookup, Lookup::Busy(_)) || self.stopping.load(Ordering::Relaxed) {
                 return Ok(lookup);
             }
             if !std::mem::replace(&mut told, true) {
-                tell(JobEvent::Waits);
+                report(JobEvent::Waits);
             }
             std::thread::sleep(LOCK_POLL);
         }
@@ -150,20 +151,18 @@ impl Job {
         metrics: message::Metrics,
         device: Option<String>,
     ) -> anyhow::Result<JobEnd> {
-        if let Some(path) =
-            changed_outside(&self.cache, &self.declaration, &self.folder, &self.parts)
-        {
+        let JobSpec { declaration, work, folder, experiment, .. } = self.spec;
+        if let Some(path) = changed_outside(self.cache, declaration, folder, &work.parts) {
             let message =
                 format!("{path} changed while the stage read it, so the result is not recorded");
-            let message = with_kept_output(message, claim);
-            return Ok(JobEnd::Failed { message, log: Vec::new() });
+            return Ok(self.failed(with_kept_output(message, claim)));
         }
         let record = claim.commit(Execution {
-            parts: self.parts.clone(),
-            stage: self.declaration.name.to_string(),
-            experiment: self.experiment.clone(),
-            reason: self.reason.clone(),
-            artifact: self.declaration.stage.output(),
+            parts: work.parts.clone(),
+            stage: declaration.name.to_string(),
+            experiment: experiment.clone(),
+            reason: work.reason.clone(),
+            artifact: declaration.stage.output(),
             metrics,
             device,
         })?;

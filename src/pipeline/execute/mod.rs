@@ -3,36 +3,38 @@
 //! All decisions are made on the main thread; a [`job`] has a thread of its own and sends messages.
 //! Does not depend on a terminal: what happens goes to a [`Reporter`](crate::progress::Reporter).
 
+mod executor;
 mod handle;
 mod job;
 mod rerun;
+mod single;
 mod states;
 mod supervisor;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use pipeline_stages::WorkerProgram;
-use pipeline_stages::message::Event;
 
 use crate::cache::{Cache, Record};
 use crate::events::{Outcome, RunEvent};
 use crate::facts::World;
 use crate::graph::Graph;
 use crate::key;
+use crate::launcher::Plain;
 use crate::manifest::Manifest;
 use crate::plan::{self, Facts, State};
 use crate::progress::Reporter;
 use crate::stage_name::StageName;
-use crate::worker::WorkerHandle;
-use handle::Thread;
-use job::{Job, JobEnd, JobEvent};
-use states::{Depths, Pool, StageState, StageStates, Work};
+use executor::{Executor, Report, Threads};
+use job::{JobEnd, JobEvent};
+use states::{Depths, Pool, StageState, StageStates};
 use supervisor::{Heard, Supervisor};
 
+pub use executor::{JobSpec, Work};
 pub use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
+pub use single::run_job;
 
 /// How a run is done.
 #[derive(Debug, Clone, Default)]
@@ -64,12 +66,6 @@ impl Summary {
     }
 }
 
-/// What a job reports.
-enum Report {
-    Event(JobEvent),
-    End(JobEnd),
-}
-
 /// Runs these stages, which are closed under inputs and in topological order.
 ///
 /// # Errors
@@ -84,6 +80,9 @@ pub fn execute(
 ) -> anyhow::Result<Summary> {
     let world = World::look(cache, manifest, selected);
     world.refuse_obstacles(manifest)?;
+    let supervisor = Supervisor::new();
+    let executor =
+        Threads { cache: Arc::clone(cache), launcher: Arc::new(Plain), waker: supervisor.waker() };
     let mut run = Run {
         manifest,
         graph,
@@ -92,7 +91,8 @@ pub fn execute(
         options,
         reporter,
         states: StageStates::new(selected, graph, options.depths(), |name| pools(manifest, name)),
-        supervisor: Supervisor::new(),
+        supervisor,
+        executor: Box::new(executor),
         failed: false,
         working: false,
     };
@@ -116,6 +116,7 @@ struct Run<'a> {
     reporter: &'a mut dyn Reporter,
     states: StageStates,
     supervisor: Supervisor<Report>,
+    executor: Box<dyn Executor>,
     failed: bool,
     working: bool,
 }
@@ -128,7 +129,7 @@ impl Run<'_> {
                 return Ok(());
             }
             match self.supervisor.next(self.reporter) {
-                Heard::Report(stage, Report::Event(event)) => self.report_event(stage, event),
+                Heard::Report(stage, Report::Event(event)) => self.report_event(&stage, event),
                 Heard::Report(stage, Report::End(end)) => self.job_ended(&stage, end),
                 Heard::StopWanted => self.report(RunEvent::Stopping),
                 Heard::Nothing => {}
@@ -200,67 +201,39 @@ impl Run<'_> {
     }
 
     fn start(&mut self, name: &StageName, work: Work) -> anyhow::Result<()> {
-        let Work { reason, key, parts } = work;
         self.begin_work()?;
         let mut declaration = self.manifest.stage(name).context("a stage of the manifest")?.clone();
-        let inputs = job::inputs(&declaration, self.cache, |input| self.record(input).cloned())?;
         // Trainings that run side by side share the cores.
         if let Some(jobs) = self.options.jobs.filter(|jobs| *jobs > 1) {
             let share = (cores() / jobs).max(1) as u32;
             declaration.execution.execution.threads.get_or_insert(share);
         }
         let timeout = declaration.execution.timeout_seconds.map(Duration::from_secs);
-        self.states.set(name, StageState::Running { since: Instant::now() });
-        let cache = Arc::clone(self.cache);
-        let experiment = self.manifest.experiment.name.clone();
-        let folder = self.manifest.folder.clone();
-        let work =
-            move |report: &dyn Fn(Report), worker: &WorkerHandle, stopping: &Arc<AtomicBool>| {
-                let job = Job {
-                    cache,
-                    experiment,
-                    folder,
-                    declaration,
-                    key,
-                    parts,
-                    reason,
-                    inputs,
-                    leash: worker.clone(),
-                    stopping: Arc::clone(stopping),
-                };
-                Report::End(job.run(|event| report(Report::Event(event))))
-            };
-        let failed = |message: String| JobEnd::Failed { message, log: Vec::new() };
-        let panicked =
-            move || Report::End(failed("internal error: its thread panicked".to_owned()));
-        match Thread::start(name.as_str(), self.supervisor.waker(), work, panicked) {
+        let record_of = |input: &StageName| self.record(input).cloned();
+        let spec = JobSpec::of(self.manifest, declaration, work, self.cache, record_of)?;
+        let running = StageState::Running { key: spec.work.key, since: Instant::now() };
+        self.states.set(name, running);
+        match self.executor.start(spec) {
             Ok(handle) => self.supervisor.watch(name, handle, timeout),
-            Err(error) => self.job_ended(name, failed(format!("{error:#}"))),
+            Err(error) => self.job_ended(name, JobEnd::failed(format!("{error:#}"))),
         }
         Ok(())
     }
 
-    fn report_event(&mut self, stage: StageName, event: JobEvent) {
-        let event = match event {
-            JobEvent::Waits => RunEvent::Wait { stage },
-            JobEvent::Starts { why, resumes } => {
-                self.supervisor.starts(&stage);
-                let Some(declaration) = self.manifest.stage(&stage) else { return };
-                let kind = declaration.stage.info().name;
-                RunEvent::Start { stage, kind, why, resumes }
-            }
-            JobEvent::Worker(Event::Progress(progress)) => RunEvent::Progress { stage, progress },
-            JobEvent::Worker(Event::Measured(measured)) => RunEvent::Measured { stage, measured },
-            JobEvent::Worker(Event::Note { text }) => RunEvent::Note { stage, text },
-            JobEvent::Worker(_) => return,
-        };
-        self.report(event);
+    fn report_event(&mut self, stage: &StageName, event: JobEvent) {
+        let Some(StageState::Running { key, .. }) = self.states.get(stage) else { return };
+        let Some(declaration) = self.manifest.stage(stage) else { return };
+        let event = JobSpec::event(declaration, *key, event);
+        if let Some(RunEvent::Start { .. }) = event {
+            self.supervisor.starts(stage);
+        }
+        event.into_iter().for_each(|event| self.report(event));
     }
 
     fn job_ended(&mut self, name: &StageName, end: JobEnd) {
         self.supervisor.forget(name);
         let seconds = match self.states.get(name) {
-            Some(StageState::Running { since }) => since.elapsed().as_secs_f64(),
+            Some(StageState::Running { since, .. }) => since.elapsed().as_secs_f64(),
             _ => 0.0,
         };
         match end {

@@ -15,6 +15,7 @@ use super::job::{self, with_advice};
 use super::supervisor::{Heard, Supervisor};
 use crate::cache::{Cache, Listing, Record, Watch, WorkFolder};
 use crate::events::{Outcome, RunEvent};
+use crate::launcher::{Launcher, Plain};
 use crate::manifest::{Manifest, StageDeclaration};
 use crate::progress::Reporter;
 use crate::stage_name::StageName;
@@ -120,7 +121,7 @@ impl Rerun<'_> {
         );
         let request =
             pipeline_stages::message::Request { execution: self.execution.clone(), ..request };
-        let command = worker::command(self.declaration.stage.info().worker)?;
+        let command = Plain.command(self.declaration.stage.info().worker, &request)?;
 
         let stage = self.declaration.name.clone();
         let kind = self.declaration.stage.info().name;
@@ -135,7 +136,7 @@ impl Rerun<'_> {
             |report, worker, _| Report::End(work.run(report, worker)),
             || Report::End(Err(anyhow!("internal error: its thread panicked"))),
         )?;
-        supervisor.watch(&stage, handle, limit);
+        supervisor.watch(&stage, Box::new(handle), limit);
         supervisor.starts(&stage);
         let end = loop {
             match supervisor.next(reporter) {

@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
+use super::executor::Work;
 use crate::cache::Record;
 use crate::events::Outcome;
 use crate::graph::Graph;
-use crate::key::{Part, StageKey};
-use crate::reason::Reason;
+use crate::key::StageKey;
 use crate::stage_name::StageName;
 
 /// Where a stage is.
@@ -23,6 +23,8 @@ pub enum StageState {
     Ready(Box<Work>),
     /// A job works on it.
     Running {
+        /// Its key.
+        key: StageKey,
         /// Since when.
         since: Instant,
     },
@@ -33,17 +35,6 @@ pub enum StageState {
         /// Its result, where it has one.
         record: Option<Box<Record>>,
     },
-}
-
-/// What is to be done for a stage that must run.
-#[derive(Debug, Clone)]
-pub struct Work {
-    /// Why it must run.
-    pub reason: Reason,
-    /// Its key.
-    pub key: StageKey,
-    /// What the key was made of.
-    pub parts: Vec<Part>,
 }
 
 impl StageState {
@@ -214,6 +205,7 @@ mod tests {
     use super::*;
     use crate::cache::{Extent, Stored};
     use crate::digest::Encoder;
+    use crate::reason::Reason;
 
     fn name(number: usize) -> StageName {
         format!("s{number}").parse().expect("a name")
@@ -233,7 +225,7 @@ mod tests {
     }
 
     fn running() -> StageState {
-        StageState::Running { since: Instant::now() }
+        StageState::Running { key: StageKey::of(&Vec::new()), since: Instant::now() }
     }
 
     fn ended(result: bool) -> StageState {

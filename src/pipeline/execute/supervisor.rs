@@ -42,6 +42,7 @@ pub enum Heard<T> {
 }
 
 /// Ends a supervisor's wait: there is something to poll.
+#[derive(Clone)]
 pub struct Waker(Sender<Message>);
 
 impl Waker {
@@ -117,10 +118,9 @@ impl<T> Supervisor<T> {
     pub fn watch(
         &mut self,
         stage: &StageName,
-        handle: impl Handle<T> + 'static,
+        handle: Box<dyn Handle<T>>,
         limit: Option<Duration>,
     ) {
-        let handle = Box::new(handle);
         self.work.insert(stage.clone(), Supervised { handle, limit, deadline: None });
     }
 

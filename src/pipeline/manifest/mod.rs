@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 use pipeline_stages::Stage;
 use pipeline_stages::message::Execution;
+use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
 use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
@@ -61,7 +62,7 @@ pub struct Experiment {
 }
 
 /// One stage.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageDeclaration {
     /// Its name.
     pub name: StageName,
@@ -79,7 +80,7 @@ pub struct StageDeclaration {
 }
 
 /// An edge of the graph, at the end where the artifact is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
     /// The name of the artifact, at a port that takes a table of them.
     pub name: Option<String>,
@@ -88,7 +89,7 @@ pub struct Connection {
 }
 
 /// How a stage is run: nothing of this can change a result.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StageExecution {
     /// What the worker is told.
     pub execution: Execution,

@@ -6,6 +6,7 @@ mod bars;
 mod json;
 mod meter;
 mod plain;
+mod running;
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use crate::events::{Outcome, RunEvent};
 use crate::{format, visible};
 
 pub use meter::Meter;
+pub use running::{Running, RunningFiles};
 
 /// Shows a run.
 pub trait Reporter {
@@ -125,22 +127,35 @@ impl Course {
 }
 
 /// Work per second since a stage started, or since it went on from a checkpoint.
-#[derive(Debug, Default)]
-struct Rate {
-    first: Option<(Instant, u64)>,
-    last: Option<(Instant, u64)>,
+#[derive(Debug)]
+enum Rate {
+    /// What was seen first and last of it.
+    Seen { first: Option<(Instant, u64)>, last: Option<(Instant, u64)> },
+    /// What another process saw.
+    Known(Option<f64>),
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self::Seen { first: None, last: None }
+    }
 }
 
 impl Rate {
     fn update(&mut self, done: u64) {
-        let now = Some((Instant::now(), done));
-        self.first = self.first.or(now);
-        self.last = now;
+        if let Self::Seen { first, last } = self {
+            *last = Some((Instant::now(), done));
+            *first = first.or(*last);
+        }
     }
 
     /// Units per second, once there is something to compute it from.
     fn per_second(&self) -> Option<f64> {
-        let ((first, start), (last, done)) = (self.first?, self.last?);
+        let (first, last) = match self {
+            Self::Seen { first, last } => (*first, *last),
+            Self::Known(rate) => return *rate,
+        };
+        let ((first, start), (last, done)) = (first?, last?);
         let elapsed = last.duration_since(first);
         (elapsed > Duration::from_millis(200) && done > start)
             .then(|| (done - start) as f64 / elapsed.as_secs_f64())

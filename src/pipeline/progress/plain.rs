@@ -66,7 +66,7 @@ pub fn print(line: &str) {
 /// The line of an event, for all but progress; bars print the same.
 pub fn line(event: &RunEvent) -> Option<String> {
     match event {
-        RunEvent::Start { stage, kind, why, resumes } => {
+        RunEvent::Start { stage, kind, why, resumes, .. } => {
             let verb = if *resumes { "goes on from its checkpoint" } else { "runs" };
             Some(format!("      {stage} ({kind}) {verb}: {why}"))
         }

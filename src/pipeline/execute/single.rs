@@ -1,0 +1,69 @@
+//! One job, from its spec to its end, in a process of its own.
+//!
+//! Does not depend on a manifest: what another process would need on another machine.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::executor::{Executor, JobSpec, Report, Threads, Work};
+use super::job::{self, JobEnd};
+use super::supervisor::{Heard, Supervisor};
+use crate::cache::Cache;
+use crate::events::{Outcome, RunEvent};
+use crate::launcher::Plain;
+use crate::progress::Reporter;
+
+/// Runs a job, and reports how it ended.
+///
+/// # Errors
+/// When it cannot begin.
+pub fn run_job(spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Result<Outcome> {
+    let cache = Arc::new(Cache::open(&spec.cache)?);
+    cache.prepare().map_err(job::with_advice)?;
+    let mut supervisor = Supervisor::new();
+    supervisor.listen()?;
+    let executor = Threads { cache, launcher: Arc::new(Plain), waker: supervisor.waker() };
+    let JobSpec { declaration, work: Work { key, .. }, experiment, .. } = spec.clone();
+    let started = Instant::now();
+    reporter.event(&RunEvent::Begin { experiment, stages: 1 });
+    let limit = declaration.execution.timeout_seconds.map(Duration::from_secs);
+    supervisor.watch(&declaration.name, executor.start(spec)?, limit);
+    let end = loop {
+        match supervisor.next(reporter) {
+            Heard::Report(stage, Report::Event(event)) => {
+                if let Some(event) = JobSpec::event(&declaration, key, event) {
+                    if let RunEvent::Start { .. } = event {
+                        supervisor.starts(&stage);
+                    }
+                    reporter.event(&event);
+                }
+            }
+            Heard::Report(_, Report::End(end)) => break end,
+            Heard::StopWanted => reporter.event(&RunEvent::Stopping),
+            Heard::Nothing => {}
+        }
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    let outcome = match end {
+        JobEnd::Reused(record) => {
+            Outcome::Fresh { digest: record.output.digest, metrics: record.metrics }
+        }
+        JobEnd::Ran(record) => Outcome::Ran {
+            digest: record.output.digest,
+            unchanged: false,
+            seconds,
+            metrics: record.metrics,
+        },
+        JobEnd::Stopped => Outcome::Stopped,
+        JobEnd::Failed { message, log } => Outcome::Failed { message, log, seconds },
+        JobEnd::DamagedInput(damaged) => {
+            let digest = damaged.artifact.digest.short();
+            let message = format!("its input {digest} was damaged: run the stage that makes it");
+            Outcome::Failed { message, log: Vec::new(), seconds }
+        }
+    };
+    let complete = matches!(outcome, Outcome::Fresh { .. } | Outcome::Ran { .. });
+    reporter.event(&RunEvent::End { stage: declaration.name, outcome: outcome.clone() });
+    reporter.event(&RunEvent::Done { seconds, complete });
+    Ok(outcome)
+}

@@ -1,0 +1,167 @@
+//! What is done for a key now: a file in the cache, written by one reporter of the run, read by `status` of any process.
+//!
+//! Only for people: nothing is decided by it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use pipeline_stages::message::{Metrics, Progress};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+use serde::{Deserialize, Serialize};
+
+use super::{Course, Rate, Reporter};
+use crate::cache::{Layout, Owner, write_disposable};
+use crate::events::RunEvent;
+use crate::format;
+use crate::key::StageKey;
+use crate::stage_name::StageName;
+
+/// A file is written at most this often.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A file is written at least this often, as a sign of life.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// After this time without a sign of life, a process of another machine counts as gone.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// What is done for a key now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Running {
+    /// Who does it, where, and since when.
+    pub owner: Owner,
+    /// What the stage is called there.
+    pub stage: StageName,
+    /// The experiment there.
+    pub experiment: String,
+    /// How far it is, where it says so.
+    pub progress: Option<Progress>,
+    /// What was measured last under each name.
+    pub measured: Metrics,
+    /// How much is done in a second, in the unit of its progress.
+    pub rate: Option<f64>,
+}
+
+impl Running {
+    /// What is done for a key. `None` where nothing is, or nobody is left to do it.
+    pub fn read(layout: &Layout, key: &StageKey) -> Option<Self> {
+        let path = layout.running(key);
+        let running: Self = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+        let is_alive = if running.owner.host == Owner::this_process().host {
+            let pid = Pid::from_raw(i32::try_from(running.owner.pid).ok()?)?;
+            matches!(test_kill_process(pid), Ok(()) | Err(Errno::PERM))
+        } else {
+            let written = std::fs::metadata(&path).ok()?.modified().ok()?;
+            SystemTime::now().duration_since(written).is_ok_and(|silence| silence < SILENCE)
+        };
+        is_alive.then_some(running)
+    }
+
+    /// In one line: `is running, started 3 min ago (process 4711 on lab2): 81 %, epoch 3/20, loss 4.21`.
+    pub fn line(&self) -> String {
+        let started = format::ago(self.owner.since);
+        let course = Course {
+            progress: self.progress.clone(),
+            measured: self.measured.clone(),
+            rate: Rate::Known(self.rate),
+        };
+        let parts = [course.percent(), course.values(), course.speed()];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        let colon = if parts.is_empty() { "" } else { ": " };
+        format!("is running, started {started} ({}){colon}{}", self.owner, parts.join(", "))
+    }
+}
+
+/// Writes a file for each stage that runs.
+pub struct RunningFiles {
+    layout: Layout,
+    experiment: String,
+    stages: BTreeMap<StageName, Stage>,
+}
+
+struct Stage {
+    key: StageKey,
+    owner: Owner,
+    course: Course,
+    written: Instant,
+    changed: bool,
+}
+
+impl RunningFiles {
+    /// For the runs of a cache.
+    pub fn new(layout: Layout) -> Self {
+        Self { layout, experiment: String::new(), stages: BTreeMap::new() }
+    }
+
+    fn write(&mut self, name: &StageName) {
+        let Some(stage) = self.stages.get_mut(name) else { return };
+        (stage.written, stage.changed) = (Instant::now(), false);
+        let running = Running {
+            owner: stage.owner.clone(),
+            stage: name.clone(),
+            experiment: self.experiment.clone(),
+            progress: stage.course.progress.clone(),
+            measured: stage.course.measured.clone(),
+            rate: stage.course.rate.per_second(),
+        };
+        // Nobody needs it: a cache that cannot be written says so elsewhere.
+        if let Ok(text) = serde_json::to_vec(&running) {
+            let _ = write_disposable(&self.layout.running(&stage.key), &text);
+        }
+    }
+
+    fn forget(&mut self, name: &StageName) {
+        if let Some(stage) = self.stages.remove(name) {
+            let _ = std::fs::remove_file(self.layout.running(&stage.key));
+        }
+    }
+}
+
+impl Reporter for RunningFiles {
+    fn event(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::Begin { experiment, .. } => self.experiment.clone_from(experiment),
+            RunEvent::Start { stage, key, .. } => {
+                let owner = Owner::this_process();
+                let course = Course::default();
+                let (written, changed) = (Instant::now(), false);
+                let new = Stage { key: *key, owner, course, written, changed };
+                self.stages.insert(stage.clone(), new);
+                self.write(stage);
+            }
+            RunEvent::Progress { stage, progress } => {
+                self.stages.entry(stage.clone()).and_modify(|stage| {
+                    stage.course.progress(progress);
+                    stage.changed = true;
+                });
+            }
+            RunEvent::Measured { stage, measured } => {
+                self.stages.entry(stage.clone()).and_modify(|stage| {
+                    stage.course.measured(measured);
+                    stage.changed = true;
+                });
+            }
+            RunEvent::End { stage, .. } => self.forget(stage),
+            _ => {}
+        }
+    }
+
+    fn tick(&mut self) {
+        let is_due = |stage: &Stage| {
+            let silent = stage.written.elapsed();
+            silent >= if stage.changed { INTERVAL } else { HEARTBEAT }
+        };
+        let due = self.stages.iter().filter(|(_, stage)| is_due(stage));
+        for name in due.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.write(&name);
+        }
+    }
+}
+
+impl Drop for RunningFiles {
+    fn drop(&mut self) {
+        for name in self.stages.keys().cloned().collect::<Vec<_>>() {
+            self.forget(&name);
+        }
+    }
+}
