@@ -9,6 +9,7 @@ use std::fmt;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
+use pipeline_stages::url::blanked;
 
 use crate::visible;
 
@@ -224,7 +225,8 @@ impl Sources {
             for help in &mistake.helps {
                 group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
             }
-            for line in renderer.render(&[group]).lines() {
+            // A title may repeat a value.
+            for line in blanked(&renderer.render(&[group])).lines() {
                 text.push_str(line.trim_end());
                 text.push('\n');
             }
@@ -267,7 +269,7 @@ impl Source {
         let first = self.line_of(start);
         let start = if first == 0 { 0 } else { self.ends[first - 1] + 1 };
         let end = self.ends.get(self.line_of(end)).map_or(self.text.len(), |end| end + 1);
-        let snippet = Snippet::source(&self.text[start..end]).line_start(first + 1);
+        let snippet = Snippet::source(blanked(&self.text[start..end])).line_start(first + 1);
         let annotations = annotations.into_iter().map(|(kind, span, label)| {
             kind.span(span.start - start..span.end - start).label(label)
         });
@@ -343,6 +345,20 @@ mod tests {
             let shown = mistakes.to_string();
             assert!(shown.ends_with(summary), "{shown}");
             assert_eq!(shown.matches("error: mistake ").count(), 100);
+        }
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_never_shown() {
+        let mut sources = Sources::new("x.toml");
+        let text = format!("{}url = \"http://ann:s3cret@h/a\"", "long, ".repeat(30));
+        let (at, end) = (text.find("url").expect("it is there"), text.len());
+        sources.add(Origin::File("x.toml".to_owned()), text);
+        for start in at..end {
+            let mistake =
+                Mistake::at(start..start + 1, "in 'x://ann:s3cret@h'").help("not y://s3cret@h");
+            let shown = Mistakes::new(sources.clone(), vec![mistake]).render(Colour::Always);
+            assert!(!shown.contains("s3") && !shown.contains("ann"), "{shown}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! that broke off left in [`partial`]; what the file must be in [`checksum`].
 
 mod checksum;
+mod credentials;
 mod http;
 mod local;
 mod partial;
@@ -20,19 +21,24 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use pipeline_stages::kinds::Download;
 use pipeline_stages::message::{Metrics, Progress, Unit};
+use pipeline_stages::url::masked;
 use pipeline_stages::worker::{Context, Stopped};
 
 use crate::Body;
 use crate::web_page::is_web_page;
 use checksum::Checksums;
+use credentials::Credentials;
 use http::Client;
 use partial::{Origin, Partial};
 use retry::Failure;
 
 impl Body for Download {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
-        let client =
-            Client::new(Duration::from_secs(self.timeout_seconds), http::environment_proxy())?;
+        let (credentials, note) = Credentials::of_the_user(|name| std::env::var_os(name));
+        if let Some(note) = note {
+            context.note(note);
+        }
+        let client = Client::new(self, http::environment_proxy(), credentials)?;
         Downloader { stage: self, context, client, pause: &pause }.run()
     }
 }
@@ -69,9 +75,9 @@ impl Downloader<'_> {
                 Err(Failure::Passing { reason, .. } | Failure::Lasting { reason }) => {
                     if index + 1 < mirrors {
                         self.context
-                            .note(format!("{}: {reason}; trying the next mirror", shown(url)));
+                            .note(format!("{}: {reason}; trying the next mirror", masked(url)));
                     }
-                    failures.push(format!("{}: {reason}", shown(url)));
+                    failures.push(format!("{}: {reason}", masked(url)));
                 }
             }
         }
@@ -125,8 +131,8 @@ impl Downloader<'_> {
         }
     }
 
-    /// Transfers the rest of the file, trying again where that may help. Failures count in a row: a
-    /// transfer that got further than any before it starts a new row.
+    /// Transfers the rest of the file, trying again where that may help. Failures count in a row: a transfer that
+    /// got further than any before it starts a new row, unless it was too slow for that.
     fn transfer(
         &self,
         url: &str,
@@ -135,8 +141,10 @@ impl Downloader<'_> {
     ) -> Result<(), Failure> {
         let mut failures_in_a_row = 0;
         let mut furthest = partial.len();
+        let mut paused = Duration::ZERO;
         let progress = self.progress(phase);
         loop {
+            let started = Instant::now();
             let result = match Download::local_path(url) {
                 Some(path) => {
                     local::copy(&self.context.folder.join(path), partial, self.context, &progress)
@@ -146,23 +154,27 @@ impl Downloader<'_> {
                 }
             };
             let Err(Failure::Passing { reason, wait }) = result else { return result };
-            if partial.len() > furthest {
+            let came = partial.len().saturating_sub(furthest);
+            if came > 0 {
                 furthest = partial.len();
-                failures_in_a_row = 0;
+                // With its pause: a server that sends a byte and leaves would be asked for ever.
+                if self.client.least_speed().is_reached(came, started.elapsed() + paused) {
+                    failures_in_a_row = 0;
+                }
             }
             if failures_in_a_row >= self.stage.retries {
                 return Err(Failure::Lasting {
                     reason: retry::gave_up(&reason, self.stage.retries),
                 });
             }
-            let time = retry::delay(failures_in_a_row).max(wait.unwrap_or_default());
+            paused = retry::delay(failures_in_a_row).max(wait.unwrap_or_default());
             failures_in_a_row += 1;
             self.context.note(format!(
                 "{}: {reason}; trying again in {} s",
-                shown(url),
-                time.as_secs()
+                masked(url),
+                paused.as_secs()
             ));
-            (self.pause)(self.context, time)?;
+            (self.pause)(self.context, paused)?;
         }
     }
 
@@ -192,18 +204,6 @@ impl Downloader<'_> {
         }
         anyhow!(message)
     }
-}
-
-/// A URL for messages: without a password.
-fn shown(url: &str) -> String {
-    let hidden = || {
-        let (scheme, rest) = url.split_once("://")?;
-        let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(authority_end);
-        let (_, host) = authority.rsplit_once('@')?;
-        Some(format!("{scheme}://***@{host}{path}"))
-    };
-    hidden().unwrap_or_else(|| url.to_owned())
 }
 
 /// Reports a failure to use this machine's own disk, which no other mirror would mend.

@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod parameter;
 pub mod state_dict;
 pub mod text;
+pub mod url;
 pub mod worker;
 
 pub use artifact::ArtifactType;

@@ -17,6 +17,7 @@ mod paper;
 mod places;
 mod pretrained;
 mod reports;
+mod secrets;
 mod selecting;
 mod support;
 mod suspended;

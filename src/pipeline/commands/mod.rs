@@ -16,6 +16,7 @@ mod verify_rerun;
 mod verify_restore;
 mod why;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
+use pipeline_stages::url::blanked;
 
 use crate::cache::Cache;
 use crate::cli::{Arguments, Command, ManifestArguments, WithArguments};
@@ -46,7 +48,10 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs the command that the arguments of the process ask for.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return report_arguments(error),
+    };
     let result = match &arguments.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Plan(arguments) => plan::run(arguments),
@@ -199,6 +204,18 @@ pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
 }
 
 /// Shows an error and gives its exit status.
+/// What is wrong with the arguments, or the help that they ask for.
+fn report_arguments(error: clap::Error) -> ExitCode {
+    let text = error.to_string();
+    match blanked(&text) {
+        // It repeats what was given: a URL with a password.
+        Cow::Owned(text) => {
+            report_error(&anyhow!("{}", text.trim_start_matches("error: ").trim_end()))
+        }
+        Cow::Borrowed(_) => error.exit(),
+    }
+}
+
 fn report_error(error: &anyhow::Error) -> ExitCode {
     let text = match error.downcast_ref::<Mistakes>() {
         Some(mistakes) => {

@@ -2,21 +2,23 @@
 //!
 //! The rules of ranges are those of RFC 9110, sections 13.1.5 (If-Range) and 14 (Range).
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, ensure};
+use pipeline_stages::kinds::Download;
 use pipeline_stages::message::VERSION;
+use pipeline_stages::url::{WebUrl, masked};
 use pipeline_stages::worker::Context;
-use ureq::http::Uri;
 use ureq::tls::{PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, Proxy};
 
+use super::credentials::Credentials;
 use super::partial::{Partial, Version};
 use super::retry::{Failure, LONGEST_WAIT, retry_after};
-use super::stream::{Head, Stream, leaves_encryption};
+use super::stream::{Head, Stream};
 
 /// Redirects that are followed.
-const MOST_REDIRECTS: u32 = 10;
+const MOST_REDIRECTS: usize = 10;
 
 /// The proxy that the environment names: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`.
 pub(super) fn environment_proxy() -> Option<Proxy> {
@@ -27,6 +29,24 @@ pub(super) fn environment_proxy() -> Option<Proxy> {
 pub(super) struct Client {
     agent: Agent,
     stall: Duration,
+    least: LeastSpeed,
+    credentials: Credentials,
+}
+
+/// The least speed of a transfer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LeastSpeed {
+    /// In bytes a second; 0 for any.
+    pub(super) limit: u64,
+    /// The time over which it is measured.
+    pub(super) time: Duration,
+}
+
+impl LeastSpeed {
+    /// Whether this many bytes are what it asks of this time.
+    pub(super) fn is_reached(&self, bytes: u64, time: Duration) -> bool {
+        bytes as f64 >= self.limit as f64 * time.as_secs_f64()
+    }
 }
 
 /// What the answer means for the partial file.
@@ -40,18 +60,23 @@ enum Answer {
 }
 
 impl Client {
-    /// A client that gives up a connection that is silent for `stall`.
+    /// A client that gives up a connection that is silent for longer than the stage allows, or too slow.
     ///
     /// # Errors
     /// When the certificates that `SSL_CERT_FILE` names can't be read.
-    pub(super) fn new(stall: Duration, proxy: Option<Proxy>) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        stage: &Download,
+        proxy: Option<Proxy>,
+        credentials: Credentials,
+    ) -> anyhow::Result<Self> {
+        let stall = Duration::from_secs(stage.timeout_seconds);
         // The stream watches the clock. These only make its thread end at last.
         let timeout =
             Some(stall.saturating_add(Duration::from_secs(5)).min(Duration::from_secs(86_400)));
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            .max_redirects(MOST_REDIRECTS)
-            .save_redirect_history(true)
+            // They are followed here: as curl follows them.
+            .max_redirects(0)
             .user_agent(format!("pipeline/{VERSION}"))
             .accept_encoding("identity")
             .proxy(proxy)
@@ -61,7 +86,16 @@ impl Client {
             .timeout_recv_response(timeout)
             .timeout_per_read(timeout)
             .build();
-        Ok(Self { agent: config.into(), stall })
+        let least = LeastSpeed {
+            limit: stage.speed_limit,
+            time: Duration::from_secs(stage.speed_time_seconds),
+        };
+        Ok(Self { agent: config.into(), stall, least, credentials })
+    }
+
+    /// The least speed of its transfers.
+    pub(super) fn least_speed(&self) -> LeastSpeed {
+        self.least
     }
 
     /// Transfers what is missing of the file. `checked` says that a checksum will tell whether parts
@@ -80,13 +114,11 @@ impl Client {
         if partial.is_complete() {
             return Ok(());
         }
+        let origin = WebUrl::read(url)
+            .map_err(|reason| Failure::lasting(format!("it can't be fetched: {reason}")))?;
         let headers = range_headers(partial.version(), partial.len(), checked);
         let asked_for_rest = !headers.is_empty();
-        let stream = Stream::start(&self.agent, url, headers, self.stall)?;
-        let head = stream.head(context)?;
-        if let Some(url) = first_unencrypted(&head.way) {
-            return Err(Failure::lasting(leaves_encryption(&url.to_string())));
-        }
+        let (stream, head) = self.follow(&origin, &headers, context)?;
         match read_answer(&head, asked_for_rest, partial)? {
             Answer::Whole(version) => partial.start_version(version)?,
             Answer::Rest => partial.goes_on(),
@@ -97,11 +129,19 @@ impl Client {
         }
         let total = partial.version().size;
         progress(partial.len(), total);
+        let (mut since, mut before) = (Instant::now(), partial.len());
         while let Some(bytes) =
             stream.bytes(context).map_err(|failure| at(failure, partial.len(), total))?
         {
             partial.append(&bytes)?;
             progress(partial.len(), total);
+            if since.elapsed() >= self.least.time {
+                let came = partial.len() - before;
+                if !self.least.is_reached(came, since.elapsed()) {
+                    return Err(at(self.too_slow(came, since.elapsed()), partial.len(), total));
+                }
+                (since, before) = (Instant::now(), partial.len());
+            }
         }
         match total {
             Some(total) if total != partial.len() => {
@@ -110,6 +150,54 @@ impl Client {
             _ => Ok(()),
         }
     }
+
+    /// Sends the request and follows redirects. What the user has for a host goes to the URL's own host only.
+    fn follow(
+        &self,
+        origin: &WebUrl,
+        headers: &[(&'static str, String)],
+        context: &Context,
+    ) -> Result<(Stream, Head), Failure> {
+        let mut url = origin.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            let own = url.is_of(origin).then(|| self.credentials.header(url.host())).flatten();
+            let own = own.map(|header| ("authorization", header));
+            let headers = headers.iter().cloned().chain(own).collect();
+            let stream = Stream::start(&self.agent, url.to_string(), headers, self.stall)?;
+            let head = stream.head(context)?;
+            match head.redirect() {
+                None => return Ok((stream, head)),
+                Some(location) => url = next_hop(&url, location)?,
+            }
+        }
+        Err(Failure::lasting("it redirects too often: a circle?"))
+    }
+
+    fn too_slow(&self, bytes: u64, time: Duration) -> Failure {
+        let speed = bytes as f64 / time.as_secs_f64();
+        Failure::passing(format!(
+            "too slow: {speed:.0} bytes a second over {:.0} s, and speed-limit is {}",
+            time.as_secs_f64(),
+            self.least.limit
+        ))
+    }
+}
+
+/// Where a redirect leads.
+fn next_hop(from: &WebUrl, location: &[u8]) -> Result<WebUrl, Failure> {
+    let shown = String::from_utf8_lossy(location).into_owned();
+    let shown = masked(&shown).escape_debug().to_string();
+    let to = from.redirect(location).map_err(|reason| {
+        Failure::lasting(format!(
+            "refused: it redirects to '{shown}', which can't be fetched: {reason}"
+        ))
+    })?;
+    if from.is_encrypted() && !to.is_encrypted() {
+        return Err(Failure::lasting(format!(
+            "refused: it redirects from https to {shown}, which anybody on the way could change"
+        )));
+    }
+    Ok(to)
 }
 
 /// Adds how far the transfer came.
@@ -191,17 +279,13 @@ fn describe_status(status: u16, header: Option<&str>) -> Failure {
             }
         }
         404 | 410 => Failure::lasting(format!("not found (status {status})")),
-        401 | 403 | 407 => Failure::lasting(format!(
-            "access denied (status {status}); if it needs a login, get it by hand and add its place as \"file:PATH\" to url"
+        401 | 403 => Failure::lasting(format!(
+            "access denied (status {status}); if it needs a login, put one for this host into ~/.netrc or the \
+             environment (`pipeline kinds download`), or get the file by hand and add its place as \"file:PATH\" to url"
         )),
+        407 => Failure::lasting("the proxy denied access (status 407)"),
         _ => Failure::lasting(format!("the server answered with status {status}")),
     }
-}
-
-/// The first URL on the way that is not encrypted although one before it was.
-fn first_unencrypted(way: &[Uri]) -> Option<&Uri> {
-    let encrypted = |url: &&Uri| url.scheme_str() == Some("https");
-    way.iter().skip_while(|url| !encrypted(url)).find(|url| !encrypted(url))
 }
 
 /// Mozilla's certificates, or those that `SSL_CERT_FILE` names: a company's own, say.
@@ -267,16 +351,29 @@ mod tests {
     }
 
     #[test]
-    fn a_way_that_leaves_https_is_refused() {
-        for (way, expected) in [
-            (&["https://a", "https://b"][..], None),
-            (&["http://a", "http://b", "https://c"], None),
-            (&["https://a", "http://b", "https://c"], Some("http://b/")),
-            (&["http://a", "https://b", "http://c"], Some("http://c/")),
-            (&[], None),
+    fn a_redirect_that_leaves_https_or_the_web_is_refused() {
+        for (from, to, words) in [
+            ("https://a/x", "https://b", None),
+            ("http://a/x", "https://b", None),
+            ("http://a/x", "http://b", None),
+            ("https://a/x", "y", None),
+            (
+                "https://a/x",
+                "http://ann:s3cret@b",
+                Some("from https to http://***@b, which anybody"),
+            ),
+            ("http://a/x", "file:///etc/passwd", Some("redirects to 'file:///etc/passwd'")),
+            ("http://a/x", "http://ann:s3cret@b:x/", Some("redirects to 'http://***@b:x/'")),
         ] {
-            let way: Vec<Uri> = way.iter().filter_map(|url| url.parse().ok()).collect();
-            assert_eq!(first_unencrypted(&way).map(Uri::to_string).as_deref(), expected);
+            let from = WebUrl::read(from).expect("a URL");
+            let refused = match next_hop(&from, to.as_bytes()) {
+                Ok(_) => None,
+                Err(Failure::Lasting { reason }) => Some(reason),
+                Err(other) => panic!("{other:?}"),
+            };
+            assert_eq!(refused.is_some(), words.is_some(), "{to}: {refused:?}");
+            let reason = refused.unwrap_or_default();
+            assert!(reason.contains(words.unwrap_or_default()), "{reason}");
         }
     }
 

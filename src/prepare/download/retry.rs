@@ -2,7 +2,7 @@
 //!
 //! Pure, but for the type of failure: knows no network.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use pipeline_stages::worker::Stopped;
 
@@ -72,40 +72,17 @@ pub(super) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = header.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let then = UNIX_EPOCH.checked_add(Duration::from_secs(seconds_of_http_date(header)?))?;
+    let then = httpdate::parse_http_date(header).ok()?;
     Some(then.duration_since(now).unwrap_or_default())
-}
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT` as seconds since 1970.
-fn seconds_of_http_date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (_weekday, rest) = text.split_once(", ")?;
-    let mut parts = rest.split(' ');
-    let day: u64 = parts.next()?.parse().ok().filter(|day| (1..=31).contains(day))?;
-    let month_name = parts.next()?;
-    let month = MONTHS.iter().position(|&name| name == month_name)? as u64 + 1;
-    let year: u64 = parts.next()?.parse().ok().filter(|year| (1970..10_000).contains(year))?;
-    let mut clock = parts.next()?.split(':').map(str::parse::<u64>);
-    let mut next_below = |limit| clock.next()?.ok().filter(|&number| number < limit);
-    let (hour, minute, second) = (next_below(24)?, next_below(60)?, next_below(61)?);
-    if parts.next() != Some("GMT") {
-        return None;
-    }
-    // Days since 1970-01-01: the year is taken to start in March, so that a leap day ends it.
-    let (shifted_year, shifted_month) =
-        if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
-    let days_since_year_0 =
-        shifted_year * 365 + shifted_year / 4 - shifted_year / 100 + shifted_year / 400;
-    let days = (days_since_year_0 + day_of_year).checked_sub(719_468)?;
-    Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::UNIX_EPOCH;
+
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn delays_double_up_to_a_minute() {

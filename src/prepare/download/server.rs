@@ -34,6 +34,8 @@ pub(super) struct Reply {
 enum Then {
     Close,
     Silence(Duration),
+    /// The rest, a byte at a time with this pause before each.
+    Trickle(Duration),
 }
 
 impl Reply {
@@ -72,6 +74,12 @@ impl Reply {
         self
     }
 
+    /// Sends the rest a byte at a time.
+    pub(super) fn then_trickle(mut self, pause: Duration) -> Self {
+        self.then = Then::Trickle(pause);
+        self
+    }
+
     fn write(&self, mut stream: &TcpStream) -> std::io::Result<()> {
         let mut head = format!("HTTP/1.1 {} Test\r\nConnection: close\r\n", self.status);
         if !self.headers.iter().any(|(name, _)| *name == "Transfer-Encoding") {
@@ -84,10 +92,17 @@ impl Reply {
         stream.write_all(b"\r\n")?;
         stream.write_all(&self.body[..self.sent])?;
         stream.flush()?;
-        if let Then::Silence(time) = self.then {
-            std::thread::sleep(time);
+        match self.then {
+            Then::Close => Ok(()),
+            Then::Silence(time) => {
+                std::thread::sleep(time);
+                Ok(())
+            }
+            Then::Trickle(pause) => self.body[self.sent..].iter().try_for_each(|byte| {
+                std::thread::sleep(pause);
+                stream.write_all(&[*byte])
+            }),
         }
-        Ok(())
     }
 }
 

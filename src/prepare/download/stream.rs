@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use pipeline_stages::worker::Context;
-use ureq::http::{HeaderMap, Uri};
-use ureq::{Agent, ResponseExt};
+use ureq::Agent;
+use ureq::http::HeaderMap;
 
 use super::retry::Failure;
 
@@ -26,14 +26,18 @@ const POLL: Duration = Duration::from_millis(50);
 pub(super) struct Head {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
-    /// Every URL on the way, from the first to the one that answered.
-    pub(super) way: Vec<Uri>,
 }
 
 impl Head {
     /// A header as text.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Where it says that the file is instead. Like curl, whatever the status in the 300s.
+    pub(super) fn redirect(&self) -> Option<&[u8]> {
+        let elsewhere = matches!(self.status, 300..=303 | 305..=399);
+        self.headers.get("location").filter(|_| elsewhere).map(|location| location.as_bytes())
     }
 }
 
@@ -57,12 +61,12 @@ impl Stream {
     /// When there can be no thread.
     pub(super) fn start(
         agent: &Agent,
-        url: &str,
+        url: String,
         headers: Vec<(&'static str, String)>,
         stall: Duration,
     ) -> Result<Self, Failure> {
         let (sender, messages) = sync_channel(WAITING);
-        let (agent, url) = (agent.clone(), url.to_owned());
+        let agent = agent.clone();
         let request = move || {
             let last = receive(&agent, &url, headers, &sender).err().unwrap_or(Message::End);
             // An error says that nobody listens any more.
@@ -126,15 +130,13 @@ fn receive(
     headers: Vec<(&'static str, String)>,
     sender: &SyncSender<Message>,
 ) -> Result<(), Message> {
-    let encrypted = url.starts_with("https://");
-    let mut request = agent.get(url).config().https_only(encrypted).build();
+    let mut request = agent.get(url);
     for (name, value) in headers {
         request = request.header(name, value);
     }
     let response = request.call().map_err(Message::Failed)?;
-    let way = response.get_redirect_history().map(<[Uri]>::to_vec).unwrap_or_default();
     let (parts, body) = response.into_parts();
-    let head = Head { status: parts.status.as_u16(), headers: parts.headers, way };
+    let head = Head { status: parts.status.as_u16(), headers: parts.headers };
     sender.send(Message::Head(Box::new(head))).map_err(|_| Message::End)?;
     let mut reader = body.into_reader();
     loop {
@@ -164,13 +166,6 @@ fn describe(error: ureq::Error) -> Failure {
         | ureq::Error::Protocol(_)
         | ureq::Error::BodyStalled
         | ureq::Error::ConnectProxyFailed(_)) => Failure::passing(error.to_string()),
-        ureq::Error::RequireHttpsOnly(url) => Failure::lasting(leaves_encryption(&url)),
-        ureq::Error::TooManyRedirects => Failure::lasting("it redirects too often: a circle?"),
         error => Failure::lasting(error.to_string()),
     }
-}
-
-/// The refusal of a redirect to `url`.
-pub(super) fn leaves_encryption(url: &str) -> String {
-    format!("refused: it redirects from https to {url}, which anybody on the way could change")
 }

@@ -1,6 +1,7 @@
 //! Stories of `download`, against a real server on this machine.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use pipeline_stages::worker::{Context, Stopped};
 use serde_json::{Value, json};
 
 use super::Downloader;
+use super::credentials::Credentials;
 use super::http::Client;
 use super::server::{Reply, Request, Server};
 use crate::fixture::{Fixture, notes, stage};
@@ -39,6 +41,11 @@ impl Run {
 
 /// Runs the stage without proxy and without pauses, in the given context.
 fn run_in(context: &Context, parameters: &Value) -> Run {
+    run_as(|_| None, context, parameters)
+}
+
+/// The same with variables of the environment.
+fn run_as(variable: fn(&str) -> Option<OsString>, context: &Context, parameters: &Value) -> Run {
     let PrepareStage::Download(download) = stage("download", parameters) else {
         unreachable!("the kind is download")
     };
@@ -47,8 +54,8 @@ fn run_in(context: &Context, parameters: &Value) -> Run {
         pauses.borrow_mut().push(time.as_secs());
         context.stop_point()
     };
-    let timeout = Duration::from_secs(download.timeout_seconds);
-    let client = Client::new(timeout, None).expect("a client");
+    let (credentials, _) = Credentials::of_the_user(variable);
+    let client = Client::new(&download, None, credentials).expect("a client");
     let result = Downloader { stage: &download, context, client, pause: &pause }.run();
     Run { result, pauses: pauses.take(), notes: notes(context) }
 }
@@ -271,6 +278,110 @@ fn redirects_are_followed_with_the_range() {
 }
 
 #[test]
+fn redirects_lead_where_curl_goes() {
+    for (location, expected) in [
+        ("/c/my file.bin?x=a b", "/c/my%20file.bin?x=a%20b"),
+        ("ü.bin", "/a/b/%C3%BC.bin"),
+        ("../c", "/a/c"),
+        ("?y=1", "/a/b/start?y=1"),
+        ("/c#top", "/c"),
+    ] {
+        let server = Server::start(move |number, _| match number {
+            0 => Reply::new(302, b"").header("Location", location),
+            _ => Reply::new(200, b"hello"),
+        });
+        let fixture = Fixture::new();
+        let parameters = json!({"url": server.url("/a/b/start"), "unverified": true, "name": "x"});
+        assert_came(&fixture, &run(&fixture, &parameters), "x", b"hello");
+        assert_eq!(server.requests()[1].path, expected, "{location}");
+    }
+}
+
+#[test]
+fn a_redirect_that_can_not_be_followed_is_not_tried_again() {
+    for (location, words) in [
+        ("file:///etc/passwd", "redirects to 'file:///etc/passwd', which can't be fetched"),
+        ("ftp://ann:s3cret@h/a", "'ftp://***@h/a'"),
+        ("http://h:port/", "its port is not a number"),
+        ("/missing", "not found (status 404)"),
+    ] {
+        let server = Server::start(move |_, request| match request.path.as_str() {
+            "/a" => Reply::new(302, b"").header("Location", location),
+            _ => Reply::new(404, b""),
+        });
+        let fixture = Fixture::new();
+        let run = run(&fixture, &json!({"url": server.url("/a"), "unverified": true}));
+        assert!(run.error().contains(words), "{}", run.error());
+        assert!(run.pauses.is_empty(), "{location}");
+    }
+}
+
+#[test]
+fn a_login_goes_to_the_host_that_it_is_for_and_to_nobody_else() {
+    let other = Server::start(|_, _| Reply::new(200, b"hello"));
+    let elsewhere = other.url("/c");
+    let server = Server::start(move |_, request| match request.path.as_str() {
+        "/a" => Reply::new(302, b"").header("Location", "/b"),
+        _ => Reply::new(302, b"").header("Location", &*elsewhere),
+    });
+    let fixture = Fixture::new();
+    let parameters = json!({"url": server.url("/a"), "unverified": true, "retries": 0});
+    let variable = |name: &str| (name == "PIPELINE_LOGIN_127_0_0_1").then(|| "ann:s3cret".into());
+    let context = fixture.context("download", &parameters);
+    let run = run_as(variable, &context, &parameters);
+    assert_came(&fixture, &run, "a", b"hello");
+    for request in server.requests() {
+        assert_eq!(request.headers["authorization"], "Basic YW5uOnMzY3JldA==");
+    }
+    assert_eq!(other.requests()[0].headers.get("authorization"), None);
+    assert!(!format!("{:?}", context.kept_events()).contains("s3cret"));
+}
+
+#[test]
+fn a_netrc_file_that_can_not_be_read_is_a_note() {
+    let (_, note) = Credentials::of_the_user(|name| (name == "NETRC").then(|| "/no/file".into()));
+    assert_eq!(
+        note.as_deref(),
+        Some("goes on without the logins of /no/file: there is no such file")
+    );
+    let (_, note) = Credentials::of_the_user(|name| (name == "HOME").then(|| "/no/home".into()));
+    assert_eq!(note, None);
+}
+
+#[test]
+fn a_transfer_that_is_too_slow_is_given_up() {
+    let server = Server::start(|_, _| {
+        Reply::new(200, &content()).cut_after(100).then_trickle(Duration::from_millis(20))
+    });
+    let fixture = Fixture::new();
+    let parameters = |limit: u64| {
+        json!({"url": server.url("/a"), "unverified": true, "retries": 0, "speed-limit": limit,
+            "speed-time-seconds": 1, "timeout-seconds": 3})
+    };
+    let error = run(&fixture, &parameters(1000)).error();
+    assert!(error.contains("too slow: ") && error.contains("speed-limit is 1000"), "{error}");
+}
+
+#[test]
+fn a_few_bytes_more_are_no_progress() {
+    // Each connection gives one more byte.
+    let server = Server::start(|_, request| {
+        let start = request.range_start().unwrap_or(0);
+        let reply = match start {
+            0 => Reply::new(200, &content()),
+            _ => Reply::rest(&content(), start),
+        };
+        reply.cut_after(1)
+    });
+    let fixture = Fixture::new();
+    let parameters =
+        json!({"url": server.url("/a"), "blake3": blake3_of(&content()), "retries": 2});
+    let run = run(&fixture, &parameters);
+    assert_eq!(run.pauses, [1, 2]);
+    assert!(run.error().ends_with("(tried 3 times)"), "{}", run.error());
+}
+
+#[test]
 fn a_circle_of_redirects_ends() {
     let server = Server::start(|_, _| Reply::new(301, b"").header("Location", "/a"));
     let fixture = Fixture::new();
@@ -307,15 +418,14 @@ fn the_next_mirror_is_tried() {
 fn when_no_mirror_has_it_all_are_named() {
     let server = Server::start(|_, _| Reply::new(403, b""));
     let fixture = Fixture::new();
-    let secret = server.url("/a").replace("http://", "http://me:secret@");
-    let parameters = json!({"url": [secret, "file:a"], "unverified": true,
+    let parameters = json!({"url": [server.url("/a"), "file:a"], "unverified": true,
         "instructions": "Ask the authors for the file and put it beside the manifest."});
     let error = run(&fixture, &parameters).error();
     let lines: Vec<_> = error.lines().collect();
     assert_eq!(lines.len(), 4, "{error}");
     assert_eq!(lines[0], "none of 2 mirrors gave 'a':");
     assert!(
-        lines[1].starts_with("  http://***@127.0.0.1:") && lines[1].contains("(status 403)"),
+        lines[1].starts_with("  http://127.0.0.1:") && lines[1].contains("(status 403)"),
         "{error}"
     );
     assert!(lines[2].starts_with("  file:a: there is no file /"), "{error}");
@@ -430,7 +540,7 @@ fn a_file_of_this_machine_is_found_beside_the_manifest_or_by_its_full_path() {
     let path = fixture.folder().join("my data/a.bin");
     std::fs::write(&path, content()).expect("a file");
     let full = format!("file://{}", path.display());
-    for url in ["file:my data/a.bin", &full] {
+    for url in ["file:my data/a.bin", "file:my%20data/a.bin", &full] {
         let again = Fixture::new();
         std::fs::create_dir(again.folder().join("my data")).expect("a folder");
         std::fs::copy(&path, again.folder().join("my data/a.bin")).expect("a file");

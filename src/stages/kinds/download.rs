@@ -4,13 +4,15 @@ use serde_json::{Map, Value};
 
 use crate::kind::{OutsidePath, Problem, Rules};
 use crate::parameter::OneOrMany;
+use crate::url::{self, FileUrl, WebUrl};
 
 crate::kind! {
     /// Fetches one file and checks it.
     ///
     /// The mirrors in `url` are tried in order: `https:`, `http:`, or `file:` with a path relative
     /// to the manifest. Where the stage gives a checksum, the mirrors don't enter the key: the same
-    /// content from elsewhere is the same artifact.
+    /// content from elsewhere is the same artifact. In a `file:` URL, `%20` is a space and `%25` is `%`. A user
+    /// name and a password come from `~/.netrc` or the environment, never from a URL.
     Download = "download", version 1, seeded false, output File;
     ports {}
     parameters {
@@ -34,8 +36,13 @@ crate::kind! {
         /// How often in a row each mirror is tried again after a failure that may pass: no
         /// connection, a time-out, an answer of 429 or 5xx, a transfer that breaks off.
         retries: u32 = 4, in crate::parameter::NOT_NEGATIVE;
-        /// Seconds without a byte after which a connection is given up.
+        /// Seconds to wait for a connection, for the beginning of an answer and for the next byte.
         timeout_seconds: u64 = 60, in crate::parameter::AT_LEAST_ONE;
+        /// The least speed, in bytes a second: a transfer that is slower over `speed-time-seconds` is given up, and
+        /// tried again. 0 for any speed.
+        speed_limit: u64 = 1000;
+        /// The seconds over which the speed is measured.
+        speed_time_seconds: u64 = 30, in crate::parameter::AT_LEAST_ONE;
         /// The most bytes that the file may have.
         max_bytes: u64 = 1 << 40, in crate::parameter::AT_LEAST_ONE;
     }
@@ -50,25 +57,86 @@ impl Download {
     pub fn file_name(&self) -> String {
         let from_url = || {
             let url = self.url.0.first().map_or("", String::as_str);
+            if let Some(path) = Self::local_path(url) {
+                return path.trim_end_matches('/').rsplit('/').next().unwrap_or("").to_owned();
+            }
             let path = url.split(['?', '#']).next().unwrap_or("");
             path.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or("").to_owned()
         };
         self.name.clone().unwrap_or_else(from_url)
     }
 
-    /// The path behind a `file:` URL, as the manifest gives it: `file:data/a.zip`,
-    /// `file:///srv/a.zip`. `None` for a URL of another scheme.
-    pub fn local_path(url: &str) -> Option<&str> {
-        let path = url.strip_prefix("file:")?;
-        let path = path.strip_prefix("//").unwrap_or(path);
-        Some(
-            path.strip_prefix("localhost/")
-                .map_or(path, |rest| &path[path.len() - rest.len() - 1..]),
-        )
+    /// The path that a `file:` URL names. `None` for a URL of another scheme.
+    pub fn local_path(url: &str) -> Option<String> {
+        match FileUrl::read(url)? {
+            FileUrl::Path(path) => Some(path),
+            FileUrl::Elsewhere(_) | FileUrl::Unusable => None,
+        }
     }
 
     fn checksums(&self) -> [(&'static str, &Option<String>, usize); 3] {
         [("blake3", &self.blake3, 64), ("sha256", &self.sha256, 64), ("md5", &self.md5, 32)]
+    }
+}
+
+/// What is wrong with a URL. Never repeats a password.
+fn url_problem(url: &str) -> Option<String> {
+    if let Some(secret) = url::user_info(url) {
+        let host = url[secret.end + 1..].split(['/', ':', '?', '#']).next().unwrap_or_default();
+        let variable = Login::Password.variable(host).map_or_else(String::new, |variable| {
+            format!(", or into the environment: {variable}=USER:PASSWORD")
+        });
+        return Some(format!(
+            "a URL in a manifest can't have a user name or a password, which would be kept in keys and records: \
+             put them into ~/.netrc (machine {host} login USER password PASSWORD){variable}"
+        ));
+    }
+    let space = |letter: char| letter.is_control() || letter == ' ' && !url.starts_with("file:");
+    if url.contains(space) {
+        return Some(format!("{url:?} has a space or a control character: write a space as %20"));
+    }
+    match FileUrl::read(url) {
+        None => {
+            let reason = WebUrl::read(url).err()?;
+            let hint = if url.contains("://") { "" } else { "; a file of yours is file:PATH" };
+            Some(format!("'{url}' is not a URL that can be fetched: {reason}{hint}"))
+        }
+        Some(FileUrl::Path(path)) if path.is_empty() => Some(format!("'{url}' names no file")),
+        Some(FileUrl::Path(_)) => None,
+        Some(FileUrl::Elsewhere(host)) => Some(format!(
+            "'{url}' names the machine '{host}': write file:PATH for a path beside the manifest, file:///PATH for one \
+             from the root"
+        )),
+        Some(FileUrl::Unusable) => {
+            Some(format!("'{url}' names a file whose name is not UTF-8 or has a zero byte"))
+        }
+    }
+}
+
+/// What an environment variable can hold for a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// `PIPELINE_LOGIN_<HOST>`: a user name and a password, `ann:secret`.
+    Password,
+    /// `PIPELINE_TOKEN_<HOST>`: a token, for `Authorization: Bearer`.
+    Token,
+}
+
+impl Login {
+    /// The variable for a host: `PIPELINE_TOKEN_DATA_EXAMPLE_ORG`, with two `_` for a `-`. `None` for a host whose name
+    /// could be taken for another's.
+    pub fn variable(self, host: &str) -> Option<String> {
+        let letter = |letter: char| match letter {
+            '.' => Some("_".to_owned()),
+            '-' => Some("__".to_owned()),
+            _ => letter.is_ascii_alphanumeric().then(|| letter.to_ascii_uppercase().to_string()),
+        };
+        let name: String = host.chars().map(letter).collect::<Option<_>>()?;
+        let prefix = match self {
+            Self::Password => "PIPELINE_LOGIN_",
+            Self::Token => "PIPELINE_TOKEN_",
+        };
+        (!name.is_empty()).then(|| format!("{prefix}{name}"))
     }
 }
 
@@ -79,24 +147,7 @@ impl Rules for Download {
             problems.push(Problem::new("url", "'url' needs at least one URL"));
         }
         for url in &self.url.0 {
-            if !["http://", "https://", "file:"].iter().any(|scheme| url.starts_with(scheme)) {
-                problems.push(Problem::new(
-                    "url",
-                    format!("'{url}' is no URL that can be fetched: it must start with https://, http:// or file:"),
-                ));
-            }
-            if url
-                .chars()
-                .any(|letter| letter.is_control() || letter == ' ' && !url.starts_with("file:"))
-            {
-                problems.push(Problem::new(
-                    "url",
-                    format!("{url:?} has a space or a control character: write a space as %20"),
-                ));
-            }
-            if Self::local_path(url) == Some("") {
-                problems.push(Problem::new("url", format!("'{url}' names no file")));
-            }
+            problems.extend(url_problem(url).map(|message| Problem::new("url", message)));
         }
         let name = self.file_name();
         let field = if self.name.is_some() { "name" } else { "url" };
@@ -149,7 +200,7 @@ impl Rules for Download {
         // missing while one looks at the manifest.
         let optional = self.url.0.len() > 1 || self.instructions.is_some();
         let local = self.url.0.iter().filter_map(|url| Self::local_path(url));
-        local.map(|path| OutsidePath { path: path.to_owned(), optional }).collect()
+        local.map(|path| OutsidePath { path, optional }).collect()
     }
 
     fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
@@ -178,26 +229,13 @@ mod tests {
     }
 
     #[test]
-    fn the_path_behind_a_file_url() {
-        for (url, path) in [
-            ("file:data/a.zip", Some("data/a.zip")),
-            ("file:///srv/a.zip", Some("/srv/a.zip")),
-            ("file:/srv/a.zip", Some("/srv/a.zip")),
-            ("file://localhost/srv/a.zip", Some("/srv/a.zip")),
-            ("file:", Some("")),
-            ("https://example.org/a.zip", None),
-        ] {
-            assert_eq!(Download::local_path(url), path, "{url}");
-        }
-    }
-
-    #[test]
     fn the_file_name_is_the_last_part_of_the_first_url() {
         for (url, name) in [
             ("https://example.org/data/a.zip", "a.zip"),
             ("https://example.org/a.zip?token=1/2#top", "a.zip"),
             ("file:a.zip", "a.zip"),
             ("file:../a.zip", "a.zip"),
+            ("file:///srv/a%20b%25.zip", "a b%.zip"),
         ] {
             let download = download(serde_json::json!({"url": url, "unverified": true}));
             assert_eq!(download.file_name(), name, "{url}");
@@ -207,7 +245,11 @@ mod tests {
     #[test]
     fn what_can_not_be_fetched_or_checked_is_a_problem() {
         for (parameters, word) in [
-            (serde_json::json!({"url": "ftp://example.org/a", "unverified": true}), "no URL"),
+            (serde_json::json!({"url": "ftp://example.org/a", "unverified": true}), "not a URL"),
+            (serde_json::json!({"url": "data/a.zip", "unverified": true}), "is file:PATH"),
+            (serde_json::json!({"url": "file://data/a.zip", "unverified": true}), "'data'"),
+            (serde_json::json!({"url": "file:a%00", "name": "a", "unverified": true}), "zero byte"),
+            (serde_json::json!({"url": "https://example.org:x/a", "unverified": true}), "port"),
             (serde_json::json!({"url": "https://example.org/a b", "unverified": true}), "%20"),
             (serde_json::json!({"url": "file:", "name": "a", "unverified": true}), "names no file"),
             (serde_json::json!({"url": "https://example.org/a"}), "nothing says"),
@@ -236,6 +278,24 @@ mod tests {
         }
         let fine = serde_json::json!({"url": "file:my data/a.zip", "md5": "0123456789abcdefABCDEF0123456789"});
         assert_eq!(problems(fine), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_url_with_a_password_is_refused_without_repeating_it() {
+        for url in [
+            "https://ann:s3cret@data.my-lab.org/a",
+            "http://s3cret@data.my-lab.org:80/a",
+            "ftp://ann:s3/cret@data.my-lab.org/a b",
+            "ann:s3cret@data.my-lab.org/a",
+        ] {
+            let problems = problems(serde_json::json!({"url": url, "unverified": true}));
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(!problems[0].contains("s3") && !problems[0].contains("ann"), "{problems:?}");
+            for hint in ["(machine data.my-lab.org login", "PIPELINE_LOGIN_DATA_MY__LAB_ORG="] {
+                assert!(problems[0].contains(hint), "{problems:?}");
+            }
+        }
+        assert_eq!(Login::Token.variable("a_b.org"), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub mod precision;
 pub use command::{Command, CommandOutput};
 pub use corrupt_labels::{CorruptLabels, HumanLabels, Noise};
 pub use dataset::{Dataset, DatasetFormat};
-pub use download::Download;
+pub use download::{Download, Login};
 pub use evaluate::Evaluate;
 pub use import_weights::{ImportWeights, InputNormalisation};
 pub use pretrain_simclr::{Blur, PretrainOptimizer, PretrainSimclr};

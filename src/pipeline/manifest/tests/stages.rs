@@ -233,7 +233,7 @@ url = ["ftp://x/y", "x.zip"]
 md5 = "abc"
 unverified = true
 "##), @r#"
-error: 'ftp://x/y' is no URL that can be fetched: it must start with https://, http:// or file:
+error: 'ftp://x/y' is not a URL that can be fetched: it does not start with https:// or http://
   --> x.toml:10:7
    |
 10 | url = ["ftp://x/y", "x.zip"]
@@ -241,7 +241,7 @@ error: 'ftp://x/y' is no URL that can be fetched: it must start with https://, h
    |
    = help: url: Where to get it: one URL, or several that are tried in order.
 
-error: 'x.zip' is no URL that can be fetched: it must start with https://, http:// or file:
+error: 'x.zip' is not a URL that can be fetched: it does not start with https:// or http://; a file of yours is file:PATH
   --> x.toml:10:7
    |
 10 | url = ["ftp://x/y", "x.zip"]

@@ -1,0 +1,229 @@
+//! Who a server takes us for: user names and passwords, or tokens, from the environment and from a netrc file.
+//!
+//! They are read when a request is made and are kept nowhere. Does not depend on how requests are sent.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pipeline_stages::kinds::Login;
+
+/// A netrc file is not longer: something else has its name.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// What the user has for all hosts.
+pub(super) struct Credentials {
+    variable: fn(&str) -> Option<OsString>,
+    netrc: Vec<Entry>,
+}
+
+/// One machine of a netrc file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Entry {
+    /// `None` for `default`, which every host matches.
+    host: Option<String>,
+    login: Option<String>,
+    password: Option<String>,
+}
+
+impl Credentials {
+    /// Those of this process: of its environment, and of the file that `NETRC` names, or else `~/.netrc`. Gives also why
+    /// that file can't be used, where that is so.
+    pub(super) fn of_the_user(variable: fn(&str) -> Option<OsString>) -> (Self, Option<String>) {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let named = set("NETRC");
+        let may_be_missing = named.is_none();
+        let Some(path) = named.or_else(|| Some(set("HOME")?.join(".netrc"))) else {
+            return (Self { variable, netrc: Vec::new() }, None);
+        };
+        match read_netrc(&path) {
+            Ok(netrc) => (Self { variable, netrc }, None),
+            Err(Unreadable::Missing) if may_be_missing => {
+                (Self { variable, netrc: Vec::new() }, None)
+            }
+            Err(error) => {
+                let why = match error {
+                    Unreadable::Missing => "there is no such file".to_owned(),
+                    Unreadable::Other(why) => why,
+                };
+                let note = format!("goes on without the logins of {}: {why}", path.display());
+                (Self { variable, netrc: Vec::new() }, Some(note))
+            }
+        }
+    }
+
+    /// The value of an `Authorization` header for a host, if there is anything for it.
+    pub(super) fn header(&self, host: &str) -> Option<String> {
+        let of_environment = |login: Login| {
+            let value = (self.variable)(&login.variable(host)?)?.into_string().ok()?;
+            Some(value).filter(|value| !value.is_empty())
+        };
+        if let Some(token) = of_environment(Login::Token) {
+            return Some(format!("Bearer {token}"));
+        }
+        let login = of_environment(Login::Password).or_else(|| {
+            let fits = |entry: &&Entry| {
+                entry.host.as_ref().is_none_or(|machine| machine.eq_ignore_ascii_case(host))
+            };
+            let entry = self.netrc.iter().find(fits)?;
+            let (login, password) = (entry.login.as_deref(), entry.password.as_deref());
+            login.or(password)?;
+            Some(format!("{}:{}", login.unwrap_or_default(), password.unwrap_or_default()))
+        })?;
+        Some(format!("Basic {}", STANDARD.encode(login)))
+    }
+}
+
+enum Unreadable {
+    Missing,
+    Other(String),
+}
+
+fn read_netrc(path: &Path) -> Result<Vec<Entry>, Unreadable> {
+    let unreadable = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => Unreadable::Missing,
+        _ => Unreadable::Other(error.to_string()),
+    };
+    let metadata = path.metadata().map_err(unreadable)?;
+    if !metadata.is_file() || metadata.len() > MOST_BYTES {
+        return Err(Unreadable::Other("it is not a netrc file".to_owned()));
+    }
+    let text = std::fs::read(path).map_err(unreadable)?;
+    parse(&String::from_utf8_lossy(&text)).map_err(Unreadable::Other)
+}
+
+/// The entries of a netrc file, by curl's rules: words in any lines, `"quoted"` with `\"`, `\\`, `\n`, `\r` and `\t`
+/// where they have spaces, comments behind a `#` that starts a word, and macros up to an empty line.
+fn parse(text: &str) -> Result<Vec<Entry>, String> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut words = Words { rest: text };
+    while let Some(word) = words.next()? {
+        let mut value =
+            || words.next()?.ok_or_else(|| format!("nothing follows its last '{word}'"));
+        match word.to_ascii_lowercase().as_str() {
+            "machine" => entries.push(Entry { host: Some(value()?), ..Entry::default() }),
+            "default" => entries.push(Entry::default()),
+            "macdef" => words.skip_macro(),
+            "account" => drop(value()?),
+            field @ ("login" | "password") => {
+                let value = value()?;
+                let entry = entries.last_mut().ok_or("a login stands before the first machine")?;
+                let place = if field == "login" { &mut entry.login } else { &mut entry.password };
+                *place = Some(value);
+            }
+            // Not repeated: it may be a part of a password.
+            _ => {
+                return Err(
+                    "it has a word that is not of a netrc file; quote passwords with spaces"
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    Ok(entries)
+}
+
+/// The words of a netrc file.
+struct Words<'a> {
+    rest: &'a str,
+}
+
+impl Words<'_> {
+    fn next(&mut self) -> Result<Option<String>, String> {
+        loop {
+            self.rest = self.rest.trim_start();
+            if !self.rest.starts_with('#') {
+                break;
+            }
+            self.rest = self.rest.split_once('\n').map_or("", |(_, after)| after);
+        }
+        let Some(quoted) = self.rest.strip_prefix('"') else {
+            let (word, rest) =
+                self.rest.split_at(self.rest.find(char::is_whitespace).unwrap_or(self.rest.len()));
+            self.rest = rest;
+            return Ok((!word.is_empty()).then(|| word.to_owned()));
+        };
+        let mut word = String::new();
+        let mut letters = quoted.char_indices();
+        while let Some((at, letter)) = letters.next() {
+            match letter {
+                '"' => {
+                    self.rest = &quoted[at + 1..];
+                    return Ok(Some(word));
+                }
+                '\\' => word.extend(letters.next().map(|(_, letter)| match letter {
+                    'n' => '\n',
+                    'r' => '\r',
+                    't' => '\t',
+                    other => other,
+                })),
+                other => word.push(other),
+            }
+        }
+        Err("a quote in it does not end".to_owned())
+    }
+
+    fn skip_macro(&mut self) {
+        self.rest = self.rest.split_once("\n\n").map_or("", |(_, after)| after);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(host: Option<&str>, login: Option<&str>, password: Option<&str>) -> Entry {
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        Entry { host: text(host), login: text(login), password: text(password) }
+    }
+
+    #[test]
+    fn netrc_files_read_as_curl_reads_them() {
+        for (text, expected) in [
+            ("", vec![]),
+            (
+                "machine a login b password c\nmachine d\n\tlogin e\n",
+                vec![entry(Some("a"), Some("b"), Some("c")), entry(Some("d"), Some("e"), None)],
+            ),
+            (
+                "# mine\nmachine \"a\" login \"b c\" password \"d\\\"\\\\\\t\" # machine x",
+                vec![entry(Some("a"), Some("b c"), Some("d\"\\\t"))],
+            ),
+            (
+                "macdef init\nmachine x login y\n\nmachine a account z password c#d\ndefault login e",
+                vec![entry(Some("a"), None, Some("c#d")), entry(None, Some("e"), None)],
+            ),
+            ("default login d password p", vec![entry(None, Some("d"), Some("p"))]),
+        ] {
+            assert_eq!(parse(text), Ok(expected), "{text}");
+        }
+        for text in ["login a", "machine", "machine a login", "machine a s3cret", "machine \"a"] {
+            let error = parse(text).expect_err(text);
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_environment_goes_before_the_file_and_the_first_entry_before_others() {
+        let variable = |name: &str| match name {
+            "PIPELINE_TOKEN_HUB_EXAMPLE_ORG" => Some("t0ken".into()),
+            "PIPELINE_LOGIN_DATA_EXAMPLE_ORG" => Some("ann:s3cret".into()),
+            _ => None,
+        };
+        let netrc = parse(
+            "machine a.b login x password y machine A.b login z machine c default password p",
+        );
+        let credentials = Credentials { variable, netrc: netrc.expect("entries") };
+        let basic = |text: &str| Some(format!("Basic {}", STANDARD.encode(text)));
+        for (host, header) in [
+            ("hub.example.org", Some("Bearer t0ken".to_owned())),
+            ("data.example.org", basic("ann:s3cret")),
+            ("a.b", basic("x:y")),
+            ("c", None),
+            ("other", basic(":p")),
+        ] {
+            assert_eq!(credentials.header(host), header, "{host}");
+        }
+    }
+}
