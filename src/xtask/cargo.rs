@@ -1,4 +1,4 @@
-//! Runs cargo in the checkout, with the libtorch and the compiler that were found. Does not know what is built.
+//! Runs cargo in the checkout, with the libtorch and the compiler that were found.
 
 use crate::checkout::Checkout;
 use crate::libtorch::Libtorch;
@@ -32,7 +32,7 @@ impl Cargo {
     /// Looks for the C++ compiler that torch-sys will need.
     ///
     /// # Errors
-    /// If there is none.
+    /// If none is found.
     pub fn new(checkout: &Checkout, libtorch: Libtorch) -> Result<Self> {
         // Set by the cargo that runs us; else the one on the PATH.
         let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -54,10 +54,10 @@ impl Cargo {
         command
     }
 
-    /// Runs `cargo ARGUMENTS` and says so.
+    /// Shows and runs `cargo ARGUMENTS`.
     ///
     /// # Errors
-    /// If it fails. Its own words are on the screen already.
+    /// If it fails. Its own message is on the screen already.
     pub fn run(&self, arguments: &[&str]) -> Result<()> {
         eprintln!("$ cargo {}", arguments.join(" "));
         let status = self.command(arguments).status().context("cargo does not start")?;
@@ -82,7 +82,7 @@ impl Cargo {
     /// If that fails.
     pub fn build_release(&self) -> Result<Programs> {
         eprintln!("$ cargo build --release --workspace");
-        // Cargo itself says where it put the programs: a target folder may be configured in many ways.
+        // Cargo reports where the programs are: a target folder may be configured in many ways.
         let arguments =
             ["build", "--release", "--workspace", "--message-format=json-render-diagnostics"];
         let mut child = self
@@ -97,7 +97,7 @@ impl Cargo {
         }
         let status = child.wait()?;
         if !status.success() {
-            // A cargo that was killed says nothing itself.
+            // A cargo that was killed does not report anything itself.
             bail!("`cargo build --release --workspace` failed ({status})");
         }
         let named = |name: &str| {
@@ -109,7 +109,7 @@ impl Cargo {
     }
 }
 
-/// The name and the path of a program, if a line of cargo's JSON tells of one.
+/// The name and the path of a program, if a line of cargo's JSON is about one.
 fn executable(line: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(line).ok()?;
     let target = message.get("target")?;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 ///
 /// ```text
 /// .libtorch/               the libtorch that everything is built with, complete or absent
-/// .libtorch.partial-<pid>/ one that is being unpacked
+/// .libtorch.partial-<pid>/ one that is being installed; pip works in pip/ inside
 /// .libtorch.old-<pid>/     one that was replaced and is being removed
-/// .libtorch.download/      wheels, checked, until they are unpacked; pip works in pip-<pid>/ inside
+/// .libtorch.download/      wheels that the user has put there, for a set-up without the web
 /// .libtorch.lock           held while any of these change
 /// ```
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ impl Checkout {
     /// # Errors
     /// If there is none.
     pub fn find() -> Result<Self> {
-        let here = env::current_dir().context("the current folder can't be read")?;
+        let here = env::current_dir().context("the current folder cannot be read")?;
         // At run time, not with `env!`: a checkout may have been moved since it was compiled.
         let from_cargo = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
         let start = from_cargo.unwrap_or_else(|| here.clone());
@@ -51,7 +51,7 @@ impl Checkout {
         self.root.join(".libtorch")
     }
 
-    /// A libtorch that this process is unpacking.
+    /// A libtorch that this process is installing.
     pub fn partial(&self) -> PathBuf {
         self.root.join(format!("{PARTIAL}{}", std::process::id()))
     }
@@ -61,8 +61,8 @@ impl Checkout {
         self.root.join(format!("{REPLACED}{}", std::process::id()))
     }
 
-    /// Wheels that wait to be unpacked.
-    pub fn downloads(&self) -> PathBuf {
+    /// Wheels that the user has put there.
+    pub fn wheels(&self) -> PathBuf {
         self.root.join(".libtorch.download")
     }
 
@@ -71,29 +71,21 @@ impl Checkout {
         self.root.join(".libtorch.lock")
     }
 
-    /// Folders that killed processes have left. Only to be asked while holding the lock.
+    /// Folders that killed processes have left. Only valid while holding the lock.
     pub fn leftovers(&self) -> Vec<PathBuf> {
-        let entries = |folder: &Path, prefixes: &'static [&'static str]| {
-            let read = std::fs::read_dir(folder).into_iter().flatten().flatten();
-            read.filter(|entry| {
-                let name = entry.file_name();
-                prefixes.iter().any(|prefix| name.to_string_lossy().starts_with(prefix))
-            })
+        let entries = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let is_left = |name: &str| name.starts_with(PARTIAL) || name.starts_with(REPLACED);
+        entries
+            .filter(|entry| is_left(&entry.file_name().to_string_lossy()))
             .map(|entry| entry.path())
-            .collect::<Vec<_>>()
-        };
-        let mut found = entries(&self.root, &[PARTIAL, REPLACED]);
-        found.extend(entries(&self.downloads(), &[PIP_WORK]));
-        found
+            .collect()
     }
 }
 
-/// How the folder of an unpacking process starts; its id follows.
+/// How the name of the folder of an installing process starts; its id follows.
 const PARTIAL: &str = ".libtorch.partial-";
-/// How the folder that was replaced starts; the id of the replacing process follows.
+/// How the name of the folder that was replaced starts; the id of the replacing process follows.
 const REPLACED: &str = ".libtorch.old-";
-/// How the folder that pip works in starts; the id of the process that called it follows.
-pub const PIP_WORK: &str = "pip-";
 
 #[cfg(test)]
 impl Checkout {
@@ -125,7 +117,7 @@ mod tests {
         for kept in [".libtorch", ".libtorch.download/some.whl"] {
             std::fs::create_dir_all(folder.path().join(kept)).unwrap();
         }
-        let left = [".libtorch.partial-1", ".libtorch.old-22", ".libtorch.download/pip-3"];
+        let left = [".libtorch.partial-1", ".libtorch.old-22"];
         for name in left {
             std::fs::create_dir_all(folder.path().join(name)).unwrap();
         }

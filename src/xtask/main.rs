@@ -1,4 +1,4 @@
-//! `cargo xtask`: everything between a fresh clone and a working `pipeline`. Knows the commands and their order;
+//! `cargo xtask`: everything between a fresh clone and a working `pipeline`. This file has the commands and their order;
 //! the work is in the other files.
 
 mod cargo;
@@ -7,7 +7,6 @@ mod libtorch;
 mod needs;
 mod place;
 mod platform;
-mod progress;
 #[cfg(test)]
 mod testing;
 
@@ -30,7 +29,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand, PartialEq, Eq)]
 enum Task {
-    /// Get libtorch into .libtorch, once; a LIBTORCH of your own is checked and used instead
+    /// Install libtorch into .libtorch, once; a LIBTORCH of your own is checked and used instead
     Setup,
     /// Set up if needed, and build everything in release mode
     Build,
@@ -97,7 +96,7 @@ fn ready(checkout: &Checkout) -> Result<Cargo> {
     Cargo::new(checkout, Libtorch::ensure(checkout, Say::OnlyNews)?)
 }
 
-/// Gives the terminal, the signals and the exit status to the experiment.
+/// Becomes the experiment, so that the terminal, the signals and the exit status are its own.
 fn become_quickstart(checkout: &Checkout, pipeline: &Path) -> Result<()> {
     eprintln!(
         "$ {} run {QUICKSTART}",

@@ -1,24 +1,25 @@
-//! What the machine must have before libtorch can be fetched and built against, and the words that say what to
-//! install. Does not know libtorch's own files.
+//! What the machine must have before libtorch can be installed and built against, and the messages that name what to
+//! install. Does not depend on libtorch's own files.
 
 use crate::platform::{Glibc, LIBTORCH_VERSION};
 use anyhow::{Context, Result, bail};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::Write;
+use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A program that is not there, or does not work.
+/// A program that is missing or does not work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Missing {
     /// No `python3` on the PATH.
     Python,
-    /// A `python3` without pip; holds what it said.
+    /// A `python3` without pip; holds its message.
     Pip(String),
     /// None of the usual C++ compilers on the PATH.
     Compiler,
-    /// A C++ compiler that can't compile; holds its command and what it said.
+    /// A C++ compiler that cannot compile; holds its command and its message.
     BrokenCompiler(String, String),
 }
 
@@ -26,7 +27,7 @@ impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (debian, fedora, macos) = match self {
             Self::Python => {
-                writeln!(f, "python3 is not on your PATH; its pip fetches libtorch. Install it:")?;
+                writeln!(f, "python3 is not on your PATH; its pip installs libtorch. Install it:")?;
                 (
                     "sudo apt install python3 python3-pip",
                     "sudo dnf install python3 python3-pip",
@@ -36,7 +37,7 @@ impl fmt::Display for Missing {
             Self::Pip(said) => {
                 writeln!(
                     f,
-                    "your python3 has no pip, which fetches libtorch ({said}). Install it:"
+                    "your python3 has no pip, which installs libtorch ({said}). Install it:"
                 )?;
                 (
                     "sudo apt install python3-pip",
@@ -49,7 +50,7 @@ impl fmt::Display for Missing {
                 ("sudo apt install g++", "sudo dnf install gcc-c++", "xcode-select --install")
             }
             Self::BrokenCompiler(command, said) => {
-                writeln!(f, "the C++ compiler `{command}` can't compile a C++17 program:")?;
+                writeln!(f, "the C++ compiler `{command}` cannot compile a C++17 program:")?;
                 for line in said.lines().take(4) {
                     writeln!(f, "    {line}")?;
                 }
@@ -88,7 +89,7 @@ impl Python {
     /// Looks for `python3` and its pip.
     ///
     /// # Errors
-    /// If one of them is not there.
+    /// If one of them is missing.
     pub fn find() -> Result<Self> {
         Self::at("python3".into())
     }
@@ -96,7 +97,7 @@ impl Python {
     /// Checks that a certain Python has pip.
     ///
     /// # Errors
-    /// If it does not run, or has none.
+    /// If it does not run, or does not have one.
     pub fn at(program: OsString) -> Result<Self> {
         let output = match Command::new(&program)
             .args(["-m", "pip", "--version"])
@@ -127,7 +128,7 @@ impl Python {
 pub struct Compiler {
     /// The program, then arguments that always come first (`CXX="ccache g++"`).
     words: Vec<String>,
-    /// Whether torch-sys will find it by itself, or has to be told through CXX.
+    /// Whether torch-sys finds it without CXX.
     pub found_by_cargo: bool,
 }
 
@@ -147,7 +148,7 @@ impl Compiler {
             return match on_path(program, path) {
                 true => Ok(Self { words, found_by_cargo: true }),
                 false => bail!(
-                    "CXX is set to {program:?}, which is not there. Unset CXX, or set it to a C++ compiler."
+                    "CXX is set to {program:?}, which does not exist. Unset CXX, or set it to a C++ compiler."
                 ),
             };
         }
@@ -175,7 +176,7 @@ impl Compiler {
     /// Compiles a small program: a compiler without a C++ standard library is found now, not after the download.
     ///
     /// # Errors
-    /// If it fails, with what the compiler said.
+    /// If it fails, with the message of the compiler.
     pub fn check(&self) -> Result<()> {
         let mut child = self
             .command()
@@ -186,7 +187,7 @@ impl Compiler {
             .spawn()
             .with_context(|| format!("the C++ compiler `{}` does not start", self.name()))?;
         if let Some(mut stdin) = child.stdin.take() {
-            // A compiler that fails at once has closed its end; its own words are in the output.
+            // A compiler that fails at once has closed its end; its message is in the output.
             let _ = stdin.write_all(
                 b"#include <optional>\n#include <string>\nstd::optional<std::string> probe;\n",
             );
@@ -211,13 +212,13 @@ fn is_program(file: &Path) -> bool {
     file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
-/// The last line of a program's output that says something.
+/// The last line of a program's output that is not blank.
 pub fn last_line(output: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(output);
     text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
 }
 
-/// Checks that the machine's glibc is not too old for the wheels. Says nothing where it can't be told.
+/// Checks that the machine's glibc is not too old for the wheels. Passes if its version cannot be found out.
 ///
 /// # Errors
 /// If it is.
@@ -245,14 +246,14 @@ fn parse_glibc(text: &str) -> Option<Glibc> {
 /// Checks that a folder's file system has room.
 ///
 /// # Errors
-/// If it has not, with both numbers.
+/// If it does not, with both numbers.
 pub fn check_space(folder: &Path, bytes: u64) -> Result<()> {
     let system = rustix::fs::statvfs(folder)
-        .with_context(|| format!("can't ask {} for free space", folder.display()))?;
+        .with_context(|| format!("cannot ask {} for free space", folder.display()))?;
     let free = system.f_bavail.saturating_mul(system.f_frsize);
     if free < bytes {
         bail!(
-            "not enough free space in {}: libtorch needs {} for a moment, and there are {}\n\
+            "not enough free space in {}: libtorch needs {} for a moment, and {} are free\n\
              Free some, or set LIBTORCH to a libtorch {LIBTORCH_VERSION} elsewhere.",
             folder.display(),
             megabytes(bytes),
@@ -266,6 +267,20 @@ pub fn check_space(folder: &Path, bytes: u64) -> Result<()> {
 pub fn megabytes(bytes: u64) -> String {
     let rounded = bytes / 1_000_000 + u64::from(bytes % 1_000_000 >= 500_000);
     format!("{rounded} MB")
+}
+
+/// Removes a file, a link or a folder with all that is in it, if it exists.
+///
+/// # Errors
+/// If it cannot be removed.
+pub fn remove(path: &Path) -> Result<()> {
+    let removed = match path.symlink_metadata() {
+        Ok(data) if data.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    removed.with_context(|| format!("cannot remove {}", path.display()))
 }
 
 #[cfg(test)]
@@ -292,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_python_without_pip_is_told_apart_from_no_python() {
+    fn a_python_without_pip_is_another_error_than_no_python() {
         let _alone = alone();
         let folder = tempfile::tempdir().unwrap();
         program(
@@ -360,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_said_with_both_numbers() {
+    fn the_error_of_a_full_disk_has_both_numbers() {
         let folder = tempfile::tempdir().unwrap();
         check_space(folder.path(), 1).unwrap();
         let message = check_space(folder.path(), u64::MAX).unwrap_err().to_string();

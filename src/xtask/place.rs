@@ -1,5 +1,5 @@
 //! `cargo xtask install`: puts the two programs and the libraries that they load where a user's PATH finds them.
-//! Programs that run meanwhile go on with the files that they have open.
+//! Programs that run meanwhile keep the files that they have open.
 //!
 //! ```text
 //! PREFIX/bin/pipeline
@@ -10,12 +10,11 @@
 use crate::cargo::Programs;
 use crate::checkout::Checkout;
 use crate::libtorch::{Libtorch, RECIPE_FILE};
-use crate::needs::last_line;
+use crate::needs::{last_line, remove};
 use crate::platform::Platform;
 use anyhow::{Context, Result, anyhow, bail};
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -40,7 +39,7 @@ pub fn default_prefix() -> Result<PathBuf> {
 /// Installs. Libraries come first, the orchestrator last: until then, the old version is what runs.
 ///
 /// # Errors
-/// If the prefix can't be written, or the installed worker does not load its libraries.
+/// If the prefix cannot be written, or the installed worker does not load its libraries.
 pub fn install(
     prefix: &Path,
     checkout: &Checkout,
@@ -78,7 +77,7 @@ fn create_folder(folder: &Path) -> Result<()> {
         .and_then(|()| fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE)))
         .with_context(|| {
             format!(
-                "can't create {}: say where to install with --prefix, a folder that you may write",
+                "cannot create {}: say where to install with --prefix, a folder that you may write",
                 folder.display()
             )
         })
@@ -95,7 +94,7 @@ fn place_file(source: &Path, target: &Path, mode: u32) -> Result<()> {
         // The error of the copy is the one to show.
         let _ = fs::remove_file(&partial);
     }
-    outcome.with_context(|| format!("can't install {}", target.display()))
+    outcome.with_context(|| format!("cannot install {}", target.display()))
 }
 
 /// A hidden name next to a path, of this process.
@@ -124,10 +123,10 @@ fn place_libraries(libtorch: &Path, platform: &Platform, target: &Path) -> Resul
         Ok(fs::rename(&partial, target)?)
     });
     if outcome.is_err() {
-        // As above.
+        // The error of the copy is the one to show.
         let _ = remove(&partial);
     }
-    outcome.with_context(|| format!("can't install libtorch into {}", target.display()))?;
+    outcome.with_context(|| format!("cannot install libtorch into {}", target.display()))?;
     remove(&old)
 }
 
@@ -137,7 +136,7 @@ fn copy_libraries(libtorch: &Path, platform: &Platform, partial: &Path) -> Resul
         place_file(&libtorch.join("lib").join(library), &partial.join(library), FILE_MODE)?;
     }
     copy_folder(&libtorch.join("licenses"), &partial.join("licenses"))?;
-    // Last: it says that the rest is there.
+    // Last: it marks a complete folder.
     place_file(&libtorch.join(RECIPE_FILE), &partial.join(RECIPE_FILE), FILE_MODE)
 }
 
@@ -154,31 +153,21 @@ fn copy_folder(source: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-fn remove(path: &Path) -> Result<()> {
-    let removed = match path.symlink_metadata() {
-        Ok(data) if data.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    };
-    removed.with_context(|| format!("can't remove {}", path.display()))
-}
-
 /// The status of a shell or a loader that could not load a program's libraries.
-const CAN_NOT_LOAD: i32 = 127;
+const CANNOT_LOAD: i32 = 127;
 
-/// Starts the worker without a request: whatever it says to that, its libraries have to load.
+/// Starts the worker without a request: regardless of its answer, its libraries have to load.
 fn check_loads(worker: &Path) -> Result<()> {
     let output = Command::new(worker).stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("{} does not start", worker.display()))?;
-    if output.status.code() == Some(CAN_NOT_LOAD) {
+    if output.status.code() == Some(CANNOT_LOAD) {
         let said = last_line(&output.stderr).unwrap_or_else(|| output.status.to_string());
         bail!("installed, but {} does not load its libraries: {said}", worker.display());
     }
     Ok(())
 }
 
-/// What to tell a user whose shell would not find the program, or would find another one.
+/// A hint for a user whose shell would not find the program, or would find another one.
 fn path_hint(bin: &Path, path: &OsStr) -> Option<String> {
     let same = |folder: &Path| {
         folder == bin
@@ -206,7 +195,7 @@ mod tests {
     use crate::platform::PLATFORMS;
     use crate::testing;
 
-    /// A checkout with a libtorch of empty libraries, and two programs that only say their version.
+    /// A checkout with a libtorch of empty libraries, and two programs that only print their version.
     fn built(folder: &Path, version: &str) -> (Checkout, Programs, Libtorch) {
         let (checkout, platform) = (Checkout::imitate(&folder.join("clone")), &PLATFORMS[0]);
         let libtorch = checkout.libtorch();
@@ -261,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_libraries_stay_untouched_if_they_are_the_same_and_are_mended_if_not() {
+    fn the_libraries_stay_untouched_if_they_are_the_same_and_are_replaced_if_not() {
         let _alone = testing::alone();
         let folder = tempfile::tempdir().unwrap();
         let prefix = folder.path().join("prefix");
@@ -303,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_told_what_stands_between_the_shell_and_the_program() {
+    fn the_hint_says_why_the_shell_does_not_find_the_program() {
         let folder = tempfile::tempdir().unwrap();
         let (bin, other) = (folder.path().join("bin"), folder.path().join("other"));
         for place in [&bin, &other] {

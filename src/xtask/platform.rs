@@ -1,12 +1,12 @@
-//! Everything that is particular to a platform: which wheels hold its libtorch, their checksums, what to take from
-//! them, and how its shared libraries are called. Does not know how wheels are fetched or unpacked.
+//! Everything that differs between platforms: which wheels hold its libtorch, their checksums, what to keep of
+//! them, and the names of its shared libraries. Does not depend on how wheels are installed.
 
 use std::fmt;
 
 /// The libtorch that tch 0.24 binds. Wheels, checks and messages all mean this one.
 pub const LIBTORCH_VERSION: &str = "2.11.0";
 
-/// The CPython whose torch wheel is taken, whatever Python the user has: libtorch inside is the same, and one file
+/// The CPython whose torch wheel is taken, regardless of the user's Python: libtorch inside is the same, and one file
 /// for everybody means one checksum.
 pub const WHEEL_PYTHON: &str = "3.11";
 /// The ABI tag that goes with [`WHEEL_PYTHON`].
@@ -21,12 +21,12 @@ pub struct Platform {
     pub arch: &'static str,
     /// Whether anybody has built and run the project here.
     pub tried: Tried,
-    /// The oldest glibc that the wheels load with; none where there is no glibc.
+    /// The oldest glibc that the wheels load with, on systems with glibc.
     pub oldest_glibc: Option<Glibc>,
-    /// What to fetch, in this order.
+    /// What to install.
     pub wheels: &'static [Wheel],
-    /// Bytes that the unpacked folder takes on disk, rounded up.
-    pub unpacked_bytes: u64,
+    /// Bytes that all files of the wheels take on disk, rounded up: pip can only install whole wheels.
+    pub installed_bytes: u64,
     /// Every shared library that a complete `lib/` holds, by file name.
     pub libraries: &'static [&'static str],
     /// Links to make in `lib/`: name, target.
@@ -72,13 +72,13 @@ pub struct Wheel {
     pub version: &'static str,
     /// The exact file name.
     pub file: &'static str,
-    /// Its size, for progress and for the check of free space.
+    /// Its size, for the check of free space.
     pub bytes: u64,
     /// SHA-256 of the file, in hex.
     pub sha256: &'static str,
     /// The platform tags to ask pip for.
     pub tags: &'static [&'static str],
-    /// What to take out.
+    /// What to keep.
     pub parts: &'static [Part],
 }
 
@@ -95,7 +95,7 @@ impl Platform {
     /// The entry for an operating system and a processor.
     ///
     /// # Errors
-    /// If there is none: names those that there are, and the way out.
+    /// If there is none: names those that exist, and what to do.
     pub fn find(os: &str, arch: &str) -> anyhow::Result<&'static Self> {
         PLATFORMS.iter().find(|platform| (platform.os, platform.arch) == (os, arch)).ok_or_else(|| {
             let known: Vec<_> = PLATFORMS.iter().map(ToString::to_string).collect();
@@ -126,13 +126,6 @@ impl Platform {
     pub fn download_bytes(&self) -> u64 {
         self.wheels.iter().map(|wheel| wheel.bytes).sum()
     }
-
-    /// Free bytes that a set-up needs at its peak. pip keeps two copies of a wheel for a moment; the largest comes
-    /// first, so that the others, and what is unpacked, come when that is over.
-    pub fn peak_bytes(&self) -> u64 {
-        let largest = self.wheels.iter().map(|wheel| wheel.bytes).max().unwrap_or(0);
-        self.download_bytes() + largest.max(self.unpacked_bytes)
-    }
 }
 
 impl fmt::Display for Platform {
@@ -141,8 +134,8 @@ impl fmt::Display for Platform {
     }
 }
 
-/// The library without which a folder is no libtorch, on any machine: a libtorch of the user's own may be for a
-/// platform that has no entry.
+/// The library that every libtorch has, on any machine: a libtorch of the user's own may be for a platform without an
+/// entry.
 pub fn main_library() -> &'static str {
     if cfg!(target_os = "macos") { "libtorch_cpu.dylib" } else { "libtorch_cpu.so" }
 }
@@ -158,7 +151,7 @@ const CUDA_RUNTIME: &[Part] = &[
 const LICENSES: Part = Part { from: "torch-2.11.0.dist-info/licenses/", to: "licenses/torch/" };
 const HEADERS: Part = Part { from: "torch/include/", to: "include/" };
 
-/// rustc is told to link `gomp`; a machine with clang alone has no file of that name.
+/// torch-sys links `gomp`; a machine with only clang does not have a file of that name.
 const GOMP_LINK: &[(&str, &str)] = &[("libgomp.so", "libgomp.so.1")];
 
 /// Every platform that has an entry.
@@ -203,7 +196,7 @@ pub const PLATFORMS: &[Platform] = &[
                 parts: CUDA_RUNTIME,
             },
         ],
-        unpacked_bytes: 530_000_000,
+        installed_bytes: 1_240_000_000,
         libraries: &[
             "libtorch_cpu.so",
             "libc10.so",
@@ -278,7 +271,7 @@ pub const PLATFORMS: &[Platform] = &[
                 parts: CUDA_RUNTIME,
             },
         ],
-        unpacked_bytes: 370_000_000,
+        installed_bytes: 970_000_000,
         libraries: &[
             "libtorch_cpu.so",
             "libc10.so",
@@ -318,7 +311,7 @@ pub const PLATFORMS: &[Platform] = &[
                 Part { from: "torch/lib/libomp.dylib", to: "lib/libomp.dylib" },
             ],
         }],
-        unpacked_bytes: 300_000_000,
+        installed_bytes: 380_000_000,
         libraries: &["libtorch_cpu.dylib", "libtorch.dylib", "libc10.dylib", "libomp.dylib"],
         links: &[],
         umbrella: Umbrella::FromWheel,
@@ -377,10 +370,6 @@ mod tests {
                     assert_eq!(part.from.ends_with('/'), part.to.ends_with('/'), "{}", part.from);
                 }
             }
-            assert!(
-                platform.wheels.windows(2).all(|pair| pair[0].bytes >= pair[1].bytes),
-                "{platform}: largest first"
-            );
         }
     }
 
@@ -392,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_platform_is_told_what_there_is() {
+    fn the_error_of_an_unknown_platform_names_those_that_exist() {
         let message = Platform::find("linux", "riscv64").unwrap_err().to_string();
         assert!(message.starts_with(
             "there is no ready-made libtorch for linux riscv64; there is one for linux x86_64, "

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 static PROGRAMS: Mutex<()> = Mutex::new(());
 
 /// To be held by a test that writes a program and runs it. A child that another thread starts meanwhile would, for
-/// a moment, hold the program open for writing, and then it can't be run (ETXTBSY).
+/// a moment, hold the program open for writing, and then it cannot be run (ETXTBSY).
 pub fn alone() -> MutexGuard<'static, ()> {
     PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,19 +1,16 @@
-//! Puts the checkout's libtorch together: fetch, unpack, add what the wheels lack, try it, and only then rename it into
-//! place. Killed anywhere, the old state or the new one is there, never half of one.
+//! Makes the checkout's libtorch: installs the wheels, adds what they lack, tries the result, and only then renames it
+//! into place. Wherever it is killed, the old libtorch or the new one is there, never half of one.
 
 use crate::checkout::Checkout;
-use crate::libtorch::fetch::Fetcher;
+use crate::libtorch::pip;
 use crate::libtorch::state::{RECIPE_FILE, State, recipe};
-use crate::libtorch::wheel;
-use crate::needs::{Compiler, Python, check_glibc, check_space, last_line, megabytes};
+use crate::needs::{Compiler, Python, check_glibc, check_space, last_line, megabytes, remove};
 use crate::platform::{LIBTORCH_VERSION, Platform, Tried, Umbrella};
-use crate::progress::{Progress, seconds};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File, TryLockError};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Makes the checkout's libtorch complete. Two at once are safe: the second waits, and finds the work done.
 ///
@@ -29,7 +26,9 @@ pub fn install(checkout: &Checkout, platform: &'static Platform) -> Result<()> {
             return Ok(());
         }
         State::Absent => {}
-        State::OtherRecipe => eprintln!("libtorch: {shown} was made in another way, replacing it"),
+        State::OtherRecipe => {
+            eprintln!("libtorch: {shown} was made by another version of this project, replacing it")
+        }
         State::Damaged(library) => eprintln!("libtorch: {shown} has lost {library}, replacing it"),
     }
     for leftover in checkout.leftovers() {
@@ -37,21 +36,15 @@ pub fn install(checkout: &Checkout, platform: &'static Platform) -> Result<()> {
     }
     let (compiler, python) = check_machine(checkout, platform)?;
     let size = megabytes(platform.download_bytes());
-    eprintln!("libtorch {LIBTORCH_VERSION} for {platform}: getting {size}, once");
-    let started = Instant::now();
-    fs::create_dir_all(checkout.downloads())?;
-    let fetcher =
-        Fetcher { python: &python, downloads: checkout.downloads(), pause: Duration::from_secs(3) };
-    let wheels =
-        platform.wheels.iter().map(|wheel| fetcher.fetch(wheel)).collect::<Result<Vec<_>>>()?;
-    put_together(checkout, platform, &wheels, |partial| {
+    eprintln!("libtorch {LIBTORCH_VERSION} for {platform}: installing {size} through pip, once");
+    put_together(checkout, platform, |partial| {
+        pip::install(&python, checkout, platform, partial, Duration::from_secs(3))?;
         if platform.umbrella == Umbrella::Made {
             make_umbrella(&compiler, partial)?;
         }
         try_it(&compiler, partial)
     })?;
-    remove(&checkout.downloads())?;
-    eprintln!("libtorch {LIBTORCH_VERSION}: ready in {shown} after {}", seconds(started.elapsed()));
+    eprintln!("libtorch {LIBTORCH_VERSION}: ready in {shown}");
     Ok(())
 }
 
@@ -60,79 +53,62 @@ fn lock(checkout: &Checkout) -> Result<File> {
     let path = checkout.lock();
     let file = File::options().create(true).write(true).truncate(false).open(&path);
     let file = file.with_context(|| {
-        format!("can't write {}: libtorch belongs into the checkout, and you need the right to write there", path.display())
+        format!("cannot write {}: libtorch belongs in the checkout, and you need the right to write there", path.display())
     })?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            eprintln!("libtorch: another `cargo xtask` is getting it, waiting for that one");
+            eprintln!("libtorch: another `cargo xtask` is installing it, waiting for that one");
             file.lock()?;
         }
         Err(TryLockError::Error(error)) => {
-            return Err(error).with_context(|| format!("can't lock {}", path.display()));
+            return Err(error).with_context(|| format!("cannot lock {}", path.display()));
         }
     }
     Ok(file)
 }
 
-/// All that must be there is asked for before anything is downloaded.
+/// Checks everything that the machine must have, before anything is downloaded.
 fn check_machine(checkout: &Checkout, platform: &Platform) -> Result<(Compiler, Python)> {
     check_glibc(platform.oldest_glibc)?;
     let compiler = Compiler::find()?;
     compiler.check()?;
     let python = Python::find()?;
-    let there = |file: &&str| checkout.downloads().join(file).is_file();
-    let have: u64 =
-        platform.wheels.iter().filter(|wheel| there(&wheel.file)).map(|wheel| wheel.bytes).sum();
-    check_space(checkout.root(), platform.peak_bytes().saturating_sub(have))?;
+    let download = match pip::wheels_of_user(checkout, platform) {
+        Some(_) => 0,
+        None => platform.download_bytes(),
+    };
+    check_space(checkout.root(), download + platform.installed_bytes)?;
     if platform.tried == Tried::No {
         eprintln!("libtorch: nobody has tried this on {platform} yet; please report how it goes");
     }
     Ok((compiler, python))
 }
 
-/// Unpacks the wheels into a folder of this process, lets `finish` add to it, and renames it into place.
+/// Lets `fill` make a libtorch in a folder of this process, completes it, and renames it into place.
 fn put_together(
     checkout: &Checkout,
     platform: &Platform,
-    wheels: &[PathBuf],
-    finish: impl FnOnce(&Path) -> Result<()>,
+    fill: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     let partial = checkout.partial();
-    let outcome = fill(&partial, platform, wheels)
-        .and_then(|()| finish(&partial))
-        .and_then(|()| seal(&partial, platform))
+    let outcome = fs::create_dir_all(partial.join("lib"))
+        .map_err(Into::into)
+        .and_then(|()| fill(&partial))
+        .and_then(|()| complete(&partial, platform))
         .and_then(|()| swap(&partial, &checkout.libtorch(), &checkout.replaced()));
     if outcome.is_err() {
-        // The error is what the user has to see; the next run removes what can't be removed now.
+        // The first error is the one to show; the next run removes what cannot be removed now.
         let _ = remove(&partial);
     }
     outcome
-}
-
-fn fill(partial: &Path, platform: &Platform, wheels: &[PathBuf]) -> Result<()> {
-    fs::create_dir_all(partial.join("lib"))?;
-    let mut progress = Progress::new("unpacking", platform.unpacked_bytes);
-    let mut bytes = 0;
-    for (wheel, file) in platform.wheels.iter().zip(wheels) {
-        wheel::unpack(file, wheel, partial, |wrote| {
-            bytes += wrote;
-            progress.set(bytes);
-        })?;
-    }
-    for (name, target) in platform.links {
-        std::os::unix::fs::symlink(target, partial.join("lib").join(name))?;
-    }
-    // torch-sys reads this one.
-    fs::write(partial.join("build-version"), format!("{LIBTORCH_VERSION}\n"))?;
-    Ok(())
 }
 
 /// An empty shared library called libtorch that needs libtorch_cpu: torch-sys links that name.
 fn make_umbrella(compiler: &Compiler, partial: &Path) -> Result<()> {
     let library = partial.join("lib/libtorch.so");
     let mut command = compiler.command();
-    // The transitive needs of libtorch_cpu are met when it is loaded; the linker need not look for them.
+    // What libtorch_cpu itself needs is found when it is loaded; the linker does not have to look for it.
     command
         .args(["-shared", "-x", "c++", "/dev/null", "-o"])
         .arg(&library)
@@ -167,7 +143,7 @@ fn try_it(compiler: &Compiler, partial: &Path) -> Result<()> {
         if !output.status.success() {
             let said = last_line(&output.stderr).unwrap_or_else(|| output.status.to_string());
             bail!(
-                "libtorch is unpacked, but does not work on this machine: {said}\n\
+                "libtorch is installed, but does not work on this machine: {said}\n\
                  If that names a GLIBC or GLIBCXX version, this system is too old for it."
             );
         }
@@ -177,16 +153,22 @@ fn try_it(compiler: &Compiler, partial: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the recipe and makes everything durable: after a power cut, too, a folder with a recipe is whole.
-fn seal(partial: &Path, platform: &Platform) -> Result<()> {
+/// Adds the links and, last, the recipe, and flushes all to disk: a folder with a recipe is whole, also after a power
+/// cut.
+fn complete(partial: &Path, platform: &Platform) -> Result<()> {
+    for (name, target) in platform.links {
+        std::os::unix::fs::symlink(target, partial.join("lib").join(name))?;
+    }
+    // torch-sys reads this one.
+    fs::write(partial.join("build-version"), format!("{LIBTORCH_VERSION}\n"))?;
     for library in platform.libraries {
         let path = partial.join("lib").join(library);
         if !path.is_file() {
-            bail!("{} is missing after unpacking; please report this", path.display());
+            bail!("{} is missing after the installation; please report this", path.display());
         }
     }
     fs::write(partial.join(RECIPE_FILE), recipe(platform))?;
-    // One call for ten thousand headers, where fsync of each would take minutes on a slow disk.
+    // One call for ten thousand headers: an fsync of each would take minutes on a slow disk.
     #[cfg(target_os = "linux")]
     rustix::fs::syncfs(File::open(partial)?)?;
     #[cfg(not(target_os = "linux"))]
@@ -197,64 +179,41 @@ fn seal(partial: &Path, platform: &Platform) -> Result<()> {
 fn swap(partial: &Path, folder: &Path, replaced: &Path) -> Result<()> {
     if folder.symlink_metadata().is_ok() {
         fs::rename(folder, replaced)
-            .with_context(|| format!("can't move the old {} away", folder.display()))?;
+            .with_context(|| format!("cannot move the old {} away", folder.display()))?;
     }
-    fs::rename(partial, folder).with_context(|| format!("can't rename to {}", folder.display()))?;
+    fs::rename(partial, folder)
+        .with_context(|| format!("cannot rename to {}", folder.display()))?;
     if let Some(parent) = folder.parent() {
         File::open(parent)?.sync_all()?;
     }
     remove(replaced)
 }
 
-/// Removes a file, a link or a folder with all that is in it, if it is there.
-fn remove(path: &Path) -> Result<()> {
-    let removed = match path.symlink_metadata() {
-        Ok(data) if data.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    };
-    removed.with_context(|| format!("can't remove {}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::libtorch::wheel::tests::{TINY, tiny, write_zip};
-    use crate::platform::Wheel;
-
-    fn tiny_platform(wheel: Wheel) -> &'static Platform {
-        Box::leak(Box::new(Platform {
-            os: "linux",
-            arch: "tiny",
-            tried: Tried::Yes,
-            oldest_glibc: None,
-            wheels: Vec::leak(vec![wheel]),
-            unpacked_bytes: 1000,
-            libraries: &["libtiny.so.1"],
-            links: &[("libtiny.so", "libtiny.so.1")],
-            umbrella: Umbrella::FromWheel,
-        }))
-    }
+    use crate::libtorch::pip::tests::{INSTALLS, TINY, imitation};
+    use crate::testing::alone;
 
     struct Story {
         folder: tempfile::TempDir,
         checkout: Checkout,
-        platform: &'static Platform,
-        wheel: PathBuf,
     }
 
     fn story() -> Story {
         let folder = tempfile::tempdir().unwrap();
-        let wheel = folder.path().join("wheel");
-        let platform = tiny_platform(tiny(write_zip(&wheel, TINY)));
         let checkout = Checkout::imitate(&folder.path().join("clone"));
-        Story { folder, checkout, platform, wheel }
+        Story { folder, checkout }
     }
 
     impl Story {
-        fn put_together(&self, finish: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-            put_together(&self.checkout, self.platform, std::slice::from_ref(&self.wheel), finish)
+        /// Installs with a pip that runs this script.
+        fn put_together(&self, script: &str) -> Result<()> {
+            let _alone = alone();
+            let python = imitation(self.folder.path(), script);
+            put_together(&self.checkout, TINY, |partial| {
+                pip::install(&python, &self.checkout, TINY, partial, Duration::ZERO)
+            })
         }
 
         /// Names in the checkout that begin like libtorch.
@@ -268,9 +227,9 @@ mod tests {
     #[test]
     fn a_finished_libtorch_is_complete_and_alone() {
         let story = story();
-        story.put_together(|_| Ok(())).unwrap();
+        story.put_together(INSTALLS).unwrap();
         let libtorch = story.checkout.libtorch();
-        assert_eq!(State::of(&libtorch, story.platform), State::Complete);
+        assert_eq!(State::of(&libtorch, TINY), State::Complete);
         assert_eq!(fs::read_to_string(libtorch.join("lib/libtiny.so")).unwrap(), "library");
         assert_eq!(fs::read_to_string(libtorch.join("build-version")).unwrap(), "2.11.0\n");
         assert_eq!(story.names(), [".libtorch"]);
@@ -279,26 +238,15 @@ mod tests {
     #[test]
     fn a_failure_leaves_what_was_there_before() {
         let story = story();
-        story.put_together(|_| bail!("the linker failed")).unwrap_err();
+        story.put_together(&format!("{INSTALLS}; exit 1")).unwrap_err();
         assert!(story.names().is_empty());
-        story.put_together(|_| Ok(())).unwrap();
+        story.put_together(INSTALLS).unwrap();
         fs::write(story.checkout.libtorch().join("mine"), "old").unwrap();
-        story.put_together(|_| bail!("the linker failed")).unwrap_err();
+        story.put_together(&format!("{INSTALLS}; exit 1")).unwrap_err();
         assert_eq!(story.names(), [".libtorch"]);
         assert_eq!(fs::read_to_string(story.checkout.libtorch().join("mine")).unwrap(), "old");
-        story.put_together(|_| Ok(())).unwrap();
+        story.put_together(INSTALLS).unwrap();
         assert!(!story.checkout.libtorch().join("mine").exists());
-    }
-
-    #[test]
-    fn a_damaged_wheel_leaves_nothing() {
-        let story = story();
-        let whole = fs::read(&story.wheel).unwrap();
-        for length in [0, 10, whole.len() / 2, whole.len() - 1] {
-            fs::write(&story.wheel, &whole[..length]).unwrap();
-            story.put_together(|_| Ok(())).unwrap_err();
-            assert!(story.names().is_empty(), "cut at {length}: {:?}", story.names());
-        }
     }
 
     #[test]
@@ -307,8 +255,8 @@ mod tests {
         let target = story.folder.path().join("elsewhere");
         fs::create_dir(&target).unwrap();
         std::os::unix::fs::symlink(&target, story.checkout.libtorch()).unwrap();
-        story.put_together(|_| Ok(())).unwrap();
-        assert_eq!(State::of(&story.checkout.libtorch(), story.platform), State::Complete);
+        story.put_together(INSTALLS).unwrap();
+        assert_eq!(State::of(&story.checkout.libtorch(), TINY), State::Complete);
         assert!(target.is_dir());
     }
 

@@ -1,11 +1,10 @@
-//! Which libtorch the project is built with, and that it is there. A libtorch of the user's own wins; the checkout's
-//! is fetched once, when it is missing or was made by another recipe.
+//! Finds or installs the libtorch that the project is built with. A libtorch of the user's own wins; the checkout's
+//! is installed once, when it is missing or was made by another recipe.
 
-mod fetch;
 mod install;
 mod own;
+mod pip;
 mod state;
-mod wheel;
 
 use crate::checkout::Checkout;
 use crate::platform::{LIBTORCH_VERSION, Platform};
@@ -17,7 +16,7 @@ use std::process::Command;
 
 pub use state::RECIPE_FILE;
 
-/// A libtorch that is there and has the right version.
+/// A libtorch that exists and has the right version.
 #[derive(Debug)]
 pub enum Libtorch {
     /// The checkout's `.libtorch`.
@@ -28,7 +27,7 @@ pub enum Libtorch {
     PyTorch,
 }
 
-/// How much to say about a libtorch that is there already.
+/// How much to report about a libtorch that exists already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Say {
     /// Where it is: the user asked for the set-up.
@@ -41,7 +40,7 @@ impl Libtorch {
     /// Makes sure that there is a libtorch to build with.
     ///
     /// # Errors
-    /// If the user's own is not usable, or the checkout's can't be had.
+    /// If the user's own is not usable, or the checkout's cannot be installed.
     pub fn ensure(checkout: &Checkout, say: Say) -> Result<Self> {
         let (libtorch, found) = match Choice::of_environment(checkout)? {
             Choice::Checkout => {
@@ -73,10 +72,10 @@ impl Libtorch {
         Ok(libtorch)
     }
 
-    /// Tells a cargo that will build torch-sys which libtorch this is.
+    /// Sets the variables of a cargo that will build torch-sys with this libtorch.
     pub fn tell(&self, cargo: &mut Command) {
         match self {
-            // .cargo/config.toml says it, unless the variable exists, be it empty.
+            // .cargo/config.toml sets it, unless the variable exists, even if it is empty.
             Self::Checkout(_)
                 if std::env::var_os("LIBTORCH").is_some_and(|value| value.is_empty()) =>
             {

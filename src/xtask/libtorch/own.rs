@@ -1,4 +1,4 @@
-//! A libtorch of the user's own: whether there is one, and whether it is fit to build with. Downloads nothing.
+//! A libtorch of the user's own: whether there is one, and whether it is usable for a build. Downloads nothing.
 
 use crate::checkout::Checkout;
 use crate::needs::last_line;
@@ -25,16 +25,16 @@ impl Choice {
     /// Reads the variables that torch-sys reads.
     ///
     /// # Errors
-    /// If the current folder can't be read.
+    /// If the current folder cannot be read.
     pub fn of_environment(checkout: &Checkout) -> Result<Self> {
-        let here = env::current_dir().context("the current folder can't be read")?;
+        let here = env::current_dir().context("the current folder cannot be read")?;
         let use_pytorch = env::var_os("LIBTORCH_USE_PYTORCH").is_some();
         Ok(Self::of(use_pytorch, env::var_os("LIBTORCH"), &checkout.libtorch(), &here))
     }
 
     /// `LIBTORCH` also reaches us when the user has not set it: cargo takes it from .cargo/config.toml.
     fn of(use_pytorch: bool, libtorch: Option<OsString>, of_checkout: &Path, here: &Path) -> Self {
-        // torch-sys asks for this one first, and only whether it is set.
+        // torch-sys checks this one first, and only whether it is set.
         if use_pytorch {
             return Self::PyTorch;
         }
@@ -48,12 +48,12 @@ impl Choice {
     }
 }
 
-/// The version of a libtorch, where it can be told.
+/// The version of a libtorch, if it can be found out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Version {
     /// As its files say: `2.11.0+cu130`.
     Known(String),
-    /// It has no file that says so, or the user does not want to know.
+    /// It does not have a file with its version.
     Unchecked,
 }
 
@@ -75,7 +75,7 @@ pub fn check_folder(folder: &Path) -> Result<Version> {
     if !folder.is_dir() {
         bail!(
             "LIBTORCH is set to {shown}, which is not a folder\n\
-             Unset LIBTORCH to have one fetched, or set it to a libtorch {LIBTORCH_VERSION}."
+             Unset LIBTORCH to have one installed, or set it to a libtorch {LIBTORCH_VERSION}."
         );
     }
     // torch-sys takes these two from elsewhere if they are set.
@@ -87,7 +87,7 @@ pub fn check_folder(folder: &Path) -> Result<Version> {
     ] {
         if !file.exists() {
             bail!(
-                "LIBTORCH is set to {shown}, which is no libtorch to build with: it lacks the {what} {}\n\
+                "LIBTORCH is set to {shown}, which is not a libtorch for builds: it lacks the {what} {}\n\
                  LIBTORCH names the folder that holds include/ and lib/. For the PyTorch of a virtual environment that is\n    \
                  $(python3 -c 'import torch, os; print(os.path.dirname(torch.__file__))')",
                 file.display()
@@ -103,7 +103,7 @@ fn elsewhere(variable: &str, otherwise: &Path) -> PathBuf {
     env::var_os(variable).map_or_else(|| otherwise.to_path_buf(), PathBuf::from)
 }
 
-/// Checks the PyTorch that torch-sys will ask for: `python` in a virtual environment, else `python3`.
+/// Checks the PyTorch that torch-sys will use: `python` in a virtual environment, else `python3`.
 ///
 /// # Errors
 /// If there is none, or it has another version.
@@ -116,7 +116,7 @@ pub fn check_pytorch() -> Result<Version> {
         .with_context(|| format!("LIBTORCH_USE_PYTORCH is set, but {python} does not start"))?;
     let Some(version) = last_line(&output.stdout).filter(|_| output.status.success()) else {
         bail!(
-            "LIBTORCH_USE_PYTORCH is set, but {python} can't import torch: {}\n\
+            "LIBTORCH_USE_PYTORCH is set, but {python} cannot import torch: {}\n\
              Activate the virtual environment that has PyTorch {LIBTORCH_VERSION}, or unset LIBTORCH_USE_PYTORCH.",
             last_line(&output.stderr).unwrap_or_else(|| output.status.to_string())
         );
@@ -128,14 +128,14 @@ pub fn check_pytorch() -> Result<Version> {
 
 fn check_version(version: &Version, subject: &str) -> Result<()> {
     let Version::Known(found) = version else { return Ok(()) };
-    // `2.11.0+cu130`: what follows the plus says how it was built.
+    // `2.11.0+cu130`: the part after the plus names the build.
     let release = found.split('+').next().unwrap_or_default();
     if release == LIBTORCH_VERSION || env::var_os("LIBTORCH_BYPASS_VERSION_CHECK").is_some() {
         return Ok(());
     }
     bail!(
         "{subject}: version {found}, and this project needs {LIBTORCH_VERSION}\n\
-         Unset it to have the right one fetched, or set it to a libtorch {LIBTORCH_VERSION}."
+         Unset it to have the right one installed, or set it to a libtorch {LIBTORCH_VERSION}."
     )
 }
 
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_libtorch_of_the_users_own_wins_and_cargos_default_is_none() {
+    fn a_libtorch_of_the_users_own_wins_and_cargos_default_does_not_count() {
         let (checkout, here) = (Path::new("/clone/.libtorch"), Path::new("/clone/src"));
         for (use_pytorch, libtorch, expected) in [
             (false, None, Choice::Checkout),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_no_libtorch_says_what_it_lacks() {
+    fn the_error_of_a_folder_that_is_not_a_libtorch_says_what_it_lacks() {
         let folder = tempfile::tempdir().unwrap();
         let message = check_folder(&folder.path().join("absent")).unwrap_err().to_string();
         assert!(message.contains("which is not a folder"), "{message}");

@@ -46,7 +46,7 @@ impl State {
 /// Everything that decides what a finished folder holds, as text.
 pub fn recipe(platform: &Platform) -> String {
     let mut text = format!("recipe {RECIPE_VERSION}, {platform}\n");
-    // Writing to a String can't fail.
+    // Writing to a String cannot fail.
     for wheel in platform.wheels {
         let _ = writeln!(text, "{} sha256:{}", wheel.file, wheel.sha256);
         for part in wheel.parts {
