@@ -45,11 +45,11 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// As a training wants them. `initial` is how the inputs of the encoder that it starts from get their shape: what
-    /// an augmentation without a crop of its own goes by.
+    /// For a training. An augmentation without a crop of its own uses `initial`, the crop of the encoder that the
+    /// training starts from.
     ///
     /// # Errors
-    /// When the augmentation does not go with the images.
+    /// When the augmentation does not fit the images.
     pub fn for_training(
         samples: &Samples,
         augmentation: Augmentation,
@@ -127,11 +127,11 @@ impl Inputs {
         augmentation: Augmentation,
         stream: impl Fn(u32) -> Stream + Sync,
     ) -> anyhow::Result<Tensor> {
-        if self.crop.is_none() {
+        let Some(crop) = self.crop else {
             return self.of_own_size(stored, batch, augmentation, stream);
-        }
+        };
         self.framed(stored, batch, |index, shape| {
-            Frame::draw(&mut stream(index), shape, self.image.height, augmentation)
+            Frame::draw(&mut stream(index), shape, self.image.height, augmentation, crop)
         })
     }
 
@@ -143,13 +143,20 @@ impl Inputs {
         stream: impl Fn(u32) -> Stream + Sync,
     ) -> anyhow::Result<Tensor> {
         let Stored { samples, on_device, device } = stored;
+        let ImageShape { height, width, .. } = self.image;
         if samples.storage() == Storage::Encoded {
-            let ImageShape { height, width, .. } = self.image;
             bail!(
                 "the model takes images of {height}x{width} pixels as they are, and those of this data set \
                  are encoded, of any size: train the model with 'image-size', or give it a data set of pixels"
             );
         }
+        ensure!(
+            samples.image == self.image,
+            "the model takes images of {height}x{width} pixels as they are, and those of this data set have \
+             {}x{}: train the model with 'image-size', or give it images of its size",
+            samples.image.height,
+            samples.image.width
+        );
         let source = match on_device {
             Some(images) => ImageSource::Device(images),
             None => ImageSource::Host(Images::of(samples), device),
@@ -195,5 +202,144 @@ pub fn input_side(samples: &Samples, image_size: Option<u32>) -> anyhow::Result<
             );
             Ok(height)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use pipeline_stages::formats::{Part, SamplesWriter};
+    use pipeline_stages::kinds::architecture::Architecture;
+
+    use super::*;
+
+    const SIDE: usize = 7;
+    /// Wide, tall and square, none of them the size of an input.
+    const SHAPES: [(usize, usize); 3] = [(10, 14), (17, 9), (10, 10)];
+    const DRAWS: u32 = 200;
+
+    fn png(height: usize, width: usize) -> Vec<u8> {
+        let pixels = (0..3 * height * width).map(|index| (index * 89 % 251) as u8).collect();
+        let image = image::RgbImage::from_raw(width as u32, height as u32, pixels).unwrap();
+        let mut file = std::io::Cursor::new(Vec::new());
+        image.write_to(&mut file, image::ImageFormat::Png).unwrap();
+        file.into_inner()
+    }
+
+    /// Images of every size as files, and square ones as pixels.
+    fn samples(folder: &Path, storage: Storage) -> Samples {
+        let square = ImageShape { channels: 3, height: 10, width: 10 };
+        let mut writer = match storage {
+            Storage::Encoded => SamplesWriter::encoded(folder, Part::Train).unwrap(),
+            Storage::Pixels => SamplesWriter::pixels(folder, Part::Train, square).unwrap(),
+        };
+        for (height, width) in SHAPES {
+            let image = match storage {
+                Storage::Encoded => png(height, width),
+                Storage::Pixels => (0..square.bytes()).map(|i| (i * 89 % 251) as u8).collect(),
+            };
+            writer.push(&image, 0).unwrap();
+        }
+        writer.finish().unwrap();
+        Samples::open_any(folder, Part::Train).unwrap()
+    }
+
+    fn pixels(images: &Tensor) -> Vec<f32> {
+        Vec::try_from(images.contiguous().flatten(0, -1)).unwrap()
+    }
+
+    /// A model as a training that saw these inputs writes it.
+    fn model(architecture: Architecture, inputs: &Inputs) -> ModelInfo {
+        let model = ModelInfo {
+            architecture: architecture.to_string(),
+            input: inputs.image,
+            input_crop: inputs.crop,
+            input_mean: inputs.normalisation.mean.clone(),
+            input_deviation: inputs.normalisation.deviation.clone(),
+            ..ModelInfo::default()
+        };
+        serde_json::from_value(serde_json::to_value(model).unwrap()).unwrap()
+    }
+
+    /// The crop that a model should have, and with it training, validation, evaluation and a probe.
+    fn expected(augmentation: Augmentation, initial: Option<InputCrop>) -> InputCrop {
+        match augmentation {
+            Augmentation::RandomResizedCrop => InputCrop::CropThenResize,
+            Augmentation::ResizeCropFlip => InputCrop::ResizeThenCrop,
+            _ => initial.unwrap_or(InputCrop::CropThenResize),
+        }
+    }
+
+    #[test]
+    fn a_model_has_one_crop_in_training_and_everywhere_else() {
+        let crops = [None, Some(InputCrop::CropThenResize), Some(InputCrop::ResizeThenCrop)];
+        for storage in [Storage::Encoded, Storage::Pixels] {
+            let folder = tempfile::tempdir().unwrap();
+            let samples = samples(folder.path(), storage);
+            let stored = Stored { samples: &samples, on_device: None, device: Device::Cpu };
+            for (augmentation, initial) in Augmentation::ALL
+                .iter()
+                .filter(|way| **way != Augmentation::CropFlip)
+                .flat_map(|way| crops.map(|initial| (*way, initial)))
+            {
+                let what = format!("{augmentation} from {initial:?}, {storage:?}");
+                let size = Some(SIDE as u32);
+                let normalisation = Normalisation::imagenet();
+                let inputs =
+                    Inputs::for_training(&samples, augmentation, size, initial, normalisation);
+                let inputs = inputs.unwrap();
+                let crop = expected(augmentation, initial);
+                assert_eq!(inputs.crop, Some(crop), "{what}");
+                let plain = inputs.plain(stored, &[0, 1, 2]).unwrap();
+
+                // Evaluation and probes read the model.
+                for &architecture in Architecture::ALL {
+                    let used = Inputs::of_model(&model(architecture, &inputs)).unwrap();
+                    let seen = used.plain(stored, &[0, 1, 2]).unwrap();
+                    assert_eq!(pixels(&seen), pixels(&plain), "{what}");
+                }
+
+                // Training: the same square, its mirror image, or random crops of the same scale.
+                let drawn = |epoch: u32, index: u32| {
+                    let stream = |index| Stream::new(3, Purpose::Augmentation, epoch, index);
+                    inputs.augmented(stored, &[index], augmentation, stream).unwrap()
+                };
+                for index in 0..3 {
+                    let seen = plain.narrow(0, i64::from(index), 1);
+                    let (seen, mirrored) = (pixels(&seen), pixels(&seen.flip([3])));
+                    let mut draws = (0..DRAWS).map(|epoch| pixels(&drawn(epoch, index)));
+                    match augmentation {
+                        Augmentation::None => assert!(draws.all(|draw| draw == seen), "{what}"),
+                        Augmentation::Flip => assert!(
+                            draws.all(|draw| draw == seen || draw == mirrored),
+                            "{what}, image {index}"
+                        ),
+                        // The centre is one of the few places of an image that is hardly larger.
+                        Augmentation::ResizeCropFlip => {
+                            assert!(draws.any(|draw| draw == seen), "{what}, image {index}");
+                        }
+                        Augmentation::RandomResizedCrop | Augmentation::CropFlip => {}
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn images_of_another_size_than_the_model_takes_as_they_are_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let samples = samples(folder.path(), Storage::Pixels);
+        let stored = Stored { samples: &samples, on_device: None, device: Device::Cpu };
+        let image = ImageShape { channels: 3, height: 32, width: 32 };
+        let inputs = Inputs { image, ..untouched(&samples) };
+        let error = inputs.plain(stored, &[0]).unwrap_err().to_string();
+        assert!(error.contains("32x32") && error.contains("10x10"), "{error}");
+        assert!(untouched(&samples).plain(stored, &[0]).is_ok());
+    }
+
+    fn untouched(samples: &Samples) -> Inputs {
+        let none = Normalisation::none(3);
+        Inputs::for_training(samples, Augmentation::None, None, None, none).unwrap()
     }
 }

@@ -54,9 +54,9 @@ choices! {
 choices! {
     /// How a training image is changed before each use.
     pub enum Augmentation {
-        /// Not at all; with `image-size`, the middle 0.875 of the height and of the width, resized (bicubic) to the square.
+        /// Not at all. With `image-size` or encoded images, training sees what validation and test see: the crop of the initial encoder; from scratch, the middle 0.875 of the height and of the width, resized (bicubic) to the square.
         None,
-        /// Flipped left to right, half of the time; with `image-size`, the centre square as above.
+        /// As `none`, then flipped left to right half of the time.
         Flip,
         /// Padded by 4 pixels (reflected) and cropped back at random, then flipped half of the time. For small images: not with `image-size`.
         CropFlip,
@@ -133,7 +133,7 @@ crate::kind! {
     /// the mean loss on the meta samples after the look-ahead; `weight-clean` and `weight-corrupted`, the mean weight from 0 to 1 of the samples
     /// whose label is right and of those whose label is wrong, where `labels` tell. `weight-curve.csv` has the weight that the net learned for losses from 0
     /// to three times that of guessing. Every step draws its meta batch anew from all meta samples and augments it as training images are.
-    Train = "train", version 3, seeded true, output Model;
+    Train = "train", version 4, seeded true, output Model;
     ports {
         /// The data set.
         data: One[Dataset];

@@ -1,13 +1,14 @@
 //! Which part of an image the network sees, and at which scale.
 //!
-//! Two ways, by the initial encoder, with torchvision's geometry (its offsets round halves to the even number):
+//! Two ways, with torchvision's geometry (its offsets round halves to the even number). A model has one of them:
+//! that of its augmentation, else that of its initial encoder.
 //!
 //! | way | training | validation, test, use | filter |
 //! |---|---|---|---|
 //! | as SimCLR's encoders | `RandomResizedCrop`: area 0.08 to 1, aspect 3/4 to 4/3 | `CenterCrop` to 0.875 of the height and of the width, then `Resize` to a square | bicubic |
 //! | as ImageNet's | `Resize` of the shorter side to 256/224 of the input, then `RandomCrop` | the same with `CenterCrop` | bilinear, the default of torchvision's `Resize` |
 //!
-//! Each with a flip half of the time while training, and antialiased.
+//! Training without a random part has the centre crop of the model. All are antialiased.
 
 use pipeline_stages::formats::{ImageShape, InputCrop};
 use pipeline_stages::kinds::Augmentation;
@@ -35,7 +36,8 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Draws how an image of this shape becomes a training input, a square of `side` pixels.
+    /// Draws how an image of this shape becomes a training input, a square of `side` pixels. `crop` is how the model's
+    /// inputs are made outside training: what an augmentation without a crop of its own uses too.
     ///
     /// [`Augmentation::CropFlip`] is for small images: here it flips only.
     pub fn draw(
@@ -43,6 +45,7 @@ impl Frame {
         shape: ImageShape,
         side: usize,
         augmentation: Augmentation,
+        crop: InputCrop,
     ) -> Self {
         let mut frame = match augmentation {
             Augmentation::RandomResizedCrop => Self::resized_crop(stream, shape, side),
@@ -52,7 +55,7 @@ impl Frame {
                 Self { offset: offset.map(|offset| offset as usize), ..whole }
             }
             Augmentation::None | Augmentation::Flip | Augmentation::CropFlip => {
-                Self::centre(shape, side, InputCrop::CropThenResize)
+                Self::centre(shape, side, crop)
             }
         };
         frame.flipped = augmentation != Augmentation::None && stream.chance(0.5);
@@ -149,7 +152,8 @@ mod tests {
         let mut flips = 0;
         for index in 0..2000 {
             let way = Augmentation::ResizeCropFlip;
-            let frame = Frame::draw(&mut stream(index), shape(3, 32, 40), 28, way);
+            let crop = InputCrop::ResizeThenCrop;
+            let frame = Frame::draw(&mut stream(index), shape(3, 32, 40), 28, way, crop);
             assert_eq!(frame.resized, [32, 40]);
             offsets.insert(frame.offset);
             flips += u32::from(frame.flipped);
@@ -249,11 +253,13 @@ mod tests {
         #[test]
         fn any_image_becomes_a_square_in_range(
             index: u32, height in 1usize..60, width in 1usize..60, side in 1usize..40, way in 0usize..5,
+            bicubic: bool,
         ) {
             let shape = shape(3, height, width);
             let mut stream = stream(index);
             let pixels: Vec<u8> = (0..shape.bytes()).map(|_| stream.below(256) as u8).collect();
-            let frame = Frame::draw(&mut stream, shape, side, Augmentation::ALL[way]);
+            let crop = if bicubic { InputCrop::CropThenResize } else { InputCrop::ResizeThenCrop };
+            let frame = Frame::draw(&mut stream, shape, side, Augmentation::ALL[way], crop);
             let mut out = vec![f32::NAN; 3 * side * side];
             frame.render(&pixels, shape, &mut out);
             prop_assert!(out.iter().all(|value| (0.0..=1.0).contains(value)));
