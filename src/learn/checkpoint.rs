@@ -109,7 +109,7 @@ impl<'a> Checkpoints<'a> {
         // Also after a failure: the next try comes when its time does.
         self.last = Instant::now();
         write(&path, &serde_json::to_vec(&header)?, tensors)
-            .with_context(|| format!("can't write the checkpoint {}", path.display()))
+            .with_context(|| format!("cannot write the checkpoint {}", path.display()))
     }
 
     /// Restores what an interrupted run left: fills the tensors and returns the progress. `None` when
@@ -131,17 +131,17 @@ impl<'a> Checkpoints<'a> {
             Err(error) => {
                 return Err(error).with_context(|| {
                     format!(
-                        "can't read the checkpoint {}: mend that, or remove the file to start anew",
+                        "cannot read the checkpoint {}: fix that, or remove the file to start again from the beginning",
                         path.display()
                     )
                 });
             }
         };
-        let name = device::name(self.device);
+        let ran_on = device::ran_on(self.device);
         self.context.ran_on(if self.began_on == kind_of(self.device) {
-            name
+            ran_on
         } else {
-            format!("{name}; began on {}", self.began_on)
+            ran_on.with_remark(format!("began on {}", self.began_on))
         });
         Ok(restored)
     }
@@ -154,7 +154,9 @@ impl<'a> Checkpoints<'a> {
         let header = match read(bytes, &self.identity, tensors) {
             Ok(header) => header,
             Err(error) => {
-                self.context.note(format!("the checkpoint is not used, starting anew: {error:#}"));
+                self.context.note(format!(
+                    "the checkpoint is not used, starting from the beginning: {error:#}"
+                ));
                 return None;
             }
         };
@@ -162,13 +164,13 @@ impl<'a> Checkpoints<'a> {
         if self.device == Device::Cpu && threads != tch::get_num_threads() {
             tch::set_num_threads(threads);
             self.context.note(format!(
-                "resuming with the {threads} threads that this run began with: its result depends on them"
+                "continues with the {threads} threads that this run began with: its result depends on them"
             ));
         }
         let here = kind_of(self.device);
         if header.began_on != here {
             self.context.note(format!(
-                "this run began on {} and goes on on {here}: its result is that of neither alone",
+                "this run began on {} and continues on {here}: its result is not that of either alone",
                 header.began_on
             ));
         }
@@ -214,11 +216,11 @@ fn read<P: DeserializeOwned>(
     identity: &serde_json::Value,
     tensors: &[(String, &Tensor)],
 ) -> anyhow::Result<Header<P>> {
-    let (digest, rest) = bytes.split_at_checked(DIGEST_BYTES).context("it is cut off")?;
+    let (digest, rest) = bytes.split_at_checked(DIGEST_BYTES).context("it is truncated")?;
     ensure!(blake3::hash(rest).as_bytes() == digest, "it is damaged");
-    let (length, rest) = rest.split_first_chunk::<8>().context("it is cut off")?;
+    let (length, rest) = rest.split_first_chunk::<8>().context("it is truncated")?;
     let length = usize::try_from(u64::from_le_bytes(*length))?;
-    let (header, payload) = rest.split_at_checked(length).context("it is cut off")?;
+    let (header, payload) = rest.split_at_checked(length).context("it is truncated")?;
     let header: Header<serde_json::Value> = serde_json::from_slice(header)?;
     let Header { identity: found, threads, began_on, progress } = header;
     ensure!(found == *identity, "it is of another run or another version");

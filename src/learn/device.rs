@@ -11,7 +11,7 @@ use std::error::Error;
 use std::sync::{Once, OnceLock};
 
 use anyhow::bail;
-use pipeline_stages::message::{self, Execution};
+use pipeline_stages::message::{self, Execution, RanOn};
 use tch::Device;
 
 /// Sets the threads of this process and picks the device.
@@ -51,7 +51,7 @@ pub fn prepare(execution: &Execution) -> anyhow::Result<Device> {
             let count = tch::Cuda::device_count();
             if i64::from(number) >= count {
                 bail!(
-                    "there is no device cuda:{number}: this libtorch sees {count} GPUs{}; \
+                    "the device cuda:{number} does not exist: this libtorch finds {count} GPUs{}; \
                      use the device 'cpu' or 'auto', or install libtorch with CUDA",
                     why_not().map(|reason| format!(" ({reason})")).unwrap_or_default()
                 );
@@ -61,17 +61,19 @@ pub fn prepare(execution: &Execution) -> anyhow::Result<Device> {
     }
 }
 
-/// The name of a device, as a record shows it: with the count of threads where that changes the last
-/// bits, and with what kept a GPU that is there from being used.
-pub fn name(device: Device) -> String {
-    match device {
-        Device::Cuda(number) => format!("cuda:{number}"),
-        _ if MISSED_GPU.get() == Some(&true) => format!(
-            "cpu, {} threads (there is a GPU, but {})",
-            tch::get_num_threads(),
-            why_not().unwrap_or("libtorch can't use it")
-        ),
-        _ => format!("cpu, {} threads", tch::get_num_threads()),
+/// The device for a record: which GPU it is, or the count of threads, as that changes the last bits; and what kept a
+/// GPU that exists from being used.
+pub fn ran_on(device: Device) -> RanOn {
+    if let Device::Cuda(number) = device {
+        return RanOn::gpu(u32::try_from(number).unwrap_or(u32::MAX), library::gpu_name(number));
+    }
+    let cpu = RanOn::cpu(tch::get_num_threads().unsigned_abs());
+    match MISSED_GPU.get() {
+        Some(true) => {
+            let reason = why_not().unwrap_or("libtorch cannot use it");
+            cpu.with_remark(format!("there is a GPU, but {reason}"))
+        }
+        _ => cpu,
     }
 }
 
@@ -93,7 +95,7 @@ static MISSED_GPU: OnceLock<bool> = OnceLock::new();
 fn why_not() -> Option<&'static str> {
     match CUDA.get()? {
         Cuda::Loaded => None,
-        Cuda::NotInstalled => Some("this libtorch has no CUDA"),
+        Cuda::NotInstalled => Some("this libtorch does not have CUDA"),
         Cuda::Broken(reason) => Some(reason),
     }
 }
@@ -106,7 +108,7 @@ fn gpu_is_there() -> bool {
 /// What the dynamic loader knows.
 #[cfg(target_os = "linux")]
 mod library {
-    use std::ffi::{CStr, c_char, c_int, c_void};
+    use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
     use super::Cuda;
 
@@ -149,6 +151,36 @@ mod library {
         }
     }
 
+    /// What the driver calls a GPU. It numbers GPUs as libtorch does, with `CUDA_VISIBLE_DEVICES` and
+    /// `CUDA_DEVICE_ORDER`. `None` without a driver.
+    pub fn gpu_name(number: usize) -> Option<String> {
+        type Initialise = extern "C" fn(c_uint) -> c_int;
+        type Find = extern "C" fn(*mut c_int, c_int) -> c_int;
+        type Describe = extern "C" fn(*mut c_char, c_int, c_int) -> c_int;
+        const SUCCESS: c_int = 0;
+        let number = c_int::try_from(number).ok()?;
+        let (mut device, mut name) = (0, [0; 256]);
+        // SAFETY: the names are C strings. The driver stays loaded. Its functions have had these types since CUDA 2.0,
+        // and the last one writes a C string within the length that it is given.
+        unsafe {
+            let driver = dlopen(c"libcuda.so.1".as_ptr(), RTLD_NOW);
+            if driver.is_null() {
+                return None;
+            }
+            let [initialise, find, describe] =
+                [c"cuInit", c"cuDeviceGet", c"cuDeviceGetName"].map(|symbol| {
+                    Some(dlsym(driver, symbol.as_ptr())).filter(|found| !found.is_null())
+                });
+            let initialise = std::mem::transmute::<*mut c_void, Initialise>(initialise?);
+            let find = std::mem::transmute::<*mut c_void, Find>(find?);
+            let describe = std::mem::transmute::<*mut c_void, Describe>(describe?);
+            let described = initialise(0) == SUCCESS
+                && find(&raw mut device, number) == SUCCESS
+                && describe(name.as_mut_ptr(), name.len() as c_int - 1, device) == SUCCESS;
+            described.then(|| CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned())
+        }
+    }
+
     /// Keeps OpenMP from choosing a count of threads, and returns the most that it can have.
     pub fn fix_thread_count() -> usize {
         // SAFETY: the names are C strings; the loader searches what is loaded. These functions of OpenMP have these
@@ -176,6 +208,10 @@ mod library {
         super::Cuda::NotInstalled
     }
 
+    pub fn gpu_name(_number: usize) -> Option<String> {
+        None
+    }
+
     pub fn fix_thread_count() -> usize {
         usize::MAX
     }
@@ -199,6 +235,16 @@ mod tests {
         let broken = "libcudnn.so.9: cannot open shared object file: No such file or directory";
         assert_eq!(library::outcome(missing.to_owned()), Cuda::NotInstalled);
         assert_eq!(library::outcome(broken.to_owned()), Cuda::Broken(broken.to_owned()));
+    }
+
+    #[test]
+    fn a_record_says_what_a_run_was_on() {
+        prepare(&Execution { device: message::Device::Cpu, ..Execution::default() }).unwrap();
+        let RanOn { device, name, threads, .. } = ran_on(Device::Cpu);
+        assert_eq!((device, name), (message::Device::Cpu, None));
+        assert!(threads.is_some_and(|threads| threads > 0));
+        // Also where there is no driver.
+        assert_eq!(ran_on(Device::Cuda(99)), RanOn::gpu(99, None));
     }
 
     #[cfg(target_os = "linux")]

@@ -286,7 +286,7 @@ mod tests {
                     seconds: 0.0,
                     finished: 0,
                     host: String::new(),
-                    device: None,
+                    ran_on: None,
                     version: String::new(),
                 };
                 self.records.borrow_mut().insert(*key, record);

@@ -10,7 +10,9 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
-use pipeline_stages::message::{Event, Hello, LAST_WORDS, Metrics, PROTOCOL, Request, VERSION};
+use pipeline_stages::message::{
+    Event, Hello, LAST_WORDS, Metrics, PROTOCOL, RanOn, Request, VERSION,
+};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use crate::process_tree;
@@ -28,8 +30,8 @@ pub enum End {
     Finished {
         /// What it measured.
         metrics: Metrics,
-        /// The device that it ran on, where it chose one.
-        device: Option<String>,
+        /// What it ran on, where that matters.
+        ran_on: Option<RanOn>,
     },
     /// It left early because it was asked to. Its checkpoint is written.
     Stopped,
@@ -160,7 +162,7 @@ pub fn run(
         end
     };
     match talk {
-        Ok(Some(Event::Finished { metrics, device })) => Ok(End::Finished { metrics, device }),
+        Ok(Some(Event::Finished { metrics, ran_on })) => Ok(End::Finished { metrics, ran_on }),
         Ok(Some(Event::Failed { message })) => {
             let log = before_last_words(tail(), &message);
             Ok(End::Failed { message, log })

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{ArtifactType, Stage};
 
 /// Bumped with every change of a message that an older side could not read.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The version of this build: a worker of another version is refused.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -124,6 +124,59 @@ impl std::fmt::Display for Device {
     }
 }
 
+/// What a stage ran on, as far as it can change the last bits of a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RanOn {
+    /// Where tensors were. Never [`Device::Auto`].
+    pub device: Device,
+    /// What the device calls itself: `NVIDIA H100 80GB HBM3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Threads, where their count matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u32>,
+    /// What else a reader of the record should know: that the run began on another device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
+}
+
+impl RanOn {
+    /// The processor, with this many threads.
+    pub fn cpu(threads: u32) -> Self {
+        Self { device: Device::Cpu, name: None, threads: Some(threads), remark: None }
+    }
+
+    /// A GPU of this number, and what it calls itself.
+    pub fn gpu(number: u32, name: Option<String>) -> Self {
+        Self { device: Device::Cuda(number), name, threads: None, remark: None }
+    }
+
+    /// The same with one remark more.
+    #[must_use]
+    pub fn with_remark(self, remark: impl Into<String>) -> Self {
+        let remark = self.remark.into_iter().chain([remark.into()]).collect::<Vec<_>>().join("; ");
+        Self { remark: Some(remark), ..self }
+    }
+}
+
+impl std::fmt::Display for RanOn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(name) = &self.name {
+            write!(f, "{name}, ")?;
+        }
+        write!(f, "{}", self.device)?;
+        match self.threads {
+            Some(1) => f.write_str(", 1 thread")?,
+            Some(threads) => write!(f, ", {threads} threads")?,
+            None => {}
+        }
+        match &self.remark {
+            Some(remark) => write!(f, " ({remark})"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What a worker says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -143,8 +196,8 @@ pub enum Event {
     Finished {
         /// What it measured. The orchestrator keeps it in the record.
         metrics: Metrics,
-        /// The device that it ran on, where it chose one.
-        device: Option<String>,
+        /// What it ran on, where that matters.
+        ran_on: Option<RanOn>,
     },
     /// The stage failed.
     Failed {
@@ -266,13 +319,41 @@ mod tests {
             Event::Progress(progress),
             Event::Measured(measured),
             Event::Note { text: "two\nlines".into() },
-            Event::Finished { metrics: values, device: Some("cpu".into()) },
+            Event::Finished { metrics: values, ran_on: Some(RanOn::cpu(2)) },
             Event::Failed { message: "no \"data\"".into() },
             Event::Stopped,
         ] {
             let line = serde_json::to_string(&event).unwrap();
             assert!(line.starts_with("{\"event\":\"") && !line.contains('\n'), "{line}");
             assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn what_a_stage_ran_on_in_words_and_in_a_record() {
+        let gpu = RanOn::gpu(1, Some("NVIDIA H100 80GB HBM3".to_owned()));
+        for (ran_on, words, record) in [
+            (RanOn::cpu(2), "cpu, 2 threads", json!({"device": "cpu", "threads": 2})),
+            (
+                RanOn::cpu(1).with_remark("began on gpu"),
+                "cpu, 1 thread (began on gpu)",
+                json!({"device": "cpu", "threads": 1, "remark": "began on gpu"}),
+            ),
+            (
+                RanOn::cpu(3).with_remark("one").with_remark("two"),
+                "cpu, 3 threads (one; two)",
+                json!({"device": "cpu", "threads": 3, "remark": "one; two"}),
+            ),
+            (
+                gpu,
+                "NVIDIA H100 80GB HBM3, cuda:1",
+                json!({"device": "cuda:1", "name": "NVIDIA H100 80GB HBM3"}),
+            ),
+            (RanOn::gpu(0, None), "cuda:0", json!({"device": "cuda:0"})),
+        ] {
+            assert_eq!(ran_on.to_string(), words);
+            assert_eq!(serde_json::to_value(&ran_on).unwrap(), record);
+            assert_eq!(serde_json::from_value::<RanOn>(record).unwrap(), ran_on);
         }
     }
 

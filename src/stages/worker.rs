@@ -15,7 +15,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::Stage;
 use crate::message::{
-    Event, Execution, Hello, Input, LAST_WORDS, Measured, Metrics, PROTOCOL, Progress, Request,
+    Event, Execution, Hello, Input, LAST_WORDS, Measured, Metrics, PROTOCOL, Progress, RanOn,
+    Request,
 };
 
 /// The work was asked to stop. Its checkpoint is written.
@@ -46,7 +47,7 @@ pub struct Context {
     pub execution: Execution,
     events: Events,
     stop: Arc<AtomicBool>,
-    device: Mutex<Option<String>>,
+    ran_on: Mutex<Option<RanOn>>,
     checkpoint_lock: Option<File>,
 }
 
@@ -88,7 +89,7 @@ impl Context {
             execution: request.execution,
             events,
             stop,
-            device: Mutex::default(),
+            ran_on: Mutex::default(),
             checkpoint_lock: None,
         }
     }
@@ -151,9 +152,9 @@ impl Context {
         self.send(Event::Note { text: text.into() });
     }
 
-    /// Tells which device the work runs on, for the record.
-    pub fn ran_on(&self, device: impl Into<String>) {
-        *lock(&self.device) = Some(device.into());
+    /// Says what the work runs on, for the record.
+    pub fn ran_on(&self, ran_on: RanOn) {
+        *lock(&self.ran_on) = Some(ran_on);
     }
 
     /// Whether the work should checkpoint and return [`Stopped`].
@@ -255,7 +256,7 @@ fn serve_request(
         .unwrap_or_else(|panic| Err(anyhow!("internal error: {}", panic_message(&*panic))));
     drop(context.checkpoint_lock.take());
     let event = match result {
-        Ok(metrics) => Event::Finished { metrics, device: lock(&context.device).take() },
+        Ok(metrics) => Event::Finished { metrics, ran_on: lock(&context.ran_on).take() },
         Err(error) if error.is::<Stopped>() => Event::Stopped,
         Err(error) => {
             // For the log, which outlives the terminal.

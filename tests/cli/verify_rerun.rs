@@ -128,15 +128,21 @@ fn as_json() {
       ],
       "recorded": {
         "artifact": "[digest]",
-        "device": "cpu, 4 threads",
         "finished": "[varies]",
         "host": "[varies]",
+        "ran-on": {
+          "device": "cpu",
+          "threads": 4
+        },
         "seconds": "[varies]"
       },
       "rerun": {
         "artifact": "[digest]",
-        "device": "cpu, 4 threads",
         "kept": null,
+        "ran-on": {
+          "device": "cpu",
+          "threads": 4
+        },
         "seconds": "[varies]"
       },
       "result": "within-tolerance",

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use pipeline_stages::Stage;
-use pipeline_stages::message::{Event, Hello, Metrics, Progress, Unit};
+use pipeline_stages::message::{Event, Hello, Metrics, Progress, RanOn, Unit};
 use pipeline_stages::worker::{Context, Stopped, serve};
 
 const PROGRAM: &str = "pipeline-learn";
@@ -120,7 +120,7 @@ fn run(behaviour: Behaviour, stage: &Stage, context: &Context) -> anyhow::Result
         _ => {}
     }
     let threads = context.execution.threads.unwrap_or(THREADS);
-    context.ran_on(format!("cpu, {threads} threads"));
+    context.ran_on(RanOn::cpu(threads));
     let mut result = train(behaviour, stage, context)?.to_hex().to_string();
     match behaviour {
         Behaviour::Drift => result.push_str(" and something else"),

@@ -29,7 +29,7 @@ use crate::{Body, device, weights};
 impl Body for Evaluate {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let device = device::prepare(&context.execution)?;
-        context.ran_on(device::name(device));
+        context.ran_on(device::ran_on(device));
         let evaluation = Evaluation::new(self, context, device)?;
         let tally = evaluation.of_test_set()?;
         let classes = &evaluation.model.classes;
@@ -192,7 +192,7 @@ fn check_fit(info: &ModelInfo, dataset: &DatasetInfo, samples: &Samples) -> anyh
 fn check_classes(model: &[String], dataset: &[String]) -> anyhow::Result<()> {
     ensure!(
         model.len() == dataset.len(),
-        "the model knows {} classes, but the data set has {}",
+        "the model has {} classes, but the data set has {}",
         model.len(),
         dataset.len()
     );
@@ -250,6 +250,6 @@ mod tests {
         let error = check_classes(&names(&["a", "b"]), &names(&["a", "c"])).unwrap_err();
         assert!(error.to_string().starts_with("class 1 is 'b' for the model, but 'c'"), "{error}");
         let error = check_classes(&names(&["a"]), &vec!["x".to_owned(); 1000]).unwrap_err();
-        assert_eq!(error.to_string(), "the model knows 1 classes, but the data set has 1000");
+        assert_eq!(error.to_string(), "the model has 1 classes, but the data set has 1000");
     }
 }

@@ -30,7 +30,7 @@ const ENCODER: &str = "weights";
 impl Body for Probe {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let device = device::prepare(&context.execution)?;
-        context.ran_on(device::name(device));
+        context.ran_on(device::ran_on(device));
         let info = ModelInfo::read(context.input(ENCODER)?)?;
         let recipe = recipe(self, weights::architecture(&info)?);
         let data = TrainingData::read(&recipe, context, device)?;

@@ -173,12 +173,12 @@ fn a_checkpoint_that_cannot_be_written_ends_nothing() {
     std::fs::remove_dir(&request.checkpoint).unwrap();
     let context = Context::for_test(request.clone());
     pipeline_learn::run(learn_stage(&request), &context).unwrap();
-    assert!(noted(&context, "can't write the checkpoint"));
+    assert!(noted(&context, "cannot write the checkpoint"));
     assert_same(folder.path(), "whole", "without");
 
     context.stop_flag().store(true, Ordering::Relaxed);
     let error = pipeline_learn::run(learn_stage(&request), &context).unwrap_err();
-    assert!(format!("{error:#}").contains("can't write the checkpoint"), "{error:#}");
+    assert!(format!("{error:#}").contains("cannot write the checkpoint"), "{error:#}");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn a_checkpoint_that_cannot_be_read_is_not_thrown_away() {
     std::fs::create_dir(request.checkpoint.join("checkpoint.bin")).unwrap();
     let result = pipeline_learn::run(learn_stage(&request), &Context::for_test(request.clone()));
     let error = format!("{:#}", result.unwrap_err());
-    assert!(error.contains("can't read the checkpoint"), "{error}");
+    assert!(error.contains("cannot read the checkpoint"), "{error}");
 }
 
 fn noted(context: &Context, words: &str) -> bool {
@@ -282,8 +282,8 @@ fn a_worker_that_is_killed_resumes_to_the_same_bytes() {
         let (mut worker, events) = spawn(&request);
         let lines: Vec<String> = events.lines().map(|line| line.unwrap()).collect();
         let last = lines.last().unwrap();
-        assert!(last.contains("finished") && last.contains("cpu, 2 threads"), "{last}");
-        assert!(lines.iter().any(|line| line.contains("goes on after step")), "{lines:?}");
+        assert!(last.contains("finished") && last.contains("\"threads\":2"), "{last}");
+        assert!(lines.iter().any(|line| line.contains("continues after step")), "{lines:?}");
         worker.wait().unwrap();
         assert_same(folder.path(), &whole, &killed);
     }

@@ -6,11 +6,12 @@ mod fixture;
 use std::path::Path;
 
 use fixture::{
-    learn_stage, meta_training, pretraining, request, supervised_pretraining, training,
+    learn_stage, meta_training, pretraining, request, supervised_pretraining, training, with_input,
     write_inputs,
 };
 use pipeline_stages::Stage;
-use pipeline_stages::message::{Device, Execution, Metrics};
+use pipeline_stages::formats::{InputCrop, ModelInfo};
+use pipeline_stages::message::{Device, Execution, Metrics, Request};
 use pipeline_stages::worker::{Context, Stopped};
 use serde_json::json;
 
@@ -70,6 +71,44 @@ fn stages() -> Vec<(&'static str, Stage)> {
         ),
         ("meta-weight-net", meta_training(&json!({}))),
     ]
+}
+
+#[test]
+fn a_record_says_which_gpu_it_was() {
+    let Some(_) = gpu() else { return };
+    let ran_on = pipeline_learn::device::ran_on(tch::Device::Cuda(0));
+    eprintln!("the GPU is: {ran_on}");
+    assert_eq!((ran_on.device, ran_on.threads), (Device::Cuda(0), None));
+    assert!(ran_on.name.is_some_and(|name| name.len() > 3));
+}
+
+/// Runs a stage, also where it starts from another one's encoder.
+fn run_from(folder: &Path, stage: &Stage, output: &str, device: Device, encoder: &str) -> Metrics {
+    let request = with_input(request(folder, stage, output), "init", &folder.join(encoder));
+    let request = Request { execution: Execution { device, ..request.execution }, ..request };
+    pipeline_learn::run(learn_stage(&request), &Context::for_test(request.clone())).expect(output)
+}
+
+#[test]
+fn a_gpu_sees_the_same_crop_in_training_and_in_evaluation() {
+    let Some(gpu) = gpu() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    write_inputs(folder.path());
+    let resized = |augmentation: &str| {
+        meta_training(&json!({
+            "method": "finetune", "augmentation": augmentation, "image-size": 12,
+        }))
+    };
+    run(folder.path(), &resized("resize-crop-flip"), "encoder", gpu, None);
+    for augmentation in ["none", "flip"] {
+        let [cpu, gpu] = [("cpu", Device::Cpu), ("gpu", gpu)].map(|(device_name, device)| {
+            let output = format!("{augmentation}-{device_name}");
+            run_from(folder.path(), &resized(augmentation), &output, device, "encoder")
+        });
+        assert_alike(&cpu, &gpu, 0.05, augmentation);
+        let model = ModelInfo::read(&folder.path().join(format!("{augmentation}-gpu")));
+        assert_eq!(model.expect("a model").input_crop, Some(InputCrop::ResizeThenCrop));
+    }
 }
 
 #[test]

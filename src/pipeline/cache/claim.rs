@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use pipeline_stages::ArtifactType;
-use pipeline_stages::message::{self, Metrics};
+use pipeline_stages::message::{self, Metrics, RanOn};
 
 use super::layout::Layout;
 use super::lock::{Lock, Owner};
@@ -51,8 +51,8 @@ pub struct Execution {
     pub artifact: ArtifactType,
     /// What the stage measured.
     pub metrics: Metrics,
-    /// The device that it ran on, where it chose one.
-    pub device: Option<String>,
+    /// What it ran on, where that matters.
+    pub ran_on: Option<RanOn>,
 }
 
 impl Cache {
@@ -114,7 +114,7 @@ impl Claim {
         }
         let output = store::commit(&self.layout, &self.work)?;
         let Self { layout, key, work, started } = self;
-        let Execution { parts, stage, experiment, reason, artifact, metrics, device } = execution;
+        let Execution { parts, stage, experiment, reason, artifact, metrics, ran_on } = execution;
         let record = Record {
             key,
             parts,
@@ -129,7 +129,7 @@ impl Claim {
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_secs()),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            device,
+            ran_on,
             version: message::VERSION.to_owned(),
         };
         // Before the record: nobody looks for what is left of a stage that is fresh.

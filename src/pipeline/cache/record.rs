@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use pipeline_stages::ArtifactType;
-use pipeline_stages::message::Metrics;
+use pipeline_stages::message::{Metrics, RanOn};
 use serde::{Deserialize, Serialize};
 
 use super::durable;
@@ -48,8 +48,8 @@ pub struct Record {
     pub finished: u64,
     /// Where it ran.
     pub host: String,
-    /// The device that it ran on, where it chose one.
-    pub device: Option<String>,
+    /// What it ran on, where that matters.
+    pub ran_on: Option<RanOn>,
     /// The version of the program.
     pub version: String,
 }
@@ -130,7 +130,7 @@ mod tests {
             seconds: 0.1,
             finished: 7,
             host: String::new(),
-            device: None,
+            ran_on: None,
             version: "0".to_owned(),
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
+use pipeline_stages::message::RanOn;
 use pipeline_stages::metrics::Number;
 use serde_json::{Value, json};
 
@@ -41,7 +42,7 @@ pub fn run(
         cache: &project.cache,
         declaration,
         record: &record,
-        execution: as_recorded(&declaration.execution.execution, &record),
+        execution: as_recorded(&declaration.execution.execution, record.ran_on.as_ref()),
     };
     let mut reporter = progress::reporter(Style::Auto);
     let (scratch, end) = rerun.run(|input| fresh(&plan, input).cloned(), &mut *reporter)?;
@@ -197,8 +198,8 @@ impl Report<'_> {
             _ => format!("{name}: not reproduced: digest {now}, recorded {digest}\n"),
         };
         text.push_str(&format::table(&[
-            place("recorded", record.device.as_deref(), record.seconds),
-            place("now", outputs.device.as_deref(), outputs.seconds),
+            place("recorded", record.ran_on.as_ref(), record.seconds),
+            place("now", outputs.ran_on.as_ref(), outputs.seconds),
         ]));
         if comparison.result != Likeness::Reproduced {
             text.push_str(&self.files());
@@ -228,14 +229,14 @@ impl Report<'_> {
         value["tolerance"] = json!(tolerance);
         value["recorded"] = json!({
             "artifact": record.output.digest,
-            "device": record.device,
+            "ran-on": record.ran_on,
             "seconds": record.seconds,
             "host": record.host,
             "finished": record.finished,
         });
         value["rerun"] = json!({
             "artifact": outputs.listing.digest(),
-            "device": outputs.device,
+            "ran-on": outputs.ran_on,
             "seconds": outputs.seconds,
             "kept": kept,
         });
@@ -243,9 +244,9 @@ impl Report<'_> {
     }
 }
 
-fn place(when: &str, device: Option<&str>, seconds: f64) -> Vec<String> {
-    let device = device.map_or(String::new(), |device| format!("on {device} "));
-    vec![format!("  {when}"), format!("{device}in {}", format::seconds(seconds))]
+fn place(when: &str, ran_on: Option<&RanOn>, seconds: f64) -> Vec<String> {
+    let place = ran_on.map_or(String::new(), |ran_on| format!("on {ran_on} "));
+    vec![format!("  {when}"), format!("{place}in {}", format::seconds(seconds))]
 }
 
 fn metrics_table(metrics: &[MetricPair]) -> String {

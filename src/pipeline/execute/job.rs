@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use pipeline_stages::message::{self, Event, Input, Request};
+use pipeline_stages::message::{self, Event, Input, RanOn, Request};
 use pipeline_stages::worker::{io_error_kind, with_disk_advice};
 
 use super::executor::JobSpec;
@@ -112,7 +112,7 @@ impl Job<'_> {
             report(JobEvent::Worker(event))
         })?;
         match end {
-            worker::End::Finished { metrics, device } => self.commit(claim, metrics, device),
+            worker::End::Finished { metrics, ran_on } => self.commit(claim, metrics, ran_on),
             worker::End::Stopped => Ok(JobEnd::Stopped),
             worker::End::Failed { message, log } => {
                 Ok(JobEnd::Failed { message: with_kept_output(message, claim), log })
@@ -149,7 +149,7 @@ impl Job<'_> {
         &self,
         claim: Claim,
         metrics: message::Metrics,
-        device: Option<String>,
+        ran_on: Option<RanOn>,
     ) -> anyhow::Result<JobEnd> {
         let JobSpec { declaration, work, folder, experiment, .. } = self.spec;
         if let Some(path) = changed_outside(self.cache, declaration, folder, &work.parts) {
@@ -164,7 +164,7 @@ impl Job<'_> {
             reason: work.reason.clone(),
             artifact: declaration.stage.output(),
             metrics,
-            device,
+            ran_on,
         })?;
         Ok(JobEnd::Ran(Box::new(record)))
     }

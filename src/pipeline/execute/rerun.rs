@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use pipeline_stages::message::{Device, Event, Execution, Metrics};
+use pipeline_stages::message::{Device, Event, Execution, Metrics, RanOn};
 
 use super::handle::Thread;
 use super::job::{self, with_advice};
@@ -56,34 +56,22 @@ pub struct Outputs {
     pub listing: Listing,
     /// What it measured.
     pub metrics: Metrics,
-    /// The device that it ran on, where it chose one.
-    pub device: Option<String>,
+    /// What it ran on, where that matters.
+    pub ran_on: Option<RanOn>,
     /// How long it took.
     pub seconds: f64,
 }
 
 /// How to run a stage as its record says that it ran, where the manifest leaves it open: on another device,
 /// or with another count of threads, sums have other last bits.
-pub fn as_recorded(wanted: &Execution, record: &Record) -> Execution {
-    let (device, threads) = record.device.as_deref().map_or((None, None), ran_on);
-    let device = device.filter(|_| wanted.device == Device::Auto);
-    Execution {
-        device: device.unwrap_or(wanted.device),
-        threads: wanted.threads.or(threads),
-        ..wanted.clone()
-    }
-}
-
-/// Reads what a worker said of the device that it ran on: `cpu, 2 threads`, `cuda:0`, and more words after that. A GPU
-/// of another number will do.
-fn ran_on(text: &str) -> (Option<Device>, Option<u32>) {
-    let mut parts = text.split(", ");
-    let device = match parts.next().and_then(|device| device.parse().ok()) {
-        Some(Device::Cpu) => Some(Device::Cpu),
-        _ => None,
+pub fn as_recorded(wanted: &Execution, ran_on: Option<&RanOn>) -> Execution {
+    let Some(ran_on) = ran_on else { return wanted.clone() };
+    let device = match (wanted.device, ran_on.device) {
+        (Device::Auto, Device::Cpu) => Device::Cpu,
+        // A GPU of another number will do.
+        (wanted, _) => wanted,
     };
-    let count = |part: &str| part.split_once(" thread")?.0.parse().ok();
-    (device, parts.find_map(count))
+    Execution { device, threads: wanted.threads.or(ran_on.threads), ..wanted.clone() }
 }
 
 /// What the work reports.
@@ -211,15 +199,15 @@ impl Work {
         let end = worker::run(self.command, &self.request, &self.log, worker, |event| {
             report(Report::Worker(event));
         })?;
-        let (metrics, device) = match end {
-            worker::End::Finished { metrics, device } => (metrics, device),
+        let (metrics, ran_on) = match end {
+            worker::End::Finished { metrics, ran_on } => (metrics, ran_on),
             worker::End::Stopped => return Ok(RerunEnd::Stopped),
             worker::End::Failed { message, log } => return Ok(RerunEnd::Failed { message, log }),
         };
         let seconds = started.elapsed().as_secs_f64();
         match Listing::watched(&self.request.output, &self.watch) {
             Ok(listing) => {
-                Ok(RerunEnd::Ran(Box::new(Outputs { listing, metrics, device, seconds })))
+                Ok(RerunEnd::Ran(Box::new(Outputs { listing, metrics, ran_on, seconds })))
             }
             Err(_) if self.watch.stop.load(Ordering::Relaxed) => Ok(RerunEnd::Stopped),
             Err(error) => Ok(RerunEnd::Failed { message: format!("{error:#}"), log: Vec::new() }),
@@ -232,19 +220,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_says_where_its_stage_ran() {
-        for (text, expected) in [
-            ("cpu, 2 threads", (Some(Device::Cpu), Some(2))),
-            ("cpu, 1 thread", (Some(Device::Cpu), Some(1))),
-            ("cpu", (Some(Device::Cpu), None)),
-            ("cuda:0", (None, None)),
-            ("cuda:1, 8 threads", (None, Some(8))),
-            ("cpu, 2 threads (there is a GPU, but no CUDA)", (Some(Device::Cpu), Some(2))),
-            ("cpu, 2 threads; began on gpu", (Some(Device::Cpu), Some(2))),
-            ("", (None, None)),
-            ("a strange device, many threads", (None, None)),
+    fn a_rerun_stays_on_the_processor_and_keeps_the_threads_where_nothing_else_is_wanted() {
+        let wanted = |device, threads| Execution { device, threads, ..Execution::default() };
+        let gpu = RanOn::gpu(1, Some("a GPU".to_owned()));
+        for (device, threads, ran_on, expected) in [
+            (Device::Auto, None, Some(RanOn::cpu(2)), (Device::Cpu, Some(2))),
+            (Device::Auto, None, Some(RanOn::cpu(1).with_remark("odd")), (Device::Cpu, Some(1))),
+            (Device::Auto, Some(3), Some(RanOn::cpu(2)), (Device::Cpu, Some(3))),
+            (Device::Cuda(0), None, Some(RanOn::cpu(2)), (Device::Cuda(0), Some(2))),
+            (Device::Auto, None, Some(gpu.clone()), (Device::Auto, None)),
+            (Device::Cpu, Some(4), Some(gpu), (Device::Cpu, Some(4))),
+            (Device::Auto, None, None, (Device::Auto, None)),
         ] {
-            assert_eq!(ran_on(text), expected, "{text}");
+            let found = as_recorded(&wanted(device, threads), ran_on.as_ref());
+            assert_eq!(found, wanted(expected.0, expected.1), "{ran_on:?}");
         }
     }
 }

@@ -243,7 +243,7 @@ mod tests {
             seconds: 0.0,
             finished: 0,
             host: String::new(),
-            device: None,
+            ran_on: None,
             version: String::new(),
         };
         StageState::Ended { outcome: Outcome::Stopped, record: result.then(|| Box::new(record)) }
