@@ -1,8 +1,8 @@
-//! The tensors of each encoder: their names, shapes and types, in the order of PyTorch's `state_dict`,
-//! with the names of torchvision's ResNets.
+//! The residual networks: one table of their layers, and the tensors that follow from it, with the names of
+//! torchvision's ResNets and in the order of PyTorch's `state_dict`.
 //!
-//! The one list that files from elsewhere are held against. Knows no file, and no tensor library: the
-//! networks themselves are built in `src/learn/network/`, and a test there compares.
+//! Files from elsewhere are checked against these tensors, and `src/learn/network/` builds its networks from the same
+//! table. Does not depend on files or on a tensor library.
 
 use crate::kinds::architecture::Architecture;
 
@@ -26,124 +26,177 @@ pub enum ElementType {
     I64,
 }
 
-/// The kind of a residual block.
+/// The layers of an encoder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layers {
+    /// `conv1`, with `bn1` behind it.
+    pub stem: Convolution,
+    /// Whether a max-pool follows: 3x3, stride 2, padding 1.
+    pub max_pool: bool,
+    /// The residual blocks.
+    pub blocks: Vec<Block>,
+    /// Pixels along each side of the images that it is made for.
+    pub image_size: usize,
+}
+
+/// A convolution without a bias; a batch norm follows each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Block {
-    /// Two 3x3 convolutions, and a projection where the shape changes.
+pub struct Convolution {
+    /// Input channels.
+    pub inputs: usize,
+    /// Output channels.
+    pub outputs: usize,
+    /// Pixels along each side of its kernel.
+    pub kernel: usize,
+    /// Pixels from one place of the kernel to the next.
+    pub stride: usize,
+}
+
+/// A residual block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// `layer1.0`.
+    pub name: String,
+    /// `conv1`, `conv2`, ..., with `bn1`, `bn2`, ...
+    pub convolutions: Vec<Convolution>,
+    /// What goes around them.
+    pub shortcut: Shortcut,
+}
+
+/// What goes around the convolutions of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortcut {
+    /// The input.
+    Identity,
+    /// `downsample.0`, with `downsample.1`.
+    Projection(Convolution),
+    /// Every other pixel of every other row, and this many channels of zeros on both sides together.
+    Subsample {
+        /// How many channels the block adds.
+        added: usize,
+    },
+}
+
+/// The kind of the blocks of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BlockKind {
+    /// Two 3x3 convolutions; a projection where the shape changes.
     Basic,
-    /// 1x1, 3x3 and 1x1 with four times the channels, and a projection where the shape changes.
+    /// 1x1, 3x3 and 1x1 with four times the channels; a projection where the shape changes.
     Bottleneck,
-    /// Two 3x3 convolutions; shortcuts without tensors.
+    /// Two 3x3 convolutions; subsampled where the shape changes (option A of the paper).
     OptionA,
 }
 
-/// What is particular to one architecture.
-struct Plan {
-    stem_kernel: usize,
-    block: Block,
-    /// Per stage: base channels and how many blocks.
-    stages: &'static [(usize, usize)],
-    /// Pixels along each side of the images that it is made for.
-    image_size: usize,
-}
-
-fn plan(architecture: Architecture) -> Plan {
-    const RESNET18: &[(usize, usize)] = &[(64, 2), (128, 2), (256, 2), (512, 2)];
-    const RESNET50: &[(usize, usize)] = &[(64, 3), (128, 4), (256, 6), (512, 3)];
-    let small = |block, stages| Plan { stem_kernel: 3, block, stages, image_size: 32 };
-    let large = |block, stages| Plan { stem_kernel: 7, block, stages, image_size: 224 };
-    match architecture {
-        Architecture::Resnet8Fast | Architecture::Resnet8 => {
-            small(Block::OptionA, &[(16, 1), (32, 1), (64, 1)])
+impl Layers {
+    /// Those of an architecture, for images with this many channels.
+    pub fn of(architecture: Architecture, image_channels: usize) -> Self {
+        use BlockKind::{Basic, Bottleneck, OptionA};
+        const RESNET18: &[(usize, usize)] = &[(64, 2), (128, 2), (256, 2), (512, 2)];
+        const RESNET50: &[(usize, usize)] = &[(64, 3), (128, 4), (256, 6), (512, 3)];
+        const RESNET32: &[(usize, usize)] = &[(16, 5), (32, 5), (64, 5)];
+        const RESNET8: &[(usize, usize)] = &[(16, 1), (32, 1), (64, 1)];
+        // The stem's kernel and stride; per stage the base channels and how many blocks.
+        let (kernel, stride, kind, stages) = match architecture {
+            Architecture::Resnet8Fast => (3, 2, OptionA, RESNET8),
+            Architecture::Resnet8 => (3, 1, OptionA, RESNET8),
+            Architecture::Resnet32 => (3, 1, OptionA, RESNET32),
+            Architecture::Resnet18 => (3, 1, Basic, RESNET18),
+            Architecture::Resnet50 => (3, 1, Bottleneck, RESNET50),
+            Architecture::Resnet18At224 => (7, 2, Basic, RESNET18),
+            Architecture::Resnet50At224 => (7, 2, Bottleneck, RESNET50),
+        };
+        let large = kernel == 7;
+        let mut channels = stages[0].0;
+        let stem = Convolution { inputs: image_channels, outputs: channels, kernel, stride };
+        let mut blocks = Vec::new();
+        for (stage, &(base, count)) in stages.iter().enumerate() {
+            for index in 0..count {
+                let stride = if stage > 0 && index == 0 { 2 } else { 1 };
+                let name = format!("layer{}.{index}", stage + 1);
+                blocks.push(Block::new(name, kind, channels, base, stride));
+                channels = base * kind.expansion();
+            }
         }
-        Architecture::Resnet32 => small(Block::OptionA, &[(16, 5), (32, 5), (64, 5)]),
-        Architecture::Resnet18 => small(Block::Basic, RESNET18),
-        Architecture::Resnet50 => small(Block::Bottleneck, RESNET50),
-        Architecture::Resnet18At224 => large(Block::Basic, RESNET18),
-        Architecture::Resnet50At224 => large(Block::Bottleneck, RESNET50),
+        Self { stem, max_pool: large, blocks, image_size: if large { 224 } else { 32 } }
+    }
+
+    /// How many features it produces.
+    pub fn features(&self) -> usize {
+        let last = self.blocks.last().and_then(|block| block.convolutions.last());
+        last.map_or(self.stem.outputs, |convolution| convolution.outputs)
     }
 }
 
-/// The tensors of an encoder for images with so many channels.
-pub fn encoder(architecture: Architecture, image_channels: usize) -> Vec<TensorSpec> {
-    let plan = plan(architecture);
-    let mut table = Table::default();
-    let mut inputs = plan.stages.first().map_or(0, |(channels, _)| *channels);
-    table.convolution("conv1", [image_channels, inputs], plan.stem_kernel);
-    table.norm("bn1", inputs);
-    for (stage, &(base, count)) in plan.stages.iter().enumerate() {
-        for index in 0..count {
-            let halved = stage > 0 && index == 0;
-            let block = format!("layer{}.{index}", stage + 1);
-            inputs = table.block(&block, plan.block, inputs, base, halved);
-        }
-    }
-    table.0
-}
-
-/// How many features an encoder gives.
-pub fn feature_count(architecture: Architecture) -> usize {
-    let plan = plan(architecture);
-    plan.stages.last().map_or(0, |(base, _)| base * plan.block.expansion())
-}
-
-/// Pixels along each side of the images that an architecture is made for.
-pub fn image_size(architecture: Architecture) -> usize {
-    plan(architecture).image_size
-}
-
-impl Block {
+impl BlockKind {
     /// Output channels of a block per base channel.
     fn expansion(self) -> usize {
         if self == Self::Bottleneck { 4 } else { 1 }
     }
 }
 
-/// The tensors so far.
-#[derive(Default)]
-struct Table(Vec<TensorSpec>);
-
-impl Table {
-    fn add(&mut self, name: String, shape: Vec<usize>, element: ElementType) {
-        self.0.push(TensorSpec { name, shape, element });
-    }
-
-    fn convolution(&mut self, name: &str, [inputs, outputs]: [usize; 2], kernel: usize) {
-        let shape = vec![outputs, inputs, kernel, kernel];
-        self.add(format!("{name}.weight"), shape, ElementType::F32);
-    }
-
-    fn norm(&mut self, name: &str, channels: usize) {
-        for part in ["weight", "bias", "running_mean", "running_var"] {
-            self.add(format!("{name}.{part}"), vec![channels], ElementType::F32);
-        }
-        self.add(format!("{name}.num_batches_tracked"), Vec::new(), ElementType::I64);
-    }
-
-    /// Adds a block, and gives its output channels. `halved`: whether it halves the image.
-    fn block(
-        &mut self,
-        name: &str,
-        kind: Block,
-        inputs: usize,
-        base: usize,
-        halved: bool,
-    ) -> usize {
+impl Block {
+    fn new(name: String, kind: BlockKind, inputs: usize, base: usize, stride: usize) -> Self {
         let outputs = base * kind.expansion();
+        let convolution =
+            |inputs, outputs, kernel, stride| Convolution { inputs, outputs, kernel, stride };
         let convolutions = match kind {
-            Block::Basic | Block::OptionA => vec![([inputs, outputs], 3), ([outputs, outputs], 3)],
-            Block::Bottleneck => vec![([inputs, base], 1), ([base, base], 3), ([base, outputs], 1)],
+            BlockKind::Basic | BlockKind::OptionA => {
+                vec![convolution(inputs, outputs, 3, stride), convolution(outputs, outputs, 3, 1)]
+            }
+            BlockKind::Bottleneck => vec![
+                convolution(inputs, base, 1, 1),
+                convolution(base, base, 3, stride),
+                convolution(base, outputs, 1, 1),
+            ],
         };
-        for (index, (channels, kernel)) in convolutions.into_iter().enumerate() {
-            self.convolution(&format!("{name}.conv{}", index + 1), channels, kernel);
-            self.norm(&format!("{name}.bn{}", index + 1), channels[1]);
-        }
-        if (halved || inputs != outputs) && kind != Block::OptionA {
-            self.convolution(&format!("{name}.downsample.0"), [inputs, outputs], 1);
-            self.norm(&format!("{name}.downsample.1"), outputs);
-        }
-        outputs
+        let shortcut = match kind {
+            _ if stride == 1 && inputs == outputs => Shortcut::Identity,
+            BlockKind::OptionA => Shortcut::Subsample { added: outputs - inputs },
+            _ => Shortcut::Projection(convolution(inputs, outputs, 1, stride)),
+        };
+        Self { name, convolutions, shortcut }
     }
+}
+
+/// The tensors of an encoder for images with this many channels.
+pub fn encoder(architecture: Architecture, image_channels: usize) -> Vec<TensorSpec> {
+    let layers = Layers::of(architecture, image_channels);
+    let mut tensors = normalised("conv1", "bn1", layers.stem);
+    for Block { name, convolutions, shortcut } in &layers.blocks {
+        for (index, convolution) in (1..).zip(convolutions) {
+            let [layer, norm] = [format!("{name}.conv{index}"), format!("{name}.bn{index}")];
+            tensors.extend(normalised(&layer, &norm, *convolution));
+        }
+        if let Shortcut::Projection(projection) = shortcut {
+            let [layer, norm] = [0, 1].map(|index| format!("{name}.downsample.{index}"));
+            tensors.extend(normalised(&layer, &norm, *projection));
+        }
+    }
+    tensors
+}
+
+/// How many features an encoder produces.
+pub fn feature_count(architecture: Architecture) -> usize {
+    Layers::of(architecture, 1).features()
+}
+
+/// Pixels along each side of the images that an architecture is made for.
+pub fn image_size(architecture: Architecture) -> usize {
+    Layers::of(architecture, 1).image_size
+}
+
+/// The tensors of a convolution and of its batch norm.
+fn normalised(layer: &str, norm: &str, convolution: Convolution) -> Vec<TensorSpec> {
+    let Convolution { inputs, outputs, kernel, .. } = convolution;
+    let tensor = |name: String, shape, element| TensorSpec { name, shape, element };
+    let weight = vec![outputs, inputs, kernel, kernel];
+    let mut tensors = vec![tensor(format!("{layer}.weight"), weight, ElementType::F32)];
+    for part in ["weight", "bias", "running_mean", "running_var"] {
+        tensors.push(tensor(format!("{norm}.{part}"), vec![outputs], ElementType::F32));
+    }
+    tensors.push(tensor(format!("{norm}.num_batches_tracked"), Vec::new(), ElementType::I64));
+    tensors
 }
 
 #[cfg(test)]

@@ -6,82 +6,32 @@
 //! parameter-free shortcuts (option A: subsample, pad channels with zeros on both sides).
 
 use pipeline_stages::kinds::architecture::Architecture;
+use pipeline_stages::state_dict::{self, Layers};
 use tch::Tensor;
 
 use super::layer::{BatchNorm, Bias, Convolution};
 use super::pass::Pass;
 use super::state::{Builder, Initial};
 
-/// What is particular to one architecture.
-struct Plan {
-    stem: Stem,
-    block: BlockKind,
-    /// Of the convolutions within blocks.
-    initial: Initial,
-    /// Per stage: base channels and how many blocks.
-    stages: &'static [(i64, usize)],
-}
-
-/// What comes before the first block.
-#[derive(Debug, Clone, Copy)]
-struct Stem {
-    kernel: i64,
-    stride: i64,
-    initial: Initial,
-    /// 3x3, stride 2, padding 1.
-    max_pool: bool,
-}
-
-/// The kind of a residual block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum BlockKind {
-    /// Two 3x3 convolutions, projection shortcut where the shape changes.
-    Basic,
-    /// 1x1, 3x3, 1x1 with four times the channels; projection shortcut where the shape changes.
-    Bottleneck,
-    /// Two 3x3 convolutions, option-A shortcut where the shape changes.
-    BasicOptionA,
-}
-
-impl BlockKind {
-    fn expansion(self) -> i64 {
-        if self == Self::Bottleneck { 4 } else { 1 }
-    }
-}
-
-fn plan(architecture: Architecture) -> Plan {
-    const RESNET18: &[(i64, usize)] = &[(64, 2), (128, 2), (256, 2), (512, 2)];
-    const RESNET50: &[(i64, usize)] = &[(64, 3), (128, 4), (256, 6), (512, 3)];
-    const RESNET32: &[(i64, usize)] = &[(16, 5), (32, 5), (64, 5)];
-    const RESNET8: &[(i64, usize)] = &[(16, 1), (32, 1), (64, 1)];
-    let initial = Initial::KaimingNormalFanOut;
-    let stem = |kernel, stride, initial, max_pool| Stem { kernel, stride, initial, max_pool };
-    // The reference replaces torchvision's 7x7 stem after it was initialised: PyTorch's default stays.
-    let small = |block, stages| {
-        let stem = stem(3, 1, Initial::UniformFanIn, false);
-        Plan { stem, block, initial, stages }
-    };
-    let large = |block, stages| Plan { stem: stem(7, 2, initial, true), block, initial, stages };
-    let cifar = |stride, initial, stages| {
-        let stem = stem(3, stride, initial, false);
-        Plan { stem, block: BlockKind::BasicOptionA, initial, stages }
-    };
+/// How the convolutions of an architecture begin: the stem, and those of the blocks.
+fn initial(architecture: Architecture) -> [Initial; 2] {
     match architecture {
-        Architecture::Resnet8Fast => cifar(2, initial, RESNET8),
-        Architecture::Resnet8 => cifar(1, initial, RESNET8),
         // The reference draws this one by PyTorch's default of `kaiming_normal_`.
-        Architecture::Resnet32 => cifar(1, Initial::KaimingNormalFanIn, RESNET32),
-        Architecture::Resnet18 => small(BlockKind::Basic, RESNET18),
-        Architecture::Resnet50 => small(BlockKind::Bottleneck, RESNET50),
-        Architecture::Resnet18At224 => large(BlockKind::Basic, RESNET18),
-        Architecture::Resnet50At224 => large(BlockKind::Bottleneck, RESNET50),
+        Architecture::Resnet32 => [Initial::KaimingNormalFanIn; 2],
+        // The reference replaces torchvision's 7x7 stem after it was initialised: PyTorch's default stays.
+        Architecture::Resnet18 | Architecture::Resnet50 => {
+            [Initial::UniformFanIn, Initial::KaimingNormalFanOut]
+        }
+        Architecture::Resnet8Fast
+        | Architecture::Resnet8
+        | Architecture::Resnet18At224
+        | Architecture::Resnet50At224 => [Initial::KaimingNormalFanOut; 2],
     }
 }
 
-/// How many features the encoder of this architecture gives.
+/// How many features the encoder of this architecture produces.
 pub fn feature_count(architecture: Architecture) -> i64 {
-    let plan = plan(architecture);
-    plan.stages.last().map_or(0, |(channels, _)| channels * plan.block.expansion())
+    state_dict::feature_count(architecture) as i64
 }
 
 /// A residual encoder.
@@ -103,25 +53,15 @@ impl Encoder {
         architecture: Architecture,
         image_channels: i64,
     ) -> anyhow::Result<Self> {
-        let plan = plan(architecture);
-        let mut channels = plan.stages.first().map_or(0, |(channels, _)| *channels);
-        let shape = [image_channels, channels];
-        let Stem { kernel, stride, initial, max_pool } = plan.stem;
-        let conv1 = builder
-            .within("conv1", |builder| Convolution::new(builder, shape, kernel, stride, initial))?;
-        let bn1 =
-            builder.within("bn1", |builder| BatchNorm::new(builder, channels, Bias::Trained))?;
-        let mut blocks = Vec::new();
-        for (stage, &(base, count)) in plan.stages.iter().enumerate() {
-            for index in 0..count {
-                let stride = if stage > 0 && index == 0 { 2 } else { 1 };
-                let block = builder.within(format!("layer{}.{index}", stage + 1), |builder| {
-                    Block::new(builder, &plan, channels, base, stride)
-                })?;
-                channels = base * plan.block.expansion();
-                blocks.push(block);
-            }
-        }
+        let Layers { stem, max_pool, blocks, .. } =
+            Layers::of(architecture, usize::try_from(image_channels)?);
+        let [of_stem, of_blocks] = initial(architecture);
+        let (conv1, bn1) =
+            normalised(builder, ["conv1".to_owned(), "bn1".to_owned()], stem, of_stem)?;
+        let blocks = blocks.iter().map(|block| {
+            builder.within(&block.name, |builder| Block::new(builder, block, of_blocks))
+        });
+        let blocks = blocks.collect::<anyhow::Result<_>>()?;
         Ok(Self { conv1, bn1, max_pool, blocks })
     }
 
@@ -166,37 +106,25 @@ enum Shortcut {
 impl Block {
     fn new(
         builder: &mut Builder,
-        plan: &Plan,
-        inputs: i64,
-        base: i64,
-        stride: i64,
+        block: &state_dict::Block,
+        initial: Initial,
     ) -> anyhow::Result<Self> {
-        let (kind, initial) = (plan.block, plan.initial);
-        let outputs = base * kind.expansion();
-        // Inputs, outputs, kernel, stride of each convolution.
-        let shapes = match kind {
-            BlockKind::Basic | BlockKind::BasicOptionA => {
-                vec![([inputs, outputs], 3, stride), ([outputs, outputs], 3, 1)]
+        let layers = (1..).zip(&block.convolutions).map(|(index, convolution)| {
+            let names = [format!("conv{index}"), format!("bn{index}")];
+            normalised(builder, names, *convolution, initial)
+        });
+        let layers = layers.collect::<anyhow::Result<_>>()?;
+        let shortcut = match block.shortcut {
+            state_dict::Shortcut::Identity => Shortcut::Identity,
+            state_dict::Shortcut::Subsample { added } => {
+                let (added, before) = (added as i64, added as i64 / 2);
+                Shortcut::Subsample { before, behind: added - before }
             }
-            BlockKind::Bottleneck => {
-                vec![([inputs, base], 1, 1), ([base, base], 3, stride), ([base, outputs], 1, 1)]
+            state_dict::Shortcut::Projection(projection) => {
+                let names = [0, 1].map(|index| format!("downsample.{index}"));
+                let (convolution, norm) = normalised(builder, names, projection, initial)?;
+                Shortcut::Projection(convolution, norm)
             }
-        };
-        let mut layers = Vec::new();
-        for (index, (channels, kernel, stride)) in shapes.into_iter().enumerate() {
-            let names = [format!("conv{}", index + 1), format!("bn{}", index + 1)];
-            layers.push(normalised(builder, names, channels, [kernel, stride], initial)?);
-        }
-        let shortcut = if stride == 1 && inputs == outputs {
-            Shortcut::Identity
-        } else if kind == BlockKind::BasicOptionA {
-            let before = (outputs - inputs) / 2;
-            Shortcut::Subsample { before, behind: outputs - inputs - before }
-        } else {
-            let names = ["downsample.0".to_owned(), "downsample.1".to_owned()];
-            let (convolution, norm) =
-                normalised(builder, names, [inputs, outputs], [1, stride], initial)?;
-            Shortcut::Projection(convolution, norm)
         };
         Ok(Self { layers, shortcut })
     }
@@ -226,15 +154,15 @@ impl Block {
 fn normalised(
     builder: &mut Builder,
     [convolution, norm]: [String; 2],
-    channels: [i64; 2],
-    [kernel, stride]: [i64; 2],
+    layer: state_dict::Convolution,
     initial: Initial,
 ) -> anyhow::Result<(Convolution, BatchNorm)> {
+    let [inputs, outputs, kernel, stride] =
+        [layer.inputs, layer.outputs, layer.kernel, layer.stride].map(|size| size as i64);
     let convolution = builder.within(convolution, |builder| {
-        Convolution::new(builder, channels, kernel, stride, initial)
+        Convolution::new(builder, [inputs, outputs], kernel, stride, initial)
     })?;
-    let norm =
-        builder.within(norm, |builder| BatchNorm::new(builder, channels[1], Bias::Trained))?;
+    let norm = builder.within(norm, |builder| BatchNorm::new(builder, outputs, Bias::Trained))?;
     Ok((convolution, norm))
 }
 
