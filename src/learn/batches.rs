@@ -162,6 +162,20 @@ pub fn shuffled(samples: &[u32], seed: u64, epoch: u32) -> Vec<u32> {
     order
 }
 
+/// How many batches an epoch has; see [`cut`].
+pub fn batch_count(samples: usize, batch_size: usize) -> usize {
+    let one_left = samples > batch_size && samples % batch_size == 1;
+    samples.div_ceil(batch_size) - usize::from(one_left)
+}
+
+/// Cuts the order of an epoch into batches. The last one has fewer samples where they do not divide. One sample alone
+/// joins the batch before it: batch norm can need more than one.
+pub fn cut(order: &[u32], batch_size: usize) -> Vec<Vec<u32>> {
+    let count = batch_count(order.len(), batch_size);
+    let end = |batch| if batch + 1 == count { order.len() } else { (batch + 1) * batch_size };
+    (0..count).map(|batch| order[batch * batch_size..end(batch)].to_vec()).collect()
+}
+
 /// Consumes what is produced, up to `depth` items of which are made ahead by a thread of their own;
 /// with a depth of 0, each when it is asked for.
 pub fn ahead<T: Send, R>(
@@ -240,6 +254,27 @@ mod tests {
             assert_eq!(all, (0..100).collect::<Vec<_>>());
             assert_eq!(ahead(depth, 0.., |items| items.nth(5)), Some(5));
         }
+    }
+
+    #[test]
+    fn no_batch_is_left_with_one_sample() {
+        let sizes = |samples: u32, batch_size| -> Vec<usize> {
+            let order: Vec<u32> = (0..samples).collect();
+            let batches = cut(&order, batch_size);
+            assert_eq!(batches.concat(), order);
+            assert_eq!(batches.len(), batch_count(order.len(), batch_size));
+            batches.iter().map(Vec::len).collect()
+        };
+        assert_eq!(sizes(6, 3), [3, 3]);
+        assert_eq!(sizes(8, 3), [3, 3, 2]);
+        assert_eq!(sizes(7, 3), [3, 4]);
+        assert_eq!(sizes(3, 2), [3]);
+        // Fewer samples than a batch, and batches of one where that is wanted.
+        assert_eq!(sizes(5, 1000), [5]);
+        assert_eq!(sizes(1, 1000), [1]);
+        assert_eq!(sizes(3, 1), [1, 1, 1]);
+        assert_eq!(sizes(0, 4), [0; 0]);
+        assert_eq!(sizes(5, usize::MAX), [5]);
     }
 
     #[test]

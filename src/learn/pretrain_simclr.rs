@@ -89,11 +89,16 @@ impl<'a> Views<'a> {
     ) -> anyhow::Result<Self> {
         let count = u32::try_from(samples.labels.len()).context("too many images")?;
         ensure!(
-            u64::from(count) >= parameters.batch_size,
-            "the data set has {count} training images, fewer than one batch: \
-             set batch-size to {count} or less (it is {})",
-            parameters.batch_size
+            count >= 2,
+            "the data set has {count} training images, and contrastive learning compares images with each other: \
+             it needs at least 2"
         );
+        if u64::from(count) < parameters.batch_size {
+            context.note(format!(
+                "the data set has {count} training images, fewer than batch-size ({}): each step uses all of them",
+                parameters.batch_size
+            ));
+        }
         let settings = ViewSettings {
             crop_area_min: parameters.crop_area_min,
             jitter_strength: parameters.jitter_strength,
@@ -112,7 +117,7 @@ impl<'a> Views<'a> {
             images,
             size,
             indices: (0..count).collect(),
-            batch_size: usize::try_from(parameters.batch_size)?,
+            batch_size: usize::try_from(parameters.batch_size.min(u64::from(count)))?,
             settings,
             seed: context.seed,
             device,
@@ -264,7 +269,7 @@ impl Method for Run<'_> {
     }
 
     fn report(&self, at: At) -> anyhow::Result<()> {
-        let images = |steps: u64| steps * self.parameters.batch_size;
+        let images = |steps: u64| steps * self.views.batch_size as u64;
         let values = self.curve.values(at, self.learning_rate(at))?;
         self.context.measured(at.step + 1, values);
         self.context.progress(Progress {

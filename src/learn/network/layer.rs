@@ -55,7 +55,7 @@ impl Convolution {
     ) -> anyhow::Result<Tensor> {
         let (input, along_input) = forward_mode::split(input)?;
         let (weight, along_weight) = forward_mode::split(weight)?;
-        let along_weight = along_weight.context("the direction says nothing of a weight")?;
+        let along_weight = along_weight.context("the direction has no part for a weight")?;
         let mut along = self.apply(&input, &along_weight)?;
         // The images don't depend on the weights.
         if let Some(along_input) = along_input {
@@ -118,12 +118,12 @@ impl BatchNorm {
     /// [N,C,...] -> the same.
     ///
     /// # Errors
-    /// When the shapes don't match, or a channel of a batch has but one value and so no variance.
+    /// When the shapes don't match, or a channel of a batch has only one value, and so no variance.
     pub fn forward(&self, pass: &Pass, input: &Tensor) -> anyhow::Result<Tensor> {
         ensure!(
             pass.mode == Mode::Evaluate || has_variance(&input.size()),
-            "a batch has one image, of one pixel where it is normalised: batch norm needs more than one value. \
-             Change batch-size so that the last batch of an epoch has more than one image too"
+            "a step has one image, of one pixel where it is normalised, and batch norm needs more than one value: \
+             set batch-size (and meta-batch-size) to 2 or more, and train on at least 2 images"
         );
         if pass.mode == Mode::Train {
             let _ = pass.value(self.num_batches_tracked).shallow_clone().f_add_scalar_(1)?;
@@ -160,7 +160,7 @@ impl BatchNorm {
         let (bias, along_bias) = forward_mode::split(pass.value(self.bias))?;
         let along = [along_input, along_weight, along_bias];
         let [Some(along_input), Some(along_weight), Some(along_bias)] = along else {
-            bail!("the direction says nothing of a batch norm");
+            bail!("the direction has no part for a batch norm");
         };
         let norm = |input: &Tensor, weight: &Tensor, bias: &Tensor| {
             let none = None::<&Tensor>;

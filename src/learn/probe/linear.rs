@@ -30,6 +30,7 @@ pub(super) fn run(
     recipe: &Recipe,
     encoder: &FrozenEncoder<'_>,
 ) -> anyhow::Result<Metrics> {
+    encoder.data.note_small_batches(encoder.context);
     let frozen_images = recipe.augmentation == Augmentation::None;
     let features = frozen_images.then(|| encoder.training_features()).transpose()?;
     let batches = Batches::new(encoder.data, frozen_images);

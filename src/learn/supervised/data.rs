@@ -17,7 +17,7 @@ use super::Recipe;
 use super::meta::MetaDraw;
 use crate::augment::Normalisation;
 use crate::augment::batched::{DeviceImages, upload};
-use crate::batches::{class_balanced, shuffled};
+use crate::batches::{batch_count, class_balanced, cut, shuffled};
 use crate::inputs::{Inputs, Stored};
 use crate::network::feature_count;
 use crate::random::{Purpose, Stream};
@@ -139,19 +139,13 @@ impl TrainingData {
     /// The same data, with a meta batch in every batch.
     ///
     /// # Errors
-    /// When there are fewer samples than a meta batch has.
+    /// When there are no samples to draw them from.
     pub fn with_meta_batches(mut self, draw: MetaDraw) -> anyhow::Result<Self> {
         let (samples, _) = self.meta_set(draw.source);
-        let (count, size) = (samples.len(), draw.batch_size);
         ensure!(
-            count > 0,
-            "the split holds out no samples, and Meta-Weight-Net learns from them: \
+            !samples.is_empty(),
+            "the split does not hold out any samples, and Meta-Weight-Net learns from them: \
              hold some out, or set meta-samples = \"training\""
-        );
-        ensure!(
-            count >= size,
-            "there are {count} samples for meta batches, fewer than one batch: \
-             set meta-batch-size to {count} or less (it is {size})"
         );
         self.meta = Some(draw);
         Ok(self)
@@ -183,12 +177,30 @@ impl TrainingData {
         self.inputs.image
     }
 
-    /// Steps of an epoch; the last one may have fewer samples.
+    /// Steps of an epoch; the last one may have another number of samples.
     pub fn steps_per_epoch(&self) -> u64 {
-        self.samples_per_epoch.div_ceil(self.batch_size) as u64
+        batch_count(self.samples_per_epoch, self.batch_size) as u64
     }
 
-    /// Samples that so many steps see.
+    /// Notes where batches have fewer samples than was asked for.
+    pub fn note_small_batches(&self, context: &Context) {
+        let meta = self.meta.map(|draw| (self.meta_set(draw.source).0.len(), draw.batch_size));
+        for (count, size, what, name) in [
+            Some((self.samples_per_epoch, self.batch_size, "an epoch", "batch-size")),
+            meta.map(|(count, size)| (count, size, "the meta set", "meta-batch-size")),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            if count < size {
+                context.note(format!(
+                    "{what} has {count} samples, fewer than {name} ({size}): each step uses all of them"
+                ));
+            }
+        }
+    }
+
+    /// Samples that this many steps see.
     pub fn samples_of(&self, steps: u64) -> u64 {
         let (epochs, rest) = (steps / self.steps_per_epoch(), steps % self.steps_per_epoch());
         epochs * self.samples_per_epoch as u64 + rest * self.batch_size as u64
@@ -273,7 +285,7 @@ impl Feed for TrainingData {
             ),
         };
         let epoch = order.get(..self.samples_per_epoch).context("an epoch has too few samples")?;
-        Ok(epoch.chunks(self.batch_size).map(<[u32]>::to_vec).collect())
+        Ok(cut(epoch, self.batch_size))
     }
 
     fn prepare(&self, epoch: u32, step: u32, batch: Vec<u32>) -> anyhow::Result<Batch> {
@@ -292,11 +304,6 @@ fn samples_per_epoch(recipe: &Recipe, train: usize) -> anyhow::Result<usize> {
     ensure!(
         wanted <= train || recipe.sampling == Sampling::ClassBalanced,
         "{train} samples train, fewer than samples-per-epoch ({wanted})"
-    );
-    ensure!(
-        wanted as u64 >= recipe.batch_size,
-        "{wanted} samples train, fewer than one batch: set batch-size to {wanted} or less (it is {})",
-        recipe.batch_size
     );
     Ok(wanted)
 }

@@ -117,13 +117,14 @@ impl<'a> Fit<'a> {
     /// A training at its beginning: from the initial encoder where there is one.
     ///
     /// # Errors
-    /// When the initial weights don't fit, or libtorch can't make the tensors.
+    /// When the initial weights do not fit, or libtorch can't make the tensors.
     pub fn new(
         recipe: &'a Recipe,
         context: &'a Context,
         data: &'a TrainingData,
         method: Box<dyn RobustMethod>,
     ) -> anyhow::Result<Self> {
+        data.note_small_batches(context);
         let device = data.device;
         let channels = data.image().channels;
         let classes = data.classes.len();
@@ -134,7 +135,7 @@ impl<'a> Fit<'a> {
             let encoder = network.state().tensors().iter();
             let encoder = encoder.filter(|named| !Classifier::in_head(&named.name));
             weights::read_into(&init.join(WEIGHTS_FILE), encoder, Classifier::in_head)
-                .context("the initial weights don't fit")?;
+                .context("the initial weights do not fit")?;
         }
         let optimizer =
             Optimizer::new(recipe.rule, recipe.weight_decay, network.state(), recipe.decays)?;

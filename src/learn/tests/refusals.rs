@@ -4,9 +4,11 @@ mod fixture;
 
 use std::path::Path;
 
-use fixture::{SHAPE, learn_stage, pretraining, request, stage, training, write_inputs};
+use fixture::{
+    SHAPE, learn_stage, pretraining, request, stage, training, with_input, write_inputs,
+};
 use pipeline_stages::formats::{Labels, ModelInfo, Part, SplitIndices, write_samples};
-use pipeline_stages::message::{Input, Metrics, Request};
+use pipeline_stages::message::{Event, Input, Metrics, Request};
 use pipeline_stages::worker::Context;
 use pipeline_stages::{ArtifactType, Stage};
 use serde_json::{Value, json};
@@ -39,12 +41,83 @@ fn assert_refused(request: &Request, parts: &[&str]) {
 }
 
 #[test]
-fn a_batch_larger_than_the_data_set() {
+fn a_batch_larger_than_the_data_set_is_the_data_set() {
     let folder = inputs();
-    for (kind, samples) in [("pretrain-simclr", "48"), ("train", "40")] {
-        let stage = changed(kind, &json!({"batch-size": 1000}));
-        assert_refused(&request(folder.path(), &stage, "out"), &["batch-size", samples, "1000"]);
+    let run = |stage: &Stage, output: &str| {
+        let mut request = request(folder.path(), stage, output);
+        if stage.info().name == "probe" {
+            request = with_input(request, "weights", &folder.path().join("encoder"));
+        }
+        let context = Context::for_test(request.clone());
+        let result = pipeline_learn::run(learn_stage(&request), &context);
+        let notes = context.kept_events().into_iter().filter_map(|event| match event {
+            Event::Note { text } if text.contains("fewer than") => Some(text),
+            _ => None,
+        });
+        (result.unwrap(), notes.collect::<Vec<_>>())
+    };
+    let meta = json!({"method": "meta-weight-net", "batch-size": 1000});
+    let noted = |notes: &[String], samples: u64, what: &str| {
+        let parts = [samples.to_string(), what.to_owned(), "1000".to_owned()];
+        notes.iter().any(|note| parts.iter().all(|part| note.contains(part)))
+    };
+    for (name, stage, samples, what) in [
+        ("encoder", changed("pretrain-simclr", &json!({"batch-size": 1000})), 48, "batch-size"),
+        ("train", changed("train", &json!({"batch-size": 1000})), 40, "batch-size"),
+        ("meta", changed("train", &meta), 8, "meta-batch-size"),
+    ] {
+        let (metrics, notes) = run(&stage, name);
+        assert!(metrics.values().all(|value| value.is_finite()), "{name}: {metrics:?}");
+        assert!(noted(&notes, samples, what), "{name}: {notes:?}");
     }
+    let probe = |classifier: &str, batch: u64| {
+        stage(json!({"kind": "probe", "parameters": {
+            "classifier": classifier, "batch-size": batch, "epochs": 1, "k": 7,
+        }}))
+    };
+    let (_, notes) = run(&probe("linear", 1000), "linear");
+    assert!(noted(&notes, 40, "batch-size"), "{notes:?}");
+    // Nothing is trained here: no batch is too large or too small.
+    let (metrics, notes) = run(&probe("knn", 1000), "knn");
+    assert!(notes.is_empty(), "{notes:?}");
+    assert_eq!(metrics, run(&probe("knn", 1), "knn-one-by-one").0);
+}
+
+#[test]
+fn one_sample_more_than_the_batches_hold_trains() {
+    let folder = inputs();
+    for kind in ["train", "probe"] {
+        // 40 samples train: the last of 3 batches would have one.
+        let changes = json!({"batch-size": 13});
+        let stage = match kind {
+            "train" => changed(kind, &changes),
+            _ => {
+                run(&request(folder.path(), &pretraining("lars"), "encoder")).unwrap();
+                stage(json!({"kind": kind, "parameters": {
+                    "batch-size": 13, "epochs": 1, "augmentation": "flip",
+                }}))
+            }
+        };
+        let mut request = request(folder.path(), &stage, kind);
+        if kind == "probe" {
+            request = with_input(request, "weights", &folder.path().join("encoder"));
+        }
+        run(&request).unwrap();
+        let curves = std::fs::read_to_string(folder.path().join(kind).join("curves.csv")).unwrap();
+        assert_eq!(curves.lines().count(), 2, "{curves}");
+    }
+    let evaluations = folder.path().join("train/evaluations.csv");
+    let evaluations = std::fs::read_to_string(evaluations).unwrap();
+    assert!(evaluations.lines().last().unwrap().starts_with("3,1,"), "{evaluations}");
+}
+
+#[test]
+fn one_image_alone_cannot_be_compared() {
+    let folder = inputs();
+    let pixels = vec![9; SHAPE.bytes()];
+    write_samples(&folder.path().join("data"), Part::Train, SHAPE, &pixels, &[0]).unwrap();
+    let stage = changed("pretrain-simclr", &json!({}));
+    assert_refused(&request(folder.path(), &stage, "out"), &["1 training images", "at least 2"]);
 }
 
 #[test]
@@ -72,7 +145,7 @@ fn a_split_of_another_data_set() {
 fn a_batch_without_variance() {
     let folder = inputs();
     let stage = changed("train", &json!({"batch-size": 1}));
-    assert_refused(&request(folder.path(), &stage, "out"), &["one image", "batch-size"]);
+    assert_refused(&request(folder.path(), &stage, "out"), &["one image", "set batch-size"]);
     assert!(!folder.path().join("out/weights.safetensors").exists());
 }
 

@@ -47,6 +47,8 @@ crate::kind! {
         /// Passes over the training set. What a last short batch would hold is left out of an epoch.
         epochs: u32 = 1000, in AT_LEAST_ONE;
         /// Images a step; each gives two views.
+        ///
+        /// All of them, where there are fewer.
         batch_size: u64 = 1024, in 2.0..;
         /// The length of the vectors that the loss compares.
         projection_size: u32 = 128, in 1.0..=65536.0;

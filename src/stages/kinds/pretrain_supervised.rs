@@ -24,7 +24,7 @@ crate::kind! {
     /// (`curves.csv`) and the accuracy on the test set on the way (`evaluations.csv`). As in the reference,
     /// the test set has a say in when the training ends and in which of its moments is kept: it should be of
     /// other images than those that the encoder is for.
-    PretrainSupervised = "pretrain-supervised", version 2, seeded true, output Weights;
+    PretrainSupervised = "pretrain-supervised", version 3, seeded true, output Weights;
     ports {
         /// The data set.
         data: One[Dataset];
@@ -35,6 +35,8 @@ crate::kind! {
         /// Updates of the weights; a training may end within an epoch.
         updates: u64 = 500_000, in AT_LEAST_ONE;
         /// Images an update.
+        ///
+        /// All of them, where there are fewer. One image left over at the end of an epoch joins the update before it.
         batch_size: u64 = 256, in AT_LEAST_ONE;
         /// The peak learning rate.
         learning_rate: f64 = 0.02, in POSITIVE;

@@ -24,7 +24,7 @@ crate::kind! {
     /// of the test set; with a split also `linear-validation-accuracy` or `knn-validation-accuracy`, of the samples held
     /// out. A linear probe writes `curves.csv`, a row an epoch. Where no random augmentation changes the images, the features are
     /// computed once, in one pass that starts anew when it is interrupted.
-    Probe = "probe", version 2, seeded true, output Metrics;
+    Probe = "probe", version 3, seeded true, output Metrics;
     ports {
         /// The encoder.
         weights: One[Weights, Model];
@@ -38,7 +38,9 @@ crate::kind! {
     parameters {
         /// What classifies the features.
         classifier: ProbeClassifier = ProbeClassifier::Linear;
-        /// Samples a step; for `knn` it changes nothing but the memory that is needed.
+        /// Samples a step; for `knn` it changes only the memory that is needed.
+        ///
+        /// All of them, where there are fewer. One sample left over at the end of an epoch joins the step before it.
         batch_size: u64 = 1024, in AT_LEAST_ONE;
         /// The side in pixels of the images that the encoder sees. Without it: the data set's own; for encoded images 224.
         image_size: Option<u32> = None, in 1.0..=4096.0;

@@ -154,6 +154,8 @@ crate::kind! {
         /// Passes over the training samples.
         epochs: u32 = 120, in AT_LEAST_ONE;
         /// Samples a step.
+        ///
+        /// All of them, where there are fewer. One sample left over at the end of an epoch joins the step before it.
         batch_size: u64 = 100, in AT_LEAST_ONE;
         /// Which training samples an epoch has.
         sampling: Sampling = Sampling::Uniform;
@@ -200,6 +202,8 @@ crate::kind! {
     }
     only if (method: [Method::MetaWeightNet]) {
         /// Samples of the meta batch, all different. Without it: as many as `batch-size`.
+        ///
+        /// All meta samples, where there are fewer.
         meta_batch_size: Option<u64> = None, in AT_LEAST_ONE;
         /// Where the meta samples come from.
         meta_samples: MetaSamples = MetaSamples::HeldOut;
