@@ -1,0 +1,124 @@
+#!/bin/sh
+# What needs a GPU, for a machine that has one but cannot build: tests, rates, and the table of docs/results.md at full
+# size. One build serves both kinds of machine: a program finds CUDA when it starts.
+#
+#     benches/gpu.sh pack FOLDER              where it is built: release binaries and Fashion-MNIST into FOLDER
+#     benches/gpu.sh check FOLDER             on the other machine: src/learn/tests/gpu.rs, then rates
+#     benches/gpu.sh table FOLDER SECONDS     there too: the table, for this many seconds; the next call goes on
+#     benches/gpu.sh results FOLDER OUTPUT    records, metrics, curves and logs, without weights
+#
+# FOLDER is best below target/. `table` keeps its cache in CACHE (FOLDER-cache), takes the DEVICE of its stages (auto) and
+# runs the STAGES named, all at once. LIBTORCH_LIB is the folder of a libtorch with CUDA; else it is python3's PyTorch.
+set -eu
+cd "$(dirname "$0")/.."
+step=$1
+mkdir -p "$2"
+folder=$(cd "$2" && pwd)
+cache=${CACHE:-$folder-cache}
+images=/usr/share/datasets/fashion-mnist # Debian's package dataset-fashion-mnist
+
+pack() {
+    mkdir -p "$folder/data"
+    cargo build --release -p pipeline -p pipeline-learn
+    cp target/release/pipeline target/release/pipeline-learn "$folder"
+    for target in "--test gpu" "--bench throughput" "--bench meta_weight_net_step"; do
+        # shellcheck disable=SC2086
+        built=$(cargo test --release -p pipeline-learn $target --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')
+        cp "$built" "$folder/${target#* }"
+    done
+    strip "$folder"/pipeline "$folder"/pipeline-learn "$folder"/gpu "$folder"/throughput "$folder"/meta_weight_net_step
+    cp "$images"/*.gz "$folder/data"
+}
+
+libraries() {
+    torch='import pathlib, torch; print(pathlib.Path(torch.__file__).parent / "lib")'
+    LD_LIBRARY_PATH=${LIBTORCH_LIB:-$(python3 -c "$torch")}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    export LD_LIBRARY_PATH
+}
+
+# Warm laps of about a second each: a line of JSON per lap.
+rates() {
+    kept=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.top_pad=67108864
+    for work in "fine-tune --batch 100" "simclr --batch ${SIMCLR_BATCH:-1024}"; do
+        for precision in f32 bf16; do
+            echo "# $work, $precision"
+            # shellcheck disable=SC2086
+            printf '\n\n\n' | GLIBC_TUNABLES=$kept:glibc.malloc.hugetlb=1 "$folder/throughput" $work --seconds 1 \
+                --architecture "${ARCHITECTURE:-resnet18}" --precision $precision \
+                --threads "$(nproc)" --device "${DEVICE:-cuda:0}"
+        done
+    done
+}
+
+# The pipeline on pipelines/fashion-mnist-noise.toml, resized for a GPU: the recipe of docs/results.md at full size.
+sized() {
+    command=$1
+    shift
+    data=$folder/data
+    set -- "$@" --cache "$cache" --set "execution.device=\"${DEVICE:-auto}\"" \
+        --set "stages.data.train-limit=${LIMIT:-60000}" --set "stages.split.holdout=1000" \
+        --set "stages.simclr.epochs=${SIMCLR_EPOCHS:-30}" --set 'stages.simclr.batch-size=512' \
+        --set 'stages.simclr.learning-rate=1e-3' --set 'stages.simclr.warmup=0.05' \
+        --set "stages.simclr.architecture=\"${ARCHITECTURE:-resnet18}\"" --set 'stages.simclr.precision="bf16"'
+    # Debian compressed the files again.
+    for file in train-images:idx3:train-images:cf8536b0aa1a6ac5fa3f23001093305c \
+        train-labels:idx1:train-labels:10bea18fdb374794d4bb42e356e600c9 \
+        test-images:idx3:t10k-images:f78720b4224f21cce2f2ccf2d7a94c9a \
+        test-labels:idx1:t10k-labels:0d30e22e447f3c33dab9ed536400ac01; do
+        IFS=: read -r stage kind name md5 <<-END
+			$file
+		END
+        set -- "$@" --set "stages.$stage.url=\"file:$data/$name-$kind-ubyte.gz\"" --set "stages.$stage.md5=\"$md5\""
+    done
+    for method in ce gce mwn; do
+        for rate in 50 80 90; do
+            for start in scratch simclr; do
+                training=stages.$method-$rate-$start
+                set -- "$@" --set "$training.architecture=\"${ARCHITECTURE:-resnet18}\"" \
+                    --set "$training.precision=\"bf16\"" --set "$training.batch-size=250" \
+                    --set "$training.epochs=${EPOCHS:-12}"
+            done
+        done
+    done
+    # SIGINT, so that a training writes its checkpoint.
+    # shellcheck disable=SC2086
+    PIPELINE_LEARN=$folder/pipeline-learn ${seconds:+timeout --signal=INT $seconds} \
+        "$folder/pipeline" "$command" pipelines/fashion-mnist-noise.toml "$@"
+}
+
+# What others wait for first, alone on the GPU.
+table() {
+    end=$(($(date +%s) + $1))
+    for stages in simclr "${STAGES:-table}"; do
+        seconds=$((end - $(date +%s)))
+        [ "$seconds" -gt 0 ] || seconds=1
+        # shellcheck disable=SC2086
+        sized run $stages --jobs 18 --keep-going --progress plain || {
+            echo "not done yet: 'table' goes on where it stopped"
+            return
+        }
+    done
+}
+
+results() {
+    mkdir -p "$1"
+    sized status --json >"$1/status.json"
+    (cd "$cache" && tar --create --gzip --dereference --exclude='*.safetensors' --exclude='*.gz' \
+        --file - records logs latest) >"$1/results.tar.gz"
+    cp "$cache"/latest/*/table/table.md "$1" 2>/dev/null || true
+}
+
+case $step in
+pack) pack ;;
+check)
+    libraries
+    "$folder/gpu" --nocapture --test-threads 1
+    rates
+    ;;
+table)
+    libraries
+    table "$3"
+    ;;
+results) results "$3" ;;
+*) echo "there is no step '$step': see the top of this file" >&2 && exit 2 ;;
+esac
