@@ -15,12 +15,12 @@ use pipeline_stages::formats::{ImageShape, MOST_IMAGE_PIXELS};
 pub fn decode(file: &[u8]) -> anyhow::Result<(ImageShape, Vec<u8>)> {
     let reader = ImageReader::new(Cursor::new(file)).with_guessed_format()?;
     let mut decoder =
-        reader.into_decoder().context("it is no JPEG or PNG, or its header is damaged")?;
+        reader.into_decoder().context("it is not a JPEG or PNG file, or its header is damaged")?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     ensure!(
         (1..=MOST_IMAGE_PIXELS).contains(&pixels),
-        "it says that it has {width}x{height} pixels, which is no photograph"
+        "its header says {width}x{height} pixels, which is not a photograph"
     );
     let orientation = decoder.orientation().context("its EXIF data are damaged")?;
     let mut image = DynamicImage::from_decoder(decoder).context("it is damaged")?;

@@ -201,7 +201,7 @@ impl Optimizer {
         });
         ensure!(
             moved.is_none(),
-            "another optimizer moves '{}' now",
+            "'{}' belongs to another optimizer now",
             moved.map_or("", |parameter| &parameter.name)
         );
         Ok(())

@@ -50,8 +50,8 @@ impl<'a> Pictures<'a> {
                 let file = self.samples.encoded(index as usize).with_context(missing)?;
                 let (shape, pixels) = decode(file).with_context(|| {
                     format!(
-                        "image {index} (counted from 0) of the data set can't be decoded: mend or \
-                         remove its file, and make the data set anew"
+                        "image {index} (counted from 0) of the data set cannot be decoded: fix or \
+                         remove its file, and make the data set again"
                     )
                 })?;
                 Ok(Picture { shape, pixels: Cow::Owned(pixels) })

@@ -188,7 +188,7 @@ pub fn run<M: Method>(
     if let Some(reached) = reached {
         (position.steps, position.settled) = (reached.steps, reached.settled);
         method.resume(reached.method);
-        context.note(format!("goes on after step {} of {}", position.steps, budget.steps));
+        context.note(format!("continues after step {} of {}", position.steps, budget.steps));
     }
     if position.settled < position.steps {
         settle(method, &mut position, budget)?;
@@ -215,7 +215,7 @@ impl Position<'_> {
             match self.save(method) {
                 // The work so far is worth more than what a checkpoint may save later.
                 Err(error) if due == Due::Checkpoint => {
-                    self.context.note(format!("the training goes on without it: {error:#}"));
+                    self.context.note(format!("the training continues without it: {error:#}"));
                 }
                 saved => saved?,
             }
@@ -243,7 +243,10 @@ fn epoch<M: Method>(
     let at = At { step: position.steps, budget };
     let epoch = u32::try_from(at.epoch())?;
     let batches = feed.batches(epoch)?;
-    ensure!(batches.len() as u64 == budget.steps_per_epoch, "an epoch is longer than another");
+    ensure!(
+        batches.len() as u64 == budget.steps_per_epoch,
+        "an epoch has another number of steps than the others"
+    );
     let left = usize::try_from(budget.steps - position.steps)?;
     let rest =
         batches.into_iter().enumerate().skip(usize::try_from(at.step_of_epoch())?).take(left);

@@ -22,7 +22,7 @@ use crate::network::{NamedTensor, bytes_of};
 pub fn architecture(info: &ModelInfo) -> anyhow::Result<Architecture> {
     let mut known = Architecture::ALL.iter().copied();
     known.find(|architecture| architecture.name() == info.architecture).with_context(|| {
-        format!("the weights are of a '{}', which this version does not know", info.architecture)
+        format!("the weights are of a '{}', which this version does not support", info.architecture)
     })
 }
 
@@ -62,7 +62,7 @@ pub fn check_finite(tensors: &[NamedTensor]) -> anyhow::Result<()> {
     }
     ensure!(
         wrong.is_empty(),
-        "{} of the trained network hold numbers that are not finite: training diverged; try a \
+        "{} of the trained network have values that are not finite: training diverged; try a \
          smaller learning-rate, a longer warmup or another batch-size",
         shortened(&wrong)
     );
@@ -106,8 +106,8 @@ pub fn fill(
     }
     let extra: Vec<&str> =
         found.names().into_iter().filter(|name| !names.contains(name) && !ignored(name)).collect();
-    ensure!(missing.is_empty(), "has no {}", shortened(&missing));
-    ensure!(extra.is_empty(), "has {}, which the network has not", shortened(&extra));
+    ensure!(missing.is_empty(), "does not have {}", shortened(&missing));
+    ensure!(extra.is_empty(), "has {}, which the network does not have", shortened(&extra));
     let _no_gradients = tch::no_grad_guard();
     for (view, tensor) in views {
         let shape = tensor.size();

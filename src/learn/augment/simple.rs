@@ -49,14 +49,14 @@ impl Normalisation {
     fn checked(mean: &[f64], deviation: &[f64], image: ImageShape) -> anyhow::Result<Self> {
         ensure!(
             mean.len() == image.channels && deviation.len() == image.channels,
-            "images have {} channels, but there are {} means and {} deviations",
+            "images have {} channels, but there are {} means and {} standard deviations",
             image.channels,
             mean.len(),
             deviation.len()
         );
         ensure!(
             deviation.iter().all(|&deviation| deviation > 0.0),
-            "a channel of the images has no deviation (all pixels are the same?); \
+            "a channel of the images has a standard deviation of 0 (are all pixels the same?); \
              set normalise = \"none\""
         );
         Ok(Self { mean: mean.to_vec(), deviation: deviation.to_vec() })

@@ -144,7 +144,7 @@ impl Tally {
             }
             text.push('\n');
         }
-        std::fs::write(path, text).with_context(|| format!("can't write {}", path.display()))
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 

@@ -68,9 +68,9 @@ impl Pass {
     /// # Errors
     /// When none is.
     pub fn kept(&self, weight: Slot) -> anyhow::Result<Tensor> {
-        let Record(outputs) = self.record.as_ref().context("there is no pass on record")?;
+        let Record(outputs) = self.record.as_ref().context("no pass is recorded")?;
         let output = outputs.borrow().get(&weight.0).map(Tensor::shallow_clone);
-        output.context("the pass on record is of another network")
+        output.context("the recorded pass is of another network")
     }
 
     /// The value of a tensor, as it is.

@@ -336,5 +336,8 @@ fn no_samples_for_a_meta_batch() {
     let split = SplitIndices { train: (0..40).collect(), validation: Vec::new() };
     split.write(&folder.path().join("split")).unwrap();
     let error = message(&json!({}));
-    assert!(error.contains("holds out no samples") && error.contains("meta-samples"), "{error}");
+    assert!(
+        error.contains("does not hold out any samples") && error.contains("meta-samples"),
+        "{error}"
+    );
 }

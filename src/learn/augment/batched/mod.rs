@@ -75,7 +75,7 @@ impl DeviceImages {
 /// What the GPU can do itself, or a note that the CPU does it.
 fn noted<T>(result: anyhow::Result<T>, context: &Context) -> Option<T> {
     let note =
-        |error| context.note(format!("the CPU augments the images, the GPU can't: {error:#}"));
+        |error| context.note(format!("the CPU augments the images, as the GPU cannot: {error:#}"));
     result.map_err(note).ok()
 }
 
