@@ -4,9 +4,11 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
@@ -142,15 +144,14 @@ pub fn run(
         File::create(log).with_context(|| format!("cannot write the log {}", log.display()))?;
     let program = program_name(&command);
     // A group of its own: Ctrl-C in the terminal reaches the orchestrator alone, which passes it on.
-    command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log_file);
-    let mut child = command
-        .spawn()
+    command.process_group(0).stderr(log_file);
+    let (child, ours) = start(command)
         // In words only: this is not a failure of the cache, whatever kind of error it is.
-        .map_err(|error| anyhow!("cannot start {}: {error}", command.get_program().display()))?;
+        .map_err(|error| anyhow!("cannot start {program}: {error}"))?;
     let pid = Pid::from_child(&child);
     worker.hold(pid);
 
-    let talk = converse(&mut child, request, &mut on_event);
+    let talk = converse(&ours, request, &mut on_event);
     if talk.is_err() {
         worker.kill();
     }
@@ -180,6 +181,17 @@ pub fn run(
     }
 }
 
+/// Starts a worker, with one end of a socket as its standard input and output; gives the other end.
+///
+/// A pipe could be opened by any process of the same user, through `/proc/PID/fd/1`: by the very program that the
+/// worker runs. A socket cannot.
+fn start(mut command: Command) -> std::io::Result<(Child, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    command.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
+    // The command keeps the worker's end, without which nobody would see the worker's death, and is dropped here.
+    Ok((command.spawn()?, ours))
+}
+
 /// Why a conversation did not begin.
 enum HandshakeError {
     /// It is another program, or another build.
@@ -190,20 +202,18 @@ enum HandshakeError {
 
 /// Speaks with the worker until it closes its output; the last event that it sent.
 fn converse(
-    child: &mut Child,
+    socket: &UnixStream,
     request: &Request,
     on_event: &mut impl FnMut(Event),
 ) -> Result<Option<Event>, HandshakeError> {
-    let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err(HandshakeError::NoHello);
-    };
-    let mut lines = BufReader::new(stdout).split(b'\n').map_while(Result::ok);
+    let mut lines = BufReader::new(socket).split(b'\n').map_while(Result::ok);
     check_hello(lines.next().as_deref())?;
-    // Kept open to the end: when this process dies, the worker sees its input end.
-    let _open = send_request(stdin, request);
+    // A worker that died meanwhile is seen by the end of its output. The socket stays open: when this process dies,
+    // the worker sees its input end.
+    let _ = send_request(socket, request);
     let mut last = None;
     for line in lines {
-        // Another line was printed by some library: it is not for us.
+        // A line that its end cuts off is not an event.
         if let Ok(event) = serde_json::from_slice::<Event>(&line) {
             last = Some(event.clone());
             on_event(event);
@@ -237,12 +247,10 @@ fn check_hello(line: Option<&[u8]>) -> Result<(), HandshakeError> {
     }))
 }
 
-fn send_request(mut stdin: ChildStdin, request: &Request) -> Option<ChildStdin> {
-    let mut line = serde_json::to_vec(request).ok()?;
+fn send_request(mut socket: &UnixStream, request: &Request) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
-    // A worker that died meanwhile is seen by the end of its output.
-    stdin.write_all(&line).and_then(|()| stdin.flush()).ok()?;
-    Some(stdin)
+    socket.write_all(&line)
 }
 
 /// Waits for the worker's end, then ends whatever it left behind in its group.

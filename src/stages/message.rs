@@ -1,8 +1,9 @@
 //! The messages between the orchestrator and a worker: one JSON object a line.
 //!
 //! The worker says [`Event::Hello`] first. The orchestrator checks it, writes one [`Request`] to the
-//! worker's standard input and keeps that pipe open: its end means that the orchestrator is gone
-//! (or wants the worker to stop). The worker's standard error is its log.
+//! worker's standard input and keeps that open: its end means that the orchestrator is gone
+//! (or wants the worker to stop). Standard input and output are one socket, which no other process can open; the
+//! worker's standard error is its log.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 //! Knows no stage body.
 
 use std::fs::{File, TryLockError};
-use std::io::{BufRead, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,14 +53,10 @@ pub struct Context {
 
 /// Where a body's events go.
 enum Events {
-    StandardOutput {
-        last_progress: Mutex<Option<Instant>>,
-    },
+    /// To the orchestrator.
+    Sent { to: Sender, last_progress: Mutex<Option<Instant>> },
     /// For tests: kept. The body is asked to stop at a report of its progress.
-    Kept {
-        events: Mutex<Vec<Event>>,
-        stop_at: Option<usize>,
-    },
+    Kept { events: Mutex<Vec<Event>>, stop_at: Option<usize> },
 }
 
 /// Progress more often than this is dropped: nobody can read it.
@@ -129,7 +125,7 @@ impl Context {
 
     /// Tells how far the work is. Cheap: calls in quick succession are dropped.
     pub fn progress(&self, progress: Progress) {
-        if let Events::StandardOutput { last_progress } = &self.events {
+        if let Events::Sent { last_progress, .. } = &self.events {
             let mut last = lock(last_progress);
             let finished = progress.total == Some(progress.done);
             if !finished && last.is_some_and(|last| last.elapsed() < PROGRESS_INTERVAL) {
@@ -179,17 +175,17 @@ impl Context {
     pub fn kept_events(&self) -> Vec<Event> {
         match &self.events {
             Events::Kept { events, .. } => lock(events).clone(),
-            Events::StandardOutput { .. } => Vec::new(),
+            Events::Sent { .. } => Vec::new(),
         }
     }
 
     fn send(&self, event: Event) {
         match &self.events {
             // Nobody reads any more: the orchestrator is gone.
-            Events::StandardOutput { .. } if write_event(&event).is_err() => {
+            Events::Sent { to, .. } if to.send(&event).is_err() => {
                 self.stop.store(true, Ordering::Relaxed);
             }
-            Events::StandardOutput { .. } => {}
+            Events::Sent { .. } => {}
             Events::Kept { events, stop_at } => {
                 let mut events = lock(events);
                 events.push(event);
@@ -206,12 +202,27 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn write_event(event: &Event) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(event)?;
-    line.push(b'\n');
-    let mut out = std::io::stdout().lock();
-    out.write_all(&line)?;
-    out.flush()
+/// This process's end of the conversation, to write to.
+#[derive(Clone)]
+struct Sender(Arc<Mutex<File>>);
+
+impl Sender {
+    fn send(&self, event: &Event) -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(event)?;
+        line.push(b'\n');
+        lock(&self.0).write_all(&line)
+    }
+}
+
+/// Takes the conversation off the standard streams. What libraries print goes to the log from now on, and a program
+/// that is started inherits no way to speak for its worker.
+fn take_standard_streams() -> std::io::Result<(BufReader<File>, Sender)> {
+    const FIRST: i32 = 3;
+    let input = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), FIRST)?;
+    let output = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), FIRST)?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+    Ok((BufReader::new(input.into()), Sender(Arc::new(Mutex::new(output.into())))))
 }
 
 /// Runs a worker process: says hello, reads one request, runs it, reports how it ended.
@@ -241,16 +252,18 @@ fn serve_request(
             .context("can't listen to signals")?;
     }
     file_size_limit_is_an_error().context("can't listen to signals")?;
-    write_event(&Event::Hello(Hello::of(program)))
+    let (mut input, sender) = take_standard_streams().context("can't use the standard streams")?;
+    sender
+        .send(&Event::Hello(Hello::of(program)))
         .context("nobody reads this worker's standard output")?;
-    let request = read_request()?;
-    stop_at_end_of_input(Arc::clone(&stop))?;
+    let request = read_request(&mut input)?;
+    stop_at_end_of_input(input, Arc::clone(&stop))?;
 
-    let Some(checkpoint_lock) = lock_checkpoint(&request.checkpoint, &stop)? else {
-        return write_event(&Event::Stopped).context("can't report the end of the stage");
+    let Some(checkpoint_lock) = lock_checkpoint(&request.checkpoint, &stop, &sender)? else {
+        return sender.send(&Event::Stopped).context("can't report the end of the stage");
     };
     let stage = request.stage.clone();
-    let events = Events::StandardOutput { last_progress: Mutex::default() };
+    let events = Events::Sent { to: sender.clone(), last_progress: Mutex::default() };
     let mut context = Context::new(request, events, stop).with_checkpoint_lock(checkpoint_lock);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&stage, &context)))
         .unwrap_or_else(|panic| Err(anyhow!("internal error: {}", panic_message(&*panic))));
@@ -265,7 +278,7 @@ fn serve_request(
             Event::Failed { message }
         }
     };
-    write_event(&event).context("can't report the end of the stage")
+    sender.send(&event).context("can't report the end of the stage")
 }
 
 /// A line for the log. The log can be on a disk that is full, which is no reason to die.
@@ -275,7 +288,11 @@ fn tell_log(line: &str) {
 
 /// A worker that outlived its orchestrator may still write its checkpoint: waits for it to leave.
 /// `None` if this one was asked to stop meanwhile.
-fn lock_checkpoint(checkpoint: &Path, stop: &AtomicBool) -> anyhow::Result<Option<File>> {
+fn lock_checkpoint(
+    checkpoint: &Path,
+    stop: &AtomicBool,
+    sender: &Sender,
+) -> anyhow::Result<Option<File>> {
     const POLL: Duration = Duration::from_millis(50);
     let path = checkpoint.with_extension("worker-lock");
     let locking = || format!("can't lock {}", path.display());
@@ -289,7 +306,7 @@ fn lock_checkpoint(checkpoint: &Path, stop: &AtomicBool) -> anyhow::Result<Optio
             Err(TryLockError::WouldBlock) => {
                 if !std::mem::replace(&mut told, true) {
                     let text = "waits for an interrupted run of it to write its checkpoint";
-                    write_event(&Event::Note { text: text.to_owned() })?;
+                    sender.send(&Event::Note { text: text.to_owned() })?;
                 }
                 std::thread::sleep(POLL);
             }
@@ -328,9 +345,9 @@ pub fn io_error_kind(error: &anyhow::Error) -> Option<std::io::ErrorKind> {
     causes.next().map(std::io::Error::kind)
 }
 
-fn read_request() -> anyhow::Result<Request> {
+fn read_request(input: &mut impl BufRead) -> anyhow::Result<Request> {
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).context("can't read the request")?;
+    input.read_line(&mut line).context("can't read the request")?;
     if line.is_empty() {
         return Err(anyhow!("this program is started by `pipeline`, which sends it a request"));
     }
@@ -344,9 +361,9 @@ fn read_request() -> anyhow::Result<Request> {
     serde_json::from_str(&line).context("the request makes no sense")
 }
 
-fn stop_at_end_of_input(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+fn stop_at_end_of_input(mut input: BufReader<File>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
     let wait = move || {
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = std::io::copy(&mut input, &mut std::io::sink());
         stop.store(true, Ordering::Relaxed);
     };
     std::thread::Builder::new().spawn(wait).context("cannot start a thread")?;

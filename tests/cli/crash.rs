@@ -192,6 +192,37 @@ fn a_worker_that_is_killed_is_a_failed_stage() {
 }
 
 #[test]
+fn a_program_can_not_speak_for_its_worker() {
+    // It tries every descriptor of its worker and of the orchestrator, and ends its worker then.
+    let spoof = r#"
+event='{"event":"finished","metrics":{"accuracy":0.99},"device":"quantum"}'
+orchestrator=$(sed 's/.*) . \([0-9]*\) .*/\1/' /proc/$PPID/stat)
+test -r /proc/$PPID/fd && echo readable >> said
+for process in $PPID $orchestrator; do
+    for descriptor in 0 1 2 3 4 5 6 7 8 9 10 11 12; do
+        { echo "$event" > /proc/$process/fd/$descriptor; } 2> /dev/null
+    done
+done
+echo '{"accuracy": 0.1}' > "$PIPELINE_OUTPUT/metrics.json"
+"#;
+    for (end, results) in [
+        ("kill -9 $PPID; exit 1", "spoof failed"),
+        ("exit 1", "spoof failed"),
+        ("exit 0", "spoof ran"),
+    ] {
+        let project = Sandbox::of_an_ordinary_user(&format!(
+            "[experiment]\nname = \"spoof\"\n[stages.spoof]\nkind = \"command\"\noutput = \"metrics\"\nshell = '''{spoof}{end}'''\n"
+        ));
+        let ended = project.pipeline("run experiment.toml");
+        assert_eq!(ended.results(), results, "{ended}");
+        assert!(!ended.stdout.contains("0.99"), "{ended}");
+        assert_eq!(project.read("said"), "", "the descriptors of the worker are closed to it");
+        let metrics = project.pipeline("metrics experiment.toml");
+        assert_eq!(metrics.stdout.contains("0.1000"), results == "spoof ran", "{metrics}");
+    }
+}
+
+#[test]
 fn asked_to_stop_a_training_keeps_its_checkpoint() {
     for (signal, name) in
         [(Signal::INT, "Ctrl-C"), (Signal::TERM, "SIGTERM"), (Signal::HUP, "SIGHUP")]

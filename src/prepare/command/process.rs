@@ -57,6 +57,9 @@ impl Program {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<()> {
         context.stop_point()?;
         let reach = Reach::of(context)?;
+        if reach == Reach::Everybody {
+            keep_out_programs()?;
+        }
         let mut descendants = Descendants::of(&self.start(context)?, reach);
         let mut pause = Duration::from_millis(1);
         loop {
@@ -147,6 +150,19 @@ impl Program {
         }
         format!("'{line}'")
     }
+}
+
+/// Keeps programs of the same user from reading and steering this process (through `/proc`, ptrace or
+/// `pidfd_getfd`), so that none can report a result in its place. Root can do all of that anyway. It leaves no core
+/// dump from now on; the program itself is not affected.
+fn keep_out_programs() -> anyhow::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .context("can't keep programs out of their worker")?;
+    }
+    Ok(())
 }
 
 /// How a program ended, in words; `None` for success.
