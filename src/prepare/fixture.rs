@@ -58,11 +58,25 @@ impl Fixture {
         self.root.path().join("folder")
     }
 
+    /// The stage with these inputs. It must have no problem.
+    fn stage(&self, kind: &str, parameters: &serde_json::Value) -> PrepareStage {
+        let named = |(port, inputs): (&String, &Vec<Input>)| -> Vec<String> {
+            let name = |input: &Input| match &input.name {
+                Some(name) => format!("{port}.{name}"),
+                None => port.clone(),
+            };
+            inputs.iter().map(name).collect()
+        };
+        let connected: Vec<String> = self.inputs.iter().flat_map(named).collect();
+        let connected: Vec<&str> = connected.iter().map(String::as_str).collect();
+        connected_stage(kind, parameters, &connected)
+    }
+
     /// The context that a worker would make for a stage.
     pub(crate) fn context(&self, kind: &str, parameters: &serde_json::Value) -> Context {
         Context::for_test(Request {
             protocol: PROTOCOL,
-            stage: Stage::Prepare(stage(kind, parameters)),
+            stage: Stage::Prepare(self.stage(kind, parameters)),
             seed: 0,
             inputs: self.inputs.clone(),
             output: self.output(),
@@ -79,7 +93,7 @@ impl Fixture {
         parameters: &serde_json::Value,
     ) -> Result<Metrics, String> {
         let context = self.context(kind, parameters);
-        crate::run(&stage(kind, parameters), &context).map_err(|error| format!("{error:#}"))
+        crate::run(&self.stage(kind, parameters), &context).map_err(|error| format!("{error:#}"))
     }
 
     /// Every path in the output folder, sorted; folders end in a slash.
@@ -88,10 +102,14 @@ impl Fixture {
     }
 }
 
-/// A stage from the parameters in a manifest. It must have no problem.
+/// A stage without inputs from the parameters in a manifest. It must have no problem.
 pub(crate) fn stage(kind: &str, parameters: &serde_json::Value) -> PrepareStage {
+    connected_stage(kind, parameters, &[])
+}
+
+fn connected_stage(kind: &str, parameters: &serde_json::Value, connected: &[&str]) -> PrepareStage {
     let stage = Stage::read(kind, parameters).expect("a kind").expect("valid parameters");
-    assert_eq!(stage.check(&[]), [], "{kind}: {parameters}");
+    assert_eq!(stage.check(connected), [], "{kind}: {parameters}");
     match stage {
         Stage::Prepare(stage) => stage,
         Stage::Learn(_) => unreachable!("{kind} is no kind of this crate"),
