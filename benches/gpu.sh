@@ -4,11 +4,11 @@
 #
 #     benches/gpu.sh pack FOLDER              where it is built: release binaries and Fashion-MNIST into FOLDER
 #     benches/gpu.sh check FOLDER             on the other machine: src/learn/tests/gpu.rs, then rates
-#     benches/gpu.sh table FOLDER SECONDS     there too: the table, for this many seconds; the next call goes on
+#     benches/gpu.sh table FOLDER SECONDS     there too: the table, for this many seconds; the next call continues
 #     benches/gpu.sh results FOLDER OUTPUT    records, metrics, curves and logs, without weights
 #
 # FOLDER is best below target/. `table` keeps its cache in CACHE (FOLDER-cache), takes the DEVICE of its stages (auto) and
-# runs the STAGES named, all at once. LIBTORCH_LIB is the folder of a libtorch with CUDA; else it is python3's PyTorch.
+# runs the STAGES named. LIBTORCH_LIB is the folder of a libtorch with CUDA; else it is python3's PyTorch.
 set -eu
 cd "$(dirname "$0")/.."
 step=$1
@@ -86,15 +86,15 @@ sized() {
         "$folder/pipeline" "$command" pipelines/fashion-mnist-noise.toml "$@"
 }
 
-# What others wait for first, alone on the GPU.
+# What others wait for first, alone on the GPU and with all cores; then half as many as there are cores.
 table() {
     end=$(($(date +%s) + $1))
-    for stages in simclr "${STAGES:-table}"; do
+    for run in "1 simclr" "$((($(nproc) + 1) / 2)) ${STAGES:-table}"; do
         seconds=$((end - $(date +%s)))
         [ "$seconds" -gt 0 ] || seconds=1
         # shellcheck disable=SC2086
-        sized run $stages --jobs 18 --keep-going --progress plain || {
-            echo "not done yet: 'table' goes on where it stopped"
+        sized run --jobs $run --keep-going --progress plain || {
+            echo "not done yet: 'table' continues where it stopped"
             return
         }
     done
