@@ -1,29 +1,21 @@
-//! JPEG and PNG files in memory to pixels: eight bits, three channels, turned as their EXIF data say.
+//! JPEG, PNG and WebP files in memory to pixels: eight bits, three channels, turned as their EXIF data say.
 //!
-//! Grey images become three equal channels; transparency is dropped; CMYK is converted. Knows no data set.
+//! Grey images become three equal channels; transparency is dropped; CMYK is converted. Does not know any data set.
 
-use std::io::Cursor;
-
-use anyhow::{Context as _, ensure};
-use image::{DynamicImage, ImageDecoder, ImageReader};
+use anyhow::Context as _;
 use pipeline_stages::formats::{ImageShape, MOST_IMAGE_PIXELS};
+use pipeline_stages::image_file::ImageFile;
 
 /// Decodes an image file into u8 \[3,H,W\].
 ///
+/// Does not check that the file is whole: what made the data set did.
+///
 /// # Errors
-/// When it is no JPEG or PNG, damaged, or of more than [`MOST_IMAGE_PIXELS`].
+/// When it is not a JPEG, PNG or WebP, damaged, or of more than [`MOST_IMAGE_PIXELS`].
 pub fn decode(file: &[u8]) -> anyhow::Result<(ImageShape, Vec<u8>)> {
-    let reader = ImageReader::new(Cursor::new(file)).with_guessed_format()?;
-    let mut decoder =
-        reader.into_decoder().context("it is not a JPEG or PNG file, or its header is damaged")?;
-    let (width, height) = decoder.dimensions();
-    let pixels = u64::from(width) * u64::from(height);
-    ensure!(
-        (1..=MOST_IMAGE_PIXELS).contains(&pixels),
-        "its header says {width}x{height} pixels, which is not a photograph"
-    );
-    let orientation = decoder.orientation().context("its EXIF data are damaged")?;
-    let mut image = DynamicImage::from_decoder(decoder).context("it is damaged")?;
+    let image = ImageFile::open(file).context("its header cannot be read")?;
+    image.check_size(MOST_IMAGE_PIXELS)?;
+    let (mut image, orientation) = image.decode()?;
     image.apply_orientation(orientation);
     let image = image.into_rgb8();
     let shape =

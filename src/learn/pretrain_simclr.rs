@@ -7,7 +7,8 @@
 
 use anyhow::{Context as _, ensure};
 use pipeline_stages::formats::{
-    ImageShape, InputCrop, ModelInfo, Part, Samples, Storage, WEIGHTS_FILE,
+    DatasetInfo, ImageShape, InputCrop, ModelInfo, Part, SampleSplit, Samples, Storage,
+    WEIGHTS_FILE,
 };
 use pipeline_stages::kinds::{Blur, PretrainOptimizer, PretrainSimclr};
 use pipeline_stages::message::{Metrics, Progress, Unit};
@@ -87,13 +88,15 @@ impl<'a> Views<'a> {
         context: &Context,
         device: Device,
     ) -> anyhow::Result<Self> {
-        let count = u32::try_from(samples.labels.len()).context("too many images")?;
+        let info = DatasetInfo::read(context.input("data")?)?;
+        let indices = SampleSplit::without_split(samples.labels.len(), &info)?.train;
+        let count = indices.len();
         ensure!(
             count >= 2,
             "the data set has {count} training images, and contrastive learning compares images with each other: \
              it needs at least 2"
         );
-        if u64::from(count) < parameters.batch_size {
+        if (count as u64) < parameters.batch_size {
             context.note(format!(
                 "the data set has {count} training images, fewer than batch-size ({}): each step uses all of them",
                 parameters.batch_size
@@ -116,8 +119,8 @@ impl<'a> Views<'a> {
         Ok(Self {
             images,
             size,
-            indices: (0..count).collect(),
-            batch_size: usize::try_from(parameters.batch_size.min(u64::from(count)))?,
+            indices,
+            batch_size: usize::try_from(parameters.batch_size.min(count as u64))?,
             settings,
             seed: context.seed,
             device,
@@ -211,7 +214,7 @@ impl<'a> Run<'a> {
             features: usize::try_from(feature_count(self.parameters.architecture))?,
             classes: Vec::new(),
             input_mean: vec![0.0; image.channels],
-            input_deviation: vec![1.0; image.channels],
+            input_std: vec![1.0; image.channels],
             training: training_record(self.parameters, self.context.seed),
         }
         .write(output)?;

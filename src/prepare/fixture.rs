@@ -11,6 +11,9 @@ use pipeline_stages::{ArtifactType, PrepareStage, Stage};
 pub(crate) struct Fixture {
     root: tempfile::TempDir,
     inputs: BTreeMap<String, Vec<Input>>,
+    /// How many stages [`Fixture::run_on`] has run.
+    stages: usize,
+    notes: Vec<String>,
 }
 
 impl Fixture {
@@ -20,7 +23,7 @@ impl Fixture {
         for name in ["output", "checkpoint", "folder"] {
             std::fs::create_dir(root.path().join(name)).expect("a folder");
         }
-        Self { root, inputs: BTreeMap::new() }
+        Self { root, inputs: BTreeMap::new(), stages: 0, notes: Vec::new() }
     }
 
     /// Connects an artifact with these files to a port.
@@ -72,6 +75,54 @@ impl Fixture {
         connected_stage(kind, parameters, &connected)
     }
 
+    /// Writes a file below the manifest's folder, with the folders above it, and gives its path.
+    pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.folder().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Runs a stage on these artifacts, into an output folder of its own, and gives that folder and the metrics.
+    pub(crate) fn run_on(
+        &mut self,
+        kind: &str,
+        parameters: serde_json::Value,
+        inputs: &[(&str, ArtifactType, &Path)],
+        seed: u64,
+        threads: Option<u32>,
+    ) -> anyhow::Result<(PathBuf, Metrics)> {
+        let mut ports: BTreeMap<String, Vec<Input>> = BTreeMap::new();
+        for (port, artifact, path) in inputs {
+            let input = Input { name: None, path: (*path).to_owned(), artifact: *artifact };
+            ports.entry((*port).to_owned()).or_default().push(input);
+        }
+        self.stages += 1;
+        let output = self.root().join(format!("output-{}", self.stages));
+        std::fs::create_dir(&output).unwrap();
+        let Stage::Prepare(stage) = Stage::read(kind, parameters).unwrap().unwrap() else {
+            panic!("{kind} is not a kind of this crate")
+        };
+        let context = Context::for_test(Request {
+            protocol: PROTOCOL,
+            stage: Stage::Prepare(stage.clone()),
+            seed,
+            inputs: ports,
+            output: output.clone(),
+            checkpoint: self.checkpoint(),
+            folder: self.folder(),
+            execution: Execution { threads, ..Execution::default() },
+        });
+        let result = crate::run(&stage, &context);
+        self.notes = notes(&context);
+        Ok((output, result?))
+    }
+
+    /// What the last stage of [`Fixture::run_on`] noted.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// The context that a worker would make for a stage.
     pub(crate) fn context(&self, kind: &str, parameters: &serde_json::Value) -> Context {
         Context::for_test(Request {
@@ -112,7 +163,7 @@ fn connected_stage(kind: &str, parameters: &serde_json::Value, connected: &[&str
     assert_eq!(stage.check(connected), [], "{kind}: {parameters}");
     match stage {
         Stage::Prepare(stage) => stage,
-        Stage::Learn(_) => unreachable!("{kind} is no kind of this crate"),
+        Stage::Learn(_) => unreachable!("{kind} is not a kind of this crate"),
     }
 }
 

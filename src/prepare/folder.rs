@@ -1,13 +1,19 @@
 //! What is in a folder, as every stage lists it.
 //!
-//! Knows no stage.
+//! Does not know any stage.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-/// What is in a folder, in the order of the names' bytes. Hidden entries are left out: file managers and
-/// archives of other systems leave some behind (`.DS_Store`, `._data.pt`).
+/// Whether a name is that of something an operating system leaves beside people's files: macOS's `__MACOSX` folders,
+/// `.DS_Store` and `._name`, Windows' `Thumbs.db` and `desktop.ini`. It is never data.
+pub(crate) fn is_system_junk(name: &str) -> bool {
+    name.starts_with("._") || ["__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"].contains(&name)
+}
+
+/// What is in a folder, in the order of the names' bytes. Hidden entries are left out, and what operating
+/// systems leave behind.
 ///
 /// # Errors
 /// When it can't be read.
@@ -16,7 +22,8 @@ pub(crate) fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(unreadable)? {
         let entry = entry.with_context(unreadable)?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().starts_with(b".") && !is_system_junk(&name.to_string_lossy()) {
             paths.push(entry.path());
         }
     }

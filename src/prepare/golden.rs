@@ -11,8 +11,8 @@ use pipeline_stages::{Kind, kinds};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::fixture::Fixture;
 use crate::reference::reference_path;
-use crate::stage_test::StageTest;
 
 /// The SHA-256 over the names and contents of an artifact's files, shortened, with the kind's version.
 fn fingerprint(version: u32, artifact: &Path) -> String {
@@ -34,32 +34,32 @@ fn pipelines() -> PathBuf {
 
 #[test]
 fn the_data_of_the_quickstart() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let archive = std::fs::File::open(pipelines().join("data/fashion-mnist-6k.zip")).unwrap();
     let source = test.folder().join("source");
     zip::ZipArchive::new(archive).unwrap().extract(&source).unwrap();
     let from = ("source", Directory, source.as_path());
-    let (data, _) = test.run("dataset", json!({"format": "idx"}), &[from], 0, None).unwrap();
+    let (data, _) = test.run_on("dataset", json!({"format": "idx"}), &[from], 0, None).unwrap();
     let from = ("data", Dataset, data.as_path());
-    let (split, _) = test.run("split", json!({"holdout": 500}), &[from], 220, None).unwrap();
+    let (split, _) = test.run_on("split", json!({"holdout": 500}), &[from], 220, None).unwrap();
     let from = [from, ("split", Split, split.as_path())];
-    let (noisy, _) = test.run("corrupt-labels", json!({"rate": 0.8}), &from, 220, None).unwrap();
+    let (noisy, _) = test.run_on("corrupt-labels", json!({"rate": 0.8}), &from, 220, None).unwrap();
     let found = [
         fingerprint(kinds::Dataset::VERSION, &data),
         fingerprint(kinds::Split::VERSION, &split),
         fingerprint(kinds::CorruptLabels::VERSION, &noisy),
     ];
     let expected = [
-        "version 1: 04692da2b5fb6f3b",
-        "version 1: 2cba1284e59649ff",
-        "version 1: 7aea4936fd1e480c",
+        "version 2: 9dc732b09df3a509",
+        "version 2: 2cba1284e59649ff",
+        "version 2: 7aea4936fd1e480c",
     ];
     assert_eq!(found, expected, "bump the VERSION of the kind whose output changed");
 }
 
 #[test]
 fn an_image_folder() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let image = RgbImage::from_fn(50, 70, |x, y| Rgb([x as u8, y as u8, (x * y) as u8]));
     let mut png = std::io::Cursor::new(Vec::new());
     image.write_to(&mut png, ImageFormat::Png).unwrap();
@@ -70,10 +70,10 @@ fn an_image_folder() {
     let source = test.folder().join("source");
     let from = ("source", Directory, source.as_path());
     let parameters = json!({"format": "image-folder", "size": 16});
-    let (data, _) = test.run("dataset", parameters, &[from], 0, None).unwrap();
+    let (data, _) = test.run_on("dataset", parameters, &[from], 0, None).unwrap();
     let found = fingerprint(kinds::Dataset::VERSION, &data);
     assert_eq!(
-        found, "version 1: 502859708a8b6edf",
+        found, "version 2: a42465a97fb86932",
         "bump the VERSION of the kind whose output changed"
     );
 }

@@ -20,8 +20,6 @@ mod pickle;
 #[cfg(test)]
 mod reference;
 mod split;
-#[cfg(test)]
-mod stage_test;
 mod unpack;
 mod web_page;
 mod zip_error;

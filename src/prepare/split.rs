@@ -1,11 +1,11 @@
 //! The body of `split`: a seeded hold-out, number for number that of the reference protocol, or the
 //! data set's own.
 //!
-//! Knows the permutation that PyTorch draws; not what the samples are.
+//! Knows the permutation that PyTorch draws. Does not know what the samples are.
 
 use anyhow::{Context as _, ensure};
 use pipeline_stages::formats::{DatasetInfo, Part, Samples, SplitIndices};
-use pipeline_stages::kinds::{Split, SplitBy};
+use pipeline_stages::kinds::{Split, SplitBy, SplitFrom};
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
@@ -16,9 +16,20 @@ impl Body for Split {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let data = context.input("data")?;
         let samples = Samples::open_any(data, Part::Train)?.labels.len();
-        let indices = match self.by {
-            SplitBy::Random => hold_out(samples, self.random_holdout(), context.seed)?,
-            SplitBy::Dataset => set_aside(samples, DatasetInfo::read(data)?.validation_samples)?,
+        let aside = DatasetInfo::read(data)?.validation_samples;
+        let indices = match (self.from, self.by) {
+            (SplitFrom::ValFolder, _) => {
+                ensure!(
+                    aside > 0,
+                    "this data set has no images in a folder val/: put some there, beside train/, or draw some, \
+                     without 'from'"
+                );
+                set_aside(samples, aside)?
+            }
+            (SplitFrom::Train, SplitBy::Random) => {
+                hold_out(samples.saturating_sub(aside), self.random_holdout(), context.seed)?
+            }
+            (SplitFrom::Train, SplitBy::Dataset) => set_aside(samples, aside)?,
         };
         indices.write(&context.output)?;
         Ok(Metrics::from([

@@ -3,12 +3,12 @@
 //!
 //! What a reader may write, and where, is decided in [`destination`]: no reader touches the disk itself.
 
+#[cfg(test)]
+mod archive_builder;
+#[cfg(test)]
+mod corruption;
 mod destination;
-#[cfg(test)]
-mod forge;
 mod format;
-#[cfg(test)]
-mod harm;
 mod include;
 mod path;
 mod tar_archive;

@@ -7,8 +7,15 @@ use zip::result::ZipError;
 pub(crate) fn describe(error: ZipError) -> anyhow::Error {
     match error {
         ZipError::InvalidArchive(why) => {
-            anyhow!("it is damaged, cut off, or no zip archive: {why}")
+            anyhow!("it is damaged, cut off, or not a zip archive: {why}")
         }
-        other => other.into(),
+        ZipError::Io(error) => anyhow!(error).context("it is damaged or cut off"),
+        ZipError::UnsupportedArchive(why) => anyhow!("it uses something that is not read: {why}"),
+        ZipError::CompressionMethodNotSupported(number) => {
+            let name = zip::CompressionMethod::name_from_u16(number);
+            anyhow!("it is compressed by a method ({name}) that is not read")
+        }
+        ZipError::FileNotFound => anyhow!("it lacks a file"),
+        other => anyhow!("it cannot be read: {other}"),
     }
 }

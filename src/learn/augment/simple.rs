@@ -35,7 +35,7 @@ impl Normalisation {
     /// # Errors
     /// When a channel has no deviation.
     pub fn of_dataset(info: &DatasetInfo) -> anyhow::Result<Self> {
-        Self::checked(&info.channel_mean, &info.channel_deviation, info.image)
+        Self::checked(&info.channel_mean, &info.channel_std, info.image)
     }
 
     /// As a model was trained.
@@ -43,7 +43,7 @@ impl Normalisation {
     /// # Errors
     /// When its `model.json` makes no sense.
     pub fn of_model(info: &ModelInfo) -> anyhow::Result<Self> {
-        Self::checked(&info.input_mean, &info.input_deviation, info.input)
+        Self::checked(&info.input_mean, &info.input_std, info.input)
     }
 
     fn checked(mean: &[f64], deviation: &[f64], image: ImageShape) -> anyhow::Result<Self> {

@@ -170,7 +170,7 @@ impl LabelledTraining {
         labels.check(&samples.labels, classes)?;
         let split = match context.optional_input("split") {
             Some(input) => SplitIndices::read(&input.path)?.checked(samples.labels.len())?,
-            None => SampleSplit::all_train(samples.labels.len())?,
+            None => SampleSplit::without_split(samples.labels.len(), &DatasetInfo::read(data)?)?,
         };
         Ok(Some(Self { samples, labels, indices: split.train }))
     }

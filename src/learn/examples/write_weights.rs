@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<()> {
         features: usize::try_from(feature_count(architecture))?,
         classes: (0..CLASSES).map(|class| class.to_string()).collect(),
         input_mean: vec![0.0; 3],
-        input_deviation: vec![1.0; 3],
+        input_std: vec![1.0; 3],
         training: serde_json::json!({ "kind": "none" }),
     }
     .write(&folder)

@@ -98,7 +98,7 @@ impl TrainingData {
         check_labels(&test_samples.labels, "test labels", test_samples.labels.len(), classes)?;
         let SampleSplit { train, validation } = match context.optional_input("split") {
             Some(input) => SplitIndices::read(&input.path)?.checked(count)?,
-            None => SampleSplit::all_train(count)?,
+            None => SampleSplit::without_split(count, &info)?,
         };
         let samples_per_epoch = samples_per_epoch(recipe, train.len())?;
 
@@ -263,7 +263,7 @@ impl TrainingData {
             features: usize::try_from(feature_count(architecture))?,
             classes: self.classes.clone(),
             input_mean: self.inputs.normalisation.mean.clone(),
-            input_deviation: self.inputs.normalisation.deviation.clone(),
+            input_std: self.inputs.normalisation.deviation.clone(),
             training,
         })
     }

@@ -271,7 +271,12 @@ fn a_worker_that_is_killed_resumes_to_the_same_bytes() {
         let mut request = request(folder.path(), stage, &killed);
         request.execution.checkpoint_seconds = 0;
         let (mut worker, _events) = spawn(&request);
-        while !request.checkpoint.join("checkpoint.bin").exists() {
+        // Each worker has a folder of its own below that of the key.
+        let is_written = || {
+            let folders = std::fs::read_dir(&request.checkpoint).into_iter().flatten().flatten();
+            folders.map(|folder| folder.path()).any(|folder| folder.join("checkpoint.bin").exists())
+        };
+        while !is_written() {
             assert!(worker.try_wait().unwrap().is_none(), "it left without a checkpoint");
             std::thread::sleep(Duration::from_micros(100));
         }

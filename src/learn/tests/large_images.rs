@@ -68,7 +68,7 @@ fn write_data(folder: &Path, change: impl Fn(usize, Vec<u8>) -> Vec<u8>) {
         train_samples: SAMPLES,
         test_samples: SAMPLES,
         channel_mean: vec![0.5; 3],
-        channel_deviation: vec![0.3; 3],
+        channel_std: vec![0.3; 3],
         ..DatasetInfo::default()
     };
     info.write(&data).unwrap();
@@ -205,7 +205,7 @@ fn a_file_that_is_no_image_is_named_by_its_index() {
     let folder = inputs();
     write_data(folder.path(), |index, file| if index == 9 { b"no image".to_vec() } else { file });
     let stage = training(&json!({"sampling": "uniform", "samples-per-epoch": null}));
-    assert_refused(run(&request(folder.path(), &stage, "out")), &["image 9", "JPEG or PNG"]);
+    assert_refused(run(&request(folder.path(), &stage, "out")), &["image 9", "JPEG, PNG or WebP"]);
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn initial_weights_are_taken_over_and_their_mismatches_named() {
     };
     run(&with(&training("none"), "fits")).unwrap();
     let info = ModelInfo::read(&folder.path().join("fits")).unwrap();
-    assert_eq!((info.input_mean, info.input_deviation), (vec![0.0], vec![1.0]));
+    assert_eq!((info.input_mean, info.input_std), (vec![0.0], vec![1.0]));
 
     let other = changed("train", &json!({"architecture": "resnet8"}));
     assert_refused(&with(&other, "other"), &["are of a resnet8-fast", "trains a resnet8:"]);

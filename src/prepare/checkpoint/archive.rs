@@ -34,7 +34,7 @@ pub(super) struct Archive<'file> {
 pub(super) enum Content<'file> {
     /// Not compressed, so they are in the file.
     InPlace(&'file [u8]),
-    Unpacked(Rc<[u8]>),
+    Unpacked(Rc<Vec<u8>>),
 }
 
 impl std::ops::Deref for Content<'_> {
@@ -55,7 +55,7 @@ impl<'file> Archive<'file> {
     /// When it is damaged, or not one of PyTorch's.
     pub(super) fn open(bytes: &'file [u8], budget: u64) -> anyhow::Result<Self> {
         let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(describe)?;
-        ensure!(!archive.has_duplicate_names(), "a name comes twice in the archive");
+        ensure!(!archive.has_duplicate_names(), "a name occurs twice in the archive");
         ensure!(
             !archive.has_overlapping_entries().map_err(describe)?,
             "refused: entries overlap in the archive, as they do in a zip bomb"
@@ -138,10 +138,10 @@ impl<'file> Archive<'file> {
             )
         })?;
         self.budget.set(budget);
-        let mut content = Vec::new();
+        let mut content = Vec::with_capacity(usize::try_from(size)?);
         entry.take(size.saturating_add(1)).read_to_end(&mut content).with_context(shown)?;
         ensure!(content.len() as u64 == size, "{}: its size is wrong", shown());
-        Ok(Content::Unpacked(content.into()))
+        Ok(Content::Unpacked(Rc::new(content)))
     }
 }
 

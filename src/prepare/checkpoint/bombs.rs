@@ -85,6 +85,60 @@ fn last_leaf(pickle: &[u8]) -> String {
     }
 }
 
+/// Opens a file, lists its names, and gives how many bytes what was read of it takes.
+fn memory(bytes: &[u8]) -> usize {
+    let Ok(checkpoint) = Checkpoint::open(bytes, &Limits::default()) else { return 0 };
+    let unpacked = checkpoint.unpacked_bytes();
+    let Ok(contents) = checkpoint.contents() else { return unpacked };
+    let entries = contents.entries().unwrap_or_default();
+    let names: usize = entries.iter().map(|entry| 250 + entry.name.capacity()).sum();
+    unpacked + contents.pickle_bytes() + names
+}
+
+/// What takes most memory for its size, in every way that is known.
+#[test]
+fn opening_a_file_takes_memory_in_keeping_with_its_size() {
+    const COUNT: usize = 1 << 19;
+    let long_key = "k".repeat(4_000);
+    let laughs = {
+        let key = text(&long_key);
+        let mut pickle = [b"\x80\x02", &key[..], b"r\0\0\x01\x000Nr\x01\0\x01\x000"].concat();
+        pickle.extend(b"}(");
+        pickle.extend(b"j\0\0\x01\0j\x01\0\x01\0".repeat(40_000));
+        pickle.extend(b"u.");
+        pickle
+    };
+    let repeated =
+        |instructions: &[u8]| [b"\x80\x02]", &instructions.repeat(COUNT)[..], b"."].concat();
+    let pickles = [
+        repeated(b"]"),
+        repeated(b"}"),
+        repeated(b"]\x94"),
+        repeated(b"]2a"),
+        repeated(b"N"),
+        repeated(b"(t"),
+        repeated(b"\x85"),
+        [b"\x80\x02cbuiltins\nlist\nq\x00]", &b"h\x00)\x81".repeat(COUNT / 2)[..], b"."].concat(),
+        [b"\x80\x02cbuiltins\nlist\nq\x00]", &b"h\x00)\x81Na".repeat(COUNT / 2)[..], b"."].concat(),
+        laughs,
+    ];
+    for (index, pickle) in pickles.iter().enumerate() {
+        let most = 250 * pickle.len() + (32 << 20);
+        assert!(memory(pickle) <= most, "{index}: {} of {most} bytes", memory(pickle));
+        // Compressed, a thousandth of the size.
+        let packed = zipped(&[("a/data.pkl", pickle)], true);
+        let most = 250 * packed.len() + (64 << 20);
+        assert!(memory(&packed) <= most, "{index}: {} of {most} bytes", memory(&packed));
+    }
+    let zeros = vec![0; 100 << 20];
+    let storage = zipped(&[("a/data.pkl", b"}."), ("a/data/0", &zeros)], true);
+    let checkpoint = Checkpoint::open(&storage, &Limits::default()).unwrap();
+    let pickle = zipped(&[("a/data.pkl", &zeros)], true);
+    let refused = Checkpoint::open(&pickle, &Limits::default()).map(drop).unwrap_err();
+    assert!(format!("{refused:#}").contains("more than the"), "{refused:#}");
+    assert!(checkpoint.unpacked_bytes() <= 16 << 20);
+}
+
 #[test]
 fn encoded_bytes_are_decoded_for_the_array_that_is_wanted() {
     let content = "\u{e4}a".repeat(50_000);

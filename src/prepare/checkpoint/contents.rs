@@ -4,6 +4,7 @@
 //! means to a network is not known here.
 
 use anyhow::{Context as _, anyhow, ensure};
+use pipeline_stages::text::shortened;
 
 use super::element::Values;
 use super::tensor::{Source, Tensor};
@@ -14,6 +15,12 @@ use crate::pickle::{Pickle, Value};
 const DEEPEST: usize = 8;
 /// Longer keys are cut in names: nothing that is looked for has one.
 const LONGEST_KEY: usize = 200;
+
+/// The most bytes of all names and shapes: some 300 for each name. Small files can refer to the same long key many times.
+const MOST_NAME_BYTES: usize = 16 << 20;
+/// Attributes of an object that are looked at: those of PyTorch's own modules come first.
+const ATTRIBUTES: usize = 100;
+const SAVE_STATE_DICT: &str = "save the state_dict() of the model instead";
 
 /// What is in a checkpoint.
 pub(crate) struct Contents<'c, 'file> {
@@ -55,10 +62,12 @@ impl<'c, 'file> Contents<'c, 'file> {
                 let root = pickle.root();
                 ensure!(
                     root.entries().is_some(),
-                    "it holds {}, not a dictionary of tensors: save the state_dict() of the model instead",
-                    root.describe()
+                    "it holds {}, not a dictionary of tensors: {}",
+                    root.describe(),
+                    self.whole_model().unwrap_or_else(|| SAVE_STATE_DICT.to_owned())
                 );
-                let mut budget = self.checkpoint.limits.entries;
+                let mut budget =
+                    Budget { names: self.checkpoint.limits.entries, bytes: MOST_NAME_BYTES };
                 walk(root, &mut Vec::new(), &mut budget, &mut entries)?;
             }
             (None, Body::Safetensors(tensors)) => {
@@ -74,10 +83,30 @@ impl<'c, 'file> Contents<'c, 'file> {
         Ok(entries)
     }
 
+    /// That there is a whole model in the pickle, wherever it is, in words.
+    pub(crate) fn whole_model(&self) -> Option<String> {
+        let model = self.pickle.as_ref()?.objects().find(|object| is_module(*object))?;
+        let entries = self.pickle.as_ref()?.root().entries();
+        let entry = entries.and_then(|entries| entries.iter().find(|(_, value)| value.is(model)));
+        let name = entry.and_then(|(key, _)| key.text()).map(shortened);
+        let name = name.map_or_else(String::new, |name| format!(" under '{name}'"));
+        Some(format!(
+            "a whole model is pickled in it{name}, {}, which only Python with the model's own code can load: \
+             {SAVE_STATE_DICT}",
+            model.describe()
+        ))
+    }
+
     /// How much work it has been so far to look at what is in the pickle.
     #[cfg(test)]
     pub(super) fn steps(&self) -> usize {
         self.pickle.as_ref().map_or(0, Pickle::steps)
+    }
+
+    /// Bytes that the pickle's values take.
+    #[cfg(test)]
+    pub(super) fn pickle_bytes(&self) -> usize {
+        self.pickle.as_ref().map_or(0, Pickle::bytes)
     }
 
     /// The numbers of a tensor.
@@ -103,16 +132,42 @@ impl<'c, 'file> Contents<'c, 'file> {
     }
 }
 
+/// How much more may be listed.
+struct Budget {
+    names: usize,
+    bytes: usize,
+}
+
+impl Entry<'_> {
+    /// The memory that it takes beside a constant.
+    fn bytes(&self) -> usize {
+        let leaf = match &self.leaf {
+            Leaf::Tensor(tensor) => 16 * tensor.shape.len(),
+            Leaf::Damaged(words) | Leaf::Opaque(words) => words.len(),
+        };
+        self.name.len() + leaf
+    }
+}
+
+/// Whether an object is a module of PyTorch, or of TorchScript: a model, or a layer of one.
+fn is_module(object: Value<'_>) -> bool {
+    let Some(call) = object.call() else { return false };
+    let attributes = call.state.and_then(Value::entries);
+    let mut attributes = attributes.into_iter().flat_map(|it| it.iter().take(ATTRIBUTES));
+    call.module.starts_with("__torch__")
+        || attributes.any(|(key, _)| matches!(key.text(), Some("_parameters" | "_modules")))
+}
+
 /// Adds what is in a dictionary, and in those within it. What is reachable on many ways counts on each.
 fn walk<'c>(
     value: Value<'c>,
     path: &mut Vec<String>,
-    budget: &mut usize,
+    budget: &mut Budget,
     entries: &mut Vec<Entry<'c>>,
 ) -> anyhow::Result<()> {
     let entries_here = value.entries().into_iter().flat_map(|entries| entries.iter());
     for (key, value) in entries_here {
-        *budget = budget.checked_sub(1).context("it has too many names")?;
+        budget.names = budget.names.checked_sub(1).context("it has too many names")?;
         let key = match (key.text(), key.integer()) {
             (Some(text), _) => text.chars().take(LONGEST_KEY).collect(),
             (None, Some(integer)) => integer.to_string(),
@@ -125,10 +180,18 @@ fn walk<'c>(
             None if path.len() < DEEPEST && value.entries().is_some_and(|it| !it.is_empty()) => {
                 None
             }
+            None if is_module(value) => {
+                Some(Leaf::Opaque(format!("a whole model, {}", value.describe())))
+            }
             None => Some(Leaf::Opaque(value.describe())),
         };
         match leaf {
-            Some(leaf) => entries.push(Entry { name: path.join("."), leaf }),
+            Some(leaf) => {
+                let entry = Entry { name: path.join("."), leaf };
+                let bytes = budget.bytes.checked_sub(entry.bytes());
+                budget.bytes = bytes.context("its names and shapes take too much memory")?;
+                entries.push(entry);
+            }
             None => walk(value, path, budget, entries)?,
         }
         path.pop();

@@ -1,7 +1,5 @@
 //! The types of elements in checkpoints, and their way to f32 and i64.
 
-use super::tensor::Tensor;
-
 /// The type of a tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Element {
@@ -135,11 +133,4 @@ fn half(bits: u16) -> f32 {
         _ => (exponent + 127 - 15) << 23 | (fraction << 13),
     };
     f32::from_bits(sign | magnitude)
-}
-
-/// A tensor in a few words: `f32 [64, 3, 3, 3]`.
-impl std::fmt::Display for Tensor<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {:?}", self.element.name(), self.shape)
-    }
 }

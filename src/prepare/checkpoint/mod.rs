@@ -4,8 +4,10 @@
 //! A [`Checkpoint`] is an opened file; its [`Contents`] are names with tensors or other values behind
 //! them. Tensors are looked at only as far as they are asked for: what nobody wants may be damaged.
 //!
-//! Nothing in a file is run, and no size in it is believed: see [`Limits`] and [`crate::pickle`].
-//! Knows no architecture.
+//! Nothing in a file is run, and no size in it is believed: see [`Limits`] and [`crate::pickle`]. Opening a file takes
+//! at most 250 times its size of memory, and 64 MiB; as much only where it is made for that. What `torch.save` writes takes
+//! a few times its pickle, since its numbers are read in place. The time is in keeping.
+//! Does not know any architecture.
 
 mod archive;
 #[cfg(test)]
@@ -66,6 +68,27 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Those of a file of this size: what little can unpack to much takes memory in keeping with it.
+    fn for_file(&self, bytes: usize) -> Self {
+        // An instruction has a byte at least, and numbers do not compress.
+        let values = self.pickle.values.min(bytes.saturating_add(FEW_VALUES));
+        let unpacked = (bytes as u64).saturating_mul(MOST_UNPACKED).saturating_add(FEW_UNPACKED);
+        Self {
+            pickle: pickle::Limits { values, ..self.pickle },
+            unpacked_bytes: self.unpacked_bytes.min(unpacked),
+            ..*self
+        }
+    }
+}
+
+/// Values that a pickle may hold in any case.
+const FEW_VALUES: usize = 1 << 16;
+/// How many times its size a file may unpack to.
+const MOST_UNPACKED: u64 = 16;
+/// Bytes that a file may unpack to in any case.
+const FEW_UNPACKED: u64 = 16 << 20;
+
 /// A checkpoint file in memory, or mapped into it.
 pub(crate) struct Checkpoint<'file> {
     format: Format,
@@ -103,6 +126,7 @@ impl<'file> Checkpoint<'file> {
     /// # Errors
     /// When it is none of the formats, or damaged.
     pub(crate) fn open(bytes: &'file [u8], limits: &Limits) -> anyhow::Result<Self> {
+        let limits = &limits.for_file(bytes.len());
         let of = |format, body| Self { format, body, limits: *limits };
         let pickled = |pickle, storages| Body::Pickled { pickle, storages };
         match guess(bytes)? {
@@ -126,6 +150,15 @@ impl<'file> Checkpoint<'file> {
                 let body = pickled(Content::InPlace(object), Storages::Legacy(storages));
                 Ok(of(Format::TorchLegacy, body))
             }
+        }
+    }
+
+    /// Bytes that were unpacked so far.
+    #[cfg(test)]
+    fn unpacked_bytes(&self) -> usize {
+        match &self.body {
+            Body::Pickled { pickle: Content::Unpacked(bytes), .. } => bytes.capacity(),
+            _ => 0,
         }
     }
 

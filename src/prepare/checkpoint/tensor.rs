@@ -215,6 +215,13 @@ impl<'c> Storage<'c> {
     }
 }
 
+/// A tensor in a few words: `f32 [64, 3, 3, 3]`.
+impl std::fmt::Display for Tensor<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?}", self.element.name(), self.shape)
+    }
+}
+
 fn check_dimensions(count: usize) -> Result<(), String> {
     if count > MOST_DIMENSIONS {
         return Err(format!("a tensor of {count} dimensions"));

@@ -138,7 +138,7 @@ fn what_is_no_checkpoint_is_named() {
         (b"hello", "no PyTorch file, no pickle and no safetensors file"),
         (b"\x80\x02K\x01.", "it holds the integer 1, not a dictionary"),
         (b"\xff\x00\x00\x00\x00\x00\x00\x00{}", "no whole safetensors file"),
-        (b"PK\x03\x04 and no more", "damaged, cut off, or no zip archive"),
+        (b"PK\x03\x04 and no more", "damaged, cut off, or not a zip archive"),
     ] {
         let problem = problem(bytes);
         assert!(problem.contains(words), "{words}: {problem}");

@@ -22,11 +22,11 @@ use pairs::asymmetric_pairs;
 impl Body for CorruptLabels {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let data = context.input("data")?;
-        let classes = DatasetInfo::read(data)?.classes;
+        let DatasetInfo { classes, validation_samples, .. } = DatasetInfo::read(data)?;
         let clean = Samples::open_any(data, Part::Train)?.labels;
         let order = match context.optional_input("split") {
             Some(split) => SplitIndices::read(&split.path)?.train,
-            None => (0..clean.len() as i64).collect(),
+            None => (0..clean.len().saturating_sub(validation_samples) as i64).collect(),
         };
         let order = checked_order(&order, clean.len())?;
 

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::*;
+use crate::fixture::Fixture;
 use crate::reference::{digest, reference_path};
-use crate::stage_test::StageTest;
 
 #[derive(Deserialize)]
 struct Case {
@@ -61,7 +61,7 @@ fn noisy_labels_are_those_of_numpy() {
 }
 
 /// A data set of `samples` images of one pixel, with the classes of CIFAR-10 in turn.
-fn data(test: &StageTest, samples: usize) -> PathBuf {
+fn data(test: &Fixture, samples: usize) -> PathBuf {
     let artifact = test.folder().join("data");
     std::fs::create_dir_all(&artifact).unwrap();
     let image = ImageShape { channels: 1, height: 1, width: 1 };
@@ -76,7 +76,7 @@ fn data(test: &StageTest, samples: usize) -> PathBuf {
         train_samples: samples,
         test_samples: samples,
         channel_mean: vec![0.0],
-        channel_deviation: vec![0.0],
+        channel_std: vec![0.0],
         ..DatasetInfo::default()
     };
     info.write(&artifact).unwrap();
@@ -85,15 +85,16 @@ fn data(test: &StageTest, samples: usize) -> PathBuf {
 
 #[test]
 fn held_out_samples_stay_clean() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let data = data(&test, 500);
     let data = ("data", ArtifactType::Dataset, data.as_path());
-    let (split, metrics) = test.run("split", json!({"holdout": 100}), &[data], 220, None).unwrap();
+    let (split, metrics) =
+        test.run_on("split", json!({"holdout": 100}), &[data], 220, None).unwrap();
     assert_eq!(metrics["train-samples"], 400.0);
     assert_eq!(metrics["validation-samples"], 100.0);
     let parameters = json!({"noise": "flip", "rate": 1.0});
     let inputs = [data, ("split", ArtifactType::Split, split.as_path())];
-    let (output, metrics) = test.run("corrupt-labels", parameters, &inputs, 220, None).unwrap();
+    let (output, metrics) = test.run_on("corrupt-labels", parameters, &inputs, 220, None).unwrap();
     assert_eq!((metrics["noise-rate"], metrics["samples"]), (1.0, 400.0));
 
     let labels = Labels::read(&output).unwrap();
@@ -108,23 +109,23 @@ fn held_out_samples_stay_clean() {
 
 #[test]
 fn asymmetric_noise_on_cifar10_needs_no_pairs() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let data = data(&test, 100);
     let inputs = [("data", ArtifactType::Dataset, data.as_path())];
     let parameters = json!({"noise": "asymmetric", "rate": 1.0});
-    let (output, metrics) = test.run("corrupt-labels", parameters, &inputs, 0, None).unwrap();
+    let (output, metrics) = test.run_on("corrupt-labels", parameters, &inputs, 0, None).unwrap();
     assert_eq!((metrics["noise-rate"], metrics["samples"]), (0.5, 100.0));
     assert_eq!(Labels::read(&output).unwrap().labels[..10], [0, 1, 0, 5, 7, 3, 6, 7, 8, 1]);
 }
 
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let data = data(&test, 300);
     let inputs = [("data", ArtifactType::Dataset, data.as_path())];
     let mut run = |seed| {
         let parameters = json!({"rate": 0.8});
-        let (output, _) = test.run("corrupt-labels", parameters, &inputs, seed, None).unwrap();
+        let (output, _) = test.run_on("corrupt-labels", parameters, &inputs, seed, None).unwrap();
         ["labels.safetensors", "noise.json"].map(|file| std::fs::read(output.join(file)).unwrap())
     };
     let first = run(220);
@@ -139,7 +140,7 @@ fn a_split_of_another_data_set_is_an_error() {
         (vec![0, -1], "names sample -1"),
         (vec![3, 4, 3], "names sample 3 twice"),
     ] {
-        let mut test = StageTest::new();
+        let mut test = Fixture::new();
         let data = data(&test, 10);
         let split = test.folder().join("split");
         std::fs::create_dir(&split).unwrap();
@@ -148,7 +149,7 @@ fn a_split_of_another_data_set_is_an_error() {
             ("data", ArtifactType::Dataset, data.as_path()),
             ("split", ArtifactType::Split, split.as_path()),
         ];
-        let result = test.run("corrupt-labels", json!({"rate": 0.5}), &inputs, 0, None);
+        let result = test.run_on("corrupt-labels", json!({"rate": 0.5}), &inputs, 0, None);
         let error = format!("{:#}", result.unwrap_err());
         assert!(error.contains(message), "{error}");
     }
@@ -176,24 +177,24 @@ fn human_expected() -> BTreeMap<String, Vec<i64>> {
 
 /// Runs with the labels of people from a folder of the test.
 fn run_human(
-    test: &mut StageTest,
+    test: &mut Fixture,
     data: &std::path::Path,
     human: &std::path::Path,
     labels: &str,
 ) -> anyhow::Result<PathBuf> {
     let inputs = [("data", ArtifactType::Dataset, data), ("human", ArtifactType::File, human)];
     let parameters = json!({"noise": "human", "human-labels": labels});
-    Ok(test.run("corrupt-labels", parameters, &inputs, 0, None)?.0)
+    Ok(test.run_on("corrupt-labels", parameters, &inputs, 0, None)?.0)
 }
 
-fn write_human(test: &StageTest, name: &str) -> PathBuf {
+fn write_human(test: &Fixture, name: &str) -> PathBuf {
     let content = std::fs::read(reference_path("data").join(name)).unwrap();
     test.write(&format!("human/{name}"), content).parent().unwrap().to_owned()
 }
 
 #[test]
 fn the_labels_of_people_are_those_of_their_file() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let data = data(&test, 20);
     let human = write_human(&test, "CIFAR-10_human.pt");
     write_human(&test, "CIFAR-100_human.pt");
@@ -220,7 +221,7 @@ fn the_labels_of_people_are_those_of_their_file() {
 
 #[test]
 fn held_out_samples_keep_their_clean_label_also_from_people() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let data = data(&test, 20);
     let human = write_human(&test, "CIFAR-10_human.pt");
     // What archives of other systems have beside every file.
@@ -234,7 +235,7 @@ fn held_out_samples_keep_their_clean_label_also_from_people() {
         ("human", ArtifactType::Directory, human.as_path()),
     ];
     let parameters = json!({"noise": "human", "human-labels": "aggregate"});
-    let (output, metrics) = test.run("corrupt-labels", parameters, &inputs, 0, None).unwrap();
+    let (output, metrics) = test.run_on("corrupt-labels", parameters, &inputs, 0, None).unwrap();
     assert_eq!(metrics["samples"], 3.0);
     let labels = Labels::read(&output).unwrap();
     let expected = human_expected()["aggre_label"].clone();
@@ -246,7 +247,7 @@ fn held_out_samples_keep_their_clean_label_also_from_people() {
 
 #[test]
 fn labels_of_other_images_are_refused() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let human = write_human(&test, "CIFAR-10_human.pt");
     let shorter = data(&test, 19);
     let message = format!("{:#}", run_human(&mut test, &shorter, &human, "worse").unwrap_err());
@@ -273,14 +274,14 @@ fn a_file_of_labels_that_is_none() {
         (b"<html>".to_vec(), "it is a web page"),
         (good[..good.len() / 2].to_vec(), "in "),
     ] {
-        let mut test = StageTest::new();
+        let mut test = Fixture::new();
         let data = data(&test, 20);
         let path = test.write("human/CIFAR-10_human.pt", content);
         let result = run_human(&mut test, &data, path.parent().unwrap(), "worse");
         let message = format!("{:#}", result.unwrap_err());
         assert!(message.contains("CIFAR-10_human.pt") && message.contains(expected), "{message}");
     }
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let data = data(&test, 20);
     let path = test.write("human/readme.txt", "nothing");
     let result = run_human(&mut test, &data, path.parent().unwrap(), "worse");
@@ -295,7 +296,7 @@ proptest::proptest! {
         at in proptest::prelude::any::<proptest::sample::Index>(),
         damage in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..6),
     ) {
-        let mut test = StageTest::new();
+        let mut test = Fixture::new();
         let data = data(&test, 20);
         let mut content = std::fs::read(reference_path("data/CIFAR-10_human.pt")).unwrap();
         let at = at.index(content.len());

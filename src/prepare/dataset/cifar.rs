@@ -101,6 +101,7 @@ pub(super) fn read(
         classes,
         image: IMAGE,
         train: read_part(Part::Train, &train_files)?,
+        validation_samples: 0,
         test: read_part(Part::Test, &test_files)?,
     })
 }

@@ -65,7 +65,7 @@ pub(super) fn read(
         |part, files: &[PathBuf]| read_part(stage, format, part, files, classes.len(), context);
     let (train, test) =
         (read_part(Part::Train, &train_files)?, read_part(Part::Test, &test_files)?);
-    Ok(RawDataset { classes, image: IMAGE, train, test })
+    Ok(RawDataset { classes, image: IMAGE, train, validation_samples: 0, test })
 }
 
 fn class_names_of(

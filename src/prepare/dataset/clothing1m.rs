@@ -66,7 +66,7 @@ pub(super) fn write(
             validation_samples: validation.labels.len(),
             test_samples: test_part.samples(),
             channel_mean: statistics.mean,
-            channel_deviation: statistics.deviation,
+            channel_std: statistics.std,
         };
         train_part.finish()?;
         test_part.finish()?;

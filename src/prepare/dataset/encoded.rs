@@ -3,28 +3,24 @@
 //! Each is decoded once, so that none ends a training that has run for hours: 0.4 ms for a JPEG of 256x256 pixels on
 //! one core, 7 minutes of one core for a million. The headers alone would take 0.01 ms, and say nothing of the rest.
 
-use std::fs::File;
-use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
-use image::{DynamicImage, ImageDecoder, ImageReader};
+use anyhow::{Context as _, anyhow};
+use image::DynamicImage;
 use pipeline_stages::formats::{MOST_IMAGE_PIXELS, SamplesWriter};
+use pipeline_stages::image_file::ImageFile;
 use pipeline_stages::worker::Context;
 use rayon::prelude::*;
 
+use super::images::{self, Checked, Memory};
+use super::report_images;
 use super::statistics::{ChannelHistograms, ChannelStatistics};
-use super::{image_folder, report_images};
 
-/// Files read at once: of photographs as cameras make them, some hundred megabytes.
+/// Files read at once, at most.
 const BLOCK: usize = 32;
-/// A larger file is no photograph.
-const MOST_BYTES: u64 = 1 << 28;
-/// What tells JPEG and PNG.
-const SIGNATURES: [&[u8]; 2] = [&[0xff, 0xd8, 0xff], b"\x89PNG\r\n\x1a\n"];
-/// How many files an error names.
-const NAMED: usize = 5;
+/// Bytes of files read at once, unless one file has more.
+const BLOCK_BYTES: u64 = 256 << 20;
 /// Images that the statistics are of, at most.
 const SAMPLED: usize = 1000;
 
@@ -36,24 +32,22 @@ pub(super) struct ImageFiles<'list> {
     pub(super) labels: &'list [i64],
 }
 
-/// Counts images over all parts, and keeps what is wrong with some.
+/// Images of all parts, on their way into the artifact.
 pub(super) struct EncodedImages<'run> {
     context: &'run Context,
     total: usize,
-    done: usize,
-    unusable: usize,
-    /// What is wrong with the first few.
-    named: Vec<String>,
+    checked: Checked,
+    memory: Memory,
 }
 
 impl<'run> EncodedImages<'run> {
     /// `total`: how many images there are to come, for the progress.
     pub(super) fn new(total: usize, context: &'run Context) -> Self {
-        Self { context, total, done: 0, unusable: 0, named: Vec::new() }
+        Self { context, total, checked: Checked::default(), memory: Memory::for_images() }
     }
 
-    /// Appends files to a part. Those that can't be used are passed over until
-    /// [`EncodedImages::finish`] tells them all.
+    /// Appends files to a part. Those that cannot be used are passed over until
+    /// [`EncodedImages::finish`] reports them all.
     ///
     /// # Errors
     /// When the part can't be written, or the stage is asked to stop.
@@ -65,10 +59,10 @@ impl<'run> EncodedImages<'run> {
         let mut start = 0;
         while start < files.labels.len() {
             self.context.stop_point()?;
-            let block = start..files.labels.len().min(start + BLOCK);
+            let block = next_block(files, start);
             start = block.end;
             self.append_block(files, block, writer)?;
-            report_images(self.context, self.done, Some(self.total));
+            report_images(self.context, self.checked.images(), Some(self.total));
         }
         Ok(())
     }
@@ -79,84 +73,58 @@ impl<'run> EncodedImages<'run> {
         block: Range<usize>,
         writer: &mut SamplesWriter,
     ) -> anyhow::Result<()> {
-        let images: Vec<Result<Vec<u8>, String>> =
-            block.clone().into_par_iter().map(|index| read_image(&(files.path)(index))).collect();
-        self.done += images.len();
-        for (image, &label) in images.into_iter().zip(files.labels.get(block).unwrap_or_default()) {
+        let images: Vec<Result<Vec<u8>, String>> = block
+            .clone()
+            .into_par_iter()
+            .map(|index| read_image(&(files.path)(index), &self.memory))
+            .collect();
+        let labels = files.labels.get(block.clone()).unwrap_or_default();
+        for ((index, image), &label) in block.zip(images).zip(labels) {
             match image {
-                Ok(image) if self.unusable == 0 => writer.push(&image, label)?,
-                Ok(_) => {}
-                Err(problem) => {
-                    self.unusable += 1;
-                    if self.named.len() < NAMED {
-                        self.named.push(problem);
+                Ok(image) => {
+                    self.checked.usable();
+                    if self.checked.all_usable() {
+                        writer.push(&image, label)?;
                     }
                 }
+                Err(problem) => self.checked.unusable(&(files.path)(index), &problem),
             }
         }
         Ok(())
     }
 
-    /// Whether every image was fit to be used.
+    /// Whether every image can be used.
     ///
     /// # Errors
-    /// With how many were not, and the first of them.
+    /// With how many cannot, and the first of them.
     pub(super) fn finish(self, advice: &str) -> anyhow::Result<()> {
-        if self.unusable == 0 {
-            return Ok(());
-        }
-        let more = match self.unusable - self.named.len() {
-            0 => String::new(),
-            more => format!("\n  and {more} more"),
-        };
-        bail!(
-            "{} of {} images can't be used:\n  {}{more}\n{advice}",
-            self.unusable,
-            self.done,
-            self.named.join("\n  ")
-        )
+        self.checked.finish(advice)
     }
 }
 
-/// The bytes of an image file that can be decoded, or what is wrong with it.
-fn read_image(path: &Path) -> Result<Vec<u8>, String> {
-    let wrong = |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
-    let mut file = File::open(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => wrong(&"there is no such file"),
-        _ => wrong(&error),
-    })?;
-    let length = file.metadata().map_err(|error| wrong(&error))?.len();
-    if length > MOST_BYTES {
-        return Err(wrong(&format!("{length} bytes, too many for an image")));
+/// The next files that are read at once.
+fn next_block(files: &ImageFiles<'_>, start: usize) -> Range<usize> {
+    let (mut end, mut bytes) = (start, 0);
+    while end < files.labels.len().min(start + BLOCK) && bytes < BLOCK_BYTES {
+        bytes += (files.path)(end).metadata().map_or(0, |metadata| metadata.len());
+        end += 1;
     }
-    let mut bytes = Vec::with_capacity(length as usize);
-    file.by_ref().take(MOST_BYTES).read_to_end(&mut bytes).map_err(|error| wrong(&error))?;
-    if bytes.is_empty() {
-        return Err(wrong(&"the file is empty"));
-    }
-    if !SIGNATURES.iter().any(|signature| bytes.starts_with(signature)) {
-        return Err(wrong(&"neither JPEG nor PNG, going by its first bytes"));
-    }
-    check_decodes(&bytes).map_err(|problem| wrong(&problem))?;
-    Ok(bytes)
+    start..end
 }
 
-/// Decodes an image as it is decoded on the way to training, and says what would be wrong there.
-fn check_decodes(bytes: &[u8]) -> Result<(), String> {
-    let damaged = |error: image::ImageError| format!("it is damaged: {error}");
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let reader = reader.map_err(|error| damaged(error.into()))?;
-    let mut decoder = reader.into_decoder().map_err(damaged)?;
-    let (width, height) = decoder.dimensions();
-    let pixels = u64::from(width) * u64::from(height);
-    if !(1..=MOST_IMAGE_PIXELS).contains(&pixels) {
-        return Err(format!(
-            "it has {width}x{height} pixels, by what it says: the most are {MOST_IMAGE_PIXELS}; make it smaller or remove it"
-        ));
-    }
-    decoder.orientation().map_err(damaged)?;
-    DynamicImage::from_decoder(decoder).map_err(damaged)?;
-    Ok(())
+/// The bytes of an image file that can be decoded on the way to training, or what is wrong with it.
+fn read_image(path: &Path, memory: &Memory) -> Result<Vec<u8>, String> {
+    let file = images::read(path)?;
+    decode(&file, memory)?;
+    Ok(file)
+}
+
+/// The pixels of an image file, as they are stored.
+fn decode(file: &[u8], memory: &Memory) -> Result<DynamicImage, String> {
+    let image = ImageFile::open(file).map_err(|problem| problem.to_string())?;
+    image.check_size(MOST_IMAGE_PIXELS).map_err(|problem| problem.to_string())?;
+    let _memory = memory.take(image.decoded_bytes());
+    Ok(images::decode_whole(file, image)?.0)
 }
 
 /// The statistics over images spread evenly over the list.
@@ -169,17 +137,20 @@ pub(super) fn sampled_statistics(
 ) -> anyhow::Result<ChannelStatistics> {
     let count = files.labels.len();
     let sampled = count.min(SAMPLED);
+    let memory = Memory::for_images();
     let histograms: Vec<ChannelHistograms> = (0..sampled)
         .into_par_iter()
         .map(|place| {
             context.stop_point()?;
             let path = (files.path)(place * count / sampled);
+            let image = images::read(&path).and_then(|file| decode(&file, &memory));
+            let image = image.map_err(|problem| anyhow!("{}: {problem}", path.display()))?;
             let mut histograms = ChannelHistograms::new(3);
-            histograms.add_interleaved(image_folder::decode(&path)?.into_rgb8().as_raw());
+            histograms.add_interleaved(image.into_rgb8().as_raw());
             Ok(histograms)
         })
         .collect::<anyhow::Result<_>>()
-        .context("among the images for the mean and deviation of the channels")?;
+        .context("among the images for the mean and std of the channels")?;
     let merged = histograms.iter().fold(ChannelHistograms::new(3), |sum, next| sum.merged(next));
     Ok(merged.statistics())
 }

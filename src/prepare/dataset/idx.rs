@@ -3,7 +3,7 @@
 //! The magic number is 0, 0, the type of the items (8: unsigned bytes) and the number of dimensions
 //! (LeCun, Cortes and Burges, "The MNIST database"). The format names no classes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
 use pipeline_stages::formats::{ImageShape, Part};
@@ -13,7 +13,7 @@ use pipeline_stages::worker::Context;
 use super::source::{OffsetReader, Source, looks_like};
 use super::{RawDataset, RawSamples, class_names, sample_limit};
 
-/// Images of more pixels on a side are none: the header is damaged.
+/// No image has more pixels on a side: the header is damaged.
 const LONGEST_SIDE: u64 = 1 << 15;
 
 /// Reads the four files.
@@ -48,7 +48,13 @@ pub(super) fn read(
     let count = stage.classes.as_ref().map_or(highest, Vec::len);
     let classes =
         class_names(stage, count, || (0..count).map(|label| label.to_string()).collect())?;
-    Ok(RawDataset { classes, image: train.image, train: train.samples(), test: test.samples() })
+    Ok(RawDataset {
+        classes,
+        image: train.image,
+        train: train.samples(),
+        validation_samples: 0,
+        test: test.samples(),
+    })
 }
 
 /// The two files of a part.
@@ -74,7 +80,11 @@ impl PartFiles {
     }
 
     fn read(&self, limit: usize) -> anyhow::Result<PartContent> {
-        let labels = read_labels(&self.labels)?;
+        let mut labels_reader = OffsetReader::open(&self.labels)?;
+        let [label_count] = read_header(&mut labels_reader)?;
+        if label_count == 0 {
+            return Err(labels_reader.error_at(4, "the file has no samples"));
+        }
         let mut reader = OffsetReader::open(&self.images)?;
         let [count, height, width] = read_header(&mut reader)?;
         if ![height, width].iter().all(|side| (1..=LONGEST_SIDE).contains(side)) {
@@ -83,11 +93,10 @@ impl PartFiles {
             return Err(reader.error_at(8, &message));
         }
         ensure!(
-            count == labels.len() as u64,
-            "{} has {count} images, but {} has {} labels",
+            count == label_count,
+            "{} has {count} images, but {} has {label_count} labels",
             self.images.display(),
             self.labels.display(),
-            labels.len()
         );
         let image = ImageShape { channels: 1, height: height as usize, width: width as usize };
         let kept = count.min(limit as u64);
@@ -95,6 +104,9 @@ impl PartFiles {
         let pixels = reader.read_exactly(kept * height * width, "pixels")?;
         reader.skip_exactly((count - kept) * height * width, "pixels")?;
         reader.expect_end()?;
+        // Packed labels unpack to no more than the images have bytes, which are known to be there.
+        let labels = labels_reader.read_exactly(label_count, "labels")?;
+        labels_reader.expect_end()?;
         Ok(PartContent { image, pixels, labels, kept: kept as usize })
     }
 }
@@ -134,17 +146,6 @@ impl PartContent {
 }
 
 const LABELS_HEADER_BYTES: usize = 8;
-
-fn read_labels(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut reader = OffsetReader::open(path)?;
-    let [count] = read_header(&mut reader)?;
-    let labels = reader.read_exactly(count, "labels")?;
-    reader.expect_end()?;
-    if labels.is_empty() {
-        return Err(reader.error_at(4, "the file has no samples"));
-    }
-    Ok(labels)
-}
 
 /// The lengths of the dimensions, from the header of a file of unsigned bytes.
 fn read_header<const DIMENSIONS: usize>(

@@ -1,33 +1,39 @@
-//! A folder of images: `train/<class>/` and `test/<class>/`, JPEG or PNG of any size.
+//! A folder of images: `train/<class>/`, `test/<class>/` and perhaps `val/<class>/`, JPEG, PNG or WebP of any size.
 //!
 //! The images are kept as the files that they are, or become pixels: each is turned as its EXIF data says, resized so that its
-//! shorter side fits, and cropped from its centre. The order of classes and files is that of their names, however many threads decode.
+//! shorter side fits, and cropped from its centre. Their order is that of [`class_folders`](super::class_folders), however many threads decode.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::Context as _;
+use image::DynamicImage;
 use image::imageops::{self, FilterType};
-use image::{DynamicImage, ImageDecoder, ImageReader};
-use pipeline_stages::formats::{DatasetInfo, ImageShape, Part, SamplesWriter, Storage};
+use pipeline_stages::formats::{
+    DatasetInfo, ImageShape, MOST_IMAGE_PIXELS, Part, SamplesWriter, Storage,
+};
+use pipeline_stages::image_file::{ImageFile, ImageProblem};
 use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
 use rayon::prelude::*;
 
+use super::class_folders::{LabelledFile, Listing};
 use super::encoded::{EncodedImages, ImageFiles, sampled_statistics};
+use super::images::{self, Checked, Memory};
 use super::source::Source;
-use super::{RawDataset, RawSamples, no_such_class, report_images, sample_limit, thread_pool};
-use crate::folder::entries;
+use super::{RawDataset, RawSamples, report_images, thread_pool};
 
 /// Bicubic with a = -0.5, its support scaled when it shrinks, so that nothing aliases: what Pillow calls bicubic.
 const FILTER: FilterType = FilterType::CatmullRom;
 
 /// The longer side over the shorter one, at most: the centre of anything beyond says little, and resizing it takes much memory.
-const MOST_ELONGATED: u32 = 100;
+const MOST_ELONGATED: u64 = 100;
 
 /// The most bytes that an image may take once decoded: a hundred million pixels and more. A file of some
-/// kilobytes can claim any size, and every thread decodes one at a time.
+/// kilobytes can claim any size.
 const MOST_DECODED_BYTES: u64 = 512 << 20;
+
+const ADVICE: &str = "fix or remove them";
 
 /// Reads both parts, as pixels.
 pub(super) fn read(
@@ -35,23 +41,24 @@ pub(super) fn read(
     source: &Source,
     context: &Context,
 ) -> anyhow::Result<RawDataset> {
-    let Listing { classes, train, test } = Listing::of(stage, source, context)?;
+    let Listing { classes, mut train, validation, test } = Listing::of(stage, source, context)?;
+    let validation_samples = validation.len();
+    train.extend(validation);
     thread_pool(context)?.install(|| {
-        let channels = if all_grey(&train)? && all_grey(&test)? { 1 } else { 3 };
+        let channels = if all_grey(&train) && all_grey(&test) { 1 } else { 3 };
         let side = stage.size as usize;
-        let image = ImageShape { channels, height: side, width: side };
-        let decoder = PartDecoder {
-            image,
+        let decoder = Decoder {
+            image: ImageShape { channels, height: side, width: side },
             context,
+            memory: Memory::for_images(),
             done: AtomicUsize::new(0),
             total: train.len() + test.len(),
         };
-        Ok(RawDataset {
-            classes,
-            image,
-            train: decoder.decode(&train)?,
-            test: decoder.decode(&test)?,
-        })
+        let mut checked = Checked::default();
+        let train = decoder.decode(&train, &mut checked)?;
+        let test = decoder.decode(&test, &mut checked)?;
+        checked.finish(ADVICE)?;
+        Ok(RawDataset { classes, image: decoder.image, train, validation_samples, test })
     })
 }
 
@@ -61,26 +68,29 @@ pub(super) fn write_encoded(
     source: &Source,
     context: &Context,
 ) -> anyhow::Result<DatasetInfo> {
-    let Listing { classes, train, test } = Listing::of(stage, source, context)?;
+    let Listing { classes, train, validation, test } = Listing::of(stage, source, context)?;
     thread_pool(context)?.install(|| {
-        let mut images = EncodedImages::new(train.len() + test.len(), context);
-        for (part, files) in [(Part::Train, &train), (Part::Test, &test)] {
+        let total = train.len() + validation.len() + test.len();
+        let mut images = EncodedImages::new(total, context);
+        for (part, lists) in [(Part::Train, &[&train, &validation][..]), (Part::Test, &[&test])] {
             let mut writer = SamplesWriter::encoded(&context.output, part)?;
-            with_image_files(files, |files| images.append(files, &mut writer))?;
+            for files in lists {
+                with_image_files(files, |files| images.append(files, &mut writer))?;
+            }
             writer.finish()?;
         }
-        images.finish("mend or remove them")?;
+        images.finish(ADVICE)?;
         let statistics = with_image_files(&train, |files| sampled_statistics(files, context))?;
         Ok(DatasetInfo {
             format: stage.format.name().to_owned(),
             classes,
             storage: Storage::Encoded,
             image: ImageShape::ENCODED,
-            train_samples: train.len(),
+            train_samples: train.len() + validation.len(),
+            validation_samples: validation.len(),
             test_samples: test.len(),
             channel_mean: statistics.mean,
-            channel_deviation: statistics.deviation,
-            ..DatasetInfo::default()
+            channel_std: statistics.std,
         })
     })
 }
@@ -91,212 +101,65 @@ fn with_image_files<T>(files: &[LabelledFile], take: impl FnOnce(&ImageFiles<'_>
     take(&ImageFiles { path: &path, labels: &labels })
 }
 
-/// What is in the folders.
-struct Listing {
-    classes: Vec<String>,
-    train: Vec<LabelledFile>,
-    test: Vec<LabelledFile>,
-}
-
-impl Listing {
-    fn of(stage: &Dataset, source: &Source, context: &Context) -> anyhow::Result<Self> {
-        let (train_folder, test_folder) = find_parts(source)?;
-        let classes = ordered_classes(stage, &train_folder)?;
-        let list = |folder: &Path, part| {
-            let files = list_part(folder, &classes, sample_limit(stage, part))?;
-            if files.left_out > 0 {
-                let (count, folder) = (files.left_out, folder.display());
-                context.note(format!(
-                    "{folder}: {count} entries without .jpg, .jpeg or .png left out"
-                ));
-            }
-            Ok::<_, anyhow::Error>(files.images)
-        };
-        let (train, test) = (list(&train_folder, Part::Train)?, list(&test_folder, Part::Test)?);
-        Ok(Self { classes, train, test })
-    }
-}
-
-/// An image file and its class.
-struct LabelledFile {
-    path: PathBuf,
-    label: usize,
-}
-
-/// What is in the folders of a part's classes.
-struct PartFiles {
-    images: Vec<LabelledFile>,
-    /// How many entries have no name of an image.
-    left_out: usize,
-}
-
-/// The folders `train` and `test`, side by side.
-fn find_parts(source: &Source) -> anyhow::Result<(PathBuf, PathBuf)> {
-    let both = |folder: &PathBuf| (folder.join("train"), folder.join("test"));
-    let mut found = source.folders().iter().map(both).filter(|(train, _)| train.is_dir());
-    let Some((train, test)) = found.next() else {
-        bail!(
-            "there is no folder 'train' in {}; expected train/<class>/ and test/<class>/",
-            source.in_words()
-        );
+/// Whether no image has colours, going by the headers. What cannot be read is found where it is decoded.
+fn all_grey(files: &[LabelledFile]) -> bool {
+    let is_grey = |file: &LabelledFile| match images::read(&file.path) {
+        Ok(bytes) => ImageFile::open(&bytes).map_or(true, |image| image.is_grey()),
+        Err(_) => true,
     };
-    if let Some((other, _)) = found.next() {
-        bail!("which of the two is it: {} or {}?", train.display(), other.display());
-    }
-    ensure!(
-        test.is_dir(),
-        "there is no folder {}: move some images of each class there, as test/<class>/, to evaluate on",
-        test.display()
-    );
-    Ok((train, test))
-}
-
-/// The classes in the order of their labels: the folders by name, or as `classes` orders them.
-fn ordered_classes(stage: &Dataset, train: &Path) -> anyhow::Result<Vec<String>> {
-    let mut folders = Vec::new();
-    for folder in entries(train)?.into_iter().filter(|entry| entry.is_dir()) {
-        folders.push(folder_name(&folder)?);
-    }
-    ensure!(!folders.is_empty(), "{} has no folders: expected one for each class", train.display());
-    let Some(given) = &stage.classes else { return Ok(folders) };
-    for name in given {
-        ensure!(folders.contains(name), "'classes': {}", no_such_class(name, &folders));
-    }
-    for folder in &folders {
-        ensure!(
-            given.contains(folder),
-            "'classes' leaves out the folder '{folder}' of {}",
-            train.display()
-        );
-    }
-    Ok(given.clone())
-}
-
-fn folder_name(folder: &Path) -> anyhow::Result<String> {
-    let name = folder.file_name().and_then(|name| name.to_str());
-    Ok(name
-        .with_context(|| format!("the name of the folder {} is no UTF-8", folder.display()))?
-        .to_owned())
-}
-
-/// The images of a part: class by class, in the order of the files' names.
-///
-/// With a limit, from every class in turn: the first images would otherwise be of one class.
-fn list_part(part: &Path, classes: &[String], limit: usize) -> anyhow::Result<PartFiles> {
-    for folder in entries(part)?.into_iter().filter(|entry| entry.is_dir()) {
-        let name = folder_name(&folder)?;
-        ensure!(classes.contains(&name), "{}: {}", folder.display(), no_such_class(&name, classes));
-    }
-    let mut ranked = Vec::new();
-    let mut left_out = 0;
-    for (label, class) in classes.iter().enumerate() {
-        let folder = part.join(class);
-        let all = if folder.is_dir() { entries(&folder)? } else { Vec::new() };
-        let (images, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|path| is_image(path));
-        left_out += others.len();
-        let images = images.into_iter().map(|path| LabelledFile { path, label });
-        ranked.extend(images.enumerate());
-    }
-    ensure!(
-        !ranked.is_empty(),
-        "{} has no images (.jpg, .jpeg, .png) in its classes' folders",
-        part.display()
-    );
-    ranked.sort_by_key(|(rank, file)| (*rank, file.label));
-    ranked.truncate(limit);
-    ranked.sort_by_key(|(rank, file)| (file.label, *rank));
-    Ok(PartFiles { images: ranked.into_iter().map(|(_, file)| file).collect(), left_out })
-}
-
-fn is_image(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
-    ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
-}
-
-/// Whether no image has colours, going by the headers.
-fn all_grey(files: &[LabelledFile]) -> anyhow::Result<bool> {
-    let has_color = |file: &LabelledFile| Ok(decoder(&file.path)?.color_type().has_color());
-    let colors: Vec<bool> = files.par_iter().map(has_color).collect::<anyhow::Result<_>>()?;
-    Ok(!colors.contains(&true))
-}
-
-fn decoder(path: &Path) -> anyhow::Result<impl ImageDecoder> {
-    // By content: files with a wrong ending are common.
-    let decoder = ImageReader::open(path)
-        .and_then(ImageReader::with_guessed_format)
-        .map_err(image::ImageError::from)
-        .and_then(ImageReader::into_decoder)
-        .map_err(|error| undecodable(path, &error))?;
-    let (width, height) = decoder.dimensions();
-    ensure!(
-        decoder.total_bytes() <= MOST_DECODED_BYTES,
-        "{} is of {width}x{height} pixels, by what it says: too large to be decoded; make it smaller or remove it",
-        path.display()
-    );
-    Ok(decoder)
-}
-
-fn undecodable(path: &Path, error: &image::ImageError) -> anyhow::Error {
-    anyhow!("{} can't be decoded: {error}; mend or remove it", path.display())
-}
-
-fn decoded(decoder: impl ImageDecoder, path: &Path) -> anyhow::Result<DynamicImage> {
-    DynamicImage::from_decoder(decoder).map_err(|error| undecodable(path, &error))
-}
-
-/// The pixels of an image file, as they are stored.
-///
-/// # Errors
-/// When it can't be decoded.
-pub(super) fn decode(path: &Path) -> anyhow::Result<DynamicImage> {
-    decoded(decoder(path)?, path)
+    files.par_iter().all(is_grey)
 }
 
 /// Decodes images into one array.
-struct PartDecoder<'read> {
+struct Decoder<'read> {
     image: ImageShape,
     context: &'read Context,
+    memory: Memory,
     done: AtomicUsize,
     total: usize,
 }
 
-impl PartDecoder<'_> {
-    fn decode(&self, files: &[LabelledFile]) -> anyhow::Result<RawSamples> {
+impl Decoder<'_> {
+    /// The pixels of images; of those that cannot be used, zeros, and what is wrong goes to `checked`.
+    fn decode(&self, files: &[LabelledFile], checked: &mut Checked) -> anyhow::Result<RawSamples> {
         let mut pixels = Vec::new();
         let bytes = files.len().saturating_mul(self.image.bytes());
         pixels.try_reserve_exact(bytes).with_context(|| {
             format!("{} images take {bytes} bytes of memory, more than there is", files.len())
         })?;
         pixels.resize(bytes, 0);
-        let slots: Vec<_> = pixels
+        let results: Vec<Result<(), String>> = pixels
             .par_chunks_exact_mut(self.image.bytes())
             .zip(files)
             .map(|(slot, file)| {
                 self.context.stop_point()?;
-                self.decode_into(slot, &file.path)
+                let result = self.decode_into(slot, &file.path);
+                let done = 1 + self.done.fetch_add(1, Ordering::Relaxed);
+                report_images(self.context, done, Some(self.total));
+                Ok(result)
             })
-            .collect();
-        // The first error in the order of the files, whichever thread met it first.
-        slots.into_iter().collect::<anyhow::Result<()>>()?;
+            .collect::<anyhow::Result<_>>()?;
+        for (result, file) in results.iter().zip(files) {
+            match result {
+                Ok(()) => checked.usable(),
+                Err(problem) => checked.unusable(&file.path, problem),
+            }
+        }
         Ok(RawSamples { pixels, labels: files.iter().map(|file| file.label as i64).collect() })
     }
 
-    fn decode_into(&self, slot: &mut [u8], path: &Path) -> anyhow::Result<()> {
-        let mut decoder = decoder(path)?;
-        let orientation = decoder.orientation().map_err(|error| undecodable(path, &error))?;
-        let decoded = decoded(decoder, path)?;
+    fn decode_into(&self, slot: &mut [u8], path: &Path) -> Result<(), String> {
+        let file = images::read(path)?;
+        let image = ImageFile::open(&file).map_err(|problem| problem.to_string())?;
+        let bytes = bytes_taken(&image, self.image.width as u64)?;
+        let _memory = self.memory.take(file.len() as u64 + bytes);
+        let (decoded, orientation) = images::decode_whole(&file, image)?;
         let mut decoded = if self.image.channels == 1 {
             DynamicImage::ImageLuma8(decoded.into_luma8())
         } else {
             DynamicImage::ImageRgb8(decoded.into_rgb8())
         };
         decoded.apply_orientation(orientation);
-        let (width, height) = (decoded.width(), decoded.height());
-        ensure!(
-            width.max(height) / width.min(height).max(1) <= MOST_ELONGATED,
-            "{} is of {width}x{height} pixels: too narrow to be cropped to a square",
-            path.display()
-        );
         let fitted = fit(&decoded, self.image.width as u32);
         let plane = self.image.height * self.image.width;
         for (index, pixel) in fitted.as_bytes().chunks_exact(self.image.channels).enumerate() {
@@ -304,14 +167,26 @@ impl PartDecoder<'_> {
                 slot[channel * plane + index] = value;
             }
         }
-        self.report();
         Ok(())
     }
+}
 
-    fn report(&self) {
-        let done = 1 + self.done.fetch_add(1, Ordering::Relaxed);
-        report_images(self.context, done, Some(self.total));
+/// How much memory it takes to decode an image and to resize it to `side`, if that is not too much.
+pub(super) fn bytes_taken(image: &ImageFile<'_>, side: u64) -> Result<u64, String> {
+    let (width, height) = (u64::from(image.width), u64::from(image.height));
+    let (longer, shorter) = (width.max(height), width.min(height));
+    if shorter == 0 || image.decoded_bytes() > MOST_DECODED_BYTES {
+        let (width, height) = (image.width, image.height);
+        return Err(ImageProblem::Size { width, height }.to_string());
     }
+    // Resized in one direction, four floats a pixel; then in both.
+    let half_resized = longer * side * 16;
+    let resized = longer * side / shorter * side;
+    if longer / shorter > MOST_ELONGATED || (longer > shorter && resized > MOST_IMAGE_PIXELS) {
+        return Err(format!("{width}x{height} pixels are too narrow to be cropped to a square"));
+    }
+    // Twice what is decoded: it is converted, and turned.
+    Ok(2 * image.decoded_bytes() + half_resized + 4 * resized)
 }
 
 /// The centre of an image, `side` pixels square, after its shorter side was resized to `side`.

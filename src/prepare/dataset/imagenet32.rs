@@ -65,7 +65,7 @@ pub(super) fn write(
         train_samples: train.writer.samples(),
         test_samples: test.writer.samples(),
         channel_mean: train.histograms.statistics().mean,
-        channel_deviation: train.histograms.statistics().deviation,
+        channel_std: train.histograms.statistics().std,
         ..DatasetInfo::default()
     };
     ensure!(info.train_samples > 0, "the training batches have no images");

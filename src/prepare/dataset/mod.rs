@@ -5,11 +5,14 @@
 
 mod cifar;
 mod cifar_python;
+mod class_folders;
 mod clothing1m;
 mod encoded;
 mod idx;
 mod image_folder;
 mod imagenet32;
+mod images;
+mod jpeg;
 mod npz;
 mod pickled;
 mod source;
@@ -79,6 +82,8 @@ struct RawDataset {
     classes: Vec<String>,
     image: ImageShape,
     train: RawSamples,
+    /// How many of the training samples, the last ones, are set aside for validation.
+    validation_samples: usize,
     test: RawSamples,
 }
 
@@ -102,7 +107,8 @@ fn where_from(format: DatasetFormat) -> Option<&'static str> {
 impl RawDataset {
     fn write(self, stage: &Dataset, context: &Context) -> anyhow::Result<DatasetInfo> {
         let (image, train, test) = (self.image, &self.train, &self.test);
-        let statistics = channel_statistics(&train.pixels, image);
+        let trains = (train.labels.len() - self.validation_samples) * image.bytes();
+        let statistics = channel_statistics(train.pixels.get(..trains).unwrap_or_default(), image);
         for (part, samples) in [(Part::Train, train), (Part::Test, test)] {
             context.stop_point()?;
             write_samples(&context.output, part, image, &samples.pixels, &samples.labels)?;
@@ -112,9 +118,10 @@ impl RawDataset {
             classes: self.classes,
             image,
             train_samples: train.labels.len(),
+            validation_samples: self.validation_samples,
             test_samples: test.labels.len(),
             channel_mean: statistics.mean,
-            channel_deviation: statistics.deviation,
+            channel_std: statistics.std,
             ..DatasetInfo::default()
         })
     }

@@ -13,10 +13,12 @@ use pipeline_stages::text::shortened;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
+use crate::zip_error::describe;
+
 /// Longer headers hold more than the three entries of plain arrays.
 const MOST_HEADER_BYTES: usize = 1 << 16;
-/// More labels than any such file has: 80 MB of them.
-const MOST_LABELS: usize = 10_000_000;
+/// More labels than any such file has, ImageNet's in one included: 16 MB of them.
+const MOST_LABELS: usize = 2_000_000;
 /// Images read at a time.
 const BLOCK: usize = 1000;
 
@@ -33,9 +35,10 @@ impl Npz {
     /// When it is no zip archive.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
-        let archive = ZipArchive::new(BufReader::new(file)).map_err(|error| {
-            anyhow!("{} is no whole .npz file, which is a zip archive ({error})", path.display())
-        })?;
+        let archive =
+            ZipArchive::new(BufReader::new(file)).map_err(describe).with_context(|| {
+                format!("{} is not a whole .npz file, which is a zip archive", path.display())
+            })?;
         Ok(Self { path: path.to_owned(), archive })
     }
 
@@ -105,7 +108,7 @@ impl Npz {
         let place = format!("{}: {name}", self.path.display());
         let mut entry = match self.archive.by_name(name) {
             Err(ZipError::FileNotFound) => bail!("{} has no {name}", self.path.display()),
-            entry => entry.map_err(|error| anyhow!("{place}: {error}"))?,
+            entry => entry.map_err(describe).with_context(|| place.clone())?,
         };
         let array = ArrayHeader::read(&mut entry).with_context(|| place.clone())?;
         read(&array, &mut entry).with_context(|| place)

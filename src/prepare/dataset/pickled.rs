@@ -60,10 +60,9 @@ pub(super) fn with_batch<T>(
 pub(super) fn names(path: &Path, key: &str) -> anyhow::Result<Vec<String>> {
     with_dictionary(path, &[key], |values| {
         let items = values.first().and_then(|value| value.items());
-        let name = |item: Value<'_>| item.text().map(str::to_owned);
         items
-            .and_then(|items| items.iter().map(name).collect())
-            .ok_or_else(|| anyhow!("{}: '{key}' is no list of names", path.display()))
+            .and_then(|items| items.iter().map(Value::owned_text).collect())
+            .ok_or_else(|| anyhow!("{}: '{key}' is not a list of names", path.display()))
     })
 }
 

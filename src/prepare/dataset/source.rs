@@ -51,10 +51,10 @@ impl Source {
         &self.folders
     }
 
-    /// The one file with one of these names; in the same folder, an earlier name wins.
+    /// The one file with one of these names; in the same folder, an earlier name wins. Several with the same bytes are one.
     ///
     /// # Errors
-    /// When there is none, or one in each of two folders.
+    /// When there is none, or different ones in two folders.
     pub(super) fn find(&self, names: &[&str]) -> anyhow::Result<PathBuf> {
         self.find_optional(names)?
             .with_context(|| format!("there is no {} in {}", names.join(" or "), self.in_words()))
@@ -63,7 +63,7 @@ impl Source {
     /// As [`Source::find`], for several files, each of one name.
     ///
     /// # Errors
-    /// When one is missing, or there in two folders.
+    /// When one is missing, or is there twice.
     pub(super) fn find_all(&self, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
         names.iter().map(|name| self.find(&[name])).collect()
     }
@@ -76,19 +76,32 @@ impl Source {
     /// As [`Source::find`], for a file that may be missing.
     ///
     /// # Errors
-    /// When there is one in each of two folders.
+    /// When there are different ones in two folders.
     pub(super) fn find_optional(&self, names: &[&str]) -> anyhow::Result<Option<PathBuf>> {
         let in_folder = |folder: &PathBuf| {
             names.iter().map(|name| folder.join(name)).find(|path| path.is_file())
         };
         let mut found = self.folders.iter().filter_map(in_folder);
-        match (found.next(), found.next()) {
-            (Some(first), Some(second)) => {
-                bail!("which of the two is it: {} or {}?", first.display(), second.display())
+        let first = found.next();
+        for other in found {
+            if let Some(first) = first.as_deref().filter(|first| !same_bytes(first, &other)) {
+                bail!("which of the two is it: {} or {}?", first.display(), other.display());
             }
-            (first, _) => Ok(first),
         }
+        Ok(first)
     }
+}
+
+/// Whether two files have the same bytes under names that end alike. What cannot be read is different.
+fn same_bytes(one: &Path, other: &Path) -> bool {
+    let length = |path: &Path| path.metadata().map(|metadata| metadata.len()).ok();
+    if length(one) != length(other) || one.extension() != other.extension() {
+        return false;
+    }
+    let hash = |path: &Path| -> std::io::Result<blake3::Hash> {
+        Ok(blake3::Hasher::new().update_reader(File::open(path)?)?.finalize())
+    };
+    matches!((hash(one), hash(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// All bytes of a file.

@@ -1,4 +1,4 @@
-//! Mean and deviation of each channel: what `dataset.json` tells about the training images.
+//! Mean and standard deviation of each channel: what `dataset.json` says about the training images.
 
 use pipeline_stages::formats::ImageShape;
 
@@ -8,7 +8,7 @@ pub(super) struct ChannelStatistics {
     /// The mean.
     pub(super) mean: Vec<f64>,
     /// The standard deviation (of the population, not of a sample).
-    pub(super) deviation: Vec<f64>,
+    pub(super) std: Vec<f64>,
 }
 
 /// The statistics of `pixels`, u8 [N,C,H,W].
@@ -63,8 +63,8 @@ impl ChannelHistograms {
 
     /// The statistics. Exact but for the last division: they sum integers.
     pub(super) fn statistics(&self) -> ChannelStatistics {
-        let (mean, deviation) = self.channels.iter().map(moments).unzip();
-        ChannelStatistics { mean, deviation }
+        let (mean, std) = self.channels.iter().map(moments).unzip();
+        ChannelStatistics { mean, std }
     }
 }
 
@@ -93,7 +93,7 @@ mod tests {
         let image = ImageShape { channels: 2, height: 1, width: 2 };
         let statistics = channel_statistics(&[0, 255, 51, 51, 0, 255, 51, 51], image);
         assert_eq!(statistics.mean, [0.5, 0.2]);
-        assert_eq!(statistics.deviation, [0.5, 0.0]);
+        assert_eq!(statistics.std, [0.5, 0.0]);
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;
             prop_assert!((statistics.mean[0] - mean).abs() < 1e-12);
-            prop_assert!((statistics.deviation[0] - variance.sqrt()).abs() < 1e-7);
+            prop_assert!((statistics.std[0] - variance.sqrt()).abs() < 1e-7);
         }
     }
 }

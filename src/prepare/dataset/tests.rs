@@ -11,7 +11,7 @@ use pipeline_stages::ArtifactType;
 use pipeline_stages::formats::{DatasetInfo, Part, Samples};
 use serde_json::Value;
 
-use crate::stage_test::StageTest;
+use crate::fixture::Fixture;
 
 /// What a stage wrote.
 struct Written {
@@ -21,7 +21,7 @@ struct Written {
 }
 
 /// Runs a `dataset` stage on folders.
-fn run(test: &mut StageTest, parameters: Value, sources: &[&Path]) -> anyhow::Result<Written> {
+fn run(test: &mut Fixture, parameters: Value, sources: &[&Path]) -> anyhow::Result<Written> {
     let output = output(test, parameters, sources, None)?;
     Ok(Written {
         info: DatasetInfo::read(&output)?,
@@ -31,18 +31,18 @@ fn run(test: &mut StageTest, parameters: Value, sources: &[&Path]) -> anyhow::Re
 }
 
 fn output(
-    test: &mut StageTest,
+    test: &mut Fixture,
     parameters: Value,
     sources: &[&Path],
     threads: Option<u32>,
 ) -> anyhow::Result<PathBuf> {
     let inputs: Vec<_> =
         sources.iter().map(|&folder| ("source", ArtifactType::Directory, folder)).collect();
-    Ok(test.run("dataset", parameters, &inputs, 0, threads)?.0)
+    Ok(test.run_on("dataset", parameters, &inputs, 0, threads)?.0)
 }
 
 /// The message of a stage that must fail.
-fn error(test: &mut StageTest, parameters: Value) -> String {
+fn error(test: &mut Fixture, parameters: Value) -> String {
     let source = test.folder().join("source");
     match run(test, parameters, &[&source]) {
         Ok(_) => panic!("the stage went through"),

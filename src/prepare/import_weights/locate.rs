@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use globset::{GlobBuilder, GlobMatcher};
 use pipeline_stages::kinds::ImportWeights;
+use pipeline_stages::left_out::LeftOut;
 use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
@@ -36,6 +37,12 @@ pub(super) fn checkpoint(stage: &ImportWeights, context: &Context) -> anyhow::Re
     ensure!(root.is_dir(), "{} is neither a file nor a folder", root.display());
     let mut files = Vec::new();
     list(&root, &mut files)?;
+    if stage.path.is_some() {
+        // What the digest of a folder outside the cache leaves out is not read either.
+        files.retain(|file| {
+            !LeftOut::default().leaves_out(file.strip_prefix(&root).unwrap_or(file))
+        });
+    }
     files.sort_unstable();
     choose(&root, files, stage.file.as_deref())
 }

@@ -14,7 +14,7 @@ mod tests;
 use std::borrow::Cow;
 use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::formats::{
     ImageShape, InputCrop, ModelInfo, NamedTensor, WEIGHTS_FILE, write_tensors,
 };
@@ -43,7 +43,11 @@ fn import(stage: &ImportWeights, path: &Path, context: &Context) -> anyhow::Resu
     let checkpoint = Checkpoint::open(&bytes, &Limits::default())?;
     let contents = checkpoint.contents()?;
     let entries = contents.entries()?;
-    let selection = Selection::find(&entries, stage.architecture, stage.prefix.as_deref())?;
+    let selection = Selection::find(&entries, stage.architecture, stage.prefix.as_deref());
+    let selection = selection.map_err(|error| match contents.whole_model() {
+        Some(model) => anyhow!("{error:#}; {model}"),
+        None => error,
+    })?;
     check_channels(stage, selection.channels)?;
 
     let mut tensors: Vec<NamedTensor<'_>> = Vec::new();
@@ -83,7 +87,7 @@ fn model_info(
     report: &Report,
 ) -> anyhow::Result<ModelInfo> {
     let size = image_size(stage.architecture);
-    let (input_mean, input_deviation) = stage.normalise.statistics(selection.channels);
+    let (input_mean, input_std) = stage.normalise.statistics(selection.channels);
     Ok(ModelInfo {
         architecture: stage.architecture.to_string(),
         input: ImageShape { channels: selection.channels, height: size, width: size },
@@ -91,7 +95,7 @@ fn model_info(
         features: feature_count(stage.architecture),
         classes: Vec::new(),
         input_mean,
-        input_deviation,
+        input_std,
         training: serde_json::json!({
             "kind": "import-weights",
             "format": report.format,

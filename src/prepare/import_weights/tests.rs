@@ -11,11 +11,11 @@ use pipeline_stages::state_dict::{self, ElementType};
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
+use crate::fixture::Fixture;
 use crate::reference::reference_path;
-use crate::stage_test::StageTest;
 
 /// A checkpoint file in a folder of its own, unpacked where it is kept compressed.
-fn source(test: &StageTest, name: &str) -> PathBuf {
+fn source(test: &Fixture, name: &str) -> PathBuf {
     let path = reference_path("import/checkpoints").join(name);
     let content = std::fs::read(path).unwrap();
     let content = match name.strip_suffix(".gz") {
@@ -40,14 +40,14 @@ fn parameters(changes: &Value) -> Value {
 }
 
 /// Imports a checkpoint of the references.
-fn import(test: &mut StageTest, name: &str, changes: &Value) -> anyhow::Result<PathBuf> {
+fn import(test: &mut Fixture, name: &str, changes: &Value) -> anyhow::Result<PathBuf> {
     let folder = source(test, name);
     let from = [("source", Directory, folder.as_path())];
-    test.run("import-weights", parameters(changes), &from, 0, None).map(|(output, _)| output)
+    test.run_on("import-weights", parameters(changes), &from, 0, None).map(|(output, _)| output)
 }
 
 /// The error of an import, without the temporary folder in it.
-fn problem(test: &mut StageTest, name: &str, changes: &Value) -> String {
+fn problem(test: &mut Fixture, name: &str, changes: &Value) -> String {
     format!("{:#}", import(test, name, changes).unwrap_err())
 }
 
@@ -79,7 +79,7 @@ fn assert_counted(output: &Path, with_counters: bool) {
 
 #[test]
 fn the_encoder_comes_out_of_every_kind_of_checkpoint() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     for (name, format, prefix) in [
         ("simclr.pth.tar", "torch-zip", "state_dict.convnet."),
         ("imagenet32.pth.tar", "torch-zip", "state_dict.encode_layer.convnet."),
@@ -98,7 +98,7 @@ fn the_encoder_comes_out_of_every_kind_of_checkpoint() {
 
 #[test]
 fn the_report_names_what_was_used_ignored_and_missing() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let simclr = report(&import(&mut test, "simclr.pth.tar", &json!({})).unwrap());
     let first = json!({
         "name": "conv1.weight", "from": "state_dict.convnet.conv1.weight", "type": "f32", "shape": [16, 3, 3, 3],
@@ -133,11 +133,11 @@ fn the_report_names_what_was_used_ignored_and_missing() {
 
 #[test]
 fn the_same_checkpoint_gives_the_same_bytes_wherever_it_lies() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let output = import(&mut test, "simclr.pth.tar", &json!({})).unwrap();
     let path = "source-simclr.pth.tar/simclr.pth.tar";
     let other = parameters(&json!({"path": path}));
-    let (other, _) = test.run("import-weights", other, &[], 7, None).unwrap();
+    let (other, _) = test.run_on("import-weights", other, &[], 7, None).unwrap();
     for name in ["weights.safetensors", "model.json", "import.json"] {
         let bytes = |output: &Path| std::fs::read(output.join(name)).unwrap();
         assert!(bytes(&output) == bytes(&other), "{name}");
@@ -146,22 +146,22 @@ fn the_same_checkpoint_gives_the_same_bytes_wherever_it_lies() {
 
 #[test]
 fn the_model_says_what_images_it_takes() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let changes = json!({"architecture": "resnet8-fast", "normalise": "imagenet"});
     let output = import(&mut test, "imagenet32.pth.tar", &changes).unwrap();
     let info = ModelInfo::read(&output).unwrap();
     assert_eq!((info.architecture.as_str(), info.features), ("resnet8-fast", 64));
     assert_eq!((info.input.channels, info.input.height, info.input.width), (3, 32, 32));
     assert_eq!(info.input_mean, [0.485, 0.456, 0.406]);
-    assert_eq!(info.input_deviation, [0.229, 0.224, 0.225]);
+    assert_eq!(info.input_std, [0.229, 0.224, 0.225]);
     let output = import(&mut test, "simclr.pth.tar", &json!({})).unwrap();
     let info = ModelInfo::read(&output).unwrap();
-    assert_eq!((info.input_mean, info.input_deviation), (vec![0.0; 3], vec![1.0; 3]));
+    assert_eq!((info.input_mean, info.input_std), (vec![0.0; 3], vec![1.0; 3]));
 }
 
 #[test]
 fn one_of_several_files_is_chosen_by_its_name() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     for (name, place) in [("simclr.pth.tar", "cifar10/a.pth.tar"), ("half.bin", "b.bin")] {
         let content = std::fs::read(reference_path("import/checkpoints").join(name)).unwrap();
         test.write(&format!("all/pretrained/{place}"), content);
@@ -170,7 +170,7 @@ fn one_of_several_files_is_chosen_by_its_name() {
     let folder = test.folder().join("all");
     let mut run = |changes: Value| {
         let from = [("source", Directory, folder.as_path())];
-        let result = test.run("import-weights", parameters(&changes), &from, 0, None);
+        let result = test.run_on("import-weights", parameters(&changes), &from, 0, None);
         result.map(|(output, _)| report(&output)["prefix"].clone()).map_err(|e| format!("{e:#}"))
     };
     for (file, prefix) in [
@@ -195,7 +195,7 @@ fn one_of_several_files_is_chosen_by_its_name() {
 
 #[test]
 fn what_does_not_fit_is_an_error_that_names_it() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let deeper = problem(&mut test, "simclr.pth.tar", &json!({"architecture": "resnet32"}));
     assert!(deeper.contains("it has no 'state_dict.convnet.layer1.1.conv1.weight'"), "{deeper}");
     assert!(deeper.contains("architecture = \"resnet8\" would fit"), "{deeper}");
@@ -205,12 +205,29 @@ fn what_does_not_fit_is_an_error_that_names_it() {
     assert!(prefix.ends_with(words), "{prefix}");
     let module = problem(&mut test, "module.pth", &json!({}));
     assert!(module.contains("save the state_dict() of the model instead"), "{module}");
+    // {'model': [<a module>], 'weight': None}, in protocol 2.
+    let nested = b"\x80\x02}(X\x05\0\0\0model]cmodels\nNet\n)\x81}X\x0b\0\0\0_parameters}sbaX\x06\0\0\0weightNu.";
+    let direct = b"\x80\x02}X\x05\0\0\0modelcmodels\nNet\n)\x81}X\x08\0\0\0_modules}sbs.";
+    for (content, words) in [
+        (&nested[..], "a whole model is pickled in it, an object of models.Net, which only Python"),
+        (
+            direct,
+            "a whole model is pickled in it under 'model', an object of models.Net, which only",
+        ),
+    ] {
+        let folder = test.write("nested/model.pth", content).with_file_name("");
+        let from = [("source", Directory, folder.as_path())];
+        let result = test.run_on("import-weights", parameters(&json!({})), &from, 0, None);
+        let problem = format!("{:#}", result.unwrap_err());
+        assert!(problem.contains(words), "{problem}");
+        assert!(problem.ends_with("save the state_dict() of the model instead"), "{problem}");
+    }
     let other = problem(&mut test, "lightning.ckpt", &json!({}));
     assert!(other.contains("'state_dict.net.weight'"), "{other}");
 }
 
 /// A network of our own, with one of its tensors in the hands of `change`.
-fn own_network(test: &StageTest, change: impl Fn(&str, &mut Vec<u8>)) -> PathBuf {
+fn own_network(test: &Fixture, change: impl Fn(&str, &mut Vec<u8>)) -> PathBuf {
     let folder = test.folder().join("own");
     std::fs::create_dir_all(&folder).unwrap();
     let specs = state_dict::encoder(Architecture::Resnet8, 1);
@@ -232,45 +249,49 @@ fn own_network(test: &StageTest, change: impl Fn(&str, &mut Vec<u8>)) -> PathBuf
 
 #[test]
 fn an_artifact_of_ours_can_be_imported_too() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let folder = own_network(&test, |_, _| ());
     let from = [("source", Weights, folder.as_path())];
     let (output, metrics) =
-        test.run("import-weights", parameters(&json!({})), &from, 0, None).unwrap();
+        test.run_on("import-weights", parameters(&json!({})), &from, 0, None).unwrap();
     assert_eq!(ModelInfo::read(&output).unwrap().input.channels, 1);
     // 75,290 of the network for three channels, without its classifier and two channels of its stem.
     assert_eq!(metrics["parameters"], f64::from(75_290 - 650 - 2 * 16 * 9));
     let grey = parameters(&json!({"normalise": "imagenet"}));
-    let error = test.run("import-weights", grey, &from, 0, None).unwrap_err();
+    let error = test.run_on("import-weights", grey, &from, 0, None).unwrap_err();
     assert!(format!("{error:#}").contains("for images of three channels"), "{error:#}");
 }
 
 #[test]
 fn numbers_that_are_none_are_refused() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let folder = own_network(&test, |name, bytes| {
         if name == "layer2.0.bn1.weight" {
             bytes[4..8].copy_from_slice(&f32::NAN.to_le_bytes());
         }
     });
     let from = [("source", File, folder.as_path())];
-    let error = test.run("import-weights", parameters(&json!({})), &from, 0, None).unwrap_err();
+    let error = test.run_on("import-weights", parameters(&json!({})), &from, 0, None).unwrap_err();
     let error = format!("{error:#}");
     assert!(error.contains("'layer2.0.bn1.weight': 1 of its 32 values are infinite"), "{error}");
 }
 
 #[test]
 fn a_path_that_is_wrong_is_named() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     std::fs::create_dir(test.folder().join("empty")).unwrap();
     test.write("a.pth", b"hello");
+    // What an editor left behind, which the digest of the folder leaves out.
+    test.write("left/a.pth~", b"hello");
     for (changes, words) in [
         (json!({"path": "missing.pth"}), "missing.pth is neither a file nor a folder"),
+        (json!({"path": "left"}), "no file looks like a checkpoint by its name"),
+        (json!({"path": "left", "file": "*~"}), "'*~' matches no file"),
         (json!({"path": "empty"}), "no file looks like a checkpoint by its name"),
         (json!({"path": "a.pth", "file": "b"}), "a.pth is a file: drop 'file'"),
         (json!({"path": "a.pth"}), "a.pth: it is no PyTorch file"),
     ] {
-        let error = test.run("import-weights", parameters(&changes), &[], 0, None).unwrap_err();
+        let error = test.run_on("import-weights", parameters(&changes), &[], 0, None).unwrap_err();
         assert!(format!("{error:#}").contains(words), "{error:#}");
     }
 }

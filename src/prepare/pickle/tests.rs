@@ -206,6 +206,19 @@ fn a_value_can_be_within_itself() {
 }
 
 #[test]
+fn bytes_that_encode_bytes_that_encode_bytes_cost_no_stack() {
+    // Each call has the one before as its encoding.
+    let mut data = b"c_codecs\nencode\nq\x00V\nq\x01".to_vec();
+    data.extend(b"h\x00h\x01".repeat(200_000));
+    data.extend(b"h\x01");
+    data.extend(b"\x86R".repeat(200_000));
+    data.push(b'.');
+    let pickle = read(&data, &Limits::default()).unwrap();
+    assert_eq!(pickle.root().text(), None);
+    assert_eq!(pickle.root().integer(), None);
+}
+
+#[test]
 fn calls_are_recorded_and_never_made() {
     for data in [
         &b"cos\nsystem\n(S'touch /tmp/never'\ntR."[..],

@@ -99,6 +99,33 @@ impl<'data> Pickle<'data> {
         values.filter(|value| matches!(value.node(), Node::Persistent(_)))
     }
 
+    /// Objects, the outer ones first: Python makes an object before what is in it.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = Value<'_>> {
+        let values = (0..self.nodes.len()).filter_map(Id::new).map(|id| Value { pickle: self, id });
+        values.filter(|value| matches!(value.node(), Node::Object(_)))
+    }
+
+    /// Bytes that its values take.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        let parts = |node: &Node<'_>| match node {
+            Node::List(ids) | Node::Tuple(ids) | Node::Set(ids) => {
+                16 + size_of::<Id>() * ids.capacity()
+            }
+            Node::Dict(entries) => 16 + 2 * size_of::<Id>() * entries.capacity(),
+            Node::Object(object) => {
+                let Object { items, entries, .. } = &**object;
+                let ids = items.capacity() + 2 * entries.capacity();
+                64 + size_of::<Object>() + size_of::<Id>() * ids
+            }
+            Node::Bytes(Cow::Owned(bytes)) => bytes.capacity(),
+            Node::Text(Cow::Owned(text)) => text.capacity(),
+            _ => 0,
+        };
+        let nodes = self.nodes.capacity() * size_of::<Node<'_>>();
+        nodes + self.nodes.iter().map(parts).sum::<usize>()
+    }
+
     /// How much work it has been so far to look at what is in it.
     #[cfg(test)]
     pub(crate) fn steps(&self) -> usize {
@@ -193,16 +220,26 @@ impl<'p> Value<'p> {
         }
     }
 
-    /// Text: also Python 2's strings, and bytes, where they are UTF-8 and no more than names and paths
-    /// have: whether more of them are UTF-8 can't be found out again for each name that refers to them.
+    /// Text: also Python 2's strings, and bytes, however the protocol writes them, where they are UTF-8 and no more
+    /// than names and paths have: whether more of them are UTF-8 cannot be found out again for each name that
+    /// refers to them. Bytes that protocol 2 and below write as encoded text must be ASCII here; see
+    /// [`Value::owned_text`].
     pub(crate) fn text(self) -> Option<&'p str> {
-        match self.node() {
-            Node::Text(text) => Some(text),
-            Node::Bytes(bytes) if bytes.len() <= MOST_BYTES_OF_TEXT => {
-                std::str::from_utf8(bytes).ok()
+        self.plain_text().or_else(|| match self.bytes()? {
+            Bytes::Plain(bytes) => short_text(bytes),
+            Bytes::Latin1(text) => {
+                (text.len() <= MOST_BYTES_OF_TEXT && text.is_ascii()).then_some(text)
             }
-            _ => None,
-        }
+        })
+    }
+
+    /// As [`Value::text`], for all bytes that are UTF-8.
+    pub(crate) fn owned_text(self) -> Option<String> {
+        let encoded = || {
+            let bytes = self.bytes().filter(|bytes| bytes.most() <= MOST_BYTES_OF_TEXT)?;
+            String::from_utf8(bytes.decoded()?.into_owned()).ok()
+        };
+        self.text().map(str::to_owned).or_else(encoded)
     }
 
     /// Bytes: also Python 2's strings, and those that protocol 2 and below write as encoded text. Nothing is
@@ -272,7 +309,7 @@ impl<'p> Value<'p> {
     pub(crate) fn global(self) -> Option<(&'p str, &'p str)> {
         match self.node() {
             Node::Global { module, name } => {
-                Some((self.at(*module).text()?, self.at(*name).text()?))
+                Some((self.at(*module).plain_text()?, self.at(*name).plain_text()?))
             }
             _ => None,
         }
@@ -325,6 +362,11 @@ impl<'p> Value<'p> {
         }
     }
 
+    /// Whether both are the same value, not only alike.
+    pub(crate) fn is(self, other: Self) -> bool {
+        self.id == other.id
+    }
+
     fn node(self) -> &'p Node<'p> {
         self.pickle.count_steps(1);
         // A place outside the table can't come up: the machine makes the places.
@@ -345,6 +387,15 @@ impl<'p> Value<'p> {
         }
     }
 
+    /// As [`Value::text`], but not through a call, which could be within another, and so on.
+    fn plain_text(self) -> Option<&'p str> {
+        match self.node() {
+            Node::Text(text) => Some(text),
+            Node::Bytes(bytes) => short_text(bytes),
+            _ => None,
+        }
+    }
+
     /// As [`Value::bytes`], but not those of an array of bytes, which could be within itself.
     fn plain_bytes(self) -> Option<Bytes<'p>> {
         if let Node::Bytes(bytes) = self.node() {
@@ -352,7 +403,7 @@ impl<'p> Value<'p> {
         }
         let call = self.call().filter(|call| call.is(&["_codecs"], "encode"))?;
         let [text, encoding] = call.arguments.plain_items()?.exactly()?;
-        let known = ["latin1", "latin-1", "iso-8859-1"].contains(&encoding.text()?);
+        let known = ["latin1", "latin-1", "iso-8859-1"].contains(&encoding.plain_text()?);
         match text.node() {
             Node::Text(text) if known => Some(Bytes::Latin1(text)),
             _ => None,
@@ -374,6 +425,11 @@ impl<'p> Call<'p> {
             None => Some(Items { initial: &[], ..arguments }),
         }
     }
+}
+
+/// Bytes as text, where they are not too many.
+fn short_text(bytes: &[u8]) -> Option<&str> {
+    (bytes.len() <= MOST_BYTES_OF_TEXT).then(|| std::str::from_utf8(bytes).ok()).flatten()
 }
 
 /// The module of Python's own functions, in version 3 and 2.

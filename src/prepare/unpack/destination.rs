@@ -10,10 +10,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::kinds::Unpack;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::include::Include;
@@ -62,6 +63,8 @@ pub(super) struct Destination<'a> {
     folders: HashSet<String>,
     links: BTreeMap<InnerPath, String>,
     stripped_away: u64,
+    /// Files that an operating system left in the archive.
+    system_junk: u64,
     /// Bytes of sparse files that were passed over.
     skipped_sparse: u64,
     buffer: Vec<u8>,
@@ -88,6 +91,7 @@ impl<'a> Destination<'a> {
             folders: HashSet::new(),
             links: BTreeMap::new(),
             stripped_away: 0,
+            system_junk: 0,
             skipped_sparse: 0,
             buffer: vec![0; BUFFER],
             make_hard_link: |existing, new| std::fs::hard_link(existing, new),
@@ -135,24 +139,57 @@ impl<'a> Destination<'a> {
         let mode = if permission == Permission::Executable { 0o777 } else { 0o666 };
         let file =
             OpenOptions::new().write(true).create_new(true).mode(mode).open(self.on_disk(path));
-        let mut file = file.map_err(|error| self.describe_write(path, error))?;
+        let mut file = match file {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                return self.expect_the_same(path, content);
+            }
+            file => file.map_err(|error| self.describe_write(path, error))?,
+        };
         loop {
-            self.context.stop_point()?;
-            let read = read(content, &mut self.buffer).with_context(|| {
-                format!("{} is damaged or cut off in the archive", path.shown())
-            })?;
+            let read = self.read_some(path, content)?;
             if read == 0 {
                 return Ok(());
             }
-            self.bytes = self.bytes.saturating_add(read as u64);
-            ensure!(
-                self.bytes <= self.max_bytes,
-                "it unpacks to more than {} bytes: if that is right, raise max-bytes",
-                self.max_bytes
-            );
             let bytes = self.buffer.get(..read).unwrap_or_default();
             file.write_all(bytes).map_err(|error| self.describe_write(path, error))?;
         }
+    }
+
+    /// Reads a file that has been written already: the same bytes again are not a conflict.
+    fn expect_the_same(&mut self, path: &InnerPath, content: &mut impl Read) -> anyhow::Result<()> {
+        let written = File::options()
+            .read(true)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(self.on_disk(path));
+        let mut written = written.map_err(|_| anyhow!(self.twice(path)))?;
+        let mut expected = Vec::new();
+        loop {
+            let read = self.read_some(path, content)?;
+            expected.clear();
+            (&mut written)
+                .take(read.max(1) as u64)
+                .read_to_end(&mut expected)
+                .map_err(|_| anyhow!(self.twice(path)))?;
+            ensure!(self.buffer.get(..read) == Some(&expected), self.twice(path));
+            if read == 0 {
+                self.files -= 1;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads the next bytes of a file of the archive into the buffer, and counts them.
+    fn read_some(&mut self, path: &InnerPath, content: &mut impl Read) -> anyhow::Result<usize> {
+        self.context.stop_point()?;
+        let read = read(content, &mut self.buffer)
+            .with_context(|| format!("{} is damaged or cut off in the archive", path.shown()))?;
+        self.bytes = self.bytes.saturating_add(read as u64);
+        ensure!(
+            self.bytes <= self.max_bytes,
+            "it unpacks to more than {} bytes: if that is right, raise max-bytes",
+            self.max_bytes
+        );
+        Ok(read)
     }
 
     /// Says something about the archive that is no error.
@@ -297,6 +334,12 @@ impl<'a> Destination<'a> {
                 self.strip
             ));
         }
+        if self.system_junk > 0 {
+            let left_out = self.system_junk;
+            self.context.note(format!(
+                "left out {left_out} files that operating systems add (__MACOSX, ._*, .DS_Store, Thumbs.db)"
+            ));
+        }
         Ok(Metrics::from([
             ("files".into(), self.files as f64),
             ("bytes".into(), self.bytes as f64),
@@ -312,8 +355,15 @@ impl<'a> Destination<'a> {
     /// The path of something in the archive, if it is to be unpacked.
     fn select(&mut self, name: &[u8]) -> anyhow::Result<Option<InnerPath>> {
         self.context.stop_point()?;
+        let Some(whole) = InnerPath::new(name, 0)? else { return Ok(None) };
+        let is_file = !name.ends_with(b"/");
+        // Before 'strip' takes the folder away that tells what it is.
+        if whole.is_system_junk() {
+            self.system_junk += u64::from(is_file);
+            return Ok(None);
+        }
         let path = InnerPath::new(name, self.strip)?;
-        if path.is_none() && InnerPath::new(name, 0)?.is_some() && !name.ends_with(b"/") {
+        if path.is_none() && is_file {
             self.stripped_away += 1;
         }
         Ok(path.filter(|path| self.include.wants(path)))
@@ -386,7 +436,7 @@ impl<'a> Destination<'a> {
     fn twice(&self, path: &InnerPath) -> String {
         let hint = if self.strip > 0 { " (after 'strip')" } else { "" };
         format!(
-            "{} comes twice in the archive{hint}: it is not clear which one is meant",
+            "{} comes twice in the archive{hint}, with different content: it is not clear which one is meant",
             path.shown()
         )
     }

@@ -5,6 +5,8 @@
 use anyhow::bail;
 use pipeline_stages::text::shortened;
 
+use crate::folder::is_system_junk;
+
 /// The longest path, and the longest target of a link: Linux follows no longer ones (PATH_MAX). A small
 /// archive could otherwise fill the memory with them.
 pub(super) const MOST_PATH_BYTES: usize = 4096;
@@ -64,6 +66,11 @@ impl InnerPath {
     /// As text, with `/` between its parts.
     pub(super) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it, or a folder that it is in, is what an operating system leaves beside files.
+    pub(super) fn is_system_junk(&self) -> bool {
+        self.0.split('/').any(is_system_junk)
     }
 
     /// The folders that it is in, from the outermost.

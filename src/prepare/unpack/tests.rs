@@ -10,8 +10,8 @@ use pipeline_stages::{ArtifactType, PrepareStage};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
+use super::archive_builder::{self, TarEntry, ZipEntry, gzip, tar, xz, zip, zstandard};
 use super::destination::{Destination, Permission};
-use super::forge::{self, TarEntry, ZipEntry, gzip, tar, xz, zip, zstandard};
 use crate::fixture::{Fixture, notes, paths_below, stage};
 
 fn archive(name: &str, bytes: &[u8]) -> Fixture {
@@ -252,6 +252,8 @@ fn a_path_that_comes_twice_is_refused() {
     for bytes in [
         tar(&[TarEntry::file("a", b"1"), TarEntry::file("./a", b"2")]),
         zip(&[ZipEntry::file("a", b"1"), ZipEntry::file("a", b"2")]),
+        tar(&[TarEntry::file("a", b"1"), TarEntry::file("a", b"12")]),
+        tar(&[TarEntry::file("a", b"12"), TarEntry::file("a", b"1")]),
         zip(&[ZipEntry::file("a", b"1"), ZipEntry::file("./a", b"2")]),
         tar(&[TarEntry::file("a", b"1"), TarEntry::symbolic_link("a", "b")]),
         tar(&[TarEntry::file("a", b"1"), TarEntry::hard_link("a", "a")]),
@@ -267,6 +269,69 @@ fn a_path_that_comes_twice_is_refused() {
     let error =
         error_of(&tar(&[TarEntry::file("a", b"1"), TarEntry::file("a/b", b"2")]), json!({}));
     assert!(error.contains("'a' is a folder and a file at once"), "{error}");
+}
+
+#[test]
+fn files_that_come_twice_in_a_zip_are_named() {
+    let mut entries = vec![ZipEntry::file("unique", b"1")];
+    for name in ["x/a.png", "x/b.png"] {
+        entries.extend([ZipEntry::file(name, b"1"), ZipEntry::file(name, b"2")]);
+    }
+    let error = error_of(&zip(&entries), json!({}));
+    assert!(error.contains("'x/a.png', 'x/b.png' come twice in the archive, with"), "{error}");
+}
+
+#[test]
+fn folders_and_the_same_bytes_may_come_twice() {
+    let zip_folder = || ZipEntry { mode: 0o040_755, ..ZipEntry::file("x/", b"") };
+    for bytes in [
+        zip(&[
+            zip_folder(),
+            zip_folder(),
+            ZipEntry::file("x/a", b"1"),
+            ZipEntry::file("x/a", b"1"),
+        ]),
+        zip(&[ZipEntry::file("x/a", b"1"), ZipEntry::file("./x/a", b"1")]),
+        tar(&[
+            TarEntry::folder("x/"),
+            TarEntry::folder("x/"),
+            TarEntry::file("x/a", b"1"),
+            TarEntry::file("x/a", b"1"),
+        ]),
+    ] {
+        let (fixture, result) = unpack(&bytes, json!({}));
+        assert_eq!(result.expect("it unpacks")["files"], 1.0);
+        assert_eq!(fixture.output_paths(), ["x/", "x/a"]);
+        assert_eq!(std::fs::read(fixture.output().join("x/a")).unwrap(), b"1");
+    }
+}
+
+#[test]
+fn what_operating_systems_leave_in_an_archive_is_no_data() {
+    let names = ["a/._x.png", "__MACOSX/a/._x.png", "__MACOSX/._a", "a/.DS_Store", "a/Thumbs.db"];
+    let zip_entries = names.map(|name| ZipEntry::file(name, b"junk"));
+    let tar_entries = names.map(|name| TarEntry::file(name, b"junk"));
+    let archives = [
+        zip(&[&zip_entries[..], &[ZipEntry::file("a/x.png", b"1")]].concat()),
+        tar(&[&tar_entries[..], &[TarEntry::folder("__MACOSX/"), TarEntry::file("a/x.png", b"1")]]
+            .concat()),
+    ];
+    for bytes in &archives {
+        for (strip, expected) in [(0, &["a/", "a/x.png"][..]), (1, &["x.png"])] {
+            let fixture = archive("a.archive", bytes);
+            let parameters = json!({"strip": strip});
+            let context = fixture.context("unpack", &parameters);
+            crate::run(&stage("unpack", &parameters), &context).expect("it unpacks");
+            assert_eq!(fixture.output_paths(), expected);
+            let notes = notes(&context);
+            assert!(
+                notes[0].starts_with("left out 5 files that operating systems add"),
+                "{notes:?}"
+            );
+        }
+    }
+    let error = error_of(&zip(&zip_entries), json!({}));
+    assert!(error.contains("it holds no file"), "{error}");
 }
 
 #[test]
@@ -359,7 +424,7 @@ fn what_can_not_be_read_is_said() {
     let bzip2 = zip(&[ZipEntry { method: 12, ..ZipEntry::file("a", b"1") }]);
     for (bytes, words) in [
         (encrypted, "'secret' is encrypted"),
-        (bzip2, "'a' is compressed by a method ("),
+        (bzip2, "'a' is compressed by a method (Bzip2)"),
         (Vec::new(), "the file is empty"),
         (b"7z\xbc\xaf\x27\x1c".to_vec(), "7z archive"),
         (b"BZh91AY".to_vec(), "bzip2"),
@@ -380,7 +445,7 @@ fn what_can_not_be_read_is_said() {
 
 #[test]
 fn an_archive_that_is_cut_off_is_named_with_how_far_it_got() {
-    let big = forge::noise(400_000);
+    let big = archive_builder::noise(400_000);
     let entries = tar(&[TarEntry::file("first", b"12345"), TarEntry::file("second", &big)]);
     for bytes in [entries.clone(), gzip(&entries), xz(&entries), zstandard(&entries)] {
         let cut = &bytes[..bytes.len() - 20_000];
@@ -628,7 +693,7 @@ fn zeros_behind_a_compressed_archive_are_nothing() {
 
 #[test]
 fn progress_only_grows() {
-    let (first, second) = (forge::noise(100_000), forge::noise(300_000));
+    let (first, second) = (archive_builder::noise(100_000), archive_builder::noise(300_000));
     for bytes in [
         zip(&[ZipEntry::file("a", &first), ZipEntry::file("b", &second)]),
         tar(&[TarEntry::file("a", &first), TarEntry::file("b", &second)]),

@@ -2,9 +2,11 @@
 //!
 //! Knows nothing of what may be written where.
 
-use std::io::{BufReader, Read, Seek};
+use std::collections::{BTreeSet, HashMap};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
+use pipeline_stages::text::in_short;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::destination::{Destination, Permission};
@@ -18,6 +20,9 @@ const FOLDER: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const SYMBOLIC_LINK: u32 = 0o120_000;
 
+/// More names than this are not named in an error.
+const NAMED: usize = 8;
+
 /// Unpacks all entries.
 ///
 /// # Errors
@@ -27,7 +32,12 @@ pub(super) fn unpack(archive: ArchiveFile, destination: &mut Destination) -> any
     gauge.set_in_contents(true);
     let mut archive = ZipArchive::new(BufReader::new(archive)).map_err(describe)?;
     destination.expect_entries(archive.len())?;
-    ensure!(!archive.has_duplicate_names(), "a path comes twice in the archive");
+    if archive.has_duplicate_names() {
+        let directory = archive.central_directory_start();
+        let mut reader = archive.into_inner();
+        check_repeated_names(&mut reader, directory).context("can't read its list of files")??;
+        archive = ZipArchive::new(reader).map_err(describe)?;
+    }
     // Entries that share their bytes let a small archive unpack to a huge folder.
     ensure!(
         !archive.has_overlapping_entries().map_err(describe)?,
@@ -35,6 +45,41 @@ pub(super) fn unpack(archive: ArchiveFile, destination: &mut Destination) -> any
     );
     gauge.set_in_contents(false);
     (0..archive.len()).try_for_each(|index| unpack_entry(&mut archive, index, destination))
+}
+
+/// Looks for files whose names occur twice, which the library does not list. A folder may, and a file may if its
+/// size and checksum are the same.
+fn check_repeated_names(
+    reader: &mut (impl Read + Seek),
+    directory: u64,
+) -> std::io::Result<anyhow::Result<()>> {
+    reader.seek(SeekFrom::Start(directory))?;
+    let mut files: HashMap<Vec<u8>, [u8; 12]> = HashMap::new();
+    let mut repeated = BTreeSet::new();
+    let mut header = [0; 46];
+    // PKWARE's APPNOTE 6.3, section 4.3.12.
+    while reader.read_exact(&mut header).is_ok() && header.starts_with(b"PK\x01\x02") {
+        let word = |at: usize| u64::from(u16::from_le_bytes([header[at], header[at + 1]]));
+        let mut name = Vec::new();
+        reader.by_ref().take(word(28)).read_to_end(&mut name)?;
+        reader.seek_relative((word(30) + word(32)).cast_signed())?;
+        let mut content = [0; 12];
+        content.copy_from_slice(&header[16..28]);
+        // Its compressed size is no part of the content.
+        content[4..8].fill(0);
+        let shown = String::from_utf8_lossy(&name).escape_debug().to_string();
+        if !name.ends_with(b"/") && *files.entry(name).or_insert(content) != content {
+            repeated.insert(format!("'{shown}'"));
+        }
+    }
+    if repeated.is_empty() {
+        return Ok(Ok(()));
+    }
+    let verb = if repeated.len() == 1 { "comes" } else { "come" };
+    Ok(Err(anyhow!(
+        "{} {verb} twice in the archive, with different content: it is not clear which one is meant",
+        in_short(&repeated, NAMED)
+    )))
 }
 
 fn unpack_entry<R: Read + Seek>(
@@ -48,7 +93,7 @@ fn unpack_entry<R: Read + Seek>(
     ensure!(!listed.encrypted(), "'{shown}' is encrypted: decrypt the archive first");
     ensure!(
         matches!(listed.compression(), CompressionMethod::Stored | CompressionMethod::Deflated),
-        "'{shown}' is compressed by a method ({:?}) that can't be unpacked: pack the archive again with the usual one, deflate",
+        "'{shown}' is compressed by a method ({}) that cannot be unpacked: pack the archive again with the usual one, deflate",
         listed.compression()
     );
     let mode = listed.unix_mode().unwrap_or(REGULAR);

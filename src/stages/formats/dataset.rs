@@ -105,7 +105,7 @@ pub struct DatasetInfo {
     /// Per channel, the mean over the training images, in \[0, 1\]; of encoded images, over a sample of them.
     pub channel_mean: Vec<f64>,
     /// Per channel, the standard deviation over the same images, in \[0, 1\].
-    pub channel_deviation: Vec<f64>,
+    pub channel_std: Vec<f64>,
 }
 
 fn is_zero(number: &usize) -> bool {

@@ -40,7 +40,7 @@ pub struct ModelInfo {
     /// How pixels in [0, 1] were normalised: per channel the mean that was subtracted.
     pub input_mean: Vec<f64>,
     /// How pixels in [0, 1] were normalised: per channel the deviation that they were divided by.
-    pub input_deviation: Vec<f64>,
+    pub input_std: Vec<f64>,
     /// How it was trained: the parameters of its stage.
     pub training: serde_json::Value,
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use safetensors::Dtype;
 
+use super::dataset::DatasetInfo;
 use super::tensors::{TensorFile, integer_bytes, write_tensors};
 
 /// Which training samples train, and which are held out.
@@ -27,6 +28,14 @@ pub struct SampleSplit {
 }
 
 impl SampleSplit {
+    /// What trains of a data set where no split says it: all samples but those that it sets aside.
+    ///
+    /// # Errors
+    /// When there are more than 2^32 of them.
+    pub fn without_split(samples: usize, info: &DatasetInfo) -> anyhow::Result<Self> {
+        Self::all_train(samples.saturating_sub(info.validation_samples))
+    }
+
     /// All of `samples` train.
     ///
     /// # Errors

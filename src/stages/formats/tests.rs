@@ -18,7 +18,7 @@ fn info() -> DatasetInfo {
         train_samples: 2,
         test_samples: 1,
         channel_mean: vec![0.1],
-        channel_deviation: vec![1.0 / 3.0],
+        channel_std: vec![1.0 / 3.0],
         ..DatasetInfo::default()
     }
 }
@@ -302,7 +302,7 @@ fn labels_belong_to_their_data_set() {
 #[test]
 fn a_model_of_before_reads_and_says_no_more_than_it_knows() {
     let text = r#"{"architecture":"resnet8","input":{"channels":1,"height":8,"width":8},"features":64,
-        "classes":[],"input-mean":[0.0],"input-deviation":[1.0],"training":null}"#;
+        "classes":[],"input-mean":[0.0],"input-std":[1.0],"training":null}"#;
     let mut model: ModelInfo = serde_json::from_str(text).unwrap();
     assert_eq!(model.input_crop, None);
     assert!(!serde_json::to_string(&model).unwrap().contains("crop"));

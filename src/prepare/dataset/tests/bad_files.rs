@@ -7,7 +7,7 @@ use super::*;
 
 /// Runs an idx stage in which one file is changed; `None` leaves it out.
 fn with_changed(name: &str, content: Option<Vec<u8>>) -> String {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     for (other, good) in idx_files() {
         if other != name {
             test.write(&format!("source/{other}"), good);
@@ -47,7 +47,7 @@ fn truncated() {
 
 #[test]
 fn truncated_after_what_a_limit_takes() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     for (name, content) in idx_files() {
         let content =
             if name == TRAIN_IMAGES { content[..content.len() - 1].to_vec() } else { content };
@@ -111,7 +111,7 @@ fn damaged_gzip() {
     for damaged in
         [packed[..packed.len() - 9].to_vec(), [&packed[..packed.len() - 8], &[0; 8]].concat()]
     {
-        let mut test = StageTest::new();
+        let mut test = Fixture::new();
         for (name, content) in idx_files() {
             if name != TRAIN_IMAGES {
                 test.write(&format!("source/{name}"), content);
@@ -136,18 +136,24 @@ fn a_missing_file() {
 
 #[test]
 fn a_file_in_two_places() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     for (name, content) in idx_files() {
         test.write(&format!("source/{name}"), &content);
         test.write(&format!("source/copy/{name}"), &content);
     }
+    let source = test.folder().join("source");
+    assert!(
+        run(&mut test, json!({"format": "idx"}), &[&source]).is_ok(),
+        "the same bytes are no conflict"
+    );
+    test.write(&format!("source/copy/{TRAIN_LABELS}"), idx_file(&[3], &[2, 0, 0]));
     let message = error(&mut test, json!({"format": "idx"}));
     assert!(message.starts_with("which of the two is it: "), "{message}");
 }
 
 #[test]
 fn labels_beyond_the_given_classes() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     for (name, content) in idx_files() {
         test.write(&format!("source/{name}"), content);
     }

@@ -10,7 +10,7 @@ fn record(labels: &[u8], value: u8) -> Vec<u8> {
     labels.iter().copied().chain(pixels).collect()
 }
 
-fn write_cifar10(test: &StageTest) {
+fn write_cifar10(test: &Fixture) {
     let folder = "source/cifar-10-batches-bin";
     for batch in 1..=5 {
         let content = [record(&[batch - 1], batch * 10), record(&[9], batch * 10 + 5)].concat();
@@ -21,7 +21,7 @@ fn write_cifar10(test: &StageTest) {
 
 #[test]
 fn cifar10_in_the_folder_of_its_archive() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     write_cifar10(&test);
     let source = test.folder().join("source");
     let written = run(&mut test, json!({"format": "cifar10"}), &[&source]).unwrap();
@@ -36,7 +36,7 @@ fn cifar10_in_the_folder_of_its_archive() {
 
 #[test]
 fn names_come_from_the_file_where_there_is_one() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     write_cifar10(&test);
     let names: Vec<_> = ('a'..='j').map(String::from).collect();
     let meta =
@@ -54,7 +54,7 @@ fn names_come_from_the_file_where_there_is_one() {
 
 #[test]
 fn cifar100_takes_the_fine_label() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let folder = "source/cifar-100-binary";
     test.write(
         &format!("{folder}/train.bin"),
@@ -98,7 +98,7 @@ fn damaged_cifar10() {
         (gzip(&whole), "it looks like a gzip file"),
         (b"<html>no</html>".to_vec(), "it looks like a web page"),
     ] {
-        let mut test = StageTest::new();
+        let mut test = Fixture::new();
         write_cifar10(&test);
         test.write("source/cifar-10-batches-bin/data_batch_3.bin", content);
         let message = error(&mut test, json!({"format": "cifar10"}));
@@ -109,7 +109,7 @@ fn damaged_cifar10() {
 
 #[test]
 fn a_missing_batch() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     write_cifar10(&test);
     std::fs::remove_file(test.folder().join("source/cifar-10-batches-bin/data_batch_4.bin"))
         .unwrap();

@@ -37,8 +37,8 @@ const IMAGES: [(&str, u8); 5] = [
     ("images/1/10/5,5.jpg", 50),
 ];
 
-fn clothing() -> StageTest {
-    let test = StageTest::new();
+fn clothing() -> Fixture {
+    let test = Fixture::new();
     for (name, text) in TEXTS {
         test.write(&format!("source/annotations/{name}"), text);
     }
@@ -78,7 +78,8 @@ fn its_own_split_holds_clean_val_out() {
     let source = test.folder().join("source");
     let data = output(&mut test, parameters(), &[&source], None).unwrap();
     let from = ("data", ArtifactType::Dataset, data.as_path());
-    let (split, metrics) = test.run("split", json!({"by": "dataset"}), &[from], 0, None).unwrap();
+    let (split, metrics) =
+        test.run_on("split", json!({"by": "dataset"}), &[from], 0, None).unwrap();
     let split = pipeline_stages::formats::SplitIndices::read(&split).unwrap();
     assert_eq!((split.train, split.validation), (vec![0, 1, 2], vec![3]));
     assert_eq!(metrics["validation-samples"], 1.0);
@@ -110,9 +111,9 @@ fn unusable_images_are_counted_and_the_first_named() {
     std::fs::remove_file(source.join("images/9/99/2,2.jpg")).unwrap();
     test.write("source/images/1/10/4,4.jpg", "<html>");
     let message = error(&mut test, parameters());
-    assert!(message.starts_with("2 of 6 images can't be used:"), "{message}");
+    assert!(message.starts_with("2 of 6 images cannot be used:"), "{message}");
     assert!(message.contains("9/99/2,2.jpg: there is no such file"), "{message}");
-    assert!(message.contains("1/10/4,4.jpg: neither JPEG nor PNG"), "{message}");
+    assert!(message.contains("1/10/4,4.jpg: it is not a JPEG, PNG or WebP"), "{message}");
     assert!(message.contains("on request"), "{message}");
 }
 
@@ -121,7 +122,7 @@ fn an_image_that_only_begins_like_one_is_found_where_it_is_decoded() {
     let mut test = clothing();
     test.write("source/images/0/00/1,1.jpg", [0xff, 0xd8, 0xff, 0xe0]);
     let message = error(&mut test, parameters());
-    assert!(message.contains("1 of 6 images can't be used"), "{message}");
+    assert!(message.contains("1 of 6 images cannot be used"), "{message}");
     assert!(message.contains("1,1.jpg: it is damaged"), "{message}");
 }
 
@@ -137,13 +138,13 @@ fn an_image_that_no_training_could_decode_is_found_in_every_part() {
     bomb.extend(checksum.sum().to_be_bytes());
     bomb.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");
     for (bytes, words) in
-        [(cut_off, "it is damaged"), (&bomb, "it has 60000x60000 pixels, by what it says")]
+        [(cut_off, "it is damaged"), (&bomb, "its header says 60000x60000 pixels")]
     {
         for path in ["1/10/4,4.jpg", "1/10/5,5.jpg"] {
             let mut test = clothing();
             test.write(&format!("source/images/{path}"), bytes);
             let message = error(&mut test, parameters());
-            assert!(message.starts_with("1 of 6 images can't be used:"), "{message}");
+            assert!(message.starts_with("1 of 6 images cannot be used:"), "{message}");
             assert!(message.contains(&format!("{path}: {words}")), "{message}");
         }
     }
@@ -167,7 +168,7 @@ fn missing_files_and_where_to_ask_for_them() {
 #[test]
 fn a_folder_that_is_not_there_and_where_to_ask() {
     for (format, place) in [("clothing1m", "noisy_label"), ("imagenet32", "image-net.org")] {
-        let mut test = StageTest::new();
+        let mut test = Fixture::new();
         let message = match run(&mut test, json!({"format": format, "path": "not/there"}), &[]) {
             Ok(_) => panic!("the stage went through"),
             Err(error) => format!("{error:#}"),

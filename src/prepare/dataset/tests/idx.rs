@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn four_files_become_a_data_set() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     for (name, content) in idx_files() {
         test.write(&format!("source/{name}"), content);
     }
@@ -23,8 +23,8 @@ fn four_files_become_a_data_set() {
 
 #[test]
 fn files_may_be_packed_nested_and_spread_over_inputs() {
-    let mut test = StageTest::new();
-    let mut plain = StageTest::new();
+    let mut test = Fixture::new();
+    let mut plain = Fixture::new();
     for (index, (name, content)) in idx_files().into_iter().enumerate() {
         plain.write(&format!("source/{name}"), &content);
         test.write(&format!("download-{index}/inner/{name}.gz"), gzip(&content));
@@ -41,7 +41,7 @@ fn files_may_be_packed_nested_and_spread_over_inputs() {
 
 #[test]
 fn a_path_of_ones_own() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     for (name, content) in idx_files() {
         test.write(&format!("mine/{name}"), content);
     }
@@ -53,7 +53,7 @@ fn a_path_of_ones_own() {
 
 #[test]
 fn a_class_may_have_no_sample() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     for (name, content) in idx_files() {
         test.write(&format!("source/{name}"), content);
     }
@@ -66,7 +66,7 @@ fn a_class_may_have_no_sample() {
 
 #[test]
 fn limits_take_the_first_samples() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     for (name, content) in idx_files() {
         test.write(&format!("source/{name}"), content);
     }
@@ -82,7 +82,7 @@ fn limits_take_the_first_samples() {
 /// The data that the quickstart uses, through the files that it has them in.
 #[test]
 fn fashion_mnist_has_the_statistics_that_are_known() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     let archive =
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../pipelines/data/fashion-mnist-6k.zip");
     let mut archive = zip::ZipArchive::new(std::fs::File::open(archive).unwrap()).unwrap();
@@ -95,5 +95,5 @@ fn fashion_mnist_has_the_statistics_that_are_known() {
     assert_eq!(written.train.labels[..10], [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]);
     assert_eq!(written.test.labels[..10], [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]);
     assert!((written.info.channel_mean[0] - 0.286_146_442_577_030_8).abs() < 1e-12);
-    assert!((written.info.channel_deviation[0] - 0.354_378_500_408_822_6).abs() < 1e-12);
+    assert!((written.info.channel_std[0] - 0.354_378_500_408_822_6).abs() < 1e-12);
 }

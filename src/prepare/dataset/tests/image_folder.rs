@@ -23,7 +23,7 @@ fn grey(value: u8) -> GrayImage {
     GrayImage::from_pixel(4, 4, image::Luma([value]))
 }
 
-fn write_animals(test: &StageTest) {
+fn write_animals(test: &Fixture) {
     test.write("source/train/dog/2.png", encoded(grey(20), ImageFormat::Png));
     test.write("source/train/dog/1.PNG", encoded(grey(10), ImageFormat::Png));
     test.write("source/train/cat/a.jpeg", encoded(grey(200), ImageFormat::Jpeg));
@@ -34,7 +34,7 @@ fn write_animals(test: &StageTest) {
 
 #[test]
 fn classes_and_files_are_in_the_order_of_their_names() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     write_animals(&test);
     let source = test.folder().join("source");
     let written = run(&mut test, json!({"format": "image-folder", "size": 2}), &[&source]).unwrap();
@@ -47,7 +47,7 @@ fn classes_and_files_are_in_the_order_of_their_names() {
 
 #[test]
 fn one_coloured_image_makes_all_of_three_channels() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     write_animals(&test);
     test.write("source/test/cat/c.png", encoded(red_and_blue(8, 4), ImageFormat::Png));
     let source = test.folder().join("source");
@@ -62,7 +62,7 @@ fn one_coloured_image_makes_all_of_three_channels() {
 
 #[test]
 fn shrinking_does_not_alias() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     // Columns of black and white, one pixel wide, average to grey.
     let stripes =
         GrayImage::from_fn(64, 64, |x, _| image::Luma([if x % 2 == 0 { 0 } else { 255 }]));
@@ -79,7 +79,7 @@ fn shrinking_does_not_alias() {
 
 #[test]
 fn threads_do_not_change_the_bytes() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     for index in 0..40_u8 {
         for part in ["train", "test"] {
             let image = RgbImage::from_fn(20, 30, |x, y| {
@@ -101,7 +101,7 @@ fn threads_do_not_change_the_bytes() {
 
 #[test]
 fn a_limit_takes_from_every_class_in_turn() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     write_animals(&test);
     let source = test.folder().join("source");
     let parameters = json!({"format": "image-folder", "size": 1, "train-limit": 2});
@@ -114,7 +114,7 @@ fn a_limit_takes_from_every_class_in_turn() {
 
 #[test]
 fn classes_order_the_labels() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     write_animals(&test);
     let source = test.folder().join("source");
     let parameters = json!({"format": "image-folder", "size": 1, "classes": ["dog", "cat"]});
@@ -132,13 +132,18 @@ fn classes_order_the_labels() {
 
 #[test]
 fn an_undecodable_image_is_named() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     write_animals(&test);
     let whole = encoded(red_and_blue(64, 64), ImageFormat::Png);
-    for content in [&b"<html>"[..], &[], &whole[..whole.len() / 2]] {
+    for (content, problem) in [
+        (&b"<html>"[..], "it is not a JPEG, PNG or WebP file"),
+        (&[], "the file is empty"),
+        (&whole[..whole.len() / 2], "it is cut off"),
+    ] {
         test.write("source/train/dog/3.png", content);
         let message = error(&mut test, json!({"format": "image-folder"}));
-        assert!(message.contains("source/train/dog/3.png can't be decoded: "), "{message}");
+        let expected = format!("source/train/dog/3.png: {problem}");
+        assert!(message.contains(&expected), "{message}");
     }
 }
 
@@ -162,7 +167,7 @@ fn turned_jpeg() -> Vec<u8> {
 
 #[test]
 fn images_stand_as_their_exif_data_says() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     for part in ["train", "test"] {
         test.write(&format!("source/{part}/a/1.jpg"), turned_jpeg());
     }
@@ -178,7 +183,7 @@ fn images_stand_as_their_exif_data_says() {
 
 #[test]
 fn encoded_images_are_the_files_themselves() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     write_animals(&test);
     test.write("source/test/cat/c.png", encoded(red_and_blue(8, 4), ImageFormat::Png));
     let source = test.folder().join("source");
@@ -205,25 +210,25 @@ fn encoded_images_are_the_files_themselves() {
 
 #[test]
 fn what_is_no_image_can_not_be_kept_encoded() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     write_animals(&test);
     for (name, content) in [("x.jpg", "text"), ("y.png", "")] {
         test.write(&format!("source/train/dog/{name}"), content);
     }
     let message = error(&mut test, json!({"format": "image-folder", "encoded": true}));
-    assert!(message.starts_with("2 of 6 images can't be used:"), "{message}");
-    assert!(message.contains("dog/x.jpg: neither JPEG nor PNG"), "{message}");
+    assert!(message.starts_with("2 of 6 images cannot be used:"), "{message}");
+    assert!(message.contains("dog/x.jpg: it is not a JPEG, PNG or WebP file"), "{message}");
     assert!(message.contains("dog/y.png: the file is empty"), "{message}");
 }
 
 #[test]
 fn a_line_is_no_image() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     write_animals(&test);
     let line = GrayImage::from_pixel(1000, 2, image::Luma([1]));
     test.write("source/train/dog/3.png", encoded(line, ImageFormat::Png));
     let message = error(&mut test, json!({"format": "image-folder"}));
-    assert!(message.contains("dog/3.png is of 1000x2 pixels: too narrow"), "{message}");
+    assert!(message.contains("dog/3.png: 1000x2 pixels are too narrow"), "{message}");
 }
 
 /// A PNG of a few bytes whose header claims another size.
@@ -240,28 +245,28 @@ fn claiming_size(width: u32, height: u32) -> Vec<u8> {
 
 #[test]
 fn a_small_file_that_claims_to_be_huge_is_refused_before_it_takes_memory() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     write_animals(&test);
     test.write("source/train/dog/3.png", claiming_size(100_000, 100_000));
     let message = error(&mut test, json!({"format": "image-folder"}));
-    assert!(message.contains("dog/3.png is of 100000x100000 pixels"), "{message}");
+    assert!(message.contains("dog/3.png: its header says 100000x100000 pixels"), "{message}");
 }
 
 #[cfg(unix)]
 #[test]
 fn a_link_to_nowhere_is_not_passed_over() {
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     write_animals(&test);
     let link = test.folder().join("source/train/dog/3.png");
     std::os::unix::fs::symlink("nowhere.png", link).unwrap();
     let message = error(&mut test, json!({"format": "image-folder"}));
-    assert!(message.contains("source/train/dog/3.png can't be decoded"), "{message}");
+    assert!(message.contains("source/train/dog/3.png: there is no such file"), "{message}");
 }
 
 #[test]
 fn missing_folders() {
     let parameters = || json!({"format": "image-folder"});
-    let mut test = StageTest::new();
+    let mut test = Fixture::new();
     test.write("source/readme.txt", "");
     let message = error(&mut test, parameters());
     assert!(message.starts_with("there is no folder 'train' in "), "{message}");
@@ -281,4 +286,177 @@ fn missing_folders() {
     test.write("source/test/cst/a.png", encoded(grey(1), ImageFormat::Png));
     let message = error(&mut test, parameters());
     assert!(message.contains("there is no class 'cst'; did you mean 'cat'?"), "{message}");
+}
+
+/// The notes of a stage on the folder `source`, and what it wrote.
+fn noted(test: &mut Fixture, parameters: Value) -> (Vec<String>, PathBuf) {
+    let source = test.folder().join("source");
+    let inputs = [("source", ArtifactType::Directory, source.as_path())];
+    let output = test.run_on("dataset", parameters, &inputs, 0, None).unwrap().0;
+    (test.notes().to_owned(), output)
+}
+
+fn png(value: u8) -> Vec<u8> {
+    encoded(grey(value), ImageFormat::Png)
+}
+
+#[test]
+fn folders_within_a_class_are_read_as_image_folder_sorts_them() {
+    let mut test = Fixture::new();
+    // Python sorts the folders by their whole paths: "a-b" before "a/c".
+    for (path, value) in
+        [("z.png", 1), ("a-b/x.png", 3), ("a/x.png", 2), ("a/c/x.png", 4), ("b/x.png", 5)]
+    {
+        test.write(&format!("source/train/cat/{path}"), png(value));
+    }
+    test.write("elsewhere/linked.png", png(6));
+    test.write("source/test/cat/deep/er/t.png", png(7));
+    let source = test.folder().join("source");
+    std::os::unix::fs::symlink("../../../elsewhere", source.join("train/cat/c")).unwrap();
+    let parameters = json!({"format": "image-folder", "size": 1});
+    let written = run(&mut test, parameters, &[&source]).unwrap();
+    assert_eq!(written.train.pixels(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(written.test.pixels(), [7]);
+
+    std::os::unix::fs::symlink("..", source.join("train/cat/b/up")).unwrap();
+    let message = error(&mut test, json!({"format": "image-folder"}));
+    assert!(message.contains("cat/b/up is a link to a folder that it is in"), "{message}");
+}
+
+#[test]
+fn empty_classes_are_named_with_what_is_there() {
+    let mut test = Fixture::new();
+    write_animals(&test);
+    test.write("source/train/bird/notes.txt", "");
+    test.write("source/train/fish/1.bmp", "");
+    let message = error(&mut test, json!({"format": "image-folder"}));
+    let expected = "2 of the 4 classes in ";
+    assert!(message.starts_with(expected), "{message}");
+    assert!(message.contains("'bird', 'fish'; 3 other files are not read: "), "{message}");
+    assert!(message.contains("'fish/1.bmp'"), "{message}");
+}
+
+#[test]
+fn what_is_left_out_is_said_by_name_and_number() {
+    let mut test = Fixture::new();
+    write_animals(&test);
+    for path in ["train/cat/b.bmp", "train/cat/c.gif", "train/readme.md", "test/dog/x.tif"] {
+        test.write(&format!("source/{path}"), "");
+    }
+    for junk in ["train/cat/.DS_Store", "train/cat/._a.jpeg", "train/cat/Thumbs.db"] {
+        test.write(&format!("source/{junk}"), "");
+    }
+    test.write("source/extra/cat/a.png", png(1));
+    test.write("source/__MACOSX/train/cat/._a.png", "");
+    let (notes, _) = noted(&mut test, json!({"format": "image-folder"}));
+    for expected in [
+        "source/test: no images of 1 of the 2 classes: 'cat'",
+        "source/train: 4 other files are not read: 'readme.md', 'cat/b.bmp', 'cat/c.gif', 'cat/notes.txt'",
+        "source/test: 1 other file is not read: 'dog/x.tif'",
+        "source: folders that are not read: 'extra'",
+    ] {
+        assert!(notes.iter().any(|note| note.contains(expected)), "{expected}: {notes:?}");
+    }
+    assert_eq!(notes.len(), 4, "{notes:?}");
+}
+
+#[test]
+fn a_val_folder_becomes_a_split_where_one_asks_for_it() {
+    for encoded in [false, true] {
+        let mut test = Fixture::new();
+        write_animals(&test);
+        test.write("source/val/dog/v.png", png(90));
+        test.write("source/val/cat/v.png", png(80));
+        let parameters = json!({"format": "image-folder", "size": 1, "encoded": encoded});
+        let (notes, data) = noted(&mut test, parameters);
+        let expected = "source/val: 2 images, kept apart";
+        assert!(notes.iter().any(|note| note.contains(expected)), "{notes:?}");
+        let info = DatasetInfo::read(&data).unwrap();
+        assert_eq!((info.train_samples, info.validation_samples, info.test_samples), (5, 2, 1));
+        let train = Samples::open_any(&data, Part::Train).unwrap();
+        assert_eq!(train.labels, [0, 1, 1, 0, 1]);
+        let mean = 230.0 / 3.0 / 255.0;
+        assert!((info.channel_mean[0] - mean).abs() < 0.01, "of those that train");
+        let mut split = |parameters| {
+            let from = [("data", ArtifactType::Dataset, data.as_path())];
+            let (split, _) = test.run_on("split", parameters, &from, 1, None)?;
+            pipeline_stages::formats::SplitIndices::read(&split)
+        };
+        let from_folder = split(json!({"from": "val-folder"})).unwrap();
+        assert_eq!((from_folder.train, from_folder.validation), (vec![0, 1, 2], vec![3, 4]));
+        let drawn = split(json!({"holdout": 1})).unwrap();
+        let mut all = [drawn.train, drawn.validation].concat();
+        all.sort_unstable();
+        assert_eq!(all, [0, 1, 2], "a draw leaves those of the folder out");
+    }
+    let mut test = Fixture::new();
+    write_animals(&test);
+    let (_, data) = noted(&mut test, json!({"format": "image-folder"}));
+    let from = [("data", ArtifactType::Dataset, data.as_path())];
+    let error = test.run_on("split", json!({"from": "val-folder"}), &from, 1, None).unwrap_err();
+    assert!(error.to_string().contains("no images in a folder val/"), "{error}");
+}
+
+#[test]
+fn webp_is_read() {
+    let mut test = Fixture::new();
+    let image = encoded(red_and_blue(8, 8), ImageFormat::WebP);
+    for part in ["train", "test"] {
+        test.write(&format!("source/{part}/fish/1.webp"), &image);
+    }
+    let source = test.folder().join("source");
+    let parameters = json!({"format": "image-folder", "size": 8});
+    let written = run(&mut test, parameters, &[&source]).unwrap();
+    assert_eq!(written.train.pixels()[..8], [255, 255, 255, 255, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_file_that_is_not_whole_is_an_error_in_every_format() {
+    let photo =
+        RgbImage::from_fn(40, 40, |x, y| Rgb([(x * 6) as u8, (y * 6) as u8, (x * y * 7) as u8]));
+    for (format, ending) in
+        [(ImageFormat::Jpeg, "jpg"), (ImageFormat::Png, "png"), (ImageFormat::WebP, "webp")]
+    {
+        let whole = encoded(photo.clone(), format);
+        let cut =
+            [1, 3, 40, whole.len() / 2, whole.len() - 10].map(|missing| whole.len() - missing);
+        let mut test = Fixture::new();
+        for part in ["train", "test"] {
+            test.write(&format!("source/{part}/a/whole.{ending}"), &whole);
+        }
+        for length in cut {
+            test.write(&format!("source/train/a/{length}.{ending}"), &whole[..length]);
+        }
+        for keep in [false, true] {
+            let message = error(&mut test, json!({"format": "image-folder", "encoded": keep}));
+            assert!(message.starts_with("5 of 7 images cannot be used:"), "{message}");
+            for length in cut {
+                assert!(
+                    message.contains(&format!("train/a/{length}.{ending}: it is ")),
+                    "{message}"
+                );
+            }
+            for debug in ["Format", "Err", "{", "Static"] {
+                assert!(!message.contains(debug), "{message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn memory_for_images_is_bounded_whatever_they_claim() {
+    use pipeline_stages::image_file::ImageFile;
+    let taken = |width, height, side| {
+        let file = claiming_size(width, height);
+        super::super::image_folder::bytes_taken(&ImageFile::open(&file).unwrap(), side)
+    };
+    // The grey images that claim it would take a byte a pixel.
+    assert_eq!(taken(400, 300, 32), Ok(2 * 120_000 + 400 * 32 * 16 + 4 * 42 * 32));
+    assert!(taken(60_000, 60_000, 32).unwrap_err().contains("60000x60000 pixels"));
+    assert!(taken(80_000, 800, 4096).unwrap_err().contains("too narrow"));
+    for (width, height, side) in [(30_000, 17_000, 32), (80_000, 820, 512), (22_000, 22_000, 4096)]
+    {
+        let bytes = taken(width, height, side).unwrap();
+        assert!(bytes <= 3 << 30, "{bytes}");
+    }
 }

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 /// A thing in a tar archive.
+#[derive(Clone)]
 pub(super) struct TarEntry<'a> {
     pub(super) name: &'a [u8],
     /// The type flag: `b'0'` for a file, `b'5'` for a folder, `b'2'` for a symbolic link.
@@ -65,6 +66,7 @@ pub(super) fn tar(entries: &[TarEntry]) -> Vec<u8> {
 }
 
 /// A thing in a zip archive, stored without compression.
+#[derive(Clone)]
 pub(super) struct ZipEntry<'a> {
     pub(super) name: &'a [u8],
     pub(super) mode: u32,

@@ -4,7 +4,7 @@ use pipeline_stages::ArtifactType;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::forge::{TarEntry, ZipEntry, gzip, tar, xz, zip, zstandard};
+use super::archive_builder::{TarEntry, ZipEntry, gzip, tar, xz, zip, zstandard};
 use crate::fixture::{Fixture, paths_below};
 
 const FORMATS: [&str; 7] = ["auto", "zip", "tar", "tar-gz", "tar-xz", "tar-zst", "gz"];

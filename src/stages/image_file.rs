@@ -1,0 +1,161 @@
+//! Image files in memory: which formats are read, how large an image may be, and how one becomes pixels.
+//!
+//! For whoever makes a data set, and for whoever decodes one that keeps its images encoded. Does not know any data
+//! set.
+
+use std::fmt;
+use std::io::{Cursor, ErrorKind};
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
+
+/// The formats that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageFileFormat {
+    /// Baseline and progressive, with Huffman coding.
+    Jpeg,
+    /// With any depth and colour type.
+    Png,
+    /// Lossy and lossless; of an animation, the first image.
+    Webp,
+}
+
+impl ImageFileFormat {
+    /// The endings of names that such files have, in small letters.
+    pub const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+
+    /// By the first bytes of a file: wrong endings are common.
+    pub fn of(file: &[u8]) -> Option<Self> {
+        match file {
+            [0xff, 0xd8, 0xff, ..] => Some(Self::Jpeg),
+            [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Self::Png),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Self::Webp),
+            _ => None,
+        }
+    }
+
+    fn decoder(self) -> ImageFormat {
+        match self {
+            Self::Jpeg => ImageFormat::Jpeg,
+            Self::Png => ImageFormat::Png,
+            Self::Webp => ImageFormat::WebP,
+        }
+    }
+}
+
+/// Why a file is no image that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageProblem {
+    /// It has no bytes.
+    Empty,
+    /// Its first bytes are those of another format.
+    OtherFormat,
+    /// Its header claims no pixels, or more than allowed.
+    Size {
+        /// What the header says.
+        width: u32,
+        /// What the header says.
+        height: u32,
+    },
+    /// It ends too early.
+    CutOff,
+    /// Something in it cannot be.
+    Damaged,
+    /// It uses something of its format that is not read.
+    Unsupported,
+}
+
+impl fmt::Display for ImageProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the file is empty"),
+            Self::OtherFormat => {
+                f.write_str("it is not a JPEG, PNG or WebP file, going by its first bytes")
+            }
+            Self::Size { width, height } => {
+                write!(f, "its header says {width}x{height} pixels, which is too large to be decoded")
+            }
+            Self::CutOff => f.write_str("it is cut off"),
+            Self::Damaged => f.write_str("it is damaged"),
+            Self::Unsupported => f.write_str(
+                "it is of a kind that is not read, such as a JPEG with arithmetic coding: save it again with \
+                 another program",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ImageProblem {}
+
+impl From<ImageError> for ImageProblem {
+    // The texts of the library are for programmers.
+    fn from(error: ImageError) -> Self {
+        match error {
+            ImageError::Unsupported(_) => Self::Unsupported,
+            ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => Self::CutOff,
+            _ => Self::Damaged,
+        }
+    }
+}
+
+/// An image whose header was read.
+pub struct ImageFile<'f> {
+    /// What its first bytes say.
+    pub format: ImageFileFormat,
+    /// Pixels from left to right, before it is turned.
+    pub width: u32,
+    /// Pixels from top to bottom, before it is turned.
+    pub height: u32,
+    decoder: Box<dyn ImageDecoder + 'f>,
+}
+
+impl<'f> ImageFile<'f> {
+    /// Reads the header of a file.
+    ///
+    /// # Errors
+    /// When it is not an image of a known format, or its header is damaged.
+    pub fn open(file: &'f [u8]) -> Result<Self, ImageProblem> {
+        if file.is_empty() {
+            return Err(ImageProblem::Empty);
+        }
+        let format = ImageFileFormat::of(file).ok_or(ImageProblem::OtherFormat)?;
+        let reader = ImageReader::with_format(Cursor::new(file), format.decoder());
+        let decoder: Box<dyn ImageDecoder + 'f> = Box::new(reader.into_decoder()?);
+        let (width, height) = decoder.dimensions();
+        Ok(Self { format, width, height, decoder })
+    }
+
+    /// How many pixels the header claims.
+    pub fn pixels(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+
+    /// Whether it has no colours.
+    pub fn is_grey(&self) -> bool {
+        !self.decoder.color_type().has_color()
+    }
+
+    /// How many bytes the pixels take once decoded.
+    pub fn decoded_bytes(&self) -> u64 {
+        self.decoder.total_bytes()
+    }
+
+    /// That it has pixels, and no more than `most`.
+    ///
+    /// # Errors
+    /// When that is not so.
+    pub fn check_size(&self, most: u64) -> Result<(), ImageProblem> {
+        let Self { width, height, .. } = *self;
+        let fits = (1..=most).contains(&self.pixels());
+        if fits { Ok(()) } else { Err(ImageProblem::Size { width, height }) }
+    }
+
+    /// The pixels as they are stored, and how to turn them: as its EXIF data say.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn decode(mut self) -> Result<(DynamicImage, Orientation), ImageProblem> {
+        let orientation = self.decoder.orientation()?;
+        Ok((DynamicImage::from_decoder(self.decoder)?, orientation))
+    }
+}
