@@ -30,7 +30,7 @@ pub enum Colour {
 
 /// The texts that a command reads. Each has its own range of positions, so that a [`Span`] alone says
 /// in which text it lies.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sources {
     /// What the mistakes are in, for the last line: `pipelines/quickstart.toml`.
     subject: String,
@@ -38,7 +38,7 @@ pub struct Sources {
 }
 
 /// One text.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct Source {
     origin: Origin,
     text: String,
@@ -199,6 +199,23 @@ impl Mistakes {
         text.push_str(&colour.renderer().render(&[summary]));
         text.push('\n');
         text
+    }
+}
+
+/// What is probably not meant in some [`Sources`], though it is not a mistake.
+#[derive(Debug, Clone)]
+pub struct Warnings(Mistakes);
+
+impl Warnings {
+    /// The warnings of `list`, by position and each once.
+    pub fn new(sources: Sources, list: Vec<Mistake>) -> Self {
+        Self(Mistakes::new(sources, list))
+    }
+
+    /// The first [`MOST_SHOWN`] of them as text, each as a mistake is shown. Empty if there are none.
+    pub fn render(&self, colour: Colour) -> String {
+        let Mistakes { sources, list } = &self.0;
+        sources.show(Level::WARNING, list.get(..MOST_SHOWN).unwrap_or(list), colour)
     }
 }
 

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::ArtifactType;
+use crate::known::{Known, KnownInputs};
 use crate::parameter::{Condition, Field};
 
 /// A stage kind, as [`kind!`](crate::kind!) declares it.
@@ -40,6 +41,16 @@ pub trait Rules {
         Vec::new()
     }
 
+    /// What is wrong with these parameters, given what is known of the inputs.
+    fn check_inputs(&self, _inputs: &KnownInputs) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    /// What is known of the output before it exists, given what is known of the inputs.
+    fn knows(&self, _inputs: &KnownInputs) -> Known {
+        Known::default()
+    }
+
     /// The type of the output of this stage, where it depends on the parameters.
     fn output(&self) -> Option<ArtifactType> {
         None
@@ -49,6 +60,11 @@ pub trait Rules {
     /// Their content enters the key.
     fn outside_paths(&self) -> Vec<OutsidePath> {
         Vec::new()
+    }
+
+    /// What else is left out of the folders among [`Rules::outside_paths`]: see [`crate::left_out`].
+    fn ignore(&self) -> &[String] {
+        &[]
     }
 
     /// The parameters that enter the key; `effective` are those that can change a result: without those of
@@ -67,12 +83,28 @@ pub struct OutsidePath {
     /// what to do. That it is missing then enters the key in place of its content; one that is not optional
     /// and missing is a mistake.
     pub optional: bool,
+    /// What of it counts.
+    pub counts: Counts,
+}
+
+/// What counts of files and folders outside the cache, beside names and bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counts {
+    /// Nothing: the stage's body is one of ours and reads nothing else, so nothing else can change its result.
+    Content,
+    /// Whether a file is executable, and what links say: a program of the user may look at these.
+    Form,
 }
 
 impl OutsidePath {
     /// One that must be there.
     pub fn required(path: impl Into<String>) -> Self {
-        Self { path: path.into(), optional: false }
+        Self { path: path.into(), optional: false, counts: Counts::Content }
+    }
+
+    /// One that a program of the user reads. It must be there.
+    pub fn of_a_program(path: impl Into<String>) -> Self {
+        Self { counts: Counts::Form, ..Self::required(path) }
     }
 }
 

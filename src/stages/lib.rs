@@ -11,12 +11,17 @@
 mod declare;
 
 pub mod artifact;
+pub mod checkpoint;
 pub mod formats;
+pub mod image_file;
 pub mod kind;
 pub mod kinds;
+pub mod known;
+pub mod left_out;
 pub mod message;
 pub mod metrics;
 pub mod parameter;
+pub mod path_text;
 pub mod state_dict;
 pub mod text;
 pub mod url;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ArtifactType, Stage};
+use crate::{ArtifactType, Stage, path_text};
 
 /// Bumped with every change of a message that an older side could not read.
 pub const PROTOCOL: u32 = 2;
@@ -35,10 +35,13 @@ pub struct Request {
     /// Per connected port (its name in a manifest), the artifacts behind it.
     pub inputs: BTreeMap<String, Vec<Input>>,
     /// The folder to write the artifact to. It exists and is empty.
+    #[serde(with = "path_text")]
     pub output: PathBuf,
-    /// The folder for checkpoints. It exists, and holds what an interrupted run of the same key left.
+    /// Where the folder for checkpoints is: see [`checkpoint`](crate::checkpoint). It exists.
+    #[serde(with = "path_text")]
     pub checkpoint: PathBuf,
     /// The manifest's folder: what relative paths in parameters are relative to.
+    #[serde(with = "path_text")]
     pub folder: PathBuf,
     /// How to run, without influence on the result.
     pub execution: Execution,
@@ -50,6 +53,7 @@ pub struct Input {
     /// Its name, at a port that takes a table of artifacts.
     pub name: Option<String>,
     /// Its folder, read-only.
+    #[serde(with = "path_text")]
     pub path: PathBuf,
     /// Its type.
     #[serde(rename = "type")]

@@ -2,7 +2,7 @@
 //!
 //! Knows no stage body.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,6 +14,7 @@ use anyhow::{Context as _, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::Stage;
+use crate::checkpoint::{self, Checkpoint, Patience};
 use crate::message::{
     Event, Execution, Hello, Input, LAST_WORDS, Measured, Metrics, PROTOCOL, Progress, RanOn,
     Request,
@@ -256,12 +257,15 @@ fn serve_request(
     sender
         .send(&Event::Hello(Hello::of(program)))
         .context("nobody reads this worker's standard output")?;
-    let request = read_request(&mut input)?;
+    let mut request = read_request(&mut input)?;
     stop_at_end_of_input(input, Arc::clone(&stop))?;
 
-    let Some(checkpoint_lock) = lock_checkpoint(&request.checkpoint, &stop, &sender)? else {
+    let note = |text| Ok(sender.send(&Event::Note { text })?);
+    let taken = checkpoint::take(&request.checkpoint, Patience::default(), &stop, note)?;
+    let Some(Checkpoint { folder, lock: checkpoint_lock }) = taken else {
         return sender.send(&Event::Stopped).context("can't report the end of the stage");
     };
+    request.checkpoint = folder;
     let stage = request.stage.clone();
     let events = Events::Sent { to: sender.clone(), last_progress: Mutex::default() };
     let mut context = Context::new(request, events, stop).with_checkpoint_lock(checkpoint_lock);
@@ -284,34 +288,6 @@ fn serve_request(
 /// A line for the log. The log can be on a disk that is full, which is no reason to die.
 fn tell_log(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-/// A worker that outlived its orchestrator may still write its checkpoint: waits for it to leave.
-/// `None` if this one was asked to stop meanwhile.
-fn lock_checkpoint(
-    checkpoint: &Path,
-    stop: &AtomicBool,
-    sender: &Sender,
-) -> anyhow::Result<Option<File>> {
-    const POLL: Duration = Duration::from_millis(50);
-    let path = checkpoint.with_extension("worker-lock");
-    let locking = || format!("can't lock {}", path.display());
-    let file = File::create(&path).with_context(locking)?;
-    let mut told = false;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::Error(error)) => return Err(error).with_context(locking),
-            Err(TryLockError::WouldBlock) if stop.load(Ordering::Relaxed) => return Ok(None),
-            Err(TryLockError::WouldBlock) => {
-                if !std::mem::replace(&mut told, true) {
-                    let text = "waits for an interrupted run of it to write its checkpoint";
-                    sender.send(&Event::Note { text: text.to_owned() })?;
-                }
-                std::thread::sleep(POLL);
-            }
-        }
-    }
 }
 
 /// From now on a file that grows beyond the limit on file sizes (`ulimit -f`) is an error of the write, not the end of

@@ -32,6 +32,7 @@ use crate::cli::{Arguments, Command, ManifestArguments, WithArguments};
 use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::World;
 use crate::graph::Graph;
+use crate::lint;
 use crate::manifest::{self, Manifest};
 use crate::plan::Plan;
 use crate::stage_name::StageName;
@@ -203,7 +204,6 @@ pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     print_exact(format!("{value:#}\n").as_bytes())
 }
 
-/// Shows an error and gives its exit status.
 /// What is wrong with the arguments, or the help that they ask for.
 fn report_arguments(error: clap::Error) -> ExitCode {
     let text = error.to_string();
@@ -216,17 +216,22 @@ fn report_arguments(error: clap::Error) -> ExitCode {
     }
 }
 
+/// Shows what is probably not meant in these stages, on standard error.
+fn warn(project: &Project, selected: &[StageName]) {
+    let warnings = lint::warnings(&project.manifest, selected).render(colour_of_errors());
+    // Where standard error is closed there is nobody to tell.
+    let _ = std::io::stderr().write_all(visible::coloured(&warnings).as_bytes());
+}
+
+fn colour_of_errors() -> Colour {
+    let is_coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    if is_coloured { Colour::Always } else { Colour::Never }
+}
+
+/// Shows an error and returns its exit status.
 fn report_error(error: &anyhow::Error) -> ExitCode {
     let text = match error.downcast_ref::<Mistakes>() {
-        Some(mistakes) => {
-            let terminal =
-                std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            visible::coloured(&mistakes.render(if terminal {
-                Colour::Always
-            } else {
-                Colour::Never
-            }))
-        }
+        Some(mistakes) => visible::coloured(&mistakes.render(colour_of_errors())),
         None => format!("error: {}\n", visible::text(&format!("{error:#}"))),
     };
     // Where standard error is closed there is nobody to tell.

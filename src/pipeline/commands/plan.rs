@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{Project, print, print_json};
+use super::{Project, print, print_json, warn};
 use crate::cli::PlanArguments;
 use crate::format;
 use crate::plan::{Obstacle, Plan, State};
@@ -13,7 +13,9 @@ use crate::stage_name::StageName;
 /// Runs the command.
 pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
-    let plan = project.plan(&project.select(&arguments.stages)?);
+    let selected = project.select(&arguments.stages)?;
+    warn(&project, &selected);
+    let plan = project.plan(&selected);
     if arguments.json {
         print_json(&to_json(&project, &plan))?;
     } else {

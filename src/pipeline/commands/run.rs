@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{INTERRUPTED, Project, print};
+use super::{INTERRUPTED, Project, print, warn};
 use crate::cli::RunArguments;
 use crate::events::Outcome;
 use crate::execute::{self, Options, Summary};
@@ -15,6 +15,7 @@ use crate::stage_name::StageName;
 pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let selected = project.select(&arguments.stages)?;
+    warn(&project, &selected);
     let options =
         Options { jobs: arguments.jobs.map(usize::from), keep_going: arguments.keep_going };
     let running = RunningFiles::new(project.cache.layout().clone());

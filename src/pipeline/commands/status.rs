@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
 use super::plan::{state_json, state_name, state_reason};
@@ -88,7 +89,7 @@ fn to_json(project: &Project, plan: &Plan) -> Value {
         .collect();
     json!({
         "experiment": project.manifest.experiment.name,
-        "cache": project.cache.layout().root(),
+        "cache": PathText(project.cache.layout().root()),
         "stages": stages,
     })
 }

@@ -8,6 +8,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
 use super::{Project, open_cache, print, print_json, verify_rerun, verify_restore};
@@ -335,7 +336,7 @@ fn to_json(
         match &row.verdict {
             Verdict::Damaged(damage) => {
                 value["files"] = json!(damage.files);
-                value["quarantine"] = json!(damage.moved.as_ref().ok());
+                value["quarantine"] = json!(damage.moved.as_deref().ok().map(PathText));
                 value["left-because"] = json!(damage.moved.as_ref().err());
             }
             Verdict::Unreadable(message) => value["message"] = json!(message),
@@ -350,7 +351,7 @@ fn to_json(
     });
     let withdrawn: Vec<Value> = withdrawn.collect();
     json!({
-        "cache": cache.layout().root(),
+        "cache": PathText(cache.layout().root()),
         "sound": sound,
         "artifacts": artifacts,
         "withdrawn": withdrawn,

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use pipeline_stages::message::RanOn;
 use pipeline_stages::metrics::Number;
+use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
 use super::plan::state_reason;
@@ -238,7 +239,7 @@ impl Report<'_> {
             "artifact": outputs.listing.digest(),
             "ran-on": outputs.ran_on,
             "seconds": outputs.seconds,
-            "kept": kept,
+            "kept": kept.as_deref().map(PathText),
         });
         value
     }

@@ -1,17 +1,20 @@
-//! The tables about the whole: `[experiment]`, `[execution]`, and the list of `[stages.NAME]`.
+//! The tables about the whole: `[experiment]`, `[execution]`, `[lint]`, and the list of `[stages.NAME]`.
 //!
 //! Does not know what a stage is made of.
+
+use std::collections::BTreeSet;
 
 use pipeline_stages::message::{Device, Execution};
 use toml::de::{DeTable, DeValue};
 
 use super::hint::{did_you_mean, listed, nearest};
+use super::lints::{self, Lint};
 use super::values::{Value, not_a, text, whole_number};
 use super::{Experiment, StageExecution};
 use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_experiment_name;
 
-const TABLES: [&str; 3] = ["experiment", "execution", "stages"];
+const TABLES: [&str; 4] = ["experiment", "execution", "lint", "stages"];
 const EXPERIMENT_KEYS: [&str; 3] = ["name", "about", "seed"];
 /// The keys of the table `[execution]` and of `execution = { ... }` in a stage.
 pub(super) const EXECUTION_KEYS: [&str; 4] =
@@ -23,6 +26,8 @@ pub(super) struct Envelope<'t, 'i> {
     pub(super) experiment: Option<Experiment>,
     /// How stages are run, unless they say otherwise.
     pub(super) settings: StageExecution,
+    /// The warnings that are not wanted.
+    pub(super) allowed: BTreeSet<Lint>,
     /// Name, place of the name, and value of every stage, in the file's order.
     pub(super) stages: Vec<(&'t str, Span, &'t Value<'i>)>,
 }
@@ -47,6 +52,7 @@ pub(super) fn read<'t, 'i>(root: &'t DeTable<'i>, mistakes: &mut Vec<Mistake>) -
         Some(value) => read_execution(value, &StageExecution::default(), mistakes),
         None => StageExecution::default(),
     };
+    let allowed = root.get("lint").map(|value| lints::read(value, mistakes)).unwrap_or_default();
     let stages = match root.get("stages") {
         Some(value) => stage_tables(value, mistakes),
         None => {
@@ -56,7 +62,7 @@ pub(super) fn read<'t, 'i>(root: &'t DeTable<'i>, mistakes: &mut Vec<Mistake>) -
             Vec::new()
         }
     };
-    Envelope { experiment, settings, stages }
+    Envelope { experiment, settings, allowed, stages }
 }
 
 /// Reports the tables that there are not, and gives those that were probably meant.
@@ -82,7 +88,7 @@ fn unknown_tables(root: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Vec<&'stat
         } else {
             let what = if value.get_ref().is_table() { "table" } else { "key" };
             Mistake::at(key.span(), format!("unknown {what} '{name}'")).help(
-                "a manifest has [experiment], [execution] and one [stages.NAME] for each stage",
+                "a manifest has [experiment], [execution], [lint] and one [stages.NAME] for each stage",
             )
         };
         mistakes.push(mistake);
@@ -176,7 +182,7 @@ fn device(value: &Value<'_>) -> Result<Device, Mistake> {
 }
 
 /// The value as a table. Reports if it is none, and every key that is not in `keys`.
-fn known_table<'t, 'i>(
+pub(super) fn known_table<'t, 'i>(
     name: &str,
     value: &'t Value<'i>,
     keys: &[&'static str],

@@ -12,7 +12,9 @@ mod connect;
 mod document;
 mod envelope;
 mod hint;
+mod lints;
 mod overrides;
+mod places;
 mod ports;
 mod stage;
 mod stages;
@@ -21,7 +23,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use pipeline_stages::Stage;
@@ -34,7 +36,9 @@ use crate::graph::Graph;
 use crate::stage_name::StageName;
 
 pub use hint::did_you_mean;
+pub use lints::Lint;
 pub use overrides::Override;
+pub use places::Places;
 pub use stages::Stages;
 
 /// What a manifest says, checked: every port is connected to a stage that fits.
@@ -48,6 +52,10 @@ pub struct Manifest {
     pub experiment: Experiment,
     /// The stages, in the file's order.
     pub stages: Stages,
+    /// The warnings that are not wanted.
+    pub allowed: BTreeSet<Lint>,
+    /// The text, to show places in.
+    pub sources: Sources,
 }
 
 /// What the stages of a manifest are for.
@@ -77,6 +85,9 @@ pub struct StageDeclaration {
     pub execution: StageExecution,
     /// The line of the file, from 1, where it starts.
     pub line: usize,
+    /// Where its values are.
+    #[serde(skip)]
+    pub places: Places,
 }
 
 /// An edge of the graph, at the end where the artifact is read.
@@ -201,6 +212,10 @@ fn read_document(
         .map(|(name, span, value)| stage::read(name, span, value, &envelope.settings, mistakes))
         .collect();
     let graph = connect::check(&drafts, mistakes)?;
+    // What a stage knows of another follows from what it says: a mistake there would be reported here again.
+    if mistakes.is_empty() {
+        stage::check_inputs(&drafts, &graph, mistakes);
+    }
     if !mistakes.is_empty() {
         return None;
     }
@@ -209,5 +224,6 @@ fn read_document(
     let stages = Stages::new(stages.collect::<Option<Vec<_>>>()?);
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-    Some((Manifest { path: path.to_owned(), folder, experiment, stages }, graph))
+    let (allowed, sources) = (envelope.allowed, sources.clone());
+    Some((Manifest { path: path.to_owned(), folder, experiment, stages, allowed, sources }, graph))
 }

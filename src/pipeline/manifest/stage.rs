@@ -3,10 +3,11 @@
 //! Does not know the other stages.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{LazyLock, OnceLock};
 
-use pipeline_stages::kind::WithoutEffect;
+use pipeline_stages::kind::{Problem, WithoutEffect};
+use pipeline_stages::known::{Known, KnownInputs};
 use pipeline_stages::parameter::{Condition, Field};
 use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, Stage, kind_info};
 use toml::Spanned;
@@ -16,8 +17,9 @@ use super::envelope::{EXECUTION_KEYS, read_execution};
 use super::hint::{did_you_mean, listed, nearest};
 use super::ports::{Ports, Wire};
 use super::values::{Value, about, not_a, parameter_mistake, range_mistake, text, whole_number};
-use super::{StageDeclaration, StageExecution};
+use super::{Places, StageDeclaration, StageExecution};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
+use crate::graph::Graph;
 use crate::stage_name::StageName;
 
 /// The keys that every stage may have, beside its ports and parameters.
@@ -40,6 +42,7 @@ pub(super) struct Draft<'t> {
     stage: Option<Stage>,
     seed: Option<u64>,
     execution: StageExecution,
+    places: Places,
 }
 
 impl Draft<'_> {
@@ -60,6 +63,7 @@ impl Draft<'_> {
             seed: self.seed.unwrap_or(experiment_seed),
             execution: self.execution,
             line: sources.line(&self.span),
+            places: self.places,
         })
     }
 }
@@ -77,6 +81,7 @@ pub(super) fn read<'t>(
     let mut draft = Draft {
         text,
         name,
+        places: Places::new(span.clone(), value.get_ref().as_table()),
         span,
         output: None,
         wires: Vec::new(),
@@ -106,7 +111,7 @@ pub(super) fn read<'t>(
     draft.stage = read_parameters(kind, &draft.span, table, right, mistakes);
     // A rule over several parameters says little where one of them is wrong or misspelt.
     if let Some(stage) = draft.stage.as_ref().filter(|_| right && unknown.is_none) {
-        mistakes.extend(rule_mistakes(stage, &draft.span, table));
+        mistakes.extend(rule_mistakes(stage, &draft.places, table));
         mistakes.extend(effect_mistakes(stage, table));
         draft.output = Some(stage.output());
     }
@@ -309,7 +314,7 @@ fn with_nul<'v, 'i>(value: &'v Value<'i>) -> Option<&'v Value<'i>> {
 }
 
 /// What the kind's own rules say. Each points at the value that it is about, or at the stage's name.
-fn rule_mistakes(stage: &Stage, header: &Span, table: &DeTable<'_>) -> Vec<Mistake> {
+fn rule_mistakes(stage: &Stage, places: &Places, table: &DeTable<'_>) -> Vec<Mistake> {
     let info = stage.info();
     let mut connected = Vec::new();
     for port in (info.ports)().iter().map(Port::name) {
@@ -326,17 +331,34 @@ fn rule_mistakes(stage: &Stage, header: &Span, table: &DeTable<'_>) -> Vec<Mista
         connected.extend(is_connected.then_some(port));
     }
     let connected: Vec<_> = connected.iter().map(String::as_str).collect();
-    let fields = fields(info);
     let problems = stage.check(&connected).into_iter();
-    problems
-        .map(|problem| {
-            let value = table.get(problem.field.as_str());
-            let item = value.zip(problem.item).and_then(|(value, item)| value.get_ref().get(item));
-            let place = item.or(value).map_or(header.clone(), Spanned::span);
-            let field = fields.iter().find(|field| field.name == problem.field);
-            Mistake::at(place, problem.message).help(field.map(about).unwrap_or_default())
-        })
-        .collect()
+    problems.map(|problem| problem_mistake(info, problem, places)).collect()
+}
+
+fn problem_mistake(kind: &KindInfo, problem: Problem, places: &Places) -> Mistake {
+    let field = fields(kind).iter().find(|field| field.name == problem.field);
+    Mistake::at(places.find(&problem.field, problem.item), problem.message)
+        .help(field.map(about).unwrap_or_default())
+}
+
+/// Reports what does not fit together across stages, as far as that is known before anything runs.
+pub(super) fn check_inputs(drafts: &[Draft<'_>], graph: &Graph, mistakes: &mut Vec<Mistake>) {
+    let by_name: HashMap<&str, &Draft<'_>> =
+        drafts.iter().map(|draft| (draft.text, draft)).collect();
+    let mut known: HashMap<&str, Known> = HashMap::new();
+    for draft in graph.order().filter_map(|name| by_name.get(name.as_str())) {
+        let Some(stage) = &draft.stage else { continue };
+        let inputs = draft
+            .wires
+            .iter()
+            .rev()
+            .map(|wire| (wire.port.name(), known.get(wire.text).copied().unwrap_or_default()));
+        let inputs = KnownInputs::new(inputs);
+        let problems = stage.check_inputs(&inputs).into_iter();
+        mistakes
+            .extend(problems.map(|problem| problem_mistake(stage.info(), problem, &draft.places)));
+        known.insert(draft.text, stage.knows(&inputs));
+    }
 }
 
 /// The parameters that the stage's own table sets without an effect.

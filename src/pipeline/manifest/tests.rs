@@ -8,6 +8,7 @@ use crate::graph::Graph;
 
 mod envelope;
 mod good;
+mod known;
 mod overrides;
 mod parameters;
 mod ports;

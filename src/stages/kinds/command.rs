@@ -6,6 +6,7 @@ use std::path::{Component, Path};
 
 use crate::ArtifactType;
 use crate::kind::{OutsidePath, Problem, Rules};
+use crate::left_out;
 
 /// The artifact type that a command says it gives.
 pub type CommandOutput = ArtifactType;
@@ -34,6 +35,9 @@ crate::kind! {
         environment: BTreeMap<String, String> = BTreeMap::new();
         /// The files and folders of yours that it reads (its script, its configuration), relative to the manifest.
         files: Vec<String> = Vec::new();
+        /// What it does not read in the folders among `files`: names (`*.log`), or paths from the folder (`runs/*.log`). What editors,
+        /// file managers and Python leave behind is left out in any case: docs/manifest.md has the list.
+        ignore: Vec<String> = Vec::new();
         /// What it must have written, as paths in the output folder.
         outputs: Vec<String> = Vec::new();
         /// The type of its output. With `metrics`, the numbers in its `metrics.json` are the stage's metrics. Those
@@ -108,6 +112,21 @@ impl Command {
         let name = self.run.as_ref()?.first()?;
         let path = plain(name)?;
         path.contains('/').then_some(path)
+    }
+
+    /// The arguments of `run`, by their place, that can be the path of a file in the manifest's folder:
+    /// `plot.py`, and in `--config=a.toml` what follows the `=`. Not the program itself.
+    pub fn local_arguments(&self) -> Vec<(usize, String)> {
+        let arguments = self.run.iter().flatten().enumerate().skip(1);
+        let paths = arguments.filter_map(|(place, argument)| {
+            let argument = plain(argument)?;
+            let path = match argument.split_once('=') {
+                Some((option, value)) if option.starts_with('-') => value.to_owned(),
+                _ => argument,
+            };
+            (!path.is_empty() && Path::new(&path).is_relative()).then_some((place, path))
+        });
+        paths.collect()
     }
 
     /// What is wrong with the placeholders in `run`, each at its argument.
@@ -243,6 +262,7 @@ impl Rules for Command {
                 problems.push(Problem::new(field, message));
             }
         }
+        problems.extend(left_out::problems(&self.ignore));
         for path in &self.outputs {
             let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
             if path.is_empty() || !Path::new(path).components().all(inside) {
@@ -259,9 +279,13 @@ impl Rules for Command {
         Some(self.output)
     }
 
+    fn ignore(&self) -> &[String] {
+        &self.ignore
+    }
+
     fn outside_paths(&self) -> Vec<OutsidePath> {
         let program = self.program_path().filter(|path| !self.files.contains(path));
-        self.files.iter().cloned().chain(program).map(OutsidePath::required).collect()
+        self.files.iter().cloned().chain(program).map(OutsidePath::of_a_program).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::kind::{Problem, Rules};
+use crate::known::KnownInputs;
 
 choices! {
     /// The shape of the noise matrix (rows: the true class), or another source of labels.
@@ -44,7 +45,7 @@ crate::kind! {
     /// The draws are those of the reference protocol: NumPy's legacy generator (`seed`, `choice`),
     /// the matrix first, then one draw for each training sample in the order of the split. Held-out samples stay clean.
     /// The seed must fit in 32 bits, as NumPy's does. `noise.json` has the requested and the realised matrix.
-    CorruptLabels = "corrupt-labels", version 1, seeded true, output Labels;
+    CorruptLabels = "corrupt-labels", version 2, seeded true, output Labels;
     ports {
         /// The data set.
         data: One[Dataset];
@@ -114,6 +115,17 @@ impl Rules for CorruptLabels {
         let mut problems = self.pair_problems();
         problems.extend(self.human_problems(connected));
         problems
+    }
+
+    fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
+        let needs_pairs = self.noise == Noise::Asymmetric && self.pairs.is_empty();
+        if needs_pairs && inputs.at("data").has_noise_pairs == Some(false) {
+            let message = "noise = \"asymmetric\" needs 'pairs' on this data set: which class is \
+                           mistaken for which, such as pairs = { cat = \"dog\" } (only CIFAR-10 and \
+                           CIFAR-100 have pairs of their own)";
+            return vec![Problem::new("noise", message)];
+        }
+        Vec::new()
     }
 
     // With `pairs`, whatever the noise, as in keys from before there were groups of parameters.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::kind::{OutsidePath, Problem, Rules};
+use crate::known::{Images, Known, KnownInputs};
 use crate::parameter::AT_LEAST_ONE;
 
 choices! {
@@ -22,7 +23,7 @@ choices! {
         Imagenet32,
         /// Clothing1M: the images, `noisy_train_key_list.txt`, `noisy_label_kv.txt` and so on. Trains on the noisy labels, validates on `clean_val`, tests on `clean_test`. The images stay encoded.
         Clothing1m,
-        /// `train/<class>/*.{jpg,jpeg,png}` and `test/<class>/...`, resized. Grey if all images are, else of three channels.
+        /// `train/<class>/*.{jpg,jpeg,png,webp}`, also in folders below, and `test/<class>/...`, as torchvision's `ImageFolder` reads them; resized. Grey if all images are, else of three channels. The images of `val/<class>/...` are kept apart, for a split with `from = "val-folder"`.
         ImageFolder,
     }
 }
@@ -32,7 +33,7 @@ crate::kind! {
     ///
     /// Give either the port `source` or the parameter `path`. The files may lie in a folder of their own,
     /// as archives have them, and spread over several inputs.
-    Dataset = "dataset", version 1, seeded false, output Dataset;
+    Dataset = "dataset", version 2, seeded false, output Dataset;
     ports {
         /// The files of the data set, in one artifact or in several.
         source: OptionalMany[Directory, File];
@@ -98,10 +99,44 @@ impl Rules for Dataset {
         problems
     }
 
+    fn knows(&self, _inputs: &KnownInputs) -> Known {
+        use DatasetFormat::*;
+        let named = self.classes.as_ref().map(|classes| classes.len() as u64);
+        let (channels, classes, samples) = match self.format {
+            Idx => (Some(1), None, None),
+            Cifar10 | Cifar10Python => (Some(3), Some(10), Some(50_000)),
+            Cifar100 | Cifar100Python => (Some(3), Some(100), Some(50_000)),
+            Imagenet32 => (Some(3), Some(1000), None),
+            Clothing1m => (Some(3), Some(14), None),
+            ImageFolder => (None, None, None),
+        };
+        // Beside the limit come those samples that the data set sets aside for validation.
+        let limit = self.train_limit.filter(|_| !matches!(self.format, Clothing1m | ImageFolder));
+        // Other data sets can have any names, those of CIFAR too, once `classes` names them.
+        let has_noise_pairs = match self.format {
+            Cifar10 | Cifar10Python | Cifar100 | Cifar100Python => Some(true),
+            Idx | Imagenet32 | Clothing1m => Some(false),
+            ImageFolder => None,
+        };
+        let is_encoded = self.encoded || self.format == Clothing1m;
+        Known {
+            architecture: None,
+            channels,
+            images: Some(if is_encoded { Images::Encoded } else { Images::Pixels }),
+            classes: classes.or(named),
+            train_samples: match (samples, limit) {
+                (Some(samples), Some(limit)) => Some(limit.min(samples)),
+                (samples, limit) => samples.or(limit),
+            },
+            has_noise_pairs: has_noise_pairs.filter(|_| self.classes.is_none()),
+        }
+    }
+
     fn outside_paths(&self) -> Vec<OutsidePath> {
         // A manifest with data that must be asked for is there to be looked at before one has them.
         let optional = matches!(self.format, DatasetFormat::Imagenet32 | DatasetFormat::Clothing1m);
-        self.path.iter().map(|path| OutsidePath { path: path.clone(), optional }).collect()
+        let paths = self.path.iter().map(OutsidePath::required);
+        paths.map(|path| OutsidePath { optional, ..path }).collect()
     }
 
     // The folder's content is in the key; its place is not.

@@ -200,7 +200,7 @@ impl Rules for Download {
         // missing while one looks at the manifest.
         let optional = self.url.0.len() > 1 || self.instructions.is_some();
         let local = self.url.0.iter().filter_map(|url| Self::local_path(url));
-        local.map(|path| OutsidePath { path, optional }).collect()
+        local.map(|path| OutsidePath { optional, ..OutsidePath::required(path) }).collect()
     }
 
     fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {

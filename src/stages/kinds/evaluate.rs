@@ -1,6 +1,7 @@
 //! `evaluate`: how good a classifier is.
 
 use crate::kind::{Problem, Rules};
+use crate::known::{Images, KnownInputs, differing};
 
 crate::kind! {
     /// Evaluates a classifier: accuracies, loss, calibration, and whether its losses tell wrong labels.
@@ -26,7 +27,7 @@ crate::kind! {
     /// `confusion.csv` counts samples, a row per true class, a column per predicted class.
     /// `reliability.csv` has a row per bin of confidence: its samples, their mean confidence, their accuracy;
     /// NaN in a bin without samples.
-    Evaluate = "evaluate", version 3, seeded false, output Metrics;
+    Evaluate = "evaluate", version 4, seeded false, output Metrics;
     ports {
         /// The classifier.
         model: One[Model];
@@ -46,6 +47,27 @@ crate::kind! {
 }
 
 impl Rules for Evaluate {
+    fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
+        let (data, model) = (inputs.at("data"), inputs.at("model"));
+        let mut problems = Vec::new();
+        if let Some((of_model, own)) = differing(model.classes, data.classes) {
+            let message = format!("the model knows {of_model} classes, but the data set has {own}");
+            problems.push(Problem::new("data", message));
+        }
+        if let Some((of_model, own)) = differing(model.channels, data.channels) {
+            let message = format!(
+                "the model takes images with {of_model} channels, but the data set has {own}"
+            );
+            problems.push(Problem::new("data", message));
+        }
+        if (model.images, data.images) == (Some(Images::Pixels), Some(Images::Encoded)) {
+            let message = "the model takes images as they are, and those of this data set are encoded, \
+                           of any size: train the model with 'image-size', or give it a data set of pixels";
+            problems.push(Problem::new("data", message));
+        }
+        problems
+    }
+
     fn check(&self, connected: &[&str]) -> Vec<Problem> {
         if connected.contains(&"split") && !connected.contains(&"labels") {
             let message = "'split' says which labels count for noise-detection-auc: connect \

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::architecture::Architecture;
 use crate::kind::{OutsidePath, Problem, Rules};
+use crate::known::{Known, KnownInputs};
 
 choices! {
     /// How the pixels of the images were scaled on which a checkpoint was trained.
@@ -36,7 +37,7 @@ crate::kind! {
     /// artifact names what was used, renamed, ignored and missing.
     ///
     /// Give either the port `source` or the parameter `path`.
-    ImportWeights = "import-weights", version 1, seeded false, output Weights;
+    ImportWeights = "import-weights", version 2, seeded false, output Weights;
     ports {
         /// The checkpoint, or a folder with it.
         source: Optional[File, Directory, Weights, Model];
@@ -83,6 +84,10 @@ impl Rules for ImportWeights {
             }
         }
         problems
+    }
+
+    fn knows(&self, _inputs: &KnownInputs) -> Known {
+        Known { architecture: Some(self.architecture), ..Known::default() }
     }
 
     fn outside_paths(&self) -> Vec<OutsidePath> {

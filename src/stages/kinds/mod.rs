@@ -25,7 +25,7 @@ pub use import_weights::{ImportWeights, InputNormalisation};
 pub use pretrain_simclr::{Blur, PretrainOptimizer, PretrainSimclr};
 pub use pretrain_supervised::{Keep, PretrainSupervised};
 pub use probe::{Probe, ProbeClassifier};
-pub use split::{Split, SplitBy};
+pub use split::{Split, SplitBy, SplitFrom};
 pub use train::{
     Augmentation, InnerRate, Loss, MetaLoss, MetaSamples, Method, Normalise, Optimizer, Sampling,
     Schedule, Train,
@@ -115,6 +115,7 @@ use serde_json::{Map, Value};
 
 use crate::ArtifactType;
 use crate::kind::{self, Kind, KindInfo, Problem, Rules, WithoutEffect, WorkerProgram};
+use crate::known::{Known, KnownInputs};
 
 kinds! { $
     prepare { Download, Unpack, Dataset, Split, CorruptLabels, ImportWeights, Command }
@@ -151,6 +152,16 @@ impl Stage {
         with_parameters!(self, parameters => kind::check(parameters, connected))
     }
 
+    /// What is wrong with its parameters, given what is known of its inputs.
+    pub fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
+        with_parameters!(self, parameters => parameters.check_inputs(inputs))
+    }
+
+    /// What is known of its output before it exists.
+    pub fn knows(&self, inputs: &KnownInputs) -> Known {
+        with_parameters!(self, parameters => parameters.knows(inputs))
+    }
+
     /// The parameters that have no effect beside the others, whether or not they are given.
     pub fn without_effect(&self) -> Vec<WithoutEffect> {
         with_parameters!(self, parameters => kind::without_effect(parameters))
@@ -164,6 +175,11 @@ impl Stage {
     /// Files and folders outside the cache whose content enters the key.
     pub fn outside_paths(&self) -> Vec<crate::kind::OutsidePath> {
         with_parameters!(self, parameters => parameters.outside_paths())
+    }
+
+    /// What else is left out of the folders among these.
+    pub fn ignore(&self) -> &[String] {
+        with_parameters!(self, parameters => parameters.ignore())
     }
 }
 

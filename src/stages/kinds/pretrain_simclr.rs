@@ -3,6 +3,7 @@
 use super::architecture::Architecture;
 use super::precision::Precision;
 use crate::kind::Rules;
+use crate::known::{Known, KnownInputs};
 use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, FRACTION, NOT_NEGATIVE, POSITIVE};
 
 choices! {
@@ -36,7 +37,7 @@ crate::kind! {
     /// architecture, few epochs, a smaller batch, `optimizer = "adam"` with a learning rate near 1e-3.
     /// The artifact holds the encoder (`weights.safetensors`), the projection head beside it
     /// (`projection.safetensors`) and the loss per epoch (`curves.csv`).
-    PretrainSimclr = "pretrain-simclr", version 3, seeded true, output Weights;
+    PretrainSimclr = "pretrain-simclr", version 4, seeded true, output Weights;
     ports {
         /// The data set.
         data: One[Dataset];
@@ -77,4 +78,9 @@ crate::kind! {
     headline ["loss"]
 }
 
-impl Rules for PretrainSimclr {}
+impl Rules for PretrainSimclr {
+    fn knows(&self, inputs: &KnownInputs) -> Known {
+        let channels = inputs.at("data").channels;
+        Known { architecture: Some(self.architecture), channels, ..Known::default() }
+    }
+}

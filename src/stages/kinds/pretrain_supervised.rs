@@ -2,8 +2,9 @@
 
 use super::architecture::Architecture;
 use super::precision::Precision;
-use super::train::{Augmentation, Normalise, Schedule};
-use crate::kind::Rules;
+use super::train::{Augmentation, Normalise, Schedule, image_problems};
+use crate::kind::{Problem, Rules};
+use crate::known::{Known, KnownInputs};
 use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE};
 
 choices! {
@@ -73,7 +74,16 @@ crate::kind! {
     headline ["test-accuracy"]
 }
 
-impl Rules for PretrainSupervised {}
+impl Rules for PretrainSupervised {
+    fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
+        image_problems(inputs.at("data"), self.normalise, self.augmentation)
+    }
+
+    fn knows(&self, inputs: &KnownInputs) -> Known {
+        let channels = inputs.at("data").channels;
+        Known { architecture: Some(self.architecture), channels, ..Known::default() }
+    }
+}
 
 #[cfg(test)]
 mod tests {

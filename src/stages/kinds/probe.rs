@@ -1,8 +1,9 @@
 //! `probe`: how good the features of an encoder are.
 
 use super::precision::Precision;
-use super::train::Augmentation;
+use super::train::{Augmentation, Normalise, image_problems};
 use crate::kind::{Problem, Rules};
+use crate::known::{KnownInputs, differing};
 use crate::parameter::{AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE};
 
 choices! {
@@ -68,6 +69,21 @@ crate::kind! {
 }
 
 impl Rules for Probe {
+    fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
+        let (data, weights) = (inputs.at("data"), inputs.at("weights"));
+        let mut problems = match self.classifier {
+            ProbeClassifier::Linear => image_problems(data, Normalise::Auto, self.augmentation),
+            ProbeClassifier::Knn => Vec::new(),
+        };
+        if let Some((of_weights, own)) = differing(weights.channels, data.channels) {
+            let message = format!(
+                "the encoder takes images with {of_weights} channels, but the data set has {own}"
+            );
+            problems.push(Problem::new("weights", message));
+        }
+        problems
+    }
+
     fn check(&self, _connected: &[&str]) -> Vec<Problem> {
         let moves = self.classifier == ProbeClassifier::Linear
             && self.augmentation == Augmentation::CropFlip;

@@ -1,6 +1,7 @@
 //! `split`: which training samples train, and which are held out.
 
-use crate::kind::Rules;
+use crate::kind::{Problem, Rules};
+use crate::known::KnownInputs;
 
 choices! {
     /// Who says which samples are held out.
@@ -12,21 +13,36 @@ choices! {
     }
 }
 
+choices! {
+    /// Where the samples come from that are held out.
+    pub enum SplitFrom {
+        /// From the training samples.
+        Train,
+        /// From the folder `val/` beside `train/`, of an `image-folder`: all of its images.
+        ValFolder,
+    }
+}
+
 crate::kind! {
     /// Holds training samples out, for validation and as the clean meta set.
     ///
     /// The random draw is that of the reference protocol: PyTorch's `randperm(N)` from a CPU generator
-    /// seeded with `seed`; the first N - holdout indices train, the rest is held out.
-    Split = "split", version 1, seeded true, output Split;
+    /// seeded with `seed`; the first N - holdout indices train, the rest is held out. N does not count samples
+    /// that the data set itself sets aside; those are in no random split.
+    Split = "split", version 2, seeded true, output Split;
     ports {
         /// The data set.
         data: One[Dataset];
     }
     parameters {
+        /// Where the samples come from that are held out.
+        from: SplitFrom = SplitFrom::Train;
+    }
+    only if (from: [SplitFrom::Train]) {
         /// Who says which samples are held out.
         by: SplitBy = SplitBy::Random;
     }
-    only if (by: [SplitBy::Random]) {
+    only if (from: [SplitFrom::Train], by: [SplitBy::Random]) {
         /// How many training samples are held out. By default 1000.
         holdout: Option<u64> = None, in crate::parameter::AT_LEAST_ONE;
     }
@@ -42,15 +58,35 @@ impl Split {
     pub fn random_holdout(&self) -> u64 {
         self.holdout.unwrap_or(Self::DEFAULT_HOLDOUT)
     }
+
+    fn draws_at_random(&self) -> bool {
+        self.from == SplitFrom::Train && self.by == SplitBy::Random
+    }
 }
 
 impl Rules for Split {
-    // Without `by` where it is the default, as in keys from before there was a choice.
+    fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
+        let holdout = self.random_holdout();
+        let samples = inputs.at("data").train_samples;
+        let too_few = samples.filter(|samples| self.draws_at_random() && *samples <= holdout);
+        let problem = |samples| {
+            let message = format!(
+                "holdout = {holdout} leaves nothing to train on: the data set has {samples} training samples"
+            );
+            Problem::new("holdout", message)
+        };
+        too_few.map(problem).into_iter().collect()
+    }
+
+    // Without `from` and `by` where they are the default, as in keys from before there was a choice.
     fn key_parameters(
         &self,
         mut all: serde_json::Map<String, serde_json::Value>,
     ) -> serde_json::Map<String, serde_json::Value> {
-        if self.by == SplitBy::Random {
+        if self.from == SplitFrom::Train {
+            all.remove("from");
+        }
+        if self.draws_at_random() {
             all.remove("by");
             all.insert("holdout".into(), self.random_holdout().into());
         }
@@ -66,6 +102,12 @@ mod tests {
 
     fn split(parameters: Value) -> Split {
         serde_json::from_value(parameters).unwrap()
+    }
+
+    #[test]
+    fn a_folder_stands_alone() {
+        let from = json!({"from": "val-folder"});
+        assert_eq!(Value::Object(crate::kind::key_parameters(&split(from.clone()))), from);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::architecture::Architecture;
 use super::precision::Precision;
 use crate::kind::{Problem, Rules};
+use crate::known::{Images, Known, KnownInputs, differing};
 use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE};
 
 choices! {
@@ -230,7 +231,63 @@ crate::kind! {
     headline ["validation-accuracy"]
 }
 
+/// What does not fit to the images that a network is trained on.
+pub(super) fn image_problems(
+    data: Known,
+    normalise: Normalise,
+    augmentation: Augmentation,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if let (Normalise::Imagenet, Some(channels)) = (normalise, data.channels)
+        && channels != 3
+    {
+        let message = format!(
+            "ImageNet's statistics are of 3 channels, but the images have {channels}: \
+             set normalise = \"dataset\" or \"none\""
+        );
+        problems.push(Problem::new("normalise", message));
+    }
+    if augmentation == Augmentation::CropFlip && data.images == Some(Images::Encoded) {
+        problems.push(Problem::new(
+            "augmentation",
+            "'crop-flip' moves small images by 4 pixels, and those of this data set are encoded files \
+             that are resized: use \"random-resized-crop\" or \"resize-crop-flip\", or \"none\"",
+        ));
+    }
+    problems
+}
+
 impl Rules for Train {
+    fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
+        let (data, init) = (inputs.at("data"), inputs.at("init"));
+        let mut problems = image_problems(data, self.normalise, self.augmentation);
+        if let Some((of_init, own)) = differing(init.architecture, Some(self.architecture)) {
+            let message = format!(
+                "the initial weights are of a {of_init}, but this stage trains a {own}: \
+                 set architecture = \"{of_init}\" here, or train the initial weights with '{own}'"
+            );
+            problems.push(Problem::new("init", message));
+        }
+        if let Some((of_init, own)) = differing(init.channels, data.channels) {
+            let message = format!(
+                "the initial weights take images with {of_init} channels, but the data set has {own}"
+            );
+            problems.push(Problem::new("init", message));
+        }
+        problems
+    }
+
+    fn knows(&self, inputs: &KnownInputs) -> Known {
+        let Known { channels, classes, images, .. } = inputs.at("data");
+        Known {
+            architecture: Some(self.architecture),
+            channels,
+            classes,
+            images: images.filter(|images| self.image_size.is_none() && *images == Images::Pixels),
+            ..Known::default()
+        }
+    }
+
     fn check(&self, connected: &[&str]) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.method == Method::MetaWeightNet

@@ -272,7 +272,7 @@ fn unknown_tables() {
     8 | [matrix]
       |  ^^^^^^
       |
-      = help: a manifest has [experiment], [execution] and one [stages.NAME] for each stage
+      = help: a manifest has [experiment], [execution], [lint] and one [stages.NAME] for each stage
 
     error: 1 mistake in x.toml; nothing was run
     "##);
@@ -294,7 +294,7 @@ unverified = true
     1 | verbose = true
       | ^^^^^^^
       |
-      = help: a manifest has [experiment], [execution] and one [stages.NAME] for each stage
+      = help: a manifest has [experiment], [execution], [lint] and one [stages.NAME] for each stage
 
     error: 1 mistake in x.toml; nothing was run
     "##);

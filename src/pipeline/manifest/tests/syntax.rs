@@ -253,7 +253,7 @@ error: unknown key 'größe'
 11 | "größe" = 1
    | ^^^^^^^
    |
-   = help: 'split' has the port data, and the parameters by, holdout
+   = help: 'split' has the port data, and the parameters from, by, holdout
 
 error: unknown key '数据' in 'execution'
   --> x.toml:12:15

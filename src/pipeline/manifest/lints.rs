@@ -1,0 +1,55 @@
+//! The table `[lint]`: which warnings are not wanted.
+
+use std::collections::BTreeSet;
+
+use toml::de::DeValue;
+
+use super::envelope::known_table;
+use super::hint::{did_you_mean, listed};
+use super::values::{Value, not_a, text};
+use crate::diagnostic::Mistake;
+
+/// Something that runs, but is probably not meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lint {
+    /// A `command` names a file of the project in `run`, and not in `files`.
+    UndeclaredFile,
+}
+
+impl Lint {
+    const ALL: [Self; 1] = [Self::UndeclaredFile];
+
+    /// Its name in a manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UndeclaredFile => "undeclared-file",
+        }
+    }
+}
+
+/// Reads `allow = [...]`.
+pub(super) fn read(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> BTreeSet<Lint> {
+    let Some(allow) =
+        known_table("lint", value, &["allow"], mistakes).and_then(|table| table.get("allow"))
+    else {
+        return BTreeSet::new();
+    };
+    let DeValue::Array(items) = allow.get_ref() else {
+        mistakes.push(not_a("allow", "a list of text", allow));
+        return BTreeSet::new();
+    };
+    let known = items.iter().map(lint);
+    known.filter_map(|lint| lint.map_err(|mistake| mistakes.push(mistake)).ok()).collect()
+}
+
+fn lint(value: &Value<'_>) -> Result<Lint, Mistake> {
+    let name = text("allow", value)?;
+    let names = || Lint::ALL.iter().map(|lint| lint.name());
+    Lint::ALL.into_iter().find(|lint| lint.name() == name).ok_or_else(|| {
+        let mistake = Mistake::at(value.span(), format!("there is no warning '{name}'"));
+        match did_you_mean(name, names()) {
+            Some(hint) => mistake.and(&hint),
+            None => mistake.help(format!("the warnings are {}", listed(names(), "and"))),
+        }
+    })
+}

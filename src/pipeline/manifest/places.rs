@@ -1,0 +1,49 @@
+//! Where the values of a stage are in the text, for what is found out about them later.
+
+use std::collections::HashMap;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::diagnostic::Span;
+
+/// The places of a stage's values. They are not part of what a stage is: all places are equal.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    header: Span,
+    values: HashMap<String, Place>,
+}
+
+#[derive(Debug, Clone)]
+struct Place {
+    whole: Span,
+    items: Vec<Span>,
+}
+
+impl PartialEq for Places {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Places {
+    pub(super) fn new(header: Span, table: Option<&DeTable<'_>>) -> Self {
+        let place = |value: &super::values::Value<'_>| {
+            let items = match value.get_ref() {
+                DeValue::Array(items) => items.iter().map(toml::Spanned::span).collect(),
+                _ => Vec::new(),
+            };
+            Place { whole: value.span(), items }
+        };
+        let entries = table.into_iter().flatten();
+        let values = entries.map(|(key, value)| (key.get_ref().to_string(), place(value)));
+        Self { header, values: values.collect() }
+    }
+
+    /// The place of one item of a list, or of the whole value, or of the stage's name where it has no
+    /// such key.
+    pub fn find(&self, key: &str, item: Option<usize>) -> Span {
+        let Some(place) = self.values.get(key) else { return self.header.clone() };
+        let item = item.and_then(|item| place.items.get(item));
+        item.unwrap_or(&place.whole).clone()
+    }
+}

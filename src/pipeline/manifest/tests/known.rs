@@ -1,0 +1,157 @@
+//! What does not fit together across stages, as far as the manifest says it.
+
+use std::path::Path;
+
+use insta::assert_snapshot;
+
+use super::super::parse;
+use super::said;
+
+/// The start of a manifest with data sets and encoders that differ in what is known of them.
+const STAGES: &str = r#"
+[experiment]
+name = "x"
+[stages.cifar]
+kind = "dataset"
+format = "cifar10"
+path = "d"
+[stages.few]
+kind = "dataset"
+format = "cifar100"
+path = "d"
+train-limit = 500
+[stages.grey]
+kind = "dataset"
+format = "idx"
+path = "d"
+[stages.named]
+kind = "dataset"
+format = "idx"
+path = "d"
+classes = ["cat", "dog"]
+[stages.photos]
+kind = "dataset"
+format = "image-folder"
+path = "d"
+encoded = true
+[stages.encoder]
+kind = "pretrain-simclr"
+data = "cifar"
+architecture = "resnet8"
+[stages.imported]
+kind = "import-weights"
+path = "d"
+architecture = "resnet50-224"
+normalise = "imagenet"
+[stages.classifier]
+kind = "train"
+data = "cifar"
+[stages.any]
+kind = "command"
+shell = "true"
+output = "dataset"
+[stages.x]
+"#;
+
+/// The titles of the mistakes of a manifest with this stage at its end.
+fn titles(stage: &str) -> Vec<String> {
+    match parse(Path::new("x.toml"), &format!("{STAGES}{stage}"), &[]) {
+        Ok(_) => Vec::new(),
+        Err(mistakes) => mistakes.list().iter().map(|one| one.title().to_owned()).collect(),
+    }
+}
+
+#[test]
+fn stages_that_do_not_fit_together() {
+    for (stage, expected) in [
+        (
+            "kind = \"train\"\ndata = \"cifar\"\ninit = \"encoder\"",
+            "of a resnet8, but this stage trains a resnet18",
+        ),
+        ("kind = \"train\"\ndata = \"cifar\"\ninit = \"encoder\"\narchitecture = \"resnet8\"", ""),
+        ("kind = \"train\"\ndata = \"cifar\"\ninit = \"imported\"", "of a resnet50-224"),
+        ("kind = \"train\"\ndata = \"cifar\"\ninit = \"classifier\"", ""),
+        (
+            "kind = \"train\"\ndata = \"grey\"\ninit = \"classifier\"",
+            "with 3 channels, but the data set has 1",
+        ),
+        ("kind = \"train\"\ndata = \"any\"\ninit = \"classifier\"", ""),
+        (
+            "kind = \"train\"\ndata = \"grey\"\nnormalise = \"imagenet\"",
+            "3 channels, but the images have 1",
+        ),
+        (
+            "kind = \"train\"\ndata = \"photos\"\naugmentation = \"crop-flip\"",
+            "encoded files that are resized",
+        ),
+        ("kind = \"probe\"\ndata = \"cifar\"\nweights = \"encoder\"", ""),
+        (
+            "kind = \"probe\"\ndata = \"grey\"\nweights = \"encoder\"",
+            "with 3 channels, but the data set has 1",
+        ),
+        (
+            "kind = \"probe\"\ndata = \"photos\"\nweights = \"imported\"",
+            "encoded files that are resized",
+        ),
+        ("kind = \"probe\"\ndata = \"photos\"\nweights = \"imported\"\nclassifier = \"knn\"", ""),
+        (
+            "kind = \"evaluate\"\ndata = \"few\"\nmodel = \"classifier\"",
+            "knows 10 classes, but the data set has 100",
+        ),
+        (
+            "kind = \"evaluate\"\ndata = \"photos\"\nmodel = \"classifier\"",
+            "are encoded, of any size",
+        ),
+        ("kind = \"evaluate\"\ndata = \"cifar\"\nmodel = \"classifier\"", ""),
+        (
+            "kind = \"split\"\ndata = \"few\"",
+            "holdout = 1000 leaves nothing to train on: the data set has 500",
+        ),
+        ("kind = \"split\"\ndata = \"few\"\nholdout = 499", ""),
+        ("kind = \"split\"\ndata = \"cifar\"\nholdout = 50000", "leaves nothing to train on"),
+        ("kind = \"split\"\ndata = \"any\"\nholdout = 50000", ""),
+        (
+            "kind = \"corrupt-labels\"\ndata = \"grey\"\nnoise = \"asymmetric\"\nrate = 0.1",
+            "needs 'pairs'",
+        ),
+        ("kind = \"corrupt-labels\"\ndata = \"named\"\nnoise = \"asymmetric\"\nrate = 0.1", ""),
+        ("kind = \"corrupt-labels\"\ndata = \"cifar\"\nnoise = \"asymmetric\"\nrate = 0.1", ""),
+        (
+            "kind = \"corrupt-labels\"\ndata = \"grey\"\nnoise = \"asymmetric\"\nrate = 0.1\npairs = { a = \"b\" }",
+            "",
+        ),
+    ] {
+        let found = titles(stage);
+        match expected {
+            "" => assert_eq!(found, [""; 0], "{stage}"),
+            expected => {
+                assert!(found.len() == 1 && found[0].contains(expected), "{stage}: {found:?}")
+            }
+        }
+    }
+}
+
+#[test]
+fn they_are_shown_at_the_port() {
+    let stages = STAGES.replace("[stages.x]\n", "");
+    let text = format!(
+        "{stages}[stages.train]\nkind = \"train\"\ndata = \"cifar\"\ninit = \"encoder\"\n[stages.split]\nkind = \"split\"\ndata = \"few\"\n"
+    );
+    assert_snapshot!(said(&text), @r##"
+error: the initial weights are of a resnet8, but this stage trains a resnet18: set architecture = "resnet8" here, or train the initial weights with 'resnet18'
+  --> x.toml:46:8
+   |
+46 | init = "encoder"
+   |        ^^^^^^^^^
+
+error: holdout = 1000 leaves nothing to train on: the data set has 500 training samples
+  --> x.toml:47:9
+   |
+47 | [stages.split]
+   |         ^^^^^
+   |
+   = help: holdout: How many training samples are held out. By default 1000.
+
+error: 2 mistakes in x.toml; nothing was run
+"##);
+}

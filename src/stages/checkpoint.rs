@@ -1,0 +1,459 @@
+//! The checkpoint folder of a stage, and who is still at work in it.
+//!
+//! ```text
+//! partial/<key>/checkpoint/
+//!   <id>/         what the stage writes; the newest counts
+//!   <id>.lock     locked by its worker and by all programs that inherit the lock; says who the worker is
+//! ```
+//!
+//! A program can outlive its worker, where that is killed. The next worker waits for it, ends it where it belongs to
+//! the same user, and else begins in a folder of another name. No name is used twice, so that whatever is still running
+//! cannot write into what counts. Does not depend on what a stage does.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, getuid, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use crate::text::in_short;
+
+const POLL: Duration = Duration::from_millis(50);
+
+/// How long what is left of an interrupted run may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// To leave by itself. A worker gives its program five seconds.
+    pub(crate) grace: Duration,
+    /// To leave once it was asked to, and to be gone once it was killed.
+    pub(crate) end: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(10), end: Duration::from_secs(5) }
+    }
+}
+
+/// A checkpoint folder that nobody else works in.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    pub(crate) folder: PathBuf,
+    pub(crate) lock: File,
+}
+
+/// Whether an interrupted run left something to go on from.
+pub fn holds_work(base: &Path) -> bool {
+    let entries = newest(base).and_then(|id| fs::read_dir(base.join(id)).ok());
+    entries.is_some_and(|mut entries| entries.next().is_some())
+}
+
+/// Takes the checkpoint folder that an interrupted run left, or makes one. `None` if this process was asked to stop
+/// while it waited.
+pub(crate) fn take(
+    base: &Path,
+    patience: Patience,
+    stop: &AtomicBool,
+    note: impl Fn(String) -> anyhow::Result<()>,
+) -> anyhow::Result<Option<Checkpoint>> {
+    let Some(id) = newest(base) else { return make(base).map(Some) };
+    let path = lock_path(base, &id);
+    let lock = open_lock(&path)?;
+    let mut step = Step::Begin;
+    let mut since = Instant::now();
+    loop {
+        let left = Left::of(&lock, &path)?;
+        if left.is_nobody() {
+            name_owner(&lock);
+            return Ok(Some(Checkpoint { folder: base.join(id), lock }));
+        }
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let passed = since.elapsed();
+        let next = match step {
+            Step::Begin => {
+                note(left.waits(patience))?;
+                Some(Step::Wait)
+            }
+            Step::Wait if passed < patience.grace => None,
+            Step::Wait if left.ours().next().is_some() => {
+                left.end(Signal::TERM);
+                Some(Step::Asked)
+            }
+            Step::Asked if passed >= patience.end => {
+                left.end(Signal::KILL);
+                note(format!("ended {}, which an interrupted run had left running", left.names()))?;
+                Some(Step::Killed)
+            }
+            Step::Killed if passed < patience.end => None,
+            Step::Asked => None,
+            Step::Wait | Step::Killed => {
+                note(format!(
+                    "{} does not leave: this run begins in a checkpoint folder of its own, from nothing",
+                    left.names()
+                ))?;
+                return make(base).map(Some);
+            }
+        };
+        if let Some(next) = next {
+            (step, since) = (next, Instant::now());
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// How far the wait for others is.
+enum Step {
+    Begin,
+    Wait,
+    Asked,
+    Killed,
+}
+
+/// A new folder. Its name was never used before: it has the time in it.
+fn make(base: &Path) -> anyhow::Result<Checkpoint> {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    // Names of one second sort by their time, and so do all others.
+    let id = format!("{time:024}-{}", std::process::id());
+    let folder = base.join(&id);
+    let path = lock_path(base, &id);
+    let making = || format!("can't make the checkpoint folder {}", folder.display());
+    fs::create_dir_all(&folder).with_context(making)?;
+    let lock = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+    let lock = lock.with_context(making)?;
+    lock.try_lock().map_err(std::io::Error::from).with_context(making)?;
+    name_owner(&lock);
+    Ok(Checkpoint { folder, lock })
+}
+
+fn lock_path(base: &Path, id: &str) -> PathBuf {
+    base.join(format!("{id}.lock"))
+}
+
+/// The folder that counts. One without its lock was made by a program whose folder was removed.
+fn newest(base: &Path) -> Option<String> {
+    let entries = fs::read_dir(base).ok()?.flatten();
+    let ids = entries.filter_map(|entry| {
+        let id = entry.file_name().to_str()?.strip_suffix(".lock")?.to_owned();
+        base.join(&id).is_dir().then_some(id)
+    });
+    ids.max()
+}
+
+/// Opens a lock. In a shared cache another user may have made it; to lock it, it is enough to read it.
+fn open_lock(path: &Path) -> anyhow::Result<File> {
+    let open = match OpenOptions::new().read(true).write(true).open(path) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => File::open(path),
+        open => open,
+    };
+    open.with_context(|| format!("can't open {}", path.display()))
+}
+
+/// Who locked a folder: a worker, which leads a process group.
+#[derive(Debug, Serialize, Deserialize)]
+struct Owner {
+    pid: i32,
+    /// For people.
+    host: String,
+    /// See [`numbering`].
+    numbering: String,
+    /// When it started, in the system's own ticks: tells it from a later process of the same number.
+    started: u64,
+}
+
+impl Owner {
+    fn this_process() -> Self {
+        Self {
+            pid: getpid().as_raw_pid(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            numbering: numbering(),
+            started: Process::read(getpid()).map_or(0, |process| process.started),
+        }
+    }
+}
+
+/// Where and since when the numbers of processes are unique: in one namespace, from one start of the machine to the next.
+/// The same number elsewhere is another process.
+fn numbering() -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{} {}", boot.trim(), namespace.display())
+}
+
+/// For people, and to find what it leaves running. Nobody is named where that can't be written.
+fn name_owner(lock: &File) {
+    if let Ok(text) = serde_json::to_vec(&Owner::this_process()) {
+        let _ = lock.set_len(0).and_then(|()| { &*lock }.write_all(&text));
+    }
+}
+
+/// What is left of an interrupted run.
+struct Left {
+    locked: bool,
+    processes: Vec<Process>,
+    owner: Option<Owner>,
+}
+
+impl Left {
+    fn of(lock: &File, path: &Path) -> anyhow::Result<Self> {
+        let locked = match lock.try_lock() {
+            Ok(()) => false,
+            Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("can't lock {}", path.display()));
+            }
+        };
+        let mut text = Vec::new();
+        let _ = File::open(path).and_then(|mut file| file.read_to_end(&mut text));
+        let owner: Option<Owner> = serde_json::from_slice(&text).ok();
+        let here = owner.as_ref().filter(|owner| owner.numbering == numbering());
+        let file = lock.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        let processes = Process::all().filter(|process| {
+            here.is_some_and(|owner| process.is_of(owner))
+                || locked && file.is_some_and(|file| process.holds(file))
+        });
+        Ok(Self { locked, processes: processes.collect(), owner })
+    }
+
+    fn is_nobody(&self) -> bool {
+        !self.locked && self.processes.is_empty()
+    }
+
+    fn ours(&self) -> impl Iterator<Item = &Process> {
+        self.processes.iter().filter(|process| process.user == getuid().as_raw())
+    }
+
+    /// Signals those of the same user.
+    fn end(&self, signal: Signal) {
+        for process in self.ours() {
+            // Its number could have passed to another process meanwhile, but not while it is held like this.
+            let Ok(held) = pidfd_open(process.pid, PidfdFlags::empty()) else { continue };
+            if Process::read(process.pid).is_some_and(|now| now.started == process.started) {
+                let _ = pidfd_send_signal(held, signal);
+            }
+        }
+    }
+
+    fn names(&self) -> String {
+        if !self.processes.is_empty() {
+            return in_short(self.processes.iter().map(Process::describe), 3);
+        }
+        match &self.owner {
+            Some(owner) => format!("a program of process {} on {}", owner.pid, owner.host),
+            None => "another process".to_owned(),
+        }
+    }
+
+    fn waits(&self, patience: Patience) -> String {
+        let seconds = patience.grace.as_secs();
+        let then = if self.ours().next().is_some() {
+            "it is ended"
+        } else {
+            "this run begins in a checkpoint folder of its own"
+        };
+        let names = self.names();
+        format!("waits for an interrupted run of it to leave: {names}; after {seconds} s {then}")
+    }
+}
+
+/// A process that runs, from `/proc` (proc_pid_stat(5)). Where there is none, nobody is found.
+#[derive(Debug)]
+struct Process {
+    pid: Pid,
+    name: String,
+    group: i32,
+    user: u32,
+    started: u64,
+}
+
+impl Process {
+    /// All but this one.
+    fn all() -> impl Iterator<Item = Self> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids =
+            entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+        pids.filter(|&pid| pid != getpid()).filter_map(Self::read)
+    }
+
+    fn read(pid: Pid) -> Option<Self> {
+        let folder = format!("/proc/{}", pid.as_raw_pid());
+        let stat = fs::read(format!("{folder}/stat")).ok()?;
+        let stat = String::from_utf8_lossy(&stat);
+        // The name is in parentheses, and can hold spaces and parentheses itself.
+        let (before, after) = stat.rsplit_once(')')?;
+        let fields: Vec<_> = after.split_ascii_whitespace().collect();
+        if matches!(*fields.first()?, "Z" | "X") {
+            return None;
+        }
+        let status = fs::read(format!("{folder}/status")).ok()?;
+        let status = String::from_utf8_lossy(&status);
+        let user = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+        Some(Self {
+            pid,
+            name: before.split_once('(')?.1.escape_debug().to_string(),
+            group: fields.get(2)?.parse().ok()?,
+            user: user.split_ascii_whitespace().nth(1)?.parse().ok()?,
+            started: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    /// Whether it is a worker, or was started by it: a process group keeps its number as long as somebody is in it.
+    fn is_of(&self, owner: &Owner) -> bool {
+        let leader = || Pid::from_raw(owner.pid).and_then(Self::read);
+        self.group == owner.pid && leader().is_none_or(|leader| leader.started == owner.started)
+    }
+
+    /// Whether it holds the lock of a file. To have the file open is not enough.
+    fn holds(&self, file: (u64, u64)) -> bool {
+        let folder = format!("/proc/{}", self.pid.as_raw_pid());
+        let descriptors = fs::read_dir(format!("{folder}/fd")).into_iter().flatten().flatten();
+        descriptors.into_iter().any(|descriptor| {
+            let same = fs::metadata(descriptor.path())
+                .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == file);
+            let number = descriptor.file_name();
+            same && fs::read_to_string(format!("{folder}/fdinfo/{}", number.display()))
+                .is_ok_and(|info| info.contains("FLOCK"))
+        })
+    }
+
+    /// `python3 (process 4711 of ann, for 12 s)`
+    fn describe(&self) -> String {
+        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let name = users.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)?.parse() == Ok(self.user)).then(|| name.to_owned())
+        });
+        let user = name.unwrap_or_else(|| format!("user {}", self.user));
+        let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+        let uptime = uptime.split('.').next().and_then(|seconds| seconds.parse::<u64>().ok());
+        let started = self.started / rustix::param::clock_ticks_per_second();
+        let age = uptime.map_or(0, |uptime| uptime.saturating_sub(started));
+        format!("{} (process {} of {user}, for {age} s)", self.name, self.pid.as_raw_pid())
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::cell::RefCell;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command, Stdio};
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A descriptor that one test hands on must not be inherited by the program of another.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+    const SHORT: Patience =
+        Patience { grace: Duration::from_millis(200), end: Duration::from_millis(200) };
+
+    fn taken(base: &Path) -> (Checkpoint, Vec<String>) {
+        let notes = RefCell::new(Vec::new());
+        let note = |text| {
+            notes.borrow_mut().push(text);
+            Ok(())
+        };
+        let checkpoint = take(base, SHORT, &AtomicBool::new(false), note).expect("it can be made");
+        (checkpoint.expect("nobody asked to stop"), notes.take())
+    }
+
+    /// A program that goes on for ever and has the lock.
+    fn start_with(lock: &File, line: &str) -> Child {
+        let inherited = rustix::io::dup(lock).expect("a descriptor");
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).stdout(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().expect("sh");
+        drop(inherited);
+        let mut ready = [0; 2];
+        child.stdout.as_mut().expect("a pipe").read_exact(&mut ready).expect("it says so");
+        child
+    }
+
+    #[test]
+    fn what_an_interrupted_run_left_is_taken_over_in_its_place() {
+        let _guard = ONE_AT_A_TIME.lock();
+        let base = tempfile::tempdir().expect("a folder");
+        assert!(!holds_work(base.path()));
+        let (first, notes) = taken(base.path());
+        assert!(notes.is_empty() && !holds_work(base.path()));
+        fs::write(first.folder.join("step"), "7").expect("a file");
+        assert!(holds_work(base.path()));
+        let folder = first.folder.clone();
+        drop(first);
+        let (second, notes) = taken(base.path());
+        assert_eq!((second.folder, notes), (folder, vec![]));
+        // What a program makes anew where its folder was removed has no lock, and does not count.
+        fs::create_dir_all(base.path().join("9/step")).expect("a folder");
+        assert!(newest(base.path()).is_some_and(|id| id != "9"));
+    }
+
+    #[test]
+    fn a_program_of_the_same_user_that_will_not_leave_is_ended() {
+        let _guard = ONE_AT_A_TIME.lock();
+        for line in ["echo 1; exec sleep 60", "trap '' TERM; echo 1; while :; do sleep 0.05; done"]
+        {
+            let base = tempfile::tempdir().expect("a folder");
+            let (first, _) = taken(base.path());
+            let folder = first.folder.clone();
+            let mut child = start_with(&first.lock, line);
+            drop(first);
+            // It is a child of this process: it has to be waited for to be gone.
+            let waiting = std::thread::spawn(move || child.wait());
+            let (second, notes) = taken(base.path());
+            assert_eq!(second.folder, folder, "its lock was released");
+            assert!(
+                notes[0].contains("(process ") && notes[0].ends_with("it is ended"),
+                "{notes:?}"
+            );
+            assert_eq!(notes.len(), if line.contains("trap") { 2 } else { 1 }, "{notes:?}");
+            assert!(!waiting.join().expect("no panic").expect("it is ours").success());
+        }
+    }
+
+    #[test]
+    fn a_program_that_closed_the_lock_is_found_by_its_group() {
+        let _guard = ONE_AT_A_TIME.lock();
+        let base = tempfile::tempdir().expect("a folder");
+        let (first, _) = taken(base.path());
+        // As a worker that is killed: its group lives on. Python closes what its children do not need.
+        let mut worker = Command::new("sh");
+        worker.args(["-c", "sleep 60 > /dev/null & echo 1"]).process_group(0);
+        let mut worker = worker.stdout(Stdio::piped()).spawn().expect("sh");
+        let owner = Owner { pid: worker.id() as i32, started: 1, ..Owner::this_process() };
+        worker.wait().expect("it is ours");
+        fs::write(
+            lock_path(base.path(), &newest(base.path()).expect("one")),
+            serde_json::to_vec(&owner).expect("JSON"),
+        )
+        .expect("a file");
+        drop(first);
+        let (_, notes) = taken(base.path());
+        assert!(notes[0].contains("sleep (process "), "{notes:?}");
+        assert!(!Process::all().any(|process| process.group == owner.pid), "it was ended");
+    }
+
+    #[test]
+    fn where_nobody_can_be_ended_a_folder_of_another_name_is_begun() {
+        let _guard = ONE_AT_A_TIME.lock();
+        let base = tempfile::tempdir().expect("a folder");
+        // The lock is held by this process, which is not one that it would end.
+        let (first, _) = taken(base.path());
+        fs::write(first.folder.join("step"), "7").expect("a file");
+        let (second, notes) = taken(base.path());
+        assert_ne!(second.folder, first.folder);
+        assert!(notes[0].ends_with("in a checkpoint folder of its own"), "{notes:?}");
+        assert!(notes[1].contains("does not leave"), "{notes:?}");
+        assert!(!holds_work(base.path()) && first.folder.join("step").exists());
+        let folder = second.folder.clone();
+        drop(second);
+        let (third, notes) = taken(base.path());
+        assert_eq!((third.folder, notes), (folder, vec![]), "the next run does not wait again");
+    }
+}

@@ -1,0 +1,171 @@
+//! What is left out of a folder outside the cache: what editors, file managers and Python leave behind, which is no
+//! content of anybody's. The one list, for the digest of such a folder and for those who read it.
+//!
+//! For folders outside the cache only: an artifact is all that is in it.
+
+use std::path::Path;
+
+use crate::kind::Problem;
+
+/// Names that are left out wherever they are: `*` stands for any bytes, `?` for one. docs/manifest.md has the same list.
+const NAMES: &[&str] =
+    &[".git", ".DS_Store", "._*", "Thumbs.db", ".ipynb_checkpoints", "*~", ".*.sw?"];
+
+/// Python's folder of compiled modules. It does not count itself, nor do the modules in it; other files there do.
+const PYTHON_CACHE: &str = "__pycache__";
+const COMPILED_MODULE: &str = "*.pyc";
+
+/// What is left out of a folder outside the cache.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LeftOut<'a> {
+    ignore: &'a [String],
+}
+
+impl<'a> LeftOut<'a> {
+    /// The list, and what the `ignore` of a stage adds.
+    pub fn with(ignore: &'a [String]) -> Self {
+        Self { ignore }
+    }
+
+    /// Whether an entry is left out, and with it all that is in it. `path` is the path below the folder.
+    pub fn leaves_out(&self, path: &Path) -> bool {
+        let Some(name) = path.file_name() else { return false };
+        let name = name.as_encoded_bytes();
+        let folder = path.parent().and_then(Path::file_name);
+        NAMES.iter().any(|pattern| matches(pattern.as_bytes(), name))
+            || (folder.is_some_and(|folder| folder == PYTHON_CACHE)
+                && matches(COMPILED_MODULE.as_bytes(), name))
+            || self.ignore.iter().any(|pattern| ignores(pattern, path))
+    }
+
+    /// Whether a folder does not count, but what is in it does.
+    pub fn looks_through(&self, path: &Path) -> bool {
+        path.file_name().is_some_and(|name| name == PYTHON_CACHE)
+    }
+}
+
+/// What is wrong with the patterns of `ignore`.
+pub fn problems(ignore: &[String]) -> Vec<Problem> {
+    let never = |pattern: &&String| {
+        pattern
+            .split('/')
+            .any(|part| part.is_empty() || part == "." || part == ".." || part == "**")
+    };
+    let message = |pattern: &String| {
+        format!(
+            "'{pattern}' in 'ignore' can match nothing: write a name ('*.log'), or a path from the folder ('runs/*.log') \
+             without '.', '..' and '**'; '*' stays within one name"
+        )
+    };
+    ignore.iter().filter(never).map(|pattern| Problem::new("ignore", message(pattern))).collect()
+}
+
+/// A pattern over names or, with a `/` in it, over paths from the folder.
+fn ignores(pattern: &str, path: &Path) -> bool {
+    if !pattern.contains('/') {
+        let name = path.file_name().unwrap_or_default();
+        return matches(pattern.as_bytes(), name.as_encoded_bytes());
+    }
+    let (mut patterns, mut names) = (pattern.split('/'), path.iter());
+    loop {
+        match (patterns.next(), names.next()) {
+            (None, None) => return true,
+            (Some(pattern), Some(name)) if matches(pattern.as_bytes(), name.as_encoded_bytes()) => {
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// Whether a pattern with `*` and `?` matches a whole name. Bytes, because a name may be no text.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut at, mut here) = (0, 0);
+    // Where to go on when the last `*` must take one byte more.
+    let mut star: Option<(usize, usize)> = None;
+    while here < name.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at + 1, here));
+                at += 1;
+            }
+            Some(byte) if *byte == b'?' || *byte == name[here] => {
+                at += 1;
+                here += 1;
+            }
+            _ => match star {
+                Some((after, taken)) => {
+                    star = Some((after, taken + 1));
+                    (at, here) = (after, taken + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[at..].iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_wrote_is_left_out() {
+        for (path, expected) in [
+            (".DS_Store", true),
+            ("a/b/.DS_Store", true),
+            ("DS_Store", false),
+            ("train/cat/._1.jpg", true),
+            ("_1.jpg", false),
+            ("Thumbs.db", true),
+            ("thumbs.db.txt", false),
+            (".main.py.swp", true),
+            (".main.py.swo", true),
+            ("main.py.swp", false),
+            (".swp", false),
+            (".main.py.swift", false),
+            ("main.py~", true),
+            ("a~b", false),
+            (".ipynb_checkpoints", true),
+            (".git", true),
+            (".gitignore", false),
+            ("__pycache__/a.cpython-312.pyc", true),
+            ("a/__pycache__/a.pyc", true),
+            ("__pycache__/x", false),
+            ("a.pyc", false),
+            ("a/b.pyc", false),
+            ("", false),
+        ] {
+            assert_eq!(LeftOut::default().leaves_out(Path::new(path)), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_adds_names_and_paths() {
+        for (pattern, path, expected) in [
+            ("*.log", "a.log", true),
+            ("*.log", "deep/in/a.log", true),
+            ("*.log", "a.log.txt", false),
+            ("runs", "a/runs", true),
+            ("runs/*.log", "runs/a.log", true),
+            ("runs/*.log", "a/runs/a.log", false),
+            ("runs/*.log", "runs/b/a.log", false),
+            ("a*b*c", "axxbyybzzc", true),
+            ("a*b*c", "axxbyybzz", false),
+            ("?", "é", false),
+            ("??", "ab", true),
+        ] {
+            let ignore = [pattern.to_owned()];
+            let left_out = LeftOut::with(&ignore).leaves_out(Path::new(path));
+            assert_eq!(left_out, expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_can_match_nothing_is_a_problem() {
+        for (pattern, count) in
+            [("*.log", 0), ("a/b", 0), ("", 1), ("/a", 1), ("a/", 1), ("../a", 1), ("**/a", 1)]
+        {
+            assert_eq!(problems(&[pattern.to_owned()]).len(), count, "{pattern}");
+        }
+    }
+}
