@@ -6,7 +6,7 @@ use pipeline_stages::message::Metrics;
 use pipeline_stages::metrics::{MetricsFile, Number};
 use serde::{Serialize, Serializer};
 
-use crate::cache::Difference;
+use crate::difference::Difference;
 
 /// Where a metric is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use pipeline_stages::kind::OutsidePath;
+use pipeline_stages::left_out::LeftOut;
 
-use crate::cache::{Cache, Record, StatIndex, Unreadable};
+use crate::cache::{Cache, Listing, Place, Record, Snapshot, StatIndex, Touch, Unreadable};
+use crate::difference::{Difference, Differences, How};
 use crate::digest::{Digest, Encoder};
 use crate::key::{OutsideDigest, StageKey};
 use crate::manifest::{Manifest, StageDeclaration};
@@ -16,32 +19,35 @@ use crate::stage_name::StageName;
 pub struct World<'a> {
     cache: &'a Cache,
     experiment: &'a str,
+    index: Arc<StatIndex>,
     outside: BTreeMap<StageName, Result<Vec<OutsideDigest>, Obstacle>>,
+    /// What the digests in `outside` were made of.
+    listings: BTreeMap<Digest, Listing>,
 }
 
 impl<'a> World<'a> {
     /// Looks at the files outside the cache that these stages read.
     pub fn look(cache: &'a Cache, manifest: &'a Manifest, selected: &[StageName]) -> Self {
-        let index_path = cache.layout().stat_index();
-        let mut outside = BTreeMap::new();
-        let mut index: Option<StatIndex> = None;
+        let mut world = Self {
+            cache,
+            experiment: &manifest.experiment.name,
+            index: Arc::new(StatIndex::at(cache.layout().stat_index())),
+            outside: BTreeMap::new(),
+            listings: BTreeMap::new(),
+        };
         for declaration in selected.iter().filter_map(|name| manifest.stage(name)) {
             if declaration.stage.outside_paths().is_empty() {
                 continue;
             }
-            let index = index.get_or_insert_with(|| StatIndex::read(&index_path));
-            let digests = outside_digests(declaration, &manifest.folder, index);
+            let digests = world.digests(declaration, &manifest.folder);
             let digests = digests.map_err(|error| Obstacle {
                 line: declaration.line,
                 message: format!("{error:#}"),
             });
-            outside.insert(declaration.name.clone(), digests);
+            world.outside.insert(declaration.name.clone(), digests);
         }
-        // Only saves time the next time: a cache that can't be written is no reason to stop.
-        if let Some(mut index) = index.filter(|_| cache.layout().root().is_dir()) {
-            let _ = index.write(&index_path);
-        }
-        Self { cache, experiment: &manifest.experiment.name, outside }
+        world.remember();
+        world
     }
 }
 
@@ -63,7 +69,7 @@ impl World<'_> {
         if lines.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(lines.join("\n"))) }
     }
 
-    /// Looks once more at the files outside the cache that a stage reads.
+    /// Looks again at the files outside the cache that a stage reads.
     ///
     /// # Errors
     /// When one can't be read.
@@ -72,36 +78,106 @@ impl World<'_> {
         declaration: &StageDeclaration,
         folder: &Path,
     ) -> anyhow::Result<()> {
-        if let Some(digests) = self.outside.get_mut(&declaration.name) {
-            let mut index = StatIndex::read(&self.cache.layout().stat_index());
-            *digests = Ok(outside_digests(declaration, folder, &mut index)?);
+        if self.outside.contains_key(&declaration.name) {
+            let digests = self.digests(declaration, folder)?;
+            self.outside.insert(declaration.name.clone(), Ok(digests));
         }
         Ok(())
     }
+
+    /// The memory of files that were read, for those who read them again.
+    pub fn index(&self) -> &Arc<StatIndex> {
+        &self.index
+    }
+
+    /// Writes down what was read. It only saves time the next time: a cache that can't be written is no reason to stop.
+    pub fn remember(&self) {
+        if self.cache.layout().root().is_dir() {
+            let _ = self.index.write();
+        }
+    }
+
+    fn digests(
+        &mut self,
+        declaration: &StageDeclaration,
+        folder: &Path,
+    ) -> anyhow::Result<Vec<OutsideDigest>> {
+        let found = Outside::look(declaration, folder, self.cache, &self.index)?;
+        let digests = found.into_iter().map(|outside| {
+            let digest = outside.digest();
+            if let Some((_, listing)) = outside.content {
+                self.listings.insert(digest, listing);
+            }
+            OutsideDigest { path: outside.path, digest }
+        });
+        Ok(digests.collect())
+    }
 }
 
-/// The digests of the files outside the cache that a stage reads, as they are now.
-///
-/// # Errors
-/// When one can't be read, or is missing and not optional.
-pub fn outside_digests(
-    declaration: &StageDeclaration,
-    folder: &Path,
-    index: &mut StatIndex,
-) -> anyhow::Result<Vec<OutsideDigest>> {
-    let paths = declaration.stage.outside_paths().into_iter();
-    let digest = |OutsidePath { path, optional }: OutsidePath| {
-        let place = folder.join(&path);
-        let missing = || matches!(place.try_exists(), Ok(false));
-        let digest = if optional && missing() { missing_file() } else { index.digest(&place)? };
-        Ok(OutsideDigest { path, digest })
-    };
-    paths.map(digest).collect()
+/// A file or folder outside the cache that a stage reads, at one moment.
+#[derive(Debug)]
+pub struct Outside {
+    /// The path in the manifest.
+    pub path: String,
+    /// What is there. `None` for an optional one that is missing.
+    content: Option<(Snapshot, Listing)>,
 }
 
-/// What stands in a key for the content of an optional file that is not there.
-fn missing_file() -> Digest {
-    Encoder::new("pipeline 2026-11 missing outside file").finish()
+impl Outside {
+    /// Everything outside the cache that a stage reads, as it is now.
+    ///
+    /// # Errors
+    /// When something can't be read, or is missing and not optional.
+    pub fn look(
+        declaration: &StageDeclaration,
+        folder: &Path,
+        cache: &Cache,
+        index: &StatIndex,
+    ) -> anyhow::Result<Vec<Self>> {
+        let left_out = LeftOut::with(declaration.stage.ignore());
+        let look = |OutsidePath { path, optional, counts }: OutsidePath| {
+            let whole = folder.join(&path);
+            if optional && matches!(whole.try_exists(), Ok(false)) {
+                return Ok(Self { path, content: None });
+            }
+            let place = Place { path: &whole, left_out, cache: cache.layout().root() };
+            let snapshot = Snapshot::of_outside(&place)?;
+            let listing = snapshot.listing(&place, counts, index)?;
+            Ok(Self { path, content: Some((snapshot, listing)) })
+        };
+        declaration.stage.outside_paths().into_iter().map(look).collect()
+    }
+
+    /// The digest of its content.
+    pub fn digest(&self) -> Digest {
+        match &self.content {
+            Some((_, listing)) => listing.digest(),
+            None => Encoder::new("pipeline 2026-11 missing outside file").finish(),
+        }
+    }
+
+    /// What was done to it until `now`. Also where its bytes are the old ones again.
+    pub fn touch(&self, now: &Self) -> Touch {
+        let whole = |how| Touch::Content(vec![Difference { path: "".into(), how }]);
+        let ((was, old), (is, new)) = match (&self.content, &now.content) {
+            (Some(old), Some(new)) => (old, new),
+            (None, None) => return Touch::None,
+            (None, Some(_)) => return whole(How::Added),
+            (Some(_), None) => return whole(How::Missing),
+        };
+        match (was.touch(is), old.differences(new)) {
+            // Its bytes say more than its stat, and changed without it within the clock's grain.
+            (_, differences) if !differences.is_empty() => Touch::Content(differences),
+            (touch, _) => touch,
+        }
+    }
+
+    /// Keeps what it is made of, so that a later plan can say which file changed. Only that is lost where it can't.
+    pub fn keep(&self, cache: &Cache) {
+        if let Some((_, listing)) = &self.content {
+            let _ = listing.write(&cache.layout().listing(&listing.digest()));
+        }
+    }
 }
 
 impl Facts for World<'_> {
@@ -128,6 +204,16 @@ impl Facts for World<'_> {
             Some(Err(obstacle)) => Err(obstacle),
         }
     }
+
+    fn differences(&self, old: &Digest, new: &Digest) -> Option<Differences> {
+        let was = Listing::read(&self.cache.layout().listing(old), old)?;
+        let differences = was.differences(self.listings.get(new)?);
+        // That a file has other bytes is all that there is to say of one.
+        let plain = |one: &Difference| {
+            one.path.as_os_str().is_empty() && matches!(one.how, How::Changed { .. })
+        };
+        Differences::of(differences).filter(|all| !all.first.iter().all(plain))
+    }
 }
 
 #[cfg(test)]
@@ -145,8 +231,10 @@ mod tests {
         );
         let (manifest, _) =
             crate::manifest::parse(Path::new("test.toml"), &text, &[]).expect("a manifest");
-        let found = outside_digests(&manifest.stages[0], folder.path(), &mut StatIndex::default())?;
-        Ok(found.into_iter().map(|found| found.digest).collect())
+        let cache = Cache::open(&folder.path().join("cache")).expect("none yet");
+        let index = StatIndex::at(cache.layout().stat_index());
+        let found = Outside::look(&manifest.stages[0], folder.path(), &cache, &index)?;
+        Ok(found.iter().map(Outside::digest).collect())
     }
 
     #[test]

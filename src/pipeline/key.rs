@@ -15,6 +15,7 @@ use pipeline_stages::Stage;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::difference::Differences;
 use crate::digest::{Digest, Encoder};
 use crate::manifest::StageDeclaration;
 use crate::stage_name::StageName;
@@ -256,6 +257,9 @@ pub enum Change {
         old: Option<Digest>,
         /// What it is.
         new: Option<Digest>,
+        /// What of it changed, where that is known: a plan asks [`Facts`](crate::plan::Facts) for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        differences: Option<Differences>,
     },
 }
 
@@ -340,6 +344,7 @@ fn change(old: Option<&Part>, new: Option<&Part>) -> Option<Change> {
                 path: path.clone(),
                 old,
                 new,
+                differences: None,
             })
         }
     }
@@ -372,8 +377,11 @@ impl fmt::Display for Change {
                 write!(f, "input '{port}' is new: stage '{from}'")
             }
             Self::Input { port, from, .. } => write!(f, "input '{port}' is gone: stage '{from}'"),
-            Self::Outside { path, old: Some(_), new: Some(_) } => {
+            Self::Outside { path, old: Some(_), new: Some(_), differences: None } => {
                 write!(f, "the content of {path} changed")
+            }
+            Self::Outside { path, differences: Some(differences), .. } => {
+                write!(f, "{path} changed: {differences}")
             }
             Self::Outside { path, old: None, .. } => write!(f, "{path} is read now"),
             Self::Outside { path, .. } => write!(f, "{path} is not read any more"),
@@ -488,9 +496,9 @@ mod tests {
             ),
             (
                 "format = \"idx\"",
-                "format = \"idx\"\ntrain-limit = 5",
+                "format = \"idx\"\ntrain-limit = 5000",
                 "data",
-                "train-limit: not given -> 5",
+                "train-limit: not given -> 5000",
             ),
             (
                 "[\"archive\", \"raw\"]",
@@ -538,7 +546,7 @@ mod tests {
     fn keys_are_the_same_in_every_build() {
         assert_eq!(
             key_of(BASE, "noisy").to_string(),
-            "2140830b995b5c44e478595daaf912aaf9636c5799776ccc5d6ca5321fb21588"
+            "d0f0cd4d3823309147a176402bd851b6a1c3e95e12ef4ae704393ab517274607"
         );
     }
 

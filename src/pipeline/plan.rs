@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::cache::Record;
+use crate::difference::Differences;
 use crate::digest::Digest;
 use crate::graph::Graph;
 use crate::key::{self, Change, OutsideDigest, Part, StageKey};
@@ -22,6 +23,8 @@ pub trait Facts {
     fn last(&self, stage: &StageName) -> Option<Record>;
     /// The files outside the cache that a stage reads, or why they can't be read.
     fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Obstacle>;
+    /// What differs between two contents of a file or folder outside the cache, where both are still known.
+    fn differences(&self, old: &Digest, new: &Digest) -> Option<Differences>;
 }
 
 /// Why there is no result that can be used.
@@ -116,7 +119,7 @@ impl Plan {
         if on.is_empty() {
             return decide(name, parts, facts);
         }
-        let reason = known_reason(declaration, &on, facts.last(name), &parts);
+        let reason = known_reason(declaration, &on, facts.last(name), &parts, facts);
         State::Waiting { on, reason }
     }
 
@@ -157,10 +160,11 @@ fn known_reason(
     on: &[StageName],
     last: Option<Record>,
     parts: &[Part],
+    facts: &dyn Facts,
 ) -> Option<Reason> {
     let Some(last) = last else { return Some(Reason::NeverRan) };
     let waiting: Vec<_> = key::inputs(declaration).filter(|(_, from)| on.contains(from)).collect();
-    let mut changes = key::changes(&last.parts, parts);
+    let mut changes = changes(&last.parts, parts, facts);
     // What a waiting input gives is not known: that it is not among the parts is no change. But that there
     // is an input where there was none is one, whatever it gives.
     changes.retain(|change| {
@@ -180,6 +184,17 @@ fn known_reason(
     (!changes.is_empty()).then_some(Reason::Changed { changes })
 }
 
+/// How the parts of a key differ from older ones, with the files of a folder that changed.
+fn changes(old: &[Part], new: &[Part], facts: &dyn Facts) -> Vec<Change> {
+    let mut changes = key::changes(old, new);
+    for change in &mut changes {
+        if let Change::Outside { old: Some(old), new: Some(new), differences, .. } = change {
+            *differences = facts.differences(old, new);
+        }
+    }
+    changes
+}
+
 /// Whether a stage must run, all of whose inputs are there.
 pub fn decide(name: &StageName, parts: Vec<Part>, facts: &dyn Facts) -> State {
     let key = StageKey::of(&parts);
@@ -190,7 +205,7 @@ pub fn decide(name: &StageName, parts: Vec<Part>, facts: &dyn Facts) -> State {
         Err(NoResult::Withdrawn(because)) => Reason::Withdrawn { because },
         Err(NoResult::NoRecord) => match facts.last(name).filter(|last| last.key != key) {
             None => Reason::NeverRan,
-            Some(last) => Reason::Changed { changes: key::changes(&last.parts, &parts) },
+            Some(last) => Reason::Changed { changes: changes(&last.parts, &parts, facts) },
         },
     };
     State::Dirty { reason, key, parts }
@@ -250,6 +265,9 @@ mod tests {
         }
         fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Obstacle> {
             self.obstacles.get(stage).map_or(Ok(&[]), Err)
+        }
+        fn differences(&self, _: &Digest, _: &Digest) -> Option<Differences> {
+            None
         }
     }
 

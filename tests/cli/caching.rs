@@ -280,7 +280,7 @@ files = ["script.sh", "settings"]
     assert_snapshot!(project.pipeline("run experiment.toml").success(), @"script fresh");
     project.write("settings/b", "2\n");
     assert_snapshot!(project.pipeline("plan experiment.toml").printed(), @r"
-    script  dirty  the content of settings changed
+    script  dirty  settings changed: b added
 
     script: 1 would run, 0 are fresh
     ");

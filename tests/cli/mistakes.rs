@@ -150,3 +150,50 @@ fn a_command_line_that_makes_no_sense() {
         assert!(!ended.stderr.is_empty() && !ended.stderr.contains("panicked"), "{ended}");
     }
 }
+
+#[test]
+fn a_file_that_a_command_names_and_does_not_declare_is_a_warning() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "lint"
+
+[stages.plot]
+kind = "command"
+run = ["sh", "plot.sh", "{output}/a"]
+"#,
+    );
+    project.write("plot.sh", "echo hi > \"$1\"");
+    assert_snapshot!(project.pipeline("plan experiment.toml"), @r##"
+status 0
+--- stderr
+warning: 'plot.sh' is not in 'files', so an edit of it reruns nothing
+ --> experiment.toml:7:14
+  |
+7 | run = ["sh", "plot.sh", "{output}/a"]
+  |              ^^^^^^^^^
+  |
+  = help: add it: files = ["plot.sh"]
+  = help: or silence this: [lint] and, below it, allow = ["undeclared-file"]
+
+--- stdout
+plot  dirty  no earlier run
+
+lint: 1 would run, 0 are fresh
+"##);
+    let ran = project.pipeline("run experiment.toml --progress none");
+    assert_eq!(ran.code(), Some(0), "{ran}");
+    assert!(ran.stderr.contains("warning: 'plot.sh' is not in 'files'"), "{ran}");
+
+    project.write(
+        "experiment.toml",
+        project.read("experiment.toml") + "[lint]\nallow = [\"undeclared-file\"]\n",
+    );
+    assert_eq!(project.pipeline("run experiment.toml").stderr.matches("warning").count(), 0);
+    project.write(
+        "experiment.toml",
+        project.read("experiment.toml").replace("undeclared-file", "undeclared-files"),
+    );
+    let wrong = project.pipeline("plan experiment.toml");
+    assert!(wrong.stderr.contains("no warning 'undeclared-files', did you mean"), "{wrong}");
+}

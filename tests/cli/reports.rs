@@ -249,8 +249,10 @@ fn kinds() {
     Unpacks an archive into a folder.
 
     Nothing gets out of the folder: absolute paths, `..`, links that leave it and device files
-    are refused, and so are a path that comes twice, a name that is not UTF-8, and an encrypted
-    archive. Of a file's mode only the executable bit is kept, of its times nothing.
+    are refused, and so are a path that comes twice with different content, a name that is not
+    UTF-8, and an encrypted archive. What operating systems leave in archives (`__MACOSX`,
+    `._*`, `.DS_Store`, `Thumbs.db`, `desktop.ini`) is left out. Of a file's mode only the
+    executable bit is kept, of its times nothing.
 
     inputs
       archive = file

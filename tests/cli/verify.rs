@@ -119,7 +119,7 @@ shell = 'cd "$PIPELINE_OUTPUT"; mkdir -p a/b; for i in 1 2 3 4; do echo $i > a/b
       a/b/2: missing
       a/b/3: another mode: executable, or not
       a/new: added
-      link: no longer the same kind of thing
+      link: a link that leads elsewhere
 
     files: 1 damaged; 0 B read in [time]
     `pipeline run experiment.toml` makes again what is missing now

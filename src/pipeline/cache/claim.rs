@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
-use pipeline_stages::ArtifactType;
 use pipeline_stages::message::{self, Metrics, RanOn};
+use pipeline_stages::{ArtifactType, checkpoint};
 
 use super::layout::Layout;
 use super::lock::{Lock, Owner};
@@ -89,14 +89,22 @@ impl Claim {
         self.work.output()
     }
 
-    /// Where it keeps its checkpoint.
+    /// Where its worker has the folder for its checkpoint.
     pub fn checkpoint(&self) -> PathBuf {
         self.layout.partial(&self.key).join("checkpoint")
     }
 
     /// Whether there is a checkpoint of an interrupted run.
     pub fn resumes(&self) -> bool {
-        fs::read_dir(self.checkpoint()).is_ok_and(|mut list| list.next().is_some())
+        checkpoint::holds_work(&self.checkpoint())
+    }
+
+    /// Removes the checkpoint, where it was made from something else than the key says.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove_checkpoint(&self) -> anyhow::Result<()> {
+        durable::remove_tree(&self.layout.partial(&self.key))
     }
 
     /// Where its log goes.

@@ -56,6 +56,7 @@ pub enum EntryKind {
     /// A symbolic link.
     Link {
         /// What it says.
+        #[serde(with = "pipeline_stages::path_text")]
         target: PathBuf,
     },
 }

@@ -1,19 +1,21 @@
-//! What an artifact holds, file by file: the digest of an artifact is the digest of its listing.
+//! What an artifact holds, file by file: the digest of an artifact is the digest of its listing. The same for files and
+//! folders outside the cache.
 //!
-//! So a listing proves itself, and one that was kept tells which files of a damaged artifact changed.
-//! Knows no store.
+//! So a listing proves itself, and one that was kept tells which files of a damaged artifact changed, or which of a
+//! folder outside. Knows no store.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use pipeline_stages::path_text;
 use serde::{Deserialize, Serialize};
 
 use super::durable;
 use super::entry::{Entry, EntryKind, Extent, path_bytes};
 use super::file_digest::{Watch, digest_open_file};
 use super::folder::Folder;
+use crate::difference::{Difference, How};
 use crate::digest::{Digest, Encoder};
 
 const DOMAIN: &str = "pipeline 2026-11 artifact tree";
@@ -25,61 +27,18 @@ pub struct Listing(Vec<Line>);
 
 /// One file, folder or link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Line {
-    path: PathBuf,
+pub(super) struct Line {
+    /// The path below the top; empty for a top that is no folder.
+    #[serde(with = "path_text")]
+    pub(super) path: PathBuf,
+    /// Outside the cache, where what a link leads to counts: the text of the link that leads here.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "path_text::optional")]
+    pub(super) through: Option<PathBuf>,
     #[serde(flatten)]
-    kind: EntryKind,
+    pub(super) kind: EntryKind,
     /// The digest of a file's bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<Digest>,
-}
-
-/// How one path differs between two listings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    /// The path below the artifact.
-    pub path: PathBuf,
-    /// How.
-    #[serde(flatten)]
-    pub how: How,
-}
-
-/// How a path differs from what was there before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "how", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
-pub enum How {
-    /// It was not there.
-    Added,
-    /// It is not there any more.
-    Missing,
-    /// A file with other bytes.
-    Changed {
-        /// Its size before, in bytes.
-        old_bytes: u64,
-        /// Its size now.
-        new_bytes: u64,
-    },
-    /// The same bytes, but it became a program, or is none any more.
-    Mode,
-    /// A file became a folder or a link, or the other way round; or a link leads elsewhere.
-    Kind,
-}
-
-impl fmt::Display for How {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Added => f.write_str("added"),
-            Self::Missing => f.write_str("missing"),
-            Self::Changed { old_bytes, new_bytes } if old_bytes == new_bytes => {
-                f.write_str("other bytes, of the same size")
-            }
-            Self::Changed { old_bytes, new_bytes } => {
-                write!(f, "other bytes: {new_bytes} of them, not {old_bytes}")
-            }
-            Self::Mode => f.write_str("another mode: executable, or not"),
-            Self::Kind => f.write_str("no longer the same kind of thing"),
-        }
-    }
+    pub(super) content: Option<Digest>,
 }
 
 impl Listing {
@@ -124,16 +83,25 @@ impl Listing {
                 EntryKind::File { .. } => Some(digest_of(&path)?),
                 EntryKind::Folder | EntryKind::Link { .. } => None,
             };
-            Ok(Line { path, kind, content })
+            Ok(Line { path, through: None, kind, content })
         });
         Ok(Self(lines.collect::<anyhow::Result<_>>()?))
+    }
+
+    /// The listing of these lines, sorted here.
+    pub(super) fn of_lines(mut lines: Vec<Line>) -> Self {
+        lines.sort_by(|a, b| path_bytes(&a.path).cmp(path_bytes(&b.path)));
+        Self(lines)
     }
 
     /// A Merkle hash over path, kind, executable bit, size and content.
     pub fn digest(&self) -> Digest {
         let mut encoder = Encoder::new(DOMAIN);
-        for Line { path, kind, content } in &self.0 {
+        for Line { path, through, kind, content } in &self.0 {
             encoder.bytes(path_bytes(path));
+            if let Some(text) = through {
+                encoder.text("through").bytes(path_bytes(text));
+            }
             match kind {
                 EntryKind::Folder => encoder.text("folder"),
                 EntryKind::Link { target } => encoder.text("link").bytes(path_bytes(target)),
@@ -188,9 +156,9 @@ impl Listing {
     /// Writes the listing, unless one of the same length is there.
     ///
     /// # Errors
-    /// When it can't be written, or a path in it is no text.
+    /// When it can't be written.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let text = serde_json::to_vec(self).context("a path is no text")?;
+        let text = serde_json::to_vec(self).context("a listing is plain data")?;
         let length = fs::metadata(path).map(|metadata| metadata.len());
         if length.is_ok_and(|length| length == text.len() as u64) {
             return Ok(());
@@ -201,6 +169,10 @@ impl Listing {
 
 fn difference(was: &Line, is: &Line) -> Option<How> {
     match (&was.kind, &is.kind) {
+        _ if was.through != is.through => Some(How::Link),
+        (EntryKind::Link { target: old }, EntryKind::Link { target: new }) if old != new => {
+            Some(How::Link)
+        }
         (
             EntryKind::File { executable: was_program, bytes: old_bytes },
             EntryKind::File { executable: is_program, bytes: new_bytes },

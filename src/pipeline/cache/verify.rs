@@ -14,9 +14,10 @@ use super::entry::{Entry, EntryKind, Extent};
 use super::file_digest::{Watch, digest_open_file};
 use super::folder::Folder;
 use super::layout::Layout;
-use super::listing::{Difference, Listing};
+use super::listing::Listing;
 use super::lock::Lock;
 use super::store;
+use crate::difference::Difference;
 use crate::digest::Digest;
 
 /// What an artifact turned out to be.

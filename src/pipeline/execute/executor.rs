@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use pipeline_stages::message::{Event, Hello, Input, Request};
+use pipeline_stages::path_text;
 use serde::{Deserialize, Serialize};
 
 use super::handle::{Handle, Thread};
 use super::job::{self, Job, JobEnd, JobEvent};
 use super::supervisor::Waker;
-use crate::cache::{Cache, Record, Stored};
+use crate::cache::{Cache, Record, StatIndex, Stored};
 use crate::events::RunEvent;
 use crate::key::{Part, StageKey};
 use crate::launcher::Launcher;
@@ -37,10 +38,12 @@ pub struct JobSpec {
     /// The build that wrote it: another one may know the kind differently.
     pub by: Hello,
     /// The cache.
+    #[serde(with = "path_text")]
     pub cache: PathBuf,
     /// The experiment.
     pub experiment: String,
     /// The manifest's folder.
+    #[serde(with = "path_text")]
     pub folder: PathBuf,
     /// The stage.
     pub declaration: StageDeclaration,
@@ -130,6 +133,8 @@ pub trait Executor {
 pub struct Threads {
     /// The cache of all of them.
     pub cache: Arc<Cache>,
+    /// The memory of files outside it.
+    pub index: Arc<StatIndex>,
     /// How their workers are started.
     pub launcher: Arc<dyn Launcher>,
     /// Whom their reports wake.
@@ -138,14 +143,15 @@ pub struct Threads {
 
 impl Executor for Threads {
     fn start(&self, spec: JobSpec) -> anyhow::Result<Box<dyn Handle<Report>>> {
-        let (cache, launcher) = (Arc::clone(&self.cache), Arc::clone(&self.launcher));
+        let (cache, index) = (Arc::clone(&self.cache), Arc::clone(&self.index));
+        let launcher = Arc::clone(&self.launcher);
         let name = spec.declaration.name.to_string();
         let handle = Thread::start(
             &name,
             self.waker.clone(),
             move |report, worker, stopping| {
-                let (cache, launcher) = (&*cache, &*launcher);
-                let job = Job { spec: &spec, cache, launcher, worker, stopping };
+                let (cache, index, launcher) = (&*cache, &*index, &*launcher);
+                let job = Job { spec: &spec, cache, index, launcher, worker, stopping };
                 Report::End(job.run(&|event| report(Report::Event(event))))
             },
             || Report::End(JobEnd::failed("internal error: its thread panicked")),

@@ -12,9 +12,8 @@ use pipeline_stages::message::{self, Event, Input, RanOn, Request};
 use pipeline_stages::worker::{io_error_kind, with_disk_advice};
 
 use super::executor::JobSpec;
+use super::reads::{Reads, Touched};
 use crate::cache::{Cache, Claim, Execution, Lookup, Record, StatIndex, Stored, Withdrawn};
-use crate::facts;
-use crate::key::Part;
 use crate::launcher::Launcher;
 use crate::manifest::StageDeclaration;
 use crate::reason::Reason;
@@ -31,6 +30,8 @@ pub struct Job<'a> {
     pub cache: &'a Cache,
     /// How its worker is started.
     pub launcher: &'a dyn Launcher,
+    /// The memory of files outside the cache.
+    pub index: &'a StatIndex,
     /// A hold on its worker.
     pub worker: &'a WorkerHandle,
     /// Set when it is asked to stop.
@@ -105,14 +106,36 @@ impl Job<'_> {
                 return Ok(JobEnd::DamagedInput(DamagedInput { artifact: *stored, withdrawn }));
             }
         }
+        let reads = Reads::look(self.cache, declaration, &self.spec.folder, self.index, inputs)?;
+        if let Some(path) = reads.other_than(&work.parts) {
+            let message = format!("{path} changed before the stage started: run it again");
+            return Ok(self.failed(message));
+        }
         let request = self.spec.request(&claim.output(), &claim.checkpoint());
         let command = self.launcher.command(declaration.stage.info().worker, &request)?;
         report(JobEvent::Starts { why: work.reason.clone(), resumes: claim.resumes() });
         let end = worker::run(command, &request, &claim.log(), self.worker, |event| {
             report(JobEvent::Worker(event))
         })?;
+        let Touched { spoilt, notes } = reads.touched();
+        notes.into_iter().for_each(|text| report(JobEvent::Worker(Event::Note { text })));
+        if let Some(why) = spoilt {
+            claim.remove_checkpoint()?;
+            let (first, log) = match end {
+                worker::End::Failed { message, log } => (Some(message), log),
+                worker::End::Finished { .. } | worker::End::Stopped => (None, Vec::new()),
+            };
+            let why = format!("{why}, so the result is not recorded");
+            worker::write_last_words(&claim.log(), &why);
+            let message = first.into_iter().chain([why]).collect::<Vec<_>>().join("\n");
+            return Ok(JobEnd::Failed { message: with_kept_output(message, claim), log });
+        }
         match end {
-            worker::End::Finished { metrics, ran_on } => self.commit(claim, metrics, ran_on),
+            worker::End::Finished { metrics, ran_on } => {
+                let end = self.commit(claim, metrics, ran_on)?;
+                reads.keep();
+                Ok(end)
+            }
             worker::End::Stopped => Ok(JobEnd::Stopped),
             worker::End::Failed { message, log } => {
                 Ok(JobEnd::Failed { message: with_kept_output(message, claim), log })
@@ -151,12 +174,7 @@ impl Job<'_> {
         metrics: message::Metrics,
         ran_on: Option<RanOn>,
     ) -> anyhow::Result<JobEnd> {
-        let JobSpec { declaration, work, folder, experiment, .. } = self.spec;
-        if let Some(path) = changed_outside(self.cache, declaration, folder, &work.parts) {
-            let message =
-                format!("{path} changed while the stage read it, so the result is not recorded");
-            return Ok(self.failed(with_kept_output(message, claim)));
-        }
+        let JobSpec { declaration, work, experiment, .. } = self.spec;
         let record = claim.commit(Execution {
             parts: work.parts.clone(),
             stage: declaration.name.to_string(),
@@ -201,23 +219,6 @@ pub fn request(
         folder: folder.to_owned(),
         execution: declaration.execution.execution.clone(),
     }
-}
-
-/// The first file outside the cache that is not what it was when the key was made of `parts`.
-pub fn changed_outside(
-    cache: &Cache,
-    declaration: &StageDeclaration,
-    folder: &Path,
-    parts: &[Part],
-) -> Option<String> {
-    let mut index = StatIndex::read(&cache.layout().stat_index());
-    let now = facts::outside_digests(declaration, folder, &mut index);
-    parts.iter().find_map(|part| {
-        let Part::Outside { index, path, digest } = part else { return None };
-        let same =
-            now.as_ref().is_ok_and(|now| now.get(*index).is_some_and(|now| now.digest == *digest));
-        (!same).then(|| path.clone())
-    })
 }
 
 /// An error, with what to do about those that every cache meets.

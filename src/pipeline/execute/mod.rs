@@ -6,6 +6,7 @@
 mod executor;
 mod handle;
 mod job;
+mod reads;
 mod rerun;
 mod single;
 mod states;
@@ -81,8 +82,12 @@ pub fn execute(
     let world = World::look(cache, manifest, selected);
     world.refuse_obstacles(manifest)?;
     let supervisor = Supervisor::new();
-    let executor =
-        Threads { cache: Arc::clone(cache), launcher: Arc::new(Plain), waker: supervisor.waker() };
+    let executor = Threads {
+        cache: Arc::clone(cache),
+        index: Arc::clone(world.index()),
+        launcher: Arc::new(Plain),
+        waker: supervisor.waker(),
+    };
     let mut run = Run {
         manifest,
         graph,
@@ -102,6 +107,7 @@ pub fn execute(
         stages: selected.len(),
     });
     run.run_to_end()?;
+    run.world.remember();
     let summary = run.summary(started);
     run.report(RunEvent::Done { seconds: summary.seconds, complete: summary.complete() });
     Ok(summary)
@@ -211,7 +217,9 @@ impl Run<'_> {
         let timeout = declaration.execution.timeout_seconds.map(Duration::from_secs);
         let record_of = |input: &StageName| self.record(input).cloned();
         let spec = JobSpec::of(self.manifest, declaration, work, self.cache, record_of)?;
-        let running = StageState::Running { key: spec.work.key, since: Instant::now() };
+        // Not at its end: another run of the same manifest may have moved the head by then.
+        let before = self.world.last(name).map(|last| last.output.digest);
+        let running = StageState::Running { key: spec.work.key, since: Instant::now(), before };
         self.states.set(name, running);
         match self.executor.start(spec) {
             Ok(handle) => self.supervisor.watch(name, handle, timeout),
@@ -232,17 +240,18 @@ impl Run<'_> {
 
     fn job_ended(&mut self, name: &StageName, end: JobEnd) {
         self.supervisor.forget(name);
-        let seconds = match self.states.get(name) {
-            Some(StageState::Running { since, .. }) => since.elapsed().as_secs_f64(),
-            _ => 0.0,
+        let (seconds, before) = match self.states.get(name) {
+            Some(StageState::Running { since, before, .. }) => {
+                (since.elapsed().as_secs_f64(), *before)
+            }
+            _ => (0.0, None),
         };
         match end {
             JobEnd::Reused(record) => self.end_fresh(name, record),
             JobEnd::Ran(record) => {
-                let last = self.world.last(name);
                 let outcome = Outcome::Ran {
                     digest: record.output.digest,
-                    unchanged: last.is_some_and(|last| last.output.digest == record.output.digest),
+                    unchanged: before == Some(record.output.digest),
                     seconds,
                     metrics: record.metrics.clone(),
                 };

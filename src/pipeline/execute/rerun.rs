@@ -12,8 +12,9 @@ use pipeline_stages::message::{Device, Event, Execution, Metrics, RanOn};
 
 use super::handle::Thread;
 use super::job::{self, with_advice};
+use super::reads::Reads;
 use super::supervisor::{Heard, Supervisor};
-use crate::cache::{Cache, Listing, Record, Watch, WorkFolder};
+use crate::cache::{Cache, Listing, Record, StatIndex, Watch, WorkFolder};
 use crate::events::{Outcome, RunEvent};
 use crate::launcher::{Launcher, Plain};
 use crate::manifest::{Manifest, StageDeclaration};
@@ -94,19 +95,20 @@ impl Rerun<'_> {
         let mut supervisor = Supervisor::new();
         supervisor.listen()?;
         self.cache.prepare().map_err(with_advice)?;
+        let index = StatIndex::at(self.cache.layout().stat_index());
+        let folder = &self.manifest.folder;
+        let reads = Reads::look(self.cache, self.declaration, folder, &index, &inputs)?;
+        if let Some(path) = reads.other_than(&self.record.parts) {
+            bail!("{path} is not what it was when the stage ran: run the stage first");
+        }
         let Some(scratch) = self.cache.scratch(&self.record.key).map_err(with_advice)? else {
             bail!("the same stage is being run again by another process: wait for its end");
         };
         let checkpoint = scratch.beside("checkpoint");
         std::fs::create_dir(&checkpoint)
             .with_context(|| format!("cannot create the folder {}", checkpoint.display()))?;
-        let request = job::request(
-            self.declaration,
-            &self.manifest.folder,
-            &inputs,
-            &scratch.output(),
-            &checkpoint,
-        );
+        let request =
+            job::request(self.declaration, folder, &inputs, &scratch.output(), &checkpoint);
         let request =
             pipeline_stages::message::Request { execution: self.execution.clone(), ..request };
         let command = Plain.command(self.declaration.stage.info().worker, &request)?;
@@ -138,23 +140,17 @@ impl Rerun<'_> {
                 Heard::Nothing => {}
             }
         };
-        let end = match end {
-            RerunEnd::Ran(_) => self.unless_changed(end)?,
-            end => end,
-        };
+        let touched = reads.touched();
+        for text in touched.notes {
+            reporter.event(&RunEvent::Note { stage: stage.clone(), text });
+        }
+        if let Some(why) = touched.spoilt {
+            bail!("{why}: the result says nothing");
+        }
         let took = started.elapsed();
         reporter.event(&RunEvent::End { stage, outcome: self.outcome(&end, took) });
         reporter.event(&RunEvent::Done { seconds: took.as_secs_f64(), complete: true });
         Ok((scratch, end))
-    }
-
-    /// A result that came of other files than the recorded one says nothing.
-    fn unless_changed(&self, end: RerunEnd) -> anyhow::Result<RerunEnd> {
-        let parts = &self.record.parts;
-        match job::changed_outside(self.cache, self.declaration, &self.manifest.folder, parts) {
-            None => Ok(end),
-            Some(path) => bail!("{path} changed while the stage read it: the result says nothing"),
-        }
     }
 
     fn outcome(&self, end: &RerunEnd, took: Duration) -> Outcome {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::executor::{Executor, JobSpec, Report, Threads, Work};
 use super::job::{self, JobEnd};
 use super::supervisor::{Heard, Supervisor};
-use crate::cache::Cache;
+use crate::cache::{Cache, StatIndex};
 use crate::events::{Outcome, RunEvent};
 use crate::launcher::Plain;
 use crate::progress::Reporter;
@@ -22,7 +22,8 @@ pub fn run_job(spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Result<Out
     cache.prepare().map_err(job::with_advice)?;
     let mut supervisor = Supervisor::new();
     supervisor.listen()?;
-    let executor = Threads { cache, launcher: Arc::new(Plain), waker: supervisor.waker() };
+    let index = Arc::new(StatIndex::at(cache.layout().stat_index()));
+    let executor = Threads { cache, index, launcher: Arc::new(Plain), waker: supervisor.waker() };
     let JobSpec { declaration, work: Work { key, .. }, experiment, .. } = spec.clone();
     let started = Instant::now();
     reporter.event(&RunEvent::Begin { experiment, stages: 1 });

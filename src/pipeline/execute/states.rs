@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::executor::Work;
 use crate::cache::Record;
+use crate::digest::Digest;
 use crate::events::Outcome;
 use crate::graph::Graph;
 use crate::key::StageKey;
@@ -27,6 +28,8 @@ pub enum StageState {
         key: StageKey,
         /// Since when.
         since: Instant,
+        /// The artifact that it had when it started.
+        before: Option<Digest>,
     },
     /// It is over.
     Ended {
@@ -225,7 +228,7 @@ mod tests {
     }
 
     fn running() -> StageState {
-        StageState::Running { key: StageKey::of(&Vec::new()), since: Instant::now() }
+        StageState::Running { key: StageKey::of(&Vec::new()), since: Instant::now(), before: None }
     }
 
     fn ended(result: bool) -> StageState {

@@ -1,0 +1,717 @@
+//! What is in a place, entry by entry, by the stat of each: two snapshots tell whether something was touched between
+//! them, also if it holds the same bytes again. Reads no file.
+//!
+//! Outside the cache, links are followed and what nobody wrote is left out. In an artifact nothing is left out, and a
+//! link is what it says.
+
+use std::collections::HashMap;
+use std::fs::{self, FileType, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use pipeline_stages::kind::Counts;
+use pipeline_stages::left_out::LeftOut;
+
+use super::entry::{EntryKind, path_bytes};
+use super::listing::{Line, Listing};
+use super::stat_index::StatIndex;
+
+use crate::difference::{Difference, How};
+
+/// What tells a file from its earlier self without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Stat {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) mode: u32,
+    pub(super) size: u64,
+    pub(super) modified_nanoseconds: i128,
+    pub(super) changed_nanoseconds: i128,
+}
+
+impl Stat {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        let nanoseconds =
+            |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            mode: metadata.mode(),
+            size: metadata.size(),
+            modified_nanoseconds: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed_nanoseconds: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    fn is_executable(&self) -> bool {
+        self.mode & 0o100 != 0
+    }
+
+    fn touch(&self, now: &Self) -> Option<How> {
+        let changed = self.changed_nanoseconds != now.changed_nanoseconds;
+        // Network filesystems may number their files anew at any time; who replaces one changes this time too.
+        let replaced = self.inode != now.inode && changed;
+        if self.size != now.size {
+            Some(How::Changed { old_bytes: self.size, new_bytes: now.size })
+        } else if replaced || self.modified_nanoseconds != now.modified_nanoseconds {
+            Some(How::Written)
+        } else {
+            (self.mode != now.mode).then_some(How::Permissions)
+        }
+    }
+}
+
+/// A file or folder outside the cache that a stage reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Where it is.
+    pub path: &'a Path,
+    /// What of a folder is left out.
+    pub left_out: LeftOut<'a>,
+    /// The cache folder: it is not part of the folder that it is in.
+    pub cache: &'a Path,
+}
+
+/// What is in a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Sorted by path.
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    /// The path below the place; empty for the place itself.
+    path: PathBuf,
+    /// The link that leads to it.
+    link: Option<Link>,
+    target: Target,
+}
+
+/// A symbolic link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Link {
+    text: PathBuf,
+    stat: Stat,
+}
+
+/// What an entry is, behind its link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Target {
+    File(Stat),
+    /// With its stat in an artifact. Outside, what is left out may come and go in it, and that changes its times.
+    Folder(Option<Stat>),
+    /// A folder that was met before, under this path. So loops end, and no folder counts over and over.
+    MetBefore(PathBuf),
+    /// The link leads to nothing, or is not followed.
+    Nowhere,
+    /// Neither file nor folder. Only in an artifact that somebody wrote to.
+    Special(Stat),
+}
+
+/// What happened between two snapshots of a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touch {
+    /// Nothing.
+    None,
+    /// Nothing but the time at which something other than the bytes changed, as a backup leaves it.
+    Status,
+    /// Something was written, replaced, added or removed.
+    Content(Vec<Difference>),
+}
+
+impl Snapshot {
+    /// What is in the folder of an artifact.
+    ///
+    /// # Errors
+    /// When something can't be read.
+    pub fn of_artifact(path: &Path) -> anyhow::Result<Self> {
+        Walk { path, outside: None, met: HashMap::new() }.take()
+    }
+
+    /// What is in a place outside the cache.
+    ///
+    /// # Errors
+    /// When something can't be read, or is neither a file nor a folder.
+    pub fn of_outside(place: &Place<'_>) -> anyhow::Result<Self> {
+        let Place { path, left_out, cache } = *place;
+        let cache = fs::metadata(cache).ok().as_ref().map(identity);
+        Walk { path, outside: Some((left_out, cache)), met: HashMap::new() }.take()
+    }
+
+    /// What happened until `now`.
+    pub fn touch(&self, now: &Self) -> Touch {
+        let differences = self.differences(now);
+        if !differences.is_empty() {
+            Touch::Content(differences)
+        } else if self.change_times().ne(now.change_times()) {
+            Touch::Status
+        } else {
+            Touch::None
+        }
+    }
+
+    fn change_times(&self) -> impl Iterator<Item = i128> {
+        let stats = self.entries.iter().flat_map(|Entry { link, target, .. }| {
+            let behind = match target {
+                Target::File(stat) | Target::Folder(Some(stat)) | Target::Special(stat) => {
+                    Some(*stat)
+                }
+                Target::Folder(None) | Target::MetBefore(_) | Target::Nowhere => None,
+            };
+            [link.as_ref().map(|link| link.stat), behind]
+        });
+        stats.flatten().map(|stat| stat.changed_nanoseconds)
+    }
+
+    fn differences(&self, now: &Self) -> Vec<Difference> {
+        let mut earlier: HashMap<&Path, &Entry> =
+            self.entries.iter().map(|entry| (entry.path.as_path(), entry)).collect();
+        let mut differences = Vec::new();
+        let mut add = |path: &Path, how| differences.push(Difference { path: path.into(), how });
+        for entry in &now.entries {
+            match earlier.remove(entry.path.as_path()) {
+                None => add(&entry.path, How::Added),
+                Some(was) => {
+                    if let Some(how) = was.touch(entry) {
+                        add(&entry.path, how);
+                    }
+                }
+            }
+        }
+        earlier.into_keys().for_each(|path| add(path, How::Missing));
+        differences.sort_by(|a, b| path_bytes(&a.path).cmp(path_bytes(&b.path)));
+        differences
+    }
+
+    /// What is in a place outside the cache, each file with the digest of its bytes.
+    ///
+    /// # Errors
+    /// When a file can't be read.
+    pub fn listing(
+        &self,
+        place: &Place<'_>,
+        counts: Counts,
+        index: &StatIndex,
+    ) -> anyhow::Result<Listing> {
+        let form = counts == Counts::Form;
+        let line = |Entry { path, link, target }: &Entry| {
+            let (kind, content) = match target {
+                Target::File(stat) => {
+                    let whole = if path.as_os_str().is_empty() {
+                        place.path.to_owned()
+                    } else {
+                        place.path.join(path)
+                    };
+                    let executable = form && stat.is_executable();
+                    let content = index.digest(&whole, stat)?;
+                    (EntryKind::File { executable, bytes: stat.size }, Some(content))
+                }
+                Target::Folder(_) => (EntryKind::Folder, None),
+                Target::MetBefore(path) => (EntryKind::Link { target: path.clone() }, None),
+                Target::Nowhere | Target::Special(_) => {
+                    (EntryKind::Link { target: PathBuf::new() }, None)
+                }
+            };
+            let through = link.as_ref().filter(|_| form).map(|link| link.text.clone());
+            Ok(Line { path: path.clone(), through, kind, content })
+        };
+        Ok(Listing::of_lines(self.entries.iter().map(line).collect::<anyhow::Result<_>>()?))
+    }
+}
+
+impl Entry {
+    fn touch(&self, now: &Self) -> Option<How> {
+        match (&self.link, &now.link) {
+            (None, None) => {}
+            (Some(was), Some(is)) if was.text == is.text => {
+                if was.stat.touch(&is.stat).is_some() {
+                    return Some(How::Link);
+                }
+            }
+            (Some(_), Some(_)) => return Some(How::Link),
+            _ => return Some(How::Kind),
+        }
+        match (&self.target, &now.target) {
+            (Target::File(was), Target::File(is)) => was.touch(is),
+            (Target::Folder(_), Target::Folder(_))
+            | (Target::Nowhere, Target::Nowhere)
+            | (Target::Special(_), Target::Special(_)) => None,
+            (Target::MetBefore(was), Target::MetBefore(is)) => (was != is).then_some(How::Link),
+            _ => Some(How::Kind),
+        }
+    }
+}
+
+/// The place of a folder on its disk, which no other has.
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// One walk over a place.
+struct Walk<'a> {
+    path: &'a Path,
+    /// Outside the cache: what is left out, and the identity of the cache folder.
+    outside: Option<(LeftOut<'a>, Option<(u64, u64)>)>,
+    /// The folders that were met, with the paths under which they were.
+    met: HashMap<(u64, u64), PathBuf>,
+}
+
+impl Walk<'_> {
+    fn take(mut self) -> anyhow::Result<Snapshot> {
+        let mut entries = Vec::new();
+        let mut pending = vec![PathBuf::new()];
+        while let Some(relative) = pending.pop() {
+            let Some(entry) = self.look(relative)? else { continue };
+            if let Target::Folder(_) = entry.target {
+                pending.extend(self.children(&entry.path)?);
+                let through =
+                    |(left_out, _): &(LeftOut<'_>, _)| left_out.looks_through(&entry.path);
+                if self.outside.as_ref().is_some_and(through) {
+                    continue;
+                }
+            }
+            entries.push(entry);
+        }
+        entries.sort_by(|a, b| path_bytes(&a.path).cmp(path_bytes(&b.path)));
+        Ok(Snapshot { entries })
+    }
+
+    fn whole(&self, relative: &Path) -> PathBuf {
+        // Joining nothing would add a slash, and no file has one behind its name.
+        match relative.as_os_str().is_empty() {
+            true => self.path.to_owned(),
+            false => self.path.join(relative),
+        }
+    }
+
+    /// What is in a folder and counts, the last name first.
+    fn children(&self, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+        let whole = self.whole(folder);
+        let list = || -> io::Result<Vec<PathBuf>> {
+            fs::read_dir(&whole)?.map(|entry| Ok(folder.join(entry?.file_name()))).collect()
+        };
+        let mut paths = list().with_context(|| format!("can't list {}", whole.display()))?;
+        if let Some((left_out, _)) = &self.outside {
+            paths.retain(|path| !left_out.leaves_out(path));
+        }
+        paths.sort_unstable_by(|a, b| path_bytes(b).cmp(path_bytes(a)));
+        Ok(paths)
+    }
+
+    /// One entry. `None` for one that vanished since its folder was listed, and for the cache.
+    fn look(&mut self, path: PathBuf) -> anyhow::Result<Option<Entry>> {
+        let whole = self.whole(&path);
+        let is_top = path.as_os_str().is_empty();
+        let unreadable = || format!("can't read {}", whole.display());
+        let own = match fs::symlink_metadata(&whole) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_top => return Ok(None),
+            other => other.with_context(unreadable)?,
+        };
+        if !own.is_symlink() {
+            let target = self.target(&whole, &path, &own)?;
+            return Ok(target.map(|target| Entry { path, link: None, target }));
+        }
+        let text = fs::read_link(&whole).with_context(unreadable)?;
+        let link = Some(Link { text, stat: Stat::of(&own) });
+        if self.outside.is_none() {
+            return Ok(Some(Entry { path, link, target: Target::Nowhere }));
+        }
+        let target = match fs::metadata(&whole) {
+            Ok(metadata) => match self.met.get(&identity(&metadata)) {
+                Some(before) => Some(Target::MetBefore(before.clone())),
+                None => self.target(&whole, &path, &metadata)?,
+            },
+            Err(error) if leads_nowhere(&error) && !is_top => Some(Target::Nowhere),
+            Err(error) => return Err(error).with_context(unreadable),
+        };
+        Ok(target.map(|target| Entry { path, link, target }))
+    }
+
+    fn target(
+        &mut self,
+        whole: &Path,
+        path: &Path,
+        metadata: &Metadata,
+    ) -> anyhow::Result<Option<Target>> {
+        let kind = metadata.file_type();
+        let Some((_, cache)) = &self.outside else {
+            let stat = Stat::of(metadata);
+            return Ok(Some(match () {
+                () if kind.is_file() => Target::File(stat),
+                () if kind.is_dir() => Target::Folder(Some(stat)),
+                () => Target::Special(stat),
+            }));
+        };
+        refuse_what_has_no_content(whole, kind, metadata)?;
+        if kind.is_file() {
+            return Ok(Some(Target::File(Stat::of(metadata))));
+        }
+        if *cache == Some(identity(metadata)) && !path.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        self.met.entry(identity(metadata)).or_insert_with(|| path.to_owned());
+        Ok(Some(Target::Folder(None)))
+    }
+}
+
+fn leads_nowhere(error: &io::Error) -> bool {
+    let looped = rustix::io::Errno::LOOP.raw_os_error();
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(looped)
+}
+
+/// Refuses what can't be held against its earlier self, before anybody opens it and waits for ever.
+fn refuse_what_has_no_content(
+    path: &Path,
+    kind: FileType,
+    metadata: &Metadata,
+) -> anyhow::Result<()> {
+    let what = if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_char_device() || kind.is_block_device() {
+        "a device"
+    } else if is_made_up(path, metadata) {
+        "made up by the kernel whenever it is read"
+    } else {
+        return Ok(());
+    };
+    bail!(
+        "{} is {what}: it has no content that lasts, and only files and folders on a disk can be read from outside the \
+         cache; copy what the stage needs of it into a file",
+        path.display()
+    )
+}
+
+/// Whether something is in `/proc`, `/sys` or the like: it is on no disk, has any size that it says, and reading it may
+/// block for ever (`/proc/kmsg`).
+#[cfg(target_os = "linux")]
+fn is_made_up(path: &Path, metadata: &Metadata) -> bool {
+    /// What statfs says of them: see statfs(2) and linux/magic.h.
+    const KERNEL: &[u32] = &[
+        0x9fa0,      // proc
+        0x6265_6572, // sysfs
+        0x6462_6720, // debugfs
+        0x7472_6163, // tracefs
+        0x6265_6570, // configfs
+        0x7363_6673, // securityfs
+        0x0027_e0eb, // cgroup
+        0x6367_7270, // cgroup 2
+        0xf97c_ff8c, // selinuxfs
+        0x6165_676c, // pstore
+        0xde5e_81e4, // efivarfs
+        0xcafe_4a11, // bpf
+        0x4249_4e4d, // binfmt_misc
+        0x6573_5543, // fusectl
+    ];
+    // What is on a disk takes blocks there, but for what is empty or very small.
+    metadata.blocks() == 0
+        && rustix::fs::statfs(path).is_ok_and(|fs| KERNEL.contains(&(fs.f_type as u32)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_made_up(_path: &Path, _metadata: &Metadata) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::digest::Digest;
+
+    /// A folder `top` in a folder of its own, and how it is looked at.
+    struct Outside {
+        folder: tempfile::TempDir,
+        ignore: Vec<String>,
+        counts: Counts,
+    }
+
+    impl Outside {
+        fn new(counts: Counts) -> Self {
+            let outside =
+                Self { folder: tempfile::tempdir().expect("a folder"), ignore: vec![], counts };
+            fs::create_dir(outside.at("top")).expect("writable");
+            outside
+        }
+
+        fn at(&self, path: &str) -> PathBuf {
+            self.folder.path().join(path)
+        }
+
+        fn write(&self, path: &str, text: &str) {
+            fs::create_dir_all(self.at(path).parent().expect("a folder")).expect("writable");
+            fs::write(self.at(path), text).expect("writable");
+        }
+
+        fn link(&self, text: &str, path: &str) {
+            let _ = fs::remove_file(self.at(path));
+            symlink(text, self.at(path)).expect("writable");
+        }
+
+        fn mode(&self, path: &str, mode: u32) {
+            fs::set_permissions(self.at(path), fs::Permissions::from_mode(mode)).expect("ours");
+        }
+
+        fn place<T>(&self, name: &str, with: impl FnOnce(&Place<'_>) -> T) -> T {
+            let (path, cache) = (self.at(name), self.at("top/cache"));
+            let left_out = LeftOut::with(&self.ignore);
+            with(&Place { path: &path, left_out, cache: &cache })
+        }
+
+        fn snapshot(&self) -> Snapshot {
+            self.place("top", |place| Snapshot::of_outside(place).expect("readable"))
+        }
+
+        fn listing(&self, name: &str) -> anyhow::Result<Listing> {
+            let index = StatIndex::at(self.at("stat.idx"));
+            self.place(name, |place| {
+                Snapshot::of_outside(place)?.listing(place, self.counts, &index)
+            })
+        }
+
+        fn digest(&self) -> Digest {
+            self.listing("top").expect("readable").digest()
+        }
+
+        fn refusal(&self, name: &str) -> String {
+            format!("{:#}", self.listing(name).expect_err("refused"))
+        }
+    }
+
+    fn both() -> [Outside; 2] {
+        [Counts::Content, Counts::Form].map(Outside::new)
+    }
+
+    #[test]
+    fn names_and_bytes_count_and_times_do_not() {
+        for outside in both() {
+            outside.write("top/a", "1");
+            let one = outside.digest();
+            let past = SystemTime::now() - Duration::from_secs(60);
+            let file = fs::File::open(outside.at("top/a")).expect("ours");
+            file.set_modified(past).expect("ours");
+            assert_eq!(outside.digest(), one, "times are not content");
+            outside.write("top/b", "1");
+            let two = outside.digest();
+            assert_ne!(two, one);
+            fs::rename(outside.at("top/b"), outside.at("top/c")).expect("ours");
+            assert_ne!(outside.digest(), two);
+            fs::create_dir(outside.at("top/empty")).expect("ours");
+            assert_ne!(outside.digest(), two);
+        }
+    }
+
+    #[test]
+    fn the_executable_bit_and_the_text_of_a_link_count_for_a_program() {
+        for outside in both() {
+            let counts = outside.counts == Counts::Form;
+            outside.write("top/a", "1");
+            outside.write("one", "1");
+            outside.write("two", "1");
+            let before = outside.digest();
+            outside.mode("top/a", 0o755);
+            assert_eq!(outside.digest() != before, counts);
+            outside.mode("top/a", 0o666);
+            assert_eq!(outside.digest(), before, "who else may read it is not content");
+            outside.link("../one", "top/link");
+            let to_one = outside.digest();
+            assert_ne!(to_one, before);
+            outside.link("../two", "top/link");
+            assert_eq!(outside.digest() != to_one, counts, "the same bytes elsewhere");
+            outside.write("two", "2");
+            assert_ne!(outside.digest(), to_one, "other bytes behind the link");
+        }
+    }
+
+    #[test]
+    fn a_file_is_looked_at_like_one_in_a_folder() {
+        let outside = Outside::new(Counts::Form);
+        outside.write("r1", "1");
+        outside.write("r2", "1");
+        outside.link("r1", "file");
+        let digest = || outside.listing("file").expect("readable").digest();
+        let one = digest();
+        outside.link("r2", "file");
+        assert_ne!(digest(), one);
+        fs::remove_file(outside.at("file")).expect("ours");
+        outside.write("file", "1");
+        let plain = digest();
+        assert_ne!(plain, one);
+        outside.mode("file", 0o755);
+        assert_ne!(digest(), plain);
+    }
+
+    #[test]
+    fn links_that_lead_nowhere_or_round_in_circles_come_to_an_end() {
+        for outside in both() {
+            outside.write("top/a/x", "1");
+            outside.write("top/b/y", "1");
+            outside.link("nowhere", "top/dangling");
+            outside.link("itself", "top/itself");
+            outside.link("..", "top/a/up");
+            outside.link("../../b", "top/a/other");
+            outside.link("../a", "top/b/back");
+            outside.link("..", "top/above");
+            let before = outside.digest();
+            assert_eq!(outside.digest(), before);
+            outside.link("else", "top/dangling");
+            assert_eq!(outside.digest() != before, outside.counts == Counts::Form);
+            outside.write("top/a/x", "2");
+            assert_ne!(outside.digest(), before);
+            outside.link("nowhere", "alone");
+            assert!(outside.refusal("alone").contains("No such file"));
+        }
+    }
+
+    #[test]
+    fn what_nobody_wrote_is_left_out_but_for_the_place_itself() {
+        for mut outside in both() {
+            outside.write("top/a", "1");
+            let before = outside.digest();
+            for path in [".DS_Store", "._a", ".a.swp", "a~", ".git/HEAD", "__pycache__/a.pyc"] {
+                outside.write(&format!("top/{path}"), "1");
+            }
+            outside.write("top/cache/store/x", "1");
+            assert_eq!(outside.digest(), before);
+            outside.write("top/__pycache__/x", "1");
+            assert_ne!(outside.digest(), before);
+            outside.ignore = vec!["x".to_owned()];
+            assert_eq!(outside.digest(), before);
+            outside.write("notes~", "1");
+            let notes = |outside: &Outside| outside.listing("notes~").expect("readable").digest();
+            let one = notes(&outside);
+            outside.write("notes~", "2");
+            assert_ne!(notes(&outside), one);
+        }
+    }
+
+    #[test]
+    fn what_has_no_content_that_lasts_is_refused_and_not_opened() {
+        let outside = Outside::new(Counts::Form);
+        let pipe = |path: &str| {
+            let status = std::process::Command::new("mkfifo").arg(outside.at(path)).status();
+            assert!(status.expect("mkfifo runs").success());
+        };
+        pipe("pipe");
+        pipe("top/pipe");
+        let _socket = std::os::unix::net::UnixListener::bind(outside.at("socket")).expect("ours");
+        for (name, what) in [
+            ("pipe", "pipe is a named pipe"),
+            ("top", "top/pipe is a named pipe"),
+            ("socket", "socket is a socket"),
+            ("/dev/null", "/dev/null is a device"),
+        ] {
+            let refusal = outside.refusal(name);
+            assert!(refusal.contains(what), "{refusal}");
+        }
+        for name in ["/proc/kmsg", "/proc/version", "/proc/self", "/sys/kernel"] {
+            if cfg!(target_os = "linux") && Path::new(name).exists() {
+                let refusal = outside.refusal(name);
+                assert!(refusal.contains("made up by the kernel"), "{refusal}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_counts_too() {
+        use std::os::unix::ffi::OsStrExt;
+        let outside = Outside::new(Counts::Form);
+        let name = std::ffi::OsStr::from_bytes(b"caf\xe9");
+        fs::write(outside.at("top").join(name), "1").expect("writable");
+        let listing = outside.listing("top").expect("readable");
+        let path = outside.at("listing.json");
+        listing.write(&path).expect("a listing of any names can be kept");
+        assert_eq!(Listing::read(&path, &listing.digest()), Some(listing));
+    }
+
+    fn told(touch: Touch) -> String {
+        match touch {
+            Touch::None => "none".to_owned(),
+            Touch::Status => "status".to_owned(),
+            Touch::Content(all) => {
+                let all = all.iter().map(|one| format!("{} {}", one.path.display(), one.how));
+                all.collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_done_meanwhile_is_seen_also_if_the_bytes_are_the_same_again() {
+        let outside = Outside::new(Counts::Form);
+        outside.write("top/a", "1");
+        outside.write("top/b/c", "1");
+        outside.link("a", "top/link");
+        let rewrite = || {
+            // A coarse clock gives two writes in a row one time.
+            std::thread::sleep(Duration::from_millis(20));
+            outside.write("top/a", "2");
+            outside.write("top/a", "1");
+        };
+        let replace = || {
+            std::thread::sleep(Duration::from_millis(20));
+            let old = fs::metadata(outside.at("top/a")).expect("there").modified().expect("a time");
+            outside.write("new", "1");
+            let new = fs::File::options().write(true).open(outside.at("new")).expect("ours");
+            new.set_modified(old).expect("ours");
+            fs::rename(outside.at("new"), outside.at("top/a")).expect("ours");
+        };
+        let relink = || {
+            std::thread::sleep(Duration::from_millis(20));
+            outside.link("b/c", "top/link");
+            outside.link("a", "top/link");
+        };
+        let status = || {
+            std::thread::sleep(Duration::from_millis(20));
+            outside.mode("top/a", 0o644);
+        };
+        outside.mode("top/a", 0o644);
+        for (what, act, expected) in [
+            ("nothing", &(|| ()) as &dyn Fn(), "none"),
+            ("a swap file", &|| outside.write("top/.a.swp", "1"), "none"),
+            ("rewritten", &rewrite, "a written to, or replaced, link written to, or replaced"),
+            ("replaced", &replace, "a written to, or replaced, link written to, or replaced"),
+            ("relinked", &relink, "link a link that leads elsewhere"),
+            ("status", &status, "status"),
+            ("added", &|| outside.write("top/b/d", ""), "b/d added"),
+            ("grown", &|| outside.write("top/b/c", "12"), "b/c other bytes: 2 of them, not 1"),
+            ("mode", &|| outside.mode("top/b/c", 0o600), "b/c other permissions"),
+            ("removed", &|| fs::remove_file(outside.at("top/b/d")).expect("ours"), "b/d missing"),
+        ] {
+            let before = outside.snapshot();
+            act();
+            assert_eq!(told(before.touch(&outside.snapshot())), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn another_number_of_a_file_alone_is_nothing() {
+        let outside = Outside::new(Counts::Form);
+        outside.write("top/a", "1");
+        let before = outside.snapshot();
+        let mut now = before.clone();
+        let Target::File(stat) = &mut now.entries[1].target else { panic!("a file") };
+        (stat.inode, stat.device) = (stat.inode + 1, stat.device + 1);
+        assert_eq!(before.touch(&now), Touch::None);
+    }
+
+    #[test]
+    fn in_an_artifact_everything_counts() {
+        let outside = Outside::new(Counts::Form);
+        outside.write("top/a", "1");
+        outside.link("nowhere", "top/link");
+        let snapshot = || Snapshot::of_artifact(&outside.at("top")).expect("readable");
+        let before = snapshot();
+        assert_eq!(before.touch(&snapshot()), Touch::None);
+        outside.write("top/.DS_Store", "1");
+        assert_eq!(told(before.touch(&snapshot())), ".DS_Store added");
+        fs::remove_file(outside.at("top/.DS_Store")).expect("ours");
+        assert_ne!(before.touch(&snapshot()), Touch::None, "the folder was written to");
+    }
+}

@@ -1,0 +1,91 @@
+//! What runs, but is probably not meant: warnings, each at its line.
+//!
+//! Looks at files, and changes nothing.
+
+use std::path::{Component, Path};
+
+use pipeline_stages::{PrepareStage, Stage};
+
+use crate::diagnostic::{Mistake, Warnings};
+use crate::manifest::{Lint, Manifest, StageDeclaration};
+use crate::stage_name::StageName;
+
+/// The warnings about these stages.
+pub fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings {
+    let mut list = Vec::new();
+    if !manifest.allowed.contains(&Lint::UndeclaredFile) {
+        let stages = selected.iter().filter_map(|name| manifest.stage(name));
+        list.extend(stages.flat_map(|stage| undeclared_files(stage, &manifest.folder)));
+    }
+    Warnings::new(manifest.sources.clone(), list)
+}
+
+/// The files in the manifest's folder that a command names in `run`, and not in `files`.
+fn undeclared_files(declaration: &StageDeclaration, folder: &Path) -> Vec<Mistake> {
+    let Stage::Prepare(PrepareStage::Command(command)) = &declaration.stage else {
+        return Vec::new();
+    };
+    let is_declared = |path: &Path| {
+        command.files.iter().any(|file| plain(path).starts_with(plain(Path::new(file))))
+    };
+    let paths = command.local_arguments().into_iter();
+    let found =
+        paths.filter(|(_, path)| !is_declared(Path::new(path)) && folder.join(path).is_file());
+    found
+        .map(|(place, path)| {
+            let title = format!("'{path}' is not in 'files', so an edit of it reruns nothing");
+            Mistake::at(declaration.places.find("run", Some(place)), title)
+                .help(format!("add it: files = [{path:?}]"))
+                .help(format!(
+                    "or silence this: [lint] and, below it, allow = [\"{}\"]",
+                    Lint::UndeclaredFile.name()
+                ))
+        })
+        .collect()
+}
+
+/// The path without `.`: `./a` is `a`.
+fn plain(path: &Path) -> std::path::PathBuf {
+    path.components().filter(|part| *part != Component::CurDir).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Colour;
+
+    /// The files that are warned about, of those in a folder with `a.py`, `src/b.py` and the folder `data`.
+    fn warned(stage: &str) -> Vec<String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["src", "data"] {
+            std::fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
+        for name in ["a.py", "src/b.py"] {
+            std::fs::write(folder.path().join(name), "").expect("a file");
+        }
+        let text = format!("[experiment]\nname = \"x\"\n[stages.a]\nkind = \"command\"\n{stage}\n");
+        let path = folder.path().join("x.toml");
+        let (manifest, graph) = crate::manifest::parse(&path, &text, &[]).expect("a manifest");
+        let selected: Vec<_> = graph.order().cloned().collect();
+        let shown = warnings(&manifest, &selected).render(Colour::Never);
+        let titles = shown.lines().filter_map(|line| line.strip_prefix("warning: '"));
+        titles.filter_map(|line| Some(line.split_once('\'')?.0.to_owned())).collect()
+    }
+
+    #[test]
+    fn local_files_that_are_not_declared() {
+        for (stage, expected) in [
+            (r#"run = ["python3", "a.py"]"#, &["a.py"][..]),
+            (r#"run = ["python3", "./a.py", "src/b.py"]"#, &["./a.py", "src/b.py"]),
+            (r#"run = ["python3", "-c", "a.py", "--config=src/b.py"]"#, &["a.py", "src/b.py"]),
+            ("run = [\"python3\", \"a.py\"]\nfiles = [\"./a.py\"]", &[]),
+            ("run = [\"python3\", \"./src/b.py\"]\nfiles = [\"src\"]", &[]),
+            ("run = [\"python3\", \"./src/b.py\"]\nfiles = [\"sr\"]", &["./src/b.py"]),
+            (r#"run = ["a.py", "data", "other.py", "{output}/a.py", "/etc/passwd", ""]"#, &[]),
+            (r#"run = ["./a.py"]"#, &[]),
+            ("run = [\"python3\", \"a.py\"]\n[lint]\nallow = [\"undeclared-file\"]", &[]),
+        ] {
+            assert_eq!(warned(stage), expected, "{stage}");
+        }
+    }
+}
