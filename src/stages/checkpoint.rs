@@ -79,15 +79,17 @@ pub(crate) fn take(
         let next = match step {
             Step::Begin => {
                 note(left.waits(patience))?;
+                // One that was paused cannot see that its run is gone.
+                left.signal(Signal::CONT);
                 Some(Step::Wait)
             }
             Step::Wait if passed < patience.grace => None,
             Step::Wait if left.ours().next().is_some() => {
-                left.end(Signal::TERM);
+                left.signal(Signal::TERM);
                 Some(Step::Asked)
             }
             Step::Asked if passed >= patience.end => {
-                left.end(Signal::KILL);
+                left.signal(Signal::KILL);
                 note(format!("ended {}, which an interrupted run had left running", left.names()))?;
                 Some(Step::Killed)
             }
@@ -152,7 +154,7 @@ fn open_lock(path: &Path) -> anyhow::Result<File> {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => File::open(path),
         open => open,
     };
-    open.with_context(|| format!("can't open {}", path.display()))
+    open.with_context(|| format!("cannot open {}", path.display()))
 }
 
 /// Who locked a folder: a worker, which leads a process group.
@@ -230,7 +232,7 @@ impl Left {
     }
 
     /// Signals those of the same user.
-    fn end(&self, signal: Signal) {
+    fn signal(&self, signal: Signal) {
         for process in self.ours() {
             // Its number could have passed to another process meanwhile, but not while it is held like this.
             let Ok(held) = pidfd_open(process.pid, PidfdFlags::empty()) else { continue };

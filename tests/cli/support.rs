@@ -151,6 +151,16 @@ impl Sandbox {
             command.env("PATH", path);
         }
         command.envs(&self.environment);
+        // SAFETY: signal is a bare system call: it neither allocates nor takes a lock.
+        unsafe {
+            command.pre_exec(|| {
+                // Whoever runs the tests may ignore them, as continuous integration does.
+                for signal in [libc::SIGTSTP, libc::SIGHUP] {
+                    libc::signal(signal, libc::SIG_DFL);
+                }
+                Ok(())
+            });
+        }
         if self.user == User::Ordinary {
             if rustix::process::geteuid().is_root() {
                 command.uid(NOBODY).gid(NOBODY);

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use pipeline_stages::worker::file_size_limit_is_an_error;
-use rustix::process::{getppid, getsid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP};
 
 use super::handle::{Handle, Kill, spawn};
@@ -188,7 +187,7 @@ impl<T> Supervisor<T> {
     /// is continued, so are they, and the time between does not count.
     fn suspend(&mut self) -> Heard<T> {
         // As the system itself does for such a process: with no shell above it, nobody could continue it.
-        if getsid(getppid()).ok() != getsid(None).ok() {
+        if !is_parent_in_our_session() {
             return Heard::Nothing;
         }
         self.work.values().for_each(|work| work.handle.suspend());
@@ -210,6 +209,13 @@ impl<T> Supervisor<T> {
             }
         }
     }
+}
+
+/// Whether the parent belongs to the session of this process. In a container the number of both can be zero: that of a
+/// session whose leader is outside of it.
+fn is_parent_in_our_session() -> bool {
+    // SAFETY: these calls only return numbers.
+    unsafe { libc::getsid(libc::getppid()) == libc::getsid(0) }
 }
 
 /// Whether this process was started with a signal ignored.
