@@ -136,3 +136,28 @@ fn a_group_shares_a_cache() {
     let ended = start(OTHER, "verify experiment.toml").wait();
     assert_eq!(ended.code(), Some(0), "{ended}");
 }
+
+#[test]
+fn an_output_that_can_not_be_read_is_the_programs_fault() {
+    let project = Sandbox::of_an_ordinary_user(
+        r#"
+[experiment]
+name = "unreadable"
+
+[stages.closed]
+kind = "command"
+shell = '''
+cd "$PIPELINE_OUTPUT"
+mkdir closed listed
+touch good bad listed/file
+chmod 000 bad closed
+chmod 444 listed
+'''
+"#,
+    );
+    let ended = project.pipeline("run experiment.toml");
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    let words = "can't be read: bad (mode 000), closed (mode 000), listed/file;";
+    assert!(ended.stderr.contains(words), "{ended}");
+    assert!(!ended.stderr.contains("--cache"), "no advice about the cache: {ended}");
+}

@@ -1,5 +1,8 @@
 //! What a program must have left in its output folder.
 
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -16,12 +19,20 @@ const LISTED: usize = 20;
 /// A longer `metrics.json` is kept, but not read: its numbers would be in a record, which every plan reads.
 const MOST_METRICS_BYTES: u64 = 1 << 20;
 
-/// Checks that everything declared is there, and reads the numbers of a `metrics` artifact.
+/// Checks that everything declared exists and can be read, and reads the numbers of a `metrics` artifact.
 ///
 /// # Errors
 /// When something is missing: says what, and what is there instead.
 pub(super) fn check(command: &Command, context: &Context) -> anyhow::Result<Metrics> {
     let folder = context.output.as_path();
+    let unreadable = unreadable_entries(folder);
+    if !unreadable.is_empty() {
+        bail!(
+            "the program ended well, but what it wrote can't be read: {}; it must leave its output readable for \
+             the user who runs it",
+            in_short(unreadable, LISTED)
+        );
+    }
     let needed = required_files(command.output);
     let declared = command.outputs.iter().map(String::as_str);
     let missing: Vec<_> =
@@ -40,6 +51,51 @@ pub(super) fn check(command: &Command, context: &Context) -> anyhow::Result<Metr
         ArtifactType::Metrics => read_metrics(&folder.join("metrics.json"), context),
         _ => Ok(Metrics::new()),
     }
+}
+
+/// What is below a folder and can't be read, each with its mode. Links are not followed.
+fn unreadable_entries(folder: &Path) -> Vec<String> {
+    let mut unreadable = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(open) = folders.pop() {
+        let mut found = |path: &Path, error: &std::io::Error| {
+            if error.kind() == ErrorKind::PermissionDenied {
+                let name = match path.strip_prefix(folder) {
+                    Ok(name) if !name.as_os_str().is_empty() => name.to_string_lossy(),
+                    _ => "the output folder itself".into(),
+                };
+                // Of what is in a folder that may not be entered, nobody can say the mode.
+                let mode = path.symlink_metadata().map_or_else(
+                    |_| String::new(),
+                    |metadata| format!(" (mode {:03o})", metadata.mode() & 0o7777),
+                );
+                unreadable.push(format!("{}{mode}", name.escape_debug()));
+            }
+        };
+        let entries = match open.read_dir() {
+            Ok(entries) => entries.flatten(),
+            Err(error) => {
+                found(&open, &error);
+                continue;
+            }
+        };
+        for entry in entries {
+            let path = entry.path();
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(path),
+                Ok(kind) if kind.is_file() => {
+                    if let Err(error) = File::open(&path) {
+                        found(&path, &error);
+                    }
+                }
+                Ok(_) => {}
+                // A folder that may be listed, but not entered.
+                Err(error) => found(&path, &error),
+            }
+        }
+    }
+    unreadable.sort_unstable();
+    unreadable
 }
 
 /// The files without which nothing can read an artifact of this type.

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -114,24 +115,33 @@ impl Program {
                 self.folder.display()
             );
         }
-        match error.kind() {
-            ErrorKind::NotFound => {
-                anyhow!(
-                    "can't run {path}: the interpreter that its first line (#!) names is missing"
-                )
+        let reason = match error.kind() {
+            ErrorKind::NotFound => missing_interpreter(&self.path),
+            ErrorKind::PermissionDenied if is_program(&self.path) => {
+                "the system does not let it be executed: it is on a file system without programs (noexec), or its \
+                 interpreter is not executable"
+                    .to_owned()
             }
             ErrorKind::PermissionDenied => {
-                anyhow!(
-                    "can't run {path}: it is not executable; try chmod +x, or name its interpreter in 'run'"
-                )
+                "it is not executable; try chmod +x, or name its interpreter in 'run'".to_owned()
             }
+            ErrorKind::WouldBlock => {
+                "the limit on processes is reached (`ulimit -u`, or that of a container): end others, or run fewer \
+                 stages at once with --jobs"
+                    .to_owned()
+            }
+            ErrorKind::OutOfMemory => "there is not enough memory to start it".to_owned(),
+            ErrorKind::ArgumentListTooLong => {
+                "its arguments and environment are longer than the system allows; hand them over in a file"
+                    .to_owned()
+            }
+            ErrorKind::ExecutableFileBusy => "another process is writing to it".to_owned(),
             _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
-                anyhow!(
-                    "can't run {path}: it is no program; a script needs a first line like #!/bin/sh"
-                )
+                "it is not a program of this system; a script needs a first line like #!/bin/sh".to_owned()
             }
-            _ => anyhow!("can't run {path}: {error}"),
-        }
+            _ => error.to_string(),
+        };
+        anyhow!("can't run {path}: {reason}")
     }
 
     /// The command line, for messages.
@@ -191,13 +201,38 @@ fn describe_end(status: ExitStatus) -> Option<String> {
     Some(format!("was killed by signal {signal} ({name}{hint})"))
 }
 
+/// Why the system does not find what a program that exists needs to be run.
+fn missing_interpreter(program: &Path) -> String {
+    let mut beginning = Vec::new();
+    // The system reads no more of it.
+    let read = File::open(program).and_then(|file| file.take(256).read_to_end(&mut beginning));
+    let line =
+        beginning.strip_prefix(b"#!").and_then(|rest| rest.split(|&byte| byte == b'\n').next());
+    let Some(line) = line.filter(|_| read.is_ok()) else {
+        return "what it needs to be loaded is missing: it was built for another system".to_owned();
+    };
+    if line.ends_with(b"\r") {
+        return "its first line ends as in Windows (\\r\\n); save it with line ends of Unix"
+            .to_owned();
+    }
+    let line = String::from_utf8_lossy(line);
+    let interpreter = line.split_whitespace().next().unwrap_or_default().escape_debug();
+    format!("the interpreter that its first line (#!) names is missing: {interpreter}")
+}
+
 /// A name with a `/` is a path in `folder`; any other is looked up in `search_path`.
 fn find(name: &OsStr, folder: &Path, search_path: Option<&OsString>) -> anyhow::Result<PathBuf> {
     if name.as_encoded_bytes().contains(&b'/') {
         let path = folder.join(name);
         return match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => Ok(path),
-            Ok(_) => bail!("can't run {}: it is a folder", path.display()),
+            Ok(metadata) if metadata.is_dir() => {
+                bail!("can't run {}: it is a folder", path.display())
+            }
+            Ok(_) => bail!("can't run {}: it is not a regular file", path.display()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                bail!("can't run {}: there is no such file", path.display())
+            }
             Err(error) => bail!("can't run {}: {error}", path.display()),
         };
     }

@@ -113,7 +113,7 @@ fn a_program_that_is_not_there_is_said_with_where_it_was_looked_for() {
 
     let (_fixture, result) = run(&json!({"run": ["./missing.sh"]}));
     let error = result.unwrap_err();
-    assert!(error.contains("/folder/./missing.sh: No such file"), "{error}");
+    assert!(error.contains("/folder/./missing.sh: there is no such file"), "{error}");
 }
 
 #[test]
@@ -125,9 +125,12 @@ fn scripts_beside_the_manifest_run_and_their_mistakes_are_named() {
         (
             "#!/surely/no/interpreter\n",
             0o755,
-            Some("the interpreter that its first line (#!) names is missing"),
+            Some(
+                "the interpreter that its first line (#!) names is missing: /surely/no/interpreter",
+            ),
         ),
-        ("\u{7f}nonsense", 0o755, Some("it is no program")),
+        ("#!/bin/sh\r\n", 0o755, Some("its first line ends as in Windows")),
+        ("\u{7f}nonsense", 0o755, Some("it is not a program of this system")),
     ] {
         let fixture = Fixture::new();
         let draft = fixture.folder().join("draft");
@@ -154,6 +157,16 @@ fn scripts_beside_the_manifest_run_and_their_mistakes_are_named() {
             );
         }
     }
+}
+
+#[test]
+fn what_can_not_be_started_is_said_in_words() {
+    let long = "x".repeat(200_000);
+    let (_fixture, result) = run(&json!({"run": ["true", long]}));
+    let error = result.unwrap_err();
+    assert!(error.ends_with("longer than the system allows; hand them over in a file"), "{error}");
+    let (_fixture, result) = run(&json!({"run": ["/dev/null"]}));
+    assert_eq!(result.unwrap_err(), "can't run /dev/null: it is not a regular file");
 }
 
 #[test]
