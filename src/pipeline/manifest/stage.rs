@@ -40,6 +40,8 @@ pub(super) struct Draft<'t> {
     /// The ports that it needs and does not name.
     pub(super) missing: Vec<&'static Port>,
     stage: Option<Stage>,
+    /// Whether all its parameters are what the user means: none is wrong or misspelt.
+    is_sure: bool,
     seed: Option<u64>,
     execution: StageExecution,
     places: Places,
@@ -87,6 +89,7 @@ pub(super) fn read<'t>(
         wires: Vec::new(),
         missing: Vec::new(),
         stage: None,
+        is_sure: false,
         seed: None,
         execution: defaults.clone(),
     };
@@ -114,6 +117,7 @@ pub(super) fn read<'t>(
         mistakes.extend(rule_mistakes(stage, &draft.places, table));
         mistakes.extend(effect_mistakes(stage, table));
         draft.output = Some(stage.output());
+        draft.is_sure = true;
     }
     draft
 }
@@ -347,7 +351,7 @@ pub(super) fn check_inputs(drafts: &[Draft<'_>], graph: &Graph, mistakes: &mut V
         drafts.iter().map(|draft| (draft.text, draft)).collect();
     let mut known: HashMap<&str, Known> = HashMap::new();
     for draft in graph.order().filter_map(|name| by_name.get(name.as_str())) {
-        let Some(stage) = &draft.stage else { continue };
+        let Some(stage) = draft.stage.as_ref().filter(|_| draft.is_sure) else { continue };
         let inputs = draft
             .wires
             .iter()

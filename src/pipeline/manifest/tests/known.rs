@@ -132,6 +132,12 @@ fn stages_that_do_not_fit_together() {
 }
 
 #[test]
+fn a_misspelt_parameter_hides_what_only_follows() {
+    let stage = "kind = \"pretrain-supervised\"\ndata = \"grey\"\nnormalize = \"dataset\"";
+    assert_eq!(titles(stage), ["unknown key 'normalize', did you mean 'normalise'?"]);
+}
+
+#[test]
 fn they_are_shown_at_the_port() {
     let stages = STAGES.replace("[stages.x]\n", "");
     let text = format!(
