@@ -70,7 +70,8 @@ fn a_truncated_file_is_found_by_the_stage_that_needs_it() {
     assert_snapshot!(project.pipeline("run experiment.toml"), @r#"
     status 0
     --- stderr
-          count: the artifact [digest] is damaged; it was moved to quarantine/ and its stage runs again; what was made from it no longer counts: words/count, words/report
+          count: what was made from the damaged artifact [digest] no longer counts: words/count, words/report
+          count: the artifact [digest] is damaged; it was moved to quarantine/ and its stage runs again
           words (command) runs: its artifact [digest] is gone from the cache or damaged
     done  words in [time], with the same output as before
           count (command) runs: shell: "echo count >> ran; wc -w < \"$PIPELINE_INPUT_WORDS/text\" | tr -d \" \" > \"$PIPELINE_OUTPUT/number\"" -> "echo count >> ran; wc -c < \"$PIPELINE_INPUT_WORDS/text\" | tr -d \" \" > \"$PIPELINE_OUTPUT/number\""

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use insta::assert_snapshot;
 
-use crate::support::{MANIFEST, Sandbox, names};
+use crate::support::{MANIFEST, Sandbox};
 
 /// A command that reads `files`; `script` is what its shell does.
 fn reader(files: &str, script: &str) -> Sandbox {
@@ -220,7 +220,7 @@ fn a_stage_that_writes_into_its_input_fails_and_the_input_is_made_again() {
 
     writer: 1 ran, 1 failed in [time]; `pipeline log experiment.toml b` shows the whole log
     "#);
-    assert_eq!(names(&project.cache("quarantine")).len(), 1);
+    assert_eq!(project.quarantined().len(), 1);
     assert_eq!(project.pipeline("run experiment.toml c").success(), "a ran, c ran");
     let read = fs::read_to_string(project.artifact("c").join("z")).expect("readable");
     assert_eq!(read, "1111\n");
@@ -230,6 +230,87 @@ fn a_stage_that_writes_into_its_input_fails_and_the_input_is_made_again() {
 
     writer: 1 would run, 1 are fresh
     "#);
+}
+
+/// `b` writes into `a` and goes on until `c` is done, which was made from what `b` wrote, also by way of `d`.
+const SPOILT: &str = r#"
+[experiment]
+name = "spoilt"
+
+[stages.a]
+kind = "command"
+shell = 'echo 1111 > "$PIPELINE_OUTPUT/x"'
+
+[stages.b]
+kind = "command"
+inputs = { a = "a" }
+shell = """
+cp "$PIPELINE_INPUT_A/x" "$PIPELINE_OUTPUT/"
+[ ! -e again ] || exit 0
+chmod u+w "$PIPELINE_INPUT_A/x"
+echo 2222 > "$PIPELINE_INPUT_A/x"
+touch again
+while [ ! -e c-ran ]; do sleep 0.01; done
+sleep 0.5
+"""
+
+[stages.wait]
+kind = "command"
+shell = "while [ ! -e again ]; do sleep 0.01; done"
+
+[stages.d]
+kind = "command"
+inputs = { a = "a", wait = "wait" }
+shell = 'cp "$PIPELINE_INPUT_A/x" "$PIPELINE_OUTPUT/"'
+
+[stages.c]
+kind = "command"
+inputs = { a = "a", d = "d" }
+shell = """
+cat "$PIPELINE_INPUT_A/x" "$PIPELINE_INPUT_D/x" > "$PIPELINE_OUTPUT/both"
+touch c-ran
+"""
+"#;
+
+#[test]
+fn what_others_read_of_it_meanwhile_does_not_count() {
+    let project = Sandbox::new(SPOILT);
+    let ended = project.pipeline("run experiment.toml --jobs 4");
+    assert_eq!(ended.results(), "a ran, b failed, wait ran, d skipped, c skipped", "{ended}");
+    assert!(ended.stderr.contains(" no longer counts: spoilt/c, spoilt/d"), "{ended}");
+    assert_eq!(
+        project.pipeline("run experiment.toml").success(),
+        "a ran, b ran, wait fresh, d ran, c ran"
+    );
+    let both = fs::read_to_string(project.artifact("c").join("both")).expect("readable");
+    assert_eq!(both, "1111\n1111\n");
+}
+
+#[test]
+fn what_it_spoilt_is_made_again_in_the_same_run_where_that_goes_on() {
+    let project = Sandbox::new(SPOILT);
+    let ended = project.pipeline("run experiment.toml --jobs 4 --keep-going");
+    assert_eq!(ended.results(), "a ran, b failed, wait ran, d ran, c ran", "{ended}");
+    let both = fs::read_to_string(project.artifact("c").join("both")).expect("readable");
+    assert_eq!(both, "1111\n1111\n");
+}
+
+#[test]
+fn a_result_that_replaces_a_damaged_artifact_withdraws_what_was_made_from_it() {
+    let project = writer("true");
+    project.pipeline("run experiment.toml").success();
+    let artifact = project.artifact("a");
+    project.unprotect(&artifact);
+    fs::write(artifact.join("x"), "2222\n").expect("ours");
+    // `c` reads the damaged artifact, then `a` runs again under another key and gives the right bytes.
+    project.edit("$PIPELINE_OUTPUT/z", "$PIPELINE_OUTPUT/zz");
+    assert_eq!(project.pipeline("run experiment.toml c").success(), "a fresh, c ran");
+    project.edit("echo a >> ran;", "echo aa >> ran;");
+    let ended = project.pipeline("run experiment.toml c");
+    assert_eq!(ended.success(), "a ran, c ran");
+    assert!(ended.stderr.contains(" no longer counts: writer/b, writer/c"), "{ended}");
+    let read = fs::read_to_string(project.artifact("c").join("zz")).expect("readable");
+    assert_eq!(read, "1111\n");
 }
 
 #[test]
@@ -248,7 +329,7 @@ fn every_way_of_writing_into_an_input_is_seen() {
         let ended = project.pipeline("run experiment.toml b");
         assert_eq!(ended.code(), Some(1), "{script}: {ended}");
         assert!(ended.to_string().contains(told), "{script}: {ended}");
-        assert_eq!(names(&project.cache("quarantine")).len(), 1, "{script}");
+        assert_eq!(project.quarantined().len(), 1, "{script}");
         assert_eq!(project.pipeline("run experiment.toml c").success(), "a ran, c ran", "{script}");
     }
 }

@@ -8,9 +8,9 @@ use anyhow::{Context, bail};
 use pipeline_stages::message::{self, Metrics, RanOn};
 use pipeline_stages::{ArtifactType, checkpoint};
 
-use super::layout::Layout;
 use super::lock::{Lock, Owner};
 use super::record::Record;
+use super::withdrawal::Withdrawn;
 use super::work::WorkFolder;
 use super::{Cache, durable, store};
 use crate::key::{Part, StageKey};
@@ -30,10 +30,19 @@ pub enum Lookup {
 /// The right to work on a key, and the folder to do it in. Ends when it is dropped.
 #[derive(Debug)]
 pub struct Claim {
-    layout: Layout,
+    cache: Cache,
     key: StageKey,
     work: WorkFolder,
     started: Instant,
+}
+
+/// A result that counts now.
+#[derive(Debug)]
+pub struct Committed {
+    /// Its record.
+    pub record: Record,
+    /// What no longer counts: it was made from the same artifact while that was damaged.
+    pub withdrawn: Vec<Withdrawn>,
 }
 
 /// What is to be recorded of an execution, beside what the cache itself sees.
@@ -72,7 +81,7 @@ impl Cache {
         }
         lock.name_owner();
         let work = WorkFolder::make(&self.layout, &name, lock)?;
-        let claim = Claim { layout: self.layout.clone(), key: *key, work, started: Instant::now() };
+        let claim = Claim { cache: self.clone(), key: *key, work, started: Instant::now() };
         durable::create_folder(&claim.checkpoint())?;
         if let Some(folder) = claim.log().parent() {
             durable::create_folder(folder)?;
@@ -91,7 +100,7 @@ impl Claim {
 
     /// Where its worker has the folder for its checkpoint.
     pub fn checkpoint(&self) -> PathBuf {
-        self.layout.partial(&self.key).join("checkpoint")
+        self.cache.layout.partial(&self.key).join("checkpoint")
     }
 
     /// Whether there is a checkpoint of an interrupted run.
@@ -104,24 +113,29 @@ impl Claim {
     /// # Errors
     /// When it cannot be removed.
     pub fn remove_checkpoint(&self) -> anyhow::Result<()> {
-        durable::remove_tree(&self.layout.partial(&self.key))
+        durable::remove_tree(&self.cache.layout.partial(&self.key))
     }
 
     /// Where its log goes.
     pub fn log(&self) -> PathBuf {
-        self.layout.log(&self.key)
+        self.cache.layout.log(&self.key)
     }
 
     /// Moves the output into the store and records it: the commit.
     ///
     /// # Errors
     /// When the output cannot be kept, or the cache cannot be written. Nothing is recorded then.
-    pub fn commit(self, execution: Execution) -> anyhow::Result<Record> {
+    pub fn commit(self, execution: Execution) -> anyhow::Result<Committed> {
         if StageKey::of(&execution.parts) != self.key {
             bail!("internal error: the parts of the execution do not make the key {}", self.key);
         }
-        let output = store::commit(&self.layout, &self.work)?;
-        let Self { layout, key, work, started } = self;
+        let Self { cache, key, work, started } = self;
+        let layout = &cache.layout;
+        let mut withdrawn = Vec::new();
+        let output = store::commit(layout, &work, |digest| {
+            withdrawn = cache.withdraw_made_from(&[*digest])?;
+            Ok(())
+        })?;
         let Execution { parts, stage, experiment, reason, artifact, metrics, ran_on } = execution;
         let record = Record {
             key,
@@ -151,7 +165,7 @@ impl Claim {
             let _ = fs::remove_file(place);
         }
         drop(work);
-        Ok(record)
+        Ok(Committed { record, withdrawn })
     }
 
     /// Keeps what the stage had written when it failed, to look at, and reports where. `None` where it had
@@ -164,7 +178,7 @@ impl Claim {
         if output.entries()?.is_empty() {
             return Ok(None);
         }
-        let place = self.layout.failed(&self.key);
+        let place = self.cache.layout.failed(&self.key);
         durable::remove_tree(&place)?;
         durable::create_folder(place.parent().unwrap_or(Path::new("/")))?;
         self.work

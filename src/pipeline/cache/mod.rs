@@ -4,6 +4,7 @@
 //! Knows keys and records; not how a stage is run.
 
 mod claim;
+mod damage;
 mod durable;
 mod entry;
 mod file_digest;
@@ -26,7 +27,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-pub use claim::{Claim, Execution, Lookup};
+pub use claim::{Claim, Committed, Execution, Lookup};
+pub use damage::Quarantined;
 pub use durable::write_disposable;
 pub use entry::{Extent, path_bytes};
 pub use file_digest::{Watch, digest_file};
@@ -37,7 +39,7 @@ pub use record::{Record, Unreadable};
 pub use snapshot::{Place, Snapshot, Touch};
 pub use stat_index::StatIndex;
 pub use store::Stored;
-pub use verify::{Check, Damage, Verdict};
+pub use verify::{Check, Checked, Damage, Verdict};
 pub use withdrawal::{Restored, Withdrawn};
 pub use work::WorkFolder;
 
@@ -207,40 +209,6 @@ impl Cache {
             .rename_output(&place)
             .with_context(|| format!("cannot move the output to {}", place.display()))?;
         Ok(place)
-    }
-
-    /// Moves an artifact out of the way if it does not match its record, and withdraws what was made from it.
-    /// `None` where it matches.
-    ///
-    /// # Errors
-    /// When something cannot be moved.
-    pub fn quarantine_if_damaged(&self, stored: &Stored) -> anyhow::Result<Option<Vec<Withdrawn>>> {
-        if store::holds(&self.layout, stored) {
-            return Ok(None);
-        }
-        // Nobody makes it again while the lock is held, so nothing is withdrawn that was made from the new one.
-        let _lock = store::lock(&self.layout, &stored.digest)?;
-        if store::holds(&self.layout, stored) {
-            return Ok(None);
-        }
-        Ok(Some(match store::quarantine(&self.layout, &stored.digest)? {
-            Some(_) => self.withdraw_made_from(&[stored.digest])?,
-            // Somebody else moved it, and withdrew what there was.
-            None => Vec::new(),
-        }))
-    }
-
-    /// Moves the file of a record that cannot be read out of the way, and reports where to.
-    ///
-    /// # Errors
-    /// When it cannot be moved.
-    pub fn quarantine_record(&self, file: &Path) -> anyhow::Result<PathBuf> {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let target =
-            durable::free_name(&self.layout.withdrawn_records(), &format!("{name}.damaged"))?;
-        fs::rename(file, &target)
-            .with_context(|| format!("cannot move the damaged {} away", file.display()))?;
-        Ok(target)
     }
 
     /// Makes the cache folder, where it is missing, and keeps it out of version control. Refuses a folder

@@ -39,12 +39,17 @@ pub struct Stored {
 
 /// Moves a finished output into the store: hash, make read-only, fsync, rename, fsync.
 ///
-/// The output is gone afterwards. When the same content is there already, that one stays.
+/// The output is gone afterwards. When the same content is there already, that one stays. What is damaged in its place
+/// moves to the quarantine, after `withdraw` withdrew what was made from it.
 ///
 /// # Errors
 /// When something cannot be read or written, or the output is no longer the folder that was made for it. The store
 /// is as it was.
-pub(super) fn commit(layout: &Layout, work: &WorkFolder) -> anyhow::Result<Stored> {
+pub(super) fn commit(
+    layout: &Layout,
+    work: &WorkFolder,
+    withdraw: impl FnOnce(&Digest) -> anyhow::Result<()>,
+) -> anyhow::Result<Stored> {
     let output = work.open_output()?;
     separate_hard_links(&output)?;
     let listing = Listing::of_open(&output, &Watch::default()).map_err(in_words)?;
@@ -53,8 +58,11 @@ pub(super) fn commit(layout: &Layout, work: &WorkFolder) -> anyhow::Result<Store
     // Two stages that give the same content must not take it for damaged while the other moves it here.
     let _lock = lock(layout, &digest)?;
     // By its bytes, not by its extent: a stage that runs again replaces what rotted.
-    if !Listing::of(&place).is_ok_and(|stored| stored.digest() == digest) {
-        quarantine(layout, &digest)?;
+    if !is_intact(layout, &digest).unwrap_or(false) {
+        if fs::symlink_metadata(&place).is_ok() {
+            withdraw(&digest)?;
+            quarantine(layout, &digest)?;
+        }
         let shared = durable::is_shared(layout.root());
         let entries = output.entries()?;
         seal(&output, &entries, shared)
@@ -210,6 +218,18 @@ pub fn is_there(layout: &Layout, digest: &Digest) -> bool {
 /// Whether an artifact is there and its extent is the recorded one. Reads no file, but lists its folders.
 pub fn holds(layout: &Layout, stored: &Stored) -> bool {
     folder::extent(&layout.artifact(&stored.digest)).is_ok_and(|extent| extent == stored.extent)
+}
+
+/// Whether an artifact exists and holds the bytes of its digest. Reads all its files.
+///
+/// # Errors
+/// When one of them cannot be read.
+pub fn is_intact(layout: &Layout, digest: &Digest) -> anyhow::Result<bool> {
+    match Listing::of(&layout.artifact(digest)) {
+        Ok(stored) => Ok(stored.digest() == *digest),
+        Err(error) if is_there(layout, digest) => Err(error),
+        Err(_) => Ok(false),
+    }
 }
 
 /// Moves a damaged artifact out of the way, and reports where to. Nothing happens when there is none. For

@@ -1,9 +1,10 @@
-//! Whether artifacts still hold the bytes of their digest. Those that don't go to the quarantine.
+//! Whether artifacts still hold the bytes of their digest. Those that do not go to the quarantine.
 //!
-//! Artifacts never change, so they are read without a lock; only what looks damaged is looked at again under
-//! the lock of the artifact, since another process may be mending it. On a cache that cannot be written,
-//! damage is found and stays where it is.
+//! Artifacts never change, so they are read without a lock; only what looks damaged is rechecked under the lock of the
+//! artifact, since another process may be replacing it. What was made from it is withdrawn under the same lock. On a
+//! cache that cannot be written, damage is found and stays where it is.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,10 +14,9 @@ use std::sync::{Arc, OnceLock};
 use super::entry::{Entry, EntryKind, Extent};
 use super::file_digest::{Watch, digest_open_file};
 use super::folder::Folder;
-use super::layout::Layout;
 use super::listing::Listing;
-use super::lock::Lock;
-use super::store;
+use super::withdrawal::Withdrawn;
+use super::{Cache, store};
 use crate::difference::Difference;
 use crate::digest::Digest;
 
@@ -42,16 +42,28 @@ pub struct Damage {
     pub moved: Result<PathBuf, String>,
 }
 
+/// What a check found.
+#[derive(Debug)]
+pub struct Checked {
+    /// What each artifact turned out to be, in the order in which they were given.
+    pub verdicts: Vec<(Digest, Verdict)>,
+    /// What no longer counts, because it was made from what is damaged; or why it still does.
+    pub withdrawn: anyhow::Result<Vec<Withdrawn>>,
+}
+
+/// How many locks are held at once. A process may not have many files open.
+const LOCKS: usize = 64;
+
 /// Artifacts that are to be checked.
 pub struct Check<'a> {
-    layout: &'a Layout,
+    cache: &'a Cache,
     artifacts: Vec<(Digest, Found)>,
     /// All files of all artifacts. Threads take one after the other.
     files: Vec<(Arc<Path>, PathBuf)>,
     bytes: u64,
 }
 
-/// What lies in the place of an artifact.
+/// What is in the place of an artifact.
 enum Found {
     /// A folder. Its files are from this place on in the list of all files.
     Folder { entries: Vec<Entry>, first_file: usize },
@@ -74,8 +86,8 @@ fn missing_or_replaced(place: &Path, error: &io::Error) -> Found {
 
 impl<'a> Check<'a> {
     /// Looks what there is to read. No file is read yet.
-    pub fn new(layout: &'a Layout, digests: impl IntoIterator<Item = Digest>) -> Self {
-        let mut check = Self { layout, artifacts: Vec::new(), files: Vec::new(), bytes: 0 };
+    pub fn new(cache: &'a Cache, digests: impl IntoIterator<Item = Digest>) -> Self {
+        let mut check = Self { cache, artifacts: Vec::new(), files: Vec::new(), bytes: 0 };
         for digest in digests {
             let found = check.look(&digest);
             check.artifacts.push((digest, found));
@@ -84,7 +96,7 @@ impl<'a> Check<'a> {
     }
 
     fn look(&mut self, digest: &Digest) -> Found {
-        let place = self.layout.artifact(digest);
+        let place = self.cache.layout.artifact(digest);
         let folder = match Folder::open(&place) {
             Ok(folder) => folder,
             Err(error) => return missing_or_replaced(&place, &error),
@@ -110,15 +122,13 @@ impl<'a> Check<'a> {
         self.bytes
     }
 
-    /// Reads everything, with as many threads as there are cores. The verdicts are in the order of the
-    /// digests that were given.
-    pub fn run(self, watch: &Watch) -> Vec<(Digest, Verdict)> {
+    /// Reads everything, with as many threads as there are cores.
+    pub fn run(self, watch: &Watch) -> Checked {
         let contents = hash_all(&self.files, watch);
-        let layout = self.layout;
         let verdicts = self.artifacts.into_iter().map(|(digest, found)| {
             let verdict = match found {
-                Found::Verdict(verdict) => verdict,
-                Found::Replaced => recheck(layout, &digest),
+                Found::Verdict(verdict) => Some(verdict),
+                Found::Replaced => None,
                 Found::Folder { entries, first_file } => {
                     let mut contents = contents[first_file..].iter();
                     let listing = Listing::with_digests(entries, |path| {
@@ -126,17 +136,32 @@ impl<'a> Check<'a> {
                         let unread = || Err(format!("{} was not read", path.display()));
                         content.cloned().unwrap_or_else(unread).map_err(anyhow::Error::msg)
                     });
-                    match listing {
-                        Ok(listing) if listing.digest() == digest => {
-                            Verdict::Intact(listing.extent())
-                        }
-                        _ => recheck(layout, &digest),
-                    }
+                    let listing = listing.ok().filter(|listing| listing.digest() == digest);
+                    listing.map(|listing| Verdict::Intact(listing.extent()))
                 }
             };
             (digest, verdict)
         });
-        verdicts.collect()
+        let verdicts: Vec<_> = verdicts.collect();
+        let suspects = verdicts.iter().filter(|(_, verdict)| verdict.is_none());
+        // In one order everywhere: two processes must not wait for each other's locks.
+        let suspects: Vec<Digest> =
+            suspects.map(|(digest, _)| *digest).collect::<BTreeSet<_>>().into_iter().collect();
+        let mut rechecked = BTreeMap::new();
+        let mut withdrawn = Ok(Vec::new());
+        for some in suspects.chunks(LOCKS) {
+            let (verdicts, newly_withdrawn) = recheck(self.cache, some);
+            rechecked.extend(verdicts);
+            withdrawn = withdrawn.and_then(|mut all: Vec<Withdrawn>| {
+                all.extend(newly_withdrawn?);
+                Ok(all)
+            });
+        }
+        let verdicts = verdicts.into_iter().map(|(digest, verdict)| {
+            let verdict = verdict.or_else(|| rechecked.remove(&digest));
+            (digest, verdict.unwrap_or(Verdict::Gone))
+        });
+        Checked { verdicts: verdicts.collect(), withdrawn }
     }
 }
 
@@ -180,35 +205,52 @@ fn hash_all(
     contents
 }
 
-/// Rechecks an artifact that looked damaged, and moves it away if it is.
-fn recheck(layout: &Layout, digest: &Digest) -> Verdict {
-    let lock = store::lock(layout, digest);
-    let place = layout.artifact(digest);
-    let listing = match Listing::of(&place) {
-        Ok(listing) => listing,
-        Err(_) if fs::symlink_metadata(&place).is_err() => return Verdict::Gone,
-        Err(_) if !place.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) => {
-            return moved_away(lock, layout, digest, None);
+/// Rechecks artifacts that looked damaged, under their locks, which come in the order of the digests. What was made from
+/// those that are is withdrawn, and they move to the quarantine.
+fn recheck(
+    cache: &Cache,
+    suspects: &[Digest],
+) -> (Vec<(Digest, Verdict)>, anyhow::Result<Vec<Withdrawn>>) {
+    let mut verdicts = Vec::new();
+    let mut damaged = Vec::new();
+    for digest in suspects {
+        let lock = store::lock(&cache.layout, digest);
+        match look_under_lock(cache, digest) {
+            Ok(files) => damaged.push((*digest, files, lock)),
+            Err(verdict) => verdicts.push((*digest, verdict)),
         }
-        Err(error) => return Verdict::Unreadable(format!("{error:#}")),
-    };
-    if listing.digest() == *digest {
-        return Verdict::Intact(listing.extent());
     }
-    let whole = Listing::read(&layout.listing(digest), digest);
-    moved_away(lock, layout, digest, whole.map(|whole| whole.differences(&listing)))
+    let digests: Vec<_> = damaged.iter().map(|(digest, ..)| *digest).collect();
+    let withdrawn = cache.withdraw_made_from(&digests);
+    for (digest, files, lock) in damaged {
+        let moved = match (lock, &withdrawn) {
+            (Err(error), _) => Err(format!("{error:#}")),
+            (Ok(_), Err(error)) => Err(format!("{error:#}")),
+            (Ok(lock), Ok(_)) => match cache.quarantine(&digest, &lock) {
+                Ok(Some(path)) => Ok(path),
+                Ok(None) => Err("it is gone meanwhile".to_owned()),
+                Err(error) => Err(format!("{error:#}")),
+            },
+        };
+        verdicts.push((digest, Verdict::Damaged(Damage { files, moved })));
+    }
+    (verdicts, withdrawn)
 }
 
-fn moved_away(
-    lock: anyhow::Result<Lock>,
-    layout: &Layout,
-    digest: &Digest,
-    files: Option<Vec<Difference>>,
-) -> Verdict {
-    let moved = match lock.and_then(|_lock| store::quarantine(layout, digest)) {
-        Ok(Some(path)) => Ok(path),
-        Ok(None) => Err("it is gone meanwhile".to_owned()),
-        Err(error) => Err(format!("{error:#}")),
+/// Which files of an artifact are damaged, where that is known; or what else it turned out to be.
+fn look_under_lock(cache: &Cache, digest: &Digest) -> Result<Option<Vec<Difference>>, Verdict> {
+    let place = cache.layout.artifact(digest);
+    let listing = match Listing::of(&place) {
+        Ok(listing) => listing,
+        Err(_) if fs::symlink_metadata(&place).is_err() => return Err(Verdict::Gone),
+        Err(_) if !place.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(Verdict::Unreadable(format!("{error:#}"))),
     };
-    Verdict::Damaged(Damage { files, moved })
+    if listing.digest() == *digest {
+        return Err(Verdict::Intact(listing.extent()));
+    }
+    let whole = Listing::read(&cache.layout.listing(digest), digest);
+    Ok(whole.map(|whole| whole.differences(&listing)))
 }

@@ -12,7 +12,7 @@ use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
 use super::{Project, open_cache, print, print_json, verify_rerun, verify_restore};
-use crate::cache::{Cache, Check, Damage, Verdict, Watch, Withdrawn};
+use crate::cache::{Cache, Check, Checked, Damage, Verdict, Watch, Withdrawn};
 use crate::cli::{ManifestArguments, VerifyArguments};
 use crate::digest::Digest;
 use crate::format;
@@ -142,12 +142,12 @@ struct Row {
 fn check(cache: &Cache, mut selection: Selection, as_json: bool) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let digests = selection.artifacts.iter().map(|(digest, _)| *digest);
-    let verdicts = with_meter(Check::new(cache.layout(), digests));
+    let Checked { verdicts, withdrawn } = with_meter(Check::new(cache, digests));
     let rows = selection.artifacts.iter().zip(verdicts);
     let rows =
         rows.map(|((_, names), (digest, verdict))| Row { digest, names: names.clone(), verdict });
     let rows: Vec<Row> = rows.collect();
-    let withdrawn = withdraw(cache, &mut selection, &rows);
+    let withdrawn = remark_withdrawn(withdrawn, &mut selection.remarks);
     for file in &selection.damaged_records {
         selection.remarks.push(match cache.quarantine_record(file) {
             Ok(place) => format!(
@@ -167,18 +167,19 @@ fn check(cache: &Cache, mut selection: Selection, as_json: bool) -> anyhow::Resu
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Withdraws what was made from the damaged artifacts.
-fn withdraw(cache: &Cache, selection: &mut Selection, rows: &[Row]) -> Vec<Withdrawn> {
-    let damaged = rows.iter().filter(|row| matches!(row.verdict, Verdict::Damaged(_)));
-    let damaged: Vec<Digest> = damaged.map(|row| row.digest).collect();
-    match cache.withdraw_made_from(&damaged) {
+/// Says what no longer counts, as it was made from what is damaged.
+fn remark_withdrawn(
+    withdrawn: anyhow::Result<Vec<Withdrawn>>,
+    remarks: &mut Vec<String>,
+) -> Vec<Withdrawn> {
+    match withdrawn {
         Ok(withdrawn) => {
             let lines = withdrawn.iter().map(|Withdrawn { record, reason }| {
                 format!("the record of {} was withdrawn: {reason}", record.name())
             });
-            selection.remarks.extend(lines);
+            remarks.extend(lines);
             if !withdrawn.is_empty() {
-                selection.remarks.push(
+                remarks.push(
                     "if you know that the damage came later, `verify --restore` brings these records back"
                         .to_owned(),
                 );
@@ -186,7 +187,7 @@ fn withdraw(cache: &Cache, selection: &mut Selection, rows: &[Row]) -> Vec<Withd
             withdrawn
         }
         Err(error) => {
-            selection.remarks.push(format!(
+            remarks.push(format!(
                 "what was made from what is damaged still counts, as the cache cannot be changed: {error:#}"
             ));
             Vec::new()
@@ -199,18 +200,18 @@ fn in_cache(cache: &Cache, path: &Path) -> String {
 }
 
 /// Reads the artifacts while a meter shows how far it is.
-pub fn with_meter(check: Check<'_>) -> Vec<(Digest, Verdict)> {
+pub fn with_meter(check: Check<'_>) -> Checked {
     let mut meter = Meter::new("verify", check.bytes());
     let watch = Watch::default();
     let (sender, receiver) = channel();
     let mut check = Some(check);
-    let verdicts = std::thread::scope(|scope| {
+    let checked = std::thread::scope(|scope| {
         let (watched, check) = (&watch, &mut check);
         let work = move || check.take().map(|check| sender.send(check.run(watched)));
         std::thread::Builder::new().spawn_scoped(scope, work).ok()?;
         loop {
             match receiver.recv_timeout(TICK) {
-                Ok(verdicts) => return Some(verdicts),
+                Ok(checked) => return Some(checked),
                 Err(RecvTimeoutError::Timeout) => {
                     meter.update(watch.read.load(Ordering::Relaxed));
                 }
@@ -220,7 +221,9 @@ pub fn with_meter(check: Check<'_>) -> Vec<(Digest, Verdict)> {
         }
     });
     // Where the system has no thread left, it is done here, and the meter stands still.
-    verdicts.or_else(|| Some(check?.run(&watch))).unwrap_or_default()
+    let done_here = || check.take().map(|check| check.run(&watch));
+    let nothing = || Checked { verdicts: Vec::new(), withdrawn: Ok(Vec::new()) };
+    checked.or_else(done_here).unwrap_or_else(nothing)
 }
 
 fn is_sound(rows: &[Row]) -> bool {

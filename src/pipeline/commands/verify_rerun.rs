@@ -119,8 +119,8 @@ fn check_inputs(
             givers.insert(record.output.digest, input);
         }
     }
-    let verdicts = with_meter(Check::new(project.cache.layout(), givers.keys().copied()));
-    for (digest, verdict) in verdicts {
+    let checked = with_meter(Check::new(&project.cache, givers.keys().copied()));
+    for (digest, verdict) in checked.verdicts {
         let what = match verdict {
             Verdict::Intact(_) => continue,
             Verdict::Gone => "is gone".to_owned(),

@@ -108,6 +108,16 @@ impl JobSpec {
             JobEvent::Worker(Event::Measured(measured)) => RunEvent::Measured { stage, measured },
             JobEvent::Worker(Event::Note { text }) => RunEvent::Note { stage, text },
             JobEvent::Worker(_) => return None,
+            JobEvent::Damage { withdrawn, .. } if withdrawn.is_empty() => return None,
+            JobEvent::Damage { artifact, withdrawn } => {
+                let names: Vec<_> = withdrawn.iter().map(|one| one.record.name()).collect();
+                let text = format!(
+                    "what was made from the damaged artifact {} no longer counts: {}",
+                    artifact.short(),
+                    names.join(", ")
+                );
+                RunEvent::Note { stage, text }
+            }
         })
     }
 }

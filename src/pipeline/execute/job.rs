@@ -13,7 +13,10 @@ use pipeline_stages::worker::{io_error_kind, with_disk_advice};
 
 use super::executor::JobSpec;
 use super::reads::{Reads, Touched};
-use crate::cache::{Cache, Claim, Execution, Lookup, Record, StatIndex, Stored, Withdrawn};
+use crate::cache::{
+    Cache, Claim, Committed, Execution, Lookup, Record, StatIndex, Stored, Withdrawn,
+};
+use crate::digest::Digest;
 use crate::launcher::Launcher;
 use crate::manifest::StageDeclaration;
 use crate::reason::Reason;
@@ -51,6 +54,13 @@ pub enum JobEvent {
     },
     /// Its worker says something.
     Worker(Event),
+    /// An artifact was found damaged.
+    Damage {
+        /// The artifact.
+        artifact: Digest,
+        /// What no longer counts, because it was made from it.
+        withdrawn: Vec<Withdrawn>,
+    },
 }
 
 /// How a job ended.
@@ -69,15 +79,7 @@ pub enum JobEnd {
         log: Vec<String>,
     },
     /// An input is damaged. It is out of the way now: the stage that made it must run again.
-    DamagedInput(DamagedInput),
-}
-
-/// An artifact that was found damaged before a stage read it.
-pub struct DamagedInput {
-    /// The artifact.
-    pub artifact: Stored,
-    /// What no longer counts, because it was made from it.
-    pub withdrawn: Vec<Withdrawn>,
+    DamagedInput(Digest),
 }
 
 impl JobEnd {
@@ -102,8 +104,10 @@ impl Job<'_> {
         };
         let JobSpec { declaration, work, inputs, .. } = self.spec;
         for (_, _, stored) in inputs {
-            if let Some(withdrawn) = self.cache.quarantine_if_damaged(stored)? {
-                return Ok(JobEnd::DamagedInput(DamagedInput { artifact: *stored, withdrawn }));
+            if let Some(found) = self.cache.quarantine_if_damaged(stored)? {
+                let (artifact, withdrawn) = (stored.digest, found.withdrawn);
+                report(JobEvent::Damage { artifact, withdrawn });
+                return Ok(JobEnd::DamagedInput(artifact));
             }
         }
         let reads = Reads::look(self.cache, declaration, &self.spec.folder, self.index, inputs)?;
@@ -117,7 +121,10 @@ impl Job<'_> {
         let end = worker::run(command, &request, &claim.log(), self.worker, |event| {
             report(JobEvent::Worker(event))
         })?;
-        let Touched { spoilt, notes } = reads.touched();
+        let Touched { spoilt, notes, damaged } = reads.touched();
+        for (artifact, withdrawn) in damaged {
+            report(JobEvent::Damage { artifact, withdrawn });
+        }
         notes.into_iter().for_each(|text| report(JobEvent::Worker(Event::Note { text })));
         if let Some(why) = spoilt {
             claim.remove_checkpoint()?;
@@ -132,7 +139,7 @@ impl Job<'_> {
         }
         match end {
             worker::End::Finished { metrics, ran_on } => {
-                let end = self.commit(claim, metrics, ran_on)?;
+                let end = self.commit(claim, metrics, ran_on, report)?;
                 reads.keep();
                 Ok(end)
             }
@@ -173,9 +180,10 @@ impl Job<'_> {
         claim: Claim,
         metrics: message::Metrics,
         ran_on: Option<RanOn>,
+        report: &dyn Fn(JobEvent),
     ) -> anyhow::Result<JobEnd> {
         let JobSpec { declaration, work, experiment, .. } = self.spec;
-        let record = claim.commit(Execution {
+        let Committed { record, withdrawn } = claim.commit(Execution {
             parts: work.parts.clone(),
             stage: declaration.name.to_string(),
             experiment: experiment.clone(),
@@ -184,6 +192,9 @@ impl Job<'_> {
             metrics,
             ran_on,
         })?;
+        if !withdrawn.is_empty() {
+            report(JobEvent::Damage { artifact: record.output.digest, withdrawn });
+        }
         Ok(JobEnd::Ran(Box::new(record)))
     }
 }

@@ -12,17 +12,19 @@ mod single;
 mod states;
 mod supervisor;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use pipeline_stages::WorkerProgram;
 
-use crate::cache::{Cache, Record};
+use crate::cache::{Cache, Record, Withdrawn};
+use crate::digest::Digest;
 use crate::events::{Outcome, RunEvent};
 use crate::facts::World;
 use crate::graph::Graph;
-use crate::key;
+use crate::key::{self, Part};
 use crate::launcher::Plain;
 use crate::manifest::Manifest;
 use crate::plan::{self, Facts, State};
@@ -98,6 +100,7 @@ pub fn execute(
         states: StageStates::new(selected, graph, options.depths(), |name| pools(manifest, name)),
         supervisor,
         executor: Box::new(executor),
+        damaged: BTreeMap::new(),
         failed: false,
         working: false,
     };
@@ -123,6 +126,8 @@ struct Run<'a> {
     states: StageStates,
     supervisor: Supervisor<Report>,
     executor: Box<dyn Executor>,
+    /// Per stage that runs, the damaged artifacts that its job found, each with what no longer counts.
+    damaged: BTreeMap<StageName, Vec<(Digest, Vec<Withdrawn>)>>,
     failed: bool,
     working: bool,
 }
@@ -200,10 +205,12 @@ impl Run<'_> {
 
     /// The first stage that is ready and has its slots.
     fn next_to_start(&self) -> Option<StageName> {
-        if self.stopping() || (self.failed && !self.options.keep_going) {
-            return None;
-        }
-        self.states.first_to_start().cloned()
+        self.starts_more().then(|| self.states.first_to_start().cloned()).flatten()
+    }
+
+    /// Whether a stage may still start.
+    fn starts_more(&self) -> bool {
+        !self.stopping() && (!self.failed || self.options.keep_going)
     }
 
     fn start(&mut self, name: &StageName, work: Work) -> anyhow::Result<()> {
@@ -229,6 +236,9 @@ impl Run<'_> {
     }
 
     fn report_event(&mut self, stage: &StageName, event: JobEvent) {
+        if let JobEvent::Damage { artifact, withdrawn } = &event {
+            self.damaged.entry(stage.clone()).or_default().push((*artifact, withdrawn.clone()));
+        }
         let Some(StageState::Running { key, .. }) = self.states.get(stage) else { return };
         let Some(declaration) = self.manifest.stage(stage) else { return };
         let event = JobSpec::event(declaration, *key, event);
@@ -247,6 +257,11 @@ impl Run<'_> {
             _ => (0.0, None),
         };
         match end {
+            JobEnd::Reused(record) | JobEnd::Ran(record) if !self.is_current(&record) => {
+                let text = "an input was damaged while it ran: it runs again".to_owned();
+                self.report(RunEvent::Note { stage: name.clone(), text });
+                self.states.set(name, StageState::Waiting);
+            }
             JobEnd::Reused(record) => self.end_fresh(name, record),
             JobEnd::Ran(record) => {
                 let outcome = Outcome::Ran {
@@ -262,33 +277,33 @@ impl Run<'_> {
                 self.failed = true;
                 self.end(name, Outcome::Failed { message, log, seconds }, None)
             }
-            JobEnd::DamagedInput(damaged) => {
-                let job::DamagedInput { artifact, withdrawn } = damaged;
-                let mut text = format!(
+            JobEnd::DamagedInput(artifact) => {
+                let text = format!(
                     "the artifact {} is damaged; it was moved to quarantine/ and its stage runs again",
-                    artifact.digest.short()
+                    artifact.short()
                 );
-                if !withdrawn.is_empty() {
-                    let names: Vec<String> =
-                        withdrawn.iter().map(|withdrawn| withdrawn.record.name()).collect();
-                    text.push_str(&format!(
-                        "; what was made from it no longer counts: {}",
-                        names.join(", ")
-                    ));
-                }
                 self.report(RunEvent::Note { stage: name.clone(), text });
                 self.states.set(name, StageState::Waiting);
-                let is_lost = |state: &StageState| {
-                    state.record().is_some_and(|record| {
-                        record.output.digest == artifact.digest
-                            || withdrawn.iter().any(|other| other.record.key == record.key)
-                    })
-                };
-                let lost = self.states.iter().filter(|(_, state)| is_lost(state));
-                for stage in lost.map(|(stage, _)| stage.clone()).collect::<Vec<_>>() {
-                    self.states.set(&stage, StageState::Waiting);
-                }
             }
+        }
+        for (artifact, withdrawn) in self.damaged.remove(name).unwrap_or_default() {
+            self.take_back(&artifact, &withdrawn);
+        }
+    }
+
+    /// Takes the results back that no longer count since this artifact was damaged: their stages run again. So does the
+    /// one that made it, in a run that goes on.
+    fn take_back(&mut self, artifact: &Digest, withdrawn: &[Withdrawn]) {
+        let is_needed = self.starts_more() && !self.cache.has_artifact(artifact);
+        let is_lost = |state: &StageState| {
+            state.record().is_some_and(|record| {
+                is_needed && record.output.digest == *artifact
+                    || withdrawn.iter().any(|other| other.record.key == record.key)
+            })
+        };
+        let lost = self.states.iter().filter(|(_, state)| is_lost(state));
+        for stage in lost.map(|(stage, _)| stage.clone()).collect::<Vec<_>>() {
+            self.states.set(&stage, StageState::Waiting);
         }
     }
 
@@ -302,6 +317,16 @@ impl Run<'_> {
         }
         self.report(RunEvent::End { stage: name.clone(), outcome: outcome.clone() });
         self.states.set(name, StageState::Ended { outcome, record });
+    }
+
+    /// Whether the inputs of a result still have the results that it was made from.
+    fn is_current(&self, record: &Record) -> bool {
+        record.parts.iter().all(|part| match part {
+            Part::Input { from, digest, .. } => {
+                self.record(from).is_some_and(|input| input.output.digest == *digest)
+            }
+            _ => true,
+        })
     }
 
     fn record(&self, name: &StageName) -> Option<&Record> {

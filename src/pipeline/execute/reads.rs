@@ -7,8 +7,9 @@ use std::path::Path;
 
 use pipeline_stages::message::Input;
 
-use crate::cache::{Cache, Check, Damage, Snapshot, StatIndex, Stored, Touch, Verdict, Watch};
+use crate::cache::{Cache, Listing, Quarantined, Snapshot, StatIndex, Stored, Touch, Withdrawn};
 use crate::difference::{Difference, Differences};
+use crate::digest::Digest;
 use crate::facts::Outside;
 use crate::key::Part;
 use crate::manifest::StageDeclaration;
@@ -20,7 +21,7 @@ pub struct Reads<'a> {
     folder: &'a Path,
     index: &'a StatIndex,
     outside: Vec<Outside>,
-    inputs: Vec<(String, Stored, Snapshot)>,
+    inputs: Vec<(String, Digest, Snapshot)>,
 }
 
 /// What happened meanwhile to what a stage reads.
@@ -30,6 +31,8 @@ pub struct Touched {
     pub spoilt: Option<String>,
     /// What is worth a line, and nothing more.
     pub notes: Vec<String>,
+    /// The inputs that are damaged, each with what no longer counts because it was made from it.
+    pub damaged: Vec<(Digest, Vec<Withdrawn>)>,
 }
 
 impl<'a> Reads<'a> {
@@ -50,7 +53,7 @@ impl<'a> Reads<'a> {
                 Some(name) => format!("{port}.{name}"),
                 None => port.clone(),
             };
-            Ok((name, *stored, Snapshot::of_artifact(&input.path)?))
+            Ok((name, stored.digest, Snapshot::of_artifact(&input.path)?))
         };
         let inputs = inputs.iter().map(snapshot).collect::<anyhow::Result<_>>()?;
         Ok(Self { cache, declaration, folder, index, outside, inputs })
@@ -65,7 +68,7 @@ impl<'a> Reads<'a> {
         })
     }
 
-    /// Looks again at everything. An input that is damaged now is moved to the quarantine.
+    /// Rechecks everything. An input that is damaged now is moved to the quarantine.
     pub fn touched(&self) -> Touched {
         let mut touched = Touched::default();
         let mut spoilt = Vec::new();
@@ -84,74 +87,49 @@ impl<'a> Reads<'a> {
                 }
             }
         }
-        for (port, stored, was) in &self.inputs {
+        for (port, digest, was) in &self.inputs {
             // Whoever removed it, or made it unreadable, is found when its bytes are looked at.
-            let written = match Snapshot::of_artifact(&self.cache.artifact(&stored.digest)) {
-                Ok(now) => match was.touch(&now) {
-                    Touch::None => continue,
-                    Touch::Status => Vec::new(),
-                    Touch::Content(written) => written,
-                },
-                Err(_) => Vec::new(),
-            };
-            spoilt.extend(self.damage(port, stored, &written, &mut touched.notes));
+            let now = Snapshot::of_artifact(&self.cache.artifact(digest));
+            if now.is_ok_and(|now| was.touch(&now) == Touch::None) {
+                continue;
+            }
+            spoilt.extend(self.damage(port, *digest, &mut touched.damaged));
         }
         touched.spoilt = (!spoilt.is_empty()).then(|| spoilt.join("; "));
         touched
     }
 
-    /// What happened to an input, going by its bytes. `None` if they are as they were. `written` is what was written
-    /// to while the stage ran, going by the stat.
+    /// What happened to an input, going by its bytes. `None` if they are as they were. What was made from it is withdrawn:
+    /// another stage may have read it when it was damaged already.
     fn damage(
         &self,
         port: &str,
-        stored: &Stored,
-        written: &[Difference],
-        notes: &mut Vec<String>,
+        digest: Digest,
+        damaged: &mut Vec<(Digest, Vec<Withdrawn>)>,
     ) -> Option<String> {
-        let check = Check::new(self.cache.layout(), [stored.digest]);
-        let (_, verdict) = check.run(&Watch::default()).pop()?;
-        let what = match verdict {
-            Verdict::Intact(_) => return None,
-            Verdict::Gone => "it is gone".to_owned(),
-            Verdict::Unreadable(why) => why,
-            Verdict::Damaged(Damage { files, moved }) => {
-                let is_new = |one: &Difference| written.iter().any(|other| other.path == one.path);
-                if !files.as_ref().is_some_and(|files| files.iter().all(is_new)) {
-                    notes.extend(self.withdraw(stored));
-                }
-                let files = files.and_then(Differences::of);
-                let files = files.map_or("other content".to_owned(), |files| files.to_string());
-                match moved {
-                    Ok(_) => format!(
-                        "{files}; it is in quarantine/ now, and is made again when it is needed"
-                    ),
-                    Err(why) => format!("{files}; {why}"),
+        let whole = Listing::read(&self.cache.layout().listing(&digest), &digest);
+        let what = match self.cache.quarantine_if_rewritten(&digest) {
+            Ok(None) => return None,
+            Ok(Some(Quarantined { place, withdrawn })) => {
+                damaged.push((digest, withdrawn));
+                match place {
+                    None => "it is gone".to_owned(),
+                    Some(place) => {
+                        let now = Listing::of(&place).ok();
+                        let files = whole.zip(now).map(|(whole, now)| whole.differences(&now));
+                        let files = files.and_then(Differences::of).map(|files| files.to_string());
+                        let files = files.unwrap_or("other content".to_owned());
+                        format!(
+                            "{files}; it is in quarantine/ now, and is made again when it is needed"
+                        )
+                    }
                 }
             }
+            Err(error) => format!("{error:#}"),
         };
         Some(format!(
             "the stage, or something beside it, wrote into its input '{port}' ({what}); a stage must leave its inputs as they are"
         ))
-    }
-
-    /// An input that was damaged before the stage began: what else was made from it may be wrong too. What was only
-    /// written to now was whole until then, and so is what was made from it.
-    fn withdraw(&self, stored: &Stored) -> Option<String> {
-        match self.cache.withdraw_made_from(&[stored.digest]) {
-            Ok(withdrawn) => {
-                let names: Vec<_> = withdrawn.iter().map(|one| one.record.name()).collect();
-                let names = (!names.is_empty()).then(|| names.join(", "))?;
-                Some(format!(
-                    "no longer counted, as made from the damaged artifact {}: {names}",
-                    stored.digest.short()
-                ))
-            }
-            Err(error) => Some(format!(
-                "what was made from the damaged artifact {} could not be withdrawn: {error:#}",
-                stored.digest.short()
-            )),
-        }
     }
 
     /// Keeps what the files outside the cache are made of, for a later plan to say which of them changed.

@@ -57,8 +57,8 @@ pub fn run_job(spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Result<Out
         },
         JobEnd::Stopped => Outcome::Stopped,
         JobEnd::Failed { message, log } => Outcome::Failed { message, log, seconds },
-        JobEnd::DamagedInput(damaged) => {
-            let digest = damaged.artifact.digest.short();
+        JobEnd::DamagedInput(artifact) => {
+            let digest = artifact.short();
             let message = format!("its input {digest} was damaged: run the stage that makes it");
             Outcome::Failed { message, log: Vec::new(), seconds }
         }
