@@ -216,11 +216,11 @@ mod tests {
     use std::cell::RefCell;
     use std::path::Path;
 
-    use pipeline_stages::ArtifactType;
-    use pipeline_stages::message::Metrics;
+    
+    
 
     use super::*;
-    use crate::cache::{Extent, Stored};
+    
     use crate::digest::Encoder;
     use crate::manifest;
 
@@ -287,26 +287,12 @@ mod tests {
                     State::Dirty { reason, key, parts } => Some((name, reason, key, parts)),
                     _ => None,
                 });
-                let Some((name, reason, key, parts)) = dirty else {
+                let Some((name, _reason, key, parts)) = dirty else {
                     assert!(plan.is_all_fresh(), "nothing waits for nothing");
                     return ran;
                 };
                 let digest = Encoder::new("test").text(&output(name.as_str(), key)).finish();
-                let record = Record {
-                    key: *key,
-                    parts: parts.clone(),
-                    stage: name.to_string(),
-                    experiment: "test".into(),
-                    reason: reason.clone(),
-                    artifact: ArtifactType::Directory,
-                    output: Stored { digest, extent: Extent::default() },
-                    metrics: Metrics::new(),
-                    seconds: 0.0,
-                    finished: 0,
-                    host: String::new(),
-                    ran_on: None,
-                    version: String::new(),
-                };
+                let record = Record::for_test(name.as_str(), parts.clone(), digest);
                 self.records.borrow_mut().insert(*key, record);
                 self.gone.borrow_mut().retain(|gone| gone != key);
                 self.heads.borrow_mut().insert(name.clone(), *key);

@@ -30,17 +30,14 @@ impl Filter {
 /// Digests in full (64 digits), for people (12) and in file names (16), and random names.
 fn blank_digests(text: &str) -> String {
     let is_digit = |letter: char| matches!(letter, '0'..='9' | 'a'..='f');
-    let is_digest = |word: &str| {
-        let with_letters = word.contains(|letter: char| letter.is_ascii_alphabetic());
-        matches!(word.len(), 12 | 16 | 64) && word.chars().all(is_digit) && with_letters
-    };
+    let is_digest = |word: &str| matches!(word.len(), 12 | 16 | 64) && word.chars().all(is_digit);
     let mut blanked = String::new();
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let word = rest.find(|letter: char| !letter.is_ascii_alphanumeric()).unwrap_or(rest.len());
         let length = word.max(first.len_utf8());
         let (token, after) = rest.split_at(length);
-        let blank = if is_digest(token) {
+        let blank = if is_digest(token) && !blanked.ends_with("default: ") {
             "[digest]"
         } else if blanked.ends_with(".new-") {
             "[random]"

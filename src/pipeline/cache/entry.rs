@@ -38,6 +38,8 @@ pub struct Entry {
     pub path: PathBuf,
     /// What it is.
     pub kind: EntryKind,
+    /// Whether it is a file that has another name as well, somewhere.
+    pub has_other_names: bool,
 }
 
 /// What an entry is.

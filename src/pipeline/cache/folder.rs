@@ -113,12 +113,13 @@ impl Folder {
                 if name == "." || name == ".." {
                     continue;
                 }
-                let kind = entry_kind(opened.as_fd(), name, &place)?;
+                let (kind, links) = entry_kind(opened.as_fd(), name, &place)?;
+                let has_other_names = matches!(kind, EntryKind::File { .. }) && links > 1;
                 let path = folder.join(name);
                 if kind == EntryKind::Folder {
                     folders.push(path.clone());
                 }
-                found.push(Entry { path, kind });
+                found.push(Entry { path, kind, has_other_names });
             }
         }
         found.sort_by(|a, b| path_bytes(&a.path).cmp(path_bytes(&b.path)));
@@ -141,29 +142,35 @@ impl AsFd for Folder {
     }
 }
 
-fn entry_kind(folder: BorrowedFd<'_>, name: &OsStr, place: &Path) -> anyhow::Result<EntryKind> {
+/// What an entry is, and how many names it has.
+fn entry_kind(
+    folder: BorrowedFd<'_>,
+    name: &OsStr,
+    place: &Path,
+) -> anyhow::Result<(EntryKind, u64)> {
     let path = || place.join(name);
     let cannot_read = || format!("cannot read {}", path().display());
     let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
         .map_err(io::Error::from)
         .with_context(cannot_read)?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => Ok(EntryKind::Folder),
-        FileType::RegularFile => Ok(EntryKind::File {
-            executable: stat.st_mode & 0o100 != 0,
-            bytes: stat.st_size as u64,
-        }),
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => EntryKind::Folder,
+        FileType::RegularFile => {
+            EntryKind::File { executable: stat.st_mode & 0o100 != 0, bytes: stat.st_size as u64 }
+        }
         FileType::Symlink => {
             let target = readlinkat(folder, name, Vec::new())
                 .map_err(io::Error::from)
                 .with_context(cannot_read)?;
-            Ok(EntryKind::Link { target: PathBuf::from(OsStr::from_bytes(target.to_bytes())) })
+            EntryKind::Link { target: PathBuf::from(OsStr::from_bytes(target.to_bytes())) }
         }
         _ => bail!(
             "{} is neither a file, a folder nor a link: it cannot be part of an artifact",
             path().display()
         ),
-    }
+    };
+    #[allow(clippy::unnecessary_cast, reason = "its width differs between systems")]
+    Ok((kind, stat.st_nlink as u64))
 }
 
 /// One system call in place of one per folder. `None` where the system does not have it.

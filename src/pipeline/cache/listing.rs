@@ -64,7 +64,19 @@ impl Listing {
     /// # Errors
     /// As [`Listing::watched`].
     pub fn of_open(folder: &Folder, watch: &Watch) -> anyhow::Result<Self> {
-        Self::with_digests(folder.entries()?, |path| {
+        Self::of_entries(folder, folder.entries()?, watch)
+    }
+
+    /// The same where its entries are known.
+    ///
+    /// # Errors
+    /// As [`Listing::watched`].
+    pub(super) fn of_entries(
+        folder: &Folder,
+        entries: Vec<Entry>,
+        watch: &Watch,
+    ) -> anyhow::Result<Self> {
+        Self::with_digests(entries, |path| {
             let digest = || digest_open_file(folder.open_below(path)?, watch);
             digest().with_context(|| format!("cannot read {}", folder.path().join(path).display()))
         })
@@ -78,7 +90,7 @@ impl Listing {
         entries: Vec<Entry>,
         mut digest_of: impl FnMut(&Path) -> anyhow::Result<Digest>,
     ) -> anyhow::Result<Self> {
-        let lines = entries.into_iter().map(|Entry { path, kind }| {
+        let lines = entries.into_iter().map(|Entry { path, kind, .. }| {
             let content = match kind {
                 EntryKind::File { .. } => Some(digest_of(&path)?),
                 EntryKind::Folder | EntryKind::Link { .. } => None,

@@ -83,6 +83,27 @@ impl Record {
             .ok_or(Unreadable::Damaged)
     }
 
+    /// One for tests, of a stage with this name whose key was made of these parts.
+    #[cfg(test)]
+    pub fn for_test(stage: &str, parts: Vec<Part>, output: crate::digest::Digest) -> Self {
+        let extent = super::Extent::default();
+        Self {
+            key: StageKey::of(&parts),
+            parts,
+            stage: stage.to_owned(),
+            experiment: "test".to_owned(),
+            reason: Reason::NeverRan,
+            artifact: ArtifactType::Directory,
+            output: Stored { digest: output, extent },
+            metrics: Metrics::new(),
+            seconds: 0.1,
+            finished: 7,
+            host: String::new(),
+            ran_on: None,
+            version: "0".to_owned(),
+        }
+    }
+
     fn parse(text: &[u8]) -> Option<Self> {
         let (checksum, rest) =
             text.strip_prefix(BEFORE_CHECKSUM.as_bytes())?.split_at_checked(64)?;
@@ -113,26 +134,13 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::Extent;
+    
     use crate::digest::Encoder;
 
     fn record() -> Record {
         let parts = vec![Part::Kind { name: "command".to_owned(), version: 1 }];
-        Record {
-            key: StageKey::of(&parts),
-            parts,
-            stage: "a".to_owned(),
-            experiment: "x".to_owned(),
-            reason: Reason::NeverRan,
-            artifact: ArtifactType::Metrics,
-            output: Stored { digest: Encoder::new("test").finish(), extent: Extent::default() },
-            metrics: [("accuracy".to_owned(), 0.15)].into(),
-            seconds: 0.1,
-            finished: 7,
-            host: String::new(),
-            ran_on: None,
-            version: "0".to_owned(),
-        }
+        let metrics = [("accuracy".to_owned(), 0.15)].into();
+        Record { metrics, ..Record::for_test("a", parts, Encoder::new("test").finish()) }
     }
 
     #[test]

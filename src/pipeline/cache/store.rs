@@ -51,8 +51,10 @@ pub(super) fn commit(
     withdraw: impl FnOnce(&Digest) -> anyhow::Result<()>,
 ) -> anyhow::Result<Stored> {
     let output = work.open_output()?;
-    separate_hard_links(&output)?;
-    let listing = Listing::of_open(&output, &Watch::default()).map_err(in_words)?;
+    let entries = output.entries().map_err(in_words)?;
+    separate_hard_links(&output, &entries)?;
+    let listing =
+        Listing::of_entries(&output, entries.clone(), &Watch::default()).map_err(in_words)?;
     let (digest, extent) = (listing.digest(), listing.extent());
     let place = layout.artifact(&digest);
     // Two stages that give the same content must not take it for damaged while the other moves it here.
@@ -64,7 +66,6 @@ pub(super) fn commit(
             quarantine(layout, &digest)?;
         }
         let shared = durable::is_shared(layout.root());
-        let entries = output.entries()?;
         seal(&output, &entries, shared)
             .with_context(|| format!("cannot flush {} to disk", output.path().display()))?;
         move_into_store(work, &output, &entries, &place, shared)
@@ -83,17 +84,11 @@ fn in_words(error: anyhow::Error) -> anyhow::Error {
 
 /// A file with another name elsewhere would change with it, and sealing it would change it there. So each such
 /// file becomes a copy of itself (which shares its blocks where the file system can do that).
-fn separate_hard_links(output: &Folder) -> anyhow::Result<()> {
-    for Entry { path, kind } in output.entries().map_err(in_words)? {
-        if !matches!(kind, EntryKind::File { .. }) {
-            continue;
-        }
+fn separate_hard_links(output: &Folder, entries: &[Entry]) -> anyhow::Result<()> {
+    for Entry { path, .. } in entries.iter().filter(|entry| entry.has_other_names) {
         let separate = || -> io::Result<()> {
-            let file = output.open_below(&path)?;
+            let file = output.open_below(path)?;
             let stat = fstat(&file)?;
-            if stat.st_nlink < 2 {
-                return Ok(());
-            }
             let above = output.open_below(path.parent().unwrap_or(Path::new("")))?;
             let name = path.file_name().unwrap_or_default();
             let copy_name = format!("{}{}", durable::NEW, stat.st_ino);
@@ -120,7 +115,7 @@ fn create_below(folder: &File, name: &Path) -> io::Result<File> {
 fn seal(output: &Folder, entries: &[Entry], shared: bool) -> anyhow::Result<()> {
     let sync_each = entries.len() <= SYNC_EACH_AT_MOST;
     // Folders last and from the inside out: in a read-only folder nothing else can be changed.
-    for Entry { path, kind } in entries.iter().rev() {
+    for Entry { path, kind, .. } in entries.iter().rev() {
         if matches!(kind, EntryKind::Link { .. }) {
             continue;
         }
@@ -173,7 +168,7 @@ fn move_into_store(
 fn copy_tree(from: &Folder, entries: &[Entry], to: &Path) -> anyhow::Result<()> {
     durable::create_folder(to)?;
     // Folders come before what is in them.
-    for Entry { path, kind } in entries {
+    for Entry { path, kind, .. } in entries {
         let target = to.join(path);
         match kind {
             EntryKind::Folder => fs::create_dir(&target)?,

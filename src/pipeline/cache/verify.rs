@@ -105,7 +105,7 @@ impl<'a> Check<'a> {
             Ok(entries) => {
                 let place: Arc<Path> = place.into();
                 let first_file = self.files.len();
-                for Entry { path, kind } in &entries {
+                for Entry { path, kind, .. } in &entries {
                     if let EntryKind::File { bytes, .. } = kind {
                         self.bytes += bytes;
                         self.files.push((Arc::clone(&place), path.clone()));

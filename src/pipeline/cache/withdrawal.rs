@@ -151,12 +151,12 @@ fn made_from(records: &[Record], damaged: &[Digest]) -> Vec<(usize, Digest)> {
 
 #[cfg(test)]
 mod tests {
-    use pipeline_stages::ArtifactType;
+    
 
     use super::*;
-    use crate::cache::{Extent, Stored};
+    
     use crate::digest::Encoder;
-    use crate::reason::Reason;
+    
 
     fn digest(text: &str) -> Digest {
         Encoder::new("test").text(text).finish()
@@ -173,21 +173,7 @@ mod tests {
             digest: digest(input),
         });
         let parts: Vec<Part> = std::iter::once(name).chain(inputs).collect();
-        Record {
-            key: StageKey::of(&parts),
-            parts,
-            stage: stage.to_owned(),
-            experiment: "test".to_owned(),
-            reason: Reason::NeverRan,
-            artifact: ArtifactType::Directory,
-            output: Stored { digest: digest(output), extent: Extent::default() },
-            metrics: Default::default(),
-            seconds: 0.0,
-            finished: 0,
-            host: String::new(),
-            ran_on: None,
-            version: String::new(),
-        }
+        Record::for_test(stage, parts, digest(output))
     }
 
     #[test]

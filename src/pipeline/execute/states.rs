@@ -201,12 +201,12 @@ impl StageStates {
 
 #[cfg(test)]
 mod tests {
-    use pipeline_stages::ArtifactType;
-    use pipeline_stages::message::Metrics;
+    
+    
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cache::{Extent, Stored};
+    
     use crate::digest::Encoder;
     use crate::reason::Reason;
 
@@ -234,21 +234,7 @@ mod tests {
     fn ended(result: bool) -> StageState {
         let parts = Vec::new();
         let digest = Encoder::new("test").text("output").finish();
-        let record = Record {
-            key: StageKey::of(&parts),
-            parts,
-            stage: "stage".into(),
-            experiment: "test".into(),
-            reason: Reason::NeverRan,
-            artifact: ArtifactType::Directory,
-            output: Stored { digest, extent: Extent::default() },
-            metrics: Metrics::new(),
-            seconds: 0.0,
-            finished: 0,
-            host: String::new(),
-            ran_on: None,
-            version: String::new(),
-        };
+        let record = Record::for_test("stage", parts, digest);
         StageState::Ended { outcome: Outcome::Stopped, record: result.then(|| Box::new(record)) }
     }
 
