@@ -216,11 +216,8 @@ mod tests {
     use std::cell::RefCell;
     use std::path::Path;
 
-    
-    
-
     use super::*;
-    
+
     use crate::digest::Encoder;
     use crate::manifest;
 

@@ -12,7 +12,7 @@ use crate::digest::Digest;
 /// The digest of a file's bytes.
 ///
 /// # Errors
-/// When it can't be read.
+/// When it cannot be read.
 pub fn digest_file(path: &Path) -> anyhow::Result<Digest> {
     digest_file_watched(path, &Watch::default())
 }
@@ -20,7 +20,7 @@ pub fn digest_file(path: &Path) -> anyhow::Result<Digest> {
 /// The digest of a file's bytes, with somebody who watches.
 ///
 /// # Errors
-/// When it can't be read, or was stopped.
+/// When it cannot be read, or was stopped.
 pub fn digest_file_watched(path: &Path, watch: &Watch) -> anyhow::Result<Digest> {
     let hash = || digest_open_file(File::open(path)?, watch);
     hash().with_context(|| format!("cannot read {}", path.display()))

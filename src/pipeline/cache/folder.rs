@@ -1,6 +1,6 @@
 //! A folder that is held open: what is below it is reached without following any link.
 //!
-//! A program may put a link wherever it may write. What hashes, seals or copies its output must not be led
+//! A program may put a link wherever it may write. What hashes, protects or copies its output must not be led
 //! out of the cache by it.
 
 use std::ffi::OsStr;

@@ -1,8 +1,8 @@
 //! What an artifact holds, file by file: the digest of an artifact is the digest of its listing. The same for files and
 //! folders outside the cache.
 //!
-//! So a listing proves itself, and one that was kept tells which files of a damaged artifact changed, or which of a
-//! folder outside. Knows no store.
+//! So a listing proves itself, and one that was kept shows which files of a damaged artifact changed, or which of a
+//! folder outside. Does not depend on the store.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub struct Listing(Vec<Line>);
 /// One file, folder or link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Line {
-    /// The path below the top; empty for a top that is no folder.
+    /// The path below the top; empty for a top that is not a folder.
     #[serde(with = "path_text")]
     pub(super) path: PathBuf,
     /// Outside the cache, where what a link leads to counts: the text of the link that leads here.
@@ -45,7 +45,7 @@ impl Listing {
     /// Lists a folder and hashes every file in it.
     ///
     /// # Errors
-    /// When something in it can't be read.
+    /// When something in it cannot be read.
     pub fn of(top: &Path) -> anyhow::Result<Self> {
         Self::watched(top, &Watch::default())
     }
@@ -53,7 +53,7 @@ impl Listing {
     /// The same, with somebody who watches.
     ///
     /// # Errors
-    /// When something in it can't be read, or it was stopped.
+    /// When something in it cannot be read, or it was stopped.
     pub fn watched(top: &Path, watch: &Watch) -> anyhow::Result<Self> {
         let folder = Folder::open(top).with_context(|| format!("cannot list {}", top.display()))?;
         Self::of_open(&folder, watch)
@@ -82,7 +82,7 @@ impl Listing {
         })
     }
 
-    /// The listing of these entries. `digest_of` gives the digest of the bytes of a file.
+    /// The listing of these entries. `digest_of` computes the digest of the bytes of a file.
     ///
     /// # Errors
     /// The first one of `digest_of`.
@@ -168,7 +168,7 @@ impl Listing {
     /// Writes the listing, unless one of the same length is there.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// When it cannot be written.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let text = serde_json::to_vec(self).context("a listing is plain data")?;
         let length = fs::metadata(path).map(|metadata| metadata.len());

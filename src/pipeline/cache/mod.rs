@@ -1,7 +1,7 @@
 //! The cache: artifacts under the digest of their content, and a record for each stage key.
 //!
 //! Killed anywhere, it holds the old state or the new one. Files are the truth; the stat index is disposable.
-//! Knows keys and records; not how a stage is run.
+//! Does not depend on how a stage is run.
 
 mod claim;
 mod damage;
@@ -100,18 +100,18 @@ impl Cache {
         &self.layout
     }
 
-    /// The record of a key, if its artifact is there too.
+    /// The record of a key, if its artifact exists too.
     pub fn usable(&self, key: &StageKey) -> Option<Record> {
         let record = self.record(key)?;
         self.has_artifact(&record.output.digest).then_some(record)
     }
 
-    /// Whether an artifact is there, at the cost of one stat, whatever its size.
+    /// Whether an artifact exists, at the cost of one stat, whatever its size.
     pub fn has_artifact(&self, digest: &Digest) -> bool {
-        store::is_there(&self.layout, digest)
+        store::exists(&self.layout, digest)
     }
 
-    /// The record of a key, whether or not its artifact is there.
+    /// The record of a key, whether or not its artifact exists.
     pub fn record(&self, key: &StageKey) -> Option<Record> {
         self.read_record(key).ok()
     }

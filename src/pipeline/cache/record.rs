@@ -134,7 +134,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    
+
     use crate::digest::Encoder;
 
     fn record() -> Record {

@@ -1,4 +1,4 @@
-//! What is in a place, entry by entry, by the stat of each: two snapshots tell whether something was touched between
+//! What is in a place, entry by entry, by the stat of each: two snapshots show whether something was touched between
 //! them, also if it holds the same bytes again. Reads no file.
 //!
 //! Outside the cache, links are followed and what nobody wrote is left out. In an artifact nothing is left out, and a
@@ -20,7 +20,7 @@ use super::stat_index::StatIndex;
 
 use crate::difference::{Difference, How};
 
-/// What tells a file from its earlier self without reading it.
+/// What distinguishes a file from its earlier self without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Stat {
     pub(super) device: u64,
@@ -51,7 +51,7 @@ impl Stat {
 
     fn touch(&self, now: &Self) -> Option<How> {
         let changed = self.changed_nanoseconds != now.changed_nanoseconds;
-        // Network filesystems may number their files anew at any time; who replaces one changes this time too.
+        // Network filesystems may number their files differently at any time; who replaces one changes this time too.
         let replaced = self.inode != now.inode && changed;
         if self.size != now.size {
             Some(How::Changed { old_bytes: self.size, new_bytes: now.size })
@@ -126,7 +126,7 @@ impl Snapshot {
     /// What is in the folder of an artifact.
     ///
     /// # Errors
-    /// When something can't be read.
+    /// When something cannot be read.
     pub fn of_artifact(path: &Path) -> anyhow::Result<Self> {
         Walk { path, outside: None, met: HashMap::new() }.take()
     }
@@ -134,7 +134,7 @@ impl Snapshot {
     /// What is in a place outside the cache.
     ///
     /// # Errors
-    /// When something can't be read, or is neither a file nor a folder.
+    /// When something cannot be read, or is neither a file nor a folder.
     pub fn of_outside(place: &Place<'_>) -> anyhow::Result<Self> {
         let Place { path, left_out, cache } = *place;
         let cache = fs::metadata(cache).ok().as_ref().map(identity);
@@ -189,7 +189,7 @@ impl Snapshot {
     /// What is in a place outside the cache, each file with the digest of its bytes.
     ///
     /// # Errors
-    /// When a file can't be read.
+    /// When a file cannot be read.
     pub fn listing(
         &self,
         place: &Place<'_>,
@@ -293,7 +293,7 @@ impl Walk<'_> {
         let list = || -> io::Result<Vec<PathBuf>> {
             fs::read_dir(&whole)?.map(|entry| Ok(folder.join(entry?.file_name()))).collect()
         };
-        let mut paths = list().with_context(|| format!("can't list {}", whole.display()))?;
+        let mut paths = list().with_context(|| format!("cannot list {}", whole.display()))?;
         if let Some((left_out, _)) = &self.outside {
             paths.retain(|path| !left_out.leaves_out(path));
         }
@@ -305,7 +305,7 @@ impl Walk<'_> {
     fn look(&mut self, path: PathBuf) -> anyhow::Result<Option<Entry>> {
         let whole = self.whole(&path);
         let is_top = path.as_os_str().is_empty();
-        let unreadable = || format!("can't read {}", whole.display());
+        let unreadable = || format!("cannot read {}", whole.display());
         let own = match fs::symlink_metadata(&whole) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !is_top => return Ok(None),
             other => other.with_context(unreadable)?,
@@ -363,7 +363,7 @@ fn leads_nowhere(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(looped)
 }
 
-/// Refuses what can't be held against its earlier self, before anybody opens it and waits for ever.
+/// Refuses what cannot be held against its earlier self, before anybody opens it and waits for ever.
 fn refuse_what_has_no_content(
     path: &Path,
     kind: FileType,

@@ -42,7 +42,7 @@ impl StatIndex {
     /// Writes the index, if there is something new in it.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// When it cannot be written.
     pub fn write(&self) -> anyhow::Result<()> {
         let Some(memory) = self.memory.get() else { return Ok(()) };
         let mut memory = lock(memory);
@@ -59,7 +59,7 @@ impl StatIndex {
     /// The digest of a file with this stat.
     ///
     /// # Errors
-    /// When it can't be read.
+    /// When it cannot be read.
     pub(super) fn digest(&self, path: &Path, stat: &Stat) -> anyhow::Result<Digest> {
         if let Some(digest) = self.memory().known.get(stat) {
             return Ok(*digest);

@@ -32,14 +32,14 @@ const SYNC_EACH_AT_MOST: usize = 256;
 pub struct Stored {
     /// The digest of its content, which is its name.
     pub digest: Digest,
-    /// How much it holds.
+    /// How much it contains.
     #[serde(flatten)]
     pub extent: Extent,
 }
 
 /// Moves a finished output into the store: hash, make read-only, fsync, rename, fsync.
 ///
-/// The output is gone afterwards. When the same content is there already, that one stays. What is damaged in its place
+/// The output is gone afterwards. When the store has the same content already, that one stays. What is damaged in its place
 /// moves to the quarantine, after `withdraw` withdrew what was made from it.
 ///
 /// # Errors
@@ -57,7 +57,7 @@ pub(super) fn commit(
         Listing::of_entries(&output, entries.clone(), &Watch::default()).map_err(in_words)?;
     let (digest, extent) = (listing.digest(), listing.extent());
     let place = layout.artifact(&digest);
-    // Two stages that give the same content must not take it for damaged while the other moves it here.
+    // Two stages that produce the same content must not take it for damaged while the other moves it here.
     let _lock = lock(layout, &digest)?;
     // By its bytes, not by its extent: a stage that runs again replaces what rotted.
     if !is_intact(layout, &digest).unwrap_or(false) {
@@ -66,12 +66,13 @@ pub(super) fn commit(
             quarantine(layout, &digest)?;
         }
         let shared = durable::is_shared(layout.root());
-        seal(&output, &entries, shared)
+        make_read_only(&output, &entries, shared)
             .with_context(|| format!("cannot flush {} to disk", output.path().display()))?;
         move_into_store(work, &output, &entries, &place, shared)
             .with_context(|| format!("cannot move the artifact to {}", place.display()))?;
     }
-    close(layout, &place).with_context(|| format!("cannot flush {} to disk", place.display()))?;
+    finish_top(layout, &place)
+        .with_context(|| format!("cannot flush {} to disk", place.display()))?;
     // Only `verify` asks for it, to report which files of a damaged artifact changed.
     let _ = listing.write(&layout.listing(&digest));
     Ok(Stored { digest, extent })
@@ -82,7 +83,7 @@ fn in_words(error: anyhow::Error) -> anyhow::Error {
     anyhow!("the output of the stage cannot be kept: {error:#}")
 }
 
-/// A file with another name elsewhere would change with it, and sealing it would change it there. So each such
+/// A file with another name elsewhere would change with it, and making it read-only would change it there. So each such
 /// file becomes a copy of itself (which shares its blocks where the file system can do that).
 fn separate_hard_links(output: &Folder, entries: &[Entry]) -> anyhow::Result<()> {
     for Entry { path, .. } in entries.iter().filter(|entry| entry.has_other_names) {
@@ -112,7 +113,7 @@ fn create_below(folder: &File, name: &Path) -> io::Result<File> {
 }
 
 /// Makes everything below a folder read-only and durable; the folder itself stays writable.
-fn seal(output: &Folder, entries: &[Entry], shared: bool) -> anyhow::Result<()> {
+fn make_read_only(output: &Folder, entries: &[Entry], shared: bool) -> anyhow::Result<()> {
     let sync_each = entries.len() <= SYNC_EACH_AT_MOST;
     // Folders last and from the inside out: in a read-only folder nothing else can be changed.
     for Entry { path, kind, .. } in entries.iter().rev() {
@@ -144,7 +145,7 @@ fn read_only(mode: u32, shared: bool) -> Mode {
     Mode::from_raw_mode(mode & 0o555 | owner | group)
 }
 
-/// Gives a sealed output its place. Where the work is on another file system than the store, by a copy.
+/// Gives a read-only output its place. Where the work is on another file system than the store, by a copy.
 fn move_into_store(
     work: &WorkFolder,
     output: &Folder,
@@ -161,7 +162,7 @@ fn move_into_store(
     durable::remove_tree(&copy)?;
     copy_tree(output, entries, &copy)?;
     let copied = Folder::open(&copy)?;
-    seal(&copied, entries, shared)?;
+    make_read_only(&copied, entries, shared)?;
     Ok(fs::rename(&copy, place)?)
 }
 
@@ -185,9 +186,9 @@ fn copy_tree(from: &Folder, entries: &[Entry], to: &Path) -> anyhow::Result<()> 
 }
 
 /// Makes the folder of an artifact read-only, and its place durable. Only where it is: moving a folder to
-/// another parent needs write permission on the folder itself. Also for one that was there already: the
+/// another parent needs write permission on the folder itself. Also for one that existed already: the
 /// process that moved it may have been killed before it came to this.
-fn close(layout: &Layout, place: &Path) -> io::Result<()> {
+fn finish_top(layout: &Layout, place: &Path) -> io::Result<()> {
     let shared = durable::is_shared(layout.root());
     let top = Folder::open(place)?;
     let stat = top.stat()?;
@@ -205,12 +206,12 @@ fn close(layout: &Layout, place: &Path) -> io::Result<()> {
     durable::sync_folder(&layout.bucket(Bucket::Store))
 }
 
-/// Whether an artifact is there, at the cost of one stat, whatever its size.
-pub fn is_there(layout: &Layout, digest: &Digest) -> bool {
+/// Whether an artifact exists, at the cost of one stat, whatever its size.
+pub fn exists(layout: &Layout, digest: &Digest) -> bool {
     fs::symlink_metadata(layout.artifact(digest)).is_ok_and(|metadata| metadata.is_dir())
 }
 
-/// Whether an artifact is there and its extent is the recorded one. Reads no file, but lists its folders.
+/// Whether an artifact exists and its extent is the recorded one. Reads no file, but lists its folders.
 pub fn holds(layout: &Layout, stored: &Stored) -> bool {
     folder::extent(&layout.artifact(&stored.digest)).is_ok_and(|extent| extent == stored.extent)
 }
@@ -222,7 +223,7 @@ pub fn holds(layout: &Layout, stored: &Stored) -> bool {
 pub fn is_intact(layout: &Layout, digest: &Digest) -> anyhow::Result<bool> {
     match Listing::of(&layout.artifact(digest)) {
         Ok(stored) => Ok(stored.digest() == *digest),
-        Err(error) if is_there(layout, digest) => Err(error),
+        Err(error) if exists(layout, digest) => Err(error),
         Err(_) => Ok(false),
     }
 }

@@ -27,7 +27,7 @@ pub enum Verdict {
     Intact(Extent),
     /// It does not.
     Damaged(Damage),
-    /// It is not there.
+    /// It does not exist.
     Gone,
     /// It cannot be read, so that nothing is known of it.
     Unreadable(String),

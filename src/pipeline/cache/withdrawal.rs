@@ -35,7 +35,7 @@ pub enum Restored {
 }
 
 impl Cache {
-    /// Withdraws the records of everything that was made from these artifacts, directly or not, and gives them.
+    /// Withdraws the records of everything that was made from these artifacts, directly or not, and returns them.
     ///
     /// What was made from an artifact that another record, which still counts, has made as well is left alone.
     ///
@@ -94,7 +94,7 @@ impl Cache {
         all
     }
 
-    /// Lets a withdrawn record count again, if its artifact is there and its stage has not run again.
+    /// Lets a withdrawn record count again, if its artifact exists and its stage has not run again.
     ///
     /// # Errors
     /// When it cannot be moved.
@@ -103,7 +103,7 @@ impl Cache {
         if self.record(key).is_some() {
             return Ok(Restored::Replaced);
         }
-        let intact = |record: &Record| store::is_there(&self.layout, &record.output.digest);
+        let intact = |record: &Record| store::exists(&self.layout, &record.output.digest);
         if !Record::read(&place, key).is_ok_and(|record| intact(&record)) {
             return Ok(Restored::ArtifactGone);
         }
@@ -117,7 +117,7 @@ impl Cache {
 }
 
 /// The records that were made from these artifacts, directly or not, each with the artifact that spoils it. An
-/// artifact that a sound record gives as well spoils nothing.
+/// artifact that a sound record produced as well spoils nothing.
 fn made_from(records: &[Record], damaged: &[Digest]) -> Vec<(usize, Digest)> {
     let mut readers: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
     let mut makers: BTreeMap<Digest, usize> = BTreeMap::new();
@@ -151,12 +151,10 @@ fn made_from(records: &[Record], damaged: &[Digest]) -> Vec<(usize, Digest)> {
 
 #[cfg(test)]
 mod tests {
-    
 
     use super::*;
-    
+
     use crate::digest::Encoder;
-    
 
     fn digest(text: &str) -> Digest {
         Encoder::new("test").text(text).finish()

@@ -158,7 +158,7 @@ impl Job<'_> {
 
     /// The claim to the key, after waiting for whoever has it. `Busy` where the run was stopped meanwhile.
     fn claim(&self, report: &dyn Fn(JobEvent)) -> anyhow::Result<Lookup> {
-        let mut told = false;
+        let mut reported = false;
         loop {
             let key = &self.spec.work.key;
             let lookup = self.cache.claim(key).inspect_err(|_| {
@@ -168,7 +168,7 @@ impl Job<'_> {
             if !matches!(lookup, Lookup::Busy(_)) || self.stopping.load(Ordering::Relaxed) {
                 return Ok(lookup);
             }
-            if !std::mem::replace(&mut told, true) {
+            if !std::mem::replace(&mut reported, true) {
                 report(JobEvent::Waits);
             }
             std::thread::sleep(LOCK_POLL);

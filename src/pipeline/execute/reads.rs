@@ -39,7 +39,7 @@ impl<'a> Reads<'a> {
     /// Looks at everything that a stage reads. `folder` is the one of the manifest.
     ///
     /// # Errors
-    /// When something can't be read.
+    /// When something cannot be read.
     pub fn look(
         cache: &'a Cache,
         declaration: &'a StageDeclaration,

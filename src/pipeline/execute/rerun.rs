@@ -1,4 +1,4 @@
-//! A stage once more, in scratch, from nothing: no checkpoint, no other folder, no record.
+//! A stage again, in scratch, from nothing: no checkpoint, no other folder, no record.
 //!
 //! What the cache holds of the stage is left as it is. Prints nothing.
 
@@ -51,7 +51,7 @@ pub enum RerunEnd {
     Stopped,
 }
 
-/// What a rerun gave.
+/// The result of a rerun.
 pub struct Outputs {
     /// What is in its output folder.
     pub listing: Listing,
@@ -82,10 +82,10 @@ enum Report {
 }
 
 impl Rerun<'_> {
-    /// Runs the stage, to its end, and tells the reporter. The scratch folder lasts as long as what is returned.
+    /// Runs the stage, to its end, and keeps the reporter informed. The scratch folder lasts as long as what is returned.
     ///
     /// # Errors
-    /// When it can't begin, or a file outside the cache that it reads is another than before.
+    /// When it cannot begin, or a file outside the cache that it reads is another than before.
     pub fn run(
         &self,
         record_of: impl Fn(&StageName) -> Option<Record>,
@@ -130,7 +130,7 @@ impl Rerun<'_> {
         supervisor.starts(&stage);
         let end = loop {
             match supervisor.next(reporter) {
-                Heard::Report(_, Report::Worker(event)) => tell(&stage, event, reporter),
+                Heard::Report(_, Report::Worker(event)) => report_event(&stage, event, reporter),
                 Heard::Report(_, Report::End(end)) => break end?,
                 Heard::StopWanted => {
                     watch.stop.store(true, Ordering::Relaxed);
@@ -171,7 +171,7 @@ impl Rerun<'_> {
     }
 }
 
-fn tell(stage: &StageName, event: Event, reporter: &mut dyn Reporter) {
+fn report_event(stage: &StageName, event: Event, reporter: &mut dyn Reporter) {
     let stage = stage.clone();
     match event {
         Event::Progress(progress) => reporter.event(&RunEvent::Progress { stage, progress }),

@@ -1,6 +1,6 @@
 //! Where every stage of a run is: one state each, one setter, and the pools that running stages take slots of.
 //!
-//! Knows who reads whom, and does not depend on the cache or on workers. What one change costs does not grow with the
+//! Depends on the graph only, not on the cache or on workers. What one change costs does not grow with the
 //! number of stages, only with that of the readers of the stage that changed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -201,12 +201,11 @@ impl StageStates {
 
 #[cfg(test)]
 mod tests {
-    
-    
+
     use proptest::prelude::*;
 
     use super::*;
-    
+
     use crate::digest::Encoder;
     use crate::reason::Reason;
 
