@@ -81,6 +81,18 @@ impl Sources {
         self.locate(span).map_or(1, |(source, local)| source.line_of(local.start) + 1)
     }
 
+    /// The file, line and column (from 1, in characters) at which `span` starts: `experiment.toml:12:3`.
+    pub fn place(&self, span: &Span) -> String {
+        let Some((source, local)) = self.locate(span) else { return self.subject.clone() };
+        let name = match &source.origin {
+            Origin::File(name) => name,
+            Origin::CommandLine => "the command line",
+        };
+        let before = &source.text[..local.start];
+        let column = before.chars().rev().take_while(|&letter| letter != '\n').count() + 1;
+        format!("{name}:{}:{column}", source.line_of(local.start) + 1)
+    }
+
     /// The text at `span`.
     pub fn text(&self, span: &Span) -> &str {
         self.locate(span).map_or("", |(source, local)| &source.text[local])

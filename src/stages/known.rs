@@ -1,8 +1,11 @@
-//! What is known of an artifact before it exists, from the parameters of the stages behind it: so that
-//! two stages that do not fit together are a mistake in the manifest, not a failure after hours.
+//! What is known of an artifact, from the parameters of the stages behind it or, once it exists, from itself: so that two
+//! stages that do not fit together are a mistake in the manifest, not a failure after hours.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use crate::ArtifactType;
+use crate::formats::{DatasetInfo, ImageShape, ModelInfo, Storage};
 use crate::kinds::architecture::Architecture;
 
 /// What is known of an artifact. `None` is what only the artifact itself can say.
@@ -14,12 +17,91 @@ pub struct Known {
     pub channels: Option<u32>,
     /// Its images, or those that its network takes as they are.
     pub images: Option<Images>,
+    /// Height and width of its images, where all have the same, or of those that its network takes as they are.
+    pub image_size: Option<ImageSize>,
     /// How many classes it has.
     pub classes: Option<u64>,
     /// How many training samples it has at most.
     pub train_samples: Option<u64>,
     /// Whether its classes are those for which asymmetric noise has pairs of its own.
     pub has_noise_pairs: Option<bool>,
+}
+
+/// Height and width in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageSize {
+    /// Pixels from top to bottom.
+    pub height: u32,
+    /// Pixels from left to right.
+    pub width: u32,
+}
+
+impl ImageSize {
+    fn of(shape: ImageShape) -> Option<Self> {
+        let height = u32::try_from(shape.height).ok()?;
+        Some(Self { height, width: u32::try_from(shape.width).ok()? })
+    }
+}
+
+impl std::fmt::Display for ImageSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.height, self.width)
+    }
+}
+
+impl Known {
+    /// What an artifact says of itself. `None` for a type that says nothing, or where it cannot be read.
+    pub fn of_artifact(artifact: ArtifactType, folder: &Path) -> Option<Self> {
+        match artifact {
+            ArtifactType::Dataset => {
+                DatasetInfo::read(folder).ok().map(|info| Self::of_data(&info))
+            }
+            ArtifactType::Weights | ArtifactType::Model => {
+                ModelInfo::read(folder).ok().map(|info| Self::of_model(&info))
+            }
+            _ => None,
+        }
+    }
+
+    fn of_data(info: &DatasetInfo) -> Self {
+        let is_encoded = info.storage == Storage::Encoded;
+        Self {
+            channels: u32::try_from(info.image.channels).ok(),
+            images: Some(if is_encoded { Images::Encoded } else { Images::Pixels }),
+            image_size: if is_encoded { None } else { ImageSize::of(info.image) },
+            classes: Some(info.classes.len() as u64),
+            train_samples: Some(info.train_samples.saturating_sub(info.validation_samples) as u64),
+            ..Self::default()
+        }
+    }
+
+    fn of_model(info: &ModelInfo) -> Self {
+        let takes_as_they_are = info.input_crop.is_none();
+        Self {
+            architecture: Architecture::ALL
+                .iter()
+                .copied()
+                .find(|architecture| architecture.name() == info.architecture),
+            channels: u32::try_from(info.input.channels).ok(),
+            images: takes_as_they_are.then_some(Images::Pixels),
+            image_size: ImageSize::of(info.input).filter(|_| takes_as_they_are),
+            classes: (!info.classes.is_empty()).then_some(info.classes.len() as u64),
+            ..Self::default()
+        }
+    }
+
+    /// This, and what `other` knows where this knows nothing.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            architecture: self.architecture.or(other.architecture),
+            channels: self.channels.or(other.channels),
+            images: self.images.or(other.images),
+            image_size: self.image_size.or(other.image_size),
+            classes: self.classes.or(other.classes),
+            train_samples: self.train_samples.or(other.train_samples),
+            has_noise_pairs: self.has_noise_pairs.or(other.has_noise_pairs),
+        }
+    }
 }
 
 /// The form of images.

@@ -7,6 +7,7 @@ mod caching;
 mod crash;
 mod damage;
 mod filter;
+mod fit;
 mod handed_out;
 mod hostile;
 mod invariants;

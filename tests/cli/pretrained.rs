@@ -28,7 +28,7 @@ normalise = "none"
 
 [stages.data]
 kind = "dataset"
-format = "idx"
+format = "cifar10"
 path = "data/images"
 
 [stages.train]
@@ -75,24 +75,24 @@ fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
     [content, directory, end].concat()
 }
 
-/// Images of one part, in MNIST's format.
-fn write_images(project: &Sandbox, part: &str, count: u8) {
-    let header = |kind: u8, lengths: &[u8]| {
-        let lengths = lengths.iter().flat_map(|&length| u32::from(length).to_be_bytes());
-        [0, 0, 8, kind].into_iter().chain(lengths).collect::<Vec<u8>>()
-    };
-    let pixels = vec![7; usize::from(count) * 64];
-    let images = [header(3, &[count, 8, 8]), pixels].concat();
-    let labels = [header(1, &[count]), (0..count).map(|index| index % 2).collect()].concat();
-    project.write(&format!("data/images/{part}-images-idx3-ubyte"), images);
-    project.write(&format!("data/images/{part}-labels-idx1-ubyte"), labels);
-}
-
 fn project(release: &[(&str, &[u8])]) -> Sandbox {
     let project = Sandbox::new(MANIFEST).with_fake_learn("");
     project.write("data/release.zip", zip(release));
-    write_images(&project, "train", 4);
-    write_images(&project, "t10k", 2);
+    // Files of CIFAR-10, of one image each: a label and 32 x 32 pixels of three channels.
+    for (label, name) in [
+        "data_batch_1",
+        "data_batch_2",
+        "data_batch_3",
+        "data_batch_4",
+        "data_batch_5",
+        "test_batch",
+    ]
+    .iter()
+    .enumerate()
+    {
+        project
+            .write(&format!("data/images/{name}.bin"), [&[label as u8][..], &[7; 3072]].concat());
+    }
     project
 }
 

@@ -120,6 +120,22 @@ impl Sandbox {
         fs::write(&path, content).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 
+    /// Writes a data set in MNIST's format: grey images of 8x8 pixels and two classes.
+    pub fn write_idx_images(&self, folder: &str, train: u8, test: u8) {
+        for (part, count) in [("train", train), ("t10k", test)] {
+            let header = |kind: u8, lengths: &[u8]| {
+                let lengths = lengths.iter().flat_map(|&length| u32::from(length).to_be_bytes());
+                [0, 0, 8, kind].into_iter().chain(lengths).collect::<Vec<u8>>()
+            };
+            let pixels = vec![7; usize::from(count) * 64];
+            let images = [header(3, &[count, 8, 8]), pixels].concat();
+            let labels = (0..count).map(|index| index % 2).collect();
+            let labels = [header(1, &[count]), labels].concat();
+            self.write(&format!("{folder}/{part}-images-idx3-ubyte"), images);
+            self.write(&format!("{folder}/{part}-labels-idx1-ubyte"), labels);
+        }
+    }
+
     /// The text of a file of the project; empty if it is not there.
     pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()

@@ -26,6 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use pipeline_stages::known::Known;
 
 pub use claim::{Claim, Committed, Execution, Lookup};
 pub use damage::Quarantined;
@@ -158,6 +159,11 @@ impl Cache {
     pub fn last_record(&self, experiment: &str, stage: &str) -> Option<Record> {
         let key = self.head(experiment, stage)?;
         self.record(&key).or_else(|| Some(self.withdrawn(&key)?.record))
+    }
+
+    /// What the artifact of a record says of itself, where its type says something.
+    pub fn known(&self, record: &Record) -> Option<Known> {
+        Known::of_artifact(record.artifact, &self.artifact(&record.output.digest))
     }
 
     /// Where an artifact is.

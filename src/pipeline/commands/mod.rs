@@ -33,8 +33,8 @@ use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::World;
 use crate::graph::Graph;
 use crate::lint;
-use crate::manifest::{self, Manifest};
-use crate::plan::Plan;
+use crate::manifest::{self, Fit, Manifest};
+use crate::plan::{Plan, State};
 use crate::stage_name::StageName;
 use crate::visible;
 
@@ -124,6 +124,26 @@ impl Project {
     pub fn plan(&self, selected: &[StageName]) -> Plan {
         let world = World::look(&self.cache, &self.manifest, selected);
         Plan::of(&self.manifest, &self.graph, selected, &world)
+    }
+
+    /// Checks that the stages of a plan fit to the artifacts that exist.
+    ///
+    /// # Errors
+    /// All mistakes of the manifest that these show.
+    pub fn check_fit(&self, plan: &Plan) -> Result<(), Mistakes> {
+        if plan.is_all_fresh() {
+            return Ok(());
+        }
+        let (_, misfits) = Fit::check(&self.manifest, &self.graph, |name| match plan.state(name) {
+            Some(State::Fresh(record)) => Some(self.cache.known(record).unwrap_or_default()),
+            _ => None,
+        });
+        let planned = misfits.into_iter().filter(|misfit| plan.state(&misfit.stage).is_some());
+        let mistakes: Vec<_> = planned.map(|misfit| misfit.mistake).collect();
+        match mistakes.is_empty() {
+            true => Ok(()),
+            false => Err(Mistakes::new(self.manifest.sources.clone(), mistakes)),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let selected = project.select(&arguments.stages)?;
     warn(&project, &selected);
     let plan = project.plan(&selected);
+    project.check_fit(&plan)?;
     if arguments.json {
         print_json(&to_json(&project, &plan))?;
     } else {

@@ -26,7 +26,7 @@ use crate::facts::World;
 use crate::graph::Graph;
 use crate::key::{self, Part};
 use crate::launcher::Plain;
-use crate::manifest::Manifest;
+use crate::manifest::{Fit, Manifest, Misfit};
 use crate::plan::{self, Facts, State};
 use crate::progress::Reporter;
 use crate::stage_name::StageName;
@@ -101,6 +101,7 @@ pub fn execute(
         supervisor,
         executor: Box::new(executor),
         damaged: BTreeMap::new(),
+        fit: None,
         failed: false,
         working: false,
     };
@@ -128,6 +129,8 @@ struct Run<'a> {
     executor: Box<dyn Executor>,
     /// Per stage that runs, the damaged artifacts that its job found, each with what no longer counts.
     damaged: BTreeMap<StageName, Vec<(Digest, Vec<Withdrawn>)>>,
+    /// What is known of all artifacts, once something starts.
+    fit: Option<Fit<'a>>,
     failed: bool,
     working: bool,
 }
@@ -155,11 +158,42 @@ impl Run<'_> {
                 self.look_at(&name);
             }
             let Some(name) = self.next_to_start() else { return Ok(()) };
+            if self.fit.is_none() {
+                self.check_fit();
+                continue;
+            }
             // It may have waited for hours, and the files that it reads may be others now.
             self.look_at(&name);
             if let Some(StageState::Ready(work)) = self.states.get(&name) {
                 let work = (**work).clone();
                 self.start(&name, work)?;
+            }
+        }
+    }
+
+    /// Before the first stage starts: whether all that will run fits to what exists.
+    fn check_fit(&mut self) {
+        let is_open = |name: &StageName| {
+            self.states.get(name).is_some_and(|state| !matches!(state, StageState::Ended { .. }))
+        };
+        let (fit, misfits) = Fit::check(self.manifest, self.graph, |name| {
+            let record = self.record(name)?;
+            let is_read = self.graph.consumers(name).into_iter().any(is_open);
+            let known = is_read.then(|| self.cache.known(record)).flatten();
+            Some(known.unwrap_or_default())
+        });
+        self.fit = Some(fit);
+        self.refuse(misfits);
+    }
+
+    /// Ends stages that have not begun and do not fit to their inputs.
+    fn refuse(&mut self, misfits: Vec<Misfit>) {
+        for Misfit { stage, mistake } in misfits {
+            use StageState::{Ready, Unseen, Waiting};
+            if let Some(Waiting | Unseen | Ready(_)) = self.states.get(&stage) {
+                let place = mistake.span().map(|span| self.manifest.sources.place(span));
+                let place = place.unwrap_or_default();
+                self.end_unreadable(&stage, format!("{place}: {}", mistake.title()));
             }
         }
     }
@@ -316,7 +350,12 @@ impl Run<'_> {
             self.report(RunEvent::Note { stage: name.clone(), text });
         }
         self.report(RunEvent::End { stage: name.clone(), outcome: outcome.clone() });
+        let known = record.as_ref().and_then(|record| self.cache.known(record));
         self.states.set(name, StageState::Ended { outcome, record });
+        if let (Some(known), Some(fit)) = (known, &mut self.fit) {
+            let misfits = fit.learn(name, known);
+            self.refuse(misfits);
+        }
     }
 
     /// Whether the inputs of a result still have the results that it was made from.

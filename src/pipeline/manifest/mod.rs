@@ -11,6 +11,7 @@ mod brackets;
 mod connect;
 mod document;
 mod envelope;
+mod fit;
 mod hint;
 mod lints;
 mod overrides;
@@ -35,6 +36,7 @@ use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
 use crate::graph::Graph;
 use crate::stage_name::StageName;
 
+pub use fit::{Fit, Misfit};
 pub use hint::did_you_mean;
 pub use lints::Lint;
 pub use overrides::Override;
@@ -212,10 +214,6 @@ fn read_document(
         .map(|(name, span, value)| stage::read(name, span, value, &envelope.settings, mistakes))
         .collect();
     let graph = connect::check(&drafts, mistakes)?;
-    // What a stage knows of another follows from what it says: a mistake there would be reported here again.
-    if mistakes.is_empty() {
-        stage::check_inputs(&drafts, &graph, mistakes);
-    }
     if !mistakes.is_empty() {
         return None;
     }
@@ -225,5 +223,9 @@ fn read_document(
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
     let (allowed, sources) = (envelope.allowed, sources.clone());
-    Some((Manifest { path: path.to_owned(), folder, experiment, stages, allowed, sources }, graph))
+    let manifest = Manifest { path: path.to_owned(), folder, experiment, stages, allowed, sources };
+    // Last: what is known of a stage follows from its parameters, so a mistake there would be reported here again.
+    let (_, misfits) = Fit::check(&manifest, &graph, |_| None);
+    mistakes.extend(misfits.into_iter().map(|misfit| misfit.mistake));
+    mistakes.is_empty().then_some((manifest, graph))
 }

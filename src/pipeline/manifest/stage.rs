@@ -3,11 +3,10 @@
 //! Does not know the other stages.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{LazyLock, OnceLock};
 
 use pipeline_stages::kind::{Problem, WithoutEffect};
-use pipeline_stages::known::{Known, KnownInputs};
 use pipeline_stages::parameter::{Condition, Field};
 use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, Stage, kind_info};
 use toml::Spanned;
@@ -19,7 +18,6 @@ use super::ports::{Ports, Wire};
 use super::values::{Value, about, not_a, parameter_mistake, range_mistake, text, whole_number};
 use super::{Places, StageDeclaration, StageExecution};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
-use crate::graph::Graph;
 use crate::stage_name::StageName;
 
 /// The keys that every stage may have, beside its ports and parameters.
@@ -40,8 +38,6 @@ pub(super) struct Draft<'t> {
     /// The ports that it needs and does not name.
     pub(super) missing: Vec<&'static Port>,
     stage: Option<Stage>,
-    /// Whether all its parameters are what the user means: none is wrong or misspelt.
-    is_sure: bool,
     seed: Option<u64>,
     execution: StageExecution,
     places: Places,
@@ -89,7 +85,6 @@ pub(super) fn read<'t>(
         wires: Vec::new(),
         missing: Vec::new(),
         stage: None,
-        is_sure: false,
         seed: None,
         execution: defaults.clone(),
     };
@@ -117,7 +112,6 @@ pub(super) fn read<'t>(
         mistakes.extend(rule_mistakes(stage, &draft.places, table));
         mistakes.extend(effect_mistakes(stage, table));
         draft.output = Some(stage.output());
-        draft.is_sure = true;
     }
     draft
 }
@@ -339,30 +333,10 @@ fn rule_mistakes(stage: &Stage, places: &Places, table: &DeTable<'_>) -> Vec<Mis
     problems.map(|problem| problem_mistake(info, problem, places)).collect()
 }
 
-fn problem_mistake(kind: &KindInfo, problem: Problem, places: &Places) -> Mistake {
+pub(super) fn problem_mistake(kind: &KindInfo, problem: Problem, places: &Places) -> Mistake {
     let field = fields(kind).iter().find(|field| field.name == problem.field);
     Mistake::at(places.find(&problem.field, problem.item), problem.message)
         .help(field.map(about).unwrap_or_default())
-}
-
-/// Reports what does not fit together across stages, as far as that is known before anything runs.
-pub(super) fn check_inputs(drafts: &[Draft<'_>], graph: &Graph, mistakes: &mut Vec<Mistake>) {
-    let by_name: HashMap<&str, &Draft<'_>> =
-        drafts.iter().map(|draft| (draft.text, draft)).collect();
-    let mut known: HashMap<&str, Known> = HashMap::new();
-    for draft in graph.order().filter_map(|name| by_name.get(name.as_str())) {
-        let Some(stage) = draft.stage.as_ref().filter(|_| draft.is_sure) else { continue };
-        let inputs = draft
-            .wires
-            .iter()
-            .rev()
-            .map(|wire| (wire.port.name(), known.get(wire.text).copied().unwrap_or_default()));
-        let inputs = KnownInputs::new(inputs);
-        let problems = stage.check_inputs(&inputs).into_iter();
-        mistakes
-            .extend(problems.map(|problem| problem_mistake(stage.info(), problem, &draft.places)));
-        known.insert(draft.text, stage.knows(&inputs));
-    }
 }
 
 /// The parameters that the stage's own table sets without an effect.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::kind::{OutsidePath, Problem, Rules};
-use crate::known::{Images, Known, KnownInputs};
+use crate::known::{ImageSize, Images, Known, KnownInputs};
 use crate::parameter::AT_LEAST_ONE;
 
 choices! {
@@ -123,6 +123,13 @@ impl Rules for Dataset {
             architecture: None,
             channels,
             images: Some(if is_encoded { Images::Encoded } else { Images::Pixels }),
+            image_size: match self.format {
+                Cifar10 | Cifar10Python | Cifar100 | Cifar100Python | Imagenet32 => {
+                    Some(ImageSize { height: 32, width: 32 })
+                }
+                Idx | Clothing1m | ImageFolder => None,
+            }
+            .filter(|_| !is_encoded),
             classes: classes.or(named),
             train_samples: match (samples, limit) {
                 (Some(samples), Some(limit)) => Some(limit.min(samples)),

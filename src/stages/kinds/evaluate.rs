@@ -64,6 +64,12 @@ impl Rules for Evaluate {
             let message = "the model takes images as they are, and those of this data set are encoded, \
                            of any size: train the model with 'image-size', or give it a data set of pixels";
             problems.push(Problem::new("data", message));
+        } else if let Some((of_model, own)) = differing(model.image_size, data.image_size) {
+            let message = format!(
+                "the model takes images of {of_model} pixels as they are, and those of this data set have {own}: \
+                 train the model with 'image-size', or give it images of its size"
+            );
+            problems.push(Problem::new("data", message));
         }
         problems
     }

@@ -278,12 +278,18 @@ impl Rules for Train {
     }
 
     fn knows(&self, inputs: &KnownInputs) -> Known {
-        let Known { channels, classes, images, .. } = inputs.at("data");
+        let Known { channels, classes, images, image_size, .. } = inputs.at("data");
+        let resizes = self.image_size.is_some()
+            || matches!(
+                self.augmentation,
+                Augmentation::RandomResizedCrop | Augmentation::ResizeCropFlip
+            );
         Known {
             architecture: Some(self.architecture),
             channels,
             classes,
-            images: images.filter(|images| self.image_size.is_none() && *images == Images::Pixels),
+            images: images.filter(|images| !resizes && *images == Images::Pixels),
+            image_size: image_size.filter(|_| !resizes),
             ..Known::default()
         }
     }

@@ -46,6 +46,10 @@ normalise = "imagenet"
 [stages.classifier]
 kind = "train"
 data = "cifar"
+[stages.cropped]
+kind = "train"
+data = "cifar"
+augmentation = "random-resized-crop"
 [stages.any]
 kind = "command"
 shell = "true"
@@ -103,6 +107,7 @@ fn stages_that_do_not_fit_together() {
             "are encoded, of any size",
         ),
         ("kind = \"evaluate\"\ndata = \"cifar\"\nmodel = \"classifier\"", ""),
+        ("kind = \"evaluate\"\ndata = \"photos\"\nmodel = \"cropped\"", ""),
         (
             "kind = \"split\"\ndata = \"few\"",
             "holdout = 1000 leaves nothing to train on: the data set has 500",
@@ -145,19 +150,64 @@ fn they_are_shown_at_the_port() {
     );
     assert_snapshot!(said(&text), @r##"
 error: the initial weights are of a resnet8, but this stage trains a resnet18: set architecture = "resnet8" here, or train the initial weights with 'resnet18'
-  --> x.toml:46:8
+  --> x.toml:50:8
    |
-46 | init = "encoder"
+50 | init = "encoder"
    |        ^^^^^^^^^
 
 error: holdout = 1000 leaves nothing to train on: the data set has 500 training samples
-  --> x.toml:47:9
+  --> x.toml:51:9
    |
-47 | [stages.split]
+51 | [stages.split]
    |         ^^^^^
    |
    = help: holdout: How many training samples are held out. By default 1000.
 
 error: 2 mistakes in x.toml; nothing was run
 "##);
+}
+
+#[test]
+fn what_an_artifact_says_of_itself_counts() {
+    use pipeline_stages::known::{ImageSize, Images, Known};
+
+    use super::super::Fit;
+
+    let stages = "kind = \"split\"\ndata = \"grey\"\nholdout = 1000\n\
+                  [stages.model]\nkind = \"train\"\ndata = \"grey\"\n\
+                  [stages.evaluate]\nkind = \"evaluate\"\ndata = \"named\"\nmodel = \"model\"";
+    let text = format!("{STAGES}{stages}");
+    let (manifest, graph) = parse(Path::new("x.toml"), &text, &[]).expect("no mistake yet");
+    let (mut fit, misfits) = Fit::check(&manifest, &graph, |_| None);
+    assert!(misfits.is_empty(), "{misfits:?}");
+    let size = |side| Some(ImageSize { height: side, width: side });
+    let data = |train_samples, side| Known {
+        channels: Some(1),
+        images: Some(Images::Pixels),
+        image_size: size(side),
+        classes: Some(2),
+        train_samples: Some(train_samples),
+        ..Known::default()
+    };
+    let mut learn = |stage: &str, known| {
+        let misfits = fit.learn(&stage.parse().expect("a name"), known);
+        misfits
+            .iter()
+            .map(|misfit| format!("{}: {}", misfit.stage, misfit.mistake.title()))
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    assert_snapshot!(learn("grey", data(900, 28)), @"x: holdout = 1000 leaves nothing to train on: the data set has 900 training samples");
+    assert_snapshot!(learn("named", data(900, 32)), @"evaluate: the model takes images of 28x28 pixels as they are, and those of this data set have 32x32: train the model with 'image-size', or give it images of its size");
+    assert_snapshot!(learn("named", data(900, 32)), @"");
+    // What has run is not checked again, and nothing that it says is news to others.
+    assert_snapshot!(learn("x", Known::default()), @"");
+    let known = |stage: &str| match stage {
+        "grey" => Some(data(900, 28)),
+        "named" => Some(data(900, 28)),
+        "x" => Some(Known::default()),
+        _ => None,
+    };
+    let (_, misfits) = Fit::check(&manifest, &graph, |name| known(name.as_str()));
+    assert!(misfits.is_empty(), "{misfits:?}");
 }

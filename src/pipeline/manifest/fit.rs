@@ -1,0 +1,110 @@
+//! Whether stages fit together, as far as that is known: from their parameters, and from the artifacts that exist.
+//!
+//! Reads no artifact itself.
+
+use std::collections::{BTreeSet, HashMap};
+
+use pipeline_stages::known::{Known, KnownInputs};
+
+use super::stage::problem_mistake;
+use super::{Manifest, StageDeclaration};
+use crate::diagnostic::Mistake;
+use crate::graph::Graph;
+use crate::stage_name::StageName;
+
+/// What is known of the artifacts of a manifest's stages.
+pub struct Fit<'a> {
+    manifest: &'a Manifest,
+    graph: &'a Graph,
+    /// The stages, each after its inputs.
+    order: Vec<&'a StageName>,
+    places: HashMap<&'a StageName, usize>,
+    /// In the same order.
+    known: Vec<Known>,
+    /// Whose artifact exists: what it says of itself counts, and its stage has nothing left to check.
+    exists: Vec<bool>,
+}
+
+/// A stage that does not fit to its inputs.
+#[derive(Debug)]
+pub struct Misfit {
+    /// The stage.
+    pub stage: StageName,
+    /// What does not fit, at its place.
+    pub mistake: Mistake,
+}
+
+impl<'a> Fit<'a> {
+    /// Checks all stages. `artifact` says what is known of a stage's artifact where that exists.
+    pub fn check(
+        manifest: &'a Manifest,
+        graph: &'a Graph,
+        artifact: impl Fn(&StageName) -> Option<Known>,
+    ) -> (Self, Vec<Misfit>) {
+        let order: Vec<&StageName> = graph.order().collect();
+        let places = order.iter().enumerate().map(|(place, &name)| (name, place)).collect();
+        let artifacts: Vec<Option<Known>> = order.iter().map(|name| artifact(name)).collect();
+        let exists = artifacts.iter().map(Option::is_some).collect();
+        let known = artifacts.into_iter().map(Option::unwrap_or_default).collect();
+        let mut fit = Self { manifest, graph, order, places, known, exists };
+        let all = (0..fit.order.len()).collect();
+        let misfits = fit.update(all);
+        (fit, misfits)
+    }
+
+    /// Takes in what an artifact that exists now says of itself, and checks whatever follows from that.
+    pub fn learn(&mut self, stage: &StageName, known: Known) -> Vec<Misfit> {
+        let Some(&place) = self.places.get(stage) else { return Vec::new() };
+        let before = self.known[place];
+        self.known[place] = known.or(before);
+        self.exists[place] = true;
+        match self.known[place] == before {
+            true => Vec::new(),
+            false => self.update(self.readers(stage)),
+        }
+    }
+
+    /// Works these stages out again, each after its inputs, and those that read one of which something else is known now.
+    fn update(&mut self, mut open: BTreeSet<usize>) -> Vec<Misfit> {
+        let mut misfits = Vec::new();
+        while let Some(place) = open.pop_first() {
+            let Some(declaration) = self.manifest.stage(self.order[place]) else { continue };
+            let inputs = self.inputs(declaration);
+            let from_parameters = declaration.stage.knows(&inputs);
+            let before = self.known[place];
+            if self.exists[place] {
+                self.known[place] = before.or(from_parameters);
+            } else {
+                self.known[place] = from_parameters;
+                misfits.extend(misfits_of(declaration, &inputs));
+            }
+            if self.known[place] != before {
+                open.append(&mut self.readers(&declaration.name));
+            }
+        }
+        misfits
+    }
+
+    fn readers(&self, stage: &StageName) -> BTreeSet<usize> {
+        let readers = self.graph.consumers(stage).into_iter();
+        readers.filter_map(|reader| self.places.get(reader).copied()).collect()
+    }
+
+    fn inputs(&self, declaration: &StageDeclaration) -> KnownInputs {
+        let connections = declaration.connections();
+        KnownInputs::new(connections.filter_map(|(port, connection)| {
+            let place = *self.places.get(&connection.from)?;
+            Some((port.to_owned(), self.known[place]))
+        }))
+    }
+}
+
+fn misfits_of(declaration: &StageDeclaration, inputs: &KnownInputs) -> Vec<Misfit> {
+    let StageDeclaration { name, stage, places, .. } = declaration;
+    let problems = stage.check_inputs(inputs).into_iter();
+    let misfit = |problem| Misfit {
+        stage: name.clone(),
+        mistake: problem_mistake(stage.info(), problem, places),
+    };
+    problems.map(misfit).collect()
+}
