@@ -9,8 +9,22 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 /// Sends a signal to a process group and to every descendant of its leader that has a group of its own. A signal
 /// that stops must be one that no program can handle, so that no new descendant appears meanwhile.
 pub fn signal(leader: Pid, signal: Signal) {
+    reach(leader, signal);
+}
+
+/// Ends a process group and every descendant of its leader that has a group of its own.
+pub fn kill(leader: Pid) {
+    // Stopped first: a descendant whose parent is gone could not be found.
+    for pid in reach(leader, Signal::STOP) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    let _ = kill_process_group(leader, Signal::KILL);
+}
+
+/// Sends the signal, and returns whom it was sent to beside the group.
+fn reach(leader: Pid, signal: Signal) -> HashSet<Pid> {
     let _ = kill_process_group(leader, signal);
-    let mut reached = HashSet::from([leader]);
+    let mut reached = HashSet::new();
     // Whoever was not stopped yet could start another one while the list was read.
     loop {
         let all: HashMap<Pid, Process> = processes().collect();
@@ -20,7 +34,7 @@ pub fn signal(leader: Pid, signal: Signal) {
         };
         let found: Vec<Pid> = all.iter().filter_map(left_the_group).collect();
         if found.is_empty() {
-            return;
+            return reached;
         }
         for pid in found {
             let _ = kill_process(pid, signal);

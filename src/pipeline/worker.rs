@@ -71,7 +71,7 @@ impl WorkerHandle {
     pub fn kill(&self) {
         // Under the lock: the number cannot belong to another process meanwhile.
         if let Some(group) = self.control().group {
-            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+            process_tree::kill(group);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 
-use crate::support::{MANIFEST, Sandbox, eventually, process_state};
+use crate::support::{MANIFEST, Sandbox, eventually, is_alive, names, process_state};
 
 /// A stage that waits for the file `go`, beside a process that left its group. Each says who it is.
 const WAITING: &str = r#"
@@ -16,7 +16,7 @@ name = "waiting"
 [stages.wait]
 kind = "command"
 shell = """
-setsid sh -c 'echo $$ >> pids; exec sleep 60' &
+setsid sh -c 'echo $$ >> pids; exec sleep 90' &
 echo $PPID >> pids
 echo $$ >> pids
 while [ ! -e go ]; do sleep 0.01; done
@@ -55,7 +55,7 @@ fn a_paused_run_pauses_its_workers_and_its_clock() {
 fn a_paused_run_that_is_killed_leaves_no_worker_behind() {
     let project = Sandbox::new(WAITING);
     // One in another session would hold it up for as long as it may take to leave.
-    project.edit("setsid sh -c 'echo $$ >> pids; exec sleep 60' &\n", "");
+    project.edit("setsid sh -c 'echo $$ >> pids; exec sleep 90' &\n", "");
     let run = project.start(&format!("run {MANIFEST}"));
     eventually("two processes", || pids(&project).len() == 2);
     run.signal(Signal::TSTP);
@@ -65,6 +65,43 @@ fn a_paused_run_that_is_killed_leaves_no_worker_behind() {
     run.wait();
     project.write("go", "");
     assert_snapshot!(project.pipeline(&format!("run {MANIFEST}")).success(), @"wait ran");
+}
+
+#[test]
+fn a_second_interrupt_ends_what_left_its_group_too() {
+    let project = Sandbox::new(WAITING);
+    project.edit("execution = { timeout-seconds = 2 }\n", "");
+    let run = project.start(&format!("run {MANIFEST}"));
+    eventually("three processes", || pids(&project).len() == 3);
+    let all = pids(&project);
+    run.signal(Signal::INT);
+    // Two within 200 ms are one.
+    std::thread::sleep(Duration::from_millis(500));
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code(), Some(130));
+    eventually("all are gone", || !all.iter().any(|&pid| is_alive(pid)));
+}
+
+#[test]
+fn what_is_running_is_known_by_its_lock() {
+    let project = Sandbox::new(WAITING);
+    project.edit("execution = { timeout-seconds = 2 }\n", "");
+    let run = project.start(&format!("run {MANIFEST}"));
+    let status = || project.pipeline(&format!("status {MANIFEST}")).printed();
+    eventually("it runs", || status().contains("is running"));
+    let folder = project.cache("running");
+    let kept = names(&folder);
+    let text = std::fs::read(folder.join(&kept[0])).expect("ours");
+    project.write("go", "");
+    run.wait().success();
+    // As a run leaves it that was killed, and whose number another process has now.
+    let text = String::from_utf8(text).expect("text");
+    let pid = format!("\"pid\":{}", std::process::id());
+    let from = text.find("\"pid\":").expect("its owner");
+    let to = from + text[from..].find(',').expect("more");
+    std::fs::write(folder.join(&kept[0]), format!("{}{pid}{}", &text[..from], &text[to..]))
+        .expect("ours");
+    assert!(!status().contains("is running"));
 }
 
 /// Two files that are larger than a limit: one is copied by a worker, one is written by a program.

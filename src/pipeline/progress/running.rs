@@ -6,12 +6,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use pipeline_stages::message::{Metrics, Progress};
-use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::{Course, Rate, Reporter};
-use crate::cache::{Layout, Owner, write_disposable};
+use crate::cache::{Layout, Lock, Owner, write_disposable};
 use crate::events::RunEvent;
 use crate::format;
 use crate::key::StageKey;
@@ -48,8 +46,8 @@ impl Running {
         let path = layout.running(key);
         let running: Self = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
         let is_alive = if running.owner.host == Owner::this_process().host {
-            let pid = Pid::from_raw(i32::try_from(running.owner.pid).ok()?)?;
-            matches!(test_kill_process(pid), Ok(()) | Err(Errno::PERM))
+            // Not by its number, which could be that of another process now, or of one in another container.
+            matches!(Lock::try_take_existing(&layout.lock(&key.to_string())), Ok(None))
         } else {
             let written = std::fs::metadata(&path).ok()?.modified().ok()?;
             SystemTime::now().duration_since(written).is_ok_and(|silence| silence < SILENCE)
