@@ -37,7 +37,7 @@ impl<'a> Images<'a> {
     /// the index, the pixels u8 [C,H,W] and the place for the result, float [C,H,W].
     ///
     /// # Errors
-    /// When an index is out of range or libtorch can't make the tensor.
+    /// When an index is out of range or libtorch cannot make the tensor.
     pub fn batch(
         &self,
         indices: &[u32],
@@ -80,7 +80,7 @@ pub enum ImageSource<'a> {
 }
 
 impl ImageSource<'_> {
-    /// The images `batch`, lightly augmented, float [B,C,H,W]. `stream` gives the random numbers of a
+    /// The images `batch`, lightly augmented, float [B,C,H,W]. `stream` produces the random numbers of a
     /// sample; `tables` are those of [`crate::augment::Normalisation::tables`].
     ///
     /// # Errors
@@ -124,7 +124,7 @@ pub enum ViewSource<'a> {
 
 impl ViewSource<'_> {
     /// A view of every image of `batch`, float [B,C,H,W] in [0, 1], each of the shape `shape`. `stream`
-    /// gives the random numbers of a sample.
+    /// produces the random numbers of a sample.
     ///
     /// # Errors
     /// When an index is out of range or libtorch fails.
@@ -203,11 +203,11 @@ pub fn ahead<T: Send, R>(
     consumed.unwrap_or_else(|consume| consume(&mut produce))
 }
 
-/// As many samples of each class, drawn anew for every epoch: `count` in all, in random order.
+/// As many samples of each class, drawn again for every epoch: `count` in all, in random order.
 ///
 /// `labels` are those of all samples. The first classes have one more where `count` does not divide.
 /// A class with fewer samples than its share has them more than once, as evenly as can be; a class
-/// without any gives none.
+/// without any adds none.
 pub fn class_balanced(
     samples: &[u32],
     labels: &[i64],

@@ -1,4 +1,4 @@
-//! Compiles the shim over the calls of libtorch that tch does not wrap, and tells the linker where
+//! Compiles the shim over the calls of libtorch that tch does not wrap, and says to the linker where
 //! `pipeline-learn`, its tests and its benches find libtorch when they run, so that nobody has to set
 //! `LD_LIBRARY_PATH`. Does not know how libtorch got there: torch-sys says which one it linked.
 
@@ -30,7 +30,7 @@ fn run_path(folder: &str) {
     }
 }
 
-/// With the headers that lie beside the libraries, or where torch-sys was told to look for them.
+/// With the headers that are beside the libraries, or where torch-sys was asked to look for them.
 fn compile_shim(libraries: &Path) {
     println!("cargo::rerun-if-env-changed=LIBTORCH_INCLUDE");
     println!("cargo::rerun-if-env-changed=LIBTORCH_CXX11_ABI");
@@ -42,7 +42,7 @@ fn compile_shim(libraries: &Path) {
     cc::Build::new()
         .cpp(true)
         .std("c++17")
-        // Those of the headers are not ours to mend.
+        // Those of the headers are not ours to fix.
         .warnings(false)
         .include(headers.join("torch/csrc/api/include"))
         .include(headers)

@@ -1,4 +1,4 @@
-//! The checkpoint of an interrupted training run: one file, whole or not there.
+//! The checkpoint of an interrupted training run: one file, whole or missing.
 //!
 //! ```text
 //! checkpoint.bin    32 bytes   blake3 of all that follows
@@ -9,8 +9,8 @@
 //!
 //! It is written beside its place, flushed to the disk and renamed. One that is damaged, or of
 //! another run, is ignored. libtorch's thread count decides the last bits of a sum, so a resumed run takes
-//! over the count that the run began with. Another device can't be taken over: a run that goes on elsewhere says so,
-//! in a note and in its record. Knows no training method: what `progress` holds is its own affair.
+//! over the count that the run began with. Another device cannot be taken over: a run that goes on elsewhere says so,
+//! in a note and in its record. Does not depend on any training method: what `progress` holds is its own affair.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -63,7 +63,7 @@ pub enum Due {
 }
 
 impl<'a> Checkpoints<'a> {
-    /// The checkpoints of a run on `device` that is told from others by its parameters.
+    /// The checkpoints of a run on `device` that its parameters distinguish from others.
     ///
     /// # Errors
     /// When the parameters are not plain data.
@@ -96,7 +96,7 @@ impl<'a> Checkpoints<'a> {
     /// Writes a checkpoint over the last one.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// When it cannot be written.
     pub fn save<P: Serialize>(
         &mut self,
         progress: &P,
@@ -119,7 +119,7 @@ impl<'a> Checkpoints<'a> {
     /// them, and the device.
     ///
     /// # Errors
-    /// When there is something that can't be read: it may be the work of days, so it is not ignored.
+    /// When there is something that cannot be read: it may be the work of days, so it is not ignored.
     pub fn restore<P: DeserializeOwned>(
         &mut self,
         tensors: &[(String, &Tensor)],

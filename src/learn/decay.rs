@@ -1,6 +1,6 @@
 //! Which parameters are decayed, by their names in a state dict: the rules of the reference code.
 //!
-//! Knows no optimizer. Two of the rules look for `bn` anywhere in a name, so the batch norm inside a shortcut, whose name is
+//! Does not depend on any optimizer. Two of the rules look for `bn` anywhere in a name, so the batch norm inside a shortcut, whose name is
 //! `downsample.1`, counts as any other layer. That is how the published numbers were made.
 
 /// Supervised training: all but what has `bn` in its name. The classifier's bias is decayed, and

@@ -17,7 +17,7 @@ use tch::Device;
 /// Sets the threads of this process and picks the device.
 ///
 /// # Errors
-/// When the request wants a GPU that is not there.
+/// When the request wants a GPU that does not exist.
 pub fn prepare(execution: &Execution) -> anyhow::Result<Device> {
     let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
     let threads = execution.threads.map_or(cores, |threads| threads.max(1) as usize);
@@ -140,7 +140,7 @@ mod library {
         outcome(error)
     }
 
-    /// The loader says the same of a library that is not there and of one that this one needs; only the name
+    /// The loader says the same of a library that is missing and of one that this one needs; only the name
     /// differs.
     pub fn outcome(error: String) -> Cuda {
         let itself = CUDA_LIBRARY.to_string_lossy();

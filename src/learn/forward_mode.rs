@@ -4,7 +4,7 @@
 //!
 //! libtorch does it; this file keeps its rules. Dual numbers live in a level, of which libtorch has one for
 //! the whole process: here a level is entered by one thread at a time, and left however the function
-//! ends. Knows no network.
+//! ends. Does not depend on any network.
 
 use std::ffi::{CStr, c_char};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use tch::Tensor;
 /// place of the inputs, and must not run backwards through them.
 ///
 /// # Errors
-/// With the function's own; when the shapes don't match; when an operation of the function has no
+/// With the function's own; when the shapes do not match; when an operation of the function has no
 /// forward derivative.
 pub fn derivative_along(
     inputs: &[Tensor],

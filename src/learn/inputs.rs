@@ -81,7 +81,7 @@ impl Inputs {
     /// As a model was trained.
     ///
     /// # Errors
-    /// When its `model.json` makes no sense.
+    /// When its `model.json` is invalid.
     pub fn of_model(info: &ModelInfo) -> anyhow::Result<Self> {
         let ImageShape { height, width, .. } = info.input;
         ensure!(
@@ -107,7 +107,7 @@ impl Inputs {
     /// Inputs, float \[B,C,H,W\], as for validation, tests and use: nothing is drawn.
     ///
     /// # Errors
-    /// When an image can't be read, or libtorch can't make the tensor.
+    /// When an image cannot be read, or libtorch cannot make the tensor.
     pub fn plain(&self, stored: Stored<'_>, batch: &[u32]) -> anyhow::Result<Tensor> {
         let Some(crop) = self.crop else {
             let nothing_drawn = |index| Stream::new(0, Purpose::Augmentation, 0, index);
@@ -188,7 +188,7 @@ impl Inputs {
 /// The side of square inputs.
 ///
 /// # Errors
-/// When nothing is said and the images are no squares.
+/// When nothing is said and the images are not squares.
 pub fn input_side(samples: &Samples, image_size: Option<u32>) -> anyhow::Result<usize> {
     let ImageShape { height, width, .. } = samples.image;
     match image_size {

@@ -1,14 +1,14 @@
 //! The bodies of the stage kinds that need torch: pre-training, training, evaluation.
 //!
 //! Each method is one file that reads from top to bottom like the algorithm box of its paper:
-//! [`pretrain_simclr`], [`finetune`], [`meta_weight_net`], [`probe::linear`]. What they share lies beside them, a
+//! [`pretrain_simclr`], [`finetune`], [`meta_weight_net`], [`probe::linear`]. What they share is beside them, a
 //! purpose a file.
 //!
 //! On the CPU, results are exact: the same request gives the same bytes, however often it was
 //! interrupted and resumed, and with whatever number of threads prepares the images. libtorch's own
 //! thread count is another matter; [`device`] says how it is fixed.
 //!
-//! Knows no cache and no manifest: a body gets a request and fills a folder.
+//! Does not depend on the cache or on manifests: a body gets a request and fills a folder.
 
 pub mod augment;
 pub mod batches;

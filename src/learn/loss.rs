@@ -32,7 +32,7 @@ impl SampleLoss {
     /// Everything goes through log-softmax, so that a probability near zero keeps its gradient.
     ///
     /// # Errors
-    /// When the shapes don't match.
+    /// When the shapes do not match.
     pub fn of_samples(self, logits: &Tensor, labels: &Tensor) -> anyhow::Result<Tensor> {
         let log_softmax = logits.f_log_softmax(-1, Kind::Float)?;
         let log_probability =
@@ -52,7 +52,7 @@ impl SampleLoss {
     /// The mean over a batch, a scalar; otherwise as [`SampleLoss::of_samples`].
     ///
     /// # Errors
-    /// When the shapes don't match.
+    /// When the shapes do not match.
     pub fn mean(self, logits: &Tensor, labels: &Tensor) -> anyhow::Result<Tensor> {
         Ok(self.of_samples(logits, labels)?.f_mean(Kind::Float)?)
     }
@@ -66,7 +66,7 @@ impl SampleLoss {
 /// other view has the largest logit.
 ///
 /// # Errors
-/// When `views` is no matrix.
+/// When `views` is not a matrix.
 pub fn nt_xent(views: &Tensor, temperature: f64) -> anyhow::Result<(Tensor, Tensor)> {
     let (rows, _) = views.size2()?;
     let unit = unit_rows(views)?;
@@ -83,7 +83,7 @@ pub fn nt_xent(views: &Tensor, temperature: f64) -> anyhow::Result<(Tensor, Tens
 /// The rows of a matrix scaled to length 1; a row of zeros stays, and has a gradient of zero.
 ///
 /// # Errors
-/// When it is no matrix.
+/// When it is not a matrix.
 pub fn unit_rows(matrix: &Tensor) -> anyhow::Result<Tensor> {
     // The norm operator: its gradient at zero is zero, where that of a square root is not a number.
     let length = matrix.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), true)?;

@@ -26,7 +26,7 @@ impl LossCurve {
     /// An empty curve. `learning_rate` is the peak of the schedule.
     ///
     /// # Errors
-    /// When libtorch can't make the sums.
+    /// When libtorch cannot make the sums.
     pub fn new(learning_rate: f64, device: Device) -> anyhow::Result<Self> {
         let tally = Tally::new(vec!["count", "loss", "accuracy"], device)?;
         Ok(Self { tally, rows: Vec::new(), learning_rate })
@@ -86,7 +86,7 @@ impl LossCurve {
     /// Writes `curves.csv`, with the name that the accuracy has here.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// When it cannot be written.
     pub fn write(&self, folder: &Path, accuracy: &str) -> anyhow::Result<()> {
         let mut table = CurveTable::new(&["epoch", "loss", accuracy]);
         self.rows.iter().for_each(|row| table.push(row));

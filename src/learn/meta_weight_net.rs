@@ -68,10 +68,10 @@ pub struct MetaWeightNet {
 }
 
 impl MetaWeightNet {
-    /// The method at its beginning. `classes` is how many the classifier tells apart.
+    /// The method at its beginning. `classes` is how many the classifier has.
     ///
     /// # Errors
-    /// When libtorch can't make the tensors.
+    /// When libtorch cannot make the tensors.
     pub fn new(
         parameters: &Train,
         classes: usize,
@@ -234,7 +234,7 @@ fn meta_gradient(
     Ok((loss.f_detach()?, gradient))
 }
 
-/// t_i = <h, grad_theta l_i>, float [B], along the pass that gave the l_i.
+/// t_i = <h, grad_theta l_i>, float [B], along the pass that computed the l_i.
 fn slopes_along(step: &Step<'_>, direction: &[Tensor], record: Record) -> anyhow::Result<Tensor> {
     let parameters: Vec<Tensor> = trained(step).map(Tensor::shallow_clone).collect();
     derivative_along(&parameters, direction, |duals| {

@@ -1,7 +1,7 @@
 //! What moves the weights: SGD with momentum, plain or Nesterov's, LARS and Adam.
 //!
 //! They are our own because their state must be saved and restored to the bit, which tch's
-//! optimizers can't do. Knows no schedule: every step is given its learning rate.
+//! optimizers cannot do. Does not depend on any schedule: every step is given its learning rate.
 
 use std::borrow::Borrow;
 use std::ops::Range;
@@ -71,7 +71,7 @@ struct Parameter {
     kept: Vec<Tensor>,
 }
 
-/// Every parameter begins at a multiple of so many elements: kernels for wide loads want 64 bytes.
+/// Every parameter begins at a multiple of this many elements: kernels for wide loads want 64 bytes.
 const ALIGNMENT: i64 = 16;
 
 /// All parameters one after the other, each in its memory order. So a step is a few operations over
@@ -104,7 +104,7 @@ impl Optimizer {
     /// The tensors keep their values and get other storage, so one optimizer at a time can move them.
     ///
     /// # Errors
-    /// When libtorch can't make its tensors.
+    /// When libtorch cannot make its tensors.
     pub fn new(
         rule: Rule,
         weight_decay: f64,
@@ -131,7 +131,7 @@ impl Optimizer {
     }
 
     /// The gradients of a loss, a scalar, for the next step. Gradients that libtorch accumulated
-    /// before don't matter then.
+    /// before do not matter then.
     ///
     /// # Errors
     /// When libtorch fails, or the loss depends on no parameter.

@@ -36,7 +36,7 @@ impl<'a> Pictures<'a> {
     /// One image.
     ///
     /// # Errors
-    /// When there is none of this index, or it can't be decoded.
+    /// When there is none of this index, or it cannot be decoded.
     pub fn get(&self, index: u32) -> anyhow::Result<Picture<'a>> {
         let missing = || format!("there is no sample {index}");
         match self.samples.storage() {
@@ -63,7 +63,7 @@ impl<'a> Pictures<'a> {
     /// is given the index, the image and the place for the result, float \[C,H,W\].
     ///
     /// # Errors
-    /// As [`Pictures::get`], or when libtorch can't make the tensor.
+    /// As [`Pictures::get`], or when libtorch cannot make the tensor.
     pub fn batch(
         &self,
         indices: &[u32],

@@ -3,7 +3,7 @@
 //!
 //! Per step: two views of every image of the batch; one forward pass over all 2N; NT-Xent; one move of the
 //! optimizer, with warm-up and cosine. The artifact's `weights.safetensors` is the encoder alone, so
-//! that it loads strictly; the projection head lies beside it in `projection.safetensors`.
+//! that it loads strictly; the projection head is beside it in `projection.safetensors`.
 
 use anyhow::{Context as _, ensure};
 use pipeline_stages::formats::{

@@ -2,7 +2,7 @@
 //!
 //! Fine-tuning from scratch, counted in updates; it ends early when the test accuracy falls, and the best of it on the test set
 //! is kept. The artifact's
-//! `weights.safetensors` is the encoder alone, so that it loads strictly; its classifier lies beside it.
+//! `weights.safetensors` is the encoder alone, so that it loads strictly; its classifier is beside it.
 
 use pipeline_stages::kinds::{PretrainSupervised, Sampling};
 use pipeline_stages::message::Metrics;

@@ -1,6 +1,6 @@
 //! The learning rate of every step.
 //!
-//! Knows no optimizer: a schedule is a function from the step to a number.
+//! Does not depend on any optimizer: a schedule is a function from the step to a number.
 
 use pipeline_stages::kinds;
 

@@ -14,7 +14,7 @@ impl Tally {
     /// Sums of nothing.
     ///
     /// # Errors
-    /// When libtorch can't make the tensor.
+    /// When libtorch cannot make the tensor.
     pub fn new(names: Vec<&'static str>, device: Device) -> anyhow::Result<Self> {
         let sums = Tensor::f_zeros([names.len() as i64], (Kind::Double, device))?;
         Ok(Self { names, sums })

@@ -89,13 +89,13 @@ pub trait Feed: Sync {
     /// The samples of an epoch's batches.
     ///
     /// # Errors
-    /// When they can't be drawn.
+    /// When they cannot be drawn.
     fn batches(&self, epoch: u32) -> anyhow::Result<Vec<Vec<u32>>>;
 
     /// Prepares the batch of one step.
     ///
     /// # Errors
-    /// When a sample can't be read, or libtorch can't make its tensors.
+    /// When a sample cannot be read, or libtorch cannot make its tensors.
     fn prepare(
         &self,
         epoch: u32,
@@ -199,7 +199,7 @@ pub fn run<M: Method>(
     if method.more_follows() { position.save(method) } else { Ok(()) }
 }
 
-/// Where a run stands, and its checkpoints.
+/// Where a run is, and its checkpoints.
 struct Position<'a> {
     steps: u64,
     settled: u64,
@@ -233,7 +233,7 @@ impl Position<'_> {
     }
 }
 
-/// The rest of the epoch that the run stands in.
+/// The rest of the epoch that the run is in.
 fn epoch<M: Method>(
     method: &mut M,
     feed: &impl Feed<Batch = M::Batch>,

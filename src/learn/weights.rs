@@ -1,6 +1,6 @@
 //! The tensors of a network in a safetensors file, read strictly: every name, every shape.
 //!
-//! Knows no architecture: the names come from the network.
+//! Does not depend on any architecture: the names come from the network.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -29,7 +29,7 @@ pub fn architecture(info: &ModelInfo) -> anyhow::Result<Architecture> {
 /// Writes tensors under their names.
 ///
 /// # Errors
-/// When the file can't be written.
+/// When the file cannot be written.
 pub fn write<'a>(
     path: &Path,
     artifact: &str,

@@ -33,7 +33,7 @@ impl Normalisation {
     /// By the statistics of the training images.
     ///
     /// # Errors
-    /// When a channel has no deviation.
+    /// When the standard deviation of a channel is 0.
     pub fn of_dataset(info: &DatasetInfo) -> anyhow::Result<Self> {
         Self::checked(&info.channel_mean, &info.channel_std, info.image)
     }
@@ -41,7 +41,7 @@ impl Normalisation {
     /// As a model was trained.
     ///
     /// # Errors
-    /// When its `model.json` makes no sense.
+    /// When its `model.json` is invalid.
     pub fn of_model(info: &ModelInfo) -> anyhow::Result<Self> {
         Self::checked(&info.input_mean, &info.input_std, info.input)
     }

@@ -165,7 +165,7 @@ mod tests {
             .collect();
         let mean = areas.iter().sum::<f64>() / areas.len() as f64;
         assert!(areas.iter().all(|area| (0.07..=1.0).contains(area)));
-        // Below (0.08 + 1) / 2: large crops with an aspect don't fit and are drawn again.
+        // Below (0.08 + 1) / 2: large crops with an aspect do not fit and are drawn again.
         assert!((0.46..0.54).contains(&mean), "{mean}");
     }
 

@@ -1,7 +1,7 @@
 //! Calibration: is a classifier that says 0.8 right in 80 % of such cases?
 //!
 //! The expected calibration error of Guo et al., "On calibration of modern neural networks" (2017),
-//! equation 3: bins of equal width (m-1)/M < confidence <= m/M. Knows no network.
+//! equation 3: bins of equal width (m-1)/M < confidence <= m/M. Does not depend on any network.
 
 use std::path::Path;
 
@@ -44,7 +44,7 @@ impl Reliability {
     /// Writes a row per bin. NaN where it has no samples.
     ///
     /// # Errors
-    /// When the file can't be written.
+    /// When the file cannot be written.
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
         let mut table = CurveTable::new(&["bin", "samples", "confidence", "accuracy"]);
         for (index, bin) in self.bins.iter().enumerate() {
@@ -78,7 +78,7 @@ mod tests {
         reliability.write(&path).unwrap();
         let table = CurveTable::read(&path).unwrap();
         assert_eq!(table.column("samples").unwrap(), numbers(&case["samples"]));
-        // JSON has no NaN: -1 stands for a bin without samples.
+        // JSON has no NaN: -1 is a bin without samples.
         for name in ["confidence", "accuracy"] {
             let found = table.column(name).unwrap();
             for (found, expected) in found.into_iter().zip(numbers(&case[format!("mean_{name}")])) {

@@ -1,6 +1,6 @@
 //! `evaluate`: a classifier on the test set, and its losses on the training samples.
 //!
-//! What is measured lies beside: [`tally`], [`calibration`], [`noise_detection`].
+//! What is measured is beside: [`tally`], [`calibration`], [`noise_detection`].
 
 mod calibration;
 mod noise_detection;
@@ -106,7 +106,7 @@ impl<'a> Evaluation<'a> {
         Ok(tally)
     }
 
-    /// How well the loss under the given label tells which labels are wrong.
+    /// How well the loss under the given label shows which labels are wrong.
     fn of_training_labels(&self) -> anyhow::Result<Metrics> {
         let Some(LabelledTraining { samples, labels, indices }) = &self.training else {
             return Ok(Metrics::new());
@@ -188,7 +188,7 @@ fn check_fit(info: &ModelInfo, dataset: &DatasetInfo, samples: &Samples) -> anyh
     check_labels(&samples.labels, "test labels", samples.labels.len(), info.classes.len())
 }
 
-/// Fails where a model and a data set don't have the same classes, with the first that differ.
+/// Fails where a model and a data set do not have the same classes, with the first that differ.
 fn check_classes(model: &[String], dataset: &[String]) -> anyhow::Result<()> {
     ensure!(
         model.len() == dataset.len(),

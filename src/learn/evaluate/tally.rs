@@ -130,7 +130,7 @@ impl Tally {
     /// Writes the counts, a row per true class.
     ///
     /// # Errors
-    /// When the file can't be written.
+    /// When the file cannot be written.
     pub(super) fn write_confusion(&self, classes: &[String], path: &Path) -> anyhow::Result<()> {
         let mut text = "true class".to_owned();
         for name in classes {

@@ -19,7 +19,7 @@ impl Convolution {
     /// `inputs` -> `outputs` channels, `kernel` x `kernel`.
     ///
     /// # Errors
-    /// When libtorch can't make the tensor.
+    /// When libtorch cannot make the tensor.
     pub fn new(
         builder: &mut Builder,
         [inputs, outputs]: [i64; 2],
@@ -35,7 +35,7 @@ impl Convolution {
     /// [N,C,H,W] -> [N,C',H',W'].
     ///
     /// # Errors
-    /// When the shapes don't match.
+    /// When the shapes do not match.
     pub fn forward(&self, pass: &Pass, input: &Tensor) -> anyhow::Result<Tensor> {
         let (input, weight) = (pass.in_precision(input)?, pass.factor(self.weight)?);
         if pass.mode == Mode::Derivative {
@@ -57,7 +57,7 @@ impl Convolution {
         let (weight, along_weight) = forward_mode::split(weight)?;
         let along_weight = along_weight.context("the direction has no part for a weight")?;
         let mut along = self.apply(&input, &along_weight)?;
-        // The images don't depend on the weights.
+        // The images do not depend on the weights.
         if let Some(along_input) = along_input {
             along = along.f_add_(&self.apply(&along_input, &weight)?)?;
         }
@@ -97,7 +97,7 @@ impl BatchNorm {
     /// Over `channels` channels; weight 1, bias 0.
     ///
     /// # Errors
-    /// When libtorch can't make the tensors.
+    /// When libtorch cannot make the tensors.
     pub fn new(builder: &mut Builder, channels: i64, bias: Bias) -> anyhow::Result<Self> {
         let bias_role = match bias {
             Bias::Trained => Role::Trained,
@@ -118,7 +118,7 @@ impl BatchNorm {
     /// [N,C,...] -> the same.
     ///
     /// # Errors
-    /// When the shapes don't match, or a channel of a batch has only one value, and so no variance.
+    /// When the shapes do not match, or a channel of a batch has only one value, and so no variance.
     pub fn forward(&self, pass: &Pass, input: &Tensor) -> anyhow::Result<Tensor> {
         ensure!(
             pass.mode == Mode::Evaluate || has_variance(&input.size()),
@@ -151,7 +151,7 @@ impl BatchNorm {
     /// [`BatchNorm::forward`] of dual numbers, by kernels that go over the tensors a few times: libtorch's own rule is made
     /// of some twenty operations and takes a third of a pass.
     ///
-    /// With y = gamma x^ + beta, the Jacobian dy/dx is symmetric: per channel it is gamma / deviation times a
+    /// With y = gamma x^ + beta, the Jacobian dy/dx is symmetric: per channel it is gamma / standard deviation times a
     /// projection. So the derivative along dx is what running backwards makes of the gradient dx. Along the
     /// parameters it is dgamma x^ + dbeta, a batch norm with these parameters.
     fn forward_dual(&self, pass: &Pass, input: &Tensor) -> anyhow::Result<Tensor> {
@@ -196,7 +196,7 @@ impl Linear {
     /// With a bias; both zero, as the reference protocol starts its classifier.
     ///
     /// # Errors
-    /// When libtorch can't make the tensors.
+    /// When libtorch cannot make the tensors.
     pub fn zero(builder: &mut Builder, [inputs, outputs]: [i64; 2]) -> anyhow::Result<Self> {
         let zero = Initial::Constant(0.0);
         let weight = builder.float("weight", &[outputs, inputs], zero, Role::Trained)?;
@@ -207,7 +207,7 @@ impl Linear {
     /// With a bias; both from PyTorch's default, uniform within 1 / sqrt(inputs).
     ///
     /// # Errors
-    /// When libtorch can't make the tensors.
+    /// When libtorch cannot make the tensors.
     pub fn uniform(builder: &mut Builder, [inputs, outputs]: [i64; 2]) -> anyhow::Result<Self> {
         let initial = Initial::Within(1.0 / (inputs as f64).sqrt());
         let weight = builder.float("weight", &[outputs, inputs], initial, Role::Trained)?;
@@ -218,7 +218,7 @@ impl Linear {
     /// Without a bias, from PyTorch's default.
     ///
     /// # Errors
-    /// When libtorch can't make the tensor.
+    /// When libtorch cannot make the tensor.
     pub fn without_bias(
         builder: &mut Builder,
         [inputs, outputs]: [i64; 2],
@@ -231,7 +231,7 @@ impl Linear {
     /// [N,D] -> [N,D'].
     ///
     /// # Errors
-    /// When the shapes don't match.
+    /// When the shapes do not match.
     pub fn forward(&self, pass: &Pass, input: &Tensor) -> anyhow::Result<Tensor> {
         let bias = self.bias.map(|bias| pass.factor(bias)).transpose()?;
         Ok(pass.in_precision(input)?.f_linear(&pass.factor(self.weight)?, bias.as_ref())?)

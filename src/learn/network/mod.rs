@@ -1,6 +1,6 @@
 //! Networks: a residual encoder, with a classifier or with a projection head on top; a net that weighs samples.
 //!
-//! Knows no loss, no optimizer and no file.
+//! Does not depend on losses, optimizers or files.
 
 mod layer;
 mod pass;
@@ -35,7 +35,7 @@ impl Classifier {
     /// A fresh one: the encoder drawn by the seed, the classifier zero.
     ///
     /// # Errors
-    /// When libtorch can't make the tensors.
+    /// When libtorch cannot make the tensors.
     pub fn new(
         architecture: Architecture,
         image_channels: usize,
@@ -95,7 +95,7 @@ impl Classifier {
     /// those of the pass on record.
     ///
     /// # Errors
-    /// When they can't be.
+    /// When they cannot be.
     pub fn forward_dual(
         &self,
         duals: Values,
@@ -148,7 +148,7 @@ impl Projector {
     /// A fresh one, drawn by the seed.
     ///
     /// # Errors
-    /// When libtorch can't make the tensors.
+    /// When libtorch cannot make the tensors.
     pub fn new(
         architecture: Architecture,
         image_channels: usize,

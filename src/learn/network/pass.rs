@@ -26,7 +26,7 @@ pub enum Mode {
     Evaluate,
 }
 
-/// What the convolutions of one pass gave, by the slot of their weight: the values are a third of the work of a pass in
+/// What the convolutions of one pass returned, by the slot of their weight: the values are a third of the work of a pass in
 /// dual numbers, and the graph of that pass holds them anyway.
 #[derive(Debug, Clone, Default)]
 pub struct Record(Rc<RefCell<BTreeMap<usize, Tensor>>>);
@@ -52,7 +52,7 @@ impl Pass {
         Self { record: Some(record), ..self }
     }
 
-    /// Writes what the convolution with this weight gave, where there is a record.
+    /// Writes what the convolution with this weight returned, where there is a record.
     ///
     /// # Errors
     /// When libtorch fails.
@@ -63,7 +63,7 @@ impl Pass {
         Ok(())
     }
 
-    /// What the convolution with this weight gave in the pass that is on record.
+    /// What the convolution with this weight returned in the pass that is on record.
     ///
     /// # Errors
     /// When none is.
@@ -81,7 +81,7 @@ impl Pass {
     /// The value of a tensor, in the type of large products.
     ///
     /// # Errors
-    /// When libtorch can't convert it.
+    /// When libtorch cannot convert it.
     pub fn factor(&self, slot: Slot) -> anyhow::Result<Tensor> {
         self.in_precision(&self.values[slot])
     }
@@ -89,7 +89,7 @@ impl Pass {
     /// A tensor in the type of large products.
     ///
     /// # Errors
-    /// When libtorch can't convert it.
+    /// When libtorch cannot convert it.
     pub fn in_precision(&self, tensor: &Tensor) -> anyhow::Result<Tensor> {
         Ok(match self.precision {
             Precision::F32 => tensor.shallow_clone(),

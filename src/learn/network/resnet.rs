@@ -47,7 +47,7 @@ impl Encoder {
     /// Builds `conv1`, `bn1`, `layer1`, ...
     ///
     /// # Errors
-    /// When libtorch can't make the tensors.
+    /// When libtorch cannot make the tensors.
     pub fn new(
         builder: &mut Builder,
         architecture: Architecture,
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
     use crate::random::Purpose;
 
-    /// The deviation of a layer's first weights.
+    /// The standard deviation of a layer's first weights.
     fn deviation(architecture: Architecture, name: &str) -> f64 {
         let mut builder = Builder::new(3, Purpose::InitialEncoder, Device::Cpu);
         Encoder::new(&mut builder, architecture, 3).unwrap();

@@ -1,8 +1,8 @@
 //! The named tensors of a network, in the order of PyTorch's `state_dict`.
 //!
 //! Layers know a tensor by its [`Slot`]; which values a forward pass uses is the pass's affair. The
-//! optimizer holds handles to the same storage: changing a tensor in place changes it for all. Knows no layer and
-//! no file.
+//! optimizer holds handles to the same storage: changing a tensor in place changes it for all. Does not depend on layers or
+//! files.
 
 use anyhow::{Context, ensure};
 use tch::{Device, Kind, Tensor};
@@ -53,7 +53,7 @@ impl State {
     /// The tensors as they are now, whatever happens to them later.
     ///
     /// # Errors
-    /// When libtorch can't copy them.
+    /// When libtorch cannot copy them.
     pub fn copy(&self) -> anyhow::Result<Vec<NamedTensor>> {
         let copy = |named: &NamedTensor| {
             let now = named.tensor.f_detach()?;
@@ -103,8 +103,8 @@ impl std::ops::Index<Slot> for Values {
 pub enum Initial {
     /// All the same.
     Constant(f64),
-    /// Normal with deviation sqrt(2 / fan-out): `kaiming_normal_(mode='fan_out', nonlinearity='relu')`
-    /// (He et al., 2015). What torchvision gives to convolutions.
+    /// Normal with standard deviation sqrt(2 / fan-out): `kaiming_normal_(mode='fan_out', nonlinearity='relu')`
+    /// (He et al., 2015). What torchvision uses for convolutions.
     KaimingNormalFanOut,
     /// The same with sqrt(2 / fan-in): `kaiming_normal_` as it is by default.
     KaimingNormalFanIn,
@@ -227,7 +227,7 @@ fn uniform_within(bound: f64, stream: &mut Stream, count: usize) -> Vec<f32> {
 /// The bytes of a tensor, little-endian and in row-major order, whatever its device and strides.
 ///
 /// # Errors
-/// When libtorch can't copy it.
+/// When libtorch cannot copy it.
 pub fn bytes_of(tensor: &Tensor) -> anyhow::Result<Vec<u8>> {
     let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
     let count = tensor.numel();

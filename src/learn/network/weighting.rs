@@ -18,10 +18,10 @@ pub struct Weighting {
 }
 
 impl Weighting {
-    /// A fresh one with so many hidden units, drawn by the seed as PyTorch draws linear layers.
+    /// A fresh one with this many hidden units, drawn by the seed as PyTorch draws linear layers.
     ///
     /// # Errors
-    /// When libtorch can't make the tensors.
+    /// When libtorch cannot make the tensors.
     pub fn new(units: u64, seed: u64, device: Device) -> anyhow::Result<Self> {
         let units = i64::try_from(units)?;
         let mut builder = Builder::new(seed, Purpose::InitialWeighting, device);

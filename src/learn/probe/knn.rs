@@ -41,7 +41,7 @@ impl Neighbours {
     /// Features, float [B,F] -> the votes for every class, float [B,K], in a unit of their own per row.
     ///
     /// # Errors
-    /// When the shapes don't match.
+    /// When the shapes do not match.
     pub fn votes(&self, features: &Tensor) -> anyhow::Result<Tensor> {
         let cosines = unit_rows(features)?.f_mm(&self.features.f_transpose(0, 1)?)?;
         let (rows, all) = cosines.size2()?;

@@ -1,7 +1,7 @@
 //! `probe`: how good an encoder's features are, by a simple classifier on top of them.
 //!
 //! The encoder is frozen: evaluation mode, no gradients. [`linear`] trains a layer on its features, [`knn`]
-//! lets the nearest ones vote; what they share is here. Knows nothing of how the encoder was trained but what
+//! lets the nearest ones vote; what they share is here. Does not depend on how the encoder was trained but for what
 //! `model.json` says.
 
 pub mod knn;
@@ -141,7 +141,7 @@ impl<'a> FrozenEncoder<'a> {
         Ok(Tensor::f_cat(&parts, 0)?)
     }
 
-    /// The accuracies of a classifier of features, which gives float [B,K]: the larger, the likelier a class.
+    /// The accuracies of a classifier of features, which returns float [B,K]: the larger, the likelier a class.
     fn metrics(
         &self,
         name: &str,

@@ -48,7 +48,7 @@ impl Curves {
     /// Writes `curves.csv`, a row an epoch, and `evaluations.csv`, where there are any.
     ///
     /// # Errors
-    /// When they can't be written.
+    /// When they cannot be written.
     pub fn write(
         &self,
         folder: &Path,

@@ -209,7 +209,7 @@ impl TrainingData {
     /// The labels to train on of a batch, int64 [B].
     ///
     /// # Errors
-    /// When libtorch can't make the tensor.
+    /// When libtorch cannot make the tensor.
     pub fn labels_of(&self, batch: &[u32]) -> anyhow::Result<Tensor> {
         gather(&self.given, batch, self.device)
     }
@@ -217,7 +217,7 @@ impl TrainingData {
     /// Images, float [B,C,H,W], and clean labels, int64 [B], of a batch of one part, not augmented.
     ///
     /// # Errors
-    /// When libtorch can't make the tensors.
+    /// When libtorch cannot make the tensors.
     pub fn for_evaluation(&self, part: Part, batch: &[u32]) -> anyhow::Result<(Tensor, Tensor)> {
         let labels = match part {
             Part::Train => &self.clean,

@@ -51,7 +51,7 @@ impl Step<'_> {
     }
 }
 
-/// What a step gives to the curves. Nothing of it holds a graph.
+/// What a step adds to the curves. Nothing of it holds a graph.
 pub struct Outcome {
     /// The loss of every sample, float [B].
     pub losses: Tensor,
@@ -92,7 +92,7 @@ pub trait RobustMethod {
     /// Writes files of its own into the artifact.
     ///
     /// # Errors
-    /// When they can't be written.
+    /// When they cannot be written.
     fn write(&self, _folder: &std::path::Path) -> anyhow::Result<()> {
         Ok(())
     }
@@ -117,7 +117,7 @@ impl<'a> Fit<'a> {
     /// A training at its beginning: from the initial encoder where there is one.
     ///
     /// # Errors
-    /// When the initial weights do not fit, or libtorch can't make the tensors.
+    /// When the initial weights do not fit, or libtorch cannot make the tensors.
     pub fn new(
         recipe: &'a Recipe,
         context: &'a Context,
@@ -177,7 +177,7 @@ impl<'a> Fit<'a> {
     /// Writes the curves and what the method adds, and returns the metrics.
     ///
     /// # Errors
-    /// When a file can't be written.
+    /// When a file cannot be written.
     pub fn write_curves(&self) -> anyhow::Result<Metrics> {
         let (output, columns) = (&self.context.output, self.method.columns());
         self.curves.write(output, columns, self.data.steps_per_epoch())?;
@@ -188,7 +188,7 @@ impl<'a> Fit<'a> {
     /// Writes the classifier with its description.
     ///
     /// # Errors
-    /// When it has numbers that are not finite, or a file can't be written.
+    /// When it has numbers that are not finite, or a file cannot be written.
     pub fn write_model(&self, parameters: &impl Kind) -> anyhow::Result<()> {
         let output = &self.context.output;
         let tensors = self.network.state().tensors();

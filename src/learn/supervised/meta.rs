@@ -1,4 +1,4 @@
-//! Which samples a meta batch has. Knows no image and no label.
+//! Which samples a meta batch has. Does not depend on images or labels.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub struct MetaDraw {
 }
 
 impl MetaDraw {
-    /// The meta batch of one step: drawn from all of `samples` anew for every step, without repetition within the
+    /// The meta batch of one step: drawn from all of `samples` again for every step, without repetition within the
     /// batch, as the reference protocol does. Of fewer samples than a batch has, all.
     pub fn batch(&self, samples: &[u32], seed: u64, epoch: u32, step_of_epoch: u32) -> Vec<u32> {
         let mut stream = Stream::new(seed, Purpose::MetaBatch, epoch, step_of_epoch);
@@ -56,7 +56,7 @@ mod tests {
         assert_eq!(different.len(), 100);
         assert_ne!(batches[0], draw(10).batch(&samples, 7, 1, 0));
         assert_ne!(batches[0], draw(10).batch(&samples, 8, 0, 0));
-        // 20 draws of each are expected, with a deviation of 4.
+        // 20 draws of each are expected, with a standard deviation of 4.
         for sample in samples {
             let drawn = batches.iter().flatten().filter(|other| **other == sample).count();
             assert!((4..=36).contains(&drawn), "sample {sample}: {drawn} times");

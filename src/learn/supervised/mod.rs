@@ -74,7 +74,7 @@ pub enum Length {
 /// Ends a training whose accuracy falls.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EarlyEnd {
-    /// Not before so many steps.
+    /// Not before this many steps.
     pub after: u64,
     /// When the accuracy on the test set is this much below the best.
     pub drop: f64,

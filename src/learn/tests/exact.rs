@@ -18,7 +18,7 @@ use pipeline_stages::message::{Event, Request};
 use pipeline_stages::worker::{Context, Stopped};
 use serde_json::json;
 
-/// Runs a stage once, and asks it to stop after it told its progress so often. Says whether it was stopped.
+/// Runs a stage once, and asks it to stop after it reported its progress this often. Returns whether it was stopped.
 fn run(request: &Request, stop_after: Option<usize>) -> bool {
     let context = match stop_after {
         Some(reports) => Context::for_test_that_stops(request.clone(), reports),

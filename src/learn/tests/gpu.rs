@@ -26,7 +26,7 @@ fn gpu() -> Option<Device> {
     }
 }
 
-/// Runs a stage on a device, and goes on as often as it is stopped: after every so many reports.
+/// Runs a stage on a device, and goes on as often as it is stopped: after this many reports each time.
 fn run(
     folder: &Path,
     stage: &Stage,

@@ -1,4 +1,4 @@
-//! Data sets of JPEG and PNG files of any size, and pixels resized: training, pre-training, evaluation.
+//! Data sets of JPEG, PNG and WebP files of any size, and pixels resized: training, pre-training, evaluation.
 //!
 //! The files are those of `tests/reference/large_images/`.
 

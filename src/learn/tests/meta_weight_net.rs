@@ -191,7 +191,7 @@ fn assert_weights_are_told(outcome: &Outcome, weights: &[f64], batch: &Batch) {
     };
     let found: Vec<f64> = outcome.extra[2..].iter().flat_map(flat).collect();
     assert_close(&found, &[sum(1.0), sum(0.0)].concat(), 1e-5, "weights of clean and corrupted");
-    assert!(sum(1.0)[0] != sum(0.0)[0], "nothing tells the groups apart");
+    assert!(sum(1.0)[0] != sum(0.0)[0], "nothing distinguishes the groups");
 }
 
 /// The gradient of the weighting net with the look-ahead kept in the graph: what a step must find.

@@ -1,4 +1,4 @@
-//! Input that makes no sense: an error that says what is wrong and what to do, never a panic.
+//! Invalid input: an error that says what is wrong and what to do, never a panic.
 
 mod fixture;
 

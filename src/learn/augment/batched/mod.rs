@@ -98,7 +98,7 @@ impl SharedTensor {
 /// page-locked memory and takes its turn.
 ///
 /// # Errors
-/// When libtorch can't make it.
+/// When libtorch cannot make it.
 pub fn upload<T: Element>(values: &[T], device: Device) -> anyhow::Result<Tensor> {
     to_device(&Tensor::f_from_slice(values)?, device)
 }
@@ -106,7 +106,7 @@ pub fn upload<T: Element>(values: &[T], device: Device) -> anyhow::Result<Tensor
 /// As [`upload`], of a tensor of any shape on the host.
 ///
 /// # Errors
-/// When libtorch can't copy it.
+/// When libtorch cannot copy it.
 pub fn to_device(tensor: &Tensor, device: Device) -> anyhow::Result<Tensor> {
     if device == Device::Cpu {
         return Ok(tensor.shallow_clone());

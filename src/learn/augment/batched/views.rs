@@ -35,7 +35,7 @@ pub struct DeviceViews {
 
 impl DeviceViews {
     /// As [`DeviceViews::new`] where the device is a GPU; `None` on the CPU, and with a note where the GPU
-    /// can't. Then the CPU makes the views.
+    /// cannot. Then the CPU makes the views.
     pub fn where_possible(samples: &Samples, device: Device, context: &Context) -> Option<Self> {
         let images = DeviceImages::where_possible(samples, device, context)?;
         noted(Self::new(images), context)

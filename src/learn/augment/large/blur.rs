@@ -13,7 +13,7 @@ pub struct GaussianBlur {
 }
 
 impl GaussianBlur {
-    /// A kernel of `2 radius + 1` pixels; `deviation` in pixels, above 0.
+    /// A kernel of `2 radius + 1` pixels; `deviation`, the standard deviation, in pixels, above 0.
     pub fn new(radius: usize, deviation: f64) -> Self {
         let density = |distance: usize| (-0.5 * (distance as f64 / deviation).powi(2)).exp();
         let sum: f64 = density(0) + 2.0 * (1..=radius).map(density).sum::<f64>();

@@ -1,5 +1,5 @@
 //! A SimCLR view at another size than the image's, blurred half of the time as the paper does with
-//! ImageNet's images (Chen et al., 2020, appendix A): a kernel of a tenth of the side, a deviation of 0.1 to 2 pixels.
+//! ImageNet's images (Chen et al., 2020, appendix A): a kernel of a tenth of the side, a standard deviation of 0.1 to 2 pixels.
 
 use pipeline_stages::formats::ImageShape;
 
@@ -15,7 +15,7 @@ const BLUR_DEVIATION: (f64, f64) = (0.1, 2.0);
 #[derive(Debug, Clone, PartialEq)]
 pub struct SizedView {
     view: View,
-    /// The deviation of the blur, in pixels.
+    /// The standard deviation of the blur, in pixels.
     blur: Option<f64>,
 }
 

@@ -69,7 +69,7 @@ fn named(name: &str) -> Architecture {
     *all.find(|architecture| architecture.name() == name).expect("an architecture")
 }
 
-/// The moments and the bounds of a layer's first weights: a mean further off than 5 of its own deviations has a chance
+/// The moments and the bounds of a layer's first weights: a mean further off than 5 of its own standard deviations has a chance
 /// below one in a million. 3 and 1.8 are the kurtoses of the normal and the uniform distribution.
 fn check_distribution(values: &[f64], distribution: &str, parameter: f64, what: &str) {
     let count = values.len() as f64;

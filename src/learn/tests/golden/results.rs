@@ -1,7 +1,7 @@
 //! What every learning kind measures in a tiny run, bound to its version: numbers that change without a new version are
 //! an error, for a cache would go on serving the old ones.
 //!
-//! Last bits differ between processors, and so may a sample that lies on a border; both are within the tolerances. With a
+//! Last bits differ between processors, and so may a sample on a border; both are within the tolerances. With a
 //! new version, `UPDATE_RESULTS=1 cargo test -p pipeline-learn --test golden results` writes the new numbers.
 
 #[path = "../fixture/mod.rs"]
