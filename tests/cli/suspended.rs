@@ -68,6 +68,25 @@ fn a_paused_run_that_is_killed_leaves_no_worker_behind() {
 }
 
 #[test]
+fn under_nohup_a_hangup_changes_nothing() {
+    let project = Sandbox::new(WAITING);
+    project.edit("execution = { timeout-seconds = 2 }\n", "");
+    let mut command = project.command(&format!("run {MANIFEST}"));
+    // SAFETY: signal is a bare system call: it neither allocates nor takes a lock.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_IGN);
+            Ok(())
+        });
+    }
+    let run = project.start_command(command);
+    eventually("three processes", || pids(&project).len() == 3);
+    run.signal(Signal::HUP);
+    project.write("go", "");
+    assert_snapshot!(run.wait().success(), @"wait ran");
+}
+
+#[test]
 fn a_second_interrupt_ends_what_left_its_group_too() {
     let project = Sandbox::new(WAITING);
     project.edit("execution = { timeout-seconds = 2 }\n", "");
