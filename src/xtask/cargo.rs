@@ -76,17 +76,17 @@ impl Cargo {
         Err(self.command(arguments).exec()).context("cargo does not start")
     }
 
-    /// Builds the whole workspace in release mode.
+    /// Builds both programs in release mode.
     ///
     /// # Errors
     /// If that fails.
     pub fn build_release(&self) -> Result<Programs> {
-        eprintln!("$ cargo build --release --workspace");
+        const BUILD: [&str; 6] = ["build", "--release", "-p", "pipeline", "-p", "pipeline-learn"];
+        eprintln!("$ cargo {}", BUILD.join(" "));
         // Cargo reports where the programs are: a target folder may be configured in many ways.
-        let arguments =
-            ["build", "--release", "--workspace", "--message-format=json-render-diagnostics"];
         let mut child = self
-            .command(&arguments)
+            .command(&BUILD)
+            .arg("--message-format=json-render-diagnostics")
             .stdout(Stdio::piped())
             .spawn()
             .context("cargo does not start")?;
@@ -98,7 +98,7 @@ impl Cargo {
         let status = child.wait()?;
         if !status.success() {
             // A cargo that was killed does not report anything itself.
-            bail!("`cargo build --release --workspace` failed ({status})");
+            bail!("`cargo {}` failed ({status})", BUILD.join(" "));
         }
         let named = |name: &str| {
             let found =

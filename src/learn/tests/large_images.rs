@@ -2,11 +2,9 @@
 //!
 //! The files are those of `tests/reference/large_images/`.
 
-mod fixture;
-
 use std::path::Path;
 
-use fixture::{learn_stage, request, stage, with_input};
+use crate::fixture::{learn_stage, request, stage, with_input};
 use pipeline_stages::formats::{
     DatasetInfo, ImageShape, InputCrop, Labels, ModelInfo, Part, SamplesWriter, SplitIndices,
     Storage,

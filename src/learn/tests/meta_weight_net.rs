@@ -4,11 +4,8 @@
 //! `tests/reference/meta_weight_net/make_vectors.py` makes the numbers; inputs come from the same formula there.
 
 mod fixture;
-#[path = "golden/formula.rs"]
-mod formula;
-
-use fixture::{learn_stage, meta_training, request, write_inputs};
-use formula::{fill, fill_state, flat, numbers};
+use crate::fixture::{learn_stage, meta_training, request, write_inputs};
+use crate::formula::{fill, fill_state, flat, numbers};
 use pipeline_learn::loss::SampleLoss;
 use pipeline_learn::meta_weight_net::MetaWeightNet;
 use pipeline_learn::network::{Classifier, Mode, State};

@@ -1,10 +1,8 @@
 //! Invalid input: an error that says what is wrong and what to do, never a panic.
 
-mod fixture;
-
 use std::path::Path;
 
-use fixture::{
+use crate::fixture::{
     SHAPE, learn_stage, pretraining, request, stage, training, with_input, write_inputs,
 };
 use pipeline_stages::formats::{Labels, ModelInfo, Part, SplitIndices, write_samples};

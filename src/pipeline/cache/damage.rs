@@ -59,6 +59,20 @@ impl Cache {
         Ok(Some(Quarantined { place: self.quarantine(digest, &lock)?, withdrawn }))
     }
 
+    /// Withdraws what was made from an artifact that is no longer what it was, for whoever has just recorded something
+    /// that was. The lock makes sure that somebody who found the damage saw that record, or has moved the artifact.
+    ///
+    /// # Errors
+    /// When a record cannot be moved.
+    pub fn withdraw_unless(
+        &self,
+        digest: &Digest,
+        is_as_it_was: impl Fn() -> bool,
+    ) -> anyhow::Result<Vec<Withdrawn>> {
+        let _lock = store::lock(&self.layout, digest)?;
+        if is_as_it_was() { Ok(Vec::new()) } else { self.withdraw_made_from(&[*digest]) }
+    }
+
     /// Moves an artifact out of the way, for whoever has its lock and withdrew what was made from it. Reports where to;
     /// `None` where there is none.
     pub(super) fn quarantine(&self, digest: &Digest, _: &Lock) -> anyhow::Result<Option<PathBuf>> {
@@ -76,5 +90,34 @@ impl Cache {
         fs::rename(file, &target)
             .with_context(|| format!("cannot move the damaged {} away", file.display()))?;
         Ok(target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Record;
+    use crate::digest::Encoder;
+    use crate::key::Part;
+
+    #[test]
+    fn a_result_is_withdrawn_if_its_input_changed_before_it_was_recorded() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path()).expect("a cache");
+        cache.prepare().expect("writable");
+        let digest = |text: &str| Encoder::new("test").text(text).finish();
+        let input = digest("input");
+        let port = "data".to_owned();
+        let parts = vec![Part::Input { port, from: "a".parse().expect("a name"), digest: input }];
+        let record = Record::for_test("b", parts, digest("output"));
+        let place = cache.layout().record(&record.key);
+        durable::create_folder(place.parent().expect("a folder")).expect("writable");
+        record.write(&place).expect("writable");
+
+        assert_eq!(cache.withdraw_unless(&input, || true).expect("writable"), []);
+        assert!(cache.record(&record.key).is_some());
+        let withdrawn = cache.withdraw_unless(&input, || false).expect("writable");
+        assert_eq!(withdrawn.iter().map(|one| one.record.name()).collect::<Vec<_>>(), ["test/b"]);
+        assert!(cache.record(&record.key).is_none() && cache.withdrawn(&record.key).is_some());
     }
 }

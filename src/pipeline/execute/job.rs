@@ -140,6 +140,16 @@ impl Job<'_> {
         match end {
             worker::End::Finished { metrics, ran_on } => {
                 let end = self.commit(claim, metrics, ran_on, report)?;
+                let damaged = reads.withdraw_spoilt()?;
+                if !damaged.is_empty() {
+                    for (artifact, withdrawn) in damaged {
+                        report(JobEvent::Damage { artifact, withdrawn });
+                    }
+                    return Ok(self.failed(
+                        "an input was damaged, and was found so while the result was recorded: run it again"
+                            .to_owned(),
+                    ));
+                }
                 reads.keep();
                 Ok(end)
             }

@@ -132,6 +132,25 @@ impl<'a> Reads<'a> {
         ))
     }
 
+    /// The same for the inputs, once the result is recorded: somebody who found one damaged meanwhile could not know of
+    /// the record, so it is withdrawn here. Returns what is.
+    ///
+    /// # Errors
+    /// When a record cannot be moved.
+    pub fn withdraw_spoilt(&self) -> anyhow::Result<Vec<(Digest, Vec<Withdrawn>)>> {
+        let mut damaged = Vec::new();
+        for (_, digest, was) in &self.inputs {
+            let withdrawn = self.cache.withdraw_unless(digest, || {
+                let now = Snapshot::of_artifact(&self.cache.artifact(digest));
+                now.is_ok_and(|now| !matches!(was.touch(&now), Touch::Content(_)))
+            })?;
+            if !withdrawn.is_empty() {
+                damaged.push((*digest, withdrawn));
+            }
+        }
+        Ok(damaged)
+    }
+
     /// Keeps what the files outside the cache are made of, for a later plan to say which of them changed.
     pub fn keep(&self) {
         self.outside.iter().for_each(|outside| outside.keep(self.cache));

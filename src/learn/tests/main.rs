@@ -1,0 +1,9 @@
+//! Tests of the bodies in one program: each that links libtorch takes its time to build.
+
+mod decoding;
+mod fixture;
+#[path = "golden/formula.rs"]
+mod formula;
+mod large_images;
+mod meta_weight_net;
+mod refusals;
