@@ -10,8 +10,6 @@ use crate::parameter::{Condition, Field};
 
 /// A stage kind, as [`kind!`](crate::kind!) declares it.
 pub trait Kind: Rules + Serialize + DeserializeOwned + Clone + std::fmt::Debug {
-    /// The parameters as they stand in a manifest, any of them missing.
-    type Raw: DeserializeOwned;
     /// The name in a manifest.
     const NAME: &'static str;
     /// Bumped when the same key parts would give another result. Enters the key.

@@ -89,7 +89,7 @@ fn explain_port(port: &Port) -> String {
 }
 
 fn explain_field(field: &Field) -> String {
-    let mut head = format!("  {} = {}", field.name, field.type_name);
+    let mut head = format!("  {} = {}", field.name, field.value_type);
     if let Some(range) = field.range {
         head.push_str(&format!(", {range}"));
     }
@@ -99,8 +99,9 @@ fn explain_field(field: &Field) -> String {
         Some(default) => head.push_str(&format!(" [default: {default}]")),
     }
     let mut text = format!("{head}\n{}\n", paragraphs(field.about, 6));
-    let width = field.choices.iter().map(|choice| choice.name.len()).max().unwrap_or(0);
-    for choice in &field.choices {
+    let choices = field.value_type.choices();
+    let width = choices.iter().map(|choice| choice.name.len()).max().unwrap_or(0);
+    for choice in choices {
         let about = paragraphs(choice.about, 10 + width);
         text.push_str(&format!("        {:width$}  {}\n", choice.name, about.trim_start()));
     }

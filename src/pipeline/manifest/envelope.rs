@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::hint::{did_you_mean, listed, nearest};
 use super::lints::{self, Lint};
-use super::values::{Value, not_a, text, whole_number};
+use super::values::{Value, not_a_table, text, whole_number};
 use super::{Experiment, StageExecution};
 use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_experiment_name;
@@ -107,7 +107,7 @@ fn stage_tables<'t, 'i>(
     mistakes: &mut Vec<Mistake>,
 ) -> Vec<(&'t str, Span, &'t Value<'i>)> {
     let Some(table) = value.get_ref().as_table() else {
-        mistakes.push(not_a("stages", "a table", value).help("a stage starts with [stages.NAME]"));
+        mistakes.push(not_a_table("stages", value).help("a stage starts with [stages.NAME]"));
         return Vec::new();
     };
     if table.is_empty() {
@@ -175,9 +175,8 @@ pub(super) fn read_execution(
 
 fn device(value: &Value<'_>) -> Result<Device, Mistake> {
     let text = text("device", value)?;
-    text.parse().map_err(|reason: String| {
-        let (what, choices) = reason.split_once(": ").unwrap_or((&reason, ""));
-        Mistake::at(value.span(), what).help(choices)
+    text.parse().map_err(|_| {
+        Mistake::at(value.span(), format!("'{text}' is not a device")).help(Device::FORMS)
     })
 }
 
@@ -189,7 +188,7 @@ pub(super) fn known_table<'t, 'i>(
     mistakes: &mut Vec<Mistake>,
 ) -> Option<&'t DeTable<'i>> {
     let DeValue::Table(table) = value.get_ref() else {
-        mistakes.push(not_a(name, "a table", value));
+        mistakes.push(not_a_table(name, value));
         return None;
     };
     for key in table.keys().filter(|key| !keys.contains(&key.as_ref().as_ref())) {

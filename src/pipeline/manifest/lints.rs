@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use pipeline_stages::parameter::ParameterType;
 use toml::de::DeValue;
 
 use super::envelope::known_table;
@@ -35,7 +36,7 @@ pub(super) fn read(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> BTreeSet<L
         return BTreeSet::new();
     };
     let DeValue::Array(items) = allow.get_ref() else {
-        mistakes.push(not_a("allow", "a list of text", allow));
+        mistakes.push(not_a("allow", &ParameterType::List(Box::new(ParameterType::Text)), allow));
         return BTreeSet::new();
     };
     let known = items.iter().map(lint);

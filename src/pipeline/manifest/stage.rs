@@ -2,7 +2,6 @@
 //!
 //! Does not know the other stages.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{LazyLock, OnceLock};
 
@@ -16,7 +15,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::envelope::{EXECUTION_KEYS, read_execution};
 use super::hint::{did_you_mean, listed, nearest};
 use super::ports::{Ports, Wire};
-use super::values::{Value, about, not_a, parameter_mistake, range_mistake, text, whole_number};
+use super::values::{Value, about, not_a_table, range_mistake, text, type_mistake, whole_number};
 use super::{Places, StageDeclaration, StageExecution};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 use crate::graph::Graph;
@@ -95,7 +94,7 @@ pub(super) fn read<'t>(
     };
     let DeValue::Table(table) = value.get_ref() else {
         let help = format!("a stage is a table: [stages.{text}] and, below it, kind = \"...\"");
-        mistakes.push(not_a(text, "a table", value).help(help));
+        mistakes.push(not_a_table(text, value).help(help));
         return draft;
     };
     if let Some(value) = table.get("execution") {
@@ -111,7 +110,7 @@ pub(super) fn read<'t>(
     draft.missing.retain(|port| !unknown.meant.contains(port.name().as_str()));
     draft.output = fixed_output(kind);
     let right = parameter_mistakes(kind, &draft.span, table, &unknown, mistakes);
-    draft.stage = read_parameters(kind, &draft.span, table, right, mistakes);
+    draft.stage = read_parameters(kind, table);
     // A rule over several parameters says little where one of them is wrong or misspelt.
     if let Some(stage) = draft.stage.as_ref().filter(|_| right && unknown.is_none) {
         mistakes.extend(rule_mistakes(stage, &draft.places, table));
@@ -226,27 +225,15 @@ fn keys_of(kind: &KindInfo, ports: &[String], parameters: &[&str]) -> String {
     format!("'{}' has {ports}, and {parameters}", kind.name)
 }
 
-/// Reads all parameters at once. `right` says that nothing is wrong with them one by one.
-fn read_parameters(
-    kind: &KindInfo,
-    header: &Span,
-    table: &DeTable<'_>,
-    right: bool,
-    mistakes: &mut Vec<Mistake>,
-) -> Option<Stage> {
+/// Reads all parameters at once. `None` where one of them is missing or wrong: [`parameter_mistakes`] reports
+/// which, so what serde says about it is not needed.
+fn read_parameters(kind: &KindInfo, table: &DeTable<'_>) -> Option<Stage> {
     let fields = fields(kind);
     let is_field = |key: &str| fields.iter().any(|field| field.name == key);
     let entries = table.iter().filter(|(key, _)| is_field(key.as_ref()));
     let entries = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
-    let whole = ValueDeserializer::from(Spanned::new(header.clone(), DeValue::Table(entries)));
-    match Stage::read(kind.name, whole)? {
-        Ok(stage) => Some(stage),
-        Err(error) => {
-            let place = error.span().unwrap_or(header.clone());
-            mistakes.extend(right.then(|| Mistake::at(place, error.message())));
-            None
-        }
-    }
+    Stage::read(kind.name, ValueDeserializer::from(Spanned::new(0..0, DeValue::Table(entries))))?
+        .ok()
 }
 
 /// Reports, parameter by parameter, what is missing, of a wrong type or out of range. Gives whether there
@@ -285,17 +272,11 @@ fn parameter_mistakes(
 }
 
 fn value_mistake(kind: &KindInfo, field: &Field, value: &Value<'_>) -> Option<Mistake> {
-    let key = Spanned::new(value.span(), Cow::Borrowed(field.name.as_str()));
-    let one: DeTable<'_> = [(key, value.clone())].into_iter().collect();
-    let one = ValueDeserializer::from(Spanned::new(value.span(), DeValue::Table(one)));
-    match Stage::check_given(kind.name, one)? {
-        Ok(()) => range_mistake(field, value),
-        Err(error) => Some(match value.get_ref() {
-            DeValue::String(line) if (kind.name, field.name.as_str()) == ("command", "run") => {
-                line_mistake(value, line)
-            }
-            _ => parameter_mistake(field, value, &error),
-        }),
+    match value.get_ref() {
+        DeValue::String(line) if (kind.name, field.name.as_str()) == ("command", "run") => {
+            Some(line_mistake(value, line))
+        }
+        _ => type_mistake(field, value).or_else(|| range_mistake(field, value)),
     }
 }
 
@@ -398,7 +379,7 @@ fn fields(kind: &KindInfo) -> &'static [Field] {
 /// artifact types.
 pub(super) fn fixed_output(kind: &KindInfo) -> Option<ArtifactType> {
     let fields = fields(kind);
-    let mut choices = fields.iter().flat_map(|field| &field.choices);
+    let mut choices = fields.iter().flat_map(|field| field.value_type.choices());
     let depends = choices.any(|choice| choice.name == kind.output.name());
     (!depends).then_some(kind.output)
 }

@@ -189,7 +189,7 @@ fn numbers_beyond_measure() {
        |
        = help: batch-size: Samples a step. By default 100.
 
-    error: 'learning-rate' is beyond all numbers that can be computed with
+    error: 'learning-rate' is outside the range of 64-bit numbers
       --> x.toml:13:17
        |
     13 | learning-rate = 1e999
@@ -197,7 +197,7 @@ fn numbers_beyond_measure() {
        |
        = help: learning-rate: The peak learning rate. By default 0.01.
 
-    error: 'warmup' is beyond all numbers that can be computed with
+    error: 'warmup' is outside the range of 64-bit numbers
       --> x.toml:14:10
        |
     14 | warmup = 999999999999999999999999999999

@@ -363,7 +363,7 @@ fn seed_of_a_wrong_type() {
 fn execution_of_a_stage() {
     assert_snapshot!(said_of_train(r##"execution = { device = "cuda:x", thread = 2, timeout-seconds = 0 }
 "##), @r##"
-    error: 'cuda:x' is no device
+    error: 'cuda:x' is not a device
       --> x.toml:11:24
        |
     11 | execution = { device = "cuda:x", thread = 2, timeout-seconds = 0 }
