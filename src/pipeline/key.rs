@@ -9,6 +9,7 @@
 //!
 //! Does no I/O and knows no cache.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use pipeline_stages::Stage;
@@ -265,25 +266,39 @@ pub enum Change {
 
 /// How the parts of a key differ from older ones, in the order of the walk.
 pub fn changes(old: &[Part], new: &[Part]) -> Vec<Change> {
-    let counterpart = |part: &Part, others: &[Part]| {
-        others.iter().find(|other| identity(other) == identity(part)).cloned()
-    };
-    let mut changes: Vec<Change> =
-        new.iter().filter_map(|part| change(counterpart(part, old).as_ref(), Some(part))).collect();
-    let gone = old.iter().filter(|part| counterpart(part, new).is_none());
-    changes.extend(gone.filter_map(|part| change(Some(part), None)));
-    changes
+    let (was, is) = (by_identity(old), by_identity(new));
+    let differing = new.iter().map(|part| (was.get(&Identity::of(part)).copied(), Some(part)));
+    let gone = old.iter().filter(|part| !is.contains_key(&Identity::of(part)));
+    let gone = gone.map(|part| (Some(part), None));
+    differing.chain(gone).filter_map(|(old, new)| change(old, new)).collect()
+}
+
+fn by_identity(parts: &[Part]) -> HashMap<Identity<'_>, &Part> {
+    // Backwards: the first one counts, if a record has two.
+    parts.iter().rev().map(|part| (Identity::of(part), part)).collect()
 }
 
 /// What makes two parts the same thing with another value.
-fn identity(part: &Part) -> (u8, String) {
-    match part {
-        Part::Schema { .. } => (0, String::new()),
-        Part::Kind { .. } => (1, String::new()),
-        Part::Seed { .. } => (2, String::new()),
-        Part::Parameter { name, .. } => (3, name.clone()),
-        Part::Input { port, .. } => (4, port.clone()),
-        Part::Outside { index, .. } => (5, index.to_string()),
+#[derive(PartialEq, Eq, Hash)]
+enum Identity<'p> {
+    Schema,
+    Kind,
+    Seed,
+    Parameter(&'p str),
+    Input(&'p str),
+    Outside(usize),
+}
+
+impl<'p> Identity<'p> {
+    fn of(part: &'p Part) -> Self {
+        match part {
+            Part::Schema { .. } => Self::Schema,
+            Part::Kind { .. } => Self::Kind,
+            Part::Seed { .. } => Self::Seed,
+            Part::Parameter { name, .. } => Self::Parameter(name),
+            Part::Input { port, .. } => Self::Input(port),
+            Part::Outside { index, .. } => Self::Outside(*index),
+        }
     }
 }
 
@@ -539,6 +554,26 @@ mod tests {
         };
         assert_eq!(StageKey::of(&[input("a", "x")]), StageKey::of(&[input("b", "x")]));
         assert_ne!(StageKey::of(&[input("a", "x")]), StageKey::of(&[input("a", "y")]));
+    }
+
+    #[test]
+    fn many_inputs_are_compared_in_linear_time() {
+        let count = 200_000;
+        let inputs = |content: &dyn Fn(usize) -> &'static str| -> Vec<Part> {
+            let input = |number: usize| Part::Input {
+                port: format!("inputs.a{number}"),
+                from: "a".parse().expect("a name"),
+                digest: digest(content(number)),
+            };
+            (0..count).map(input).collect()
+        };
+        let old = inputs(&|_| "x");
+        let mut new = inputs(&|number| if number == 7 { "y" } else { "x" });
+        let last = new.pop();
+        let found = changes(&old, &new);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(found[0], change(Some(&old[7]), Some(&new[7])).expect("other content"));
+        assert_eq!(found[1], change(last.as_ref(), None).expect("one input less"));
     }
 
     /// A key that changes by accident makes every user's every stage run again: bump `SCHEMA` if you mean it.
