@@ -4,6 +4,7 @@
 //! manifest means, and prints nothing: it produces text. Takes time in proportion to the sources and the
 //! mistakes, however many there are.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
@@ -45,6 +46,8 @@ struct Source {
     start: usize,
     /// Where its lines end, in bytes: a manifest of a thousand stages asks for a thousand lines.
     ends: Vec<usize>,
+    /// What is not shown, in order.
+    hidden: Vec<Range<usize>>,
 }
 
 /// Where a text comes from.
@@ -72,8 +75,16 @@ impl Sources {
         };
         let text = text.into();
         let ends = text.match_indices('\n').map(|(end, _)| end).collect();
-        self.all.push(Source { origin, text, start, ends });
+        self.all.push(Source { origin, text, start, ends, hidden: Vec::new() });
         start
+    }
+
+    /// Hides these parts of the text that was added last: they are shown as `***`. Each is a range of whole
+    /// characters, counted from the start of that text, and they are in order.
+    pub(crate) fn hide(&mut self, parts: Vec<Range<usize>>) {
+        if let Some(last) = self.all.last_mut() {
+            last.hidden = parts;
+        }
     }
 
     /// The number of the line, from 1, on which `span` starts.
@@ -286,7 +297,7 @@ impl Source {
         let first = self.line_of(start);
         let start = if first == 0 { 0 } else { self.ends[first - 1] + 1 };
         let end = self.ends.get(self.line_of(end)).map_or(self.text.len(), |end| end + 1);
-        let snippet = Snippet::source(blanked(&self.text[start..end])).line_start(first + 1);
+        let snippet = Snippet::source(self.shown(start..end)).line_start(first + 1);
         let annotations = annotations.into_iter().map(|(kind, span, label)| {
             kind.span(span.start - start..span.end - start).label(label)
         });
@@ -296,6 +307,20 @@ impl Source {
             // The line says itself where it comes from: it starts with the option.
             Origin::CommandLine => snippet.line_numbering(false),
         }
+    }
+
+    /// The text at `place`, with as many bytes in place of what is secret.
+    fn shown(&self, place: Range<usize>) -> Cow<'_, str> {
+        let mut shown = blanked(&self.text[place.clone()]);
+        let first = self.hidden.partition_point(|hidden| hidden.end <= place.start);
+        for hidden in self.hidden[first..].iter().take_while(|hidden| hidden.start < place.end) {
+            let start = hidden.start.max(place.start) - place.start;
+            let end = hidden.end.min(place.end) - place.start;
+            let stars: String =
+                shown[start..end].bytes().map(|b| if b == b'\n' { '\n' } else { '*' }).collect();
+            shown.to_mut().replace_range(start..end, &stars);
+        }
+        shown
     }
 
     /// The line of a position, from 0.

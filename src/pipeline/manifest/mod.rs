@@ -16,6 +16,7 @@ mod lints;
 mod overrides;
 mod places;
 mod ports;
+mod secrets;
 mod stage;
 mod stages;
 mod values;
@@ -147,7 +148,9 @@ pub fn read(path: &Path, overrides: &[Override]) -> Result<(Manifest, Graph), Mi
         Err(error) => {
             let position = error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            let hidden = secrets::hidden(&text);
             sources.add(Origin::File(path.display().to_string()), text);
+            sources.hide(hidden);
             let mistake = Mistake::at(position..position + 1, "this file is not UTF-8 text")
                 .help("save it as UTF-8");
             Err(Mistakes::new(sources, vec![mistake]))
@@ -192,6 +195,7 @@ fn read_text(
     // Windows' editors write a byte order mark. Without it, columns are what an editor shows.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     sources.add(Origin::File(path.display().to_string()), text);
+    sources.hide(secrets::hidden(text));
     let document = document::parse(text, overrides, sources, mistakes)?;
     let mut found = Vec::new();
     let read = read_document(path, &document.root, sources, &mut found);

@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::hint::{did_you_mean, listed};
+use super::secrets;
 use super::values::{Value, found};
 use crate::diagnostic::{Mistake, Origin, Sources, Span};
 
@@ -34,7 +35,11 @@ impl Override {
     /// Adds the text as a user would give it, and gives the position at which it starts.
     pub(super) fn add_to(&self, sources: &mut Sources) -> usize {
         const OPTION: &str = "--set ";
-        sources.add(Origin::CommandLine, format!("{OPTION}{self}")) + OPTION.len()
+        let text = format!("{OPTION}{self}");
+        let hidden = secrets::hidden(&text);
+        let start = sources.add(Origin::CommandLine, text);
+        sources.hide(hidden);
+        start + OPTION.len()
     }
 
     /// The value, with spans that count from `start`, where `text` starts.
