@@ -184,7 +184,10 @@ macro_rules! kind {
             }
 
             #[allow(unused_mut, reason = "a kind can have no parameters")]
-            fn fields() -> Vec<$crate::parameter::Field> {
+            fn fields() -> &'static [$crate::parameter::Field] {
+                static FIELDS: std::sync::OnceLock<Vec<$crate::parameter::Field>> =
+                    std::sync::OnceLock::new();
+                FIELDS.get_or_init(|| {
                 let mut fields = vec![
                     $( $crate::kind!(@field $field, [$($field_about),*], $type, [$($default)?], [$($range)?], Vec::new(), Result) ),*
                 ];
@@ -202,6 +205,7 @@ macro_rules! kind {
                 ];
                 fields.extend(execution);
                 fields
+                })
             }
 
             fn numbers(&self) -> Vec<(String, f64)> {

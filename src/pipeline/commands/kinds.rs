@@ -48,12 +48,12 @@ pub fn explain(kind: &KindInfo) -> String {
     }
     let mut title = String::new();
     for field in (kind.fields)() {
-        let next = group_title(&field);
+        let next = group_title(field);
         if next != title {
             text.push_str(&format!("\n{next}\n"));
             title = next;
         }
-        text.push_str(&explain_field(&field));
+        text.push_str(&explain_field(field));
     }
     let seed = if kind.seeded {
         "\nIt draws random numbers: `seed` may be given, here or under [experiment].\n"

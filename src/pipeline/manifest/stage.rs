@@ -3,9 +3,8 @@
 //! Does not know the other stages.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{LazyLock, OnceLock};
 
-use pipeline_stages::kind::{Problem, WithoutEffect};
+use pipeline_stages::kind::{Problem, Why, WithoutEffect};
 use pipeline_stages::known::{Known, KnownInputs};
 use pipeline_stages::parameter::{Condition, Field};
 use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, Stage, kind_info};
@@ -179,7 +178,7 @@ struct Unknown {
 /// Reports every key that the kind does not have.
 fn unknown_keys(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Unknown {
     let ports: Vec<_> = (kind.ports)().iter().map(Port::name).collect();
-    let fields = fields(kind);
+    let fields = (kind.fields)();
     let parameters: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
     let keys = ports.iter().map(String::as_str).chain(parameters.iter().copied());
     let keys: Vec<&str> = keys.chain(COMMON_KEYS).collect();
@@ -228,7 +227,7 @@ fn keys_of(kind: &KindInfo, ports: &[String], parameters: &[&str]) -> String {
 /// Reads all parameters at once. `None` where one of them is missing or wrong: [`parameter_mistakes`] reports
 /// which, so what serde says about it is not needed.
 fn read_parameters(kind: &KindInfo, table: &DeTable<'_>) -> Option<Stage> {
-    let fields = fields(kind);
+    let fields = (kind.fields)();
     let is_field = |key: &str| fields.iter().any(|field| field.name == key);
     let entries = table.iter().filter(|(key, _)| is_field(key.as_ref()));
     let entries = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -246,7 +245,7 @@ fn parameter_mistakes(
     mistakes: &mut Vec<Mistake>,
 ) -> bool {
     let mut right = true;
-    for field in fields(kind) {
+    for field in (kind.fields)() {
         let mistake = match table.get(field.name.as_str()) {
             Some(value) => value_mistake(kind, field, value).or_else(|| {
                 let text = with_nul(value)?;
@@ -321,7 +320,7 @@ fn rule_mistakes(stage: &Stage, places: &Places, table: &DeTable<'_>) -> Vec<Mis
 }
 
 fn problem_mistake(kind: &KindInfo, problem: Problem, places: &Places) -> Mistake {
-    let field = fields(kind).iter().find(|field| field.name == problem.field);
+    let field = (kind.fields)().iter().find(|field| field.name == problem.field);
     Mistake::at(places.find(&problem.field, problem.item), problem.message)
         .help(field.map(about).unwrap_or_default())
 }
@@ -357,28 +356,25 @@ fn effect_mistakes(stage: &Stage, table: &DeTable<'_>) -> Vec<Mistake> {
     };
     let found = stage.without_effect().into_iter();
     found
-        .filter_map(|WithoutEffect { parameter, because, needed }| {
+        .filter_map(|WithoutEffect { parameter, why }| {
             let (key, _) = table.get_key_value(parameter.as_str())?;
-            let title = format!("'{parameter}' has no effect with {}", described(&because));
-            let needed = Condition::all_in_words(&needed);
-            Some(Mistake::at(key.span(), title).help(format!("drop it, or set {needed}")))
+            let (with, help) = match why {
+                Why::Conditions { now, needed } => {
+                    let needed = Condition::all_in_words(&needed);
+                    (described(&now), format!("drop it, or set {needed}"))
+                }
+                Why::With(reason) => (reason.to_owned(), "drop it".to_owned()),
+            };
+            let title = format!("'{parameter}' has no effect with {with}");
+            Some(Mistake::at(key.span(), title).help(help))
         })
         .collect()
-}
-
-/// The parameters of a kind. They are described once, however many stages of it there are.
-fn fields(kind: &KindInfo) -> &'static [Field] {
-    static FIELDS: LazyLock<Vec<OnceLock<Vec<Field>>>> =
-        LazyLock::new(|| KINDS.iter().map(|_| OnceLock::new()).collect());
-    let place = KINDS.iter().position(|one| one.name == kind.name);
-    let known = place.and_then(|place| FIELDS.get(place));
-    known.map_or(&[], |known| known.get_or_init(kind.fields))
 }
 
 /// What every stage of a kind gives; `None` if that depends on a parameter, which is one whose values are
 /// artifact types.
 pub(super) fn fixed_output(kind: &KindInfo) -> Option<ArtifactType> {
-    let fields = fields(kind);
+    let fields = (kind.fields)();
     let mut choices = fields.iter().flat_map(|field| field.value_type.choices());
     let depends = choices.any(|choice| choice.name == kind.output.name());
     (!depends).then_some(kind.output)

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::kind::Why;
 use crate::parameter::{Field, ParameterType, Role};
 
 /// The least that a stage of each kind must be given.
@@ -24,8 +25,8 @@ fn stage(kind: &KindInfo, parameters: Map<String, Value>) -> Stage {
 }
 
 /// Every kind with every one of its parameters.
-fn fields() -> impl Iterator<Item = (&'static KindInfo, Field)> {
-    KINDS.iter().flat_map(|kind| (kind.fields)().into_iter().map(move |field| (kind, field)))
+fn fields() -> impl Iterator<Item = (&'static KindInfo, &'static Field)> {
+    KINDS.iter().flat_map(|kind| (kind.fields)().iter().map(move |field| (kind, field)))
 }
 
 fn with(kind: &KindInfo, name: &str, value: Value) -> Map<String, Value> {
@@ -52,7 +53,7 @@ fn names_are_kebab_case_documented_and_their_own() {
     for kind in KINDS {
         assert!(!(kind.about)().is_empty(), "{}", kind.name);
         let ports = (kind.ports)().iter().map(|port| (port.name(), port.about));
-        let fields = (kind.fields)().into_iter().map(|field| (field.name, field.about));
+        let fields = (kind.fields)().iter().map(|field| (field.name.clone(), field.about));
         let mut names = vec!["kind".to_owned()];
         for (name, about) in ports.chain(fields) {
             let word =
@@ -68,7 +69,7 @@ fn names_are_kebab_case_documented_and_their_own() {
 #[test]
 fn spelling_out_a_default_changes_no_key() {
     for (kind, field) in fields() {
-        let Some(default) = field.default else { continue };
+        let Some(default) = &field.default else { continue };
         let spelt_out = stage(kind, with(kind, &field.name, default.clone()));
         let silent = stage(kind, least(kind));
         if !least(kind).contains_key(&field.name) {
@@ -81,7 +82,7 @@ fn spelling_out_a_default_changes_no_key() {
 #[test]
 fn execution_parameters_stay_out_of_the_key() {
     for (kind, field) in fields().filter(|(_, field)| field.role == Role::Execution) {
-        let changed = match field.default {
+        let changed = match &field.default {
             Some(Value::Number(number)) => json!(number.as_u64().unwrap() + 1),
             Some(Value::Array(_)) => json!(["OTHER"]),
             Some(Value::Null) => json!("other"),
@@ -137,19 +138,20 @@ fn a_parameter_of_a_group_counts_only_if_its_condition_holds() {
             _ if matches!(field.value_type, ParameterType::Integer { .. }) => json!(7),
             _ => json!(0.25),
         };
-        let key = |holds, value| in_group(kind, &field, holds, value).key_parameters();
+        let key = |holds, value| in_group(kind, field, holds, value).key_parameters();
         assert_eq!(key(false, Some(other.clone())), key(false, None), "{name}");
         assert_ne!(key(true, Some(other.clone())), key(true, None), "{name}");
 
         let without = |holds| {
-            let stage = in_group(kind, &field, holds, Some(other.clone()));
+            let stage = in_group(kind, field, holds, Some(other.clone()));
             let found = stage.without_effect().into_iter();
             found.filter(|found| found.parameter == field.name).collect::<Vec<_>>()
         };
         assert_eq!(without(true), [], "{name}");
         let [found] = without(false).try_into().unwrap_or_else(|found| panic!("{name}: {found:?}"));
-        assert_eq!(found.needed, field.only_if[..1], "{name}");
-        assert_eq!(found.because[0].parameter, field.only_if[0].parameter, "{name}");
+        let Why::Conditions { now, needed } = found.why else { panic!("{name}") };
+        assert_eq!(needed, field.only_if[..1], "{name}");
+        assert_eq!(now[0].parameter, field.only_if[0].parameter, "{name}");
     }
 }
 

@@ -1,8 +1,11 @@
 //! What is said about the values of parameters.
 
+use std::path::Path;
+
 use insta::assert_snapshot;
 
-use super::{said_after_head, said_of_train};
+use super::super::parse;
+use super::{HEAD, said_after_head, said_of_set, said_of_train};
 
 #[test]
 fn misspelt_choices() {
@@ -409,6 +412,84 @@ error: 'rate' has no effect with noise = "human"
 
 error: 5 mistakes in x.toml; nothing was run
 "##);
+}
+
+#[test]
+fn parameters_without_effect_for_other_reasons() {
+    const NOISY: &str = "kind = \"corrupt-labels\"\ndata = \"data\"\nnoise = \"human\"\n\
+                         human-labels = \"worse\"\nhuman = \"file\"\n";
+    const SPLIT: &str = "kind = \"split\"\ndata = \"data\"\nseed = 1\n";
+    const GET: &str = "kind = \"download\"\nunverified = true\nretries = 1\n";
+    const UNPACK: &str = "kind = \"unpack\"\narchive = \"file\"\nstrip = 1\ninclude = [\"a\"]\n";
+    const TRAIN: &str =
+        "kind = \"pretrain-supervised\"\ndata = \"data\"\nnormalise = \"none\"\nstop-after = 7\n";
+    let file = "[stages.file]\nkind = \"download\"\nunverified = true\nurl = \"file:a\"\n";
+    for (stage, line, titles) in [
+        (NOISY, "seed = 1", &["'seed' has no effect with noise = \"human\""][..]),
+        (SPLIT, "by = \"dataset\"", &["'seed' has no effect with by = \"dataset\""]),
+        (SPLIT, "from = \"val-folder\"", &["'seed' has no effect with from = \"val-folder\""]),
+        (SPLIT, "by = \"random\"", &[]),
+        (GET, "url = \"file:a\"", &["'retries' has no effect with file: URLs alone"]),
+        (
+            GET,
+            "url = [\"file:a\", \"file:b\"]\nspeed-limit = 2",
+            &[
+                "'retries' has no effect with file: URLs alone",
+                "'speed-limit' has no effect with file: URLs alone",
+            ],
+        ),
+        (GET, "url = [\"file:a\", \"https://example.org/a\"]", &[]),
+        (
+            UNPACK,
+            "format = \"gz\"",
+            &["'strip' has no effect with format = \"gz\"", "'include' has no effect with format"],
+        ),
+        (UNPACK, "format = \"tar-gz\"", &[]),
+        (TRAIN, "stop-drop = 1", &["'stop-after' has no effect with a 'stop-drop' of 1 or more"]),
+        (TRAIN, "stop-drop = 0.5", &[]),
+    ] {
+        let text = format!("{HEAD}{file}[stages.a]\n{stage}{line}\n");
+        let found = match parse(Path::new("x.toml"), &text, &[]) {
+            Ok(_) => Vec::new(),
+            Err(mistakes) => mistakes.list().iter().map(|one| one.title().to_owned()).collect(),
+        };
+        assert_eq!(found.len(), titles.len(), "{line}: {found:?}");
+        for (found, title) in found.iter().zip(titles) {
+            assert!(found.starts_with(title), "{line}: {found}");
+        }
+    }
+}
+
+#[test]
+fn an_item_of_the_wrong_type_is_shown() {
+    let said = said_after_head(
+        "[stages.a]\nkind = \"download\"\nunverified = true\nurl = [\"file:a\", 3]\n",
+    );
+    let title = "error: 'url' must be text or a list of text, but this item is a whole number\n";
+    assert!(said.starts_with(title) && said.contains("--> x.toml:11:18"), "{said}");
+    assert!(said.contains("help: in quotes: \"3\""), "{said}");
+}
+
+#[test]
+fn a_password_is_not_shown_however_it_is_written() {
+    for url in [
+        r"https:\u002f\u002fann:s3cret@h/a",
+        r"https://\u0061nn:s3cret\u0040h/a",
+        r#"https://ann:s3\"cret@h/a"#,
+    ] {
+        for line in [
+            format!("url = \"{url}\""),
+            format!("url = [\n  \"{url}\",\n]"),
+            format!("url = \"{url}\" retries = 1"),
+            format!("url = \"\"\"{url}\"\"\""),
+        ] {
+            let stage = "[stages.a]\nkind = \"download\"\nunverified = true\nname = \"a\"\n";
+            let said = said_after_head(&format!("{stage}{line}\n"));
+            assert!(!said.contains("s3") && !said.contains("cret"), "{said}");
+        }
+        let said = said_of_set(&[&format!("stages.train.epochs=\"{url}\"")]);
+        assert!(!said.contains("s3") && !said.contains("cret"), "{said}");
+    }
 }
 
 #[test]
