@@ -11,7 +11,7 @@ use crate::difference::Difference;
 /// Where a metric is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Source {
+pub(crate) enum Source {
     /// The worker told it at its end: it is in the record.
     Record,
     /// It is in the file `metrics.json` of the artifact.
@@ -20,32 +20,31 @@ pub enum Source {
 
 /// One metric, before and now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct MetricPair {
+pub(crate) struct MetricPair {
     /// Where it is written.
-    pub source: Source,
-    /// Its name.
-    pub name: String,
+    pub(crate) source: Source,
+    pub(crate) name: String,
     /// What it was; `None` where it is new.
     #[serde(serialize_with = "number")]
-    pub recorded: Option<f64>,
+    pub(crate) recorded: Option<f64>,
     /// What it is; `None` where it is gone.
     #[serde(serialize_with = "number")]
-    pub rerun: Option<f64>,
+    pub(crate) rerun: Option<f64>,
 }
 
 /// What a run gave, in numbers.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// What the worker told.
-    pub told: Metrics,
+    pub(crate) told: Metrics,
     /// The numbers in `metrics.json` of the artifact.
-    pub file: Metrics,
+    pub(crate) file: Metrics,
 }
 
 /// How a rerun compares with its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Likeness {
+pub(crate) enum Likeness {
     /// The artifact has the same bytes.
     Reproduced,
     /// It has other bytes, and every metric is within the tolerance.
@@ -62,7 +61,7 @@ fn number<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S:
 impl MetricPair {
     /// How far the two are apart; `None` where one of them is missing. The same value is at no distance, though
     /// it be NaN or infinite.
-    pub fn distance(&self) -> Option<f64> {
+    pub(crate) fn distance(&self) -> Option<f64> {
         let (recorded, rerun) = self.recorded.zip(self.rerun)?;
         Some(if same(recorded, rerun) { 0.0 } else { (rerun - recorded).abs() })
     }
@@ -73,7 +72,7 @@ fn same(one: f64, other: f64) -> bool {
 }
 
 /// Every metric, once. Those of the file are left out where they say what the record says already.
-pub fn pairs(recorded: &Measured, rerun: &Measured) -> Vec<MetricPair> {
+pub(crate) fn pairs(recorded: &Measured, rerun: &Measured) -> Vec<MetricPair> {
     let told = pairs_of(Source::Record, &recorded.told, &rerun.told);
     let mut file = pairs_of(Source::File, &recorded.file, &rerun.file);
     file.retain(|pair| {
@@ -105,7 +104,11 @@ fn pairs_of(source: Source, recorded: &Metrics, rerun: &Metrics) -> Vec<MetricPa
 
 /// The likeness of two results. A tolerance is for metrics: it excuses nothing where there are none, or
 /// where one is on one side only.
-pub fn likeness(same_bytes: bool, metrics: &[MetricPair], tolerance: Option<f64>) -> Likeness {
+pub(crate) fn likeness(
+    same_bytes: bool,
+    metrics: &[MetricPair],
+    tolerance: Option<f64>,
+) -> Likeness {
     let within = |tolerance: f64| {
         let close = |pair: &MetricPair| pair.distance().is_some_and(|far| far <= tolerance);
         !metrics.is_empty() && metrics.iter().all(close)
@@ -118,19 +121,19 @@ pub fn likeness(same_bytes: bool, metrics: &[MetricPair], tolerance: Option<f64>
 }
 
 /// The numbers in the text of a `metrics.json`, as [`MetricsFile`] reads them. What is not JSON has none.
-pub fn numbers(text: &[u8]) -> Metrics {
+pub(crate) fn numbers(text: &[u8]) -> Metrics {
     MetricsFile::read(text).unwrap_or_default().metrics
 }
 
 /// What differs between two results.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// How alike they are.
-    pub result: Likeness,
+    pub(crate) result: Likeness,
     /// The files that differ; `None` where the recorded artifact can't be compared with any more.
-    pub files: Option<Vec<Difference>>,
+    pub(crate) files: Option<Vec<Difference>>,
     /// Every metric, whether it differs or not.
-    pub metrics: Vec<MetricPair>,
+    pub(crate) metrics: Vec<MetricPair>,
 }
 
 #[cfg(test)]

@@ -15,14 +15,14 @@ use pipeline_stages::url::blanked;
 use crate::visible;
 
 /// A range of bytes in [`Sources`], counted through all of them.
-pub type Span = Range<usize>;
+pub(crate) type Span = Range<usize>;
 
 /// How many mistakes are shown. Nobody reads more, and the rest often follows from these.
-pub const MOST_SHOWN: usize = 100;
+pub(crate) const MOST_SHOWN: usize = 100;
 
 /// Whether text is coloured with ANSI escape codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Colour {
+pub(crate) enum Colour {
     /// It is: for a terminal.
     Always,
     /// It is not: for files, pipes and tests.
@@ -32,13 +32,12 @@ pub enum Colour {
 /// The texts that a command reads. Each has its own range of positions, so that a [`Span`] alone says
 /// in which text it lies.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// What the mistakes are in, for the last line: `pipelines/quickstart.toml`.
     subject: String,
     all: Vec<Source>,
 }
 
-/// One text.
 #[derive(Debug, Clone, PartialEq)]
 struct Source {
     origin: Origin,
@@ -52,7 +51,7 @@ struct Source {
 
 /// Where a text comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// A file: its lines have numbers.
     File(String),
     /// The command line: one argument.
@@ -61,12 +60,12 @@ pub enum Origin {
 
 impl Sources {
     /// No texts yet. `subject` is what the last line of a report says the mistakes are in.
-    pub fn new(subject: impl Into<String>) -> Self {
+    pub(crate) fn new(subject: impl Into<String>) -> Self {
         Self { subject: visible::line(&subject.into()).into_owned(), all: Vec::new() }
     }
 
     /// Adds a text and gives the position at which it starts. The first one starts at zero.
-    pub fn add(&mut self, origin: Origin, text: impl Into<String>) -> usize {
+    pub(crate) fn add(&mut self, origin: Origin, text: impl Into<String>) -> usize {
         // One position lies between two texts, so that the end of one is not the start of the next.
         let start = self.all.last().map_or(0, |last| last.start + last.text.len() + 1);
         let origin = match origin {
@@ -88,12 +87,13 @@ impl Sources {
     }
 
     /// The number of the line, from 1, on which `span` starts.
-    pub fn line(&self, span: &Span) -> usize {
+    pub(crate) fn line(&self, span: &Span) -> usize {
         self.locate(span).map_or(1, |(source, local)| source.line_of(local.start) + 1)
     }
 
     /// The text at `span`.
-    pub fn text(&self, span: &Span) -> &str {
+    #[cfg(test)]
+    pub(crate) fn text(&self, span: &Span) -> &str {
         self.locate(span).map_or("", |(source, local)| &source.text[local])
     }
 
@@ -108,9 +108,8 @@ impl Sources {
     }
 }
 
-/// One mistake of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
+pub(crate) struct Mistake {
     span: Option<Span>,
     title: String,
     label: Option<String>,
@@ -119,13 +118,12 @@ pub struct Mistake {
 }
 
 impl Mistake {
-    /// A mistake at a place.
-    pub fn at(span: Span, title: impl Into<String>) -> Self {
+    pub(crate) fn at(span: Span, title: impl Into<String>) -> Self {
         Self { span: Some(span), ..Self::general(title) }
     }
 
     /// A mistake that has no place: a file that can't be read.
-    pub fn general(title: impl Into<String>) -> Self {
+    pub(crate) fn general(title: impl Into<String>) -> Self {
         Self {
             span: None,
             title: title.into(),
@@ -136,51 +134,52 @@ impl Mistake {
     }
 
     /// Adds to the title: `unknown key 'epoch'` and `did you mean 'epochs'?`.
-    pub fn and(mut self, more: &str) -> Self {
+    pub(crate) fn and(mut self, more: &str) -> Self {
         self.title.push_str(", ");
         self.title.push_str(more);
         self
     }
 
     /// Adds the words beside the caret.
-    pub fn label(mut self, label: impl Into<String>) -> Self {
+    pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
         self
     }
 
     /// Adds another place that has to do with it, and what is there.
-    pub fn related(mut self, span: Span, label: impl Into<String>) -> Self {
+    pub(crate) fn related(mut self, span: Span, label: impl Into<String>) -> Self {
         self.related.push((span, label.into()));
         self
     }
 
     /// Adds a line that says what to do. An empty one is left out.
-    pub fn help(mut self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.helps.extend(Some(help.into()).filter(|help| !help.is_empty()));
         self
     }
 
     /// Where it is.
-    pub fn span(&self) -> Option<&Span> {
+    pub(crate) fn span(&self) -> Option<&Span> {
         self.span.as_ref()
     }
 
     /// What is wrong, in one line.
-    pub fn title(&self) -> &str {
+    #[cfg(test)]
+    pub(crate) fn title(&self) -> &str {
         &self.title
     }
 }
 
 /// All mistakes in some [`Sources`].
 #[derive(Debug, Clone)]
-pub struct Mistakes {
+pub(crate) struct Mistakes {
     sources: Sources,
     list: Vec<Mistake>,
 }
 
 impl Mistakes {
     /// The mistakes of `list`, by position and each once.
-    pub fn new(sources: Sources, mut list: Vec<Mistake>) -> Self {
+    pub(crate) fn new(sources: Sources, mut list: Vec<Mistake>) -> Self {
         list.sort_by_key(|mistake| mistake.span.as_ref().map(|span| (span.start, span.end)));
         let mut seen = HashSet::new();
         list.retain(|mistake| seen.insert((mistake.span.clone(), mistake.title.clone())));
@@ -188,13 +187,14 @@ impl Mistakes {
     }
 
     /// The mistakes, by position.
-    pub fn list(&self) -> &[Mistake] {
+    #[cfg(test)]
+    pub(crate) fn list(&self) -> &[Mistake] {
         &self.list
     }
 
     /// The first [`MOST_SHOWN`] of them as text: per mistake its title, its place, a caret and what to
     /// do, then the number of all. Ends with a newline.
-    pub fn render(&self, colour: Colour) -> String {
+    pub(crate) fn render(&self, colour: Colour) -> String {
         let shown = self.list.get(..MOST_SHOWN).unwrap_or(&self.list);
         let mut text = self.sources.show(Level::ERROR, shown, colour);
         let count = match self.list.len() {
@@ -215,16 +215,16 @@ impl Mistakes {
 
 /// What is probably not meant in some [`Sources`], though it is not a mistake.
 #[derive(Debug, Clone)]
-pub struct Warnings(Mistakes);
+pub(crate) struct Warnings(Mistakes);
 
 impl Warnings {
     /// The warnings of `list`, by position and each once.
-    pub fn new(sources: Sources, list: Vec<Mistake>) -> Self {
+    pub(crate) fn new(sources: Sources, list: Vec<Mistake>) -> Self {
         Self(Mistakes::new(sources, list))
     }
 
     /// The first [`MOST_SHOWN`] of them as text, each as a mistake is shown. Empty if there are none.
-    pub fn render(&self, colour: Colour) -> String {
+    pub(crate) fn render(&self, colour: Colour) -> String {
         let Mistakes { sources, list } = &self.0;
         sources.show(Level::WARNING, list.get(..MOST_SHOWN).unwrap_or(list), colour)
     }

@@ -10,19 +10,18 @@ use serde::{Deserialize, Serialize};
 
 /// How one path differs between two listings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// The path below the folder; empty for what was listed itself.
     #[serde(with = "path_text")]
-    pub path: PathBuf,
-    /// How.
+    pub(crate) path: PathBuf,
     #[serde(flatten)]
-    pub how: How,
+    pub(crate) how: How,
 }
 
 /// How a path differs from what was there before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
-pub enum How {
+pub(crate) enum How {
     /// It was not there.
     Added,
     /// It is not there any more.
@@ -38,7 +37,6 @@ pub enum How {
     Written,
     /// The same bytes, but it became a program, or is not one any more.
     Mode,
-    /// Other permissions.
     Permissions,
     /// The text of a link is another one.
     Link,
@@ -68,11 +66,11 @@ impl fmt::Display for How {
 
 /// The first of some differences, and how many more there are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Differences {
+pub(crate) struct Differences {
     /// The first ones.
-    pub first: Vec<Difference>,
+    pub(crate) first: Vec<Difference>,
     /// How many more there are.
-    pub more: usize,
+    pub(crate) more: usize,
 }
 
 impl Differences {
@@ -80,7 +78,7 @@ impl Differences {
     const NAMED: usize = 3;
 
     /// In short; `None` where there are none.
-    pub fn of(mut all: Vec<Difference>) -> Option<Self> {
+    pub(crate) fn of(mut all: Vec<Difference>) -> Option<Self> {
         let more = all.len().saturating_sub(Self::NAMED);
         all.truncate(Self::NAMED);
         (!all.is_empty()).then_some(Self { first: all, more })

@@ -16,7 +16,7 @@ use crate::plan::{Facts, NoResult, Obstacle};
 use crate::stage_name::StageName;
 
 /// The world as one manifest's stages see it.
-pub struct World<'a> {
+pub(crate) struct World<'a> {
     cache: &'a Cache,
     experiment: &'a str,
     index: Arc<StatIndex>,
@@ -27,7 +27,7 @@ pub struct World<'a> {
 
 impl<'a> World<'a> {
     /// Looks at the files outside the cache that these stages read.
-    pub fn look(cache: &'a Cache, manifest: &'a Manifest, selected: &[StageName]) -> Self {
+    pub(crate) fn look(cache: &'a Cache, manifest: &'a Manifest, selected: &[StageName]) -> Self {
         let mut world = Self {
             cache,
             experiment: &manifest.experiment.name,
@@ -56,7 +56,7 @@ impl World<'_> {
     ///
     /// # Errors
     /// Every stage that is blocked, with its line.
-    pub fn refuse_obstacles(&self, manifest: &Manifest) -> anyhow::Result<()> {
+    pub(crate) fn refuse_obstacles(&self, manifest: &Manifest) -> anyhow::Result<()> {
         let path = manifest.path.display();
         let blocked =
             self.outside.iter().filter_map(|(name, found)| Some((name, found.as_ref().err()?)));
@@ -70,10 +70,7 @@ impl World<'_> {
     }
 
     /// Looks again at the files outside the cache that a stage reads.
-    ///
-    /// # Errors
-    /// When one can't be read.
-    pub fn look_again(
+    pub(crate) fn look_again(
         &mut self,
         declaration: &StageDeclaration,
         folder: &Path,
@@ -86,12 +83,12 @@ impl World<'_> {
     }
 
     /// The memory of files that were read, for those who read them again.
-    pub fn index(&self) -> &Arc<StatIndex> {
+    pub(crate) fn index(&self) -> &Arc<StatIndex> {
         &self.index
     }
 
     /// Writes down what was read. It only saves time the next time: a cache that can't be written is no reason to stop.
-    pub fn remember(&self) {
+    pub(crate) fn remember(&self) {
         if self.cache.layout().root().is_dir() {
             let _ = self.index.write();
         }
@@ -116,9 +113,9 @@ impl World<'_> {
 
 /// A file or folder outside the cache that a stage reads, at one moment.
 #[derive(Debug)]
-pub struct Outside {
+pub(crate) struct Outside {
     /// The path in the manifest.
-    pub path: String,
+    pub(crate) path: String,
     /// What is there. `None` for an optional one that is missing.
     content: Option<(Snapshot, Listing)>,
 }
@@ -128,7 +125,7 @@ impl Outside {
     ///
     /// # Errors
     /// When something can't be read, or is missing and not optional.
-    pub fn look(
+    pub(crate) fn look(
         declaration: &StageDeclaration,
         folder: &Path,
         cache: &Cache,
@@ -148,8 +145,7 @@ impl Outside {
         declaration.stage.outside_paths().into_iter().map(look).collect()
     }
 
-    /// The digest of its content.
-    pub fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         match &self.content {
             Some((_, listing)) => listing.digest(),
             None => Encoder::new("pipeline 2026-11 missing outside file").finish(),
@@ -157,7 +153,7 @@ impl Outside {
     }
 
     /// What was done to it until `now`. Also where its bytes are the old ones again.
-    pub fn touch(&self, now: &Self) -> Touch {
+    pub(crate) fn touch(&self, now: &Self) -> Touch {
         let whole = |how| Touch::Content(vec![Difference { path: "".into(), how }]);
         let ((was, old), (is, new)) = match (&self.content, &now.content) {
             (Some(old), Some(new)) => (old, new),
@@ -173,7 +169,7 @@ impl Outside {
     }
 
     /// Keeps what it is made of, so that a later plan can say which file changed. Only that is lost where it can't.
-    pub fn keep(&self, cache: &Cache) {
+    pub(crate) fn keep(&self, cache: &Cache) {
         if let Some((_, listing)) = &self.content {
             let _ = listing.write(&cache.layout().listing(&listing.digest()));
         }

@@ -14,7 +14,7 @@ use crate::stage_name::StageName;
 
 /// A directed acyclic graph of stages. An edge runs from a stage to one that reads its artifact.
 #[derive(Debug, Clone)]
-pub struct Graph {
+pub(crate) struct Graph {
     // Nodes in the manifest's order, so that a node's index is its rank there.
     graph: DiGraph<StageName, ()>,
     nodes: HashMap<StageName, NodeIndex>,
@@ -23,7 +23,7 @@ pub struct Graph {
 
 /// Stages that wait for each other: each is read by the next, and the last one by the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cycle(pub Vec<StageName>);
+pub(crate) struct Cycle(pub(crate) Vec<StageName>);
 
 impl Cycle {
     /// A longer cycle is shown by its first and its last stages.
@@ -32,7 +32,7 @@ impl Cycle {
     const SHOWN_AT_END: usize = 2;
 
     /// Each stage that is shown, with the one that reads it. `None` stands for those left out.
-    pub fn shown(&self) -> impl Iterator<Item = Option<(&StageName, &StageName)>> {
+    pub(crate) fn shown(&self) -> impl Iterator<Item = Option<(&StageName, &StageName)>> {
         let Self(names) = self;
         let length = names.len();
         let left_out = match length {
@@ -68,7 +68,7 @@ impl Graph {
     /// # Errors
     ///
     /// The shortest cycle of every group of stages that wait for each other.
-    pub fn new(
+    pub(crate) fn new(
         stages: impl IntoIterator<Item = StageName>,
         edges: impl IntoIterator<Item = (StageName, StageName)>,
     ) -> Result<Self, Vec<Cycle>> {
@@ -93,22 +93,22 @@ impl Graph {
     }
 
     /// Every stage after the stages that it reads; where that leaves a choice, in the manifest's order.
-    pub fn order(&self) -> impl DoubleEndedIterator<Item = &StageName> + ExactSizeIterator {
+    pub(crate) fn order(&self) -> impl DoubleEndedIterator<Item = &StageName> + ExactSizeIterator {
         self.order.iter().map(|&node| &self.graph[node])
     }
 
     /// The stages that `stage` reads, each once, in the manifest's order.
-    pub fn inputs(&self, stage: &StageName) -> Vec<&StageName> {
+    pub(crate) fn inputs(&self, stage: &StageName) -> Vec<&StageName> {
         self.neighbours(stage, Direction::Incoming)
     }
 
     /// The stages that read `stage`, each once, in the manifest's order.
-    pub fn consumers(&self, stage: &StageName) -> Vec<&StageName> {
+    pub(crate) fn consumers(&self, stage: &StageName) -> Vec<&StageName> {
         self.neighbours(stage, Direction::Outgoing)
     }
 
     /// `stages` and everything that they need, directly or not.
-    pub fn with_ancestors<'a>(
+    pub(crate) fn with_ancestors<'a>(
         &self,
         stages: impl IntoIterator<Item = &'a StageName>,
     ) -> BTreeSet<StageName> {
@@ -124,7 +124,7 @@ impl Graph {
 
     /// The stages by the length of the longest way to them: first those that read none, and in each
     /// layer those that read at least one of the layer before. Within a layer, the manifest's order.
-    pub fn layers(&self) -> Vec<Vec<&StageName>> {
+    pub(crate) fn layers(&self) -> Vec<Vec<&StageName>> {
         let mut depths = vec![0; self.graph.node_count()];
         for &node in &self.order {
             for consumer in self.graph.neighbors_directed(node, Direction::Outgoing) {

@@ -29,7 +29,7 @@ const DOMAIN: &str = "pipeline 2026-11 stage key";
 /// The name of a result: the hash of all that may change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct StageKey(Digest);
+pub(crate) struct StageKey(Digest);
 
 impl fmt::Display for StageKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,29 +48,22 @@ impl std::str::FromStr for StageKey {
 /// One thing that may change the result of a stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "part", rename_all = "kebab-case")]
-pub enum Part {
+pub(crate) enum Part {
     /// How keys are encoded.
     Schema {
-        /// See [`SCHEMA`].
         version: u32,
     },
-    /// The stage kind.
     Kind {
-        /// Its name.
         name: String,
         /// The version of its results.
         version: u32,
     },
     /// The seed of its random draws.
     Seed {
-        /// The seed.
         seed: u64,
     },
-    /// A parameter.
     Parameter {
-        /// Its name.
         name: String,
-        /// Its value.
         value: Value,
     },
     /// The content of an input.
@@ -79,7 +72,6 @@ pub enum Part {
         port: String,
         /// The stage that it comes from. For the explanation only: not hashed.
         from: StageName,
-        /// The digest of the artifact.
         digest: Digest,
     },
     /// The content of a file or folder outside the cache.
@@ -88,23 +80,21 @@ pub enum Part {
         index: usize,
         /// The path in the manifest. For the explanation only: not hashed.
         path: String,
-        /// The digest of its content.
         digest: Digest,
     },
 }
 
 /// A file or folder outside the cache that a stage reads, and the digest of its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutsideDigest {
+pub(crate) struct OutsideDigest {
     /// The path in the manifest.
-    pub path: String,
-    /// The digest of its content.
-    pub digest: Digest,
+    pub(crate) path: String,
+    pub(crate) digest: Digest,
 }
 
 /// The parts of a stage's key. `digest_of` gives the digest of the artifact of a stage; inputs for which
 /// it gives `None` are left out, so that what is known can be compared before everything is.
-pub fn parts(
+pub(crate) fn parts(
     declaration: &StageDeclaration,
     outside: &[OutsideDigest],
     digest_of: impl Fn(&StageName) -> Option<Digest>,
@@ -134,7 +124,7 @@ pub fn parts(
 
 /// What a stage reads: each port, with the name or the number of the input where the port takes several,
 /// and the stage behind it.
-pub fn inputs(declaration: &StageDeclaration) -> impl Iterator<Item = (String, &StageName)> {
+pub(crate) fn inputs(declaration: &StageDeclaration) -> impl Iterator<Item = (String, &StageName)> {
     declaration.inputs.iter().flat_map(|(port, connections)| {
         connections.iter().enumerate().map(move |(index, connection)| {
             let port = match &connection.name {
@@ -149,7 +139,7 @@ pub fn inputs(declaration: &StageDeclaration) -> impl Iterator<Item = (String, &
 
 impl StageKey {
     /// The key that these parts make.
-    pub fn of(parts: &[Part]) -> Self {
+    pub(crate) fn of(parts: &[Part]) -> Self {
         let mut encoder = Encoder::new(DOMAIN);
         for part in parts {
             match part {
@@ -204,59 +194,30 @@ fn encode_value<'e>(encoder: &'e mut Encoder, value: &Value) -> &'e mut Encoder 
 /// How one part differs between two keys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
-pub enum Change {
+pub(crate) enum Change {
     /// The key's encoding changed with the program.
     Schema,
     /// The stage has another kind.
-    Kind {
-        /// What it was.
-        old: String,
-        /// What it is.
-        new: String,
-    },
+    Kind { old: String, new: String },
     /// The kind gives other results than it did.
-    KindVersion {
-        /// The kind.
-        kind: String,
-        /// What it was.
-        old: u32,
-        /// What it is.
-        new: u32,
-    },
+    KindVersion { kind: String, old: u32, new: u32 },
     /// Another seed. `None` where the kind drew nothing.
-    Seed {
-        /// What it was.
-        old: Option<u64>,
-        /// What it is.
-        new: Option<u64>,
-    },
+    Seed { old: Option<u64>, new: Option<u64> },
     /// Another value of a parameter. `None` where the kind did not have it.
-    Parameter {
-        /// Its name.
-        name: String,
-        /// What it was.
-        old: Option<Value>,
-        /// What it is.
-        new: Option<Value>,
-    },
+    Parameter { name: String, old: Option<Value>, new: Option<Value> },
     /// Other content at a port. `None` where nothing was connected.
     Input {
-        /// The port.
         port: String,
         /// The stage that it comes from.
         from: StageName,
-        /// What it was.
         old: Option<Digest>,
-        /// What it is.
         new: Option<Digest>,
     },
     /// Other content of a file outside the cache. `None` where it was not read.
     Outside {
         /// The path in the manifest.
         path: String,
-        /// What it was.
         old: Option<Digest>,
-        /// What it is.
         new: Option<Digest>,
         /// What of it changed, where that is known: a plan asks [`Facts`](crate::plan::Facts) for it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -265,7 +226,7 @@ pub enum Change {
 }
 
 /// How the parts of a key differ from older ones, in the order of the walk.
-pub fn changes(old: &[Part], new: &[Part]) -> Vec<Change> {
+pub(crate) fn changes(old: &[Part], new: &[Part]) -> Vec<Change> {
     let (was, is) = (by_identity(old), by_identity(new));
     let differing = new.iter().map(|part| (was.get(&Identity::of(part)).copied(), Some(part)));
     let gone = old.iter().filter(|part| !is.contains_key(&Identity::of(part)));

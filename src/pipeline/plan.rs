@@ -16,7 +16,7 @@ use crate::reason::Reason;
 use crate::stage_name::StageName;
 
 /// What a plan needs to know about the world.
-pub trait Facts {
+pub(crate) trait Facts {
     /// The record of a key, if its artifact is there too; else why there is none that can be used.
     fn result(&self, key: &StageKey) -> Result<Record, NoResult>;
     /// The record that a stage had last, whether or not its artifact is there.
@@ -29,7 +29,7 @@ pub trait Facts {
 
 /// Why there is no result that can be used.
 #[derive(Debug, Clone, PartialEq)]
-pub enum NoResult {
+pub(crate) enum NoResult {
     /// It never ran, or its record was removed.
     NoRecord,
     /// There is a record, but its artifact is gone.
@@ -42,23 +42,20 @@ pub enum NoResult {
 
 /// Why a stage can't run, whatever else runs: a file outside the cache that it reads can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Obstacle {
+pub(crate) struct Obstacle {
     /// The line of the manifest where the stage starts.
-    pub line: usize,
-    /// What is wrong.
-    pub message: String,
+    pub(crate) line: usize,
+    pub(crate) message: String,
 }
 
 /// Whether a stage must run.
 #[derive(Debug, Clone, PartialEq)]
-pub enum State {
+pub(crate) enum State {
     /// Its result is there.
     Fresh(Box<Record>),
     /// It must run.
     Dirty {
-        /// Why.
         reason: Reason,
-        /// Its key.
         key: StageKey,
         /// What the key was made of.
         parts: Vec<Part>,
@@ -76,7 +73,7 @@ pub enum State {
 
 /// The state of every stage that was asked for, and of what it needs.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub(crate) struct Plan {
     states: BTreeMap<StageName, State>,
     order: Vec<StageName>,
 }
@@ -84,7 +81,7 @@ pub struct Plan {
 impl Plan {
     /// Plans these stages. They are in an order in which every stage comes after its inputs, and
     /// closed: with each stage come its inputs.
-    pub fn of(
+    pub(crate) fn of(
         manifest: &Manifest,
         graph: &Graph,
         selected: &[StageName],
@@ -124,22 +121,21 @@ impl Plan {
     }
 
     /// The stages in an order in which every one comes after its inputs.
-    pub fn iter(&self) -> impl Iterator<Item = (&StageName, &State)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&StageName, &State)> {
         self.order.iter().filter_map(|name| self.states.get_key_value(name))
     }
 
-    /// The state of one stage.
-    pub fn state(&self, name: &StageName) -> Option<&State> {
+    pub(crate) fn state(&self, name: &StageName) -> Option<&State> {
         self.states.get(name)
     }
 
     /// Whether nothing must run.
-    pub fn is_all_fresh(&self) -> bool {
+    pub(crate) fn is_all_fresh(&self) -> bool {
         self.states.values().all(|state| matches!(state, State::Fresh(_)))
     }
 
     /// The stages that wait for a blocked one, directly or not.
-    pub fn held_up(&self) -> BTreeSet<&StageName> {
+    pub(crate) fn held_up(&self) -> BTreeSet<&StageName> {
         let mut held = BTreeSet::new();
         for (name, state) in self.iter() {
             let State::Waiting { on, .. } = state else { continue };
@@ -196,7 +192,7 @@ fn changes(old: &[Part], new: &[Part], facts: &dyn Facts) -> Vec<Change> {
 }
 
 /// Whether a stage must run, all of whose inputs are there.
-pub fn decide(name: &StageName, parts: Vec<Part>, facts: &dyn Facts) -> State {
+pub(crate) fn decide(name: &StageName, parts: Vec<Part>, facts: &dyn Facts) -> State {
     let key = StageKey::of(&parts);
     let reason = match facts.result(&key) {
         Ok(record) => return State::Fresh(Box::new(record)),

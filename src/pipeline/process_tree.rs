@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// Sends a signal to a process group and to every descendant of its leader that has a group of its own. A signal
 /// that stops must be one that no program can handle, so that no new descendant appears meanwhile.
-pub fn signal(leader: Pid, signal: Signal) {
+pub(crate) fn signal(leader: Pid, signal: Signal) {
     let _ = kill_process_group(leader, signal);
     let mut reached = HashSet::from([leader]);
     // Whoever was not stopped yet could start another one while the list was read.

@@ -11,11 +11,10 @@ const LONGEST: usize = 100;
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(try_from = "String", into = "String")]
-pub struct StageName(String);
+pub(crate) struct StageName(String);
 
 impl StageName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -67,7 +66,7 @@ impl AsRef<str> for StageName {
 
 /// Why `text` can't be the name of an experiment, if it can't. More is allowed than for stages (spaces,
 /// any alphabet), but it has to be a file's name on every system.
-pub fn check_experiment_name(text: &str) -> Result<(), String> {
+pub(crate) fn check_experiment_name(text: &str) -> Result<(), String> {
     let refused = |letter: &char| letter.is_control() || "/\\:*?\"<>|".contains(*letter);
     if text.trim().is_empty() {
         Err("it can't be empty".to_owned())

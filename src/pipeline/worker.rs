@@ -27,10 +27,9 @@ const LOG_TAIL_BYTES: u64 = 16 * 1024;
 
 /// How a worker ended.
 #[derive(Debug, Clone, PartialEq)]
-pub enum End {
+pub(crate) enum End {
     /// Its output is complete.
     Finished {
-        /// What it measured.
         metrics: Metrics,
         /// What it ran on, where that matters.
         ran_on: Option<RanOn>,
@@ -39,7 +38,6 @@ pub enum End {
     Stopped,
     /// It failed, in words for people.
     Failed {
-        /// Why.
         message: String,
         /// The last lines of its log.
         log: Vec<String>,
@@ -48,7 +46,7 @@ pub enum End {
 
 /// A hold on a running worker, for another thread: signals reach it and what it started.
 #[derive(Debug, Clone, Default)]
-pub struct WorkerHandle(Arc<Mutex<Control>>);
+pub(crate) struct WorkerHandle(Arc<Mutex<Control>>);
 
 #[derive(Debug, Default)]
 struct Control {
@@ -61,14 +59,14 @@ struct Control {
 impl WorkerHandle {
     /// Asks the worker to write its checkpoint and leave. What it started is asked by the worker itself:
     /// a program that hears of it before its worker does could leave with success, its work half done.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let mut control = self.control();
         control.stop_wanted = true;
         control.ask();
     }
 
     /// Ends the worker, and all it started, at once.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         // Under the lock: the number cannot belong to another process meanwhile.
         if let Some(group) = self.control().group {
             let _ = rustix::process::kill_process_group(group, Signal::KILL);
@@ -76,20 +74,20 @@ impl WorkerHandle {
     }
 
     /// Ends the worker because its time is up.
-    pub fn time_out(&self) {
+    pub(crate) fn time_out(&self) {
         self.control().timed_out = true;
         self.kill();
     }
 
     /// Stops the worker, and all it started, until [`WorkerHandle::resume`].
-    pub fn suspend(&self) {
+    pub(crate) fn suspend(&self) {
         let mut control = self.control();
         control.suspended = true;
         control.signal_all(Signal::STOP);
     }
 
     /// Continues the worker, and all it started.
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         let mut control = self.control();
         control.suspended = false;
         control.signal_all(Signal::CONT);
@@ -133,7 +131,7 @@ impl Control {
 ///
 /// # Errors
 /// When the worker cannot be started, or is not one of ours. That the work itself fails is an [`End`].
-pub fn run(
+pub(crate) fn run(
     mut command: Command,
     request: &Request,
     log: &Path,
@@ -290,14 +288,14 @@ fn before_last_words(mut log: Vec<String>, message: &str) -> Vec<String> {
 }
 
 /// Ends a log with a failure that nobody else wrote there.
-pub fn write_last_words(log: &Path, message: &str) {
+pub(crate) fn write_last_words(log: &Path, message: &str) {
     let file = File::options().append(true).create(true).open(log);
     // Where the log cannot be written, the message is all that there is.
     let _ = file.and_then(|mut file| writeln!(file, "{LAST_WORDS}{message}"));
 }
 
 /// The last lines of a log, without the sequences that colour them.
-pub fn log_tail(log: &Path) -> Vec<String> {
+pub(crate) fn log_tail(log: &Path) -> Vec<String> {
     let read = || -> std::io::Result<String> {
         let mut file = File::open(log)?;
         let length = file.metadata()?.len();

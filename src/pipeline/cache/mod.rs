@@ -28,8 +28,9 @@ use anyhow::{Context, bail};
 
 pub use claim::{Claim, Execution, Lookup};
 pub use durable::write_disposable;
-pub use entry::{Extent, path_bytes};
-pub use file_digest::{Watch, digest_file};
+#[cfg(test)]
+pub use entry::Extent;
+pub use file_digest::Watch;
 pub use layout::{Bucket, Layout};
 pub use listing::Listing;
 pub use lock::{Lock, Owner};

@@ -17,8 +17,7 @@ const FILES: [(&str, &[u8]); 3] = [
     ("pipeline.toml", include_bytes!("../../../pipelines/quickstart.toml")),
 ];
 
-/// Runs the command.
-pub fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
     let folder = &arguments.folder;
     let manifest = folder.join("pipeline.toml");
     if manifest.exists() {

@@ -13,8 +13,7 @@ use crate::format;
 /// How wide explanations are wrapped.
 const WIDTH: usize = 92;
 
-/// Runs the command.
-pub fn run(arguments: &KindsArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &KindsArguments) -> anyhow::Result<ExitCode> {
     match &arguments.kind {
         None => print(&list())?,
         Some(name) => match kind_info(name) {
@@ -38,7 +37,7 @@ fn list() -> String {
 }
 
 /// Everything about one kind. Also the source of the kinds' reference in the docs.
-pub fn explain(kind: &KindInfo) -> String {
+pub(crate) fn explain(kind: &KindInfo) -> String {
     let mut text =
         format!("{} -> {}\n\n{}\n", kind.name, kind.output, paragraphs((kind.about)(), 0));
     let ports = (kind.ports)();

@@ -10,8 +10,7 @@ use crate::format;
 use crate::plan::{Obstacle, Plan, State};
 use crate::stage_name::StageName;
 
-/// Runs the command.
-pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let selected = project.select(&arguments.stages)?;
     warn(&project, &selected);
@@ -26,7 +25,7 @@ pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
 }
 
 /// The name of a state, as all commands say it.
-pub fn state_name(state: &State) -> &'static str {
+pub(crate) fn state_name(state: &State) -> &'static str {
     match state {
         State::Fresh(_) => "fresh",
         State::Dirty { .. } => "dirty",
@@ -36,7 +35,7 @@ pub fn state_name(state: &State) -> &'static str {
 }
 
 /// Why a stage is in its state; empty for a fresh one.
-pub fn state_reason(state: &State) -> String {
+pub(crate) fn state_reason(state: &State) -> String {
     match state {
         State::Fresh(_) => String::new(),
         State::Dirty { reason, .. } => reason.to_string(),
@@ -49,8 +48,7 @@ pub fn state_reason(state: &State) -> String {
     }
 }
 
-/// A state as JSON.
-pub fn state_json(state: &State) -> Value {
+pub(crate) fn state_json(state: &State) -> Value {
     match state {
         State::Fresh(record) => {
             json!({ "state": "fresh", "key": record.key, "artifact": record.output.digest })

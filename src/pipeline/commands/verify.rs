@@ -26,8 +26,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// How many files of one artifact are named.
 const FILES_NAMED: usize = 8;
 
-/// Runs the command.
-pub fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
     let manifest = arguments.manifest.clone();
     let manifest =
         manifest.map(|manifest| ManifestArguments { manifest, with: arguments.with.clone() });
@@ -199,7 +198,7 @@ fn in_cache(cache: &Cache, path: &Path) -> String {
 }
 
 /// Reads the artifacts while a meter shows how far it is.
-pub fn with_meter(check: Check<'_>) -> Vec<(Digest, Verdict)> {
+pub(crate) fn with_meter(check: Check<'_>) -> Vec<(Digest, Verdict)> {
     let mut meter = Meter::new("verify", check.bytes());
     let watch = Watch::default();
     let (sender, receiver) = channel();

@@ -26,8 +26,7 @@ use crate::stage_name::StageName;
 /// What a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
-/// Runs the command.
-pub fn run(
+pub(crate) fn run(
     manifest: &ManifestArguments,
     stage: &str,
     arguments: &VerifyArguments,

@@ -9,7 +9,11 @@ use crate::cache::{Cache, Restored, Withdrawn};
 use crate::format;
 
 /// Restores the withdrawn records of one experiment, or of all.
-pub fn run(cache: &Cache, experiment: Option<&str>, as_json: bool) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    cache: &Cache,
+    experiment: Option<&str>,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
     let wanted = |withdrawn: &Withdrawn| {
         experiment.is_none_or(|experiment| withdrawn.record.experiment == experiment)
     };

@@ -11,8 +11,7 @@ use crate::plan::{Plan, State};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
 
-/// Runs the command.
-pub fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let name = project.find(&arguments.stage)?;
     let plan = project.plan(&project.select(std::slice::from_ref(&arguments.stage))?);

@@ -87,7 +87,6 @@ impl Unclosed {
         self.start.start <= span.start && span.start <= self.end
     }
 
-    /// The mistake.
     pub(super) fn mistake(self) -> Mistake {
         let Self { kind, start, end } = self;
         match kind {

@@ -45,7 +45,7 @@ pub(super) fn nearest<'a>(
 }
 
 /// `did you mean 'epochs'?`, if there is a near name.
-pub fn did_you_mean<'a>(
+pub(crate) fn did_you_mean<'a>(
     given: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {

@@ -12,7 +12,7 @@ use crate::diagnostic::Mistake;
 
 /// Something that runs, but is probably not meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lint {
+pub(crate) enum Lint {
     /// A `command` names a file of the project in `run`, and not in `files`.
     UndeclaredFile,
 }
@@ -21,7 +21,7 @@ impl Lint {
     const ALL: [Self; 1] = [Self::UndeclaredFile];
 
     /// Its name in a manifest.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::UndeclaredFile => "undeclared-file",
         }

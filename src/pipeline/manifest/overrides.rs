@@ -18,7 +18,7 @@ use crate::diagnostic::{Mistake, Origin, Sources, Span};
 /// What follows the `=` is TOML; what is not TOML is text, so that `stages.train.loss=mae` needs no quotes. Text
 /// that looks like a number keeps its quotes: `stages.a.name="10"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Override {
+pub(crate) struct Override {
     text: String,
     /// The keys, each with its place in `text`.
     keys: Vec<(String, Span)>,
@@ -28,7 +28,7 @@ pub struct Override {
 
 impl Override {
     /// The keys that lead to the value: `stages`, `train`, `epochs`.
-    pub fn path(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn path(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().map(|(key, _)| key.as_str())
     }
 

@@ -14,7 +14,6 @@ use crate::stage_name::StageName;
 
 /// What a port names.
 pub(super) struct Wire<'t> {
-    /// The port.
     pub(super) port: &'static Port,
     /// The name of the artifact, at a port that takes a table of them.
     pub(super) label: Option<String>,

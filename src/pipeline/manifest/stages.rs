@@ -10,13 +10,12 @@ use crate::stage_name::StageName;
 
 /// The stages of a manifest, in the file's order. They don't change: the places of names stay right.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stages {
+pub(crate) struct Stages {
     all: Vec<StageDeclaration>,
     places: HashMap<StageName, usize>,
 }
 
 impl Stages {
-    /// These stages.
     pub(super) fn new(all: Vec<StageDeclaration>) -> Self {
         let names = all.iter().map(|stage| stage.name.clone());
         let places = names.enumerate().map(|(place, name)| (name, place)).collect();
@@ -24,7 +23,7 @@ impl Stages {
     }
 
     /// The place of a stage in the file's order, from 0.
-    pub fn position(&self, name: &StageName) -> Option<usize> {
+    pub(crate) fn position(&self, name: &StageName) -> Option<usize> {
         self.places.get(name).copied()
     }
 }

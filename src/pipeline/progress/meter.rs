@@ -14,7 +14,7 @@ use crate::format;
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Shows how many bytes are done.
-pub struct Meter {
+pub(crate) struct Meter {
     what: &'static str,
     total: u64,
     bar: Option<ProgressBar>,
@@ -24,7 +24,7 @@ pub struct Meter {
 
 impl Meter {
     /// Nothing is done yet. `what` says what is done with the bytes.
-    pub fn new(what: &'static str, total: u64) -> Self {
+    pub(crate) fn new(what: &'static str, total: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
             bar.set_style(style("      {prefix:16!} {bar:28.cyan/dim} {wide_msg}"));
@@ -34,7 +34,7 @@ impl Meter {
     }
 
     /// This many bytes are done.
-    pub fn update(&mut self, done: u64) {
+    pub(crate) fn update(&mut self, done: u64) {
         self.rate.update(done);
         let rate = self.rate.per_second().map_or(String::new(), |rate| {
             format!(", {}/s", format::amount(rate as u64, Unit::Bytes))

@@ -15,7 +15,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Writes a line when something begins or ends, and now and then between.
 #[derive(Default)]
-pub struct Plain {
+pub(crate) struct Plain {
     running: BTreeMap<StageName, (Instant, Course)>,
 }
 
@@ -52,19 +52,19 @@ impl Reporter for Plain {
 }
 
 /// Prints the line of an event, if it has one.
-pub fn print_line(event: &RunEvent) {
+pub(crate) fn print_line(event: &RunEvent) {
     if let Some(line) = line(event) {
         print(&line);
     }
 }
 
 /// Writes a line to standard error. That it cannot be written is not a reason to end a run.
-pub fn print(line: &str) {
+pub(crate) fn print(line: &str) {
     let _ = writeln!(std::io::stderr(), "{}", visible::text(line));
 }
 
 /// The line of an event, for all but progress; bars print the same.
-pub fn line(event: &RunEvent) -> Option<String> {
+pub(crate) fn line(event: &RunEvent) -> Option<String> {
     match event {
         RunEvent::Start { stage, kind, why, resumes, .. } => {
             let verb = if *resumes { "goes on from its checkpoint" } else { "runs" };
