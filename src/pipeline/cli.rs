@@ -28,33 +28,33 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run what is not in the cache yet
     Run(RunArguments),
-    /// Tell what would run, and why
+    /// Show what would run, and why
     Plan(PlanArguments),
     /// Show the graph of stages
     Graph(GraphArguments),
-    /// Tell what changed since a stage ran last
+    /// Show what changed since a stage last ran
     Why(StageArguments),
-    /// Tell where every stage stands
+    /// Show the state of every stage
     Status(ReportArguments),
     /// Show what the stages measured
     Metrics(ReportArguments),
     /// Show what a stage wrote to its log
     Log(StageArguments),
-    /// Print where the artifact of a stage lies
+    /// Print the path of the artifact of a stage
     Path(StageArguments),
-    /// Check that artifacts hold what they held, or that a stage gives them again
+    /// Check that artifacts are intact, or that a stage can be reproduced
     ///
-    /// Hashes the artifacts of the manifest's fresh stages. Those that no longer hold the bytes of their digest
-    /// are named, file by file, and moved to the cache's quarantine, and with them the records of everything
-    /// that was made from them: the next run makes them again. --restore brings such records back.
+    /// Hashes the artifacts of the manifest's fresh stages. Those that no longer match their digest are listed,
+    /// file by file, and moved to the cache's quarantine. The records of everything that was made from them are
+    /// withdrawn: the next run makes them again. --restore brings such records back.
     ///
-    /// With --rerun, runs one stage again from nothing, in a scratch folder, and compares what it gives with
-    /// what is recorded. Nothing recorded is touched. Where the manifest leaves them open, device and count
-    /// of threads are those of the record, as they change the last bits of sums.
+    /// With --rerun, runs one stage again from the start, in a scratch folder, and compares the result with the
+    /// recorded one. Nothing recorded is changed. Unless the manifest sets them, the device and the number of
+    /// threads are those of the record, as they change the last bits of sums.
     Verify(VerifyArguments),
     /// List the kinds of stages, or explain one
     Kinds(KindsArguments),
-    /// Write a starter manifest, with the data that it needs
+    /// Write a starter manifest, with its data
     Init(InitArguments),
     /// Print a completion script for a shell
     Completions(CompletionsArguments),
@@ -72,7 +72,7 @@ pub(crate) struct ManifestArguments {
     pub(crate) with: WithArguments,
 }
 
-/// What goes with a manifest.
+/// Options of every command that reads a manifest.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WithArguments {
     /// The cache [env: PIPELINE_CACHE; default: `cache` in the nearest folder above the manifest that
@@ -108,7 +108,7 @@ pub(crate) struct RunArguments {
     /// Run this many stages at once [default: one per core, but one training at a time]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
-    /// After a failure, go on with what does not depend on it
+    /// After a failure, continue with the stages that do not depend on it
     #[arg(short, long)]
     pub(crate) keep_going: bool,
     /// How to show progress
@@ -135,7 +135,7 @@ pub(crate) struct PlanArguments {
 pub(crate) struct GraphArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
-    /// In which form
+    /// The output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: GraphFormat,
 }
@@ -172,7 +172,7 @@ pub(crate) struct ReportArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit status:  0  intact; the same bytes again, or within the tolerance\n              \
-1  damaged, gone or unreadable; another result, or a rerun that failed\n              \
+1  damaged, missing or unreadable; another result, or a rerun that failed\n              \
 2  nothing could be checked: mistakes, inputs that are not fresh\n            \
 130  interrupted")]
 pub(crate) struct VerifyArguments {
@@ -181,19 +181,19 @@ pub(crate) struct VerifyArguments {
     pub(crate) manifest: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) with: WithArguments,
-    /// Check everything in the cache, whatever manifest it is from
+    /// Check everything in the cache, regardless of the manifest
     #[arg(long, conflicts_with = "rerun")]
     pub(crate) all: bool,
-    /// Let the records count again that were withdrawn because they were made from damaged artifacts
+    /// Restore the records that were withdrawn because they were made from damaged artifacts
     #[arg(long, conflicts_with = "rerun")]
     pub(crate) restore: bool,
-    /// Run this stage again in scratch, and compare
+    /// Run this stage again in a scratch folder, and compare
     #[arg(long, value_name = "STAGE", requires = "manifest")]
     pub(crate) rerun: Option<String>,
     /// Accept other bytes if no metric differs by more than this (on GPUs, sums vary): `0.005`
     #[arg(long, value_name = "NUMBER", requires = "rerun", value_parser = tolerance)]
     pub(crate) tolerance: Option<f64>,
-    /// Keep what the rerun gave, and say where
+    /// Keep the output of the rerun, and print its path
     #[arg(long, requires = "rerun")]
     pub(crate) keep: bool,
     /// Print JSON
@@ -203,7 +203,7 @@ pub(crate) struct VerifyArguments {
 
 fn tolerance(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
-    number.ok_or_else(|| "it must be a number, at least 0".to_owned())
+    number.ok_or_else(|| "it must be a number of at least 0".to_owned())
 }
 
 #[derive(Debug, Args)]

@@ -30,7 +30,7 @@ pub(crate) enum Colour {
 }
 
 /// The texts that a command reads. Each has its own range of positions, so that a [`Span`] alone says
-/// in which text it lies.
+/// in which text it is.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sources {
     /// What the mistakes are in, for the last line: `pipelines/quickstart.toml`.
@@ -59,14 +59,14 @@ pub(crate) enum Origin {
 }
 
 impl Sources {
-    /// No texts yet. `subject` is what the last line of a report says the mistakes are in.
+    /// Without texts yet. `subject` is named in the last line of a report: the mistakes are in it.
     pub(crate) fn new(subject: impl Into<String>) -> Self {
         Self { subject: visible::line(&subject.into()).into_owned(), all: Vec::new() }
     }
 
-    /// Adds a text and gives the position at which it starts. The first one starts at zero.
+    /// Adds a text and returns the position at which it starts. The first one starts at zero.
     pub(crate) fn add(&mut self, origin: Origin, text: impl Into<String>) -> usize {
-        // One position lies between two texts, so that the end of one is not the start of the next.
+        // One position is between two texts, so that the end of one is not the start of the next.
         let start = self.all.last().map_or(0, |last| last.start + last.text.len() + 1);
         let origin = match origin {
             Origin::File(name) => Origin::File(visible::line(&name).into_owned()),
@@ -122,7 +122,7 @@ impl Mistake {
         Self { span: Some(span), ..Self::general(title) }
     }
 
-    /// A mistake that has no place: a file that can't be read.
+    /// A mistake that has no place: a file that cannot be read.
     pub(crate) fn general(title: impl Into<String>) -> Self {
         Self {
             span: None,
@@ -146,13 +146,13 @@ impl Mistake {
         self
     }
 
-    /// Adds another place that has to do with it, and what is there.
+    /// Adds a related place, and the words beside it.
     pub(crate) fn related(mut self, span: Span, label: impl Into<String>) -> Self {
         self.related.push((span, label.into()));
         self
     }
 
-    /// Adds a line that says what to do. An empty one is left out.
+    /// Adds a line about what to do. An empty one is left out.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.helps.extend(Some(help.into()).filter(|help| !help.is_empty()));
         self
@@ -213,7 +213,7 @@ impl Mistakes {
     }
 }
 
-/// What is probably not meant in some [`Sources`], though it is not a mistake.
+/// What is probably unintended in some [`Sources`], but not a mistake.
 #[derive(Debug, Clone)]
 pub(crate) struct Warnings(Mistakes);
 
@@ -304,7 +304,7 @@ impl Source {
         let snippet = snippet.annotations(annotations);
         match &self.origin {
             Origin::File(name) => snippet.path(name.as_str()),
-            // The line says itself where it comes from: it starts with the option.
+            // The line starts with the option, which shows where it comes from.
             Origin::CommandLine => snippet.line_numbering(false),
         }
     }
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_says_in_which_text_it_lies() {
+    fn a_span_identifies_its_text() {
         let mut sources = sources();
         let second = sources.add(Origin::CommandLine, "--set a=1");
         assert_eq!(sources.text(&(0..3)), "one");
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_go_by_position_and_are_said_once() {
+    fn mistakes_are_sorted_by_position_and_shown_once() {
         let list = vec![
             Mistake::at(9..14, "second"),
             Mistake::general("general"),
@@ -394,7 +394,7 @@ mod tests {
     fn a_password_in_a_url_is_never_shown() {
         let mut sources = Sources::new("x.toml");
         let text = format!("{}url = \"http://ann:s3cret@h/a\"", "long, ".repeat(30));
-        let (at, end) = (text.find("url").expect("it is there"), text.len());
+        let (at, end) = (text.find("url").expect("it has a URL"), text.len());
         sources.add(Origin::File("x.toml".to_owned()), text);
         for start in at..end {
             let mistake =
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_is_there_only_when_it_is_asked_for() {
+    fn there_is_colour_only_when_it_is_asked_for() {
         let mistake = Mistake::at(0..3, "a\u{1b}[31m title").help("do \u{1b}[31m this");
         let mistakes = Mistakes::new(sources(), vec![mistake]);
         assert!(!mistakes.render(Colour::Never).contains('\u{1b}'));
@@ -416,7 +416,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whatever a span says, the mistake is shown.
+        /// The mistake is shown, regardless of its span.
         #[test]
         fn every_span_can_be_shown(text in any::<String>(), start in 0_usize..80, length in 0_usize..80, other in 0_usize..80) {
             let mut sources = Sources::new("x.toml");

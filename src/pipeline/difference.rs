@@ -1,6 +1,6 @@
 //! How a file, folder or link differs from what it was: for listings, records and messages.
 //!
-//! Reads nothing.
+//! Does not read files.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,13 +18,13 @@ pub(crate) struct Difference {
     pub(crate) how: How,
 }
 
-/// How a path differs from what was there before.
+/// How a path differs from before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub(crate) enum How {
-    /// It was not there.
+    /// It did not exist.
     Added,
-    /// It is not there any more.
+    /// It no longer exists.
     Missing,
     /// A file with other bytes.
     Changed {
@@ -33,14 +33,14 @@ pub(crate) enum How {
         /// Its size now.
         new_bytes: u64,
     },
-    /// A file that was written to, or replaced, whatever it holds now.
+    /// A file that was written to, or replaced, regardless of its content now.
     Written,
     /// The same bytes, but it became a program, or is not one any more.
     Mode,
     Permissions,
-    /// The text of a link is another one.
+    /// A link with another target.
     Link,
-    /// A file became a folder or a link, or the other way round.
+    /// A file became a folder or a link, or the reverse.
     Kind,
 }
 
@@ -77,7 +77,7 @@ impl Differences {
     /// How many are named.
     const NAMED: usize = 3;
 
-    /// In short; `None` where there are none.
+    /// In short; `None` if there are none.
     pub(crate) fn of(mut all: Vec<Difference>) -> Option<Self> {
         let more = all.len().saturating_sub(Self::NAMED);
         all.truncate(Self::NAMED);
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_differences_are_told_in_short() {
+    fn many_differences_are_shown_in_short() {
         let difference = |path: &str| Difference { path: path.into(), how: How::Added };
         let text = |paths: &[&str]| {
             let all = paths.iter().map(|path| difference(path)).collect();

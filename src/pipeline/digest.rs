@@ -1,7 +1,7 @@
 //! BLAKE3 digests, and the canonical encoding that is hashed: tagged, length-prefixed, so that no two
-//! different inputs give the same bytes.
+//! different inputs have the same bytes.
 //!
-//! Knows neither files nor stages.
+//! Does not depend on files or stages.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,14 +14,14 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Digest([u8; 32]);
 
 impl Digest {
-    /// How many hexadecimal digits people are shown.
+    /// How many hexadecimal digits are shown to people.
     const SHORT: usize = 12;
 
     pub(crate) fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The first digits: enough to tell digests apart by eye.
+    /// The first digits: enough to distinguish digests by eye.
     pub(crate) fn short(&self) -> String {
         self.to_string()[..Self::SHORT].to_owned()
     }
@@ -51,7 +51,7 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, String> {
         blake3::Hash::from_hex(text)
             .map(Self::from)
-            .map_err(|_| format!("'{text}' is no digest: 64 hexadecimal digits are expected"))
+            .map_err(|_| format!("'{text}' is not a digest: 64 hexadecimal digits are expected"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What happens in a run, as the main thread reports it to whoever shows it.
+//! What happens in a run, as the main thread reports it to a reporter.
 //!
 //! These are the objects of `--progress json`, one a line.
 
@@ -24,7 +24,7 @@ pub(crate) enum RunEvent {
         kind: &'static str,
         key: StageKey,
         why: Reason,
-        /// Whether it goes on from the checkpoint of an interrupted run.
+        /// Whether it continues from the checkpoint of an interrupted run.
         resumes: bool,
     },
     /// A stage that has a result runs again, in scratch, to compare.
@@ -43,9 +43,9 @@ pub(crate) enum RunEvent {
         #[serde(flatten)]
         measured: Measured,
     },
-    /// A stage has something to say.
+    /// A remark of a stage.
     Note { stage: StageName, text: String },
-    /// A stage is done, one way or another.
+    /// A stage ended.
     End {
         stage: StageName,
         #[serde(flatten)]
@@ -56,7 +56,7 @@ pub(crate) enum RunEvent {
     Done {
         /// Seconds from its beginning.
         seconds: f64,
-        /// Whether all that was asked for is there.
+        /// Whether every stage that was asked for has a result.
         complete: bool,
     },
 }
@@ -65,7 +65,7 @@ pub(crate) enum RunEvent {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub(crate) enum Outcome {
-    /// Its result was there.
+    /// Its result existed already.
     Fresh {
         digest: Digest,
         /// What it measured when it ran.

@@ -1,7 +1,7 @@
-//! The graph of stages: who needs whom, and in which order.
+//! The graph of stages: which stage needs which, and in which order.
 //!
-//! The only file that names petgraph. Does not know what a stage is: only its name. Nothing here calls
-//! itself: a manifest of any size fits on the stack.
+//! The only file that names petgraph. Does not know what a stage is: only its name. Nothing here is
+//! recursive: a manifest of any size fits on the stack.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
@@ -21,7 +21,7 @@ pub(crate) struct Graph {
     order: Vec<NodeIndex>,
 }
 
-/// Stages that wait for each other: each is read by the next, and the last one by the first.
+/// Stages that depend on each other: each is read by the next one, and the last one by the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cycle(pub(crate) Vec<StageName>);
 
@@ -31,7 +31,7 @@ impl Cycle {
     const SHOWN_AT_START: usize = 5;
     const SHOWN_AT_END: usize = 2;
 
-    /// Each stage that is shown, with the one that reads it. `None` stands for those left out.
+    /// Each stage that is shown, with the one that reads it. `None` is for those left out.
     pub(crate) fn shown(&self) -> impl Iterator<Item = Option<(&StageName, &StageName)>> {
         let Self(names) = self;
         let length = names.len();
@@ -77,7 +77,7 @@ impl Graph {
         for name in stages {
             nodes.entry(name.clone()).or_insert_with(|| graph.add_node(name));
         }
-        // Not `update_edge`: it looks through all edges of a stage for every new one.
+        // Not `update_edge`: it searches all edges of a stage for every new one.
         let mut seen = HashSet::new();
         for (from, to) in edges {
             if let (Some(&from), Some(&to)) = (nodes.get(&from), nodes.get(&to))
@@ -165,9 +165,9 @@ fn topological_order(graph: &DiGraph<StageName, ()>) -> Option<Vec<NodeIndex>> {
     (order.len() == graph.node_count()).then_some(order)
 }
 
-/// Per strongly connected component, the shortest cycle through its first stage that lies on one.
+/// Per strongly connected component, the shortest cycle through its first stage that is on one.
 fn cycles(graph: &DiGraph<StageName, ()>) -> Vec<Cycle> {
-    // Not `tarjan_scc`: it calls itself once for every stage of a chain.
+    // Not `tarjan_scc`: it recurses once for every stage of a chain.
     let mut starts: Vec<_> = petgraph::algo::kosaraju_scc(graph)
         .into_iter()
         .filter(|component| {
@@ -277,7 +277,7 @@ mod tests {
         }
     }
 
-    /// On a thread with a small stack: what calls itself once a stage does not fit.
+    /// On a thread with a small stack: what recurses once a stage does not fit.
     fn on_a_small_stack(work: impl FnOnce() + Send + 'static) {
         let thread = std::thread::Builder::new().stack_size(128 << 10).spawn(work);
         thread.expect("a thread").join().expect("it fits");

@@ -1,13 +1,13 @@
 //! What enters a stage key. One walk makes the list of [`Part`]s; [`StageKey::of`] hashes that list
-//! and [`changes`] explains how two lists differ, so the explanation can't drift from the key.
+//! and [`changes`] explains how two lists differ, so the explanation cannot differ from the key.
 //!
 //! In the key: the schema, the kind and its version, every parameter that can change the result (with
 //! defaults filled in), the seed where the kind draws random numbers, and the digest of the content of
 //! every input. Not in the key: names of stages and experiments, paths, times, hosts, devices, and the
 //! order of tables in the manifest. An input counts by its content, not by the key of the stage that
-//! made it: that is what gives early cutoff.
+//! made it: this makes early cutoff possible.
 //!
-//! Does no I/O and knows no cache.
+//! Does no I/O, and does not depend on the cache.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -92,8 +92,8 @@ pub(crate) struct OutsideDigest {
     pub(crate) digest: Digest,
 }
 
-/// The parts of a stage's key. `digest_of` gives the digest of the artifact of a stage; inputs for which
-/// it gives `None` are left out, so that what is known can be compared before everything is.
+/// The parts of a stage's key. `digest_of` returns the digest of the artifact of a stage. Inputs for which
+/// it returns `None` are left out, so that the known ones can be compared before all are known.
 pub(crate) fn parts(
     declaration: &StageDeclaration,
     outside: &[OutsideDigest],
@@ -199,7 +199,7 @@ pub(crate) enum Change {
     Schema,
     /// The stage has another kind.
     Kind { old: String, new: String },
-    /// The kind gives other results than it did.
+    /// The kind produces other results than it did.
     KindVersion { kind: String, old: u32, new: u32 },
     /// Another seed. `None` where the kind drew nothing.
     Seed { old: Option<u64>, new: Option<u64> },
@@ -336,7 +336,7 @@ impl fmt::Display for Change {
             Self::Schema => f.write_str("this version of pipeline makes keys in another way"),
             Self::Kind { old, new } => write!(f, "kind: {old} -> {new}"),
             Self::KindVersion { kind, old, new } => {
-                write!(f, "'{kind}' gives other results in this version ({old} -> {new})")
+                write!(f, "'{kind}' produces other results in this version ({old} -> {new})")
             }
             Self::Seed { old, new } => write!(f, "seed: {} -> {}", or_none(old), or_none(new)),
             Self::Parameter { name, old, new } => {
@@ -352,7 +352,9 @@ impl fmt::Display for Change {
             Self::Input { port, from, old: None, .. } => {
                 write!(f, "input '{port}' is new: stage '{from}'")
             }
-            Self::Input { port, from, .. } => write!(f, "input '{port}' is gone: stage '{from}'"),
+            Self::Input { port, from, .. } => {
+                write!(f, "input '{port}' was removed: stage '{from}'")
+            }
             Self::Outside { path, old: Some(_), new: Some(_), differences: None } => {
                 write!(f, "the content of {path} changed")
             }
@@ -360,7 +362,7 @@ impl fmt::Display for Change {
                 write!(f, "{path} changed: {differences}")
             }
             Self::Outside { path, old: None, .. } => write!(f, "{path} is read now"),
-            Self::Outside { path, .. } => write!(f, "{path} is not read any more"),
+            Self::Outside { path, .. } => write!(f, "{path} is no longer read"),
         }
     }
 }
@@ -428,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_change_the_result_is_not_in_the_key() {
+    fn what_cannot_change_the_result_is_not_in_the_key() {
         let same = [
             ("name = \"test\"", "name = \"other\"", "noisy"),
             ("seed = 1", "seed = 1 # a comment", "noisy"),
@@ -480,8 +482,8 @@ mod tests {
                 "[\"archive\", \"raw\"]",
                 "[\"archive\"]",
                 "data",
-                "input 'source' is new: stage 'archive'; input 'source[0]' is gone: stage 'archive'; \
-              input 'source[1]' is gone: stage 'raw'",
+                "input 'source' is new: stage 'archive'; input 'source[0]' was removed: stage 'archive'; \
+              input 'source[1]' was removed: stage 'raw'",
             ),
             (
                 "noisy = \"noisy\"",
@@ -493,7 +495,7 @@ mod tests {
                 "files = [\"a.py\"]",
                 "files = []",
                 "report",
-                "files: [\"a.py\"] -> []; a.py is not read any more",
+                "files: [\"a.py\"] -> []; a.py is no longer read",
             ),
         ];
         for (old, new, stage, explanation) in other {
@@ -575,7 +577,7 @@ mod tests {
         }
 
         #[test]
-        fn a_change_is_told_exactly_when_keys_differ(a in value(), b in value()) {
+        fn a_change_is_reported_exactly_when_keys_differ(a in value(), b in value()) {
             let part = |value: &Value| vec![Part::Parameter { name: "x".into(), value: value.clone() }];
             prop_assert_eq!(changes(&part(&a), &part(&b)).is_empty(), a == b);
             prop_assert_eq!(changes(&part(&a), &[]).is_empty(), false);

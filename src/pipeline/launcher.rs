@@ -1,6 +1,6 @@
 //! How the process of a worker is started: which program, with what in its environment.
 //!
-//! The seam for workers in other clothes (a sandbox). Does not depend on the protocol.
+//! The place for other ways to start a worker (a sandbox). Does not depend on the protocol.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use pipeline_stages::message::Request;
 /// The hidden subcommand under which `pipeline` is a worker itself.
 pub(crate) const WORKER_SUBCOMMAND: &str = "__worker";
 
-/// Names the program of the learning kinds, where it is not beside `pipeline`.
+/// The environment variable with the path of `pipeline-learn`, if it is not beside `pipeline`.
 pub(crate) const LEARN_VARIABLE: &str = "PIPELINE_LEARN";
 
 /// How OpenMP's threads wait for each other: a policy, or turns of a loop before they sleep.

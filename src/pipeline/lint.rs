@@ -1,6 +1,6 @@
-//! What runs, but is probably not meant: warnings, each at its line.
+//! What runs, but is probably unintended: warnings, each at its line.
 //!
-//! Looks at files, and changes nothing.
+//! Reads the file system, and changes nothing.
 
 use std::path::{Component, Path};
 

@@ -1,6 +1,6 @@
-//! Text of others on a terminal: what would move the cursor, hide or reorder letters is shown escaped.
+//! Text from elsewhere on a terminal: what would move the cursor, hide or reorder letters is shown escaped.
 //!
-//! Used at the edge, where text is written for people; inside, and in JSON, text is what it is.
+//! Used where text is written for people; inside the program, and in JSON, text is unchanged.
 
 use std::borrow::Cow;
 use std::fmt::Write;

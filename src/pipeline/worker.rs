@@ -1,6 +1,6 @@
-//! One worker process: start it, check who it is, hand it its work, read its events, see it end.
+//! One worker process: start it, check who it is, hand it its work, read its events, wait for its end.
 //!
-//! Knows the protocol; does not depend on the cache or the graph. Runs on a thread of its own and prints nothing.
+//! Speaks the protocol; does not depend on the cache or the graph. Runs on a thread of its own and prints nothing.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -144,7 +144,7 @@ pub(crate) fn run(
     // A group of its own: Ctrl-C in the terminal reaches the orchestrator alone, which passes it on.
     command.process_group(0).stderr(log_file);
     let (child, ours) = start(command)
-        // In words only: this is not a failure of the cache, whatever kind of error it is.
+        // In words only: this is not a failure of the cache, regardless of the kind of the error.
         .map_err(|error| anyhow!("cannot start {program}: {error}"))?;
     let pid = Pid::from_child(&child);
     worker.hold(pid);
@@ -179,7 +179,7 @@ pub(crate) fn run(
     }
 }
 
-/// Starts a worker, with one end of a socket as its standard input and output; gives the other end.
+/// Starts a worker, with one end of a socket as its standard input and output; returns the other end.
 ///
 /// A pipe could be opened by any process of the same user, through `/proc/PID/fd/1`: by the very program that the
 /// worker runs. A socket cannot.
@@ -194,7 +194,7 @@ fn start(mut command: Command) -> std::io::Result<(Child, UnixStream)> {
 enum HandshakeError {
     /// It is another program, or another build.
     Incompatible(String),
-    /// It ended without a word.
+    /// It ended before its hello.
     NoHello,
 }
 
@@ -224,7 +224,7 @@ fn check_hello(line: Option<&[u8]>) -> Result<(), HandshakeError> {
     let line = line.ok_or(HandshakeError::NoHello)?;
     let Ok(Event::Hello(hello)) = serde_json::from_slice(line) else {
         return Err(HandshakeError::Incompatible(format!(
-            "the worker does not speak pipeline's protocol; it said: {}",
+            "the worker does not speak pipeline's protocol; it sent: {}",
             String::from_utf8_lossy(line).chars().take(200).collect::<String>()
         )));
     };
@@ -251,7 +251,7 @@ fn send_request(mut socket: &UnixStream, request: &Request) -> std::io::Result<(
     socket.write_all(&line)
 }
 
-/// Waits for the worker's end, then ends whatever it left behind in its group.
+/// Waits for the worker's end, then ends everything that it left behind in its group.
 fn reap(mut child: Child, pid: Pid, worker: &WorkerHandle) -> anyhow::Result<ExitStatus> {
     // Without reaping it, so that its number still is its own.
     let _ =
@@ -261,7 +261,7 @@ fn reap(mut child: Child, pid: Pid, worker: &WorkerHandle) -> anyhow::Result<Exi
     child.wait().context("cannot wait for a worker")
 }
 
-/// What people call the program.
+/// The name of the program, for messages.
 fn program_name(command: &Command) -> String {
     match Path::new(command.get_program()).file_name() {
         Some(name) if name != "exe" => name.to_string_lossy().into_owned(),
@@ -287,10 +287,10 @@ fn before_last_words(mut log: Vec<String>, message: &str) -> Vec<String> {
     log
 }
 
-/// Ends a log with a failure that nobody else wrote there.
+/// Appends a failure to a log, unless the worker wrote it.
 pub(crate) fn write_last_words(log: &Path, message: &str) {
     let file = File::options().append(true).create(true).open(log);
-    // Where the log cannot be written, the message is all that there is.
+    // If the log cannot be written, the message is still shown.
     let _ = file.and_then(|mut file| writeln!(file, "{LAST_WORDS}{message}"));
 }
 

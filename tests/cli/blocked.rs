@@ -40,7 +40,7 @@ fn commands_that_look_show_it() {
     unpacked  waiting  on archive; no earlier run
     both      waiting  on own, unpacked; no earlier run
 
-    later: 1 would run, 0 are fresh, 3 can't run (blocked: archive)
+    later: 1 would run, 0 are fresh, 3 cannot run (blocked: archive)
     "#);
     assert_snapshot!(project.pipeline("graph experiment.toml"), @r#"
     status 0
@@ -70,7 +70,7 @@ fn commands_that_look_show_it() {
     assert_snapshot!(project.pipeline("why experiment.toml archive"), @r#"
     status 0
     --- stdout
-    archive can't run:
+    archive cannot run:
       line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
     "#);
     assert_snapshot!(project.pipeline("why experiment.toml both"), @r#"
@@ -80,13 +80,13 @@ fn commands_that_look_show_it() {
       no earlier run
     own will run because:
       no earlier run
-    archive can't run:
+    archive cannot run:
       line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
     "#);
     assert_snapshot!(project.pipeline("path experiment.toml archive"), @r#"
     status 2
     --- stderr
-    error: 'archive' has no artifact that is known: line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    error: 'archive' does not have a known artifact: line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
     "#);
     assert_snapshot!(project.pipeline("metrics experiment.toml"), @r#"
     status 0
@@ -95,7 +95,7 @@ fn commands_that_look_show_it() {
     no result yet: archive, own, unpacked, both (`pipeline run experiment.toml`)
     "#);
     let json = project.pipeline("plan experiment.toml --json").json();
-    assert_snapshot!(project.filter(&json["stages"][0].to_string()), @r#"{"kind":"download","obstacle":{"line":5,"message":"can't read [project]/data/pretrained.zip: No such file or directory (os error 2)"},"stage":"archive","state":"blocked"}"#);
+    assert_snapshot!(project.filter(&json["stages"][0].to_string()), @r#"{"kind":"download","because":{"line":5,"message":"can't read [project]/data/pretrained.zip: No such file or directory (os error 2)"},"stage":"archive","state":"blocked"}"#);
     assert_eq!(project.pipeline("plan experiment.toml --exit-code").code(), Some(1));
     for format in ["dot", "mermaid", "json"] {
         let shown = project.pipeline(&format!("graph experiment.toml --format {format}"));
@@ -124,7 +124,7 @@ fn what_does_not_need_it_runs() {
     assert_snapshot!(project.pipeline("verify experiment.toml --rerun archive"), @r#"
     status 2
     --- stderr
-    error: 'archive' can't run: line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    error: 'archive' cannot run: line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
     "#);
 }
 
@@ -158,7 +158,7 @@ fn once_it_is_there_all_is_as_ever() {
     unpacked  waiting  on archive
     both      waiting  on unpacked
 
-    later: 0 would run, 1 are fresh, 3 can't run (blocked: archive)
+    later: 0 would run, 1 are fresh, 3 cannot run (blocked: archive)
     "#);
     assert_snapshot!(project.pipeline("log experiment.toml archive"), @r#"
     status 0

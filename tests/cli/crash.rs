@@ -69,7 +69,7 @@ fn training_goes_on_after_the_orchestrator_was_killed() {
     assert_snapshot!(project.pipeline("run experiment.toml"), @r"
     status 0
     --- stderr
-          train (train) goes on from its checkpoint: no earlier run
+          train (train) continues from its checkpoint: no earlier run
     done  train in [time]
           evaluate (evaluate) runs: no earlier run
     done  evaluate in [time]
@@ -185,7 +185,7 @@ fn a_worker_that_is_killed_is_a_failed_stage() {
 
     let ended = project.pipeline("run experiment.toml");
     assert_snapshot!(ended.success(), @"data fresh, simclr fresh, train ran, evaluate ran");
-    assert!(ended.stderr.contains("train (train) goes on from its checkpoint"), "{ended}");
+    assert!(ended.stderr.contains("train (train) continues from its checkpoint"), "{ended}");
     // One step may have been done twice: the one whose checkpoint was not written yet.
     assert!(steps(&project) <= STEPS + STEPS + 1);
     assert_eq!(project.digest("train"), undisturbed_model());
@@ -323,7 +323,7 @@ echo $number > "$PIPELINE_OUTPUT/number"
     assert_snapshot!(project.pipeline("run experiment.toml"), @r"
     status 0
     --- stderr
-          count (command) goes on from its checkpoint: no earlier run
+          count (command) continues from its checkpoint: no earlier run
     done  count in [time]
     --- stdout
 

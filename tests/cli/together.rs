@@ -42,7 +42,7 @@ fn two_runs_of_one_manifest_share_the_work() {
     assert_snapshot!(second.wait(), @r"
     status 0
     --- stderr
-          slow waits: the same work is under way elsewhere
+          slow waits: another process does the same work
     --- stdout
 
     stage  result  time  metrics
@@ -157,7 +157,7 @@ fn whoever_waits_can_be_interrupted() {
     assert_snapshot!(ended, @r"
     status 130
     --- stderr
-          slow waits: the same work is under way elsewhere
+          slow waits: another process does the same work
           stopping: running stages write a checkpoint and leave (again to end them at once)
     stop  slow
     --- stdout

@@ -72,7 +72,7 @@ fn damage_is_named_by_stage_and_file_and_put_into_quarantine() {
     assert_snapshot!(project.pipeline("verify experiment.toml"), @r#"
     status 1
     --- stdout
-    words  gone  [digest]  its record is there, the artifact is not
+    words  gone  [digest]  its record exists, the artifact is missing
     other  intact  [digest]  6 B
 
     not checked, as not fresh: count, report
@@ -232,7 +232,7 @@ fn everything_in_the_cache() {
     assert_snapshot!(project.pipeline("verify experiment.toml --all"), @r#"
     status 1
     --- stdout
-    words/words  gone  [digest]  its record is there, the artifact is not
+    words/words  gone  [digest]  its record exists, the artifact is missing
 
     [project]/cache: 5 intact, 1 gone; 45 B read in [time]
     the next run that needs it makes again what is missing now

@@ -63,7 +63,7 @@ pub(crate) fn explain(kind: &KindInfo) -> String {
     text
 }
 
-/// What stands above the parameters of one group.
+/// The line above the parameters of one group.
 fn group_title(field: &Field) -> String {
     match (field.role, field.only_if.as_slice()) {
         (Role::Execution, _) => "parameters that cannot change the result".to_owned(),
@@ -131,7 +131,7 @@ fn paragraphs(about: &str, indent: usize) -> String {
 
 /// A paragraph, or an item of a list.
 struct Block<'a> {
-    /// What stands before it.
+    /// The empty lines before it.
     gap: &'static str,
     item: bool,
     words: Vec<&'a str>,
@@ -169,7 +169,7 @@ fn wrap(words: &[&str], margin: &str) -> String {
 mod tests {
     use super::*;
 
-    /// What `docs/kinds.md` must hold.
+    /// What `docs/kinds.md` must be.
     fn page() -> String {
         let mut page = "# Stage kinds\n\n\
             Made from the contract crate (`src/stages`) by a test of `pipeline kinds`, which also prints it:\n\

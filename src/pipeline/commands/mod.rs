@@ -38,7 +38,7 @@ use crate::plan::Plan;
 use crate::stage_name::StageName;
 use crate::visible;
 
-/// Names the cache, where no option does.
+/// The environment variable that sets the cache, unless an option does.
 const CACHE_VARIABLE: &str = "PIPELINE_CACHE";
 
 /// What was asked for cannot be done: a manifest with mistakes, a cache that cannot be read.
@@ -131,7 +131,7 @@ fn default_cache(folder: &Path) -> PathBuf {
     folder.ancestors().find(is_root).unwrap_or(folder).join("cache")
 }
 
-/// `did you mean 'train'?`, or what there is.
+/// `did you mean 'train'?`, or the list of all.
 pub(crate) fn did_you_mean<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> String {
     let all: Vec<&str> = all.collect();
     let nearest = manifest::did_you_mean(name, all.iter().copied());
@@ -163,7 +163,7 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", visible::text(text));
 }
 
-/// Writes to standard output. That nobody reads it any more (`| head`) is not an error.
+/// Writes to standard output. It is not an error if nobody reads it any more (`| head`).
 fn print_exact(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -189,10 +189,10 @@ fn report_arguments(error: clap::Error) -> ExitCode {
     }
 }
 
-/// Shows what is probably not meant in these stages, on standard error.
+/// Shows the warnings about these stages on standard error.
 fn warn(project: &Project, selected: &[StageName]) {
     let warnings = lint::warnings(&project.manifest, selected).render(colour_of_errors());
-    // Where standard error is closed there is nobody to tell.
+    // Where standard error is closed, nobody reads it.
     let _ = std::io::stderr().write_all(visible::coloured(&warnings).as_bytes());
 }
 
@@ -207,7 +207,7 @@ fn report_error(error: &anyhow::Error) -> ExitCode {
         Some(mistakes) => visible::coloured(&mistakes.render(colour_of_errors())),
         None => format!("error: {}\n", visible::text(&format!("{error:#}"))),
     };
-    // Where standard error is closed there is nobody to tell.
+    // Where standard error is closed, nobody reads it.
     let _ = std::io::stderr().write_all(text.as_bytes());
     ExitCode::from(CANNOT)
 }

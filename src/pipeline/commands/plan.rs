@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Project, print, print_json, warn};
 use crate::cli::PlanArguments;
 use crate::format;
-use crate::plan::{Obstacle, Plan, State};
+use crate::plan::{Blocked, Plan, State};
 use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     Ok(if would_run { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The name of a state, as all commands say it.
+/// The name of a state, the same in all commands.
 pub(crate) fn state_name(state: &State) -> &'static str {
     match state {
         State::Fresh(_) => "fresh",
@@ -44,7 +44,7 @@ pub(crate) fn state_reason(state: &State) -> String {
             let known = reason.as_ref().map_or_else(String::new, |reason| format!("; {reason}"));
             format!("on {}{known}", on.join(", "))
         }
-        State::Blocked(Obstacle { line, message }) => format!("line {line}: {message}"),
+        State::Blocked(Blocked { line, message }) => format!("line {line}: {message}"),
     }
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn state_json(state: &State) -> Value {
         }
         State::Dirty { reason, key, .. } => json!({ "state": "dirty", "key": key, "why": reason }),
         State::Waiting { on, reason } => json!({ "state": "waiting", "on": on, "why": reason }),
-        State::Blocked(obstacle) => json!({ "state": "blocked", "obstacle": obstacle }),
+        State::Blocked(why) => json!({ "state": "blocked", "because": why }),
     }
 }
 
@@ -91,7 +91,7 @@ fn closing(plan: &Plan) -> String {
     };
     if !blocked.is_empty() {
         let stuck = blocked.len() + held_up.len();
-        text.push_str(&format!(", {stuck} can't run (blocked: {})", blocked.join(", ")));
+        text.push_str(&format!(", {stuck} cannot run (blocked: {})", blocked.join(", ")));
     }
     text
 }

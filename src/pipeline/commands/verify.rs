@@ -1,4 +1,4 @@
-//! `pipeline verify`: whether artifacts still hold the bytes of their digest.
+//! `pipeline verify`: whether artifacts still match their digests.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -63,19 +63,19 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
 struct Selection {
     /// For the last line.
     subject: String,
-    /// Artifacts, each with those that gave it.
+    /// Artifacts, each with the stages that produced it.
     artifacts: Vec<(Digest, Vec<String>)>,
     /// Whether those that are intact are listed too.
     list_intact: bool,
     /// Files in the place of records that are damaged.
     damaged_records: Vec<PathBuf>,
-    /// What else there is to say.
+    /// Further lines of the report.
     remarks: Vec<String>,
-    /// How to make again what is damaged or gone.
+    /// How to make again what is damaged or missing.
     remedy: String,
 }
 
-/// The artifacts of the fresh stages, and of those that would be if theirs were not gone.
+/// The artifacts of the fresh stages, and of those that would be if their artifacts were not missing.
 fn fresh(project: &Project, plan: &Plan, arguments: &ManifestArguments) -> Selection {
     let mut artifacts: Vec<(Digest, Vec<String>)> = Vec::new();
     let mut places: BTreeMap<Digest, usize> = BTreeMap::new();
@@ -109,7 +109,7 @@ fn fresh(project: &Project, plan: &Plan, arguments: &ManifestArguments) -> Selec
     }
 }
 
-/// Whatever is in the store, and whatever is recorded.
+/// Everything in the store, and everything that is recorded.
 fn everything(cache: &Cache) -> Selection {
     let (records, damaged_records) = cache.records();
     let stored = cache.artifacts().into_iter().map(|digest| (digest, Vec::new()));
@@ -131,7 +131,7 @@ fn everything(cache: &Cache) -> Selection {
     }
 }
 
-/// What an artifact turned out to be, and who gave it.
+/// The verdict on an artifact, and the stages that produced it.
 struct Row {
     digest: Digest,
     names: Vec<String>,
@@ -218,7 +218,7 @@ pub(crate) fn with_meter(check: Check<'_>) -> Vec<(Digest, Verdict)> {
             }
         }
     });
-    // Where the system has no thread left, it is done here, and the meter stands still.
+    // Where the system has no thread left, it is done here, and the meter does not move.
     verdicts.or_else(|| Some(check?.run(&watch))).unwrap_or_default()
 }
 
@@ -288,7 +288,7 @@ fn cells(cache: &Cache, row: &Row) -> Vec<String> {
     let remark = match &row.verdict {
         Verdict::Intact(extent) => format::bytes(extent.bytes),
         Verdict::Damaged(damage) => moved(cache, damage),
-        Verdict::Gone => "its record is there, the artifact is not".to_owned(),
+        Verdict::Gone => "its record exists, the artifact is missing".to_owned(),
         Verdict::Unreadable(message) => message.clone(),
     };
     let names = match row.names.is_empty() {

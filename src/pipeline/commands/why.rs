@@ -40,7 +40,7 @@ fn explain(project: &Project, plan: &Plan, name: &StageName, state: &State) -> S
                     "{name} will run after {names}, because:\n{}",
                     reason_lines(project, reason)
                 ),
-                None => format!("{name} will run if what {names} gives changes\n"),
+                None => format!("{name} will run if the output of {names} changes\n"),
             };
             for input in roots(plan, on) {
                 match plan.state(&input) {
@@ -59,7 +59,7 @@ fn explain(project: &Project, plan: &Plan, name: &StageName, state: &State) -> S
 }
 
 fn blocked(name: &StageName, state: &State) -> String {
-    format!("{name} can't run:\n  {}\n", state_reason(state))
+    format!("{name} cannot run:\n  {}\n", state_reason(state))
 }
 
 /// The dirty and the blocked stages behind these, directly or not.

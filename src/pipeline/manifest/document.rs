@@ -1,6 +1,6 @@
-//! The text of a manifest, and what `--set` says, as one tree with spans.
+//! The text of a manifest, and the values of `--set`, as one tree with spans.
 //!
-//! Knows TOML, but not what a manifest has to have.
+//! Does not depend on what a manifest must have.
 
 use toml::de::DeTable;
 
@@ -12,7 +12,7 @@ use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 pub(super) struct Document<'i> {
     /// The tree, with the overrides in it.
     pub(super) root: DeTable<'i>,
-    /// Where a value is not TOML: what is there in the tree is a guess.
+    /// Where a value is not TOML, so that the tree has a guess in its place.
     broken: Places,
 }
 
@@ -60,7 +60,7 @@ pub(super) fn parse<'i>(
     let (root, mut errors) = DeTable::parse_recoverable(text);
     let mut root = root.into_inner();
     let unclosed = if errors.is_empty() { None } else { Unclosed::find(text) };
-    // After any other error parts of the tree are missing, and what is said about the rest would be wrong.
+    // After any other error, parts of the tree are missing, and mistakes about the rest would be wrong.
     let is_local = |error: &toml::de::Error| is_duplicate(error) || is_of_one_value(error);
     let whole = unclosed.is_none() && errors.iter().all(is_local);
     if let Some(unclosed) = unclosed {
@@ -86,7 +86,7 @@ pub(super) fn parse<'i>(
 
 /// Where the tree only guesses.
 struct Broken {
-    /// Tables that are there twice: the second one's keys are then put into the first.
+    /// Tables that are defined twice: the keys of the second are then put into the first.
     tables: Places,
     /// These, and values that are not TOML.
     all: Places,
@@ -114,7 +114,7 @@ fn broken_places(errors: &[toml::de::Error], text: &str) -> Broken {
     Broken { tables: Places::new(tables), all: Places::new(values) }
 }
 
-/// Whether the error is a key that is there twice. It leaves the tree whole.
+/// Whether the error is a key that is defined twice. It leaves the tree whole.
 fn is_duplicate(error: &toml::de::Error) -> bool {
     error.message() == "duplicate key"
 }
@@ -132,48 +132,48 @@ fn is_of_text(error: &toml::de::Error) -> bool {
     starts.iter().any(|start| error.message().starts_with(start))
 }
 
-/// The mistake in plain words. `None` if it only follows from a table that is there twice.
+/// The mistake in plain words. `None` if it only follows from a table that is defined twice.
 fn syntax_mistake(error: &toml::de::Error, text: &str, tables: &Places) -> Option<Mistake> {
     let span = error.span().unwrap_or(text.len()..text.len());
     let there = text.get(span.clone()).unwrap_or_default();
     if is_duplicate(error) {
         let follows = tables.hold(&span);
-        let mistake = Mistake::at(span, format!("'{there}' is there twice"));
-        return (!follows).then(|| mistake.help("drop one of them, or give one another name"));
+        let mistake = Mistake::at(span, format!("'{there}' is defined twice"));
+        return (!follows).then(|| mistake.help("remove one of them, or rename it"));
     }
     let (title, help) = plain_syntax(error.message(), there);
     Some(Mistake::at(span, title).help(help))
 }
 
 const STRING: (&str, &str) = (
-    "this text does not end, or has a letter that it cannot have",
+    "this text is not closed, or has a character that is not allowed",
     "text on one line is in one pair of quotes: \"text\"",
 );
 const ESCAPE: (&str, &str) =
-    ("a '\\' in text starts a special letter", "write '\\\\', or put the text in single quotes");
+    ("a '\\' in text starts an escape sequence", "write '\\\\', or put the text in single quotes");
 const VALUE: (&str, &str) =
     ("this key has no value", "write key = 3, key = \"text\" or key = true");
 const NUMBER: (&str, &str) =
     ("this is not a number, and text must be in quotes", "numbers look like 3, 0.1 or 1e-4");
 const HEADER: (&str, &str) =
-    ("the table's header does not end", "it ends with ']': [stages.train]");
+    ("the table's header is not closed", "it ends with ']': [stages.train]");
 const EQUALS: (&str, &str) =
-    ("there is an '=' too many, or one too few", "write one line for each key: key = \"value\"");
+    ("there is one '=' too many or too few", "write one line for each key: key = \"value\"");
 const KEY: (&str, &str) =
     ("this is not a key", "a key has letters, digits, '-' and '_'; any other is in quotes");
 const OPENING: (&str, &str) =
-    ("this closes what was not opened", "drop it, or write the bracket that opens it");
+    ("this closes a bracket that was not opened", "drop it, or write the bracket that opens it");
 const LIST_COMMA: (&str, &str) =
     ("a comma is missing in the list", "its items have commas between them: [\"a\", \"b\"]");
 const TABLE_COMMA: (&str, &str) =
     ("a comma is missing in the table", "its items have commas between them: { a = 1, b = 2 }");
-const COMMA: (&str, &str) = ("there is a comma too many", "drop it");
+const COMMA: (&str, &str) = ("there is one comma too many", "drop it");
 const DEEP: (&str, &str) =
     ("this is nested too deeply", "no value of a manifest needs more than a few levels");
 const LINE: (&str, &str) =
     ("the line should end here", "each key has a line of its own: key = \"value\"");
 
-/// What the messages of the parser start with, and what is said instead: what is wrong, and what to do.
+/// What the messages of the parser start with, and the words that replace it: what is wrong, and what to do.
 const PLAIN: &[(&str, (&str, &str))] = &[
     ("invalid float", NUMBER),
     ("invalid integer", NUMBER),
@@ -198,8 +198,8 @@ const PLAIN: &[(&str, (&str, &str))] = &[
     (
         "invalid multi-line",
         (
-            "this text does not end, or has a letter that it cannot have",
-            "text on several lines is in two times three quotes: \"\"\"text\"\"\"",
+            "this text is not closed, or has a character that is not allowed",
+            "text on several lines is between triple quotes: \"\"\"text\"\"\"",
         ),
     ),
     ("invalid string", STRING),
@@ -208,8 +208,8 @@ const PLAIN: &[(&str, (&str, &str))] = &[
     ("invalid escape", ESCAPE),
     ("unclosed table", HEADER),
     ("unclosed array table", HEADER),
-    ("unclosed array", ("the list does not end", "it ends with ']': [\"a\", \"b\"]")),
-    ("unclosed inline table", ("the table does not end", "it ends with '}': { a = 1 }")),
+    ("unclosed array", ("the list is not closed", "it ends with ']': [\"a\", \"b\"]")),
+    ("unclosed inline table", ("the table is not closed", "it ends with '}': { a = 1 }")),
     ("missing comma between array", LIST_COMMA),
     ("missing comma between key", TABLE_COMMA),
     ("extra comma", COMMA),
@@ -232,7 +232,7 @@ const PLAIN: &[(&str, (&str, &str))] = &[
     (
         "cannot extend",
         (
-            "this is a value already, so it cannot have keys of its own",
+            "this is already a value, so it cannot have keys of its own",
             "write it once, as a value or as a table",
         ),
     ),

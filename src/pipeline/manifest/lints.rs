@@ -1,4 +1,4 @@
-//! The table `[lint]`: which warnings are not wanted.
+//! The table `[lint]`: which warnings are silenced.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::hint::{did_you_mean, listed};
 use super::values::{Value, not_a, text};
 use crate::diagnostic::Mistake;
 
-/// Something that runs, but is probably not meant.
+/// Something that runs, but is probably unintended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lint {
     /// A `command` names a file of the project in `run`, and not in `files`.

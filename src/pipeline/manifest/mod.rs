@@ -1,11 +1,11 @@
 //! The manifest: text into [`Manifest`] and [`Graph`], or into all mistakes of the text at once.
 //!
-//! The text, with what `--set` says put into it, becomes a tree with spans (`document`, `overrides`). From
-//! it come the tables about the whole (`envelope`), each stage by itself (`stage`, `ports`, `values`), and the
+//! The text, with the values of `--set` put into it, becomes a tree with spans (`document`, `overrides`). From
+//! it come the tables beside the stages (`envelope`), each stage by itself (`stage`, `ports`, `values`), and the
 //! edges between stages (`connect`). Every step reports what is wrong and goes on, but never reports
 //! what only follows from another mistake.
 //!
-//! Knows nothing of keys, caches or workers, and does no I/O but in [`read`].
+//! Does not depend on keys, caches or workers. Only [`read`] does I/O.
 
 mod brackets;
 mod connect;
@@ -42,7 +42,7 @@ pub(crate) use overrides::Override;
 pub(crate) use places::Places;
 pub(crate) use stages::Stages;
 
-/// What a manifest says, checked: every port is connected to a stage that fits.
+/// A checked manifest: every port is connected to a stage that fits.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Manifest {
     /// The file, as the user named it.
@@ -53,7 +53,7 @@ pub(crate) struct Manifest {
     pub(crate) experiment: Experiment,
     /// The stages, in the file's order.
     pub(crate) stages: Stages,
-    /// The warnings that are not wanted.
+    /// The warnings that are silenced.
     pub(crate) allowed: BTreeSet<Lint>,
     /// The text, to show places in.
     pub(crate) sources: Sources,
@@ -62,11 +62,11 @@ pub(crate) struct Manifest {
 /// What the stages of a manifest are for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Experiment {
-    /// Its name. It is fit to be a file's name.
+    /// Its name. It is a valid file name.
     pub(crate) name: String,
     /// What it is about, in the user's words.
     pub(crate) about: Option<String>,
-    /// The seed of the stages that don't have their own. 0 where the manifest is silent.
+    /// The seed of the stages that do not have their own. 0 if the manifest does not set it.
     pub(crate) seed: u64,
 }
 
@@ -94,14 +94,14 @@ pub(crate) struct StageDeclaration {
 pub(crate) struct Connection {
     /// The name of the artifact, at a port that takes a table of them.
     pub(crate) name: Option<String>,
-    /// The stage that gives it.
+    /// The stage that produces it.
     pub(crate) from: StageName,
 }
 
-/// How a stage is run: nothing of this can change a result.
+/// How a stage is run: none of this can change a result.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct StageExecution {
-    /// What the worker is told.
+    /// The settings for the worker.
     pub(crate) execution: Execution,
     /// Seconds after which the worker is stopped and the stage has failed. `None` for no limit.
     pub(crate) timeout_seconds: Option<u64>,
@@ -128,7 +128,7 @@ pub(crate) fn read(path: &Path, overrides: &[Override]) -> Result<(Manifest, Gra
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) => {
-            let title = format!("can't read {}: {error}", path.display());
+            let title = format!("cannot read {}: {error}", path.display());
             let mistake = Mistake::general(title).help(match error.kind() {
                 std::io::ErrorKind::NotFound => "`pipeline init` writes a manifest to start from",
                 std::io::ErrorKind::IsADirectory => "name the manifest's file, not its folder",
@@ -165,9 +165,9 @@ pub(crate) fn parse(
         Some(read) if mistakes.is_empty() => Ok(read),
         _ => {
             if mistakes.is_empty() {
-                let title = "this manifest is not understood, and nothing says why";
+                let title = "this manifest cannot be read, for an unknown reason";
                 mistakes.push(
-                    Mistake::general(title).help("please report it: it is a fault of `pipeline`"),
+                    Mistake::general(title).help("please report it: it is a bug in `pipeline`"),
                 );
             }
             Err(Mistakes::new(sources, mistakes))
@@ -206,7 +206,7 @@ fn read_document(
         .map(|(name, span, value)| stage::read(name, span, value, &envelope.settings, mistakes))
         .collect();
     let graph = connect::check(&drafts, mistakes)?;
-    // What a stage knows of another follows from what it says: a mistake there would be reported here again.
+    // What is known about other stages follows from their parameters: a mistake there would be reported again.
     if mistakes.is_empty() {
         stage::check_inputs(&drafts, &graph, mistakes);
     }

@@ -1,6 +1,6 @@
-//! What `--set` asks for: a value that replaces one of the manifest, for one run.
+//! `--set`: a value that replaces one of the manifest, for one run.
 //!
-//! Knows the way to a stage, but not what stands in it.
+//! Knows the path to a stage, but not its keys.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -32,7 +32,7 @@ impl Override {
         self.keys.iter().map(|(key, _)| key.as_str())
     }
 
-    /// Adds the text as a user would give it, and gives the position at which it starts.
+    /// Adds the text as a user would type it, and returns the position at which it starts.
     pub(super) fn add_to(&self, sources: &mut Sources) -> usize {
         const OPTION: &str = "--set ";
         let text = format!("{OPTION}{self}");
@@ -52,8 +52,8 @@ impl Override {
         }
     }
 
-    /// Puts the value into the tree. `start` is the position of the text. `is_shown` says whether a mistake
-    /// would be seen, so that it is worth looking for what was meant.
+    /// Puts the value into the tree. `start` is the position of the text. `is_shown` is whether a mistake
+    /// would be shown, so that it is worth a hint.
     pub(super) fn apply<'i>(
         &'i self,
         root: &mut DeTable<'i>,

@@ -1,4 +1,4 @@
-//! Where the values of a stage are in the text, for what is found out about them later.
+//! Where the values of a stage are in the text, for mistakes that are found later.
 
 use std::collections::HashMap;
 

@@ -1,6 +1,6 @@
 //! One stage by itself: its kind, its parameters, what its ports name.
 //!
-//! Does not know the other stages.
+//! Does not depend on the other stages.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -25,13 +25,13 @@ const COMMON_KEYS: [&str; 3] = ["kind", "seed", "execution"];
 
 /// A stage as far as it could be read.
 pub(super) struct Draft<'t> {
-    /// The name as it stands there, fit or not.
+    /// The name as it is written, valid or not.
     pub(super) text: &'t str,
-    /// The name; `None` if it is not fit to be one.
+    /// The name; `None` if it is not a valid one.
     pub(super) name: Option<StageName>,
-    /// Where the name stands.
+    /// Where the name is.
     pub(super) span: Span,
-    /// What it gives; `None` if a mistake leaves that open.
+    /// The type of its output; `None` if a mistake leaves that open.
     pub(super) output: Option<ArtifactType>,
     /// What its ports name.
     pub(super) wires: Vec<Wire<'t>>,
@@ -110,7 +110,7 @@ pub(super) fn read<'t>(
     draft.output = fixed_output(kind);
     let right = parameter_mistakes(kind, &draft.span, table, &unknown, mistakes);
     draft.stage = read_parameters(kind, table);
-    // A rule over several parameters says little where one of them is wrong or misspelt.
+    // A rule over several parameters is of little use where one of them is wrong or misspelt.
     if let Some(stage) = draft.stage.as_ref().filter(|_| right && unknown.is_none) {
         mistakes.extend(rule_mistakes(stage, &draft.places, table));
         mistakes.extend(effect_mistakes(stage, table));
@@ -137,8 +137,11 @@ fn read_kind(
                 let given = key.get_ref();
                 Mistake::at(key.span(), format!("unknown key '{given}', did you mean 'kind'?"))
             }
-            None => Mistake::at(draft.span.clone(), format!("stage '{}' has no kind", draft.text))
-                .help(format!("add a line kind = \"...\", with one of {}", listed(kinds(), "and"))),
+            None => Mistake::at(
+                draft.span.clone(),
+                format!("stage '{}' does not have a kind", draft.text),
+            )
+            .help(format!("add a line kind = \"...\", with one of {}", listed(kinds(), "and"))),
         });
         return None;
     };
@@ -159,7 +162,8 @@ fn read_kind(
 fn read_seed(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Option<u64> {
     let value = table.get("seed")?;
     if !kind.seeded {
-        let title = format!("'{}' draws no random numbers, so it takes no seed", kind.name);
+        let title =
+            format!("'{}' does not draw random numbers, so it does not take a seed", kind.name);
         let key = table.get_key_value("seed").map_or(value.span(), |(key, _)| key.span());
         mistakes.push(Mistake::at(key, title).help("drop this line"));
         return None;
@@ -169,7 +173,7 @@ fn read_seed(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) 
 
 /// The keys of a stage that its kind does not have.
 struct Unknown {
-    /// Whether there is none.
+    /// Whether there are none.
     is_none: bool,
     /// The keys that were probably meant by them.
     meant: HashSet<String>,
@@ -235,8 +239,8 @@ fn read_parameters(kind: &KindInfo, table: &DeTable<'_>) -> Option<Stage> {
         .ok()
 }
 
-/// Reports, parameter by parameter, what is missing, of a wrong type or out of range. Gives whether there
-/// is nothing of it.
+/// Reports, parameter by parameter, what is missing, of a wrong type or out of range. Returns whether nothing
+/// is.
 fn parameter_mistakes(
     kind: &KindInfo,
     header: &Span,
@@ -251,7 +255,7 @@ fn parameter_mistakes(
                 let text = with_nul(value)?;
                 let title = format!("'{}' has a NUL character", field.name);
                 Some(Mistake::at(text.span(), title).help(
-                    "no program, path or URL can have one: drop it, or read the value from a file",
+                    "no program, path or URL can have one: remove it, or read the value from a file",
                 ))
             }),
             None if field.default.is_some() => None,
@@ -287,7 +291,7 @@ fn line_mistake(value: &Value<'_>, line: &str) -> Mistake {
         .help(format!("with a shell: shell = {line:?}"))
 }
 
-/// The first text in the value with a NUL character: it ends whatever is handed to the operating system.
+/// The first text in the value with a NUL character: it ends every text that is passed to the operating system.
 fn with_nul<'v, 'i>(value: &'v Value<'i>) -> Option<&'v Value<'i>> {
     match value.get_ref() {
         DeValue::String(text) => text.contains('\0').then_some(value),
@@ -297,7 +301,7 @@ fn with_nul<'v, 'i>(value: &'v Value<'i>) -> Option<&'v Value<'i>> {
     }
 }
 
-/// What the kind's own rules say. Each points at the value that it is about, or at the stage's name.
+/// The mistakes that the kind's own rules report. Each points at the value that it is about, or at the stage's name.
 fn rule_mistakes(stage: &Stage, places: &Places, table: &DeTable<'_>) -> Vec<Mistake> {
     let info = stage.info();
     let mut connected = Vec::new();
@@ -371,7 +375,7 @@ fn effect_mistakes(stage: &Stage, table: &DeTable<'_>) -> Vec<Mistake> {
         .collect()
 }
 
-/// What every stage of a kind gives; `None` if that depends on a parameter, which is one whose values are
+/// What every stage of a kind produces; `None` if that depends on a parameter, which is one whose values are
 /// artifact types.
 pub(super) fn fixed_output(kind: &KindInfo) -> Option<ArtifactType> {
     let fields = (kind.fields)();

@@ -1,6 +1,6 @@
 //! The stages of a manifest, in the file's order, and found by their names.
 //!
-//! Knows nothing of a stage but its name.
+//! Uses only the names of stages.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -8,7 +8,7 @@ use std::ops::Deref;
 use super::StageDeclaration;
 use crate::stage_name::StageName;
 
-/// The stages of a manifest, in the file's order. They don't change: the places of names stay right.
+/// The stages of a manifest, in the file's order. They do not change, so the places of names stay valid.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Stages {
     all: Vec<StageDeclaration>,

@@ -1,6 +1,6 @@
-//! Values of a manifest: read as what they must be, or what is wrong with them, in plain words.
+//! Values of a manifest, checked against the types that they must have. Mistakes are in plain words.
 //!
-//! Knows the types of parameters, but not the stages that have them.
+//! Knows the types of parameters; does not depend on the stages that have them.
 
 use std::ops::Bound;
 
@@ -164,7 +164,7 @@ fn choice_mistake(name: &str, choices: &[Choice], given: &str, place: Span) -> M
         .help(format!("'{name}' is one of {}", listed(names(), "and")))
 }
 
-/// The mistake of a whole number that doesn't fit.
+/// The mistake of a whole number that is out of range.
 fn integer_mistake(
     name: &str,
     low: u64,
@@ -224,7 +224,7 @@ fn several(expected: &ParameterType) -> String {
     }
 }
 
-/// How to write the value so that it has the expected type, where that is easy to say.
+/// How to write the value so that it has the expected type, where that is easy.
 fn rewrite(name: &str, expected: &ParameterType, value: &DeValue<'_>) -> Option<String> {
     let key = if name.is_empty() { String::new() } else { format!("{name} = ") };
     match (value, expected) {

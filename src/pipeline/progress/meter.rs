@@ -1,4 +1,4 @@
-//! How far one long piece of work is that is counted in bytes: a bar on a terminal, now and then a line elsewhere.
+//! How far one long piece of work is that is counted in bytes: a bar on a terminal, a line from time to time elsewhere.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Nothing is done yet. `what` says what is done with the bytes.
+    /// Nothing is done yet. `what` is the verb: what is done with the bytes.
     pub(crate) fn new(what: &'static str, total: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());

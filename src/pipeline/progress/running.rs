@@ -1,6 +1,6 @@
 //! What is done for a key now: a file in the cache, written by one reporter of the run, read by `status` of any process.
 //!
-//! Only for people: nothing is decided by it.
+//! Only for people: nothing depends on it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -34,7 +34,7 @@ pub(crate) struct Running {
     pub(crate) stage: StageName,
     /// The experiment there.
     pub(crate) experiment: String,
-    /// How far it is, where it says so.
+    /// Its progress, if it reports any.
     pub(crate) progress: Option<Progress>,
     /// What was measured last under each name.
     pub(crate) measured: Metrics,
@@ -43,7 +43,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// What is done for a key. `None` where nothing is, or nobody is left to do it.
+    /// What is done for a key. `None` if nothing is, or if the process is gone.
     pub(crate) fn read(layout: &Layout, key: &StageKey) -> Option<Self> {
         let path = layout.running(key);
         let running: Self = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
@@ -104,7 +104,7 @@ impl RunningFiles {
             measured: stage.course.measured.clone(),
             rate: stage.course.rate.per_second(),
         };
-        // Nobody needs it: a cache that cannot be written says so elsewhere.
+        // Not needed: a cache that cannot be written is reported elsewhere.
         if let Ok(text) = serde_json::to_vec(&running) {
             let _ = write_disposable(&self.layout.running(&stage.key), &text);
         }

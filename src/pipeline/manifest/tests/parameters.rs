@@ -1,15 +1,15 @@
-//! What is said about the values of parameters.
+//! What is shown about the values of parameters.
 
 use std::path::Path;
 
 use insta::assert_snapshot;
 
 use super::super::parse;
-use super::{HEAD, said_after_head, said_of_set, said_of_train};
+use super::{HEAD, shown_after_head, shown_of_set, shown_of_train};
 
 #[test]
 fn misspelt_choices() {
-    assert_snapshot!(said_of_train(r##"loss = "maee"
+    assert_snapshot!(shown_of_train(r##"loss = "maee"
 architecture = "resnet34"
 method = "xyzzy"
 "##), @r#"
@@ -45,7 +45,7 @@ error: 3 mistakes in x.toml; nothing was run
 
 #[test]
 fn text_for_numbers() {
-    assert_snapshot!(said_of_train(r##"epochs = "3"
+    assert_snapshot!(shown_of_train(r##"epochs = "3"
 learning-rate = "fast"
 warmup = "0.1"
 "##), @r#"
@@ -81,7 +81,7 @@ error: 3 mistakes in x.toml; nothing was run
 
 #[test]
 fn fractions_for_whole_numbers() {
-    assert_snapshot!(said_of_train("epochs = 3.0\nbatch-size = 3.5\n"), @r##"
+    assert_snapshot!(shown_of_train("epochs = 3.0\nbatch-size = 3.5\n"), @r##"
     error: 'epochs' must be a whole number, but is a number with a fraction
       --> x.toml:11:10
        |
@@ -105,7 +105,7 @@ fn fractions_for_whole_numbers() {
 
 #[test]
 fn numbers_out_of_range() {
-    assert_snapshot!(said_of_train("epochs = 0\nlearning-rate = 0\nweight-decay = -1e-4\nwarmup = 1.5\nq = nan\n"), @r#"
+    assert_snapshot!(shown_of_train("epochs = 0\nlearning-rate = 0\nweight-decay = -1e-4\nwarmup = 1.5\nq = nan\n"), @r#"
     error: 'epochs' must be at least 1, but is 0
       --> x.toml:11:10
        |
@@ -152,7 +152,7 @@ fn numbers_out_of_range() {
 
 #[test]
 fn negative_whole_numbers() {
-    assert_snapshot!(said_of_train("epochs = -1\nbatch-size = -100\n"), @r##"
+    assert_snapshot!(shown_of_train("epochs = -1\nbatch-size = -100\n"), @r##"
     error: 'epochs' must be a whole number from 1, but is -1
       --> x.toml:11:10
        |
@@ -175,7 +175,7 @@ fn negative_whole_numbers() {
 
 #[test]
 fn numbers_beyond_measure() {
-    assert_snapshot!(said_of_train("epochs = 99999999999999999999\nbatch-size = 999999999999999999999999999999999999999999999\nlearning-rate = 1e999\nwarmup = 999999999999999999999999999999\n"), @r#"
+    assert_snapshot!(shown_of_train("epochs = 99999999999999999999\nbatch-size = 999999999999999999999999999999999999999999999\nlearning-rate = 1e999\nwarmup = 999999999999999999999999999999\n"), @r#"
     error: 'epochs' is too large: 99999999999999999999
       --> x.toml:11:10
        |
@@ -214,7 +214,7 @@ fn numbers_beyond_measure() {
 
 #[test]
 fn other_types_for_numbers() {
-    assert_snapshot!(said_of_train("epochs = true\nlearning-rate = [1]\nwarmup = { a = 1 }\nq = 2020-01-01\n"), @r#"
+    assert_snapshot!(shown_of_train("epochs = true\nlearning-rate = [1]\nwarmup = { a = 1 }\nq = 2020-01-01\n"), @r#"
     error: 'epochs' must be a whole number, but is true
       --> x.toml:11:10
        |
@@ -253,7 +253,7 @@ fn other_types_for_numbers() {
 
 #[test]
 fn numbers_for_text() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "download"
 url = 3
 name = 1.5
@@ -302,7 +302,7 @@ error: 4 mistakes in x.toml; nothing was run
 
 #[test]
 fn wrong_items_in_lists_and_tables() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "command"
 run = ["a", 3]
 files = "b"
@@ -350,7 +350,7 @@ error: 4 mistakes in x.toml; nothing was run
 
 #[test]
 fn parameters_without_effect() {
-    assert_snapshot!(said_after_head(r##"[stages.train]
+    assert_snapshot!(shown_after_head(r##"[stages.train]
 kind = "train"
 data = "data"
 q = 0.7
@@ -462,12 +462,12 @@ fn parameters_without_effect_for_other_reasons() {
 
 #[test]
 fn an_item_of_the_wrong_type_is_shown() {
-    let said = said_after_head(
+    let shown = shown_after_head(
         "[stages.a]\nkind = \"download\"\nunverified = true\nurl = [\"file:a\", 3]\n",
     );
     let title = "error: 'url' must be text or a list of text, but this item is a whole number\n";
-    assert!(said.starts_with(title) && said.contains("--> x.toml:11:18"), "{said}");
-    assert!(said.contains("help: in quotes: \"3\""), "{said}");
+    assert!(shown.starts_with(title) && shown.contains("--> x.toml:11:18"), "{shown}");
+    assert!(shown.contains("help: in quotes: \"3\""), "{shown}");
 }
 
 #[test]
@@ -484,17 +484,17 @@ fn a_password_is_not_shown_however_it_is_written() {
             format!("url = \"\"\"{url}\"\"\""),
         ] {
             let stage = "[stages.a]\nkind = \"download\"\nunverified = true\nname = \"a\"\n";
-            let said = said_after_head(&format!("{stage}{line}\n"));
-            assert!(!said.contains("s3") && !said.contains("cret"), "{said}");
+            let shown = shown_after_head(&format!("{stage}{line}\n"));
+            assert!(!shown.contains("s3") && !shown.contains("cret"), "{shown}");
         }
-        let said = said_of_set(&[&format!("stages.train.epochs=\"{url}\"")]);
-        assert!(!said.contains("s3") && !said.contains("cret"), "{said}");
+        let shown = shown_of_set(&[&format!("stages.train.epochs=\"{url}\"")]);
+        assert!(!shown.contains("s3") && !shown.contains("cret"), "{shown}");
     }
 }
 
 #[test]
 fn a_command_as_one_line() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "command"
 run = "echo hi"
 "##), @r##"
@@ -513,7 +513,7 @@ error: 1 mistake in x.toml; nothing was run
 
 #[test]
 fn nul_in_any_text() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "command"
 run = ["echo",
   "a\u0000"]
@@ -537,7 +537,7 @@ error: 'run' has a NUL character
 11 |   "a\u0000"]
    |   ^^^^^^^^^
    |
-   = help: no program, path or URL can have one: drop it, or read the value from a file
+   = help: no program, path or URL can have one: remove it, or read the value from a file
 
 error: 'environment' has a NUL character
   --> x.toml:12:21
@@ -545,7 +545,7 @@ error: 'environment' has a NUL character
 12 | environment = { A = "\u0000", B = "" }
    |                     ^^^^^^^^
    |
-   = help: no program, path or URL can have one: drop it, or read the value from a file
+   = help: no program, path or URL can have one: remove it, or read the value from a file
 
 error: 'files' has a NUL character
   --> x.toml:13:10
@@ -553,7 +553,7 @@ error: 'files' has a NUL character
 13 | files = ["a\u0000b"]
    |          ^^^^^^^^^^
    |
-   = help: no program, path or URL can have one: drop it, or read the value from a file
+   = help: no program, path or URL can have one: remove it, or read the value from a file
 
 error: 'shell' has a NUL character
   --> x.toml:16:9
@@ -561,7 +561,7 @@ error: 'shell' has a NUL character
 16 | shell = "\u0000"
    |         ^^^^^^^^
    |
-   = help: no program, path or URL can have one: drop it, or read the value from a file
+   = help: no program, path or URL can have one: remove it, or read the value from a file
 
 error: 'url' has a NUL character
   --> x.toml:19:7
@@ -569,7 +569,7 @@ error: 'url' has a NUL character
 19 | url = "file:\u0000"
    |       ^^^^^^^^^^^^^
    |
-   = help: no program, path or URL can have one: drop it, or read the value from a file
+   = help: no program, path or URL can have one: remove it, or read the value from a file
 
 error: 'path' has a NUL character
   --> x.toml:24:8
@@ -577,7 +577,7 @@ error: 'path' has a NUL character
 24 | path = "\u0000"
    |        ^^^^^^^^
    |
-   = help: no program, path or URL can have one: drop it, or read the value from a file
+   = help: no program, path or URL can have one: remove it, or read the value from a file
 
 error: 6 mistakes in x.toml; nothing was run
 "##);
@@ -585,7 +585,7 @@ error: 6 mistakes in x.toml; nothing was run
 
 #[test]
 fn wrong_placeholders_are_reported_together() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "command"
 run = [
   "echo", "{outptu} {inputs.dat}",
@@ -623,7 +623,7 @@ error: 3 mistakes in x.toml; nothing was run
 
 #[test]
 fn inputs_of_one_variable() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "command"
 shell = "true"
 inputs = { a-b = "data", a_b = "data" }
