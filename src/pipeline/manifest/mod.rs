@@ -19,6 +19,7 @@ mod ports;
 mod secrets;
 mod stage;
 mod stages;
+mod syntax;
 mod values;
 
 #[cfg(test)]

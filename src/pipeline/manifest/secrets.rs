@@ -29,7 +29,7 @@ pub(super) fn hidden(text: &str) -> Vec<Range<usize>> {
             return None;
         }
         let mut value = Cow::Borrowed("");
-        let _ = source.get(&token)?.decode_scalar(&mut value, &mut ());
+        let _ = source.get(token)?.decode_scalar(&mut value, &mut ());
         let mut colons = value.match_indices("://");
         let is_secret = colons.any(|(colon, _)| user_info(&value[colon..]).is_some());
         is_secret.then(|| start..start + inner.len())
