@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_a_waiting_stage_is_told() {
+    fn what_is_known_about_a_waiting_stage_is_shown() {
         let world = Memory::default();
         world.run(CHAIN, by_key);
         let edited = CHAIN
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_read_blocks_its_stage_and_holds_up_those_behind_it() {
+    fn what_cannot_be_read_blocks_its_stage_and_holds_up_those_behind_it() {
         let mut world = Memory::default();
         world.run(CHAIN, by_key);
         let b: StageName = "b".parse().expect("a name");

@@ -12,7 +12,7 @@ use crate::support::{Sandbox, eventually, is_alive, names, walk};
 
 const STEPS: usize = 20;
 
-/// Runs the training in a sandbox of its own, undisturbed, and gives the digest of the model.
+/// Runs the training in a sandbox of its own, undisturbed, and returns the digest of the model.
 fn undisturbed_model() -> String {
     let project = Sandbox::new(TRAINING).with_fake_learn("");
     project.pipeline("run experiment.toml").success();
@@ -30,7 +30,7 @@ fn steps(project: &Sandbox) -> usize {
     project.read("journal").lines().filter(|line| line.starts_with("step ")).count()
 }
 
-/// A project in which the data and the pre-training are there; training has not begun.
+/// A project with the data and the pre-training; training has not begun.
 fn before_training() -> Sandbox {
     let project = Sandbox::new(TRAINING).with_fake_learn("");
     project.pipeline("run experiment.toml simclr").success();
@@ -192,7 +192,7 @@ fn a_worker_that_is_killed_is_a_failed_stage() {
 }
 
 #[test]
-fn a_program_can_not_speak_for_its_worker() {
+fn a_program_cannot_send_events_in_the_name_of_its_worker() {
     // It tries every descriptor of its worker and of the orchestrator, and ends its worker then.
     let spoof = r#"
 event='{"event":"finished","metrics":{"accuracy":0.99},"device":"quantum"}'

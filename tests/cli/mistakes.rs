@@ -5,7 +5,7 @@ use insta::assert_snapshot;
 use crate::support::Sandbox;
 
 #[test]
-fn all_mistakes_are_told_at_once_and_nothing_runs() {
+fn all_mistakes_are_shown_at_once_and_nothing_runs() {
     let project = Sandbox::new(
         r#"
 [experiment]
@@ -83,7 +83,7 @@ kind = "corrupt-label"
 }
 
 #[test]
-fn a_manifest_that_is_not_there_or_can_not_be_read() {
+fn a_manifest_that_is_missing_or_cannot_be_read() {
     let project = Sandbox::new("");
     assert_snapshot!(project.pipeline("run other.toml"), @r"
     status 2

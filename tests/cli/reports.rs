@@ -141,7 +141,7 @@ fn why() {
       learning-rate: 0.02 -> 0.03
     ");
     assert_snapshot!(project.pipeline("why experiment.toml evaluate").printed(), @r"
-    evaluate will run if what train gives changes
+    evaluate will run if the output of train changes
     train will run because:
       learning-rate: 0.02 -> 0.03
     ");

@@ -269,7 +269,7 @@ fn what_it_gave_can_be_kept() {
     let ended = project.pipeline("verify experiment.toml --rerun train --keep");
     let kept = ended.stdout.lines().last().and_then(|line| line.strip_prefix("kept in "));
     let kept = std::path::PathBuf::from(kept.expect("the last line says where"));
-    let text = fs::read_to_string(kept.join("result.txt")).expect("it is there");
+    let text = fs::read_to_string(kept.join("result.txt")).expect("it exists");
     assert!(text.ends_with("and something else\n"));
     // The next run that has work to do leaves it alone.
     project.edit("learning-rate = 0.02", "learning-rate = 0.03");

@@ -22,7 +22,7 @@ pub(crate) fn run(
     for Withdrawn { record, .. } in cache.all_withdrawn().into_iter().filter(wanted) {
         let restored = cache.restore(&record.key)?;
         let (result, words) = match restored {
-            Restored::Restored => ("restored", "it counts again"),
+            Restored::CountsAgain => ("restored", "it counts again"),
             Restored::Replaced => ("replaced", "its stage ran again: the newer result counts"),
             Restored::ArtifactGone => ("gone", "its artifact is gone"),
         };
