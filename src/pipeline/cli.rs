@@ -19,42 +19,42 @@ use crate::progress::Style;
 To begin:  pipeline init  writes a manifest that runs,  pipeline run pipeline.toml  runs it,\n\
            pipeline kinds  lists what stages can do."
 )]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run what is not in the cache yet
     Run(RunArguments),
-    /// Tell what would run, and why
+    /// Show what would run, and why
     Plan(PlanArguments),
     /// Show the graph of stages
     Graph(GraphArguments),
-    /// Tell what changed since a stage ran last
+    /// Show what changed since a stage last ran
     Why(StageArguments),
-    /// Tell where every stage stands
+    /// Show the state of every stage
     Status(ReportArguments),
     /// Show what the stages measured
     Metrics(ReportArguments),
     /// Show what a stage wrote to its log
     Log(StageArguments),
-    /// Print where the artifact of a stage lies
+    /// Print the path of the artifact of a stage
     Path(StageArguments),
-    /// Check that artifacts hold what they held, or that a stage gives them again
+    /// Check that artifacts are intact, or that a stage can be reproduced
     ///
-    /// Hashes the artifacts of the manifest's fresh stages. Those that no longer hold the bytes of their digest
-    /// are named, file by file, and moved to the cache's quarantine, and with them the records of everything
-    /// that was made from them: the next run makes them again. --restore brings such records back.
+    /// Hashes the artifacts of the manifest's fresh stages. Those that no longer match their digest are listed,
+    /// file by file, and moved to the cache's quarantine. The records of everything that was made from them are
+    /// withdrawn: the next run makes them again. --restore brings such records back.
     ///
-    /// With --rerun, runs one stage again from nothing, in a scratch folder, and compares what it gives with
-    /// what is recorded. Nothing recorded is touched. Where the manifest leaves them open, device and count
-    /// of threads are those of the record, as they change the last bits of sums.
+    /// With --rerun, runs one stage again from the start, in a scratch folder, and compares the result with the
+    /// recorded one. Nothing recorded is changed. Unless the manifest sets them, the device and the number of
+    /// threads are those of the record, as they change the last bits of sums.
     Verify(VerifyArguments),
     /// List the kinds of stages, or explain one
     Kinds(KindsArguments),
-    /// Write a starter manifest, with the data that it needs
+    /// Write a starter manifest, with its data
     Init(InitArguments),
     /// Print a completion script for a shell
     Completions(CompletionsArguments),
@@ -65,28 +65,28 @@ pub enum Command {
 
 /// A manifest, and where its results are kept.
 #[derive(Debug, Args)]
-pub struct ManifestArguments {
+pub(crate) struct ManifestArguments {
     /// The manifest
-    pub manifest: PathBuf,
+    pub(crate) manifest: PathBuf,
     #[command(flatten)]
-    pub with: WithArguments,
+    pub(crate) with: WithArguments,
 }
 
-/// What goes with a manifest.
+/// Options of every command that reads a manifest.
 #[derive(Debug, Clone, Args)]
-pub struct WithArguments {
+pub(crate) struct WithArguments {
     /// The cache [env: PIPELINE_CACHE; default: `cache` in the nearest folder above the manifest that
     /// has one or a `.git`]
     #[arg(short = 'C', long, value_name = "DIR")]
-    pub cache: Option<PathBuf>,
+    pub(crate) cache: Option<PathBuf>,
     /// Replace a value of the manifest for this call: `--set stages.train.epochs=3`
     #[arg(long = "set", value_name = "PATH=VALUE")]
-    pub overrides: Vec<Override>,
+    pub(crate) overrides: Vec<Override>,
 }
 
 impl ManifestArguments {
     /// The same arguments again, as somebody would type them.
-    pub fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         let mut words = self.manifest.display().to_string();
         if let Some(cache) = &self.with.cache {
             words.push_str(&format!(" --cache {}", cache.display()));
@@ -99,49 +99,49 @@ impl ManifestArguments {
 }
 
 #[derive(Debug, Args)]
-pub struct RunArguments {
+pub(crate) struct RunArguments {
     #[command(flatten)]
-    pub manifest: ManifestArguments,
+    pub(crate) manifest: ManifestArguments,
     /// Only these stages and what they need
     #[arg(value_name = "STAGE")]
-    pub stages: Vec<String>,
+    pub(crate) stages: Vec<String>,
     /// Run this many stages at once [default: one per core, but one training at a time]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub jobs: Option<u16>,
-    /// After a failure, go on with what does not depend on it
+    pub(crate) jobs: Option<u16>,
+    /// After a failure, continue with the stages that do not depend on it
     #[arg(short, long)]
-    pub keep_going: bool,
+    pub(crate) keep_going: bool,
     /// How to show progress
     #[arg(long, value_name = "STYLE", default_value = "auto")]
-    pub progress: Style,
+    pub(crate) progress: Style,
 }
 
 #[derive(Debug, Args)]
-pub struct PlanArguments {
+pub(crate) struct PlanArguments {
     #[command(flatten)]
-    pub manifest: ManifestArguments,
+    pub(crate) manifest: ManifestArguments,
     /// Only these stages and what they need
     #[arg(value_name = "STAGE")]
-    pub stages: Vec<String>,
+    pub(crate) stages: Vec<String>,
     /// Print JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Exit with 1 if anything would run
     #[arg(long)]
-    pub exit_code: bool,
+    pub(crate) exit_code: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct GraphArguments {
+pub(crate) struct GraphArguments {
     #[command(flatten)]
-    pub manifest: ManifestArguments,
-    /// In which form
+    pub(crate) manifest: ManifestArguments,
+    /// The output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub format: GraphFormat,
+    pub(crate) format: GraphFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum GraphFormat {
+pub(crate) enum GraphFormat {
     /// For people, in a terminal
     Text,
     /// For Graphviz
@@ -153,80 +153,80 @@ pub enum GraphFormat {
 }
 
 #[derive(Debug, Args)]
-pub struct StageArguments {
+pub(crate) struct StageArguments {
     #[command(flatten)]
-    pub manifest: ManifestArguments,
+    pub(crate) manifest: ManifestArguments,
     /// The stage
-    pub stage: String,
+    pub(crate) stage: String,
 }
 
 #[derive(Debug, Args)]
-pub struct ReportArguments {
+pub(crate) struct ReportArguments {
     #[command(flatten)]
-    pub manifest: ManifestArguments,
+    pub(crate) manifest: ManifestArguments,
     /// Print JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit status:  0  intact; the same bytes again, or within the tolerance\n              \
-1  damaged, gone or unreadable; another result, or a rerun that failed\n              \
+1  damaged, missing or unreadable; another result, or a rerun that failed\n              \
 2  nothing could be checked: mistakes, inputs that are not fresh\n            \
 130  interrupted")]
-pub struct VerifyArguments {
+pub(crate) struct VerifyArguments {
     /// The manifest
     #[arg(required_unless_present_any = ["all", "restore"])]
-    pub manifest: Option<PathBuf>,
+    pub(crate) manifest: Option<PathBuf>,
     #[command(flatten)]
-    pub with: WithArguments,
-    /// Check everything in the cache, whatever manifest it is from
+    pub(crate) with: WithArguments,
+    /// Check everything in the cache, regardless of the manifest
     #[arg(long, conflicts_with = "rerun")]
-    pub all: bool,
-    /// Let the records count again that were withdrawn because they were made from damaged artifacts
+    pub(crate) all: bool,
+    /// Restore the records that were withdrawn because they were made from damaged artifacts
     #[arg(long, conflicts_with = "rerun")]
-    pub restore: bool,
-    /// Run this stage again in scratch, and compare
+    pub(crate) restore: bool,
+    /// Run this stage again in a scratch folder, and compare
     #[arg(long, value_name = "STAGE", requires = "manifest")]
-    pub rerun: Option<String>,
+    pub(crate) rerun: Option<String>,
     /// Accept other bytes if no metric differs by more than this (on GPUs, sums vary): `0.005`
     #[arg(long, value_name = "NUMBER", requires = "rerun", value_parser = tolerance)]
-    pub tolerance: Option<f64>,
-    /// Keep what the rerun gave, and say where
+    pub(crate) tolerance: Option<f64>,
+    /// Keep the output of the rerun, and print its path
     #[arg(long, requires = "rerun")]
-    pub keep: bool,
+    pub(crate) keep: bool,
     /// Print JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 fn tolerance(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
-    number.ok_or_else(|| "it must be a number, at least 0".to_owned())
+    number.ok_or_else(|| "it must be a number of at least 0".to_owned())
 }
 
 #[derive(Debug, Args)]
-pub struct KindsArguments {
+pub(crate) struct KindsArguments {
     /// The kind to explain
-    pub kind: Option<String>,
+    pub(crate) kind: Option<String>,
 }
 
 #[derive(Debug, Args)]
-pub struct InitArguments {
+pub(crate) struct InitArguments {
     /// The folder to write to
     #[arg(default_value = ".")]
-    pub folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 #[derive(Debug, Args)]
-pub struct JobArguments {
+pub(crate) struct JobArguments {
     /// The job
-    pub spec: PathBuf,
+    pub(crate) spec: PathBuf,
 }
 
 #[derive(Debug, Args)]
-pub struct CompletionsArguments {
+pub(crate) struct CompletionsArguments {
     /// The shell
-    pub shell: clap_complete::Shell,
+    pub(crate) shell: clap_complete::Shell,
 }

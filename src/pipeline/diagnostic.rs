@@ -4,6 +4,7 @@
 //! manifest means, and prints nothing: it produces text. Takes time in proportion to the sources and the
 //! mistakes, however many there are.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
@@ -14,14 +15,14 @@ use pipeline_stages::url::blanked;
 use crate::visible;
 
 /// A range of bytes in [`Sources`], counted through all of them.
-pub type Span = Range<usize>;
+pub(crate) type Span = Range<usize>;
 
 /// How many mistakes are shown. Nobody reads more, and the rest often follows from these.
-pub const MOST_SHOWN: usize = 100;
+pub(crate) const MOST_SHOWN: usize = 100;
 
 /// Whether text is coloured with ANSI escape codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Colour {
+pub(crate) enum Colour {
     /// It is: for a terminal.
     Always,
     /// It is not: for files, pipes and tests.
@@ -29,15 +30,14 @@ pub enum Colour {
 }
 
 /// The texts that a command reads. Each has its own range of positions, so that a [`Span`] alone says
-/// in which text it lies.
+/// in which text it is.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// What the mistakes are in, for the last line: `pipelines/quickstart.toml`.
     subject: String,
     all: Vec<Source>,
 }
 
-/// One text.
 #[derive(Debug, Clone, PartialEq)]
 struct Source {
     origin: Origin,
@@ -45,11 +45,13 @@ struct Source {
     start: usize,
     /// Where its lines end, in bytes: a manifest of a thousand stages asks for a thousand lines.
     ends: Vec<usize>,
+    /// What is not shown, in order.
+    hidden: Vec<Range<usize>>,
 }
 
 /// Where a text comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// A file: its lines have numbers.
     File(String),
     /// The command line: one argument.
@@ -57,14 +59,14 @@ pub enum Origin {
 }
 
 impl Sources {
-    /// No texts yet. `subject` is what the last line of a report says the mistakes are in.
-    pub fn new(subject: impl Into<String>) -> Self {
+    /// Without texts yet. `subject` is named in the last line of a report: the mistakes are in it.
+    pub(crate) fn new(subject: impl Into<String>) -> Self {
         Self { subject: visible::line(&subject.into()).into_owned(), all: Vec::new() }
     }
 
-    /// Adds a text and gives the position at which it starts. The first one starts at zero.
-    pub fn add(&mut self, origin: Origin, text: impl Into<String>) -> usize {
-        // One position lies between two texts, so that the end of one is not the start of the next.
+    /// Adds a text and returns the position at which it starts. The first one starts at zero.
+    pub(crate) fn add(&mut self, origin: Origin, text: impl Into<String>) -> usize {
+        // One position is between two texts, so that the end of one is not the start of the next.
         let start = self.all.last().map_or(0, |last| last.start + last.text.len() + 1);
         let origin = match origin {
             Origin::File(name) => Origin::File(visible::line(&name).into_owned()),
@@ -72,12 +74,20 @@ impl Sources {
         };
         let text = text.into();
         let ends = text.match_indices('\n').map(|(end, _)| end).collect();
-        self.all.push(Source { origin, text, start, ends });
+        self.all.push(Source { origin, text, start, ends, hidden: Vec::new() });
         start
     }
 
+    /// Hides these parts of the text that was added last: they are shown as `***`. Each is a range of whole
+    /// characters, counted from the start of that text, and they are in order.
+    pub(crate) fn hide(&mut self, parts: Vec<Range<usize>>) {
+        if let Some(last) = self.all.last_mut() {
+            last.hidden = parts;
+        }
+    }
+
     /// The number of the line, from 1, on which `span` starts.
-    pub fn line(&self, span: &Span) -> usize {
+    pub(crate) fn line(&self, span: &Span) -> usize {
         self.locate(span).map_or(1, |(source, local)| source.line_of(local.start) + 1)
     }
 
@@ -94,7 +104,8 @@ impl Sources {
     }
 
     /// The text at `span`.
-    pub fn text(&self, span: &Span) -> &str {
+    #[cfg(test)]
+    pub(crate) fn text(&self, span: &Span) -> &str {
         self.locate(span).map_or("", |(source, local)| &source.text[local])
     }
 
@@ -109,9 +120,8 @@ impl Sources {
     }
 }
 
-/// One mistake of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
+pub(crate) struct Mistake {
     span: Option<Span>,
     title: String,
     label: Option<String>,
@@ -120,13 +130,12 @@ pub struct Mistake {
 }
 
 impl Mistake {
-    /// A mistake at a place.
-    pub fn at(span: Span, title: impl Into<String>) -> Self {
+    pub(crate) fn at(span: Span, title: impl Into<String>) -> Self {
         Self { span: Some(span), ..Self::general(title) }
     }
 
-    /// A mistake that has no place: a file that can't be read.
-    pub fn general(title: impl Into<String>) -> Self {
+    /// A mistake that has no place: a file that cannot be read.
+    pub(crate) fn general(title: impl Into<String>) -> Self {
         Self {
             span: None,
             title: title.into(),
@@ -137,51 +146,51 @@ impl Mistake {
     }
 
     /// Adds to the title: `unknown key 'epoch'` and `did you mean 'epochs'?`.
-    pub fn and(mut self, more: &str) -> Self {
+    pub(crate) fn and(mut self, more: &str) -> Self {
         self.title.push_str(", ");
         self.title.push_str(more);
         self
     }
 
     /// Adds the words beside the caret.
-    pub fn label(mut self, label: impl Into<String>) -> Self {
+    pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
         self
     }
 
-    /// Adds another place that has to do with it, and what is there.
-    pub fn related(mut self, span: Span, label: impl Into<String>) -> Self {
+    /// Adds a related place, and the words beside it.
+    pub(crate) fn related(mut self, span: Span, label: impl Into<String>) -> Self {
         self.related.push((span, label.into()));
         self
     }
 
-    /// Adds a line that says what to do. An empty one is left out.
-    pub fn help(mut self, help: impl Into<String>) -> Self {
+    /// Adds a line about what to do. An empty one is left out.
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.helps.extend(Some(help.into()).filter(|help| !help.is_empty()));
         self
     }
 
     /// Where it is.
-    pub fn span(&self) -> Option<&Span> {
+    pub(crate) fn span(&self) -> Option<&Span> {
         self.span.as_ref()
     }
 
     /// What is wrong, in one line.
-    pub fn title(&self) -> &str {
+    pub(crate) fn title(&self) -> &str {
         &self.title
     }
 }
 
 /// All mistakes in some [`Sources`].
 #[derive(Debug, Clone)]
-pub struct Mistakes {
+pub(crate) struct Mistakes {
     sources: Sources,
     list: Vec<Mistake>,
 }
 
 impl Mistakes {
     /// The mistakes of `list`, by position and each once.
-    pub fn new(sources: Sources, mut list: Vec<Mistake>) -> Self {
+    pub(crate) fn new(sources: Sources, mut list: Vec<Mistake>) -> Self {
         list.sort_by_key(|mistake| mistake.span.as_ref().map(|span| (span.start, span.end)));
         let mut seen = HashSet::new();
         list.retain(|mistake| seen.insert((mistake.span.clone(), mistake.title.clone())));
@@ -189,13 +198,14 @@ impl Mistakes {
     }
 
     /// The mistakes, by position.
-    pub fn list(&self) -> &[Mistake] {
+    #[cfg(test)]
+    pub(crate) fn list(&self) -> &[Mistake] {
         &self.list
     }
 
     /// The first [`MOST_SHOWN`] of them as text: per mistake its title, its place, a caret and what to
     /// do, then the number of all. Ends with a newline.
-    pub fn render(&self, colour: Colour) -> String {
+    pub(crate) fn render(&self, colour: Colour) -> String {
         let shown = self.list.get(..MOST_SHOWN).unwrap_or(&self.list);
         let mut text = self.sources.show(Level::ERROR, shown, colour);
         let count = match self.list.len() {
@@ -214,18 +224,18 @@ impl Mistakes {
     }
 }
 
-/// What is probably not meant in some [`Sources`], though it is not a mistake.
+/// What is probably unintended in some [`Sources`], but not a mistake.
 #[derive(Debug, Clone)]
-pub struct Warnings(Mistakes);
+pub(crate) struct Warnings(Mistakes);
 
 impl Warnings {
     /// The warnings of `list`, by position and each once.
-    pub fn new(sources: Sources, list: Vec<Mistake>) -> Self {
+    pub(crate) fn new(sources: Sources, list: Vec<Mistake>) -> Self {
         Self(Mistakes::new(sources, list))
     }
 
     /// The first [`MOST_SHOWN`] of them as text, each as a mistake is shown. Empty if there are none.
-    pub fn render(&self, colour: Colour) -> String {
+    pub(crate) fn render(&self, colour: Colour) -> String {
         let Mistakes { sources, list } = &self.0;
         sources.show(Level::WARNING, list.get(..MOST_SHOWN).unwrap_or(list), colour)
     }
@@ -298,16 +308,30 @@ impl Source {
         let first = self.line_of(start);
         let start = if first == 0 { 0 } else { self.ends[first - 1] + 1 };
         let end = self.ends.get(self.line_of(end)).map_or(self.text.len(), |end| end + 1);
-        let snippet = Snippet::source(blanked(&self.text[start..end])).line_start(first + 1);
+        let snippet = Snippet::source(self.shown(start..end)).line_start(first + 1);
         let annotations = annotations.into_iter().map(|(kind, span, label)| {
             kind.span(span.start - start..span.end - start).label(label)
         });
         let snippet = snippet.annotations(annotations);
         match &self.origin {
             Origin::File(name) => snippet.path(name.as_str()),
-            // The line says itself where it comes from: it starts with the option.
+            // The line starts with the option, which shows where it comes from.
             Origin::CommandLine => snippet.line_numbering(false),
         }
+    }
+
+    /// The text at `place`, with as many bytes in place of what is secret.
+    fn shown(&self, place: Range<usize>) -> Cow<'_, str> {
+        let mut shown = blanked(&self.text[place.clone()]);
+        let first = self.hidden.partition_point(|hidden| hidden.end <= place.start);
+        for hidden in self.hidden[first..].iter().take_while(|hidden| hidden.start < place.end) {
+            let start = hidden.start.max(place.start) - place.start;
+            let end = hidden.end.min(place.end) - place.start;
+            let stars: String =
+                shown[start..end].bytes().map(|b| if b == b'\n' { '\n' } else { '*' }).collect();
+            shown.to_mut().replace_range(start..end, &stars);
+        }
+        shown
     }
 
     /// The line of a position, from 0.
@@ -337,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_says_in_which_text_it_lies() {
+    fn a_span_identifies_its_text() {
         let mut sources = sources();
         let second = sources.add(Origin::CommandLine, "--set a=1");
         assert_eq!(sources.text(&(0..3)), "one");
@@ -349,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_go_by_position_and_are_said_once() {
+    fn mistakes_are_sorted_by_position_and_shown_once() {
         let list = vec![
             Mistake::at(9..14, "second"),
             Mistake::general("general"),
@@ -381,7 +405,7 @@ mod tests {
     fn a_password_in_a_url_is_never_shown() {
         let mut sources = Sources::new("x.toml");
         let text = format!("{}url = \"http://ann:s3cret@h/a\"", "long, ".repeat(30));
-        let (at, end) = (text.find("url").expect("it is there"), text.len());
+        let (at, end) = (text.find("url").expect("it has a URL"), text.len());
         sources.add(Origin::File("x.toml".to_owned()), text);
         for start in at..end {
             let mistake =
@@ -392,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_is_there_only_when_it_is_asked_for() {
+    fn there_is_colour_only_when_it_is_asked_for() {
         let mistake = Mistake::at(0..3, "a\u{1b}[31m title").help("do \u{1b}[31m this");
         let mistakes = Mistakes::new(sources(), vec![mistake]);
         assert!(!mistakes.render(Colour::Never).contains('\u{1b}'));
@@ -403,7 +427,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whatever a span says, the mistake is shown.
+        /// The mistake is shown, regardless of its span.
         #[test]
         fn every_span_can_be_shown(text in any::<String>(), start in 0_usize..80, length in 0_usize..80, other in 0_usize..80) {
             let mut sources = Sources::new("x.toml");

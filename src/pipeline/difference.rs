@@ -1,6 +1,6 @@
 //! How a file, folder or link differs from what it was: for listings, records and messages.
 //!
-//! Reads nothing.
+//! Does not read files.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,22 +10,21 @@ use serde::{Deserialize, Serialize};
 
 /// How one path differs between two listings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// The path below the folder; empty for what was listed itself.
     #[serde(with = "path_text")]
-    pub path: PathBuf,
-    /// How.
+    pub(crate) path: PathBuf,
     #[serde(flatten)]
-    pub how: How,
+    pub(crate) how: How,
 }
 
-/// How a path differs from what was there before.
+/// How a path differs from before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
-pub enum How {
-    /// It was not there.
+pub(crate) enum How {
+    /// It did not exist.
     Added,
-    /// It is not there any more.
+    /// It no longer exists.
     Missing,
     /// A file with other bytes.
     Changed {
@@ -34,15 +33,14 @@ pub enum How {
         /// Its size now.
         new_bytes: u64,
     },
-    /// A file that was written to, or replaced, whatever it holds now.
+    /// A file that was written to, or replaced, regardless of its content now.
     Written,
     /// The same bytes, but it became a program, or is not one any more.
     Mode,
-    /// Other permissions.
     Permissions,
-    /// The text of a link is another one.
+    /// A link with another target.
     Link,
-    /// A file became a folder or a link, or the other way round.
+    /// A file became a folder or a link, or the reverse.
     Kind,
 }
 
@@ -68,19 +66,19 @@ impl fmt::Display for How {
 
 /// The first of some differences, and how many more there are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Differences {
+pub(crate) struct Differences {
     /// The first ones.
-    pub first: Vec<Difference>,
+    pub(crate) first: Vec<Difference>,
     /// How many more there are.
-    pub more: usize,
+    pub(crate) more: usize,
 }
 
 impl Differences {
     /// How many are named.
     const NAMED: usize = 3;
 
-    /// In short; `None` where there are none.
-    pub fn of(mut all: Vec<Difference>) -> Option<Self> {
+    /// In short; `None` if there are none.
+    pub(crate) fn of(mut all: Vec<Difference>) -> Option<Self> {
         let more = all.len().saturating_sub(Self::NAMED);
         all.truncate(Self::NAMED);
         (!all.is_empty()).then_some(Self { first: all, more })
@@ -108,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_differences_are_told_in_short() {
+    fn many_differences_are_shown_in_short() {
         let difference = |path: &str| Difference { path: path.into(), how: How::Added };
         let text = |paths: &[&str]| {
             let all = paths.iter().map(|path| difference(path)).collect();

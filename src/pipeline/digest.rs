@@ -1,7 +1,7 @@
 //! BLAKE3 digests, and the canonical encoding that is hashed: tagged, length-prefixed, so that no two
-//! different inputs give the same bytes.
+//! different inputs have the same bytes.
 //!
-//! Knows neither files nor stages.
+//! Does not depend on files or stages.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,19 +11,18 @@ use serde::{Deserialize, Serialize};
 /// A BLAKE3 digest of content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Digest([u8; 32]);
+pub(crate) struct Digest([u8; 32]);
 
 impl Digest {
-    /// How many hexadecimal digits people are shown.
+    /// How many hexadecimal digits are shown to people.
     const SHORT: usize = 12;
 
-    /// The 32 bytes.
-    pub fn as_bytes(&self) -> &[u8; 32] {
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The first digits: enough to tell digests apart by eye.
-    pub fn short(&self) -> String {
+    /// The first digits: enough to distinguish digests by eye.
+    pub(crate) fn short(&self) -> String {
         self.to_string()[..Self::SHORT].to_owned()
     }
 }
@@ -52,7 +51,7 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, String> {
         blake3::Hash::from_hex(text)
             .map(Self::from)
-            .map_err(|_| format!("'{text}' is no digest: 64 hexadecimal digits are expected"))
+            .map_err(|_| format!("'{text}' is not a digest: 64 hexadecimal digits are expected"))
     }
 }
 
@@ -71,38 +70,35 @@ impl From<Digest> for String {
 }
 
 /// Hashes a sequence of fields, each with its length before it, under a domain of its own.
-pub struct Encoder(blake3::Hasher);
+pub(crate) struct Encoder(blake3::Hasher);
 
 impl Encoder {
     /// An encoder for one purpose. The domain is a sentence that no other purpose uses.
-    pub fn new(domain: &str) -> Self {
+    pub(crate) fn new(domain: &str) -> Self {
         Self(blake3::Hasher::new_derive_key(domain))
     }
 
     /// Appends a field.
-    pub fn bytes(&mut self, field: &[u8]) -> &mut Self {
+    pub(crate) fn bytes(&mut self, field: &[u8]) -> &mut Self {
         self.0.update(&(field.len() as u64).to_le_bytes());
         self.0.update(field);
         self
     }
 
-    /// Appends text.
-    pub fn text(&mut self, field: &str) -> &mut Self {
+    pub(crate) fn text(&mut self, field: &str) -> &mut Self {
         self.bytes(field.as_bytes())
     }
 
-    /// Appends a number.
-    pub fn number(&mut self, field: u64) -> &mut Self {
+    pub(crate) fn number(&mut self, field: u64) -> &mut Self {
         self.bytes(&field.to_le_bytes())
     }
 
-    /// Appends a digest.
-    pub fn digest(&mut self, field: &Digest) -> &mut Self {
+    pub(crate) fn digest(&mut self, field: &Digest) -> &mut Self {
         self.bytes(field.as_bytes())
     }
 
     /// The digest of all fields.
-    pub fn finish(&self) -> Digest {
+    pub(crate) fn finish(&self) -> Digest {
         self.0.finalize().into()
     }
 }

@@ -1,4 +1,4 @@
-//! What a plan knows of the world: the records in the cache, and the files outside it.
+//! What a plan is based on: the records in the cache, and the files outside it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,22 +12,22 @@ use crate::difference::{Difference, Differences, How};
 use crate::digest::{Digest, Encoder};
 use crate::key::{OutsideDigest, StageKey};
 use crate::manifest::{Manifest, StageDeclaration};
-use crate::plan::{Facts, NoResult, Obstacle};
+use crate::plan::{Blocked, Facts, NoResult};
 use crate::stage_name::StageName;
 
 /// The world as one manifest's stages see it.
-pub struct World<'a> {
+pub(crate) struct World<'a> {
     cache: &'a Cache,
     experiment: &'a str,
     index: Arc<StatIndex>,
-    outside: BTreeMap<StageName, Result<Vec<OutsideDigest>, Obstacle>>,
+    outside: BTreeMap<StageName, Result<Vec<OutsideDigest>, Blocked>>,
     /// What the digests in `outside` were made of.
     listings: BTreeMap<Digest, Listing>,
 }
 
 impl<'a> World<'a> {
     /// Looks at the files outside the cache that these stages read.
-    pub fn look(cache: &'a Cache, manifest: &'a Manifest, selected: &[StageName]) -> Self {
+    pub(crate) fn look(cache: &'a Cache, manifest: &'a Manifest, selected: &[StageName]) -> Self {
         let mut world = Self {
             cache,
             experiment: &manifest.experiment.name,
@@ -40,10 +40,8 @@ impl<'a> World<'a> {
                 continue;
             }
             let digests = world.digests(declaration, &manifest.folder);
-            let digests = digests.map_err(|error| Obstacle {
-                line: declaration.line,
-                message: format!("{error:#}"),
-            });
+            let digests = digests
+                .map_err(|error| Blocked { line: declaration.line, message: format!("{error:#}") });
             world.outside.insert(declaration.name.clone(), digests);
         }
         world.remember();
@@ -52,28 +50,25 @@ impl<'a> World<'a> {
 }
 
 impl World<'_> {
-    /// Refuses to begin where something can't be read.
+    /// Fails if something cannot be read.
     ///
     /// # Errors
     /// Every stage that is blocked, with its line.
-    pub fn refuse_obstacles(&self, manifest: &Manifest) -> anyhow::Result<()> {
+    pub(crate) fn refuse_obstacles(&self, manifest: &Manifest) -> anyhow::Result<()> {
         let path = manifest.path.display();
         let blocked =
             self.outside.iter().filter_map(|(name, found)| Some((name, found.as_ref().err()?)));
         let mut blocked: Vec<_> = blocked.collect();
-        blocked.sort_by_key(|(_, obstacle)| obstacle.line);
-        let lines = blocked.into_iter().map(|(name, Obstacle { line, message })| {
+        blocked.sort_by_key(|(_, blocked)| blocked.line);
+        let lines = blocked.into_iter().map(|(name, Blocked { line, message })| {
             format!("{path}:{line}: stage '{name}': {message}")
         });
         let lines: Vec<_> = lines.collect();
         if lines.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(lines.join("\n"))) }
     }
 
-    /// Looks again at the files outside the cache that a stage reads.
-    ///
-    /// # Errors
-    /// When one can't be read.
-    pub fn look_again(
+    /// Rechecks the files outside the cache that a stage reads.
+    pub(crate) fn look_again(
         &mut self,
         declaration: &StageDeclaration,
         folder: &Path,
@@ -85,13 +80,13 @@ impl World<'_> {
         Ok(())
     }
 
-    /// The memory of files that were read, for those who read them again.
-    pub fn index(&self) -> &Arc<StatIndex> {
+    /// The index of files that were read, for those who read them again.
+    pub(crate) fn index(&self) -> &Arc<StatIndex> {
         &self.index
     }
 
-    /// Writes down what was read. It only saves time the next time: a cache that can't be written is no reason to stop.
-    pub fn remember(&self) {
+    /// Writes the index of files that were read. It only saves time later: it is not an error if the cache cannot be written.
+    pub(crate) fn remember(&self) {
         if self.cache.layout().root().is_dir() {
             let _ = self.index.write();
         }
@@ -116,10 +111,10 @@ impl World<'_> {
 
 /// A file or folder outside the cache that a stage reads, at one moment.
 #[derive(Debug)]
-pub struct Outside {
+pub(crate) struct Outside {
     /// The path in the manifest.
-    pub path: String,
-    /// What is there. `None` for an optional one that is missing.
+    pub(crate) path: String,
+    /// Its content. `None` for an optional one that is missing.
     content: Option<(Snapshot, Listing)>,
 }
 
@@ -127,8 +122,8 @@ impl Outside {
     /// Everything outside the cache that a stage reads, as it is now.
     ///
     /// # Errors
-    /// When something can't be read, or is missing and not optional.
-    pub fn look(
+    /// When something cannot be read, or is missing and not optional.
+    pub(crate) fn look(
         declaration: &StageDeclaration,
         folder: &Path,
         cache: &Cache,
@@ -148,16 +143,15 @@ impl Outside {
         declaration.stage.outside_paths().into_iter().map(look).collect()
     }
 
-    /// The digest of its content.
-    pub fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         match &self.content {
             Some((_, listing)) => listing.digest(),
             None => Encoder::new("pipeline 2026-11 missing outside file").finish(),
         }
     }
 
-    /// What was done to it until `now`. Also where its bytes are the old ones again.
-    pub fn touch(&self, now: &Self) -> Touch {
+    /// How it was changed until `now`, also if its bytes are the old ones again.
+    pub(crate) fn touch(&self, now: &Self) -> Touch {
         let whole = |how| Touch::Content(vec![Difference { path: "".into(), how }]);
         let ((was, old), (is, new)) = match (&self.content, &now.content) {
             (Some(old), Some(new)) => (old, new),
@@ -166,14 +160,14 @@ impl Outside {
             (Some(_), None) => return whole(How::Missing),
         };
         match (was.touch(is), old.differences(new)) {
-            // Its bytes say more than its stat, and changed without it within the clock's grain.
+            // The bytes are compared too: within the resolution of the clock they can change without the stat.
             (_, differences) if !differences.is_empty() => Touch::Content(differences),
             (touch, _) => touch,
         }
     }
 
-    /// Keeps what it is made of, so that a later plan can say which file changed. Only that is lost where it can't.
-    pub fn keep(&self, cache: &Cache) {
+    /// Keeps the list of its files, so that a later plan can show which file changed. Nothing else is lost if that fails.
+    pub(crate) fn keep(&self, cache: &Cache) {
         if let Some((_, listing)) = &self.content {
             let _ = listing.write(&cache.layout().listing(&listing.digest()));
         }
@@ -197,18 +191,18 @@ impl Facts for World<'_> {
         self.cache.last_record(self.experiment, stage.as_str())
     }
 
-    fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Obstacle> {
+    fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Blocked> {
         match self.outside.get(stage) {
             None => Ok(&[]),
             Some(Ok(digests)) => Ok(digests),
-            Some(Err(obstacle)) => Err(obstacle),
+            Some(Err(blocked)) => Err(blocked),
         }
     }
 
     fn differences(&self, old: &Digest, new: &Digest) -> Option<Differences> {
         let was = Listing::read(&self.cache.layout().listing(old), old)?;
         let differences = was.differences(self.listings.get(new)?);
-        // That a file has other bytes is all that there is to say of one.
+        // Of a single file there is no more to show than that its bytes changed.
         let plain = |one: &Difference| {
             one.path.as_os_str().is_empty() && matches!(one.how, How::Changed { .. })
         };
@@ -231,14 +225,14 @@ mod tests {
         );
         let (manifest, _) =
             crate::manifest::parse(Path::new("test.toml"), &text, &[]).expect("a manifest");
-        let cache = Cache::open(&folder.path().join("cache")).expect("none yet");
+        let cache = Cache::open(&folder.path().join("cache")).expect("a new cache");
         let index = StatIndex::at(cache.layout().stat_index());
         let found = Outside::look(&manifest.stages[0], folder.path(), &cache, &index)?;
         Ok(found.iter().map(Outside::digest).collect())
     }
 
     #[test]
-    fn a_mirror_that_is_missing_comes_and_changes_is_told_apart() {
+    fn a_missing_a_new_and_a_changed_mirror_have_different_digests() {
         let mirrors = r#"["file:a", "https://example.org/a"]"#;
         let of = |files: &[(&str, &str)]| digests(mirrors, files).expect("a mirror may be missing");
         let (missing, empty, full) = (of(&[]), of(&[("a", "")]), of(&[("a", "1")]));
@@ -250,8 +244,8 @@ mod tests {
     #[test]
     fn one_of_two_local_mirrors_may_be_missing_and_an_only_one_may_not() {
         let both = r#"["file:a", "file:b"]"#;
-        assert_eq!(digests(both, &[("b", "1")]).expect("the other is there").len(), 2);
-        let error = digests(r#""file:a""#, &[]).expect_err("there is nothing to get");
-        assert!(error.to_string().contains("can't read"), "{error:#}");
+        assert_eq!(digests(both, &[("b", "1")]).expect("the other exists").len(), 2);
+        let error = digests(r#""file:a""#, &[]).expect_err("no mirror exists");
+        assert!(error.to_string().contains("read "), "{error:#}");
     }
 }

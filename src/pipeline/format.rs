@@ -8,7 +8,7 @@ use pipeline_stages::metrics::Number;
 use crate::visible;
 
 /// Seconds: `4 ms`, `0.21 s`, `7.3 s`, `2 min 05 s`, `3 h 07 min`.
-pub fn seconds(seconds: f64) -> String {
+pub(crate) fn seconds(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match seconds {
         ..0.0995 => format!("{:.0} ms", seconds * 1000.0),
@@ -20,7 +20,7 @@ pub fn seconds(seconds: f64) -> String {
 }
 
 /// How long ago something was, in seconds since 1970: `just now`, `12 min ago`, `3 days ago`.
-pub fn ago(then: u64) -> String {
+pub(crate) fn ago(then: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let passed = |number: u64, unit: &str| {
         format!("{number} {unit}{} ago", if number == 1 || unit == "min" { "" } else { "s" })
@@ -34,7 +34,7 @@ pub fn ago(then: u64) -> String {
 }
 
 /// A count, with its thousands apart: `1,281,167`.
-pub fn count(count: u64) -> String {
+pub(crate) fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -47,7 +47,7 @@ pub fn count(count: u64) -> String {
 }
 
 /// Bytes: `812 B`, `2.6 MB`, `163 GB` (powers of 1000).
-pub fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB", "TB"] {
         if value < 999.5 {
@@ -60,7 +60,7 @@ pub fn bytes(bytes: u64) -> String {
 }
 
 /// A metric: whole numbers as counts, others with four significant digits.
-pub fn metric(value: f64) -> String {
+pub(crate) fn metric(value: f64) -> String {
     let magnitude = value.abs();
     if let Some(name) = Number(value).name() {
         name.to_owned()
@@ -76,7 +76,7 @@ pub fn metric(value: f64) -> String {
 }
 
 /// Metrics in one line: `test-accuracy 0.763, test-loss 0.741`.
-pub fn metrics<'a>(metrics: impl IntoIterator<Item = (&'a str, f64)>) -> String {
+pub(crate) fn metrics<'a>(metrics: impl IntoIterator<Item = (&'a str, f64)>) -> String {
     let texts = metrics
         .into_iter()
         .map(|(name, value)| format!("{} {}", visible::line(name), metric(value)));
@@ -85,7 +85,7 @@ pub fn metrics<'a>(metrics: impl IntoIterator<Item = (&'a str, f64)>) -> String 
 
 /// Those of a stage's metrics that its kind puts in front, in the kind's order; the first few, where the kind
 /// does not have an order.
-pub fn headline(all: &Metrics, names: &[&'static str]) -> String {
+pub(crate) fn headline(all: &Metrics, names: &[&'static str]) -> String {
     const FEW: usize = 3;
     let named = names.iter().filter_map(|name| all.get_key_value(*name));
     let first = all.iter().take(if names.is_empty() { FEW } else { 0 });
@@ -93,7 +93,7 @@ pub fn headline(all: &Metrics, names: &[&'static str]) -> String {
 }
 
 /// An amount in a unit: `2.6 MB`, `5,000 images`.
-pub fn amount(amount: u64, unit: Unit) -> String {
+pub(crate) fn amount(amount: u64, unit: Unit) -> String {
     match unit {
         Unit::Bytes => bytes(amount),
         _ => format!("{} {unit}", count(amount)),
@@ -101,7 +101,7 @@ pub fn amount(amount: u64, unit: Unit) -> String {
 }
 
 /// Lines with their columns aligned. The last column is not padded.
-pub fn table(rows: &[Vec<String>]) -> String {
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let rows = rows.iter().map(|row| row.iter().map(|cell| visible::line(cell)).collect());
     let rows: Vec<Vec<_>> = rows.collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

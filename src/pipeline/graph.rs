@@ -1,7 +1,7 @@
-//! The graph of stages: who needs whom, and in which order.
+//! The graph of stages: which stage needs which, and in which order.
 //!
-//! The only file that names petgraph. Does not know what a stage is: only its name. Nothing here calls
-//! itself: a manifest of any size fits on the stack.
+//! The only file that names petgraph. Does not know what a stage is: only its name. Nothing here is
+//! recursive: a manifest of any size fits on the stack.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
@@ -14,16 +14,16 @@ use crate::stage_name::StageName;
 
 /// A directed acyclic graph of stages. An edge runs from a stage to one that reads its artifact.
 #[derive(Debug, Clone)]
-pub struct Graph {
+pub(crate) struct Graph {
     // Nodes in the manifest's order, so that a node's index is its rank there.
     graph: DiGraph<StageName, ()>,
     nodes: HashMap<StageName, NodeIndex>,
     order: Vec<NodeIndex>,
 }
 
-/// Stages that wait for each other: each is read by the next, and the last one by the first.
+/// Stages that depend on each other: each is read by the next one, and the last one by the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cycle(pub Vec<StageName>);
+pub(crate) struct Cycle(pub(crate) Vec<StageName>);
 
 impl Cycle {
     /// A longer cycle is shown by its first and its last stages.
@@ -31,8 +31,8 @@ impl Cycle {
     const SHOWN_AT_START: usize = 5;
     const SHOWN_AT_END: usize = 2;
 
-    /// Each stage that is shown, with the one that reads it. `None` stands for those left out.
-    pub fn shown(&self) -> impl Iterator<Item = Option<(&StageName, &StageName)>> {
+    /// Each stage that is shown, with the one that reads it. `None` is for those left out.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = Option<(&StageName, &StageName)>> {
         let Self(names) = self;
         let length = names.len();
         let left_out = match length {
@@ -68,7 +68,7 @@ impl Graph {
     /// # Errors
     ///
     /// The shortest cycle of every group of stages that wait for each other.
-    pub fn new(
+    pub(crate) fn new(
         stages: impl IntoIterator<Item = StageName>,
         edges: impl IntoIterator<Item = (StageName, StageName)>,
     ) -> Result<Self, Vec<Cycle>> {
@@ -77,7 +77,7 @@ impl Graph {
         for name in stages {
             nodes.entry(name.clone()).or_insert_with(|| graph.add_node(name));
         }
-        // Not `update_edge`: it looks through all edges of a stage for every new one.
+        // Not `update_edge`: it searches all edges of a stage for every new one.
         let mut seen = HashSet::new();
         for (from, to) in edges {
             if let (Some(&from), Some(&to)) = (nodes.get(&from), nodes.get(&to))
@@ -93,22 +93,22 @@ impl Graph {
     }
 
     /// Every stage after the stages that it reads; where that leaves a choice, in the manifest's order.
-    pub fn order(&self) -> impl DoubleEndedIterator<Item = &StageName> + ExactSizeIterator {
+    pub(crate) fn order(&self) -> impl DoubleEndedIterator<Item = &StageName> + ExactSizeIterator {
         self.order.iter().map(|&node| &self.graph[node])
     }
 
     /// The stages that `stage` reads, each once, in the manifest's order.
-    pub fn inputs(&self, stage: &StageName) -> Vec<&StageName> {
+    pub(crate) fn inputs(&self, stage: &StageName) -> Vec<&StageName> {
         self.neighbours(stage, Direction::Incoming)
     }
 
     /// The stages that read `stage`, each once, in the manifest's order.
-    pub fn consumers(&self, stage: &StageName) -> Vec<&StageName> {
+    pub(crate) fn consumers(&self, stage: &StageName) -> Vec<&StageName> {
         self.neighbours(stage, Direction::Outgoing)
     }
 
     /// `stages` and everything that they need, directly or not.
-    pub fn with_ancestors<'a>(
+    pub(crate) fn with_ancestors<'a>(
         &self,
         stages: impl IntoIterator<Item = &'a StageName>,
     ) -> BTreeSet<StageName> {
@@ -124,7 +124,7 @@ impl Graph {
 
     /// The stages by the length of the longest way to them: first those that read none, and in each
     /// layer those that read at least one of the layer before. Within a layer, the manifest's order.
-    pub fn layers(&self) -> Vec<Vec<&StageName>> {
+    pub(crate) fn layers(&self) -> Vec<Vec<&StageName>> {
         let mut depths = vec![0; self.graph.node_count()];
         for &node in &self.order {
             for consumer in self.graph.neighbors_directed(node, Direction::Outgoing) {
@@ -165,9 +165,9 @@ fn topological_order(graph: &DiGraph<StageName, ()>) -> Option<Vec<NodeIndex>> {
     (order.len() == graph.node_count()).then_some(order)
 }
 
-/// Per strongly connected component, the shortest cycle through its first stage that lies on one.
+/// Per strongly connected component, the shortest cycle through its first stage that is on one.
 fn cycles(graph: &DiGraph<StageName, ()>) -> Vec<Cycle> {
-    // Not `tarjan_scc`: it calls itself once for every stage of a chain.
+    // Not `tarjan_scc`: it recurses once for every stage of a chain.
     let mut starts: Vec<_> = petgraph::algo::kosaraju_scc(graph)
         .into_iter()
         .filter(|component| {
@@ -277,7 +277,7 @@ mod tests {
         }
     }
 
-    /// On a thread with a small stack: what calls itself once a stage does not fit.
+    /// On a thread with a small stack: what recurses once a stage does not fit.
     fn on_a_small_stack(work: impl FnOnce() + Send + 'static) {
         let thread = std::thread::Builder::new().stack_size(128 << 10).spawn(work);
         thread.expect("a thread").join().expect("it fits");

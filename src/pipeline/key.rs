@@ -1,14 +1,15 @@
 //! What enters a stage key. One walk makes the list of [`Part`]s; [`StageKey::of`] hashes that list
-//! and [`changes`] explains how two lists differ, so the explanation can't drift from the key.
+//! and [`changes`] explains how two lists differ, so the explanation cannot differ from the key.
 //!
 //! In the key: the schema, the kind and its version, every parameter that can change the result (with
 //! defaults filled in), the seed where the kind draws random numbers, and the digest of the content of
 //! every input. Not in the key: names of stages and experiments, paths, times, hosts, devices, and the
 //! order of tables in the manifest. An input counts by its content, not by the key of the stage that
-//! made it: that is what gives early cutoff.
+//! made it: this makes early cutoff possible.
 //!
-//! Does no I/O and knows no cache.
+//! Does no I/O, and does not depend on the cache.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use pipeline_stages::Stage;
@@ -28,7 +29,7 @@ const DOMAIN: &str = "pipeline 2026-11 stage key";
 /// The name of a result: the hash of all that may change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct StageKey(Digest);
+pub(crate) struct StageKey(Digest);
 
 impl fmt::Display for StageKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,29 +48,22 @@ impl std::str::FromStr for StageKey {
 /// One thing that may change the result of a stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "part", rename_all = "kebab-case")]
-pub enum Part {
+pub(crate) enum Part {
     /// How keys are encoded.
     Schema {
-        /// See [`SCHEMA`].
         version: u32,
     },
-    /// The stage kind.
     Kind {
-        /// Its name.
         name: String,
         /// The version of its results.
         version: u32,
     },
     /// The seed of its random draws.
     Seed {
-        /// The seed.
         seed: u64,
     },
-    /// A parameter.
     Parameter {
-        /// Its name.
         name: String,
-        /// Its value.
         value: Value,
     },
     /// The content of an input.
@@ -78,7 +72,6 @@ pub enum Part {
         port: String,
         /// The stage that it comes from. For the explanation only: not hashed.
         from: StageName,
-        /// The digest of the artifact.
         digest: Digest,
     },
     /// The content of a file or folder outside the cache.
@@ -87,23 +80,21 @@ pub enum Part {
         index: usize,
         /// The path in the manifest. For the explanation only: not hashed.
         path: String,
-        /// The digest of its content.
         digest: Digest,
     },
 }
 
 /// A file or folder outside the cache that a stage reads, and the digest of its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutsideDigest {
+pub(crate) struct OutsideDigest {
     /// The path in the manifest.
-    pub path: String,
-    /// The digest of its content.
-    pub digest: Digest,
+    pub(crate) path: String,
+    pub(crate) digest: Digest,
 }
 
-/// The parts of a stage's key. `digest_of` gives the digest of the artifact of a stage; inputs for which
-/// it gives `None` are left out, so that what is known can be compared before everything is.
-pub fn parts(
+/// The parts of a stage's key. `digest_of` returns the digest of the artifact of a stage. Inputs for which
+/// it returns `None` are left out, so that the known ones can be compared before all are known.
+pub(crate) fn parts(
     declaration: &StageDeclaration,
     outside: &[OutsideDigest],
     digest_of: impl Fn(&StageName) -> Option<Digest>,
@@ -133,7 +124,7 @@ pub fn parts(
 
 /// What a stage reads: each port, with the name or the number of the input where the port takes several,
 /// and the stage behind it.
-pub fn inputs(declaration: &StageDeclaration) -> impl Iterator<Item = (String, &StageName)> {
+pub(crate) fn inputs(declaration: &StageDeclaration) -> impl Iterator<Item = (String, &StageName)> {
     declaration.inputs.iter().flat_map(|(port, connections)| {
         connections.iter().enumerate().map(move |(index, connection)| {
             let port = match &connection.name {
@@ -148,7 +139,7 @@ pub fn inputs(declaration: &StageDeclaration) -> impl Iterator<Item = (String, &
 
 impl StageKey {
     /// The key that these parts make.
-    pub fn of(parts: &[Part]) -> Self {
+    pub(crate) fn of(parts: &[Part]) -> Self {
         let mut encoder = Encoder::new(DOMAIN);
         for part in parts {
             match part {
@@ -203,59 +194,30 @@ fn encode_value<'e>(encoder: &'e mut Encoder, value: &Value) -> &'e mut Encoder 
 /// How one part differs between two keys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
-pub enum Change {
+pub(crate) enum Change {
     /// The key's encoding changed with the program.
     Schema,
     /// The stage has another kind.
-    Kind {
-        /// What it was.
-        old: String,
-        /// What it is.
-        new: String,
-    },
-    /// The kind gives other results than it did.
-    KindVersion {
-        /// The kind.
-        kind: String,
-        /// What it was.
-        old: u32,
-        /// What it is.
-        new: u32,
-    },
+    Kind { old: String, new: String },
+    /// The kind produces other results than it did.
+    KindVersion { kind: String, old: u32, new: u32 },
     /// Another seed. `None` where the kind drew nothing.
-    Seed {
-        /// What it was.
-        old: Option<u64>,
-        /// What it is.
-        new: Option<u64>,
-    },
+    Seed { old: Option<u64>, new: Option<u64> },
     /// Another value of a parameter. `None` where the kind did not have it.
-    Parameter {
-        /// Its name.
-        name: String,
-        /// What it was.
-        old: Option<Value>,
-        /// What it is.
-        new: Option<Value>,
-    },
+    Parameter { name: String, old: Option<Value>, new: Option<Value> },
     /// Other content at a port. `None` where nothing was connected.
     Input {
-        /// The port.
         port: String,
         /// The stage that it comes from.
         from: StageName,
-        /// What it was.
         old: Option<Digest>,
-        /// What it is.
         new: Option<Digest>,
     },
     /// Other content of a file outside the cache. `None` where it was not read.
     Outside {
         /// The path in the manifest.
         path: String,
-        /// What it was.
         old: Option<Digest>,
-        /// What it is.
         new: Option<Digest>,
         /// What of it changed, where that is known: a plan asks [`Facts`](crate::plan::Facts) for it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -264,26 +226,40 @@ pub enum Change {
 }
 
 /// How the parts of a key differ from older ones, in the order of the walk.
-pub fn changes(old: &[Part], new: &[Part]) -> Vec<Change> {
-    let counterpart = |part: &Part, others: &[Part]| {
-        others.iter().find(|other| identity(other) == identity(part)).cloned()
-    };
-    let mut changes: Vec<Change> =
-        new.iter().filter_map(|part| change(counterpart(part, old).as_ref(), Some(part))).collect();
-    let gone = old.iter().filter(|part| counterpart(part, new).is_none());
-    changes.extend(gone.filter_map(|part| change(Some(part), None)));
-    changes
+pub(crate) fn changes(old: &[Part], new: &[Part]) -> Vec<Change> {
+    let (was, is) = (by_identity(old), by_identity(new));
+    let differing = new.iter().map(|part| (was.get(&Identity::of(part)).copied(), Some(part)));
+    let gone = old.iter().filter(|part| !is.contains_key(&Identity::of(part)));
+    let gone = gone.map(|part| (Some(part), None));
+    differing.chain(gone).filter_map(|(old, new)| change(old, new)).collect()
+}
+
+fn by_identity(parts: &[Part]) -> HashMap<Identity<'_>, &Part> {
+    // Backwards: the first one counts, if a record has two.
+    parts.iter().rev().map(|part| (Identity::of(part), part)).collect()
 }
 
 /// What makes two parts the same thing with another value.
-fn identity(part: &Part) -> (u8, String) {
-    match part {
-        Part::Schema { .. } => (0, String::new()),
-        Part::Kind { .. } => (1, String::new()),
-        Part::Seed { .. } => (2, String::new()),
-        Part::Parameter { name, .. } => (3, name.clone()),
-        Part::Input { port, .. } => (4, port.clone()),
-        Part::Outside { index, .. } => (5, index.to_string()),
+#[derive(PartialEq, Eq, Hash)]
+enum Identity<'p> {
+    Schema,
+    Kind,
+    Seed,
+    Parameter(&'p str),
+    Input(&'p str),
+    Outside(usize),
+}
+
+impl<'p> Identity<'p> {
+    fn of(part: &'p Part) -> Self {
+        match part {
+            Part::Schema { .. } => Self::Schema,
+            Part::Kind { .. } => Self::Kind,
+            Part::Seed { .. } => Self::Seed,
+            Part::Parameter { name, .. } => Self::Parameter(name),
+            Part::Input { port, .. } => Self::Input(port),
+            Part::Outside { index, .. } => Self::Outside(*index),
+        }
     }
 }
 
@@ -360,7 +336,7 @@ impl fmt::Display for Change {
             Self::Schema => f.write_str("this version of pipeline makes keys in another way"),
             Self::Kind { old, new } => write!(f, "kind: {old} -> {new}"),
             Self::KindVersion { kind, old, new } => {
-                write!(f, "'{kind}' gives other results in this version ({old} -> {new})")
+                write!(f, "'{kind}' produces other results in this version ({old} -> {new})")
             }
             Self::Seed { old, new } => write!(f, "seed: {} -> {}", or_none(old), or_none(new)),
             Self::Parameter { name, old, new } => {
@@ -376,7 +352,9 @@ impl fmt::Display for Change {
             Self::Input { port, from, old: None, .. } => {
                 write!(f, "input '{port}' is new: stage '{from}'")
             }
-            Self::Input { port, from, .. } => write!(f, "input '{port}' is gone: stage '{from}'"),
+            Self::Input { port, from, .. } => {
+                write!(f, "input '{port}' was removed: stage '{from}'")
+            }
             Self::Outside { path, old: Some(_), new: Some(_), differences: None } => {
                 write!(f, "the content of {path} changed")
             }
@@ -384,7 +362,7 @@ impl fmt::Display for Change {
                 write!(f, "{path} changed: {differences}")
             }
             Self::Outside { path, old: None, .. } => write!(f, "{path} is read now"),
-            Self::Outside { path, .. } => write!(f, "{path} is not read any more"),
+            Self::Outside { path, .. } => write!(f, "{path} is no longer read"),
         }
     }
 }
@@ -452,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_change_the_result_is_not_in_the_key() {
+    fn what_cannot_change_the_result_is_not_in_the_key() {
         let same = [
             ("name = \"test\"", "name = \"other\"", "noisy"),
             ("seed = 1", "seed = 1 # a comment", "noisy"),
@@ -504,8 +482,8 @@ mod tests {
                 "[\"archive\", \"raw\"]",
                 "[\"archive\"]",
                 "data",
-                "input 'source' is new: stage 'archive'; input 'source[0]' is gone: stage 'archive'; \
-              input 'source[1]' is gone: stage 'raw'",
+                "input 'source' is new: stage 'archive'; input 'source[0]' was removed: stage 'archive'; \
+              input 'source[1]' was removed: stage 'raw'",
             ),
             (
                 "noisy = \"noisy\"",
@@ -517,7 +495,7 @@ mod tests {
                 "files = [\"a.py\"]",
                 "files = []",
                 "report",
-                "files: [\"a.py\"] -> []; a.py is not read any more",
+                "files: [\"a.py\"] -> []; a.py is no longer read",
             ),
         ];
         for (old, new, stage, explanation) in other {
@@ -539,6 +517,26 @@ mod tests {
         };
         assert_eq!(StageKey::of(&[input("a", "x")]), StageKey::of(&[input("b", "x")]));
         assert_ne!(StageKey::of(&[input("a", "x")]), StageKey::of(&[input("a", "y")]));
+    }
+
+    #[test]
+    fn many_inputs_are_compared_in_linear_time() {
+        let count = 200_000;
+        let inputs = |content: &dyn Fn(usize) -> &'static str| -> Vec<Part> {
+            let input = |number: usize| Part::Input {
+                port: format!("inputs.a{number}"),
+                from: "a".parse().expect("a name"),
+                digest: digest(content(number)),
+            };
+            (0..count).map(input).collect()
+        };
+        let old = inputs(&|_| "x");
+        let mut new = inputs(&|number| if number == 7 { "y" } else { "x" });
+        let last = new.pop();
+        let found = changes(&old, &new);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(found[0], change(Some(&old[7]), Some(&new[7])).expect("other content"));
+        assert_eq!(found[1], change(last.as_ref(), None).expect("one input less"));
     }
 
     /// A key that changes by accident makes every user's every stage run again: bump `SCHEMA` if you mean it.
@@ -579,7 +577,7 @@ mod tests {
         }
 
         #[test]
-        fn a_change_is_told_exactly_when_keys_differ(a in value(), b in value()) {
+        fn a_change_is_reported_exactly_when_keys_differ(a in value(), b in value()) {
             let part = |value: &Value| vec![Part::Parameter { name: "x".into(), value: value.clone() }];
             prop_assert_eq!(changes(&part(&a), &part(&b)).is_empty(), a == b);
             prop_assert_eq!(changes(&part(&a), &[]).is_empty(), false);

@@ -1,6 +1,6 @@
 //! How the process of a worker is started: which program, with what in its environment.
 //!
-//! The seam for workers in other clothes (a sandbox). Does not depend on the protocol.
+//! The place for other ways to start a worker (a sandbox). Does not depend on the protocol.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use pipeline_stages::WorkerProgram;
 use pipeline_stages::message::Request;
 
 /// The hidden subcommand under which `pipeline` is a worker itself.
-pub const WORKER_SUBCOMMAND: &str = "__worker";
+pub(crate) const WORKER_SUBCOMMAND: &str = "__worker";
 
-/// Names the program of the learning kinds, where it is not beside `pipeline`.
-pub const LEARN_VARIABLE: &str = "PIPELINE_LEARN";
+/// The environment variable with the path of `pipeline-learn`, if it is not beside `pipeline`.
+pub(crate) const LEARN_VARIABLE: &str = "PIPELINE_LEARN";
 
 /// How OpenMP's threads wait for each other: a policy, or turns of a loop before they sleep.
 const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
@@ -29,7 +29,7 @@ const KEEP_MEMORY: &str = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1
 const LEARN_PROGRAM: &str = "pipeline-learn";
 
 /// How the process of a worker is started.
-pub trait Launcher: Send + Sync {
+pub(crate) trait Launcher: Send + Sync {
     /// The command that starts a worker of a program for a request.
     ///
     /// # Errors
@@ -39,7 +39,7 @@ pub trait Launcher: Send + Sync {
 
 /// As any other process of the user.
 #[derive(Debug, Clone, Copy)]
-pub struct Plain;
+pub(crate) struct Plain;
 
 impl Launcher for Plain {
     fn command(&self, program: WorkerProgram, _request: &Request) -> anyhow::Result<Command> {

@@ -5,32 +5,33 @@
 //!    key: what a result depends on     worker: one child process      progress: what people see
 //! ```
 //!
-//! Knows no torch and no stage body. `manifest`, `graph`, `key` and `plan` are pure.
+//! Does not depend on torch or on the bodies of stages. `manifest`, `graph`, `key` and `plan` are pure.
 
+mod cache;
 mod cli;
 mod commands;
-
-pub mod cache;
-pub mod compare;
-pub mod diagnostic;
-pub mod difference;
-pub mod digest;
-pub mod events;
-pub mod execute;
-pub mod facts;
-pub mod format;
-pub mod graph;
-pub mod key;
-pub mod launcher;
-pub mod lint;
-pub mod manifest;
-pub mod plan;
+mod compare;
+mod diagnostic;
+mod difference;
+mod digest;
+mod events;
+mod execute;
+mod facts;
+mod format;
+mod graph;
+mod key;
+mod launcher;
+mod lint;
+mod manifest;
+mod plan;
 mod process_tree;
-pub mod progress;
-pub mod reason;
-pub mod stage_name;
+mod progress;
+mod reason;
+mod stage_name;
+#[doc(hidden)]
+pub mod testing;
 mod visible;
-pub mod worker;
+mod worker;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
-//! What runs, but is probably not meant: warnings, each at its line.
+//! What runs, but is probably unintended: warnings, each at its line.
 //!
-//! Looks at files, and changes nothing.
+//! Reads the file system, and changes nothing.
 
 use std::path::{Component, Path};
 
@@ -10,8 +10,7 @@ use crate::diagnostic::{Mistake, Warnings};
 use crate::manifest::{Lint, Manifest, StageDeclaration};
 use crate::stage_name::StageName;
 
-/// The warnings about these stages.
-pub fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings {
+pub(crate) fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings {
     let mut list = Vec::new();
     if !manifest.allowed.contains(&Lint::UndeclaredFile) {
         let stages = selected.iter().filter_map(|name| manifest.stage(name));

@@ -1,6 +1,6 @@
 //! What must run, and why: the graph held against the records.
 //!
-//! Pure: what there is comes in through [`Facts`]; nothing is read or run here.
+//! Pure: records and files come in through [`Facts`]; nothing is read or run here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,21 +15,21 @@ use crate::manifest::{Manifest, StageDeclaration};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
 
-/// What a plan needs to know about the world.
-pub trait Facts {
-    /// The record of a key, if its artifact is there too; else why there is none that can be used.
+/// What a plan needs to know about the cache and about files outside it.
+pub(crate) trait Facts {
+    /// The record of a key, if its artifact exists too; else why there is no usable one.
     fn result(&self, key: &StageKey) -> Result<Record, NoResult>;
-    /// The record that a stage had last, whether or not its artifact is there.
+    /// The record that a stage had last, whether or not its artifact exists.
     fn last(&self, stage: &StageName) -> Option<Record>;
-    /// The files outside the cache that a stage reads, or why they can't be read.
-    fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Obstacle>;
+    /// The files outside the cache that a stage reads, or why they cannot be read.
+    fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Blocked>;
     /// What differs between two contents of a file or folder outside the cache, where both are still known.
     fn differences(&self, old: &Digest, new: &Digest) -> Option<Differences>;
 }
 
-/// Why there is no result that can be used.
+/// Why there is no usable result.
 #[derive(Debug, Clone, PartialEq)]
-pub enum NoResult {
+pub(crate) enum NoResult {
     /// It never ran, or its record was removed.
     NoRecord,
     /// There is a record, but its artifact is gone.
@@ -40,25 +40,22 @@ pub enum NoResult {
     Withdrawn(String),
 }
 
-/// Why a stage can't run, whatever else runs: a file outside the cache that it reads can't be read.
+/// Why a stage cannot run, regardless of the others: a file outside the cache that it reads cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Obstacle {
+pub(crate) struct Blocked {
     /// The line of the manifest where the stage starts.
-    pub line: usize,
-    /// What is wrong.
-    pub message: String,
+    pub(crate) line: usize,
+    pub(crate) message: String,
 }
 
 /// Whether a stage must run.
 #[derive(Debug, Clone, PartialEq)]
-pub enum State {
-    /// Its result is there.
+pub(crate) enum State {
+    /// It has a result.
     Fresh(Box<Record>),
     /// It must run.
     Dirty {
-        /// Why.
         reason: Reason,
-        /// Its key.
         key: StageKey,
         /// What the key was made of.
         parts: Vec<Part>,
@@ -67,16 +64,16 @@ pub enum State {
     Waiting {
         /// Its inputs that must run, or wait themselves.
         on: Vec<StageName>,
-        /// Why it must run whatever they give, where that is known.
+        /// Why it must run regardless of their results, where that is known.
         reason: Option<Reason>,
     },
-    /// Its key can't be made, so that nothing is known of its result.
-    Blocked(Obstacle),
+    /// Its key cannot be made, so nothing is known about its result.
+    Blocked(Blocked),
 }
 
 /// The state of every stage that was asked for, and of what it needs.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub(crate) struct Plan {
     states: BTreeMap<StageName, State>,
     order: Vec<StageName>,
 }
@@ -84,7 +81,7 @@ pub struct Plan {
 impl Plan {
     /// Plans these stages. They are in an order in which every stage comes after its inputs, and
     /// closed: with each stage come its inputs.
-    pub fn of(
+    pub(crate) fn of(
         manifest: &Manifest,
         graph: &Graph,
         selected: &[StageName],
@@ -113,7 +110,7 @@ impl Plan {
         };
         let outside = match facts.outside(name) {
             Ok(outside) => outside,
-            Err(obstacle) => return State::Blocked(obstacle.clone()),
+            Err(blocked) => return State::Blocked(blocked.clone()),
         };
         let parts = key::parts(declaration, outside, digest_of);
         if on.is_empty() {
@@ -124,22 +121,21 @@ impl Plan {
     }
 
     /// The stages in an order in which every one comes after its inputs.
-    pub fn iter(&self) -> impl Iterator<Item = (&StageName, &State)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&StageName, &State)> {
         self.order.iter().filter_map(|name| self.states.get_key_value(name))
     }
 
-    /// The state of one stage.
-    pub fn state(&self, name: &StageName) -> Option<&State> {
+    pub(crate) fn state(&self, name: &StageName) -> Option<&State> {
         self.states.get(name)
     }
 
     /// Whether nothing must run.
-    pub fn is_all_fresh(&self) -> bool {
+    pub(crate) fn is_all_fresh(&self) -> bool {
         self.states.values().all(|state| matches!(state, State::Fresh(_)))
     }
 
     /// The stages that wait for a blocked one, directly or not.
-    pub fn held_up(&self) -> BTreeSet<&StageName> {
+    pub(crate) fn held_up(&self) -> BTreeSet<&StageName> {
         let mut held = BTreeSet::new();
         for (name, state) in self.iter() {
             let State::Waiting { on, .. } = state else { continue };
@@ -154,7 +150,7 @@ impl Plan {
     }
 }
 
-/// Why a stage must run whatever the inputs give that it waits `on`; `None` while all depends on them.
+/// Why a stage must run regardless of the inputs that it waits `on`; `None` where it depends on them.
 fn known_reason(
     declaration: &StageDeclaration,
     on: &[StageName],
@@ -165,8 +161,8 @@ fn known_reason(
     let Some(last) = last else { return Some(Reason::NeverRan) };
     let waiting: Vec<_> = key::inputs(declaration).filter(|(_, from)| on.contains(from)).collect();
     let mut changes = changes(&last.parts, parts, facts);
-    // What a waiting input gives is not known: that it is not among the parts is no change. But that there
-    // is an input where there was none is one, whatever it gives.
+    // The content of a waiting input is not known: it is missing from the parts, which is not a change. A new
+    // input is a change, regardless of its content.
     changes.retain(|change| {
         !matches!(change, Change::Input { port, new: None, .. }
             if waiting.iter().any(|(waiting, _)| waiting == port))
@@ -195,8 +191,8 @@ fn changes(old: &[Part], new: &[Part], facts: &dyn Facts) -> Vec<Change> {
     changes
 }
 
-/// Whether a stage must run, all of whose inputs are there.
-pub fn decide(name: &StageName, parts: Vec<Part>, facts: &dyn Facts) -> State {
+/// Whether a stage must run, if all of its inputs exist.
+pub(crate) fn decide(name: &StageName, parts: Vec<Part>, facts: &dyn Facts) -> State {
     let key = StageKey::of(&parts);
     let reason = match facts.result(&key) {
         Ok(record) => return State::Fresh(Box::new(record)),
@@ -240,13 +236,13 @@ mod tests {
         run = ["other"]
     "#;
 
-    /// A world without files: records, and the artifacts that are there.
+    /// Facts in memory: records, and which artifacts are missing.
     #[derive(Default)]
     struct Memory {
         records: RefCell<BTreeMap<StageKey, Record>>,
         heads: RefCell<BTreeMap<StageName, StageKey>>,
         gone: RefCell<Vec<StageKey>>,
-        obstacles: BTreeMap<StageName, Obstacle>,
+        blocked: BTreeMap<StageName, Blocked>,
     }
 
     impl Facts for Memory {
@@ -260,8 +256,8 @@ mod tests {
         fn last(&self, stage: &StageName) -> Option<Record> {
             self.records.borrow().get(self.heads.borrow().get(stage)?).cloned()
         }
-        fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Obstacle> {
-            self.obstacles.get(stage).map_or(Ok(&[]), Err)
+        fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Blocked> {
+            self.blocked.get(stage).map_or(Ok(&[]), Err)
         }
         fn differences(&self, _: &Digest, _: &Digest) -> Option<Differences> {
             None
@@ -269,7 +265,7 @@ mod tests {
     }
 
     impl Memory {
-        /// Runs what a plan says until all is fresh; `output` gives the content of a stage's artifact.
+        /// Runs what a plan says until all is fresh; `output` returns the content of a stage's artifact.
         /// Returns the stages that ran, in order.
         fn run(&self, text: &str, output: impl Fn(&str, &StageKey) -> String) -> Vec<String> {
             let mut ran = Vec::new();
@@ -316,7 +312,7 @@ mod tests {
                         let reason = reason.as_ref().map_or("?".to_owned(), Reason::to_string);
                         format!("{name} waits on {}: {reason}", on.join(","))
                     }
-                    State::Blocked(Obstacle { message, .. }) => {
+                    State::Blocked(Blocked { message, .. }) => {
                         format!("{name} blocked: {message}")
                     }
                 })
@@ -325,7 +321,7 @@ mod tests {
         }
     }
 
-    /// Every stage gives something else for another key.
+    /// Every stage produces something else for another key.
     fn by_key(_: &str, key: &StageKey) -> String {
         key.to_string()
     }
@@ -375,11 +371,11 @@ mod tests {
         let states = world.states(CHAIN);
         assert!(states.contains("b dirty: its artifact"), "{states}");
         assert!(states.contains("c waits on b: ?"), "{states}");
-        assert_eq!(world.run(CHAIN, by_key), ["b"], "what it gives again is what c had");
+        assert_eq!(world.run(CHAIN, by_key), ["b"], "c had the same input before");
     }
 
     #[test]
-    fn what_is_known_of_a_waiting_stage_is_told() {
+    fn what_is_known_about_a_waiting_stage_is_shown() {
         let world = Memory::default();
         world.run(CHAIN, by_key);
         let edited = CHAIN
@@ -393,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_or_a_lost_input_is_known_before_it_is_there() {
+    fn a_new_or_a_removed_input_is_known_before_it_exists() {
         let world = Memory::default();
         world.run(CHAIN, by_key);
         let dirty = CHAIN.replace(r#"run = ["a"]"#, r#"run = ["x"]"#);
@@ -404,18 +400,18 @@ mod tests {
         let states = world.states(&fewer);
         assert!(
             states.contains(
-                "b waits on a: input 'inputs.a' is gone: stage 'a'; input 'inputs.x' is new"
+                "b waits on a: input 'inputs.a' was removed: stage 'a'; input 'inputs.x' is new"
             ),
             "{states}"
         );
     }
 
     #[test]
-    fn what_can_not_be_read_blocks_its_stage_and_holds_up_those_behind_it() {
+    fn what_cannot_be_read_blocks_its_stage_and_holds_up_those_behind_it() {
         let mut world = Memory::default();
         world.run(CHAIN, by_key);
         let b: StageName = "b".parse().expect("a name");
-        world.obstacles.insert(b, Obstacle { line: 7, message: "gone".to_owned() });
+        world.blocked.insert(b, Blocked { line: 7, message: "gone".to_owned() });
         assert_eq!(world.states(CHAIN), "a fresh\nb blocked: gone\nc waits on b: ?\nother fresh");
         let plan = world.plan(CHAIN);
         assert!(!plan.is_all_fresh());

@@ -8,12 +8,12 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// Sends a signal to a process group and to every descendant of its leader that has a group of its own. A signal
 /// that stops must be one that no program can handle, so that no new descendant appears meanwhile.
-pub fn signal(leader: Pid, signal: Signal) {
+pub(crate) fn signal(leader: Pid, signal: Signal) {
     reach(leader, signal);
 }
 
 /// Ends a process group and every descendant of its leader that has a group of its own.
-pub fn kill(leader: Pid) {
+pub(crate) fn kill(leader: Pid) {
     // Stopped first: a descendant whose parent is gone could not be found.
     for pid in reach(leader, Signal::STOP) {
         let _ = kill_process(pid, Signal::KILL);

@@ -10,26 +10,17 @@ use crate::key::Change;
 /// Why a stage must run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
-pub enum Reason {
+pub(crate) enum Reason {
     /// There is no record of it.
     NeverRan,
     /// There is a record, but its artifact is gone.
-    ArtifactGone {
-        /// The artifact.
-        digest: Digest,
-    },
+    ArtifactGone { digest: Digest },
     /// There is a record, but it is damaged.
     RecordDamaged,
     /// There was a record, which no longer counts.
-    Withdrawn {
-        /// Why.
-        because: String,
-    },
+    Withdrawn { because: String },
     /// Something that enters its key changed.
-    Changed {
-        /// What.
-        changes: Vec<Change>,
-    },
+    Changed { changes: Vec<Change> },
 }
 
 impl fmt::Display for Reason {

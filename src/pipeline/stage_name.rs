@@ -11,11 +11,10 @@ const LONGEST: usize = 100;
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(try_from = "String", into = "String")]
-pub struct StageName(String);
+pub(crate) struct StageName(String);
 
 impl StageName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -26,11 +25,11 @@ impl FromStr for StageName {
     fn from_str(text: &str) -> Result<Self, String> {
         let allowed = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
         if text.is_empty() {
-            Err("a name can't be empty".to_owned())
+            Err("a name cannot be empty".to_owned())
         } else if text.len() > LONGEST {
             Err(format!("a name has at most {LONGEST} letters"))
         } else if text.starts_with('-') {
-            Err("a name can't start with '-', or it would look like an option".to_owned())
+            Err("a name cannot start with '-', or it would look like an option".to_owned())
         } else if text.chars().all(allowed) {
             Ok(Self(text.to_owned()))
         } else {
@@ -65,20 +64,20 @@ impl AsRef<str> for StageName {
     }
 }
 
-/// Why `text` can't be the name of an experiment, if it can't. More is allowed than for stages (spaces,
+/// Why `text` cannot be the name of an experiment, if it cannot. More is allowed than for stages (spaces,
 /// any alphabet), but it has to be a file's name on every system.
-pub fn check_experiment_name(text: &str) -> Result<(), String> {
+pub(crate) fn check_experiment_name(text: &str) -> Result<(), String> {
     let refused = |letter: &char| letter.is_control() || "/\\:*?\"<>|".contains(*letter);
     if text.trim().is_empty() {
-        Err("it can't be empty".to_owned())
+        Err("it cannot be empty".to_owned())
     } else if text.len() > LONGEST {
-        Err(format!("it has {} bytes, and can have {LONGEST}", text.len()))
+        Err(format!("it has {} bytes, and at most {LONGEST} are allowed", text.len()))
     } else if text.starts_with(['.', '-']) {
-        Err("it can't start with '.' or '-'".to_owned())
+        Err("it cannot start with '.' or '-'".to_owned())
     } else if text != text.trim() || text.ends_with('.') {
-        Err("it can't start or end with a space, nor end with '.'".to_owned())
+        Err("it cannot start or end with a space, nor end with '.'".to_owned())
     } else if let Some(letter) = text.chars().find(refused) {
-        Err(format!("it can't have {letter:?}"))
+        Err(format!("it cannot have {letter:?}"))
     } else {
         Ok(())
     }

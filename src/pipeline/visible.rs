@@ -1,22 +1,22 @@
-//! Text of others on a terminal: what would move the cursor, hide or reorder letters is shown escaped.
+//! Text from elsewhere on a terminal: what would move the cursor, hide or reorder letters is shown escaped.
 //!
-//! Used at the edge, where text is written for people; inside, and in JSON, text is what it is.
+//! Used where text is written for people; inside the program, and in JSON, text is unchanged.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Text of several lines: all but their ends and tabs is escaped.
-pub fn text(text: &str) -> Cow<'_, str> {
+pub(crate) fn text(text: &str) -> Cow<'_, str> {
     escape(text, |letter| !matches!(letter, '\n' | '\t') && is_hidden(letter))
 }
 
 /// A name, or a cell of a table: it cannot begin a line of its own.
-pub fn line(text: &str) -> Cow<'_, str> {
+pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escape(text, is_hidden)
 }
 
 /// As [`text`], for a text that this program has coloured.
-pub fn coloured(coloured: &str) -> String {
+pub(crate) fn coloured(coloured: &str) -> String {
     let mut shown = String::new();
     let mut rest = coloured;
     while let Some(at) = rest.find("\u{1b}[") {
@@ -32,7 +32,7 @@ pub fn coloured(coloured: &str) -> String {
 }
 
 /// A line of a program's log without the sequences that colour it.
-pub fn without_colours(line: &str) -> String {
+pub(crate) fn without_colours(line: &str) -> String {
     anstream::adapter::strip_str(line).to_string()
 }
 

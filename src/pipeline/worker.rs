@@ -1,6 +1,6 @@
-//! One worker process: start it, check who it is, hand it its work, read its events, see it end.
+//! One worker process: start it, check who it is, hand it its work, read its events, wait for its end.
 //!
-//! Knows the protocol; does not depend on the cache or the graph. Runs on a thread of its own and prints nothing.
+//! Speaks the protocol; does not depend on the cache or the graph. Runs on a thread of its own and prints nothing.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -27,10 +27,9 @@ const LOG_TAIL_BYTES: u64 = 16 * 1024;
 
 /// How a worker ended.
 #[derive(Debug, Clone, PartialEq)]
-pub enum End {
+pub(crate) enum End {
     /// Its output is complete.
     Finished {
-        /// What it measured.
         metrics: Metrics,
         /// What it ran on, where that matters.
         ran_on: Option<RanOn>,
@@ -39,7 +38,6 @@ pub enum End {
     Stopped,
     /// It failed, in words for people.
     Failed {
-        /// Why.
         message: String,
         /// The last lines of its log.
         log: Vec<String>,
@@ -48,7 +46,7 @@ pub enum End {
 
 /// A hold on a running worker, for another thread: signals reach it and what it started.
 #[derive(Debug, Clone, Default)]
-pub struct WorkerHandle(Arc<Mutex<Control>>);
+pub(crate) struct WorkerHandle(Arc<Mutex<Control>>);
 
 #[derive(Debug, Default)]
 struct Control {
@@ -61,14 +59,14 @@ struct Control {
 impl WorkerHandle {
     /// Asks the worker to write its checkpoint and leave. What it started is asked by the worker itself:
     /// a program that hears of it before its worker does could leave with success, its work half done.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let mut control = self.control();
         control.stop_wanted = true;
         control.ask();
     }
 
     /// Ends the worker, and all it started, at once.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         // Under the lock: the number cannot belong to another process meanwhile.
         if let Some(group) = self.control().group {
             process_tree::kill(group);
@@ -76,20 +74,20 @@ impl WorkerHandle {
     }
 
     /// Ends the worker because its time is up.
-    pub fn time_out(&self) {
+    pub(crate) fn time_out(&self) {
         self.control().timed_out = true;
         self.kill();
     }
 
     /// Stops the worker, and all it started, until [`WorkerHandle::resume`].
-    pub fn suspend(&self) {
+    pub(crate) fn suspend(&self) {
         let mut control = self.control();
         control.suspended = true;
         control.signal_all(Signal::STOP);
     }
 
     /// Continues the worker, and all it started.
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         let mut control = self.control();
         control.suspended = false;
         control.signal_all(Signal::CONT);
@@ -133,7 +131,7 @@ impl Control {
 ///
 /// # Errors
 /// When the worker cannot be started, or is not one of ours. That the work itself fails is an [`End`].
-pub fn run(
+pub(crate) fn run(
     mut command: Command,
     request: &Request,
     log: &Path,
@@ -146,7 +144,7 @@ pub fn run(
     // A group of its own: Ctrl-C in the terminal reaches the orchestrator alone, which passes it on.
     command.process_group(0).stderr(log_file);
     let (child, ours) = start(command)
-        // In words only: this is not a failure of the cache, whatever kind of error it is.
+        // In words only: this is not a failure of the cache, regardless of the kind of the error.
         .map_err(|error| anyhow!("cannot start {program}: {error}"))?;
     let pid = Pid::from_child(&child);
     worker.hold(pid);
@@ -181,7 +179,7 @@ pub fn run(
     }
 }
 
-/// Starts a worker, with one end of a socket as its standard input and output; gives the other end.
+/// Starts a worker, with one end of a socket as its standard input and output; returns the other end.
 ///
 /// A pipe could be opened by any process of the same user, through `/proc/PID/fd/1`: by the very program that the
 /// worker runs. A socket cannot.
@@ -196,7 +194,7 @@ fn start(mut command: Command) -> std::io::Result<(Child, UnixStream)> {
 enum HandshakeError {
     /// It is another program, or another build.
     Incompatible(String),
-    /// It ended without a word.
+    /// It ended before its hello.
     NoHello,
 }
 
@@ -226,7 +224,7 @@ fn check_hello(line: Option<&[u8]>) -> Result<(), HandshakeError> {
     let line = line.ok_or(HandshakeError::NoHello)?;
     let Ok(Event::Hello(hello)) = serde_json::from_slice(line) else {
         return Err(HandshakeError::Incompatible(format!(
-            "the worker does not speak pipeline's protocol; it said: {}",
+            "the worker does not speak pipeline's protocol; it sent: {}",
             String::from_utf8_lossy(line).chars().take(200).collect::<String>()
         )));
     };
@@ -253,7 +251,7 @@ fn send_request(mut socket: &UnixStream, request: &Request) -> std::io::Result<(
     socket.write_all(&line)
 }
 
-/// Waits for the worker's end, then ends whatever it left behind in its group.
+/// Waits for the worker's end, then ends everything that it left behind in its group.
 fn reap(mut child: Child, pid: Pid, worker: &WorkerHandle) -> anyhow::Result<ExitStatus> {
     // Without reaping it, so that its number still is its own.
     let _ =
@@ -263,7 +261,7 @@ fn reap(mut child: Child, pid: Pid, worker: &WorkerHandle) -> anyhow::Result<Exi
     child.wait().context("cannot wait for a worker")
 }
 
-/// What people call the program.
+/// The name of the program, for messages.
 fn program_name(command: &Command) -> String {
     match Path::new(command.get_program()).file_name() {
         Some(name) if name != "exe" => name.to_string_lossy().into_owned(),
@@ -289,15 +287,15 @@ fn before_last_words(mut log: Vec<String>, message: &str) -> Vec<String> {
     log
 }
 
-/// Ends a log with a failure that nobody else wrote there.
-pub fn write_last_words(log: &Path, message: &str) {
+/// Appends a failure to a log, unless the worker wrote it.
+pub(crate) fn write_last_words(log: &Path, message: &str) {
     let file = File::options().append(true).create(true).open(log);
-    // Where the log cannot be written, the message is all that there is.
+    // If the log cannot be written, the message is still shown.
     let _ = file.and_then(|mut file| writeln!(file, "{LAST_WORDS}{message}"));
 }
 
 /// The last lines of a log, without the sequences that colour them.
-pub fn log_tail(log: &Path) -> Vec<String> {
+pub(crate) fn log_tail(log: &Path) -> Vec<String> {
     let read = || -> std::io::Result<String> {
         let mut file = File::open(log)?;
         let length = file.metadata()?.len();

@@ -68,11 +68,8 @@ macro_rules! choices {
         }
 
         impl $crate::parameter::Parameter for $name {
-            fn type_name() -> String {
-                "one of".to_owned()
-            }
-            fn choices() -> Vec<$crate::parameter::Choice> {
-                Self::choice_table().to_vec()
+            fn value_type() -> $crate::parameter::ParameterType {
+                $crate::parameter::ParameterType::Choice(Self::choice_table())
             }
         }
     };
@@ -166,7 +163,6 @@ macro_rules! kind {
         };
 
         impl $crate::kind::Kind for $kind {
-            type Raw = RawParameters;
             const NAME: &'static str = $name;
             const VERSION: u32 = $version;
             const SEEDED: bool = $seeded;
@@ -188,7 +184,10 @@ macro_rules! kind {
             }
 
             #[allow(unused_mut, reason = "a kind can have no parameters")]
-            fn fields() -> Vec<$crate::parameter::Field> {
+            fn fields() -> &'static [$crate::parameter::Field] {
+                static FIELDS: std::sync::OnceLock<Vec<$crate::parameter::Field>> =
+                    std::sync::OnceLock::new();
+                FIELDS.get_or_init(|| {
                 let mut fields = vec![
                     $( $crate::kind!(@field $field, [$($field_about),*], $type, [$($default)?], [$($range)?], Vec::new(), Result) ),*
                 ];
@@ -206,6 +205,7 @@ macro_rules! kind {
                 ];
                 fields.extend(execution);
                 fields
+                })
             }
 
             fn numbers(&self) -> Vec<(String, f64)> {
@@ -227,8 +227,7 @@ macro_rules! kind {
         $crate::parameter::Field {
             name: $crate::parameter::kebab_case(stringify!($field)),
             about: concat!($($about, "\n"),*).trim_ascii(),
-            type_name: <$type as $crate::parameter::Parameter>::type_name(),
-            choices: <$type as $crate::parameter::Parameter>::choices(),
+            value_type: <$type as $crate::parameter::Parameter>::value_type(),
             default: $crate::kind!(@default $type $(, $default)?),
             range: $crate::kind!(@range $($range)?),
             role: $crate::parameter::Role::$role,

@@ -10,8 +10,6 @@ use crate::parameter::{Condition, Field};
 
 /// A stage kind, as [`kind!`](crate::kind!) declares it.
 pub trait Kind: Rules + Serialize + DeserializeOwned + Clone + std::fmt::Debug {
-    /// The parameters as they stand in a manifest, any of them missing.
-    type Raw: DeserializeOwned;
     /// The name in a manifest.
     const NAME: &'static str;
     /// Bumped when the same key parts would give another result. Enters the key.
@@ -28,7 +26,7 @@ pub trait Kind: Rules + Serialize + DeserializeOwned + Clone + std::fmt::Debug {
     /// Its inputs.
     fn ports() -> &'static [Port];
     /// Its parameters.
-    fn fields() -> Vec<Field>;
+    fn fields() -> &'static [Field];
     /// Every parameter that is a number and given, under its name in a manifest.
     fn numbers(&self) -> Vec<(String, f64)>;
 }
@@ -71,6 +69,12 @@ pub trait Rules {
     /// groups whose `only if` does not hold.
     fn key_parameters(&self, effective: Map<String, Value>) -> Map<String, Value> {
         effective
+    }
+
+    /// The parameters (and `seed`) that cannot change anything beside the others, for a reason that `only if`
+    /// cannot express. They stay in the key, where they have always been.
+    fn without_effect(&self) -> Vec<WithoutEffect> {
+        Vec::new()
     }
 }
 
@@ -203,7 +207,7 @@ pub struct KindInfo {
     /// Its inputs.
     pub ports: fn() -> &'static [Port],
     /// Its parameters.
-    pub fields: fn() -> Vec<Field>,
+    pub fields: fn() -> &'static [Field],
     /// Who runs it.
     pub worker: WorkerProgram,
 }
@@ -226,10 +230,10 @@ impl KindInfo {
 
 /// Every problem of a stage's parameters: numbers out of range, then the kind's own rules.
 pub(crate) fn check<K: Kind>(parameters: &K, connected: &[&str]) -> Vec<Problem> {
-    let fields = K::fields();
     let mut problems = Vec::new();
     for (name, number) in parameters.numbers() {
-        let range = fields.iter().find(|field| field.name == name).and_then(|field| field.range);
+        let range =
+            K::fields().iter().find(|field| field.name == name).and_then(|field| field.range);
         if let Some(range) = range.filter(|range| !range.contains(number)) {
             let message = format!("'{name}' must be {range}, but is {number}");
             problems.push(Problem::new(name, message));
@@ -250,20 +254,53 @@ fn all_parameters<K: Kind>(parameters: &K) -> Map<String, Value> {
 /// The parameters that enter the key, with defaults filled in; what has no effect is left out.
 pub fn key_parameters<K: Kind>(parameters: &K) -> Map<String, Value> {
     let all = all_parameters(parameters);
-    let fields = K::fields().into_iter().filter(|field| field.has_effect(&all));
+    let fields = K::fields().iter().filter(|field| field.has_effect(&all));
     let kept = fields.filter_map(|field| all.get_key_value(&field.name));
     parameters.key_parameters(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
-/// A parameter whose value cannot change the result of a stage, because of other parameters.
+/// A parameter whose value cannot change anything about a stage, because of other parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WithoutEffect {
     /// Its name in a manifest.
     pub parameter: String,
-    /// What these other parameters are.
-    pub because: Vec<Condition>,
-    /// What they would have to be.
-    pub needed: Vec<Condition>,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why a parameter has no effect.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Why {
+    /// Other parameters do not have the values that it needs.
+    Conditions {
+        /// What these other parameters are.
+        now: Vec<Condition>,
+        /// What they would have to be.
+        needed: Vec<Condition>,
+    },
+    /// Another reason: the end of the sentence "it has no effect with ...".
+    With(&'static str),
+}
+
+impl WithoutEffect {
+    /// A parameter that has no effect with `reason`, in words.
+    pub fn with(parameter: &str, reason: &'static str) -> Self {
+        Self { parameter: parameter.to_owned(), why: Why::With(reason) }
+    }
+
+    /// A parameter that has an effect only if another one, which is `now`, is one of `needed`.
+    pub fn unless<T: Serialize>(parameter: &str, other: &str, now: T, needed: &[T]) -> Self {
+        let condition = |values: &[&T]| Condition {
+            parameter: other.to_owned(),
+            values: values
+                .iter()
+                .map(|value| serde_json::to_value(value).expect("a value is plain data"))
+                .collect(),
+        };
+        let needed = vec![condition(&needed.iter().collect::<Vec<_>>())];
+        let why = Why::Conditions { now: vec![condition(&[&now])], needed };
+        Self { parameter: parameter.to_owned(), why }
+    }
 }
 
 /// The parameters without an effect, whether or not a manifest sets them.
@@ -271,15 +308,17 @@ pub(crate) fn without_effect<K: Kind>(parameters: &K) -> Vec<WithoutEffect> {
     let all = all_parameters(parameters);
     let mut found = Vec::new();
     for Field { name, only_if, .. } in K::fields() {
-        let needed: Vec<_> = only_if.into_iter().filter(|one| !one.holds(&all)).collect();
+        let needed: Vec<_> = only_if.iter().filter(|one| !one.holds(&all)).cloned().collect();
         let now = |Condition { parameter, .. }: &Condition| Condition {
             parameter: parameter.clone(),
             values: all.get(parameter).cloned().into_iter().collect(),
         };
         if !needed.is_empty() {
-            let because = needed.iter().map(now).collect();
-            found.push(WithoutEffect { parameter: name, because, needed });
+            let now = needed.iter().map(now).collect();
+            let why = Why::Conditions { now, needed };
+            found.push(WithoutEffect { parameter: name.clone(), why });
         }
     }
+    found.extend(parameters.without_effect());
     found
 }

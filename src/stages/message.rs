@@ -89,26 +89,39 @@ pub enum Device {
     Cuda(u32),
 }
 
-impl std::str::FromStr for Device {
-    type Err = String;
+impl Device {
+    /// How one is written.
+    pub const FORMS: &str = "auto, cpu or cuda:N (cuda:0 is the first GPU)";
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+/// A text that is not a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotADevice(String);
+
+impl std::fmt::Display for NotADevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "'{}' is not a device: {}", self.0, Device::FORMS)
+    }
+}
+
+impl std::str::FromStr for Device {
+    type Err = NotADevice;
+
+    fn from_str(text: &str) -> Result<Self, NotADevice> {
         let number = |text: &str| text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(0)),
-            _ => number(text).map(Self::Cuda).ok_or_else(|| {
-                format!("'{text}' is no device: auto, cpu or cuda:N (cuda:0 is the first GPU)")
-            }),
+            _ => number(text).map(Self::Cuda).ok_or_else(|| NotADevice(text.to_owned())),
         }
     }
 }
 
 impl TryFrom<String> for Device {
-    type Error = String;
+    type Error = NotADevice;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, NotADevice> {
         text.parse()
     }
 }
@@ -375,7 +388,10 @@ mod tests {
         }
         assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
         for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CPU"] {
-            assert!(text.parse::<Device>().unwrap_err().contains("is no device"), "{text}");
+            assert!(
+                text.parse::<Device>().unwrap_err().to_string().contains("is not a device"),
+                "{text}"
+            );
         }
     }
 }

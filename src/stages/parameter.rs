@@ -1,8 +1,9 @@
-//! How a parameter describes itself: its type in words, its choices, its number for range checks.
+//! How a parameter describes itself: its type, its choices, its number for range checks.
 //!
-//! `pipeline kinds` prints what stands here, so the help can't be out of date.
+//! The checks of a manifest, its messages and what `pipeline kinds` prints all derive from this.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Bound;
 
 use serde_json::{Map, Value};
@@ -14,10 +15,8 @@ pub struct Field {
     pub name: String,
     /// The doc comment of the parameter.
     pub about: &'static str,
-    /// The type in words: `integer`, `list of text`, or the choices.
-    pub type_name: String,
-    /// For a parameter with a fixed set of values: each with its meaning.
-    pub choices: Vec<Choice>,
+    /// What values it takes.
+    pub value_type: ParameterType,
     /// The value when the manifest is silent; `None` for a parameter that must be given.
     pub default: Option<Value>,
     /// The numbers that are accepted.
@@ -33,6 +32,57 @@ impl Field {
     pub fn has_effect(&self, parameters: &Map<String, Value>) -> bool {
         self.role == Role::Result
             && self.only_if.iter().all(|condition| condition.holds(parameters))
+    }
+}
+
+/// The type of a parameter's values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ParameterType {
+    /// A whole number from 0.
+    Integer {
+        /// The largest one.
+        largest: u64,
+    },
+    /// A number, with or without a fraction.
+    Number,
+    /// `true` or `false`.
+    Bool,
+    /// Any text.
+    Text,
+    /// One of a fixed set of names.
+    Choice(&'static [Choice]),
+    /// A list of values of one type.
+    List(Box<Self>),
+    /// A table of names to values of one type.
+    Table(Box<Self>),
+    /// One value of a type, or a list of them.
+    OneOrMany(Box<Self>),
+}
+
+impl ParameterType {
+    /// The fixed set of values, of the parameter itself or of its items. Empty if there is none.
+    pub fn choices(&self) -> &'static [Choice] {
+        match self {
+            Self::Integer { .. } | Self::Number | Self::Bool | Self::Text => &[],
+            Self::Choice(choices) => choices,
+            Self::List(item) | Self::Table(item) | Self::OneOrMany(item) => item.choices(),
+        }
+    }
+}
+
+impl fmt::Display for ParameterType {
+    /// As `pipeline kinds` shows it. The choices are listed below the parameter.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer { .. } => f.write_str("integer"),
+            Self::Number => f.write_str("number"),
+            Self::Bool => f.write_str("true or false"),
+            Self::Text => f.write_str("text"),
+            Self::Choice(_) => f.write_str("one of"),
+            Self::List(item) => write!(f, "list of {item}"),
+            Self::Table(item) => write!(f, "table of {item}"),
+            Self::OneOrMany(item) => write!(f, "{item} or list of {item}"),
+        }
     }
 }
 
@@ -57,8 +107,8 @@ impl Condition {
     }
 }
 
-impl std::fmt::Display for Condition {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let values: Vec<_> = self.values.iter().map(Value::to_string).collect();
         let values = match values.split_last() {
             Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
@@ -128,8 +178,8 @@ pub const AT_LEAST_ONE: (Bound<f64>, Bound<f64>) =
 /// From zero to one, both included.
 pub const FRACTION: (Bound<f64>, Bound<f64>) = (Bound::Included(0.0), Bound::Included(1.0));
 
-impl std::fmt::Display for Range {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let low = match self.low {
             Bound::Included(low) => Some(format!("at least {low}")),
             Bound::Excluded(low) => Some(format!("above {low}")),
@@ -153,13 +203,8 @@ impl std::fmt::Display for Range {
 
 /// A type that a parameter can have.
 pub trait Parameter {
-    /// The type in words, for people.
-    fn type_name() -> String;
-
-    /// The fixed set of values, where there is one.
-    fn choices() -> Vec<Choice> {
-        Vec::new()
-    }
+    /// The type of its values in a manifest.
+    fn value_type() -> ParameterType;
 
     /// The number to hold against the parameter's range, if this is a number.
     fn number(&self) -> Option<f64> {
@@ -167,39 +212,48 @@ pub trait Parameter {
     }
 }
 
-macro_rules! number_parameter {
-    ($words:literal: $($number:ty),*) => {
-        $(impl Parameter for $number {
-            fn type_name() -> String {
-                $words.to_owned()
-            }
-            fn number(&self) -> Option<f64> {
-                Some(*self as f64)
-            }
-        })*
-    };
+impl Parameter for u32 {
+    fn value_type() -> ParameterType {
+        ParameterType::Integer { largest: Self::MAX.into() }
+    }
+    fn number(&self) -> Option<f64> {
+        Some(f64::from(*self))
+    }
 }
-number_parameter!("integer": u32, u64);
-number_parameter!("number": f64);
+
+impl Parameter for u64 {
+    fn value_type() -> ParameterType {
+        ParameterType::Integer { largest: Self::MAX }
+    }
+    fn number(&self) -> Option<f64> {
+        Some(*self as f64)
+    }
+}
+
+impl Parameter for f64 {
+    fn value_type() -> ParameterType {
+        ParameterType::Number
+    }
+    fn number(&self) -> Option<f64> {
+        Some(*self)
+    }
+}
 
 impl Parameter for bool {
-    fn type_name() -> String {
-        "true or false".to_owned()
+    fn value_type() -> ParameterType {
+        ParameterType::Bool
     }
 }
 
 impl Parameter for String {
-    fn type_name() -> String {
-        "text".to_owned()
+    fn value_type() -> ParameterType {
+        ParameterType::Text
     }
 }
 
 impl<T: Parameter> Parameter for Option<T> {
-    fn type_name() -> String {
-        T::type_name()
-    }
-    fn choices() -> Vec<Choice> {
-        T::choices()
+    fn value_type() -> ParameterType {
+        T::value_type()
     }
     fn number(&self) -> Option<f64> {
         self.as_ref().and_then(Parameter::number)
@@ -207,17 +261,14 @@ impl<T: Parameter> Parameter for Option<T> {
 }
 
 impl<T: Parameter> Parameter for Vec<T> {
-    fn type_name() -> String {
-        format!("list of {}", T::type_name())
-    }
-    fn choices() -> Vec<Choice> {
-        T::choices()
+    fn value_type() -> ParameterType {
+        ParameterType::List(Box::new(T::value_type()))
     }
 }
 
 impl<T: Parameter> Parameter for BTreeMap<String, T> {
-    fn type_name() -> String {
-        format!("table of {}", T::type_name())
+    fn value_type() -> ParameterType {
+        ParameterType::Table(Box::new(T::value_type()))
     }
 }
 
@@ -249,8 +300,8 @@ impl From<OneOrMany> for Vec<String> {
 }
 
 impl Parameter for OneOrMany {
-    fn type_name() -> String {
-        "text or list of text".to_owned()
+    fn value_type() -> ParameterType {
+        ParameterType::OneOrMany(Box::new(ParameterType::Text))
     }
 }
 
@@ -273,7 +324,7 @@ pub fn kebab_name(identifier: &str) -> &'static str {
 
 /// The message for a value outside a fixed set.
 pub fn not_a_choice(given: &str, names: &[&str]) -> String {
-    format!("'{given}' is none of {}", names.join(", "))
+    format!("'{given}' is not one of {}", names.join(", "))
 }
 
 #[cfg(test)]

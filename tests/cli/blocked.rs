@@ -1,4 +1,4 @@
-//! A stage that reads a file which is not there: it is shown where it stands, and holds up only what needs it.
+//! A stage that reads a missing file: it is shown with its line, and blocks only the stages that need it.
 
 use insta::assert_snapshot;
 
@@ -40,7 +40,7 @@ fn commands_that_look_show_it() {
     unpacked  waiting  on archive; no earlier run
     both      waiting  on own, unpacked; no earlier run
 
-    later: 1 would run, 0 are fresh, 3 can't run (blocked: archive)
+    later: 1 would run, 0 are fresh, 3 cannot run (blocked: archive)
     "#);
     assert_snapshot!(project.pipeline("graph experiment.toml"), @r#"
     status 0
@@ -70,7 +70,7 @@ fn commands_that_look_show_it() {
     assert_snapshot!(project.pipeline("why experiment.toml archive"), @r#"
     status 0
     --- stdout
-    archive can't run:
+    archive cannot run:
       line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
     "#);
     assert_snapshot!(project.pipeline("why experiment.toml both"), @r#"
@@ -80,13 +80,13 @@ fn commands_that_look_show_it() {
       no earlier run
     own will run because:
       no earlier run
-    archive can't run:
+    archive cannot run:
       line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
     "#);
     assert_snapshot!(project.pipeline("path experiment.toml archive"), @r#"
     status 2
     --- stderr
-    error: 'archive' has no artifact that is known: line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    error: 'archive' does not have a known artifact: line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
     "#);
     assert_snapshot!(project.pipeline("metrics experiment.toml"), @r#"
     status 0
@@ -95,7 +95,7 @@ fn commands_that_look_show_it() {
     no result yet: archive, own, unpacked, both (`pipeline run experiment.toml`)
     "#);
     let json = project.pipeline("plan experiment.toml --json").json();
-    assert_snapshot!(project.filter(&json["stages"][0].to_string()), @r#"{"kind":"download","obstacle":{"line":5,"message":"can't read [project]/data/pretrained.zip: No such file or directory (os error 2)"},"stage":"archive","state":"blocked"}"#);
+    assert_snapshot!(project.filter(&json["stages"][0].to_string()), @r#"{"because":{"line":5,"message":"can't read [project]/data/pretrained.zip: No such file or directory (os error 2)"},"kind":"download","stage":"archive","state":"blocked"}"#);
     assert_eq!(project.pipeline("plan experiment.toml --exit-code").code(), Some(1));
     for format in ["dot", "mermaid", "json"] {
         let shown = project.pipeline(&format!("graph experiment.toml --format {format}"));
@@ -124,7 +124,7 @@ fn what_does_not_need_it_runs() {
     assert_snapshot!(project.pipeline("verify experiment.toml --rerun archive"), @r#"
     status 2
     --- stderr
-    error: 'archive' can't run: line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    error: 'archive' cannot run: line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
     "#);
 }
 
@@ -142,7 +142,7 @@ fn what_needs_it_fails_before_anything_runs() {
 }
 
 #[test]
-fn once_it_is_there_all_is_as_ever() {
+fn once_the_file_exists_everything_runs() {
     let project = Sandbox::new(WAITING_FOR_A_FILE);
     let gzip = [
         0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xcb, 0x48, 0xcd, 0xc9, 0xc9, 0xe7, 2, 0, 0x20, 0x30,
@@ -151,14 +151,14 @@ fn once_it_is_there_all_is_as_ever() {
     project.write("data/pretrained.zip", gzip);
     assert_snapshot!(project.pipeline("run experiment.toml").success(), @r#"archive ran, own ran, unpacked ran, both ran"#);
     std::fs::remove_file(project.path("data/pretrained.zip")).expect("ours");
-    // Its result is there, but that it still counts can't be known.
+    // It has a result, but whether that still counts cannot be known.
     assert_snapshot!(project.pipeline("plan experiment.toml").printed(), @r#"
     archive   blocked  line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
     own       fresh
     unpacked  waiting  on archive
     both      waiting  on unpacked
 
-    later: 0 would run, 1 are fresh, 3 can't run (blocked: archive)
+    later: 0 would run, 1 are fresh, 3 cannot run (blocked: archive)
     "#);
     assert_snapshot!(project.pipeline("log experiment.toml archive"), @r#"
     status 0

@@ -132,7 +132,7 @@ fn going_back_to_an_old_value_runs_nothing() {
 }
 
 #[test]
-fn what_can_not_change_a_result_runs_nothing() {
+fn what_cannot_change_a_result_runs_nothing() {
     let project = Sandbox::new(TRAINING).with_fake_learn("");
     project.pipeline("run experiment.toml").success();
     let text = project.read(MANIFEST);
@@ -285,7 +285,7 @@ files = ["script.sh", "settings"]
     script: 1 would run, 0 are fresh
     ");
     assert_snapshot!(project.pipeline("run experiment.toml").success(), @"script ran");
-    std::fs::remove_file(project.path("script.sh")).expect("it is there");
+    std::fs::remove_file(project.path("script.sh")).expect("it exists");
     assert_snapshot!(project.pipeline("run experiment.toml"), @r"
     status 2
     --- stderr

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
-use pipeline::cache::Listing;
+use pipeline::testing;
 use rustix::process::{Pid, Signal};
 
 use crate::manifests::TRAINING;
@@ -12,7 +12,7 @@ use crate::support::{Sandbox, eventually, is_alive, names, walk};
 
 const STEPS: usize = 20;
 
-/// Runs the training in a sandbox of its own, undisturbed, and gives the digest of the model.
+/// Runs the training in a sandbox of its own, undisturbed, and returns the digest of the model.
 fn undisturbed_model() -> String {
     let project = Sandbox::new(TRAINING).with_fake_learn("");
     project.pipeline("run experiment.toml").success();
@@ -30,7 +30,7 @@ fn steps(project: &Sandbox) -> usize {
     project.read("journal").lines().filter(|line| line.starts_with("step ")).count()
 }
 
-/// A project in which the data and the pre-training are there; training has not begun.
+/// A project with the data and the pre-training; training has not begun.
 fn before_training() -> Sandbox {
     let project = Sandbox::new(TRAINING).with_fake_learn("");
     project.pipeline("run experiment.toml simclr").success();
@@ -44,8 +44,8 @@ fn assert_sound(project: &Sandbox, cache: &str) {
     assert_eq!(names(&cache.join("tmp")), [""; 0], "no work is left over");
     for name in names(&cache.join("store")) {
         let artifact = cache.join("store").join(&name);
-        let digest = Listing::of(&artifact).expect("a readable artifact").digest();
-        assert_eq!(digest.to_string(), name, "an artifact has the digest of its name");
+        let digest = testing::digest(&artifact).expect("a readable artifact");
+        assert_eq!(digest, name, "an artifact has the digest of its name");
         for path in walk(&artifact).into_iter().chain([artifact]) {
             let metadata = path.metadata().expect("readable");
             assert!(metadata.permissions().readonly(), "{} is read-only", path.display());
@@ -69,7 +69,7 @@ fn training_goes_on_after_the_orchestrator_was_killed() {
     assert_snapshot!(project.pipeline("run experiment.toml"), @r"
     status 0
     --- stderr
-          train (train) goes on from its checkpoint: no earlier run
+          train (train) continues from its checkpoint: no earlier run
     done  train in [time]
           evaluate (evaluate) runs: no earlier run
     done  evaluate in [time]
@@ -185,14 +185,14 @@ fn a_worker_that_is_killed_is_a_failed_stage() {
 
     let ended = project.pipeline("run experiment.toml");
     assert_snapshot!(ended.success(), @"data fresh, simclr fresh, train ran, evaluate ran");
-    assert!(ended.stderr.contains("train (train) goes on from its checkpoint"), "{ended}");
+    assert!(ended.stderr.contains("train (train) continues from its checkpoint"), "{ended}");
     // One step may have been done twice: the one whose checkpoint was not written yet.
     assert!(steps(&project) <= STEPS + STEPS + 1);
     assert_eq!(project.digest("train"), undisturbed_model());
 }
 
 #[test]
-fn a_program_can_not_speak_for_its_worker() {
+fn a_program_cannot_send_events_in_the_name_of_its_worker() {
     // It tries every descriptor of its worker and of the orchestrator, and ends its worker then.
     let spoof = r#"
 event='{"event":"finished","metrics":{"accuracy":0.99},"device":"quantum"}'
@@ -323,7 +323,7 @@ echo $number > "$PIPELINE_OUTPUT/number"
     assert_snapshot!(project.pipeline("run experiment.toml"), @r"
     status 0
     --- stderr
-          count (command) goes on from its checkpoint: no earlier run
+          count (command) continues from its checkpoint: no earlier run
     done  count in [time]
     --- stdout
 
@@ -396,8 +396,8 @@ fn killed_at_any_moment_the_cache_holds_the_old_state_or_the_new_one() {
 fn assert_nothing_is_half_there(project: &Sandbox, cache: &str) {
     let cache = project.path(cache);
     for name in names(&cache.join("store")) {
-        let digest = Listing::of(&cache.join("store").join(&name)).expect("readable").digest();
-        assert_eq!(digest.to_string(), name, "an artifact has the digest of its name");
+        let digest = testing::digest(&cache.join("store").join(&name)).expect("readable");
+        assert_eq!(digest, name, "an artifact has the digest of its name");
     }
     for path in walk(&cache.join("records")) {
         if path.extension().is_some_and(|extension| extension == "json") {

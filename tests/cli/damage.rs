@@ -193,7 +193,7 @@ files = ["notes"]
         project.write("cache/stat.idx", damage);
         assert_eq!(project.pipeline("run experiment.toml").success(), "copy fresh", "{damage:?}");
     }
-    fs::remove_file(project.cache("stat.idx")).expect("it is there");
+    fs::remove_file(project.cache("stat.idx")).expect("it exists");
     fs::create_dir(project.cache("stat.idx")).expect("ours");
     assert_eq!(project.pipeline("run experiment.toml").success(), "copy fresh");
 }

@@ -1,4 +1,4 @@
-//! Stages that do whatever they like in their folders, and damage between runs: no wrong result is ever fresh after
+//! Stages that do anything in their folders, and damage between runs: no wrong result is ever fresh after
 //! `verify`, and nothing outside the cache changes.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What must hold whatever is built on top.
+//! What must always hold.
 
 use std::fs;
 use std::path::Path;
@@ -37,7 +37,7 @@ shell = 'echo $PPID > worker; until test -e go; do sleep 0.01; done'
 #[test]
 fn every_manifest_of_the_project_plans() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
-    // Not deeper: below lies what somebody put there for the manifests, maybe a million images.
+    // Not deeper: below are the user's files for the manifests, maybe a million images.
     let listings = [folder.clone(), folder.join("paper")].map(fs::read_dir);
     let entries = listings.into_iter().flat_map(|listing| listing.expect("manifests").flatten());
     let mut manifests: Vec<_> = entries.map(|entry| entry.path()).collect();
@@ -63,7 +63,7 @@ fn a_run_that_does_nothing_writes_nothing() {
         let files = crate::support::walk(&project.path("cache"));
         let stats = files.into_iter().map(|path| {
             let modified = fs::symlink_metadata(&path).and_then(|metadata| metadata.modified());
-            (path, modified.expect("it is there"))
+            (path, modified.expect("it exists"))
         });
         let mut stats: Vec<_> = stats.collect();
         stats.sort();

@@ -1,11 +1,7 @@
 //! What runs now, as another process sees it, and a job that another process runs.
 
 use insta::assert_snapshot;
-use pipeline::cache::Cache;
-use pipeline::execute::{JobSpec, Work};
-use pipeline::facts::World;
-use pipeline::manifest;
-use pipeline::plan::{Plan, State};
+use pipeline::testing;
 use rustix::process::Signal;
 
 use crate::manifests::{TRAINING, WORDS};
@@ -41,21 +37,9 @@ fn status_shows_what_another_process_runs() {
     assert_eq!(crate::support::names(&project.cache("running")), [""; 0]);
 }
 
-/// The job of a stage without inputs, as a run would start it.
 fn job(project: &Sandbox, stage: &str) -> serde_json::Value {
-    let (manifest, graph) = manifest::read(&project.path(MANIFEST), &[]).expect("a manifest");
-    let cache = Cache::open(&project.path("cache")).expect("a cache");
-    let selected: Vec<_> = graph.order().cloned().collect();
-    let world = World::look(&cache, &manifest, &selected);
-    let plan = Plan::of(&manifest, &graph, &selected, &world);
-    let name = stage.parse().expect("a name");
-    let Some(State::Dirty { reason, key, parts }) = plan.state(&name) else {
-        panic!("it is fresh")
-    };
-    let work = Work { reason: reason.clone(), key: *key, parts: parts.clone() };
-    let declaration = manifest.stage(&name).expect("a stage").clone();
-    let spec = JobSpec::of(&manifest, declaration, work, &cache, |_| None).expect("no inputs");
-    serde_json::to_value(spec).expect("plain data")
+    let job = testing::job(&project.path(MANIFEST), &project.path("cache"), stage);
+    job.expect("a stage without inputs that must run")
 }
 
 #[test]

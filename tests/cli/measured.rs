@@ -44,7 +44,7 @@ echo '{"accuracy": 0.91, "auc": NaN, "loss": {"test": Infinity, "train": -Infini
     assert_eq!(project.pipeline("metrics experiment.toml --json").json()["score"], expected);
     // Read from its record.
     assert_eq!(project.pipeline("run experiment.toml").success(), "score fresh");
-    // The same NaN again is no difference.
+    // The same NaN is not a difference.
     let again = project.pipeline("verify experiment.toml --rerun score --json");
     assert_eq!(again.json()["result"], "reproduced", "{again}");
 }

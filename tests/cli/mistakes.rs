@@ -5,7 +5,7 @@ use insta::assert_snapshot;
 use crate::support::Sandbox;
 
 #[test]
-fn all_mistakes_are_told_at_once_and_nothing_runs() {
+fn all_mistakes_are_shown_at_once_and_nothing_runs() {
     let project = Sandbox::new(
         r#"
 [experiment]
@@ -83,12 +83,12 @@ kind = "corrupt-label"
 }
 
 #[test]
-fn a_manifest_that_is_not_there_or_can_not_be_read() {
+fn a_manifest_that_is_missing_or_cannot_be_read() {
     let project = Sandbox::new("");
     assert_snapshot!(project.pipeline("run other.toml"), @r"
     status 2
     --- stderr
-    error: can't read other.toml: No such file or directory (os error 2)
+    error: cannot read other.toml: No such file or directory (os error 2)
      |
      = help: `pipeline init` writes a manifest to start from
 
@@ -97,7 +97,7 @@ fn a_manifest_that_is_not_there_or_can_not_be_read() {
     assert_snapshot!(project.pipeline("run ."), @r"
     status 2
     --- stderr
-    error: can't read .: Is a directory (os error 21)
+    error: cannot read .: Is a directory (os error 21)
      |
      = help: name the manifest's file, not its folder
 
@@ -120,7 +120,7 @@ fn a_manifest_that_is_not_there_or_can_not_be_read() {
     assert_snapshot!(project.pipeline("run experiment.toml"), @r#"
     status 2
     --- stderr
-    error: the manifest has no [experiment]
+    error: the manifest does not have [experiment]
      --> experiment.toml:1:1
       |
     1 |
@@ -128,7 +128,7 @@ fn a_manifest_that_is_not_there_or_can_not_be_read() {
       |
       = help: start it with: [experiment] and, below it, name = "..."
 
-    error: the manifest has no stages
+    error: the manifest does not have stages
      --> experiment.toml:1:1
       |
     1 |

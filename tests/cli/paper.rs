@@ -17,8 +17,7 @@ use serde::de::DeserializeOwned;
 /// The stages of one kind, by name: their parameters, with the defaults of what is not said, and the rest of the table.
 fn stages<P: DeserializeOwned>(manifest: &str, kind: &str) -> Vec<(String, P, toml::Table)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/paper").join(manifest);
-    let manifest: toml::Table =
-        fs::read_to_string(path).expect("it is there").parse().expect("TOML");
+    let manifest: toml::Table = fs::read_to_string(path).expect("it exists").parse().expect("TOML");
     let fields = (kind_info(kind).expect("a kind").fields)();
     let of_kind =
         manifest["stages"].as_table().expect("a table").iter().filter_map(|(name, stage)| {

@@ -1,4 +1,4 @@
-//! Where the cache is, and places that can't be written.
+//! Where the cache is, and places that cannot be written.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -59,7 +59,7 @@ fn looking_writes_nothing() {
 }
 
 #[test]
-fn a_manifest_is_at_home_where_it_lies() {
+fn paths_are_relative_to_the_folder_of_the_manifest() {
     let project = Sandbox::new(ONE);
     let manifest = ONE.replace("echo 1", "cat notes");
     project.write("experiments/a.toml", manifest.replace("kind", "files = [\"notes\"]\nkind"));
@@ -79,7 +79,7 @@ fn set_mode_of_folders(top: &Path, mode: u32) {
 }
 
 #[test]
-fn a_cache_that_can_not_be_written_can_still_be_read() {
+fn a_cache_that_cannot_be_written_can_still_be_read() {
     let project = Sandbox::of_an_ordinary_user(ONE);
     project.pipeline("run experiment.toml").success();
     set_mode_of_folders(&project.path("cache"), 0o555);
@@ -119,7 +119,7 @@ fn a_cache_that_can_not_be_written_can_still_be_read() {
 }
 
 #[test]
-fn a_cache_that_can_not_be_made_is_told() {
+fn a_cache_that_cannot_be_made_is_reported() {
     let project = Sandbox::of_an_ordinary_user(ONE);
     fs::create_dir(project.path("closed")).expect("ours");
     set_mode_of_folders(&project.path("closed"), 0o555);
@@ -131,7 +131,7 @@ fn a_cache_that_can_not_be_made_is_told() {
     "#);
 }
 
-/// A call of the program that can't write more than a few kilobytes to one file: as on a full disk, a
+/// A call of the program that cannot write more than a few kilobytes to one file: as on a full disk, a
 /// write fails after a part of it.
 fn with_little_room(project: &Sandbox, arguments: &str) -> crate::support::Ended {
     let mut command = Command::new("sh");

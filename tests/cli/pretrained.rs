@@ -111,9 +111,9 @@ fn from_an_archive_to_a_training() {
     assert!(encoder.join("weights.safetensors").is_file() && encoder.join("model.json").is_file());
     let trained = project.digest("train");
     project.pipeline("run experiment.toml").success();
-    assert_eq!(project.read("journal").matches("pid").count(), 1, "nothing is trained anew");
+    assert_eq!(project.read("journal").matches("pid").count(), 1, "nothing is trained again");
 
-    // Another archive with the same checkpoint in it gives the same weights: nothing behind them runs.
+    // Another archive with the same checkpoint in it produces the same weights: nothing that reads them runs.
     project.write("data/release.zip", zip(&[("else/best.pth.tar", &checkpoint)]));
     project.pipeline("run experiment.toml").success();
     assert_eq!((project.artifact("encoder"), project.digest("train")), (encoder, trained));

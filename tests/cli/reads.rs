@@ -21,7 +21,7 @@ fn plan(project: &Sandbox) -> String {
 }
 
 #[test]
-fn a_changed_folder_is_told_by_its_files() {
+fn the_changed_files_of_a_folder_are_listed() {
     let project = reader("[\"src\"]", COPY);
     project.write("src/main.py", "1\n");
     project.write("src/data/x", "1\n");

@@ -141,7 +141,7 @@ fn why() {
       learning-rate: 0.02 -> 0.03
     ");
     assert_snapshot!(project.pipeline("why experiment.toml evaluate").printed(), @r"
-    evaluate will run if what train gives changes
+    evaluate will run if the output of train changes
     train will run because:
       learning-rate: 0.02 -> 0.03
     ");
@@ -210,7 +210,7 @@ fn log_and_path() {
     assert_snapshot!(project.pipeline("path experiment.toml train"), @r"
     status 2
     --- stderr
-    error: 'train' has no artifact for this manifest: learning-rate: 0.02 -> 0.03; `pipeline run experiment.toml train` makes it
+    error: 'train' does not have an artifact for this manifest: learning-rate: 0.02 -> 0.03; `pipeline run experiment.toml train` makes it
     ");
     let new = Sandbox::new(WORDS);
     assert_snapshot!(new.pipeline("log experiment.toml words"), @r"
@@ -374,7 +374,7 @@ fn init_writes_a_manifest_that_plans() {
     assert_snapshot!(project.pipeline("init new"), @r"
     status 2
     --- stderr
-    error: new/pipeline.toml is there already; `pipeline init FOLDER` writes to another folder
+    error: new/pipeline.toml already exists; `pipeline init FOLDER` writes to another folder
     ");
     assert_eq!(project.read("new/pipeline.toml"), "mine");
 }

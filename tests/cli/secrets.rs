@@ -7,7 +7,7 @@ use crate::support::{Ended, Sandbox, walk};
 
 const SECRET: &str = "s3cret";
 
-/// A server that gives a file to whoever has a login, and the port that it listens at.
+/// A server that sends a file to every client with a login, and its port.
 fn server() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("an address").port();

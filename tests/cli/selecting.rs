@@ -53,7 +53,7 @@ fn named_stages_run_with_what_they_need() {
 }
 
 #[test]
-fn a_stage_that_is_not_there_is_named_with_the_nearest() {
+fn an_unknown_stage_is_reported_with_the_nearest_name() {
     let project = Sandbox::new(WORDS);
     assert_snapshot!(project.pipeline("run experiment.toml reprot"), @r"
     status 2

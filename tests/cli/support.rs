@@ -1,4 +1,4 @@
-//! A folder with a manifest, and the program run in it: what all stories are told with.
+//! A folder with a manifest, and the program that is run in it: the base of all these tests.
 //!
 //! Knows how to run the program and to wait; no story.
 
@@ -61,7 +61,7 @@ impl Sandbox {
         let bin = sandbox.path(".bin");
         fs::create_dir(&bin).expect("a folder");
         for (program, name) in [(pipeline(), "pipeline"), (fake_learn(), "pipeline-learn")] {
-            // The build folder may lie where nobody else can go.
+            // The build folder may be where no other user has access.
             if fs::hard_link(&program, bin.join(name)).is_err() {
                 fs::copy(&program, bin.join(name)).expect("a copy of a program");
             }
@@ -136,7 +136,7 @@ impl Sandbox {
         }
     }
 
-    /// The text of a file of the project; empty if it is not there.
+    /// The text of a file of the project; empty if it is missing.
     pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
@@ -253,7 +253,7 @@ impl Sandbox {
 }
 
 impl Drop for Sandbox {
-    /// Read-only folders can't be emptied by an ordinary user.
+    /// Read-only folders cannot be emptied by an ordinary user.
     fn drop(&mut self) {
         for path in walk(&self.folder()) {
             if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
@@ -411,7 +411,7 @@ pub fn walk(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The names in a folder, sorted; none when it is not there.
+/// The names in a folder, sorted; none if it is missing.
 pub fn names(folder: &Path) -> Vec<String> {
     let listing = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> =

@@ -25,7 +25,7 @@ fn two_runs_of_one_manifest_share_the_work() {
     let first = project.start("run experiment.toml slow");
     project.wait_for_line("ran", "slow");
     let second = project.start("run experiment.toml slow");
-    second.wait_for("under way elsewhere");
+    second.wait_for("another process does the same work");
     project.write("go", "");
     assert_snapshot!(first.wait(), @r"
     status 0
@@ -42,7 +42,7 @@ fn two_runs_of_one_manifest_share_the_work() {
     assert_snapshot!(second.wait(), @r"
     status 0
     --- stderr
-          slow waits: the same work is under way elsewhere
+          slow waits: another process does the same work
     --- stdout
 
     stage  result  time  metrics
@@ -115,7 +115,7 @@ shell = 'echo own >> ran; echo own > "$PIPELINE_OUTPUT/a"'
     // What has another key is not held up.
     assert_snapshot!(project.pipeline("run other.toml own").success(), @"own ran");
     let second = project.start("run other.toml");
-    second.wait_for("under way elsewhere");
+    second.wait_for("another process does the same work");
     project.write("go", "");
     assert_snapshot!(first.wait().success(), @"slow ran, after ran");
     assert_snapshot!(second.wait().success(), @"same-under-another-name fresh, own fresh");
@@ -137,7 +137,7 @@ shell = 'echo relay >> ran; until test -e go; do sleep 0.01; done; mkdir failed-
     let first = project.start("run experiment.toml");
     project.wait_for_line("ran", "relay");
     let second = project.start("run experiment.toml");
-    second.wait_for("under way elsewhere");
+    second.wait_for("another process does the same work");
     project.write("go", "");
     assert_eq!(first.wait().code(), Some(1));
     assert_snapshot!(second.wait().success(), @"relay ran");
@@ -150,14 +150,14 @@ fn whoever_waits_can_be_interrupted() {
     let first = project.start("run experiment.toml");
     project.wait_for_line("ran", "slow");
     let second = project.start("run experiment.toml");
-    second.wait_for("under way elsewhere");
+    second.wait_for("another process does the same work");
     second.signal(rustix::process::Signal::INT);
     let ended = second.wait();
     assert_eq!(ended.code(), Some(130));
     assert_snapshot!(ended, @r"
     status 130
     --- stderr
-          slow waits: the same work is under way elsewhere
+          slow waits: another process does the same work
           stopping: running stages write a checkpoint and leave (again to end them at once)
     stop  slow
     --- stdout

@@ -79,11 +79,11 @@ shell = '"$PIPELINE_INPUT_TOOLS/bin/hello" > "$PIPELINE_OUTPUT/said"'
 #[test]
 fn training() {
     let project = Sandbox::of_an_ordinary_user(TRAINING);
-    // `pipeline-learn` lies beside `pipeline`.
+    // `pipeline-learn` is beside `pipeline`.
     assert_snapshot!(project.pipeline("run experiment.toml").success(), @"data ran, simclr ran, train ran, evaluate ran");
 }
 
-/// Root plays two members of a group who share a cache, each with a umask that gives the group nothing.
+/// Root plays two members of a group who share a cache, each with a umask without rights for the group.
 #[test]
 fn a_group_shares_a_cache() {
     if !rustix::process::geteuid().is_root() {
@@ -138,7 +138,7 @@ fn a_group_shares_a_cache() {
 }
 
 #[test]
-fn an_output_that_can_not_be_read_is_the_programs_fault() {
+fn an_output_that_cannot_be_read_is_the_programs_fault() {
     let project = Sandbox::of_an_ordinary_user(
         r#"
 [experiment]
@@ -157,7 +157,7 @@ chmod 444 listed
     );
     let ended = project.pipeline("run experiment.toml");
     assert_eq!(ended.code(), Some(1), "{ended}");
-    let words = "can't be read: bad (mode 000), closed (mode 000), listed/file;";
+    let words = " be read: bad (mode 000), closed (mode 000), listed/file;";
     assert!(ended.stderr.contains(words), "{ended}");
     assert!(!ended.stderr.contains("--cache"), "no advice about the cache: {ended}");
 }

@@ -72,7 +72,7 @@ fn damage_is_named_by_stage_and_file_and_put_into_quarantine() {
     assert_snapshot!(project.pipeline("verify experiment.toml"), @r#"
     status 1
     --- stdout
-    words  gone  [digest]  its record is there, the artifact is not
+    words  gone  [digest]  its record exists, the artifact is missing
     other  intact  [digest]  6 B
 
     not checked, as not fresh: count, report
@@ -232,7 +232,7 @@ fn everything_in_the_cache() {
     assert_snapshot!(project.pipeline("verify experiment.toml --all"), @r#"
     status 1
     --- stdout
-    words/words  gone  [digest]  its record is there, the artifact is not
+    words/words  gone  [digest]  its record exists, the artifact is missing
 
     [project]/cache: 5 intact, 1 gone; 45 B read in [time]
     the next run that needs it makes again what is missing now
@@ -260,7 +260,7 @@ fn without_the_listing_the_stage_is_named_alone() {
 }
 
 #[test]
-fn a_cache_that_can_not_be_written_is_checked_all_the_same() {
+fn a_cache_that_cannot_be_written_is_still_checked() {
     use std::os::unix::fs::PermissionsExt;
     let project = Sandbox::of_an_ordinary_user(WORDS);
     project.pipeline("run experiment.toml").success();
@@ -289,7 +289,7 @@ fn a_cache_that_can_not_be_written_is_checked_all_the_same() {
 
 #[test]
 fn beside_a_run_that_makes_the_same_again() {
-    // Many checks and runs that give the same bytes at once: what is whole is never taken for damaged.
+    // Many checks and runs that produce the same bytes at once: what is intact is never reported as damaged.
     let project = project();
     let runs = (0..4).map(|number| {
         let shell = format!("echo {number}; echo other > \"$PIPELINE_OUTPUT/text\"");
@@ -309,7 +309,7 @@ fn beside_a_run_that_makes_the_same_again() {
 }
 
 #[test]
-fn what_can_not_be_checked() {
+fn what_cannot_be_checked() {
     let project = project();
     for arguments in [
         "verify",

@@ -33,7 +33,7 @@ fn reproduced() {
     assert_snapshot!(project.pipeline("verify experiment.toml --rerun train"), @r#"
     status 0
     --- stderr
-          train (train) runs again, in scratch
+          train (train) runs again in a scratch folder
     done  train in [time], with the same output as before
     --- stdout
     train: reproduced: same digest [digest]
@@ -52,7 +52,7 @@ fn not_reproduced() {
     assert_snapshot!(project.pipeline("verify experiment.toml --rerun evaluate"), @r#"
     status 1
     --- stderr
-          evaluate (evaluate) runs again, in scratch
+          evaluate (evaluate) runs again in a scratch folder
     done  evaluate in [time]
     --- stdout
     evaluate: not reproduced: digest [digest], recorded [digest]
@@ -75,7 +75,7 @@ fn within_and_out_of_tolerance() {
     assert_snapshot!(project.pipeline("verify experiment.toml --rerun train --tolerance 0.005"), @r#"
     status 0
     --- stderr
-          train (train) runs again, in scratch
+          train (train) runs again in a scratch folder
     done  train in [time]
     --- stdout
     train: within tolerance: other bytes ([digest], recorded [digest]), and no metric differs by more than 0.005
@@ -175,7 +175,7 @@ output = "metrics"
     assert_snapshot!(project.pipeline("verify experiment.toml --rerun clock"), @r#"
     status 1
     --- stderr
-          clock (command) runs again, in scratch
+          clock (command) runs again in a scratch folder
     done  clock in [time]
     --- stdout
     clock: not reproduced: digest [digest], recorded [digest]
@@ -199,7 +199,7 @@ fn the_count_of_threads_is_that_of_the_record() {
     assert_snapshot!(project.pipeline("verify experiment.toml --rerun train"), @r#"
     status 0
     --- stderr
-          train (train) runs again, in scratch
+          train (train) runs again in a scratch folder
     done  train in [time], with the same output as before
     --- stdout
     train: reproduced: same digest [digest]
@@ -269,7 +269,7 @@ fn what_it_gave_can_be_kept() {
     let ended = project.pipeline("verify experiment.toml --rerun train --keep");
     let kept = ended.stdout.lines().last().and_then(|line| line.strip_prefix("kept in "));
     let kept = std::path::PathBuf::from(kept.expect("the last line says where"));
-    let text = fs::read_to_string(kept.join("result.txt")).expect("it is there");
+    let text = fs::read_to_string(kept.join("result.txt")).expect("it exists");
     assert!(text.ends_with("and something else\n"));
     // The next run that has work to do leaves it alone.
     project.edit("learning-rate = 0.02", "learning-rate = 0.03");
@@ -289,7 +289,7 @@ fn interrupted_it_leaves_nothing_behind() {
     assert_snapshot!(run.wait(), @r#"
     status 130
     --- stderr
-          train (train) runs again, in scratch
+          train (train) runs again in a scratch folder
           train: stopping (again to end it at once)
     stop  train
     "#);

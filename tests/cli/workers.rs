@@ -9,7 +9,7 @@ use crate::support::{Sandbox, pipeline};
 fn run_with(behaviour: &str) -> crate::support::Ended {
     let project = Sandbox::new(TRAINING).with_fake_learn(behaviour);
     let ended = project.pipeline("run experiment.toml --jobs 1 simclr");
-    // What was wrong with the worker is no reason to keep anything of it.
+    // Nothing is kept of a worker that was wrong.
     let again = project.with_fake_learn("").pipeline("run experiment.toml simclr");
     assert_eq!(again.success().matches("data fresh").count(), 1);
     ended
@@ -59,7 +59,7 @@ fn another_program() {
           data (command) runs: no earlier run
     done  data in [time]
           simclr (pretrain-simclr) runs: no earlier run
-    FAIL  simclr after [time]: the worker does not speak pipeline's protocol; it said: Welcome to another program!
+    FAIL  simclr after [time]: the worker does not speak pipeline's protocol; it sent: Welcome to another program!
     --- stdout
 
     stage  result  time  metrics
@@ -164,9 +164,9 @@ fn one_whose_libraries_print_is_forgiven() {
 }
 
 #[test]
-fn one_that_is_not_there() {
+fn a_worker_that_is_missing() {
     let project = Sandbox::new(TRAINING);
-    // Alone in its folder, so that no other build's worker lies beside it.
+    // Alone in its folder, so that no other build's worker is beside it.
     std::fs::create_dir(project.path("bin")).expect("ours");
     std::fs::copy(pipeline(), project.path("bin/pipeline")).expect("a copy of the program");
     let mut command = std::process::Command::new(project.path("bin/pipeline"));

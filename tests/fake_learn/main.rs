@@ -33,7 +33,7 @@ enum Behaviour {
     Stubborn,
     /// `other-version`: says hello as another build.
     OtherVersion,
-    /// `garbage`: says something that is no hello.
+    /// `garbage`: sends something that is not a hello.
     Garbage,
     /// `mute`: leaves before it says anything.
     Mute,
@@ -49,7 +49,7 @@ enum Behaviour {
     Panic,
     /// `flood`: prints megabytes that are no events, then does its work.
     Flood,
-    /// `drift`: gives another result than it should, and metrics that are 0.003 higher.
+    /// `drift`: produces another result than it should, and metrics that are 0.003 higher.
     Drift,
     /// `by-threads`: its result depends on its count of threads, as the last bits of real sums do.
     ByThreads,
@@ -128,7 +128,7 @@ fn run(behaviour: Behaviour, stage: &Stage, context: &Context) -> anyhow::Result
         _ => {}
     }
     fs::write(context.output.join("result.txt"), format!("{result}\n"))?;
-    // Numbers that stay when a kind gets another parameter, so that stories need not be told anew.
+    // Numbers that stay when a kind gets another parameter, so that the tests need not change.
     let number = match behaviour {
         Behaviour::NotANumber => f64::NAN,
         Behaviour::Drift => 0.503,

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use pipeline_stages::message::{self, Metrics, RanOn};
 use pipeline_stages::{ArtifactType, checkpoint};
 
-use super::lock::{Lock, Owner};
+use super::lock::Lock;
 use super::record::Record;
 use super::withdrawal::Withdrawn;
 use super::work::WorkFolder;
@@ -21,8 +21,8 @@ use crate::reason::Reason;
 pub enum Lookup {
     /// A result.
     Hit(Box<Record>),
-    /// Somebody works on it: who, where that is known.
-    Busy(Option<Owner>),
+    /// Another process works on it.
+    Busy,
     /// Nothing: whoever asked may work on it now.
     Claim(Claim),
 }
@@ -73,7 +73,7 @@ impl Cache {
         let name = key.to_string();
         let place = self.layout.lock(&name);
         let Some(lock) = Lock::try_take(&place)? else {
-            return Ok(Lookup::Busy(Owner::read(&place)));
+            return Ok(Lookup::Busy);
         };
         // Under the lock: another process may have finished just now.
         if let Some(record) = self.usable(key) {

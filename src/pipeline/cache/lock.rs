@@ -4,7 +4,7 @@
 //! the file who it is, for people.
 
 use std::fmt;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -79,11 +79,6 @@ impl Owner {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         }
-    }
-
-    /// Who wrote into this lock file last.
-    pub fn read(path: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 }
 

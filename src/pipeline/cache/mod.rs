@@ -31,8 +31,9 @@ use pipeline_stages::known::Known;
 pub use claim::{Claim, Committed, Execution, Lookup};
 pub use damage::Quarantined;
 pub use durable::write_disposable;
-pub use entry::{Extent, path_bytes};
-pub use file_digest::{Watch, digest_file};
+#[cfg(test)]
+pub use entry::Extent;
+pub use file_digest::Watch;
 pub use layout::{Bucket, Layout};
 pub use listing::Listing;
 pub use lock::{Lock, Owner};

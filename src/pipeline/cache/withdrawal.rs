@@ -27,7 +27,7 @@ pub struct Withdrawn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restored {
     /// It counts again.
-    Restored,
+    CountsAgain,
     /// Its stage ran again meanwhile: there is a newer one.
     Replaced,
     /// Its artifact is gone.
@@ -112,7 +112,7 @@ impl Cache {
         }
         fs::rename(&place, &target).with_context(|| format!("cannot restore the record {key}"))?;
         let _ = fs::remove_file(place.with_extension("reason"));
-        Ok(Restored::Restored)
+        Ok(Restored::CountsAgain)
     }
 }
 

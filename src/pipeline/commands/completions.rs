@@ -7,8 +7,7 @@ use clap::CommandFactory;
 use super::print;
 use crate::cli::{Arguments, CompletionsArguments};
 
-/// Runs the command.
-pub fn run(arguments: &CompletionsArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &CompletionsArguments) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut Arguments::command(), "pipeline", &mut script);
     print(&String::from_utf8_lossy(&script))?;

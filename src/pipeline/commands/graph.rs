@@ -14,8 +14,7 @@ use crate::manifest::StageDeclaration;
 use crate::plan::{Plan, State};
 use crate::stage_name::StageName;
 
-/// Runs the command.
-pub fn run(arguments: &GraphArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &GraphArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let plan = project.plan(&project.select(&[])?);
     match arguments.format {

@@ -13,17 +13,16 @@ use crate::format;
 const FILES: [(&str, &[u8]); 3] = [
     ("data/fashion-mnist-6k.zip", include_bytes!("../../../pipelines/data/fashion-mnist-6k.zip")),
     ("data/FASHION-MNIST-LICENSE", include_bytes!("../../../pipelines/data/FASHION-MNIST-LICENSE")),
-    // Last: it says that the rest is there.
+    // Last: where it exists, the rest does too.
     ("pipeline.toml", include_bytes!("../../../pipelines/quickstart.toml")),
 ];
 
-/// Runs the command.
-pub fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
     let folder = &arguments.folder;
     let manifest = folder.join("pipeline.toml");
     if manifest.exists() {
         bail!(
-            "{} is there already; `pipeline init FOLDER` writes to another folder",
+            "{} already exists; `pipeline init FOLDER` writes to another folder",
             manifest.display()
         );
     }
@@ -33,8 +32,9 @@ pub fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
             continue;
         }
         let parent = path.parent().context("a file has a folder")?;
-        fs::create_dir_all(parent).with_context(|| format!("can't create {}", parent.display()))?;
-        fs::write(&path, content).with_context(|| format!("can't write {}", path.display()))?;
+        fs::create_dir_all(parent)
+            .with_context(|| format!("cannot create {}", parent.display()))?;
+        fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let manifest = manifest.display();
     let commands = [

@@ -9,8 +9,7 @@ use crate::events::Outcome;
 use crate::execute::{self, JobSpec};
 use crate::progress::{Reporters, RunningFiles, Style, reporter};
 
-/// Runs the command.
-pub fn run(arguments: &JobArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &JobArguments) -> anyhow::Result<ExitCode> {
     let spec = JobSpec::read(&arguments.spec)?;
     let running = RunningFiles::new(Layout::new(spec.cache.clone()));
     let mut reporters = Reporters(vec![reporter(Style::Json), Box::new(running)]);

@@ -13,8 +13,7 @@ use crate::format;
 /// How wide explanations are wrapped.
 const WIDTH: usize = 92;
 
-/// Runs the command.
-pub fn run(arguments: &KindsArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &KindsArguments) -> anyhow::Result<ExitCode> {
     match &arguments.kind {
         None => print(&list())?,
         Some(name) => match kind_info(name) {
@@ -38,7 +37,7 @@ fn list() -> String {
 }
 
 /// Everything about one kind. Also the source of the kinds' reference in the docs.
-pub fn explain(kind: &KindInfo) -> String {
+pub(crate) fn explain(kind: &KindInfo) -> String {
     let mut text =
         format!("{} -> {}\n\n{}\n", kind.name, kind.output, paragraphs((kind.about)(), 0));
     let ports = (kind.ports)();
@@ -48,12 +47,12 @@ pub fn explain(kind: &KindInfo) -> String {
     }
     let mut title = String::new();
     for field in (kind.fields)() {
-        let next = group_title(&field);
+        let next = group_title(field);
         if next != title {
             text.push_str(&format!("\n{next}\n"));
             title = next;
         }
-        text.push_str(&explain_field(&field));
+        text.push_str(&explain_field(field));
     }
     let seed = if kind.seeded {
         "\nIt draws random numbers: `seed` may be given, here or under [experiment].\n"
@@ -64,7 +63,7 @@ pub fn explain(kind: &KindInfo) -> String {
     text
 }
 
-/// What stands above the parameters of one group.
+/// The line above the parameters of one group.
 fn group_title(field: &Field) -> String {
     match (field.role, field.only_if.as_slice()) {
         (Role::Execution, _) => "parameters that cannot change the result".to_owned(),
@@ -89,7 +88,7 @@ fn explain_port(port: &Port) -> String {
 }
 
 fn explain_field(field: &Field) -> String {
-    let mut head = format!("  {} = {}", field.name, field.type_name);
+    let mut head = format!("  {} = {}", field.name, field.value_type);
     if let Some(range) = field.range {
         head.push_str(&format!(", {range}"));
     }
@@ -99,8 +98,9 @@ fn explain_field(field: &Field) -> String {
         Some(default) => head.push_str(&format!(" [default: {default}]")),
     }
     let mut text = format!("{head}\n{}\n", paragraphs(field.about, 6));
-    let width = field.choices.iter().map(|choice| choice.name.len()).max().unwrap_or(0);
-    for choice in &field.choices {
+    let choices = field.value_type.choices();
+    let width = choices.iter().map(|choice| choice.name.len()).max().unwrap_or(0);
+    for choice in choices {
         let about = paragraphs(choice.about, 10 + width);
         text.push_str(&format!("        {:width$}  {}\n", choice.name, about.trim_start()));
     }
@@ -131,7 +131,7 @@ fn paragraphs(about: &str, indent: usize) -> String {
 
 /// A paragraph, or an item of a list.
 struct Block<'a> {
-    /// What stands before it.
+    /// The empty lines before it.
     gap: &'static str,
     item: bool,
     words: Vec<&'a str>,
@@ -169,7 +169,7 @@ fn wrap(words: &[&str], margin: &str) -> String {
 mod tests {
     use super::*;
 
-    /// What `docs/kinds.md` must hold.
+    /// What `docs/kinds.md` must be.
     fn page() -> String {
         let mut page = "# Stage kinds\n\n\
             Made from the contract crate (`src/stages`) by a test of `pipeline kinds`, which also prints it:\n\

@@ -10,8 +10,7 @@ use super::{Project, note, print_raw};
 use crate::cli::StageArguments;
 use crate::plan::State;
 
-/// Runs the command.
-pub fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let name = project.find(&arguments.stage)?;
     let plan = project.plan(&project.select(std::slice::from_ref(&arguments.stage))?);

@@ -9,8 +9,7 @@ use crate::cli::ReportArguments;
 use crate::format;
 use crate::plan::{Plan, State};
 
-/// Runs the command.
-pub fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let plan = project.plan(&project.select(&[])?);
     if arguments.json {

@@ -38,7 +38,7 @@ use crate::plan::{Plan, State};
 use crate::stage_name::StageName;
 use crate::visible;
 
-/// Names the cache, where no option does.
+/// The environment variable that sets the cache, unless an option does.
 const CACHE_VARIABLE: &str = "PIPELINE_CACHE";
 
 /// What was asked for cannot be done: a manifest with mistakes, a cache that cannot be read.
@@ -48,7 +48,7 @@ const CANNOT: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 /// Runs the command that the arguments of the process ask for.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return report_arguments(error),
@@ -72,31 +72,22 @@ pub fn main() -> ExitCode {
 }
 
 /// A manifest that was read, its graph, and its cache.
-pub struct Project {
-    /// The manifest.
-    pub manifest: Manifest,
-    /// Its graph.
-    pub graph: Graph,
-    /// Its cache.
-    pub cache: Arc<Cache>,
+pub(crate) struct Project {
+    pub(crate) manifest: Manifest,
+    pub(crate) graph: Graph,
+    pub(crate) cache: Arc<Cache>,
 }
 
 impl Project {
     /// Reads the manifest and opens its cache. Nothing is written.
-    ///
-    /// # Errors
-    /// All mistakes of the manifest, or that the cache can't be used.
-    pub fn open(arguments: &ManifestArguments) -> anyhow::Result<Self> {
+    pub(crate) fn open(arguments: &ManifestArguments) -> anyhow::Result<Self> {
         let (manifest, graph) = manifest::read(&arguments.manifest, &arguments.with.overrides)?;
         let cache = Arc::new(open_cache(&arguments.with, &manifest.folder)?);
         Ok(Self { manifest, graph, cache })
     }
 
     /// These stages with all they need, or every stage if none is named, each after its inputs.
-    ///
-    /// # Errors
-    /// When there is no stage of such a name.
-    pub fn select(&self, names: &[String]) -> anyhow::Result<Vec<StageName>> {
+    pub(crate) fn select(&self, names: &[String]) -> anyhow::Result<Vec<StageName>> {
         if names.is_empty() {
             return Ok(self.graph.order().cloned().collect());
         }
@@ -105,11 +96,8 @@ impl Project {
         Ok(self.graph.order().filter(|name| needed.contains(*name)).cloned().collect())
     }
 
-    /// The stage of this name.
-    ///
-    /// # Errors
-    /// When there is none, with the nearest names.
-    pub fn find(&self, name: &str) -> anyhow::Result<&StageName> {
+    /// The stage of this name. If it does not exist, the error lists near names.
+    pub(crate) fn find(&self, name: &str) -> anyhow::Result<&StageName> {
         self.graph.order().find(|stage| stage.as_str() == name).ok_or_else(|| {
             let stages = self.graph.order().map(StageName::as_str);
             anyhow!(
@@ -121,7 +109,7 @@ impl Project {
     }
 
     /// The plan of these stages, which are closed under inputs.
-    pub fn plan(&self, selected: &[StageName]) -> Plan {
+    pub(crate) fn plan(&self, selected: &[StageName]) -> Plan {
         let world = World::look(&self.cache, &self.manifest, selected);
         Plan::of(&self.manifest, &self.graph, selected, &world)
     }
@@ -148,10 +136,7 @@ impl Project {
 }
 
 /// The cache that the arguments or the environment name, or else that of a folder.
-///
-/// # Errors
-/// When it can't be used.
-pub fn open_cache(arguments: &WithArguments, folder: &Path) -> anyhow::Result<Cache> {
+pub(crate) fn open_cache(arguments: &WithArguments, folder: &Path) -> anyhow::Result<Cache> {
     let named = std::env::var_os(CACHE_VARIABLE).filter(|value| !value.is_empty());
     let root = match arguments.cache.clone().or(named.map(PathBuf::from)) {
         Some(folder) => std::path::absolute(folder).context("no current folder")?,
@@ -166,27 +151,21 @@ fn default_cache(folder: &Path) -> PathBuf {
     folder.ancestors().find(is_root).unwrap_or(folder).join("cache")
 }
 
-/// `did you mean 'train'?`, or what there is.
-pub fn did_you_mean<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> String {
+/// `did you mean 'train'?`, or the list of all.
+pub(crate) fn did_you_mean<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> String {
     let all: Vec<&str> = all.collect();
     let nearest = manifest::did_you_mean(name, all.iter().copied());
     nearest.unwrap_or_else(|| format!("there are: {}", all.join(", ")))
 }
 
 /// Writes text for people to standard output.
-///
-/// # Errors
-/// As [`print_exact`].
-pub fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     print_exact(visible::text(text).as_bytes())
 }
 
 /// Writes what a program reads to standard output: as it is, but for a terminal. There, colours are left out, and what
 /// else could act on the terminal is escaped.
-///
-/// # Errors
-/// As [`print_exact`].
-pub fn print_raw(bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn print_raw(bytes: &[u8]) -> anyhow::Result<()> {
     if !std::io::stdout().is_terminal() {
         return print_exact(bytes);
     }
@@ -199,15 +178,12 @@ pub fn print_raw(bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 /// Writes a remark beside the output to standard error.
-pub fn note(text: &str) {
+pub(crate) fn note(text: &str) {
     // Where standard error is closed, nobody reads it.
     let _ = writeln!(std::io::stderr(), "{}", visible::text(text));
 }
 
-/// Writes to standard output. That nobody reads it any more (`| head`) is not an error.
-///
-/// # Errors
-/// When it cannot be written for another reason.
+/// Writes to standard output. It is not an error if nobody reads it any more (`| head`).
 fn print_exact(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -217,10 +193,7 @@ fn print_exact(bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 /// Prints a value as JSON.
-///
-/// # Errors
-/// As [`print`].
-pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     print_exact(format!("{value:#}\n").as_bytes())
 }
 
@@ -236,10 +209,10 @@ fn report_arguments(error: clap::Error) -> ExitCode {
     }
 }
 
-/// Shows what is probably not meant in these stages, on standard error.
+/// Shows the warnings about these stages on standard error.
 fn warn(project: &Project, selected: &[StageName]) {
     let warnings = lint::warnings(&project.manifest, selected).render(colour_of_errors());
-    // Where standard error is closed there is nobody to tell.
+    // Where standard error is closed, nobody reads it.
     let _ = std::io::stderr().write_all(visible::coloured(&warnings).as_bytes());
 }
 
@@ -254,7 +227,7 @@ fn report_error(error: &anyhow::Error) -> ExitCode {
         Some(mistakes) => visible::coloured(&mistakes.render(colour_of_errors())),
         None => format!("error: {}\n", visible::text(&format!("{error:#}"))),
     };
-    // Where standard error is closed there is nobody to tell.
+    // Where standard error is closed, nobody reads it.
     let _ = std::io::stderr().write_all(text.as_bytes());
     ExitCode::from(CANNOT)
 }

@@ -1,4 +1,4 @@
-//! `pipeline path`: where the artifact of a stage lies.
+//! `pipeline path`: the path of the artifact of a stage.
 
 use std::process::ExitCode;
 
@@ -9,8 +9,7 @@ use super::{Project, print_raw};
 use crate::cli::StageArguments;
 use crate::plan::State;
 
-/// Runs the command.
-pub fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let name = project.find(&arguments.stage)?;
     let plan = project.plan(&project.select(std::slice::from_ref(&arguments.stage))?);
@@ -21,12 +20,12 @@ pub fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Some(state @ State::Blocked(_)) => {
-            bail!("'{name}' has no artifact that is known: {}", state_reason(state))
+            bail!("'{name}' does not have a known artifact: {}", state_reason(state))
         }
         state => {
             let reason = state.map(state_reason).unwrap_or_default();
             bail!(
-                "'{name}' has no artifact for this manifest: {reason}; \
+                "'{name}' does not have an artifact for this manifest: {reason}; \
                  `pipeline run {} {name}` makes it",
                 arguments.manifest.words()
             )

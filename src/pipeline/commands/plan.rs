@@ -7,11 +7,10 @@ use serde_json::{Value, json};
 use super::{Project, print, print_json, warn};
 use crate::cli::PlanArguments;
 use crate::format;
-use crate::plan::{Obstacle, Plan, State};
+use crate::plan::{Blocked, Plan, State};
 use crate::stage_name::StageName;
 
-/// Runs the command.
-pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let selected = project.select(&arguments.stages)?;
     warn(&project, &selected);
@@ -26,8 +25,8 @@ pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     Ok(if would_run { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The name of a state, as all commands say it.
-pub fn state_name(state: &State) -> &'static str {
+/// The name of a state, the same in all commands.
+pub(crate) fn state_name(state: &State) -> &'static str {
     match state {
         State::Fresh(_) => "fresh",
         State::Dirty { .. } => "dirty",
@@ -37,7 +36,7 @@ pub fn state_name(state: &State) -> &'static str {
 }
 
 /// Why a stage is in its state; empty for a fresh one.
-pub fn state_reason(state: &State) -> String {
+pub(crate) fn state_reason(state: &State) -> String {
     match state {
         State::Fresh(_) => String::new(),
         State::Dirty { reason, .. } => reason.to_string(),
@@ -46,19 +45,18 @@ pub fn state_reason(state: &State) -> String {
             let known = reason.as_ref().map_or_else(String::new, |reason| format!("; {reason}"));
             format!("on {}{known}", on.join(", "))
         }
-        State::Blocked(Obstacle { line, message }) => format!("line {line}: {message}"),
+        State::Blocked(Blocked { line, message }) => format!("line {line}: {message}"),
     }
 }
 
-/// A state as JSON.
-pub fn state_json(state: &State) -> Value {
+pub(crate) fn state_json(state: &State) -> Value {
     match state {
         State::Fresh(record) => {
             json!({ "state": "fresh", "key": record.key, "artifact": record.output.digest })
         }
         State::Dirty { reason, key, .. } => json!({ "state": "dirty", "key": key, "why": reason }),
         State::Waiting { on, reason } => json!({ "state": "waiting", "on": on, "why": reason }),
-        State::Blocked(obstacle) => json!({ "state": "blocked", "obstacle": obstacle }),
+        State::Blocked(why) => json!({ "state": "blocked", "because": why }),
     }
 }
 
@@ -94,7 +92,7 @@ fn closing(plan: &Plan) -> String {
     };
     if !blocked.is_empty() {
         let stuck = blocked.len() + held_up.len();
-        text.push_str(&format!(", {stuck} can't run (blocked: {})", blocked.join(", ")));
+        text.push_str(&format!(", {stuck} cannot run (blocked: {})", blocked.join(", ")));
     }
     text
 }

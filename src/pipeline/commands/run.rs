@@ -11,8 +11,7 @@ use crate::manifest::Manifest;
 use crate::progress::{self, Reporters, RunningFiles, Style};
 use crate::stage_name::StageName;
 
-/// Runs the command.
-pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let selected = project.select(&arguments.stages)?;
     warn(&project, &selected);

@@ -14,8 +14,7 @@ use crate::plan::{Plan, State};
 use crate::progress::Running;
 use crate::stage_name::StageName;
 
-/// Runs the command.
-pub fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let plan = project.plan(&project.select(&[])?);
     if arguments.json {

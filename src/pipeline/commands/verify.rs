@@ -1,4 +1,4 @@
-//! `pipeline verify`: whether artifacts still hold the bytes of their digest.
+//! `pipeline verify`: whether artifacts still match their digests.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,8 +26,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// How many files of one artifact are named.
 const FILES_NAMED: usize = 8;
 
-/// Runs the command.
-pub fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
     let manifest = arguments.manifest.clone();
     let manifest =
         manifest.map(|manifest| ManifestArguments { manifest, with: arguments.with.clone() });
@@ -64,19 +63,19 @@ pub fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
 struct Selection {
     /// For the last line.
     subject: String,
-    /// Artifacts, each with those that gave it.
+    /// Artifacts, each with the stages that produced it.
     artifacts: Vec<(Digest, Vec<String>)>,
     /// Whether those that are intact are listed too.
     list_intact: bool,
     /// Files in the place of records that are damaged.
     damaged_records: Vec<PathBuf>,
-    /// What else there is to say.
+    /// Further lines of the report.
     remarks: Vec<String>,
-    /// How to make again what is damaged or gone.
+    /// How to make again what is damaged or missing.
     remedy: String,
 }
 
-/// The artifacts of the fresh stages, and of those that would be if theirs were not gone.
+/// The artifacts of the fresh stages, and of those that would be if their artifacts were not missing.
 fn fresh(project: &Project, plan: &Plan, arguments: &ManifestArguments) -> Selection {
     let mut artifacts: Vec<(Digest, Vec<String>)> = Vec::new();
     let mut places: BTreeMap<Digest, usize> = BTreeMap::new();
@@ -110,7 +109,7 @@ fn fresh(project: &Project, plan: &Plan, arguments: &ManifestArguments) -> Selec
     }
 }
 
-/// Whatever is in the store, and whatever is recorded.
+/// Everything in the store, and everything that is recorded.
 fn everything(cache: &Cache) -> Selection {
     let (records, damaged_records) = cache.records();
     let stored = cache.artifacts().into_iter().map(|digest| (digest, Vec::new()));
@@ -132,7 +131,7 @@ fn everything(cache: &Cache) -> Selection {
     }
 }
 
-/// What an artifact turned out to be, and who gave it.
+/// The verdict on an artifact, and the stages that produced it.
 struct Row {
     digest: Digest,
     names: Vec<String>,
@@ -200,7 +199,7 @@ fn in_cache(cache: &Cache, path: &Path) -> String {
 }
 
 /// Reads the artifacts while a meter shows how far it is.
-pub fn with_meter(check: Check<'_>) -> Checked {
+pub(crate) fn with_meter(check: Check<'_>) -> Checked {
     let mut meter = Meter::new("verify", check.bytes());
     let watch = Watch::default();
     let (sender, receiver) = channel();
@@ -220,7 +219,7 @@ pub fn with_meter(check: Check<'_>) -> Checked {
             }
         }
     });
-    // Where the system has no thread left, it is done here, and the meter stands still.
+    // Where the system has no thread left, it is done here, and the meter does not move.
     let done_here = || check.take().map(|check| check.run(&watch));
     let nothing = || Checked { verdicts: Vec::new(), withdrawn: Ok(Vec::new()) };
     checked.or_else(done_here).unwrap_or_else(nothing)
@@ -292,7 +291,7 @@ fn cells(cache: &Cache, row: &Row) -> Vec<String> {
     let remark = match &row.verdict {
         Verdict::Intact(extent) => format::bytes(extent.bytes),
         Verdict::Damaged(damage) => moved(cache, damage),
-        Verdict::Gone => "its record is there, the artifact is not".to_owned(),
+        Verdict::Gone => "its record exists, the artifact is missing".to_owned(),
         Verdict::Unreadable(message) => message.clone(),
     };
     let names = match row.names.is_empty() {

@@ -1,4 +1,4 @@
-//! `pipeline verify --rerun`: whether a stage gives its recorded result again.
+//! `pipeline verify --rerun`: whether a rerun of a stage reproduces its recorded result.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use super::verify::with_meter;
 use super::{Project, print, print_json};
 use crate::cache::{Check, Damage, Listing, Record, Verdict, WorkFolder};
 use crate::cli::{ManifestArguments, VerifyArguments};
-use crate::compare::{self, Comparison, Likeness, Measured, MetricPair, Source};
+use crate::compare::{self, Comparison, Measured, MetricPair, RerunVerdict, Source};
 use crate::digest::Digest;
 use crate::execute::{Outputs, Rerun, RerunEnd, as_recorded};
 use crate::format;
@@ -26,8 +26,7 @@ use crate::stage_name::StageName;
 /// What a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
-/// Runs the command.
-pub fn run(
+pub(crate) fn run(
     manifest: &ManifestArguments,
     stage: &str,
     arguments: &VerifyArguments,
@@ -71,8 +70,8 @@ pub fn run(
                 false => print(&report.text(arguments.tolerance))?,
             }
             Ok(match report.comparison.result {
-                Likeness::Different => ExitCode::FAILURE,
-                Likeness::Reproduced | Likeness::WithinTolerance => ExitCode::SUCCESS,
+                RerunVerdict::Different => ExitCode::FAILURE,
+                RerunVerdict::Reproduced | RerunVerdict::WithinTolerance => ExitCode::SUCCESS,
             })
         }
     }
@@ -98,7 +97,7 @@ fn recorded(plan: &Plan, name: &StageName, manifest: &ManifestArguments) -> anyh
             let reasons: Vec<String> = reasons.collect();
             bail!("the inputs of '{name}' are not fresh: {}; {first} and them", reasons.join(", "))
         }
-        Some(state @ State::Blocked(_)) => bail!("'{name}' can't run: {}", state_reason(state)),
+        Some(state @ State::Blocked(_)) => bail!("'{name}' cannot run: {}", state_reason(state)),
         state => {
             let reason = state.map(state_reason).unwrap_or_default();
             bail!("'{name}' has no result to compare with: {reason}; {first}")
@@ -106,20 +105,20 @@ fn recorded(plan: &Plan, name: &StageName, manifest: &ManifestArguments) -> anyh
     }
 }
 
-/// Refuses to compare where the rerun would read something else than the recorded run did.
+/// Refuses to compare where the rerun would read something other than the recorded run did.
 fn check_inputs(
     project: &Project,
     plan: &Plan,
     name: &StageName,
     manifest: &ManifestArguments,
 ) -> anyhow::Result<()> {
-    let mut givers: BTreeMap<Digest, &StageName> = BTreeMap::new();
+    let mut producers: BTreeMap<Digest, &StageName> = BTreeMap::new();
     for input in project.graph.inputs(name) {
         if let Some(record) = fresh(plan, input) {
-            givers.insert(record.output.digest, input);
+            producers.insert(record.output.digest, input);
         }
     }
-    let checked = with_meter(Check::new(&project.cache, givers.keys().copied()));
+    let checked = with_meter(Check::new(&project.cache, producers.keys().copied()));
     for (digest, verdict) in checked.verdicts {
         let what = match verdict {
             Verdict::Intact(_) => continue,
@@ -128,11 +127,11 @@ fn check_inputs(
                 "was damaged, and is in quarantine now".to_owned()
             }
             Verdict::Damaged(Damage { moved: Err(why), .. }) => format!("is damaged: {why}"),
-            Verdict::Unreadable(message) => format!("can't be read: {message}"),
+            Verdict::Unreadable(message) => format!("cannot be read: {message}"),
         };
-        let giver = givers.get(&digest).map_or("", |giver| giver.as_str());
+        let producer = producers.get(&digest).map_or("", |producer| producer.as_str());
         bail!(
-            "the input '{giver}' of '{name}' {what}; `pipeline run {} {name}` makes it again where it is missing",
+            "the input '{producer}' of '{name}' {what}; `pipeline run {} {name}` makes it again where it is missing",
             manifest.words()
         );
     }
@@ -151,8 +150,8 @@ fn compare(
     let numbers = |folder: &std::path::Path| {
         compare::numbers(&std::fs::read(folder.join("metrics.json")).unwrap_or_default())
     };
-    let before = Measured { told: record.metrics.clone(), file: numbers(&artifact) };
-    let now = Measured { told: outputs.metrics.clone(), file: numbers(&scratch.output()) };
+    let before = Measured { reported: record.metrics.clone(), file: numbers(&artifact) };
+    let now = Measured { reported: outputs.metrics.clone(), file: numbers(&scratch.output()) };
     let metrics = compare::pairs(&before, &now);
     let files = match same_bytes {
         true => Some(Vec::new()),
@@ -164,7 +163,7 @@ fn compare(
             recorded.map(|recorded| recorded.differences(&outputs.listing))
         }
     };
-    Comparison { result: compare::likeness(same_bytes, &metrics, tolerance), files, metrics }
+    Comparison { result: compare::verdict(same_bytes, &metrics, tolerance), files, metrics }
 }
 
 fn keep(
@@ -176,7 +175,7 @@ fn keep(
     arguments.keep.then(|| project.cache.keep_rerun(&scratch, &record.key)).transpose()
 }
 
-/// What is told in the end.
+/// What is shown at the end.
 struct Report<'a> {
     name: &'a StageName,
     record: &'a Record,
@@ -191,8 +190,8 @@ impl Report<'_> {
         let digest = record.output.digest.short();
         let now = outputs.listing.digest().short();
         let mut text = match (comparison.result, tolerance) {
-            (Likeness::Reproduced, _) => format!("{name}: reproduced: same digest {digest}\n"),
-            (Likeness::WithinTolerance, Some(tolerance)) => format!(
+            (RerunVerdict::Reproduced, _) => format!("{name}: reproduced: same digest {digest}\n"),
+            (RerunVerdict::WithinTolerance, Some(tolerance)) => format!(
                 "{name}: within tolerance: other bytes ({now}, recorded {digest}), and no metric differs \
                  by more than {tolerance}\n"
             ),
@@ -202,7 +201,7 @@ impl Report<'_> {
             place("recorded", record.ran_on.as_ref(), record.seconds),
             place("now", outputs.ran_on.as_ref(), outputs.seconds),
         ]));
-        if comparison.result != Likeness::Reproduced {
+        if comparison.result != RerunVerdict::Reproduced {
             text.push_str(&self.files());
             text.push_str(&metrics_table(&comparison.metrics));
         }
@@ -214,7 +213,7 @@ impl Report<'_> {
 
     fn files(&self) -> String {
         let Some(files) = &self.comparison.files else {
-            return "\nthe recorded artifact is damaged or gone: `pipeline verify` tells more\n"
+            return "\nthe recorded artifact is damaged or gone: `pipeline verify` shows more\n"
                 .to_owned();
         };
         let rows =
@@ -252,7 +251,7 @@ fn place(when: &str, ran_on: Option<&RanOn>, seconds: f64) -> Vec<String> {
 
 fn metrics_table(metrics: &[MetricPair]) -> String {
     if metrics.is_empty() {
-        return "\nit has no metrics\n".to_owned();
+        return "\nit does not have metrics\n".to_owned();
     }
     let number = |value: Option<f64>| match value {
         None => "-".to_owned(),

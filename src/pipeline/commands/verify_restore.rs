@@ -9,7 +9,11 @@ use crate::cache::{Cache, Restored, Withdrawn};
 use crate::format;
 
 /// Restores the withdrawn records of one experiment, or of all.
-pub fn run(cache: &Cache, experiment: Option<&str>, as_json: bool) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    cache: &Cache,
+    experiment: Option<&str>,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
     let wanted = |withdrawn: &Withdrawn| {
         experiment.is_none_or(|experiment| withdrawn.record.experiment == experiment)
     };
@@ -18,7 +22,7 @@ pub fn run(cache: &Cache, experiment: Option<&str>, as_json: bool) -> anyhow::Re
     for Withdrawn { record, .. } in cache.all_withdrawn().into_iter().filter(wanted) {
         let restored = cache.restore(&record.key)?;
         let (result, words) = match restored {
-            Restored::Restored => ("restored", "it counts again"),
+            Restored::CountsAgain => ("restored", "it counts again"),
             Restored::Replaced => ("replaced", "its stage ran again: the newer result counts"),
             Restored::ArtifactGone => ("gone", "its artifact is gone"),
         };

@@ -11,8 +11,7 @@ use crate::plan::{Plan, State};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
 
-/// Runs the command.
-pub fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let name = project.find(&arguments.stage)?;
     let plan = project.plan(&project.select(std::slice::from_ref(&arguments.stage))?);
@@ -41,7 +40,7 @@ fn explain(project: &Project, plan: &Plan, name: &StageName, state: &State) -> S
                     "{name} will run after {names}, because:\n{}",
                     reason_lines(project, reason)
                 ),
-                None => format!("{name} will run if what {names} gives changes\n"),
+                None => format!("{name} will run if the output of {names} changes\n"),
             };
             for input in roots(plan, on) {
                 match plan.state(&input) {
@@ -60,7 +59,7 @@ fn explain(project: &Project, plan: &Plan, name: &StageName, state: &State) -> S
 }
 
 fn blocked(name: &StageName, state: &State) -> String {
-    format!("{name} can't run:\n  {}\n", state_reason(state))
+    format!("{name} cannot run:\n  {}\n", state_reason(state))
 }
 
 /// The dirty and the blocked stages behind these, directly or not.

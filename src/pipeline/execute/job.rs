@@ -100,7 +100,7 @@ impl Job<'_> {
         let claim = match self.claim(report)? {
             Lookup::Claim(claim) => claim,
             Lookup::Hit(record) => return Ok(JobEnd::Reused(record)),
-            Lookup::Busy(_) => return Ok(JobEnd::Stopped),
+            Lookup::Busy => return Ok(JobEnd::Stopped),
         };
         let JobSpec { declaration, work, inputs, .. } = self.spec;
         for (_, _, stored) in inputs {
@@ -175,7 +175,7 @@ impl Job<'_> {
                 // The log of an earlier run, which a claim removes.
                 let _ = std::fs::remove_file(self.cache.layout().log(key));
             })?;
-            if !matches!(lookup, Lookup::Busy(_)) || self.stopping.load(Ordering::Relaxed) {
+            if !matches!(lookup, Lookup::Busy) || self.stopping.load(Ordering::Relaxed) {
                 return Ok(lookup);
             }
             if !std::mem::replace(&mut reported, true) {

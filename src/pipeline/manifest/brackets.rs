@@ -1,7 +1,7 @@
-//! The list, the table or the text that is opened and does not end.
+//! The list, the table or the text that is opened and not closed.
 //!
-//! A parser of TOML takes what follows for a part of it, and finds a mistake on every line to the end of the
-//! file. This looks where it must have ended. Knows the tokens of TOML, not what a manifest has to have.
+//! A TOML parser takes what follows as a part of it, and finds a mistake on every line to the end of the
+//! file. This finds where it must have ended. Knows the tokens of TOML; does not depend on the manifest.
 
 use toml_parser::Source;
 use toml_parser::lexer::{Token, TokenKind};
@@ -19,12 +19,12 @@ enum Kind {
     Text,
 }
 
-/// Something that is opened and does not end.
+/// Something that is opened and not closed.
 pub(super) struct Unclosed {
     kind: Kind,
     /// What opens it.
     start: Span,
-    /// Where it must have ended. What a parser says from here on only follows from it.
+    /// Where it must have ended. What a parser reports from here on only follows from it.
     end: usize,
 }
 
@@ -87,17 +87,16 @@ impl Unclosed {
         self.start.start <= span.start && span.start <= self.end
     }
 
-    /// The mistake.
     pub(super) fn mistake(self) -> Mistake {
         let Self { kind, start, end } = self;
         match kind {
-            Kind::List => Mistake::at(end..end, "the list does not end")
+            Kind::List => Mistake::at(end..end, "the list is not closed")
                 .related(start, "it starts here")
                 .help("it ends with ']': [\"a\", \"b\"]"),
             Kind::Table => {
-                Mistake::at(start, "the table does not end").help("it ends with '}': { a = 1 }")
+                Mistake::at(start, "the table is not closed").help("it ends with '}': { a = 1 }")
             }
-            Kind::Text => Mistake::at(start, "this text does not end")
+            Kind::Text => Mistake::at(start, "this text is not closed")
                 .help("it ends with the three quotes that it starts with"),
         }
     }
@@ -139,7 +138,7 @@ fn is_header(tokens: &[Token], text: &str) -> bool {
     rest.is_some_and(|rest| after_space(rest).first().is_none_or(ends_line))
 }
 
-/// What follows a key, be it of several parts.
+/// What follows a key, which may have several parts.
 fn after_key(mut tokens: &[Token]) -> Option<&[Token]> {
     loop {
         let is_part = |token: &Token| {

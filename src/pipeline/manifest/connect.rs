@@ -1,7 +1,7 @@
-//! The edges between stages: every port leads to a stage that exists and fits, and none in a circle.
+//! The edges between stages: every port leads to a stage that exists and fits, and there are no cycles.
 //!
 //! Finding the faults takes time in proportion to the manifest. What to do about a fault is looked up in
-//! the whole manifest, so it is worked out only for as many as are shown.
+//! the whole manifest, so only for those that are shown.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use crate::diagnostic::{MOST_SHOWN, Mistake, Span};
 use crate::graph::{Cycle, Graph};
 use crate::stage_name::StageName;
 
-/// A port that leads to no stage, or to one that does not fit.
+/// A port without a stage, or with one that does not fit.
 struct Fault<'d, 't> {
     draft: &'d Draft<'t>,
     what: What<'d, 't>,
@@ -31,8 +31,8 @@ enum What<'d, 't> {
     Misfit(&'d Wire<'t>, ArtifactType),
 }
 
-/// Reports every wire that leads nowhere, to a stage that does not fit, or in a circle. Returns the graph,
-/// if there is one.
+/// Reports every wire to a stage that does not exist, does not fit, or is part of a cycle. Returns the graph,
+/// if there are no cycles.
 pub(super) fn check(drafts: &[Draft<'_>], mistakes: &mut Vec<Mistake>) -> Option<Graph> {
     let by_name: HashMap<_, _> = drafts.iter().map(|draft| (draft.text, draft)).collect();
     let mut faults = Vec::new();
@@ -45,7 +45,7 @@ pub(super) fn check(drafts: &[Draft<'_>], mistakes: &mut Vec<Mistake>) -> Option
                 None => fault(What::MissingStage(wire)),
                 Some(from) if from.text == draft.text => fault(What::OwnInput(wire)),
                 Some(from) => match from.output.filter(|output| !wire.port.takes(*output)) {
-                    // Not an edge: a circle through it would go with it.
+                    // Not an edge: a cycle through it would disappear with it.
                     Some(output) => fault(What::Misfit(wire, output)),
                     None => edges.extend(from.name.clone().zip(draft.name.clone())),
                 },
@@ -117,7 +117,7 @@ impl Fault<'_, '_> {
     }
 }
 
-/// What is looked up in all stages, to say what could be done about a fault.
+/// What is looked up in all stages, to suggest what to do about a fault.
 struct Lookup<'d, 't> {
     drafts: &'d [Draft<'t>],
     /// Per name, the stages that read it.
@@ -149,7 +149,7 @@ impl<'d, 't> Lookup<'d, 't> {
         format!("no stage here fits (kinds that would: {})", kinds.collect::<Vec<_>>().join(", "))
     }
 
-    /// The stage and all that read it, directly or not: to connect it to one of them would make a circle.
+    /// The stage and all that read it, directly or not: to connect it to one of them would make a cycle.
     fn later(&self, draft: &Draft<'t>) -> HashSet<&'t str> {
         let mut later = HashSet::from([draft.text]);
         let mut waiting = vec![draft.text];
@@ -161,7 +161,7 @@ impl<'d, 't> Lookup<'d, 't> {
     }
 }
 
-/// One mistake for the circle, with the wires of the stages that are shown.
+/// One mistake for the cycle, with the wires of the stages that are shown.
 fn cycle_mistake(cycle: &Cycle, by_name: &HashMap<&str, &Draft<'_>>) -> Mistake {
     let wire = |from: &StageName, to: &StageName| {
         let wires = &by_name.get(to.as_str())?.wires;

@@ -1,18 +1,19 @@
-//! The text of a manifest, and what `--set` says, as one tree with spans.
+//! The text of a manifest, and the values of `--set`, as one tree with spans.
 //!
-//! Knows TOML, but not what a manifest has to have.
+//! Does not depend on what a manifest must have.
 
 use toml::de::DeTable;
 
 use super::brackets::Unclosed;
 use super::overrides::Override;
+use super::syntax::{Fault, Faults};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 
 /// A manifest as a tree.
 pub(super) struct Document<'i> {
     /// The tree, with the overrides in it.
     pub(super) root: DeTable<'i>,
-    /// Where a value is not TOML: what is there in the tree is a guess.
+    /// Where a value is not TOML, so that the tree has a guess in its place.
     broken: Places,
 }
 
@@ -57,17 +58,19 @@ pub(super) fn parse<'i>(
     sources: &mut Sources,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<Document<'i>> {
-    let (root, mut errors) = DeTable::parse_recoverable(text);
+    let (root, errors) = DeTable::parse_recoverable(text);
     let mut root = root.into_inner();
+    let mut errors = typed(&errors, text);
     let unclosed = if errors.is_empty() { None } else { Unclosed::find(text) };
-    // After any other error parts of the tree are missing, and what is said about the rest would be wrong.
-    let is_local = |error: &toml::de::Error| is_duplicate(error) || is_of_one_value(error);
+    // After any other error, parts of the tree are missing, and mistakes about the rest would be wrong.
+    let is_local =
+        |error: &SyntaxError| error.fault == Fault::Duplicate || error.fault.is_of_one_value();
     let whole = unclosed.is_none() && errors.iter().all(is_local);
     if let Some(unclosed) = unclosed {
-        let place = |error: &toml::de::Error| error.span().unwrap_or(text.len()..text.len());
-        errors.retain(|error| !unclosed.hides(&place(error), is_of_text(error)));
+        errors.retain(|error| !unclosed.hides(&error.span, error.fault == Fault::Text));
         // Text without its last quote takes the bracket with it.
-        let is_why = |error: &toml::de::Error| is_of_text(error) && unclosed.holds(&place(error));
+        let is_why =
+            |error: &SyntaxError| error.fault == Fault::Text && unclosed.holds(&error.span);
         if !errors.iter().any(is_why) {
             mistakes.push(unclosed.mistake());
         }
@@ -86,20 +89,37 @@ pub(super) fn parse<'i>(
 
 /// Where the tree only guesses.
 struct Broken {
-    /// Tables that are there twice: the second one's keys are then put into the first.
+    /// Tables that are defined twice: the keys of the second are then put into the first.
     tables: Places,
     /// These, and values that are not TOML.
     all: Places,
 }
 
-fn broken_places(errors: &[toml::de::Error], text: &str) -> Broken {
+/// An error of the TOML parser.
+struct SyntaxError {
+    span: Span,
+    fault: Fault,
+}
+
+fn typed(errors: &[toml::de::Error], text: &str) -> Vec<SyntaxError> {
+    if errors.is_empty() {
+        return Vec::new();
+    }
+    let mut faults = Faults::of(text);
+    let typed = errors.iter().map(|error| SyntaxError {
+        span: error.span().unwrap_or(text.len()..text.len()),
+        fault: faults.next_at(error.span()),
+    });
+    typed.collect()
+}
+
+fn broken_places(errors: &[SyntaxError], text: &str) -> Broken {
     let (mut tables, mut values) = (Vec::new(), Vec::new());
     let headers: Vec<usize> = text.match_indices("\n[").map(|(end, _)| end).collect();
-    for error in errors {
-        let Some(span) = error.span() else { continue };
-        if is_of_one_value(error) {
-            values.push(span);
-        } else if is_duplicate(error) {
+    for SyntaxError { span, fault } in errors {
+        if fault.is_of_one_value() {
+            values.push(span.clone());
+        } else if *fault == Fault::Duplicate {
             let next = headers.partition_point(|&end| end < span.end);
             let header =
                 next.checked_sub(1).and_then(|last| headers.get(last)).map_or(0, |end| end + 1);
@@ -114,156 +134,86 @@ fn broken_places(errors: &[toml::de::Error], text: &str) -> Broken {
     Broken { tables: Places::new(tables), all: Places::new(values) }
 }
 
-/// Whether the error is a key that is there twice. It leaves the tree whole.
-fn is_duplicate(error: &toml::de::Error) -> bool {
-    error.message() == "duplicate key"
-}
-
-/// Whether the error is within one value, so that the rest of the tree is whole.
-fn is_of_one_value(error: &toml::de::Error) -> bool {
-    let starts =
-        ["string values must be quoted", "invalid boolean", "invalid float", "invalid integer"];
-    starts.iter().any(|start| error.message().starts_with(start))
-}
-
-/// Whether the error is in a text in quotes.
-fn is_of_text(error: &toml::de::Error) -> bool {
-    let starts = ["invalid basic string", "invalid literal string"];
-    starts.iter().any(|start| error.message().starts_with(start))
-}
-
-/// The mistake in plain words. `None` if it only follows from a table that is there twice.
-fn syntax_mistake(error: &toml::de::Error, text: &str, tables: &Places) -> Option<Mistake> {
-    let span = error.span().unwrap_or(text.len()..text.len());
+/// The mistake in plain words. `None` if it only follows from a table that is defined twice.
+fn syntax_mistake(error: &SyntaxError, text: &str, tables: &Places) -> Option<Mistake> {
+    let SyntaxError { span, fault } = error;
     let there = text.get(span.clone()).unwrap_or_default();
-    if is_duplicate(error) {
-        let follows = tables.hold(&span);
-        let mistake = Mistake::at(span, format!("'{there}' is there twice"));
-        return (!follows).then(|| mistake.help("drop one of them, or give one another name"));
+    if *fault == Fault::Duplicate {
+        let follows = tables.hold(span);
+        let mistake = Mistake::at(span.clone(), format!("'{there}' is defined twice"));
+        return (!follows).then(|| mistake.help("remove one of them, or rename it"));
     }
-    let (title, help) = plain_syntax(error.message(), there);
-    Some(Mistake::at(span, title).help(help))
-}
-
-const STRING: (&str, &str) = (
-    "this text does not end, or has a letter that it cannot have",
-    "text on one line is in one pair of quotes: \"text\"",
-);
-const ESCAPE: (&str, &str) =
-    ("a '\\' in text starts a special letter", "write '\\\\', or put the text in single quotes");
-const VALUE: (&str, &str) =
-    ("this key has no value", "write key = 3, key = \"text\" or key = true");
-const NUMBER: (&str, &str) =
-    ("this is not a number, and text must be in quotes", "numbers look like 3, 0.1 or 1e-4");
-const HEADER: (&str, &str) =
-    ("the table's header does not end", "it ends with ']': [stages.train]");
-const EQUALS: (&str, &str) =
-    ("there is an '=' too many, or one too few", "write one line for each key: key = \"value\"");
-const KEY: (&str, &str) =
-    ("this is not a key", "a key has letters, digits, '-' and '_'; any other is in quotes");
-const OPENING: (&str, &str) =
-    ("this closes what was not opened", "drop it, or write the bracket that opens it");
-const LIST_COMMA: (&str, &str) =
-    ("a comma is missing in the list", "its items have commas between them: [\"a\", \"b\"]");
-const TABLE_COMMA: (&str, &str) =
-    ("a comma is missing in the table", "its items have commas between them: { a = 1, b = 2 }");
-const COMMA: (&str, &str) = ("there is a comma too many", "drop it");
-const DEEP: (&str, &str) =
-    ("this is nested too deeply", "no value of a manifest needs more than a few levels");
-const LINE: (&str, &str) =
-    ("the line should end here", "each key has a line of its own: key = \"value\"");
-
-/// What the messages of the parser start with, and what is said instead: what is wrong, and what to do.
-const PLAIN: &[(&str, (&str, &str))] = &[
-    ("invalid float", NUMBER),
-    ("invalid integer", NUMBER),
-    ("invalid binary", NUMBER),
-    ("invalid octal", NUMBER),
-    ("invalid hexadecimal", NUMBER),
-    ("invalid exponent", NUMBER),
-    ("invalid fraction", NUMBER),
-    ("invalid mantissa", NUMBER),
-    ("integers with a radix", NUMBER),
-    ("radix must be", NUMBER),
-    ("unexpected leading zero", NUMBER),
-    ("unexpected sign", NUMBER),
-    ("redundant", NUMBER),
-    ("`_` may only", NUMBER),
-    ("missing value", VALUE),
-    ("key with no value", VALUE),
-    ("invalid value", VALUE),
-    ("invalid basic string", STRING),
-    ("invalid literal string", STRING),
-    ("missing opening quote", STRING),
-    (
-        "invalid multi-line",
-        (
-            "this text does not end, or has a letter that it cannot have",
-            "text on several lines is in two times three quotes: \"\"\"text\"\"\"",
-        ),
-    ),
-    ("invalid string", STRING),
-    ("missing escaped value", ESCAPE),
-    ("too few unicode", ESCAPE),
-    ("invalid escape", ESCAPE),
-    ("unclosed table", HEADER),
-    ("unclosed array table", HEADER),
-    ("unclosed array", ("the list does not end", "it ends with ']': [\"a\", \"b\"]")),
-    ("unclosed inline table", ("the table does not end", "it ends with '}': { a = 1 }")),
-    ("missing comma between array", LIST_COMMA),
-    ("missing comma between key", TABLE_COMMA),
-    ("extra comma", COMMA),
-    ("missing assignment", EQUALS),
-    ("extra assignment", EQUALS),
-    ("extra `=`", EQUALS),
-    ("unexpected `=`", EQUALS),
-    ("missing key", KEY),
-    ("invalid unquoted key", KEY),
-    ("unquoted keys", KEY),
-    ("keys cannot", KEY),
-    ("invalid key", KEY),
-    ("invalid inline table element", KEY),
-    ("missing inline table opening", OPENING),
-    ("missing array opening", OPENING),
-    ("missing table open", OPENING),
-    ("cannot recurse", DEEP),
-    ("recursion limit", DEEP),
-    ("unexpected", LINE),
-    (
-        "cannot extend",
-        (
-            "this is a value already, so it cannot have keys of its own",
-            "write it once, as a value or as a table",
-        ),
-    ),
-    ("invalid table", HEADER),
-    (
-        "invalid comment",
-        ("a comment has a control character", "drop it: an editor may not show it"),
-    ),
-    (
-        "carriage return",
-        ("a carriage return without a newline", "save the file with line ends of one kind"),
-    ),
-    // What remains of these is a date or a time.
-    (
-        "invalid",
-        ("this is not a number, a date or a time, and text must be in quotes", "write \"text\""),
-    ),
-];
-
-/// The parser's message and what to do about it, in plain words. `there` is the text that it is about.
-fn plain_syntax(message: &str, there: &str) -> (String, String) {
-    let own = |(title, help): (&str, &str)| (title.to_owned(), help.to_owned());
-    if message.starts_with("string values must be quoted") || message.starts_with("invalid boolean")
-    {
-        if there.is_empty() {
-            return own(VALUE);
-        }
+    if *fault == Fault::NoQuotes && !there.is_empty() {
         let quoted =
             if there.contains(['"', '\\']) { format!("'{there}'") } else { format!("{there:?}") };
-        return ("text must be in quotes".to_owned(), format!("write {quoted}"));
+        let mistake = Mistake::at(span.clone(), "text must be in quotes");
+        return Some(mistake.help(format!("write {quoted}")));
     }
-    let found = PLAIN.iter().find(|(start, _)| message.starts_with(start));
-    own(found.map_or(("this is not TOML", "https://toml.io shows what is"), |(_, words)| *words))
+    let (title, help) = words(*fault);
+    Some(Mistake::at(span.clone(), title).help(help))
+}
+
+/// What is wrong, and what to do.
+fn words(fault: Fault) -> (&'static str, &'static str) {
+    match fault {
+        Fault::Duplicate => ("this is defined twice", "remove one of them, or rename it"),
+        Fault::ValueAsTable => (
+            "this is already a value, so it cannot have keys of its own",
+            "write it once, as a value or as a table",
+        ),
+        Fault::NoQuotes | Fault::NoValue => {
+            ("this key has no value", "write key = 3, key = \"text\" or key = true")
+        }
+        Fault::Number => {
+            ("this is not a number, and text must be in quotes", "numbers look like 3, 0.1 or 1e-4")
+        }
+        Fault::Date => {
+            ("this is not a number, a date or a time, and text must be in quotes", "write \"text\"")
+        }
+        Fault::Text => (
+            "this text is not closed, or has a character that is not allowed",
+            "text on one line is in one pair of quotes: \"text\"",
+        ),
+        Fault::LongText => (
+            "this text is not closed, or has a character that is not allowed",
+            "text on several lines is between triple quotes: \"\"\"text\"\"\"",
+        ),
+        Fault::Escape => (
+            "a '\\' in text starts an escape sequence",
+            "write '\\\\', or put the text in single quotes",
+        ),
+        Fault::Header => ("the table's header is not closed", "it ends with ']': [stages.train]"),
+        Fault::Equals => {
+            ("there is one '=' too many or too few", "write one line for each key: key = \"value\"")
+        }
+        Fault::Key => {
+            ("this is not a key", "a key has letters, digits, '-' and '_'; any other is in quotes")
+        }
+        Fault::Opening => (
+            "this closes a bracket that was not opened",
+            "drop it, or write the bracket that opens it",
+        ),
+        Fault::List => ("the list is not closed", "it ends with ']': [\"a\", \"b\"]"),
+        Fault::Table => ("the table is not closed", "it ends with '}': { a = 1 }"),
+        Fault::ListComma => {
+            ("a comma is missing in the list", "its items have commas between them: [\"a\", \"b\"]")
+        }
+        Fault::TableComma => (
+            "a comma is missing in the table",
+            "its items have commas between them: { a = 1, b = 2 }",
+        ),
+        Fault::Comma => ("there is one comma too many", "drop it"),
+        Fault::Depth => {
+            ("this is nested too deeply", "no value of a manifest needs more than a few levels")
+        }
+        Fault::Line => {
+            ("the line should end here", "each key has a line of its own: key = \"value\"")
+        }
+        Fault::Comment => {
+            ("a comment has a control character", "drop it: an editor may not show it")
+        }
+        Fault::CarriageReturn => {
+            ("a carriage return without a newline", "save the file with line ends of one kind")
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The tables about the whole: `[experiment]`, `[execution]`, `[lint]`, and the list of `[stages.NAME]`.
+//! The tables beside the stages: `[experiment]`, `[execution]`, `[lint]`; and the list of `[stages.NAME]`.
 //!
 //! Does not know what a stage is made of.
 
@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::hint::{did_you_mean, listed, nearest};
 use super::lints::{self, Lint};
-use super::values::{Value, not_a, text, whole_number};
+use super::values::{Value, not_a_table, text, whole_number};
 use super::{Experiment, StageExecution};
 use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_experiment_name;
@@ -20,13 +20,13 @@ const EXPERIMENT_KEYS: [&str; 3] = ["name", "about", "seed"];
 pub(super) const EXECUTION_KEYS: [&str; 4] =
     ["device", "threads", "checkpoint-seconds", "timeout-seconds"];
 
-/// What a manifest says beside its stages, and where these are.
+/// The content of a manifest beside its stages, and where these are.
 pub(super) struct Envelope<'t, 'i> {
     /// `None` if it is missing or wrong.
     pub(super) experiment: Option<Experiment>,
-    /// How stages are run, unless they say otherwise.
+    /// How stages are run, unless they set it themselves.
     pub(super) settings: StageExecution,
-    /// The warnings that are not wanted.
+    /// The warnings that are silenced.
     pub(super) allowed: BTreeSet<Lint>,
     /// Name, place of the name, and value of every stage, in the file's order.
     pub(super) stages: Vec<(&'t str, Span, &'t Value<'i>)>,
@@ -39,7 +39,7 @@ pub(super) fn read<'t, 'i>(root: &'t DeTable<'i>, mistakes: &mut Vec<Mistake>) -
         Some(value) => read_experiment(value, mistakes),
         None => {
             if !misspelt.contains(&"experiment") {
-                let title = "the manifest has no [experiment]";
+                let title = "the manifest does not have [experiment]";
                 mistakes.push(
                     Mistake::at(0..0, title)
                         .help("start it with: [experiment] and, below it, name = \"...\""),
@@ -65,7 +65,7 @@ pub(super) fn read<'t, 'i>(root: &'t DeTable<'i>, mistakes: &mut Vec<Mistake>) -
     Envelope { experiment, settings, allowed, stages }
 }
 
-/// Reports the tables that there are not, and gives those that were probably meant.
+/// Reports the unknown tables, and returns those that were probably meant.
 fn unknown_tables(root: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Vec<&'static str> {
     let mut meant = Vec::new();
     for (key, value) in root {
@@ -97,7 +97,7 @@ fn unknown_tables(root: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Vec<&'stat
 }
 
 fn no_stages(place: Span) -> Mistake {
-    Mistake::at(place, "the manifest has no stages")
+    Mistake::at(place, "the manifest does not have stages")
         .help("a stage starts with [stages.NAME], and its first line is kind = \"...\"")
         .help("`pipeline kinds` lists the kinds")
 }
@@ -107,7 +107,7 @@ fn stage_tables<'t, 'i>(
     mistakes: &mut Vec<Mistake>,
 ) -> Vec<(&'t str, Span, &'t Value<'i>)> {
     let Some(table) = value.get_ref().as_table() else {
-        mistakes.push(not_a("stages", "a table", value).help("a stage starts with [stages.NAME]"));
+        mistakes.push(not_a_table("stages", value).help("a stage starts with [stages.NAME]"));
         return Vec::new();
     };
     if table.is_empty() {
@@ -125,7 +125,7 @@ fn read_experiment(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> Option<Exp
     let name = match table.get("name") {
         Some(value) => checked(experiment_name(value)),
         None if has_misspelt(table, "name", &EXPERIMENT_KEYS) => None,
-        None => checked(Err(Mistake::at(value.span(), "the experiment has no name")
+        None => checked(Err(Mistake::at(value.span(), "the experiment does not have a name")
             .help("add the line: name = \"...\""))),
     };
     let about = table.get("about").map(|value| checked(text("about", value).map(str::to_owned)));
@@ -139,12 +139,12 @@ fn experiment_name(value: &Value<'_>) -> Result<String, Mistake> {
     let name = text("name", value)?;
     check_experiment_name(name).map_err(|reason| {
         Mistake::at(value.span(), format!("{name:?} cannot be the name of an experiment: {reason}"))
-            .help("a folder is named after it, so it must be fit for a file's name")
+            .help("a folder is named after it, so it must be a valid file name")
     })?;
     Ok(name.to_owned())
 }
 
-/// Reads a table of settings; what it doesn't say is as in `defaults`.
+/// Reads a table of settings; what it does not set is as in `defaults`.
 pub(super) fn read_execution(
     value: &Value<'_>,
     defaults: &StageExecution,
@@ -175,13 +175,12 @@ pub(super) fn read_execution(
 
 fn device(value: &Value<'_>) -> Result<Device, Mistake> {
     let text = text("device", value)?;
-    text.parse().map_err(|reason: String| {
-        let (what, choices) = reason.split_once(": ").unwrap_or((&reason, ""));
-        Mistake::at(value.span(), what).help(choices)
+    text.parse().map_err(|_| {
+        Mistake::at(value.span(), format!("'{text}' is not a device")).help(Device::FORMS)
     })
 }
 
-/// The value as a table. Reports if it is none, and every key that is not in `keys`.
+/// The value as a table. Reports if it is not one, and every key that is not in `keys`.
 pub(super) fn known_table<'t, 'i>(
     name: &str,
     value: &'t Value<'i>,
@@ -189,7 +188,7 @@ pub(super) fn known_table<'t, 'i>(
     mistakes: &mut Vec<Mistake>,
 ) -> Option<&'t DeTable<'i>> {
     let DeValue::Table(table) = value.get_ref() else {
-        mistakes.push(not_a(name, "a table", value));
+        mistakes.push(not_a_table(name, value));
         return None;
     };
     for key in table.keys().filter(|key| !keys.contains(&key.as_ref().as_ref())) {

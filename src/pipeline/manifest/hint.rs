@@ -1,4 +1,4 @@
-//! The name that somebody may have meant.
+//! The name that the user may have meant.
 
 /// The longest text, in bytes, for which a near name is looked for.
 const LONGEST_GIVEN: usize = 200;
@@ -37,15 +37,15 @@ pub(super) fn nearest<'a>(
         (rank, candidate)
     });
     let near = distances.filter_map(|(rank, candidate)| Some((rank?, candidate)));
-    let likeness = |candidate: &str| strsim::jaro_winkler(given.as_str(), &normal(candidate));
+    let similarity = |candidate: &str| strsim::jaro_winkler(given.as_str(), &normal(candidate));
     let nearer = |(rank, one): &(usize, &str), (other_rank, other): &(usize, &str)| {
-        rank.cmp(other_rank).then_with(|| likeness(other).total_cmp(&likeness(one)))
+        rank.cmp(other_rank).then_with(|| similarity(other).total_cmp(&similarity(one)))
     };
     near.min_by(nearer).map(|(_, candidate)| candidate)
 }
 
 /// `did you mean 'epochs'?`, if there is a near name.
-pub fn did_you_mean<'a>(
+pub(crate) fn did_you_mean<'a>(
     given: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {

@@ -1,7 +1,8 @@
-//! The table `[lint]`: which warnings are not wanted.
+//! The table `[lint]`: which warnings are silenced.
 
 use std::collections::BTreeSet;
 
+use pipeline_stages::parameter::ParameterType;
 use toml::de::DeValue;
 
 use super::envelope::known_table;
@@ -9,9 +10,9 @@ use super::hint::{did_you_mean, listed};
 use super::values::{Value, not_a, text};
 use crate::diagnostic::Mistake;
 
-/// Something that runs, but is probably not meant.
+/// Something that runs, but is probably unintended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lint {
+pub(crate) enum Lint {
     /// A `command` names a file of the project in `run`, and not in `files`.
     UndeclaredFile,
 }
@@ -20,7 +21,7 @@ impl Lint {
     const ALL: [Self; 1] = [Self::UndeclaredFile];
 
     /// Its name in a manifest.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::UndeclaredFile => "undeclared-file",
         }
@@ -35,7 +36,7 @@ pub(super) fn read(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> BTreeSet<L
         return BTreeSet::new();
     };
     let DeValue::Array(items) = allow.get_ref() else {
-        mistakes.push(not_a("allow", "a list of text", allow));
+        mistakes.push(not_a("allow", &ParameterType::List(Box::new(ParameterType::Text)), allow));
         return BTreeSet::new();
     };
     let known = items.iter().map(lint);

@@ -1,11 +1,11 @@
 //! The manifest: text into [`Manifest`] and [`Graph`], or into all mistakes of the text at once.
 //!
-//! The text, with what `--set` says put into it, becomes a tree with spans (`document`, `overrides`). From
-//! it come the tables about the whole (`envelope`), each stage by itself (`stage`, `ports`, `values`), and the
+//! The text, with the values of `--set` put into it, becomes a tree with spans (`document`, `overrides`). From
+//! it come the tables beside the stages (`envelope`), each stage by itself (`stage`, `ports`, `values`), and the
 //! edges between stages (`connect`). Every step reports what is wrong and goes on, but never reports
 //! what only follows from another mistake.
 //!
-//! Knows nothing of keys, caches or workers, and does no I/O but in [`read`].
+//! Does not depend on keys, caches or workers. Only [`read`] does I/O.
 
 mod brackets;
 mod connect;
@@ -17,8 +17,10 @@ mod lints;
 mod overrides;
 mod places;
 mod ports;
+mod secrets;
 mod stage;
 mod stages;
+mod syntax;
 mod values;
 
 #[cfg(test)]
@@ -36,106 +38,100 @@ use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
 use crate::graph::Graph;
 use crate::stage_name::StageName;
 
-pub use fit::{Fit, Misfit};
-pub use hint::did_you_mean;
-pub use lints::Lint;
-pub use overrides::Override;
-pub use places::Places;
-pub use stages::Stages;
+pub(crate) use fit::{Fit, Misfit};
+pub(crate) use hint::did_you_mean;
+pub(crate) use lints::Lint;
+pub(crate) use overrides::Override;
+pub(crate) use places::Places;
+pub(crate) use stages::Stages;
 
-/// What a manifest says, checked: every port is connected to a stage that fits.
+/// A checked manifest: every port is connected to a stage that fits.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// The file, as the user named it.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The folder of the file, absolute: what relative paths in it are relative to.
-    pub folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// The table `[experiment]`.
-    pub experiment: Experiment,
+    pub(crate) experiment: Experiment,
     /// The stages, in the file's order.
-    pub stages: Stages,
-    /// The warnings that are not wanted.
-    pub allowed: BTreeSet<Lint>,
+    pub(crate) stages: Stages,
+    /// The warnings that are silenced.
+    pub(crate) allowed: BTreeSet<Lint>,
     /// The text, to show places in.
-    pub sources: Sources,
+    pub(crate) sources: Sources,
 }
 
 /// What the stages of a manifest are for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Experiment {
-    /// Its name. It is fit to be a file's name.
-    pub name: String,
+pub(crate) struct Experiment {
+    /// Its name. It is a valid file name.
+    pub(crate) name: String,
     /// What it is about, in the user's words.
-    pub about: Option<String>,
-    /// The seed of the stages that don't have their own. 0 where the manifest is silent.
-    pub seed: u64,
+    pub(crate) about: Option<String>,
+    /// The seed of the stages that do not have their own. 0 if the manifest does not set it.
+    pub(crate) seed: u64,
 }
 
-/// One stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StageDeclaration {
-    /// Its name.
-    pub name: StageName,
+pub(crate) struct StageDeclaration {
+    pub(crate) name: StageName,
     /// Its kind and its parameters.
-    pub stage: Stage,
+    pub(crate) stage: Stage,
     /// Per connected port, under its name in a manifest, the stages behind it, in the order in which
     /// they are listed. Never empty; the artifacts in a table of them are sorted by name.
-    pub inputs: BTreeMap<String, Vec<Connection>>,
+    pub(crate) inputs: BTreeMap<String, Vec<Connection>>,
     /// The seed of its random draws: its own, or the experiment's.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// How to run it.
-    pub execution: StageExecution,
+    pub(crate) execution: StageExecution,
     /// The line of the file, from 1, where it starts.
-    pub line: usize,
+    pub(crate) line: usize,
     /// Where its values are.
     #[serde(skip)]
-    pub places: Places,
+    pub(crate) places: Places,
 }
 
 /// An edge of the graph, at the end where the artifact is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// The name of the artifact, at a port that takes a table of them.
-    pub name: Option<String>,
-    /// The stage that gives it.
-    pub from: StageName,
+    pub(crate) name: Option<String>,
+    /// The stage that produces it.
+    pub(crate) from: StageName,
 }
 
-/// How a stage is run: nothing of this can change a result.
+/// How a stage is run: none of this can change a result.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct StageExecution {
-    /// What the worker is told.
-    pub execution: Execution,
+pub(crate) struct StageExecution {
+    /// The settings for the worker.
+    pub(crate) execution: Execution,
     /// Seconds after which the worker is stopped and the stage has failed. `None` for no limit.
-    pub timeout_seconds: Option<u64>,
+    pub(crate) timeout_seconds: Option<u64>,
 }
 
 impl Manifest {
-    /// The stage of this name.
-    pub fn stage(&self, name: &StageName) -> Option<&StageDeclaration> {
+    pub(crate) fn stage(&self, name: &StageName) -> Option<&StageDeclaration> {
         self.stages.get(self.stages.position(name)?)
     }
 }
 
 impl StageDeclaration {
     /// Every connection, with the name of its port, in the order of the ports' names.
-    pub fn connections(&self) -> impl Iterator<Item = (&str, &Connection)> {
+    pub(crate) fn connections(&self) -> impl Iterator<Item = (&str, &Connection)> {
         let ports = self.inputs.iter();
         ports.flat_map(|(port, all)| all.iter().map(move |one| (port.as_str(), one)))
     }
 }
 
-/// Reads a manifest from a file. Each of `overrides` replaces one value of it.
-///
-/// # Errors
-///
-/// All mistakes at once; also if the file can't be read.
-pub fn read(path: &Path, overrides: &[Override]) -> Result<(Manifest, Graph), Mistakes> {
+/// Reads a manifest from a file. Each of `overrides` replaces one value of it. Reports all mistakes at once, also
+/// that the file cannot be read.
+pub(crate) fn read(path: &Path, overrides: &[Override]) -> Result<(Manifest, Graph), Mistakes> {
     let mut sources = Sources::new(path.display().to_string());
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) => {
-            let title = format!("can't read {}: {error}", path.display());
+            let title = format!("cannot read {}: {error}", path.display());
             let mistake = Mistake::general(title).help(match error.kind() {
                 std::io::ErrorKind::NotFound => "`pipeline init` writes a manifest to start from",
                 std::io::ErrorKind::IsADirectory => "name the manifest's file, not its folder",
@@ -149,7 +145,9 @@ pub fn read(path: &Path, overrides: &[Override]) -> Result<(Manifest, Graph), Mi
         Err(error) => {
             let position = error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            let hidden = secrets::hidden(&text);
             sources.add(Origin::File(path.display().to_string()), text);
+            sources.hide(hidden);
             let mistake = Mistake::at(position..position + 1, "this file is not UTF-8 text")
                 .help("save it as UTF-8");
             Err(Mistakes::new(sources, vec![mistake]))
@@ -158,12 +156,8 @@ pub fn read(path: &Path, overrides: &[Override]) -> Result<(Manifest, Graph), Mi
 }
 
 /// Reads a manifest from its text. Of the file system it asks only for the current folder, to make
-/// that of `path` absolute.
-///
-/// # Errors
-///
-/// All mistakes at once.
-pub fn parse(
+/// that of `path` absolute. Reports all mistakes at once.
+pub(crate) fn parse(
     path: &Path,
     text: &str,
     overrides: &[Override],
@@ -174,9 +168,9 @@ pub fn parse(
         Some(read) if mistakes.is_empty() => Ok(read),
         _ => {
             if mistakes.is_empty() {
-                let title = "this manifest is not understood, and nothing says why";
+                let title = "this manifest cannot be read, for an unknown reason";
                 mistakes.push(
-                    Mistake::general(title).help("please report it: it is a fault of `pipeline`"),
+                    Mistake::general(title).help("please report it: it is a bug in `pipeline`"),
                 );
             }
             Err(Mistakes::new(sources, mistakes))
@@ -194,6 +188,7 @@ fn read_text(
     // Windows' editors write a byte order mark. Without it, columns are what an editor shows.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     sources.add(Origin::File(path.display().to_string()), text);
+    sources.hide(secrets::hidden(text));
     let document = document::parse(text, overrides, sources, mistakes)?;
     let mut found = Vec::new();
     let read = read_document(path, &document.root, sources, &mut found);

@@ -1,6 +1,6 @@
-//! What `--set` asks for: a value that replaces one of the manifest, for one run.
+//! `--set`: a value that replaces one of the manifest, for one run.
 //!
-//! Knows the way to a stage, but not what stands in it.
+//! Knows the path to a stage, but not its keys.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::hint::{did_you_mean, listed};
+use super::secrets;
 use super::values::{Value, found};
 use crate::diagnostic::{Mistake, Origin, Sources, Span};
 
@@ -17,7 +18,7 @@ use crate::diagnostic::{Mistake, Origin, Sources, Span};
 /// What follows the `=` is TOML; what is not TOML is text, so that `stages.train.loss=mae` needs no quotes. Text
 /// that looks like a number keeps its quotes: `stages.a.name="10"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Override {
+pub(crate) struct Override {
     text: String,
     /// The keys, each with its place in `text`.
     keys: Vec<(String, Span)>,
@@ -27,14 +28,18 @@ pub struct Override {
 
 impl Override {
     /// The keys that lead to the value: `stages`, `train`, `epochs`.
-    pub fn path(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn path(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().map(|(key, _)| key.as_str())
     }
 
-    /// Adds the text as a user would give it, and gives the position at which it starts.
+    /// Adds the text as a user would type it, and returns the position at which it starts.
     pub(super) fn add_to(&self, sources: &mut Sources) -> usize {
         const OPTION: &str = "--set ";
-        sources.add(Origin::CommandLine, format!("{OPTION}{self}")) + OPTION.len()
+        let text = format!("{OPTION}{self}");
+        let hidden = secrets::hidden(&text);
+        let start = sources.add(Origin::CommandLine, text);
+        sources.hide(hidden);
+        start + OPTION.len()
     }
 
     /// The value, with spans that count from `start`, where `text` starts.
@@ -47,8 +52,8 @@ impl Override {
         }
     }
 
-    /// Puts the value into the tree. `start` is the position of the text. `is_shown` says whether a mistake
-    /// would be seen, so that it is worth looking for what was meant.
+    /// Puts the value into the tree. `start` is the position of the text. `is_shown` is whether a mistake
+    /// would be shown, so that it is worth a hint.
     pub(super) fn apply<'i>(
         &'i self,
         root: &mut DeTable<'i>,

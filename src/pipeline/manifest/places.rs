@@ -1,4 +1,4 @@
-//! Where the values of a stage are in the text, for what is found out about them later.
+//! Where the values of a stage are in the text, for mistakes that are found later.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::diagnostic::Span;
 
 /// The places of a stage's values. They are not part of what a stage is: all places are equal.
 #[derive(Debug, Clone, Default)]
-pub struct Places {
+pub(crate) struct Places {
     header: Span,
     values: HashMap<String, Place>,
 }
@@ -41,7 +41,7 @@ impl Places {
 
     /// The place of one item of a list, or of the whole value, or of the stage's name where it has no
     /// such key.
-    pub fn find(&self, key: &str, item: Option<usize>) -> Span {
+    pub(crate) fn find(&self, key: &str, item: Option<usize>) -> Span {
         let Some(place) = self.values.get(key) else { return self.header.clone() };
         let item = item.and_then(|item| place.items.get(item));
         item.unwrap_or(&place.whole).clone()

@@ -1,6 +1,6 @@
 //! What the ports of one stage name.
 //!
-//! Does not know whether there are such stages.
+//! Does not check whether these stages exist.
 
 use std::collections::HashSet;
 
@@ -12,15 +12,14 @@ use super::values::{Value, found};
 use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::StageName;
 
-/// What a port names.
+/// A stage that a port names.
 pub(super) struct Wire<'t> {
-    /// The port.
     pub(super) port: &'static Port,
     /// The name of the artifact, at a port that takes a table of them.
     pub(super) label: Option<String>,
-    /// The name of the stage, as it stands there.
+    /// The name of the stage, as it is written.
     pub(super) text: &'t str,
-    /// Where it stands.
+    /// Where it is.
     pub(super) span: Span,
 }
 
@@ -41,7 +40,7 @@ pub(super) struct Ports<'t> {
 }
 
 impl<'t> Ports<'t> {
-    /// Reads the ports of a stage of this kind. One that is missing is no mistake yet.
+    /// Reads the ports of a stage of this kind. One that is missing is not a mistake yet.
     pub(super) fn read(
         kind: &KindInfo,
         table: &'t DeTable<'_>,

@@ -1,12 +1,10 @@
 //! One stage by itself: its kind, its parameters, what its ports name.
 //!
-//! Does not know the other stages.
+//! Does not depend on the other stages.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{LazyLock, OnceLock};
 
-use pipeline_stages::kind::{Problem, WithoutEffect};
+use pipeline_stages::kind::{Problem, Why, WithoutEffect};
 use pipeline_stages::parameter::{Condition, Field};
 use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, Stage, kind_info};
 use toml::Spanned;
@@ -15,7 +13,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::envelope::{EXECUTION_KEYS, read_execution};
 use super::hint::{did_you_mean, listed, nearest};
 use super::ports::{Ports, Wire};
-use super::values::{Value, about, not_a, parameter_mistake, range_mistake, text, whole_number};
+use super::values::{Value, about, not_a_table, range_mistake, text, type_mistake, whole_number};
 use super::{Places, StageDeclaration, StageExecution};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 use crate::stage_name::StageName;
@@ -25,13 +23,13 @@ const COMMON_KEYS: [&str; 3] = ["kind", "seed", "execution"];
 
 /// A stage as far as it could be read.
 pub(super) struct Draft<'t> {
-    /// The name as it stands there, fit or not.
+    /// The name as it is written, valid or not.
     pub(super) text: &'t str,
-    /// The name; `None` if it is not fit to be one.
+    /// The name; `None` if it is not a valid one.
     pub(super) name: Option<StageName>,
-    /// Where the name stands.
+    /// Where the name is.
     pub(super) span: Span,
-    /// What it gives; `None` if a mistake leaves that open.
+    /// The type of its output; `None` if a mistake leaves that open.
     pub(super) output: Option<ArtifactType>,
     /// What its ports name.
     pub(super) wires: Vec<Wire<'t>>,
@@ -90,7 +88,7 @@ pub(super) fn read<'t>(
     };
     let DeValue::Table(table) = value.get_ref() else {
         let help = format!("a stage is a table: [stages.{text}] and, below it, kind = \"...\"");
-        mistakes.push(not_a(text, "a table", value).help(help));
+        mistakes.push(not_a_table(text, value).help(help));
         return draft;
     };
     if let Some(value) = table.get("execution") {
@@ -106,8 +104,8 @@ pub(super) fn read<'t>(
     draft.missing.retain(|port| !unknown.meant.contains(port.name().as_str()));
     draft.output = fixed_output(kind);
     let right = parameter_mistakes(kind, &draft.span, table, &unknown, mistakes);
-    draft.stage = read_parameters(kind, &draft.span, table, right, mistakes);
-    // A rule over several parameters says little where one of them is wrong or misspelt.
+    draft.stage = read_parameters(kind, table);
+    // A rule over several parameters is of little use where one of them is wrong or misspelt.
     if let Some(stage) = draft.stage.as_ref().filter(|_| right && unknown.is_none) {
         mistakes.extend(rule_mistakes(stage, &draft.places, table));
         mistakes.extend(effect_mistakes(stage, table));
@@ -133,8 +131,11 @@ fn read_kind(
                 let given = key.get_ref();
                 Mistake::at(key.span(), format!("unknown key '{given}', did you mean 'kind'?"))
             }
-            None => Mistake::at(draft.span.clone(), format!("stage '{}' has no kind", draft.text))
-                .help(format!("add a line kind = \"...\", with one of {}", listed(kinds(), "and"))),
+            None => Mistake::at(
+                draft.span.clone(),
+                format!("stage '{}' does not have a kind", draft.text),
+            )
+            .help(format!("add a line kind = \"...\", with one of {}", listed(kinds(), "and"))),
         });
         return None;
     };
@@ -155,7 +156,8 @@ fn read_kind(
 fn read_seed(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Option<u64> {
     let value = table.get("seed")?;
     if !kind.seeded {
-        let title = format!("'{}' draws no random numbers, so it takes no seed", kind.name);
+        let title =
+            format!("'{}' does not draw random numbers, so it does not take a seed", kind.name);
         let key = table.get_key_value("seed").map_or(value.span(), |(key, _)| key.span());
         mistakes.push(Mistake::at(key, title).help("drop this line"));
         return None;
@@ -165,7 +167,7 @@ fn read_seed(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) 
 
 /// The keys of a stage that its kind does not have.
 struct Unknown {
-    /// Whether there is none.
+    /// Whether there are none.
     is_none: bool,
     /// The keys that were probably meant by them.
     meant: HashSet<String>,
@@ -174,7 +176,7 @@ struct Unknown {
 /// Reports every key that the kind does not have.
 fn unknown_keys(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Unknown {
     let ports: Vec<_> = (kind.ports)().iter().map(Port::name).collect();
-    let fields = fields(kind);
+    let fields = (kind.fields)();
     let parameters: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
     let keys = ports.iter().map(String::as_str).chain(parameters.iter().copied());
     let keys: Vec<&str> = keys.chain(COMMON_KEYS).collect();
@@ -220,31 +222,19 @@ fn keys_of(kind: &KindInfo, ports: &[String], parameters: &[&str]) -> String {
     format!("'{}' has {ports}, and {parameters}", kind.name)
 }
 
-/// Reads all parameters at once. `right` says that nothing is wrong with them one by one.
-fn read_parameters(
-    kind: &KindInfo,
-    header: &Span,
-    table: &DeTable<'_>,
-    right: bool,
-    mistakes: &mut Vec<Mistake>,
-) -> Option<Stage> {
-    let fields = fields(kind);
+/// Reads all parameters at once. `None` where one of them is missing or wrong: [`parameter_mistakes`] reports
+/// which, so what serde says about it is not needed.
+fn read_parameters(kind: &KindInfo, table: &DeTable<'_>) -> Option<Stage> {
+    let fields = (kind.fields)();
     let is_field = |key: &str| fields.iter().any(|field| field.name == key);
     let entries = table.iter().filter(|(key, _)| is_field(key.as_ref()));
     let entries = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
-    let whole = ValueDeserializer::from(Spanned::new(header.clone(), DeValue::Table(entries)));
-    match Stage::read(kind.name, whole)? {
-        Ok(stage) => Some(stage),
-        Err(error) => {
-            let place = error.span().unwrap_or(header.clone());
-            mistakes.extend(right.then(|| Mistake::at(place, error.message())));
-            None
-        }
-    }
+    Stage::read(kind.name, ValueDeserializer::from(Spanned::new(0..0, DeValue::Table(entries))))?
+        .ok()
 }
 
-/// Reports, parameter by parameter, what is missing, of a wrong type or out of range. Gives whether there
-/// is nothing of it.
+/// Reports, parameter by parameter, what is missing, of a wrong type or out of range. Returns whether nothing
+/// is.
 fn parameter_mistakes(
     kind: &KindInfo,
     header: &Span,
@@ -253,13 +243,13 @@ fn parameter_mistakes(
     mistakes: &mut Vec<Mistake>,
 ) -> bool {
     let mut right = true;
-    for field in fields(kind) {
+    for field in (kind.fields)() {
         let mistake = match table.get(field.name.as_str()) {
             Some(value) => value_mistake(kind, field, value).or_else(|| {
                 let text = with_nul(value)?;
                 let title = format!("'{}' has a NUL character", field.name);
                 Some(Mistake::at(text.span(), title).help(
-                    "no program, path or URL can have one: drop it, or read the value from a file",
+                    "no program, path or URL can have one: remove it, or read the value from a file",
                 ))
             }),
             None if field.default.is_some() => None,
@@ -279,17 +269,11 @@ fn parameter_mistakes(
 }
 
 fn value_mistake(kind: &KindInfo, field: &Field, value: &Value<'_>) -> Option<Mistake> {
-    let key = Spanned::new(value.span(), Cow::Borrowed(field.name.as_str()));
-    let one: DeTable<'_> = [(key, value.clone())].into_iter().collect();
-    let one = ValueDeserializer::from(Spanned::new(value.span(), DeValue::Table(one)));
-    match Stage::check_given(kind.name, one)? {
-        Ok(()) => range_mistake(field, value),
-        Err(error) => Some(match value.get_ref() {
-            DeValue::String(line) if (kind.name, field.name.as_str()) == ("command", "run") => {
-                line_mistake(value, line)
-            }
-            _ => parameter_mistake(field, value, &error),
-        }),
+    match value.get_ref() {
+        DeValue::String(line) if (kind.name, field.name.as_str()) == ("command", "run") => {
+            Some(line_mistake(value, line))
+        }
+        _ => type_mistake(field, value).or_else(|| range_mistake(field, value)),
     }
 }
 
@@ -301,7 +285,7 @@ fn line_mistake(value: &Value<'_>, line: &str) -> Mistake {
         .help(format!("with a shell: shell = {line:?}"))
 }
 
-/// The first text in the value with a NUL character: it ends whatever is handed to the operating system.
+/// The first text in the value with a NUL character: it ends every text that is passed to the operating system.
 fn with_nul<'v, 'i>(value: &'v Value<'i>) -> Option<&'v Value<'i>> {
     match value.get_ref() {
         DeValue::String(text) => text.contains('\0').then_some(value),
@@ -311,7 +295,7 @@ fn with_nul<'v, 'i>(value: &'v Value<'i>) -> Option<&'v Value<'i>> {
     }
 }
 
-/// What the kind's own rules say. Each points at the value that it is about, or at the stage's name.
+/// The mistakes that the kind's own rules report. Each points at the value that it is about, or at the stage's name.
 fn rule_mistakes(stage: &Stage, places: &Places, table: &DeTable<'_>) -> Vec<Mistake> {
     let info = stage.info();
     let mut connected = Vec::new();
@@ -334,7 +318,7 @@ fn rule_mistakes(stage: &Stage, places: &Places, table: &DeTable<'_>) -> Vec<Mis
 }
 
 pub(super) fn problem_mistake(kind: &KindInfo, problem: Problem, places: &Places) -> Mistake {
-    let field = fields(kind).iter().find(|field| field.name == problem.field);
+    let field = (kind.fields)().iter().find(|field| field.name == problem.field);
     Mistake::at(places.find(&problem.field, problem.item), problem.message)
         .help(field.map(about).unwrap_or_default())
 }
@@ -350,29 +334,26 @@ fn effect_mistakes(stage: &Stage, table: &DeTable<'_>) -> Vec<Mistake> {
     };
     let found = stage.without_effect().into_iter();
     found
-        .filter_map(|WithoutEffect { parameter, because, needed }| {
+        .filter_map(|WithoutEffect { parameter, why }| {
             let (key, _) = table.get_key_value(parameter.as_str())?;
-            let title = format!("'{parameter}' has no effect with {}", described(&because));
-            let needed = Condition::all_in_words(&needed);
-            Some(Mistake::at(key.span(), title).help(format!("drop it, or set {needed}")))
+            let (with, help) = match why {
+                Why::Conditions { now, needed } => {
+                    let needed = Condition::all_in_words(&needed);
+                    (described(&now), format!("drop it, or set {needed}"))
+                }
+                Why::With(reason) => (reason.to_owned(), "drop it".to_owned()),
+            };
+            let title = format!("'{parameter}' has no effect with {with}");
+            Some(Mistake::at(key.span(), title).help(help))
         })
         .collect()
 }
 
-/// The parameters of a kind. They are described once, however many stages of it there are.
-fn fields(kind: &KindInfo) -> &'static [Field] {
-    static FIELDS: LazyLock<Vec<OnceLock<Vec<Field>>>> =
-        LazyLock::new(|| KINDS.iter().map(|_| OnceLock::new()).collect());
-    let place = KINDS.iter().position(|one| one.name == kind.name);
-    let known = place.and_then(|place| FIELDS.get(place));
-    known.map_or(&[], |known| known.get_or_init(kind.fields))
-}
-
-/// What every stage of a kind gives; `None` if that depends on a parameter, which is one whose values are
+/// What every stage of a kind produces; `None` if that depends on a parameter, which is one whose values are
 /// artifact types.
 pub(super) fn fixed_output(kind: &KindInfo) -> Option<ArtifactType> {
-    let fields = fields(kind);
-    let mut choices = fields.iter().flat_map(|field| &field.choices);
+    let fields = (kind.fields)();
+    let mut choices = fields.iter().flat_map(|field| field.value_type.choices());
     let depends = choices.any(|choice| choice.name == kind.output.name());
     (!depends).then_some(kind.output)
 }

@@ -1,6 +1,6 @@
 //! The stages of a manifest, in the file's order, and found by their names.
 //!
-//! Knows nothing of a stage but its name.
+//! Uses only the names of stages.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -8,15 +8,14 @@ use std::ops::Deref;
 use super::StageDeclaration;
 use crate::stage_name::StageName;
 
-/// The stages of a manifest, in the file's order. They don't change: the places of names stay right.
+/// The stages of a manifest, in the file's order. They do not change, so the places of names stay valid.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stages {
+pub(crate) struct Stages {
     all: Vec<StageDeclaration>,
     places: HashMap<StageName, usize>,
 }
 
 impl Stages {
-    /// These stages.
     pub(super) fn new(all: Vec<StageDeclaration>) -> Self {
         let names = all.iter().map(|stage| stage.name.clone());
         let places = names.enumerate().map(|(place, name)| (name, place)).collect();
@@ -24,7 +23,7 @@ impl Stages {
     }
 
     /// The place of a stage in the file's order, from 0.
-    pub fn position(&self, name: &StageName) -> Option<usize> {
+    pub(crate) fn position(&self, name: &StageName) -> Option<usize> {
         self.places.get(name).copied()
     }
 }

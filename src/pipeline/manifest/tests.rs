@@ -1,4 +1,4 @@
-//! Manifests, good and bad, and what is said about them.
+//! Manifests, good and bad, and the mistakes that are shown.
 
 use std::path::Path;
 
@@ -35,37 +35,37 @@ fn overrides(texts: &[&str]) -> Vec<Override> {
     texts.iter().map(|text| text.parse().expect("a path and a value")).collect()
 }
 
-/// The manifest that stands in `text`.
+/// The manifest in `text`.
 fn right(text: &str, set: &[&str]) -> (Manifest, Graph) {
     parse(Path::new("pipelines/x.toml"), text, &overrides(set))
         .unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }
 
-/// What is said about a manifest that is wrong.
-fn said(text: &str) -> String {
-    said_with(text, &[])
+/// The mistakes of a manifest that is wrong, as they are shown.
+fn shown(text: &str) -> String {
+    shown_with(text, &[])
 }
 
-fn said_with(text: &str, set: &[&str]) -> String {
+fn shown_with(text: &str, set: &[&str]) -> String {
     match parse(Path::new("x.toml"), text, &overrides(set)) {
         Ok((manifest, _)) => panic!("nothing is wrong with {manifest:?}"),
         Err(mistakes) => mistakes.render(Colour::Never),
     }
 }
 
-/// What is said about these lines after [`HEAD`].
-fn said_after_head(lines: &str) -> String {
-    said(&format!("{HEAD}{lines}"))
+/// The mistakes of these lines after [`HEAD`].
+fn shown_after_head(lines: &str) -> String {
+    shown(&format!("{HEAD}{lines}"))
 }
 
-/// What is said about these lines in a stage of the kind `train` that is right without them.
-fn said_of_train(lines: &str) -> String {
-    said_after_head(&format!("[stages.train]\nkind = \"train\"\ndata = \"data\"\n{lines}"))
+/// The mistakes of these lines in a stage of the kind `train` that is right without them.
+fn shown_of_train(lines: &str) -> String {
+    shown_after_head(&format!("[stages.train]\nkind = \"train\"\ndata = \"data\"\n{lines}"))
 }
 
-/// What is said about these overrides of a manifest that is right without them.
-fn said_of_set(set: &[&str]) -> String {
+/// The mistakes of these overrides of a manifest that is right without them.
+fn shown_of_set(set: &[&str]) -> String {
     let train = "[stages.train]\nkind = \"train\"\ndata = \"data\"\n";
     let make = "[stages.make]\nkind = \"command\"\nrun = [\"make\"]\noutput = \"weights\"\n";
-    said_with(&format!("{HEAD}{train}{make}"), set)
+    shown_with(&format!("{HEAD}{train}{make}"), set)
 }

@@ -1,10 +1,10 @@
-//! Values of a manifest: read as what they must be, or what is wrong with them, in plain words.
+//! Values of a manifest, checked against the types that they must have. Mistakes are in plain words.
 //!
-//! Knows the types of parameters, but not the stages that have them.
+//! Knows the types of parameters; does not depend on the stages that have them.
 
 use std::ops::Bound;
 
-use pipeline_stages::parameter::Field;
+use pipeline_stages::parameter::{Choice, Field, ParameterType};
 use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 
@@ -30,7 +30,7 @@ pub(super) fn found(value: &DeValue<'_>) -> &'static str {
 
 /// The value as text.
 pub(super) fn text<'v>(name: &str, value: &'v Value<'_>) -> Result<&'v str, Mistake> {
-    value.get_ref().as_str().ok_or_else(|| not_a(name, "text", value))
+    value.get_ref().as_str().ok_or_else(|| not_a(name, &ParameterType::Text, value))
 }
 
 /// The value as a whole number within the bounds, both included.
@@ -41,7 +41,7 @@ pub(super) fn whole_number(
     high: u64,
 ) -> Result<u64, Mistake> {
     let DeValue::Integer(integer) = value.get_ref() else {
-        return Err(not_a(name, "a whole number", value));
+        return Err(not_a(name, &ParameterType::Integer { largest: high }, value));
     };
     match unsigned(integer) {
         Some(number) if (low..=high).contains(&number) => Ok(number),
@@ -53,58 +53,84 @@ pub(super) fn whole_number(
     }
 }
 
-/// The mistake of a value of the wrong type.
-pub(super) fn not_a(name: &str, expected: &str, value: &Value<'_>) -> Mistake {
+/// The mistake of a value that is not a table.
+pub(super) fn not_a_table(name: &str, value: &Value<'_>) -> Mistake {
     let found = found(value.get_ref());
-    let title = format!("'{name}' must be {expected}, but is {found}");
+    Mistake::at(value.span(), format!("'{name}' must be a table, but is {found}"))
+}
+
+/// The mistake of a value of the wrong type.
+pub(super) fn not_a(name: &str, expected: &ParameterType, value: &Value<'_>) -> Mistake {
+    let found = found(value.get_ref());
+    let title = format!("'{name}' must be {}, but is {found}", one(expected));
     Mistake::at(value.span(), title)
         .help(rewrite(name, expected, value.get_ref()).unwrap_or_default())
 }
 
-/// The mistake of a parameter that its type refuses with `error`.
-pub(super) fn parameter_mistake(
-    field: &Field,
-    value: &Value<'_>,
-    error: &toml::de::Error,
-) -> Mistake {
-    // The error says which part of the value is refused.
-    let part = error.span().and_then(|place| find(value, &place)).unwrap_or(value);
+/// The mistake of a parameter whose value, or a part of it, does not have the parameter's type.
+pub(super) fn type_mistake(field: &Field, value: &Value<'_>) -> Option<Mistake> {
+    let (part, expected) = misfit(&field.value_type, value)?;
     let name = &field.name;
-    let is_whole = std::ptr::eq(part, value);
-    let wanted = if is_whole { &field.type_name } else { element(&field.type_name) };
-    let mistake = match (part.get_ref(), wanted) {
-        (DeValue::String(given), _) if !field.choices.is_empty() => {
-            return choice_mistake(field, given, part.span());
+    let mistake = match (part.get_ref(), expected) {
+        (DeValue::String(given), ParameterType::Choice(choices)) => {
+            return Some(choice_mistake(name, choices, given, part.span()));
         }
-        (DeValue::Integer(integer), "integer") => {
+        (DeValue::Integer(integer), ParameterType::Integer { .. }) => {
             integer_mistake(name, lowest(field), u64::MAX, part, integer)
         }
-        (DeValue::Integer(_) | DeValue::Float(_), "number") => Mistake::at(
-            part.span(),
-            format!("'{name}' is beyond all numbers that can be computed with"),
-        ),
-        // The type is right, so the parameter has a rule of its own, with its own words.
-        (DeValue::String(_), "text") | (DeValue::Boolean(_), "true or false") => {
-            Mistake::at(part.span(), format!("'{name}': {}", error.message()))
+        (DeValue::Integer(_) | DeValue::Float(_), ParameterType::Number) => {
+            Mistake::at(part.span(), format!("'{name}' is outside the range of 64-bit numbers"))
         }
-        _ if is_whole => not_a(name, &expected(field), value),
-        (other, type_of_item) => {
+        _ if std::ptr::eq(part, value) => not_a(name, expected, value),
+        (other, _) => {
             let found = found(other);
-            let title = format!("'{name}' must be {}, but this item is {found}", expected(field));
-            Mistake::at(part.span(), title)
-                .help(rewrite("", type_of_item, other).unwrap_or_default())
+            let title =
+                format!("'{name}' must be {}, but this item is {found}", one(&field.value_type));
+            Mistake::at(part.span(), title).help(rewrite("", expected, other).unwrap_or_default())
         }
     };
-    mistake.help(about(field))
+    Some(mistake.help(about(field)))
+}
+
+/// The first part of the value that does not have its type, and that type.
+fn misfit<'v, 'i, 't>(
+    expected: &'t ParameterType,
+    value: &'v Value<'i>,
+) -> Option<(&'v Value<'i>, &'t ParameterType)> {
+    let fits = match (expected, value.get_ref()) {
+        (ParameterType::Integer { largest }, DeValue::Integer(integer)) => {
+            unsigned(integer).is_some_and(|number| number <= *largest)
+        }
+        (ParameterType::Number, DeValue::Integer(integer)) => {
+            let range = i128::from(i64::MIN)..=i128::from(u64::MAX);
+            whole(integer).is_some_and(|number| range.contains(&number))
+        }
+        (ParameterType::Number, DeValue::Float(float)) => {
+            let is_infinite = |number: f64| number.is_infinite() && !float.as_str().contains("inf");
+            float.as_str().parse().is_ok_and(|number| !is_infinite(number))
+        }
+        (ParameterType::Bool, DeValue::Boolean(_)) => true,
+        (ParameterType::Text, DeValue::String(_)) => true,
+        (ParameterType::Choice(choices), DeValue::String(given)) => {
+            choices.iter().any(|choice| choice.name == given)
+        }
+        (ParameterType::List(item) | ParameterType::OneOrMany(item), DeValue::Array(items)) => {
+            return items.iter().find_map(|value| misfit(item, value));
+        }
+        (ParameterType::OneOrMany(item), _) => misfit(item, value).is_none(),
+        (ParameterType::Table(item), DeValue::Table(table)) => {
+            return table.values().find_map(|value| misfit(item, value));
+        }
+        _ => false,
+    };
+    (!fits).then_some((value, expected))
 }
 
 /// The mistake of a number out of a parameter's range, if it is.
 pub(super) fn range_mistake(field: &Field, value: &Value<'_>) -> Option<Mistake> {
     let range = field.range?;
     let number: f64 = match value.get_ref() {
-        DeValue::Integer(integer) => {
-            i128::from_str_radix(integer.as_str(), integer.radix()).ok()? as f64
-        }
+        DeValue::Integer(integer) => whole(integer)? as f64,
         DeValue::Float(float) => float.as_str().parse().ok()?,
         _ => return None,
     };
@@ -126,21 +152,19 @@ pub(super) fn about(field: &Field) -> String {
     format!("{}: {} {default}", field.name, words.join(" ")).trim_end().to_owned()
 }
 
-fn choice_mistake(field: &Field, given: &str, place: Span) -> Mistake {
-    let names = || field.choices.iter().map(|choice| choice.name);
+fn choice_mistake(name: &str, choices: &[Choice], given: &str, place: Span) -> Mistake {
+    let names = || choices.iter().map(|choice| choice.name);
     let hint = did_you_mean(given, names()).map_or(String::new(), |hint| format!(", {hint}"));
-    let title = format!("'{given}' is not a value of '{}'{hint}", field.name);
+    let title = format!("'{given}' is not a value of '{name}'{hint}");
     let meaning = nearest(given, names())
-        .and_then(|name| field.choices.iter().find(|choice| choice.name == name))
+        .and_then(|name| choices.iter().find(|choice| choice.name == name))
         .map_or(String::new(), |choice| format!("{}: {}", choice.name, choice.about));
-    Mistake::at(place, title).help(meaning).help(format!(
-        "'{}' is one of {}",
-        field.name,
-        listed(names(), "and")
-    ))
+    Mistake::at(place, title)
+        .help(meaning)
+        .help(format!("'{name}' is one of {}", listed(names(), "and")))
 }
 
-/// The mistake of a whole number that doesn't fit.
+/// The mistake of a whole number that is out of range.
 fn integer_mistake(
     name: &str,
     low: u64,
@@ -168,90 +192,69 @@ fn lowest(field: &Field) -> u64 {
 }
 
 fn unsigned(integer: &DeInteger<'_>) -> Option<u64> {
-    u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+    whole(integer)?.try_into().ok()
 }
 
-/// The type of a parameter in plain words.
-fn expected(field: &Field) -> String {
-    if !field.choices.is_empty() {
-        let names = listed(field.choices.iter().map(|choice| choice.name), "and");
-        let list = if field.type_name.starts_with("list") { "a list of " } else { "" };
-        return format!("{list}one of {names}");
-    }
-    plain(&field.type_name)
+fn whole(integer: &DeInteger<'_>) -> Option<i128> {
+    i128::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
 
-/// A type's name, as it stands in the contract, in plain words.
-fn plain(type_name: &str) -> String {
-    match type_name {
-        "integer" => "a whole number".to_owned(),
-        "number" => "a number".to_owned(),
-        "list of integer" => "a list of whole numbers".to_owned(),
-        "list of number" => "a list of numbers".to_owned(),
-        "table of integer" => "a table of whole numbers".to_owned(),
-        "table of number" => "a table of numbers".to_owned(),
-        "text or list of text" => "text or a list of text".to_owned(),
-        name if name.starts_with("list") || name.starts_with("table") => format!("a {name}"),
-        name => name.to_owned(),
+/// A value of this type, in plain words: `a whole number`.
+fn one(expected: &ParameterType) -> String {
+    match expected {
+        ParameterType::Integer { .. } => "a whole number".to_owned(),
+        ParameterType::Number => "a number".to_owned(),
+        ParameterType::Bool => "true or false".to_owned(),
+        ParameterType::Text => "text".to_owned(),
+        ParameterType::Choice(choices) => {
+            format!("one of {}", listed(choices.iter().map(|choice| choice.name), "and"))
+        }
+        ParameterType::List(item) => format!("a list of {}", several(item)),
+        ParameterType::Table(item) => format!("a table of {}", several(item)),
+        ParameterType::OneOrMany(item) => format!("{} or a list of {}", one(item), several(item)),
     }
 }
 
-/// The type of what a list or a table holds; any other type itself.
-fn element(type_name: &str) -> &str {
-    let inner = type_name.strip_prefix("list of ").or_else(|| type_name.strip_prefix("table of "));
-    inner.map_or(type_name, element)
+/// Values of this type, in plain words: `whole numbers`.
+fn several(expected: &ParameterType) -> String {
+    match expected {
+        ParameterType::Integer { .. } => "whole numbers".to_owned(),
+        ParameterType::Number => "numbers".to_owned(),
+        other => one(other),
+    }
 }
 
-/// How to write the value so that it has the expected type, where that is easy to say.
-fn rewrite(name: &str, expected: &str, value: &DeValue<'_>) -> Option<String> {
+/// How to write the value so that it has the expected type, where that is easy.
+fn rewrite(name: &str, expected: &ParameterType, value: &DeValue<'_>) -> Option<String> {
     let key = if name.is_empty() { String::new() } else { format!("{name} = ") };
-    match value {
-        DeValue::String(text) => {
+    match (value, expected) {
+        (DeValue::String(text), ParameterType::List(item)) if **item == ParameterType::Text => {
+            Some(format!("in brackets: {key}[{:?}]", text.trim()))
+        }
+        (DeValue::String(text), _) => {
             let text = text.trim();
-            let number = text.parse::<f64>().is_ok_and(f64::is_finite);
-            let whole = text.parse::<u64>().is_ok();
             let fits = match expected {
-                "a whole number" => whole,
-                "a number" => number,
-                "true or false" => text == "true" || text == "false",
+                ParameterType::Integer { .. } => text.parse::<u64>().is_ok(),
+                ParameterType::Number => text.parse::<f64>().is_ok_and(f64::is_finite),
+                ParameterType::Bool => text == "true" || text == "false",
                 _ => false,
             };
-            match () {
-                () if fits => Some(format!("without quotes: {key}{text}")),
-                () if expected.starts_with("a list of text") => {
-                    Some(format!("in brackets: {key}[{text:?}]"))
-                }
-                () => None,
-            }
+            fits.then(|| format!("without quotes: {key}{text}"))
         }
-        DeValue::Float(float) if expected == "a whole number" => {
+        (DeValue::Float(float), ParameterType::Integer { .. }) => {
             let whole = float.as_str().strip_suffix(".0")?;
             Some(format!("without the fraction: {key}{whole}"))
         }
-        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_)
-            if expected.starts_with("text") =>
-        {
+        (_, ParameterType::Text | ParameterType::OneOrMany(_)) => {
             let text = match value {
                 DeValue::Integer(integer) => integer.to_string(),
                 DeValue::Float(float) => float.to_string(),
                 DeValue::Boolean(truth) => truth.to_string(),
                 DeValue::Datetime(date) => date.to_string(),
-                _ => return None,
+                DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_) => return None,
             };
             Some(format!("in quotes: {key}\"{text}\""))
         }
-        _ => None,
-    }
-}
-
-/// The part of `value` that lies at `place`.
-fn find<'v, 'i>(value: &'v Value<'i>, place: &Span) -> Option<&'v Value<'i>> {
-    if value.span() == *place {
-        return Some(value);
-    }
-    match value.get_ref() {
-        DeValue::Array(items) => items.iter().find_map(|item| find(item, place)),
-        DeValue::Table(table) => table.values().find_map(|item| find(item, place)),
         _ => None,
     }
 }

@@ -12,7 +12,7 @@ use crate::stage_name::StageName;
 const NAME_WIDTH: usize = 16;
 
 /// Draws bars on standard error.
-pub struct Bars {
+pub(crate) struct Bars {
     all: MultiProgress,
     whole: Option<ProgressBar>,
     stages: BTreeMap<StageName, (ProgressBar, Course)>,
@@ -20,8 +20,7 @@ pub struct Bars {
 }
 
 impl Bars {
-    /// No bars yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         Self { all, whole: None, stages: BTreeMap::new(), started: false }
     }

@@ -6,7 +6,7 @@ use super::Reporter;
 use crate::events::RunEvent;
 
 /// Writes events as they are.
-pub struct JsonLines;
+pub(crate) struct JsonLines;
 
 impl Reporter for JsonLines {
     fn event(&mut self, event: &RunEvent) {

@@ -1,4 +1,4 @@
-//! How far one long piece of work is that is counted in bytes: a bar on a terminal, now and then a line elsewhere.
+//! How far one long piece of work is that is counted in bytes: a bar on a terminal, a line from time to time elsewhere.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::format;
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Shows how many bytes are done.
-pub struct Meter {
+pub(crate) struct Meter {
     what: &'static str,
     total: u64,
     bar: Option<ProgressBar>,
@@ -23,8 +23,8 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Nothing is done yet. `what` says what is done with the bytes.
-    pub fn new(what: &'static str, total: u64) -> Self {
+    /// Nothing is done yet. `what` is the verb: what is done with the bytes.
+    pub(crate) fn new(what: &'static str, total: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
             bar.set_style(style("      {prefix:16!} {bar:28.cyan/dim} {wide_msg}"));
@@ -34,7 +34,7 @@ impl Meter {
     }
 
     /// This many bytes are done.
-    pub fn update(&mut self, done: u64) {
+    pub(crate) fn update(&mut self, done: u64) {
         self.rate.update(done);
         let rate = self.rate.per_second().map_or(String::new(), |rate| {
             format!(", {}/s", format::amount(rate as u64, Unit::Bytes))

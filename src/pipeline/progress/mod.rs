@@ -16,21 +16,19 @@ use pipeline_stages::message::{Measured, Metrics, Progress};
 use crate::events::{Outcome, RunEvent};
 use crate::{format, visible};
 
-pub use meter::Meter;
-pub use running::{Running, RunningFiles};
+pub(crate) use meter::Meter;
+pub(crate) use running::{Running, RunningFiles};
 
 /// Shows a run.
-pub trait Reporter {
-    /// Something happened.
+pub(crate) trait Reporter {
     fn event(&mut self, event: &RunEvent);
 
-    /// Some time passed.
     fn tick(&mut self) {}
 }
 
 /// How a run is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Style {
+pub(crate) enum Style {
     /// Bars on a terminal, plain lines elsewhere.
     Auto,
     /// Bars.
@@ -43,8 +41,7 @@ pub enum Style {
     None,
 }
 
-/// A reporter of this style.
-pub fn reporter(style: Style) -> Box<dyn Reporter> {
+pub(crate) fn reporter(style: Style) -> Box<dyn Reporter> {
     match style {
         Style::Auto if std::io::stderr().is_terminal() => Box::new(bars::Bars::new()),
         Style::Auto | Style::Plain => Box::new(plain::Plain::default()),
@@ -55,7 +52,7 @@ pub fn reporter(style: Style) -> Box<dyn Reporter> {
 }
 
 /// Several reporters at once.
-pub struct Reporters(pub Vec<Box<dyn Reporter>>);
+pub(crate) struct Reporters(pub(crate) Vec<Box<dyn Reporter>>);
 
 impl Reporter for Reporters {
     fn event(&mut self, event: &RunEvent) {

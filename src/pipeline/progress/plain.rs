@@ -13,9 +13,9 @@ use crate::visible;
 /// A stage's progress is shown this often.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Writes a line when something begins or ends, and now and then between.
+/// Writes a line when something begins or ends, and from time to time between.
 #[derive(Default)]
-pub struct Plain {
+pub(crate) struct Plain {
     running: BTreeMap<StageName, (Instant, Course)>,
 }
 
@@ -52,29 +52,29 @@ impl Reporter for Plain {
 }
 
 /// Prints the line of an event, if it has one.
-pub fn print_line(event: &RunEvent) {
+pub(crate) fn print_line(event: &RunEvent) {
     if let Some(line) = line(event) {
         print(&line);
     }
 }
 
-/// Writes a line to standard error. That it cannot be written is not a reason to end a run.
-pub fn print(line: &str) {
+/// Writes a line to standard error. A failure to write it does not end a run.
+pub(crate) fn print(line: &str) {
     let _ = writeln!(std::io::stderr(), "{}", visible::text(line));
 }
 
 /// The line of an event, for all but progress; bars print the same.
-pub fn line(event: &RunEvent) -> Option<String> {
+pub(crate) fn line(event: &RunEvent) -> Option<String> {
     match event {
         RunEvent::Start { stage, kind, why, resumes, .. } => {
-            let verb = if *resumes { "goes on from its checkpoint" } else { "runs" };
+            let verb = if *resumes { "continues from its checkpoint" } else { "runs" };
             Some(format!("      {stage} ({kind}) {verb}: {why}"))
         }
         RunEvent::Again { stage, kind } => {
-            Some(format!("      {stage} ({kind}) runs again, in scratch"))
+            Some(format!("      {stage} ({kind}) runs again in a scratch folder"))
         }
         RunEvent::Wait { stage } => {
-            Some(format!("      {stage} waits: the same work is under way elsewhere"))
+            Some(format!("      {stage} waits: another process does the same work"))
         }
         RunEvent::Note { stage, text } => Some(format!("      {stage}: {}", indent(text))),
         RunEvent::End { stage, outcome } => ending(stage, outcome),

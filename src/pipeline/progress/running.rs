@@ -1,6 +1,6 @@
 //! What is done for a key now: a file in the cache, written by one reporter of the run, read by `status` of any process.
 //!
-//! Only for people: nothing is decided by it.
+//! Only for people: nothing depends on it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -25,24 +25,24 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// What is done for a key now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Running {
+pub(crate) struct Running {
     /// Who does it, where, and since when.
-    pub owner: Owner,
+    pub(crate) owner: Owner,
     /// What the stage is called there.
-    pub stage: StageName,
+    pub(crate) stage: StageName,
     /// The experiment there.
-    pub experiment: String,
-    /// How far it is, where it says so.
-    pub progress: Option<Progress>,
+    pub(crate) experiment: String,
+    /// Its progress, if it reports any.
+    pub(crate) progress: Option<Progress>,
     /// What was measured last under each name.
-    pub measured: Metrics,
+    pub(crate) measured: Metrics,
     /// How much is done in a second, in the unit of its progress.
-    pub rate: Option<f64>,
+    pub(crate) rate: Option<f64>,
 }
 
 impl Running {
-    /// What is done for a key. `None` where nothing is, or nobody is left to do it.
-    pub fn read(layout: &Layout, key: &StageKey) -> Option<Self> {
+    /// What is done for a key. `None` if nothing is, or if the process is gone.
+    pub(crate) fn read(layout: &Layout, key: &StageKey) -> Option<Self> {
         let path = layout.running(key);
         let running: Self = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
         let is_alive = if running.owner.host == Owner::this_process().host {
@@ -56,7 +56,7 @@ impl Running {
     }
 
     /// In one line: `is running, started 3 min ago (process 4711 on lab2): 81 %, epoch 3/20, loss 4.21`.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let started = format::ago(self.owner.since);
         let course = Course {
             progress: self.progress.clone(),
@@ -71,7 +71,7 @@ impl Running {
 }
 
 /// Writes a file for each stage that runs.
-pub struct RunningFiles {
+pub(crate) struct RunningFiles {
     layout: Layout,
     experiment: String,
     stages: BTreeMap<StageName, Stage>,
@@ -87,7 +87,7 @@ struct Stage {
 
 impl RunningFiles {
     /// For the runs of a cache.
-    pub fn new(layout: Layout) -> Self {
+    pub(crate) fn new(layout: Layout) -> Self {
         Self { layout, experiment: String::new(), stages: BTreeMap::new() }
     }
 
@@ -102,7 +102,7 @@ impl RunningFiles {
             measured: stage.course.measured.clone(),
             rate: stage.course.rate.per_second(),
         };
-        // Nobody needs it: a cache that cannot be written says so elsewhere.
+        // Not needed: a cache that cannot be written is reported elsewhere.
         if let Ok(text) = serde_json::to_vec(&running) {
             let _ = write_disposable(&self.layout.running(&stage.key), &text);
         }

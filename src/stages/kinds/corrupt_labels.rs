@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::kind::{Problem, Rules};
+use crate::kind::{Problem, Rules, WithoutEffect};
 use crate::known::KnownInputs;
 
 choices! {
@@ -128,7 +128,13 @@ impl Rules for CorruptLabels {
         Vec::new()
     }
 
-    // With `pairs`, whatever the noise, as in keys from before there were groups of parameters.
+    fn without_effect(&self) -> Vec<WithoutEffect> {
+        let drawn = [Noise::Symmetric, Noise::Flip, Noise::Flip2, Noise::Asymmetric];
+        let seed = WithoutEffect::unless("seed", "noise", self.noise, &drawn);
+        (self.noise == Noise::Human).then_some(seed).into_iter().collect()
+    }
+
+    // With `pairs`, regardless of the noise, as in keys from before there were groups of parameters.
     fn key_parameters(
         &self,
         mut all: serde_json::Map<String, serde_json::Value>,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::kind::{OutsidePath, Problem, Rules};
+use crate::kind::{OutsidePath, Problem, Rules, WithoutEffect};
 use crate::parameter::OneOrMany;
 use crate::url::{self, FileUrl, WebUrl};
 
@@ -190,6 +190,15 @@ impl Rules for Download {
             ));
         }
         problems
+    }
+
+    fn without_effect(&self) -> Vec<WithoutEffect> {
+        let is_local = |url: &String| FileUrl::read(url).is_some();
+        if self.url.0.is_empty() || !self.url.0.iter().all(is_local) {
+            return Vec::new();
+        }
+        let of_the_web = ["retries", "timeout-seconds", "speed-limit", "speed-time-seconds"];
+        of_the_web.map(|name| WithoutEffect::with(name, "file: URLs alone")).into()
     }
 
     fn outside_paths(&self) -> Vec<OutsidePath> {

@@ -65,15 +65,6 @@ macro_rules! kinds {
                     _ => None,
                 }
             }
-
-            /// Checks the given parameters one by one; the others may be missing.
-            pub fn check_given<'de, D: Deserializer<'de>>(kind: &str, given: D) -> Option<Result<(), D::Error>> {
-                match kind {
-                    $(<$prepare>::NAME => Some(<$prepare as Kind>::Raw::deserialize(given).map(drop)),)*
-                    $(<$learn>::NAME => Some(<$learn as Kind>::Raw::deserialize(given).map(drop)),)*
-                    _ => None,
-                }
-            }
         }
 
         /// Evaluates `$body` with `$parameters` bound to the stage's own parameters.

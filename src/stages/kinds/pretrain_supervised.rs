@@ -3,7 +3,7 @@
 use super::architecture::Architecture;
 use super::precision::Precision;
 use super::train::{Augmentation, Normalise, Schedule, image_problems};
-use crate::kind::{Problem, Rules};
+use crate::kind::{Problem, Rules, WithoutEffect};
 use crate::known::{Known, KnownInputs};
 use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE};
 
@@ -77,6 +77,13 @@ crate::kind! {
 impl Rules for PretrainSupervised {
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
         image_problems(inputs.at("data"), self.normalise, self.augmentation)
+    }
+
+    fn without_effect(&self) -> Vec<WithoutEffect> {
+        // An accuracy cannot fall by more than 1.
+        let never_ends_early = self.stop_drop >= 1.0;
+        let reason = "a 'stop-drop' of 1 or more, which never ends a training early";
+        never_ends_early.then(|| WithoutEffect::with("stop-after", reason)).into_iter().collect()
     }
 
     fn knows(&self, inputs: &KnownInputs) -> Known {

@@ -1,6 +1,6 @@
 //! `split`: which training samples train, and which are held out.
 
-use crate::kind::{Problem, Rules};
+use crate::kind::{Problem, Rules, WithoutEffect};
 use crate::known::KnownInputs;
 
 choices! {
@@ -76,6 +76,15 @@ impl Rules for Split {
             Problem::new("holdout", message)
         };
         too_few.map(problem).into_iter().collect()
+    }
+
+    fn without_effect(&self) -> Vec<WithoutEffect> {
+        let seed = match (self.from, self.by) {
+            (SplitFrom::Train, SplitBy::Random) => return Vec::new(),
+            (SplitFrom::Train, by) => WithoutEffect::unless("seed", "by", by, &[SplitBy::Random]),
+            (from, _) => WithoutEffect::unless("seed", "from", from, &[SplitFrom::Train]),
+        };
+        vec![seed]
     }
 
     // Without `from` and `by` where they are the default, as in keys from before there was a choice.

@@ -1,6 +1,6 @@
 //! `unpack`: an archive into a folder.
 
-use crate::kind::{Problem, Rules};
+use crate::kind::{Problem, Rules, WithoutEffect};
 
 choices! {
     /// The format of an archive.
@@ -53,6 +53,14 @@ crate::kind! {
 }
 
 impl Rules for Unpack {
+    fn without_effect(&self) -> Vec<WithoutEffect> {
+        if self.format != ArchiveFormat::Gz {
+            return Vec::new();
+        }
+        let reason = "format = \"gz\", which is one file without folders";
+        ["strip", "include", "max-files"].map(|name| WithoutEffect::with(name, reason)).into()
+    }
+
     fn check(&self, _connected: &[&str]) -> Vec<Problem> {
         let never_matches = |glob: &&String| {
             glob.is_empty()

@@ -1,13 +1,13 @@
-//! What is said about `[experiment]`, `[execution]` and the list of stages.
+//! What is shown about `[experiment]`, `[execution]` and the list of stages.
 
 use insta::assert_snapshot;
 
-use super::{said, said_after_head};
+use super::{shown, shown_after_head};
 
 #[test]
 fn empty() {
-    assert_snapshot!(said(""), @r##"
-    error: the manifest has no [experiment]
+    assert_snapshot!(shown(""), @r##"
+    error: the manifest does not have [experiment]
      --> x.toml:1:1
       |
     1 |
@@ -15,7 +15,7 @@ fn empty() {
       |
       = help: start it with: [experiment] and, below it, name = "..."
 
-    error: the manifest has no stages
+    error: the manifest does not have stages
      --> x.toml:1:1
       |
     1 |
@@ -30,8 +30,8 @@ fn empty() {
 
 #[test]
 fn only_a_comment() {
-    assert_snapshot!(said("# nothing yet\n"), @r##"
-    error: the manifest has no [experiment]
+    assert_snapshot!(shown("# nothing yet\n"), @r##"
+    error: the manifest does not have [experiment]
      --> x.toml:1:1
       |
     1 | # nothing yet
@@ -39,7 +39,7 @@ fn only_a_comment() {
       |
       = help: start it with: [experiment] and, below it, name = "..."
 
-    error: the manifest has no stages
+    error: the manifest does not have stages
      --> x.toml:1:1
       |
     1 | # nothing yet
@@ -54,14 +54,14 @@ fn only_a_comment() {
 
 #[test]
 fn experiment_without_name() {
-    assert_snapshot!(said(r##"[experiment]
+    assert_snapshot!(shown(r##"[experiment]
 about = "?"
 [stages.a]
 kind = "download"
 url = "file:a"
 unverified = true
 "##), @r##"
-    error: the experiment has no name
+    error: the experiment does not have a name
      --> x.toml:1:1
       |
     1 | [experiment]
@@ -75,7 +75,7 @@ unverified = true
 
 #[test]
 fn experiment_with_misspelt_keys() {
-    assert_snapshot!(said(r##"[experiment]
+    assert_snapshot!(shown(r##"[experiment]
 naem = "x"
 sed = 3
 author = "me"
@@ -110,7 +110,7 @@ unverified = true
 
 #[test]
 fn experiment_of_wrong_types() {
-    assert_snapshot!(said(r##"[experiment]
+    assert_snapshot!(shown(r##"[experiment]
 name = 3
 about = []
 seed = -1
@@ -145,20 +145,20 @@ unverified = true
 
 #[test]
 fn experiment_whose_name_is_no_file_name() {
-    assert_snapshot!(said(r##"[experiment]
+    assert_snapshot!(shown(r##"[experiment]
 name = "../x"
 [stages.a]
 kind = "download"
 url = "file:a"
 unverified = true
 "##), @r##"
-    error: "../x" cannot be the name of an experiment: it can't start with '.' or '-'
+    error: "../x" cannot be the name of an experiment: it cannot start with '.' or '-'
      --> x.toml:2:8
       |
     2 | name = "../x"
       |        ^^^^^^
       |
-      = help: a folder is named after it, so it must be fit for a file's name
+      = help: a folder is named after it, so it must be a valid file name
 
     error: 1 mistake in x.toml; nothing was run
     "##);
@@ -166,7 +166,7 @@ unverified = true
 
 #[test]
 fn experiment_that_is_no_table() {
-    assert_snapshot!(said(r##"experiment = "x"
+    assert_snapshot!(shown(r##"experiment = "x"
 stages = 3
 execution = []
 "##), @r##"
@@ -196,11 +196,11 @@ execution = []
 
 #[test]
 fn stages_are_empty() {
-    assert_snapshot!(said(r##"[experiment]
+    assert_snapshot!(shown(r##"[experiment]
 name = "x"
 [stages]
 "##), @r##"
-    error: the manifest has no stages
+    error: the manifest does not have stages
      --> x.toml:3:1
       |
     3 | [stages]
@@ -215,7 +215,7 @@ name = "x"
 
 #[test]
 fn misspelt_tables() {
-    assert_snapshot!(said(r##"[experimnt]
+    assert_snapshot!(shown(r##"[experimnt]
 name = "x"
 [stage.a]
 kind = "split"
@@ -246,7 +246,7 @@ device = "cpu"
 
 #[test]
 fn stage_outside_of_stages() {
-    assert_snapshot!(said(r##"[experiment]
+    assert_snapshot!(shown(r##"[experiment]
 name = "x"
 [split]
 kind = "split"
@@ -265,7 +265,7 @@ kind = "split"
 
 #[test]
 fn unknown_tables() {
-    assert_snapshot!(said_after_head("[matrix]\nrate = [0.2, 0.8]\n"), @r##"
+    assert_snapshot!(shown_after_head("[matrix]\nrate = [0.2, 0.8]\n"), @r##"
     error: unknown table 'matrix'
      --> x.toml:8:2
       |
@@ -280,7 +280,7 @@ fn unknown_tables() {
 
 #[test]
 fn key_at_the_top() {
-    assert_snapshot!(said(r##"verbose = true
+    assert_snapshot!(shown(r##"verbose = true
 [experiment]
 name = "x"
 [stages.a]
@@ -302,14 +302,14 @@ unverified = true
 
 #[test]
 fn execution_with_wrong_values() {
-    assert_snapshot!(said_after_head(r##"[execution]
+    assert_snapshot!(shown_after_head(r##"[execution]
 device = "gpu"
 threads = 0
 checkpoint-seconds = -5
 timeout-seconds = "10"
 workers = 3
 "##), @r##"
-    error: 'gpu' is no device
+    error: 'gpu' is not a device
      --> x.toml:9:10
       |
     9 | device = "gpu"
@@ -351,7 +351,7 @@ workers = 3
 
 #[test]
 fn threads_beyond_measure() {
-    assert_snapshot!(said_after_head("[execution]\nthreads = 5000000000\n"), @r##"
+    assert_snapshot!(shown_after_head("[execution]\nthreads = 5000000000\n"), @r##"
     error: 'threads' must be at most 4294967295, but is 5000000000
      --> x.toml:9:11
       |
@@ -364,7 +364,7 @@ fn threads_beyond_measure() {
 
 #[test]
 fn stage_that_is_no_table() {
-    assert_snapshot!(said_after_head(r##"[stages]
+    assert_snapshot!(shown_after_head(r##"[stages]
 [stages.train]
 kind = "train"
 data = "data"
@@ -388,7 +388,7 @@ kind = "split"
 
 #[test]
 fn stage_with_unfit_names() {
-    assert_snapshot!(said_after_head(r##"[stages."-x"]
+    assert_snapshot!(shown_after_head(r##"[stages."-x"]
 kind = "split"
 data = "data"
 [stages."a/b"]
@@ -398,7 +398,7 @@ data = "data"
 kind = "split"
 data = "data"
 "##), @r##"
-    error: "-x" cannot be the name of a stage: a name can't start with '-', or it would look like an option
+    error: "-x" cannot be the name of a stage: a name cannot start with '-', or it would look like an option
      --> x.toml:8:9
       |
     8 | [stages."-x"]
@@ -410,7 +410,7 @@ data = "data"
     11 | [stages."a/b"]
        |         ^^^^^
 
-    error: "" cannot be the name of a stage: a name can't be empty
+    error: "" cannot be the name of a stage: a name cannot be empty
       --> x.toml:14:9
        |
     14 | [stages.""]

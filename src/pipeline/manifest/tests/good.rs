@@ -178,7 +178,7 @@ fn another_way_to_write_it() {
 fn keys_of_a_kind_are_unique() {
     for kind in KINDS {
         let ports = (kind.ports)().iter().map(|port| port.name());
-        let fields = (kind.fields)().into_iter().map(|field| field.name);
+        let fields = (kind.fields)().iter().map(|field| field.name.clone());
         let mut keys = BTreeSet::from(["kind", "seed", "execution"].map(str::to_owned));
         for key in ports.chain(fields) {
             assert!(keys.insert(key.clone()), "'{}' has two keys '{key}'", kind.name);

@@ -5,7 +5,7 @@ use std::path::Path;
 use insta::assert_snapshot;
 
 use super::super::parse;
-use super::said;
+use super::shown;
 
 /// The start of a manifest with data sets and encoders that differ in what is known of them.
 const STAGES: &str = r#"
@@ -148,7 +148,7 @@ fn they_are_shown_at_the_port() {
     let text = format!(
         "{stages}[stages.train]\nkind = \"train\"\ndata = \"cifar\"\ninit = \"encoder\"\n[stages.split]\nkind = \"split\"\ndata = \"few\"\n"
     );
-    assert_snapshot!(said(&text), @r##"
+    assert_snapshot!(shown(&text), @r##"
 error: the initial weights are of a resnet8, but this stage trains a resnet18: set architecture = "resnet8" here, or train the initial weights with 'resnet18'
   --> x.toml:50:8
    |

@@ -1,12 +1,12 @@
-//! What `--set` does, and what is said about it.
+//! What `--set` does, and what is shown about it.
 
 use insta::assert_snapshot;
 
-use super::said_of_set;
+use super::shown_of_set;
 
 #[test]
 fn wrong_values() {
-    assert_snapshot!(said_of_set(&["stages.train.epochs=0", "stages.train.loss=ma", "stages.train.warmup = fast"]), @r#"
+    assert_snapshot!(shown_of_set(&["stages.train.epochs=0", "stages.train.loss=ma", "stages.train.warmup = fast"]), @r#"
     error: 'epochs' must be at least 1, but is 0
      |
      | --set stages.train.epochs=0
@@ -35,7 +35,7 @@ fn wrong_values() {
 
 #[test]
 fn unknown_keys() {
-    assert_snapshot!(said_of_set(&["stages.train.epoch=3", "experiment.foo=3", "executoin.device=cpu"]), @r##"
+    assert_snapshot!(shown_of_set(&["stages.train.epoch=3", "experiment.foo=3", "executoin.device=cpu"]), @r##"
     error: unknown key 'epoch', did you mean 'epochs'?
      |
      | --set stages.train.epoch=3
@@ -61,7 +61,7 @@ fn unknown_keys() {
 
 #[test]
 fn unknown_stage() {
-    assert_snapshot!(said_of_set(&["stages.trian.epochs=3", "stages.xyzzy.epochs=3"]), @r##"
+    assert_snapshot!(shown_of_set(&["stages.trian.epochs=3", "stages.xyzzy.epochs=3"]), @r##"
     error: there is no stage 'trian', did you mean 'train'?
      |
      | --set stages.trian.epochs=3
@@ -80,7 +80,7 @@ fn unknown_stage() {
 
 #[test]
 fn too_short() {
-    assert_snapshot!(said_of_set(&["seed=3", "stages.train=3", "stages=3"]), @r##"
+    assert_snapshot!(shown_of_set(&["seed=3", "stages.train=3", "stages=3"]), @r##"
     error: --set needs the path to one value
      |
      | --set seed=3
@@ -108,7 +108,7 @@ fn too_short() {
 
 #[test]
 fn inside_a_value() {
-    assert_snapshot!(said_of_set(&["stages.train.data.x=1"]), @r##"
+    assert_snapshot!(shown_of_set(&["stages.train.data.x=1"]), @r##"
     error: 'data' is text, so nothing can be set in it
      |
      | --set stages.train.data.x=1
@@ -122,7 +122,7 @@ fn inside_a_value() {
 
 #[test]
 fn wrong_stages() {
-    assert_snapshot!(said_of_set(&["stages.train.data=train", "stages.train.labels=data", "stages.train.init=nowhere"]), @r##"
+    assert_snapshot!(shown_of_set(&["stages.train.data=train", "stages.train.labels=data", "stages.train.init=nowhere"]), @r##"
     error: stage 'train' cannot be its own 'data'
      |
      | --set stages.train.data=train
@@ -151,7 +151,7 @@ fn wrong_stages() {
 
 #[test]
 fn cycle_through_an_override() {
-    assert_snapshot!(said_of_set(&["stages.make.inputs.model=train", "stages.train.init=make"]), @r##"
+    assert_snapshot!(shown_of_set(&["stages.make.inputs.model=train", "stages.train.init=make"]), @r##"
     error: cycle: train -> make -> train
      |
      | --set stages.make.inputs.model=train
@@ -169,8 +169,8 @@ fn cycle_through_an_override() {
 
 #[test]
 fn execution() {
-    assert_snapshot!(said_of_set(&["execution.device=gpu", "stages.train.execution.threads=none"]), @r##"
-    error: 'gpu' is no device
+    assert_snapshot!(shown_of_set(&["execution.device=gpu", "stages.train.execution.threads=none"]), @r##"
+    error: 'gpu' is not a device
      |
      | --set execution.device=gpu
      |                        ^^^
@@ -188,7 +188,7 @@ fn execution() {
 
 #[test]
 fn lists_and_tables_keep_their_places() {
-    assert_snapshot!(said_of_set(&["stages.data.classes=[\"a\", 3]", "stages.data.source=[\"train\", \"nowhere\"]"]), @r#"
+    assert_snapshot!(shown_of_set(&["stages.data.classes=[\"a\", 3]", "stages.data.source=[\"train\", \"nowhere\"]"]), @r#"
     error: 'classes' must be a list of text, but this item is a whole number
      |
      | --set stages.data.classes=["a", 3]

@@ -1,12 +1,15 @@
-//! What is said about the values of parameters.
+//! What is shown about the values of parameters.
+
+use std::path::Path;
 
 use insta::assert_snapshot;
 
-use super::{said_after_head, said_of_train};
+use super::super::parse;
+use super::{HEAD, shown_after_head, shown_of_set, shown_of_train};
 
 #[test]
 fn misspelt_choices() {
-    assert_snapshot!(said_of_train(r##"loss = "maee"
+    assert_snapshot!(shown_of_train(r##"loss = "maee"
 architecture = "resnet34"
 method = "xyzzy"
 "##), @r#"
@@ -42,7 +45,7 @@ error: 3 mistakes in x.toml; nothing was run
 
 #[test]
 fn text_for_numbers() {
-    assert_snapshot!(said_of_train(r##"epochs = "3"
+    assert_snapshot!(shown_of_train(r##"epochs = "3"
 learning-rate = "fast"
 warmup = "0.1"
 "##), @r#"
@@ -78,7 +81,7 @@ error: 3 mistakes in x.toml; nothing was run
 
 #[test]
 fn fractions_for_whole_numbers() {
-    assert_snapshot!(said_of_train("epochs = 3.0\nbatch-size = 3.5\n"), @r##"
+    assert_snapshot!(shown_of_train("epochs = 3.0\nbatch-size = 3.5\n"), @r##"
     error: 'epochs' must be a whole number, but is a number with a fraction
       --> x.toml:11:10
        |
@@ -102,7 +105,7 @@ fn fractions_for_whole_numbers() {
 
 #[test]
 fn numbers_out_of_range() {
-    assert_snapshot!(said_of_train("epochs = 0\nlearning-rate = 0\nweight-decay = -1e-4\nwarmup = 1.5\nq = nan\n"), @r#"
+    assert_snapshot!(shown_of_train("epochs = 0\nlearning-rate = 0\nweight-decay = -1e-4\nwarmup = 1.5\nq = nan\n"), @r#"
     error: 'epochs' must be at least 1, but is 0
       --> x.toml:11:10
        |
@@ -149,7 +152,7 @@ fn numbers_out_of_range() {
 
 #[test]
 fn negative_whole_numbers() {
-    assert_snapshot!(said_of_train("epochs = -1\nbatch-size = -100\n"), @r##"
+    assert_snapshot!(shown_of_train("epochs = -1\nbatch-size = -100\n"), @r##"
     error: 'epochs' must be a whole number from 1, but is -1
       --> x.toml:11:10
        |
@@ -172,7 +175,7 @@ fn negative_whole_numbers() {
 
 #[test]
 fn numbers_beyond_measure() {
-    assert_snapshot!(said_of_train("epochs = 99999999999999999999\nbatch-size = 999999999999999999999999999999999999999999999\nlearning-rate = 1e999\nwarmup = 999999999999999999999999999999\n"), @r#"
+    assert_snapshot!(shown_of_train("epochs = 99999999999999999999\nbatch-size = 999999999999999999999999999999999999999999999\nlearning-rate = 1e999\nwarmup = 999999999999999999999999999999\n"), @r#"
     error: 'epochs' is too large: 99999999999999999999
       --> x.toml:11:10
        |
@@ -189,7 +192,7 @@ fn numbers_beyond_measure() {
        |
        = help: batch-size: Samples a step. By default 100.
 
-    error: 'learning-rate' is beyond all numbers that can be computed with
+    error: 'learning-rate' is outside the range of 64-bit numbers
       --> x.toml:13:17
        |
     13 | learning-rate = 1e999
@@ -197,7 +200,7 @@ fn numbers_beyond_measure() {
        |
        = help: learning-rate: The peak learning rate. By default 0.01.
 
-    error: 'warmup' is beyond all numbers that can be computed with
+    error: 'warmup' is outside the range of 64-bit numbers
       --> x.toml:14:10
        |
     14 | warmup = 999999999999999999999999999999
@@ -211,7 +214,7 @@ fn numbers_beyond_measure() {
 
 #[test]
 fn other_types_for_numbers() {
-    assert_snapshot!(said_of_train("epochs = true\nlearning-rate = [1]\nwarmup = { a = 1 }\nq = 2020-01-01\n"), @r#"
+    assert_snapshot!(shown_of_train("epochs = true\nlearning-rate = [1]\nwarmup = { a = 1 }\nq = 2020-01-01\n"), @r#"
     error: 'epochs' must be a whole number, but is true
       --> x.toml:11:10
        |
@@ -250,7 +253,7 @@ fn other_types_for_numbers() {
 
 #[test]
 fn numbers_for_text() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "download"
 url = 3
 name = 1.5
@@ -299,7 +302,7 @@ error: 4 mistakes in x.toml; nothing was run
 
 #[test]
 fn wrong_items_in_lists_and_tables() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "command"
 run = ["a", 3]
 files = "b"
@@ -347,7 +350,7 @@ error: 4 mistakes in x.toml; nothing was run
 
 #[test]
 fn parameters_without_effect() {
-    assert_snapshot!(said_after_head(r##"[stages.train]
+    assert_snapshot!(shown_after_head(r##"[stages.train]
 kind = "train"
 data = "data"
 q = 0.7
@@ -412,8 +415,86 @@ error: 5 mistakes in x.toml; nothing was run
 }
 
 #[test]
+fn parameters_without_effect_for_other_reasons() {
+    const NOISY: &str = "kind = \"corrupt-labels\"\ndata = \"data\"\nnoise = \"human\"\n\
+                         human-labels = \"worse\"\nhuman = \"file\"\n";
+    const SPLIT: &str = "kind = \"split\"\ndata = \"data\"\nseed = 1\n";
+    const GET: &str = "kind = \"download\"\nunverified = true\nretries = 1\n";
+    const UNPACK: &str = "kind = \"unpack\"\narchive = \"file\"\nstrip = 1\ninclude = [\"a\"]\n";
+    const TRAIN: &str =
+        "kind = \"pretrain-supervised\"\ndata = \"data\"\nnormalise = \"none\"\nstop-after = 7\n";
+    let file = "[stages.file]\nkind = \"download\"\nunverified = true\nurl = \"file:a\"\n";
+    for (stage, line, titles) in [
+        (NOISY, "seed = 1", &["'seed' has no effect with noise = \"human\""][..]),
+        (SPLIT, "by = \"dataset\"", &["'seed' has no effect with by = \"dataset\""]),
+        (SPLIT, "from = \"val-folder\"", &["'seed' has no effect with from = \"val-folder\""]),
+        (SPLIT, "by = \"random\"", &[]),
+        (GET, "url = \"file:a\"", &["'retries' has no effect with file: URLs alone"]),
+        (
+            GET,
+            "url = [\"file:a\", \"file:b\"]\nspeed-limit = 2",
+            &[
+                "'retries' has no effect with file: URLs alone",
+                "'speed-limit' has no effect with file: URLs alone",
+            ],
+        ),
+        (GET, "url = [\"file:a\", \"https://example.org/a\"]", &[]),
+        (
+            UNPACK,
+            "format = \"gz\"",
+            &["'strip' has no effect with format = \"gz\"", "'include' has no effect with format"],
+        ),
+        (UNPACK, "format = \"tar-gz\"", &[]),
+        (TRAIN, "stop-drop = 1", &["'stop-after' has no effect with a 'stop-drop' of 1 or more"]),
+        (TRAIN, "stop-drop = 0.5", &[]),
+    ] {
+        let text = format!("{HEAD}{file}[stages.a]\n{stage}{line}\n");
+        let found = match parse(Path::new("x.toml"), &text, &[]) {
+            Ok(_) => Vec::new(),
+            Err(mistakes) => mistakes.list().iter().map(|one| one.title().to_owned()).collect(),
+        };
+        assert_eq!(found.len(), titles.len(), "{line}: {found:?}");
+        for (found, title) in found.iter().zip(titles) {
+            assert!(found.starts_with(title), "{line}: {found}");
+        }
+    }
+}
+
+#[test]
+fn an_item_of_the_wrong_type_is_shown() {
+    let shown = shown_after_head(
+        "[stages.a]\nkind = \"download\"\nunverified = true\nurl = [\"file:a\", 3]\n",
+    );
+    let title = "error: 'url' must be text or a list of text, but this item is a whole number\n";
+    assert!(shown.starts_with(title) && shown.contains("--> x.toml:11:18"), "{shown}");
+    assert!(shown.contains("help: in quotes: \"3\""), "{shown}");
+}
+
+#[test]
+fn a_password_is_not_shown_however_it_is_written() {
+    for url in [
+        r"https:\u002f\u002fann:s3cret@h/a",
+        r"https://\u0061nn:s3cret\u0040h/a",
+        r#"https://ann:s3\"cret@h/a"#,
+    ] {
+        for line in [
+            format!("url = \"{url}\""),
+            format!("url = [\n  \"{url}\",\n]"),
+            format!("url = \"{url}\" retries = 1"),
+            format!("url = \"\"\"{url}\"\"\""),
+        ] {
+            let stage = "[stages.a]\nkind = \"download\"\nunverified = true\nname = \"a\"\n";
+            let shown = shown_after_head(&format!("{stage}{line}\n"));
+            assert!(!shown.contains("s3") && !shown.contains("cret"), "{shown}");
+        }
+        let shown = shown_of_set(&[&format!("stages.train.epochs=\"{url}\"")]);
+        assert!(!shown.contains("s3") && !shown.contains("cret"), "{shown}");
+    }
+}
+
+#[test]
 fn a_command_as_one_line() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "command"
 run = "echo hi"
 "##), @r##"
@@ -432,7 +513,7 @@ error: 1 mistake in x.toml; nothing was run
 
 #[test]
 fn nul_in_any_text() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "command"
 run = ["echo",
   "a\u0000"]
@@ -456,7 +537,7 @@ error: 'run' has a NUL character
 11 |   "a\u0000"]
    |   ^^^^^^^^^
    |
-   = help: no program, path or URL can have one: drop it, or read the value from a file
+   = help: no program, path or URL can have one: remove it, or read the value from a file
 
 error: 'environment' has a NUL character
   --> x.toml:12:21
@@ -464,7 +545,7 @@ error: 'environment' has a NUL character
 12 | environment = { A = "\u0000", B = "" }
    |                     ^^^^^^^^
    |
-   = help: no program, path or URL can have one: drop it, or read the value from a file
+   = help: no program, path or URL can have one: remove it, or read the value from a file
 
 error: 'files' has a NUL character
   --> x.toml:13:10
@@ -472,7 +553,7 @@ error: 'files' has a NUL character
 13 | files = ["a\u0000b"]
    |          ^^^^^^^^^^
    |
-   = help: no program, path or URL can have one: drop it, or read the value from a file
+   = help: no program, path or URL can have one: remove it, or read the value from a file
 
 error: 'shell' has a NUL character
   --> x.toml:16:9
@@ -480,7 +561,7 @@ error: 'shell' has a NUL character
 16 | shell = "\u0000"
    |         ^^^^^^^^
    |
-   = help: no program, path or URL can have one: drop it, or read the value from a file
+   = help: no program, path or URL can have one: remove it, or read the value from a file
 
 error: 'url' has a NUL character
   --> x.toml:19:7
@@ -488,7 +569,7 @@ error: 'url' has a NUL character
 19 | url = "file:\u0000"
    |       ^^^^^^^^^^^^^
    |
-   = help: no program, path or URL can have one: drop it, or read the value from a file
+   = help: no program, path or URL can have one: remove it, or read the value from a file
 
 error: 'path' has a NUL character
   --> x.toml:24:8
@@ -496,7 +577,7 @@ error: 'path' has a NUL character
 24 | path = "\u0000"
    |        ^^^^^^^^
    |
-   = help: no program, path or URL can have one: drop it, or read the value from a file
+   = help: no program, path or URL can have one: remove it, or read the value from a file
 
 error: 6 mistakes in x.toml; nothing was run
 "##);
@@ -504,7 +585,7 @@ error: 6 mistakes in x.toml; nothing was run
 
 #[test]
 fn wrong_placeholders_are_reported_together() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "command"
 run = [
   "echo", "{outptu} {inputs.dat}",
@@ -542,7 +623,7 @@ error: 3 mistakes in x.toml; nothing was run
 
 #[test]
 fn inputs_of_one_variable() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "command"
 shell = "true"
 inputs = { a-b = "data", a_b = "data" }

@@ -1,12 +1,12 @@
-//! What is said about ports and the stages behind them.
+//! What is shown about ports and the stages behind them.
 
 use insta::assert_snapshot;
 
-use super::{said_after_head, said_of_train};
+use super::{shown_after_head, shown_of_train};
 
 #[test]
 fn missing_port() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "train"
 [stages.b]
 kind = "unpack"
@@ -33,7 +33,7 @@ kind = "unpack"
 
 #[test]
 fn misspelt_port_is_one_mistake() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "train"
 date = "data"
 "##), @r##"
@@ -49,7 +49,7 @@ date = "data"
 
 #[test]
 fn no_such_stage_but_a_near_one() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "split"
 data = "dat"
 "##), @r##"
@@ -65,7 +65,7 @@ data = "dat"
 
 #[test]
 fn no_such_stage_and_no_near_one() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "split"
 data = "xyzzy"
 "##), @r##"
@@ -83,7 +83,7 @@ data = "xyzzy"
 
 #[test]
 fn no_such_stage_in_a_list() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "dataset"
 format = "idx"
 source = ["zip", "zap"]
@@ -103,7 +103,7 @@ run = ["true"]
 
 #[test]
 fn stage_that_does_not_fit() {
-    assert_snapshot!(said_after_head(r##"[stages.noisy]
+    assert_snapshot!(shown_after_head(r##"[stages.noisy]
 kind = "corrupt-labels"
 data = "data"
 rate = 0.5
@@ -134,7 +134,7 @@ init = "train"
 
 #[test]
 fn no_stage_that_fits() {
-    assert_snapshot!(said_of_train(r##"labels = "data"
+    assert_snapshot!(shown_of_train(r##"labels = "data"
 "##), @r##"
     error: 'data' produces dataset, but 'labels' takes labels
       --> x.toml:11:10
@@ -151,7 +151,7 @@ fn no_stage_that_fits() {
 
 #[test]
 fn type_of_a_command_is_what_it_says() {
-    assert_snapshot!(said_of_train(r##"init = "make"
+    assert_snapshot!(shown_of_train(r##"init = "make"
 [stages.make]
 kind = "command"
 run = ["make"]
@@ -172,7 +172,7 @@ error: 1 mistake in x.toml; nothing was run
 
 #[test]
 fn type_of_a_wrong_command_is_open() {
-    assert_snapshot!(said_of_train(r##"init = "make"
+    assert_snapshot!(shown_of_train(r##"init = "make"
 [stages.make]
 kind = "command"
 run = ["make"]
@@ -193,7 +193,7 @@ output = "modle"
 
 #[test]
 fn stage_that_names_itself() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "train"
 data = "data"
 init = "a"
@@ -212,7 +212,7 @@ init = "a"
 
 #[test]
 fn cycle() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "train"
 data = "data"
 init = "b"
@@ -238,7 +238,7 @@ init = "a"
 
 #[test]
 fn two_cycles_each_named_once() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "train"
 data = "data"
 init = "b"
@@ -290,7 +290,7 @@ inputs.d = "d"
 
 #[test]
 fn list_for_one_stage() {
-    assert_snapshot!(said_of_train(r##"init = ["data"]
+    assert_snapshot!(shown_of_train(r##"init = ["data"]
 labels = 3
 split = { a = "data" }
 "##), @r##"
@@ -324,7 +324,7 @@ split = { a = "data" }
 
 #[test]
 fn wrong_lists() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "dataset"
 format = "idx"
 source = [3, "b", "b"]
@@ -366,7 +366,7 @@ source = true
 
 #[test]
 fn wrong_tables_of_stages() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "command"
 run = ["true"]
 inputs = ["data"]

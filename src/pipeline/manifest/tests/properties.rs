@@ -18,7 +18,7 @@ fn read_and_show(text: &str, overrides: &[Override]) -> Option<Mistakes> {
         assert!(mistakes.list().iter().all(|mistake| !mistake.title().contains(words)), "{shown}");
     }
     assert!(shown.ends_with("; nothing was run\n"), "{shown}");
-    assert!(!shown.contains("fault of `pipeline`"), "{shown}");
+    assert!(!shown.contains("bug in `pipeline`"), "{shown}");
     Some(mistakes)
 }
 
@@ -165,7 +165,7 @@ proptest! {
 }
 
 #[test]
-fn files_that_can_not_be_read_are_mistakes() {
+fn files_that_cannot_be_read_are_mistakes() {
     let folder = tempfile::tempdir().expect("a folder");
     let show = |path: &Path| match read(path, &[]) {
         Ok(_) => panic!("{} is no manifest", path.display()),
@@ -173,7 +173,7 @@ fn files_that_can_not_be_read_are_mistakes() {
     };
     let missing = show(&folder.path().join("missing.toml"));
     assert!(
-        missing.contains("error: can't read") && missing.contains("pipeline init"),
+        missing.contains("error: cannot read") && missing.contains("pipeline init"),
         "{missing}"
     );
     assert!(show(folder.path()).contains("name the manifest's file"));

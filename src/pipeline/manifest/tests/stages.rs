@@ -1,15 +1,15 @@
-//! What is said about the kind, the keys, the seed and the execution of a stage.
+//! What is shown about the kind, the keys, the seed and the execution of a stage.
 
 use insta::assert_snapshot;
 
-use super::{said_after_head, said_of_train};
+use super::{shown_after_head, shown_of_train};
 
 #[test]
 fn stage_without_kind() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 data = "data"
 "##), @r#"
-error: stage 'a' has no kind
+error: stage 'a' does not have a kind
  --> x.toml:8:9
   |
 8 | [stages.a]
@@ -23,7 +23,7 @@ error: 1 mistake in x.toml; nothing was run
 
 #[test]
 fn stage_with_misspelt_kind_key() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kin = "split"
 data = "data"
 "##), @r##"
@@ -39,7 +39,7 @@ data = "data"
 
 #[test]
 fn unknown_kind_that_is_near_one() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "simclr"
 [stages.b]
 kind = "train"
@@ -60,7 +60,7 @@ init = "a"
 
 #[test]
 fn unknown_kind_that_is_near_none() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "xyzzy"
 "##), @r#"
 error: unknown kind 'xyzzy'
@@ -77,7 +77,7 @@ error: 1 mistake in x.toml; nothing was run
 
 #[test]
 fn kind_of_a_wrong_type() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = ["split"]
 "##), @r##"
     error: 'kind' must be text, but is a list
@@ -92,7 +92,7 @@ kind = ["split"]
 
 #[test]
 fn misspelt_keys() {
-    assert_snapshot!(said_of_train(r##"epoch = 3
+    assert_snapshot!(shown_of_train(r##"epoch = 3
 lr = 0.1
 batchsize = 3
 lable = "data"
@@ -140,7 +140,7 @@ sede = 3
 
 #[test]
 fn unknown_key_that_is_near_none() {
-    assert_snapshot!(said_of_train("zzz = 1\n"), @r#"
+    assert_snapshot!(shown_of_train("zzz = 1\n"), @r#"
     error: unknown key 'zzz'
       --> x.toml:11:1
        |
@@ -155,7 +155,7 @@ fn unknown_key_that_is_near_none() {
 
 #[test]
 fn keys_of_the_execution_table() {
-    assert_snapshot!(said_of_train(r##"device = "cpu"
+    assert_snapshot!(shown_of_train(r##"device = "cpu"
 threads = 3
 "##), @r##"
     error: 'device' belongs in the stage's 'execution'
@@ -180,7 +180,7 @@ threads = 3
 
 #[test]
 fn missing_parameters() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "corrupt-labels"
 data = "data"
 [stages.b]
@@ -208,7 +208,7 @@ error: 2 mistakes in x.toml; nothing was run
 
 #[test]
 fn misspelt_required_parameter_is_one_mistake() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "corrupt-labels"
 data = "data"
 rat = 0.5
@@ -227,7 +227,7 @@ error: 1 mistake in x.toml; nothing was run
 
 #[test]
 fn rules_of_a_kind() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "download"
 url = ["ftp://x/y", "x.zip"]
 md5 = "abc"
@@ -271,7 +271,7 @@ error: 4 mistakes in x.toml; nothing was run
 
 #[test]
 fn rules_that_need_something_absent() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "command"
 [stages.b]
 kind = "dataset"
@@ -308,7 +308,7 @@ url = "https://example.org/a"
 
 #[test]
 fn rules_wait_until_the_keys_are_right() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "download"
 url = "https://example.org/a"
 md6 = "0123456789abcdef0123456789abcdef"
@@ -327,13 +327,13 @@ md6 = "0123456789abcdef0123456789abcdef"
 
 #[test]
 fn seed_without_random_numbers() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "download"
 url = "file:a"
 unverified = true
 seed = 3
 "##), @r##"
-    error: 'download' draws no random numbers, so it takes no seed
+    error: 'download' does not draw random numbers, so it does not take a seed
       --> x.toml:12:1
        |
     12 | seed = 3
@@ -347,7 +347,7 @@ seed = 3
 
 #[test]
 fn seed_of_a_wrong_type() {
-    assert_snapshot!(said_of_train(r##"seed = "lucky"
+    assert_snapshot!(shown_of_train(r##"seed = "lucky"
 "##), @r##"
     error: 'seed' must be a whole number, but is text
       --> x.toml:11:8
@@ -361,9 +361,9 @@ fn seed_of_a_wrong_type() {
 
 #[test]
 fn execution_of_a_stage() {
-    assert_snapshot!(said_of_train(r##"execution = { device = "cuda:x", thread = 2, timeout-seconds = 0 }
+    assert_snapshot!(shown_of_train(r##"execution = { device = "cuda:x", thread = 2, timeout-seconds = 0 }
 "##), @r##"
-    error: 'cuda:x' is no device
+    error: 'cuda:x' is not a device
       --> x.toml:11:24
        |
     11 | execution = { device = "cuda:x", thread = 2, timeout-seconds = 0 }

@@ -2,11 +2,11 @@
 
 use insta::assert_snapshot;
 
-use super::{said, said_after_head, said_of_train};
+use super::{shown, shown_after_head, shown_of_train};
 
 #[test]
 fn unquoted_text_hides_nothing_else() {
-    assert_snapshot!(said_after_head(r##"[stages.train]
+    assert_snapshot!(shown_after_head(r##"[stages.train]
 kind = train
 [stages.split]
 kind = "split"
@@ -43,10 +43,10 @@ error: 3 mistakes in x.toml; nothing was run
 
 #[test]
 fn header_without_end() {
-    assert_snapshot!(said_after_head(r##"[stages.train
+    assert_snapshot!(shown_after_head(r##"[stages.train
 kind = "train"
 "##), @r##"
-    error: the table's header does not end
+    error: the table's header is not closed
      --> x.toml:8:14
       |
     8 | [stages.train
@@ -60,7 +60,7 @@ kind = "train"
 
 #[test]
 fn key_without_value() {
-    assert_snapshot!(said_after_head("[stages.train]\nkind =\ndata\n"), @r##"
+    assert_snapshot!(shown_after_head("[stages.train]\nkind =\ndata\n"), @r##"
     error: this key has no value
      --> x.toml:9:7
       |
@@ -83,11 +83,11 @@ fn key_without_value() {
 
 #[test]
 fn text_without_end() {
-    assert_snapshot!(said_after_head(r##"[stages.train]
+    assert_snapshot!(shown_after_head(r##"[stages.train]
 kind = "train
 data = "data"
 "##), @r##"
-    error: this text does not end, or has a letter that it cannot have
+    error: this text is not closed, or has a character that is not allowed
      --> x.toml:9:14
       |
     9 | kind = "train
@@ -101,11 +101,11 @@ data = "data"
 
 #[test]
 fn list_without_end() {
-    assert_snapshot!(said_after_head(r##"[stages.train]
+    assert_snapshot!(shown_after_head(r##"[stages.train]
 kind = "train"
 data = ["data"
 "##), @r##"
-    error: the list does not end
+    error: the list is not closed
       --> x.toml:10:15
        |
     10 | data = ["data"
@@ -121,7 +121,7 @@ data = ["data"
 
 #[test]
 fn number_that_is_none() {
-    assert_snapshot!(said_of_train("learning-rate = 1.2.3\n"), @r##"
+    assert_snapshot!(shown_of_train("learning-rate = 1.2.3\n"), @r##"
     error: this is not a number, and text must be in quotes
       --> x.toml:11:20
        |
@@ -136,9 +136,9 @@ fn number_that_is_none() {
 
 #[test]
 fn backslash_in_text() {
-    assert_snapshot!(said_of_train(r##"loss = "C:\data"
+    assert_snapshot!(shown_of_train(r##"loss = "C:\data"
 "##), @r##"
-    error: a '\' in text starts a special letter
+    error: a '\' in text starts an escape sequence
       --> x.toml:11:12
        |
     11 | loss = "C:\data"
@@ -152,17 +152,17 @@ fn backslash_in_text() {
 
 #[test]
 fn key_twice_hides_nothing_else() {
-    assert_snapshot!(said_of_train(r##"epochs = 3
+    assert_snapshot!(shown_of_train(r##"epochs = 3
 epochs = 4
 loss = "maee"
 "##), @r##"
-    error: 'epochs' is there twice
+    error: 'epochs' is defined twice
       --> x.toml:12:1
        |
     12 | epochs = 4
        | ^^^^^^
        |
-       = help: drop one of them, or give one another name
+       = help: remove one of them, or rename it
 
     error: 'maee' is not a value of 'loss', did you mean 'mae'?
       --> x.toml:13:8
@@ -179,16 +179,16 @@ loss = "maee"
 
 #[test]
 fn stage_twice() {
-    assert_snapshot!(said_after_head(r##"[stages.data]
+    assert_snapshot!(shown_after_head(r##"[stages.data]
 kind = "split"
 "##), @r##"
-    error: 'data' is there twice
+    error: 'data' is defined twice
      --> x.toml:8:9
       |
     8 | [stages.data]
       |         ^^^^
       |
-      = help: drop one of them, or give one another name
+      = help: remove one of them, or rename it
 
     error: 1 mistake in x.toml; nothing was run
     "##);
@@ -196,7 +196,7 @@ kind = "split"
 
 #[test]
 fn tree_too_deep() {
-    assert_snapshot!(said_of_train("x = [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]\n"), @r##"
+    assert_snapshot!(shown_of_train("x = [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]\n"), @r##"
     error: this is nested too deeply
       --> x.toml:11:85
        |
@@ -211,7 +211,7 @@ fn tree_too_deep() {
 
 #[test]
 fn windows_line_ends() {
-    assert_snapshot!(said("[experiment]\r\nname = \"x\"\r\n\r\n[stages.a]\r\nkind = \"splt\"\r\nholdout = 1\r\n"), @r##"
+    assert_snapshot!(shown("[experiment]\r\nname = \"x\"\r\n\r\n[stages.a]\r\nkind = \"splt\"\r\nholdout = 1\r\n"), @r##"
     error: unknown kind 'splt', did you mean 'split'?
      --> x.toml:5:8
       |
@@ -226,7 +226,7 @@ fn windows_line_ends() {
 
 #[test]
 fn tabs_before_the_place() {
-    assert_snapshot!(said_after_head("[stages.a]\n\t\tkind\t=\t\"splt\"\t# why\n"), @r##"
+    assert_snapshot!(shown_after_head("[stages.a]\n\t\tkind\t=\t\"splt\"\t# why\n"), @r##"
     error: unknown kind 'splt', did you mean 'split'?
      --> x.toml:9:10
       |
@@ -241,7 +241,7 @@ fn tabs_before_the_place() {
 
 #[test]
 fn letters_of_many_bytes_before_the_place() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "split"
 data = "data"
 "größe" = 1
@@ -275,7 +275,7 @@ error: 3 mistakes in x.toml; nothing was run
 
 #[test]
 fn byte_order_mark() {
-    assert_snapshot!(said("\u{feff}[experimant]\nname = \"x\"\n[stages.a]\nkind = \"download\"\nurl = \"file:a\"\nunverified = true\n"), @r##"
+    assert_snapshot!(shown("\u{feff}[experimant]\nname = \"x\"\n[stages.a]\nkind = \"download\"\nurl = \"file:a\"\nunverified = true\n"), @r##"
     error: unknown table 'experimant', did you mean 'experiment'?
      --> x.toml:1:2
       |
@@ -288,7 +288,7 @@ fn byte_order_mark() {
 
 #[test]
 fn control_characters_are_shown_not_sent() {
-    assert_snapshot!(said_after_head(r##"[stages.a]
+    assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "split\u001b[31m"
 data = "data"
 "##), @r##"
@@ -306,7 +306,7 @@ data = "data"
 
 #[test]
 fn list_without_end_hides_what_only_follows() {
-    assert_snapshot!(said_after_head(r##"[stages.train]
+    assert_snapshot!(shown_after_head(r##"[stages.train]
 kind = "train"
 data = ["data"
 labels = "noisy"
@@ -316,7 +316,7 @@ epochs = "3"
 kind = "command"
 run = ["a", "b"]
 "##), @r##"
-error: the list does not end
+error: the list is not closed
   --> x.toml:10:15
    |
 10 | data = ["data"
@@ -332,7 +332,7 @@ error: 1 mistake in x.toml; nothing was run
 
 #[test]
 fn list_of_several_lines_without_end() {
-    assert_snapshot!(said_after_head(r##"[stages.b]
+    assert_snapshot!(shown_after_head(r##"[stages.b]
 kind = comand
 run = [
   "a", ["c"],
@@ -350,7 +350,7 @@ error: text must be in quotes
   |
   = help: write "comand"
 
-error: the list does not end
+error: the list is not closed
   --> x.toml:12:7
    |
 10 | run = [
@@ -367,7 +367,7 @@ error: 2 mistakes in x.toml; nothing was run
 
 #[test]
 fn table_without_end_hides_what_only_follows() {
-    assert_snapshot!(said_after_head(r##"[stages.b]
+    assert_snapshot!(shown_after_head(r##"[stages.b]
 kind = "command"
 run = ["a"]
 inputs = { a = "c", 
@@ -376,7 +376,7 @@ files = ["a"]
 [stages.c]
 kind = "command"
 "##), @r##"
-error: the table does not end
+error: the table is not closed
   --> x.toml:11:10
    |
 11 | inputs = { a = "c",
@@ -390,7 +390,7 @@ error: 1 mistake in x.toml; nothing was run
 
 #[test]
 fn text_in_a_list_without_end() {
-    assert_snapshot!(said_after_head(r##"[stages.b]
+    assert_snapshot!(shown_after_head(r##"[stages.b]
 kind = "command"
 run = ["a", "b]
 files = ["a"]
@@ -398,7 +398,7 @@ files = ["a"]
 [stages.c]
 kind = "command"
 "##), @r##"
-error: this text does not end, or has a letter that it cannot have
+error: this text is not closed, or has a character that is not allowed
   --> x.toml:10:16
    |
 10 | run = ["a", "b]
@@ -412,7 +412,7 @@ error: 1 mistake in x.toml; nothing was run
 
 #[test]
 fn text_of_several_lines_without_end() {
-    assert_snapshot!(said_after_head(r##"[stages.b]
+    assert_snapshot!(shown_after_head(r##"[stages.b]
 kind = "command"
 shell = """
 echo
@@ -421,7 +421,7 @@ echo
 kind = "command"
 shell = "true"
 "##), @r##"
-error: this text does not end
+error: this text is not closed
   --> x.toml:10:9
    |
 10 | shell = """
@@ -435,7 +435,7 @@ error: 1 mistake in x.toml; nothing was run
 
 #[test]
 fn lists_in_lists_are_not_headers() {
-    assert_snapshot!(said_of_train("x = [\n  [1, 2],\n  [3],\n  [\"a\"]\n]\n"), @r##"
+    assert_snapshot!(shown_of_train("x = [\n  [1, 2],\n  [3],\n  [\"a\"]\n]\n"), @r##"
 error: unknown key 'x'
   --> x.toml:11:1
    |

@@ -1,0 +1,63 @@
+//! Passwords in URLs that the escapes of TOML hide: `"https:\u002f\u002fann:secret@host"`.
+//!
+//! A URL that is written plainly is recognised wherever text is shown. This finds the others, in any text, whether
+//! or not it is TOML as a whole.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use pipeline_stages::url::user_info;
+use toml_parser::Source;
+use toml_parser::lexer::TokenKind;
+
+/// The texts in quotes whose value has a URL with a password that is not to be seen from outside, without
+/// their quotes, in order.
+pub(super) fn hidden(text: &str) -> Vec<Range<usize>> {
+    let source = Source::new(text);
+    let texts = source.lex().filter_map(|token| {
+        let quotes = match token.kind() {
+            TokenKind::BasicString | TokenKind::LiteralString => 1,
+            TokenKind::MlBasicString | TokenKind::MlLiteralString => 3,
+            _ => return None,
+        };
+        let start = token.span().start() + quotes;
+        let inner = text.get(start..token.span().end())?;
+        // A text that does not end has no quotes there.
+        let inner = inner.strip_suffix(&text[token.span().start()..start]).unwrap_or(inner);
+        // With neither of them, what is written is what a URL is recognised in.
+        if !inner.contains(['\\', '"']) {
+            return None;
+        }
+        let mut value = Cow::Borrowed("");
+        let _ = source.get(token)?.decode_scalar(&mut value, &mut ());
+        let mut colons = value.match_indices("://");
+        let is_secret = colons.any(|(colon, _)| user_info(&value[colon..]).is_some());
+        is_secret.then(|| start..start + inner.len())
+    });
+    texts.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_escapes_hide_is_found() {
+        for (text, expected) in [
+            (r#"a = "https:\u002f\u002fann:s3cret@h/""#, Some(r"https:\u002f\u002fann:s3cret@h/")),
+            (r#"a = "https://ann:s3cret\u0040h/""#, Some(r"https://ann:s3cret\u0040h/")),
+            (r#"a = ["x", "https://ann:s3\"cret@h/"]"#, Some(r#"https://ann:s3\"cret@h/"#)),
+            (r#"a = 'https://ann:s3"cret@h/'"#, Some(r#"https://ann:s3"cret@h/"#)),
+            (r#"a = "https:\u002f\u002fann:s3cret@h/"#, Some(r"https:\u002f\u002fann:s3cret@h/")),
+            (
+                "a = \"\"\"\\\nhttps:/\\u002fann:s3cret@h\"\"\"",
+                Some("\\\nhttps:/\\u002fann:s3cret@h"),
+            ),
+            (r#"a = "C:\\data, see https://h/""#, None),
+            (r#"a = "https://ann:s3cret@h/""#, None),
+        ] {
+            let found: Vec<_> = hidden(text).into_iter().map(|place| &text[place]).collect();
+            assert_eq!(found, Vec::from_iter(expected), "{text}");
+        }
+    }
+}
