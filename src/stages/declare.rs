@@ -107,7 +107,7 @@ macro_rules! choices {
 ///
 /// A parameter without a default must be given. `in` takes a range of `f64`. Parameters under `only if`
 /// have an effect only while each of the named parameters has one of the listed values: at any other time
-/// they do not enter the key, and a manifest that sets one is wrong. Parameters under
+/// they do not enter the key, and a manifest that sets one is invalid. Parameters under
 /// `execution` cannot change the result and never enter a key. The kind's own rules (checks over
 /// several parameters, files outside the cache) are its implementation of [`crate::kind::Rules`].
 #[macro_export]
@@ -138,7 +138,7 @@ macro_rules! kind {
             $( $(#[doc = $execution_about])* pub $execution: $execution_type, )*
         }
 
-        /// The parameters as they stand in a manifest: every one may be missing.
+        /// The parameters as written in a manifest: each may be missing.
         #[derive(serde::Deserialize)]
         #[serde(rename_all = "kebab-case", deny_unknown_fields)]
         pub struct RawParameters {
@@ -160,7 +160,7 @@ macro_rules! kind {
             }
         }
 
-        // What a group depends on are parameters of the kind, and their values are of the right type.
+        // A group depends on parameters of the kind, with values of the right type.
         const _: fn(&$kind) = |_stage| {
             $( $( let _ = [$( _stage.$condition == $value ),+]; )+ )*
         };

@@ -1,11 +1,11 @@
 //! What is known of an artifact before it exists, from the parameters of the stages behind it: so that
-//! two stages that do not fit together are a mistake in the manifest, not a failure after hours.
+//! two stages that do not fit together are a mistake in the manifest, not a failure hours later.
 
 use std::collections::BTreeMap;
 
 use crate::kinds::architecture::Architecture;
 
-/// What is known of an artifact. `None` is what only the artifact itself can say.
+/// What is known of an artifact. `None` if it is known only from the artifact itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Known {
     /// The architecture of its encoder.
@@ -41,13 +41,13 @@ impl KnownInputs {
         Self(inputs.into_iter().collect())
     }
 
-    /// What is known of the artifact at a port; nothing where none is connected.
+    /// What is known of the artifact at a port; nothing if none is connected.
     pub fn at(&self, port: &str) -> Known {
         self.0.get(port).copied().unwrap_or_default()
     }
 }
 
-/// Both values, where both are known and they differ.
+/// Both values, if both are known and they differ.
 pub(crate) fn differing<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<(T, T)> {
     one.zip(other).filter(|(one, other)| one != other)
 }

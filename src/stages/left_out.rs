@@ -1,17 +1,17 @@
-//! What is left out of a folder outside the cache: what editors, file managers and Python leave behind, which is no
-//! content of anybody's. The one list, for the digest of such a folder and for those who read it.
+//! What is left out of a folder outside the cache: files of editors, file managers and Python, which
+//! are not content. The one list, for the digest of such a folder and for stages that read it.
 //!
-//! For folders outside the cache only: an artifact is all that is in it.
+//! For folders outside the cache only: everything in an artifact counts.
 
 use std::path::Path;
 
 use crate::kind::Problem;
 
-/// Names that are left out wherever they are: `*` stands for any bytes, `?` for one. docs/manifest.md has the same list.
+/// Names that are left out at any depth: `*` matches any bytes, `?` one. docs/manifest.md has the same list.
 const NAMES: &[&str] =
     &[".git", ".DS_Store", "._*", "Thumbs.db", ".ipynb_checkpoints", "*~", ".*.sw?"];
 
-/// Python's folder of compiled modules. It does not count itself, nor do the modules in it; other files there do.
+/// Python's folder of compiled modules. The folder and the modules in it do not count; other files in it do.
 const PYTHON_CACHE: &str = "__pycache__";
 const COMPILED_MODULE: &str = "*.pyc";
 
@@ -38,7 +38,7 @@ impl<'a> LeftOut<'a> {
             || self.ignore.iter().any(|pattern| ignores(pattern, path))
     }
 
-    /// Whether a folder does not count, but what is in it does.
+    /// Whether a folder itself does not count, but its content does.
     pub fn looks_through(&self, path: &Path) -> bool {
         path.file_name().is_some_and(|name| name == PYTHON_CACHE)
     }
@@ -53,7 +53,7 @@ pub fn problems(ignore: &[String]) -> Vec<Problem> {
     };
     let message = |pattern: &String| {
         format!(
-            "'{pattern}' in 'ignore' can match nothing: write a name ('*.log'), or a path from the folder ('runs/*.log') \
+            "'{pattern}' in 'ignore' cannot match anything: write a name ('*.log'), or a path from the folder ('runs/*.log') \
              without '.', '..' and '**'; '*' stays within one name"
         )
     };
@@ -77,10 +77,10 @@ fn ignores(pattern: &str, path: &Path) -> bool {
     }
 }
 
-/// Whether a pattern with `*` and `?` matches a whole name. Bytes, because a name may be no text.
+/// Whether a pattern with `*` and `?` matches a whole name. Bytes, because a name may not be text.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at, mut here) = (0, 0);
-    // Where to go on when the last `*` must take one byte more.
+    // Where to continue when the last `*` must take one more byte.
     let mut star: Option<(usize, usize)> = None;
     while here < name.len() {
         match pattern.get(at) {
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_wrote_is_left_out() {
+    fn files_of_editors_and_file_managers_are_left_out() {
         for (path, expected) in [
             (".DS_Store", true),
             ("a/b/.DS_Store", true),

@@ -1,6 +1,6 @@
 //! How a parameter describes itself: its type in words, its choices, its number for range checks.
 //!
-//! `pipeline kinds` prints what stands here, so the help can't be out of date.
+//! `pipeline kinds` prints this, so the help cannot be out of date.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -18,7 +18,7 @@ pub struct Field {
     pub type_name: String,
     /// For a parameter with a fixed set of values: each with its meaning.
     pub choices: Vec<Choice>,
-    /// The value when the manifest is silent; `None` for a parameter that must be given.
+    /// The value if the manifest does not set it; `None` for a parameter that must be given.
     pub default: Option<Value>,
     /// The numbers that are accepted.
     pub range: Option<Range>,
@@ -36,12 +36,12 @@ impl Field {
     }
 }
 
-/// What another parameter must be for a parameter to have an effect.
+/// The values that another parameter must have for a parameter to have an effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
     /// The name of the other parameter in a manifest.
     pub parameter: String,
-    /// The values of which it must have one.
+    /// The values, one of which it must have.
     pub values: Vec<Value>,
 }
 
@@ -51,7 +51,7 @@ impl Condition {
         parameters.get(&self.parameter).is_some_and(|value| self.values.contains(value))
     }
 
-    /// Conditions in words, as a manifest would say them: `a = "x" and b = "y"`.
+    /// Conditions in words, as in a manifest: `a = "x" and b = "y"`.
     pub fn all_in_words(conditions: &[Self]) -> String {
         conditions.iter().map(Self::to_string).collect::<Vec<_>>().join(" and ")
     }
@@ -96,7 +96,7 @@ pub struct Range {
 }
 
 impl Range {
-    /// A range from anything that Rust calls one, or from a pair of bounds.
+    /// A range from a range of Rust or from a pair of bounds.
     ///
     /// ```
     /// use pipeline_stages::parameter::{POSITIVE, Range};
@@ -156,12 +156,12 @@ pub trait Parameter {
     /// The type in words, for people.
     fn type_name() -> String;
 
-    /// The fixed set of values, where there is one.
+    /// The fixed set of values, if the type has one.
     fn choices() -> Vec<Choice> {
         Vec::new()
     }
 
-    /// The number to hold against the parameter's range, if this is a number.
+    /// The number to compare with the parameter's range, if this is a number.
     fn number(&self) -> Option<f64> {
         None
     }
@@ -259,7 +259,7 @@ pub fn kebab_case(identifier: &str) -> String {
     identifier.replace('_', "-")
 }
 
-/// `CorruptLabels` as it is written in a manifest: `corrupt-labels`. Lives as long as the program.
+/// `CorruptLabels` as it is written in a manifest: `corrupt-labels`. Is never freed.
 pub fn kebab_name(identifier: &str) -> &'static str {
     let mut name = String::new();
     for (index, letter) in identifier.chars().enumerate() {
@@ -273,7 +273,7 @@ pub fn kebab_name(identifier: &str) -> &'static str {
 
 /// The message for a value outside a fixed set.
 pub fn not_a_choice(given: &str, names: &[&str]) -> String {
-    format!("'{given}' is none of {}", names.join(", "))
+    format!("'{given}' is not one of {}", names.join(", "))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! A path in JSON: text where it is text, its bytes where it is not. For `#[serde(with = "...")]`.
+//! A path in JSON: as text if it is UTF-8, otherwise as bytes. For `#[serde(with = "...")]`.
 //!
-//! A folder that was unpacked from an old archive can have a name that is not UTF-8, and a project in it works too.
+//! A folder that was unpacked from an old archive can have a name that is not UTF-8, and a project in it must work too.
 
 use std::borrow::Cow;
 use std::ffi::OsString;

@@ -210,7 +210,7 @@ fn the_numbers_in_metrics_json_are_metrics_and_the_rest_is_a_note() {
     assert!(metrics.is_ok_and(|metrics| metrics.len() == 1 && metrics["loss"].is_nan()));
     assert_eq!(
         told,
-        ["metrics.json: left out 'confusion' (an array), 'model' (a text); a metric is a number"]
+        ["metrics.json: left out 'confusion' (an array), 'model' (a string); a metric is a number"]
     );
     let (error, _) = with(r#"{"a": 1"#);
     assert!(error.is_err_and(|error| error.contains("metrics.json is not JSON: EOF while")));

@@ -309,7 +309,7 @@ checkpoint-seconds = -5
 timeout-seconds = "10"
 workers = 3
 "##), @r##"
-    error: 'gpu' is no device
+    error: 'gpu' is not a device
      --> x.toml:9:10
       |
     9 | device = "gpu"

@@ -170,7 +170,7 @@ fn cycle_through_an_override() {
 #[test]
 fn execution() {
     assert_snapshot!(said_of_set(&["execution.device=gpu", "stages.train.execution.threads=none"]), @r##"
-    error: 'gpu' is no device
+    error: 'gpu' is not a device
      |
      | --set execution.device=gpu
      |                        ^^^

@@ -138,7 +138,7 @@ fn an_image_that_no_training_could_decode_is_found_in_every_part() {
     bomb.extend(checksum.sum().to_be_bytes());
     bomb.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");
     for (bytes, words) in
-        [(cut_off, "it is damaged"), (&bomb, "its header says 60000x60000 pixels")]
+        [(cut_off, "it is damaged"), (&bomb, "its header claims 60000x60000 pixels")]
     {
         for path in ["1/10/4,4.jpg", "1/10/5,5.jpg"] {
             let mut test = clothing();

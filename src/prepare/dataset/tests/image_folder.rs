@@ -249,7 +249,7 @@ fn a_small_file_that_claims_to_be_huge_is_refused_before_it_takes_memory() {
     write_animals(&test);
     test.write("source/train/dog/3.png", claiming_size(100_000, 100_000));
     let message = error(&mut test, json!({"format": "image-folder"}));
-    assert!(message.contains("dog/3.png: its header says 100000x100000 pixels"), "{message}");
+    assert!(message.contains("dog/3.png: its header claims 100000x100000 pixels"), "{message}");
 }
 
 #[cfg(unix)]
