@@ -1,6 +1,6 @@
-//! What is in a folder, as every stage lists it.
+//! The entries of a folder that stages read.
 //!
-//! Does not know any stage.
+//! Does not depend on stages.
 
 use std::path::{Path, PathBuf};
 
@@ -16,9 +16,9 @@ pub(crate) fn is_system_junk(name: &str) -> bool {
 /// systems leave behind.
 ///
 /// # Errors
-/// When it can't be read.
+/// When it cannot be read.
 pub(crate) fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let unreadable = || format!("can't read the folder {}", folder.display());
+    let unreadable = || format!("cannot read the folder {}", folder.display());
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(unreadable)? {
         let entry = entry.with_context(unreadable)?;

@@ -1,7 +1,7 @@
 //! For tests: the bytes that the data kinds write for inputs that never change.
 //!
-//! A stage key holds the kind's VERSION in place of its code. So whoever changes what a kind writes
-//! must bump its VERSION, or old results would pass for new ones: these tests fail until both are done.
+//! A stage key contains the kind's VERSION in place of its code. So a change of what a kind writes needs a
+//! new VERSION, or old results would count as new ones: these tests fail until both are done.
 
 use std::path::{Path, PathBuf};
 

@@ -13,7 +13,7 @@ use super::source::Source;
 use super::{RawDataset, RawSamples, class_names, sample_limit};
 use crate::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
 
-/// What tells the two formats apart.
+/// What differs between the two formats.
 pub(super) struct PythonFormat {
     train_files: &'static [&'static str],
     test_files: &'static [&'static str],
@@ -23,7 +23,7 @@ pub(super) struct PythonFormat {
     labels_key: &'static str,
     /// The file with the class names, and their key in it.
     names: (&'static str, &'static str),
-    /// The names when that file is missing.
+    /// The names if that file is missing.
     usual_names: fn() -> Vec<&'static str>,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn read(
     source: &Source,
     context: &Context,
 ) -> anyhow::Result<RawDataset> {
-    // All files are there before the first is read.
+    // All files are found before the first is read.
     let train_files = source.find_all(format.train_files)?;
     let test_files = source.find_all(format.test_files)?;
     let classes = class_names_of(stage, format, source)?;
@@ -92,7 +92,7 @@ fn class_names_of(
     class_names(stage, count, || implied)
 }
 
-/// Reads whole files, also where the limit is reached: a damaged file is an error in any case.
+/// Reads whole files, even if the limit is reached: a damaged file is always an error.
 fn read_part(
     stage: &Dataset,
     format: &PythonFormat,

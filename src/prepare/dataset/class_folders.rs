@@ -1,8 +1,8 @@
 //! What is in `train/<class>/`, `test/<class>/` and `val/<class>/`: listed as torchvision's `ImageFolder` lists it.
 //!
-//! A class has the images of its folder and of every folder below, links followed: folder by folder in the order of
-//! their whole paths, in each by name. A class without any is an error. Other than there, hidden entries and what
-//! operating systems leave behind are passed over. Whatever else is not taken is said.
+//! A class has the images of its folder and of every folder below, with links followed: folder by folder in the order of
+//! their whole paths, and by name within a folder. A class without images is an error. Unlike in torchvision, hidden
+//! entries and files of operating systems and editors are skipped. A note lists everything else that is not read.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -18,9 +18,9 @@ use super::source::Source;
 use super::{no_such_class, sample_limit};
 use crate::folder::entries;
 
-/// More names than this are not shown in a message.
+/// The most names that a message names.
 const NAMED: usize = 5;
-/// Folders within folders. A link that leads to a folder above it is found before.
+/// The deepest nesting of folders. A link to a folder above it is found before that.
 const DEEPEST: usize = 64;
 const ENDINGS: &str = ".jpg, .jpeg, .png and .webp";
 
@@ -28,7 +28,7 @@ const ENDINGS: &str = ".jpg, .jpeg, .png and .webp";
 pub(super) struct Listing {
     pub(super) classes: Vec<String>,
     pub(super) train: Vec<LabelledFile>,
-    /// Those of the folder `val`, if there is one.
+    /// Those of the folder `val`, if it exists.
     pub(super) validation: Vec<LabelledFile>,
     pub(super) test: Vec<LabelledFile>,
 }
@@ -67,7 +67,7 @@ impl Listing {
         };
         if !validation.is_empty() {
             context.note(format!(
-                "{}: {} images, kept apart from those that train: a split uses them with from = \"val-folder\"",
+                "{}: {} images, not used for training: a split uses them with from = \"val-folder\"",
                 val_folder.display(),
                 validation.len()
             ));
@@ -84,13 +84,13 @@ impl Listing {
     }
 }
 
-/// The folders `train` and `test`, side by side.
+/// The folders `train` and `test` in the same folder.
 fn find_parts(source: &Source) -> anyhow::Result<(PathBuf, PathBuf)> {
     let both = |folder: &PathBuf| (folder.join("train"), folder.join("test"));
     let mut found = source.folders().iter().map(both).filter(|(train, _)| train.is_dir());
     let Some((train, test)) = found.next() else {
         bail!(
-            "there is no folder 'train' in {}; expected train/<class>/ and test/<class>/",
+            "the folder 'train' is missing in {}; expected train/<class>/ and test/<class>/",
             source.in_words()
         );
     };
@@ -99,7 +99,7 @@ fn find_parts(source: &Source) -> anyhow::Result<(PathBuf, PathBuf)> {
     }
     ensure!(
         test.is_dir(),
-        "there is no folder {}: move some images of each class there, as test/<class>/, to evaluate on",
+        "the folder {} is missing: move some images of each class there, as test/<class>/, to evaluate on",
         test.display()
     );
     Ok((train, test))
@@ -119,7 +119,7 @@ fn ordered_classes(stage: &Dataset, train: &Path) -> anyhow::Result<Vec<String>>
     for folder in &folders {
         ensure!(
             given.contains(folder),
-            "'classes' leaves out the folder '{folder}' of {}",
+            "the folder '{folder}' of {} is missing in 'classes'",
             train.display()
         );
     }
@@ -133,12 +133,12 @@ fn folder_name(folder: &Path) -> anyhow::Result<String> {
         .to_owned())
 }
 
-/// What is in the folder of a part.
+/// The content of the folder of a part.
 struct PartListing {
     folder: PathBuf,
     /// The images of each class.
     files: Vec<Vec<PathBuf>>,
-    /// Files of other formats in the folders of classes, and all that are beside these folders.
+    /// Files of other formats in the folders of classes, and all files next to these folders.
     left_out: Vec<PathBuf>,
 }
 
@@ -165,7 +165,7 @@ impl PartListing {
             if class.is_dir() {
                 walk(&class, &mut Vec::new(), &mut folders)?;
             }
-            // Python sorts the whole paths, as text.
+            // Python sorts the whole paths as strings.
             folders.sort_by(|(one, _), (other, _)| {
                 one.as_os_str().as_encoded_bytes().cmp(other.as_os_str().as_encoded_bytes())
             });
@@ -181,7 +181,7 @@ impl PartListing {
         let empty: Vec<String> = self.without_images(classes).collect();
         ensure!(
             empty.is_empty(),
-            "{} of the {} classes in {} have no images ({ENDINGS}), also not in folders below: {}; {}remove their \
+            "{} of the {} classes in {} have no images ({ENDINGS}), not even in folders below: {}; {}remove their \
              folders, or put images there",
             empty.len(),
             classes.len(),
@@ -249,12 +249,12 @@ fn walk(
     let identity = (metadata.dev(), metadata.ino());
     ensure!(
         !above.contains(&identity),
-        "{} is a link to a folder that it is in: remove it",
+        "{} is a link to a folder that contains it: remove it",
         folder.display()
     );
     ensure!(
         above.len() < DEEPEST,
-        "{}: more than {DEEPEST} folders within folders",
+        "{}: folders are nested more than {DEEPEST} deep",
         folder.display()
     );
     let (folders, files): (Vec<_>, Vec<_>) =
@@ -286,7 +286,7 @@ fn note_classes_without(part: &PartListing, classes: &[String], context: &Contex
     }
 }
 
-/// Says which folders beside `train` look like parts of the data set and are not read.
+/// Notes the folders next to `train` that are not read.
 fn note_other_folders(train: &Path, context: &Context) -> anyhow::Result<()> {
     let Some(root) = train.parent() else { return Ok(()) };
     let known = ["train", "test", "val"];

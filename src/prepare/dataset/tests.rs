@@ -45,7 +45,7 @@ fn output(
 fn error(test: &mut Fixture, parameters: Value) -> String {
     let source = test.folder().join("source");
     match run(test, parameters, &[&source]) {
-        Ok(_) => panic!("the stage went through"),
+        Ok(_) => panic!("the stage succeeded"),
         Err(error) => format!("{error:#}"),
     }
 }

@@ -1,4 +1,4 @@
-//! Which file is the checkpoint: the one there is, or the one that `file` names.
+//! Which file is the checkpoint: the only one, or the one that `file` matches.
 
 use std::path::{Path, PathBuf};
 
@@ -14,13 +14,13 @@ use crate::folder::entries;
 /// Names that checkpoints have. Only a hint for folders: the content decides what a file is.
 const EXTENSIONS: &[&str] =
     &[".pth.tar", ".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pkl", ".pickle", ".t7"];
-/// More files than this are not named in an error.
+/// The most files that a message names.
 const NAMED: usize = 10;
 
 /// The path of the checkpoint of a stage.
 ///
 /// # Errors
-/// When there is none, or several could be it.
+/// When none matches, or several do.
 pub(super) fn checkpoint(stage: &ImportWeights, context: &Context) -> anyhow::Result<PathBuf> {
     let root = match &stage.path {
         Some(path) => context.folder.join(path),
@@ -57,17 +57,17 @@ fn choose(root: &Path, files: Vec<PathBuf>, pattern: Option<&str>) -> anyhow::Re
         }
     };
     let found: Vec<&PathBuf> = match files.as_slice() {
-        // A download under any name.
+        // A downloaded file can have any name.
         [only] if matcher.is_none() => vec![only],
         files => files.iter().filter(wanted).collect(),
     };
     match (found.as_slice(), pattern) {
         ([only], _) => Ok((*only).clone()),
         ([], Some(pattern)) => {
-            bail!("'{pattern}' matches no file; there is {}", names(root, &files))
+            bail!("'{pattern}' does not match any file; found {}", names(root, &files))
         }
         ([], None) => bail!(
-            "no file looks like a checkpoint by its name; choose one with file = \"...\": there is {}",
+            "no file looks like a checkpoint by its name; choose one with file = \"...\"; found {}",
             names(root, &files)
         ),
         (several, Some(pattern)) => {
@@ -88,7 +88,7 @@ struct Pattern {
 impl Pattern {
     fn new(pattern: &str) -> anyhow::Result<Self> {
         let glob = GlobBuilder::new(pattern).literal_separator(true).build();
-        let glob = glob.with_context(|| format!("'{pattern}' in 'file' is no glob"))?;
+        let glob = glob.with_context(|| format!("'{pattern}' in 'file' is not a valid glob"))?;
         Ok(Self { glob: glob.compile_matcher(), over_paths: pattern.contains('/') })
     }
 
