@@ -50,7 +50,7 @@ fn the_data_of_the_quickstart() {
         fingerprint(kinds::CorruptLabels::VERSION, &noisy),
     ];
     let expected = [
-        "version 2: 9dc732b09df3a509",
+        "version 3: 9dc732b09df3a509",
         "version 2: 2cba1284e59649ff",
         "version 2: 7aea4936fd1e480c",
     ];
@@ -73,7 +73,7 @@ fn an_image_folder() {
     let (data, _) = test.run_on("dataset", parameters, &[from], 0, None).unwrap();
     let found = fingerprint(kinds::Dataset::VERSION, &data);
     assert_eq!(
-        found, "version 2: a42465a97fb86932",
+        found, "version 3: a42465a97fb86932",
         "bump the VERSION of the kind whose output changed"
     );
 }

@@ -250,7 +250,7 @@ fn kinds() {
 
     Nothing is written outside the folder: absolute paths, `..`, links that leave it and device
     files are refused, and so are a path that occurs twice with different content, a name that
-    is not UTF-8, and an encrypted archive. Files of operating systems (`__MACOSX`, `._*`,
+    is not UTF-8, and an encrypted archive. Files of file managers (`__MACOSX`, `._*`,
     `.DS_Store`, `Thumbs.db`, `desktop.ini`) are left out. Only the executable bit of a file's
     mode is kept; its times are not.
 

@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::kinds::HumanLabels;
 
 use crate::checkpoint::{self, Checkpoint, Limits};
-use crate::folder::entries;
+use crate::folder::{Place, entries};
 use crate::pickle::{Array, Value};
 
 /// The published files have less than 3 million bytes of labels.
@@ -74,10 +74,10 @@ pub(super) fn read(
 
 /// The only `.pt` file in a folder or one level below; of several, the one with this name.
 fn find(artifact: &Path, name: &str) -> anyhow::Result<PathBuf> {
-    let mut files = entries(artifact)?;
+    let mut files = entries(artifact, Place::Artifact)?;
     let folders: Vec<PathBuf> = files.iter().filter(|path| path.is_dir()).cloned().collect();
     for folder in folders {
-        files.extend(entries(&folder)?);
+        files.extend(entries(&folder, Place::Artifact)?);
     }
     files.retain(|path| path.is_file() && path.extension().is_some_and(|end| end == "pt"));
     if let [only] = files.as_slice() {

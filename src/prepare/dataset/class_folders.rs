@@ -2,7 +2,7 @@
 //!
 //! A class has the images of its folder and of every folder below, with links followed: folder by folder in the order of
 //! their whole paths, and by name within a folder. A class without images is an error. Unlike in torchvision, hidden
-//! entries and files of operating systems and editors are skipped. A note lists everything else that is not read.
+//! entries and files of file managers are skipped, and outside the cache all that its digest leaves out. A note lists everything else that is not read.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,6 @@ use pipeline_stages::worker::Context;
 
 use super::source::Source;
 use super::{no_such_class, sample_limit};
-use crate::folder::entries;
 
 /// The most names that a message names.
 const NAMED: usize = 5;
@@ -46,10 +45,10 @@ impl Listing {
     /// When a folder is missing, cannot be read or is not a class, or a class of `train` has no images.
     pub(super) fn of(stage: &Dataset, source: &Source, context: &Context) -> anyhow::Result<Self> {
         let (train_folder, test_folder) = find_parts(source)?;
-        let classes = ordered_classes(stage, &train_folder)?;
-        let train = PartListing::of(&train_folder, &classes)?;
+        let classes = ordered_classes(stage, source, &train_folder)?;
+        let train = PartListing::of(source, &train_folder, &classes)?;
         train.refuse_empty_classes(&classes)?;
-        let test = PartListing::of(&test_folder, &classes)?;
+        let test = PartListing::of(source, &test_folder, &classes)?;
         ensure!(
             test.files.iter().any(|files| !files.is_empty()),
             "{} has no images ({ENDINGS}) in its classes' folders",
@@ -58,7 +57,7 @@ impl Listing {
         note_classes_without(&test, &classes, context);
         let val_folder = train_folder.with_file_name("val");
         let validation = if val_folder.is_dir() {
-            let listing = PartListing::of(&val_folder, &classes)?;
+            let listing = PartListing::of(source, &val_folder, &classes)?;
             note_classes_without(&listing, &classes, context);
             listing.note_left_out(context);
             listing.limited(usize::MAX)
@@ -74,7 +73,7 @@ impl Listing {
         }
         train.note_left_out(context);
         test.note_left_out(context);
-        note_other_folders(&train_folder, context)?;
+        note_other_folders(source, &train_folder, context)?;
         Ok(Self {
             classes,
             train: train.limited(sample_limit(stage, Part::Train)),
@@ -106,9 +105,9 @@ fn find_parts(source: &Source) -> anyhow::Result<(PathBuf, PathBuf)> {
 }
 
 /// The classes in the order of their labels: the folders by name, or as `classes` orders them.
-fn ordered_classes(stage: &Dataset, train: &Path) -> anyhow::Result<Vec<String>> {
+fn ordered_classes(stage: &Dataset, source: &Source, train: &Path) -> anyhow::Result<Vec<String>> {
     let mut folders = Vec::new();
-    for folder in entries(train)?.into_iter().filter(|entry| entry.is_dir()) {
+    for folder in source.entries(train)?.into_iter().filter(|entry| entry.is_dir()) {
         folders.push(folder_name(&folder)?);
     }
     ensure!(!folders.is_empty(), "{} has no folders: expected one for each class", train.display());
@@ -143,9 +142,9 @@ struct PartListing {
 }
 
 impl PartListing {
-    fn of(folder: &Path, classes: &[String]) -> anyhow::Result<Self> {
+    fn of(source: &Source, folder: &Path, classes: &[String]) -> anyhow::Result<Self> {
         let mut left_out = Vec::new();
-        for entry in entries(folder)? {
+        for entry in source.entries(folder)? {
             if !entry.is_dir() {
                 left_out.push(entry);
                 continue;
@@ -163,7 +162,7 @@ impl PartListing {
             let mut folders = Vec::new();
             let class = folder.join(class);
             if class.is_dir() {
-                walk(&class, &mut Vec::new(), &mut folders)?;
+                walk(source, &class, &mut Vec::new(), &mut folders)?;
             }
             // Python sorts the whole paths as strings.
             folders.sort_by(|(one, _), (other, _)| {
@@ -240,6 +239,7 @@ impl PartListing {
 /// Adds a folder and those below, each with its files by name. `above`: the folders that it is in, by device and
 /// number.
 fn walk(
+    source: &Source,
     folder: &Path,
     above: &mut Vec<(u64, u64)>,
     found: &mut Vec<(PathBuf, Vec<PathBuf>)>,
@@ -258,10 +258,10 @@ fn walk(
         folder.display()
     );
     let (folders, files): (Vec<_>, Vec<_>) =
-        entries(folder)?.into_iter().partition(|entry| entry.is_dir());
+        source.entries(folder)?.into_iter().partition(|entry| entry.is_dir());
     above.push(identity);
     for below in folders {
-        walk(&below, above, found)?;
+        walk(source, &below, above, found)?;
     }
     above.pop();
     found.push((folder.to_owned(), files));
@@ -287,10 +287,11 @@ fn note_classes_without(part: &PartListing, classes: &[String], context: &Contex
 }
 
 /// Notes the folders next to `train` that are not read.
-fn note_other_folders(train: &Path, context: &Context) -> anyhow::Result<()> {
+fn note_other_folders(source: &Source, train: &Path, context: &Context) -> anyhow::Result<()> {
     let Some(root) = train.parent() else { return Ok(()) };
     let known = ["train", "test", "val"];
-    let others: Vec<String> = entries(root)?
+    let others: Vec<String> = source
+        .entries(root)?
         .iter()
         .filter(|entry| entry.is_dir())
         .filter_map(|entry| Some(entry.file_name()?.to_string_lossy().into_owned()))

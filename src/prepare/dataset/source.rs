@@ -11,7 +11,7 @@ use pipeline_stages::kinds::Dataset;
 use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
-use crate::folder::entries;
+use crate::folder::{Place, entries};
 use crate::gzip::GzipReader;
 use crate::web_page::is_markup;
 
@@ -22,28 +22,31 @@ const NAMED: usize = 10;
 #[derive(Debug)]
 pub(super) struct Source {
     folders: Vec<PathBuf>,
+    place: Place,
 }
 
 impl Source {
     /// The folders of the inputs, or the manifest's own `path`.
     pub(super) fn of_stage(stage: &Dataset, context: &Context) -> anyhow::Result<Self> {
-        let roots = match &stage.path {
-            Some(path) => vec![context.folder.join(path)],
-            None => context.inputs("source").iter().map(|input| input.path.clone()).collect(),
+        let inputs = || context.inputs("source").iter().map(|input| input.path.clone());
+        let (roots, place) = match &stage.path {
+            Some(path) => (vec![context.folder.join(path)], Place::Outside),
+            None => (inputs().collect(), Place::Artifact),
         };
         ensure!(!roots.is_empty(), "the request has no artifact at port 'source', and no 'path'");
-        Self::in_roots(&roots)
-    }
-
-    /// These folders and, after each, its subfolders in the order of their names.
-    pub(super) fn in_roots(roots: &[PathBuf]) -> anyhow::Result<Self> {
         let mut folders = Vec::new();
         for root in roots {
             ensure!(root.is_dir(), "{} is not a folder", root.display());
-            folders.push(root.clone());
-            folders.extend(entries(root)?.into_iter().filter(|entry| entry.is_dir()));
+            let below = entries(&root, place)?.into_iter().filter(|entry| entry.is_dir());
+            folders.push(root);
+            folders.extend(below);
         }
-        Ok(Self { folders })
+        Ok(Self { folders, place })
+    }
+
+    /// The entries of one of the folders, or of a folder below them.
+    pub(super) fn entries(&self, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+        entries(folder, self.place)
     }
 
     /// The folders, outer ones first.

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use globset::{GlobBuilder, GlobMatcher};
 use pipeline_stages::kinds::ImportWeights;
-use pipeline_stages::left_out::LeftOut;
 use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
-use crate::folder::entries;
+use crate::folder::{Place, entries};
 
 /// Names that checkpoints have. Only a hint for folders: the content decides what a file is.
 const EXTENSIONS: &[&str] =
@@ -35,14 +34,9 @@ pub(super) fn checkpoint(stage: &ImportWeights, context: &Context) -> anyhow::Re
         return Ok(root);
     }
     ensure!(root.is_dir(), "{} is neither a file nor a folder", root.display());
+    let place = if stage.path.is_some() { Place::Outside } else { Place::Artifact };
     let mut files = Vec::new();
-    list(&root, &mut files)?;
-    if stage.path.is_some() {
-        // What the digest of a folder outside the cache leaves out is not read either.
-        files.retain(|file| {
-            !LeftOut::default().leaves_out(file.strip_prefix(&root).unwrap_or(file))
-        });
-    }
+    list(&root, place, &mut files)?;
     files.sort_unstable();
     choose(&root, files, stage.file.as_deref())
 }
@@ -101,10 +95,10 @@ impl Pattern {
 }
 
 /// Every file in a folder and those below it, hidden ones left out. Links to folders are not followed.
-fn list(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    for path in entries(folder)? {
+fn list(folder: &Path, place: Place, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    for path in entries(folder, place)? {
         if path.is_dir() && !path.is_symlink() {
-            list(&path, files)?;
+            list(&path, place, files)?;
         } else if path.is_file() {
             files.push(path);
         }

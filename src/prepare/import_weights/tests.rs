@@ -283,6 +283,7 @@ fn a_wrong_path_is_named() {
     test.write("a.pth", b"hello");
     // A file of an editor, which the digest of the folder leaves out.
     test.write("left/a.pth~", b"hello");
+    test.write("left/old~/a.pth", b"hello");
     for (changes, words) in [
         (json!({"path": "missing.pth"}), "missing.pth is neither a file nor a folder"),
         (json!({"path": "left"}), "no file looks like a checkpoint by its name"),

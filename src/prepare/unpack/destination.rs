@@ -63,8 +63,8 @@ pub(super) struct Destination<'a> {
     folders: HashSet<String>,
     links: BTreeMap<InnerPath, String>,
     stripped_away: u64,
-    /// Files of operating systems that were left out.
-    system_junk: u64,
+    /// Files of file managers that were left out.
+    of_file_managers: u64,
     /// Bytes of sparse files that were skipped.
     skipped_sparse: u64,
     buffer: Vec<u8>,
@@ -91,7 +91,7 @@ impl<'a> Destination<'a> {
             folders: HashSet::new(),
             links: BTreeMap::new(),
             stripped_away: 0,
-            system_junk: 0,
+            of_file_managers: 0,
             skipped_sparse: 0,
             buffer: vec![0; BUFFER],
             make_hard_link: |existing, new| std::fs::hard_link(existing, new),
@@ -334,10 +334,10 @@ impl<'a> Destination<'a> {
                 self.strip
             ));
         }
-        if self.system_junk > 0 {
-            let left_out = self.system_junk;
+        if self.of_file_managers > 0 {
+            let left_out = self.of_file_managers;
             self.context.note(format!(
-                "left out {left_out} files of operating systems (__MACOSX, ._*, .DS_Store, Thumbs.db, desktop.ini)"
+                "left out {left_out} files of file managers (__MACOSX, ._*, .DS_Store, Thumbs.db, desktop.ini)"
             ));
         }
         Ok(Metrics::from([
@@ -358,8 +358,8 @@ impl<'a> Destination<'a> {
         let Some(whole) = InnerPath::new(name, 0)? else { return Ok(None) };
         let is_file = !name.ends_with(b"/");
         // Before 'strip' removes the folder that identifies it.
-        if whole.is_system_junk() {
-            self.system_junk += u64::from(is_file);
+        if whole.is_of_a_file_manager() {
+            self.of_file_managers += u64::from(is_file);
             return Ok(None);
         }
         let path = InnerPath::new(name, self.strip)?;

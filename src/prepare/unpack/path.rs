@@ -2,10 +2,11 @@
 //!
 //! Pure. Does not depend on archives or the disk.
 
-use anyhow::bail;
-use pipeline_stages::text::shortened;
+use std::ffi::OsStr;
 
-use crate::folder::is_system_junk;
+use anyhow::bail;
+use pipeline_stages::left_out::is_of_a_file_manager;
+use pipeline_stages::text::shortened;
 
 /// The longest path, and the longest target of a link: the limit of Linux (PATH_MAX). Otherwise a small
 /// archive could fill the memory with them.
@@ -67,9 +68,9 @@ impl InnerPath {
         &self.0
     }
 
-    /// Whether it, or a folder above it, is a file of an operating system.
-    pub(super) fn is_system_junk(&self) -> bool {
-        self.0.split('/').any(is_system_junk)
+    /// Whether it, or a folder above it, is of a file manager.
+    pub(super) fn is_of_a_file_manager(&self) -> bool {
+        self.0.split('/').any(|part| is_of_a_file_manager(OsStr::new(part)))
     }
 
     /// The folders above it, from the outermost.

@@ -307,7 +307,7 @@ fn folders_and_the_same_bytes_can_occur_twice() {
 }
 
 #[test]
-fn files_of_operating_systems_are_left_out() {
+fn files_of_file_managers_are_left_out() {
     let names = ["a/._x.png", "__MACOSX/a/._x.png", "__MACOSX/._a", "a/.DS_Store", "a/Thumbs.db"];
     let zip_entries = names.map(|name| ZipEntry::file(name, b"junk"));
     let tar_entries = names.map(|name| TarEntry::file(name, b"junk"));
@@ -324,7 +324,7 @@ fn files_of_operating_systems_are_left_out() {
             crate::run(&stage("unpack", &parameters), &context).expect("it unpacks");
             assert_eq!(fixture.output_paths(), expected);
             let notes = notes(&context);
-            assert!(notes[0].starts_with("left out 5 files of operating systems"), "{notes:?}");
+            assert!(notes[0].starts_with("left out 5 files of file managers"), "{notes:?}");
         }
     }
     let error = error_of(&zip(&zip_entries), json!({}));

@@ -33,7 +33,7 @@ crate::kind! {
     ///
     /// Set either the port `source` or the parameter `path`. The files may be in a folder of their own,
     /// as in archives, and in several inputs.
-    Dataset = "dataset", version 2, seeded false, output Dataset;
+    Dataset = "dataset", version 3, seeded false, output Dataset;
     ports {
         /// The files of the data set, in one artifact or in several.
         source: OptionalMany[Directory, File];

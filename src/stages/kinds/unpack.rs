@@ -27,7 +27,7 @@ crate::kind! {
     ///
     /// Nothing is written outside the folder: absolute paths, `..`, links that leave it and device files are
     /// refused, and so are a path that occurs twice with different content, a name that is not UTF-8, and an
-    /// encrypted archive. Files of operating systems (`__MACOSX`, `._*`, `.DS_Store`, `Thumbs.db`,
+    /// encrypted archive. Files of file managers (`__MACOSX`, `._*`, `.DS_Store`, `Thumbs.db`,
     /// `desktop.ini`) are left out. Only the executable bit of a file's mode is kept; its times are not.
     Unpack = "unpack", version 2, seeded false, output Directory;
     ports {

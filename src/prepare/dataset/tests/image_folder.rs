@@ -336,6 +336,27 @@ fn empty_classes_are_named_with_the_files_in_them() {
     assert!(message.contains("'fish/1.bmp'"), "{message}");
 }
 
+/// The digest of a folder outside the cache leaves these out, so they must not become data.
+#[test]
+fn outside_the_cache_what_the_digest_leaves_out_is_not_read() {
+    let mut test = Fixture::new();
+    for path in ["train/cat/a.png", "train/cat~/b.png", "train/cat/old~/c.png", "test/cat/d.png"] {
+        test.write(&format!("source/{path}"), png(1));
+    }
+    test.write("source/train/__pycache__/a.pyc", "");
+    let parameters = json!({"format": "image-folder", "size": 1, "path": "source"});
+    let written = run(&mut test, parameters, &[]).unwrap();
+    assert_eq!(written.info.classes, ["cat"]);
+    assert_eq!(written.train.labels, [0]);
+    // In an artifact everything counts.
+    std::fs::remove_dir_all(test.folder().join("source/train/__pycache__")).unwrap();
+    let source = test.folder().join("source");
+    let parameters = json!({"format": "image-folder", "size": 1});
+    let written = run(&mut test, parameters, &[&source]).unwrap();
+    assert_eq!(written.info.classes, ["cat", "cat~"]);
+    assert_eq!(written.train.labels, [0, 0, 1]);
+}
+
 #[test]
 fn files_that_are_not_read_are_noted_by_name_and_number() {
     let mut test = Fixture::new();
