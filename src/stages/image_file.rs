@@ -24,7 +24,7 @@ impl ImageFileFormat {
     pub const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
     /// By the first bytes of a file: wrong extensions are common.
-    pub fn of(file: &[u8]) -> Option<Self> {
+    pub(crate) fn of(file: &[u8]) -> Option<Self> {
         match file {
             [0xff, 0xd8, 0xff, ..] => Some(Self::Jpeg),
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Self::Png),
@@ -140,9 +140,6 @@ impl<'f> ImageFile<'f> {
     }
 
     /// Checks that it has pixels, and no more than `most`.
-    ///
-    /// # Errors
-    /// When that is not so.
     pub fn check_size(&self, most: u64) -> Result<(), ImageProblem> {
         let Self { width, height, .. } = *self;
         let fits = (1..=most).contains(&self.pixels());
@@ -150,9 +147,6 @@ impl<'f> ImageFile<'f> {
     }
 
     /// The pixels as they are stored, and how to rotate them (from the EXIF data).
-    ///
-    /// # Errors
-    /// When the file is damaged.
     pub fn decode(mut self) -> Result<(DynamicImage, Orientation), ImageProblem> {
         let orientation = self.decoder.orientation()?;
         Ok((DynamicImage::from_decoder(self.decoder)?, orientation))

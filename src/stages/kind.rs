@@ -8,7 +8,7 @@ use crate::ArtifactType;
 use crate::known::{Known, KnownInputs};
 use crate::parameter::{Condition, Field};
 
-/// A stage kind, as [`kind!`](crate::kind!) declares it.
+/// A stage kind, as `kind!` declares it.
 pub trait Kind: Rules + Serialize + DeserializeOwned + Clone + std::fmt::Debug {
     /// The parameters as written in a manifest; each may be missing.
     type Raw: DeserializeOwned;
@@ -98,12 +98,12 @@ pub enum Counts {
 
 impl OutsidePath {
     /// A path that must exist.
-    pub fn required(path: impl Into<String>) -> Self {
+    pub(crate) fn required(path: impl Into<String>) -> Self {
         Self { path: path.into(), optional: false, counts: Counts::Content }
     }
 
     /// A path that a program of the user reads. It must exist.
-    pub fn of_a_program(path: impl Into<String>) -> Self {
+    pub(crate) fn of_a_program(path: impl Into<String>) -> Self {
         Self { counts: Counts::Form, ..Self::required(path) }
     }
 }
@@ -166,12 +166,12 @@ pub struct Problem {
 
 impl Problem {
     /// A problem with one parameter.
-    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), item: None, message: message.into() }
     }
 
     /// The same problem, with one item of the list.
-    pub fn with_item(self, item: usize) -> Self {
+    pub(crate) fn with_item(self, item: usize) -> Self {
         Self { item: Some(item), ..self }
     }
 }
@@ -192,13 +192,9 @@ pub struct KindInfo {
     pub name: &'static str,
     /// What it does.
     pub about: fn() -> &'static str,
-    /// See [`Kind::VERSION`].
     pub version: u32,
-    /// See [`Kind::SEEDED`].
     pub seeded: bool,
-    /// See [`Kind::OUTPUT`].
     pub output: ArtifactType,
-    /// See [`Kind::HEADLINE`].
     pub headline: &'static [&'static str],
     /// Its inputs.
     pub ports: fn() -> &'static [Port],

@@ -10,7 +10,7 @@
 #[macro_use]
 mod declare;
 
-pub mod artifact;
+mod artifact;
 pub mod checkpoint;
 pub mod formats;
 pub mod image_file;

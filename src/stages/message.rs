@@ -55,7 +55,6 @@ pub struct Input {
     /// Its folder, read-only.
     #[serde(with = "path_text")]
     pub path: PathBuf,
-    /// Its type.
     #[serde(rename = "type")]
     pub artifact: ArtifactType,
 }
@@ -188,7 +187,6 @@ impl std::fmt::Display for RanOn {
 pub enum Event {
     /// The introduction. Always first.
     Hello(Hello),
-    /// Its progress.
     Progress(Progress),
     /// It measured a number.
     Measured(Measured),
@@ -259,7 +257,6 @@ pub struct Measured {
     pub step: u64,
     /// The name: `loss`, `accuracy`.
     pub name: String,
-    /// The value.
     #[serde(with = "crate::metrics::number")]
     pub value: f64,
 }

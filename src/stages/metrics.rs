@@ -157,9 +157,6 @@ pub struct MetricsFile {
 
 impl MetricsFile {
     /// Parses a file. Accepts NaN, infinities and numbers that are too large, as Python writes them.
-    ///
-    /// # Errors
-    /// When it is not JSON.
     pub fn read(text: &[u8]) -> serde_json::Result<Self> {
         let mut file = Self::default();
         match serde_json::from_slice(&standard_json(text))? {

@@ -30,7 +30,7 @@ pub struct Field {
 
 impl Field {
     /// Whether the value can change the result of a stage with these parameters.
-    pub fn has_effect(&self, parameters: &Map<String, Value>) -> bool {
+    pub(crate) fn has_effect(&self, parameters: &Map<String, Value>) -> bool {
         self.role == Role::Result
             && self.only_if.iter().all(|condition| condition.holds(parameters))
     }
@@ -89,9 +89,7 @@ pub struct Choice {
 /// The numbers that a parameter accepts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Range {
-    /// The lower bound.
     pub low: Bound<f64>,
-    /// The upper bound.
     pub high: Bound<f64>,
 }
 
@@ -255,12 +253,12 @@ impl Parameter for OneOrMany {
 }
 
 /// `max_bytes` as it is written in a manifest: `max-bytes`.
-pub fn kebab_case(identifier: &str) -> String {
+pub(crate) fn kebab_case(identifier: &str) -> String {
     identifier.replace('_', "-")
 }
 
 /// `CorruptLabels` as it is written in a manifest: `corrupt-labels`. Is never freed.
-pub fn kebab_name(identifier: &str) -> &'static str {
+pub(crate) fn kebab_name(identifier: &str) -> &'static str {
     let mut name = String::new();
     for (index, letter) in identifier.chars().enumerate() {
         if letter.is_ascii_uppercase() && index > 0 {
@@ -272,7 +270,7 @@ pub fn kebab_name(identifier: &str) -> &'static str {
 }
 
 /// The message for a value outside a fixed set.
-pub fn not_a_choice(given: &str, names: &[&str]) -> String {
+pub(crate) fn not_a_choice(given: &str, names: &[&str]) -> String {
     format!("'{given}' is not one of {}", names.join(", "))
 }
 

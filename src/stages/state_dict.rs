@@ -13,7 +13,6 @@ pub struct TensorSpec {
     pub name: String,
     /// The length of each dimension; none for a scalar.
     pub shape: Vec<usize>,
-    /// The type of the elements.
     pub element: ElementType,
 }
 

@@ -22,7 +22,7 @@ const ENCODED: &AsciiSet = &CONTROLS
     .add(b'}');
 
 /// Where the user info of a URL is: the user name and the password, without the `@`.
-pub fn user_info(url: &str) -> Option<Range<usize>> {
+pub(crate) fn user_info(url: &str) -> Option<Range<usize>> {
     let start = match url.split_once("://") {
         Some((scheme, _)) => scheme.len() + 3,
         None if url.starts_with("file:") => return None,
@@ -64,7 +64,7 @@ pub fn blanked(text: &str) -> Cow<'_, str> {
 
 /// What a `file:` URL names (RFC 8089).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FileUrl {
+pub(crate) enum FileUrl {
     /// A path, decoded: `%20` is a space. A `%` without two hexadecimal digits is a `%`; `?` and `#` are not special.
     Path(String),
     /// A path on another machine.
@@ -75,7 +75,7 @@ pub enum FileUrl {
 
 impl FileUrl {
     /// Reads one; `None` for a URL of another scheme.
-    pub fn read(url: &str) -> Option<Self> {
+    pub(crate) fn read(url: &str) -> Option<Self> {
         let rest = url.strip_prefix("file:")?;
         let path = match rest.strip_prefix("//") {
             None => rest,

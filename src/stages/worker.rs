@@ -165,9 +165,6 @@ impl Context {
     }
 
     /// Returns early from a body that was asked to stop. Call it where nothing needs saving.
-    ///
-    /// # Errors
-    /// [`Stopped`].
     pub fn stop_point(&self) -> Result<(), Stopped> {
         if self.stopping() { Err(Stopped) } else { Ok(()) }
     }
@@ -292,9 +289,6 @@ fn write_log(line: &str) {
 
 /// After this, a file that grows beyond the limit on file sizes (`ulimit -f`) is an error of the write and does not end
 /// this process. Programs that it starts are not affected.
-///
-/// # Errors
-/// When the system refuses.
 pub fn file_size_limit_is_an_error() -> std::io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
 }

@@ -115,17 +115,11 @@ impl DatasetInfo {
     const FILE: &'static str = "dataset.json";
 
     /// Reads the file of an artifact.
-    ///
-    /// # Errors
-    /// When it cannot be read.
     pub fn read(artifact: &Path) -> anyhow::Result<Self> {
         read_json(&artifact.join(Self::FILE))
     }
 
     /// Writes the file of an artifact.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub fn write(&self, artifact: &Path) -> anyhow::Result<()> {
         write_json(&artifact.join(Self::FILE), self)
     }
@@ -163,9 +157,6 @@ impl Samples {
     }
 
     /// Opens one part of any data set, for callers that only need the labels or can decode images.
-    ///
-    /// # Errors
-    /// When the file is missing, damaged or of another shape.
     pub fn open_any(artifact: &Path, part: Part) -> anyhow::Result<Self> {
         let path = artifact.join(part.file_name());
         let file = TensorFile::open(&path)?;

@@ -31,9 +31,6 @@ pub struct Evaluations(pub Vec<EvaluationRow>);
 
 impl Evaluations {
     /// Writes the file of an artifact; none without an evaluation.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub fn write(&self, artifact: &Path, steps_per_epoch: u64) -> anyhow::Result<()> {
         if self.0.is_empty() {
             return Ok(());
@@ -51,9 +48,6 @@ impl Evaluations {
     }
 
     /// Reads the file of an artifact; empty if it is missing.
-    ///
-    /// # Errors
-    /// When it is damaged.
     pub fn read(artifact: &Path) -> anyhow::Result<Self> {
         let path = artifact.join(FILE);
         if !path.try_exists()? {

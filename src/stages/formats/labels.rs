@@ -22,9 +22,6 @@ impl Labels {
     const FILE: &'static str = "labels.safetensors";
 
     /// Reads the file of an artifact.
-    ///
-    /// # Errors
-    /// When it is missing or damaged.
     pub fn read(artifact: &Path) -> anyhow::Result<Self> {
         let file = TensorFile::open(&artifact.join(Self::FILE))?;
         Ok(Self { labels: file.integers("labels")?, clean: file.integers("clean")? })
@@ -51,9 +48,6 @@ impl Labels {
     }
 
     /// Writes the file of an artifact.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub fn write(&self, artifact: &Path) -> anyhow::Result<()> {
         write_tensors(
             &artifact.join(Self::FILE),
@@ -130,17 +124,11 @@ impl NoiseReport {
     const FILE: &'static str = "noise.json";
 
     /// Reads the file of an artifact.
-    ///
-    /// # Errors
-    /// When it cannot be read.
     pub fn read(artifact: &Path) -> anyhow::Result<Self> {
         read_json(&artifact.join(Self::FILE))
     }
 
     /// Writes the file of an artifact.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub fn write(&self, artifact: &Path) -> anyhow::Result<()> {
         write_json(&artifact.join(Self::FILE), self)
     }

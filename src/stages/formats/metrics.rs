@@ -9,9 +9,6 @@ use super::tensors::write_json;
 use crate::message::Metrics;
 
 /// Writes `metrics.json`.
-///
-/// # Errors
-/// When it cannot be written.
 pub fn write_metrics(artifact: &Path, metrics: &Metrics) -> anyhow::Result<()> {
     write_json(&artifact.join("metrics.json"), metrics)
 }
@@ -42,9 +39,6 @@ impl CurveTable {
     }
 
     /// The numbers of a column.
-    ///
-    /// # Errors
-    /// When there is no column of this name.
     pub fn column(&self, name: &str) -> anyhow::Result<Vec<f64>> {
         let index = self.columns.iter().position(|column| column == name);
         let index = index
@@ -78,9 +72,6 @@ impl CurveTable {
     }
 
     /// Writes the table. Numbers read back exactly.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let mut text = self.columns.join(",");
         text.push('\n');

@@ -49,17 +49,11 @@ impl ModelInfo {
     const FILE: &'static str = "model.json";
 
     /// Reads the file of an artifact.
-    ///
-    /// # Errors
-    /// When it cannot be read.
     pub fn read(artifact: &Path) -> anyhow::Result<Self> {
         read_json(&artifact.join(Self::FILE))
     }
 
     /// Writes the file of an artifact.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub fn write(&self, artifact: &Path) -> anyhow::Result<()> {
         write_json(&artifact.join(Self::FILE), self)
     }

@@ -35,17 +35,11 @@ pub struct SamplesWriter {
 
 impl SamplesWriter {
     /// Starts a part whose images are pixels of one shape.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
     pub fn pixels(artifact: &Path, part: Part, image: ImageShape) -> anyhow::Result<Self> {
         Self::create(artifact, part, Storage::Pixels, image)
     }
 
     /// Starts a part whose images are JPEG, PNG or WebP files.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
     pub fn encoded(artifact: &Path, part: Part) -> anyhow::Result<Self> {
         Self::create(artifact, part, Storage::Encoded, ImageShape::ENCODED)
     }
@@ -88,9 +82,6 @@ impl SamplesWriter {
     }
 
     /// Writes the labels and the header. The part is complete.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
     pub fn finish(mut self) -> anyhow::Result<()> {
         let mut layout = Layout { tensors: Vec::new(), end: 0 };
         let image_bytes = u64::try_from(self.image_bytes())?;

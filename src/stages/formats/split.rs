@@ -29,17 +29,11 @@ pub struct SampleSplit {
 
 impl SampleSplit {
     /// The split of a data set without one: all samples train except those that the data set sets aside.
-    ///
-    /// # Errors
-    /// When there are more than 2^32 of them.
     pub fn without_split(samples: usize, info: &DatasetInfo) -> anyhow::Result<Self> {
         Self::all_train(samples.saturating_sub(info.validation_samples))
     }
 
     /// All of `samples` train.
-    ///
-    /// # Errors
-    /// When there are more than 2^32 of them.
     pub fn all_train(samples: usize) -> anyhow::Result<Self> {
         let samples = u32::try_from(samples).context("too many samples")?;
         Ok(Self { train: (0..samples).collect(), validation: Vec::new() })
@@ -50,9 +44,6 @@ impl SplitIndices {
     const FILE: &'static str = "split.safetensors";
 
     /// Reads the file of an artifact.
-    ///
-    /// # Errors
-    /// When it is missing or damaged.
     pub fn read(artifact: &Path) -> anyhow::Result<Self> {
         let file = TensorFile::open(&artifact.join(Self::FILE))?;
         Ok(Self { train: file.integers("train")?, validation: file.integers("val")? })
@@ -87,9 +78,6 @@ impl SplitIndices {
     }
 
     /// Writes the file of an artifact.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub fn write(&self, artifact: &Path) -> anyhow::Result<()> {
         write_tensors(
             &artifact.join(Self::FILE),

@@ -22,9 +22,6 @@ pub struct TensorFile {
 
 impl TensorFile {
     /// Opens a file and checks its header.
-    ///
-    /// # Errors
-    /// When it cannot be opened or is not a safetensors file.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         // SAFETY: artifacts are read-only once committed; nothing truncates them while they are mapped.
@@ -36,9 +33,6 @@ impl TensorFile {
     }
 
     /// Every tensor of the file.
-    ///
-    /// # Errors
-    /// When the file is damaged.
     pub fn tensors(&self) -> anyhow::Result<SafeTensors<'_>> {
         SafeTensors::deserialize(&self.map)
             .with_context(|| format!("{} is not a complete safetensors file", self.path.display()))
@@ -69,17 +63,11 @@ impl TensorFile {
     }
 
     /// Whether the file has a tensor of this name.
-    ///
-    /// # Errors
-    /// When the file is damaged.
-    pub fn has(&self, name: &str) -> anyhow::Result<bool> {
+    pub(crate) fn has(&self, name: &str) -> anyhow::Result<bool> {
         Ok(self.tensors()?.tensor(name).is_ok())
     }
 
     /// Where the bytes of a tensor are in the file, for [`TensorFile::bytes`], and its shape.
-    ///
-    /// # Errors
-    /// As [`TensorFile::view`].
     pub(super) fn place(
         &self,
         name: &str,
@@ -97,9 +85,6 @@ impl TensorFile {
     }
 
     /// A tensor of 64-bit integers with one dimension.
-    ///
-    /// # Errors
-    /// As [`TensorFile::view`].
     pub fn integers(&self, name: &str) -> anyhow::Result<Vec<i64>> {
         let (bytes, _) = self.view(name, Dtype::I64, 1)?;
         let (numbers, _) = bytes.as_chunks::<8>();
@@ -111,9 +96,6 @@ impl TensorFile {
 pub type NamedTensor<'data> = (&'data str, Dtype, Vec<usize>, Cow<'data, [u8]>);
 
 /// Writes tensors with metadata. The bytes of the file depend on nothing else.
-///
-/// # Errors
-/// When the file cannot be written.
 pub fn write_tensors(
     path: &Path,
     tensors: &[NamedTensor<'_>],
@@ -146,9 +128,6 @@ pub(super) fn integer_bytes(numbers: &[i64]) -> Vec<u8> {
 }
 
 /// Writes a value as indented JSON.
-///
-/// # Errors
-/// When the file cannot be written.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value).context("not plain data")?;
     text.push('\n');
@@ -158,9 +137,6 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
 }
 
 /// Reads a value from JSON.
-///
-/// # Errors
-/// When the file cannot be read or holds something else.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     match serde_json::from_slice(&text) {

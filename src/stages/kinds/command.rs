@@ -9,9 +9,9 @@ use crate::kind::{OutsidePath, Problem, Rules};
 use crate::left_out;
 
 /// The artifact type that a command declares as its output.
-pub type CommandOutput = ArtifactType;
+type CommandOutput = ArtifactType;
 
-crate::kind! {
+kind! {
     /// Runs a program of yours.
     ///
     /// It starts in the manifest's folder. In `run`, `{output}` is the folder to write to and

@@ -39,7 +39,7 @@ choices! {
     }
 }
 
-crate::kind! {
+kind! {
     /// Corrupts training labels with a noise matrix, or replaces them with human labels.
     ///
     /// The draws are those of the reference protocol: NumPy's legacy generator (`seed`, `choice`),

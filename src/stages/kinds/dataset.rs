@@ -28,7 +28,7 @@ choices! {
     }
 }
 
-crate::kind! {
+kind! {
     /// Reads a data set of labelled images.
     ///
     /// Set either the port `source` or the parameter `path`. The files may be in a folder of their own,

@@ -6,7 +6,7 @@ use crate::kind::{OutsidePath, Problem, Rules};
 use crate::parameter::OneOrMany;
 use crate::url::{self, FileUrl, WebUrl};
 
-crate::kind! {
+kind! {
     /// Fetches one file and checks it.
     ///
     /// The mirrors in `url` are tried in order: `https:`, `http:`, or `file:` with a path relative

@@ -3,7 +3,7 @@
 use crate::kind::{Problem, Rules};
 use crate::known::{Images, KnownInputs, differing};
 
-crate::kind! {
+kind! {
     /// Evaluates a classifier: accuracies, loss, calibration, and whether its losses detect wrong labels.
     ///
     /// Accuracies are fractions from 0 to 1. What is not known is left out. The network computes in f32,

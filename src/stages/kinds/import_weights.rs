@@ -26,7 +26,7 @@ impl InputNormalisation {
     }
 }
 
-crate::kind! {
+kind! {
     /// Takes the encoder out of a checkpoint that another program saved.
     ///
     /// Reads what PyTorch saves (`.pth.tar`, `.pt`, `.pth`, `.ckpt`, `.bin`; its zip format and the one

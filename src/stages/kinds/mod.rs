@@ -16,7 +16,7 @@ mod unpack;
 pub mod architecture;
 pub mod precision;
 
-pub use command::{Command, CommandOutput};
+pub use command::Command;
 pub use corrupt_labels::{CorruptLabels, HumanLabels, Noise};
 pub use dataset::{Dataset, DatasetFormat};
 pub use download::{Download, Login};
@@ -39,13 +39,11 @@ macro_rules! kinds {
         /// A stage whose body needs no torch.
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(tag = "kind", content = "parameters", rename_all = "kebab-case")]
-        #[allow(missing_docs, reason = "each variant holds the kind of its name")]
         pub enum PrepareStage { $($prepare($prepare)),* }
 
         /// A stage whose body needs torch.
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(tag = "kind", content = "parameters", rename_all = "kebab-case")]
-        #[allow(missing_docs, reason = "each variant holds the kind of its name")]
         pub enum LearnStage { $($learn($learn)),* }
 
         /// All kinds.

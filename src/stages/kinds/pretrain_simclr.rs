@@ -30,7 +30,7 @@ choices! {
     }
 }
 
-crate::kind! {
+kind! {
     /// Pre-trains an encoder with SimCLR, on the training images without their labels.
     ///
     /// The defaults are the full recipe, for a GPU. For a CPU, set parameters: a small

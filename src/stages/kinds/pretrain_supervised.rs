@@ -17,7 +17,7 @@ choices! {
     }
 }
 
-crate::kind! {
+kind! {
     /// Pre-trains an encoder by classifying labelled images, with SGD momentum 0.9 and cross-entropy.
     ///
     /// The defaults are the reference recipe for ImageNet32. The artifact holds the encoder

@@ -16,7 +16,7 @@ choices! {
     }
 }
 
-crate::kind! {
+kind! {
     /// Measures an encoder: a simple classifier on its frozen features, and its accuracy on the test set.
     ///
     /// The encoder runs in evaluation mode and does not change; pixels are scaled as it was trained. The defaults

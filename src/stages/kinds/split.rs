@@ -23,7 +23,7 @@ choices! {
     }
 }
 
-crate::kind! {
+kind! {
     /// Holds training samples out, for validation and as the clean meta set.
     ///
     /// The random draw is that of the reference protocol: PyTorch's `randperm(N)` from a CPU generator

@@ -122,7 +122,7 @@ choices! {
     }
 }
 
-crate::kind! {
+kind! {
     /// Trains a classifier, from scratch or from pre-trained weights.
     ///
     /// The model is that of the last step, as in the reference protocol. Accuracies are fractions from

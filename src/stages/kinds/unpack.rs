@@ -22,7 +22,7 @@ choices! {
     }
 }
 
-crate::kind! {
+kind! {
     /// Unpacks an archive into a folder.
     ///
     /// Nothing is written outside the folder: absolute paths, `..`, links that leave it and device files are
