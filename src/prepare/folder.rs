@@ -19,9 +19,6 @@ pub(crate) enum Place {
 
 /// The entries of a folder, in the order of the names' bytes. Hidden entries and files of file managers are left out,
 /// and outside the cache also everything that the digest leaves out.
-///
-/// # Errors
-/// When it cannot be read.
 pub(crate) fn entries(folder: &Path, place: Place) -> anyhow::Result<Vec<PathBuf>> {
     let unreadable = || format!("cannot read the folder {}", folder.display());
     let mut paths = Vec::new();

@@ -41,10 +41,7 @@ trait Body {
 }
 
 /// Runs the body of a stage.
-///
-/// # Errors
-/// With the body's own message for people.
-pub fn run(stage: &PrepareStage, context: &Context) -> anyhow::Result<Metrics> {
+pub(crate) fn run(stage: &PrepareStage, context: &Context) -> anyhow::Result<Metrics> {
     pipeline_stages::match_prepare_stage!(stage, parameters => parameters.run(context))
 }
 

@@ -27,7 +27,7 @@ use pipeline_stages::worker::{Context, Stopped};
 
 use crate::Body;
 use destination::{Destination, Permission};
-use format::{ArchiveFile, Format};
+use format::{ArchiveFile, UnpackFormat};
 
 impl Body for Unpack {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
@@ -55,13 +55,13 @@ fn unpack(
     name: &str,
     destination: &mut Destination,
 ) -> anyhow::Result<()> {
-    match Format::of(format, &mut archive)? {
-        Format::Zip => zip_archive::unpack(archive, destination),
-        Format::Tar => tar_archive::unpack(archive, destination),
-        Format::TarGz => tar_archive::unpack(format::gzip(archive), destination),
-        Format::TarXz => tar_archive::unpack(format::xz(archive)?, destination),
-        Format::TarZst => tar_archive::unpack(format::zstd(archive)?, destination),
-        Format::Gz => {
+    match UnpackFormat::of(format, &mut archive)? {
+        UnpackFormat::Zip => zip_archive::unpack(archive, destination),
+        UnpackFormat::Tar => tar_archive::unpack(archive, destination),
+        UnpackFormat::TarGz => tar_archive::unpack(format::gzip(archive), destination),
+        UnpackFormat::TarXz => tar_archive::unpack(format::xz(archive)?, destination),
+        UnpackFormat::TarZst => tar_archive::unpack(format::zstd(archive)?, destination),
+        UnpackFormat::Gz => {
             let inner = name_without_gz(name);
             destination.file(inner.as_bytes(), Permission::ReadWrite, &mut format::gzip(archive))
         }

@@ -79,9 +79,6 @@ impl<'file> Archive<'file> {
     }
 
     /// The bytes of the object's pickle.
-    ///
-    /// # Errors
-    /// When they are damaged or too many.
     pub(super) fn pickle(&self) -> anyhow::Result<Content<'file>> {
         let index = self.index(PICKLE).context("the archive has no data.pkl")?;
         self.entry(index, PICKLE)

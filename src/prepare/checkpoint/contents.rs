@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use pipeline_stages::text::shortened;
 
 use super::element::Values;
-use super::tensor::{Source, Tensor};
+use super::tensor::{ElementSource, Tensor};
 use super::{Body, Checkpoint};
 use crate::pickle::{Pickle, Value};
 
@@ -115,18 +115,18 @@ impl<'c, 'file> Contents<'c, 'file> {
     /// When they are missing in the file, or damaged.
     pub(crate) fn values(&self, tensor: &Tensor<'_>) -> anyhow::Result<Values> {
         match &tensor.source {
-            Source::Storage(storage) => {
+            ElementSource::Storage(storage) => {
                 let content = self.checkpoint.storage(storage)?;
                 let bytes =
                     tensor.gathered(&content).context("the tensor is outside its storage")?;
                 Ok(tensor.element.values(&bytes))
             }
-            Source::Bytes(bytes) => Ok(tensor.element.values(bytes)),
-            Source::Array(array) if array.is_float() => {
+            ElementSource::Bytes(bytes) => Ok(tensor.element.values(bytes)),
+            ElementSource::Array(array) if array.is_float() => {
                 let floats = array.floats().map_err(|problem| anyhow!(problem))?;
                 Ok(Values::Floats(floats.into_iter().map(|float| float as f32).collect()))
             }
-            Source::Array(array) => {
+            ElementSource::Array(array) => {
                 Ok(Values::Integers(array.integers().map_err(|problem| anyhow!(problem))?))
             }
         }

@@ -40,7 +40,7 @@ pub(crate) use tensor::Tensor;
 /// The format of a checkpoint file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Format {
+pub(crate) enum CheckpointFormat {
     /// `torch.save` since PyTorch 1.6: a zip archive of a pickle and one entry per storage.
     TorchZip,
     /// `torch.save` before that: five pickles, then the storages.
@@ -54,7 +54,6 @@ pub(crate) enum Format {
 /// How much memory and work a file can cause.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// The limits of the pickle in it.
     pub pickle: pickle::Limits,
     /// The most bytes that all compressed parts of the file can unpack to.
     pub unpacked_bytes: u64,
@@ -91,7 +90,7 @@ const FEW_UNPACKED: u64 = 16 << 20;
 
 /// A checkpoint file in memory, or mapped into it.
 pub(crate) struct Checkpoint<'file> {
-    format: Format,
+    format: CheckpointFormat,
     body: Body<'file>,
     limits: Limits,
 }
@@ -110,9 +109,6 @@ enum Storages<'file> {
 }
 
 /// Maps a file into memory.
-///
-/// # Errors
-/// When it cannot be read.
 pub(crate) fn map(path: &Path) -> anyhow::Result<Mmap> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     // SAFETY: artifacts are read-only once committed. A file of the user's own that is truncated meanwhile
@@ -130,25 +126,25 @@ impl<'file> Checkpoint<'file> {
         let of = |format, body| Self { format, body, limits: *limits };
         let pickled = |pickle, storages| Body::Pickled { pickle, storages };
         match guess(bytes)? {
-            Format::TorchZip => {
+            CheckpointFormat::TorchZip => {
                 let archive = Archive::open(bytes, limits.unpacked_bytes)?;
                 let pickle = archive.pickle()?;
-                Ok(of(Format::TorchZip, pickled(pickle, Storages::Archive(archive))))
+                Ok(of(CheckpointFormat::TorchZip, pickled(pickle, Storages::Archive(archive))))
             }
-            Format::Safetensors => {
+            CheckpointFormat::Safetensors => {
                 let tensors = SafeTensors::deserialize(bytes)
                     .context("it is not a complete safetensors file")?;
-                Ok(of(Format::Safetensors, Body::Safetensors(tensors)))
+                Ok(of(CheckpointFormat::Safetensors, Body::Safetensors(tensors)))
             }
-            Format::TorchLegacy | Format::Pickle => {
+            CheckpointFormat::TorchLegacy | CheckpointFormat::Pickle => {
                 let first = pickle::read(bytes, &limits.pickle)?;
                 if first.root().wide_integer() != Some(legacy::MAGIC) {
                     let body = pickled(Content::InPlace(bytes), Storages::None);
-                    return Ok(of(Format::Pickle, body));
+                    return Ok(of(CheckpointFormat::Pickle, body));
                 }
                 let (object, storages) = legacy::locate(bytes, first.length(), &limits.pickle)?;
                 let body = pickled(Content::InPlace(object), Storages::Legacy(storages));
-                Ok(of(Format::TorchLegacy, body))
+                Ok(of(CheckpointFormat::TorchLegacy, body))
             }
         }
     }
@@ -163,14 +159,11 @@ impl<'file> Checkpoint<'file> {
     }
 
     /// The format of the file.
-    pub(crate) fn format(&self) -> Format {
+    pub(crate) fn format(&self) -> CheckpointFormat {
         self.format
     }
 
     /// The pickle in the file; `None` for safetensors, which have none.
-    ///
-    /// # Errors
-    /// When it is damaged.
     pub(crate) fn pickle(&self) -> anyhow::Result<Option<Pickle<'_>>> {
         match &self.body {
             Body::Pickled { pickle, .. } => Ok(Some(pickle::read(pickle, &self.limits.pickle)?)),
@@ -179,9 +172,6 @@ impl<'file> Checkpoint<'file> {
     }
 
     /// The names in the file.
-    ///
-    /// # Errors
-    /// When the pickle is damaged.
     pub(crate) fn contents(&self) -> anyhow::Result<Contents<'_, 'file>> {
         Ok(Contents::new(self, self.pickle()?))
     }
@@ -212,11 +202,11 @@ impl<'file> Checkpoint<'file> {
 }
 
 /// What a file seems to be, from its first bytes. For formats that start with a pickle: one of them.
-fn guess(bytes: &[u8]) -> anyhow::Result<Format> {
+fn guess(bytes: &[u8]) -> anyhow::Result<CheckpointFormat> {
     match bytes {
         [] => bail!("the file is empty"),
-        [b'P', b'K', 3, 4, ..] => Ok(Format::TorchZip),
-        [_, _, _, _, _, _, _, _, b'{', ..] => Ok(Format::Safetensors),
+        [b'P', b'K', 3, 4, ..] => Ok(CheckpointFormat::TorchZip),
+        [_, _, _, _, _, _, _, _, b'{', ..] => Ok(CheckpointFormat::Safetensors),
         [0x1f, 0x8b, ..] => bail!("it is a gzip file: unpack it first"),
         [0xfd, b'7', b'z', b'X', b'Z', ..] => bail!("it is an xz file: unpack it first"),
         [0x89, b'H', b'D', b'F', ..] => {
@@ -234,7 +224,7 @@ fn guess(bytes: &[u8]) -> anyhow::Result<Format> {
             "it is a tar archive: unpack it first; or, if PyTorch before 0.1.10 wrote it, load it there and save it again"
         ),
         // Protocol 2 and above; or a container or a class of protocol 0 and 1.
-        [0x80, 0..=5, ..] | [b'(' | b'}' | b']' | b'c', ..] => Ok(Format::Pickle),
+        [0x80, 0..=5, ..] | [b'(' | b'}' | b']' | b'c', ..] => Ok(CheckpointFormat::Pickle),
         _ => bail!("it is not a PyTorch file, a pickle or a safetensors file"),
     }
 }

@@ -21,12 +21,12 @@ pub(crate) struct Tensor<'c> {
     pub(super) strides: Vec<usize>,
     /// Elements before the first one.
     pub(super) offset: usize,
-    pub(super) source: Source<'c>,
+    pub(super) source: ElementSource<'c>,
 }
 
 /// Where the elements are.
 #[derive(Debug, Clone)]
-pub(super) enum Source<'c> {
+pub(super) enum ElementSource<'c> {
     Storage(Storage<'c>),
     Array(Array<'c>),
     Bytes(&'c [u8]),
@@ -90,7 +90,7 @@ impl<'c> Tensor<'c> {
             shape: sizes(shape, "sizes")?,
             strides: sizes(strides, "strides")?,
             offset: offset.size().ok_or("a tensor whose offset is negative or not an integer")?,
-            source: Source::Storage(storage.clone()),
+            source: ElementSource::Storage(storage.clone()),
         };
         tensor.checked(storage.count)
     }
@@ -102,12 +102,18 @@ impl<'c> Tensor<'c> {
             (false, _) => Element::I64,
         };
         let shape = array.shape.clone();
-        Ok(Self { element, shape, strides: Vec::new(), offset: 0, source: Source::Array(array) })
+        Ok(Self {
+            element,
+            shape,
+            strides: Vec::new(),
+            offset: 0,
+            source: ElementSource::Array(array),
+        })
     }
 
     pub(super) fn of_view(view: &safetensors::tensor::TensorView<'c>) -> Result<Self, String> {
         let element = Element::try_from(view.dtype())?;
-        let (shape, source) = (view.shape().to_vec(), Source::Bytes(view.data()));
+        let (shape, source) = (view.shape().to_vec(), ElementSource::Bytes(view.data()));
         check_dimensions(shape.len())?;
         Ok(Self { element, shape, strides: Vec::new(), offset: 0, source })
     }
@@ -115,7 +121,7 @@ impl<'c> Tensor<'c> {
     /// For tests of what looks at shapes alone: a tensor without numbers.
     #[cfg(test)]
     pub(crate) fn without_numbers(element: Element, shape: Vec<usize>) -> Self {
-        Self { element, shape, strides: Vec::new(), offset: 0, source: Source::Bytes(&[]) }
+        Self { element, shape, strides: Vec::new(), offset: 0, source: ElementSource::Bytes(&[]) }
     }
 
     /// How many elements it has.

@@ -9,7 +9,7 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::bombs::STEPS_PER_NAME;
-use super::{Checkpoint, Element, Format, Leaf, Limits, Values};
+use super::{Checkpoint, CheckpointFormat, Element, Leaf, Limits, Values};
 use crate::reference::reference_path;
 
 /// The files that are small enough to be damaged byte by byte.
@@ -81,11 +81,11 @@ fn every_type_and_layout_is_read_exactly() {
 #[test]
 fn the_format_is_detected_from_the_content() {
     for (name, format) in [
-        ("types.pt", Format::TorchZip),
-        ("simclr.pth.tar", Format::TorchZip),
-        ("types-legacy.pt", Format::TorchLegacy),
-        ("types.safetensors", Format::Safetensors),
-        ("arrays-2.pkl", Format::Pickle),
+        ("types.pt", CheckpointFormat::TorchZip),
+        ("simclr.pth.tar", CheckpointFormat::TorchZip),
+        ("types-legacy.pt", CheckpointFormat::TorchLegacy),
+        ("types.safetensors", CheckpointFormat::Safetensors),
+        ("arrays-2.pkl", CheckpointFormat::Pickle),
     ] {
         let bytes = file(name);
         assert_eq!(Checkpoint::open(&bytes, &Limits::default()).unwrap().format(), format);
@@ -317,7 +317,8 @@ fn the_legacy_format_is_read_up_to_its_last_byte() {
     let bytes = file("types-legacy.pt");
     for length in 1..bytes.len() {
         let opened = Checkpoint::open(&bytes[..length], &Limits::default());
-        let whole = opened.is_ok_and(|checkpoint| checkpoint.format() == Format::TorchLegacy);
+        let whole =
+            opened.is_ok_and(|checkpoint| checkpoint.format() == CheckpointFormat::TorchLegacy);
         assert!(!whole, "{length} of {} bytes", bytes.len());
     }
 }

@@ -37,9 +37,6 @@ pub(super) enum Reach {
 
 impl Reach {
     /// The reach of the process that runs a stage. A worker adopts what its children leave behind.
-    ///
-    /// # Errors
-    /// When the system refuses that.
     pub(super) fn of(context: &Context) -> anyhow::Result<Self> {
         if context.checkpoint_lock().is_none() || getpgrp() != getpid() {
             return Ok(Self::ProgramOnly);
@@ -68,9 +65,6 @@ impl Descendants {
     }
 
     /// The exit status of the program, once it has ended.
-    ///
-    /// # Errors
-    /// When its status is not available.
     pub(super) fn program_end(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         self.look()?;
         Ok(self.end)
@@ -99,9 +93,6 @@ impl Descendants {
     }
 
     /// Asks all of them to exit, waits, and kills those that do not exit in time.
-    ///
-    /// # Errors
-    /// When they cannot be signalled or waited for.
     pub(super) fn stop(&mut self, grace: Duration) -> anyhow::Result<()> {
         self.ask_to_exit()?;
         if !self.wait_until_gone(grace)? {
@@ -140,9 +131,6 @@ impl Descendants {
 
     /// Kills the remaining processes. The children of killed ones become children of this process and
     /// are killed next.
-    ///
-    /// # Errors
-    /// When they cannot be waited for.
     pub(super) fn kill(&mut self) -> anyhow::Result<()> {
         let started = Instant::now();
         self.look()?;

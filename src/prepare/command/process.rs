@@ -32,9 +32,6 @@ pub(super) struct Program {
 
 impl Program {
     /// Finds the program that `arguments` starts with.
-    ///
-    /// # Errors
-    /// When it does not exist, with where it was searched.
     pub(super) fn new(
         arguments: Vec<OsString>,
         folder: PathBuf,

@@ -8,7 +8,7 @@ use pipeline_stages::formats::{ImageShape, Part};
 use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
 
-use super::source::{OffsetReader, Source, looks_like};
+use super::source::{OffsetReader, SourceFolders, looks_like};
 use super::{RawDataset, RawSamples, class_names, report_images, sample_limit};
 use crate::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
 
@@ -71,7 +71,7 @@ impl CifarFormat {
 pub(super) fn read(
     stage: &Dataset,
     format: &CifarFormat,
-    source: &Source,
+    source: &SourceFolders,
     context: &Context,
 ) -> anyhow::Result<RawDataset> {
     let train_files = source.find_all(format.train_files)?;
@@ -184,9 +184,6 @@ pub(super) fn note_unusual_length(context: &Context, path: &Path, images: u64, u
 }
 
 /// The names of the classes from a file with one per line.
-///
-/// # Errors
-/// When their number differs.
 pub(super) fn read_names(path: &Path, classes: usize) -> anyhow::Result<Vec<String>> {
     let bytes = OffsetReader::open(path)?.read_up_to(1 << 20)?;
     let text = String::from_utf8_lossy(&bytes);

@@ -9,7 +9,7 @@ use pipeline_stages::worker::Context;
 
 use super::cifar::{IMAGE, note_unusual_length};
 use super::pickled::{Batch, names, with_batch};
-use super::source::Source;
+use super::source::SourceFolders;
 use super::{RawDataset, RawSamples, class_names, sample_limit};
 use crate::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
 
@@ -48,13 +48,10 @@ pub(super) const CIFAR100: PythonFormat = PythonFormat {
 };
 
 /// Reads the files of either format.
-///
-/// # Errors
-/// When one is missing, cut off, damaged or holds something else.
 pub(super) fn read(
     stage: &Dataset,
     format: &PythonFormat,
-    source: &Source,
+    source: &SourceFolders,
     context: &Context,
 ) -> anyhow::Result<RawDataset> {
     // All files are found before the first is read.
@@ -71,7 +68,7 @@ pub(super) fn read(
 fn class_names_of(
     stage: &Dataset,
     format: &PythonFormat,
-    source: &Source,
+    source: &SourceFolders,
 ) -> anyhow::Result<Vec<String>> {
     let usual: Vec<String> = (format.usual_names)().into_iter().map(str::to_owned).collect();
     let count = usual.len();

@@ -14,7 +14,7 @@ use pipeline_stages::kinds::Dataset;
 use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
-use super::source::Source;
+use super::source::SourceFolders;
 use super::{no_such_class, sample_limit};
 
 /// The most names that a message names.
@@ -24,7 +24,7 @@ const DEEPEST: usize = 64;
 const ENDINGS: &str = ".jpg, .jpeg, .png and .webp";
 
 /// The images of a data set, and their classes.
-pub(super) struct Listing {
+pub(super) struct ClassListing {
     pub(super) classes: Vec<String>,
     pub(super) train: Vec<LabelledFile>,
     /// Those of the folder `val`, if it exists.
@@ -38,12 +38,16 @@ pub(super) struct LabelledFile {
     pub(super) label: usize,
 }
 
-impl Listing {
+impl ClassListing {
     /// Lists the folders of a stage.
     ///
     /// # Errors
     /// When a folder is missing, cannot be read or is not a class, or a class of `train` has no images.
-    pub(super) fn of(stage: &Dataset, source: &Source, context: &Context) -> anyhow::Result<Self> {
+    pub(super) fn of(
+        stage: &Dataset,
+        source: &SourceFolders,
+        context: &Context,
+    ) -> anyhow::Result<Self> {
         let (train_folder, test_folder) = find_parts(source)?;
         let classes = ordered_classes(stage, source, &train_folder)?;
         let train = PartListing::of(source, &train_folder, &classes)?;
@@ -84,7 +88,7 @@ impl Listing {
 }
 
 /// The folders `train` and `test` in the same folder.
-fn find_parts(source: &Source) -> anyhow::Result<(PathBuf, PathBuf)> {
+fn find_parts(source: &SourceFolders) -> anyhow::Result<(PathBuf, PathBuf)> {
     let both = |folder: &PathBuf| (folder.join("train"), folder.join("test"));
     let mut found = source.folders().iter().map(both).filter(|(train, _)| train.is_dir());
     let Some((train, test)) = found.next() else {
@@ -105,7 +109,11 @@ fn find_parts(source: &Source) -> anyhow::Result<(PathBuf, PathBuf)> {
 }
 
 /// The classes in the order of their labels: the folders by name, or as `classes` orders them.
-fn ordered_classes(stage: &Dataset, source: &Source, train: &Path) -> anyhow::Result<Vec<String>> {
+fn ordered_classes(
+    stage: &Dataset,
+    source: &SourceFolders,
+    train: &Path,
+) -> anyhow::Result<Vec<String>> {
     let mut folders = Vec::new();
     for folder in source.entries(train)?.into_iter().filter(|entry| entry.is_dir()) {
         folders.push(folder_name(&folder)?);
@@ -142,7 +150,7 @@ struct PartListing {
 }
 
 impl PartListing {
-    fn of(source: &Source, folder: &Path, classes: &[String]) -> anyhow::Result<Self> {
+    fn of(source: &SourceFolders, folder: &Path, classes: &[String]) -> anyhow::Result<Self> {
         let mut left_out = Vec::new();
         for entry in source.entries(folder)? {
             if !entry.is_dir() {
@@ -239,7 +247,7 @@ impl PartListing {
 /// Adds a folder and those below, each with its files by name. `above`: the folders that it is in, by device and
 /// number.
 fn walk(
-    source: &Source,
+    source: &SourceFolders,
     folder: &Path,
     above: &mut Vec<(u64, u64)>,
     found: &mut Vec<(PathBuf, Vec<PathBuf>)>,
@@ -287,7 +295,11 @@ fn note_classes_without(part: &PartListing, classes: &[String], context: &Contex
 }
 
 /// Notes the folders next to `train` that are not read.
-fn note_other_folders(source: &Source, train: &Path, context: &Context) -> anyhow::Result<()> {
+fn note_other_folders(
+    source: &SourceFolders,
+    train: &Path,
+    context: &Context,
+) -> anyhow::Result<()> {
     let Some(root) = train.parent() else { return Ok(()) };
     let known = ["train", "test", "val"];
     let others: Vec<String> = source

@@ -14,7 +14,7 @@ use pipeline_stages::worker::Context;
 
 use super::cifar::read_names;
 use super::encoded::{EncodedImages, ImageFiles, sampled_statistics};
-use super::source::{Source, read_whole};
+use super::source::{SourceFolders, read_whole};
 use super::{class_names, sample_limit, thread_pool};
 
 const CLASSES: usize = 14;
@@ -27,12 +27,9 @@ pub(super) const WHERE_FROM: &str = "Clothing1M is available from its authors on
      images next to them, as images/0 to images/9";
 
 /// Writes both parts: noisy samples, then those for validation; clean samples for testing.
-///
-/// # Errors
-/// When a file is missing, damaged or holds something else.
 pub(super) fn write(
     stage: &Dataset,
-    source: &Source,
+    source: &SourceFolders,
     context: &Context,
 ) -> anyhow::Result<DatasetInfo> {
     let names = read_names(&find(source, "category_names_eng.txt")?, CLASSES)?;
@@ -74,14 +71,14 @@ pub(super) fn write(
     })
 }
 
-fn find(source: &Source, name: &str) -> anyhow::Result<PathBuf> {
+fn find(source: &SourceFolders, name: &str) -> anyhow::Result<PathBuf> {
     source
         .find_optional(&[name])?
         .ok_or_else(|| anyhow!("{name} is missing in {}; {WHERE_FROM}", source.in_words()))
 }
 
 /// The folder that the paths in the lists are relative to.
-fn images_root(source: &Source) -> anyhow::Result<PathBuf> {
+fn images_root(source: &SourceFolders) -> anyhow::Result<PathBuf> {
     let mut with_images = source.folders().iter().filter(|folder| folder.join("images").is_dir());
     let root = with_images.next().with_context(|| {
         format!("the folder 'images' is missing in {}; {WHERE_FROM}", source.in_words())
@@ -102,7 +99,7 @@ struct LabelledList {
 
 impl LabelledList {
     /// Reads the list of a part and the labels of its images, the first `limit` of them.
-    fn read(source: &Source, part: &str, kind: &str, limit: usize) -> anyhow::Result<Self> {
+    fn read(source: &SourceFolders, part: &str, kind: &str, limit: usize) -> anyhow::Result<Self> {
         let list_path = find(source, &format!("{part}_key_list.txt"))?;
         let labels_path = find(source, &format!("{kind}_label_kv.txt"))?;
         let text = read_text(&list_path)?;

@@ -10,7 +10,7 @@ use pipeline_stages::formats::{ImageShape, Part};
 use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
 
-use super::source::{OffsetReader, Source, looks_like};
+use super::source::{OffsetReader, SourceFolders, looks_like};
 use super::{RawDataset, RawSamples, class_names, sample_limit};
 
 /// The largest side of an image: a header with more is damaged.
@@ -19,7 +19,7 @@ const LONGEST_SIDE: u64 = 1 << 15;
 /// Reads the four files.
 pub(super) fn read(
     stage: &Dataset,
-    source: &Source,
+    source: &SourceFolders,
     context: &Context,
 ) -> anyhow::Result<RawDataset> {
     // All four files are found before the first is read.
@@ -64,7 +64,7 @@ struct PartFiles {
 }
 
 impl PartFiles {
-    fn find(source: &Source, part: Part) -> anyhow::Result<Self> {
+    fn find(source: &SourceFolders, part: Part) -> anyhow::Result<Self> {
         let prefix = match part {
             Part::Train => "train",
             Part::Test => "t10k",

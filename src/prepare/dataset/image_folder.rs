@@ -17,10 +17,10 @@ use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
 use rayon::prelude::*;
 
-use super::class_folders::{LabelledFile, Listing};
+use super::class_folders::{ClassListing, LabelledFile};
 use super::encoded::{EncodedImages, ImageFiles, sampled_statistics};
 use super::images::{self, Checked, Memory};
-use super::source::Source;
+use super::source::SourceFolders;
 use super::{RawDataset, RawSamples, report_images, thread_pool};
 
 /// Bicubic with a = -0.5 and a scaled support when it shrinks (antialiasing): Pillow's bicubic.
@@ -38,10 +38,11 @@ const ADVICE: &str = "fix or remove them";
 /// Reads both parts, as pixels.
 pub(super) fn read(
     stage: &Dataset,
-    source: &Source,
+    source: &SourceFolders,
     context: &Context,
 ) -> anyhow::Result<RawDataset> {
-    let Listing { classes, mut train, validation, test } = Listing::of(stage, source, context)?;
+    let ClassListing { classes, mut train, validation, test } =
+        ClassListing::of(stage, source, context)?;
     let validation_samples = validation.len();
     train.extend(validation);
     thread_pool(context)?.install(|| {
@@ -65,10 +66,11 @@ pub(super) fn read(
 /// Writes both parts with the encoded images.
 pub(super) fn write_encoded(
     stage: &Dataset,
-    source: &Source,
+    source: &SourceFolders,
     context: &Context,
 ) -> anyhow::Result<DatasetInfo> {
-    let Listing { classes, train, validation, test } = Listing::of(stage, source, context)?;
+    let ClassListing { classes, train, validation, test } =
+        ClassListing::of(stage, source, context)?;
     thread_pool(context)?.install(|| {
         let total = train.len() + validation.len() + test.len();
         let mut images = EncodedImages::new(total, context);

@@ -12,7 +12,7 @@ use pipeline_stages::worker::Context;
 
 use super::npz::{Npz, Reading};
 use super::pickled::with_batch;
-use super::source::Source;
+use super::source::SourceFolders;
 use super::statistics::ChannelHistograms;
 use super::{class_names, report_images, sample_limit};
 
@@ -27,12 +27,9 @@ pub(super) const WHERE_FROM: &str = "ImageNet32 is available from https://image-
      put their files into this folder";
 
 /// Writes both parts.
-///
-/// # Errors
-/// When files are missing, cut off, damaged or hold something else.
 pub(super) fn write(
     stage: &Dataset,
-    source: &Source,
+    source: &SourceFolders,
     context: &Context,
 ) -> anyhow::Result<DatasetInfo> {
     let classes =
@@ -80,7 +77,7 @@ struct TrainBatch {
     path: Option<PathBuf>,
 }
 
-fn find_batches(source: &Source) -> anyhow::Result<Vec<TrainBatch>> {
+fn find_batches(source: &SourceFolders) -> anyhow::Result<Vec<TrainBatch>> {
     let find = |number| {
         let names = [
             format!("train_data_batch_{number}"),

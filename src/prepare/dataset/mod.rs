@@ -28,7 +28,7 @@ use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
 use crate::Body;
-use source::Source;
+use source::SourceFolders;
 use statistics::channel_statistics;
 
 /// The most classes that a message names.
@@ -52,11 +52,12 @@ impl Body for Dataset {
 
 /// Writes both parts, and returns their description.
 fn write(stage: &Dataset, context: &Context) -> anyhow::Result<DatasetInfo> {
-    let source =
-        &Source::of_stage(stage, context).map_err(|error| match where_from(stage.format) {
+    let source = &SourceFolders::of_stage(stage, context).map_err(|error| {
+        match where_from(stage.format) {
             Some(place) => anyhow!("{error:#}; {place}"),
             None => error,
-        })?;
+        }
+    })?;
     let in_memory = match stage.format {
         DatasetFormat::Imagenet32 => return imagenet32::write(stage, source, context),
         DatasetFormat::Clothing1m => return clothing1m::write(stage, source, context),

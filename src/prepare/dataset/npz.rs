@@ -30,9 +30,6 @@ pub(super) struct Npz {
 
 impl Npz {
     /// Opens an archive.
-    ///
-    /// # Errors
-    /// When it is not a zip archive.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         let archive =

@@ -54,9 +54,6 @@ pub(super) fn with_batch<T>(
 }
 
 /// Reads a list of names.
-///
-/// # Errors
-/// When the file is cut off, damaged or holds something else.
 pub(super) fn names(path: &Path, key: &str) -> anyhow::Result<Vec<String>> {
     with_dictionary(path, &[key], |values| {
         let items = values.first().and_then(|value| value.items());

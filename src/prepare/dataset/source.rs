@@ -20,12 +20,12 @@ const NAMED: usize = 10;
 
 /// The folders in which to look for the files: those of the stage's inputs, and one level below.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct SourceFolders {
     folders: Vec<PathBuf>,
     place: Place,
 }
 
-impl Source {
+impl SourceFolders {
     /// The folders of the inputs, or the manifest's own `path`.
     pub(super) fn of_stage(stage: &Dataset, context: &Context) -> anyhow::Result<Self> {
         let inputs = || context.inputs("source").iter().map(|input| input.path.clone());
@@ -63,7 +63,7 @@ impl Source {
             .with_context(|| format!("{} is missing in {}", names.join(" or "), self.in_words()))
     }
 
-    /// As [`Source::find`], for several files, each of one name.
+    /// As [`SourceFolders::find`], for several files, each of one name.
     ///
     /// # Errors
     /// When one is missing, or differs in two folders.
@@ -76,7 +76,7 @@ impl Source {
         in_short(self.folders.iter().map(|folder| folder.display().to_string()), NAMED)
     }
 
-    /// As [`Source::find`], for a file that may be missing.
+    /// As [`SourceFolders::find`], for a file that may be missing.
     ///
     /// # Errors
     /// When it differs in two folders.

@@ -5,7 +5,6 @@ use pipeline_stages::formats::ImageShape;
 /// Per channel, over all pixels in [0, 1].
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ChannelStatistics {
-    /// The mean.
     pub(super) mean: Vec<f64>,
     /// The standard deviation (of the population, not of a sample).
     pub(super) std: Vec<f64>,

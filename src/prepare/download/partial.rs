@@ -128,9 +128,6 @@ impl Partial {
     }
 
     /// Empties it.
-    ///
-    /// # Errors
-    /// When the file cannot be emptied.
     pub(super) fn start_over(&mut self) -> Result<(), Failure> {
         ours(self.file.set_len(0), "empty", &self.path)?;
         self.length = 0;
@@ -180,9 +177,6 @@ impl Partial {
     }
 
     /// Moves the file to its destination.
-    ///
-    /// # Errors
-    /// When it cannot be moved; when the stage is asked to stop.
     pub(super) fn finish(
         self,
         to: &Path,
@@ -217,9 +211,6 @@ impl Partial {
     }
 
     /// Removes its files.
-    ///
-    /// # Errors
-    /// When they cannot be removed.
     pub(super) fn remove(self) -> Result<(), Failure> {
         remove_files(&self.path)
     }
@@ -276,9 +267,6 @@ fn each_block(
 }
 
 /// Removes the files of a URL.
-///
-/// # Errors
-/// When it cannot be removed.
 pub(super) fn forget(checkpoint: &Path, url: &str) -> Result<(), Failure> {
     remove_files(&path_of(checkpoint, url))
 }

@@ -142,7 +142,6 @@ impl Server {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    /// All requests.
     pub(super) fn requests(&self) -> Vec<Request> {
         self.requests.lock().expect("no panic").clone()
     }

@@ -41,7 +41,7 @@ impl Head {
     }
 }
 
-enum Message {
+enum StreamMessage {
     Head(Box<Head>),
     Bytes(Vec<u8>),
     End,
@@ -50,15 +50,12 @@ enum Message {
 
 /// A response while it arrives.
 pub(super) struct Stream {
-    messages: Receiver<Message>,
+    messages: Receiver<StreamMessage>,
     stall: Duration,
 }
 
 impl Stream {
     /// Sends a request. The thread behind it ends by itself when the stream is dropped.
-    ///
-    /// # Errors
-    /// When the thread cannot be started.
     pub(super) fn start(
         agent: &Agent,
         url: String,
@@ -68,7 +65,7 @@ impl Stream {
         let (sender, messages) = sync_channel(WAITING);
         let agent = agent.clone();
         let request = move || {
-            let last = receive(&agent, &url, headers, &sender).err().unwrap_or(Message::End);
+            let last = receive(&agent, &url, headers, &sender).err().unwrap_or(StreamMessage::End);
             // An error means that the stream was dropped.
             let _ = sender.send(last);
         };
@@ -81,14 +78,13 @@ impl Stream {
     }
 
     /// The status and headers.
-    ///
-    /// # Errors
-    /// When they do not arrive.
     pub(super) fn head(&self, context: &Context) -> Result<Head, Failure> {
         match self.next(context)? {
-            Message::Head(head) => Ok(*head),
-            Message::Failed(error) => Err(describe(error)),
-            Message::Bytes(_) | Message::End => Err(Failure::passing("the connection was closed")),
+            StreamMessage::Head(head) => Ok(*head),
+            StreamMessage::Failed(error) => Err(describe(error)),
+            StreamMessage::Bytes(_) | StreamMessage::End => {
+                Err(Failure::passing("the connection was closed"))
+            }
         }
     }
 
@@ -98,13 +94,13 @@ impl Stream {
     /// When the connection is closed or stalls; when the stage is asked to stop.
     pub(super) fn bytes(&self, context: &Context) -> Result<Option<Vec<u8>>, Failure> {
         match self.next(context)? {
-            Message::Bytes(bytes) => Ok(Some(bytes)),
-            Message::Failed(error) => Err(describe(error)),
-            Message::Head(_) | Message::End => Ok(None),
+            StreamMessage::Bytes(bytes) => Ok(Some(bytes)),
+            StreamMessage::Failed(error) => Err(describe(error)),
+            StreamMessage::Head(_) | StreamMessage::End => Ok(None),
         }
     }
 
-    fn next(&self, context: &Context) -> Result<Message, Failure> {
+    fn next(&self, context: &Context) -> Result<StreamMessage, Failure> {
         let started = Instant::now();
         loop {
             context.stop_point()?;
@@ -128,25 +124,25 @@ fn receive(
     agent: &Agent,
     url: &str,
     headers: Vec<(&'static str, String)>,
-    sender: &SyncSender<Message>,
-) -> Result<(), Message> {
+    sender: &SyncSender<StreamMessage>,
+) -> Result<(), StreamMessage> {
     let mut request = agent.get(url);
     for (name, value) in headers {
         request = request.header(name, value);
     }
-    let response = request.call().map_err(Message::Failed)?;
+    let response = request.call().map_err(StreamMessage::Failed)?;
     let (parts, body) = response.into_parts();
     let head = Head { status: parts.status.as_u16(), headers: parts.headers };
-    sender.send(Message::Head(Box::new(head))).map_err(|_| Message::End)?;
+    sender.send(StreamMessage::Head(Box::new(head))).map_err(|_| StreamMessage::End)?;
     let mut reader = body.into_reader();
     loop {
         let mut bytes = vec![0; CHUNK];
-        let read = reader.read(&mut bytes).map_err(|error| Message::Failed(error.into()))?;
+        let read = reader.read(&mut bytes).map_err(|error| StreamMessage::Failed(error.into()))?;
         if read == 0 {
             return Ok(());
         }
         bytes.truncate(read);
-        sender.send(Message::Bytes(bytes)).map_err(|_| Message::End)?;
+        sender.send(StreamMessage::Bytes(bytes)).map_err(|_| StreamMessage::End)?;
     }
 }
 

@@ -9,7 +9,7 @@ use pipeline_stages::worker::Context;
 use serde::Serialize;
 
 use super::layers::Selection;
-use crate::checkpoint::{Entry, Format, Leaf};
+use crate::checkpoint::{CheckpointFormat, Entry, Leaf};
 
 const FILE: &str = "import.json";
 /// The most ignored names in the file; others are only counted.
@@ -22,7 +22,7 @@ const NAMED: usize = 4;
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Report {
     /// The format of the file.
-    pub format: Format,
+    pub format: CheckpointFormat,
     /// The prefix of the encoder's names.
     pub prefix: String,
     /// The layers, and their names in the file.
@@ -59,7 +59,11 @@ struct Ignored {
 }
 
 impl Report {
-    pub(super) fn new(format: Format, selection: &Selection<'_>, entries: &[Entry<'_>]) -> Self {
+    pub(super) fn new(
+        format: CheckpointFormat,
+        selection: &Selection<'_>,
+        entries: &[Entry<'_>],
+    ) -> Self {
         let mut used = Vec::new();
         let mut missing = Vec::new();
         for layer in &selection.layers {
@@ -91,9 +95,6 @@ impl Report {
     }
 
     /// Writes the file of an artifact.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub(super) fn write(&self, artifact: &Path) -> anyhow::Result<()> {
         write_json(&artifact.join(FILE), self)
     }

@@ -198,9 +198,6 @@ impl<'a> Destination<'a> {
     }
 
     /// Skips the rest of an unwanted entry.
-    ///
-    /// # Errors
-    /// When the archive cannot be read.
     pub(super) fn skip(&mut self, content: &mut impl Read) -> anyhow::Result<()> {
         while self.skip_some(content)? > 0 {}
         Ok(())

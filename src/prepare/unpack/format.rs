@@ -56,9 +56,6 @@ impl Gauge {
 
 impl<'a> ArchiveFile<'a> {
     /// Opens it.
-    ///
-    /// # Errors
-    /// When it cannot be read.
     pub(super) fn open(path: &Path, context: &'a Context) -> anyhow::Result<Self> {
         let (file, size) = super::open(path)?;
         Ok(Self { file, size, gauge: Rc::default(), context })
@@ -112,7 +109,7 @@ impl Seek for ArchiveFile<'_> {
 
 /// A format that can be unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum UnpackFormat {
     Zip,
     Tar,
     TarGz,
@@ -122,7 +119,7 @@ pub(super) enum Format {
     Gz,
 }
 
-impl Format {
+impl UnpackFormat {
     /// The format that the stage names, otherwise from the file's first bytes.
     ///
     /// # Errors
@@ -140,14 +137,14 @@ impl Format {
     }
 }
 
-fn detect(archive: &mut ArchiveFile) -> anyhow::Result<Format> {
+fn detect(archive: &mut ArchiveFile) -> anyhow::Result<UnpackFormat> {
     let beginning = archive.beginning(USTAR.end)?;
     Ok(match beginning.as_slice() {
-        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Format::Zip,
+        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => UnpackFormat::Zip,
         [0x1f, 0x8b, ..] => detect_within_gzip(archive)?,
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Format::TarXz,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Format::TarZst,
-        bytes if is_tar(bytes) => Format::Tar,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => UnpackFormat::TarXz,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => UnpackFormat::TarZst,
+        bytes if is_tar(bytes) => UnpackFormat::Tar,
         [] => bail!("the file is empty"),
         [b'7', b'z', 0xbc, 0xaf, ..] => {
             bail!("it is a 7z archive, which cannot be unpacked: pack it as zip or tar")
@@ -172,14 +169,14 @@ fn detect(archive: &mut ArchiveFile) -> anyhow::Result<Format> {
 }
 
 /// A compressed tar, or any other file.
-fn detect_within_gzip(archive: &mut ArchiveFile) -> anyhow::Result<Format> {
+fn detect_within_gzip(archive: &mut ArchiveFile) -> anyhow::Result<UnpackFormat> {
     let mut bytes = Vec::new();
     let read = GzipReader::new(BufReader::new(&archive.file))
         .take(USTAR.end as u64)
         .read_to_end(&mut bytes);
     archive.file.rewind().context("cannot read it")?;
     read.context("it starts like a gzip file, but is damaged or cut off")?;
-    Ok(if is_tar(&bytes) { Format::TarGz } else { Format::Gz })
+    Ok(if is_tar(&bytes) { UnpackFormat::TarGz } else { UnpackFormat::Gz })
 }
 
 fn is_tar(beginning: &[u8]) -> bool {
@@ -192,9 +189,6 @@ pub(super) fn gzip<'a>(archive: ArchiveFile<'a>) -> impl Read + 'a {
 }
 
 /// Decompresses xz.
-///
-/// # Errors
-/// When the decoder cannot be set up.
 pub(super) fn xz<'a>(archive: ArchiveFile<'a>) -> anyhow::Result<impl Read + 'a> {
     let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)
         .context("cannot set up the xz decoder")?;
@@ -202,9 +196,6 @@ pub(super) fn xz<'a>(archive: ArchiveFile<'a>) -> anyhow::Result<impl Read + 'a>
 }
 
 /// Decompresses Zstandard.
-///
-/// # Errors
-/// When the decoder cannot be set up.
 pub(super) fn zstd<'a>(archive: ArchiveFile<'a>) -> anyhow::Result<impl Read + 'a> {
     zstd::Decoder::new(archive).context("cannot set up the Zstandard decoder")
 }

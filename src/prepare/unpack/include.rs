@@ -19,9 +19,6 @@ pub(super) struct Include {
 
 impl Include {
     /// Without globs, everything is included.
-    ///
-    /// # Errors
-    /// When a glob is invalid.
     pub(super) fn new(globs: &[String]) -> anyhow::Result<Self> {
         let mut builder = GlobSetBuilder::new();
         for glob in globs {
@@ -59,8 +56,7 @@ impl Include {
         wanted
     }
 
-    /// # Errors
-    /// When a glob did not match anything, with some paths of the archive.
+    /// Checks that every glob matched. The error has some paths of the archive.
     pub(super) fn check_all_used(&self) -> anyhow::Result<()> {
         let unused = self.globs.iter().zip(&self.used).filter(|(_, used)| !**used);
         let unused: Vec<_> = unused.map(|(glob, _)| format!("'{glob}'")).collect();

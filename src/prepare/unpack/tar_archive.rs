@@ -16,9 +16,6 @@ use super::destination::{Destination, Permission};
 const MOST_HEADER_BYTES: u64 = 16 << 20;
 
 /// Unpacks all entries, then reads on to the end, so that a checksum of the compression is checked.
-///
-/// # Errors
-/// When the archive is damaged or an entry is refused.
 pub(super) fn unpack(reader: impl Read, destination: &mut Destination) -> anyhow::Result<()> {
     let meter = Rc::new(Meter::default());
     let mut archive = Archive::new(Metered { reader, meter: Rc::clone(&meter) });

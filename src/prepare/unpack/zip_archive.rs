@@ -24,9 +24,6 @@ const SYMBOLIC_LINK: u32 = 0o120_000;
 const NAMED: usize = 8;
 
 /// Unpacks all entries.
-///
-/// # Errors
-/// When the archive is damaged or an entry is refused.
 pub(super) fn unpack(archive: ArchiveFile, destination: &mut Destination) -> anyhow::Result<()> {
     let gauge = archive.gauge();
     gauge.set_in_contents(true);

@@ -21,7 +21,7 @@ mod scan;
 mod tests;
 
 use bits::HuffmanTable;
-use scan::{Component, Kind, Part, Scan};
+use scan::{Component, Kind, Scan, ScanComponent};
 
 /// What is wrong with a file, as a message.
 pub(super) type Damage = &'static str;
@@ -33,9 +33,6 @@ const BAD_HEADER: Damage = "a part of its header is damaged";
 const MOST_SCANS: usize = 100;
 
 /// Checks a file from its first byte to its end mark.
-///
-/// # Errors
-/// With what is wrong.
 pub(super) fn check(file: &[u8]) -> Result<(), Damage> {
     let mut reader = Reader { rest: file.strip_prefix(&[0xff, 0xd8]).ok_or(NO_MARK)? };
     let (mut tables, mut frame) = (Tables::default(), None);
@@ -168,9 +165,10 @@ impl Frame {
             let component = self.components.iter().position(|component| component.id == id)?;
             let dc = tables.dc.get(usize::from(numbers >> 4)).and_then(Option::as_ref);
             let ac = tables.ac.get(usize::from(numbers & 15)).and_then(Option::as_ref);
-            Some(Part { component, dc, ac })
+            Some(ScanComponent { component, dc, ac })
         };
-        let parts: Option<Vec<Part<'_>>> = parts.as_chunks::<2>().0.iter().map(part).collect();
+        let parts: Option<Vec<ScanComponent<'_>>> =
+            parts.as_chunks::<2>().0.iter().map(part).collect();
         let parts = parts.filter(|parts| (1..=4).contains(&parts.len())).ok_or(BAD_HEADER)?;
         let kind = match (self.progressive, start, approximation >> 4) {
             (false, ..) => Kind::Sequential,

@@ -44,7 +44,7 @@ impl Component {
 }
 
 /// A channel in a scan, and the tables that it uses.
-pub(super) struct Part<'t> {
+pub(super) struct ScanComponent<'t> {
     pub(super) component: usize,
     pub(super) dc: Option<&'t HuffmanTable>,
     pub(super) ac: Option<&'t HuffmanTable>,
@@ -63,7 +63,7 @@ pub(super) enum Kind {
 
 /// The content of a scan header.
 pub(super) struct Scan<'t> {
-    pub(super) parts: Vec<Part<'t>>,
+    pub(super) parts: Vec<ScanComponent<'t>>,
     pub(super) kind: Kind,
 }
 
@@ -146,7 +146,7 @@ impl<'file> Piece<'file> {
     fn check_block(
         &mut self,
         kind: Kind,
-        part: &Part<'_>,
+        part: &ScanComponent<'_>,
         nonzero: Option<&mut u64>,
     ) -> Result<(), Damage> {
         let dc = || part.dc.ok_or(BAD_HEADER);
