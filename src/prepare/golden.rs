@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::fixture::Fixture;
 use crate::reference::reference_path;
+use crate::samples::{encoded, pipelines, unpack_fashion_mnist};
 
 /// The SHA-256 over the names and contents of an artifact's files, shortened, with the kind's version.
 fn fingerprint(version: u32, artifact: &Path) -> String {
@@ -28,16 +29,11 @@ fn fingerprint(version: u32, artifact: &Path) -> String {
     format!("version {version}: {hash}")
 }
 
-fn pipelines() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../pipelines")
-}
-
 #[test]
 fn the_data_of_the_quickstart() {
     let mut test = Fixture::new();
-    let archive = std::fs::File::open(pipelines().join("data/fashion-mnist-6k.zip")).unwrap();
     let source = test.folder().join("source");
-    zip::ZipArchive::new(archive).unwrap().extract(&source).unwrap();
+    unpack_fashion_mnist(&source);
     let from = ("source", Directory, source.as_path());
     let (data, _) = test.run_on("dataset", json!({"format": "idx"}), &[from], 0, None).unwrap();
     let from = ("data", Dataset, data.as_path());
@@ -61,10 +57,9 @@ fn the_data_of_the_quickstart() {
 fn an_image_folder() {
     let mut test = Fixture::new();
     let image = RgbImage::from_fn(50, 70, |x, y| Rgb([x as u8, y as u8, (x * y) as u8]));
-    let mut png = std::io::Cursor::new(Vec::new());
-    image.write_to(&mut png, ImageFormat::Png).unwrap();
-    test.write("source/train/class/a.png", png.get_ref());
-    test.write("source/test/class/b.png", png.get_ref());
+    let png = encoded(image, ImageFormat::Png);
+    test.write("source/train/class/a.png", &png);
+    test.write("source/test/class/b.png", &png);
     let jpeg = std::fs::read(reference_path("gradient.jpg")).unwrap();
     test.write("source/train/class/c.jpg", jpeg);
     let source = test.folder().join("source");

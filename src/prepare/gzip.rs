@@ -64,14 +64,10 @@ fn another_follows(rest: &mut impl BufRead) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufReader, Write};
+    use std::io::BufReader;
 
     use super::*;
-
-    fn gzip(content: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        encoder.write_all(content).and_then(|()| encoder.finish()).expect("memory does not fail")
-    }
+    use crate::samples::gzip;
 
     fn read(bytes: &[u8]) -> Result<Vec<u8>> {
         let mut content = Vec::new();

@@ -19,6 +19,8 @@ mod mersenne_twister;
 mod pickle;
 #[cfg(test)]
 mod reference;
+#[cfg(test)]
+mod samples;
 mod split;
 mod unpack;
 mod web_page;

@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 
-use super::tests::zipped;
 use super::{Checkpoint, Leaf, Limits, Values};
+use crate::samples::zipped;
 
 /// The most values to look at per name: far more than any tensor has parts.
 pub(super) const STEPS_PER_NAME: usize = 500;

@@ -5,9 +5,10 @@
 //! A run that panics prints its input. Limit the memory from outside (`ulimit -v`): a reader that
 //! trusts a size in a file fails there. `PIPELINE_FUZZ_SEED` sets the seed.
 
-use super::tests::{SMALL, file, read_all, unzipped, zipped};
+use super::tests::{SMALL, file, read_all, unzipped};
 use crate::pickle;
 use crate::reference::reference_path;
+use crate::samples::zipped;
 
 /// A xorshift generator.
 struct Random(u64);

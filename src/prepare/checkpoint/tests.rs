@@ -1,16 +1,15 @@
 //! Files of PyTorch and safetensors are read exactly; damaged and hostile files are errors.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read, Write};
+use std::io::{Cursor, Read};
 
 use proptest::prelude::*;
 use serde_json::Value as Json;
-use zip::ZipWriter;
-use zip::write::SimpleFileOptions;
 
 use super::bombs::STEPS_PER_NAME;
 use super::{Checkpoint, CheckpointFormat, Element, Leaf, Limits, Values};
 use crate::reference::reference_path;
+use crate::samples::zipped;
 
 /// The files that are small enough to be damaged byte by byte.
 pub(super) const SMALL: &[&str] = &[
@@ -146,19 +145,6 @@ fn files_of_other_formats_are_named() {
     let module = problem(&file("module.pth"));
     assert!(module.contains("an object of torch.nn.modules.linear.Linear"), "{module}");
     assert!(module.contains("save the state_dict()"), "{module}");
-}
-
-/// A zip archive of these entries.
-pub(super) fn zipped(entries: &[(&str, &[u8])], compressed: bool) -> Vec<u8> {
-    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-    let method =
-        if compressed { zip::CompressionMethod::Deflated } else { zip::CompressionMethod::Stored };
-    for (name, content) in entries {
-        let options = SimpleFileOptions::default().compression_method(method);
-        writer.start_file(*name, options).unwrap();
-        writer.write_all(content).unwrap();
-    }
-    writer.finish().unwrap().into_inner()
 }
 
 /// The entries of a zip archive.

@@ -4,8 +4,9 @@ use pipeline_stages::ArtifactType;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::archive_builder::{TarEntry, ZipEntry, gzip, tar, xz, zip, zstandard};
+use super::archive_builder::{TarEntry, ZipEntry, tar, xz, zip, zstandard};
 use crate::fixture::{Fixture, paths_below};
+use crate::samples::gzip;
 
 const FORMATS: [&str; 7] = ["auto", "zip", "tar", "tar-gz", "tar-xz", "tar-zst", "gz"];
 

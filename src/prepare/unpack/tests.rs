@@ -10,9 +10,10 @@ use pipeline_stages::{ArtifactType, PrepareStage};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use super::archive_builder::{self, TarEntry, ZipEntry, gzip, tar, xz, zip, zstandard};
+use super::archive_builder::{self, TarEntry, ZipEntry, tar, xz, zip, zstandard};
 use super::destination::{Destination, Permission};
 use crate::fixture::{Fixture, notes, paths_below, stage};
+use crate::samples::gzip;
 
 fn archive(name: &str, bytes: &[u8]) -> Fixture {
     Fixture::new().with_input("archive", None, ArtifactType::File, &[(name, bytes)])

@@ -11,10 +11,8 @@ const NAMES: &str = "T-Shirt\nShirt\nKnitwear\nChiffon\nSweater\nHoodie\nWindbre
                      Down Coat\nSuit\nShawl\nDress\nVest\nUnderwear\n";
 
 fn jpeg(value: u8) -> Vec<u8> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
     let image = RgbImage::from_pixel(8 + u32::from(value) % 3, 8, Rgb([value, 0, 255]));
-    image.write_to(&mut bytes, ImageFormat::Jpeg).unwrap();
-    bytes.into_inner()
+    encoded(image, ImageFormat::Jpeg)
 }
 
 const TEXTS: [(&str, &str); 6] = [

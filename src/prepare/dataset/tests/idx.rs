@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::samples::unpack_fashion_mnist;
 
 #[test]
 fn four_files_become_a_data_set() {
@@ -83,11 +84,8 @@ fn limits_take_the_first_samples() {
 #[test]
 fn fashion_mnist_has_the_known_statistics() {
     let mut test = Fixture::new();
-    let archive =
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../pipelines/data/fashion-mnist-6k.zip");
-    let mut archive = zip::ZipArchive::new(std::fs::File::open(archive).unwrap()).unwrap();
-    archive.extract(test.folder().join("source")).unwrap();
     let source = test.folder().join("source");
+    unpack_fashion_mnist(&source);
     let written = run(&mut test, json!({"format": "idx"}), &[&source]).unwrap();
     assert_eq!((written.info.train_samples, written.info.test_samples), (5000, 1000));
     assert_eq!(written.info.classes.len(), 10);

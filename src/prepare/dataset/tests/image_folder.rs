@@ -1,16 +1,8 @@
-use std::io::Cursor;
-
-use image::{DynamicImage, GrayImage, ImageFormat, Rgb, RgbImage};
+use image::{GrayImage, ImageFormat, Rgb, RgbImage};
 use pipeline_stages::formats::{ImageShape, Storage};
 use serde_json::json;
 
 use super::*;
-
-fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
-    let mut bytes = Cursor::new(Vec::new());
-    image.into().write_to(&mut bytes, format).unwrap();
-    bytes.into_inner()
-}
 
 /// A picture whose left half is red and whose right half is blue.
 fn red_and_blue(width: u32, height: u32) -> RgbImage {

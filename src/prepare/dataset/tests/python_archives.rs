@@ -1,7 +1,6 @@
 //! CIFAR and ImageNet32 in files that NumPy and Python wrote: `tests/reference/data/`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use pipeline_stages::formats::read_json;
 use proptest::prelude::*;
@@ -12,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::super::statistics::channel_statistics;
 use super::*;
 use crate::reference::reference_path;
+use crate::samples::zipped;
 
 const PIXELS: usize = 3072;
 
@@ -239,12 +239,8 @@ fn npy(element: &str, shape: &str, content: &[u8]) -> Vec<u8> {
 }
 
 fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for (name, content) in arrays {
-        archive.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
-        archive.write_all(content).unwrap();
-    }
-    archive.finish().unwrap().into_inner()
+    let entries: Vec<_> = arrays.iter().map(|(name, content)| (*name, &content[..])).collect();
+    zipped(&entries, true)
 }
 
 #[test]
