@@ -1,6 +1,6 @@
 //! The classes of CIFAR-10 and CIFAR-100 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009).
 //!
-//! A table; knows no files.
+//! A table. Does not depend on files.
 
 /// CIFAR-10's classes, in the order of their labels.
 pub(crate) const CIFAR10_CLASSES: [&str; 10] =
@@ -30,7 +30,7 @@ pub(crate) const CIFAR100_SUPERCLASSES: [(&str, [&str; 5]); 20] = [
     ("vehicles_2", ["lawn_mower", "rocket", "streetcar", "tank", "tractor"]),
 ];
 
-/// CIFAR-100's (fine) classes, in the order of their labels, which is the alphabetical one.
+/// CIFAR-100's (fine) classes, in the order of their labels, which is alphabetical.
 pub(crate) fn cifar100_classes() -> Vec<&'static str> {
     let mut classes: Vec<_> =
         CIFAR100_SUPERCLASSES.iter().flat_map(|(_, members)| *members).collect();

@@ -1,7 +1,7 @@
-//! The body of `command`: starts the program, waits for it, looks at what it left.
+//! The body of `command`: starts the program, waits for it, checks its output.
 //!
-//! Knows nothing of what the program does. How it is started is in [`process`], how it and all that it
-//! started are stopped in [`descendants`], what its output must hold in [`output`].
+//! Does not depend on what the program does. [`process`] starts it, [`descendants`] stops it and all that it
+//! started, [`output`] checks its output.
 
 mod descendants;
 mod output;
@@ -21,7 +21,7 @@ use pipeline_stages::worker::Context;
 use crate::Body;
 use process::Program;
 
-/// What of the user's environment every program sees, beside `LC_*`.
+/// The variables of the user's environment that every program gets, in addition to `LC_*`.
 const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"];
 
 impl Body for Command {
@@ -31,7 +31,7 @@ impl Body for Command {
     }
 }
 
-/// What to start, where, and what it sees.
+/// The program, its folder and its environment.
 fn program(command: &Command, context: &Context) -> anyhow::Result<Program> {
     let inputs = named_inputs(context)?;
     let output = absolute(&context.output)?;
@@ -44,7 +44,7 @@ fn program(command: &Command, context: &Context) -> anyhow::Result<Program> {
         }
     };
     let mut environment = inherited(std::env::vars_os());
-    // Python would write its caches beside scripts that are inputs.
+    // Otherwise Python would write its caches next to scripts that are inputs.
     environment.insert("PYTHONDONTWRITEBYTECODE".into(), "1".into());
     for name in &command.pass_environment {
         environment.extend(std::env::var_os(name).map(|value| (name.into(), value)));
@@ -58,7 +58,7 @@ fn program(command: &Command, context: &Context) -> anyhow::Result<Program> {
         let variable = Command::input_variable(&name);
         if environment.insert(OsString::from(&variable), path.into()).is_some() {
             bail!(
-                "the input '{name}' and another one would both be {variable}: rename one of them"
+                "the input '{name}' and another one are both {variable} in the environment: rename one of them"
             );
         }
     }
@@ -73,9 +73,9 @@ fn named_inputs(context: &Context) -> anyhow::Result<BTreeMap<String, PathBuf>> 
     named.collect()
 }
 
-/// The program runs in another folder than this process.
+/// The program runs in another folder than this process, so its paths must be absolute.
 fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("can't find {}", path.display()))
+    std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))
 }
 
 fn inherited(all: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<OsString, OsString> {

@@ -1,7 +1,7 @@
-//! The body of `download`: one mirror after the other, until one gives the right file.
+//! The body of `download`: one mirror after the other, until one has the right file.
 //!
-//! How a mirror is read is in [`http`] and [`local`]; when to try again in [`retry`]; what a transfer
-//! that broke off left in [`partial`]; what the file must be in [`checksum`].
+//! [`http`] and [`local`] read a mirror, [`retry`] decides when to try again, [`partial`] keeps interrupted
+//! transfers, [`checksum`] verifies the file.
 
 mod checksum;
 mod credentials;
@@ -43,7 +43,7 @@ impl Body for Download {
     }
 }
 
-/// Waits, but not longer than until the stage is asked to stop.
+/// Waits, at most until the stage is asked to stop.
 fn pause(context: &Context, time: Duration) -> Result<(), Stopped> {
     let started = Instant::now();
     while let Some(left) = time.checked_sub(started.elapsed()) {
@@ -58,7 +58,7 @@ struct Downloader<'a> {
     stage: &'a Download,
     context: &'a Context,
     client: Client,
-    /// How to wait. A test need not.
+    /// How to wait. Tests do not wait.
     pause: &'a dyn Fn(&Context, Duration) -> Result<(), Stopped>,
 }
 
@@ -81,13 +81,13 @@ impl Downloader<'_> {
                 }
             }
         }
-        Err(self.nobody_has_it(&failures))
+        Err(self.all_failed(&failures))
     }
 
-    /// Gets the file from one mirror and puts it in the output folder.
+    /// Downloads the file from one mirror to the output folder.
     fn fetch(&self, url: &str, phase: Option<&str>) -> Result<Metrics, Failure> {
         let (context, most) = (self.context, self.stage.max_bytes);
-        let checking = self.progress(Some("checking what is there"));
+        let checking = self.progress(Some("checking the partial file"));
         let mut partial = Partial::open(context, url, most, &checking)?;
         let mut started_over = false;
         loop {
@@ -106,7 +106,7 @@ impl Downloader<'_> {
                         .try_for_each(|url| partial::forget(&context.checkpoint, url))?;
                     return Ok(Metrics::from([("bytes".into(), bytes as f64)]));
                 }
-                // The pieces may be of two versions of the file: once more, in one piece.
+                // The pieces may be of two versions of the file: again, in one piece.
                 Err(_) if partial.origin() == Origin::Pieces && !started_over => {
                     started_over = true;
                     partial.start_over()?;
@@ -119,7 +119,7 @@ impl Downloader<'_> {
         }
     }
 
-    /// Tells how many bytes are done, and of how many.
+    /// Reports how many bytes of how many are done.
     fn progress<'a>(&'a self, phase: Option<&'a str>) -> impl Fn(u64, Option<u64>) + 'a {
         move |done, total| {
             self.context.progress(Progress {
@@ -131,8 +131,8 @@ impl Downloader<'_> {
         }
     }
 
-    /// Transfers the rest of the file, trying again where that may help. Failures count in a row: a transfer that
-    /// got further than any before it starts a new row, unless it was too slow for that.
+    /// Transfers the rest of the file, and tries again if that can help. Consecutive failures count: a transfer that
+    /// got further than all before it resets the count, unless it was too slow for that.
     fn transfer(
         &self,
         url: &str,
@@ -157,7 +157,7 @@ impl Downloader<'_> {
             let came = partial.len().saturating_sub(furthest);
             if came > 0 {
                 furthest = partial.len();
-                // With its pause: a server that sends a byte and leaves would be asked for ever.
+                // The time includes the pause: otherwise a server that sends one byte per connection would be asked forever.
                 if self.client.least_speed().is_reached(came, started.elapsed() + paused) {
                     failures_in_a_row = 0;
                 }
@@ -182,18 +182,18 @@ impl Downloader<'_> {
         if !self.stage.unverified {
             return;
         }
-        self.context.note(format!("not verified; to pin what came, write blake3 = \"{blake3}\""));
+        self.context.note(format!("not verified; to pin the content, set blake3 = \"{blake3}\""));
         if is_web_page(partial.beginning()) && !self.stage.file_name().ends_with("html") {
-            self.context.note("what came is a web page: a page for logging in, or an error?");
+            self.context.note("the file is a web page: a login page, or an error?");
         }
     }
 
-    fn nobody_has_it(&self, failures: &[String]) -> anyhow::Error {
+    fn all_failed(&self, failures: &[String]) -> anyhow::Error {
         let name = self.stage.file_name();
         let mut message = match failures {
-            [only] => format!("can't get '{name}' from {only}"),
+            [only] => format!("cannot download '{name}' from {only}"),
             several => format!(
-                "none of {} mirrors gave '{name}':\n  {}",
+                "cannot download '{name}' from any of {} mirrors:\n  {}",
                 several.len(),
                 several.join("\n  ")
             ),
@@ -206,7 +206,7 @@ impl Downloader<'_> {
     }
 }
 
-/// Reports a failure to use this machine's own disk, which no other mirror would mend.
+/// Reports a failure of this machine's disk, which another mirror would not fix.
 fn ours<T>(result: std::io::Result<T>, doing: &str, path: &Path) -> Result<T, Failure> {
-    result.with_context(|| format!("can't {doing} {}", path.display())).map_err(Failure::Ours)
+    result.with_context(|| format!("cannot {doing} {}", path.display())).map_err(Failure::Ours)
 }

@@ -75,7 +75,7 @@ impl Fixture {
         connected_stage(kind, parameters, &connected)
     }
 
-    /// Writes a file below the manifest's folder, with the folders above it, and gives its path.
+    /// Writes a file below the manifest's folder, with the folders above it, and returns its path.
     pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.folder().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -83,7 +83,7 @@ impl Fixture {
         path
     }
 
-    /// Runs a stage on these artifacts, into an output folder of its own, and gives that folder and the metrics.
+    /// Runs a stage on these artifacts, into an output folder of its own, and returns that folder and the metrics.
     pub(crate) fn run_on(
         &mut self,
         kind: &str,
@@ -137,7 +137,7 @@ impl Fixture {
         })
     }
 
-    /// Runs a stage to its end. The error is in the words that a user reads.
+    /// Runs a stage to its end. The error is the message for the user.
     pub(crate) fn run(
         &self,
         kind: &str,

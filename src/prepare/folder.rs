@@ -1,32 +1,83 @@
-//! What is in a folder, as every stage lists it.
+//! The entries of a folder that stages read.
 //!
-//! Does not know any stage.
+//! Does not depend on stages.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use pipeline_stages::left_out::{LeftOut, is_of_a_file_manager};
 
-/// Whether a name is that of something an operating system leaves beside people's files: macOS's `__MACOSX` folders,
-/// `.DS_Store` and `._name`, Windows' `Thumbs.db` and `desktop.ini`. It is never data.
-pub(crate) fn is_system_junk(name: &str) -> bool {
-    name.starts_with("._") || ["__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"].contains(&name)
+/// Where a folder is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In an artifact, whose digest counts everything.
+    Artifact,
+    /// Outside the cache. The digest of such a folder leaves out some files, so they must not change a result.
+    Outside,
 }
 
-/// What is in a folder, in the order of the names' bytes. Hidden entries are left out, and what operating
-/// systems leave behind.
-///
-/// # Errors
-/// When it can't be read.
-pub(crate) fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let unreadable = || format!("can't read the folder {}", folder.display());
+/// The entries of a folder, in the order of the names' bytes. Hidden entries and files of file managers are left out,
+/// and outside the cache also everything that the digest leaves out.
+pub(crate) fn entries(folder: &Path, place: Place) -> anyhow::Result<Vec<PathBuf>> {
+    let unreadable = || format!("cannot read the folder {}", folder.display());
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(unreadable)? {
         let entry = entry.with_context(unreadable)?;
         let name = entry.file_name();
-        if !name.as_encoded_bytes().starts_with(b".") && !is_system_junk(&name.to_string_lossy()) {
+        let hidden = name.as_encoded_bytes().starts_with(b".");
+        let counts = place == Place::Artifact || is_in_digest(folder, &name);
+        if !hidden && !is_of_a_file_manager(&name) && counts {
             paths.push(entry.path());
         }
     }
     paths.sort_unstable();
     Ok(paths)
+}
+
+/// Whether the digest of a folder outside the cache counts an entry of it.
+fn is_in_digest(folder: &Path, name: &OsStr) -> bool {
+    // The name of the folder matters for the modules in Python's cache.
+    let path = Path::new(folder.file_name().unwrap_or_default()).join(name);
+    let list = LeftOut::default();
+    let is_empty = || entries(&folder.join(name), Place::Outside).is_ok_and(|all| all.is_empty());
+    !(list.leaves_out(&path) || list.looks_through(&path) && is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+
+    #[test]
+    fn outside_the_cache_only_what_the_digest_counts_is_listed() {
+        let test = Fixture::new();
+        for path in [
+            "cat/1.png",
+            "cat~/1.png",
+            "notes.txt~",
+            "__pycache__/a.pyc",
+            "deep/__pycache__/a.pyc",
+            "deep/__pycache__/b.png",
+            ".git/HEAD",
+            ".DS_Store",
+            "._cat",
+            "__MACOSX/._cat",
+            "desktop.ini",
+        ] {
+            test.write(path, "");
+        }
+        let names = |folder: &str, place| {
+            let paths = entries(&test.folder().join(folder), place).expect("a folder");
+            let name = |path: &PathBuf| path.file_name().expect("a name").to_owned();
+            paths.iter().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(names("", Place::Outside), ["cat", "deep"]);
+        assert_eq!(
+            names("", Place::Artifact),
+            ["__pycache__", "cat", "cat~", "deep", "notes.txt~"]
+        );
+        assert_eq!(names("deep", Place::Outside), ["__pycache__"]);
+        assert_eq!(names("deep/__pycache__", Place::Outside), ["b.png"]);
+    }
 }

@@ -1,19 +1,20 @@
-//! Decompressing gzip: members one after the other, and the zeros that tapes and block devices leave behind the last.
+//! Decompresses gzip: members one after the other, and the zeros after the last one that tapes and block devices
+//! leave.
 //!
-//! Knows no archive.
+//! Does not depend on archives.
 
 use std::io::{BufRead, Error, ErrorKind, Read, Result};
 
 use flate2::bufread::GzDecoder;
 
-/// The content of a gzip file (RFC 1952) of one or several members, behind which zeros may follow.
+/// The content of a gzip file (RFC 1952) of one or several members, after which zeros can follow.
 pub(crate) struct GzipReader<R> {
-    /// `None` behind the last.
+    /// `None` after the last member.
     member: Option<GzDecoder<R>>,
 }
 
 impl<R: BufRead> GzipReader<R> {
-    /// Reads what `reader` has, to its end.
+    /// Reads `reader` to its end.
     pub(crate) fn new(reader: R) -> Self {
         Self { member: Some(GzDecoder::new(reader)) }
     }
@@ -37,7 +38,7 @@ impl<R: BufRead> Read for GzipReader<R> {
     }
 }
 
-/// Whether there is another member; passes over zeros at the end.
+/// Whether another member follows; skips zeros at the end.
 fn another_follows(rest: &mut impl BufRead) -> Result<bool> {
     let mut padded = false;
     loop {
@@ -54,7 +55,7 @@ fn another_follows(rest: &mut impl BufRead) -> Result<bool> {
             }
             (_, 0) if !padded => return Ok(true),
             _ => {
-                let message = "something follows the zeros at the end of the gzip data";
+                let message = "there is more data after the zeros at the end of the gzip data";
                 return Err(Error::new(ErrorKind::InvalidData, message));
             }
         }
@@ -63,14 +64,10 @@ fn another_follows(rest: &mut impl BufRead) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufReader, Write};
+    use std::io::BufReader;
 
     use super::*;
-
-    fn gzip(content: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        encoder.write_all(content).and_then(|()| encoder.finish()).expect("memory does not fail")
-    }
+    use crate::samples::gzip;
 
     fn read(bytes: &[u8]) -> Result<Vec<u8>> {
         let mut content = Vec::new();

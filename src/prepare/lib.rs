@@ -1,6 +1,6 @@
 //! The bodies of the stage kinds that need no torch.
 //!
-//! Knows no cache and no manifest: a body gets a request and fills a folder.
+//! Does not depend on the cache or the manifest: a body gets a request and fills a folder.
 
 mod checkpoint;
 mod cifar_classes;
@@ -19,6 +19,8 @@ mod mersenne_twister;
 mod pickle;
 #[cfg(test)]
 mod reference;
+#[cfg(test)]
+mod samples;
 mod split;
 mod unpack;
 mod web_page;
@@ -30,9 +32,9 @@ use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::{self, Context};
 use pipeline_stages::{PrepareStage, Stage};
 
-/// What a stage kind does: files into the output folder, events on the way.
+/// What a stage kind does: writes files to the output folder, and reports events.
 trait Body {
-    /// Does the work of one stage and returns what it measured.
+    /// Does the work of one stage and returns its metrics.
     ///
     /// # Errors
     /// With a message for people: what is wrong, where, what to do. With
@@ -41,14 +43,11 @@ trait Body {
 }
 
 /// Runs the body of a stage.
-///
-/// # Errors
-/// With the body's own message for people.
-pub fn run(stage: &PrepareStage, context: &Context) -> anyhow::Result<Metrics> {
+pub(crate) fn run(stage: &PrepareStage, context: &Context) -> anyhow::Result<Metrics> {
     pipeline_stages::match_prepare_stage!(stage, parameters => parameters.run(context))
 }
 
-/// The life of a worker process.
+/// Runs a worker process.
 pub fn serve() -> ExitCode {
     worker::serve("pipeline", |stage, context| match stage {
         Stage::Prepare(stage) => run(stage, context),

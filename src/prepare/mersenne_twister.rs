@@ -1,7 +1,7 @@
-//! The Mersenne Twister MT19937, which both PyTorch's CPU generator and NumPy's legacy generator draw from.
+//! The Mersenne Twister MT19937, which both PyTorch's CPU generator and NumPy's legacy generator use.
 //!
-//! Knows neither of them: how they make floats, bounded integers and permutations from its words
-//! stands with `split` and `corrupt-labels`.
+//! Does not depend on either: `split` and `corrupt-labels` implement how they make floats, bounded integers and
+//! permutations from its words.
 //! Matsumoto and Nishimura, "Mersenne Twister", ACM TOMACS 8 (1998); seeding as in their 2002 version.
 
 const WORDS: usize = 624;
@@ -11,7 +11,7 @@ const SHIFT: usize = 397;
 #[derive(Clone)]
 pub(crate) struct MersenneTwister {
     state: [u32; WORDS],
-    /// The next word of `state` to hand out.
+    /// The next word of `state`.
     next: usize,
 }
 

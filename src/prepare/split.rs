@@ -1,7 +1,7 @@
 //! The body of `split`: a seeded hold-out, number for number that of the reference protocol, or the
 //! data set's own.
 //!
-//! Knows the permutation that PyTorch draws. Does not know what the samples are.
+//! Draws the permutation of PyTorch. Does not depend on what the samples are.
 
 use anyhow::{Context as _, ensure};
 use pipeline_stages::formats::{DatasetInfo, Part, Samples, SplitIndices};
@@ -21,7 +21,7 @@ impl Body for Split {
             (SplitFrom::ValFolder, _) => {
                 ensure!(
                     aside > 0,
-                    "this data set has no images in a folder val/: put some there, beside train/, or draw some, \
+                    "this data set has no images in a folder val/: put some there, next to train/, or draw some, \
                      without 'from'"
                 );
                 set_aside(samples, aside)?
@@ -59,7 +59,7 @@ fn hold_out(samples: usize, holdout: u64, seed: u64) -> anyhow::Result<SplitIndi
 fn set_aside(samples: usize, validation: usize) -> anyhow::Result<SplitIndices> {
     ensure!(
         validation > 0,
-        "this data set sets no samples aside for validation: draw some, with by = \"random\""
+        "this data set does not set samples aside for validation: draw some with by = \"random\""
     );
     let train = samples.checked_sub(validation).filter(|&train| train > 0).with_context(|| {
         format!("the data set has {samples} training samples and {validation} of them for validation: it is damaged")
@@ -129,11 +129,11 @@ mod tests {
     }
 
     #[test]
-    fn the_data_set_may_say_who_is_held_out() {
+    fn the_data_set_can_choose_who_is_held_out() {
         let split = set_aside(5, 2).unwrap();
         assert_eq!((split.train, split.validation), (vec![0, 1, 2], vec![3, 4]));
         let error = set_aside(5, 0).unwrap_err().to_string();
-        assert!(error.contains("sets no samples aside") && error.contains("by = \"random\""));
+        assert!(error.contains("does not set samples aside") && error.contains("by = \"random\""));
         for validation in [5, 6] {
             assert!(set_aside(5, validation).unwrap_err().to_string().contains("damaged"));
         }

@@ -1,7 +1,7 @@
-//! The body of `unpack`: finds the archive, finds out its format, and lets a reader of that format
+//! The body of `unpack`: finds the archive, detects its format, and lets a reader of that format
 //! fill the output folder.
 //!
-//! What a reader may write, and where, is decided in [`destination`]: no reader touches the disk itself.
+//! [`destination`] decides what a reader can write, and where: no reader writes to the disk itself.
 
 #[cfg(test)]
 mod archive_builder;
@@ -27,7 +27,7 @@ use pipeline_stages::worker::{Context, Stopped};
 
 use crate::Body;
 use destination::{Destination, Permission};
-use format::{ArchiveFile, Format};
+use format::{ArchiveFile, UnpackFormat};
 
 impl Body for Unpack {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
@@ -43,9 +43,9 @@ impl Body for Unpack {
             }
             let so_far =
                 format!("byte {} of {size}, after {}", gauge.position(), destination.so_far());
-            error.context(format!("can't unpack '{}' (at {so_far})", name.escape_debug()))
+            error.context(format!("cannot unpack '{}' (at {so_far})", name.escape_debug()))
         })?;
-        destination.finish().with_context(|| format!("can't unpack '{}'", name.escape_debug()))
+        destination.finish().with_context(|| format!("cannot unpack '{}'", name.escape_debug()))
     }
 }
 
@@ -55,20 +55,20 @@ fn unpack(
     name: &str,
     destination: &mut Destination,
 ) -> anyhow::Result<()> {
-    match Format::of(format, &mut archive)? {
-        Format::Zip => zip_archive::unpack(archive, destination),
-        Format::Tar => tar_archive::unpack(archive, destination),
-        Format::TarGz => tar_archive::unpack(format::gzip(archive), destination),
-        Format::TarXz => tar_archive::unpack(format::xz(archive)?, destination),
-        Format::TarZst => tar_archive::unpack(format::zstd(archive)?, destination),
-        Format::Gz => {
+    match UnpackFormat::of(format, &mut archive)? {
+        UnpackFormat::Zip => zip_archive::unpack(archive, destination),
+        UnpackFormat::Tar => tar_archive::unpack(archive, destination),
+        UnpackFormat::TarGz => tar_archive::unpack(format::gzip(archive), destination),
+        UnpackFormat::TarXz => tar_archive::unpack(format::xz(archive)?, destination),
+        UnpackFormat::TarZst => tar_archive::unpack(format::zstd(archive)?, destination),
+        UnpackFormat::Gz => {
             let inner = name_without_gz(name);
             destination.file(inner.as_bytes(), Permission::ReadWrite, &mut format::gzip(archive))
         }
     }
 }
 
-/// `train-images.gz` holds `train-images`, `data.tgz` holds `data.tar`.
+/// `train-images.gz` contains `train-images`, `data.tgz` contains `data.tar`.
 fn name_without_gz(name: &str) -> String {
     let ending = |ending: &str| {
         let at = name
@@ -84,10 +84,10 @@ fn name_without_gz(name: &str) -> String {
     ending(".tgz").map_or_else(|| name.to_owned(), |stem| format!("{stem}.tar"))
 }
 
-/// The one file that an artifact of type file holds.
+/// The only file of an artifact of type file.
 fn only_file(artifact: &Path) -> anyhow::Result<PathBuf> {
     let entries =
-        artifact.read_dir().with_context(|| format!("can't list {}", artifact.display()))?;
+        artifact.read_dir().with_context(|| format!("cannot list {}", artifact.display()))?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     paths.sort_unstable();
     match paths.as_slice() {
@@ -98,7 +98,7 @@ fn only_file(artifact: &Path) -> anyhow::Result<PathBuf> {
             };
             let names: Vec<_> = paths.iter().map(name).collect();
             bail!(
-                "the artifact at 'archive' must hold exactly one file, the archive, but {} holds {} things: {}",
+                "the artifact at 'archive' must have exactly one file, the archive, but {} has {} entries: {}",
                 artifact.display(),
                 paths.len(),
                 in_short(&names, 8)
@@ -109,7 +109,7 @@ fn only_file(artifact: &Path) -> anyhow::Result<PathBuf> {
 
 /// The archive, opened. An error names it.
 fn open(path: &Path) -> anyhow::Result<(File, u64)> {
-    let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
-    let size = file.metadata().with_context(|| format!("can't read {}", path.display()))?.len();
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let size = file.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
     Ok((file, size))
 }

@@ -1,4 +1,4 @@
-//! Whether a file is a web page: what servers send in place of a file, with a login or an apology on it.
+//! Whether a file is a web page: what servers send in place of a file, with a login form or an error.
 
 /// Whether a file that starts like this is HTML.
 pub(crate) fn is_web_page(beginning: &[u8]) -> bool {
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn web_pages_are_known_by_their_beginning() {
+    fn web_pages_are_recognised_by_their_start() {
         for (bytes, web_page, markup) in [
             (&b"\n <!DOCTYPE html><p>"[..], true, true),
             (b"<HTML>", true, true),

@@ -1,4 +1,4 @@
-//! What is wrong with a zip archive, for people.
+//! Messages for what is wrong with a zip archive.
 
 use anyhow::anyhow;
 use zip::result::ZipError;
@@ -10,12 +10,14 @@ pub(crate) fn describe(error: ZipError) -> anyhow::Error {
             anyhow!("it is damaged, cut off, or not a zip archive: {why}")
         }
         ZipError::Io(error) => anyhow!(error).context("it is damaged or cut off"),
-        ZipError::UnsupportedArchive(why) => anyhow!("it uses something that is not read: {why}"),
+        ZipError::UnsupportedArchive(why) => {
+            anyhow!("it uses a feature that is not supported: {why}")
+        }
         ZipError::CompressionMethodNotSupported(number) => {
             let name = zip::CompressionMethod::name_from_u16(number);
-            anyhow!("it is compressed by a method ({name}) that is not read")
+            anyhow!("it is compressed by a method ({name}) that is not supported")
         }
-        ZipError::FileNotFound => anyhow!("it lacks a file"),
+        ZipError::FileNotFound => anyhow!("a file is missing in it"),
         other => anyhow!("it cannot be read: {other}"),
     }
 }

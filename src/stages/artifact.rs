@@ -1,4 +1,4 @@
-//! The types of artifacts: what a stage gives and what a port takes.
+//! The types of artifacts: what a stage produces and what a port takes.
 
 choices! {
     /// What the output directory of a stage holds.

@@ -1,14 +1,14 @@
-//! The checkpoint folder of a stage, and who is still at work in it.
+//! The checkpoint folder of a stage, and who still works in it.
 //!
 //! ```text
 //! partial/<key>/checkpoint/
 //!   <id>/         what the stage writes; the newest counts
-//!   <id>.lock     locked by its worker and by all programs that inherit the lock; says who the worker is
+//!   <id>.lock     locked by its worker and by all programs that inherit the lock; names the worker
 //! ```
 //!
-//! A program can outlive its worker, where that is killed. The next worker waits for it, ends it where it belongs to
-//! the same user, and else begins in a folder of another name. No name is used twice, so that whatever is still running
-//! cannot write into what counts. Does not depend on what a stage does.
+//! A program can outlive its worker if that is killed. The next worker waits for the program and ends it if it is of the
+//! same user; otherwise it starts in a folder of another name. No name is used twice, so a program that still runs
+//! cannot write into the folder that counts. Does not depend on what a stage does.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
@@ -25,12 +25,12 @@ use crate::text::in_short;
 
 const POLL: Duration = Duration::from_millis(50);
 
-/// How long what is left of an interrupted run may take.
+/// How long the processes of an interrupted run may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
-    /// To leave by itself. A worker gives its program five seconds.
+    /// To exit without a signal. A worker allows its program five seconds.
     pub(crate) grace: Duration,
-    /// To leave once it was asked to, and to be gone once it was killed.
+    /// To exit after SIGTERM, and to be gone after SIGKILL.
     pub(crate) end: Duration,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Checkpoint {
     pub(crate) lock: File,
 }
 
-/// Whether an interrupted run left something to go on from.
+/// Whether an interrupted run left something to continue from.
 pub fn holds_work(base: &Path) -> bool {
     let entries = newest(base).and_then(|id| fs::read_dir(base.join(id)).ok());
     entries.is_some_and(|mut entries| entries.next().is_some())
@@ -79,7 +79,7 @@ pub(crate) fn take(
         let next = match step {
             Step::Begin => {
                 note(left.waits(patience))?;
-                // One that was paused cannot see that its run is gone.
+                // A paused process cannot notice that its run is gone.
                 left.signal(Signal::CONT);
                 Some(Step::Wait)
             }
@@ -90,14 +90,14 @@ pub(crate) fn take(
             }
             Step::Asked if passed >= patience.end => {
                 left.signal(Signal::KILL);
-                note(format!("ended {}, which an interrupted run had left running", left.names()))?;
+                note(format!("ended {}, which an interrupted run left running", left.names()))?;
                 Some(Step::Killed)
             }
             Step::Killed if passed < patience.end => None,
             Step::Asked => None,
             Step::Wait | Step::Killed => {
                 note(format!(
-                    "{} does not leave: this run begins in a checkpoint folder of its own, from nothing",
+                    "{} does not exit: this run starts from nothing, in a new checkpoint folder",
                     left.names()
                 ))?;
                 return make(base).map(Some);
@@ -110,7 +110,7 @@ pub(crate) fn take(
     }
 }
 
-/// How far the wait for others is.
+/// How far the wait for other processes is.
 enum Step {
     Begin,
     Wait,
@@ -118,14 +118,14 @@ enum Step {
     Killed,
 }
 
-/// A new folder. Its name was never used before: it has the time in it.
+/// A new folder. Its name was never used before: it contains the time.
 fn make(base: &Path) -> anyhow::Result<Checkpoint> {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    // Names of one second sort by their time, and so do all others.
+    // The names sort by time.
     let id = format!("{time:024}-{}", std::process::id());
     let folder = base.join(&id);
     let path = lock_path(base, &id);
-    let making = || format!("can't make the checkpoint folder {}", folder.display());
+    let making = || format!("cannot make the checkpoint folder {}", folder.display());
     fs::create_dir_all(&folder).with_context(making)?;
     let lock = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
     let lock = lock.with_context(making)?;
@@ -138,7 +138,7 @@ fn lock_path(base: &Path, id: &str) -> PathBuf {
     base.join(format!("{id}.lock"))
 }
 
-/// The folder that counts. One without its lock was made by a program whose folder was removed.
+/// The folder that counts. A folder without its lock was made by a program whose own folder was removed.
 fn newest(base: &Path) -> Option<String> {
     let entries = fs::read_dir(base).ok()?.flatten();
     let ids = entries.filter_map(|entry| {
@@ -148,7 +148,7 @@ fn newest(base: &Path) -> Option<String> {
     ids.max()
 }
 
-/// Opens a lock. In a shared cache another user may have made it; to lock it, it is enough to read it.
+/// Opens a lock. In a shared cache another user may have made it; read permission is enough to lock it.
 fn open_lock(path: &Path) -> anyhow::Result<File> {
     let open = match OpenOptions::new().read(true).write(true).open(path) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => File::open(path),
@@ -165,7 +165,7 @@ struct Owner {
     host: String,
     /// See [`numbering`].
     numbering: String,
-    /// When it started, in the system's own ticks: tells it from a later process of the same number.
+    /// When it started, in clock ticks of the system: distinguishes it from a later process with the same number.
     started: u64,
 }
 
@@ -188,14 +188,14 @@ fn numbering() -> String {
     format!("{} {}", boot.trim(), namespace.display())
 }
 
-/// For people, and to find what it leaves running. Nobody is named where that can't be written.
+/// For people, and to find what the worker leaves running. If this cannot be written, no owner is named.
 fn name_owner(lock: &File) {
     if let Ok(text) = serde_json::to_vec(&Owner::this_process()) {
         let _ = lock.set_len(0).and_then(|()| { &*lock }.write_all(&text));
     }
 }
 
-/// What is left of an interrupted run.
+/// What remains of an interrupted run.
 struct Left {
     locked: bool,
     processes: Vec<Process>,
@@ -208,7 +208,7 @@ impl Left {
             Ok(()) => false,
             Err(TryLockError::WouldBlock) => true,
             Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("can't lock {}", path.display()));
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
             }
         };
         let mut text = Vec::new();
@@ -234,7 +234,7 @@ impl Left {
     /// Signals those of the same user.
     fn signal(&self, signal: Signal) {
         for process in self.ours() {
-            // Its number could have passed to another process meanwhile, but not while it is held like this.
+            // The number could belong to another process by now, but not while this descriptor is open.
             let Ok(held) = pidfd_open(process.pid, PidfdFlags::empty()) else { continue };
             if Process::read(process.pid).is_some_and(|now| now.started == process.started) {
                 let _ = pidfd_send_signal(held, signal);
@@ -257,14 +257,16 @@ impl Left {
         let then = if self.ours().next().is_some() {
             "it is ended"
         } else {
-            "this run begins in a checkpoint folder of its own"
+            "this run starts in a new checkpoint folder"
         };
         let names = self.names();
-        format!("waits for an interrupted run of it to leave: {names}; after {seconds} s {then}")
+        format!(
+            "waits for an interrupted run of this stage to exit: {names}; after {seconds} s {then}"
+        )
     }
 }
 
-/// A process that runs, from `/proc` (proc_pid_stat(5)). Where there is none, nobody is found.
+/// A running process, from `/proc` (proc_pid_stat(5)). Without `/proc`, none is found.
 #[derive(Debug)]
 struct Process {
     pid: Pid,
@@ -305,13 +307,13 @@ impl Process {
         })
     }
 
-    /// Whether it is a worker, or was started by it: a process group keeps its number as long as somebody is in it.
+    /// Whether it is the worker, or was started by it: a process group keeps its number while a process is in it.
     fn is_of(&self, owner: &Owner) -> bool {
         let leader = || Pid::from_raw(owner.pid).and_then(Self::read);
         self.group == owner.pid && leader().is_none_or(|leader| leader.started == owner.started)
     }
 
-    /// Whether it holds the lock of a file. To have the file open is not enough.
+    /// Whether it holds the lock of a file. An open file is not enough.
     fn holds(&self, file: (u64, u64)) -> bool {
         let folder = format!("/proc/{}", self.pid.as_raw_pid());
         let descriptors = fs::read_dir(format!("{folder}/fd")).into_iter().flatten().flatten();
@@ -350,7 +352,7 @@ mod tests {
 
     use super::*;
 
-    /// A descriptor that one test hands on must not be inherited by the program of another.
+    /// The program of one test must not inherit the descriptor of another test.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
     const SHORT: Patience =
@@ -366,7 +368,7 @@ mod tests {
         (checkpoint.expect("nobody asked to stop"), notes.take())
     }
 
-    /// A program that goes on for ever and has the lock.
+    /// A program that does not end and holds the lock.
     fn start_with(lock: &File, line: &str) -> Child {
         let inherited = rustix::io::dup(lock).expect("a descriptor");
         let mut command = Command::new("sh");
@@ -374,12 +376,12 @@ mod tests {
         let mut child = command.spawn().expect("sh");
         drop(inherited);
         let mut ready = [0; 2];
-        child.stdout.as_mut().expect("a pipe").read_exact(&mut ready).expect("it says so");
+        child.stdout.as_mut().expect("a pipe").read_exact(&mut ready).expect("its output");
         child
     }
 
     #[test]
-    fn what_an_interrupted_run_left_is_taken_over_in_its_place() {
+    fn what_an_interrupted_run_left_is_taken_over() {
         let _guard = ONE_AT_A_TIME.lock();
         let base = tempfile::tempdir().expect("a folder");
         assert!(!holds_work(base.path()));
@@ -391,13 +393,13 @@ mod tests {
         drop(first);
         let (second, notes) = taken(base.path());
         assert_eq!((second.folder, notes), (folder, vec![]));
-        // What a program makes anew where its folder was removed has no lock, and does not count.
+        // A folder that a program makes again after it was removed has no lock, and does not count.
         fs::create_dir_all(base.path().join("9/step")).expect("a folder");
         assert!(newest(base.path()).is_some_and(|id| id != "9"));
     }
 
     #[test]
-    fn a_program_of_the_same_user_that_will_not_leave_is_ended() {
+    fn a_program_of_the_same_user_that_does_not_exit_is_ended() {
         let _guard = ONE_AT_A_TIME.lock();
         for line in ["echo 1; exec sleep 60", "trap '' TERM; echo 1; while :; do sleep 0.05; done"]
         {
@@ -406,7 +408,7 @@ mod tests {
             let folder = first.folder.clone();
             let mut child = start_with(&first.lock, line);
             drop(first);
-            // It is a child of this process: it has to be waited for to be gone.
+            // It is a child of this process, and is gone only after a wait for it.
             let waiting = std::thread::spawn(move || child.wait());
             let (second, notes) = taken(base.path());
             assert_eq!(second.folder, folder, "its lock was released");
@@ -424,7 +426,7 @@ mod tests {
         let _guard = ONE_AT_A_TIME.lock();
         let base = tempfile::tempdir().expect("a folder");
         let (first, _) = taken(base.path());
-        // As a worker that is killed: its group lives on. Python closes what its children do not need.
+        // Like a killed worker whose process group lives on. Python closes descriptors that its children do not need.
         let mut worker = Command::new("sh");
         worker.args(["-c", "sleep 60 > /dev/null & echo 1"]).process_group(0);
         let mut worker = worker.stdout(Stdio::piped()).spawn().expect("sh");
@@ -442,16 +444,16 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_can_be_ended_a_folder_of_another_name_is_begun() {
+    fn a_process_that_cannot_be_ended_leads_to_a_new_folder() {
         let _guard = ONE_AT_A_TIME.lock();
         let base = tempfile::tempdir().expect("a folder");
-        // The lock is held by this process, which is not one that it would end.
+        // This process holds the lock, and never ends itself.
         let (first, _) = taken(base.path());
         fs::write(first.folder.join("step"), "7").expect("a file");
         let (second, notes) = taken(base.path());
         assert_ne!(second.folder, first.folder);
-        assert!(notes[0].ends_with("in a checkpoint folder of its own"), "{notes:?}");
-        assert!(notes[1].contains("does not leave"), "{notes:?}");
+        assert!(notes[0].ends_with("in a new checkpoint folder"), "{notes:?}");
+        assert!(notes[1].contains("does not exit"), "{notes:?}");
         assert!(!holds_work(base.path()) && first.folder.join("step").exists());
         let folder = second.folder.clone();
         drop(second);

@@ -1,10 +1,9 @@
-//! The two macros in which a kind is declared: [`kind!`] and [`choices!`].
+//! The two macros in which a kind is declared: `kind!` and `choices!`.
 //!
 //! From one declaration they make the type that a manifest is read into, the defaults, the range
 //! checks, the key's parts and the text that `pipeline kinds` prints.
 
 /// An enum whose values are written in kebab-case, each with its meaning.
-#[macro_export]
 macro_rules! choices {
     (
         $(#[doc = $about:literal])*
@@ -32,7 +31,7 @@ macro_rules! choices {
                     std::sync::OnceLock::new();
                 TABLE.get_or_init(|| {
                     vec![$( $crate::parameter::Choice {
-                        name: $crate::choices!(@name $variant $($text)?),
+                        name: choices!(@name $variant $($text)?),
                         about: concat!($($variant_about),*).trim_ascii(),
                     } ),*]
                 })
@@ -104,10 +103,9 @@ macro_rules! choices {
 ///
 /// A parameter without a default must be given. `in` takes a range of `f64`. Parameters under `only if`
 /// have an effect only while each of the named parameters has one of the listed values: at any other time
-/// they do not enter the key, and a manifest that sets one is wrong. Parameters under
+/// they do not enter the key, and a manifest that sets one is invalid. Parameters under
 /// `execution` cannot change the result and never enter a key. The kind's own rules (checks over
 /// several parameters, files outside the cache) are its implementation of [`crate::kind::Rules`].
-#[macro_export]
 macro_rules! kind {
     (
         $(#[doc = $about:literal])*
@@ -135,7 +133,7 @@ macro_rules! kind {
             $( $(#[doc = $execution_about])* pub $execution: $execution_type, )*
         }
 
-        /// The parameters as they stand in a manifest: every one may be missing.
+        /// The parameters as written in a manifest: each may be missing.
         #[derive(serde::Deserialize)]
         #[serde(rename_all = "kebab-case", deny_unknown_fields)]
         pub struct RawParameters {
@@ -150,14 +148,14 @@ macro_rules! kind {
             #[allow(unused_variables, reason = "a kind can have no parameters")]
             fn try_from(raw: RawParameters) -> Result<Self, String> {
                 Ok(Self {
-                    $( $field: $crate::kind!(@value raw.$field, $field $(, $default)?), )*
-                    $( $( $group: $crate::kind!(@value raw.$group, $group $(, $group_default)?), )* )*
-                    $( $execution: $crate::kind!(@value raw.$execution, $execution $(, $execution_default)?), )*
+                    $( $field: kind!(@value raw.$field, $field $(, $default)?), )*
+                    $( $( $group: kind!(@value raw.$group, $group $(, $group_default)?), )* )*
+                    $( $execution: kind!(@value raw.$execution, $execution $(, $execution_default)?), )*
                 })
             }
         }
 
-        // What a group depends on are parameters of the kind, and their values are of the right type.
+        // A group depends on parameters of the kind, with values of the right type.
         const _: fn(&$kind) = |_stage| {
             $( $( let _ = [$( _stage.$condition == $value ),+]; )+ )*
         };
@@ -189,7 +187,7 @@ macro_rules! kind {
                     std::sync::OnceLock::new();
                 FIELDS.get_or_init(|| {
                 let mut fields = vec![
-                    $( $crate::kind!(@field $field, [$($field_about),*], $type, [$($default)?], [$($range)?], Vec::new(), Result) ),*
+                    $( kind!(@field $field, [$($field_about),*], $type, [$($default)?], [$($range)?], Vec::new(), Result) ),*
                 ];
                 $( {
                     let only_if = vec![$( $crate::parameter::Condition {
@@ -197,11 +195,11 @@ macro_rules! kind {
                         values: vec![$( serde_json::to_value($value).expect("a value is plain data") ),+],
                     } ),+];
                     fields.extend(vec![
-                        $( $crate::kind!(@field $group, [$($group_about),*], $group_type, [$($group_default)?], [$($group_range)?], only_if.clone(), Result) ),*
+                        $( kind!(@field $group, [$($group_about),*], $group_type, [$($group_default)?], [$($group_range)?], only_if.clone(), Result) ),*
                     ]);
                 } )*
                 let execution: Vec<$crate::parameter::Field> = vec![
-                    $( $crate::kind!(@field $execution, [$($execution_about),*], $execution_type, [$($execution_default)?], [$($execution_range)?], Vec::new(), Execution) ),*
+                    $( kind!(@field $execution, [$($execution_about),*], $execution_type, [$($execution_default)?], [$($execution_range)?], Vec::new(), Execution) ),*
                 ];
                 fields.extend(execution);
                 fields
@@ -228,8 +226,8 @@ macro_rules! kind {
             name: $crate::parameter::kebab_case(stringify!($field)),
             about: concat!($($about, "\n"),*).trim_ascii(),
             value_type: <$type as $crate::parameter::Parameter>::value_type(),
-            default: $crate::kind!(@default $type $(, $default)?),
-            range: $crate::kind!(@range $($range)?),
+            default: kind!(@default $type $(, $default)?),
+            range: kind!(@range $($range)?),
             role: $crate::parameter::Role::$role,
             only_if: $only_if,
         }

@@ -1,7 +1,6 @@
 //! Image files in memory: which formats are read, how large an image may be, and how one becomes pixels.
 //!
-//! For whoever makes a data set, and for whoever decodes one that keeps its images encoded. Does not know any data
-//! set.
+//! For stages that make a data set or decode its images. Does not depend on a format of data sets.
 
 use std::fmt;
 use std::io::{Cursor, ErrorKind};
@@ -21,11 +20,11 @@ pub enum ImageFileFormat {
 }
 
 impl ImageFileFormat {
-    /// The endings of names that such files have, in small letters.
+    /// The extensions of such files, in lower case.
     pub const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
-    /// By the first bytes of a file: wrong endings are common.
-    pub fn of(file: &[u8]) -> Option<Self> {
+    /// By the first bytes of a file: wrong extensions are common.
+    pub(crate) fn of(file: &[u8]) -> Option<Self> {
         match file {
             [0xff, 0xd8, 0xff, ..] => Some(Self::Jpeg),
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Self::Png),
@@ -43,25 +42,25 @@ impl ImageFileFormat {
     }
 }
 
-/// Why a file is no image that can be used.
+/// Why a file cannot be used as an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageProblem {
     /// It has no bytes.
     Empty,
     /// Its first bytes are those of another format.
     OtherFormat,
-    /// Its header claims no pixels, or more than allowed.
+    /// Its header claims zero pixels, or more than allowed.
     Size {
-        /// What the header says.
+        /// As in the header.
         width: u32,
-        /// What the header says.
+        /// As in the header.
         height: u32,
     },
     /// It ends too early.
     CutOff,
-    /// Something in it cannot be.
+    /// Its content is invalid.
     Damaged,
-    /// It uses something of its format that is not read.
+    /// It uses a feature of its format that is not supported.
     Unsupported,
 }
 
@@ -73,12 +72,12 @@ impl fmt::Display for ImageProblem {
                 f.write_str("it is not a JPEG, PNG or WebP file, going by its first bytes")
             }
             Self::Size { width, height } => {
-                write!(f, "its header says {width}x{height} pixels, which is too large to be decoded")
+                write!(f, "its header claims {width}x{height} pixels, which is too large to decode")
             }
             Self::CutOff => f.write_str("it is cut off"),
             Self::Damaged => f.write_str("it is damaged"),
             Self::Unsupported => f.write_str(
-                "it is of a kind that is not read, such as a JPEG with arithmetic coding: save it again with \
+                "it is of a kind that is not supported, such as a JPEG with arithmetic coding: save it again with \
                  another program",
             ),
         }
@@ -88,7 +87,7 @@ impl fmt::Display for ImageProblem {
 impl std::error::Error for ImageProblem {}
 
 impl From<ImageError> for ImageProblem {
-    // The texts of the library are for programmers.
+    // The messages of the library are for programmers.
     fn from(error: ImageError) -> Self {
         match error {
             ImageError::Unsupported(_) => Self::Unsupported,
@@ -100,11 +99,11 @@ impl From<ImageError> for ImageProblem {
 
 /// An image whose header was read.
 pub struct ImageFile<'f> {
-    /// What its first bytes say.
+    /// By its first bytes.
     pub format: ImageFileFormat,
-    /// Pixels from left to right, before it is turned.
+    /// Pixels from left to right, before it is rotated.
     pub width: u32,
-    /// Pixels from top to bottom, before it is turned.
+    /// Pixels from top to bottom, before it is rotated.
     pub height: u32,
     decoder: Box<dyn ImageDecoder + 'f>,
 }
@@ -140,20 +139,14 @@ impl<'f> ImageFile<'f> {
         self.decoder.total_bytes()
     }
 
-    /// That it has pixels, and no more than `most`.
-    ///
-    /// # Errors
-    /// When that is not so.
+    /// Checks that it has pixels, and no more than `most`.
     pub fn check_size(&self, most: u64) -> Result<(), ImageProblem> {
         let Self { width, height, .. } = *self;
         let fits = (1..=most).contains(&self.pixels());
         if fits { Ok(()) } else { Err(ImageProblem::Size { width, height }) }
     }
 
-    /// The pixels as they are stored, and how to turn them: as its EXIF data say.
-    ///
-    /// # Errors
-    /// When the file is damaged.
+    /// The pixels as they are stored, and how to rotate them (from the EXIF data).
     pub fn decode(mut self) -> Result<(DynamicImage, Orientation), ImageProblem> {
         let orientation = self.decoder.orientation()?;
         Ok((DynamicImage::from_decoder(self.decoder)?, orientation))

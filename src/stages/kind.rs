@@ -1,4 +1,4 @@
-//! What a stage kind is: the traits that every kind fulfils, and the words for its ports.
+//! What a stage kind is: the traits that every kind implements, and the types for its ports.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,15 +8,15 @@ use crate::ArtifactType;
 use crate::known::{Known, KnownInputs};
 use crate::parameter::{Condition, Field};
 
-/// A stage kind, as [`kind!`](crate::kind!) declares it.
+/// A stage kind, as `kind!` declares it.
 pub trait Kind: Rules + Serialize + DeserializeOwned + Clone + std::fmt::Debug {
     /// The name in a manifest.
     const NAME: &'static str;
-    /// Bumped when the same key parts would give another result. Enters the key.
+    /// Bumped when the same key parts would produce another result. Enters the key.
     const VERSION: u32;
     /// Whether the kind draws random numbers, so that the seed enters the key.
     const SEEDED: bool;
-    /// The type of its output ([`Rules::output`] may say otherwise for one stage).
+    /// The type of its output ([`Rules::output`] can change it for one stage).
     const OUTPUT: ArtifactType;
     /// The metrics that the table at the end of a run shows.
     const HEADLINE: &'static [&'static str];
@@ -31,7 +31,7 @@ pub trait Kind: Rules + Serialize + DeserializeOwned + Clone + std::fmt::Debug {
     fn numbers(&self) -> Vec<(String, f64)>;
 }
 
-/// What a kind may want beyond its declaration.
+/// What a kind can have beyond its declaration.
 pub trait Rules {
     /// What is wrong with these parameters, given what is connected: the names of ports and, of a port that
     /// takes a table, those of its artifacts too (`inputs`, `inputs.data`).
@@ -83,31 +83,31 @@ pub trait Rules {
 pub struct OutsidePath {
     /// As the manifest names it: relative to the manifest's folder, or absolute.
     pub path: String,
-    /// Whether the stage can be planned without it: because it can do without, or because its body says best
-    /// what to do. That it is missing then enters the key in place of its content; one that is not optional
-    /// and missing is a mistake.
+    /// Whether the stage can be planned without it: because it does not need it, or because its body reports best
+    /// what to do. If it is missing, that enters the key in place of its content. A missing path that is not
+    /// optional is a mistake.
     pub optional: bool,
     /// What of it counts.
     pub counts: Counts,
 }
 
-/// What counts of files and folders outside the cache, beside names and bytes.
+/// What counts of files and folders outside the cache, in addition to names and bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counts {
-    /// Nothing: the stage's body is one of ours and reads nothing else, so nothing else can change its result.
+    /// Nothing: the stage's body reads nothing else, so nothing else can change its result.
     Content,
-    /// Whether a file is executable, and what links say: a program of the user may look at these.
+    /// Whether a file is executable, and the targets of links: a program of the user may depend on these.
     Form,
 }
 
 impl OutsidePath {
-    /// One that must be there.
-    pub fn required(path: impl Into<String>) -> Self {
+    /// A path that must exist.
+    pub(crate) fn required(path: impl Into<String>) -> Self {
         Self { path: path.into(), optional: false, counts: Counts::Content }
     }
 
-    /// One that a program of the user reads. It must be there.
-    pub fn of_a_program(path: impl Into<String>) -> Self {
+    /// A path that a program of the user reads. It must exist.
+    pub(crate) fn of_a_program(path: impl Into<String>) -> Self {
         Self { counts: Counts::Form, ..Self::required(path) }
     }
 }
@@ -115,7 +115,7 @@ impl OutsidePath {
 /// A named input of a kind.
 #[derive(Debug, Clone, Copy)]
 pub struct Port {
-    /// The name in Rust (snake_case); [`Port::name`] gives the one in a manifest.
+    /// The name in Rust (snake_case); [`Port::name`] is the one in a manifest.
     pub identifier: &'static str,
     /// The doc comment of the port.
     pub about: &'static str,
@@ -151,7 +151,7 @@ impl Port {
         self.accepts.is_empty() || self.accepts.contains(&artifact)
     }
 
-    /// Whether a stage is wrong without it.
+    /// Whether a stage is invalid without it.
     pub fn required(&self) -> bool {
         matches!(self.shape, PortShape::One | PortShape::Many)
     }
@@ -170,12 +170,12 @@ pub struct Problem {
 
 impl Problem {
     /// A problem with one parameter.
-    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), item: None, message: message.into() }
     }
 
     /// The same problem, with one item of the list.
-    pub fn with_item(self, item: usize) -> Self {
+    pub(crate) fn with_item(self, item: usize) -> Self {
         Self { item: Some(item), ..self }
     }
 }
@@ -189,20 +189,16 @@ pub enum WorkerProgram {
     Learn,
 }
 
-/// What there is to know about a kind without having a stage of it.
+/// What is known about a kind without a stage of it.
 #[derive(Debug, Clone, Copy)]
 pub struct KindInfo {
     /// The name in a manifest.
     pub name: &'static str,
     /// What it does.
     pub about: fn() -> &'static str,
-    /// See [`Kind::VERSION`].
     pub version: u32,
-    /// See [`Kind::SEEDED`].
     pub seeded: bool,
-    /// See [`Kind::OUTPUT`].
     pub output: ArtifactType,
-    /// See [`Kind::HEADLINE`].
     pub headline: &'static [&'static str],
     /// Its inputs.
     pub ports: fn() -> &'static [Port],

@@ -1,5 +1,5 @@
 //! What is known of an artifact, from the parameters of the stages behind it or, once it exists, from itself: so that two
-//! stages that do not fit together are a mistake in the manifest, not a failure after hours.
+//! stages that do not fit together are a mistake in the manifest, not a failure hours later.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::ArtifactType;
 use crate::formats::{DatasetInfo, ImageShape, ModelInfo, Storage};
 use crate::kinds::architecture::Architecture;
 
-/// What is known of an artifact. `None` is what only the artifact itself can say.
+/// What is known of an artifact. `None` if it is known only from the artifact itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Known {
     /// The architecture of its encoder.
@@ -123,13 +123,13 @@ impl KnownInputs {
         Self(inputs.into_iter().collect())
     }
 
-    /// What is known of the artifact at a port; nothing where none is connected.
+    /// What is known of the artifact at a port; nothing if none is connected.
     pub fn at(&self, port: &str) -> Known {
         self.0.get(port).copied().unwrap_or_default()
     }
 }
 
-/// Both values, where both are known and they differ.
+/// Both values, if both are known and they differ.
 pub(crate) fn differing<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<(T, T)> {
     one.zip(other).filter(|(one, other)| one != other)
 }

@@ -1,17 +1,23 @@
-//! What is left out of a folder outside the cache: what editors, file managers and Python leave behind, which is no
-//! content of anybody's. The one list, for the digest of such a folder and for those who read it.
+//! What is left out of a folder outside the cache: files of editors, file managers and Python, which
+//! are not content. The one list, for the digest of such a folder and for stages that read it.
 //!
-//! For folders outside the cache only: an artifact is all that is in it.
+//! For folders outside the cache only: everything in an artifact counts.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use crate::kind::Problem;
 
-/// Names that are left out wherever they are: `*` stands for any bytes, `?` for one. docs/manifest.md has the same list.
-const NAMES: &[&str] =
-    &[".git", ".DS_Store", "._*", "Thumbs.db", ".ipynb_checkpoints", "*~", ".*.sw?"];
+/// Files of editors and other tools, left out at any depth: `*` matches any bytes, `?` one. docs/manifest.md has the
+/// same list, with [`FILE_MANAGERS`].
+const TOOLS: &[&str] = &[".git", ".ipynb_checkpoints", "*~", ".*.sw?"];
+/// Files of file managers: left out like those, and also when an archive is unpacked.
+const FILE_MANAGERS: &[&str] = &[".DS_Store", "._*", "Thumbs.db"];
+/// More files of file managers. A digest counts them, but they are never data: they are left out when an archive is
+/// unpacked or a data set is read.
+const FILE_MANAGERS_COUNTED: &[&str] = &["__MACOSX", "desktop.ini"];
 
-/// Python's folder of compiled modules. It does not count itself, nor do the modules in it; other files there do.
+/// Python's folder of compiled modules. The folder and the modules in it do not count; other files in it do.
 const PYTHON_CACHE: &str = "__pycache__";
 const COMPILED_MODULE: &str = "*.pyc";
 
@@ -32,16 +38,26 @@ impl<'a> LeftOut<'a> {
         let Some(name) = path.file_name() else { return false };
         let name = name.as_encoded_bytes();
         let folder = path.parent().and_then(Path::file_name);
-        NAMES.iter().any(|pattern| matches(pattern.as_bytes(), name))
+        [TOOLS, FILE_MANAGERS].iter().any(|patterns| is_any_of(patterns, name))
             || (folder.is_some_and(|folder| folder == PYTHON_CACHE)
                 && matches(COMPILED_MODULE.as_bytes(), name))
             || self.ignore.iter().any(|pattern| ignores(pattern, path))
     }
 
-    /// Whether a folder does not count, but what is in it does.
+    /// Whether a folder itself does not count, but its content does.
     pub fn looks_through(&self, path: &Path) -> bool {
         path.file_name().is_some_and(|name| name == PYTHON_CACHE)
     }
+}
+
+/// Whether a name is that of a file or folder that a file manager writes next to people's files. It is never data.
+pub fn is_of_a_file_manager(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    [FILE_MANAGERS, FILE_MANAGERS_COUNTED].iter().any(|patterns| is_any_of(patterns, name))
+}
+
+fn is_any_of(patterns: &[&str], name: &[u8]) -> bool {
+    patterns.iter().any(|pattern| matches(pattern.as_bytes(), name))
 }
 
 /// What is wrong with the patterns of `ignore`.
@@ -53,7 +69,7 @@ pub fn problems(ignore: &[String]) -> Vec<Problem> {
     };
     let message = |pattern: &String| {
         format!(
-            "'{pattern}' in 'ignore' can match nothing: write a name ('*.log'), or a path from the folder ('runs/*.log') \
+            "'{pattern}' in 'ignore' cannot match anything: write a name ('*.log'), or a path from the folder ('runs/*.log') \
              without '.', '..' and '**'; '*' stays within one name"
         )
     };
@@ -77,10 +93,10 @@ fn ignores(pattern: &str, path: &Path) -> bool {
     }
 }
 
-/// Whether a pattern with `*` and `?` matches a whole name. Bytes, because a name may be no text.
+/// Whether a pattern with `*` and `?` matches a whole name. Bytes, because a name may not be text.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at, mut here) = (0, 0);
-    // Where to go on when the last `*` must take one byte more.
+    // Where to continue when the last `*` must take one more byte.
     let mut star: Option<(usize, usize)> = None;
     while here < name.len() {
         match pattern.get(at) {
@@ -109,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_wrote_is_left_out() {
+    fn files_of_editors_and_file_managers_are_left_out() {
         for (path, expected) in [
             (".DS_Store", true),
             ("a/b/.DS_Store", true),
@@ -136,6 +152,23 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(LeftOut::default().leaves_out(Path::new(path)), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn files_of_file_managers_are_known_by_their_names() {
+        for (name, expected, counted) in [
+            (".DS_Store", true, false),
+            ("._1.jpg", true, false),
+            ("Thumbs.db", true, false),
+            ("__MACOSX", true, true),
+            ("desktop.ini", true, true),
+            ("main.py~", false, false),
+            (".git", false, false),
+            ("cat", false, true),
+        ] {
+            assert_eq!(is_of_a_file_manager(OsStr::new(name)), expected, "{name}");
+            assert_eq!(!LeftOut::default().leaves_out(Path::new(name)), counted, "{name}");
         }
     }
 

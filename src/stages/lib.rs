@@ -2,15 +2,15 @@
 //!
 //! Per stage kind: its parameters, its ports, the type of its output and its version
 //! ([`kinds`]); the formats of the artifacts on disk ([`formats`]); the messages between the
-//! orchestrator and a worker ([`message`]); and the worker's side of that conversation
+//! orchestrator and a worker ([`message`]); and the worker's side of that protocol
 //! ([`worker`]).
 //!
-//! Knows no TOML, no cache, no torch, and no stage body.
+//! Does not depend on TOML, the cache, torch or a stage body.
 
 #[macro_use]
 mod declare;
 
-pub mod artifact;
+mod artifact;
 pub mod checkpoint;
 pub mod formats;
 pub mod image_file;

@@ -1,6 +1,6 @@
 //! The messages between the orchestrator and a worker: one JSON object a line.
 //!
-//! The worker says [`Event::Hello`] first. The orchestrator checks it, writes one [`Request`] to the
+//! The worker sends [`Event::Hello`] first. The orchestrator checks it, writes one [`Request`] to the
 //! worker's standard input and keeps that open: its end means that the orchestrator is gone
 //! (or wants the worker to stop). Standard input and output are one socket, which no other process can open; the
 //! worker's standard error is its log.
@@ -18,7 +18,7 @@ pub const PROTOCOL: u32 = 2;
 /// The version of this build: a worker of another version is refused.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What stands before the message of a failure at the end of a worker's log.
+/// The start of the message of a failure at the end of a worker's log.
 pub const LAST_WORDS: &str = "failed: ";
 
 pub use crate::metrics::Metrics;
@@ -43,7 +43,7 @@ pub struct Request {
     /// The manifest's folder: what relative paths in parameters are relative to.
     #[serde(with = "path_text")]
     pub folder: PathBuf,
-    /// How to run, without influence on the result.
+    /// How to run. Not in the key.
     pub execution: Execution,
 }
 
@@ -55,15 +55,14 @@ pub struct Input {
     /// Its folder, read-only.
     #[serde(with = "path_text")]
     pub path: PathBuf,
-    /// Its type.
     #[serde(rename = "type")]
     pub artifact: ArtifactType,
 }
 
-/// How a stage is run: what is in no key. Device and threads can change the last bits of a training.
+/// How a stage is run. Not in any key, although device and threads can change the last bits of a training.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Execution {
-    /// Where tensors live.
+    /// Where tensors are.
     pub device: Device,
     /// Threads of a worker. `None` for as many as there are cores.
     pub threads: Option<u32>,
@@ -77,11 +76,11 @@ impl Default for Execution {
     }
 }
 
-/// Where tensors live: `auto`, `cpu` or `cuda:N`.
+/// Where tensors are: `auto`, `cpu` or `cuda:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Device {
-    /// The first GPU, where there is one that works.
+    /// The first GPU, if one works.
     Auto,
     /// The processor.
     Cpu,
@@ -147,13 +146,13 @@ impl std::fmt::Display for Device {
 pub struct RanOn {
     /// Where tensors were. Never [`Device::Auto`].
     pub device: Device,
-    /// What the device calls itself: `NVIDIA H100 80GB HBM3`.
+    /// The name of the device: `NVIDIA H100 80GB HBM3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Threads, where their count matters.
+    /// Threads, if their count matters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<u32>,
-    /// What else a reader of the record should know: that the run began on another device.
+    /// A remark for readers of the record: that the run started on another device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remark: Option<String>,
 }
@@ -164,12 +163,12 @@ impl RanOn {
         Self { device: Device::Cpu, name: None, threads: Some(threads), remark: None }
     }
 
-    /// A GPU of this number, and what it calls itself.
+    /// A GPU of this number, with its name.
     pub fn gpu(number: u32, name: Option<String>) -> Self {
         Self { device: Device::Cuda(number), name, threads: None, remark: None }
     }
 
-    /// The same with one remark more.
+    /// The same with another remark.
     #[must_use]
     pub fn with_remark(self, remark: impl Into<String>) -> Self {
         let remark = self.remark.into_iter().chain([remark.into()]).collect::<Vec<_>>().join("; ");
@@ -195,15 +194,14 @@ impl std::fmt::Display for RanOn {
     }
 }
 
-/// What a worker says.
+/// A message of a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// Who is there. Always first.
+    /// The introduction. Always first.
     Hello(Hello),
-    /// How far it is.
     Progress(Progress),
-    /// It measured a number on its way.
+    /// It measured a number.
     Measured(Measured),
     /// A line worth showing while the stage runs.
     Note {
@@ -214,7 +212,7 @@ pub enum Event {
     Finished {
         /// What it measured. The orchestrator keeps it in the record.
         metrics: Metrics,
-        /// What it ran on, where that matters.
+        /// What it ran on, if that matters.
         ran_on: Option<RanOn>,
     },
     /// The stage failed.
@@ -222,7 +220,7 @@ pub enum Event {
         /// Why, for people.
         message: String,
     },
-    /// It was asked to stop, wrote its checkpoint and leaves.
+    /// It was asked to stop, wrote its checkpoint and exits.
     Stopped,
 }
 
@@ -235,7 +233,7 @@ pub struct Hello {
     pub protocol: u32,
     /// See [`VERSION`].
     pub version: String,
-    /// See [`fingerprint`](crate::kinds::fingerprint): tells builds of the same version apart.
+    /// See [`fingerprint`](crate::kinds::fingerprint): distinguishes builds of the same version.
     #[serde(default)]
     pub contract: String,
 }
@@ -252,12 +250,12 @@ impl Hello {
     }
 }
 
-/// How far a stage is.
+/// The progress of a stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// How much is done, in `unit`.
     pub done: u64,
-    /// How much there is to do, where that is known.
+    /// How much there is to do, if that is known.
     pub total: Option<u64>,
     /// What is counted.
     pub unit: Unit,
@@ -265,14 +263,13 @@ pub struct Progress {
     pub phase: Option<String>,
 }
 
-/// A number that a stage measured on its way. None is dropped, however quickly they follow each other.
+/// A number that a stage measured while it ran. None is dropped, even in quick succession.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// After how many steps; of what, the stage decides, always the same for a name.
+    /// After how many steps. The stage chooses the unit, always the same one for a name.
     pub step: u64,
-    /// What: `loss`, `accuracy`.
+    /// The name: `loss`, `accuracy`.
     pub name: String,
-    /// How much.
     #[serde(with = "crate::metrics::number")]
     pub value: f64,
 }
@@ -300,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_survives_the_pipe() {
+    fn a_request_survives_the_transfer() {
         let stage = Stage::read("split", json!({"holdout": 7}));
         let input = Input { name: None, path: "store/ab".into(), artifact: ArtifactType::Dataset };
         let request = Request {
@@ -323,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn events_survive_the_pipe() {
+    fn events_survive_the_transfer() {
         let values = Metrics::from([("loss".to_owned(), 0.1 + 0.2)]);
         let progress = Progress {
             done: 3,

@@ -1,6 +1,6 @@
 //! Metrics: numbers under flat names, and how they are written as JSON and read from a program's file.
 //!
-//! JSON has no NaN and no infinities. Here they are the texts `"NaN"`, `"Infinity"` and `"-Infinity"`, so that
+//! JSON has no NaN and no infinities. Here they are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`, so that
 //! every JSON that is written can be read by any program, and no value is lost.
 
 use std::collections::BTreeMap;
@@ -87,7 +87,7 @@ const INFINITY: &str = "Infinity";
 const MINUS_INFINITY: &str = "-Infinity";
 
 impl Number {
-    /// What a value is called that is not finite.
+    /// The name of a value that is not finite.
     pub fn name(self) -> Option<&'static str> {
         match self.0 {
             value if value.is_finite() => None,
@@ -96,7 +96,7 @@ impl Number {
         }
     }
 
-    /// The value of such a name.
+    /// The value with this name.
     fn named(name: &str) -> Option<f64> {
         match name {
             NAN => Some(f64::NAN),
@@ -149,17 +149,14 @@ pub(crate) mod number {
 /// What is in a `metrics.json`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MetricsFile {
-    /// Its numbers. One within objects is called by its path: `test/accuracy`.
+    /// Its numbers. A number within objects is named by its path: `test/accuracy`.
     pub metrics: Metrics,
-    /// What else it holds, in words: `'model' (a text)`.
+    /// What else it contains, in words: `'model' (a string)`.
     pub left_out: Vec<String>,
 }
 
 impl MetricsFile {
-    /// Reads the text of one. Takes NaN, infinities and numbers that are too large as Python writes them.
-    ///
-    /// # Errors
-    /// When it is not JSON.
+    /// Parses a file. Accepts NaN, infinities and numbers that are too large, as Python writes them.
     pub fn read(text: &[u8]) -> serde_json::Result<Self> {
         let mut file = Self::default();
         match serde_json::from_slice(&standard_json(text))? {
@@ -184,7 +181,7 @@ impl MetricsFile {
             match number {
                 None => self.left_out.push(format!("'{name}' ({})", what(&value))),
                 Some(number) if self.metrics.insert(name.clone(), number).is_some() => {
-                    self.left_out.push(format!("'{name}' (it occurs twice, the last one counts)"));
+                    self.left_out.push(format!("'{name}' (it occurs twice; the last one counts)"));
                 }
                 Some(_) => {}
             }
@@ -197,13 +194,13 @@ fn what(value: &Value) -> &'static str {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
         Value::Number(_) => "a number",
-        Value::String(_) => "a text",
+        Value::String(_) => "a string",
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
     }
 }
 
-/// The text as standard JSON: every number in it that JSON does not have becomes its name in quotes.
+/// The text as standard JSON: numbers that JSON does not have become their names in quotes.
 fn standard_json(text: &[u8]) -> Vec<u8> {
     let mut standard = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -227,7 +224,7 @@ fn in_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')
 }
 
-/// The bytes of a string, with its quotes; all there are if it does not end.
+/// The length of a string, with its quotes; up to the end of the text if it is not closed.
 fn string_length(text: &[u8]) -> usize {
     let mut escaped = false;
     let end = text.iter().skip(1).position(|&byte| {
@@ -260,7 +257,7 @@ mod tests {
         MetricsFile::read(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    /// As texts: NaN does not equal itself.
+    /// As JSON: NaN does not equal itself.
     fn shown(metrics: &Metrics) -> String {
         serde_json::to_string(metrics).expect("it can be written")
     }
@@ -296,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_within_objects_are_called_by_their_path_and_the_rest_is_named() {
+    fn numbers_within_objects_are_named_by_their_path_and_the_rest_is_listed() {
         let file = read(
             r#"{"test": {"accuracy": 0.5, "by": {"cat": 1}}, "model": "r18", "confusion": [[1]], "n": null, "ok": true, "none": {}}"#,
         );
@@ -304,12 +301,12 @@ mod tests {
         assert_eq!(file.metrics, Metrics::from(expected));
         assert_eq!(
             file.left_out,
-            ["'confusion' (an array)", "'model' (a text)", "'n' (null)", "'ok' (true or false)"]
+            ["'confusion' (an array)", "'model' (a string)", "'n' (null)", "'ok' (true or false)"]
         );
         assert_eq!(read("[1]").left_out, ["all of it (an array)"]);
         let twice = read(r#"{"a": {"b": 1}, "a/b": 2}"#);
         assert_eq!(twice.metrics, Metrics::from([("a/b".to_owned(), 2.0)]));
-        assert_eq!(twice.left_out, ["'a/b' (it occurs twice, the last one counts)"]);
+        assert_eq!(twice.left_out, ["'a/b' (it occurs twice; the last one counts)"]);
     }
 
     #[test]

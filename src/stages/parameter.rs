@@ -17,7 +17,7 @@ pub struct Field {
     pub about: &'static str,
     /// What values it takes.
     pub value_type: ParameterType,
-    /// The value when the manifest is silent; `None` for a parameter that must be given.
+    /// The value if the manifest does not set it; `None` for a parameter that must be given.
     pub default: Option<Value>,
     /// The numbers that are accepted.
     pub range: Option<Range>,
@@ -29,7 +29,7 @@ pub struct Field {
 
 impl Field {
     /// Whether the value can change the result of a stage with these parameters.
-    pub fn has_effect(&self, parameters: &Map<String, Value>) -> bool {
+    pub(crate) fn has_effect(&self, parameters: &Map<String, Value>) -> bool {
         self.role == Role::Result
             && self.only_if.iter().all(|condition| condition.holds(parameters))
     }
@@ -86,12 +86,12 @@ impl fmt::Display for ParameterType {
     }
 }
 
-/// What another parameter must be for a parameter to have an effect.
+/// The values that another parameter must have for a parameter to have an effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
     /// The name of the other parameter in a manifest.
     pub parameter: String,
-    /// The values of which it must have one.
+    /// The values, one of which it must have.
     pub values: Vec<Value>,
 }
 
@@ -101,7 +101,7 @@ impl Condition {
         parameters.get(&self.parameter).is_some_and(|value| self.values.contains(value))
     }
 
-    /// Conditions in words, as a manifest would say them: `a = "x" and b = "y"`.
+    /// Conditions in words, as in a manifest: `a = "x" and b = "y"`.
     pub fn all_in_words(conditions: &[Self]) -> String {
         conditions.iter().map(Self::to_string).collect::<Vec<_>>().join(" and ")
     }
@@ -139,14 +139,12 @@ pub struct Choice {
 /// The numbers that a parameter accepts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Range {
-    /// The lower bound.
     pub low: Bound<f64>,
-    /// The upper bound.
     pub high: Bound<f64>,
 }
 
 impl Range {
-    /// A range from anything that Rust calls one, or from a pair of bounds.
+    /// A range from a range of Rust or from a pair of bounds.
     ///
     /// ```
     /// use pipeline_stages::parameter::{POSITIVE, Range};
@@ -206,7 +204,7 @@ pub trait Parameter {
     /// The type of its values in a manifest.
     fn value_type() -> ParameterType;
 
-    /// The number to hold against the parameter's range, if this is a number.
+    /// The number to compare with the parameter's range, if this is a number.
     fn number(&self) -> Option<f64> {
         None
     }
@@ -306,12 +304,12 @@ impl Parameter for OneOrMany {
 }
 
 /// `max_bytes` as it is written in a manifest: `max-bytes`.
-pub fn kebab_case(identifier: &str) -> String {
+pub(crate) fn kebab_case(identifier: &str) -> String {
     identifier.replace('_', "-")
 }
 
-/// `CorruptLabels` as it is written in a manifest: `corrupt-labels`. Lives as long as the program.
-pub fn kebab_name(identifier: &str) -> &'static str {
+/// `CorruptLabels` as it is written in a manifest: `corrupt-labels`. Is never freed.
+pub(crate) fn kebab_name(identifier: &str) -> &'static str {
     let mut name = String::new();
     for (index, letter) in identifier.chars().enumerate() {
         if letter.is_ascii_uppercase() && index > 0 {
@@ -323,7 +321,7 @@ pub fn kebab_name(identifier: &str) -> &'static str {
 }
 
 /// The message for a value outside a fixed set.
-pub fn not_a_choice(given: &str, names: &[&str]) -> String {
+pub(crate) fn not_a_choice(given: &str, names: &[&str]) -> String {
     format!("'{given}' is not one of {}", names.join(", "))
 }
 

@@ -1,6 +1,6 @@
-//! A path in JSON: text where it is text, its bytes where it is not. For `#[serde(with = "...")]`.
+//! A path in JSON: as text if it is UTF-8, otherwise as bytes. For `#[serde(with = "...")]`.
 //!
-//! A folder that was unpacked from an old archive can have a name that is not UTF-8, and a project in it works too.
+//! A folder that was unpacked from an old archive can have a name that is not UTF-8, and a project in it must work too.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -26,9 +26,6 @@ impl Serialize for PathText<'_> {
 }
 
 /// Writes a path.
-///
-/// # Errors
-/// Those of the serializer.
 pub fn serialize<S: Serializer>(path: impl AsRef<Path>, serializer: S) -> Result<S::Ok, S::Error> {
     let path = path.as_ref();
     let form = match path.to_str() {
@@ -57,9 +54,6 @@ pub mod optional {
     struct Wrapped(#[serde(with = "super")] PathBuf);
 
     /// Writes a path, or nothing.
-    ///
-    /// # Errors
-    /// Those of the serializer.
     pub fn serialize<S: Serializer>(
         path: &Option<impl AsRef<Path>>,
         serializer: S,
@@ -68,9 +62,6 @@ pub mod optional {
     }
 
     /// Reads what [`serialize`] wrote.
-    ///
-    /// # Errors
-    /// As [`super::deserialize`].
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<PathBuf>, D::Error> {

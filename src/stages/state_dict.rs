@@ -1,7 +1,7 @@
-//! The residual networks: one table of their layers, and the tensors that follow from it, with the names of
+//! The residual networks: one table of their layers, and the tensors that result from it, with the names of
 //! torchvision's ResNets and in the order of PyTorch's `state_dict`.
 //!
-//! Files from elsewhere are checked against these tensors, and `src/learn/network/` builds its networks from the same
+//! Files of other programs are checked against these tensors, and `src/learn/network/` builds its networks from the same
 //! table. Does not depend on files or on a tensor library.
 
 use crate::kinds::architecture::Architecture;
@@ -13,7 +13,6 @@ pub struct TensorSpec {
     pub name: String,
     /// The length of each dimension; none for a scalar.
     pub shape: Vec<usize>,
-    /// The type of the elements.
     pub element: ElementType,
 }
 
@@ -48,7 +47,7 @@ pub struct Convolution {
     pub outputs: usize,
     /// Pixels along each side of its kernel.
     pub kernel: usize,
-    /// Pixels from one place of the kernel to the next.
+    /// The stride: pixels from one place of the kernel to the next.
     pub stride: usize,
 }
 
@@ -59,11 +58,11 @@ pub struct Block {
     pub name: String,
     /// `conv1`, `conv2`, ..., with `bn1`, `bn2`, ...
     pub convolutions: Vec<Convolution>,
-    /// What goes around them.
+    /// The shortcut around them.
     pub shortcut: Shortcut,
 }
 
-/// What goes around the convolutions of a block.
+/// The shortcut around the convolutions of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shortcut {
     /// The input.
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_parameters_as_published() {
+    fn the_number_of_parameters_is_the_published_one() {
         // torchvision's, without the classifier; the 7x7 stem is 9,408 of them, the 3x3 stem 1,728.
         assert_eq!(count(Architecture::Resnet18At224), (120, 11_689_512 - 513_000));
         assert_eq!(count(Architecture::Resnet18), (120, 11_689_512 - 513_000 - 9_408 + 1_728));

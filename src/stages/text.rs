@@ -12,7 +12,7 @@ pub fn in_short(entries: impl IntoIterator<Item = impl AsRef<str>>, shown: usize
     }
 }
 
-/// The start of a text, its control characters escaped: what a damaged file says must not fill a message.
+/// The start of a text, its control characters escaped: the content of a damaged file must not fill a message.
 pub fn shortened(text: &str) -> String {
     const SHOWN: usize = 100;
     text.escape_debug().take(SHOWN).collect()

@@ -1,14 +1,14 @@
-//! URLs: what in them is secret, what a `file:` one names, and where a redirect leads.
+//! URLs: what is secret in them, what a `file:` URL names, and where a redirect leads.
 //!
-//! Pure. Reads them as curl and browsers do, which is more than the RFCs allow: spaces and letters beyond ASCII are
-//! taken, and encoded.
+//! Pure. Reads URLs as curl and browsers do, which accept more than the RFCs: spaces and letters beyond ASCII are
+//! encoded.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
-/// What a request can't hold as it is. `%` is left alone: it is encoded already.
+/// What must be encoded in a request. `%` is not: the URL is encoded already.
 const ENCODED: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -52,7 +52,7 @@ pub fn blanked(text: &str) -> Cow<'_, str> {
     let mut blanked = Cow::Borrowed(text);
     for (colon, _) in text.match_indices("://") {
         let rest = &text[colon..];
-        // A mistake in it may be that it has a space.
+        // The URL may be invalid because it has a space.
         let url = &rest[..rest.find(['"', '\n']).unwrap_or(rest.len())];
         if let Some(secret) = user_info(url) {
             let stars = "*".repeat(secret.len());
@@ -64,18 +64,18 @@ pub fn blanked(text: &str) -> Cow<'_, str> {
 
 /// What a `file:` URL names (RFC 8089).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FileUrl {
-    /// A path, decoded: `%20` is a space. A `%` without two hexadecimal digits stands for itself, and so do `?` and `#`.
+pub(crate) enum FileUrl {
+    /// A path, decoded: `%20` is a space. A `%` without two hexadecimal digits is a `%`; `?` and `#` are not special.
     Path(String),
     /// A path on another machine.
     Elsewhere(String),
-    /// A path that can't be one: not UTF-8, or with a zero byte.
+    /// An invalid path: not UTF-8, or with a zero byte.
     Unusable,
 }
 
 impl FileUrl {
     /// Reads one; `None` for a URL of another scheme.
-    pub fn read(url: &str) -> Option<Self> {
+    pub(crate) fn read(url: &str) -> Option<Self> {
         let rest = url.strip_prefix("file:")?;
         let path = match rest.strip_prefix("//") {
             None => rest,
@@ -105,7 +105,7 @@ impl WebUrl {
     /// Reads one.
     ///
     /// # Errors
-    /// When it can't be fetched, with what is wrong. Never repeats a password.
+    /// When it cannot be fetched, with what is wrong. Never repeats a password.
     pub fn read(url: &str) -> Result<Self, String> {
         Self::read_encoded(&percent_encode(url.as_bytes(), ENCODED).to_string())
     }
@@ -141,7 +141,7 @@ impl WebUrl {
     /// Where a `Location` header leads from here (RFC 3986, section 5.2).
     ///
     /// # Errors
-    /// When that can't be fetched, with what is wrong.
+    /// When the target cannot be fetched, with what is wrong.
     pub fn redirect(&self, location: &[u8]) -> Result<Self, String> {
         let location = percent_encode(location.trim_ascii(), ENCODED).to_string();
         if scheme(&location).is_some() {
@@ -164,7 +164,7 @@ impl WebUrl {
         Ok(Self { target: without_dots(&target), ..self.clone() })
     }
 
-    /// Whether it is of `https:`.
+    /// Whether it is an `https:` URL.
     pub fn is_encrypted(&self) -> bool {
         self.encrypted
     }
@@ -210,12 +210,12 @@ fn check_host(host: &str) -> Result<(), String> {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')),
     };
     match host {
-        "" => Err("it names no host".to_owned()),
+        "" => Err("it does not name a host".to_owned()),
         _ if good => Ok(()),
         _ if host.contains('%') => {
             Err("its host has letters beyond ASCII: write the name in its xn-- form".to_owned())
         }
-        _ => Err("what stands where the host is can't be one".to_owned()),
+        _ => Err("its host is not valid".to_owned()),
     }
 }
 
@@ -312,10 +312,10 @@ mod tests {
             ("http://ann:s3cret@h/a", Ok("http://h/a")),
             ("ftp://h/a", Err("does not start with")),
             ("https:h/a", Err("'://'")),
-            ("https:///a", Err("no host")),
+            ("https:///a", Err("not name a host")),
             ("http://münchen.example/a", Err("xn--")),
             ("http://h:99999/", Err("65535")),
-            ("http://h$/", Err("can't be one")),
+            ("http://h$/", Err("not valid")),
         ] {
             match (WebUrl::read(url), expected) {
                 (Ok(read), Ok(expected)) => assert_eq!(read.to_string(), expected, "{url}"),
@@ -325,9 +325,9 @@ mod tests {
         }
     }
 
-    /// The examples of RFC 3986, section 5.4, and what servers write against it.
+    /// The examples of RFC 3986, section 5.4, and headers of servers that violate it.
     #[test]
-    fn redirects_lead_where_browsers_go() {
+    fn redirects_lead_where_browsers_follow_them() {
         let base = WebUrl::read("http://a/b/c/d;p?q").expect("a URL");
         for (location, expected) in [
             ("http:g", Err("'://'")),
@@ -394,7 +394,7 @@ mod tests {
             }
         }
 
-        /// What is read is of the form that it is read from.
+        /// A URL that was read and written can be read again.
         #[test]
         fn what_is_read_can_be_read_again(text in "[a-z:/@?#.%ü |0-9]*") {
             if let Ok(url) = WebUrl::read(&format!("http://{text}")) {

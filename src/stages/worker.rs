@@ -1,6 +1,6 @@
-//! A worker's side of the conversation: [`serve`] speaks the protocol, a body does the work.
+//! The worker's side of the protocol: [`serve`] speaks it, a body does the work.
 //!
-//! Knows no stage body.
+//! Does not depend on a stage body.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -32,19 +32,19 @@ impl std::fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// What a body works with.
+/// What a body gets.
 pub struct Context {
     /// Per connected port, the artifacts behind it.
     inputs: std::collections::BTreeMap<String, Vec<Input>>,
     /// The folder to write the artifact to: it exists and is empty.
     pub output: PathBuf,
-    /// The folder for checkpoints: what an interrupted run of the same key left is there.
+    /// The folder for checkpoints, with those of an interrupted run of the same key.
     pub checkpoint: PathBuf,
     /// The manifest's folder.
     pub folder: PathBuf,
     /// The seed of every random draw.
     pub seed: u64,
-    /// How to run, without influence on the result.
+    /// How to run. Not in the key.
     pub execution: Execution,
     events: Events,
     stop: Arc<AtomicBool>,
@@ -56,11 +56,11 @@ pub struct Context {
 enum Events {
     /// To the orchestrator.
     Sent { to: Sender, last_progress: Mutex<Option<Instant>> },
-    /// For tests: kept. The body is asked to stop at a report of its progress.
+    /// For tests: kept. The body is asked to stop after this many reports of progress.
     Kept { events: Mutex<Vec<Event>>, stop_at: Option<usize> },
 }
 
-/// Progress more often than this is dropped: nobody can read it.
+/// Progress that is reported more often is dropped: nobody can read it.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Context {
@@ -70,7 +70,7 @@ impl Context {
         Self::new(request, events, Arc::default())
     }
 
-    /// As [`Context::for_test`]; the body is asked to stop when it has told its progress so many times.
+    /// As [`Context::for_test`]; the body is asked to stop when it has reported its progress this many times.
     pub fn for_test_that_stops(request: Request, reports: usize) -> Self {
         let events = Events::Kept { events: Mutex::default(), stop_at: Some(reports) };
         Self::new(request, events, Arc::default())
@@ -98,8 +98,8 @@ impl Context {
     }
 
     /// The lock on the checkpoint folder, in a worker process: the next worker of the same key waits until
-    /// nobody holds it. A program that a body starts and tells of that folder should inherit the descriptor,
-    /// as it can outlive a worker that is killed. `None` outside a worker process.
+    /// nobody holds it. A program that a body starts and that uses the folder should inherit the descriptor,
+    /// as it can outlive a killed worker. `None` outside a worker process.
     pub fn checkpoint_lock(&self) -> Option<&File> {
         self.checkpoint_lock.as_ref()
     }
@@ -117,14 +117,14 @@ impl Context {
     /// The folder of the artifact at a port that must be connected.
     ///
     /// # Errors
-    /// When it is not: the orchestrator and the kind disagree.
+    /// When it is not connected: the orchestrator and the kind disagree.
     pub fn input(&self, port: &str) -> anyhow::Result<&Path> {
         self.optional_input(port)
             .map(|input| input.path.as_path())
-            .with_context(|| format!("the request has nothing at port '{port}'"))
+            .with_context(|| format!("the request has no artifact at port '{port}'"))
     }
 
-    /// Tells how far the work is. Cheap: calls in quick succession are dropped.
+    /// Reports the progress. Cheap: calls in quick succession are dropped.
     pub fn progress(&self, progress: Progress) {
         if let Events::Sent { last_progress, .. } = &self.events {
             let mut last = lock(last_progress);
@@ -149,7 +149,7 @@ impl Context {
         self.send(Event::Note { text: text.into() });
     }
 
-    /// Says what the work runs on, for the record.
+    /// Reports what the work runs on, for the record.
     pub fn ran_on(&self, ran_on: RanOn) {
         *lock(&self.ran_on) = Some(ran_on);
     }
@@ -165,9 +165,6 @@ impl Context {
     }
 
     /// Returns early from a body that was asked to stop. Call it where nothing needs saving.
-    ///
-    /// # Errors
-    /// [`Stopped`].
     pub fn stop_point(&self) -> Result<(), Stopped> {
         if self.stopping() { Err(Stopped) } else { Ok(()) }
     }
@@ -182,7 +179,7 @@ impl Context {
 
     fn send(&self, event: Event) {
         match &self.events {
-            // Nobody reads any more: the orchestrator is gone.
+            // The orchestrator is gone.
             Events::Sent { to, .. } if to.send(&event).is_err() => {
                 self.stop.store(true, Ordering::Relaxed);
             }
@@ -203,7 +200,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// This process's end of the conversation, to write to.
+/// The writing end of the connection to the orchestrator.
 #[derive(Clone)]
 struct Sender(Arc<Mutex<File>>);
 
@@ -215,8 +212,8 @@ impl Sender {
     }
 }
 
-/// Takes the conversation off the standard streams. What libraries print goes to the log from now on, and a program
-/// that is started inherits no way to speak for its worker.
+/// Takes the protocol off the standard streams. Output of libraries then goes to the log, and a started program
+/// does not inherit the connection of its worker.
 fn take_standard_streams() -> std::io::Result<(BufReader<File>, Sender)> {
     const FIRST: i32 = 3;
     let input = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), FIRST)?;
@@ -226,9 +223,9 @@ fn take_standard_streams() -> std::io::Result<(BufReader<File>, Sender)> {
     Ok((BufReader::new(input.into()), Sender(Arc::new(Mutex::new(output.into())))))
 }
 
-/// Runs a worker process: says hello, reads one request, runs it, reports how it ended.
+/// Runs a worker process: sends its hello, reads one request, runs it, reports how it ended.
 ///
-/// SIGINT, SIGTERM, SIGHUP and the end of standard input ask the body to stop. (The system sends SIGHUP where the
+/// SIGINT, SIGTERM, SIGHUP and the end of standard input ask the body to stop. (The system sends SIGHUP if the
 /// orchestrator dies while its workers are stopped.)
 pub fn serve(
     program: &str,
@@ -237,7 +234,7 @@ pub fn serve(
     match serve_request(program, run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell_log(&format!("{program}: {error:#}"));
+            write_log(&format!("{program}: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -250,10 +247,10 @@ fn serve_request(
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
-            .context("can't listen to signals")?;
+            .context("cannot listen for signals")?;
     }
-    file_size_limit_is_an_error().context("can't listen to signals")?;
-    let (mut input, sender) = take_standard_streams().context("can't use the standard streams")?;
+    file_size_limit_is_an_error().context("cannot listen for signals")?;
+    let (mut input, sender) = take_standard_streams().context("cannot use the standard streams")?;
     sender
         .send(&Event::Hello(Hello::of(program)))
         .context("nobody reads this worker's standard output")?;
@@ -263,7 +260,7 @@ fn serve_request(
     let note = |text| Ok(sender.send(&Event::Note { text })?);
     let taken = checkpoint::take(&request.checkpoint, Patience::default(), &stop, note)?;
     let Some(Checkpoint { folder, lock: checkpoint_lock }) = taken else {
-        return sender.send(&Event::Stopped).context("can't report the end of the stage");
+        return sender.send(&Event::Stopped).context("cannot report the end of the stage");
     };
     request.checkpoint = folder;
     let stage = request.stage.clone();
@@ -278,28 +275,25 @@ fn serve_request(
         Err(error) => {
             // For the log, which outlives the terminal.
             let message = format!("{:#}", with_disk_advice(error));
-            tell_log(&format!("{LAST_WORDS}{message}"));
+            write_log(&format!("{LAST_WORDS}{message}"));
             Event::Failed { message }
         }
     };
-    sender.send(&event).context("can't report the end of the stage")
+    sender.send(&event).context("cannot report the end of the stage")
 }
 
-/// A line for the log. The log can be on a disk that is full, which is no reason to die.
-fn tell_log(line: &str) {
+/// Writes a line to the log. The log can be on a full disk, which must not end the worker.
+fn write_log(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// From now on a file that grows beyond the limit on file sizes (`ulimit -f`) is an error of the write, not the end of
+/// After this, a file that grows beyond the limit on file sizes (`ulimit -f`) is an error of the write and does not end
 /// this process. Programs that it starts are not affected.
-///
-/// # Errors
-/// When the system refuses.
 pub fn file_size_limit_is_an_error() -> std::io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
 }
 
-/// An error, with what to do where it says that the disk is full.
+/// An error, with advice if the disk is full.
 pub fn with_disk_advice(error: anyhow::Error) -> anyhow::Error {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match io_error_kind(&error) {
@@ -308,14 +302,14 @@ pub fn with_disk_advice(error: anyhow::Error) -> anyhow::Error {
              another file system with --cache; nothing that was committed is lost"
         ),
         Some(StorageFull | QuotaExceeded) => anyhow!(
-            "{error:#}\nthe disk of the cache is full: free some room, or use another cache with \
+            "{error:#}\nthe disk of the cache is full: free some space, or use another cache with \
              --cache; nothing that was committed is lost"
         ),
         _ => error,
     }
 }
 
-/// The kind of the input or output error behind an error, where there is one.
+/// The kind of the I/O error behind an error, if any.
 pub fn io_error_kind(error: &anyhow::Error) -> Option<std::io::ErrorKind> {
     let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
     causes.next().map(std::io::Error::kind)
@@ -323,7 +317,7 @@ pub fn io_error_kind(error: &anyhow::Error) -> Option<std::io::ErrorKind> {
 
 fn read_request(input: &mut impl BufRead) -> anyhow::Result<Request> {
     let mut line = String::new();
-    input.read_line(&mut line).context("can't read the request")?;
+    input.read_line(&mut line).context("cannot read the request")?;
     if line.is_empty() {
         return Err(anyhow!("this program is started by `pipeline`, which sends it a request"));
     }
@@ -334,7 +328,7 @@ fn read_request(input: &mut impl BufRead) -> anyhow::Result<Request> {
             "the request is not of protocol {PROTOCOL}: `pipeline` and this worker are of different builds"
         ));
     }
-    serde_json::from_str(&line).context("the request makes no sense")
+    serde_json::from_str(&line).context("the request is invalid")
 }
 
 fn stop_at_end_of_input(mut input: BufReader<File>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {

@@ -377,9 +377,9 @@ blake3 = "{}"
     status 1
     --- stderr
           download (download) runs: no earlier run
-          download: file:gone/file.txt: there is no file [project]/gone/file.txt; trying the next mirror
-    FAIL  download after [time]: none of 2 mirrors gave 'file.txt':
-            file:gone/file.txt: there is no file [project]/gone/file.txt
+          download: file:gone/file.txt: [project]/gone/file.txt does not exist; trying the next mirror
+    FAIL  download after [time]: cannot download 'file.txt' from any of 2 mirrors:
+            file:gone/file.txt: [project]/gone/file.txt does not exist
             file:there/file.txt: wrong blake3: expected [digest], got [digest] (12 bytes)
     --- stdout
 

@@ -138,7 +138,7 @@ fi
     // Before it loses its patience with a program that will not leave.
     let _ = rustix::process::kill_process(worker.expect("a process id"), Signal::KILL);
     let second = project.start("run experiment.toml");
-    second.wait_for("waits for an interrupted run of it");
+    second.wait_for("waits for an interrupted run of this stage");
     project.write("go", "");
     assert_eq!(second.wait().success(), "orphan ran");
     assert_eq!(names(&project.artifact("orphan")), ["good"]);

@@ -25,7 +25,7 @@ fn it_plans_without_the_file_and_says_where_to_get_it_when_it_runs() {
     let failed = project.pipeline("run experiment.toml");
     assert!(!failed.status.success());
     let told = failed.to_string();
-    assert!(told.contains("there is no file"), "{told}");
+    assert!(told.contains("does not exist"), "{told}");
     assert!(told.contains("Ask the authors for pretrained.txt"), "{told}");
 
     std::fs::create_dir(project.path("data")).unwrap();

@@ -24,7 +24,7 @@ echo '{"accuracy": 0.91, "auc": NaN, "loss": {"test": Infinity, "train": -Infini
     status 0
     --- stderr
           score (command) runs: no earlier run
-          score: metrics.json: left out 'model' (a text); a metric is a number
+          score: metrics.json: left out 'model' (a string); a metric is a number
     done  score in [time]
     --- stdout
 

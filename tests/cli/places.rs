@@ -161,7 +161,7 @@ fn a_full_disk_fails_the_stage_that_meets_it() {
           one (command) runs: no earlier run
     done  one in [time]
           download (download) runs: no earlier run
-    FAIL  download after [time]: can't write [project]/cache/partial/[digest]/checkpoint/[own]/[digest].part: File too large (os error 27)
+    FAIL  download after [time]: cannot write [project]/cache/partial/[digest]/checkpoint/[own]/[digest].part: File too large (os error 27)
           a file would be larger than is allowed: raise the limit (`ulimit -f`), or use a cache on another file system with --cache; nothing that was committed is lost
     --- stdout
 

@@ -82,7 +82,7 @@ fn a_manifest_adds_what_is_left_out() {
     assert_snapshot!(project.pipeline("plan experiment.toml"), @r#"
     status 2
     --- stderr
-    error: '../runs' in 'ignore' can match nothing: write a name ('*.log'), or a path from the folder ('runs/*.log') without '.', '..' and '**'; '*' stays within one name
+    error: '../runs' in 'ignore' cannot match anything: write a name ('*.log'), or a path from the folder ('runs/*.log') without '.', '..' and '**'; '*' stays within one name
      --> experiment.toml:7:10
       |
     7 | ignore = ["../runs"]

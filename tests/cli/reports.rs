@@ -230,13 +230,13 @@ fn kinds() {
     unpack               -> directory  Unpacks an archive into a folder.
     dataset              -> dataset    Reads a data set of labelled images.
     split                -> split      Holds training samples out, for validation and as the clean meta set.
-    corrupt-labels       -> labels     Corrupts training labels with a noise matrix, or replaces them by those that people gave.
+    corrupt-labels       -> labels     Corrupts training labels with a noise matrix, or replaces them with human labels.
     import-weights       -> weights    Takes the encoder out of a checkpoint that another program saved.
     command              -> directory  Runs a program of yours.
     pretrain-simclr      -> weights    Pre-trains an encoder with SimCLR, on the training images without their labels.
     pretrain-supervised  -> weights    Pre-trains an encoder by classifying labelled images, with SGD momentum 0.9 and cross-entropy.
     train                -> model      Trains a classifier, from scratch or from pre-trained weights.
-    evaluate             -> metrics    Evaluates a classifier: accuracies, loss, calibration, and whether its losses tell wrong labels.
+    evaluate             -> metrics    Evaluates a classifier: accuracies, loss, calibration, and whether its losses detect wrong labels.
     probe                -> metrics    Measures an encoder: a simple classifier on its frozen features, and its accuracy on the test set.
 
     `pipeline kinds KIND` explains one.
@@ -248,11 +248,11 @@ fn kinds() {
 
     Unpacks an archive into a folder.
 
-    Nothing gets out of the folder: absolute paths, `..`, links that leave it and device files
-    are refused, and so are a path that comes twice with different content, a name that is not
-    UTF-8, and an encrypted archive. What operating systems leave in archives (`__MACOSX`,
-    `._*`, `.DS_Store`, `Thumbs.db`, `desktop.ini`) is left out. Of a file's mode only the
-    executable bit is kept, of its times nothing.
+    Nothing is written outside the folder: absolute paths, `..`, links that leave it and device
+    files are refused, and so are a path that occurs twice with different content, a name that
+    is not UTF-8, and an encrypted archive. Files of file managers (`__MACOSX`, `._*`,
+    `.DS_Store`, `Thumbs.db`, `desktop.ini`) are left out. Only the executable bit of a file's
+    mode is kept; its times are not.
 
     inputs
       archive = file
@@ -261,7 +261,7 @@ fn kinds() {
     parameters
       format = one of [default: "auto"]
           The format of the archive.
-            auto     By the file's first bytes.
+            auto     Detected from the first bytes of the file.
             zip      A zip archive.
             tar      A tar archive.
             tar-gz   A tar archive, compressed with gzip.
@@ -269,12 +269,12 @@ fn kinds() {
             tar-zst  A tar archive, compressed with Zstandard.
             gz       One file, compressed with gzip.
       strip = integer, at least 0 [default: 0]
-          How many leading folders to drop from every path. What has no more than these is left
-          out.
+          How many leading folders to drop from every path. A path with no more folders than
+          these is left out.
       include = list of text [default: []]
           Globs over the paths in the archive (after `strip`); only what matches one is
-          unpacked. Empty for all. `*` stays within one folder, `**` goes through any; a glob
-          that matches a folder takes all that is in it.
+          unpacked. Empty for all. `*` stays within one folder, `**` matches any number of
+          folders; a glob that matches a folder takes all that is in it.
 
     parameters that cannot change the result
       max-bytes = integer, at least 1 [default: 274877906944]

@@ -157,7 +157,7 @@ chmod 444 listed
     );
     let ended = project.pipeline("run experiment.toml");
     assert_eq!(ended.code(), Some(1), "{ended}");
-    let words = " be read: bad (mode 000), closed (mode 000), listed/file;";
+    let words = "cannot be read: bad (mode 000), closed (mode 000), listed/file;";
     assert!(ended.stderr.contains(words), "{ended}");
     assert!(!ended.stderr.contains("--cache"), "no advice about the cache: {ended}");
 }

@@ -14,25 +14,25 @@ use zip::{CompressionMethod, ZipArchive};
 use crate::zip_error::describe;
 
 const PICKLE: &str = "data.pkl";
-/// More entries than this are not named in an error.
+/// The most entries that a message names.
 const NAMED: usize = 5;
 
 /// The archive of a checkpoint.
 pub(super) struct Archive<'file> {
     bytes: &'file [u8],
     archive: RefCell<ZipArchive<Cursor<&'file [u8]>>>,
-    /// What stands before `data.pkl`, with the slash.
+    /// The path of the folder of `data.pkl`, with the slash at its end.
     root: String,
-    /// How many more bytes may be unpacked.
+    /// How many more bytes can be unpacked.
     budget: Cell<u64>,
-    /// The storages that were read: many tensors can share one.
+    /// The storages that were read: tensors can share a storage.
     storages: RefCell<HashMap<String, Content<'file>>>,
 }
 
 /// The bytes of an entry.
 #[derive(Clone)]
 pub(super) enum Content<'file> {
-    /// Not compressed, so they are in the file.
+    /// Not compressed: a part of the file.
     InPlace(&'file [u8]),
     Unpacked(Rc<Vec<u8>>),
 }
@@ -79,9 +79,6 @@ impl<'file> Archive<'file> {
     }
 
     /// The bytes of the object's pickle.
-    ///
-    /// # Errors
-    /// When they are damaged or too many.
     pub(super) fn pickle(&self) -> anyhow::Result<Content<'file>> {
         let index = self.index(PICKLE).context("the archive has no data.pkl")?;
         self.entry(index, PICKLE)
@@ -90,7 +87,7 @@ impl<'file> Archive<'file> {
     /// The bytes of a storage.
     ///
     /// # Errors
-    /// When it is missing or damaged, or there are not `length` of them.
+    /// When it is missing or damaged, or does not have `length` bytes.
     pub(super) fn storage(&self, key: &str, length: usize) -> anyhow::Result<Content<'file>> {
         if let Some(content) = self.storages.borrow().get(key) {
             return Ok(content.clone());
@@ -116,12 +113,12 @@ impl<'file> Archive<'file> {
 
     /// The content of an entry: in place where it is not compressed. Its checksum is verified.
     fn entry(&self, index: usize, name: &str) -> anyhow::Result<Content<'file>> {
-        let shown = || format!("'{}' can't be read", name.escape_debug());
+        let shown = || format!("'{}' cannot be read", name.escape_debug());
         let mut archive = self.archive.borrow_mut();
         let mut entry = archive.by_index(index).map_err(describe).with_context(shown)?;
         let size = entry.size();
         if entry.compression() == CompressionMethod::Stored {
-            // The checksum is over the one, what is handed on has the other.
+            // The checksum is of one size, the returned bytes have the other.
             ensure!(entry.compressed_size() == size, "{}: its size is wrong", shown());
             std::io::copy(&mut entry, &mut std::io::sink()).with_context(shown)?;
             let start = entry.data_start().and_then(|start| usize::try_from(start).ok());
@@ -145,7 +142,7 @@ impl<'file> Archive<'file> {
     }
 }
 
-/// What stands before `data.pkl`.
+/// The path of the folder of `data.pkl`, with the slash at its end.
 fn root(archive: &ZipArchive<Cursor<&[u8]>>) -> anyhow::Result<String> {
     let names: Vec<&[u8]> = archive.file_names_raw().collect();
     let text = |name: &&[u8]| std::str::from_utf8(name).ok().map(str::to_owned);
@@ -162,7 +159,7 @@ fn root(archive: &ZipArchive<Cursor<&[u8]>>) -> anyhow::Result<String> {
         (None, _) => {
             let shown = |name: &&[u8]| format!("'{}'", shortened(&String::from_utf8_lossy(name)));
             bail!(
-                "it is a zip archive, but no checkpoint of PyTorch: it has no '<name>/{PICKLE}', but {}; \
+                "it is a zip archive, but not a checkpoint of PyTorch: it has no '<name>/{PICKLE}', but {}; \
                  if a checkpoint is in it, unpack it first",
                 in_short(names.iter().map(shown), NAMED)
             )

@@ -1,16 +1,15 @@
-//! Small files whose names all refer to the same large thing: looking at the names must not be work
-//! for each of them.
+//! Small files whose names all refer to the same large value: the names must be listed without work on
+//! that value for each of them.
 
 use proptest::prelude::*;
 
-use super::tests::zipped;
 use super::{Checkpoint, Leaf, Limits, Values};
+use crate::samples::zipped;
 
-/// Values to look at for a name, at most: far more than any tensor has parts.
+/// The most values to look at per name: far more than any tensor has parts.
 pub(super) const STEPS_PER_NAME: usize = 500;
 
-/// A pickle of a dictionary in protocol 2: `prelude` makes a value, which every one of `names` names
-/// refers to.
+/// A pickle of a dictionary in protocol 2: `prelude` makes a value, and all of `names` names refer to it.
 fn shared(prelude: &[u8], names: u32) -> Vec<u8> {
     let mut pickle = [b"\x80\x02", prelude, b"r\xff\xff\x00\x000}("].concat();
     for name in 0..names {
@@ -37,7 +36,7 @@ fn dtype(code: &str) -> Vec<u8> {
     [b"cnumpy\ndtype\n", &text(code)[..], b"K\x00K\x01\x87R", state].concat()
 }
 
-/// A NumPy array of bytes with this shape, of instructions that push it.
+/// A NumPy array of bytes, with instructions that push its shape.
 fn array(shape: &[u8], content: &str) -> Vec<u8> {
     let start =
         b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01";
@@ -64,8 +63,8 @@ fn ones(count: usize) -> Vec<u8> {
     [&b"("[..], &b"K\x01".repeat(count), b"t"].concat()
 }
 
-/// Looks at the names of a checkpoint with this pickle, and gives what is behind the last one, in words.
-/// The work must be in keeping with the names.
+/// Lists the names of a checkpoint with this pickle, and returns a description of the last value.
+/// The work must be proportional to the number of names.
 #[track_caller]
 fn last_leaf(pickle: &[u8]) -> String {
     let bytes = zipped(&[("a/data.pkl", pickle), ("a/data/0", &[0; 16])], false);
@@ -85,7 +84,7 @@ fn last_leaf(pickle: &[u8]) -> String {
     }
 }
 
-/// Opens a file, lists its names, and gives how many bytes what was read of it takes.
+/// Opens a file, lists its names, and returns how many bytes of memory that takes.
 fn memory(bytes: &[u8]) -> usize {
     let Ok(checkpoint) = Checkpoint::open(bytes, &Limits::default()) else { return 0 };
     let unpacked = checkpoint.unpacked_bytes();
@@ -95,9 +94,9 @@ fn memory(bytes: &[u8]) -> usize {
     unpacked + contents.pickle_bytes() + names
 }
 
-/// What takes most memory for its size, in every way that is known.
+/// The inputs that are known to take the most memory for their size.
 #[test]
-fn opening_a_file_takes_memory_in_keeping_with_its_size() {
+fn opening_a_file_takes_memory_proportional_to_its_size() {
     const COUNT: usize = 1 << 19;
     let long_key = "k".repeat(4_000);
     let laughs = {
@@ -140,7 +139,7 @@ fn opening_a_file_takes_memory_in_keeping_with_its_size() {
 }
 
 #[test]
-fn encoded_bytes_are_decoded_for_the_array_that_is_wanted() {
+fn encoded_bytes_are_decoded_only_for_a_requested_array() {
     let content = "\u{e4}a".repeat(50_000);
     let pickle = shared(&array(b"J\xa0\x86\x01\x00\x85", &content), 300);
     assert_eq!(last_leaf(&pickle), "100000 integers");
@@ -153,7 +152,7 @@ fn encoded_bytes_are_decoded_for_the_array_that_is_wanted() {
 }
 
 #[test]
-fn shapes_of_many_dimensions_are_refused_unread() {
+fn shapes_of_many_dimensions_are_refused_without_being_read() {
     for (shape, strides) in [(100_000, 1), (100_000, 100_000), (1, 100_000)] {
         let found = last_leaf(&shared(&tensor(&ones(shape), &ones(strides)), 300));
         assert_eq!(found, "a tensor of 100000 dimensions");
@@ -165,7 +164,7 @@ fn shapes_of_many_dimensions_are_refused_unread() {
 }
 
 #[test]
-fn arguments_of_calls_are_not_gone_through() {
+fn arguments_of_calls_are_not_traversed() {
     let ones = ones(100_000);
     for prelude in [
         [&b"cos\nsystem\n"[..], &ones, b"R"].concat(),
@@ -181,15 +180,15 @@ fn arguments_of_calls_are_not_gone_through() {
 }
 
 #[test]
-fn a_dictionary_of_no_pairs_is_counted_by_its_items() {
-    // The last of the pairs is none: nobody must look for it once for each name.
+fn items_that_are_not_pairs_count_as_entries() {
+    // The last item is not a pair: it must not be searched for once per name.
     let pairs = [&b"]("[..], &b"K\x01K\x02\x86".repeat(1_000), b"Ne"].concat();
     let prelude = [&b"ccollections\nOrderedDict\n"[..], &pairs, b"\x85R"].concat();
     last_leaf(&shared(&prelude, 40));
 }
 
 #[test]
-fn keys_that_are_numbers_of_numpy_cost_no_more_than_others() {
+fn keys_that_are_numpy_numbers_cost_as_much_as_others() {
     let number = |content: &str| {
         [b"cnumpy.core.multiarray\nscalar\n", &dtype("u1")[..], &encoded(content), b"\x86R"]
             .concat()
@@ -205,7 +204,7 @@ fn keys_that_are_numbers_of_numpy_cost_no_more_than_others() {
     }
 }
 
-/// Instructions that push one value, of those that calls of the field are made with.
+/// Instructions that push one value, of the kinds that real calls have as arguments.
 fn part() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         Just(b"N".to_vec()),
@@ -223,7 +222,7 @@ fn part() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A call of something that the reader gives a meaning to, with any arguments and any state.
+/// A call of a function that the reader interprets, with any arguments and any state.
 fn call() -> impl Strategy<Value = Vec<u8>> {
     let function = prop::sample::select(vec![
         "ctorch._utils\n_rebuild_tensor_v2\n",
@@ -241,7 +240,7 @@ fn call() -> impl Strategy<Value = Vec<u8>> {
     let state = prop::option::of(prop::collection::vec(part(), 0..6));
     (function, prop::collection::vec(part(), 0..6), 0..20_usize, state).prop_map(
         |(function, arguments, repeated, state)| {
-            // The last argument comes many times.
+            // The last argument is repeated many times.
             let last = arguments.last().cloned().unwrap_or_default().repeat(repeated);
             let mut call = [function.as_bytes(), b"(", &arguments.concat(), &last, b"tR"].concat();
             if let Some(state) = state {
@@ -256,12 +255,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn whatever_the_names_refer_to_the_work_is_in_keeping_with_them(call in call()) {
+    fn the_work_is_proportional_to_the_number_of_names(call in call()) {
         let pickle = shared(&call, 200);
         let limits = Limits { entries: 1_000, ..Limits::default() };
         let checkpoint = Checkpoint::open(&pickle, &limits).unwrap();
         let contents = checkpoint.contents().unwrap();
-        // Of a call that is a dictionary there can be too many names.
+        // A call that is a dictionary can have too many names.
         let looked_at = contents.entries().map_or(limits.entries, |entries| entries.len());
         prop_assert!(contents.steps() <= STEPS_PER_NAME * (1 + looked_at), "{} steps", contents.steps());
     }

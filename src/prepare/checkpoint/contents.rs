@@ -1,48 +1,48 @@
-//! The names in a checkpoint, and what is behind each.
+//! The names in a checkpoint, and the value of each.
 //!
-//! Dictionaries within dictionaries give names with dots: `state_dict.conv1.weight`. What such a name
-//! means to a network is not known here.
+//! Nested dictionaries have names with dots: `state_dict.conv1.weight`. Does not depend on what a name means to a
+//! network.
 
 use anyhow::{Context as _, anyhow, ensure};
 use pipeline_stages::text::shortened;
 
 use super::element::Values;
-use super::tensor::{Source, Tensor};
+use super::tensor::{ElementSource, Tensor};
 use super::{Body, Checkpoint};
 use crate::pickle::{Pickle, Value};
 
-/// Deeper dictionaries are opaque.
+/// Deeper dictionaries are not read.
 const DEEPEST: usize = 8;
-/// Longer keys are cut in names: nothing that is looked for has one.
+/// Longer keys are cut in names: no tensor of a network has one.
 const LONGEST_KEY: usize = 200;
 
-/// The most bytes of all names and shapes: some 300 for each name. Small files can refer to the same long key many times.
+/// The most bytes of all names and shapes: about 300 per name. Small files can refer to the same long key many times.
 const MOST_NAME_BYTES: usize = 16 << 20;
-/// Attributes of an object that are looked at: those of PyTorch's own modules come first.
+/// How many attributes of an object are looked at: PyTorch's modules have theirs first.
 const ATTRIBUTES: usize = 100;
 const SAVE_STATE_DICT: &str = "save the state_dict() of the model instead";
 
-/// What is in a checkpoint.
+/// The content of a checkpoint.
 pub(crate) struct Contents<'c, 'file> {
     checkpoint: &'c Checkpoint<'file>,
     pickle: Option<Pickle<'c>>,
 }
 
-/// A name and what is behind it.
+/// A name and its value.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry<'c> {
-    /// The keys of the dictionaries on the way, joined by dots.
+    /// The keys of the nested dictionaries, joined by dots.
     pub name: String,
     pub leaf: Leaf<'c>,
 }
 
-/// What is no dictionary.
+/// A value that is not a dictionary.
 #[derive(Debug, Clone)]
 pub(crate) enum Leaf<'c> {
     Tensor(Tensor<'c>),
-    /// A tensor that makes no sense, and why.
+    /// An invalid tensor, and why.
     Damaged(String),
-    /// Anything else, in words.
+    /// Anything else, described in words.
     Opaque(String),
 }
 
@@ -51,10 +51,10 @@ impl<'c, 'file> Contents<'c, 'file> {
         Self { checkpoint, pickle }
     }
 
-    /// Every name, in the order of the file.
+    /// All names, in the order of the file.
     ///
     /// # Errors
-    /// When there are too many, or when what the file holds is no dictionary.
+    /// When there are too many, or the file does not contain a dictionary.
     pub(crate) fn entries(&self) -> anyhow::Result<Vec<Entry<'_>>> {
         let mut entries = Vec::new();
         match (&self.pickle, &self.checkpoint.body) {
@@ -62,7 +62,7 @@ impl<'c, 'file> Contents<'c, 'file> {
                 let root = pickle.root();
                 ensure!(
                     root.entries().is_some(),
-                    "it holds {}, not a dictionary of tensors: {}",
+                    "it contains {}, not a dictionary of tensors: {}",
                     root.describe(),
                     self.whole_model().unwrap_or_else(|| SAVE_STATE_DICT.to_owned())
                 );
@@ -83,7 +83,7 @@ impl<'c, 'file> Contents<'c, 'file> {
         Ok(entries)
     }
 
-    /// That there is a whole model in the pickle, wherever it is, in words.
+    /// A message if the pickle contains a whole model at any depth.
     pub(crate) fn whole_model(&self) -> Option<String> {
         let model = self.pickle.as_ref()?.objects().find(|object| is_module(*object))?;
         let entries = self.pickle.as_ref()?.root().entries();
@@ -97,7 +97,7 @@ impl<'c, 'file> Contents<'c, 'file> {
         ))
     }
 
-    /// How much work it has been so far to look at what is in the pickle.
+    /// How much work was done to look at the values of the pickle.
     #[cfg(test)]
     pub(super) fn steps(&self) -> usize {
         self.pickle.as_ref().map_or(0, Pickle::steps)
@@ -112,34 +112,35 @@ impl<'c, 'file> Contents<'c, 'file> {
     /// The numbers of a tensor.
     ///
     /// # Errors
-    /// When they are not in the file, or damaged.
+    /// When they are missing in the file, or damaged.
     pub(crate) fn values(&self, tensor: &Tensor<'_>) -> anyhow::Result<Values> {
         match &tensor.source {
-            Source::Storage(storage) => {
+            ElementSource::Storage(storage) => {
                 let content = self.checkpoint.storage(storage)?;
-                let bytes = tensor.gathered(&content).context("the tensor leaves its storage")?;
+                let bytes =
+                    tensor.gathered(&content).context("the tensor is outside its storage")?;
                 Ok(tensor.element.values(&bytes))
             }
-            Source::Bytes(bytes) => Ok(tensor.element.values(bytes)),
-            Source::Array(array) if array.is_float() => {
+            ElementSource::Bytes(bytes) => Ok(tensor.element.values(bytes)),
+            ElementSource::Array(array) if array.is_float() => {
                 let floats = array.floats().map_err(|problem| anyhow!(problem))?;
                 Ok(Values::Floats(floats.into_iter().map(|float| float as f32).collect()))
             }
-            Source::Array(array) => {
+            ElementSource::Array(array) => {
                 Ok(Values::Integers(array.integers().map_err(|problem| anyhow!(problem))?))
             }
         }
     }
 }
 
-/// How much more may be listed.
+/// How much more can be listed.
 struct Budget {
     names: usize,
     bytes: usize,
 }
 
 impl Entry<'_> {
-    /// The memory that it takes beside a constant.
+    /// The memory that it takes in addition to a constant.
     fn bytes(&self) -> usize {
         let leaf = match &self.leaf {
             Leaf::Tensor(tensor) => 16 * tensor.shape.len(),
@@ -158,7 +159,7 @@ fn is_module(object: Value<'_>) -> bool {
         || attributes.any(|(key, _)| matches!(key.text(), Some("_parameters" | "_modules")))
 }
 
-/// Adds what is in a dictionary, and in those within it. What is reachable on many ways counts on each.
+/// Adds the values of a dictionary and of nested ones. A value that is reachable by several paths counts for each.
 fn walk<'c>(
     value: Value<'c>,
     path: &mut Vec<String>,

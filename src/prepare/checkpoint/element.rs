@@ -1,4 +1,4 @@
-//! The types of elements in checkpoints, and their way to f32 and i64.
+//! The types of elements in checkpoints, and their conversion to f32 and i64.
 
 /// The type of a tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,12 +15,12 @@ pub(crate) enum Element {
     F64,
 }
 
-/// The numbers of a tensor, the last index running fastest.
+/// The numbers of a tensor in row-major order.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Values {
     /// Of floats of any width.
     Floats(Vec<f32>),
-    /// Of integers of any width, and of truth values.
+    /// Of integers of any width, and of booleans.
     Integers(Vec<i64>),
 }
 
@@ -35,7 +35,7 @@ impl Element {
         }
     }
 
-    /// As in `f32`.
+    /// Such as `f32`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bool => "bool",
@@ -73,7 +73,7 @@ impl Element {
         })
     }
 
-    /// The numbers behind little-endian bytes.
+    /// The numbers of little-endian bytes.
     pub(super) fn values(self, bytes: &[u8]) -> Values {
         match self {
             Self::Bool => integers(bytes, |[byte]| i64::from(byte != 0)),
@@ -108,7 +108,7 @@ impl TryFrom<safetensors::Dtype> for Element {
             Dtype::BF16 => Self::Bf16,
             Dtype::F32 => Self::F32,
             Dtype::F64 => Self::F64,
-            other => return Err(format!("elements of the type {other:?} are not read")),
+            other => return Err(format!("elements of the type {other:?} are not supported")),
         })
     }
 }

@@ -1,15 +1,16 @@
-//! A fuzzer: damages real files in many ways, as often as it is asked to, and reads what comes of it.
+//! A fuzzer: damages real files in many ways, a given number of times, and reads the result.
 //!
 //!     PIPELINE_FUZZ_RUNS=1000000 cargo test -p pipeline-prepare fuzz -- --ignored --nocapture
 //!
-//! A run that panics prints what it read. Bound the memory from outside (`ulimit -v`): a reader that
-//! believes a size in a file ends there. `PIPELINE_FUZZ_SEED` starts elsewhere.
+//! A run that panics prints its input. Limit the memory from outside (`ulimit -v`): a reader that
+//! trusts a size in a file fails there. `PIPELINE_FUZZ_SEED` sets the seed.
 
-use super::tests::{SMALL, file, read_all, unzipped, zipped};
+use super::tests::{SMALL, file, read_all, unzipped};
 use crate::pickle;
 use crate::reference::reference_path;
+use crate::samples::zipped;
 
-/// A xorshift generator: any will do.
+/// A xorshift generator.
 struct Random(u64);
 
 impl Random {
@@ -25,7 +26,7 @@ impl Random {
     }
 }
 
-/// Changes bytes in one of the ways that damage and malice do.
+/// Changes bytes in one of several ways.
 fn damage(bytes: &mut Vec<u8>, donor: &[u8], random: &mut Random) {
     const EXTREMES: [u64; 8] =
         [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0xffff_ffff, i64::MAX as u64, u64::MAX];
@@ -59,7 +60,7 @@ fn damage(bytes: &mut Vec<u8>, donor: &[u8], random: &mut Random) {
     }
 }
 
-/// A checkpoint, damaged: an archive either as it is or within, where its checksums don't see it.
+/// A damaged checkpoint; an archive is damaged as a file, or inside and packed again with good checksums.
 fn damaged_checkpoint(files: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     let mut bytes = files[random.below(files.len())].clone();
     let donor = &files[random.below(files.len())];
@@ -80,7 +81,7 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Shows the input that was read when a panic passes.
+/// Prints the input if a panic unwinds.
 struct Shown<'a>(&'a [u8]);
 
 impl Drop for Shown<'_> {
@@ -92,7 +93,7 @@ impl Drop for Shown<'_> {
 }
 
 #[test]
-#[ignore = "a tool: runs as long as it is asked to"]
+#[ignore = "a tool: runs for a given number of inputs"]
 fn fuzz() {
     let mut random = Random(number("PIPELINE_FUZZ_SEED", 1) | 1 << 63);
     let files: Vec<Vec<u8>> =

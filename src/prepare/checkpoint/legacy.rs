@@ -1,4 +1,4 @@
-//! PyTorch's format before 1.6: the pickles of a magic number, a version, facts of the machine, the
+//! PyTorch's format before 1.6: the pickles of a magic number, a version, properties of the machine, the
 //! object and the list of its storages; then, in the order of that list, each storage's count of
 //! elements (64 bits) and its bytes.
 //!
@@ -11,9 +11,9 @@ use anyhow::{Context as _, bail, ensure};
 use super::tensor::Storage;
 use crate::pickle::{self, Pickle};
 
-/// What the first pickle holds.
+/// The content of the first pickle.
 pub(super) const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
-/// What the second pickle holds.
+/// The content of the second pickle.
 const VERSION: i64 = 1001;
 
 /// The storages by their keys.
@@ -41,7 +41,7 @@ pub(super) fn locate<'file>(
     let mut rest = bytes.get(start..).unwrap_or_default();
     let version = next(&mut rest, "version", limits)?.root().integer();
     ensure!(version == Some(VERSION), "its version is {version:?}, not {VERSION}");
-    let system = next(&mut rest, "facts of its machine", limits)?;
+    let system = next(&mut rest, "properties of its machine", limits)?;
     if system.root().get("little_endian").and_then(|little| little.boolean()) == Some(false) {
         bail!("it was written on a big-endian machine: load it in Python and save it again");
     }
@@ -50,17 +50,17 @@ pub(super) fn locate<'file>(
     let keys = next(&mut rest, "list of storages", limits)?;
     let mut sizes = HashMap::new();
     for value in object.outside() {
-        // What makes no sense here is an error where a tensor uses it.
+        // An invalid storage is an error when a tensor uses it.
         if let Ok(storage) = Storage::of(value) {
             sizes.insert(storage.key, storage.element.size());
         }
     }
     let mut storages = HashMap::new();
-    for key in keys.root().items().context("its list of storages is no list")?.iter() {
-        let key = key.text().context("a storage's key is no text")?;
+    for key in keys.root().items().context("its list of storages is not a list")?.iter() {
+        let key = key.text().context("the key of a storage is not text")?;
         let shown = key.escape_debug();
         let size = sizes.get(key);
-        let size = *size.with_context(|| format!("nothing says what storage '{shown}' holds"))?;
+        let size = *size.with_context(|| format!("the type of storage '{shown}' is missing"))?;
         let cut_off = || format!("the file is cut off in storage '{shown}'");
         let (count, behind) = rest.split_first_chunk::<8>().with_context(cut_off)?;
         let length = usize::try_from(i64::from_le_bytes(*count)).ok();
@@ -74,13 +74,13 @@ pub(super) fn locate<'file>(
     Ok((object_bytes.get(..length).unwrap_or_default(), Storages(storages)))
 }
 
-/// Reads a pickle and passes over it.
+/// Reads a pickle and skips it.
 fn next<'file>(
     rest: &mut &'file [u8],
     what: &str,
     limits: &pickle::Limits,
 ) -> anyhow::Result<Pickle<'file>> {
-    let pickle = pickle::read(rest, limits).with_context(|| format!("can't read its {what}"))?;
+    let pickle = pickle::read(rest, limits).with_context(|| format!("cannot read its {what}"))?;
     *rest = rest.get(pickle.length()..).unwrap_or_default();
     Ok(pickle)
 }

@@ -1,13 +1,13 @@
-//! Checkpoint files of the field: what PyTorch saves (its zip format and the one before), plain pickles,
-//! and safetensors. Which one it is shows in the content, never in the name.
+//! Checkpoint files: what PyTorch saves (its zip format and the one before), plain pickles,
+//! and safetensors. The format is detected from the content, never from the name.
 //!
-//! A [`Checkpoint`] is an opened file; its [`Contents`] are names with tensors or other values behind
-//! them. Tensors are looked at only as far as they are asked for: what nobody wants may be damaged.
+//! A [`Checkpoint`] is an opened file; its [`Contents`] are names with tensors or other values.
+//! Tensors are read only when they are requested: others may be damaged.
 //!
-//! Nothing in a file is run, and no size in it is believed: see [`Limits`] and [`crate::pickle`]. Opening a file takes
-//! at most 250 times its size of memory, and 64 MiB; as much only where it is made for that. What `torch.save` writes takes
-//! a few times its pickle, since its numbers are read in place. The time is in keeping.
-//! Does not know any architecture.
+//! Nothing in a file is run, and no size in it is trusted: see [`Limits`] and [`crate::pickle`]. Opening a file takes
+//! at most 250 times its size of memory, and 64 MiB; so much only for a malicious file. A file of `torch.save` takes
+//! a few times the size of its pickle, since its numbers are read in place. The time is proportional.
+//! Does not depend on an architecture.
 
 mod archive;
 #[cfg(test)]
@@ -40,25 +40,24 @@ pub(crate) use tensor::Tensor;
 /// The format of a checkpoint file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Format {
+pub(crate) enum CheckpointFormat {
     /// `torch.save` since PyTorch 1.6: a zip archive of a pickle and one entry per storage.
     TorchZip,
     /// `torch.save` before that: five pickles, then the storages.
     TorchLegacy,
-    /// A pickle alone, with NumPy arrays in it.
+    /// Only a pickle, with NumPy arrays in it.
     Pickle,
     /// Hugging Face's safetensors.
     Safetensors,
 }
 
-/// How much a file may make the reader hold and do.
+/// How much memory and work a file can cause.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// What the pickle in it may hold.
     pub pickle: pickle::Limits,
-    /// The most bytes that compressed parts of the file may unpack to, together.
+    /// The most bytes that all compressed parts of the file can unpack to.
     pub unpacked_bytes: u64,
-    /// The most names in it, those of nested dictionaries counted one by one.
+    /// The most names in it, including those of nested dictionaries.
     pub entries: usize,
 }
 
@@ -69,9 +68,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Those of a file of this size: what little can unpack to much takes memory in keeping with it.
+    /// The limits of a file of this size: memory is proportional to it, even if compressed data could unpack to more.
     fn for_file(&self, bytes: usize) -> Self {
-        // An instruction has a byte at least, and numbers do not compress.
+        // An instruction has at least one byte, and numbers do not compress.
         let values = self.pickle.values.min(bytes.saturating_add(FEW_VALUES));
         let unpacked = (bytes as u64).saturating_mul(MOST_UNPACKED).saturating_add(FEW_UNPACKED);
         Self {
@@ -82,21 +81,21 @@ impl Limits {
     }
 }
 
-/// Values that a pickle may hold in any case.
+/// Values that a pickle of any size can have.
 const FEW_VALUES: usize = 1 << 16;
-/// How many times its size a file may unpack to.
+/// How many times its size a file can unpack to.
 const MOST_UNPACKED: u64 = 16;
-/// Bytes that a file may unpack to in any case.
+/// Bytes that a file of any size can unpack to.
 const FEW_UNPACKED: u64 = 16 << 20;
 
 /// A checkpoint file in memory, or mapped into it.
 pub(crate) struct Checkpoint<'file> {
-    format: Format,
+    format: CheckpointFormat,
     body: Body<'file>,
     limits: Limits,
 }
 
-/// Where the parts of a file are.
+/// The parts of a file, by format.
 enum Body<'file> {
     Pickled { pickle: Content<'file>, storages: Storages<'file> },
     Safetensors(SafeTensors<'file>),
@@ -110,50 +109,47 @@ enum Storages<'file> {
 }
 
 /// Maps a file into memory.
-///
-/// # Errors
-/// When it can't be read.
 pub(crate) fn map(path: &Path) -> anyhow::Result<Mmap> {
-    let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
-    // SAFETY: artifacts are read-only once committed. A file of the user's own that is cut off meanwhile
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    // SAFETY: artifacts are read-only once committed. A file of the user's own that is truncated meanwhile
     // kills this process, which does nothing else: the stage fails.
-    unsafe { Mmap::map(&file) }.with_context(|| format!("can't map {}", path.display()))
+    unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map {}", path.display()))
 }
 
 impl<'file> Checkpoint<'file> {
-    /// Finds out what a file is, and where its parts are.
+    /// Detects the format of a file, and finds its parts.
     ///
     /// # Errors
-    /// When it is none of the formats, or damaged.
+    /// When it has another format, or is damaged.
     pub(crate) fn open(bytes: &'file [u8], limits: &Limits) -> anyhow::Result<Self> {
         let limits = &limits.for_file(bytes.len());
         let of = |format, body| Self { format, body, limits: *limits };
         let pickled = |pickle, storages| Body::Pickled { pickle, storages };
         match guess(bytes)? {
-            Format::TorchZip => {
+            CheckpointFormat::TorchZip => {
                 let archive = Archive::open(bytes, limits.unpacked_bytes)?;
                 let pickle = archive.pickle()?;
-                Ok(of(Format::TorchZip, pickled(pickle, Storages::Archive(archive))))
+                Ok(of(CheckpointFormat::TorchZip, pickled(pickle, Storages::Archive(archive))))
             }
-            Format::Safetensors => {
-                let tensors =
-                    SafeTensors::deserialize(bytes).context("it is no whole safetensors file")?;
-                Ok(of(Format::Safetensors, Body::Safetensors(tensors)))
+            CheckpointFormat::Safetensors => {
+                let tensors = SafeTensors::deserialize(bytes)
+                    .context("it is not a complete safetensors file")?;
+                Ok(of(CheckpointFormat::Safetensors, Body::Safetensors(tensors)))
             }
-            Format::TorchLegacy | Format::Pickle => {
+            CheckpointFormat::TorchLegacy | CheckpointFormat::Pickle => {
                 let first = pickle::read(bytes, &limits.pickle)?;
                 if first.root().wide_integer() != Some(legacy::MAGIC) {
                     let body = pickled(Content::InPlace(bytes), Storages::None);
-                    return Ok(of(Format::Pickle, body));
+                    return Ok(of(CheckpointFormat::Pickle, body));
                 }
                 let (object, storages) = legacy::locate(bytes, first.length(), &limits.pickle)?;
                 let body = pickled(Content::InPlace(object), Storages::Legacy(storages));
-                Ok(of(Format::TorchLegacy, body))
+                Ok(of(CheckpointFormat::TorchLegacy, body))
             }
         }
     }
 
-    /// Bytes that were unpacked so far.
+    /// Bytes that were unpacked.
     #[cfg(test)]
     fn unpacked_bytes(&self) -> usize {
         match &self.body {
@@ -162,15 +158,12 @@ impl<'file> Checkpoint<'file> {
         }
     }
 
-    /// What the file is.
-    pub(crate) fn format(&self) -> Format {
+    /// The format of the file.
+    pub(crate) fn format(&self) -> CheckpointFormat {
         self.format
     }
 
     /// The pickle in the file; `None` for safetensors, which have none.
-    ///
-    /// # Errors
-    /// When it is damaged.
     pub(crate) fn pickle(&self) -> anyhow::Result<Option<Pickle<'_>>> {
         match &self.body {
             Body::Pickled { pickle, .. } => Ok(Some(pickle::read(pickle, &self.limits.pickle)?)),
@@ -179,9 +172,6 @@ impl<'file> Checkpoint<'file> {
     }
 
     /// The names in the file.
-    ///
-    /// # Errors
-    /// When the pickle is damaged.
     pub(crate) fn contents(&self) -> anyhow::Result<Contents<'_, 'file>> {
         Ok(Contents::new(self, self.pickle()?))
     }
@@ -189,7 +179,7 @@ impl<'file> Checkpoint<'file> {
     /// The bytes of a storage: as many as its elements take.
     fn storage(&self, storage: &tensor::Storage<'_>) -> anyhow::Result<Content<'file>> {
         let length = storage.count.checked_mul(storage.element.size());
-        let length = length.context("a storage of more bytes than there can be")?;
+        let length = length.context("a storage of more bytes than is possible")?;
         let storages = match &self.body {
             Body::Pickled { storages, .. } => storages,
             Body::Safetensors(_) => &Storages::None,
@@ -198,7 +188,7 @@ impl<'file> Checkpoint<'file> {
             Storages::Archive(archive) => archive.storage(storage.key, length)?,
             Storages::Legacy(storages) => Content::InPlace(storages.get(storage.key)?),
             Storages::None => {
-                bail!("the file is a pickle alone: the tensor's numbers are not in it")
+                bail!("the file is only a pickle: the numbers of the tensor are not in it")
             }
         };
         ensure!(
@@ -211,12 +201,12 @@ impl<'file> Checkpoint<'file> {
     }
 }
 
-/// What a file seems to be, going by its first bytes. Of the formats that begin with a pickle: one of them.
-fn guess(bytes: &[u8]) -> anyhow::Result<Format> {
+/// What a file seems to be, from its first bytes. For formats that start with a pickle: one of them.
+fn guess(bytes: &[u8]) -> anyhow::Result<CheckpointFormat> {
     match bytes {
         [] => bail!("the file is empty"),
-        [b'P', b'K', 3, 4, ..] => Ok(Format::TorchZip),
-        [_, _, _, _, _, _, _, _, b'{', ..] => Ok(Format::Safetensors),
+        [b'P', b'K', 3, 4, ..] => Ok(CheckpointFormat::TorchZip),
+        [_, _, _, _, _, _, _, _, b'{', ..] => Ok(CheckpointFormat::Safetensors),
         [0x1f, 0x8b, ..] => bail!("it is a gzip file: unpack it first"),
         [0xfd, b'7', b'z', b'X', b'Z', ..] => bail!("it is an xz file: unpack it first"),
         [0x89, b'H', b'D', b'F', ..] => {
@@ -225,7 +215,7 @@ fn guess(bytes: &[u8]) -> anyhow::Result<Format> {
             )
         }
         _ if is_markup(bytes) => {
-            bail!("it is a web page: the download gave that instead of the file")
+            bail!("it is a web page, which was downloaded instead of the file")
         }
         _ if bytes.starts_with(b"version https://git-lfs") => {
             bail!("it is a pointer of Git LFS, not the file: fetch the file with 'git lfs pull'")
@@ -234,7 +224,7 @@ fn guess(bytes: &[u8]) -> anyhow::Result<Format> {
             "it is a tar archive: unpack it first; or, if PyTorch before 0.1.10 wrote it, load it there and save it again"
         ),
         // Protocol 2 and above; or a container or a class of protocol 0 and 1.
-        [0x80, 0..=5, ..] | [b'(' | b'}' | b']' | b'c', ..] => Ok(Format::Pickle),
-        _ => bail!("it is no PyTorch file, no pickle and no safetensors file"),
+        [0x80, 0..=5, ..] | [b'(' | b'}' | b']' | b'c', ..] => Ok(CheckpointFormat::Pickle),
+        _ => bail!("it is not a PyTorch file, a pickle or a safetensors file"),
     }
 }

@@ -1,4 +1,4 @@
-//! A tensor in a checkpoint: which part of which storage, in which order.
+//! A tensor in a checkpoint: a part of a storage, with strides.
 //!
 //! Source of the calls and their arguments: `torch/_utils.py` and `torch/_tensor.py`.
 
@@ -7,10 +7,10 @@ use std::borrow::Cow;
 use super::element::Element;
 use crate::pickle::{Array, Items, Value};
 
-/// As many as PyTorch and NumPy allow.
+/// The most that PyTorch and NumPy allow.
 const MOST_DIMENSIONS: usize = 64;
 
-/// A tensor, not yet read.
+/// A tensor that is not read yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Tensor<'c> {
     /// The type of its elements.
@@ -21,12 +21,12 @@ pub(crate) struct Tensor<'c> {
     pub(super) strides: Vec<usize>,
     /// Elements before the first one.
     pub(super) offset: usize,
-    pub(super) source: Source<'c>,
+    pub(super) source: ElementSource<'c>,
 }
 
 /// Where the elements are.
 #[derive(Debug, Clone)]
-pub(super) enum Source<'c> {
+pub(super) enum ElementSource<'c> {
     Storage(Storage<'c>),
     Array(Array<'c>),
     Bytes(&'c [u8]),
@@ -42,10 +42,10 @@ pub(super) struct Storage<'c> {
 }
 
 impl<'c> Tensor<'c> {
-    /// The tensor that a value stands for; `None` for a value that is no tensor.
+    /// The tensor that a value represents; `None` for a value that is not a tensor.
     ///
     /// # Errors
-    /// With words for people, when it is one that makes no sense.
+    /// With a message for people, when the tensor is invalid.
     pub(super) fn of(value: Value<'c>) -> Option<Result<Self, String>> {
         // A parameter is a tensor with a few marks.
         let mut value = value;
@@ -80,7 +80,7 @@ impl<'c> Tensor<'c> {
         let [storage, offset, shape, strides] = parts.ok_or("a tensor without its parts")?;
         let storage = Storage::of(storage)?;
         let sizes = |value: Value<'_>, what: &str| -> Result<Vec<usize>, String> {
-            let wrong = || format!("a tensor whose {what} are negative or no integers");
+            let wrong = || format!("a tensor whose {what} are negative or not integers");
             let items = value.items().ok_or_else(wrong)?;
             check_dimensions(items.len())?;
             items.iter().map(Value::size).collect::<Option<_>>().ok_or_else(wrong)
@@ -89,8 +89,8 @@ impl<'c> Tensor<'c> {
             element: storage.element,
             shape: sizes(shape, "sizes")?,
             strides: sizes(strides, "strides")?,
-            offset: offset.size().ok_or("a tensor whose offset is negative or no integer")?,
-            source: Source::Storage(storage.clone()),
+            offset: offset.size().ok_or("a tensor whose offset is negative or not an integer")?,
+            source: ElementSource::Storage(storage.clone()),
         };
         tensor.checked(storage.count)
     }
@@ -102,12 +102,18 @@ impl<'c> Tensor<'c> {
             (false, _) => Element::I64,
         };
         let shape = array.shape.clone();
-        Ok(Self { element, shape, strides: Vec::new(), offset: 0, source: Source::Array(array) })
+        Ok(Self {
+            element,
+            shape,
+            strides: Vec::new(),
+            offset: 0,
+            source: ElementSource::Array(array),
+        })
     }
 
     pub(super) fn of_view(view: &safetensors::tensor::TensorView<'c>) -> Result<Self, String> {
         let element = Element::try_from(view.dtype())?;
-        let (shape, source) = (view.shape().to_vec(), Source::Bytes(view.data()));
+        let (shape, source) = (view.shape().to_vec(), ElementSource::Bytes(view.data()));
         check_dimensions(shape.len())?;
         Ok(Self { element, shape, strides: Vec::new(), offset: 0, source })
     }
@@ -115,16 +121,16 @@ impl<'c> Tensor<'c> {
     /// For tests of what looks at shapes alone: a tensor without numbers.
     #[cfg(test)]
     pub(crate) fn without_numbers(element: Element, shape: Vec<usize>) -> Self {
-        Self { element, shape, strides: Vec::new(), offset: 0, source: Source::Bytes(&[]) }
+        Self { element, shape, strides: Vec::new(), offset: 0, source: ElementSource::Bytes(&[]) }
     }
 
     /// How many elements it has.
     pub(crate) fn count(&self) -> usize {
-        // The other sizes of a tensor without elements can be anything.
+        // The other sizes of a tensor without elements are arbitrary.
         if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
     }
 
-    /// Checks that it lies within a storage of `available` elements, no element in two places.
+    /// Checks that it is within a storage of `available` elements, and that its elements do not overlap.
     fn checked(self, available: usize) -> Result<Self, String> {
         let shown = format!(
             "a tensor of the shape {} with the strides {} at the offset {}",
@@ -133,17 +139,17 @@ impl<'c> Tensor<'c> {
             self.offset
         );
         if self.shape.len() != self.strides.len() {
-            return Err(shown + ": not as many strides as dimensions");
+            return Err(shown + ": the numbers of strides and dimensions differ");
         }
         if self.shape.contains(&0) {
             return Ok(Self { strides: Vec::new(), shape: self.shape, offset: 0, ..self });
         }
-        let outside = format!("{shown} leaves its storage of {available} elements");
+        let outside = format!("{shown} is outside its storage of {available} elements");
         let mut dimensions: Vec<(usize, usize)> =
             self.strides.iter().copied().zip(self.shape.iter().copied()).collect();
         dimensions.retain(|(_, size)| *size > 1);
         dimensions.sort_unstable();
-        // From the fastest dimension to the slowest: how far the elements reach so far.
+        // From the smallest stride to the largest: the extent of the elements.
         let mut reach: usize = 1;
         for (stride, size) in dimensions {
             if stride < reach {
@@ -158,7 +164,7 @@ impl<'c> Tensor<'c> {
         }
     }
 
-    /// The bytes of its elements, the last index running fastest, from those of its storage.
+    /// The bytes of its elements in row-major order, from those of its storage.
     pub(super) fn gathered<'s>(&self, storage: &'s [u8]) -> Option<Cow<'s, [u8]>> {
         let size = self.element.size();
         let count = self.count();
@@ -192,7 +198,7 @@ impl<'c> Tensor<'c> {
 
 impl<'c> Storage<'c> {
     /// From `("storage", class, key, location, count)`; the legacy format has a sixth part, a view, which
-    /// nothing has written since 2017.
+    /// no version has written since 2017.
     pub(super) fn of(value: Value<'c>) -> Result<Self, String> {
         let none = || "a tensor without a storage".to_owned();
         let parts = value.persistent().and_then(Value::items).ok_or_else(none)?;
@@ -207,10 +213,10 @@ impl<'c> Storage<'c> {
         let (_, name) = class.global().ok_or("a storage without a class")?;
         let element = Element::of_storage(name).ok_or_else(|| {
             let name: String = name.escape_debug().take(40).collect();
-            format!("elements of the type {name} are not read")
+            format!("elements of the type {name} are not supported")
         })?;
         let key = key.text().ok_or("a storage without a key")?;
-        let count = count.size().ok_or("a storage whose size is negative or no integer")?;
+        let count = count.size().ok_or("a storage whose size is negative or not an integer")?;
         Ok(Self { key, element, count })
     }
 }

@@ -1,16 +1,15 @@
-//! Files that PyTorch and safetensors wrote give the very numbers; damaged and hostile ones an error.
+//! Files of PyTorch and safetensors are read exactly; damaged and hostile files are errors.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read, Write};
+use std::io::{Cursor, Read};
 
 use proptest::prelude::*;
 use serde_json::Value as Json;
-use zip::ZipWriter;
-use zip::write::SimpleFileOptions;
 
 use super::bombs::STEPS_PER_NAME;
-use super::{Checkpoint, Element, Format, Leaf, Limits, Values};
+use super::{Checkpoint, CheckpointFormat, Element, Leaf, Limits, Values};
 use crate::reference::reference_path;
+use crate::samples::zipped;
 
 /// The files that are small enough to be damaged byte by byte.
 pub(super) const SMALL: &[&str] = &[
@@ -79,13 +78,13 @@ fn every_type_and_layout_is_read_exactly() {
 }
 
 #[test]
-fn the_format_shows_in_the_content() {
+fn the_format_is_detected_from_the_content() {
     for (name, format) in [
-        ("types.pt", Format::TorchZip),
-        ("simclr.pth.tar", Format::TorchZip),
-        ("types-legacy.pt", Format::TorchLegacy),
-        ("types.safetensors", Format::Safetensors),
-        ("arrays-2.pkl", Format::Pickle),
+        ("types.pt", CheckpointFormat::TorchZip),
+        ("simclr.pth.tar", CheckpointFormat::TorchZip),
+        ("types-legacy.pt", CheckpointFormat::TorchLegacy),
+        ("types.safetensors", CheckpointFormat::Safetensors),
+        ("arrays-2.pkl", CheckpointFormat::Pickle),
     ] {
         let bytes = file(name);
         assert_eq!(Checkpoint::open(&bytes, &Limits::default()).unwrap().format(), format);
@@ -93,7 +92,7 @@ fn the_format_shows_in_the_content() {
 }
 
 #[test]
-fn what_is_no_tensor_is_named_and_opaque() {
+fn other_values_are_named_and_not_read() {
     let opaque = |name: &str| -> BTreeMap<String, String> {
         let bytes = file(name);
         let checkpoint = Checkpoint::open(&bytes, &Limits::default()).unwrap();
@@ -125,7 +124,7 @@ fn problem(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn what_is_no_checkpoint_is_named() {
+fn files_of_other_formats_are_named() {
     let tar = [&[b'a'; 257][..], b"ustar", &[0; 300]].concat();
     for (bytes, words) in [
         (&b""[..], "the file is empty"),
@@ -135,9 +134,9 @@ fn what_is_no_checkpoint_is_named() {
         (b"\n<!DOCTYPE html><html>", "it is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         (&tar, "tar archive"),
-        (b"hello", "no PyTorch file, no pickle and no safetensors file"),
-        (b"\x80\x02K\x01.", "it holds the integer 1, not a dictionary"),
-        (b"\xff\x00\x00\x00\x00\x00\x00\x00{}", "no whole safetensors file"),
+        (b"hello", "not a PyTorch file, a pickle or a safetensors file"),
+        (b"\x80\x02K\x01.", "it contains the integer 1, not a dictionary"),
+        (b"\xff\x00\x00\x00\x00\x00\x00\x00{}", "not a complete safetensors file"),
         (b"PK\x03\x04 and no more", "damaged, cut off, or not a zip archive"),
     ] {
         let problem = problem(bytes);
@@ -146,19 +145,6 @@ fn what_is_no_checkpoint_is_named() {
     let module = problem(&file("module.pth"));
     assert!(module.contains("an object of torch.nn.modules.linear.Linear"), "{module}");
     assert!(module.contains("save the state_dict()"), "{module}");
-}
-
-/// A zip archive of these entries.
-pub(super) fn zipped(entries: &[(&str, &[u8])], compressed: bool) -> Vec<u8> {
-    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-    let method =
-        if compressed { zip::CompressionMethod::Deflated } else { zip::CompressionMethod::Stored };
-    for (name, content) in entries {
-        let options = SimpleFileOptions::default().compression_method(method);
-        writer.start_file(*name, options).unwrap();
-        writer.write_all(content).unwrap();
-    }
-    writer.finish().unwrap().into_inner()
 }
 
 /// The entries of a zip archive.
@@ -181,7 +167,7 @@ fn tensor_pickle(storage_count: &str, offset: &str, shape: &str, strides: &str) 
     format!("(S't'\nctorch._utils\n_rebuild_tensor_v2\n{parts}Rd.").into_bytes()
 }
 
-/// What is wrong with the tensor of such a file, whose storage has 6 floats.
+/// The problem of the tensor of such a file, whose storage has 6 floats.
 fn tensor_problem(count: &str, offset: &str, shape: &str, strides: &str) -> Option<String> {
     let pickle = tensor_pickle(count, offset, shape, strides);
     let bytes = zipped(&[("a/data.pkl", &pickle), ("a/data/0", &[0; 24])], false);
@@ -205,20 +191,20 @@ fn a_tensor_stays_within_its_storage() {
     assert_eq!(tensor_problem("6", "0", &nothing, "I1\nI1\nI1\n"), None);
     let many = "I1\n".repeat(65);
     for (count, offset, shape, strides, words) in [
-        ("6", "1", "I2\nI3\n", "I3\nI1\n", "leaves its storage of 6 elements"),
-        ("6", "0", "I2\nI3\n", "I4\nI1\n", "leaves its storage of 6 elements"),
-        ("6", &most, "I1\n", "I1\n", "leaves its storage"),
+        ("6", "1", "I2\nI3\n", "I3\nI1\n", "is outside its storage of 6 elements"),
+        ("6", "0", "I2\nI3\n", "I4\nI1\n", "is outside its storage of 6 elements"),
+        ("6", &most, "I1\n", "I1\n", "is outside its storage"),
         ("6", "0", &format!("I{most}\nI{most}\n"), "I1\nI1\n", "its elements overlap"),
-        ("6", "0", &format!("I{most}\n"), &format!("I{most}\n"), "leaves its storage"),
+        ("6", "0", &format!("I{most}\n"), &format!("I{most}\n"), "is outside its storage"),
         ("6", "0", &many, &many, "a tensor of 65 dimensions"),
         ("6", "0", "I99\n", "I0\n", "its elements overlap"),
         ("6", "0", "I2\nI2\n", "I1\nI1\n", "its elements overlap"),
         ("6", "-1", "I2\n", "I1\n", "offset is negative"),
         ("6", "0", "I-2\n", "I1\n", "sizes are negative"),
         ("6", "5", "I2\n", "I-1\n", "strides are negative"),
-        ("6", "0", "I2\nI3\n", "I1\n", "not as many strides as dimensions"),
+        ("6", "0", "I2\nI3\n", "I1\n", "the numbers of strides and dimensions differ"),
         ("7", "0", "I2\nI3\n", "I3\nI1\n", "storage '0' should have 28 bytes, but has 24"),
-        (&most, "0", "I2\n", "I1\n", "more bytes than there can be"),
+        (&most, "0", "I2\n", "I1\n", "more bytes than is possible"),
         ("-6", "0", "I2\n", "I1\n", "whose size is negative"),
     ] {
         let problem = tensor_problem(count, offset, shape, strides).unwrap();
@@ -227,7 +213,7 @@ fn a_tensor_stays_within_its_storage() {
 }
 
 #[test]
-fn archives_that_are_not_whole_are_refused() {
+fn incomplete_archives_are_refused() {
     let pickle = tensor_pickle("6", "0", "I6\n", "I1\n");
     for (entries, words) in [
         (vec![("a/data.txt", &pickle[..])], "has no '<name>/data.pkl', but 'a/data.txt'"),
@@ -264,8 +250,8 @@ fn a_wrong_checksum_is_noticed() {
 }
 
 #[test]
-fn an_entry_that_is_not_compressed_has_one_size() {
-    // What is read is what was checked: not less of it, nor what stands behind it.
+fn the_two_sizes_of_an_uncompressed_entry_must_agree() {
+    // The bytes that are read are those of the checksum: not fewer, and not the bytes after them.
     for (count, size) in [("3", 12_u32), ("6", 24), ("9", 36)] {
         let pickle = tensor_pickle(count, "0", &format!("I{count}\n"), "I1\n");
         let entries = [("a/data/0", &[0; 24][..]), ("a/data.pkl", &pickle)];
@@ -293,8 +279,8 @@ fn a_zip_bomb_is_refused_before_it_unpacks() {
 }
 
 #[test]
-fn dictionaries_that_share_and_contain_each_other_are_bounded() {
-    // Each dictionary has the one before ten times: 10^7 names out of 400 bytes.
+fn dictionaries_that_contain_each_other_are_bounded() {
+    // Each dictionary contains the previous one ten times: 10^7 names in 400 bytes.
     let mut laughs = b"\x80\x02}q\x00".to_vec();
     for level in 1..8u8 {
         laughs.extend([b'}', b'q', level, b'(']);
@@ -303,7 +289,7 @@ fn dictionaries_that_share_and_contain_each_other_are_bounded() {
     }
     laughs.push(b'.');
     assert_eq!(problem(&laughs), "it has too many names");
-    // A dictionary within itself ends at the depth that is looked at.
+    // A dictionary that contains itself ends at the deepest level that is read.
     let itself = b"\x80\x02}q\x00K\x01h\x00s.";
     let checkpoint = Checkpoint::open(itself, &Limits::default()).unwrap();
     let contents = checkpoint.contents().unwrap();
@@ -317,12 +303,13 @@ fn the_legacy_format_is_read_up_to_its_last_byte() {
     let bytes = file("types-legacy.pt");
     for length in 1..bytes.len() {
         let opened = Checkpoint::open(&bytes[..length], &Limits::default());
-        let whole = opened.is_ok_and(|checkpoint| checkpoint.format() == Format::TorchLegacy);
+        let whole =
+            opened.is_ok_and(|checkpoint| checkpoint.format() == CheckpointFormat::TorchLegacy);
         assert!(!whole, "{length} of {} bytes", bytes.len());
     }
 }
 
-/// Looks at everything in a file; whether it was read without an error.
+/// Reads everything in a file, and returns whether there was no error.
 pub(super) fn read_all(bytes: &[u8]) -> bool {
     let limits = Limits {
         pickle: crate::pickle::Limits { instructions: 100_000, values: 50_000, marks: 100 },
@@ -338,7 +325,7 @@ pub(super) fn read_all(bytes: &[u8]) -> bool {
     for entry in entries {
         let Leaf::Tensor(tensor) = &entry.leaf else { continue };
         match contents.values(tensor) {
-            // As many numbers as bytes at most: nothing multiplies.
+            // At most as many numbers as bytes: no amplification.
             Ok(_) => assert!(tensor.count() <= bytes.len() + (1 << 20)),
             Err(_) => sound = false,
         }
@@ -366,9 +353,9 @@ proptest! {
         read_all(&bytes);
     }
 
-    /// The checksums of an archive hide its pickle from the damage above.
+    /// The checksums of an archive would reveal damage; here they are right.
     #[test]
-    fn damaged_pickles_in_sound_archives(
+    fn damaged_pickles_in_intact_archives(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
         compressed: bool,
     ) {
@@ -387,7 +374,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_behind_any_beginning(
+    fn arbitrary_bytes_after_any_start(
         beginning in prop::sample::select(vec![&b"PK\x03\x04"[..], b"\x80\x02", b"}", b"\x10\0\0\0\0\0\0\0{"]),
         rest in prop::collection::vec(any::<u8>(), 0..300),
     ) {

@@ -1,11 +1,11 @@
-//! A program and all that it started: waited for together, asked to leave together, killed together.
+//! A program and all that it started: waited for together, asked to exit together, killed together.
 //!
-//! A shell that dies of SIGTERM leaves behind the program that it ran, which may be the one that wants to
-//! save its work. So a worker takes over what its program leaves behind (Linux calls that a subreaper):
-//! these processes become its own children, which it can wait for and, where they don't leave, kill. A
-//! process of its own child can't be replaced by another one of the same number before it was waited for.
+//! A shell that SIGTERM ends leaves the program running that it started, which may be the one that needs to
+//! save its work. So a worker adopts what its program leaves behind (a subreaper on Linux): these processes
+//! become its children, which it can wait for and, if they do not exit, kill. The number of a child cannot be
+//! used again before it was waited for.
 //!
-//! Knows no stage.
+//! Does not depend on stages.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
@@ -19,34 +19,31 @@ use rustix::process::{
     Pid, Signal, WaitOptions, getpgrp, getpid, kill_process, kill_process_group, wait, waitpid,
 };
 
-/// The longest pause between two looks at who is left.
+/// The longest pause between two checks for remaining processes.
 pub(super) const POLL: Duration = Duration::from_millis(20);
 
-/// How long killed processes may take to be gone: one that waits for a disk can't be killed at once.
+/// How long killed processes may take to exit: one that waits for a disk does not exit at once.
 const BURIAL: Duration = Duration::from_secs(5);
 
-/// Who is ours to wait for and to signal.
+/// Which processes to wait for and to signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// Everybody: a worker leads a process group, in which the program and its children are, and has no
-    /// other children.
+    /// All: a worker leads a process group with the program and its children, and does not have other
+    /// children.
     Everybody,
-    /// The program itself: this process does other things, too.
+    /// Only the program: this process has other children too.
     ProgramOnly,
 }
 
 impl Reach {
-    /// The reach of the process that runs a stage. A worker takes over what its children leave behind.
-    ///
-    /// # Errors
-    /// When the system refuses that.
+    /// The reach of the process that runs a stage. A worker adopts what its children leave behind.
     pub(super) fn of(context: &Context) -> anyhow::Result<Self> {
         if context.checkpoint_lock().is_none() || getpgrp() != getpid() {
             return Ok(Self::ProgramOnly);
         }
         #[cfg(target_os = "linux")]
         rustix::process::set_child_subreaper(Some(getpid()))
-            .context("can't take over what the program leaves behind")?;
+            .context("cannot adopt the processes that the program leaves behind")?;
         Ok(Self::Everybody)
     }
 }
@@ -55,28 +52,25 @@ impl Reach {
 pub(super) struct Descendants {
     program: Pid,
     reach: Reach,
-    /// How the program itself ended.
+    /// The exit status of the program.
     end: Option<ExitStatus>,
-    /// Whether nobody is left.
+    /// Whether all have exited.
     gone: bool,
 }
 
 impl Descendants {
-    /// Those of a program that was started after its [`Reach`] was found out.
+    /// The descendants of a program that was started after its [`Reach`] was determined.
     pub(super) fn of(program: &Child, reach: Reach) -> Self {
         Self { program: Pid::from_child(program), reach, end: None, gone: false }
     }
 
-    /// How the program itself ended, once it has.
-    ///
-    /// # Errors
-    /// When it was lost.
+    /// The exit status of the program, once it has ended.
     pub(super) fn program_end(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         self.look()?;
         Ok(self.end)
     }
 
-    /// Takes leave of everybody who has ended.
+    /// Reaps all processes that have ended.
     fn look(&mut self) -> anyhow::Result<()> {
         while !self.gone {
             let ended = match self.reach {
@@ -91,31 +85,28 @@ impl Descendants {
                 Ok(Some(_)) | Err(Errno::INTR) => {}
                 Ok(None) => return Ok(()),
                 Err(Errno::CHILD) => self.gone = true,
-                Err(error) => return Err(error).context("lost the program"),
+                Err(error) => return Err(error).context("cannot wait for the program"),
             }
         }
-        ensure!(self.end.is_some(), "lost the program: nobody can say how it ended");
+        ensure!(self.end.is_some(), "the exit status of the program is not available");
         Ok(())
     }
 
-    /// Asks all of them to leave, waits until they have, and kills those who stay for longer.
-    ///
-    /// # Errors
-    /// When they can't be signalled or waited for.
+    /// Asks all of them to exit, waits, and kills those that do not exit in time.
     pub(super) fn stop(&mut self, grace: Duration) -> anyhow::Result<()> {
-        self.ask_to_leave()?;
+        self.ask_to_exit()?;
         if !self.wait_until_gone(grace)? {
             self.kill()?;
         }
         Ok(())
     }
 
-    fn ask_to_leave(&self) -> anyhow::Result<()> {
+    fn ask_to_exit(&self) -> anyhow::Result<()> {
         let asked = match self.reach {
             Reach::Everybody => {
-                // The signal comes back to this process, which must not die of it.
+                // This process gets the signal too, and must not be ended by it.
                 signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::default())
-                    .context("can't listen to signals")?;
+                    .context("cannot listen to signals")?;
                 kill_process_group(getpgrp(), Signal::TERM)
             }
             Reach::ProgramOnly if self.gone => Ok(()),
@@ -123,7 +114,7 @@ impl Descendants {
         };
         match asked {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
-            Err(error) => Err(error).context("can't signal the program"),
+            Err(error) => Err(error).context("cannot signal the program"),
         }
     }
 
@@ -138,17 +129,14 @@ impl Descendants {
         }
     }
 
-    /// Kills whoever is left. The children of those who are killed become children of this process, so
-    /// that they are next.
-    ///
-    /// # Errors
-    /// When they can't be waited for.
+    /// Kills the remaining processes. The children of killed ones become children of this process and
+    /// are killed next.
     pub(super) fn kill(&mut self) -> anyhow::Result<()> {
         let started = Instant::now();
         self.look()?;
         while !self.gone && started.elapsed() < BURIAL {
             for child in self.children() {
-                // An error says that it has ended in this very moment.
+                // An error means that it has just ended.
                 let _ = kill_process(child, Signal::KILL);
             }
             self.wait_until_gone(Duration::from_millis(1))?;
@@ -156,7 +144,7 @@ impl Descendants {
         Ok(())
     }
 
-    /// The processes whose parent is this one, whether they have ended or not.
+    /// The children of this process, including those that have ended.
     fn children(&self) -> Vec<Pid> {
         let itself = self.end.is_none().then_some(self.program);
         if self.reach == Reach::ProgramOnly {
@@ -167,14 +155,14 @@ impl Descendants {
         let numbers = processes.filter_map(number).filter_map(Pid::from_raw);
         let mut children: Vec<_> =
             numbers.filter(|&process| parent_of(process) == Some(getpid())).collect();
-        // Where there is no /proc.
+        // Without /proc.
         children.extend(itself.filter(|program| !children.contains(program)));
         children
     }
 }
 
-/// The fourth field of `/proc/PID/stat` (proc_pid_stat(5)); the second is a name in parentheses, which may
-/// hold spaces and parentheses itself.
+/// The fourth field of `/proc/PID/stat` (proc_pid_stat(5)); the second is a name in parentheses, which can
+/// contain spaces and parentheses itself.
 fn parent_of(process: Pid) -> Option<Pid> {
     let stat = std::fs::read(format!("/proc/{}/stat", process.as_raw_pid())).ok()?;
     let stat = String::from_utf8_lossy(&stat);

@@ -1,4 +1,4 @@
-//! What a program must have left in its output folder.
+//! What a program must write to its output folder.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -13,22 +13,22 @@ use pipeline_stages::metrics::MetricsFile;
 use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
-/// More names than this are not listed in an error.
+/// The most names that a message names.
 const LISTED: usize = 20;
 
-/// A longer `metrics.json` is kept, but not read: its numbers would be in a record, which every plan reads.
+/// A longer `metrics.json` is an error: its numbers would be in a record, which every plan reads.
 const MOST_METRICS_BYTES: u64 = 1 << 20;
 
 /// Checks that everything declared exists and can be read, and reads the numbers of a `metrics` artifact.
 ///
 /// # Errors
-/// When something is missing: says what, and what is there instead.
+/// When something is missing, with what exists instead.
 pub(super) fn check(command: &Command, context: &Context) -> anyhow::Result<Metrics> {
     let folder = context.output.as_path();
     let unreadable = unreadable_entries(folder);
     if !unreadable.is_empty() {
         bail!(
-            "the program ended well, but what it wrote can't be read: {}; it must leave its output readable for \
+            "the program succeeded, but its output cannot be read: {}; it must make its output readable for \
              the user who runs it",
             in_short(unreadable, LISTED)
         );
@@ -39,21 +39,24 @@ pub(super) fn check(command: &Command, context: &Context) -> anyhow::Result<Metr
         declared.chain(needed.iter().copied()).filter(|path| !folder.join(path).exists()).collect();
     if !missing.is_empty() {
         bail!(
-            "the program ended well, but did not write {} to its output folder; there {}",
+            "the program succeeded, but did not write {} to its output folder, which contains {}",
             missing.join(", "),
             listing(folder)?
         );
     }
     match command.output {
         ArtifactType::File if !holds_one_file(folder)? => {
-            bail!("an artifact of type file holds exactly one file; there {}", listing(folder)?)
+            bail!(
+                "an artifact of type file has exactly one file, but the output folder contains {}",
+                listing(folder)?
+            )
         }
         ArtifactType::Metrics => read_metrics(&folder.join("metrics.json"), context),
         _ => Ok(Metrics::new()),
     }
 }
 
-/// What is below a folder and can't be read, each with its mode. Links are not followed.
+/// The entries below a folder that cannot be read, each with its mode. Links are not followed.
 fn unreadable_entries(folder: &Path) -> Vec<String> {
     let mut unreadable = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -64,7 +67,7 @@ fn unreadable_entries(folder: &Path) -> Vec<String> {
                     Ok(name) if !name.as_os_str().is_empty() => name.to_string_lossy(),
                     _ => "the output folder itself".into(),
                 };
-                // Of what is in a folder that may not be entered, nobody can say the mode.
+                // The modes of entries in a folder that cannot be entered are not available.
                 let mode = path.symlink_metadata().map_or_else(
                     |_| String::new(),
                     |metadata| format!(" (mode {:03o})", metadata.mode() & 0o7777),
@@ -89,7 +92,7 @@ fn unreadable_entries(folder: &Path) -> Vec<String> {
                     }
                 }
                 Ok(_) => {}
-                // A folder that may be listed, but not entered.
+                // A folder that can be listed, but not entered.
                 Err(error) => found(&path, &error),
             }
         }
@@ -98,7 +101,7 @@ fn unreadable_entries(folder: &Path) -> Vec<String> {
     unreadable
 }
 
-/// The files without which nothing can read an artifact of this type.
+/// The files that readers of an artifact of this type need.
 fn required_files(output: ArtifactType) -> &'static [&'static str] {
     match output {
         ArtifactType::File | ArtifactType::Directory => &[],
@@ -112,13 +115,13 @@ fn required_files(output: ArtifactType) -> &'static [&'static str] {
 
 fn holds_one_file(folder: &Path) -> anyhow::Result<bool> {
     let mut entries =
-        folder.read_dir().with_context(|| format!("can't list {}", folder.display()))?;
+        folder.read_dir().with_context(|| format!("cannot list {}", folder.display()))?;
     let first = entries.next().transpose()?;
     Ok(first.is_some_and(|entry| entry.path().is_file()) && entries.next().is_none())
 }
 
 fn listing(folder: &Path) -> anyhow::Result<String> {
-    let entries = folder.read_dir().with_context(|| format!("can't list {}", folder.display()))?;
+    let entries = folder.read_dir().with_context(|| format!("cannot list {}", folder.display()))?;
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry?;
@@ -126,20 +129,20 @@ fn listing(folder: &Path) -> anyhow::Result<String> {
         names.push(format!("{}{slash}", entry.file_name().to_string_lossy().escape_debug()));
     }
     names.sort_unstable();
-    Ok(format!("is {}", in_short(&names, LISTED)))
+    Ok(in_short(&names, LISTED))
 }
 
-/// The numbers in a file. What else it holds is a note: hours of work may have ended with it.
+/// The numbers in a file. Other values are only a note, so that hours of work are not lost.
 fn read_metrics(path: &Path, context: &Context) -> anyhow::Result<Metrics> {
     let name = path.display();
-    let size = path.metadata().with_context(|| format!("can't read {name}"))?.len();
+    let size = path.metadata().with_context(|| format!("cannot read {name}"))?.len();
     if size > MOST_METRICS_BYTES {
         context.note(format!(
             "metrics.json has {size} bytes: metrics are read from at most {MOST_METRICS_BYTES}"
         ));
         return Ok(Metrics::new());
     }
-    let text = std::fs::read(path).with_context(|| format!("can't read {name}"))?;
+    let text = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
     let file = MetricsFile::read(&text).with_context(|| format!("{name} is not JSON"))?;
     if !file.left_out.is_empty() {
         let left_out = in_short(&file.left_out, LISTED);

@@ -1,6 +1,6 @@
-//! A program: found, started, watched, and its end in words.
+//! A program: found, started, watched, and its end described.
 //!
-//! Knows no stage and no artifact.
+//! Does not depend on stages or artifacts.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -18,10 +18,10 @@ use pipeline_stages::worker::{Context, Stopped};
 
 use super::descendants::{Descendants, POLL, Reach};
 
-/// How long a program that was asked to stop may take to save what it wants to save.
+/// How long a program that was asked to stop may take to save its work.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A program that is there, and how to start it.
+/// A program that exists, and how to start it.
 pub(super) struct Program {
     path: PathBuf,
     arguments: Vec<OsString>,
@@ -32,9 +32,6 @@ pub(super) struct Program {
 
 impl Program {
     /// Finds the program that `arguments` starts with.
-    ///
-    /// # Errors
-    /// When it is not there: says where it was looked for.
     pub(super) fn new(
         arguments: Vec<OsString>,
         folder: PathBuf,
@@ -45,7 +42,7 @@ impl Program {
         Ok(Self { path, arguments, folder, environment, grace: GRACE })
     }
 
-    /// The same, with another time to leave when asked to.
+    /// The same, with another time to exit after a request to stop.
     #[cfg(test)]
     pub(super) fn with_grace(self, grace: Duration) -> Self {
         Self { grace, ..self }
@@ -54,12 +51,12 @@ impl Program {
     /// Runs it to its end.
     ///
     /// # Errors
-    /// When it can't be started, or ends with anything but success. [`Stopped`] when it was told to leave.
+    /// When it cannot be started, or fails. [`Stopped`] when it was asked to stop.
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<()> {
         context.stop_point()?;
         let reach = Reach::of(context)?;
         if reach == Reach::Everybody {
-            keep_out_programs()?;
+            prevent_tracing()?;
         }
         let mut descendants = Descendants::of(&self.start(context)?, reach);
         let mut pause = Duration::from_millis(1);
@@ -69,12 +66,12 @@ impl Program {
                 return Err(Stopped.into());
             }
             if let Some(status) = descendants.program_end()? {
-                // Who signals a whole process group asks the program too: it may have ended with success,
+                // A signal to the whole process group reaches the program too: it may have ended with success,
                 // with no more than a part of its output, or its children may still be saving theirs.
                 if context.stopping() {
                     continue;
                 }
-                // What it left running could still write to its output.
+                // Processes that it left running could still write to its output.
                 descendants.kill()?;
                 return describe_end(status)
                     .map_or(Ok(()), |end| Err(anyhow!("{} {end}", self.line())));
@@ -84,15 +81,17 @@ impl Program {
         }
     }
 
-    /// Its standard output joins its standard error in the worker's log: the worker's own standard
-    /// output speaks the protocol.
+    /// Its standard output goes to the worker's log, like its standard error: the worker's own standard
+    /// output is for the protocol.
     fn start(&self, context: &Context) -> anyhow::Result<Child> {
-        // Without close-on-exec: whatever it starts holds the lock, too, as long as it lives.
+        // Without close-on-exec: all that it starts also holds the lock until it exits.
         let _inherited_lock = match context.checkpoint_lock() {
-            Some(lock) => Some(rustix::io::dup(lock).context("can't share the checkpoint's lock")?),
+            Some(lock) => {
+                Some(rustix::io::dup(lock).context("cannot share the checkpoint's lock")?)
+            }
             None => None,
         };
-        let log = std::io::stderr().as_fd().try_clone_to_owned().context("can't share the log")?;
+        let log = std::io::stderr().as_fd().try_clone_to_owned().context("cannot share the log")?;
         let mut command = std::process::Command::new(&self.path);
         if let Some((name, arguments)) = self.arguments.split_first() {
             command.arg0(name).args(arguments);
@@ -111,28 +110,28 @@ impl Program {
         let path = self.path.display();
         if !self.folder.is_dir() {
             return anyhow!(
-                "can't run {path} in {}: there is no such folder",
+                "cannot run {path} in {}: the folder does not exist",
                 self.folder.display()
             );
         }
         let reason = match error.kind() {
             ErrorKind::NotFound => missing_interpreter(&self.path),
             ErrorKind::PermissionDenied if is_program(&self.path) => {
-                "the system does not let it be executed: it is on a file system without programs (noexec), or its \
+                "the system does not allow it to be executed: its file system is mounted with noexec, or its \
                  interpreter is not executable"
                     .to_owned()
             }
             ErrorKind::PermissionDenied => {
-                "it is not executable; try chmod +x, or name its interpreter in 'run'".to_owned()
+                "it is not executable; try chmod +x, or start 'run' with its interpreter".to_owned()
             }
             ErrorKind::WouldBlock => {
-                "the limit on processes is reached (`ulimit -u`, or that of a container): end others, or run fewer \
+                "the limit on processes is reached (`ulimit -u`, or that of a container): end other processes, or run fewer \
                  stages at once with --jobs"
                     .to_owned()
             }
             ErrorKind::OutOfMemory => "there is not enough memory to start it".to_owned(),
             ErrorKind::ArgumentListTooLong => {
-                "its arguments and environment are longer than the system allows; hand them over in a file"
+                "its arguments and environment are longer than the system allows; pass them in a file"
                     .to_owned()
             }
             ErrorKind::ExecutableFileBusy => "another process is writing to it".to_owned(),
@@ -141,7 +140,7 @@ impl Program {
             }
             _ => error.to_string(),
         };
-        anyhow!("can't run {path}: {reason}")
+        anyhow!("cannot run {path}: {reason}")
     }
 
     /// The command line, for messages.
@@ -162,20 +161,20 @@ impl Program {
     }
 }
 
-/// Keeps programs of the same user from reading and steering this process (through `/proc`, ptrace or
-/// `pidfd_getfd`), so that none can report a result in its place. Root can do all of that anyway. It leaves no core
-/// dump from now on; the program itself is not affected.
-fn keep_out_programs() -> anyhow::Result<()> {
+/// Prevents programs of the same user from reading and controlling this process (through `/proc`, ptrace or
+/// `pidfd_getfd`), so that none can report a result in its place. Root still can. After this, the process does
+/// not write a core dump; the program itself is not affected.
+fn prevent_tracing() -> anyhow::Result<()> {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{DumpableBehavior, set_dumpable_behavior};
         set_dumpable_behavior(DumpableBehavior::NotDumpable)
-            .context("can't keep programs out of their worker")?;
+            .context("cannot prevent programs from tracing their worker")?;
     }
     Ok(())
 }
 
-/// How a program ended, in words; `None` for success.
+/// How a program ended; `None` for success.
 fn describe_end(status: ExitStatus) -> Option<String> {
     if status.success() {
         return None;
@@ -184,7 +183,7 @@ fn describe_end(status: ExitStatus) -> Option<String> {
         let code = status.code().unwrap_or_default();
         let hint = match code {
             126 => " (the shell found a program that it could not start)",
-            127 => " (the shell found no such program)",
+            127 => " (the shell did not find the program)",
             137 => " (a program in it was killed: out of memory?)",
             153 => " (a file grew beyond the limit, see `ulimit -f`)",
             _ => "",
@@ -201,18 +200,18 @@ fn describe_end(status: ExitStatus) -> Option<String> {
     Some(format!("was killed by signal {signal} ({name}{hint})"))
 }
 
-/// Why the system does not find what a program that exists needs to be run.
+/// Why the system does not find what an existing program needs to run.
 fn missing_interpreter(program: &Path) -> String {
     let mut beginning = Vec::new();
-    // The system reads no more of it.
+    // The system does not read more of it.
     let read = File::open(program).and_then(|file| file.take(256).read_to_end(&mut beginning));
     let line =
         beginning.strip_prefix(b"#!").and_then(|rest| rest.split(|&byte| byte == b'\n').next());
     let Some(line) = line.filter(|_| read.is_ok()) else {
-        return "what it needs to be loaded is missing: it was built for another system".to_owned();
+        return "its loader is missing: it was built for another system".to_owned();
     };
     if line.ends_with(b"\r") {
-        return "its first line ends as in Windows (\\r\\n); save it with line ends of Unix"
+        return "its first line ends as on Windows (\\r\\n); save it with Unix line endings"
             .to_owned();
     }
     let line = String::from_utf8_lossy(line);
@@ -227,17 +226,17 @@ fn find(name: &OsStr, folder: &Path, search_path: Option<&OsString>) -> anyhow::
         return match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => Ok(path),
             Ok(metadata) if metadata.is_dir() => {
-                bail!("can't run {}: it is a folder", path.display())
+                bail!("cannot run {}: it is a folder", path.display())
             }
-            Ok(_) => bail!("can't run {}: it is not a regular file", path.display()),
+            Ok(_) => bail!("cannot run {}: it is not a regular file", path.display()),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                bail!("can't run {}: there is no such file", path.display())
+                bail!("cannot run {}: the file does not exist", path.display())
             }
-            Err(error) => bail!("can't run {}: {error}", path.display()),
+            Err(error) => bail!("cannot run {}: {error}", path.display()),
         };
     }
     let Some(search_path) = search_path else {
-        bail!("can't find the program {name:?}: PATH is not set");
+        bail!("cannot find the program {name:?}: PATH is not set");
     };
     let folders: Vec<_> =
         std::env::split_paths(search_path).map(|entry| folder.join(entry)).collect();
@@ -248,11 +247,11 @@ fn find(name: &OsStr, folder: &Path, search_path: Option<&OsString>) -> anyhow::
     let beside = folder.join(name).is_file();
     let name = name.to_string_lossy();
     let hint = if beside {
-        format!("; to run the file beside the manifest, write './{name}'")
+        format!("; to run the file next to the manifest, write './{name}'")
     } else {
         String::new()
     };
-    bail!("can't find the program '{name}' in PATH, which is {}{hint}", searched.join(", "))
+    bail!("cannot find the program '{name}' in PATH, which is {}{hint}", searched.join(", "))
 }
 
 fn is_program(path: &Path) -> bool {

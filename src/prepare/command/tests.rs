@@ -1,4 +1,4 @@
-//! Stories of `command`, with real programs.
+//! Tests of `command` with real programs.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::process::CommandExt;
@@ -46,7 +46,7 @@ fn a_shell_line_gets_its_folders_in_the_environment() {
     let (fixture, result) = run(&json!({"shell": line}));
     assert_eq!(result, Ok(Metrics::new()));
     assert_eq!(read(&fixture, "b"), "hello", "standard input is empty");
-    let folder = fixture.folder().canonicalize().expect("it is there");
+    let folder = fixture.folder().canonicalize().expect("it exists");
     assert_eq!(read(&fixture, "folder").trim_end(), folder.to_string_lossy());
 }
 
@@ -90,12 +90,12 @@ fn only_known_variables_are_inherited() {
 }
 
 #[test]
-fn failures_say_how_the_program_ended() {
+fn failures_show_how_the_program_ended() {
     for (line, words) in [
         ("exit 3", "ended with exit status 3"),
         ("kill -9 $$", "was killed by signal 9 (SIGKILL: out of memory?)"),
         ("kill -15 $$", "was killed by signal 15 (SIGTERM)"),
-        ("surely-no-such-program", "exit status 127 (the shell found no such program)"),
+        ("surely-no-such-program", "exit status 127 (the shell did not find the program)"),
     ] {
         let (_fixture, result) = run(&json!({"shell": line}));
         let error = result.unwrap_err();
@@ -104,7 +104,7 @@ fn failures_say_how_the_program_ended() {
 }
 
 #[test]
-fn a_program_that_is_not_there_is_said_with_where_it_was_looked_for() {
+fn a_missing_program_is_named_with_where_it_was_searched() {
     let (_fixture, result) =
         run(&json!({"run": ["surely-no-such-program"], "environment": {"PATH": "/bin:tools"}}));
     let error = result.unwrap_err();
@@ -113,11 +113,11 @@ fn a_program_that_is_not_there_is_said_with_where_it_was_looked_for() {
 
     let (_fixture, result) = run(&json!({"run": ["./missing.sh"]}));
     let error = result.unwrap_err();
-    assert!(error.contains("/folder/./missing.sh: there is no such file"), "{error}");
+    assert!(error.contains("/folder/./missing.sh: the file does not exist"), "{error}");
 }
 
 #[test]
-fn scripts_beside_the_manifest_run_and_their_mistakes_are_named() {
+fn scripts_next_to_the_manifest_run_and_their_mistakes_are_named() {
     use std::os::unix::fs::PermissionsExt;
     for (content, mode, words) in [
         ("#!/bin/sh\ntest \"$1\" = x", 0o755, None),
@@ -129,15 +129,15 @@ fn scripts_beside_the_manifest_run_and_their_mistakes_are_named() {
                 "the interpreter that its first line (#!) names is missing: /surely/no/interpreter",
             ),
         ),
-        ("#!/bin/sh\r\n", 0o755, Some("its first line ends as in Windows")),
+        ("#!/bin/sh\r\n", 0o755, Some("its first line ends as on Windows")),
         ("\u{7f}nonsense", 0o755, Some("it is not a program of this system")),
     ] {
         let fixture = Fixture::new();
         let draft = fixture.folder().join("draft");
         std::fs::write(&draft, content).expect("a file");
         std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(mode)).expect("its mode");
-        // Another process writes the script: while this one does, a fork in a test next door could
-        // hold it open for writing, and then it is too busy to be executed.
+        // Another process writes the script: if this one did, a fork in another test could hold it open
+        // for writing, and then it could not be executed (text file busy).
         let copy = ["-p", "draft", "step-one"];
         let copied =
             std::process::Command::new("cp").args(copy).current_dir(fixture.folder()).status();
@@ -152,7 +152,7 @@ fn scripts_beside_the_manifest_run_and_their_mistakes_are_named() {
         if words.is_none() {
             let error = fixture.run("command", &json!({"run": ["step-one", "x"]})).unwrap_err();
             assert!(
-                error.ends_with("to run the file beside the manifest, write './step-one'"),
+                error.ends_with("to run the file next to the manifest, write './step-one'"),
                 "{error}"
             );
         }
@@ -160,37 +160,39 @@ fn scripts_beside_the_manifest_run_and_their_mistakes_are_named() {
 }
 
 #[test]
-fn what_can_not_be_started_is_said_in_words() {
+fn the_reason_for_a_failed_start_is_shown() {
     let long = "x".repeat(200_000);
     let (_fixture, result) = run(&json!({"run": ["true", long]}));
     let error = result.unwrap_err();
-    assert!(error.ends_with("longer than the system allows; hand them over in a file"), "{error}");
+    assert!(error.ends_with("longer than the system allows; pass them in a file"), "{error}");
     let (_fixture, result) = run(&json!({"run": ["/dev/null"]}));
-    assert_eq!(result.unwrap_err(), "can't run /dev/null: it is not a regular file");
+    assert_eq!(result.unwrap_err(), "cannot run /dev/null: it is not a regular file");
 }
 
 #[test]
-fn a_declared_output_that_is_missing_is_an_error_that_lists_what_is_there() {
+fn a_missing_declared_output_is_an_error_that_lists_what_exists() {
     let (_fixture, result) = run(
         &json!({"shell": "cd \"$PIPELINE_OUTPUT\"; mkdir d; touch b", "outputs": ["a", "b", "d/e"]}),
     );
     let error = result.unwrap_err();
     assert!(
-        error.ends_with("did not write a, d/e to its output folder; there is b, d/"),
+        error.ends_with("did not write a, d/e to its output folder, which contains b, d/"),
         "{error}"
     );
 
     let (_fixture, result) = run(&json!({"run": ["true"], "output": "weights"}));
     let error = result.unwrap_err();
     assert!(
-        error.ends_with("weights.safetensors, model.json to its output folder; there is nothing"),
+        error.ends_with(
+            "weights.safetensors, model.json to its output folder, which contains nothing"
+        ),
         "{error}"
     );
 
     let (_fixture, result) =
         run(&json!({"shell": "cd \"$PIPELINE_OUTPUT\"; touch a b", "output": "file"}));
     let error = result.unwrap_err();
-    assert!(error.ends_with("exactly one file; there is a, b"), "{error}");
+    assert!(error.ends_with("exactly one file, but the output folder contains a, b"), "{error}");
 }
 
 #[test]
@@ -204,13 +206,13 @@ fn the_numbers_in_metrics_json_are_metrics_and_the_rest_is_a_note() {
         (result.map_err(|error| format!("{error:#}")), notes(&context))
     };
     let expected = Metrics::from([("accuracy".to_owned(), 0.5), ("by/cat".to_owned(), 3.0)]);
-    let (metrics, told) = with(r#"{"accuracy": 0.5, "by": {"cat": 3}}"#);
-    assert_eq!((metrics, told), (Ok(expected), vec![]));
-    let (metrics, told) = with(r#"{"loss": NaN, "model": "r18", "confusion": [[1, 2]]}"#);
+    let (metrics, notes) = with(r#"{"accuracy": 0.5, "by": {"cat": 3}}"#);
+    assert_eq!((metrics, notes), (Ok(expected), vec![]));
+    let (metrics, notes) = with(r#"{"loss": NaN, "model": "r18", "confusion": [[1, 2]]}"#);
     assert!(metrics.is_ok_and(|metrics| metrics.len() == 1 && metrics["loss"].is_nan()));
     assert_eq!(
-        told,
-        ["metrics.json: left out 'confusion' (an array), 'model' (a text); a metric is a number"]
+        notes,
+        ["metrics.json: left out 'confusion' (an array), 'model' (a string); a metric is a number"]
     );
     let (error, _) = with(r#"{"a": 1"#);
     assert!(error.is_err_and(|error| error.contains("metrics.json is not JSON: EOF while")));
@@ -219,7 +221,7 @@ fn the_numbers_in_metrics_json_are_metrics_and_the_rest_is_a_note() {
 /// Set in the process that [`in_a_worker`] starts, to a folder that it shares with the one that started it.
 const WORKER: &str = "PIPELINE_TEST_WORKER_FOLDER";
 
-/// This test once more, in a process of its own that leads a process group, as a worker does.
+/// This test again, in a process of its own that leads a process group, like a worker.
 fn worker(test: &str, folder: &Path) -> std::process::Command {
     let mut command = std::process::Command::new(std::env::current_exe().expect("this program"));
     command.args(["--exact", &format!("command::tests::{test}"), "--nocapture"]);
@@ -247,7 +249,7 @@ fn locked(context: Context) -> Context {
     context.with_checkpoint_lock(lock)
 }
 
-/// Starts a shell line, asks it to stop once it has written the file `ready`, and says how long it took.
+/// Starts a shell line, asks it to stop once it has written the file `ready`, and returns how long it took.
 fn stop_when_ready(line: &str, grace: Duration) -> (Fixture, Duration, anyhow::Result<()>) {
     let fixture = Fixture::new();
     let parameters = json!({"shell": line});
@@ -265,15 +267,15 @@ fn stop_when_ready(line: &str, grace: Duration) -> (Fixture, Duration, anyhow::R
         Instant::now()
     });
     let program =
-        super::program(&command as &Command, &context).expect("sh is there").with_grace(grace);
+        super::program(&command as &Command, &context).expect("sh exists").with_grace(grace);
     let result = program.run(&context);
     let ended = Instant::now();
     let asked = asking.join().expect("it does not panic");
     (fixture, ended - asked, result)
 }
 
-/// A shell line that writes its process id, says that it is ready and goes on for ever; `on_term` is its
-/// trap for SIGTERM.
+/// A shell line that writes its process id and the file `ready`, and does not end; `on_term` is its trap for
+/// SIGTERM.
 fn listening(on_term: &str) -> String {
     format!(
         "trap '{on_term}' TERM; echo $$ > \"$PIPELINE_OUTPUT/pid\"; touch \"$PIPELINE_OUTPUT/ready\"; \
@@ -281,8 +283,8 @@ fn listening(on_term: &str) -> String {
     )
 }
 
-/// The line in a shell of its own, behind `before`, in a shell that does not listen to anything. `; true` keeps
-/// that one from becoming the other.
+/// The line in a shell of its own after `before`, in a shell without traps. `; true` prevents that one from
+/// replacing itself with the other (exec).
 fn behind_a_shell(before: &str, line: &str) -> String {
     format!("{before} sh -c \"$(cat <<'END'\n{line}\nEND\n)\"; true")
 }
@@ -307,10 +309,10 @@ fn a_program_that_is_asked_to_stop_may_save_its_work() {
 }
 
 #[test]
-fn a_program_that_does_not_listen_is_killed() {
-    in_a_worker("a_program_that_does_not_listen_is_killed", || {
+fn a_program_that_ignores_the_request_is_killed() {
+    in_a_worker("a_program_that_ignores_the_request_is_killed", || {
         let deaf = listening("");
-        // In a group of its own, signals to that of the worker don't reach it.
+        // In its own process group, it does not get signals to the group of the worker.
         for line in [deaf.clone(), behind_a_shell("", &deaf), behind_a_shell("setsid", &deaf)] {
             let (fixture, took, result) = stop_when_ready(&line, Duration::from_millis(100));
             assert!(result.unwrap_err().is::<Stopped>());
@@ -330,7 +332,7 @@ fn what_a_program_leaves_running_is_killed() {
         );
         let parameters = json!({"shell": line});
         let context = locked(fixture.context("command", &parameters));
-        crate::run(&stage("command", &parameters), &context).expect("the program ends well");
+        crate::run(&stage("command", &parameters), &context).expect("the program succeeds");
         assert!(!is_alive(&fixture), "it could still write to its output");
     });
 }
@@ -360,5 +362,5 @@ fn a_program_that_outlives_its_worker_keeps_the_checkpoint_locked() {
     let lock = File::open(folder.path().join("lock")).expect("it was made");
     assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)), "the program has it");
     std::fs::write(folder.path().join("end"), "").expect("a file");
-    lock.lock().expect("the program leaves");
+    lock.lock().expect("the program exits");
 }

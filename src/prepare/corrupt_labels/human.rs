@@ -1,4 +1,4 @@
-//! The labels that people gave to the training images of CIFAR-10 and CIFAR-100 (Wei et al., "Learning
+//! Human labels of the training images of CIFAR-10 and CIFAR-100 (Wei et al., "Learning
 //! with Noisy Labels Revisited", ICLR 2022): `CIFAR-10_human.pt`, `CIFAR-100_human.pt`.
 //!
 //! Each is a file of `torch.save` that holds a dictionary of NumPy arrays.
@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::kinds::HumanLabels;
 
 use crate::checkpoint::{self, Checkpoint, Limits};
-use crate::folder::entries;
+use crate::folder::{Place, entries};
 use crate::pickle::{Array, Value};
 
 /// The published files have less than 3 million bytes of labels.
@@ -47,7 +47,7 @@ pub(super) fn read(
     ensure!(
         own.len() == clean.len() && theirs.len() == clean.len(),
         "{} has labels for {} images, but the data set has {} training images: are they of the same data set, \
-         and is it whole (no train-limit)?",
+         and is it complete (no train-limit)?",
         path.display(),
         theirs.len(),
         clean.len()
@@ -72,12 +72,12 @@ pub(super) fn read(
     theirs.iter().enumerate().map(label).collect()
 }
 
-/// The one `.pt` file in a folder or one level below, or among several the one of this name.
+/// The only `.pt` file in a folder or one level below; of several, the one with this name.
 fn find(artifact: &Path, name: &str) -> anyhow::Result<PathBuf> {
-    let mut files = entries(artifact)?;
+    let mut files = entries(artifact, Place::Artifact)?;
     let folders: Vec<PathBuf> = files.iter().filter(|path| path.is_dir()).cloned().collect();
     for folder in folders {
-        files.extend(entries(&folder)?);
+        files.extend(entries(&folder, Place::Artifact)?);
     }
     files.retain(|path| path.is_file() && path.extension().is_some_and(|end| end == "pt"));
     if let [only] = files.as_slice() {
@@ -89,7 +89,7 @@ fn find(artifact: &Path, name: &str) -> anyhow::Result<PathBuf> {
         (Some(first), Some(second)) => {
             bail!("which of the two is it: {} or {}?", first.display(), second.display())
         }
-        (None, _) => bail!("there is no {name} in {}", artifact.display()),
+        (None, _) => bail!("{name} is missing in {}", artifact.display()),
     }
 }
 
@@ -98,7 +98,7 @@ fn labels(path: &Path, keys: [&str; 2]) -> anyhow::Result<[Vec<i64>; 2]> {
     let file = checkpoint::map(path)?;
     let limits = Limits { unpacked_bytes: MOST_BYTES, ..Limits::default() };
     let checkpoint = Checkpoint::open(&file, &limits)?;
-    let pickle = checkpoint.pickle()?.context("it is no file of torch.save")?;
+    let pickle = checkpoint.pickle()?.context("it is not a file of torch.save")?;
     let [own, theirs] = keys.map(|key| integers(pickle.root(), key));
     Ok([own?, theirs?])
 }
@@ -106,7 +106,7 @@ fn labels(path: &Path, keys: [&str; 2]) -> anyhow::Result<[Vec<i64>; 2]> {
 fn integers(root: Value<'_>, key: &str) -> anyhow::Result<Vec<i64>> {
     let value = root.get(key).ok_or_else(|| {
         let found = root.keys_in_short().unwrap_or_else(|| root.describe());
-        anyhow!("there is no '{key}', but {found}")
+        anyhow!("'{key}' is missing; found {found}")
     })?;
     let array = Array::of(value).unwrap_or_else(|| Err(format!("found {}", value.describe())));
     let array = array.and_then(|array| array.integers());

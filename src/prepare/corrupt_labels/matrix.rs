@@ -1,7 +1,7 @@
-//! The noise matrices: rows are the true class, columns the label that it gets.
+//! The noise matrices: rows are the true class, columns the new label.
 //!
 //! The formulas are those of "Contrastive Learning Improves Model Robustness Under Label Noise"
-//! (arXiv 2104.08984), which follows Meta-Weight-Net's protocol. Knows no class names.
+//! (arXiv 2104.08984), which follows Meta-Weight-Net's protocol. Does not depend on class names.
 
 use anyhow::{Context as _, bail};
 
@@ -35,7 +35,7 @@ impl NoiseMatrix {
         matrix
     }
 
-    /// 1 - rate on the diagonal, rate on one other class, drawn for each row from the first to the last.
+    /// 1 - rate on the diagonal, rate on one other class, drawn row by row.
     ///
     /// # Errors
     /// With fewer than two classes.
@@ -54,7 +54,7 @@ impl NoiseMatrix {
         Ok(matrix)
     }
 
-    /// 1 - rate on the diagonal, rate/2 on each of two other classes, drawn for each row from the first to the last.
+    /// 1 - rate on the diagonal, rate/2 on each of two other classes, drawn row by row.
     ///
     /// # Errors
     /// With fewer than three classes.
@@ -78,7 +78,7 @@ impl NoiseMatrix {
     /// For each pair, 1 - rate on the source's diagonal and rate on its target; all other classes stay clean.
     ///
     /// # Errors
-    /// When a label is none of the classes.
+    /// When a label is not one of the classes.
     pub(super) fn asymmetric(
         classes: usize,
         rate: f64,
@@ -102,7 +102,7 @@ impl NoiseMatrix {
         self.rows.iter().map(|row| Cumulative::new(row)).collect()
     }
 
-    /// The shares of the labels that each class got. A class without samples has a row of zeros.
+    /// The shares of the labels that each class has now. A class without samples has a row of zeros.
     pub(super) fn realised(
         classes: usize,
         transitions: impl Iterator<Item = (usize, usize)>,

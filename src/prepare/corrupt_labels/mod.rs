@@ -1,7 +1,7 @@
 //! The body of `corrupt-labels`: label noise, number for number that of the reference protocol.
 //!
 //! One generator, NumPy's legacy one, draws first the matrix and then one label per sample to
-//! corrupt, in the order of the split. Or nothing is drawn, and the labels are those of people. Knows no images.
+//! corrupt, in the order of the split. Or nothing is drawn, and the labels are human. Does not depend on images.
 
 mod human;
 mod matrix;
@@ -32,7 +32,7 @@ impl Body for CorruptLabels {
 
         let clean_classes = class_indices(&clean, classes.len())?;
         let corrupted = match self.noise {
-            Noise::Human => given_by_people(self, context, &clean_classes, &order, classes.len())?,
+            Noise::Human => human_labels(self, context, &clean_classes, &order, classes.len())?,
             _ => drawn(self, &clean_classes, &classes, &order, context.seed)?,
         };
         let report = corrupted.report(self, &clean_classes, &order, classes);
@@ -70,7 +70,7 @@ fn noise_matrix(
             let pairs = asymmetric_pairs(classes, &stage.pairs)?;
             NoiseMatrix::asymmetric(count, rate, &pairs)
         }
-        Noise::Human => bail!("the labels of people come from no matrix"),
+        Noise::Human => bail!("human labels do not come from a matrix"),
     }
 }
 
@@ -92,8 +92,8 @@ fn drawn(
     Ok(Corrupted { classes, matrix: Some(matrix) })
 }
 
-/// The labels of people for the samples of `order`; the others keep their clean one.
-fn given_by_people(
+/// Human labels for the samples of `order`; the others keep their clean one.
+fn human_labels(
     stage: &CorruptLabels,
     context: &Context,
     clean: &[usize],

@@ -1,6 +1,6 @@
 //! NumPy's legacy generator (`np.random.seed`, `np.random.choice`), number for number.
 //!
-//! That generator is frozen: its draws are the same in every version of NumPy. Knows no labels.
+//! That generator is frozen: its draws are the same in every version of NumPy. Does not depend on labels.
 
 use anyhow::Context as _;
 
@@ -15,10 +15,10 @@ impl LegacyRandom {
     /// `np.random.seed(seed)`.
     ///
     /// # Errors
-    /// When the seed has more than 32 bits: NumPy takes no such seed.
+    /// When the seed has more than 32 bits, which NumPy does not accept.
     pub(super) fn new(seed: u64) -> anyhow::Result<Self> {
         let seed = u32::try_from(seed).ok().with_context(|| {
-            format!("the seed {seed} is too large: NumPy's legacy generator, which draws the noise, takes seeds up to {}", u32::MAX)
+            format!("the seed {seed} is too large: NumPy's legacy generator, which draws the noise, accepts seeds up to {}", u32::MAX)
         })?;
         Ok(Self { words: MersenneTwister::new(seed) })
     }
@@ -30,7 +30,7 @@ impl LegacyRandom {
         (high * 67_108_864.0 + low) / 9_007_199_254_740_992.0
     }
 
-    /// An integer from 0 to `highest`, both included, by masked rejection. `highest` 0 draws nothing.
+    /// An integer from 0 to `highest`, inclusive, by masked rejection. For `highest` 0, nothing is drawn.
     fn up_to(&mut self, highest: u32) -> usize {
         if highest == 0 {
             return 0;
@@ -44,14 +44,14 @@ impl LegacyRandom {
         }
     }
 
-    /// `np.random.choice(choices)`. `None` if there is nothing to choose from.
+    /// `np.random.choice(choices)`. `None` if `choices` is empty.
     pub(super) fn one_of<T: Copy>(&mut self, choices: &[T]) -> Option<T> {
         let highest = u32::try_from(choices.len().checked_sub(1)?).ok()?;
         choices.get(self.up_to(highest)).copied()
     }
 
-    /// `np.random.choice(choices, 2, replace=False)`: the first two of a whole shuffle.
-    /// `None` if there are not two.
+    /// `np.random.choice(choices, 2, replace=False)`: the first two after a full shuffle.
+    /// `None` if there are fewer than two.
     pub(super) fn two_of<T: Copy>(&mut self, choices: &[T]) -> Option<[T; 2]> {
         let mut shuffled = choices.to_vec();
         for last in (1..u32::try_from(shuffled.len()).ok()?).rev() {
@@ -68,11 +68,11 @@ impl LegacyRandom {
     }
 }
 
-/// A discrete distribution as `choice` sees it: running sums, divided by the last.
+/// A discrete distribution as `choice` uses it: cumulative sums, divided by the last.
 pub(super) struct Cumulative(Vec<f64>);
 
 impl Cumulative {
-    /// Of these probabilities, which sum to one but for rounding.
+    /// From these probabilities, which sum to one except for rounding.
     pub(super) fn new(probabilities: &[f64]) -> Self {
         let mut sum = 0.0;
         let sums = probabilities.iter().map(|probability| {

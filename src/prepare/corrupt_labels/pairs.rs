@@ -1,6 +1,6 @@
 //! Which class is mistaken for which under asymmetric noise, as labels.
 //!
-//! CIFAR-10 and CIFAR-100 have pairs of their own, known by their class names; other data sets name theirs.
+//! CIFAR-10 and CIFAR-100 have built-in pairs and are recognised by their class names; other data sets set theirs.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ const CIFAR10_PAIRS: [(&str, &str); 5] = [
     ("deer", "horse"),
 ];
 
-/// The pairs of a data set with these classes, `given` ones before its own.
+/// The pairs of a data set with these classes: the given ones, or the built-in ones.
 ///
 /// # Errors
-/// When a given name is none of the classes, or there are no pairs for this data set.
+/// When a given name is not one of the classes, or this data set has no pairs.
 pub(super) fn asymmetric_pairs(
     classes: &[String],
     given: &BTreeMap<String, String>,
@@ -36,8 +36,8 @@ pub(super) fn asymmetric_pairs(
         return labels_of_pairs(classes, cifar100_pairs());
     }
     bail!(
-        "noise = \"asymmetric\" knows pairs for CIFAR-10 and CIFAR-100 only, by their class names; \
-         for this data set say which class is mistaken for which, such as pairs = {{ \"{}\" = \"{}\" }}",
+        "noise = \"asymmetric\" has pairs for CIFAR-10 and CIFAR-100 only, recognised by their class names; \
+         for this data set, set which class is mistaken for which, such as pairs = {{ \"{}\" = \"{}\" }}",
         classes.first().map_or("cat", String::as_str),
         classes.get(1).map_or("dog", String::as_str),
     )
@@ -88,14 +88,14 @@ mod tests {
     }
 
     #[test]
-    fn cifar10_has_its_own() {
+    fn cifar10_has_built_in_pairs() {
         let mut pairs = asymmetric_pairs(&owned(&CIFAR10_CLASSES), &BTreeMap::new()).unwrap();
         pairs.sort_unstable();
         assert_eq!(pairs, [(2, 0), (3, 5), (4, 7), (5, 3), (9, 1)]);
     }
 
     #[test]
-    fn cifar100_goes_round_each_superclass() {
+    fn cifar100_rotates_each_superclass() {
         let classes = owned(&cifar100_classes());
         let pairs = asymmetric_pairs(&classes, &BTreeMap::new()).unwrap();
         assert_eq!(pairs.len(), 100);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn another_data_set_must_name_its_pairs() {
+    fn another_data_set_must_set_its_pairs() {
         let error = asymmetric_pairs(&owned(&["Trouser", "Bag"]), &BTreeMap::new()).unwrap_err();
         assert!(error.to_string().contains("pairs = { \"Trouser\" = \"Bag\" }"), "{error}");
     }

@@ -175,7 +175,7 @@ fn human_expected() -> BTreeMap<String, Vec<i64>> {
     read_json::<HumanExpected>(&reference_path("data/expected.json")).unwrap().human
 }
 
-/// Runs with the labels of people from a folder of the test.
+/// Runs with human labels from a folder of the test.
 fn run_human(
     test: &mut Fixture,
     data: &std::path::Path,
@@ -193,7 +193,7 @@ fn write_human(test: &Fixture, name: &str) -> PathBuf {
 }
 
 #[test]
-fn the_labels_of_people_are_those_of_their_file() {
+fn human_labels_are_those_of_their_file() {
     let mut test = Fixture::new();
     let data = data(&test, 20);
     let human = write_human(&test, "CIFAR-10_human.pt");
@@ -220,11 +220,11 @@ fn the_labels_of_people_are_those_of_their_file() {
 }
 
 #[test]
-fn held_out_samples_keep_their_clean_label_also_from_people() {
+fn held_out_samples_keep_their_clean_label_with_human_labels() {
     let mut test = Fixture::new();
     let data = data(&test, 20);
     let human = write_human(&test, "CIFAR-10_human.pt");
-    // What archives of other systems have beside every file.
+    // A file that archives of macOS have next to every file.
     test.write("human/._CIFAR-10_human.pt", "\0\x05\x16\x07");
     let split = test.folder().join("split");
     std::fs::create_dir(&split).unwrap();
@@ -263,11 +263,11 @@ fn labels_of_other_images_are_refused() {
     assert!(message.contains("in the original order?"), "{message}");
 
     let message = format!("{:#}", run_human(&mut test, &same_size, &human, "noisy").unwrap_err());
-    assert!(message.contains("there is no 'noisy_label', but clean_label"), "{message}");
+    assert!(message.contains("'noisy_label' is missing; found clean_label"), "{message}");
 }
 
 #[test]
-fn a_file_of_labels_that_is_none() {
+fn other_files_in_place_of_human_labels_are_errors() {
     let good = std::fs::read(reference_path("data/CIFAR-10_human.pt")).unwrap();
     for (content, expected) in [
         (Vec::new(), "the file is empty"),
@@ -285,7 +285,7 @@ fn a_file_of_labels_that_is_none() {
     let data = data(&test, 20);
     let path = test.write("human/readme.txt", "nothing");
     let result = run_human(&mut test, &data, path.parent().unwrap(), "worse");
-    assert!(result.unwrap_err().to_string().contains("there is no CIFAR-10_human.pt in"));
+    assert!(result.unwrap_err().to_string().contains("CIFAR-10_human.pt is missing in"));
 }
 
 proptest::proptest! {

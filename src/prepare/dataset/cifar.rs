@@ -8,7 +8,7 @@ use pipeline_stages::formats::{ImageShape, Part};
 use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
 
-use super::source::{OffsetReader, Source, looks_like};
+use super::source::{OffsetReader, SourceFolders, looks_like};
 use super::{RawDataset, RawSamples, class_names, report_images, sample_limit};
 use crate::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
 
@@ -17,17 +17,17 @@ pub(super) const IMAGE: ImageShape = ImageShape { channels: 3, height: 32, width
 /// Records read at a time.
 const RECORDS: u64 = 1000;
 
-/// What tells the two formats apart.
+/// What differs between the two formats.
 pub(super) struct CifarFormat {
-    /// For each label byte of a record: its name and how many values it has. The last is the class.
+    /// For each label byte of a record: its name and its number of values. The last one is the class.
     labels: &'static [(&'static str, u8)],
     train_files: &'static [&'static str],
     test_files: &'static [&'static str],
     /// Records of each train file and each test file, as published.
     records: (u64, u64),
-    /// A class name a line.
+    /// One class name per line.
     names_file: &'static str,
-    /// The names when that file is missing.
+    /// The names if that file is missing.
     names: fn() -> Vec<&'static str>,
 }
 
@@ -71,7 +71,7 @@ impl CifarFormat {
 pub(super) fn read(
     stage: &Dataset,
     format: &CifarFormat,
-    source: &Source,
+    source: &SourceFolders,
     context: &Context,
 ) -> anyhow::Result<RawDataset> {
     let train_files = source.find_all(format.train_files)?;
@@ -117,7 +117,7 @@ struct PartReader<'read> {
 }
 
 impl PartReader<'_> {
-    /// Reads a whole file, also where the limit is reached: a damaged file is an error in any case.
+    /// Reads a whole file, even if the limit is reached: a damaged file is always an error.
     fn read_file(&mut self, path: &Path) -> anyhow::Result<()> {
         let record_bytes = self.format.record_bytes();
         let mut reader = OffsetReader::open(path)?;
@@ -174,19 +174,16 @@ impl PartReader<'_> {
     }
 }
 
-/// Says that a file has more or fewer images than the published one: a subset that somebody made can't be
-/// told from a file that was cut off between two images.
+/// Notes that a file has more or fewer images than the published one: a subset that somebody made cannot be
+/// distinguished from a file that was cut off between two images.
 pub(super) fn note_unusual_length(context: &Context, path: &Path, images: u64, usual: u64) {
     if images != usual {
         let path = path.display();
-        context.note(format!("{path}: {images} images, where the published file has {usual}"));
+        context.note(format!("{path}: {images} images, but the published file has {usual}"));
     }
 }
 
-/// The names of the classes from a file that has one a line.
-///
-/// # Errors
-/// When there are not as many.
+/// The names of the classes from a file with one per line.
 pub(super) fn read_names(path: &Path, classes: usize) -> anyhow::Result<Vec<String>> {
     let bytes = OffsetReader::open(path)?.read_up_to(1 << 20)?;
     let text = String::from_utf8_lossy(&bytes);
@@ -194,7 +191,7 @@ pub(super) fn read_names(path: &Path, classes: usize) -> anyhow::Result<Vec<Stri
         text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     ensure!(
         names.len() == classes,
-        "{}: expected {classes} class names, one a line, found {}",
+        "{}: expected {classes} class names, one per line, found {}",
         path.display(),
         names.len()
     );

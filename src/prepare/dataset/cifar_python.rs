@@ -9,11 +9,11 @@ use pipeline_stages::worker::Context;
 
 use super::cifar::{IMAGE, note_unusual_length};
 use super::pickled::{Batch, names, with_batch};
-use super::source::Source;
+use super::source::SourceFolders;
 use super::{RawDataset, RawSamples, class_names, sample_limit};
 use crate::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
 
-/// What tells the two formats apart.
+/// What differs between the two formats.
 pub(super) struct PythonFormat {
     train_files: &'static [&'static str],
     test_files: &'static [&'static str],
@@ -23,7 +23,7 @@ pub(super) struct PythonFormat {
     labels_key: &'static str,
     /// The file with the class names, and their key in it.
     names: (&'static str, &'static str),
-    /// The names when that file is missing.
+    /// The names if that file is missing.
     usual_names: fn() -> Vec<&'static str>,
 }
 
@@ -48,16 +48,13 @@ pub(super) const CIFAR100: PythonFormat = PythonFormat {
 };
 
 /// Reads the files of either format.
-///
-/// # Errors
-/// When one is missing, cut off, damaged or holds something else.
 pub(super) fn read(
     stage: &Dataset,
     format: &PythonFormat,
-    source: &Source,
+    source: &SourceFolders,
     context: &Context,
 ) -> anyhow::Result<RawDataset> {
-    // All files are there before the first is read.
+    // All files are found before the first is read.
     let train_files = source.find_all(format.train_files)?;
     let test_files = source.find_all(format.test_files)?;
     let classes = class_names_of(stage, format, source)?;
@@ -71,7 +68,7 @@ pub(super) fn read(
 fn class_names_of(
     stage: &Dataset,
     format: &PythonFormat,
-    source: &Source,
+    source: &SourceFolders,
 ) -> anyhow::Result<Vec<String>> {
     let usual: Vec<String> = (format.usual_names)().into_iter().map(str::to_owned).collect();
     let count = usual.len();
@@ -92,7 +89,7 @@ fn class_names_of(
     class_names(stage, count, || implied)
 }
 
-/// Reads whole files, also where the limit is reached: a damaged file is an error in any case.
+/// Reads whole files, even if the limit is reached: a damaged file is always an error.
 fn read_part(
     stage: &Dataset,
     format: &PythonFormat,

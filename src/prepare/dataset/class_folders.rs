@@ -1,8 +1,8 @@
 //! What is in `train/<class>/`, `test/<class>/` and `val/<class>/`: listed as torchvision's `ImageFolder` lists it.
 //!
-//! A class has the images of its folder and of every folder below, links followed: folder by folder in the order of
-//! their whole paths, in each by name. A class without any is an error. Other than there, hidden entries and what
-//! operating systems leave behind are passed over. Whatever else is not taken is said.
+//! A class has the images of its folder and of every folder below, with links followed: folder by folder in the order of
+//! their whole paths, and by name within a folder. A class without images is an error. Unlike in torchvision, hidden
+//! entries and files of file managers are skipped, and outside the cache all that its digest leaves out. A note lists everything else that is not read.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,21 +14,20 @@ use pipeline_stages::kinds::Dataset;
 use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
-use super::source::Source;
+use super::source::SourceFolders;
 use super::{no_such_class, sample_limit};
-use crate::folder::entries;
 
-/// More names than this are not shown in a message.
+/// The most names that a message names.
 const NAMED: usize = 5;
-/// Folders within folders. A link that leads to a folder above it is found before.
+/// The deepest nesting of folders. A link to a folder above it is found before that.
 const DEEPEST: usize = 64;
 const ENDINGS: &str = ".jpg, .jpeg, .png and .webp";
 
 /// The images of a data set, and their classes.
-pub(super) struct Listing {
+pub(super) struct ClassListing {
     pub(super) classes: Vec<String>,
     pub(super) train: Vec<LabelledFile>,
-    /// Those of the folder `val`, if there is one.
+    /// Those of the folder `val`, if it exists.
     pub(super) validation: Vec<LabelledFile>,
     pub(super) test: Vec<LabelledFile>,
 }
@@ -39,17 +38,21 @@ pub(super) struct LabelledFile {
     pub(super) label: usize,
 }
 
-impl Listing {
+impl ClassListing {
     /// Lists the folders of a stage.
     ///
     /// # Errors
     /// When a folder is missing, cannot be read or is not a class, or a class of `train` has no images.
-    pub(super) fn of(stage: &Dataset, source: &Source, context: &Context) -> anyhow::Result<Self> {
+    pub(super) fn of(
+        stage: &Dataset,
+        source: &SourceFolders,
+        context: &Context,
+    ) -> anyhow::Result<Self> {
         let (train_folder, test_folder) = find_parts(source)?;
-        let classes = ordered_classes(stage, &train_folder)?;
-        let train = PartListing::of(&train_folder, &classes)?;
+        let classes = ordered_classes(stage, source, &train_folder)?;
+        let train = PartListing::of(source, &train_folder, &classes)?;
         train.refuse_empty_classes(&classes)?;
-        let test = PartListing::of(&test_folder, &classes)?;
+        let test = PartListing::of(source, &test_folder, &classes)?;
         ensure!(
             test.files.iter().any(|files| !files.is_empty()),
             "{} has no images ({ENDINGS}) in its classes' folders",
@@ -58,7 +61,7 @@ impl Listing {
         note_classes_without(&test, &classes, context);
         let val_folder = train_folder.with_file_name("val");
         let validation = if val_folder.is_dir() {
-            let listing = PartListing::of(&val_folder, &classes)?;
+            let listing = PartListing::of(source, &val_folder, &classes)?;
             note_classes_without(&listing, &classes, context);
             listing.note_left_out(context);
             listing.limited(usize::MAX)
@@ -67,14 +70,14 @@ impl Listing {
         };
         if !validation.is_empty() {
             context.note(format!(
-                "{}: {} images, kept apart from those that train: a split uses them with from = \"val-folder\"",
+                "{}: {} images, not used for training: a split uses them with from = \"val-folder\"",
                 val_folder.display(),
                 validation.len()
             ));
         }
         train.note_left_out(context);
         test.note_left_out(context);
-        note_other_folders(&train_folder, context)?;
+        note_other_folders(source, &train_folder, context)?;
         Ok(Self {
             classes,
             train: train.limited(sample_limit(stage, Part::Train)),
@@ -84,13 +87,13 @@ impl Listing {
     }
 }
 
-/// The folders `train` and `test`, side by side.
-fn find_parts(source: &Source) -> anyhow::Result<(PathBuf, PathBuf)> {
+/// The folders `train` and `test` in the same folder.
+fn find_parts(source: &SourceFolders) -> anyhow::Result<(PathBuf, PathBuf)> {
     let both = |folder: &PathBuf| (folder.join("train"), folder.join("test"));
     let mut found = source.folders().iter().map(both).filter(|(train, _)| train.is_dir());
     let Some((train, test)) = found.next() else {
         bail!(
-            "there is no folder 'train' in {}; expected train/<class>/ and test/<class>/",
+            "the folder 'train' is missing in {}; expected train/<class>/ and test/<class>/",
             source.in_words()
         );
     };
@@ -99,16 +102,20 @@ fn find_parts(source: &Source) -> anyhow::Result<(PathBuf, PathBuf)> {
     }
     ensure!(
         test.is_dir(),
-        "there is no folder {}: move some images of each class there, as test/<class>/, to evaluate on",
+        "the folder {} is missing: move some images of each class there, as test/<class>/, to evaluate on",
         test.display()
     );
     Ok((train, test))
 }
 
 /// The classes in the order of their labels: the folders by name, or as `classes` orders them.
-fn ordered_classes(stage: &Dataset, train: &Path) -> anyhow::Result<Vec<String>> {
+fn ordered_classes(
+    stage: &Dataset,
+    source: &SourceFolders,
+    train: &Path,
+) -> anyhow::Result<Vec<String>> {
     let mut folders = Vec::new();
-    for folder in entries(train)?.into_iter().filter(|entry| entry.is_dir()) {
+    for folder in source.entries(train)?.into_iter().filter(|entry| entry.is_dir()) {
         folders.push(folder_name(&folder)?);
     }
     ensure!(!folders.is_empty(), "{} has no folders: expected one for each class", train.display());
@@ -119,7 +126,7 @@ fn ordered_classes(stage: &Dataset, train: &Path) -> anyhow::Result<Vec<String>>
     for folder in &folders {
         ensure!(
             given.contains(folder),
-            "'classes' leaves out the folder '{folder}' of {}",
+            "the folder '{folder}' of {} is missing in 'classes'",
             train.display()
         );
     }
@@ -133,19 +140,19 @@ fn folder_name(folder: &Path) -> anyhow::Result<String> {
         .to_owned())
 }
 
-/// What is in the folder of a part.
+/// The content of the folder of a part.
 struct PartListing {
     folder: PathBuf,
     /// The images of each class.
     files: Vec<Vec<PathBuf>>,
-    /// Files of other formats in the folders of classes, and all that are beside these folders.
+    /// Files of other formats in the folders of classes, and all files next to these folders.
     left_out: Vec<PathBuf>,
 }
 
 impl PartListing {
-    fn of(folder: &Path, classes: &[String]) -> anyhow::Result<Self> {
+    fn of(source: &SourceFolders, folder: &Path, classes: &[String]) -> anyhow::Result<Self> {
         let mut left_out = Vec::new();
-        for entry in entries(folder)? {
+        for entry in source.entries(folder)? {
             if !entry.is_dir() {
                 left_out.push(entry);
                 continue;
@@ -163,9 +170,9 @@ impl PartListing {
             let mut folders = Vec::new();
             let class = folder.join(class);
             if class.is_dir() {
-                walk(&class, &mut Vec::new(), &mut folders)?;
+                walk(source, &class, &mut Vec::new(), &mut folders)?;
             }
-            // Python sorts the whole paths, as text.
+            // Python sorts the whole paths as strings.
             folders.sort_by(|(one, _), (other, _)| {
                 one.as_os_str().as_encoded_bytes().cmp(other.as_os_str().as_encoded_bytes())
             });
@@ -181,7 +188,7 @@ impl PartListing {
         let empty: Vec<String> = self.without_images(classes).collect();
         ensure!(
             empty.is_empty(),
-            "{} of the {} classes in {} have no images ({ENDINGS}), also not in folders below: {}; {}remove their \
+            "{} of the {} classes in {} have no images ({ENDINGS}), not even in folders below: {}; {}remove their \
              folders, or put images there",
             empty.len(),
             classes.len(),
@@ -240,6 +247,7 @@ impl PartListing {
 /// Adds a folder and those below, each with its files by name. `above`: the folders that it is in, by device and
 /// number.
 fn walk(
+    source: &SourceFolders,
     folder: &Path,
     above: &mut Vec<(u64, u64)>,
     found: &mut Vec<(PathBuf, Vec<PathBuf>)>,
@@ -249,19 +257,19 @@ fn walk(
     let identity = (metadata.dev(), metadata.ino());
     ensure!(
         !above.contains(&identity),
-        "{} is a link to a folder that it is in: remove it",
+        "{} is a link to a folder that contains it: remove it",
         folder.display()
     );
     ensure!(
         above.len() < DEEPEST,
-        "{}: more than {DEEPEST} folders within folders",
+        "{}: folders are nested more than {DEEPEST} deep",
         folder.display()
     );
     let (folders, files): (Vec<_>, Vec<_>) =
-        entries(folder)?.into_iter().partition(|entry| entry.is_dir());
+        source.entries(folder)?.into_iter().partition(|entry| entry.is_dir());
     above.push(identity);
     for below in folders {
-        walk(&below, above, found)?;
+        walk(source, &below, above, found)?;
     }
     above.pop();
     found.push((folder.to_owned(), files));
@@ -286,11 +294,16 @@ fn note_classes_without(part: &PartListing, classes: &[String], context: &Contex
     }
 }
 
-/// Says which folders beside `train` look like parts of the data set and are not read.
-fn note_other_folders(train: &Path, context: &Context) -> anyhow::Result<()> {
+/// Notes the folders next to `train` that are not read.
+fn note_other_folders(
+    source: &SourceFolders,
+    train: &Path,
+    context: &Context,
+) -> anyhow::Result<()> {
     let Some(root) = train.parent() else { return Ok(()) };
     let known = ["train", "test", "val"];
-    let others: Vec<String> = entries(root)?
+    let others: Vec<String> = source
+        .entries(root)?
         .iter()
         .filter(|entry| entry.is_dir())
         .filter_map(|entry| Some(entry.file_name()?.to_string_lossy().into_owned()))

@@ -1,7 +1,7 @@
 //! Clothing1M (Xiao et al., "Learning From Massive Noisy Labeled Data for Image Classification", CVPR 2015):
-//! a million photographs of clothes with labels from the words around them, and some checked by people.
+//! a million photographs of clothes with labels from the surrounding text, some of them checked by people.
 //!
-//! Lists name the images of each part, a path a line; other files give labels, "path label" a line.
+//! Lists have the images of each part, one path per line; other files have the labels, one "path label" per line.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
@@ -14,25 +14,22 @@ use pipeline_stages::worker::Context;
 
 use super::cifar::read_names;
 use super::encoded::{EncodedImages, ImageFiles, sampled_statistics};
-use super::source::{Source, read_whole};
+use super::source::{SourceFolders, read_whole};
 use super::{class_names, sample_limit, thread_pool};
 
 const CLASSES: usize = 14;
-/// The largest of the text files has some 60 million bytes.
+/// The largest of the text files has about 60 million bytes.
 const MOST_TEXT_BYTES: u64 = 1 << 28;
 
-/// For people who lack files.
-pub(super) const WHERE_FROM: &str = "Clothing1M is given out by its authors on request (see \
+/// Advice for people who do not have the files.
+pub(super) const WHERE_FROM: &str = "Clothing1M is available from its authors on request (see \
      https://github.com/Cysu/noisy_label): put the lists and label files into one folder and unpack the \
-     images beside them, as images/0 to images/9";
+     images next to them, as images/0 to images/9";
 
-/// Writes both parts: noisy samples and then those for validation; clean ones to test.
-///
-/// # Errors
-/// When a file is missing, damaged or holds something else.
+/// Writes both parts: noisy samples, then those for validation; clean samples for testing.
 pub(super) fn write(
     stage: &Dataset,
-    source: &Source,
+    source: &SourceFolders,
     context: &Context,
 ) -> anyhow::Result<DatasetInfo> {
     let names = read_names(&find(source, "category_names_eng.txt")?, CLASSES)?;
@@ -74,17 +71,17 @@ pub(super) fn write(
     })
 }
 
-fn find(source: &Source, name: &str) -> anyhow::Result<PathBuf> {
+fn find(source: &SourceFolders, name: &str) -> anyhow::Result<PathBuf> {
     source
         .find_optional(&[name])?
-        .ok_or_else(|| anyhow!("there is no {name} in {}; {WHERE_FROM}", source.in_words()))
+        .ok_or_else(|| anyhow!("{name} is missing in {}; {WHERE_FROM}", source.in_words()))
 }
 
-/// The folder that the paths in the lists start from.
-fn images_root(source: &Source) -> anyhow::Result<PathBuf> {
+/// The folder that the paths in the lists are relative to.
+fn images_root(source: &SourceFolders) -> anyhow::Result<PathBuf> {
     let mut with_images = source.folders().iter().filter(|folder| folder.join("images").is_dir());
     let root = with_images.next().with_context(|| {
-        format!("there is no folder 'images' in {}; {WHERE_FROM}", source.in_words())
+        format!("the folder 'images' is missing in {}; {WHERE_FROM}", source.in_words())
     })?;
     if let Some(other) = with_images.next() {
         bail!("which of the two is it: {}/images or {}/images?", root.display(), other.display());
@@ -102,7 +99,7 @@ struct LabelledList {
 
 impl LabelledList {
     /// Reads the list of a part and the labels of its images, the first `limit` of them.
-    fn read(source: &Source, part: &str, kind: &str, limit: usize) -> anyhow::Result<Self> {
+    fn read(source: &SourceFolders, part: &str, kind: &str, limit: usize) -> anyhow::Result<Self> {
         let list_path = find(source, &format!("{part}_key_list.txt"))?;
         let labels_path = find(source, &format!("{kind}_label_kv.txt"))?;
         let text = read_text(&list_path)?;
@@ -119,7 +116,7 @@ impl LabelledList {
             }
             ensure!(
                 Path::new(key).components().all(|part| matches!(part, Component::Normal(_))),
-                "{}:{number}: '{}' leads out of the folder of the images",
+                "{}:{number}: '{}' is outside the folder of the images",
                 list_path.display(),
                 shortened(key)
             );
@@ -135,7 +132,7 @@ impl LabelledList {
             keys.push((u32::try_from(start)?, u32::try_from(start + key.len())?));
             labels.push(*label);
         }
-        ensure!(!keys.is_empty(), "{} names no images", list_path.display());
+        ensure!(!keys.is_empty(), "{} does not list any images", list_path.display());
         Ok(Self { text, keys, labels })
     }
 
@@ -173,5 +170,5 @@ fn labels_by_key<'text>(text: &'text str, path: &Path) -> anyhow::Result<HashMap
 
 fn read_text(path: &Path) -> anyhow::Result<String> {
     String::from_utf8(read_whole(path, MOST_TEXT_BYTES)?)
-        .map_err(|_| anyhow!("{} is no text (UTF-8)", path.display()))
+        .map_err(|_| anyhow!("{} is not text (UTF-8)", path.display()))
 }

@@ -1,7 +1,7 @@
-//! Images that stay the files that they are: read and checked by many threads, written in their order.
+//! Images that are kept as encoded files: read and checked by many threads, written in their order.
 //!
-//! Each is decoded once, so that none ends a training that has run for hours: 0.4 ms for a JPEG of 256x256 pixels on
-//! one core, 7 minutes of one core for a million. The headers alone would take 0.01 ms, and say nothing of the rest.
+//! Each is decoded once, so that none ends a training after hours: 0.4 ms for a JPEG of 256x256 pixels on
+//! one core, 7 minutes of one core for a million. The headers alone would take 0.01 ms, but do not show later damage.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -17,22 +17,22 @@ use super::images::{self, Checked, Memory};
 use super::report_images;
 use super::statistics::{ChannelHistograms, ChannelStatistics};
 
-/// Files read at once, at most.
+/// The most files that are read at once.
 const BLOCK: usize = 32;
-/// Bytes of files read at once, unless one file has more.
+/// The most bytes of files that are read at once, unless one file has more.
 const BLOCK_BYTES: u64 = 256 << 20;
-/// Images that the statistics are of, at most.
+/// The most images that the statistics are computed from.
 const SAMPLED: usize = 1000;
 
-/// Image files in an order, with their labels. Paths are made when they are needed: there can be a million.
+/// Image files in order, with their labels. Paths are made when they are needed: there can be a million.
 pub(super) struct ImageFiles<'list> {
-    /// Where each is, by its place.
+    /// The path of each, by its index.
     pub(super) path: &'list (dyn Fn(usize) -> PathBuf + Sync),
-    /// One label a file.
+    /// One label per file.
     pub(super) labels: &'list [i64],
 }
 
-/// Images of all parts, on their way into the artifact.
+/// Images of all parts, which are being written to the artifact.
 pub(super) struct EncodedImages<'run> {
     context: &'run Context,
     total: usize,
@@ -41,16 +41,16 @@ pub(super) struct EncodedImages<'run> {
 }
 
 impl<'run> EncodedImages<'run> {
-    /// `total`: how many images there are to come, for the progress.
+    /// `total`: the number of images, for the progress.
     pub(super) fn new(total: usize, context: &'run Context) -> Self {
         Self { context, total, checked: Checked::default(), memory: Memory::for_images() }
     }
 
-    /// Appends files to a part. Those that cannot be used are passed over until
-    /// [`EncodedImages::finish`] reports them all.
+    /// Appends files to a part. Unusable ones are skipped; [`EncodedImages::finish`] reports them
+    /// all.
     ///
     /// # Errors
-    /// When the part can't be written, or the stage is asked to stop.
+    /// When the part cannot be written, or the stage is asked to stop.
     pub(super) fn append(
         &mut self,
         files: &ImageFiles<'_>,
@@ -93,10 +93,10 @@ impl<'run> EncodedImages<'run> {
         Ok(())
     }
 
-    /// Whether every image can be used.
+    /// Checks that every image is usable.
     ///
     /// # Errors
-    /// With how many cannot, and the first of them.
+    /// With the number of unusable ones, and the first of them.
     pub(super) fn finish(self, advice: &str) -> anyhow::Result<()> {
         self.checked.finish(advice)
     }
@@ -112,7 +112,7 @@ fn next_block(files: &ImageFiles<'_>, start: usize) -> Range<usize> {
     start..end
 }
 
-/// The bytes of an image file that can be decoded on the way to training, or what is wrong with it.
+/// The bytes of an image file that training can decode, or what is wrong with it.
 fn read_image(path: &Path, memory: &Memory) -> Result<Vec<u8>, String> {
     let file = images::read(path)?;
     decode(&file, memory)?;
@@ -127,10 +127,10 @@ fn decode(file: &[u8], memory: &Memory) -> Result<DynamicImage, String> {
     Ok(images::decode_whole(file, image)?.0)
 }
 
-/// The statistics over images spread evenly over the list.
+/// The statistics of images spread evenly over the list.
 ///
 /// # Errors
-/// With the first of them that can't be decoded.
+/// With the first of them that cannot be decoded.
 pub(super) fn sampled_statistics(
     files: &ImageFiles<'_>,
     context: &Context,

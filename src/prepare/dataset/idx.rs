@@ -1,7 +1,7 @@
 //! The idx format of MNIST and its relatives: big-endian, a magic number, the lengths, then the items.
 //!
 //! The magic number is 0, 0, the type of the items (8: unsigned bytes) and the number of dimensions
-//! (LeCun, Cortes and Burges, "The MNIST database"). The format names no classes.
+//! (LeCun, Cortes and Burges, "The MNIST database"). The format does not have names of classes.
 
 use std::path::PathBuf;
 
@@ -10,19 +10,19 @@ use pipeline_stages::formats::{ImageShape, Part};
 use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
 
-use super::source::{OffsetReader, Source, looks_like};
+use super::source::{OffsetReader, SourceFolders, looks_like};
 use super::{RawDataset, RawSamples, class_names, sample_limit};
 
-/// No image has more pixels on a side: the header is damaged.
+/// The largest side of an image: a header with more is damaged.
 const LONGEST_SIDE: u64 = 1 << 15;
 
 /// Reads the four files.
 pub(super) fn read(
     stage: &Dataset,
-    source: &Source,
+    source: &SourceFolders,
     context: &Context,
 ) -> anyhow::Result<RawDataset> {
-    // All four files are there before the first is read.
+    // All four files are found before the first is read.
     let (train_files, test_files) =
         (PartFiles::find(source, Part::Train)?, PartFiles::find(source, Part::Test)?);
     context.stop_point()?;
@@ -43,7 +43,7 @@ pub(super) fn read(
         train.check_labels(&train_files, classes.len())?;
         test.check_labels(&test_files, classes.len())?;
     }
-    // The format names no classes: the highest label shows how many there are at least.
+    // The format does not have names of classes: the highest label shows their smallest number.
     let highest = 1 + usize::from(train.highest_label().max(test.highest_label()));
     let count = stage.classes.as_ref().map_or(highest, Vec::len);
     let classes =
@@ -64,13 +64,13 @@ struct PartFiles {
 }
 
 impl PartFiles {
-    fn find(source: &Source, part: Part) -> anyhow::Result<Self> {
+    fn find(source: &SourceFolders, part: Part) -> anyhow::Result<Self> {
         let prefix = match part {
             Part::Train => "train",
             Part::Test => "t10k",
         };
         let find = |items: &str, dimensions: u32| {
-            // The dot is how MNIST's own files are named once unpacked by some programs.
+            // With a dot: some programs unpack MNIST's files under these names.
             let names = ["-", "."]
                 .map(|separator| format!("{prefix}-{items}{separator}idx{dimensions}-ubyte"));
             let [dash, dot] = names;
@@ -104,14 +104,14 @@ impl PartFiles {
         let pixels = reader.read_exactly(kept * height * width, "pixels")?;
         reader.skip_exactly((count - kept) * height * width, "pixels")?;
         reader.expect_end()?;
-        // Packed labels unpack to no more than the images have bytes, which are known to be there.
+        // Compressed labels unpack to at most as many bytes as the images have, which exist.
         let labels = labels_reader.read_exactly(label_count, "labels")?;
         labels_reader.expect_end()?;
         Ok(PartContent { image, pixels, labels, kept: kept as usize })
     }
 }
 
-/// A part as it stands in its files.
+/// A part as it is in its files.
 struct PartContent {
     image: ImageShape,
     /// Of the first `kept` images.

@@ -1,6 +1,6 @@
 //! A folder of images: `train/<class>/`, `test/<class>/` and perhaps `val/<class>/`, JPEG, PNG or WebP of any size.
 //!
-//! The images are kept as the files that they are, or become pixels: each is turned as its EXIF data says, resized so that its
+//! The images are kept as encoded files, or become pixels: each is rotated according to its EXIF data, resized so that its
 //! shorter side fits, and cropped from its centre. Their order is that of [`class_folders`](super::class_folders), however many threads decode.
 
 use std::path::Path;
@@ -17,19 +17,19 @@ use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
 use rayon::prelude::*;
 
-use super::class_folders::{LabelledFile, Listing};
+use super::class_folders::{ClassListing, LabelledFile};
 use super::encoded::{EncodedImages, ImageFiles, sampled_statistics};
 use super::images::{self, Checked, Memory};
-use super::source::Source;
+use super::source::SourceFolders;
 use super::{RawDataset, RawSamples, report_images, thread_pool};
 
-/// Bicubic with a = -0.5, its support scaled when it shrinks, so that nothing aliases: what Pillow calls bicubic.
+/// Bicubic with a = -0.5 and a scaled support when it shrinks (antialiasing): Pillow's bicubic.
 const FILTER: FilterType = FilterType::CatmullRom;
 
-/// The longer side over the shorter one, at most: the centre of anything beyond says little, and resizing it takes much memory.
+/// The largest ratio of the sides: the centre of a longer image shows little, and resizing it takes much memory.
 const MOST_ELONGATED: u64 = 100;
 
-/// The most bytes that an image may take once decoded: a hundred million pixels and more. A file of some
+/// The most bytes that a decoded image may take: more than a hundred million pixels. A file of a few
 /// kilobytes can claim any size.
 const MOST_DECODED_BYTES: u64 = 512 << 20;
 
@@ -38,10 +38,11 @@ const ADVICE: &str = "fix or remove them";
 /// Reads both parts, as pixels.
 pub(super) fn read(
     stage: &Dataset,
-    source: &Source,
+    source: &SourceFolders,
     context: &Context,
 ) -> anyhow::Result<RawDataset> {
-    let Listing { classes, mut train, validation, test } = Listing::of(stage, source, context)?;
+    let ClassListing { classes, mut train, validation, test } =
+        ClassListing::of(stage, source, context)?;
     let validation_samples = validation.len();
     train.extend(validation);
     thread_pool(context)?.install(|| {
@@ -62,13 +63,14 @@ pub(super) fn read(
     })
 }
 
-/// Writes both parts with the images as they are.
+/// Writes both parts with the encoded images.
 pub(super) fn write_encoded(
     stage: &Dataset,
-    source: &Source,
+    source: &SourceFolders,
     context: &Context,
 ) -> anyhow::Result<DatasetInfo> {
-    let Listing { classes, train, validation, test } = Listing::of(stage, source, context)?;
+    let ClassListing { classes, train, validation, test } =
+        ClassListing::of(stage, source, context)?;
     thread_pool(context)?.install(|| {
         let total = train.len() + validation.len() + test.len();
         let mut images = EncodedImages::new(total, context);
@@ -101,7 +103,7 @@ fn with_image_files<T>(files: &[LabelledFile], take: impl FnOnce(&ImageFiles<'_>
     take(&ImageFiles { path: &path, labels: &labels })
 }
 
-/// Whether no image has colours, going by the headers. What cannot be read is found where it is decoded.
+/// Whether all images are grey, from their headers. Unreadable images are found when they are decoded.
 fn all_grey(files: &[LabelledFile]) -> bool {
     let is_grey = |file: &LabelledFile| match images::read(&file.path) {
         Ok(bytes) => ImageFile::open(&bytes).map_or(true, |image| image.is_grey()),
@@ -120,12 +122,12 @@ struct Decoder<'read> {
 }
 
 impl Decoder<'_> {
-    /// The pixels of images; of those that cannot be used, zeros, and what is wrong goes to `checked`.
+    /// The pixels of images. Unusable ones are zeros, and their problems go to `checked`.
     fn decode(&self, files: &[LabelledFile], checked: &mut Checked) -> anyhow::Result<RawSamples> {
         let mut pixels = Vec::new();
         let bytes = files.len().saturating_mul(self.image.bytes());
         pixels.try_reserve_exact(bytes).with_context(|| {
-            format!("{} images take {bytes} bytes of memory, more than there is", files.len())
+            format!("{} images take {bytes} bytes of memory, more than is available", files.len())
         })?;
         pixels.resize(bytes, 0);
         let results: Vec<Result<(), String>> = pixels
@@ -171,7 +173,7 @@ impl Decoder<'_> {
     }
 }
 
-/// How much memory it takes to decode an image and to resize it to `side`, if that is not too much.
+/// The memory that it takes to decode an image and to resize it to `side`; an error if too much.
 pub(super) fn bytes_taken(image: &ImageFile<'_>, side: u64) -> Result<u64, String> {
     let (width, height) = (u64::from(image.width), u64::from(image.height));
     let (longer, shorter) = (width.max(height), width.min(height));
@@ -185,7 +187,7 @@ pub(super) fn bytes_taken(image: &ImageFile<'_>, side: u64) -> Result<u64, Strin
     if longer / shorter > MOST_ELONGATED || (longer > shorter && resized > MOST_IMAGE_PIXELS) {
         return Err(format!("{width}x{height} pixels are too narrow to be cropped to a square"));
     }
-    // Twice what is decoded: it is converted, and turned.
+    // Twice the decoded bytes: it is converted, and rotated.
     Ok(2 * image.decoded_bytes() + half_resized + 4 * resized)
 }
 

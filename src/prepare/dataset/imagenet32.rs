@@ -1,7 +1,7 @@
 //! ImageNet at 32x32 pixels (Chrabaszcz, Loshchilov and Hutter, arXiv 1707.08819): ten training batches
 //! and one for validation, each a pickle or an .npz archive. Labels count from 1.
 //!
-//! 3.9 GB of pixels go from batch to disk; at most one batch is in memory.
+//! 3.9 GB of pixels are written to disk; at most one batch is in memory.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use pipeline_stages::worker::Context;
 
 use super::npz::{Npz, Reading};
 use super::pickled::with_batch;
-use super::source::Source;
+use super::source::SourceFolders;
 use super::statistics::ChannelHistograms;
 use super::{class_names, report_images, sample_limit};
 
@@ -21,29 +21,26 @@ const CLASSES: usize = 1000;
 const TRAIN_BATCHES: usize = 10;
 const LABELS_KEY: &str = "labels";
 
-/// For people who lack files.
-pub(super) const WHERE_FROM: &str = "ImageNet32 is handed out by https://image-net.org/download-images (an account is \
+/// Advice for people who do not have the files.
+pub(super) const WHERE_FROM: &str = "ImageNet32 is available from https://image-net.org/download-images (an account is \
      needed; under \"downsampled image data\", 32x32): unpack the archives for training and validation, and \
-     put what is in them into this folder";
+     put their files into this folder";
 
 /// Writes both parts.
-///
-/// # Errors
-/// When files are missing, cut off, damaged or hold something else.
 pub(super) fn write(
     stage: &Dataset,
-    source: &Source,
+    source: &SourceFolders,
     context: &Context,
 ) -> anyhow::Result<DatasetInfo> {
     let classes =
         class_names(stage, CLASSES, || (0..CLASSES).map(|class| class.to_string()).collect())?;
     let batches = find_batches(source)?;
-    // A limit may make the missing ones unneeded: whether it does shows on the way.
+    // With a limit, the missing ones may not be needed: that is found out while reading.
     if stage.train_limit.is_none() {
         ensure_none_missing(&batches)?;
     }
     let Some(validation) = source.find_optional(&["val_data", "val_data.npz"])? else {
-        bail!("there is no val_data or val_data.npz in {}; {WHERE_FROM}", source.in_words());
+        bail!("val_data or val_data.npz is missing in {}; {WHERE_FROM}", source.in_words());
     };
 
     let mut train = PartInProgress::new(stage, Part::Train, context)?;
@@ -80,7 +77,7 @@ struct TrainBatch {
     path: Option<PathBuf>,
 }
 
-fn find_batches(source: &Source) -> anyhow::Result<Vec<TrainBatch>> {
+fn find_batches(source: &SourceFolders) -> anyhow::Result<Vec<TrainBatch>> {
     let find = |number| {
         let names = [
             format!("train_data_batch_{number}"),
@@ -93,7 +90,7 @@ fn find_batches(source: &Source) -> anyhow::Result<Vec<TrainBatch>> {
     let batches: Vec<TrainBatch> = (1..=TRAIN_BATCHES).map(find).collect::<anyhow::Result<_>>()?;
     if batches.iter().all(|batch| batch.path.is_none()) {
         bail!(
-            "there is no train_data_batch_1 or train_data_batch_1.npz in {}; {WHERE_FROM}",
+            "train_data_batch_1 or train_data_batch_1.npz is missing in {}; {WHERE_FROM}",
             source.in_words()
         );
     }
@@ -109,13 +106,13 @@ fn ensure_none_missing(batches: &[TrainBatch]) -> anyhow::Result<()> {
     ensure!(
         missing.is_empty(),
         "of the {TRAIN_BATCHES} training batches, these are missing (also with .npz): {}; \
-         put them beside the others, or set train-limit to what the first ones have",
+         put them next to the others, or set train-limit to the number of images of the first ones",
         missing.join(", ")
     );
     Ok(())
 }
 
-/// One part on its way to disk.
+/// One part while it is written.
 struct PartInProgress<'run> {
     writer: SamplesWriter,
     histograms: ChannelHistograms,
@@ -170,7 +167,7 @@ impl<'run> PartInProgress<'run> {
     }
 }
 
-/// Labels from 0 to 999, from those of the files, which go from 1 to 1000.
+/// Labels from 0 to 999, from those of the files, which are from 1 to 1000.
 fn zero_based(mut labels: Vec<i64>, path: &Path) -> anyhow::Result<Vec<i64>> {
     for (index, label) in labels.iter_mut().enumerate() {
         ensure!(

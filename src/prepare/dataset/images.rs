@@ -1,6 +1,6 @@
-//! Image files for a data set: read, checked to be whole, decoded; and those that cannot be used, reported together.
+//! Image files for a data set: read, checked to be complete, decoded; unusable ones are reported together.
 //!
-//! Memory: whatever the files claim, what they take at once stays within a [`Memory`].
+//! Memory: regardless of what the files claim, all together stay within a [`Memory`].
 
 use std::fs::File;
 use std::io::Read;
@@ -22,7 +22,7 @@ const NAMED: usize = 5;
 /// The bytes of an image file, or what is wrong with it.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut file = File::open(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::NotFound => "the file does not exist".to_owned(),
         _ => error.to_string(),
     })?;
     let metadata = file.metadata().map_err(|error| error.to_string())?;
@@ -40,7 +40,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Decodes an image whose size was found good, once it is known that nothing of the file is missing.
+/// Decodes an image whose size was checked, after a check that the file is complete.
 pub(super) fn decode_whole(
     file: &[u8],
     image: ImageFile<'_>,
@@ -49,7 +49,7 @@ pub(super) fn decode_whole(
     image.decode().map_err(|problem| problem.to_string())
 }
 
-/// That a file goes to its end: decoders make up what is missing, or do not look.
+/// Checks that a file is complete: decoders fill in what is missing, or do not check.
 fn check_whole(file: &[u8], format: ImageFileFormat) -> Result<(), String> {
     let cut_off = || ImageProblem::CutOff.to_string();
     match format {
@@ -75,7 +75,7 @@ fn check_whole(file: &[u8], format: ImageFileFormat) -> Result<(), String> {
     }
 }
 
-/// Memory that threads share: each waits until there is enough for what it is about to take.
+/// Memory that threads share: each waits until enough is available.
 pub(super) struct Memory {
     total: u64,
     free: Mutex<u64>,
@@ -92,7 +92,7 @@ impl Memory {
         Self { total, free: Mutex::new(total), freed: Condvar::new() }
     }
 
-    /// Takes so many bytes, until what is returned is dropped. Who wants more than all waits for all.
+    /// Takes this many bytes until the result is dropped. A request for more than the total waits for the total.
     pub(super) fn take(&self, bytes: u64) -> Taken<'_> {
         let bytes = bytes.min(self.total);
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,7 +105,7 @@ impl Memory {
     }
 }
 
-/// Some of a [`Memory`].
+/// A part of a [`Memory`].
 pub(super) struct Taken<'m> {
     memory: &'m Memory,
     bytes: u64,
@@ -118,7 +118,7 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// Counts images, and keeps what is wrong with the first few that cannot be used.
+/// Counts images, and keeps the problems of the first unusable ones.
 #[derive(Default)]
 pub(super) struct Checked {
     images: usize,
@@ -127,22 +127,22 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    /// How many there are so far.
+    /// How many were counted.
     pub(super) fn images(&self) -> usize {
         self.images
     }
 
-    /// Whether all could be used so far.
+    /// Whether all of them are usable.
     pub(super) fn all_usable(&self) -> bool {
         self.unusable == 0
     }
 
-    /// Counts one, which can be used.
+    /// Counts a usable one.
     pub(super) fn usable(&mut self) {
         self.images += 1;
     }
 
-    /// Counts one, which cannot.
+    /// Counts an unusable one.
     pub(super) fn unusable(&mut self, path: &Path, problem: &str) {
         self.images += 1;
         self.unusable += 1;
@@ -151,10 +151,10 @@ impl Checked {
         }
     }
 
-    /// Whether every image can be used.
+    /// Checks that every image is usable.
     ///
     /// # Errors
-    /// With how many cannot, and the first of them.
+    /// With the number of unusable ones, and the first of them.
     pub(super) fn finish(self, advice: &str) -> anyhow::Result<()> {
         if self.unusable == 0 {
             return Ok(());
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_never_take_more_than_there_is() {
+    fn threads_never_take_more_than_the_total() {
         let memory = Memory::new(100);
         let (now, most) = (AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {

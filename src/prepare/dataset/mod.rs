@@ -1,7 +1,7 @@
-//! The body of `dataset`: images and labels in the formats of the field, into the artifact's own.
+//! The body of `dataset`: images and labels in common formats, into the format of the artifact.
 //!
-//! A file per format reads it: those that fit in memory into a [`RawDataset`], the others image by image
-//! into the artifact. What they share stands here and in [`source`].
+//! One file per format: data sets that fit in memory become a [`RawDataset`], the others are written image by image
+//! to the artifact. Shared code is here and in [`source`].
 
 mod cifar;
 mod cifar_python;
@@ -28,10 +28,10 @@ use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
 use crate::Body;
-use source::Source;
+use source::SourceFolders;
 use statistics::channel_statistics;
 
-/// More classes than this are not named in an error.
+/// The most classes that a message names.
 const NAMED: usize = 10;
 
 impl Body for Dataset {
@@ -50,13 +50,14 @@ impl Body for Dataset {
     }
 }
 
-/// Writes both parts, and gives what there is to say about them.
+/// Writes both parts, and returns their description.
 fn write(stage: &Dataset, context: &Context) -> anyhow::Result<DatasetInfo> {
-    let source =
-        &Source::of_stage(stage, context).map_err(|error| match where_from(stage.format) {
+    let source = &SourceFolders::of_stage(stage, context).map_err(|error| {
+        match where_from(stage.format) {
             Some(place) => anyhow!("{error:#}; {place}"),
             None => error,
-        })?;
+        }
+    })?;
     let in_memory = match stage.format {
         DatasetFormat::Imagenet32 => return imagenet32::write(stage, source, context),
         DatasetFormat::Clothing1m => return clothing1m::write(stage, source, context),
@@ -82,7 +83,7 @@ struct RawDataset {
     classes: Vec<String>,
     image: ImageShape,
     train: RawSamples,
-    /// How many of the training samples, the last ones, are set aside for validation.
+    /// How many training samples are set aside for validation: the last ones.
     validation_samples: usize,
     test: RawSamples,
 }
@@ -91,11 +92,11 @@ struct RawDataset {
 struct RawSamples {
     /// u8 [N,C,H,W].
     pixels: Vec<u8>,
-    /// One a sample, below the number of classes.
+    /// One per sample, below the number of classes.
     labels: Vec<i64>,
 }
 
-/// Where to ask for data that can't be fetched by themselves.
+/// Where to request data that cannot be downloaded freely.
 fn where_from(format: DatasetFormat) -> Option<&'static str> {
     match format {
         DatasetFormat::Imagenet32 => Some(imagenet32::WHERE_FROM),
@@ -127,7 +128,7 @@ impl RawDataset {
     }
 }
 
-/// Tells how many images are done.
+/// Reports how many images are done.
 fn report_images(context: &Context, done: usize, total: Option<usize>) {
     context.progress(Progress {
         done: done as u64,
@@ -143,10 +144,10 @@ fn thread_pool(context: &Context) -> anyhow::Result<rayon::ThreadPool> {
     if let Some(threads) = context.execution.threads {
         pool = pool.num_threads(threads as usize);
     }
-    pool.build().context("can't start threads")
+    pool.build().context("cannot start threads")
 }
 
-/// How many samples of a part to take at most.
+/// The most samples of a part to take.
 fn sample_limit(stage: &Dataset, part: Part) -> usize {
     let limit = match part {
         Part::Train => stage.train_limit,
@@ -155,7 +156,7 @@ fn sample_limit(stage: &Dataset, part: Part) -> usize {
     limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
-/// The names of `count` classes: the manifest's, or else `implied` by the format.
+/// The names of `count` classes: those of the manifest, otherwise those `implied` by the format.
 fn class_names(
     stage: &Dataset,
     count: usize,
@@ -170,13 +171,16 @@ fn class_names(
     Ok(classes.clone())
 }
 
-/// The message for a name that is none of the classes, with the nearest one as a hint.
+/// The message for a name that is not a class, with the nearest one as a hint.
 pub(crate) fn no_such_class(name: &str, classes: &[String]) -> String {
     let distance =
         |class: &&String| strsim::damerau_levenshtein(&class.to_lowercase(), &name.to_lowercase());
     let nearest = classes.iter().min_by_key(distance);
     match nearest.filter(|class| distance(class) <= 1 + name.chars().count() / 3) {
-        Some(nearest) => format!("there is no class '{name}'; did you mean '{nearest}'?"),
-        None => format!("there is no class '{name}' among {}", in_short(classes, NAMED)),
+        Some(nearest) => format!("the class '{name}' does not exist; did you mean '{nearest}'?"),
+        None => format!(
+            "the class '{name}' does not exist; the classes are {}",
+            in_short(classes, NAMED)
+        ),
     }
 }

@@ -1,6 +1,6 @@
 //! A batch of images as NumPy writes it with `savez`: a zip archive of `data.npy`, u8 [N, C*H*W], and `labels.npy`.
 //!
-//! Read from front to back, block by block: the images need not fit in memory.
+//! Read sequentially, block by block: the images need not fit in memory.
 //! Source of the format: NumPy's documentation, `numpy.lib.format`.
 
 use std::fs::File;
@@ -15,14 +15,14 @@ use zip::result::ZipError;
 
 use crate::zip_error::describe;
 
-/// Longer headers hold more than the three entries of plain arrays.
+/// Headers of plain arrays, with three entries, are shorter.
 const MOST_HEADER_BYTES: usize = 1 << 16;
-/// More labels than any such file has, ImageNet's in one included: 16 MB of them.
+/// More labels than any such file has, even all of ImageNet's: 16 MB.
 const MOST_LABELS: usize = 2_000_000;
 /// Images read at a time.
 const BLOCK: usize = 1000;
 
-/// An archive that was opened.
+/// An open archive.
 pub(super) struct Npz {
     path: PathBuf,
     archive: ZipArchive<BufReader<File>>,
@@ -30,22 +30,19 @@ pub(super) struct Npz {
 
 impl Npz {
     /// Opens an archive.
-    ///
-    /// # Errors
-    /// When it is no zip archive.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
-        let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         let archive =
             ZipArchive::new(BufReader::new(file)).map_err(describe).with_context(|| {
-                format!("{} is not a whole .npz file, which is a zip archive", path.display())
+                format!("{} is not a complete .npz file, which is a zip archive", path.display())
             })?;
         Ok(Self { path: path.to_owned(), archive })
     }
 
-    /// The labels as they stand there.
+    /// The labels as they are in the archive.
     ///
     /// # Errors
-    /// When they are missing, cut off or no integers.
+    /// When they are missing, cut off or not integers.
     pub(super) fn labels(&mut self) -> anyhow::Result<Vec<i64>> {
         self.with_array("labels.npy", |array, bytes| {
             let count = array.shape.iter().copied().try_fold(1, usize::checked_mul);
@@ -55,12 +52,12 @@ impl Npz {
             let element = IntegerType::of(&array.element)?;
             let bytes = read_exactly(bytes, count * element.size)?;
             let integers = bytes.chunks_exact(element.size).map(|bytes| element.integer(bytes));
-            integers.collect::<Option<_>>().context("an integer beyond 64 bits with a sign")
+            integers.collect::<Option<_>>().context("an integer does not fit in 64 bits")
         })
     }
 
-    /// Hands on the pixels of `count` images, u8 [n,C,H,W], block by block, until `take` says that it
-    /// has enough.
+    /// Passes the pixels of `count` images, u8 [n,C,H,W], block by block to `take`, until it has
+    /// enough.
     ///
     /// # Errors
     /// When they are missing, cut off, damaged or of another shape; those of `take`.
@@ -73,7 +70,7 @@ impl Npz {
         self.with_array("data.npy", |array, bytes| {
             ensure!(
                 array.element.trim_start_matches('|') == "u1",
-                "its elements are of the type '{}', no unsigned bytes ('|u1')",
+                "its elements are of the type '{}', not unsigned bytes ('|u1')",
                 array.element
             );
             let (images, each) = array.shape.split_first().context("an array without dimensions")?;
@@ -94,7 +91,7 @@ impl Npz {
                 }
             }
             let rest = read_up_to(bytes, 1)?;
-            ensure!(rest.is_empty(), "it goes on after the last image");
+            ensure!(rest.is_empty(), "it continues after the last image");
             Ok(())
         })
     }
@@ -115,12 +112,12 @@ impl Npz {
     }
 }
 
-/// Whether to go on reading.
+/// Whether to continue reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// Go on.
+    /// Continue.
     More,
-    /// Leave the rest.
+    /// Skip the rest.
     Enough,
 }
 
@@ -137,18 +134,18 @@ impl ArrayHeader {
     fn read(bytes: &mut dyn Read) -> anyhow::Result<Self> {
         let start = read_up_to(bytes, 8)?;
         let &[0x93, b'N', b'U', b'M', b'P', b'Y', version, _] = start.as_slice() else {
-            bail!("no array of NumPy (.npy)");
+            bail!("it is not an array of NumPy (.npy)");
         };
         let length = match version {
             1 => usize::from(u16::from_le_bytes(array(bytes)?)),
             2 | 3 => u32::from_le_bytes(array(bytes)?) as usize,
-            _ => bail!("version {version} of the format .npy, which is not known"),
+            _ => bail!("version {version} of the format .npy is not supported"),
         };
-        ensure!(length <= MOST_HEADER_BYTES, "its header takes {length} bytes, far too many");
+        ensure!(length <= MOST_HEADER_BYTES, "its header has {length} bytes, which is too long");
         let text = read_exactly(bytes, length)?;
         let text = String::from_utf8_lossy(&text);
         Self::parse(&text)
-            .with_context(|| format!("its header can't be read: {}", shortened(text.trim())))
+            .with_context(|| format!("its header cannot be read: {}", shortened(text.trim())))
     }
 
     /// From `{'descr': '<i8', 'fortran_order': False, 'shape': (3, 4), }`.
@@ -190,7 +187,7 @@ impl IntegerType {
             "u2" => (false, 2),
             "u4" => (false, 4),
             "u8" => (false, 8),
-            _ => bail!("its elements are of the type '{element}', no integers"),
+            _ => bail!("its elements are of the type '{element}', not integers"),
         };
         Ok(Self { size, signed, big_endian: element.starts_with('>') })
     }
@@ -211,7 +208,7 @@ impl IntegerType {
 }
 
 fn read_up_to(bytes: &mut dyn Read, count: usize) -> anyhow::Result<Vec<u8>> {
-    // Grows with what is there: a header that promises too much must not take the memory.
+    // Grows with the bytes that exist: a header that promises too many must not take the memory.
     let mut read = Vec::with_capacity(count.min(1 << 22));
     bytes.take(count as u64).read_to_end(&mut read).context("it is damaged or cut off")?;
     Ok(read)
@@ -233,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_read_in_the_words_of_any_version() {
+    fn headers_of_any_numpy_version_are_read() {
         let header = |text| ArrayHeader::parse(text);
         let expected = |element: &str, fortran_order, shape: &[usize]| {
             Some(ArrayHeader { element: element.to_owned(), fortran_order, shape: shape.to_vec() })
@@ -260,7 +257,7 @@ mod tests {
         let start = [&b"\x93NUMPY\x01\x00"[..], &60_000_u16.to_le_bytes()].concat();
         let bytes = [start, vec![b'a'; 60_000]].concat();
         let error = format!("{:#}", ArrayHeader::read(&mut bytes.as_slice()).unwrap_err());
-        assert!(error.contains("its header can't be read: aaa") && error.len() < 200, "{error}");
+        assert!(error.contains("its header cannot be read: aaa") && error.len() < 200, "{error}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A batch of images as a Python pickle: a dictionary of `data`, a NumPy array u8 [N, C*H*W], and labels.
 //!
-//! What CIFAR's and ImageNet32's Python archives hold. Knows neither.
+//! The content of CIFAR's and ImageNet32's Python archives. Does not depend on either.
 
 use std::path::Path;
 
@@ -17,11 +17,11 @@ const MOST_BYTES: u64 = 1 << 30;
 pub(super) struct Batch<'file> {
     /// u8 [N,C,H,W].
     pub(super) pixels: &'file [u8],
-    /// As they stand in the file, one an image.
+    /// As in the file, one per image.
     pub(super) labels: Vec<i64>,
 }
 
-/// Reads a batch and hands it on. The pixels are those in the file's own bytes, wherever possible.
+/// Reads a batch and passes it to `take`. The pixels are read in place if possible.
 ///
 /// # Errors
 /// When the file is cut off, damaged or holds something else; those of `take`.
@@ -54,9 +54,6 @@ pub(super) fn with_batch<T>(
 }
 
 /// Reads a list of names.
-///
-/// # Errors
-/// When the file is cut off, damaged or holds something else.
 pub(super) fn names(path: &Path, key: &str) -> anyhow::Result<Vec<String>> {
     with_dictionary(path, &[key], |values| {
         let items = values.first().and_then(|value| value.items());
@@ -66,7 +63,7 @@ pub(super) fn names(path: &Path, key: &str) -> anyhow::Result<Vec<String>> {
     })
 }
 
-/// Reads a dictionary and hands on the values of these keys.
+/// Reads a dictionary and passes the values of these keys to `take`.
 fn with_dictionary<T>(
     path: &Path,
     keys: &[&str],

@@ -1,6 +1,6 @@
-//! Where the files of a data set are, and how they are read: from front to back, knowing the offset.
+//! Finds the files of a data set, and reads them sequentially with the offset.
 //!
-//! Knows no format.
+//! Does not depend on formats.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -11,39 +11,42 @@ use pipeline_stages::kinds::Dataset;
 use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
-use crate::folder::entries;
+use crate::folder::{Place, entries};
 use crate::gzip::GzipReader;
 use crate::web_page::is_markup;
 
-/// More folders than this are not named in an error.
+/// The most folders that a message names.
 const NAMED: usize = 10;
 
 /// The folders in which to look for the files: those of the stage's inputs, and one level below.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct SourceFolders {
     folders: Vec<PathBuf>,
+    place: Place,
 }
 
-impl Source {
+impl SourceFolders {
     /// The folders of the inputs, or the manifest's own `path`.
     pub(super) fn of_stage(stage: &Dataset, context: &Context) -> anyhow::Result<Self> {
-        let roots = match &stage.path {
-            Some(path) => vec![context.folder.join(path)],
-            None => context.inputs("source").iter().map(|input| input.path.clone()).collect(),
+        let inputs = || context.inputs("source").iter().map(|input| input.path.clone());
+        let (roots, place) = match &stage.path {
+            Some(path) => (vec![context.folder.join(path)], Place::Outside),
+            None => (inputs().collect(), Place::Artifact),
         };
-        ensure!(!roots.is_empty(), "the request has nothing at port 'source', and no 'path'");
-        Self::in_roots(&roots)
-    }
-
-    /// These folders and, after each, its subfolders in the order of their names.
-    pub(super) fn in_roots(roots: &[PathBuf]) -> anyhow::Result<Self> {
+        ensure!(!roots.is_empty(), "the request has no artifact at port 'source', and no 'path'");
         let mut folders = Vec::new();
         for root in roots {
-            ensure!(root.is_dir(), "{} is no folder", root.display());
-            folders.push(root.clone());
-            folders.extend(entries(root)?.into_iter().filter(|entry| entry.is_dir()));
+            ensure!(root.is_dir(), "{} is not a folder", root.display());
+            let below = entries(&root, place)?.into_iter().filter(|entry| entry.is_dir());
+            folders.push(root);
+            folders.extend(below);
         }
-        Ok(Self { folders })
+        Ok(Self { folders, place })
+    }
+
+    /// The entries of one of the folders, or of a folder below them.
+    pub(super) fn entries(&self, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+        entries(folder, self.place)
     }
 
     /// The folders, outer ones first.
@@ -51,19 +54,19 @@ impl Source {
         &self.folders
     }
 
-    /// The one file with one of these names; in the same folder, an earlier name wins. Several with the same bytes are one.
+    /// The one file with one of these names; in the same folder, an earlier name wins. Several with the same bytes count as one.
     ///
     /// # Errors
-    /// When there is none, or different ones in two folders.
+    /// When it is missing, or differs in two folders.
     pub(super) fn find(&self, names: &[&str]) -> anyhow::Result<PathBuf> {
         self.find_optional(names)?
-            .with_context(|| format!("there is no {} in {}", names.join(" or "), self.in_words()))
+            .with_context(|| format!("{} is missing in {}", names.join(" or "), self.in_words()))
     }
 
-    /// As [`Source::find`], for several files, each of one name.
+    /// As [`SourceFolders::find`], for several files, each of one name.
     ///
     /// # Errors
-    /// When one is missing, or is there twice.
+    /// When one is missing, or differs in two folders.
     pub(super) fn find_all(&self, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
         names.iter().map(|name| self.find(&[name])).collect()
     }
@@ -73,10 +76,10 @@ impl Source {
         in_short(self.folders.iter().map(|folder| folder.display().to_string()), NAMED)
     }
 
-    /// As [`Source::find`], for a file that may be missing.
+    /// As [`SourceFolders::find`], for a file that may be missing.
     ///
     /// # Errors
-    /// When there are different ones in two folders.
+    /// When it differs in two folders.
     pub(super) fn find_optional(&self, names: &[&str]) -> anyhow::Result<Option<PathBuf>> {
         let in_folder = |folder: &PathBuf| {
             names.iter().map(|name| folder.join(name)).find(|path| path.is_file())
@@ -92,7 +95,7 @@ impl Source {
     }
 }
 
-/// Whether two files have the same bytes under names that end alike. What cannot be read is different.
+/// Whether two files have the same bytes and the same extension. Unreadable files differ.
 fn same_bytes(one: &Path, other: &Path) -> bool {
     let length = |path: &Path| path.metadata().map(|metadata| metadata.len()).ok();
     if length(one) != length(other) || one.extension() != other.extension() {
@@ -107,34 +110,34 @@ fn same_bytes(one: &Path, other: &Path) -> bool {
 /// All bytes of a file.
 ///
 /// # Errors
-/// When it can't be read, or has more than `most` bytes.
+/// When it cannot be read, or has more than `most` bytes.
 pub(super) fn read_whole(path: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
-    let reading = || format!("can't read {}", path.display());
-    let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
+    let reading = || format!("cannot read {}", path.display());
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let length = file.metadata().with_context(reading)?.len();
     let mut bytes = Vec::with_capacity(length.min(most) as usize);
     file.take(most + 1).read_to_end(&mut bytes).with_context(reading)?;
     ensure!(
         bytes.len() as u64 <= most,
-        "{} has more than {most} bytes: it is not what its name says",
+        "{} has more than {most} bytes: it is not the file that its name suggests",
         path.display()
     );
     Ok(bytes)
 }
 
-/// A file, read from front to back. Every error names the file and the offset.
+/// A file that is read sequentially. Every error names the file and the offset.
 pub(super) struct OffsetReader {
     path: PathBuf,
     bytes: Box<dyn Read>,
-    /// Bytes read so far: of the unpacked content, where the file is packed.
+    /// Bytes read: of the unpacked content, if the file is compressed.
     offset: u64,
     packed: bool,
 }
 
 impl OffsetReader {
-    /// Opens a file; one that ends in `.gz` is unpacked on the way.
+    /// Opens a file; one that ends in `.gz` is unpacked while it is read.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
-        let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         let packed = path.extension().is_some_and(|extension| extension == "gz");
         let file = BufReader::with_capacity(1 << 16, file);
         let bytes: Box<dyn Read> =
@@ -142,14 +145,14 @@ impl OffsetReader {
         Ok(Self { path: path.to_owned(), bytes, offset: 0, packed })
     }
 
-    /// Where the next byte is.
+    /// The offset of the next byte.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Up to `count` bytes: fewer only where the file ends.
+    /// Up to `count` bytes: fewer only at the end of the file.
     pub(super) fn read_up_to(&mut self, count: u64) -> anyhow::Result<Vec<u8>> {
-        // Grows with what is there: a header that promises too much must not take the memory.
+        // Grows with the bytes that exist: a header that promises too many must not take the memory.
         let mut bytes = Vec::with_capacity(count.min(1 << 20) as usize);
         let result = self.bytes.by_ref().take(count).read_to_end(&mut bytes);
         self.offset += bytes.len() as u64;
@@ -157,11 +160,11 @@ impl OffsetReader {
             Ok(_) => Ok(bytes),
             Err(error) if self.packed => Err(self
                 .error_at(self.offset, &format!("the gzip data is damaged or cut off ({error})"))),
-            Err(error) => Err(self.error_at(self.offset, &format!("can't be read ({error})"))),
+            Err(error) => Err(self.error_at(self.offset, &format!("cannot be read ({error})"))),
         }
     }
 
-    /// Exactly `count` bytes, which are `what` for the error.
+    /// Exactly `count` bytes; an error calls them `what`.
     pub(super) fn read_exactly(&mut self, count: u64, what: &str) -> anyhow::Result<Vec<u8>> {
         let start = self.offset;
         let bytes = self.read_up_to(count)?;
@@ -169,7 +172,7 @@ impl OffsetReader {
         Ok(bytes)
     }
 
-    /// Passes over exactly `count` bytes, which are `what` for the error.
+    /// Skips exactly `count` bytes; an error calls them `what`.
     pub(super) fn skip_exactly(&mut self, count: u64, what: &str) -> anyhow::Result<()> {
         let start = self.offset;
         let mut left = count;
@@ -200,7 +203,7 @@ impl OffsetReader {
         if self.read_up_to(1)?.is_empty() {
             return Ok(());
         }
-        Err(self.error_at(end, "expected the end of the file, but it goes on"))
+        Err(self.error_at(end, "expected the end of the file, but it continues"))
     }
 
     /// An error about the byte at `offset` of this file.
@@ -210,16 +213,16 @@ impl OffsetReader {
     }
 }
 
-/// What a file seems to be, going by its first bytes, where it is not what it should be.
+/// A hint for a file of an unexpected format, from its first bytes.
 pub(super) fn looks_like(start: &[u8]) -> &'static str {
     match start {
         [0x1f, 0x8b, ..] => {
-            "; it looks like a gzip file: give it a name that ends in .gz, or unpack it first"
+            "; it looks like a gzip file: rename it so that it ends in .gz, or unpack it first"
         }
         [b'P', b'K', 3, 4, ..] => "; it looks like a zip archive: unpack it first",
         [0xfd, b'7', b'z', b'X', b'Z', ..] => "; it looks like an xz file: unpack it first",
         _ if is_markup(start) => {
-            "; it looks like a web page: the download gave that instead of the file"
+            "; it looks like a web page, which was downloaded instead of the file"
         }
         _ => "",
     }

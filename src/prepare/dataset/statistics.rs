@@ -1,11 +1,10 @@
-//! Mean and standard deviation of each channel: what `dataset.json` says about the training images.
+//! Mean and standard deviation of each channel: the statistics of the training images in `dataset.json`.
 
 use pipeline_stages::formats::ImageShape;
 
 /// Per channel, over all pixels in [0, 1].
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ChannelStatistics {
-    /// The mean.
     pub(super) mean: Vec<f64>,
     /// The standard deviation (of the population, not of a sample).
     pub(super) std: Vec<f64>,
@@ -18,14 +17,14 @@ pub(super) fn channel_statistics(pixels: &[u8], image: ImageShape) -> ChannelSta
     histograms.statistics()
 }
 
-/// How often each value comes in each channel: what the statistics of any number of images need.
+/// How often each value occurs in each channel: enough for the statistics of any number of images.
 #[derive(Debug, Clone)]
 pub(super) struct ChannelHistograms {
     channels: Vec<[u64; 256]>,
 }
 
 impl ChannelHistograms {
-    /// Of no image.
+    /// Without images.
     pub(super) fn new(channels: usize) -> Self {
         Self { channels: vec![[0; 256]; channels] }
     }
@@ -51,7 +50,7 @@ impl ChannelHistograms {
         }
     }
 
-    /// With the images of `other`, which has as many channels.
+    /// Adds the images of `other`, which has the same number of channels.
     pub(super) fn merged(mut self, other: &Self) -> Self {
         for (histogram, other) in self.channels.iter_mut().zip(&other.channels) {
             for (count, other) in histogram.iter_mut().zip(other) {
@@ -61,7 +60,7 @@ impl ChannelHistograms {
         self
     }
 
-    /// The statistics. Exact but for the last division: they sum integers.
+    /// The statistics. Exact except for the last division: the sums are of integers.
     pub(super) fn statistics(&self) -> ChannelStatistics {
         let (mean, std) = self.channels.iter().map(moments).unzip();
         ChannelStatistics { mean, std }
@@ -76,7 +75,7 @@ fn moments(histogram: &[u64; 256]) -> (f64, f64) {
     if count == 0 {
         return (0.0, 0.0);
     }
-    // count^2 times the variance, in integers: nothing cancels.
+    // count^2 times the variance, in integers: no cancellation.
     let spread = count * second - first * first;
     let scale = count as f64 * 255.0;
     (first as f64 / scale, (spread as f64).sqrt() / scale)
@@ -89,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn channels_are_apart() {
+    fn channels_are_separate() {
         let image = ImageShape { channels: 2, height: 1, width: 2 };
         let statistics = channel_statistics(&[0, 255, 51, 51, 0, 255, 51, 51], image);
         assert_eq!(statistics.mean, [0.5, 0.2]);

@@ -12,6 +12,7 @@ use pipeline_stages::formats::{DatasetInfo, Part, Samples};
 use serde_json::Value;
 
 use crate::fixture::Fixture;
+use crate::samples::{encoded, gzip};
 
 /// What a stage wrote.
 struct Written {
@@ -45,7 +46,7 @@ fn output(
 fn error(test: &mut Fixture, parameters: Value) -> String {
     let source = test.folder().join("source");
     match run(test, parameters, &[&source]) {
-        Ok(_) => panic!("the stage went through"),
+        Ok(_) => panic!("the stage succeeded"),
         Err(error) => format!("{error:#}"),
     }
 }
@@ -65,13 +66,6 @@ fn idx_file(lengths: &[u32], items: &[u8]) -> Vec<u8> {
         .chain(lengths.iter().flat_map(|length| length.to_be_bytes()))
         .chain(items.iter().copied())
         .collect()
-}
-
-fn gzip(content: &[u8]) -> Vec<u8> {
-    use std::io::Write;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(content).unwrap();
-    encoder.finish().unwrap()
 }
 
 /// Three training and two test images of 2x3 pixels, as four idx files.

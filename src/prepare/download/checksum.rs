@@ -1,4 +1,4 @@
-//! The checksums of a file: taken while it is written, and held against those of the stage.
+//! The checksums of a file: computed while it is written, and compared with those of the stage.
 
 use md5::Md5;
 use pipeline_stages::kinds::Download;
@@ -21,7 +21,7 @@ impl Hashes {
         self.md5.update(bytes);
     }
 
-    /// The checksums of all bytes so far.
+    /// The checksums of the bytes so far.
     pub(super) fn digests(&self) -> Digests {
         Digests {
             blake3: self.blake3.finalize().to_hex().to_string(),
@@ -43,7 +43,7 @@ pub(super) struct Digests {
     pub(super) md5: String,
 }
 
-/// What the checksums must be, as far as the stage says.
+/// The expected checksums of the stage.
 pub(super) struct Checksums<'a>(&'a Download);
 
 impl<'a> Checksums<'a> {
@@ -51,10 +51,10 @@ impl<'a> Checksums<'a> {
         Self(stage)
     }
 
-    /// Compares every checksum that is given.
+    /// Compares every checksum of the stage.
     ///
     /// # Errors
-    /// When one differs: names it, what was expected and what came, and the size of the file.
+    /// When one differs, with its name, the expected and the actual value, and the size of the file.
     pub(super) fn check(
         &self,
         digests: &Digests,
@@ -72,9 +72,7 @@ impl<'a> Checksums<'a> {
             }
             let hint = match beginning {
                 [] => "; the file is empty",
-                bytes if is_web_page(bytes) => {
-                    "; it is a web page: a page for logging in, or an error?"
-                }
+                bytes if is_web_page(bytes) => "; it is a web page: a login page, or an error?",
                 _ => "",
             };
             let expected = expected.to_ascii_lowercase();

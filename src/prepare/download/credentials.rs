@@ -1,6 +1,6 @@
-//! Who a server takes us for: user names and passwords, or tokens, from the environment and from a netrc file.
+//! Logins: user names and passwords, or tokens, from the environment and from a netrc file.
 //!
-//! They are read when a request is made and are kept nowhere. Does not depend on how requests are sent.
+//! They are read for each request and never stored. Does not depend on how requests are sent.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pipeline_stages::kinds::Login;
 
-/// A netrc file is not longer: something else has its name.
+/// The largest netrc file: a larger file is something else.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// What the user has for all hosts.
+/// The logins of the user for all hosts.
 pub(super) struct Credentials {
     variable: fn(&str) -> Option<OsString>,
     netrc: Vec<Entry>,
@@ -28,8 +28,8 @@ struct Entry {
 }
 
 impl Credentials {
-    /// Those of this process: of its environment, and of the file that `NETRC` names, or else `~/.netrc`. Gives also why
-    /// that file can't be used, where that is so.
+    /// The logins of this process: from its environment, and from the file that `NETRC` names, otherwise `~/.netrc`.
+    /// Also returns a note if that file cannot be used.
     pub(super) fn of_the_user(variable: fn(&str) -> Option<OsString>) -> (Self, Option<String>) {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let named = set("NETRC");
@@ -44,16 +44,16 @@ impl Credentials {
             }
             Err(error) => {
                 let why = match error {
-                    Unreadable::Missing => "there is no such file".to_owned(),
+                    Unreadable::Missing => "the file does not exist".to_owned(),
                     Unreadable::Other(why) => why,
                 };
-                let note = format!("goes on without the logins of {}: {why}", path.display());
+                let note = format!("continues without the logins of {}: {why}", path.display());
                 (Self { variable, netrc: Vec::new() }, Some(note))
             }
         }
     }
 
-    /// The value of an `Authorization` header for a host, if there is anything for it.
+    /// The value of the `Authorization` header for a host, if it has a login.
     pub(super) fn header(&self, host: &str) -> Option<String> {
         let of_environment = |login: Login| {
             let value = (self.variable)(&login.variable(host)?)?.into_string().ok()?;
@@ -94,7 +94,7 @@ fn read_netrc(path: &Path) -> Result<Vec<Entry>, Unreadable> {
 }
 
 /// The entries of a netrc file, by curl's rules: words in any lines, `"quoted"` with `\"`, `\\`, `\n`, `\r` and `\t`
-/// where they have spaces, comments behind a `#` that starts a word, and macros up to an empty line.
+/// if they have spaces, comments after a `#` that starts a word, and macros up to an empty line.
 fn parse(text: &str) -> Result<Vec<Entry>, String> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut words = Words { rest: text };
@@ -108,14 +108,14 @@ fn parse(text: &str) -> Result<Vec<Entry>, String> {
             "account" => drop(value()?),
             field @ ("login" | "password") => {
                 let value = value()?;
-                let entry = entries.last_mut().ok_or("a login stands before the first machine")?;
+                let entry = entries.last_mut().ok_or("a login is before the first machine")?;
                 let place = if field == "login" { &mut entry.login } else { &mut entry.password };
                 *place = Some(value);
             }
-            // Not repeated: it may be a part of a password.
+            // Not shown: it may be a part of a password.
             _ => {
                 return Err(
-                    "it has a word that is not of a netrc file; quote passwords with spaces"
+                    "it has a word that a netrc file does not have; quote passwords with spaces"
                         .to_owned(),
                 );
             }
@@ -161,7 +161,7 @@ impl Words<'_> {
                 other => word.push(other),
             }
         }
-        Err("a quote in it does not end".to_owned())
+        Err("a quote in it is not closed".to_owned())
     }
 
     fn skip_macro(&mut self) {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_goes_before_the_file_and_the_first_entry_before_others() {
+    fn the_environment_wins_over_the_file_and_the_first_entry_over_others() {
         let variable = |name: &str| match name {
             "PIPELINE_TOKEN_HUB_EXAMPLE_ORG" => Some("t0ken".into()),
             "PIPELINE_LOGIN_DATA_EXAMPLE_ORG" => Some("ann:s3cret".into()),

@@ -1,4 +1,4 @@
-//! A mirror on the web: what is asked for, and what the answer means for the partial file.
+//! A mirror on the web: the request, and what the response means for the partial file.
 //!
 //! The rules of ranges are those of RFC 9110, sections 13.1.5 (If-Range) and 14 (Range).
 
@@ -17,7 +17,7 @@ use super::partial::{Partial, Version};
 use super::retry::{Failure, LONGEST_WAIT, retry_after};
 use super::stream::{Head, Stream};
 
-/// Redirects that are followed.
+/// The most redirects that are followed.
 const MOST_REDIRECTS: usize = 10;
 
 /// The proxy that the environment names: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`.
@@ -25,7 +25,7 @@ pub(super) fn environment_proxy() -> Option<Proxy> {
     Proxy::try_from_env()
 }
 
-/// Speaks HTTP.
+/// An HTTP client.
 pub(super) struct Client {
     agent: Agent,
     stall: Duration,
@@ -43,39 +43,39 @@ pub(super) struct LeastSpeed {
 }
 
 impl LeastSpeed {
-    /// Whether this many bytes are what it asks of this time.
+    /// Whether this many bytes in this time are fast enough.
     pub(super) fn is_reached(&self, bytes: u64, time: Duration) -> bool {
         bytes as f64 >= self.limit as f64 * time.as_secs_f64()
     }
 }
 
-/// What the answer means for the partial file.
+/// What the response means for the partial file.
 enum Answer {
     /// The body is the whole file.
     Whole(Version),
-    /// The body is what is missing.
+    /// The body is the missing rest.
     Rest,
-    /// The partial file can't be continued.
+    /// The partial file cannot be continued.
     StartOver,
 }
 
 impl Client {
-    /// A client that gives up a connection that is silent for longer than the stage allows, or too slow.
+    /// A client that closes a connection that is silent for longer than the stage allows, or too slow.
     ///
     /// # Errors
-    /// When the certificates that `SSL_CERT_FILE` names can't be read.
+    /// When the certificates that `SSL_CERT_FILE` names cannot be read.
     pub(super) fn new(
         stage: &Download,
         proxy: Option<Proxy>,
         credentials: Credentials,
     ) -> anyhow::Result<Self> {
         let stall = Duration::from_secs(stage.timeout_seconds);
-        // The stream watches the clock. These only make its thread end at last.
+        // The stream watches the time. These only make its thread end eventually.
         let timeout =
             Some(stall.saturating_add(Duration::from_secs(5)).min(Duration::from_secs(86_400)));
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            // They are followed here: as curl follows them.
+            // Redirects are followed in this file, as curl does.
             .max_redirects(0)
             .user_agent(format!("pipeline/{VERSION}"))
             .accept_encoding("identity")
@@ -98,11 +98,11 @@ impl Client {
         self.least
     }
 
-    /// Transfers what is missing of the file. `checked` says that a checksum will tell whether parts
-    /// belong together; without one only the server's word that the file is the same can.
+    /// Transfers the missing rest of the file. `checked`: a checksum will show whether the parts belong
+    /// together; without one, only the server can confirm that the file is the same.
     ///
     /// # Errors
-    /// When it does not come, or not all of it; when the stage is asked to stop.
+    /// When it does not arrive completely; when the stage is asked to stop.
     pub(super) fn get(
         &self,
         url: &str,
@@ -115,7 +115,7 @@ impl Client {
             return Ok(());
         }
         let origin = WebUrl::read(url)
-            .map_err(|reason| Failure::lasting(format!("it can't be fetched: {reason}")))?;
+            .map_err(|reason| Failure::lasting(format!("it cannot be fetched: {reason}")))?;
         let headers = range_headers(partial.version(), partial.len(), checked);
         let asked_for_rest = !headers.is_empty();
         let (stream, head) = self.follow(&origin, &headers, context)?;
@@ -144,14 +144,16 @@ impl Client {
             }
         }
         match total {
-            Some(total) if total != partial.len() => {
-                Err(at(Failure::passing("the transfer broke off"), partial.len(), Some(total)))
-            }
+            Some(total) if total != partial.len() => Err(at(
+                Failure::passing("the transfer was interrupted"),
+                partial.len(),
+                Some(total),
+            )),
             _ => Ok(()),
         }
     }
 
-    /// Sends the request and follows redirects. What the user has for a host goes to the URL's own host only.
+    /// Sends the request and follows redirects. A login is sent only to the host of the original URL.
     fn follow(
         &self,
         origin: &WebUrl,
@@ -170,13 +172,13 @@ impl Client {
                 Some(location) => url = next_hop(&url, location)?,
             }
         }
-        Err(Failure::lasting("it redirects too often: a circle?"))
+        Err(Failure::lasting("it redirects too often: a loop?"))
     }
 
     fn too_slow(&self, bytes: u64, time: Duration) -> Failure {
         let speed = bytes as f64 / time.as_secs_f64();
         Failure::passing(format!(
-            "too slow: {speed:.0} bytes a second over {:.0} s, and speed-limit is {}",
+            "too slow: {speed:.0} bytes per second over {:.0} s, but speed-limit is {}",
             time.as_secs_f64(),
             self.least.limit
         ))
@@ -189,26 +191,26 @@ fn next_hop(from: &WebUrl, location: &[u8]) -> Result<WebUrl, Failure> {
     let shown = masked(&shown).escape_debug().to_string();
     let to = from.redirect(location).map_err(|reason| {
         Failure::lasting(format!(
-            "refused: it redirects to '{shown}', which can't be fetched: {reason}"
+            "refused: it redirects to '{shown}', which cannot be fetched: {reason}"
         ))
     })?;
     if from.is_encrypted() && !to.is_encrypted() {
         return Err(Failure::lasting(format!(
-            "refused: it redirects from https to {shown}, which anybody on the way could change"
+            "refused: it redirects from https to {shown}, which anybody in between could change"
         )));
     }
     Ok(to)
 }
 
-/// Adds how far the transfer came.
+/// Adds how far the transfer got.
 fn at(failure: Failure, length: u64, total: Option<u64>) -> Failure {
     let Failure::Passing { reason, wait } = failure else { return failure };
     let total = total.map_or_else(String::new, |total| format!(" of {total}"));
     Failure::Passing { reason: format!("{reason} (after {length}{total} bytes)"), wait }
 }
 
-/// Asks for the rest of a file, on condition that it is still the same. Nothing if there is no
-/// partial file, or no way to know that the rest belongs to it.
+/// Requests the rest of a file, on condition that it is still the same. Empty without a partial file,
+/// or if nothing can confirm that the rest belongs to it.
 fn range_headers(version: &Version, length: u64, checked: bool) -> Vec<(&'static str, String)> {
     if length == 0 {
         return Vec::new();
@@ -240,7 +242,7 @@ fn version_of(head: &Head) -> Version {
     }
 }
 
-/// Whether the body starts where the partial file ends, and is of the same version.
+/// Whether the body starts at the end of the partial file, and is of the same version.
 fn continues(head: &Head, partial: &Partial) -> bool {
     let Some((start, total)) = head.header("content-range").and_then(read_content_range) else {
         return false;
@@ -269,11 +271,11 @@ fn describe_status(status: u16, header: Option<&str>) -> Failure {
     let wait = header.and_then(|header| retry_after(header, SystemTime::now()));
     match status {
         408 | 425 | 429 | 500..=599 => {
-            let reason = format!("the server can't answer now (status {status})");
+            let reason = format!("the server is not available (status {status})");
             match wait {
                 Some(wait) if wait > LONGEST_WAIT => {
                     let seconds = wait.as_secs();
-                    Failure::lasting(format!("{reason}, and says to come back in {seconds} s"))
+                    Failure::lasting(format!("{reason}, and asks to wait {seconds} s"))
                 }
                 wait => Failure::Passing { reason, wait },
             }
@@ -284,11 +286,11 @@ fn describe_status(status: u16, header: Option<&str>) -> Failure {
              environment (`pipeline kinds download`), or get the file by hand and add its place as \"file:PATH\" to url"
         )),
         407 => Failure::lasting("the proxy denied access (status 407)"),
-        _ => Failure::lasting(format!("the server answered with status {status}")),
+        _ => Failure::lasting(format!("the server responded with status {status}")),
     }
 }
 
-/// Mozilla's certificates, or those that `SSL_CERT_FILE` names: a company's own, say.
+/// Mozilla's certificates, or those that `SSL_CERT_FILE` names, such as a company's own.
 fn tls_config() -> anyhow::Result<TlsConfig> {
     let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) else {
         return Ok(TlsConfig::default());
@@ -302,7 +304,7 @@ fn tls_config() -> anyhow::Result<TlsConfig> {
             certificates.push(certificate);
         }
     }
-    ensure!(!certificates.is_empty(), "{}, which holds no certificate", what());
+    ensure!(!certificates.is_empty(), "{}, which does not contain a certificate", what());
     Ok(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&certificates)).build())
 }
 
@@ -311,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rest_is_asked_for_only_where_it_can_be_known_to_belong() {
+    fn the_rest_is_requested_only_if_it_can_be_confirmed_to_belong() {
         let version = |etag: Option<&str>, date: Option<&str>| Version {
             etag: etag.map(str::to_owned),
             last_modified: date.map(str::to_owned),
@@ -378,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_says_whether_to_try_again() {
+    fn the_status_decides_whether_to_try_again() {
         for (status, header, passing) in [
             (500, None, true),
             (503, Some("10"), true),

@@ -12,7 +12,7 @@ use super::retry::Failure;
 /// Copies the file.
 ///
 /// # Errors
-/// When it is not there or can't be read; when the stage is asked to stop.
+/// When it is missing or cannot be read; when the stage is asked to stop.
 pub(super) fn copy(
     path: &Path,
     partial: &mut Partial,
@@ -20,13 +20,13 @@ pub(super) fn copy(
     progress: &dyn Fn(u64, Option<u64>),
 ) -> Result<(), Failure> {
     let unreadable = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => Failure::lasting(format!("there is no file {}", path.display())),
-        _ => Failure::lasting(format!("can't read {}: {error}", path.display())),
+        ErrorKind::NotFound => Failure::lasting(format!("{} does not exist", path.display())),
+        _ => Failure::lasting(format!("cannot read {}: {error}", path.display())),
     };
-    // Before it is opened: to open a pipe waits for somebody to write into it.
+    // Before it is opened: opening a pipe waits for a writer.
     let metadata = path.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
-        return Err(Failure::lasting(format!("{} is no file", path.display())));
+        return Err(Failure::lasting(format!("{} is not a regular file", path.display())));
     }
     let mut file = File::open(path).map_err(unreadable)?;
     partial.start_version(Version::default())?;

@@ -1,8 +1,8 @@
-//! What has come of a file so far: its bytes in the checkpoint folder, their checksums, and what the
-//! server said that they are.
+//! The part of a file that was downloaded: its bytes in the checkpoint folder, their checksums, and the version
+//! that the server sent.
 //!
-//! Each mirror has its own, so that an interrupted transfer from the second mirror outlives a new
-//! attempt at the first. Knows no network.
+//! Each mirror has its own, so that an interrupted transfer from the second mirror survives a new
+//! attempt at the first. Does not depend on the network.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -15,16 +15,16 @@ use super::checksum::{Digests, Hashes};
 use super::ours;
 use super::retry::Failure;
 
-/// Enough of a file to see that it is a web page.
+/// Enough of a file to recognise a web page.
 const BEGINNING: usize = 256;
 
 /// Bytes per read. A request to stop is noticed once per read.
 const BUFFER: usize = 256 << 10;
 
-/// What a server said of a file when it started to send it.
+/// The version of a file, from the headers of the server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Version {
-    /// Its `ETag`, if strong: only such a one can say that two parts belong together.
+    /// Its `ETag`, if strong: only a strong one confirms that two parts belong together.
     pub(super) etag: Option<String>,
     /// Its `Last-Modified`.
     pub(super) last_modified: Option<String>,
@@ -32,7 +32,7 @@ pub(super) struct Version {
     pub(super) size: Option<u64>,
 }
 
-/// A file on its way.
+/// A partial file.
 pub(super) struct Partial {
     path: PathBuf,
     file: File,
@@ -41,24 +41,24 @@ pub(super) struct Partial {
     beginning: Vec<u8>,
     version: Version,
     origin: Origin,
-    /// The most bytes that it may have.
+    /// The most bytes that it can have.
     most: u64,
 }
 
-/// Whether all bytes came in one transfer.
+/// Whether all bytes are of one transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// They did: they are of one version of the file.
+    /// They are: of one version of the file.
     OneTransfer,
-    /// They did not: if the server lied, or did not say which version it sent, they may not belong together.
+    /// They are not: if the server sent wrong or no versions, they may not belong together.
     Pieces,
 }
 
 impl Partial {
-    /// What an earlier process got from this URL, or nothing. It may grow to `most` bytes.
+    /// What an earlier process downloaded from this URL, or an empty file. It can grow to `most` bytes.
     ///
     /// # Errors
-    /// When the checkpoint folder can't be used; when the stage is asked to stop.
+    /// When the checkpoint folder cannot be used; when the stage is asked to stop.
     pub(super) fn open(
         context: &Context,
         url: &str,
@@ -92,27 +92,27 @@ impl Partial {
         Ok(partial)
     }
 
-    /// How many bytes there are.
+    /// How many bytes it has.
     pub(super) fn len(&self) -> u64 {
         self.length
     }
 
-    /// What the server said of the file that these bytes are of.
+    /// The version of the file that these bytes are of.
     pub(super) fn version(&self) -> &Version {
         &self.version
     }
 
-    /// Whether all bytes are there, by the size that the server gave.
+    /// Whether it has all bytes, according to the size from the server.
     pub(super) fn is_complete(&self) -> bool {
         self.length > 0 && self.version.size == Some(self.length)
     }
 
-    /// Whether all bytes came in one transfer.
+    /// Whether all bytes are of one transfer.
     pub(super) fn origin(&self) -> Origin {
         self.origin
     }
 
-    /// Says that another transfer goes on where the last one broke off.
+    /// Records that another transfer continues the last one.
     pub(super) fn goes_on(&mut self) {
         self.origin = Origin::Pieces;
     }
@@ -122,15 +122,12 @@ impl Partial {
         &self.beginning
     }
 
-    /// The checksums of what is there.
+    /// The checksums of its bytes.
     pub(super) fn digests(&self) -> Digests {
         self.hashes.digests()
     }
 
-    /// Forgets everything.
-    ///
-    /// # Errors
-    /// When the file can't be emptied.
+    /// Empties it.
     pub(super) fn start_over(&mut self) -> Result<(), Failure> {
         ours(self.file.set_len(0), "empty", &self.path)?;
         self.length = 0;
@@ -144,9 +141,9 @@ impl Partial {
     /// Starts over with another version of the file.
     ///
     /// # Errors
-    /// When that can't be written down, or it is too large.
+    /// When the version cannot be written, or the file is too large.
     pub(super) fn start_version(&mut self, version: Version) -> Result<(), Failure> {
-        // In this order: a crash in between leaves an empty file, never bytes of another version.
+        // In this order: a crash in between leaves an empty file, never the bytes of another version.
         self.start_over()?;
         if version.size.is_some_and(|size| size > self.most) {
             return Err(self.too_large());
@@ -161,7 +158,7 @@ impl Partial {
     /// Adds the next bytes.
     ///
     /// # Errors
-    /// When they can't be written, or there are too many: then nothing is kept.
+    /// When they cannot be written, or are too many: then nothing is kept.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         if self.length.saturating_add(bytes.len() as u64) > self.most {
             self.start_over()?;
@@ -179,10 +176,7 @@ impl Partial {
         ))
     }
 
-    /// Moves the file to where it belongs.
-    ///
-    /// # Errors
-    /// When it can't be moved; when the stage is asked to stop.
+    /// Moves the file to its destination.
     pub(super) fn finish(
         self,
         to: &Path,
@@ -198,7 +192,7 @@ impl Partial {
         self.remove()
     }
 
-    /// For an output folder on another filesystem.
+    /// Copies the file, for an output folder on another filesystem.
     fn copy_to(
         &self,
         to: &Path,
@@ -216,10 +210,7 @@ impl Partial {
         })
     }
 
-    /// Removes all traces.
-    ///
-    /// # Errors
-    /// When they can't be removed.
+    /// Removes its files.
     pub(super) fn remove(self) -> Result<(), Failure> {
         remove_files(&self.path)
     }
@@ -254,10 +245,10 @@ impl Partial {
     }
 }
 
-/// Reads a file of this machine from where it is to its end.
+/// Reads a file of this machine from its current position to its end.
 ///
 /// # Errors
-/// When it can't be read; when the stage is asked to stop; what `take` gives.
+/// When it cannot be read; when the stage is asked to stop; those of `take`.
 fn each_block(
     mut file: &File,
     path: &Path,
@@ -275,10 +266,7 @@ fn each_block(
     }
 }
 
-/// Removes what there is of a URL.
-///
-/// # Errors
-/// When it can't be removed.
+/// Removes the files of a URL.
 pub(super) fn forget(checkpoint: &Path, url: &str) -> Result<(), Failure> {
     remove_files(&path_of(checkpoint, url))
 }
@@ -314,7 +302,7 @@ mod tests {
 
     const URL: &str = "https://example.org/a";
 
-    /// What an earlier process left: several blocks.
+    /// The file of an earlier process: several blocks.
     fn interrupted(context: &Context) -> Vec<u8> {
         let bytes = vec![7; 3 * BUFFER + 5];
         let mut partial = Partial::open(context, URL, u64::MAX, &|_, _| {}).expect("a folder");
@@ -328,28 +316,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_checked_with_progress_until_asked_to_stop() {
+    fn the_partial_file_is_checked_with_progress_until_asked_to_stop() {
         let fixture = Fixture::new();
         let context = context(&fixture);
         let size = interrupted(&context).len() as u64;
-        let told = RefCell::new(Vec::new());
-        let progress = |done, total| told.borrow_mut().push((done, total));
-        let partial = Partial::open(&context, URL, u64::MAX, &progress).expect("it is there");
+        let reported = RefCell::new(Vec::new());
+        let progress = |done, total| reported.borrow_mut().push((done, total));
+        let partial = Partial::open(&context, URL, u64::MAX, &progress).expect("it exists");
         assert_eq!(partial.len(), size);
-        assert_eq!(told.borrow()[0], (BUFFER as u64, Some(size)));
-        assert_eq!(told.borrow().last(), Some(&(size, Some(size))));
+        assert_eq!(reported.borrow()[0], (BUFFER as u64, Some(size)));
+        assert_eq!(reported.borrow().last(), Some(&(size, Some(size))));
         context.stop_flag().store(true, Ordering::Relaxed);
         let stopped = Partial::open(&context, URL, u64::MAX, &|_, _| {}).map(drop);
         assert!(matches!(stopped, Err(Failure::Stopped)), "{stopped:?}");
     }
 
     #[test]
-    fn a_copy_to_another_filesystem_tells_its_progress_and_stops() {
+    fn a_copy_to_another_filesystem_reports_its_progress_and_stops() {
         let fixture = Fixture::new();
         let context = context(&fixture);
         let bytes = interrupted(&context);
         let to = fixture.output().join("a");
-        let partial = Partial::open(&context, URL, u64::MAX, &|_, _| {}).expect("it is there");
+        let partial = Partial::open(&context, URL, u64::MAX, &|_, _| {}).expect("it exists");
         let stop = context.stop_flag();
         partial.copy_to(&to, &context, &|_, _| {}).expect("room");
         assert!(std::fs::read(&to).is_ok_and(|copy| copy == bytes));
@@ -362,11 +350,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_and_larger_than_it_may_be_is_dropped() {
+    fn a_partial_file_that_is_too_large_is_dropped() {
         let fixture = Fixture::new();
         let context = context(&fixture);
         interrupted(&context);
-        let partial = Partial::open(&context, URL, 1000, &|_, _| {}).expect("it is there");
+        let partial = Partial::open(&context, URL, 1000, &|_, _| {}).expect("it exists");
         assert_eq!((partial.len(), partial.origin()), (0, Origin::OneTransfer));
     }
 }

@@ -1,25 +1,25 @@
 //! What a failure means, and how long to wait before the next try.
 //!
-//! Pure, but for the type of failure: knows no network.
+//! Pure. Does not depend on the network.
 
 use std::time::{Duration, SystemTime};
 
 use pipeline_stages::worker::Stopped;
 
-/// The longest pause of our own choice.
+/// The longest pause if the server does not ask for one.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
-/// A server that wants us to wait for longer is not waited for.
+/// If the server asks to wait for longer, there is no further try.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// Why a file did not come.
+/// Why a transfer failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It may go away by itself: try again.
+    /// It may be temporary: try again.
     Passing {
         /// What happened, for people.
         reason: String,
-        /// How long the server asked us to wait.
+        /// How long the server asked to wait.
         wait: Option<Duration>,
     },
     /// This mirror does not have the file.
@@ -27,19 +27,19 @@ pub(super) enum Failure {
         /// What happened, for people.
         reason: String,
     },
-    /// The trouble is on this machine: a full disk.
+    /// The problem is on this machine, such as a full disk.
     Ours(anyhow::Error),
     /// The stage was asked to stop.
     Stopped,
 }
 
 impl Failure {
-    /// A failure that may go away.
+    /// A failure that may be temporary.
     pub(super) fn passing(reason: impl Into<String>) -> Self {
         Self::Passing { reason: reason.into(), wait: None }
     }
 
-    /// A failure that stays.
+    /// A permanent failure.
     pub(super) fn lasting(reason: impl Into<String>) -> Self {
         Self::Lasting { reason: reason.into() }
     }
@@ -51,14 +51,14 @@ impl From<Stopped> for Failure {
     }
 }
 
-/// The pause after so many failures in a row: 1 s, 2 s, 4 s, ... up to a minute.
+/// The pause after this many consecutive failures: 1 s, 2 s, 4 s, ... up to a minute.
 pub(super) fn delay(failures_before: u32) -> Duration {
     let seconds =
         1_u64.checked_shl(failures_before).filter(|&seconds| seconds > 0).unwrap_or(u64::MAX);
     Duration::from_secs(seconds).min(LONGEST_DELAY)
 }
 
-/// The reason, with how often it was tried.
+/// The reason, with the number of tries.
 pub(super) fn gave_up(reason: &str, retries: u32) -> String {
     match retries {
         0 => reason.to_owned(),
@@ -66,7 +66,7 @@ pub(super) fn gave_up(reason: &str, retries: u32) -> String {
     }
 }
 
-/// What an HTTP `Retry-After` header asks for (RFC 9110, section 10.2.3): seconds, or a date.
+/// The pause that an HTTP `Retry-After` header asks for (RFC 9110, section 10.2.3): seconds, or a date.
 pub(super) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     let header = header.trim();
     if let Ok(seconds) = header.parse() {

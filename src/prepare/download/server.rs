@@ -1,4 +1,4 @@
-//! For tests: an HTTP/1.1 server on this machine that does what a test tells it to.
+//! For tests: an HTTP/1.1 server on this machine with scripted replies.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What a client asked for. Header names are in lower case.
+/// A request of a client. Header names are in lower case.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) path: String,
@@ -14,13 +14,13 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// The first byte that the client wants, if it wants a rest.
+    /// The first byte that the client requests, if it requests a range.
     pub(super) fn range_start(&self) -> Option<usize> {
         self.headers.get("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
     }
 }
 
-/// What the server does.
+/// A reply of the server.
 pub(super) struct Reply {
     status: u16,
     headers: Vec<(&'static str, String)>,
@@ -29,7 +29,7 @@ pub(super) struct Reply {
     then: Then,
 }
 
-/// What follows the bytes of a reply.
+/// What the server does after the bytes of a reply.
 #[derive(Clone, Copy)]
 enum Then {
     Close,
@@ -62,7 +62,7 @@ impl Reply {
         self
     }
 
-    /// Announces the whole body, but sends only the beginning of it.
+    /// Announces the whole body, but sends only its start.
     pub(super) fn cut_after(mut self, bytes: usize) -> Self {
         self.sent = bytes;
         self
@@ -106,7 +106,7 @@ impl Reply {
     }
 }
 
-/// A server that lives as long as the test process.
+/// A server that runs until the test process ends.
 pub(super) struct Server {
     port: u16,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -129,7 +129,7 @@ impl Server {
                         log.push(request.clone());
                         log.len() - 1
                     };
-                    // A client that has left is no failure of the server.
+                    // A closed connection is not a failure of the server.
                     let _ = answer(number, &request).write(&stream);
                 });
             }
@@ -142,7 +142,6 @@ impl Server {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    /// Everything that was asked for.
     pub(super) fn requests(&self) -> Vec<Request> {
         self.requests.lock().expect("no panic").clone()
     }

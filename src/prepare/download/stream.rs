@@ -1,7 +1,7 @@
-//! One HTTP request on a thread of its own, so that a stalled server can keep neither Ctrl-C nor the
-//! stall time-out from taking effect.
+//! One HTTP request on a thread of its own, so that a stalled server can delay neither Ctrl-C nor the
+//! time-out.
 //!
-//! Knows no files.
+//! Does not depend on files.
 
 use std::io::Read;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -16,13 +16,13 @@ use super::retry::Failure;
 /// Bytes per message.
 const CHUNK: usize = 64 << 10;
 
-/// Messages that may wait for the disk: at most a megabyte.
+/// Messages that can wait for the disk: at most a megabyte.
 const WAITING: usize = 16;
 
-/// How often a request to stop is looked for.
+/// How often a request to stop is checked for.
 const POLL: Duration = Duration::from_millis(50);
 
-/// What comes before the body of a response.
+/// The status and headers of a response.
 pub(super) struct Head {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
@@ -34,31 +34,28 @@ impl Head {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Where it says that the file is instead. Like curl, whatever the status in the 300s.
+    /// The target of a redirect. Like curl, for any status in the 300s.
     pub(super) fn redirect(&self) -> Option<&[u8]> {
         let elsewhere = matches!(self.status, 300..=303 | 305..=399);
         self.headers.get("location").filter(|_| elsewhere).map(|location| location.as_bytes())
     }
 }
 
-enum Message {
+enum StreamMessage {
     Head(Box<Head>),
     Bytes(Vec<u8>),
     End,
     Failed(ureq::Error),
 }
 
-/// A response as it comes in.
+/// A response while it arrives.
 pub(super) struct Stream {
-    messages: Receiver<Message>,
+    messages: Receiver<StreamMessage>,
     stall: Duration,
 }
 
 impl Stream {
     /// Sends a request. The thread behind it ends by itself when the stream is dropped.
-    ///
-    /// # Errors
-    /// When there can be no thread.
     pub(super) fn start(
         agent: &Agent,
         url: String,
@@ -68,54 +65,53 @@ impl Stream {
         let (sender, messages) = sync_channel(WAITING);
         let agent = agent.clone();
         let request = move || {
-            let last = receive(&agent, &url, headers, &sender).err().unwrap_or(Message::End);
-            // An error says that nobody listens any more.
+            let last = receive(&agent, &url, headers, &sender).err().unwrap_or(StreamMessage::End);
+            // An error means that the stream was dropped.
             let _ = sender.send(last);
         };
         match std::thread::Builder::new().name("download".into()).spawn(request) {
             Ok(_detached) => Ok(Self { messages, stall }),
             Err(error) => {
-                Err(Failure::Ours(anyhow::Error::new(error).context("can't start a thread")))
+                Err(Failure::Ours(anyhow::Error::new(error).context("cannot start a thread")))
             }
         }
     }
 
-    /// What comes before the body.
-    ///
-    /// # Errors
-    /// When nothing comes.
+    /// The status and headers.
     pub(super) fn head(&self, context: &Context) -> Result<Head, Failure> {
         match self.next(context)? {
-            Message::Head(head) => Ok(*head),
-            Message::Failed(error) => Err(describe(error)),
-            Message::Bytes(_) | Message::End => Err(Failure::passing("the connection broke off")),
+            StreamMessage::Head(head) => Ok(*head),
+            StreamMessage::Failed(error) => Err(describe(error)),
+            StreamMessage::Bytes(_) | StreamMessage::End => {
+                Err(Failure::passing("the connection was closed"))
+            }
         }
     }
 
     /// The next bytes of the body, or `None` at its end.
     ///
     /// # Errors
-    /// When the connection breaks off or stalls; when the stage is asked to stop.
+    /// When the connection is closed or stalls; when the stage is asked to stop.
     pub(super) fn bytes(&self, context: &Context) -> Result<Option<Vec<u8>>, Failure> {
         match self.next(context)? {
-            Message::Bytes(bytes) => Ok(Some(bytes)),
-            Message::Failed(error) => Err(describe(error)),
-            Message::Head(_) | Message::End => Ok(None),
+            StreamMessage::Bytes(bytes) => Ok(Some(bytes)),
+            StreamMessage::Failed(error) => Err(describe(error)),
+            StreamMessage::Head(_) | StreamMessage::End => Ok(None),
         }
     }
 
-    fn next(&self, context: &Context) -> Result<Message, Failure> {
+    fn next(&self, context: &Context) -> Result<StreamMessage, Failure> {
         let started = Instant::now();
         loop {
             context.stop_point()?;
             match self.messages.recv_timeout(POLL.min(self.stall)) {
                 Ok(message) => return Ok(message),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Failure::passing("the connection broke off"));
+                    return Err(Failure::passing("the connection was closed"));
                 }
                 Err(RecvTimeoutError::Timeout) if started.elapsed() >= self.stall => {
                     let seconds = self.stall.as_secs();
-                    return Err(Failure::passing(format!("no byte came for {seconds} s")));
+                    return Err(Failure::passing(format!("no data received for {seconds} s")));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -128,32 +124,32 @@ fn receive(
     agent: &Agent,
     url: &str,
     headers: Vec<(&'static str, String)>,
-    sender: &SyncSender<Message>,
-) -> Result<(), Message> {
+    sender: &SyncSender<StreamMessage>,
+) -> Result<(), StreamMessage> {
     let mut request = agent.get(url);
     for (name, value) in headers {
         request = request.header(name, value);
     }
-    let response = request.call().map_err(Message::Failed)?;
+    let response = request.call().map_err(StreamMessage::Failed)?;
     let (parts, body) = response.into_parts();
     let head = Head { status: parts.status.as_u16(), headers: parts.headers };
-    sender.send(Message::Head(Box::new(head))).map_err(|_| Message::End)?;
+    sender.send(StreamMessage::Head(Box::new(head))).map_err(|_| StreamMessage::End)?;
     let mut reader = body.into_reader();
     loop {
         let mut bytes = vec![0; CHUNK];
-        let read = reader.read(&mut bytes).map_err(|error| Message::Failed(error.into()))?;
+        let read = reader.read(&mut bytes).map_err(|error| StreamMessage::Failed(error.into()))?;
         if read == 0 {
             return Ok(());
         }
         bytes.truncate(read);
-        sender.send(Message::Bytes(bytes)).map_err(|_| Message::End)?;
+        sender.send(StreamMessage::Bytes(bytes)).map_err(|_| StreamMessage::End)?;
     }
 }
 
 fn describe(error: ureq::Error) -> Failure {
     use std::io::ErrorKind;
     match error {
-        // A certificate that is not good: it will not get better.
+        // An invalid certificate: another try does not help.
         ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
             Failure::lasting(format!("no secure connection: {error}"))
         }
@@ -161,7 +157,9 @@ fn describe(error: ureq::Error) -> Failure {
         ureq::Error::Timeout(what) => {
             Failure::passing(format!("the connection timed out ({what})"))
         }
-        ureq::Error::HostNotFound => Failure::passing("there is no such host, or no network"),
+        ureq::Error::HostNotFound => {
+            Failure::passing("the host was not found, or the network is not available")
+        }
         error @ (ureq::Error::ConnectionFailed
         | ureq::Error::Protocol(_)
         | ureq::Error::BodyStalled

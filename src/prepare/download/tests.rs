@@ -1,4 +1,4 @@
-//! Stories of `download`, against a real server on this machine.
+//! Tests of `download` with a real server on this machine.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -25,10 +25,10 @@ fn blake3_of(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
 
-/// How a stage of this kind went.
+/// The result of a stage of this kind.
 struct Run {
     result: anyhow::Result<Metrics>,
-    /// The pauses that it wanted to make, in seconds.
+    /// The pauses that it requested, in seconds.
     pauses: Vec<u64>,
     notes: Vec<String>,
 }
@@ -64,7 +64,7 @@ fn run(fixture: &Fixture, parameters: &Value) -> Run {
     run_in(&fixture.context("download", parameters), parameters)
 }
 
-/// Asserts that the file is there, alone, and that nothing is left of the transfer.
+/// Asserts that the file is the only one, and that nothing is left of the transfer.
 fn assert_came(fixture: &Fixture, run: &Run, name: &str, bytes: &[u8]) {
     let metrics = run.result.as_ref().expect("the stage succeeds");
     assert_eq!(metrics, &Metrics::from([("bytes".to_owned(), bytes.len() as f64)]));
@@ -76,7 +76,7 @@ fn assert_came(fixture: &Fixture, run: &Run, name: &str, bytes: &[u8]) {
     assert!(crate::fixture::paths_below(&fixture.checkpoint()).is_empty());
 }
 
-/// A server with ranges and a strong validator. `first` says how it treats the first request.
+/// A server with ranges and a strong validator. `first` changes the reply to the first request.
 fn server_with_ranges(first: impl Fn(Reply) -> Reply + Send + Sync + 'static) -> Server {
     Server::start(move |number, request| {
         let file = content();
@@ -137,7 +137,7 @@ fn every_checksum_that_is_given_is_checked() {
 }
 
 #[test]
-fn a_transfer_that_broke_off_is_continued() {
+fn an_interrupted_transfer_is_continued() {
     let server = server_with_ranges(|reply| reply.cut_after(70_000));
     let fixture = Fixture::new();
     let run = run(&fixture, &json!({"url": server.url("/a"), "blake3": blake3_of(&content())}));
@@ -187,7 +187,7 @@ fn an_interrupted_stage_continues_in_the_next_run() {
 
 #[test]
 fn a_file_that_changed_meanwhile_starts_over() {
-    // The first version breaks off; then there is another one.
+    // The first version is interrupted; then the file changes.
     let server = Server::start(|number, request| {
         if number == 0 {
             return Reply::new(200, &[7; 5000]).header("ETag", "\"v1\"").cut_after(3000);
@@ -201,7 +201,7 @@ fn a_file_that_changed_meanwhile_starts_over() {
 }
 
 #[test]
-fn a_server_that_ignores_the_condition_is_found_out() {
+fn a_server_that_ignores_the_condition_is_detected() {
     for changed in ["etag", "size", "start"] {
         let server = Server::start(move |number, request| match (number, request.range_start()) {
             (0, _) => Reply::new(200, &content()).header("ETag", "\"v1\"").cut_after(3000),
@@ -231,7 +231,7 @@ fn servers_without_ranges_start_over() {
 }
 
 #[test]
-fn a_range_that_can_not_be_satisfied_starts_over() {
+fn a_range_that_cannot_be_satisfied_starts_over() {
     let server = Server::start(|number, request| match (number, request.range_start()) {
         (0, _) => Reply::new(200, &content()).cut_after(1000),
         (_, Some(_)) => Reply::new(416, b""),
@@ -247,7 +247,7 @@ fn a_range_that_can_not_be_satisfied_starts_over() {
 
 #[test]
 fn pieces_of_two_versions_are_fetched_again_in_one() {
-    // Without a validator nobody notices that the file changed, until the checksum does.
+    // Without a validator, only the checksum shows that the file changed.
     let server = Server::start(|number, request| match (number, request.range_start()) {
         (0, _) => Reply::new(200, &vec![7; content().len()]).cut_after(1000),
         (_, Some(start)) => Reply::rest(&content(), start),
@@ -278,7 +278,7 @@ fn redirects_are_followed_with_the_range() {
 }
 
 #[test]
-fn redirects_lead_where_curl_goes() {
+fn redirects_are_followed_like_in_curl() {
     for (location, expected) in [
         ("/c/my file.bin?x=a b", "/c/my%20file.bin?x=a%20b"),
         ("ü.bin", "/a/b/%C3%BC.bin"),
@@ -298,9 +298,9 @@ fn redirects_lead_where_curl_goes() {
 }
 
 #[test]
-fn a_redirect_that_can_not_be_followed_is_not_tried_again() {
+fn a_redirect_that_cannot_be_followed_is_not_tried_again() {
     for (location, words) in [
-        ("file:///etc/passwd", "redirects to 'file:///etc/passwd', which can't be fetched"),
+        ("file:///etc/passwd", "redirects to 'file:///etc/passwd', which cannot be fetched"),
         ("ftp://ann:s3cret@h/a", "'ftp://***@h/a'"),
         ("http://h:port/", "its port is not a number"),
         ("/missing", "not found (status 404)"),
@@ -317,7 +317,7 @@ fn a_redirect_that_can_not_be_followed_is_not_tried_again() {
 }
 
 #[test]
-fn a_login_goes_to_the_host_that_it_is_for_and_to_nobody_else() {
+fn a_login_is_sent_only_to_its_host() {
     let other = Server::start(|_, _| Reply::new(200, b"hello"));
     let elsewhere = other.url("/c");
     let server = Server::start(move |_, request| match request.path.as_str() {
@@ -338,18 +338,18 @@ fn a_login_goes_to_the_host_that_it_is_for_and_to_nobody_else() {
 }
 
 #[test]
-fn a_netrc_file_that_can_not_be_read_is_a_note() {
+fn a_netrc_file_that_cannot_be_read_is_a_note() {
     let (_, note) = Credentials::of_the_user(|name| (name == "NETRC").then(|| "/no/file".into()));
     assert_eq!(
         note.as_deref(),
-        Some("goes on without the logins of /no/file: there is no such file")
+        Some("continues without the logins of /no/file: the file does not exist")
     );
     let (_, note) = Credentials::of_the_user(|name| (name == "HOME").then(|| "/no/home".into()));
     assert_eq!(note, None);
 }
 
 #[test]
-fn a_transfer_that_is_too_slow_is_given_up() {
+fn a_transfer_that_is_too_slow_is_stopped() {
     let server = Server::start(|_, _| {
         Reply::new(200, &content()).cut_after(100).then_trickle(Duration::from_millis(20))
     });
@@ -363,8 +363,8 @@ fn a_transfer_that_is_too_slow_is_given_up() {
 }
 
 #[test]
-fn a_few_bytes_more_are_no_progress() {
-    // Each connection gives one more byte.
+fn a_few_more_bytes_do_not_count_as_progress() {
+    // Each connection sends one more byte.
     let server = Server::start(|_, request| {
         let start = request.range_start().unwrap_or(0);
         let reply = match start {
@@ -382,12 +382,12 @@ fn a_few_bytes_more_are_no_progress() {
 }
 
 #[test]
-fn a_circle_of_redirects_ends() {
+fn a_loop_of_redirects_ends() {
     let server = Server::start(|_, _| Reply::new(301, b"").header("Location", "/a"));
     let fixture = Fixture::new();
     let run = run(&fixture, &json!({"url": server.url("/a"), "unverified": true}));
     assert!(run.error().contains("it redirects too often"), "{}", run.error());
-    assert!(run.pauses.is_empty(), "this does not pass");
+    assert!(run.pauses.is_empty(), "this is permanent");
 }
 
 #[test]
@@ -406,8 +406,8 @@ fn the_next_mirror_is_tried() {
     ];
     let run = run(&fixture, &json!({"url": urls, "blake3": blake3_of(&content())}));
     assert_came(&fixture, &run, "missing", &content());
-    assert!(run.pauses.is_empty(), "nothing of this passes: {:?}", run.pauses);
-    let words = ["not found (status 404)", "there is no file ", "it is a web page"];
+    assert!(run.pauses.is_empty(), "all of these are permanent: {:?}", run.pauses);
+    let words = ["not found (status 404)", "does not exist", "it is a web page"];
     assert_eq!(run.notes.len(), words.len(), "{:?}", run.notes);
     for (note, words) in run.notes.iter().zip(words) {
         assert!(note.contains(words), "{note}");
@@ -415,7 +415,7 @@ fn the_next_mirror_is_tried() {
 }
 
 #[test]
-fn when_no_mirror_has_it_all_are_named() {
+fn if_all_mirrors_fail_all_are_named() {
     let server = Server::start(|_, _| Reply::new(403, b""));
     let fixture = Fixture::new();
     let parameters = json!({"url": [server.url("/a"), "file:a"], "unverified": true,
@@ -423,17 +423,20 @@ fn when_no_mirror_has_it_all_are_named() {
     let error = run(&fixture, &parameters).error();
     let lines: Vec<_> = error.lines().collect();
     assert_eq!(lines.len(), 4, "{error}");
-    assert_eq!(lines[0], "none of 2 mirrors gave 'a':");
+    assert_eq!(lines[0], "cannot download 'a' from any of 2 mirrors:");
     assert!(
         lines[1].starts_with("  http://127.0.0.1:") && lines[1].contains("(status 403)"),
         "{error}"
     );
-    assert!(lines[2].starts_with("  file:a: there is no file /"), "{error}");
+    assert!(
+        lines[2].starts_with("  file:a: /") && lines[2].ends_with("/a does not exist"),
+        "{error}"
+    );
     assert_eq!(lines[3], "Ask the authors for the file and put it beside the manifest.");
 }
 
 #[test]
-fn failures_that_may_pass_are_tried_again() {
+fn temporary_failures_are_tried_again() {
     let server = Server::start(|number, _| match number {
         0 => Reply::new(500, b"oops"),
         1 => Reply::new(503, b"busy").header("Retry-After", "17"),
@@ -446,21 +449,21 @@ fn failures_that_may_pass_are_tried_again() {
 }
 
 #[test]
-fn what_does_not_pass_ends() {
+fn retries_are_limited() {
     let server = Server::start(|_, _| Reply::new(429, b""));
     let fixture = Fixture::new();
     let run = run(&fixture, &json!({"url": server.url("/a"), "unverified": true, "retries": 3}));
     assert_eq!(run.pauses, [1, 2, 4]);
     assert_eq!(server.requests().len(), 4);
     assert!(
-        run.error().ends_with("the server can't answer now (status 429) (tried 4 times)"),
+        run.error().ends_with("the server is not available (status 429) (tried 4 times)"),
         "{}",
         run.error()
     );
 }
 
 #[test]
-fn nobody_there_is_tried_again_too() {
+fn a_refused_connection_is_tried_again() {
     let free_port =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let url = format!("http://{}/a", free_port.expect("a port that nobody listens at"));
@@ -471,8 +474,8 @@ fn nobody_there_is_tried_again_too() {
 }
 
 #[test]
-fn progress_starts_a_new_row_of_failures() {
-    // Every connection breaks off after 30,000 bytes: seven of them, with two retries in a row allowed.
+fn progress_resets_the_count_of_failures() {
+    // Every connection is closed after 30,000 bytes: seven of them, with two consecutive retries allowed.
     let server = Server::start(|_, request| {
         let start = request.range_start().unwrap_or(0);
         let reply = match start {
@@ -491,7 +494,7 @@ fn progress_starts_a_new_row_of_failures() {
 }
 
 #[test]
-fn a_silent_server_is_given_up() {
+fn a_silent_server_times_out() {
     for bytes in [0, 1000] {
         let server = Server::start(move |_, _| {
             Reply::new(200, &content()).cut_after(bytes).then_silent(Duration::from_secs(20))
@@ -501,7 +504,7 @@ fn a_silent_server_is_given_up() {
         let started = Instant::now();
         let error = run(&fixture, &parameters).error();
         assert!(
-            error.contains(&format!("no byte came for 1 s (after {bytes} of 200000 bytes)")),
+            error.contains(&format!("no data received for 1 s (after {bytes} of 200000 bytes)")),
             "{error}"
         );
         assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
@@ -509,7 +512,7 @@ fn a_silent_server_is_given_up() {
 }
 
 #[test]
-fn what_is_not_verified_is_said_with_its_checksum() {
+fn an_unverified_file_is_noted_with_its_checksum() {
     let server = Server::start(|_, _| Reply::new(200, b"<html>Log in"));
     let fixture = Fixture::new();
     let run = run(&fixture, &json!({"url": server.url("/a.zip"), "unverified": true}));
@@ -523,7 +526,7 @@ fn what_is_not_verified_is_said_with_its_checksum() {
 }
 
 #[test]
-fn a_body_of_unknown_length_comes_whole() {
+fn a_body_of_unknown_length_is_complete() {
     let server = Server::start(|_, _| {
         Reply::new(200, b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n")
             .header("Transfer-Encoding", "chunked")
@@ -534,7 +537,7 @@ fn a_body_of_unknown_length_comes_whole() {
 }
 
 #[test]
-fn a_file_of_this_machine_is_found_beside_the_manifest_or_by_its_full_path() {
+fn a_local_file_is_found_next_to_the_manifest_or_by_its_full_path() {
     let fixture = Fixture::new();
     std::fs::create_dir(fixture.folder().join("my data")).expect("a folder");
     let path = fixture.folder().join("my data/a.bin");
@@ -548,20 +551,20 @@ fn a_file_of_this_machine_is_found_beside_the_manifest_or_by_its_full_path() {
         assert_came(&again, &run, "a.bin", &content());
     }
     let error = run(&fixture, &json!({"url": "file:my data", "unverified": true})).error();
-    assert!(error.ends_with("my data is no file"), "{error}");
+    assert!(error.ends_with("my data is not a regular file"), "{error}");
 }
 
 #[test]
-fn a_pipe_is_no_file() {
+fn a_pipe_is_refused() {
     let fixture = Fixture::new();
     let pipe = fixture.folder().join("pipe");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).expect("a pipe");
     let error = run(&fixture, &json!({"url": "file:pipe", "unverified": true})).error();
-    assert!(error.ends_with("pipe is no file"), "{error}");
+    assert!(error.ends_with("pipe is not a regular file"), "{error}");
 }
 
 #[test]
-fn a_file_that_is_larger_than_it_may_be_is_refused() {
+fn a_file_that_is_too_large_is_refused() {
     let chunked = || {
         let body = [b"30d40\r\n", content().as_slice(), b"\r\n0\r\n\r\n"].concat();
         Reply::new(200, &body).header("Transfer-Encoding", "chunked")
@@ -580,7 +583,7 @@ fn a_file_that_is_larger_than_it_may_be_is_refused() {
             error.ends_with("has more than 199999 bytes: if that is right, raise max-bytes"),
             "{error}"
         );
-        assert!(refused.pauses.is_empty(), "it does not pass");
+        assert!(refused.pauses.is_empty(), "it is permanent");
         let kept =
             |path: &String| fixture.checkpoint().join(path).metadata().map_or(0, |kept| kept.len());
         let parts = crate::fixture::paths_below(&fixture.checkpoint());

@@ -1,9 +1,9 @@
-//! Which names of a checkpoint are the encoder's layers: those that stand behind one prefix.
+//! Which names of a checkpoint are the encoder's layers: those with one prefix.
 //!
-//! An encoder counts as found only if all of it is there, in its shapes, and nothing of a larger one beside
-//! it: half a network, or a network of another depth, loads without a word and is worth nothing.
+//! An encoder counts as found only if all its layers exist in their shapes, without additional layers of a larger
+//! network: a part of a network, or a network of another depth, would load without an error and be useless.
 //!
-//! Knows names and shapes; reads no numbers.
+//! Depends on names and shapes, not on numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -15,36 +15,35 @@ use pipeline_stages::text::{in_short, shortened};
 
 use crate::checkpoint::{Entry, Leaf, Tensor};
 
-/// A layer that every architecture has, and that shows where one begins.
+/// A layer that every architecture has, and that shows the prefix.
 const STEM: &str = "conv1.weight";
-/// The keys under which whole checkpoints keep a state dict.
+/// The keys of a state dict in whole checkpoints.
 const CONTAINERS: &[&str] = &["state_dict", "model_state_dict", "model", "net", "network", "state"];
-/// What the attributes are called that hold an encoder in the modules of the field. Prefixes made of
-/// these and of [`CONTAINERS`] are preferred where a file has several encoders: `encoder_q` of MoCo, not
-/// `encoder_k`.
+/// Common names of the attribute of an encoder in modules. Prefixes of these and of [`CONTAINERS`] are
+/// preferred if a file has several encoders: `encoder_q` of MoCo, not `encoder_k`.
 const WRAPPERS: &[&str] =
     &["module", "convnet", "encode_layer", "encoder", "encoder_q", "backbone", "resnet"];
-/// More places than this are not tried: no checkpoint of the field has so many encoders.
+/// The most prefixes that are tried: no known checkpoint has this many encoders.
 const MOST_CANDIDATES: usize = 100;
-/// More names than this are not listed in an error.
+/// The most names that a message names.
 const NAMED: usize = 4;
 
 /// An encoder in a checkpoint.
 pub(super) struct Selection<'e> {
-    /// What stands before the encoder's names: empty, or with a dot at its end.
+    /// The prefix of the encoder's names: empty, or with a dot at its end.
     pub prefix: String,
-    /// How many channels its images have.
+    /// The number of channels of its images.
     pub channels: usize,
     /// Every layer, in the order of the state dict.
     pub layers: Vec<Layer<'e>>,
-    /// Where other whole encoders of this architecture are.
+    /// The prefixes of other complete encoders of this architecture.
     pub others: Vec<String>,
 }
 
-/// A layer, and what is there for it.
+/// A layer, and its tensor in the file.
 pub(super) struct Layer<'e> {
     pub spec: TensorSpec,
-    /// `None` for a counter that the file has not.
+    /// `None` for a counter that is missing in the file.
     pub found: Option<Found<'e>>,
 }
 
@@ -59,7 +58,7 @@ impl<'e> Selection<'e> {
     /// Finds the encoder.
     ///
     /// # Errors
-    /// When no prefix has all of it, or several have and none is better known: what is missing, of
+    /// When no prefix has all of it, or several have it and none is preferred: with what is missing, of
     /// another shape or too much, and what would fit.
     pub(super) fn find(
         entries: &'e [Entry<'e>],
@@ -70,7 +69,7 @@ impl<'e> Selection<'e> {
         let candidates = names.candidates(prefix)?;
         ensure!(
             candidates.len() <= MOST_CANDIDATES,
-            "{} tensors in the file are called '{STEM}' behind some prefix: say which with prefix = \"...\"",
+            "{} tensors in the file are called '{STEM}' after some prefix: choose one with prefix = \"...\"",
             candidates.len()
         );
         let fitting: Vec<&String> =
@@ -81,7 +80,7 @@ impl<'e> Selection<'e> {
             ([only], _) | (_, [only]) => *only,
             ([], _) => return Err(names.why_not(architecture, &candidates)),
             (several, _) => bail!(
-                "the file has several encoders: say which with prefix = \"...\", one of {}",
+                "the file has several encoders: choose one with prefix = \"...\": {}",
                 quoted(several.iter().map(|prefix| prefix.trim_end_matches('.')))
             ),
         };
@@ -104,7 +103,7 @@ impl<'e> Names<'e> {
         Self(tensors.map(|entry| (entry.name.as_str(), &entry.leaf)).collect())
     }
 
-    /// Every prefix behind which an encoder could stand; of these, the given one.
+    /// Every prefix that an encoder could have; only the given one, if any.
     fn candidates(&self, given: Option<&str>) -> anyhow::Result<BTreeSet<String>> {
         let prefixes = self.0.keys().filter_map(|name| name.strip_suffix(STEM));
         let all: BTreeSet<String> = prefixes
@@ -114,7 +113,7 @@ impl<'e> Names<'e> {
             .collect();
         ensure!(
             !all.is_empty(),
-            "the file has no encoder with torchvision's names: no tensor in it is called '{STEM}', behind any prefix; it has {}",
+            "the file has no encoder with torchvision's names: no tensor in it is called '{STEM}', after any prefix; it has {}",
             quoted(self.0.keys().copied())
         );
         let Some(given) = given else { return Ok(all) };
@@ -130,14 +129,14 @@ impl<'e> Names<'e> {
         let chosen: BTreeSet<String> = all.iter().filter(is_given).cloned().collect();
         ensure!(
             !chosen.is_empty(),
-            "the file has no '{given}.{STEM}'; encoders begin behind {}",
+            "the file has no '{given}.{STEM}'; encoders have the prefix {}",
             quoted(all.iter().map(|prefix| prefix.trim_end_matches('.')))
         );
         Ok(chosen)
     }
 
-    /// The names behind a prefix, without it.
-    fn behind(&self, prefix: &str) -> impl Iterator<Item = &'e str> {
+    /// The names with a prefix, without it.
+    fn after(&self, prefix: &str) -> impl Iterator<Item = &'e str> {
         let from = self.0.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
         from.map_while(move |(name, _)| name.strip_prefix(prefix))
     }
@@ -150,7 +149,7 @@ impl<'e> Names<'e> {
         }
     }
 
-    /// How many channels the images of an encoder have: one or three, by its first layer.
+    /// The number of channels of the images of an encoder: one or three, from its first layer.
     fn channels(&self, prefix: &str) -> usize {
         let stem = self.tensor(prefix, STEM);
         let channels = stem.and_then(|found| found.tensor.shape.get(1).copied());
@@ -170,7 +169,7 @@ impl<'e> Names<'e> {
         fit.problems() == 0
     }
 
-    /// Why no prefix fits, by the one that comes closest.
+    /// Why no prefix fits, for the one with the fewest problems.
     fn why_not(&self, architecture: Architecture, candidates: &BTreeSet<String>) -> anyhow::Error {
         let fits = candidates.iter().map(|prefix| (prefix, Fit::of(self, architecture, prefix)));
         let Some((prefix, fit)) = fits.min_by_key(|(_, fit)| fit.problems()) else {
@@ -180,7 +179,7 @@ impl<'e> Names<'e> {
             "" => "without a prefix".to_owned(),
             prefix => format!("under the prefix '{prefix}'"),
         };
-        let mut problem = format!("the encoder {place} is no {architecture}: ");
+        let mut problem = format!("the encoder {place} is not a {architecture}: ");
         problem += &fit.words();
         let fitting = Architecture::ALL
             .iter()
@@ -195,13 +194,13 @@ impl<'e> Names<'e> {
     }
 }
 
-/// What is wrong with the tensors behind a prefix, for an architecture.
+/// What is wrong with the tensors of a prefix, for an architecture.
 #[derive(Default)]
 struct Fit {
     missing: Vec<String>,
     /// Of another shape or type, or damaged: in words.
     mismatched: Vec<String>,
-    /// Layers that the architecture has not.
+    /// Layers that the architecture does not have.
     extra: Vec<String>,
 }
 
@@ -219,7 +218,7 @@ impl Fit {
             }
         }
         let wanted: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        let layers = names.behind(prefix).filter(|layer| is_of_an_encoder(layer));
+        let layers = names.after(prefix).filter(|layer| is_of_an_encoder(layer));
         let extra = layers.filter(|layer| !wanted.contains(layer));
         fit.extra = extra.map(|layer| format!("{prefix}{layer}")).collect();
         fit
@@ -241,7 +240,7 @@ impl Fit {
         }
         if !self.extra.is_empty() {
             let extra = quoted(self.extra.iter().map(String::as_str));
-            words.push(format!("it has {extra} besides"));
+            words.push(format!("it also has {extra}"));
         }
         words.join("; ")
     }
@@ -249,7 +248,7 @@ impl Fit {
 
 /// What is wrong with the shape or the type of a tensor, in words.
 fn mismatch(name: &str, spec: &TensorSpec, tensor: &Tensor<'_>) -> Option<String> {
-    // Some old files have their counters as vectors of one.
+    // Some old files have counters as vectors of length one.
     let same_shape =
         tensor.shape == spec.shape || spec.element == ElementType::I64 && tensor.shape == [1];
     if !same_shape {
@@ -262,7 +261,7 @@ fn mismatch(name: &str, spec: &TensorSpec, tensor: &Tensor<'_>) -> Option<String
     (!same_type).then(|| format!("'{name}' has elements of the type {}", tensor.element.name()))
 }
 
-/// Whether a name behind the prefix is that of an encoder's layer, not of a head or of something else.
+/// Whether a name after the prefix is that of an encoder's layer, not of a head or something else.
 fn is_of_an_encoder(name: &str) -> bool {
     let first = name.split('.').next().unwrap_or_default();
     first == "conv1" || first == "bn1" || is_stage(first)
@@ -274,7 +273,7 @@ fn is_stage(part: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
 }
 
-/// Whether a prefix is that of a block, whose first layer is called as the stem is.
+/// Whether a prefix is that of a block, whose first layer has the same name as the stem.
 fn in_a_stage(prefix: &str) -> bool {
     prefix.split('.').any(is_stage)
 }

@@ -1,4 +1,4 @@
-//! Which prefix is chosen, and what is said where none fits.
+//! Which prefix is chosen, and the message if none fits.
 
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::state_dict::{self, ElementType};
@@ -6,7 +6,7 @@ use pipeline_stages::state_dict::{self, ElementType};
 use super::layers::Selection;
 use crate::checkpoint::{Element, Entry, Leaf, Tensor};
 
-/// The names of an encoder behind a prefix.
+/// The names of an encoder with a prefix.
 fn encoder(architecture: Architecture, prefix: &str) -> Vec<Entry<'static>> {
     let specs = state_dict::encoder(architecture, 3).into_iter();
     specs
@@ -66,7 +66,7 @@ fn any_prefix_is_recognised() {
 }
 
 #[test]
-fn of_several_encoders_the_known_one_or_the_given_one() {
+fn of_several_encoders_the_preferred_or_the_given_one_is_chosen() {
     let both = |one: &str, other: &str| {
         let mut entries = encoder(Architecture::Resnet8, one);
         entries.extend(encoder(Architecture::Resnet8, other));
@@ -107,7 +107,10 @@ fn a_missing_layer_is_named() {
     assert_refused(
         &entries,
         Architecture::Resnet18,
-        &["under the prefix 'module' is no resnet18", "it has no 'module.layer3.1.conv2.weight'"],
+        &[
+            "under the prefix 'module' is not a resnet18",
+            "it has no 'module.layer3.1.conv2.weight'",
+        ],
     );
     let mut entries = encoder(Architecture::Resnet18, "");
     entries.retain(|entry| !entry.name.starts_with("layer4"));
@@ -123,7 +126,7 @@ fn counters_may_be_missing() {
 }
 
 #[test]
-fn the_other_stem_names_the_other_architecture() {
+fn another_stem_suggests_the_other_architecture() {
     let large = encoder(Architecture::Resnet50At224, "");
     assert_refused(
         &large,
@@ -137,28 +140,28 @@ fn the_other_stem_names_the_other_architecture() {
     assert_refused(&small, Architecture::Resnet18At224, &["architecture = \"resnet18\" would fit"]);
 }
 
-/// Every name of a ResNet-18 is one of a ResNet-50, and of a ResNet-34 in the same shape.
+/// Every name of a ResNet-18 is also in a ResNet-50, and in a ResNet-34 with the same shape.
 #[test]
-fn a_part_of_a_deeper_network_is_no_network() {
+fn a_part_of_a_deeper_network_is_refused() {
     let deep = encoder(Architecture::Resnet50, "");
     assert_refused(&deep, Architecture::Resnet18, &["architecture = \"resnet50\" would fit"]);
     let deep = encoder(Architecture::Resnet32, "");
     assert_refused(
         &deep,
         Architecture::Resnet8,
-        &["'layer1.1.bn1.bias'", "besides", "architecture = \"resnet32\" would fit"],
+        &["it also has 'layer1.1.bn1.bias'", "architecture = \"resnet32\" would fit"],
     );
     let mut projections = encoder(Architecture::Resnet8, "");
     projections.push(float("layer2.0.downsample.0.weight", &[32, 16, 1, 1]));
     assert_refused(
         &projections,
         Architecture::Resnet8,
-        &["it has 'layer2.0.downsample.0.weight' besides"],
+        &["it also has 'layer2.0.downsample.0.weight'"],
     );
 }
 
 #[test]
-fn twins_are_both_named() {
+fn architectures_with_the_same_tensors_are_both_suggested() {
     let entries = encoder(Architecture::Resnet8, "");
     assert_refused(
         &entries,
@@ -168,7 +171,7 @@ fn twins_are_both_named() {
 }
 
 #[test]
-fn what_is_no_encoder_is_named() {
+fn other_tensors_are_named() {
     assert_refused(&[], Architecture::Resnet18, &["no tensor in it is called 'conv1.weight'"]);
     let other = [float("features.0.weight", &[64, 3, 3, 3]), float("features.0.bias", &[64])];
     assert_refused(

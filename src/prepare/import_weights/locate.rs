@@ -1,26 +1,25 @@
-//! Which file is the checkpoint: the one there is, or the one that `file` names.
+//! Which file is the checkpoint: the only one, or the one that `file` matches.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use globset::{GlobBuilder, GlobMatcher};
 use pipeline_stages::kinds::ImportWeights;
-use pipeline_stages::left_out::LeftOut;
 use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
-use crate::folder::entries;
+use crate::folder::{Place, entries};
 
 /// Names that checkpoints have. Only a hint for folders: the content decides what a file is.
 const EXTENSIONS: &[&str] =
     &[".pth.tar", ".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pkl", ".pickle", ".t7"];
-/// More files than this are not named in an error.
+/// The most files that a message names.
 const NAMED: usize = 10;
 
 /// The path of the checkpoint of a stage.
 ///
 /// # Errors
-/// When there is none, or several could be it.
+/// When none matches, or several do.
 pub(super) fn checkpoint(stage: &ImportWeights, context: &Context) -> anyhow::Result<PathBuf> {
     let root = match &stage.path {
         Some(path) => context.folder.join(path),
@@ -35,14 +34,9 @@ pub(super) fn checkpoint(stage: &ImportWeights, context: &Context) -> anyhow::Re
         return Ok(root);
     }
     ensure!(root.is_dir(), "{} is neither a file nor a folder", root.display());
+    let place = if stage.path.is_some() { Place::Outside } else { Place::Artifact };
     let mut files = Vec::new();
-    list(&root, &mut files)?;
-    if stage.path.is_some() {
-        // What the digest of a folder outside the cache leaves out is not read either.
-        files.retain(|file| {
-            !LeftOut::default().leaves_out(file.strip_prefix(&root).unwrap_or(file))
-        });
-    }
+    list(&root, place, &mut files)?;
     files.sort_unstable();
     choose(&root, files, stage.file.as_deref())
 }
@@ -57,17 +51,17 @@ fn choose(root: &Path, files: Vec<PathBuf>, pattern: Option<&str>) -> anyhow::Re
         }
     };
     let found: Vec<&PathBuf> = match files.as_slice() {
-        // A download under any name.
+        // A downloaded file can have any name.
         [only] if matcher.is_none() => vec![only],
         files => files.iter().filter(wanted).collect(),
     };
     match (found.as_slice(), pattern) {
         ([only], _) => Ok((*only).clone()),
         ([], Some(pattern)) => {
-            bail!("'{pattern}' matches no file; there is {}", names(root, &files))
+            bail!("'{pattern}' does not match any file; found {}", names(root, &files))
         }
         ([], None) => bail!(
-            "no file looks like a checkpoint by its name; choose one with file = \"...\": there is {}",
+            "no file looks like a checkpoint by its name; choose one with file = \"...\"; found {}",
             names(root, &files)
         ),
         (several, Some(pattern)) => {
@@ -88,7 +82,7 @@ struct Pattern {
 impl Pattern {
     fn new(pattern: &str) -> anyhow::Result<Self> {
         let glob = GlobBuilder::new(pattern).literal_separator(true).build();
-        let glob = glob.with_context(|| format!("'{pattern}' in 'file' is no glob"))?;
+        let glob = glob.with_context(|| format!("'{pattern}' in 'file' is not a valid glob"))?;
         Ok(Self { glob: glob.compile_matcher(), over_paths: pattern.contains('/') })
     }
 
@@ -101,10 +95,10 @@ impl Pattern {
 }
 
 /// Every file in a folder and those below it, hidden ones left out. Links to folders are not followed.
-fn list(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    for path in entries(folder)? {
+fn list(folder: &Path, place: Place, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    for path in entries(folder, place)? {
         if path.is_dir() && !path.is_symlink() {
-            list(&path, files)?;
+            list(&path, place, files)?;
         } else if path.is_file() {
             files.push(path);
         }

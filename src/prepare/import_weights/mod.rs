@@ -1,7 +1,7 @@
-//! The body of `import-weights`: the encoder in somebody else's checkpoint, as an artifact of ours.
+//! The body of `import-weights`: the encoder of another program's checkpoint, as an artifact.
 //!
 //! [`locate`] finds the file, [`crate::checkpoint`] reads it, [`layers`] finds the encoder's layers
-//! among its names, and [`report`] says what became of each name.
+//! among its names, and [`report`] lists how each name was used.
 
 mod layers;
 #[cfg(test)]
@@ -65,7 +65,7 @@ fn import(stage: &ImportWeights, path: &Path, context: &Context) -> anyhow::Resu
     write_tensors(&context.output.join(WEIGHTS_FILE), &tensors, &metadata)?;
     let report = Report::new(checkpoint.format(), &selection, &entries);
     report.write(&context.output)?;
-    report.tell(stage.architecture, context);
+    report.note(stage.architecture, context);
     model_info(stage, &selection, &report)?.write(&context.output)?;
     Ok(Metrics::from([
         ("tensors".to_owned(), selection.layers.len() as f64),
@@ -104,7 +104,7 @@ fn model_info(
     })
 }
 
-/// How images of any size become inputs of a network for large ones: as ImageNet's models take them, or SimCLR's.
+/// How images of any size become inputs of a network for large images: as for ImageNet's models, or SimCLR's.
 fn input_crop(stage: &ImportWeights) -> Option<InputCrop> {
     let large =
         matches!(stage.architecture, Architecture::Resnet18At224 | Architecture::Resnet50At224);
@@ -125,7 +125,7 @@ fn layer_bytes(
             let wrong = floats.iter().filter(|float| !float.is_finite()).count();
             ensure!(
                 wrong == 0,
-                "{wrong} of its {} values are infinite or no numbers: the file is damaged, or its training diverged",
+                "{wrong} of its {} values are infinite or NaN: the file is damaged, or its training diverged",
                 floats.len()
             );
             Ok(floats.iter().flat_map(|float| float.to_le_bytes()).collect())
@@ -133,7 +133,7 @@ fn layer_bytes(
         (Values::Integers(integers), ElementType::I64) => {
             Ok(integers.iter().flat_map(|integer| integer.to_le_bytes()).collect())
         }
-        _ => bail!("it is {tensor}, of another type than the layer"),
+        _ => bail!("it is {tensor}, but the layer has another type"),
     }
 }
 
@@ -144,7 +144,7 @@ fn dtype(element: ElementType) -> Dtype {
     }
 }
 
-/// Weights and biases: what is no running statistic and no counter.
+/// Weights and biases: all tensors except running statistics and counters.
 fn parameter_count(selection: &Selection<'_>) -> usize {
     let specs = selection.layers.iter().map(|layer| &layer.spec);
     let trained =

@@ -1,4 +1,4 @@
-//! What became of every name in the checkpoint: `import.json`, and a few lines for people.
+//! How every name of the checkpoint was used: `import.json`, and a few notes for people.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,12 +9,12 @@ use pipeline_stages::worker::Context;
 use serde::Serialize;
 
 use super::layers::Selection;
-use crate::checkpoint::{Entry, Format, Leaf};
+use crate::checkpoint::{CheckpointFormat, Entry, Leaf};
 
 const FILE: &str = "import.json";
-/// More ignored names than this are only counted.
+/// The most ignored names in the file; others are only counted.
 const LISTED: usize = 2_000;
-/// More ignored names than this are not named in a note.
+/// The most ignored names in a note.
 const NAMED: usize = 4;
 
 /// `import.json`.
@@ -22,19 +22,19 @@ const NAMED: usize = 4;
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Report {
     /// The format of the file.
-    pub format: Format,
-    /// What stood before the encoder's names.
+    pub format: CheckpointFormat,
+    /// The prefix of the encoder's names.
     pub prefix: String,
-    /// The layers, and what they were called.
+    /// The layers, and their names in the file.
     used: Vec<Used>,
-    /// Counters that the file has not: they start at zero.
+    /// Counters that are missing in the file: they start at zero.
     missing: Vec<String>,
-    /// What is in the file and not in the artifact.
+    /// What is in the file, but not in the artifact.
     ignored: Vec<Ignored>,
-    /// How much more of that there is than listed.
+    /// How many more ignored names the file has.
     #[serde(skip_serializing_if = "is_zero")]
     ignored_more: usize,
-    /// Where in the file there are other encoders of this architecture.
+    /// The prefixes of other encoders of this architecture in the file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     other_encoders: Vec<String>,
 }
@@ -50,16 +50,20 @@ struct Used {
     shape: Vec<usize>,
 }
 
-/// A name that was left out.
+/// An ignored name.
 #[derive(Serialize)]
 struct Ignored {
     name: String,
-    /// What is behind it, in words.
+    /// Its value, in words.
     what: String,
 }
 
 impl Report {
-    pub(super) fn new(format: Format, selection: &Selection<'_>, entries: &[Entry<'_>]) -> Self {
+    pub(super) fn new(
+        format: CheckpointFormat,
+        selection: &Selection<'_>,
+        entries: &[Entry<'_>],
+    ) -> Self {
         let mut used = Vec::new();
         let mut missing = Vec::new();
         for layer in &selection.layers {
@@ -91,30 +95,28 @@ impl Report {
     }
 
     /// Writes the file of an artifact.
-    ///
-    /// # Errors
-    /// When it can't be written.
     pub(super) fn write(&self, artifact: &Path) -> anyhow::Result<()> {
         write_json(&artifact.join(FILE), self)
     }
 
-    /// Tells people the gist of it.
-    pub(super) fn tell(&self, architecture: Architecture, context: &Context) {
+    /// Notes a summary for people.
+    pub(super) fn note(&self, architecture: Architecture, context: &Context) {
         let place = match self.prefix.as_str() {
             "" => "names without a prefix".to_owned(),
-            prefix => format!("names behind '{prefix}'"),
+            prefix => format!("names with the prefix '{prefix}'"),
         };
         context.note(format!("read {} tensors of a {architecture}, {place}", self.used.len()));
         if !self.other_encoders.is_empty() {
             context.note(format!(
-                "there are other encoders behind '{}': choose one with prefix = \"...\"",
+                "the file has other encoders with the prefix '{}': choose one with prefix = \"...\"",
                 self.other_encoders.join("', '")
             ));
         }
         if let Some(first) = self.missing.first() {
             let count = self.missing.len();
-            context
-                .note(format!("the file lacks {count} counters ('{first}', ...): they start at 0"));
+            context.note(format!(
+                "{count} counters ('{first}', ...) are missing in the file: they start at 0"
+            ));
         }
         let count = self.ignored.len() + self.ignored_more;
         if count > 0 {

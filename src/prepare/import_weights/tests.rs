@@ -1,4 +1,4 @@
-//! Whole imports of files that PyTorch wrote: `tests/reference/import/make_checkpoints.py`.
+//! Complete imports of files that PyTorch wrote: `tests/reference/import/make_checkpoints.py`.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::fixture::Fixture;
 use crate::reference::reference_path;
 
-/// A checkpoint file in a folder of its own, unpacked where it is kept compressed.
+/// A checkpoint file in a folder of its own, unpacked if it is compressed.
 fn source(test: &Fixture, name: &str) -> PathBuf {
     let path = reference_path("import/checkpoints").join(name);
     let content = std::fs::read(path).unwrap();
@@ -55,7 +55,7 @@ fn report(output: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(output.join("import.json")).unwrap()).unwrap()
 }
 
-/// Checks every number against what `make_checkpoints.py` filled the network with.
+/// Compares every number with what `make_checkpoints.py` filled the network with.
 #[track_caller]
 fn assert_counted(output: &Path, with_counters: bool) {
     let file = TensorFile::open(&output.join("weights.safetensors")).unwrap();
@@ -132,7 +132,7 @@ fn the_report_names_what_was_used_ignored_and_missing() {
 }
 
 #[test]
-fn the_same_checkpoint_gives_the_same_bytes_wherever_it_lies() {
+fn the_same_checkpoint_becomes_the_same_bytes_at_any_path() {
     let mut test = Fixture::new();
     let output = import(&mut test, "simclr.pth.tar", &json!({})).unwrap();
     let path = "source-simclr.pth.tar/simclr.pth.tar";
@@ -145,7 +145,7 @@ fn the_same_checkpoint_gives_the_same_bytes_wherever_it_lies() {
 }
 
 #[test]
-fn the_model_says_what_images_it_takes() {
+fn the_model_file_describes_its_images() {
     let mut test = Fixture::new();
     let changes = json!({"architecture": "resnet8-fast", "normalise": "imagenet"});
     let output = import(&mut test, "imagenet32.pth.tar", &changes).unwrap();
@@ -160,7 +160,7 @@ fn the_model_says_what_images_it_takes() {
 }
 
 #[test]
-fn one_of_several_files_is_chosen_by_its_name() {
+fn a_file_of_several_is_chosen_by_its_name() {
     let mut test = Fixture::new();
     for (name, place) in [("simclr.pth.tar", "cifar10/a.pth.tar"), ("half.bin", "b.bin")] {
         let content = std::fs::read(reference_path("import/checkpoints").join(name)).unwrap();
@@ -184,24 +184,24 @@ fn one_of_several_files_is_chosen_by_its_name() {
     let both = "choose one of the files with file = \"...\": 'pretrained/b.bin', 'pretrained/cifar10/a.pth.tar'";
     assert_eq!(run(json!({})).unwrap_err(), both);
     let none = run(json!({"file": "c.pt"})).unwrap_err();
-    assert!(none.starts_with("'c.pt' matches no file; there is 'config.yml', "), "{none}");
+    assert!(none.starts_with("'c.pt' does not match any file; found 'config.yml', "), "{none}");
     let several = run(json!({"file": "*"})).unwrap_err();
     assert!(several.starts_with("'*' matches 3 files: "), "{several}");
     let no_glob = run(json!({"file": "[a"})).unwrap_err();
-    assert!(no_glob.starts_with("'[a' in 'file' is no glob"), "{no_glob}");
+    assert!(no_glob.starts_with("'[a' in 'file' is not a valid glob"), "{no_glob}");
     let no_checkpoint = run(json!({"file": "config.yml"})).unwrap_err();
-    assert!(no_checkpoint.ends_with("it is no PyTorch file, no pickle and no safetensors file"));
+    assert!(no_checkpoint.ends_with("it is not a PyTorch file, a pickle or a safetensors file"));
 }
 
 #[test]
-fn what_does_not_fit_is_an_error_that_names_it() {
+fn a_checkpoint_that_does_not_fit_is_an_error_with_the_reason() {
     let mut test = Fixture::new();
     let deeper = problem(&mut test, "simclr.pth.tar", &json!({"architecture": "resnet32"}));
     assert!(deeper.contains("it has no 'state_dict.convnet.layer1.1.conv1.weight'"), "{deeper}");
     assert!(deeper.contains("architecture = \"resnet8\" would fit"), "{deeper}");
     let prefix = problem(&mut test, "simclr.pth.tar", &json!({"prefix": "backbone"}));
     let words =
-        "the file has no 'backbone.conv1.weight'; encoders begin behind 'state_dict.convnet'";
+        "the file has no 'backbone.conv1.weight'; encoders have the prefix 'state_dict.convnet'";
     assert!(prefix.ends_with(words), "{prefix}");
     let module = problem(&mut test, "module.pth", &json!({}));
     assert!(module.contains("save the state_dict() of the model instead"), "{module}");
@@ -226,7 +226,7 @@ fn what_does_not_fit_is_an_error_that_names_it() {
     assert!(other.contains("'state_dict.net.weight'"), "{other}");
 }
 
-/// A network of our own, with one of its tensors in the hands of `change`.
+/// A network of this program, whose tensors `change` can modify.
 fn own_network(test: &Fixture, change: impl Fn(&str, &mut Vec<u8>)) -> PathBuf {
     let folder = test.folder().join("own");
     std::fs::create_dir_all(&folder).unwrap();
@@ -248,7 +248,7 @@ fn own_network(test: &Fixture, change: impl Fn(&str, &mut Vec<u8>)) -> PathBuf {
 }
 
 #[test]
-fn an_artifact_of_ours_can_be_imported_too() {
+fn an_artifact_can_be_imported_too() {
     let mut test = Fixture::new();
     let folder = own_network(&test, |_, _| ());
     let from = [("source", Weights, folder.as_path())];
@@ -263,7 +263,7 @@ fn an_artifact_of_ours_can_be_imported_too() {
 }
 
 #[test]
-fn numbers_that_are_none_are_refused() {
+fn infinite_numbers_and_nan_are_refused() {
     let mut test = Fixture::new();
     let folder = own_network(&test, |name, bytes| {
         if name == "layer2.0.bn1.weight" {
@@ -277,19 +277,20 @@ fn numbers_that_are_none_are_refused() {
 }
 
 #[test]
-fn a_path_that_is_wrong_is_named() {
+fn a_wrong_path_is_named() {
     let mut test = Fixture::new();
     std::fs::create_dir(test.folder().join("empty")).unwrap();
     test.write("a.pth", b"hello");
-    // What an editor left behind, which the digest of the folder leaves out.
+    // A file of an editor, which the digest of the folder leaves out.
     test.write("left/a.pth~", b"hello");
+    test.write("left/old~/a.pth", b"hello");
     for (changes, words) in [
         (json!({"path": "missing.pth"}), "missing.pth is neither a file nor a folder"),
         (json!({"path": "left"}), "no file looks like a checkpoint by its name"),
-        (json!({"path": "left", "file": "*~"}), "'*~' matches no file"),
+        (json!({"path": "left", "file": "*~"}), "'*~' does not match any file"),
         (json!({"path": "empty"}), "no file looks like a checkpoint by its name"),
         (json!({"path": "a.pth", "file": "b"}), "a.pth is a file: drop 'file'"),
-        (json!({"path": "a.pth"}), "a.pth: it is no PyTorch file"),
+        (json!({"path": "a.pth"}), "a.pth: it is not a PyTorch file"),
     ] {
         let error = test.run_on("import-weights", parameters(&changes), &[], 0, None).unwrap_err();
         assert!(format!("{error:#}").contains(words), "{error:#}");

@@ -1,6 +1,6 @@
-//! Bytes from front to back, never beyond the end.
+//! Reads bytes sequentially, never beyond the end.
 //!
-//! Knows no instruction.
+//! Does not depend on instructions.
 
 /// A place in the bytes of a pickle.
 pub(super) struct Cursor<'data> {
@@ -13,7 +13,7 @@ impl<'data> Cursor<'data> {
         Self { data, offset: 0 }
     }
 
-    /// Bytes read so far.
+    /// The number of bytes read.
     pub(super) fn offset(&self) -> usize {
         self.offset
     }
@@ -45,7 +45,7 @@ impl<'data> Cursor<'data> {
         Ok(self.array::<1>()?[0])
     }
 
-    /// A 32-bit count that Python writes with a sign.
+    /// A 32-bit count that Python writes as a signed integer.
     pub(super) fn signed_count(&mut self) -> Result<u64, String> {
         let count = i32::from_le_bytes(self.array()?);
         u64::try_from(count).map_err(|_| format!("a length of {count} bytes"))

@@ -1,6 +1,6 @@
 //! Numbers and text as pickles write them: little-endian, or as text in protocol 0.
 //!
-//! Every function takes the bytes of one literal and fails with words for people.
+//! Every function takes the bytes of one literal; errors are messages for people.
 
 use std::borrow::Cow;
 
@@ -12,25 +12,25 @@ pub(super) fn long(bytes: &[u8]) -> Option<i128> {
     Some(i128::from_le_bytes(wide))
 }
 
-/// An integer in decimal digits, with or without Python 2's `L` behind it. `Ok(None)` beyond 128 bits.
+/// An integer in decimal digits, with or without Python 2's `L` at its end. `Ok(None)` beyond 128 bits.
 pub(super) fn decimal(line: &[u8]) -> Result<Option<i128>, String> {
     let text = ascii(line)?.trim();
     let text = text.strip_suffix('L').unwrap_or(text);
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("the text of an integer is none".to_owned());
+        return Err("the text of an integer is invalid".to_owned());
     }
     Ok(text.parse().ok())
 }
 
 /// A float as text.
 pub(super) fn float(line: &[u8]) -> Result<f64, String> {
-    ascii(line)?.trim().parse().map_err(|_| "the text of a float is none".to_owned())
+    ascii(line)?.trim().parse().map_err(|_| "the text of a float is invalid".to_owned())
 }
 
 /// An index of the memo, in decimal digits.
 pub(super) fn index(line: &[u8]) -> Result<u32, String> {
-    ascii(line)?.trim().parse().map_err(|_| "the text of a memo index is none".to_owned())
+    ascii(line)?.trim().parse().map_err(|_| "the text of a memo index is invalid".to_owned())
 }
 
 /// Text in UTF-8. Python also writes halves of surrogate pairs; they become U+FFFD.
@@ -60,7 +60,7 @@ pub(super) fn quoted(line: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     Ok(Cow::Owned(bytes))
 }
 
-/// What stands behind a backslash in `repr`.
+/// The byte after a backslash in `repr`.
 fn escaped_byte(rest: &mut &[u8]) -> Result<u8, String> {
     let (byte, used) = match rest {
         [b'x', high, low, ..] => (hexadecimal(&[*high, *low])? as u8, 3),
@@ -107,11 +107,11 @@ fn push_utf16(units: &mut Vec<u16>, code: u32) -> Result<(), String> {
 
 fn hexadecimal(digits: &[u8]) -> Result<u32, String> {
     if !digits.iter().all(u8::is_ascii_hexdigit) {
-        return Err("an escape that is no hexadecimal number".to_owned());
+        return Err("an escape that is not a hexadecimal number".to_owned());
     }
     u32::from_str_radix(ascii(digits)?, 16).map_err(|error| error.to_string())
 }
 
 fn ascii(line: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(line).map_err(|_| "a number that is no text".to_owned())
+    std::str::from_utf8(line).map_err(|_| "a number that is not text".to_owned())
 }

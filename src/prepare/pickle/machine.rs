@@ -1,6 +1,6 @@
-//! The stack machine: instructions in, values out.
+//! The stack machine: turns instructions into values.
 //!
-//! Knows no class: a call is recorded, never made.
+//! Does not depend on classes: a call is recorded, never made.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,18 +9,18 @@ use super::cursor::Cursor;
 use super::value::{Id, Node, Object, Pickle};
 use super::{Limits, PickleError, literal, opcode as op};
 
-/// The highest protocol there is.
+/// The highest protocol that exists.
 const PROTOCOL: u8 = 5;
 
 type Step<T = ()> = Result<T, String>;
 
-/// A pickle, half read.
+/// A pickle while it is read.
 pub(super) struct Machine<'data> {
     cursor: Cursor<'data>,
     limits: Limits,
     nodes: Vec<Node<'data>>,
     stack: Vec<Id>,
-    /// The heights of the stack at its marks.
+    /// The height of the stack at each mark.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
 }
@@ -147,7 +147,7 @@ impl<'data> Machine<'data> {
                 let (name, module) = (self.pop()?, self.pop()?);
                 for id in [name, module] {
                     if !matches!(self.nodes.get(id.index()), Some(Node::Text(_))) {
-                        return Err("the name of a class is no text".to_owned());
+                        return Err("the name of a class is not text".to_owned());
                     }
                 }
                 Node::Global { module, name }
@@ -175,9 +175,9 @@ impl<'data> Machine<'data> {
                 self.object(constructor, arguments)?
             }
             _ if opcode.is_ascii_graphic() => {
-                return Err(format!("there is no instruction '{}'", char::from(opcode)));
+                return Err(format!("unknown instruction '{}'", char::from(opcode)));
             }
-            _ => return Err(format!("there is no instruction {opcode:#04x}")),
+            _ => return Err(format!("unknown instruction {opcode:#04x}")),
         })
     }
 
@@ -188,7 +188,7 @@ impl<'data> Machine<'data> {
         }
     }
 
-    /// Frames are there for readers of streams; only their length is checked.
+    /// Frames are for readers of streams; only their length is checked.
     fn frame(&mut self) -> Step {
         let length = u64::from_le_bytes(self.cursor.array()?);
         let remaining = self.cursor.remaining() as u64;
@@ -248,7 +248,7 @@ impl<'data> Machine<'data> {
             Node::List(items) if opcode != op::ADDITEMS => items.extend(added),
             Node::Set(items) if opcode == op::ADDITEMS => items.extend(added),
             Node::Object(object) => object.items.extend(added),
-            _ => return Err("it adds an item to what is no container".to_owned()),
+            _ => return Err("it adds an item to a value that is not a container".to_owned()),
         }
         Ok(())
     }
@@ -259,7 +259,7 @@ impl<'data> Machine<'data> {
         match self.top_node()? {
             Node::Dict(entries) => entries.extend(added),
             Node::Object(object) => object.entries.extend(added),
-            _ => return Err("it sets an entry of what is no dictionary".to_owned()),
+            _ => return Err("it sets an entry of a value that is not a dictionary".to_owned()),
         }
         Ok(())
     }
@@ -271,7 +271,7 @@ impl<'data> Machine<'data> {
                 object.state = Some(state);
                 Ok(())
             }
-            _ => Err("it sets the state of what is no object".to_owned()),
+            _ => Err("it sets the state of a value that is not an object".to_owned()),
         }
     }
 
@@ -284,11 +284,11 @@ impl<'data> Machine<'data> {
     fn object(&self, constructor: Id, arguments: Id) -> Step<Node<'data>> {
         match self.nodes.get(arguments.index()) {
             Some(Node::Tuple(_)) => Ok(Node::Object(Box::new(Object::new(constructor, arguments)))),
-            _ => Err("the arguments of a call are no tuple".to_owned()),
+            _ => Err("the arguments of a call are not a tuple".to_owned()),
         }
     }
 
-    /// The lowest place of the stack above the last mark.
+    /// The lowest position of the stack above the last mark.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -335,13 +335,13 @@ impl<'data> Machine<'data> {
 
     /// All values above the last mark, taken off the stack with it.
     fn above_mark(&mut self) -> Step<Vec<Id>> {
-        let height = self.marks.pop().ok_or("it uses a mark that is not there")?;
+        let height = self.marks.pop().ok_or("it uses a mark that does not exist")?;
         Ok(self.stack.drain(height.min(self.stack.len())..).collect())
     }
 }
 
 fn empty_stack() -> String {
-    "it uses a value that is not there".to_owned()
+    "it uses a value that does not exist".to_owned()
 }
 
 /// Keys and values, one after the other, as entries.

@@ -1,16 +1,16 @@
 //! Reads Python's pickles, protocols 0 to 5, without Python and without running anything in them.
 //!
 //! A pickle is a program for a small stack machine, and some of its instructions call Python. Here they
-//! call nothing: what a call would have made stays a record of the call (which class, which
-//! arguments, which state), and [`Value`] gives meaning to the few that stand for plain data (NumPy
-//! arrays and numbers, ordered dictionaries, encoded bytes). All else stays opaque.
+//! call nothing: a call becomes a record of the call (its class, arguments and state), and [`Value`]
+//! interprets the few calls that represent plain data (NumPy arrays and numbers, ordered dictionaries,
+//! encoded bytes). All others are not interpreted.
 //!
-//! Memory is linear in the bytes that are read, and bounded by [`Limits`]. What a pickle refers to many
-//! times exists once: values refer to each other by index, so sharing can't multiply them, and
-//! depth costs no stack. A value can contain itself: who walks through values must bound the walk. A look at
-//! one value costs the same whatever is in it, until its items or its numbers are asked for.
+//! Memory is linear in the bytes that are read, and bounded by [`Limits`]. A value that a pickle refers to
+//! many times exists once: values refer to each other by index, so sharing cannot multiply them, and
+//! depth does not use the stack. A value can contain itself: a caller that walks through values must limit
+//! the walk. Access to one value costs the same for any content, until its items or its numbers are read.
 //!
-//! Knows no file and no format around a pickle.
+//! Does not depend on files or on a format around a pickle.
 //!
 //! Source of the instructions: the comments of CPython's `Lib/pickletools.py`.
 
@@ -35,9 +35,9 @@ pub(crate) use value::{Pickle, Value};
 /// How much a pickle may hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// The most instructions, and so the most references between values.
+    /// The most instructions, and therefore references between values.
     pub instructions: usize,
-    /// The most values. One takes at most 150 bytes besides the references in it.
+    /// The most values. Each takes at most 150 bytes in addition to its references.
     pub values: usize,
     /// The most marks that are open at once: how deep unfinished containers are nested.
     pub marks: usize,
@@ -70,8 +70,8 @@ impl std::fmt::Display for PickleError {
 
 impl std::error::Error for PickleError {}
 
-/// Reads the pickle at the start of `data`. What follows it is not looked at: [`Pickle::length`] says
-/// where it ends.
+/// Reads the pickle at the start of `data`. What follows it is not read: [`Pickle::length`] is where
+/// it ends.
 ///
 /// # Errors
 /// With the offset, when the pickle is cut off, damaged, beyond the limits, or keeps data outside

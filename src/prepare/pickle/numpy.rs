@@ -1,4 +1,4 @@
-//! NumPy's arrays and scalars, as they pickle themselves: inline, with their type, shape and order.
+//! NumPy's arrays and scalars as NumPy pickles them: inline, with their type, shape and order.
 //!
 //! Source: `array_reduce`, `array_setstate` and `arraydescr_setstate` of NumPy, whose tuples these are.
 
@@ -10,7 +10,7 @@ use super::parts::{Bytes, Items};
 /// The modules that NumPy 1 and 2 keep their helpers in.
 const MULTIARRAY: &[&str] = &["numpy.core.multiarray", "numpy._core.multiarray"];
 const NUMERIC: &[&str] = &["numpy.core.numeric", "numpy._core.numeric"];
-/// More than NumPy itself allows, and few enough for the loops here.
+/// At least as many as NumPy allows, and few enough for the loops here.
 const MOST_DIMENSIONS: usize = 64;
 
 /// An array of numbers.
@@ -19,10 +19,10 @@ pub(crate) struct Array<'p> {
     /// The length of each dimension.
     pub shape: Vec<usize>,
     element: Element,
-    /// As many elements as the shape has, in the order of `fortran`; where they are text, as far as its
-    /// length tells.
+    /// As many elements as the shape has, in the order of `fortran`. For bytes that are text in the pickle, only its
+    /// length was checked.
     bytes: Bytes<'p>,
-    /// Whether the first index runs fastest, not the last.
+    /// Whether the order is column-major.
     fortran: bool,
 }
 
@@ -44,10 +44,10 @@ enum Number {
 }
 
 impl<'p> Array<'p> {
-    /// The array that a value stands for; `None` for a value that is no array.
+    /// The array that a value represents; `None` for a value that is not an array.
     ///
     /// # Errors
-    /// With words for people, when it is an array but not one of numbers, or its bytes don't fit its
+    /// With a message for people, when it is an array but not of numbers, or its bytes do not fit its
     /// shape.
     pub(crate) fn of(value: Value<'p>) -> Option<Result<Self, String>> {
         let call = value.call()?;
@@ -60,7 +60,7 @@ impl<'p> Array<'p> {
         None
     }
 
-    /// The scalar that a value stands for, as an array without dimensions.
+    /// The scalar that a value represents, as an array without dimensions.
     pub(super) fn scalar(value: Value<'p>) -> Option<Self> {
         let call = value.call().filter(|call| call.is(MULTIARRAY, "scalar"))?;
         let [dtype, bytes] = call.arguments.items()?.exactly()?;
@@ -112,7 +112,7 @@ impl<'p> Array<'p> {
         }
     }
 
-    /// Bytes of all elements, if that is a number.
+    /// The number of bytes of all elements, if it does not overflow.
     fn byte_count(&self) -> Option<usize> {
         let sizes = self.shape.iter().chain([&self.element.size]);
         sizes.copied().try_fold(1, usize::checked_mul)
@@ -135,10 +135,10 @@ impl<'p> Array<'p> {
         self.element.size
     }
 
-    /// The elements of an array of unsigned bytes, the last index running fastest.
+    /// The elements of an array of unsigned bytes in row-major order.
     ///
     /// # Errors
-    /// When the elements are of another type, or not as many as the shape has.
+    /// When the elements are of another type, or their number does not match the shape.
     pub(crate) fn unsigned_bytes(&self) -> Result<Cow<'p, [u8]>, String> {
         match self.element {
             Element { number: Number::Unsigned, size: 1, .. } => self.in_order(),
@@ -146,10 +146,10 @@ impl<'p> Array<'p> {
         }
     }
 
-    /// The elements of an array of integers, the last index running fastest.
+    /// The elements of an array of integers in row-major order.
     ///
     /// # Errors
-    /// When they are no integers, one is beyond 64 bits, or there are not as many as the shape has.
+    /// When they are not integers, one does not fit in 64 bits, or their number does not match the shape.
     pub(crate) fn integers(&self) -> Result<Vec<i64>, String> {
         let element = self.element;
         if matches!(element.number, Number::Bool | Number::Float) {
@@ -157,17 +157,19 @@ impl<'p> Array<'p> {
         }
         let elements = self.in_order()?;
         let integers = elements.chunks_exact(element.size).map(|bytes| element.integer(bytes));
-        integers.collect::<Option<_>>().ok_or_else(|| "an integer beyond 64 bits".to_owned())
+        integers
+            .collect::<Option<_>>()
+            .ok_or_else(|| "an integer does not fit in 64 bits".to_owned())
     }
 
-    /// The elements of an array of integers or floats, the last index running fastest.
+    /// The elements of an array of integers or floats in row-major order.
     ///
     /// # Errors
-    /// When they are no numbers, or not as many as the shape has.
+    /// When they are not numbers, or their number does not match the shape.
     pub(crate) fn floats(&self) -> Result<Vec<f64>, String> {
         let element = self.element;
         match element.number {
-            Number::Bool => Err("a NumPy array of truth values, not of numbers".to_owned()),
+            Number::Bool => Err("a NumPy array of booleans, not of numbers".to_owned()),
             Number::Float => {
                 let elements = self.in_order()?;
                 Ok(elements.chunks_exact(element.size).map(|bytes| element.float(bytes)).collect())
@@ -176,8 +178,8 @@ impl<'p> Array<'p> {
         }
     }
 
-    /// The bytes of the elements with the last index running fastest. Bytes that are text in the pickle are
-    /// decoded here, each time anew: a name of the array alone costs nothing.
+    /// The bytes of the elements in row-major order. Bytes that are text in the pickle are decoded here, on
+    /// every call: a name of the array alone costs nothing.
     fn in_order(&self) -> Result<Cow<'p, [u8]>, String> {
         let bytes = self.bytes.decoded().ok_or("a NumPy array without its bytes")?;
         if self.byte_count() != Some(bytes.len()) {
@@ -214,7 +216,7 @@ impl<'p> Array<'p> {
 impl Element {
     /// From `dtype(text, ...)` with the state `(version, byte order, ...)`.
     fn of(dtype: Value<'_>) -> Result<Self, String> {
-        let no_numbers = || "a NumPy array whose elements are no plain numbers".to_owned();
+        let no_numbers = || "a NumPy array whose elements are not plain numbers".to_owned();
         let call =
             dtype.call().filter(|call| call.is(&["numpy"], "dtype")).ok_or_else(no_numbers)?;
         let code = call.arguments.items().and_then(|arguments| arguments.get(0));
@@ -242,7 +244,7 @@ impl Element {
     fn words(self) -> String {
         let bits = self.size * 8;
         match self.number {
-            Number::Bool => "truth values".to_owned(),
+            Number::Bool => "booleans".to_owned(),
             Number::Signed => format!("integers of {bits} bits"),
             Number::Unsigned => format!("unsigned integers of {bits} bits"),
             Number::Float => format!("floats of {bits} bits"),

@@ -1,29 +1,29 @@
-//! The parts of a value, without a copy of them: any name can refer to a list of a million, and to bytes
-//! that must be decoded first.
+//! The parts of a value without a copy: any name can refer to a list of a million items, or to bytes that must be
+//! decoded first.
 //!
-//! Knows no class.
+//! Does not depend on classes.
 
 use std::borrow::Cow;
 
 use super::value::{Id, Pickle, Value};
 
-/// What is in a list, tuple or set.
+/// The items of a list, tuple or set.
 #[derive(Clone, Copy)]
 pub(crate) struct Items<'p> {
     pub(super) pickle: &'p Pickle<'p>,
-    /// What the container was made from.
+    /// The items that the container was made from.
     pub(super) initial: &'p [Id],
-    /// What was added to it later.
+    /// The items that were added later.
     pub(super) added: &'p [Id],
 }
 
 impl<'p> Items<'p> {
-    /// How many there are.
+    /// The number of items.
     pub(crate) fn len(self) -> usize {
         self.initial.len() + self.added.len()
     }
 
-    /// The one at a place.
+    /// The item at an index.
     pub(crate) fn get(self, index: usize) -> Option<Value<'p>> {
         let id = match index.checked_sub(self.initial.len()) {
             None => self.initial.get(index),
@@ -32,17 +32,17 @@ impl<'p> Items<'p> {
         Some(Value { pickle: self.pickle, id: *id? })
     }
 
-    /// All of them, if there are as many.
+    /// All items, if there are `COUNT`.
     pub(crate) fn exactly<const COUNT: usize>(self) -> Option<[Value<'p>; COUNT]> {
         if self.len() == COUNT { self.first_many() } else { None }
     }
 
-    /// The first few, if there are as many.
+    /// The first `COUNT` items, if there are enough.
     pub(crate) fn first_many<const COUNT: usize>(self) -> Option<[Value<'p>; COUNT]> {
         self.many_from(0)
     }
 
-    /// The last few, if there are as many.
+    /// The last `COUNT` items, if there are enough.
     pub(crate) fn last_many<const COUNT: usize>(self) -> Option<[Value<'p>; COUNT]> {
         self.many_from(self.len().checked_sub(COUNT)?)
     }
@@ -53,7 +53,7 @@ impl<'p> Items<'p> {
         taken.try_into().ok()
     }
 
-    /// One after the other.
+    /// The items in order.
     pub(crate) fn iter(self) -> impl DoubleEndedIterator<Item = Value<'p>> {
         self.initial.iter().chain(self.added).map(move |id| {
             self.pickle.count_steps(1);
@@ -62,25 +62,25 @@ impl<'p> Items<'p> {
     }
 }
 
-/// Keys and values of a dictionary, in the order in which they were set. A key that was set twice comes
+/// Keys and values of a dictionary, in the order in which they were set. A key that was set twice occurs
 /// twice; the last one counts.
 #[derive(Clone, Copy)]
 pub(crate) struct Entries<'p> {
     pub(super) pickle: &'p Pickle<'p>,
     /// The pairs that the dictionary was made from.
     pub(super) initial: &'p [Id],
-    /// What was set in it later.
+    /// The entries that were set later.
     pub(super) added: &'p [(Id, Id)],
 }
 
 impl<'p> Entries<'p> {
-    /// Whether there are none.
+    /// Whether it has no entries.
     pub(crate) fn is_empty(self) -> bool {
         self.initial.is_empty() && self.added.is_empty()
     }
 
-    /// One after the other. What should be a pair and is none stands for itself, as key and as value: so
-    /// it counts as one entry, as all others do, and nothing is found by it.
+    /// The entries in order. An item that should be a pair and is not is both key and value: so it counts
+    /// as one entry, and cannot be found by a key.
     pub(crate) fn iter(self) -> impl DoubleEndedIterator<Item = (Value<'p>, Value<'p>)> {
         let value = move |id| {
             self.pickle.count_steps(1);
@@ -97,18 +97,18 @@ impl<'p> Entries<'p> {
     }
 }
 
-/// Bytes as they stand in a pickle.
+/// Bytes as they are in a pickle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bytes<'p> {
-    /// As they are.
+    /// Raw bytes.
     Plain(&'p [u8]),
     /// As the text whose code points they are, as protocol 2 and below write them.
     Latin1(&'p str),
 }
 
 impl<'p> Bytes<'p> {
-    /// Whether there can be so many. Decodes nothing: of a text only its own bytes are counted, and those
-    /// give one byte or are two for one.
+    /// Whether the number of bytes can be `count`. Decodes nothing: one or two bytes of a text are one decoded
+    /// byte.
     pub(crate) fn can_be(self, count: usize) -> bool {
         match self {
             Self::Plain(bytes) => bytes.len() == count,
@@ -116,7 +116,7 @@ impl<'p> Bytes<'p> {
         }
     }
 
-    /// How many there are, of an encoded text at most.
+    /// The number of bytes; an upper bound for encoded text.
     pub(crate) fn most(self) -> usize {
         match self {
             Self::Plain(bytes) => bytes.len(),
@@ -124,7 +124,7 @@ impl<'p> Bytes<'p> {
         }
     }
 
-    /// The bytes themselves; `None` for a text of other code points than bytes have.
+    /// The bytes themselves; `None` for text with code points above 255.
     pub(crate) fn decoded(self) -> Option<Cow<'p, [u8]>> {
         match self {
             Self::Plain(bytes) => Some(Cow::Borrowed(bytes)),

@@ -1,11 +1,11 @@
-//! Whatever the bytes are, reading ends, and never with a panic.
+//! Reading any bytes ends, and never with a panic.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{Array, Entries, Items, Limits, Value, opcode, read};
 
-/// Every way to look at a value, down to a bounded depth.
+/// Calls every accessor of a value, down to a limited depth.
 fn look(value: Value<'_>, depth: usize, budget: &mut usize) {
     if depth == 0 || *budget == 0 {
         return;
@@ -34,7 +34,7 @@ fn read_and_look(data: &[u8]) {
     }
 }
 
-/// Instructions with operands that make sense more often than not.
+/// Instructions with operands that are usually valid.
 fn instruction() -> impl Strategy<Value = Vec<u8>> {
     let text = |prefix: u8, text: &'static str| Just([&[prefix], text.as_bytes()].concat());
     prop_oneof![

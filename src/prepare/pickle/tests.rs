@@ -1,4 +1,4 @@
-//! Pickles that CPython and NumPy wrote hold what they say; damaged and hostile ones are refused.
+//! Pickles of CPython and NumPy are read exactly; damaged and hostile ones are refused.
 
 use serde_json::{Value as Json, json};
 
@@ -54,7 +54,7 @@ fn described(value: Value<'_>, depth: usize) -> Json {
     }
 }
 
-/// The class of an object, also where protocol 0 and 1 make it through `copyreg`.
+/// The class of an object, also if protocol 0 or 1 makes it through `copyreg`.
 fn class(value: Value<'_>) -> String {
     let call = value.call().expect("nothing else is left");
     let (module, name) = match call.arguments.items().unwrap().get(0) {
@@ -91,7 +91,7 @@ fn what_cpython_and_numpy_wrote_is_read() {
     }
 }
 
-/// Drops what differs between a class and its pickled name.
+/// Removes the difference between a class and its pickled name.
 fn plain_paths(json: &mut Json) {
     match json {
         Json::String(text) if text.starts_with("pathlib.Pure") => *text = text.replace("Pure", ""),
@@ -125,37 +125,37 @@ fn problem(data: &[u8]) -> (usize, String) {
 }
 
 #[test]
-fn damage_is_named_with_its_place() {
+fn damage_is_reported_with_its_offset() {
     for (data, offset, words) in [
         (&b""[..], 0, "it ends too early: 1 bytes should follow, but 0 are left"),
         (b"\x80\x06N.", 0, "protocol 6; the highest known is 5"),
-        (b"N0.", 2, "it uses a value that is not there"),
-        (b"(.", 1, "it uses a value that is not there"),
-        (b"(N\x85\x85a.", 4, "it uses a value that is not there"),
-        (b"Nt.", 1, "it uses a mark that is not there"),
+        (b"N0.", 2, "it uses a value that does not exist"),
+        (b"(.", 1, "it uses a value that does not exist"),
+        (b"(N\x85\x85a.", 4, "it uses a value that does not exist"),
+        (b"Nt.", 1, "it uses a mark that does not exist"),
         (b"h\x00.", 0, "the memo has no entry 0"),
         (b"B\xff\xff\xff\xffab.", 0, "4294967295 bytes should follow, but 3 are left"),
         (b"\x8e\xff\xff\xff\xff\xff\xff\xff\xffab.", 0, "18446744073709551615 bytes should follow"),
         (b"T\xff\xff\xff\xff.", 0, "a length of -1 bytes"),
         (b"\x8b\x00\x00\x00\x80.", 0, "a length of -2147483648 bytes"),
         (b"\x95\xff\x00\x00\x00\x00\x00\x00\x00N.", 0, "255 bytes should follow, but 2 are left"),
-        (b"I12x\n.", 0, "the text of an integer is none"),
-        (b"Fone\n.", 0, "the text of a float is none"),
+        (b"I12x\n.", 0, "the text of an integer is invalid"),
+        (b"Fone\n.", 0, "the text of a float is invalid"),
         (b"Sabc\n.", 0, "a string without quotes"),
         (b"S'\\q'\n.", 0, "an unknown escape"),
         (b"V\\u12\n.", 0, "an escape in text is cut off"),
         (b"V\\U00110000\n.", 0, "the code point 0x110000 does not exist"),
-        (b"NNa.", 2, "it adds an item to what is no container"),
-        (b"NNNs.", 3, "it sets an entry of what is no dictionary"),
+        (b"NNa.", 2, "it adds an item to a value that is not a container"),
+        (b"NNNs.", 3, "it sets an entry of a value that is not a dictionary"),
         (b"(NNNd.", 4, "a dictionary has a key without a value"),
-        (b"NNb.", 2, "it sets the state of what is no object"),
-        (b"NNR.", 2, "the arguments of a call are no tuple"),
-        (b"NN\x93.", 2, "the name of a class is no text"),
+        (b"NNb.", 2, "it sets the state of a value that is not an object"),
+        (b"NNR.", 2, "the arguments of a call are not a tuple"),
+        (b"NN\x93.", 2, "the name of a class is not text"),
         (b"cmodule\nname", 0, "it ends within a line of text"),
         (b"\x82\x01.", 0, "extension registry"),
         (b"\x97.", 0, "a buffer outside of it"),
-        (b"?", 0, "there is no instruction '?'"),
-        (b"\xff", 0, "there is no instruction 0xff"),
+        (b"?", 0, "unknown instruction '?'"),
+        (b"\xff", 0, "unknown instruction 0xff"),
     ] {
         let (found, problem) = problem(data);
         assert!(found == offset && problem.contains(words), "{data:?}: at {found}: {problem}");
@@ -174,8 +174,8 @@ fn limits_hold() {
 }
 
 #[test]
-fn depth_costs_no_stack() {
-    // A list in a list, a million deep, and dropped again.
+fn depth_does_not_use_the_stack() {
+    // Lists nested a million deep, which are also dropped.
     let mut data = vec![b']'; 1_000_000];
     data.extend(vec![b'a'; 999_999]);
     data.push(b'.');
@@ -185,7 +185,7 @@ fn depth_costs_no_stack() {
 
 #[test]
 fn a_billion_laughs_are_a_few_hundred_values() {
-    // Each list holds the one before ten times.
+    // Each list contains the previous one ten times.
     let mut data = b"]q\x00".to_vec();
     for level in 1..200u8 {
         data.extend([b']', b'q', level, b'(']);
@@ -199,15 +199,15 @@ fn a_billion_laughs_are_a_few_hundred_values() {
 }
 
 #[test]
-fn a_value_can_be_within_itself() {
+fn a_value_can_contain_itself() {
     let pickle = read(b"]q\x00h\x00a.", &Limits::default()).unwrap();
     let inner = pickle.root().items().unwrap().get(0).unwrap();
     assert_eq!(inner.describe(), "a list of 1");
 }
 
 #[test]
-fn bytes_that_encode_bytes_that_encode_bytes_cost_no_stack() {
-    // Each call has the one before as its encoding.
+fn nested_encoded_bytes_do_not_use_the_stack() {
+    // Each call has the previous one as its encoding.
     let mut data = b"c_codecs\nencode\nq\x00V\nq\x01".to_vec();
     data.extend(b"h\x00h\x01".repeat(200_000));
     data.extend(b"h\x01");
@@ -239,8 +239,8 @@ fn calls_are_recorded_and_never_made() {
 }
 
 #[test]
-fn a_dictionary_of_an_unknown_class_is_one() {
-    // What Lightning's hyperparameters look like: NEWOBJ, SETITEM, BUILD.
+fn a_dictionary_of_an_unknown_class_is_a_dictionary() {
+    // Like Lightning's hyperparameters: NEWOBJ, SETITEM, BUILD.
     let data =
         b"clightning\nAttributeDict\n)\x81X\x02\x00\x00\x00lrG?\xb9\x99\x99\x99\x99\x99\x9as}b.";
     let pickle = read(data, &Limits::default()).unwrap();
@@ -270,7 +270,7 @@ fn keys_do_not_fill_a_message() {
 }
 
 #[test]
-fn what_stands_outside_keeps_its_name() {
+fn values_outside_the_pickle_keep_their_names() {
     for data in [&b"\x80\x02(U\x07storageK\x07tQ."[..], b"Pa line\n."] {
         let pickle = read(data, &Limits::default()).unwrap();
         assert!(pickle.root().persistent().is_some());
@@ -311,8 +311,8 @@ fn arrays_that_do_not_fit_are_refused() {
         (array(&format!("I{0}\nI{0}\n", i64::MAX), twelve, "i4"), "but 12 bytes of content"),
         (array(&many, "S'aaaa'\n", "i4"), "a NumPy array of 65 dimensions"),
         (array("I3\n", "N", "i4"), "without its bytes"),
-        (array("I3\n", twelve, "O8"), "whose elements are no plain numbers"),
-        (array("I3\n", twelve, "V4"), "whose elements are no plain numbers"),
+        (array("I3\n", twelve, "O8"), "whose elements are not plain numbers"),
+        (array("I3\n", twelve, "V4"), "whose elements are not plain numbers"),
     ] {
         let pickle = read(data.as_bytes(), &Limits::default()).unwrap();
         let problem = Array::of(pickle.root()).unwrap().unwrap_err();

@@ -1,7 +1,7 @@
-//! What a pickle holds: values in one table, which refer to each other by their place in it.
+//! The content of a pickle: values in one table, which refer to each other by index.
 //!
-//! [`Value`] is a handle to one of them, and says what the few calls mean that stand for plain data.
-//! Knows no instruction and no tensor.
+//! [`Value`] is a handle to one of them, and interprets the few calls that represent plain data.
+//! Does not depend on instructions or tensors.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use pipeline_stages::text::{in_short, shortened};
 use super::Array;
 use super::parts::{Bytes, Entries, Items};
 
-/// The place of a value in the table.
+/// The index of a value in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Id(u32);
 
@@ -46,11 +46,11 @@ pub(super) enum Node<'data> {
         name: Id,
     },
     Object(Box<Object>),
-    /// Something outside the pickle, by what identifies it.
+    /// A value outside the pickle, by its identifier.
     Persistent(Id),
 }
 
-/// A call that was not made, and what would have been done to its result.
+/// A call that was not made, and the changes to its result.
 #[derive(Debug)]
 pub(super) struct Object {
     constructor: Id,
@@ -72,7 +72,7 @@ pub(crate) struct Pickle<'data> {
     nodes: Vec<Node<'data>>,
     root: Id,
     length: usize,
-    /// Values that were looked at, and bytes that were decoded for it.
+    /// The number of values that were read, and of bytes that were decoded for them.
     #[cfg(test)]
     steps: std::cell::Cell<usize>,
 }
@@ -88,12 +88,12 @@ impl<'data> Pickle<'data> {
         }
     }
 
-    /// The value that the pickle stands for.
+    /// The value of the pickle.
     pub(crate) fn root(&self) -> Value<'_> {
         Value { pickle: self, id: self.root }
     }
 
-    /// Everything that stands outside the pickle; see [`Value::persistent`].
+    /// All values outside the pickle; see [`Value::persistent`].
     pub(crate) fn outside(&self) -> impl Iterator<Item = Value<'_>> {
         let values = (0..self.nodes.len()).filter_map(Id::new).map(|id| Value { pickle: self, id });
         values.filter(|value| matches!(value.node(), Node::Persistent(_)))
@@ -126,7 +126,7 @@ impl<'data> Pickle<'data> {
         nodes + self.nodes.iter().map(parts).sum::<usize>()
     }
 
-    /// How much work it has been so far to look at what is in it.
+    /// How much work was done to read its values.
     #[cfg(test)]
     pub(crate) fn steps(&self) -> usize {
         self.steps.get()
@@ -157,9 +157,9 @@ pub(crate) struct Call<'p> {
     pub module: &'p str,
     /// Its name in the module.
     pub name: &'p str,
-    /// What it would have been called with: a tuple.
+    /// The arguments of the call: a tuple.
     pub arguments: Value<'p>,
-    /// What the result's state would have been set to.
+    /// The state that the result would have been set to.
     pub state: Option<Value<'p>>,
 }
 
@@ -176,7 +176,7 @@ impl<'p> Value<'p> {
         matches!(self.node(), Node::None)
     }
 
-    /// A truth value; also NumPy's, and 0 and 1 of protocol 0 and 1.
+    /// A boolean; also NumPy's, and 0 and 1 of protocol 0 and 1.
     pub(crate) fn boolean(self) -> Option<bool> {
         match self.node() {
             Node::Bool(value) => Some(*value),
@@ -188,7 +188,7 @@ impl<'p> Value<'p> {
         }
     }
 
-    /// An integer of at most 64 bits, also one of NumPy's. Not a truth value.
+    /// An integer of at most 64 bits, also one of NumPy's. Not a boolean.
     pub(crate) fn integer(self) -> Option<i64> {
         match self.node() {
             Node::Integer(value) => i64::try_from(*value).ok(),
@@ -220,10 +220,9 @@ impl<'p> Value<'p> {
         }
     }
 
-    /// Text: also Python 2's strings, and bytes, however the protocol writes them, where they are UTF-8 and no more
-    /// than names and paths have: whether more of them are UTF-8 cannot be found out again for each name that
-    /// refers to them. Bytes that protocol 2 and below write as encoded text must be ASCII here; see
-    /// [`Value::owned_text`].
+    /// Text: also Python 2's strings, and bytes of any protocol if they are UTF-8 and not longer than names and paths:
+    /// longer ones would have to be checked again for each name that refers to them. Bytes that protocol 2 and below
+    /// write as encoded text must be ASCII here; see [`Value::owned_text`].
     pub(crate) fn text(self) -> Option<&'p str> {
         self.plain_text().or_else(|| match self.bytes()? {
             Bytes::Plain(bytes) => short_text(bytes),
@@ -242,8 +241,8 @@ impl<'p> Value<'p> {
         self.text().map(str::to_owned).or_else(encoded)
     }
 
-    /// Bytes: also Python 2's strings, and those that protocol 2 and below write as encoded text. Nothing is
-    /// decoded yet.
+    /// Bytes: also Python 2's strings, and those that protocol 2 and below write as encoded text. They are
+    /// not decoded yet.
     pub(crate) fn bytes(self) -> Option<Bytes<'p>> {
         if let Some(bytes) = self.plain_bytes() {
             return Some(bytes);
@@ -260,7 +259,7 @@ impl<'p> Value<'p> {
         }
     }
 
-    /// What is in a list, tuple or set.
+    /// The items of a list, tuple or set.
     pub(crate) fn items(self) -> Option<Items<'p>> {
         let Node::Object(object) = self.node() else { return self.plain_items() };
         let call = self.call()?;
@@ -291,13 +290,13 @@ impl<'p> Value<'p> {
         }
     }
 
-    /// The value under a text as key, in a dictionary.
+    /// The value of a key in a dictionary.
     pub(crate) fn get(self, key: &str) -> Option<Value<'p>> {
         let mut entries = self.entries()?.iter().rev();
         entries.find(|(name, _)| name.text() == Some(key)).map(|(_, value)| value)
     }
 
-    /// What stands outside the pickle, by what identifies it there.
+    /// The identifier of a value outside the pickle.
     pub(crate) fn persistent(self) -> Option<Value<'p>> {
         match self.node() {
             Node::Persistent(id) => Some(self.at(*id)),
@@ -323,18 +322,18 @@ impl<'p> Value<'p> {
         Some(Call { module, name, arguments, state: object.state.map(|id| self.at(id)) })
     }
 
-    /// The keys of a dictionary that are text, in short for people; `None` where there are none.
+    /// The keys of a dictionary that are text, shortened for people; `None` if there are none.
     pub(crate) fn keys_in_short(self) -> Option<String> {
         let entries = self.entries()?;
         let mut keys = entries.iter().filter_map(|(key, _)| key.text()).map(shortened).peekable();
         keys.peek().is_some().then(|| in_short(keys, NAMED))
     }
 
-    /// What it is, in a few words for people.
+    /// A short description for people.
     pub(crate) fn describe(self) -> String {
         match self.node() {
             Node::None => "None".to_owned(),
-            Node::Bool(value) => format!("the truth value {value}"),
+            Node::Bool(value) => format!("the boolean {value}"),
             Node::Integer(value) => format!("the integer {value}"),
             Node::HugeInteger => "an integer".to_owned(),
             Node::Float(value) => format!("the float {value:?}"),
@@ -358,18 +357,18 @@ impl<'p> Value<'p> {
                 }
                 (None, None, None) => "an object".to_owned(),
             },
-            Node::Persistent(_) => "something outside the pickle".to_owned(),
+            Node::Persistent(_) => "a value outside the pickle".to_owned(),
         }
     }
 
-    /// Whether both are the same value, not only alike.
+    /// Whether both are the same value, not only equal.
     pub(crate) fn is(self, other: Self) -> bool {
         self.id == other.id
     }
 
     fn node(self) -> &'p Node<'p> {
         self.pickle.count_steps(1);
-        // A place outside the table can't come up: the machine makes the places.
+        // An index is always within the table: the machine makes them.
         self.pickle.nodes.get(self.id.index()).unwrap_or(&Node::None)
     }
 
@@ -377,7 +376,7 @@ impl<'p> Value<'p> {
         Value { pickle: self.pickle, id }
     }
 
-    /// As [`Value::items`], but not through a call, which could be within itself.
+    /// As [`Value::items`], but not through a call, which could contain itself.
     pub(super) fn plain_items(self) -> Option<Items<'p>> {
         match self.node() {
             Node::List(ids) | Node::Tuple(ids) | Node::Set(ids) => {
@@ -387,7 +386,7 @@ impl<'p> Value<'p> {
         }
     }
 
-    /// As [`Value::text`], but not through a call, which could be within another, and so on.
+    /// As [`Value::text`], but not through a call, which could be nested in others.
     fn plain_text(self) -> Option<&'p str> {
         match self.node() {
             Node::Text(text) => Some(text),
@@ -396,7 +395,7 @@ impl<'p> Value<'p> {
         }
     }
 
-    /// As [`Value::bytes`], but not those of an array of bytes, which could be within itself.
+    /// As [`Value::bytes`], but not those of a byte array, which could contain itself.
     fn plain_bytes(self) -> Option<Bytes<'p>> {
         if let Node::Bytes(bytes) = self.node() {
             return Some(Bytes::Plain(bytes));
@@ -417,7 +416,7 @@ impl<'p> Value<'p> {
 }
 
 impl<'p> Call<'p> {
-    /// What a container is made from, where its items are given to the class itself.
+    /// The items of a container that were passed to its class.
     fn initial_items(&self) -> Option<Items<'p>> {
         let arguments = self.arguments.plain_items()?;
         match arguments.get(0) {
@@ -427,7 +426,7 @@ impl<'p> Call<'p> {
     }
 }
 
-/// Bytes as text, where they are not too many.
+/// Bytes as text, if they are not too long.
 fn short_text(bytes: &[u8]) -> Option<&str> {
     (bytes.len() <= MOST_BYTES_OF_TEXT).then(|| std::str::from_utf8(bytes).ok()).flatten()
 }
@@ -435,8 +434,8 @@ fn short_text(bytes: &[u8]) -> Option<&str> {
 /// The module of Python's own functions, in version 3 and 2.
 const BUILTINS: &[&str] = &["builtins", "__builtin__"];
 
-/// More bytes than this are no text: Linux has no longer path, and nothing has a longer name.
+/// The longest text: paths on Linux and all names are shorter.
 const MOST_BYTES_OF_TEXT: usize = 4096;
 
-/// More keys than this are not named in an error.
+/// The most keys that a message names.
 const NAMED: usize = 10;

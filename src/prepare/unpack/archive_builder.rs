@@ -1,8 +1,8 @@
-//! For tests: archives written byte by byte, so that they can be as malicious as they like.
+//! For tests: archives written byte by byte, so that they can be malicious.
 
 use std::io::Write as _;
 
-/// A thing in a tar archive.
+/// An entry of a tar archive.
 #[derive(Clone)]
 pub(super) struct TarEntry<'a> {
     pub(super) name: &'a [u8],
@@ -65,17 +65,17 @@ pub(super) fn tar(entries: &[TarEntry]) -> Vec<u8> {
     bytes
 }
 
-/// A thing in a zip archive, stored without compression.
+/// An entry of a zip archive, stored without compression.
 #[derive(Clone)]
 pub(super) struct ZipEntry<'a> {
     pub(super) name: &'a [u8],
     pub(super) mode: u32,
     pub(super) content: &'a [u8],
-    /// The general purpose flags; bit 0 says that the entry is encrypted.
+    /// The general purpose flags; bit 0 is set if the entry is encrypted.
     pub(super) flags: u16,
     /// The compression method; 0 for none.
     pub(super) method: u16,
-    /// Use the local entry of another one.
+    /// Shares the local entry of another one.
     pub(super) same_as: Option<usize>,
 }
 
@@ -141,7 +141,7 @@ fn common_fields(entry: &ZipEntry) -> Vec<u8> {
     bytes
 }
 
-/// Bytes that no compression makes smaller (Marsaglia's xorshift).
+/// Bytes that compression does not make smaller (Marsaglia's xorshift).
 pub(super) fn noise(length: usize) -> Vec<u8> {
     let mut state = 2_463_534_242_u32;
     let mut next = || {
@@ -151,11 +151,6 @@ pub(super) fn noise(length: usize) -> Vec<u8> {
         (state >> 8) as u8
     };
     (0..length).map(|_| next()).collect()
-}
-
-pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory does not fail")
 }
 
 pub(super) fn xz(bytes: &[u8]) -> Vec<u8> {

@@ -1,15 +1,16 @@
-//! For tests: whatever the bytes of an archive are, unpacking them neither panics nor reaches out of the folder.
+//! For tests: unpacking any bytes neither panics nor writes outside the folder.
 
 use pipeline_stages::ArtifactType;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::archive_builder::{TarEntry, ZipEntry, gzip, tar, xz, zip, zstandard};
+use super::archive_builder::{TarEntry, ZipEntry, tar, xz, zip, zstandard};
 use crate::fixture::{Fixture, paths_below};
+use crate::samples::gzip;
 
 const FORMATS: [&str; 7] = ["auto", "zip", "tar", "tar-gz", "tar-xz", "tar-zst", "gz"];
 
-/// A good archive with everything in it, in the format of this number.
+/// A valid archive with every type of entry, in the format of this number.
 fn sample(format: usize) -> Vec<u8> {
     let tar = tar(&[
         TarEntry::folder("d/"),
@@ -28,7 +29,7 @@ fn sample(format: usize) -> Vec<u8> {
     }
 }
 
-/// Unpacks, and asserts that nothing changed beside the output folder and no link in it leads out.
+/// Unpacks, and asserts that nothing changed outside the output folder and no link in it leads out.
 fn unpack_safely(format: usize, bytes: &[u8]) {
     let fixture =
         Fixture::new().with_input("archive", None, ArtifactType::File, &[("a.archive", bytes)]);
@@ -40,7 +41,7 @@ fn unpack_safely(format: usize, bytes: &[u8]) {
     let before = around();
     let result = fixture.run("unpack", &parameters);
     assert_eq!(around(), before);
-    let root = fixture.output().canonicalize().expect("it is there");
+    let root = fixture.output().canonicalize().expect("it exists");
     for path in fixture.output_paths() {
         if let Ok(real) = fixture.output().join(&path).canonicalize() {
             assert!(real.starts_with(&root), "{path} leads to {}", real.display());

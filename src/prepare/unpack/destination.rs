@@ -1,8 +1,8 @@
 //! The output folder: every rule on what may be written to it, and where.
 //!
-//! While an archive is unpacked, the folder holds plain files and folders only: symbolic links are
-//! kept in mind and made at the end, once it is known that none of them leads out. So no write ever
-//! goes through a link. Knows no archive format.
+//! While an archive is unpacked, the folder has only plain files and folders: symbolic links are
+//! made at the end, after a check that none of them leads out. So no write ever goes through a link.
+//! Does not depend on archive formats.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
@@ -20,22 +20,22 @@ use rustix::io::Errno;
 use super::include::Include;
 use super::path::{InnerPath, MOST_PATH_BYTES, points_inside};
 
-/// As many links in a row as Linux follows before it speaks of a loop.
+/// The number of links that Linux follows before it reports a loop.
 const MOST_HOPS: usize = 40;
 
-/// Bytes that a path may have on average. Data sets have some 60; a small archive of long paths would take
+/// Bytes that a path can have on average. Data sets have about 60; a small archive of long paths would take
 /// gigabytes of memory.
 const NAME_BYTES_PER_FILE: u64 = 256;
-/// Bytes that paths may have in any case.
+/// Bytes that all paths can have for any limit.
 const FEW_NAME_BYTES: u64 = 1 << 20;
 
 /// Bytes per read. A request to stop is noticed once per read.
 const BUFFER: usize = 128 << 10;
 
-/// What of a file's mode is kept.
+/// The part of a file's mode that is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Permission {
-    /// A file to read and write.
+    /// A file without the executable bit.
     ReadWrite,
     /// A program.
     Executable,
@@ -48,7 +48,7 @@ impl Permission {
     }
 }
 
-/// Where an archive goes.
+/// The output folder while an archive is unpacked.
 pub(super) struct Destination<'a> {
     context: &'a Context,
     root: PathBuf,
@@ -63,12 +63,12 @@ pub(super) struct Destination<'a> {
     folders: HashSet<String>,
     links: BTreeMap<InnerPath, String>,
     stripped_away: u64,
-    /// Files that an operating system left in the archive.
-    system_junk: u64,
-    /// Bytes of sparse files that were passed over.
+    /// Files of file managers that were left out.
+    of_file_managers: u64,
+    /// Bytes of sparse files that were skipped.
     skipped_sparse: u64,
     buffer: Vec<u8>,
-    /// [`std::fs::hard_link`]. A test has one that fails.
+    /// [`std::fs::hard_link`]. Tests use one that fails.
     make_hard_link: fn(&Path, &Path) -> std::io::Result<()>,
 }
 
@@ -76,7 +76,7 @@ impl<'a> Destination<'a> {
     /// The output folder of a stage.
     ///
     /// # Errors
-    /// When a glob of the stage is none.
+    /// When a glob of the stage is invalid.
     pub(super) fn new(unpack: &Unpack, context: &'a Context) -> anyhow::Result<Self> {
         Ok(Self {
             context,
@@ -91,14 +91,14 @@ impl<'a> Destination<'a> {
             folders: HashSet::new(),
             links: BTreeMap::new(),
             stripped_away: 0,
-            system_junk: 0,
+            of_file_managers: 0,
             skipped_sparse: 0,
             buffer: vec![0; BUFFER],
             make_hard_link: |existing, new| std::fs::hard_link(existing, new),
         })
     }
 
-    /// How much there is by now, for messages.
+    /// How much was unpacked, for messages.
     pub(super) fn so_far(&self) -> String {
         let files = if self.files == 1 { "file" } else { "files" };
         format!("{} {files} and {} bytes", self.files, self.bytes)
@@ -116,7 +116,7 @@ impl<'a> Destination<'a> {
     /// Writes a file.
     ///
     /// # Errors
-    /// When its name is refused or taken, a limit is passed, or the archive can't be read.
+    /// When its name is refused or taken, a limit is passed, or the archive cannot be read.
     pub(super) fn file(
         &mut self,
         name: &[u8],
@@ -129,7 +129,7 @@ impl<'a> Destination<'a> {
         self.write(&path, permission, content)
     }
 
-    /// Writes a file that was counted, in a folder that is there.
+    /// Writes a file that was counted, in an existing folder.
     fn write(
         &mut self,
         path: &InnerPath,
@@ -192,32 +192,29 @@ impl<'a> Destination<'a> {
         Ok(read)
     }
 
-    /// Says something about the archive that is no error.
+    /// Notes something about the archive.
     pub(super) fn note(&self, text: &str) {
         self.context.note(text);
     }
 
-    /// Reads what is left of something that is not wanted.
-    ///
-    /// # Errors
-    /// When the archive can't be read.
+    /// Skips the rest of an unwanted entry.
     pub(super) fn skip(&mut self, content: &mut impl Read) -> anyhow::Result<()> {
         while self.skip_some(content)? > 0 {}
         Ok(())
     }
 
-    /// As [`Destination::skip`], for a sparse file: its holes take no room in the archive, so that a small
-    /// one can claim more zeros than anybody has the time to read.
+    /// As [`Destination::skip`], for a sparse file: its holes do not take space in the archive, so a small
+    /// one can claim more zeros than can be read in a reasonable time.
     ///
     /// # Errors
-    /// When the archive can't be read, or there is more of this in it than it may unpack to.
+    /// When the archive cannot be read, or has more of these bytes than it can unpack to.
     pub(super) fn skip_sparse(&mut self, content: &mut impl Read) -> anyhow::Result<()> {
         loop {
             let skipped = self.skip_some(content)?;
             self.skipped_sparse = self.skipped_sparse.saturating_add(skipped as u64);
             ensure!(
                 self.skipped_sparse <= self.max_bytes,
-                "the sparse files that are left out have more than {} bytes, which must be passed over one by one: \
+                "the sparse files that are left out have more than {} bytes, which must be skipped one by one: \
                  if that is right, raise max-bytes",
                 self.max_bytes
             );
@@ -232,7 +229,7 @@ impl<'a> Destination<'a> {
         read(content, &mut self.buffer).context("the archive is damaged or cut off")
     }
 
-    /// Makes a folder. One that is there already is fine.
+    /// Makes a folder, which can exist already.
     ///
     /// # Errors
     /// When its name is refused or is that of a file, or there are too many.
@@ -242,10 +239,10 @@ impl<'a> Destination<'a> {
         self.make_folder(path.as_str())
     }
 
-    /// Keeps a symbolic link in mind. [`Destination::finish`] makes it.
+    /// Records a symbolic link. [`Destination::finish`] makes it.
     ///
     /// # Errors
-    /// When its name is refused or taken, or it leads out of the folder at first sight.
+    /// When its name is refused or taken, or it leads out of the folder by its own target.
     pub(super) fn symbolic_link(&mut self, name: &[u8], target: &[u8]) -> anyhow::Result<()> {
         let Some(path) = self.select(name)? else { return Ok(()) };
         check_length(&path, target)?;
@@ -264,7 +261,7 @@ impl<'a> Destination<'a> {
     /// Makes a second name for a file that has been unpacked.
     ///
     /// # Errors
-    /// When either name is refused, or there is no such file.
+    /// When either name is refused, or the file does not exist.
     pub(super) fn hard_link(&mut self, name: &[u8], target: &[u8]) -> anyhow::Result<()> {
         let Some(path) = self.select(name)? else { return Ok(()) };
         check_length(&path, target)?;
@@ -285,7 +282,7 @@ impl<'a> Destination<'a> {
             let hint =
                 if self.include.is_given() { ": let 'include' match that file, too" } else { "" };
             bail!(
-                "{} is a hard link to {}, which is no file that was unpacked before it{hint}",
+                "{} is a hard link to {}, which is not a file that was unpacked before it{hint}",
                 path.shown(),
                 target.shown()
             );
@@ -299,7 +296,7 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// Makes the links, checks that something came out and that every glob was of use.
+    /// Makes the links, checks that a file was unpacked and that every glob matched.
     ///
     /// # Errors
     /// When that is not so, or a link leads out of the folder.
@@ -315,7 +312,7 @@ impl<'a> Destination<'a> {
             std::os::unix::fs::symlink(target, self.on_disk(path))
                 .map_err(|error| self.describe_write(path, error))?;
         }
-        let root = self.root.canonicalize().context("can't find the output folder")?;
+        let root = self.root.canonicalize().context("cannot find the output folder")?;
         for (path, target) in &links {
             self.context.stop_point()?;
             ensure!(really_stays_inside(&root, path, target)?, leads_out(path, target));
@@ -323,21 +320,21 @@ impl<'a> Destination<'a> {
         self.include.check_all_used()?;
         if self.files == 0 {
             match self.stripped_away {
-                0 => bail!("it holds no file"),
+                0 => bail!("it does not contain a file"),
                 left_out => bail!("strip = {} leaves nothing of its {left_out} paths", self.strip),
             }
         }
         if self.stripped_away > 0 {
             let left_out = self.stripped_away;
             self.context.note(format!(
-                "left out {left_out} that lie above the {} stripped folders",
+                "left out {left_out} entries above the {} stripped folders",
                 self.strip
             ));
         }
-        if self.system_junk > 0 {
-            let left_out = self.system_junk;
+        if self.of_file_managers > 0 {
+            let left_out = self.of_file_managers;
             self.context.note(format!(
-                "left out {left_out} files that operating systems add (__MACOSX, ._*, .DS_Store, Thumbs.db)"
+                "left out {left_out} files of file managers (__MACOSX, ._*, .DS_Store, Thumbs.db, desktop.ini)"
             ));
         }
         Ok(Metrics::from([
@@ -346,20 +343,20 @@ impl<'a> Destination<'a> {
         ]))
     }
 
-    /// The same, on a filesystem where making a hard link ends like this.
+    /// The same, on a filesystem where a hard link has this result.
     #[cfg(test)]
     pub(super) fn with_hard_links(self, make: fn(&Path, &Path) -> std::io::Result<()>) -> Self {
         Self { make_hard_link: make, ..self }
     }
 
-    /// The path of something in the archive, if it is to be unpacked.
+    /// The path of an entry of the archive, if it is to be unpacked.
     fn select(&mut self, name: &[u8]) -> anyhow::Result<Option<InnerPath>> {
         self.context.stop_point()?;
         let Some(whole) = InnerPath::new(name, 0)? else { return Ok(None) };
         let is_file = !name.ends_with(b"/");
-        // Before 'strip' takes the folder away that tells what it is.
-        if whole.is_system_junk() {
-            self.system_junk += u64::from(is_file);
+        // Before 'strip' removes the folder that identifies it.
+        if whole.is_of_a_file_manager() {
+            self.of_file_managers += u64::from(is_file);
             return Ok(None);
         }
         let path = InnerPath::new(name, self.strip)?;
@@ -386,14 +383,14 @@ impl<'a> Destination<'a> {
                 bail!("'{}' is a folder and a file at once", folder.escape_debug())
             }
             made => {
-                made.with_context(|| format!("can't make the folder '{}'", folder.escape_debug()))
+                made.with_context(|| format!("cannot make the folder '{}'", folder.escape_debug()))
             }
         }
     }
 
-    /// In place of a hard link, for filesystems without them.
+    /// Copies a file in place of a hard link, for filesystems without hard links.
     fn copy_within(&mut self, existing: &Path, path: &InnerPath) -> anyhow::Result<()> {
-        let reading = || format!("can't read {}", existing.display());
+        let reading = || format!("cannot read {}", existing.display());
         let mut file = File::open(existing).with_context(reading)?;
         let mode = file.metadata().with_context(reading)?.permissions().mode();
         self.write(path, Permission::of_mode(mode), &mut file)
@@ -405,7 +402,7 @@ impl<'a> Destination<'a> {
         self.check_count()
     }
 
-    /// Counts the bytes of paths and targets: these are kept in memory, here or where the artifact is listed.
+    /// Counts the bytes of paths and targets: they are kept in memory, here or when the artifact is listed.
     fn count_name(&mut self, name: &str) -> anyhow::Result<()> {
         self.name_bytes = self.name_bytes.saturating_add(name.len() as u64);
         let most = self.max_files.saturating_mul(NAME_BYTES_PER_FILE).max(FEW_NAME_BYTES);
@@ -424,7 +421,7 @@ impl<'a> Destination<'a> {
 
     fn too_many_files(&self) -> String {
         format!(
-            "it holds more than {} files and folders: if that is right, raise max-files",
+            "it has more than {} files and folders: if that is right, raise max-files",
             self.max_files
         )
     }
@@ -435,17 +432,14 @@ impl<'a> Destination<'a> {
 
     fn twice(&self, path: &InnerPath) -> String {
         let hint = if self.strip > 0 { " (after 'strip')" } else { "" };
-        format!(
-            "{} comes twice in the archive{hint}, with different content: it is not clear which one is meant",
-            path.shown()
-        )
+        format!("{} occurs twice in the archive{hint}, with different content", path.shown())
     }
 
     fn describe_write(&self, path: &InnerPath, error: std::io::Error) -> anyhow::Error {
         match error.kind() {
             ErrorKind::AlreadyExists => anyhow::Error::msg(self.twice(path)),
             _ => anyhow::Error::new(error)
-                .context(format!("can't write {}", self.on_disk(path).display())),
+                .context(format!("cannot write {}", self.on_disk(path).display())),
         }
     }
 }
@@ -459,8 +453,8 @@ fn read(content: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     }
 }
 
-/// Whether a hard link was refused because the filesystem has none, not between these folders, or not so many
-/// of one file.
+/// Whether a hard link failed because the filesystem does not support it: not at all, not between these folders, or
+/// not this many of one file.
 fn is_no_hard_link_here(error: &std::io::Error) -> bool {
     let refusals = [Errno::MLINK, Errno::PERM, Errno::OPNOTSUPP, Errno::XDEV];
     Errno::from_io_error(error).is_some_and(|errno| refusals.contains(&errno))
@@ -469,7 +463,7 @@ fn is_no_hard_link_here(error: &std::io::Error) -> bool {
 fn check_length(link: &InnerPath, target: &[u8]) -> anyhow::Result<()> {
     ensure!(
         target.len() <= MOST_PATH_BYTES,
-        "the link {} leads to a path of more than {MOST_PATH_BYTES} bytes, which nothing can follow",
+        "the link {} leads to a path of more than {MOST_PATH_BYTES} bytes, which is too long",
         link.shown()
     );
     Ok(())
@@ -477,15 +471,15 @@ fn check_length(link: &InnerPath, target: &[u8]) -> anyhow::Result<()> {
 
 fn leads_out(path: &InnerPath, target: &str) -> String {
     format!(
-        "refused the link {} to '{}': it leads out of the output folder, or in a circle",
+        "refused the link {} to '{}': it leads out of the output folder, or in a loop",
         path.shown(),
         target.escape_debug()
     )
 }
 
-/// Follows a link on the disk, as far as there is something, and looks at every step whether it is below
-/// `root`. By the names alone that is known already, but not every filesystem tells names apart as they do:
-/// one may take `LINK` for `link`.
+/// Follows a link on the disk, as far as its target exists, and checks at every step whether it is below
+/// `root`. The names were checked already, but a filesystem can treat different names as the same: `LINK` and
+/// `link`.
 fn really_stays_inside(root: &Path, path: &InnerPath, target: &str) -> anyhow::Result<bool> {
     let folder = path.ancestors().last().map_or(root.to_owned(), |folder| root.join(folder));
     let mut ahead = target.split('/').filter(|part| !part.is_empty() && *part != ".");
@@ -493,7 +487,7 @@ fn really_stays_inside(root: &Path, path: &InnerPath, target: &str) -> anyhow::R
     loop {
         place = match place.canonicalize() {
             Ok(place) if place.starts_with(root) => place,
-            // Nothing to be found there, and nothing behind it.
+            // It does not exist, and nothing below it either.
             Err(error)
                 if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) =>
             {
@@ -503,7 +497,7 @@ fn really_stays_inside(root: &Path, path: &InnerPath, target: &str) -> anyhow::R
             Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => return Ok(false),
             Err(error) => {
                 return Err(error)
-                    .with_context(|| format!("can't follow the link {}", path.shown()));
+                    .with_context(|| format!("cannot follow the link {}", path.shown()));
             }
         };
         match ahead.next() {
@@ -514,7 +508,7 @@ fn really_stays_inside(root: &Path, path: &InnerPath, target: &str) -> anyhow::R
     }
 }
 
-/// Follows a link, through other links, to where it ends.
+/// Follows a link, through other links, to its end.
 fn stays_inside(path: &InnerPath, target: &str, links: &BTreeMap<InnerPath, String>) -> bool {
     let mut place: Vec<&str> = path.as_str().split('/').collect();
     place.pop();

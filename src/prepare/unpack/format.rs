@@ -1,6 +1,6 @@
 //! The formats: the archive's file read with a count, its format by magic bytes, the decompressors.
 //!
-//! Knows nothing of what is in an archive.
+//! Does not depend on the content of an archive.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -20,7 +20,7 @@ use crate::gzip::GzipReader;
 /// The most memory that the xz decoder may take. `xz -9` needs 65 MiB.
 const XZ_MEMORY: u64 = 1 << 30;
 
-/// Where the magic word of a tar header stands (POSIX.1-1988, ustar).
+/// The position of the magic word in a tar header (POSIX.1-1988, ustar).
 const USTAR: std::ops::Range<usize> = 257..262;
 
 /// The archive, with a count of the bytes read that becomes the stage's progress.
@@ -31,24 +31,24 @@ pub(super) struct ArchiveFile<'a> {
     context: &'a Context,
 }
 
-/// How far an archive was read. Goes on counting when the file has gone into a decoder.
+/// How far an archive was read. Continues to count when a decoder owns the file.
 #[derive(Debug, Default)]
 pub(super) struct Gauge {
-    /// The place of the last read.
+    /// The position of the last read.
     position: Cell<u64>,
-    /// How many bytes were read of what is unpacked.
+    /// How many bytes were read of the content.
     read: Cell<u64>,
-    /// Whether the table of contents is being read, which is no progress: that of a zip archive is at its end.
+    /// Whether the table of contents is being read, which does not count as progress: in a zip archive it is at the end.
     in_contents: Cell<bool>,
 }
 
 impl Gauge {
-    /// The place of the last read.
+    /// The position of the last read.
     pub(super) fn position(&self) -> u64 {
         self.position.get()
     }
 
-    /// Says whether what comes next is the table of contents.
+    /// Sets whether the table of contents is read next.
     pub(super) fn set_in_contents(&self, in_contents: bool) {
         self.in_contents.set(in_contents);
     }
@@ -56,9 +56,6 @@ impl Gauge {
 
 impl<'a> ArchiveFile<'a> {
     /// Opens it.
-    ///
-    /// # Errors
-    /// When it can't be read.
     pub(super) fn open(path: &Path, context: &'a Context) -> anyhow::Result<Self> {
         let (file, size) = super::open(path)?;
         Ok(Self { file, size, gauge: Rc::default(), context })
@@ -74,11 +71,11 @@ impl<'a> ArchiveFile<'a> {
         Rc::clone(&self.gauge)
     }
 
-    /// The first bytes, up to `length`. The file is at its start again afterwards.
+    /// The first bytes, up to `length`. Rewinds the file.
     fn beginning(&mut self, length: usize) -> anyhow::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        (&self.file).take(length as u64).read_to_end(&mut bytes).context("can't read it")?;
-        self.file.rewind().context("can't read it")?;
+        (&self.file).take(length as u64).read_to_end(&mut bytes).context("cannot read it")?;
+        self.file.rewind().context("cannot read it")?;
         Ok(bytes)
     }
 }
@@ -112,7 +109,7 @@ impl Seek for ArchiveFile<'_> {
 
 /// A format that can be unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum UnpackFormat {
     Zip,
     Tar,
     TarGz,
@@ -122,11 +119,11 @@ pub(super) enum Format {
     Gz,
 }
 
-impl Format {
-    /// The one that the stage names, or else the one by the file's first bytes.
+impl UnpackFormat {
+    /// The format that the stage names, otherwise from the file's first bytes.
     ///
     /// # Errors
-    /// When they are those of no format that can be unpacked.
+    /// When these are not of a format that can be unpacked.
     pub(super) fn of(given: ArchiveFormat, archive: &mut ArchiveFile) -> anyhow::Result<Self> {
         Ok(match given {
             ArchiveFormat::Auto => return detect(archive),
@@ -140,48 +137,46 @@ impl Format {
     }
 }
 
-fn detect(archive: &mut ArchiveFile) -> anyhow::Result<Format> {
+fn detect(archive: &mut ArchiveFile) -> anyhow::Result<UnpackFormat> {
     let beginning = archive.beginning(USTAR.end)?;
     Ok(match beginning.as_slice() {
-        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Format::Zip,
+        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => UnpackFormat::Zip,
         [0x1f, 0x8b, ..] => detect_within_gzip(archive)?,
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Format::TarXz,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Format::TarZst,
-        bytes if is_tar(bytes) => Format::Tar,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => UnpackFormat::TarXz,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => UnpackFormat::TarZst,
+        bytes if is_tar(bytes) => UnpackFormat::Tar,
         [] => bail!("the file is empty"),
         [b'7', b'z', 0xbc, 0xaf, ..] => {
-            bail!("it is a 7z archive, which can't be unpacked: pack it as zip or tar")
+            bail!("it is a 7z archive, which cannot be unpacked: pack it as zip or tar")
         }
         [b'R', b'a', b'r', b'!', ..] => {
-            bail!("it is a RAR archive, which can't be unpacked: pack it as zip or tar")
+            bail!("it is a RAR archive, which cannot be unpacked: pack it as zip or tar")
         }
         [b'B', b'Z', b'h', ..] => bail!(
-            "it is compressed with bzip2, which can't be unpacked: compress it with gzip, xz or zstd"
+            "it is compressed with bzip2, which cannot be unpacked: compress it with gzip, xz or zstd"
         ),
         bytes if bytes.trim_ascii_start().starts_with(b"<") => {
-            bail!(
-                "it is a web page (or XML), not an archive: the server sent something else than the file"
-            )
+            bail!("it is a web page (or XML), not an archive: the server did not send the file")
         }
         bytes => {
             let first: Vec<_> = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
             bail!(
-                "its first bytes ({}) are those of no known archive; if it is an old tar, say format = \"tar\"",
+                "its first bytes ({}) are not those of a known archive format; if it is an old tar, set format = \"tar\"",
                 first.join(" ")
             )
         }
     })
 }
 
-/// A tar that was compressed, or any other file.
-fn detect_within_gzip(archive: &mut ArchiveFile) -> anyhow::Result<Format> {
+/// A compressed tar, or any other file.
+fn detect_within_gzip(archive: &mut ArchiveFile) -> anyhow::Result<UnpackFormat> {
     let mut bytes = Vec::new();
     let read = GzipReader::new(BufReader::new(&archive.file))
         .take(USTAR.end as u64)
         .read_to_end(&mut bytes);
-    archive.file.rewind().context("can't read it")?;
-    read.context("it starts like a gzip file, but is none, or is cut off")?;
-    Ok(if is_tar(&bytes) { Format::TarGz } else { Format::Gz })
+    archive.file.rewind().context("cannot read it")?;
+    read.context("it starts like a gzip file, but is damaged or cut off")?;
+    Ok(if is_tar(&bytes) { UnpackFormat::TarGz } else { UnpackFormat::Gz })
 }
 
 fn is_tar(beginning: &[u8]) -> bool {
@@ -194,19 +189,13 @@ pub(super) fn gzip<'a>(archive: ArchiveFile<'a>) -> impl Read + 'a {
 }
 
 /// Decompresses xz.
-///
-/// # Errors
-/// When the decoder can't be set up.
 pub(super) fn xz<'a>(archive: ArchiveFile<'a>) -> anyhow::Result<impl Read + 'a> {
     let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)
-        .context("can't set up the xz decoder")?;
+        .context("cannot set up the xz decoder")?;
     Ok(XzDecoder::new_stream(archive, stream))
 }
 
 /// Decompresses Zstandard.
-///
-/// # Errors
-/// When the decoder can't be set up.
 pub(super) fn zstd<'a>(archive: ArchiveFile<'a>) -> anyhow::Result<impl Read + 'a> {
-    zstd::Decoder::new(archive).context("can't set up the Zstandard decoder")
+    zstd::Decoder::new(archive).context("cannot set up the Zstandard decoder")
 }

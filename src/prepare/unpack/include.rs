@@ -1,35 +1,33 @@
-//! The globs of `include`: which paths they want, and whether each of them was of use.
+//! The globs of `include`: which paths they match, and whether each of them matched.
 
 use anyhow::{Context as _, bail};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::path::InnerPath;
 
-/// More paths than this are not named in an error.
+/// The most paths that a message names.
 const NAMED: usize = 8;
 
-/// The globs, and what they met.
+/// The globs, and which of them matched.
 pub(super) struct Include {
     globs: Vec<String>,
     used: Vec<bool>,
     set: GlobSet,
-    /// The first paths of the archive, to show what there is.
+    /// The first paths of the archive, for messages.
     met: Vec<String>,
 }
 
 impl Include {
-    /// No globs want everything.
-    ///
-    /// # Errors
-    /// When a glob is none.
+    /// Without globs, everything is included.
     pub(super) fn new(globs: &[String]) -> anyhow::Result<Self> {
         let mut builder = GlobSetBuilder::new();
         for glob in globs {
             let glob = glob.trim_end_matches('/');
             let built = GlobBuilder::new(glob).literal_separator(true).build();
-            builder.add(built.with_context(|| format!("'{glob}' in 'include' is no glob"))?);
+            builder
+                .add(built.with_context(|| format!("'{glob}' in 'include' is not a valid glob"))?);
         }
-        let set = builder.build().context("the globs in 'include' can't be used")?;
+        let set = builder.build().context("the globs in 'include' cannot be used")?;
         Ok(Self { globs: globs.to_vec(), used: vec![false; globs.len()], set, met: Vec::new() })
     }
 
@@ -38,7 +36,7 @@ impl Include {
         !self.globs.is_empty()
     }
 
-    /// Whether a glob matches this path or a folder that it is in.
+    /// Whether a glob matches this path or a folder above it.
     pub(super) fn wants(&mut self, path: &InnerPath) -> bool {
         if !self.is_given() {
             return true;
@@ -58,8 +56,7 @@ impl Include {
         wanted
     }
 
-    /// # Errors
-    /// When a glob matched nothing: names it and some paths that are there.
+    /// Checks that every glob matched. The error has some paths of the archive.
     pub(super) fn check_all_used(&self) -> anyhow::Result<()> {
         let unused = self.globs.iter().zip(&self.used).filter(|(_, used)| !**used);
         let unused: Vec<_> = unused.map(|(glob, _)| format!("'{glob}'")).collect();
@@ -68,7 +65,7 @@ impl Include {
         }
         let paths = if self.met.is_empty() { "nothing".to_owned() } else { self.met.join(", ") };
         bail!(
-            "nothing in the archive matches {} of 'include'; there is {paths}, ...",
+            "nothing in the archive matches {} of 'include'; found {paths}, ...",
             unused.join(", ")
         )
     }

@@ -1,27 +1,27 @@
-//! The path of a thing in an archive: checked, and put under `strip`.
+//! The path of an entry of an archive: checked, and with `strip` applied.
 //!
-//! Pure: knows no archive and no disk.
+//! Pure. Does not depend on archives or the disk.
+
+use std::ffi::OsStr;
 
 use anyhow::bail;
+use pipeline_stages::left_out::is_of_a_file_manager;
 use pipeline_stages::text::shortened;
 
-use crate::folder::is_system_junk;
-
-/// The longest path, and the longest target of a link: Linux follows no longer ones (PATH_MAX). A small
-/// archive could otherwise fill the memory with them.
+/// The longest path, and the longest target of a link: the limit of Linux (PATH_MAX). Otherwise a small
+/// archive could fill the memory with them.
 pub(super) const MOST_PATH_BYTES: usize = 4096;
 
-/// The most parts of a path. Folders within folders cost every program that walks through them later a
-/// step for each above, and no data set has so many.
+/// The most parts of a path. Deeply nested folders cost every later program time, and no data set has this
+/// many.
 const MOST_PARTS: usize = 128;
 
-/// A path relative to the output folder: no `..`, no `.`, no empty part, no absolute one. Parts are
-/// joined with `/`.
+/// A relative path in the output folder, without `..`, `.` and empty parts. Parts are joined with `/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct InnerPath(String);
 
 impl InnerPath {
-    /// Checks the name that an archive gives. `None` where `strip` leaves nothing of it.
+    /// Checks the name of an entry. `None` if `strip` leaves nothing of it.
     ///
     /// # Errors
     /// When it is absolute, goes up, is too long or too deep, or is not UTF-8.
@@ -63,17 +63,17 @@ impl InnerPath {
         Ok((!kept.is_empty()).then(|| Self(kept.join("/"))))
     }
 
-    /// As text, with `/` between its parts.
+    /// As text.
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it, or a folder that it is in, is what an operating system leaves beside files.
-    pub(super) fn is_system_junk(&self) -> bool {
-        self.0.split('/').any(is_system_junk)
+    /// Whether it, or a folder above it, is of a file manager.
+    pub(super) fn is_of_a_file_manager(&self) -> bool {
+        self.0.split('/').any(|part| is_of_a_file_manager(OsStr::new(part)))
     }
 
-    /// The folders that it is in, from the outermost.
+    /// The folders above it, from the outermost.
     pub(super) fn ancestors(&self) -> impl Iterator<Item = &str> {
         self.0.match_indices('/').map(|(at, _)| &self.0[..at])
     }
@@ -86,8 +86,8 @@ impl InnerPath {
 
 /// Whether a symbolic link at `link` stays in the folder, one step and by the names alone.
 ///
-/// Parts of the target that are links themselves are not followed: `..` behind one is refused by
-/// [`Destination`](super::destination::Destination), which knows the links.
+/// Parts of the target that are links themselves are not followed:
+/// [`Destination`](super::destination::Destination), which has the links, refuses `..` after one.
 pub(super) fn points_inside(link: &InnerPath, target: &str) -> bool {
     if target.is_empty() || target.starts_with('/') || target.contains('\0') {
         return false;
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_no_more_parts_than_anything_real() {
+    fn a_path_with_too_many_parts_is_refused() {
         let deep = |parts: usize| InnerPath::new("a/".repeat(parts).as_bytes(), 0);
         assert!(deep(128).is_ok());
         let error = deep(129).expect_err("it is too deep").to_string();

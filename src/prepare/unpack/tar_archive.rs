@@ -1,6 +1,6 @@
 //! Tar archives: each entry, by its type, into the destination.
 //!
-//! Knows no compression, and nothing of what may be written where.
+//! Does not depend on compression, nor on what can be written where.
 
 use std::cell::Cell;
 use std::io::Read;
@@ -16,13 +16,10 @@ use super::destination::{Destination, Permission};
 const MOST_HEADER_BYTES: u64 = 16 << 20;
 
 /// Unpacks all entries, then reads on to the end, so that a checksum of the compression is checked.
-///
-/// # Errors
-/// When the archive is damaged or an entry is refused.
 pub(super) fn unpack(reader: impl Read, destination: &mut Destination) -> anyhow::Result<()> {
     let meter = Rc::new(Meter::default());
     let mut archive = Archive::new(Metered { reader, meter: Rc::clone(&meter) });
-    let mut entries = archive.entries().context("can't read it")?;
+    let mut entries = archive.entries().context("cannot read it")?;
     loop {
         meter.header_bytes_left.set(Some(MOST_HEADER_BYTES));
         let Some(entry) = entries.next() else { break };
@@ -46,7 +43,7 @@ fn unpack_entry(entry: &mut Entry<impl Read>, destination: &mut Destination) -> 
     let shown = String::from_utf8_lossy(&name).escape_debug().to_string();
     refuse_pax_sparse(entry, &shown)?;
     match entry.header().entry_type() {
-        // Before POSIX, a folder was a file whose name ends in a slash.
+        // Before POSIX, a folder was a file whose name ended in a slash.
         EntryType::Regular | EntryType::Directory if name.ends_with(b"/") => {
             destination.folder(&name)
         }
@@ -65,7 +62,7 @@ fn unpack_entry(entry: &mut Entry<impl Read>, destination: &mut Destination) -> 
         }
         EntryType::XGlobalHeader => Ok(()),
         other => bail!(
-            "'{shown}' is of a type ('{}') that can't be unpacked",
+            "'{shown}' is of a type ('{}') that cannot be unpacked",
             char::from(other.as_byte()).escape_debug()
         ),
     }
@@ -77,7 +74,7 @@ fn link_target(entry: &Entry<impl Read>, shown: &str) -> anyhow::Result<Vec<u8>>
     Ok(target.into_owned())
 }
 
-/// A sparse file in this form would come out as its map and its pieces, under a made-up name.
+/// A sparse file in this form would be unpacked as its map and its pieces, under a generated name.
 fn refuse_pax_sparse(entry: &mut Entry<impl Read>, shown: &str) -> anyhow::Result<()> {
     let Some(extensions) = entry.pax_extensions().context("a PAX header is damaged")? else {
         return Ok(());
@@ -86,16 +83,16 @@ fn refuse_pax_sparse(entry: &mut Entry<impl Read>, shown: &str) -> anyhow::Resul
         let extension = extension.context("a PAX header is damaged")?;
         ensure!(
             !extension.key_bytes().starts_with(b"GNU.sparse."),
-            "'{shown}' is a sparse file in PAX form, which can't be unpacked: pack it without --sparse"
+            "'{shown}' is a sparse file in PAX form, which cannot be unpacked: pack it without --sparse"
         );
     }
     Ok(())
 }
 
-/// What is known of the bytes that the tar reader takes.
+/// The state of the bytes that the tar reader reads.
 #[derive(Default)]
 struct Meter {
-    /// While a header is read: how many bytes more it may have.
+    /// While a header is read: how many more bytes it can have.
     header_bytes_left: Cell<Option<u64>>,
     /// Whether the archive ended where a header should have been.
     ended: Cell<bool>,

@@ -1,4 +1,4 @@
-//! Stories of `unpack`: archives of every format, and those that try to get out of the folder.
+//! Tests of `unpack`: archives of every format, and malicious ones that try to write outside the folder.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -10,9 +10,10 @@ use pipeline_stages::{ArtifactType, PrepareStage};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use super::archive_builder::{self, TarEntry, ZipEntry, gzip, tar, xz, zip, zstandard};
+use super::archive_builder::{self, TarEntry, ZipEntry, tar, xz, zip, zstandard};
 use super::destination::{Destination, Permission};
 use crate::fixture::{Fixture, notes, paths_below, stage};
+use crate::samples::gzip;
 
 fn archive(name: &str, bytes: &[u8]) -> Fixture {
     Fixture::new().with_input("archive", None, ArtifactType::File, &[(name, bytes)])
@@ -46,7 +47,7 @@ fn small_zip() -> Vec<u8> {
 }
 
 #[test]
-fn every_format_is_known_by_its_first_bytes() {
+fn every_format_is_detected_by_its_first_bytes() {
     let formats = [
         ("zip", small_zip()),
         ("tar", small_tar()),
@@ -66,7 +67,7 @@ fn every_format_is_known_by_its_first_bytes() {
             let text = std::fs::read(fixture.output().join("data/a.txt"));
             assert_eq!(text.ok().as_deref(), Some(&b"hello"[..]));
             let mode = |path: &str| {
-                fixture.output().join(path).metadata().expect("it is there").permissions().mode()
+                fixture.output().join(path).metadata().expect("it exists").permissions().mode()
                     & 0o7777
             };
             assert_eq!(mode("data/a.txt") & 0o111, 0);
@@ -77,7 +78,7 @@ fn every_format_is_known_by_its_first_bytes() {
 }
 
 #[test]
-fn concatenated_compressed_parts_are_one() {
+fn concatenated_compressed_parts_are_unpacked_as_one() {
     let bytes = small_tar();
     let (first, second) = bytes.split_at(700);
     for compress in [gzip, xz, zstandard] {
@@ -87,7 +88,7 @@ fn concatenated_compressed_parts_are_one() {
 }
 
 #[test]
-fn a_single_gzip_file_loses_its_ending() {
+fn a_single_gzip_file_loses_its_extension() {
     for (name, expected) in [
         ("train.idx.gz", "train.idx"),
         ("A.GZ", "A"),
@@ -112,7 +113,7 @@ fn paths_that_leave_the_folder_are_refused() {
             let (fixture, result) = unpack(bytes, json!({}));
             let error = result.expect_err("it is refused");
             assert!(
-                error.contains("can't unpack 'a.archive'")
+                error.contains("cannot unpack 'a.archive'")
                     && error.contains(&format!("refused '{name}'")),
                 "{error}"
             );
@@ -130,7 +131,7 @@ fn paths_that_leave_the_folder_are_refused() {
 }
 
 #[test]
-fn backslashes_in_a_zip_part_its_folders() {
+fn backslashes_in_a_zip_separate_folders() {
     let (fixture, result) = unpack(&zip(&[ZipEntry::file("data\\a.txt", b"1")]), json!({}));
     assert!(result.is_ok(), "{result:?}");
     assert_eq!(fixture.output_paths(), ["data/", "data/a.txt"]);
@@ -142,7 +143,7 @@ fn links_that_leave_the_folder_are_refused() {
         &[TarEntry::symbolic_link("link", "/etc/passwd")],
         &[TarEntry::symbolic_link("link", "../escaped")],
         &[TarEntry::symbolic_link("data/link", "../../escaped")],
-        // Through another link: by the letters of their paths, both stay inside.
+        // Through another link: by their paths alone, both stay inside.
         &[
             TarEntry::symbolic_link("a/b/here", "../.."),
             TarEntry::symbolic_link("a/out", "b/here/../x"),
@@ -248,7 +249,7 @@ fn names_must_be_text() {
 }
 
 #[test]
-fn a_path_that_comes_twice_is_refused() {
+fn a_path_that_occurs_twice_is_refused() {
     for bytes in [
         tar(&[TarEntry::file("a", b"1"), TarEntry::file("./a", b"2")]),
         zip(&[ZipEntry::file("a", b"1"), ZipEntry::file("a", b"2")]),
@@ -259,30 +260,30 @@ fn a_path_that_comes_twice_is_refused() {
         tar(&[TarEntry::file("a", b"1"), TarEntry::hard_link("a", "a")]),
     ] {
         let error = error_of(&bytes, json!({}));
-        assert!(error.contains("comes twice in the archive"), "{error}");
+        assert!(error.contains("occurs twice in the archive"), "{error}");
     }
     let error = error_of(
         &tar(&[TarEntry::file("x/a", b"1"), TarEntry::file("y/a", b"2")]),
         json!({"strip": 1}),
     );
-    assert!(error.contains("'a' comes twice in the archive (after 'strip')"), "{error}");
+    assert!(error.contains("'a' occurs twice in the archive (after 'strip')"), "{error}");
     let error =
         error_of(&tar(&[TarEntry::file("a", b"1"), TarEntry::file("a/b", b"2")]), json!({}));
     assert!(error.contains("'a' is a folder and a file at once"), "{error}");
 }
 
 #[test]
-fn files_that_come_twice_in_a_zip_are_named() {
+fn files_that_occur_twice_in_a_zip_are_named() {
     let mut entries = vec![ZipEntry::file("unique", b"1")];
     for name in ["x/a.png", "x/b.png"] {
         entries.extend([ZipEntry::file(name, b"1"), ZipEntry::file(name, b"2")]);
     }
     let error = error_of(&zip(&entries), json!({}));
-    assert!(error.contains("'x/a.png', 'x/b.png' come twice in the archive, with"), "{error}");
+    assert!(error.contains("'x/a.png', 'x/b.png' occur twice in the archive, with"), "{error}");
 }
 
 #[test]
-fn folders_and_the_same_bytes_may_come_twice() {
+fn folders_and_the_same_bytes_can_occur_twice() {
     let zip_folder = || ZipEntry { mode: 0o040_755, ..ZipEntry::file("x/", b"") };
     for bytes in [
         zip(&[
@@ -307,7 +308,7 @@ fn folders_and_the_same_bytes_may_come_twice() {
 }
 
 #[test]
-fn what_operating_systems_leave_in_an_archive_is_no_data() {
+fn files_of_file_managers_are_left_out() {
     let names = ["a/._x.png", "__MACOSX/a/._x.png", "__MACOSX/._a", "a/.DS_Store", "a/Thumbs.db"];
     let zip_entries = names.map(|name| ZipEntry::file(name, b"junk"));
     let tar_entries = names.map(|name| TarEntry::file(name, b"junk"));
@@ -324,14 +325,11 @@ fn what_operating_systems_leave_in_an_archive_is_no_data() {
             crate::run(&stage("unpack", &parameters), &context).expect("it unpacks");
             assert_eq!(fixture.output_paths(), expected);
             let notes = notes(&context);
-            assert!(
-                notes[0].starts_with("left out 5 files that operating systems add"),
-                "{notes:?}"
-            );
+            assert!(notes[0].starts_with("left out 5 files of file managers"), "{notes:?}");
         }
     }
     let error = error_of(&zip(&zip_entries), json!({}));
-    assert!(error.contains("it holds no file"), "{error}");
+    assert!(error.contains("it does not contain a file"), "{error}");
 }
 
 #[test]
@@ -371,7 +369,7 @@ fn more_than_the_limits_is_refused() {
 }
 
 #[test]
-fn paths_take_no_more_memory_than_files_usually_need() {
+fn the_memory_of_paths_is_limited() {
     let fixture = Fixture::new();
     let context = fixture.context("unpack", &json!({}));
     let mut destination = destination(&context, &json!({"max-files": 4_500}));
@@ -419,7 +417,7 @@ fn overlapping_zip_entries_are_refused() {
 }
 
 #[test]
-fn what_can_not_be_read_is_said() {
+fn what_cannot_be_read_is_reported() {
     let encrypted = zip(&[ZipEntry { flags: 1, ..ZipEntry::file("secret", b"0123456789abcdef") }]);
     let bzip2 = zip(&[ZipEntry { method: 12, ..ZipEntry::file("a", b"1") }]);
     for (bytes, words) in [
@@ -451,7 +449,7 @@ fn an_archive_that_is_cut_off_is_named_with_how_far_it_got() {
         let cut = &bytes[..bytes.len() - 20_000];
         let error = error_of(cut, json!({}));
         assert!(
-            error.contains("can't unpack 'a.archive' (at byte ") && error.contains("cut off"),
+            error.contains("cannot unpack 'a.archive' (at byte ") && error.contains("cut off"),
             "{error}"
         );
         assert!(error.contains("after 2 files and "), "{error}");
@@ -459,7 +457,7 @@ fn an_archive_that_is_cut_off_is_named_with_how_far_it_got() {
     let whole = zip(&[ZipEntry::file("a", &big)]);
     let error = error_of(&whole[..whole.len() - 100], json!({}));
     assert!(error.contains("cut off"), "{error}");
-    // Even where all files are there: the compression's own checksum comes last.
+    // Even if all files were unpacked: the checksum of the compression comes last.
     for bytes in [gzip(&small_tar()), xz(&small_tar())] {
         let error = error_of(&bytes[..bytes.len() - 3], json!({}));
         assert!(error.contains("cut off"), "{error}");
@@ -471,11 +469,11 @@ fn an_archive_that_is_cut_off_is_named_with_how_far_it_got() {
 }
 
 #[test]
-fn a_tar_without_its_end_mark_is_remarked_on() {
+fn a_tar_without_its_end_mark_is_noted() {
     let bytes = TarEntry::file("a", b"1").bytes();
     let fixture = archive("a.tar", &bytes);
     let context = fixture.context("unpack", &json!({}));
-    crate::run(&stage("unpack", &json!({})), &context).expect("all files are there");
+    crate::run(&stage("unpack", &json!({})), &context).expect("all files are unpacked");
     assert!(notes(&context)[0].contains("no end mark"), "{:?}", notes(&context));
 }
 
@@ -490,7 +488,7 @@ fn strip_drops_leading_folders() {
     let context = fixture.context("unpack", &json!({"strip": 1}));
     crate::run(&stage("unpack", &json!({"strip": 1})), &context).expect("a file is left");
     assert_eq!(fixture.output_paths(), ["in/", "in/a"]);
-    assert_eq!(notes(&context), ["left out 1 that lie above the 1 stripped folders"]);
+    assert_eq!(notes(&context), ["left out 1 entries above the 1 stripped folders"]);
     let error = error_of(&bytes, json!({"strip": 3}));
     assert!(error.ends_with("strip = 3 leaves nothing of its 2 paths"), "{error}");
 }
@@ -516,11 +514,11 @@ fn include_takes_what_matches() {
     assert_eq!(fixture.output_paths(), ["a.txt"]);
     let error = error_of(&bytes, json!({"include": ["data/a.txt", "*.txt", "nothing"]}));
     assert!(
-        error.contains("matches '*.txt', 'nothing' of 'include'; there is 'data', 'data/a.txt', "),
+        error.contains("matches '*.txt', 'nothing' of 'include'; found 'data', 'data/a.txt', "),
         "{error}"
     );
     let error = error_of(&bytes, json!({"include": ["a[b"]}));
-    assert!(error.contains("'a[b' in 'include' is no glob"), "{error}");
+    assert!(error.contains("'a[b' in 'include' is not a valid glob"), "{error}");
 }
 
 #[test]
@@ -529,7 +527,7 @@ fn nothing_to_unpack_is_an_error() {
         [(tar(&[TarEntry::folder("a/")]), "auto"), (zip(&[]), "auto"), (tar(&[]), "tar")]
     {
         let error = error_of(&bytes, json!({"format": format}));
-        assert!(error.ends_with("it holds no file"), "{error}");
+        assert!(error.ends_with("it does not contain a file"), "{error}");
     }
 }
 
@@ -537,7 +535,7 @@ fn nothing_to_unpack_is_an_error() {
 fn the_artifact_must_be_one_file() {
     let two: &[(&str, &[u8])] = &[("a.zip", b"1"), ("b.zip", b"2")];
     for (files, words) in
-        [(&two[..0], "holds 0 things: nothing"), (two, "holds 2 things: a.zip, b.zip")]
+        [(&two[..0], "has 0 entries: nothing"), (two, "has 2 entries: a.zip, b.zip")]
     {
         let fixture = Fixture::new().with_input("archive", None, ArtifactType::File, files);
         let error = fixture.run("unpack", &json!({})).expect_err("which one?");
@@ -546,7 +544,7 @@ fn the_artifact_must_be_one_file() {
 }
 
 #[test]
-fn it_tells_how_far_it_is_and_stops_when_asked() {
+fn it_reports_its_progress_and_stops_when_asked() {
     let fixture = archive("a.zip", &small_zip());
     let parameters = json!({});
     let context = fixture.context("unpack", &parameters);
@@ -571,7 +569,7 @@ fn destination<'a>(context: &'a Context, parameters: &Value) -> Destination<'a> 
 }
 
 #[test]
-fn where_there_are_no_hard_links_copies_count_as_what_they_are() {
+fn without_hard_links_copies_are_made_and_counted() {
     let fixture = Fixture::new();
     let parameters = json!({"max-bytes": 2500});
     let context = fixture.context("unpack", &parameters);
@@ -580,14 +578,14 @@ fn where_there_are_no_hard_links_copies_count_as_what_they_are() {
     destination.file(b"a", Permission::Executable, &mut [7; 1000].as_slice()).expect("it fits");
     destination.hard_link(b"b", b"a").expect("it fits");
     assert_eq!(std::fs::read(fixture.output().join("b")).ok(), Some(vec![7; 1000]));
-    let mode = fixture.output().join("b").metadata().expect("it is there").permissions().mode();
+    let mode = fixture.output().join("b").metadata().expect("it exists").permissions().mode();
     assert_ne!(mode & 0o100, 0, "the copy is a program, too");
     let error = destination.hard_link(b"c", b"a").expect_err("it would be 3000 bytes");
     assert!(format!("{error:#}").contains("more than 2500 bytes"), "{error:#}");
 }
 
 #[test]
-fn a_hard_link_that_fails_otherwise_is_no_reason_to_copy() {
+fn a_hard_link_that_fails_for_another_reason_is_an_error() {
     let fixture = Fixture::new();
     let context = fixture.context("unpack", &json!({}));
     let full = |_: &Path, _: &Path| Err(Errno::NOSPC.into());
@@ -616,7 +614,7 @@ fn a_request_to_stop_ends_a_copy() {
 }
 
 #[test]
-fn paths_that_nothing_can_follow_are_refused() {
+fn paths_that_are_too_long_are_refused() {
     let long = "a/".repeat(3000);
     let pax = |key: &str| {
         // A record of PAX: its own length, then the key and the value (POSIX.1-2001, pax).
@@ -642,8 +640,8 @@ fn paths_that_nothing_can_follow_are_refused() {
 }
 
 #[test]
-fn a_link_that_leads_out_by_way_of_the_filesystem_is_refused() {
-    // To the archive, 'Here' and 'here' are two names; a filesystem that takes them for one has this.
+fn a_link_that_leads_out_because_of_the_filesystem_is_refused() {
+    // In the archive, 'Here' and 'here' are two names; on a filesystem that ignores case they are one.
     let bytes =
         tar(&[TarEntry::folder("deep/"), TarEntry::symbolic_link("out", "here/deep/../..")]);
     let fixture = archive("a.tar", &bytes);
@@ -652,7 +650,7 @@ fn a_link_that_leads_out_by_way_of_the_filesystem_is_refused() {
     assert!(error.contains("refused the link 'out'"), "{error}");
 }
 
-/// A sparse file in GNU tar's old form that is nothing but one hole of so many bytes.
+/// A sparse file in GNU tar's old form that is a single hole of this many bytes.
 fn hole(name: &str, bytes: u64) -> Vec<u8> {
     let mut entry = TarEntry { kind: b'S', ..TarEntry::file(name, b"") }.bytes();
     let mut put = |at: usize, bytes: &[u8]| entry[at..at + bytes.len()].copy_from_slice(bytes);
@@ -668,7 +666,7 @@ fn hole(name: &str, bytes: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_sparse_file_that_is_left_out_is_not_read_for_ever() {
+fn a_sparse_file_that_is_left_out_is_read_only_up_to_a_limit() {
     let bytes =
         [hole("hole", 3_000_000), TarEntry::file("a", b"1").bytes(), vec![0; 1024]].concat();
     let (fixture, result) = unpack(&bytes, json!({"max-bytes": 4_000_000}));
@@ -685,7 +683,7 @@ fn a_sparse_file_that_is_left_out_is_not_read_for_ever() {
 }
 
 #[test]
-fn zeros_behind_a_compressed_archive_are_nothing() {
+fn zeros_after_a_compressed_archive_are_ignored() {
     let bytes = [gzip(&small_tar()), vec![0; 10_000]].concat();
     let (_fixture, result) = unpack(&bytes, json!({}));
     assert_eq!(result.map(|metrics| metrics["files"]), Ok(2.0));

@@ -1,6 +1,6 @@
 //! Zip archives: each entry of the central directory into the destination.
 //!
-//! Knows nothing of what may be written where.
+//! Does not depend on what can be written where.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -14,19 +14,16 @@ use super::format::ArchiveFile;
 use super::path::MOST_PATH_BYTES;
 use crate::zip_error::describe;
 
-/// The part of a Unix mode that says what a thing is, and its values.
+/// The part of a Unix mode with the type of an entry, and its values.
 const TYPE: u32 = 0o170_000;
 const FOLDER: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const SYMBOLIC_LINK: u32 = 0o120_000;
 
-/// More names than this are not named in an error.
+/// The most names that a message names.
 const NAMED: usize = 8;
 
 /// Unpacks all entries.
-///
-/// # Errors
-/// When the archive is damaged or an entry is refused.
 pub(super) fn unpack(archive: ArchiveFile, destination: &mut Destination) -> anyhow::Result<()> {
     let gauge = archive.gauge();
     gauge.set_in_contents(true);
@@ -35,10 +32,10 @@ pub(super) fn unpack(archive: ArchiveFile, destination: &mut Destination) -> any
     if archive.has_duplicate_names() {
         let directory = archive.central_directory_start();
         let mut reader = archive.into_inner();
-        check_repeated_names(&mut reader, directory).context("can't read its list of files")??;
+        check_repeated_names(&mut reader, directory).context("cannot read its list of files")??;
         archive = ZipArchive::new(reader).map_err(describe)?;
     }
-    // Entries that share their bytes let a small archive unpack to a huge folder.
+    // With entries that share their bytes, a small archive could unpack to a huge folder.
     ensure!(
         !archive.has_overlapping_entries().map_err(describe)?,
         "refused: entries overlap in the archive, as they do in a zip bomb"
@@ -47,7 +44,7 @@ pub(super) fn unpack(archive: ArchiveFile, destination: &mut Destination) -> any
     (0..archive.len()).try_for_each(|index| unpack_entry(&mut archive, index, destination))
 }
 
-/// Looks for files whose names occur twice, which the library does not list. A folder may, and a file may if its
+/// Refuses files whose names occur twice, which the library does not list. A folder can occur twice, and a file if its
 /// size and checksum are the same.
 fn check_repeated_names(
     reader: &mut (impl Read + Seek),
@@ -65,7 +62,7 @@ fn check_repeated_names(
         reader.seek_relative((word(30) + word(32)).cast_signed())?;
         let mut content = [0; 12];
         content.copy_from_slice(&header[16..28]);
-        // Its compressed size is no part of the content.
+        // Its compressed size is not a part of the content.
         content[4..8].fill(0);
         let shown = String::from_utf8_lossy(&name).escape_debug().to_string();
         if !name.ends_with(b"/") && *files.entry(name).or_insert(content) != content {
@@ -75,9 +72,9 @@ fn check_repeated_names(
     if repeated.is_empty() {
         return Ok(Ok(()));
     }
-    let verb = if repeated.len() == 1 { "comes" } else { "come" };
+    let verb = if repeated.len() == 1 { "occurs" } else { "occur" };
     Ok(Err(anyhow!(
-        "{} {verb} twice in the archive, with different content: it is not clear which one is meant",
+        "{} {verb} twice in the archive, with different content",
         in_short(&repeated, NAMED)
     )))
 }
@@ -93,7 +90,7 @@ fn unpack_entry<R: Read + Seek>(
     ensure!(!listed.encrypted(), "'{shown}' is encrypted: decrypt the archive first");
     ensure!(
         matches!(listed.compression(), CompressionMethod::Stored | CompressionMethod::Deflated),
-        "'{shown}' is compressed by a method ({}) that cannot be unpacked: pack the archive again with the usual one, deflate",
+        "'{shown}' is compressed by a method ({}) that cannot be unpacked: pack the archive again with deflate",
         listed.compression()
     );
     let mode = listed.unix_mode().unwrap_or(REGULAR);
@@ -108,12 +105,12 @@ fn unpack_entry<R: Read + Seek>(
     let mut entry = archive
         .by_index(index)
         .map_err(describe)
-        .with_context(|| format!("'{shown}' can't be read"))?;
+        .with_context(|| format!("'{shown}' cannot be read"))?;
     match kind {
         REGULAR => destination.file(&name, Permission::of_mode(mode), &mut entry),
         SYMBOLIC_LINK => {
             let mut target = Vec::new();
-            // One byte too many is enough to be refused.
+            // One additional byte is enough to be refused.
             let read = entry.take(MOST_PATH_BYTES as u64 + 1).read_to_end(&mut target);
             read.with_context(|| format!("'{shown}' is damaged or cut off in the archive"))?;
             destination.symbolic_link(&name, &target)
@@ -122,7 +119,7 @@ fn unpack_entry<R: Read + Seek>(
     }
 }
 
-/// Some programs on Windows write `\` between the parts of a path.
+/// Replaces `\`, which some programs on Windows write between the parts of a path.
 fn portable_name(raw: &[u8]) -> anyhow::Result<Vec<u8>> {
     let name: Vec<u8> = raw.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect();
     if let [drive, b':', b'/', ..] = name.as_slice() {

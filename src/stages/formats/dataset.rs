@@ -5,9 +5,9 @@
 //! | [`Storage`] | tensors |
 //! |---|---|
 //! | pixels | `images` u8 \[N,C,H,W\] |
-//! | encoded | `encoded` u8 \[bytes\]: JPEG and PNG files one after the other; `offsets` i64 \[N+1\]: where each begins, and where the last ends |
+//! | encoded | `encoded` u8 \[bytes\]: JPEG, PNG and WebP files one after the other; `offsets` i64 \[N+1\]: where each begins, and where the last ends |
 //!
-//! Reads in place; [`SamplesWriter`](super::SamplesWriter) writes image by image. Knows no image format.
+//! Reads in place; [`SamplesWriter`](super::SamplesWriter) writes image by image. Does not depend on image formats.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -38,19 +38,18 @@ impl Part {
     }
 }
 
-/// The most pixels of an encoded image, 67 million: a stage that reads or decodes it refuses a larger one. While
-/// it is decoded, an image of so many takes some 400 MB of memory, for each thread; a file of some hundred bytes can
-/// claim any size.
+/// The most pixels of an encoded image, 67 million: a stage that reads or decodes it refuses a larger one. Decoding
+/// such an image takes about 400 MB of memory per thread; a file of a few hundred bytes can claim any size.
 pub const MOST_IMAGE_PIXELS: u64 = 1 << 26;
 
-/// How the images of a data set lie in its files.
+/// How the images of a data set are stored in its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Storage {
     /// As pixels, all of one shape.
     #[default]
     Pixels,
-    /// As the JPEG and PNG files that they came in, of any size each; decoded on the way to training.
+    /// As the original JPEG, PNG and WebP files, of any size; decoded during training.
     Encoded,
 }
 
@@ -72,7 +71,7 @@ pub struct ImageShape {
 }
 
 impl ImageShape {
-    /// Of encoded images, which decode to three channels and differ in their sizes.
+    /// The shape of encoded images, which decode to three channels and differ in their sizes.
     pub const ENCODED: Self = Self { channels: 3, height: 0, width: 0 };
 
     /// Bytes of one image.
@@ -89,18 +88,18 @@ pub struct DatasetInfo {
     pub format: String,
     /// The names of the classes; a label is an index into them.
     pub classes: Vec<String>,
-    /// How the images lie in the files. Left out of the file for pixels.
+    /// How the images are stored in the files. Left out for pixels.
     #[serde(default, skip_serializing_if = "Storage::is_pixels")]
     pub storage: Storage,
     /// The shape of every image; [`ImageShape::ENCODED`] for encoded ones.
     pub image: ImageShape,
-    /// How many samples the training part has, with those for validation.
+    /// How many samples the training part has, including those for validation.
     pub train_samples: usize,
     /// How many of them, at the end of the training part, the data set itself sets aside for
-    /// validation. Left out of the file when there are none.
+    /// validation. Left out when zero.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub validation_samples: usize,
-    /// How many test samples there are.
+    /// How many samples the test part has.
     pub test_samples: usize,
     /// Per channel, the mean over the training images, in \[0, 1\]; of encoded images, over a sample of them.
     pub channel_mean: Vec<f64>,
@@ -116,17 +115,11 @@ impl DatasetInfo {
     const FILE: &'static str = "dataset.json";
 
     /// Reads the file of an artifact.
-    ///
-    /// # Errors
-    /// When it can't be read.
     pub fn read(artifact: &Path) -> anyhow::Result<Self> {
         read_json(&artifact.join(Self::FILE))
     }
 
     /// Writes the file of an artifact.
-    ///
-    /// # Errors
-    /// When it can't be written.
     pub fn write(&self, artifact: &Path) -> anyhow::Result<()> {
         write_json(&artifact.join(Self::FILE), self)
     }
@@ -142,7 +135,7 @@ pub struct Samples {
     pub image: ImageShape,
 }
 
-/// Where the images are in the file of a part.
+/// The place of the images in the file of a part.
 enum StoredImages {
     Pixels { bytes: Range<usize> },
     Encoded { bytes: Range<usize>, offsets: Vec<usize> },
@@ -157,16 +150,13 @@ impl Samples {
         let samples = Self::open_any(artifact, part)?;
         ensure!(
             samples.storage() == Storage::Pixels,
-            "the images of this data set are kept encoded (JPEG or PNG, of any size), and this stage \
-             takes pixels: give it a data set of pixels, such as an image-folder with encoded = false"
+            "the images of this data set are kept encoded (JPEG, PNG or WebP, of any size), and this stage \
+             takes pixels: use a data set of pixels, such as an image-folder with encoded = false"
         );
         Ok(samples)
     }
 
-    /// Opens one part of any data set: for those who need its labels only, or can decode images.
-    ///
-    /// # Errors
-    /// When the file is missing, damaged or of another shape.
+    /// Opens one part of any data set, for callers that only need the labels or can decode images.
     pub fn open_any(artifact: &Path, part: Part) -> anyhow::Result<Self> {
         let path = artifact.join(part.file_name());
         let file = TensorFile::open(&path)?;
@@ -205,7 +195,7 @@ impl Samples {
         }
     }
 
-    /// The JPEG or PNG file of one image. `None` when there is no such sample, or images are pixels.
+    /// The JPEG, PNG or WebP file of one image. `None` if the sample does not exist, or images are pixels.
     pub fn encoded(&self, index: usize) -> Option<&[u8]> {
         let StoredImages::Encoded { bytes, offsets } = &self.images else { return None };
         let (start, end) = (offsets.get(index)?, offsets.get(index + 1)?);
@@ -218,16 +208,16 @@ fn ensure_labelled(path: &Path, images: usize, labels: usize) -> anyhow::Result<
     Ok(())
 }
 
-/// Offsets from zero up to at most `bytes`, never falling.
+/// Offsets from zero up to at most `bytes`, in ascending order.
 fn checked_offsets(offsets: &[i64], bytes: usize) -> anyhow::Result<Vec<usize>> {
     let offsets: Vec<usize> = offsets
         .iter()
-        .map(|&offset| usize::try_from(offset).context("an offset is below zero"))
+        .map(|&offset| usize::try_from(offset).context("an offset is negative"))
         .collect::<anyhow::Result<_>>()?;
     let (Some(&first), Some(&last)) = (offsets.first(), offsets.last()) else {
         bail!("it is empty");
     };
-    ensure!(first == 0 && offsets.is_sorted(), "the images don't follow each other");
+    ensure!(first == 0 && offsets.is_sorted(), "the offsets are not in order");
     ensure!(last <= bytes, "the last image ends at {last} of {bytes} bytes");
     Ok(offsets)
 }
@@ -235,7 +225,7 @@ fn checked_offsets(offsets: &[i64], bytes: usize) -> anyhow::Result<Vec<usize>> 
 /// Writes one part of a data set: `pixels` u8 [N,C,H,W] and one label per image.
 ///
 /// # Errors
-/// When the numbers don't match the shape, or the file can't be written.
+/// When the numbers do not match the shape, or the file cannot be written.
 pub fn write_samples(
     artifact: &Path,
     part: Part,

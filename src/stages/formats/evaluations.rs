@@ -1,4 +1,4 @@
-//! `evaluations.csv` beside a model: its accuracies on the way through training.
+//! `evaluations.csv` beside a model: its accuracies during training.
 //!
 //! `train` writes it and `evaluate` reads it. Columns: `step`, `epoch`, `validation-accuracy`,
 //! `test-accuracy`; NaN where one was not measured.
@@ -13,14 +13,14 @@ use super::metrics::CurveTable;
 const FILE: &str = "evaluations.csv";
 const COLUMNS: [&str; 4] = ["step", "epoch", "validation-accuracy", "test-accuracy"];
 
-/// An evaluation on the way.
+/// An evaluation during training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationRow {
     /// Steps done before it.
     pub steps: u64,
-    /// On the samples held out, with their clean labels.
+    /// On the held-out samples, with their clean labels.
     pub validation_accuracy: Option<f64>,
-    /// On the test set. Nothing is chosen by it.
+    /// On the test set. Not used to choose anything.
     pub test_accuracy: Option<f64>,
 }
 
@@ -30,10 +30,7 @@ pub struct EvaluationRow {
 pub struct Evaluations(pub Vec<EvaluationRow>);
 
 impl Evaluations {
-    /// Writes the file of an artifact; none where there was no evaluation.
-    ///
-    /// # Errors
-    /// When it can't be written.
+    /// Writes the file of an artifact; none without an evaluation.
     pub fn write(&self, artifact: &Path, steps_per_epoch: u64) -> anyhow::Result<()> {
         if self.0.is_empty() {
             return Ok(());
@@ -50,10 +47,7 @@ impl Evaluations {
         table.write(&artifact.join(FILE))
     }
 
-    /// Reads the file of an artifact; empty where there is none.
-    ///
-    /// # Errors
-    /// When it is damaged.
+    /// Reads the file of an artifact; empty if it is missing.
     pub fn read(artifact: &Path) -> anyhow::Result<Self> {
         let path = artifact.join(FILE);
         if !path.try_exists()? {
@@ -91,7 +85,7 @@ fn first_best(
     by: impl Fn(&EvaluationRow) -> Option<f64>,
 ) -> Option<&EvaluationRow> {
     let known = rows.iter().filter_map(|row| Some((row, by(row)?)));
-    // Of equal ones the last is taken: from behind, the first.
+    // `max_by` takes the last of equal ones: in reverse order, the first.
     known.rev().max_by(|(_, one), (_, other)| one.total_cmp(other)).map(|(row, _)| row)
 }
 

@@ -22,15 +22,12 @@ impl Labels {
     const FILE: &'static str = "labels.safetensors";
 
     /// Reads the file of an artifact.
-    ///
-    /// # Errors
-    /// When it is missing or damaged.
     pub fn read(artifact: &Path) -> anyhow::Result<Self> {
         let file = TensorFile::open(&artifact.join(Self::FILE))?;
         Ok(Self { labels: file.integers("labels")?, clean: file.integers("clean")? })
     }
 
-    /// Fails unless they are labels of the training part whose own labels are `own`, each one of
+    /// Checks that they are labels of the training part whose own labels are `own`, each one of
     /// `classes` classes.
     ///
     /// # Errors
@@ -51,9 +48,6 @@ impl Labels {
     }
 
     /// Writes the file of an artifact.
-    ///
-    /// # Errors
-    /// When it can't be written.
     pub fn write(&self, artifact: &Path) -> anyhow::Result<()> {
         write_tensors(
             &artifact.join(Self::FILE),
@@ -76,7 +70,7 @@ impl Labels {
     }
 }
 
-/// Fails on labels that are not one of `classes` classes for each of `samples` samples.
+/// Checks that there is one label for each of `samples` samples, each one of `classes` classes.
 ///
 /// # Errors
 /// With the first label that is wrong.
@@ -101,17 +95,17 @@ pub fn check_labels(
     Ok(())
 }
 
-/// `noise.json`: what was asked for, and what came of it. Rows: the true class.
+/// `noise.json`: the requested noise, and the result. Rows: the true class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct NoiseReport {
     /// The shape of the noise.
     pub noise: String,
-    /// The requested rate. For symmetric noise some of it falls on the true class. Left out of the
-    /// file where none was requested: the labels are those of people.
+    /// The requested rate. For symmetric noise some of it falls on the true class. Left out
+    /// if none was requested: the labels are human.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_rate: Option<f64>,
-    /// The share of corruptible samples whose label is now wrong.
+    /// The share of the samples that noise was drawn for whose label is now wrong.
     pub realised_rate: f64,
     /// How many samples the noise was drawn for.
     pub samples: usize,
@@ -122,7 +116,7 @@ pub struct NoiseReport {
     /// The requested transition matrix. Left out like the rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_matrix: Option<Vec<Vec<f64>>>,
-    /// The realised transition matrix. A class without corruptible samples has a row of zeros.
+    /// The realised transition matrix. A class without samples to corrupt has a row of zeros.
     pub realised_matrix: Vec<Vec<f64>>,
 }
 
@@ -130,17 +124,11 @@ impl NoiseReport {
     const FILE: &'static str = "noise.json";
 
     /// Reads the file of an artifact.
-    ///
-    /// # Errors
-    /// When it can't be read.
     pub fn read(artifact: &Path) -> anyhow::Result<Self> {
         read_json(&artifact.join(Self::FILE))
     }
 
     /// Writes the file of an artifact.
-    ///
-    /// # Errors
-    /// When it can't be written.
     pub fn write(&self, artifact: &Path) -> anyhow::Result<()> {
         write_json(&artifact.join(Self::FILE), self)
     }

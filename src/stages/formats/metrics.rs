@@ -9,9 +9,6 @@ use super::tensors::write_json;
 use crate::message::Metrics;
 
 /// Writes `metrics.json`.
-///
-/// # Errors
-/// When it can't be written.
 pub fn write_metrics(artifact: &Path, metrics: &Metrics) -> anyhow::Result<()> {
     write_json(&artifact.join("metrics.json"), metrics)
 }
@@ -42,24 +39,20 @@ impl CurveTable {
     }
 
     /// The numbers of a column.
-    ///
-    /// # Errors
-    /// When there is no column of this name.
     pub fn column(&self, name: &str) -> anyhow::Result<Vec<f64>> {
         let index = self.columns.iter().position(|column| column == name);
-        let index = index.with_context(|| {
-            format!("there is no column '{name}', only {}", self.columns.join(", "))
-        })?;
+        let index = index
+            .with_context(|| format!("no column '{name}' among {}", self.columns.join(", ")))?;
         Ok(self.rows.iter().filter_map(|row| row.get(index).copied()).collect())
     }
 
-    /// Reads a table that was written.
+    /// Reads a table that [`CurveTable::write`] wrote.
     ///
     /// # Errors
-    /// When the file can't be read, or a line has not one number per column.
+    /// When the file cannot be read, or a line does not have one number per column.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
-            .with_context(|| format!("can't read {}", path.display()))?;
+            .with_context(|| format!("cannot read {}", path.display()))?;
         let mut lines = text.lines();
         let columns = lines.next().unwrap_or_default().split(',').map(str::to_owned).collect();
         let mut table = Self { columns, rows: Vec::new() };
@@ -78,10 +71,7 @@ impl CurveTable {
         Ok(table)
     }
 
-    /// Writes the table. Numbers are written so that they read back as they are.
-    ///
-    /// # Errors
-    /// When it can't be written.
+    /// Writes the table. Numbers read back exactly.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let mut text = self.columns.join(",");
         text.push('\n');
@@ -92,6 +82,6 @@ impl CurveTable {
             }
             text.push('\n');
         }
-        std::fs::write(path, text).with_context(|| format!("can't write {}", path.display()))
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 }

@@ -1,7 +1,7 @@
 //! The artifacts on disk. Every tensor is a safetensors file, so that Python's safetensors package
 //! opens it; everything else is JSON or CSV.
 //!
-//! Knows the files and their shapes; not who writes them, nor where they lie.
+//! Depends on the files and their shapes, not on who writes them or where they are.
 
 mod dataset;
 mod evaluations;

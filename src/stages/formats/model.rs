@@ -22,24 +22,24 @@ pub enum InputCrop {
     ResizeThenCrop,
 }
 
-/// `model.json`: what one needs to rebuild the network around its tensors.
+/// `model.json`: what is needed to rebuild the network around its tensors.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ModelInfo {
-    /// The architecture of the encoder, as a manifest names it.
+    /// The architecture of the encoder, by its name in a manifest.
     pub architecture: String,
     /// The shape of an input image.
     pub input: ImageShape,
-    /// How images get that shape. Left out of the file where they have their own and keep it.
+    /// How images get that shape. Left out if they keep their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_crop: Option<InputCrop>,
-    /// How many features the encoder gives.
+    /// How many features the encoder produces.
     pub features: usize,
     /// The names of the classes of the classifier; empty for an encoder alone.
     pub classes: Vec<String>,
     /// How pixels in [0, 1] were normalised: per channel the mean that was subtracted.
     pub input_mean: Vec<f64>,
-    /// How pixels in [0, 1] were normalised: per channel the deviation that they were divided by.
+    /// How pixels in [0, 1] were normalised: per channel the standard deviation that they were divided by.
     pub input_std: Vec<f64>,
     /// How it was trained: the parameters of its stage.
     pub training: serde_json::Value,
@@ -49,17 +49,11 @@ impl ModelInfo {
     const FILE: &'static str = "model.json";
 
     /// Reads the file of an artifact.
-    ///
-    /// # Errors
-    /// When it can't be read.
     pub fn read(artifact: &Path) -> anyhow::Result<Self> {
         read_json(&artifact.join(Self::FILE))
     }
 
     /// Writes the file of an artifact.
-    ///
-    /// # Errors
-    /// When it can't be written.
     pub fn write(&self, artifact: &Path) -> anyhow::Result<()> {
         write_json(&artifact.join(Self::FILE), self)
     }

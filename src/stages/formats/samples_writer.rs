@@ -1,7 +1,7 @@
 //! Writes one part of a data set image by image, so that it need not fit in memory.
 //!
 //! The images come first in the file, then labels and offsets, so nothing is written twice; the
-//! header, which has the sizes, has its room kept free until the end. Knows no image format.
+//! header, which has the sizes, is reserved and filled at the end. Does not depend on image formats.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -17,7 +17,7 @@ use super::tensors::{header_metadata, integer_bytes};
 /// Bytes of the header, the rest filled with spaces, as safetensors allows: enough for three tensors
 /// with numbers of 20 digits.
 const HEADER_BYTES: usize = 1024;
-/// What readers of 64-bit integers in place need.
+/// The alignment for reading 64-bit integers in place.
 const ALIGNMENT: u64 = 8;
 
 /// One part of a data set while it is written. The bytes depend on the images and labels alone.
@@ -34,18 +34,12 @@ pub struct SamplesWriter {
 }
 
 impl SamplesWriter {
-    /// Begins a part whose images are pixels of one shape.
-    ///
-    /// # Errors
-    /// When the file can't be written.
+    /// Starts a part whose images are pixels of one shape.
     pub fn pixels(artifact: &Path, part: Part, image: ImageShape) -> anyhow::Result<Self> {
         Self::create(artifact, part, Storage::Pixels, image)
     }
 
-    /// Begins a part whose images are JPEG or PNG files.
-    ///
-    /// # Errors
-    /// When the file can't be written.
+    /// Starts a part whose images are JPEG, PNG or WebP files.
     pub fn encoded(artifact: &Path, part: Part) -> anyhow::Result<Self> {
         Self::create(artifact, part, Storage::Encoded, ImageShape::ENCODED)
     }
@@ -57,7 +51,7 @@ impl SamplesWriter {
         image: ImageShape,
     ) -> anyhow::Result<Self> {
         let path = artifact.join(part.file_name());
-        let writing = || format!("can't write {}", path.display());
+        let writing = || format!("cannot write {}", path.display());
         let mut file =
             BufWriter::with_capacity(1 << 20, File::create(&path).with_context(writing)?);
         file.write_all(&[0; 8 + HEADER_BYTES]).with_context(writing)?;
@@ -67,7 +61,7 @@ impl SamplesWriter {
     /// Appends a sample: `image` is its pixels u8 \[C,H,W\], or its file.
     ///
     /// # Errors
-    /// When there are not as many pixels as the shape says, or the file can't be written.
+    /// When the number of pixels does not match the shape, or the file cannot be written.
     pub fn push(&mut self, image: &[u8], label: i64) -> anyhow::Result<()> {
         ensure!(
             self.storage == Storage::Encoded || image.len() == self.image.bytes(),
@@ -82,15 +76,12 @@ impl SamplesWriter {
         Ok(())
     }
 
-    /// How many samples there are so far.
+    /// How many samples were added.
     pub fn samples(&self) -> usize {
         self.labels.len()
     }
 
     /// Writes the labels and the header. The part is complete.
-    ///
-    /// # Errors
-    /// When the file can't be written.
     pub fn finish(mut self) -> anyhow::Result<()> {
         let mut layout = Layout { tensors: Vec::new(), end: 0 };
         let image_bytes = u64::try_from(self.image_bytes())?;
@@ -102,7 +93,7 @@ impl SamplesWriter {
                 layout.add("images", Dtype::U8, shape, image_bytes)?;
             }
             Storage::Encoded => {
-                // Zeros after the last image, so that the integers behind are aligned.
+                // Zeros after the last image, so that the integers after it are aligned.
                 let padded = image_bytes.next_multiple_of(ALIGNMENT);
                 self.write(&vec![0; usize::try_from(padded - image_bytes)?])?;
                 layout.add("encoded", Dtype::U8, vec![usize::try_from(padded)?], padded)?;
@@ -119,20 +110,20 @@ impl SamplesWriter {
             .seek(SeekFrom::Start(0))
             .and_then(|_| self.file.write_all(&header))
             .and_then(|()| self.file.flush())
-            .with_context(|| format!("can't write {}", self.path.display()))
+            .with_context(|| format!("cannot write {}", self.path.display()))
     }
 
-    /// Bytes of all images so far.
+    /// Bytes of all images that were added.
     fn image_bytes(&self) -> i64 {
         self.offsets.last().copied().unwrap_or_default()
     }
 
     fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.file.write_all(bytes).with_context(|| format!("can't write {}", self.path.display()))
+        self.file.write_all(bytes).with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
 
-/// The tensors of a file, in the order in which they lie there.
+/// The tensors of a file, in their order in the file.
 struct Layout {
     tensors: Vec<(String, TensorInfo)>,
     end: usize,

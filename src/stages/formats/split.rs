@@ -12,7 +12,7 @@ use super::tensors::{TensorFile, integer_bytes, write_tensors};
 /// Which training samples train, and which are held out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SplitIndices {
-    /// The samples that train, in the order in which noise is drawn for them.
+    /// The samples to train on, in the order in which noise is drawn for them.
     pub train: Vec<i64>,
     /// The samples that are held out.
     pub validation: Vec<i64>,
@@ -28,18 +28,12 @@ pub struct SampleSplit {
 }
 
 impl SampleSplit {
-    /// What trains of a data set where no split says it: all samples but those that it sets aside.
-    ///
-    /// # Errors
-    /// When there are more than 2^32 of them.
+    /// The split of a data set without one: all samples train except those that the data set sets aside.
     pub fn without_split(samples: usize, info: &DatasetInfo) -> anyhow::Result<Self> {
         Self::all_train(samples.saturating_sub(info.validation_samples))
     }
 
     /// All of `samples` train.
-    ///
-    /// # Errors
-    /// When there are more than 2^32 of them.
     pub fn all_train(samples: usize) -> anyhow::Result<Self> {
         let samples = u32::try_from(samples).context("too many samples")?;
         Ok(Self { train: (0..samples).collect(), validation: Vec::new() })
@@ -50,18 +44,15 @@ impl SplitIndices {
     const FILE: &'static str = "split.safetensors";
 
     /// Reads the file of an artifact.
-    ///
-    /// # Errors
-    /// When it is missing or damaged.
     pub fn read(artifact: &Path) -> anyhow::Result<Self> {
         let file = TensorFile::open(&artifact.join(Self::FILE))?;
         Ok(Self { train: file.integers("train")?, validation: file.integers("val")? })
     }
 
-    /// The same, if it is a split of `samples` samples: each is named once at most.
+    /// The same, if it is a split of `samples` samples: each occurs at most once.
     ///
     /// # Errors
-    /// With a sample that is not there, or there twice.
+    /// With a sample that does not exist, or occurs twice.
     pub fn checked(&self, samples: usize) -> anyhow::Result<SampleSplit> {
         let mut named = vec![false; samples];
         let mut check = |indices: &[i64]| -> anyhow::Result<Vec<u32>> {
@@ -87,9 +78,6 @@ impl SplitIndices {
     }
 
     /// Writes the file of an artifact.
-    ///
-    /// # Errors
-    /// When it can't be written.
     pub fn write(&self, artifact: &Path) -> anyhow::Result<()> {
         write_tensors(
             &artifact.join(Self::FILE),

@@ -22,32 +22,26 @@ pub struct TensorFile {
 
 impl TensorFile {
     /// Opens a file and checks its header.
-    ///
-    /// # Errors
-    /// When it can't be opened or is no safetensors file.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         // SAFETY: artifacts are read-only once committed; nothing truncates them while they are mapped.
-        let map =
-            unsafe { Mmap::map(&file) }.with_context(|| format!("can't map {}", path.display()))?;
+        let map = unsafe { Mmap::map(&file) }
+            .with_context(|| format!("cannot map {}", path.display()))?;
         let opened = Self { path: path.to_owned(), map };
         opened.tensors()?;
         Ok(opened)
     }
 
     /// Every tensor of the file.
-    ///
-    /// # Errors
-    /// When the file is damaged.
     pub fn tensors(&self) -> anyhow::Result<SafeTensors<'_>> {
         SafeTensors::deserialize(&self.map)
-            .with_context(|| format!("{} is no whole safetensors file", self.path.display()))
+            .with_context(|| format!("{} is not a complete safetensors file", self.path.display()))
     }
 
     /// The bytes and the shape of one tensor of a given type.
     ///
     /// # Errors
-    /// When there is no such tensor, or it has another type or number of dimensions.
+    /// When the tensor is missing, or has another type or number of dimensions.
     pub fn view(
         &self,
         name: &str,
@@ -68,18 +62,12 @@ impl TensorFile {
         Ok((view.data(), view.shape().to_vec()))
     }
 
-    /// Whether there is a tensor of this name.
-    ///
-    /// # Errors
-    /// When the file is damaged.
-    pub fn has(&self, name: &str) -> anyhow::Result<bool> {
+    /// Whether the file has a tensor of this name.
+    pub(crate) fn has(&self, name: &str) -> anyhow::Result<bool> {
         Ok(self.tensors()?.tensor(name).is_ok())
     }
 
     /// Where the bytes of a tensor are in the file, for [`TensorFile::bytes`], and its shape.
-    ///
-    /// # Errors
-    /// As [`TensorFile::view`].
     pub(super) fn place(
         &self,
         name: &str,
@@ -97,9 +85,6 @@ impl TensorFile {
     }
 
     /// A tensor of 64-bit integers with one dimension.
-    ///
-    /// # Errors
-    /// As [`TensorFile::view`].
     pub fn integers(&self, name: &str) -> anyhow::Result<Vec<i64>> {
         let (bytes, _) = self.view(name, Dtype::I64, 1)?;
         let (numbers, _) = bytes.as_chunks::<8>();
@@ -111,9 +96,6 @@ impl TensorFile {
 pub type NamedTensor<'data> = (&'data str, Dtype, Vec<usize>, Cow<'data, [u8]>);
 
 /// Writes tensors with metadata. The bytes of the file depend on nothing else.
-///
-/// # Errors
-/// When the file can't be written.
 pub fn write_tensors(
     path: &Path,
     tensors: &[NamedTensor<'_>],
@@ -126,43 +108,37 @@ pub fn write_tensors(
         views.push((*name, view));
     }
     safetensors::serialize_to_file(views, header_metadata(metadata)?, path)
-        .with_context(|| format!("can't write {}", path.display()))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Metadata as it stands in the header of a safetensors file.
+/// Metadata as written in the header of a safetensors file.
 pub(super) fn header_metadata(
     metadata: &[(&str, String)],
 ) -> anyhow::Result<Option<HashMap<String, String>>> {
-    // One key: the safetensors header writes a map in no fixed order, and the bytes must not vary.
+    // One key: the order of a map in the safetensors header is not fixed, and the bytes must not vary.
     let text = serde_json::to_string(
         &metadata.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
     )?;
     Ok((!metadata.is_empty()).then(|| HashMap::from([("pipeline".to_owned(), text)])))
 }
 
-/// The bytes of integers as a safetensors file has them.
+/// The bytes of integers in a safetensors file.
 pub(super) fn integer_bytes(numbers: &[i64]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
 /// Writes a value as indented JSON.
-///
-/// # Errors
-/// When the file can't be written.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value).context("not plain data")?;
     text.push('\n');
     File::create(path)
         .and_then(|mut file| file.write_all(text.as_bytes()))
-        .with_context(|| format!("can't write {}", path.display()))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Reads a value from JSON.
-///
-/// # Errors
-/// When the file can't be read or holds something else.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
-    let text = std::fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     match serde_json::from_slice(&text) {
         Ok(value) => Ok(value),
         Err(error) => bail!("{}: {error}", path.display()),

@@ -74,22 +74,22 @@ fn encoded_images_read_back_by_index() {
 }
 
 #[test]
-fn a_part_that_was_not_finished_is_no_part() {
+fn a_part_that_was_not_finished_cannot_be_read() {
     let folder = folder();
     let mut writer = SamplesWriter::encoded(folder.path(), Part::Train).unwrap();
     writer.push(b"image", 0).unwrap();
     drop(writer);
     let error = Samples::open_any(folder.path(), Part::Train).err().unwrap().to_string();
-    assert!(error.contains("is no whole safetensors file"), "{error}");
+    assert!(error.contains("is not a complete safetensors file"), "{error}");
 }
 
 #[test]
-fn offsets_that_lead_astray_are_refused() {
+fn invalid_offsets_are_refused() {
     for (offsets, expected) in [
-        (vec![0, 3, 2], "the images don't follow each other"),
-        (vec![1, 2, 3], "the images don't follow each other"),
+        (vec![0, 3, 2], "the offsets are not in order"),
+        (vec![1, 2, 3], "the offsets are not in order"),
         (vec![0, 1, 9], "the last image ends at 9 of 8 bytes"),
-        (vec![0, -1, 2], "an offset is below zero"),
+        (vec![0, -1, 2], "an offset is negative"),
         (vec![], "it is empty"),
         (vec![0, 1], "1 images, but 2 labels"),
     ] {
@@ -109,7 +109,7 @@ fn offsets_that_lead_astray_are_refused() {
 }
 
 #[test]
-fn what_a_data_set_of_pixels_does_not_say_is_left_out() {
+fn fields_without_content_are_left_out() {
     let plain = serde_json::to_string(&info()).unwrap();
     assert!(!plain.contains("storage") && !plain.contains("validation-samples"), "{plain}");
     let info = DatasetInfo { storage: Storage::Encoded, validation_samples: 1, ..info() };
@@ -168,12 +168,12 @@ fn damaged_files_are_named() {
         assert!(error.contains(&path.display().to_string()), "{error}");
         error
     };
-    assert!(error(&path).contains("can't open"));
+    assert!(error(&path).contains("cannot open"));
     SplitIndices { train: vec![1, 2], validation: vec![3] }.write(folder.path()).unwrap();
     let whole = std::fs::read(&path).unwrap();
     for length in [1, 7, 8, 20, whole.len() - 1] {
         std::fs::write(&path, &whole[..length]).unwrap();
-        assert!(error(&path).contains("is no whole safetensors file"));
+        assert!(error(&path).contains("is not a complete safetensors file"));
     }
     let one_byte = ("train", Dtype::U8, vec![1], vec![7].into());
     write_tensors(&path, &[one_byte], &[]).unwrap();
@@ -267,7 +267,7 @@ proptest! {
 }
 
 #[test]
-fn a_split_names_every_sample_once_at_most() {
+fn a_split_names_every_sample_at_most_once() {
     let split = |train: &[i64], validation: &[i64]| {
         SplitIndices { train: train.to_vec(), validation: validation.to_vec() }.checked(5)
     };
@@ -300,7 +300,7 @@ fn labels_belong_to_their_data_set() {
 }
 
 #[test]
-fn a_model_of_before_reads_and_says_no_more_than_it_knows() {
+fn an_old_model_file_reads_and_gains_no_fields() {
     let text = r#"{"architecture":"resnet8","input":{"channels":1,"height":8,"width":8},"features":64,
         "classes":[],"input-mean":[0.0],"input-std":[1.0],"training":null}"#;
     let mut model: ModelInfo = serde_json::from_str(text).unwrap();

@@ -8,14 +8,14 @@ use crate::ArtifactType;
 use crate::kind::{OutsidePath, Problem, Rules};
 use crate::left_out;
 
-/// The artifact type that a command says it gives.
-pub type CommandOutput = ArtifactType;
+/// The artifact type that a command declares as its output.
+type CommandOutput = ArtifactType;
 
-crate::kind! {
+kind! {
     /// Runs a program of yours.
     ///
     /// It starts in the manifest's folder. In `run`, `{output}` is the folder to write to and
-    /// `{inputs.NAME}` the folder of an input (`{{` and `}}` stand for braces); the environment has the
+    /// `{inputs.NAME}` the folder of an input (`{{` and `}}` are braces); the environment has the
     /// same as `PIPELINE_OUTPUT` and `PIPELINE_INPUT_NAME`, and in `PIPELINE_CHECKPOINT` a folder that
     /// is kept until the stage succeeds, for programs that can resume. It sees PATH, HOME, USER,
     /// LOGNAME, LANG, LC_*, TZ, TMPDIR, PYTHONDONTWRITEBYTECODE=1 and what `environment` and `pass-environment` name, nothing else.
@@ -38,14 +38,14 @@ crate::kind! {
         /// What it does not read in the folders among `files`: names (`*.log`), or paths from the folder (`runs/*.log`). What editors,
         /// file managers and Python leave behind is left out in any case: docs/manifest.md has the list.
         ignore: Vec<String> = Vec::new();
-        /// What it must have written, as paths in the output folder.
+        /// What the program must write, as paths in the output folder.
         outputs: Vec<String> = Vec::new();
         /// The type of its output. With `metrics`, the numbers in its `metrics.json` are the stage's metrics. Those
-        /// within objects are called by their path, `test/accuracy`; NaN and infinities count; texts and arrays are left out.
+        /// within objects are named by their path, `test/accuracy`; NaN and infinities count; strings and arrays are left out.
         output: CommandOutput = ArtifactType::Directory;
     }
     execution {
-        /// Environment variables to hand through from your own environment. They don't enter the key.
+        /// Environment variables to pass on from your own environment. They do not enter the key.
         pass_environment: Vec<String> = Vec::new();
     }
     headline []
@@ -146,7 +146,7 @@ impl Command {
         problems
     }
 
-    /// Inputs that the environment cannot tell apart.
+    /// Inputs that have the same environment variable.
     fn variable_problems(connected: &[&str]) -> Vec<Problem> {
         let mut variables: HashMap<String, &str> = HashMap::new();
         let mut problems = Vec::new();
@@ -155,7 +155,7 @@ impl Command {
             match variables.get(&variable) {
                 Some(other) => problems.push(Problem::new(
                     "inputs",
-                    format!("the inputs '{other}' and '{name}' are both {variable} in the environment: give one another name"),
+                    format!("the inputs '{other}' and '{name}' are both {variable} in the environment: rename one of them"),
                 )),
                 None => drop(variables.insert(variable, name)),
             }
@@ -193,7 +193,7 @@ fn shown(argument: &str) -> String {
     }
 }
 
-/// Takes an argument apart; each invalid placeholder is an error. `{{` and `}}` stand for braces.
+/// Parses an argument; each invalid placeholder is an error. `{{` and `}}` are braces.
 fn pieces(argument: &str) -> Vec<Result<Piece<'_>, String>> {
     let mut pieces = Vec::new();
     let mut rest = argument;
@@ -225,7 +225,7 @@ fn placeholder<'a>(name: &'a str, argument: &str) -> Result<Placeholder<'a>, Str
         Some(input) if !input.is_empty() => Ok(Placeholder::Input(input)),
         _ if name == "output" => Ok(Placeholder::Output),
         _ => Err(format!(
-            "the argument '{}' of 'run' has {{{}}}: there is {{output}}, and {{inputs.NAME}} for each input; write '{{{{' for a brace",
+            "the argument '{}' of 'run' has {{{}}}: the placeholders are {{output}}, and {{inputs.NAME}} for each input; write '{{{{' for a brace",
             shown(argument),
             shown(name)
         )),
@@ -238,7 +238,7 @@ impl Rules for Command {
         match (&self.run, &self.shell) {
             (None, None) => problems.push(Problem::new(
                 "kind",
-                "nothing to run: give run = [\"program\", \"argument\"], or shell = \"...\"",
+                "nothing to run: set run = [\"program\", \"argument\"], or shell = \"...\"",
             )),
             (Some(_), Some(_)) => problems.push(Problem::new(
                 "shell",
@@ -257,8 +257,9 @@ impl Rules for Command {
                 let message = format!("{name:?} cannot be the name of an environment variable");
                 problems.push(Problem::new(field, message));
             } else if name.starts_with("PIPELINE_") {
-                let message =
-                    format!("'{name}' is taken: PIPELINE_* tells the program its folders");
+                let message = format!(
+                    "'{name}' is reserved: PIPELINE_* variables hold the folders of the program"
+                );
                 problems.push(Problem::new(field, message));
             }
         }

@@ -14,19 +14,19 @@ choices! {
         Flip,
         /// 1 - rate on the diagonal, rate/2 on each of two other classes, drawn for each row.
         Flip2,
-        /// 1 - rate on the diagonal, rate on the class that this one is mistaken for: CIFAR-10's and CIFAR-100's own pairs, or `pairs`.
+        /// 1 - rate on the diagonal, rate on the class that this one is mistaken for: built-in pairs for CIFAR-10 and CIFAR-100, or `pairs`.
         Asymmetric,
-        /// No matrix: the labels that people gave to the images of CIFAR-10 or CIFAR-100 (CIFAR-10N, CIFAR-100N), from the port `human`.
+        /// No matrix: human labels of the images of CIFAR-10 or CIFAR-100 (CIFAR-10N, CIFAR-100N), from the port `human`.
         Human,
     }
 }
 
 choices! {
-    /// Whose labels to take of those that people gave.
+    /// Which human labels to take.
     pub enum HumanLabels {
         /// CIFAR-10N: the majority of three people (9 % wrong).
         Aggregate,
-        /// CIFAR-10N: a wrong label where one of the three gave one (40 % wrong).
+        /// CIFAR-10N: a wrong label, if one of the three people chose one (40 % wrong).
         Worse,
         /// CIFAR-10N: the first person (17 % wrong).
         Random1,
@@ -39,8 +39,8 @@ choices! {
     }
 }
 
-crate::kind! {
-    /// Corrupts training labels with a noise matrix, or replaces them by those that people gave.
+kind! {
+    /// Corrupts training labels with a noise matrix, or replaces them with human labels.
     ///
     /// The draws are those of the reference protocol: NumPy's legacy generator (`seed`, `choice`),
     /// the matrix first, then one draw for each training sample in the order of the split. Held-out samples stay clean.
@@ -82,7 +82,7 @@ impl CorruptLabels {
             .collect()
     }
 
-    /// What the labels of people need, and other noises must not have.
+    /// What human labels need, and other noises must not have.
     fn human_problems(&self, connected: &[&str]) -> Vec<Problem> {
         let file = connected.contains(&"human");
         let mut problems = Vec::new();
@@ -91,7 +91,7 @@ impl CorruptLabels {
             if !file {
                 problem(
                     "noise",
-                    "noise = \"human\" needs the port 'human': connect it to a stage that gives \
+                    "noise = \"human\" needs the port 'human': connect it to a stage that produces \
                      CIFAR-10_human.pt or CIFAR-100_human.pt",
                 );
             }
@@ -103,7 +103,7 @@ impl CorruptLabels {
                 problem("rate", "a stage of the kind 'corrupt-labels' needs 'rate'");
             }
             if file {
-                problem("human", "'human' goes with noise = \"human\" only");
+                problem("human", "'human' is only for noise = \"human\"");
             }
         }
         problems
@@ -134,7 +134,7 @@ impl Rules for CorruptLabels {
         (self.noise == Noise::Human).then_some(seed).into_iter().collect()
     }
 
-    // With `pairs`, regardless of the noise, as in keys from before there were groups of parameters.
+    // With `pairs` for any noise: keys had it before groups of parameters existed.
     fn key_parameters(
         &self,
         mut all: serde_json::Map<String, serde_json::Value>,
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_needed_but_not_by_the_labels_of_people() {
+    fn a_rate_is_needed_except_for_human_labels() {
         let human = |rate| json!({"noise": "human", "human-labels": "worse", "rate": rate});
         for (parameters, connected, expected) in [
             (json!({"rate": 0.5}), &[][..], None),
@@ -173,7 +173,7 @@ mod tests {
             (human(json!(null)), &["human"], None),
             (human(json!(null)), &[], Some(("noise", "needs the port 'human'"))),
             (json!({"noise": "human"}), &["human"], Some(("human-labels", "whose to take"))),
-            (json!({"rate": 0.5}), &["human"], Some(("human", "\"human\" only"))),
+            (json!({"rate": 0.5}), &["human"], Some(("human", "only for noise = \"human\""))),
         ] {
             let stage: CorruptLabels = serde_json::from_value(parameters.clone()).unwrap();
             let problems = stage.check(connected);

@@ -1,4 +1,4 @@
-//! `dataset`: images and labels in the formats of the field, into one of our own.
+//! `dataset`: images and labels in common formats, into the format of artifacts.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use crate::parameter::AT_LEAST_ONE;
 choices! {
     /// The format of a data set's files.
     pub enum DatasetFormat {
-        /// MNIST's: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`, also with `.gz`. Names no classes.
+        /// MNIST's: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`, also with `.gz`. Has no names of classes.
         Idx,
         /// The binary CIFAR-10: `data_batch_1.bin` to `data_batch_5.bin`, `test_batch.bin`.
         Cifar10,
@@ -21,19 +21,19 @@ choices! {
         Cifar100Python,
         /// ImageNet at 32x32 pixels: `train_data_batch_1` to `train_data_batch_10` and `val_data`, each a pickle or, with `.npz`, NumPy arrays. The 50,000 of `val_data` are the test samples.
         Imagenet32,
-        /// Clothing1M: the images, `noisy_train_key_list.txt`, `noisy_label_kv.txt` and so on. Trains on the noisy labels, validates on `clean_val`, tests on `clean_test`. The images stay encoded.
+        /// Clothing1M: the images, `noisy_train_key_list.txt`, `noisy_label_kv.txt` and so on. The noisy labels are for training, `clean_val` for validation, `clean_test` for testing. The images stay encoded.
         Clothing1m,
-        /// `train/<class>/*.{jpg,jpeg,png,webp}`, also in folders below, and `test/<class>/...`, as torchvision's `ImageFolder` reads them; resized. Grey if all images are, else of three channels. The images of `val/<class>/...` are kept apart, for a split with `from = "val-folder"`.
+        /// `train/<class>/*.{jpg,jpeg,png,webp}`, also in folders below, and `test/<class>/...`, as torchvision's `ImageFolder` reads them; resized. Grey if all images are grey, otherwise three channels. The images of `val/<class>/...` are kept apart, for a split with `from = "val-folder"`.
         ImageFolder,
     }
 }
 
-crate::kind! {
+kind! {
     /// Reads a data set of labelled images.
     ///
-    /// Give either the port `source` or the parameter `path`. The files may lie in a folder of their own,
-    /// as archives have them, and spread over several inputs.
-    Dataset = "dataset", version 2, seeded false, output Dataset;
+    /// Set either the port `source` or the parameter `path`. The files may be in a folder of their own,
+    /// as in archives, and in several inputs.
+    Dataset = "dataset", version 3, seeded false, output Dataset;
     ports {
         /// The files of the data set, in one artifact or in several.
         source: OptionalMany[Directory, File];
@@ -43,15 +43,15 @@ crate::kind! {
         format: DatasetFormat;
         /// A folder of your own, relative to the manifest, instead of `source`.
         path: Option<String> = None;
-        /// Take only the first so many training samples; of an `image-folder`, from every class in turn. Those that a data set sets aside for validation come on top.
+        /// Take only this many training samples, from the first on; of an `image-folder`, from every class in turn. Samples that a data set sets aside for validation are added.
         train_limit: Option<u64> = None, in AT_LEAST_ONE;
-        /// Take only the first so many test samples; of an `image-folder`, from every class in turn.
+        /// Take only this many test samples, from the first on; of an `image-folder`, from every class in turn.
         test_limit: Option<u64> = None, in AT_LEAST_ONE;
         /// The names of the classes, in the order of their labels. By default those of the files or the format, or "0", "1", ...; for `image-folder` its folders, in this order instead of by name.
         classes: Option<Vec<String>> = None;
     }
     only if (format: [DatasetFormat::ImageFolder]) {
-        /// Keep the images as the files that they are, to be decoded and resized on the way to training. For large images, of at most 67 million pixels; each is decoded once to be checked.
+        /// Keep the images as encoded files, which are decoded and resized during training. For large images, of at most 67 million pixels; each is decoded once to be checked.
         encoded: bool = false;
     }
     only if (format: [DatasetFormat::ImageFolder], encoded: [false]) {
@@ -88,7 +88,7 @@ impl Rules for Dataset {
         match (&self.path, connected.contains(&"source")) {
             (None, false) => problems.push(Problem::new(
                 "format",
-                "this stage has no data: connect 'source' to a stage, or give the 'path' of a folder of yours",
+                "this stage has no data: connect 'source' to a stage, or set 'path' to a folder",
             )),
             (Some(_), true) => problems.push(Problem::new(
                 "path",
@@ -110,9 +110,9 @@ impl Rules for Dataset {
             Clothing1m => (Some(3), Some(14), None),
             ImageFolder => (None, None, None),
         };
-        // Beside the limit come those samples that the data set sets aside for validation.
+        // The samples that the data set sets aside for validation are added to the limit.
         let limit = self.train_limit.filter(|_| !matches!(self.format, Clothing1m | ImageFolder));
-        // Other data sets can have any names, those of CIFAR too, once `classes` names them.
+        // Other data sets can have any names, including those of CIFAR, with `classes`.
         let has_noise_pairs = match self.format {
             Cifar10 | Cifar10Python | Cifar100 | Cifar100Python => Some(true),
             Idx | Imagenet32 | Clothing1m => Some(false),
@@ -140,13 +140,13 @@ impl Rules for Dataset {
     }
 
     fn outside_paths(&self) -> Vec<OutsidePath> {
-        // A manifest with data that must be asked for is there to be looked at before one has them.
+        // One can look at a manifest before one has its data, which may have to be requested.
         let optional = matches!(self.format, DatasetFormat::Imagenet32 | DatasetFormat::Clothing1m);
         let paths = self.path.iter().map(OutsidePath::required);
         paths.map(|path| OutsidePath { optional, ..path }).collect()
     }
 
-    // The folder's content is in the key; its place is not.
+    // The folder's content is in the key; its path is not.
     fn key_parameters(
         &self,
         mut all: serde_json::Map<String, serde_json::Value>,
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_place_for_the_files() {
+    fn the_files_have_exactly_one_place() {
         assert!(problems(json!({"format": "idx"}), &["source"]).is_empty());
         assert!(problems(json!({"format": "idx", "path": "mine"}), &[]).is_empty());
         assert!(problems(json!({"format": "idx"}), &[])[0].starts_with("this stage has no data"));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn class_names_are_different_and_there() {
+    fn class_names_differ_and_are_not_empty() {
         for (classes, expected) in [
             (json!(["a", "b", "a"]), "'classes' has 'a' twice"),
             (json!(["a", ""]), "a class has no name"),

@@ -6,11 +6,11 @@ use crate::kind::{OutsidePath, Problem, Rules, WithoutEffect};
 use crate::parameter::OneOrMany;
 use crate::url::{self, FileUrl, WebUrl};
 
-crate::kind! {
+kind! {
     /// Fetches one file and checks it.
     ///
     /// The mirrors in `url` are tried in order: `https:`, `http:`, or `file:` with a path relative
-    /// to the manifest. Where the stage gives a checksum, the mirrors don't enter the key: the same
+    /// to the manifest. If the stage has a checksum, the mirrors do not enter the key: the same
     /// content from elsewhere is the same artifact. In a `file:` URL, `%20` is a space and `%25` is `%`. A user
     /// name and a password come from `~/.netrc` or the environment, never from a URL.
     Download = "download", version 1, seeded false, output File;
@@ -26,19 +26,19 @@ crate::kind! {
         sha256: Option<String> = None;
         /// The MD5 checksum, in hexadecimal. Guards against accidents only.
         md5: Option<String> = None;
-        /// Accept whatever comes, without a checksum. The stage runs again when a `file:` mirror comes, goes or
-        /// changes its content; what came from the web once is kept.
+        /// Accept any content, without a checksum. The stage runs again when a `file:` mirror appears, disappears or
+        /// changes its content; a file from the web is not downloaded again.
         unverified: bool = false;
     }
     execution {
-        /// What to tell someone who does not have the file: where to ask for it, where to put it.
+        /// Shown if no mirror has the file: where to ask for it, where to put it.
         instructions: Option<String> = None;
-        /// How often in a row each mirror is tried again after a failure that may pass: no
-        /// connection, a time-out, an answer of 429 or 5xx, a transfer that breaks off.
+        /// How often in a row each mirror is tried again after a temporary failure: no
+        /// connection, a time-out, status 429 or 5xx, an interrupted transfer.
         retries: u32 = 4, in crate::parameter::NOT_NEGATIVE;
-        /// Seconds to wait for a connection, for the beginning of an answer and for the next byte.
+        /// Seconds to wait for a connection, for the start of a response and for the next byte.
         timeout_seconds: u64 = 60, in crate::parameter::AT_LEAST_ONE;
-        /// The least speed, in bytes a second: a transfer that is slower over `speed-time-seconds` is given up, and
+        /// The least speed, in bytes a second: a transfer that is slower over `speed-time-seconds` is stopped and
         /// tried again. 0 for any speed.
         speed_limit: u64 = 1000;
         /// The seconds over which the speed is measured.
@@ -49,7 +49,7 @@ crate::kind! {
     headline []
 }
 
-/// The longest name of a file (NAME_MAX), on about every filesystem.
+/// The longest name of a file (NAME_MAX), on almost every filesystem.
 const MOST_NAME_BYTES: usize = 255;
 
 impl Download {
@@ -87,7 +87,7 @@ fn url_problem(url: &str) -> Option<String> {
             format!(", or into the environment: {variable}=USER:PASSWORD")
         });
         return Some(format!(
-            "a URL in a manifest can't have a user name or a password, which would be kept in keys and records: \
+            "a URL in a manifest cannot have a user name or a password, which would be kept in keys and records: \
              put them into ~/.netrc (machine {host} login USER password PASSWORD){variable}"
         ));
     }
@@ -98,10 +98,13 @@ fn url_problem(url: &str) -> Option<String> {
     match FileUrl::read(url) {
         None => {
             let reason = WebUrl::read(url).err()?;
-            let hint = if url.contains("://") { "" } else { "; a file of yours is file:PATH" };
+            let hint =
+                if url.contains("://") { "" } else { "; a file on this machine is file:PATH" };
             Some(format!("'{url}' is not a URL that can be fetched: {reason}{hint}"))
         }
-        Some(FileUrl::Path(path)) if path.is_empty() => Some(format!("'{url}' names no file")),
+        Some(FileUrl::Path(path)) if path.is_empty() => {
+            Some(format!("'{url}' does not name a file"))
+        }
         Some(FileUrl::Path(_)) => None,
         Some(FileUrl::Elsewhere(host)) => Some(format!(
             "'{url}' names the machine '{host}': write file:PATH for a path beside the manifest, file:///PATH for one \
@@ -124,7 +127,7 @@ pub enum Login {
 
 impl Login {
     /// The variable for a host: `PIPELINE_TOKEN_DATA_EXAMPLE_ORG`, with two `_` for a `-`. `None` for a host whose name
-    /// could be taken for another's.
+    /// could be confused with another's.
     pub fn variable(self, host: &str) -> Option<String> {
         let letter = |letter: char| match letter {
             '.' => Some("_".to_owned()),
@@ -158,11 +161,11 @@ impl Rules for Download {
             || name.contains(char::is_control)
         {
             let shown = name.escape_debug();
-            let message = format!("'{shown}' can't be a file's name; give one with name = \"...\"");
+            let message = format!("'{shown}' cannot be the name of a file; set name = \"...\"");
             problems.push(Problem::new(field, message));
         } else if name.len() > MOST_NAME_BYTES {
             let message = format!(
-                "the name '{name}' has {} bytes, and a file's has at most {MOST_NAME_BYTES}; give one with name = \"...\"",
+                "the name '{name}' has {} bytes, but the name of a file has at most {MOST_NAME_BYTES}; set name = \"...\"",
                 name.len()
             );
             problems.push(Problem::new(field, message));
@@ -172,7 +175,7 @@ impl Rules for Download {
             if checksum.len() != digits || !checksum.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                 problems.push(Problem::new(
                     algorithm,
-                    format!("a {algorithm} checksum has {digits} hexadecimal digits; '{checksum}' has not"),
+                    format!("a {algorithm} checksum has {digits} hexadecimal digits; '{checksum}' does not"),
                 ));
             }
         }
@@ -180,13 +183,13 @@ impl Rules for Download {
         if !verified && !self.unverified {
             problems.push(Problem::new(
                 "url",
-                "nothing says what this file must be: give blake3, sha256 or md5, or say unverified = true",
+                "this file has no checksum: set blake3, sha256 or md5, or unverified = true",
             ));
         }
         if verified && self.unverified {
             problems.push(Problem::new(
                 "unverified",
-                "the stage has a checksum and says unverified = true: drop one of them",
+                "the stage has a checksum and unverified = true: drop one of them",
             ));
         }
         problems
@@ -205,8 +208,8 @@ impl Rules for Download {
         if !self.unverified {
             return Vec::new();
         }
-        // With several mirrors, one that is missing is passed over. A file that one has to ask for may be
-        // missing while one looks at the manifest.
+        // With several mirrors, a missing one is skipped. A file that must be requested may be missing while
+        // one looks at the manifest.
         let optional = self.url.0.len() > 1 || self.instructions.is_some();
         let local = self.url.0.iter().filter_map(|url| Self::local_path(url));
         local.map(|path| OutsidePath { optional, ..OutsidePath::required(path) }).collect()
@@ -252,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_fetched_or_checked_is_a_problem() {
+    fn what_cannot_be_fetched_or_checked_is_a_problem() {
         for (parameters, word) in [
             (serde_json::json!({"url": "ftp://example.org/a", "unverified": true}), "not a URL"),
             (serde_json::json!({"url": "data/a.zip", "unverified": true}), "is file:PATH"),
@@ -260,8 +263,11 @@ mod tests {
             (serde_json::json!({"url": "file:a%00", "name": "a", "unverified": true}), "zero byte"),
             (serde_json::json!({"url": "https://example.org:x/a", "unverified": true}), "port"),
             (serde_json::json!({"url": "https://example.org/a b", "unverified": true}), "%20"),
-            (serde_json::json!({"url": "file:", "name": "a", "unverified": true}), "names no file"),
-            (serde_json::json!({"url": "https://example.org/a"}), "nothing says"),
+            (
+                serde_json::json!({"url": "file:", "name": "a", "unverified": true}),
+                "does not name a file",
+            ),
+            (serde_json::json!({"url": "https://example.org/a"}), "has no checksum"),
             (serde_json::json!({"url": "https://example.org/a", "md5": "12"}), "32 hexadecimal"),
             (
                 serde_json::json!({"url": "https://example.org/a", "md5": "0".repeat(32), "unverified": true}),
@@ -269,11 +275,11 @@ mod tests {
             ),
             (
                 serde_json::json!({"url": "https://example.org/..", "unverified": true}),
-                "can't be a file's name",
+                "cannot be the name of a file",
             ),
             (
                 serde_json::json!({"url": "file:a", "name": "a\nb", "unverified": true}),
-                "'a\\nb' can't be a file's name",
+                "'a\\nb' cannot be the name of a file",
             ),
             (
                 serde_json::json!({"url": "file:a", "name": "é".repeat(128), "unverified": true}),
@@ -292,14 +298,14 @@ mod tests {
     #[test]
     fn a_url_with_a_password_is_refused_without_repeating_it() {
         for url in [
-            "https://ann:s3cret@data.my-lab.org/a",
+            "https://bob:s3cret@data.my-lab.org/a",
             "http://s3cret@data.my-lab.org:80/a",
-            "ftp://ann:s3/cret@data.my-lab.org/a b",
-            "ann:s3cret@data.my-lab.org/a",
+            "ftp://bob:s3/cret@data.my-lab.org/a b",
+            "bob:s3cret@data.my-lab.org/a",
         ] {
             let problems = problems(serde_json::json!({"url": url, "unverified": true}));
             assert_eq!(problems.len(), 1, "{problems:?}");
-            assert!(!problems[0].contains("s3") && !problems[0].contains("ann"), "{problems:?}");
+            assert!(!problems[0].contains("s3") && !problems[0].contains("bob"), "{problems:?}");
             for hint in ["(machine data.my-lab.org login", "PIPELINE_LOGIN_DATA_MY__LAB_ORG="] {
                 assert!(problems[0].contains(hint), "{problems:?}");
             }

@@ -3,16 +3,16 @@
 use crate::kind::{Problem, Rules};
 use crate::known::{Images, KnownInputs, differing};
 
-crate::kind! {
-    /// Evaluates a classifier: accuracies, loss, calibration, and whether its losses tell wrong labels.
+kind! {
+    /// Evaluates a classifier: accuracies, loss, calibration, and whether its losses detect wrong labels.
     ///
-    /// Accuracies are fractions from 0 to 1. What is not known is left out. The network computes in f32 here, in
-    /// whatever precision it was trained. `metrics.json` has
+    /// Accuracies are fractions from 0 to 1. What is not known is left out. The network computes in f32,
+    /// regardless of the precision of its training. `metrics.json` has
     ///
     /// - `test-accuracy`: on the test set, of the model as it is, that of its last step;
     /// - `test-accuracy-at-best-validation`: that of the first step with the best validation accuracy;
     /// - `best-test-accuracy-chosen-on-test`: the best of all evaluations during training. It is chosen on
-    ///   the test set, so it is too good: for comparison with papers that report it, never as a result.
+    ///   the test set, so it is too optimistic: only for comparison with papers that report it.
     ///   This and the one before come from the model's `evaluations.csv`, which `train` writes while
     ///   `track-test` is true; they are of the data set that it was trained on;
     /// - `test-top5-accuracy`: the true class is among the five likeliest, with more than five classes;
@@ -21,7 +21,7 @@ crate::kind! {
     /// - `test-ece`: the expected calibration error: the mean difference between confidence and accuracy over
     ///   15 equally wide bins of confidence, weighted by their samples (Guo et al., 2017);
     /// - `noise-detection-auc`, with `labels`: how well the loss of a training sample under its given label
-    ///   tells whether that label is wrong: the area under the ROC curve, 1 for perfectly, 0.5 for not at all.
+    ///   predicts whether that label is wrong: the area under the ROC curve, 1 for perfectly, 0.5 for not at all.
     ///   Left out when no label is wrong, or all are.
     ///
     /// `confusion.csv` counts samples, a row per true class, a column per predicted class.
@@ -35,11 +35,11 @@ crate::kind! {
         data: One[Dataset];
         /// The labels of the training samples, right and wrong, for `noise-detection-auc`.
         labels: Optional[Labels];
-        /// Which training samples count for it: those that train. Without it: all.
+        /// Which training samples count for `noise-detection-auc`: those that train. Without it: all.
         split: Optional[Split];
     }
     parameters {
-        /// Samples a step. Without it: 500, fewer of images larger than 64 pixels.
+        /// Samples per step. Without it: 500, fewer for images larger than 64 pixels.
         batch_size: Option<u64> = None, in crate::parameter::AT_LEAST_ONE;
     }
     execution {}
@@ -51,7 +51,7 @@ impl Rules for Evaluate {
         let (data, model) = (inputs.at("data"), inputs.at("model"));
         let mut problems = Vec::new();
         if let Some((of_model, own)) = differing(model.classes, data.classes) {
-            let message = format!("the model knows {of_model} classes, but the data set has {own}");
+            let message = format!("the model has {of_model} classes, but the data set has {own}");
             problems.push(Problem::new("data", message));
         }
         if let Some((of_model, own)) = differing(model.channels, data.channels) {
@@ -62,7 +62,7 @@ impl Rules for Evaluate {
         }
         if (model.images, data.images) == (Some(Images::Pixels), Some(Images::Encoded)) {
             let message = "the model takes images as they are, and those of this data set are encoded, \
-                           of any size: train the model with 'image-size', or give it a data set of pixels";
+                           of any size: train the model with 'image-size', or use a data set of pixels";
             problems.push(Problem::new("data", message));
         } else if let Some((of_model, own)) = differing(model.image_size, data.image_size) {
             let message = format!(
@@ -76,8 +76,8 @@ impl Rules for Evaluate {
 
     fn check(&self, connected: &[&str]) -> Vec<Problem> {
         if connected.contains(&"split") && !connected.contains(&"labels") {
-            let message = "'split' says which labels count for noise-detection-auc: connect \
-                           'labels' too, or drop it";
+            let message = "'split' chooses which labels count for noise-detection-auc: connect \
+                           'labels' too, or drop 'split'";
             return vec![Problem::new("split", message)];
         }
         Vec::new()

@@ -7,17 +7,17 @@ use crate::kind::{OutsidePath, Problem, Rules};
 use crate::known::{Known, KnownInputs};
 
 choices! {
-    /// How the pixels of the images were scaled on which a checkpoint was trained.
+    /// How the pixels were scaled when the checkpoint was trained.
     pub enum InputNormalisation {
-        /// To [0, 1] and no further: SimCLR's checkpoints of the reference protocol.
+        /// To [0, 1] and nothing else: SimCLR's checkpoints of the reference protocol.
         None,
-        /// To [0, 1], then by ImageNet's mean (0.485, 0.456, 0.406) and deviation (0.229, 0.224, 0.225): torchvision's weights.
+        /// To [0, 1], then by ImageNet's mean (0.485, 0.456, 0.406) and standard deviation (0.229, 0.224, 0.225): torchvision's weights.
         Imagenet,
     }
 }
 
 impl InputNormalisation {
-    /// Per channel, the mean and the deviation of pixels in [0, 1].
+    /// Per channel, the mean and the standard deviation of pixels in [0, 1].
     pub fn statistics(self, channels: usize) -> (Vec<f64>, Vec<f64>) {
         match self {
             Self::None => (vec![0.0; channels], vec![1.0; channels]),
@@ -26,17 +26,17 @@ impl InputNormalisation {
     }
 }
 
-crate::kind! {
+kind! {
     /// Takes the encoder out of a checkpoint that another program saved.
     ///
     /// Reads what PyTorch saves (`.pth.tar`, `.pt`, `.pth`, `.ckpt`, `.bin`; its zip format and the one
-    /// before), pickles of NumPy arrays, and safetensors; what a file is shows in its content. Nothing
-    /// in a file is run: objects that are no tensors stay opaque. The names of the layers must be
-    /// torchvision's, behind any prefix. Every layer of the architecture must be there in its shape;
+    /// before), pickles of NumPy arrays, and safetensors; the format is detected from the content. Nothing
+    /// in a file is run: objects that are not tensors are not read. The names of the layers must be
+    /// torchvision's, behind any prefix. Every layer of the architecture must exist in its shape;
     /// classifiers, projection heads and the state of optimizers are left out. `import.json` in the
     /// artifact names what was used, renamed, ignored and missing.
     ///
-    /// Give either the port `source` or the parameter `path`.
+    /// Set either the port `source` or the parameter `path`.
     ImportWeights = "import-weights", version 2, seeded false, output Weights;
     ports {
         /// The checkpoint, or a folder with it.
@@ -45,15 +45,15 @@ crate::kind! {
     parameters {
         /// The encoder in the checkpoint.
         architecture: Architecture;
-        /// How the pixels of the images were scaled on which it was trained.
+        /// How the pixels were scaled when it was trained.
         normalise: InputNormalisation;
         /// A file or a folder of your own, relative to the manifest, instead of `source`.
         path: Option<String> = None;
         /// Which file of a folder: its name, or a glob over names (`*simclr*.pth.tar`); with a `/` in it, over paths from the folder.
-        /// Needed where several files could be checkpoints.
+        /// Needed if several files could be checkpoints.
         file: Option<String> = None;
-        /// What stands before the encoder's own names: `encoder_q`, `module.backbone`. By default it is found;
-        /// needed where the file has several encoders.
+        /// The prefix of the encoder's names: `encoder_q`, `module.backbone`. Found by default;
+        /// needed if the file has several encoders.
         prefix: Option<String> = None;
     }
     execution {}
@@ -66,7 +66,7 @@ impl Rules for ImportWeights {
         match (&self.path, connected.contains(&"source")) {
             (None, false) => problems.push(Problem::new(
                 "architecture",
-                "this stage has no checkpoint: connect 'source' to a stage, or give the 'path' of a file of yours",
+                "this stage has no checkpoint: connect 'source' to a stage, or set 'path' to a file",
             )),
             (Some(_), true) => problems.push(Problem::new(
                 "path",
@@ -78,7 +78,7 @@ impl Rules for ImportWeights {
             let outside = |part: &str| part.is_empty() || part == "." || part == "..";
             if file.split('/').any(outside) {
                 let message = format!(
-                    "'{file}' can match no file: write a name, or a path from the folder without '.' and '..'"
+                    "'{file}' cannot match a file: write a name, or a path from the folder without '.' and '..'"
                 );
                 problems.push(Problem::new("file", message));
             }
@@ -94,7 +94,7 @@ impl Rules for ImportWeights {
         self.path.iter().map(OutsidePath::required).collect()
     }
 
-    // The content is in the key; where it lies is not.
+    // The content is in the key; its path is not.
     fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
         all.remove("path");
         all
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_place_for_the_file() {
+    fn the_file_has_exactly_one_place() {
         let problems = |parameters, connected: &[&str]| stage(parameters).check(connected).len();
         assert_eq!(problems(json!({}), &["source"]), 0);
         assert_eq!(problems(json!({"path": "a.pth"}), &[]), 0);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_file_lies_is_not_in_the_key() {
+    fn the_path_of_the_file_is_not_in_the_key() {
         let key = |parameters| crate::kind::key_parameters(&stage(parameters));
         assert_eq!(key(json!({"path": "here"})), key(json!({"path": "there"})));
         assert_ne!(key(json!({"path": "here"})), key(json!({"path": "here", "prefix": "a"})));

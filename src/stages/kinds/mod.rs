@@ -16,7 +16,7 @@ mod unpack;
 pub mod architecture;
 pub mod precision;
 
-pub use command::{Command, CommandOutput};
+pub use command::Command;
 pub use corrupt_labels::{CorruptLabels, HumanLabels, Noise};
 pub use dataset::{Dataset, DatasetFormat};
 pub use download::{Download, Login};
@@ -32,30 +32,28 @@ pub use train::{
 };
 pub use unpack::{ArchiveFormat, Unpack};
 
-/// Makes [`Stage`], [`PrepareStage`], [`LearnStage`], [`KINDS`] and the macros that hand a stage
+/// Defines [`Stage`], [`PrepareStage`], [`LearnStage`], [`KINDS`] and the macros that pass a stage
 /// to its body from the list of kinds.
 macro_rules! kinds {
     ($d:tt prepare { $($prepare:ident),* $(,)? } learn { $($learn:ident),* $(,)? }) => {
         /// A stage whose body needs no torch.
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(tag = "kind", content = "parameters", rename_all = "kebab-case")]
-        #[allow(missing_docs, reason = "each variant holds the kind of its name")]
         pub enum PrepareStage { $($prepare($prepare)),* }
 
         /// A stage whose body needs torch.
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(tag = "kind", content = "parameters", rename_all = "kebab-case")]
-        #[allow(missing_docs, reason = "each variant holds the kind of its name")]
         pub enum LearnStage { $($learn($learn)),* }
 
-        /// Every kind there is.
+        /// All kinds.
         pub static KINDS: &[KindInfo] = &[
             $(KindInfo::of::<$prepare>(WorkerProgram::Prepare),)*
             $(KindInfo::of::<$learn>(WorkerProgram::Learn),)*
         ];
 
         impl Stage {
-            /// Reads all parameters of a stage of this kind. `None` if there is no such kind.
+            /// Reads all parameters of a stage of this kind. `None` if the kind does not exist.
             pub fn read<'de, D: Deserializer<'de>>(kind: &str, parameters: D) -> Option<Result<Self, D::Error>> {
                 match kind {
                     $(<$prepare>::NAME => Some(<$prepare>::deserialize(parameters)
@@ -77,9 +75,9 @@ macro_rules! kinds {
             };
         }
 
-        /// Evaluates an expression with the parameters of a [`PrepareStage`], whatever its kind:
+        /// Evaluates an expression with the parameters of a [`PrepareStage`] of any kind:
         /// `match_prepare_stage!(stage, parameters => Body::run(parameters, context))`.
-        /// A kind that the expression can't take does not compile.
+        /// It does not compile if the expression cannot take a kind.
         #[macro_export]
         macro_rules! match_prepare_stage {
             ($d stage:expr, $d parameters:ident => $d body:expr) => {
@@ -124,7 +122,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// What there is to know about its kind.
+    /// The description of its kind.
     pub fn info(&self) -> &'static KindInfo {
         fn name<K: Kind>(_: &K) -> &'static str {
             K::NAME
@@ -153,7 +151,7 @@ impl Stage {
         with_parameters!(self, parameters => parameters.knows(inputs))
     }
 
-    /// The parameters that have no effect beside the others, whether or not they are given.
+    /// The parameters that have no effect with these values, whether or not they are set.
     pub fn without_effect(&self) -> Vec<WithoutEffect> {
         with_parameters!(self, parameters => kind::without_effect(parameters))
     }
@@ -175,9 +173,9 @@ impl Stage {
 }
 
 /// What the kinds of this build are: their versions, ports and parameters, as 16 hexadecimal digits.
-/// Two builds that differ in it can't work together.
+/// Two builds that differ in it cannot work together.
 pub fn fingerprint() -> String {
-    // FNV-1a: only has to tell honest builds apart.
+    // FNV-1a: it only has to distinguish builds, not to resist attacks.
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let mut hash = OFFSET;

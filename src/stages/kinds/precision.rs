@@ -1,7 +1,7 @@
 //! The precision that the learning kinds compute in.
 
 choices! {
-    /// The floating-point numbers of the network's large products.
+    /// The number format of the network's matrix products and convolutions.
     pub enum Precision {
         /// 32-bit floats throughout.
         F32,

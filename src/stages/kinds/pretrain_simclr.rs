@@ -7,7 +7,7 @@ use crate::known::{Known, KnownInputs};
 use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, FRACTION, NOT_NEGATIVE, POSITIVE};
 
 choices! {
-    /// What moves the weights in contrastive pre-training. All with momentum 0.9 or its like.
+    /// The optimizer of contrastive pre-training. All with momentum 0.9 or the equivalent.
     pub enum PretrainOptimizer {
         /// LARS around SGD momentum 0.9, trust coefficient 0.001: for large batches.
         Lars,
@@ -21,19 +21,19 @@ choices! {
 choices! {
     /// Whether views are blurred, half of the time.
     pub enum Blur {
-        /// Views of at least 64 pixels are, as the paper blurs ImageNet's and not CIFAR's.
+        /// Views of at least 64 pixels are blurred: the paper blurs ImageNet's views, but not CIFAR's.
         Auto,
-        /// All views are.
+        /// All views are blurred.
         Always,
-        /// No view is.
+        /// No view is blurred.
         Never,
     }
 }
 
-crate::kind! {
+kind! {
     /// Pre-trains an encoder with SimCLR, on the training images without their labels.
     ///
-    /// The defaults are the full recipe, for a GPU. A CPU-sized variant is made by parameters: a small
+    /// The defaults are the full recipe, for a GPU. For a CPU, set parameters: a small
     /// architecture, few epochs, a smaller batch, `optimizer = "adam"` with a learning rate near 1e-3.
     /// The artifact holds the encoder (`weights.safetensors`), the projection head beside it
     /// (`projection.safetensors`) and the loss per epoch (`curves.csv`).
@@ -45,17 +45,17 @@ crate::kind! {
     parameters {
         /// The encoder.
         architecture: Architecture = Architecture::Resnet18;
-        /// Passes over the training set. What a last short batch would hold is left out of an epoch.
+        /// Passes over the training set. An epoch leaves out the last batch if it is not full.
         epochs: u32 = 1000, in AT_LEAST_ONE;
-        /// Images a step; each gives two views.
+        /// Images per step; each is augmented to two views.
         ///
-        /// All of them, where there are fewer.
+        /// All of them, if there are fewer.
         batch_size: u64 = 1024, in 2.0..;
         /// The length of the vectors that the loss compares.
         projection_size: u32 = 128, in 1.0..=65536.0;
         /// The temperature of the NT-Xent loss.
         temperature: f64 = 0.5, in POSITIVE;
-        /// What moves the weights.
+        /// The optimizer.
         optimizer: PretrainOptimizer = PretrainOptimizer::Lars;
         /// The peak learning rate.
         learning_rate: f64 = 4.0, in POSITIVE;
@@ -69,9 +69,9 @@ crate::kind! {
         jitter_strength: f64 = 0.5, in FRACTION;
         /// The side in pixels of the views. Without it: that of the data set's images; for encoded images 224.
         image_size: Option<u32> = None, in 1.0..=4096.0;
-        /// Whether views are blurred, half of the time: Gaussian, a deviation of 0.1 to 2 pixels, a kernel of a tenth of the side.
+        /// Whether views are blurred, half of the time: Gaussian, with a standard deviation of 0.1 to 2 pixels and a kernel of a tenth of the side.
         blur: Blur = Blur::Auto;
-        /// The precision of the network's large products.
+        /// The precision of the network's matrix products and convolutions.
         precision: Precision = Precision::F32;
     }
     execution {}

@@ -8,22 +8,22 @@ use crate::known::{Known, KnownInputs};
 use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE};
 
 choices! {
-    /// Which of the networks on the way becomes the artifact.
+    /// Which network of the training becomes the artifact.
     pub enum Keep {
-        /// The first one with the best accuracy on the test set; the last one where there is no test set.
+        /// The first one with the best accuracy on the test set; without a test set, the last one.
         BestOnTest,
-        /// That of the last update, also when the test accuracy fell and ended the training.
+        /// That of the last update, even if the training ended because the test accuracy fell.
         Last,
     }
 }
 
-crate::kind! {
+kind! {
     /// Pre-trains an encoder by classifying labelled images, with SGD momentum 0.9 and cross-entropy.
     ///
     /// The defaults are the reference recipe for ImageNet32. The artifact holds the encoder
     /// (`weights.safetensors`), its classifier beside it (`classifier.safetensors`), the loss per epoch
-    /// (`curves.csv`) and the accuracy on the test set on the way (`evaluations.csv`). As in the reference,
-    /// the test set has a say in when the training ends and in which of its moments is kept: it should be of
+    /// (`curves.csv`) and the accuracy on the test set during training (`evaluations.csv`). As in the
+    /// reference, the test set decides when the training ends and which network is kept: it should have
     /// other images than those that the encoder is for.
     PretrainSupervised = "pretrain-supervised", version 3, seeded true, output Weights;
     ports {
@@ -35,9 +35,9 @@ crate::kind! {
         architecture: Architecture = Architecture::Resnet50;
         /// Updates of the weights; a training may end within an epoch.
         updates: u64 = 500_000, in AT_LEAST_ONE;
-        /// Images an update.
+        /// Images per update.
         ///
-        /// All of them, where there are fewer. One image left over at the end of an epoch joins the update before it.
+        /// All of them, if there are fewer. One image left over at the end of an epoch joins the update before it.
         batch_size: u64 = 256, in AT_LEAST_ONE;
         /// The peak learning rate.
         learning_rate: f64 = 0.02, in POSITIVE;
@@ -49,11 +49,11 @@ crate::kind! {
         augmentation: Augmentation = Augmentation::Flip;
         /// How pixels are scaled. `auto` is `dataset` here.
         normalise: Normalise = Normalise::Imagenet;
-        /// The precision of the network's large products.
+        /// The precision of the network's matrix products and convolutions.
         precision: Precision = Precision::F32;
         /// Updates between two evaluations on the test set. Without it: once an epoch. The last update always has one.
         evaluate_every: Option<u64> = None, in AT_LEAST_ONE;
-        /// The training does not end early before so many updates.
+        /// The training does not end early before this many updates.
         stop_after: u64 = 50_000;
         /// It ends when the test accuracy is this much below the best one; 1 is never.
         stop_drop: f64 = 0.1, in POSITIVE;
@@ -67,7 +67,7 @@ crate::kind! {
     only if (schedule: [Schedule::Step]) {
         /// Updates between two changes of the learning rate.
         step_every: u64 = 100_000, in AT_LEAST_ONE;
-        /// What each of them multiplies the learning rate by.
+        /// The factor of each change.
         step_factor: f64 = 0.5, in POSITIVE;
     }
     execution {}

@@ -16,15 +16,15 @@ choices! {
     }
 }
 
-crate::kind! {
+kind! {
     /// Measures an encoder: a simple classifier on its frozen features, and its accuracy on the test set.
     ///
     /// The encoder runs in evaluation mode and does not change; pixels are scaled as it was trained. The defaults
     /// are SimCLR's linear evaluation. `metrics.json` has `linear-accuracy` or `knn-accuracy`, and
     /// `linear-top5-accuracy` or `knn-top5-accuracy` where there are more than 5 classes: fractions from 0 to 1,
     /// of the test set; with a split also `linear-validation-accuracy` or `knn-validation-accuracy`, of the samples held
-    /// out. A linear probe writes `curves.csv`, a row an epoch. Where no random augmentation changes the images, the features are
-    /// computed once, in one pass that starts anew when it is interrupted.
+    /// out. A linear probe writes `curves.csv`, one row per epoch. Without random augmentation, the features are
+    /// computed once, in one pass that starts again when it is interrupted.
     Probe = "probe", version 3, seeded true, output Metrics;
     ports {
         /// The encoder.
@@ -39,13 +39,13 @@ crate::kind! {
     parameters {
         /// What classifies the features.
         classifier: ProbeClassifier = ProbeClassifier::Linear;
-        /// Samples a step; for `knn` it changes only the memory that is needed.
+        /// Samples per step; for `knn` it only changes how much memory is needed.
         ///
-        /// All of them, where there are fewer. One sample left over at the end of an epoch joins the step before it.
+        /// All of them, if there are fewer. One sample left over at the end of an epoch joins the step before it.
         batch_size: u64 = 1024, in AT_LEAST_ONE;
         /// The side in pixels of the images that the encoder sees. Without it: the data set's own; for encoded images 224.
         image_size: Option<u32> = None, in 1.0..=4096.0;
-        /// The precision of the encoder's large products.
+        /// The precision of the encoder's matrix products and convolutions.
         precision: Precision = Precision::F32;
     }
     only if (classifier: [ProbeClassifier::Linear]) {

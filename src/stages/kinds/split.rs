@@ -4,7 +4,7 @@ use crate::kind::{Problem, Rules, WithoutEffect};
 use crate::known::KnownInputs;
 
 choices! {
-    /// Who says which samples are held out.
+    /// Who decides which samples are held out.
     pub enum SplitBy {
         /// A seeded draw.
         Random,
@@ -23,7 +23,7 @@ choices! {
     }
 }
 
-crate::kind! {
+kind! {
     /// Holds training samples out, for validation and as the clean meta set.
     ///
     /// The random draw is that of the reference protocol: PyTorch's `randperm(N)` from a CPU generator
@@ -39,7 +39,7 @@ crate::kind! {
         from: SplitFrom = SplitFrom::Train;
     }
     only if (from: [SplitFrom::Train]) {
-        /// Who says which samples are held out.
+        /// Who decides which samples are held out.
         by: SplitBy = SplitBy::Random;
     }
     only if (from: [SplitFrom::Train], by: [SplitBy::Random]) {
@@ -54,7 +54,7 @@ impl Split {
     /// What the reference protocol holds out.
     const DEFAULT_HOLDOUT: u64 = 1000;
 
-    /// How many training samples a random draw holds out.
+    /// How many training samples a random split holds out.
     pub fn random_holdout(&self) -> u64 {
         self.holdout.unwrap_or(Self::DEFAULT_HOLDOUT)
     }
@@ -87,7 +87,7 @@ impl Rules for Split {
         vec![seed]
     }
 
-    // Without `from` and `by` where they are the default, as in keys from before there was a choice.
+    // Without `from` and `by` if they are the default: older keys do not have them.
     fn key_parameters(
         &self,
         mut all: serde_json::Map<String, serde_json::Value>,

@@ -1,4 +1,4 @@
-//! What must hold for every kind, whatever it does.
+//! What must hold for every kind.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::kind::Why;
 use crate::parameter::{Field, ParameterType, Role};
 
-/// The least that a stage of each kind must be given.
+/// The parameters that a stage of each kind requires.
 fn least(kind: &KindInfo) -> Map<String, Value> {
     let least = match kind.name {
         "download" => json!({"url": "https://example.org/a.zip", "md5": "0".repeat(32)}),
@@ -36,9 +36,9 @@ fn with(kind: &KindInfo, name: &str, value: Value) -> Map<String, Value> {
 }
 
 #[test]
-fn the_least_is_enough() {
+fn the_required_parameters_are_enough() {
     for kind in KINDS {
-        // The labels of people go with their own noise only.
+        // Human labels are only for their own noise.
         let ports = (kind.ports)().iter().map(|port| port.name());
         let connected: Vec<String> = ports.filter(|name| name != "human").collect();
         let connected: Vec<&str> = connected.iter().map(String::as_str).collect();
@@ -60,7 +60,7 @@ fn names_are_kebab_case_documented_and_their_own() {
                 |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
             assert!(name.bytes().all(word), "{}.{name}", kind.name);
             assert!(about.ends_with(['.', '"']), "{}.{name}: {about}", kind.name);
-            assert!(!names.contains(&name), "{}.{name} is there twice", kind.name);
+            assert!(!names.contains(&name), "{}.{name} occurs twice", kind.name);
             names.push(name);
         }
     }
@@ -103,7 +103,7 @@ fn execution_parameters_stay_out_of_the_key() {
 }
 
 /// A stage with one parameter of a group, and what the group depends on: with the values that it needs, or
-/// with another one of the first parameter.
+/// with another value of the first parameter.
 fn in_group(kind: &KindInfo, field: &Field, holds: bool, value: Option<Value>) -> Stage {
     let fields = (kind.fields)();
     let mut parameters = least(kind);
@@ -156,7 +156,7 @@ fn a_parameter_of_a_group_counts_only_if_its_condition_holds() {
 }
 
 #[test]
-fn defaults_are_in_range_and_what_lies_beyond_is_reported() {
+fn defaults_are_in_range_and_other_values_are_reported() {
     use std::ops::Bound::{Excluded, Included, Unbounded};
     for (kind, field) in fields() {
         let Some(range) = field.range else { continue };
@@ -273,7 +273,7 @@ fn every_choice_reads_back() {
 }
 
 #[test]
-fn a_stage_survives_the_way_to_its_worker() {
+fn a_stage_survives_the_transfer_to_its_worker() {
     for kind in KINDS {
         let stage = stage(kind, least(kind));
         let text = serde_json::to_string(&stage).unwrap();

@@ -29,7 +29,7 @@ choices! {
 }
 
 choices! {
-    /// What moves the weights.
+    /// The optimizer.
     pub enum Optimizer {
         /// SGD with momentum.
         Sgd,
@@ -69,15 +69,15 @@ choices! {
 }
 
 choices! {
-    /// How pixels are scaled. `model.json` says what was used, and evaluation does the same.
+    /// How pixels are scaled. `model.json` records it, and evaluation does the same.
     pub enum Normalise {
         /// As the initial encoder was trained; from scratch as `dataset`.
         Auto,
-        /// To [0, 1], and no more.
+        /// To [0, 1], and nothing else.
         None,
-        /// To [0, 1], then by the mean and the deviation of the training images, per channel.
+        /// To [0, 1], then by the mean and the standard deviation of the training images, per channel.
         Dataset,
-        /// To [0, 1], then by the mean and the deviation of ImageNet's images, per channel.
+        /// To [0, 1], then by the mean and the standard deviation of ImageNet's images, per channel.
         Imagenet,
     }
 }
@@ -85,9 +85,9 @@ choices! {
 choices! {
     /// Which training samples an epoch has.
     pub enum Sampling {
-        /// Each one once; with `samples-per-epoch`, so many of them.
+        /// Each one once; with `samples-per-epoch`, this many of them.
         Uniform,
-        /// As many of each class (by the labels trained on), drawn anew for every epoch: `samples-per-epoch` in all.
+        /// As many of each class (by the labels trained on), drawn again for every epoch: `samples-per-epoch` in total.
         ClassBalanced,
     }
 }
@@ -97,7 +97,7 @@ choices! {
     pub enum InnerRate {
         /// Always `inner-learning-rate`.
         Constant,
-        /// That of the classifier's own step.
+        /// That of the classifier's step.
         Scheduled,
     }
 }
@@ -107,7 +107,7 @@ choices! {
     pub enum MetaLoss {
         /// -ln p_y.
         CrossEntropy,
-        /// The mean absolute error, 2 (1 - p_y): bears wrong labels.
+        /// The mean absolute error, 2 (1 - p_y): robust to wrong labels.
         Mae,
     }
 }
@@ -122,18 +122,18 @@ choices! {
     }
 }
 
-crate::kind! {
+kind! {
     /// Trains a classifier, from scratch or from pre-trained weights.
     ///
     /// The model is that of the last step, as in the reference protocol. Accuracies are fractions from
     /// 0 to 1. `curves.csv` has a row per epoch: the loss, the training accuracy against the labels trained on
     /// and against the clean ones; NaN where it is not known. `evaluations.csv` has the validation and
-    /// the test accuracy on the way; nothing is chosen by the latter.
+    /// the test accuracy during training; the test accuracy is not used to choose anything.
     ///
     /// Meta-Weight-Net adds three columns to `curves.csv`, and the numbers of the last epoch to the metrics: `meta-loss`,
     /// the mean loss on the meta samples after the look-ahead; `weight-clean` and `weight-corrupted`, the mean weight from 0 to 1 of the samples
-    /// whose label is right and of those whose label is wrong, where `labels` tell. `weight-curve.csv` has the weight that the net learned for losses from 0
-    /// to three times that of guessing. Every step draws its meta batch anew from all meta samples and augments it as training images are.
+    /// whose label is right and of those whose label is wrong, if `labels` are connected. `weight-curve.csv` has the weight that the net learned for losses from 0
+    /// to three times that of guessing. Every step draws a new meta batch from all meta samples and augments it like training images.
     Train = "train", version 4, seeded true, output Model;
     ports {
         /// The data set.
@@ -154,15 +154,15 @@ crate::kind! {
         loss: Loss = Loss::CrossEntropy;
         /// Passes over the training samples.
         epochs: u32 = 120, in AT_LEAST_ONE;
-        /// Samples a step.
+        /// Samples per step.
         ///
-        /// All of them, where there are fewer. One sample left over at the end of an epoch joins the step before it.
+        /// All of them, if there are fewer. One sample left over at the end of an epoch joins the step before it.
         batch_size: u64 = 100, in AT_LEAST_ONE;
         /// Which training samples an epoch has.
         sampling: Sampling = Sampling::Uniform;
         /// How many samples an epoch has. Without it: as many as train.
         samples_per_epoch: Option<u64> = None, in AT_LEAST_ONE;
-        /// What moves the weights.
+        /// The optimizer.
         optimizer: Optimizer = Optimizer::Sgd;
         /// The peak learning rate.
         learning_rate: f64 = 0.01, in POSITIVE;
@@ -176,11 +176,11 @@ crate::kind! {
         image_size: Option<u32> = None, in 1.0..=4096.0;
         /// How pixels are scaled.
         normalise: Normalise = Normalise::Auto;
-        /// The precision of the network's large products.
+        /// The precision of the network's matrix products and convolutions.
         precision: Precision = Precision::F32;
         /// Steps between two evaluations on the samples held out and on the test set. Without it: once an epoch. The last step always has one.
         evaluate_every: Option<u64> = None, in AT_LEAST_ONE;
-        /// Whether the test set is evaluated on the way too, for the curves and for `evaluate`.
+        /// Whether the test set is also evaluated during training, for the curves and for `evaluate`.
         track_test: bool = true;
     }
     only if (loss: [Loss::GeneralizedCrossEntropy]) {
@@ -198,19 +198,19 @@ crate::kind! {
     only if (schedule: [Schedule::Step]) {
         /// Steps between two changes of the learning rate.
         step_every: u64 = 40_000, in AT_LEAST_ONE;
-        /// What each of them multiplies the learning rate by.
+        /// The factor of each change.
         step_factor: f64 = 0.5, in POSITIVE;
     }
     only if (method: [Method::MetaWeightNet]) {
         /// Samples of the meta batch, all different. Without it: as many as `batch-size`.
         ///
-        /// All meta samples, where there are fewer.
+        /// All meta samples, if there are fewer.
         meta_batch_size: Option<u64> = None, in AT_LEAST_ONE;
         /// Where the meta samples come from.
         meta_samples: MetaSamples = MetaSamples::HeldOut;
         /// The loss on the meta samples.
         meta_loss: MetaLoss = MetaLoss::CrossEntropy;
-        /// What moves the weighting net; `sgd` has momentum 0.9 and Nesterov's correction.
+        /// The optimizer of the weighting net; `sgd` has momentum 0.9 and Nesterov's correction.
         meta_optimizer: Optimizer = Optimizer::Sgd;
         /// The learning rate of the weighting net.
         meta_learning_rate: f64 = 1e-3, in POSITIVE;
@@ -231,7 +231,7 @@ crate::kind! {
     headline ["validation-accuracy"]
 }
 
-/// What does not fit to the images that a network is trained on.
+/// What does not fit the images that a network is trained on.
 pub(super) fn image_problems(
     data: Known,
     normalise: Normalise,

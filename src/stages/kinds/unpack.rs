@@ -5,7 +5,7 @@ use crate::kind::{Problem, Rules, WithoutEffect};
 choices! {
     /// The format of an archive.
     pub enum ArchiveFormat {
-        /// By the file's first bytes.
+        /// Detected from the first bytes of the file.
         Auto,
         /// A zip archive.
         Zip,
@@ -22,13 +22,13 @@ choices! {
     }
 }
 
-crate::kind! {
+kind! {
     /// Unpacks an archive into a folder.
     ///
-    /// Nothing gets out of the folder: absolute paths, `..`, links that leave it and device files are
-    /// refused, and so are a path that comes twice with different content, a name that is not UTF-8, and an
-    /// encrypted archive. What operating systems leave in archives (`__MACOSX`, `._*`, `.DS_Store`, `Thumbs.db`,
-    /// `desktop.ini`) is left out. Of a file's mode only the executable bit is kept, of its times nothing.
+    /// Nothing is written outside the folder: absolute paths, `..`, links that leave it and device files are
+    /// refused, and so are a path that occurs twice with different content, a name that is not UTF-8, and an
+    /// encrypted archive. Files of file managers (`__MACOSX`, `._*`, `.DS_Store`, `Thumbs.db`,
+    /// `desktop.ini`) are left out. Only the executable bit of a file's mode is kept; its times are not.
     Unpack = "unpack", version 2, seeded false, output Directory;
     ports {
         /// The archive.
@@ -37,10 +37,10 @@ crate::kind! {
     parameters {
         /// The format of the archive.
         format: ArchiveFormat = ArchiveFormat::Auto;
-        /// How many leading folders to drop from every path. What has no more than these is left out.
+        /// How many leading folders to drop from every path. A path with no more folders than these is left out.
         strip: u32 = 0, in crate::parameter::NOT_NEGATIVE;
         /// Globs over the paths in the archive (after `strip`); only what matches one is unpacked. Empty for all.
-        /// `*` stays within one folder, `**` goes through any; a glob that matches a folder takes all that is in it.
+        /// `*` stays within one folder, `**` matches any number of folders; a glob that matches a folder takes all that is in it.
         include: Vec<String> = Vec::new();
     }
     execution {
@@ -72,7 +72,7 @@ impl Rules for Unpack {
             .filter(never_matches)
             .map(|glob| {
                 let message = format!(
-                    "the glob '{glob}' can match nothing: the paths in an archive start with no '/', and have no '.' or '..'"
+                    "the glob '{glob}' cannot match anything: paths in an archive do not start with '/', and do not have '.' or '..'"
                 );
                 Problem::new("include", message)
             })

@@ -100,7 +100,7 @@ fn stages_that_do_not_fit_together() {
         ("kind = \"probe\"\ndata = \"photos\"\nweights = \"imported\"\nclassifier = \"knn\"", ""),
         (
             "kind = \"evaluate\"\ndata = \"few\"\nmodel = \"classifier\"",
-            "knows 10 classes, but the data set has 100",
+            "has 10 classes, but the data set has 100",
         ),
         (
             "kind = \"evaluate\"\ndata = \"photos\"\nmodel = \"classifier\"",

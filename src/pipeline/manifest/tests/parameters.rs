@@ -97,7 +97,7 @@ fn fractions_for_whole_numbers() {
     12 | batch-size = 3.5
        |              ^^^
        |
-       = help: batch-size: Samples a step. By default 100.
+       = help: batch-size: Samples per step. By default 100.
 
     error: 2 mistakes in x.toml; nothing was run
     "##);
@@ -167,7 +167,7 @@ fn negative_whole_numbers() {
     12 | batch-size = -100
        |              ^^^^
        |
-       = help: batch-size: Samples a step. By default 100.
+       = help: batch-size: Samples per step. By default 100.
 
     error: 2 mistakes in x.toml; nothing was run
     "##);
@@ -190,7 +190,7 @@ fn numbers_beyond_measure() {
     12 | batch-size = 999999999999999999999999999999999999999999999
        |              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
        |
-       = help: batch-size: Samples a step. By default 100.
+       = help: batch-size: Samples per step. By default 100.
 
     error: 'learning-rate' is outside the range of 64-bit numbers
       --> x.toml:13:17
@@ -294,7 +294,7 @@ error: 'unverified' must be true or false, but is text
    |              ^^^^^^
    |
    = help: without quotes: unverified = true
-   = help: unverified: Accept whatever comes, without a checksum. The stage runs again when a `file:` mirror comes, goes or changes its content; what came from the web once is kept. By default false.
+   = help: unverified: Accept any content, without a checksum. The stage runs again when a `file:` mirror appears, disappears or changes its content; a file from the web is not downloaded again. By default false.
 
 error: 4 mistakes in x.toml; nothing was run
 "#);
@@ -342,7 +342,7 @@ error: 'outputs' must be a list of text, but is a whole number
 13 | outputs = 1
    |           ^
    |
-   = help: outputs: What it must have written, as paths in the output folder.
+   = help: outputs: What the program must write, as paths in the output folder.
 
 error: 4 mistakes in x.toml; nothing was run
 "#);
@@ -593,7 +593,7 @@ run = [
 ]
 inputs = { data = "data" }
 "##), @r##"
-error: the argument '{outptu} {inputs.dat}' of 'run' has {outptu}: there is {output}, and {inputs.NAME} for each input; write '{{' for a brace
+error: the argument '{outptu} {inputs.dat}' of 'run' has {outptu}: the placeholders are {output}, and {inputs.NAME} for each input; write '{{' for a brace
   --> x.toml:11:11
    |
 11 |   "echo", "{outptu} {inputs.dat}",
@@ -628,7 +628,7 @@ kind = "command"
 shell = "true"
 inputs = { a-b = "data", a_b = "data" }
 "##), @r##"
-error: the inputs 'a-b' and 'a_b' are both PIPELINE_INPUT_A_B in the environment: give one another name
+error: the inputs 'a-b' and 'a_b' are both PIPELINE_INPUT_A_B in the environment: rename one of them
   --> x.toml:11:10
    |
 11 | inputs = { a-b = "data", a_b = "data" }

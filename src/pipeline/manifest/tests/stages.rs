@@ -120,7 +120,7 @@ sede = 3
     13 | batchsize = 3
        | ^^^^^^^^^
        |
-       = help: batch-size: Samples a step. By default 100.
+       = help: batch-size: Samples per step. By default 100.
 
     error: unknown key 'lable', did you mean 'labels'?
       --> x.toml:14:1
@@ -241,7 +241,7 @@ error: 'ftp://x/y' is not a URL that can be fetched: it does not start with http
    |
    = help: url: Where to get it: one URL, or several that are tried in order.
 
-error: 'x.zip' is not a URL that can be fetched: it does not start with https:// or http://; a file of yours is file:PATH
+error: 'x.zip' is not a URL that can be fetched: it does not start with https:// or http://; a file on this machine is file:PATH
   --> x.toml:10:7
    |
 10 | url = ["ftp://x/y", "x.zip"]
@@ -249,7 +249,7 @@ error: 'x.zip' is not a URL that can be fetched: it does not start with https://
    |
    = help: url: Where to get it: one URL, or several that are tried in order.
 
-error: a md5 checksum has 32 hexadecimal digits; 'abc' has not
+error: a md5 checksum has 32 hexadecimal digits; 'abc' does not
   --> x.toml:11:7
    |
 11 | md5 = "abc"
@@ -257,13 +257,13 @@ error: a md5 checksum has 32 hexadecimal digits; 'abc' has not
    |
    = help: md5: The MD5 checksum, in hexadecimal. Guards against accidents only.
 
-error: the stage has a checksum and says unverified = true: drop one of them
+error: the stage has a checksum and unverified = true: drop one of them
   --> x.toml:12:14
    |
 12 | unverified = true
    |              ^^^^
    |
-   = help: unverified: Accept whatever comes, without a checksum. The stage runs again when a `file:` mirror comes, goes or changes its content; what came from the web once is kept. By default false.
+   = help: unverified: Accept any content, without a checksum. The stage runs again when a `file:` mirror appears, disappears or changes its content; a file from the web is not downloaded again. By default false.
 
 error: 4 mistakes in x.toml; nothing was run
 "#);
@@ -280,13 +280,13 @@ format = "idx"
 kind = "download"
 url = "https://example.org/a"
 "##), @r##"
-    error: nothing to run: give run = ["program", "argument"], or shell = "..."
+    error: nothing to run: set run = ["program", "argument"], or shell = "..."
      --> x.toml:9:8
       |
     9 | kind = "command"
       |        ^^^^^^^^^
 
-    error: this stage has no data: connect 'source' to a stage, or give the 'path' of a folder of yours
+    error: this stage has no data: connect 'source' to a stage, or set 'path' to a folder
       --> x.toml:12:10
        |
     12 | format = "idx"
@@ -294,7 +294,7 @@ url = "https://example.org/a"
        |
        = help: format: The format of the files.
 
-    error: nothing says what this file must be: give blake3, sha256 or md5, or say unverified = true
+    error: this file has no checksum: set blake3, sha256 or md5, or unverified = true
       --> x.toml:15:7
        |
     15 | url = "https://example.org/a"

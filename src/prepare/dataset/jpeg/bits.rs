@@ -2,24 +2,24 @@
 
 use super::{CUT_OFF, Damage};
 
-/// Codes of at most this length are found at once.
+/// Codes of at most this length are found in one step.
 const LOOKAHEAD: u32 = 9;
 
 const NO_CODE: Damage = "it is damaged: an unknown code in its data";
 
 /// A Huffman table (T.81, section C).
 pub(super) struct HuffmanTable {
-    /// For the next bits: the length of the code that they begin with, and its symbol; 0 where it is longer.
+    /// For the next bits: the length of the code that they start with, and its symbol; 0 if it is longer.
     short: Vec<(u8, u8)>,
-    /// Per length: the code after the last of it, moved to 16 bits.
+    /// Per length: the code after the last one, shifted to 16 bits.
     ends: [u32; 17],
-    /// Per length: what is added to a code to get the place of its symbol.
+    /// Per length: the offset from a code to the index of its symbol.
     offsets: [i32; 17],
     symbols: Vec<u8>,
 }
 
 impl HuffmanTable {
-    /// From the number of codes of each length and their symbols. `None` where they are more than there can be.
+    /// From the number of codes of each length and their symbols. `None` if there are more than possible.
     pub(super) fn new(counts: [u8; 16], symbols: &[u8]) -> Option<Self> {
         let mut table = Self {
             short: vec![(0, 0); 1 << LOOKAHEAD],
@@ -55,10 +55,10 @@ impl HuffmanTable {
 /// The bits of one piece of entropy-coded data: up to a marker or the end of the file.
 pub(super) struct Bits<'file> {
     rest: &'file [u8],
-    /// Bits that were read, the next one highest.
+    /// Bits that were read; the next one is the highest.
     buffer: u64,
     available: u32,
-    /// Whether one of the bits that were taken was one, since this was last cleared.
+    /// Whether a taken bit was one since this was cleared.
     pub(super) any_one: bool,
 }
 
@@ -104,7 +104,7 @@ impl<'file> Bits<'file> {
         Ok(bits)
     }
 
-    /// Passes over any number of bits.
+    /// Skips any number of bits.
     pub(super) fn skip(&mut self, count: u32) -> Result<(), Damage> {
         let mut left = count;
         while left > 0 {
@@ -114,7 +114,7 @@ impl<'file> Bits<'file> {
         Ok(())
     }
 
-    /// Takes a code and gives its symbol.
+    /// Takes a code and returns its symbol.
     pub(super) fn symbol(&mut self, table: &HuffmanTable) -> Result<u8, Damage> {
         if self.available < 16 {
             self.fill();
@@ -138,9 +138,9 @@ impl<'file> Bits<'file> {
         Err(if self.available < 16 { CUT_OFF } else { NO_CODE })
     }
 
-    /// What follows the last byte of which bits were taken.
-    pub(super) fn behind(&self, whole: &'file [u8]) -> &'file [u8] {
-        // Whole bytes that were only looked at: each is in the file as one, or as two where it is 0xff.
+    /// The bytes after the last byte of which bits were taken.
+    pub(super) fn after(&self, whole: &'file [u8]) -> &'file [u8] {
+        // Whole bytes that were read ahead: each is one byte in the file, or two if it is 0xff.
         let mut unread = self.available / 8;
         let mut start = whole.len() - self.rest.len();
         while unread > 0 {

@@ -1,17 +1,17 @@
-//! Whether a JPEG file is whole. Decoders fill what is missing with grey, and so do not tell.
+//! Whether a JPEG file is complete. Decoders fill missing parts with grey and do not report them.
 //!
-//! Goes through the file as a decoder does, without computing pixels: every block of every scan must be in the
-//! entropy-coded data, and nothing but them. Baseline, extended and progressive files, with Huffman coding; what
-//! no decoder here reads (arithmetic coding, lossless) passes: the decoder refuses it.
+//! Reads the file like a decoder, without computing pixels: the entropy-coded data must have every block of every
+//! scan, and nothing else. Supports baseline, extended and progressive files with Huffman coding. Other files
+//! (arithmetic coding, lossless) pass: the decoder refuses them.
 //!
 //! | file | here | Pillow, torchvision |
 //! |---|---|---|
-//! | cut off anywhere, also within the end mark | damaged | an error |
+//! | cut off anywhere, including within the end mark | damaged | an error |
 //! | without the end mark | damaged: more scans could be missing | an error |
 //! | cut off, with an end mark after that | damaged | grey, no error |
 //! | a hole of zeros | damaged | garbage, no error |
-//! | anything after the end mark | whole | whole |
-//! | up to three zeros, fill bytes or a restart mark between a scan and the next mark | whole | whole |
+//! | anything after the end mark | complete | complete |
+//! | up to three zeros, fill bytes or a restart mark between a scan and the next mark | complete | complete |
 //!
 //! Source: ITU-T T.81, sections B (marks), F.2 and G.2 (decoding).
 
@@ -21,21 +21,18 @@ mod scan;
 mod tests;
 
 use bits::HuffmanTable;
-use scan::{Component, Kind, Part, Scan};
+use scan::{Component, Kind, Scan, ScanComponent};
 
-/// What is wrong with a file, for people.
+/// What is wrong with a file, as a message.
 pub(super) type Damage = &'static str;
 
 const CUT_OFF: Damage = "it is cut off";
 const NO_MARK: Damage = "it is damaged: data where a marker should be";
 const BAD_HEADER: Damage = "a part of its header is damaged";
-/// As many as the decoder takes.
+/// The most that the decoder accepts.
 const MOST_SCANS: usize = 100;
 
 /// Checks a file from its first byte to its end mark.
-///
-/// # Errors
-/// With what is wrong.
 pub(super) fn check(file: &[u8]) -> Result<(), Damage> {
     let mut reader = Reader { rest: file.strip_prefix(&[0xff, 0xd8]).ok_or(NO_MARK)? };
     let (mut tables, mut frame) = (Tables::default(), None);
@@ -71,13 +68,13 @@ pub(super) fn check(file: &[u8]) -> Result<(), Damage> {
     if frame.as_ref().is_some_and(seen) { Ok(()) } else { Err("a part of the image is missing") }
 }
 
-/// The file from some place to its end.
+/// The rest of the file from some place.
 struct Reader<'file> {
     rest: &'file [u8],
 }
 
 impl<'file> Reader<'file> {
-    /// The next marker; fill bytes before it are passed over.
+    /// The next marker; fill bytes before it are skipped.
     fn marker(&mut self) -> Result<u8, Damage> {
         let fill = self.rest.iter().take_while(|&&byte| byte == 0xff).count();
         match self.rest.get(fill) {
@@ -101,7 +98,7 @@ impl<'file> Reader<'file> {
     }
 }
 
-/// The Huffman tables so far, by their numbers.
+/// The current Huffman tables, by their numbers.
 #[derive(Default)]
 struct Tables {
     dc: [Option<HuffmanTable>; 4],
@@ -123,7 +120,7 @@ impl Tables {
     }
 }
 
-/// What the frame header says.
+/// The content of the frame header.
 struct Frame {
     progressive: bool,
     components: Vec<Component>,
@@ -159,7 +156,7 @@ impl Frame {
         Ok(Self { progressive, components: components.iter().map(component).collect() })
     }
 
-    /// What the header of a scan says.
+    /// The content of a scan header.
     fn scan<'t>(&self, content: &[u8], tables: &'t Tables) -> Result<Scan<'t>, Damage> {
         let (&count, behind) = content.split_first().ok_or(BAD_HEADER)?;
         let (parts, behind) = behind.split_at_checked(2 * usize::from(count)).ok_or(BAD_HEADER)?;
@@ -168,9 +165,10 @@ impl Frame {
             let component = self.components.iter().position(|component| component.id == id)?;
             let dc = tables.dc.get(usize::from(numbers >> 4)).and_then(Option::as_ref);
             let ac = tables.ac.get(usize::from(numbers & 15)).and_then(Option::as_ref);
-            Some(Part { component, dc, ac })
+            Some(ScanComponent { component, dc, ac })
         };
-        let parts: Option<Vec<Part<'_>>> = parts.as_chunks::<2>().0.iter().map(part).collect();
+        let parts: Option<Vec<ScanComponent<'_>>> =
+            parts.as_chunks::<2>().0.iter().map(part).collect();
         let parts = parts.filter(|parts| (1..=4).contains(&parts.len())).ok_or(BAD_HEADER)?;
         let kind = match (self.progressive, start, approximation >> 4) {
             (false, ..) => Kind::Sequential,

@@ -1,4 +1,4 @@
-//! One scan: all of its blocks must be in its data, between restart marks where there are some.
+//! One scan: all of its blocks must be in its data, between restart marks if it has any.
 
 use super::bits::{Bits, HuffmanTable};
 use super::{BAD_HEADER, CUT_OFF, Damage};
@@ -7,11 +7,11 @@ const TOO_FAR: Damage = "it is damaged: a block with too many coefficients";
 const LEFT_OVER: Damage = "it is damaged: more data than it has blocks";
 const HOLE: Damage = "it is damaged: a hole of zeros in its data";
 const NO_RESTART: Damage = "it is damaged: a restart mark is missing";
-/// Zeros after a scan that some cameras write.
+/// Zeros that some cameras write after a scan.
 const MOST_PADDING: usize = 3;
-/// A block with so many coefficients is never made of zeros alone: they would all be the same.
+/// A block with this many coefficients is never all zero bits: the coefficients would all be the same.
 const MANY_COEFFICIENTS: u32 = 32;
-/// The largest difference of 8-bit images has so many bits.
+/// The largest difference in 8-bit images has this many bits.
 const MOST_DC_BITS: u8 = 11;
 
 /// A colour channel.
@@ -23,7 +23,7 @@ pub(super) struct Component {
     mcus: [usize; 2],
     /// Blocks of the channel, across and down, without those that only fill MCUs.
     blocks: [usize; 2],
-    /// Of a progressive image: which coefficients of each block are not zero by now.
+    /// Of a progressive image: which coefficients of each block are not zero.
     nonzero: Vec<u64>,
     /// Whether there was a scan of it.
     pub(super) seen: bool,
@@ -44,31 +44,31 @@ impl Component {
 }
 
 /// A channel in a scan, and the tables that it uses.
-pub(super) struct Part<'t> {
+pub(super) struct ScanComponent<'t> {
     pub(super) component: usize,
     pub(super) dc: Option<&'t HuffmanTable>,
     pub(super) ac: Option<&'t HuffmanTable>,
 }
 
-/// What a scan holds of each block.
+/// What a scan has of each block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// All of it.
     Sequential,
-    /// Of a progressive image: its mean, or one more bit of that.
+    /// Of a progressive image: its mean, or another bit of it.
     Dc { refines: bool },
-    /// Of a progressive image: some other coefficients, or one more bit of those.
+    /// Of a progressive image: some other coefficients, or another bit of them.
     Ac { start: u32, end: u32, refines: bool },
 }
 
-/// What the header of a scan says.
+/// The content of a scan header.
 pub(super) struct Scan<'t> {
-    pub(super) parts: Vec<Part<'t>>,
+    pub(super) parts: Vec<ScanComponent<'t>>,
     pub(super) kind: Kind,
 }
 
 impl Scan<'_> {
-    /// Goes through the scan's data and gives what is behind them.
+    /// Reads the scan's data and returns what follows.
     ///
     /// # Errors
     /// When there is too little or too much, or it cannot be what an encoder wrote.
@@ -115,7 +115,7 @@ impl Scan<'_> {
 struct Piece<'file> {
     whole: &'file [u8],
     bits: Bits<'file>,
-    /// How many blocks to come have nothing more in an AC scan.
+    /// How many of the next blocks have no more coefficients in an AC scan.
     empty_blocks: u32,
 }
 
@@ -124,12 +124,12 @@ impl<'file> Piece<'file> {
         Self { whole, bits: Bits::new(whole), empty_blocks: 0 }
     }
 
-    /// What is behind: a marker, or the end of the file.
+    /// What follows: a marker, or the end of the file.
     fn end(&self) -> Result<&'file [u8], Damage> {
         if self.empty_blocks > 0 {
             return Err(LEFT_OVER);
         }
-        let rest = self.bits.behind(self.whole);
+        let rest = self.bits.after(self.whole);
         let zeros = rest.iter().take_while(|&&byte| byte == 0).count();
         let rest = rest.get(zeros.min(MOST_PADDING)..).unwrap_or_default();
         match rest {
@@ -146,7 +146,7 @@ impl<'file> Piece<'file> {
     fn check_block(
         &mut self,
         kind: Kind,
-        part: &Part<'_>,
+        part: &ScanComponent<'_>,
         nonzero: Option<&mut u64>,
     ) -> Result<(), Damage> {
         let dc = || part.dc.ok_or(BAD_HEADER);
@@ -189,7 +189,7 @@ impl<'file> Piece<'file> {
         self.bits.skip(size.into())
     }
 
-    /// Coefficients from `start` to `end`; gives which are there.
+    /// Coefficients from `start` to `end`; returns which ones are not zero.
     fn coefficients(
         &mut self,
         table: &HuffmanTable,
@@ -223,7 +223,7 @@ impl<'file> Piece<'file> {
         Ok(found)
     }
 
-    /// One more bit of the coefficients from `start` to `end`, and those that were zero until now.
+    /// Another bit of the coefficients from `start` to `end`, and new ones that were zero until now.
     fn refinement(
         &mut self,
         table: &HuffmanTable,
@@ -244,7 +244,7 @@ impl<'file> Piece<'file> {
                 }
                 _ => self.bits.skip(1)?,
             }
-            // Passes over as many zeros, and refines the others on the way.
+            // Skips this many zeros, and refines the other coefficients in between.
             let mut to_refine = 0;
             while place <= end {
                 if *nonzero >> place & 1 == 1 {
@@ -278,11 +278,11 @@ impl<'file> Piece<'file> {
     }
 }
 
-/// What the end of a block's coefficients can say.
+/// The meaning of an end of a block's coefficients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Runs {
-    /// That it ends.
+    /// The block ends.
     End,
-    /// That it ends, and that some blocks after it have none.
+    /// The block ends, and some blocks after it have no coefficients.
     OfBlocks,
 }

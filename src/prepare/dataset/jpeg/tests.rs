@@ -1,4 +1,4 @@
-//! Files that Pillow wrote are whole; with any part missing they are not.
+//! Files of Pillow are complete; with any part missing they are not.
 //!
 //! `tests/reference/jpeg/make_files.py` makes the files.
 
@@ -25,14 +25,14 @@ fn file(name: &str) -> Vec<u8> {
     std::fs::read(reference_path("jpeg").join(format!("{name}.jpg"))).unwrap()
 }
 
-/// Where the entropy-coded data of the first scan begin.
+/// The start of the entropy-coded data of the first scan.
 fn data_start(file: &[u8]) -> usize {
     let scan = file.windows(2).position(|bytes| bytes == [0xff, 0xda]).unwrap();
     scan + 2 + usize::from(u16::from_be_bytes([file[scan + 2], file[scan + 3]]))
 }
 
 #[test]
-fn whole_files_pass_with_whatever_is_behind_them() {
+fn complete_files_pass_with_anything_after_them() {
     for name in FILES {
         let file = file(name);
         assert_eq!(check(&file), Ok(()), "{name}");
@@ -72,12 +72,12 @@ fn every_cut_is_noticed() {
         let near_end = file.len() - 30..file.len();
         for length in (2..near_end.start).step_by(31).chain(near_end) {
             assert!(check(&file[..length]).is_err(), "{name}, {length} of {} bytes", file.len());
-            // The end mark of a file that some program has tried to make good. A progressive image may be of fewer scans.
-            let mended = [&file[..length], &b"\xff\xd9"[..]].concat();
+            // The end mark of a program that tried to fix the file. A progressive image can have fewer scans.
+            let fixed = [&file[..length], &b"\xff\xd9"[..]].concat();
             let between_scans = name.starts_with("progressive") || length + 2 >= file.len();
             if length < start || !between_scans {
                 assert!(
-                    check(&mended).is_err(),
+                    check(&fixed).is_err(),
                     "{name}, {length} of {} bytes and an end",
                     file.len()
                 );
@@ -107,7 +107,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn nothing_makes_it_panic(
+    fn no_input_makes_it_panic(
         name in 0..FILES.len(), cut in any::<prop::sample::Index>(),
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
     ) {

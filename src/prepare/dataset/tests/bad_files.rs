@@ -1,4 +1,4 @@
-//! Files that are not what they should be: each error names the file, the offset and what was expected there.
+//! Files with wrong content: each error names the file, the offset and what was expected there.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -62,7 +62,7 @@ fn too_long() {
     check(
         TRAIN_LABELS,
         idx_file(&[3], &[0, 1, 2, 0]),
-        "at offset 11: expected the end of the file, but it goes on",
+        "at offset 11: expected the end of the file, but it continues",
     );
 }
 
@@ -99,7 +99,7 @@ fn a_header_that_promises_too_much_takes_no_memory() {
 fn another_magic_number() {
     let good = idx_file(&[3, 2, 3], &[0; 18]);
     check(TRAIN_IMAGES, gzip(&good), "at offset 0: expected the magic number [00, 00, 08, 03]");
-    check(TRAIN_IMAGES, gzip(&good), "it looks like a gzip file: give it a name that ends in .gz");
+    check(TRAIN_IMAGES, gzip(&good), "it looks like a gzip file: rename it so that it ends in .gz");
     check(TRAIN_IMAGES, b"<!DOCTYPE html><html>not found".to_vec(), "it looks like a web page");
     check(TRAIN_IMAGES, b"PK\x03\x04and so on".to_vec(), "it looks like a zip archive");
     check(TRAIN_IMAGES, idx_file(&[3], &[0; 3]), "with 3 dimensions, found [00, 00, 08, 01]");
@@ -130,7 +130,7 @@ fn damaged_gzip() {
 #[test]
 fn a_missing_file() {
     let message = with_changed(TRAIN_LABELS, None);
-    let expected = "there is no train-labels-idx1-ubyte or train-labels-idx1-ubyte.gz or";
+    let expected = "train-labels-idx1-ubyte or train-labels-idx1-ubyte.gz or";
     assert!(message.contains(expected), "{message}");
 }
 
@@ -144,7 +144,7 @@ fn a_file_in_two_places() {
     let source = test.folder().join("source");
     assert!(
         run(&mut test, json!({"format": "idx"}), &[&source]).is_ok(),
-        "the same bytes are no conflict"
+        "the same bytes are not a conflict"
     );
     test.write(&format!("source/copy/{TRAIN_LABELS}"), idx_file(&[3], &[2, 0, 0]));
     let message = error(&mut test, json!({"format": "idx"}));

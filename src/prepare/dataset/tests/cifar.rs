@@ -35,7 +35,7 @@ fn cifar10_in_the_folder_of_its_archive() {
 }
 
 #[test]
-fn names_come_from_the_file_where_there_is_one() {
+fn names_come_from_the_file_if_it_exists() {
     let mut test = Fixture::new();
     write_cifar10(&test);
     let names: Vec<_> = ('a'..='j').map(String::from).collect();
@@ -47,7 +47,7 @@ fn names_come_from_the_file_where_there_is_one() {
     std::fs::write(&meta, "airplane\nautomobile\n").unwrap();
     let message = error(&mut test, json!({"format": "cifar10"}));
     assert!(
-        message.contains("batches.meta.txt: expected 10 class names, one a line, found 2"),
+        message.contains("batches.meta.txt: expected 10 class names, one per line, found 2"),
         "{message}"
     );
 }
@@ -114,5 +114,5 @@ fn a_missing_batch() {
     std::fs::remove_file(test.folder().join("source/cifar-10-batches-bin/data_batch_4.bin"))
         .unwrap();
     let message = error(&mut test, json!({"format": "cifar10"}));
-    assert!(message.starts_with("there is no data_batch_4.bin in "), "{message}");
+    assert!(message.starts_with("data_batch_4.bin is missing in "), "{message}");
 }

@@ -11,10 +11,8 @@ const NAMES: &str = "T-Shirt\nShirt\nKnitwear\nChiffon\nSweater\nHoodie\nWindbre
                      Down Coat\nSuit\nShawl\nDress\nVest\nUnderwear\n";
 
 fn jpeg(value: u8) -> Vec<u8> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
     let image = RgbImage::from_pixel(8 + u32::from(value) % 3, 8, Rgb([value, 0, 255]));
-    image.write_to(&mut bytes, ImageFormat::Jpeg).unwrap();
-    bytes.into_inner()
+    encoded(image, ImageFormat::Jpeg)
 }
 
 const TEXTS: [(&str, &str); 6] = [
@@ -112,13 +110,13 @@ fn unusable_images_are_counted_and_the_first_named() {
     test.write("source/images/1/10/4,4.jpg", "<html>");
     let message = error(&mut test, parameters());
     assert!(message.starts_with("2 of 6 images cannot be used:"), "{message}");
-    assert!(message.contains("9/99/2,2.jpg: there is no such file"), "{message}");
+    assert!(message.contains("9/99/2,2.jpg: the file does not exist"), "{message}");
     assert!(message.contains("1/10/4,4.jpg: it is not a JPEG, PNG or WebP"), "{message}");
     assert!(message.contains("on request"), "{message}");
 }
 
 #[test]
-fn an_image_that_only_begins_like_one_is_found_where_it_is_decoded() {
+fn an_image_that_only_starts_like_one_is_found_when_it_is_decoded() {
     let mut test = clothing();
     test.write("source/images/0/00/1,1.jpg", [0xff, 0xd8, 0xff, 0xe0]);
     let message = error(&mut test, parameters());
@@ -126,7 +124,7 @@ fn an_image_that_only_begins_like_one_is_found_where_it_is_decoded() {
     assert!(message.contains("1,1.jpg: it is damaged"), "{message}");
 }
 
-/// The statistics are of training samples: an image for validation or test must be looked at besides.
+/// The statistics are of training samples: images for validation and test must be checked too.
 #[test]
 fn an_image_that_no_training_could_decode_is_found_in_every_part() {
     let whole = jpeg(40);
@@ -138,7 +136,7 @@ fn an_image_that_no_training_could_decode_is_found_in_every_part() {
     bomb.extend(checksum.sum().to_be_bytes());
     bomb.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");
     for (bytes, words) in
-        [(cut_off, "it is damaged"), (&bomb, "its header says 60000x60000 pixels")]
+        [(cut_off, "it is damaged"), (&bomb, "its header claims 60000x60000 pixels")]
     {
         for path in ["1/10/4,4.jpg", "1/10/5,5.jpg"] {
             let mut test = clothing();
@@ -151,7 +149,7 @@ fn an_image_that_no_training_could_decode_is_found_in_every_part() {
 }
 
 #[test]
-fn missing_files_and_where_to_ask_for_them() {
+fn missing_files_are_named_with_where_to_request_them() {
     for (name, _) in TEXTS {
         let mut test = clothing();
         std::fs::remove_file(test.folder().join("source/annotations").join(name)).unwrap();
@@ -161,25 +159,25 @@ fn missing_files_and_where_to_ask_for_them() {
     let mut test = clothing();
     std::fs::remove_dir_all(test.folder().join("source/images")).unwrap();
     let message = error(&mut test, parameters());
-    assert!(message.contains("there is no folder 'images'"), "{message}");
+    assert!(message.contains("the folder 'images' is missing"), "{message}");
     assert!(message.contains("on request"), "{message}");
 }
 
 #[test]
-fn a_folder_that_is_not_there_and_where_to_ask() {
+fn a_missing_folder_is_named_with_where_to_request_the_data() {
     for (format, place) in [("clothing1m", "noisy_label"), ("imagenet32", "image-net.org")] {
         let mut test = Fixture::new();
         let message = match run(&mut test, json!({"format": format, "path": "not/there"}), &[]) {
-            Ok(_) => panic!("the stage went through"),
+            Ok(_) => panic!("the stage succeeded"),
             Err(error) => format!("{error:#}"),
         };
-        assert!(message.contains("not/there is no folder"), "{message}");
+        assert!(message.contains("not/there is not a folder"), "{message}");
         assert!(message.contains(place), "{message}");
     }
 }
 
 #[test]
-fn lists_of_something_else() {
+fn lists_with_other_content_are_errors() {
     for (name, text, expected) in [
         (
             "noisy_label_kv.txt",
@@ -199,11 +197,11 @@ fn lists_of_something_else() {
         (
             "clean_test_key_list.txt",
             "../secret.jpg\n",
-            "clean_test_key_list.txt:1: '../secret.jpg' leads out",
+            "clean_test_key_list.txt:1: '../secret.jpg' is outside",
         ),
-        ("clean_test_key_list.txt", "/etc/passwd\n", "leads out of the folder"),
-        ("clean_val_key_list.txt", "\n\n", "clean_val_key_list.txt names no images"),
-        ("category_names_eng.txt", "Shirt\n", "expected 14 class names, one a line, found 1"),
+        ("clean_test_key_list.txt", "/etc/passwd\n", "is outside the folder"),
+        ("clean_val_key_list.txt", "\n\n", "clean_val_key_list.txt does not list any images"),
+        ("category_names_eng.txt", "Shirt\n", "expected 14 class names, one per line, found 1"),
     ] {
         let mut test = clothing();
         test.write(&format!("source/annotations/{name}"), text);
@@ -232,8 +230,8 @@ proptest! {
         let source = test.folder().join("source");
         if let Err(error) = run(&mut test, parameters(), &[&source]) {
             let message = format!("{error:#}");
-            let told = message.contains(name) || message.contains("can't be used");
-            prop_assert!(told, "{}", message);
+            let named = message.contains(name) || message.contains("cannot be used");
+            prop_assert!(named, "{}", message);
         }
     }
 }

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::samples::unpack_fashion_mnist;
 
 #[test]
 fn four_files_become_a_data_set() {
@@ -22,7 +23,7 @@ fn four_files_become_a_data_set() {
 }
 
 #[test]
-fn files_may_be_packed_nested_and_spread_over_inputs() {
+fn files_can_be_compressed_nested_and_in_several_inputs() {
     let mut test = Fixture::new();
     let mut plain = Fixture::new();
     for (index, (name, content)) in idx_files().into_iter().enumerate() {
@@ -40,7 +41,7 @@ fn files_may_be_packed_nested_and_spread_over_inputs() {
 }
 
 #[test]
-fn a_path_of_ones_own() {
+fn a_path_outside_the_cache() {
     let mut test = Fixture::new();
     for (name, content) in idx_files() {
         test.write(&format!("mine/{name}"), content);
@@ -48,11 +49,11 @@ fn a_path_of_ones_own() {
     let written = run(&mut test, json!({"format": "idx", "path": "mine"}), &[]).unwrap();
     assert_eq!(written.train.labels.len(), 3);
     let missing = run(&mut test, json!({"format": "idx", "path": "none"}), &[]).err().unwrap();
-    assert!(missing.to_string().ends_with("none is no folder"), "{missing}");
+    assert!(missing.to_string().ends_with("none is not a folder"), "{missing}");
 }
 
 #[test]
-fn a_class_may_have_no_sample() {
+fn a_class_can_be_without_samples() {
     let mut test = Fixture::new();
     for (name, content) in idx_files() {
         test.write(&format!("source/{name}"), content);
@@ -79,19 +80,16 @@ fn limits_take_the_first_samples() {
     assert_eq!(written.info.classes.len(), 3, "the classes are those of the whole files");
 }
 
-/// The data that the quickstart uses, through the files that it has them in.
+/// The data of the quickstart, from its archive.
 #[test]
-fn fashion_mnist_has_the_statistics_that_are_known() {
+fn fashion_mnist_has_the_known_statistics() {
     let mut test = Fixture::new();
-    let archive =
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../pipelines/data/fashion-mnist-6k.zip");
-    let mut archive = zip::ZipArchive::new(std::fs::File::open(archive).unwrap()).unwrap();
-    archive.extract(test.folder().join("source")).unwrap();
     let source = test.folder().join("source");
+    unpack_fashion_mnist(&source);
     let written = run(&mut test, json!({"format": "idx"}), &[&source]).unwrap();
     assert_eq!((written.info.train_samples, written.info.test_samples), (5000, 1000));
     assert_eq!(written.info.classes.len(), 10);
-    // The first labels of Fashion-MNIST, and NumPy's mean and deviation of these 5,000 images.
+    // The first labels of Fashion-MNIST, and NumPy's mean and standard deviation of these 5,000 images.
     assert_eq!(written.train.labels[..10], [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]);
     assert_eq!(written.test.labels[..10], [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]);
     assert!((written.info.channel_mean[0] - 0.286_146_442_577_030_8).abs() < 1e-12);

@@ -1,16 +1,8 @@
-use std::io::Cursor;
-
-use image::{DynamicImage, GrayImage, ImageFormat, Rgb, RgbImage};
+use image::{GrayImage, ImageFormat, Rgb, RgbImage};
 use pipeline_stages::formats::{ImageShape, Storage};
 use serde_json::json;
 
 use super::*;
-
-fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
-    let mut bytes = Cursor::new(Vec::new());
-    image.into().write_to(&mut bytes, format).unwrap();
-    bytes.into_inner()
-}
 
 /// A picture whose left half is red and whose right half is blue.
 fn red_and_blue(width: u32, height: u32) -> RgbImage {
@@ -46,7 +38,7 @@ fn classes_and_files_are_in_the_order_of_their_names() {
 }
 
 #[test]
-fn one_coloured_image_makes_all_of_three_channels() {
+fn with_one_coloured_image_all_have_three_channels() {
     let mut test = Fixture::new();
     write_animals(&test);
     test.write("source/test/cat/c.png", encoded(red_and_blue(8, 4), ImageFormat::Png));
@@ -122,8 +114,8 @@ fn classes_order_the_labels() {
     assert_eq!(written.info.classes, ["dog", "cat"]);
     assert_eq!(written.train.labels, [0, 0, 1]);
     for (classes, expected) in [
-        (json!(["dog", "cats"]), "there is no class 'cats'; did you mean 'cat'?"),
-        (json!(["dog"]), "'classes' leaves out the folder 'cat'"),
+        (json!(["dog", "cats"]), "the class 'cats' does not exist; did you mean 'cat'?"),
+        (json!(["dog"]), "the folder 'cat' of "),
     ] {
         let message = error(&mut test, json!({"format": "image-folder", "classes": classes}));
         assert!(message.contains(expected), "{message}");
@@ -147,7 +139,7 @@ fn an_undecodable_image_is_named() {
     }
 }
 
-/// A JPEG of the red and blue picture lying on its side, which its EXIF data says to turn by 90 degrees clockwise.
+/// A JPEG of the red and blue picture on its side, whose EXIF data rotates it by 90 degrees clockwise.
 fn turned_jpeg() -> Vec<u8> {
     use image::ImageEncoder;
     const ORIENTATION: [u8; 26] = [
@@ -166,7 +158,7 @@ fn turned_jpeg() -> Vec<u8> {
 }
 
 #[test]
-fn images_stand_as_their_exif_data_says() {
+fn images_are_rotated_according_to_their_exif_data() {
     let mut test = Fixture::new();
     for part in ["train", "test"] {
         test.write(&format!("source/{part}/a/1.jpg"), turned_jpeg());
@@ -209,7 +201,7 @@ fn encoded_images_are_the_files_themselves() {
 }
 
 #[test]
-fn what_is_no_image_can_not_be_kept_encoded() {
+fn other_files_cannot_be_kept_encoded() {
     let mut test = Fixture::new();
     write_animals(&test);
     for (name, content) in [("x.jpg", "text"), ("y.png", "")] {
@@ -222,7 +214,7 @@ fn what_is_no_image_can_not_be_kept_encoded() {
 }
 
 #[test]
-fn a_line_is_no_image() {
+fn a_line_is_refused() {
     let mut test = Fixture::new();
     write_animals(&test);
     let line = GrayImage::from_pixel(1000, 2, image::Luma([1]));
@@ -249,18 +241,18 @@ fn a_small_file_that_claims_to_be_huge_is_refused_before_it_takes_memory() {
     write_animals(&test);
     test.write("source/train/dog/3.png", claiming_size(100_000, 100_000));
     let message = error(&mut test, json!({"format": "image-folder"}));
-    assert!(message.contains("dog/3.png: its header says 100000x100000 pixels"), "{message}");
+    assert!(message.contains("dog/3.png: its header claims 100000x100000 pixels"), "{message}");
 }
 
 #[cfg(unix)]
 #[test]
-fn a_link_to_nowhere_is_not_passed_over() {
+fn a_broken_link_is_an_error() {
     let mut test = Fixture::new();
     write_animals(&test);
     let link = test.folder().join("source/train/dog/3.png");
     std::os::unix::fs::symlink("nowhere.png", link).unwrap();
     let message = error(&mut test, json!({"format": "image-folder"}));
-    assert!(message.contains("source/train/dog/3.png: there is no such file"), "{message}");
+    assert!(message.contains("source/train/dog/3.png: the file does not exist"), "{message}");
 }
 
 #[test]
@@ -269,13 +261,13 @@ fn missing_folders() {
     let mut test = Fixture::new();
     test.write("source/readme.txt", "");
     let message = error(&mut test, parameters());
-    assert!(message.starts_with("there is no folder 'train' in "), "{message}");
+    assert!(message.starts_with("the folder 'train' is missing in "), "{message}");
 
     test.write("source/train/cat/a.png", encoded(grey(1), ImageFormat::Png));
     let message = error(&mut test, parameters());
     assert!(
-        message.contains("there is no folder ")
-            && message.contains("source/test: move some images"),
+        message.contains("the folder ")
+            && message.contains("source/test is missing: move some images"),
         "{message}"
     );
 
@@ -285,7 +277,7 @@ fn missing_folders() {
 
     test.write("source/test/cst/a.png", encoded(grey(1), ImageFormat::Png));
     let message = error(&mut test, parameters());
-    assert!(message.contains("there is no class 'cst'; did you mean 'cat'?"), "{message}");
+    assert!(message.contains("the class 'cst' does not exist; did you mean 'cat'?"), "{message}");
 }
 
 /// The notes of a stage on the folder `source`, and what it wrote.
@@ -320,11 +312,11 @@ fn folders_within_a_class_are_read_as_image_folder_sorts_them() {
 
     std::os::unix::fs::symlink("..", source.join("train/cat/b/up")).unwrap();
     let message = error(&mut test, json!({"format": "image-folder"}));
-    assert!(message.contains("cat/b/up is a link to a folder that it is in"), "{message}");
+    assert!(message.contains("cat/b/up is a link to a folder that contains it"), "{message}");
 }
 
 #[test]
-fn empty_classes_are_named_with_what_is_there() {
+fn empty_classes_are_named_with_the_files_in_them() {
     let mut test = Fixture::new();
     write_animals(&test);
     test.write("source/train/bird/notes.txt", "");
@@ -336,8 +328,29 @@ fn empty_classes_are_named_with_what_is_there() {
     assert!(message.contains("'fish/1.bmp'"), "{message}");
 }
 
+/// The digest of a folder outside the cache leaves these out, so they must not become data.
 #[test]
-fn what_is_left_out_is_said_by_name_and_number() {
+fn outside_the_cache_what_the_digest_leaves_out_is_not_read() {
+    let mut test = Fixture::new();
+    for path in ["train/cat/a.png", "train/cat~/b.png", "train/cat/old~/c.png", "test/cat/d.png"] {
+        test.write(&format!("source/{path}"), png(1));
+    }
+    test.write("source/train/__pycache__/a.pyc", "");
+    let parameters = json!({"format": "image-folder", "size": 1, "path": "source"});
+    let written = run(&mut test, parameters, &[]).unwrap();
+    assert_eq!(written.info.classes, ["cat"]);
+    assert_eq!(written.train.labels, [0]);
+    // In an artifact everything counts.
+    std::fs::remove_dir_all(test.folder().join("source/train/__pycache__")).unwrap();
+    let source = test.folder().join("source");
+    let parameters = json!({"format": "image-folder", "size": 1});
+    let written = run(&mut test, parameters, &[&source]).unwrap();
+    assert_eq!(written.info.classes, ["cat", "cat~"]);
+    assert_eq!(written.train.labels, [0, 0, 1]);
+}
+
+#[test]
+fn files_that_are_not_read_are_noted_by_name_and_number() {
     let mut test = Fixture::new();
     write_animals(&test);
     for path in ["train/cat/b.bmp", "train/cat/c.gif", "train/readme.md", "test/dog/x.tif"] {
@@ -361,7 +374,7 @@ fn what_is_left_out_is_said_by_name_and_number() {
 }
 
 #[test]
-fn a_val_folder_becomes_a_split_where_one_asks_for_it() {
+fn a_val_folder_becomes_a_split_on_request() {
     for encoded in [false, true] {
         let mut test = Fixture::new();
         write_animals(&test);
@@ -369,7 +382,7 @@ fn a_val_folder_becomes_a_split_where_one_asks_for_it() {
         test.write("source/val/cat/v.png", png(80));
         let parameters = json!({"format": "image-folder", "size": 1, "encoded": encoded});
         let (notes, data) = noted(&mut test, parameters);
-        let expected = "source/val: 2 images, kept apart";
+        let expected = "source/val: 2 images, not used for training";
         assert!(notes.iter().any(|note| note.contains(expected)), "{notes:?}");
         let info = DatasetInfo::read(&data).unwrap();
         assert_eq!((info.train_samples, info.validation_samples, info.test_samples), (5, 2, 1));
@@ -387,7 +400,7 @@ fn a_val_folder_becomes_a_split_where_one_asks_for_it() {
         let drawn = split(json!({"holdout": 1})).unwrap();
         let mut all = [drawn.train, drawn.validation].concat();
         all.sort_unstable();
-        assert_eq!(all, [0, 1, 2], "a draw leaves those of the folder out");
+        assert_eq!(all, [0, 1, 2], "a random split leaves out those of the folder");
     }
     let mut test = Fixture::new();
     write_animals(&test);
@@ -411,7 +424,7 @@ fn webp_is_read() {
 }
 
 #[test]
-fn a_file_that_is_not_whole_is_an_error_in_every_format() {
+fn an_incomplete_file_is_an_error_in_every_format() {
     let photo =
         RgbImage::from_fn(40, 40, |x, y| Rgb([(x * 6) as u8, (y * 6) as u8, (x * y * 7) as u8]));
     for (format, ending) in
@@ -444,7 +457,7 @@ fn a_file_that_is_not_whole_is_an_error_in_every_format() {
 }
 
 #[test]
-fn memory_for_images_is_bounded_whatever_they_claim() {
+fn memory_for_images_is_bounded_regardless_of_their_headers() {
     use pipeline_stages::image_file::ImageFile;
     let taken = |width, height, side| {
         let file = claiming_size(width, height);

@@ -1,7 +1,6 @@
 //! CIFAR and ImageNet32 in files that NumPy and Python wrote: `tests/reference/data/`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use pipeline_stages::formats::read_json;
 use proptest::prelude::*;
@@ -12,10 +11,11 @@ use sha2::{Digest, Sha256};
 use super::super::statistics::channel_statistics;
 use super::*;
 use crate::reference::reference_path;
+use crate::samples::zipped;
 
 const PIXELS: usize = 3072;
 
-/// What the script says of one file.
+/// What the script wrote about one file.
 #[derive(Clone, Deserialize)]
 struct Content {
     sha256: String,
@@ -37,7 +37,7 @@ fn fixture(path: &str) -> Vec<u8> {
     std::fs::read(reference_path("data").join(path)).unwrap()
 }
 
-/// Fails unless a part has the images of these files, one after the other.
+/// Checks that a part has the images of these files, one after the other.
 #[track_caller]
 fn check(samples: &Samples, files: &[&Content]) {
     let labels: Vec<i64> = files.iter().flat_map(|file| file.labels.clone()).collect();
@@ -53,7 +53,7 @@ fn check(samples: &Samples, files: &[&Content]) {
     assert!(rest.is_empty());
 }
 
-/// CIFAR-10's files: batches 3 to 5 are the second once more.
+/// CIFAR-10's files: batches 3 to 5 are copies of the second.
 fn cifar10_files() -> Vec<(String, Vec<u8>)> {
     let mut files = vec![("data_batch_1".to_owned(), fixture("cifar10/data_batch_1"))];
     files.extend(
@@ -71,7 +71,7 @@ fn cifar100_files() -> Vec<(String, Vec<u8>)> {
         .into()
 }
 
-/// ImageNet32's files: batches 3 to 10 are the second once more.
+/// ImageNet32's files: batches 3 to 10 are copies of the second.
 fn imagenet32_files(folder: &str, ending: &str) -> Vec<(String, Vec<u8>)> {
     let batch =
         |number: usize| fixture(&format!("{folder}/train_data_batch_{}{ending}", number.min(2)));
@@ -97,18 +97,18 @@ fn run_on(files: &[(String, Vec<u8>)], parameters: Value) -> anyhow::Result<Writ
 
 fn error_on(files: &[(String, Vec<u8>)], parameters: Value) -> String {
     match run_on(files, parameters) {
-        Ok(_) => panic!("the stage went through"),
+        Ok(_) => panic!("the stage succeeded"),
         Err(error) => format!("{error:#}"),
     }
 }
 
 #[test]
 fn cifar10_pickled_by_python_2() {
-    let told = expected().cifar10;
+    let contents = expected().cifar10;
     let written = run_on(&cifar10_files(), json!({"format": "cifar10-python"})).unwrap();
-    let second = &told["data_batch_2"];
-    check(&written.train, &[&told["data_batch_1"], second, second, second, second]);
-    check(&written.test, &[&told["test_batch"]]);
+    let second = &contents["data_batch_2"];
+    check(&written.train, &[&contents["data_batch_1"], second, second, second, second]);
+    check(&written.test, &[&contents["test_batch"]]);
     assert_eq!(written.info.classes[9], "truck");
     assert_eq!(written.info.format, "cifar10-python");
 }
@@ -132,15 +132,15 @@ fn keys_that_are_bytes_are_read_from_every_protocol() {
 
 #[test]
 fn cifar100_has_its_fine_labels_and_the_names_of_its_file() {
-    let told = expected().cifar100;
+    let contents = expected().cifar100;
     let written = run_on(&cifar100_files(), json!({"format": "cifar100-python"})).unwrap();
-    check(&written.train, &[&told["train"]]);
-    check(&written.test, &[&told["test"]]);
+    check(&written.train, &[&contents["train"]]);
+    check(&written.test, &[&contents["test"]]);
     assert_eq!((written.info.classes.len(), written.info.classes[42].as_str()), (100, "fine 42"));
 }
 
 #[test]
-fn the_binary_and_the_python_archive_give_the_same_samples() {
+fn the_binary_and_the_python_archive_have_the_same_samples() {
     let read = |files: &[(String, Vec<u8>)], format: &str| {
         let mut test = Fixture::new();
         write(&test, files);
@@ -178,17 +178,17 @@ fn limits_and_other_names() {
 
 #[test]
 fn imagenet32_as_pickles_or_archives_or_both() {
-    let told = expected().imagenet32;
+    let contents = expected().imagenet32;
     let (pickles, archives) =
         (imagenet32_files("imagenet32", ""), imagenet32_files("imagenet32-npz", ".npz"));
     let mixed: Vec<_> =
         pickles.iter().step_by(2).chain(archives.iter().skip(1).step_by(2)).cloned().collect();
     for files in [pickles, archives, mixed] {
         let written = run_on(&files, json!({"format": "imagenet32"})).unwrap();
-        let mut parts = vec![&told["train_data_batch_1"]];
-        parts.extend([&told["train_data_batch_2"]; 9]);
+        let mut parts = vec![&contents["train_data_batch_1"]];
+        parts.extend([&contents["train_data_batch_2"]; 9]);
         check(&written.train, &parts);
-        check(&written.test, &[&told["val_data"]]);
+        check(&written.test, &[&contents["val_data"]]);
         assert_eq!(written.train.labels[..3], [0, 999, 499], "from 0");
         assert_eq!((written.info.classes.len(), written.info.classes[999].as_str()), (1000, "999"));
         let whole = channel_statistics(written.train.pixels(), written.info.image);
@@ -225,7 +225,8 @@ fn missing_batches_are_named_unless_they_are_not_needed() {
     files.retain(|(name, _)| name != "val_data");
     let message = error_on(&files, json!({"format": "imagenet32", "train-limit": 2}));
     assert!(
-        message.contains("there is no val_data") && message.contains("image-net.org"),
+        message.contains("val_data or val_data.npz is missing in")
+            && message.contains("image-net.org"),
         "{message}"
     );
 }
@@ -238,26 +239,22 @@ fn npy(element: &str, shape: &str, content: &[u8]) -> Vec<u8> {
 }
 
 fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for (name, content) in arrays {
-        archive.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
-        archive.write_all(content).unwrap();
-    }
-    archive.finish().unwrap().into_inner()
+    let entries: Vec<_> = arrays.iter().map(|(name, content)| (*name, &content[..])).collect();
+    zipped(&entries, true)
 }
 
 #[test]
-fn archives_of_something_else() {
+fn archives_with_other_content_are_errors() {
     let labels = || ("labels.npy", npy("<i8", "(1,)", &1_i64.to_le_bytes()));
     let data = |element, shape, bytes| ("data.npy", npy(element, shape, &vec![0; bytes]));
     for (content, expected) in [
-        (b"PK, but no more".to_vec(), "is not a whole .npz file"),
+        (b"PK, but no more".to_vec(), "is not a complete .npz file"),
         (npz(&[labels()]), "has no data.npy"),
         (npz(&[data("|u1", "(1, 3072)", PIXELS)]), "has no labels.npy"),
-        (npz(&[labels(), ("data.npy", b"text".to_vec())]), "data.npy: no array of NumPy"),
+        (npz(&[labels(), ("data.npy", b"text".to_vec())]), "data.npy: it is not an array of NumPy"),
         (
             npz(&[labels(), data("<f4", "(1, 3072)", 4 * PIXELS)]),
-            "of the type '<f4', no unsigned bytes",
+            "of the type '<f4', not unsigned bytes",
         ),
         (
             npz(&[labels(), data("|u1", "(2, 3072)", 2 * PIXELS)]),
@@ -268,12 +265,15 @@ fn archives_of_something_else() {
             npz(&[labels(), data("|u1", "(1, 3072)", PIXELS - 1)]),
             "data.npy: it ends 1 bytes too early",
         ),
-        (npz(&[labels(), data("|u1", "(1, 3072)", PIXELS + 1)]), "it goes on after the last image"),
+        (
+            npz(&[labels(), data("|u1", "(1, 3072)", PIXELS + 1)]),
+            "it continues after the last image",
+        ),
         (
             npz(&[("labels.npy", npy("<i8", "(1,)", &0_i64.to_le_bytes()))]),
             "the label of image 0 is 0; expected one from 1 to 1000",
         ),
-        (npz(&[("labels.npy", npy("<f8", "(1,)", &[0; 8]))]), "of the type '<f8', no integers"),
+        (npz(&[("labels.npy", npy("<f8", "(1,)", &[0; 8]))]), "of the type '<f8', not integers"),
         (npz(&[("labels.npy", npy("<i8", "(19999999999,)", &[]))]), "the shape [19999999999]"),
         (
             npz(&[("labels.npy", npy("<i8", "(1999999,)", &[0; 8]))]),
@@ -289,7 +289,7 @@ fn archives_of_something_else() {
 }
 
 #[test]
-fn pickles_of_something_else() {
+fn pickles_with_other_content_are_errors() {
     let good = fixture("cifar10/data_batch_2");
     for (content, expected) in [
         (Vec::new(), "the pickle is damaged"),
@@ -316,13 +316,13 @@ fn pickles_of_something_else() {
     assert!(message.contains("data_batch_2: the label of image 0 is 10"), "{message}");
     files.truncate(2);
     let message = error_on(&files, json!({"format": "cifar10-python"}));
-    assert!(message.contains("there is no data_batch_3 in"), "{message}");
+    assert!(message.contains("data_batch_3 is missing in"), "{message}");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// A damaged file is an error that names it, or by chance still a good one; never a panic.
+    /// A damaged file is an error that names it, or by chance still valid; never a panic.
     #[test]
     fn damage_makes_no_reader_panic(
         which in 0_usize..3,
@@ -338,7 +338,7 @@ proptest! {
         };
         let mut files = files;
         let content = &mut files.iter_mut().find(|(file, _)| file == name).unwrap().1;
-        // Pixels can't be wrong: most of what can is near the start.
+        // Pixels are always valid: most other bytes are near the start.
         let range = if near_the_start { content.len().min(300) } else { content.len() };
         let at = at.index(range);
         if cut {
