@@ -35,7 +35,7 @@ fn commands_that_look_show_it() {
     assert_snapshot!(project.pipeline("plan experiment.toml"), @r#"
     status 0
     --- stdout
-    archive   blocked  line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    archive   blocked  line 5: cannot read [project]/data/pretrained.zip: No such file or directory (os error 2)
     own       dirty    no earlier run
     unpacked  waiting  on archive; no earlier run
     both      waiting  on own, unpacked; no earlier run
@@ -53,7 +53,7 @@ fn commands_that_look_show_it() {
     3  ◌ both      command   ← own, unpacked
 
     ● fresh   ○ dirty: must run   ◌ waiting: runs if its inputs change
-    ⊘ blocked: archive, line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    ⊘ blocked: archive, line 5: cannot read [project]/data/pretrained.zip: No such file or directory (os error 2)
     "#);
     assert_snapshot!(project.pipeline("status experiment.toml"), @r#"
     status 0
@@ -64,14 +64,14 @@ fn commands_that_look_show_it() {
     unpacked  unpack    waiting  never
     both      command   waiting  never
 
-    archive is blocked, line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    archive is blocked, line 5: cannot read [project]/data/pretrained.zip: No such file or directory (os error 2)
     cache: [project]/cache
     "#);
     assert_snapshot!(project.pipeline("why experiment.toml archive"), @r#"
     status 0
     --- stdout
     archive cannot run:
-      line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+      line 5: cannot read [project]/data/pretrained.zip: No such file or directory (os error 2)
     "#);
     assert_snapshot!(project.pipeline("why experiment.toml both"), @r#"
     status 0
@@ -81,12 +81,12 @@ fn commands_that_look_show_it() {
     own will run because:
       no earlier run
     archive cannot run:
-      line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+      line 5: cannot read [project]/data/pretrained.zip: No such file or directory (os error 2)
     "#);
     assert_snapshot!(project.pipeline("path experiment.toml archive"), @r#"
     status 2
     --- stderr
-    error: 'archive' does not have a known artifact: line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    error: 'archive' does not have a known artifact: line 5: cannot read [project]/data/pretrained.zip: No such file or directory (os error 2)
     "#);
     assert_snapshot!(project.pipeline("metrics experiment.toml"), @r#"
     status 0
@@ -95,7 +95,7 @@ fn commands_that_look_show_it() {
     no result yet: archive, own, unpacked, both (`pipeline run experiment.toml`)
     "#);
     let json = project.pipeline("plan experiment.toml --json").json();
-    assert_snapshot!(project.filter(&json["stages"][0].to_string()), @r#"{"because":{"line":5,"message":"can't read [project]/data/pretrained.zip: No such file or directory (os error 2)"},"kind":"download","stage":"archive","state":"blocked"}"#);
+    assert_snapshot!(project.filter(&json["stages"][0].to_string()), @r#"{"because":{"line":5,"message":"cannot read [project]/data/pretrained.zip: No such file or directory (os error 2)"},"kind":"download","stage":"archive","state":"blocked"}"#);
     assert_eq!(project.pipeline("plan experiment.toml --exit-code").code(), Some(1));
     for format in ["dot", "mermaid", "json"] {
         let shown = project.pipeline(&format!("graph experiment.toml --format {format}"));
@@ -124,7 +124,7 @@ fn what_does_not_need_it_runs() {
     assert_snapshot!(project.pipeline("verify experiment.toml --rerun archive"), @r#"
     status 2
     --- stderr
-    error: 'archive' cannot run: line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    error: 'archive' cannot run: line 5: cannot read [project]/data/pretrained.zip: No such file or directory (os error 2)
     "#);
 }
 
@@ -135,7 +135,7 @@ fn what_needs_it_fails_before_anything_runs() {
     assert_snapshot!(refused, @r#"
     status 2
     --- stderr
-    error: experiment.toml:5: stage 'archive': can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    error: experiment.toml:5: stage 'archive': cannot read [project]/data/pretrained.zip: No such file or directory (os error 2)
     "#);
     assert_eq!(refused.to_string(), project.pipeline("run experiment.toml both").to_string());
     assert!(!project.path("cache").exists(), "nothing was written");
@@ -153,7 +153,7 @@ fn once_the_file_exists_everything_runs() {
     std::fs::remove_file(project.path("data/pretrained.zip")).expect("ours");
     // It has a result, but whether that still counts cannot be known.
     assert_snapshot!(project.pipeline("plan experiment.toml").printed(), @r#"
-    archive   blocked  line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    archive   blocked  line 5: cannot read [project]/data/pretrained.zip: No such file or directory (os error 2)
     own       fresh
     unpacked  waiting  on archive
     both      waiting  on unpacked
@@ -163,7 +163,7 @@ fn once_the_file_exists_everything_runs() {
     assert_snapshot!(project.pipeline("log experiment.toml archive"), @r#"
     status 0
     --- stderr
-    this is the log of an earlier run; 'archive' is blocked now: line 5: can't read [project]/data/pretrained.zip: No such file or directory (os error 2)
+    this is the log of an earlier run; 'archive' is blocked now: line 5: cannot read [project]/data/pretrained.zip: No such file or directory (os error 2)
     archive wrote nothing to its log ([project]/cache/logs/[..]/[digest].log)
     "#);
 }

@@ -289,7 +289,7 @@ files = ["script.sh", "settings"]
     assert_snapshot!(project.pipeline("run experiment.toml"), @r"
     status 2
     --- stderr
-    error: experiment.toml:5: stage 'script': can't read [project]/script.sh: No such file or directory (os error 2)
+    error: experiment.toml:5: stage 'script': cannot read [project]/script.sh: No such file or directory (os error 2)
     ");
 }
 

@@ -287,20 +287,19 @@ fn kinds() {
     --- stdout
     evaluate -> metrics
 
-    Evaluates a classifier: accuracies, loss, calibration, and whether its losses tell wrong
+    Evaluates a classifier: accuracies, loss, calibration, and whether its losses detect wrong
     labels.
 
     Accuracies are fractions from 0 to 1. What is not known is left out. The network computes in
-    f32 here, in whatever precision it was trained. `metrics.json` has
+    f32, regardless of the precision of its training. `metrics.json` has
 
     - `test-accuracy`: on the test set, of the model as it is, that of its last step;
     - `test-accuracy-at-best-validation`: that of the first step with the best validation
       accuracy;
     - `best-test-accuracy-chosen-on-test`: the best of all evaluations during training. It is
-      chosen on the test set, so it is too good: for comparison with papers that report it,
-      never as a result. This and the one before come from the model's `evaluations.csv`, which
-      `train` writes while `track-test` is true; they are of the data set that it was trained
-      on;
+      chosen on the test set, so it is too optimistic: only for comparison with papers that
+      report it. This and the one before come from the model's `evaluations.csv`, which `train`
+      writes while `track-test` is true; they are of the data set that it was trained on;
     - `test-top5-accuracy`: the true class is among the five likeliest, with more than five
       classes;
     - `test-accuracy/CLASS`, for every class that has test samples;
@@ -309,7 +308,7 @@ fn kinds() {
       accuracy over 15 equally wide bins of confidence, weighted by their samples (Guo et al.,
       2017);
     - `noise-detection-auc`, with `labels`: how well the loss of a training sample under its
-      given label tells whether that label is wrong: the area under the ROC curve, 1 for
+      given label predicts whether that label is wrong: the area under the ROC curve, 1 for
       perfectly, 0.5 for not at all. Left out when no label is wrong, or all are.
 
     `confusion.csv` counts samples, a row per true class, a column per predicted class.
@@ -324,11 +323,12 @@ fn kinds() {
       labels = labels, optional
           The labels of the training samples, right and wrong, for `noise-detection-auc`.
       split = split, optional
-          Which training samples count for it: those that train. Without it: all.
+          Which training samples count for `noise-detection-auc`: those that train. Without it:
+          all.
 
     parameters
       batch-size = integer, at least 1
-          Samples a step. Without it: 500, fewer of images larger than 64 pixels.
+          Samples per step. Without it: 500, fewer for images larger than 64 pixels.
     "#);
     assert_snapshot!(project.pipeline("kinds trian"), @r"
     status 2

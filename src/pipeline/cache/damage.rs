@@ -59,7 +59,7 @@ impl Cache {
         Ok(Some(Quarantined { place: self.quarantine(digest, &lock)?, withdrawn }))
     }
 
-    /// Withdraws what was made from an artifact that is no longer what it was, for whoever has just recorded something
+    /// Withdraws what was made from an artifact that is no longer the one that it was, for whoever has just recorded something
     /// that was. The lock makes sure that somebody who found the damage saw that record, or has moved the artifact.
     ///
     /// # Errors
@@ -67,10 +67,10 @@ impl Cache {
     pub fn withdraw_unless(
         &self,
         digest: &Digest,
-        is_as_it_was: impl Fn() -> bool,
+        is_the_same: impl Fn() -> bool,
     ) -> anyhow::Result<Vec<Withdrawn>> {
         let _lock = store::lock(&self.layout, digest)?;
-        if is_as_it_was() { Ok(Vec::new()) } else { self.withdraw_made_from(&[*digest]) }
+        if is_the_same() { Ok(Vec::new()) } else { self.withdraw_made_from(&[*digest]) }
     }
 
     /// Moves an artifact out of the way, for whoever has its lock and withdrew what was made from it. Reports where to;

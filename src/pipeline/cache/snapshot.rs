@@ -153,6 +153,15 @@ impl Snapshot {
         }
     }
 
+    /// Whether both are of one folder, not of two that had its place one after the other.
+    pub fn is_of_same_folder(&self, now: &Self) -> bool {
+        let identity = |snapshot: &Self| match snapshot.entries.first()?.target {
+            Target::Folder(Some(stat)) => Some((stat.device, stat.inode)),
+            _ => None,
+        };
+        identity(self) == identity(now)
+    }
+
     fn change_times(&self) -> impl Iterator<Item = i128> {
         let stats = self.entries.iter().flat_map(|Entry { link, target, .. }| {
             let behind = match target {

@@ -132,8 +132,8 @@ impl<'a> Reads<'a> {
         ))
     }
 
-    /// The same for the inputs, once the result is recorded: somebody who found one damaged meanwhile could not know of
-    /// the record, so it is withdrawn here. Returns what is.
+    /// Whether each input is still the one that was read, once the result is recorded: somebody who found one damaged after
+    /// [`Reads::touched`] could not know of the record, so it is withdrawn here. Returns what is.
     ///
     /// # Errors
     /// When a record cannot be moved.
@@ -142,7 +142,7 @@ impl<'a> Reads<'a> {
         for (_, digest, was) in &self.inputs {
             let withdrawn = self.cache.withdraw_unless(digest, || {
                 let now = Snapshot::of_artifact(&self.cache.artifact(digest));
-                now.is_ok_and(|now| !matches!(was.touch(&now), Touch::Content(_)))
+                now.is_ok_and(|now| was.is_of_same_folder(&now))
             })?;
             if !withdrawn.is_empty() {
                 damaged.push((*digest, withdrawn));
