@@ -92,7 +92,7 @@ impl Sources {
     }
 
     /// The file, line and column (from 1, in characters) at which `span` starts: `experiment.toml:12:3`.
-    pub fn place(&self, span: &Span) -> String {
+    pub(crate) fn place(&self, span: &Span) -> String {
         let Some((source, local)) = self.locate(span) else { return self.subject.clone() };
         let name = match &source.origin {
             Origin::File(name) => name,

@@ -15,8 +15,8 @@ use crate::manifest::{Manifest, StageDeclaration};
 use crate::plan::{Blocked, Facts, NoResult};
 use crate::stage_name::StageName;
 
-/// The world as one manifest's stages see it.
-pub(crate) struct World<'a> {
+/// The facts about the stages of one manifest.
+pub(crate) struct CacheFacts<'a> {
     cache: &'a Cache,
     experiment: &'a str,
     index: Arc<StatIndex>,
@@ -25,10 +25,10 @@ pub(crate) struct World<'a> {
     listings: BTreeMap<Digest, Listing>,
 }
 
-impl<'a> World<'a> {
+impl<'a> CacheFacts<'a> {
     /// Looks at the files outside the cache that these stages read.
     pub(crate) fn look(cache: &'a Cache, manifest: &'a Manifest, selected: &[StageName]) -> Self {
-        let mut world = Self {
+        let mut facts = Self {
             cache,
             experiment: &manifest.experiment.name,
             index: Arc::new(StatIndex::at(cache.layout().stat_index())),
@@ -39,22 +39,22 @@ impl<'a> World<'a> {
             if declaration.stage.outside_paths().is_empty() {
                 continue;
             }
-            let digests = world.digests(declaration, &manifest.folder);
+            let digests = facts.digests(declaration, &manifest.folder);
             let digests = digests
                 .map_err(|error| Blocked { line: declaration.line, message: format!("{error:#}") });
-            world.outside.insert(declaration.name.clone(), digests);
+            facts.outside.insert(declaration.name.clone(), digests);
         }
-        world.remember();
-        world
+        facts.remember();
+        facts
     }
 }
 
-impl World<'_> {
+impl CacheFacts<'_> {
     /// Fails if something cannot be read.
     ///
     /// # Errors
     /// Every stage that is blocked, with its line.
-    pub(crate) fn refuse_obstacles(&self, manifest: &Manifest) -> anyhow::Result<()> {
+    pub(crate) fn refuse_blocked(&self, manifest: &Manifest) -> anyhow::Result<()> {
         let path = manifest.path.display();
         let blocked =
             self.outside.iter().filter_map(|(name, found)| Some((name, found.as_ref().err()?)));
@@ -68,7 +68,7 @@ impl World<'_> {
     }
 
     /// Rechecks the files outside the cache that a stage reads.
-    pub(crate) fn look_again(
+    pub(crate) fn recheck(
         &mut self,
         declaration: &StageDeclaration,
         folder: &Path,
@@ -174,12 +174,12 @@ impl Outside {
     }
 }
 
-impl Facts for World<'_> {
+impl Facts for CacheFacts<'_> {
     fn result(&self, key: &StageKey) -> Result<Record, NoResult> {
         match self.cache.read_record(key) {
             Ok(record) if self.cache.has_artifact(&record.output.digest) => Ok(record),
             Ok(record) => Err(NoResult::ArtifactGone(record.output.digest)),
-            Err(Unreadable::Damaged) => Err(NoResult::RecordDamaged),
+            Err(Unreadable::Damaged | Unreadable::Inaccessible) => Err(NoResult::RecordDamaged),
             Err(Unreadable::Missing) => Err(match self.cache.withdrawn(key) {
                 Some(withdrawn) => NoResult::Withdrawn(withdrawn.reason),
                 None => NoResult::NoRecord,

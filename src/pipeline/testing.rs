@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 
 use crate::cache::{Cache, Listing};
 use crate::execute::{JobSpec, Work};
-use crate::facts::World;
+use crate::facts::CacheFacts;
 use crate::manifest;
 use crate::plan::{Plan, State};
 
@@ -20,8 +20,8 @@ pub fn job(manifest: &Path, cache: &Path, stage: &str) -> anyhow::Result<serde_j
     let (manifest, graph) = manifest::read(manifest, &[])?;
     let cache = Cache::open(cache)?;
     let selected: Vec<_> = graph.order().cloned().collect();
-    let world = World::look(&cache, &manifest, &selected);
-    let plan = Plan::of(&manifest, &graph, &selected, &world);
+    let facts = CacheFacts::look(&cache, &manifest, &selected);
+    let plan = Plan::of(&manifest, &graph, &selected, &facts);
     let name = stage.parse().map_err(anyhow::Error::msg)?;
     let Some(State::Dirty { reason, key, parts }) = plan.state(&name) else {
         bail!("'{stage}' does not have to run")

@@ -12,7 +12,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -143,15 +143,19 @@ fn newest(base: &Path) -> Option<String> {
     let entries = fs::read_dir(base).ok()?.flatten();
     let ids = entries.filter_map(|entry| {
         let id = entry.file_name().to_str()?.strip_suffix(".lock")?.to_owned();
-        base.join(&id).is_dir().then_some(id)
+        base.join(&id).symlink_metadata().is_ok_and(|metadata| metadata.is_dir()).then_some(id)
     });
     ids.max()
 }
 
 /// Opens a lock. In a shared cache another user may have made it; read permission is enough to lock it.
 fn open_lock(path: &Path) -> anyhow::Result<File> {
-    let open = match OpenOptions::new().read(true).write(true).open(path) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => File::open(path),
+    // Not what a link in its place leads to.
+    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+    let options =
+        |write| OpenOptions::new().read(true).write(write).custom_flags(no_follow).open(path);
+    let open = match options(true) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => options(false),
         open => open,
     };
     open.with_context(|| format!("cannot open {}", path.display()))

@@ -21,6 +21,9 @@ const ENCODED: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
+/// No URL with a login that works is longer, in bytes.
+const LONGEST: usize = 4096;
+
 /// Where the user info of a URL is: the user name and the password, without the `@`.
 pub fn user_info(url: &str) -> Option<Range<usize>> {
     let start = match url.split_once("://") {
@@ -52,8 +55,9 @@ pub fn blanked(text: &str) -> Cow<'_, str> {
     let mut blanked = Cow::Borrowed(text);
     for (colon, _) in text.match_indices("://") {
         let rest = &text[colon..];
-        // The URL may be invalid because it has a space.
-        let url = &rest[..rest.find(['"', '\n']).unwrap_or(rest.len())];
+        // The URL may be invalid because it has a space. What is longer is not one.
+        let near = &rest[..rest.floor_char_boundary(LONGEST)];
+        let url = &near[..near.find(['"', '\n']).unwrap_or(near.len())];
         if let Some(secret) = user_info(url) {
             let stars = "*".repeat(secret.len());
             blanked.to_mut().replace_range(colon + secret.start..colon + secret.end, &stars);

@@ -70,7 +70,7 @@ fn a_truncated_file_is_found_by_the_stage_that_needs_it() {
     assert_snapshot!(project.pipeline("run experiment.toml"), @r#"
     status 0
     --- stderr
-          count: what was made from the damaged artifact [digest] no longer counts: words/count, words/report
+          count: what was made from the damaged artifact [digest] no longer counts: words/count, words/report; if you know that the damage came later, `pipeline verify --restore` brings it back
           count: the artifact [digest] is damaged; it was moved to quarantine/ and its stage runs again
           words (command) runs: its artifact [digest] is gone from the cache or damaged
     done  words in [time], with the same output as before
@@ -305,6 +305,52 @@ fn a_sweep_removes_what_this_tool_made_and_nothing_else() {
     assert_eq!(project.read("scratch/elsewhere/file"), "precious");
 }
 
+/// The key of a stage that has not run.
+fn key_of(project: &Sandbox, stage: &str) -> String {
+    let plan = project.pipeline("plan experiment.toml --json").json();
+    let stages = plan["stages"].as_array().expect("a list").iter();
+    let found = stages.clone().find(|one| one["stage"] == stage).expect("it is planned");
+    found["key"].as_str().expect("its inputs are known").to_owned()
+}
+
+#[test]
+fn nothing_behind_a_link_in_the_place_of_work_is_touched() {
+    let project = Sandbox::new(WORDS);
+    let key = key_of(&project, "words");
+    for place in ["tmp", "partial", "locks", "failed"] {
+        project.write(&format!("mine/{place}/sub/file"), "precious");
+        fs::create_dir_all(project.cache(place)).expect("writable");
+        let target = match place {
+            "locks" => project.path("mine/locks/sub/file"),
+            _ => project.path("mine").join(place),
+        };
+        symlink(target, project.cache(place).join(&key)).expect("writable");
+    }
+    // Whoever has a link in the place of a lock cannot take it, and says so.
+    let ended = project.pipeline("run experiment.toml");
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    assert!(ended.stderr.contains("cannot open the lock"), "{ended}");
+    fs::remove_file(project.cache("locks").join(&key)).expect("ours");
+    project.pipeline("run experiment.toml").success();
+    for place in ["tmp", "partial", "locks", "failed"] {
+        assert_eq!(names(&project.path("mine").join(place)), ["sub"], "{place}");
+        assert_eq!(project.read(&format!("mine/{place}/sub/file")), "precious", "{place}");
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_an_artifact_is_kept_to_look_at() {
+    let project = Sandbox::new(
+        "[experiment]\nname = \"pipe\"\n[stages.a]\nkind = \"command\"\n\
+         shell = 'cd \"$PIPELINE_OUTPUT\"; echo work > result; mkfifo pipe'\n",
+    );
+    let ended = project.pipeline("run experiment.toml");
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    assert!(ended.stderr.contains("what it had written is kept in"), "{ended}");
+    let kept = names(&project.cache("failed"));
+    assert_eq!(project.read(&format!("cache/failed/{}/result", kept[0])), "work\n");
+}
+
 #[test]
 fn a_hard_link_in_an_output_leaves_the_other_file_alone() {
     let project = Sandbox::new(
@@ -376,18 +422,20 @@ fn a_changed_number_in_a_record_is_found() {
         "[experiment]\nname = \"m\"\n[stages.a]\nkind = \"command\"\noutput = \"metrics\"\n\
          shell = 'echo \"{\\\"accuracy\\\": 0.15}\" > \"$PIPELINE_OUTPUT/metrics.json\"'\n",
     );
-    project.pipeline("run experiment.toml").success();
-    let record =
-        walk(&project.cache("records")).into_iter().find(|path| path.is_file()).expect("one");
-    let text = fs::read_to_string(&record).expect("readable");
-    let damaged = text.replace("\"accuracy\": 0.15", "\"accuracy\": 0.95");
-    assert_ne!(damaged, text);
-    fs::write(&record, damaged).expect("ours");
-    let plan = project.pipeline("plan experiment.toml");
-    assert!(plan.stdout.contains("its record is damaged"), "{plan}");
-    let verify = project.pipeline("verify --all --cache cache");
-    assert_eq!(verify.code(), Some(1), "{verify}");
-    assert!(verify.stdout.contains("is damaged; moved to quarantine/records/"), "{verify}");
+    for command in ["verify --all --cache cache", "verify experiment.toml"] {
+        project.pipeline("run experiment.toml").success();
+        let record =
+            walk(&project.cache("records")).into_iter().find(|path| path.is_file()).expect("one");
+        let text = fs::read_to_string(&record).expect("readable");
+        let damaged = text.replace("\"accuracy\": 0.15", "\"accuracy\": 0.95");
+        assert_ne!(damaged, text);
+        fs::write(&record, damaged).expect("ours");
+        let plan = project.pipeline("plan experiment.toml");
+        assert!(plan.stdout.contains("its record is damaged"), "{plan}");
+        let verify = project.pipeline(command);
+        assert_eq!(verify.code(), Some(1), "{verify}");
+        assert!(verify.stdout.contains("is damaged; moved to quarantine/records/"), "{verify}");
+    }
     project.pipeline("run experiment.toml").success();
     assert!(project.pipeline("metrics experiment.toml").stdout.contains("0.15"));
 }

@@ -74,6 +74,19 @@ fn a_password_in_a_url_is_a_mistake_that_is_not_repeated() {
 }
 
 #[test]
+fn a_password_in_the_line_of_a_program_is_a_mistake() {
+    let project = Sandbox::new(&format!(
+        "[experiment]\nname = \"x\"\n[stages.a]\nkind = \"command\"\nshell = 'curl http://ann:{SECRET}@h/x'\n"
+    ));
+    for command in ["plan", "run"] {
+        let ended = project.pipeline(&format!("{command} experiment.toml"));
+        assert_eq!(ended.code(), Some(2), "{ended}");
+        assert!(ended.stderr.contains("a URL with a password"), "{ended}");
+        assert_no_secret(&project, &ended);
+    }
+}
+
+#[test]
 fn a_login_comes_from_a_netrc_file_or_the_environment() {
     let url = format!("http://127.0.0.1:{}/auth", server());
     let project = Sandbox::new(&manifest(&url));

@@ -1,7 +1,9 @@
 //! What killed processes leave in windows of microseconds, and how a later run finds it.
 
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use crate::manifests::TRAINING;
@@ -44,12 +46,19 @@ fn files_that_never_got_their_final_name() {
         format!("{shard}/.new-abc123"),
         "cache/.new-index1".to_owned(),
         "cache/heads/training/.new-head12".to_owned(),
-        "cache/latest/training/.new-17-data".to_owned(),
     ];
     for name in &left {
         project.write(name, "half");
         age(&project.path(name));
     }
+    // In `latest` only links are ours: it may be a link to a folder of somebody's.
+    let link = project.cache("latest/training/.new-17-data");
+    symlink("nowhere", &link).expect("writable");
+    let touched = Command::new("touch").args(["-h", "-d", "2 hours ago"]).arg(&link).status();
+    assert!(touched.expect("touch runs").success());
+    let draft = "cache/latest/training/.new-draft2";
+    project.write(draft, "precious");
+    age(&project.path(draft));
     let young = format!("{shard}/.new-young1");
     project.write(&young, "somebody writes this now");
     let other = format!("{shard}/notes.txt");
@@ -65,7 +74,8 @@ fn files_that_never_got_their_final_name() {
     for name in &left {
         assert!(!project.path(name).exists(), "{name}");
     }
-    assert!(project.path(&young).exists() && project.path(&other).exists());
+    assert!(!link.is_symlink());
+    assert!([&young, &other, draft].iter().all(|name| project.path(name).exists()));
 }
 
 #[test]

@@ -248,7 +248,7 @@ fn an_input_that_is_damaged() {
     assert_snapshot!(project.pipeline("verify experiment.toml --rerun train"), @r#"
     status 2
     --- stderr
-    error: the input 'simclr' of 'train' was damaged, and is in quarantine now; `pipeline run experiment.toml train` makes it again where it is missing
+    error: the input 'simclr' of 'train' was damaged, and is in quarantine now; what was made from it no longer counts: training/train, training/evaluate; `pipeline run experiment.toml train` makes it again where it is missing
     "#);
     assert_eq!(project.read("journal"), "", "nothing ran");
 }

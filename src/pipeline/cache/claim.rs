@@ -4,10 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use pipeline_stages::message::{self, Metrics, RanOn};
 use pipeline_stages::{ArtifactType, checkpoint};
 
+use super::damage::InputFolder;
+use super::layout::Bucket;
 use super::lock::Lock;
 use super::record::Record;
 use super::withdrawal::Withdrawn;
@@ -18,7 +20,7 @@ use crate::reason::Reason;
 
 /// What a cache has for a key.
 #[derive(Debug)]
-pub enum Lookup {
+pub(crate) enum Lookup {
     /// A result.
     Hit(Box<Record>),
     /// Another process works on it.
@@ -29,7 +31,7 @@ pub enum Lookup {
 
 /// The right to work on a key, and the folder to do it in. Ends when it is dropped.
 #[derive(Debug)]
-pub struct Claim {
+pub(crate) struct Claim {
     cache: Cache,
     key: StageKey,
     work: WorkFolder,
@@ -38,38 +40,44 @@ pub struct Claim {
 
 /// A result that counts now.
 #[derive(Debug)]
-pub struct Committed {
+pub(crate) struct Committed {
     /// Its record.
-    pub record: Record,
+    pub(crate) record: Record,
     /// What no longer counts: it was made from the same artifact while that was damaged.
-    pub withdrawn: Vec<Withdrawn>,
+    pub(crate) withdrawn: Vec<Withdrawn>,
+}
+
+/// A result that could not be recorded.
+#[derive(Debug)]
+pub(crate) struct NotCommitted {
+    /// Why.
+    pub(crate) error: anyhow::Error,
+    /// The claim, to keep the output that there is.
+    pub(crate) claim: Claim,
 }
 
 /// What is to be recorded of an execution, beside what the cache itself sees.
 #[derive(Debug, Clone)]
-pub struct Execution {
+pub(crate) struct Execution {
     /// What the key was made of.
-    pub parts: Vec<Part>,
+    pub(crate) parts: Vec<Part>,
     /// What the stage is called.
-    pub stage: String,
+    pub(crate) stage: String,
     /// The experiment.
-    pub experiment: String,
+    pub(crate) experiment: String,
     /// Why it ran.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// The type of the artifact.
-    pub artifact: ArtifactType,
+    pub(crate) artifact: ArtifactType,
     /// What the stage measured.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// What it ran on, where that matters.
-    pub ran_on: Option<RanOn>,
+    pub(crate) ran_on: Option<RanOn>,
 }
 
 impl Cache {
     /// Looks a key up, and claims it where there is no result and nobody works on it.
-    ///
-    /// # Errors
-    /// When the lock or the folder to work in cannot be made.
-    pub fn claim(&self, key: &StageKey) -> anyhow::Result<Lookup> {
+    pub(crate) fn claim(&self, key: &StageKey) -> anyhow::Result<Lookup> {
         let name = key.to_string();
         let place = self.layout.lock(&name);
         let Some(lock) = Lock::try_take(&place)? else {
@@ -82,7 +90,8 @@ impl Cache {
         lock.name_owner();
         let work = WorkFolder::make(&self.layout, &name, lock)?;
         let claim = Claim { cache: self.clone(), key: *key, work, started: Instant::now() };
-        durable::create_folder(&claim.checkpoint())?;
+        durable::create_own_folder(&self.layout.partial(key))?;
+        durable::create_own_folder(&claim.checkpoint())?;
         if let Some(folder) = claim.log().parent() {
             durable::create_folder(folder)?;
         }
@@ -94,47 +103,66 @@ impl Cache {
 
 impl Claim {
     /// Where the stage writes its output.
-    pub fn output(&self) -> PathBuf {
+    pub(crate) fn output(&self) -> PathBuf {
         self.work.output()
     }
 
     /// Where its worker has the folder for its checkpoint.
-    pub fn checkpoint(&self) -> PathBuf {
+    pub(crate) fn checkpoint(&self) -> PathBuf {
         self.cache.layout.partial(&self.key).join("checkpoint")
     }
 
     /// Whether there is a checkpoint of an interrupted run.
-    pub fn resumes(&self) -> bool {
+    pub(crate) fn resumes(&self) -> bool {
         checkpoint::holds_work(&self.checkpoint())
     }
 
     /// Removes the checkpoint, where it was made from something else than the key says.
-    ///
-    /// # Errors
-    /// When it cannot be removed.
-    pub fn remove_checkpoint(&self) -> anyhow::Result<()> {
-        durable::remove_tree(&self.cache.layout.partial(&self.key))
+    pub(crate) fn remove_checkpoint(&self) -> anyhow::Result<()> {
+        let place = self.cache.layout.partial(&self.key);
+        // Out of the way first: what another user wrote in it may not be ours to remove.
+        let away = durable::free_name(
+            &self.cache.layout.bucket(Bucket::Partial),
+            &format!("{}{}", durable::NEW, self.key),
+        )?;
+        match fs::rename(&place, &away) {
+            Ok(()) => {
+                let _ = durable::remove_tree(&away);
+                Ok(())
+            }
+            Err(_) => durable::remove_tree(&place),
+        }
     }
 
     /// Where its log goes.
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.cache.layout.log(&self.key)
     }
 
-    /// Moves the output into the store and records it: the commit.
+    /// Moves the output into the store and records it: the commit. `inputs` are the artifacts that it was made from.
     ///
     /// # Errors
-    /// When the output cannot be kept, or the cache cannot be written. Nothing is recorded then.
-    pub fn commit(self, execution: Execution) -> anyhow::Result<Committed> {
+    /// When the output cannot be kept, or the cache cannot be written. Nothing is recorded then, and the claim stays.
+    pub(crate) fn commit(
+        self,
+        execution: Execution,
+        inputs: &[InputFolder],
+    ) -> Result<Committed, Box<NotCommitted>> {
+        self.record(execution, inputs)
+            .map_err(|error| Box::new(NotCommitted { error, claim: self }))
+    }
+
+    fn record(&self, execution: Execution, inputs: &[InputFolder]) -> anyhow::Result<Committed> {
         if StageKey::of(&execution.parts) != self.key {
             bail!("internal error: the parts of the execution do not make the key {}", self.key);
         }
         let Self { cache, key, work, started } = self;
-        let layout = &cache.layout;
+        let (layout, key) = (&cache.layout, *key);
         let mut withdrawn = Vec::new();
-        let output = store::commit(layout, &work, |digest| {
-            withdrawn = cache.withdraw_made_from(&[*digest])?;
-            Ok(())
+        let output = store::commit(layout, work, |digest| {
+            let (withdrawal, all) = cache.begin_withdrawal(&[*digest], 0)?;
+            withdrawn = all;
+            Ok(withdrawal)
         })?;
         let Execution { parts, stage, experiment, reason, artifact, metrics, ran_on } = execution;
         let record = Record {
@@ -154,9 +182,15 @@ impl Claim {
             ran_on,
             version: message::VERSION.to_owned(),
         };
-        // Before the record: nobody looks for what is left of a stage that is fresh.
-        work.clear()?;
+        // Before the record: nobody looks for what is left of a stage that is fresh. Another user's leftovers may stay.
+        let _ = work.clear();
+        let Some(inputs) = cache.hold_inputs(inputs)? else {
+            bail!(
+                "an input was found damaged, and moved away, after the stage had read it: run it again"
+            );
+        };
         record.write(&layout.record(&key))?;
+        drop(inputs);
         // It counts now; what stays behind is only litter.
         for place in [layout.partial(&key), layout.failed(&key)] {
             let _ = durable::remove_tree(&place);
@@ -164,26 +198,20 @@ impl Claim {
         for place in [layout.withdrawn(&key), layout.withdrawn(&key).with_extension("reason")] {
             let _ = fs::remove_file(place);
         }
-        drop(work);
         Ok(Committed { record, withdrawn })
     }
 
     /// Keeps what the stage had written when it failed, to look at, and reports where. `None` where it had
     /// written nothing.
-    ///
-    /// # Errors
-    /// When it cannot be kept.
-    pub fn keep_failed(self) -> anyhow::Result<Option<PathBuf>> {
+    pub(crate) fn keep_failed(self) -> anyhow::Result<Option<PathBuf>> {
         let Ok(output) = self.work.open_output() else { return Ok(None) };
-        if output.entries()?.is_empty() {
+        if fs::read_dir(output.path())?.next().is_none() {
             return Ok(None);
         }
         let place = self.cache.layout.failed(&self.key);
         durable::remove_tree(&place)?;
         durable::create_folder(place.parent().unwrap_or(Path::new("/")))?;
-        self.work
-            .rename_output(&place)
-            .with_context(|| format!("cannot move the output to {}", place.display()))?;
+        store::move_output(&self.work, &output, &place)?;
         Ok(Some(place))
     }
 }

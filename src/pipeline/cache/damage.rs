@@ -1,7 +1,7 @@
 //! What happens to what is damaged: first what was made from it is withdrawn, then it moves to the quarantine.
 //!
 //! In this order and under the lock of the artifact: killed anywhere, nothing counts that may be wrong, and nothing is
-//! withdrawn that was made from a sound one.
+//! withdrawn that was made from a sound one. Meanwhile nothing is recorded, so that no result slips through in between.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,115 +9,165 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::lock::Lock;
+use super::record::Unreadable;
+use super::snapshot::TopFolder;
 use super::store::{self, Stored};
 use super::withdrawal::Withdrawn;
 use super::{Cache, durable};
 use crate::digest::Digest;
+use crate::key::StageKey;
+
+/// The artifact that a stage read at a port.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InputFolder {
+    /// Its name.
+    pub(crate) digest: Digest,
+    /// The folder that it was.
+    pub(crate) top: TopFolder,
+}
+
+/// That nothing is recorded now which was made from damaged artifacts.
+#[derive(Debug)]
+pub(super) struct Withdrawal(#[allow(dead_code, reason = "held until it is dropped")] Lock);
 
 /// A damaged artifact that is out of the way now.
 #[derive(Debug)]
-pub struct Quarantined {
+pub(crate) struct Quarantined {
     /// Where it is. `None` where somebody else had moved it.
-    pub place: Option<PathBuf>,
+    pub(crate) place: Option<PathBuf>,
     /// What no longer counts, because it was made from it.
-    pub withdrawn: Vec<Withdrawn>,
+    pub(crate) withdrawn: Vec<Withdrawn>,
 }
 
 impl Cache {
     /// Moves an artifact out of the way if its extent is not the recorded one, and withdraws what was made from it.
     /// `None` where it is.
-    ///
-    /// # Errors
-    /// When something cannot be moved.
-    pub fn quarantine_if_damaged(&self, stored: &Stored) -> anyhow::Result<Option<Quarantined>> {
-        self.quarantine_unless(&stored.digest, || Ok(store::holds(&self.layout, stored)))
+    pub(crate) fn quarantine_if_damaged(
+        &self,
+        stored: &Stored,
+    ) -> anyhow::Result<Option<Quarantined>> {
+        self.quarantine_unless(&stored.digest, 0, || Ok(store::holds(&self.layout, stored)))
     }
 
-    /// The same, going by the bytes.
-    ///
-    /// # Errors
-    /// When something cannot be read or moved.
-    pub fn quarantine_if_rewritten(&self, digest: &Digest) -> anyhow::Result<Option<Quarantined>> {
-        self.quarantine_unless(digest, || store::is_intact(&self.layout, digest))
+    /// The same, going by the bytes. It was sound until `since` (seconds since 1970, UTC): what was finished before counts.
+    pub(crate) fn quarantine_if_rewritten(
+        &self,
+        digest: &Digest,
+        since: u64,
+    ) -> anyhow::Result<Option<Quarantined>> {
+        self.quarantine_unless(digest, since, || store::is_intact(&self.layout, digest))
     }
 
     fn quarantine_unless(
         &self,
         digest: &Digest,
+        since: u64,
         is_sound: impl Fn() -> anyhow::Result<bool>,
     ) -> anyhow::Result<Option<Quarantined>> {
         if is_sound()? {
             return Ok(None);
         }
-        let lock = store::lock(&self.layout, digest)?;
+        let _lock = store::lock(&self.layout, digest)?;
         if is_sound()? {
             return Ok(None);
         }
         // Where somebody removed it, or moved it away, it was not damaged for whoever read it.
-        let is_gone = fs::symlink_metadata(self.layout.artifact(digest)).is_err();
-        let withdrawn = if is_gone { Vec::new() } else { self.withdraw_made_from(&[*digest])? };
-        Ok(Some(Quarantined { place: self.quarantine(digest, &lock)?, withdrawn }))
+        if fs::symlink_metadata(self.layout.artifact(digest)).is_err() {
+            return Ok(Some(Quarantined { place: None, withdrawn: Vec::new() }));
+        }
+        let (withdrawal, withdrawn) = self.begin_withdrawal(&[*digest], since)?;
+        Ok(Some(Quarantined { place: self.quarantine(digest, &withdrawal)?, withdrawn }))
     }
 
-    /// Withdraws what was made from an artifact that is no longer the one that it was, for whoever has just recorded something
-    /// that was. The lock makes sure that somebody who found the damage saw that record, or has moved the artifact.
-    ///
-    /// # Errors
-    /// When a record cannot be moved.
-    pub fn withdraw_unless(
+    /// Withdraws what was made from these damaged artifacts, for whoever has their locks. Until what is returned is dropped,
+    /// nothing is recorded that was made from them: they must be out of the way by then.
+    pub(super) fn begin_withdrawal(
+        &self,
+        damaged: &[Digest],
+        since: u64,
+    ) -> anyhow::Result<(Withdrawal, Vec<Withdrawn>)> {
+        let withdrawal = Withdrawal(Lock::take(&self.withdrawal_lock())?);
+        let withdrawn = self.withdraw_made_from(damaged, since)?;
+        Ok((withdrawal, withdrawn))
+    }
+
+    /// Moves a damaged artifact out of the way, and reports where to; `None` if there is none.
+    pub(super) fn quarantine(
         &self,
         digest: &Digest,
-        is_the_same: impl Fn() -> bool,
-    ) -> anyhow::Result<Vec<Withdrawn>> {
-        let _lock = store::lock(&self.layout, digest)?;
-        if is_the_same() { Ok(Vec::new()) } else { self.withdraw_made_from(&[*digest]) }
-    }
-
-    /// Moves an artifact out of the way, for whoever has its lock and withdrew what was made from it. Reports where to;
-    /// `None` where there is none.
-    pub(super) fn quarantine(&self, digest: &Digest, _: &Lock) -> anyhow::Result<Option<PathBuf>> {
+        _: &Withdrawal,
+    ) -> anyhow::Result<Option<PathBuf>> {
         store::quarantine(&self.layout, digest)
     }
 
-    /// Moves the file of a record that cannot be read out of the way, and reports where to.
+    /// Keeps these inputs of a stage from being found damaged until what is returned is dropped: for the moment in which what
+    /// was made from them is recorded. `None` if one of them is no longer the folder that was read.
+    pub(super) fn hold_inputs(&self, inputs: &[InputFolder]) -> anyhow::Result<Option<Lock>> {
+        let lock = Lock::take_shared(&self.withdrawal_lock())?;
+        let is_there = |input: &InputFolder| input.top.is_at(&self.artifact(&input.digest));
+        Ok(inputs.iter().all(is_there).then_some(lock))
+    }
+
+    /// Shared by those who record a result, taken alone by those who withdraw.
+    fn withdrawal_lock(&self) -> PathBuf {
+        self.layout.lock("withdrawal")
+    }
+
+    /// Moves the file of a damaged record out of the way, and reports where to. `None` if it is not damaged any more, or
+    /// somebody works on its key.
     ///
     /// # Errors
     /// When it cannot be moved.
-    pub fn quarantine_record(&self, file: &Path) -> anyhow::Result<PathBuf> {
+    pub(crate) fn quarantine_record(&self, file: &Path) -> anyhow::Result<Option<PathBuf>> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let key: Option<StageKey> = name.strip_suffix(".json").and_then(|key| key.parse().ok());
+        let _lock = match key {
+            Some(key) => {
+                let Some(lock) = Lock::try_take(&self.layout.lock(&key.to_string()))? else {
+                    return Ok(None);
+                };
+                if self.read_record(&key) != Err(Unreadable::Damaged) {
+                    return Ok(None);
+                }
+                Some(lock)
+            }
+            None => None,
+        };
         let target =
             durable::free_name(&self.layout.withdrawn_records(), &format!("{name}.damaged"))?;
         fs::rename(file, &target)
             .with_context(|| format!("cannot move the damaged {} away", file.display()))?;
-        Ok(target)
+        Ok(Some(target))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::Record;
+    use crate::cache::Snapshot;
     use crate::digest::Encoder;
-    use crate::key::Part;
 
     #[test]
-    fn a_result_is_withdrawn_if_its_input_changed_before_it_was_recorded() {
+    fn a_result_can_be_recorded_while_its_inputs_are_the_folders_that_were_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = Cache::open(folder.path()).expect("a cache");
         cache.prepare().expect("writable");
-        let digest = |text: &str| Encoder::new("test").text(text).finish();
-        let input = digest("input");
-        let port = "data".to_owned();
-        let parts = vec![Part::Input { port, from: "a".parse().expect("a name"), digest: input }];
-        let record = Record::for_test("b", parts, digest("output"));
-        let place = cache.layout().record(&record.key);
-        durable::create_folder(place.parent().expect("a folder")).expect("writable");
-        record.write(&place).expect("writable");
-
-        assert_eq!(cache.withdraw_unless(&input, || true).expect("writable"), []);
-        assert!(cache.record(&record.key).is_some());
-        let withdrawn = cache.withdraw_unless(&input, || false).expect("writable");
-        assert_eq!(withdrawn.iter().map(|one| one.record.name()).collect::<Vec<_>>(), ["test/b"]);
-        assert!(cache.record(&record.key).is_none() && cache.withdrawn(&record.key).is_some());
+        let digest = Encoder::new("test").finish();
+        let place = cache.artifact(&digest);
+        fs::create_dir(&place).expect("writable");
+        let top = Snapshot::of_artifact(&place).expect("a folder").top().expect("a folder");
+        let inputs = [InputFolder { digest, top }];
+        let held = cache.hold_inputs(&inputs).expect("writable").expect("it is in its place");
+        assert!(cache.hold_inputs(&inputs).expect("writable").is_some(), "others may record, too");
+        // Nobody can withdraw meanwhile.
+        assert!(Lock::try_take(&cache.withdrawal_lock()).expect("writable").is_none());
+        drop(held);
+        let (withdrawal, _) = cache.begin_withdrawal(&[digest], 0).expect("writable");
+        cache.quarantine(&digest, &withdrawal).expect("writable");
+        drop(withdrawal);
+        assert!(cache.hold_inputs(&inputs).expect("writable").is_none());
+        // Made again, it is another folder.
+        fs::create_dir(&place).expect("writable");
+        assert!(cache.hold_inputs(&inputs).expect("writable").is_none());
     }
 }

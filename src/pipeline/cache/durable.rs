@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -20,10 +20,7 @@ const SETGID: u32 = 0o2000;
 const OWNER: u32 = 0o700;
 
 /// Replaces a file's content in one step.
-///
-/// # Errors
-/// When the file cannot be written; the old content stays.
-pub fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().context("a file has a folder")?;
     let is_new = !folder.exists();
     create_folder(folder)?;
@@ -41,10 +38,7 @@ pub fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
 }
 
 /// Replaces the content of a file that proves itself when it is read: after a power cut it may be another.
-///
-/// # Errors
-/// When the file cannot be written; the old content stays.
-pub fn write_disposable(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_disposable(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().context("a file has a folder")?;
     create_folder(folder)?;
     let write = || -> io::Result<()> {
@@ -65,38 +59,44 @@ fn new_file(folder: &Path, content: &[u8]) -> io::Result<tempfile::NamedTempFile
 
 /// Whether a folder is a group's: whatever is made in it belongs to the group of the folder, and the group may
 /// change it. The setgid bit says so, and new folders inherit it.
-pub fn is_shared(folder: &Path) -> bool {
+pub(crate) fn is_shared(folder: &Path) -> bool {
     fs::metadata(folder).is_ok_and(|metadata| metadata.mode() & SETGID != 0)
 }
 
 /// From now on what this process and its children make is the group's too, whatever the umask was.
-pub fn share_new_files() {
+pub(crate) fn share_new_files() {
     use rustix::process::umask;
     let old = umask(Mode::empty());
     umask(old - Mode::RWXG);
 }
 
 /// Creates a folder and those above it. Nothing happens when it exists.
-///
-/// # Errors
-/// When it cannot be created.
-pub fn create_folder(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn create_folder(path: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(path).with_context(|| format!("cannot create the folder {}", path.display()))
 }
 
+/// The same, where a link in its place is removed: whoever put it there wanted something else to be written to.
+pub(crate) fn create_own_folder(path: &Path) -> anyhow::Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
+        fs::remove_file(path)
+            .with_context(|| format!("cannot remove the link {}", path.display()))?;
+    }
+    create_folder(path)
+}
+
+/// A path to a folder that is open, whatever has its name now. `None` where the system does not have such paths.
+pub(crate) fn path_of_open(folder: impl AsFd) -> Option<PathBuf> {
+    let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd()));
+    path.exists().then_some(path)
+}
+
 /// Makes renames in a folder last.
-///
-/// # Errors
-/// As fsync.
-pub fn sync_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
 /// Replaces a symbolic link in one step.
-///
-/// # Errors
-/// When it cannot be written; the old link stays.
-pub fn write_link(link: &Path, target: &Path) -> anyhow::Result<()> {
+pub(crate) fn write_link(link: &Path, target: &Path) -> anyhow::Result<()> {
     let folder = link.parent().context("a link has a folder")?;
     create_folder(folder)?;
     let temporary = folder.join(format!("{NEW}{}-{}", std::process::id(), file_name(link)));
@@ -109,10 +109,7 @@ pub fn write_link(link: &Path, target: &Path) -> anyhow::Result<()> {
 }
 
 /// A name in a folder, which is made if it is missing, that nobody uses yet: `stem-0`, `stem-1`, ...
-///
-/// # Errors
-/// When the folder cannot be made.
-pub fn free_name(folder: &Path, stem: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn free_name(folder: &Path, stem: &str) -> anyhow::Result<PathBuf> {
     create_folder(folder)?;
     let mut names = (0..u32::MAX).map(|number| folder.join(format!("{stem}-{number}")));
     names
@@ -124,10 +121,7 @@ pub fn free_name(folder: &Path, stem: &str) -> anyhow::Result<PathBuf> {
 /// removed, never followed.
 ///
 /// A program that outlived its worker may still write there: what it adds meanwhile is removed too.
-///
-/// # Errors
-/// When something in it cannot be removed.
-pub fn remove_tree(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> anyhow::Result<()> {
     const ATTEMPTS: usize = 10;
     let remove = || -> io::Result<()> {
         match fs::symlink_metadata(path) {

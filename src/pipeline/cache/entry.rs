@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 
 /// How much an artifact holds. Cheap to find out again, and different after most damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct Extent {
+pub(crate) struct Extent {
     /// Files and links; folders are not counted.
-    pub files: u64,
+    pub(crate) files: u64,
     /// Bytes in files.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Extent {
     /// How much these are.
-    pub fn of<'a>(kinds: impl Iterator<Item = &'a EntryKind>) -> Self {
+    pub(crate) fn of<'a>(kinds: impl Iterator<Item = &'a EntryKind>) -> Self {
         let mut extent = Self::default();
         for kind in kinds {
             match kind {
@@ -33,19 +33,19 @@ impl Extent {
 
 /// One entry of a folder tree, relative to its top.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The path below the top.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// What it is.
-    pub kind: EntryKind,
+    pub(crate) kind: EntryKind,
     /// Whether it is a file that has another name as well, somewhere.
-    pub has_other_names: bool,
+    pub(crate) has_other_names: bool,
 }
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum EntryKind {
+pub(crate) enum EntryKind {
     /// A folder.
     Folder,
     /// A file.
@@ -64,6 +64,6 @@ pub enum EntryKind {
 }
 
 /// The bytes of a path, which is what paths are sorted by.
-pub fn path_bytes(path: &Path) -> &[u8] {
+pub(crate) fn path_bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_encoded_bytes()
 }

@@ -10,27 +10,18 @@ use anyhow::Context;
 use crate::digest::Digest;
 
 /// The digest of a file's bytes.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn digest_file(path: &Path) -> anyhow::Result<Digest> {
+pub(crate) fn digest_file(path: &Path) -> anyhow::Result<Digest> {
     digest_file_watched(path, &Watch::default())
 }
 
 /// The digest of a file's bytes, with somebody who watches.
-///
-/// # Errors
-/// When it cannot be read, or was stopped.
-pub fn digest_file_watched(path: &Path, watch: &Watch) -> anyhow::Result<Digest> {
+pub(crate) fn digest_file_watched(path: &Path, watch: &Watch) -> anyhow::Result<Digest> {
     let hash = || digest_open_file(File::open(path)?, watch);
     hash().with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// The digest of the bytes of a file that is open, with somebody who watches.
-///
-/// # Errors
-/// When it cannot be read, or was stopped.
-pub fn digest_open_file(file: File, watch: &Watch) -> io::Result<Digest> {
+pub(crate) fn digest_open_file(file: File, watch: &Watch) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(Watched { file, watch })?;
     Ok(hasher.finalize().into())
@@ -38,11 +29,11 @@ pub fn digest_open_file(file: File, watch: &Watch) -> io::Result<Digest> {
 
 /// What another thread sees and does of a long reading.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub(crate) struct Watch {
     /// Bytes that were read so far.
-    pub read: AtomicU64,
+    pub(crate) read: AtomicU64,
     /// Set to end it early, with an error.
-    pub stop: AtomicBool,
+    pub(crate) stop: AtomicBool,
 }
 
 struct Watched<'a> {

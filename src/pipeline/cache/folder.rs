@@ -24,14 +24,14 @@ const READ: OFlags =
 
 /// A folder that is held open.
 #[derive(Debug)]
-pub struct Folder {
+pub(crate) struct Folder {
     descriptor: OwnedFd,
     path: PathBuf,
 }
 
 /// Which folder it is, whatever it is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     device: u64,
     inode: u64,
 }
@@ -41,38 +41,29 @@ impl Folder {
     ///
     /// # Errors
     /// When there is none, or something else has its name.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let descriptor = openat(CWD, path, READ | OFlags::DIRECTORY, Mode::empty())?;
         Ok(Self { descriptor, path: path.to_owned() })
     }
 
     /// Where it was when it was opened: for messages.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Which folder it is.
-    ///
-    /// # Errors
-    /// As fstat.
-    pub fn identity(&self) -> io::Result<Identity> {
+    pub(crate) fn identity(&self) -> io::Result<Identity> {
         let metadata = File::from(self.descriptor.try_clone()?).metadata()?;
         Ok(Identity { device: metadata.dev(), inode: metadata.ino() })
     }
 
     /// What is known of the folder itself.
-    ///
-    /// # Errors
-    /// As fstat.
-    pub fn stat(&self) -> io::Result<Stat> {
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
         Ok(fstat(&self.descriptor)?)
     }
 
     /// Opens a file or a folder below it, to read it. No part of the path may be a link.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
-    pub fn open_below(&self, relative: &Path) -> io::Result<File> {
+    pub(crate) fn open_below(&self, relative: &Path) -> io::Result<File> {
         if relative.as_os_str().is_empty() {
             return Ok(openat(&self.descriptor, ".", READ, Mode::empty())?.into());
         }
@@ -95,10 +86,7 @@ impl Folder {
     }
 
     /// All entries below the folder, sorted by the bytes of their paths.
-    ///
-    /// # Errors
-    /// When something cannot be read, or is neither a file, a folder nor a link.
-    pub fn entries(&self) -> anyhow::Result<Vec<Entry>> {
+    pub(crate) fn entries(&self) -> anyhow::Result<Vec<Entry>> {
         let mut found = Vec::new();
         let mut folders = vec![PathBuf::new()];
         while let Some(folder) = folders.pop() {
@@ -128,10 +116,7 @@ impl Folder {
 }
 
 /// How much is below a folder, without reading a file.
-///
-/// # Errors
-/// As [`Folder::entries`].
-pub fn extent(top: &Path) -> anyhow::Result<Extent> {
+pub(crate) fn extent(top: &Path) -> anyhow::Result<Extent> {
     let folder = Folder::open(top).with_context(|| format!("cannot list {}", top.display()))?;
     Ok(Extent::of(folder.entries()?.iter().map(|entry| &entry.kind)))
 }

@@ -27,14 +27,14 @@ use crate::digest::Digest;
 use crate::key::StageKey;
 
 /// The version of the layout that this build reads and writes.
-pub const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 2;
 
 /// A folder directly below the cache folder: everything in a cache is in one of these.
 ///
 /// *Truth* is what cannot be made again from the rest; everything else may be deleted at any time, and costs
 /// time at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bucket {
+pub(crate) enum Bucket {
     /// Artifacts. Truth. Written by a commit; an artifact that is found damaged leaves for the quarantine.
     Store,
     /// The files of each artifact. Written by a commit; proves itself.
@@ -71,7 +71,7 @@ pub enum Bucket {
 
 impl Bucket {
     /// Every bucket.
-    pub const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Store,
         Self::Listings,
         Self::Records,
@@ -91,7 +91,7 @@ impl Bucket {
     ];
 
     /// The name of its folder.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Store => "store",
             Self::Listings => "listings",
@@ -133,120 +133,120 @@ const FILES: [&str; 4] = ["VERSION", "README.md", ".gitignore", "stat.idx"];
 
 /// The paths of one cache.
 #[derive(Debug, Clone)]
-pub struct Layout {
+pub(crate) struct Layout {
     root: PathBuf,
 }
 
 impl Layout {
     /// The layout below a folder.
-    pub fn new(root: PathBuf) -> Self {
+    pub(crate) fn new(root: PathBuf) -> Self {
         Self { root }
     }
 
     /// The cache folder.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// The folder of a bucket.
-    pub fn bucket(&self, bucket: Bucket) -> PathBuf {
+    pub(crate) fn bucket(&self, bucket: Bucket) -> PathBuf {
         self.root.join(bucket.name())
     }
 
     /// The folders that every cache has.
-    pub fn folders(&self) -> impl Iterator<Item = PathBuf> {
+    pub(crate) fn folders(&self) -> impl Iterator<Item = PathBuf> {
         let at_once = Bucket::ALL.into_iter().filter(|bucket| bucket.is_made_at_once());
         at_once.map(|bucket| self.bucket(bucket))
     }
 
     /// Whether a cache can have something of this name directly below its folder.
-    pub fn is_ours(name: &str) -> bool {
+    pub(crate) fn is_ours(name: &str) -> bool {
         FILES.contains(&name) || Bucket::ALL.iter().any(|bucket| bucket.name() == name)
     }
 
     /// The file that holds the layout's version.
-    pub fn version(&self) -> PathBuf {
+    pub(crate) fn version(&self) -> PathBuf {
         self.root.join("VERSION")
     }
 
     /// An artifact.
-    pub fn artifact(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn artifact(&self, digest: &Digest) -> PathBuf {
         self.bucket(Bucket::Store).join(digest.to_string())
     }
 
     /// The files of an artifact, each with its digest.
-    pub fn listing(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn listing(&self, digest: &Digest) -> PathBuf {
         self.sharded(Bucket::Listings, &digest.to_string(), "json")
     }
 
     /// A record.
-    pub fn record(&self, key: &StageKey) -> PathBuf {
+    pub(crate) fn record(&self, key: &StageKey) -> PathBuf {
         self.sharded(Bucket::Records, &key.to_string(), "json")
     }
 
     /// The log of the last run of a key.
-    pub fn log(&self, key: &StageKey) -> PathBuf {
+    pub(crate) fn log(&self, key: &StageKey) -> PathBuf {
         self.sharded(Bucket::Logs, &key.to_string(), "log")
     }
 
     /// The key that a stage had last.
-    pub fn head(&self, experiment: &str, stage: &str) -> PathBuf {
+    pub(crate) fn head(&self, experiment: &str, stage: &str) -> PathBuf {
         self.bucket(Bucket::Heads).join(experiment).join(stage)
     }
 
     /// The link for people to the artifact of a stage.
-    pub fn link(&self, experiment: &str, stage: &str) -> PathBuf {
+    pub(crate) fn link(&self, experiment: &str, stage: &str) -> PathBuf {
         self.bucket(Bucket::Latest).join(experiment).join(stage)
     }
 
     /// What [`Layout::link`] points at.
-    pub fn link_target(digest: &Digest) -> PathBuf {
+    pub(crate) fn link_target(digest: &Digest) -> PathBuf {
         Path::new("../..").join(Bucket::Store.name()).join(digest.to_string())
     }
 
     /// Checkpoints of a key.
-    pub fn partial(&self, key: &StageKey) -> PathBuf {
+    pub(crate) fn partial(&self, key: &StageKey) -> PathBuf {
         self.bucket(Bucket::Partial).join(key.to_string())
     }
 
     /// The work in progress under a name: a key, or a key with a word before it.
-    pub fn work(&self, name: &str) -> PathBuf {
+    pub(crate) fn work(&self, name: &str) -> PathBuf {
         self.bucket(Bucket::Tmp).join(name)
     }
 
     /// The lock of a name.
-    pub fn lock(&self, name: &str) -> PathBuf {
+    pub(crate) fn lock(&self, name: &str) -> PathBuf {
         self.bucket(Bucket::Locks).join(name)
     }
 
     /// A record that no longer counts.
-    pub fn withdrawn(&self, key: &StageKey) -> PathBuf {
+    pub(crate) fn withdrawn(&self, key: &StageKey) -> PathBuf {
         self.withdrawn_records().join(format!("{key}.json"))
     }
 
     /// Where records go that no longer count.
-    pub fn withdrawn_records(&self) -> PathBuf {
+    pub(crate) fn withdrawn_records(&self) -> PathBuf {
         self.bucket(Bucket::Quarantine).join("records")
     }
 
     /// What a stage had written when it failed.
-    pub fn failed(&self, key: &StageKey) -> PathBuf {
+    pub(crate) fn failed(&self, key: &StageKey) -> PathBuf {
         self.bucket(Bucket::Failed).join(key.to_string())
     }
 
     /// What works on a key now.
-    pub fn running(&self, key: &StageKey) -> PathBuf {
+    pub(crate) fn running(&self, key: &StageKey) -> PathBuf {
         self.bucket(Bucket::Running).join(key.to_string())
     }
 
     /// The stat index.
-    pub fn stat_index(&self) -> PathBuf {
+    pub(crate) fn stat_index(&self) -> PathBuf {
         self.root.join("stat.idx")
     }
 
     /// The folders in which files are replaced in one step: a killed process may leave a new one there
     /// under its temporary name. Those that exist.
-    pub fn replaced_in(&self) -> Vec<PathBuf> {
+    pub(crate) fn replaced_in(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.root.clone()];
         for above in [Bucket::Records, Bucket::Listings, Bucket::Heads, Bucket::Latest] {
             let listing = std::fs::read_dir(self.bucket(above)).into_iter().flatten().flatten();

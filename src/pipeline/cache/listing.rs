@@ -23,7 +23,7 @@ const DOMAIN: &str = "pipeline 2026-11 artifact tree";
 /// All that is below a folder, sorted by the bytes of the paths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Listing(Vec<Line>);
+pub(crate) struct Listing(Vec<Line>);
 
 /// One file, folder or link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,34 +43,22 @@ pub(super) struct Line {
 
 impl Listing {
     /// Lists a folder and hashes every file in it.
-    ///
-    /// # Errors
-    /// When something in it cannot be read.
-    pub fn of(top: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn of(top: &Path) -> anyhow::Result<Self> {
         Self::watched(top, &Watch::default())
     }
 
     /// The same, with somebody who watches.
-    ///
-    /// # Errors
-    /// When something in it cannot be read, or it was stopped.
-    pub fn watched(top: &Path, watch: &Watch) -> anyhow::Result<Self> {
+    pub(crate) fn watched(top: &Path, watch: &Watch) -> anyhow::Result<Self> {
         let folder = Folder::open(top).with_context(|| format!("cannot list {}", top.display()))?;
         Self::of_open(&folder, watch)
     }
 
     /// The same for a folder that is open.
-    ///
-    /// # Errors
-    /// As [`Listing::watched`].
-    pub fn of_open(folder: &Folder, watch: &Watch) -> anyhow::Result<Self> {
+    pub(crate) fn of_open(folder: &Folder, watch: &Watch) -> anyhow::Result<Self> {
         Self::of_entries(folder, folder.entries()?, watch)
     }
 
     /// The same where its entries are known.
-    ///
-    /// # Errors
-    /// As [`Listing::watched`].
     pub(super) fn of_entries(
         folder: &Folder,
         entries: Vec<Entry>,
@@ -86,7 +74,7 @@ impl Listing {
     ///
     /// # Errors
     /// The first one of `digest_of`.
-    pub fn with_digests(
+    pub(crate) fn with_digests(
         entries: Vec<Entry>,
         mut digest_of: impl FnMut(&Path) -> anyhow::Result<Digest>,
     ) -> anyhow::Result<Self> {
@@ -107,7 +95,7 @@ impl Listing {
     }
 
     /// A Merkle hash over path, kind, executable bit, size and content.
-    pub fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         let mut encoder = Encoder::new(DOMAIN);
         for Line { path, through, kind, content } in &self.0 {
             encoder.bytes(path_bytes(path));
@@ -132,12 +120,12 @@ impl Listing {
     }
 
     /// How much it is.
-    pub fn extent(&self) -> Extent {
+    pub(crate) fn extent(&self) -> Extent {
         Extent::of(self.0.iter().map(|line| &line.kind))
     }
 
     /// What differs in `now`, path by path.
-    pub fn differences(&self, now: &Self) -> Vec<Difference> {
+    pub(crate) fn differences(&self, now: &Self) -> Vec<Difference> {
         let mut differences = Vec::new();
         let (mut old, mut new) = (self.0.iter().peekable(), now.0.iter().peekable());
         loop {
@@ -160,16 +148,13 @@ impl Listing {
     }
 
     /// Reads the listing of an artifact. `None` when there is none that is whole.
-    pub fn read(path: &Path, digest: &Digest) -> Option<Self> {
+    pub(crate) fn read(path: &Path, digest: &Digest) -> Option<Self> {
         let listing: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
         (listing.digest() == *digest).then_some(listing)
     }
 
     /// Writes the listing, unless one of the same length is there.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         let text = serde_json::to_vec(self).context("a listing is plain data")?;
         let length = fs::metadata(path).map(|metadata| metadata.len());
         if length.is_ok_and(|length| length == text.len() as u64) {

@@ -4,8 +4,9 @@
 //! the file who it is, for people.
 
 use std::fmt;
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,64 +17,74 @@ use super::durable;
 
 /// A lock that is held until this is dropped.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     file: File,
 }
 
 /// Who holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// The process.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// The machine that it runs on.
-    pub host: String,
+    pub(crate) host: String,
     /// When it took the lock: seconds since 1970, UTC.
-    pub since: u64,
+    pub(crate) since: u64,
 }
 
 impl Lock {
     /// Takes the lock, waiting for whoever has it. For work that is short.
-    ///
-    /// # Errors
-    /// When the lock file cannot be opened.
-    pub fn take(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn take(path: &Path) -> anyhow::Result<Self> {
         let file = open(path)?;
         file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
         Ok(Self { file })
     }
 
+    /// Takes the lock together with others that share it, waiting for whoever has it alone.
+    pub(crate) fn take_shared(path: &Path) -> anyhow::Result<Self> {
+        let file = open(path)?;
+        file.lock_shared().with_context(|| format!("cannot lock {}", path.display()))?;
+        Ok(Self { file })
+    }
+
+    /// Whether somebody has the lock alone. Nobody else is kept from taking it for more than a moment.
+    pub(crate) fn is_taken(path: &Path) -> bool {
+        let file = options(path, &mut File::options());
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Takes the lock, or reports at once that somebody else has it (`None`).
-    ///
-    /// # Errors
-    /// When the lock file cannot be opened.
-    pub fn try_take(path: &Path) -> anyhow::Result<Option<Self>> {
+    pub(crate) fn try_take(path: &Path) -> anyhow::Result<Option<Self>> {
         try_lock(open(path)?, path)
     }
 
     /// The same for a lock that was taken before: `None` also where it never was.
-    ///
-    /// # Errors
-    /// As [`Lock::try_take`].
-    pub fn try_take_existing(path: &Path) -> anyhow::Result<Option<Self>> {
-        match File::open(path) {
+    pub(crate) fn try_take_existing(path: &Path) -> anyhow::Result<Option<Self>> {
+        match options(path, &mut File::options()) {
             Ok(file) => try_lock(file, path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| cannot_open(path)),
         }
     }
 
+    /// Replaces what is in the lock file.
+    pub(super) fn write(&self, text: &[u8]) -> io::Result<()> {
+        self.file.set_len(0)?;
+        (&self.file).write_all(text)
+    }
+
     /// Writes into the lock file who has it. Where that is not possible (another user of the group made the
     /// file), nobody is named.
-    pub fn name_owner(&self) {
+    pub(crate) fn name_owner(&self) {
         if let Ok(text) = serde_json::to_vec(&Owner::this_process()) {
-            let _ = self.file.set_len(0).and_then(|()| (&self.file).write_all(&text));
+            let _ = self.write(&text);
         }
     }
 }
 
 impl Owner {
     /// This process, from now on.
-    pub fn this_process() -> Self {
+    pub(crate) fn this_process() -> Self {
         Self {
             pid: std::process::id(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -102,15 +113,20 @@ fn open(path: &Path) -> anyhow::Result<File> {
     if let Some(folder) = path.parent() {
         durable::create_folder(folder)?;
     }
-    let opened = File::options().create(true).truncate(false).write(true).open(path);
+    let opened = options(path, File::options().create(true).write(true));
     let file = match opened {
         // Another user of the group made it: whoever may read a file may lock it.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            File::open(path).map_err(|_| error)
+            options(path, &mut File::options()).map_err(|_| error)
         }
         other => other,
     };
     file.with_context(|| cannot_open(path))
+}
+
+/// Opens a lock file, and not what a link in its place leads to.
+fn options(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    options.read(true).truncate(false).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 fn cannot_open(path: &Path) -> String {

@@ -14,6 +14,7 @@ mod listing;
 mod lock;
 mod record;
 mod snapshot;
+mod stat;
 mod stat_index;
 mod store;
 mod sweep;
@@ -28,22 +29,22 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use pipeline_stages::known::Known;
 
-pub use claim::{Claim, Committed, Execution, Lookup};
-pub use damage::Quarantined;
-pub use durable::write_disposable;
+pub(crate) use claim::{Claim, Committed, Execution, Lookup, NotCommitted};
+pub(crate) use damage::{InputFolder, Quarantined};
+pub(crate) use durable::write_disposable;
 #[cfg(test)]
-pub use entry::Extent;
-pub use file_digest::Watch;
-pub use layout::{Bucket, Layout};
-pub use listing::Listing;
-pub use lock::{Lock, Owner};
-pub use record::{Record, Unreadable};
-pub use snapshot::{Place, Snapshot, Touch};
-pub use stat_index::StatIndex;
-pub use store::Stored;
-pub use verify::{Check, Checked, Damage, Verdict};
-pub use withdrawal::{Restored, Withdrawn};
-pub use work::WorkFolder;
+pub(crate) use entry::Extent;
+pub(crate) use file_digest::Watch;
+pub(crate) use layout::{Bucket, Layout};
+pub(crate) use listing::Listing;
+pub(crate) use lock::{Lock, Owner};
+pub(crate) use record::{Record, Unreadable};
+pub(crate) use snapshot::{Place, Snapshot, Touch};
+pub(crate) use stat_index::StatIndex;
+pub(crate) use store::Stored;
+pub(crate) use verify::{Check, Checked, Damage, Verdict};
+pub(crate) use withdrawal::{Restored, Withdrawn};
+pub(crate) use work::WorkFolder;
 
 use crate::digest::Digest;
 use crate::key::StageKey;
@@ -53,7 +54,7 @@ const RERUN_PREFIX: &str = "verify-";
 
 /// A cache folder.
 #[derive(Debug, Clone)]
-pub struct Cache {
+pub(crate) struct Cache {
     layout: Layout,
 }
 
@@ -62,7 +63,7 @@ impl Cache {
     ///
     /// # Errors
     /// When another version of this program made it, with another layout.
-    pub fn open(root: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn open(root: &Path) -> anyhow::Result<Self> {
         let layout = Layout::new(root.to_owned());
         match fs::read_to_string(layout.version()) {
             Ok(text) => check_version(root, &text)?,
@@ -76,10 +77,7 @@ impl Cache {
     }
 
     /// Makes the folders of the cache, where they are missing, before something is written to it.
-    ///
-    /// # Errors
-    /// When they cannot be made.
-    pub fn prepare(&self) -> anyhow::Result<()> {
+    pub(crate) fn prepare(&self) -> anyhow::Result<()> {
         self.claim_root()?;
         if durable::is_shared(self.layout.root()) {
             durable::share_new_files();
@@ -98,23 +96,23 @@ impl Cache {
     }
 
     /// The paths of the cache.
-    pub fn layout(&self) -> &Layout {
+    pub(crate) fn layout(&self) -> &Layout {
         &self.layout
     }
 
     /// The record of a key, if its artifact exists too.
-    pub fn usable(&self, key: &StageKey) -> Option<Record> {
+    pub(crate) fn usable(&self, key: &StageKey) -> Option<Record> {
         let record = self.record(key)?;
         self.has_artifact(&record.output.digest).then_some(record)
     }
 
     /// Whether an artifact exists, at the cost of one stat, whatever its size.
-    pub fn has_artifact(&self, digest: &Digest) -> bool {
+    pub(crate) fn has_artifact(&self, digest: &Digest) -> bool {
         store::exists(&self.layout, digest)
     }
 
     /// The record of a key, whether or not its artifact exists.
-    pub fn record(&self, key: &StageKey) -> Option<Record> {
+    pub(crate) fn record(&self, key: &StageKey) -> Option<Record> {
         self.read_record(key).ok()
     }
 
@@ -122,12 +120,12 @@ impl Cache {
     ///
     /// # Errors
     /// When there is none, or its file is damaged.
-    pub fn read_record(&self, key: &StageKey) -> Result<Record, Unreadable> {
+    pub(crate) fn read_record(&self, key: &StageKey) -> Result<Record, Unreadable> {
         Record::read(&self.layout.record(key), key)
     }
 
     /// All records, and the files in their place that are damaged.
-    pub fn records(&self) -> (Vec<Record>, Vec<PathBuf>) {
+    pub(crate) fn records(&self) -> (Vec<Record>, Vec<PathBuf>) {
         let list = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
         let shards = list(self.layout.bucket(Bucket::Records));
         let files = shards.flat_map(|shard| list(shard.path()));
@@ -137,7 +135,7 @@ impl Cache {
             let Some(name) = name.strip_suffix(".json") else { continue };
             match name.parse().ok().map(|key| Record::read(&path, &key)) {
                 Some(Ok(record)) => records.push(record),
-                Some(Err(Unreadable::Missing)) => {}
+                Some(Err(Unreadable::Missing | Unreadable::Inaccessible)) => {}
                 Some(Err(Unreadable::Damaged)) | None => damaged.push(path),
             }
         }
@@ -147,7 +145,7 @@ impl Cache {
     }
 
     /// The digests of all artifacts in the store, sorted.
-    pub fn artifacts(&self) -> Vec<Digest> {
+    pub(crate) fn artifacts(&self) -> Vec<Digest> {
         let listing =
             fs::read_dir(self.layout.bucket(Bucket::Store)).into_iter().flatten().flatten();
         let names = listing.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -157,26 +155,28 @@ impl Cache {
     }
 
     /// The record that a stage had last, whether it still counts or not.
-    pub fn last_record(&self, experiment: &str, stage: &str) -> Option<Record> {
+    pub(crate) fn last_record(&self, experiment: &str, stage: &str) -> Option<Record> {
         let key = self.head(experiment, stage)?;
         self.record(&key).or_else(|| Some(self.withdrawn(&key)?.record))
     }
 
     /// What the artifact of a record says of itself, where its type says something.
-    pub fn known(&self, record: &Record) -> Option<Known> {
+    pub(crate) fn known(&self, record: &Record) -> Option<Known> {
         Known::of_artifact(record.artifact, &self.artifact(&record.output.digest))
     }
 
     /// Where an artifact is.
-    pub fn artifact(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn artifact(&self, digest: &Digest) -> PathBuf {
         self.layout.artifact(digest)
     }
 
     /// Remembers that a stage has this record now, and points the link for people at its artifact.
-    ///
-    /// # Errors
-    /// When it cannot be written. Nothing is written where nothing changed.
-    pub fn set_head(&self, experiment: &str, stage: &str, record: &Record) -> anyhow::Result<()> {
+    pub(crate) fn set_head(
+        &self,
+        experiment: &str,
+        stage: &str,
+        record: &Record,
+    ) -> anyhow::Result<()> {
         if self.head(experiment, stage) != Some(record.key) {
             durable::write_file(
                 &self.layout.head(experiment, stage),
@@ -192,29 +192,25 @@ impl Cache {
     }
 
     /// The key that a stage had last.
-    pub fn head(&self, experiment: &str, stage: &str) -> Option<StageKey> {
+    pub(crate) fn head(&self, experiment: &str, stage: &str) -> Option<StageKey> {
         fs::read_to_string(self.layout.head(experiment, stage)).ok()?.trim().parse().ok()
     }
 
     /// A folder to run a recorded stage again in. `None` where another process does that right now.
-    ///
-    /// # Errors
-    /// When the lock or the folder cannot be made.
-    pub fn scratch(&self, key: &StageKey) -> anyhow::Result<Option<WorkFolder>> {
+    pub(crate) fn scratch(&self, key: &StageKey) -> anyhow::Result<Option<WorkFolder>> {
         let name = format!("{RERUN_PREFIX}{key}");
         let lock = Lock::try_take(&self.layout.lock(&name))?;
         lock.map(|lock| WorkFolder::make(&self.layout, &name, lock)).transpose()
     }
 
     /// Moves the output of a rerun where it stays, and reports where that is.
-    ///
-    /// # Errors
-    /// When it cannot be moved.
-    pub fn keep_rerun(&self, scratch: &WorkFolder, key: &StageKey) -> anyhow::Result<PathBuf> {
+    pub(crate) fn keep_rerun(
+        &self,
+        scratch: &WorkFolder,
+        key: &StageKey,
+    ) -> anyhow::Result<PathBuf> {
         let place = durable::free_name(&self.layout.bucket(Bucket::Reruns), &key.to_string())?;
-        scratch
-            .rename_output(&place)
-            .with_context(|| format!("cannot move the output to {}", place.display()))?;
+        store::move_output(scratch, &scratch.open_output()?, &place)?;
         Ok(place)
     }
 

@@ -25,47 +25,49 @@ const AFTER_CHECKSUM: &str = "\",\n";
 /// What is known of one execution of a stage key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Record {
+pub(crate) struct Record {
     /// The key.
-    pub key: StageKey,
+    pub(crate) key: StageKey,
     /// What the key was made of.
-    pub parts: Vec<Part>,
+    pub(crate) parts: Vec<Part>,
     /// What the stage was called, and in which experiment.
-    pub stage: String,
+    pub(crate) stage: String,
     /// The experiment.
-    pub experiment: String,
+    pub(crate) experiment: String,
     /// Why it ran.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// The type of the artifact.
-    pub artifact: ArtifactType,
+    pub(crate) artifact: ArtifactType,
     /// The artifact.
-    pub output: Stored,
+    pub(crate) output: Stored,
     /// What the stage measured.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// Seconds from its start to the end of its commit; of the last part, where it was interrupted.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// When it ended: seconds since 1970, UTC.
-    pub finished: u64,
+    pub(crate) finished: u64,
     /// Where it ran.
-    pub host: String,
+    pub(crate) host: String,
     /// What it ran on, where that matters.
-    pub ran_on: Option<RanOn>,
+    pub(crate) ran_on: Option<RanOn>,
     /// The version of the program.
-    pub version: String,
+    pub(crate) version: String,
 }
 
 /// Why a record cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unreadable {
+pub(crate) enum Unreadable {
     /// There is none.
     Missing,
+    /// There is a file, and the system does not let it be read now.
+    Inaccessible,
     /// There is a file, but it is not a whole record of this key.
     Damaged,
 }
 
 impl Record {
     /// What people call it: the experiment and the stage.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.experiment, self.stage)
     }
 
@@ -73,10 +75,10 @@ impl Record {
     ///
     /// # Errors
     /// When there is none, or its file is damaged.
-    pub fn read(path: &Path, key: &StageKey) -> Result<Self, Unreadable> {
+    pub(crate) fn read(path: &Path, key: &StageKey) -> Result<Self, Unreadable> {
         let text = fs::read(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Unreadable::Missing,
-            _ => Unreadable::Damaged,
+            _ => Unreadable::Inaccessible,
         })?;
         Self::parse(&text)
             .filter(|record| record.key == *key && StageKey::of(&record.parts) == *key)
@@ -85,7 +87,7 @@ impl Record {
 
     /// One for tests, of a stage with this name whose key was made of these parts.
     #[cfg(test)]
-    pub fn for_test(stage: &str, parts: Vec<Part>, output: crate::digest::Digest) -> Self {
+    pub(crate) fn for_test(stage: &str, parts: Vec<Part>, output: crate::digest::Digest) -> Self {
         let extent = super::Extent::default();
         Self {
             key: StageKey::of(&parts),
@@ -123,9 +125,6 @@ impl Record {
     }
 
     /// Writes a record, durably and in one step. For whoever has the claim to its key.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
         durable::write_file(path, &self.text()?)
     }

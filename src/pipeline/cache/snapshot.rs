@@ -4,7 +4,7 @@
 //! Outside the cache, links are followed and what nobody wrote is left out. In an artifact nothing is left out, and a
 //! link is what it says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, FileType, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -16,69 +16,28 @@ use pipeline_stages::left_out::LeftOut;
 
 use super::entry::{EntryKind, path_bytes};
 use super::listing::{Line, Listing};
+use super::stat::Stat;
 use super::stat_index::StatIndex;
-
 use crate::difference::{Difference, How};
-
-/// What distinguishes a file from its earlier self without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Stat {
-    pub(super) device: u64,
-    pub(super) inode: u64,
-    pub(super) mode: u32,
-    pub(super) size: u64,
-    pub(super) modified_nanoseconds: i128,
-    pub(super) changed_nanoseconds: i128,
-}
-
-impl Stat {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        let nanoseconds =
-            |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            mode: metadata.mode(),
-            size: metadata.size(),
-            modified_nanoseconds: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-            changed_nanoseconds: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    fn is_executable(&self) -> bool {
-        self.mode & 0o100 != 0
-    }
-
-    fn touch(&self, now: &Self) -> Option<How> {
-        let changed = self.changed_nanoseconds != now.changed_nanoseconds;
-        // Network filesystems may number their files differently at any time; who replaces one changes this time too.
-        let replaced = self.inode != now.inode && changed;
-        if self.size != now.size {
-            Some(How::Changed { old_bytes: self.size, new_bytes: now.size })
-        } else if replaced || self.modified_nanoseconds != now.modified_nanoseconds {
-            Some(How::Written)
-        } else {
-            (self.mode != now.mode).then_some(How::Permissions)
-        }
-    }
-}
 
 /// A file or folder outside the cache that a stage reads.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// Where it is.
-    pub path: &'a Path,
+    pub(crate) path: &'a Path,
     /// What of a folder is left out.
-    pub left_out: LeftOut<'a>,
+    pub(crate) left_out: LeftOut<'a>,
     /// The cache folder: it is not part of the folder that it is in.
-    pub cache: &'a Path,
+    pub(crate) cache: &'a Path,
 }
 
 /// What is in a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Sorted by path.
     entries: Vec<Entry>,
+    /// Outside the cache: the folder that the place is in.
+    above: Option<Stat>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,8 +60,8 @@ struct Link {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Target {
     File(Stat),
-    /// With its stat in an artifact. Outside, what is left out may come and go in it, and that changes its times.
-    Folder(Option<Stat>),
+    /// Outside the cache, what is left out may come and go in it, and that changes its times.
+    Folder(Stat),
     /// A folder that was met before, under this path. So loops end, and no folder counts over and over.
     MetBefore(PathBuf),
     /// The link leads to nothing, or is not followed.
@@ -111,9 +70,25 @@ enum Target {
     Special(Stat),
 }
 
+/// A folder, whatever has its name later.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TopFolder(Stat);
+
+impl TopFolder {
+    /// Whether it is still in this place.
+    pub(super) fn is_at(&self, place: &Path) -> bool {
+        fs::symlink_metadata(place).is_ok_and(|metadata| {
+            let now = Stat::of(&metadata);
+            // A network file system may number its folders differently after a while.
+            (self.0.device, self.0.inode) == (now.device, now.inode)
+                || self.0.changed_nanoseconds == now.changed_nanoseconds
+        })
+    }
+}
+
 /// What happened between two snapshots of a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Touch {
+pub(crate) enum Touch {
     /// Nothing.
     None,
     /// Nothing but the time at which something other than the bytes changed, as a backup leaves it.
@@ -124,25 +99,19 @@ pub enum Touch {
 
 impl Snapshot {
     /// What is in the folder of an artifact.
-    ///
-    /// # Errors
-    /// When something cannot be read.
-    pub fn of_artifact(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn of_artifact(path: &Path) -> anyhow::Result<Self> {
         Walk { path, outside: None, met: HashMap::new() }.take()
     }
 
     /// What is in a place outside the cache.
-    ///
-    /// # Errors
-    /// When something cannot be read, or is neither a file nor a folder.
-    pub fn of_outside(place: &Place<'_>) -> anyhow::Result<Self> {
+    pub(crate) fn of_outside(place: &Place<'_>) -> anyhow::Result<Self> {
         let Place { path, left_out, cache } = *place;
         let cache = fs::metadata(cache).ok().as_ref().map(identity);
         Walk { path, outside: Some((left_out, cache)), met: HashMap::new() }.take()
     }
 
     /// What happened until `now`.
-    pub fn touch(&self, now: &Self) -> Touch {
+    pub(crate) fn touch(&self, now: &Self) -> Touch {
         let differences = self.differences(now);
         if !differences.is_empty() {
             Touch::Content(differences)
@@ -153,22 +122,21 @@ impl Snapshot {
         }
     }
 
-    /// Whether both are of one folder, not of two that had its place one after the other.
-    pub fn is_of_same_folder(&self, now: &Self) -> bool {
-        let identity = |snapshot: &Self| match snapshot.entries.first()?.target {
-            Target::Folder(Some(stat)) => Some((stat.device, stat.inode)),
+    /// Which folder it was taken of. `None` if it is something else.
+    pub(crate) fn top(&self) -> Option<TopFolder> {
+        match self.entries.first()?.target {
+            Target::Folder(stat) => Some(TopFolder(stat)),
             _ => None,
-        };
-        identity(self) == identity(now)
+        }
     }
 
     fn change_times(&self) -> impl Iterator<Item = i128> {
-        let stats = self.entries.iter().flat_map(|Entry { link, target, .. }| {
+        let outside = self.above.is_some();
+        let stats = self.entries.iter().flat_map(move |Entry { link, target, .. }| {
             let behind = match target {
-                Target::File(stat) | Target::Folder(Some(stat)) | Target::Special(stat) => {
-                    Some(*stat)
-                }
-                Target::Folder(None) | Target::MetBefore(_) | Target::Nowhere => None,
+                Target::File(stat) | Target::Special(stat) => Some(*stat),
+                Target::Folder(stat) => (!outside).then_some(*stat),
+                Target::MetBefore(_) | Target::Nowhere => None,
             };
             [link.as_ref().map(|link| link.stat), behind]
         });
@@ -180,14 +148,28 @@ impl Snapshot {
             self.entries.iter().map(|entry| (entry.path.as_path(), entry)).collect();
         let mut differences = Vec::new();
         let mut add = |path: &Path, how| differences.push(Difference { path: path.into(), how });
+        // Folders in which something was added, removed or renamed. Each comes before what is in it.
+        let mut changed_folders: HashSet<&Path> = HashSet::new();
+        let above_changed = self.above.map(|stat| stat.modified_nanoseconds)
+            != now.above.map(|stat| stat.modified_nanoseconds);
         for entry in &now.entries {
-            match earlier.remove(entry.path.as_path()) {
-                None => add(&entry.path, How::Added),
-                Some(was) => {
-                    if let Some(how) = was.touch(entry) {
-                        add(&entry.path, how);
-                    }
-                }
+            let path = entry.path.as_path();
+            let Some(was) = earlier.remove(path) else {
+                add(path, How::Added);
+                continue;
+            };
+            if let (Target::Folder(was), Target::Folder(is)) = (&was.target, &entry.target)
+                && was.modified_nanoseconds != is.modified_nanoseconds
+            {
+                changed_folders.insert(path);
+            }
+            let in_changed = match path.parent() {
+                Some(folder) => changed_folders.contains(folder),
+                None => above_changed,
+            };
+            let moved = || (in_changed && was.was_moved(entry)).then_some(How::Written);
+            if let Some(how) = was.touch(entry).or_else(moved) {
+                add(path, how);
             }
         }
         earlier.into_keys().for_each(|path| add(path, How::Missing));
@@ -196,10 +178,7 @@ impl Snapshot {
     }
 
     /// What is in a place outside the cache, each file with the digest of its bytes.
-    ///
-    /// # Errors
-    /// When a file cannot be read.
-    pub fn listing(
+    pub(crate) fn listing(
         &self,
         place: &Place<'_>,
         counts: Counts,
@@ -232,6 +211,21 @@ impl Snapshot {
 }
 
 impl Entry {
+    /// Whether it could have been renamed, and renamed back: that changes its ctime and nothing else of it. A program that
+    /// read another file under its name meanwhile has read something else. `now` is in a folder in which names changed.
+    fn was_moved(&self, now: &Self) -> bool {
+        let pair = match (&self.link, &now.link, &self.target, &now.target) {
+            (Some(was), Some(is), ..) => Some((was.stat, is.stat)),
+            (_, _, Target::File(was), Target::File(is))
+            | (_, _, Target::Folder(was), Target::Folder(is)) => Some((*was, *is)),
+            _ => None,
+        };
+        pair.is_some_and(|(was, is)| {
+            was.changed_nanoseconds != is.changed_nanoseconds
+                && was.modified_nanoseconds == is.modified_nanoseconds
+        })
+    }
+
     fn touch(&self, now: &Self) -> Option<How> {
         match (&self.link, &now.link) {
             (None, None) => {}
@@ -285,7 +279,13 @@ impl Walk<'_> {
             entries.push(entry);
         }
         entries.sort_by(|a, b| path_bytes(&a.path).cmp(path_bytes(&b.path)));
-        Ok(Snapshot { entries })
+        let above = match (&self.outside, self.path.parent()) {
+            (Some(_), Some(folder)) if folder.as_os_str().is_empty() => Some(Path::new(".")),
+            (Some(_), folder) => Some(folder.unwrap_or(self.path)),
+            (None, _) => None,
+        };
+        let above = above.and_then(|folder| fs::metadata(folder).ok());
+        Ok(Snapshot { entries, above: above.as_ref().map(Stat::of) })
     }
 
     fn whole(&self, relative: &Path) -> PathBuf {
@@ -350,7 +350,7 @@ impl Walk<'_> {
             let stat = Stat::of(metadata);
             return Ok(Some(match () {
                 () if kind.is_file() => Target::File(stat),
-                () if kind.is_dir() => Target::Folder(Some(stat)),
+                () if kind.is_dir() => Target::Folder(stat),
                 () => Target::Special(stat),
             }));
         };
@@ -362,7 +362,7 @@ impl Walk<'_> {
             return Ok(None);
         }
         self.met.entry(identity(metadata)).or_insert_with(|| path.to_owned());
-        Ok(Some(Target::Folder(None)))
+        Ok(Some(Target::Folder(Stat::of(metadata))))
     }
 }
 

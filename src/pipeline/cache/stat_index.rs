@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::snapshot::Stat;
+use super::stat::Stat;
 use super::{durable, file_digest};
 use crate::digest::Digest;
 
@@ -21,7 +21,7 @@ const SETTLED_SECONDS: u64 = 2;
 
 /// The digests that are remembered. Read once, when the first one is asked for; threads share it.
 #[derive(Debug)]
-pub struct StatIndex {
+pub(crate) struct StatIndex {
     path: PathBuf,
     memory: OnceLock<Mutex<Memory>>,
 }
@@ -35,15 +35,12 @@ struct Memory {
 
 impl StatIndex {
     /// The index in this file. Nothing is read yet.
-    pub fn at(path: PathBuf) -> Self {
+    pub(crate) fn at(path: PathBuf) -> Self {
         Self { path, memory: OnceLock::new() }
     }
 
     /// Writes the index, if there is something new in it.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write(&self) -> anyhow::Result<()> {
+    pub(crate) fn write(&self) -> anyhow::Result<()> {
         let Some(memory) = self.memory.get() else { return Ok(()) };
         let mut memory = lock(memory);
         if !memory.is_new {
@@ -57,9 +54,6 @@ impl StatIndex {
     }
 
     /// The digest of a file with this stat.
-    ///
-    /// # Errors
-    /// When it cannot be read.
     pub(super) fn digest(&self, path: &Path, stat: &Stat) -> anyhow::Result<Digest> {
         if let Some(digest) = self.memory().known.get(stat) {
             return Ok(*digest);

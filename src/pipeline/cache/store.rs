@@ -29,26 +29,26 @@ const SYNC_EACH_AT_MOST: usize = 256;
 
 /// An artifact in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// The digest of its content, which is its name.
-    pub digest: Digest,
+    pub(crate) digest: Digest,
     /// How much it contains.
     #[serde(flatten)]
-    pub extent: Extent,
+    pub(crate) extent: Extent,
 }
 
 /// Moves a finished output into the store: hash, make read-only, fsync, rename, fsync.
 ///
 /// The output is gone afterwards. When the store has the same content already, that one stays. What is damaged in its place
-/// moves to the quarantine, after `withdraw` withdrew what was made from it.
+/// moves to the quarantine after `withdraw`, while what that returns is held.
 ///
 /// # Errors
 /// When something cannot be read or written, or the output is no longer the folder that was made for it. The store
 /// is as it was.
-pub(super) fn commit(
+pub(super) fn commit<T>(
     layout: &Layout,
     work: &WorkFolder,
-    withdraw: impl FnOnce(&Digest) -> anyhow::Result<()>,
+    withdraw: impl FnOnce(&Digest) -> anyhow::Result<T>,
 ) -> anyhow::Result<Stored> {
     let output = work.open_output()?;
     let entries = output.entries().map_err(in_words)?;
@@ -62,7 +62,7 @@ pub(super) fn commit(
     // By its bytes, not by its extent: a stage that runs again replaces what rotted.
     if !is_intact(layout, &digest).unwrap_or(false) {
         if fs::symlink_metadata(&place).is_ok() {
-            withdraw(&digest)?;
+            let _withdrawal = withdraw(&digest)?;
             quarantine(layout, &digest)?;
         }
         let shared = durable::is_shared(layout.root());
@@ -166,6 +166,17 @@ fn move_into_store(
     Ok(fs::rename(&copy, place)?)
 }
 
+/// Moves an output as it is. Where the work is on another file system, by a copy.
+pub(super) fn move_output(work: &WorkFolder, output: &Folder, place: &Path) -> anyhow::Result<()> {
+    let moved = match work.rename_output(place) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            copy_tree(output, &output.entries()?, place)
+        }
+        other => other.map_err(Into::into),
+    };
+    moved.with_context(|| format!("cannot move the output to {}", place.display()))
+}
+
 fn copy_tree(from: &Folder, entries: &[Entry], to: &Path) -> anyhow::Result<()> {
     durable::create_folder(to)?;
     // Folders come before what is in them.
@@ -207,20 +218,17 @@ fn finish_top(layout: &Layout, place: &Path) -> io::Result<()> {
 }
 
 /// Whether an artifact exists, at the cost of one stat, whatever its size.
-pub fn exists(layout: &Layout, digest: &Digest) -> bool {
+pub(crate) fn exists(layout: &Layout, digest: &Digest) -> bool {
     fs::symlink_metadata(layout.artifact(digest)).is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// Whether an artifact exists and its extent is the recorded one. Reads no file, but lists its folders.
-pub fn holds(layout: &Layout, stored: &Stored) -> bool {
+pub(crate) fn holds(layout: &Layout, stored: &Stored) -> bool {
     folder::extent(&layout.artifact(&stored.digest)).is_ok_and(|extent| extent == stored.extent)
 }
 
 /// Whether an artifact exists and holds the bytes of its digest. Reads all its files.
-///
-/// # Errors
-/// When one of them cannot be read.
-pub fn is_intact(layout: &Layout, digest: &Digest) -> anyhow::Result<bool> {
+pub(crate) fn is_intact(layout: &Layout, digest: &Digest) -> anyhow::Result<bool> {
     match Listing::of(&layout.artifact(digest)) {
         Ok(stored) => Ok(stored.digest() == *digest),
         Err(error) if exists(layout, digest) => Err(error),
@@ -230,9 +238,6 @@ pub fn is_intact(layout: &Layout, digest: &Digest) -> anyhow::Result<bool> {
 
 /// Moves a damaged artifact out of the way, and reports where to. Nothing happens when there is none. For
 /// whoever has the lock of the artifact.
-///
-/// # Errors
-/// When it cannot be moved.
 pub(super) fn quarantine(layout: &Layout, digest: &Digest) -> anyhow::Result<Option<PathBuf>> {
     let place = layout.artifact(digest);
     let Ok(metadata) = fs::symlink_metadata(&place) else { return Ok(None) };
@@ -253,9 +258,6 @@ pub(super) fn quarantine(layout: &Layout, digest: &Digest) -> anyhow::Result<Opt
 }
 
 /// Takes the lock of an artifact: who has it may move what is in its place.
-///
-/// # Errors
-/// When the lock cannot be opened.
 pub(super) fn lock(layout: &Layout, digest: &Digest) -> anyhow::Result<Lock> {
     Lock::take(&layout.lock(&format!("store-{digest}")))
 }

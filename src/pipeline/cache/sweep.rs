@@ -25,17 +25,17 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 const SWEPT: &[u8] = b"swept\n";
 
 /// Removes what is left of processes that are gone.
-pub fn sweep(cache: &Cache) {
+pub(crate) fn sweep(cache: &Cache) {
     sweep_work(cache);
     let place = cache.layout().lock("sweep");
     // Whoever has the lock sweeps already.
-    if let Ok(Some(_lock)) = Lock::try_take(&place)
+    if let Ok(Some(lock)) = Lock::try_take(&place)
         && is_due(&place)
     {
         sweep_checkpoints(cache);
         sweep_copies(cache);
         sweep_new_files(cache);
-        let _ = fs::write(&place, SWEPT);
+        let _ = lock.write(SWEPT);
     }
 }
 
@@ -87,11 +87,16 @@ fn sweep_copies(cache: &Cache) {
 
 /// New files and links that never got their final name.
 fn sweep_new_files(cache: &Cache) {
+    let links = cache.layout().bucket(Bucket::Latest);
     for folder in cache.layout().replaced_in() {
+        let has_links = folder.starts_with(&links);
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let is_new = entry.file_name().to_string_lossy().starts_with(durable::NEW);
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if is_new && !is_folder && is_older(&entry.path(), ABANDONED) {
+            // Files of people may be behind a bucket that is a link.
+            let is_ours = entry
+                .file_type()
+                .is_ok_and(|kind| if has_links { kind.is_symlink() } else { kind.is_file() });
+            if is_new && is_ours && is_older(&entry.path(), ABANDONED) {
                 let _ = fs::remove_file(entry.path());
             }
         }

@@ -22,7 +22,7 @@ use crate::digest::Digest;
 
 /// What an artifact turned out to be.
 #[derive(Debug)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It holds the bytes of its digest.
     Intact(Extent),
     /// It does not.
@@ -35,27 +35,27 @@ pub enum Verdict {
 
 /// What is known of a damaged artifact.
 #[derive(Debug)]
-pub struct Damage {
+pub(crate) struct Damage {
     /// What differs from the artifact that it was. `None` where no listing of that one is left.
-    pub files: Option<Vec<Difference>>,
+    pub(crate) files: Option<Vec<Difference>>,
     /// Where it was moved, or why it stays in the store.
-    pub moved: Result<PathBuf, String>,
+    pub(crate) moved: Result<PathBuf, String>,
 }
 
 /// What a check found.
 #[derive(Debug)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// What each artifact turned out to be, in the order in which they were given.
-    pub verdicts: Vec<(Digest, Verdict)>,
+    pub(crate) verdicts: Vec<(Digest, Verdict)>,
     /// What no longer counts, because it was made from what is damaged; or why it still does.
-    pub withdrawn: anyhow::Result<Vec<Withdrawn>>,
+    pub(crate) withdrawn: anyhow::Result<Vec<Withdrawn>>,
 }
 
 /// How many locks are held at once. A process may not have many files open.
 const LOCKS: usize = 64;
 
 /// Artifacts that are to be checked.
-pub struct Check<'a> {
+pub(crate) struct Check<'a> {
     cache: &'a Cache,
     artifacts: Vec<(Digest, Found)>,
     /// All files of all artifacts. Threads take one after the other.
@@ -86,7 +86,7 @@ fn missing_or_replaced(place: &Path, error: &io::Error) -> Found {
 
 impl<'a> Check<'a> {
     /// Looks what there is to read. No file is read yet.
-    pub fn new(cache: &'a Cache, digests: impl IntoIterator<Item = Digest>) -> Self {
+    pub(crate) fn new(cache: &'a Cache, digests: impl IntoIterator<Item = Digest>) -> Self {
         let mut check = Self { cache, artifacts: Vec::new(), files: Vec::new(), bytes: 0 };
         for digest in digests {
             let found = check.look(&digest);
@@ -118,12 +118,12 @@ impl<'a> Check<'a> {
     }
 
     /// How many bytes there are to read.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Reads everything, with as many threads as there are cores.
-    pub fn run(self, watch: &Watch) -> Checked {
+    pub(crate) fn run(self, watch: &Watch) -> Checked {
         let contents = hash_all(&self.files, watch);
         let verdicts = self.artifacts.into_iter().map(|(digest, found)| {
             let verdict = match found {
@@ -221,12 +221,15 @@ fn recheck(
         }
     }
     let digests: Vec<_> = damaged.iter().map(|(digest, ..)| *digest).collect();
-    let withdrawn = cache.withdraw_made_from(&digests);
+    let withdrawn = match digests.is_empty() {
+        true => return (verdicts, Ok(Vec::new())),
+        false => cache.begin_withdrawal(&digests, 0),
+    };
     for (digest, files, lock) in damaged {
         let moved = match (lock, &withdrawn) {
             (Err(error), _) => Err(format!("{error:#}")),
             (Ok(_), Err(error)) => Err(format!("{error:#}")),
-            (Ok(lock), Ok(_)) => match cache.quarantine(&digest, &lock) {
+            (Ok(_), Ok((withdrawal, _))) => match cache.quarantine(&digest, withdrawal) {
                 Ok(Some(path)) => Ok(path),
                 Ok(None) => Err("it is gone meanwhile".to_owned()),
                 Err(error) => Err(format!("{error:#}")),
@@ -234,7 +237,7 @@ fn recheck(
         };
         verdicts.push((digest, Verdict::Damaged(Damage { files, moved })));
     }
-    (verdicts, withdrawn)
+    (verdicts, withdrawn.map(|(_, withdrawn)| withdrawn))
 }
 
 /// Which files of an artifact are damaged, where that is known; or what else it turned out to be.

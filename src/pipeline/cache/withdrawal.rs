@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
+use super::lock::Lock;
 use super::record::Record;
 use super::{Cache, durable, store};
 use crate::digest::Digest;
@@ -16,16 +17,16 @@ use crate::key::{Part, StageKey};
 
 /// A record that no longer counts.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Withdrawn {
+pub(crate) struct Withdrawn {
     /// The record.
-    pub record: Record,
+    pub(crate) record: Record,
     /// Why it does not count.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 /// What became of a withdrawn record that was to be brought back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restored {
+pub(crate) enum Restored {
     /// It counts again.
     CountsAgain,
     /// Its stage ran again meanwhile: there is a newer one.
@@ -37,17 +38,19 @@ pub enum Restored {
 impl Cache {
     /// Withdraws the records of everything that was made from these artifacts, directly or not, and returns them.
     ///
-    /// What was made from an artifact that another record, which still counts, has made as well is left alone.
-    ///
-    /// # Errors
-    /// When a record cannot be moved.
-    pub fn withdraw_made_from(&self, damaged: &[Digest]) -> anyhow::Result<Vec<Withdrawn>> {
+    /// What was made from an artifact that another record, which still counts, has made as well is left alone; and, where
+    /// the artifacts were sound until `since` (seconds since 1970, UTC), what was finished before.
+    pub(super) fn withdraw_made_from(
+        &self,
+        damaged: &[Digest],
+        since: u64,
+    ) -> anyhow::Result<Vec<Withdrawn>> {
         if damaged.is_empty() {
             return Ok(Vec::new());
         }
         let (records, _) = self.records();
         let mut withdrawn = Vec::new();
-        for (index, from) in made_from(&records, damaged) {
+        for (index, from) in made_from(&records, damaged, since) {
             let record = &records[index];
             let reason = match damaged.contains(&from) {
                 true => format!("it was made from the artifact {}, which is damaged", from.short()),
@@ -75,7 +78,7 @@ impl Cache {
     }
 
     /// Why the record of a key no longer counts. `None` where there is no such record.
-    pub fn withdrawn(&self, key: &StageKey) -> Option<Withdrawn> {
+    pub(crate) fn withdrawn(&self, key: &StageKey) -> Option<Withdrawn> {
         let place = self.layout.withdrawn(key);
         let record = Record::read(&place, key).ok()?;
         let reason = fs::read_to_string(place.with_extension("reason")).unwrap_or_default();
@@ -83,7 +86,7 @@ impl Cache {
     }
 
     /// All records that no longer count, sorted by their names.
-    pub fn all_withdrawn(&self) -> Vec<Withdrawn> {
+    pub(crate) fn all_withdrawn(&self) -> Vec<Withdrawn> {
         let listing = fs::read_dir(self.layout.withdrawn_records()).into_iter().flatten().flatten();
         let names = listing.map(|entry| PathBuf::from(entry.file_name()));
         let names =
@@ -95,11 +98,12 @@ impl Cache {
     }
 
     /// Lets a withdrawn record count again, if its artifact exists and its stage has not run again.
-    ///
-    /// # Errors
-    /// When it cannot be moved.
-    pub fn restore(&self, key: &StageKey) -> anyhow::Result<Restored> {
+    pub(crate) fn restore(&self, key: &StageKey) -> anyhow::Result<Restored> {
         let (place, target) = (self.layout.withdrawn(key), self.layout.record(key));
+        // Whoever works on the key records a newer one.
+        let Some(_lock) = Lock::try_take(&self.layout.lock(&key.to_string()))? else {
+            return Ok(Restored::Replaced);
+        };
         if self.record(key).is_some() {
             return Ok(Restored::Replaced);
         }
@@ -118,7 +122,7 @@ impl Cache {
 
 /// The records that were made from these artifacts, directly or not, each with the artifact that spoils it. An
 /// artifact that a sound record produced as well spoils nothing.
-fn made_from(records: &[Record], damaged: &[Digest]) -> Vec<(usize, Digest)> {
+fn made_from(records: &[Record], damaged: &[Digest], since: u64) -> Vec<(usize, Digest)> {
     let mut readers: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
     let mut makers: BTreeMap<Digest, usize> = BTreeMap::new();
     for (index, record) in records.iter().enumerate() {
@@ -134,7 +138,7 @@ fn made_from(records: &[Record], damaged: &[Digest]) -> Vec<(usize, Digest)> {
     let mut open: Vec<Digest> = damaged.to_vec();
     while let Some(digest) = open.pop() {
         for &reader in readers.get(&digest).into_iter().flatten() {
-            if !seen.insert(reader) {
+            if records[reader].finished < since || !seen.insert(reader) {
                 continue;
             }
             found.push((reader, digest));
@@ -190,7 +194,7 @@ mod tests {
         ] {
             let records: Vec<Record> = records.split(' ').map(record).collect();
             let damaged: Vec<Digest> = damaged.split(' ').map(digest).collect();
-            let found = made_from(&records, &damaged);
+            let found = made_from(&records, &damaged, 0);
             let mut names: Vec<&str> =
                 found.iter().map(|(index, _)| records[*index].stage.as_str()).collect();
             names.sort();

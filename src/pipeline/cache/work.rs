@@ -17,7 +17,7 @@ const OUTPUT: &str = "output";
 /// The folder of one piece of work. When the process is killed, the next run that has work to do sweeps it out,
 /// as nobody has its lock then.
 #[derive(Debug)]
-pub struct WorkFolder {
+pub(crate) struct WorkFolder {
     top: PathBuf,
     /// Held open, as a program could put a link in its place.
     own: Folder,
@@ -28,14 +28,15 @@ pub struct WorkFolder {
 
 impl WorkFolder {
     /// Makes the folder of this name, for whoever has the lock of the name.
-    ///
-    /// # Errors
-    /// When it cannot be made.
     pub(super) fn make(layout: &Layout, name: &str, lock: Lock) -> anyhow::Result<Self> {
         let top = layout.work(name);
-        durable::create_folder(&top)?;
-        // What an earlier process left, as far as it can be removed: another user's program may have written it.
-        for entry in fs::read_dir(&top).into_iter().flatten().flatten() {
+        durable::create_own_folder(&top)?;
+        // What an earlier process left, as far as it can be removed: another user's program may have written it. Below
+        // the folder that is open: nothing that takes its name now is touched.
+        let opened =
+            Folder::open(&top).with_context(|| format!("cannot open {}", top.display()))?;
+        let place = durable::path_of_open(&opened).unwrap_or_else(|| top.clone());
+        for entry in fs::read_dir(&place).into_iter().flatten().flatten() {
             let _ = durable::remove_tree(&entry.path());
         }
         // Under a name of its own: what an earlier program left behind by a crash still writes to goes
@@ -52,12 +53,12 @@ impl WorkFolder {
     }
 
     /// Where the stage writes.
-    pub fn output(&self) -> PathBuf {
+    pub(crate) fn output(&self) -> PathBuf {
         self.own.path().join(OUTPUT)
     }
 
     /// A place beside the output, for what the stage does not keep.
-    pub fn beside(&self, name: &str) -> PathBuf {
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.own.path().join(name)
     }
 
@@ -65,7 +66,7 @@ impl WorkFolder {
     ///
     /// # Errors
     /// When it is not.
-    pub fn open_output(&self) -> anyhow::Result<Folder> {
+    pub(crate) fn open_output(&self) -> anyhow::Result<Folder> {
         let output = self.output();
         if Folder::open(&output).and_then(|folder| folder.identity()).ok() != Some(self.output) {
             bail!(
@@ -77,18 +78,12 @@ impl WorkFolder {
     }
 
     /// Removes what is in it. The lock stays.
-    ///
-    /// # Errors
-    /// When something cannot be removed.
     pub(super) fn clear(&self) -> anyhow::Result<()> {
         durable::remove_tree(&self.top)
     }
 
     /// Moves the output to another place on the same file system.
-    ///
-    /// # Errors
-    /// As rename.
-    pub fn rename_output(&self, place: &Path) -> io::Result<()> {
+    pub(crate) fn rename_output(&self, place: &Path) -> io::Result<()> {
         Ok(renameat(&self.own, OUTPUT, CWD, place)?)
     }
 }

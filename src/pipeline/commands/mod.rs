@@ -1,5 +1,6 @@
 //! The subcommands, one file each, and what they share.
 
+mod checking;
 mod completions;
 mod graph;
 mod init;
@@ -30,7 +31,7 @@ use pipeline_stages::url::blanked;
 use crate::cache::Cache;
 use crate::cli::{Arguments, Command, ManifestArguments, WithArguments};
 use crate::diagnostic::{Colour, Mistakes};
-use crate::facts::World;
+use crate::facts::CacheFacts;
 use crate::graph::Graph;
 use crate::lint;
 use crate::manifest::{self, Fit, Manifest};
@@ -110,15 +111,15 @@ impl Project {
 
     /// The plan of these stages, which are closed under inputs.
     pub(crate) fn plan(&self, selected: &[StageName]) -> Plan {
-        let world = World::look(&self.cache, &self.manifest, selected);
-        Plan::of(&self.manifest, &self.graph, selected, &world)
+        let facts = CacheFacts::look(&self.cache, &self.manifest, selected);
+        Plan::of(&self.manifest, &self.graph, selected, &facts)
     }
 
     /// Checks that the stages of a plan fit to the artifacts that exist.
     ///
     /// # Errors
     /// All mistakes of the manifest that these show.
-    pub fn check_fit(&self, plan: &Plan) -> Result<(), Mistakes> {
+    pub(crate) fn check_fit(&self, plan: &Plan) -> Result<(), Mistakes> {
         if plan.is_all_fresh() {
             return Ok(());
         }

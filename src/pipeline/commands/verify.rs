@@ -3,25 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
+use super::checking::with_meter;
 use super::{Project, open_cache, print, print_json, verify_rerun, verify_restore};
-use crate::cache::{Cache, Check, Checked, Damage, Verdict, Watch, Withdrawn};
+use crate::cache::{Cache, Check, Checked, Damage, Verdict, Withdrawn};
 use crate::cli::{ManifestArguments, VerifyArguments};
 use crate::digest::Digest;
 use crate::format;
 use crate::plan::{Plan, State};
-use crate::progress::Meter;
 use crate::reason::Reason;
-
-/// How often the bar is drawn.
-const TICK: Duration = Duration::from_millis(100);
 
 /// How many files of one artifact are named.
 const FILES_NAMED: usize = 8;
@@ -79,11 +74,15 @@ struct Selection {
 fn fresh(project: &Project, plan: &Plan, arguments: &ManifestArguments) -> Selection {
     let mut artifacts: Vec<(Digest, Vec<String>)> = Vec::new();
     let mut places: BTreeMap<Digest, usize> = BTreeMap::new();
-    let mut without = Vec::new();
+    let (mut without, mut damaged_records) = (Vec::new(), Vec::new());
     for (name, state) in plan.iter() {
         let digest = match state {
             State::Fresh(record) => record.output.digest,
             State::Dirty { reason: Reason::ArtifactGone { digest }, .. } => *digest,
+            State::Dirty { reason: Reason::RecordDamaged, key, .. } => {
+                damaged_records.push(project.cache.layout().record(key));
+                continue;
+            }
             _ => {
                 without.push(name.as_str());
                 continue;
@@ -103,7 +102,7 @@ fn fresh(project: &Project, plan: &Plan, arguments: &ManifestArguments) -> Selec
         subject: project.manifest.experiment.name.clone(),
         artifacts,
         list_intact: true,
-        damaged_records: Vec::new(),
+        damaged_records,
         remarks,
         remedy: format!("`pipeline run {}` makes again what is missing now", arguments.words()),
     }
@@ -147,16 +146,18 @@ fn check(cache: &Cache, mut selection: Selection, as_json: bool) -> anyhow::Resu
         rows.map(|((_, names), (digest, verdict))| Row { digest, names: names.clone(), verdict });
     let rows: Vec<Row> = rows.collect();
     let withdrawn = remark_withdrawn(withdrawn, &mut selection.remarks);
-    for file in &selection.damaged_records {
+    selection.damaged_records.retain(|file| {
+        let name = in_cache(cache, file);
         selection.remarks.push(match cache.quarantine_record(file) {
-            Ok(place) => format!(
-                "the record {} is damaged; moved to {}",
-                in_cache(cache, file),
-                in_cache(cache, &place)
-            ),
-            Err(error) => format!("the record {} is damaged; {error:#}", in_cache(cache, file)),
+            // Another process wrote it again meanwhile, or is about to.
+            Ok(None) => return false,
+            Ok(Some(place)) => {
+                format!("the record {name} is damaged; moved to {}", in_cache(cache, &place))
+            }
+            Err(error) => format!("the record {name} is damaged; {error:#}"),
         });
-    }
+        true
+    });
     let sound = is_sound(&rows) && selection.damaged_records.is_empty();
     if as_json {
         print_json(&to_json(cache, &selection, &rows, &withdrawn, sound))?;
@@ -196,33 +197,6 @@ fn remark_withdrawn(
 
 fn in_cache(cache: &Cache, path: &Path) -> String {
     path.strip_prefix(cache.layout().root()).unwrap_or(path).display().to_string()
-}
-
-/// Reads the artifacts while a meter shows how far it is.
-pub(crate) fn with_meter(check: Check<'_>) -> Checked {
-    let mut meter = Meter::new("verify", check.bytes());
-    let watch = Watch::default();
-    let (sender, receiver) = channel();
-    let mut check = Some(check);
-    let checked = std::thread::scope(|scope| {
-        let (watched, check) = (&watch, &mut check);
-        let work = move || check.take().map(|check| sender.send(check.run(watched)));
-        std::thread::Builder::new().spawn_scoped(scope, work).ok()?;
-        loop {
-            match receiver.recv_timeout(TICK) {
-                Ok(checked) => return Some(checked),
-                Err(RecvTimeoutError::Timeout) => {
-                    meter.update(watch.read.load(Ordering::Relaxed));
-                }
-                // It panicked, and so does the scope.
-                Err(RecvTimeoutError::Disconnected) => return None,
-            }
-        }
-    });
-    // Where the system has no thread left, it is done here, and the meter does not move.
-    let done_here = || check.take().map(|check| check.run(&watch));
-    let nothing = || Checked { verdicts: Vec::new(), withdrawn: Ok(Vec::new()) };
-    checked.or_else(done_here).unwrap_or_else(nothing)
 }
 
 fn is_sound(rows: &[Row]) -> bool {

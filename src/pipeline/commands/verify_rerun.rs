@@ -10,10 +10,10 @@ use pipeline_stages::metrics::Number;
 use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
+use super::checking::with_meter;
 use super::plan::state_reason;
-use super::verify::with_meter;
 use super::{Project, print, print_json};
-use crate::cache::{Check, Damage, Listing, Record, Verdict, WorkFolder};
+use crate::cache::{Check, Checked, Damage, Listing, Record, Verdict, WorkFolder};
 use crate::cli::{ManifestArguments, VerifyArguments};
 use crate::compare::{self, Comparison, Measured, MetricPair, RerunVerdict, Source};
 use crate::digest::Digest;
@@ -118,8 +118,14 @@ fn check_inputs(
             producers.insert(record.output.digest, input);
         }
     }
-    let checked = with_meter(Check::new(&project.cache, producers.keys().copied()));
-    for (digest, verdict) in checked.verdicts {
+    let Checked { verdicts, withdrawn } =
+        with_meter(Check::new(&project.cache, producers.keys().copied()));
+    let names: Vec<String> = withdrawn?.iter().map(|one| one.record.name()).collect();
+    let withdrawn = match names.is_empty() {
+        true => String::new(),
+        false => format!("; what was made from it no longer counts: {}", names.join(", ")),
+    };
+    for (digest, verdict) in verdicts {
         let what = match verdict {
             Verdict::Intact(_) => continue,
             Verdict::Gone => "is gone".to_owned(),
@@ -131,7 +137,7 @@ fn check_inputs(
         };
         let producer = producers.get(&digest).map_or("", |producer| producer.as_str());
         bail!(
-            "the input '{producer}' of '{name}' {what}; `pipeline run {} {name}` makes it again where it is missing",
+            "the input '{producer}' of '{name}' {what}{withdrawn}; `pipeline run {} {name}` makes it again where it is missing",
             manifest.words()
         );
     }

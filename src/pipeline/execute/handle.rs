@@ -9,11 +9,10 @@ use std::sync::mpsc::{Receiver, channel};
 
 use anyhow::Context;
 
-use super::supervisor::Waker;
 use crate::worker::WorkerHandle;
 
 /// A hold on work that goes on elsewhere, and reports `T`.
-pub trait Handle<T> {
+pub(crate) trait Handle<T> {
     /// The next thing that it reports; the last one is its end. `None` when there is nothing new.
     fn poll(&mut self) -> Option<T>;
 
@@ -30,9 +29,25 @@ pub trait Handle<T> {
     fn resume(&self) {}
 }
 
+/// Ends the wait of whoever polls: there is something to poll.
+#[derive(Clone)]
+pub(crate) struct Waker(Arc<dyn Fn() + Send + Sync>);
+
+impl Waker {
+    /// One that does this.
+    pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(wake))
+    }
+
+    /// Ends the wait.
+    pub(crate) fn wake(&self) {
+        (self.0)();
+    }
+}
+
 /// Why work is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kill {
+pub(crate) enum Kill {
     /// Somebody asked for it.
     Wanted,
     /// Its time is up.
@@ -40,7 +55,7 @@ pub enum Kill {
 }
 
 /// Work on a thread of this process, which runs a worker.
-pub struct Thread<T> {
+pub(crate) struct Thread<T> {
     reports: Receiver<T>,
     worker: WorkerHandle,
     stopping: Arc<AtomicBool>,
@@ -52,7 +67,7 @@ impl<T: Send + 'static> Thread<T> {
     ///
     /// # Errors
     /// When the system has no thread for it.
-    pub fn start(
+    pub(crate) fn start(
         name: &str,
         waker: Waker,
         work: impl FnOnce(&dyn Fn(T), &WorkerHandle, &Arc<AtomicBool>) -> T + Send + 'static,
@@ -100,7 +115,7 @@ impl<T> Handle<T> for Thread<T> {
 }
 
 /// A thread, or an error: the standard library's own `spawn` panics where there is none.
-pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
     let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
     started.map(drop).context(
         "cannot start a thread: the limit on processes is reached (`ulimit -u`, or pids.max of a container)",

@@ -2,21 +2,21 @@
 //!
 //! Prints nothing.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
-use pipeline_stages::message::{self, Event, Input, RanOn, Request};
+use pipeline_stages::message::{self, Event, RanOn};
 use pipeline_stages::worker::{io_error_kind, with_disk_advice};
 
-use super::executor::JobSpec;
 use super::reads::{Reads, Touched};
+use super::spec::JobSpec;
 use crate::cache::{
-    Cache, Claim, Committed, Execution, Lookup, Record, StatIndex, Stored, Withdrawn,
+    Cache, Claim, Committed, Execution, InputFolder, Lookup, NotCommitted, Record, StatIndex,
+    Withdrawn,
 };
 use crate::digest::Digest;
+use crate::events::RunEvent;
+use crate::key::StageKey;
 use crate::launcher::Launcher;
 use crate::manifest::StageDeclaration;
 use crate::reason::Reason;
@@ -26,23 +26,23 @@ use crate::worker::{self, WorkerHandle};
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// The body of a job, and what it works with.
-pub struct Job<'a> {
+pub(crate) struct Job<'a> {
     /// What is to be done.
-    pub spec: &'a JobSpec,
+    pub(crate) spec: &'a JobSpec,
     /// The cache.
-    pub cache: &'a Cache,
+    pub(crate) cache: &'a Cache,
     /// How its worker is started.
-    pub launcher: &'a dyn Launcher,
+    pub(crate) launcher: &'a dyn Launcher,
     /// The memory of files outside the cache.
-    pub index: &'a StatIndex,
+    pub(crate) index: &'a StatIndex,
     /// A hold on its worker.
-    pub worker: &'a WorkerHandle,
+    pub(crate) worker: &'a WorkerHandle,
     /// Set when it is asked to stop.
-    pub stopping: &'a AtomicBool,
+    pub(crate) stopping: &'a AtomicBool,
 }
 
 /// What a job reports on its way.
-pub enum JobEvent {
+pub(crate) enum JobEvent {
     /// Another process has the lock of its key.
     Waits,
     /// Its worker starts.
@@ -63,8 +63,40 @@ pub enum JobEvent {
     },
 }
 
+impl JobEvent {
+    /// What happened, for reporters, where it is for them.
+    pub(crate) fn for_reporters(self, stage: &StageDeclaration, key: StageKey) -> Option<RunEvent> {
+        let (kind, stage) = (stage.stage.info().name, stage.name.clone());
+        Some(match self {
+            Self::Waits => RunEvent::Wait { stage },
+            Self::Starts { why, resumes } => RunEvent::Start { stage, kind, key, why, resumes },
+            Self::Worker(Event::Progress(progress)) => RunEvent::Progress { stage, progress },
+            Self::Worker(Event::Measured(measured)) => RunEvent::Measured { stage, measured },
+            Self::Worker(Event::Note { text }) => RunEvent::Note { stage, text },
+            Self::Worker(_) => return None,
+            Self::Damage { artifact, withdrawn } => {
+                RunEvent::Note { stage, text: withdrawn_note(&artifact, &withdrawn)? }
+            }
+        })
+    }
+}
+
+/// Says what was withdrawn, in a line; nothing where nothing was.
+pub(crate) fn withdrawn_note(artifact: &Digest, withdrawn: &[Withdrawn]) -> Option<String> {
+    let names: Vec<_> = withdrawn.iter().map(|one| one.record.name()).collect();
+    let text = || {
+        format!(
+            "what was made from the damaged artifact {} no longer counts: {}; if you know that the damage came later, \
+             `pipeline verify --restore` brings it back",
+            artifact.short(),
+            names.join(", ")
+        )
+    };
+    (!names.is_empty()).then(text)
+}
+
 /// How a job ended.
-pub enum JobEnd {
+pub(crate) enum JobEnd {
     /// Another process ran the same key meanwhile.
     Reused(Box<Record>),
     /// It ran.
@@ -84,14 +116,14 @@ pub enum JobEnd {
 
 impl JobEnd {
     /// A failure without the lines of a log.
-    pub fn failed(message: impl Into<String>) -> Self {
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self::Failed { message: message.into(), log: Vec::new() }
     }
 }
 
 impl Job<'_> {
     /// Runs the stage, to its end.
-    pub fn run(&self, report: &dyn Fn(JobEvent)) -> JobEnd {
+    pub(crate) fn run(&self, report: &dyn Fn(JobEvent)) -> JobEnd {
         self.attempt(report)
             .unwrap_or_else(|error| self.failed(format!("{:#}", with_advice(error))))
     }
@@ -127,29 +159,22 @@ impl Job<'_> {
         }
         notes.into_iter().for_each(|text| report(JobEvent::Worker(Event::Note { text })));
         if let Some(why) = spoilt {
-            claim.remove_checkpoint()?;
+            let removed = claim.remove_checkpoint();
             let (first, log) = match end {
                 worker::End::Failed { message, log } => (Some(message), log),
                 worker::End::Finished { .. } | worker::End::Stopped => (None, Vec::new()),
             };
-            let why = format!("{why}, so the result is not recorded");
+            let mut why = format!("{why}, so the result is not recorded");
+            if let Err(error) = removed {
+                why.push_str(&format!("; remove its checkpoint before the next run: {error:#}"));
+            }
             worker::write_last_words(&claim.log(), &why);
             let message = first.into_iter().chain([why]).collect::<Vec<_>>().join("\n");
             return Ok(JobEnd::Failed { message: with_kept_output(message, claim), log });
         }
         match end {
             worker::End::Finished { metrics, ran_on } => {
-                let end = self.commit(claim, metrics, ran_on, report)?;
-                let damaged = reads.withdraw_spoilt()?;
-                if !damaged.is_empty() {
-                    for (artifact, withdrawn) in damaged {
-                        report(JobEvent::Damage { artifact, withdrawn });
-                    }
-                    return Ok(self.failed(
-                        "an input was damaged, and was found so while the result was recorded: run it again"
-                            .to_owned(),
-                    ));
-                }
+                let end = self.commit(claim, metrics, ran_on, &reads.inputs(), report)?;
                 reads.keep();
                 Ok(end)
             }
@@ -168,7 +193,8 @@ impl Job<'_> {
 
     /// The claim to the key, after waiting for whoever has it. `Busy` where the run was stopped meanwhile.
     fn claim(&self, report: &dyn Fn(JobEvent)) -> anyhow::Result<Lookup> {
-        let mut reported = false;
+        // A moment's lock, such as that of somebody who looks, is not worth a line.
+        let mut looks = 0;
         loop {
             let key = &self.spec.work.key;
             let lookup = self.cache.claim(key).inspect_err(|_| {
@@ -178,7 +204,8 @@ impl Job<'_> {
             if !matches!(lookup, Lookup::Busy) || self.stopping.load(Ordering::Relaxed) {
                 return Ok(lookup);
             }
-            if !std::mem::replace(&mut reported, true) {
+            looks += 1;
+            if looks == 2 {
                 report(JobEvent::Waits);
             }
             std::thread::sleep(LOCK_POLL);
@@ -190,10 +217,11 @@ impl Job<'_> {
         claim: Claim,
         metrics: message::Metrics,
         ran_on: Option<RanOn>,
+        inputs: &[InputFolder],
         report: &dyn Fn(JobEvent),
     ) -> anyhow::Result<JobEnd> {
         let JobSpec { declaration, work, experiment, .. } = self.spec;
-        let Committed { record, withdrawn } = claim.commit(Execution {
+        let execution = Execution {
             parts: work.parts.clone(),
             stage: declaration.name.to_string(),
             experiment: experiment.clone(),
@@ -201,7 +229,15 @@ impl Job<'_> {
             artifact: declaration.stage.output(),
             metrics,
             ran_on,
-        })?;
+        };
+        let Committed { record, withdrawn } = match claim.commit(execution, inputs) {
+            Ok(committed) => committed,
+            Err(failed) => {
+                let NotCommitted { error, claim } = *failed;
+                let message = format!("{:#}", with_advice(error));
+                return Ok(self.failed(with_kept_output(message, claim)));
+            }
+        };
         if !withdrawn.is_empty() {
             report(JobEvent::Damage { artifact: record.output.digest, withdrawn });
         }
@@ -218,32 +254,8 @@ fn with_kept_output(message: String, claim: Claim) -> String {
     }
 }
 
-/// What a worker is asked to do.
-pub fn request(
-    declaration: &StageDeclaration,
-    folder: &Path,
-    inputs: &[(String, Input, Stored)],
-    output: &Path,
-    checkpoint: &Path,
-) -> Request {
-    let mut ports: BTreeMap<String, Vec<Input>> = BTreeMap::new();
-    for (port, input, _) in inputs {
-        ports.entry(port.clone()).or_default().push(input.clone());
-    }
-    Request {
-        protocol: message::PROTOCOL,
-        stage: declaration.stage.clone(),
-        seed: declaration.seed,
-        inputs: ports,
-        output: output.to_owned(),
-        checkpoint: checkpoint.to_owned(),
-        folder: folder.to_owned(),
-        execution: declaration.execution.execution.clone(),
-    }
-}
-
 /// An error, with what to do about those that every cache meets.
-pub fn with_advice(error: anyhow::Error) -> anyhow::Error {
+pub(crate) fn with_advice(error: anyhow::Error) -> anyhow::Error {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
     match io_error_kind(&error) {
         Some(PermissionDenied | ReadOnlyFilesystem) => anyhow::anyhow!(
@@ -251,27 +263,4 @@ pub fn with_advice(error: anyhow::Error) -> anyhow::Error {
         ),
         _ => with_disk_advice(error),
     }
-}
-
-/// What a stage reads at its ports, with what is in the store.
-pub fn inputs(
-    declaration: &StageDeclaration,
-    cache: &Cache,
-    record_of: impl Fn(&crate::stage_name::StageName) -> Option<Record>,
-) -> anyhow::Result<Vec<(String, Input, Stored)>> {
-    let mut inputs = Vec::new();
-    for (port, connections) in &declaration.inputs {
-        for connection in connections {
-            let record = record_of(&connection.from).with_context(|| {
-                format!("'{}' ran before its input '{}'", declaration.name, connection.from)
-            })?;
-            let input = Input {
-                name: connection.name.clone(),
-                path: cache.artifact(&record.output.digest),
-                artifact: record.artifact,
-            };
-            inputs.push((port.clone(), input, record.output));
-        }
-    }
-    Ok(inputs)
 }

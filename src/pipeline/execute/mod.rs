@@ -9,6 +9,7 @@ mod job;
 mod reads;
 mod rerun;
 mod single;
+mod spec;
 mod states;
 mod supervisor;
 
@@ -22,7 +23,7 @@ use pipeline_stages::WorkerProgram;
 use crate::cache::{Cache, Record, Withdrawn};
 use crate::digest::Digest;
 use crate::events::{Outcome, RunEvent};
-use crate::facts::World;
+use crate::facts::CacheFacts;
 use crate::graph::Graph;
 use crate::key::{self, Part};
 use crate::launcher::Plain;
@@ -35,34 +36,34 @@ use job::{JobEnd, JobEvent};
 use states::{Depths, Pool, StageState, StageStates};
 use supervisor::{Heard, Supervisor};
 
-pub use executor::{JobSpec, Work};
-pub use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
-pub use single::run_job;
+pub(crate) use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
+pub(crate) use single::run_job;
+pub(crate) use spec::{JobSpec, Work};
 
 /// How a run is done.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// How many stages run at once. `None`: as many as there are cores, but one training at a time,
     /// because a training uses all of them.
-    pub jobs: Option<usize>,
+    pub(crate) jobs: Option<usize>,
     /// Whether a failure stops only what depends on it.
-    pub keep_going: bool,
+    pub(crate) keep_going: bool,
 }
 
 /// The result of a run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Each stage that was asked for, or is needed by one, with how it ended.
-    pub stages: Vec<(StageName, Outcome)>,
+    pub(crate) stages: Vec<(StageName, Outcome)>,
     /// Seconds from beginning to end.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Whether somebody asked the run to stop.
-    pub stopped: bool,
+    pub(crate) stopped: bool,
 }
 
 impl Summary {
     /// Whether all that was asked for is there.
-    pub fn complete(&self) -> bool {
+    pub(crate) fn complete(&self) -> bool {
         self.stages
             .iter()
             .all(|(_, outcome)| matches!(outcome, Outcome::Fresh { .. } | Outcome::Ran { .. }))
@@ -73,7 +74,7 @@ impl Summary {
 ///
 /// # Errors
 /// When the run cannot begin. That stages fail is in the [`Summary`].
-pub fn execute(
+pub(crate) fn execute(
     manifest: &Manifest,
     graph: &Graph,
     cache: &Arc<Cache>,
@@ -81,12 +82,12 @@ pub fn execute(
     options: &Options,
     reporter: &mut dyn Reporter,
 ) -> anyhow::Result<Summary> {
-    let world = World::look(cache, manifest, selected);
-    world.refuse_obstacles(manifest)?;
+    let facts = CacheFacts::look(cache, manifest, selected);
+    facts.refuse_blocked(manifest)?;
     let supervisor = Supervisor::new();
     let executor = Threads {
         cache: Arc::clone(cache),
-        index: Arc::clone(world.index()),
+        index: Arc::clone(facts.index()),
         launcher: Arc::new(Plain),
         waker: supervisor.waker(),
     };
@@ -94,7 +95,7 @@ pub fn execute(
         manifest,
         graph,
         cache,
-        world,
+        facts,
         options,
         reporter,
         states: StageStates::new(selected, graph, options.depths(), |name| pools(manifest, name)),
@@ -111,7 +112,7 @@ pub fn execute(
         stages: selected.len(),
     });
     run.run_to_end()?;
-    run.world.remember();
+    run.facts.remember();
     let summary = run.summary(started);
     run.report(RunEvent::Done { seconds: summary.seconds, complete: summary.complete() });
     Ok(summary)
@@ -121,7 +122,7 @@ struct Run<'a> {
     manifest: &'a Manifest,
     graph: &'a Graph,
     cache: &'a Arc<Cache>,
-    world: World<'a>,
+    facts: CacheFacts<'a>,
     options: &'a Options,
     reporter: &'a mut dyn Reporter,
     states: StageStates,
@@ -203,18 +204,18 @@ impl Run<'_> {
         let Some(declaration) = self.manifest.stage(name) else {
             return self.end(name, Outcome::Skipped { because: None }, None);
         };
-        if let Err(error) = self.world.look_again(declaration, &self.manifest.folder) {
+        if let Err(error) = self.facts.recheck(declaration, &self.manifest.folder) {
             return self.end_unreadable(name, format!("{error:#}"));
         }
         let digest_of = |input: &StageName| self.record(input).map(|record| record.output.digest);
-        let parts = match self.world.outside(name) {
+        let parts = match self.facts.outside(name) {
             Ok(outside) => key::parts(declaration, outside, digest_of),
-            Err(obstacle) => {
-                let message = obstacle.message.clone();
+            Err(blocked) => {
+                let message = blocked.message.clone();
                 return self.end_unreadable(name, message);
             }
         };
-        match plan::decide(name, parts, &self.world) {
+        match plan::decide(name, parts, &self.facts) {
             State::Fresh(record) => self.end_fresh(name, record),
             State::Dirty { reason, key, parts } => {
                 self.states.set(name, StageState::Ready(Box::new(Work { reason, key, parts })));
@@ -259,7 +260,7 @@ impl Run<'_> {
         let record_of = |input: &StageName| self.record(input).cloned();
         let spec = JobSpec::of(self.manifest, declaration, work, self.cache, record_of)?;
         // Not at its end: another run of the same manifest may have moved the head by then.
-        let before = self.world.last(name).map(|last| last.output.digest);
+        let before = self.facts.last(name).map(|last| last.output.digest);
         let running = StageState::Running { key: spec.work.key, since: Instant::now(), before };
         self.states.set(name, running);
         match self.executor.start(spec) {
@@ -275,7 +276,7 @@ impl Run<'_> {
         }
         let Some(StageState::Running { key, .. }) = self.states.get(stage) else { return };
         let Some(declaration) = self.manifest.stage(stage) else { return };
-        let event = JobSpec::event(declaration, *key, event);
+        let event = event.for_reporters(declaration, *key);
         if let Some(RunEvent::Start { .. }) = event {
             self.supervisor.starts(stage);
         }
@@ -341,6 +342,19 @@ impl Run<'_> {
         }
     }
 
+    /// Lets the stages run again that had read an earlier result of a stage, which was damaged.
+    fn take_back_readers(&mut self, name: &StageName) {
+        let is_stale = |reader: &&&StageName| {
+            let record = self.states.get(reader).and_then(StageState::record);
+            record.is_some_and(|record| !self.is_current(record))
+        };
+        let readers = self.graph.consumers(name);
+        let stale: Vec<_> = readers.iter().filter(is_stale).map(|&reader| reader.clone()).collect();
+        for reader in stale {
+            self.states.set(&reader, StageState::Waiting);
+        }
+    }
+
     fn end(&mut self, name: &StageName, outcome: Outcome, record: Option<Box<Record>>) {
         if let Some(record) = &record
             && let Err(error) =
@@ -352,6 +366,7 @@ impl Run<'_> {
         self.report(RunEvent::End { stage: name.clone(), outcome: outcome.clone() });
         let known = record.as_ref().and_then(|record| self.cache.known(record));
         self.states.set(name, StageState::Ended { outcome, record });
+        self.take_back_readers(name);
         if let (Some(known), Some(fit)) = (known, &mut self.fit) {
             let misfits = fit.learn(name, known);
             self.refuse(misfits);

@@ -4,10 +4,13 @@
 //! Does not depend on how the stage is run. Prints nothing.
 
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use pipeline_stages::message::Input;
 
-use crate::cache::{Cache, Listing, Quarantined, Snapshot, StatIndex, Stored, Touch, Withdrawn};
+use crate::cache::{
+    Cache, InputFolder, Listing, Quarantined, Snapshot, StatIndex, Stored, Touch, Withdrawn,
+};
 use crate::difference::{Difference, Differences};
 use crate::digest::Digest;
 use crate::facts::Outside;
@@ -15,38 +18,41 @@ use crate::key::Part;
 use crate::manifest::StageDeclaration;
 
 /// What a stage reads, as it was before it ran.
-pub struct Reads<'a> {
+pub(crate) struct Reads<'a> {
     cache: &'a Cache,
     declaration: &'a StageDeclaration,
     folder: &'a Path,
     index: &'a StatIndex,
     outside: Vec<Outside>,
     inputs: Vec<(String, Digest, Snapshot)>,
+    /// When, in seconds since 1970, UTC.
+    since: u64,
 }
 
 /// What happened meanwhile to what a stage reads.
 #[derive(Debug, Default)]
-pub struct Touched {
+pub(crate) struct Touched {
     /// Why its result says nothing: what it read is not what its key says.
-    pub spoilt: Option<String>,
+    pub(crate) spoilt: Option<String>,
     /// What is worth a line, and nothing more.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// The inputs that are damaged, each with what no longer counts because it was made from it.
-    pub damaged: Vec<(Digest, Vec<Withdrawn>)>,
+    pub(crate) damaged: Vec<(Digest, Vec<Withdrawn>)>,
 }
 
 impl<'a> Reads<'a> {
     /// Looks at everything that a stage reads. `folder` is the one of the manifest.
-    ///
-    /// # Errors
-    /// When something cannot be read.
-    pub fn look(
+    pub(crate) fn look(
         cache: &'a Cache,
         declaration: &'a StageDeclaration,
         folder: &'a Path,
         index: &'a StatIndex,
         inputs: &[(String, Input, Stored)],
     ) -> anyhow::Result<Self> {
+        // Clocks of machines that share the cache may differ by this much.
+        const CLOCKS: u64 = 300;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let since = now.map_or(0, |now| now.as_secs().saturating_sub(CLOCKS));
         let outside = Outside::look(declaration, folder, cache, index)?;
         let snapshot = |(port, input, stored): &(String, Input, Stored)| {
             let name = match &input.name {
@@ -56,11 +62,11 @@ impl<'a> Reads<'a> {
             Ok((name, stored.digest, Snapshot::of_artifact(&input.path)?))
         };
         let inputs = inputs.iter().map(snapshot).collect::<anyhow::Result<_>>()?;
-        Ok(Self { cache, declaration, folder, index, outside, inputs })
+        Ok(Self { cache, declaration, folder, index, outside, inputs, since })
     }
 
     /// The first file or folder outside the cache that is not what it was when the key was made of `parts`.
-    pub fn other_than<'p>(&self, parts: &'p [Part]) -> Option<&'p str> {
+    pub(crate) fn other_than<'p>(&self, parts: &'p [Part]) -> Option<&'p str> {
         parts.iter().find_map(|part| {
             let Part::Outside { index, path, digest } = part else { return None };
             let now = self.outside.get(*index);
@@ -69,7 +75,7 @@ impl<'a> Reads<'a> {
     }
 
     /// Rechecks everything. An input that is damaged now is moved to the quarantine.
-    pub fn touched(&self) -> Touched {
+    pub(crate) fn touched(&self) -> Touched {
         let mut touched = Touched::default();
         let mut spoilt = Vec::new();
         match Outside::look(self.declaration, self.folder, self.cache, self.index) {
@@ -89,27 +95,41 @@ impl<'a> Reads<'a> {
         }
         for (port, digest, was) in &self.inputs {
             // Whoever removed it, or made it unreadable, is found when its bytes are looked at.
-            let now = Snapshot::of_artifact(&self.cache.artifact(digest));
-            if now.is_ok_and(|now| was.touch(&now) == Touch::None) {
-                continue;
-            }
-            spoilt.extend(self.damage(port, *digest, &mut touched.damaged));
+            let touched_files = match Snapshot::of_artifact(&self.cache.artifact(digest)) {
+                Ok(now) => match was.touch(&now) {
+                    Touch::None => continue,
+                    Touch::Status => Vec::new(),
+                    Touch::Content(files) => files,
+                },
+                Err(_) => Vec::new(),
+            };
+            spoilt.extend(self.damage(port, *digest, &touched_files, &mut touched.damaged));
         }
         touched.spoilt = (!spoilt.is_empty()).then(|| spoilt.join("; "));
         touched
     }
 
     /// What happened to an input, going by its bytes. `None` if they are as they were. What was made from it is withdrawn:
-    /// another stage may have read it when it was damaged already.
+    /// another stage may have read it when it was damaged already. `touched` is what was written to while the stage ran, going
+    /// by the stat: where nothing else is damaged, the artifact was sound until then.
     fn damage(
         &self,
         port: &str,
         digest: Digest,
+        touched: &[Difference],
         damaged: &mut Vec<(Digest, Vec<Withdrawn>)>,
     ) -> Option<String> {
         let whole = Listing::read(&self.cache.layout().listing(&digest), &digest);
-        let what = match self.cache.quarantine_if_rewritten(&digest) {
+        let is_new = |one: &Difference| touched.iter().any(|other| other.path == one.path);
+        let was_sound = whole.as_ref().zip(Listing::of(&self.cache.artifact(&digest)).ok());
+        let was_sound =
+            was_sound.is_some_and(|(whole, now)| whole.differences(&now).iter().all(is_new));
+        let since = if was_sound { self.since } else { 0 };
+        let what = match self.cache.quarantine_if_rewritten(&digest, since) {
             Ok(None) => return None,
+            Err(error) => {
+                return Some(format!("its input '{port}' could not be checked: {error:#}"));
+            }
             Ok(Some(Quarantined { place, withdrawn })) => {
                 damaged.push((digest, withdrawn));
                 match place {
@@ -125,34 +145,22 @@ impl<'a> Reads<'a> {
                     }
                 }
             }
-            Err(error) => format!("{error:#}"),
         };
         Some(format!(
             "the stage, or something beside it, wrote into its input '{port}' ({what}); a stage must leave its inputs as they are"
         ))
     }
 
-    /// Whether each input is still the one that was read, once the result is recorded: somebody who found one damaged after
-    /// [`Reads::touched`] could not know of the record, so it is withdrawn here. Returns what is.
-    ///
-    /// # Errors
-    /// When a record cannot be moved.
-    pub fn withdraw_spoilt(&self) -> anyhow::Result<Vec<(Digest, Vec<Withdrawn>)>> {
-        let mut damaged = Vec::new();
-        for (_, digest, was) in &self.inputs {
-            let withdrawn = self.cache.withdraw_unless(digest, || {
-                let now = Snapshot::of_artifact(&self.cache.artifact(digest));
-                now.is_ok_and(|now| was.is_of_same_folder(&now))
-            })?;
-            if !withdrawn.is_empty() {
-                damaged.push((*digest, withdrawn));
-            }
-        }
-        Ok(damaged)
+    /// The inputs that were read, to record a result that was made from them.
+    pub(crate) fn inputs(&self) -> Vec<InputFolder> {
+        let folder = |(_, digest, was): &(String, Digest, Snapshot)| {
+            Some(InputFolder { digest: *digest, top: was.top()? })
+        };
+        self.inputs.iter().filter_map(folder).collect()
     }
 
     /// Keeps what the files outside the cache are made of, for a later plan to say which of them changed.
-    pub fn keep(&self) {
+    pub(crate) fn keep(&self) {
         self.outside.iter().for_each(|outside| outside.keep(self.cache));
     }
 }

@@ -11,8 +11,9 @@ use anyhow::{Context, anyhow, bail};
 use pipeline_stages::message::{Device, Event, Execution, Metrics, RanOn};
 
 use super::handle::Thread;
-use super::job::{self, with_advice};
+use super::job::{with_advice, withdrawn_note};
 use super::reads::Reads;
+use super::spec;
 use super::supervisor::{Heard, Supervisor};
 use crate::cache::{Cache, Listing, Record, StatIndex, Watch, WorkFolder};
 use crate::events::{Outcome, RunEvent};
@@ -23,21 +24,21 @@ use crate::stage_name::StageName;
 use crate::worker::{self, WorkerHandle};
 
 /// What a rerun works with.
-pub struct Rerun<'a> {
+pub(crate) struct Rerun<'a> {
     /// The manifest.
-    pub manifest: &'a Manifest,
+    pub(crate) manifest: &'a Manifest,
     /// Its cache.
-    pub cache: &'a Cache,
+    pub(crate) cache: &'a Cache,
     /// The stage.
-    pub declaration: &'a StageDeclaration,
+    pub(crate) declaration: &'a StageDeclaration,
     /// What is recorded of it.
-    pub record: &'a Record,
+    pub(crate) record: &'a Record,
     /// How to run it: see [`as_recorded`].
-    pub execution: Execution,
+    pub(crate) execution: Execution,
 }
 
 /// How a rerun ended.
-pub enum RerunEnd {
+pub(crate) enum RerunEnd {
     /// It has a result.
     Ran(Box<Outputs>),
     /// It failed.
@@ -52,20 +53,20 @@ pub enum RerunEnd {
 }
 
 /// The result of a rerun.
-pub struct Outputs {
+pub(crate) struct Outputs {
     /// What is in its output folder.
-    pub listing: Listing,
+    pub(crate) listing: Listing,
     /// What it measured.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// What it ran on, where that matters.
-    pub ran_on: Option<RanOn>,
+    pub(crate) ran_on: Option<RanOn>,
     /// How long it took.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
 }
 
 /// How to run a stage as its record says that it ran, where the manifest leaves it open: on another device,
 /// or with another count of threads, sums have other last bits.
-pub fn as_recorded(wanted: &Execution, ran_on: Option<&RanOn>) -> Execution {
+pub(crate) fn as_recorded(wanted: &Execution, ran_on: Option<&RanOn>) -> Execution {
     let Some(ran_on) = ran_on else { return wanted.clone() };
     let device = match (wanted.device, ran_on.device) {
         (Device::Auto, Device::Cpu) => Device::Cpu,
@@ -83,15 +84,12 @@ enum Report {
 
 impl Rerun<'_> {
     /// Runs the stage, to its end, and keeps the reporter informed. The scratch folder lasts as long as what is returned.
-    ///
-    /// # Errors
-    /// When it cannot begin, or a file outside the cache that it reads is another than before.
-    pub fn run(
+    pub(crate) fn run(
         &self,
         record_of: impl Fn(&StageName) -> Option<Record>,
         reporter: &mut dyn Reporter,
     ) -> anyhow::Result<(WorkFolder, RerunEnd)> {
-        let inputs = job::inputs(self.declaration, self.cache, record_of)?;
+        let inputs = spec::inputs(self.declaration, self.cache, record_of)?;
         let mut supervisor = Supervisor::new();
         supervisor.listen()?;
         self.cache.prepare().map_err(with_advice)?;
@@ -108,7 +106,7 @@ impl Rerun<'_> {
         std::fs::create_dir(&checkpoint)
             .with_context(|| format!("cannot create the folder {}", checkpoint.display()))?;
         let request =
-            job::request(self.declaration, folder, &inputs, &scratch.output(), &checkpoint);
+            spec::request(self.declaration, folder, &inputs, &scratch.output(), &checkpoint);
         let request =
             pipeline_stages::message::Request { execution: self.execution.clone(), ..request };
         let command = Plain.command(self.declaration.stage.info().worker, &request)?;
@@ -141,7 +139,9 @@ impl Rerun<'_> {
             }
         };
         let touched = reads.touched();
-        for text in touched.notes {
+        let notes = touched.damaged.iter();
+        let notes = notes.filter_map(|(artifact, withdrawn)| withdrawn_note(artifact, withdrawn));
+        for text in touched.notes.into_iter().chain(notes) {
             reporter.event(&RunEvent::Note { stage: stage.clone(), text });
         }
         if let Some(why) = touched.spoilt {

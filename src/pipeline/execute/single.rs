@@ -5,8 +5,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::executor::{Executor, JobSpec, Report, Threads, Work};
+use super::executor::{Executor, Report, Threads};
 use super::job::{self, JobEnd};
+use super::spec::{JobSpec, Work};
 use super::supervisor::{Heard, Supervisor};
 use crate::cache::{Cache, StatIndex};
 use crate::events::{Outcome, RunEvent};
@@ -14,10 +15,7 @@ use crate::launcher::Plain;
 use crate::progress::Reporter;
 
 /// Runs a job, and reports how it ended.
-///
-/// # Errors
-/// When it cannot begin.
-pub fn run_job(spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Result<Outcome> {
+pub(crate) fn run_job(spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Result<Outcome> {
     let cache = Arc::new(Cache::open(&spec.cache)?);
     cache.prepare().map_err(job::with_advice)?;
     let mut supervisor = Supervisor::new();
@@ -32,7 +30,7 @@ pub fn run_job(spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Result<Out
     let end = loop {
         match supervisor.next(reporter) {
             Heard::Report(stage, Report::Event(event)) => {
-                if let Some(event) = JobSpec::event(&declaration, key, event) {
+                if let Some(event) = event.for_reporters(&declaration, key) {
                     if let RunEvent::Start { .. } = event {
                         supervisor.starts(&stage);
                     }

@@ -1,12 +1,12 @@
 //! Where every stage of a run is: one state each, one setter, and the pools that running stages take slots of.
 //!
-//! Depends on the graph only, not on the cache or on workers. What one change costs does not grow with the
+//! Does not depend on how the cache works, or on workers. What one change costs does not grow with the
 //! number of stages, only with that of the readers of the stage that changed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
-use super::executor::Work;
+use super::spec::Work;
 use crate::cache::Record;
 use crate::digest::Digest;
 use crate::events::Outcome;
@@ -15,7 +15,7 @@ use crate::key::StageKey;
 use crate::stage_name::StageName;
 
 /// Where a stage is.
-pub enum StageState {
+pub(crate) enum StageState {
     /// Some of its inputs do not have a result yet.
     Waiting,
     /// All its inputs have results, and nobody has looked whether it must run.
@@ -42,7 +42,7 @@ pub enum StageState {
 
 impl StageState {
     /// Its record, where it has a result.
-    pub fn record(&self) -> Option<&Record> {
+    pub(crate) fn record(&self) -> Option<&Record> {
         match self {
             Self::Ended { record, .. } => record.as_deref(),
             _ => None,
@@ -52,7 +52,7 @@ impl StageState {
 
 /// A number of slots under a name. A stage runs when each pool that it is in has a slot left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Pool {
+pub(crate) enum Pool {
     /// Every stage takes a slot.
     Cores,
     /// A stage that trains takes a slot, as it uses all cores.
@@ -60,10 +60,10 @@ pub enum Pool {
 }
 
 /// How many slots each pool has. One that is not named here does not end.
-pub type Depths = BTreeMap<Pool, usize>;
+pub(crate) type Depths = BTreeMap<Pool, usize>;
 
 /// All stages of a run, in an order in which each comes after its inputs.
-pub struct StageStates {
+pub(crate) struct StageStates {
     order: Vec<StageName>,
     places: HashMap<StageName, usize>,
     states: Vec<StageState>,
@@ -83,7 +83,7 @@ pub struct StageStates {
 
 impl StageStates {
     /// The states at the beginning of a run of these stages, which are closed under inputs.
-    pub fn new(
+    pub(crate) fn new(
         order: &[StageName],
         graph: &Graph,
         depths: Depths,
@@ -112,27 +112,27 @@ impl StageStates {
     }
 
     /// The stages, each after its inputs.
-    pub fn order(&self) -> &[StageName] {
+    pub(crate) fn order(&self) -> &[StageName] {
         &self.order
     }
 
     /// Every stage with its state, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&StageName, &StageState)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&StageName, &StageState)> {
         self.order.iter().zip(&self.states)
     }
 
     /// The state of a stage.
-    pub fn get(&self, name: &StageName) -> Option<&StageState> {
+    pub(crate) fn get(&self, name: &StageName) -> Option<&StageState> {
         self.places.get(name).map(|&place| &self.states[place])
     }
 
     /// The first stage that nobody has looked at, all of whose inputs have results.
-    pub fn first_unseen(&self) -> Option<&StageName> {
+    pub(crate) fn first_unseen(&self) -> Option<&StageName> {
         self.unseen.first().map(|&place| &self.order[place])
     }
 
     /// The first stage that is ready and for which there is a slot in each of its pools.
-    pub fn first_to_start(&self) -> Option<&StageName> {
+    pub(crate) fn first_to_start(&self) -> Option<&StageName> {
         let has_slots = |place: &&usize| {
             self.pools[**place].iter().all(|pool| self.left.get(pool).is_none_or(|left| *left > 0))
         };
@@ -140,13 +140,13 @@ impl StageStates {
     }
 
     /// How many stages run.
-    pub fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         self.running.len()
     }
 
     /// Moves a stage to another state: the only way to do so. A stage that gets a result lets its readers be looked at;
     /// one that loses it (it is damaged, and made again) takes back the readers that have not begun.
-    pub fn set(&mut self, name: &StageName, state: StageState) {
+    pub(crate) fn set(&mut self, name: &StageName, state: StageState) {
         let Some(&place) = self.places.get(name) else { return };
         let had = self.states[place].record().is_some();
         let has = state.record().is_some();

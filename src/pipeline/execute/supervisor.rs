@@ -11,7 +11,7 @@ use anyhow::Context;
 use pipeline_stages::worker::file_size_limit_is_an_error;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP};
 
-use super::handle::{Handle, Kill, spawn};
+use super::handle::{Handle, Kill, Waker, spawn};
 use crate::progress::Reporter;
 use crate::stage_name::StageName;
 
@@ -22,7 +22,7 @@ const TICK: Duration = Duration::from_millis(100);
 const ECHO: Duration = Duration::from_millis(250);
 
 /// Waits for work that goes on elsewhere and reports `T`.
-pub struct Supervisor<T> {
+pub(crate) struct Supervisor<T> {
     sender: Sender<Message>,
     receiver: Receiver<Message>,
     work: BTreeMap<StageName, Supervised<T>>,
@@ -31,24 +31,13 @@ pub struct Supervisor<T> {
 }
 
 /// What was heard.
-pub enum Heard<T> {
+pub(crate) enum Heard<T> {
     /// What the work on a stage reports.
     Report(StageName, T),
     /// Somebody asked for the first time that the work stops. It was passed on.
     StopWanted,
     /// Nothing for now.
     Nothing,
-}
-
-/// Ends a supervisor's wait: there is something to poll.
-#[derive(Clone)]
-pub struct Waker(Sender<Message>);
-
-impl Waker {
-    /// Ends the wait.
-    pub fn wake(&self) {
-        let _ = self.0.send(Message::Woken);
-    }
 }
 
 enum Message {
@@ -71,23 +60,23 @@ struct Supervised<T> {
 
 impl<T> Supervisor<T> {
     /// With nothing to wait for yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (sender, receiver) = channel();
         let (work, reports) = (BTreeMap::new(), VecDeque::new());
         Self { sender, receiver, work, reports, stopping: false }
     }
 
     /// For work that can report something at any time.
-    pub fn waker(&self) -> Waker {
-        Waker(self.sender.clone())
+    pub(crate) fn waker(&self) -> Waker {
+        let sender = self.sender.clone();
+        Waker::new(move || {
+            let _ = sender.send(Message::Woken);
+        })
     }
 
     /// From now on signals end nothing by themselves: they are requests to the supervisor. SIGINT, SIGTERM and
     /// SIGHUP ask to stop, SIGTSTP asks to pause.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn listen(&self) -> anyhow::Result<()> {
+    pub(crate) fn listen(&self) -> anyhow::Result<()> {
         // Under nohup, and in a shell without job control, these stay ignored.
         let optional = [SIGHUP, SIGTSTP].into_iter().filter(|signal| !is_ignored(*signal));
         let wanted: Vec<_> = [SIGINT, SIGTERM].into_iter().chain(optional).collect();
@@ -114,7 +103,7 @@ impl<T> Supervisor<T> {
     }
 
     /// Waits for this work from now on. Its time runs from [`Supervisor::starts`] on.
-    pub fn watch(
+    pub(crate) fn watch(
         &mut self,
         stage: &StageName,
         handle: Box<dyn Handle<T>>,
@@ -124,24 +113,24 @@ impl<T> Supervisor<T> {
     }
 
     /// Now its worker starts: waiting for another process did not count.
-    pub fn starts(&mut self, stage: &StageName) {
+    pub(crate) fn starts(&mut self, stage: &StageName) {
         if let Some(work) = self.work.get_mut(stage) {
             work.deadline = work.limit.and_then(|limit| Instant::now().checked_add(limit));
         }
     }
 
     /// It is over.
-    pub fn forget(&mut self, stage: &StageName) {
+    pub(crate) fn forget(&mut self, stage: &StageName) {
         self.work.remove(stage);
     }
 
     /// Whether somebody asked the work to stop.
-    pub fn stopping(&self) -> bool {
+    pub(crate) fn stopping(&self) -> bool {
         self.stopping
     }
 
     /// Waits for news, but not for long.
-    pub fn next(&mut self, reporter: &mut dyn Reporter) -> Heard<T> {
+    pub(crate) fn next(&mut self, reporter: &mut dyn Reporter) -> Heard<T> {
         // First a signal: reports could follow each other without an end.
         let message = self.receiver.try_recv().ok();
         let message = match (message, self.poll()) {

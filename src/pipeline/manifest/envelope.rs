@@ -5,11 +5,11 @@
 use std::collections::BTreeSet;
 
 use pipeline_stages::message::{Device, Execution};
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
-use super::hint::{did_you_mean, listed, nearest};
+use super::hint::nearest;
 use super::lints::{self, Lint};
-use super::values::{Value, not_a_table, text, whole_number};
+use super::values::{Value, known_table, not_a_table, text, whole_number};
 use super::{Experiment, StageExecution};
 use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_experiment_name;
@@ -178,30 +178,6 @@ fn device(value: &Value<'_>) -> Result<Device, Mistake> {
     text.parse().map_err(|_| {
         Mistake::at(value.span(), format!("'{text}' is not a device")).help(Device::FORMS)
     })
-}
-
-/// The value as a table. Reports if it is not one, and every key that is not in `keys`.
-pub(super) fn known_table<'t, 'i>(
-    name: &str,
-    value: &'t Value<'i>,
-    keys: &[&'static str],
-    mistakes: &mut Vec<Mistake>,
-) -> Option<&'t DeTable<'i>> {
-    let DeValue::Table(table) = value.get_ref() else {
-        mistakes.push(not_a_table(name, value));
-        return None;
-    };
-    for key in table.keys().filter(|key| !keys.contains(&key.as_ref().as_ref())) {
-        let given: &str = key.as_ref();
-        let hint = did_you_mean(given, keys.iter().copied());
-        let title = format!("unknown key '{given}' in '{name}'");
-        mistakes.push(match hint {
-            Some(hint) => Mistake::at(key.span(), format!("{title}, {hint}")),
-            None => Mistake::at(key.span(), title)
-                .help(format!("'{name}' has {}", listed(keys.iter().copied(), "and"))),
-        });
-    }
-    Some(table)
 }
 
 /// Whether a key of the table is unknown and was probably meant to be `name`.

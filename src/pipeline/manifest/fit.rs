@@ -13,7 +13,7 @@ use crate::graph::Graph;
 use crate::stage_name::StageName;
 
 /// What is known of the artifacts of a manifest's stages.
-pub struct Fit<'a> {
+pub(crate) struct Fit<'a> {
     manifest: &'a Manifest,
     graph: &'a Graph,
     /// The stages, each after its inputs.
@@ -27,16 +27,16 @@ pub struct Fit<'a> {
 
 /// A stage that does not fit to its inputs.
 #[derive(Debug)]
-pub struct Misfit {
+pub(crate) struct Misfit {
     /// The stage.
-    pub stage: StageName,
+    pub(crate) stage: StageName,
     /// What does not fit, at its place.
-    pub mistake: Mistake,
+    pub(crate) mistake: Mistake,
 }
 
 impl<'a> Fit<'a> {
     /// Checks all stages. `artifact` says what is known of a stage's artifact where that exists.
-    pub fn check(
+    pub(crate) fn check(
         manifest: &'a Manifest,
         graph: &'a Graph,
         artifact: impl Fn(&StageName) -> Option<Known>,
@@ -53,7 +53,7 @@ impl<'a> Fit<'a> {
     }
 
     /// Takes in what an artifact that exists now says of itself, and checks whatever follows from that.
-    pub fn learn(&mut self, stage: &StageName, known: Known) -> Vec<Misfit> {
+    pub(crate) fn learn(&mut self, stage: &StageName, known: Known) -> Vec<Misfit> {
         let Some(&place) = self.places.get(stage) else { return Vec::new() };
         let before = self.known[place];
         self.known[place] = known.or(before);

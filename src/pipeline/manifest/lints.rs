@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use pipeline_stages::parameter::ParameterType;
 use toml::de::DeValue;
 
-use super::envelope::known_table;
 use super::hint::{did_you_mean, listed};
-use super::values::{Value, not_a, text};
+use super::values::{Value, known_table, not_a, text};
 use crate::diagnostic::Mistake;
 
 /// Something that runs, but is probably unintended.

@@ -37,9 +37,44 @@ pub(super) fn hidden(text: &str) -> Vec<Range<usize>> {
     texts.collect()
 }
 
+/// Whether a text has a URL with a user name and a password in it, which a shell does not put there itself.
+pub(super) fn has_password(text: &str) -> bool {
+    let urls = text.split("://").skip(1);
+    let user_infos = urls.filter_map(|rest| {
+        let url = rest.split(|letter: char| letter.is_whitespace() || "\"'<>|".contains(letter));
+        let url = url.into_iter().next()?;
+        let url = &url[..url.floor_char_boundary(LONGEST)];
+        user_info(url).map(|place| &url[place])
+    });
+    user_infos.into_iter().any(|login| {
+        login.split_once(':').is_some_and(|(_, password)| {
+            !password.is_empty() && !password.starts_with(['$', '{', '%'])
+        })
+    })
+}
+
+/// No URL with a login that works is longer.
+const LONGEST: usize = 4096;
+
 #[cfg(test)]
 mod tests {
+
     use super::*;
+
+    #[test]
+    fn a_password_is_told_from_a_variable_and_from_a_user() {
+        for (text, expected) in [
+            ("curl http://ann:s3cret@h/x", true),
+            ("wget 'https://ann:s3cret@h'", true),
+            ("curl http://$USER:$PASSWORD@h/x", false),
+            ("curl http://ann:${PASSWORD}@h/x", false),
+            ("git clone ssh://git@github.com/x", false),
+            ("curl http://h:8080/x@y", false),
+            ("see https://h/ and mail ann:x@y", false),
+        ] {
+            assert_eq!(has_password(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn what_escapes_hide_is_found() {

@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::envelope::{EXECUTION_KEYS, read_execution};
 use super::hint::{did_you_mean, listed, nearest};
 use super::ports::{Ports, Wire};
+use super::secrets::has_password;
 use super::values::{Value, about, not_a_table, range_mistake, text, type_mistake, whole_number};
 use super::{Places, StageDeclaration, StageExecution};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
@@ -108,10 +109,25 @@ pub(super) fn read<'t>(
     // A rule over several parameters is of little use where one of them is wrong or misspelt.
     if let Some(stage) = draft.stage.as_ref().filter(|_| right && unknown.is_none) {
         mistakes.extend(rule_mistakes(stage, &draft.places, table));
+        table.iter().for_each(|(_, value)| refuse_passwords(value, mistakes));
         mistakes.extend(effect_mistakes(stage, table));
         draft.output = Some(stage.output());
     }
     draft
+}
+
+/// Refuses a text with a password in a URL: what a manifest says is kept in keys, records and logs.
+fn refuse_passwords(value: &Value<'_>, mistakes: &mut Vec<Mistake>) {
+    match value.get_ref() {
+        DeValue::String(text) if has_password(text) => mistakes.push(
+            Mistake::at(value.span(), "a URL with a password would be kept in keys, records and logs").help(
+                "let the program take it from its environment or from a file that is not in the manifest",
+            ),
+        ),
+        DeValue::Array(items) => items.iter().for_each(|item| refuse_passwords(item, mistakes)),
+        DeValue::Table(items) => items.iter().for_each(|(_, item)| refuse_passwords(item, mistakes)),
+        _ => {}
+    }
 }
 
 fn name_mistake(text: &str, span: &Span, reason: &str) -> Mistake {

@@ -97,9 +97,11 @@ impl<'i> Faults<'i> {
             parents: parents(&events),
         };
         let headers = headers(&events);
+        let lines: Vec<usize> = text.match_indices('\n').map(|(end, _)| end + 1).collect();
         for error in &errors {
             let is_in_header = error.unexpected().is_some_and(|at| {
-                let line = text[..at.start()].rfind('\n').map_or(0, |end| end + 1);
+                let before = lines.partition_point(|&line| line <= at.start());
+                let line = before.checked_sub(1).map_or(0, |last| lines[last]);
                 let next = headers.partition_point(|&header| header < line);
                 headers.get(next).is_some_and(|&header| header <= at.start())
             });

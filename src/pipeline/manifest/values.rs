@@ -6,13 +6,37 @@ use std::ops::Bound;
 
 use pipeline_stages::parameter::{Choice, Field, ParameterType};
 use toml::Spanned;
-use toml::de::{DeInteger, DeValue};
+use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::hint::{did_you_mean, listed, nearest};
 use crate::diagnostic::{Mistake, Span};
 
 /// A value with its place.
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
+
+/// The value as a table. Reports if it is not one, and every key that is not in `keys`.
+pub(super) fn known_table<'t, 'i>(
+    name: &str,
+    value: &'t Value<'i>,
+    keys: &[&'static str],
+    mistakes: &mut Vec<Mistake>,
+) -> Option<&'t DeTable<'i>> {
+    let DeValue::Table(table) = value.get_ref() else {
+        mistakes.push(not_a_table(name, value));
+        return None;
+    };
+    for key in table.keys().filter(|key| !keys.contains(&key.as_ref().as_ref())) {
+        let given: &str = key.as_ref();
+        let hint = did_you_mean(given, keys.iter().copied());
+        let title = format!("unknown key '{given}' in '{name}'");
+        mistakes.push(match hint {
+            Some(hint) => Mistake::at(key.span(), format!("{title}, {hint}")),
+            None => Mistake::at(key.span(), title)
+                .help(format!("'{name}' has {}", listed(keys.iter().copied(), "and"))),
+        });
+    }
+    Some(table)
+}
 
 /// What a value is, in plain words: the end of the sentence "it must be text, but is ...".
 pub(super) fn found(value: &DeValue<'_>) -> &'static str {

@@ -47,7 +47,7 @@ impl Running {
         let running: Self = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
         let is_alive = if running.owner.host == Owner::this_process().host {
             // Not by its number, which could be that of another process now, or of one in another container.
-            matches!(Lock::try_take_existing(&layout.lock(&key.to_string())), Ok(None))
+            Lock::is_taken(&layout.lock(&key.to_string()))
         } else {
             let written = std::fs::metadata(&path).ok()?.modified().ok()?;
             SystemTime::now().duration_since(written).is_ok_and(|silence| silence < SILENCE)

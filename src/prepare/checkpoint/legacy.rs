@@ -40,7 +40,8 @@ pub(super) fn locate<'file>(
 ) -> anyhow::Result<(&'file [u8], Storages<'file>)> {
     let mut rest = bytes.get(start..).unwrap_or_default();
     let version = next(&mut rest, "version", limits)?.root().integer();
-    ensure!(version == Some(VERSION), "its version is {version:?}, not {VERSION}");
+    let version = version.context("its version is not a number")?;
+    ensure!(version == VERSION, "its version is {version}, not {VERSION}");
     let system = next(&mut rest, "properties of its machine", limits)?;
     if system.root().get("little_endian").and_then(|little| little.boolean()) == Some(false) {
         bail!("it was written on a big-endian machine: load it in Python and save it again");

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 use memmap2::Mmap;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -139,8 +139,13 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
 /// Reads a value from JSON.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    match serde_json::from_slice(&text) {
-        Ok(value) => Ok(value),
-        Err(error) => bail!("{}: {error}", path.display()),
-    }
+    serde_json::from_slice(&text).map_err(|error| {
+        use serde_json::error::Category::Data;
+        let what = match error.classify() {
+            Data => "does not have the values that this program writes there",
+            _ => "is not JSON",
+        };
+        let (line, column) = (error.line(), error.column());
+        anyhow!("{} {what} (line {line}, column {column})", path.display())
+    })
 }

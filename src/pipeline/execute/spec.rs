@@ -1,0 +1,137 @@
+//! What a job is to do: plain data, so that another process can run it from a file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, ensure};
+use pipeline_stages::message::{self, Hello, Input, Request};
+use pipeline_stages::path_text;
+use serde::{Deserialize, Serialize};
+
+use crate::cache::{Cache, Record, Stored};
+use crate::key::{Part, StageKey};
+use crate::manifest::{Manifest, StageDeclaration};
+use crate::reason::Reason;
+use crate::stage_name::StageName;
+
+/// What is to be done for a stage that must run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Work {
+    /// Why it must run.
+    pub(crate) reason: Reason,
+    /// Its key.
+    pub(crate) key: StageKey,
+    /// What the key was made of.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// All that the body of a job needs: plain data, so that another process can run it from a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct JobSpec {
+    /// The build that wrote it: another one may know the kind differently.
+    pub(crate) by: Hello,
+    /// The cache.
+    #[serde(with = "path_text")]
+    pub(crate) cache: PathBuf,
+    /// The experiment.
+    pub(crate) experiment: String,
+    /// The manifest's folder.
+    #[serde(with = "path_text")]
+    pub(crate) folder: PathBuf,
+    /// The stage.
+    pub(crate) declaration: StageDeclaration,
+    /// Why it runs, and under which key.
+    #[serde(flatten)]
+    pub(crate) work: Work,
+    /// The artifacts at its ports: the port, the input there, and what is in the store.
+    pub(crate) inputs: Vec<(String, Input, Stored)>,
+}
+
+impl JobSpec {
+    /// What is to be done for a stage of a manifest.
+    ///
+    /// # Errors
+    /// When one of its inputs does not have a record.
+    pub(crate) fn of(
+        manifest: &Manifest,
+        declaration: StageDeclaration,
+        work: Work,
+        cache: &Cache,
+        record_of: impl Fn(&StageName) -> Option<Record>,
+    ) -> anyhow::Result<Self> {
+        let inputs = inputs(&declaration, cache, record_of)?;
+        Ok(Self {
+            by: Hello::of("pipeline"),
+            cache: cache.layout().root().to_owned(),
+            experiment: manifest.experiment.name.clone(),
+            folder: manifest.folder.clone(),
+            declaration,
+            work,
+            inputs,
+        })
+    }
+
+    /// Reads one from a file.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let text = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+        let spec = serde_json::from_slice::<Self>(&text);
+        let spec = spec.map_err(|_| anyhow!("{shown} is not a job of this build"))?;
+        ensure!(spec.by == Hello::of("pipeline"), "{shown} is a job of another build of pipeline");
+        let Work { key, parts, .. } = &spec.work;
+        ensure!(StageKey::of(parts) == *key, "{shown} is damaged: its key is another");
+        Ok(spec)
+    }
+
+    /// What its worker is asked to do.
+    pub(crate) fn request(&self, output: &Path, checkpoint: &Path) -> Request {
+        request(&self.declaration, &self.folder, &self.inputs, output, checkpoint)
+    }
+}
+
+/// What a worker is asked to do.
+pub(crate) fn request(
+    declaration: &StageDeclaration,
+    folder: &Path,
+    inputs: &[(String, Input, Stored)],
+    output: &Path,
+    checkpoint: &Path,
+) -> Request {
+    let mut ports: BTreeMap<String, Vec<Input>> = BTreeMap::new();
+    for (port, input, _) in inputs {
+        ports.entry(port.clone()).or_default().push(input.clone());
+    }
+    Request {
+        protocol: message::PROTOCOL,
+        stage: declaration.stage.clone(),
+        seed: declaration.seed,
+        inputs: ports,
+        output: output.to_owned(),
+        checkpoint: checkpoint.to_owned(),
+        folder: folder.to_owned(),
+        execution: declaration.execution.execution.clone(),
+    }
+}
+
+/// What a stage reads at its ports, with what is in the store.
+pub(crate) fn inputs(
+    declaration: &StageDeclaration,
+    cache: &Cache,
+    record_of: impl Fn(&StageName) -> Option<Record>,
+) -> anyhow::Result<Vec<(String, Input, Stored)>> {
+    let mut inputs = Vec::new();
+    for (port, connections) in &declaration.inputs {
+        for connection in connections {
+            let record = record_of(&connection.from).with_context(|| {
+                format!("'{}' ran before its input '{}'", declaration.name, connection.from)
+            })?;
+            let input = Input {
+                name: connection.name.clone(),
+                path: cache.artifact(&record.output.digest),
+                artifact: record.artifact,
+            };
+            inputs.push((port.clone(), input, record.output));
+        }
+    }
+    Ok(inputs)
+}
