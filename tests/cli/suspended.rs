@@ -94,7 +94,7 @@ fn a_second_interrupt_ends_what_left_its_group_too() {
     eventually("three processes", || pids(&project).len() == 3);
     let all = pids(&project);
     run.signal(Signal::INT);
-    // Two within 200 ms are one.
+    // Two within 250 ms are one.
     std::thread::sleep(Duration::from_millis(500));
     run.signal(Signal::INT);
     assert_eq!(run.wait().code(), Some(130));

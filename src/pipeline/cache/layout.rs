@@ -53,7 +53,7 @@ pub(crate) enum Bucket {
     Tmp,
     /// The files of locks. They stay, empty or not.
     Locks,
-    /// What was found damaged, or was made from it. Nothing here is ever used; people may delete it.
+    /// What was found damaged, and records of what was made from it. Nothing but these records is used; people may delete it.
     Quarantine,
     /// Outputs of reruns that somebody wants to keep. People may delete them.
     Reruns,
