@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn every_class_balanced_epoch_draws_anew() {
+    fn every_class_balanced_epoch_draws_again() {
         let samples: Vec<u32> = (0..100).collect();
         let labels: Vec<i64> = (0..100).map(|index| index % 2).collect();
         let epoch = |seed, epoch| -> std::collections::BTreeSet<u32> {

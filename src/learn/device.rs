@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gpu_that_is_not_there_is_an_error_that_says_what_to_do() {
+    fn a_missing_gpu_is_an_error_that_says_what_to_do() {
         let execution = Execution { device: message::Device::Cuda(99), ..Execution::default() };
         let error = prepare(&execution).unwrap_err().to_string();
         assert!(error.contains("cuda:99") && error.contains("'cpu'"), "{error}");
@@ -230,7 +230,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_cuda_that_is_missing_is_told_from_one_that_is_broken() {
+    fn a_missing_cuda_and_a_broken_one_are_different() {
         let missing = "libtorch_cuda.so: cannot open shared object file: No such file or directory";
         let broken = "libcudnn.so.9: cannot open shared object file: No such file or directory";
         assert_eq!(library::outcome(missing.to_owned()), Cuda::NotInstalled);

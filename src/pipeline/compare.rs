@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_metric_that_stands_in_both_places_is_reported_once() {
+    fn a_metric_in_both_places_is_reported_once() {
         let both = |value| Measured {
             reported: metrics(&[("a", value)]),
             file: metrics(&[("a", value), ("b", 1.0)]),

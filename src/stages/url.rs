@@ -107,9 +107,6 @@ pub struct WebUrl {
 
 impl WebUrl {
     /// Reads one.
-    ///
-    /// # Errors
-    /// When it cannot be fetched, with what is wrong. Never repeats a password.
     pub fn read(url: &str) -> Result<Self, String> {
         Self::read_encoded(&percent_encode(url.as_bytes(), ENCODED).to_string())
     }

@@ -247,7 +247,7 @@ fn asked_to_stop_a_training_keeps_its_checkpoint() {
             train  stopped
             evaluate  skipped  needs train
 
-            training: 2 fresh, 1 stopped, 1 skipped in [time]; the same command goes on from here
+            training: 2 fresh, 1 stopped, 1 skipped in [time]; the same command continues from here
             ");
         }
         assert_eq!(ended.code(), Some(130), "{name}: {ended}");
@@ -281,7 +281,7 @@ fn asked_twice_a_run_ends_at_once() {
 }
 
 #[test]
-fn the_echo_of_a_signal_is_no_second_request() {
+fn the_echo_of_a_signal_is_not_a_second_request() {
     let project = before_training();
     let run = project.start("run experiment.toml");
     project.wait_for_line("journal", "step 3");

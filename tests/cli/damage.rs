@@ -129,7 +129,7 @@ fn several_readers_of_a_damaged_artifact_wait_for_it() {
 }
 
 #[test]
-fn bytes_that_rotted_are_mended_when_the_stage_runs_again() {
+fn damaged_bytes_are_replaced_when_the_stage_runs_again() {
     let project = project();
     let artifact = project.artifact("words");
     project.unprotect(&artifact);

@@ -142,7 +142,7 @@ fn a_manifest_that_is_missing_or_cannot_be_read() {
 }
 
 #[test]
-fn a_command_line_that_makes_no_sense() {
+fn an_invalid_command_line() {
     let project = Sandbox::new("");
     for arguments in ["", "rum", "run", "run experiment.toml --jobs 0", "run x.toml --set epochs"] {
         let ended = project.pipeline(arguments);

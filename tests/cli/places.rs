@@ -204,7 +204,7 @@ fn a_full_disk_in_the_middle_of_a_commit_commits_nothing() {
 }
 
 #[test]
-fn a_folder_that_holds_something_else_is_no_cache() {
+fn a_folder_with_something_else_is_not_a_cache() {
     let project = Sandbox::new(ONE);
     project.write("photos/holiday.jpg", "");
     let ended = project.pipeline("run experiment.toml --cache photos");

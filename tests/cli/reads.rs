@@ -167,7 +167,7 @@ fn another_change_time_alone_is_a_note() {
 }
 
 #[test]
-fn a_checkpoint_of_other_files_is_not_gone_on_from() {
+fn a_checkpoint_of_other_files_is_not_continued() {
     let project = reader(
         "[\"notes\"]",
         r#"cat notes >> "$PIPELINE_CHECKPOINT/seen"; cp "$PIPELINE_CHECKPOINT/seen" "$PIPELINE_OUTPUT/"; test -e again || { touch again; sleep 0.05; echo 2 > notes; echo 1 > notes; exit 1; }"#,
@@ -364,7 +364,7 @@ fn an_input_with_the_same_bytes_is_an_input() {
 }
 
 #[test]
-fn a_project_in_a_folder_whose_name_is_no_text_works() {
+fn a_project_in_a_folder_whose_name_is_not_text_works() {
     use std::os::unix::ffi::OsStrExt;
     let name = std::ffi::OsStr::from_bytes(b"caf\xe9");
     let project = Sandbox::new("");

@@ -440,7 +440,7 @@ fn progress_of_every_style_ends_in_the_same_table() {
 }
 
 #[test]
-fn whoever_reads_only_the_first_line_is_no_error() {
+fn reading_only_the_first_line_is_not_an_error() {
     let project = Sandbox::new(WORDS);
     for arguments in ["graph experiment.toml", "kinds", "completions bash", "run experiment.toml"] {
         let mut head = Command::new("sh");

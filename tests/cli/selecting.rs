@@ -126,7 +126,7 @@ fn what_does_not_depend_on_a_failure_goes_on_if_asked_to() {
 }
 
 #[test]
-fn what_is_no_artifact_is_not_kept() {
+fn what_is_not_an_artifact_is_not_kept() {
     let project = Sandbox::new(
         r#"
 [experiment]

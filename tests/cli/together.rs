@@ -166,7 +166,7 @@ fn whoever_waits_can_be_interrupted() {
     slow  stopped
     after  skipped  needs slow
 
-    slow: 1 stopped, 1 skipped in [time]; the same command goes on from here
+    slow: 1 stopped, 1 skipped in [time]; the same command continues from here
     ");
     project.write("go", "");
     assert_snapshot!(first.wait().success(), @"slow ran, after ran");

@@ -264,7 +264,7 @@ fn a_rerun_that_fails() {
 }
 
 #[test]
-fn what_it_gave_can_be_kept() {
+fn its_output_can_be_kept() {
     let project = trained().with_fake_learn("drift");
     let ended = project.pipeline("verify experiment.toml --rerun train --keep");
     let kept = ended.stdout.lines().last().and_then(|line| line.strip_prefix("kept in "));

@@ -72,7 +72,7 @@ impl Behaviour {
             "flood" => Self::Flood,
             "drift" => Self::Drift,
             "by-threads" => Self::ByThreads,
-            other => anyhow::bail!("FAKE_LEARN={other} is no behaviour of this worker"),
+            other => anyhow::bail!("FAKE_LEARN={other} is not a behaviour of this worker"),
         })
     }
 }

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_and_what_is_not_is_the_same_as_made_anew() {
+    fn what_is_kept_and_what_is_not_is_the_same_as_made_again() {
         let mut cache = ResamplerCache::default();
         for (length, outputs) in [(20, 30), (600, 30), (700, 30), (20, 30), (20, 8), (600, 8)] {
             let mut anew = Resampler::default();

@@ -72,7 +72,7 @@ fn blurs_are_those_of_torchvision() {
 }
 
 #[test]
-fn what_is_no_image_is_an_error() {
+fn what_is_not_an_image_is_an_error() {
     let png = file("wide.png");
     let cases: [(&[u8], &str); 4] = [
         (b"", "the file is empty"),

@@ -199,7 +199,7 @@ fn the_same_training_gives_the_same_bytes_and_learns() {
 }
 
 #[test]
-fn a_file_that_is_no_image_is_named_by_its_index() {
+fn a_file_that_is_not_an_image_is_named_by_its_index() {
     let folder = inputs();
     write_data(folder.path(), |index, file| if index == 9 { b"no image".to_vec() } else { file });
     let stage = training(&json!({"sampling": "uniform", "samples-per-epoch": null}));

@@ -312,7 +312,7 @@ fn a_training_tells_the_weights_of_clean_and_corrupted_samples() {
 }
 
 #[test]
-fn without_clean_labels_there_is_no_telling_them_apart() {
+fn without_clean_labels_they_cannot_be_distinguished() {
     let folder = inputs();
     let stage = meta_training(&json!({"meta-samples": "training", "meta-loss": "mae"}));
     let mut request = request(folder.path(), &stage, "model");

@@ -629,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_text_counts_too() {
+    fn a_name_that_is_not_text_counts_too() {
         use std::os::unix::ffi::OsStrExt;
         let outside = Outside::new(Counts::Form);
         let name = std::ffi::OsStr::from_bytes(b"caf\xe9");

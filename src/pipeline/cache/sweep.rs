@@ -59,7 +59,7 @@ fn sweep_work(cache: &Cache) {
 }
 
 /// Checkpoints of stages that have finished, whose process was killed before it came to remove them. Those
-/// of stages that have not are kept: their next run goes on from there.
+/// of stages that have not are kept: their next run continues from there.
 fn sweep_checkpoints(cache: &Cache) {
     for (name, entry) in folders(cache, Bucket::Partial) {
         let Ok(key) = name.parse::<StageKey>() else { continue };

@@ -81,7 +81,7 @@ fn closing(manifest: &Manifest, summary: &Summary, words: &str) -> String {
     let name = &manifest.experiment.name;
     let mut text = format!("{name}: {} in {}", parts.join(", "), format::seconds(summary.seconds));
     if summary.stopped && !summary.complete() {
-        text.push_str("; the same command goes on from here");
+        text.push_str("; the same command continues from here");
     } else if let Some((failed, _)) =
         summary.stages.iter().find(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }))
     {

@@ -1,4 +1,4 @@
-//! A hold on work that goes on elsewhere, and the work that goes on on a thread of this process.
+//! A hold on work that runs elsewhere, and the work that runs on a thread of this process.
 //!
 //! Does not depend on what the work is.
 
@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use crate::worker::WorkerHandle;
 
-/// A hold on work that goes on elsewhere, and reports `T`.
+/// A hold on work that runs elsewhere, and reports `T`.
 pub(crate) trait Handle<T> {
     /// The next thing that it reports; the last one is its end. `None` when there is nothing new.
     fn poll(&mut self) -> Option<T>;

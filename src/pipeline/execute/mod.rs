@@ -327,7 +327,7 @@ impl Run<'_> {
     }
 
     /// Takes the results back that no longer count since this artifact was damaged: their stages run again. So does the
-    /// one that made it, in a run that goes on.
+    /// one that made it, in a run that continues.
     fn take_back(&mut self, artifact: &Digest, withdrawn: &[Withdrawn]) {
         let is_needed = self.starts_more() && !self.cache.has_artifact(artifact);
         let is_lost = |state: &StageState| {

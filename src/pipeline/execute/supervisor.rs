@@ -1,4 +1,4 @@
-//! What the main thread does while work goes on elsewhere: it hears of the work, passes signals on, and ends what
+//! What the main thread does while work runs elsewhere: it hears of the work, passes signals on, and ends what
 //! is late.
 //!
 //! Shared by a run and a rerun. Does not depend on what the work is, and prints nothing.
@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// whole group.
 const ECHO: Duration = Duration::from_millis(250);
 
-/// Waits for work that goes on elsewhere and reports `T`.
+/// Waits for work that runs elsewhere and reports `T`.
 pub(crate) struct Supervisor<T> {
     sender: Sender<Message>,
     receiver: Receiver<Message>,
@@ -51,7 +51,7 @@ enum Request {
     Suspend,
 }
 
-/// Work that goes on.
+/// Work that runs.
 struct Supervised<T> {
     handle: Box<dyn Handle<T>>,
     limit: Option<Duration>,

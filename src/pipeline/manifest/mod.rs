@@ -2,7 +2,7 @@
 //!
 //! The text, with the values of `--set` put into it, becomes a tree with spans (`document`, `overrides`). From
 //! it come the tables beside the stages (`envelope`), each stage by itself (`stage`, `ports`, `values`), and the
-//! edges between stages (`connect`). Every step reports what is wrong and goes on, but never reports
+//! edges between stages (`connect`). Every step reports what is wrong and continues, but never reports
 //! what only follows from another mistake.
 //!
 //! Does not depend on keys, caches or workers. Only [`read`] does I/O.

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_told_from_a_variable_and_from_a_user() {
+    fn a_password_is_not_a_variable_or_a_user() {
         for (text, expected) in [
             ("curl http://ann:s3cret@h/x", true),
             ("wget 'https://ann:s3cret@h'", true),

@@ -11,7 +11,7 @@ pub(crate) struct JsonLines;
 impl Reporter for JsonLines {
     fn event(&mut self, event: &RunEvent) {
         if let Ok(line) = serde_json::to_string(event) {
-            // Whoever read this is gone: the run goes on.
+            // Whoever read this is gone: the run continues.
             let _ = writeln!(std::io::stdout().lock(), "{line}");
         }
     }

@@ -49,9 +49,6 @@ impl Program {
     }
 
     /// Runs it to its end.
-    ///
-    /// # Errors
-    /// When it cannot be started, or fails. [`Stopped`] when it was asked to stop.
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<()> {
         context.stop_point()?;
         let reach = Reach::of(context)?;

@@ -108,9 +108,6 @@ fn same_bytes(one: &Path, other: &Path) -> bool {
 }
 
 /// All bytes of a file.
-///
-/// # Errors
-/// When it cannot be read, or has more than `most` bytes.
 pub(super) fn read_whole(path: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
     let reading = || format!("cannot read {}", path.display());
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;

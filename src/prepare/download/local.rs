@@ -10,9 +10,6 @@ use super::partial::{Partial, Version};
 use super::retry::Failure;
 
 /// Copies the file.
-///
-/// # Errors
-/// When it is missing or cannot be read; when the stage is asked to stop.
 pub(super) fn copy(
     path: &Path,
     partial: &mut Partial,

@@ -156,9 +156,6 @@ impl Partial {
     }
 
     /// Adds the next bytes.
-    ///
-    /// # Errors
-    /// When they cannot be written, or are too many: then nothing is kept.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         if self.length.saturating_add(bytes.len() as u64) > self.most {
             self.start_over()?;
@@ -246,9 +243,6 @@ impl Partial {
 }
 
 /// Reads a file of this machine from its current position to its end.
-///
-/// # Errors
-/// When it cannot be read; when the stage is asked to stop; those of `take`.
 fn each_block(
     mut file: &File,
     path: &Path,

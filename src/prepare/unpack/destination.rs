@@ -114,9 +114,6 @@ impl<'a> Destination<'a> {
     }
 
     /// Writes a file.
-    ///
-    /// # Errors
-    /// When its name is refused or taken, a limit is passed, or the archive cannot be read.
     pub(super) fn file(
         &mut self,
         name: &[u8],

@@ -47,9 +47,6 @@ impl CurveTable {
     }
 
     /// Reads a table that [`CurveTable::write`] wrote.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or a line does not have one number per column.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;

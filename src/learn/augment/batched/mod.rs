@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_that_is_not_there_is_an_error() {
+    fn a_missing_sample_is_an_error() {
         let samples = samples(ImageShape { channels: 1, height: 2, width: 2 }, 0);
         let images = DeviceImages::upload(&samples, Device::Cpu).unwrap();
         let error = images.light(&[COUNT as u32], &[LightChange::default()], &[[0.0; 256]]);

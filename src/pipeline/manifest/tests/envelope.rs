@@ -144,7 +144,7 @@ unverified = true
 }
 
 #[test]
-fn experiment_whose_name_is_no_file_name() {
+fn experiment_whose_name_is_not_a_file_name() {
     assert_snapshot!(shown(r##"[experiment]
 name = "../x"
 [stages.a]
@@ -165,7 +165,7 @@ unverified = true
 }
 
 #[test]
-fn experiment_that_is_no_table() {
+fn experiment_that_is_not_a_table() {
     assert_snapshot!(shown(r##"experiment = "x"
 stages = 3
 execution = []
@@ -350,7 +350,7 @@ workers = 3
 }
 
 #[test]
-fn threads_beyond_measure() {
+fn too_many_threads() {
     assert_snapshot!(shown_after_head("[execution]\nthreads = 5000000000\n"), @r##"
     error: 'threads' must be at most 4294967295, but is 5000000000
      --> x.toml:9:11
@@ -363,7 +363,7 @@ fn threads_beyond_measure() {
 }
 
 #[test]
-fn stage_that_is_no_table() {
+fn stage_that_is_not_a_table() {
     assert_snapshot!(shown_after_head(r##"[stages]
 [stages.train]
 kind = "train"

@@ -107,7 +107,7 @@ fn lists_of_stages_keep_their_order() {
 }
 
 #[test]
-fn an_empty_list_of_optional_stages_is_no_connection() {
+fn an_empty_list_of_optional_stages_is_not_a_connection() {
     let (manifest, _) = right(HEAD, &["stages.data.source = []"]);
     assert!(manifest.stages[0].inputs.is_empty());
 }

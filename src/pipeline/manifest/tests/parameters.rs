@@ -174,7 +174,7 @@ fn negative_whole_numbers() {
 }
 
 #[test]
-fn numbers_beyond_measure() {
+fn numbers_that_are_too_large() {
     assert_snapshot!(shown_of_train("epochs = 99999999999999999999\nbatch-size = 999999999999999999999999999999999999999999999\nlearning-rate = 1e999\nwarmup = 999999999999999999999999999999\n"), @r#"
     error: 'epochs' is too large: 99999999999999999999
       --> x.toml:11:10

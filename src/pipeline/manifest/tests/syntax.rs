@@ -120,7 +120,7 @@ data = ["data"
 }
 
 #[test]
-fn number_that_is_none() {
+fn number_that_is_not_one() {
     assert_snapshot!(shown_of_train("learning-rate = 1.2.3\n"), @r##"
     error: this is not a number, and text must be in quotes
       --> x.toml:11:20
