@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use crate::support::{Sandbox, walk};
+use crate::support::{Sandbox, names, walk};
 
 /// What a stage does beside its work.
 #[derive(Debug, Clone, Copy)]
@@ -22,13 +22,15 @@ enum Mischief {
     OutputIsALink,
     OutputIsAnother,
     OutputIsGone,
+    WorkIsALink,
+    MovesWhatIsReadAwayAndBack,
     WritesIntoItsInput,
     RemovesFromItsInput,
     AddsToItsInput,
     TouchesItsInput,
 }
 
-const MISCHIEF: [Mischief; 13] = [
+const MISCHIEF: [Mischief; 15] = [
     Mischief::None,
     Mischief::LinkOutside,
     Mischief::HardLinkOutside,
@@ -38,6 +40,8 @@ const MISCHIEF: [Mischief; 13] = [
     Mischief::OutputIsALink,
     Mischief::OutputIsAnother,
     Mischief::OutputIsGone,
+    Mischief::WorkIsALink,
+    Mischief::MovesWhatIsReadAwayAndBack,
     Mischief::WritesIntoItsInput,
     Mischief::RemovesFromItsInput,
     Mischief::AddsToItsInput,
@@ -64,6 +68,12 @@ impl Mischief {
                 "mv \"$O\" \"$O.old\"; mkdir \"$O\"; cp \"$O.old/value\" \"$O\""
             }
             Self::OutputIsGone => "rm -r \"$O\"",
+            Self::WorkIsALink => {
+                "W=$(dirname \"$(dirname \"$O\")\"); mv \"$W\" \"$W.away\"; ln -s \"$PWD/mine\" \"$W\""
+            }
+            Self::MovesWhatIsReadAwayAndBack => {
+                "mv said/word said/kept; echo wrong > said/word; cat said/word > \"$O/value\"; mv said/kept said/word"
+            }
             Self::WritesIntoItsInput => {
                 "for i in $I; do chmod u+w \"$i/value\" && echo x >> \"$i/value\"; done"
             }
@@ -89,9 +99,12 @@ enum Damage {
     FolderIsALink,
     RecordByte,
     RecordRemoved,
+    WorkIsALink,
+    CheckpointIsALink,
+    LockIsALink,
 }
 
-const DAMAGE: [Damage; 8] = [
+const DAMAGE: [Damage; 11] = [
     Damage::OtherByte,
     Damage::Cut,
     Damage::Removed,
@@ -100,6 +113,9 @@ const DAMAGE: [Damage; 8] = [
     Damage::FolderIsALink,
     Damage::RecordByte,
     Damage::RecordRemoved,
+    Damage::WorkIsALink,
+    Damage::CheckpointIsALink,
+    Damage::LockIsALink,
 ];
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -117,7 +133,7 @@ fn manifest(words: &[String], mischief: &[Mischief]) -> String {
         let paths = from.map(|input| format!("$PIPELINE_INPUT_{}", input.to_uppercase()));
         let paths = paths.collect::<Vec<_>>().join(" ");
         format!(
-            "[stages.{name}]\nkind = \"command\"\ninputs = {{ {} }}\nshell = '''\nO=$PIPELINE_OUTPUT; I=\"{paths}\"\n\
+            "[stages.{name}]\nkind = \"command\"\nfiles = [\"said\"]\ninputs = {{ {} }}\nshell = '''\nO=$PIPELINE_OUTPUT; I=\"{paths}\"\n\
              for i in $I; do cat \"$i/value\" >> \"$O/value\" || exit 1; done\necho {} >> \"$O/value\"\n{}\n'''\n",
             ports.join(", "),
             words[number],
@@ -150,7 +166,20 @@ fn damage(project: &Sandbox, damage: Damage, which: usize) {
         unprotect(path);
         fs::write(path, bytes).expect("ours");
     };
+    // In the place of something of a key.
+    let link = |bucket: &str, target: &str| {
+        let keys = names(&project.cache("locks")).into_iter().filter(|name| name.len() == 64);
+        let keys = keys.map(|key| project.cache(bucket).join(key)).collect();
+        pick(keys).iter().for_each(|place| {
+            let _ = fs::remove_dir_all(place);
+            let _ = fs::remove_file(place);
+            symlink(project.path(target), place).expect("writable");
+        });
+    };
     match damage {
+        Damage::WorkIsALink => link("tmp", "mine"),
+        Damage::CheckpointIsALink => link("partial", "mine"),
+        Damage::LockIsALink => link("locks", "mine/a"),
         Damage::RecordByte => pick(files("records")).iter().for_each(|path| flip(path)),
         Damage::RecordRemoved => {
             pick(files("records")).iter().for_each(|path| fs::remove_file(path).expect("ours"));
@@ -235,11 +264,14 @@ proptest! {
             project.write(file, "precious");
         }
         fs::set_permissions(project.path("mine/a"), Permissions::from_mode(0o600)).expect("ours");
+        project.write("said/word", "right");
         let before = outside(&project);
         project.pipeline("run experiment.toml --keep-going");
         assert_fresh_is_right(&project, &words)?;
+        let mut locks_open = true;
         for (damages, edited) in rounds {
             for (kind, which) in damages {
+                locks_open &= !matches!(kind, Damage::LockIsALink);
                 damage(&project, kind, which);
             }
             // A run that may read what is damaged, after an edit that makes it do so.
@@ -250,7 +282,7 @@ proptest! {
             assert_fresh_is_right(&project, &words)?;
             project.pipeline("run experiment.toml --keep-going");
             let fresh = assert_fresh_is_right(&project, &words)?;
-            if mischief.iter().all(|one| matches!(one, Mischief::None)) {
+            if locks_open && mischief.iter().all(|one| matches!(one, Mischief::None)) {
                 prop_assert_eq!(fresh, NAMES.len());
             }
             prop_assert_eq!(outside(&project), before.clone());
