@@ -245,7 +245,7 @@ fn contrastive_pre_training_on_encoded_images_gives_an_encoder_for_them() {
 #[test]
 fn pixels_are_resized_too() {
     let folder = tempfile::tempdir().unwrap();
-    fixture::write_inputs(folder.path());
+    crate::fixture::write_inputs(folder.path());
     let stage = training(&json!({"image-size": 12}));
     run(&request(folder.path(), &stage, "model")).unwrap();
     let model = ModelInfo::read(&folder.path().join("model")).unwrap();

@@ -3,7 +3,6 @@
 //!
 //! `tests/reference/meta_weight_net/make_vectors.py` makes the numbers; inputs come from the same formula there.
 
-mod fixture;
 use crate::fixture::{learn_stage, meta_training, request, write_inputs};
 use crate::formula::{fill, fill_state, flat, numbers};
 use pipeline_learn::loss::SampleLoss;
