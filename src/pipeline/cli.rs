@@ -102,7 +102,7 @@ impl ManifestArguments {
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
-    /// Only these stages and what they need
+    /// Only these stages and what they need: `train`, or some of its instances: `train@rate=0.9`, `train@method=lq-*`
     #[arg(value_name = "STAGE")]
     pub(crate) stages: Vec<String>,
     /// Run this many stages at once [default: one per core, but one training at a time]
@@ -120,9 +120,12 @@ pub(crate) struct RunArguments {
 pub(crate) struct PlanArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
-    /// Only these stages and what they need
+    /// Only these stages and what they need: `train`, or some of its instances: `train@rate=0.9`, `train@method=lq-*`
     #[arg(value_name = "STAGE")]
     pub(crate) stages: Vec<String>,
+    /// Show every instance of a stage, however many there are
+    #[arg(long)]
+    pub(crate) all: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -17,7 +17,7 @@ mod verify_restore;
 mod why;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,7 +33,8 @@ use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::World;
 use crate::graph::Graph;
 use crate::lint;
-use crate::manifest::{self, Fit, Manifest};
+use crate::manifest::{self, Fit, Manifest, Misfit};
+use crate::pattern::Pattern;
 use crate::plan::{Plan, State};
 use crate::stage_name::StageName;
 use crate::visible;
@@ -86,26 +87,55 @@ impl Project {
         Ok(Self { manifest, graph, cache })
     }
 
-    /// These stages with all they need, or every stage if none is named, each after its inputs.
-    pub(crate) fn select(&self, names: &[String]) -> anyhow::Result<Vec<StageName>> {
-        if names.is_empty() {
+    /// The stages of these patterns with all they need, or every stage without a pattern, each after its inputs.
+    pub(crate) fn select(&self, patterns: &[String]) -> anyhow::Result<Vec<StageName>> {
+        if patterns.is_empty() {
             return Ok(self.graph.order().cloned().collect());
         }
-        let named = names.iter().map(|name| self.find(name)).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut named = Vec::new();
+        for pattern in patterns {
+            named.extend(self.matching(pattern)?);
+        }
         let needed: BTreeSet<StageName> = self.graph.with_ancestors(named);
         Ok(self.graph.order().filter(|name| needed.contains(*name)).cloned().collect())
     }
 
-    /// The stage of this name. If it does not exist, the error lists near names.
-    pub(crate) fn find(&self, name: &str) -> anyhow::Result<&StageName> {
-        self.graph.order().find(|stage| stage.as_str() == name).ok_or_else(|| {
-            let stages = self.graph.order().map(StageName::as_str);
-            anyhow!(
-                "{} has no stage '{name}'; {}",
-                self.manifest.path.display(),
-                did_you_mean(name, stages)
-            )
-        })
+    /// The one stage of this pattern. If there is none, the error lists near names.
+    pub(crate) fn find(&self, pattern: &str) -> anyhow::Result<&StageName> {
+        let found = self.matching(pattern)?;
+        let exact = found.iter().find(|stage| stage.as_str() == pattern);
+        match exact.map_or(found.as_slice(), std::slice::from_ref) {
+            [only] => Ok(only),
+            several => Err(anyhow!(
+                "'{pattern}' is {} stages; name one of them: {}",
+                several.len(),
+                several.first().map_or("", |first| first.as_str())
+            )),
+        }
+    }
+
+    /// The stages that a pattern means; at least one.
+    fn matching(&self, pattern: &str) -> anyhow::Result<Vec<&StageName>> {
+        let read = Pattern::read(pattern);
+        let found: Vec<_> = self.graph.order().filter(|stage| read.has(stage)).collect();
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let manifest = self.manifest.path.display();
+        let same = self.graph.order().filter(|stage| read.has_template(stage.template()));
+        let same: Vec<_> = same.collect();
+        if let [first, ..] = same.as_slice() {
+            return Err(anyhow!(
+                "{manifest} has no stage '{pattern}'; there is, for example, {first}"
+            ));
+        }
+        let mut templates: Vec<&str> = Vec::new();
+        let mut seen = HashSet::new();
+        templates
+            .extend(self.graph.order().map(StageName::template).filter(|name| seen.insert(*name)));
+        let (name, _) = pattern.split_once('@').unwrap_or((pattern, ""));
+        let hint = did_you_mean(name, templates.into_iter());
+        Err(anyhow!("{manifest} has no stage '{pattern}'; {hint}"))
     }
 
     /// The plan of these stages, which are closed under inputs.
@@ -127,7 +157,7 @@ impl Project {
             _ => None,
         });
         let planned = misfits.into_iter().filter(|misfit| plan.state(&misfit.stage).is_some());
-        let mistakes: Vec<_> = planned.map(|misfit| misfit.mistake).collect();
+        let mistakes = Misfit::mistakes(planned);
         match mistakes.is_empty() {
             true => Ok(()),
             false => Err(Mistakes::new(self.manifest.sources.clone(), mistakes)),

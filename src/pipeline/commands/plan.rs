@@ -1,5 +1,6 @@
 //! `pipeline plan`: what would run, and why, without running it.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -10,6 +11,9 @@ use crate::format;
 use crate::plan::{Blocked, Plan, State};
 use crate::stage_name::StageName;
 
+/// The most instances of a stage that have a line each.
+const MOST_INSTANCES: usize = 5;
+
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let selected = project.select(&arguments.stages)?;
@@ -19,7 +23,7 @@ pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         print_json(&to_json(&project, &plan))?;
     } else {
-        print(&to_text(&project, &plan))?;
+        print(&to_text(&project, &plan, arguments.all))?;
     }
     let would_run = arguments.exit_code && !plan.is_all_fresh();
     Ok(if would_run { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -60,13 +64,50 @@ pub(crate) fn state_json(state: &State) -> Value {
     }
 }
 
-fn to_text(project: &Project, plan: &Plan) -> String {
-    let rows = plan.iter().map(|(name, state)| {
-        vec![name.to_string(), state_name(state).to_owned(), state_reason(state)]
-    });
-    let rows: Vec<_> = rows.collect();
+/// A line for each stage; one with the counts for a stage of many instances, unless `all` of them are shown.
+fn to_text(project: &Project, plan: &Plan, all: bool) -> String {
+    let mut instances: BTreeMap<&str, Vec<&State>> = BTreeMap::new();
+    for (name, state) in plan.iter() {
+        instances.entry(name.template()).or_default().push(state);
+    }
+    let mut rows = Vec::new();
+    for (name, state) in plan.iter() {
+        let template = name.template();
+        match instances.get_mut(template) {
+            Some(states) if !all && states.len() > MOST_INSTANCES => {
+                rows.push(vec![template.to_owned(), counts(states)]);
+                states.clear();
+            }
+            // It has a line already.
+            Some(states) if states.is_empty() => {}
+            _ => {
+                rows.push(vec![
+                    name.to_string(),
+                    state_name(state).to_owned(),
+                    state_reason(state),
+                ]);
+            }
+        }
+    }
     let closing = closing(plan);
     format!("{}\n{}: {closing}\n", format::table(&rows), project.manifest.experiment.name)
+}
+
+/// How many instances of a stage are in which state: `140: 3 fresh, 97 to run, 40 waiting`.
+fn counts(states: &[&State]) -> String {
+    let words = ["fresh", "to run", "waiting", "blocked"];
+    let mut counts = [0_usize; 4];
+    for state in states {
+        counts[match state {
+            State::Fresh(_) => 0,
+            State::Dirty { .. } => 1,
+            State::Waiting { .. } => 2,
+            State::Blocked(_) => 3,
+        }] += 1;
+    }
+    let parts = counts.iter().zip(words).filter(|(count, _)| **count > 0);
+    let parts: Vec<_> = parts.map(|(count, word)| format!("{count} {word}")).collect();
+    format!("{}: {}", states.len(), parts.join(", "))
 }
 
 fn closing(plan: &Plan) -> String {
