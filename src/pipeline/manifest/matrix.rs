@@ -77,13 +77,18 @@ pub(super) fn expand<'t, 'i>(
         return Some(Expanded { instances: instances.collect(), once: Once::default() });
     };
     let (axes, points) = points::read(matrix, sources, mistakes)?;
-    let mut used = Used::default();
-    let seed = seed_template(root);
+    let mut reader = Reader {
+        axes: &axes,
+        points: &points,
+        defaults: &defaults,
+        seed: seed_template(root),
+        used: Used::default(),
+        mistakes,
+    };
     let templates = stages.into_iter();
-    let templates = templates.map(|(name, span, value)| {
-        Template::read(name, span, value, &defaults, seed, &axes, &mut used, mistakes)
-    });
-    let templates: Vec<_> = templates.collect();
+    let templates: Vec<_> =
+        templates.map(|(name, span, value)| reader.template(name, span, value)).collect();
+    let used = reader.used;
     // What a text that is wrong was meant to use is not known.
     if used.wrong.is_empty() {
         unused_mistakes(&axes, &templates, &used, mistakes);
@@ -190,6 +195,15 @@ struct Template<'t, 'i> {
     name: &'t str,
     span: Span,
     value: &'t Value<'i>,
+    /// Its kind, where that depends on the point.
+    kind: Option<Node<'t, 'i>>,
+    /// What it is as each kind; only one where its kind does not depend on the point.
+    variants: Vec<Variant<'t, 'i>>,
+}
+
+/// A stage as a stage of one kind.
+struct Variant<'t, 'i> {
+    kind: Option<&'static KindInfo>,
     /// Its own values, then those of its kind and of the experiment.
     entries: Vec<Entry<'t, 'i>>,
     /// The axes whose fields are its parameters.
@@ -212,59 +226,111 @@ enum Origin {
     Experiment,
 }
 
-impl<'t, 'i> Template<'t, 'i> {
-    #[expect(clippy::too_many_arguments, reason = "all that the text of a stage depends on")]
-    fn read(
-        name: &'t str,
-        span: Span,
-        value: &'t Value<'i>,
-        defaults: &Defaults<'t, 'i>,
-        seed: Option<(&'t Key<'i>, &'t Value<'i>)>,
-        axes: &Axes<'t, 'i>,
-        used: &mut Used<'t>,
-        mistakes: &mut Vec<Mistake>,
-    ) -> Self {
-        let (entries, with, ports) = (Vec::new(), Vec::new(), Vec::new());
-        let mut template = Self { name, span, value, entries, with, ports };
-        let Some(table) = value.get_ref().as_table() else { return template };
-        let kind = table.get("kind").and_then(|kind| kind.get_ref().as_str()).and_then(kind_info);
+/// What the text of a stage depends on.
+struct Reader<'a, 't, 'i> {
+    axes: &'a Axes<'t, 'i>,
+    points: &'a Points,
+    defaults: &'a Defaults<'t, 'i>,
+    /// The seed of the experiment, where it depends on the matrix.
+    seed: Option<(&'t Key<'i>, &'t Value<'i>)>,
+    used: Used<'t>,
+    mistakes: &'a mut Vec<Mistake>,
+}
+
+impl<'t, 'i> Reader<'_, 't, 'i> {
+    fn template(&mut self, name: &'t str, span: Span, value: &'t Value<'i>) -> Template<'t, 'i> {
+        let mut template = Template { name, span, value, kind: None, variants: Vec::new() };
+        let table = value.get_ref().as_table();
+        let kind = table.and_then(|table| table.get("kind"));
+        let node =
+            kind.map(|kind| Node::read(kind, true, self.axes, &mut self.used, self.mistakes));
+        match node {
+            Some(node) if node.axes() != 0 => {
+                let mut seen = HashSet::new();
+                for &point in &self.axes.project(self.points, node.axes()).first {
+                    let kind = kind_at(&node, self.axes, self.points.get(point as usize));
+                    if seen.insert(kind.map(|kind| kind.name)) {
+                        template.variants.extend(table.map(|table| self.variant(kind, table)));
+                    }
+                }
+                template.kind = Some(node);
+            }
+            _ => {
+                let kind = kind.and_then(|kind| kind.get_ref().as_str()).and_then(kind_info);
+                let variant = match table {
+                    Some(table) => self.variant(kind, table),
+                    None => {
+                        Variant { kind, entries: Vec::new(), with: Vec::new(), ports: Vec::new() }
+                    }
+                };
+                template.variants.push(variant);
+            }
+        }
+        template
+    }
+
+    fn variant(
+        &mut self,
+        kind: Option<&'static KindInfo>,
+        table: &'t DeTable<'i>,
+    ) -> Variant<'t, 'i> {
         let ports = kind.map(|kind| (kind.ports)().iter().map(Port::name).collect());
-        template.ports = ports.unwrap_or_default();
-        let defaults = kind.and_then(|kind| defaults.get(kind.name)).into_iter().flatten();
+        let (entries, with, ports) = (Vec::new(), Vec::new(), ports.unwrap_or_default());
+        let mut variant = Variant { kind, entries, with, ports };
+        let defaults = kind.and_then(|kind| self.defaults.get(kind.name)).into_iter().flatten();
         let own = table.iter().map(|(key, value)| (key, value, Origin::Stage));
         let of_kind = defaults.map(|(key, value)| (*key, *value, Origin::Kind));
-        let of_experiment = seed.filter(|_| kind.is_some_and(|kind| kind.seeded));
+        let of_experiment = self.seed.filter(|_| kind.is_some_and(|kind| kind.seeded));
         let of_experiment = of_experiment.map(|(key, value)| (key, value, Origin::Experiment));
         let mut seen = HashSet::new();
         for (key, value, origin) in own.chain(of_kind).chain(of_experiment) {
             let name: &str = key.as_ref();
-            if !seen.insert(name) {
+            // Where a stage's own seed is left out, that of the experiment counts.
+            if !seen.insert(name) && origin != Origin::Experiment {
                 continue;
             }
             if name == "with" {
-                template.with = read_with(value, axes, used, mistakes);
+                variant.with = read_with(value, self.axes, &mut self.used, self.mistakes);
                 continue;
             }
             // What `${...}` is in a shell, is the shell's.
             let is_shell = name == "shell" && kind.is_some_and(|kind| kind.name == "command");
+            let is_text = name == "kind" || takes_text(kind, name);
             let node = match is_shell {
                 true => Node::Plain(value),
-                false => Node::read(value, takes_text(kind, name), axes, used, mistakes),
+                false => Node::read(value, is_text, self.axes, &mut self.used, self.mistakes),
             };
-            if name == "kind" && node.axes() != 0 {
-                mistakes.push(
-                    Mistake::at(value.span(), "the kind of a stage cannot depend on the matrix")
-                        .help("write a stage for each kind"),
-                );
-                used.wrong.push(value.span());
-            }
             let axes = if name == "execution" { 0 } else { node.axes() };
-            template.entries.push(Entry { key, node, origin, axes });
+            variant.entries.push(Entry { key, node, origin, axes });
         }
-        template.report_twice(axes, mistakes);
-        template
+        variant.report_twice(self.axes, self.mistakes);
+        variant
+    }
+}
+
+/// The kind at a point.
+fn kind_at(kind: &Node<'_, '_>, axes: &Axes<'_, '_>, point: &[u32]) -> Option<&'static KindInfo> {
+    let mut found = None;
+    kind.each_text(&mut |text| found = text.at(axes, point).and_then(|text| kind_info(&text)));
+    found
+}
+
+impl<'t, 'i> Template<'t, 'i> {
+    /// What it is at a point.
+    fn at(&self, axes: &Axes<'_, '_>, point: &[u32]) -> &Variant<'t, 'i> {
+        let name = |kind: Option<&KindInfo>| kind.map(|kind| kind.name);
+        let kind = self.kind.as_ref().map(|kind| name(kind_at(kind, axes, point)));
+        let fits = |variant: &&Variant<'_, '_>| kind.is_none_or(|kind| name(variant.kind) == kind);
+        self.variants.iter().find(fits).unwrap_or(&self.variants[0])
     }
 
+    /// The axes that it uses itself at any point.
+    fn axes(&self) -> AxisSet {
+        self.variants.iter().fold(0, |set, variant| set | variant.axes())
+    }
+}
+
+impl<'t, 'i> Variant<'t, 'i> {
     /// Reports what is set by the stage and by the points of an axis, or by those of two axes.
     fn report_twice(&mut self, axes: &Axes<'_, '_>, mistakes: &mut Vec<Mistake>) {
         let mut twice = HashSet::new();
@@ -290,7 +356,7 @@ impl<'t, 'i> Template<'t, 'i> {
                     let (first, second) = (axes.get(first).name, axes.get(axis).name);
                     let title =
                         format!("'{}' is a field of '{first}' and of '{second}'", key.get_ref());
-                    let help = format!("'{}' takes both by 'with': rename one", self.name);
+                    let help = "a stage takes both by 'with': rename one of them";
                     mistakes.push(Mistake::at(key.span(), title).help(help));
                 }
             }
@@ -315,9 +381,22 @@ impl<'t, 'i> Template<'t, 'i> {
         point: &'a [u32],
     ) -> impl Iterator<Item = &'a Entry<'t, 'i>> + 'a {
         self.entries.iter().filter(move |entry| {
-            let key: &str = entry.key.as_ref();
-            entry.origin == Origin::Stage
-                || !self.fields(axes, point).any(|(field, _)| field.get_ref() == key)
+            let key = entry.key.get_ref();
+            let is_field = || self.fields(axes, point).any(|(field, _)| field.get_ref() == key);
+            match entry.origin {
+                Origin::Stage => true,
+                Origin::Kind => !is_field(),
+                Origin::Experiment => !is_field() && !self.sets_itself(key, axes, point),
+            }
+        })
+    }
+
+    /// Whether a value of the stage or of its kind exists at a point.
+    fn sets_itself(&self, key: &str, axes: &Axes<'t, 'i>, point: &[u32]) -> bool {
+        self.entries.iter().any(|entry| {
+            entry.origin != Origin::Experiment
+                && entry.key.get_ref() == key
+                && entry.node.at(axes, point, &mut Vec::new()).is_some()
         })
     }
 
@@ -440,7 +519,8 @@ fn unused_mistakes(
     used: &Used<'_>,
     mistakes: &mut Vec<Mistake>,
 ) {
-    let with: HashSet<usize> = templates.iter().flat_map(|one| one.with.iter().copied()).collect();
+    let variants = templates.iter().flat_map(|template| &template.variants);
+    let with: HashSet<usize> = variants.flat_map(|one| one.with.iter().copied()).collect();
     for (place, axis) in axes.iter().enumerate() {
         let name = axis.name;
         if with.contains(&place) {
@@ -508,23 +588,25 @@ impl<'t, 'i> Expansion<'t, 'i> {
                     readers[from].push(place);
                 }
             };
-            let ports = template.entries.iter();
-            for entry in ports.filter(|entry| template.is_port(entry.key.as_ref())) {
-                entry.node.each_text(&mut |text| match text {
-                    Text::Plain(text, _) => link(text),
-                    Text::Pieces(..) => {
-                        for &point in &project(text.axes()).first {
-                            let value = text.at(&axes, points.get(point as usize));
-                            value.iter().for_each(|text| link(text));
+            for variant in &template.variants {
+                let ports = variant.entries.iter();
+                for entry in ports.filter(|entry| variant.is_port(entry.key.as_ref())) {
+                    entry.node.each_text(&mut |text| match text {
+                        Text::Plain(text, _) => link(text),
+                        Text::Pieces(..) => {
+                            for &point in &project(text.axes()).first {
+                                let value = text.at(&axes, points.get(point as usize));
+                                value.iter().for_each(|text| link(text));
+                            }
                         }
+                    });
+                }
+                for &axis in &variant.with {
+                    let fields =
+                        axes.get(axis).values.iter().filter_map(|value| value.fields).flatten();
+                    for (_, value) in fields.filter(|(key, _)| variant.is_port(key.as_ref())) {
+                        each_text(value, &mut |text, _| link(text));
                     }
-                });
-            }
-            for &axis in &template.with {
-                let fields =
-                    axes.get(axis).values.iter().filter_map(|value| value.fields).flatten();
-                for (_, value) in fields.filter(|(key, _)| template.is_port(key.as_ref())) {
-                    each_text(value, &mut |text, _| link(text));
                 }
             }
         }
@@ -590,7 +672,7 @@ impl<'t, 'i> Expansion<'t, 'i> {
                 open.insert((template, place));
                 while let Some(&(template, place)) = stack.last() {
                     let point = self.point(template, place);
-                    let stage = &self.templates[template];
+                    let stage = self.templates[template].at(&self.axes, point);
                     let mut set = stage.axes_at(&self.axes, point);
                     let mut missing = None;
                     stage.inputs(&self.axes, point, |text, span| {
@@ -734,8 +816,9 @@ impl<'t, 'i> Expansion<'t, 'i> {
                 }
                 if value.get_ref().is_table() {
                     let mut found = Vec::new();
-                    let (mut table, defaults) = template.table(&self.axes, point, &mut found);
-                    for port in &template.ports {
+                    let variant = template.at(&self.axes, point);
+                    let (mut table, defaults) = variant.table(&self.axes, point, &mut found);
+                    for port in &variant.ports {
                         let Some(value) = table.get_mut(port.as_str()) else { continue };
                         rename(value, &mut |text, span| {
                             let name = self.instance(text, span, point, sets);

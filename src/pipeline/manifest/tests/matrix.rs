@@ -328,6 +328,61 @@ fn without_a_matrix_nothing_is_replaced() {
 }
 
 #[test]
+fn a_kind_may_depend_on_the_point() {
+    let text = r#"
+        [experiment]
+        name = "x"
+        [matrix]
+        rate = [1, 2]
+        seed = [3, 4]
+        [matrix.encoder]
+        simclr = { kind = "pretrain-simclr" }
+        labels = { kind = "pretrain-supervised", seed = 3 }
+        [defaults.pretrain-supervised]
+        batch-size = "${rate}"
+        normalise = "none"
+        [stages.data]
+        kind = "dataset"
+        format = "idx"
+        path = "d"
+        [stages.encoder]
+        kind = "${encoder.kind}"
+        data = "data"
+        seed = "${encoder.seed}"
+        architecture = "resnet8"
+        [stages.train]
+        kind = "train"
+        data = "data"
+        architecture = "resnet8"
+        init = "encoder"
+        seed = "${seed}"
+    "#;
+    assert_snapshot!(edges(text), @r"
+    data <-
+    encoder@encoder=simclr <- data
+    encoder@encoder=labels,rate=1 <- data
+    encoder@encoder=labels,rate=2 <- data
+    train@encoder=simclr,seed=3 <- data encoder@encoder=simclr
+    train@encoder=simclr,seed=4 <- data encoder@encoder=simclr
+    train@encoder=labels,rate=1,seed=3 <- data encoder@encoder=labels,rate=1
+    train@encoder=labels,rate=1,seed=4 <- data encoder@encoder=labels,rate=1
+    train@encoder=labels,rate=2,seed=3 <- data encoder@encoder=labels,rate=2
+    train@encoder=labels,rate=2,seed=4 <- data encoder@encoder=labels,rate=2
+    ");
+    // A seed that is left out is that of the experiment.
+    let text = text.replacen("name = \"x\"", "name = \"x\"\nseed = \"${seed}\"", 1);
+    let (manifest, _) = right(&text, &[]);
+    let encoders = manifest.stages.iter().filter(|stage| stage.name.template() == "encoder");
+    let seeds: Vec<_> = encoders.map(|stage| format!("{} {}", stage.name, stage.seed)).collect();
+    assert_snapshot!(seeds.join("\n"), @r"
+    encoder@encoder=simclr,seed=3 3
+    encoder@encoder=simclr,seed=4 4
+    encoder@encoder=labels,rate=1 3
+    encoder@encoder=labels,rate=2 3
+    ");
+}
+
+#[test]
 fn execution_adds_no_axis() {
     let text = commands(
         "gpu = [0, 1]\nx = [1, 2]",
