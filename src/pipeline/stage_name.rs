@@ -8,7 +8,7 @@ use std::str::FromStr;
 const LONGEST: usize = 100;
 
 /// The longest name of an instance, in bytes: file systems allow 255, and others append to it.
-const LONGEST_INSTANCE: usize = 200;
+pub(crate) const LONGEST_INSTANCE: usize = 200;
 
 /// The name of a stage: ASCII letters, digits, `_` and `-`, not starting with `-`. That of an instance of a matrix
 /// has its point after it: `train@method=ce,rate=0.9`. It becomes a file's name.

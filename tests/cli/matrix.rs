@@ -94,7 +94,17 @@ fn a_sweep_runs_and_a_new_seed_runs_only_what_is_new() {
 
     sweep: 2 would run, 5 are fresh
     ");
-    project.pipeline("run experiment.toml --jobs 1").success();
+    assert_snapshot!(project.pipeline("run experiment.toml --jobs 1").printed(), @r"
+
+    stage  result  time  metrics
+    words  fresh
+    train  6: 4 fresh, 2 ran
+    evaluate  6: 4 fresh, 2 ran
+
+    sweep: 9 fresh, 4 ran in [time]
+    ");
+    let all = project.pipeline("run experiment.toml --all evaluate@seed=1");
+    assert!(all.stdout.contains("\nevaluate@rate=0.9,seed=1  fresh"), "{all}");
     assert_snapshot!(project.read("ran"), @r"
     train 0.1 3
     train 0.9 3
@@ -170,6 +180,10 @@ fn a_failure_is_of_one_point() {
         ended.stdout.contains("pipeline log experiment.toml evaluate@rate=0.1,seed=1"),
         "{ended}"
     );
+    project.edit("seed = [1, 2]", "seed = [1, 2, 3]");
+    let ended = project.pipeline("run experiment.toml --jobs 1 --keep-going");
+    assert_snapshot!(ended.results(), @"words fresh, train 6:, evaluate 6:, evaluate@rate=0.1,seed=1 failed, evaluate@rate=0.1,seed=2 failed, evaluate@rate=0.1,seed=3 failed");
+    assert!(ended.stdout.contains(" 6: 2 fresh, 1 ran, 3 failed\n"), "{ended}");
 }
 
 #[test]

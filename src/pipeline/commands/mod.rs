@@ -42,6 +42,9 @@ use crate::visible;
 /// The environment variable that sets the cache, unless an option does.
 const CACHE_VARIABLE: &str = "PIPELINE_CACHE";
 
+/// The most instances of a stage that have a line each in a table.
+const MOST_INSTANCES: usize = 5;
+
 /// What was asked for cannot be done: a manifest with mistakes, a cache that cannot be read.
 const CANNOT: u8 = 2;
 
@@ -186,6 +189,14 @@ pub(crate) fn did_you_mean<'a>(name: &str, all: impl Iterator<Item = &'a str>) -
     let all: Vec<&str> = all.collect();
     let nearest = manifest::did_you_mean(name, all.iter().copied());
     nearest.unwrap_or_else(|| format!("there are: {}", all.join(", ")))
+}
+
+/// How many instances of a stage are how, in one line: `140: 3 fresh, 97 to run, 40 waiting`.
+fn instances_in_words<const N: usize>(counts: [(usize, &str); N]) -> String {
+    let all: usize = counts.iter().map(|(count, _)| count).sum();
+    let parts = counts.iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();
+    format!("{all}: {}", parts.join(", "))
 }
 
 /// Writes text for people to standard output.

@@ -5,14 +5,11 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{Project, print, print_json, warn};
+use super::{MOST_INSTANCES, Project, instances_in_words, print, print_json, warn};
 use crate::cli::PlanArguments;
 use crate::format;
 use crate::plan::{Blocked, Plan, State};
 use crate::stage_name::StageName;
-
-/// The most instances of a stage that have a line each.
-const MOST_INSTANCES: usize = 5;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
@@ -95,19 +92,13 @@ fn to_text(project: &Project, plan: &Plan, all: bool) -> String {
 
 /// How many instances of a stage are in which state: `140: 3 fresh, 97 to run, 40 waiting`.
 fn counts(states: &[&State]) -> String {
-    let words = ["fresh", "to run", "waiting", "blocked"];
-    let mut counts = [0_usize; 4];
-    for state in states {
-        counts[match state {
-            State::Fresh(_) => 0,
-            State::Dirty { .. } => 1,
-            State::Waiting { .. } => 2,
-            State::Blocked(_) => 3,
-        }] += 1;
-    }
-    let parts = counts.iter().zip(words).filter(|(count, _)| **count > 0);
-    let parts: Vec<_> = parts.map(|(count, word)| format!("{count} {word}")).collect();
-    format!("{}: {}", states.len(), parts.join(", "))
+    let count = |wanted: fn(&State) -> bool| states.iter().filter(|state| wanted(state)).count();
+    instances_in_words([
+        (count(|state| matches!(state, State::Fresh(_))), "fresh"),
+        (count(|state| matches!(state, State::Dirty { .. })), "to run"),
+        (count(|state| matches!(state, State::Waiting { .. })), "waiting"),
+        (count(|state| matches!(state, State::Blocked(_))), "blocked"),
+    ])
 }
 
 fn closing(plan: &Plan) -> String {
@@ -133,7 +124,9 @@ fn closing(plan: &Plan) -> String {
     };
     if !blocked.is_empty() {
         let stuck = blocked.len() + held_up.len();
-        text.push_str(&format!(", {stuck} cannot run (blocked: {})", blocked.join(", ")));
+        let more = blocked.split_off(blocked.len().min(MOST_INSTANCES)).len();
+        let others = if more == 0 { String::new() } else { format!(" and {more} others") };
+        text.push_str(&format!(", {stuck} cannot run (blocked: {}{others})", blocked.join(", ")));
     }
     text
 }

@@ -19,9 +19,7 @@ use super::template::{Node, Text, Used, each_text};
 use super::values::{Value, not_a_table};
 use crate::diagnostic::{Mistake, Sources, Span};
 use crate::graph::Cycle;
-
-/// The longest name of an instance, in bytes.
-const LONGEST_NAME: usize = 200;
+use crate::stage_name::LONGEST_INSTANCE;
 
 /// A key of a table.
 type Key<'i> = Spanned<Cow<'i, str>>;
@@ -804,8 +802,9 @@ impl<'t, 'i> Expansion<'t, 'i> {
                     value: Cow::Borrowed(*value),
                     defaults: Vec::new(),
                 };
-                if instance.name.len() > LONGEST_NAME && set != 0 {
-                    let title = format!("the name of an instance has at most {LONGEST_NAME} bytes");
+                if instance.name.len() > LONGEST_INSTANCE && set != 0 {
+                    let title =
+                        format!("the name of an instance has at most {LONGEST_INSTANCE} bytes");
                     mistakes.push(Mistake::at(span.clone(), title).help(format!(
                         "{} has {}; shorten the names of the stage, of axes or of points",
                         instance.name,
