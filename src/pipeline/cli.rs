@@ -102,9 +102,12 @@ impl ManifestArguments {
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
-    /// Only these stages and what they need
+    /// Only these stages and what they need: `train`, or some of its instances: `train@rate=0.9`, `train@method=lq-*`
     #[arg(value_name = "STAGE")]
     pub(crate) stages: Vec<String>,
+    /// In the table at the end, show every instance of a stage, however many there are
+    #[arg(long)]
+    pub(crate) all: bool,
     /// Run this many stages at once [default: one per core, but one training at a time]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
@@ -120,9 +123,12 @@ pub(crate) struct RunArguments {
 pub(crate) struct PlanArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
-    /// Only these stages and what they need
+    /// Only these stages and what they need: `train`, or some of its instances: `train@rate=0.9`, `train@method=lq-*`
     #[arg(value_name = "STAGE")]
     pub(crate) stages: Vec<String>,
+    /// Show every instance of a stage, however many there are
+    #[arg(long)]
+    pub(crate) all: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

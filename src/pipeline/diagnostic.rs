@@ -103,6 +103,11 @@ impl Sources {
         format!("{name}:{}:{column}", source.line_of(local.start) + 1)
     }
 
+    /// Whether `span` is in a file, not on the command line.
+    pub(crate) fn is_in_file(&self, span: &Span) -> bool {
+        self.locate(span).is_some_and(|(source, _)| matches!(source.origin, Origin::File(_)))
+    }
+
     /// The text at `span`.
     #[cfg(test)]
     pub(crate) fn text(&self, span: &Span) -> &str {

@@ -23,6 +23,7 @@ mod key;
 mod launcher;
 mod lint;
 mod manifest;
+mod pattern;
 mod plan;
 mod process_tree;
 mod progress;

@@ -1,12 +1,17 @@
 //! Names that become names of files: of stages and of experiments.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest name, in bytes: file systems allow 255, and others append to it.
+/// The longest name that a manifest writes, in bytes.
 const LONGEST: usize = 100;
 
-/// The name of a stage: ASCII letters, digits, `_` and `-`, not starting with `-`. It becomes a file's name.
+/// The longest name of an instance, in bytes: file systems allow 255, and others append to it.
+pub(crate) const LONGEST_INSTANCE: usize = 200;
+
+/// The name of a stage: ASCII letters, digits, `_` and `-`, not starting with `-`. That of an instance of a matrix
+/// has its point after it: `train@method=ce,rate=0.9`. It becomes a file's name.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -17,24 +22,90 @@ impl StageName {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name of the stage in the manifest: `train` of `train@rate=0.9`.
+    pub(crate) fn template(&self) -> &str {
+        self.0.split_once('@').map_or(&self.0, |(template, _)| template)
+    }
+
+    /// Each axis with its value: `rate` and `0.9` of `train@rate=0.9`.
+    pub(crate) fn point(&self) -> impl Iterator<Item = (&str, &str)> {
+        let (_, point) = self.0.split_once('@').unwrap_or_default();
+        point.split(',').filter_map(|part| part.split_once('='))
+    }
 }
 
 impl FromStr for StageName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let allowed = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
-        if text.is_empty() {
-            Err("a name cannot be empty".to_owned())
-        } else if text.len() > LONGEST {
-            Err(format!("a name has at most {LONGEST} letters"))
-        } else if text.starts_with('-') {
-            Err("a name cannot start with '-', or it would look like an option".to_owned())
-        } else if text.chars().all(allowed) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err("a name has only letters (a-z, A-Z), digits, '_' and '-'".to_owned())
+        let Some((template, point)) = text.split_once('@') else {
+            return check_name(text).map(|()| Self(text.to_owned()));
+        };
+        check_name(template)?;
+        if text.len() > LONGEST_INSTANCE {
+            return Err(format!("the name of an instance has at most {LONGEST_INSTANCE} letters"));
         }
+        for part in point.split(',') {
+            let (axis, value) = part.split_once('=').unwrap_or((part, ""));
+            check_name(axis)?;
+            check_value(value)?;
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Why `text` cannot be a name that a manifest writes: of a stage, an axis or an input.
+pub(crate) fn check_name(text: &str) -> Result<(), String> {
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
+    if text.is_empty() {
+        Err("a name cannot be empty".to_owned())
+    } else if text.len() > LONGEST {
+        Err(format!("a name has at most {LONGEST} letters"))
+    } else if text.starts_with('-') {
+        Err("a name cannot start with '-', or it would look like an option".to_owned())
+    } else if text.chars().all(allowed) {
+        Ok(())
+    } else {
+        Err("a name has only letters (a-z, A-Z), digits, '_' and '-'".to_owned())
+    }
+}
+
+/// Why `text` cannot be a value in the name of an instance.
+pub(crate) fn check_value(text: &str) -> Result<(), String> {
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || "_.+-".contains(letter);
+    if text.is_empty() {
+        Err("a value cannot be empty".to_owned())
+    } else if text.chars().all(allowed) {
+        Ok(())
+    } else {
+        Err("a value has only letters (a-z, A-Z), digits, '_', '.', '+' and '-'".to_owned())
+    }
+}
+
+/// The value as it is compared with others: numbers in their shortest form.
+pub(crate) fn canonical(value: &str) -> Cow<'_, str> {
+    let looks_like_a_number = value.bytes().any(|byte| byte.is_ascii_digit())
+        && value.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
+    if !looks_like_a_number {
+        return Cow::Borrowed(value);
+    }
+    if let Ok(whole) = value.parse::<i128>() {
+        return Cow::Owned(whole.to_string());
+    }
+    match value.parse::<f64>() {
+        Ok(number) if number.is_finite() => Cow::Owned(shortest(number)),
+        _ => Cow::Borrowed(value),
+    }
+}
+
+/// The number in its shortest form: `0.9`, `220`, `1e-5`.
+pub(crate) fn shortest(number: f64) -> String {
+    match number.abs() {
+        // Not -0.
+        0.0 => "0".to_owned(),
+        1e-4..1e16 => number.to_string(),
+        _ => format!("{number:e}"),
     }
 }
 
@@ -97,6 +168,7 @@ mod tests {
         for bad in
             ["", "-a", ".", "..", "a.b", "a/b", "a b", "größe", "a\0", "a\n", longer.as_str()]
         {
+            assert!(check_name(bad).is_err(), "{bad:?}");
             assert!(bad.parse::<StageName>().is_err(), "{bad:?}");
             assert!(serde_json::from_value::<StageName>(bad.into()).is_err(), "{bad:?}");
         }
@@ -107,6 +179,66 @@ mod tests {
         let name: StageName = serde_json::from_str("\"train\"").expect("a name");
         assert_eq!(serde_json::to_string(&name).ok().as_deref(), Some("\"train\""));
         assert_eq!(format!("[{name:>7}]"), "[  train]");
+    }
+
+    #[test]
+    fn names_of_instances() {
+        let text = "train@init=simclr,method=lq-0.5,rate=1e-5,tag=a_b.c+d";
+        let name: StageName = text.parse().expect("a name");
+        assert_eq!(name.as_str(), text);
+        assert_eq!(name.template(), "train");
+        let point: Vec<_> = name.point().collect();
+        let expected =
+            [("init", "simclr"), ("method", "lq-0.5"), ("rate", "1e-5"), ("tag", "a_b.c+d")];
+        assert_eq!(point, expected);
+        let plain: StageName = "train".parse().expect("a name");
+        assert_eq!((plain.template(), plain.point().count()), ("train", 0));
+        let long = format!("train@x={}", "a".repeat(LONGEST_INSTANCE));
+        for bad in [
+            "@",
+            "a@",
+            "@x=1",
+            "a@x",
+            "a@x=",
+            "a@=1",
+            "a@x=1,",
+            "a@x=1@y=2",
+            "a@x=*",
+            "a@x=a/b",
+            &long,
+        ] {
+            assert!(bad.parse::<StageName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_compared_as_numbers() {
+        for (one, other) in [
+            ("0.90", "0.9"),
+            ("1.0", "1"),
+            ("1e-1", "0.1"),
+            ("+7", "7"),
+            ("007", "7"),
+            ("-0.0", "0"),
+            ("1E-5", "0.00001"),
+            ("2.2e2", "220"),
+        ] {
+            assert_eq!(canonical(one), canonical(other));
+        }
+        for (value, expected) in [
+            ("0.9", "0.9"),
+            ("0.0001", "0.0001"),
+            ("0.00001", "1e-5"),
+            ("1e300", "1e300"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("lq-0.66", "lq-0.66"),
+            ("inf", "inf"),
+            ("e", "e"),
+            ("1.2.3", "1.2.3"),
+            ("", ""),
+        ] {
+            assert_eq!(canonical(value), expected);
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod hostile;
 mod invariants;
 mod jobs;
 mod manifests;
+mod matrix;
 mod measured;
 mod mistakes;
 mod paper;

@@ -13,7 +13,7 @@ use crate::plan::State;
 pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let name = project.find(&arguments.stage)?;
-    let plan = project.plan(&project.select(std::slice::from_ref(&arguments.stage))?);
+    let plan = project.plan(&project.select(&[name.to_string()])?);
     let state = plan.state(name);
     let current = match state {
         Some(State::Fresh(record)) => Some(record.key),

@@ -18,7 +18,7 @@ mod verify_restore;
 mod why;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,13 +34,17 @@ use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
 use crate::lint;
-use crate::manifest::{self, Fit, Manifest};
+use crate::manifest::{self, Fit, Manifest, Misfit};
+use crate::pattern::Pattern;
 use crate::plan::{Plan, State};
 use crate::stage_name::StageName;
 use crate::visible;
 
 /// The environment variable that sets the cache, unless an option does.
 const CACHE_VARIABLE: &str = "PIPELINE_CACHE";
+
+/// The most instances of a stage that have a line each in a table.
+const MOST_INSTANCES: usize = 5;
 
 /// What was asked for cannot be done: a manifest with mistakes, a cache that cannot be read.
 const CANNOT: u8 = 2;
@@ -87,26 +91,55 @@ impl Project {
         Ok(Self { manifest, graph, cache })
     }
 
-    /// These stages with all they need, or every stage if none is named, each after its inputs.
-    pub(crate) fn select(&self, names: &[String]) -> anyhow::Result<Vec<StageName>> {
-        if names.is_empty() {
+    /// The stages of these patterns with all they need, or every stage without a pattern, each after its inputs.
+    pub(crate) fn select(&self, patterns: &[String]) -> anyhow::Result<Vec<StageName>> {
+        if patterns.is_empty() {
             return Ok(self.graph.order().cloned().collect());
         }
-        let named = names.iter().map(|name| self.find(name)).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut named = Vec::new();
+        for pattern in patterns {
+            named.extend(self.matching(pattern)?);
+        }
         let needed: BTreeSet<StageName> = self.graph.with_ancestors(named);
         Ok(self.graph.order().filter(|name| needed.contains(*name)).cloned().collect())
     }
 
-    /// The stage of this name. If it does not exist, the error lists near names.
-    pub(crate) fn find(&self, name: &str) -> anyhow::Result<&StageName> {
-        self.graph.order().find(|stage| stage.as_str() == name).ok_or_else(|| {
-            let stages = self.graph.order().map(StageName::as_str);
-            anyhow!(
-                "{} has no stage '{name}'; {}",
-                self.manifest.path.display(),
-                did_you_mean(name, stages)
-            )
-        })
+    /// The one stage of this pattern. If there is none, the error lists near names.
+    pub(crate) fn find(&self, pattern: &str) -> anyhow::Result<&StageName> {
+        let found = self.matching(pattern)?;
+        let exact = found.iter().find(|stage| stage.as_str() == pattern);
+        match exact.map_or(found.as_slice(), std::slice::from_ref) {
+            [only] => Ok(only),
+            several => Err(anyhow!(
+                "'{pattern}' is {} stages; name one of them: {}",
+                several.len(),
+                several.first().map_or("", |first| first.as_str())
+            )),
+        }
+    }
+
+    /// The stages that a pattern means; at least one.
+    fn matching(&self, pattern: &str) -> anyhow::Result<Vec<&StageName>> {
+        let read = Pattern::read(pattern);
+        let found: Vec<_> = self.graph.order().filter(|stage| read.has(stage)).collect();
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let manifest = self.manifest.path.display();
+        let same = self.graph.order().filter(|stage| read.has_template(stage.template()));
+        let same: Vec<_> = same.collect();
+        if let [first, ..] = same.as_slice() {
+            return Err(anyhow!(
+                "{manifest} has no stage '{pattern}'; there is, for example, {first}"
+            ));
+        }
+        let mut templates: Vec<&str> = Vec::new();
+        let mut seen = HashSet::new();
+        templates
+            .extend(self.graph.order().map(StageName::template).filter(|name| seen.insert(*name)));
+        let (name, _) = pattern.split_once('@').unwrap_or((pattern, ""));
+        let hint = did_you_mean(name, templates.into_iter());
+        Err(anyhow!("{manifest} has no stage '{pattern}'; {hint}"))
     }
 
     /// The plan of these stages, which are closed under inputs.
@@ -128,7 +161,7 @@ impl Project {
             _ => None,
         });
         let planned = misfits.into_iter().filter(|misfit| plan.state(&misfit.stage).is_some());
-        let mistakes: Vec<_> = planned.map(|misfit| misfit.mistake).collect();
+        let mistakes = Misfit::mistakes(planned);
         match mistakes.is_empty() {
             true => Ok(()),
             false => Err(Mistakes::new(self.manifest.sources.clone(), mistakes)),
@@ -157,6 +190,14 @@ pub(crate) fn did_you_mean<'a>(name: &str, all: impl Iterator<Item = &'a str>) -
     let all: Vec<&str> = all.collect();
     let nearest = manifest::did_you_mean(name, all.iter().copied());
     nearest.unwrap_or_else(|| format!("there are: {}", all.join(", ")))
+}
+
+/// How many instances of a stage are how, in one line: `140: 3 fresh, 97 to run, 40 waiting`.
+fn instances_in_words<const N: usize>(counts: [(usize, &str); N]) -> String {
+    let all: usize = counts.iter().map(|(count, _)| count).sum();
+    let parts = counts.iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();
+    format!("{all}: {}", parts.join(", "))
 }
 
 /// Writes text for people to standard output.

@@ -12,7 +12,7 @@ use crate::plan::State;
 pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let name = project.find(&arguments.stage)?;
-    let plan = project.plan(&project.select(std::slice::from_ref(&arguments.stage))?);
+    let plan = project.plan(&project.select(&[name.to_string()])?);
     match plan.state(name) {
         Some(State::Fresh(record)) => {
             let path = project.cache.artifact(&record.output.digest).into_os_string();

@@ -1,10 +1,11 @@
 //! `pipeline plan`: what would run, and why, without running it.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{Project, print, print_json, warn};
+use super::{MOST_INSTANCES, Project, instances_in_words, print, print_json, warn};
 use crate::cli::PlanArguments;
 use crate::format;
 use crate::plan::{Blocked, Plan, State};
@@ -19,7 +20,7 @@ pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         print_json(&to_json(&project, &plan))?;
     } else {
-        print(&to_text(&project, &plan))?;
+        print(&to_text(&project, &plan, arguments.all))?;
     }
     let would_run = arguments.exit_code && !plan.is_all_fresh();
     Ok(if would_run { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -60,13 +61,44 @@ pub(crate) fn state_json(state: &State) -> Value {
     }
 }
 
-fn to_text(project: &Project, plan: &Plan) -> String {
-    let rows = plan.iter().map(|(name, state)| {
-        vec![name.to_string(), state_name(state).to_owned(), state_reason(state)]
-    });
-    let rows: Vec<_> = rows.collect();
+/// A line for each stage; one with the counts for a stage of many instances, unless `all` of them are shown.
+fn to_text(project: &Project, plan: &Plan, all: bool) -> String {
+    let mut instances: BTreeMap<&str, Vec<&State>> = BTreeMap::new();
+    for (name, state) in plan.iter() {
+        instances.entry(name.template()).or_default().push(state);
+    }
+    let mut rows = Vec::new();
+    for (name, state) in plan.iter() {
+        let template = name.template();
+        match instances.get_mut(template) {
+            Some(states) if !all && states.len() > MOST_INSTANCES => {
+                rows.push(vec![template.to_owned(), counts(states)]);
+                states.clear();
+            }
+            // It has a line already.
+            Some(states) if states.is_empty() => {}
+            _ => {
+                rows.push(vec![
+                    name.to_string(),
+                    state_name(state).to_owned(),
+                    state_reason(state),
+                ]);
+            }
+        }
+    }
     let closing = closing(plan);
     format!("{}\n{}: {closing}\n", format::table(&rows), project.manifest.experiment.name)
+}
+
+/// How many instances of a stage are in which state: `140: 3 fresh, 97 to run, 40 waiting`.
+fn counts(states: &[&State]) -> String {
+    let count = |wanted: fn(&State) -> bool| states.iter().filter(|state| wanted(state)).count();
+    instances_in_words([
+        (count(|state| matches!(state, State::Fresh(_))), "fresh"),
+        (count(|state| matches!(state, State::Dirty { .. })), "to run"),
+        (count(|state| matches!(state, State::Waiting { .. })), "waiting"),
+        (count(|state| matches!(state, State::Blocked(_))), "blocked"),
+    ])
 }
 
 fn closing(plan: &Plan) -> String {
@@ -92,7 +124,9 @@ fn closing(plan: &Plan) -> String {
     };
     if !blocked.is_empty() {
         let stuck = blocked.len() + held_up.len();
-        text.push_str(&format!(", {stuck} cannot run (blocked: {})", blocked.join(", ")));
+        let more = blocked.split_off(blocked.len().min(MOST_INSTANCES)).len();
+        let others = if more == 0 { String::new() } else { format!(" and {more} others") };
+        text.push_str(&format!(", {stuck} cannot run (blocked: {}{others})", blocked.join(", ")));
     }
     text
 }

@@ -1,8 +1,9 @@
 //! `pipeline run`: run what is not in the cache, and end with a table.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use super::{INTERRUPTED, Project, print, warn};
+use super::{INTERRUPTED, MOST_INSTANCES, Project, instances_in_words, print, warn};
 use crate::cli::RunArguments;
 use crate::events::Outcome;
 use crate::execute::{self, Options, Summary};
@@ -29,7 +30,8 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         &mut reporters,
     )?;
     if arguments.progress != Style::Json {
-        print(&table(&project.manifest, &summary, &arguments.manifest.words()))?;
+        let words = arguments.manifest.words();
+        print(&table(&project.manifest, &summary, arguments.all, &words))?;
     }
     Ok(match summary.complete() {
         true => ExitCode::SUCCESS,
@@ -38,12 +40,42 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn table(manifest: &Manifest, summary: &Summary, words: &str) -> String {
+/// A line for each stage. A stage of many instances has one with their counts, and one for each that failed, unless
+/// `all` are shown.
+fn table(manifest: &Manifest, summary: &Summary, all: bool, words: &str) -> String {
+    let mut instances: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
+    for (name, outcome) in &summary.stages {
+        instances.entry(name.template()).or_default().push(outcome);
+    }
+    let is_grouped = |states: &[&Outcome]| !all && states.len() > MOST_INSTANCES;
+    instances.retain(|_, states| is_grouped(states));
     let mut rows = vec![["stage", "result", "time", "metrics"].map(str::to_owned).to_vec()];
     for (name, outcome) in &summary.stages {
-        rows.push(row(manifest, name, outcome));
+        let template = name.template();
+        let group = instances.get_mut(template);
+        let is_one_of_many = group.is_some();
+        if let Some(outcomes) = group.filter(|outcomes| !outcomes.is_empty()) {
+            rows.push(vec![template.to_owned(), instances_in_words(counts(outcomes))]);
+            outcomes.clear();
+        }
+        if !is_one_of_many || matches!(outcome, Outcome::Failed { .. }) {
+            rows.push(row(manifest, name, outcome));
+        }
     }
     format!("\n{}\n{}\n", format::table(&rows), closing(manifest, summary, words))
+}
+
+/// How many stages ended in which way.
+fn counts(outcomes: &[&Outcome]) -> [(usize, &'static str); 5] {
+    let count =
+        |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count();
+    [
+        (count(|outcome| matches!(outcome, Outcome::Fresh { .. })), "fresh"),
+        (count(|outcome| matches!(outcome, Outcome::Ran { .. })), "ran"),
+        (count(|outcome| matches!(outcome, Outcome::Failed { .. })), "failed"),
+        (count(|outcome| matches!(outcome, Outcome::Stopped)), "stopped"),
+        (count(|outcome| matches!(outcome, Outcome::Skipped { .. })), "skipped"),
+    ]
 }
 
 fn row(manifest: &Manifest, name: &StageName, outcome: &Outcome) -> Vec<String> {
@@ -66,16 +98,8 @@ fn row(manifest: &Manifest, name: &StageName, outcome: &Outcome) -> Vec<String> 
 }
 
 fn closing(manifest: &Manifest, summary: &Summary, words: &str) -> String {
-    let count = |wanted: fn(&Outcome) -> bool| {
-        summary.stages.iter().filter(|(_, outcome)| wanted(outcome)).count()
-    };
-    let counts = [
-        (count(|outcome| matches!(outcome, Outcome::Fresh { .. })), "fresh"),
-        (count(|outcome| matches!(outcome, Outcome::Ran { .. })), "ran"),
-        (count(|outcome| matches!(outcome, Outcome::Failed { .. })), "failed"),
-        (count(|outcome| matches!(outcome, Outcome::Stopped)), "stopped"),
-        (count(|outcome| matches!(outcome, Outcome::Skipped { .. })), "skipped"),
-    ];
+    let outcomes: Vec<_> = summary.stages.iter().map(|(_, outcome)| outcome).collect();
+    let counts = counts(&outcomes);
     let parts = counts.iter().filter(|(count, _)| *count > 0);
     let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();
     let name = &manifest.experiment.name;

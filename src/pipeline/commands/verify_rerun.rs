@@ -33,7 +33,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<ExitCode> {
     let project = Project::open(manifest)?;
     let name = project.find(stage)?;
-    let plan = project.plan(&project.select(&[stage.to_owned()])?);
+    let plan = project.plan(&project.select(&[name.to_string()])?);
     let record = recorded(&plan, name, manifest)?;
     check_inputs(&project, &plan, name, manifest)?;
     let Some(declaration) = project.manifest.stage(name) else { bail!("no stage '{name}'") };

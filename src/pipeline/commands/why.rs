@@ -14,7 +14,7 @@ use crate::stage_name::StageName;
 pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let name = project.find(&arguments.stage)?;
-    let plan = project.plan(&project.select(std::slice::from_ref(&arguments.stage))?);
+    let plan = project.plan(&project.select(&[name.to_string()])?);
     if let Some(state) = plan.state(name) {
         print(&explain(&project, &plan, name, state))?;
     }

@@ -14,8 +14,18 @@ use crate::diagnostic::{MOST_SHOWN, Mistake, Span};
 use crate::graph::{Cycle, Graph};
 use crate::stage_name::StageName;
 
+/// How the stages of a manifest are connected.
+pub(super) struct Checked {
+    /// What is wrong with wires, each with the place of the draft that has it.
+    pub(super) faults: Vec<(usize, Mistake)>,
+    /// The graph, or its cycles.
+    pub(super) graph: Result<Graph, Vec<Mistake>>,
+}
+
 /// A port without a stage, or with one that does not fit.
 struct Fault<'d, 't> {
+    /// The place of the draft.
+    place: usize,
     draft: &'d Draft<'t>,
     what: What<'d, 't>,
 }
@@ -31,14 +41,13 @@ enum What<'d, 't> {
     Misfit(&'d Wire<'t>, ArtifactType),
 }
 
-/// Reports every wire to a stage that does not exist, does not fit, or is part of a cycle. Returns the graph,
-/// if there are no cycles.
-pub(super) fn check(drafts: &[Draft<'_>], mistakes: &mut Vec<Mistake>) -> Option<Graph> {
+/// Finds every wire to a stage that does not exist, does not fit, or is part of a cycle.
+pub(super) fn check(drafts: &[Draft<'_>]) -> Checked {
     let by_name: HashMap<_, _> = drafts.iter().map(|draft| (draft.text, draft)).collect();
     let mut faults = Vec::new();
     let mut edges = Vec::new();
-    for draft in drafts {
-        let mut fault = |what| faults.push(Fault { draft, what });
+    for (place, draft) in drafts.iter().enumerate() {
+        let mut fault = |what| faults.push(Fault { place, draft, what });
         draft.missing.iter().for_each(|port| fault(What::MissingPort(port)));
         for wire in &draft.wires {
             match by_name.get(wire.text) {
@@ -54,15 +63,25 @@ pub(super) fn check(drafts: &[Draft<'_>], mistakes: &mut Vec<Mistake>) -> Option
     }
     faults.sort_by_key(|fault| fault.span().start);
     let lookup = Lookup::new(drafts);
-    mistakes.extend(faults.iter().enumerate().map(|(place, fault)| {
-        if place < MOST_SHOWN { fault.mistake(&lookup) } else { fault.short_mistake() }
-    }));
+    // Instances of a matrix have their faults at the same place, and only the first one's are shown.
+    let (mut places, mut last) = (0, None);
+    let mistakes = faults.iter().map(|fault| {
+        let span = fault.span();
+        let owner = last.filter(|(last, _)| *last == span).map_or(fault.place, |(_, owner)| owner);
+        if last.is_none_or(|(last, _)| last != span) {
+            last = Some((span, fault.place));
+        }
+        places += usize::from(owner == fault.place);
+        let is_shown = owner == fault.place && places <= MOST_SHOWN;
+        (fault.place, if is_shown { fault.mistake(&lookup) } else { fault.short_mistake() })
+    });
+    let faults = mistakes.collect();
     let names = drafts.iter().filter_map(|draft| draft.name.clone());
-    Graph::new(names, edges)
-        .map_err(|cycles| {
-            mistakes.extend(cycles.iter().map(|cycle| cycle_mistake(cycle, &by_name)))
-        })
-        .ok()
+    let graph = Graph::new(names, edges);
+    let cycle_mistakes = |cycles: Vec<Cycle>| {
+        cycles.iter().map(|cycle| cycle_mistake(cycle, &by_name)).collect::<Vec<_>>()
+    };
+    Checked { faults, graph: graph.map_err(cycle_mistakes) }
 }
 
 impl Fault<'_, '_> {
@@ -100,8 +119,8 @@ impl Fault<'_, '_> {
                 mistake.help(format!("add a line {} = \"...\"; {fitting}", port.name()))
             }
             What::MissingStage(wire) => {
-                let others = lookup.drafts.iter().map(|other| other.text);
-                let others = others.filter(|other| *other != self.draft.text);
+                let others = lookup.drafts.iter().map(|other| other.template);
+                let others = others.filter(|other| *other != self.draft.template);
                 match did_you_mean(wire.text, others) {
                     Some(hint) => mistake.and(&hint),
                     None => mistake.help(lookup.fitting(self.draft, wire.port)),
@@ -141,7 +160,8 @@ impl<'d, 't> Lookup<'d, 't> {
         let fits = |other: &&Draft<'_>| {
             !later.contains(other.text) && other.output.is_some_and(|output| port.takes(output))
         };
-        let stages: Vec<_> = self.drafts.iter().filter(fits).map(|other| other.text).collect();
+        let mut stages: Vec<_> = self.drafts.iter().filter(fits).map(|one| one.template).collect();
+        stages.dedup();
         if !stages.is_empty() {
             return format!("stages that fit: {}", listed(stages, "and"));
         }

@@ -1,6 +1,6 @@
 //! The tables beside the stages: `[experiment]`, `[execution]`, `[lint]`; and the list of `[stages.NAME]`.
 //!
-//! Does not know what a stage is made of.
+//! Does not know what a stage is made of. `[matrix]` and `[defaults]` are read in `matrix`.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,13 @@ use toml::de::DeTable;
 
 use super::hint::nearest;
 use super::lints::{self, Lint};
+use super::matrix::has_seed_template;
 use super::values::{Value, known_table, not_a_table, text, whole_number};
 use super::{Experiment, StageExecution};
 use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_experiment_name;
 
-const TABLES: [&str; 4] = ["experiment", "execution", "lint", "stages"];
+const TABLES: [&str; 6] = ["experiment", "execution", "lint", "matrix", "defaults", "stages"];
 const EXPERIMENT_KEYS: [&str; 3] = ["name", "about", "seed"];
 /// The keys of the table `[execution]` and of `execution = { ... }` in a stage.
 pub(super) const EXECUTION_KEYS: [&str; 4] =
@@ -36,7 +37,7 @@ pub(super) struct Envelope<'t, 'i> {
 pub(super) fn read<'t, 'i>(root: &'t DeTable<'i>, mistakes: &mut Vec<Mistake>) -> Envelope<'t, 'i> {
     let misspelt = unknown_tables(root, mistakes);
     let experiment = match root.get("experiment") {
-        Some(value) => read_experiment(value, mistakes),
+        Some(value) => read_experiment(value, has_seed_template(root), mistakes),
         None => {
             if !misspelt.contains(&"experiment") {
                 let title = "the manifest does not have [experiment]";
@@ -88,7 +89,7 @@ fn unknown_tables(root: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Vec<&'stat
         } else {
             let what = if value.get_ref().is_table() { "table" } else { "key" };
             Mistake::at(key.span(), format!("unknown {what} '{name}'")).help(
-                "a manifest has [experiment], [execution], [lint] and one [stages.NAME] for each stage",
+                "a manifest has [experiment], [execution], [lint], [matrix], [defaults.KIND] and one [stages.NAME] for each stage",
             )
         };
         mistakes.push(mistake);
@@ -119,7 +120,11 @@ fn stage_tables<'t, 'i>(
     stages
 }
 
-fn read_experiment(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> Option<Experiment> {
+fn read_experiment(
+    value: &Value<'_>,
+    has_seed_template: bool,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Experiment> {
     let table = known_table("experiment", value, &EXPERIMENT_KEYS, mistakes)?;
     let mut checked = |result: Result<String, Mistake>| result.map_err(|it| mistakes.push(it)).ok();
     let name = match table.get("name") {
@@ -131,6 +136,7 @@ fn read_experiment(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> Option<Exp
     let about = table.get("about").map(|value| checked(text("about", value).map(str::to_owned)));
     let seed = table
         .get("seed")
+        .filter(|_| !has_seed_template)
         .map(|value| whole_number("seed", value, 0, u64::MAX).map_err(|it| mistakes.push(it)).ok());
     Some(Experiment { name: name?, about: about.flatten(), seed: seed.flatten().unwrap_or(0) })
 }

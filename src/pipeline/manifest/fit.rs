@@ -34,6 +34,26 @@ pub(crate) struct Misfit {
     pub(crate) mistake: Mistake,
 }
 
+impl Misfit {
+    /// Their mistakes. Instances of a matrix have theirs at the same place: it is shown once, with the first point.
+    pub fn mistakes(misfits: impl IntoIterator<Item = Self>) -> Vec<Mistake> {
+        let mut owners: HashMap<(usize, usize), StageName> = HashMap::new();
+        let mut mistakes = Vec::new();
+        for Self { stage, mistake } in misfits {
+            let Some(span) = mistake.span() else {
+                mistakes.push(mistake);
+                continue;
+            };
+            let owner = owners.entry((span.start, span.end)).or_insert_with(|| stage.clone());
+            if *owner == stage {
+                let point = stage.as_str().split_once('@').map(|(_, point)| format!("at {point}"));
+                mistakes.push(mistake.help(point.unwrap_or_default()));
+            }
+        }
+        mistakes
+    }
+}
+
 impl<'a> Fit<'a> {
     /// Checks all stages. `artifact` says what is known of a stage's artifact where that exists.
     pub(crate) fn check(

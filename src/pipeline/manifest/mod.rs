@@ -1,8 +1,9 @@
 //! The manifest: text into [`Manifest`] and [`Graph`], or into all mistakes of the text at once.
 //!
 //! The text, with the values of `--set` put into it, becomes a tree with spans (`document`, `overrides`). From
-//! it come the tables beside the stages (`envelope`), each stage by itself (`stage`, `ports`, `values`), and the
-//! edges between stages (`connect`). Every step reports what is wrong and continues, but never reports
+//! it come the tables beside the stages (`envelope`), the instances of the stages at the points of a matrix (`matrix`,
+//! `points`, `template`), each of them by itself (`stage`, `ports`, `values`), and the edges between them
+//! (`connect`). Every step reports what is wrong and continues, but never reports
 //! what only follows from another mistake.
 //!
 //! Does not depend on keys, caches or workers. Only [`read`] does I/O.
@@ -14,13 +15,17 @@ mod envelope;
 mod fit;
 mod hint;
 mod lints;
+mod matrix;
+mod once;
 mod overrides;
 mod places;
+mod points;
 mod ports;
 mod secrets;
 mod stage;
 mod stages;
 mod syntax;
+mod template;
 mod values;
 
 #[cfg(test)]
@@ -44,6 +49,8 @@ pub(crate) use lints::Lint;
 pub(crate) use overrides::Override;
 pub(crate) use places::Places;
 pub(crate) use stages::Stages;
+
+use matrix::Expanded;
 
 /// A checked manifest: every port is connected to a stage that fits.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,7 +92,7 @@ pub(crate) struct StageDeclaration {
     pub(crate) seed: u64,
     /// How to run it.
     pub(crate) execution: StageExecution,
-    /// The line of the file, from 1, where it starts.
+    /// The line of the file, from 1, where it starts: all instances of a stage are on one.
     pub(crate) line: usize,
     /// Where its values are.
     #[serde(skip)]
@@ -203,15 +210,31 @@ fn read_document(
     mistakes: &mut Vec<Mistake>,
 ) -> Option<(Manifest, Graph)> {
     let envelope = envelope::read(root, mistakes);
-    let drafts: Vec<_> = envelope
-        .stages
-        .into_iter()
-        .map(|(name, span, value)| stage::read(name, span, value, &envelope.settings, mistakes))
-        .collect();
-    let graph = connect::check(&drafts, mistakes)?;
-    if !mistakes.is_empty() {
-        return None;
+    let Expanded { instances, mut once } =
+        matrix::expand(root, envelope.stages, sources, mistakes)?;
+    let has_points = root.contains_key("matrix");
+    let drafts = instances.iter().enumerate().map(|(place, instance)| {
+        if !has_points {
+            return stage::read(instance, &envelope.settings, mistakes);
+        }
+        let mut found = Vec::new();
+        let draft = stage::read(instance, &envelope.settings, &mut found);
+        once.add(place, found, mistakes);
+        draft
+    });
+    let drafts: Vec<_> = drafts.collect();
+    let connect::Checked { faults, graph } = connect::check(&drafts);
+    for (place, mistake) in faults {
+        once.add(place, [mistake], mistakes);
     }
+    let graph = graph.map_err(|cycles| mistakes.extend(cycles)).ok();
+    let graph = match graph.filter(|_| mistakes.is_empty()) {
+        Some(graph) => graph,
+        None => {
+            once.finish(&instances, mistakes);
+            return None;
+        }
+    };
     let experiment = envelope.experiment?;
     let stages = drafts.into_iter().map(|draft| draft.finish(experiment.seed, sources));
     let stages = Stages::new(stages.collect::<Option<Vec<_>>>()?);
@@ -221,6 +244,9 @@ fn read_document(
     let manifest = Manifest { path: path.to_owned(), folder, experiment, stages, allowed, sources };
     // Last: what is known of a stage follows from its parameters, so a mistake there would be reported here again.
     let (_, misfits) = Fit::check(&manifest, &graph, |_| None);
-    mistakes.extend(misfits.into_iter().map(|misfit| misfit.mistake));
+    for Misfit { stage, mistake } in misfits {
+        once.add(manifest.stages.position(&stage).unwrap_or(0), [mistake], mistakes);
+    }
+    once.finish(&instances, mistakes);
     mistakes.is_empty().then_some((manifest, graph))
 }

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::Connection;
 use super::values::{Value, found};
 use crate::diagnostic::{Mistake, Span};
-use crate::stage_name::StageName;
+use crate::stage_name::check_name;
 
 /// A stage that a port names.
 pub(super) struct Wire<'t> {
@@ -110,7 +110,7 @@ fn named_wires<'t>(
     for (key, value) in table {
         let label: &str = key.as_ref();
         // It is in the name of an environment variable, and in `{inputs.NAME}`.
-        if let Err(reason) = label.parse::<StageName>() {
+        if let Err(reason) = check_name(label) {
             let title = format!("{label:?} cannot be the name of an input: {reason}");
             mistakes.push(Mistake::at(key.span(), title));
         }

@@ -12,20 +12,23 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::envelope::{EXECUTION_KEYS, read_execution};
 use super::hint::{did_you_mean, listed, nearest};
+use super::matrix::Instance;
 use super::ports::{Ports, Wire};
 use super::secrets::has_password;
 use super::values::{Value, about, not_a_table, range_mistake, text, type_mistake, whole_number};
 use super::{Places, StageDeclaration, StageExecution};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
-use crate::stage_name::StageName;
+use crate::stage_name::{StageName, check_name};
 
 /// The keys that every stage may have, beside its ports and parameters.
 const COMMON_KEYS: [&str; 3] = ["kind", "seed", "execution"];
 
 /// A stage as far as it could be read.
 pub(super) struct Draft<'t> {
-    /// The name as it is written, valid or not.
+    /// The name as it is written, valid or not; that of an instance has its point.
     pub(super) text: &'t str,
+    /// The name of the stage in the manifest, which several instances may have.
+    pub(super) template: &'t str,
     /// The name; `None` if it is not a valid one.
     pub(super) name: Option<StageName>,
     /// Where the name is.
@@ -65,18 +68,19 @@ impl Draft<'_> {
     }
 }
 
-/// Reads one stage. `defaults` is what `[execution]` says.
+/// Reads one stage. `settings` is what `[execution]` says.
 pub(super) fn read<'t>(
-    text: &'t str,
-    span: Span,
-    value: &'t Value<'_>,
-    defaults: &StageExecution,
+    instance: &'t Instance<'_, '_>,
+    settings: &StageExecution,
     mistakes: &mut Vec<Mistake>,
 ) -> Draft<'t> {
-    let name = text.parse::<StageName>();
-    let name = name.map_err(|reason| mistakes.push(name_mistake(text, &span, &reason))).ok();
+    let Instance { name: text, template, span, value, defaults } = instance;
+    let (value, span) = (value.as_ref(), span.clone());
+    let name = check_name(template).and_then(|()| text.parse::<StageName>());
+    let name = name.map_err(|reason| mistakes.push(name_mistake(template, &span, &reason))).ok();
     let mut draft = Draft {
         text,
+        template,
         name,
         places: Places::new(span.clone(), value.get_ref().as_table()),
         span,
@@ -85,15 +89,15 @@ pub(super) fn read<'t>(
         missing: Vec::new(),
         stage: None,
         seed: None,
-        execution: defaults.clone(),
+        execution: settings.clone(),
     };
     let DeValue::Table(table) = value.get_ref() else {
-        let help = format!("a stage is a table: [stages.{text}] and, below it, kind = \"...\"");
-        mistakes.push(not_a_table(text, value).help(help));
+        let help = format!("a stage is a table: [stages.{template}] and, below it, kind = \"...\"");
+        mistakes.push(not_a_table(template, value).help(help));
         return draft;
     };
     if let Some(value) = table.get("execution") {
-        draft.execution = read_execution(value, defaults, mistakes);
+        draft.execution = read_execution(value, settings, mistakes);
     }
     let Some(kind) = read_kind(&draft, table, mistakes) else { return draft };
     draft.seed = read_seed(kind, table, mistakes);
@@ -105,12 +109,17 @@ pub(super) fn read<'t>(
     draft.missing.retain(|port| !unknown.meant.contains(port.name().as_str()));
     draft.output = fixed_output(kind);
     let right = parameter_mistakes(kind, &draft.span, table, &unknown, mistakes);
-    draft.stage = read_parameters(kind, table);
+    let mut left_out = Vec::new();
+    draft.stage = read_parameters(kind, table, &left_out);
+    while let Some(more) = without_effect(draft.stage.as_ref(), defaults, &left_out) {
+        left_out.extend(more);
+        draft.stage = read_parameters(kind, table, &left_out);
+    }
     // A rule over several parameters is of little use where one of them is wrong or misspelt.
     if let Some(stage) = draft.stage.as_ref().filter(|_| right && unknown.is_none) {
         mistakes.extend(rule_mistakes(stage, &draft.places, table));
         table.iter().for_each(|(_, value)| refuse_passwords(value, mistakes));
-        mistakes.extend(effect_mistakes(stage, table));
+        mistakes.extend(effect_mistakes(stage, table, defaults));
         draft.output = Some(stage.output());
     }
     draft
@@ -238,11 +247,26 @@ fn keys_of(kind: &KindInfo, ports: &[String], parameters: &[&str]) -> String {
     format!("'{}' has {ports}, and {parameters}", kind.name)
 }
 
-/// Reads all parameters at once. `None` where one of them is missing or wrong: [`parameter_mistakes`] reports
+/// The defaults of the stage's kind that change nothing about it, beside those that are left out already. They count
+/// as not set.
+fn without_effect<'t>(
+    stage: Option<&Stage>,
+    defaults: &[&'t str],
+    left_out: &[&str],
+) -> Option<Vec<&'t str>> {
+    let found = stage.filter(|_| !defaults.is_empty())?.without_effect();
+    let is_found = |key: &str| found.iter().any(|one| one.parameter == key);
+    let more = defaults.iter().copied();
+    let more: Vec<_> = more.filter(|key| is_found(key) && !left_out.contains(key)).collect();
+    (!more.is_empty()).then_some(more)
+}
+
+/// Reads all parameters at once, but for those that are left out. `None` where one of them is missing or wrong: [`parameter_mistakes`] reports
 /// which, so what serde says about it is not needed.
-fn read_parameters(kind: &KindInfo, table: &DeTable<'_>) -> Option<Stage> {
+fn read_parameters(kind: &KindInfo, table: &DeTable<'_>, left_out: &[&str]) -> Option<Stage> {
     let fields = (kind.fields)();
-    let is_field = |key: &str| fields.iter().any(|field| field.name == key);
+    let is_field =
+        |key: &str| fields.iter().any(|field| field.name == key) && !left_out.contains(&key);
     let entries = table.iter().filter(|(key, _)| is_field(key.as_ref()));
     let entries = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
     Stage::read(kind.name, ValueDeserializer::from(Spanned::new(0..0, DeValue::Table(entries))))?
@@ -340,7 +364,7 @@ pub(super) fn problem_mistake(kind: &KindInfo, problem: Problem, places: &Places
 }
 
 /// The parameters that the stage's own table sets without an effect.
-fn effect_mistakes(stage: &Stage, table: &DeTable<'_>) -> Vec<Mistake> {
+fn effect_mistakes(stage: &Stage, table: &DeTable<'_>, defaults: &[&str]) -> Vec<Mistake> {
     let described = |conditions: &[Condition]| {
         let one = |condition: &Condition| match table.contains_key(condition.parameter.as_str()) {
             true => condition.to_string(),
@@ -352,6 +376,9 @@ fn effect_mistakes(stage: &Stage, table: &DeTable<'_>) -> Vec<Mistake> {
     found
         .filter_map(|WithoutEffect { parameter, why }| {
             let (key, _) = table.get_key_value(parameter.as_str())?;
+            if defaults.contains(&parameter.as_str()) {
+                return None;
+            }
             let (with, help) = match why {
                 Why::Conditions { now, needed } => {
                     let needed = Condition::all_in_words(&needed);

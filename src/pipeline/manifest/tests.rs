@@ -9,6 +9,7 @@ use crate::graph::Graph;
 mod envelope;
 mod good;
 mod known;
+mod matrix;
 mod overrides;
 mod parameters;
 mod ports;

@@ -265,14 +265,14 @@ kind = "split"
 
 #[test]
 fn unknown_tables() {
-    assert_snapshot!(shown_after_head("[matrix]\nrate = [0.2, 0.8]\n"), @r##"
-    error: unknown table 'matrix'
+    assert_snapshot!(shown_after_head("[grid]\nrate = [0.2, 0.8]\n"), @r##"
+    error: unknown table 'grid'
      --> x.toml:8:2
       |
-    8 | [matrix]
-      |  ^^^^^^
+    8 | [grid]
+      |  ^^^^
       |
-      = help: a manifest has [experiment], [execution], [lint] and one [stages.NAME] for each stage
+      = help: a manifest has [experiment], [execution], [lint], [matrix], [defaults.KIND] and one [stages.NAME] for each stage
 
     error: 1 mistake in x.toml; nothing was run
     "##);
@@ -294,7 +294,7 @@ unverified = true
     1 | verbose = true
       | ^^^^^^^
       |
-      = help: a manifest has [experiment], [execution], [lint] and one [stages.NAME] for each stage
+      = help: a manifest has [experiment], [execution], [lint], [matrix], [defaults.KIND] and one [stages.NAME] for each stage
 
     error: 1 mistake in x.toml; nothing was run
     "##);

@@ -5,6 +5,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::super::{Override, parse, read};
+use super::matrix::NOISE;
 use super::{GOOD, right};
 use crate::diagnostic::{Colour, MOST_SHOWN, Mistakes};
 
@@ -71,6 +72,15 @@ fn piece() -> impl Strategy<Value = String> {
         "kind = \"train\"\n",
         "data = \"a\"\n",
         "inputs",
+        "[matrix]\n",
+        "[[matrix.exclude]]\n",
+        "[defaults.train]\n",
+        "x = [1, 2]\n",
+        "${x}",
+        "${",
+        "with = [",
+        "train@x=1",
+        "@",
         "\u{feff}",
         "é",
         "数",
@@ -82,11 +92,12 @@ fn piece() -> impl Strategy<Value = String> {
     prop_oneof![8 => proptest::sample::select(words).prop_map(str::to_owned), 1 => any::<String>()]
 }
 
-/// The good manifest with some of its letters replaced by other text.
+/// The good manifest, or one with a matrix, with some of its letters replaced by other text.
 fn edited() -> impl Strategy<Value = String> {
     let edit = (any::<prop::sample::Index>(), 0_usize..12, piece());
-    proptest::collection::vec(edit, 1..6).prop_map(|edits| {
-        let mut text: Vec<char> = GOOD.chars().collect();
+    let text = proptest::sample::select(vec![GOOD, NOISE]);
+    (text, proptest::collection::vec(edit, 1..6)).prop_map(|(text, edits)| {
+        let mut text: Vec<char> = text.chars().collect();
         for (place, length, new) in edits {
             let start = place.index(text.len() + 1);
             let end = (start + length).min(text.len());
@@ -115,7 +126,7 @@ proptest! {
     }
 
     #[test]
-    fn any_override_is_read_or_wrong(path in "(stages|experiment|execution)(\\.(train|data|name|inputs|\"q r\")){0,4}", value in any::<String>()) {
+    fn any_override_is_read_or_wrong(path in "(stages|experiment|execution|matrix|defaults)(\\.(train|data|name|inputs|\"q r\")){0,4}", value in any::<String>()) {
         if let Ok(given) = format!("{path}={value}").parse::<Override>() {
             read_and_show(GOOD, std::slice::from_ref(&given));
         }
