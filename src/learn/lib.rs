@@ -41,7 +41,7 @@ use std::process::ExitCode;
 
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::{self, Context};
-use pipeline_stages::{Kind, LearnStage, Stage, kind};
+use pipeline_stages::{Kind, KindConfig, LearnStage, kind};
 
 /// What a stage kind does: files into the output folder, events on the way.
 trait Body {
@@ -71,8 +71,8 @@ pub fn run(stage: &LearnStage, context: &Context) -> anyhow::Result<Metrics> {
 /// The life of a worker process.
 pub fn serve() -> ExitCode {
     worker::serve("pipeline-learn", |stage, context| match stage {
-        Stage::Learn(stage) => run(stage, context),
-        Stage::Prepare(_) => {
+        KindConfig::Learn(stage) => run(stage, context),
+        KindConfig::Prepare(_) => {
             anyhow::bail!("a stage of kind '{}' is run by `pipeline` itself", stage.info().name)
         }
     })

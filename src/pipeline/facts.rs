@@ -11,7 +11,7 @@ use crate::cache::{Cache, Listing, Place, Record, Snapshot, StatIndex, Touch, Un
 use crate::difference::{Difference, Differences, How};
 use crate::digest::{Digest, Encoder};
 use crate::key::{OutsideDigest, StageKey};
-use crate::manifest::{Manifest, StageDeclaration};
+use crate::manifest::{Manifest, Stage};
 use crate::plan::{Blocked, Facts, NoResult};
 use crate::stage_name::StageName;
 
@@ -68,11 +68,7 @@ impl CacheFacts<'_> {
     }
 
     /// Rechecks the files outside the cache that a stage reads.
-    pub(crate) fn recheck(
-        &mut self,
-        declaration: &StageDeclaration,
-        folder: &Path,
-    ) -> anyhow::Result<()> {
+    pub(crate) fn recheck(&mut self, declaration: &Stage, folder: &Path) -> anyhow::Result<()> {
         if self.outside.contains_key(&declaration.name) {
             let digests = self.digests(declaration, folder)?;
             self.outside.insert(declaration.name.clone(), Ok(digests));
@@ -94,7 +90,7 @@ impl CacheFacts<'_> {
 
     fn digests(
         &mut self,
-        declaration: &StageDeclaration,
+        declaration: &Stage,
         folder: &Path,
     ) -> anyhow::Result<Vec<OutsideDigest>> {
         let found = Outside::look(declaration, folder, self.cache, &self.index)?;
@@ -124,7 +120,7 @@ impl Outside {
     /// # Errors
     /// When something cannot be read, or is missing and not optional.
     pub(crate) fn look(
-        declaration: &StageDeclaration,
+        declaration: &Stage,
         folder: &Path,
         cache: &Cache,
         index: &StatIndex,

@@ -12,13 +12,13 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use pipeline_stages::Stage;
+use pipeline_stages::KindConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::difference::Differences;
 use crate::digest::{Digest, Encoder};
-use crate::manifest::StageDeclaration;
+use crate::manifest::Stage;
 use crate::stage_name::StageName;
 
 /// Bumped when the encoding of a key changes: every stage runs again then.
@@ -95,11 +95,11 @@ pub(crate) struct OutsideDigest {
 /// The parts of a stage's key. `digest_of` returns the digest of the artifact of a stage. Inputs for which
 /// it returns `None` are left out, so that the known ones can be compared before all are known.
 pub(crate) fn parts(
-    declaration: &StageDeclaration,
+    declaration: &Stage,
     outside: &[OutsideDigest],
     digest_of: impl Fn(&StageName) -> Option<Digest>,
 ) -> Vec<Part> {
-    let stage: &Stage = &declaration.stage;
+    let stage: &KindConfig = &declaration.stage;
     let info = stage.info();
     let mut parts = vec![
         Part::Schema { version: SCHEMA },
@@ -124,7 +124,7 @@ pub(crate) fn parts(
 
 /// What a stage reads: each port, with the name or the number of the input where the port takes several,
 /// and the stage behind it.
-pub(crate) fn inputs(declaration: &StageDeclaration) -> impl Iterator<Item = (String, &StageName)> {
+pub(crate) fn inputs(declaration: &Stage) -> impl Iterator<Item = (String, &StageName)> {
     declaration.inputs.iter().flat_map(|(port, connections)| {
         connections.iter().enumerate().map(move |(index, connection)| {
             let port = match &connection.name {

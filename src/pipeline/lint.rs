@@ -4,10 +4,10 @@
 
 use std::path::{Component, Path};
 
-use pipeline_stages::{PrepareStage, Stage};
+use pipeline_stages::{KindConfig, PrepareStage};
 
 use crate::diagnostic::{Mistake, Warnings};
-use crate::manifest::{Lint, Manifest, StageDeclaration};
+use crate::manifest::{Lint, Manifest, Stage};
 use crate::stage_name::StageName;
 
 pub(crate) fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings {
@@ -20,8 +20,8 @@ pub(crate) fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings 
 }
 
 /// The files in the manifest's folder that a command names in `run`, and not in `files`.
-fn undeclared_files(declaration: &StageDeclaration, folder: &Path) -> Vec<Mistake> {
-    let Stage::Prepare(PrepareStage::Command(command)) = &declaration.stage else {
+fn undeclared_files(declaration: &Stage, folder: &Path) -> Vec<Mistake> {
+    let KindConfig::Prepare(PrepareStage::Command(command)) = &declaration.stage else {
         return Vec::new();
     };
     let is_declared = |path: &Path| {

@@ -11,7 +11,7 @@ use crate::difference::Differences;
 use crate::digest::Digest;
 use crate::graph::Graph;
 use crate::key::{self, Change, OutsideDigest, Part, StageKey};
-use crate::manifest::{Manifest, StageDeclaration};
+use crate::manifest::{Manifest, Stage};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
 
@@ -96,7 +96,7 @@ impl Plan {
         plan
     }
 
-    fn state_of(&self, declaration: &StageDeclaration, graph: &Graph, facts: &dyn Facts) -> State {
+    fn state_of(&self, declaration: &Stage, graph: &Graph, facts: &dyn Facts) -> State {
         let name = &declaration.name;
         let on: Vec<StageName> = graph
             .inputs(name)
@@ -152,7 +152,7 @@ impl Plan {
 
 /// Why a stage must run regardless of the inputs that it waits `on`; `None` where it depends on them.
 fn known_reason(
-    declaration: &StageDeclaration,
+    declaration: &Stage,
     on: &[StageName],
     last: Option<Record>,
     parts: &[Part],

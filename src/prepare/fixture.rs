@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pipeline_stages::message::{Event, Execution, Input, Metrics, PROTOCOL, Request};
 use pipeline_stages::worker::Context;
-use pipeline_stages::{ArtifactType, PrepareStage, Stage};
+use pipeline_stages::{ArtifactType, KindConfig, PrepareStage};
 
 /// The folders of one stage. Its parameters are JSON, as in a request.
 pub(crate) struct Fixture {
@@ -100,12 +100,13 @@ impl Fixture {
         self.stages += 1;
         let output = self.root().join(format!("output-{}", self.stages));
         std::fs::create_dir(&output).unwrap();
-        let Stage::Prepare(stage) = Stage::read(kind, parameters).unwrap().unwrap() else {
+        let KindConfig::Prepare(stage) = KindConfig::read(kind, parameters).unwrap().unwrap()
+        else {
             panic!("{kind} is not a kind of this crate")
         };
         let context = Context::for_test(Request {
             protocol: PROTOCOL,
-            stage: Stage::Prepare(stage.clone()),
+            stage: KindConfig::Prepare(stage.clone()),
             seed,
             inputs: ports,
             output: output.clone(),
@@ -127,7 +128,7 @@ impl Fixture {
     pub(crate) fn context(&self, kind: &str, parameters: &serde_json::Value) -> Context {
         Context::for_test(Request {
             protocol: PROTOCOL,
-            stage: Stage::Prepare(self.stage(kind, parameters)),
+            stage: KindConfig::Prepare(self.stage(kind, parameters)),
             seed: 0,
             inputs: self.inputs.clone(),
             output: self.output(),
@@ -159,11 +160,11 @@ pub(crate) fn stage(kind: &str, parameters: &serde_json::Value) -> PrepareStage 
 }
 
 fn connected_stage(kind: &str, parameters: &serde_json::Value, connected: &[&str]) -> PrepareStage {
-    let stage = Stage::read(kind, parameters).expect("a kind").expect("valid parameters");
+    let stage = KindConfig::read(kind, parameters).expect("a kind").expect("valid parameters");
     assert_eq!(stage.check(connected), [], "{kind}: {parameters}");
     match stage {
-        Stage::Prepare(stage) => stage,
-        Stage::Learn(_) => unreachable!("{kind} is not a kind of this crate"),
+        KindConfig::Prepare(stage) => stage,
+        KindConfig::Learn(_) => unreachable!("{kind} is not a kind of this crate"),
     }
 }
 

@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::{self, Context};
-use pipeline_stages::{PrepareStage, Stage};
+use pipeline_stages::{KindConfig, PrepareStage};
 
 /// What a stage kind does: writes files to the output folder, and reports events.
 trait Body {
@@ -50,8 +50,8 @@ pub(crate) fn run(stage: &PrepareStage, context: &Context) -> anyhow::Result<Met
 /// Runs a worker process.
 pub fn serve() -> ExitCode {
     worker::serve("pipeline", |stage, context| match stage {
-        Stage::Prepare(stage) => run(stage, context),
-        Stage::Learn(_) => {
+        KindConfig::Prepare(stage) => run(stage, context),
+        KindConfig::Learn(_) => {
             anyhow::bail!("a stage of kind '{}' needs pipeline-learn", stage.info().name)
         }
     })

@@ -29,4 +29,4 @@ pub mod worker;
 
 pub use artifact::ArtifactType;
 pub use kind::{Kind, KindInfo, Port, PortShape, Problem, WorkerProgram};
-pub use kinds::{KINDS, LearnStage, PrepareStage, Stage, kind_info};
+pub use kinds::{KINDS, KindConfig, LearnStage, PrepareStage, kind_info};

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ArtifactType, Stage, path_text};
+use crate::{ArtifactType, KindConfig, path_text};
 
 /// Bumped with every change of a message that an older side could not read.
 pub const PROTOCOL: u32 = 2;
@@ -29,7 +29,7 @@ pub struct Request {
     /// See [`PROTOCOL`].
     pub protocol: u32,
     /// The kind and its parameters.
-    pub stage: Stage,
+    pub stage: KindConfig,
     /// The seed of every random draw.
     pub seed: u64,
     /// Per connected port (its name in a manifest), the artifacts behind it.
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_request_survives_the_transfer() {
-        let stage = Stage::read("split", json!({"holdout": 7}));
+        let stage = KindConfig::read("split", json!({"holdout": 7}));
         let input = Input { name: None, path: "store/ab".into(), artifact: ArtifactType::Dataset };
         let request = Request {
             protocol: PROTOCOL,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
-use crate::Stage;
+use crate::KindConfig;
 use crate::checkpoint::{self, Checkpoint, Patience};
 use crate::message::{
     Event, Execution, Hello, Input, LAST_WORDS, Measured, Metrics, PROTOCOL, Progress, RanOn,
@@ -229,7 +229,7 @@ fn take_standard_streams() -> std::io::Result<(BufReader<File>, Sender)> {
 /// orchestrator dies while its workers are stopped.)
 pub fn serve(
     program: &str,
-    run: impl FnOnce(&Stage, &Context) -> anyhow::Result<Metrics>,
+    run: impl FnOnce(&KindConfig, &Context) -> anyhow::Result<Metrics>,
 ) -> ExitCode {
     match serve_request(program, run) {
         Ok(()) => ExitCode::SUCCESS,
@@ -242,7 +242,7 @@ pub fn serve(
 
 fn serve_request(
     program: &str,
-    run: impl FnOnce(&Stage, &Context) -> anyhow::Result<Metrics>,
+    run: impl FnOnce(&KindConfig, &Context) -> anyhow::Result<Metrics>,
 ) -> anyhow::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use pipeline_stages::Stage;
+use pipeline_stages::KindConfig;
 use pipeline_stages::message::{Event, Hello, Metrics, Progress, RanOn, Unit};
 use pipeline_stages::worker::{Context, Stopped, serve};
 
@@ -105,7 +105,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(behaviour: Behaviour, stage: &Stage, context: &Context) -> anyhow::Result<Metrics> {
+fn run(behaviour: Behaviour, stage: &KindConfig, context: &Context) -> anyhow::Result<Metrics> {
     journal(&format!("pid {}", std::process::id()))?;
     match behaviour {
         Behaviour::Die => {
@@ -138,7 +138,11 @@ fn run(behaviour: Behaviour, stage: &Stage, context: &Context) -> anyhow::Result
 }
 
 /// Hashes over and over. Only the number of steps and what goes in decide the result.
-fn train(behaviour: Behaviour, stage: &Stage, context: &Context) -> anyhow::Result<blake3::Hash> {
+fn train(
+    behaviour: Behaviour,
+    stage: &KindConfig,
+    context: &Context,
+) -> anyhow::Result<blake3::Hash> {
     let steps = match std::env::var("FAKE_LEARN_STEPS") {
         Ok(text) => text.parse().context("FAKE_LEARN_STEPS is no number")?,
         Err(_) => STEPS,
@@ -174,7 +178,7 @@ fn train(behaviour: Behaviour, stage: &Stage, context: &Context) -> anyhow::Resu
 }
 
 /// A hash of all that may change the result.
-fn start(stage: &Stage, context: &Context) -> anyhow::Result<blake3::Hash> {
+fn start(stage: &KindConfig, context: &Context) -> anyhow::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(serde_json::to_string(&stage.key_parameters())?.as_bytes());
     if stage.info().seeded {

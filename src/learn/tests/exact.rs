@@ -13,7 +13,7 @@ use fixture::{
     learn_stage, meta_training, pretraining, probe, request, stage, supervised_pretraining,
     training, with_input, write_inputs,
 };
-use pipeline_stages::Stage;
+use pipeline_stages::KindConfig;
 use pipeline_stages::message::{Event, Request};
 use pipeline_stages::worker::{Context, Stopped};
 use serde_json::json;
@@ -52,7 +52,12 @@ fn assert_same(folder: &Path, one: &str, other: &str) {
 }
 
 /// Runs a stage once, and again with an interruption after every few reports of its progress.
-fn stop_often(stage: &Stage, reports: usize, prepare: impl Fn(Request) -> Request, folder: &Path) {
+fn stop_often(
+    stage: &KindConfig,
+    reports: usize,
+    prepare: impl Fn(Request) -> Request,
+    folder: &Path,
+) {
     let [whole, stopped] =
         ["whole", "stopped"].map(|output| prepare(request(folder, stage, output)));
     assert!(!run(&whole, None));

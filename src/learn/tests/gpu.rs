@@ -9,7 +9,7 @@ use fixture::{
     learn_stage, meta_training, pretraining, request, supervised_pretraining, training, with_input,
     write_inputs,
 };
-use pipeline_stages::Stage;
+use pipeline_stages::KindConfig;
 use pipeline_stages::formats::{InputCrop, ModelInfo};
 use pipeline_stages::message::{Device, Execution, Metrics, Request};
 use pipeline_stages::worker::{Context, Stopped};
@@ -29,7 +29,7 @@ fn gpu() -> Option<Device> {
 /// Runs a stage on a device, and goes on as often as it is stopped: after this many reports each time.
 fn run(
     folder: &Path,
-    stage: &Stage,
+    stage: &KindConfig,
     output: &str,
     device: Device,
     stops: Option<usize>,
@@ -58,7 +58,7 @@ fn assert_alike(one: &Metrics, other: &Metrics, tolerance: f64, what: &str) {
     }
 }
 
-fn stages() -> Vec<(&'static str, Stage)> {
+fn stages() -> Vec<(&'static str, KindConfig)> {
     vec![
         ("simclr", pretraining("lars")),
         ("supervised", supervised_pretraining()),
@@ -83,7 +83,13 @@ fn a_record_says_which_gpu_it_was() {
 }
 
 /// Runs a stage, also where it starts from another one's encoder.
-fn run_from(folder: &Path, stage: &Stage, output: &str, device: Device, encoder: &str) -> Metrics {
+fn run_from(
+    folder: &Path,
+    stage: &KindConfig,
+    output: &str,
+    device: Device,
+    encoder: &str,
+) -> Metrics {
     let request = with_input(request(folder, stage, output), "init", &folder.join(encoder));
     let request = Request { execution: Execution { device, ..request.execution }, ..request };
     pipeline_learn::run(learn_stage(&request), &Context::for_test(request.clone())).expect(output)

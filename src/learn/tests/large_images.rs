@@ -11,7 +11,7 @@ use pipeline_stages::formats::{
 };
 use pipeline_stages::message::{Input, Metrics, Request};
 use pipeline_stages::worker::Context;
-use pipeline_stages::{ArtifactType, Stage};
+use pipeline_stages::{ArtifactType, KindConfig};
 use serde_json::{Value, json};
 
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/reference/large_images");
@@ -76,7 +76,7 @@ fn run(request: &Request) -> anyhow::Result<Metrics> {
     pipeline_learn::run(learn_stage(request), &Context::for_test(request.clone()))
 }
 
-fn training(changes: &Value) -> Stage {
+fn training(changes: &Value) -> KindConfig {
     let mut parameters = json!({
         "architecture": "resnet8-fast", "epochs": 2, "batch-size": 6, "image-size": 24,
         "augmentation": "random-resized-crop", "learning-rate": 0.02,
@@ -110,7 +110,7 @@ fn what_has_no_crop_of_its_own_goes_by_that_of_its_encoder() {
     let folder = inputs();
     let first = training(&json!({"augmentation": "resize-crop-flip", "epochs": 1}));
     run(&request(folder.path(), &first, "first")).unwrap();
-    let from_first = |stage: &Stage, port, output: &str| {
+    let from_first = |stage: &KindConfig, port, output: &str| {
         let request = request(folder.path(), stage, output);
         run(&with_input(request, port, &folder.path().join("first"))).unwrap()
     };

@@ -8,7 +8,7 @@ use crate::fixture::{
 use pipeline_stages::formats::{Labels, ModelInfo, Part, SplitIndices, write_samples};
 use pipeline_stages::message::{Event, Input, Metrics, Request};
 use pipeline_stages::worker::Context;
-use pipeline_stages::{ArtifactType, Stage};
+use pipeline_stages::{ArtifactType, KindConfig};
 use serde_json::{Value, json};
 
 fn inputs() -> tempfile::TempDir {
@@ -22,7 +22,7 @@ fn run(request: &Request) -> anyhow::Result<Metrics> {
 }
 
 /// A training of one epoch with other parameters.
-fn changed(kind: &str, changes: &Value) -> Stage {
+fn changed(kind: &str, changes: &Value) -> KindConfig {
     let mut parameters = json!({"architecture": "resnet8-fast", "epochs": 1, "batch-size": 8});
     for (name, value) in changes.as_object().unwrap() {
         parameters[name] = value.clone();
@@ -41,7 +41,7 @@ fn assert_refused(request: &Request, parts: &[&str]) {
 #[test]
 fn a_batch_larger_than_the_data_set_is_the_data_set() {
     let folder = inputs();
-    let run = |stage: &Stage, output: &str| {
+    let run = |stage: &KindConfig, output: &str| {
         let mut request = request(folder.path(), stage, output);
         if stage.info().name == "probe" {
             request = with_input(request, "weights", &folder.path().join("encoder"));
@@ -168,7 +168,7 @@ fn with_init(mut request: Request, folder: &Path, name: &str) -> Request {
 fn initial_weights_are_taken_over_and_their_mismatches_named() {
     let folder = inputs();
     run(&request(folder.path(), &pretraining("lars"), "simclr")).unwrap();
-    let with = |stage: &Stage, name: &str| {
+    let with = |stage: &KindConfig, name: &str| {
         with_init(request(folder.path(), stage, name), folder.path(), "simclr")
     };
     run(&with(&training("none"), "fits")).unwrap();

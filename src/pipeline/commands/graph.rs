@@ -10,7 +10,7 @@ use super::plan::{state_json, state_name, state_reason};
 use super::{Project, print, print_json, print_raw};
 use crate::cli::{GraphArguments, GraphFormat};
 use crate::format;
-use crate::manifest::StageDeclaration;
+use crate::manifest::Stage;
 use crate::plan::{Plan, State};
 use crate::stage_name::StageName;
 
@@ -69,7 +69,7 @@ fn text(project: &Project, plan: &Plan) -> String {
 }
 
 /// What a stage reads: `← data (dataset), labels: noisy`.
-fn edges(declaration: &StageDeclaration) -> String {
+fn edges(declaration: &Stage) -> String {
     let mut texts = Vec::new();
     for (port, connections) in &declaration.inputs {
         for connection in connections {

@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::events::RunEvent;
 use crate::key::StageKey;
 use crate::launcher::Launcher;
-use crate::manifest::StageDeclaration;
+use crate::manifest::Stage;
 use crate::reason::Reason;
 use crate::worker::{self, WorkerHandle};
 
@@ -65,7 +65,7 @@ pub(crate) enum JobEvent {
 
 impl JobEvent {
     /// What happened, for reporters, where it is for them.
-    pub(crate) fn for_reporters(self, stage: &StageDeclaration, key: StageKey) -> Option<RunEvent> {
+    pub(crate) fn for_reporters(self, stage: &Stage, key: StageKey) -> Option<RunEvent> {
         let (kind, stage) = (stage.stage.info().name, stage.name.clone());
         Some(match self {
             Self::Waits => RunEvent::Wait { stage },

@@ -15,12 +15,12 @@ use crate::difference::{Difference, Differences};
 use crate::digest::Digest;
 use crate::facts::Outside;
 use crate::key::Part;
-use crate::manifest::StageDeclaration;
+use crate::manifest::Stage;
 
 /// What a stage reads, as it was before it ran.
 pub(crate) struct Reads<'a> {
     cache: &'a Cache,
-    declaration: &'a StageDeclaration,
+    declaration: &'a Stage,
     folder: &'a Path,
     index: &'a StatIndex,
     outside: Vec<Outside>,
@@ -44,7 +44,7 @@ impl<'a> Reads<'a> {
     /// Looks at everything that a stage reads. `folder` is the one of the manifest.
     pub(crate) fn look(
         cache: &'a Cache,
-        declaration: &'a StageDeclaration,
+        declaration: &'a Stage,
         folder: &'a Path,
         index: &'a StatIndex,
         inputs: &[(String, Input, Stored)],

@@ -18,7 +18,7 @@ use super::supervisor::{Heard, Supervisor};
 use crate::cache::{Cache, Listing, Record, StatIndex, Watch, WorkFolder};
 use crate::events::{Outcome, RunEvent};
 use crate::launcher::{Launcher, Plain};
-use crate::manifest::{Manifest, StageDeclaration};
+use crate::manifest::{Manifest, Stage};
 use crate::progress::Reporter;
 use crate::stage_name::StageName;
 use crate::worker::{self, WorkerHandle};
@@ -30,7 +30,7 @@ pub(crate) struct Rerun<'a> {
     /// Its cache.
     pub(crate) cache: &'a Cache,
     /// The stage.
-    pub(crate) declaration: &'a StageDeclaration,
+    pub(crate) declaration: &'a Stage,
     /// What is recorded of it.
     pub(crate) record: &'a Record,
     /// How to run it: see [`as_recorded`].

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, Record, Stored};
 use crate::key::{Part, StageKey};
-use crate::manifest::{Manifest, StageDeclaration};
+use crate::manifest::{Manifest, Stage};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
 
@@ -39,7 +39,7 @@ pub(crate) struct JobSpec {
     #[serde(with = "path_text")]
     pub(crate) folder: PathBuf,
     /// The stage.
-    pub(crate) declaration: StageDeclaration,
+    pub(crate) declaration: Stage,
     /// Why it runs, and under which key.
     #[serde(flatten)]
     pub(crate) work: Work,
@@ -54,7 +54,7 @@ impl JobSpec {
     /// When one of its inputs does not have a record.
     pub(crate) fn of(
         manifest: &Manifest,
-        declaration: StageDeclaration,
+        declaration: Stage,
         work: Work,
         cache: &Cache,
         record_of: impl Fn(&StageName) -> Option<Record>,
@@ -91,7 +91,7 @@ impl JobSpec {
 
 /// What a worker is asked to do.
 pub(crate) fn request(
-    declaration: &StageDeclaration,
+    declaration: &Stage,
     folder: &Path,
     inputs: &[(String, Input, Stored)],
     output: &Path,
@@ -115,7 +115,7 @@ pub(crate) fn request(
 
 /// What a stage reads at its ports, with what is in the store.
 pub(crate) fn inputs(
-    declaration: &StageDeclaration,
+    declaration: &Stage,
     cache: &Cache,
     record_of: impl Fn(&StageName) -> Option<Record>,
 ) -> anyhow::Result<Vec<(String, Input, Stored)>> {

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use pipeline_stages::known::{Known, KnownInputs};
 
 use super::stage::problem_mistake;
-use super::{Manifest, StageDeclaration};
+use super::{Manifest, Stage};
 use crate::diagnostic::Mistake;
 use crate::graph::Graph;
 use crate::stage_name::StageName;
@@ -110,7 +110,7 @@ impl<'a> Fit<'a> {
         readers.filter_map(|reader| self.places.get(reader).copied()).collect()
     }
 
-    fn inputs(&self, declaration: &StageDeclaration) -> KnownInputs {
+    fn inputs(&self, declaration: &Stage) -> KnownInputs {
         let connections = declaration.connections();
         KnownInputs::new(connections.filter_map(|(port, connection)| {
             let place = *self.places.get(&connection.from)?;
@@ -119,8 +119,8 @@ impl<'a> Fit<'a> {
     }
 }
 
-fn misfits_of(declaration: &StageDeclaration, inputs: &KnownInputs) -> Vec<Misfit> {
-    let StageDeclaration { name, stage, places, .. } = declaration;
+fn misfits_of(declaration: &Stage, inputs: &KnownInputs) -> Vec<Misfit> {
+    let Stage { name, stage, places, .. } = declaration;
     let problems = stage.check_inputs(inputs).into_iter();
     let misfit = |problem| Misfit {
         stage: name.clone(),

@@ -34,7 +34,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use pipeline_stages::Stage;
+use pipeline_stages::KindConfig;
 use pipeline_stages::message::Execution;
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
@@ -81,10 +81,10 @@ pub(crate) struct Experiment {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct StageDeclaration {
+pub(crate) struct Stage {
     pub(crate) name: StageName,
     /// Its kind and its parameters.
-    pub(crate) stage: Stage,
+    pub(crate) stage: KindConfig,
     /// Per connected port, under its name in a manifest, the stages behind it, in the order in which
     /// they are listed. Never empty; the artifacts in a table of them are sorted by name.
     pub(crate) inputs: BTreeMap<String, Vec<Connection>>,
@@ -118,12 +118,12 @@ pub(crate) struct StageExecution {
 }
 
 impl Manifest {
-    pub(crate) fn stage(&self, name: &StageName) -> Option<&StageDeclaration> {
+    pub(crate) fn stage(&self, name: &StageName) -> Option<&Stage> {
         self.stages.get(self.stages.position(name)?)
     }
 }
 
-impl StageDeclaration {
+impl Stage {
     /// Every connection, with the name of its port, in the order of the ports' names.
     pub(crate) fn connections(&self) -> impl Iterator<Item = (&str, &Connection)> {
         let ports = self.inputs.iter();

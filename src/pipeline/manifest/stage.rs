@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use pipeline_stages::kind::{Problem, Why, WithoutEffect};
 use pipeline_stages::parameter::{Condition, Field};
-use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, Stage, kind_info};
+use pipeline_stages::{ArtifactType, KINDS, KindConfig, KindInfo, Port, kind_info};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
@@ -16,7 +16,7 @@ use super::matrix::Instance;
 use super::ports::{Ports, Wire};
 use super::secrets::has_password;
 use super::values::{Value, about, not_a_table, range_mistake, text, type_mistake, whole_number};
-use super::{Places, StageDeclaration, StageExecution};
+use super::{Places, Stage, StageExecution};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 use crate::stage_name::{StageName, check_name};
 
@@ -39,7 +39,7 @@ pub(super) struct Draft<'t> {
     pub(super) wires: Vec<Wire<'t>>,
     /// The ports that it needs and does not name.
     pub(super) missing: Vec<&'static Port>,
-    stage: Option<Stage>,
+    stage: Option<KindConfig>,
     seed: Option<u64>,
     execution: StageExecution,
     places: Places,
@@ -47,16 +47,12 @@ pub(super) struct Draft<'t> {
 
 impl Draft<'_> {
     /// The stage, if nothing is wrong with it and its wires lead to stages.
-    pub(super) fn finish(
-        self,
-        experiment_seed: u64,
-        sources: &Sources,
-    ) -> Option<StageDeclaration> {
+    pub(super) fn finish(self, experiment_seed: u64, sources: &Sources) -> Option<Stage> {
         let mut inputs = BTreeMap::<_, Vec<_>>::new();
         for wire in self.wires {
             inputs.entry(wire.port.name()).or_default().push(wire.connection()?);
         }
-        Some(StageDeclaration {
+        Some(Stage {
             name: self.name?,
             stage: self.stage?,
             inputs,
@@ -250,7 +246,7 @@ fn keys_of(kind: &KindInfo, ports: &[String], parameters: &[&str]) -> String {
 /// The defaults of the stage's kind that change nothing about it, beside those that are left out already. They count
 /// as not set.
 fn without_effect<'t>(
-    stage: Option<&Stage>,
+    stage: Option<&KindConfig>,
     defaults: &[&'t str],
     left_out: &[&str],
 ) -> Option<Vec<&'t str>> {
@@ -263,14 +259,17 @@ fn without_effect<'t>(
 
 /// Reads all parameters at once, but for those that are left out. `None` where one of them is missing or wrong: [`parameter_mistakes`] reports
 /// which, so what serde says about it is not needed.
-fn read_parameters(kind: &KindInfo, table: &DeTable<'_>, left_out: &[&str]) -> Option<Stage> {
+fn read_parameters(kind: &KindInfo, table: &DeTable<'_>, left_out: &[&str]) -> Option<KindConfig> {
     let fields = (kind.fields)();
     let is_field =
         |key: &str| fields.iter().any(|field| field.name == key) && !left_out.contains(&key);
     let entries = table.iter().filter(|(key, _)| is_field(key.as_ref()));
     let entries = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
-    Stage::read(kind.name, ValueDeserializer::from(Spanned::new(0..0, DeValue::Table(entries))))?
-        .ok()
+    KindConfig::read(
+        kind.name,
+        ValueDeserializer::from(Spanned::new(0..0, DeValue::Table(entries))),
+    )?
+    .ok()
 }
 
 /// Reports, parameter by parameter, what is missing, of a wrong type or out of range. Returns whether nothing
@@ -336,7 +335,7 @@ fn with_nul<'v, 'i>(value: &'v Value<'i>) -> Option<&'v Value<'i>> {
 }
 
 /// The mistakes that the kind's own rules report. Each points at the value that it is about, or at the stage's name.
-fn rule_mistakes(stage: &Stage, places: &Places, table: &DeTable<'_>) -> Vec<Mistake> {
+fn rule_mistakes(stage: &KindConfig, places: &Places, table: &DeTable<'_>) -> Vec<Mistake> {
     let info = stage.info();
     let mut connected = Vec::new();
     for port in (info.ports)().iter().map(Port::name) {
@@ -364,7 +363,7 @@ pub(super) fn problem_mistake(kind: &KindInfo, problem: Problem, places: &Places
 }
 
 /// The parameters that the stage's own table sets without an effect.
-fn effect_mistakes(stage: &Stage, table: &DeTable<'_>, defaults: &[&str]) -> Vec<Mistake> {
+fn effect_mistakes(stage: &KindConfig, table: &DeTable<'_>, defaults: &[&str]) -> Vec<Mistake> {
     let described = |conditions: &[Condition]| {
         let one = |condition: &Condition| match table.contains_key(condition.parameter.as_str()) {
             true => condition.to_string(),

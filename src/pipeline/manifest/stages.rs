@@ -5,18 +5,18 @@
 use std::collections::HashMap;
 use std::ops::Deref;
 
-use super::StageDeclaration;
+use super::Stage;
 use crate::stage_name::StageName;
 
 /// The stages of a manifest, in the file's order. They do not change, so the places of names stay valid.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Stages {
-    all: Vec<StageDeclaration>,
+    all: Vec<Stage>,
     places: HashMap<StageName, usize>,
 }
 
 impl Stages {
-    pub(super) fn new(all: Vec<StageDeclaration>) -> Self {
+    pub(super) fn new(all: Vec<Stage>) -> Self {
         let names = all.iter().map(|stage| stage.name.clone());
         let places = names.enumerate().map(|(place, name)| (name, place)).collect();
         Self { all, places }
@@ -29,16 +29,16 @@ impl Stages {
 }
 
 impl Deref for Stages {
-    type Target = [StageDeclaration];
+    type Target = [Stage];
 
-    fn deref(&self) -> &[StageDeclaration] {
+    fn deref(&self) -> &[Stage] {
         &self.all
     }
 }
 
 impl<'a> IntoIterator for &'a Stages {
-    type Item = &'a StageDeclaration;
-    type IntoIter = std::slice::Iter<'a, StageDeclaration>;
+    type Item = &'a Stage;
+    type IntoIter = std::slice::Iter<'a, Stage>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.all.iter()

@@ -74,10 +74,10 @@ impl Running {
 pub(crate) struct RunningFiles {
     layout: Layout,
     experiment: String,
-    stages: BTreeMap<StageName, Stage>,
+    stages: BTreeMap<StageName, Followed>,
 }
 
-struct Stage {
+struct Followed {
     key: StageKey,
     owner: Owner,
     course: Course,
@@ -123,7 +123,7 @@ impl Reporter for RunningFiles {
                 let owner = Owner::this_process();
                 let course = Course::default();
                 let (written, changed) = (Instant::now(), false);
-                let new = Stage { key: *key, owner, course, written, changed };
+                let new = Followed { key: *key, owner, course, written, changed };
                 self.stages.insert(stage.clone(), new);
                 self.write(stage);
             }
@@ -145,7 +145,7 @@ impl Reporter for RunningFiles {
     }
 
     fn tick(&mut self) {
-        let is_due = |stage: &Stage| {
+        let is_due = |stage: &Followed| {
             let silent = stage.written.elapsed();
             silent >= if stage.changed { INTERVAL } else { HEARTBEAT }
         };

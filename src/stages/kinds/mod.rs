@@ -32,7 +32,7 @@ pub use train::{
 };
 pub use unpack::{ArchiveFormat, Unpack};
 
-/// Defines [`Stage`], [`PrepareStage`], [`LearnStage`], [`KINDS`] and the macros that pass a stage
+/// Defines [`KindConfig`], [`PrepareStage`], [`LearnStage`], [`KINDS`] and the macros that pass a stage
 /// to its body from the list of kinds.
 macro_rules! kinds {
     ($d:tt prepare { $($prepare:ident),* $(,)? } learn { $($learn:ident),* $(,)? }) => {
@@ -52,7 +52,7 @@ macro_rules! kinds {
             $(KindInfo::of::<$learn>(WorkerProgram::Learn),)*
         ];
 
-        impl Stage {
+        impl KindConfig {
             /// Reads all parameters of a stage of this kind. `None` if the kind does not exist.
             pub fn read<'de, D: Deserializer<'de>>(kind: &str, parameters: D) -> Option<Result<Self, D::Error>> {
                 match kind {
@@ -69,8 +69,8 @@ macro_rules! kinds {
         macro_rules! with_parameters {
             ($d stage:expr, $d parameters:ident => $d body:expr) => {
                 match $d stage {
-                    $(Stage::Prepare(PrepareStage::$prepare($d parameters)) => $d body,)*
-                    $(Stage::Learn(LearnStage::$learn($d parameters)) => $d body,)*
+                    $(KindConfig::Prepare(PrepareStage::$prepare($d parameters)) => $d body,)*
+                    $(KindConfig::Learn(LearnStage::$learn($d parameters)) => $d body,)*
                 }
             };
         }
@@ -114,14 +114,14 @@ kinds! { $
 /// A stage: a kind and its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Stage {
+pub enum KindConfig {
     /// Its body needs no torch.
     Prepare(PrepareStage),
     /// Its body needs torch.
     Learn(LearnStage),
 }
 
-impl Stage {
+impl KindConfig {
     /// The description of its kind.
     pub fn info(&self) -> &'static KindInfo {
         fn name<K: Kind>(_: &K) -> &'static str {

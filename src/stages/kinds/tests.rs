@@ -19,8 +19,8 @@ fn least(kind: &KindInfo) -> Map<String, Value> {
     least.as_object().cloned().unwrap()
 }
 
-fn stage(kind: &KindInfo, parameters: Map<String, Value>) -> Stage {
-    let read = Stage::read(kind.name, Value::Object(parameters)).expect("a kind of the list");
+fn stage(kind: &KindInfo, parameters: Map<String, Value>) -> KindConfig {
+    let read = KindConfig::read(kind.name, Value::Object(parameters)).expect("a kind of the list");
     read.unwrap_or_else(|error| panic!("{}: {error}", kind.name))
 }
 
@@ -104,7 +104,7 @@ fn execution_parameters_stay_out_of_the_key() {
 
 /// A stage with one parameter of a group, and what the group depends on: with the values that it needs, or
 /// with another value of the first parameter.
-fn in_group(kind: &KindInfo, field: &Field, holds: bool, value: Option<Value>) -> Stage {
+fn in_group(kind: &KindInfo, field: &Field, holds: bool, value: Option<Value>) -> KindConfig {
     let fields = (kind.fields)();
     let mut parameters = least(kind);
     for (place, condition) in field.only_if.iter().enumerate() {
@@ -190,10 +190,10 @@ fn defaults_are_in_range_and_other_values_are_reported() {
 fn unknown_parameters_are_refused() {
     for kind in KINDS {
         let parameters = Value::Object(with(kind, "no-such-thing", json!(1)));
-        let error = Stage::read(kind.name, parameters).unwrap().unwrap_err().to_string();
+        let error = KindConfig::read(kind.name, parameters).unwrap().unwrap_err().to_string();
         assert!(error.contains("unknown field `no-such-thing`"), "{}: {error}", kind.name);
     }
-    assert!(Stage::read("no-such-kind", json!({})).is_none());
+    assert!(KindConfig::read("no-such-kind", json!({})).is_none());
 }
 
 /// Whether a value is one of a type.
@@ -246,7 +246,7 @@ fn a_parameter_takes_the_values_of_its_type_and_no_others() {
         let choices = field.value_type.choices().iter().map(|choice| json!(choice.name));
         for value in values.iter().cloned().chain(choices) {
             let parameters = Value::Object(with(kind, &field.name, value.clone()));
-            let read = Stage::read(kind.name, parameters).unwrap();
+            let read = KindConfig::read(kind.name, parameters).unwrap();
             let name = format!("{}.{} = {value}", kind.name, field.name);
             assert_eq!(read.is_ok(), fits(&field.value_type, &value), "{name}: {read:?}");
         }
@@ -277,6 +277,6 @@ fn a_stage_survives_the_transfer_to_its_worker() {
     for kind in KINDS {
         let stage = stage(kind, least(kind));
         let text = serde_json::to_string(&stage).unwrap();
-        assert_eq!(serde_json::from_str::<Stage>(&text).unwrap(), stage, "{text}");
+        assert_eq!(serde_json::from_str::<KindConfig>(&text).unwrap(), stage, "{text}");
     }
 }

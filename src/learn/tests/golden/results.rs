@@ -17,7 +17,7 @@ use fixture::{
 };
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
-use pipeline_stages::{KINDS, Stage, WorkerProgram, kind_info};
+use pipeline_stages::{KINDS, KindConfig, WorkerProgram, kind_info};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -33,7 +33,7 @@ struct Results {
 /// A tiny run.
 struct Run {
     name: &'static str,
-    stage: Stage,
+    stage: KindConfig,
     /// A port, and the earlier run whose artifact it takes.
     input: Option<[&'static str; 2]>,
 }

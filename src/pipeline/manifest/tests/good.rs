@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use pipeline_stages::message::{Device, Execution};
-use pipeline_stages::{KINDS, PrepareStage, Stage};
+use pipeline_stages::{KINDS, KindConfig, PrepareStage};
 
 use super::super::{Connection, Experiment, StageExecution};
 use super::{GOOD, HEAD, right};
@@ -14,7 +14,7 @@ fn name(text: &str) -> StageName {
     text.parse().expect("a name")
 }
 
-fn key(stage: &Stage, parameter: &str) -> serde_json::Value {
+fn key(stage: &KindConfig, parameter: &str) -> serde_json::Value {
     stage.key_parameters().get(parameter).cloned().unwrap_or_default()
 }
 
@@ -141,7 +141,7 @@ fn overrides_replace_and_add_values() {
     assert_eq!(stage("evaluate").execution.execution.threads, Some(2));
     assert_eq!(manifest.experiment.name, "other");
     assert_eq!(key(&stage("summary").stage, "environment"), serde_json::json!({ "A": "b c" }));
-    let Stage::Prepare(PrepareStage::Download(download)) = &stage("download").stage else {
+    let KindConfig::Prepare(PrepareStage::Download(download)) = &stage("download").stage else {
         panic!("it is a download");
     };
     assert_eq!(download.url.0, ["file:x", "file:y"]);
