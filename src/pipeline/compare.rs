@@ -11,7 +11,7 @@ use crate::difference::Difference;
 /// Where a metric is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Source {
+pub(crate) enum MetricSource {
     /// The worker reported it at its end: it is in the record.
     Record,
     /// It is in the file `metrics.json` of the artifact.
@@ -22,7 +22,7 @@ pub(crate) enum Source {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct MetricPair {
     /// Where it is written.
-    pub(crate) source: Source,
+    pub(crate) source: MetricSource,
     pub(crate) name: String,
     /// Its value in the record; `None` where it is new.
     #[serde(serialize_with = "number")]
@@ -73,8 +73,8 @@ fn same(one: f64, other: f64) -> bool {
 
 /// Every metric, once. Those of the file are left out where the record has the same.
 pub(crate) fn pairs(recorded: &Measured, rerun: &Measured) -> Vec<MetricPair> {
-    let reported = pairs_of(Source::Record, &recorded.reported, &rerun.reported);
-    let mut file = pairs_of(Source::File, &recorded.file, &rerun.file);
+    let reported = pairs_of(MetricSource::Record, &recorded.reported, &rerun.reported);
+    let mut file = pairs_of(MetricSource::File, &recorded.file, &rerun.file);
     file.retain(|pair| {
         let equal = |one: Option<f64>, other: Option<f64>| match (one, other) {
             (Some(one), Some(other)) => same(one, other),
@@ -89,7 +89,7 @@ pub(crate) fn pairs(recorded: &Measured, rerun: &Measured) -> Vec<MetricPair> {
     reported.into_iter().chain(file).collect()
 }
 
-fn pairs_of(source: Source, recorded: &Metrics, rerun: &Metrics) -> Vec<MetricPair> {
+fn pairs_of(source: MetricSource, recorded: &Metrics, rerun: &Metrics) -> Vec<MetricPair> {
     let mut names: Vec<&String> = recorded.keys().chain(rerun.keys()).collect();
     names.sort();
     names.dedup();
@@ -198,7 +198,7 @@ mod tests {
         };
         assert_eq!(
             names(pairs(&both(0.5), &both(0.6))),
-            [(Source::Record, "a".to_owned()), (Source::File, "b".to_owned())]
+            [(MetricSource::Record, "a".to_owned()), (MetricSource::File, "b".to_owned())]
         );
         assert_eq!(names(pairs(&both(f64::NAN), &both(f64::NAN))).len(), 2);
         // Where the two places disagree, both are listed.

@@ -1,4 +1,4 @@
-//! What enters a stage key. One walk makes the list of [`Part`]s; [`StageKey::of`] hashes that list
+//! What enters a stage key. One walk makes the list of [`KeyPart`]s; [`StageKey::of`] hashes that list
 //! and [`changes`] explains how two lists differ, so the explanation cannot differ from the key.
 //!
 //! In the key: the schema, the kind and its version, every parameter that can change the result (with
@@ -48,7 +48,7 @@ impl std::str::FromStr for StageKey {
 /// One thing that may change the result of a stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "part", rename_all = "kebab-case")]
-pub(crate) enum Part {
+pub(crate) enum KeyPart {
     /// How keys are encoded.
     Schema {
         version: u32,
@@ -98,26 +98,26 @@ pub(crate) fn parts(
     declaration: &Stage,
     outside: &[OutsideDigest],
     digest_of: impl Fn(&StageName) -> Option<Digest>,
-) -> Vec<Part> {
+) -> Vec<KeyPart> {
     let stage: &KindConfig = &declaration.stage;
     let info = stage.info();
     let mut parts = vec![
-        Part::Schema { version: SCHEMA },
-        Part::Kind { name: info.name.to_owned(), version: info.version },
+        KeyPart::Schema { version: SCHEMA },
+        KeyPart::Kind { name: info.name.to_owned(), version: info.version },
     ];
     if info.seeded {
-        parts.push(Part::Seed { seed: declaration.seed });
+        parts.push(KeyPart::Seed { seed: declaration.seed });
     }
     for (name, value) in stage.key_parameters() {
-        parts.push(Part::Parameter { name, value });
+        parts.push(KeyPart::Parameter { name, value });
     }
     for (port, from) in inputs(declaration) {
         if let Some(digest) = digest_of(from) {
-            parts.push(Part::Input { port, from: from.clone(), digest });
+            parts.push(KeyPart::Input { port, from: from.clone(), digest });
         }
     }
     for (index, OutsideDigest { path, digest }) in outside.iter().enumerate() {
-        parts.push(Part::Outside { index, path: path.clone(), digest: *digest });
+        parts.push(KeyPart::Outside { index, path: path.clone(), digest: *digest });
     }
     parts
 }
@@ -139,22 +139,22 @@ pub(crate) fn inputs(declaration: &Stage) -> impl Iterator<Item = (String, &Stag
 
 impl StageKey {
     /// The key that these parts make.
-    pub(crate) fn of(parts: &[Part]) -> Self {
+    pub(crate) fn of(parts: &[KeyPart]) -> Self {
         let mut encoder = Encoder::new(DOMAIN);
         for part in parts {
             match part {
-                Part::Schema { version } => encoder.text("schema").number((*version).into()),
-                Part::Kind { name, version } => {
+                KeyPart::Schema { version } => encoder.text("schema").number((*version).into()),
+                KeyPart::Kind { name, version } => {
                     encoder.text("kind").text(name).number((*version).into())
                 }
-                Part::Seed { seed } => encoder.text("seed").number(*seed),
-                Part::Parameter { name, value } => {
+                KeyPart::Seed { seed } => encoder.text("seed").number(*seed),
+                KeyPart::Parameter { name, value } => {
                     encode_value(encoder.text("parameter").text(name), value)
                 }
-                Part::Input { port, from: _, digest } => {
+                KeyPart::Input { port, from: _, digest } => {
                     encoder.text("input").text(port).digest(digest)
                 }
-                Part::Outside { index, path: _, digest } => {
+                KeyPart::Outside { index, path: _, digest } => {
                     encoder.text("outside").number(*index as u64).digest(digest)
                 }
             };
@@ -226,7 +226,7 @@ pub(crate) enum Change {
 }
 
 /// How the parts of a key differ from older ones, in the order of the walk.
-pub(crate) fn changes(old: &[Part], new: &[Part]) -> Vec<Change> {
+pub(crate) fn changes(old: &[KeyPart], new: &[KeyPart]) -> Vec<Change> {
     let (was, is) = (by_identity(old), by_identity(new));
     let differing = new.iter().map(|part| (was.get(&Identity::of(part)).copied(), Some(part)));
     let gone = old.iter().filter(|part| !is.contains_key(&Identity::of(part)));
@@ -234,7 +234,7 @@ pub(crate) fn changes(old: &[Part], new: &[Part]) -> Vec<Change> {
     differing.chain(gone).filter_map(|(old, new)| change(old, new)).collect()
 }
 
-fn by_identity(parts: &[Part]) -> HashMap<Identity<'_>, &Part> {
+fn by_identity(parts: &[KeyPart]) -> HashMap<Identity<'_>, &KeyPart> {
     // Backwards: the first one counts, if a record has two.
     parts.iter().rev().map(|part| (Identity::of(part), part)).collect()
 }
@@ -251,25 +251,27 @@ enum Identity<'p> {
 }
 
 impl<'p> Identity<'p> {
-    fn of(part: &'p Part) -> Self {
+    fn of(part: &'p KeyPart) -> Self {
         match part {
-            Part::Schema { .. } => Self::Schema,
-            Part::Kind { .. } => Self::Kind,
-            Part::Seed { .. } => Self::Seed,
-            Part::Parameter { name, .. } => Self::Parameter(name),
-            Part::Input { port, .. } => Self::Input(port),
-            Part::Outside { index, .. } => Self::Outside(*index),
+            KeyPart::Schema { .. } => Self::Schema,
+            KeyPart::Kind { .. } => Self::Kind,
+            KeyPart::Seed { .. } => Self::Seed,
+            KeyPart::Parameter { name, .. } => Self::Parameter(name),
+            KeyPart::Input { port, .. } => Self::Input(port),
+            KeyPart::Outside { index, .. } => Self::Outside(*index),
         }
     }
 }
 
-fn change(old: Option<&Part>, new: Option<&Part>) -> Option<Change> {
+fn change(old: Option<&KeyPart>, new: Option<&KeyPart>) -> Option<Change> {
     let either = new.or(old)?;
     match either {
-        Part::Schema { .. } => (old != new).then_some(Change::Schema),
-        Part::Kind { .. } => {
-            let (Part::Kind { name: old, version: was }, Part::Kind { name: new, version: is }) =
-                (old?, new?)
+        KeyPart::Schema { .. } => (old != new).then_some(Change::Schema),
+        KeyPart::Kind { .. } => {
+            let (
+                KeyPart::Kind { name: old, version: was },
+                KeyPart::Kind { name: new, version: is },
+            ) = (old?, new?)
             else {
                 return None;
             };
@@ -281,16 +283,16 @@ fn change(old: Option<&Part>, new: Option<&Part>) -> Option<Change> {
                 None
             }
         }
-        Part::Seed { .. } => {
-            let seed = |part: Option<&Part>| match part {
-                Some(Part::Seed { seed }) => Some(*seed),
+        KeyPart::Seed { .. } => {
+            let seed = |part: Option<&KeyPart>| match part {
+                Some(KeyPart::Seed { seed }) => Some(*seed),
                 _ => None,
             };
             differing(seed(old), seed(new)).map(|(old, new)| Change::Seed { old, new })
         }
-        Part::Parameter { name, .. } => {
-            let value = |part: Option<&Part>| match part {
-                Some(Part::Parameter { value, .. }) => Some(value.clone()),
+        KeyPart::Parameter { name, .. } => {
+            let value = |part: Option<&KeyPart>| match part {
+                Some(KeyPart::Parameter { value, .. }) => Some(value.clone()),
                 _ => None,
             };
             differing(value(old), value(new)).map(|(old, new)| Change::Parameter {
@@ -299,9 +301,9 @@ fn change(old: Option<&Part>, new: Option<&Part>) -> Option<Change> {
                 new,
             })
         }
-        Part::Input { port, from, .. } => {
-            let digest = |part: Option<&Part>| match part {
-                Some(Part::Input { digest, .. }) => Some(*digest),
+        KeyPart::Input { port, from, .. } => {
+            let digest = |part: Option<&KeyPart>| match part {
+                Some(KeyPart::Input { digest, .. }) => Some(*digest),
                 _ => None,
             };
             differing(digest(old), digest(new)).map(|(old, new)| Change::Input {
@@ -311,9 +313,9 @@ fn change(old: Option<&Part>, new: Option<&Part>) -> Option<Change> {
                 new,
             })
         }
-        Part::Outside { path, .. } => {
-            let digest = |part: Option<&Part>| match part {
-                Some(Part::Outside { digest, .. }) => Some(*digest),
+        KeyPart::Outside { path, .. } => {
+            let digest = |part: Option<&KeyPart>| match part {
+                Some(KeyPart::Outside { digest, .. }) => Some(*digest),
                 _ => None,
             };
             differing(digest(old), digest(new)).map(|(old, new)| Change::Outside {
@@ -414,7 +416,7 @@ mod tests {
     }
 
     /// The parts of a stage, every input having the content of its own name.
-    fn parts_of(text: &str, stage: &str) -> Vec<Part> {
+    fn parts_of(text: &str, stage: &str) -> Vec<KeyPart> {
         let (manifest, _) = manifest::parse(Path::new("test.toml"), text, &[]).expect("a manifest");
         let declaration =
             manifest.stages.iter().find(|one| one.name.as_str() == stage).expect("a stage");
@@ -510,7 +512,7 @@ mod tests {
 
     #[test]
     fn the_stage_behind_an_input_counts_by_its_content_alone() {
-        let input = |from: &str, content: &str| Part::Input {
+        let input = |from: &str, content: &str| KeyPart::Input {
             port: "data".into(),
             from: serde_json::from_value(from.into()).expect("a name"),
             digest: digest(content),
@@ -522,8 +524,8 @@ mod tests {
     #[test]
     fn many_inputs_are_compared_in_linear_time() {
         let count = 200_000;
-        let inputs = |content: &dyn Fn(usize) -> &'static str| -> Vec<Part> {
-            let input = |number: usize| Part::Input {
+        let inputs = |content: &dyn Fn(usize) -> &'static str| -> Vec<KeyPart> {
+            let input = |number: usize| KeyPart::Input {
                 port: format!("inputs.a{number}"),
                 from: "a".parse().expect("a name"),
                 digest: digest(content(number)),
@@ -571,14 +573,14 @@ mod tests {
     proptest! {
         #[test]
         fn different_values_have_different_keys(a in value(), b in value()) {
-            let part = |value: &Value| Part::Parameter { name: "x".into(), value: value.clone() };
+            let part = |value: &Value| KeyPart::Parameter { name: "x".into(), value: value.clone() };
             let same_key = StageKey::of(&[part(&a)]) == StageKey::of(&[part(&b)]);
             prop_assert_eq!(same_key, a == b);
         }
 
         #[test]
         fn a_change_is_reported_exactly_when_keys_differ(a in value(), b in value()) {
-            let part = |value: &Value| vec![Part::Parameter { name: "x".into(), value: value.clone() }];
+            let part = |value: &Value| vec![KeyPart::Parameter { name: "x".into(), value: value.clone() }];
             prop_assert_eq!(changes(&part(&a), &part(&b)).is_empty(), a == b);
             prop_assert_eq!(changes(&part(&a), &[]).is_empty(), false);
             prop_assert!(changes(&part(&a), &part(&a)).is_empty());
@@ -586,9 +588,9 @@ mod tests {
 
         #[test]
         fn a_key_survives_its_record(value in value()) {
-            let parts = vec![Part::Parameter { name: "x".into(), value }];
+            let parts = vec![KeyPart::Parameter { name: "x".into(), value }];
             let text = serde_json::to_string(&parts).expect("plain data");
-            let read: Vec<Part> = serde_json::from_str(&text).expect("what was written");
+            let read: Vec<KeyPart> = serde_json::from_str(&text).expect("what was written");
             prop_assert_eq!(StageKey::of(&read), StageKey::of(&parts));
         }
     }

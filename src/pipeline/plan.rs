@@ -10,7 +10,7 @@ use crate::cache::Record;
 use crate::difference::Differences;
 use crate::digest::Digest;
 use crate::graph::Graph;
-use crate::key::{self, Change, OutsideDigest, Part, StageKey};
+use crate::key::{self, Change, KeyPart, OutsideDigest, StageKey};
 use crate::manifest::{Manifest, Stage};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
@@ -50,7 +50,7 @@ pub(crate) struct Blocked {
 
 /// Whether a stage must run.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum State {
+pub(crate) enum PlanState {
     /// It has a result.
     Fresh(Box<Record>),
     /// It must run.
@@ -58,7 +58,7 @@ pub(crate) enum State {
         reason: Reason,
         key: StageKey,
         /// What the key was made of.
-        parts: Vec<Part>,
+        parts: Vec<KeyPart>,
     },
     /// Whether it must run is known only when other stages have run.
     Waiting {
@@ -74,7 +74,7 @@ pub(crate) enum State {
 /// The state of every stage that was asked for, and of what it needs.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
-    states: BTreeMap<StageName, State>,
+    states: BTreeMap<StageName, PlanState>,
     order: Vec<StageName>,
 }
 
@@ -96,51 +96,52 @@ impl Plan {
         plan
     }
 
-    fn state_of(&self, declaration: &Stage, graph: &Graph, facts: &dyn Facts) -> State {
+    fn state_of(&self, declaration: &Stage, graph: &Graph, facts: &dyn Facts) -> PlanState {
         let name = &declaration.name;
         let on: Vec<StageName> = graph
             .inputs(name)
             .into_iter()
-            .filter(|input| !matches!(self.states.get(*input), Some(State::Fresh(_))))
+            .filter(|input| !matches!(self.states.get(*input), Some(PlanState::Fresh(_))))
             .cloned()
             .collect();
         let digest_of = |input: &StageName| match self.states.get(input) {
-            Some(State::Fresh(record)) => Some(record.output.digest),
+            Some(PlanState::Fresh(record)) => Some(record.output.digest),
             _ => None,
         };
         let outside = match facts.outside(name) {
             Ok(outside) => outside,
-            Err(blocked) => return State::Blocked(blocked.clone()),
+            Err(blocked) => return PlanState::Blocked(blocked.clone()),
         };
         let parts = key::parts(declaration, outside, digest_of);
         if on.is_empty() {
             return decide(name, parts, facts);
         }
         let reason = known_reason(declaration, &on, facts.last(name), &parts, facts);
-        State::Waiting { on, reason }
+        PlanState::Waiting { on, reason }
     }
 
     /// The stages in an order in which every one comes after its inputs.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&StageName, &State)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&StageName, &PlanState)> {
         self.order.iter().filter_map(|name| self.states.get_key_value(name))
     }
 
-    pub(crate) fn state(&self, name: &StageName) -> Option<&State> {
+    pub(crate) fn state(&self, name: &StageName) -> Option<&PlanState> {
         self.states.get(name)
     }
 
     /// Whether nothing must run.
     pub(crate) fn is_all_fresh(&self) -> bool {
-        self.states.values().all(|state| matches!(state, State::Fresh(_)))
+        self.states.values().all(|state| matches!(state, PlanState::Fresh(_)))
     }
 
     /// The stages that wait for a blocked one, directly or not.
     pub(crate) fn held_up(&self) -> BTreeSet<&StageName> {
         let mut held = BTreeSet::new();
         for (name, state) in self.iter() {
-            let State::Waiting { on, .. } = state else { continue };
+            let PlanState::Waiting { on, .. } = state else { continue };
             let is_stuck = |input: &StageName| {
-                held.contains(input) || matches!(self.states.get(input), Some(State::Blocked(_)))
+                held.contains(input)
+                    || matches!(self.states.get(input), Some(PlanState::Blocked(_)))
             };
             if on.iter().any(is_stuck) {
                 held.insert(name);
@@ -155,7 +156,7 @@ fn known_reason(
     declaration: &Stage,
     on: &[StageName],
     last: Option<Record>,
-    parts: &[Part],
+    parts: &[KeyPart],
     facts: &dyn Facts,
 ) -> Option<Reason> {
     let Some(last) = last else { return Some(Reason::NeverRan) };
@@ -168,7 +169,7 @@ fn known_reason(
             if waiting.iter().any(|(waiting, _)| waiting == port))
     });
     let had = |wanted: &str| {
-        last.parts.iter().any(|part| matches!(part, Part::Input { port, .. } if port == wanted))
+        last.parts.iter().any(|part| matches!(part, KeyPart::Input { port, .. } if port == wanted))
     };
     let added = waiting.into_iter().filter(|(port, _)| !had(port));
     changes.extend(added.map(|(port, from)| Change::Input {
@@ -181,7 +182,7 @@ fn known_reason(
 }
 
 /// How the parts of a key differ from older ones, with the files of a folder that changed.
-fn changes(old: &[Part], new: &[Part], facts: &dyn Facts) -> Vec<Change> {
+fn changes(old: &[KeyPart], new: &[KeyPart], facts: &dyn Facts) -> Vec<Change> {
     let mut changes = key::changes(old, new);
     for change in &mut changes {
         if let Change::Outside { old: Some(old), new: Some(new), differences, .. } = change {
@@ -192,10 +193,10 @@ fn changes(old: &[Part], new: &[Part], facts: &dyn Facts) -> Vec<Change> {
 }
 
 /// Whether a stage must run, if all of its inputs exist.
-pub(crate) fn decide(name: &StageName, parts: Vec<Part>, facts: &dyn Facts) -> State {
+pub(crate) fn decide(name: &StageName, parts: Vec<KeyPart>, facts: &dyn Facts) -> PlanState {
     let key = StageKey::of(&parts);
     let reason = match facts.result(&key) {
-        Ok(record) => return State::Fresh(Box::new(record)),
+        Ok(record) => return PlanState::Fresh(Box::new(record)),
         Err(NoResult::ArtifactGone(digest)) => Reason::ArtifactGone { digest },
         Err(NoResult::RecordDamaged) => Reason::RecordDamaged,
         Err(NoResult::Withdrawn(because)) => Reason::Withdrawn { because },
@@ -204,7 +205,7 @@ pub(crate) fn decide(name: &StageName, parts: Vec<Part>, facts: &dyn Facts) -> S
             Some(last) => Reason::Changed { changes: changes(&last.parts, &parts, facts) },
         },
     };
-    State::Dirty { reason, key, parts }
+    PlanState::Dirty { reason, key, parts }
 }
 
 #[cfg(test)]
@@ -272,12 +273,12 @@ mod tests {
             loop {
                 let plan = self.plan(text);
                 for (name, state) in plan.iter() {
-                    if let State::Fresh(record) = state {
+                    if let PlanState::Fresh(record) = state {
                         self.heads.borrow_mut().insert(name.clone(), record.key);
                     }
                 }
                 let dirty = plan.iter().find_map(|(name, state)| match state {
-                    State::Dirty { reason, key, parts } => Some((name, reason, key, parts)),
+                    PlanState::Dirty { reason, key, parts } => Some((name, reason, key, parts)),
                     _ => None,
                 });
                 let Some((name, _reason, key, parts)) = dirty else {
@@ -305,14 +306,14 @@ mod tests {
             let texts: Vec<String> = plan
                 .iter()
                 .map(|(name, state)| match state {
-                    State::Fresh(_) => format!("{name} fresh"),
-                    State::Dirty { reason, .. } => format!("{name} dirty: {reason}"),
-                    State::Waiting { on, reason } => {
+                    PlanState::Fresh(_) => format!("{name} fresh"),
+                    PlanState::Dirty { reason, .. } => format!("{name} dirty: {reason}"),
+                    PlanState::Waiting { on, reason } => {
                         let on: Vec<_> = on.iter().map(StageName::as_str).collect();
                         let reason = reason.as_ref().map_or("?".to_owned(), Reason::to_string);
                         format!("{name} waits on {}: {reason}", on.join(","))
                     }
-                    State::Blocked(Blocked { message, .. }) => {
+                    PlanState::Blocked(Blocked { message, .. }) => {
                         format!("{name} blocked: {message}")
                     }
                 })

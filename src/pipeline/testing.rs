@@ -8,7 +8,7 @@ use crate::cache::{Cache, Listing};
 use crate::execute::{JobSpec, Work};
 use crate::facts::CacheFacts;
 use crate::manifest;
-use crate::plan::{Plan, State};
+use crate::plan::{Plan, PlanState};
 
 /// The digest of a folder's content, as the cache makes it.
 pub fn digest(folder: &Path) -> anyhow::Result<String> {
@@ -23,7 +23,7 @@ pub fn job(manifest: &Path, cache: &Path, stage: &str) -> anyhow::Result<serde_j
     let facts = CacheFacts::look(&cache, &manifest, &selected);
     let plan = Plan::of(&manifest, &graph, &selected, &facts);
     let name = stage.parse().map_err(anyhow::Error::msg)?;
-    let Some(State::Dirty { reason, key, parts }) = plan.state(&name) else {
+    let Some(PlanState::Dirty { reason, key, parts }) = plan.state(&name) else {
         bail!("'{stage}' does not have to run")
     };
     let work = Work { reason: reason.clone(), key: *key, parts: parts.clone() };

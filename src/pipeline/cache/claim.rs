@@ -15,7 +15,7 @@ use super::record::Record;
 use super::withdrawal::Withdrawn;
 use super::work::WorkFolder;
 use super::{Cache, durable, store};
-use crate::key::{Part, StageKey};
+use crate::key::{KeyPart, StageKey};
 use crate::reason::Reason;
 
 /// What a cache has for a key.
@@ -60,7 +60,7 @@ pub(crate) struct NotCommitted {
 #[derive(Debug, Clone)]
 pub(crate) struct Execution {
     /// What the key was made of.
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<KeyPart>,
     /// What the stage is called.
     pub(crate) stage: String,
     /// The experiment.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::durable;
 use super::store::Stored;
 use crate::digest::Digest;
-use crate::key::{Part, StageKey};
+use crate::key::{KeyPart, StageKey};
 use crate::reason::Reason;
 
 /// How the file of a record begins. After it come 64 hexadecimal digits, [`AFTER_CHECKSUM`], and what they
@@ -29,7 +29,7 @@ pub(crate) struct Record {
     /// The key.
     pub(crate) key: StageKey,
     /// What the key was made of.
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<KeyPart>,
     /// What the stage was called, and in which experiment.
     pub(crate) stage: String,
     /// The experiment.
@@ -87,7 +87,11 @@ impl Record {
 
     /// One for tests, of a stage with this name whose key was made of these parts.
     #[cfg(test)]
-    pub(crate) fn for_test(stage: &str, parts: Vec<Part>, output: crate::digest::Digest) -> Self {
+    pub(crate) fn for_test(
+        stage: &str,
+        parts: Vec<KeyPart>,
+        output: crate::digest::Digest,
+    ) -> Self {
         let extent = super::Extent::default();
         Self {
             key: StageKey::of(&parts),
@@ -137,7 +141,7 @@ mod tests {
     use crate::digest::Encoder;
 
     fn record() -> Record {
-        let parts = vec![Part::Kind { name: "command".to_owned(), version: 1 }];
+        let parts = vec![KeyPart::Kind { name: "command".to_owned(), version: 1 }];
         let metrics = [("accuracy".to_owned(), 0.15)].into();
         Record { metrics, ..Record::for_test("a", parts, Encoder::new("test").finish()) }
     }

@@ -13,7 +13,7 @@ use super::lock::Lock;
 use super::record::Record;
 use super::{Cache, durable, store};
 use crate::digest::Digest;
-use crate::key::{Part, StageKey};
+use crate::key::{KeyPart, StageKey};
 
 /// A record that no longer counts.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,7 +127,7 @@ fn made_from(records: &[Record], damaged: &[Digest], since: u64) -> Vec<(usize, 
     let mut makers: BTreeMap<Digest, usize> = BTreeMap::new();
     for (index, record) in records.iter().enumerate() {
         for part in &record.parts {
-            if let Part::Input { digest, .. } = part {
+            if let KeyPart::Input { digest, .. } = part {
                 readers.entry(*digest).or_default().push(index);
             }
         }
@@ -168,13 +168,13 @@ mod tests {
     fn record(text: &str) -> Record {
         let (output, inputs) = text.split_once('<').unwrap_or((text, ""));
         let (stage, output) = output.split_once(':').unwrap_or((output, output));
-        let name = Part::Kind { name: stage.to_owned(), version: 1 };
-        let inputs = inputs.split_terminator(',').map(|input| Part::Input {
+        let name = KeyPart::Kind { name: stage.to_owned(), version: 1 };
+        let inputs = inputs.split_terminator(',').map(|input| KeyPart::Input {
             port: input.to_owned(),
             from: "x".parse().expect("a name"),
             digest: digest(input),
         });
-        let parts: Vec<Part> = std::iter::once(name).chain(inputs).collect();
+        let parts: Vec<KeyPart> = std::iter::once(name).chain(inputs).collect();
         Record::for_test(stage, parts, digest(output))
     }
 

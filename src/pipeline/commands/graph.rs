@@ -11,7 +11,7 @@ use super::{Project, print, print_json, print_raw};
 use crate::cli::{GraphArguments, GraphFormat};
 use crate::format;
 use crate::manifest::Stage;
-use crate::plan::{Plan, State};
+use crate::plan::{Plan, PlanState};
 use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &GraphArguments) -> anyhow::Result<ExitCode> {
@@ -26,12 +26,12 @@ pub(crate) fn run(arguments: &GraphArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn symbol(state: &State) -> &'static str {
+fn symbol(state: &PlanState) -> &'static str {
     match state {
-        State::Fresh(_) => "●",
-        State::Dirty { .. } => "○",
-        State::Waiting { .. } => "◌",
-        State::Blocked(_) => "⊘",
+        PlanState::Fresh(_) => "●",
+        PlanState::Dirty { .. } => "○",
+        PlanState::Waiting { .. } => "◌",
+        PlanState::Blocked(_) => "⊘",
     }
 }
 
@@ -61,7 +61,7 @@ fn text(project: &Project, plan: &Plan) -> String {
     let mut legend =
         "● fresh   ○ dirty: must run   ◌ waiting: runs if its inputs change".to_owned();
     for (name, state) in plan.iter() {
-        if let State::Blocked(_) = state {
+        if let PlanState::Blocked(_) = state {
             let _ = write!(legend, "\n⊘ blocked: {name}, {}", state_reason(state));
         }
     }
@@ -97,10 +97,10 @@ fn dot(project: &Project, plan: &Plan) -> String {
     for (name, state) in plan.iter() {
         let kind = project.manifest.stage(name).map_or("", |stage| stage.stage.info().name);
         let colour = match state {
-            State::Fresh(_) => "#d9f2d9",
-            State::Dirty { .. } => "#ffe0b3",
-            State::Waiting { .. } => "#f0f0f0",
-            State::Blocked(_) => "#f8d7da",
+            PlanState::Fresh(_) => "#d9f2d9",
+            PlanState::Dirty { .. } => "#ffe0b3",
+            PlanState::Waiting { .. } => "#f0f0f0",
+            PlanState::Blocked(_) => "#f8d7da",
         };
         let _ = writeln!(
             text,

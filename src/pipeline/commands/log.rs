@@ -8,7 +8,7 @@ use anyhow::bail;
 use super::plan::{state_name, state_reason};
 use super::{Project, note, print_raw};
 use crate::cli::StageArguments;
-use crate::plan::State;
+use crate::plan::PlanState;
 
 pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
@@ -16,8 +16,8 @@ pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let plan = project.plan(&project.select(&[name.to_string()])?);
     let state = plan.state(name);
     let current = match state {
-        Some(State::Fresh(record)) => Some(record.key),
-        Some(State::Dirty { key, .. }) => Some(*key),
+        Some(PlanState::Fresh(record)) => Some(record.key),
+        Some(PlanState::Dirty { key, .. }) => Some(*key),
         _ => None,
     };
     // A stage that failed has a log under its current key; one whose key changed, under its last.

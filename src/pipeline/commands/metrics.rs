@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Project, print, print_json};
 use crate::cli::ReportArguments;
 use crate::format;
-use crate::plan::{Plan, State};
+use crate::plan::{Plan, PlanState};
 
 pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
 fn to_json(plan: &Plan) -> Value {
     let mut all = Map::new();
     for (name, state) in plan.iter() {
-        if let State::Fresh(record) = state {
+        if let PlanState::Fresh(record) = state {
             all.insert(name.to_string(), json!(record.metrics));
         }
     }
@@ -34,7 +34,7 @@ fn to_text(project: &Project, plan: &Plan) -> String {
     let mut rows = Vec::new();
     let mut without = Vec::new();
     for (name, state) in plan.iter() {
-        let State::Fresh(record) = state else {
+        let PlanState::Fresh(record) = state else {
             without.push(name.as_str());
             continue;
         };

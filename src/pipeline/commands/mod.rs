@@ -36,7 +36,7 @@ use crate::graph::Graph;
 use crate::lint;
 use crate::manifest::{self, Fit, Manifest, Misfit};
 use crate::pattern::Pattern;
-use crate::plan::{Plan, State};
+use crate::plan::{Plan, PlanState};
 use crate::stage_name::StageName;
 use crate::visible;
 
@@ -157,7 +157,7 @@ impl Project {
             return Ok(());
         }
         let (_, misfits) = Fit::check(&self.manifest, &self.graph, |name| match plan.state(name) {
-            Some(State::Fresh(record)) => Some(self.cache.known(record).unwrap_or_default()),
+            Some(PlanState::Fresh(record)) => Some(self.cache.known(record).unwrap_or_default()),
             _ => None,
         });
         let planned = misfits.into_iter().filter(|misfit| plan.state(&misfit.stage).is_some());

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{MOST_INSTANCES, Project, instances_in_words, print, print_json, warn};
 use crate::cli::PlanArguments;
 use crate::format;
-use crate::plan::{Blocked, Plan, State};
+use crate::plan::{Blocked, Plan, PlanState};
 use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
@@ -27,43 +27,45 @@ pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
 }
 
 /// The name of a state, the same in all commands.
-pub(crate) fn state_name(state: &State) -> &'static str {
+pub(crate) fn state_name(state: &PlanState) -> &'static str {
     match state {
-        State::Fresh(_) => "fresh",
-        State::Dirty { .. } => "dirty",
-        State::Waiting { .. } => "waiting",
-        State::Blocked(_) => "blocked",
+        PlanState::Fresh(_) => "fresh",
+        PlanState::Dirty { .. } => "dirty",
+        PlanState::Waiting { .. } => "waiting",
+        PlanState::Blocked(_) => "blocked",
     }
 }
 
 /// Why a stage is in its state; empty for a fresh one.
-pub(crate) fn state_reason(state: &State) -> String {
+pub(crate) fn state_reason(state: &PlanState) -> String {
     match state {
-        State::Fresh(_) => String::new(),
-        State::Dirty { reason, .. } => reason.to_string(),
-        State::Waiting { on, reason } => {
+        PlanState::Fresh(_) => String::new(),
+        PlanState::Dirty { reason, .. } => reason.to_string(),
+        PlanState::Waiting { on, reason } => {
             let on: Vec<&str> = on.iter().map(StageName::as_str).collect();
             let known = reason.as_ref().map_or_else(String::new, |reason| format!("; {reason}"));
             format!("on {}{known}", on.join(", "))
         }
-        State::Blocked(Blocked { line, message }) => format!("line {line}: {message}"),
+        PlanState::Blocked(Blocked { line, message }) => format!("line {line}: {message}"),
     }
 }
 
-pub(crate) fn state_json(state: &State) -> Value {
+pub(crate) fn state_json(state: &PlanState) -> Value {
     match state {
-        State::Fresh(record) => {
+        PlanState::Fresh(record) => {
             json!({ "state": "fresh", "key": record.key, "artifact": record.output.digest })
         }
-        State::Dirty { reason, key, .. } => json!({ "state": "dirty", "key": key, "why": reason }),
-        State::Waiting { on, reason } => json!({ "state": "waiting", "on": on, "why": reason }),
-        State::Blocked(why) => json!({ "state": "blocked", "because": why }),
+        PlanState::Dirty { reason, key, .. } => {
+            json!({ "state": "dirty", "key": key, "why": reason })
+        }
+        PlanState::Waiting { on, reason } => json!({ "state": "waiting", "on": on, "why": reason }),
+        PlanState::Blocked(why) => json!({ "state": "blocked", "because": why }),
     }
 }
 
 /// A line for each stage; one with the counts for a stage of many instances, unless `all` of them are shown.
 fn to_text(project: &Project, plan: &Plan, all: bool) -> String {
-    let mut instances: BTreeMap<&str, Vec<&State>> = BTreeMap::new();
+    let mut instances: BTreeMap<&str, Vec<&PlanState>> = BTreeMap::new();
     for (name, state) in plan.iter() {
         instances.entry(name.template()).or_default().push(state);
     }
@@ -91,13 +93,14 @@ fn to_text(project: &Project, plan: &Plan, all: bool) -> String {
 }
 
 /// How many instances of a stage are in which state: `140: 3 fresh, 97 to run, 40 waiting`.
-fn counts(states: &[&State]) -> String {
-    let count = |wanted: fn(&State) -> bool| states.iter().filter(|state| wanted(state)).count();
+fn counts(states: &[&PlanState]) -> String {
+    let count =
+        |wanted: fn(&PlanState) -> bool| states.iter().filter(|state| wanted(state)).count();
     instances_in_words([
-        (count(|state| matches!(state, State::Fresh(_))), "fresh"),
-        (count(|state| matches!(state, State::Dirty { .. })), "to run"),
-        (count(|state| matches!(state, State::Waiting { .. })), "waiting"),
-        (count(|state| matches!(state, State::Blocked(_))), "blocked"),
+        (count(|state| matches!(state, PlanState::Fresh(_))), "fresh"),
+        (count(|state| matches!(state, PlanState::Dirty { .. })), "to run"),
+        (count(|state| matches!(state, PlanState::Waiting { .. })), "waiting"),
+        (count(|state| matches!(state, PlanState::Blocked(_))), "blocked"),
     ])
 }
 
@@ -106,11 +109,11 @@ fn closing(plan: &Plan) -> String {
     let (mut fresh, mut runs, mut open, mut blocked) = (0, 0, 0, Vec::new());
     for (name, state) in plan.iter() {
         match state {
-            State::Fresh(_) => fresh += 1,
-            State::Blocked(_) => blocked.push(name.as_str()),
-            State::Waiting { .. } if held_up.contains(name) => {}
-            State::Dirty { .. } | State::Waiting { reason: Some(_), .. } => runs += 1,
-            State::Waiting { reason: None, .. } => open += 1,
+            PlanState::Fresh(_) => fresh += 1,
+            PlanState::Blocked(_) => blocked.push(name.as_str()),
+            PlanState::Waiting { .. } if held_up.contains(name) => {}
+            PlanState::Dirty { .. } | PlanState::Waiting { reason: Some(_), .. } => runs += 1,
+            PlanState::Waiting { reason: None, .. } => open += 1,
         }
     }
     let mut text = match open {

@@ -10,7 +10,7 @@ use super::{Project, print, print_json};
 use crate::cache::Record;
 use crate::cli::ReportArguments;
 use crate::format;
-use crate::plan::{Plan, State};
+use crate::plan::{Plan, PlanState};
 use crate::progress::Running;
 use crate::stage_name::StageName;
 
@@ -26,17 +26,17 @@ pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
 }
 
 /// The record of a stage's last run: its own, or an older one that no longer counts.
-fn last_run(project: &Project, name: &StageName, state: &State) -> Option<Record> {
+fn last_run(project: &Project, name: &StageName, state: &PlanState) -> Option<Record> {
     match state {
-        State::Fresh(record) => Some((**record).clone()),
+        PlanState::Fresh(record) => Some((**record).clone()),
         _ => project.cache.last_record(&project.manifest.experiment.name, name.as_str()),
     }
 }
 
 /// What any process does for a stage now.
-fn running(project: &Project, state: &State) -> Option<Running> {
+fn running(project: &Project, state: &PlanState) -> Option<Running> {
     match state {
-        State::Dirty { key, .. } => Running::read(project.cache.layout(), key),
+        PlanState::Dirty { key, .. } => Running::read(project.cache.layout(), key),
         _ => None,
     }
 }
@@ -60,7 +60,7 @@ fn to_text(project: &Project, plan: &Plan) -> String {
     }
     let mut text = format!("{}\n", format::table(&rows));
     for (name, state) in plan.iter() {
-        if let State::Blocked(_) = state {
+        if let PlanState::Blocked(_) = state {
             text.push_str(&format!("{name} is blocked, {}\n", state_reason(state)));
         }
     }

@@ -15,7 +15,7 @@ use crate::cache::{Cache, Check, Checked, Damage, Verdict, Withdrawn};
 use crate::cli::{ManifestArguments, VerifyArguments};
 use crate::digest::Digest;
 use crate::format;
-use crate::plan::{Plan, State};
+use crate::plan::{Plan, PlanState};
 use crate::reason::Reason;
 
 /// How many files of one artifact are named.
@@ -77,9 +77,9 @@ fn fresh(project: &Project, plan: &Plan, arguments: &ManifestArguments) -> Selec
     let (mut without, mut damaged_records) = (Vec::new(), Vec::new());
     for (name, state) in plan.iter() {
         let digest = match state {
-            State::Fresh(record) => record.output.digest,
-            State::Dirty { reason: Reason::ArtifactGone { digest }, .. } => *digest,
-            State::Dirty { reason: Reason::RecordDamaged, key, .. } => {
+            PlanState::Fresh(record) => record.output.digest,
+            PlanState::Dirty { reason: Reason::ArtifactGone { digest }, .. } => *digest,
+            PlanState::Dirty { reason: Reason::RecordDamaged, key, .. } => {
                 damaged_records.push(project.cache.layout().record(key));
                 continue;
             }

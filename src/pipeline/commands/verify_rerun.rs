@@ -15,11 +15,11 @@ use super::plan::state_reason;
 use super::{Project, print, print_json};
 use crate::cache::{Check, Checked, Damage, Listing, Record, Verdict, WorkFolder};
 use crate::cli::{ManifestArguments, VerifyArguments};
-use crate::compare::{self, Comparison, Measured, MetricPair, RerunVerdict, Source};
+use crate::compare::{self, Comparison, Measured, MetricPair, MetricSource, RerunVerdict};
 use crate::digest::Digest;
 use crate::execute::{Outputs, Rerun, RerunEnd, as_recorded};
 use crate::format;
-use crate::plan::{Plan, State};
+use crate::plan::{Plan, PlanState};
 use crate::progress::{self, Style};
 use crate::stage_name::StageName;
 
@@ -79,7 +79,7 @@ pub(crate) fn run(
 
 fn fresh<'a>(plan: &'a Plan, name: &StageName) -> Option<&'a Record> {
     match plan.state(name) {
-        Some(State::Fresh(record)) => Some(record),
+        Some(PlanState::Fresh(record)) => Some(record),
         _ => None,
     }
 }
@@ -88,8 +88,8 @@ fn fresh<'a>(plan: &'a Plan, name: &StageName) -> Option<&'a Record> {
 fn recorded(plan: &Plan, name: &StageName, manifest: &ManifestArguments) -> anyhow::Result<Record> {
     let first = format!("`pipeline run {} {name}` makes it", manifest.words());
     match plan.state(name) {
-        Some(State::Fresh(record)) => Ok((**record).clone()),
-        Some(State::Waiting { on, .. }) => {
+        Some(PlanState::Fresh(record)) => Ok((**record).clone()),
+        Some(PlanState::Waiting { on, .. }) => {
             let reasons = on.iter().map(|input| {
                 let state = plan.state(input);
                 format!("'{input}' ({})", state.map(state_reason).unwrap_or_default())
@@ -97,7 +97,9 @@ fn recorded(plan: &Plan, name: &StageName, manifest: &ManifestArguments) -> anyh
             let reasons: Vec<String> = reasons.collect();
             bail!("the inputs of '{name}' are not fresh: {}; {first} and them", reasons.join(", "))
         }
-        Some(state @ State::Blocked(_)) => bail!("'{name}' cannot run: {}", state_reason(state)),
+        Some(state @ PlanState::Blocked(_)) => {
+            bail!("'{name}' cannot run: {}", state_reason(state))
+        }
         state => {
             let reason = state.map(state_reason).unwrap_or_default();
             bail!("'{name}' has no result to compare with: {reason}; {first}")
@@ -265,8 +267,8 @@ fn metrics_table(metrics: &[MetricPair]) -> String {
     };
     let rows = metrics.iter().map(|pair| {
         let name = match pair.source {
-            Source::Record => pair.name.clone(),
-            Source::File => format!("metrics.json: {}", pair.name),
+            MetricSource::Record => pair.name.clone(),
+            MetricSource::File => format!("metrics.json: {}", pair.name),
         };
         let apart = pair.distance().map_or("-".to_owned(), format::metric);
         vec![format!("  {name}"), number(pair.recorded), number(pair.rerun), apart]

@@ -7,7 +7,7 @@ use super::{Project, print};
 use crate::cache::Record;
 use crate::cli::StageArguments;
 use crate::key::Change;
-use crate::plan::{Plan, State};
+use crate::plan::{Plan, PlanState};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
 
@@ -21,18 +21,18 @@ pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain(project: &Project, plan: &Plan, name: &StageName, state: &State) -> String {
+fn explain(project: &Project, plan: &Plan, name: &StageName, state: &PlanState) -> String {
     match state {
-        State::Fresh(record) => format!(
+        PlanState::Fresh(record) => format!(
             "{name} is fresh: artifact {}, made {}\nit ran then because:\n{}",
             record.output.digest.short(),
             crate::format::ago(record.finished),
             reason_lines(project, &record.reason),
         ),
-        State::Dirty { reason, .. } => {
+        PlanState::Dirty { reason, .. } => {
             format!("{name} will run because:\n{}", reason_lines(project, reason))
         }
-        State::Waiting { on, reason } => {
+        PlanState::Waiting { on, reason } => {
             let names: Vec<&str> = on.iter().map(StageName::as_str).collect();
             let names = names.join(", ");
             let mut text = match reason {
@@ -44,21 +44,21 @@ fn explain(project: &Project, plan: &Plan, name: &StageName, state: &State) -> S
             };
             for input in roots(plan, on) {
                 match plan.state(&input) {
-                    Some(State::Dirty { reason, .. }) => text.push_str(&format!(
+                    Some(PlanState::Dirty { reason, .. }) => text.push_str(&format!(
                         "{input} will run because:\n{}",
                         reason_lines(project, reason)
                     )),
-                    Some(state @ State::Blocked(_)) => text.push_str(&blocked(&input, state)),
+                    Some(state @ PlanState::Blocked(_)) => text.push_str(&blocked(&input, state)),
                     _ => {}
                 }
             }
             text
         }
-        State::Blocked(_) => blocked(name, state),
+        PlanState::Blocked(_) => blocked(name, state),
     }
 }
 
-fn blocked(name: &StageName, state: &State) -> String {
+fn blocked(name: &StageName, state: &PlanState) -> String {
     format!("{name} cannot run:\n  {}\n", state_reason(state))
 }
 
@@ -72,8 +72,8 @@ fn roots(plan: &Plan, on: &[StageName]) -> Vec<StageName> {
             continue;
         }
         match plan.state(&name) {
-            Some(State::Dirty { .. } | State::Blocked(_)) => found.push(name),
-            Some(State::Waiting { on, .. }) => open.extend(on.iter().rev().cloned()),
+            Some(PlanState::Dirty { .. } | PlanState::Blocked(_)) => found.push(name),
+            Some(PlanState::Waiting { on, .. }) => open.extend(on.iter().rev().cloned()),
             _ => {}
         }
     }

@@ -25,10 +25,10 @@ use crate::digest::Digest;
 use crate::events::{Outcome, RunEvent};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
-use crate::key::{self, Part};
+use crate::key::{self, KeyPart};
 use crate::launcher::Plain;
 use crate::manifest::{Fit, Manifest, Misfit};
-use crate::plan::{self, Facts, State};
+use crate::plan::{self, Facts, PlanState};
 use crate::progress::Reporter;
 use crate::stage_name::StageName;
 use executor::{Executor, Report, Threads};
@@ -216,12 +216,12 @@ impl Run<'_> {
             }
         };
         match plan::decide(name, parts, &self.facts) {
-            State::Fresh(record) => self.end_fresh(name, record),
-            State::Dirty { reason, key, parts } => {
+            PlanState::Fresh(record) => self.end_fresh(name, record),
+            PlanState::Dirty { reason, key, parts } => {
                 self.states.set(name, StageState::Ready(Box::new(Work { reason, key, parts })));
             }
             // All its inputs have records, and what it reads outside the cache could be read.
-            State::Waiting { .. } | State::Blocked(_) => {
+            PlanState::Waiting { .. } | PlanState::Blocked(_) => {
                 self.end_unreadable(name, "internal error: its key is not known".to_owned());
             }
         }
@@ -376,7 +376,7 @@ impl Run<'_> {
     /// Whether the inputs of a result still have the results that it was made from.
     fn is_current(&self, record: &Record) -> bool {
         record.parts.iter().all(|part| match part {
-            Part::Input { from, digest, .. } => {
+            KeyPart::Input { from, digest, .. } => {
                 self.record(from).is_some_and(|input| input.output.digest == *digest)
             }
             _ => true,

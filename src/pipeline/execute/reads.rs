@@ -14,7 +14,7 @@ use crate::cache::{
 use crate::difference::{Difference, Differences};
 use crate::digest::Digest;
 use crate::facts::Outside;
-use crate::key::Part;
+use crate::key::KeyPart;
 use crate::manifest::Stage;
 
 /// What a stage reads, as it was before it ran.
@@ -66,9 +66,9 @@ impl<'a> Reads<'a> {
     }
 
     /// The first file or folder outside the cache that is not what it was when the key was made of `parts`.
-    pub(crate) fn other_than<'p>(&self, parts: &'p [Part]) -> Option<&'p str> {
+    pub(crate) fn other_than<'p>(&self, parts: &'p [KeyPart]) -> Option<&'p str> {
         parts.iter().find_map(|part| {
-            let Part::Outside { index, path, digest } = part else { return None };
+            let KeyPart::Outside { index, path, digest } = part else { return None };
             let now = self.outside.get(*index);
             now.is_none_or(|now| now.digest() != *digest).then_some(path.as_str())
         })

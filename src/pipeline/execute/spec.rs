@@ -9,7 +9,7 @@ use pipeline_stages::path_text;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, Record, Stored};
-use crate::key::{Part, StageKey};
+use crate::key::{KeyPart, StageKey};
 use crate::manifest::{Manifest, Stage};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
@@ -22,7 +22,7 @@ pub(crate) struct Work {
     /// Its key.
     pub(crate) key: StageKey,
     /// What the key was made of.
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<KeyPart>,
 }
 
 /// All that the body of a job needs: plain data, so that another process can run it from a file.

@@ -105,7 +105,7 @@ fn requirements_of(platform: &Platform) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::platform::{Part, Tried, Umbrella, Wheel};
+    use crate::platform::{Tried, Umbrella, Wheel, WheelPart};
     use crate::testing::program;
 
     /// One wheel with a library and a folder of headers.
@@ -122,8 +122,8 @@ pub mod tests {
             sha256: "c0ffee",
             tags: &["any"],
             parts: &[
-                Part { from: "tiny/include/", to: "include/" },
-                Part { from: "tiny/lib/libtiny.so.1", to: "lib/libtiny.so.1" },
+                WheelPart { from: "tiny/include/", to: "include/" },
+                WheelPart { from: "tiny/lib/libtiny.so.1", to: "lib/libtiny.so.1" },
             ],
         }],
         installed_bytes: 1000,
