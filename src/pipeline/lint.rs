@@ -16,6 +16,17 @@ pub(crate) fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings 
         let stages = selected.iter().filter_map(|name| manifest.stage(name));
         list.extend(stages.flat_map(|stage| undeclared_files(stage, &manifest.folder)));
     }
+    if !manifest.allowed.contains(&Lint::UnusedAxis) {
+        list.extend(manifest.unused_axes.iter().map(|(name, span)| {
+            let title = format!("no stage uses the axis '{name}'");
+            Mistake::at(span.clone(), title)
+                .help(format!(
+                    "write \"${{{name}}}\" in a value of a stage (for a shell: environment = {{ {} = \"${{{name}}}\" }}), or as the seed of the experiment",
+                    name.to_uppercase().replace('-', "_")
+                ))
+                .help(silence(Lint::UnusedAxis))
+        }));
+    }
     Warnings::new(manifest.sources.clone(), list)
 }
 
@@ -35,12 +46,13 @@ fn undeclared_files(declaration: &Stage, folder: &Path) -> Vec<Mistake> {
             let title = format!("'{path}' is not in 'files', so an edit of it reruns nothing");
             Mistake::at(declaration.places.find("run", Some(place)), title)
                 .help(format!("add it: files = [{path:?}]"))
-                .help(format!(
-                    "or silence this: [lint] and, below it, allow = [\"{}\"]",
-                    Lint::UndeclaredFile.name()
-                ))
+                .help(silence(Lint::UndeclaredFile))
         })
         .collect()
+}
+
+fn silence(lint: Lint) -> String {
+    format!("or silence this: [lint] and, below it, allow = [\"{}\"]", lint.name())
 }
 
 /// The path without `.`: `./a` is `a`.

@@ -14,15 +14,18 @@ use crate::diagnostic::Mistake;
 pub(crate) enum Lint {
     /// A `command` names a file of the project in `run`, and not in `files`.
     UndeclaredFile,
+    /// No stage uses an axis of the matrix.
+    UnusedAxis,
 }
 
 impl Lint {
-    const ALL: [Self; 1] = [Self::UndeclaredFile];
+    const ALL: [Self; 2] = [Self::UndeclaredFile, Self::UnusedAxis];
 
     /// Its name in a manifest.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::UndeclaredFile => "undeclared-file",
+            Self::UnusedAxis => "unused-axis",
         }
     }
 }

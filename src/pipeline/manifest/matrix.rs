@@ -44,6 +44,8 @@ pub(super) struct Expanded<'t, 'i> {
     pub(super) instances: Vec<Instance<'t, 'i>>,
     /// Which places are reported already.
     pub(super) once: Once,
+    /// The axes that no stage uses, with their places.
+    pub(super) unused: Vec<(String, Span)>,
 }
 
 /// Whether the seed of the experiment depends on the matrix. Then it is one of its stages, and no number here.
@@ -72,7 +74,11 @@ pub(super) fn expand<'t, 'i>(
     };
     let Some(matrix) = root.get("matrix") else {
         let instances = stages.into_iter().map(|stage| without_matrix(stage, &defaults));
-        return Some(Expanded { instances: instances.collect(), once: Once::default() });
+        return Some(Expanded {
+            instances: instances.collect(),
+            once: Once::default(),
+            unused: Vec::new(),
+        });
     };
     let (axes, points) = points::read(matrix, sources, mistakes)?;
     let mut reader = Reader {
@@ -322,6 +328,15 @@ impl<'t, 'i> Template<'t, 'i> {
         self.variants.iter().find(fits).unwrap_or(&self.variants[0])
     }
 
+    /// The axes that it names anywhere.
+    fn mentioned(&self) -> AxisSet {
+        let kind = self.kind.as_ref().map_or(0, Node::axes);
+        self.variants.iter().fold(kind, |set, variant| {
+            let entries = variant.entries.iter().fold(set, |set, entry| set | entry.node.axes());
+            variant.with.iter().fold(entries, |set, axis| set | 1 << axis)
+        })
+    }
+
     /// The axes that it uses itself at any point.
     fn axes(&self) -> AxisSet {
         self.variants.iter().fold(0, |set, variant| set | variant.axes())
@@ -496,6 +511,12 @@ fn read_with(
                 let help = format!("write KEY = \"${{{name}}}\"");
                 Mistake::at(item.span(), title).help(help)
             }
+            Some((name, Some(axis))) if axes.get(axis).has_field("kind") => {
+                let title = format!("'kind' is a field of '{name}', and cannot come by 'with'");
+                let help =
+                    format!("write kind = \"${{{name}.kind}}\", and the other fields by name");
+                Mistake::at(item.span(), title).help(help)
+            }
             Some((name, Some(axis))) if with.contains(&axis) => {
                 Mistake::at(item.span(), format!("'{name}' is listed twice"))
             }
@@ -637,11 +658,14 @@ impl<'t, 'i> Expansion<'t, 'i> {
             return Err(Wrong::All);
         }
         let mut target = Target { template: find(name)?, pins: 0, point: Cow::Borrowed(point) };
-        for pin in pins.split(',') {
+        for pin in pins.split(',').map(str::trim) {
             let (axis, value) = pin.split_once('=').ok_or(Wrong::Form)?;
             let place = self.axes.find(axis).ok_or(Wrong::NoAxis(axis))?;
             let axis = self.axes.get(place);
             let digit = axis.place(value).ok_or(Wrong::NoValue(place, value))?;
+            if target.pins & (1 << place) != 0 {
+                return Err(Wrong::Form);
+            }
             target.pins |= 1 << place;
             target.point.to_mut()[place] = digit;
         }
@@ -834,7 +858,10 @@ impl<'t, 'i> Expansion<'t, 'i> {
             }
         }
         wrong.iter().for_each(|span| once.close(span));
-        is_named.then_some(Expanded { instances, once })
+        let used = self.templates.iter().fold(0, |set, template| set | template.mentioned());
+        let unused = self.axes.iter().enumerate().filter(|(axis, _)| used & (1 << axis) == 0);
+        let unused = unused.map(|(_, axis)| (axis.name.to_owned(), axis.span.clone())).collect();
+        is_named.then_some(Expanded { instances, once, unused })
     }
 }
 

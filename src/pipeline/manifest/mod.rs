@@ -39,7 +39,7 @@ use pipeline_stages::message::Execution;
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
-use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
+use crate::diagnostic::{Mistake, Mistakes, Origin, Sources, Span};
 use crate::graph::Graph;
 use crate::stage_name::StageName;
 
@@ -63,6 +63,8 @@ pub(crate) struct Manifest {
     pub(crate) experiment: Experiment,
     /// The stages, in the file's order.
     pub(crate) stages: Stages,
+    /// The axes of its matrix that no stage uses, with their places.
+    pub(crate) unused_axes: Vec<(String, Span)>,
     /// The warnings that are silenced.
     pub(crate) allowed: BTreeSet<Lint>,
     /// The text, to show places in.
@@ -210,7 +212,7 @@ fn read_document(
     mistakes: &mut Vec<Mistake>,
 ) -> Option<(Manifest, Graph)> {
     let envelope = envelope::read(root, mistakes);
-    let Expanded { instances, mut once } =
+    let Expanded { instances, mut once, unused } =
         matrix::expand(root, envelope.stages, sources, mistakes)?;
     let has_points = root.contains_key("matrix");
     let drafts = instances.iter().enumerate().map(|(place, instance)| {
@@ -241,7 +243,15 @@ fn read_document(
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
     let (allowed, sources) = (envelope.allowed, sources.clone());
-    let manifest = Manifest { path: path.to_owned(), folder, experiment, stages, allowed, sources };
+    let manifest = Manifest {
+        path: path.to_owned(),
+        folder,
+        experiment,
+        stages,
+        unused_axes: unused,
+        allowed,
+        sources,
+    };
     // Last: what is known of a stage follows from its parameters, so a mistake there would be reported here again.
     let (_, misfits) = Fit::check(&manifest, &graph, |_| None);
     for Misfit { stage, mistake } in misfits {

@@ -29,6 +29,8 @@ pub(super) struct Axes<'t, 'i>(Vec<Axis<'t, 'i>>);
 /// An axis.
 pub(super) struct Axis<'t, 'i> {
     pub(super) name: &'t str,
+    /// Where its name is.
+    pub(super) span: Span,
     pub(super) values: Vec<AxisValue<'t, 'i>>,
     /// Whether it is from the command line: then an exclude may be about values that it does not have now.
     is_set: bool,
@@ -127,6 +129,12 @@ impl Axis<'_, '_> {
         self.places.get(canonical(value).as_ref()).copied()
     }
 
+    /// Whether a point of it has this field.
+    pub(super) fn has_field(&self, field: &str) -> bool {
+        let mut points = self.values.iter().filter_map(|value| value.fields);
+        points.any(|fields| fields.contains_key(field))
+    }
+
     /// Whether its values are named points.
     pub(super) fn is_named(&self) -> bool {
         self.values.iter().any(|value| value.fields.is_some())
@@ -184,7 +192,13 @@ pub(super) fn read<'t, 'i>(
             (canonical(&value.text).into_owned(), place as u32)
         };
         let places = values.iter().enumerate().map(place).collect();
-        axes.push(Axis { name, values, is_set: !sources.is_in_file(&key.span()), places });
+        axes.push(Axis {
+            name,
+            span: key.span(),
+            values,
+            is_set: !sources.is_in_file(&key.span()),
+            places,
+        });
     }
     axes.sort_by_key(|axis| axis.name);
     if axes.is_empty() {
@@ -228,6 +242,18 @@ fn read_values<'t, 'i>(
     match value.get_ref() {
         DeValue::Array(items) => {
             for item in items {
+                if let DeValue::Datetime(_) = item.get_ref() {
+                    let title = format!("this cannot be a value of '{name}': it is a date or time");
+                    mistakes.push(Mistake::at(item.span(), title).help("write it in quotes"));
+                    continue;
+                }
+                if let DeValue::Float(float) = item.get_ref()
+                    && !float.as_str().parse().is_ok_and(f64::is_finite)
+                {
+                    let title = format!("this cannot be a value of '{name}': it is not finite");
+                    mistakes.push(Mistake::at(item.span(), title).help("write it in quotes"));
+                    continue;
+                }
                 match scalar_text(item.get_ref()).ok_or_else(String::new).and_then(checked) {
                     Ok(text) => {
                         let value = item.get_ref().clone();
@@ -259,6 +285,8 @@ fn read_values<'t, 'i>(
                 let value = DeValue::String(key.get_ref().clone());
                 match fields.get_ref().as_table() {
                     Some(fields) => {
+                        let texts = fields.iter().filter(|(key, _)| key.get_ref() != "shell");
+                        texts.for_each(|(_, value)| refuse_templates(value, mistakes));
                         values.push((key.span(), AxisValue { text, value, fields: Some(fields) }));
                     }
                     None => {
@@ -301,6 +329,22 @@ fn read_values<'t, 'i>(
         mistakes.push(Mistake::at(value.span(), title));
     }
     values.into_iter().map(|(_, value)| value).collect()
+}
+
+/// Refuses `${...}` in the field of a point, where it would stay as it is.
+fn refuse_templates(field: &Value<'_>, mistakes: &mut Vec<Mistake>) {
+    match field.get_ref() {
+        DeValue::String(text) if text.contains("${") => {
+            let title = "'${' in a field of a point is not replaced";
+            let help = "put the axis into the value of the stage: \"${AXIS} and ${OTHER.FIELD}\"";
+            mistakes.push(Mistake::at(field.span(), title).help(help));
+        }
+        DeValue::Array(items) => items.iter().for_each(|item| refuse_templates(item, mistakes)),
+        DeValue::Table(items) => {
+            items.iter().for_each(|(_, item)| refuse_templates(item, mistakes));
+        }
+        _ => {}
+    }
 }
 
 fn checked(text: String) -> Result<String, String> {

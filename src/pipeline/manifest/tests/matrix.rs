@@ -979,3 +979,35 @@ fn many_instances_are_read() {
     let (manifest, _) = right(&text, &[]);
     assert_eq!(counts(&manifest), "one 100, two 10000");
 }
+
+#[test]
+fn what_would_silently_be_something_else_is_a_mistake() {
+    let title = |text: &str| {
+        let all = parse(Path::new("x.toml"), text, &[]).expect_err("a mistake");
+        all.list().iter().map(|one| one.title().to_owned()).collect::<Vec<_>>().join("; ")
+    };
+    let stage = command("a", "\"${m}\"", "");
+    let with = "[stages.a]\nwith = [\"m\"]\n";
+    let kind = "[matrix.m]\np = { kind = \"command\", run = [\"true\"] }";
+    assert_snapshot!(title(&commands(kind, with)), @r#"stage 'a' does not have a kind; 'kind' is a field of 'm', and cannot come by 'with'"#);
+    assert_snapshot!(title(&commands("m = [2020-01-01]", &stage)), @r#"this cannot be a value of 'm': it is a date or time"#);
+    assert_snapshot!(title(&commands("m = [inf, 1]", &stage)), @r#"this cannot be a value of 'm': it is not finite"#);
+    let field = "r = [1]\n[matrix.m]\np = { arg = \"${r}\" }";
+    let used = command("a", "\"${m.arg}${r}\"", "");
+    assert_snapshot!(title(&commands(field, &used)), @r#"'${' in a field of a point is not replaced"#);
+    let twice = format!("{stage}{}", command("b", "\"x\"", "inputs = { a = \"a@m=1,m=2\" }"));
+    assert_snapshot!(title(&commands("m = [1, 2]", &twice)), @r#"'a@m=1,m=2' is not the name of an instance"#);
+}
+
+#[test]
+fn an_axis_that_no_stage_uses_is_known() {
+    let unused = |matrix: &str, stages: &str| {
+        let (manifest, _) = right(&commands(matrix, stages), &[]);
+        manifest.unused_axes.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" ")
+    };
+    let shell = "[stages.a]\nkind = \"command\"\nshell = \"echo ${rate}\"\n";
+    assert_eq!(unused("rate = [1, 2]\nseed = [1]", shell), "rate seed");
+    assert_eq!(unused("rate = [1, 2]", &command("a", "\"${rate}\"", "")), "");
+    let execution = command("a", "\"x\"", "execution = { threads = \"${rate}\" }");
+    assert_eq!(unused("rate = [1, 2]", &execution), "");
+}
