@@ -183,9 +183,14 @@ fn damaged_files_are_named() {
     write_tensors(&path, &[], &[]).unwrap();
     assert!(error(&path).contains("has no tensor 'train'"));
 
-    std::fs::write(folder.path().join("dataset.json"), "{").unwrap();
-    let error = DatasetInfo::read(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("dataset.json: EOF while parsing"), "{error}");
+    for (text, expected) in [
+        ("{", "dataset.json is not JSON (line 1, column 1)"),
+        ("{\"format\": 1}", "dataset.json does not have the values that this program writes there"),
+    ] {
+        std::fs::write(folder.path().join("dataset.json"), text).unwrap();
+        let error = DatasetInfo::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]
