@@ -21,9 +21,6 @@ const ENCODED: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// No URL with a login that works is longer, in bytes.
-const LONGEST: usize = 4096;
-
 /// Where the user info of a URL is: the user name and the password, without the `@`.
 pub fn user_info(url: &str) -> Option<Range<usize>> {
     let start = match url.split_once("://") {
@@ -53,14 +50,20 @@ pub fn masked(url: &str) -> Cow<'_, str> {
 /// A text with the user info of every URL in it replaced by as many bytes, for showing a place in it.
 pub fn blanked(text: &str) -> Cow<'_, str> {
     let mut blanked = Cow::Borrowed(text);
+    // Where the part ends that can be one URL, and the last `@` in it: looked for once, however many `://` it has.
+    let (mut end, mut last_at) = (0, None);
+    let mut done = 0;
     for (colon, _) in text.match_indices("://") {
-        let rest = &text[colon..];
-        // The URL may be invalid because it has a space. What is longer is not one.
-        let near = &rest[..rest.floor_char_boundary(LONGEST)];
-        let url = &near[..near.find(['"', '\n']).unwrap_or(near.len())];
-        if let Some(secret) = user_info(url) {
+        if colon >= end {
+            // The URL may be invalid because it has a space.
+            end = text[colon..].find(['"', '\n']).map_or(text.len(), |length| colon + length);
+            last_at = text[colon..end].rfind('@').map(|at| colon + at);
+        }
+        let Some(at) = last_at.filter(|&at| at > colon && colon >= done) else { continue };
+        if let Some(secret) = user_info(&text[colon..=at]) {
+            done = colon + secret.end;
             let stars = "*".repeat(secret.len());
-            blanked.to_mut().replace_range(colon + secret.start..colon + secret.end, &stars);
+            blanked.to_mut().replace_range(colon + secret.start..done, &stars);
         }
     }
     blanked
@@ -243,6 +246,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_login_of_any_length_is_blanked_and_every_url_of_a_line() {
+        let long = format!("http://ann:{}@h/x", "s".repeat(10_000));
+        assert_eq!(blanked(&long), format!("http://{}@h/x", "*".repeat(10_004)));
+        let two = "curl http://a:b@h/ ftp://c/d://e:f@h \"http://g:i@h\"";
+        assert_eq!(blanked(two), "curl http://***@h/ ftp://c/d://***@h \"http://***@h\"");
+        assert_eq!(blanked("http://h/, and mail a@b"), "http://h/, and mail a@b");
+    }
 
     #[test]
     fn user_info_is_found_wherever_it_is() {

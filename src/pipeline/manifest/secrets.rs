@@ -43,7 +43,6 @@ pub(super) fn has_password(text: &str) -> bool {
     let user_infos = urls.filter_map(|rest| {
         let url = rest.split(|letter: char| letter.is_whitespace() || "\"'<>|".contains(letter));
         let url = url.into_iter().next()?;
-        let url = &url[..url.floor_char_boundary(LONGEST)];
         user_info(url).map(|place| &url[place])
     });
     user_infos.into_iter().any(|login| {
@@ -52,9 +51,6 @@ pub(super) fn has_password(text: &str) -> bool {
         })
     })
 }
-
-/// No URL with a login that works is longer.
-const LONGEST: usize = 4096;
 
 #[cfg(test)]
 mod tests {
