@@ -121,9 +121,9 @@ impl<'a> Reads<'a> {
     ) -> Option<String> {
         let whole = Listing::read(&self.cache.layout().listing(&digest), &digest);
         let is_new = |one: &Difference| touched.iter().any(|other| other.path == one.path);
-        let was_sound = whole.as_ref().zip(Listing::of(&self.cache.artifact(&digest)).ok());
-        let was_sound =
-            was_sound.is_some_and(|(whole, now)| whole.differences(&now).iter().all(is_new));
+        let now = Listing::of(&self.cache.artifact(&digest)).ok();
+        let files = whole.zip(now).map(|(whole, now)| whole.differences(&now));
+        let was_sound = files.as_ref().is_some_and(|files| files.iter().all(is_new));
         let since = if was_sound { self.since } else { 0 };
         let what = match self.cache.quarantine_if_rewritten(&digest, since) {
             Ok(None) => return None,
@@ -134,9 +134,7 @@ impl<'a> Reads<'a> {
                 damaged.push((digest, withdrawn));
                 match place {
                     None => "it is gone".to_owned(),
-                    Some(place) => {
-                        let now = Listing::of(&place).ok();
-                        let files = whole.zip(now).map(|(whole, now)| whole.differences(&now));
+                    Some(_) => {
                         let files = files.and_then(Differences::of).map(|files| files.to_string());
                         let files = files.unwrap_or("other content".to_owned());
                         format!(
