@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::manifest::Override;
 use crate::progress::Style;
+use crate::shell;
 
 /// Runs machine-learning experiments declared in TOML manifests.
 ///
@@ -27,20 +28,34 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run what is not in the cache yet
+    ///
+    /// Where stages are named, only these, and what they need.
     Run(RunArguments),
     /// Show what would run, and why
+    ///
+    /// Where stages are named, only for these, and what they need.
     Plan(PlanArguments),
     /// Show the graph of stages
+    ///
+    /// Where stages are named, only these, and what they need.
     Graph(GraphArguments),
-    /// Show what changed since a stage last ran
-    Why(StageArguments),
-    /// Show the state of every stage
-    Status(ReportArguments),
-    /// Show what the stages measured
-    Metrics(ReportArguments),
-    /// Show what a stage wrote to its log
+    /// Show what changed since stages last ran
+    ///
+    /// Instances of a stage that run for the same reason are shown together.
+    Why(WhyArguments),
+    /// Show the state of stages, and their last runs
+    Status(StatusArguments),
+    /// Show what stages measured
+    ///
+    /// Of a stage with several instances, a table: a row for each, with its most important metrics.
+    Metrics(MetricsArguments),
+    /// Show what stages wrote to their logs
+    ///
+    /// Of several stages, each log is headed by `==> NAME <==`.
     Log(StageArguments),
-    /// Print the path of the artifact of a stage
+    /// Print the paths of the artifacts of stages
+    ///
+    /// Of several stages, a line for each: its name, a tab, its path.
     Path(StageArguments),
     /// Check that artifacts are intact, or that a stage can be reproduced
     ///
@@ -63,11 +78,14 @@ pub(crate) enum Command {
     Job(JobArguments),
 }
 
-/// A manifest, and where its results are kept.
+/// A manifest, some of its stages, and where their results are kept.
 #[derive(Debug, Args)]
 pub(crate) struct ManifestArguments {
     /// The manifest
     pub(crate) manifest: PathBuf,
+    /// Only these stages: `train`, or some of its instances: `train@rate=0.9`, `train@method=lq-*` [default: all]
+    #[arg(value_name = "STAGE")]
+    pub(crate) stages: Vec<String>,
     #[command(flatten)]
     pub(crate) with: WithArguments,
 }
@@ -85,16 +103,24 @@ pub(crate) struct WithArguments {
 }
 
 impl ManifestArguments {
-    /// The same arguments again, as somebody would type them.
-    pub(crate) fn words(&self) -> String {
-        let mut words = self.manifest.display().to_string();
+    /// Another command for some stages of the same manifest, as somebody would type it.
+    pub(crate) fn command(&self, verb: &str, stages: &[&str]) -> String {
+        let mut words = vec![self.manifest.to_string_lossy().into_owned()];
+        words.extend(stages.iter().map(|&stage| stage.to_owned()));
         if let Some(cache) = &self.with.cache {
-            words.push_str(&format!(" --cache {}", cache.display()));
+            words.extend(["--cache".to_owned(), cache.to_string_lossy().into_owned()]);
         }
         for value in &self.with.overrides {
-            words.push_str(&format!(" --set '{value}'"));
+            words.extend(["--set".to_owned(), value.to_string()]);
         }
-        words
+        let words: Vec<_> = words.iter().map(|word| shell::quoted(word)).collect();
+        format!("pipeline {verb} {}", words.join(" "))
+    }
+
+    /// The same for the stages that were chosen here.
+    pub(crate) fn command_again(&self, verb: &str) -> String {
+        let stages: Vec<&str> = self.stages.iter().map(String::as_str).collect();
+        self.command(verb, &stages)
     }
 }
 
@@ -102,9 +128,6 @@ impl ManifestArguments {
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
-    /// Only these stages and what they need: `train`, or some of its instances: `train@rate=0.9`, `train@method=lq-*`
-    #[arg(value_name = "STAGE")]
-    pub(crate) stages: Vec<String>,
     /// In the table at the end, show every instance of a stage, however many there are
     #[arg(long)]
     pub(crate) all: bool,
@@ -123,9 +146,6 @@ pub(crate) struct RunArguments {
 pub(crate) struct PlanArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
-    /// Only these stages and what they need: `train`, or some of its instances: `train@rate=0.9`, `train@method=lq-*`
-    #[arg(value_name = "STAGE")]
-    pub(crate) stages: Vec<String>,
     /// Show every instance of a stage, however many there are
     #[arg(long)]
     pub(crate) all: bool,
@@ -144,6 +164,9 @@ pub(crate) struct GraphArguments {
     /// The output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: GraphFormat,
+    /// Show every instance of a stage, however many there are
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -162,14 +185,36 @@ pub(crate) enum GraphFormat {
 pub(crate) struct StageArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
-    /// The stage
-    pub(crate) stage: String,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ReportArguments {
+pub(crate) struct WhyArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
+    /// Show every instance of a stage, also those that run for the same reason
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArguments {
+    #[command(flatten)]
+    pub(crate) manifest: ManifestArguments,
+    /// Show every instance of a stage, however many there are
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MetricsArguments {
+    #[command(flatten)]
+    pub(crate) manifest: ManifestArguments,
+    /// Show every metric of a stage with several instances, however many there are
+    #[arg(long)]
+    pub(crate) all: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -28,6 +28,7 @@ mod plan;
 mod process_tree;
 mod progress;
 mod reason;
+mod shell;
 mod stage_name;
 #[doc(hidden)]
 pub mod testing;

@@ -10,6 +10,7 @@ mod filter;
 mod fit;
 mod handed_out;
 mod hostile;
+mod instances;
 mod invariants;
 mod jobs;
 mod manifests;

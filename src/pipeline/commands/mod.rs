@@ -4,6 +4,7 @@ mod checking;
 mod completions;
 mod graph;
 mod init;
+mod instances;
 mod job;
 mod kinds;
 mod log;
@@ -42,9 +43,6 @@ use crate::visible;
 
 /// The environment variable that sets the cache, unless an option does.
 const CACHE_VARIABLE: &str = "PIPELINE_CACHE";
-
-/// The most instances of a stage that have a line each in a table.
-const MOST_INSTANCES: usize = 5;
 
 /// What was asked for cannot be done: a manifest with mistakes, a cache that cannot be read.
 const CANNOT: u8 = 2;
@@ -91,17 +89,33 @@ impl Project {
         Ok(Self { manifest, graph, cache })
     }
 
-    /// The stages of these patterns with all they need, or every stage without a pattern, each after its inputs.
-    pub(crate) fn select(&self, patterns: &[String]) -> anyhow::Result<Vec<StageName>> {
+    /// The stages that these patterns mean, or every stage without a pattern, each after its inputs.
+    ///
+    /// # Errors
+    /// When a pattern does not mean any stage.
+    pub(crate) fn choose(&self, patterns: &[String]) -> anyhow::Result<Vec<&StageName>> {
         if patterns.is_empty() {
-            return Ok(self.graph.order().cloned().collect());
+            return Ok(self.graph.order().collect());
         }
-        let mut named = Vec::new();
+        let mut named = HashSet::new();
         for pattern in patterns {
             named.extend(self.matching(pattern)?);
         }
-        let needed: BTreeSet<StageName> = self.graph.with_ancestors(named);
-        Ok(self.graph.order().filter(|name| needed.contains(*name)).cloned().collect())
+        Ok(self.graph.order().filter(|name| named.contains(name)).collect())
+    }
+
+    /// These stages with all they need, each after its inputs.
+    pub(crate) fn with_inputs(&self, stages: &[&StageName]) -> Vec<StageName> {
+        if stages.len() == self.graph.order().len() {
+            return self.graph.order().cloned().collect();
+        }
+        let needed: BTreeSet<StageName> = self.graph.with_ancestors(stages.iter().copied());
+        self.graph.order().filter(|name| needed.contains(*name)).cloned().collect()
+    }
+
+    /// The stages of these patterns with all they need, or every stage without a pattern.
+    pub(crate) fn select(&self, patterns: &[String]) -> anyhow::Result<Vec<StageName>> {
+        Ok(self.with_inputs(&self.choose(patterns)?))
     }
 
     /// The one stage of this pattern. If there is none, the error lists near names.
@@ -190,14 +204,6 @@ pub(crate) fn did_you_mean<'a>(name: &str, all: impl Iterator<Item = &'a str>) -
     let all: Vec<&str> = all.collect();
     let nearest = manifest::did_you_mean(name, all.iter().copied());
     nearest.unwrap_or_else(|| format!("there are: {}", all.join(", ")))
-}
-
-/// How many instances of a stage are how, in one line: `140: 3 fresh, 97 to run, 40 waiting`.
-fn instances_in_words<const N: usize>(counts: [(usize, &str); N]) -> String {
-    let all: usize = counts.iter().map(|(count, _)| count).sum();
-    let parts = counts.iter().filter(|(count, _)| *count > 0);
-    let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();
-    format!("{all}: {}", parts.join(", "))
 }
 
 /// Writes text for people to standard output.

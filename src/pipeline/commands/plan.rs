@@ -1,11 +1,11 @@
 //! `pipeline plan`: what would run, and why, without running it.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{MOST_INSTANCES, Project, instances_in_words, print, print_json, warn};
+use super::instances::{self, MOST_INSTANCES, Row, instances_in_words, names_in_words};
+use super::{Project, print, print_json, warn};
 use crate::cli::PlanArguments;
 use crate::format;
 use crate::plan::{Blocked, Plan, PlanState};
@@ -13,7 +13,7 @@ use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
-    let selected = project.select(&arguments.stages)?;
+    let selected = project.select(&arguments.manifest.stages)?;
     warn(&project, &selected);
     let plan = project.plan(&selected);
     project.check_fit(&plan)?;
@@ -42,9 +42,8 @@ pub(crate) fn state_reason(state: &PlanState) -> String {
         PlanState::Fresh(_) => String::new(),
         PlanState::Dirty { reason, .. } => reason.to_string(),
         PlanState::Waiting { on, reason } => {
-            let on: Vec<&str> = on.iter().map(StageName::as_str).collect();
             let known = reason.as_ref().map_or_else(String::new, |reason| format!("; {reason}"));
-            format!("on {}{known}", on.join(", "))
+            format!("on {}{known}", names_in_words(on))
         }
         PlanState::Blocked(Blocked { line, message }) => format!("line {line}: {message}"),
     }
@@ -65,37 +64,22 @@ pub(crate) fn state_json(state: &PlanState) -> Value {
 
 /// A line for each stage; one with the counts for a stage of many instances, unless `all` of them are shown.
 fn to_text(project: &Project, plan: &Plan, all: bool) -> String {
-    let mut instances: BTreeMap<&str, Vec<&PlanState>> = BTreeMap::new();
-    for (name, state) in plan.iter() {
-        instances.entry(name.template()).or_default().push(state);
-    }
-    let mut rows = Vec::new();
-    for (name, state) in plan.iter() {
-        let template = name.template();
-        match instances.get_mut(template) {
-            Some(states) if !all && states.len() > MOST_INSTANCES => {
-                rows.push(vec![template.to_owned(), counts(states)]);
-                states.clear();
+    let rows =
+        instances::rows(plan.iter(), instances::most(all)).into_iter().map(|row| match row {
+            Row::One(name, state) => {
+                vec![name.to_string(), state_name(state).to_owned(), state_reason(state)]
             }
-            // It has a line already.
-            Some(states) if states.is_empty() => {}
-            _ => {
-                rows.push(vec![
-                    name.to_string(),
-                    state_name(state).to_owned(),
-                    state_reason(state),
-                ]);
-            }
-        }
-    }
-    let closing = closing(plan);
-    format!("{}\n{}: {closing}\n", format::table(&rows), project.manifest.experiment.name)
+            Row::Many(template, states) => vec![template.to_owned(), states_in_words(&states)],
+        });
+    let table = format::table(&rows.collect::<Vec<_>>());
+    format!("{table}\n{}: {}\n", project.manifest.experiment.name, closing(plan))
 }
 
 /// How many instances of a stage are in which state: `140: 3 fresh, 97 to run, 40 waiting`.
-fn counts(states: &[&PlanState]) -> String {
-    let count =
-        |wanted: fn(&PlanState) -> bool| states.iter().filter(|state| wanted(state)).count();
+pub(super) fn states_in_words(instances: &[(&StageName, &PlanState)]) -> String {
+    let count = |wanted: fn(&PlanState) -> bool| {
+        instances.iter().filter(|(_, state)| wanted(state)).count()
+    };
     instances_in_words([
         (count(|state| matches!(state, PlanState::Fresh(_))), "fresh"),
         (count(|state| matches!(state, PlanState::Dirty { .. })), "to run"),

@@ -23,8 +23,11 @@ const FILES_NAMED: usize = 8;
 
 pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
     let manifest = arguments.manifest.clone();
-    let manifest =
-        manifest.map(|manifest| ManifestArguments { manifest, with: arguments.with.clone() });
+    let manifest = manifest.map(|manifest| ManifestArguments {
+        manifest,
+        stages: Vec::new(),
+        with: arguments.with.clone(),
+    });
     match (&manifest, &arguments.rerun) {
         (Some(manifest), Some(stage)) => verify_rerun::run(manifest, stage, arguments),
         (Some(manifest), None) => {
@@ -104,7 +107,7 @@ fn fresh(project: &Project, plan: &Plan, arguments: &ManifestArguments) -> Selec
         list_intact: true,
         damaged_records,
         remarks,
-        remedy: format!("`pipeline run {}` makes again what is missing now", arguments.words()),
+        remedy: format!("`{}` makes again what is missing now", arguments.command("run", &[])),
     }
 }
 
