@@ -16,6 +16,7 @@ mod difference;
 mod digest;
 mod events;
 mod execute;
+mod expected;
 mod facts;
 mod format;
 mod graph;

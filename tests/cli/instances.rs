@@ -286,3 +286,34 @@ fn logs_have_headings_and_paths_have_names() {
     train@init=simclr,rate=0.9,seed=1	[project]/cache/store/[digest]
     ");
 }
+
+#[test]
+fn plan_shows_how_long_it_may_take() {
+    let project = project();
+    let plan =
+        |arguments: &str| project.pipeline(&format!("plan experiment.toml {arguments}")).printed();
+    let echo = "echo \"${INIT} ${RATE} ${SEED}\"";
+    project.edit(echo, &format!("sleep 0.6; {echo}"));
+    project.pipeline("run experiment.toml train@rate=0.9").success();
+    let seeds: Vec<u8> = (1..=40).collect();
+    project.edit("seed = [1, 2]", &format!("seed = {seeds:?}"));
+    let text = plan("train");
+    assert!(text.contains("train  240: 4 fresh, 236 to run, at most "), "{text}");
+    let last = text.lines().last().unwrap_or_default();
+    assert!(
+        last.contains("236 would run, 4 are fresh; at most ") && last.ends_with("min"),
+        "{text}"
+    );
+    // Of other instances, where none is planned that ran.
+    let text = plan("train@rate=0.5,init=scratch");
+    assert!(text.contains("40 would run, 0 are fresh; at most "), "{text}");
+    // Nothing is known of a new stage.
+    let new = "[stages.new]\nkind = \"command\"\nrun = [\"true\"]\n\n";
+    project.edit("[stages.words]", &format!("{new}[stages.words]"));
+    let text = plan("new train");
+    assert!(text.contains("; at most ") && text.contains(" for 236 of 237\n"), "{text}");
+    let json = project.pipeline("plan experiment.toml --json new train").json();
+    let stages = json["stages"].as_array().cloned().unwrap_or_default();
+    let expected = stages.iter().filter(|stage| stage["expected-seconds"].is_f64());
+    assert_eq!((stages.len(), expected.count()), (241, 236));
+}

@@ -13,6 +13,7 @@ mod path;
 mod plan;
 mod run;
 mod status;
+mod time_left;
 mod verify;
 mod verify_rerun;
 mod verify_restore;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::instances::{self, MOST_INSTANCES, Row, instances_in_words, names_in_words};
+use super::time_left::{TimeLeft, plan_with_time};
 use super::{Project, print, print_json, warn};
 use crate::cli::PlanArguments;
 use crate::format;
@@ -15,12 +16,12 @@ pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let selected = project.select(&arguments.manifest.stages)?;
     warn(&project, &selected);
-    let plan = project.plan(&selected);
+    let (plan, time) = plan_with_time(&project, &selected);
     project.check_fit(&plan)?;
     if arguments.json {
-        print_json(&to_json(&project, &plan))?;
+        print_json(&to_json(&project, &plan, &time))?;
     } else {
-        print(&to_text(&project, &plan, arguments.all))?;
+        print(&to_text(&project, &plan, &time, arguments.all))?;
     }
     let would_run = arguments.exit_code && !plan.is_all_fresh();
     Ok(if would_run { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -63,16 +64,20 @@ pub(crate) fn state_json(state: &PlanState) -> Value {
 }
 
 /// A line for each stage; one with the counts for a stage of many instances, unless `all` of them are shown.
-fn to_text(project: &Project, plan: &Plan, all: bool) -> String {
+fn to_text(project: &Project, plan: &Plan, time: &TimeLeft, all: bool) -> String {
     let rows =
         instances::rows(plan.iter(), instances::most(all)).into_iter().map(|row| match row {
             Row::One(name, state) => {
                 vec![name.to_string(), state_name(state).to_owned(), state_reason(state)]
             }
-            Row::Many(template, states) => vec![template.to_owned(), states_in_words(&states)],
+            Row::Many(template, states) => {
+                let left = time.in_words(states.iter().map(|(name, _)| *name), ", ");
+                vec![template.to_owned(), states_in_words(&states) + &left]
+            }
         });
     let table = format::table(&rows.collect::<Vec<_>>());
-    format!("{table}\n{}: {}\n", project.manifest.experiment.name, closing(plan))
+    let left = time.in_words(plan.iter().map(|(name, _)| name), "; ");
+    format!("{table}\n{}: {}{left}\n", project.manifest.experiment.name, closing(plan))
 }
 
 /// How many instances of a stage are in which state: `140: 3 fresh, 97 to run, 40 waiting`.
@@ -118,7 +123,7 @@ fn closing(plan: &Plan) -> String {
     text
 }
 
-fn to_json(project: &Project, plan: &Plan) -> Value {
+fn to_json(project: &Project, plan: &Plan, time: &TimeLeft) -> Value {
     let stages: Vec<Value> = plan
         .iter()
         .map(|(name, state)| {
@@ -126,6 +131,9 @@ fn to_json(project: &Project, plan: &Plan) -> Value {
             stage["stage"] = json!(name);
             stage["kind"] =
                 json!(project.manifest.stage(name).map(|stage| stage.stage.info().name));
+            if let Some(seconds) = time.of(name) {
+                stage["expected-seconds"] = json!(seconds);
+            }
             stage
         })
         .collect();
