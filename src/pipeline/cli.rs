@@ -1,6 +1,6 @@
 //! The command line: what the program takes, as types. What a command does is in `commands`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -17,7 +17,7 @@ use crate::shell;
     version,
     max_term_width = 100,
     after_help = "\
-To begin:  pipeline init  writes a manifest that runs,  pipeline run pipeline.toml  runs it,\n\
+To begin:  pipeline init  writes a manifest that runs,  pipeline run  runs it,\n\
            pipeline kinds  lists what stages can do."
 )]
 pub(crate) struct Arguments {
@@ -81,11 +81,12 @@ pub(crate) enum Command {
 /// A manifest, some of its stages, and where their results are kept.
 #[derive(Debug, Args)]
 pub(crate) struct ManifestArguments {
-    /// The manifest
-    pub(crate) manifest: PathBuf,
+    /// The manifest, a `.toml` file [default: `pipeline.toml` in this folder, or in the nearest one above]
+    #[arg(value_name = "MANIFEST")]
+    first: Option<PathBuf>,
     /// Only these stages: `train`, or some of its instances: `train@rate=0.9`, `train@method=lq-*` [default: all]
     #[arg(value_name = "STAGE")]
-    pub(crate) stages: Vec<String>,
+    rest: Vec<String>,
     #[command(flatten)]
     pub(crate) with: WithArguments,
 }
@@ -103,9 +104,22 @@ pub(crate) struct WithArguments {
 }
 
 impl ManifestArguments {
+    /// The manifest, where it is named: the first argument, if it ends in `.toml`. Else that is a stage, too.
+    pub(crate) fn named(&self) -> Option<&Path> {
+        self.first.as_deref().filter(|first| is_manifest(first))
+    }
+
+    /// The patterns that name stages.
+    pub(crate) fn stages(&self) -> Vec<String> {
+        let first = self.first.as_deref().filter(|first| !is_manifest(first));
+        let first = first.map(|first| first.to_string_lossy().into_owned());
+        first.into_iter().chain(self.rest.iter().cloned()).collect()
+    }
+
     /// Another command for some stages of the same manifest, as somebody would type it.
     pub(crate) fn command(&self, verb: &str, stages: &[&str]) -> String {
-        let mut words = vec![self.manifest.to_string_lossy().into_owned()];
+        let mut words =
+            Vec::from_iter(self.named().map(|path| path.to_string_lossy().into_owned()));
         words.extend(stages.iter().map(|&stage| stage.to_owned()));
         if let Some(cache) = &self.with.cache {
             words.extend(["--cache".to_owned(), cache.to_string_lossy().into_owned()]);
@@ -113,21 +127,30 @@ impl ManifestArguments {
         for value in &self.with.overrides {
             words.extend(["--set".to_owned(), value.to_string()]);
         }
-        let words: Vec<_> = words.iter().map(|word| shell::quoted(word)).collect();
-        format!("pipeline {verb} {}", words.join(" "))
+        let words = words.iter().map(|word| format!(" {}", shell::quoted(word)));
+        format!("pipeline {verb}{}", words.collect::<String>())
     }
 
     /// The same for the stages that were chosen here.
     pub(crate) fn command_again(&self, verb: &str) -> String {
-        let stages: Vec<&str> = self.stages.iter().map(String::as_str).collect();
+        let stages = self.stages();
+        let stages: Vec<&str> = stages.iter().map(String::as_str).collect();
         self.command(verb, &stages)
     }
+}
+
+/// Whether an argument names a manifest.
+pub(crate) fn is_manifest(argument: &Path) -> bool {
+    argument.extension().is_some_and(|extension| extension == "toml")
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
+    /// Only show what would run, and why, as `plan` does
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
     /// In the table at the end, show every instance of a stage, however many there are
     #[arg(long)]
     pub(crate) all: bool,
@@ -227,11 +250,8 @@ Exit status:  0  intact; the same bytes again, or within the tolerance\n        
 2  nothing could be checked: mistakes, inputs that are not fresh\n            \
 130  interrupted")]
 pub(crate) struct VerifyArguments {
-    /// The manifest
-    #[arg(required_unless_present_any = ["all", "restore"])]
-    pub(crate) manifest: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) with: WithArguments,
+    pub(crate) manifest: ManifestArguments,
     /// Check everything in the cache, regardless of the manifest
     #[arg(long, conflicts_with = "rerun")]
     pub(crate) all: bool,
@@ -239,7 +259,7 @@ pub(crate) struct VerifyArguments {
     #[arg(long, conflicts_with = "rerun")]
     pub(crate) restore: bool,
     /// Run this stage again in a scratch folder, and compare
-    #[arg(long, value_name = "STAGE", requires = "manifest")]
+    #[arg(long, value_name = "STAGE")]
     pub(crate) rerun: Option<String>,
     /// Accept other bytes if no metric differs by more than this (on GPUs, sums vary): `0.005`
     #[arg(long, value_name = "NUMBER", requires = "rerun", value_parser = tolerance)]

@@ -17,6 +17,7 @@ mod manifests;
 mod matrix;
 mod measured;
 mod mistakes;
+mod nearest;
 mod paper;
 mod places;
 mod pretrained;

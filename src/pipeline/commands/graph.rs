@@ -17,7 +17,7 @@ use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &GraphArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
-    let plan = project.plan(&project.select(&arguments.manifest.stages)?);
+    let plan = project.plan(&project.select(&arguments.manifest.stages())?);
     let most = instances::most(arguments.all);
     match arguments.format {
         GraphFormat::Text => print(&text(&project, &plan, most))?,

@@ -15,7 +15,7 @@ use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
-    let chosen = project.choose(&arguments.manifest.stages)?;
+    let chosen = project.choose(&arguments.manifest.stages())?;
     let plan = project.plan(&project.with_inputs(&chosen));
     let (mut shown, mut without) = (0, Vec::new());
     for name in &chosen {

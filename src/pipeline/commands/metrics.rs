@@ -21,7 +21,7 @@ const NOTHING: &str = "-";
 
 pub(crate) fn run(arguments: &MetricsArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
-    let chosen = project.choose(&arguments.manifest.stages)?;
+    let chosen = project.choose(&arguments.manifest.stages())?;
     let plan = project.plan(&project.with_inputs(&chosen));
     if arguments.json {
         print_json(&to_json(&chosen, &plan))?;

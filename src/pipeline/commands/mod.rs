@@ -22,16 +22,16 @@ mod why;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::Parser;
 use pipeline_stages::url::blanked;
 
 use crate::cache::Cache;
-use crate::cli::{Arguments, Command, ManifestArguments, WithArguments};
+use crate::cli::{self, Arguments, Command, ManifestArguments, WithArguments};
 use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
@@ -44,6 +44,9 @@ use crate::visible;
 
 /// The environment variable that sets the cache, unless an option does.
 const CACHE_VARIABLE: &str = "PIPELINE_CACHE";
+
+/// The manifest where none is named.
+const DEFAULT_MANIFEST: &str = "pipeline.toml";
 
 /// What was asked for cannot be done: a manifest with mistakes, a cache that cannot be read.
 const CANNOT: u8 = 2;
@@ -85,7 +88,17 @@ pub(crate) struct Project {
 impl Project {
     /// Reads the manifest and opens its cache. Nothing is written.
     pub(crate) fn open(arguments: &ManifestArguments) -> anyhow::Result<Self> {
-        let (manifest, graph) = manifest::read(&arguments.manifest, &arguments.with.overrides)?;
+        let path = match arguments.named() {
+            Some(named) => named.to_owned(),
+            None => nearest_manifest(&arguments.stages())?,
+        };
+        let (mut manifest, graph) = manifest::read(&path, &arguments.with.overrides)?;
+        // The folders above `a/..` are not those above it.
+        if manifest.folder.components().any(|part| part == Component::ParentDir)
+            && let Ok(folder) = manifest.folder.canonicalize()
+        {
+            manifest.folder = folder;
+        }
         let cache = Arc::new(open_cache(&arguments.with, &manifest.folder)?);
         Ok(Self { manifest, graph, cache })
     }
@@ -141,6 +154,9 @@ impl Project {
             return Ok(found);
         }
         let manifest = self.manifest.path.display();
+        if cli::is_manifest(Path::new(pattern)) {
+            bail!("{manifest} has no stage '{pattern}'; a manifest is named before stages");
+        }
         let same = self.graph.order().filter(|stage| read.has_template(stage.template()));
         let same: Vec<_> = same.collect();
         if let [first, ..] = same.as_slice() {
@@ -182,6 +198,27 @@ impl Project {
             false => Err(Mistakes::new(self.manifest.sources.clone(), mistakes)),
         }
     }
+}
+
+/// The `pipeline.toml` of this folder, or of the nearest one above, as a relative path. A note names it.
+fn nearest_manifest(stages: &[String]) -> anyhow::Result<PathBuf> {
+    let folder = std::env::current_dir().context("no current folder")?;
+    let mut path = PathBuf::from(DEFAULT_MANIFEST);
+    for above in folder.ancestors() {
+        if above.join(DEFAULT_MANIFEST).is_file() {
+            note(&format!("manifest: {}", path.display()));
+            return Ok(path);
+        }
+        path = Path::new("..").join(path);
+    }
+    let file = stages.iter().find(|stage| Path::new(stage).exists());
+    let hint = file.map_or(String::new(), |file| {
+        format!("; '{file}' is taken for a stage, as it does not end in .toml")
+    });
+    bail!(
+        "no manifest is named, and there is no {DEFAULT_MANIFEST} in {} or above: name a .toml file, or write a manifest with `pipeline init`{hint}",
+        folder.display()
+    )
 }
 
 /// The cache that the arguments or the environment name, or else that of a folder.

@@ -13,7 +13,7 @@ use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
-    let chosen = project.choose(&arguments.manifest.stages)?;
+    let chosen = project.choose(&arguments.manifest.stages())?;
     let plan = project.plan(&project.with_inputs(&chosen));
     if let [only] = chosen.as_slice() {
         return one(&project, &plan, only, &arguments.manifest);

@@ -7,14 +7,30 @@ use serde_json::{Value, json};
 use super::instances::{self, MOST_INSTANCES, Row, instances_in_words, names_in_words};
 use super::time_left::{TimeLeft, plan_with_time};
 use super::{Project, print, print_json, warn};
-use crate::cli::PlanArguments;
+use crate::cli::{ManifestArguments, PlanArguments};
 use crate::format;
 use crate::plan::{Blocked, Plan, PlanState};
 use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
-    let project = Project::open(&arguments.manifest)?;
-    let selected = project.select(&arguments.manifest.stages)?;
+    let PlanArguments { manifest, all, json, exit_code } = arguments;
+    show(&Shown { manifest, all: *all, json: *json, exit_code: *exit_code })
+}
+
+/// What is planned, and how it is shown: for `plan` and for `run --dry-run`.
+pub(super) struct Shown<'a> {
+    pub(super) manifest: &'a ManifestArguments,
+    /// Whether every instance has a line.
+    pub(super) all: bool,
+    pub(super) json: bool,
+    /// Whether the exit status is 1 if anything would run.
+    pub(super) exit_code: bool,
+}
+
+/// Shows a plan.
+pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
+    let project = Project::open(arguments.manifest)?;
+    let selected = project.select(&arguments.manifest.stages())?;
     warn(&project, &selected);
     let (plan, time) = plan_with_time(&project, &selected);
     project.check_fit(&plan)?;

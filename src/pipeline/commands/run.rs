@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::instances::{self, Row, instances_in_words};
+use super::plan::{self, Shown};
 use super::{INTERRUPTED, Project, print, warn};
 use crate::cli::{ManifestArguments, RunArguments};
 use crate::events::Outcome;
@@ -13,8 +14,16 @@ use crate::progress::{self, Reporters, RunningFiles, Style};
 use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
+    if arguments.dry_run {
+        return plan::show(&Shown {
+            manifest: &arguments.manifest,
+            all: arguments.all,
+            json: arguments.progress == Style::Json,
+            exit_code: false,
+        });
+    }
     let project = Project::open(&arguments.manifest)?;
-    let selected = project.select(&arguments.manifest.stages)?;
+    let selected = project.select(&arguments.manifest.stages())?;
     warn(&project, &selected);
     let options =
         Options { jobs: arguments.jobs.map(usize::from), keep_going: arguments.keep_going };

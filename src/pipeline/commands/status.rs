@@ -18,7 +18,7 @@ use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
-    let chosen = project.choose(&arguments.manifest.stages)?;
+    let chosen = project.choose(&arguments.manifest.stages())?;
     let plan = project.plan(&project.with_inputs(&chosen));
     let states = chosen.into_iter().filter_map(|name| Some((name, plan.state(name)?)));
     let states: Vec<_> = states.collect();
