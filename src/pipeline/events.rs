@@ -12,7 +12,7 @@ use crate::stage_name::StageName;
 
 /// Something that happened in a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
+#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub(crate) enum RunEvent {
     Begin {
         experiment: String,
@@ -29,6 +29,8 @@ pub(crate) enum RunEvent {
     },
     /// A stage that has a result runs again, in scratch, to compare.
     Again { stage: StageName, kind: &'static str },
+    /// Another stage of this run has the same key and must run: what becomes of it becomes of both.
+    Same { stage: StageName, same_as: StageName },
     /// Another process works on the same key: its result will be used.
     Wait { stage: StageName },
     Progress {

@@ -13,7 +13,7 @@ mod spec;
 mod states;
 mod supervisor;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use crate::digest::Digest;
 use crate::events::{Outcome, RunEvent};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
-use crate::key::{self, InputResult, KeyPart};
+use crate::key::{self, InputResult, KeyPart, StageKey};
 use crate::launcher::Plain;
 use crate::manifest::{Fit, Manifest, Misfit};
 use crate::plan::{self, Facts, PlanState};
@@ -102,6 +102,7 @@ pub(crate) fn execute(
         supervisor,
         executor: Box::new(executor),
         damaged: BTreeMap::new(),
+        failures: HashMap::new(),
         fit: None,
         failed: false,
         working: false,
@@ -130,6 +131,8 @@ struct Run<'a> {
     executor: Box<dyn Executor>,
     /// Per stage that runs, the damaged artifacts that its job found, each with what no longer counts.
     damaged: BTreeMap<StageName, Vec<(Digest, Vec<Withdrawn>)>>,
+    /// The keys that failed in this run, each with its stage and the reason.
+    failures: HashMap<StageKey, (StageName, String)>,
     /// What is known of all artifacts, once something starts.
     fit: Option<Fit<'a>>,
     failed: bool,
@@ -206,8 +209,8 @@ impl Run<'_> {
     /// Ends stages that have not begun and do not fit to their inputs.
     fn refuse(&mut self, misfits: Vec<Misfit>) {
         for Misfit { stage, mistake } in misfits {
-            use StageState::{Ready, Unseen, Waiting};
-            if let Some(Waiting | Unseen | Ready(_)) = self.states.get(&stage) {
+            use StageState::{Parked, Ready, Unseen, Waiting};
+            if let Some(Waiting | Unseen | Ready(_) | Parked { .. }) = self.states.get(&stage) {
                 let place = mistake.span().map(|span| self.manifest.sources.place(span));
                 let place = place.unwrap_or_default();
                 self.end_unreadable(&stage, format!("{place}: {}", mistake.title()));
@@ -238,12 +241,27 @@ impl Run<'_> {
         match plan::decide(name, parts, &self.facts) {
             PlanState::Fresh(record) => self.end_fresh(name, record),
             PlanState::Dirty { reason, key, parts } => {
-                self.states.set(name, StageState::Ready(Box::new(Work { reason, key, parts })));
+                self.must_run(name, Work { reason, key, parts });
             }
             // All its inputs have records, and what it reads outside the cache could be read.
             PlanState::Waiting { .. } | PlanState::Blocked(_) => {
                 self.end_unreadable(name, "internal error: its key is not known".to_owned());
             }
+        }
+    }
+
+    /// A stage must run; or it shares what becomes of another one with the same key, which must run too.
+    fn must_run(&mut self, name: &StageName, work: Work) {
+        if let Some((other, message)) = self.failures.get(&work.key) {
+            let message = format!("it does the same as {other}, which failed: {message}");
+            self.end(name, Outcome::Failed { message, log: Vec::new(), seconds: 0.0 }, None);
+        } else if let Some(other) =
+            self.states.holder(&work.key, name).filter(|_| self.starts_more()).cloned()
+        {
+            self.report(RunEvent::Same { stage: name.clone(), same_as: other.clone() });
+            self.states.set(name, StageState::Parked { behind: other });
+        } else {
+            self.states.set(name, StageState::Ready(Box::new(work)));
         }
     }
 
@@ -305,11 +323,11 @@ impl Run<'_> {
 
     fn job_ended(&mut self, name: &StageName, end: JobEnd) {
         self.supervisor.forget(name);
-        let (seconds, before) = match self.states.get(name) {
-            Some(StageState::Running { since, before, .. }) => {
-                (since.elapsed().as_secs_f64(), *before)
+        let (seconds, before, key) = match self.states.get(name) {
+            Some(StageState::Running { since, before, key }) => {
+                (since.elapsed().as_secs_f64(), *before, Some(*key))
             }
-            _ => (0.0, None),
+            _ => (0.0, None, None),
         };
         match end {
             JobEnd::Reused(record) | JobEnd::Ran(record) if !self.is_current(&record) => {
@@ -330,6 +348,7 @@ impl Run<'_> {
             JobEnd::Stopped => self.end(name, Outcome::Stopped, None),
             JobEnd::Failed { message, log } => {
                 self.failed = true;
+                self.failures.extend(key.map(|key| (key, (name.clone(), message.clone()))));
                 self.end(name, Outcome::Failed { message, log, seconds }, None)
             }
             JobEnd::DamagedInput(artifact) => {

@@ -73,6 +73,9 @@ pub(crate) fn line(event: &RunEvent) -> Option<String> {
         RunEvent::Again { stage, kind } => {
             Some(format!("      {stage} ({kind}) runs again in a scratch folder"))
         }
+        RunEvent::Same { stage, same_as } => {
+            Some(format!("      {stage} waits for {same_as}, which does the same"))
+        }
         RunEvent::Wait { stage } => {
             Some(format!("      {stage} waits: another process does the same work"))
         }
