@@ -16,7 +16,6 @@ mod manifests;
 mod matrix;
 mod measured;
 mod mistakes;
-mod paper;
 mod places;
 mod pretrained;
 mod reads;

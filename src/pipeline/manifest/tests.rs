@@ -11,6 +11,7 @@ mod good;
 mod known;
 mod matrix;
 mod overrides;
+mod paper;
 mod parameters;
 mod ports;
 mod properties;

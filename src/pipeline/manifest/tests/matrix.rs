@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::super::{Manifest, parse};
 use super::{right, shown, shown_with};
 use crate::digest::{Digest, Encoder};
+use crate::graph::Graph;
 use crate::key::{self, StageKey};
 use crate::stage_name::StageName;
 
@@ -107,6 +108,11 @@ fn edges(text: &str) -> String {
 /// The keys of all stages, if every artifact is made of its key.
 fn keys(text: &str) -> BTreeMap<StageName, StageKey> {
     let (manifest, graph) = right(text, &[]);
+    keys_of(&manifest, &graph)
+}
+
+/// The keys of all stages of this manifest, if every artifact is made of its key.
+pub(super) fn keys_of(manifest: &Manifest, graph: &Graph) -> BTreeMap<StageName, StageKey> {
     let mut keys: BTreeMap<StageName, StageKey> = BTreeMap::new();
     for name in graph.order() {
         let digest = |input: &StageName| -> Option<Digest> {
