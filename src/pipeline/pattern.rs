@@ -2,7 +2,9 @@
 //!
 //! Knows how names are made. Does not depend on manifests.
 
-use crate::stage_name::{StageName, canonical};
+use pipeline_stages::point::canonical;
+
+use crate::stage_name::StageName;
 
 /// Which stages are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]

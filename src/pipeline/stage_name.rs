@@ -1,6 +1,5 @@
 //! Names that become names of files: of stages and of experiments.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -80,32 +79,6 @@ pub(crate) fn check_value(text: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err("a value has only letters (a-z, A-Z), digits, '_', '.', '+' and '-'".to_owned())
-    }
-}
-
-/// The value as it is compared with others: numbers in their shortest form.
-pub(crate) fn canonical(value: &str) -> Cow<'_, str> {
-    let looks_like_a_number = value.bytes().any(|byte| byte.is_ascii_digit())
-        && value.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
-    if !looks_like_a_number {
-        return Cow::Borrowed(value);
-    }
-    if let Ok(whole) = value.parse::<i128>() {
-        return Cow::Owned(whole.to_string());
-    }
-    match value.parse::<f64>() {
-        Ok(number) if number.is_finite() => Cow::Owned(shortest(number)),
-        _ => Cow::Borrowed(value),
-    }
-}
-
-/// The number in its shortest form: `0.9`, `220`, `1e-5`.
-pub(crate) fn shortest(number: f64) -> String {
-    match number.abs() {
-        // Not -0.
-        0.0 => "0".to_owned(),
-        1e-4..1e16 => number.to_string(),
-        _ => format!("{number:e}"),
     }
 }
 
@@ -208,36 +181,6 @@ mod tests {
             &long,
         ] {
             assert!(bad.parse::<StageName>().is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn values_are_compared_as_numbers() {
-        for (one, other) in [
-            ("0.90", "0.9"),
-            ("1.0", "1"),
-            ("1e-1", "0.1"),
-            ("+7", "7"),
-            ("007", "7"),
-            ("-0.0", "0"),
-            ("1E-5", "0.00001"),
-            ("2.2e2", "220"),
-        ] {
-            assert_eq!(canonical(one), canonical(other));
-        }
-        for (value, expected) in [
-            ("0.9", "0.9"),
-            ("0.0001", "0.0001"),
-            ("0.00001", "1e-5"),
-            ("1e300", "1e300"),
-            ("18446744073709551615", "18446744073709551615"),
-            ("lq-0.66", "lq-0.66"),
-            ("inf", "inf"),
-            ("e", "e"),
-            ("1.2.3", "1.2.3"),
-            ("", ""),
-        ] {
-            assert_eq!(canonical(value), expected);
         }
     }
 

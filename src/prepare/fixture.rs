@@ -40,7 +40,7 @@ impl Fixture {
         for (file, content) in files {
             std::fs::write(path.join(file), content).expect("a file");
         }
-        at_port.push(Input { name: name.map(str::to_owned), path, artifact });
+        at_port.push(Input::new(name.map(str::to_owned), path, artifact));
         self
     }
 
@@ -94,7 +94,7 @@ impl Fixture {
     ) -> anyhow::Result<(PathBuf, Metrics)> {
         let mut ports: BTreeMap<String, Vec<Input>> = BTreeMap::new();
         for (port, artifact, path) in inputs {
-            let input = Input { name: None, path: (*path).to_owned(), artifact: *artifact };
+            let input = Input::new(None, *path, *artifact);
             ports.entry((*port).to_owned()).or_default().push(input);
         }
         self.stages += 1;
@@ -109,6 +109,7 @@ impl Fixture {
             stage: KindConfig::Prepare(stage.clone()),
             seed,
             inputs: ports,
+            missing: BTreeMap::new(),
             output: output.clone(),
             checkpoint: self.checkpoint(),
             folder: self.folder(),
@@ -131,6 +132,7 @@ impl Fixture {
             stage: KindConfig::Prepare(self.stage(kind, parameters)),
             seed: 0,
             inputs: self.inputs.clone(),
+            missing: BTreeMap::new(),
             output: self.output(),
             checkpoint: self.checkpoint(),
             folder: self.folder(),

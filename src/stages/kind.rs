@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use crate::ArtifactType;
 use crate::known::{Known, KnownInputs};
 use crate::parameter::{Condition, Field};
+use crate::point::Point;
 
 /// A stage kind, as `kind!` declares it.
 pub trait Kind: Rules + Serialize + DeserializeOwned + Clone + std::fmt::Debug {
@@ -42,6 +43,18 @@ pub trait Rules {
     /// What is wrong with these parameters, given what is known of the inputs.
     fn check_inputs(&self, _inputs: &KnownInputs) -> Vec<Problem> {
         Vec::new()
+    }
+
+    /// What is wrong with these parameters, given the points of all instances at a port of the shape
+    /// [`PortShape::Instances`].
+    fn check_points(&self, _points: &[Point]) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    /// Whether the stage runs without those instances at a port of the shape [`PortShape::Instances`] that have
+    /// failed, once all others have ended.
+    fn allows_missing(&self) -> bool {
+        false
     }
 
     /// What is known of the output before it exists, given what is known of the inputs.
@@ -138,6 +151,8 @@ pub enum PortShape {
     OptionalMany,
     /// A table of any number of them: `inputs = { name = "stage" }`.
     Named,
+    /// All instances of a stage: `of = "stage"`. The parameter `where`, if the kind has one, says at which points.
+    Instances,
 }
 
 impl Port {
@@ -153,7 +168,7 @@ impl Port {
 
     /// Whether a stage is invalid without it.
     pub fn required(&self) -> bool {
-        matches!(self.shape, PortShape::One | PortShape::Many)
+        matches!(self.shape, PortShape::One | PortShape::Many | PortShape::Instances)
     }
 }
 

@@ -22,6 +22,7 @@ pub mod message;
 pub mod metrics;
 pub mod parameter;
 pub mod path_text;
+pub mod point;
 pub mod state_dict;
 pub mod text;
 pub mod url;

@@ -10,10 +10,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::point::Point;
 use crate::{ArtifactType, KindConfig, path_text};
 
 /// Bumped with every change of a message that an older side could not read.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// The version of this build: a worker of another version is refused.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -34,6 +35,9 @@ pub struct Request {
     pub seed: u64,
     /// Per connected port (its name in a manifest), the artifacts behind it.
     pub inputs: BTreeMap<String, Vec<Input>>,
+    /// Per port that takes all instances of a stage, the points whose instance has no artifact.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub missing: BTreeMap<String, Vec<Point>>,
     /// The folder to write the artifact to. It exists and is empty.
     #[serde(with = "path_text")]
     pub output: PathBuf,
@@ -57,6 +61,17 @@ pub struct Input {
     pub path: PathBuf,
     #[serde(rename = "type")]
     pub artifact: ArtifactType,
+    /// Among all instances of a stage: the points of those that it is the artifact of. There are several where
+    /// instances have one key, and so are one run. Empty for an artifact that is an input by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<Point>,
+}
+
+impl Input {
+    /// An artifact that is an input by itself.
+    pub fn new(name: Option<String>, path: impl Into<PathBuf>, artifact: ArtifactType) -> Self {
+        Self { name, path: path.into(), artifact, points: Vec::new() }
+    }
 }
 
 /// How a stage is run. Not in any key, although device and threads can change the last bits of a training.
@@ -299,12 +314,18 @@ mod tests {
     #[test]
     fn a_request_survives_the_transfer() {
         let stage = KindConfig::read("split", json!({"holdout": 7}));
-        let input = Input { name: None, path: "store/ab".into(), artifact: ArtifactType::Dataset };
+        let input = Input {
+            name: None,
+            path: "store/ab".into(),
+            artifact: ArtifactType::Dataset,
+            points: vec!["rate=0.9".parse().unwrap()],
+        };
         let request = Request {
             protocol: PROTOCOL,
             stage: stage.unwrap().unwrap(),
             seed: u64::MAX,
             inputs: BTreeMap::from([("data".to_owned(), vec![input])]),
+            missing: BTreeMap::new(),
             output: "tmp/1".into(),
             checkpoint: "partial/1".into(),
             folder: "/home/somebody/my experiments".into(),

@@ -92,7 +92,7 @@ fn training(changes: &Value) -> KindConfig {
 fn evaluate(folder: &Path, model: &str, output: &str) -> anyhow::Result<Metrics> {
     let stage = stage(json!({"kind": "evaluate", "parameters": {"batch-size": 7}}));
     let mut request = request(folder, &stage, output);
-    let input = Input { name: None, path: folder.join(model), artifact: ArtifactType::Model };
+    let input = Input::new(None, folder.join(model), ArtifactType::Model);
     request.inputs.insert("model".to_owned(), vec![input]);
     run(&request)
 }
@@ -237,7 +237,7 @@ fn contrastive_pre_training_on_encoded_images_gives_an_encoder_for_them() {
 
     let mut request = request(folder.path(), &training(&json!({})), "tuned");
     let path = folder.path().join("simclr");
-    let input = Input { name: None, path, artifact: ArtifactType::Weights };
+    let input = Input::new(None, path, ArtifactType::Weights);
     request.inputs.insert("init".to_owned(), vec![input]);
     run(&request).unwrap();
 }

@@ -159,7 +159,7 @@ fn a_training_that_diverges() {
 
 /// Adds the artifact `name` as the initial encoder.
 fn with_init(mut request: Request, folder: &Path, name: &str) -> Request {
-    let input = Input { name: None, path: folder.join(name), artifact: ArtifactType::Weights };
+    let input = Input::new(None, folder.join(name), ArtifactType::Weights);
     request.inputs.insert("init".to_owned(), vec![input]);
     request
 }
@@ -207,7 +207,7 @@ fn evaluation_agrees_with_itself_whatever_the_batch() {
         let stage = stage(json!({"kind": "evaluate", "parameters": {"batch-size": batch}}));
         let mut request = request(folder.path(), &stage, &format!("metrics-{batch}"));
         let path = folder.path().join("model");
-        let input = Input { name: None, path, artifact: ArtifactType::Model };
+        let input = Input::new(None, path, ArtifactType::Model);
         request.inputs.insert("model".to_owned(), vec![input]);
         run(&request).unwrap()
     };

@@ -83,6 +83,7 @@ fn explain_port(port: &Port) -> String {
         PortShape::Many => format!("{accepts}, one or several"),
         PortShape::OptionalMany => format!("{accepts}, none or several"),
         PortShape::Named => format!("table of names to stages ({accepts})"),
+        PortShape::Instances => format!("{accepts}, all instances of a stage"),
     };
     format!("  {} = {shape}\n{}\n", port.name(), paragraphs(port.about, 6))
 }

@@ -106,6 +106,7 @@ pub(crate) fn request(
         stage: declaration.stage.clone(),
         seed: declaration.seed,
         inputs: ports,
+        missing: BTreeMap::new(),
         output: output.to_owned(),
         checkpoint: checkpoint.to_owned(),
         folder: folder.to_owned(),
@@ -125,11 +126,8 @@ pub(crate) fn inputs(
             let record = record_of(&connection.from).with_context(|| {
                 format!("'{}' ran before its input '{}'", declaration.name, connection.from)
             })?;
-            let input = Input {
-                name: connection.name.clone(),
-                path: cache.artifact(&record.output.digest),
-                artifact: record.artifact,
-            };
+            let path = cache.artifact(&record.output.digest);
+            let input = Input::new(connection.name.clone(), path, record.artifact);
             inputs.push((port.clone(), input, record.output));
         }
     }

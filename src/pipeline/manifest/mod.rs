@@ -16,16 +16,13 @@ mod fit;
 mod hint;
 mod lints;
 mod matrix;
-mod once;
 mod overrides;
 mod places;
-mod points;
 mod ports;
 mod secrets;
 mod stage;
 mod stages;
 mod syntax;
-mod template;
 mod values;
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ fn read_port<'t>(
 fn shape_help(port: &Port) -> (&'static str, String) {
     let name = port.name();
     match port.shape {
-        PortShape::One | PortShape::Optional => {
+        PortShape::One | PortShape::Optional | PortShape::Instances => {
             ("the name of a stage", format!("write {name} = \"stage\""))
         }
         PortShape::Many | PortShape::OptionalMany => (

@@ -105,6 +105,7 @@ use serde_json::{Map, Value};
 use crate::ArtifactType;
 use crate::kind::{self, Kind, KindInfo, Problem, Rules, WithoutEffect, WorkerProgram};
 use crate::known::{Known, KnownInputs};
+use crate::point::Point;
 
 kinds! { $
     prepare { Download, Unpack, Dataset, Split, CorruptLabels, ImportWeights, Command }
@@ -144,6 +145,16 @@ impl KindConfig {
     /// What is wrong with its parameters, given what is known of its inputs.
     pub fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
         with_parameters!(self, parameters => parameters.check_inputs(inputs))
+    }
+
+    /// What is wrong with its parameters, given the points of all instances at a port that takes them.
+    pub fn check_points(&self, points: &[Point]) -> Vec<Problem> {
+        with_parameters!(self, parameters => parameters.check_points(points))
+    }
+
+    /// Whether it runs without instances that have failed.
+    pub fn allows_missing(&self) -> bool {
+        with_parameters!(self, parameters => parameters.allows_missing())
     }
 
     /// What is known of its output before it exists.

@@ -4,12 +4,12 @@
 
 use std::collections::HashMap;
 
-use super::matrix::Instance;
+use super::instance::Instance;
 use crate::diagnostic::{Mistake, Span};
 
 /// Which mistakes were reported, and how many others they stand for.
 #[derive(Default)]
-pub(super) struct Once {
+pub(in crate::manifest) struct Once {
     places: HashMap<(usize, usize), Place>,
 }
 
@@ -36,13 +36,13 @@ impl Place {
 
 impl Once {
     /// Reports nothing more about this place: it is known to be wrong.
-    pub(super) fn close(&mut self, span: &Span) {
+    pub(in crate::manifest) fn close(&mut self, span: &Span) {
         let place = self.places.entry((span.start, span.end));
         place.or_insert_with(|| Place::of(None)).is_closed = true;
     }
 
     /// Adds the mistakes of an instance, except where another one has reported the place.
-    pub(super) fn add(
+    pub(in crate::manifest) fn add(
         &mut self,
         instance: usize,
         found: impl IntoIterator<Item = Mistake>,
@@ -71,7 +71,11 @@ impl Once {
     }
 
     /// Names the points of the mistakes that depend on one.
-    pub(super) fn finish(self, instances: &[Instance<'_, '_>], mistakes: &mut [Mistake]) {
+    pub(in crate::manifest) fn finish(
+        self,
+        instances: &[Instance<'_, '_>],
+        mistakes: &mut [Mistake],
+    ) {
         let mut counts: HashMap<&str, usize> = HashMap::new();
         for instance in instances {
             *counts.entry(instance.template).or_default() += 1;

@@ -4,12 +4,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use pipeline_stages::point::{canonical, shortest};
 use toml::de::{DeTable, DeValue};
 
-use super::hint::{did_you_mean, listed};
-use super::values::{Value, found, not_a_table};
+use super::super::hint::{did_you_mean, listed};
+use super::super::values::{Value, found, not_a_table};
 use crate::diagnostic::{Mistake, Sources, Span};
-use crate::stage_name::{canonical, check_name, check_value, shortest};
+use crate::stage_name::{check_name, check_value};
 
 /// The most points that a matrix has.
 const MOST_POINTS: usize = 1_000_000;

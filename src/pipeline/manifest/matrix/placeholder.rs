@@ -8,9 +8,9 @@ use std::collections::HashSet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::hint::{did_you_mean, listed};
+use super::super::hint::{did_you_mean, listed};
+use super::super::values::{Value, found};
 use super::points::{Axes, AxisSet, scalar_text};
-use super::values::{Value, found};
 use crate::diagnostic::{Mistake, Span};
 
 /// A value as it is written.
