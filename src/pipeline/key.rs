@@ -9,6 +9,7 @@
 //!
 //! Does no I/O, and does not depend on the cache.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -18,7 +19,7 @@ use serde_json::Value;
 
 use crate::difference::Differences;
 use crate::digest::{Digest, Encoder};
-use crate::manifest::Stage;
+use crate::manifest::{Connection, Stage};
 use crate::stage_name::StageName;
 
 /// Bumped when the encoding of a key changes: every stage runs again then.
@@ -74,6 +75,11 @@ pub(crate) enum KeyPart {
         from: StageName,
         digest: Digest,
     },
+    /// An instance of a stage of which all are read, and which failed: the stage runs without it.
+    Missing {
+        /// The port, with the point of the instance.
+        port: String,
+    },
     /// The content of a file or folder outside the cache.
     Outside {
         /// Its place in the list of the stage's outside paths.
@@ -92,12 +98,28 @@ pub(crate) struct OutsideDigest {
     pub(crate) digest: Digest,
 }
 
-/// The parts of a stage's key. `digest_of` returns the digest of the artifact of a stage. Inputs for which
-/// it returns `None` are left out, so that the known ones can be compared before all are known.
+/// What is known of the result of a stage that another one reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InputResult {
+    /// Nothing yet.
+    Unknown,
+    /// There is none, and the stage that reads it runs without it.
+    Missing,
+    /// This one.
+    Made {
+        /// What it was made of.
+        key: StageKey,
+        /// Its content.
+        digest: Digest,
+    },
+}
+
+/// The parts of a stage's key. `result_of` returns what is known of the result of a stage. Inputs of which
+/// nothing is known are left out, so that the known ones can be compared before all are known.
 pub(crate) fn parts(
     declaration: &Stage,
     outside: &[OutsideDigest],
-    digest_of: impl Fn(&StageName) -> Option<Digest>,
+    result_of: impl Fn(&StageName) -> InputResult,
 ) -> Vec<KeyPart> {
     let stage: &KindConfig = &declaration.stage;
     let info = stage.info();
@@ -111,9 +133,18 @@ pub(crate) fn parts(
     for (name, value) in stage.key_parameters() {
         parts.push(KeyPart::Parameter { name, value });
     }
-    for (port, from) in inputs(declaration) {
-        if let Some(digest) = digest_of(from) {
-            parts.push(KeyPart::Input { port, from: from.clone(), digest });
+    let key_of = |from: &StageName| match result_of(from) {
+        InputResult::Made { key, .. } => Some(key),
+        InputResult::Missing | InputResult::Unknown => None,
+    };
+    for Input { port, from, .. } in inputs(declaration, key_of) {
+        let from = &from[0].from;
+        match result_of(from) {
+            InputResult::Made { digest, .. } => {
+                parts.push(KeyPart::Input { port, from: from.clone(), digest });
+            }
+            InputResult::Missing => parts.push(KeyPart::Missing { port }),
+            InputResult::Unknown => {}
         }
     }
     for (index, OutsideDigest { path, digest }) in outside.iter().enumerate() {
@@ -122,19 +153,64 @@ pub(crate) fn parts(
     parts
 }
 
-/// What a stage reads: each port, with the name or the number of the input where the port takes several,
-/// and the stage behind it.
-pub(crate) fn inputs(declaration: &Stage) -> impl Iterator<Item = (String, &StageName)> {
-    declaration.inputs.iter().flat_map(|(port, connections)| {
-        connections.iter().enumerate().map(move |(index, connection)| {
-            let port = match &connection.name {
-                Some(name) => format!("{port}.{name}"),
-                None if connections.len() > 1 => format!("{port}[{index}]"),
-                None => port.clone(),
+/// What a stage reads as one input.
+pub(crate) struct Input<'m> {
+    /// The port.
+    pub(crate) at: &'m str,
+    /// The port, with the name or the number of the input where the port takes several, and with its points where it
+    /// takes all instances of a stage.
+    pub(crate) port: String,
+    /// The stages behind it: several where instances have one key, and so are one run.
+    pub(crate) from: Vec<&'m Connection>,
+}
+
+/// What a stage reads. `key_of` returns the key of a stage's result, where it is known.
+pub(crate) fn inputs<'m>(
+    declaration: &'m Stage,
+    key_of: impl Fn(&StageName) -> Option<StageKey>,
+) -> Vec<Input<'m>> {
+    let mut inputs: Vec<Input<'m>> = Vec::new();
+    for (at, connections) in &declaration.inputs {
+        let mut runs: HashMap<(Option<&str>, StageKey), usize> = HashMap::new();
+        for (index, connection) in connections.iter().enumerate() {
+            let name = connection.name.as_deref();
+            let port = match name {
+                Some(name) => format!("{at}.{name}"),
+                None if connections.len() > 1 && !connection.among_all => format!("{at}[{index}]"),
+                None => at.clone(),
             };
-            (port, &connection.from)
-        })
-    })
+            if !connection.among_all {
+                inputs.push(Input { at, port, from: vec![connection] });
+                continue;
+            }
+            let place = inputs.len();
+            let place = key_of(&connection.from)
+                .map_or(place, |key| *runs.entry((name, key)).or_insert(place));
+            let point = connection.point();
+            match inputs.get_mut(place) {
+                Some(input) => {
+                    input.port.push_str(&format!(";{point}"));
+                    input.from.push(connection);
+                }
+                None => {
+                    let port = format!("{port}@{point}");
+                    inputs.push(Input { at, port, from: vec![connection] });
+                }
+            }
+        }
+    }
+    inputs
+}
+
+/// The inputs that are one because they are one run, each by itself.
+pub(crate) fn single_ports(port: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    let (name, points) = port.split_once('@').unwrap_or((port, ""));
+    let is_one = !points.contains(';');
+    let each = move |point| match is_one {
+        true => Cow::Borrowed(port),
+        false => Cow::Owned(format!("{name}@{point}")),
+    };
+    points.split(';').map(each)
 }
 
 impl StageKey {
@@ -154,6 +230,7 @@ impl StageKey {
                 KeyPart::Input { port, from: _, digest } => {
                     encoder.text("input").text(port).digest(digest)
                 }
+                KeyPart::Missing { port } => encoder.text("missing").text(port),
                 KeyPart::Outside { index, path: _, digest } => {
                     encoder.text("outside").number(*index as u64).digest(digest)
                 }
@@ -213,6 +290,12 @@ pub(crate) enum Change {
         old: Option<Digest>,
         new: Option<Digest>,
     },
+    /// An instance failed, or did not fail any more, of a stage of which all are read.
+    Missing {
+        port: String,
+        /// Whether it failed now.
+        now: bool,
+    },
     /// Other content of a file outside the cache. `None` where it was not read.
     Outside {
         /// The path in the manifest.
@@ -247,6 +330,7 @@ enum Identity<'p> {
     Seed,
     Parameter(&'p str),
     Input(&'p str),
+    Missing(&'p str),
     Outside(usize),
 }
 
@@ -258,6 +342,7 @@ impl<'p> Identity<'p> {
             KeyPart::Seed { .. } => Self::Seed,
             KeyPart::Parameter { name, .. } => Self::Parameter(name),
             KeyPart::Input { port, .. } => Self::Input(port),
+            KeyPart::Missing { port } => Self::Missing(port),
             KeyPart::Outside { index, .. } => Self::Outside(*index),
         }
     }
@@ -313,6 +398,9 @@ fn change(old: Option<&KeyPart>, new: Option<&KeyPart>) -> Option<Change> {
                 new,
             })
         }
+        KeyPart::Missing { port } => {
+            (old != new).then(|| Change::Missing { port: port.clone(), now: new.is_some() })
+        }
         KeyPart::Outside { path, .. } => {
             let digest = |part: Option<&KeyPart>| match part {
                 Some(KeyPart::Outside { digest, .. }) => Some(*digest),
@@ -351,12 +439,20 @@ impl fmt::Display for Change {
             Self::Input { port, from, old: Some(_), new: Some(_) } => {
                 write!(f, "the content of input '{port}' changed, through stage '{from}'")
             }
+            Self::Input { port, old: None, .. } if port.contains('@') => {
+                write!(f, "input '{port}' is new")
+            }
+            Self::Input { port, new: None, .. } if port.contains('@') => {
+                write!(f, "input '{port}' was removed")
+            }
             Self::Input { port, from, old: None, .. } => {
                 write!(f, "input '{port}' is new: stage '{from}'")
             }
             Self::Input { port, from, .. } => {
                 write!(f, "input '{port}' was removed: stage '{from}'")
             }
+            Self::Missing { port, now: true } => write!(f, "input '{port}' has failed"),
+            Self::Missing { port, now: false } => write!(f, "input '{port}' had failed before"),
             Self::Outside { path, old: Some(_), new: Some(_), differences: None } => {
                 write!(f, "the content of {path} changed")
             }
@@ -424,7 +520,10 @@ mod tests {
         let outside: Vec<_> = paths
             .map(|outside| OutsideDigest { digest: digest(&outside.path), path: outside.path })
             .collect();
-        parts(declaration, &outside, |input| Some(digest(input.as_str())))
+        parts(declaration, &outside, |input| {
+            let key = StageKey(digest(input.as_str()));
+            InputResult::Made { key, digest: digest(input.as_str()) }
+        })
     }
 
     fn key_of(text: &str, stage: &str) -> StageKey {

@@ -2,7 +2,7 @@
 //!
 //! Pure: records and files come in through [`Facts`]; nothing is read or run here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use crate::cache::Record;
 use crate::difference::Differences;
 use crate::digest::Digest;
 use crate::graph::Graph;
-use crate::key::{self, Change, KeyPart, OutsideDigest, StageKey};
+use crate::key::{self, Change, Input, InputResult, KeyPart, OutsideDigest, StageKey};
 use crate::manifest::{Manifest, Stage};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
@@ -104,15 +104,15 @@ impl Plan {
             .filter(|input| !matches!(self.states.get(*input), Some(PlanState::Fresh(_))))
             .cloned()
             .collect();
-        let digest_of = |input: &StageName| match self.states.get(input) {
-            Some(PlanState::Fresh(record)) => Some(record.output.digest),
-            _ => None,
+        let result_of = |input: &StageName| match self.states.get(input) {
+            Some(PlanState::Fresh(record)) => made(record),
+            _ => InputResult::Unknown,
         };
         let outside = match facts.outside(name) {
             Ok(outside) => outside,
             Err(blocked) => return PlanState::Blocked(blocked.clone()),
         };
-        let parts = key::parts(declaration, outside, digest_of);
+        let parts = key::parts(declaration, outside, result_of);
         if on.is_empty() {
             return decide(name, parts, facts);
         }
@@ -151,6 +151,11 @@ impl Plan {
     }
 }
 
+/// What a record says of the result of an input.
+pub(crate) fn made(record: &Record) -> InputResult {
+    InputResult::Made { key: record.key, digest: record.output.digest }
+}
+
 /// Why a stage must run regardless of the inputs that it waits `on`; `None` where it depends on them.
 fn known_reason(
     declaration: &Stage,
@@ -160,21 +165,35 @@ fn known_reason(
     facts: &dyn Facts,
 ) -> Option<Reason> {
     let Some(last) = last else { return Some(Reason::NeverRan) };
-    let waiting: Vec<_> = key::inputs(declaration).filter(|(_, from)| on.contains(from)).collect();
+    let on: HashSet<&StageName> = on.iter().collect();
+    let inputs = key::inputs(declaration, |_| None).into_iter();
+    let inputs = inputs.map(|Input { port, from, .. }| (port, &from[0].from));
+    let waiting: Vec<_> = inputs.filter(|(_, from)| on.contains(from)).collect();
+    let is_waiting: HashSet<&str> = waiting.iter().map(|(port, _)| port.as_str()).collect();
     let mut changes = changes(&last.parts, parts, facts);
     // The content of a waiting input is not known: it is missing from the parts, which is not a change. A new
     // input is a change, regardless of its content.
-    changes.retain(|change| {
-        !matches!(change, Change::Input { port, new: None, .. }
-            if waiting.iter().any(|(waiting, _)| waiting == port))
+    changes.retain(|change| match change {
+        Change::Input { port, new: None, .. } | Change::Missing { port, .. } => {
+            !key::single_ports(port).any(|port| is_waiting.contains(port.as_ref()))
+        }
+        _ => true,
     });
-    let had = |wanted: &str| {
-        last.parts.iter().any(|part| matches!(part, KeyPart::Input { port, .. } if port == wanted))
-    };
-    let added = waiting.into_iter().filter(|(port, _)| !had(port));
+    let had: HashSet<_> = last
+        .parts
+        .iter()
+        .filter_map(|part| match part {
+            KeyPart::Input { port, .. } | KeyPart::Missing { port } => {
+                Some(key::single_ports(port))
+            }
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    let added = waiting.iter().filter(|(port, _)| !had.contains(port.as_str()));
     changes.extend(added.map(|(port, from)| Change::Input {
-        port,
-        from: from.clone(),
+        port: port.clone(),
+        from: (*from).clone(),
         old: None,
         new: None,
     }));

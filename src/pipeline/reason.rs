@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::key::Change;
 
+/// How many changes are shown in a line.
+const MOST_CHANGES: usize = 4;
+
 /// Why a stage must run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
@@ -33,8 +36,13 @@ impl fmt::Display for Reason {
             Self::RecordDamaged => f.write_str("its record is damaged"),
             Self::Withdrawn { because } => write!(f, "its record was withdrawn: {because}"),
             Self::Changed { changes } => {
-                let texts: Vec<String> = changes.iter().map(Change::to_string).collect();
-                f.write_str(&texts.join("; "))
+                let shown = changes.iter().take(MOST_CHANGES).map(Change::to_string);
+                f.write_str(&shown.collect::<Vec<_>>().join("; "))?;
+                match changes.len().saturating_sub(MOST_CHANGES) {
+                    0 => Ok(()),
+                    1 => f.write_str("; and 1 other change"),
+                    others => write!(f, "; and {others} other changes"),
+                }
             }
         }
     }

@@ -1,9 +1,10 @@
 //! The body of `command`: starts the program, waits for it, checks its output.
 //!
 //! Does not depend on what the program does. [`process`] starts it, [`descendants`] stops it and all that it
-//! started, [`output`] checks its output.
+//! started, [`output`] checks its output. [`instances`] lists the instances of an input that is all of a stage's.
 
 mod descendants;
+mod instances;
 mod output;
 mod process;
 #[cfg(test)]
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use pipeline_stages::kinds::Command;
-use pipeline_stages::message::Metrics;
+use pipeline_stages::message::{Input, Metrics};
 use pipeline_stages::worker::Context;
 
 use crate::Body;
@@ -66,9 +67,21 @@ fn program(command: &Command, context: &Context) -> anyhow::Result<Program> {
 }
 
 fn named_inputs(context: &Context) -> anyhow::Result<BTreeMap<String, PathBuf>> {
-    let named = context.inputs("inputs").iter().map(|input| {
-        let name = input.name.clone().context("the request has an input without a name")?;
-        Ok((name, absolute(&input.path)?))
+    let mut all: BTreeMap<&str, Vec<(&Input, PathBuf)>> = BTreeMap::new();
+    for input in context.inputs("inputs") {
+        let name = input.name.as_deref().context("the request has an input without a name")?;
+        all.entry(name).or_default().push((input, absolute(&input.path)?));
+    }
+    let named = all.into_iter().map(|(name, inputs)| {
+        let folder = match inputs.as_slice() {
+            [(input, path)] if input.points.is_empty() => path.clone(),
+            // Beside the output, which is all that is kept.
+            _ => {
+                let folder = absolute(&context.output)?.with_file_name("inputs").join(name);
+                instances::write(folder, &inputs)?
+            }
+        };
+        Ok((name.to_owned(), folder))
     });
     named.collect()
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A value on each of some axes, as it is in the name of an instance: `method=ce,rate=0.9`. Empty for a stage that
 /// does not depend on a matrix. Its axes are in the order of their names.
@@ -26,6 +27,16 @@ impl Point {
     }
 }
 
+impl<'a> FromIterator<(&'a str, &'a str)> for Point {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(values: I) -> Self {
+        let values = values.into_iter();
+        let mut values: Vec<_> =
+            values.map(|(axis, value)| (axis.to_owned(), value.to_owned())).collect();
+        values.sort();
+        Self(values)
+    }
+}
+
 impl FromStr for Point {
     type Err = String;
 
@@ -35,10 +46,9 @@ impl FromStr for Point {
             let (axis, value) = part
                 .split_once('=')
                 .ok_or_else(|| format!("'{part}' is not an axis with a value: AXIS=VALUE"))?;
-            values.push((axis.to_owned(), value.to_owned()));
+            values.push((axis, value));
         }
-        values.sort();
-        Ok(Self(values))
+        Ok(values.into_iter().collect())
     }
 }
 
@@ -82,6 +92,19 @@ pub fn canonical(value: &str) -> Cow<'_, str> {
     }
 }
 
+/// The value as JSON: a number or a truth value where it looks like one.
+pub fn typed(value: &str) -> Value {
+    match value {
+        "true" => return Value::Bool(true),
+        "false" => return Value::Bool(false),
+        _ => {}
+    }
+    let looks_like_a_number =
+        value.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first));
+    let number = looks_like_a_number.then(|| value.parse::<serde_json::Number>().ok()).flatten();
+    number.map_or_else(|| Value::String(value.to_owned()), Value::Number)
+}
+
 /// The number in its shortest form: `0.9`, `220`, `1e-5`.
 pub fn shortest(number: f64) -> String {
     match number.abs() {
@@ -105,6 +128,21 @@ mod tests {
         assert!("rate".parse::<Point>().is_err());
         let json = serde_json::to_string(&point).expect("JSON");
         assert_eq!(serde_json::from_str::<Point>(&json).expect("the same"), point);
+    }
+
+    #[test]
+    fn values_have_types() {
+        for (value, expected) in [
+            ("0.9", serde_json::json!(0.9)),
+            ("220", serde_json::json!(220)),
+            ("-1e-5", serde_json::json!(-1e-5)),
+            ("true", serde_json::json!(true)),
+            ("lq-0.66", serde_json::json!("lq-0.66")),
+            ("1.2.3", serde_json::json!("1.2.3")),
+            ("inf", serde_json::json!("inf")),
+        ] {
+            assert_eq!(typed(value), expected, "{value}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Each story has a folder of its own, and needs no network, no libtorch and no particular machine.
 
+mod all_instances;
 mod blocked;
 mod caching;
 mod crash;

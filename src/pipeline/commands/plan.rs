@@ -42,12 +42,29 @@ pub(crate) fn state_reason(state: &PlanState) -> String {
         PlanState::Fresh(_) => String::new(),
         PlanState::Dirty { reason, .. } => reason.to_string(),
         PlanState::Waiting { on, reason } => {
-            let on: Vec<&str> = on.iter().map(StageName::as_str).collect();
             let known = reason.as_ref().map_or_else(String::new, |reason| format!("; {reason}"));
-            format!("on {}{known}", on.join(", "))
+            format!("on {}{known}", in_short(on))
         }
         PlanState::Blocked(Blocked { line, message }) => format!("line {line}: {message}"),
     }
+}
+
+/// The names of stages; where there are many instances of one, how many.
+fn in_short(stages: &[StageName]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    stages.iter().for_each(|stage| *counts.entry(stage.template()).or_default() += 1);
+    let mut words: Vec<String> = Vec::new();
+    for stage in stages {
+        match counts.get_mut(stage.template()) {
+            Some(count) if *count > MOST_INSTANCES => {
+                words.push(format!("{count} instances of {}", stage.template()));
+                *count = 0;
+            }
+            Some(0) => {}
+            _ => words.push(stage.to_string()),
+        }
+    }
+    words.join(", ")
 }
 
 pub(crate) fn state_json(state: &PlanState) -> Value {

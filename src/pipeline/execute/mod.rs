@@ -25,7 +25,7 @@ use crate::digest::Digest;
 use crate::events::{Outcome, RunEvent};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
-use crate::key::{self, KeyPart};
+use crate::key::{self, InputResult, KeyPart};
 use crate::launcher::Plain;
 use crate::manifest::{Fit, Manifest, Misfit};
 use crate::plan::{self, Facts, PlanState};
@@ -141,7 +141,11 @@ impl Run<'_> {
         loop {
             self.start_what_is_ready()?;
             if self.states.running() == 0 {
-                return Ok(());
+                match self.without_some() {
+                    Some(stage) => self.states.let_start(&stage),
+                    None => return Ok(()),
+                }
+                continue;
             }
             match self.supervisor.next(self.reporter) {
                 Heard::Report(stage, Report::Event(event)) => self.report_event(&stage, event),
@@ -170,6 +174,18 @@ impl Run<'_> {
                 self.start(&name, work)?;
             }
         }
+    }
+
+    /// A stage that takes all instances of another one and runs without those that have failed, now that nothing else
+    /// can run.
+    fn without_some(&self) -> Option<StageName> {
+        let can_start = |(name, state): &(&StageName, &StageState)| {
+            matches!(state, StageState::Waiting)
+                && self.manifest.stage(name).is_some_and(|stage| stage.stage.allows_missing())
+                && self.graph.inputs(name).into_iter().any(|input| self.record(input).is_some())
+        };
+        let mut stages = self.states.iter().filter(|_| self.starts_more());
+        stages.find(can_start).map(|(name, _)| name.clone())
     }
 
     /// Before the first stage starts: whether all that will run fits to what exists.
@@ -207,9 +223,13 @@ impl Run<'_> {
         if let Err(error) = self.facts.recheck(declaration, &self.manifest.folder) {
             return self.end_unreadable(name, format!("{error:#}"));
         }
-        let digest_of = |input: &StageName| self.record(input).map(|record| record.output.digest);
+        let result_of = |input: &StageName| match self.record(input) {
+            Some(record) => plan::made(record),
+            None if declaration.stage.allows_missing() => InputResult::Missing,
+            None => InputResult::Unknown,
+        };
         let parts = match self.facts.outside(name) {
-            Ok(outside) => key::parts(declaration, outside, digest_of),
+            Ok(outside) => key::parts(declaration, outside, result_of),
             Err(blocked) => {
                 let message = blocked.message.clone();
                 return self.end_unreadable(name, message);

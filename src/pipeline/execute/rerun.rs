@@ -89,7 +89,8 @@ impl Rerun<'_> {
         record_of: impl Fn(&StageName) -> Option<Record>,
         reporter: &mut dyn Reporter,
     ) -> anyhow::Result<(WorkFolder, RerunEnd)> {
-        let inputs = spec::inputs(self.declaration, self.cache, record_of)?;
+        let spec::Inputs { inputs, missing } =
+            spec::inputs(self.declaration, self.cache, record_of)?;
         let mut supervisor = Supervisor::new();
         supervisor.listen()?;
         self.cache.prepare().map_err(with_advice)?;
@@ -107,8 +108,11 @@ impl Rerun<'_> {
             .with_context(|| format!("cannot create the folder {}", checkpoint.display()))?;
         let request =
             spec::request(self.declaration, folder, &inputs, &scratch.output(), &checkpoint);
-        let request =
-            pipeline_stages::message::Request { execution: self.execution.clone(), ..request };
+        let request = pipeline_stages::message::Request {
+            execution: self.execution.clone(),
+            missing,
+            ..request
+        };
         let command = Plain.command(self.declaration.stage.info().worker, &request)?;
 
         let stage = self.declaration.name.clone();

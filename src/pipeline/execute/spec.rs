@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, ensure};
 use pipeline_stages::message::{self, Hello, Input, Request};
 use pipeline_stages::path_text;
+use pipeline_stages::point::Point;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, Record, Stored};
-use crate::key::{KeyPart, StageKey};
+use crate::key::{self, KeyPart, StageKey};
 use crate::manifest::{Manifest, Stage};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
@@ -45,6 +46,8 @@ pub(crate) struct JobSpec {
     pub(crate) work: Work,
     /// The artifacts at its ports: the port, the input there, and what is in the store.
     pub(crate) inputs: Vec<(String, Input, Stored)>,
+    /// Per port that takes all instances of a stage, the points of those that have failed.
+    pub(crate) missing: BTreeMap<String, Vec<Point>>,
 }
 
 impl JobSpec {
@@ -59,7 +62,7 @@ impl JobSpec {
         cache: &Cache,
         record_of: impl Fn(&StageName) -> Option<Record>,
     ) -> anyhow::Result<Self> {
-        let inputs = inputs(&declaration, cache, record_of)?;
+        let Inputs { inputs, missing } = inputs(&declaration, cache, record_of)?;
         Ok(Self {
             by: Hello::of("pipeline"),
             cache: cache.layout().root().to_owned(),
@@ -68,6 +71,7 @@ impl JobSpec {
             declaration,
             work,
             inputs,
+            missing,
         })
     }
 
@@ -85,7 +89,10 @@ impl JobSpec {
 
     /// What its worker is asked to do.
     pub(crate) fn request(&self, output: &Path, checkpoint: &Path) -> Request {
-        request(&self.declaration, &self.folder, &self.inputs, output, checkpoint)
+        let missing = self.missing.clone();
+        let inputs = &self.inputs;
+        let request = request(&self.declaration, &self.folder, inputs, output, checkpoint);
+        Request { missing, ..request }
     }
 }
 
@@ -114,22 +121,38 @@ pub(crate) fn request(
     }
 }
 
+/// What a stage reads.
+pub(crate) struct Inputs {
+    /// The artifacts at its ports: the port, the input there, and what is in the store.
+    pub(crate) inputs: Vec<(String, Input, Stored)>,
+    /// Per port that takes all instances of a stage, the points of those that have no result.
+    pub(crate) missing: BTreeMap<String, Vec<Point>>,
+}
+
 /// What a stage reads at its ports, with what is in the store.
+///
+/// # Errors
+/// When one of its inputs does not have a record, and it does not run without it.
 pub(crate) fn inputs(
     declaration: &Stage,
     cache: &Cache,
     record_of: impl Fn(&StageName) -> Option<Record>,
-) -> anyhow::Result<Vec<(String, Input, Stored)>> {
-    let mut inputs = Vec::new();
-    for (port, connections) in &declaration.inputs {
-        for connection in connections {
-            let record = record_of(&connection.from).with_context(|| {
-                format!("'{}' ran before its input '{}'", declaration.name, connection.from)
-            })?;
-            let path = cache.artifact(&record.output.digest);
-            let input = Input::new(connection.name.clone(), path, record.artifact);
-            inputs.push((port.clone(), input, record.output));
-        }
+) -> anyhow::Result<Inputs> {
+    let key_of = |from: &StageName| record_of(from).map(|record| record.key);
+    let mut found = Inputs { inputs: Vec::new(), missing: BTreeMap::new() };
+    for key::Input { at, from, .. } in key::inputs(declaration, key_of) {
+        let connection = from[0];
+        let points = from.iter().filter(|one| one.among_all).map(|one| one.point());
+        let Some(record) = record_of(&connection.from) else {
+            let allowed = connection.among_all && declaration.stage.allows_missing();
+            ensure!(allowed, "'{}' ran before its input '{}'", declaration.name, connection.from);
+            found.missing.entry(at.to_owned()).or_default().extend(points);
+            continue;
+        };
+        let path = cache.artifact(&record.output.digest);
+        let input = Input::new(connection.name.clone(), path, record.artifact);
+        let input = Input { points: points.collect(), ..input };
+        found.inputs.push((at.to_owned(), input, record.output));
     }
-    Ok(inputs)
+    Ok(found)
 }

@@ -69,6 +69,8 @@ pub(crate) struct StageStates {
     states: Vec<StageState>,
     /// Per stage, how many of its inputs do not have a result.
     missing: Vec<usize>,
+    /// The stages that start without the inputs that do not have a result.
+    partial: BTreeSet<usize>,
     /// Per stage, those that read it.
     readers: Vec<Vec<usize>>,
     /// Per stage, what it takes slots of while it runs.
@@ -98,6 +100,7 @@ impl StageStates {
         let mut all = Self {
             states: order.iter().map(|_| StageState::Waiting).collect(),
             missing: order.iter().map(|name| graph.inputs(name).len()).collect(),
+            partial: BTreeSet::new(),
             readers: readers.collect(),
             pools: order.iter().map(pools_of).collect(),
             left: depths,
@@ -162,9 +165,17 @@ impl StageStates {
         }
     }
 
+    /// Lets a stage start without the inputs that do not have a result.
+    pub(crate) fn let_start(&mut self, name: &StageName) {
+        let Some(&place) = self.places.get(name) else { return };
+        self.partial.insert(place);
+        self.settle(place);
+    }
+
     /// Moves a stage that has not begun to where it is by the results of its inputs.
     fn settle(&mut self, place: usize) {
-        match (&self.states[place], self.missing[place]) {
+        let missing = if self.partial.contains(&place) { 0 } else { self.missing[place] };
+        match (&self.states[place], missing) {
             (StageState::Waiting, 0) => self.put(place, StageState::Unseen),
             (StageState::Unseen | StageState::Ready(_), 1..) => {
                 self.put(place, StageState::Waiting)

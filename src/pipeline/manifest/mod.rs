@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 
 use pipeline_stages::KindConfig;
 use pipeline_stages::message::Execution;
+use pipeline_stages::point::Point;
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
@@ -105,6 +106,16 @@ pub(crate) struct Connection {
     pub(crate) name: Option<String>,
     /// The stage that produces it.
     pub(crate) from: StageName,
+    /// Whether it is one of all instances of a stage (`evaluate@*`), which are told apart by their points.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) among_all: bool,
+}
+
+impl Connection {
+    /// The point of the instance.
+    pub(crate) fn point(&self) -> Point {
+        self.from.point().collect()
+    }
 }
 
 /// How a stage is run: none of this can change a result.

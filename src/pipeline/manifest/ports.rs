@@ -17,6 +17,8 @@ pub(super) struct Wire<'t> {
     pub(super) port: &'static Port,
     /// The name of the artifact, at a port that takes a table of them.
     pub(super) label: Option<String>,
+    /// Whether it is one of all instances of a stage.
+    pub(super) among_all: bool,
     /// The name of the stage, as it is written.
     pub(super) text: &'t str,
     /// Where it is.
@@ -26,7 +28,8 @@ pub(super) struct Wire<'t> {
 impl Wire<'_> {
     /// The connection, if the text is a stage's name.
     pub(super) fn connection(self) -> Option<Connection> {
-        Some(Connection { name: self.label, from: self.text.parse().ok()? })
+        let from = self.text.parse().ok()?;
+        Some(Connection { name: self.label, from, among_all: self.among_all })
     }
 }
 
@@ -40,16 +43,18 @@ pub(super) struct Ports<'t> {
 }
 
 impl<'t> Ports<'t> {
-    /// Reads the ports of a stage of this kind. One that is missing is not a mistake yet.
+    /// Reads the ports of a stage of this kind. One that is missing is not a mistake yet. `lists` are the places where
+    /// the matrix has put all instances of a stage.
     pub(super) fn read(
         kind: &KindInfo,
         table: &'t DeTable<'_>,
+        lists: &[Span],
         mistakes: &mut Vec<Mistake>,
     ) -> Self {
         let mut ports = Self::default();
         for port in (kind.ports)() {
             match table.get(port.name().as_str()) {
-                Some(value) => ports.wires.extend(read_port(port, value, mistakes)),
+                Some(value) => ports.wires.extend(read_port(port, value, lists, mistakes)),
                 None if port.required() => ports.missing.push(port),
                 None => {}
             }
@@ -61,11 +66,20 @@ impl<'t> Ports<'t> {
 fn read_port<'t>(
     port: &'static Port,
     value: &'t Value<'_>,
+    lists: &[Span],
     mistakes: &mut Vec<Mistake>,
 ) -> Vec<Wire<'t>> {
     let name = port.name();
     match (port.shape, value.get_ref()) {
-        (PortShape::Named, DeValue::Table(table)) => named_wires(port, table, mistakes),
+        (PortShape::Named, DeValue::Table(table)) => named_wires(port, table, lists, mistakes),
+        (PortShape::Instances, DeValue::Array(items)) if lists.contains(&value.span()) => {
+            instance_wires(port, None, items)
+        }
+        // Without a matrix, a stage is its only instance.
+        (PortShape::Instances, DeValue::String(_)) => {
+            let wire = wire(port, None, &name, value, mistakes);
+            wire.map(|wire| Wire { among_all: true, ..wire }).into_iter().collect()
+        }
         (PortShape::Many | PortShape::OptionalMany, DeValue::Array(items)) => {
             if items.is_empty() && port.required() {
                 let title = format!("'{name}' needs at least one stage");
@@ -104,6 +118,7 @@ fn shape_help(port: &Port) -> (&'static str, String) {
 fn named_wires<'t>(
     port: &'static Port,
     table: &'t DeTable<'_>,
+    lists: &[Span],
     mistakes: &mut Vec<Mistake>,
 ) -> Vec<Wire<'t>> {
     let mut wires = Vec::new();
@@ -114,9 +129,37 @@ fn named_wires<'t>(
             let title = format!("{label:?} cannot be the name of an input: {reason}");
             mistakes.push(Mistake::at(key.span(), title));
         }
-        wires.extend(wire(port, Some(label), label, value, mistakes));
+        match value.get_ref() {
+            DeValue::Array(items) if lists.contains(&value.span()) => {
+                wires.extend(instance_wires(port, Some(label), items));
+            }
+            // Without a matrix, a stage is its only instance.
+            DeValue::String(text) if text.ends_with("@*") => {
+                let wire = wire(port, Some(label), label, value, mistakes);
+                wires.extend(wire.map(|wire| Wire {
+                    text: wire.text.trim_end_matches("@*"),
+                    among_all: true,
+                    ..wire
+                }));
+            }
+            _ => wires.extend(wire(port, Some(label), label, value, mistakes)),
+        }
     }
     wires
+}
+
+/// All instances of a stage.
+fn instance_wires<'t>(
+    port: &'static Port,
+    label: Option<&str>,
+    items: &'t [Value<'_>],
+) -> Vec<Wire<'t>> {
+    let wire = |item: &'t Value<'_>| {
+        let text = item.get_ref().as_str()?;
+        let label = label.map(str::to_owned);
+        Some(Wire { port, label, among_all: true, text, span: item.span() })
+    };
+    items.iter().filter_map(wire).collect()
 }
 
 fn listed_wires<'t>(
@@ -150,5 +193,5 @@ fn wire<'t>(
         mistakes.push(Mistake::at(value.span(), title).help("names go in quotes"));
         return None;
     };
-    Some(Wire { port, label: label.map(str::to_owned), text, span: value.span() })
+    Some(Wire { port, label: label.map(str::to_owned), among_all: false, text, span: value.span() })
 }

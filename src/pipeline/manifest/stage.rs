@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use pipeline_stages::kind::{Problem, Why, WithoutEffect};
 use pipeline_stages::parameter::{Condition, Field};
-use pipeline_stages::{ArtifactType, KINDS, KindConfig, KindInfo, Port, kind_info};
+use pipeline_stages::point::Point;
+use pipeline_stages::{ArtifactType, KINDS, KindConfig, KindInfo, Port, PortShape, kind_info};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
@@ -70,7 +71,7 @@ pub(super) fn read<'t>(
     settings: &StageExecution,
     mistakes: &mut Vec<Mistake>,
 ) -> Draft<'t> {
-    let Instance { name: text, template, span, value, defaults } = instance;
+    let Instance { name: text, template, span, value, defaults, lists } = instance;
     let (value, span) = (value.as_ref(), span.clone());
     let name = check_name(template).and_then(|()| text.parse::<StageName>());
     let name = name.map_err(|reason| mistakes.push(name_mistake(template, &span, &reason))).ok();
@@ -98,7 +99,7 @@ pub(super) fn read<'t>(
     let Some(kind) = read_kind(&draft, table, mistakes) else { return draft };
     draft.seed = read_seed(kind, table, mistakes);
     let unknown = unknown_keys(kind, table, mistakes);
-    let ports = Ports::read(kind, table, mistakes);
+    let ports = Ports::read(kind, table, lists, mistakes);
     draft.wires = ports.wires;
     draft.missing = ports.missing;
     // Those whose name is only misspelt are reported already.
@@ -114,6 +115,7 @@ pub(super) fn read<'t>(
     // A rule over several parameters is of little use where one of them is wrong or misspelt.
     if let Some(stage) = draft.stage.as_ref().filter(|_| right && unknown.is_none) {
         mistakes.extend(rule_mistakes(stage, &draft.places, table));
+        mistakes.extend(point_mistakes(stage, &draft));
         table.iter().for_each(|(_, value)| refuse_passwords(value, mistakes));
         mistakes.extend(effect_mistakes(stage, table, defaults));
         draft.output = Some(stage.output());
@@ -354,6 +356,18 @@ fn rule_mistakes(stage: &KindConfig, places: &Places, table: &DeTable<'_>) -> Ve
     let connected: Vec<_> = connected.iter().map(String::as_str).collect();
     let problems = stage.check(&connected).into_iter();
     problems.map(|problem| problem_mistake(info, problem, places)).collect()
+}
+
+/// The mistakes of a stage that takes all instances of another one, which are about their points.
+fn point_mistakes(stage: &KindConfig, draft: &Draft<'_>) -> Vec<Mistake> {
+    let wires = draft.wires.iter().filter(|wire| wire.port.shape == PortShape::Instances);
+    let names: Vec<StageName> = wires.filter_map(|wire| wire.text.parse().ok()).collect();
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let points: Vec<Point> = names.iter().map(|name| name.point().collect()).collect();
+    let problems = stage.check_points(&points).into_iter();
+    problems.map(|problem| problem_mistake(stage.info(), problem, &draft.places)).collect()
 }
 
 pub(super) fn problem_mistake(kind: &KindInfo, problem: Problem, places: &Places) -> Mistake {

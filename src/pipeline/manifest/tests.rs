@@ -6,6 +6,7 @@ use super::{Manifest, Override, parse};
 use crate::diagnostic::Colour;
 use crate::graph::Graph;
 
+mod all_instances;
 mod envelope;
 mod good;
 mod known;

@@ -23,7 +23,8 @@ kind! {
     /// later, SIGKILL. What it leaves running when it ends is killed.
     Command = "command", version 1, seeded false, output Directory;
     ports {
-        /// The artifacts that it reads, by name.
+        /// The artifacts that it reads, by name. `NAME = "STAGE@*"` is all instances of a stage: the folder then has a file
+        /// `instances.json`, a list of `{ "point": { AXIS: VALUE }, "path": FOLDER }`.
         inputs: Named[];
     }
     parameters {

@@ -88,6 +88,7 @@ pub(super) fn without_matrix<'t, 'i>(
         span,
         value: Cow::Borrowed(value),
         defaults: Vec::new(),
+        lists: Vec::new(),
     };
     let Some(table) = value.get_ref().as_table() else { return instance };
     let kind = table.get("kind").and_then(|kind| kind.get_ref().as_str());

@@ -19,4 +19,6 @@ pub(in crate::manifest) struct Instance<'t, 'i> {
     pub(in crate::manifest) value: Cow<'t, Value<'i>>,
     /// The keys of it that are from `[defaults.KIND]`.
     pub(in crate::manifest) defaults: Vec<&'t str>,
+    /// The places in it where all instances of a stage stand, in a list.
+    pub(in crate::manifest) lists: Vec<Span>,
 }

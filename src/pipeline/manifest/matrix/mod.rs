@@ -9,6 +9,7 @@ mod instance;
 mod once;
 mod placeholder;
 mod points;
+mod reference;
 mod templates;
 
 use std::collections::HashMap;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use pipeline_stages::parameter::ParameterType;
-use pipeline_stages::{KindInfo, Port, kind_info};
+use pipeline_stages::{KindInfo, PortShape, kind_info};
 use toml::de::{DeTable, DeValue};
 
 use super::super::values::Value;
@@ -30,7 +30,8 @@ pub(super) struct Variant<'t, 'i> {
     pub(super) entries: Vec<Entry<'t, 'i>>,
     /// The axes whose fields are its parameters.
     pub(super) with: Vec<usize>,
-    pub(super) ports: Vec<String>,
+    /// The names of its ports, and how many artifacts each takes.
+    pub(super) ports: Vec<(String, PortShape)>,
 }
 
 pub(super) struct Entry<'t, 'i> {
@@ -101,7 +102,8 @@ impl<'t, 'i> Reader<'_, 't, 'i> {
         kind: Option<&'static KindInfo>,
         table: &'t DeTable<'i>,
     ) -> Variant<'t, 'i> {
-        let ports = kind.map(|kind| (kind.ports)().iter().map(Port::name).collect());
+        let ports =
+            kind.map(|kind| (kind.ports)().iter().map(|port| (port.name(), port.shape)).collect());
         let (entries, with, ports) = (Vec::new(), Vec::new(), ports.unwrap_or_default());
         let mut variant = Variant { kind, entries, with, ports };
         let defaults = kind.and_then(|kind| self.defaults.get(kind.name)).into_iter().flatten();
@@ -236,8 +238,19 @@ impl<'t, 'i> Variant<'t, 'i> {
         })
     }
 
-    pub(super) fn is_port(&self, key: &str) -> bool {
-        self.ports.iter().any(|port| port == key)
+    /// How many artifacts the port of this name takes; `None` if it is not a port.
+    pub(super) fn port(&self, key: &str) -> Option<PortShape> {
+        self.ports.iter().find(|(name, _)| name == key).map(|(_, shape)| *shape)
+    }
+
+    /// Its value under a key at a point.
+    pub(super) fn value(&self, key: &str, axes: &Axes<'t, 'i>, point: &[u32]) -> Option<Value<'i>> {
+        let field = self.fields(axes, point).find(|(field, _)| field.get_ref() == key);
+        if let Some((_, value)) = field {
+            return Some(value.clone());
+        }
+        let entry = self.entries(axes, point).find(|entry| entry.key.get_ref() == key)?;
+        entry.node.at(axes, point, &mut Vec::new())
     }
 
     /// The axes that it uses itself at a point.
@@ -257,18 +270,18 @@ impl<'t, 'i> Variant<'t, 'i> {
         &self,
         axes: &Axes<'t, 'i>,
         point: &[u32],
-        mut each: impl FnMut(&str, &Span),
+        mut each: impl FnMut(PortShape, &str, &Span),
     ) {
         for (key, value) in self.fields(axes, point) {
-            if self.is_port(key.as_ref()) {
-                each_text(value, &mut |text, span| each(text, &span));
+            if let Some(shape) = self.port(key.as_ref()) {
+                each_text(value, &mut |text, span| each(shape, text, &span));
             }
         }
         for entry in self.entries(axes, point) {
-            if self.is_port(entry.key.as_ref()) {
+            if let Some(shape) = self.port(entry.key.as_ref()) {
                 entry.node.each_text(&mut |text| {
                     if let Some(value) = text.at(axes, point) {
-                        each(&value, text.span());
+                        each(shape, &value, text.span());
                     }
                 });
             }

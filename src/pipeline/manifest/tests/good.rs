@@ -82,7 +82,10 @@ fn ports_of_all_shapes_are_connected() {
         stage.connections().map(|(port, one)| (port.to_owned(), one.clone())).collect()
     };
     let to = |port: &str, label: Option<&str>, from: &str| {
-        (port.to_owned(), Connection { name: label.map(str::to_owned), from: name(from) })
+        (
+            port.to_owned(),
+            Connection { name: label.map(str::to_owned), from: name(from), among_all: false },
+        )
     };
     assert_eq!(connections("data"), [to("source", None, "archive")]);
     let labelled = [to("inputs", Some("first"), "evaluate"), to("inputs", Some("second"), "train")];

@@ -9,9 +9,9 @@ use proptest::prelude::*;
 
 use super::super::{Manifest, parse};
 use super::{right, shown, shown_with};
-use crate::digest::{Digest, Encoder};
+use crate::digest::Encoder;
 use crate::graph::Graph;
-use crate::key::{self, StageKey};
+use crate::key::{self, InputResult, StageKey};
 use crate::stage_name::StageName;
 
 /// The manifest of the documentation.
@@ -74,12 +74,12 @@ with   = ["method"]
 "#;
 
 /// A matrix over these axes, with `command` stages below.
-fn commands(matrix: &str, stages: &str) -> String {
+pub(super) fn commands(matrix: &str, stages: &str) -> String {
     format!("[experiment]\nname = \"x\"\n[matrix]\n{matrix}\n{stages}")
 }
 
 /// A stage `name` that runs `run`, with more lines.
-fn command(name: &str, run: &str, more: &str) -> String {
+pub(super) fn command(name: &str, run: &str, more: &str) -> String {
     format!("[stages.{name}]\nkind = \"command\"\nrun = [\"echo\", {run}]\n{more}\n")
 }
 
@@ -94,7 +94,7 @@ fn counts(manifest: &Manifest) -> String {
 }
 
 /// Each stage with its inputs, a line each.
-fn edges(text: &str) -> String {
+pub(super) fn edges(text: &str) -> String {
     let (manifest, _) = right(text, &[]);
     let mut lines = String::new();
     for stage in &manifest.stages {
@@ -106,7 +106,7 @@ fn edges(text: &str) -> String {
 }
 
 /// The keys of all stages, if every artifact is made of its key.
-fn keys(text: &str) -> BTreeMap<StageName, StageKey> {
+pub(super) fn keys(text: &str) -> BTreeMap<StageName, StageKey> {
     let (manifest, graph) = right(text, &[]);
     keys_of(&manifest, &graph)
 }
@@ -115,11 +115,15 @@ fn keys(text: &str) -> BTreeMap<StageName, StageKey> {
 pub(super) fn keys_of(manifest: &Manifest, graph: &Graph) -> BTreeMap<StageName, StageKey> {
     let mut keys: BTreeMap<StageName, StageKey> = BTreeMap::new();
     for name in graph.order() {
-        let digest = |input: &StageName| -> Option<Digest> {
-            Some(Encoder::new("test").text(&keys.get(input)?.to_string()).finish())
+        let result = |input: &StageName| match keys.get(input) {
+            None => InputResult::Unknown,
+            Some(key) => {
+                let digest = Encoder::new("test").text(&key.to_string()).finish();
+                InputResult::Made { key: *key, digest }
+            }
         };
         let stage = manifest.stage(name).expect("a stage");
-        let key = StageKey::of(&key::parts(stage, &[], digest));
+        let key = StageKey::of(&key::parts(stage, &[], result));
         keys.insert(name.clone(), key);
     }
     keys
@@ -681,7 +685,7 @@ fn what_is_wrong_with_a_reference() {
             command(
                 "b",
                 "\"b\"",
-                "[stages.b.inputs]\nn = \"ab\"\nx = \"a@*\"\ny = \"a@rate\"\nz = \"a@rat=1\"\nv = \"a@rate=7\"\nw = \"a@rate=1\"\nu = \"c@rate=1\"",
+                "[stages.b.inputs]\nn = \"ab\"\nx = \"a@rate=*,rate=1\"\ny = \"a@rate\"\nz = \"a@rat=1\"\nv = \"a@rate=7\"\nw = \"a@rate=1\"\nu = \"c@rate=1\"",
             ),
             command("c", "\"c\"", ""),
         ]
@@ -694,13 +698,13 @@ fn what_is_wrong_with_a_reference() {
     18 | n = "ab"
        |     ^^^^
 
-    error: 'a@*' names several instances, which is not supported yet
+    error: 'a@rate=*,rate=1' is not the name of an instance
       --> x.toml:19:5
        |
-    19 | x = "a@*"
-       |     ^^^^^
+    19 | x = "a@rate=*,rate=1"
+       |     ^^^^^^^^^^^^^^^^^
        |
-       = help: name one: STAGE or STAGE@AXIS=VALUE
+       = help: write STAGE@AXIS=VALUE, with commas between several
 
     error: 'a@rate' is not the name of an instance
       --> x.toml:20:5
