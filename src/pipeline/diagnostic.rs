@@ -175,6 +175,13 @@ impl Mistake {
         self
     }
 
+    /// The same mistake, `by` bytes further on.
+    pub(crate) fn moved(mut self, by: usize) -> Self {
+        let spans = self.span.iter_mut().chain(self.related.iter_mut().map(|(span, _)| span));
+        spans.for_each(|span| *span = span.start + by..span.end + by);
+        self
+    }
+
     /// Where it is.
     pub(crate) fn span(&self) -> Option<&Span> {
         self.span.as_ref()

@@ -39,9 +39,12 @@ impl<'a> CacheFacts<'a> {
             if declaration.stage.outside_paths().is_empty() {
                 continue;
             }
-            let digests = facts.digests(declaration, &manifest.folder);
-            let digests = digests
-                .map_err(|error| Blocked { line: declaration.line, message: format!("{error:#}") });
+            let digests = facts.digests(declaration, manifest.folder_of(declaration));
+            let digests = digests.map_err(|error| Blocked {
+                line: declaration.line,
+                file: declaration.file.as_ref().map(|file| file.name.clone()),
+                message: format!("{error:#}"),
+            });
             facts.outside.insert(declaration.name.clone(), digests);
         }
         facts.remember();
@@ -55,12 +58,13 @@ impl CacheFacts<'_> {
     /// # Errors
     /// Every stage that is blocked, with its line.
     pub(crate) fn refuse_blocked(&self, manifest: &Manifest) -> anyhow::Result<()> {
-        let path = manifest.path.display();
+        let path = manifest.path.display().to_string();
         let blocked =
             self.outside.iter().filter_map(|(name, found)| Some((name, found.as_ref().err()?)));
         let mut blocked: Vec<_> = blocked.collect();
-        blocked.sort_by_key(|(_, blocked)| blocked.line);
-        let lines = blocked.into_iter().map(|(name, Blocked { line, message })| {
+        blocked.sort_by_key(|(_, blocked)| (blocked.file.clone(), blocked.line));
+        let lines = blocked.into_iter().map(|(name, Blocked { line, file, message })| {
+            let path = file.as_ref().unwrap_or(&path);
             format!("{path}:{line}: stage '{name}': {message}")
         });
         let lines: Vec<_> = lines.collect();

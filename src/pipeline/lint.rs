@@ -14,7 +14,7 @@ pub(crate) fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings 
     let mut list = Vec::new();
     if !manifest.allowed.contains(&Lint::UndeclaredFile) {
         let stages = selected.iter().filter_map(|name| manifest.stage(name));
-        list.extend(stages.flat_map(|stage| undeclared_files(stage, &manifest.folder)));
+        list.extend(stages.flat_map(|stage| undeclared_files(stage, manifest.folder_of(stage))));
     }
     if !manifest.allowed.contains(&Lint::UnusedAxis) {
         list.extend(manifest.unused_axes.iter().map(|(name, span)| {

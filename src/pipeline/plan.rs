@@ -43,8 +43,11 @@ pub(crate) enum NoResult {
 /// Why a stage cannot run, regardless of the others: a file outside the cache that it reads cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Blocked {
-    /// The line of the manifest where the stage starts.
+    /// The line of its file where the stage starts.
     pub(crate) line: usize,
+    /// That file, if it is not the manifest itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<String>,
     pub(crate) message: String,
 }
 
@@ -431,7 +434,7 @@ mod tests {
         let mut world = Memory::default();
         world.run(CHAIN, by_key);
         let b: StageName = "b".parse().expect("a name");
-        world.blocked.insert(b, Blocked { line: 7, message: "gone".to_owned() });
+        world.blocked.insert(b, Blocked { line: 7, file: None, message: "gone".to_owned() });
         assert_eq!(world.states(CHAIN), "a fresh\nb blocked: gone\nc waits on b: ?\nother fresh");
         let plan = world.plan(CHAIN);
         assert!(!plan.is_all_fresh());

@@ -45,7 +45,10 @@ pub(crate) fn state_reason(state: &PlanState) -> String {
             let known = reason.as_ref().map_or_else(String::new, |reason| format!("; {reason}"));
             format!("on {}{known}", in_short(on))
         }
-        PlanState::Blocked(Blocked { line, message }) => format!("line {line}: {message}"),
+        PlanState::Blocked(Blocked { line, file, message }) => match file {
+            None => format!("line {line}: {message}"),
+            Some(file) => format!("{file}:{line}: {message}"),
+        },
     }
 }
 

@@ -220,7 +220,7 @@ impl Run<'_> {
         let Some(declaration) = self.manifest.stage(name) else {
             return self.end(name, Outcome::Skipped { because: None }, None);
         };
-        if let Err(error) = self.facts.recheck(declaration, &self.manifest.folder) {
+        if let Err(error) = self.facts.recheck(declaration, self.manifest.folder_of(declaration)) {
             return self.end_unreadable(name, format!("{error:#}"));
         }
         let result_of = |input: &StageName| match self.record(input) {

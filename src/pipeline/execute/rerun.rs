@@ -95,7 +95,7 @@ impl Rerun<'_> {
         supervisor.listen()?;
         self.cache.prepare().map_err(with_advice)?;
         let index = StatIndex::at(self.cache.layout().stat_index());
-        let folder = &self.manifest.folder;
+        let folder = self.manifest.folder_of(self.declaration);
         let reads = Reads::look(self.cache, self.declaration, folder, &index, &inputs)?;
         if let Some(path) = reads.other_than(&self.record.parts) {
             bail!("{path} is not what it was when the stage ran: run the stage first");

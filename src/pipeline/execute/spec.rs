@@ -36,7 +36,7 @@ pub(crate) struct JobSpec {
     pub(crate) cache: PathBuf,
     /// The experiment.
     pub(crate) experiment: String,
-    /// The manifest's folder.
+    /// The folder of the stage's file.
     #[serde(with = "path_text")]
     pub(crate) folder: PathBuf,
     /// The stage.
@@ -67,7 +67,7 @@ impl JobSpec {
             by: Hello::of("pipeline"),
             cache: cache.layout().root().to_owned(),
             experiment: manifest.experiment.name.clone(),
-            folder: manifest.folder.clone(),
+            folder: manifest.folder_of(&declaration).to_owned(),
             declaration,
             work,
             inputs,

@@ -2,11 +2,16 @@
 //!
 //! Does not depend on what a manifest must have.
 
-use toml::de::DeTable;
+use std::borrow::Cow;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::brackets::Unclosed;
-use super::overrides::Override;
+use super::include::Included;
+use super::overrides::{Override, shifted};
 use super::syntax::{Fault, Faults};
+use super::values::{Value, not_a_table};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 
 /// A manifest as a tree.
@@ -51,32 +56,24 @@ impl Places {
     }
 }
 
-/// The tree of `text` with `overrides` put into it. `None` if too much of the text is not TOML.
+/// The tree of `text`, with the stages and defaults of the `included` files and with `overrides` put into it. `None` if
+/// too much of a text is not TOML.
 pub(super) fn parse<'i>(
     text: &'i str,
+    included: &'i [Included],
     overrides: &'i [Override],
     sources: &mut Sources,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<Document<'i>> {
-    let (root, errors) = DeTable::parse_recoverable(text);
-    let mut root = root.into_inner();
-    let mut errors = typed(&errors, text);
-    let unclosed = if errors.is_empty() { None } else { Unclosed::find(text) };
-    // After any other error, parts of the tree are missing, and mistakes about the rest would be wrong.
-    let is_local =
-        |error: &SyntaxError| error.fault == Fault::Duplicate || error.fault.is_of_one_value();
-    let whole = unclosed.is_none() && errors.iter().all(is_local);
-    if let Some(unclosed) = unclosed {
-        errors.retain(|error| !unclosed.hides(&error.span, error.fault == Fault::Text));
-        // Text without its last quote takes the bracket with it.
-        let is_why =
-            |error: &SyntaxError| error.fault == Fault::Text && unclosed.holds(&error.span);
-        if !errors.iter().any(is_why) {
-            mistakes.push(unclosed.mistake());
+    let Parsed { mut root, mut whole, mut broken } = parse_text(text, 0, mistakes);
+    for Included { text, start, .. } in included {
+        let parsed = parse_text(text, *start, mistakes);
+        whole &= parsed.whole;
+        broken.extend(parsed.broken);
+        if parsed.whole {
+            merge(&mut root, parsed.root, mistakes);
         }
     }
-    let broken = broken_places(&errors, text);
-    mistakes.extend(errors.iter().filter_map(|error| syntax_mistake(error, text, &broken.tables)));
     for given in overrides {
         let start = given.add_to(sources);
         if whole {
@@ -84,7 +81,106 @@ pub(super) fn parse<'i>(
             mistakes.extend(given.apply(&mut root, start, is_shown).err());
         }
     }
-    whole.then_some(Document { root, broken: broken.all })
+    whole.then_some(Document { root, broken: Places::new(broken) })
+}
+
+/// A text as a tree.
+struct Parsed<'i> {
+    root: DeTable<'i>,
+    /// Whether nothing of it is missing.
+    whole: bool,
+    /// Where the tree only guesses.
+    broken: Vec<Span>,
+}
+
+/// The tree of a text whose place in the sources begins at `start`.
+fn parse_text<'i>(text: &'i str, start: usize, mistakes: &mut Vec<Mistake>) -> Parsed<'i> {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let mut errors = typed(&errors, text);
+    let unclosed = if errors.is_empty() { None } else { Unclosed::find(text) };
+    // After any other error, parts of the tree are missing, and mistakes about the rest would be wrong.
+    let is_local =
+        |error: &SyntaxError| error.fault == Fault::Duplicate || error.fault.is_of_one_value();
+    let whole = unclosed.is_none() && errors.iter().all(is_local);
+    let mut found = Vec::new();
+    if let Some(unclosed) = unclosed {
+        errors.retain(|error| !unclosed.hides(&error.span, error.fault == Fault::Text));
+        // Text without its last quote takes the bracket with it.
+        let is_why =
+            |error: &SyntaxError| error.fault == Fault::Text && unclosed.holds(&error.span);
+        if !errors.iter().any(is_why) {
+            found.push(unclosed.mistake());
+        }
+    }
+    let broken = broken_places(&errors, text);
+    found.extend(errors.iter().filter_map(|error| syntax_mistake(error, text, &broken.tables)));
+    mistakes.extend(found.into_iter().map(|mistake| mistake.moved(start)));
+    let moved = |place: Span| place.start + start..place.end + start;
+    let root = match start {
+        0 => root.into_inner(),
+        _ => match shifted(Spanned::new(0..0, DeValue::Table(root.into_inner())), start)
+            .into_inner()
+        {
+            DeValue::Table(root) => root,
+            _ => unreachable!("it is the table that it was"),
+        },
+    };
+    Parsed { root, whole, broken: broken.all.0.into_iter().map(moved).collect() }
+}
+
+/// Puts the tree of an included file into that of the manifest.
+fn merge<'i>(root: &mut DeTable<'i>, included: DeTable<'i>, mistakes: &mut Vec<Mistake>) {
+    for (key, value) in included {
+        match (key.get_ref().as_ref(), value.get_ref()) {
+            ("include", _) => {}
+            ("stages" | "defaults", DeValue::Table(_)) => {
+                let depth = if key.get_ref() == "stages" { 1 } else { 2 };
+                merge_value(root, key, value, depth, mistakes);
+            }
+            (name @ ("stages" | "defaults"), _) => {
+                mistakes.push(not_a_table(name, &value));
+            }
+            (name, _) => {
+                let what = if value.get_ref().is_table() { "table" } else { "key" };
+                let title = format!("an included file cannot have the {what} '{name}'");
+                mistakes.push(
+                    Mistake::at(key.span(), title)
+                        .help("it has [stages.NAME], [defaults.KIND] and include = [...]"),
+                );
+            }
+        }
+    }
+}
+
+/// Puts a value under a key; that of a table of this `depth` is put into the one that is there.
+fn merge_value<'i>(
+    table: &mut DeTable<'i>,
+    key: Spanned<Cow<'i, str>>,
+    value: Value<'i>,
+    depth: usize,
+    mistakes: &mut Vec<Mistake>,
+) {
+    let name: &str = key.as_ref();
+    let Some((first, _)) = table.get_key_value(name) else {
+        table.insert(key, value);
+        return;
+    };
+    let first = first.span();
+    let there = table.get_mut(name).map(Spanned::get_mut);
+    match (depth, there, value) {
+        (1.., Some(DeValue::Table(there)), value) if value.get_ref().is_table() => {
+            if let DeValue::Table(new) = value.into_inner() {
+                for (key, value) in new {
+                    merge_value(there, key, value, depth - 1, mistakes);
+                }
+            }
+        }
+        _ => {
+            let title = format!("'{name}' is defined twice");
+            let mistake = Mistake::at(first, title).help("remove one of them, or rename it");
+            mistakes.push(mistake.related(key.span(), "here too"));
+        }
+    }
 }
 
 /// Where the tree only guesses.

@@ -15,7 +15,8 @@ use super::{Experiment, StageExecution};
 use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_experiment_name;
 
-const TABLES: [&str; 6] = ["experiment", "execution", "lint", "matrix", "defaults", "stages"];
+const TABLES: [&str; 7] =
+    ["include", "experiment", "execution", "lint", "matrix", "defaults", "stages"];
 const EXPERIMENT_KEYS: [&str; 3] = ["name", "about", "seed"];
 /// The keys of the table `[execution]` and of `execution = { ... }` in a stage.
 pub(super) const EXECUTION_KEYS: [&str; 4] =

@@ -1,12 +1,12 @@
 //! The manifest: text into [`Manifest`] and [`Graph`], or into all mistakes of the text at once.
 //!
-//! The text, with the values of `--set` put into it, becomes a tree with spans (`document`, `overrides`). From
+//! The text, with the files that it includes (`include`) and the values of `--set` put into it, becomes a tree with spans (`document`, `overrides`). From
 //! it come the tables beside the stages (`envelope`), the instances of the stages at the points of a matrix (`matrix`,
 //! `points`, `template`), each of them by itself (`stage`, `ports`, `values`), and the edges between them
 //! (`connect`). Every step reports what is wrong and continues, but never reports
 //! what only follows from another mistake.
 //!
-//! Does not depend on keys, caches or workers. Only [`read`] does I/O.
+//! Does not depend on keys, caches or workers. Only [`read`] and `include` do I/O.
 
 mod brackets;
 mod connect;
@@ -14,6 +14,7 @@ mod document;
 mod envelope;
 mod fit;
 mod hint;
+mod include;
 mod lints;
 mod matrix;
 mod overrides;
@@ -33,6 +34,7 @@ use std::path::{Path, PathBuf};
 
 use pipeline_stages::KindConfig;
 use pipeline_stages::message::Execution;
+use pipeline_stages::path_text;
 use pipeline_stages::point::Point;
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
@@ -48,6 +50,7 @@ pub(crate) use overrides::Override;
 pub(crate) use places::Places;
 pub(crate) use stages::Stages;
 
+use include::Included;
 use matrix::Expanded;
 
 /// A checked manifest: every port is connected to a stage that fits.
@@ -92,11 +95,24 @@ pub(crate) struct Stage {
     pub(crate) seed: u64,
     /// How to run it.
     pub(crate) execution: StageExecution,
-    /// The line of the file, from 1, where it starts: all instances of a stage are on one.
+    /// The line of its file, from 1, where it starts: all instances of a stage are on one.
     pub(crate) line: usize,
+    /// The file that it is from, if that is not the manifest itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<StageFile>,
     /// Where its values are.
     #[serde(skip)]
     pub(crate) places: Places,
+}
+
+/// A file that a manifest includes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StageFile {
+    /// Its name, as it is shown.
+    pub(crate) name: String,
+    /// Its folder, absolute: what relative paths of its stages are relative to.
+    #[serde(with = "path_text")]
+    pub(crate) folder: PathBuf,
 }
 
 /// An edge of the graph, at the end where the artifact is read.
@@ -130,6 +146,11 @@ pub(crate) struct StageExecution {
 impl Manifest {
     pub(crate) fn stage(&self, name: &StageName) -> Option<&Stage> {
         self.stages.get(self.stages.position(name)?)
+    }
+
+    /// What relative paths of a stage are relative to: the folder of its file, absolute.
+    pub(crate) fn folder_of<'m>(&'m self, stage: &'m Stage) -> &'m Path {
+        stage.file.as_ref().map_or(&self.folder, |file| &file.folder)
     }
 }
 
@@ -172,8 +193,8 @@ pub(crate) fn read(path: &Path, overrides: &[Override]) -> Result<(Manifest, Gra
     }
 }
 
-/// Reads a manifest from its text. Of the file system it asks only for the current folder, to make
-/// that of `path` absolute. Reports all mistakes at once.
+/// Reads a manifest from its text. Of the file system it asks for the files that this includes, and for the current
+/// folder, to make that of `path` absolute. Reports all mistakes at once.
 pub(crate) fn parse(
     path: &Path,
     text: &str,
@@ -206,9 +227,16 @@ fn read_text(
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     sources.add(Origin::File(path.display().to_string()), text);
     sources.hide(secrets::hidden(text));
-    let document = document::parse(text, overrides, sources, mistakes)?;
+    let before = mistakes.len();
+    let included = include::read(path, text, sources, mistakes);
+    let is_complete = mistakes.len() == before;
+    let document = document::parse(text, &included, overrides, sources, mistakes)?;
+    // What is missing may be in a file that could not be read.
+    if !is_complete {
+        return None;
+    }
     let mut found = Vec::new();
-    let read = read_document(path, &document.root, sources, &mut found);
+    let read = read_document(path, &document.root, &included, sources, &mut found);
     mistakes.extend(found.into_iter().filter(|mistake| !document.is_guess(mistake)));
     read
 }
@@ -216,6 +244,7 @@ fn read_text(
 fn read_document(
     path: &Path,
     root: &DeTable<'_>,
+    included: &[Included],
     sources: &Sources,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<(Manifest, Graph)> {
@@ -246,7 +275,7 @@ fn read_document(
         }
     };
     let experiment = envelope.experiment?;
-    let stages = drafts.into_iter().map(|draft| draft.finish(experiment.seed, sources));
+    let stages = drafts.into_iter().map(|draft| draft.finish(experiment.seed, included, sources));
     let stages = Stages::new(stages.collect::<Option<Vec<_>>>()?);
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();

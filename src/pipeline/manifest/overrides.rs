@@ -151,7 +151,7 @@ impl std::fmt::Display for Override {
 }
 
 /// The same value, `by` bytes further on.
-fn shifted(value: Value<'_>, by: usize) -> Value<'_> {
+pub(super) fn shifted(value: Value<'_>, by: usize) -> Value<'_> {
     let moved = |span: Span| span.start + by..span.end + by;
     let span = moved(value.span());
     let inner = match value.into_inner() {

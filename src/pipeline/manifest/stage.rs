@@ -13,11 +13,12 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::envelope::{EXECUTION_KEYS, read_execution};
 use super::hint::{did_you_mean, listed, nearest};
+use super::include::Included;
 use super::matrix::Instance;
 use super::ports::{Ports, Wire};
 use super::secrets::has_password;
 use super::values::{Value, about, not_a_table, range_mistake, text, type_mistake, whole_number};
-use super::{Places, Stage, StageExecution};
+use super::{Places, Stage, StageExecution, StageFile};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 use crate::stage_name::{StageName, check_name};
 
@@ -48,7 +49,20 @@ pub(super) struct Draft<'t> {
 
 impl Draft<'_> {
     /// The stage, if nothing is wrong with it and its wires lead to stages.
-    pub(super) fn finish(self, experiment_seed: u64, sources: &Sources) -> Option<Stage> {
+    pub(super) fn finish(
+        self,
+        experiment_seed: u64,
+        included: &[Included],
+        sources: &Sources,
+    ) -> Option<Stage> {
+        let is_from = |file: &&Included| {
+            (file.start..=file.start + file.text.len()).contains(&self.span.start)
+        };
+        let file = included.iter().find(is_from);
+        let file = file.map(|Included { name, folder, .. }| StageFile {
+            name: name.clone(),
+            folder: folder.clone(),
+        });
         let mut inputs = BTreeMap::<_, Vec<_>>::new();
         for wire in self.wires {
             inputs.entry(wire.port.name()).or_default().push(wire.connection()?);
@@ -60,6 +74,7 @@ impl Draft<'_> {
             seed: self.seed.unwrap_or(experiment_seed),
             execution: self.execution,
             line: sources.line(&self.span),
+            file,
             places: self.places,
         })
     }

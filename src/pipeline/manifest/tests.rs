@@ -9,6 +9,7 @@ use crate::graph::Graph;
 mod all_instances;
 mod envelope;
 mod good;
+mod include;
 mod known;
 mod matrix;
 mod overrides;

@@ -1,0 +1,221 @@
+//! Files that a manifest includes.
+
+use std::fs;
+use std::path::Path;
+
+use insta::assert_snapshot;
+
+use super::super::{Manifest, read};
+use crate::diagnostic::Colour;
+use crate::graph::Graph;
+use crate::key::{self, InputResult, StageKey};
+
+const BASE: &str = "\
+[defaults.command]
+output = \"metrics\"
+
+[stages.raw]
+kind = \"command\"
+run = [\"cat\", \"words.txt\"]
+files = [\"words.txt\"]
+";
+
+const MAIN: &str = "\
+include = [\"shared/base.toml\"]
+
+[experiment]
+name = \"x\"
+
+[stages.words]
+kind = \"command\"
+run = [\"wc\"]
+inputs = { raw = \"raw\" }
+";
+
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("it can be made");
+        fs::write(path, text).expect("it can be written");
+    }
+    folder
+}
+
+fn right(folder: &Path) -> (Manifest, Graph) {
+    read(&folder.join("main.toml"), &[])
+        .unwrap_or_else(|mistakes| panic!("{}", mistakes.render(Colour::Never)))
+}
+
+fn shown(files: &[(&str, &str)]) -> String {
+    let folder = folder(files);
+    let mistakes = read(&folder.path().join("main.toml"), &[]).expect_err("mistakes");
+    mistakes.render(Colour::Never).replace(&format!("{}/", folder.path().display()), "")
+}
+
+#[test]
+fn stages_and_defaults_come_from_the_file_and_paths_are_relative_to_it() {
+    let folder = folder(&[("main.toml", MAIN), ("shared/base.toml", BASE)]);
+    let (manifest, graph) = right(folder.path());
+    let raw = manifest.stage(&"raw".parse().expect("a name")).expect("a stage");
+    assert_eq!(manifest.folder_of(raw), folder.path().join("shared"));
+    let words = manifest.stage(&"words".parse().expect("a name")).expect("a stage");
+    assert_eq!(manifest.folder_of(words), folder.path());
+    assert_eq!(words.stage.output().name(), "metrics");
+    assert_eq!(graph.order().map(|name| name.as_str()).collect::<Vec<_>>(), ["raw", "words"]);
+    assert_eq!(
+        (raw.line, raw.file.as_ref().map(|file| file.name.ends_with("shared/base.toml"))),
+        (4, Some(true))
+    );
+}
+
+#[test]
+fn the_key_of_a_stage_does_not_know_its_file() {
+    let together = BASE.to_owned() + &MAIN.replace("include = [\"shared/base.toml\"]\n", "");
+    let keys = |files: &[(&str, &str)]| {
+        let folder = folder(files);
+        let (manifest, _) = right(folder.path());
+        let key = |stage| StageKey::of(&key::parts(stage, &[], |_| InputResult::Unknown));
+        let mut keys: Vec<_> =
+            manifest.stages.iter().map(|stage| (stage.name.clone(), key(stage))).collect();
+        keys.sort();
+        keys
+    };
+    assert_eq!(
+        keys(&[("main.toml", MAIN), ("shared/base.toml", BASE)]),
+        keys(&[("main.toml", &together)])
+    );
+}
+
+#[test]
+fn a_file_that_is_included_twice_counts_once() {
+    let main = MAIN.replace(
+        "[\"shared/base.toml\"]",
+        "[\"a.toml\", \"b.toml\", \"shared/../shared/base.toml\"]",
+    );
+    let folder = folder(&[
+        ("main.toml", &main),
+        ("a.toml", "include = [\"shared/base.toml\"]"),
+        ("b.toml", "include = [\"shared/base.toml\"]\n[defaults.command]\ntimeout = 1"),
+        ("shared/base.toml", BASE),
+    ]);
+    let mistakes = read(&folder.path().join("main.toml"), &[]).expect_err("one in b.toml");
+    let text = mistakes.render(Colour::Never);
+    assert!(text.contains("unknown key 'timeout'") && text.contains("b.toml:3:1"), "{text}");
+    assert!(text.contains("1 mistake in"), "{text}");
+}
+
+#[test]
+fn a_matrix_reaches_into_included_files() {
+    let main = "include = [\"b.toml\"]\n[experiment]\nname = \"x\"\n[matrix]\nrate = [1, 2]\n";
+    let b = "[stages.a]\nkind = \"command\"\nrun = [\"echo\", \"${rate}\"]\n";
+    let folder = folder(&[("main.toml", main), ("b.toml", b)]);
+    assert_eq!(right(folder.path()).1.order().count(), 2);
+}
+
+#[test]
+fn what_is_wrong_with_an_include() {
+    assert_snapshot!(shown(&[("main.toml", &MAIN.replace("shared/base.toml", "bas.toml"))]), @r#"
+    error: cannot read bas.toml: No such file or directory (os error 2)
+     --> main.toml:1:12
+      |
+    1 | include = ["bas.toml"]
+      |            ^^^^^^^^^^
+      |
+      = help: the path is relative to the file that includes it
+
+    error: 1 mistake in main.toml; nothing was run
+    "#);
+    assert_snapshot!(shown(&[("main.toml", &MAIN.replace("[\"shared/base.toml\"]", "\"b.toml\""))]), @r#"
+    error: 'include' is a list of files
+     --> main.toml:1:11
+      |
+    1 | include = "b.toml"
+      |           ^^^^^^^^
+      |
+      = help: write include = ["base.toml"], before the first table
+
+    error: 1 mistake in main.toml; nothing was run
+    "#);
+    assert_snapshot!(shown(&[
+        ("main.toml", &MAIN.replace("shared/base.toml", "a.toml")),
+        ("a.toml", "include = [\"b.toml\"]"),
+        ("b.toml", "\ninclude = [\"./a.toml\"]"),
+    ]), @r#"
+    error: files include each other: a.toml -> b.toml -> ./a.toml
+     --> b.toml:2:12
+      |
+    2 | include = ["./a.toml"]
+      |            ^^^^^^^^^^
+      |
+      = help: drop one of these
+
+    error: 1 mistake in main.toml; nothing was run
+    "#);
+    let twice = BASE.replace("[stages.raw]", "[stages.words]") + "[experiment]\nname = \"y\"\n";
+    assert_snapshot!(shown(&[("main.toml", MAIN), ("shared/base.toml", &twice)]), @r#"
+    error: 'words' is defined twice
+     --> main.toml:6:9
+      |
+    6 | [stages.words]
+      |         ^^^^^
+      |
+     ::: shared/base.toml:4:9
+      |
+    4 | [stages.words]
+      |         ----- here too
+      |
+      = help: remove one of them, or rename it
+
+    error: there is no stage 'raw'
+     --> main.toml:9:18
+      |
+    9 | inputs = { raw = "raw" }
+      |                  ^^^^^
+      |
+      = help: no stage here fits (kinds that would: download, unpack, dataset, split, corrupt-labels, import-weights, command, pretrain-simclr, pretrain-supervised, train, evaluate, probe)
+
+    error: an included file cannot have the table 'experiment'
+     --> shared/base.toml:8:2
+      |
+    8 | [experiment]
+      |  ^^^^^^^^^^
+      |
+      = help: it has [stages.NAME], [defaults.KIND] and include = [...]
+
+    error: 3 mistakes in main.toml; nothing was run
+    "#);
+    let broken = BASE.replace("kind = \"command\"", "kind = command")
+        + "\n[stages.more]\nkind = \"spilt\"\n";
+    assert_snapshot!(shown(&[("main.toml", MAIN), ("shared/base.toml", &broken)]), @r#"
+    error: text must be in quotes
+     --> shared/base.toml:5:8
+      |
+    5 | kind = command
+      |        ^^^^^^^
+      |
+      = help: write "command"
+
+    error: unknown kind 'spilt', did you mean 'split'?
+      --> shared/base.toml:10:8
+       |
+    10 | kind = "spilt"
+       |        ^^^^^^^
+       |
+       = help: `pipeline kinds` describes them all
+
+    error: 2 mistakes in main.toml; nothing was run
+    "#);
+    let wrong = BASE.replace("files =", "filse =");
+    assert_snapshot!(shown(&[("main.toml", MAIN), ("shared/base.toml", &wrong)]), @r#"
+    error: unknown key 'filse', did you mean 'files'?
+     --> shared/base.toml:7:1
+      |
+    7 | filse = ["words.txt"]
+      | ^^^^^
+      |
+      = help: files: The files and folders of yours that it reads (its script, its configuration), relative to the manifest.
+
+    error: 1 mistake in main.toml; nothing was run
+    "#);
+}
