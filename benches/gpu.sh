@@ -59,7 +59,9 @@ sized() {
         --set "stages.data.train-limit=${LIMIT:-60000}" --set "stages.split.holdout=1000" \
         --set "stages.simclr.epochs=${SIMCLR_EPOCHS:-30}" --set 'stages.simclr.batch-size=512' \
         --set 'stages.simclr.learning-rate=1e-3' --set 'stages.simclr.warmup=0.05' \
-        --set "stages.simclr.architecture=\"${ARCHITECTURE:-resnet18}\"" --set 'stages.simclr.precision="bf16"'
+        --set "stages.simclr.architecture=\"${ARCHITECTURE:-resnet18}\"" --set 'stages.simclr.precision="bf16"' \
+        --set "stages.train.architecture=\"${ARCHITECTURE:-resnet18}\"" --set 'stages.train.precision="bf16"' \
+        --set 'stages.train.batch-size=250' --set "stages.train.epochs=${EPOCHS:-12}"
     # Debian compressed the files again.
     for file in train-images:idx3:train-images:cf8536b0aa1a6ac5fa3f23001093305c \
         train-labels:idx1:train-labels:10bea18fdb374794d4bb42e356e600c9 \
@@ -69,16 +71,6 @@ sized() {
 			$file
 		END
         set -- "$@" --set "stages.$stage.url=\"file:$data/$name-$kind-ubyte.gz\"" --set "stages.$stage.md5=\"$md5\""
-    done
-    for method in ce gce mwn; do
-        for rate in 50 80 90; do
-            for start in scratch simclr; do
-                training=stages.$method-$rate-$start
-                set -- "$@" --set "$training.architecture=\"${ARCHITECTURE:-resnet18}\"" \
-                    --set "$training.precision=\"bf16\"" --set "$training.batch-size=250" \
-                    --set "$training.epochs=${EPOCHS:-12}"
-            done
-        done
     done
     # SIGINT, so that a training writes its checkpoint.
     # shellcheck disable=SC2086
@@ -105,7 +97,7 @@ results() {
     sized status --json >"$1/status.json"
     (cd "$cache" && tar --create --gzip --dereference --exclude='*.safetensors' --exclude='*.gz' \
         --file - records logs latest) >"$1/results.tar.gz"
-    cp "$cache"/latest/*/table/table.md "$1" 2>/dev/null || true
+    cp "$cache"/latest/*/table@*/table.md "$1" 2>/dev/null || true
 }
 
 case $step in

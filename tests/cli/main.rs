@@ -19,7 +19,6 @@ mod matrix;
 mod measured;
 mod mistakes;
 mod nearest;
-mod paper;
 mod places;
 mod pretrained;
 mod reads;

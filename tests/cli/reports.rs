@@ -354,17 +354,17 @@ fn init_writes_a_manifest_that_plans() {
       pipeline kinds                    lists what stages can do
     "#);
     assert_snapshot!(project.pipeline("plan new/pipeline.toml").printed(), @r"
-    download          dirty    no earlier run
-    archive           waiting  on download; no earlier run
-    data              waiting  on archive; no earlier run
-    split             waiting  on data; no earlier run
-    noisy             waiting  on data, split; no earlier run
-    simclr            waiting  on data; no earlier run
-    train-scratch     waiting  on data, split, noisy; no earlier run
-    train-simclr      waiting  on data, split, noisy, simclr; no earlier run
-    evaluate-scratch  waiting  on data, train-scratch; no earlier run
-    evaluate-simclr   waiting  on data, train-simclr; no earlier run
-    comparison        waiting  on evaluate-scratch, evaluate-simclr; no earlier run
+    download               dirty    no earlier run
+    archive                waiting  on download; no earlier run
+    data                   waiting  on archive; no earlier run
+    split                  waiting  on data; no earlier run
+    noisy                  waiting  on data, split; no earlier run
+    simclr                 waiting  on data; no earlier run
+    train@init=scratch     waiting  on data, split, noisy; no earlier run
+    train@init=simclr      waiting  on data, split, noisy, simclr; no earlier run
+    evaluate@init=scratch  waiting  on data, train@init=scratch; no earlier run
+    evaluate@init=simclr   waiting  on data, train@init=simclr; no earlier run
+    comparison             waiting  on evaluate@init=scratch, evaluate@init=simclr; no earlier run
 
     quickstart: 11 would run, 0 are fresh
     ");

@@ -13,6 +13,7 @@ mod include;
 mod known;
 mod matrix;
 mod overrides;
+mod paper;
 mod parameters;
 mod ports;
 mod properties;

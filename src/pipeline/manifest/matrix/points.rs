@@ -288,6 +288,17 @@ fn read_values<'t, 'i>(
                     Some(fields) => {
                         let texts = fields.iter().filter(|(key, _)| key.get_ref() != "shell");
                         texts.for_each(|(_, value)| refuse_templates(value, mistakes));
+                        // No parameter has such a name.
+                        let digits = |key: &str| key.bytes().all(|byte| byte.is_ascii_digit());
+                        for (rest, _) in fields.iter().filter(|(key, value)| {
+                            digits(key.get_ref()) && value.get_ref().is_table()
+                        }) {
+                            let title = format!(
+                                "the dot makes this a field of the point '{text}'; in quotes, it is a part of the name"
+                            );
+                            let help = format!("write \"{text}.{}\"", rest.get_ref());
+                            mistakes.push(Mistake::at(rest.span(), title).help(help));
+                        }
                         values.push((key.span(), AxisValue { text, value, fields: Some(fields) }));
                     }
                     None => {
@@ -305,9 +316,10 @@ fn read_values<'t, 'i>(
         other => {
             let title =
                 format!("the axis '{name}' is a list of values, but this is {}", found(other));
-            let help = match scalar_text(other) {
-                Some(_) => format!("write {name} = [...], or a table of named points"),
-                None => String::new(),
+            let help = match (scalar_text(other), other) {
+                (Some(text), DeValue::String(_)) => format!("write {name} = [{text:?}]"),
+                (Some(text), _) => format!("write {name} = [{text}]"),
+                (None, _) => String::new(),
             };
             mistakes.push(Mistake::at(value.span(), title).help(help));
             return Vec::new();

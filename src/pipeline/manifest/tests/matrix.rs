@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::super::{Manifest, parse};
 use super::{right, shown, shown_with};
 use crate::digest::Encoder;
+use crate::graph::Graph;
 use crate::key::{self, InputResult, StageKey};
 use crate::stage_name::StageName;
 
@@ -107,6 +108,11 @@ pub(super) fn edges(text: &str) -> String {
 /// The keys of all stages, if every artifact is made of its key.
 pub(super) fn keys(text: &str) -> BTreeMap<StageName, StageKey> {
     let (manifest, graph) = right(text, &[]);
+    keys_of(&manifest, &graph)
+}
+
+/// The keys of all stages of this manifest, if every artifact is made of its key.
+pub(super) fn keys_of(manifest: &Manifest, graph: &Graph) -> BTreeMap<StageName, StageKey> {
     let mut keys: BTreeMap<StageName, StageKey> = BTreeMap::new();
     for name in graph.order() {
         let result = |input: &StageName| match keys.get(input) {
@@ -484,6 +490,10 @@ fn what_is_wrong_with_a_matrix() {
         ),
         ("rate = { a = 1 }", "a named point is a table, but 'a' is a whole number"),
         (
+            "rate = { lq-0.5 = {} }",
+            "the dot makes this a field of the point 'lq-0'; in quotes, it is a part of the name",
+        ),
+        (
             "\"a.b\" = [1]",
             "\"a.b\" cannot be the name of an axis: a name has only letters (a-z, A-Z), digits, '_' and '-'",
         ),
@@ -507,6 +517,15 @@ fn what_is_wrong_with_a_matrix() {
         let titles: Vec<_> =
             shown.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
         assert_eq!(titles, [title, "1 mistake in x.toml; nothing was run"], "{what}");
+    }
+    for (what, help) in [
+        ("rate = 3", "write rate = [3]"),
+        ("rate = \"a\"", "write rate = [\"a\"]"),
+        ("rate = { lq-0.5 = { q = 0.5 } }", "write \"lq-0.5\""),
+        ("rate.lq-0.5.q = 0.5", "write \"lq-0.5\""),
+    ] {
+        let shown = shown(&commands(what, &command("a", "\"${rate}\"", "")));
+        assert!(shown.contains(&format!("= help: {help}\n")), "{what}: {shown}");
     }
     let many: Vec<_> = (0..101).map(|number| number.to_string()).collect();
     let many = many.join(", ");
