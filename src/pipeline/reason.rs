@@ -19,6 +19,8 @@ pub(crate) enum Reason {
     RecordDamaged,
     /// There was a record, which no longer counts.
     Withdrawn { because: String },
+    /// It has a result, and somebody asked for another run.
+    Forced,
     /// Something that enters its key changed.
     Changed { changes: Vec<Change> },
 }
@@ -32,6 +34,7 @@ impl fmt::Display for Reason {
             }
             Self::RecordDamaged => f.write_str("its record is damaged"),
             Self::Withdrawn { because } => write!(f, "its record was withdrawn: {because}"),
+            Self::Forced => f.write_str("asked for with --force"),
             Self::Changed { changes } => {
                 let texts: Vec<String> = changes.iter().map(Change::to_string).collect();
                 f.write_str(&texts.join("; "))
