@@ -151,6 +151,9 @@ pub(crate) struct RunArguments {
     /// Only show what would run, and why, as `plan` does
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
+    /// Run this stage again even if it has a result, and show whether the bytes are the same; several, by patterns too
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) force: Vec<String>,
     /// In the table at the end, show every instance of a stage, however many there are
     #[arg(long)]
     pub(crate) all: bool,
@@ -169,6 +172,9 @@ pub(crate) struct RunArguments {
 pub(crate) struct PlanArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
+    /// As if this stage were run with --force; several, by patterns too
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) force: Vec<String>,
     /// Show every instance of a stage, however many there are
     #[arg(long)]
     pub(crate) all: bool,

@@ -77,6 +77,9 @@ pub(crate) enum Outcome {
         digest: Digest,
         /// Whether the artifact is the one that it produced before.
         unchanged: bool,
+        /// Whether it had a result, and ran because somebody asked for it.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        forced: bool,
         seconds: f64,
         metrics: Metrics,
     },

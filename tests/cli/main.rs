@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod filter;
 mod fit;
+mod forced;
 mod handed_out;
 mod hostile;
 mod instances;

@@ -132,6 +132,30 @@ impl Project {
         Ok(self.with_inputs(&self.choose(patterns)?))
     }
 
+    /// The stages of these patterns that are to run again although they have results, of those that were selected.
+    ///
+    /// # Errors
+    /// When a pattern does not mean any of them.
+    pub(crate) fn forced(
+        &self,
+        patterns: &[String],
+        selected: &[StageName],
+    ) -> anyhow::Result<BTreeSet<StageName>> {
+        let selected: HashSet<&StageName> = selected.iter().collect();
+        let mut forced = BTreeSet::new();
+        for pattern in patterns {
+            let found = self.matching(pattern)?.into_iter().filter(|name| selected.contains(name));
+            let found: Vec<_> = found.cloned().collect();
+            if found.is_empty() {
+                bail!(
+                    "'{pattern}' of --force is not among the stages that are to run, nor needed by them"
+                );
+            }
+            forced.extend(found);
+        }
+        Ok(forced)
+    }
+
     /// The one stage of this pattern. If there is none, the error lists near names.
     pub(crate) fn find(&self, pattern: &str) -> anyhow::Result<&StageName> {
         let found = self.matching(pattern)?;

@@ -13,13 +13,15 @@ use crate::plan::{Blocked, Plan, PlanState};
 use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
-    let PlanArguments { manifest, all, json, exit_code } = arguments;
-    show(&Shown { manifest, all: *all, json: *json, exit_code: *exit_code })
+    let PlanArguments { manifest, force, all, json, exit_code } = arguments;
+    show(&Shown { manifest, force, all: *all, json: *json, exit_code: *exit_code })
 }
 
 /// What is planned, and how it is shown: for `plan` and for `run --dry-run`.
 pub(super) struct Shown<'a> {
     pub(super) manifest: &'a ManifestArguments,
+    /// The patterns of the stages that run although they have results.
+    pub(super) force: &'a [String],
     /// Whether every instance has a line.
     pub(super) all: bool,
     pub(super) json: bool,
@@ -32,7 +34,8 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     let project = Project::open(arguments.manifest)?;
     let selected = project.select(&arguments.manifest.stages())?;
     warn(&project, &selected);
-    let (plan, time) = plan_with_time(&project, &selected);
+    let (plan, time) =
+        plan_with_time(&project, &selected, project.forced(arguments.force, &selected)?);
     project.check_fit(&plan)?;
     if arguments.json {
         print_json(&to_json(&project, &plan, &time))?;

@@ -17,6 +17,7 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     if arguments.dry_run {
         return plan::show(&Shown {
             manifest: &arguments.manifest,
+            force: &arguments.force,
             all: arguments.all,
             json: arguments.progress == Style::Json,
             exit_code: false,
@@ -25,8 +26,11 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let selected = project.select(&arguments.manifest.stages())?;
     warn(&project, &selected);
-    let options =
-        Options { jobs: arguments.jobs.map(usize::from), keep_going: arguments.keep_going };
+    let options = Options {
+        jobs: arguments.jobs.map(usize::from),
+        keep_going: arguments.keep_going,
+        force: project.forced(&arguments.force, &selected)?,
+    };
     let running = RunningFiles::new(project.cache.layout().clone());
     let shown = progress::reporter(arguments.progress);
     let mut reporters = Reporters(vec![shown, Box::new(running)]);
@@ -64,14 +68,21 @@ fn table(
             Row::Many(template, instances) => {
                 let outcomes = instances.iter().map(|(_, outcome)| *outcome);
                 rows.push(vec![template.to_owned(), instances_in_words(counts(outcomes))]);
-                let failed = instances
-                    .into_iter()
-                    .filter(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }));
-                rows.extend(failed.map(|(name, outcome)| row(manifest, name, outcome)));
+                let shown = instances.into_iter().filter(|(_, outcome)| is_always_shown(outcome));
+                rows.extend(shown.map(|(name, outcome)| row(manifest, name, outcome)));
             }
         }
     }
     format!("\n{}\n{}\n", format::table(&rows), closing(manifest, summary, arguments))
+}
+
+/// Whether the outcome of one of many instances has a line: a failure, and a run that did not reproduce its result.
+fn is_always_shown(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Failed { .. } => true,
+        Outcome::Ran { forced, unchanged, .. } => *forced && !unchanged,
+        _ => false,
+    }
 }
 
 /// How many stages ended in which way.
@@ -93,8 +104,13 @@ fn row(manifest: &Manifest, name: &StageName, outcome: &Outcome) -> Vec<String> 
         Outcome::Fresh { metrics, .. } => {
             ("fresh", String::new(), format::headline(metrics, headline))
         }
-        Outcome::Ran { seconds, metrics, .. } => {
-            ("ran", format::seconds(*seconds), format::headline(metrics, headline))
+        Outcome::Ran { seconds, metrics, forced, unchanged, .. } => {
+            let result = match (forced, unchanged) {
+                (true, true) => "ran, same bytes",
+                (true, false) => "ran, other bytes",
+                (false, _) => "ran",
+            };
+            (result, format::seconds(*seconds), format::headline(metrics, headline))
         }
         Outcome::Failed { seconds, .. } => ("failed", format::seconds(*seconds), String::new()),
         Outcome::Stopped => ("stopped", String::new(), String::new()),

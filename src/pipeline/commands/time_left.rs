@@ -1,7 +1,7 @@
 //! How long what a plan would run may take, from the records that the plan reads anyway.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Project;
 use crate::cache::Record;
@@ -54,9 +54,13 @@ impl TimeLeft {
 }
 
 /// The plan of these stages, which are closed under inputs, and how long it may take.
-pub(super) fn plan_with_time(project: &Project, selected: &[StageName]) -> (Plan, TimeLeft) {
+pub(super) fn plan_with_time(
+    project: &Project,
+    selected: &[StageName],
+    forced: BTreeSet<StageName>,
+) -> (Plan, TimeLeft) {
     let Project { manifest, graph, cache } = project;
-    let facts = CacheFacts::look(cache, manifest, selected);
+    let facts = CacheFacts::look(cache, manifest, selected).force(forced);
     let noting = Noting { facts: &facts, runs: RefCell::default() };
     let plan = Plan::of(manifest, graph, selected, &noting);
     let mut runs = noting.runs.into_inner();
@@ -127,6 +131,10 @@ impl Facts for Noting<'_> {
             self.runs.borrow_mut().add(stage, record);
         }
         last
+    }
+
+    fn is_forced(&self, stage: &StageName, key: &StageKey) -> bool {
+        self.facts.is_forced(stage, key)
     }
 
     fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Blocked> {

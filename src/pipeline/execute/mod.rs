@@ -13,7 +13,7 @@ mod spec;
 mod states;
 mod supervisor;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ use crate::launcher::Plain;
 use crate::manifest::{Fit, Manifest, Misfit};
 use crate::plan::{self, Facts, PlanState};
 use crate::progress::Reporter;
+use crate::reason::Reason;
 use crate::stage_name::StageName;
 use executor::{Executor, Report, Threads};
 use job::{JobEnd, JobEvent};
@@ -48,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) jobs: Option<usize>,
     /// Whether a failure stops only what depends on it.
     pub(crate) keep_going: bool,
+    /// The stages that run although they have results.
+    pub(crate) force: BTreeSet<StageName>,
 }
 
 /// The result of a run.
@@ -82,7 +85,7 @@ pub(crate) fn execute(
     options: &Options,
     reporter: &mut dyn Reporter,
 ) -> anyhow::Result<Summary> {
-    let facts = CacheFacts::look(cache, manifest, selected);
+    let facts = CacheFacts::look(cache, manifest, selected).force(options.force.clone());
     facts.refuse_blocked(manifest)?;
     let supervisor = Supervisor::new();
     let executor = Threads {
@@ -297,9 +300,14 @@ impl Run<'_> {
         let timeout = declaration.execution.timeout_seconds.map(Duration::from_secs);
         let record_of = |input: &StageName| self.record(input).cloned();
         let spec = JobSpec::of(self.manifest, declaration, work, self.cache, record_of)?;
+        let (key, forced) = (spec.work.key, spec.work.reason == Reason::Forced);
         // Not at its end: another run of the same manifest may have moved the head by then.
-        let before = self.facts.last(name).map(|last| last.output.digest);
-        let running = StageState::Running { key: spec.work.key, since: Instant::now(), before };
+        let before = match forced {
+            true => self.cache.usable(&key),
+            false => self.facts.last(name),
+        };
+        let before = before.map(|before| before.output.digest);
+        let running = StageState::Running { key, since: Instant::now(), before, forced };
         self.states.set(name, running);
         match self.executor.start(spec) {
             Ok(handle) => self.supervisor.watch(name, handle, timeout),
@@ -323,11 +331,11 @@ impl Run<'_> {
 
     fn job_ended(&mut self, name: &StageName, end: JobEnd) {
         self.supervisor.forget(name);
-        let (seconds, before, key) = match self.states.get(name) {
-            Some(StageState::Running { since, before, key }) => {
-                (since.elapsed().as_secs_f64(), *before, Some(*key))
+        let (seconds, before, key, forced) = match self.states.get(name) {
+            Some(StageState::Running { since, before, key, forced }) => {
+                (since.elapsed().as_secs_f64(), *before, Some(*key), *forced)
             }
-            _ => (0.0, None, None),
+            _ => (0.0, None, None, false),
         };
         match end {
             JobEnd::Reused(record) | JobEnd::Ran(record) if !self.is_current(&record) => {
@@ -337,9 +345,11 @@ impl Run<'_> {
             }
             JobEnd::Reused(record) => self.end_fresh(name, record),
             JobEnd::Ran(record) => {
+                self.facts.has_run(record.key);
                 let outcome = Outcome::Ran {
                     digest: record.output.digest,
                     unchanged: before == Some(record.output.digest),
+                    forced,
                     seconds,
                     metrics: record.metrics.clone(),
                 };

@@ -35,6 +35,8 @@ pub(crate) enum StageState {
         since: Instant,
         /// The artifact that it had when it started.
         before: Option<Digest>,
+        /// Whether it had a result, and runs because somebody asked for it.
+        forced: bool,
     },
     /// It is over.
     Ended {
@@ -293,7 +295,12 @@ mod tests {
     }
 
     fn running() -> StageState {
-        StageState::Running { key: StageKey::of(&Vec::new()), since: Instant::now(), before: None }
+        StageState::Running {
+            key: StageKey::of(&Vec::new()),
+            since: Instant::now(),
+            before: None,
+            forced: false,
+        }
     }
 
     fn ended(result: bool) -> StageState {
