@@ -101,6 +101,19 @@ pub(crate) struct WithArguments {
     /// Replace a value of the manifest for this call: `--set stages.train.epochs=3`
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub(crate) overrides: Vec<Override>,
+    /// Add an axis to the matrix for this call: `--sweep stages.train.learning-rate=0.01,0.02`
+    #[arg(long = "sweep", value_name = "PATH=VALUES", value_parser = Override::sweep)]
+    pub(crate) sweeps: Vec<Override>,
+    /// Only the stages at these values of the matrix: `--only rate=0.9,method=ce`. The same axis twice means either value
+    #[arg(long, value_name = "AXIS=VALUE", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+}
+
+impl WithArguments {
+    /// What is changed about the manifest, in this order.
+    pub(crate) fn changes(&self) -> Vec<Override> {
+        self.overrides.iter().chain(&self.sweeps).cloned().collect()
+    }
 }
 
 impl ManifestArguments {
@@ -127,6 +140,9 @@ impl ManifestArguments {
         for value in &self.with.overrides {
             words.extend(["--set".to_owned(), value.to_string()]);
         }
+        for value in &self.with.sweeps {
+            words.extend(["--sweep".to_owned(), value.to_string()]);
+        }
         let words = words.iter().map(|word| format!(" {}", shell::quoted(word)));
         format!("pipeline {verb}{}", words.collect::<String>())
     }
@@ -135,7 +151,11 @@ impl ManifestArguments {
     pub(crate) fn command_again(&self, verb: &str) -> String {
         let stages = self.stages();
         let stages: Vec<&str> = stages.iter().map(String::as_str).collect();
-        self.command(verb, &stages)
+        let mut command = self.command(verb, &stages);
+        if !self.with.only.is_empty() {
+            command.push_str(&format!(" --only {}", shell::quoted(&self.with.only.join(","))));
+        }
+        command
     }
 }
 

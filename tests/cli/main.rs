@@ -29,6 +29,7 @@ mod selecting;
 mod support;
 mod suspended;
 mod sweeping;
+mod sweeping_values;
 mod terminal;
 mod together;
 mod users;

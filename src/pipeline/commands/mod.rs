@@ -26,7 +26,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::Parser;
 use pipeline_stages::url::blanked;
 
@@ -83,6 +83,8 @@ pub(crate) struct Project {
     pub(crate) manifest: Manifest,
     pub(crate) graph: Graph,
     pub(crate) cache: Arc<Cache>,
+    /// The axes of `--only`, each with a value.
+    only: Vec<String>,
 }
 
 impl Project {
@@ -92,7 +94,7 @@ impl Project {
             Some(named) => named.to_owned(),
             None => nearest_manifest(&arguments.stages())?,
         };
-        let (mut manifest, graph) = manifest::read(&path, &arguments.with.overrides)?;
+        let (mut manifest, graph) = manifest::read(&path, &arguments.with.changes())?;
         // The folders above `a/..` are not those above it.
         if manifest.folder.components().any(|part| part == Component::ParentDir)
             && let Ok(folder) = manifest.folder.canonicalize()
@@ -100,7 +102,7 @@ impl Project {
             manifest.folder = folder;
         }
         let cache = Arc::new(open_cache(&arguments.with, &manifest.folder)?);
-        Ok(Self { manifest, graph, cache })
+        Ok(Self { manifest, graph, cache, only: arguments.with.only.clone() })
     }
 
     /// The stages that these patterns mean, or every stage without a pattern, each after its inputs.
@@ -108,14 +110,43 @@ impl Project {
     /// # Errors
     /// When a pattern does not mean any stage.
     pub(crate) fn choose(&self, patterns: &[String]) -> anyhow::Result<Vec<&StageName>> {
-        if patterns.is_empty() {
-            return Ok(self.graph.order().collect());
+        let mut chosen: Vec<&StageName> = self.graph.order().collect();
+        if !patterns.is_empty() {
+            let mut named = HashSet::new();
+            for pattern in patterns {
+                named.extend(self.matching(pattern)?);
+            }
+            chosen.retain(|name| named.contains(name));
         }
-        let mut named = HashSet::new();
-        for pattern in patterns {
-            named.extend(self.matching(pattern)?);
+        if !self.only.is_empty() {
+            let point = format!("*@{}", self.only.join(","));
+            let only = Pattern::read(&point);
+            chosen.retain(|name| only.has(name));
+            ensure!(!chosen.is_empty(), "{}", self.none_at());
         }
-        Ok(self.graph.order().filter(|name| named.contains(name)).collect())
+        Ok(chosen)
+    }
+
+    /// Why `--only` leaves nothing.
+    fn none_at(&self) -> String {
+        let manifest = self.manifest.path.display();
+        let point = self.only.join(",");
+        let mut axes = BTreeSet::new();
+        self.graph.order().for_each(|name| axes.extend(name.point().map(|(axis, _)| axis)));
+        let given = self.only.iter().map(|part| part.split_once('=').unwrap_or((part, "")).0);
+        let unknown = given.filter(|axis| !axis.contains('*') && !axes.contains(axis)).next();
+        match unknown {
+            Some(axis) if axes.is_empty() => {
+                format!("{manifest} has no axis '{axis}': no stage depends on a matrix")
+            }
+            Some(axis) => {
+                format!(
+                    "{manifest} has no axis '{axis}'; {}",
+                    did_you_mean(axis, axes.iter().copied())
+                )
+            }
+            None => format!("none of these stages of {manifest} is at {point}"),
+        }
     }
 
     /// These stages with all they need, each after its inputs.

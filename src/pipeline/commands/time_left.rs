@@ -59,7 +59,7 @@ pub(super) fn plan_with_time(
     selected: &[StageName],
     forced: BTreeSet<StageName>,
 ) -> (Plan, TimeLeft) {
-    let Project { manifest, graph, cache } = project;
+    let Project { manifest, graph, cache, .. } = project;
     let facts = CacheFacts::look(cache, manifest, selected).force(forced);
     let noting = Noting { facts: &facts, runs: RefCell::default() };
     let plan = Plan::of(manifest, graph, selected, &noting);

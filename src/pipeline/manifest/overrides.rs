@@ -1,4 +1,4 @@
-//! `--set`: a value that replaces one of the manifest, for one run.
+//! `--set`: a value that replaces one of the manifest, for one run. `--sweep`: several, as an axis of its matrix.
 //!
 //! Knows the path to a stage, but not its keys.
 
@@ -19,6 +19,8 @@ use crate::diagnostic::{Mistake, Origin, Sources, Span};
 /// that looks like a number keeps its quotes: `stages.a.name="10"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Override {
+    /// Whether it has several values, each for other instances.
+    is_sweep: bool,
     text: String,
     /// The keys, each with its place in `text`.
     keys: Vec<(String, Span)>,
@@ -27,6 +29,15 @@ pub(crate) struct Override {
 }
 
 impl Override {
+    /// Reads `stages.train.learning-rate=0.01,0.02`.
+    ///
+    /// # Errors
+    /// When it is not a path and values.
+    pub(crate) fn sweep(text: &str) -> Result<Self, String> {
+        let set = Self::read(text, "stages.train.learning-rate=0.01,0.02")?;
+        Ok(Self { is_sweep: true, ..set })
+    }
+
     /// The keys that lead to the value: `stages`, `train`, `epochs`.
     pub(crate) fn path(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().map(|(key, _)| key.as_str())
@@ -34,22 +45,68 @@ impl Override {
 
     /// Adds the text as a user would type it, and returns the position at which it starts.
     pub(super) fn add_to(&self, sources: &mut Sources) -> usize {
-        const OPTION: &str = "--set ";
-        let text = format!("{OPTION}{self}");
+        let option = if self.is_sweep { "--sweep " } else { "--set " };
+        let text = format!("{option}{self}");
         let hidden = secrets::hidden(&text);
         let start = sources.add(Origin::CommandLine, text);
         sources.hide(hidden);
-        start + OPTION.len()
+        start + option.len()
     }
 
     /// The value, with spans that count from `start`, where `text` starts.
     fn value(&self, start: usize) -> Value<'_> {
         let raw = self.text.get(self.value_start..).unwrap_or_default().trim_end();
         let start = start + self.value_start;
-        match DeValue::parse(raw) {
-            Ok(value) => shifted(value, start),
-            Err(_) => Spanned::new(start..start + raw.len(), DeValue::String(Cow::Borrowed(raw))),
+        parsed(raw, start)
+    }
+
+    /// The values of a sweep: what is between commas, or a list.
+    fn values(&self, start: usize) -> Value<'_> {
+        let raw = self.text.get(self.value_start..).unwrap_or_default().trim_end();
+        let start = start + self.value_start;
+        let whole = parsed(raw, start);
+        if whole.get_ref().is_array() {
+            return whole;
         }
+        let mut place = start;
+        let items = raw.split(',').map(|item| {
+            let space = item.len() - item.trim_start().len();
+            let value = parsed(item.trim(), place + space);
+            place += item.len() + 1;
+            value
+        });
+        Spanned::new(start..start + raw.len(), DeValue::Array(items.collect()))
+    }
+
+    /// Adds the axis to the matrix, and returns the value that takes it.
+    fn add_axis<'i>(&'i self, root: &mut DeTable<'i>, start: usize) -> Result<Value<'i>, Mistake> {
+        let Some(((name, span), _)) = self.keys.split_last() else {
+            return Ok(self.value(start));
+        };
+        let place = start + span.start..start + span.end;
+        let path: Vec<_> = self.path().collect();
+        if !matches!(path.as_slice(), ["stages", ..] | ["defaults", _, _] | ["experiment", "seed"])
+        {
+            let title =
+                "a sweep is over a value of a stage, of [defaults.KIND] or over experiment.seed";
+            let help = match path.as_slice() {
+                ["matrix", ..] => format!("write --set 'matrix.{name}=[...]'"),
+                _ => String::new(),
+            };
+            return Err(Mistake::at(place, title).help(help));
+        }
+        let key = |text| Spanned::new(place.clone(), Cow::Borrowed(text));
+        let empty = Spanned::new(place.clone(), DeValue::Table(DeTable::new()));
+        let matrix = root.entry(key("matrix")).or_insert(empty);
+        if let DeValue::Table(matrix) = matrix.get_mut() {
+            if matrix.contains_key(name.as_str()) {
+                let title = format!("the matrix has an axis '{name}' already");
+                let help = format!("write --set 'matrix.{name}=[...]' for other values");
+                return Err(Mistake::at(place, title).help(help));
+            }
+            matrix.insert(key(name.as_str()), self.values(start));
+        }
+        Ok(Spanned::new(place, DeValue::String(Cow::Owned(format!("${{{name}}}")))))
     }
 
     /// Puts the value into the tree. `start` is the position of the text. `is_shown` is whether a mistake
@@ -62,6 +119,10 @@ impl Override {
     ) -> Result<(), Mistake> {
         self.check_place(root, start, is_shown)?;
         let Some(((last, last_span), path)) = self.keys.split_last() else { return Ok(()) };
+        let value = match self.is_sweep {
+            true => self.add_axis(root, start)?,
+            false => self.value(start),
+        };
         let key = |name: &'i str, span: &Span| {
             Spanned::new(start + span.start..start + span.end, Cow::Borrowed(name))
         };
@@ -81,7 +142,7 @@ impl Override {
         }
         // Not `insert` alone: it would keep the old key, and with it the old place.
         table.remove(last.as_str());
-        table.insert(key(last, last_span), self.value(start));
+        table.insert(key(last, last_span), value);
         Ok(())
     }
 
@@ -120,11 +181,17 @@ impl FromStr for Override {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const FORM: &str = "write it as stages.train.epochs=3";
+        Self::read(text, "stages.train.epochs=3")
+    }
+}
+
+impl Override {
+    fn read(text: &str, example: &str) -> Result<Self, String> {
+        let form = format!("write it as {example}");
         let Some((path, value)) = text.split_once('=') else {
-            return Err(format!("'{text}' has no '='; {FORM}"));
+            return Err(format!("'{text}' has no '='; {form}"));
         };
-        let wrong = |()| format!("'{}' is not a path of keys; {FORM}", path.trim());
+        let wrong = |()| format!("'{}' is not a path of keys; {form}", path.trim());
         let document = format!("{path}=0");
         let mut table = DeTable::parse(&document).map_err(|_| wrong(()))?.into_inner();
         let mut keys = Vec::new();
@@ -140,13 +207,26 @@ impl FromStr for Override {
             return Err(wrong(()));
         }
         let space = value.len() - value.trim_start().len();
-        Ok(Self { text: text.to_owned(), keys, value_start: path.len() + 1 + space })
+        Ok(Self {
+            is_sweep: false,
+            text: text.to_owned(),
+            keys,
+            value_start: path.len() + 1 + space,
+        })
     }
 }
 
 impl std::fmt::Display for Override {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+/// A value from the command line, at this position: what is not TOML is text.
+fn parsed(raw: &str, start: usize) -> Value<'_> {
+    match DeValue::parse(raw) {
+        Ok(value) => shifted(value, start),
+        Err(_) => Spanned::new(start..start + raw.len(), DeValue::String(Cow::Borrowed(raw))),
     }
 }
 
