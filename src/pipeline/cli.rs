@@ -1,11 +1,12 @@
 //! The command line: what the program takes, as types. What a command does is in `commands`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::manifest::Override;
 use crate::progress::Style;
+use crate::shell;
 
 /// Runs machine-learning experiments declared in TOML manifests.
 ///
@@ -16,7 +17,7 @@ use crate::progress::Style;
     version,
     max_term_width = 100,
     after_help = "\
-To begin:  pipeline init  writes a manifest that runs,  pipeline run pipeline.toml  runs it,\n\
+To begin:  pipeline init  writes a manifest that runs,  pipeline run  runs it,\n\
            pipeline kinds  lists what stages can do."
 )]
 pub(crate) struct Arguments {
@@ -27,20 +28,34 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run what is not in the cache yet
+    ///
+    /// Where stages are named, only these, and what they need.
     Run(RunArguments),
     /// Show what would run, and why
+    ///
+    /// Where stages are named, only for these, and what they need.
     Plan(PlanArguments),
     /// Show the graph of stages
+    ///
+    /// Where stages are named, only these, and what they need.
     Graph(GraphArguments),
-    /// Show what changed since a stage last ran
-    Why(StageArguments),
-    /// Show the state of every stage
-    Status(ReportArguments),
-    /// Show what the stages measured
-    Metrics(ReportArguments),
-    /// Show what a stage wrote to its log
+    /// Show what changed since stages last ran
+    ///
+    /// Instances of a stage that run for the same reason are shown together.
+    Why(WhyArguments),
+    /// Show the state of stages, and their last runs
+    Status(StatusArguments),
+    /// Show what stages measured
+    ///
+    /// Of a stage with several instances, a table: a row for each, with its most important metrics.
+    Metrics(MetricsArguments),
+    /// Show what stages wrote to their logs
+    ///
+    /// Of several stages, each log is headed by `==> NAME <==`.
     Log(StageArguments),
-    /// Print the path of the artifact of a stage
+    /// Print the paths of the artifacts of stages
+    ///
+    /// Of several stages, a line for each: its name, a tab, its path.
     Path(StageArguments),
     /// Check that artifacts are intact, or that a stage can be reproduced
     ///
@@ -63,11 +78,15 @@ pub(crate) enum Command {
     Job(JobArguments),
 }
 
-/// A manifest, and where its results are kept.
+/// A manifest, some of its stages, and where their results are kept.
 #[derive(Debug, Args)]
 pub(crate) struct ManifestArguments {
-    /// The manifest
-    pub(crate) manifest: PathBuf,
+    /// The manifest, a `.toml` file [default: `pipeline.toml` in this folder, or in the nearest one above]
+    #[arg(value_name = "MANIFEST")]
+    first: Option<PathBuf>,
+    /// Only these stages: `train`, or some of its instances: `train@rate=0.9`, `train@method=lq-*` [default: all]
+    #[arg(value_name = "STAGE")]
+    rest: Vec<String>,
     #[command(flatten)]
     pub(crate) with: WithArguments,
 }
@@ -85,26 +104,56 @@ pub(crate) struct WithArguments {
 }
 
 impl ManifestArguments {
-    /// The same arguments again, as somebody would type them.
-    pub(crate) fn words(&self) -> String {
-        let mut words = self.manifest.display().to_string();
+    /// The manifest, where it is named: the first argument, if it ends in `.toml`. Else that is a stage, too.
+    pub(crate) fn named(&self) -> Option<&Path> {
+        self.first.as_deref().filter(|first| is_manifest(first))
+    }
+
+    /// The patterns that name stages.
+    pub(crate) fn stages(&self) -> Vec<String> {
+        let first = self.first.as_deref().filter(|first| !is_manifest(first));
+        let first = first.map(|first| first.to_string_lossy().into_owned());
+        first.into_iter().chain(self.rest.iter().cloned()).collect()
+    }
+
+    /// Another command for some stages of the same manifest, as somebody would type it.
+    pub(crate) fn command(&self, verb: &str, stages: &[&str]) -> String {
+        let mut words =
+            Vec::from_iter(self.named().map(|path| path.to_string_lossy().into_owned()));
+        words.extend(stages.iter().map(|&stage| stage.to_owned()));
         if let Some(cache) = &self.with.cache {
-            words.push_str(&format!(" --cache {}", cache.display()));
+            words.extend(["--cache".to_owned(), cache.to_string_lossy().into_owned()]);
         }
         for value in &self.with.overrides {
-            words.push_str(&format!(" --set '{value}'"));
+            words.extend(["--set".to_owned(), value.to_string()]);
         }
-        words
+        let words = words.iter().map(|word| format!(" {}", shell::quoted(word)));
+        format!("pipeline {verb}{}", words.collect::<String>())
     }
+
+    /// The same for the stages that were chosen here.
+    pub(crate) fn command_again(&self, verb: &str) -> String {
+        let stages = self.stages();
+        let stages: Vec<&str> = stages.iter().map(String::as_str).collect();
+        self.command(verb, &stages)
+    }
+}
+
+/// Whether an argument names a manifest.
+pub(crate) fn is_manifest(argument: &Path) -> bool {
+    argument.extension().is_some_and(|extension| extension == "toml")
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
-    /// Only these stages and what they need: `train`, or some of its instances: `train@rate=0.9`, `train@method=lq-*`
-    #[arg(value_name = "STAGE")]
-    pub(crate) stages: Vec<String>,
+    /// Only show what would run, and why, as `plan` does
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Run this stage again even if it has a result, and show whether the bytes are the same; several, by patterns too
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) force: Vec<String>,
     /// In the table at the end, show every instance of a stage, however many there are
     #[arg(long)]
     pub(crate) all: bool,
@@ -123,9 +172,9 @@ pub(crate) struct RunArguments {
 pub(crate) struct PlanArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
-    /// Only these stages and what they need: `train`, or some of its instances: `train@rate=0.9`, `train@method=lq-*`
-    #[arg(value_name = "STAGE")]
-    pub(crate) stages: Vec<String>,
+    /// As if this stage were run with --force; several, by patterns too
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) force: Vec<String>,
     /// Show every instance of a stage, however many there are
     #[arg(long)]
     pub(crate) all: bool,
@@ -144,6 +193,9 @@ pub(crate) struct GraphArguments {
     /// The output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: GraphFormat,
+    /// Show every instance of a stage, however many there are
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -162,14 +214,36 @@ pub(crate) enum GraphFormat {
 pub(crate) struct StageArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
-    /// The stage
-    pub(crate) stage: String,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ReportArguments {
+pub(crate) struct WhyArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
+    /// Show every instance of a stage, also those that run for the same reason
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArguments {
+    #[command(flatten)]
+    pub(crate) manifest: ManifestArguments,
+    /// Show every instance of a stage, however many there are
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MetricsArguments {
+    #[command(flatten)]
+    pub(crate) manifest: ManifestArguments,
+    /// Show every metric of a stage with several instances, however many there are
+    #[arg(long)]
+    pub(crate) all: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -182,11 +256,8 @@ Exit status:  0  intact; the same bytes again, or within the tolerance\n        
 2  nothing could be checked: mistakes, inputs that are not fresh\n            \
 130  interrupted")]
 pub(crate) struct VerifyArguments {
-    /// The manifest
-    #[arg(required_unless_present_any = ["all", "restore"])]
-    pub(crate) manifest: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) with: WithArguments,
+    pub(crate) manifest: ManifestArguments,
     /// Check everything in the cache, regardless of the manifest
     #[arg(long, conflicts_with = "rerun")]
     pub(crate) all: bool,
@@ -194,7 +265,7 @@ pub(crate) struct VerifyArguments {
     #[arg(long, conflicts_with = "rerun")]
     pub(crate) restore: bool,
     /// Run this stage again in a scratch folder, and compare
-    #[arg(long, value_name = "STAGE", requires = "manifest")]
+    #[arg(long, value_name = "STAGE")]
     pub(crate) rerun: Option<String>,
     /// Accept other bytes if no metric differs by more than this (on GPUs, sums vary): `0.005`
     #[arg(long, value_name = "NUMBER", requires = "rerun", value_parser = tolerance)]

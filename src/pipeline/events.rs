@@ -12,7 +12,7 @@ use crate::stage_name::StageName;
 
 /// Something that happened in a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
+#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub(crate) enum RunEvent {
     Begin {
         experiment: String,
@@ -29,6 +29,8 @@ pub(crate) enum RunEvent {
     },
     /// A stage that has a result runs again, in scratch, to compare.
     Again { stage: StageName, kind: &'static str },
+    /// Another stage of this run has the same key and must run: what becomes of it becomes of both.
+    Same { stage: StageName, same_as: StageName },
     /// Another process works on the same key: its result will be used.
     Wait { stage: StageName },
     Progress {
@@ -75,6 +77,9 @@ pub(crate) enum Outcome {
         digest: Digest,
         /// Whether the artifact is the one that it produced before.
         unchanged: bool,
+        /// Whether it had a result, and ran because somebody asked for it.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        forced: bool,
         seconds: f64,
         metrics: Metrics,
     },

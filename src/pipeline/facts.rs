@@ -1,6 +1,6 @@
 //! What a plan is based on: the records in the cache, and the files outside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +23,10 @@ pub(crate) struct CacheFacts<'a> {
     outside: BTreeMap<StageName, Result<Vec<OutsideDigest>, Blocked>>,
     /// What the digests in `outside` were made of.
     listings: BTreeMap<Digest, Listing>,
+    /// The stages that are to run again although they have results.
+    forced: BTreeSet<StageName>,
+    /// The keys of those that did.
+    forced_done: BTreeSet<StageKey>,
 }
 
 impl<'a> CacheFacts<'a> {
@@ -34,6 +38,8 @@ impl<'a> CacheFacts<'a> {
             index: Arc::new(StatIndex::at(cache.layout().stat_index())),
             outside: BTreeMap::new(),
             listings: BTreeMap::new(),
+            forced: BTreeSet::new(),
+            forced_done: BTreeSet::new(),
         };
         for declaration in selected.iter().filter_map(|name| manifest.stage(name)) {
             if declaration.stage.outside_paths().is_empty() {
@@ -53,6 +59,17 @@ impl<'a> CacheFacts<'a> {
 }
 
 impl CacheFacts<'_> {
+    /// Lets stages run again although they have results.
+    pub(crate) fn force(mut self, stages: BTreeSet<StageName>) -> Self {
+        self.forced = stages;
+        self
+    }
+
+    /// A forced stage has run: so have all others with its key.
+    pub(crate) fn has_run(&mut self, key: StageKey) {
+        self.forced_done.insert(key);
+    }
+
     /// Fails if something cannot be read.
     ///
     /// # Errors
@@ -189,6 +206,10 @@ impl Facts for CacheFacts<'_> {
 
     fn last(&self, stage: &StageName) -> Option<Record> {
         self.cache.last_record(self.experiment, stage.as_str())
+    }
+
+    fn is_forced(&self, stage: &StageName, key: &StageKey) -> bool {
+        self.forced.contains(stage) && !self.forced_done.contains(key)
     }
 
     fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Blocked> {

@@ -19,6 +19,17 @@ pub(crate) fn seconds(seconds: f64) -> String {
     }
 }
 
+/// Seconds, roughly and rather too many: `8 s`, `12 min`, `3 h 10 min`, `41 h`.
+pub(crate) fn rough_seconds(seconds: f64) -> String {
+    let minutes = (seconds / 60.0).ceil() as u64;
+    match seconds {
+        ..=59.0 => format!("{:.0} s", seconds.ceil()),
+        ..=3540.0 => format!("{minutes} min"),
+        ..=36000.0 => format!("{} h {:02} min", minutes / 60, minutes % 60),
+        _ => format!("{} h", count((seconds / 3600.0).ceil() as u64)),
+    }
+}
+
 /// How long ago something was, in seconds since 1970: `just now`, `12 min ago`, `3 days ago`.
 pub(crate) fn ago(then: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -141,6 +152,22 @@ mod tests {
         ];
         for (value, text) in cases {
             assert_eq!(seconds(value), text);
+        }
+    }
+
+    #[test]
+    fn rough_times_are_never_too_short() {
+        for (value, text) in [
+            (0.2, "1 s"),
+            (58.2, "59 s"),
+            (59.5, "1 min"),
+            (661.0, "12 min"),
+            (3541.0, "1 h 00 min"),
+            (11220.0, "3 h 07 min"),
+            (146_000.0, "41 h"),
+            (36e6, "10,000 h"),
+        ] {
+            assert_eq!(rough_seconds(value), text);
         }
     }
 

@@ -16,6 +16,7 @@ mod difference;
 mod digest;
 mod events;
 mod execute;
+mod expected;
 mod facts;
 mod format;
 mod graph;
@@ -28,6 +29,7 @@ mod plan;
 mod process_tree;
 mod progress;
 mod reason;
+mod shell;
 mod stage_name;
 #[doc(hidden)]
 pub mod testing;

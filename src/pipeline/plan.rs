@@ -23,6 +23,10 @@ pub(crate) trait Facts {
     fn last(&self, stage: &StageName) -> Option<Record>;
     /// The files outside the cache that a stage reads, or why they cannot be read.
     fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Blocked>;
+    /// Whether a stage is to run again although it has a result.
+    fn is_forced(&self, _stage: &StageName, _key: &StageKey) -> bool {
+        false
+    }
     /// What differs between two contents of a file or folder outside the cache, where both are still known.
     fn differences(&self, old: &Digest, new: &Digest) -> Option<Differences>;
 }
@@ -218,6 +222,7 @@ fn changes(old: &[KeyPart], new: &[KeyPart], facts: &dyn Facts) -> Vec<Change> {
 pub(crate) fn decide(name: &StageName, parts: Vec<KeyPart>, facts: &dyn Facts) -> PlanState {
     let key = StageKey::of(&parts);
     let reason = match facts.result(&key) {
+        Ok(_) if facts.is_forced(name, &key) => Reason::Forced,
         Ok(record) => return PlanState::Fresh(Box::new(record)),
         Err(NoResult::ArtifactGone(digest)) => Reason::ArtifactGone { digest },
         Err(NoResult::RecordDamaged) => Reason::RecordDamaged,
@@ -266,6 +271,7 @@ mod tests {
         heads: RefCell<BTreeMap<StageName, StageKey>>,
         gone: RefCell<Vec<StageKey>>,
         blocked: BTreeMap<StageName, Blocked>,
+        forced: Option<StageName>,
     }
 
     impl Facts for Memory {
@@ -281,6 +287,9 @@ mod tests {
         }
         fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Blocked> {
             self.blocked.get(stage).map_or(Ok(&[]), Err)
+        }
+        fn is_forced(&self, stage: &StageName, _: &StageKey) -> bool {
+            self.forced.as_ref() == Some(stage)
         }
         fn differences(&self, _: &Digest, _: &Digest) -> Option<Differences> {
             None
@@ -443,6 +452,20 @@ mod tests {
         world.gone.borrow_mut().extend(world.heads.borrow().values().copied());
         let states = world.states(CHAIN);
         assert!(states.starts_with("a dirty") && states.contains("b blocked: gone"), "{states}");
+    }
+
+    #[test]
+    fn a_forced_stage_runs_although_it_has_a_result() {
+        let mut world = Memory::default();
+        world.run(CHAIN, by_key);
+        world.forced = "b".parse().ok();
+        assert_eq!(
+            world.states(CHAIN),
+            "a fresh\nb dirty: asked for with --force\nc waits on b: ?\nother fresh"
+        );
+        world.gone.borrow_mut().extend(world.heads.borrow().values().copied());
+        let states = world.states(CHAIN);
+        assert!(states.contains("b waits on a: ?"), "{states}");
     }
 
     #[test]

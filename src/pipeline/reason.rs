@@ -22,6 +22,8 @@ pub(crate) enum Reason {
     RecordDamaged,
     /// There was a record, which no longer counts.
     Withdrawn { because: String },
+    /// It has a result, and somebody asked for another run.
+    Forced,
     /// Something that enters its key changed.
     Changed { changes: Vec<Change> },
 }
@@ -35,6 +37,7 @@ impl fmt::Display for Reason {
             }
             Self::RecordDamaged => f.write_str("its record is damaged"),
             Self::Withdrawn { because } => write!(f, "its record was withdrawn: {because}"),
+            Self::Forced => f.write_str("asked for with --force"),
             Self::Changed { changes } => {
                 let shown = changes.iter().take(MOST_CHANGES).map(Change::to_string);
                 f.write_str(&shown.collect::<Vec<_>>().join("; "))?;

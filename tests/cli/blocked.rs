@@ -88,12 +88,11 @@ fn commands_that_look_show_it() {
     --- stderr
     error: 'archive' does not have a known artifact: line 5: cannot read [project]/data/pretrained.zip: No such file or directory (os error 2)
     "#);
-    assert_snapshot!(project.pipeline("metrics experiment.toml"), @r#"
+    assert_snapshot!(project.pipeline("metrics experiment.toml"), @r"
     status 0
     --- stdout
-
     no result yet: archive, own, unpacked, both (`pipeline run experiment.toml`)
-    "#);
+    ");
     let json = project.pipeline("plan experiment.toml --json").json();
     assert_snapshot!(project.filter(&json["stages"][0].to_string()), @r#"{"because":{"line":5,"message":"cannot read [project]/data/pretrained.zip: No such file or directory (os error 2)"},"kind":"download","stage":"archive","state":"blocked"}"#);
     assert_eq!(project.pipeline("plan experiment.toml --exit-code").code(), Some(1));

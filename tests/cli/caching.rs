@@ -373,7 +373,7 @@ blake3 = "{}"
     project.write("there/file.txt", content);
     assert_snapshot!(project.pipeline("run experiment.toml --cache new").success(), @"download ran");
     project.write("there/file.txt", "other bytes\n");
-    assert_snapshot!(project.pipeline("run experiment.toml --cache newer"), @r#"
+    assert_snapshot!(project.pipeline("run experiment.toml --cache newer"), @r"
     status 1
     --- stderr
           download (download) runs: no earlier run
@@ -386,6 +386,6 @@ blake3 = "{}"
     stage  result  time  metrics
     download  failed  [time]
 
-    mirrors: 1 failed in [time]; `pipeline log experiment.toml --cache newer download` shows the whole log
-    "#);
+    mirrors: 1 failed in [time]; `pipeline log experiment.toml download --cache newer` shows the whole log
+    ");
 }

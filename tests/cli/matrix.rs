@@ -150,7 +150,7 @@ fn instances_are_selected_by_patterns() {
     assert_snapshot!(results("train@seed=*,rate=*.1"), @"words fresh, train@rate=0.1,seed=1 ran, train@rate=0.1,seed=2 ran");
     assert_snapshot!(results("tr*@seed=2 words"), @"words fresh, train@rate=0.1,seed=2 fresh, train@rate=0.9,seed=2 ran");
     assert_snapshot!(results("evaluate@rate=0.1"), @"words fresh, train@rate=0.1,seed=1 fresh, train@rate=0.1,seed=2 fresh, evaluate@rate=0.1,seed=1 ran, evaluate@rate=0.1,seed=2 ran");
-    assert_snapshot!(project.pipeline("path experiment.toml train"), @r"
+    assert_snapshot!(project.pipeline("verify experiment.toml --rerun train"), @r"
     status 2
     --- stderr
     error: 'train' is 4 stages; name one of them: train@rate=0.1,seed=1

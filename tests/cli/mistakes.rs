@@ -97,11 +97,7 @@ fn a_manifest_that_is_missing_or_cannot_be_read() {
     assert_snapshot!(project.pipeline("run ."), @r"
     status 2
     --- stderr
-    error: cannot read .: Is a directory (os error 21)
-     |
-     = help: name the manifest's file, not its folder
-
-    error: 1 mistake in .; nothing was run
+    error: no manifest is named, and there is no pipeline.toml in [project] or above: name a .toml file, or write a manifest with `pipeline init`; '.' is taken for a stage, as it does not end in .toml
     ");
     project.write("bytes.toml", [0xff, 0xfe, 0x00]);
     assert_snapshot!(project.pipeline("run bytes.toml"), @r"

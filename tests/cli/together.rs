@@ -53,14 +53,88 @@ fn two_runs_of_one_manifest_share_the_work() {
     assert_eq!(project.read("ran"), "slow\n");
 }
 
+/// `a`, `b` and `c` do this same work. `after` reads `b`, and `beside` makes the file `go`.
+fn twins(work: &str) -> Sandbox {
+    let stages = ["a", "b", "c"].map(|name| {
+        format!("[stages.{name}]\nkind = \"command\"\nshell = 'echo ran >> ran; {work}'\n")
+    });
+    let after = "[stages.after]\nkind = \"command\"\ninputs = { b = \"b\" }\n\
+                 shell = 'cat \"$PIPELINE_INPUT_B/a\" > \"$PIPELINE_OUTPUT/a\"'\n";
+    let beside = "[stages.beside]\nkind = \"command\"\nshell = 'touch go; true'\n";
+    Sandbox::new(&format!("[experiment]\nname = \"twins\"\n{}{after}{beside}", stages.concat()))
+}
+
 #[test]
-fn two_stages_of_one_run_that_do_the_same_do_it_once() {
-    let work = "kind = \"command\"\nshell = 'echo ran >> ran; echo 1 > \"$PIPELINE_OUTPUT/a\"'\n";
-    let manifest = format!("[experiment]\nname = \"twins\"\n[stages.a]\n{work}[stages.b]\n{work}");
-    let project = Sandbox::new(&manifest);
+fn stages_of_one_run_that_do_the_same_do_it_once() {
+    // It ends when `beside` has run: those that do the same do not take its slot.
+    let wait =
+        "for i in $(seq 2000); do test -e go && break; sleep 0.01; done; test -e go || exit 1";
+    let project = twins(&format!("{wait}; echo 1 > \"$PIPELINE_OUTPUT/a\""));
     let ended = project.pipeline("run experiment.toml --jobs 2");
-    assert!(["a ran, b fresh", "a fresh, b ran"].contains(&&*ended.success()), "{ended}");
+    assert_snapshot!(ended.success(), @"a ran, b fresh, c fresh, after ran, beside ran");
+    let waits = ended.stderr.lines().filter(|line| line.contains("waits for")).map(str::trim);
+    assert_snapshot!(waits.collect::<Vec<_>>().join("\n"), @r"
+    b waits for a, which does the same
+    c waits for a, which does the same
+    ");
     assert_eq!(project.read("ran"), "ran\n");
+    assert_snapshot!(project.pipeline("run experiment.toml --jobs 2").success(), @"a fresh, b fresh, c fresh, after fresh, beside fresh");
+}
+
+#[test]
+fn stages_of_one_run_that_do_the_same_fail_together() {
+    let project = twins("echo why >&2; exit 3");
+    assert_snapshot!(project.pipeline("run experiment.toml after c a --jobs 2 --keep-going"), @r"
+    status 1
+    --- stderr
+          b waits for a, which does the same
+          c waits for a, which does the same
+          a (command) runs: no earlier run
+    FAIL  a after [time]: 'sh -c echo ran >> ran; echo why >&2; exit 3' ended with exit status 3
+          the last lines of its log:
+          | why
+    FAIL  b after [time]: it does the same as a, which failed: 'sh -c echo ran >> ran; echo why >&2; exit 3' ended with exit status 3
+    FAIL  c after [time]: it does the same as a, which failed: 'sh -c echo ran >> ran; echo why >&2; exit 3' ended with exit status 3
+    --- stdout
+
+    stage  result  time  metrics
+    a  failed  [time]
+    b  failed  [time]
+    c  failed  [time]
+    after  skipped  needs b
+
+    twins: 3 failed, 1 skipped in [time]; `pipeline log experiment.toml a` shows the whole log
+    ");
+    assert_eq!(project.read("ran"), "ran\n");
+    // A failure is never kept: another run tries again, also with one stage at a time.
+    let ended = project.pipeline("run experiment.toml --jobs 1");
+    assert_snapshot!(ended.results(), @"a failed, b failed, c failed, after skipped, beside skipped");
+    assert_eq!(project.read("ran"), "ran\nran\n");
+}
+
+#[test]
+fn stages_of_one_run_that_do_the_same_are_stopped_together() {
+    let project = twins("until test -e never; do sleep 0.01; done");
+    let run = project.start("run experiment.toml a b c --jobs 3");
+    project.wait_for_line("ran", "ran");
+    run.signal(rustix::process::Signal::INT);
+    assert_snapshot!(run.wait(), @r"
+    status 130
+    --- stderr
+          b waits for a, which does the same
+          c waits for a, which does the same
+          a (command) runs: no earlier run
+          stopping: running stages write a checkpoint and leave (again to end them at once)
+    stop  a
+    --- stdout
+
+    stage  result  time  metrics
+    a  stopped
+    b  skipped
+    c  skipped
+
+    twins: 1 stopped, 2 skipped in [time]; the same command continues from here
+    ");
 }
 
 #[test]

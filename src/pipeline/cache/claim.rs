@@ -78,13 +78,22 @@ pub(crate) struct Execution {
 impl Cache {
     /// Looks a key up, and claims it where there is no result and nobody works on it.
     pub(crate) fn claim(&self, key: &StageKey) -> anyhow::Result<Lookup> {
+        self.look_up(key, false)
+    }
+
+    /// Claims a key where nobody works on it, although there may be a result: a commit replaces its record.
+    pub(crate) fn claim_again(&self, key: &StageKey) -> anyhow::Result<Lookup> {
+        self.look_up(key, true)
+    }
+
+    fn look_up(&self, key: &StageKey, again: bool) -> anyhow::Result<Lookup> {
         let name = key.to_string();
         let place = self.layout.lock(&name);
         let Some(lock) = Lock::try_take(&place)? else {
             return Ok(Lookup::Busy);
         };
         // Under the lock: another process may have finished just now.
-        if let Some(record) = self.usable(key) {
+        if let Some(record) = self.usable(key).filter(|_| !again) {
             return Ok(Lookup::Hit(Box::new(record)));
         }
         lock.name_owner();

@@ -1,12 +1,13 @@
 //! `pipeline graph`: the stages and their edges, for people and for other programs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::plan::{state_json, state_name, state_reason};
+use super::instances::{self, Row};
+use super::plan::{state_json, state_name, state_reason, states_in_words};
 use super::{Project, print, print_json, print_raw};
 use crate::cli::{GraphArguments, GraphFormat};
 use crate::format;
@@ -16,11 +17,12 @@ use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &GraphArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
-    let plan = project.plan(&project.select(&[])?);
+    let plan = project.plan(&project.select(&arguments.manifest.stages())?);
+    let most = instances::most(arguments.all);
     match arguments.format {
-        GraphFormat::Text => print(&text(&project, &plan))?,
-        GraphFormat::Dot => print_raw(dot(&project, &plan).as_bytes())?,
-        GraphFormat::Mermaid => print_raw(mermaid(&project, &plan).as_bytes())?,
+        GraphFormat::Text => print(&text(&project, &plan, most))?,
+        GraphFormat::Dot => print_raw(dot(&project, &plan, most).as_bytes())?,
+        GraphFormat::Mermaid => print_raw(mermaid(&project, &plan, most).as_bytes())?,
         GraphFormat::Json => print_json(&json(&project, &plan))?,
     }
     Ok(ExitCode::SUCCESS)
@@ -35,22 +37,41 @@ fn symbol(state: &PlanState) -> &'static str {
     }
 }
 
+/// The state that many instances have together: that of the one that has the furthest to go.
+fn together<'p>(instances: &[(&StageName, &'p PlanState)]) -> Option<&'p PlanState> {
+    let rank = |state: &PlanState| match state {
+        PlanState::Fresh(_) => 0,
+        PlanState::Waiting { .. } => 1,
+        PlanState::Dirty { .. } => 2,
+        PlanState::Blocked(_) => 3,
+    };
+    instances.iter().map(|(_, state)| *state).max_by_key(|state| rank(state))
+}
+
 /// Layer by layer: in each, the stages that could run side by side.
-fn text(project: &Project, plan: &Plan) -> String {
+fn text(project: &Project, plan: &Plan, most: usize) -> String {
     let mut rows = Vec::new();
     for (layer, names) in project.graph.layers().into_iter().enumerate() {
-        for (index, name) in names.into_iter().enumerate() {
-            let (Some(declaration), Some(state)) = (project.manifest.stage(name), plan.state(name))
-            else {
-                continue;
-            };
+        let states = names.into_iter().filter_map(|name| Some((name, plan.state(name)?)));
+        for (index, row) in instances::rows(states, most).into_iter().enumerate() {
             let number = if index == 0 { (layer + 1).to_string() } else { String::new() };
-            rows.push(vec![
-                number,
-                format!("{} {name}", symbol(state)),
-                declaration.stage.info().name.to_owned(),
-                edges(declaration),
-            ]);
+            let (name, state, counts, members) = match &row {
+                Row::One(name, state) => (name.as_str(), *state, String::new(), vec![*name]),
+                Row::Many(template, states) => {
+                    let Some(state) = together(states) else { continue };
+                    let members = states.iter().map(|(name, _)| *name).collect();
+                    (*template, state, format!("{}  ", states_in_words(states)), members)
+                }
+            };
+            let stages: Vec<_> =
+                members.into_iter().filter_map(|name| project.manifest.stage(name)).collect();
+            let kind = stages.first().map_or("", |stage| stage.stage.info().name).to_owned();
+            let edges = match stages.as_slice() {
+                [only] => edges([*only], StageName::as_str),
+                _ => edges(stages, StageName::template),
+            };
+            let row = [number, format!("{} {name}", symbol(state)), kind, counts + &edges];
+            rows.push(row.to_vec());
         }
     }
     let experiment = &project.manifest.experiment;
@@ -68,71 +89,111 @@ fn text(project: &Project, plan: &Plan) -> String {
     format!("{text}\n\n{}\n{legend}\n", format::table(&rows))
 }
 
-/// What a stage reads: `← data (dataset), labels: noisy`.
-fn edges(declaration: &Stage) -> String {
+/// What stages read, each once: `← data (dataset), labels: noisy`.
+fn edges<'p>(stages: impl IntoIterator<Item = &'p Stage>, shown: fn(&StageName) -> &str) -> String {
     let mut texts = Vec::new();
-    for (port, connections) in &declaration.inputs {
-        for connection in connections {
-            let from = connection.from.as_str();
-            let port = connection.name.as_deref().unwrap_or(port);
+    let mut seen = HashSet::new();
+    for (port, connection) in stages.into_iter().flat_map(Stage::connections) {
+        let from = shown(&connection.from);
+        let port = connection.name.as_deref().unwrap_or(port);
+        if seen.insert((port, from)) {
             texts.push(if from == port { from.to_owned() } else { format!("{port}: {from}") });
         }
     }
     if texts.is_empty() { String::new() } else { format!("← {}", texts.join(", ")) }
 }
 
-fn each_edge<'a>(project: &'a Project, mut each: impl FnMut(&'a StageName, &'a StageName, &str)) {
-    for declaration in &project.manifest.stages {
-        for (port, connection) in declaration.connections() {
-            let label = connection.name.as_deref().unwrap_or(port);
-            each(&connection.from, &declaration.name, label);
+/// The stages as a drawing has them: many instances of one stage are one node.
+struct Drawing<'p> {
+    nodes: Vec<Node<'p>>,
+    /// From which node to which one, and the port there; each once.
+    edges: Vec<(usize, usize, &'p str)>,
+}
+
+struct Node<'p> {
+    name: &'p str,
+    kind: &'static str,
+    /// How many instances are in which state, where there are many.
+    counts: Option<String>,
+    state: &'p PlanState,
+}
+
+impl<'p> Drawing<'p> {
+    fn of(project: &'p Project, plan: &'p Plan, most: usize) -> Self {
+        let (mut nodes, mut places) = (Vec::new(), HashMap::new());
+        for row in instances::rows(plan.iter(), most) {
+            let (name, counts, instances) = match row {
+                Row::One(name, state) => (name.as_str(), None, vec![(name, state)]),
+                Row::Many(template, instances) => {
+                    (template, Some(states_in_words(&instances)), instances)
+                }
+            };
+            let Some(state) = together(&instances) else { continue };
+            let stage = instances.first().and_then(|(name, _)| project.manifest.stage(name));
+            let kind = stage.map_or("", |stage| stage.stage.info().name);
+            places.extend(instances.iter().map(|(name, _)| (*name, nodes.len())));
+            nodes.push(Node { name, kind, counts, state });
         }
+        let (mut edges, mut seen) = (Vec::new(), HashSet::new());
+        for stage in &project.manifest.stages {
+            for (port, connection) in stage.connections() {
+                let (Some(&from), Some(&to)) =
+                    (places.get(&connection.from), places.get(&stage.name))
+                else {
+                    continue;
+                };
+                let edge = (from, to, connection.name.as_deref().unwrap_or(port));
+                if seen.insert(edge) {
+                    edges.push(edge);
+                }
+            }
+        }
+        Self { nodes, edges }
     }
 }
 
-fn dot(project: &Project, plan: &Plan) -> String {
+fn dot(project: &Project, plan: &Plan, most: usize) -> String {
+    let drawing = Drawing::of(project, plan, most);
     let mut text = format!("digraph \"{}\" {{\n", project.manifest.experiment.name);
     text.push_str("  rankdir = LR;\n  node [shape = box, style = \"rounded,filled\", fontname = \"Helvetica\"];\n");
     text.push_str("  edge [fontname = \"Helvetica\", fontsize = 10, color = \"#555555\"];\n");
-    for (name, state) in plan.iter() {
-        let kind = project.manifest.stage(name).map_or("", |stage| stage.stage.info().name);
+    for Node { name, kind, counts, state } in &drawing.nodes {
         let colour = match state {
             PlanState::Fresh(_) => "#d9f2d9",
             PlanState::Dirty { .. } => "#ffe0b3",
             PlanState::Waiting { .. } => "#f0f0f0",
             PlanState::Blocked(_) => "#f8d7da",
         };
+        let below = counts.as_ref().map_or(String::new(), |counts| format!("\\n{counts}"));
         let _ = writeln!(
             text,
-            "  \"{name}\" [label = \"{name}\\n{kind}\", fillcolor = \"{colour}\", tooltip = \"{}\"];",
+            "  \"{name}\" [label = \"{name}\\n{kind}{below}\", fillcolor = \"{colour}\", tooltip = \"{}\"];",
             state_name(state)
         );
     }
-    each_edge(project, |from, to, port| {
+    for (from, to, port) in drawing.edges {
+        let (from, to) = (drawing.nodes[from].name, drawing.nodes[to].name);
         let _ = writeln!(text, "  \"{from}\" -> \"{to}\" [label = \"{port}\"];");
-    });
+    }
     text.push_str("}\n");
     text
 }
 
 /// Nodes have numbers for ids: a stage may be called `end` or `graph`, which mean something in Mermaid.
-fn mermaid(project: &Project, plan: &Plan) -> String {
+fn mermaid(project: &Project, plan: &Plan, most: usize) -> String {
+    let drawing = Drawing::of(project, plan, most);
     let mut text = "flowchart LR\n".to_owned();
-    let id = |name: &StageName| {
-        format!("s{}", project.manifest.stages.position(name).unwrap_or_default())
-    };
-    for (name, state) in plan.iter() {
-        let kind = project.manifest.stage(name).map_or("", |stage| stage.stage.info().name);
+    for (id, Node { name, kind, counts, state }) in drawing.nodes.iter().enumerate() {
+        let below = counts.as_ref().map_or(String::new(), |counts| format!("<br>{counts}"));
         let _ = writeln!(
             text,
-            "  {}[\"{name}<br><small>{kind}</small>\"]:::{}",
-            id(name),
+            "  s{id}[\"{name}<br><small>{kind}{below}</small>\"]:::{}",
             state_name(state)
         );
     }
-    each_edge(project, |from, to, port| {
-        let _ = writeln!(text, "  {} -->|{port}| {}", id(from), id(to));
-    });
+    for (from, to, port) in drawing.edges {
+        let _ = writeln!(text, "  s{from} -->|{port}| s{to}");
+    }
     text.push_str("  classDef fresh fill:#d9f2d9,stroke:#4a8f4a,color:#000\n");
     text.push_str("  classDef dirty fill:#ffe0b3,stroke:#b37400,color:#000\n");
     text.push_str("  classDef waiting fill:#f0f0f0,stroke:#888888,color:#000\n");

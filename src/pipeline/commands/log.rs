@@ -1,39 +1,84 @@
-//! `pipeline log`: what a stage wrote to its log when it ran last.
+//! `pipeline log`: what stages wrote to their logs when they ran last.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
 
+use super::instances::names_in_words;
 use super::plan::{state_name, state_reason};
-use super::{Project, note, print_raw};
+use super::{Project, note, print, print_raw};
 use crate::cli::StageArguments;
-use crate::plan::PlanState;
+use crate::plan::{Plan, PlanState};
+use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
-    let name = project.find(&arguments.stage)?;
-    let plan = project.plan(&project.select(&[name.to_string()])?);
-    let state = plan.state(name);
-    let current = match state {
-        Some(PlanState::Fresh(record)) => Some(record.key),
-        Some(PlanState::Dirty { key, .. }) => Some(*key),
-        _ => None,
-    };
-    // A stage that failed has a log under its current key; one whose key changed, under its last.
-    let last = project.cache.head(&project.manifest.experiment.name, name.as_str());
-    for key in current.into_iter().chain(last) {
-        let path = project.cache.layout().log(&key);
-        let Ok(bytes) = fs::read(&path) else { continue };
-        if let Some(state) = state.filter(|_| current != Some(key)) {
+    let chosen = project.choose(&arguments.manifest.stages())?;
+    let plan = project.plan(&project.with_inputs(&chosen));
+    let (mut shown, mut without) = (0, Vec::new());
+    for name in &chosen {
+        let Some(log) = Log::find(&project, &plan, name) else {
+            without.push(*name);
+            continue;
+        };
+        // As `head` and `tail` do it.
+        if chosen.len() > 1 {
+            let gap = if shown == 0 { "" } else { "\n" };
+            print(&format!("{gap}==> {name} <==\n"))?;
+        }
+        log.show(&plan, name, chosen.len() > 1)?;
+        shown += 1;
+    }
+    match (shown, without.as_slice()) {
+        (_, []) => {}
+        (0, [only]) => bail!("'{only}' does not have a log: it has not run yet"),
+        (0, _) => bail!("none of these has a log: they have not run yet"),
+        _ => note(&format!("without a log, as they have not run yet: {}", names_in_words(without))),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The log of a stage.
+struct Log {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    /// Whether it is of an earlier run, with another key.
+    is_earlier: bool,
+}
+
+impl Log {
+    /// The newest log of a stage.
+    fn find(project: &Project, plan: &Plan, name: &StageName) -> Option<Self> {
+        let current = match plan.state(name) {
+            Some(PlanState::Fresh(record)) => Some(record.key),
+            Some(PlanState::Dirty { key, .. }) => Some(*key),
+            _ => None,
+        };
+        // A stage that failed has a log under its current key; one whose key changed, under its last.
+        let last = project.cache.head(&project.manifest.experiment.name, name.as_str());
+        current.into_iter().chain(last).find_map(|key| {
+            let path = project.cache.layout().log(&key);
+            let bytes = fs::read(&path).ok()?;
+            Some(Self { path, bytes, is_earlier: current != Some(key) })
+        })
+    }
+
+    fn show(&self, plan: &Plan, name: &StageName, is_one_of_several: bool) -> anyhow::Result<()> {
+        if let Some(state) = plan.state(name).filter(|_| self.is_earlier) {
             let (state, why) = (state_name(state), state_reason(state));
             note(&format!("this is the log of an earlier run; '{name}' is {state} now: {why}"));
         }
-        if bytes.is_empty() {
-            note(&format!("{name} wrote nothing to its log ({})", path.display()));
+        // Of several, the heading shows it.
+        if self.bytes.is_empty() && !is_one_of_several {
+            note(&format!("{name} wrote nothing to its log ({})", self.path.display()));
         }
-        print_raw(&bytes)?;
-        return Ok(ExitCode::SUCCESS);
+        print_raw(&self.bytes)?;
+        // The next heading begins a line.
+        if is_one_of_several && self.bytes.last().is_some_and(|last| *last != b'\n') {
+            print("\n")?;
+        }
+        Ok(())
     }
-    bail!("'{name}' does not have a log: it has not run yet")
 }

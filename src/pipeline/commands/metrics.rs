@@ -1,55 +1,130 @@
-//! `pipeline metrics`: what the stages measured.
+//! `pipeline metrics`: what stages measured.
 
+use std::collections::{BTreeSet, HashMap};
 use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
+use super::instances::{self, Row, names_in_words};
 use super::{Project, print, print_json};
-use crate::cli::ReportArguments;
+use crate::cache::Record;
+use crate::cli::MetricsArguments;
 use crate::format;
 use crate::plan::{Plan, PlanState};
+use crate::stage_name::StageName;
 
-pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
+/// The most metrics that have a column, where the kind does not have a list of the most important ones.
+const MOST_COLUMNS: usize = 6;
+
+/// What is in a cell of a table where there is nothing to show.
+const NOTHING: &str = "-";
+
+pub(crate) fn run(arguments: &MetricsArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
-    let plan = project.plan(&project.select(&[])?);
+    let chosen = project.choose(&arguments.manifest.stages())?;
+    let plan = project.plan(&project.with_inputs(&chosen));
     if arguments.json {
-        print_json(&to_json(&plan))?;
+        print_json(&to_json(&chosen, &plan))?;
     } else {
-        print(&to_text(&project, &plan))?;
+        print(&to_text(&project, &chosen, &plan, arguments))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn to_json(plan: &Plan) -> Value {
-    let mut all = Map::new();
-    for (name, state) in plan.iter() {
-        if let PlanState::Fresh(record) = state {
-            all.insert(name.to_string(), json!(record.metrics));
-        }
+fn fresh<'p>(plan: &'p Plan, name: &StageName) -> Option<&'p Record> {
+    match plan.state(name) {
+        Some(PlanState::Fresh(record)) => Some(record),
+        _ => None,
     }
-    Value::Object(all)
 }
 
-fn to_text(project: &Project, plan: &Plan) -> String {
-    let mut rows = Vec::new();
-    let mut without = Vec::new();
-    for (name, state) in plan.iter() {
-        let PlanState::Fresh(record) = state else {
-            without.push(name.as_str());
-            continue;
-        };
-        for (index, (metric, value)) in record.metrics.iter().enumerate() {
-            let stage = if index == 0 { name.to_string() } else { String::new() };
-            rows.push(vec![stage, metric.clone(), format::metric(*value)]);
+fn to_json(chosen: &[&StageName], plan: &Plan) -> Value {
+    let metrics = |name: &&StageName| Some((name.to_string(), json!(fresh(plan, name)?.metrics)));
+    Value::Object(chosen.iter().filter_map(metrics).collect::<Map<_, _>>())
+}
+
+/// All metrics of each stage; of one with several instances, a table.
+fn to_text(
+    project: &Project,
+    chosen: &[&StageName],
+    plan: &Plan,
+    arguments: &MetricsArguments,
+) -> String {
+    let (mut blocks, mut lines, mut is_shortened) = (Vec::new(), Vec::new(), false);
+    let measured = chosen.iter().filter_map(|&name| Some((name, fresh(plan, name)?)));
+    // Of a stage with one result, all metrics are shown.
+    for row in instances::rows(measured, 1) {
+        match row {
+            Row::One(name, record) => lines.extend(lines_of(name, record)),
+            Row::Many(template, records) => {
+                blocks.push(format::table(&std::mem::take(&mut lines)));
+                let kind = records.first().and_then(|(name, _)| project.manifest.stage(name));
+                let headline = kind.map_or(&[][..], |stage| stage.stage.info().headline);
+                let (columns, left_out) = columns(headline, &records, arguments.all);
+                is_shortened |= left_out;
+                if !columns.is_empty() {
+                    blocks.push(table(template, &columns, &records));
+                }
+            }
         }
     }
-    let mut text = format::table(&rows);
-    if !without.is_empty() {
-        text.push_str(&format!(
-            "\nno result yet: {} (`pipeline run {}`)\n",
-            without.join(", "),
-            project.manifest.path.display()
-        ));
+    blocks.push(format::table(&lines));
+    if is_shortened {
+        let all = arguments.manifest.command_again("metrics");
+        blocks.push(format!("`{all} --all` shows more metrics\n"));
     }
-    text
+    let without = chosen.iter().copied().filter(|name| fresh(plan, name).is_none());
+    let without: Vec<_> = without.collect();
+    if !without.is_empty() {
+        let run = arguments.manifest.command_again("run");
+        blocks.push(format!("no result yet: {} (`{run}`)\n", names_in_words(without)));
+    }
+    blocks.retain(|block| !block.is_empty());
+    blocks.join("\n")
+}
+
+/// A line for each metric of a stage.
+fn lines_of(name: &StageName, record: &Record) -> Vec<Vec<String>> {
+    let lines = record.metrics.iter().enumerate().map(|(index, (metric, value))| {
+        let stage = if index == 0 { name.to_string() } else { String::new() };
+        vec![stage, metric.clone(), format::metric(*value)]
+    });
+    lines.collect()
+}
+
+/// The metrics that have a column, those that the kind puts in front first; and whether there are others.
+fn columns<'a>(
+    headline: &[&'a str],
+    records: &[(&StageName, &'a Record)],
+    all: bool,
+) -> (Vec<&'a str>, bool) {
+    let names = records.iter().flat_map(|(_, record)| record.metrics.keys().map(String::as_str));
+    let mut others: BTreeSet<&str> = names.collect();
+    let mut columns: Vec<&str> =
+        headline.iter().copied().filter(|name| others.remove(name)).collect();
+    let more = match (all, columns.is_empty()) {
+        (true, _) => others.len(),
+        (false, true) => MOST_COLUMNS,
+        (false, false) => 0,
+    };
+    columns.extend(others.iter().take(more));
+    (columns, others.len() > more)
+}
+
+/// A row for each instance: its values of the axes, and its metrics.
+fn table(template: &str, columns: &[&str], records: &[(&StageName, &Record)]) -> String {
+    let axes: BTreeSet<&str> =
+        records.iter().flat_map(|(name, _)| name.point().map(|(axis, _)| axis)).collect();
+    let mut rows = vec![Vec::from_iter(axes.iter().chain(columns).map(|&name| name.to_owned()))];
+    for (name, record) in records {
+        let point: HashMap<&str, &str> = name.point().collect();
+        let values = axes.iter().map(|axis| point.get(axis).map(|&value| value.to_owned()));
+        let metrics =
+            columns.iter().map(|&metric| record.metrics.get(metric).copied().map(format::metric));
+        let cells = values.chain(metrics).map(|cell| cell.unwrap_or_else(|| NOTHING.to_owned()));
+        rows.push(cells.collect());
+    }
+    let indented =
+        format::table(&rows).lines().map(|line| format!("  {line}\n")).collect::<String>();
+    format!("{template}\n{indented}")
 }

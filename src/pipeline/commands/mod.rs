@@ -4,6 +4,7 @@ mod checking;
 mod completions;
 mod graph;
 mod init;
+mod instances;
 mod job;
 mod kinds;
 mod log;
@@ -12,6 +13,7 @@ mod path;
 mod plan;
 mod run;
 mod status;
+mod time_left;
 mod verify;
 mod verify_rerun;
 mod verify_restore;
@@ -20,16 +22,16 @@ mod why;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::Parser;
 use pipeline_stages::url::blanked;
 
 use crate::cache::Cache;
-use crate::cli::{Arguments, Command, ManifestArguments, WithArguments};
+use crate::cli::{self, Arguments, Command, ManifestArguments, WithArguments};
 use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
@@ -43,8 +45,8 @@ use crate::visible;
 /// The environment variable that sets the cache, unless an option does.
 const CACHE_VARIABLE: &str = "PIPELINE_CACHE";
 
-/// The most instances of a stage that have a line each in a table.
-const MOST_INSTANCES: usize = 5;
+/// The manifest where none is named.
+const DEFAULT_MANIFEST: &str = "pipeline.toml";
 
 /// What was asked for cannot be done: a manifest with mistakes, a cache that cannot be read.
 const CANNOT: u8 = 2;
@@ -86,22 +88,72 @@ pub(crate) struct Project {
 impl Project {
     /// Reads the manifest and opens its cache. Nothing is written.
     pub(crate) fn open(arguments: &ManifestArguments) -> anyhow::Result<Self> {
-        let (manifest, graph) = manifest::read(&arguments.manifest, &arguments.with.overrides)?;
+        let path = match arguments.named() {
+            Some(named) => named.to_owned(),
+            None => nearest_manifest(&arguments.stages())?,
+        };
+        let (mut manifest, graph) = manifest::read(&path, &arguments.with.overrides)?;
+        // The folders above `a/..` are not those above it.
+        if manifest.folder.components().any(|part| part == Component::ParentDir)
+            && let Ok(folder) = manifest.folder.canonicalize()
+        {
+            manifest.folder = folder;
+        }
         let cache = Arc::new(open_cache(&arguments.with, &manifest.folder)?);
         Ok(Self { manifest, graph, cache })
     }
 
-    /// The stages of these patterns with all they need, or every stage without a pattern, each after its inputs.
-    pub(crate) fn select(&self, patterns: &[String]) -> anyhow::Result<Vec<StageName>> {
+    /// The stages that these patterns mean, or every stage without a pattern, each after its inputs.
+    ///
+    /// # Errors
+    /// When a pattern does not mean any stage.
+    pub(crate) fn choose(&self, patterns: &[String]) -> anyhow::Result<Vec<&StageName>> {
         if patterns.is_empty() {
-            return Ok(self.graph.order().cloned().collect());
+            return Ok(self.graph.order().collect());
         }
-        let mut named = Vec::new();
+        let mut named = HashSet::new();
         for pattern in patterns {
             named.extend(self.matching(pattern)?);
         }
-        let needed: BTreeSet<StageName> = self.graph.with_ancestors(named);
-        Ok(self.graph.order().filter(|name| needed.contains(*name)).cloned().collect())
+        Ok(self.graph.order().filter(|name| named.contains(name)).collect())
+    }
+
+    /// These stages with all they need, each after its inputs.
+    pub(crate) fn with_inputs(&self, stages: &[&StageName]) -> Vec<StageName> {
+        if stages.len() == self.graph.order().len() {
+            return self.graph.order().cloned().collect();
+        }
+        let needed: BTreeSet<StageName> = self.graph.with_ancestors(stages.iter().copied());
+        self.graph.order().filter(|name| needed.contains(*name)).cloned().collect()
+    }
+
+    /// The stages of these patterns with all they need, or every stage without a pattern.
+    pub(crate) fn select(&self, patterns: &[String]) -> anyhow::Result<Vec<StageName>> {
+        Ok(self.with_inputs(&self.choose(patterns)?))
+    }
+
+    /// The stages of these patterns that are to run again although they have results, of those that were selected.
+    ///
+    /// # Errors
+    /// When a pattern does not mean any of them.
+    pub(crate) fn forced(
+        &self,
+        patterns: &[String],
+        selected: &[StageName],
+    ) -> anyhow::Result<BTreeSet<StageName>> {
+        let selected: HashSet<&StageName> = selected.iter().collect();
+        let mut forced = BTreeSet::new();
+        for pattern in patterns {
+            let found = self.matching(pattern)?.into_iter().filter(|name| selected.contains(name));
+            let found: Vec<_> = found.cloned().collect();
+            if found.is_empty() {
+                bail!(
+                    "'{pattern}' of --force is not among the stages that are to run, nor needed by them"
+                );
+            }
+            forced.extend(found);
+        }
+        Ok(forced)
     }
 
     /// The one stage of this pattern. If there is none, the error lists near names.
@@ -126,6 +178,9 @@ impl Project {
             return Ok(found);
         }
         let manifest = self.manifest.path.display();
+        if cli::is_manifest(Path::new(pattern)) {
+            bail!("{manifest} has no stage '{pattern}'; a manifest is named before stages");
+        }
         let same = self.graph.order().filter(|stage| read.has_template(stage.template()));
         let same: Vec<_> = same.collect();
         if let [first, ..] = same.as_slice() {
@@ -169,6 +224,27 @@ impl Project {
     }
 }
 
+/// The `pipeline.toml` of this folder, or of the nearest one above, as a relative path. A note names it.
+fn nearest_manifest(stages: &[String]) -> anyhow::Result<PathBuf> {
+    let folder = std::env::current_dir().context("no current folder")?;
+    let mut path = PathBuf::from(DEFAULT_MANIFEST);
+    for above in folder.ancestors() {
+        if above.join(DEFAULT_MANIFEST).is_file() {
+            note(&format!("manifest: {}", path.display()));
+            return Ok(path);
+        }
+        path = Path::new("..").join(path);
+    }
+    let file = stages.iter().find(|stage| Path::new(stage).exists());
+    let hint = file.map_or(String::new(), |file| {
+        format!("; '{file}' is taken for a stage, as it does not end in .toml")
+    });
+    bail!(
+        "no manifest is named, and there is no {DEFAULT_MANIFEST} in {} or above: name a .toml file, or write a manifest with `pipeline init`{hint}",
+        folder.display()
+    )
+}
+
 /// The cache that the arguments or the environment name, or else that of a folder.
 pub(crate) fn open_cache(arguments: &WithArguments, folder: &Path) -> anyhow::Result<Cache> {
     let named = std::env::var_os(CACHE_VARIABLE).filter(|value| !value.is_empty());
@@ -190,14 +266,6 @@ pub(crate) fn did_you_mean<'a>(name: &str, all: impl Iterator<Item = &'a str>) -
     let all: Vec<&str> = all.collect();
     let nearest = manifest::did_you_mean(name, all.iter().copied());
     nearest.unwrap_or_else(|| format!("there are: {}", all.join(", ")))
-}
-
-/// How many instances of a stage are how, in one line: `140: 3 fresh, 97 to run, 40 waiting`.
-fn instances_in_words<const N: usize>(counts: [(usize, &str); N]) -> String {
-    let all: usize = counts.iter().map(|(count, _)| count).sum();
-    let parts = counts.iter().filter(|(count, _)| *count > 0);
-    let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();
-    format!("{all}: {}", parts.join(", "))
 }
 
 /// Writes text for people to standard output.

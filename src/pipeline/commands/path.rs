@@ -1,18 +1,52 @@
-//! `pipeline path`: the path of the artifact of a stage.
+//! `pipeline path`: the paths of the artifacts of stages.
 
 use std::process::ExitCode;
 
 use anyhow::bail;
 
+use super::instances::names_in_words;
 use super::plan::state_reason;
 use super::{Project, print_raw};
-use crate::cli::StageArguments;
-use crate::plan::PlanState;
+use crate::cli::{ManifestArguments, StageArguments};
+use crate::plan::{Plan, PlanState};
+use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
-    let name = project.find(&arguments.stage)?;
-    let plan = project.plan(&project.select(&[name.to_string()])?);
+    let chosen = project.choose(&arguments.manifest.stages())?;
+    let plan = project.plan(&project.with_inputs(&chosen));
+    if let [only] = chosen.as_slice() {
+        return one(&project, &plan, only, &arguments.manifest);
+    }
+    let (mut lines, mut without) = (Vec::new(), Vec::new());
+    for name in chosen {
+        match plan.state(name) {
+            Some(PlanState::Fresh(record)) => {
+                let path = project.cache.artifact(&record.output.digest).into_os_string();
+                let name = name.as_str().as_bytes();
+                lines.extend([name, b"\t", path.as_encoded_bytes(), b"\n"].concat());
+            }
+            _ => without.push(name),
+        }
+    }
+    print_raw(&lines)?;
+    if !without.is_empty() {
+        bail!(
+            "without an artifact for this manifest: {}; `{}` makes what is missing",
+            names_in_words(without),
+            arguments.manifest.command_again("run")
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Only the path, for `$(pipeline path …)`.
+fn one(
+    project: &Project,
+    plan: &Plan,
+    name: &StageName,
+    arguments: &ManifestArguments,
+) -> anyhow::Result<ExitCode> {
     match plan.state(name) {
         Some(PlanState::Fresh(record)) => {
             let path = project.cache.artifact(&record.output.digest).into_os_string();
@@ -25,9 +59,8 @@ pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
         state => {
             let reason = state.map(state_reason).unwrap_or_default();
             bail!(
-                "'{name}' does not have an artifact for this manifest: {reason}; \
-                 `pipeline run {} {name}` makes it",
-                arguments.manifest.words()
+                "'{name}' does not have an artifact for this manifest: {reason}; `{}` makes it",
+                arguments.command("run", &[name.as_str()])
             )
         }
     }

@@ -1,26 +1,46 @@
 //! `pipeline plan`: what would run, and why, without running it.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{MOST_INSTANCES, Project, instances_in_words, print, print_json, warn};
-use crate::cli::PlanArguments;
+use super::instances::{self, MOST_INSTANCES, Row, instances_in_words, names_in_words};
+use super::time_left::{TimeLeft, plan_with_time};
+use super::{Project, print, print_json, warn};
+use crate::cli::{ManifestArguments, PlanArguments};
 use crate::format;
 use crate::plan::{Blocked, Plan, PlanState};
 use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
-    let project = Project::open(&arguments.manifest)?;
-    let selected = project.select(&arguments.stages)?;
+    let PlanArguments { manifest, force, all, json, exit_code } = arguments;
+    show(&Shown { manifest, force, all: *all, json: *json, exit_code: *exit_code })
+}
+
+/// What is planned, and how it is shown: for `plan` and for `run --dry-run`.
+pub(super) struct Shown<'a> {
+    pub(super) manifest: &'a ManifestArguments,
+    /// The patterns of the stages that run although they have results.
+    pub(super) force: &'a [String],
+    /// Whether every instance has a line.
+    pub(super) all: bool,
+    pub(super) json: bool,
+    /// Whether the exit status is 1 if anything would run.
+    pub(super) exit_code: bool,
+}
+
+/// Shows a plan.
+pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
+    let project = Project::open(arguments.manifest)?;
+    let selected = project.select(&arguments.manifest.stages())?;
     warn(&project, &selected);
-    let plan = project.plan(&selected);
+    let (plan, time) =
+        plan_with_time(&project, &selected, project.forced(arguments.force, &selected)?);
     project.check_fit(&plan)?;
     if arguments.json {
-        print_json(&to_json(&project, &plan))?;
+        print_json(&to_json(&project, &plan, &time))?;
     } else {
-        print(&to_text(&project, &plan, arguments.all))?;
+        print(&to_text(&project, &plan, &time, arguments.all))?;
     }
     let would_run = arguments.exit_code && !plan.is_all_fresh();
     Ok(if would_run { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -43,31 +63,13 @@ pub(crate) fn state_reason(state: &PlanState) -> String {
         PlanState::Dirty { reason, .. } => reason.to_string(),
         PlanState::Waiting { on, reason } => {
             let known = reason.as_ref().map_or_else(String::new, |reason| format!("; {reason}"));
-            format!("on {}{known}", in_short(on))
+            format!("on {}{known}", names_in_words(on))
         }
         PlanState::Blocked(Blocked { line, file, message }) => match file {
             None => format!("line {line}: {message}"),
             Some(file) => format!("{file}:{line}: {message}"),
         },
     }
-}
-
-/// The names of stages; where there are many instances of one, how many.
-fn in_short(stages: &[StageName]) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    stages.iter().for_each(|stage| *counts.entry(stage.template()).or_default() += 1);
-    let mut words: Vec<String> = Vec::new();
-    for stage in stages {
-        match counts.get_mut(stage.template()) {
-            Some(count) if *count > MOST_INSTANCES => {
-                words.push(format!("{count} instances of {}", stage.template()));
-                *count = 0;
-            }
-            Some(0) => {}
-            _ => words.push(stage.to_string()),
-        }
-    }
-    words.join(", ")
 }
 
 pub(crate) fn state_json(state: &PlanState) -> Value {
@@ -84,38 +86,27 @@ pub(crate) fn state_json(state: &PlanState) -> Value {
 }
 
 /// A line for each stage; one with the counts for a stage of many instances, unless `all` of them are shown.
-fn to_text(project: &Project, plan: &Plan, all: bool) -> String {
-    let mut instances: BTreeMap<&str, Vec<&PlanState>> = BTreeMap::new();
-    for (name, state) in plan.iter() {
-        instances.entry(name.template()).or_default().push(state);
-    }
-    let mut rows = Vec::new();
-    for (name, state) in plan.iter() {
-        let template = name.template();
-        match instances.get_mut(template) {
-            Some(states) if !all && states.len() > MOST_INSTANCES => {
-                rows.push(vec![template.to_owned(), counts(states)]);
-                states.clear();
+fn to_text(project: &Project, plan: &Plan, time: &TimeLeft, all: bool) -> String {
+    let rows =
+        instances::rows(plan.iter(), instances::most(all)).into_iter().map(|row| match row {
+            Row::One(name, state) => {
+                vec![name.to_string(), state_name(state).to_owned(), state_reason(state)]
             }
-            // It has a line already.
-            Some(states) if states.is_empty() => {}
-            _ => {
-                rows.push(vec![
-                    name.to_string(),
-                    state_name(state).to_owned(),
-                    state_reason(state),
-                ]);
+            Row::Many(template, states) => {
+                let left = time.in_words(states.iter().map(|(name, _)| *name), ", ");
+                vec![template.to_owned(), states_in_words(&states) + &left]
             }
-        }
-    }
-    let closing = closing(plan);
-    format!("{}\n{}: {closing}\n", format::table(&rows), project.manifest.experiment.name)
+        });
+    let table = format::table(&rows.collect::<Vec<_>>());
+    let left = time.in_words(plan.iter().map(|(name, _)| name), "; ");
+    format!("{table}\n{}: {}{left}\n", project.manifest.experiment.name, closing(plan))
 }
 
 /// How many instances of a stage are in which state: `140: 3 fresh, 97 to run, 40 waiting`.
-fn counts(states: &[&PlanState]) -> String {
-    let count =
-        |wanted: fn(&PlanState) -> bool| states.iter().filter(|state| wanted(state)).count();
+pub(super) fn states_in_words(instances: &[(&StageName, &PlanState)]) -> String {
+    let count = |wanted: fn(&PlanState) -> bool| {
+        instances.iter().filter(|(_, state)| wanted(state)).count()
+    };
     instances_in_words([
         (count(|state| matches!(state, PlanState::Fresh(_))), "fresh"),
         (count(|state| matches!(state, PlanState::Dirty { .. })), "to run"),
@@ -154,7 +145,7 @@ fn closing(plan: &Plan) -> String {
     text
 }
 
-fn to_json(project: &Project, plan: &Plan) -> Value {
+fn to_json(project: &Project, plan: &Plan, time: &TimeLeft) -> Value {
     let stages: Vec<Value> = plan
         .iter()
         .map(|(name, state)| {
@@ -162,6 +153,9 @@ fn to_json(project: &Project, plan: &Plan) -> Value {
             stage["stage"] = json!(name);
             stage["kind"] =
                 json!(project.manifest.stage(name).map(|stage| stage.stage.info().name));
+            if let Some(seconds) = time.of(name) {
+                stage["expected-seconds"] = json!(seconds);
+            }
             stage
         })
         .collect();

@@ -1,10 +1,11 @@
 //! `pipeline run`: run what is not in the cache, and end with a table.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use super::{INTERRUPTED, MOST_INSTANCES, Project, instances_in_words, print, warn};
-use crate::cli::RunArguments;
+use super::instances::{self, Row, instances_in_words};
+use super::plan::{self, Shown};
+use super::{INTERRUPTED, Project, print, warn};
+use crate::cli::{ManifestArguments, RunArguments};
 use crate::events::Outcome;
 use crate::execute::{self, Options, Summary};
 use crate::format;
@@ -13,11 +14,23 @@ use crate::progress::{self, Reporters, RunningFiles, Style};
 use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
+    if arguments.dry_run {
+        return plan::show(&Shown {
+            manifest: &arguments.manifest,
+            force: &arguments.force,
+            all: arguments.all,
+            json: arguments.progress == Style::Json,
+            exit_code: false,
+        });
+    }
     let project = Project::open(&arguments.manifest)?;
-    let selected = project.select(&arguments.stages)?;
+    let selected = project.select(&arguments.manifest.stages())?;
     warn(&project, &selected);
-    let options =
-        Options { jobs: arguments.jobs.map(usize::from), keep_going: arguments.keep_going };
+    let options = Options {
+        jobs: arguments.jobs.map(usize::from),
+        keep_going: arguments.keep_going,
+        force: project.forced(&arguments.force, &selected)?,
+    };
     let running = RunningFiles::new(project.cache.layout().clone());
     let shown = progress::reporter(arguments.progress);
     let mut reporters = Reporters(vec![shown, Box::new(running)]);
@@ -30,8 +43,7 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         &mut reporters,
     )?;
     if arguments.progress != Style::Json {
-        let words = arguments.manifest.words();
-        print(&table(&project.manifest, &summary, arguments.all, &words))?;
+        print(&table(&project.manifest, &summary, arguments.all, &arguments.manifest))?;
     }
     Ok(match summary.complete() {
         true => ExitCode::SUCCESS,
@@ -42,33 +54,41 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
 
 /// A line for each stage. A stage of many instances has one with their counts, and one for each that failed, unless
 /// `all` are shown.
-fn table(manifest: &Manifest, summary: &Summary, all: bool, words: &str) -> String {
-    let mut instances: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
-    for (name, outcome) in &summary.stages {
-        instances.entry(name.template()).or_default().push(outcome);
-    }
-    let is_grouped = |states: &[&Outcome]| !all && states.len() > MOST_INSTANCES;
-    instances.retain(|_, states| is_grouped(states));
+fn table(
+    manifest: &Manifest,
+    summary: &Summary,
+    all: bool,
+    arguments: &ManifestArguments,
+) -> String {
     let mut rows = vec![["stage", "result", "time", "metrics"].map(str::to_owned).to_vec()];
-    for (name, outcome) in &summary.stages {
-        let template = name.template();
-        let group = instances.get_mut(template);
-        let is_one_of_many = group.is_some();
-        if let Some(outcomes) = group.filter(|outcomes| !outcomes.is_empty()) {
-            rows.push(vec![template.to_owned(), instances_in_words(counts(outcomes))]);
-            outcomes.clear();
-        }
-        if !is_one_of_many || matches!(outcome, Outcome::Failed { .. }) {
-            rows.push(row(manifest, name, outcome));
+    let stages = summary.stages.iter().map(|(name, outcome)| (name, outcome));
+    for line in instances::rows(stages, instances::most(all)) {
+        match line {
+            Row::One(name, outcome) => rows.push(row(manifest, name, outcome)),
+            Row::Many(template, instances) => {
+                let outcomes = instances.iter().map(|(_, outcome)| *outcome);
+                rows.push(vec![template.to_owned(), instances_in_words(counts(outcomes))]);
+                let shown = instances.into_iter().filter(|(_, outcome)| is_always_shown(outcome));
+                rows.extend(shown.map(|(name, outcome)| row(manifest, name, outcome)));
+            }
         }
     }
-    format!("\n{}\n{}\n", format::table(&rows), closing(manifest, summary, words))
+    format!("\n{}\n{}\n", format::table(&rows), closing(manifest, summary, arguments))
+}
+
+/// Whether the outcome of one of many instances has a line: a failure, and a run that did not reproduce its result.
+fn is_always_shown(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Failed { .. } => true,
+        Outcome::Ran { forced, unchanged, .. } => *forced && !unchanged,
+        _ => false,
+    }
 }
 
 /// How many stages ended in which way.
-fn counts(outcomes: &[&Outcome]) -> [(usize, &'static str); 5] {
+fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &'static str); 5] {
     let count =
-        |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count();
+        |wanted: fn(&Outcome) -> bool| outcomes.clone().filter(|outcome| wanted(outcome)).count();
     [
         (count(|outcome| matches!(outcome, Outcome::Fresh { .. })), "fresh"),
         (count(|outcome| matches!(outcome, Outcome::Ran { .. })), "ran"),
@@ -84,8 +104,13 @@ fn row(manifest: &Manifest, name: &StageName, outcome: &Outcome) -> Vec<String> 
         Outcome::Fresh { metrics, .. } => {
             ("fresh", String::new(), format::headline(metrics, headline))
         }
-        Outcome::Ran { seconds, metrics, .. } => {
-            ("ran", format::seconds(*seconds), format::headline(metrics, headline))
+        Outcome::Ran { seconds, metrics, forced, unchanged, .. } => {
+            let result = match (forced, unchanged) {
+                (true, true) => "ran, same bytes",
+                (true, false) => "ran, other bytes",
+                (false, _) => "ran",
+            };
+            (result, format::seconds(*seconds), format::headline(metrics, headline))
         }
         Outcome::Failed { seconds, .. } => ("failed", format::seconds(*seconds), String::new()),
         Outcome::Stopped => ("stopped", String::new(), String::new()),
@@ -97,9 +122,8 @@ fn row(manifest: &Manifest, name: &StageName, outcome: &Outcome) -> Vec<String> 
     vec![name.to_string(), result.to_owned(), time, remark]
 }
 
-fn closing(manifest: &Manifest, summary: &Summary, words: &str) -> String {
-    let outcomes: Vec<_> = summary.stages.iter().map(|(_, outcome)| outcome).collect();
-    let counts = counts(&outcomes);
+fn closing(manifest: &Manifest, summary: &Summary, arguments: &ManifestArguments) -> String {
+    let counts = counts(summary.stages.iter().map(|(_, outcome)| outcome));
     let parts = counts.iter().filter(|(count, _)| *count > 0);
     let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();
     let name = &manifest.experiment.name;
@@ -109,7 +133,8 @@ fn closing(manifest: &Manifest, summary: &Summary, words: &str) -> String {
     } else if let Some((failed, _)) =
         summary.stages.iter().find(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }))
     {
-        text.push_str(&format!("; `pipeline log {words} {failed}` shows the whole log"));
+        let log = arguments.command("log", &[failed.as_str()]);
+        text.push_str(&format!("; `{log}` shows the whole log"));
     }
     text
 }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
 use super::checking::with_meter;
+use super::instances::names_in_words;
 use super::{Project, open_cache, print, print_json, verify_rerun, verify_restore};
 use crate::cache::{Cache, Check, Checked, Damage, Verdict, Withdrawn};
 use crate::cli::{ManifestArguments, VerifyArguments};
@@ -17,41 +18,46 @@ use crate::digest::Digest;
 use crate::format;
 use crate::plan::{Plan, PlanState};
 use crate::reason::Reason;
+use crate::stage_name::StageName;
 
 /// How many files of one artifact are named.
 const FILES_NAMED: usize = 8;
 
 pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
-    let manifest = arguments.manifest.clone();
-    let manifest =
-        manifest.map(|manifest| ManifestArguments { manifest, with: arguments.with.clone() });
-    match (&manifest, &arguments.rerun) {
-        (Some(manifest), Some(stage)) => verify_rerun::run(manifest, stage, arguments),
-        (Some(manifest), None) => {
-            let project = Project::open(manifest)?;
-            if arguments.restore {
-                let experiment = Some(project.manifest.experiment.name.as_str());
-                return verify_restore::run(
-                    &project.cache,
-                    experiment.filter(|_| !arguments.all),
-                    arguments.json,
-                );
-            }
-            let selection = match arguments.all {
-                true => everything(&project.cache),
-                false => fresh(&project, &project.plan(&project.select(&[])?), manifest),
-            };
-            check(&project.cache, selection, arguments.json)
-        }
-        (None, _) => {
-            let folder = std::env::current_dir().context("no current folder")?;
-            let cache = open_cache(&arguments.with, &folder)?;
-            if arguments.restore {
-                return verify_restore::run(&cache, None, arguments.json);
-            }
-            check(&cache, everything(&cache), arguments.json)
-        }
+    let manifest = &arguments.manifest;
+    let stages = manifest.stages();
+    let takes_stages = !arguments.all && !arguments.restore && arguments.rerun.is_none();
+    if let Some(stage) = stages.first().filter(|_| !takes_stages) {
+        bail!(
+            "'{stage}' cannot be named here: --all, --restore and --rerun do not take other stages"
+        );
     }
+    if let Some(stage) = &arguments.rerun {
+        return verify_rerun::run(manifest, stage, arguments);
+    }
+    if manifest.named().is_none() && !takes_stages {
+        let folder = std::env::current_dir().context("no current folder")?;
+        let cache = open_cache(&manifest.with, &folder)?;
+        if arguments.restore {
+            return verify_restore::run(&cache, None, arguments.json);
+        }
+        return check(&cache, everything(&cache), arguments.json);
+    }
+    let project = Project::open(manifest)?;
+    if arguments.restore {
+        let experiment = Some(project.manifest.experiment.name.as_str());
+        let experiment = experiment.filter(|_| !arguments.all);
+        return verify_restore::run(&project.cache, experiment, arguments.json);
+    }
+    let selection = match arguments.all {
+        true => everything(&project.cache),
+        false => {
+            let chosen = project.choose(&stages)?;
+            let plan = project.plan(&project.with_inputs(&chosen));
+            fresh(&project, &chosen, &plan, manifest)
+        }
+    };
+    check(&project.cache, selection, arguments.json)
 }
 
 /// What is to be checked.
@@ -71,11 +77,17 @@ struct Selection {
 }
 
 /// The artifacts of the fresh stages, and of those that would be if their artifacts were not missing.
-fn fresh(project: &Project, plan: &Plan, arguments: &ManifestArguments) -> Selection {
+fn fresh(
+    project: &Project,
+    chosen: &[&StageName],
+    plan: &Plan,
+    arguments: &ManifestArguments,
+) -> Selection {
     let mut artifacts: Vec<(Digest, Vec<String>)> = Vec::new();
     let mut places: BTreeMap<Digest, usize> = BTreeMap::new();
     let (mut without, mut damaged_records) = (Vec::new(), Vec::new());
-    for (name, state) in plan.iter() {
+    let states = chosen.iter().filter_map(|&name| Some((name, plan.state(name)?)));
+    for (name, state) in states {
         let digest = match state {
             PlanState::Fresh(record) => record.output.digest,
             PlanState::Dirty { reason: Reason::ArtifactGone { digest }, .. } => *digest,
@@ -84,7 +96,7 @@ fn fresh(project: &Project, plan: &Plan, arguments: &ManifestArguments) -> Selec
                 continue;
             }
             _ => {
-                without.push(name.as_str());
+                without.push(name);
                 continue;
             }
         };
@@ -96,7 +108,7 @@ fn fresh(project: &Project, plan: &Plan, arguments: &ManifestArguments) -> Selec
     }
     let remarks = match without.is_empty() {
         true => Vec::new(),
-        false => vec![format!("not checked, as not fresh: {}", without.join(", "))],
+        false => vec![format!("not checked, as not fresh: {}", names_in_words(without))],
     };
     Selection {
         subject: project.manifest.experiment.name.clone(),
@@ -104,7 +116,7 @@ fn fresh(project: &Project, plan: &Plan, arguments: &ManifestArguments) -> Selec
         list_intact: true,
         damaged_records,
         remarks,
-        remedy: format!("`pipeline run {}` makes again what is missing now", arguments.words()),
+        remedy: format!("`{}` makes again what is missing now", arguments.command_again("run")),
     }
 }
 

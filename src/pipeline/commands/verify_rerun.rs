@@ -86,7 +86,7 @@ fn fresh<'a>(plan: &'a Plan, name: &StageName) -> Option<&'a Record> {
 
 /// What is recorded of the stage as the manifest has it now.
 fn recorded(plan: &Plan, name: &StageName, manifest: &ManifestArguments) -> anyhow::Result<Record> {
-    let first = format!("`pipeline run {} {name}` makes it", manifest.words());
+    let first = format!("`{}` makes it", manifest.command("run", &[name.as_str()]));
     match plan.state(name) {
         Some(PlanState::Fresh(record)) => Ok((**record).clone()),
         Some(PlanState::Waiting { on, .. }) => {
@@ -139,8 +139,8 @@ fn check_inputs(
         };
         let producer = producers.get(&digest).map_or("", |producer| producer.as_str());
         bail!(
-            "the input '{producer}' of '{name}' {what}{withdrawn}; `pipeline run {} {name}` makes it again where it is missing",
-            manifest.words()
+            "the input '{producer}' of '{name}' {what}{withdrawn}; `{}` makes it again where it is missing",
+            manifest.command("run", &[name.as_str()])
         );
     }
     Ok(())

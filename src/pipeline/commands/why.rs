@@ -1,60 +1,133 @@
 //! `pipeline why`: what changed since the last record of a stage, from what to what.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 
+use super::instances::{MOST_NAMES, names_in_words};
 use super::plan::state_reason;
 use super::{Project, print};
 use crate::cache::Record;
-use crate::cli::StageArguments;
+use crate::cli::WhyArguments;
 use crate::key::Change;
 use crate::plan::{Plan, PlanState};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
 
-pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &WhyArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
-    let name = project.find(&arguments.stage)?;
-    let plan = project.plan(&project.select(&[name.to_string()])?);
-    if let Some(state) = plan.state(name) {
-        print(&explain(&project, &plan, name, state))?;
-    }
+    let chosen = project.choose(&arguments.manifest.stages())?;
+    let plan = project.plan(&project.with_inputs(&chosen));
+    let explained = chosen
+        .into_iter()
+        .filter_map(|name| Some((name, explain(&project, &plan, name, plan.state(name)?))));
+    let texts = together(explained, arguments.all).into_iter().map(|(text, others)| {
+        match others.as_slice() {
+            [] => text,
+            [first, .., last] if others.len() > MOST_NAMES => {
+                format!(
+                    "{text}the same is true for {} others, from {first} to {last}\n",
+                    others.len()
+                )
+            }
+            _ => format!("{text}the same is true for {}\n", names_in_words(others)),
+        }
+    });
+    print(&texts.collect::<Vec<_>>().join("\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain(project: &Project, plan: &Plan, name: &StageName, state: &PlanState) -> String {
+/// Why a stage is in its state.
+struct Explanation {
+    text: String,
+    /// What two instances of a stage have in common that are shown together.
+    common: String,
+}
+
+impl Explanation {
+    fn new(head: String, body: String) -> Self {
+        let text = format!("{head}\n{body}");
+        Self { common: without_points(&text), text }
+    }
+}
+
+/// Explanations, each with the other instances of the stage that have the same one, unless `all` are wanted.
+fn together<'p>(
+    explained: impl Iterator<Item = (&'p StageName, Explanation)>,
+    all: bool,
+) -> Vec<(String, Vec<&'p StageName>)> {
+    let mut texts: Vec<(String, Vec<&StageName>)> = Vec::new();
+    let mut places = HashMap::new();
+    for (name, explanation) in explained {
+        let same = (name.template(), explanation.common);
+        match places.get(&same).filter(|_| !all) {
+            Some(&place) => {
+                let (_, others): &mut (_, Vec<_>) = &mut texts[place];
+                others.push(name);
+            }
+            None => {
+                places.insert(same, texts.len());
+                texts.push((explanation.text, Vec::new()));
+            }
+        }
+    }
+    texts
+}
+
+/// The text without the points in names: `train@rate=0.9` becomes `train`.
+fn without_points(text: &str) -> String {
+    let mut parts = text.split('@');
+    let first = parts.next().unwrap_or_default().to_owned();
+    let is_in_point = |letter: char| letter.is_ascii_alphanumeric() || "_.+-=,".contains(letter);
+    parts.fold(first, |text, part| text + part.trim_start_matches(is_in_point))
+}
+
+fn explain(project: &Project, plan: &Plan, name: &StageName, state: &PlanState) -> Explanation {
     match state {
-        PlanState::Fresh(record) => format!(
-            "{name} is fresh: artifact {}, made {}\nit ran then because:\n{}",
-            record.output.digest.short(),
-            crate::format::ago(record.finished),
-            reason_lines(project, &record.reason),
-        ),
+        PlanState::Fresh(record) => {
+            let digest = record.output.digest.short();
+            let made = crate::format::ago(record.finished);
+            let body = format!("it ran then because:\n{}", reason_lines(project, &record.reason));
+            // Each has another artifact, made at another time.
+            let common = without_points(&body);
+            Explanation {
+                text: format!("{name} is fresh: artifact {digest}, made {made}\n{body}"),
+                common,
+            }
+        }
         PlanState::Dirty { reason, .. } => {
-            format!("{name} will run because:\n{}", reason_lines(project, reason))
+            Explanation::new(format!("{name} will run because:"), reason_lines(project, reason))
         }
         PlanState::Waiting { on, reason } => {
-            let names: Vec<&str> = on.iter().map(StageName::as_str).collect();
-            let names = names.join(", ");
-            let mut text = match reason {
-                Some(reason) => format!(
-                    "{name} will run after {names}, because:\n{}",
-                    reason_lines(project, reason)
-                ),
-                None => format!("{name} will run if the output of {names} changes\n"),
+            let names = names_in_words(on);
+            let mut body = String::new();
+            let head = match reason {
+                Some(reason) => {
+                    body.push_str(&reason_lines(project, reason));
+                    format!("{name} will run after {names}, because:")
+                }
+                None => format!("{name} will run if the output of {names} changes"),
             };
-            for input in roots(plan, on) {
-                match plan.state(&input) {
-                    Some(PlanState::Dirty { reason, .. }) => text.push_str(&format!(
+            let roots = roots(plan, on);
+            let shown = roots.len().min(MOST_NAMES);
+            for input in &roots[..shown] {
+                match plan.state(input) {
+                    Some(PlanState::Dirty { reason, .. }) => body.push_str(&format!(
                         "{input} will run because:\n{}",
                         reason_lines(project, reason)
                     )),
-                    Some(state @ PlanState::Blocked(_)) => text.push_str(&blocked(&input, state)),
+                    Some(state @ PlanState::Blocked(_)) => body.push_str(&blocked(input, state)),
                     _ => {}
                 }
             }
-            text
+            if shown < roots.len() {
+                let others = names_in_words(&roots[shown..]);
+                body.push_str(&format!("and so will {others}\n"));
+            }
+            Explanation::new(head, body)
         }
-        PlanState::Blocked(_) => blocked(name, state),
+        PlanState::Blocked(_) => {
+            Explanation::new(format!("{name} cannot run:"), format!("  {}\n", state_reason(state)))
+        }
     }
 }
 

@@ -197,7 +197,11 @@ impl Job<'_> {
         let mut looks = 0;
         loop {
             let key = &self.spec.work.key;
-            let lookup = self.cache.claim(key).inspect_err(|_| {
+            let lookup = match self.spec.work.reason {
+                Reason::Forced => self.cache.claim_again(key),
+                _ => self.cache.claim(key),
+            };
+            let lookup = lookup.inspect_err(|_| {
                 // The log of an earlier run, which a claim removes.
                 let _ = std::fs::remove_file(self.cache.layout().log(key));
             })?;

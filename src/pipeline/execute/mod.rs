@@ -13,7 +13,7 @@ mod spec;
 mod states;
 mod supervisor;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,11 +25,12 @@ use crate::digest::Digest;
 use crate::events::{Outcome, RunEvent};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
-use crate::key::{self, InputResult, KeyPart};
+use crate::key::{self, InputResult, KeyPart, StageKey};
 use crate::launcher::Plain;
 use crate::manifest::{Fit, Manifest, Misfit};
 use crate::plan::{self, Facts, PlanState};
 use crate::progress::Reporter;
+use crate::reason::Reason;
 use crate::stage_name::StageName;
 use executor::{Executor, Report, Threads};
 use job::{JobEnd, JobEvent};
@@ -48,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) jobs: Option<usize>,
     /// Whether a failure stops only what depends on it.
     pub(crate) keep_going: bool,
+    /// The stages that run although they have results.
+    pub(crate) force: BTreeSet<StageName>,
 }
 
 /// The result of a run.
@@ -82,7 +85,7 @@ pub(crate) fn execute(
     options: &Options,
     reporter: &mut dyn Reporter,
 ) -> anyhow::Result<Summary> {
-    let facts = CacheFacts::look(cache, manifest, selected);
+    let facts = CacheFacts::look(cache, manifest, selected).force(options.force.clone());
     facts.refuse_blocked(manifest)?;
     let supervisor = Supervisor::new();
     let executor = Threads {
@@ -102,6 +105,7 @@ pub(crate) fn execute(
         supervisor,
         executor: Box::new(executor),
         damaged: BTreeMap::new(),
+        failures: HashMap::new(),
         fit: None,
         failed: false,
         working: false,
@@ -130,6 +134,8 @@ struct Run<'a> {
     executor: Box<dyn Executor>,
     /// Per stage that runs, the damaged artifacts that its job found, each with what no longer counts.
     damaged: BTreeMap<StageName, Vec<(Digest, Vec<Withdrawn>)>>,
+    /// The keys that failed in this run, each with its stage and the reason.
+    failures: HashMap<StageKey, (StageName, String)>,
     /// What is known of all artifacts, once something starts.
     fit: Option<Fit<'a>>,
     failed: bool,
@@ -206,8 +212,8 @@ impl Run<'_> {
     /// Ends stages that have not begun and do not fit to their inputs.
     fn refuse(&mut self, misfits: Vec<Misfit>) {
         for Misfit { stage, mistake } in misfits {
-            use StageState::{Ready, Unseen, Waiting};
-            if let Some(Waiting | Unseen | Ready(_)) = self.states.get(&stage) {
+            use StageState::{Parked, Ready, Unseen, Waiting};
+            if let Some(Waiting | Unseen | Ready(_) | Parked { .. }) = self.states.get(&stage) {
                 let place = mistake.span().map(|span| self.manifest.sources.place(span));
                 let place = place.unwrap_or_default();
                 self.end_unreadable(&stage, format!("{place}: {}", mistake.title()));
@@ -238,12 +244,27 @@ impl Run<'_> {
         match plan::decide(name, parts, &self.facts) {
             PlanState::Fresh(record) => self.end_fresh(name, record),
             PlanState::Dirty { reason, key, parts } => {
-                self.states.set(name, StageState::Ready(Box::new(Work { reason, key, parts })));
+                self.must_run(name, Work { reason, key, parts });
             }
             // All its inputs have records, and what it reads outside the cache could be read.
             PlanState::Waiting { .. } | PlanState::Blocked(_) => {
                 self.end_unreadable(name, "internal error: its key is not known".to_owned());
             }
+        }
+    }
+
+    /// A stage must run; or it shares what becomes of another one with the same key, which must run too.
+    fn must_run(&mut self, name: &StageName, work: Work) {
+        if let Some((other, message)) = self.failures.get(&work.key) {
+            let message = format!("it does the same as {other}, which failed: {message}");
+            self.end(name, Outcome::Failed { message, log: Vec::new(), seconds: 0.0 }, None);
+        } else if let Some(other) =
+            self.states.holder(&work.key, name).filter(|_| self.starts_more()).cloned()
+        {
+            self.report(RunEvent::Same { stage: name.clone(), same_as: other.clone() });
+            self.states.set(name, StageState::Parked { behind: other });
+        } else {
+            self.states.set(name, StageState::Ready(Box::new(work)));
         }
     }
 
@@ -279,9 +300,14 @@ impl Run<'_> {
         let timeout = declaration.execution.timeout_seconds.map(Duration::from_secs);
         let record_of = |input: &StageName| self.record(input).cloned();
         let spec = JobSpec::of(self.manifest, declaration, work, self.cache, record_of)?;
+        let (key, forced) = (spec.work.key, spec.work.reason == Reason::Forced);
         // Not at its end: another run of the same manifest may have moved the head by then.
-        let before = self.facts.last(name).map(|last| last.output.digest);
-        let running = StageState::Running { key: spec.work.key, since: Instant::now(), before };
+        let before = match forced {
+            true => self.cache.usable(&key),
+            false => self.facts.last(name),
+        };
+        let before = before.map(|before| before.output.digest);
+        let running = StageState::Running { key, since: Instant::now(), before, forced };
         self.states.set(name, running);
         match self.executor.start(spec) {
             Ok(handle) => self.supervisor.watch(name, handle, timeout),
@@ -305,11 +331,11 @@ impl Run<'_> {
 
     fn job_ended(&mut self, name: &StageName, end: JobEnd) {
         self.supervisor.forget(name);
-        let (seconds, before) = match self.states.get(name) {
-            Some(StageState::Running { since, before, .. }) => {
-                (since.elapsed().as_secs_f64(), *before)
+        let (seconds, before, key, forced) = match self.states.get(name) {
+            Some(StageState::Running { since, before, key, forced }) => {
+                (since.elapsed().as_secs_f64(), *before, Some(*key), *forced)
             }
-            _ => (0.0, None),
+            _ => (0.0, None, None, false),
         };
         match end {
             JobEnd::Reused(record) | JobEnd::Ran(record) if !self.is_current(&record) => {
@@ -319,9 +345,11 @@ impl Run<'_> {
             }
             JobEnd::Reused(record) => self.end_fresh(name, record),
             JobEnd::Ran(record) => {
+                self.facts.has_run(record.key);
                 let outcome = Outcome::Ran {
                     digest: record.output.digest,
                     unchanged: before == Some(record.output.digest),
+                    forced,
                     seconds,
                     metrics: record.metrics.clone(),
                 };
@@ -330,6 +358,7 @@ impl Run<'_> {
             JobEnd::Stopped => self.end(name, Outcome::Stopped, None),
             JobEnd::Failed { message, log } => {
                 self.failed = true;
+                self.failures.extend(key.map(|key| (key, (name.clone(), message.clone()))));
                 self.end(name, Outcome::Failed { message, log, seconds }, None)
             }
             JobEnd::DamagedInput(artifact) => {

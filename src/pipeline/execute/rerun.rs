@@ -168,6 +168,7 @@ impl Rerun<'_> {
             RerunEnd::Ran(result) => Outcome::Ran {
                 digest: result.listing.digest(),
                 unchanged: result.listing.digest() == self.record.output.digest,
+                forced: false,
                 seconds: result.seconds,
                 metrics: result.metrics.clone(),
             },

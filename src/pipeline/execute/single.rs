@@ -50,6 +50,7 @@ pub(crate) fn run_job(spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Res
         JobEnd::Ran(record) => Outcome::Ran {
             digest: record.output.digest,
             unchanged: false,
+            forced: false,
             seconds,
             metrics: record.metrics,
         },

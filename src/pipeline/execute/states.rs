@@ -22,6 +22,11 @@ pub(crate) enum StageState {
     Unseen,
     /// It must run, and waits for its slots.
     Ready(Box<Work>),
+    /// Another stage with the same key is ready or runs: what becomes of that one becomes of this one.
+    Parked {
+        /// The other stage.
+        behind: StageName,
+    },
     /// A job works on it.
     Running {
         /// Its key.
@@ -30,6 +35,8 @@ pub(crate) enum StageState {
         since: Instant,
         /// The artifact that it had when it started.
         before: Option<Digest>,
+        /// Whether it had a result, and runs because somebody asked for it.
+        forced: bool,
     },
     /// It is over.
     Ended {
@@ -45,6 +52,15 @@ impl StageState {
     pub(crate) fn record(&self) -> Option<&Record> {
         match self {
             Self::Ended { record, .. } => record.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Its key, where it is ready or runs: others with the same key wait for it.
+    fn held_key(&self) -> Option<StageKey> {
+        match self {
+            Self::Ready(work) => Some(work.key),
+            Self::Running { key, .. } => Some(*key),
             _ => None,
         }
     }
@@ -81,6 +97,10 @@ pub(crate) struct StageStates {
     unseen: BTreeSet<usize>,
     ready: BTreeSet<usize>,
     running: BTreeSet<usize>,
+    /// Per key of a stage that is ready or runs, its place.
+    holders: HashMap<StageKey, usize>,
+    /// Per such stage, those that are parked behind it.
+    parked: HashMap<usize, BTreeSet<usize>>,
 }
 
 impl StageStates {
@@ -109,6 +129,8 @@ impl StageStates {
             unseen: BTreeSet::new(),
             ready: BTreeSet::new(),
             running: BTreeSet::new(),
+            holders: HashMap::new(),
+            parked: HashMap::new(),
         };
         (0..all.order.len()).for_each(|place| all.settle(place));
         all
@@ -140,6 +162,12 @@ impl StageStates {
             self.pools[**place].iter().all(|pool| self.left.get(pool).is_none_or(|left| *left > 0))
         };
         self.ready.iter().find(has_slots).map(|&place| &self.order[place])
+    }
+
+    /// Another stage than this one that has this key, and is ready or runs.
+    pub(crate) fn holder(&self, key: &StageKey, than: &StageName) -> Option<&StageName> {
+        let holder = &self.order[*self.holders.get(key)?];
+        (holder != than).then_some(holder)
     }
 
     /// How many stages run.
@@ -177,7 +205,7 @@ impl StageStates {
         let missing = if self.partial.contains(&place) { 0 } else { self.missing[place] };
         match (&self.states[place], missing) {
             (StageState::Waiting, 0) => self.put(place, StageState::Unseen),
-            (StageState::Unseen | StageState::Ready(_), 1..) => {
+            (StageState::Unseen | StageState::Ready(_) | StageState::Parked { .. }, 1..) => {
                 self.put(place, StageState::Waiting)
             }
             _ => {}
@@ -190,6 +218,12 @@ impl StageStates {
         if self.running.remove(&place) {
             self.slots(place, |left| left + 1);
         }
+        if let StageState::Parked { behind } = &self.states[place]
+            && let Some(parked) =
+                self.places.get(behind).and_then(|holder| self.parked.get_mut(holder))
+        {
+            parked.remove(&place);
+        }
         match &state {
             StageState::Unseen => drop(self.unseen.insert(place)),
             StageState::Ready(_) => drop(self.ready.insert(place)),
@@ -197,9 +231,32 @@ impl StageStates {
                 self.running.insert(place);
                 self.slots(place, |left| left.saturating_sub(1));
             }
+            StageState::Parked { behind } => {
+                if let Some(&holder) = self.places.get(behind) {
+                    self.parked.entry(holder).or_default().insert(place);
+                }
+            }
             StageState::Waiting | StageState::Ended { .. } => {}
         }
+        let (held, holds) = (self.states[place].held_key(), state.held_key());
         self.states[place] = state;
+        if held != holds {
+            self.hold(place, held, holds);
+        }
+    }
+
+    /// Another key is held at this place than before: those that are parked behind it are to be looked at again.
+    fn hold(&mut self, place: usize, held: Option<StageKey>, holds: Option<StageKey>) {
+        if let Some(key) = held.filter(|key| self.holders.get(key) == Some(&place)) {
+            self.holders.remove(&key);
+        }
+        if let Some(key) = holds {
+            self.holders.entry(key).or_insert(place);
+        }
+        for parked in self.parked.remove(&place).unwrap_or_default() {
+            self.put(parked, StageState::Waiting);
+            self.settle(parked);
+        }
     }
 
     /// Changes how many slots are left in each pool of a stage.
@@ -238,7 +295,12 @@ mod tests {
     }
 
     fn running() -> StageState {
-        StageState::Running { key: StageKey::of(&Vec::new()), since: Instant::now(), before: None }
+        StageState::Running {
+            key: StageKey::of(&Vec::new()),
+            since: Instant::now(),
+            before: None,
+            forced: false,
+        }
     }
 
     fn ended(result: bool) -> StageState {
@@ -295,6 +357,51 @@ mod tests {
             seen.push(next);
         }
         assert_eq!(seen, [name(1), name(2), name(3)]);
+    }
+
+    fn parked(behind: usize) -> StageState {
+        StageState::Parked { behind: name(behind) }
+    }
+
+    #[test]
+    fn what_is_parked_is_looked_at_when_the_other_ends() {
+        for end in [ended(true), ended(false), StageState::Waiting] {
+            let (mut states, _) = states(3, &[]);
+            let StageState::Ready(work) = ready() else { unreachable!() };
+            assert_eq!(states.holder(&work.key, &name(1)), None);
+            states.set(&name(0), ready());
+            assert_eq!(states.holder(&work.key, &name(1)), Some(&name(0)));
+            assert_eq!(states.holder(&work.key, &name(0)), None);
+            states.set(&name(1), parked(0));
+            states.set(&name(2), parked(0));
+            // Ready and then running, it is the same work.
+            states.set(&name(0), running());
+            assert_eq!(
+                (first(&states), states.first_to_start(), states.running()),
+                (None, None, 1)
+            );
+            let is_ended = matches!(end, StageState::Ended { .. });
+            states.set(&name(0), end);
+            assert_eq!(states.holder(&work.key, &name(1)), None);
+            assert_eq!(first(&states), Some(name(usize::from(is_ended))));
+            states.set(&name(0), ended(true));
+            states.set(&name(1), ended(true));
+            assert_eq!(first(&states), Some(name(2)));
+        }
+    }
+
+    #[test]
+    fn what_is_parked_and_loses_an_input_is_parked_no_longer() {
+        let (mut states, _) = states(3, &[(0, 2)]);
+        states.set(&name(0), ended(true));
+        states.set(&name(1), ready());
+        states.set(&name(2), parked(1));
+        states.set(&name(0), StageState::Waiting);
+        states.set(&name(0), ready());
+        states.set(&name(1), ended(true));
+        assert_eq!(first(&states), None, "it waits for its input");
+        states.set(&name(0), ended(true));
+        assert_eq!(first(&states), Some(name(2)));
     }
 
     #[test]

@@ -99,7 +99,10 @@ impl Reporter for Bars {
                 }
                 let _ = self.all.clear();
             }
-            RunEvent::Wait { .. } | RunEvent::Note { .. } | RunEvent::Stopping => self.print(event),
+            RunEvent::Same { .. }
+            | RunEvent::Wait { .. }
+            | RunEvent::Note { .. }
+            | RunEvent::Stopping => self.print(event),
         }
     }
 

@@ -73,6 +73,9 @@ pub(crate) fn line(event: &RunEvent) -> Option<String> {
         RunEvent::Again { stage, kind } => {
             Some(format!("      {stage} ({kind}) runs again in a scratch folder"))
         }
+        RunEvent::Same { stage, same_as } => {
+            Some(format!("      {stage} waits for {same_as}, which does the same"))
+        }
         RunEvent::Wait { stage } => {
             Some(format!("      {stage} waits: another process does the same work"))
         }
@@ -90,8 +93,13 @@ pub(crate) fn line(event: &RunEvent) -> Option<String> {
 
 fn ending(stage: &StageName, outcome: &Outcome) -> Option<String> {
     match outcome {
-        Outcome::Ran { seconds, unchanged, .. } => {
-            let same = if *unchanged { ", with the same output as before" } else { "" };
+        Outcome::Ran { seconds, unchanged, forced, .. } => {
+            let same = match (unchanged, forced) {
+                (true, true) => ", with the same bytes as before",
+                (true, false) => ", with the same output as before",
+                (false, true) => ", with other bytes than before",
+                (false, false) => "",
+            };
             Some(format!("done  {stage} in {}{same}", format::seconds(*seconds)))
         }
         Outcome::Failed { message, log, seconds } => {

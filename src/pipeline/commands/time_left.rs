@@ -1,0 +1,147 @@
+//! How long what a plan would run may take, from the records that the plan reads anyway.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::Project;
+use crate::cache::Record;
+use crate::difference::Differences;
+use crate::digest::Digest;
+use crate::expected::Runs;
+use crate::facts::CacheFacts;
+use crate::format;
+use crate::key::{OutsideDigest, StageKey};
+use crate::plan::{Blocked, Facts, NoResult, Plan, PlanState};
+use crate::stage_name::StageName;
+
+/// The most records of a stage in the manifest that are read for the time alone.
+const MOST_EXTRA: usize = 32;
+
+/// With less than this, in seconds, nothing is said.
+const SHORTEST: f64 = 10.0;
+
+/// The stages that may run, each with the seconds that it may take, where runs like it are known.
+pub(super) struct TimeLeft(HashMap<StageName, Option<f64>>);
+
+impl TimeLeft {
+    /// The seconds that a stage may take; `None` for one that does not run, or of which nothing is known.
+    pub(super) fn of(&self, name: &StageName) -> Option<f64> {
+        self.0.get(name).copied().flatten()
+    }
+
+    /// How long these stages may take, one after the other: `at most 41 h`, after a separator. Empty where nothing is
+    /// known, or where it is too short to matter.
+    pub(super) fn in_words<'a>(
+        &self,
+        names: impl Iterator<Item = &'a StageName>,
+        separator: &str,
+    ) -> String {
+        let (mut known, mut all, mut sum) = (0_usize, 0_usize, 0.0);
+        for seconds in names.filter_map(|name| self.0.get(name)) {
+            all += 1;
+            if let Some(seconds) = seconds {
+                known += 1;
+                sum += seconds;
+            }
+        }
+        let time = format::rough_seconds(sum);
+        match all - known {
+            _ if sum < SHORTEST => String::new(),
+            0 => format!("{separator}at most {time}"),
+            _ => format!("{separator}at most {time} for {known} of {all}"),
+        }
+    }
+}
+
+/// The plan of these stages, which are closed under inputs, and how long it may take.
+pub(super) fn plan_with_time(
+    project: &Project,
+    selected: &[StageName],
+    forced: BTreeSet<StageName>,
+) -> (Plan, TimeLeft) {
+    let Project { manifest, graph, cache } = project;
+    let facts = CacheFacts::look(cache, manifest, selected).force(forced);
+    let noting = Noting { facts: &facts, runs: RefCell::default() };
+    let plan = Plan::of(manifest, graph, selected, &noting);
+    let mut runs = noting.runs.into_inner();
+    for (name, state) in plan.iter() {
+        if let PlanState::Fresh(record) = state {
+            runs.add(name, record);
+        }
+    }
+    let held_up = plan.held_up();
+    let would_run = plan.iter().filter(|(name, state)| match state {
+        PlanState::Dirty { .. } => true,
+        PlanState::Waiting { .. } => !held_up.contains(name),
+        PlanState::Fresh(_) | PlanState::Blocked(_) => false,
+    });
+    let would_run: Vec<&StageName> = would_run.map(|(name, _)| name).collect();
+    add_others(project, &plan, &would_run, &facts, &mut runs);
+    let expected = runs.expected();
+    let seconds = would_run.into_iter().map(|name| {
+        let seconds = manifest.stage(name).and_then(|stage| expected.of(stage));
+        (name.clone(), seconds)
+    });
+    let time = TimeLeft(seconds.collect());
+    (plan, time)
+}
+
+/// Where no instance of a stage is known, a few that the plan leaves out.
+fn add_others(
+    project: &Project,
+    plan: &Plan,
+    would_run: &[&StageName],
+    facts: &CacheFacts<'_>,
+    runs: &mut Runs,
+) {
+    let templates = would_run.iter().map(|name| name.template());
+    let unknown: HashSet<&str> = templates.filter(|template| !runs.has(template)).collect();
+    let mut others: BTreeMap<&str, Vec<&StageName>> = BTreeMap::new();
+    for stage in &project.manifest.stages {
+        let template = stage.name.template();
+        if unknown.contains(template) && plan.state(&stage.name).is_none() {
+            others.entry(template).or_default().push(&stage.name);
+        }
+    }
+    for names in others.into_values() {
+        // From all over the matrix: neighbours are alike.
+        let step = names.len().div_ceil(MOST_EXTRA).max(1);
+        for name in names.into_iter().step_by(step) {
+            if let Some(record) = facts.last(name) {
+                runs.add(name, &record);
+            }
+        }
+    }
+}
+
+/// Facts that note the last runs of stages which are asked for.
+struct Noting<'a> {
+    facts: &'a CacheFacts<'a>,
+    runs: RefCell<Runs>,
+}
+
+impl Facts for Noting<'_> {
+    fn result(&self, key: &StageKey) -> Result<Record, NoResult> {
+        self.facts.result(key)
+    }
+
+    fn last(&self, stage: &StageName) -> Option<Record> {
+        let last = self.facts.last(stage);
+        if let Some(record) = &last {
+            self.runs.borrow_mut().add(stage, record);
+        }
+        last
+    }
+
+    fn is_forced(&self, stage: &StageName, key: &StageKey) -> bool {
+        self.facts.is_forced(stage, key)
+    }
+
+    fn outside(&self, stage: &StageName) -> Result<&[OutsideDigest], &Blocked> {
+        self.facts.outside(stage)
+    }
+
+    fn differences(&self, old: &Digest, new: &Digest) -> Option<Differences> {
+        self.facts.differences(old, new)
+    }
+}

@@ -1,0 +1,258 @@
+//! How long stages may take, from the seconds of recorded runs of like stages.
+//!
+//! Pure: whoever plans adds the records that it reads anyway. What one stage costs does not depend on how many there are.
+
+use std::collections::HashMap;
+
+use crate::cache::Record;
+use crate::digest::{Digest, Encoder};
+use crate::key::{self, InputResult, KeyPart};
+use crate::manifest::Stage;
+use crate::stage_name::StageName;
+
+/// The kind that runs any program: two stages of it have nothing in common.
+const ANY_PROGRAM: &str = "command";
+
+/// The parameter that the time of a training is proportional to.
+const EPOCHS: &str = "epochs";
+
+/// The seconds of recorded runs.
+#[derive(Debug, Default)]
+pub(crate) struct Runs {
+    same: HashMap<Digest, Vec<f64>>,
+    own: HashMap<StageName, f64>,
+    stage: HashMap<String, Vec<f64>>,
+    kind: HashMap<String, Vec<f64>>,
+}
+
+/// How long stages may take: the median of the most similar runs.
+#[derive(Debug, Default)]
+pub(crate) struct Expected {
+    /// By kind and parameters: other seeds, and other content of inputs.
+    same: HashMap<Digest, f64>,
+    /// By stage: its own last run, with other parameters. This and what follows is for one epoch, where there are epochs.
+    own: HashMap<StageName, f64>,
+    /// By stage in the manifest: its other instances.
+    stage: HashMap<String, f64>,
+    /// By kind.
+    kind: HashMap<String, f64>,
+}
+
+impl Runs {
+    /// Adds the last run of a stage.
+    pub(crate) fn add(&mut self, stage: &StageName, record: &Record) {
+        let work = Work::of(&record.parts);
+        let seconds = record.seconds / work.epochs;
+        self.same.entry(work.parameters).or_default().push(record.seconds);
+        self.own.insert(stage.clone(), seconds);
+        push(&mut self.stage, stage.template(), seconds);
+        if work.kind != ANY_PROGRAM {
+            push(&mut self.kind, work.kind, seconds);
+        }
+    }
+
+    /// Whether a run of a stage in the manifest was added, at any point.
+    pub(crate) fn has(&self, template: &str) -> bool {
+        self.stage.contains_key(template)
+    }
+
+    /// The medians.
+    pub(crate) fn expected(self) -> Expected {
+        Expected {
+            same: medians(self.same),
+            own: self.own,
+            stage: medians(self.stage),
+            kind: medians(self.kind),
+        }
+    }
+}
+
+impl Expected {
+    /// The seconds that a stage may take; `None` where no run is like it.
+    pub(crate) fn of(&self, stage: &Stage) -> Option<f64> {
+        let parts = key::parts(stage, &[], |_| InputResult::Unknown);
+        let work = Work::of(&parts);
+        let like = || {
+            let own = self.own.get(&stage.name);
+            let seconds = own
+                .or_else(|| self.stage.get(stage.name.template()))
+                .or_else(|| self.kind.get(work.kind))?;
+            Some(seconds * work.epochs)
+        };
+        self.same.get(&work.parameters).copied().or_else(like)
+    }
+}
+
+fn push(all: &mut HashMap<String, Vec<f64>>, name: &str, seconds: f64) {
+    // No new text for each of 100,000 instances.
+    match all.get_mut(name) {
+        Some(known) => known.push(seconds),
+        None => drop(all.insert(name.to_owned(), vec![seconds])),
+    }
+}
+
+fn medians<K: std::hash::Hash + Eq>(all: HashMap<K, Vec<f64>>) -> HashMap<K, f64> {
+    all.into_iter().map(|(name, seconds)| (name, median(seconds))).collect()
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    let middle = numbers.len() / 2;
+    if numbers.is_empty() {
+        return 0.0;
+    }
+    *numbers.select_nth_unstable_by(middle, f64::total_cmp).1
+}
+
+/// What the time of a stage depends on, as far as its key has it.
+struct Work<'p> {
+    kind: &'p str,
+    /// The digest of the kind and of all parameters.
+    parameters: Digest,
+    /// 1 where the kind does not have epochs.
+    epochs: f64,
+}
+
+impl<'p> Work<'p> {
+    fn of(parts: &'p [KeyPart]) -> Self {
+        let mut encoder = Encoder::new("pipeline 2026-11 like work");
+        let (mut kind, mut epochs) = ("", 1.0);
+        for part in parts {
+            match part {
+                KeyPart::Kind { name, .. } => {
+                    encoder.text(name);
+                    kind = name.as_str();
+                }
+                KeyPart::Parameter { name, value } => {
+                    encoder.text(name).text(&value.to_string());
+                    if name == EPOCHS {
+                        epochs = value.as_f64().filter(|epochs| *epochs >= 1.0).unwrap_or(1.0);
+                    }
+                }
+                KeyPart::Schema { .. }
+                | KeyPart::Seed { .. }
+                | KeyPart::Input { .. }
+                | KeyPart::Missing { .. }
+                | KeyPart::Outside { .. } => {}
+            }
+        }
+        Self { kind, parameters: encoder.finish(), epochs }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    use crate::manifest::{self, Manifest};
+
+    const SWEEP: &str = r#"
+        [experiment]
+        name = "test"
+        [matrix]
+        loss = ["cross-entropy", "mae"]
+        seed = [1, 2, 3]
+        [stages.data]
+        kind = "dataset"
+        format = "idx"
+        path = "data"
+        [stages.simclr]
+        kind = "pretrain-simclr"
+        data = "data"
+        [stages.train]
+        kind = "train"
+        data = "data"
+        loss = "${loss}"
+        seed = "${seed}"
+        [stages.other]
+        kind = "train"
+        data = "data"
+        loss = "generalized-cross-entropy"
+        [stages.plot]
+        kind = "command"
+        run = ["plot"]
+        [stages.page]
+        kind = "command"
+        run = ["page"]
+    "#;
+
+    fn manifest(text: &str) -> Manifest {
+        manifest::parse(Path::new("test.toml"), text, &[]).expect("a manifest").0
+    }
+
+    /// The runs of these stages of a manifest, each with its seconds.
+    fn expected(manifest: &Manifest, ran: &[(&str, f64)]) -> Expected {
+        let mut runs = Runs::default();
+        for (name, seconds) in ran {
+            let name: StageName = name.parse().expect("a name");
+            let stage = manifest.stage(&name).expect("a stage");
+            let parts = key::parts(stage, &[], |_| InputResult::Unknown);
+            let output = Encoder::new("test").finish();
+            let record = Record { seconds: *seconds, ..Record::for_test("a", parts, output) };
+            runs.add(&name, &record);
+        }
+        runs.expected()
+    }
+
+    fn of(expected: &Expected, manifest: &Manifest, name: &str) -> Option<f64> {
+        expected.of(manifest.stage(&name.parse().expect("a name")).expect("a stage"))
+    }
+
+    #[test]
+    fn the_most_similar_runs_count() {
+        let manifest = manifest(SWEEP);
+        let ran = [
+            ("train@loss=cross-entropy,seed=1", 10.0),
+            ("train@loss=cross-entropy,seed=2", 12.0),
+            ("train@loss=mae,seed=1", 30.0),
+            ("plot", 5.0),
+        ];
+        let expected = expected(&manifest, &ran);
+        for (name, seconds) in [
+            // The same parameters.
+            ("train@loss=cross-entropy,seed=3", Some(12.0)),
+            ("train@loss=mae,seed=3", Some(30.0)),
+            // Only the kind is the same.
+            ("other", Some(12.0)),
+            // Another program, and a kind that never ran.
+            ("page", None),
+            ("simclr", None),
+            ("data", None),
+        ] {
+            assert_eq!(of(&expected, &manifest, name), seconds, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_edited_stage_takes_what_it_took_by_the_epoch() {
+        let before = manifest(SWEEP);
+        let ran = [
+            ("train@loss=cross-entropy,seed=1", 10.0),
+            ("train@loss=mae,seed=1", 30.0),
+            ("plot", 5.0),
+        ];
+        let expected = expected(&before, &ran);
+        // 120 by default.
+        let text = SWEEP.replace("loss = \"${loss}\"", "loss = \"${loss}\"\nepochs = 60");
+        let after = manifest(&text.replace("[\"plot\"]", "[\"plot\", \"-v\"]"));
+        for (name, seconds) in [
+            ("train@loss=cross-entropy,seed=1", Some(5.0)),
+            ("train@loss=mae,seed=1", Some(15.0)),
+            // The median of the stage.
+            ("train@loss=cross-entropy,seed=2", Some(15.0)),
+            ("other", Some(30.0)),
+            ("plot", Some(5.0)),
+        ] {
+            assert_eq!(of(&expected, &after, name), seconds, "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_expected_without_runs() {
+        let manifest = manifest(SWEEP);
+        let expected = expected(&manifest, &[]);
+        assert!(manifest.stages.iter().all(|stage| expected.of(stage).is_none()));
+        assert_eq!(median(Vec::new()), 0.0);
+    }
+}
