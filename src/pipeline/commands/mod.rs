@@ -20,7 +20,7 @@ mod verify_restore;
 mod why;
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::Parser;
+use pipeline_stages::point::canonical;
 use pipeline_stages::url::blanked;
 
 use crate::cache::Cache;
@@ -130,23 +131,40 @@ impl Project {
     /// Why `--only` leaves nothing.
     fn none_at(&self) -> String {
         let manifest = self.manifest.path.display();
+        let unknown = self.unknown_axis(self.only.iter().map(String::as_str), |_| true);
         let point = self.only.join(",");
-        let mut axes = BTreeSet::new();
-        self.graph.order().for_each(|name| axes.extend(name.point().map(|(axis, _)| axis)));
-        let given = self.only.iter().map(|part| part.split_once('=').unwrap_or((part, "")).0);
-        let unknown = given.filter(|axis| !axis.contains('*') && !axes.contains(axis)).next();
-        match unknown {
-            Some(axis) if axes.is_empty() => {
-                format!("{manifest} has no axis '{axis}': no stage depends on a matrix")
+        unknown.unwrap_or_else(|| format!("none of these stages of {manifest} is at {point}"))
+    }
+
+    /// What is wrong with the first axis or value, `AXIS=VALUE`, that no stage with a name that counts has.
+    fn unknown_axis<'p>(
+        &self,
+        parts: impl Iterator<Item = &'p str>,
+        counts: impl Fn(&str) -> bool,
+    ) -> Option<String> {
+        let manifest = self.manifest.path.display();
+        let mut axes: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for name in self.graph.order().filter(|name| counts(name.template())) {
+            for (axis, value) in name.point() {
+                axes.entry(axis).or_default().insert(value);
             }
-            Some(axis) => {
-                format!(
-                    "{manifest} has no axis '{axis}'; {}",
-                    did_you_mean(axis, axes.iter().copied())
-                )
-            }
-            None => format!("none of these stages of {manifest} is at {point}"),
         }
+        let parts = parts.filter(|part| !part.contains('*'));
+        let mut parts = parts.map(|part| part.split_once('=').unwrap_or((part, "")));
+        parts.find_map(|(axis, value)| match axes.get(axis) {
+            None if axes.is_empty() => Some(format!(
+                "{manifest} has no axis '{axis}': none of these stages depends on a matrix"
+            )),
+            None => {
+                let hint = did_you_mean(axis, axes.keys().copied());
+                Some(format!("{manifest} has no axis '{axis}'; {hint}"))
+            }
+            Some(values) if values.iter().all(|one| canonical(one) != canonical(value)) => {
+                let hint = did_you_mean(value, values.iter().copied());
+                Some(format!("{manifest} has no value '{value}' of '{axis}'; {hint}"))
+            }
+            Some(_) => None,
+        })
     }
 
     /// These stages with all they need, each after its inputs.
@@ -215,6 +233,11 @@ impl Project {
         let same = self.graph.order().filter(|stage| read.has_template(stage.template()));
         let same: Vec<_> = same.collect();
         if let [first, ..] = same.as_slice() {
+            let (_, point) = pattern.split_once('@').unwrap_or_default();
+            let counts = |template: &str| read.has_template(template);
+            if let Some(unknown) = self.unknown_axis(point.split(','), counts) {
+                bail!(unknown);
+            }
             return Err(anyhow!(
                 "{manifest} has no stage '{pattern}'; there is, for example, {first}"
             ));

@@ -141,9 +141,15 @@ impl Override {
             };
         }
         // Not `insert` alone: it would keep the old key, and with it the old place.
-        table.remove(last.as_str());
-        table.insert(key(last, last_span), value);
+        let old = table.remove(last.as_str());
+        let some = old.filter(|_| self.is_axis()).and_then(|points| some_points(points, &value));
+        table.insert(key(last, last_span), some.unwrap_or(value));
         Ok(())
+    }
+
+    /// Whether it is about the values of an axis.
+    fn is_axis(&self) -> bool {
+        matches!(self.path().collect::<Vec<_>>().as_slice(), ["matrix", axis] if *axis != "exclude")
     }
 
     /// Whether the path leads to one value: within a stage that exists, or within another table.
@@ -220,6 +226,18 @@ impl std::fmt::Display for Override {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// The named points whose names are in a list; `None` if they are no named points, or it has others.
+fn some_points<'i>(mut points: Value<'i>, names: &Value<'_>) -> Option<Value<'i>> {
+    let names = names.get_ref().as_array().filter(|names| !names.is_empty())?;
+    let names: Option<Vec<&str>> = names.iter().map(|name| name.get_ref().as_str()).collect();
+    let names = names?;
+    let DeValue::Table(table) = points.get_mut() else { return None };
+    let is_known = names.iter().all(|name| table.contains_key(*name));
+    let kept = std::mem::take(table).into_iter();
+    *table = kept.filter(|(key, _)| names.contains(&key.get_ref().as_ref())).collect();
+    is_known.then_some(points)
 }
 
 /// A value from the command line, at this position: what is not TOML is text.

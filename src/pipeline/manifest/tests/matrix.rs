@@ -130,6 +130,13 @@ pub(super) fn keys_of(manifest: &Manifest, graph: &Graph) -> BTreeMap<StageName,
 }
 
 #[test]
+fn the_names_of_points_are_enough_to_keep_some() {
+    let set = ["matrix.method=[\"ce\", \"mwnet\"]", "matrix.seed=[220]"];
+    let (manifest, _) = right(NOISE, &set);
+    assert_eq!(counts(&manifest), "data 1, noisy 5, simclr 1, split 1, train 20");
+}
+
+#[test]
 fn instances_have_the_axes_that_they_use() {
     let (manifest, graph) = right(NOISE, &[]);
     assert_eq!(counts(&manifest), "data 1, noisy 25, simclr 1, split 5, train 140");
