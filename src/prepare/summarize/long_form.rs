@@ -140,7 +140,7 @@ struct GroupEntry {
     failed: usize,
     not_finite: usize,
     #[serde(flatten)]
-    values: Option<Spread>,
+    values: Spread,
     min: Option<Number>,
     max: Option<Number>,
     versus: Option<VersusEntry>,
@@ -151,22 +151,23 @@ struct GroupEntry {
 struct VersusEntry {
     pairs: usize,
     #[serde(flatten)]
-    differences: Option<Spread>,
+    differences: Spread,
 }
 
 #[derive(Serialize)]
 struct Spread {
-    mean: Number,
+    mean: Option<Number>,
     std: Option<Number>,
     interval: Option<[f64; 2]>,
 }
 
 impl Spread {
-    fn of(statistics: Statistics) -> Self {
+    fn of(statistics: Option<Statistics>) -> Self {
+        let interval = statistics.and_then(|it| it.interval);
         Self {
-            mean: Number(statistics.mean),
-            std: statistics.std.map(Number),
-            interval: statistics.interval.map(|(low, high)| [low, high]),
+            mean: statistics.map(|it| Number(it.mean)),
+            std: statistics.and_then(|it| it.std).map(Number),
+            interval: interval.map(|(low, high)| [low, high]),
         }
     }
 }
@@ -217,13 +218,12 @@ fn group_entry(summarize: &Summarize, group: &Group) -> GroupEntry {
         n: group.statistics.map_or(0, |it| it.n),
         failed: group.failed,
         not_finite: group.statistics.map_or(0, |it| it.not_finite),
-        values: group.statistics.map(Spread::of),
+        values: Spread::of(group.statistics),
         min: group.statistics.map(|it| Number(it.min)),
         max: group.statistics.map(|it| Number(it.max)),
-        versus: group.versus.map(|it| VersusEntry {
-            pairs: it.pairs(),
-            differences: it.statistics.map(Spread::of),
-        }),
+        versus: group
+            .versus
+            .map(|it| VersusEntry { pairs: it.pairs(), differences: Spread::of(it.statistics) }),
         reference: group.reference.map(Number),
     }
 }

@@ -45,6 +45,7 @@ impl Behind<'_> {
         let n = match pivot.n {
             Some(1) if !has_interval => format!("; {counted} = 1, so there is no interval"),
             Some(n) => format!("; {counted} = {n}"),
+            None if shown == Shown::Differences => "; n is the number of pairs".to_owned(),
             None => String::new(),
         };
         let mut notes = vec![format!("{what}{interval}{n}.")];

@@ -58,6 +58,9 @@ impl Pivot {
         shown: Shown,
     ) -> Self {
         let format = Format::of(summarize);
+        // The rows and columns of the baseline itself have no differences.
+        let has_cell = |group: &&Group| shown == Shown::Values || group.versus.is_some();
+        let groups: Vec<&Group> = groups.iter().filter(has_cell).collect();
         let rank = |axes: &[String], label: &Label| order.rank(axes, label);
         let labels = |axes: &[String], label: fn(&Group) -> &Label| {
             let labels = groups.iter().map(|group| (rank(axes, label(group)), label(group)));
@@ -71,7 +74,7 @@ impl Pivot {
             };
         let (row_places, column_places) = (place(&rows), place(&columns));
         let mut cells = vec![vec![None; columns.len()]; rows.len()];
-        for group in groups {
+        for group in &groups {
             let row = row_places[&rank(&summarize.rows, &group.row)];
             let column = column_places[&rank(&summarize.columns, &group.column)];
             cells[row][column] = cell(group, format, shown);

@@ -80,7 +80,7 @@ fn instead(name: &str, metrics: &Metrics) -> String {
         |other: &&String| strsim::damerau_levenshtein(&other.to_lowercase(), &name.to_lowercase());
     let nearest = metrics.keys().min_by_key(distance);
     let nearest = nearest.filter(|nearest| distance(nearest) <= name.chars().count().div_ceil(3));
-    let guess = nearest.map_or(String::new(), |nearest| format!("; did you mean '{nearest}'?"));
+    let guess = nearest.map_or(".".to_owned(), |nearest| format!("; did you mean '{nearest}'?"));
     if metrics.is_empty() {
         return ": its metrics.json has no number".to_owned();
     }

@@ -274,6 +274,9 @@ impl Rules for Summarize {
     }
 
     fn check_points(&self, points: &[Point]) -> Vec<Problem> {
+        // A stage outside the matrix has one instance, without axes.
+        let alone = [Point::default()];
+        let points = if points.is_empty() { &alone[..] } else { points };
         let mut problems = self.unknown_axes(&axes_of(points));
         let selected: Vec<&Point> = points.iter().filter(|point| self.selects(point)).collect();
         if selected.is_empty() {

@@ -106,10 +106,16 @@ impl Canvas {
         self.titled("path", &attributes, words);
     }
 
-    /// A hollow marker of a series.
-    pub(super) fn hollow_marker(&mut self, series: usize, (x, y): (f64, f64), words: &str) {
-        let mut attributes = stroke(series, 1.5);
-        attributes.push(("d", style::marker(series, x, y, 5.5)));
+    /// A hollow marker with the shape of a series, in the colour of one.
+    pub(super) fn hollow_marker(
+        &mut self,
+        colour: usize,
+        shape: usize,
+        (x, y): (f64, f64),
+        words: &str,
+    ) {
+        let mut attributes = stroke(colour, 1.5);
+        attributes.push(("d", style::marker(shape, x, y, 5.5)));
         self.titled("path", &attributes, words);
     }
 
@@ -134,7 +140,12 @@ impl Canvas {
         words: &str,
     ) {
         let mut attributes = fill(series);
+        let class = format!("bar f{}", style::colour_index(series));
+        attributes.retain(|(name, _)| *name != "class");
         attributes.extend([
+            ("class", class),
+            // The whiskers must be seen on the bars.
+            ("fill-opacity", "0.8".to_owned()),
             ("x", format!("{left:.1}")),
             ("y", format!("{:.1}", one.min(other))),
             ("width", format!("{:.1}", right - left)),
@@ -184,7 +195,7 @@ impl Canvas {
 
 /// About how wide a text is, in pixels.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
-    text.chars().count() as f64 * size * 0.56
+    text.chars().count() as f64 * size * 0.53
 }
 
 fn path(places: &[(f64, f64)]) -> String {

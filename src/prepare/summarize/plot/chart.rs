@@ -94,7 +94,7 @@ impl Chart {
         for group in groups {
             let (own, place) = of_group(group);
             let place = places[&rank(&place_axes, &place)];
-            let name = || Series { name: name(&series_axes, &own).join(", "), marks: Vec::new() };
+            let name = || Series { name: lines(&series_axes, &own).join(", "), marks: Vec::new() };
             let marks = &mut series.entry(rank(&series_axes, &own)).or_insert_with(name).marks;
             marks.push(mark(group, place, format));
         }
@@ -104,7 +104,7 @@ impl Chart {
             Some(values) => Horizontal::Numbers { axis: place_axes.concat(), values },
             None => Horizontal::Categories {
                 axes: place_axes.join(", "),
-                labels: labels.into_values().map(|label| category(&place_axes, &label)).collect(),
+                labels: labels.into_values().map(|label| lines(&place_axes, &label)).collect(),
             },
         };
         Self {
@@ -191,8 +191,8 @@ fn name(axes: &[String], label: &Label) -> Vec<String> {
     named.collect()
 }
 
-/// The lines of a category: the values alone, if there is only one axis.
-fn category(axes: &[String], label: &Label) -> Vec<String> {
+/// A label in words, one for each axis: the value alone, if there is only one.
+fn lines(axes: &[String], label: &Label) -> Vec<String> {
     match label.as_slice() {
         [value] => vec![value.clone().unwrap_or_default()],
         _ => name(axes, label),

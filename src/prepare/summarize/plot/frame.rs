@@ -58,7 +58,7 @@ impl Frame {
     /// The name of the horizontal axis, under this many lines of labels.
     pub(super) fn name_horizontal(&mut self, name: &str) {
         let middle = f64::midpoint(self.left, self.right);
-        self.canvas.text((middle, self.below - 5.0), Anchor::Middle, TEXT, name);
+        self.canvas.text((middle, self.below - 10.0), Anchor::Middle, TEXT, name);
     }
 
     /// The legend, and the finished picture.
@@ -96,7 +96,7 @@ impl Frame {
             (Entry::Interval, Sample::Bar) => {
                 canvas.whisker(middle, (centre + 6.0, centre - 6.0), 4.0)
             }
-            (Entry::Published, Sample::Line) => canvas.hollow_marker(grey, (middle, centre), ""),
+            (Entry::Published, Sample::Line) => canvas.hollow_marker(grey, 0, (middle, centre), ""),
             (Entry::Published, Sample::Bar) => {
                 canvas.reference_line((x + 4.0, x + SAMPLE - 6.0), centre, "");
             }

@@ -107,7 +107,7 @@ fn draw_series(
             None => frame.canvas.cross(index, (x, frame.bottom - 8.0), &words),
         }
         if let Some(reference) = mark.reference {
-            frame.canvas.hollow_marker(index, (x, vertical.place(reference)), &words);
+            frame.canvas.hollow_marker(index, index, (x, vertical.place(reference)), &words);
         }
     }
 }

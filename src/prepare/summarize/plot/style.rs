@@ -57,6 +57,7 @@ pub(super) fn sheet() -> String {
             "@media (prefers-color-scheme: {scheme}) {{ .ink {{ fill: {ink} }} .axis {{ stroke: {ink} }}"
         );
         if dark {
+            sheet.push_str(" .bar { fill-opacity: 0.6 }");
             for (index, (_, dark)) in COLOURS.iter().enumerate() {
                 let _ =
                     write!(sheet, " .f{index} {{ fill: {dark} }} .s{index} {{ stroke: {dark} }}");
