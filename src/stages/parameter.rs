@@ -83,7 +83,7 @@ impl fmt::Display for ParameterType {
             Self::Number => f.write_str("number"),
             Self::Bool => f.write_str("true or false"),
             Self::Text => f.write_str("text"),
-            Self::AxisValue => f.write_str("number, text, true or false"),
+            Self::AxisValue => f.write_str("value"),
             Self::Choice(_) => f.write_str("one of"),
             Self::List(item) => write!(f, "list of {item}"),
             Self::Table(item) => write!(f, "table of {item}"),
