@@ -122,7 +122,7 @@ impl Summarize {
     }
 
     /// The tables whose keys are axes, with their names.
-    fn tables(&self) -> [(&'static str, Vec<(&str, Vec<&AxisValue>)>); 3] {
+    fn tables(&self) -> [(&'static str, ValuesByAxis<'_>); 3] {
         let versus = self.versus.iter().map(|(axis, value)| (axis.as_str(), vec![value]));
         [
             ("where", lists(&self.r#where)),
@@ -234,7 +234,10 @@ impl Summarize {
     }
 }
 
-fn lists(table: &BTreeMap<String, AxisValues>) -> Vec<(&str, Vec<&AxisValue>)> {
+/// Axes, each with values.
+type ValuesByAxis<'a> = Vec<(&'a str, Vec<&'a AxisValue>)>;
+
+fn lists(table: &BTreeMap<String, AxisValues>) -> ValuesByAxis<'_> {
     table.iter().map(|(axis, values)| (axis.as_str(), values.0.iter().collect())).collect()
 }
 

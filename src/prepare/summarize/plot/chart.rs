@@ -8,6 +8,9 @@ use super::super::axes::{Label, Order, number};
 use super::super::format::Format;
 use super::super::groups::Group;
 
+/// The values of a group on the axes of the series, and on those of the horizontal axis.
+type Places = fn(&Group) -> (Label, Label);
+
 /// How many values an axis has at least that makes lines.
 const LEAST_FOR_LINES: usize = 3;
 
@@ -69,22 +72,19 @@ impl Chart {
         let (rows, columns) = (summarize.rows.as_slice(), summarize.columns.as_slice());
         let numbers = x_values(columns, groups);
         // The axes of the series and of the places, and a group's values on them.
-        let (series_axes, place_axes, of_group): (
-            Vec<String>,
-            Vec<String>,
-            fn(&Group) -> (Label, Label),
-        ) = match (&numbers, columns) {
-            (Some(_), [others @ .., last]) => {
-                ([rows, others].concat(), vec![last.clone()], |group| {
-                    let (last, others) = group.column.split_last().expect("there is a column");
-                    ([&group.row[..], others].concat(), vec![last.clone()])
-                })
-            }
-            (_, []) => (Vec::new(), rows.to_vec(), |group| (Vec::new(), group.row.clone())),
-            _ => {
-                (rows.to_vec(), columns.to_vec(), |group| (group.row.clone(), group.column.clone()))
-            }
-        };
+        let (series_axes, place_axes, of_group): (Vec<String>, Vec<String>, Places) =
+            match (&numbers, columns) {
+                (Some(_), [others @ .., last]) => {
+                    ([rows, others].concat(), vec![last.clone()], |group| {
+                        let (last, others) = group.column.split_last().expect("there is a column");
+                        ([&group.row[..], others].concat(), vec![last.clone()])
+                    })
+                }
+                (_, []) => (Vec::new(), rows.to_vec(), |group| (Vec::new(), group.row.clone())),
+                _ => (rows.to_vec(), columns.to_vec(), |group| {
+                    (group.row.clone(), group.column.clone())
+                }),
+            };
         let rank = |axes: &[String], label: &Label| order.rank(axes, label);
         let labels: BTreeMap<_, _> =
             groups.iter().map(|it| of_group(it).1).map(|it| (rank(&place_axes, &it), it)).collect();
