@@ -22,6 +22,7 @@ mod reference;
 #[cfg(test)]
 mod samples;
 mod split;
+mod summarize;
 mod unpack;
 mod web_page;
 mod zip_error;

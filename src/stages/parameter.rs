@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::point::{canonical, shortest};
 
 /// A parameter of a kind, as declared.
 #[derive(Debug, Clone)]
@@ -49,6 +52,8 @@ pub enum ParameterType {
     Bool,
     /// Any text.
     Text,
+    /// A value on an axis of a matrix: a number, `true`, `false` or a text.
+    AxisValue,
     /// One of a fixed set of names.
     Choice(&'static [Choice]),
     /// A list of values of one type.
@@ -63,7 +68,7 @@ impl ParameterType {
     /// The fixed set of values, of the parameter itself or of its items. Empty if there is none.
     pub fn choices(&self) -> &'static [Choice] {
         match self {
-            Self::Integer { .. } | Self::Number | Self::Bool | Self::Text => &[],
+            Self::Integer { .. } | Self::Number | Self::Bool | Self::Text | Self::AxisValue => &[],
             Self::Choice(choices) => choices,
             Self::List(item) | Self::Table(item) | Self::OneOrMany(item) => item.choices(),
         }
@@ -78,6 +83,7 @@ impl fmt::Display for ParameterType {
             Self::Number => f.write_str("number"),
             Self::Bool => f.write_str("true or false"),
             Self::Text => f.write_str("text"),
+            Self::AxisValue => f.write_str("value"),
             Self::Choice(_) => f.write_str("one of"),
             Self::List(item) => write!(f, "list of {item}"),
             Self::Table(item) => write!(f, "table of {item}"),
@@ -271,11 +277,11 @@ impl<T: Parameter> Parameter for BTreeMap<String, T> {
 }
 
 /// One value, or a list of them, in a manifest: `url = "..."` or `url = ["...", "..."]`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "OneOrManyText", into = "Vec<String>")]
 pub struct OneOrMany(pub Vec<String>);
 
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 #[serde(untagged, expecting = "expected text or a list of text")]
 enum OneOrManyText {
     One(String),
@@ -303,9 +309,105 @@ impl Parameter for OneOrMany {
     }
 }
 
-/// `max_bytes` as it is written in a manifest: `max-bytes`.
+/// A value on an axis of a matrix, as it is in a [`Point`](crate::point::Point). Two ways to write a number are one value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "WrittenAxisValue", into = "String")]
+pub struct AxisValue(String);
+
+impl AxisValue {
+    /// The value in the form in which values are compared.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AxisValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number, a text, true or false")]
+enum WrittenAxisValue {
+    Bool(bool),
+    Whole(i64),
+    Large(u64),
+    Number(f64),
+    Text(String),
+}
+
+impl TryFrom<WrittenAxisValue> for AxisValue {
+    type Error = String;
+
+    fn try_from(written: WrittenAxisValue) -> Result<Self, String> {
+        match written {
+            WrittenAxisValue::Bool(value) => Ok(Self(value.to_string())),
+            WrittenAxisValue::Whole(value) => Ok(Self(value.to_string())),
+            WrittenAxisValue::Large(value) => Ok(Self(value.to_string())),
+            WrittenAxisValue::Number(value) if value.is_finite() => Ok(Self(shortest(value))),
+            WrittenAxisValue::Number(value) => Err(format!("{value} cannot be a value of an axis")),
+            WrittenAxisValue::Text(value) => Ok(Self(canonical(&value).into_owned())),
+        }
+    }
+}
+
+impl From<AxisValue> for String {
+    fn from(value: AxisValue) -> Self {
+        value.0
+    }
+}
+
+impl Parameter for AxisValue {
+    fn value_type() -> ParameterType {
+        ParameterType::AxisValue
+    }
+}
+
+/// One value on an axis, or a list of them, in a manifest: `rate = 0.9` or `rate = [0.8, 0.9]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "WrittenAxisValues", into = "Vec<AxisValue>")]
+pub struct AxisValues(pub Vec<AxisValue>);
+
+impl AxisValues {
+    /// Whether one of them is this value of a point.
+    pub fn contain(&self, value: &str) -> bool {
+        let value = canonical(value);
+        self.0.iter().any(|one| one.as_str() == value)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number, a text, true or false, or a list of them")]
+enum WrittenAxisValues {
+    One(AxisValue),
+    Many(Vec<AxisValue>),
+}
+
+impl From<WrittenAxisValues> for AxisValues {
+    fn from(written: WrittenAxisValues) -> Self {
+        match written {
+            WrittenAxisValues::One(one) => Self(vec![one]),
+            WrittenAxisValues::Many(many) => Self(many),
+        }
+    }
+}
+
+impl From<AxisValues> for Vec<AxisValue> {
+    fn from(values: AxisValues) -> Self {
+        values.0
+    }
+}
+
+impl Parameter for AxisValues {
+    fn value_type() -> ParameterType {
+        ParameterType::OneOrMany(Box::new(ParameterType::AxisValue))
+    }
+}
+
+/// `max_bytes` as it is written in a manifest: `max-bytes`. `r#where`, a keyword of Rust, is `where`.
 pub(crate) fn kebab_case(identifier: &str) -> String {
-    identifier.replace('_', "-")
+    identifier.trim_start_matches("r#").replace('_', "-")
 }
 
 /// `CorruptLabels` as it is written in a manifest: `corrupt-labels`. Is never freed.
@@ -352,6 +454,7 @@ mod tests {
     #[test]
     fn names_for_a_manifest() {
         assert_eq!(kebab_case("max_bytes"), "max-bytes");
+        assert_eq!(kebab_case("r#where"), "where");
         assert_eq!(kebab_name("CorruptLabels"), "corrupt-labels");
         assert_eq!(kebab_name("Cifar10"), "cifar10");
     }
@@ -364,5 +467,22 @@ mod tests {
         assert_eq!(read("3").unwrap_err().to_string(), "expected text or a list of text");
         // One canonical form, so that both spellings have the same key.
         assert_eq!(serde_json::to_string(&OneOrMany(vec!["a".into()])).unwrap(), r#"["a"]"#);
+    }
+    #[test]
+    fn values_of_an_axis_have_one_form() {
+        let read = |text: &str| serde_json::from_str::<AxisValues>(text);
+        for (text, form) in [
+            ("0.90", r#"["0.9"]"#),
+            (r#"["0.90", 1e-5, true, -3, "lq-0.66"]"#, r#"["0.9","1e-5","true","-3","lq-0.66"]"#),
+            ("18446744073709551615", r#"["18446744073709551615"]"#),
+        ] {
+            let values = read(text).unwrap();
+            assert_eq!(serde_json::to_string(&values).unwrap(), form);
+            assert_eq!(read(form).unwrap(), values);
+        }
+        assert!(read("0.9").unwrap().contain("0.90"));
+        assert!(!read("0.9").unwrap().contain("0.8"));
+        let error = read("[[1]]").unwrap_err().to_string();
+        assert_eq!(error, "expected a number, a text, true or false, or a list of them");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Does not depend on a stage body.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use crate::message::{
     Event, Execution, Hello, Input, LAST_WORDS, Measured, Metrics, PROTOCOL, Progress, RanOn,
     Request,
 };
+use crate::point::Point;
 
 /// The work was asked to stop. Its checkpoint is written.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +37,9 @@ impl std::error::Error for Stopped {}
 /// What a body gets.
 pub struct Context {
     /// Per connected port, the artifacts behind it.
-    inputs: std::collections::BTreeMap<String, Vec<Input>>,
+    inputs: BTreeMap<String, Vec<Input>>,
+    /// Per port that takes all instances of a stage, the points of those without an artifact.
+    missing: BTreeMap<String, Vec<Point>>,
     /// The folder to write the artifact to: it exists and is empty.
     pub output: PathBuf,
     /// The folder for checkpoints, with those of an interrupted run of the same key.
@@ -79,6 +83,7 @@ impl Context {
     fn new(request: Request, events: Events, stop: Arc<AtomicBool>) -> Self {
         Self {
             inputs: request.inputs,
+            missing: request.missing,
             output: request.output,
             checkpoint: request.checkpoint,
             folder: request.folder,
@@ -107,6 +112,11 @@ impl Context {
     /// All artifacts at a port; empty when it is not connected.
     pub fn inputs(&self, port: &str) -> &[Input] {
         self.inputs.get(port).map_or(&[], Vec::as_slice)
+    }
+
+    /// The points of those instances at a port that have failed; only for a stage that runs without them.
+    pub fn missing(&self, port: &str) -> &[Point] {
+        self.missing.get(port).map_or(&[], Vec::as_slice)
     }
 
     /// The artifact at a port that takes one or none.

@@ -134,7 +134,15 @@ fn misfit<'v, 'i, 't>(
             float.as_str().parse().is_ok_and(|number| !is_infinite(number))
         }
         (ParameterType::Bool, DeValue::Boolean(_)) => true,
-        (ParameterType::Text, DeValue::String(_)) => true,
+        (ParameterType::Text | ParameterType::AxisValue, DeValue::String(_)) => true,
+        (ParameterType::AxisValue, DeValue::Boolean(_)) => true,
+        (ParameterType::AxisValue, DeValue::Integer(integer)) => {
+            let range = i128::from(i64::MIN)..=i128::from(u64::MAX);
+            whole(integer).is_some_and(|number| range.contains(&number))
+        }
+        (ParameterType::AxisValue, DeValue::Float(float)) => {
+            float.as_str().parse().is_ok_and(f64::is_finite)
+        }
         (ParameterType::Choice(choices), DeValue::String(given)) => {
             choices.iter().any(|choice| choice.name == given)
         }
@@ -230,6 +238,7 @@ fn one(expected: &ParameterType) -> String {
         ParameterType::Number => "a number".to_owned(),
         ParameterType::Bool => "true or false".to_owned(),
         ParameterType::Text => "text".to_owned(),
+        ParameterType::AxisValue => "a number, a text, true or false".to_owned(),
         ParameterType::Choice(choices) => {
             format!("one of {}", listed(choices.iter().map(|choice| choice.name), "and"))
         }
@@ -244,6 +253,7 @@ fn several(expected: &ParameterType) -> String {
     match expected {
         ParameterType::Integer { .. } => "whole numbers".to_owned(),
         ParameterType::Number => "numbers".to_owned(),
+        ParameterType::AxisValue => "numbers, texts, true or false".to_owned(),
         other => one(other),
     }
 }

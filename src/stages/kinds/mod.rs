@@ -10,6 +10,7 @@ mod pretrain_simclr;
 mod pretrain_supervised;
 mod probe;
 mod split;
+mod summarize;
 mod train;
 mod unpack;
 
@@ -26,6 +27,7 @@ pub use pretrain_simclr::{Blur, PretrainOptimizer, PretrainSimclr};
 pub use pretrain_supervised::{Keep, PretrainSupervised};
 pub use probe::{Probe, ProbeClassifier};
 pub use split::{Split, SplitBy, SplitFrom};
+pub use summarize::{Better, Summarize};
 pub use train::{
     Augmentation, InnerRate, Loss, MetaLoss, MetaSamples, Method, Normalise, Optimizer, Sampling,
     Schedule, Train,
@@ -108,7 +110,7 @@ use crate::known::{Known, KnownInputs};
 use crate::point::Point;
 
 kinds! { $
-    prepare { Download, Unpack, Dataset, Split, CorruptLabels, ImportWeights, Command }
+    prepare { Download, Unpack, Dataset, Split, CorruptLabels, ImportWeights, Command, Summarize }
     learn { PretrainSimclr, PretrainSupervised, Train, Evaluate, Probe }
 }
 

@@ -14,6 +14,7 @@ fn least(kind: &KindInfo) -> Map<String, Value> {
         "corrupt-labels" => json!({"rate": 0.5}),
         "import-weights" => json!({"architecture": "resnet18", "normalise": "none"}),
         "command" => json!({"run": ["true"]}),
+        "summarize" => json!({"metric": "test-accuracy"}),
         _ => json!({}),
     };
     least.as_object().cloned().unwrap()
@@ -205,6 +206,9 @@ fn fits(value_type: &ParameterType, value: &Value) -> bool {
         (ParameterType::Number, value) => value.is_number(),
         (ParameterType::Bool, value) => value.is_boolean(),
         (ParameterType::Text, value) => value.is_string(),
+        (ParameterType::AxisValue, value) => {
+            value.is_number() || value.is_boolean() || value.is_string()
+        }
         (ParameterType::Choice(choices), value) => {
             choices.iter().any(|choice| value.as_str() == Some(choice.name))
         }

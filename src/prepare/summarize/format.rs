@@ -1,0 +1,141 @@
+//! Numbers and names as tables and plots show them.
+
+use pipeline_stages::kinds::{Better, Summarize};
+
+/// How the values of a metric are shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Format {
+    scale: f64,
+    decimals: usize,
+}
+
+impl Format {
+    pub(super) fn of(summarize: &Summarize) -> Self {
+        Self { scale: summarize.scale, decimals: summarize.shown_decimals() }
+    }
+
+    /// A value, scaled and rounded.
+    pub(super) fn value(self, value: f64) -> String {
+        // Above this, all decimals together would be longer than the exponent.
+        const LONG: f64 = 1e9;
+        let (scaled, decimals) = (value * self.scale, self.decimals);
+        if !scaled.is_finite() {
+            return match (scaled.is_nan(), scaled > 0.0) {
+                (true, _) => "NaN".to_owned(),
+                (_, positive) => if positive { "inf" } else { "-inf" }.to_owned(),
+            };
+        }
+        let text = match scaled.abs() < LONG {
+            true => format!("{scaled:.decimals$}"),
+            false => format!("{scaled:.decimals$e}"),
+        };
+        match text.strip_prefix('-') {
+            Some(zero) if zero.bytes().all(|byte| matches!(byte, b'0' | b'.')) => zero.to_owned(),
+            _ => text,
+        }
+    }
+
+    /// A difference, with its sign.
+    pub(super) fn difference(self, value: f64) -> String {
+        let text = self.value(value);
+        let signed = text.starts_with('-')
+            || text == "NaN"
+            || text.bytes().all(|byte| matches!(byte, b'0' | b'.'));
+        if signed { text } else { format!("+{text}") }
+    }
+
+    /// The name of a metric with its factor: `test-accuracy (%)`.
+    pub(super) fn name(self, metric: &str) -> String {
+        let metric = one_line(metric);
+        match self.scale {
+            1.0 => metric,
+            100.0 => format!("{metric} (%)"),
+            scale => format!("{metric} × {scale}"),
+        }
+    }
+
+    pub(super) fn scaled(self, value: f64) -> f64 {
+        value * self.scale
+    }
+}
+
+/// The text without line breaks and other control characters.
+pub(super) fn one_line(text: &str) -> String {
+    let shown: String =
+        text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    shown.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether higher values of a metric are better. `None` if it is not known.
+pub(super) fn higher_is_better(better: Better, metric: &str) -> Option<bool> {
+    match better {
+        Better::Higher => Some(true),
+        Better::Lower => Some(false),
+        Better::None => None,
+        Better::Auto => by_name(metric),
+    }
+}
+
+/// By the words of the name. Names with words of both kinds say nothing.
+fn by_name(metric: &str) -> Option<bool> {
+    const HIGHER: [&str; 5] = ["accuracy", "auc", "precision", "recall", "f1"];
+    const LOWER: [&str; 5] = ["loss", "error", "ece", "nll", "perplexity"];
+    let lowercase = metric.to_ascii_lowercase();
+    let has = |names: &[&str]| {
+        let mut words = lowercase.split(|letter: char| !letter.is_ascii_alphanumeric());
+        words.any(|word| names.contains(&word))
+    };
+    match (has(&HIGHER), has(&LOWER)) {
+        (true, false) => Some(true),
+        (false, true) => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn format(scale: f64, decimals: u32) -> Format {
+        let parameters = json!({"metric": "m", "scale": scale, "decimals": decimals});
+        Format::of(&serde_json::from_value(parameters).unwrap())
+    }
+
+    #[test]
+    fn values_are_scaled_and_rounded() {
+        let percent = format(100.0, 1);
+        for (value, text, difference) in [
+            (0.8432, "84.3", "+84.3"),
+            (-0.05, "-5.0", "-5.0"),
+            (-0.0001, "0.0", "0.0"),
+            (f64::NAN, "NaN", "NaN"),
+            (f64::INFINITY, "inf", "+inf"),
+            (f64::NEG_INFINITY, "-inf", "-inf"),
+            (1e300, "1.0e302", "+1.0e302"),
+        ] {
+            assert_eq!((&*percent.value(value), &*percent.difference(value)), (text, difference));
+        }
+        assert_eq!(percent.name("a"), "a (%)");
+        assert_eq!(format(1000.0, 0).name("a\nb"), "a b × 1000");
+    }
+
+    #[test]
+    fn what_is_better_is_in_the_name_or_unknown() {
+        for (metric, higher) in [
+            ("test-accuracy", Some(true)),
+            ("test/accuracy", Some(true)),
+            ("noise-detection-auc", Some(true)),
+            ("test-loss", Some(false)),
+            ("test-ece", Some(false)),
+            ("test-accuracy/loss", None),
+            ("train-samples", None),
+            ("glossary", None),
+        ] {
+            assert_eq!(higher_is_better(Better::Auto, metric), higher, "{metric}");
+        }
+        assert_eq!(higher_is_better(Better::Lower, "accuracy"), Some(false));
+        assert_eq!(higher_is_better(Better::None, "accuracy"), None);
+    }
+}

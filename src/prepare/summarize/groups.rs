@@ -1,0 +1,98 @@
+//! The groups of a summary: the runs at one row and one column, and what is known of their values.
+
+use std::collections::BTreeMap;
+
+use pipeline_stages::kinds::Summarize;
+use pipeline_stages::point::Point;
+
+use super::axes::{Label, Order, label};
+use super::pairs::{Baseline, is_baseline};
+use super::runs::Run;
+use super::statistics::Statistics;
+
+/// The runs at one row and one column.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Group {
+    /// Its values on the axes of the rows.
+    pub row: Label,
+    /// Its values on the axes of the columns.
+    pub column: Label,
+    /// The points whose instance has failed.
+    pub failed: usize,
+    /// What is known of the values; `None` without runs.
+    pub statistics: Option<Statistics>,
+    /// The differences from the baseline; `None` for the baseline itself and where there is none.
+    pub versus: Option<Differences>,
+    /// The published value.
+    pub reference: Option<f64>,
+}
+
+/// The paired differences of a group from the baseline.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Differences {
+    /// What is known of them; `None` without pairs.
+    pub statistics: Option<Statistics>,
+}
+
+impl Differences {
+    /// How many pairs there are.
+    pub(super) fn pairs(&self) -> usize {
+        self.statistics.map_or(0, |statistics| statistics.n)
+    }
+}
+
+/// What is at one row and one column.
+struct Members<'a> {
+    row: Label,
+    column: Label,
+    /// Each run once, with its points here.
+    runs: Vec<(usize, Vec<&'a Point>)>,
+    failed: usize,
+    is_baseline: bool,
+}
+
+/// The groups of one metric, ordered by row and then by column.
+pub(super) fn groups(
+    summarize: &Summarize,
+    metric: usize,
+    runs: &[Run],
+    failed: &[Point],
+    order: &Order,
+) -> Vec<Group> {
+    let mut members: BTreeMap<_, Members<'_>> = BTreeMap::new();
+    let here = |point| {
+        let (row, column) = (label(&summarize.rows, point), label(&summarize.columns, point));
+        let key = (order.rank(&summarize.rows, &row), order.rank(&summarize.columns, &column));
+        let is_baseline = !summarize.versus.is_empty() && is_baseline(&summarize.versus, point);
+        (key, Members { row, column, runs: Vec::new(), failed: 0, is_baseline })
+    };
+    for (index, run) in runs.iter().enumerate() {
+        for point in &run.points {
+            let (key, empty) = here(point);
+            let runs = &mut members.entry(key).or_insert(empty).runs;
+            match runs.last_mut() {
+                Some((last, points)) if *last == index => points.push(point),
+                _ => runs.push((index, vec![point])),
+            }
+        }
+    }
+    for point in failed {
+        let (key, empty) = here(point);
+        members.entry(key).or_insert(empty).failed += 1;
+    }
+    let mut baseline = Baseline::new(&summarize.versus, runs);
+    let group = |group: Members<'_>| {
+        let values = group.runs.iter().map(|(run, _)| runs[*run].values[metric]);
+        let statistics = Statistics::of(&values.collect::<Vec<_>>());
+        let compared = !summarize.versus.is_empty() && !group.is_baseline;
+        let versus = compared.then(|| {
+            let differences = group.runs.iter().filter_map(|(run, points)| {
+                Some(runs[*run].values[metric] - baseline.value(points, metric)?)
+            });
+            Differences { statistics: Statistics::of(&differences.collect::<Vec<_>>()) }
+        });
+        let Members { row, column, failed, .. } = group;
+        Group { row, column, failed, statistics, versus, reference: None }
+    };
+    members.into_values().map(group).collect()
+}

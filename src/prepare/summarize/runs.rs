@@ -1,0 +1,91 @@
+//! The inputs of a summary: runs with their points and values.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use pipeline_stages::kinds::Summarize;
+use pipeline_stages::message::{Input, Metrics};
+use pipeline_stages::metrics::MetricsFile;
+use pipeline_stages::point::Point;
+use pipeline_stages::text::in_short;
+use pipeline_stages::worker::Context;
+
+/// How many names a message names.
+const SHOWN: usize = 20;
+
+/// One run.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Run {
+    /// The points that it is the result of, in their order.
+    pub points: Vec<Point>,
+    /// Its value of each metric that is summarized.
+    pub values: Vec<f64>,
+}
+
+/// Reads all runs, in the order of their points, and the points of those that have failed.
+pub(super) fn read(
+    summarize: &Summarize,
+    context: &Context,
+) -> anyhow::Result<(Vec<Run>, Vec<Point>)> {
+    let mut runs = Vec::new();
+    for input in context.inputs("of") {
+        let mut points = match input.points.as_slice() {
+            // A stage outside the matrix has one instance, without axes.
+            [] => vec![Point::default()],
+            points => points.iter().filter(|point| summarize.selects(point)).cloned().collect(),
+        };
+        points.sort();
+        points.dedup();
+        if !points.is_empty() {
+            let values = values(&summarize.metric.0, input, &points)?;
+            runs.push(Run { points, values });
+        }
+        context.stop_point()?;
+    }
+    // The order of the inputs is not in the key, so it must not change the result.
+    runs.sort_by(|one, other| one.points.cmp(&other.points));
+    let missing = context.missing("of").iter().filter(|point| summarize.selects(point));
+    let mut missing: Vec<Point> = missing.cloned().collect();
+    missing.sort();
+    missing.dedup();
+    Ok((runs, missing))
+}
+
+/// The values of these metrics in an artifact.
+fn values(names: &[String], input: &Input, points: &[Point]) -> anyhow::Result<Vec<f64>> {
+    let whose = || match points.first().map(Point::to_string) {
+        Some(point) if !point.is_empty() => format!("the instance at {point}"),
+        _ => "the stage".to_owned(),
+    };
+    let metrics = read_metrics(&input.path)
+        .with_context(|| format!("cannot read the metrics of {}", whose()))?;
+    let value = |name: &String| match metrics.get(name) {
+        Some(&value) => Ok(value),
+        None => bail!("{} has no metric '{name}'{}", whose(), instead(name, &metrics)),
+    };
+    names.iter().map(value).collect()
+}
+
+fn read_metrics(artifact: &Path) -> anyhow::Result<Metrics> {
+    let path = artifact.join("metrics.json");
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file =
+        MetricsFile::read(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+    Ok(file.metrics)
+}
+
+/// What to use instead of a metric that does not exist.
+fn instead(name: &str, metrics: &Metrics) -> String {
+    let distance =
+        |other: &&String| strsim::damerau_levenshtein(&other.to_lowercase(), &name.to_lowercase());
+    let nearest = metrics.keys().min_by_key(distance);
+    let nearest = nearest.filter(|nearest| distance(nearest) <= name.chars().count().div_ceil(3));
+    let guess = nearest.map_or(".".to_owned(), |nearest| format!("; did you mean '{nearest}'?"));
+    if metrics.is_empty() {
+        return ": its metrics.json has no number".to_owned();
+    }
+    // A metric per class would fill the message.
+    let (plain, within): (Vec<_>, Vec<_>) = metrics.keys().partition(|name| !name.contains('/'));
+    let shown = if plain.is_empty() { within } else { plain };
+    format!("{guess} Its metrics are {}", in_short(shown, SHOWN))
+}
