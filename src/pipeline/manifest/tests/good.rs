@@ -37,6 +37,7 @@ fn everything_is_read() {
         "supervised",
         "probe",
         "summary",
+        "accuracy",
     ];
     assert_eq!(names, in_file);
     assert_eq!(graph.order().map(StageName::as_str).collect::<Vec<_>>(), in_file);
