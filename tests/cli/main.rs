@@ -26,6 +26,7 @@ mod reads;
 mod reports;
 mod secrets;
 mod selecting;
+mod summaries;
 mod support;
 mod suspended;
 mod sweeping;
