@@ -389,7 +389,10 @@ fn change(old: Option<&KeyPart>, new: Option<&KeyPart>) -> Option<Change> {
         }
         KeyPart::Parameter { name, .. } => {
             let value = |part: Option<&KeyPart>| match part {
-                Some(KeyPart::Parameter { value, .. }) => Some(value.clone()),
+                // One that another kind does not have is as one that is not given.
+                Some(KeyPart::Parameter { value, .. }) => {
+                    Some(value.clone()).filter(|value| !value.is_null())
+                }
                 _ => None,
             };
             differing(value(old), value(new)).map(|(old, new)| Change::Parameter {
