@@ -320,7 +320,13 @@ pub(crate) fn changes(old: &[KeyPart], new: &[KeyPart]) -> Vec<Change> {
         let part = Identity::Missing(port);
         was.contains_key(&part) || is.contains_key(&part)
     };
+    let all: Vec<_> = all.collect();
+    let is_other_kind = all.iter().any(|change| matches!(change, Change::Kind { .. }));
+    let is_given = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
+    let all = all.into_iter();
     all.filter(|change| match change {
+        // What another kind does not have, and this one does not set.
+        Change::Parameter { old, new, .. } if is_other_kind => is_given(old) || is_given(new),
         Change::Input { port, old: None, .. } | Change::Input { port, new: None, .. } => {
             !missing(port)
         }
@@ -389,10 +395,7 @@ fn change(old: Option<&KeyPart>, new: Option<&KeyPart>) -> Option<Change> {
         }
         KeyPart::Parameter { name, .. } => {
             let value = |part: Option<&KeyPart>| match part {
-                // One that another kind does not have is as one that is not given.
-                Some(KeyPart::Parameter { value, .. }) => {
-                    Some(value.clone()).filter(|value| !value.is_null())
-                }
+                Some(KeyPart::Parameter { value, .. }) => Some(value.clone()),
                 _ => None,
             };
             differing(value(old), value(new)).map(|(old, new)| Change::Parameter {
