@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 
+use crate::complete;
 use crate::manifest::Override;
 use crate::progress::Style;
 use crate::shell;
@@ -73,6 +75,9 @@ pub(crate) enum Command {
     Init(InitArguments),
     /// Print a completion script for a shell
     Completions(CompletionsArguments),
+    /// Write the manual pages
+    #[command(name = "__man", hide = true)]
+    Man(ManArguments),
     /// Run one job from a file that another process wrote
     #[command(name = "__job", hide = true)]
     Job(JobArguments),
@@ -82,10 +87,10 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct ManifestArguments {
     /// The manifest, a `.toml` file [default: `pipeline.toml` in this folder, or in the nearest one above]
-    #[arg(value_name = "MANIFEST")]
+    #[arg(value_name = "MANIFEST", add = ArgValueCompleter::new(complete::manifest_or_stage))]
     first: Option<PathBuf>,
     /// Only these stages: `train`, or some of its instances: `train@rate=0.9`, `train@method=lq-*` [default: all]
-    #[arg(value_name = "STAGE")]
+    #[arg(value_name = "STAGE", add = ArgValueCompleter::new(complete::stages))]
     rest: Vec<String>,
     #[command(flatten)]
     pub(crate) with: WithArguments,
@@ -99,10 +104,10 @@ pub(crate) struct WithArguments {
     #[arg(short = 'C', long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
     /// Replace a value of the manifest for this call: `--set stages.train.epochs=3`
-    #[arg(long = "set", value_name = "PATH=VALUE")]
+    #[arg(long = "set", value_name = "PATH=VALUE", add = ArgValueCompleter::new(complete::paths))]
     pub(crate) overrides: Vec<Override>,
     /// Add an axis to the matrix for this call: `--sweep stages.train.learning-rate=0.01,0.02`
-    #[arg(long = "sweep", value_name = "PATH=VALUES", value_parser = Override::sweep)]
+    #[arg(long = "sweep", value_name = "PATH=VALUES", value_parser = Override::sweep, add = ArgValueCompleter::new(complete::paths))]
     pub(crate) sweeps: Vec<Override>,
     /// Only the stages at these values of the matrix: `--only rate=0.9,method=ce`. The same axis twice means either value
     #[arg(long, value_name = "AXIS=VALUE", value_delimiter = ',')]
@@ -306,6 +311,7 @@ fn tolerance(text: &str) -> Result<f64, String> {
 #[derive(Debug, Args)]
 pub(crate) struct KindsArguments {
     /// The kind to explain
+    #[arg(add = ArgValueCompleter::new(complete::kinds))]
     pub(crate) kind: Option<String>,
 }
 
@@ -313,6 +319,12 @@ pub(crate) struct KindsArguments {
 pub(crate) struct InitArguments {
     /// The folder to write to
     #[arg(default_value = ".")]
+    pub(crate) folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArguments {
+    /// The folder to write to
     pub(crate) folder: PathBuf,
 }
 

@@ -11,6 +11,7 @@ mod cache;
 mod cli;
 mod commands;
 mod compare;
+mod complete;
 mod diagnostic;
 mod difference;
 mod digest;

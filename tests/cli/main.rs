@@ -5,6 +5,7 @@
 mod all_instances;
 mod blocked;
 mod caching;
+mod completions;
 mod crash;
 mod damage;
 mod filter;

@@ -8,6 +8,7 @@ mod instances;
 mod job;
 mod kinds;
 mod log;
+mod man;
 mod metrics;
 mod path;
 mod plan;
@@ -27,7 +28,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
 use pipeline_stages::point::canonical;
 use pipeline_stages::url::blanked;
 
@@ -47,7 +49,7 @@ use crate::visible;
 const CACHE_VARIABLE: &str = "PIPELINE_CACHE";
 
 /// The manifest where none is named.
-const DEFAULT_MANIFEST: &str = "pipeline.toml";
+pub(crate) const DEFAULT_MANIFEST: &str = "pipeline.toml";
 
 /// What was asked for cannot be done: a manifest with mistakes, a cache that cannot be read.
 const CANNOT: u8 = 2;
@@ -57,6 +59,8 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs the command that the arguments of the process ask for.
 pub(crate) fn main() -> ExitCode {
+    // A shell that asks what to offer: this does not return then.
+    CompleteEnv::with_factory(Arguments::command).var(completions::VARIABLE).complete();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return report_arguments(error),
@@ -74,6 +78,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Kinds(arguments) => kinds::run(arguments),
         Command::Init(arguments) => init::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
+        Command::Man(arguments) => man::run(arguments),
         Command::Job(arguments) => job::run(arguments),
     };
     result.unwrap_or_else(|error| report_error(&error))
