@@ -34,6 +34,7 @@ mod shell;
 mod stage_name;
 #[doc(hidden)]
 pub mod testing;
+mod tracking;
 mod visible;
 mod worker;
 

@@ -34,6 +34,7 @@ mod sweeping;
 mod sweeping_values;
 mod terminal;
 mod together;
+mod tracking;
 mod users;
 mod verify;
 mod verify_rerun;

@@ -12,6 +12,7 @@ use crate::format;
 use crate::manifest::Manifest;
 use crate::progress::{self, Reporters, RunningFiles, Style};
 use crate::stage_name::StageName;
+use crate::tracking;
 
 pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     if arguments.dry_run {
@@ -34,6 +35,8 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let running = RunningFiles::new(project.cache.layout().clone());
     let shown = progress::reporter(arguments.progress);
     let mut reporters = Reporters(vec![shown, Box::new(running)]);
+    let Manifest { tracking, experiment, .. } = &project.manifest;
+    reporters.0.extend(tracking::reporters(tracking, &experiment.name));
     let summary = execute::execute(
         &project.manifest,
         &project.graph,
