@@ -320,6 +320,9 @@ pub(crate) struct InitArguments {
     /// The folder to write to
     #[arg(default_value = ".")]
     pub(crate) folder: PathBuf,
+    /// Write a manifest for the images in this folder, `train/CLASS/` and `test/CLASS/`, without data
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ mod checking;
 mod completions;
 mod graph;
 mod init;
+mod init_data;
 mod instances;
 mod job;
 mod kinds;
