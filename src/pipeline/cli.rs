@@ -51,6 +51,10 @@ pub(crate) enum Command {
     ///
     /// Of a stage with several instances, a table: a row for each, with its most important metrics.
     Metrics(MetricsArguments),
+    /// Show the runs that did something, newest first
+    ///
+    /// Of all experiments in the cache, or of that of a manifest.
+    History(HistoryArguments),
     /// Show what stages wrote to their logs
     ///
     /// Of several stages, each log is headed by `==> NAME <==`.
@@ -191,6 +195,58 @@ pub(crate) struct RunArguments {
     /// How to show progress
     #[arg(long, value_name = "STYLE", default_value = "auto")]
     pub(crate) progress: Style,
+}
+
+impl RunArguments {
+    /// What selects stages, as it was typed, but for `--set` and `--sweep`.
+    pub(crate) fn selection(&self) -> Vec<String> {
+        let option = |name: &str, value: &String| format!("--{name} {}", shell::quoted(value));
+        let only = self.manifest.with.only.iter().map(|value| option("only", value));
+        let force = self.force.iter().map(|value| option("force", value));
+        let stages = self.manifest.stages().into_iter();
+        stages.map(|stage| shell::quoted(&stage).into_owned()).chain(only).chain(force).collect()
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct HistoryArguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<HistoryCommand>,
+    /// Only the runs of the experiment of this manifest
+    pub(crate) manifest: Option<PathBuf>,
+    /// The cache [env: PIPELINE_CACHE; default: `cache` in the nearest folder above the manifest, or
+    /// above this one, that has one or a `.git`]
+    #[arg(short = 'C', long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Show every run, however many there are
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HistoryCommand {
+    /// Show one run: what it was asked to do, what ran, and where
+    Show(HistoryShowArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HistoryShowArguments {
+    /// The run, or the beginning of its name
+    pub(crate) run: String,
+    /// The cache [env: PIPELINE_CACHE; default: `cache` in the nearest folder above this one that
+    /// has one or a `.git`]
+    #[arg(short = 'C', long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Only print the text of its manifest
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) manifest: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -108,6 +108,20 @@ impl Sources {
         self.locate(span).is_some_and(|(source, _)| matches!(source.origin, Origin::File(_)))
     }
 
+    /// The name and the text of every file, with as many stars in place of what is secret.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+        self.all.iter().filter_map(|source| match &source.origin {
+            Origin::File(name) => Some((name.as_str(), source.shown(0..source.text.len()))),
+            Origin::CommandLine => None,
+        })
+    }
+
+    /// What was added on the command line, each with its option, and without what is secret.
+    pub(crate) fn options(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let given = self.all.iter().filter(|source| source.origin == Origin::CommandLine);
+        given.map(|source| source.shown(0..source.text.len()))
+    }
+
     /// The text at `span`.
     #[cfg(test)]
     pub(crate) fn text(&self, span: &Span) -> &str {

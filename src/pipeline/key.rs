@@ -214,6 +214,11 @@ pub(crate) fn single_ports(port: &str) -> impl Iterator<Item = Cow<'_, str>> {
 }
 
 impl StageKey {
+    /// The first digits: enough to distinguish keys by eye.
+    pub(crate) fn short(&self) -> String {
+        self.0.short()
+    }
+
     /// The key that these parts make.
     pub(crate) fn of(parts: &[KeyPart]) -> Self {
         let mut encoder = Encoder::new(DOMAIN);

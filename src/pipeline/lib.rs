@@ -21,6 +21,7 @@ mod expected;
 mod facts;
 mod format;
 mod graph;
+mod history;
 mod key;
 mod launcher;
 mod lint;

@@ -396,9 +396,9 @@ fn events_as_json() {
     assert_snapshot!(project.filter(&shown), @r#"
     {"event":"begin","experiment":"words","stages":2}
     {"event":"start","key":"[digest]","kind":"command","resumes":false,"stage":"words","why":{"reason":"never-ran"}}
-    {"digest":"[digest]","event":"end","metrics":{},"outcome":"ran","seconds":"[seconds]","stage":"words","unchanged":false}
+    {"digest":"[digest]","event":"end","key":"[digest]","metrics":{},"outcome":"ran","seconds":"[seconds]","stage":"words","unchanged":false}
     {"event":"start","key":"[digest]","kind":"command","resumes":false,"stage":"count","why":{"reason":"never-ran"}}
-    {"digest":"[digest]","event":"end","metrics":{},"outcome":"ran","seconds":"[seconds]","stage":"count","unchanged":false}
+    {"digest":"[digest]","event":"end","key":"[digest]","metrics":{},"outcome":"ran","seconds":"[seconds]","stage":"count","unchanged":false}
     {"complete":true,"event":"done","seconds":"[seconds]"}
     "#);
 }

@@ -3,6 +3,7 @@
 mod checking;
 mod completions;
 mod graph;
+mod history;
 mod init;
 mod init_data;
 mod instances;
@@ -35,7 +36,7 @@ use pipeline_stages::point::canonical;
 use pipeline_stages::url::blanked;
 
 use crate::cache::Cache;
-use crate::cli::{self, Arguments, Command, ManifestArguments, WithArguments};
+use crate::cli::{self, Arguments, Command, ManifestArguments};
 use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
@@ -73,6 +74,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Why(arguments) => why::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Metrics(arguments) => metrics::run(arguments),
+        Command::History(arguments) => history::run(arguments),
         Command::Log(arguments) => log::run(arguments),
         Command::Path(arguments) => path::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
@@ -108,7 +110,7 @@ impl Project {
         {
             manifest.folder = folder;
         }
-        let cache = Arc::new(open_cache(&arguments.with, &manifest.folder)?);
+        let cache = Arc::new(open_cache(arguments.with.cache.as_deref(), &manifest.folder)?);
         Ok(Self { manifest, graph, cache, only: arguments.with.only.clone() })
     }
 
@@ -306,9 +308,9 @@ fn nearest_manifest(stages: &[String]) -> anyhow::Result<PathBuf> {
 }
 
 /// The cache that the arguments or the environment name, or else that of a folder.
-pub(crate) fn open_cache(arguments: &WithArguments, folder: &Path) -> anyhow::Result<Cache> {
+pub(crate) fn open_cache(given: Option<&Path>, folder: &Path) -> anyhow::Result<Cache> {
     let named = std::env::var_os(CACHE_VARIABLE).filter(|value| !value.is_empty());
-    let root = match arguments.cache.clone().or(named.map(PathBuf::from)) {
+    let root = match given.map(Path::to_owned).or(named.map(PathBuf::from)) {
         Some(folder) => std::path::absolute(folder).context("no current folder")?,
         None => default_cache(folder),
     };
