@@ -226,6 +226,8 @@ pub(crate) enum GraphFormat {
     Dot,
     /// For Markdown pages
     Mermaid,
+    /// A picture
+    Svg,
     /// For programs
     Json,
 }

@@ -4,7 +4,6 @@ mod checking;
 mod completions;
 mod graph;
 mod init;
-mod instances;
 mod job;
 mod kinds;
 mod log;
