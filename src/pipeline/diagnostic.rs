@@ -86,6 +86,16 @@ impl Sources {
         }
     }
 
+    /// Each file, with its name and its text. What is hidden is `***`.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&str, String)> {
+        self.all.iter().filter_map(|source| match &source.origin {
+            Origin::File(name) => {
+                Some((name.as_str(), source.shown(0..source.text.len()).into_owned()))
+            }
+            Origin::CommandLine => None,
+        })
+    }
+
     /// The number of the line, from 1, on which `span` starts.
     pub(crate) fn line(&self, span: &Span) -> usize {
         self.locate(span).map_or(1, |(source, local)| source.line_of(local.start) + 1)

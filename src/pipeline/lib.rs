@@ -31,6 +31,7 @@ mod plan;
 mod process_tree;
 mod progress;
 mod reason;
+mod report;
 mod shell;
 mod stage_name;
 mod state_words;

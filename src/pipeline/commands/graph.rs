@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::plan::state_json;
+use super::report;
 use super::{Project, print, print_json, print_raw};
 use crate::cli::{GraphArguments, GraphFormat};
 use crate::drawing::{self, Drawing, Links, Node};
@@ -14,6 +15,7 @@ use crate::format;
 use crate::instances::{self, Row};
 use crate::manifest::Stage;
 use crate::plan::{Plan, PlanState};
+use crate::report::Extent;
 use crate::stage_name::StageName;
 use crate::state_words::{state_name, state_reason, states_in_words, symbol, together};
 
@@ -26,6 +28,10 @@ pub(crate) fn run(arguments: &GraphArguments) -> anyhow::Result<ExitCode> {
         GraphFormat::Dot => print_raw(dot(&project, &plan, most).as_bytes())?,
         GraphFormat::Mermaid => print_raw(mermaid(&project, &plan, most).as_bytes())?,
         GraphFormat::Svg => print_raw(svg(&project, &plan, arguments.all).as_bytes())?,
+        GraphFormat::Html => {
+            let page = report::page_of(&project, &plan, &arguments.manifest, Extent::Graph)?;
+            print_raw(page.as_bytes())?;
+        }
         GraphFormat::Json => print_json(&json(&project, &plan))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -10,6 +10,7 @@ mod log;
 mod metrics;
 mod path;
 mod plan;
+mod report;
 mod run;
 mod status;
 mod time_left;
@@ -67,6 +68,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Why(arguments) => why::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Metrics(arguments) => metrics::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
         Command::Log(arguments) => log::run(arguments),
         Command::Path(arguments) => path::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
