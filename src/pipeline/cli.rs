@@ -55,6 +55,11 @@ pub(crate) enum Command {
     ///
     /// Of all experiments in the cache, or of that of a manifest.
     History(HistoryArguments),
+    /// Write a page about an experiment: one HTML file that needs nothing else
+    ///
+    /// It has the graph, summaries, metrics, curves, confusion matrices, label noise, times, and how every number
+    /// was made. Stages that are not fresh are shown with their last results, and marked.
+    Report(ReportArguments),
     /// Show what stages wrote to their logs
     ///
     /// Of several stages, each log is headed by `==> NAME <==`.
@@ -154,6 +159,22 @@ impl ManifestArguments {
         }
         let words = words.iter().map(|word| format!(" {}", shell::quoted(word)));
         format!("pipeline {verb}{}", words.collect::<String>())
+    }
+
+    /// The options that change the manifest, each as somebody would type it.
+    pub(crate) fn changes(&self) -> Vec<String> {
+        let set = self
+            .with
+            .overrides
+            .iter()
+            .map(|value| format!("--set {}", shell::quoted(&value.to_string())));
+        let sweeps = self
+            .with
+            .sweeps
+            .iter()
+            .map(|value| format!("--sweep {}", shell::quoted(&value.to_string())));
+        let only = self.with.only.iter().map(|value| format!("--only {}", shell::quoted(value)));
+        set.chain(sweeps).chain(only).collect()
     }
 
     /// The same for the stages that were chosen here.
@@ -279,6 +300,18 @@ pub(crate) struct GraphArguments {
     pub(crate) all: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ReportArguments {
+    #[command(flatten)]
+    pub(crate) manifest: ManifestArguments,
+    /// The file to write; `-` for standard output
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub(crate) output: PathBuf,
+    /// Open it in the browser
+    #[arg(long)]
+    pub(crate) open: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum GraphFormat {
     /// For people, in a terminal
@@ -287,6 +320,10 @@ pub(crate) enum GraphFormat {
     Dot,
     /// For Markdown pages
     Mermaid,
+    /// A picture
+    Svg,
+    /// A page: the picture, and what is known of each stage
+    Html,
     /// For programs
     Json,
 }

@@ -6,7 +6,6 @@ mod graph;
 mod history;
 mod init;
 mod init_data;
-mod instances;
 mod job;
 mod kinds;
 mod log;
@@ -14,6 +13,7 @@ mod man;
 mod metrics;
 mod path;
 mod plan;
+mod report;
 mod run;
 mod status;
 mod time_left;
@@ -75,6 +75,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Status(arguments) => status::run(arguments),
         Command::Metrics(arguments) => metrics::run(arguments),
         Command::History(arguments) => history::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
         Command::Log(arguments) => log::run(arguments),
         Command::Path(arguments) => path::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::instances::{self, Row, instances_in_words};
 use super::plan::{self, Shown};
 use super::{INTERRUPTED, Project, print, warn};
 use crate::cli::{ManifestArguments, RunArguments};
@@ -11,6 +10,7 @@ use crate::events::Outcome;
 use crate::execute::{self, Options, Summary};
 use crate::format;
 use crate::history::{Asked, Recorder};
+use crate::instances::{self, Row, instances_in_words};
 use crate::manifest::Manifest;
 use crate::progress::{self, Reporters, RunningFiles, Style};
 use crate::stage_name::StageName;

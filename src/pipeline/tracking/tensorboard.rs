@@ -57,7 +57,7 @@ impl Reporter for TensorBoard {
             RunEvent::Measured { stage, measured } => {
                 self.write(stage, measured.step, &measured.name, measured.value);
             }
-            RunEvent::End { stage, outcome } => {
+            RunEvent::End { stage, outcome, .. } => {
                 if let Outcome::Ran { metrics, .. } = outcome {
                     for (name, value) in metrics {
                         self.write(stage, 0, &format!("result/{name}"), *value);
