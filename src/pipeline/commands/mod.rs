@@ -1,6 +1,7 @@
 //! The subcommands, one file each, and what they share.
 
 mod checking;
+mod compare;
 mod completions;
 mod graph;
 mod history;
@@ -10,8 +11,11 @@ mod job;
 mod kinds;
 mod log;
 mod metrics;
+mod nearest;
 mod path;
 mod plan;
+mod recorded;
+mod results;
 mod run;
 mod status;
 mod time_left;
@@ -69,6 +73,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Why(arguments) => why::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Metrics(arguments) => metrics::run(arguments),
+        Command::Results(arguments) => results::run(arguments),
+        Command::Compare(arguments) => compare::run(arguments),
         Command::History(arguments) => history::run(arguments),
         Command::Log(arguments) => log::run(arguments),
         Command::Path(arguments) => path::run(arguments),
