@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 
+use crate::complete;
 use crate::manifest::Override;
 use crate::progress::Style;
 use crate::shell;
@@ -60,6 +62,11 @@ pub(crate) enum Command {
     ///
     /// Of all experiments in the cache, or of that of a manifest.
     History(HistoryArguments),
+    /// Write a page about an experiment: one HTML file that needs nothing else
+    ///
+    /// It has the graph, summaries, metrics, curves, confusion matrices, label noise, times, and how every number
+    /// was made. Stages that are not fresh are shown with their last results, and marked.
+    Report(ReportArguments),
     /// Show what stages wrote to their logs
     ///
     /// Of several stages, each log is headed by `==> NAME <==`.
@@ -84,6 +91,9 @@ pub(crate) enum Command {
     Init(InitArguments),
     /// Print a completion script for a shell
     Completions(CompletionsArguments),
+    /// Write the manual pages
+    #[command(name = "__man", hide = true)]
+    Man(ManArguments),
     /// Run one job from a file that another process wrote
     #[command(name = "__job", hide = true)]
     Job(JobArguments),
@@ -93,10 +103,10 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct ManifestArguments {
     /// The manifest, a `.toml` file [default: `pipeline.toml` in this folder, or in the nearest one above]
-    #[arg(value_name = "MANIFEST")]
+    #[arg(value_name = "MANIFEST", add = ArgValueCompleter::new(complete::manifest_or_stage))]
     first: Option<PathBuf>,
     /// Only these stages: `train`, or some of its instances: `train@rate=0.9`, `train@method=lq-*` [default: all]
-    #[arg(value_name = "STAGE")]
+    #[arg(value_name = "STAGE", add = ArgValueCompleter::new(complete::stages))]
     rest: Vec<String>,
     #[command(flatten)]
     pub(crate) with: WithArguments,
@@ -110,10 +120,10 @@ pub(crate) struct WithArguments {
     #[arg(short = 'C', long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
     /// Replace a value of the manifest for this call: `--set stages.train.epochs=3`
-    #[arg(long = "set", value_name = "PATH=VALUE")]
+    #[arg(long = "set", value_name = "PATH=VALUE", add = ArgValueCompleter::new(complete::paths))]
     pub(crate) overrides: Vec<Override>,
     /// Add an axis to the matrix for this call: `--sweep stages.train.learning-rate=0.01,0.02`
-    #[arg(long = "sweep", value_name = "PATH=VALUES", value_parser = Override::sweep)]
+    #[arg(long = "sweep", value_name = "PATH=VALUES", value_parser = Override::sweep, add = ArgValueCompleter::new(complete::paths))]
     pub(crate) sweeps: Vec<Override>,
     /// Only the stages at these values of the matrix: `--only rate=0.9,method=ce`. The same axis twice means either value
     #[arg(long, value_name = "AXIS=VALUE", value_delimiter = ',')]
@@ -156,6 +166,22 @@ impl ManifestArguments {
         }
         let words = words.iter().map(|word| format!(" {}", shell::quoted(word)));
         format!("pipeline {verb}{}", words.collect::<String>())
+    }
+
+    /// The options that change the manifest, each as somebody would type it.
+    pub(crate) fn changes(&self) -> Vec<String> {
+        let set = self
+            .with
+            .overrides
+            .iter()
+            .map(|value| format!("--set {}", shell::quoted(&value.to_string())));
+        let sweeps = self
+            .with
+            .sweeps
+            .iter()
+            .map(|value| format!("--sweep {}", shell::quoted(&value.to_string())));
+        let only = self.with.only.iter().map(|value| format!("--only {}", shell::quoted(value)));
+        set.chain(sweeps).chain(only).collect()
     }
 
     /// The same for the stages that were chosen here.
@@ -333,6 +359,18 @@ pub(crate) struct GraphArguments {
     pub(crate) all: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ReportArguments {
+    #[command(flatten)]
+    pub(crate) manifest: ManifestArguments,
+    /// The file to write; `-` for standard output
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub(crate) output: PathBuf,
+    /// Open it in the browser
+    #[arg(long)]
+    pub(crate) open: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum GraphFormat {
     /// For people, in a terminal
@@ -341,6 +379,10 @@ pub(crate) enum GraphFormat {
     Dot,
     /// For Markdown pages
     Mermaid,
+    /// A picture
+    Svg,
+    /// A page: the picture, and what is known of each stage
+    Html,
     /// For programs
     Json,
 }
@@ -421,6 +463,7 @@ fn tolerance(text: &str) -> Result<f64, String> {
 #[derive(Debug, Args)]
 pub(crate) struct KindsArguments {
     /// The kind to explain
+    #[arg(add = ArgValueCompleter::new(complete::kinds))]
     pub(crate) kind: Option<String>,
 }
 
@@ -428,6 +471,15 @@ pub(crate) struct KindsArguments {
 pub(crate) struct InitArguments {
     /// The folder to write to
     #[arg(default_value = ".")]
+    pub(crate) folder: PathBuf,
+    /// Write a manifest for the images in this folder, `train/CLASS/` and `test/CLASS/`, without data
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArguments {
+    /// The folder to write to
     pub(crate) folder: PathBuf,
 }
 

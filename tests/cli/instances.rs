@@ -213,6 +213,8 @@ fn why_explains_instances_together() {
 
     train@init=scratch,rate=0.5,seed=1 will run because:
       no earlier run
+      the nearest result is train@init=scratch,rate=0.1,seed=1, made just now, key [digest]:
+        environment: {"INIT":"scratch","RATE":"0.1","SEED":"1"} -> {"INIT":"scratch","RATE":"0.5","SEED":"1"}
     the same is true for train@init=scratch,rate=0.5,seed=2, train@init=simclr,rate=0.5,seed=1, train@init=simclr,rate=0.5,seed=2
 
     evaluate@init=scratch,rate=0.1,seed=1 will run if the output of words changes

@@ -380,15 +380,6 @@ fn init_writes_a_manifest_that_plans() {
 }
 
 #[test]
-fn completions_for_every_shell() {
-    let project = Sandbox::new("");
-    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let script = project.pipeline(&format!("completions {shell}"));
-        assert!(script.status.success() && script.stdout.contains("keep-going"), "{shell}");
-    }
-}
-
-#[test]
 fn events_as_json() {
     let project = Sandbox::new(WORDS);
     let ended = project.pipeline("run experiment.toml --jobs 1 --progress json count");

@@ -6,14 +6,18 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::instances::{self, Row};
-use super::plan::{state_json, state_name, state_reason, states_in_words};
+use super::plan::state_json;
+use super::report;
 use super::{Project, print, print_json, print_raw};
 use crate::cli::{GraphArguments, GraphFormat};
+use crate::drawing::{self, Drawing, Links, Node};
 use crate::format;
+use crate::instances::{self, Row};
 use crate::manifest::Stage;
 use crate::plan::{Plan, PlanState};
+use crate::report::Extent;
 use crate::stage_name::StageName;
+use crate::state_words::{state_name, state_reason, states_in_words, symbol, together};
 
 pub(crate) fn run(arguments: &GraphArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
@@ -23,29 +27,14 @@ pub(crate) fn run(arguments: &GraphArguments) -> anyhow::Result<ExitCode> {
         GraphFormat::Text => print(&text(&project, &plan, most))?,
         GraphFormat::Dot => print_raw(dot(&project, &plan, most).as_bytes())?,
         GraphFormat::Mermaid => print_raw(mermaid(&project, &plan, most).as_bytes())?,
+        GraphFormat::Svg => print_raw(svg(&project, &plan, arguments.all).as_bytes())?,
+        GraphFormat::Html => {
+            let page = report::page_of(&project, &plan, &arguments.manifest, Extent::Graph)?;
+            print_raw(page.as_bytes())?;
+        }
         GraphFormat::Json => print_json(&json(&project, &plan))?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn symbol(state: &PlanState) -> &'static str {
-    match state {
-        PlanState::Fresh(_) => "●",
-        PlanState::Dirty { .. } => "○",
-        PlanState::Waiting { .. } => "◌",
-        PlanState::Blocked(_) => "⊘",
-    }
-}
-
-/// The state that many instances have together: that of the one that has the furthest to go.
-fn together<'p>(instances: &[(&StageName, &'p PlanState)]) -> Option<&'p PlanState> {
-    let rank = |state: &PlanState| match state {
-        PlanState::Fresh(_) => 0,
-        PlanState::Waiting { .. } => 1,
-        PlanState::Dirty { .. } => 2,
-        PlanState::Blocked(_) => 3,
-    };
-    instances.iter().map(|(_, state)| *state).max_by_key(|state| rank(state))
 }
 
 /// Layer by layer: in each, the stages that could run side by side.
@@ -103,61 +92,19 @@ fn edges<'p>(stages: impl IntoIterator<Item = &'p Stage>, shown: fn(&StageName) 
     if texts.is_empty() { String::new() } else { format!("← {}", texts.join(", ")) }
 }
 
-/// The stages as a drawing has them: many instances of one stage are one node.
-struct Drawing<'p> {
-    nodes: Vec<Node<'p>>,
-    /// From which node to which one, and the port there; each once.
-    edges: Vec<(usize, usize, &'p str)>,
-}
-
-struct Node<'p> {
-    name: &'p str,
-    kind: &'static str,
-    /// How many instances are in which state, where there are many.
-    counts: Option<String>,
-    state: &'p PlanState,
-}
-
-impl<'p> Drawing<'p> {
-    fn of(project: &'p Project, plan: &'p Plan, most: usize) -> Self {
-        let (mut nodes, mut places) = (Vec::new(), HashMap::new());
-        for row in instances::rows(plan.iter(), most) {
-            let (name, counts, instances) = match row {
-                Row::One(name, state) => (name.as_str(), None, vec![(name, state)]),
-                Row::Many(template, instances) => {
-                    (template, Some(states_in_words(&instances)), instances)
-                }
-            };
-            let Some(state) = together(&instances) else { continue };
-            let stage = instances.first().and_then(|(name, _)| project.manifest.stage(name));
-            let kind = stage.map_or("", |stage| stage.stage.info().name);
-            places.extend(instances.iter().map(|(name, _)| (*name, nodes.len())));
-            nodes.push(Node { name, kind, counts, state });
-        }
-        let (mut edges, mut seen) = (Vec::new(), HashSet::new());
-        for stage in &project.manifest.stages {
-            for (port, connection) in stage.connections() {
-                let (Some(&from), Some(&to)) =
-                    (places.get(&connection.from), places.get(&stage.name))
-                else {
-                    continue;
-                };
-                let edge = (from, to, connection.name.as_deref().unwrap_or(port));
-                if seen.insert(edge) {
-                    edges.push(edge);
-                }
-            }
-        }
-        Self { nodes, edges }
-    }
+/// All instances of a stage are one node, unless `all` of them are shown.
+fn svg(project: &Project, plan: &Plan, all: bool) -> String {
+    let most = if all { usize::MAX } else { 1 };
+    let drawing = Drawing::of(&project.manifest, plan, most);
+    drawing::svg(&drawing, &project.manifest.experiment.name, Links::None)
 }
 
 fn dot(project: &Project, plan: &Plan, most: usize) -> String {
-    let drawing = Drawing::of(project, plan, most);
+    let drawing = Drawing::of(&project.manifest, plan, most);
     let mut text = format!("digraph \"{}\" {{\n", project.manifest.experiment.name);
     text.push_str("  rankdir = LR;\n  node [shape = box, style = \"rounded,filled\", fontname = \"Helvetica\"];\n");
     text.push_str("  edge [fontname = \"Helvetica\", fontsize = 10, color = \"#555555\"];\n");
-    for Node { name, kind, counts, state } in &drawing.nodes {
+    for Node { name, kind, counts, state, .. } in &drawing.nodes {
         let colour = match state {
             PlanState::Fresh(_) => "#d9f2d9",
             PlanState::Dirty { .. } => "#ffe0b3",
@@ -181,9 +128,9 @@ fn dot(project: &Project, plan: &Plan, most: usize) -> String {
 
 /// Nodes have numbers for ids: a stage may be called `end` or `graph`, which mean something in Mermaid.
 fn mermaid(project: &Project, plan: &Plan, most: usize) -> String {
-    let drawing = Drawing::of(project, plan, most);
+    let drawing = Drawing::of(&project.manifest, plan, most);
     let mut text = "flowchart LR\n".to_owned();
-    for (id, Node { name, kind, counts, state }) in drawing.nodes.iter().enumerate() {
+    for (id, Node { name, kind, counts, state, .. }) in drawing.nodes.iter().enumerate() {
         let below = counts.as_ref().map_or(String::new(), |counts| format!("<br>{counts}"));
         let _ = writeln!(
             text,

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::instances::names_in_words;
-use super::plan::{state_name, state_reason};
 use super::{Project, note, print, print_raw};
 use crate::cli::StageArguments;
+use crate::instances::names_in_words;
 use crate::plan::{Plan, PlanState};
 use crate::stage_name::StageName;
+use crate::state_words::{state_name, state_reason};
 
 pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::instances::{self, Row, names_in_words};
 use super::{Project, print, print_json};
 use crate::cache::Record;
 use crate::cli::MetricsArguments;
 use crate::format;
+use crate::instances::{self, Row, names_in_words};
 use crate::plan::{Plan, PlanState};
 use crate::stage_name::StageName;
 

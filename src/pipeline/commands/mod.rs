@@ -6,15 +6,17 @@ mod completions;
 mod graph;
 mod history;
 mod init;
-mod instances;
+mod init_data;
 mod job;
 mod kinds;
 mod log;
+mod man;
 mod metrics;
 mod nearest;
 mod path;
 mod plan;
 mod recorded;
+mod report;
 mod results;
 mod run;
 mod status;
@@ -32,7 +34,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
 use pipeline_stages::point::canonical;
 use pipeline_stages::url::blanked;
 
@@ -52,7 +55,7 @@ use crate::visible;
 const CACHE_VARIABLE: &str = "PIPELINE_CACHE";
 
 /// The manifest where none is named.
-const DEFAULT_MANIFEST: &str = "pipeline.toml";
+pub(crate) const DEFAULT_MANIFEST: &str = "pipeline.toml";
 
 /// What was asked for cannot be done: a manifest with mistakes, a cache that cannot be read.
 const CANNOT: u8 = 2;
@@ -62,6 +65,8 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs the command that the arguments of the process ask for.
 pub(crate) fn main() -> ExitCode {
+    // A shell that asks what to offer: this does not return then.
+    CompleteEnv::with_factory(Arguments::command).var(completions::VARIABLE).complete();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return report_arguments(error),
@@ -76,12 +81,14 @@ pub(crate) fn main() -> ExitCode {
         Command::Results(arguments) => results::run(arguments),
         Command::Compare(arguments) => compare::run(arguments),
         Command::History(arguments) => history::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
         Command::Log(arguments) => log::run(arguments),
         Command::Path(arguments) => path::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Kinds(arguments) => kinds::run(arguments),
         Command::Init(arguments) => init::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
+        Command::Man(arguments) => man::run(arguments),
         Command::Job(arguments) => job::run(arguments),
     };
     result.unwrap_or_else(|error| report_error(&error))

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::instances::names_in_words;
-use super::plan::state_reason;
 use super::{Project, print_raw};
 use crate::cli::{ManifestArguments, StageArguments};
+use crate::instances::names_in_words;
 use crate::plan::{Plan, PlanState};
 use crate::stage_name::StageName;
+use crate::state_words::state_reason;
 
 pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;

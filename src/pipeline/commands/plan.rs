@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::instances::{self, MOST_INSTANCES, Row, instances_in_words, names_in_words};
 use super::time_left::{TimeLeft, plan_with_time};
 use super::{Project, print, print_json, warn};
 use crate::cli::{ManifestArguments, PlanArguments};
 use crate::format;
-use crate::plan::{Blocked, Plan, PlanState};
-use crate::stage_name::StageName;
+use crate::instances::{self, MOST_INSTANCES, Row};
+use crate::plan::{Plan, PlanState};
+use crate::state_words::{state_name, state_reason, states_in_words};
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let PlanArguments { manifest, force, all, json, exit_code } = arguments;
@@ -46,32 +46,6 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     Ok(if would_run { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The name of a state, the same in all commands.
-pub(crate) fn state_name(state: &PlanState) -> &'static str {
-    match state {
-        PlanState::Fresh(_) => "fresh",
-        PlanState::Dirty { .. } => "dirty",
-        PlanState::Waiting { .. } => "waiting",
-        PlanState::Blocked(_) => "blocked",
-    }
-}
-
-/// Why a stage is in its state; empty for a fresh one.
-pub(crate) fn state_reason(state: &PlanState) -> String {
-    match state {
-        PlanState::Fresh(_) => String::new(),
-        PlanState::Dirty { reason, .. } => reason.to_string(),
-        PlanState::Waiting { on, reason } => {
-            let known = reason.as_ref().map_or_else(String::new, |reason| format!("; {reason}"));
-            format!("on {}{known}", names_in_words(on))
-        }
-        PlanState::Blocked(Blocked { line, file, message }) => match file {
-            None => format!("line {line}: {message}"),
-            Some(file) => format!("{file}:{line}: {message}"),
-        },
-    }
-}
-
 pub(crate) fn state_json(state: &PlanState) -> Value {
     match state {
         PlanState::Fresh(record) => {
@@ -100,19 +74,6 @@ fn to_text(project: &Project, plan: &Plan, time: &TimeLeft, all: bool) -> String
     let table = format::table(&rows.collect::<Vec<_>>());
     let left = time.in_words(plan.iter().map(|(name, _)| name), "; ");
     format!("{table}\n{}: {}{left}\n", project.manifest.experiment.name, closing(plan))
-}
-
-/// How many instances of a stage are in which state: `140: 3 fresh, 97 to run, 40 waiting`.
-pub(super) fn states_in_words(instances: &[(&StageName, &PlanState)]) -> String {
-    let count = |wanted: fn(&PlanState) -> bool| {
-        instances.iter().filter(|(_, state)| wanted(state)).count()
-    };
-    instances_in_words([
-        (count(|state| matches!(state, PlanState::Fresh(_))), "fresh"),
-        (count(|state| matches!(state, PlanState::Dirty { .. })), "to run"),
-        (count(|state| matches!(state, PlanState::Waiting { .. })), "waiting"),
-        (count(|state| matches!(state, PlanState::Blocked(_))), "blocked"),
-    ])
 }
 
 fn closing(plan: &Plan) -> String {

@@ -6,15 +6,16 @@ use std::process::ExitCode;
 use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
-use super::instances::{self, Row};
-use super::plan::{state_json, state_name, state_reason, states_in_words};
+use super::plan::state_json;
 use super::{Project, print, print_json};
 use crate::cache::Record;
 use crate::cli::StatusArguments;
 use crate::format;
+use crate::instances::{self, Row};
 use crate::plan::PlanState;
 use crate::progress::Running;
 use crate::stage_name::StageName;
+use crate::state_words::{state_name, state_reason, states_in_words};
 
 pub(crate) fn run(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;

@@ -10,12 +10,12 @@ use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
 use super::checking::with_meter;
-use super::instances::names_in_words;
 use super::{Project, open_cache, print, print_json, verify_rerun, verify_restore};
 use crate::cache::{Cache, Check, Checked, Damage, Verdict, Withdrawn};
 use crate::cli::{ManifestArguments, VerifyArguments};
 use crate::digest::Digest;
 use crate::format;
+use crate::instances::names_in_words;
 use crate::plan::{Plan, PlanState};
 use crate::reason::Reason;
 use crate::stage_name::StageName;

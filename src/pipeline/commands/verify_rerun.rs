@@ -11,7 +11,6 @@ use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
 use super::checking::with_meter;
-use super::plan::state_reason;
 use super::{Project, print, print_json};
 use crate::cache::{Check, Checked, Damage, Listing, Record, Verdict, WorkFolder};
 use crate::cli::{ManifestArguments, VerifyArguments};
@@ -22,6 +21,7 @@ use crate::format;
 use crate::plan::{Plan, PlanState};
 use crate::progress::{self, Style};
 use crate::stage_name::StageName;
+use crate::state_words::state_reason;
 
 /// What a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;

@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::process::ExitCode;
 
-use super::instances::{MOST_NAMES, names_in_words};
 use super::nearest::{Near, Nearest};
-use super::plan::state_reason;
 use super::{Project, print};
 use crate::cache::Record;
 use crate::cli::WhyArguments;
+use crate::instances::{MOST_NAMES, names_in_words};
 use crate::key::Change;
 use crate::plan::{Plan, PlanState};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
+use crate::state_words::state_reason;
 
 pub(crate) fn run(arguments: &WhyArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;

@@ -197,7 +197,8 @@ impl Run<'_> {
                 && self.manifest.stage(name).is_some_and(|stage| stage.stage.allows_missing())
                 && self.graph.inputs(name).into_iter().any(|input| self.record(input).is_some())
         };
-        let mut stages = self.states.iter().filter(|_| self.starts_more());
+        // After a failure it does not start, but it may be fresh.
+        let mut stages = self.states.iter().filter(|_| !self.stopping());
         stages.find(can_start).map(|(name, _)| name.clone())
     }
 

@@ -5,19 +5,19 @@ use std::collections::HashMap;
 use crate::stage_name::StageName;
 
 /// The most instances of a stage that have a line each in a table.
-pub(super) const MOST_INSTANCES: usize = 5;
+pub(crate) const MOST_INSTANCES: usize = 5;
 
 /// The most instances of a stage that are named in one line.
-pub(super) const MOST_NAMES: usize = 3;
+pub(crate) const MOST_NAMES: usize = 3;
 
 /// How many instances of a stage have a line each: any number of them if `all` are asked for.
-pub(super) fn most(all: bool) -> usize {
+pub(crate) fn most(all: bool) -> usize {
     if all { usize::MAX } else { MOST_INSTANCES }
 }
 
 /// What has a line in a table.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Row<'a, T> {
+pub(crate) enum Row<'a, T> {
     /// A stage, or one of its few instances.
     One(&'a StageName, T),
     /// The name of a stage in the manifest, and its many instances.
@@ -25,7 +25,7 @@ pub(super) enum Row<'a, T> {
 }
 
 /// The lines of these stages, in their order. A stage of more than `most` instances has one line, where its first one is.
-pub(super) fn rows<'a, T>(
+pub(crate) fn rows<'a, T>(
     stages: impl IntoIterator<Item = (&'a StageName, T)>,
     most: usize,
 ) -> Vec<Row<'a, T>> {
@@ -52,7 +52,7 @@ pub(super) fn rows<'a, T>(
 }
 
 /// Names in a line; of a stage with many of them, how many: `data, 140 of train`.
-pub(super) fn names_in_words<'a>(names: impl IntoIterator<Item = &'a StageName>) -> String {
+pub(crate) fn names_in_words<'a>(names: impl IntoIterator<Item = &'a StageName>) -> String {
     let rows = rows(names.into_iter().map(|name| (name, ())), MOST_NAMES);
     let texts = rows.into_iter().map(|row| match row {
         Row::One(name, ()) => name.to_string(),
@@ -62,7 +62,7 @@ pub(super) fn names_in_words<'a>(names: impl IntoIterator<Item = &'a StageName>)
 }
 
 /// How many instances of a stage are how, in one line: `140: 3 fresh, 97 to run, 40 waiting`.
-pub(super) fn instances_in_words<const N: usize>(counts: [(usize, &str); N]) -> String {
+pub(crate) fn instances_in_words<const N: usize>(counts: [(usize, &str); N]) -> String {
     let all: usize = counts.iter().map(|(count, _)| count).sum();
     let parts = counts.iter().filter(|(count, _)| *count > 0);
     let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();

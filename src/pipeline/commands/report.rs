@@ -1,0 +1,80 @@
+//! `pipeline report`: a page about an experiment.
+
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, ensure};
+
+use super::{Project, note, print, print_raw};
+use crate::cli::{ManifestArguments, ReportArguments};
+use crate::drawing::{self, Drawing, Links};
+use crate::format;
+use crate::plan::Plan;
+use crate::report::{self, Extent, MOST_STAGES, Report, Subject};
+
+/// What opens a file as a click on it does.
+const OPENER: &str = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+
+pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
+    let ReportArguments { manifest, output, open } = arguments;
+    let is_printed = output.as_os_str() == "-";
+    ensure!(!(is_printed && *open), "--open needs a file: name one with --output");
+    let project = Project::open(manifest)?;
+    let plan = project.plan(&project.select(&manifest.stages())?);
+    let page = page_of(&project, &plan, manifest, Extent::All)?;
+    if is_printed {
+        print_raw(page.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    std::fs::write(output, &page).with_context(|| format!("cannot write {}", output.display()))?;
+    let count = plan.iter().count();
+    let stages = if count == 1 { "1 stage".to_owned() } else { format!("{count} stages") };
+    print(&format!("{}: {stages}, {}\n", output.display(), format::bytes(page.len() as u64)))?;
+    if *open {
+        open_file(output);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The page about the stages of a plan.
+///
+/// # Errors
+/// When there are too many of them.
+pub(super) fn page_of(
+    project: &Project,
+    plan: &Plan,
+    arguments: &ManifestArguments,
+    extent: Extent,
+) -> anyhow::Result<String> {
+    let count = plan.iter().count();
+    ensure!(
+        count <= MOST_STAGES,
+        "{count} stages are too many for a page, which has at most {MOST_STAGES}: name some of them, or choose with --only"
+    );
+    let subject = Subject {
+        manifest: &project.manifest,
+        plan,
+        cache: &project.cache,
+        command: arguments.command_again("run"),
+        changes: arguments.changes(),
+    };
+    let drawing = Drawing::of(&project.manifest, plan, 1);
+    let title = format!("The stages of {}", project.manifest.experiment.name);
+    let graph = drawing::svg(&drawing, &title, Links::WithinPage);
+    let made = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    Ok(report::page(&Report::of(&subject, extent), &graph, made))
+}
+
+/// Opens a file, as far as the machine can. It is written already: a failure is not an error.
+fn open_file(path: &Path) {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut command = Command::new(OPENER);
+    command.arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let problem = match command.status() {
+        Ok(status) if status.success() => return,
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    };
+    note(&format!("`{OPENER}` could not open {}: {problem}", path.display()));
+}

@@ -1,0 +1,138 @@
+//! The page of `pipeline report`: what is known of an experiment, as data ([`Report`]) and as one HTML file ([`page`]).
+//!
+//! [`stage`] has what records know of a stage, [`contents`] what is read from its artifact and its log. Nothing is run or written.
+
+mod contents;
+mod csv;
+mod markdown;
+mod page;
+mod stage;
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::cache::Cache;
+use crate::manifest::Manifest;
+use crate::plan::Plan;
+use contents::{Contents, Room};
+pub(crate) use page::page;
+pub(crate) use stage::StageReport;
+
+/// The most stages and instances of one page.
+pub(crate) const MOST_STAGES: usize = 5000;
+
+/// What a report is about.
+pub(crate) struct Subject<'p> {
+    pub(crate) manifest: &'p Manifest,
+    pub(crate) plan: &'p Plan,
+    pub(crate) cache: &'p Cache,
+    /// The command that makes what is missing.
+    pub(crate) command: String,
+    /// What the command line changes about the manifest, as somebody would type it.
+    pub(crate) changes: Vec<String>,
+}
+
+/// How much is in a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// The stages, and what records know of them.
+    Graph,
+    /// Also what is in their artifacts and logs.
+    All,
+}
+
+/// All that is on the page. The same for the same manifest and cache.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Report {
+    experiment: String,
+    about: Option<String>,
+    /// The version of the program that made the report.
+    version: &'static str,
+    manifest: String,
+    command: String,
+    changes: Vec<String>,
+    cache: String,
+    /// Whether there are only stages, without what is in their artifacts.
+    only_graph: bool,
+    /// The manifest and the files that it includes.
+    files: Vec<File>,
+    templates: Vec<Template>,
+    stages: Vec<Entry>,
+}
+
+#[derive(Debug, Serialize)]
+struct File {
+    name: String,
+    text: String,
+}
+
+/// A stage as the manifest has it.
+#[derive(Debug, Serialize)]
+struct Template {
+    name: String,
+    kind: &'static str,
+    axes: Vec<String>,
+    /// Its most important metrics, in their order.
+    headline: &'static [&'static str],
+}
+
+/// A stage, or an instance of one.
+#[derive(Debug, Serialize)]
+struct Entry {
+    #[serde(flatten)]
+    stage: StageReport,
+    #[serde(flatten)]
+    contents: Contents,
+}
+
+impl Report {
+    /// Reads what is known of the stages of a plan.
+    pub(crate) fn of(subject: &Subject<'_>, extent: Extent) -> Self {
+        let Subject { manifest, plan, cache, .. } = subject;
+        let (mut templates, mut stages): (Vec<Template>, Vec<Entry>) = (Vec::new(), Vec::new());
+        let mut room = Room::for_stages(plan.iter().count());
+        for (name, state) in plan.iter() {
+            let Some(declaration) = manifest.stage(name) else { continue };
+            let stage = StageReport::of(subject, declaration, state);
+            let contents = match extent {
+                Extent::Graph => Contents::default(),
+                Extent::All => Contents::read(cache, &stage, &mut room),
+            };
+            let axes: BTreeSet<&str> = name.point().map(|(axis, _)| axis).collect();
+            match templates.iter_mut().find(|template| template.name == name.template()) {
+                Some(template) => {
+                    let all = template.axes.iter().map(String::as_str).chain(axes);
+                    let all: BTreeSet<&str> = all.collect();
+                    if all.len() > template.axes.len() {
+                        template.axes = all.into_iter().map(str::to_owned).collect();
+                    }
+                }
+                None => templates.push(Template {
+                    name: name.template().to_owned(),
+                    kind: declaration.stage.info().name,
+                    axes: axes.into_iter().map(str::to_owned).collect(),
+                    headline: declaration.stage.info().headline,
+                }),
+            }
+            stages.push(Entry { stage, contents });
+        }
+        let files = manifest.sources.files();
+        Self {
+            experiment: manifest.experiment.name.clone(),
+            about: manifest.experiment.about.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            manifest: manifest.path.display().to_string(),
+            command: subject.command.clone(),
+            changes: subject.changes.clone(),
+            cache: cache.layout().root().display().to_string(),
+            only_graph: extent == Extent::Graph,
+            files: files
+                .map(|(name, text)| File { name: name.to_owned(), text: text.into() })
+                .collect(),
+            templates,
+            stages,
+        }
+    }
+}

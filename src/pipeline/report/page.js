@@ -1,0 +1,97 @@
+// The chosen stage, and the page as a whole.
+
+/** What is known of a stage, or of all instances of one. */
+function showStage(name) {
+  const place = document.getElementById("stage");
+  const stage = BY_NAME.get(name);
+  const template = TEMPLATES.get(stage ? stage.template : name);
+  if (!template) return false;
+  const all = instances(template.name);
+  if (stage && (all.length === 1 || name !== template.name)) place.replaceChildren(...details(stage, all));
+  else place.replaceChildren(...overview(template, all));
+  place.scrollTop = 0;
+  for (const node of document.querySelectorAll(".picture a")) {
+    const chosen = node.getAttribute("href") === `#stage=${template.name}`;
+    node.classList.toggle("chosen", chosen);
+    if (chosen) node.setAttribute("aria-current", "true"); else node.removeAttribute("aria-current");
+  }
+  for (const edge of document.querySelectorAll(".picture .edge")) {
+    edge.classList.toggle("chosen", edge.dataset.from === template.name || edge.dataset.to === template.name);
+  }
+  return true;
+}
+
+function overview(template, all) {
+  const names = [...new Set(all.flatMap((stage) => Object.keys(metricsOf(stage))))];
+  const shown = (template.headline.length > 0 ? template.headline.filter((name) => names.includes(name)) : names).slice(0, 2);
+  return [
+    h("h3", {}, template.name, " ", h("span", { class: "muted" }, template.kind)),
+    h("ul", { class: "states" }, countStates(all).map(([state, count]) => h("li", {}, badge(state, `${count} ${WORDS[state]}`)))),
+    h("p", { class: "muted" }, `${all.length} instances`),
+    dataTable([
+      { name: "instance", of: pointText, show: (stage) => [mark(stage.state), " ", link(stage.stage, pointText(stage))] },
+      ...shown.map((name) => ({ name, of: (stage) => metricsOf(stage)[name] })),
+    ], all, (stage) => isOld(stage) && "old"),
+  ];
+}
+
+function details(stage, all) {
+  const run = stage["last-run"];
+  const running = stage.running;
+  const values = Object.entries(metricsOf(stage));
+  const parameters = Object.entries(stage.parameters);
+  const text = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+  const inputs = stage.inputs.map((input) => [input.port === input.from ? "" : `${input.port}: `, link(input.from)]);
+  const most = 12;
+  return [
+    h("h3", {}, stage.stage),
+    h("p", {}, badge(stage.state), " ", h("span", { class: "muted" }, stage.kind)),
+    all.length > 1 ? h("p", { class: "back" }, link(stage.template, `← all ${all.length} instances`)) : "",
+    stage.why ? h("p", {}, h("b", {}, stage.state === "blocked" ? "Cannot run: " : "Why it must run: "), stage.why) : "",
+    running ? h("p", {}, h("b", {}, "Running now"), ` on ${running.owner.host} since `, time(running.owner.since)) : "",
+    run && !run["is-current"] ? h("p", { class: "muted" }, "What follows is its last run, before it changed.") : "",
+    facts([
+      ["reads", inputs.length > most
+        ? h("details", {}, h("summary", {}, `${inputs.length} artifacts`), inputs.map((input) => h("div", {}, input)))
+        : inputs.map((input, index) => [index > 0 ? ", " : "", input])],
+      ["seed", stage.seed === undefined ? null : String(stage.seed)],
+      ["last run", run ? [time(run.finished), `, took ${duration(run.seconds)}`] : "never"],
+      ["because", run?.reason],
+      ["on", run ? [run.host, device(run) ? ` (${device(run)})` : ""].join("") : null],
+      ["remark", run?.["ran-on"]?.remark],
+      ["versions", run ? `pipeline ${run.version}, ${stage.kind} ${run["kind-version"] ?? ""}` : null],
+      ["declared", `line ${stage.line}${stage.file ? ` of ${stage.file}` : ""}`],
+      ["key", run?.key || stage.key ? h("code", { class: "whole" }, run?.key ?? stage.key) : null],
+      ["artifact", run ? h("code", { class: "whole" }, run.path) : null],
+      ["size", run ? `${size(run.bytes)}, ${run.files === 1 ? "1 file" : `${run.files} files`}` : null],
+    ]),
+    values.length > 0 ? h("details", { open: values.length <= most }, h("summary", {}, `Metrics (${values.length})`), facts(values.map(([name, value]) => [name, number(value)]))) : "",
+    parameters.length > 0 ? h("details", { open: parameters.length <= most }, h("summary", {}, `Parameters (${parameters.length})`), facts(parameters.map(([name, value]) => [name, h("code", {}, text(value))]))) : "",
+    (stage.notes ?? []).map((note) => h("p", { class: "muted" }, note)),
+    stage.log ? [h("details", { open: true }, h("summary", {}, stage.log["left-out"] > 0 ? `The end of its log (${size(stage.log["left-out"])} before it)` : "Log"), h("pre", { tabindex: 0 }, stage.log.text))] : "",
+  ];
+}
+
+/** Shows the stage that the address names. */
+function follow(event) {
+  const hash = decodeURIComponent(location.hash);
+  if (!hash.startsWith("#stage=") || !showStage(hash.slice("#stage=".length)) || !event) return;
+  const place = document.getElementById("stage");
+  place.focus({ preventScroll: true });
+  const { top, bottom } = place.getBoundingClientRect();
+  // On a phone it is below the graph; a link from elsewhere on the page leads to it.
+  if (top < 0 || top > innerHeight * 0.6 || bottom < 80) place.scrollIntoView({ block: "start" });
+}
+
+function contents() {
+  const sections = [...document.querySelectorAll("main section:not([hidden])")];
+  document.getElementById("contents").append(...sections.map((section) => h("a", { href: `#${section.id}` }, section.querySelector("h2").textContent)));
+}
+
+for (const fill of [head, summaries, metrics, curves, evaluation, noise, times, origin, manifest, contents]) fill();
+const first = DATA.templates.find((template) => instances(template.name).some((stage) => stage.state !== "fresh")) ?? DATA.templates[DATA.templates.length - 1];
+if (first) showStage(first.name);
+addEventListener("hashchange", follow);
+follow(null);
+// For whoever checks that the page has been made.
+document.documentElement.dataset.ready = "true";

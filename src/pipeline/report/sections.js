@@ -1,0 +1,241 @@
+// The sections of the page, each from the data alone.
+
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const BY_NAME = new Map(DATA.stages.map((stage) => [stage.stage, stage]));
+const TEMPLATES = new Map(DATA.templates.map((template) => [template.name, template]));
+const instances = (template) => DATA.stages.filter((stage) => stage.template === template);
+
+/** A section with content. One without any stays hidden. */
+function fillSection(id, ...content) {
+  const section = document.getElementById(id);
+  section.append(...content);
+  section.hidden = false;
+}
+
+const link = (name, text = name) => h("a", { href: `#stage=${name}` }, text);
+const pointText = (stage) => Object.entries(stage.point).map(([axis, value]) => `${axis}=${value}`).join(", ") || stage.stage;
+const isOld = (stage) => stage["last-run"] && !stage["last-run"]["is-current"];
+const metricsOf = (stage) => stage["last-run"]?.metrics ?? {};
+const device = (run) => [run["ran-on"]?.name ?? run["ran-on"]?.device, run["ran-on"]?.threads && `${run["ran-on"].threads} threads`].filter(Boolean).join(", ");
+const oldNote = (stages) => stages.some(isOld) && h("p", { class: "muted" }, "Grey rows are results of earlier runs: those stages have changed since.");
+
+function countStates(stages) {
+  return Object.keys(WORDS).map((state) => [state, stages.filter((stage) => stage.state === state).length]).filter(([, count]) => count > 0);
+}
+
+function head() {
+  const made = Number(document.querySelector("meta[name=made]").content);
+  document.getElementById("head").append(
+    h("h1", {}, DATA.experiment),
+    DATA.about ? h("p", { class: "lead" }, DATA.about) : "",
+    h("ul", { class: "states", "aria-label": "States of the stages" }, countStates(DATA.stages).map(([state, count]) => h("li", {}, badge(state, `${count} ${WORDS[state]}`)))),
+    h("div", { class: "facts" },
+      h("span", {}, "Asked: ", h("code", { class: "whole" }, DATA.command)),
+      h("span", {}, "Page made ", time(made))));
+  document.getElementById("foot").append(`Made by pipeline ${DATA.version} from ${DATA.manifest} and the cache in ${DATA.cache}. This page loads nothing from elsewhere.`);
+}
+
+function summaries() {
+  const stages = DATA.stages.filter((stage) => stage.kind === "summarize");
+  if (DATA["only-graph"] || stages.length === 0) return;
+  const blocks = stages.map((stage) => {
+    const isEmpty = !stage.tables && !stage.plots;
+    const state = stage.state === "fresh" ? "" : h("p", {}, badge(stage.state), " ", isEmpty ? "There is no result yet. " : "This is the result of an earlier run. ", stage.why);
+    const tables = (stage.tables ?? []).map((table) => [
+      h("h3", {}, table.title || stage.stage),
+      h("div", { class: "box-table", tabindex: 0 }, h("table", {},
+        h("thead", {}, h("tr", {}, table.header.map((name, index) => h("th", { scope: "col", class: table.numbers[index] && "number" }, name)))),
+        h("tbody", {}, table.rows.map((row) => h("tr", {}, row.map((cell, index) => h("td", { class: `${table.numbers[index] ? "number" : ""} ${cell.best ? "best" : ""}` }, cell.text))))))),
+      table.notes.map((note) => h("p", { class: "muted" }, note))]);
+    // As images: what is in them cannot reach the page.
+    const plots = (stage.plots ?? []).map((plot) => h("figure", {},
+      h("img", { alt: `${plot.name} of ${stage.stage}`, src: `data:image/svg+xml;charset=utf-8,${encodeURIComponent(plot.svg)}` })));
+    return h("div", { class: "results" }, tables.length === 0 || stages.length > 1 ? h("p", {}, link(stage.stage)) : "", state, tables, plots);
+  });
+  fillSection("summaries", ...blocks);
+}
+
+function metrics() {
+  const content = [];
+  for (const template of [...DATA.templates].reverse()) {
+    const stages = instances(template.name).filter((stage) => Object.keys(metricsOf(stage)).length > 0);
+    if (stages.length === 0 || template.kind === "summarize") continue;
+    const names = [...new Set(stages.flatMap((stage) => Object.keys(metricsOf(stage))))];
+    const headline = template.headline.filter((name) => names.includes(name));
+    // Those of a class (`test-accuracy/cat`) are after those of all.
+    const depth = (name) => name.split("/").length;
+    const others = names.filter((name) => !headline.includes(name)).sort((one, other) => depth(one) - depth(other) || compare(one, other));
+    const few = headline.length > 0 ? headline : others.filter((name) => depth(name) === depth(others[0])).slice(0, 6);
+    const columns = (chosen) => [
+      ...(template.axes.length === 0 ? [{ name: "stage", of: (stage) => stage.stage, show: (stage) => link(stage.stage) }] : []),
+      ...template.axes.map((axis, index) => ({ name: axis, of: (stage) => stage.point[axis],
+        show: (stage) => (index === 0 ? link(stage.stage, stage.point[axis] ?? "–") : stage.point[axis] ?? "") })),
+      ...chosen.map((name) => ({ name, of: (stage) => metricsOf(stage)[name] })),
+      { name: "state", of: (stage) => WORDS[stage.state], show: (stage) => mark(stage.state) },
+    ];
+    const place = h("div", {}, dataTable(columns(few), stages, (stage) => isOld(stage) && "old"));
+    const all = [...few, ...others.filter((name) => !few.includes(name))];
+    const missing = instances(template.name).length - stages.length;
+    content.push(h("h3", {}, template.name, " ", h("span", { class: "muted" }, template.kind)),
+      all.length > few.length ? h("div", { class: "controls" }, h("button", { class: "chip", type: "button", "aria-pressed": "false", click: (event) => {
+        const pressed = event.target.getAttribute("aria-pressed") !== "true";
+        event.target.setAttribute("aria-pressed", pressed);
+        place.replaceChildren(dataTable(columns(pressed ? all : few), stages, (stage) => isOld(stage) && "old"));
+      } }, `All ${all.length} metrics`)) : "",
+      place, missing > 0 ? h("p", { class: "muted" }, `${missing} without a result yet`) : "", oldNote(stages) || "");
+  }
+  if (content.length > 0) fillSection("metrics", ...content);
+}
+
+/** The curves of a stage: each value of its tables over epochs or steps. */
+function curvesOf(stage) {
+  const curves = [];
+  for (const table of [stage.curves, stage.evaluations].filter(Boolean)) {
+    const x = Math.max(table.columns.indexOf("epoch"), 0);
+    table.columns.forEach((name, column) => {
+      if (column === x || (table === stage.evaluations && name === "step")) return;
+      const points = table.rows.filter((row) => row[x] !== null && row[column] !== null).map((row) => [row[x], row[column]]);
+      if (points.length > 0) curves.push({ name, x: table.columns[x], points });
+    });
+  }
+  return curves;
+}
+
+function curves() {
+  const all = DATA.stages.map((stage) => [stage, curvesOf(stage)]).filter(([, curves]) => curves.length > 0);
+  const templates = [...new Set(all.map(([stage]) => stage.template))].reverse();
+  if (templates.length === 0) return;
+  const place = h("div");
+  let off = new Set();
+  let chosen = { template: templates.find((name) => TEMPLATES.get(name).kind === "train") ?? templates[0], metric: null, by: null };
+  const draw = () => {
+    const runs = all.filter(([stage]) => stage.template === chosen.template);
+    const names = [...new Set(runs.flatMap(([, curves]) => curves.map((curve) => curve.name)))];
+    if (!names.includes(chosen.metric)) chosen.metric = names.find((name) => name === "test-accuracy") ?? names.find((name) => name.includes("accuracy")) ?? names[0];
+    const axes = TEMPLATES.get(chosen.template).axes;
+    const values = (axis) => [...new Set(runs.map(([stage]) => stage.point[axis]).filter(Boolean))].sort(compare);
+    const varying = axes.filter((axis) => values(axis).length > 1);
+    if (chosen.by === null || (chosen.by !== "run" && !varying.includes(chosen.by))) {
+      chosen.by = runs.length > 8 ? varying.find((axis) => axis !== "seed") ?? "run" : "run";
+    }
+    const order = chosen.by === "run" ? null : values(chosen.by);
+    const series = runs.map(([stage, curves], index) => {
+      const curve = curves.find((curve) => curve.name === chosen.metric);
+      const colour = order ? Math.max(order.indexOf(stage.point[chosen.by]), 0) : index;
+      return { name: pointText(stage), stage, colour, x: curve?.x, points: curve?.points ?? [] };
+    }).filter((one) => one.points.length > 0);
+    const hidden = (one) => off.has(one.stage.stage) || Object.entries(one.stage.point).some(([axis, value]) => off.has(`${axis}=${value}`));
+    const figure = lineChart(() => series.filter((one) => !hidden(one)), series[0]?.x ?? "epoch", chosen.metric);
+    const chip = (key, content) => h("button", { class: "chip", type: "button", "aria-pressed": String(!off.has(key)), click: (event) => {
+      if (off.has(key)) off.delete(key); else off.add(key);
+      event.currentTarget.setAttribute("aria-pressed", String(!off.has(key)));
+      figure.querySelector(".chart").redraw();
+    } }, content);
+    const filters = varying.map((axis) => h("div", { class: "chips" }, h("span", { class: "muted" }, axis), values(axis).map((value) =>
+      chip(`${axis}=${value}`, [order && axis === chosen.by ? swatch(order.indexOf(value)) : "", value]))));
+    const legend = series.map((one) => chip(one.stage.stage, [swatch(one.colour), one.name, isOld(one.stage) ? mark(one.stage.state) : ""]));
+    const thinned = runs.some(([stage]) => stage.curves?.of || stage.evaluations?.of);
+    place.replaceChildren(
+      h("div", { class: "controls" },
+        templates.length > 1 ? choice("Stage", templates.map((name) => [name, name]), chosen.template, (value) => { chosen = { template: value, metric: chosen.metric, by: null }; off = new Set(); draw(); }) : "",
+        choice("Value", names.map((name) => [name, name]), chosen.metric, (value) => { chosen.metric = value; draw(); }),
+        varying.length > 0 ? choice("Colour by", [["run", "run"], ...varying.map((axis) => [axis, axis])], chosen.by, (value) => { chosen.by = value; draw(); }) : ""),
+      h("div", { class: "controls" }, filters), figure,
+      series.length > 1 ? h(series.length > 12 ? "details" : "div", {}, series.length > 12 ? h("summary", {}, `${series.length} runs`) : "", h("div", { class: "chips legend" }, legend)) : "",
+      thinned ? h("p", { class: "muted" }, "Long curves are thinned: not every row of the file is drawn.") : "");
+  };
+  fillSection("curves", place);
+  draw();
+}
+
+/** A section about one of several stages, which can be chosen. */
+function oneOf(id, stages, show) {
+  if (stages.length === 0) return;
+  const place = h("div");
+  const draw = (name) => {
+    const stage = BY_NAME.get(name);
+    place.replaceChildren(isOld(stage) ? h("p", {}, badge(stage.state), " This is the result of an earlier run. ", stage.why) : "", ...show(stage));
+  };
+  fillSection(id, h("div", { class: "controls" }, stages.length > 1
+    ? choice("Stage", stages.map((stage) => [stage.stage, stage.stage]), stages[0].stage, draw) : link(stages[0].stage)), place);
+  draw(stages[0].stage);
+}
+
+function evaluation() {
+  oneOf("evaluation", DATA.stages.filter((stage) => stage.confusion || stage.reliability), (stage) => {
+    const shown = ["test-accuracy", "test-loss", "test-ece", "noise-detection-auc"].filter((name) => name in metricsOf(stage));
+    const bins = stage.reliability?.rows.map(([bin, samples, confidence, accuracy]) => {
+      const count = stage.reliability.rows.length;
+      return { low: (bin - 1) / count, high: bin / count, samples: samples ?? 0, confidence: confidence ?? 0, accuracy: accuracy ?? 0 };
+    });
+    return [facts(shown.map((name) => [name, number(metricsOf(stage)[name])])), h("div", { class: "pair" },
+      stage.confusion ? matrix("Confusion matrix: samples by true class (rows) and predicted class (columns)", stage.confusion.classes, stage.confusion.rows, String) : "",
+      bins ? h("figure", {}, h("figcaption", {}, "Reliability: bars show how often a prediction of this confidence is right; paler bars have fewer samples"), reliabilityChart(bins)) : "")];
+  });
+}
+
+function noise() {
+  oneOf("noise", DATA.stages.filter((stage) => stage.noise), ({ noise }) => {
+    const percent = (value) => (value === 0 ? "0" : (100 * value).toFixed(value < 0.0995 ? 1 : 0));
+    const requested = noise["requested-matrix"];
+    return [facts([
+      ["noise", noise.noise],
+      ["requested rate", noise["requested-rate"] !== undefined ? number(noise["requested-rate"]) : null],
+      ["realised rate", number(noise["realised-rate"])],
+      ["labels", `${number(noise.corrupted)} of ${number(noise.samples)} are wrong`],
+    ]), h("div", { class: "pair" },
+      requested ? matrix("Requested, in percent: true class (rows), given label (columns)", noise.classes, requested, percent) : "",
+      matrix("Realised, in percent", noise.classes, noise["realised-matrix"], percent))];
+  });
+}
+
+function times() {
+  const seen = new Set();
+  const rows = DATA.templates.map((template) => {
+    const runs = instances(template.name).filter((stage) => {
+      // Instances with one key are one run.
+      const key = stage["last-run"]?.key;
+      return key && !seen.has(key) && seen.add(key);
+    });
+    const seconds = runs.reduce((sum, stage) => sum + stage["last-run"].seconds, 0);
+    return { name: template.name, seconds, words: `${runs.length === 1 ? "1 run" : `${runs.length} runs`}, ${duration(seconds)}`,
+      runs: runs.map((stage) => ({ start: stage["last-run"].finished - stage["last-run"].seconds, end: stage["last-run"].finished,
+        words: `${stage.stage}: ${duration(stage["last-run"].seconds)}`, link: `#stage=${stage.stage}` })) };
+  }).filter((row) => row.runs.length > 0);
+  if (rows.length === 0 || DATA["only-graph"]) return;
+  const total = rows.reduce((sum, row) => sum + row.seconds, 0);
+  fillSection("time", h("p", { class: "muted" }, `The last run of each stage: ${duration(total)} in all. Times without any run are cut out.`), timeline(rows),
+    dataTable([
+      { name: "stage", of: (row) => row.name },
+      { name: "runs", of: (row) => row.runs.length },
+      { name: "time", of: (row) => row.seconds, show: (row) => duration(row.seconds) },
+      { name: "share", of: (row) => row.seconds / total, show: (row) => `${(100 * row.seconds / total).toFixed(1)} %` },
+    ], rows));
+}
+
+function origin() {
+  if (DATA["only-graph"]) return;
+  const run = (stage) => stage["last-run"];
+  const column = (name, of, show) => ({ name, of: (stage) => run(stage) && of(run(stage), stage), show: show && ((stage) => (run(stage) ? show(run(stage), stage) : "")) });
+  const code = (text) => h("code", { title: text }, text.slice(0, 8));
+  fillSection("origin", h("p", { class: "muted" }, "A result depends on its key alone: the kind and its version, the parameters, the seed, and the content of every input."),
+    dataTable([
+      { name: "stage", of: (stage) => stage.stage, show: (stage) => [mark(stage.state), " ", link(stage.stage)] },
+      column("kind", (_, stage) => stage.kind),
+      column("version", (run) => run["kind-version"] ?? undefined),
+      column("seed", (run) => run.seed ?? undefined, (run) => String(run.seed ?? "")),
+      column("key", (run) => run.key, (run) => code(run.key)),
+      column("artifact", (run) => run.artifact, (run) => code(run.artifact)),
+      column("pipeline", (run) => run.version, (run) => run.version),
+      column("device", device, device),
+      column("host", (run) => run.host),
+      column("finished", (run) => run.finished, (run) => time(run.finished)),
+      column("took", (run) => run.seconds, (run) => duration(run.seconds)),
+    ], DATA.stages, (stage) => isOld(stage) && "old"), oldNote(DATA.stages) || "");
+}
+
+function manifest() {
+  if (DATA["only-graph"]) return;
+  fillSection("manifest", DATA.changes.length > 0 ? h("p", {}, "Changed on the command line: ", DATA.changes.map((change) => [h("code", {}, change), " "])) : "",
+    ...DATA.files.map((file, index) => h("details", { open: index === 0 }, h("summary", {}, file.name), h("pre", { tabindex: 0 }, file.text))));
+}

@@ -1,0 +1,176 @@
+//! What is known of a stage without a look into its artifact: the manifest, the plan and its last record.
+
+use std::collections::BTreeMap;
+
+use pipeline_stages::ArtifactType;
+use pipeline_stages::message::{Metrics, RanOn};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::Subject;
+use crate::cache::Record;
+use crate::digest::Digest;
+use crate::key::{KeyPart, StageKey};
+use crate::manifest::Stage;
+use crate::plan::PlanState;
+use crate::progress::Running;
+use crate::stage_name::StageName;
+use crate::state_words::{state_name, state_reason};
+
+/// What is known of a stage.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct StageReport {
+    pub(crate) stage: StageName,
+    /// Its name in the manifest.
+    pub(crate) template: String,
+    /// Its value on each axis.
+    pub(crate) point: BTreeMap<String, String>,
+    pub(crate) kind: &'static str,
+    /// The version of the kind's results.
+    pub(crate) kind_version: u32,
+    pub(crate) output: ArtifactType,
+    pub(crate) state: &'static str,
+    /// Why it must run, or cannot; empty if it is fresh.
+    pub(crate) why: String,
+    /// Where it is in its file.
+    pub(crate) line: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<String>,
+    pub(crate) inputs: Vec<InputReport>,
+    /// The seed, where it draws random numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seed: Option<u64>,
+    /// The parameters that enter the key, with defaults filled in.
+    pub(crate) parameters: Map<String, Value>,
+    /// The key, where it is known already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<StageKey>,
+    /// What any process does for it now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) running: Option<Running>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_run: Option<RunReport>,
+}
+
+/// What a stage reads.
+#[derive(Debug, Serialize)]
+pub(crate) struct InputReport {
+    port: String,
+    from: StageName,
+}
+
+/// The last run of a stage.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct RunReport {
+    /// Whether its result is that of the stage as it is now.
+    pub(crate) is_current: bool,
+    pub(crate) key: StageKey,
+    /// The version of its kind then.
+    kind_version: Option<u32>,
+    seed: Option<u64>,
+    /// Why it ran.
+    reason: String,
+    /// When it ended: seconds since 1970, UTC.
+    finished: u64,
+    seconds: f64,
+    host: String,
+    ran_on: Option<RanOn>,
+    /// The version of the program.
+    version: String,
+    pub(crate) artifact: Digest,
+    path: String,
+    files: u64,
+    bytes: u64,
+    metrics: Metrics,
+}
+
+impl StageReport {
+    /// What is known of a stage in this state.
+    pub(crate) fn of(subject: &Subject<'_>, declaration: &Stage, state: &PlanState) -> Self {
+        let Stage { name, stage, .. } = declaration;
+        let info = stage.info();
+        let key = match state {
+            PlanState::Fresh(record) => Some(record.key),
+            PlanState::Dirty { key, .. } => Some(*key),
+            PlanState::Waiting { .. } | PlanState::Blocked(_) => None,
+        };
+        let running = match state {
+            PlanState::Dirty { key, .. } => Running::read(subject.cache.layout(), key),
+            _ => None,
+        };
+        let inputs = declaration.connections().map(|(port, connection)| InputReport {
+            port: connection.name.as_deref().unwrap_or(port).to_owned(),
+            from: connection.from.clone(),
+        });
+        Self {
+            stage: name.clone(),
+            template: name.template().to_owned(),
+            point: name.point().map(|(axis, value)| (axis.to_owned(), value.to_owned())).collect(),
+            kind: info.name,
+            kind_version: info.version,
+            output: stage.output(),
+            state: state_name(state),
+            why: state_reason(state),
+            line: declaration.line,
+            file: declaration.file.as_ref().map(|file| file.name.clone()),
+            inputs: inputs.collect(),
+            seed: info.seeded.then_some(declaration.seed),
+            parameters: stage.key_parameters(),
+            key,
+            running,
+            last_run: last_run(subject, name, state),
+        }
+    }
+}
+
+/// A stage's own result, or an older one that no longer counts.
+fn last_run(subject: &Subject<'_>, name: &StageName, state: &PlanState) -> Option<RunReport> {
+    let (is_current, record) = match state {
+        PlanState::Fresh(record) => (true, (**record).clone()),
+        _ => {
+            let experiment = &subject.manifest.experiment.name;
+            (false, subject.cache.last_record(experiment, name.as_str())?)
+        }
+    };
+    let path = subject.cache.artifact(&record.output.digest).display().to_string();
+    let Record {
+        key,
+        parts,
+        reason,
+        finished,
+        seconds,
+        host,
+        ran_on,
+        version,
+        output,
+        metrics,
+        ..
+    } = record;
+    let kind_version = parts.iter().find_map(|part| match part {
+        KeyPart::Kind { version, .. } => Some(*version),
+        _ => None,
+    });
+    let seed = parts.iter().find_map(|part| match part {
+        KeyPart::Seed { seed } => Some(*seed),
+        _ => None,
+    });
+    Some(RunReport {
+        is_current,
+        key,
+        kind_version,
+        seed,
+        reason: reason.to_string(),
+        finished,
+        seconds,
+        host,
+        ran_on,
+        version,
+        artifact: output.digest,
+        path,
+        files: output.extent.files,
+        bytes: output.extent.bytes,
+        metrics,
+    })
+}
