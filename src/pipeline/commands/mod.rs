@@ -175,7 +175,11 @@ impl Project {
                 Some(format!("{manifest} has no axis '{axis}'; {hint}"))
             }
             Some(values) if values.iter().all(|one| canonical(one) != canonical(value)) => {
-                let hint = did_you_mean(value, values.iter().copied());
+                // No number is a misspelt other one.
+                let hint = match value.parse::<f64>() {
+                    Ok(_) => format!("there are: {}", Vec::from_iter(values.clone()).join(", ")),
+                    Err(_) => did_you_mean(value, values.iter().copied()),
+                };
                 Some(format!("{manifest} has no value '{value}' of '{axis}'; {hint}"))
             }
             Some(_) => None,
