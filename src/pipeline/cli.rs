@@ -51,6 +51,13 @@ pub(crate) enum Command {
     ///
     /// Of a stage with several instances, a table: a row for each, with its most important metrics.
     Metrics(MetricsArguments),
+    /// Show every recorded result of stages, under whatever parameters
+    ///
+    /// A row for each result that a run of the experiment had, with the axes and parameters that differ, also those of the
+    /// stages before it, and its metrics.
+    Results(ResultsArguments),
+    /// Show two results beside each other: parameters that differ, and metrics
+    Compare(CompareArguments),
     /// Show the runs that did something, newest first
     ///
     /// Of all experiments in the cache, or of that of a manifest.
@@ -227,6 +234,58 @@ impl RunArguments {
         let stages = self.manifest.stages().into_iter();
         stages.map(|stage| shell::quoted(&stage).into_owned()).chain(only).chain(force).collect()
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResultsArguments {
+    #[command(flatten)]
+    pub(crate) manifest: ManifestArguments,
+    /// Sort by this metric, parameter or axis: the largest first
+    #[arg(long, value_name = "METRIC")]
+    pub(crate) sort: Option<String>,
+    /// The smallest first
+    #[arg(long, requires = "sort")]
+    pub(crate) reverse: bool,
+    /// Only results with this value of a parameter or an axis: `rate=0.9`, `train.epochs=3`. The same name twice means either value
+    #[arg(long = "where", value_name = "NAME=VALUE", value_parser = condition)]
+    pub(crate) conditions: Vec<(String, String)>,
+    /// Show every metric, however many there are
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) format: ResultsFormat,
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct ResultsFormat {
+    /// Print CSV: one table, with all metrics
+    #[arg(long)]
+    pub(crate) csv: bool,
+    /// Print JSON, with all parameters and metrics
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print Markdown
+    #[arg(long)]
+    pub(crate) markdown: bool,
+}
+
+fn condition(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as rate=0.9")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArguments {
+    /// [MANIFEST] A B: two stages, instances, or keys as `results` shows them
+    #[command(flatten)]
+    pub(crate) manifest: ManifestArguments,
+    /// Show all parameters, not only those that differ
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -46,8 +46,8 @@ fn stages_are_taken_by_pattern_and_none_means_all() {
     for command in ["metrics", "status", "log", "path", "why", "graph", "run", "plan"] {
         let ended = project.pipeline(&format!("{command} experiment.toml words train@rate=0.7"));
         assert_eq!((ended.code(), ended.stdout.as_str()), (Some(2), ""), "{ended}");
-        let expected = "error: experiment.toml has no stage 'train@rate=0.7'; there is, for example, \
-                        train@init=scratch,rate=0.1,seed=1\n";
+        let expected =
+            "error: experiment.toml has no value '0.7' of 'rate'; there are: 0.1, 0.5, 0.9\n";
         assert_eq!(ended.stderr, expected, "{command}");
     }
     let json = project.pipeline("status experiment.toml --json").json();
@@ -213,6 +213,8 @@ fn why_explains_instances_together() {
 
     train@init=scratch,rate=0.5,seed=1 will run because:
       no earlier run
+      the nearest result is train@init=scratch,rate=0.1,seed=1, made just now, key [digest]:
+        environment: {"INIT":"scratch","RATE":"0.1","SEED":"1"} -> {"INIT":"scratch","RATE":"0.5","SEED":"1"}
     the same is true for train@init=scratch,rate=0.5,seed=2, train@init=simclr,rate=0.5,seed=1, train@init=simclr,rate=0.5,seed=2
 
     evaluate@init=scratch,rate=0.1,seed=1 will run if the output of words changes

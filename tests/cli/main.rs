@@ -28,6 +28,7 @@ mod places;
 mod pretrained;
 mod reads;
 mod reports;
+mod results;
 mod secrets;
 mod selecting;
 mod summaries;

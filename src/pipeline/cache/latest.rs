@@ -1,7 +1,7 @@
 //! The links for people to the artifacts of an experiment: rebuilt as a whole, and swapped in one step.
 //!
 //! Only links that this tool made are changed: in a folder where people have something of their own, the links are
-//! replaced one by one.
+//! replaced one by one. So they are where thousands stay as they are.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{AtFlags, CWD, RenameFlags, linkat, renameat_with};
 
 use super::layout::{Bucket, Layout};
 use super::{Cache, Lock, durable};
@@ -17,6 +17,9 @@ use crate::digest::{Digest, Encoder};
 
 /// The names of links, each with the artifact behind it.
 pub(crate) type Links = BTreeMap<String, Digest>;
+
+/// With more links than this, few changes are made one by one.
+const MANY: usize = 1000;
 
 /// What is in the folder of an experiment.
 struct Found {
@@ -60,7 +63,7 @@ impl Cache {
         if found.links == *links && !folder.is_symlink() {
             return Ok(());
         }
-        if found.is_ours && self.swap_links(&folder, links)? {
+        if found.is_ours && !found.is_nearly(links) && self.swap_links(&folder, &found, links)? {
             return Ok(());
         }
         durable::create_own_folder(&folder)?;
@@ -76,7 +79,7 @@ impl Cache {
     }
 
     /// Builds the folder beside the old one, and swaps them. `false` where the file system cannot swap.
-    fn swap_links(&self, folder: &Path, links: &Links) -> anyhow::Result<bool> {
+    fn swap_links(&self, folder: &Path, old: &Found, links: &Links) -> anyhow::Result<bool> {
         let parent = self.layout().bucket(Bucket::Latest);
         durable::create_folder(&parent)?;
         let stem = format!("{}{}", durable::NEW, std::process::id());
@@ -85,6 +88,10 @@ impl Cache {
         let swap = || -> anyhow::Result<bool> {
             for (name, digest) in links {
                 let link = new.join(name);
+                // Another name of the old link is made much faster than a new one.
+                if old.links.get(name) == Some(digest) && link_again(&folder.join(name), &link) {
+                    continue;
+                }
                 std::os::unix::fs::symlink(Layout::link_target(digest), &link)
                     .with_context(|| format!("cannot write the link {}", link.display()))?;
             }
@@ -115,6 +122,14 @@ impl Cache {
 }
 
 impl Found {
+    /// Whether they are so many, and so few of them differ, that building all of them would take too long.
+    fn is_nearly(&self, links: &Links) -> bool {
+        let is_same = |(name, digest): &(&String, &Digest)| self.links.get(*name) == Some(digest);
+        let same = links.iter().filter(is_same).count();
+        let changes = links.len().max(self.links.len()) - same;
+        links.len() > MANY && changes < links.len() / 10
+    }
+
     fn read(folder: &Path) -> Self {
         let mut found = Self { links: Links::new(), is_ours: true };
         if folder.is_symlink() {
@@ -137,6 +152,11 @@ fn target(link: &Path) -> Option<Digest> {
     let target = fs::read_link(link).ok()?;
     let digest: Digest = target.file_name()?.to_str()?.parse().ok()?;
     (target == Layout::link_target(&digest)).then_some(digest)
+}
+
+/// Gives a link another name. The link itself, and not what it leads to.
+fn link_again(old: &Path, new: &Path) -> bool {
+    linkat(CWD, old, CWD, new, AtFlags::empty()).is_ok()
 }
 
 fn remove_link(link: &Path) -> anyhow::Result<()> {

@@ -17,7 +17,7 @@ use crate::stage_name::StageName;
 const MOST_COLUMNS: usize = 6;
 
 /// What is in a cell of a table where there is nothing to show.
-const NOTHING: &str = "-";
+pub(super) const NOTHING: &str = "-";
 
 pub(crate) fn run(arguments: &MetricsArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
@@ -93,7 +93,7 @@ fn lines_of(name: &StageName, record: &Record) -> Vec<Vec<String>> {
 }
 
 /// The metrics that have a column, those that the kind puts in front first; and whether there are others.
-fn columns<'a>(
+pub(super) fn columns<'a>(
     headline: &[&'a str],
     records: &[(&StageName, &'a Record)],
     all: bool,

@@ -1,6 +1,7 @@
 //! The subcommands, one file each, and what they share.
 
 mod checking;
+mod compare;
 mod completions;
 mod graph;
 mod history;
@@ -11,9 +12,12 @@ mod kinds;
 mod log;
 mod man;
 mod metrics;
+mod nearest;
 mod path;
 mod plan;
+mod recorded;
 mod report;
+mod results;
 mod run;
 mod status;
 mod time_left;
@@ -74,6 +78,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Why(arguments) => why::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Metrics(arguments) => metrics::run(arguments),
+        Command::Results(arguments) => results::run(arguments),
+        Command::Compare(arguments) => compare::run(arguments),
         Command::History(arguments) => history::run(arguments),
         Command::Report(arguments) => report::run(arguments),
         Command::Log(arguments) => log::run(arguments),
@@ -169,7 +175,11 @@ impl Project {
                 Some(format!("{manifest} has no axis '{axis}'; {hint}"))
             }
             Some(values) if values.iter().all(|one| canonical(one) != canonical(value)) => {
-                let hint = did_you_mean(value, values.iter().copied());
+                // No number is a misspelt other one.
+                let hint = match value.parse::<f64>() {
+                    Ok(_) => format!("there are: {}", Vec::from_iter(values.clone()).join(", ")),
+                    Err(_) => did_you_mean(value, values.iter().copied()),
+                };
                 Some(format!("{manifest} has no value '{value}' of '{axis}'; {hint}"))
             }
             Some(_) => None,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::process::ExitCode;
 
+use super::nearest::{Near, Nearest};
 use super::{Project, print};
 use crate::cache::Record;
 use crate::cli::WhyArguments;
@@ -17,9 +18,10 @@ pub(crate) fn run(arguments: &WhyArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let chosen = project.choose(&arguments.manifest.stages())?;
     let plan = project.plan(&project.with_inputs(&chosen));
-    let explained = chosen
-        .into_iter()
-        .filter_map(|name| Some((name, explain(&project, &plan, name, plan.state(name)?))));
+    let mut nearest = Nearest::new(&project);
+    let explained = chosen.into_iter().filter_map(|name| {
+        Some((name, explain(&project, &plan, &mut nearest, name, plan.state(name)?)))
+    });
     let texts = together(explained, arguments.all).into_iter().map(|(text, others)| {
         match others.as_slice() {
             [] => text,
@@ -81,7 +83,13 @@ fn without_points(text: &str) -> String {
     parts.fold(first, |text, part| text + part.trim_start_matches(is_in_point))
 }
 
-fn explain(project: &Project, plan: &Plan, name: &StageName, state: &PlanState) -> Explanation {
+fn explain(
+    project: &Project,
+    plan: &Plan,
+    nearest: &mut Nearest<'_>,
+    name: &StageName,
+    state: &PlanState,
+) -> Explanation {
     match state {
         PlanState::Fresh(record) => {
             let digest = record.output.digest.short();
@@ -94,8 +102,22 @@ fn explain(project: &Project, plan: &Plan, name: &StageName, state: &PlanState) 
                 common,
             }
         }
-        PlanState::Dirty { reason, .. } => {
-            Explanation::new(format!("{name} will run because:"), reason_lines(project, reason))
+        PlanState::Dirty { reason, key, parts } => {
+            let mut explanation = Explanation::new(
+                format!("{name} will run because:"),
+                reason_lines(project, reason),
+            );
+            // Its own last result is what the reason compares with already.
+            let near = match reason {
+                Reason::NeverRan | Reason::Changed { .. } => nearest.of(name, key, parts),
+                _ => None,
+            };
+            if let Some(Near { changes, what, .. }) = near.filter(|near| !near.is_last) {
+                let lines = reason_lines(project, &Reason::Changed { changes });
+                let more = format!("  the nearest result is {what}:\n{}", indented(&lines));
+                explanation.text.push_str(&more);
+            }
+            explanation
         }
         PlanState::Waiting { on, reason } => {
             let names = names_in_words(on);
@@ -129,6 +151,10 @@ fn explain(project: &Project, plan: &Plan, name: &StageName, state: &PlanState) 
             Explanation::new(format!("{name} cannot run:"), format!("  {}\n", state_reason(state)))
         }
     }
+}
+
+fn indented(lines: &str) -> String {
+    lines.lines().map(|line| format!("  {line}\n")).collect()
 }
 
 fn blocked(name: &StageName, state: &PlanState) -> String {

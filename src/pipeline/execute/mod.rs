@@ -110,7 +110,10 @@ pub(crate) fn execute(
         fit: None,
         failed: false,
         working: false,
-        links_before: cache.links(&manifest.experiment.name),
+        links_before: match selected.len() < manifest.stages.len() {
+            true => cache.links(&manifest.experiment.name),
+            false => Links::new(),
+        },
     };
     let started = Instant::now();
     run.report(RunEvent::Begin {
@@ -142,7 +145,7 @@ struct Run<'a> {
     fit: Option<Fit<'a>>,
     failed: bool,
     working: bool,
-    /// The links for people when the run began.
+    /// The links for people when the run began, where it is not about all stages.
     links_before: Links,
 }
 

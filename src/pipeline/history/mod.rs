@@ -11,4 +11,4 @@ mod run;
 pub(crate) use git::Commit;
 pub(crate) use line::Ended;
 pub(crate) use recorder::{Asked, Recorder};
-pub(crate) use run::{Run, RunStage};
+pub(crate) use run::{Run, RunStage, names_and_keys};

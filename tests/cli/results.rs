@@ -1,0 +1,164 @@
+//! Every recorded result of a stage, and two of them beside each other.
+
+use insta::assert_snapshot;
+
+use crate::support::Sandbox;
+
+/// Noise at two rates; a score that depends on it and on how long something runs.
+const SCORES: &str = r#"
+[experiment]
+name = "scores"
+
+[matrix]
+rate = [0.5, 0.9]
+
+[stages.noise]
+kind = "command"
+environment = { RATE = "${rate}" }
+shell = 'echo "$RATE" > "$PIPELINE_OUTPUT/rate"'
+
+[stages.train]
+kind = "command"
+inputs = { noise = "noise" }
+environment = { EPOCHS = "10", SECRET = "x" }
+shell = 'read rate < "$PIPELINE_INPUT_NOISE/rate"; echo "$rate $EPOCHS" > "$PIPELINE_OUTPUT/model"'
+
+[stages.score]
+kind = "command"
+inputs = { model = "train" }
+output = "metrics"
+shell = 'read rate epochs < "$PIPELINE_INPUT_MODEL/model"; echo "{\"accuracy\": $rate, \"epochs-done\": $epochs}" > "$PIPELINE_OUTPUT/metrics.json"'
+"#;
+
+/// Ran with 10 epochs, with 3, and, renamed and edited, with 20 at one rate.
+fn project() -> Sandbox {
+    let project = Sandbox::new(SCORES);
+    project.pipeline("run experiment.toml").success();
+    project.pipeline("run experiment.toml --set stages.train.environment.EPOCHS=\"3\"").success();
+    project.edit("EPOCHS = \"10\"", "EPOCHS = \"20\"");
+    project.pipeline("run experiment.toml --set matrix.rate=[0.9]").success();
+    project
+}
+
+#[test]
+fn results_under_all_parameters() {
+    let project = project();
+    assert_snapshot!(project.pipeline("results experiment.toml score").printed(), @r"
+    score
+      rate  train.environment.EPOCHS  accuracy  epochs-done  key           current
+      0.5   3                         0.5000    3            [digest]
+      0.5   10                        0.5000    10           [digest]
+      0.9   3                         0.9000    3            [digest]
+      0.9   10                        0.9000    10           [digest]
+      0.9   20                        0.9000    20           [digest]  yes
+    ");
+    assert_snapshot!(project.pipeline("results experiment.toml --where rate=.90 --sort epochs-done --markdown").printed(), @r"
+    ### score
+
+    | train.environment.EPOCHS | accuracy | epochs-done | key | current |
+    |---|---|---|---|---|
+    | 20 | 0.9000 | 20 | [digest] | yes |
+    | 10 | 0.9000 | 10 | [digest] |  |
+    | 3 | 0.9000 | 3 | [digest] |  |
+    ");
+    let csv = project.pipeline(
+        "results experiment.toml score@rate=0.9 --where EPOCHS=3 --where EPOCHS=10 --csv",
+    );
+    let lines = csv.stdout.lines().map(|line| {
+        let mut cells: Vec<&str> = line.split(',').collect();
+        // The key, and when it was made.
+        (cells[2], cells[4]) = ("", "");
+        cells.join(",")
+    });
+    assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @r"
+    stage,instance,,current,,train.environment.EPOCHS,accuracy,epochs-done
+    score,score@rate=0.9,,false,,3,0.9,3
+    score,score@rate=0.9,,false,,10,0.9,10
+    ");
+    let json = project.pipeline("results experiment.toml --json --sort accuracy --reverse").json();
+    assert_eq!(json.as_array().map(Vec::len), Some(5));
+    assert_eq!(json[0]["metrics"]["accuracy"], 0.5);
+    assert_eq!(json[4]["axes"]["rate"], 0.9);
+    assert_eq!(
+        json[4]["parameters"]["train.environment.EPOCHS"].as_str().map(str::is_empty),
+        Some(false)
+    );
+    for (arguments, error) in [
+        ("--where epoch=3", "error: no result has a parameter or an axis 'epoch'; "),
+        ("--sort accurac", "error: no result has 'accurac'; did you mean 'accuracy'?\n"),
+        ("nothing", "error: experiment.toml has no stage 'nothing'; "),
+    ] {
+        let ended = project.pipeline(&format!("results experiment.toml {arguments}"));
+        assert_eq!(ended.code(), Some(2), "{ended}");
+        assert!(ended.stderr.starts_with(error), "{ended}");
+    }
+    // Without a history, what is current and what was last is still found.
+    std::fs::remove_dir_all(project.cache("history")).expect("ours");
+    let json = project.pipeline("results experiment.toml --json").json();
+    assert_eq!(json.as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn two_results_beside_each_other() {
+    let project = project();
+    assert_snapshot!(project.pipeline("compare experiment.toml score@rate=0.5 score@rate=0.9").printed(), @r"
+                              score@rate=0.5 ([digest])  score@rate=0.9 ([digest])
+    made                      just now                       just now
+    noise.environment.RATE    0.5                            0.9
+    train.environment.EPOCHS  3                              20
+
+    metric                       difference
+    accuracy     0.5000  0.9000  +0.4000
+    epochs-done  3       20      +17
+    ");
+    let json =
+        project.pipeline("results experiment.toml --json --where EPOCHS=10 score@rate=0.9").json();
+    let key = &json[0]["key"].as_str().expect("a key")[..10];
+    assert_snapshot!(project.pipeline(&format!("compare experiment.toml {key} score@rate=0.9")).printed(), @r"
+                              score@rate=0.9 ([digest])  score@rate=0.9 ([digest])
+    made                      just now                       just now
+    train.environment.EPOCHS  10                             20
+
+    metric                       difference
+    accuracy     0.9000  0.9000  0
+    epochs-done  10      20      +10
+    ");
+    let compared =
+        project.pipeline(&format!("compare experiment.toml {key} score@rate=0.9 --json")).json();
+    assert_snapshot!(compared["differences"], @r#"{"accuracy":0.0,"epochs-done":10.0}"#);
+    let all = project.pipeline(&format!("compare experiment.toml {key} {key} --all")).printed();
+    assert!(all.contains("train.environment.SECRET  x  "), "{all}");
+    for (arguments, error) in [
+        ("score@rate=0.5", "error: name two results"),
+        ("score train", "error: 'score' is 2 stages; name one of them: score@rate=0.5\n"),
+        ("abcdef0 score@rate=0.5", "error: experiment.toml has no stage 'abcdef0'"),
+    ] {
+        let ended = project.pipeline(&format!("compare experiment.toml {arguments}"));
+        assert_eq!(ended.code(), Some(2), "{ended}");
+        assert!(ended.stderr.starts_with(error), "{ended}");
+    }
+}
+
+#[test]
+fn why_compares_with_the_nearest_result() {
+    let project = project();
+    project.pipeline("run experiment.toml").success();
+    // Nearer to what an earlier run had than to the last one.
+    project.edit("EPOCHS = \"20\"", "EPOCHS = \"3\"");
+    project.edit("echo \"$rate $EPOCHS\"", "echo $rate $EPOCHS");
+    assert_snapshot!(project.pipeline("why experiment.toml train@rate=0.9").printed(), @r#"
+    train@rate=0.9 will run because:
+      environment: {"EPOCHS":"20","SECRET":"x"} -> {"EPOCHS":"3","SECRET":"x"}
+      shell: "read rate < \"$PIPELINE_INPUT_NOISE/rate\"; echo \"$rate $EPOCHS\" > \"$PIPELINE_OUTPUT/model\"" -> "read rate < \"$PIPELINE_INPUT_NOISE/rate\"; echo $rate $EPOCHS > \"$PIPELINE_OUTPUT/model\""
+      the nearest result is train@rate=0.9, made just now, key [digest]:
+        shell: "read rate < \"$PIPELINE_INPUT_NOISE/rate\"; echo \"$rate $EPOCHS\" > \"$PIPELINE_OUTPUT/model\"" -> "read rate < \"$PIPELINE_INPUT_NOISE/rate\"; echo $rate $EPOCHS > \"$PIPELINE_OUTPUT/model\""
+    "#);
+    // An instance that never ran.
+    project.edit("rate = [0.5, 0.9]", "rate = [0.5, 0.7, 0.9]");
+    assert_snapshot!(project.pipeline("why experiment.toml noise@rate=0.7").printed(), @r#"
+    noise@rate=0.7 will run because:
+      no earlier run
+      the nearest result is noise@rate=0.5, made just now, key [digest]:
+        environment: {"RATE":"0.5"} -> {"RATE":"0.7"}
+    "#);
+}
