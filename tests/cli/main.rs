@@ -23,6 +23,7 @@ mod nearest;
 mod places;
 mod pretrained;
 mod reads;
+mod report_page;
 mod reports;
 mod secrets;
 mod selecting;
