@@ -162,7 +162,7 @@ function curves() {
         choice("Value", names.map((name) => [name, name]), chosen.metric, (value) => { chosen.metric = value; draw(); }),
         varying.length > 0 ? choice("Colour by", [["run", "run"], ...varying.map((axis) => [axis, axis])], chosen.by, (value) => { chosen.by = value; draw(); }) : ""),
       h("div", { class: "controls" }, filters), figure,
-      series.length > 1 ? h(series.length > 12 ? "details" : "div", {}, series.length > 12 ? h("summary", {}, `${series.length} runs`) : "", h("div", { class: "chips legend" }, legend)) : "",
+      series.length > 0 ? h(series.length > 12 ? "details" : "div", {}, series.length > 12 ? h("summary", {}, `${series.length} runs`) : "", h("div", { class: "chips legend" }, legend)) : "",
       thinned ? h("p", { class: "muted" }, "Long curves are thinned: not every row of the file is drawn.") : "");
   };
   fillSection("curves", place);
