@@ -97,7 +97,7 @@ results() {
     sized status --json >"$1/status.json"
     (cd "$cache" && tar --create --gzip --dereference --exclude='*.safetensors' --exclude='*.gz' \
         --file - records logs latest) >"$1/results.tar.gz"
-    cp "$cache"/latest/*/table@*/table.md "$1" 2>/dev/null || true
+    cp "$cache"/latest/*/table/table.md "$1" 2>/dev/null || true
 }
 
 case $step in

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 
+use crate::complete;
 use crate::manifest::Override;
 use crate::progress::Style;
 use crate::shell;
@@ -49,6 +51,10 @@ pub(crate) enum Command {
     ///
     /// Of a stage with several instances, a table: a row for each, with its most important metrics.
     Metrics(MetricsArguments),
+    /// Show the runs that did something, newest first
+    ///
+    /// Of all experiments in the cache, or of that of a manifest.
+    History(HistoryArguments),
     /// Write a page about an experiment: one HTML file that needs nothing else
     ///
     /// It has the graph, summaries, metrics, curves, confusion matrices, label noise, times, and how every number
@@ -78,6 +84,9 @@ pub(crate) enum Command {
     Init(InitArguments),
     /// Print a completion script for a shell
     Completions(CompletionsArguments),
+    /// Write the manual pages
+    #[command(name = "__man", hide = true)]
+    Man(ManArguments),
     /// Run one job from a file that another process wrote
     #[command(name = "__job", hide = true)]
     Job(JobArguments),
@@ -87,10 +96,10 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct ManifestArguments {
     /// The manifest, a `.toml` file [default: `pipeline.toml` in this folder, or in the nearest one above]
-    #[arg(value_name = "MANIFEST")]
+    #[arg(value_name = "MANIFEST", add = ArgValueCompleter::new(complete::manifest_or_stage))]
     first: Option<PathBuf>,
     /// Only these stages: `train`, or some of its instances: `train@rate=0.9`, `train@method=lq-*` [default: all]
-    #[arg(value_name = "STAGE")]
+    #[arg(value_name = "STAGE", add = ArgValueCompleter::new(complete::stages))]
     rest: Vec<String>,
     #[command(flatten)]
     pub(crate) with: WithArguments,
@@ -104,10 +113,10 @@ pub(crate) struct WithArguments {
     #[arg(short = 'C', long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
     /// Replace a value of the manifest for this call: `--set stages.train.epochs=3`
-    #[arg(long = "set", value_name = "PATH=VALUE")]
+    #[arg(long = "set", value_name = "PATH=VALUE", add = ArgValueCompleter::new(complete::paths))]
     pub(crate) overrides: Vec<Override>,
     /// Add an axis to the matrix for this call: `--sweep stages.train.learning-rate=0.01,0.02`
-    #[arg(long = "sweep", value_name = "PATH=VALUES", value_parser = Override::sweep)]
+    #[arg(long = "sweep", value_name = "PATH=VALUES", value_parser = Override::sweep, add = ArgValueCompleter::new(complete::paths))]
     pub(crate) sweeps: Vec<Override>,
     /// Only the stages at these values of the matrix: `--only rate=0.9,method=ce`. The same axis twice means either value
     #[arg(long, value_name = "AXIS=VALUE", value_delimiter = ',')]
@@ -207,6 +216,58 @@ pub(crate) struct RunArguments {
     /// How to show progress
     #[arg(long, value_name = "STYLE", default_value = "auto")]
     pub(crate) progress: Style,
+}
+
+impl RunArguments {
+    /// What selects stages, as it was typed, but for `--set` and `--sweep`.
+    pub(crate) fn selection(&self) -> Vec<String> {
+        let option = |name: &str, value: &String| format!("--{name} {}", shell::quoted(value));
+        let only = self.manifest.with.only.iter().map(|value| option("only", value));
+        let force = self.force.iter().map(|value| option("force", value));
+        let stages = self.manifest.stages().into_iter();
+        stages.map(|stage| shell::quoted(&stage).into_owned()).chain(only).chain(force).collect()
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct HistoryArguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<HistoryCommand>,
+    /// Only the runs of the experiment of this manifest
+    pub(crate) manifest: Option<PathBuf>,
+    /// The cache [env: PIPELINE_CACHE; default: `cache` in the nearest folder above the manifest, or
+    /// above this one, that has one or a `.git`]
+    #[arg(short = 'C', long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Show every run, however many there are
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HistoryCommand {
+    /// Show one run: what it was asked to do, what ran, and where
+    Show(HistoryShowArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HistoryShowArguments {
+    /// The run, or the beginning of its name
+    pub(crate) run: String,
+    /// The cache [env: PIPELINE_CACHE; default: `cache` in the nearest folder above this one that
+    /// has one or a `.git`]
+    #[arg(short = 'C', long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Only print the text of its manifest
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) manifest: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -343,6 +404,7 @@ fn tolerance(text: &str) -> Result<f64, String> {
 #[derive(Debug, Args)]
 pub(crate) struct KindsArguments {
     /// The kind to explain
+    #[arg(add = ArgValueCompleter::new(complete::kinds))]
     pub(crate) kind: Option<String>,
 }
 
@@ -350,6 +412,15 @@ pub(crate) struct KindsArguments {
 pub(crate) struct InitArguments {
     /// The folder to write to
     #[arg(default_value = ".")]
+    pub(crate) folder: PathBuf,
+    /// Write a manifest for the images in this folder, `train/CLASS/` and `test/CLASS/`, without data
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArguments {
+    /// The folder to write to
     pub(crate) folder: PathBuf,
 }
 

@@ -86,16 +86,6 @@ impl Sources {
         }
     }
 
-    /// Each file, with its name and its text. What is hidden is `***`.
-    pub(crate) fn files(&self) -> impl Iterator<Item = (&str, String)> {
-        self.all.iter().filter_map(|source| match &source.origin {
-            Origin::File(name) => {
-                Some((name.as_str(), source.shown(0..source.text.len()).into_owned()))
-            }
-            Origin::CommandLine => None,
-        })
-    }
-
     /// The number of the line, from 1, on which `span` starts.
     pub(crate) fn line(&self, span: &Span) -> usize {
         self.locate(span).map_or(1, |(source, local)| source.line_of(local.start) + 1)
@@ -116,6 +106,20 @@ impl Sources {
     /// Whether `span` is in a file, not on the command line.
     pub(crate) fn is_in_file(&self, span: &Span) -> bool {
         self.locate(span).is_some_and(|(source, _)| matches!(source.origin, Origin::File(_)))
+    }
+
+    /// The name and the text of every file, with as many stars in place of what is secret.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+        self.all.iter().filter_map(|source| match &source.origin {
+            Origin::File(name) => Some((name.as_str(), source.shown(0..source.text.len()))),
+            Origin::CommandLine => None,
+        })
+    }
+
+    /// What was added on the command line, each with its option, and without what is secret.
+    pub(crate) fn options(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let given = self.all.iter().filter(|source| source.origin == Origin::CommandLine);
+        given.map(|source| source.shown(0..source.text.len()))
     }
 
     /// The text at `span`.

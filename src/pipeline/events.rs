@@ -2,7 +2,7 @@
 //!
 //! These are the objects of `--progress json`, one a line.
 
-use pipeline_stages::message::{Measured, Metrics, Progress};
+use pipeline_stages::message::{Measured, Metrics, Progress, RanOn};
 use serde::Serialize;
 
 use crate::digest::Digest;
@@ -50,6 +50,15 @@ pub(crate) enum RunEvent {
     /// A stage ended.
     End {
         stage: StageName,
+        /// The key of its result, where it has one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<StageKey>,
+        /// Whether that is another result than the one that the stage had last.
+        #[serde(skip)]
+        is_news: bool,
+        /// What it ran on, where that matters.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ran_on: Option<RanOn>,
         #[serde(flatten)]
         outcome: Outcome,
     },

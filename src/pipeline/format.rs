@@ -44,6 +44,28 @@ pub(crate) fn ago(then: u64) -> String {
     }
 }
 
+/// A moment, in seconds since 1970, as its parts in UTC: year, month, day, hour, minute, second.
+pub(crate) fn utc(seconds: u64) -> [u64; 6] {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Years that begin in March: the leap day is the last one.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    [year, month, day, rest / 3600, rest % 3600 / 60, rest % 60]
+}
+
+/// A moment, in seconds since 1970: `2026-11-26 22:45:01 UTC`.
+pub(crate) fn moment(seconds: u64) -> String {
+    let [year, month, day, hour, minute, second] = utc(seconds);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
 /// A count, with its thousands apart: `1,281,167`.
 pub(crate) fn count(count: u64) -> String {
     let digits = count.to_string();
@@ -168,6 +190,21 @@ mod tests {
             (36e6, "10,000 h"),
         ] {
             assert_eq!(rough_seconds(value), text);
+        }
+    }
+
+    #[test]
+    fn moments_are_in_utc() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (1_709_251_200, "2024-03-01 00:00:00 UTC"),
+            (4_107_542_399, "2100-02-28 23:59:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+            (1_795_733_101, "2026-11-26 22:45:01 UTC"),
+        ] {
+            assert_eq!(moment(seconds), text);
         }
     }
 

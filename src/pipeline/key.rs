@@ -214,6 +214,11 @@ pub(crate) fn single_ports(port: &str) -> impl Iterator<Item = Cow<'_, str>> {
 }
 
 impl StageKey {
+    /// The first digits: enough to distinguish keys by eye.
+    pub(crate) fn short(&self) -> String {
+        self.0.short()
+    }
+
     /// The key that these parts make.
     pub(crate) fn of(parts: &[KeyPart]) -> Self {
         let mut encoder = Encoder::new(DOMAIN);
@@ -314,7 +319,25 @@ pub(crate) fn changes(old: &[KeyPart], new: &[KeyPart]) -> Vec<Change> {
     let differing = new.iter().map(|part| (was.get(&Identity::of(part)).copied(), Some(part)));
     let gone = old.iter().filter(|part| !is.contains_key(&Identity::of(part)));
     let gone = gone.map(|part| (Some(part), None));
-    differing.chain(gone).filter_map(|(old, new)| change(old, new)).collect()
+    let all = differing.chain(gone).filter_map(|(old, new)| change(old, new));
+    // An input that had failed, or fails now, is not new or removed as well.
+    let missing = |port: &str| {
+        let part = Identity::Missing(port);
+        was.contains_key(&part) || is.contains_key(&part)
+    };
+    let all: Vec<_> = all.collect();
+    let is_other_kind = all.iter().any(|change| matches!(change, Change::Kind { .. }));
+    let is_given = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
+    let all = all.into_iter();
+    all.filter(|change| match change {
+        // What another kind does not have, and this one does not set.
+        Change::Parameter { old, new, .. } if is_other_kind => is_given(old) || is_given(new),
+        Change::Input { port, old: None, .. } | Change::Input { port, new: None, .. } => {
+            !missing(port)
+        }
+        _ => true,
+    })
+    .collect()
 }
 
 fn by_identity(parts: &[KeyPart]) -> HashMap<Identity<'_>, &KeyPart> {

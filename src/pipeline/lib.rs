@@ -11,6 +11,7 @@ mod cache;
 mod cli;
 mod commands;
 mod compare;
+mod complete;
 mod diagnostic;
 mod difference;
 mod digest;
@@ -21,6 +22,7 @@ mod expected;
 mod facts;
 mod format;
 mod graph;
+mod history;
 mod instances;
 mod key;
 mod launcher;
@@ -37,6 +39,7 @@ mod stage_name;
 mod state_words;
 #[doc(hidden)]
 pub mod testing;
+mod tracking;
 mod visible;
 mod worker;
 

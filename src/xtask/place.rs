@@ -5,6 +5,7 @@
 //! PREFIX/bin/pipeline
 //! PREFIX/bin/pipeline-learn     looks for libraries in ../lib/pipeline, see src/learn/build.rs
 //! PREFIX/lib/pipeline/          the shared libraries of libtorch, their licences and recipe.txt
+//! PREFIX/share/man/man1/        the manual pages
 //! ```
 
 use crate::cargo::Programs;
@@ -58,9 +59,24 @@ pub fn install(
     place_file(&programs.learn, &bin.join("pipeline-learn"), PROGRAM_MODE)?;
     place_file(&programs.pipeline, &bin.join("pipeline"), PROGRAM_MODE)?;
     check_loads(&bin.join("pipeline-learn"))?;
+    let manual = prefix.join("share/man/man1");
+    create_folder(&manual)?;
+    write_manual(&bin.join("pipeline"), &manual)?;
     eprintln!("installed {} and pipeline-learn", bin.join("pipeline").display());
     if let Some(hint) = path_hint(&bin, &std::env::var_os("PATH").unwrap_or_default()) {
         eprintln!("{hint}");
+    }
+    Ok(())
+}
+
+/// Lets the program write its manual pages.
+fn write_manual(pipeline: &Path, folder: &Path) -> Result<()> {
+    let output = Command::new(pipeline).arg("__man").arg(folder).output()?;
+    if !output.status.success() {
+        bail!(
+            "installed, but without manual pages: {}",
+            last_line(&output.stderr).unwrap_or_default()
+        );
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ impl Filter {
         let text = text.replace(&*fake_learn_path().to_string_lossy(), "[pipeline-learn]");
         let text = text.replace(&*pipeline().to_string_lossy(), "[pipeline]");
         let text = text.replace(&*self.folder.to_string_lossy(), "[project]");
-        let text = blank_shards(&blank_times(&blank_digests(&text)));
+        let text = blank_shards(&blank_times(&blank_digests(&blank_runs(&text))));
         // The columns beside a time are as wide as the time was long.
         let timed = text.contains("[time]");
         let lines = text.lines().map(|line| if timed { narrow(line) } else { line.to_owned() });
@@ -57,6 +57,33 @@ fn blank_shards(text: &str) -> String {
         let first = parts.next().unwrap_or_default().to_owned();
         parts.fold(first, |text, part| format!("{text}{folder}[..]{}", part.get(2..).unwrap_or("")))
     })
+}
+
+/// The names of runs, `20261126-224501`, and moments, `2026-11-26 22:45:01 UTC`.
+fn blank_runs(text: &str) -> String {
+    let is_like = |text: &str, form: &str| {
+        let mut letters = text.chars();
+        form.chars().all(|wanted| match (wanted, letters.next()) {
+            ('0', Some(letter)) => letter.is_ascii_digit(),
+            (wanted, letter) => letter == Some(wanted),
+        })
+    };
+    let forms = [("00000000-000000", "[run]"), ("0000-00-00 00:00:00 UTC", "[moment]")];
+    let (mut blanked, mut rest) = (String::new(), text);
+    while let Some(first) = rest.chars().next() {
+        let form = forms.iter().find(|(form, _)| is_like(rest, form));
+        let (length, shown) = match form {
+            Some((form, blank)) => (form.len(), *blank),
+            None => (first.len_utf8(), &rest[..first.len_utf8()]),
+        };
+        blanked.push_str(shown);
+        rest = &rest[length..];
+        if let (Some(_), Some(after)) = (form, rest.strip_prefix('-')) {
+            // Another run of the same second.
+            rest = after.trim_start_matches(|letter: char| letter.is_ascii_digit());
+        }
+    }
+    blanked
 }
 
 /// Times as people read them: `7 ms`, `0.12 s`.

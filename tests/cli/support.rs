@@ -41,6 +41,13 @@ pub struct Sandbox {
     user: User,
 }
 
+/// An orange square of 8 pixels, as PNG.
+const PNG: &[u8] =
+    b"\x89\x50\x4e\x47\x0d\x0a\x1a\x0a\x00\x00\x00\x0d\x49\x48\x44\x52\x00\x00\x00\x08\
+    \x00\x00\x00\x08\x08\x02\x00\x00\x00\x4b\x6d\x29\xdc\x00\x00\x00\x11\x49\x44\x41\
+    \x54\x78\xda\x63\x38\x51\xa1\x81\x15\x31\x0c\x2d\x09\x00\x52\xd5\x5a\x01\x22\xf9\
+    \x7e\x1a\x00\x00\x00\x00\x49\x45\x4e\x44\xae\x42\x60\x82";
+
 impl Sandbox {
     /// A project with this manifest and no cache yet.
     pub fn new(manifest: &str) -> Self {
@@ -133,6 +140,17 @@ impl Sandbox {
             let labels = [header(1, &[count]), labels].concat();
             self.write(&format!("{folder}/{part}-images-idx3-ubyte"), images);
             self.write(&format!("{folder}/{part}-labels-idx1-ubyte"), labels);
+        }
+    }
+
+    /// Writes folders of images, as for `image-folder`: so many for each class.
+    pub fn write_photos(&self, folder: &str, classes: &[&str], train: usize, test: usize) {
+        for (part, count) in [("train", train), ("test", test)] {
+            for class in classes {
+                for number in 0..count {
+                    self.write(&format!("{folder}/{part}/{class}/{number}.png"), PNG);
+                }
+            }
         }
     }
 

@@ -12,9 +12,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use pipeline_stages::KindConfig;
 use pipeline_stages::message::{Event, Hello, Metrics, Progress, RanOn, Unit};
 use pipeline_stages::worker::{Context, Stopped, serve};
+use pipeline_stages::{ArtifactType, KindConfig};
 
 const PROGRAM: &str = "pipeline-learn";
 const STEPS: u64 = 20;
@@ -134,7 +134,12 @@ fn run(behaviour: Behaviour, stage: &KindConfig, context: &Context) -> anyhow::R
         Behaviour::Drift => 0.503,
         _ => 0.5,
     };
-    Ok(stage.info().headline.iter().map(|&name| (name.to_owned(), number)).collect())
+    let metrics: Metrics =
+        stage.info().headline.iter().map(|&name| (name.to_owned(), number)).collect();
+    if stage.output() == ArtifactType::Metrics {
+        fs::write(context.output.join("metrics.json"), serde_json::to_vec(&metrics)?)?;
+    }
+    Ok(metrics)
 }
 
 /// Hashes over and over. Only the number of steps and what goes in decide the result.

@@ -48,6 +48,20 @@ pub(crate) fn write_disposable(path: &Path, content: &[u8]) -> anyhow::Result<()
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Makes a file that is added to later, and that nothing has the name of yet. It begins with `content`, durably.
+pub(super) fn begin_file(path: &Path, content: &[u8]) -> anyhow::Result<File> {
+    let folder = path.parent().context("a file has a folder")?;
+    create_folder(folder)?;
+    let begin = || -> io::Result<File> {
+        let temporary = new_file(folder, content)?;
+        temporary.as_file().sync_all()?;
+        let file = temporary.persist_noclobber(path).map_err(|error| error.error)?;
+        sync_folder(folder)?;
+        Ok(file)
+    };
+    begin().with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// A file under a temporary name.
 fn new_file(folder: &Path, content: &[u8]) -> io::Result<tempfile::NamedTempFile> {
     let mut temporary = tempfile::Builder::new().prefix(NEW).tempfile_in(folder)?;

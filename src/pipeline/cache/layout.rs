@@ -17,7 +17,10 @@
 //!   reruns/<key>-<n>/              outputs of `verify --rerun --keep`
 //!   failed/<key>/                  what a stage had written when it failed
 //!   running/<key>                  what works on a key now
-//!   history/, pins/, jobs/         for runs, for what must stay, and for jobs elsewhere
+//!   history/runs/<experiment>/     a file for each run that did something, a line for each event
+//!   history/plans/<digest>.json    the stages of runs, with their keys; history/manifests/ their texts
+//!   history/checked/<experiment>   when a run last ended, also one that found nothing to do
+//!   pins/, jobs/                   for what must stay, and for jobs elsewhere
 //!   stat.idx                       digests of files outside the cache, by their stat
 //! ```
 
@@ -43,7 +46,7 @@ pub(crate) enum Bucket {
     Records,
     /// The key that each stage had last. Written by the main thread of a run.
     Heads,
-    /// Links for people. Written by the main thread of a run.
+    /// Links for people, swapped as a whole. Written by the main thread of a run.
     Latest,
     /// Logs. Written by the worker of the key.
     Logs,
@@ -61,7 +64,7 @@ pub(crate) enum Bucket {
     Failed,
     /// What works on a key now. Written by one reporter per run.
     Running,
-    /// What each run did.
+    /// What each run did. Written by one reporter per run; people may delete it, and `results` finds less then.
     History,
     /// What cleaning must keep.
     Pins,
@@ -125,6 +128,27 @@ impl Bucket {
                 | Self::Tmp
                 | Self::Locks
         )
+    }
+}
+
+/// How the names of the records of runs end.
+pub(crate) const RUN_SUFFIX: &str = ".jsonl";
+
+/// What the history keeps once for all runs that have it in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Document {
+    /// The stages of a run, with their kinds and keys.
+    Plan,
+    /// The text of a manifest, and of the files that it includes.
+    Manifest,
+}
+
+impl Document {
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Plan => "plans",
+            Self::Manifest => "manifests",
+        }
     }
 }
 
@@ -194,9 +218,14 @@ impl Layout {
         self.bucket(Bucket::Heads).join(experiment).join(stage)
     }
 
+    /// The links for people to the artifacts of an experiment.
+    pub(crate) fn links(&self, experiment: &str) -> PathBuf {
+        self.bucket(Bucket::Latest).join(experiment)
+    }
+
     /// The link for people to the artifact of a stage.
     pub(crate) fn link(&self, experiment: &str, stage: &str) -> PathBuf {
-        self.bucket(Bucket::Latest).join(experiment).join(stage)
+        self.links(experiment).join(stage)
     }
 
     /// What [`Layout::link`] points at.
@@ -239,6 +268,31 @@ impl Layout {
         self.bucket(Bucket::Running).join(key.to_string())
     }
 
+    /// The records of the runs of an experiment.
+    pub(crate) fn runs(&self, experiment: &str) -> PathBuf {
+        self.all_runs().join(experiment)
+    }
+
+    /// The records of runs, in a folder for each experiment.
+    pub(crate) fn all_runs(&self) -> PathBuf {
+        self.bucket(Bucket::History).join("runs")
+    }
+
+    /// The record of a run.
+    pub(crate) fn run(&self, experiment: &str, id: &str) -> PathBuf {
+        self.runs(experiment).join(format!("{id}{RUN_SUFFIX}"))
+    }
+
+    /// What several runs have in common, under the digest of its text.
+    pub(crate) fn document(&self, kind: Document, digest: &Digest) -> PathBuf {
+        self.bucket(Bucket::History).join(kind.folder()).join(format!("{digest}.json"))
+    }
+
+    /// When a run of an experiment last ended: the time of this file.
+    pub(crate) fn checked(&self, experiment: &str) -> PathBuf {
+        self.bucket(Bucket::History).join("checked").join(experiment)
+    }
+
     /// The stat index.
     pub(crate) fn stat_index(&self) -> PathBuf {
         self.root.join("stat.idx")
@@ -248,8 +302,11 @@ impl Layout {
     /// under its temporary name. Those that exist.
     pub(crate) fn replaced_in(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.root.clone()];
-        for above in [Bucket::Records, Bucket::Listings, Bucket::Heads, Bucket::Latest] {
-            let listing = std::fs::read_dir(self.bucket(above)).into_iter().flatten().flatten();
+        let buckets =
+            [Bucket::Records, Bucket::Listings, Bucket::Heads, Bucket::Latest, Bucket::History];
+        let buckets = buckets.map(|bucket| self.bucket(bucket));
+        for above in buckets.into_iter().chain([self.all_runs()]) {
+            let listing = std::fs::read_dir(above).into_iter().flatten().flatten();
             let inside = listing.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
             folders.extend(inside.map(|entry| entry.path()));
         }

@@ -9,6 +9,8 @@ mod durable;
 mod entry;
 mod file_digest;
 mod folder;
+mod history;
+mod latest;
 mod layout;
 mod listing;
 mod lock;
@@ -35,7 +37,9 @@ pub(crate) use durable::write_disposable;
 #[cfg(test)]
 pub(crate) use entry::Extent;
 pub(crate) use file_digest::Watch;
-pub(crate) use layout::{Bucket, Layout};
+pub(crate) use history::Journal;
+pub(crate) use latest::Links;
+pub(crate) use layout::{Bucket, Document, Layout};
 pub(crate) use listing::Listing;
 pub(crate) use lock::{Lock, Owner};
 pub(crate) use record::{Record, Unreadable};
@@ -170,25 +174,21 @@ impl Cache {
         self.layout.artifact(digest)
     }
 
-    /// Remembers that a stage has this record now, and points the link for people at its artifact.
+    /// Remembers that a stage has this record now. Returns whether it had another one.
     pub(crate) fn set_head(
         &self,
         experiment: &str,
         stage: &str,
         record: &Record,
-    ) -> anyhow::Result<()> {
-        if self.head(experiment, stage) != Some(record.key) {
+    ) -> anyhow::Result<bool> {
+        let is_news = self.head(experiment, stage) != Some(record.key);
+        if is_news {
             durable::write_file(
                 &self.layout.head(experiment, stage),
                 format!("{}\n", record.key).as_bytes(),
             )?;
         }
-        let link = self.layout.link(experiment, stage);
-        let target = Layout::link_target(&record.output.digest);
-        if fs::read_link(&link).ok().as_ref() != Some(&target) {
-            durable::write_link(&link, &target)?;
-        }
-        Ok(())
+        Ok(is_news)
     }
 
     /// The key that a stage had last.

@@ -35,6 +35,7 @@ pub(crate) fn sweep(cache: &Cache) {
         sweep_checkpoints(cache);
         sweep_copies(cache);
         sweep_new_files(cache);
+        sweep_links(cache);
         let _ = lock.write(SWEPT);
     }
 }
@@ -81,6 +82,15 @@ fn sweep_copies(cache: &Cache) {
             && let Ok(Some(_lock)) = Lock::try_take_existing(&lock)
         {
             let _ = durable::remove_tree(&entry.path());
+        }
+    }
+}
+
+/// Folders of links that never took their place, or the old ones that did not come to be removed.
+fn sweep_links(cache: &Cache) {
+    for (name, entry) in folders(cache, Bucket::Latest) {
+        if name.starts_with(durable::NEW) && is_older(&entry.path(), ABANDONED) {
+            super::latest::remove_links(&entry.path());
         }
     }
 }

@@ -1,15 +1,22 @@
-//! `pipeline completions`: a completion script for a shell.
+//! `pipeline completions`: a script with which a shell asks this program what to offer.
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
+use anyhow::Context;
+use clap_complete::env::Shells;
 
 use super::print;
-use crate::cli::{Arguments, CompletionsArguments};
+use crate::cli::CompletionsArguments;
+
+/// The environment variable with which a shell asks.
+pub(crate) const VARIABLE: &str = "PIPELINE_COMPLETE";
 
 pub(crate) fn run(arguments: &CompletionsArguments) -> anyhow::Result<ExitCode> {
+    let name = arguments.shell.to_string();
+    let shells = Shells::builtins();
+    let shell = shells.completer(&name).with_context(|| format!("no completions for {name}"))?;
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Arguments::command(), "pipeline", &mut script);
+    shell.write_registration(VARIABLE, "pipeline", "pipeline", "pipeline", &mut script)?;
     print(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }

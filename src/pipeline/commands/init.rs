@@ -1,10 +1,12 @@
 //! `pipeline init`: a starter manifest, with the small data set that it needs.
 
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
+use super::init_data::Images;
 use super::print;
 use crate::cli::InitArguments;
 use crate::format;
@@ -25,6 +27,9 @@ pub(crate) fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
             "{} already exists; `pipeline init FOLDER` writes to another folder",
             manifest.display()
         );
+    }
+    if let Some(data) = &arguments.data {
+        return for_images(data, folder, &manifest);
     }
     for (name, content) in FILES {
         let path = folder.join(name);
@@ -49,5 +54,21 @@ pub(crate) fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
         data.display()
     );
     print(&format!("{wrote}\n\n{}", format::table(&rows)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a manifest for the images in `data`.
+fn for_images(data: &Path, folder: &Path, manifest: &Path) -> anyhow::Result<ExitCode> {
+    let images = Images::look(data, folder)?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    fs::write(manifest, images.manifest())
+        .with_context(|| format!("cannot write {}", manifest.display()))?;
+    let manifest = manifest.display();
+    let rows = [
+        (format!("pipeline run {manifest}"), "trains with 40 % of the labels drawn again"),
+        ("pipeline kinds".to_owned(), "lists what stages can do"),
+    ];
+    let rows = rows.map(|(command, what)| vec![format!("  {command}"), what.to_owned()]);
+    print(&format!("wrote {manifest}, for {}\n\n{}", images.in_words(), format::table(&rows)))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,10 +3,13 @@
 mod checking;
 mod completions;
 mod graph;
+mod history;
 mod init;
+mod init_data;
 mod job;
 mod kinds;
 mod log;
+mod man;
 mod metrics;
 mod path;
 mod plan;
@@ -27,12 +30,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
 use pipeline_stages::point::canonical;
 use pipeline_stages::url::blanked;
 
 use crate::cache::Cache;
-use crate::cli::{self, Arguments, Command, ManifestArguments, WithArguments};
+use crate::cli::{self, Arguments, Command, ManifestArguments};
 use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
@@ -47,7 +51,7 @@ use crate::visible;
 const CACHE_VARIABLE: &str = "PIPELINE_CACHE";
 
 /// The manifest where none is named.
-const DEFAULT_MANIFEST: &str = "pipeline.toml";
+pub(crate) const DEFAULT_MANIFEST: &str = "pipeline.toml";
 
 /// What was asked for cannot be done: a manifest with mistakes, a cache that cannot be read.
 const CANNOT: u8 = 2;
@@ -57,6 +61,8 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs the command that the arguments of the process ask for.
 pub(crate) fn main() -> ExitCode {
+    // A shell that asks what to offer: this does not return then.
+    CompleteEnv::with_factory(Arguments::command).var(completions::VARIABLE).complete();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return report_arguments(error),
@@ -68,6 +74,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Why(arguments) => why::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Metrics(arguments) => metrics::run(arguments),
+        Command::History(arguments) => history::run(arguments),
         Command::Report(arguments) => report::run(arguments),
         Command::Log(arguments) => log::run(arguments),
         Command::Path(arguments) => path::run(arguments),
@@ -75,6 +82,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Kinds(arguments) => kinds::run(arguments),
         Command::Init(arguments) => init::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
+        Command::Man(arguments) => man::run(arguments),
         Command::Job(arguments) => job::run(arguments),
     };
     result.unwrap_or_else(|error| report_error(&error))
@@ -103,7 +111,7 @@ impl Project {
         {
             manifest.folder = folder;
         }
-        let cache = Arc::new(open_cache(&arguments.with, &manifest.folder)?);
+        let cache = Arc::new(open_cache(arguments.with.cache.as_deref(), &manifest.folder)?);
         Ok(Self { manifest, graph, cache, only: arguments.with.only.clone() })
     }
 
@@ -301,9 +309,9 @@ fn nearest_manifest(stages: &[String]) -> anyhow::Result<PathBuf> {
 }
 
 /// The cache that the arguments or the environment name, or else that of a folder.
-pub(crate) fn open_cache(arguments: &WithArguments, folder: &Path) -> anyhow::Result<Cache> {
+pub(crate) fn open_cache(given: Option<&Path>, folder: &Path) -> anyhow::Result<Cache> {
     let named = std::env::var_os(CACHE_VARIABLE).filter(|value| !value.is_empty());
-    let root = match arguments.cache.clone().or(named.map(PathBuf::from)) {
+    let root = match given.map(Path::to_owned).or(named.map(PathBuf::from)) {
         Some(folder) => std::path::absolute(folder).context("no current folder")?,
         None => default_cache(folder),
     };

@@ -1,6 +1,7 @@
 //! `pipeline run`: run what is not in the cache, and end with a table.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::plan::{self, Shown};
 use super::{INTERRUPTED, Project, print, warn};
@@ -8,10 +9,12 @@ use crate::cli::{ManifestArguments, RunArguments};
 use crate::events::Outcome;
 use crate::execute::{self, Options, Summary};
 use crate::format;
+use crate::history::{Asked, Recorder};
 use crate::instances::{self, Row, instances_in_words};
 use crate::manifest::Manifest;
 use crate::progress::{self, Reporters, RunningFiles, Style};
 use crate::stage_name::StageName;
+use crate::tracking;
 
 pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     if arguments.dry_run {
@@ -33,7 +36,11 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     };
     let running = RunningFiles::new(project.cache.layout().clone());
     let shown = progress::reporter(arguments.progress);
-    let mut reporters = Reporters(vec![shown, Box::new(running)]);
+    let asked = Asked::new(&project.manifest, &selected, &arguments.selection());
+    let recorder = Recorder::new(Arc::clone(&project.cache), asked);
+    let mut reporters = Reporters(vec![shown, Box::new(running), Box::new(recorder)]);
+    let Manifest { tracking, experiment, .. } = &project.manifest;
+    reporters.0.extend(tracking::reporters(tracking, &experiment.name));
     let summary = execute::execute(
         &project.manifest,
         &project.graph,

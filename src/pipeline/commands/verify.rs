@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
     }
     if manifest.named().is_none() && !takes_stages {
         let folder = std::env::current_dir().context("no current folder")?;
-        let cache = open_cache(&manifest.with, &folder)?;
+        let cache = open_cache(manifest.with.cache.as_deref(), &folder)?;
         if arguments.restore {
             return verify_restore::run(&cache, None, arguments.json);
         }

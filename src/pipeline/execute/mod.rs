@@ -6,6 +6,7 @@
 mod executor;
 mod handle;
 mod job;
+mod links;
 mod reads;
 mod rerun;
 mod single;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use pipeline_stages::WorkerProgram;
 
-use crate::cache::{Cache, Record, Withdrawn};
+use crate::cache::{Cache, Links, Record, Withdrawn};
 use crate::digest::Digest;
 use crate::events::{Outcome, RunEvent};
 use crate::facts::CacheFacts;
@@ -109,6 +110,7 @@ pub(crate) fn execute(
         fit: None,
         failed: false,
         working: false,
+        links_before: cache.links(&manifest.experiment.name),
     };
     let started = Instant::now();
     run.report(RunEvent::Begin {
@@ -140,6 +142,8 @@ struct Run<'a> {
     fit: Option<Fit<'a>>,
     failed: bool,
     working: bool,
+    /// The links for people when the run began.
+    links_before: Links,
 }
 
 impl Run<'_> {
@@ -190,7 +194,8 @@ impl Run<'_> {
                 && self.manifest.stage(name).is_some_and(|stage| stage.stage.allows_missing())
                 && self.graph.inputs(name).into_iter().any(|input| self.record(input).is_some())
         };
-        let mut stages = self.states.iter().filter(|_| self.starts_more());
+        // After a failure it does not start, but it may be fresh.
+        let mut stages = self.states.iter().filter(|_| !self.stopping());
         stages.find(can_start).map(|(name, _)| name.clone())
     }
 
@@ -405,14 +410,26 @@ impl Run<'_> {
     }
 
     fn end(&mut self, name: &StageName, outcome: Outcome, record: Option<Box<Record>>) {
-        if let Some(record) = &record
-            && let Err(error) =
-                self.cache.set_head(&self.manifest.experiment.name, name.as_str(), record)
-        {
-            let text = format!("its link under latest/ was not renewed: {error:#}");
-            self.report(RunEvent::Note { stage: name.clone(), text });
+        let experiment = &self.manifest.experiment.name;
+        let set = record.as_ref().map(|one| self.cache.set_head(experiment, name.as_str(), one));
+        let is_news = match set.transpose() {
+            Ok(set) => set.unwrap_or(false),
+            Err(error) => {
+                let text = format!("what it had last was not remembered: {error:#}");
+                self.report(RunEvent::Note { stage: name.clone(), text });
+                true
+            }
+        };
+        if let Some(record) = &record {
+            self.link(name, &record.output.digest);
         }
-        self.report(RunEvent::End { stage: name.clone(), outcome: outcome.clone() });
+        let key = record.as_ref().map(|record| record.key);
+        let ran_on = match outcome {
+            Outcome::Ran { .. } => record.as_ref().and_then(|record| record.ran_on.clone()),
+            _ => None,
+        };
+        let (stage, outcome_again) = (name.clone(), outcome.clone());
+        self.report(RunEvent::End { stage, key, is_news, ran_on, outcome: outcome_again });
         let known = record.as_ref().and_then(|record| self.cache.known(record));
         self.states.set(name, StageState::Ended { outcome, record });
         self.take_back_readers(name);
@@ -446,6 +463,7 @@ impl Run<'_> {
             return Ok(());
         }
         self.cache.prepare().map_err(job::with_advice)?;
+        self.renew_links(false);
         self.supervisor.listen()
     }
 
@@ -463,6 +481,7 @@ impl Run<'_> {
             let missing = inputs.into_iter().find(|input| self.record(input).is_none()).cloned();
             self.end(&name, Outcome::Skipped { because: missing }, None);
         }
+        self.renew_links(true);
         let stages = self.states.iter().filter_map(|(name, state)| match state {
             StageState::Ended { outcome, .. } => Some((name.clone(), outcome.clone())),
             _ => None,

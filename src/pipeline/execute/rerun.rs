@@ -152,7 +152,9 @@ impl Rerun<'_> {
             bail!("{why}: the result says nothing");
         }
         let took = started.elapsed();
-        reporter.event(&RunEvent::End { stage, outcome: self.outcome(&end, took) });
+        let outcome = self.outcome(&end, took);
+        let (key, is_news, ran_on) = (None, false, None);
+        reporter.event(&RunEvent::End { stage, key, is_news, ran_on, outcome });
         reporter.event(&RunEvent::Done { seconds: took.as_secs_f64(), complete: true });
         Ok((scratch, end))
     }

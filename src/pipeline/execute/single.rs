@@ -63,7 +63,14 @@ pub(crate) fn run_job(spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Res
         }
     };
     let complete = matches!(outcome, Outcome::Fresh { .. } | Outcome::Ran { .. });
-    reporter.event(&RunEvent::End { stage: declaration.name, outcome: outcome.clone() });
+    let event = RunEvent::End {
+        stage: declaration.name,
+        key: complete.then_some(key),
+        is_news: complete,
+        ran_on: None,
+        outcome: outcome.clone(),
+    };
+    reporter.event(&event);
     reporter.event(&RunEvent::Done { seconds, complete });
     Ok(outcome)
 }

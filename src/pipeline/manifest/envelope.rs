@@ -15,8 +15,8 @@ use super::{Experiment, StageExecution};
 use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_experiment_name;
 
-const TABLES: [&str; 7] =
-    ["include", "experiment", "execution", "lint", "matrix", "defaults", "stages"];
+const TABLES: [&str; 8] =
+    ["include", "experiment", "execution", "tracking", "lint", "matrix", "defaults", "stages"];
 const EXPERIMENT_KEYS: [&str; 3] = ["name", "about", "seed"];
 /// The keys of the table `[execution]` and of `execution = { ... }` in a stage.
 pub(super) const EXECUTION_KEYS: [&str; 4] =
@@ -28,6 +28,8 @@ pub(super) struct Envelope<'t, 'i> {
     pub(super) experiment: Option<Experiment>,
     /// How stages are run, unless they set it themselves.
     pub(super) settings: StageExecution,
+    /// The folder for TensorBoard, as it is written.
+    pub(super) tensorboard: Option<String>,
     /// The warnings that are silenced.
     pub(super) allowed: BTreeSet<Lint>,
     /// Name, place of the name, and value of every stage, in the file's order.
@@ -54,6 +56,7 @@ pub(super) fn read<'t, 'i>(root: &'t DeTable<'i>, mistakes: &mut Vec<Mistake>) -
         Some(value) => read_execution(value, &StageExecution::default(), mistakes),
         None => StageExecution::default(),
     };
+    let tensorboard = root.get("tracking").and_then(|value| read_tracking(value, mistakes));
     let allowed = root.get("lint").map(|value| lints::read(value, mistakes)).unwrap_or_default();
     let stages = match root.get("stages") {
         Some(value) => stage_tables(value, mistakes),
@@ -64,7 +67,7 @@ pub(super) fn read<'t, 'i>(root: &'t DeTable<'i>, mistakes: &mut Vec<Mistake>) -
             Vec::new()
         }
     };
-    Envelope { experiment, settings, allowed, stages }
+    Envelope { experiment, settings, tensorboard, allowed, stages }
 }
 
 /// Reports the unknown tables, and returns those that were probably meant.
@@ -90,7 +93,7 @@ fn unknown_tables(root: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Vec<&'stat
         } else {
             let what = if value.get_ref().is_table() { "table" } else { "key" };
             Mistake::at(key.span(), format!("unknown {what} '{name}'")).help(
-                "a manifest has [experiment], [execution], [lint], [matrix], [defaults.KIND] and one [stages.NAME] for each stage",
+                "a manifest has [experiment], [execution], [tracking], [lint], [matrix], [defaults.KIND] and one [stages.NAME] for each stage",
             )
         };
         mistakes.push(mistake);
@@ -149,6 +152,19 @@ fn experiment_name(value: &Value<'_>) -> Result<String, Mistake> {
             .help("a folder is named after it, so it must be a valid file name")
     })?;
     Ok(name.to_owned())
+}
+
+/// Reads `[tracking]`.
+fn read_tracking(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> Option<String> {
+    let table = known_table("tracking", value, &["tensorboard"], mistakes)?;
+    let value = table.get("tensorboard")?;
+    let folder = text("tensorboard", value).map_err(|mistake| mistakes.push(mistake)).ok()?;
+    if folder.is_empty() {
+        let title = "'tensorboard' is the folder for event files, and cannot be empty";
+        mistakes.push(Mistake::at(value.span(), title).help("write tensorboard = \"runs\""));
+        return None;
+    }
+    Some(folder.to_owned())
 }
 
 /// Reads a table of settings; what it does not set is as in `defaults`.

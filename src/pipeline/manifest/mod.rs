@@ -66,10 +66,19 @@ pub(crate) struct Manifest {
     pub(crate) stages: Stages,
     /// The axes of its matrix that no stage uses, with their places.
     pub(crate) unused_axes: Vec<(String, Span)>,
+    /// Where else to show what a run measures.
+    pub(crate) tracking: Tracking,
     /// The warnings that are silenced.
     pub(crate) allowed: BTreeSet<Lint>,
     /// The text, to show places in.
     pub(crate) sources: Sources,
+}
+
+/// The table `[tracking]`: where else to show what a run measures. In no key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Tracking {
+    /// The folder for TensorBoard's event files, absolute.
+    pub(crate) tensorboard: Option<PathBuf>,
 }
 
 /// What the stages of a manifest are for.
@@ -279,6 +288,8 @@ fn read_document(
     let stages = Stages::new(stages.collect::<Option<Vec<_>>>()?);
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+    let tensorboard = envelope.tensorboard.map(|path| folder.join(path));
+    let tracking = Tracking { tensorboard };
     let (allowed, sources) = (envelope.allowed, sources.clone());
     let manifest = Manifest {
         path: path.to_owned(),
@@ -286,6 +297,7 @@ fn read_document(
         experiment,
         stages,
         unused_axes: unused,
+        tracking,
         allowed,
         sources,
     };

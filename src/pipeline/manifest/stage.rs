@@ -130,7 +130,7 @@ pub(super) fn read<'t>(
     // A rule over several parameters is of little use where one of them is wrong or misspelt.
     if let Some(stage) = draft.stage.as_ref().filter(|_| right && unknown.is_none) {
         mistakes.extend(rule_mistakes(stage, &draft.places, table));
-        mistakes.extend(point_mistakes(stage, &draft));
+        mistakes.extend(point_mistakes(stage, &draft, lists));
         table.iter().for_each(|(_, value)| refuse_passwords(value, mistakes));
         mistakes.extend(effect_mistakes(stage, table, defaults));
         draft.output = Some(stage.output());
@@ -374,10 +374,12 @@ fn rule_mistakes(stage: &KindConfig, places: &Places, table: &DeTable<'_>) -> Ve
 }
 
 /// The mistakes of a stage that takes all instances of another one, which are about their points.
-fn point_mistakes(stage: &KindConfig, draft: &Draft<'_>) -> Vec<Mistake> {
+fn point_mistakes(stage: &KindConfig, draft: &Draft<'_>, lists: &[Span]) -> Vec<Mistake> {
     let wires = draft.wires.iter().filter(|wire| wire.port.shape == PortShape::Instances);
     let names: Vec<StageName> = wires.filter_map(|wire| wire.text.parse().ok()).collect();
-    if names.is_empty() {
+    // A reference that is wrong is reported already.
+    let is_wrong = lists.is_empty() && names.iter().any(|name| name.point().next().is_some());
+    if names.is_empty() || is_wrong {
         return Vec::new();
     }
     let points: Vec<Point> = names.iter().map(|name| name.point().collect()).collect();

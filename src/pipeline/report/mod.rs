@@ -128,7 +128,9 @@ impl Report {
             changes: subject.changes.clone(),
             cache: cache.layout().root().display().to_string(),
             only_graph: extent == Extent::Graph,
-            files: files.map(|(name, text)| File { name: name.to_owned(), text }).collect(),
+            files: files
+                .map(|(name, text)| File { name: name.to_owned(), text: text.into() })
+                .collect(),
             templates,
             stages,
         }

@@ -420,6 +420,11 @@ impl<'t, 'i> Expansion<'t, 'i> {
                     let variant = template.at(&self.axes, point);
                     let (mut table, defaults) = variant.table(&self.axes, point, &mut found);
                     let filter = self.filter(variant, point, &mut found);
+                    if !found.is_empty()
+                        && let Some(value) = table.get("where")
+                    {
+                        wrong.push(value.span());
+                    }
                     for (port, shape) in &variant.ports {
                         let Some(value) = table.get_mut(port.as_str()) else { continue };
                         let at_port = (*shape, filter.as_slice());

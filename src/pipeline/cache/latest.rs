@@ -1,0 +1,159 @@
+//! The links for people to the artifacts of an experiment: rebuilt as a whole, and swapped in one step.
+//!
+//! Only links that this tool made are changed: in a folder where people have something of their own, the links are
+//! replaced one by one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::layout::{Bucket, Layout};
+use super::{Cache, Lock, durable};
+use crate::digest::{Digest, Encoder};
+
+/// The names of links, each with the artifact behind it.
+pub(crate) type Links = BTreeMap<String, Digest>;
+
+/// What is in the folder of an experiment.
+struct Found {
+    links: Links,
+    /// Whether everything in it is a link of this tool.
+    is_ours: bool,
+}
+
+impl Cache {
+    /// The links of an experiment.
+    pub(crate) fn links(&self, experiment: &str) -> Links {
+        Found::read(&self.layout().links(experiment)).links
+    }
+
+    /// Points the link of a stage at an artifact.
+    pub(crate) fn set_link(
+        &self,
+        experiment: &str,
+        stage: &str,
+        digest: &Digest,
+    ) -> anyhow::Result<()> {
+        let link = self.layout().link(experiment, stage);
+        if target(&link).as_ref() == Some(digest) {
+            return Ok(());
+        }
+        let _lock = self.lock_links(experiment)?;
+        durable::create_own_folder(&self.layout().links(experiment))?;
+        durable::write_link(&link, &Layout::link_target(digest))
+    }
+
+    /// Gives an experiment these links and no others.
+    pub(crate) fn set_links(&self, experiment: &str, links: &Links) -> anyhow::Result<()> {
+        let folder = self.layout().links(experiment);
+        let is_as_wanted = || Found::read(&folder).links == *links && !folder.is_symlink();
+        // Without the lock: most runs find them so, also in a cache that cannot be written.
+        if is_as_wanted() {
+            return Ok(());
+        }
+        let _lock = self.lock_links(experiment)?;
+        let found = Found::read(&folder);
+        if found.links == *links && !folder.is_symlink() {
+            return Ok(());
+        }
+        if found.is_ours && self.swap_links(&folder, links)? {
+            return Ok(());
+        }
+        durable::create_own_folder(&folder)?;
+        for name in found.links.keys().filter(|name| !links.contains_key(*name)) {
+            remove_link(&folder.join(name))?;
+        }
+        for (name, digest) in
+            links.iter().filter(|(name, digest)| found.links.get(*name) != Some(digest))
+        {
+            durable::write_link(&folder.join(name), &Layout::link_target(digest))?;
+        }
+        Ok(())
+    }
+
+    /// Builds the folder beside the old one, and swaps them. `false` where the file system cannot swap.
+    fn swap_links(&self, folder: &Path, links: &Links) -> anyhow::Result<bool> {
+        let parent = self.layout().bucket(Bucket::Latest);
+        durable::create_folder(&parent)?;
+        let stem = format!("{}{}", durable::NEW, std::process::id());
+        let new = durable::free_name(&parent, &stem)?;
+        fs::create_dir(&new).with_context(|| format!("cannot make {}", new.display()))?;
+        let swap = || -> anyhow::Result<bool> {
+            for (name, digest) in links {
+                let link = new.join(name);
+                std::os::unix::fs::symlink(Layout::link_target(digest), &link)
+                    .with_context(|| format!("cannot write the link {}", link.display()))?;
+            }
+            let swapped = match fs::symlink_metadata(folder) {
+                Err(_) => fs::rename(&new, folder).map_err(|error| (error, false)),
+                Ok(_) => renameat_with(CWD, &new, CWD, folder, RenameFlags::EXCHANGE)
+                    .map_err(|error| (io::Error::from(error), true)),
+            };
+            match swapped {
+                Ok(()) => Ok(true),
+                Err((_, true)) => Ok(false),
+                Err((error, false)) => {
+                    Err(error).with_context(|| format!("cannot write {}", folder.display()))
+                }
+            }
+        };
+        let swapped = swap();
+        // The old one, or the new one that could not take its place.
+        remove_links(&new);
+        swapped
+    }
+
+    fn lock_links(&self, experiment: &str) -> anyhow::Result<Lock> {
+        // A name of an experiment may be too long for that of a lock.
+        let name = Encoder::new("pipeline 2026-11 links").text(experiment).finish().short();
+        Lock::take(&self.layout().lock(&format!("latest-{name}")))
+    }
+}
+
+impl Found {
+    fn read(folder: &Path) -> Self {
+        let mut found = Self { links: Links::new(), is_ours: true };
+        if folder.is_symlink() {
+            return found;
+        }
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().into_string();
+            match (name, target(&entry.path())) {
+                (Ok(name), Some(_)) if name.starts_with(durable::NEW) => {}
+                (Ok(name), Some(digest)) => drop(found.links.insert(name, digest)),
+                _ => found.is_ours = false,
+            }
+        }
+        found
+    }
+}
+
+/// The artifact that a link of this tool points at. `None` for everything else.
+fn target(link: &Path) -> Option<Digest> {
+    let target = fs::read_link(link).ok()?;
+    let digest: Digest = target.file_name()?.to_str()?.parse().ok()?;
+    (target == Layout::link_target(&digest)).then_some(digest)
+}
+
+fn remove_link(link: &Path) -> anyhow::Result<()> {
+    fs::remove_file(link).with_context(|| format!("cannot remove the link {}", link.display()))
+}
+
+/// Removes a folder of links of this tool, or a link. Anything else stays.
+pub(super) fn remove_links(folder: &Path) {
+    if folder.is_symlink() {
+        let _ = fs::remove_file(folder);
+        return;
+    }
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let links: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| target(path).is_some()).collect();
+    for link in links {
+        let _ = fs::remove_file(link);
+    }
+    let _ = fs::remove_dir(folder);
+}

@@ -1,0 +1,97 @@
+//! What a shell offers when Tab is pressed: manifests, their stages and instances, kinds, and what `--set` can change.
+//!
+//! Reads a manifest as a command would. Where that has a mistake, nothing is offered.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter};
+use pipeline_stages::{KINDS, Port};
+
+use crate::cli::is_manifest;
+use crate::manifest::{self, Manifest};
+
+/// Most names of instances that are offered: nobody reads more.
+const MOST_INSTANCES: usize = 500;
+
+/// The first argument: a manifest, or a stage of the one that need not be named.
+pub(crate) fn manifest_or_stage(current: &OsStr) -> Vec<CompletionCandidate> {
+    let is_offered = |path: &Path| path.is_dir() || is_manifest(path);
+    let mut found = PathCompleter::any().filter(is_offered).complete(current);
+    found.extend(stages(current));
+    found
+}
+
+/// The stages of the manifest on the command line; with `@`, their instances.
+pub(crate) fn stages(current: &OsStr) -> Vec<CompletionCandidate> {
+    let (Some(current), Some(manifest)) = (current.to_str(), manifest()) else {
+        return Vec::new();
+    };
+    let names: BTreeSet<(&str, &str)> = match current.contains('@') {
+        true => manifest.stages.iter().map(|stage| (stage.name.as_str(), "")).collect(),
+        false => {
+            let kind = |stage: &manifest::Stage| stage.stage.info().name;
+            manifest.stages.iter().map(|stage| (stage.name.template(), kind(stage))).collect()
+        }
+    };
+    let names = names.into_iter().filter(|(name, _)| name.starts_with(current));
+    names.take(MOST_INSTANCES).map(|(name, kind)| candidate(name, kind)).collect()
+}
+
+/// The kinds of stages.
+pub(crate) fn kinds(current: &OsStr) -> Vec<CompletionCandidate> {
+    let kinds = KINDS.iter().filter(|kind| starts_with(kind.name, current));
+    kinds.map(|kind| candidate(kind.name, &first_sentence((kind.about)()))).collect()
+}
+
+/// The values of the manifest that `--set` can change: `stages.train.epochs=`.
+pub(crate) fn paths(current: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(manifest) = manifest() else { return Vec::new() };
+    let mut paths = BTreeSet::new();
+    for stage in &manifest.stages {
+        let (name, kind) = (stage.name.template(), stage.stage.info());
+        let ports = (kind.ports)().iter().map(|port: &Port| (port.name(), port.about));
+        let fields = (kind.fields)().iter().map(|field| (field.name.clone(), field.about));
+        for (key, about) in ports.chain(fields) {
+            paths.insert((format!("stages.{name}.{key}="), first_sentence(about)));
+        }
+    }
+    for (path, about) in [
+        ("experiment.seed=", "The seed of the stages that do not have their own"),
+        ("execution.device=", "auto, cpu or cuda:N"),
+        ("execution.threads=", "Threads of a worker"),
+    ] {
+        paths.insert((path.to_owned(), about.to_owned()));
+    }
+    let paths = paths.iter().filter(|(path, _)| starts_with(path, current));
+    paths.map(|(path, about)| candidate(path, about)).collect()
+}
+
+fn starts_with(text: &str, current: &OsStr) -> bool {
+    current.to_str().is_some_and(|current| text.starts_with(current))
+}
+
+fn first_sentence(about: &str) -> String {
+    let words = about.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.split_once(". ").map_or(words.clone(), |(first, _)| format!("{first}."))
+}
+
+fn candidate(value: &str, help: &str) -> CompletionCandidate {
+    let help = (!help.is_empty()).then(|| help.to_owned().into());
+    CompletionCandidate::new(value).help(help)
+}
+
+/// The manifest that is named on the command line, or the nearest `pipeline.toml`.
+fn manifest() -> Option<Manifest> {
+    // Before `--` is what the shell says, after it the words of the command line.
+    let words: Vec<OsString> = std::env::args_os().skip_while(|word| word != "--").collect();
+    let named = words.iter().map(PathBuf::from).find(|word| is_manifest(word) && word.is_file());
+    let nearest = || {
+        let folder = std::env::current_dir().ok()?;
+        let paths = folder.ancestors().map(|above| above.join(crate::commands::DEFAULT_MANIFEST));
+        paths.into_iter().find(|path| path.is_file())
+    };
+    let (manifest, _) = manifest::read(&named.or_else(nearest)?, &[]).ok()?;
+    Some(manifest)
+}

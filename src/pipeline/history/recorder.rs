@@ -1,0 +1,239 @@
+//! Writes what a run does, from its events.
+//!
+//! Only for people: where the cache cannot be written, the run reports that elsewhere.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pipeline_stages::message::Hello;
+use pipeline_stages::url::blanked;
+
+use super::git::Question;
+use super::line::{Ended, Header, Line, Planned, PlannedStage, Text};
+use crate::cache::{Cache, Document, Journal, Owner};
+use crate::events::{Outcome, RunEvent};
+use crate::format;
+use crate::key::StageKey;
+use crate::manifest::Manifest;
+use crate::progress::Reporter;
+use crate::shell;
+use crate::stage_name::StageName;
+
+/// The environment variable that limits the devices a process sees.
+const VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
+
+/// What a run was asked to do.
+pub(crate) struct Asked {
+    experiment: String,
+    manifest: PathBuf,
+    folder: PathBuf,
+    words: Vec<String>,
+    texts: Vec<Text>,
+    stages: Vec<(StageName, &'static str)>,
+}
+
+impl Asked {
+    /// To run these stages of a manifest. `words` is what selects them, as it was typed.
+    pub(crate) fn new(manifest: &Manifest, selected: &[StageName], words: &[String]) -> Self {
+        let stages = selected.iter().filter_map(|name| manifest.stage(name));
+        let files = manifest.sources.files();
+        let texts = files.map(|(file, text)| Text { file: file.to_owned(), text: text.into() });
+        let options = manifest.sources.options().map(|given| match given.split_once(' ') {
+            Some((option, value)) => format!("{option} {}", shell::quoted(value)),
+            None => given.into_owned(),
+        });
+        let words = words.iter().map(|word| blanked(word).into_owned());
+        Self {
+            experiment: manifest.experiment.name.clone(),
+            manifest: manifest.path.clone(),
+            folder: manifest.folder.clone(),
+            words: options.chain(words).collect(),
+            texts: texts.collect(),
+            stages: stages.map(|stage| (stage.name.clone(), stage.stage.info().name)).collect(),
+        }
+    }
+}
+
+/// Writes what a run does.
+pub(crate) struct Recorder {
+    cache: Arc<Cache>,
+    asked: Asked,
+    since: Owner,
+    /// The keys of the stages: of their results, or those under which they started.
+    keys: HashMap<StageName, StageKey>,
+    journal: State,
+    git: Option<Question>,
+    /// Lines that need not be written at once.
+    pending: Vec<u8>,
+    is_news: bool,
+    stopped: bool,
+}
+
+/// Whether something is recorded.
+enum State {
+    /// Nothing has happened yet.
+    Nothing,
+    Writing(Journal),
+    /// The cache cannot be written.
+    Unwritable,
+}
+
+impl Recorder {
+    pub(crate) fn new(cache: Arc<Cache>, asked: Asked) -> Self {
+        Self {
+            cache,
+            asked,
+            since: Owner::this_process(),
+            keys: HashMap::new(),
+            journal: State::Nothing,
+            git: None,
+            pending: Vec::new(),
+            is_news: false,
+            stopped: false,
+        }
+    }
+
+    /// Writes how the run began, before the first stage starts.
+    fn begin(&mut self) {
+        if !matches!(self.journal, State::Nothing) {
+            return;
+        }
+        self.git = Some(Question::ask(self.asked.folder.clone()));
+        self.journal = match self.first_line() {
+            Ok(journal) => State::Writing(journal),
+            Err(_) => State::Unwritable,
+        };
+    }
+
+    fn first_line(&self) -> anyhow::Result<Journal> {
+        let Asked { experiment, manifest, folder, words, texts, stages } = &self.asked;
+        let planned = stages.iter().map(|(stage, kind)| PlannedStage {
+            stage: stage.clone(),
+            kind: (*kind).to_owned(),
+            key: self.keys.get(stage).copied(),
+        });
+        let planned = Planned { stages: planned.collect() };
+        let keep = |kind, text: Vec<u8>| self.cache.keep_document(kind, &text);
+        let header = Header {
+            by: Hello::of("pipeline"),
+            experiment: experiment.clone(),
+            manifest: manifest.clone(),
+            folder: folder.clone(),
+            asked: words.clone(),
+            texts: keep(Document::Manifest, serde_json::to_vec(texts)?)?,
+            plan: keep(Document::Plan, serde_json::to_vec(&planned)?)?,
+            owner: self.since.clone(),
+            visible_devices: std::env::var(VISIBLE_DEVICES).ok(),
+        };
+        let [year, month, day, hour, minute, second] = format::utc(self.since.since);
+        let stem = format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}");
+        let line = line(&Line::Begin(Box::new(header)))?;
+        self.cache.begin_journal(experiment, &stem, &line)
+    }
+
+    /// Adds a line, with the next one that is written at once.
+    fn add(&mut self, new: &Line) {
+        if let State::Writing(_) = self.journal
+            && let Ok(line) = line(new)
+        {
+            self.pending.extend(line);
+        }
+    }
+
+    fn write(&mut self) {
+        if let Some(commit) = self.git.as_ref().and_then(Question::answer) {
+            self.git = None;
+            self.add(&Line::Git(commit));
+        }
+        if let State::Writing(journal) = &mut self.journal
+            && !self.pending.is_empty()
+        {
+            if journal.add(&self.pending).is_err() {
+                self.journal = State::Unwritable;
+            }
+            self.pending.clear();
+        }
+    }
+
+    fn end(&mut self, stage: &StageName, key: Option<StageKey>, ended: Ended) {
+        let is_urgent = ended != Ended::Fresh;
+        let key = key.or_else(|| self.keys.get(stage).copied());
+        self.add(&Line::End { stage: stage.clone(), key, at: now(), ended });
+        if is_urgent {
+            self.write();
+        }
+    }
+
+    fn done(&mut self, seconds: f64, complete: bool) {
+        if self.is_news {
+            self.begin();
+        }
+        self.cache.set_checked(&self.asked.experiment);
+        if let State::Nothing = self.journal {
+            return;
+        }
+        if let Some(commit) = self.git.take().and_then(|question| question.last_chance()) {
+            self.add(&Line::Git(commit));
+        }
+        self.add(&Line::Done { at: now(), seconds, complete, stopped: self.stopped });
+        self.write();
+        if let State::Writing(journal) = &self.journal {
+            let _ = journal.sync();
+        }
+    }
+}
+
+impl Drop for Recorder {
+    /// A run that cannot continue does not come to its end.
+    fn drop(&mut self) {
+        self.write();
+    }
+}
+
+impl Reporter for Recorder {
+    fn event(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::Start { stage, key, .. } => {
+                self.begin();
+                self.keys.insert(stage.clone(), *key);
+                self.add(&Line::Start { stage: stage.clone(), key: *key, at: now() });
+                self.write();
+            }
+            RunEvent::End { stage, key, is_news, ran_on, outcome } => {
+                self.is_news |= is_news;
+                self.keys.extend(key.map(|key| (stage.clone(), key)));
+                let ended = match outcome {
+                    Outcome::Fresh { .. } => Ended::Fresh,
+                    Outcome::Ran { seconds, .. } => {
+                        Ended::Ran { seconds: *seconds, ran_on: ran_on.clone() }
+                    }
+                    Outcome::Failed { message, seconds, .. } => {
+                        Ended::Failed { seconds: *seconds, message: blanked(message).into_owned() }
+                    }
+                    Outcome::Stopped => Ended::Stopped,
+                    // It is in the plan, and no line says more about it.
+                    Outcome::Skipped { .. } => return,
+                };
+                self.end(stage, *key, ended);
+            }
+            RunEvent::Stopping => self.stopped = true,
+            RunEvent::Done { seconds, complete } => self.done(*seconds, *complete),
+            _ => {}
+        }
+    }
+
+    fn tick(&mut self) {
+        self.write();
+    }
+}
+
+fn line(line: &Line) -> serde_json::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+fn now() -> u64 {
+    Owner::this_process().since
+}

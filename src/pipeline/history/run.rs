@@ -1,0 +1,216 @@
+//! Reads what runs did.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+
+use super::Commit;
+use super::line::{Ended, Header, Line, Planned, PlannedStage, Text};
+use crate::cache::{Cache, Document};
+use crate::digest::Digest;
+use crate::key::StageKey;
+use crate::stage_name::StageName;
+
+/// What a run did.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Run {
+    /// Its name: when it began.
+    pub(crate) run: String,
+    pub(crate) state: RunState,
+    #[serde(flatten)]
+    pub(crate) header: Header,
+    pub(crate) git: Option<Commit>,
+    /// Seconds from beginning to end, where it came to an end.
+    pub(crate) seconds: Option<f64>,
+    /// The stages that started, or of which something became known, in that order.
+    pub(crate) stages: Vec<RunStage>,
+}
+
+/// A stage of a run.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct RunStage {
+    pub(crate) stage: StageName,
+    pub(crate) key: Option<StageKey>,
+    /// When it started: seconds since 1970, UTC.
+    pub(crate) started: Option<u64>,
+    /// How it ended. `None` while it runs, or when the run was killed.
+    #[serde(flatten)]
+    pub(crate) ended: Option<Ended>,
+}
+
+/// Where a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RunState {
+    Running,
+    /// Its process was killed, or its machine crashed.
+    Killed,
+    Stopped,
+    Failed,
+    Complete,
+}
+
+impl RunState {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Killed => "killed",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Complete => "complete",
+        }
+    }
+}
+
+/// The files of a manifest, by name.
+pub(crate) type Texts = Vec<(String, String)>;
+
+impl Run {
+    /// Reads the record of a run. `None` where it is missing, or its first line cannot be read.
+    pub(crate) fn read(cache: &Cache, experiment: &str, id: &str) -> Option<Self> {
+        let (text, is_running) = cache.run(experiment, id).ok()?;
+        Self::parse(id, &text, is_running)
+    }
+
+    fn parse(id: &str, text: &[u8], is_running: bool) -> Option<Self> {
+        let mut lines = text.split(|byte| *byte == b'\n');
+        let Line::Begin(header) = serde_json::from_slice(lines.next()?).ok()? else { return None };
+        let state = if is_running { RunState::Running } else { RunState::Killed };
+        let (run, stages) = (id.to_owned(), Vec::new());
+        let mut found = Self { run, state, header: *header, git: None, seconds: None, stages };
+        let mut places: HashMap<StageName, usize> = HashMap::new();
+        for line in lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok()) {
+            match line {
+                Line::Begin(_) => {}
+                Line::Git(commit) => found.git = Some(commit),
+                Line::Start { stage, key, at } => {
+                    places.insert(stage.clone(), found.stages.len());
+                    let (key, started) = (Some(key), Some(at));
+                    found.stages.push(RunStage { stage, key, started, ended: None });
+                }
+                Line::End { stage, key, ended, .. } => match places.get(&stage) {
+                    Some(&place) => {
+                        found.stages[place].key = key.or(found.stages[place].key);
+                        found.stages[place].ended = Some(ended);
+                    }
+                    None => {
+                        places.insert(stage.clone(), found.stages.len());
+                        let (started, ended) = (None, Some(ended));
+                        found.stages.push(RunStage { stage, key, started, ended });
+                    }
+                },
+                Line::Done { seconds, complete, stopped, .. } => {
+                    found.seconds = Some(seconds);
+                    found.state = match (complete, stopped) {
+                        (true, _) => RunState::Complete,
+                        (false, true) => RunState::Stopped,
+                        (false, false) => RunState::Failed,
+                    };
+                }
+            }
+        }
+        Some(found)
+    }
+
+    /// Whether it had ended, and not just now, at a moment: seconds since 1970, UTC.
+    pub(crate) fn is_before(&self, moment: u64) -> bool {
+        let end = self.seconds.map(|seconds| self.header.owner.since as f64 + seconds);
+        end.is_some_and(|end| end + 2.0 < moment as f64)
+    }
+
+    /// How many of its stages ended in which way.
+    pub(crate) fn count(&self, is_wanted: impl Fn(&RunStage) -> bool) -> usize {
+        self.stages.iter().filter(|stage| is_wanted(stage)).count()
+    }
+
+    /// The texts of its manifest. `None` where they are lost.
+    pub(crate) fn texts(&self, cache: &Cache) -> Option<Texts> {
+        let text = cache.document(Document::Manifest, &self.header.texts)?;
+        let texts: Vec<Text> = serde_json::from_slice(&text).ok()?;
+        Some(texts.into_iter().map(|Text { file, text }| (file, text)).collect())
+    }
+
+    /// The number of stages that were asked for, with all they need.
+    pub(crate) fn planned(&self, cache: &Cache) -> Option<usize> {
+        Some(planned(cache, &self.header.plan)?.len())
+    }
+}
+
+fn planned(cache: &Cache, digest: &Digest) -> Option<Vec<PlannedStage>> {
+    let text = cache.document(Document::Plan, digest)?;
+    Some(serde_json::from_slice::<Planned>(&text).ok()?.stages)
+}
+
+/// The names that stages of an experiment had in its runs, each with its key: each pair once, that of the newest run first.
+/// Only stages whose name `is_wanted`, and at most the newest `most` runs.
+pub(crate) fn names_and_keys(
+    cache: &Cache,
+    experiment: &str,
+    most: usize,
+    is_wanted: impl Fn(&StageName) -> bool,
+) -> Vec<(StageName, StageKey)> {
+    let (mut found, mut places) = (Vec::new(), BTreeMap::new());
+    let mut plans = std::collections::BTreeSet::new();
+    for id in cache.runs(experiment).iter().take(most) {
+        let Some(run) = Run::read(cache, experiment, id) else { continue };
+        let own = run.stages.into_iter().map(|stage| (stage.stage, stage.key));
+        let planned = match plans.insert(run.header.plan) {
+            true => planned(cache, &run.header.plan).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let planned = planned.into_iter().map(|stage| (stage.stage, stage.key));
+        for (stage, key) in own.chain(planned) {
+            let Some(key) = key.filter(|_| is_wanted(&stage)) else { continue };
+            places.entry((key, stage)).or_insert_with_key(|(key, stage)| {
+                found.push((stage.clone(), *key));
+            });
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> String {
+        let digest = crate::digest::Encoder::new("test").finish();
+        let header = Header {
+            by: pipeline_stages::message::Hello::of("pipeline"),
+            experiment: "test".to_owned(),
+            manifest: "a.toml".into(),
+            folder: "/".into(),
+            asked: Vec::new(),
+            texts: digest,
+            plan: digest,
+            owner: crate::cache::Owner::this_process(),
+            visible_devices: None,
+        };
+        serde_json::to_string(&Line::Begin(Box::new(header))).expect("plain data")
+    }
+
+    #[test]
+    fn every_beginning_of_a_record_can_be_read() {
+        let key = StageKey::of(&[]);
+        let rest = format!(
+            "\n{{\"line\":\"start\",\"stage\":\"a\",\"key\":\"{key}\",\"at\":1}}\n\
+             {{\"line\":\"of a newer version\"}}\n\
+             {{\"line\":\"end\",\"stage\":\"a\",\"key\":\"{key}\",\"at\":2,\"outcome\":\"ran\",\"seconds\":1.0}}\n\
+             {{\"line\":\"done\",\"at\":2,\"seconds\":1.0,\"complete\":true,\"stopped\":false}}\n"
+        );
+        let header = header();
+        for end in 0..=rest.len() {
+            let text = format!("{header}{}", &rest[..end]);
+            let run = Run::parse("x", text.as_bytes(), false).expect("a run");
+            let started = end > rest.find("\"at\":1}").map_or(0, |at| at + 6);
+            assert_eq!(run.stages.len(), usize::from(started), "{text}");
+            let is_done = end >= rest.len() - 1;
+            assert_eq!(run.state == RunState::Complete, is_done, "{text}");
+        }
+        assert!(Run::parse("x", &header.as_bytes()[..header.len() - 1], false).is_none());
+        let run = Run::parse("x", header.as_bytes(), true).expect("a run");
+        assert_eq!(run.state, RunState::Running);
+    }
+}

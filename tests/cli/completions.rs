@@ -1,0 +1,81 @@
+//! What a shell offers, and the manual pages.
+
+use insta::assert_snapshot;
+
+use crate::support::{Sandbox, names};
+
+const SWEEP: &str = r#"
+[experiment]
+name = "sweep"
+
+[matrix]
+rate = [0.2, 0.5]
+
+[stages.data]
+kind = "command"
+shell = "true"
+
+[stages.score]
+kind = "command"
+inputs = { data = "data" }
+shell = "true"
+environment = { RATE = "${rate}" }
+"#;
+
+/// What is offered for the last of these words.
+fn offered(project: &Sandbox, words: &[&str]) -> String {
+    let mut command = project.command("");
+    command.env("PIPELINE_COMPLETE", "fish").args(["--", "pipeline"]).args(words);
+    let output = command.output().expect("it starts");
+    assert!(output.status.success(), "{words:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn a_shell_offers_what_the_manifest_has() {
+    let project = Sandbox::new(SWEEP);
+    assert_snapshot!(offered(&project, &["run", "experiment.toml", "sc"]), @r#"
+    score	command
+    "#);
+    assert_snapshot!(offered(&project, &["run", "experiment.toml", "score@"]), @r#"
+    score@rate=0.2
+    score@rate=0.5
+    "#);
+    assert_snapshot!(offered(&project, &["plan", "exp"]), @r#"
+    experiment.toml
+    "#);
+    assert_snapshot!(offered(&project, &["plan", "experiment.toml", "--set", "stages.score.in"]), @r#"
+    stages.score.inputs=	The artifacts that it reads, by name.
+    "#);
+    assert_snapshot!(offered(&project, &["kinds", "sp"]), @r#"
+    split	Holds training samples out, for validation and as the clean meta set.
+    "#);
+    project.write("pipeline.toml", SWEEP);
+    assert_snapshot!(offered(&project, &["log", "sc"]), @r#"
+    score	command
+    "#);
+    project.write("pipeline.toml", "kind = ");
+    assert_snapshot!(offered(&project, &["log", "sc"]), @"");
+}
+
+#[test]
+fn completions_for_every_shell() {
+    let project = Sandbox::new("");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = project.pipeline(&format!("completions {shell}"));
+        assert!(script.status.success() && script.stdout.contains("PIPELINE_COMPLETE"), "{shell}");
+    }
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let project = Sandbox::new("");
+    std::fs::create_dir(project.path("man")).expect("a folder");
+    project.pipeline("__man man").success();
+    let pages = names(&project.path("man"));
+    assert!(
+        ["pipeline.1", "pipeline-run.1"].iter().all(|page| pages.iter().any(|one| one == page))
+    );
+    assert!(!pages.iter().any(|page| page.contains("__")), "{pages:?}");
+    assert!(project.read("man/pipeline-run.1").contains("keep\\-going"));
+}

@@ -1,0 +1,192 @@
+//! Summaries of a sweep: tables, new seeds, failed points.
+
+use insta::assert_snapshot;
+
+use crate::support::Sandbox;
+
+const SWEEP: &str = r#"
+[experiment]
+name = "sweep"
+
+[matrix]
+rate = [0.2, 0.5]
+seed = [1, 2, 3]
+
+[matrix.init]
+scratch = { base = 50 }
+simclr = { base = 70 }
+
+[stages.score]
+kind = "command"
+output = "metrics"
+environment = { RATE = "${rate}", SEED = "${seed}", BASE = "${init.base}" }
+shell = '''
+if [ "$RATE$SEED$BASE" = 0.5250 ] && [ -e fail ]; then exit 3; fi
+awk -v r="$RATE" -v s="$SEED" -v b="$BASE" 'BEGIN { printf "{\"accuracy\": %.4f}\n", (b - 30*r + s*s)/100 }' > "$PIPELINE_OUTPUT/metrics.json"
+'''
+
+[stages.summary]
+kind = "summarize"
+of = "score"
+metric = "accuracy"
+over = ["seed"]
+rows = ["init"]
+columns = ["rate"]
+versus = { init = "scratch" }
+scale = 100
+
+[stages.at-half]
+kind = "summarize"
+of = "score"
+metric = "accuracy"
+over = ["seed"]
+rows = ["init"]
+where = { rate = 0.5 }
+allow-missing = true
+"#;
+
+fn table(project: &Sandbox, stage: &str) -> String {
+    let path = project.cache("latest/sweep").join(stage).join("table.md");
+    std::fs::read_to_string(path).expect("a table")
+}
+
+#[test]
+fn a_sweep_ends_in_a_table_and_a_new_seed_runs_only_what_is_new() {
+    let project = Sandbox::new(SWEEP);
+    project.pipeline("run experiment.toml").success();
+    assert_snapshot!(table(&project, "summary"), @r#"
+    ## accuracy
+
+    | init    |      rate = 0.2 |      rate = 0.5 |
+    | ------- | --------------: | --------------: |
+    | scratch |     48.7 ± 10.0 |     39.7 ± 10.0 |
+    | simclr  | **68.7** ± 10.0 | **59.7** ± 10.0 |
+
+    Mean of accuracy (%) over seed ± half of its 95 % t-interval; n = 3.
+
+    ## accuracy: difference from init = scratch
+
+    | init   |  rate = 0.2 |  rate = 0.5 |
+    | ------ | ----------: | ----------: |
+    | simclr | +20.0 ± 0.0 | +20.0 ± 0.0 |
+
+    Mean paired difference of accuracy (%) over seed from init = scratch ± half of its 95 % t-interval; pairs = 3.
+    "#);
+    assert_eq!(project.pipeline("plan experiment.toml --exit-code").code(), Some(0));
+    let more = "--set matrix.seed=[1,2,3,4]";
+    assert_snapshot!(project.pipeline(&format!("plan experiment.toml {more}")).printed(), @r#"
+    score    16: 12 fresh, 4 to run
+    summary  waiting  on 4 of score; input 'of@init=scratch,rate=0.2,seed=4' is new; input 'of@init=scratch,rate=0.5,seed=4' is new; input 'of@init=simclr,rate=0.2,seed=4' is new; input 'of@init=simclr,rate=0.5,seed=4' is new
+    at-half  waiting  on score@init=scratch,rate=0.5,seed=4, score@init=simclr,rate=0.5,seed=4; input 'of@init=scratch,rate=0.5,seed=4' is new; input 'of@init=simclr,rate=0.5,seed=4' is new
+
+    sweep: 6 would run, 12 are fresh
+    "#);
+    // One seed less: only the summaries.
+    assert_snapshot!(project.pipeline("run experiment.toml --set matrix.seed=[3,2]").success(), @r#"
+    score 8:, summary ran, at-half ran
+    "#);
+    // Other values of an axis in another order: the same table.
+    let digest = project.digest("summary");
+    project.edit("seed = [1, 2, 3]", "seed = [3, 1, 2]");
+    project.pipeline("run experiment.toml").success();
+    assert_eq!(project.digest("summary"), digest);
+}
+
+#[test]
+fn a_failed_point_stops_a_summary_unless_it_may_be_missing() {
+    let project = Sandbox::new(SWEEP);
+    project.write("fail", "");
+    let ended = project.pipeline("run experiment.toml --keep-going");
+    assert_eq!(ended.code(), Some(1));
+    assert_snapshot!(table(&project, "at-half"), @r#"
+    ## accuracy
+
+    | init    |                           value |
+    | ------- | ------------------------------: |
+    | scratch | 0.400 ± 0.508 (n = 2, 1 failed) |
+    | simclr  |       **0.597** ± 0.100 (n = 3) |
+
+    Mean of accuracy over seed ± half of its 95 % t-interval.
+    Only rate = 0.5.
+    Failed, and not in the numbers: init=scratch,rate=0.5,seed=2.
+    "#);
+    assert!(!project.cache("latest/sweep/summary").exists(), "{ended}");
+    // It fails again; the table of the others is there already.
+    let ended = project.pipeline("run experiment.toml");
+    assert!(ended.stdout.contains("at-half") && ended.stdout.contains("fresh"), "{ended}");
+    std::fs::remove_file(project.path("fail")).expect("it exists");
+    project.pipeline("run experiment.toml").success();
+    assert_snapshot!(project.pipeline("why experiment.toml at-half").printed(), @r#"
+    at-half is fresh: artifact [digest], made just now
+    it ran then because:
+      input 'of@init=scratch,rate=0.5,seed=2' had failed before
+    "#);
+}
+
+#[test]
+fn every_axis_of_a_summary_has_a_place() {
+    let project = Sandbox::new(SWEEP);
+    project.edit("columns = [\"rate\"]", "columns = [\"rat\"]");
+    project.edit("where = { rate = 0.5 }", "where = { rate = 0.7 }");
+    assert_snapshot!(project.pipeline("plan experiment.toml").stderr, @r#"
+    error: the instances have an axis 'rate' (0.2, 0.5), which has no place here: list it in 'over' for the mean over its values, in 'rows' or 'columns' to show each, or choose one by where = { rate = 0.2 }
+      --> experiment.toml:24:6
+       |
+    24 | of = "score"
+       |      ^^^^^^^
+
+    error: there is no axis 'rat': the axes are init, rate, seed
+      --> experiment.toml:28:12
+       |
+    28 | columns = ["rat"]
+       |            ^^^^^
+       |
+       = help: columns: The axes whose values are the columns of the table. The last one is the x-axis of the plot.
+
+    error: the axis 'rate' does not have the value '0.7'
+      --> experiment.toml:38:18
+       |
+    38 | where = { rate = 0.7 }
+       |                  ^^^
+       |
+       = help: its values are 0.2 and 0.5
+
+    error: 3 mistakes in experiment.toml; nothing was run
+    "#);
+    let project = Sandbox::new(SWEEP);
+    project.edit("where = { rate = 0.5 }", "columns = [\"seed\"]");
+    project.edit("of = \"score\"\nmetric = \"accuracy\"\nover = [\"seed\"]\nrows = [\"init\"]\ncolumns = [\"rate\"]", "of = \"score@rate=0.5\"\nmetric = \"accuracy\"");
+    assert_snapshot!(project.pipeline("plan experiment.toml").stderr, @r#"
+    error: this port takes all instances of 'score'
+      --> experiment.toml:24:6
+       |
+    24 | of = "score@rate=0.5"
+       |      ^^^^^^^^^^^^^^^^
+       |
+       = help: write "score", and where = { AXIS = VALUE } for some of them
+
+    error: differences are between rows or columns: list 'init' in 'rows' or 'columns'
+      --> experiment.toml:26:10
+       |
+    26 | versus = { init = "scratch" }
+       |          ^^^^^^^^^^^^^^^^^^^^
+       |
+       = help: versus: The baseline of the differences: `{ init = "scratch" }`. Its axes are among `rows` and `columns`.
+
+    error: the instances have an axis 'rate' (0.2, 0.5), which has no place here: list it in 'over' for the mean over its values, in 'rows' or 'columns' to show each, or choose one by where = { rate = 0.2 }
+      --> experiment.toml:31:6
+       |
+    31 | of = "score"
+       |      ^^^^^^^
+
+    error: the axis 'seed' is also in 'over': it can have only one place
+      --> experiment.toml:35:12
+       |
+    35 | columns = ["seed"]
+       |            ^^^^^^
+       |
+       = help: columns: The axes whose values are the columns of the table. The last one is the x-axis of the plot.
+
+    error: 4 mistakes in experiment.toml; nothing was run
+    "#);
+}
