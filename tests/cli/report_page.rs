@@ -104,6 +104,8 @@ fn the_page_has_all_that_is_known() {
     let data = data(&page);
     assert_eq!(data["command"], "pipeline run experiment.toml");
     assert_eq!(data["files"][0]["text"], SWEEP);
+    assert_eq!(data["runs"][0]["state"], "complete");
+    assert_eq!(data["runs"][0]["ran"], 11);
     let evaluate = stage(&data, "evaluate@rate=0.2,seed=1");
     assert_eq!(evaluate["state"], "fresh");
     assert_eq!(evaluate["last-run"]["metrics"]["test-accuracy"], 0.12);
@@ -250,6 +252,7 @@ fn a_browser_shows_it() {
         "evaluation",
         "noise",
         "time",
+        "runs",
         "origin",
         "manifest",
     ] {

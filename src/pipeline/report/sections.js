@@ -251,6 +251,22 @@ function times() {
     ], rows)));
 }
 
+function runs() {
+  if (DATA.runs.length === 0) return;
+  const commit = (run) => run.git && `${run.git.commit.slice(0, 10)}${run.git.dirty ? ", changed since" : ""}`;
+  fillSection("runs", h("p", { class: "muted" }, `The runs of this experiment that did something, newest first; ${"`pipeline history show RUN`"} has the manifest of each.`), dataTable([
+    { name: "began", of: (run) => run.began, show: (run) => time(run.began) },
+    { name: "run", of: (run) => run.run, show: (run) => h("code", { class: "whole" }, run.run) },
+    { name: "took", of: (run) => run.seconds ?? undefined, show: (run) => (run.seconds === null ? "" : duration(run.seconds)) },
+    { name: "result", of: (run) => run.state },
+    { name: "ran", of: (run) => run.ran },
+    { name: "failed", of: (run) => run.failed },
+    { name: "asked for", of: (run) => run.asked.join(" ") || "everything" },
+    { name: "host", of: (run) => run.host },
+    ...(DATA.runs.some((run) => run.git) ? [{ name: "commit", of: commit }] : []),
+  ], DATA.runs));
+}
+
 function origin() {
   if (DATA["only-graph"]) return;
   const run = (stage) => stage["last-run"];
