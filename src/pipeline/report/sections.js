@@ -34,7 +34,7 @@ function head() {
     DATA.about ? h("p", { class: "lead" }, DATA.about) : "",
     h("ul", { class: "states", "aria-label": "States of the stages" }, countStates(DATA.stages).map(([state, count]) => h("li", {}, badge(state, `${count} ${WORDS[state]}`)))),
     h("div", { class: "facts" },
-      h("span", {}, "Asked: ", h("code", { class: "whole" }, DATA.command)),
+      h("span", {}, "Command: ", h("code", { class: "whole" }, DATA.command)),
       h("span", {}, "Page made ", time(made))));
   document.getElementById("foot").append(`Made by pipeline ${DATA.version} from ${DATA.manifest} and the cache in ${DATA.cache}. This page loads nothing from elsewhere.`);
 }
@@ -161,7 +161,7 @@ function curves() {
         templates.length > 1 ? choice("Stage", templates.map((name) => [name, name]), chosen.template, (value) => { chosen = { template: value, metric: chosen.metric, by: null }; off = new Set(); draw(); }) : "",
         choice("Value", names.map((name) => [name, name]), chosen.metric, (value) => { chosen.metric = value; draw(); }),
         varying.length > 0 ? choice("Colour by", [["run", "run"], ...varying.map((axis) => [axis, axis])], chosen.by, (value) => { chosen.by = value; draw(); }) : ""),
-      h("div", { class: "controls" }, filters), figure,
+      varying.length > 1 || order ? h("div", { class: "controls" }, filters) : "", figure,
       series.length > 0 ? h(series.length > 12 ? "details" : "div", {}, series.length > 12 ? h("summary", {}, `${series.length} runs`) : "", h("div", { class: "chips legend" }, legend)) : "",
       thinned ? h("p", { class: "muted" }, "Long curves are thinned: not every row of the file is drawn.") : "");
   };
