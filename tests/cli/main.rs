@@ -27,6 +27,7 @@ mod nearest;
 mod places;
 mod pretrained;
 mod reads;
+mod report_page;
 mod reports;
 mod results;
 mod secrets;

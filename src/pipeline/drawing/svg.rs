@@ -39,7 +39,7 @@ pub(crate) fn svg(drawing: &Drawing<'_>, title: &str, links: Links) -> String {
         if links == Links::None { "img" } else { "group" }
     );
     let _ = writeln!(text, "<title>{}</title>\n<style>\n{STYLE}</style>", escaped(title));
-    text.push_str("<defs><marker id=\"pipeline-arrow\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto-start-reverse\"><path class=\"head\" d=\"M0 0.8L8 4L0 7.2Z\"/></marker></defs>\n");
+    text.push_str("<defs><marker id=\"pipeline-arrow\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerUnits=\"userSpaceOnUse\" markerWidth=\"9\" markerHeight=\"9\" orient=\"auto-start-reverse\"><path class=\"head\" d=\"M0 0.8L8 4L0 7.2Z\"/></marker></defs>\n");
     for (((from, to), ports), route) in pairs.iter().zip(&ports).zip(&layout.routes) {
         let path = match route.is_empty() {
             true => own_loop(layout.corners[*from], sizes[*from]),

@@ -9,7 +9,8 @@ function responsive(draw) {
   const block = h("div", { class: "chart" });
   let width = 0;
   const redraw = () => { if (block.clientWidth > 0) { width = block.clientWidth; draw(block, width); } };
-  new ResizeObserver(() => { if (Math.abs(block.clientWidth - width) > 1) redraw(); }).observe(block);
+  // In the next frame: what an observer draws at once may call it again.
+  new ResizeObserver(() => { if (Math.abs(block.clientWidth - width) > 1) requestAnimationFrame(redraw); }).observe(block);
   block.redraw = redraw;
   return block;
 }
@@ -37,7 +38,7 @@ function swatch(index) {
   return s("svg", { class: "swatch", viewBox: "0 0 28 10" }, s("line", { class: `c${index % COLOURS}`, x1: 0, y1: 5, x2: 28, y2: 5, "stroke-width": 3, "stroke-dasharray": dashes(index) || null }));
 }
 
-/** Lines over a common axis. A series has `name`, `colour` (a number) and `points`, pairs in order. `series()` returns those to draw. */
+/** Lines over a common axis. A series has `name`, `colour` (a number) and `points`, pairs in order; a `pale` one is in the background. `series()` returns those to draw. */
 function lineChart(series, xName, yName) {
   const height = 340;
   let cursor = null;
@@ -63,7 +64,7 @@ function lineChart(series, xName, yName) {
       const path = one.points.map(([px, py], index) => `${index === 0 ? "M" : "L"}${x(px).toFixed(1)} ${y(py).toFixed(1)}`).join("");
       picture.append(one.points.length === 1
         ? s("circle", { class: `c${one.colour % COLOURS}`, fill: "currentColor", cx: x(one.points[0][0]), cy: y(one.points[0][1]), r: 3.5 })
-        : s("path", { class: `line c${one.colour % COLOURS}`, "stroke-dasharray": dashes(one.colour) || null, d: path }, s("title", {}, one.name)));
+        : s("path", { class: `line c${one.colour % COLOURS} ${one.pale ? "pale" : ""}`, "stroke-dasharray": dashes(one.colour) || null, d: path }, s("title", {}, one.name)));
     }
     const line = s("line", { class: "cursor", y1: top, y2: bottom, visibility: "hidden" });
     const tip = h("div", { class: "tip", hidden: true });
@@ -76,7 +77,7 @@ function lineChart(series, xName, yName) {
       if (place === null) return;
       line.setAttribute("x1", x(place));
       line.setAttribute("x2", x(place));
-      const at = shown.map((one) => [one, one.points.find((point) => point[0] === place)]).filter(([, point]) => point);
+      const at = shown.filter((one) => !one.pale).map((one) => [one, one.points.find((point) => point[0] === place)]).filter(([, point]) => point);
       at.sort((one, other) => other[1][1] - one[1][1]);
       const most = 10;
       const rows = at.slice(0, most).map(([one, point]) => h("div", {}, swatch(one.colour), h("span", {}, one.name), h("b", {}, number(point[1]))));
@@ -126,7 +127,7 @@ function matrix(title, classes, rows, show) {
 function reliabilityChart(bins) {
   return responsive((block, available) => {
     const width = Math.min(available, 420);
-    const [left, right, top, bottom] = [46, width - 8, 10, width - 40];
+    const [left, right, top, bottom] = [46, width - 16, 10, width - 40];
     const x = (value) => left + value * (right - left);
     const y = (value) => bottom - value * (bottom - top);
     const picture = s("svg", { viewBox: `0 0 ${width} ${width}`, role: "img", "aria-label": "Accuracy by confidence" });
@@ -202,6 +203,8 @@ function timeline(rows) {
       const middle = x(start) - gap / 2;
       picture.append(s("line", { class: "gap", x1: middle, x2: middle, y1: 0, y2: y }), s("text", { x: middle, y: y + 14, "text-anchor": "middle" }, `+${duration(start - parts[index][1]).replace(/ \d\d (s|min)$/, "")}`));
     });
+    const [first, last] = [parts[0][0], parts[parts.length - 1][1]];
+    picture.append(s("text", { x: names + 4, y: y + 14 }, time(first).textContent), s("text", { x: width - 8, y: y + 14, "text-anchor": "end" }, time(last).textContent));
     const height = y + 22;
     picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
     block.replaceChildren(picture);

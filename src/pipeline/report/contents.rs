@@ -29,8 +29,8 @@ pub(super) struct Room {
     log: u64,
     /// Numbers of matrices, together.
     matrix: usize,
-    /// Bytes of plots, together.
-    plots: usize,
+    /// Bytes of tables and plots of summaries, together.
+    summaries: usize,
 }
 
 impl Room {
@@ -41,7 +41,7 @@ impl Room {
             curve_rows: (20_000 / count).clamp(30, 500),
             log: (500_000 / count as u64).clamp(400, 6000),
             matrix: 250_000,
-            plots: 1_500_000,
+            summaries: 2_000_000,
         }
     }
 
@@ -115,6 +115,11 @@ impl Contents {
         contents
     }
 
+    /// Adds what is not shown, and why.
+    pub(super) fn note(&mut self, text: &str) {
+        self.notes.push(text.to_owned());
+    }
+
     fn read_artifact(&mut self, folder: &Path, kind: &str, room: &mut Room) {
         let numbers = |text: &str| Numbers::read(text, room.curve_rows);
         self.curves = self.table(folder, "curves.csv", numbers);
@@ -182,8 +187,18 @@ impl Contents {
     }
 
     fn read_summary(&mut self, folder: &Path, room: &mut Room) {
-        self.tables =
-            self.text(folder, "table.md").map_or_else(Vec::new, |text| markdown::sections(&text));
+        if let Some(text) = self.text(folder, "table.md") {
+            match room.summaries.checked_sub(text.len()) {
+                Some(left) => {
+                    room.summaries = left;
+                    self.tables = markdown::sections(&text);
+                }
+                None => {
+                    self.notes
+                        .push("table.md is not shown: the page would be too large".to_owned());
+                }
+            }
+        }
         let names = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
         let mut names: Vec<String> =
             names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -191,9 +206,9 @@ impl Contents {
         names.sort();
         for name in names {
             let Some(svg) = self.text(folder, &name) else { continue };
-            match room.plots.checked_sub(svg.len()).filter(|_| self.plots.len() < MOST_PLOTS) {
+            match room.summaries.checked_sub(svg.len()).filter(|_| self.plots.len() < MOST_PLOTS) {
                 Some(left) => {
-                    room.plots = left;
+                    room.summaries = left;
                     self.plots.push(Plot { name, svg });
                 }
                 None => {

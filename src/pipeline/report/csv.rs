@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+/// A table with more columns is something else.
+const MOST_COLUMNS: usize = 100;
+
 /// A table of numbers. NaN and what is not a number are `None`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Numbers {
@@ -17,6 +20,9 @@ impl Numbers {
     pub(super) fn read(text: &str, most: usize) -> Option<Self> {
         let mut lines = text.lines();
         let columns = fields(lines.next()?);
+        if columns.len() > MOST_COLUMNS {
+            return None;
+        }
         let lines: Vec<&str> = lines.filter(|line| !line.trim().is_empty()).collect();
         let step = lines.len().div_ceil(most.max(1)).max(1);
         let last = lines.len().saturating_sub(1);
@@ -109,6 +115,7 @@ mod tests {
         assert_eq!(table.rows, [[Some(1.0), Some(2.22222), None], [Some(2.0), None, Some(0.5)]]);
         assert_eq!(table.of, None);
         assert_eq!(Numbers::read("", 10), None);
+        assert_eq!(Numbers::read(&format!("a{}\n1\n", ",a".repeat(MOST_COLUMNS)), 10), None);
         assert_eq!(Numbers::read("a,b\nx,y\n", 10), None);
     }
 

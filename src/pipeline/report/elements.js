@@ -26,7 +26,7 @@ function filled(element, attributes, children) {
 /** A list of names and contents. Those without content are left out. */
 function facts(entries) {
   const known = entries.filter(([, content]) => content !== null && content !== undefined && content !== "");
-  return h("dl", {}, known.map(([name, content]) => [h("dt", {}, name), h("dd", {}, content)]));
+  return h("dl", {}, known.map(([name, content]) => h("div", {}, h("dt", {}, name), h("dd", {}, content))));
 }
 
 /** A choice among texts. */
@@ -86,9 +86,9 @@ function compare(one, other) {
 }
 
 /**
- * A table that can be sorted, and searched where it is long. A column has `name`, `of(row)` (what is sorted), and optionally `show(row)`.
+ * A table that can be sorted, and searched where it is long. A column has `name`, `of(row)` (what is sorted), and optionally `show(row)`. More controls are beside the search.
  */
-function dataTable(columns, rows, rowClass = () => null) {
+function dataTable(columns, rows, rowClass = () => null, controls = []) {
   const isNumber = columns.map((column) => rows.some((row) => typeof column.of(row) === "number"));
   const body = h("tbody");
   let shown = rows;
@@ -115,12 +115,12 @@ function dataTable(columns, rows, rowClass = () => null) {
     } }, column.name)));
   fill();
   const table = h("div", { class: "box-table", tabindex: 0 }, h("table", {}, h("thead", {}, h("tr", {}, heads)), body));
-  if (rows.length <= 15) return table;
+  if (rows.length <= 15) return h("div", {}, controls.length > 0 && h("div", { class: "controls" }, controls), table);
   const search = h("input", { type: "search", placeholder: `Search ${rows.length} rows`, "aria-label": "Search", input: () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const text = (row) => columns.map((column) => `${column.name}=${column.of(row) ?? ""}`).join(" ").toLowerCase();
     shown = rows.filter((row) => words.every((word) => text(row).includes(word)));
     fill();
   } });
-  return h("div", {}, h("div", { class: "controls" }, search), table);
+  return h("div", {}, h("div", { class: "controls" }, search, controls), table);
 }

@@ -6,6 +6,7 @@ mod contents;
 mod csv;
 mod markdown;
 mod page;
+mod runs;
 mod stage;
 
 use std::collections::BTreeSet;
@@ -17,10 +18,14 @@ use crate::manifest::Manifest;
 use crate::plan::Plan;
 use contents::{Contents, Room};
 pub(crate) use page::page;
+use runs::RunLine;
 pub(crate) use stage::StageReport;
 
 /// The most stages and instances of one page.
 pub(crate) const MOST_STAGES: usize = 5000;
+
+/// With more metrics of all stages together, those of single classes (`test-accuracy/cat`) are left out.
+const MOST_METRICS: usize = 30_000;
 
 /// What a report is about.
 pub(crate) struct Subject<'p> {
@@ -58,6 +63,8 @@ pub(crate) struct Report {
     only_graph: bool,
     /// The manifest and the files that it includes.
     files: Vec<File>,
+    /// What was asked before, newest first.
+    runs: Vec<RunLine>,
     templates: Vec<Template>,
     stages: Vec<Entry>,
 }
@@ -118,6 +125,7 @@ impl Report {
             }
             stages.push(Entry { stage, contents });
         }
+        leave_out_classes(&mut stages);
         let files = manifest.sources.files();
         Self {
             experiment: manifest.experiment.name.clone(),
@@ -131,8 +139,28 @@ impl Report {
             files: files
                 .map(|(name, text)| File { name: name.to_owned(), text: text.into() })
                 .collect(),
+            runs: match extent {
+                Extent::Graph => Vec::new(),
+                Extent::All => runs::newest(cache, &manifest.experiment.name),
+            },
             templates,
             stages,
+        }
+    }
+}
+
+/// Leaves out the metrics of single classes where there are too many: a thousand classes in a hundred runs.
+fn leave_out_classes(stages: &mut [Entry]) {
+    let counts = stages.iter().filter_map(|entry| entry.stage.last_run.as_ref());
+    if counts.map(|run| run.metrics.len()).sum::<usize>() <= MOST_METRICS {
+        return;
+    }
+    for Entry { stage, contents } in stages {
+        let Some(run) = &mut stage.last_run else { continue };
+        let before = run.metrics.len();
+        run.metrics.retain(|name, _| !name.contains('/'));
+        if run.metrics.len() < before {
+            contents.note("the metrics of single classes are not shown: there are too many");
         }
     }
 }

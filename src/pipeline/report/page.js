@@ -39,15 +39,17 @@ function details(stage, all) {
   const run = stage["last-run"];
   const running = stage.running;
   const values = Object.entries(metricsOf(stage));
-  const parameters = Object.entries(stage.parameters);
+  const isSet = (value) => value !== null && (typeof value !== "object" || Object.keys(value).length > 0);
+  const parameters = Object.entries(stage.parameters).filter(([, value]) => isSet(value));
   const text = (value) => (typeof value === "string" ? value : JSON.stringify(value));
   const inputs = stage.inputs.map((input) => [input.port === input.from ? "" : `${input.port}: `, link(input.from)]);
   const most = 12;
   return [
-    h("h3", {}, stage.stage),
-    h("p", {}, badge(stage.state), " ", h("span", { class: "muted" }, stage.kind)),
+    h("h3", {}, stage.template, " ", h("span", { class: "muted" }, stage.kind)),
+    Object.keys(stage.point).length > 0 ? h("p", { class: "point" }, pointText(stage)) : "",
+    h("p", {}, badge(stage.state)),
     all.length > 1 ? h("p", { class: "back" }, link(stage.template, `← all ${all.length} instances`)) : "",
-    stage.why ? h("p", {}, h("b", {}, stage.state === "blocked" ? "Cannot run: " : "Why it must run: "), stage.why) : "",
+    stage.why ? h("p", {}, whyNot(stage)) : "",
     running ? h("p", {}, h("b", {}, "Running now"), ` on ${running.owner.host} since `, time(running.owner.since)) : "",
     run && !run["is-current"] ? h("p", { class: "muted" }, "What follows is its last run, before it changed.") : "",
     facts([
@@ -88,7 +90,7 @@ function contents() {
   document.getElementById("contents").append(...sections.map((section) => h("a", { href: `#${section.id}` }, section.querySelector("h2").textContent)));
 }
 
-for (const fill of [head, summaries, metrics, curves, evaluation, noise, times, origin, manifest, contents]) fill();
+for (const fill of [head, summaries, metrics, curves, evaluation, noise, times, runs, origin, manifest, contents]) fill();
 const first = DATA.templates.find((template) => instances(template.name).some((stage) => stage.state !== "fresh")) ?? DATA.templates[DATA.templates.length - 1];
 if (first) showStage(first.name);
 addEventListener("hashchange", follow);

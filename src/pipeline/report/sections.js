@@ -19,6 +19,10 @@ const metricsOf = (stage) => stage["last-run"]?.metrics ?? {};
 const device = (run) => [run["ran-on"]?.name ?? run["ran-on"]?.device, run["ran-on"]?.threads && `${run["ran-on"].threads} threads`].filter(Boolean).join(", ");
 const oldNote = (stages) => stages.some(isOld) && h("p", { class: "muted" }, "Grey rows are results of earlier runs: those stages have changed since.");
 
+/** Why a stage is not fresh, as a sentence. */
+const WHY = { fresh: "", dirty: "It must run: ", waiting: "It waits ", blocked: "It cannot run: " };
+const whyNot = (stage) => stage.why && `${WHY[stage.state]}${stage.why}.`;
+
 function countStates(stages) {
   return Object.keys(WORDS).map((state) => [state, stages.filter((stage) => stage.state === state).length]).filter(([, count]) => count > 0);
 }
@@ -30,7 +34,7 @@ function head() {
     DATA.about ? h("p", { class: "lead" }, DATA.about) : "",
     h("ul", { class: "states", "aria-label": "States of the stages" }, countStates(DATA.stages).map(([state, count]) => h("li", {}, badge(state, `${count} ${WORDS[state]}`)))),
     h("div", { class: "facts" },
-      h("span", {}, "Asked: ", h("code", { class: "whole" }, DATA.command)),
+      h("span", {}, "Command: ", h("code", { class: "whole" }, DATA.command)),
       h("span", {}, "Page made ", time(made))));
   document.getElementById("foot").append(`Made by pipeline ${DATA.version} from ${DATA.manifest} and the cache in ${DATA.cache}. This page loads nothing from elsewhere.`);
 }
@@ -40,7 +44,7 @@ function summaries() {
   if (DATA["only-graph"] || stages.length === 0) return;
   const blocks = stages.map((stage) => {
     const isEmpty = !stage.tables && !stage.plots;
-    const state = stage.state === "fresh" ? "" : h("p", {}, badge(stage.state), " ", isEmpty ? "There is no result yet. " : "This is the result of an earlier run. ", stage.why);
+    const state = stage.state === "fresh" ? "" : h("p", {}, badge(stage.state), " ", isEmpty ? "There is no result yet. " : "This is the result of an earlier run. ", whyNot(stage));
     const tables = (stage.tables ?? []).map((table) => [
       h("h3", {}, table.title || stage.stage),
       h("div", { class: "box-table", tabindex: 0 }, h("table", {},
@@ -73,15 +77,15 @@ function metrics() {
       ...chosen.map((name) => ({ name, of: (stage) => metricsOf(stage)[name] })),
       { name: "state", of: (stage) => WORDS[stage.state], show: (stage) => mark(stage.state) },
     ];
-    const place = h("div", {}, dataTable(columns(few), stages, (stage) => isOld(stage) && "old"));
     const all = [...few, ...others.filter((name) => !few.includes(name))];
+    const place = h("div");
+    const draw = (isAll) => {
+      const more = all.length > few.length && h("button", { class: "chip", type: "button", "aria-pressed": String(isAll), click: () => draw(!isAll) }, `All ${all.length} metrics`);
+      place.replaceChildren(dataTable(columns(isAll ? all : few), stages, (stage) => isOld(stage) && "old", more ? [more] : []));
+    };
+    draw(false);
     const missing = instances(template.name).length - stages.length;
     content.push(h("h3", {}, template.name, " ", h("span", { class: "muted" }, template.kind)),
-      all.length > few.length ? h("div", { class: "controls" }, h("button", { class: "chip", type: "button", "aria-pressed": "false", click: (event) => {
-        const pressed = event.target.getAttribute("aria-pressed") !== "true";
-        event.target.setAttribute("aria-pressed", pressed);
-        place.replaceChildren(dataTable(columns(pressed ? all : few), stages, (stage) => isOld(stage) && "old"));
-      } }, `All ${all.length} metrics`)) : "",
       place, missing > 0 ? h("p", { class: "muted" }, `${missing} without a result yet`) : "", oldNote(stages) || "");
   }
   if (content.length > 0) fillSection("metrics", ...content);
@@ -99,6 +103,19 @@ function curvesOf(stage) {
     });
   }
   return curves;
+}
+
+/** The mean of the curves with this colour, where all of them have a value. */
+function meanOf(name, colour, runs) {
+  const own = runs.filter((one) => one.colour === colour);
+  const sums = new Map();
+  for (const [x, y] of own.flatMap((one) => one.points)) {
+    const [count, sum] = sums.get(x) ?? [0, 0];
+    sums.set(x, [count + 1, sum + y]);
+  }
+  const points = [...sums].filter(([, [count]]) => count === own.length).map(([x, [count, sum]]) => [x, sum / count]);
+  points.sort((one, other) => one[0] - other[0]);
+  return points.length > 0 && { name: `${name} (${own.length})`, colour, points };
 }
 
 function curves() {
@@ -125,7 +142,11 @@ function curves() {
       return { name: pointText(stage), stage, colour, x: curve?.x, points: curve?.points ?? [] };
     }).filter((one) => one.points.length > 0);
     const hidden = (one) => off.has(one.stage.stage) || Object.entries(one.stage.point).some(([axis, value]) => off.has(`${axis}=${value}`));
-    const figure = lineChart(() => series.filter((one) => !hidden(one)), series[0]?.x ?? "epoch", chosen.metric);
+    const drawn = () => {
+      const runs = series.filter((one) => !hidden(one));
+      return order ? [...runs.map((one) => ({ ...one, pale: true })), ...order.map((value, colour) => meanOf(`${chosen.by}=${value}`, colour, runs)).filter(Boolean)] : runs;
+    };
+    const figure = lineChart(drawn, series[0]?.x ?? "epoch", order ? `${chosen.metric}: means of all runs with one ${chosen.by}, and each run behind them` : chosen.metric);
     const chip = (key, content) => h("button", { class: "chip", type: "button", "aria-pressed": String(!off.has(key)), click: (event) => {
       if (off.has(key)) off.delete(key); else off.add(key);
       event.currentTarget.setAttribute("aria-pressed", String(!off.has(key)));
@@ -140,25 +161,42 @@ function curves() {
         templates.length > 1 ? choice("Stage", templates.map((name) => [name, name]), chosen.template, (value) => { chosen = { template: value, metric: chosen.metric, by: null }; off = new Set(); draw(); }) : "",
         choice("Value", names.map((name) => [name, name]), chosen.metric, (value) => { chosen.metric = value; draw(); }),
         varying.length > 0 ? choice("Colour by", [["run", "run"], ...varying.map((axis) => [axis, axis])], chosen.by, (value) => { chosen.by = value; draw(); }) : ""),
-      h("div", { class: "controls" }, filters), figure,
-      series.length > 1 ? h(series.length > 12 ? "details" : "div", {}, series.length > 12 ? h("summary", {}, `${series.length} runs`) : "", h("div", { class: "chips legend" }, legend)) : "",
+      varying.length > 1 || order ? h("div", { class: "controls" }, filters) : "", figure,
+      series.length > 0 ? h(series.length > 12 ? "details" : "div", {}, series.length > 12 ? h("summary", {}, `${series.length} runs`) : "", h("div", { class: "chips legend" }, legend)) : "",
       thinned ? h("p", { class: "muted" }, "Long curves are thinned: not every row of the file is drawn.") : "");
   };
   fillSection("curves", place);
   draw();
 }
 
-/** A section about one of several stages, which can be chosen. */
+/** A section about one of several stages, which is chosen by its values on the axes. */
 function oneOf(id, stages, show) {
   if (stages.length === 0) return;
+  const controls = h("div", { class: "controls" });
   const place = h("div");
-  const draw = (name) => {
-    const stage = BY_NAME.get(name);
-    place.replaceChildren(isOld(stage) ? h("p", {}, badge(stage.state), " This is the result of an earlier run. ", stage.why) : "", ...show(stage));
+  const draw = (stage) => {
+    const templates = [...new Set(stages.map((one) => one.template))];
+    const same = stages.filter((one) => one.template === stage.template);
+    const values = (axis) => [...new Set(same.map((one) => one.point[axis]).filter(Boolean))].sort(compare);
+    const axes = TEMPLATES.get(stage.template).axes.filter((axis) => values(axis).length > 1);
+    // Of the stages with this value, the one that is most like the one before.
+    const like = (one) => axes.filter((axis) => one.point[axis] === stage.point[axis]).length;
+    const withValue = (axis, value) => same.filter((one) => one.point[axis] === value).reduce((best, one) => (like(one) > like(best) ? one : best));
+    controls.replaceChildren(
+      templates.length > 1 ? choice("Stage", templates.map((name) => [name, name]), stage.template, (name) => draw(stages.find((one) => one.template === name))) : "",
+      ...axes.map((axis) => choice(axis, [...(stage.point[axis] ? [] : [["", "–"]]), ...values(axis).map((value) => [value, value])], stage.point[axis] ?? "", (value) => value && draw(withValue(axis, value)))),
+      link(stage.stage));
+    place.replaceChildren(isOld(stage) ? h("p", {}, badge(stage.state), " This is the result of an earlier run. ", whyNot(stage)) : "", ...show(stage));
   };
-  fillSection(id, h("div", { class: "controls" }, stages.length > 1
-    ? choice("Stage", stages.map((stage) => [stage.stage, stage.stage]), stages[0].stage, draw) : link(stages[0].stage)), place);
-  draw(stages[0].stage);
+  fillSection(id, controls, place);
+  draw(stages[0]);
+}
+
+/** Facts side by side. */
+function strip(entries) {
+  const list = facts(entries);
+  list.className = "strip";
+  return list;
 }
 
 function evaluation() {
@@ -168,7 +206,7 @@ function evaluation() {
       const count = stage.reliability.rows.length;
       return { low: (bin - 1) / count, high: bin / count, samples: samples ?? 0, confidence: confidence ?? 0, accuracy: accuracy ?? 0 };
     });
-    return [facts(shown.map((name) => [name, number(metricsOf(stage)[name])])), h("div", { class: "pair" },
+    return [strip(shown.map((name) => [name, number(metricsOf(stage)[name])])), h("div", { class: "pair" },
       stage.confusion ? matrix("Confusion matrix: samples by true class (rows) and predicted class (columns)", stage.confusion.classes, stage.confusion.rows, String) : "",
       bins ? h("figure", {}, h("figcaption", {}, "Reliability: bars show how often a prediction of this confidence is right; paler bars have fewer samples"), reliabilityChart(bins)) : "")];
   });
@@ -178,7 +216,7 @@ function noise() {
   oneOf("noise", DATA.stages.filter((stage) => stage.noise), ({ noise }) => {
     const percent = (value) => (value === 0 ? "0" : (100 * value).toFixed(value < 0.0995 ? 1 : 0));
     const requested = noise["requested-matrix"];
-    return [facts([
+    return [strip([
       ["noise", noise.noise],
       ["requested rate", noise["requested-rate"] !== undefined ? number(noise["requested-rate"]) : null],
       ["realised rate", number(noise["realised-rate"])],
@@ -205,12 +243,28 @@ function times() {
   if (rows.length === 0 || DATA["only-graph"]) return;
   const total = rows.reduce((sum, row) => sum + row.seconds, 0);
   fillSection("time", h("p", { class: "muted" }, `The last run of each stage: ${duration(total)} in all. Times without any run are cut out.`), timeline(rows),
-    dataTable([
+    h("div", { class: "narrow" }, dataTable([
       { name: "stage", of: (row) => row.name },
       { name: "runs", of: (row) => row.runs.length },
       { name: "time", of: (row) => row.seconds, show: (row) => duration(row.seconds) },
       { name: "share", of: (row) => row.seconds / total, show: (row) => `${(100 * row.seconds / total).toFixed(1)} %` },
-    ], rows));
+    ], rows)));
+}
+
+function runs() {
+  if (DATA.runs.length === 0) return;
+  const commit = (run) => run.git && `${run.git.commit.slice(0, 10)}${run.git.dirty ? ", changed since" : ""}`;
+  fillSection("runs", h("p", { class: "muted" }, `The runs of this experiment that did something, newest first; ${"`pipeline history show RUN`"} has the manifest of each.`), dataTable([
+    { name: "began", of: (run) => run.began, show: (run) => time(run.began) },
+    { name: "run", of: (run) => run.run, show: (run) => h("code", { class: "whole" }, run.run) },
+    { name: "took", of: (run) => run.seconds ?? undefined, show: (run) => (run.seconds === null ? "" : duration(run.seconds)) },
+    { name: "result", of: (run) => run.state },
+    { name: "ran", of: (run) => run.ran },
+    { name: "failed", of: (run) => run.failed },
+    { name: "asked for", of: (run) => run.asked.join(" ") || "everything" },
+    { name: "host", of: (run) => run.host },
+    ...(DATA.runs.some((run) => run.git) ? [{ name: "commit", of: commit }] : []),
+  ], DATA.runs));
 }
 
 function origin() {

@@ -83,7 +83,7 @@ pub(crate) struct RunReport {
     path: String,
     files: u64,
     bytes: u64,
-    metrics: Metrics,
+    pub(crate) metrics: Metrics,
 }
 
 impl StageReport {
