@@ -6,8 +6,10 @@
 mod dataset;
 mod evaluations;
 mod labels;
+mod layout;
 mod metrics;
 mod model;
+mod predictions;
 mod samples_writer;
 mod split;
 mod tensors;
@@ -21,6 +23,7 @@ pub use evaluations::{EvaluationRow, Evaluations};
 pub use labels::{Labels, NoiseReport, check_labels};
 pub use metrics::{CurveTable, write_metrics};
 pub use model::{InputCrop, ModelInfo, WEIGHTS_FILE};
+pub use predictions::{Judged, PREDICTIONS_FILE, Predictions, PredictionsWriter};
 pub use samples_writer::SamplesWriter;
 pub use split::{SampleSplit, SplitIndices};
 pub use tensors::{NamedTensor, TensorFile, read_json, write_json, write_tensors};
