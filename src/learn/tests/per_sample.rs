@@ -1,14 +1,21 @@
-//! What is kept of single samples, against what is measured of all of them: the predictions of `evaluate`.
+//! What is kept of single samples, against what is measured of all of them: the predictions of `evaluate`, the losses of
+//! `train`, the views of `pretrain-simclr`.
 
 use std::path::Path;
 use std::process::Command;
 
-use crate::fixture::{SAMPLES, learn_stage, request, stage, training, with_input, write_inputs};
+use crate::fixture::{
+    SAMPLES, SHAPE, learn_stage, meta_training, pretraining, request, stage, training, with_input,
+    write_inputs,
+};
 use pipeline_stages::KindConfig;
-use pipeline_stages::formats::{Labels, PREDICTIONS_FILE, Part, Predictions};
+use pipeline_stages::formats::{
+    CurveTable, Labels, PREDICTIONS_FILE, Part, Predictions, SAMPLE_LOSSES_FILE, SampleLosses,
+    Samples,
+};
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn run(folder: &Path, stage: &KindConfig, output: &str, model: Option<&str>) -> Metrics {
     let mut request = request(folder, stage, output);
@@ -117,4 +124,122 @@ fn python_reads_predictions() {
         metrics["test-accuracy"], metrics["test-loss"]
     );
     python(&script, &[&folder.path().join("metrics").join(PREDICTIONS_FILE)]);
+}
+
+/// A training with another parameter.
+fn with(stage: &KindConfig, name: &str, value: Value) -> KindConfig {
+    let mut changed = serde_json::to_value(stage).unwrap();
+    changed["parameters"][name] = value;
+    serde_json::from_value(changed).unwrap()
+}
+
+#[test]
+fn sample_losses_are_those_of_the_curves() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    for (name, plain) in [("finetune", training("flip")), ("meta", meta_training(&json!({})))] {
+        run(folder.path(), &plain, &format!("{name}-plain"), None);
+        run(folder.path(), &with(&plain, "sample-losses", json!(true)), name, None);
+        let [plain, recorded] =
+            [format!("{name}-plain"), name.to_owned()].map(|name| folder.path().join(name));
+        assert_eq!(SampleLosses::read(&plain).unwrap(), None);
+        let file = |model: &Path, name: &str| std::fs::read(model.join(name)).unwrap();
+        for name in ["weights.safetensors", "curves.csv", "evaluations.csv"] {
+            assert!(file(&plain, name) == file(&recorded, name), "{name} changed");
+        }
+        let found = SampleLosses::read(&recorded).unwrap().unwrap();
+        let labels = Labels::read(&folder.path().join("labels")).unwrap();
+        assert_eq!(found.index, (0..40).collect::<Vec<_>>());
+        assert_eq!(
+            (&found.given[..], &found.clean[..]),
+            (&labels.labels[..40], &labels.clean[..40])
+        );
+
+        let curves = CurveTable::read(&recorded.join("curves.csv")).unwrap();
+        let epochs = curves.column("loss").unwrap();
+        assert_eq!(found.epochs(), epochs.len());
+        let row_mean = |row: &[f32], chosen: &dyn Fn(usize) -> bool| {
+            let chosen = row.iter().enumerate().filter(|(sample, _)| chosen(*sample));
+            mean(&chosen.map(|(_, &value)| f64::from(value)).collect::<Vec<_>>())
+        };
+        for (row, loss) in found.losses.chunks(40).zip(&epochs) {
+            assert!((row_mean(row, &|_| true) - loss).abs() < 1e-6, "{row:?} {loss}");
+        }
+        assert_eq!(found.weights.is_some(), name == "meta");
+        let clean = |sample: usize| found.given[sample] == found.clean[sample];
+        for (epoch, row) in found.weights.iter().flat_map(|weights| weights.chunks(40)).enumerate()
+        {
+            let measured = |column: &str| curves.column(column).unwrap()[epoch];
+            assert!((row_mean(row, &clean) - measured("weight-clean")).abs() < 1e-6);
+            let corrupted = row_mean(row, &|sample| !clean(sample));
+            assert!((corrupted - measured("weight-corrupted")).abs() < 1e-6);
+        }
+    }
+}
+
+#[test]
+fn a_sample_that_an_epoch_did_not_visit_has_no_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let stage = with(&training("none"), "samples-per-epoch", json!(18));
+    run(folder.path(), &with(&stage, "sample-losses", json!(true)), "model", None);
+    let found = SampleLosses::read(&folder.path().join("model")).unwrap().unwrap();
+    for epoch in found.losses.chunks(40) {
+        assert_eq!(epoch.iter().filter(|loss| loss.is_finite()).count(), 18);
+        assert_eq!(epoch.iter().filter(|loss| loss.is_nan()).count(), 22);
+    }
+}
+
+#[test]
+fn python_reads_sample_losses() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let stage = with(&meta_training(&json!({})), "sample-losses", json!(true));
+    let metrics = run(folder.path(), &stage, "model", None);
+    let script = format!(
+        "import sys, numpy as np\n\
+         from safetensors.numpy import load_file\n\
+         found = load_file(sys.argv[1])\n\
+         assert set(found) == {{'index', 'label-given', 'label-clean', 'losses', 'weights'}}, found.keys()\n\
+         for name in ['losses', 'weights']:\n\
+         \x20   assert found[name].dtype == np.float32 and found[name].shape == (2, 40), name\n\
+         assert (found['index'] == np.arange(40)).all()\n\
+         assert abs(found['losses'][-1].mean() - {}) < 1e-5\n\
+         right = found['label-given'] == found['label-clean']\n\
+         assert abs(found['weights'][-1, right].mean() - {}) < 1e-5\n",
+        metrics["train-loss"], metrics["weight-clean"]
+    );
+    python(&script, &[&folder.path().join("model").join(SAMPLE_LOSSES_FILE)]);
+}
+
+#[test]
+fn views_are_shown_beside_their_images() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    run(folder.path(), &pretraining("adam"), "own-size", None);
+    let larger = with(&pretraining("adam"), "image-size", json!(12));
+    run(folder.path(), &with(&larger, "blur", json!("always")), "resized", None);
+    let open = |name: &str| image::open(folder.path().join(name).join("views.png")).unwrap();
+
+    let sheet = open("own-size");
+    // 8 rows of 3 images, 8 pixels square, with gaps of 2.
+    assert_eq!((sheet.width(), sheet.height()), (3 * 10, 8 * 10));
+    let sheet = sheet.as_luma8().expect("the images are grey");
+    let at =
+        |row: u32, column: u32, x: u32, y: u32| sheet.get_pixel(10 * column + x, 10 * row + y).0[0];
+    let samples = Samples::open(&folder.path().join("data"), Part::Train).unwrap();
+    let mut moved = 0;
+    for row in 0..8 {
+        let sample = (row as usize * SAMPLES / 8) * SHAPE.bytes();
+        for place in 0..64 {
+            let (x, y) = (place % 8, place / 8);
+            let pixel = samples.pixels()[sample + place as usize];
+            assert_eq!(at(row, 0, x, y), pixel, "sample in row {row}");
+            moved += u32::from(at(row, 1, x, y) != at(row, 2, x, y));
+        }
+        assert_eq!((at(row, 0, 8, 0), at(row, 2, 9, 9)), (255, 255), "white between them");
+    }
+    assert!(moved > 100, "the views differ");
+    let resized = open("resized");
+    assert_eq!((resized.width(), resized.height()), (3 * 14, 8 * 14));
 }
