@@ -327,8 +327,7 @@ fn kinds() {
     - `label-given` and `loss-given`, in `train` only: the same for the label that was trained
       on.
 
-    Python reads it with `safetensors.numpy.load_file`. It takes 4 K + 56 bytes a sample at
-    most.
+    Python reads it with `safetensors.numpy.load_file`. It takes at most 4 K + 48 bytes a sample.
 
     inputs
       model = model

@@ -123,7 +123,7 @@ impl Predictions {
 
 /// Writes `predictions.safetensors` batch by batch. The bytes depend on the predictions alone, not on the batches.
 ///
-/// Memory: 56 bytes a sample at most. A file that was not [finished](PredictionsWriter::finish) has no header.
+/// Memory: 48 bytes a sample at most, twice that at the end. A file that was not [finished](PredictionsWriter::finish) has no header.
 pub struct PredictionsWriter {
     path: PathBuf,
     file: BufWriter<File>,
