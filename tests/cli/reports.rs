@@ -327,7 +327,8 @@ fn kinds() {
     - `label-given` and `loss-given`, in `train` only: the same for the label that was trained
       on.
 
-    Python reads it with `safetensors.numpy.load_file`. It takes at most 4 K + 48 bytes a sample.
+    Python reads it with `safetensors.numpy.load_file`. It takes at most 4 K + 48 bytes a
+    sample.
 
     inputs
       model = model
