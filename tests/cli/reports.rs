@@ -184,7 +184,7 @@ fn metrics() {
       "count": {},
       "other": {},
       "report": {
-        "words": 6.0
+        "words": 6
       },
       "words": {}
     }
@@ -233,6 +233,7 @@ fn kinds() {
     corrupt-labels       -> labels     Corrupts training labels with a noise matrix, or replaces them with human labels.
     import-weights       -> weights    Takes the encoder out of a checkpoint that another program saved.
     command              -> directory  Runs a program of yours.
+    summarize            -> metrics    Summarizes the metrics of all instances of a stage: mean, interval, differences, tables and plots.
     pretrain-simclr      -> weights    Pre-trains an encoder with SimCLR, on the training images without their labels.
     pretrain-supervised  -> weights    Pre-trains an encoder by classifying labelled images, with SGD momentum 0.9 and cross-entropy.
     train                -> model      Trains a classifier, from scratch or from pre-trained weights.
