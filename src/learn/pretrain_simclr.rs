@@ -35,6 +35,8 @@ use crate::{Body, decay, device, loss, training_record, weights};
 const SGD: Rule = Rule::Sgd { momentum: 0.9 };
 /// Views of this side and more are blurred when nothing is said.
 const BLURRED_SIDE: usize = 64;
+/// The share of views whose likeliest partner is the right one.
+const ACCURACY: &str = "contrastive-accuracy";
 /// How many images `views.png` shows.
 const SHOWN_IMAGES: usize = 8;
 /// White pixels between the images of `views.png`.
@@ -225,7 +227,7 @@ impl<'a> Run<'a> {
         };
         let optimizer =
             Optimizer::new(rule, parameters.weight_decay, network.state(), decay::contrastive)?;
-        let curve = LossCurve::new(parameters.learning_rate, views.device)?;
+        let curve = LossCurve::new(ACCURACY, parameters.learning_rate, views.device)?;
         Ok(Self { parameters, context, views, network, optimizer, curve })
     }
 
@@ -258,13 +260,10 @@ impl<'a> Run<'a> {
         };
         info.write(output)?;
         self.views.write_examples(&output.join("views.png"), &Inputs::of_model(&info)?)?;
-        self.curve.write(output, "accuracy")?;
+        self.curve.write(output)?;
 
         let [_, loss, accuracy] = self.curve.rows().last().copied().context("no epoch was run")?;
-        Ok(Metrics::from([
-            ("loss".to_owned(), loss),
-            ("contrastive-accuracy".to_owned(), accuracy),
-        ]))
+        Ok(Metrics::from([("loss".to_owned(), loss), (ACCURACY.to_owned(), accuracy)]))
     }
 }
 

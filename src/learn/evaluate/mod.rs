@@ -115,7 +115,7 @@ impl<'a> Evaluation<'a> {
             let Scores { losses, classes, .. } = scores;
             let clean = Judged { labels, losses };
             file.push(Part::Test, &rows(batch, logits, classes, clean, None)?)?;
-            Ok(Metrics::from([("accuracy".to_owned(), tally.accuracy())]))
+            Ok(Metrics::from([("test-accuracy".to_owned(), tally.accuracy())]))
         })?;
         Ok(tally)
     }

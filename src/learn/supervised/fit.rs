@@ -394,7 +394,7 @@ impl Method for Fit<'_> {
         check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
         let values = [
             ("loss", sums.mean("loss", "samples")),
-            ("accuracy", sums.mean("right-on-given-labels", "samples")),
+            ("train-accuracy", sums.mean("right-on-given-labels", "samples")),
             ("learning-rate", self.learning_rate(at)),
         ];
         self.context.measured(at.step + 1, values);
