@@ -314,6 +314,9 @@ pub(crate) struct InitArguments {
     /// The folder to write to
     #[arg(default_value = ".")]
     pub(crate) folder: PathBuf,
+    /// A folder of your own images, as train/<class>/ and test/<class>/ (and perhaps val/<class>/): the manifest is for them
+    #[arg(long, value_name = "IMAGES")]
+    pub(crate) data: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -20,6 +20,7 @@ mod matrix;
 mod measured;
 mod mistakes;
 mod nearest;
+mod own_images;
 mod places;
 mod pretrained;
 mod reads;

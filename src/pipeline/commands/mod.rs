@@ -3,6 +3,7 @@
 mod checking;
 mod completions;
 mod graph;
+mod image_manifest;
 mod init;
 mod instances;
 mod job;
