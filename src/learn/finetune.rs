@@ -20,6 +20,11 @@ impl RobustMethod for Finetune {
         let mean = losses.f_mean(Kind::Float)?;
         step.optimizer.backward(&mean)?;
         step.optimizer.step(step.learning_rate, step.at.step)?;
-        Ok(Outcome { losses: losses.f_detach()?, logits: logits.f_detach()?, extra: Vec::new() })
+        Ok(Outcome {
+            losses: losses.f_detach()?,
+            logits: logits.f_detach()?,
+            weights: None,
+            extra: Vec::new(),
+        })
     }
 }

@@ -16,6 +16,8 @@ pub type Row = [f64; 3];
 /// A curve on its way.
 #[derive(Debug)]
 pub struct LossCurve {
+    /// What the accuracy is called, in the curve, in the progress and among the metrics.
+    accuracy: &'static str,
     tally: Tally,
     rows: Vec<Row>,
     /// The peak of the schedule, for advice when training diverged.
@@ -23,13 +25,13 @@ pub struct LossCurve {
 }
 
 impl LossCurve {
-    /// An empty curve. `learning_rate` is the peak of the schedule.
+    /// An empty curve. `accuracy` is the name of its accuracy, `learning_rate` the peak of the schedule.
     ///
     /// # Errors
     /// When libtorch cannot make the sums.
-    pub fn new(learning_rate: f64, device: Device) -> anyhow::Result<Self> {
+    pub fn new(accuracy: &'static str, learning_rate: f64, device: Device) -> anyhow::Result<Self> {
         let tally = Tally::new(vec!["count", "loss", "accuracy"], device)?;
-        Ok(Self { tally, rows: Vec::new(), learning_rate })
+        Ok(Self { accuracy, tally, rows: Vec::new(), learning_rate })
     }
 
     /// Adds a step: how many were measured, the sums of their losses and of their accuracies; three scalars.
@@ -59,7 +61,7 @@ impl LossCurve {
     /// When training diverged.
     pub fn values(&self, at: At, learning_rate: f64) -> anyhow::Result<[(&'static str, f64); 3]> {
         let [loss, accuracy] = self.means(at)?;
-        Ok([("loss", loss), ("accuracy", accuracy), ("learning-rate", learning_rate)])
+        Ok([("loss", loss), (self.accuracy, accuracy), ("learning-rate", learning_rate)])
     }
 
     fn means(&self, at: At) -> anyhow::Result<[f64; 2]> {
@@ -83,12 +85,12 @@ impl LossCurve {
         self.tally.kept()
     }
 
-    /// Writes `curves.csv`, with the name that the accuracy has here.
+    /// Writes `curves.csv`.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(&self, folder: &Path, accuracy: &str) -> anyhow::Result<()> {
-        let mut table = CurveTable::new(&["epoch", "loss", accuracy]);
+    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        let mut table = CurveTable::new(&["epoch", "loss", self.accuracy]);
         self.rows.iter().for_each(|row| table.push(row));
         table.write(&folder.join("curves.csv"))
     }

@@ -153,7 +153,8 @@ impl RobustMethod for MetaWeightNet {
         step.optimizer.step(step.learning_rate, step.at.step)?;
 
         let extra = sums_of(step, &weights, meta_loss)?;
-        Ok(Outcome { losses: known_losses, logits: logits.f_detach()?, extra })
+        let weights = Some(weights);
+        Ok(Outcome { losses: known_losses, logits: logits.f_detach()?, weights, extra })
     }
 
     fn tensors(&self) -> Vec<(String, &Tensor)> {
@@ -161,6 +162,10 @@ impl RobustMethod for MetaWeightNet {
         let mut tensors: Vec<_> = state.map(|named| (named.name.clone(), &named.tensor)).collect();
         tensors.extend(self.optimizer.kept());
         tensors
+    }
+
+    fn has_weights(&self) -> bool {
+        true
     }
 
     fn sums(&self) -> &'static [&'static str] {

@@ -3,9 +3,13 @@
 //!
 //! Per step: two views of every image of the batch; one forward pass over all 2N; NT-Xent; one move of the
 //! optimizer, with warm-up and cosine. The artifact's `weights.safetensors` is the encoder alone, so
-//! that it loads strictly; the projection head is beside it in `projection.safetensors`.
+//! that it loads strictly; the projection head is beside it in `projection.safetensors`. `views.png` shows what
+//! the encoder learned from.
+
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
+use image::{ExtendedColorType, ImageFormat};
 use pipeline_stages::formats::{
     DatasetInfo, ImageShape, InputCrop, ModelInfo, Part, SampleSplit, Samples, Storage,
     WEIGHTS_FILE,
@@ -18,9 +22,9 @@ use tch::{Device, Kind, Tensor};
 use crate::augment::ViewSettings;
 use crate::augment::batched::DeviceViews;
 use crate::batches::{Images, ViewSource, shuffled};
-use crate::inputs::input_side;
+use crate::inputs::{Inputs, Stored, input_side};
 use crate::loss_curve::{LossCurve, Row};
-use crate::network::{Mode, Projector, feature_count};
+use crate::network::{Mode, Projector, bytes_of, feature_count};
 use crate::optimizer::{Optimizer, Rule};
 use crate::pictures::Pictures;
 use crate::random::{Purpose, Stream};
@@ -31,6 +35,12 @@ use crate::{Body, decay, device, loss, training_record, weights};
 const SGD: Rule = Rule::Sgd { momentum: 0.9 };
 /// Views of this side and more are blurred when nothing is said.
 const BLURRED_SIDE: usize = 64;
+/// The share of views whose likeliest partner is the right one.
+const ACCURACY: &str = "contrastive-accuracy";
+/// How many images `views.png` shows.
+const SHOWN_IMAGES: usize = 8;
+/// White pixels between the images of `views.png`.
+const GAP: i64 = 2;
 
 impl Body for PretrainSimclr {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
@@ -46,6 +56,7 @@ impl Body for PretrainSimclr {
 
 /// Two views of every image.
 struct Views<'a> {
+    samples: &'a Samples,
     images: ViewSource<'a>,
     size: ViewSize,
     indices: Vec<u32>,
@@ -117,6 +128,7 @@ impl<'a> Views<'a> {
             }
         };
         Ok(Self {
+            samples,
             images,
             size,
             indices,
@@ -135,6 +147,35 @@ impl<'a> Views<'a> {
     fn of(&self, batch: &[u32], epoch: u32, purpose: Purpose) -> anyhow::Result<Tensor> {
         let stream = |index| Stream::new(self.seed, purpose, epoch, index);
         self.images.views(batch, self.size.image, self.settings, stream)
+    }
+
+    /// Writes `views.png`: a row per image, from top to bottom evenly spaced in the training part. From left to right the image
+    /// as `inputs` shows it to the encoder wherever it is used, and its two views in the first epoch.
+    fn write_examples(&self, path: &Path, inputs: &Inputs) -> anyhow::Result<()> {
+        let (count, shown) = (self.indices.len(), self.indices.len().min(SHOWN_IMAGES));
+        let place = |row: usize| self.indices.get(row * count / shown).copied();
+        let batch: Vec<u32> = (0..shown).filter_map(place).collect();
+        let stored = Stored { samples: self.samples, on_device: None, device: Device::Cpu };
+        let columns = [
+            inputs.plain(stored, &batch)?,
+            self.of(&batch, 0, Purpose::FirstView)?.f_to_device(Device::Cpu)?,
+            self.of(&batch, 0, Purpose::SecondView)?.f_to_device(Device::Cpu)?,
+        ];
+        // [rows, columns, C, H, W] in bytes, then [rows, H, columns, W, C] with a gap below and beside each image.
+        let pixels = Tensor::f_stack(&columns, 1)?.f_clamp(0.0, 1.0)?.f_mul_scalar(255.0)?;
+        let pixels = pixels.f_round()?.f_to_kind(Kind::Uint8)?;
+        let spaced = pixels.f_constant_pad_nd([0, GAP, 0, GAP].as_slice())?;
+        let white = pixels.f_ones_like()?.f_constant_pad_nd([0, GAP, 0, GAP].as_slice())?;
+        let spaced = spaced.f_masked_fill(&white.f_eq(0)?, 255)?;
+        let sheet = spaced.f_permute([0, 3, 1, 4, 2].as_slice())?.f_contiguous()?;
+        let [rows, height, columns, width, channels] = sheet.size()[..] else {
+            anyhow::bail!("images have three dimensions");
+        };
+        let colours = if channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+        let (width, height) = (u32::try_from(columns * width)?, u32::try_from(rows * height)?);
+        let bytes = bytes_of(&sheet)?;
+        image::save_buffer_with_format(path, &bytes, width, height, colours, ImageFormat::Png)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -186,7 +227,7 @@ impl<'a> Run<'a> {
         };
         let optimizer =
             Optimizer::new(rule, parameters.weight_decay, network.state(), decay::contrastive)?;
-        let curve = LossCurve::new(parameters.learning_rate, views.device)?;
+        let curve = LossCurve::new(ACCURACY, parameters.learning_rate, views.device)?;
         Ok(Self { parameters, context, views, network, optimizer, curve })
     }
 
@@ -207,7 +248,7 @@ impl<'a> Run<'a> {
         weights::write(&output.join(WEIGHTS_FILE), "weights", encoder)?;
         weights::write(&output.join("projection.safetensors"), "projection", head)?;
         let ViewSize { image, crop, .. } = self.views.size;
-        ModelInfo {
+        let info = ModelInfo {
             architecture: self.parameters.architecture.to_string(),
             input: image,
             input_crop: crop,
@@ -216,15 +257,13 @@ impl<'a> Run<'a> {
             input_mean: vec![0.0; image.channels],
             input_std: vec![1.0; image.channels],
             training: training_record(self.parameters, self.context.seed),
-        }
-        .write(output)?;
-        self.curve.write(output, "accuracy")?;
+        };
+        info.write(output)?;
+        self.views.write_examples(&output.join("views.png"), &Inputs::of_model(&info)?)?;
+        self.curve.write(output)?;
 
         let [_, loss, accuracy] = self.curve.rows().last().copied().context("no epoch was run")?;
-        Ok(Metrics::from([
-            ("loss".to_owned(), loss),
-            ("contrastive-accuracy".to_owned(), accuracy),
-        ]))
+        Ok(Metrics::from([("loss".to_owned(), loss), (ACCURACY.to_owned(), accuracy)]))
     }
 }
 

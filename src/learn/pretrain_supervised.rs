@@ -57,6 +57,7 @@ fn recipe(parameters: &PretrainSupervised) -> Recipe {
         precision: parameters.precision,
         evaluate_every: parameters.evaluate_every,
         track_test: true,
+        sample_losses: false,
         early_end: Some(EarlyEnd { after: parameters.stop_after, drop: parameters.stop_drop }),
         keep: parameters.keep,
     }

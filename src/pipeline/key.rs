@@ -125,7 +125,7 @@ pub(crate) fn parts(
     let info = stage.info();
     let mut parts = vec![
         KeyPart::Schema { version: SCHEMA },
-        KeyPart::Kind { name: info.name.to_owned(), version: info.version },
+        KeyPart::Kind { name: info.name.to_owned(), version: stage.version() },
     ];
     if info.seeded {
         parts.push(KeyPart::Seed { seed: declaration.seed });

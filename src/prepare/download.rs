@@ -104,7 +104,9 @@ impl Downloader<'_> {
                         .0
                         .iter()
                         .try_for_each(|url| partial::forget(&context.checkpoint, url))?;
-                    return Ok(Metrics::from([("bytes".into(), bytes as f64)]));
+                    let mut metrics = Metrics::new();
+                    metrics.insert_count("bytes", bytes);
+                    return Ok(metrics);
                 }
                 // The pieces may be of two versions of the file: again, in one piece.
                 Err(_) if partial.origin() == Origin::Pieces && !started_over => {

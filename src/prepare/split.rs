@@ -32,9 +32,9 @@ impl Body for Split {
             (SplitFrom::Train, SplitBy::Dataset) => set_aside(samples, aside)?,
         };
         indices.write(&context.output)?;
-        Ok(Metrics::from([
-            ("train-samples".to_owned(), indices.train.len() as f64),
-            ("validation-samples".to_owned(), indices.validation.len() as f64),
+        Ok(Metrics::of_counts([
+            ("train-samples", indices.train.len()),
+            ("validation-samples", indices.validation.len()),
         ]))
     }
 }

@@ -67,6 +67,12 @@ pub trait Rules {
         None
     }
 
+    /// The version of the results of this stage, where it is not that of the kind: if only stages with certain
+    /// parameters produce other results than before, the others keep their keys.
+    fn version(&self) -> Option<u32> {
+        None
+    }
+
     /// Files and folders outside the cache that the stage reads, as the manifest names them.
     /// Their content enters the key.
     fn outside_paths(&self) -> Vec<OutsidePath> {

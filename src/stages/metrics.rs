@@ -3,7 +3,7 @@
 //! JSON has no NaN and no infinities. Here they are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`, so that
 //! every JSON that is written can be read by any program, and no value is lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 
 use serde::de::{Error as _, Unexpected};
@@ -11,14 +11,41 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 /// Numbers that a stage reports, under flat names.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "BTreeMap<String, Number>", into = "BTreeMap<String, Number>")]
-pub struct Metrics(BTreeMap<String, f64>);
+///
+/// Counts are integers in JSON, and integers that are read stay integers; otherwise they are numbers like the others.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<String, Entry>", into = "BTreeMap<String, Entry>")]
+pub struct Metrics {
+    values: BTreeMap<String, f64>,
+    /// The names of those that are counts.
+    counts: BTreeSet<String>,
+}
 
 impl Metrics {
     /// No numbers.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Counts alone.
+    pub fn of_counts<const N: usize>(entries: [(&str, usize); N]) -> Self {
+        let mut metrics = Self::new();
+        for (name, count) in entries {
+            metrics.insert_count(name, count as u64);
+        }
+        metrics
+    }
+
+    /// Adds a number of things.
+    pub fn insert_count(&mut self, name: &str, count: u64) {
+        self.values.insert(name.to_owned(), count as f64);
+        self.counts.insert(name.to_owned());
+    }
+}
+
+impl PartialEq for Metrics {
+    fn eq(&self, other: &Self) -> bool {
+        self.values == other.values
     }
 }
 
@@ -26,25 +53,25 @@ impl Deref for Metrics {
     type Target = BTreeMap<String, f64>;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.values
     }
 }
 
 impl DerefMut for Metrics {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
+        &mut self.values
     }
 }
 
 impl<const N: usize> From<[(String, f64); N]> for Metrics {
     fn from(entries: [(String, f64); N]) -> Self {
-        Self(entries.into())
+        entries.into_iter().collect()
     }
 }
 
 impl FromIterator<(String, f64)> for Metrics {
     fn from_iter<I: IntoIterator<Item = (String, f64)>>(entries: I) -> Self {
-        Self(entries.into_iter().collect())
+        Self { values: entries.into_iter().collect(), counts: BTreeSet::new() }
     }
 }
 
@@ -53,7 +80,7 @@ impl IntoIterator for Metrics {
     type IntoIter = std::collections::btree_map::IntoIter<String, f64>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.values.into_iter()
     }
 }
 
@@ -62,19 +89,54 @@ impl<'a> IntoIterator for &'a Metrics {
     type IntoIter = std::collections::btree_map::Iter<'a, String, f64>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.values.iter()
     }
 }
 
-impl From<BTreeMap<String, Number>> for Metrics {
-    fn from(numbers: BTreeMap<String, Number>) -> Self {
-        numbers.into_iter().map(|(name, Number(value))| (name, value)).collect()
+/// A value of [`Metrics`] in JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Count(i64),
+    Number(Number),
+}
+
+/// The largest count that is exact as a float, 2^53.
+const LARGEST_COUNT: f64 = 9_007_199_254_740_992.0;
+
+fn is_count(value: f64) -> bool {
+    value.fract() == 0.0 && value.abs() <= LARGEST_COUNT
+}
+
+impl From<BTreeMap<String, Entry>> for Metrics {
+    fn from(entries: BTreeMap<String, Entry>) -> Self {
+        let mut metrics = Self::new();
+        for (name, entry) in entries {
+            let value = match entry {
+                Entry::Count(count) => {
+                    metrics.counts.insert(name.clone());
+                    count as f64
+                }
+                Entry::Number(Number(value)) => value,
+            };
+            metrics.values.insert(name, value);
+        }
+        metrics
     }
 }
 
-impl From<Metrics> for BTreeMap<String, Number> {
+impl From<Metrics> for BTreeMap<String, Entry> {
     fn from(metrics: Metrics) -> Self {
-        metrics.into_iter().map(|(name, value)| (name, Number(value))).collect()
+        let Metrics { values, counts } = metrics;
+        let entry = |(name, value): (String, f64)| {
+            // A count whose value was replaced by another number is none any more.
+            let entry = match counts.contains(&name) && is_count(value) {
+                true => Entry::Count(value as i64),
+                false => Entry::Number(Number(value)),
+            };
+            (name, entry)
+        };
+        values.into_iter().map(entry).collect()
     }
 }
 
@@ -174,7 +236,12 @@ impl MetricsFile {
                     self.take(Some(&name), entries);
                     continue;
                 }
-                Value::Number(ref number) => number.as_f64(),
+                Value::Number(ref number) => {
+                    if number.is_i64() {
+                        self.metrics.counts.insert(name.clone());
+                    }
+                    number.as_f64()
+                }
                 Value::String(ref text) => Number::named(text),
                 _ => None,
             };
@@ -277,7 +344,7 @@ mod tests {
             ),
             (
                 r#"{"NaN": 1, "say \"NaN\"": 2, "\\": NaN}"#,
-                r#"{"NaN":1.0,"\\":"NaN","say \"NaN\"":2.0}"#,
+                r#"{"NaN":1,"\\":"NaN","say \"NaN\"":2}"#,
             ),
             (r#"{"a": 123456789012345678901234567890}"#, r#"{"a":1.2345678901234568e+29}"#),
         ] {
@@ -290,6 +357,29 @@ mod tests {
             let again: Metrics = serde_json::from_str(metrics).expect("it can be read");
             assert_eq!(shown(&again), metrics);
         }
+    }
+
+    #[test]
+    fn counts_are_integers_and_stay_so() {
+        let mut metrics = Metrics::of_counts([("samples", 1000), ("gone", 3), ("none", 0)]);
+        metrics.insert("accuracy".to_owned(), 1.0);
+        metrics.insert("gone".to_owned(), 0.5);
+        let text = r#"{"accuracy":1.0,"gone":0.5,"none":0,"samples":1000}"#;
+        assert_eq!(shown(&metrics), text);
+        let again: Metrics = serde_json::from_str(text).unwrap();
+        assert_eq!(shown(&again), text);
+        assert_eq!(
+            shown(&read(r#"{"n": {"a": 7, "b": -2, "c": 7.0}}"#).metrics),
+            r#"{"n/a":7,"n/b":-2,"n/c":7.0}"#
+        );
+        // Larger than floats are exact.
+        assert_eq!(shown(&read(r#"{"n": 9007199254740993}"#).metrics), r#"{"n":9007199254740992}"#);
+        assert_eq!(
+            shown(&read(r#"{"n": 90071992547409930}"#).metrics),
+            r#"{"n":9.007199254740992e16}"#
+        );
+        let old: Metrics = serde_json::from_str(r#"{"samples":1000.0}"#).unwrap();
+        assert_eq!(old, Metrics::of_counts([("samples", 1000)]), "as records had them");
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! Words for messages to people.
+//! Words for messages to people, and fields of tables.
+
+use std::borrow::Cow;
 
 /// A list in short: its first entries, at most `shown` of them, and how many more there are.
 pub fn in_short(entries: impl IntoIterator<Item = impl AsRef<str>>, shown: usize) -> String {
@@ -18,9 +20,27 @@ pub fn shortened(text: &str) -> String {
     text.escape_debug().take(SHOWN).collect()
 }
 
+/// A text as a field of a CSV file (RFC 4180): in quotes where it must be.
+pub fn csv_field(text: &str) -> Cow<'_, str> {
+    if text.contains([',', '"', '\n', '\r']) {
+        Cow::Owned(format!("\"{}\"", text.replace('"', "\"\"")))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{in_short, shortened};
+    use super::{csv_field, in_short, shortened};
+
+    #[test]
+    fn a_field_is_quoted_where_it_must_be() {
+        for (text, field) in
+            [("a b", "a b"), ("a,b", "\"a,b\""), ("a\"b", "\"a\"\"b\""), ("a\nb", "\"a\nb\"")]
+        {
+            assert_eq!(csv_field(text), field);
+        }
+    }
 
     #[test]
     fn a_list_is_cut_where_it_gets_long() {

@@ -184,7 +184,7 @@ fn metrics() {
       "count": {},
       "other": {},
       "report": {
-        "words": 6.0
+        "words": 6
       },
       "words": {}
     }
@@ -315,6 +315,21 @@ fn kinds() {
     `confusion.csv` counts samples, a row per true class, a column per predicted class.
     `reliability.csv` has a row per bin of confidence: its samples, their mean confidence, their
     accuracy; NaN in a bin without samples.
+
+    `predictions.safetensors` has every prediction, for the test set and, with `labels`, for the
+    training samples that count. For N samples and K classes, with `test.` or `train.` before
+    each name:
+
+    - `index`, i64 `[N]`: the place of the sample in this part of the data set, from 0;
+    - `logits`, f32 `[N,K]`: the outputs of the network, before the softmax;
+    - `predicted`, i64 `[N]`: the class with the largest logit;
+    - `label-clean`, i64 `[N]`, and `loss-clean`, f64 `[N]`: the label of the data set, and the
+      cross-entropy under it, in nats;
+    - `label-given` and `loss-given`, in `train` only: the same for the label that was trained
+      on.
+
+    Python reads it with `safetensors.numpy.load_file`. It takes at most 4 K + 48 bytes a
+    sample.
 
     inputs
       model = model

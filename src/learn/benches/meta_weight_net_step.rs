@@ -72,7 +72,9 @@ fn main() -> anyhow::Result<()> {
         let (images, labels) = labelled(batch);
         let (meta_images, meta_labels) = labelled(batch);
         let meta = Some(MetaBatch { images: meta_images, labels: meta_labels });
-        let batch = Batch { images, clean_labels: labels.shallow_clone(), labels, meta };
+        let samples = Tensor::arange(labels.size()[0], (Kind::Int64, labels.device()));
+        let clean_labels = labels.shallow_clone();
+        let batch = Batch { images, samples, clean_labels, labels, meta };
         let started = Instant::now();
         method.step(&mut Step {
             network: &network,

@@ -1,6 +1,7 @@
 //! `evaluate`: a classifier on the test set, and its losses on the training samples.
 //!
-//! What is measured is beside: [`tally`], [`calibration`], [`noise_detection`].
+//! What is measured is beside: [`tally`], [`calibration`], [`noise_detection`]. Every prediction is in
+//! `predictions.safetensors`, so that anything else can be measured later, without the network.
 
 mod calibration;
 mod noise_detection;
@@ -12,16 +13,16 @@ use std::path::Path;
 
 use anyhow::ensure;
 use pipeline_stages::formats::{
-    DatasetInfo, Evaluations, Labels, ModelInfo, Part, SampleSplit, Samples, SplitIndices,
-    WEIGHTS_FILE, check_labels, write_metrics,
+    DatasetInfo, Evaluations, Judged, Labels, ModelInfo, Part, Predictions, PredictionsWriter,
+    SampleSplit, Samples, SplitIndices, WEIGHTS_FILE, check_labels, write_metrics,
 };
 use pipeline_stages::kinds::Evaluate;
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
 use self::noise_detection::area_under_curve;
-use self::tally::{Predictions, Tally};
+use self::tally::{Scores, Tally, list, losses_of};
 use crate::inputs::{Inputs, Stored};
 use crate::network::{Classifier, Mode};
 use crate::{Body, device, weights};
@@ -31,10 +32,12 @@ impl Body for Evaluate {
         let device = device::prepare(&context.execution)?;
         context.ran_on(device::ran_on(device));
         let evaluation = Evaluation::new(self, context, device)?;
-        let tally = evaluation.of_test_set()?;
+        let mut file = evaluation.predictions_file()?;
+        let tally = evaluation.of_test_set(&mut file)?;
         let classes = &evaluation.model.classes;
         let mut metrics = tally.metrics(classes);
-        metrics.extend(evaluation.of_training_labels()?);
+        metrics.extend(evaluation.of_training_labels(&mut file)?);
+        file.finish()?;
         metrics.extend(chosen_on_the_way(&Evaluations::read(context.input("model")?)?));
 
         write_metrics(&context.output, &metrics)?;
@@ -96,43 +99,59 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    fn of_test_set(&self) -> anyhow::Result<Tally> {
+    fn predictions_file(&self) -> anyhow::Result<PredictionsWriter> {
+        let training = self.training.as_ref().map(|training| training.indices.len());
+        let (output, classes) = (&self.context.output, self.model.classes.len());
+        PredictionsWriter::create(output, classes, self.test.labels.len(), training)
+    }
+
+    fn of_test_set(&self, file: &mut PredictionsWriter) -> anyhow::Result<Tally> {
         let mut tally = Tally::new(self.model.classes.len());
         let indices = SampleSplit::all_train(self.test.labels.len())?.train;
-        self.predict(&self.test, &self.test.labels, &indices, 0, |predictions, labels| {
-            tally.add(&predictions, labels);
-            Metrics::from([("accuracy".to_owned(), tally.accuracy())])
+        self.predict(&self.test, &indices, 0, |batch, logits| {
+            let labels = labels_of(batch, &self.test.labels);
+            let scores = Scores::of(logits, &labels)?;
+            tally.add(&scores, &labels);
+            let Scores { losses, classes, .. } = scores;
+            let clean = Judged { labels, losses };
+            file.push(Part::Test, &rows(batch, logits, classes, clean, None)?)?;
+            Ok(Metrics::from([("test-accuracy".to_owned(), tally.accuracy())]))
         })?;
         Ok(tally)
     }
 
     /// How well the loss under the given label shows which labels are wrong.
-    fn of_training_labels(&self) -> anyhow::Result<Metrics> {
+    fn of_training_labels(&self, file: &mut PredictionsWriter) -> anyhow::Result<Metrics> {
         let Some(LabelledTraining { samples, labels, indices }) = &self.training else {
             return Ok(Metrics::new());
         };
-        let mut losses = Vec::with_capacity(indices.len());
+        let mut under_given = Vec::with_capacity(indices.len());
         let done = self.test.labels.len();
-        self.predict(samples, &labels.labels, indices, done, |predictions, _| {
-            losses.extend(predictions.losses);
-            Metrics::new()
+        self.predict(samples, indices, done, |batch, logits| {
+            let (given, clean) =
+                (labels_of(batch, &labels.labels), labels_of(batch, &labels.clean));
+            let Scores { losses, classes, .. } = Scores::of(logits, &given)?;
+            under_given.extend(&losses);
+            let clean = Judged { losses: losses_of(logits, &clean)?, labels: clean };
+            let given = Judged { labels: given, losses };
+            file.push(Part::Train, &rows(batch, logits, classes, clean, Some(given))?)?;
+            Ok(Metrics::new())
         })?;
         let wrong =
             |&index: &u32| labels.labels.get(index as usize) != labels.clean.get(index as usize);
         let corrupted: Vec<bool> = indices.iter().map(wrong).collect();
-        let area = area_under_curve(&losses, &corrupted);
+        let area = area_under_curve(&under_given, &corrupted);
         Ok(area.map(|area| ("noise-detection-auc".to_owned(), area)).into_iter().collect())
     }
 
-    /// What the network says of samples, batch by batch, against their labels. `each` returns numbers
-    /// for the progress, of which `before` samples are done already.
+    /// What the network says of samples, batch by batch: `each` takes their indices and their logits, float [B,K], and
+    /// returns numbers for the progress, of which `before` samples are done already.
     fn predict(
         &self,
         samples: &Samples,
-        labels: &[i64],
         indices: &[u32],
         before: usize,
-        mut each: impl FnMut(Predictions, &[i64]) -> Metrics,
+        mut each: impl FnMut(&[u32], &Tensor) -> anyhow::Result<Metrics>,
     ) -> anyhow::Result<()> {
         let _no_gradients = tch::no_grad_guard();
         let on_device = self.inputs.on_device(samples, self.device, self.context);
@@ -144,9 +163,7 @@ impl<'a> Evaluation<'a> {
             let stored = Stored { samples, on_device: on_device.as_ref(), device: self.device };
             let images = self.inputs.plain(stored, batch)?;
             let logits = self.network.forward(&images, Mode::Evaluate)?;
-            let labels: Vec<i64> =
-                batch.iter().filter_map(|&index| labels.get(index as usize).copied()).collect();
-            let values = each(Predictions::of(&logits, &labels)?, &labels);
+            let values = each(batch, &logits)?;
             done += batch.len();
             let values = values.iter().map(|(name, value)| (name.as_str(), *value));
             self.context.measured(done as u64, values);
@@ -159,6 +176,27 @@ impl<'a> Evaluation<'a> {
         }
         Ok(())
     }
+}
+
+fn labels_of(batch: &[u32], labels: &[i64]) -> Vec<i64> {
+    batch.iter().filter_map(|&index| labels.get(index as usize).copied()).collect()
+}
+
+/// A batch for the file. `logits` float [B,K].
+fn rows(
+    batch: &[u32],
+    logits: &Tensor,
+    predicted: Vec<i64>,
+    clean: Judged,
+    given: Option<Judged>,
+) -> anyhow::Result<Predictions> {
+    Ok(Predictions {
+        index: batch.iter().map(|&index| i64::from(index)).collect(),
+        logits: list(&logits.f_to_kind(Kind::Float)?.f_flatten(0, -1)?)?,
+        predicted,
+        clean,
+        given,
+    })
 }
 
 impl LabelledTraining {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use pipeline_stages::message::Metrics;
+use pipeline_stages::text::csv_field;
 use tch::{Device, Kind, Tensor};
 
 use super::calibration::Reliability;
@@ -22,19 +23,19 @@ pub(super) struct Tally {
     pub(super) reliability: Reliability,
 }
 
-/// Per sample, what one forward pass says.
-pub(super) struct Predictions {
+/// Per sample of a batch, what one forward pass says.
+pub(super) struct Scores {
     /// -ln of the probability of the label.
     pub(super) losses: Vec<f64>,
     /// The class with the largest logit, the first of equal ones.
-    classes: Vec<i64>,
+    pub(super) classes: Vec<i64>,
     /// Its probability.
     confidences: Vec<f64>,
     /// How many classes come before the label.
     ranks: Vec<i64>,
 }
 
-impl Predictions {
+impl Scores {
     /// From logits, float [N,K], and labels in 0..K.
     ///
     /// # Errors
@@ -42,12 +43,7 @@ impl Predictions {
     pub(super) fn of(logits: &Tensor, labels: &[i64]) -> anyhow::Result<Self> {
         let log_probabilities = logits.f_log_softmax(-1, Kind::Double)?;
         let targets = Tensor::f_from_slice(labels)?.f_to_device(logits.device())?.f_unsqueeze(1)?;
-        let losses = log_probabilities.f_gather(1, &targets, false)?.f_neg()?;
-        let losses: Vec<f64> = list(&losses.f_squeeze_dim(1)?)?;
-        ensure!(
-            losses.iter().all(|loss| loss.is_finite()),
-            "the classifier's outputs are not finite numbers: its training diverged, or its weights are damaged"
-        );
+        let losses = losses_under(&log_probabilities, &targets)?;
         let (confidences, classes) = log_probabilities.f_max_dim(1, false)?;
         let of_label = logits.f_gather(1, &targets, false)?;
         let numbers = Tensor::f_arange(logits.size()[1], (Kind::Int64, logits.device()))?;
@@ -64,7 +60,28 @@ impl Predictions {
     }
 }
 
-fn list<T: tch::kind::Element>(tensor: &Tensor) -> anyhow::Result<Vec<T>>
+/// The cross-entropy of every sample, from logits, float [N,K], and labels in 0..K.
+///
+/// # Errors
+/// As [`Scores::of`].
+pub(super) fn losses_of(logits: &Tensor, labels: &[i64]) -> anyhow::Result<Vec<f64>> {
+    let targets = Tensor::f_from_slice(labels)?.f_to_device(logits.device())?.f_unsqueeze(1)?;
+    losses_under(&logits.f_log_softmax(-1, Kind::Double)?, &targets)
+}
+
+/// From the logarithms of probabilities, double [N,K], and labels, int64 [N,1].
+fn losses_under(log_probabilities: &Tensor, targets: &Tensor) -> anyhow::Result<Vec<f64>> {
+    let losses = log_probabilities.f_gather(1, targets, false)?.f_neg()?;
+    let losses: Vec<f64> = list(&losses.f_squeeze_dim(1)?)?;
+    ensure!(
+        losses.iter().all(|loss| loss.is_finite()),
+        "the classifier's outputs are not finite numbers: its training diverged, or its weights are damaged"
+    );
+    Ok(losses)
+}
+
+/// The numbers of a tensor with one dimension.
+pub(super) fn list<T: tch::kind::Element>(tensor: &Tensor) -> anyhow::Result<Vec<T>>
 where
     Vec<T>: for<'a> TryFrom<&'a Tensor, Error = tch::TchError>,
 {
@@ -84,12 +101,12 @@ impl Tally {
     }
 
     /// Counts a batch.
-    pub(super) fn add(&mut self, predictions: &Predictions, labels: &[i64]) {
+    pub(super) fn add(&mut self, scores: &Scores, labels: &[i64]) {
         self.samples += labels.len() as u64;
-        self.loss_sum += predictions.losses.iter().sum::<f64>();
+        self.loss_sum += scores.losses.iter().sum::<f64>();
         let within = |rank: &&i64| usize::try_from(**rank).is_ok_and(|rank| rank < GUESSES);
-        self.in_top_five += predictions.ranks.iter().filter(within).count() as u64;
-        let guesses = predictions.classes.iter().zip(&predictions.confidences);
+        self.in_top_five += scores.ranks.iter().filter(within).count() as u64;
+        let guesses = scores.classes.iter().zip(&scores.confidences);
         for (label, (class, confidence)) in labels.iter().zip(guesses) {
             self.reliability.add(*confidence, label == class);
             let row = self.confusion.get_mut(*label as usize);
@@ -134,26 +151,17 @@ impl Tally {
     pub(super) fn write_confusion(&self, classes: &[String], path: &Path) -> anyhow::Result<()> {
         let mut text = "true class".to_owned();
         for name in classes {
-            write!(text, ",{}", quoted(name))?;
+            write!(text, ",{}", csv_field(name))?;
         }
         text.push('\n');
         for (name, row) in classes.iter().zip(&self.confusion) {
-            text.push_str(&quoted(name));
+            text.push_str(&csv_field(name));
             for count in row {
                 write!(text, ",{count}")?;
             }
             text.push('\n');
         }
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-    }
-}
-
-/// A text as a CSV field (RFC 4180).
-fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
     }
 }
 
@@ -174,7 +182,7 @@ mod tests {
         for (start, length) in [(0, 5), (5, labels.len() - 5)] {
             let batch = &labels[start..start + length];
             let logits = logits.narrow(0, start as i64, length as i64);
-            tally.add(&Predictions::of(&logits, batch).unwrap(), batch);
+            tally.add(&Scores::of(&logits, batch).unwrap(), batch);
         }
         let metrics = tally.metrics(&classes);
         for name in ["test-accuracy", "test-top5-accuracy", "test-loss", "test-ece"] {
@@ -192,7 +200,7 @@ mod tests {
         let classes = ["a", "b, c"].map(str::to_owned);
         let mut tally = Tally::new(2);
         let logits = Tensor::from_slice(&[2.0f32, 1.0, 0.0, 0.0]).reshape([2, 2]);
-        tally.add(&Predictions::of(&logits, &[0, 0]).unwrap(), &[0, 0]);
+        tally.add(&Scores::of(&logits, &[0, 0]).unwrap(), &[0, 0]);
         let metrics = tally.metrics(&classes);
         let names: Vec<&str> = metrics.keys().map(String::as_str).collect();
         assert_eq!(names, ["test-accuracy", "test-accuracy/a", "test-ece", "test-loss"]);
@@ -207,7 +215,7 @@ mod tests {
     #[test]
     fn a_diverged_classifier_is_an_error() {
         let logits = Tensor::from_slice(&[f32::NAN, 1.0]).reshape([1, 2]);
-        let error = Predictions::of(&logits, &[0]).err().unwrap().to_string();
+        let error = Scores::of(&logits, &[0]).err().unwrap().to_string();
         assert!(error.contains("not finite") && error.contains("diverged"), "{error}");
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn run(
     let mut probe = LinearProbe::new(recipe, encoder, features)?;
     let budget = Budget::of_epochs(parameters.epochs, encoder.data.steps_per_epoch())?;
     training_loop::run(&mut probe, &batches, budget, encoder.context, parameters)?;
-    probe.curve.write(&encoder.context.output, "train-accuracy")?;
+    probe.curve.write(&encoder.context.output)?;
     let _no_gradients = tch::no_grad_guard();
     encoder.metrics("linear", |features| probe.logits(features))
 }
@@ -122,7 +122,7 @@ impl<'a> LinearProbe<'a> {
         let layer = Linear::zero(&mut builder, [inputs, i64::try_from(data.classes.len())?])?;
         let state = builder.finish();
         let optimizer = Optimizer::new(recipe.rule, recipe.weight_decay, &state, decay::all)?;
-        let curve = LossCurve::new(recipe.learning_rate, data.device)?;
+        let curve = LossCurve::new("train-accuracy", recipe.learning_rate, data.device)?;
         Ok(Self { recipe, encoder, features, layer, state, optimizer, curve })
     }
 

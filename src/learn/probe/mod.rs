@@ -68,6 +68,7 @@ fn recipe(parameters: &Probe, architecture: Architecture) -> Recipe {
         precision: parameters.precision,
         evaluate_every: None,
         track_test: true,
+        sample_losses: false,
         early_end: None,
         keep: Keep::Last,
     }

@@ -93,7 +93,9 @@ impl Curves {
         add("validation-accuracy", evaluation.and_then(|row| row.validation_accuracy));
         let best = self.evaluations.best_validation();
         add("best-validation-accuracy", best.and_then(|row| row.validation_accuracy));
-        add("best-validation-step", best.map(|row| row.steps as f64));
+        if let Some(best) = best {
+            metrics.insert_count("best-validation-step", best.steps);
+        }
         Ok(metrics)
     }
 

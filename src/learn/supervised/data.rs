@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use pipeline_stages::formats::{
-    DatasetInfo, ImageShape, Labels, ModelInfo, Part, SampleSplit, Samples, SplitIndices,
-    check_labels,
+    DatasetInfo, ImageShape, Labels, ModelInfo, Part, SampleLosses, SampleSplit, Samples,
+    SplitIndices, check_labels,
 };
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::{Augmentation, MetaSamples, Normalise, Sampling};
@@ -15,6 +15,7 @@ use tch::{Device, Tensor};
 
 use super::Recipe;
 use super::meta::MetaDraw;
+use super::recorder::Recorder;
 use crate::augment::Normalisation;
 use crate::augment::batched::{DeviceImages, upload};
 use crate::batches::{batch_count, class_balanced, cut, shuffled};
@@ -63,6 +64,8 @@ pub struct Batch {
     pub labels: Tensor,
     /// The data set's own labels, int64 [B].
     pub clean_labels: Tensor,
+    /// Their places in the training part of the data set, int64 [B].
+    pub samples: Tensor,
     /// What the method itself learns from, where it asked for that.
     pub meta: Option<MetaBatch>,
 }
@@ -206,6 +209,22 @@ impl TrainingData {
         epochs * self.samples_per_epoch as u64 + rest * self.batch_size as u64
     }
 
+    /// An empty record of what happens to every sample.
+    ///
+    /// # Errors
+    /// When libtorch cannot make the tensors.
+    pub fn recorder(&self, epochs: u32, weights: bool) -> anyhow::Result<Recorder> {
+        Recorder::new(epochs, self.given.len(), weights, self.device)
+    }
+
+    /// What was recorded of the samples that train.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn record(&self, recorder: &Recorder) -> anyhow::Result<SampleLosses> {
+        recorder.record(&self.train, &self.given, &self.clean)
+    }
+
     /// The labels to train on of a batch, int64 [B].
     ///
     /// # Errors
@@ -289,8 +308,10 @@ impl Feed for TrainingData {
     }
 
     fn prepare(&self, epoch: u32, step: u32, batch: Vec<u32>) -> anyhow::Result<Batch> {
+        let samples: Vec<i64> = batch.iter().map(|&index| i64::from(index)).collect();
         Ok(Batch {
             images: self.augmented(&batch, Purpose::Augmentation, epoch)?,
+            samples: upload(&samples, self.device)?,
             labels: gather(&self.given, &batch, self.device)?,
             clean_labels: gather(&self.clean, &batch, self.device)?,
             meta: self.meta.map(|draw| self.meta_batch(draw, epoch, step)).transpose()?,

@@ -14,6 +14,7 @@ use tch::{Device, Tensor};
 
 use super::curve::{Curves, EpochRow, EvaluationRow, SUMS};
 use super::data::{Batch, TrainingData};
+use super::recorder::Recorder;
 use super::{Length, Recipe};
 use crate::loss::SampleLoss;
 use crate::network::{Classifier, Mode, NamedTensor};
@@ -57,6 +58,8 @@ pub struct Outcome {
     pub losses: Tensor,
     /// float [B,K].
     pub logits: Tensor,
+    /// The weight of every sample, float [B] from 0 to 1, where the method has weights.
+    pub weights: Option<Tensor>,
     /// Scalars, in the order of [`RobustMethod::sums`].
     pub extra: Vec<Tensor>,
 }
@@ -72,6 +75,11 @@ pub trait RobustMethod {
     /// Every tensor that it changes, beside those of the classifier and its optimizer.
     fn tensors(&self) -> Vec<(String, &Tensor)> {
         Vec::new()
+    }
+
+    /// Whether its steps have a weight for every sample.
+    fn has_weights(&self) -> bool {
+        false
     }
 
     /// The names of the sums that it adds to every epoch.
@@ -111,6 +119,8 @@ pub struct Fit<'a> {
     curves: Curves,
     /// The network at its best on the test set, where that is what is kept.
     best: Vec<NamedTensor>,
+    /// The losses of every sample, where they are wanted.
+    recorder: Option<Recorder>,
 }
 
 impl<'a> Fit<'a> {
@@ -145,7 +155,25 @@ impl<'a> Fit<'a> {
             Keep::BestOnTest => network.state().copy()?,
             Keep::Last => Vec::new(),
         };
-        Ok(Self { recipe, context, data, device, network, method, optimizer, tally, curves, best })
+        let recorder = match recipe.length {
+            Length::Epochs(epochs) if recipe.sample_losses => {
+                Some(data.recorder(epochs, method.has_weights())?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            recipe,
+            context,
+            data,
+            device,
+            network,
+            method,
+            optimizer,
+            tally,
+            curves,
+            best,
+            recorder,
+        })
     }
 
     /// How long the training is.
@@ -182,6 +210,9 @@ impl<'a> Fit<'a> {
         let (output, columns) = (&self.context.output, self.method.columns());
         self.curves.write(output, columns, self.data.steps_per_epoch())?;
         self.method.write(output)?;
+        if let Some(recorder) = &self.recorder {
+            self.data.record(recorder)?.write(output)?;
+        }
         self.curves.metrics(columns)
     }
 
@@ -279,6 +310,7 @@ impl Method for Fit<'_> {
         tensors.extend(self.optimizer.kept());
         tensors.extend(self.method.tensors());
         tensors.push(self.tally.kept());
+        tensors.extend(self.recorder.iter().flat_map(Recorder::kept));
         let best = self.best.iter();
         tensors.extend(best.map(|named| (format!("best.{}", named.name), &named.tensor)));
         tensors
@@ -302,6 +334,9 @@ impl Method for Fit<'_> {
             learning_rate,
             at,
         })?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.add(&batch.samples, &outcome)?;
+        }
         let mut sums = vec![
             Tensor::f_full(
                 [0i64; 0].as_slice(),
@@ -349,6 +384,7 @@ impl Method for Fit<'_> {
             let extra = self.method.row(&sums);
             self.curves.epochs.push(EpochRow::of(&sums, self.data.noisy, extra));
             self.tally.clear()?;
+            self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.finish(at.epoch()))?;
         }
         Ok(())
     }
@@ -358,7 +394,7 @@ impl Method for Fit<'_> {
         check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
         let values = [
             ("loss", sums.mean("loss", "samples")),
-            ("accuracy", sums.mean("right-on-given-labels", "samples")),
+            ("train-accuracy", sums.mean("right-on-given-labels", "samples")),
             ("learning-rate", self.learning_rate(at)),
         ];
         self.context.measured(at.step + 1, values);

@@ -7,6 +7,7 @@ pub mod curve;
 pub mod data;
 pub mod fit;
 pub mod meta;
+pub mod recorder;
 
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
@@ -56,6 +57,8 @@ pub struct Recipe {
     pub evaluate_every: Option<u64>,
     /// Whether the test set is evaluated on the way.
     pub track_test: bool,
+    /// Whether the loss of every sample in every epoch is recorded.
+    pub sample_losses: bool,
     /// When the training ends early.
     pub early_end: Option<EarlyEnd>,
     /// Which of the networks on the way becomes the artifact.
@@ -110,6 +113,7 @@ impl Recipe {
             precision: parameters.precision,
             evaluate_every: parameters.evaluate_every,
             track_test: parameters.track_test,
+            sample_losses: parameters.sample_losses,
             early_end: None,
             keep: Keep::Last,
         }

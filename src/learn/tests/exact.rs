@@ -87,6 +87,10 @@ fn a_run_that_was_stopped_often_ends_as_one_that_was_not() {
         })),
         meta_training(&json!({"meta-optimizer": "sgd"})),
         meta_training(&json!({"meta-optimizer": "adam", "meta-samples": "training"})),
+        meta_training(&json!({"sample-losses": true})),
+        meta_training(&json!({
+            "method": "finetune", "sample-losses": true, "sampling": "class-balanced", "samples-per-epoch": 30,
+        })),
     ] {
         let folder = tempfile::tempdir().unwrap();
         write_inputs(folder.path());

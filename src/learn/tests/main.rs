@@ -6,4 +6,5 @@ mod fixture;
 mod formula;
 mod large_images;
 mod meta_weight_net;
+mod per_sample;
 mod refusals;

@@ -33,6 +33,7 @@ fn batch(step: i64, stream: usize) -> Batch {
     };
     Batch {
         images: fill(&[12, 3, 8, 8], stream, 0.0, 1.0),
+        samples: Tensor::arange(12, (Kind::Int64, Device::Cpu)),
         labels: labels(12, 3, step),
         clean_labels: labels(12, 9, step),
         meta: Some(meta),

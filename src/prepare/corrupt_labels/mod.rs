@@ -39,10 +39,9 @@ impl Body for CorruptLabels {
         let labels = corrupted.classes.iter().map(|&class| class as i64).collect();
         Labels { labels, clean }.write(&context.output)?;
         report.write(&context.output)?;
-        Ok(Metrics::from([
-            ("noise-rate".to_owned(), report.realised_rate),
-            ("samples".to_owned(), report.samples as f64),
-        ]))
+        let mut metrics = Metrics::of_counts([("samples", report.samples)]);
+        metrics.insert("noise-rate".to_owned(), report.realised_rate);
+        Ok(metrics)
     }
 }
 

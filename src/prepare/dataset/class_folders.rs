@@ -4,6 +4,7 @@
 //! their whole paths, and by name within a folder. A class without images is an error. Unlike in torchvision, hidden
 //! entries and files of file managers are skipped, and outside the cache all that its digest leaves out. A note lists everything else that is not read.
 
+use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -11,12 +12,14 @@ use anyhow::{Context as _, bail, ensure};
 use pipeline_stages::formats::Part;
 use pipeline_stages::image_file::ImageFileFormat;
 use pipeline_stages::kinds::Dataset;
-use pipeline_stages::text::in_short;
+use pipeline_stages::text::{csv_field, in_short};
 use pipeline_stages::worker::Context;
 
 use super::source::SourceFolders;
 use super::{no_such_class, sample_limit};
 
+/// The file of the artifact that names the images.
+const FILES: &str = "files.csv";
 /// The most names that a message names.
 const NAMED: usize = 5;
 /// The deepest nesting of folders. A link to a folder above it is found before that.
@@ -25,6 +28,8 @@ const ENDINGS: &str = ".jpg, .jpeg, .png and .webp";
 
 /// The images of a data set, and their classes.
 pub(super) struct ClassListing {
+    /// The folder that `train`, `test` and `val` are in.
+    root: PathBuf,
     pub(super) classes: Vec<String>,
     pub(super) train: Vec<LabelledFile>,
     /// Those of the folder `val`, if it exists.
@@ -79,11 +84,39 @@ impl ClassListing {
         test.note_left_out(context);
         note_other_folders(source, &train_folder, context)?;
         Ok(Self {
+            root: train_folder.parent().unwrap_or(Path::new("")).to_owned(),
             classes,
             train: train.limited(sample_limit(stage, Part::Train)),
             validation,
             test: test.limited(sample_limit(stage, Part::Test)),
         })
+    }
+
+    /// Writes `files.csv`: from which file each sample is. `index` is its place in its part of the data set, where the
+    /// samples of `val` follow on those of `train`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn write_files(&self, artifact: &Path) -> anyhow::Result<()> {
+        let mut text = "index,split,path,class\n".to_owned();
+        let after_train = self.train.len();
+        for (split, files, first) in [
+            ("train", &self.train, 0),
+            ("val", &self.validation, after_train),
+            ("test", &self.test, 0),
+        ] {
+            for (place, file) in files.iter().enumerate() {
+                let index = first + place;
+                // From a name that is not UTF-8, what cannot be read is replaced.
+                let path = file.path.strip_prefix(&self.root).unwrap_or(&file.path);
+                let path = path.to_string_lossy();
+                let class = self.classes.get(file.label).map_or("", String::as_str);
+                let (path, class) = (csv_field(&path), csv_field(class));
+                writeln!(text, "{index},{split},{path},{class}")?;
+            }
+        }
+        let path = artifact.join(FILES);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 

@@ -41,8 +41,9 @@ pub(super) fn read(
     source: &SourceFolders,
     context: &Context,
 ) -> anyhow::Result<RawDataset> {
-    let ClassListing { classes, mut train, validation, test } =
-        ClassListing::of(stage, source, context)?;
+    let listing = ClassListing::of(stage, source, context)?;
+    listing.write_files(&context.output)?;
+    let ClassListing { classes, mut train, validation, test, .. } = listing;
     let validation_samples = validation.len();
     train.extend(validation);
     thread_pool(context)?.install(|| {
@@ -69,8 +70,9 @@ pub(super) fn write_encoded(
     source: &SourceFolders,
     context: &Context,
 ) -> anyhow::Result<DatasetInfo> {
-    let ClassListing { classes, train, validation, test } =
-        ClassListing::of(stage, source, context)?;
+    let listing = ClassListing::of(stage, source, context)?;
+    listing.write_files(&context.output)?;
+    let ClassListing { classes, train, validation, test, .. } = listing;
     thread_pool(context)?.install(|| {
         let total = train.len() + validation.len() + test.len();
         let mut images = EncodedImages::new(total, context);

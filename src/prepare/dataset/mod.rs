@@ -38,13 +38,13 @@ impl Body for Dataset {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let info = write(self, context)?;
         info.write(&context.output)?;
-        let mut metrics = Metrics::from([
-            ("train-samples".to_owned(), info.train_samples as f64),
-            ("test-samples".to_owned(), info.test_samples as f64),
-            ("classes".to_owned(), info.classes.len() as f64),
+        let mut metrics = Metrics::of_counts([
+            ("train-samples", info.train_samples),
+            ("test-samples", info.test_samples),
+            ("classes", info.classes.len()),
         ]);
         if info.validation_samples > 0 {
-            metrics.insert("validation-samples".to_owned(), info.validation_samples as f64);
+            metrics.insert_count("validation-samples", info.validation_samples as u64);
         }
         Ok(metrics)
     }

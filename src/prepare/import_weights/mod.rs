@@ -67,10 +67,9 @@ fn import(stage: &ImportWeights, path: &Path, context: &Context) -> anyhow::Resu
     report.write(&context.output)?;
     report.note(stage.architecture, context);
     model_info(stage, &selection, &report)?.write(&context.output)?;
-    Ok(Metrics::from([
-        ("tensors".to_owned(), selection.layers.len() as f64),
-        ("parameters".to_owned(), parameter_count(&selection) as f64),
-    ]))
+    let mut metrics = Metrics::of_counts([("tensors", selection.layers.len())]);
+    metrics.insert_count("parameters", parameter_count(&selection) as u64);
+    Ok(metrics)
 }
 
 fn check_channels(stage: &ImportWeights, channels: usize) -> anyhow::Result<()> {

@@ -100,12 +100,9 @@ fn warn_of_percent(
 }
 
 fn headline(metrics: &[OfMetric<'_>], runs: &[Run], failed: &[Point]) -> Metrics {
-    let mut headline = Metrics::from([
-        ("runs".to_owned(), runs.len() as f64),
-        ("failed".to_owned(), failed.len() as f64),
-    ]);
+    let mut headline = Metrics::of_counts([("runs", runs.len()), ("failed", failed.len())]);
     let Some(first) = metrics.first() else { return headline };
-    headline.insert("groups".to_owned(), first.groups.len() as f64);
+    headline.insert_count("groups", first.groups.len() as u64);
     let means = first.groups.iter().filter_map(|group| group.statistics).map(|it| it.mean);
     let means = means.filter(|mean| mean.is_finite());
     let best = match first.higher_is_better {

@@ -334,10 +334,10 @@ impl<'a> Destination<'a> {
                 "left out {left_out} files of file managers (__MACOSX, ._*, .DS_Store, Thumbs.db, desktop.ini)"
             ));
         }
-        Ok(Metrics::from([
-            ("files".into(), self.files as f64),
-            ("bytes".into(), self.bytes as f64),
-        ]))
+        let mut metrics = Metrics::new();
+        metrics.insert_count("files", self.files);
+        metrics.insert_count("bytes", self.bytes);
+        Ok(metrics)
     }
 
     /// The same, on a filesystem where a hard link has this result.

@@ -29,6 +29,14 @@ pub enum Part {
 }
 
 impl Part {
+    /// The name in files that have several parts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Test => "test",
+        }
+    }
+
     /// The name of its file.
     pub fn file_name(self) -> &'static str {
         match self {

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::dataset::{ImageShape, Part, Storage};
-use super::tensors::{header_metadata, integer_bytes};
+use super::layout::Layout;
+use super::tensors::integer_bytes;
 
 /// Bytes of the header, the rest filled with spaces, as safetensors allows: enough for three tensors
 /// with numbers of 20 digits.
@@ -83,29 +83,29 @@ impl SamplesWriter {
 
     /// Writes the labels and the header. The part is complete.
     pub fn finish(mut self) -> anyhow::Result<()> {
-        let mut layout = Layout { tensors: Vec::new(), end: 0 };
+        let mut layout = Layout::default();
         let image_bytes = u64::try_from(self.image_bytes())?;
         let (labels, offsets) = (integer_bytes(&self.labels), integer_bytes(&self.offsets));
         match self.storage {
             Storage::Pixels => {
                 let ImageShape { channels, height, width } = self.image;
                 let shape = vec![self.samples(), channels, height, width];
-                layout.add("images", Dtype::U8, shape, image_bytes)?;
+                layout.add("images", Dtype::U8, shape)?;
             }
             Storage::Encoded => {
                 // Zeros after the last image, so that the integers after it are aligned.
                 let padded = image_bytes.next_multiple_of(ALIGNMENT);
                 self.write(&vec![0; usize::try_from(padded - image_bytes)?])?;
-                layout.add("encoded", Dtype::U8, vec![usize::try_from(padded)?], padded)?;
+                layout.add("encoded", Dtype::U8, vec![usize::try_from(padded)?])?;
             }
         }
-        layout.add("labels", Dtype::I64, vec![self.samples()], labels.len() as u64)?;
+        layout.add("labels", Dtype::I64, vec![self.samples()])?;
         self.write(&labels)?;
         if self.storage == Storage::Encoded {
-            layout.add("offsets", Dtype::I64, vec![self.offsets.len()], offsets.len() as u64)?;
+            layout.add("offsets", Dtype::I64, vec![self.offsets.len()])?;
             self.write(&offsets)?;
         }
-        let header = layout.header()?;
+        let header = layout.header("dataset", HEADER_BYTES)?;
         self.file
             .seek(SeekFrom::Start(0))
             .and_then(|_| self.file.write_all(&header))
@@ -120,36 +120,5 @@ impl SamplesWriter {
 
     fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.file.write_all(bytes).with_context(|| format!("cannot write {}", self.path.display()))
-    }
-}
-
-/// The tensors of a file, in their order in the file.
-struct Layout {
-    tensors: Vec<(String, TensorInfo)>,
-    end: usize,
-}
-
-impl Layout {
-    fn add(
-        &mut self,
-        name: &str,
-        dtype: Dtype,
-        shape: Vec<usize>,
-        bytes: u64,
-    ) -> anyhow::Result<()> {
-        let start = self.end;
-        self.end += usize::try_from(bytes)?;
-        let info = TensorInfo { dtype, shape, data_offsets: (start, self.end) };
-        self.tensors.push((name.to_owned(), info));
-        Ok(())
-    }
-
-    /// The length of the header and the header itself.
-    fn header(self) -> anyhow::Result<Vec<u8>> {
-        let metadata = header_metadata(&[("type", "dataset".to_owned())])?;
-        let mut text = serde_json::to_vec(&Metadata::new(metadata, self.tensors)?)?;
-        ensure!(text.len() <= HEADER_BYTES, "the header of a data set is too long");
-        text.resize(HEADER_BYTES, b' ');
-        Ok([(HEADER_BYTES as u64).to_le_bytes().as_slice(), &text].concat())
     }
 }

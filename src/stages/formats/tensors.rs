@@ -90,6 +90,21 @@ impl TensorFile {
         let (numbers, _) = bytes.as_chunks::<8>();
         Ok(numbers.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect())
     }
+
+    /// A tensor of 64-bit floats with one dimension.
+    pub(super) fn doubles(&self, name: &str) -> anyhow::Result<Vec<f64>> {
+        let (bytes, _) = self.view(name, Dtype::F64, 1)?;
+        let (numbers, _) = bytes.as_chunks::<8>();
+        Ok(numbers.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
+    }
+
+    /// A tensor of 32-bit floats with two dimensions, row by row, and its shape.
+    pub(super) fn matrix(&self, name: &str) -> anyhow::Result<(Vec<f32>, [usize; 2])> {
+        let (bytes, shape) = self.view(name, Dtype::F32, 2)?;
+        let (numbers, _) = bytes.as_chunks::<4>();
+        let numbers = numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        Ok((numbers, [shape[0], shape[1]]))
+    }
 }
 
 /// A tensor to write: its name, type, shape and little-endian bytes.
@@ -124,6 +139,16 @@ pub(super) fn header_metadata(
 
 /// The bytes of integers in a safetensors file.
 pub(super) fn integer_bytes(numbers: &[i64]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// The bytes of 64-bit floats in a safetensors file.
+pub(super) fn double_bytes(numbers: &[f64]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// The bytes of 32-bit floats in a safetensors file.
+pub(super) fn float_bytes(numbers: &[f32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 

@@ -33,6 +33,10 @@ kind! {
     ///
     /// Set either the port `source` or the parameter `path`. The files may be in a folder of their own,
     /// as in archives, and in several inputs.
+    ///
+    /// The artifact of an `image-folder` has `files.csv`, a row per sample: `index`, its place in its part of the data set, from 0;
+    /// `split`, which is `train`, `val` or `test`; `path`, from the folder that these are in; `class`. The samples of
+    /// `val` follow on those of `train` in the training part. So a file with another name makes another data set, even in the same order.
     Dataset = "dataset", version 3, seeded false, output Dataset;
     ports {
         /// The files of the data set, in one artifact or in several.
@@ -139,6 +143,11 @@ impl Rules for Dataset {
         }
     }
 
+    // Since 4, an image folder's artifact has `files.csv`.
+    fn version(&self) -> Option<u32> {
+        (self.format == DatasetFormat::ImageFolder).then_some(4)
+    }
+
     fn outside_paths(&self) -> Vec<OutsidePath> {
         // One can look at a manifest before one has its data, which may have to be requested.
         let optional = matches!(self.format, DatasetFormat::Imagenet32 | DatasetFormat::Clothing1m);
@@ -189,6 +198,17 @@ mod tests {
             let found = problems(json!({"format": "idx", "classes": classes}), &["source"]);
             assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
         }
+    }
+
+    #[test]
+    fn only_image_folders_have_a_newer_version() {
+        let version = |format: &str| {
+            crate::KindConfig::read("dataset", json!({"format": format}))
+                .unwrap()
+                .unwrap()
+                .version()
+        };
+        assert_eq!((version("image-folder"), version("idx"), version("clothing1m")), (4, 3, 3));
     }
 
     #[test]

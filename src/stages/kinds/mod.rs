@@ -139,6 +139,11 @@ impl KindConfig {
         with_parameters!(self, parameters => parameters.output()).unwrap_or(self.info().output)
     }
 
+    /// The version of its results, for the key.
+    pub fn version(&self) -> u32 {
+        with_parameters!(self, parameters => parameters.version()).unwrap_or(self.info().version)
+    }
+
     /// What is wrong with its parameters, given the ports that are connected.
     pub fn check(&self, connected: &[&str]) -> Vec<Problem> {
         with_parameters!(self, parameters => kind::check(parameters, connected))

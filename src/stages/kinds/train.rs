@@ -1,5 +1,7 @@
 //! `train`: a classifier on (noisy) labels.
 
+use serde_json::{Map, Value};
+
 use super::architecture::Architecture;
 use super::precision::Precision;
 use crate::kind::{Problem, Rules};
@@ -134,6 +136,17 @@ kind! {
     /// the mean loss on the meta samples after the look-ahead; `weight-clean` and `weight-corrupted`, the mean weight from 0 to 1 of the samples
     /// whose label is right and of those whose label is wrong, if `labels` are connected. `weight-curve.csv` has the weight that the net learned for losses from 0
     /// to three times that of guessing. Every step draws a new meta batch from all meta samples and augments it like training images.
+    ///
+    /// With `sample-losses = true`, `sample-losses.safetensors` has, for the N samples that train and E epochs,
+    ///
+    /// - `index`, i64 `[N]`: the place of the sample in the training part of the data set, from 0; ascending;
+    /// - `label-given` and `label-clean`, i64 `[N]`: the label that it was trained on, and that of the data set;
+    /// - `losses`, f32 `[E,N]`: its loss under the given label, by the `loss` of the stage, in the forward pass in which it was
+    ///   trained on: of the augmented image, by the network before that step, with the statistics of the batch;
+    /// - `weights`, f32 `[E,N]`, with Meta-Weight-Net: the weight from 0 to 1 that the net gave to it in that step,
+    ///   before shares of the batch are made of the weights.
+    ///
+    /// Of a sample that an epoch visited several times it is the mean; NaN of one that it did not visit.
     Train = "train", version 4, seeded true, output Model;
     ports {
         /// The data set.
@@ -182,6 +195,10 @@ kind! {
         evaluate_every: Option<u64> = None, in AT_LEAST_ONE;
         /// Whether the test set is also evaluated during training, for the curves and for `evaluate`.
         track_test: bool = true;
+        /// Whether the loss of every training sample in every epoch is kept, in `sample-losses.safetensors`.
+        ///
+        /// It takes 4 bytes per sample and epoch of memory, of every checkpoint and of the artifact; twice that with Meta-Weight-Net.
+        sample_losses: bool = false;
     }
     only if (loss: [Loss::GeneralizedCrossEntropy]) {
         /// The q of the generalized cross-entropy; towards 0 it becomes cross-entropy, at 1 half the mean absolute error.
@@ -258,6 +275,14 @@ pub(super) fn image_problems(
 }
 
 impl Rules for Train {
+    // Results from before the parameter existed count as those without it.
+    fn key_parameters(&self, mut effective: Map<String, Value>) -> Map<String, Value> {
+        if !self.sample_losses {
+            effective.remove("sample-losses");
+        }
+        effective
+    }
+
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
         let (data, init) = (inputs.at("data"), inputs.at("init"));
         let mut problems = image_problems(data, self.normalise, self.augmentation);
@@ -323,7 +348,7 @@ impl Rules for Train {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::kind;
@@ -356,6 +381,15 @@ mod tests {
             meta(json!({"inner-rate": "scheduled"})),
             meta(json!({"inner-rate": "scheduled", "inner-learning-rate": 1.0}))
         );
+    }
+
+    #[test]
+    fn sample_losses_are_in_the_key_only_where_they_are_kept() {
+        let key = |parameters| kind::key_parameters(&read(parameters));
+        let without = key(json!({"sample-losses": false}));
+        assert_eq!(without, key(json!({})));
+        assert!(!without.contains_key("sample-losses"));
+        assert_eq!(key(json!({"sample-losses": true}))["sample-losses"], json!(true));
     }
 
     #[test]

@@ -38,6 +38,30 @@ fn classes_and_files_are_in_the_order_of_their_names() {
 }
 
 #[test]
+fn every_sample_names_its_file() {
+    for encoded in [false, true] {
+        let mut test = Fixture::new();
+        write_animals(&test);
+        test.write("source/train/dog/below/a, \"b\".png", png(40));
+        test.write("source/val/cat/v.png", png(80));
+        let source = test.folder().join("source");
+        let parameters = json!({"format": "image-folder", "size": 2, "encoded": encoded});
+        let output = output(&mut test, parameters, &[&source], None).unwrap();
+        let files = std::fs::read_to_string(output.join("files.csv")).unwrap();
+        let expected = "index,split,path,class\n\
+             0,train,train/cat/a.jpeg,cat\n\
+             1,train,train/dog/1.PNG,dog\n\
+             2,train,train/dog/2.png,dog\n\
+             3,train,\"train/dog/below/a, \"\"b\"\".png\",dog\n\
+             4,val,val/cat/v.png,cat\n\
+             0,test,test/dog/b.png,dog\n";
+        assert_eq!(files, expected);
+        let labels = Samples::open_any(&output, Part::Train).unwrap().labels;
+        assert_eq!(labels, [0, 1, 1, 1, 0], "in the order of the samples");
+    }
+}
+
+#[test]
 fn with_one_coloured_image_all_have_three_channels() {
     let mut test = Fixture::new();
     write_animals(&test);
