@@ -60,6 +60,7 @@ fn not_reproduced() {
       now  on cpu, 4 threads in [time]
 
     files that differ
+      metrics.json  other bytes: 41 of them, not 37
       result.txt  other bytes: 84 of them, not 65
 
     metrics  recorded  now  apart
