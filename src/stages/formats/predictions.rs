@@ -197,8 +197,8 @@ impl PredictionsWriter {
     pub fn push(&mut self, part: Part, batch: &Predictions) -> anyhow::Result<()> {
         batch.check(self.classes)?;
         let complete = |rows: &PartRows| rows.rows.samples() == rows.expected;
-        let before = self.parts.iter().take_while(|rows| rows.part != part);
-        ensure!(before.fold(true, |all, rows| all && complete(rows)), "a part comes too early");
+        let mut before = self.parts.iter().take_while(|rows| rows.part != part);
+        ensure!(before.all(complete), "a part comes too early");
         let rows = self.parts.iter_mut().find(|rows| rows.part == part);
         let rows = &mut rows.context("this part is not in the file")?.rows;
         ensure!(rows.given.is_some() == batch.given.is_some(), "the part has other labels");
