@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(shown(&read(r#"{"n": 9007199254740993}"#).metrics), r#"{"n":9007199254740992}"#);
         assert_eq!(
             shown(&read(r#"{"n": 90071992547409930}"#).metrics),
-            r#"{"n":9.007199254740992e16}"#
+            r#"{"n":9.007199254740994e+16}"#
         );
         let old: Metrics = serde_json::from_str(r#"{"samples":1000.0}"#).unwrap();
         assert_eq!(old, Metrics::of_counts([("samples", 1000)]), "as records had them");
