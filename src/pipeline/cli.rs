@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 
 use crate::complete;
-use crate::manifest::Override;
+use crate::manifest::{Override, is_manifest};
 use crate::progress::Style;
 use crate::shell;
 
@@ -194,11 +194,6 @@ impl ManifestArguments {
         }
         command
     }
-}
-
-/// Whether an argument names a manifest.
-pub(crate) fn is_manifest(argument: &Path) -> bool {
-    argument.extension().is_some_and(|extension| extension == "toml")
 }
 
 #[derive(Debug, Args)]

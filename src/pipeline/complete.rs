@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter};
 use pipeline_stages::{KINDS, Port};
 
-use crate::cli::is_manifest;
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, Manifest, is_manifest};
 
 /// Most names of instances that are offered: nobody reads more.
 const MOST_INSTANCES: usize = 500;
@@ -89,7 +88,7 @@ fn manifest() -> Option<Manifest> {
     let named = words.iter().map(PathBuf::from).find(|word| is_manifest(word) && word.is_file());
     let nearest = || {
         let folder = std::env::current_dir().ok()?;
-        let paths = folder.ancestors().map(|above| above.join(crate::commands::DEFAULT_MANIFEST));
+        let paths = folder.ancestors().map(|above| above.join(manifest::DEFAULT_NAME));
         paths.into_iter().find(|path| path.is_file())
     };
     let (manifest, _) = manifest::read(&named.or_else(nearest)?, &[]).ok()?;

@@ -40,7 +40,7 @@ use pipeline_stages::point::canonical;
 use pipeline_stages::url::blanked;
 
 use crate::cache::Cache;
-use crate::cli::{self, Arguments, Command, ManifestArguments};
+use crate::cli::{Arguments, Command, ManifestArguments};
 use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
@@ -53,9 +53,6 @@ use crate::visible;
 
 /// The environment variable that sets the cache, unless an option does.
 const CACHE_VARIABLE: &str = "PIPELINE_CACHE";
-
-/// The manifest where none is named.
-pub(crate) const DEFAULT_MANIFEST: &str = "pipeline.toml";
 
 /// What was asked for cannot be done: a manifest with mistakes, a cache that cannot be read.
 const CANNOT: u8 = 2;
@@ -246,7 +243,7 @@ impl Project {
             return Ok(found);
         }
         let manifest = self.manifest.path.display();
-        if cli::is_manifest(Path::new(pattern)) {
+        if manifest::is_manifest(Path::new(pattern)) {
             bail!("{manifest} has no stage '{pattern}'; a manifest is named before stages");
         }
         let same = self.graph.order().filter(|stage| read.has_template(stage.template()));
@@ -300,9 +297,9 @@ impl Project {
 /// The `pipeline.toml` of this folder, or of the nearest one above, as a relative path. A note names it.
 fn nearest_manifest(stages: &[String]) -> anyhow::Result<PathBuf> {
     let folder = std::env::current_dir().context("no current folder")?;
-    let mut path = PathBuf::from(DEFAULT_MANIFEST);
+    let mut path = PathBuf::from(manifest::DEFAULT_NAME);
     for above in folder.ancestors() {
-        if above.join(DEFAULT_MANIFEST).is_file() {
+        if above.join(manifest::DEFAULT_NAME).is_file() {
             note(&format!("manifest: {}", path.display()));
             return Ok(path);
         }
@@ -313,7 +310,8 @@ fn nearest_manifest(stages: &[String]) -> anyhow::Result<PathBuf> {
         format!("; '{file}' is taken for a stage, as it does not end in .toml")
     });
     bail!(
-        "no manifest is named, and there is no {DEFAULT_MANIFEST} in {} or above: name a .toml file, or write a manifest with `pipeline init`{hint}",
+        "no manifest is named, and there is no {} in {} or above: name a .toml file, or write a manifest with `pipeline init`{hint}",
+        manifest::DEFAULT_NAME,
         folder.display()
     )
 }

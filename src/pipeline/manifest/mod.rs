@@ -53,6 +53,14 @@ pub(crate) use stages::Stages;
 use include::Included;
 use matrix::Expanded;
 
+/// The file where none is named.
+pub(crate) const DEFAULT_NAME: &str = "pipeline.toml";
+
+/// Whether an argument names a manifest.
+pub(crate) fn is_manifest(argument: &Path) -> bool {
+    argument.extension().is_some_and(|extension| extension == "toml")
+}
+
 /// A checked manifest: every port is connected to a stage that fits.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Manifest {
