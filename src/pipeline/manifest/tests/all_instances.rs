@@ -154,7 +154,7 @@ fn where_all_instances_cannot_be() {
 }
 
 #[test]
-fn what_reads_many_takes_time_in_proportion_to_them() {
+fn a_stage_reads_twenty_thousand_instances() {
     let seeds = (0..20_000).map(|seed| seed.to_string()).collect::<Vec<_>>().join(", ");
     let text = [
         command("all", "\"x\"", "inputs = { scores = \"train@*\" }"),
