@@ -89,6 +89,54 @@ fn stage<'d>(data: &'d Value, name: &str) -> &'d Value {
     stages.iter().find(|stage| stage["stage"] == name).unwrap_or_else(|| panic!("no stage {name}"))
 }
 
+/// Photographs with wrong labels, and a program that writes what SimCLR writes.
+const PHOTOS: &str = r#"
+[experiment]
+name = "photos"
+
+[stages.data]
+kind = "dataset"
+format = "image-folder"
+path = "photos"
+size = 32
+
+[stages.noisy]
+kind = "corrupt-labels"
+data = "data"
+noise = "flip"
+rate = 0.5
+
+[stages.views]
+kind = "command"
+files = ["photos"]
+shell = "for photo in photos/train/cat/*; do cp $photo \"$PIPELINE_OUTPUT/views.png\"; done"
+"#;
+
+#[test]
+fn wrong_labels_and_views_are_shown_as_images() {
+    let project = Sandbox::new(PHOTOS);
+    project.write_photos("photos", &["cat", "dog"], 40, 4);
+    project.pipeline("run experiment.toml").success();
+    let page = printed(&project, "report experiment.toml -o -");
+    let data = data(&page);
+    let wrong = stage(&data, "noisy")["wrong-labels"].as_array().expect("a list");
+    assert_eq!(wrong.len(), 24, "of some 40");
+    for label in wrong {
+        let index = label["index"].as_u64().expect("a number");
+        assert_eq!(label["clean"], if index < 40 { "cat" } else { "dog" });
+        assert_ne!(label["clean"], label["given"]);
+        assert!(label["image"].as_str().is_some_and(|url| url.starts_with("data:image/")));
+    }
+    let views = stage(&data, "views")["views"].as_str().expect("an image");
+    assert!(views.starts_with("data:image/"), "{views}");
+    fs::write(project.path("page.html"), page).expect("writable");
+    let page = fs::canonicalize(project.path("page.html")).expect("a page");
+    let Some((shown, said)) = in_browser(&page, "") else { return };
+    assert!(!said.contains("CONSOLE"), "{said}");
+    assert_eq!(shown.matches("alt=\"Training sample ").count(), 24);
+    assert!(shown.contains("<section id=\"views\">"), "shown");
+}
+
 /// A page without the time at which it was made.
 fn without_time(page: &str) -> String {
     let (before, after) = page.split_once("name=\"made\" content=\"").expect("a time");

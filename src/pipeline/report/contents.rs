@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::csv::{Counts, Numbers, rounded};
 use super::markdown::{self, Section};
+use super::pictures::{self, DataImages, WrongLabel};
 use super::stage::StageReport;
 use crate::cache::Cache;
 use crate::visible;
@@ -31,6 +32,10 @@ pub(super) struct Room {
     matrix: usize,
     /// Bytes of tables and plots of summaries, together.
     summaries: usize,
+    /// Bytes of images, together.
+    images: usize,
+    /// The data set that was opened last: many sets of labels are of one.
+    data: DataImages,
 }
 
 impl Room {
@@ -42,6 +47,8 @@ impl Room {
             log: (500_000 / count as u64).clamp(400, 6000),
             matrix: 250_000,
             summaries: 2_000_000,
+            images: 1_000_000,
+            data: DataImages::default(),
         }
     }
 
@@ -71,6 +78,12 @@ pub(super) struct Contents {
     /// `noise.json`.
     #[serde(skip_serializing_if = "Option::is_none")]
     noise: Option<NoiseReport>,
+    /// Samples whose label is wrong, with their images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    wrong_labels: Vec<WrongLabel>,
+    /// `views.png`, as a `data:` URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    views: Option<String>,
     /// `table.md` of a summary.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tables: Vec<Section>,
@@ -110,7 +123,12 @@ impl Contents {
         let mut logs = keys.map(|key| cache.layout().log(&key));
         contents.log = logs.find_map(|path| LogTail::read(&path, room.log));
         if let Some(run) = last.filter(|run| cache.has_artifact(&run.artifact)) {
-            contents.read_artifact(&cache.artifact(&run.artifact), stage.kind, room);
+            let folder = cache.artifact(&run.artifact);
+            contents.read_artifact(&folder, stage.kind, room);
+            let data = run.inputs.get("data").filter(|data| cache.has_artifact(data));
+            if let Some(data) = data.filter(|_| contents.noise.is_some()) {
+                contents.read_wrong_labels(&folder, &cache.artifact(data), room);
+            }
         }
         contents
     }
@@ -133,8 +151,44 @@ impl Contents {
             self.within(room, "confusion.csv", confusion, |counts| counts.rows.len().pow(2));
         let noise = self.table(folder, "noise.json", noise);
         self.noise = self.within(room, "noise.json", noise, |noise| 2 * noise.classes.len().pow(2));
+        if let Some(views) = self.bytes(folder, "views.png").as_deref().and_then(pictures::views) {
+            self.views = self.image(room, "views.png", views);
+        }
         if kind == "summarize" {
             self.read_summary(folder, room);
+        }
+    }
+
+    /// An image, if there is room for it.
+    fn image(&mut self, room: &mut Room, name: &str, url: String) -> Option<String> {
+        match room.images.checked_sub(url.len()) {
+            Some(left) => {
+                room.images = left;
+                Some(url)
+            }
+            None => {
+                let note =
+                    format!("{name} is not shown: the page would be too large; name fewer stages");
+                self.notes.push(note);
+                None
+            }
+        }
+    }
+
+    fn read_wrong_labels(&mut self, labels: &Path, data: &Path, room: &mut Room) {
+        let wrong = match room.data.wrong_labels(labels, data) {
+            Ok(wrong) => wrong,
+            Err(error) => return self.note(&format!("wrong labels are not shown: {error:#}")),
+        };
+        let bytes = wrong.iter().map(|label| label.image.len()).sum();
+        match room.images.checked_sub(bytes) {
+            Some(left) => {
+                room.images = left;
+                self.wrong_labels = wrong;
+            }
+            None => self.note(
+                "images with wrong labels are not shown: the page would be too large; name fewer stages",
+            ),
         }
     }
 
@@ -170,6 +224,11 @@ impl Contents {
     }
 
     fn text(&mut self, folder: &Path, name: &str) -> Option<String> {
+        let bytes = self.bytes(folder, name)?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn bytes(&mut self, folder: &Path, name: &str) -> Option<Vec<u8>> {
         let path = folder.join(name);
         // Not through a link: a program may have written it.
         let found = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?;
@@ -178,7 +237,7 @@ impl Contents {
             return None;
         }
         match fs::read(&path) {
-            Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            Ok(bytes) => Some(bytes),
             Err(error) => {
                 self.notes.push(format!("{name} cannot be read: {error}"));
                 None

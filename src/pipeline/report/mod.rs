@@ -6,6 +6,7 @@ mod contents;
 mod csv;
 mod markdown;
 mod page;
+mod pictures;
 mod runs;
 mod stage;
 

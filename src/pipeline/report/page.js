@@ -90,7 +90,7 @@ function contents() {
   document.getElementById("contents").append(...sections.map((section) => h("a", { href: `#${section.id}` }, section.querySelector("h2").textContent)));
 }
 
-for (const fill of [head, summaries, metrics, curves, evaluation, noise, times, runs, origin, manifest, contents]) fill();
+for (const fill of [head, summaries, metrics, curves, evaluation, noise, views, times, runs, origin, manifest, contents]) fill();
 const first = DATA.templates.find((template) => instances(template.name).some((stage) => stage.state !== "fresh")) ?? DATA.templates[DATA.templates.length - 1];
 if (first) showStage(first.name);
 addEventListener("hashchange", follow);

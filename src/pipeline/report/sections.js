@@ -213,7 +213,7 @@ function evaluation() {
 }
 
 function noise() {
-  oneOf("noise", DATA.stages.filter((stage) => stage.noise), ({ noise }) => {
+  oneOf("noise", DATA.stages.filter((stage) => stage.noise), ({ noise, "wrong-labels": wrong }) => {
     const percent = (value) => (value === 0 ? "0" : (100 * value).toFixed(value < 0.0995 ? 1 : 0));
     const requested = noise["requested-matrix"];
     return [strip([
@@ -223,8 +223,17 @@ function noise() {
       ["labels", `${number(noise.corrupted)} of ${number(noise.samples)} are wrong`],
     ]), h("div", { class: "pair" },
       requested ? matrix("Requested, in percent: true class (rows), given label (columns)", noise.classes, requested, percent) : "",
-      matrix("Realised, in percent", noise.classes, noise["realised-matrix"], percent))];
+      matrix("Realised, in percent", noise.classes, noise["realised-matrix"], percent)),
+      wrong ? h("figure", {}, h("figcaption", {}, wrong.length < noise.corrupted ? `${wrong.length} of ${number(noise.corrupted)} training images with a wrong label: true class → label` : "The training images with a wrong label: true class → label"),
+        h("ul", { class: "samples" }, wrong.map((label) => h("li", { title: `training sample ${label.index}` },
+          h("img", { alt: `Training sample ${label.index}`, src: label.image }), h("span", {}, label.clean), h("span", {}, `→ ${label.given}`))))) : ""];
   });
+}
+
+function views() {
+  oneOf("views", DATA.stages.filter((stage) => stage.views), (stage) => [h("figure", {},
+    h("figcaption", {}, "A training image in each row: the image, and its two views in the first epoch"),
+    h("img", { class: "pixels", alt: `Training images of ${stage.stage} and their views`, src: stage.views }))]);
 }
 
 function times() {

@@ -84,6 +84,9 @@ pub(crate) struct RunReport {
     files: u64,
     bytes: u64,
     pub(crate) metrics: Metrics,
+    /// The artifacts that it read, by port.
+    #[serde(skip)]
+    pub(crate) inputs: BTreeMap<String, Digest>,
 }
 
 impl StageReport {
@@ -156,6 +159,11 @@ fn last_run(subject: &Subject<'_>, name: &StageName, state: &PlanState) -> Optio
         KeyPart::Seed { seed } => Some(*seed),
         _ => None,
     });
+    let inputs = parts.iter().filter_map(|part| match part {
+        KeyPart::Input { port, digest, .. } => Some((port.clone(), *digest)),
+        _ => None,
+    });
+    let inputs = inputs.collect();
     Some(RunReport {
         is_current,
         key,
@@ -172,5 +180,6 @@ fn last_run(subject: &Subject<'_>, name: &StageName, state: &PlanState) -> Optio
         files: output.extent.files,
         bytes: output.extent.bytes,
         metrics,
+        inputs,
     })
 }
