@@ -210,13 +210,19 @@ pub(crate) struct RunArguments {
     #[arg(long)]
     pub(crate) all: bool,
     /// Run this many stages at once [default: one per core, but one training at a time]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(short, long, env = "PIPELINE_JOBS", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
     /// After a failure, continue with the stages that do not depend on it
     #[arg(short, long)]
     pub(crate) keep_going: bool,
     /// How to show progress
-    #[arg(long, value_name = "STYLE", default_value = "auto")]
+    #[arg(
+        long,
+        env = "PIPELINE_PROGRESS",
+        hide_env_values = true,
+        value_name = "STYLE",
+        default_value = "auto"
+    )]
     pub(crate) progress: Style,
 }
 

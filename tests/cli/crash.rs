@@ -89,6 +89,65 @@ fn training_goes_on_after_the_orchestrator_was_killed() {
     assert_sound(&project, "cache");
 }
 
+/// Trainings at three rates with two seeds each, and a table of what they reach.
+const SWEEP: &str = r#"
+[experiment]
+name = "sweep"
+seed = "${seed}"
+
+[matrix]
+rate = [0.01, 0.02, 0.03]
+seed = [1, 2]
+
+[stages.data]
+kind = "command"
+shell = 'cd "$PIPELINE_OUTPUT"; for name in train.safetensors test.safetensors dataset.json; do echo $name > $name; done'
+output = "dataset"
+
+[stages.train]
+kind = "train"
+data = "data"
+architecture = "resnet8"
+learning-rate = "${rate}"
+
+[stages.score]
+kind = "command"
+inputs = { model = "train" }
+output = "metrics"
+shell = """
+sleep 0.1
+cat "$PIPELINE_INPUT_MODEL"/* | cksum | awk '{ printf "{\\"accuracy\\": 0.%d}", $1 }' > "$PIPELINE_OUTPUT/metrics.json"
+"""
+
+[stages.table]
+kind = "summarize"
+of = "score"
+metric = "accuracy"
+over = ["seed"]
+rows = ["rate"]
+"#;
+
+#[test]
+fn a_sweep_that_was_killed_again_and_again_ends_in_the_same_table() {
+    let undisturbed = Sandbox::new(SWEEP).with_fake_learn("");
+    undisturbed.pipeline("run experiment.toml").success();
+    let project = Sandbox::new(SWEEP).with_fake_learn("slow");
+    // At moments that have nothing to do with what happens in a run.
+    let moments = [310, 45, 720, 130, 533, 260, 901, 77, 1210, 404, 650, 188];
+    let mut killed = 0;
+    for moment in moments {
+        let run = project.start("run experiment.toml --jobs 3");
+        std::thread::sleep(Duration::from_millis(moment));
+        run.signal(Signal::KILL);
+        killed += usize::from(run.wait().code().is_none());
+    }
+    assert!(killed > 6, "{killed}: a run takes longer than most of these moments");
+    let project = project.with_fake_learn("");
+    project.pipeline("run experiment.toml").success();
+    assert_eq!(project.digest("table"), undisturbed.digest("table"), "the same bytes");
+    assert_sound(&project, "cache");
+}
+
 #[test]
 fn a_run_waits_for_the_worker_of_a_killed_one() {
     // A worker that does not notice that its orchestrator is gone goes on to write checkpoints.

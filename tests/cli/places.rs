@@ -48,6 +48,72 @@ fn a_cache_can_be_named() {
     assert!(!project.path("cache").exists());
 }
 
+/// The device that a training is given.
+const TRAIN: &str = r#"
+[experiment]
+name = "settings"
+
+[stages.data]
+kind = "command"
+shell = 'cd "$PIPELINE_OUTPUT"; for name in train.safetensors test.safetensors dataset.json; do echo $name > $name; done'
+output = "dataset"
+
+[stages.train]
+kind = "train"
+data = "data"
+architecture = "resnet8"
+"#;
+
+/// Runs the training again, and returns how many threads it had.
+fn threads(project: &Sandbox, arguments: &str) -> u64 {
+    project.pipeline(&format!("run {arguments} --force train")).success();
+    let status = project.pipeline("status experiment.toml train --json").json();
+    status["stages"][0]["last-run"]["ran-on"]["threads"].as_u64().expect("a number")
+}
+
+#[test]
+fn settings_are_those_of_the_command_line_then_the_environment_the_manifest_and_the_users() {
+    let project = Sandbox::new(TRAIN).with_fake_learn("").set("HOME", "/nowhere");
+    project.write("own.toml", format!("{TRAIN}\n[execution]\nthreads = 3\n"));
+    assert_eq!(threads(&project, "experiment.toml"), 4, "as many as the worker likes");
+    let home = project.folder().display().to_string();
+    let project = project.set("HOME", home);
+    project
+        .write(".config/pipeline/config.toml", "cache = '~/mine'\nexecution = { threads = 2 }\n");
+    assert_eq!(cache_of(&project, MANIFEST), "[project]/mine");
+    assert_eq!(threads(&project, "experiment.toml"), 2);
+    assert_eq!(threads(&project, "own.toml"), 3);
+    let project = project.set("PIPELINE_THREADS", "5").set("PIPELINE_CACHE", "theirs");
+    assert_eq!(cache_of(&project, MANIFEST), "[project]/theirs");
+    assert_eq!(threads(&project, "own.toml"), 5);
+    assert_eq!(threads(&project, "own.toml --set execution.threads=6"), 6);
+    let project = project.set("PIPELINE_THREADS", "many");
+    assert_snapshot!(project.pipeline("plan own.toml"), @r#"
+    status 2
+    --- stderr
+    error: 'threads' must be a whole number, but is text
+     |
+     | PIPELINE_THREADS=many
+     |                  ^^^^
+
+    error: 1 mistake in own.toml; nothing was run
+    "#);
+    project.write("xdg/pipeline/config.toml", "execution = { divice = 'cpu' }\n");
+    let folder = project.path("xdg").display().to_string();
+    let project = project.set("PIPELINE_THREADS", "").set("XDG_CONFIG_HOME", folder);
+    assert_snapshot!(project.pipeline("plan own.toml"), @r#"
+    status 2
+    --- stderr
+    error: unknown key 'divice' in 'execution', did you mean 'device'?
+     --> [project]/xdg/pipeline/config.toml:1:15
+      |
+    1 | execution = { divice = 'cpu' }
+      |               ^^^^^^
+
+    error: 1 mistake in [project]/xdg/pipeline/config.toml; nothing was run
+    "#);
+}
+
 #[test]
 fn looking_writes_nothing() {
     let project = Sandbox::new(ONE);

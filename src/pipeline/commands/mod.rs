@@ -19,6 +19,7 @@ mod recorded;
 mod report;
 mod results;
 mod run;
+mod settings;
 mod status;
 mod time_left;
 mod verify;
@@ -45,14 +46,11 @@ use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
 use crate::lint;
-use crate::manifest::{self, Fit, Manifest, Misfit};
+use crate::manifest::{self, Fit, Manifest, Misfit, StageExecution};
 use crate::pattern::Pattern;
 use crate::plan::{Plan, PlanState};
 use crate::stage_name::StageName;
 use crate::visible;
-
-/// The environment variable that sets the cache, unless an option does.
-const CACHE_VARIABLE: &str = "PIPELINE_CACHE";
 
 /// What was asked for cannot be done: a manifest with mistakes, a cache that cannot be read.
 const CANNOT: u8 = 2;
@@ -103,11 +101,22 @@ pub(crate) struct Project {
 impl Project {
     /// Reads the manifest and opens its cache. Nothing is written.
     pub(crate) fn open(arguments: &ManifestArguments) -> anyhow::Result<Self> {
+        Self::open_on(arguments, &settings::config()?.execution)
+    }
+
+    /// The same, without how the user wants stages to be run that do not say it.
+    pub(crate) fn open_as_written(arguments: &ManifestArguments) -> anyhow::Result<Self> {
+        Self::open_on(arguments, &StageExecution::default())
+    }
+
+    fn open_on(arguments: &ManifestArguments, execution: &StageExecution) -> anyhow::Result<Self> {
         let path = match arguments.named() {
             Some(named) => named.to_owned(),
             None => nearest_manifest(&arguments.stages())?,
         };
-        let (mut manifest, graph) = manifest::read(&path, &arguments.with.changes())?;
+        let mut changes = settings::variables()?;
+        changes.extend(arguments.with.changes());
+        let (mut manifest, graph) = manifest::read_on(&path, &changes, execution)?;
         // The folders above `a/..` are not those above it.
         if manifest.folder.components().any(|part| part == Component::ParentDir)
             && let Ok(folder) = manifest.folder.canonicalize()
@@ -316,10 +325,13 @@ fn nearest_manifest(stages: &[String]) -> anyhow::Result<PathBuf> {
     )
 }
 
-/// The cache that the arguments or the environment name, or else that of a folder.
+/// The cache that the arguments, the environment or the user's settings name, or else that of a folder.
 pub(crate) fn open_cache(given: Option<&Path>, folder: &Path) -> anyhow::Result<Cache> {
-    let named = std::env::var_os(CACHE_VARIABLE).filter(|value| !value.is_empty());
-    let root = match given.map(Path::to_owned).or(named.map(PathBuf::from)) {
+    let named = match given {
+        Some(given) => Some(given.to_owned()),
+        None => settings::cache()?,
+    };
+    let root = match named {
         Some(folder) => std::path::absolute(folder).context("no current folder")?,
         None => default_cache(folder),
     };

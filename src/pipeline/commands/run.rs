@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::plan::{self, Shown};
-use super::{INTERRUPTED, Project, print, warn};
+use super::{INTERRUPTED, Project, print, settings, warn};
 use crate::cli::{ManifestArguments, RunArguments};
 use crate::events::Outcome;
 use crate::execute::{self, Options, Summary};
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let selected = project.select(&arguments.manifest.stages())?;
     warn(&project, &selected);
     let options = Options {
-        jobs: arguments.jobs.map(usize::from),
+        jobs: arguments.jobs.or(settings::config()?.jobs).map(usize::from),
         keep_going: arguments.keep_going,
         force: project.forced(&arguments.force, &selected)?,
     };

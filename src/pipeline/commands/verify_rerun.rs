@@ -31,7 +31,7 @@ pub(crate) fn run(
     stage: &str,
     arguments: &VerifyArguments,
 ) -> anyhow::Result<ExitCode> {
-    let project = Project::open(manifest)?;
+    let project = Project::open_as_written(manifest)?;
     let name = project.find(stage)?;
     let plan = project.plan(&project.select(&[name.to_string()])?);
     let record = recorded(&plan, name, manifest)?;

@@ -36,8 +36,12 @@ pub(super) struct Envelope<'t, 'i> {
     pub(super) stages: Vec<(&'t str, Span, &'t Value<'i>)>,
 }
 
-/// Reads the tables of a manifest.
-pub(super) fn read<'t, 'i>(root: &'t DeTable<'i>, mistakes: &mut Vec<Mistake>) -> Envelope<'t, 'i> {
+/// Reads the tables of a manifest. What `[execution]` does not set is as in `execution`.
+pub(super) fn read<'t, 'i>(
+    root: &'t DeTable<'i>,
+    execution: &StageExecution,
+    mistakes: &mut Vec<Mistake>,
+) -> Envelope<'t, 'i> {
     let misspelt = unknown_tables(root, mistakes);
     let experiment = match root.get("experiment") {
         Some(value) => read_experiment(value, has_seed_template(root), mistakes),
@@ -53,8 +57,8 @@ pub(super) fn read<'t, 'i>(root: &'t DeTable<'i>, mistakes: &mut Vec<Mistake>) -
         }
     };
     let settings = match root.get("execution") {
-        Some(value) => read_execution(value, &StageExecution::default(), mistakes),
-        None => StageExecution::default(),
+        Some(value) => read_execution(value, execution, mistakes),
+        None => execution.clone(),
     };
     let tensorboard = root.get("tracking").and_then(|value| read_tracking(value, mistakes));
     let allowed = root.get("lint").map(|value| lints::read(value, mistakes)).unwrap_or_default();

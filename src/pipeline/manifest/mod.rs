@@ -9,6 +9,7 @@
 //! Does not depend on keys, caches or workers. Only [`read`] and `include` do I/O.
 
 mod brackets;
+mod config;
 mod connect;
 mod document;
 mod envelope;
@@ -43,6 +44,7 @@ use crate::diagnostic::{Mistake, Mistakes, Origin, Sources, Span};
 use crate::graph::Graph;
 use crate::stage_name::StageName;
 
+pub(crate) use config::Config;
 pub(crate) use fit::{Fit, Misfit};
 pub(crate) use hint::did_you_mean;
 pub(crate) use lints::Lint;
@@ -182,6 +184,15 @@ impl Stage {
 /// Reads a manifest from a file. Each of `overrides` replaces one value of it. Reports all mistakes at once, also
 /// that the file cannot be read.
 pub(crate) fn read(path: &Path, overrides: &[Override]) -> Result<(Manifest, Graph), Mistakes> {
+    read_on(path, overrides, &StageExecution::default())
+}
+
+/// The same; how stages are run is as in `execution`, where the manifest does not say.
+pub(crate) fn read_on(
+    path: &Path,
+    overrides: &[Override],
+    execution: &StageExecution,
+) -> Result<(Manifest, Graph), Mistakes> {
     let mut sources = Sources::new(path.display().to_string());
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
@@ -196,7 +207,7 @@ pub(crate) fn read(path: &Path, overrides: &[Override]) -> Result<(Manifest, Gra
         }
     };
     match String::from_utf8(bytes) {
-        Ok(text) => parse(path, &text, overrides),
+        Ok(text) => parse_on(path, &text, overrides, execution),
         Err(error) => {
             let position = error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
@@ -210,16 +221,27 @@ pub(crate) fn read(path: &Path, overrides: &[Override]) -> Result<(Manifest, Gra
     }
 }
 
-/// Reads a manifest from its text. Of the file system it asks for the files that this includes, and for the current
-/// folder, to make that of `path` absolute. Reports all mistakes at once.
+/// Reads a manifest from its text.
+#[cfg(test)]
 pub(crate) fn parse(
     path: &Path,
     text: &str,
     overrides: &[Override],
 ) -> Result<(Manifest, Graph), Mistakes> {
+    parse_on(path, text, overrides, &StageExecution::default())
+}
+
+/// Reads a manifest from its text. Of the file system it asks for the files that this includes, and for the current
+/// folder, to make that of `path` absolute. Reports all mistakes at once.
+fn parse_on(
+    path: &Path,
+    text: &str,
+    overrides: &[Override],
+    execution: &StageExecution,
+) -> Result<(Manifest, Graph), Mistakes> {
     let mut sources = Sources::new(path.display().to_string());
     let mut mistakes = Vec::new();
-    match read_text(path, text, overrides, &mut sources, &mut mistakes) {
+    match read_text(path, text, overrides, execution, &mut sources, &mut mistakes) {
         Some(read) if mistakes.is_empty() => Ok(read),
         _ => {
             if mistakes.is_empty() {
@@ -237,6 +259,7 @@ fn read_text(
     path: &Path,
     text: &str,
     overrides: &[Override],
+    execution: &StageExecution,
     sources: &mut Sources,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<(Manifest, Graph)> {
@@ -253,7 +276,7 @@ fn read_text(
         return None;
     }
     let mut found = Vec::new();
-    let read = read_document(path, &document.root, &included, sources, &mut found);
+    let read = read_document(path, &document.root, &included, execution, sources, &mut found);
     mistakes.extend(found.into_iter().filter(|mistake| !document.is_guess(mistake)));
     read
 }
@@ -262,10 +285,11 @@ fn read_document(
     path: &Path,
     root: &DeTable<'_>,
     included: &[Included],
+    execution: &StageExecution,
     sources: &Sources,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<(Manifest, Graph)> {
-    let envelope = envelope::read(root, mistakes);
+    let envelope = envelope::read(root, execution, mistakes);
     let Expanded { instances, mut once, unused } =
         matrix::expand(root, envelope.stages, sources, mistakes)?;
     let has_points = root.contains_key("matrix");

@@ -1,4 +1,5 @@
-//! `--set`: a value that replaces one of the manifest, for one run. `--sweep`: several, as an axis of its matrix.
+//! `--set`, or a variable of the environment: a value that replaces one of the manifest, for one run. `--sweep`: several, as
+//! an axis of its matrix.
 //!
 //! Knows the path to a stage, but not its keys.
 
@@ -19,8 +20,7 @@ use crate::diagnostic::{Mistake, Origin, Sources, Span};
 /// that looks like a number keeps its quotes: `stages.a.name="10"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Override {
-    /// Whether it has several values, each for other instances.
-    is_sweep: bool,
+    given: Given,
     text: String,
     /// The keys, each with its place in `text`.
     keys: Vec<(String, Span)>,
@@ -28,14 +28,34 @@ pub(crate) struct Override {
     value_start: usize,
 }
 
+/// How somebody gave a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    Set,
+    /// Several values, each for other instances.
+    Sweep,
+    Variable,
+}
+
 impl Override {
+    /// The value of a variable of the environment, for this path of keys.
+    pub(crate) fn variable(name: &str, path: &[&str], value: &str) -> Self {
+        let keys = path.iter().map(|&key| (key.to_owned(), 0..name.len()));
+        Self {
+            given: Given::Variable,
+            text: format!("{name}={value}"),
+            keys: keys.collect(),
+            value_start: name.len() + 1,
+        }
+    }
+
     /// Reads `stages.train.learning-rate=0.01,0.02`.
     ///
     /// # Errors
     /// When it is not a path and values.
     pub(crate) fn sweep(text: &str) -> Result<Self, String> {
         let set = Self::read(text, "stages.train.learning-rate=0.01,0.02")?;
-        Ok(Self { is_sweep: true, ..set })
+        Ok(Self { given: Given::Sweep, ..set })
     }
 
     /// The keys that lead to the value: `stages`, `train`, `epochs`.
@@ -45,7 +65,11 @@ impl Override {
 
     /// Adds the text as a user would type it, and returns the position at which it starts.
     pub(super) fn add_to(&self, sources: &mut Sources) -> usize {
-        let option = if self.is_sweep { "--sweep " } else { "--set " };
+        let option = match self.given {
+            Given::Set => "--set ",
+            Given::Sweep => "--sweep ",
+            Given::Variable => "",
+        };
         let text = format!("{option}{self}");
         let hidden = secrets::hidden(&text);
         let start = sources.add(Origin::CommandLine, text);
@@ -119,9 +143,9 @@ impl Override {
     ) -> Result<(), Mistake> {
         self.check_place(root, start, is_shown)?;
         let Some(((last, last_span), path)) = self.keys.split_last() else { return Ok(()) };
-        let value = match self.is_sweep {
-            true => self.add_axis(root, start)?,
-            false => self.value(start),
+        let value = match self.given {
+            Given::Sweep => self.add_axis(root, start)?,
+            Given::Set | Given::Variable => self.value(start),
         };
         let key = |name: &'i str, span: &Span| {
             Spanned::new(start + span.start..start + span.end, Cow::Borrowed(name))
@@ -214,7 +238,7 @@ impl Override {
         }
         let space = value.len() - value.trim_start().len();
         Ok(Self {
-            is_sweep: false,
+            given: Given::Set,
             text: text.to_owned(),
             keys,
             value_start: path.len() + 1 + space,

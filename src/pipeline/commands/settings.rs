@@ -1,0 +1,51 @@
+//! What the environment and the user's `config.toml` set. The command line is before them, and the manifest's `[execution]`
+//! is between the two.
+
+use std::env::{self, VarError};
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+
+use crate::manifest::{Config, Override};
+
+/// The environment variable that sets the cache, unless an option does.
+const CACHE: &str = "PIPELINE_CACHE";
+
+/// The environment variables that set how stages are run, each with the key of `[execution]` that it replaces.
+const EXECUTION: [(&str, &str); 2] =
+    [("PIPELINE_DEVICE", "device"), ("PIPELINE_THREADS", "threads")];
+
+/// Reads the user's `config.toml`: in `pipeline` in the folder of `XDG_CONFIG_HOME`, or else of `~/.config`.
+pub(super) fn config() -> anyhow::Result<Config> {
+    let folder =
+        |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = folder("HOME");
+    let configs = folder("XDG_CONFIG_HOME").or_else(|| Some(home.as_deref()?.join(".config")));
+    let Some(configs) = configs else { return Ok(Config::default()) };
+    let home = home.as_deref().unwrap_or(Path::new("/"));
+    Ok(Config::read(&configs.join("pipeline/config.toml"), home)?)
+}
+
+/// What the environment changes about a manifest.
+pub(super) fn variables() -> anyhow::Result<Vec<Override>> {
+    let mut overrides = Vec::new();
+    for (name, key) in EXECUTION {
+        match env::var(name) {
+            Ok(value) if value.is_empty() => {}
+            Ok(value) => overrides.push(Override::variable(name, &["execution", key], &value)),
+            Err(VarError::NotPresent) => {}
+            Err(VarError::NotUnicode(_)) => {
+                bail!("the environment variable {name} is not text in UTF-8")
+            }
+        }
+    }
+    Ok(overrides)
+}
+
+/// The cache that the environment or else the user's settings name.
+pub(super) fn cache() -> anyhow::Result<Option<PathBuf>> {
+    match env::var_os(CACHE).filter(|value| !value.is_empty()) {
+        Some(named) => Ok(Some(named.into())),
+        None => Ok(config()?.cache),
+    }
+}

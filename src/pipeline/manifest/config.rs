@@ -1,0 +1,178 @@
+//! `config.toml`: what a user sets for all manifests. None of it can change a result.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use super::envelope::read_execution;
+use super::hint::nearest;
+use super::values::{text, whole_number};
+use super::{StageExecution, document};
+use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
+
+const KEYS: [&str; 3] = ["cache", "jobs", "execution"];
+
+/// What a user sets for all manifests.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Config {
+    /// The folder of the cache, absolute.
+    pub(crate) cache: Option<PathBuf>,
+    /// How many stages run at once.
+    pub(crate) jobs: Option<u16>,
+    /// How stages are run, where a manifest does not say.
+    pub(crate) execution: StageExecution,
+}
+
+impl Config {
+    /// Reads the file; nothing is set if it is missing. `home` is what `~` means in it. Reports all mistakes at once.
+    pub(crate) fn read(path: &Path, home: &Path) -> Result<Self, Mistakes> {
+        let mut sources = Sources::new(path.display().to_string());
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                return Ok(Self::default());
+            }
+            Err(error) => {
+                let title = format!("cannot read {}: {error}", path.display());
+                return Err(Mistakes::new(sources, vec![Mistake::general(title)]));
+            }
+        };
+        let content = String::from_utf8_lossy(&bytes);
+        let content = content.strip_prefix('\u{feff}').unwrap_or(&content);
+        sources.add(Origin::File(path.display().to_string()), content);
+        let mut mistakes = Vec::new();
+        let config =
+            document::parse(content, &[], &[], &mut sources, &mut mistakes).map(|document| {
+                let mut found = Vec::new();
+                let config = read_root(&document.root, path, home, &mut found);
+                mistakes.extend(found.into_iter().filter(|mistake| !document.is_guess(mistake)));
+                config
+            });
+        match config.filter(|_| mistakes.is_empty()) {
+            Some(config) => Ok(config),
+            None => Err(Mistakes::new(sources, mistakes)),
+        }
+    }
+}
+
+fn read_root(root: &DeTable<'_>, path: &Path, home: &Path, mistakes: &mut Vec<Mistake>) -> Config {
+    for key in root.keys().filter(|key| !KEYS.contains(&key.get_ref().as_ref())) {
+        let given: &str = key.as_ref();
+        let mistake = match nearest(given, KEYS) {
+            Some(meant) => Mistake::at(
+                key.span(),
+                format!("unknown setting '{given}', did you mean '{meant}'?"),
+            ),
+            None => Mistake::at(key.span(), format!("unknown setting '{given}'"))
+                .help("the settings are cache, jobs and the table [execution], as in a manifest"),
+        };
+        mistakes.push(mistake);
+    }
+    let cache = root.get("cache").and_then(|value| {
+        let folder = text("cache", value).map_err(|mistake| mistakes.push(mistake)).ok()?;
+        if folder.is_empty() {
+            let title = "'cache' is a folder, and cannot be empty";
+            mistakes.push(Mistake::at(value.span(), title));
+        }
+        let beside = path.parent().unwrap_or(Path::new("/"));
+        Some(match folder.strip_prefix("~/") {
+            Some(rest) => home.join(rest),
+            None => beside.join(folder),
+        })
+    });
+    let jobs = root.get("jobs").and_then(|value| {
+        let jobs = whole_number("jobs", value, 1, u16::MAX.into());
+        jobs.map_err(|mistake| mistakes.push(mistake)).ok()?.try_into().ok()
+    });
+    let none = StageExecution::default();
+    let execution = root.get("execution").map(|value| read_execution(value, &none, mistakes));
+    Config { cache, jobs, execution: execution.unwrap_or(none) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use pipeline_stages::message::Device;
+
+    use super::*;
+    use crate::diagnostic::Colour;
+
+    fn read(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("config.toml");
+        fs::write(&path, text).expect("writable");
+        let config = Config::read(&path, Path::new("/home/me"));
+        config.map_err(|mistakes| {
+            mistakes.render(Colour::Never).replace(&folder.path().display().to_string(), "[folder]")
+        })
+    }
+
+    #[test]
+    fn a_missing_file_sets_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["config.toml", "missing/config.toml"] {
+            let config = Config::read(&folder.path().join(name), folder.path());
+            assert_eq!(config.expect("no mistake"), Config::default());
+        }
+    }
+
+    #[test]
+    fn what_is_set() {
+        let config =
+            read("cache = '~/cache'\njobs = 2\n[execution]\ndevice = 'cpu'\n").expect("no mistake");
+        assert_eq!(config.cache, Some(PathBuf::from("/home/me/cache")));
+        assert_eq!(config.jobs, Some(2));
+        assert_eq!(config.execution.execution.device, Device::Cpu);
+        assert_eq!(config.execution.execution.threads, None);
+        let beside = read("cache = 'c'").expect("no mistake").cache.expect("a folder");
+        assert!(beside.is_absolute() && beside.ends_with("c"), "{beside:?}");
+    }
+
+    #[test]
+    fn mistakes_have_places() {
+        insta::assert_snapshot!(read("job = 2\ncolours = true\ncache = ''\nexecution = { threads = 0 }\n").expect_err("mistakes"), @r#"
+        error: unknown setting 'job', did you mean 'jobs'?
+         --> [folder]/config.toml:1:1
+          |
+        1 | job = 2
+          | ^^^
+
+        error: unknown setting 'colours'
+         --> [folder]/config.toml:2:1
+          |
+        2 | colours = true
+          | ^^^^^^^
+          |
+          = help: the settings are cache, jobs and the table [execution], as in a manifest
+
+        error: 'cache' is a folder, and cannot be empty
+         --> [folder]/config.toml:3:9
+          |
+        3 | cache = ''
+          |         ^^
+
+        error: 'threads' must be at least 1, but is 0
+         --> [folder]/config.toml:4:25
+          |
+        4 | execution = { threads = 0 }
+          |                         ^
+
+        error: 4 mistakes in [folder]/config.toml; nothing was run
+        "#);
+        insta::assert_snapshot!(read("jobs = \n").expect_err("mistakes"), @r#"
+        error: this key has no value
+         --> [folder]/config.toml:1:8
+          |
+        1 | jobs =
+          |        ^
+          |
+          = help: write key = 3, key = "text" or key = true
+
+        error: 1 mistake in [folder]/config.toml; nothing was run
+        "#);
+    }
+}
