@@ -26,6 +26,7 @@ mod mistakes;
 mod nearest;
 mod places;
 mod pretrained;
+mod python;
 mod reads;
 mod report_page;
 mod reports;

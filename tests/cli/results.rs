@@ -162,3 +162,58 @@ fn why_compares_with_the_nearest_result() {
         environment: {"RATE":"0.5"} -> {"RATE":"0.7"}
     "#);
 }
+
+#[test]
+fn parameters_of_a_stage_that_only_some_results_have() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "partly"
+
+[matrix.init]
+scratch = {}
+simclr = { weights = "encoder" }
+
+[stages.encoder]
+kind = "command"
+shell = "echo 1 > $PIPELINE_OUTPUT/weights"
+
+[stages.score]
+kind = "command"
+inputs = { encoder = "${init.weights}" }
+output = "metrics"
+shell = "echo '{\"accuracy\": 0.5}' > $PIPELINE_OUTPUT/metrics.json"
+"#,
+    );
+    project.pipeline("run experiment.toml").success();
+    // The axis says which results have an encoder.
+    assert_snapshot!(project.pipeline("results experiment.toml score").printed(), @r#"
+    score
+      init     accuracy  key           current
+      scratch  0.5000    [digest]  yes
+      simclr   0.5000    [digest]  yes
+    "#);
+    project.edit("echo 1", "echo 2");
+    project.pipeline("run experiment.toml").success();
+    // Encoders differ.
+    assert_snapshot!(project.pipeline("results experiment.toml score").printed(), @r#"
+    score
+      init     encoder.shell                      accuracy  key           current
+      scratch  -                                  0.5000    [digest]  yes
+      simclr   echo 1 > $PIPELINE_OUTPUT/weights  0.5000    [digest]
+      simclr   echo 2 > $PIPELINE_OUTPUT/weights  0.5000    [digest]  yes
+    "#);
+    // No axis says it.
+    project.edit("[matrix.init]\nscratch = {}\nsimclr = { weights = \"encoder\" }\n", "");
+    project.edit("${init.weights}", "encoder");
+    project.pipeline("run experiment.toml").success();
+    project.edit("inputs = { encoder = \"encoder\" }\n", "");
+    project.pipeline("run experiment.toml").success();
+    assert_snapshot!(project.pipeline("results experiment.toml score").printed(), @r#"
+    score
+      init    encoder.kind  encoder.shell                      accuracy  key           current
+      -       -             -                                  0.5000    [digest]  yes
+      -       command       echo 2 > $PIPELINE_OUTPUT/weights  0.5000    [digest]
+      simclr  command       echo 1 > $PIPELINE_OUTPUT/weights  0.5000    [digest]
+    "#);
+}

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use pipeline_stages::metrics::Number;
+use pipeline_stages::path_text::PathText;
 use pipeline_stages::point::canonical;
 use serde_json::{Value, json};
 
@@ -45,7 +46,7 @@ pub(crate) fn run(arguments: &ResultsArguments) -> anyhow::Result<ExitCode> {
     sort(&mut results, &order, arguments)?;
     let format = &arguments.format;
     if format.json {
-        print_json(&to_json(&results))?;
+        print_json(&to_json(&project, &results))?;
     } else if format.csv {
         print_exact(to_csv(&results).as_bytes())?;
     } else {
@@ -171,39 +172,61 @@ struct Column {
     cells: Vec<Option<String>>,
 }
 
-/// The axes and parameters that differ. Of several with the same name and the same values, one.
+/// The axes and parameters that differ. Of several with the same name and the same values, one. The parameters of a stage that
+/// only some results have differ if they do among these; that the others lack it is shown, unless it follows from an axis.
 fn differing(results: &[Recorded]) -> Vec<Column> {
-    let axes: BTreeSet<&str> =
+    let names: BTreeSet<&str> =
         results.iter().flat_map(|result| result.name.point().map(|(axis, _)| axis)).collect();
-    let axes = axes.into_iter().map(|axis| {
+    let axes = names.into_iter().map(|axis| {
         let value = |result: &Recorded| {
             let mut point = result.name.point();
             point.find(|(name, _)| *name == axis).map(|(_, value)| canonical(value).into_owned())
         };
-        (
-            axis.to_owned(),
-            Column { head: axis.to_owned(), cells: results.iter().map(value).collect() },
-        )
+        let cells = results.iter().map(value).collect();
+        (axis.to_ascii_lowercase(), Column { head: axis.to_owned(), cells })
     });
+    let axes: Vec<_> = axes.filter(|(_, column)| !is_same(&column.cells)).collect();
     let settings: BTreeSet<&Setting> =
         results.iter().flat_map(|result| result.settings.keys()).collect();
-    let settings = settings.into_iter().map(|setting| {
-        let value = |result: &Recorded| result.settings.get(setting).map(shown);
-        let last = setting.name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-        let cells = results.iter().map(value).collect();
-        (last, Column { head: setting.to_string(), cells })
+    let stages: BTreeSet<&str> = settings.iter().map(|setting| &*setting.stage).collect();
+    // For each stage, which results have it, and whether the axes alone say that.
+    let stages = stages.into_iter().map(|stage| {
+        let has = |result: &Recorded| result.settings.keys().any(|setting| setting.stage == stage);
+        let has: Vec<bool> = results.iter().map(has).collect();
+        let mut by_point = BTreeMap::new();
+        let follows = has.iter().enumerate().all(|(place, has)| {
+            let point: Vec<_> = axes.iter().map(|(_, column)| &column.cells[place]).collect();
+            by_point.entry(point).or_insert(has) == &has
+        });
+        (stage, (has, follows))
     });
+    let stages: BTreeMap<&str, (Vec<bool>, bool)> = stages.collect();
+    let settings = settings.into_iter().filter_map(|setting| {
+        let value = |result: &Recorded| result.settings.get(setting).map(shown);
+        let cells: Vec<_> = results.iter().map(value).collect();
+        let (has, follows) = stages.get(setting.stage.as_str())?;
+        let present = cells.iter().zip(has).filter(|(_, has)| **has).map(|(cell, _)| cell.clone());
+        let is_kind_of_some = setting.name == "kind" && !follows && has.contains(&false);
+        if is_same(&present.collect::<Vec<_>>()) && !is_kind_of_some {
+            return None;
+        }
+        let last = setting.name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+        Some((last, Column { head: setting.to_string(), cells }))
+    });
+    let settings: Vec<_> = settings.collect();
     let mut found: Vec<(String, Column)> = Vec::new();
-    for (name, column) in axes.chain(settings) {
-        let is_same = column.cells.windows(2).all(|pair| pair[0] == pair[1]);
-        let is_shown = found
-            .iter()
-            .any(|(other, shown)| other.eq_ignore_ascii_case(&name) && shown.cells == column.cells);
-        if !is_same && !is_shown {
+    for (name, column) in axes.into_iter().chain(settings) {
+        let is_shown =
+            found.iter().any(|(other, shown)| *other == name && shown.cells == column.cells);
+        if !is_shown {
             found.push((name, column));
         }
     }
     found.into_iter().map(|(_, column)| column).collect()
+}
+
+fn is_same(cells: &[Option<String>]) -> bool {
+    cells.windows(2).all(|pair| pair[0] == pair[1])
 }
 
 /// A table of the results of one stage.
@@ -295,7 +318,7 @@ fn csv_line(cells: impl Iterator<Item = String>) -> String {
     quoted.collect::<Vec<_>>().join(",") + "\n"
 }
 
-fn to_json(results: &[Recorded]) -> Value {
+fn to_json(project: &Project, results: &[Recorded]) -> Value {
     let results = results.iter().map(|result| {
         let axes: BTreeMap<&str, Value> = result
             .name
@@ -308,6 +331,12 @@ fn to_json(results: &[Recorded]) -> Value {
             "stage": result.name,
             "key": result.record.key,
             "artifact": result.record.output.digest,
+            "path": project
+                .cache
+                .has_artifact(&result.record.output.digest)
+                .then(|| project.cache.artifact(&result.record.output.digest))
+                .as_deref()
+                .map(PathText),
             "current": result.is_current,
             "finished": result.record.finished,
             "axes": axes,
