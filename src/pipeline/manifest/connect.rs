@@ -10,6 +10,7 @@ use pipeline_stages::{ArtifactType, KINDS, Port};
 use super::hint::{did_you_mean, listed};
 use super::ports::Wire;
 use super::stage::Draft;
+use super::values::{NO_MATRIX, is_template};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Span};
 use crate::graph::{Cycle, Graph};
 use crate::stage_name::StageName;
@@ -118,6 +119,7 @@ impl Fault<'_, '_> {
                 let fitting = lookup.fitting(self.draft, port);
                 mistake.help(format!("add a line {} = \"...\"; {fitting}", port.name()))
             }
+            What::MissingStage(wire) if is_template(wire.text) => mistake.help(NO_MATRIX),
             What::MissingStage(wire) => {
                 let others = lookup.drafts.iter().map(|other| other.template);
                 let others = others.filter(|other| *other != self.draft.template);

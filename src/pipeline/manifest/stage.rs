@@ -17,7 +17,9 @@ use super::include::Included;
 use super::matrix::Instance;
 use super::ports::{Ports, Wire};
 use super::secrets::has_password;
-use super::values::{Value, about, not_a_table, range_mistake, text, type_mistake, whole_number};
+use super::values::{
+    NO_MATRIX, Value, about, not_a_table, range_mistake, text, type_mistake, whole_number,
+};
 use super::{Places, Stage, StageExecution, StageFile};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 use crate::stage_name::{StageName, check_name};
@@ -239,6 +241,8 @@ fn unknown_keys(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake
             mistake
                 .and(&format!("did you mean '{name}'?"))
                 .help(field.map(about).unwrap_or_default())
+        } else if given == "with" {
+            mistake.help(NO_MATRIX)
         } else {
             mistake.help(keys_of(kind, &ports, &parameters))
         });

@@ -258,6 +258,14 @@ fn several(expected: &ParameterType) -> String {
     }
 }
 
+/// What to do about a `${axis}` that is still in a text.
+pub(super) const NO_MATRIX: &str = "values of a matrix are put in only where the manifest has [matrix]; a file that it includes is not run by itself";
+
+/// Whether a text has a value of a matrix in it.
+pub(super) fn is_template(text: &str) -> bool {
+    text.contains("${")
+}
+
 /// How to write the value so that it has the expected type, where that is easy.
 fn rewrite(name: &str, expected: &ParameterType, value: &DeValue<'_>) -> Option<String> {
     let key = if name.is_empty() { String::new() } else { format!("{name} = ") };
@@ -265,6 +273,7 @@ fn rewrite(name: &str, expected: &ParameterType, value: &DeValue<'_>) -> Option<
         (DeValue::String(text), ParameterType::List(item)) if **item == ParameterType::Text => {
             Some(format!("in brackets: {key}[{:?}]", text.trim()))
         }
+        (DeValue::String(text), _) if is_template(text) => Some(NO_MATRIX.to_owned()),
         (DeValue::String(text), _) => {
             let text = text.trim();
             let fits = match expected {

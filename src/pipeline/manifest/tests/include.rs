@@ -5,7 +5,7 @@ use std::path::Path;
 
 use insta::assert_snapshot;
 
-use super::super::{Manifest, read};
+use super::super::{Manifest, parse, read};
 use crate::diagnostic::Colour;
 use crate::graph::Graph;
 use crate::key::{self, InputResult, StageKey};
@@ -217,5 +217,56 @@ fn what_is_wrong_with_an_include() {
       = help: files: The files and folders of yours that it reads (its script, its configuration), relative to the manifest.
 
     error: 1 mistake in main.toml; nothing was run
+    "#);
+}
+
+#[test]
+fn values_of_a_matrix_without_one() {
+    let text = r#"
+[experiment]
+name = "x"
+[stages.data]
+kind = "dataset"
+format = "idx"
+path = "x"
+[stages.noisy]
+kind = "corrupt-labels"
+data = "data"
+rate = "${rate}"
+[stages.train]
+kind = "train"
+data = "data"
+architecture = "resnet8"
+init = "${init.weights}"
+with = ["method"]
+"#;
+    let mistakes = parse(Path::new("x.toml"), text, &[]).expect_err("mistakes");
+    assert_snapshot!(mistakes.render(Colour::Never), @r#"
+    error: 'rate' must be a number, but is text
+      --> x.toml:11:8
+       |
+    11 | rate = "${rate}"
+       |        ^^^^^^^^^
+       |
+       = help: values of a matrix are put in only where the manifest has [matrix]; a file that it includes is not run by itself
+       = help: rate: The noise rate. It must be given.
+
+    error: there is no stage '${init.weights}'
+      --> x.toml:16:8
+       |
+    16 | init = "${init.weights}"
+       |        ^^^^^^^^^^^^^^^^^
+       |
+       = help: values of a matrix are put in only where the manifest has [matrix]; a file that it includes is not run by itself
+
+    error: unknown key 'with'
+      --> x.toml:17:1
+       |
+    17 | with = ["method"]
+       | ^^^^
+       |
+       = help: values of a matrix are put in only where the manifest has [matrix]; a file that it includes is not run by itself
+
+    error: 3 mistakes in x.toml; nothing was run
     "#);
 }
