@@ -73,9 +73,21 @@ pub(crate) enum PlanState {
         on: Vec<StageName>,
         /// Why it must run regardless of their results, where that is known.
         reason: Option<Reason>,
+        /// The result without those of them that have none, of a stage that runs without what has failed.
+        partial: Option<Box<Record>>,
     },
     /// Its key cannot be made, so nothing is known about its result.
     Blocked(Blocked),
+}
+
+impl PlanState {
+    /// The result for the manifest as it is: also one without inputs that have failed, where the stage allows that.
+    pub(crate) fn result(&self) -> Option<&Record> {
+        match self {
+            Self::Fresh(record) | Self::Waiting { partial: Some(record), .. } => Some(record),
+            _ => None,
+        }
+    }
 }
 
 /// The state of every stage that was asked for, and of what it needs.
@@ -124,7 +136,14 @@ impl Plan {
             return decide(name, parts, facts);
         }
         let reason = known_reason(declaration, &on, facts.last(name), &parts, facts);
-        PlanState::Waiting { on, reason }
+        let partial = declaration.stage.allows_missing().then(|| {
+            let parts = key::parts(declaration, outside, |input| match result_of(input) {
+                InputResult::Unknown => InputResult::Missing,
+                known => known,
+            });
+            facts.result(&StageKey::of(&parts)).ok().map(Box::new)
+        });
+        PlanState::Waiting { on, reason, partial: partial.flatten() }
     }
 
     /// The stages in an order in which every one comes after its inputs.
@@ -339,7 +358,7 @@ mod tests {
                 .map(|(name, state)| match state {
                     PlanState::Fresh(_) => format!("{name} fresh"),
                     PlanState::Dirty { reason, .. } => format!("{name} dirty: {reason}"),
-                    PlanState::Waiting { on, reason } => {
+                    PlanState::Waiting { on, reason, .. } => {
                         let on: Vec<_> = on.iter().map(StageName::as_str).collect();
                         let reason = reason.as_ref().map_or("?".to_owned(), Reason::to_string);
                         format!("{name} waits on {}: {reason}", on.join(","))

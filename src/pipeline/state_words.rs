@@ -19,8 +19,12 @@ pub(crate) fn state_reason(state: &PlanState) -> String {
     match state {
         PlanState::Fresh(_) => String::new(),
         PlanState::Dirty { reason, .. } => reason.to_string(),
-        PlanState::Waiting { on, reason } => {
-            let known = reason.as_ref().map_or_else(String::new, |reason| format!("; {reason}"));
+        PlanState::Waiting { on, reason, partial } => {
+            let known = match (reason, partial) {
+                (Some(reason), _) => format!("; {reason}"),
+                (None, Some(_)) => "; its result is without what has failed".to_owned(),
+                (None, None) => String::new(),
+            };
             format!("on {}{known}", names_in_words(on))
         }
         PlanState::Blocked(Blocked { line, file, message }) => match file {

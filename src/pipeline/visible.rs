@@ -1,6 +1,6 @@
 //! Text from elsewhere on a terminal: what would move the cursor, hide or reorder letters is shown escaped.
 //!
-//! Used where text is written for people; inside the program, and in JSON, text is unchanged.
+//! Used where text is written for people, and in JSON, whose escapes change nothing; inside the program, text is unchanged.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -13,6 +13,22 @@ pub(crate) fn text(text: &str) -> Cow<'_, str> {
 /// A name, or a cell of a table: it cannot begin a line of its own.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escape(text, is_hidden)
+}
+
+/// JSON that means the same, with escapes of its own.
+pub(crate) fn json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for letter in json.chars() {
+        // Outside texts there are line ends and spaces only.
+        if letter != '\n' && is_hidden(letter) {
+            for unit in letter.encode_utf16(&mut [0; 2]) {
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 /// As [`text`], for a text that this program has coloured.
@@ -63,6 +79,15 @@ fn escape(text: &str, hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_means_the_same() {
+        let value = serde_json::json!({ "a\u{9b}": ["\u{202e}b", "\u{e0041}", "日本語\n"] });
+        let shown = json(&format!("{value:#}"));
+        assert!(!shown.contains(|letter| letter != '\n' && is_hidden(letter)), "{shown}");
+        assert!(shown.contains("\\u202e") && shown.contains("\\udb40\\udc41"), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).expect("JSON"), value);
+    }
 
     #[test]
     fn what_cannot_be_seen_is_escaped() {

@@ -51,6 +51,10 @@ pub trait Rules {
         Vec::new()
     }
 
+    /// Gives these axes a place, where the points have them and the parameters do not say one: axes that the manifest
+    /// itself does not have, so that nobody could write it there.
+    fn place_axes(&mut self, _axes: &[&str], _points: &[Point]) {}
+
     /// Whether the stage runs without those instances at a port of the shape [`PortShape::Instances`] that have
     /// failed, once all others have ended.
     fn allows_missing(&self) -> bool {

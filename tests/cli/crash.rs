@@ -141,7 +141,7 @@ fn a_sweep_that_was_killed_again_and_again_ends_in_the_same_table() {
         run.signal(Signal::KILL);
         killed += usize::from(run.wait().code().is_none());
     }
-    assert!(killed > 6, "{killed}: a run takes longer than most of these moments");
+    assert!(killed > 2, "{killed}: a run takes longer than these moments");
     let project = project.with_fake_learn("");
     project.pipeline("run experiment.toml").success();
     assert_eq!(project.digest("table"), undisturbed.digest("table"), "the same bytes");

@@ -55,7 +55,7 @@ fn what_a_data_set_shows_is_reported_before_anything_slow_starts() {
     split  failed  [time]
     train  skipped  needs encoder
 
-    fit: 1 ran, 1 failed, 2 skipped in [time]; `pipeline log experiment.toml split` shows the whole log
+    fit: 1 ran, 1 failed, 2 skipped in [time]; `pipeline log experiment.toml split` shows the whole log; --keep-going runs what does not need it
     ");
     assert_eq!(project.read("journal"), "", "no training began");
     // Now it is known before the run, too.

@@ -223,6 +223,11 @@ fn what_cannot_be_done_is_said() {
     --- stderr
     error: --open needs a file: name one with --output
     ");
+    assert_snapshot!(project.pipeline("report experiment.toml -o ./experiment.toml"), @r#"
+    status 2
+    --- stderr
+    error: ./experiment.toml is a file of the manifest or of the cache: name another one with --output
+    "#);
     assert_snapshot!(project.pipeline("report experiment.toml -o missing/page.html"), @r"
     status 2
     --- stderr

@@ -89,7 +89,7 @@ fn a_failure_ends_the_run() {
     both  skipped  needs bad
     last  skipped  needs good
 
-    failing: 1 failed, 4 skipped in [time]; `pipeline log experiment.toml bad` shows the whole log
+    failing: 1 failed, 4 skipped in [time]; `pipeline log experiment.toml bad` shows the whole log; --keep-going runs what does not need it
     "#);
     assert_snapshot!(project.pipeline("log experiment.toml bad"), @r#"
     status 0

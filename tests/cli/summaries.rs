@@ -90,6 +90,17 @@ fn a_sweep_ends_in_a_table_and_a_new_seed_runs_only_what_is_new() {
     project.edit("seed = [1, 2, 3]", "seed = [3, 1, 2]");
     project.pipeline("run experiment.toml").success();
     assert_eq!(project.digest("summary"), digest);
+    // It is the same input, so nothing ran for the order of an axis.
+    project.edit("seed = [3, 1, 2]", "seed = [2, 3, 1]");
+    assert_eq!(project.pipeline("plan experiment.toml --exit-code").code(), Some(0));
+    // An axis that only this call has is a row of the table.
+    let swept = "--sweep stages.score.environment.EXTRA=1,2";
+    assert_snapshot!(project.pipeline(&format!("run experiment.toml {swept} summary")).success(), @r#"
+    score 24:, summary ran
+    "#);
+    assert_snapshot!(table(&project, "summary").lines().nth(2).unwrap_or_default(), @r#"
+    | init    | EXTRA |      rate = 0.2 |      rate = 0.5 |
+    "#);
 }
 
 #[test]
@@ -114,6 +125,31 @@ fn a_failed_point_stops_a_summary_unless_it_may_be_missing() {
     // It fails again; the table of the others is there already.
     let ended = project.pipeline("run experiment.toml");
     assert!(ended.stdout.contains("at-half") && ended.stdout.contains("fresh"), "{ended}");
+    // All commands know that result.
+    assert_snapshot!(project.pipeline("path experiment.toml at-half"), @r#"
+    status 0
+    --- stderr
+    'at-half' waits on score@init=scratch,rate=0.5,seed=2; its result is without what has failed
+    --- stdout
+    [project]/cache/store/[digest]
+    "#);
+    assert_snapshot!(project.pipeline("metrics experiment.toml at-half").printed(), @r#"
+    at-half  best-mean  0.5967
+             failed     1
+             groups     2
+             runs       5
+    "#);
+    assert_snapshot!(project.pipeline("results experiment.toml at-half").printed(), @r#"
+    at-half
+      runs  failed  best-mean  key           current
+      5     1       0.5967     [digest]  yes
+    `--all` shows more metrics
+    "#);
+    assert_snapshot!(project.pipeline("why experiment.toml at-half").printed(), @r#"
+    at-half has a result without score@init=scratch,rate=0.5,seed=2, and will run if they succeed
+    score@init=scratch,rate=0.5,seed=2 will run because:
+      no earlier run
+    "#);
     std::fs::remove_file(project.path("fail")).expect("it exists");
     project.pipeline("run experiment.toml").success();
     assert_snapshot!(project.pipeline("why experiment.toml at-half").printed(), @r#"

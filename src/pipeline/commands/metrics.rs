@@ -10,7 +10,7 @@ use crate::cache::Record;
 use crate::cli::MetricsArguments;
 use crate::format;
 use crate::instances::{self, Row, names_in_words};
-use crate::plan::{Plan, PlanState};
+use crate::plan::Plan;
 use crate::stage_name::StageName;
 
 /// The most metrics that have a column, where the kind does not have a list of the most important ones.
@@ -31,15 +31,12 @@ pub(crate) fn run(arguments: &MetricsArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn fresh<'p>(plan: &'p Plan, name: &StageName) -> Option<&'p Record> {
-    match plan.state(name) {
-        Some(PlanState::Fresh(record)) => Some(record),
-        _ => None,
-    }
+fn result<'p>(plan: &'p Plan, name: &StageName) -> Option<&'p Record> {
+    plan.state(name)?.result()
 }
 
 fn to_json(chosen: &[&StageName], plan: &Plan) -> Value {
-    let metrics = |name: &&StageName| Some((name.to_string(), json!(fresh(plan, name)?.metrics)));
+    let metrics = |name: &&StageName| Some((name.to_string(), json!(result(plan, name)?.metrics)));
     Value::Object(chosen.iter().filter_map(metrics).collect::<Map<_, _>>())
 }
 
@@ -51,7 +48,7 @@ fn to_text(
     arguments: &MetricsArguments,
 ) -> String {
     let (mut blocks, mut lines, mut is_shortened) = (Vec::new(), Vec::new(), false);
-    let measured = chosen.iter().filter_map(|&name| Some((name, fresh(plan, name)?)));
+    let measured = chosen.iter().filter_map(|&name| Some((name, result(plan, name)?)));
     // Of a stage with one result, all metrics are shown.
     for row in instances::rows(measured, 1) {
         match row {
@@ -73,7 +70,7 @@ fn to_text(
         let all = arguments.manifest.command_again("metrics");
         blocks.push(format!("`{all} --all` shows more metrics\n"));
     }
-    let without = chosen.iter().copied().filter(|name| fresh(plan, name).is_none());
+    let without = chosen.iter().copied().filter(|name| result(plan, name).is_none());
     let without: Vec<_> = without.collect();
     if !without.is_empty() {
         let run = arguments.manifest.command_again("run");

@@ -387,7 +387,7 @@ fn print_exact(bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Prints a value as JSON.
 pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
-    print_exact(format!("{value:#}\n").as_bytes())
+    print_exact(visible::json(&format!("{value:#}\n")).as_bytes())
 }
 
 /// What is wrong with the arguments, or the help that they ask for.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::{Project, print_raw};
+use super::{Project, note, print_raw};
 use crate::cli::{ManifestArguments, StageArguments};
 use crate::instances::names_in_words;
 use crate::plan::{Plan, PlanState};
@@ -20,13 +20,13 @@ pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     }
     let (mut lines, mut without) = (Vec::new(), Vec::new());
     for name in chosen {
-        match plan.state(name) {
-            Some(PlanState::Fresh(record)) => {
+        match plan.state(name).and_then(PlanState::result) {
+            Some(record) => {
                 let path = project.cache.artifact(&record.output.digest).into_os_string();
                 let name = name.as_str().as_bytes();
                 lines.extend([name, b"\t", path.as_encoded_bytes(), b"\n"].concat());
             }
-            _ => without.push(name),
+            None => without.push(name),
         }
     }
     print_raw(&lines)?;
@@ -47,12 +47,16 @@ fn one(
     name: &StageName,
     arguments: &ManifestArguments,
 ) -> anyhow::Result<ExitCode> {
-    match plan.state(name) {
-        Some(PlanState::Fresh(record)) => {
-            let path = project.cache.artifact(&record.output.digest).into_os_string();
-            print_raw(&[path.as_encoded_bytes(), b"\n"].concat())?;
-            Ok(ExitCode::SUCCESS)
+    let state = plan.state(name);
+    if let Some(record) = state.and_then(PlanState::result) {
+        let path = project.cache.artifact(&record.output.digest).into_os_string();
+        print_raw(&[path.as_encoded_bytes(), b"\n"].concat())?;
+        if let Some(state @ PlanState::Waiting { .. }) = state {
+            note(&format!("'{name}' waits {}", state_reason(state)));
         }
+        return Ok(ExitCode::SUCCESS);
+    }
+    match state {
         Some(state @ PlanState::Blocked(_)) => {
             bail!("'{name}' does not have a known artifact: {}", state_reason(state))
         }

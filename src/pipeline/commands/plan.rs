@@ -54,7 +54,9 @@ pub(crate) fn state_json(state: &PlanState) -> Value {
         PlanState::Dirty { reason, key, .. } => {
             json!({ "state": "dirty", "key": key, "why": reason })
         }
-        PlanState::Waiting { on, reason } => json!({ "state": "waiting", "on": on, "why": reason }),
+        PlanState::Waiting { on, reason, .. } => {
+            json!({ "state": "waiting", "on": on, "why": reason })
+        }
         PlanState::Blocked(why) => json!({ "state": "blocked", "because": why }),
     }
 }

@@ -12,7 +12,7 @@ use crate::cache::Record;
 use crate::digest::Digest;
 use crate::history;
 use crate::key::{KeyPart, StageKey};
-use crate::plan::{Plan, PlanState};
+use crate::plan::Plan;
 use crate::stage_name::StageName;
 
 /// How deep tables in parameters are taken apart.
@@ -69,14 +69,11 @@ impl AllRecorded {
     /// Reads them.
     pub(super) fn read(project: &Project, plan: &Plan) -> Self {
         let experiment = &project.manifest.experiment.name;
-        let fresh = plan.iter().filter_map(|(name, state)| match state {
-            PlanState::Fresh(record) => Some((name.clone(), record)),
-            _ => None,
-        });
+        let current = plan.iter().filter_map(|(name, state)| Some((name.clone(), state.result()?)));
         let (mut names, mut records) = (Vec::new(), HashMap::new());
-        for (name, record) in fresh {
+        for (name, record) in current {
             names.push((name, record.key, true));
-            records.insert(record.key, (**record).clone());
+            records.insert(record.key, record.clone());
         }
         let current: HashSet<StageKey> = records.keys().copied().collect();
         // Without a history, the last result of each stage is still known.

@@ -21,6 +21,7 @@ pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
     let is_printed = output.as_os_str() == "-";
     ensure!(!(is_printed && *open), "--open needs a file: name one with --output");
     let project = Project::open(manifest)?;
+    ensure_writable(&project, output)?;
     let plan = project.plan(&project.select(&manifest.stages())?);
     let page = page_of(&project, &plan, manifest, Extent::All)?;
     if is_printed {
@@ -35,6 +36,21 @@ pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
         open_file(output);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses to write where the page would replace what it is about.
+fn ensure_writable(project: &Project, output: &Path) -> anyhow::Result<()> {
+    let Ok(target) = output.canonicalize() else { return Ok(()) };
+    let files = project.manifest.sources.files().map(|(name, _)| Path::new(name).canonicalize());
+    let root = project.cache.layout().root().canonicalize();
+    let is_own = files.flatten().any(|file| file == target)
+        || root.is_ok_and(|root| target.starts_with(root));
+    ensure!(
+        !is_own,
+        "{} is a file of the manifest or of the cache: name another one with --output",
+        output.display()
+    );
+    Ok(())
 }
 
 /// The page about the stages of a plan.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::metrics::{NOTHING, columns};
 use super::recorded::{AllRecorded, Recorded, Setting, shown};
-use super::{Project, did_you_mean, note, print, print_exact, print_json};
+use super::{Project, did_you_mean, note, print, print_json, print_raw};
 use crate::cli::ResultsArguments;
 use crate::format;
 use crate::pattern::Pattern;
@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &ResultsArguments) -> anyhow::Result<ExitCode> {
     if format.json {
         print_json(&to_json(&project, &results))?;
     } else if format.csv {
-        print_exact(to_csv(&results).as_bytes())?;
+        print_raw(to_csv(&results).as_bytes())?;
     } else {
         let mut blocks = Vec::new();
         let mut rest = results.as_slice();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::plan::{self, Shown};
 use super::{INTERRUPTED, Project, print, settings, warn};
-use crate::cli::{ManifestArguments, RunArguments};
+use crate::cli::RunArguments;
 use crate::events::Outcome;
 use crate::execute::{self, Options, Summary};
 use crate::format;
@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         &mut reporters,
     )?;
     if arguments.progress != Style::Json {
-        print(&table(&project.manifest, &summary, arguments.all, &arguments.manifest))?;
+        print(&table(&project.manifest, &summary, arguments))?;
     }
     Ok(match summary.complete() {
         true => ExitCode::SUCCESS,
@@ -61,15 +61,10 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
 
 /// A line for each stage. A stage of many instances has one with their counts, and one for each that failed, unless
 /// `all` are shown.
-fn table(
-    manifest: &Manifest,
-    summary: &Summary,
-    all: bool,
-    arguments: &ManifestArguments,
-) -> String {
+fn table(manifest: &Manifest, summary: &Summary, arguments: &RunArguments) -> String {
     let mut rows = vec![["stage", "result", "time", "metrics"].map(str::to_owned).to_vec()];
     let stages = summary.stages.iter().map(|(name, outcome)| (name, outcome));
-    for line in instances::rows(stages, instances::most(all)) {
+    for line in instances::rows(stages, instances::most(arguments.all)) {
         match line {
             Row::One(name, outcome) => rows.push(row(manifest, name, outcome)),
             Row::Many(template, instances) => {
@@ -129,7 +124,7 @@ fn row(manifest: &Manifest, name: &StageName, outcome: &Outcome) -> Vec<String> 
     vec![name.to_string(), result.to_owned(), time, remark]
 }
 
-fn closing(manifest: &Manifest, summary: &Summary, arguments: &ManifestArguments) -> String {
+fn closing(manifest: &Manifest, summary: &Summary, arguments: &RunArguments) -> String {
     let counts = counts(summary.stages.iter().map(|(_, outcome)| outcome));
     let parts = counts.iter().filter(|(count, _)| *count > 0);
     let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();
@@ -140,8 +135,19 @@ fn closing(manifest: &Manifest, summary: &Summary, arguments: &ManifestArguments
     } else if let Some((failed, _)) =
         summary.stages.iter().find(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }))
     {
-        let log = arguments.command("log", &[failed.as_str()]);
+        let log = arguments.manifest.command("log", &[failed.as_str()]);
         text.push_str(&format!("; `{log}` shows the whole log"));
+        // What would have run next to it, or without it.
+        let could_run = |(name, outcome): &(StageName, Outcome)| match outcome {
+            Outcome::Skipped { because: None } => true,
+            Outcome::Skipped { .. } => {
+                manifest.stage(name).is_some_and(|stage| stage.stage.allows_missing())
+            }
+            _ => false,
+        };
+        if !arguments.keep_going && summary.stages.iter().any(could_run) {
+            text.push_str("; --keep-going runs what does not need it");
+        }
     }
     text
 }

@@ -1,7 +1,8 @@
 //! `pipeline why`: what changed since the last record of a stage, from what to what.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use super::nearest::{Near, Nearest};
 use super::{Project, print};
@@ -19,9 +20,10 @@ pub(crate) fn run(arguments: &WhyArguments) -> anyhow::Result<ExitCode> {
     let chosen = project.choose(&arguments.manifest.stages())?;
     let plan = project.plan(&project.with_inputs(&chosen));
     let mut nearest = Nearest::new(&project);
-    let explained = chosen.into_iter().filter_map(|name| {
-        Some((name, explain(&project, &plan, &mut nearest, name, plan.state(name)?)))
-    });
+    let roots = roots(&plan);
+    let explained = chosen
+        .into_iter()
+        .filter_map(|name| Some((name, explain(&project, &plan, &mut nearest, &roots, name)?)));
     let texts = together(explained, arguments.all).into_iter().map(|(text, others)| {
         match others.as_slice() {
             [] => text,
@@ -87,10 +89,11 @@ fn explain(
     project: &Project,
     plan: &Plan,
     nearest: &mut Nearest<'_>,
+    roots: &Roots<'_>,
     name: &StageName,
-    state: &PlanState,
-) -> Explanation {
-    match state {
+) -> Option<Explanation> {
+    let state = plan.state(name)?;
+    Some(match state {
         PlanState::Fresh(record) => {
             let digest = record.output.digest.short();
             let made = crate::format::ago(record.finished);
@@ -119,7 +122,7 @@ fn explain(
             }
             explanation
         }
-        PlanState::Waiting { on, reason } => {
+        PlanState::Waiting { on, reason, partial } => {
             let names = names_in_words(on);
             let mut body = String::new();
             let head = match reason {
@@ -127,9 +130,12 @@ fn explain(
                     body.push_str(&reason_lines(project, reason));
                     format!("{name} will run after {names}, because:")
                 }
+                None if partial.is_some() => {
+                    format!("{name} has a result without {names}, and will run if they succeed")
+                }
                 None => format!("{name} will run if the output of {names} changes"),
             };
-            let roots = roots(plan, on);
+            let roots = roots.get(name).map_or(&[][..], |roots| roots);
             let shown = roots.len().min(MOST_NAMES);
             for input in &roots[..shown] {
                 match plan.state(input) {
@@ -142,7 +148,7 @@ fn explain(
                 }
             }
             if shown < roots.len() {
-                let others = names_in_words(&roots[shown..]);
+                let others = names_in_words(roots[shown..].iter().copied());
                 body.push_str(&format!("and so will {others}\n"));
             }
             Explanation::new(head, body)
@@ -150,7 +156,7 @@ fn explain(
         PlanState::Blocked(_) => {
             Explanation::new(format!("{name} cannot run:"), format!("  {}\n", state_reason(state)))
         }
-    }
+    })
 }
 
 fn indented(lines: &str) -> String {
@@ -161,20 +167,27 @@ fn blocked(name: &StageName, state: &PlanState) -> String {
     format!("{name} cannot run:\n  {}\n", state_reason(state))
 }
 
-/// The dirty and the blocked stages behind these, directly or not.
-fn roots(plan: &Plan, on: &[StageName]) -> Vec<StageName> {
-    let mut found = Vec::new();
-    let mut open: Vec<StageName> = on.iter().rev().cloned().collect();
-    let mut seen = std::collections::BTreeSet::new();
-    while let Some(name) = open.pop() {
-        if !seen.insert(name.clone()) {
-            continue;
-        }
-        match plan.state(&name) {
-            Some(PlanState::Dirty { .. } | PlanState::Blocked(_)) => found.push(name),
-            Some(PlanState::Waiting { on, .. }) => open.extend(on.iter().rev().cloned()),
-            _ => {}
-        }
+/// The dirty and the blocked stages behind each waiting one, directly or not.
+type Roots<'p> = HashMap<&'p StageName, Rc<Vec<&'p StageName>>>;
+
+fn roots(plan: &Plan) -> Roots<'_> {
+    let mut found = Roots::new();
+    // Every stage comes after its inputs. One that waits for one other has what that has.
+    for (name, state) in plan.iter() {
+        let roots = match state {
+            PlanState::Fresh(_) => continue,
+            PlanState::Dirty { .. } | PlanState::Blocked(_) => Rc::new(vec![name]),
+            PlanState::Waiting { on, .. } => match on.as_slice() {
+                [only] => found.get(only).cloned().unwrap_or_default(),
+                several => {
+                    let mut seen = HashSet::new();
+                    let all = several.iter().filter_map(|input| found.get(input));
+                    let all = all.flat_map(|roots| roots.iter().copied());
+                    Rc::new(all.filter(|root| seen.insert(*root)).collect())
+                }
+            },
+        };
+        found.insert(name, roots);
     }
     found
 }

@@ -8,7 +8,7 @@ use toml::de::DeTable;
 use super::envelope::read_execution;
 use super::hint::nearest;
 use super::values::{text, whole_number};
-use super::{StageExecution, document};
+use super::{StageExecution, document, file};
 use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
 
 const KEYS: [&str; 3] = ["cache", "jobs", "execution"];
@@ -28,7 +28,7 @@ impl Config {
     /// Reads the file; nothing is set if it is missing. `home` is what `~` means in it. Reports all mistakes at once.
     pub(crate) fn read(path: &Path, home: &Path) -> Result<Self, Mistakes> {
         let mut sources = Sources::new(path.display().to_string());
-        let bytes = match std::fs::read(path) {
+        let bytes = match file::read(path) {
             Ok(bytes) => bytes,
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>

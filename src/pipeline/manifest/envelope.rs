@@ -27,7 +27,7 @@ pub(super) struct Envelope<'t, 'i> {
     /// `None` if it is missing or wrong.
     pub(super) experiment: Option<Experiment>,
     /// How stages are run, unless they set it themselves.
-    pub(super) settings: StageExecution,
+    pub(super) execution: StageExecution,
     /// The folder for TensorBoard, as it is written.
     pub(super) tensorboard: Option<String>,
     /// The warnings that are silenced.
@@ -56,7 +56,7 @@ pub(super) fn read<'t, 'i>(
             None
         }
     };
-    let settings = match root.get("execution") {
+    let execution = match root.get("execution") {
         Some(value) => read_execution(value, execution, mistakes),
         None => execution.clone(),
     };
@@ -71,7 +71,7 @@ pub(super) fn read<'t, 'i>(
             Vec::new()
         }
     };
-    Envelope { experiment, settings, tensorboard, allowed, stages }
+    Envelope { experiment, execution, tensorboard, allowed, stages }
 }
 
 /// Reports the unknown tables, and returns those that were probably meant.

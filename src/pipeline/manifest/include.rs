@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::secrets;
 use super::values::Value;
+use super::{file, secrets};
 use crate::diagnostic::{Mistake, Origin, Sources, Span};
 
 /// A file that a manifest includes, directly or not.
@@ -22,6 +22,9 @@ pub(super) struct Included {
     /// Its folder: what relative paths in it are relative to. Absolute.
     pub(super) folder: PathBuf,
 }
+
+/// How many files may include each other one after the other: reading them is recursive.
+const DEEPEST: usize = 64;
 
 const FORM: &str = "write include = [\"base.toml\"], before the first table";
 
@@ -88,8 +91,14 @@ impl Reader<'_> {
         if !self.seen.insert(identity.clone()) {
             return;
         }
+        if chain.len() > DEEPEST {
+            let title = format!("files include each other more than {DEEPEST} deep");
+            return self
+                .mistakes
+                .push(Mistake::at(span.clone(), title).help("include this one from the manifest"));
+        }
         let wrong = |title: String| Mistake::at(span.clone(), title);
-        let text = match std::fs::read(&path).map(String::from_utf8) {
+        let text = match file::read(&path).map(String::from_utf8) {
             Ok(Ok(text)) => text,
             Ok(Err(_)) => {
                 let title = format!("{shown} is not UTF-8 text");

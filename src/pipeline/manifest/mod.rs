@@ -13,6 +13,7 @@ mod config;
 mod connect;
 mod document;
 mod envelope;
+mod file;
 mod fit;
 mod hint;
 mod include;
@@ -194,7 +195,7 @@ pub(crate) fn read_on(
     execution: &StageExecution,
 ) -> Result<(Manifest, Graph), Mistakes> {
     let mut sources = Sources::new(path.display().to_string());
-    let bytes = match std::fs::read(path) {
+    let bytes = match file::read(path) {
         Ok(bytes) => bytes,
         Err(error) => {
             let title = format!("cannot read {}: {error}", path.display());
@@ -275,30 +276,42 @@ fn read_text(
     if !is_complete {
         return None;
     }
+    let swept: Vec<&str> = overrides.iter().filter_map(Override::swept_axis).collect();
+    let settings = Settings { execution, swept: &swept };
     let mut found = Vec::new();
-    let read = read_document(path, &document.root, &included, execution, sources, &mut found);
+    let read = read_document(path, &document.root, &included, settings, sources, &mut found);
     mistakes.extend(found.into_iter().filter(|mistake| !document.is_guess(mistake)));
     read
+}
+
+/// What holds for all stages.
+#[derive(Debug, Clone, Copy)]
+struct Settings<'s> {
+    /// How they are run, unless they set it themselves.
+    execution: &'s StageExecution,
+    /// The axes of `--sweep`.
+    swept: &'s [&'s str],
 }
 
 fn read_document(
     path: &Path,
     root: &DeTable<'_>,
     included: &[Included],
-    execution: &StageExecution,
+    settings: Settings<'_>,
     sources: &Sources,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<(Manifest, Graph)> {
-    let envelope = envelope::read(root, execution, mistakes);
+    let envelope = envelope::read(root, settings.execution, mistakes);
+    let settings = Settings { execution: &envelope.execution, ..settings };
     let Expanded { instances, mut once, unused } =
         matrix::expand(root, envelope.stages, sources, mistakes)?;
     let has_points = root.contains_key("matrix");
     let drafts = instances.iter().enumerate().map(|(place, instance)| {
         if !has_points {
-            return stage::read(instance, &envelope.settings, mistakes);
+            return stage::read(instance, settings, mistakes);
         }
         let mut found = Vec::new();
-        let draft = stage::read(instance, &envelope.settings, &mut found);
+        let draft = stage::read(instance, settings, &mut found);
         once.add(place, found, mistakes);
         draft
     });

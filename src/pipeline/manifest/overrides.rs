@@ -63,6 +63,11 @@ impl Override {
         self.keys.iter().map(|(key, _)| key.as_str())
     }
 
+    /// The axis that a sweep adds.
+    pub(super) fn swept_axis(&self) -> Option<&str> {
+        self.path().last().filter(|_| self.given == Given::Sweep)
+    }
+
     /// Adds the text as a user would type it, and returns the position at which it starts.
     pub(super) fn add_to(&self, sources: &mut Sources) -> usize {
         let option = match self.given {

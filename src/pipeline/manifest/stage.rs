@@ -20,7 +20,7 @@ use super::secrets::has_password;
 use super::values::{
     NO_MATRIX, Value, about, not_a_table, range_mistake, text, type_mistake, whole_number,
 };
-use super::{Places, Stage, StageExecution, StageFile};
+use super::{Connection, Places, Settings, Stage, StageExecution, StageFile};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 use crate::stage_name::{StageName, check_name};
 
@@ -65,9 +65,18 @@ impl Draft<'_> {
             name: name.clone(),
             folder: folder.clone(),
         });
-        let mut inputs = BTreeMap::<_, Vec<_>>::new();
+        let mut inputs = BTreeMap::<_, Vec<Connection>>::new();
         for wire in self.wires {
             inputs.entry(wire.port.name()).or_default().push(wire.connection()?);
+        }
+        // All instances of a stage are in an order of their own: that of an axis can change no result.
+        for connections in inputs.values_mut() {
+            let are_one = |one: &Connection, other: &Connection| {
+                one.among_all && other.among_all && one.name == other.name
+            };
+            for all in connections.chunk_by_mut(are_one) {
+                all.sort_by(|one, other| one.from.cmp(&other.from));
+            }
         }
         Some(Stage {
             name: self.name?,
@@ -82,10 +91,10 @@ impl Draft<'_> {
     }
 }
 
-/// Reads one stage. `settings` is what `[execution]` says.
+/// Reads one stage.
 pub(super) fn read<'t>(
     instance: &'t Instance<'_, '_>,
-    settings: &StageExecution,
+    settings: Settings<'_>,
     mistakes: &mut Vec<Mistake>,
 ) -> Draft<'t> {
     let Instance { name: text, template, span, value, defaults, lists } = instance;
@@ -103,7 +112,7 @@ pub(super) fn read<'t>(
         missing: Vec::new(),
         stage: None,
         seed: None,
-        execution: settings.clone(),
+        execution: settings.execution.clone(),
     };
     let DeValue::Table(table) = value.get_ref() else {
         let help = format!("a stage is a table: [stages.{template}] and, below it, kind = \"...\"");
@@ -111,7 +120,7 @@ pub(super) fn read<'t>(
         return draft;
     };
     if let Some(value) = table.get("execution") {
-        draft.execution = read_execution(value, settings, mistakes);
+        draft.execution = read_execution(value, settings.execution, mistakes);
     }
     let Some(kind) = read_kind(&draft, table, mistakes) else { return draft };
     draft.seed = read_seed(kind, table, mistakes);
@@ -129,10 +138,14 @@ pub(super) fn read<'t>(
         left_out.extend(more);
         draft.stage = read_parameters(kind, table, &left_out);
     }
+    let points = points(&draft, lists);
+    if let Some(stage) = &mut draft.stage {
+        stage.place_axes(settings.swept, &points);
+    }
     // A rule over several parameters is of little use where one of them is wrong or misspelt.
     if let Some(stage) = draft.stage.as_ref().filter(|_| right && unknown.is_none) {
         mistakes.extend(rule_mistakes(stage, &draft.places, table));
-        mistakes.extend(point_mistakes(stage, &draft, lists));
+        mistakes.extend(point_mistakes(stage, &points, &draft.places));
         table.iter().for_each(|(_, value)| refuse_passwords(value, mistakes));
         mistakes.extend(effect_mistakes(stage, table, defaults));
         draft.output = Some(stage.output());
@@ -377,18 +390,23 @@ fn rule_mistakes(stage: &KindConfig, places: &Places, table: &DeTable<'_>) -> Ve
     problems.map(|problem| problem_mistake(info, problem, places)).collect()
 }
 
-/// The mistakes of a stage that takes all instances of another one, which are about their points.
-fn point_mistakes(stage: &KindConfig, draft: &Draft<'_>, lists: &[Span]) -> Vec<Mistake> {
+/// The points of all instances that a stage takes together. Empty if it does not, or a reference is wrong.
+fn points(draft: &Draft<'_>, lists: &[Span]) -> Vec<Point> {
     let wires = draft.wires.iter().filter(|wire| wire.port.shape == PortShape::Instances);
     let names: Vec<StageName> = wires.filter_map(|wire| wire.text.parse().ok()).collect();
     // A reference that is wrong is reported already.
     let is_wrong = lists.is_empty() && names.iter().any(|name| name.point().next().is_some());
-    if names.is_empty() || is_wrong {
+    let names = names.iter().filter(|_| !is_wrong);
+    names.map(|name| name.point().collect()).collect()
+}
+
+/// The mistakes of a stage that takes all instances of another one, which are about their points.
+fn point_mistakes(stage: &KindConfig, points: &[Point], places: &Places) -> Vec<Mistake> {
+    if points.is_empty() {
         return Vec::new();
     }
-    let points: Vec<Point> = names.iter().map(|name| name.point().collect()).collect();
-    let problems = stage.check_points(&points).into_iter();
-    problems.map(|problem| problem_mistake(stage.info(), problem, &draft.places)).collect()
+    let problems = stage.check_points(points).into_iter();
+    problems.map(|problem| problem_mistake(stage.info(), problem, places)).collect()
 }
 
 pub(super) fn problem_mistake(kind: &KindInfo, problem: Problem, places: &Places) -> Mistake {

@@ -130,9 +130,9 @@ impl StageReport {
 
 /// A stage's own result, or an older one that no longer counts.
 fn last_run(subject: &Subject<'_>, name: &StageName, state: &PlanState) -> Option<RunReport> {
-    let (is_current, record) = match state {
-        PlanState::Fresh(record) => (true, (**record).clone()),
-        _ => {
+    let (is_current, record) = match state.result() {
+        Some(record) => (true, record.clone()),
+        None => {
             let experiment = &subject.manifest.experiment.name;
             (false, subject.cache.last_record(experiment, name.as_str())?)
         }

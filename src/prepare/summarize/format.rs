@@ -2,16 +2,31 @@
 
 use pipeline_stages::kinds::{Better, Summarize};
 
+use super::groups::Group;
+
 /// How the values of a metric are shown.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Format {
     scale: f64,
     decimals: usize,
+    /// Whether all values are shown with an exponent.
+    exponents: bool,
 }
 
 impl Format {
     pub(super) fn of(summarize: &Summarize) -> Self {
-        Self { scale: summarize.scale, decimals: summarize.shown_decimals() }
+        Self { scale: summarize.scale, decimals: summarize.shown_decimals(), exponents: false }
+    }
+
+    /// The same for the values of these groups: with exponents if all of them are so small that they would be shown as zero,
+    /// unless the number of decimals is given.
+    pub(super) fn of_groups(summarize: &Summarize, groups: &[Group]) -> Self {
+        let format = Self::of(summarize);
+        let values = groups.iter().filter_map(|group| group.statistics);
+        let values = values.flat_map(|it| [it.min, it.max, it.mean]).filter(|it| it.is_finite());
+        let largest = values.fold(0.0, |largest: f64, value| largest.max(value.abs()));
+        let shown = format.scaled(largest) >= 0.5 * 0.1_f64.powi(format.decimals as i32);
+        Self { exponents: summarize.decimals.is_none() && largest > 0.0 && !shown, ..format }
     }
 
     /// A value, scaled and rounded.
@@ -25,9 +40,10 @@ impl Format {
                 (_, positive) => if positive { "inf" } else { "-inf" }.to_owned(),
             };
         }
-        let text = match scaled.abs() < LONG {
-            true => format!("{scaled:.decimals$}"),
-            false => format!("{scaled:.decimals$e}"),
+        let text = match (self.exponents, scaled.abs() < LONG) {
+            (true, _) if scaled != 0.0 => format!("{scaled:.2e}"),
+            (_, true) => format!("{scaled:.decimals$}"),
+            (_, false) => format!("{scaled:.decimals$e}"),
         };
         match text.strip_prefix('-') {
             Some(zero) if zero.bytes().all(|byte| matches!(byte, b'0' | b'.')) => zero.to_owned(),
@@ -119,6 +135,33 @@ mod tests {
         }
         assert_eq!(percent.name("a"), "a (%)");
         assert_eq!(format(1000.0, 0).name("a\nb"), "a b × 1000");
+    }
+
+    #[test]
+    fn small_values_have_exponents() {
+        let group = |value: f64| Group {
+            row: Vec::new(),
+            column: Vec::new(),
+            failed: 0,
+            statistics: crate::summarize::statistics::Statistics::of(&[value]),
+            versus: None,
+            reference: None,
+        };
+        let summarize = |decimals: Option<u32>| {
+            let parameters = json!({"metric": "m", "decimals": decimals});
+            serde_json::from_value(parameters).unwrap()
+        };
+        let small = [group(3.14159e-8), group(0.0)];
+        let format = Format::of_groups(&summarize(None), &small);
+        assert_eq!(
+            [3.14159e-8, 0.0, -2e-9].map(|it| format.value(it)),
+            ["3.14e-8", "0.000", "-2.00e-9"]
+        );
+        assert_eq!(Format::of_groups(&summarize(Some(3)), &small).value(3e-8), "0.000");
+        assert_eq!(
+            Format::of_groups(&summarize(None), &[group(0.5), group(3e-8)]).value(3e-8),
+            "0.000"
+        );
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(super) struct Group {
 pub(super) struct Differences {
     /// What is known of them; `None` without pairs.
     pub statistics: Option<Statistics>,
+    /// The runs that no run of the baseline agrees with.
+    pub alone: usize,
 }
 
 impl Differences {
@@ -89,7 +91,11 @@ pub(super) fn groups(
             let differences = group.runs.iter().filter_map(|(run, points)| {
                 Some(runs[*run].values[metric] - baseline.value(points, metric)?)
             });
-            Differences { statistics: Statistics::of(&differences.collect::<Vec<_>>()) }
+            let differences: Vec<f64> = differences.collect();
+            Differences {
+                statistics: Statistics::of(&differences),
+                alone: group.runs.len() - differences.len(),
+            }
         });
         let Members { row, column, failed, .. } = group;
         Group { row, column, failed, statistics, versus, reference: None }

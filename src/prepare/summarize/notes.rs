@@ -57,6 +57,13 @@ impl Behind<'_> {
             notes.push(format!("Only {}.", conditions.collect::<Vec<_>>().join(", ")));
         }
         if shown == Shown::Differences {
+            match pivot.alone {
+                0 => {}
+                1 => notes.push("1 run is not in it: no run of the baseline agrees with it in all other axes.".to_owned()),
+                alone => notes.push(format!(
+                    "{alone} runs are not in it: no run of the baseline agrees with them in all other axes."
+                )),
+            }
             return notes;
         }
         let mut cells = pivot.cells.iter().flatten().flatten();

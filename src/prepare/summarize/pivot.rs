@@ -26,6 +26,8 @@ pub(super) struct Pivot {
     pub columns: Vec<Label>,
     /// By row, then by column; `None` where there is no point.
     pub cells: Vec<Vec<Option<Cell>>>,
+    /// Of differences: how many runs have no run of the baseline to be compared with.
+    pub alone: usize,
     /// How many runs, or pairs, each cell has, if that is the same for all that have any.
     pub n: Option<usize>,
 }
@@ -57,7 +59,7 @@ impl Pivot {
         order: &Order,
         shown: Shown,
     ) -> Self {
-        let format = Format::of(summarize);
+        let format = Format::of_groups(summarize, groups);
         // The rows and columns of the baseline itself have no differences.
         let has_cell = |group: &&Group| shown == Shown::Values || group.versus.is_some();
         let groups: Vec<&Group> = groups.iter().filter(has_cell).collect();
@@ -88,6 +90,7 @@ impl Pivot {
             rows: rows.into_values().cloned().collect(),
             columns: columns.into_values().cloned().collect(),
             cells,
+            alone: groups.iter().filter_map(|it| it.versus).map(|versus| versus.alone).sum(),
             n,
         }
     }

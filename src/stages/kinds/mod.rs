@@ -159,6 +159,11 @@ impl KindConfig {
         with_parameters!(self, parameters => parameters.check_points(points))
     }
 
+    /// Gives axes that the manifest does not have a place.
+    pub fn place_axes(&mut self, axes: &[&str], points: &[Point]) {
+        with_parameters!(self, parameters => parameters.place_axes(axes, points));
+    }
+
     /// Whether it runs without instances that have failed.
     pub fn allows_missing(&self) -> bool {
         with_parameters!(self, parameters => parameters.allows_missing())

@@ -41,7 +41,7 @@ kind! {
     /// - `plot.svg`: lines with bands where the last of `columns` has at least three values, all numbers; otherwise bars with
     ///   whiskers. With several metrics one per metric, `plot-METRIC.svg`;
     /// - `metrics.json`: `runs`, `failed`, `groups`, and of the first metric `best-mean`, if it is known what is better.
-    Summarize = "summarize", version 2, seeded false, output Metrics;
+    Summarize = "summarize", version 3, seeded false, output Metrics;
     ports {
         /// The stage whose instances are summarized.
         of: Instances[Metrics];
@@ -59,7 +59,7 @@ kind! {
         r#where: BTreeMap<String, AxisValues> = BTreeMap::new();
         /// The baseline of the differences: `{ init = "scratch" }`. Its axes are among `rows` and `columns`.
         versus: BTreeMap<String, AxisValue> = BTreeMap::new();
-        /// Whether to go on without the instances that have failed. They are marked in the tables and plots, and listed.
+        /// Whether to go on without the instances that have failed, once all others have ended (`pipeline run --keep-going`). They are marked in the tables and plots, and listed.
         allow_missing: bool = false;
         /// A CSV file with published values to show beside these, relative to the manifest. Its columns are axes, and the metrics in their own unit;
         /// an axis that is not a column has any value.
@@ -70,7 +70,7 @@ kind! {
         order: BTreeMap<String, AxisValues> = BTreeMap::new();
         /// The factor by which values are multiplied in tables and plots: 100 for percent.
         scale: f64 = 1.0, in POSITIVE;
-        /// How many decimals the tables show. Without it: 3, and one less for each power of ten in `scale`; 1 for percent.
+        /// How many decimals the tables show. Without it: 3, and one less for each power of ten in `scale`; 1 for percent. Values that would all be shown as zero have an exponent.
         decimals: Option<u32> = None, in 0.0..=12.0;
         /// The title of the tables and plots.
         title: Option<String> = None;
@@ -307,6 +307,17 @@ impl Rules for Summarize {
             problems.push(Problem::new("versus", message));
         }
         problems
+    }
+
+    fn place_axes(&mut self, axes: &[&str], points: &[Point]) {
+        let own = axes_of(points);
+        for axis in axes.iter().filter(|axis| own.contains_key(*axis)) {
+            let is_listed =
+                self.places().iter().any(|(_, places)| places.iter().any(|one| one == axis));
+            if !is_listed && !self.r#where.contains_key(*axis) {
+                self.rows.push((*axis).to_owned());
+            }
+        }
     }
 
     fn allows_missing(&self) -> bool {

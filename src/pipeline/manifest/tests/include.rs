@@ -270,3 +270,21 @@ with = ["method"]
     error: 3 mistakes in x.toml; nothing was run
     "#);
 }
+
+#[test]
+fn a_long_chain_of_files_is_a_mistake() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in 0..3000 {
+        let text = format!("include = [\"{}.toml\"]\n", file + 1);
+        fs::write(folder.path().join(format!("{file}.toml")), text).expect("writable");
+    }
+    fs::write(
+        folder.path().join("main.toml"),
+        "include = [\"0.toml\", \"/dev/zero\"]\n[experiment]\nname = \"x\"\n",
+    )
+    .expect("writable");
+    let mistakes = read(&folder.path().join("main.toml"), &[]).expect_err("mistakes");
+    let shown = mistakes.render(Colour::Never);
+    assert!(shown.contains("files include each other more than 64 deep"), "{shown}");
+    assert!(shown.contains("cannot read /dev/zero: it is not a regular file"), "{shown}");
+}

@@ -68,7 +68,7 @@ impl Chart {
         groups: &[Group],
         order: &Order,
     ) -> Self {
-        let format = Format::of(summarize);
+        let format = Format::of_groups(summarize, groups);
         let (rows, columns) = (summarize.rows.as_slice(), summarize.columns.as_slice());
         let numbers = x_values(columns, groups);
         // The axes of the series and of the places, and a group's values on them.
