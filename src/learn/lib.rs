@@ -16,6 +16,7 @@ pub mod checkpoint;
 pub mod decay;
 pub mod decode;
 pub mod device;
+pub mod epoch_log;
 pub mod evaluate;
 pub mod finetune;
 pub mod forward_mode;

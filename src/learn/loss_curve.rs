@@ -7,6 +7,7 @@ use std::path::Path;
 use pipeline_stages::formats::CurveTable;
 use tch::{Device, Tensor};
 
+use crate::epoch_log::Values;
 use crate::tally::Tally;
 use crate::training_loop::{At, check_finite};
 
@@ -73,6 +74,12 @@ impl LossCurve {
     /// The rows so far.
     pub fn rows(&self) -> &Vec<Row> {
         &self.rows
+    }
+
+    /// What was measured in an epoch, counted from 0. `None` for one that is not over.
+    pub fn epoch_values(&self, epoch: u64) -> Option<Values> {
+        let [_, loss, accuracy] = *self.rows.get(usize::try_from(epoch).ok()?)?;
+        Some(vec![("loss", loss), (self.accuracy, accuracy)])
     }
 
     /// Takes over the rows of an interrupted run.

@@ -22,6 +22,7 @@ use tch::{Device, Kind, Tensor};
 use crate::augment::ViewSettings;
 use crate::augment::batched::DeviceViews;
 use crate::batches::{Images, ViewSource, shuffled};
+use crate::epoch_log::Values;
 use crate::inputs::{Inputs, Stored, input_side};
 use crate::loss_curve::{LossCurve, Row};
 use crate::network::{Mode, Projector, bytes_of, feature_count};
@@ -308,6 +309,10 @@ impl Method for Run<'_> {
         _pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         self.curve.after_step(at)
+    }
+
+    fn epoch_values(&self, epoch: u64) -> Option<Values> {
+        self.curve.epoch_values(epoch)
     }
 
     fn report(&self, at: At) -> anyhow::Result<()> {

@@ -1,7 +1,8 @@
 //! The loop that every training shares: epochs and steps, checkpoints, being stopped, going on again.
 //!
 //! What it is fed is prepared ahead where a GPU computes, so that neither waits for the other. Knows
-//! no method: what a step does, and what has to outlive an interruption, is the method's affair.
+//! no method: what a step does, and what has to outlive an interruption, is the method's affair. It writes the log of
+//! a training: what it runs on, and a line for each epoch.
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use tch::{Device, Tensor};
 
 use crate::batches::ahead;
 use crate::checkpoint::{Checkpoints, Due};
+use crate::epoch_log::{EpochLog, Values};
 
 /// Batches that are prepared ahead for a GPU.
 pub const BATCHES_AHEAD: usize = 3;
@@ -146,6 +148,9 @@ pub trait Method {
     /// When libtorch fails, or training diverged.
     fn report(&self, at: At) -> anyhow::Result<()>;
 
+    /// What was measured in an epoch, counted from 0, for the log. `None` for one that is not over.
+    fn epoch_values(&self, epoch: u64) -> Option<Values>;
+
     /// Whether it ends before its budget does.
     fn finished(&self) -> bool {
         false
@@ -184,11 +189,18 @@ pub fn run<M: Method>(
     ensure!(budget.steps_per_epoch > 0, "there are no samples to train on");
     let mut checkpoints = Checkpoints::new(context, parameters, method.device())?;
     let reached = checkpoints.restore::<Reached<M::Progress>>(&method.tensors())?;
-    let mut position = Position { steps: 0, settled: 0, checkpoints, context };
+    let log = EpochLog::new(context, budget.epochs());
+    let mut position = Position { steps: 0, settled: 0, checkpoints, context, log };
     if let Some(reached) = reached {
         (position.steps, position.settled) = (reached.steps, reached.settled);
         method.resume(reached.method);
-        context.note(format!("continues after step {} of {}", position.steps, budget.steps));
+        // A log is of one process: what an earlier one wrote is repeated, as far as it is known.
+        for (epoch, values) in (0..).map_while(|epoch| Some((epoch, method.epoch_values(epoch)?))) {
+            position.log.earlier(epoch, &values);
+        }
+        let continues = format!("continues after step {} of {}", position.steps, budget.steps);
+        context.log(&continues);
+        context.note(continues);
     }
     if position.settled < position.steps {
         settle(method, &mut position, budget)?;
@@ -205,6 +217,7 @@ struct Position<'a> {
     settled: u64,
     checkpoints: Checkpoints<'a>,
     context: &'a Context,
+    log: EpochLog<'a>,
 }
 
 impl Position<'_> {
@@ -250,15 +263,21 @@ fn epoch<M: Method>(
     let left = usize::try_from(budget.steps - position.steps)?;
     let rest =
         batches.into_iter().enumerate().skip(usize::try_from(at.step_of_epoch())?).take(left);
-    let prepared = rest.map(|(step, batch)| feed.prepare(epoch, u32::try_from(step)?, batch));
+    let prepared = rest.map(|(step, batch)| {
+        let images = batch.len();
+        Ok::<_, anyhow::Error>((images, feed.prepare(epoch, u32::try_from(step)?, batch)?))
+    });
+    position.log.begin();
     let on_gpu = method.device() != Device::Cpu;
     let mut reported = Instant::now();
     ahead(if on_gpu { BATCHES_AHEAD } else { 0 }, prepared, |batches| {
         for batch in batches {
             position.pause(method)?;
             let at = At { step: position.steps, budget };
-            method.step(batch?, at)?;
+            let (images, batch) = batch?;
+            method.step(batch, at)?;
             position.steps += 1;
+            position.log.saw(images);
             if !on_gpu || at.ends_run() || reported.elapsed() >= REPORT_INTERVAL {
                 method.report(at)?;
                 reported = Instant::now();
@@ -281,6 +300,11 @@ fn settle(
     let last = At { step: position.steps - 1, budget };
     method.after_step(last, &mut |method| position.pause(method))?;
     position.settled = position.steps;
+    if (last.ends_epoch() || method.finished())
+        && let Some(values) = method.epoch_values(last.epoch())
+    {
+        position.log.end(last.epoch(), &values);
+    }
     Ok(())
 }
 

@@ -25,6 +25,9 @@ To begin:  pipeline init  writes a manifest that runs,  pipeline run  runs it,\n
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// Whether there are colours. `auto`: on a terminal, unless NO_COLOR is set; everywhere with CLICOLOR_FORCE=1
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: clap::ColorChoice,
 }
 
 #[derive(Debug, Subcommand)]
@@ -45,7 +48,10 @@ pub(crate) enum Command {
     ///
     /// Instances of a stage that run for the same reason are shown together.
     Why(WhyArguments),
-    /// Show the state of stages, and their last runs
+    /// Show the state of stages, what runs, and their last runs
+    ///
+    /// Of a stage that runs: how far it is, how fast, how long it may take, since when and where; of one that was
+    /// interrupted, where; of one that failed, when and why. From any shell, also on another machine with the same cache.
     Status(StatusArguments),
     /// Show what stages measured
     ///
@@ -69,8 +75,8 @@ pub(crate) enum Command {
     Report(ReportArguments),
     /// Show what stages wrote to their logs
     ///
-    /// Of several stages, each log is headed by `==> NAME <==`.
-    Log(StageArguments),
+    /// Of several stages, each log is headed by `==> NAME <==`. With --follow, a heading also shows whose lines follow.
+    Log(LogArguments),
     /// Print the paths of the artifacts of stages
     ///
     /// Of several stages, a line for each: its name, a tab, its path.
@@ -395,6 +401,15 @@ pub(crate) struct StageArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct LogArguments {
+    #[command(flatten)]
+    pub(crate) manifest: ManifestArguments,
+    /// Show what is added, too, until the stages have ended, or no run is in progress that could start them
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct WhyArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
@@ -407,6 +422,9 @@ pub(crate) struct WhyArguments {
 pub(crate) struct StatusArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
+    /// Show it again whenever something changed, until nothing runs and no run is in progress
+    #[arg(short, long, conflicts_with = "json")]
+    pub(crate) watch: bool,
     /// Show every instance of a stage, however many there are
     #[arg(long)]
     pub(crate) all: bool,

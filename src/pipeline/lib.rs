@@ -7,8 +7,10 @@
 //!
 //! Does not depend on torch or on the bodies of stages. `manifest`, `graph`, `key` and `plan` are pure.
 
+mod activity;
 mod cache;
 mod cli;
+mod colour;
 mod commands;
 mod compare;
 mod complete;
@@ -34,13 +36,16 @@ mod process_tree;
 mod progress;
 mod reason;
 mod report;
+mod screen;
 mod shell;
 mod stage_name;
 mod state_words;
+mod table;
 #[doc(hidden)]
 pub mod testing;
 mod tracking;
 mod visible;
+mod width;
 mod worker;
 
 use std::process::ExitCode;

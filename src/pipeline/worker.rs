@@ -294,20 +294,33 @@ pub(crate) fn write_last_words(log: &Path, message: &str) {
     let _ = file.and_then(|mut file| writeln!(file, "{LAST_WORDS}{message}"));
 }
 
+/// The failure that a log ends with. `None` where it does not end with one.
+pub(crate) fn last_words(log: &Path) -> Option<String> {
+    let text = read_tail(log).ok()?;
+    let at = match text.rfind(&format!("\n{LAST_WORDS}")) {
+        Some(before) => before + 1,
+        None => text.starts_with(LAST_WORDS).then_some(0)?,
+    };
+    let message = without_colours(text.get(at + LAST_WORDS.len()..)?.trim_end());
+    (!message.is_empty()).then_some(message)
+}
+
 /// The last lines of a log, without the sequences that colour them.
 pub(crate) fn log_tail(log: &Path) -> Vec<String> {
-    let read = || -> std::io::Result<String> {
-        let mut file = File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let text = read().unwrap_or_default();
+    let text = read_tail(log).unwrap_or_default();
     // Programs that draw bars end their lines with carriage returns.
     let lines: Vec<&str> =
         text.split(['\n', '\r']).filter(|line| !line.trim().is_empty()).collect();
     let last = lines.iter().skip(lines.len().saturating_sub(LOG_LINES));
     last.map(|line| without_colours(line)).collect()
+}
+
+/// The end of a log.
+fn read_tail(log: &Path) -> std::io::Result<String> {
+    let mut file = File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -61,7 +61,7 @@ enum Events {
     /// To the orchestrator.
     Sent { to: Sender, last_progress: Mutex<Option<Instant>> },
     /// For tests: kept. The body is asked to stop after this many reports of progress.
-    Kept { events: Mutex<Vec<Event>>, stop_at: Option<usize> },
+    Kept { events: Mutex<Vec<Event>>, log: Mutex<Vec<String>>, stop_at: Option<usize> },
 }
 
 /// Progress that is reported more often is dropped: nobody can read it.
@@ -70,13 +70,16 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 impl Context {
     /// A context outside a worker process, for tests of a body. Its events are kept.
     pub fn for_test(request: Request) -> Self {
-        let events = Events::Kept { events: Mutex::default(), stop_at: None };
-        Self::new(request, events, Arc::default())
+        Self::for_test_until(request, None)
     }
 
     /// As [`Context::for_test`]; the body is asked to stop when it has reported its progress this many times.
     pub fn for_test_that_stops(request: Request, reports: usize) -> Self {
-        let events = Events::Kept { events: Mutex::default(), stop_at: Some(reports) };
+        Self::for_test_until(request, Some(reports))
+    }
+
+    fn for_test_until(request: Request, stop_at: Option<usize>) -> Self {
+        let events = Events::Kept { events: Mutex::default(), log: Mutex::default(), stop_at };
         Self::new(request, events, Arc::default())
     }
 
@@ -159,9 +162,21 @@ impl Context {
         self.send(Event::Note { text: text.into() });
     }
 
-    /// Reports what the work runs on, for the record.
+    /// Writes a line to the log of the stage.
+    pub fn log(&self, line: &str) {
+        match &self.events {
+            Events::Sent { .. } => write_log(line),
+            Events::Kept { log, .. } => lock(log).push(line.to_owned()),
+        }
+    }
+
+    /// Reports what the work runs on, for the record and the log.
     pub fn ran_on(&self, ran_on: RanOn) {
-        *lock(&self.ran_on) = Some(ran_on);
+        let mut known = lock(&self.ran_on);
+        if known.as_ref() != Some(&ran_on) {
+            self.log(&format!("runs on {ran_on}"));
+        }
+        *known = Some(ran_on);
     }
 
     /// Whether the work should checkpoint and return [`Stopped`].
@@ -187,6 +202,14 @@ impl Context {
         }
     }
 
+    /// The lines of the log so far, in a context for tests.
+    pub fn kept_log(&self) -> Vec<String> {
+        match &self.events {
+            Events::Kept { log, .. } => lock(log).clone(),
+            Events::Sent { .. } => Vec::new(),
+        }
+    }
+
     fn send(&self, event: Event) {
         match &self.events {
             // The orchestrator is gone.
@@ -194,7 +217,7 @@ impl Context {
                 self.stop.store(true, Ordering::Relaxed);
             }
             Events::Sent { .. } => {}
-            Events::Kept { events, stop_at } => {
+            Events::Kept { events, stop_at, .. } => {
                 let mut events = lock(events);
                 events.push(event);
                 let reports = events.iter().filter(|event| matches!(event, Event::Progress(_)));

@@ -239,6 +239,7 @@ fn a_worker_that_is_killed_is_a_failed_stage() {
           train (train) runs: no earlier run
     FAIL  train after [time]: fake-learn was killed (signal 9): by you, or because memory ran out
           the last lines of its log:
+          | runs on cpu, 4 threads
     ");
     assert!(ended.stderr.contains("      | step 3\n"), "the end of its log is shown: {ended}");
 

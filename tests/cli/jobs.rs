@@ -21,9 +21,9 @@ fn status_shows_what_another_process_runs() {
         running(&project).is_some_and(|line| line.contains("epoch"))
     });
     let line = running(&project).unwrap_or_default();
-    let start =
-        format!("simclr is running, started just now (process {} on ", run.pid().as_raw_pid());
-    assert!(line.starts_with(&start) && line.contains(", loss 0."), "{line}");
+    let start = format!("; started just now (process {} on ", run.pid().as_raw_pid());
+    assert!(line.starts_with("simclr is running: ") && line.contains(&start), "{line}");
+    assert!(line.contains(", loss 0."), "{line}");
     let status = project.pipeline("status experiment.toml --json").json();
     let owner = &status["stages"][1]["running"]["owner"];
     assert_eq!(owner["pid"], run.pid().as_raw_pid(), "{status}");

@@ -45,4 +45,5 @@ mod tutorial;
 mod users;
 mod verify;
 mod verify_rerun;
+mod watching;
 mod workers;

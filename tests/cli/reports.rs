@@ -195,8 +195,8 @@ fn metrics() {
 fn log_and_path() {
     let project = edited();
     let log = project.pipeline("log experiment.toml simclr").printed();
-    assert_eq!(log.lines().count(), 20);
-    assert!(log.starts_with("step 0\nstep 1\n"), "{log}");
+    assert_eq!(log.lines().count(), 21);
+    assert!(log.starts_with("runs on cpu, 4 threads\nstep 0\nstep 1\n"), "{log}");
     assert_snapshot!(project.pipeline("log experiment.toml data"), @r"
     status 0
     --- stderr

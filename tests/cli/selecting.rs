@@ -98,16 +98,17 @@ fn a_failure_ends_the_run() {
     the reason
     failed: 'sh -c echo bad >> ran; echo "first line"; echo "the reason" >&2; exit 3' ended with exit status 3
     "#);
-    assert_snapshot!(project.pipeline("status experiment.toml").printed(), @r"
+    assert_snapshot!(project.pipeline("status experiment.toml").printed(), @r#"
     stage  kind     state    last run  took  artifact  size
-    bad    command  dirty    never
+    bad    command  failed   never
     after  command  waiting  never
     good   command  dirty    never
     both   command  waiting  never
     last   command  waiting  never
 
+    bad failed just now: 'sh -c echo bad >> ran; echo "first line"; echo "the reason" >&2; exit 3' ended with exit status 3
     cache: [project]/cache
-    ");
+    "#);
 }
 
 #[test]

@@ -304,6 +304,11 @@ impl Running {
         eventually(&format!("'{text}' on standard error"), || self.read("stderr").contains(text));
     }
 
+    /// What it has printed so far.
+    pub fn printed(&self) -> String {
+        self.read("stdout")
+    }
+
     /// Waits for its end.
     pub fn wait(mut self) -> Ended {
         let deadline = Instant::now() + LIMIT;

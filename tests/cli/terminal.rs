@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::manifests::TRAINING;
 use crate::support::{Sandbox, eventually};
@@ -42,9 +43,20 @@ fn terminal() -> (File, OwnedFd) {
     (master.into(), end)
 }
 
+/// A terminal of a size.
+fn sized_terminal(columns: u16, rows: u16) -> (File, OwnedFd) {
+    let (window, end) = terminal();
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&end, size).expect("a terminal has a size");
+    (window, end)
+}
+
 /// What a call shows whose standard output is a terminal.
 fn on_a_terminal(project: &Sandbox, arguments: &str) -> String {
-    let (mut window, end) = terminal();
+    shown_on(terminal(), project, arguments)
+}
+
+fn shown_on((mut window, end): (File, OwnedFd), project: &Sandbox, arguments: &str) -> String {
     let mut command = project.command(arguments);
     let mut child = command.stdout(end).stderr(Stdio::null()).spawn().expect("it starts");
     drop(command);
@@ -118,4 +130,94 @@ fn a_terminal_that_goes_away_is_not_the_end_of_a_run() {
     eventually("a step", || project.read("journal").contains("step 1"));
     drop(window);
     assert!(child.wait().expect("it ends").success());
+}
+
+/// Instances with long names.
+const INSTANCES: &str = r#"
+[experiment]
+name = "instances"
+
+[matrix]
+init = ["from-all-images"]
+rate = [0.5, 0.9]
+
+[stages.score]
+kind = "command"
+shell = "true"
+environment = { INIT = "${init}", RATE = "${rate}" }
+"#;
+
+#[test]
+fn colours_are_for_terminals_unless_somebody_wants_others() {
+    let coloured = "\u{1b}[33mdirty\u{1b}[0m";
+    let project = Sandbox::new(INSTANCES).set("TERM", "xterm");
+    assert!(!project.pipeline("plan experiment.toml").stdout.contains('\u{1b}'));
+    assert!(on_a_terminal(&project, "plan experiment.toml").contains(coloured));
+    let never = on_a_terminal(&project, "plan experiment.toml --color never");
+    assert!(!never.contains('\u{1b}'), "{never:?}");
+    for command in ["plan", "status"] {
+        let always = project.pipeline(&format!("{command} experiment.toml --color always"));
+        assert!(always.stdout.contains(coloured), "{always}");
+    }
+    let graph = project.pipeline("--color=always graph experiment.toml").stdout;
+    assert!(graph.contains("\u{1b}[33m○\u{1b}[0m score@"), "{graph}");
+    let json = project.pipeline("status experiment.toml --json --color always").stdout;
+    assert!(!json.contains('\u{1b}'), "{json}");
+    assert!(project.pipeline("plan --help --color always").stdout.contains('\u{1b}'));
+    assert!(!project.pipeline("plan --help").stdout.contains('\u{1b}'));
+
+    let project = project.set("NO_COLOR", "1");
+    assert!(!on_a_terminal(&project, "plan experiment.toml").contains('\u{1b}'));
+    let project = Sandbox::new(INSTANCES).set("CLICOLOR_FORCE", "1");
+    assert!(project.pipeline("plan experiment.toml").stdout.contains(coloured));
+}
+
+#[test]
+fn tables_are_as_wide_as_the_terminal() {
+    let project = Sandbox::new(INSTANCES);
+    let plan = shown_on(sized_terminal(40, 24), &project, "plan experiment.toml");
+    let lines: Vec<&str> = plan.lines().take(2).collect();
+    assert_eq!(
+        lines,
+        ["score@…,rate=0.5  dirty  no earlier run", "score@…,rate=0.9  dirty  no earlier run"]
+    );
+    // A pipe has no width.
+    let plan = project.pipeline("plan experiment.toml").stdout;
+    assert!(plan.contains("score@init=from-all-images,rate=0.5  dirty"), "{plan}");
+    for size in [sized_terminal(1, 1), sized_terminal(0, 0)] {
+        assert!(shown_on(size, &project, "status experiment.toml").contains("dirty"));
+    }
+}
+
+#[test]
+fn bars_are_drawn_again_in_place_and_leave_nothing() {
+    let project = Sandbox::new(TRAINING).with_fake_learn("slow").set("TERM", "xterm");
+    let (mut window, end) = sized_terminal(60, 10);
+    let mut command = project.command("run experiment.toml simclr");
+    let mut child = command.stdout(Stdio::null()).stderr(end).spawn().expect("it starts");
+    drop(command);
+    assert!(child.wait().expect("it ends").success());
+    let mut shown = Vec::new();
+    let _ = window.read_to_end(&mut shown);
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(shown.contains(" left, loss 0."), "{shown:?}");
+    assert!(shown.contains("1/2 stages"), "{shown:?}");
+    // Up to the first of two lines, each time.
+    assert!(shown.matches("\u{1b}[1A\r").count() > 3, "{shown:?}");
+    let (_, last) = shown.rsplit_once("\r\u{1b}[J").expect("they are cleared");
+    assert!(last.starts_with("done  simclr in "), "{last:?}");
+}
+
+#[test]
+fn a_watch_is_drawn_in_place_and_gives_the_terminal_back() {
+    let project = Sandbox::new(TRAINING).with_fake_learn("slow").set("TERM", "xterm");
+    let run = project.start("run experiment.toml simclr --progress none");
+    project.wait_for_line("journal", "step 1");
+    let shown = shown_on(sized_terminal(50, 8), &project, "status experiment.toml --watch");
+    assert!(run.wait().status.success());
+    let (before, after) = shown.split_once("\u{1b}[?1049l").expect("it comes back");
+    assert!(before.starts_with("\u{1b}[?1049h"), "{before:?}");
+    assert!(before.contains("simclr is running"), "{before:?}");
+    assert!(after.contains("simclr") && after.contains("fresh"), "{after:?}");
+    assert!(!after.contains("running"), "{after:?}");
 }

@@ -16,6 +16,7 @@ use tch::{Device, Tensor};
 use super::FrozenEncoder;
 use crate::augment::batched::upload;
 use crate::decay;
+use crate::epoch_log::Values;
 use crate::loss_curve::{LossCurve, Row};
 use crate::network::{Builder, Linear, Mode, Pass, State};
 use crate::optimizer::Optimizer;
@@ -194,6 +195,10 @@ impl Method for LinearProbe<'_> {
         _pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         self.curve.after_step(at)
+    }
+
+    fn epoch_values(&self, epoch: u64) -> Option<Values> {
+        self.curve.epoch_values(epoch)
     }
 
     fn report(&self, at: At) -> anyhow::Result<()> {

@@ -8,6 +8,7 @@ use pipeline_stages::formats::{CurveTable, Evaluations};
 use pipeline_stages::message::Metrics;
 use serde::{Deserialize, Serialize};
 
+use crate::epoch_log::Values;
 use crate::tally::Sums;
 
 /// The sums of every method, in the order of a tally.
@@ -69,6 +70,29 @@ impl Curves {
         }
         table.write(&folder.join("curves.csv"))?;
         self.evaluations.write(folder, steps_per_epoch)
+    }
+
+    /// What was measured in an epoch, counted from 0, and in the last evaluation within it. `None` for one that is not
+    /// over.
+    pub fn epoch_values(
+        &self,
+        epoch: u64,
+        columns: &[&'static str],
+        steps_per_epoch: u64,
+    ) -> Option<Values> {
+        let row = self.epochs.get(usize::try_from(epoch).ok()?)?;
+        let mut values = vec![("loss", row.loss), ("train-accuracy", row.accuracy_on_given_labels)];
+        let mut add = |name, value: Option<f64>| values.extend(value.map(|value| (name, value)));
+        add("train-accuracy-clean", row.accuracy_on_clean_labels);
+        for (column, value) in columns.iter().zip(&row.extra) {
+            add(column, *value);
+        }
+        let is_within =
+            |steps: u64| steps.saturating_sub(1) / steps_per_epoch.max(1) == epoch && steps > 0;
+        let evaluation = self.evaluations.0.iter().rev().find(|row| is_within(row.steps));
+        add("validation-accuracy", evaluation.and_then(|row| row.validation_accuracy));
+        add("test-accuracy", evaluation.and_then(|row| row.test_accuracy));
+        Some(values)
     }
 
     /// The numbers of the last epoch and of the last evaluation, and the best validation.
@@ -155,6 +179,31 @@ mod tests {
         assert!((curves.test_drop() - 0.1).abs() < 1e-12);
         let test = curves.test_metrics();
         assert_eq!((test["test-accuracy"], test["best-test-accuracy-chosen-on-test"]), (0.8, 0.9));
+    }
+
+    #[test]
+    fn an_epoch_has_the_last_evaluation_within_it() {
+        let row = |loss: f64| EpochRow {
+            loss,
+            accuracy_on_given_labels: 0.5,
+            accuracy_on_clean_labels: Some(0.4),
+            extra: vec![None, Some(0.25)],
+        };
+        let curves = Curves {
+            epochs: vec![row(2.0), row(1.0), row(0.5)],
+            evaluations: Evaluations(vec![evaluation(5, 0.5, 0.6), evaluation(10, 0.7, 0.9)]),
+        };
+        let values = |epoch| curves.epoch_values(epoch, &["one", "other"], 10);
+        let measured = [
+            ("loss", 2.0),
+            ("train-accuracy", 0.5),
+            ("train-accuracy-clean", 0.4),
+            ("other", 0.25),
+        ];
+        let evaluated = [("validation-accuracy", 0.7), ("test-accuracy", 0.9)];
+        assert_eq!(values(0), Some([&measured[..], &evaluated].concat()));
+        assert_eq!(values(1).map(|values| values.len()), Some(4), "without an evaluation");
+        assert_eq!(values(3), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::curve::{Curves, EpochRow, EvaluationRow, SUMS};
 use super::data::{Batch, TrainingData};
 use super::recorder::Recorder;
 use super::{Length, Recipe};
+use crate::epoch_log::Values;
 use crate::loss::SampleLoss;
 use crate::network::{Classifier, Mode, NamedTensor};
 use crate::optimizer::Optimizer;
@@ -387,6 +388,10 @@ impl Method for Fit<'_> {
             self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.finish(at.epoch()))?;
         }
         Ok(())
+    }
+
+    fn epoch_values(&self, epoch: u64) -> Option<Values> {
+        self.curves.epoch_values(epoch, self.method.columns(), self.data.steps_per_epoch())
     }
 
     fn report(&self, at: At) -> anyhow::Result<()> {

@@ -171,6 +171,67 @@ fn what_has_no_effect_leaves_no_trace() {
     assert_same(folder.path(), "one", "other");
 }
 
+/// The line of an epoch without its numbers: `epoch 1/3: loss, train-accuracy, images/s, s`.
+fn shape(line: &str) -> String {
+    let mut parts = line.split("  ");
+    let epoch = parts.next().unwrap_or_default();
+    let is_name = |word: &&str| word.parse::<f64>().is_err();
+    let names: Vec<&str> = parts.map(|part| part.split(' ').find(is_name).unwrap()).collect();
+    format!("{epoch}: {}", names.join(", "))
+}
+
+#[test]
+fn the_log_of_a_training_has_its_device_and_a_line_for_each_epoch() {
+    for (stage, epochs, values) in [
+        (pretraining("adam"), 3, "loss, contrastive-accuracy"),
+        (
+            training("none"),
+            3,
+            "loss, train-accuracy, train-accuracy-clean, validation-accuracy, test-accuracy",
+        ),
+        (supervised_pretraining(), 3, "loss, train-accuracy, test-accuracy"),
+        (
+            meta_training(&json!({})),
+            2,
+            "loss, train-accuracy, train-accuracy-clean, meta-loss, weight-clean, weight-corrupted, \
+             validation-accuracy, test-accuracy",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        write_inputs(folder.path());
+        let request = request(folder.path(), &stage, "out");
+        let context = Context::for_test(request.clone());
+        pipeline_learn::run(learn_stage(&request), &context).unwrap();
+        let log = context.kept_log();
+        assert_eq!(log[0], "runs on cpu, 2 threads");
+        let lines: Vec<String> = log[1..].iter().map(|line| shape(line)).collect();
+        let expected =
+            (1..=epochs).map(|epoch| format!("epoch {epoch}/{epochs}: {values}, images/s, s"));
+        assert_eq!(lines, expected.collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn the_log_of_a_training_that_continues_has_the_earlier_epochs() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    // An epoch has 5 steps.
+    let request = request(folder.path(), &training("none"), "out");
+    assert!(run(&request, Some(7)));
+    let context = Context::for_test(request.clone());
+    pipeline_learn::run(learn_stage(&request), &context).unwrap();
+    let log: Vec<String> = context.kept_log().iter().map(|line| shape(line)).collect();
+    let values = "loss, train-accuracy, train-accuracy-clean, validation-accuracy, test-accuracy";
+    let expected = [
+        "runs on cpu, 2 threads: ".to_owned(),
+        format!("epoch 1/3: {values}"),
+        "continues after step 7 of 15: ".to_owned(),
+        format!("epoch 2/3: {values}, images/s, s"),
+        format!("epoch 3/3: {values}, images/s, s"),
+    ];
+    assert_eq!(log, expected);
+}
+
 #[test]
 fn a_checkpoint_that_cannot_be_written_ends_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
+use pipeline_stages::ArtifactType;
 use pipeline_stages::message::{self, Metrics, RanOn};
-use pipeline_stages::{ArtifactType, checkpoint};
 
 use super::damage::InputFolder;
 use super::layout::Bucket;
@@ -118,12 +118,12 @@ impl Claim {
 
     /// Where its worker has the folder for its checkpoint.
     pub(crate) fn checkpoint(&self) -> PathBuf {
-        self.cache.layout.partial(&self.key).join("checkpoint")
+        self.cache.layout.checkpoint(&self.key)
     }
 
     /// Whether there is a checkpoint of an interrupted run.
     pub(crate) fn resumes(&self) -> bool {
-        checkpoint::holds_work(&self.checkpoint())
+        self.cache.holds_checkpoint(&self.key)
     }
 
     /// Removes the checkpoint, where it was made from something else than the key says.

@@ -109,6 +109,13 @@ impl Cache {
         Ok((fs::read(path)?, is_running))
     }
 
+    /// How long the record of a run is to which its process still adds. `None` for a run that has ended.
+    pub(crate) fn run_in_progress(&self, experiment: &str, id: &str) -> Option<u64> {
+        let path = self.layout().run(experiment, id);
+        let length = fs::metadata(&path).ok()?.len();
+        Lock::is_taken(&path).then_some(length)
+    }
+
     /// Remembers that a run of an experiment ended now: one that found nothing to do leaves nothing else.
     pub(crate) fn set_checked(&self, experiment: &str) {
         // Only for people: a cache that cannot be written still has all results.

@@ -16,7 +16,7 @@
 //!   quarantine/records/<key>.json  records that no longer count, each with its <key>.reason
 //!   reruns/<key>-<n>/              outputs of `verify --rerun --keep`
 //!   failed/<key>/                  what a stage had written when it failed
-//!   running/<key>                  what works on a key now
+//!   running/<key>                  what works on a key now, or how far it was when it was interrupted
 //!   history/runs/<experiment>/     a file for each run that did something, a line for each event
 //!   history/plans/<digest>.json    the stages of runs, with their keys; history/manifests/ their texts
 //!   history/checked/<experiment>   when a run last ended, also one that found nothing to do
@@ -62,7 +62,8 @@ pub(crate) enum Bucket {
     Reruns,
     /// The outputs of failed stages, the newest of each key. Removed by the next success; people may delete them.
     Failed,
-    /// What works on a key now. Written by one reporter per run.
+    /// What works on a key now, and how far it was when it was interrupted. Written by one reporter per run; removed when
+    /// the stage ends otherwise.
     Running,
     /// What each run did. Written by one reporter per run; people may delete it, and `results` finds less then.
     History,
@@ -261,6 +262,11 @@ impl Layout {
     /// What a stage had written when it failed.
     pub(crate) fn failed(&self, key: &StageKey) -> PathBuf {
         self.bucket(Bucket::Failed).join(key.to_string())
+    }
+
+    /// Checkpoints of a key: see [`checkpoint`](pipeline_stages::checkpoint).
+    pub(crate) fn checkpoint(&self, key: &StageKey) -> PathBuf {
+        self.partial(key).join("checkpoint")
     }
 
     /// What works on a key now.

@@ -29,6 +29,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use pipeline_stages::checkpoint;
 use pipeline_stages::known::Known;
 
 pub(crate) use claim::{Claim, Committed, Execution, Lookup, NotCommitted};
@@ -162,6 +163,27 @@ impl Cache {
     pub(crate) fn last_record(&self, experiment: &str, stage: &str) -> Option<Record> {
         let key = self.head(experiment, stage)?;
         self.record(&key).or_else(|| Some(self.withdrawn(&key)?.record))
+    }
+
+    /// The keys that something works on, or did when it was interrupted.
+    pub(crate) fn running_keys(&self) -> impl Iterator<Item = StageKey> {
+        self.keys_in(Bucket::Running)
+    }
+
+    /// The keys that have a folder for checkpoints.
+    pub(crate) fn begun_keys(&self) -> impl Iterator<Item = StageKey> {
+        self.keys_in(Bucket::Partial)
+    }
+
+    /// The names in a bucket that are keys.
+    fn keys_in(&self, bucket: Bucket) -> impl Iterator<Item = StageKey> {
+        let listing = fs::read_dir(self.layout.bucket(bucket)).into_iter().flatten().flatten();
+        listing.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+    }
+
+    /// Whether an interrupted run of a key left a checkpoint.
+    pub(crate) fn holds_checkpoint(&self, key: &StageKey) -> bool {
+        checkpoint::holds_work(&self.layout.checkpoint(key))
     }
 
     /// What the artifact of a record says of itself, where its type says something.

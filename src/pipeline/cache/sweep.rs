@@ -33,6 +33,7 @@ pub(crate) fn sweep(cache: &Cache) {
         && is_due(&place)
     {
         sweep_checkpoints(cache);
+        sweep_running(cache);
         sweep_copies(cache);
         sweep_new_files(cache);
         sweep_links(cache);
@@ -69,6 +70,17 @@ fn sweep_checkpoints(cache: &Cache) {
             && cache.usable(&key).is_some()
         {
             let _ = durable::remove_tree(&entry.path());
+        }
+    }
+}
+
+/// What is said of keys that nothing works on and that have a result.
+fn sweep_running(cache: &Cache) {
+    for key in cache.running_keys() {
+        if let Ok(Some(_lock)) = Lock::try_take_existing(&cache.layout().lock(&key.to_string()))
+            && cache.usable(&key).is_some()
+        {
+            let _ = fs::remove_file(cache.layout().running(&key));
         }
     }
 }

@@ -8,23 +8,23 @@ use serde_json::{Value, json};
 
 use super::plan::state_json;
 use super::report;
-use super::{Project, print, print_json, print_raw};
+use super::{Project, print_coloured, print_json, print_raw};
 use crate::cli::{GraphArguments, GraphFormat};
 use crate::drawing::{self, Drawing, Links, Node};
-use crate::format;
 use crate::instances::{self, Row};
 use crate::manifest::Stage;
 use crate::plan::{Plan, PlanState};
 use crate::report::Extent;
 use crate::stage_name::StageName;
 use crate::state_words::{state_name, state_reason, states_in_words, symbol, together};
+use crate::table::Table;
 
 pub(crate) fn run(arguments: &GraphArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let plan = project.plan(&project.select(&arguments.manifest.stages())?);
     let most = instances::most(arguments.all);
     match arguments.format {
-        GraphFormat::Text => print(&text(&project, &plan, most))?,
+        GraphFormat::Text => print_coloured(&text(&project, &plan, most))?,
         GraphFormat::Dot => print_raw(dot(&project, &plan, most).as_bytes())?,
         GraphFormat::Mermaid => print_raw(mermaid(&project, &plan, most).as_bytes())?,
         GraphFormat::Svg => print_raw(svg(&project, &plan, arguments.all).as_bytes())?,
@@ -75,7 +75,8 @@ fn text(project: &Project, plan: &Plan, most: usize) -> String {
             let _ = write!(legend, "\n⊘ blocked: {name}, {}", state_reason(state));
         }
     }
-    format!("{text}\n\n{}\n{legend}\n", format::table(&rows))
+    let table = Table::new(&rows).names(1).states(1).ends_in_words().for_output();
+    format!("{text}\n\n{table}\n{legend}\n")
 }
 
 /// What stages read, each once: `← data (dataset), labels: noisy`.

@@ -6,16 +6,20 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::{Project, note, print, print_raw};
-use crate::cli::StageArguments;
+use super::{Project, log_follow, note, print, print_raw};
+use crate::cli::LogArguments;
 use crate::instances::names_in_words;
+use crate::key::StageKey;
 use crate::plan::{Plan, PlanState};
 use crate::stage_name::StageName;
 use crate::state_words::{state_name, state_reason};
 
-pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &LogArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let chosen = project.choose(&arguments.manifest.stages())?;
+    if arguments.follow {
+        return log_follow::follow(&project, &chosen);
+    }
     let plan = project.plan(&project.with_inputs(&chosen));
     let (mut shown, mut without) = (0, Vec::new());
     for name in &chosen {
@@ -40,6 +44,15 @@ pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The key that a stage has now.
+pub(super) fn key(plan: &Plan, name: &StageName) -> Option<StageKey> {
+    match plan.state(name)? {
+        PlanState::Fresh(record) => Some(record.key),
+        PlanState::Dirty { key, .. } => Some(*key),
+        PlanState::Waiting { .. } | PlanState::Blocked(_) => None,
+    }
+}
+
 /// The log of a stage.
 struct Log {
     path: PathBuf,
@@ -51,11 +64,7 @@ struct Log {
 impl Log {
     /// The newest log of a stage.
     fn find(project: &Project, plan: &Plan, name: &StageName) -> Option<Self> {
-        let current = match plan.state(name) {
-            Some(PlanState::Fresh(record)) => Some(record.key),
-            Some(PlanState::Dirty { key, .. }) => Some(*key),
-            _ => None,
-        };
+        let current = key(plan, name);
         // A stage that failed has a log under its current key; one whose key changed, under its last.
         let last = project.cache.head(&project.manifest.experiment.name, name.as_str());
         current.into_iter().chain(last).find_map(|key| {

@@ -10,6 +10,7 @@ mod init_data;
 mod job;
 mod kinds;
 mod log;
+mod log_follow;
 mod man;
 mod metrics;
 mod nearest;
@@ -21,6 +22,7 @@ mod results;
 mod run;
 mod settings;
 mod status;
+mod status_watch;
 mod time_left;
 mod verify;
 mod verify_rerun;
@@ -35,13 +37,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use clap_complete::CompleteEnv;
 use pipeline_stages::point::canonical;
 use pipeline_stages::url::blanked;
 
 use crate::cache::Cache;
 use crate::cli::{Arguments, Command, ManifestArguments};
+use crate::colour;
 use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
@@ -62,7 +65,14 @@ const INTERRUPTED: u8 = 130;
 pub(crate) fn main() -> ExitCode {
     // A shell that asks what to offer: this does not return then.
     CompleteEnv::with_factory(Arguments::command).var(completions::VARIABLE).complete();
-    let arguments = match Arguments::try_parse() {
+    let asked = colour::asked(std::env::args_os());
+    colour::choose(asked);
+    let mut command = Arguments::command().color(asked);
+    let matches = command.try_get_matches_from_mut(std::env::args_os());
+    let arguments = matches.and_then(|matches| {
+        Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    });
+    let arguments = match arguments {
         Ok(arguments) => arguments,
         Err(error) => return report_arguments(error),
     };
@@ -353,12 +363,32 @@ pub(crate) fn did_you_mean<'a>(name: &str, all: impl Iterator<Item = &'a str>) -
 
 /// Writes text for people to standard output.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    print_while_read(text).map(drop)
+}
+
+/// Writes text for people that this program has coloured, where standard output has colours.
+pub(crate) fn print_coloured(text: &str) -> anyhow::Result<()> {
+    print_coloured_while_read(text).map(drop)
+}
+
+/// The same. Returns whether somebody still reads it.
+pub(crate) fn print_coloured_while_read(text: &str) -> anyhow::Result<bool> {
+    print_exact(visible::coloured(text).as_bytes())
+}
+
+/// As [`print`]. Returns whether somebody still reads it: for commands that would go on otherwise.
+pub(crate) fn print_while_read(text: &str) -> anyhow::Result<bool> {
     print_exact(visible::text(text).as_bytes())
 }
 
 /// Writes what a program reads to standard output: as it is, but for a terminal. There, colours are left out, and what
 /// else could act on the terminal is escaped.
 pub(crate) fn print_raw(bytes: &[u8]) -> anyhow::Result<()> {
+    print_raw_while_read(bytes).map(drop)
+}
+
+/// The same. Returns whether somebody still reads it.
+pub(crate) fn print_raw_while_read(bytes: &[u8]) -> anyhow::Result<bool> {
     if !std::io::stdout().is_terminal() {
         return print_exact(bytes);
     }
@@ -367,7 +397,7 @@ pub(crate) fn print_raw(bytes: &[u8]) -> anyhow::Result<()> {
         Some(line) => visible::without_colours(line.trim_end_matches('\r')) + "\n",
         None => visible::without_colours(line),
     });
-    print(&lines.collect::<String>())
+    print_while_read(&lines.collect::<String>())
 }
 
 /// Writes a remark beside the output to standard error.
@@ -376,18 +406,18 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", visible::text(text));
 }
 
-/// Writes to standard output. It is not an error if nobody reads it any more (`| head`).
-fn print_exact(bytes: &[u8]) -> anyhow::Result<()> {
+/// Writes to standard output. It is not an error if nobody reads it any more (`| head`): returns whether somebody does.
+fn print_exact(bytes: &[u8]) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot write to standard output"),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).context("cannot write to standard output"),
     }
 }
 
 /// Prints a value as JSON.
 pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
-    print_exact(visible::json(&format!("{value:#}\n")).as_bytes())
+    print_exact(visible::json(&format!("{value:#}\n")).as_bytes()).map(drop)
 }
 
 /// What is wrong with the arguments, or the help that they ask for.
@@ -410,8 +440,7 @@ fn warn(project: &Project, selected: &[StageName]) {
 }
 
 fn colour_of_errors() -> Colour {
-    let is_coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    if is_coloured { Colour::Always } else { Colour::Never }
+    if colour::is_for_errors() { Colour::Always } else { Colour::Never }
 }
 
 /// Shows an error and returns its exit status.

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::time_left::{TimeLeft, plan_with_time};
-use super::{Project, print, print_json, warn};
+use super::{Project, print_coloured, print_json, warn};
 use crate::cli::{ManifestArguments, PlanArguments};
-use crate::format;
 use crate::instances::{self, MOST_INSTANCES, Row};
 use crate::plan::{Plan, PlanState};
 use crate::state_words::{state_name, state_reason, states_in_words};
+use crate::table::Table;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let PlanArguments { manifest, force, all, json, exit_code } = arguments;
@@ -40,7 +40,7 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     if arguments.json {
         print_json(&to_json(&project, &plan, &time))?;
     } else {
-        print(&to_text(&project, &plan, &time, arguments.all))?;
+        print_coloured(&to_text(&project, &plan, &time, arguments.all))?;
     }
     let would_run = arguments.exit_code && !plan.is_all_fresh();
     Ok(if would_run { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -73,7 +73,7 @@ fn to_text(project: &Project, plan: &Plan, time: &TimeLeft, all: bool) -> String
                 vec![template.to_owned(), states_in_words(&states) + &left]
             }
         });
-    let table = format::table(&rows.collect::<Vec<_>>());
+    let table = Table::new(&rows.collect::<Vec<_>>()).states(1).ends_in_words().for_output();
     let left = time.in_words(plan.iter().map(|(name, _)| name), "; ");
     format!("{table}\n{}: {}{left}\n", project.manifest.experiment.name, closing(plan))
 }

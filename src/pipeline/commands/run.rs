@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::plan::{self, Shown};
-use super::{INTERRUPTED, Project, print, settings, warn};
+use super::{INTERRUPTED, Project, print_coloured, settings, warn};
 use crate::cli::RunArguments;
 use crate::events::Outcome;
 use crate::execute::{self, Options, Summary};
@@ -14,6 +14,7 @@ use crate::instances::{self, Row, instances_in_words};
 use crate::manifest::Manifest;
 use crate::progress::{self, Reporters, RunningFiles, Style};
 use crate::stage_name::StageName;
+use crate::table::Table;
 use crate::tracking;
 
 pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
@@ -50,7 +51,7 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         &mut reporters,
     )?;
     if arguments.progress != Style::Json {
-        print(&table(&project.manifest, &summary, arguments))?;
+        print_coloured(&table(&project.manifest, &summary, arguments))?;
     }
     Ok(match summary.complete() {
         true => ExitCode::SUCCESS,
@@ -75,7 +76,8 @@ fn table(manifest: &Manifest, summary: &Summary, arguments: &RunArguments) -> St
             }
         }
     }
-    format!("\n{}\n{}\n", format::table(&rows), closing(manifest, summary, arguments))
+    let table = Table::new(&rows).states(1).for_output();
+    format!("\n{table}\n{}\n", closing(manifest, summary, arguments))
 }
 
 /// Whether the outcome of one of many instances has a line: a failure, and a run that did not reproduce its result.

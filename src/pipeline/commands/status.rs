@@ -1,34 +1,201 @@
-//! `pipeline status`: the state of every stage, and its last run.
+//! `pipeline status`: the state of every stage, what goes on, and its last run.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt;
 use std::process::ExitCode;
 
 use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
 use super::plan::state_json;
-use super::{Project, print, print_json};
+use super::{Project, print_coloured, print_json, status_watch};
+use crate::activity::{Activities, Activity};
 use crate::cache::Record;
 use crate::cli::StatusArguments;
+use crate::digest::Digest;
 use crate::format;
-use crate::instances::{self, Row};
-use crate::plan::PlanState;
-use crate::progress::Running;
+use crate::instances::{self, Row, instances_in_words};
+use crate::plan::{Plan, PlanState};
 use crate::stage_name::StageName;
-use crate::state_words::{state_name, state_reason, states_in_words};
+use crate::state_words::{state_name, state_reason};
+use crate::table::Table;
 
 pub(crate) fn run(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let chosen = project.choose(&arguments.manifest.stages())?;
+    if arguments.watch {
+        return status_watch::watch(&project, &chosen, arguments.all);
+    }
     let plan = project.plan(&project.with_inputs(&chosen));
-    let states = chosen.into_iter().filter_map(|name| Some((name, plan.state(name)?)));
-    let states: Vec<_> = states.collect();
+    let activities = Activities::look(&project.cache);
+    let states = states(&chosen, &plan, &activities);
     if arguments.json {
         print_json(&to_json(&project, &states))?;
     } else {
-        print(&to_text(&project, &states, arguments.all))?;
+        let sheet = Sheet::of(&LastRuns::of(&project), &states, arguments.all);
+        let rows: Vec<_> = sheet.rows.into_iter().map(|row| row.cells).collect();
+        let lines: String = sheet.lines.iter().map(|line| format!("{line}\n")).collect();
+        let cache = project.cache.layout().root().display();
+        let table = Table::new(&rows).states(2).for_output();
+        print_coloured(&format!("{table}\n{lines}cache: {cache}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is known of a stage: its plan, and what goes on beyond it.
+#[derive(Clone)]
+pub(super) struct Known<'a> {
+    state: &'a PlanState,
+    pub(super) activity: Option<Activity>,
+}
+
+impl Known<'_> {
+    /// Its state in a word.
+    pub(super) fn word(&self) -> &'static str {
+        self.activity.as_ref().map_or_else(|| state_name(self.state), Activity::name)
+    }
+
+    fn rank(&self) -> Rank {
+        match (&self.activity, self.state) {
+            (Some(Activity::Running(_)), _) => Rank::Running,
+            (Some(Activity::Failed(_)), _) | (None, PlanState::Blocked(_)) => Rank::Failed,
+            (Some(Activity::Interrupted(_)), _) => Rank::Interrupted,
+            (None, PlanState::Dirty { .. }) => Rank::Dirty,
+            (None, PlanState::Waiting { .. }) => Rank::Waiting,
+            (None, PlanState::Fresh(_)) => Rank::Fresh,
+        }
+    }
+}
+
+/// What matters how much to somebody who looks: the last ones most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    Fresh,
+    Waiting,
+    Dirty,
+    Interrupted,
+    Failed,
+    Running,
+}
+
+/// What is known of these stages.
+pub(super) fn states<'a>(
+    chosen: &[&'a StageName],
+    plan: &'a Plan,
+    activities: &Activities<'_>,
+) -> Vec<(&'a StageName, Known<'a>)> {
+    let known = chosen.iter().filter_map(|name| {
+        let state = plan.state(name)?;
+        Some((*name, Known { state, activity: activities.of(state) }))
+    });
+    known.collect()
+}
+
+/// A state of all stages as it is shown: a table, and lines below it.
+pub(super) struct Sheet {
+    /// The first one is the heading.
+    pub(super) rows: Vec<SheetRow>,
+    pub(super) lines: Vec<SheetLine>,
+}
+
+pub(super) struct SheetRow {
+    pub(super) cells: Vec<String>,
+    pub(super) rank: Rank,
+    /// How many stages it is about.
+    pub(super) stages: usize,
+}
+
+pub(super) struct SheetLine {
+    /// The stage that it is about. Empty where it is about many.
+    pub(super) name: String,
+    /// What follows on the name.
+    pub(super) text: String,
+    pub(super) rank: Rank,
+}
+
+impl fmt::Display for SheetLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.name, self.text)
+    }
+}
+
+impl Sheet {
+    /// A line for each stage; one for a stage of many instances, unless `all` of them are shown.
+    pub(super) fn of(
+        last_runs: &LastRuns<'_>,
+        states: &[(&StageName, Known<'_>)],
+        all: bool,
+    ) -> Self {
+        let most = instances::most(all);
+        let header = ["stage", "kind", "state", "last run", "took", "artifact", "size"];
+        let header = header.map(str::to_owned).to_vec();
+        let mut rows = vec![SheetRow { cells: header, rank: Rank::Running, stages: 0 }];
+        let known = || states.iter().map(|(name, known)| (*name, known));
+        for row in instances::rows(known(), most) {
+            rows.push(match row {
+                Row::One(name, known) => {
+                    let cells = line_of_one(last_runs, name, known);
+                    SheetRow { cells, rank: known.rank(), stages: 1 }
+                }
+                Row::Many(template, instances) => {
+                    let rank = instances.iter().map(|(_, known)| known.rank()).max();
+                    let cells = line_of_many(last_runs, template, &instances);
+                    SheetRow { cells, rank: rank.unwrap_or(Rank::Fresh), stages: instances.len() }
+                }
+            });
+        }
+        let blocked = known().filter(|(_, known)| matches!(known.state, PlanState::Blocked(_)));
+        let mut lines: Vec<_> =
+            folded(blocked, most, "is blocked,", "are blocked", |known| state_reason(known.state));
+        let is = |rank| known().filter(move |(_, known)| known.rank() == rank);
+        let line =
+            |known: &Known<'_>| known.activity.as_ref().map_or_else(String::new, Activity::line);
+        let failed = is(Rank::Failed).filter(|(_, known)| known.activity.is_some());
+        lines.extend(folded(failed, most, "", "failed", line));
+        lines.extend(folded(is(Rank::Interrupted), most, "", "were interrupted", line));
+        // Each: there are not many, and they are what somebody looks for.
+        lines.extend(folded(is(Rank::Running), usize::MAX, "", "are running", line));
+        Self { rows, lines }
+    }
+}
+
+/// A line for each of these stages; one for many instances, which tells the first one's.
+fn folded<'a, 'k: 'a>(
+    stages: impl Iterator<Item = (&'a StageName, &'a Known<'k>)>,
+    most: usize,
+    is: &str,
+    are: &str,
+    line: impl Fn(&Known<'_>) -> String,
+) -> Vec<SheetLine> {
+    let is = if is.is_empty() { String::new() } else { format!("{is} ") };
+    let lines = instances::rows(stages, most).into_iter().filter_map(|row| {
+        Some(match row {
+            Row::One(name, known) => SheetLine {
+                name: name.to_string(),
+                text: format!(" {is}{}", line(known)),
+                rank: known.rank(),
+            },
+            // What they have to say is mostly the same for all of them.
+            Row::Many(template, instances) => {
+                let (name, known) = instances.first()?;
+                let (count, first) = (instances.len(), line(known));
+                let name = if is.is_empty() { format!("{name} ") } else { String::new() };
+                let text = format!("{count} of {template} {are}; the first, {name}{first}");
+                SheetLine { name: String::new(), text, rank: known.rank() }
+            }
+        })
+    });
+    lines.collect()
+}
+
+/// How many instances are in which state: `140: 2 running, 3 fresh, 95 to run, 40 waiting`.
+fn states_in_words(instances: &[(&StageName, &Known<'_>)]) -> String {
+    let words = ["running", "failed", "interrupted", "fresh", "dirty", "waiting", "blocked"];
+    instances_in_words(words.map(|word| {
+        let count = instances.iter().filter(|(_, known)| known.word() == word).count();
+        (count, if word == "dirty" { "to run" } else { word })
+    }))
 }
 
 /// The record of a stage's last run: its own, or an older one that no longer counts.
@@ -39,46 +206,41 @@ fn last_run(project: &Project, name: &StageName, state: &PlanState) -> Option<Re
     }
 }
 
-/// What any process does for a stage now.
-fn running(project: &Project, state: &PlanState) -> Option<Running> {
-    match state {
-        PlanState::Dirty { key, .. } => Running::read(project.cache.layout(), key),
-        _ => None,
-    }
+/// What a table shows of the last runs of stages. Each is read once: it is another one only when the plan is.
+pub(super) struct LastRuns<'a> {
+    project: &'a Project,
+    known: RefCell<HashMap<StageName, Option<LastRun>>>,
 }
 
-/// A line for each stage; one for a stage of many instances, unless `all` of them are shown.
-fn to_text(project: &Project, states: &[(&StageName, &PlanState)], all: bool) -> String {
-    let most = instances::most(all);
-    let header = ["stage", "kind", "state", "last run", "took", "artifact", "size"];
-    let mut rows = vec![header.map(str::to_owned).to_vec()];
-    for row in instances::rows(states.iter().copied(), most) {
-        rows.push(match row {
-            Row::One(name, state) => line_of_one(project, name, state),
-            Row::Many(template, instances) => line_of_many(project, template, &instances),
-        });
+/// What a table shows of a last run.
+#[derive(Clone, Copy)]
+struct LastRun {
+    finished: u64,
+    seconds: f64,
+    artifact: Digest,
+    bytes: u64,
+}
+
+impl<'a> LastRuns<'a> {
+    pub(super) fn of(project: &'a Project) -> Self {
+        Self { project, known: RefCell::default() }
     }
-    let mut text = format!("{}\n", format::table(&rows));
-    let blocked = states.iter().filter(|(_, state)| matches!(state, PlanState::Blocked(_)));
-    for row in instances::rows(blocked.copied(), most) {
-        let line = match row {
-            Row::One(name, state) => format!("{name} is blocked, {}", state_reason(state)),
-            // What they cannot read is mostly the same for all of them.
-            Row::Many(template, instances) => {
-                let first = instances.first().map(|(_, state)| state_reason(state));
-                let first = first.unwrap_or_default();
-                format!("{} of {template} are blocked; the first, {first}", instances.len())
-            }
-        };
-        text.push_str(&format!("{line}\n"));
-    }
-    for (name, state) in states {
-        if let Some(running) = running(project, state) {
-            text.push_str(&format!("{name} {}\n", running.line()));
+
+    fn get(&self, name: &StageName, known: &Known<'_>) -> Option<LastRun> {
+        let mut runs = self.known.borrow_mut();
+        if let Some(run) = runs.get(name) {
+            return *run;
         }
+        let record = last_run(self.project, name, known.state);
+        let run = record.map(|record| LastRun {
+            finished: record.finished,
+            seconds: record.seconds,
+            artifact: record.output.digest,
+            bytes: record.output.extent.bytes,
+        });
+        runs.insert(name.clone(), run);
+        run
     }
-    text.push_str(&format!("cache: {}\n", project.cache.layout().root().display()));
-    text
 }
 
 fn kind(project: &Project, name: &StageName) -> String {
@@ -86,14 +248,15 @@ fn kind(project: &Project, name: &StageName) -> String {
     declaration.map_or("", |stage| stage.stage.info().name).to_owned()
 }
 
-fn line_of_one(project: &Project, name: &StageName, state: &PlanState) -> Vec<String> {
-    let mut row = vec![name.to_string(), kind(project, name), state_name(state).to_owned()];
-    match last_run(project, name, state) {
-        Some(record) => row.extend([
-            format::ago(record.finished),
-            format::seconds(record.seconds),
-            record.output.digest.short(),
-            format::bytes(record.output.extent.bytes),
+fn line_of_one(last_runs: &LastRuns<'_>, name: &StageName, known: &Known<'_>) -> Vec<String> {
+    let kind = kind(last_runs.project, name);
+    let mut row = vec![name.to_string(), kind, known.word().to_owned()];
+    match last_runs.get(name, known) {
+        Some(run) => row.extend([
+            format::ago(run.finished),
+            format::seconds(run.seconds),
+            run.artifact.short(),
+            format::bytes(run.bytes),
         ]),
         None => row.push("never".to_owned()),
     }
@@ -103,18 +266,19 @@ fn line_of_one(project: &Project, name: &StageName, state: &PlanState) -> Vec<St
 /// How many instances are in which state; and of all their last runs, when the newest was, how long they took
 /// together, and how large their artifacts are together.
 fn line_of_many(
-    project: &Project,
+    last_runs: &LastRuns<'_>,
     template: &str,
-    instances: &[(&StageName, &PlanState)],
+    instances: &[(&StageName, &Known<'_>)],
 ) -> Vec<String> {
-    let kind = instances.first().map(|(name, _)| kind(project, name)).unwrap_or_default();
-    let records = instances.iter().filter_map(|(name, state)| last_run(project, name, state));
+    let first = instances.first();
+    let kind = first.map(|(name, _)| kind(last_runs.project, name)).unwrap_or_default();
+    let runs = instances.iter().filter_map(|(name, known)| last_runs.get(name, known));
     let (mut newest, mut seconds) = (None, 0.0);
     let mut artifacts = HashMap::new();
-    for record in records {
-        newest = newest.max(Some(record.finished));
-        seconds += record.seconds;
-        artifacts.insert(record.output.digest, record.output.extent.bytes);
+    for run in runs {
+        newest = newest.max(Some(run.finished));
+        seconds += run.seconds;
+        artifacts.insert(run.artifact, run.bytes);
     }
     let last = match newest {
         None => "never ran".to_owned(),
@@ -128,15 +292,28 @@ fn line_of_many(
     vec![template.to_owned(), kind, format!("{}; {last}", states_in_words(instances))]
 }
 
-fn to_json(project: &Project, states: &[(&StageName, &PlanState)]) -> Value {
+fn to_json(project: &Project, states: &[(&StageName, Known<'_>)]) -> Value {
     let stages: Vec<Value> = states
         .iter()
-        .map(|(name, state)| {
-            let mut stage = state_json(state);
+        .map(|(name, known)| {
+            let (running, interrupted, failed) = match &known.activity {
+                Some(Activity::Running(running)) => (json!(running), Value::Null, Value::Null),
+                Some(Activity::Interrupted(interrupted)) => {
+                    // Where only the checkpoint is known, it is one all the same.
+                    let found = interrupted.as_ref().map(|found| json!(found));
+                    let known = found.unwrap_or_else(|| json!({ "has-checkpoint": true }));
+                    (Value::Null, known, Value::Null)
+                }
+                Some(Activity::Failed(failure)) => (Value::Null, Value::Null, json!(failure)),
+                None => (Value::Null, Value::Null, Value::Null),
+            };
+            let mut stage = state_json(known.state);
             stage["stage"] = json!(name);
             stage["kind"] = json!(kind(project, name));
-            stage["running"] = json!(running(project, state));
-            stage["last-run"] = json!(last_run(project, name, state));
+            stage["running"] = running;
+            stage["interrupted"] = interrupted;
+            stage["failed"] = failed;
+            stage["last-run"] = json!(last_run(project, name, known.state));
             stage
         })
         .collect();

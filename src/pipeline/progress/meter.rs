@@ -3,10 +3,9 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pipeline_stages::message::Unit;
 
-use super::bars::style;
 use super::{Rate, plain};
 use crate::format;
 
@@ -27,7 +26,11 @@ impl Meter {
     pub(crate) fn new(what: &'static str, total: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-            bar.set_style(style("      {prefix:16!} {bar:28.cyan/dim} {wide_msg}"));
+            // The template is a constant; one that indicatif cannot read shows the plain style.
+            let style =
+                ProgressStyle::with_template("      {prefix:16!} {bar:28.cyan/dim} {wide_msg}");
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+            bar.set_style(style.progress_chars("━╸─"));
             bar.with_prefix(what)
         });
         Self { what, total, bar, rate: Rate::default(), last: Instant::now() }

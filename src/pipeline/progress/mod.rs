@@ -8,16 +8,18 @@ mod meter;
 mod plain;
 mod running;
 
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use pipeline_stages::message::{Measured, Metrics, Progress};
 
 use crate::events::{Outcome, RunEvent};
-use crate::{format, visible};
+use crate::{format, screen, visible};
 
 pub(crate) use meter::Meter;
-pub(crate) use running::{Running, RunningFiles};
+pub(crate) use running::{Interrupted, Running, RunningFiles};
+
+/// What is measured of most trainings.
+const LOSS: &str = "loss";
 
 /// Shows a run.
 pub(crate) trait Reporter {
@@ -43,7 +45,7 @@ pub(crate) enum Style {
 
 pub(crate) fn reporter(style: Style) -> Box<dyn Reporter> {
     match style {
-        Style::Auto if std::io::stderr().is_terminal() => Box::new(bars::Bars::new()),
+        Style::Auto if screen::errors_can_be_drawn() => Box::new(bars::Bars::new()),
         Style::Auto | Style::Plain => Box::new(plain::Plain::default()),
         Style::Bars => Box::new(bars::Bars::new()),
         Style::Json => Box::new(Reporters(vec![Box::new(json::JsonLines), Box::new(Failures)])),
@@ -107,6 +109,24 @@ impl Course {
         let values = format::metrics(self.measured.iter().map(|(name, value)| (&**name, *value)));
         let parts: Vec<String> = phase.into_iter().chain([values]).collect();
         Some(parts.join(", ")).filter(|text| !text.is_empty())
+    }
+
+    /// The parts in which somebody who waits is interested most, and then the others: `2 min 05 s left`, `loss 0.43`,
+    /// `512 images/s`, `epoch 3/20`, `train-accuracy 0.8731`.
+    fn by_importance(&self) -> Vec<String> {
+        let value = |name: &str| {
+            let value = self.measured.get(name)?;
+            Some(format::metrics([(name, *value)]))
+        };
+        let loss = self.measured.contains_key(LOSS).then_some(LOSS);
+        // A method that does not measure a loss of this name may measure another one.
+        let other = || self.measured.keys().map(String::as_str).find(|name| name.contains(LOSS));
+        let loss = loss.or_else(other);
+        let phase = self.progress.as_ref().and_then(|progress| progress.phase.as_deref());
+        let phase = phase.map(|phase| visible::line(phase).into_owned());
+        let first = [self.left(), loss.and_then(value), self.speed(), phase];
+        let names = self.measured.keys().map(String::as_str).filter(|name| Some(*name) != loss);
+        first.into_iter().flatten().chain(names.filter_map(value)).collect()
     }
 
     /// `2,007 images/s`.

@@ -1,16 +1,17 @@
 //! What is done for a key now: a file in the cache, written by one reporter of the run, read by `status` of any process.
+//! The file of a stage that was stopped, or whose run was killed, stays: it says how far the stage was.
 //!
 //! Only for people: nothing depends on it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pipeline_stages::message::{Metrics, Progress};
 use serde::{Deserialize, Serialize};
 
 use super::{Course, Rate, Reporter};
 use crate::cache::{Layout, Lock, Owner, write_disposable};
-use crate::events::RunEvent;
+use crate::events::{Outcome, RunEvent};
 use crate::format;
 use crate::key::StageKey;
 use crate::stage_name::StageName;
@@ -38,24 +39,69 @@ pub(crate) struct Running {
     pub(crate) measured: Metrics,
     /// How much is done in a second, in the unit of its progress.
     pub(crate) rate: Option<f64>,
+    /// Whether it was stopped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    stopped: bool,
+}
+
+/// What was done for a key when its process was stopped or killed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Interrupted {
+    /// Who did it, and where.
+    pub(crate) owner: Owner,
+    /// The last sign of life: seconds since 1970, UTC.
+    pub(crate) at: u64,
+    /// How far it was.
+    pub(crate) progress: Option<Progress>,
+    /// Whether the next run continues from there, or from a little earlier.
+    pub(crate) has_checkpoint: bool,
+}
+
+impl Interrupted {
+    /// In one line: `was interrupted 3 min ago at epoch 9/20, 45 % (process 4711 on lab2); the next run continues from its
+    /// checkpoint`.
+    pub(crate) fn line(&self) -> String {
+        let course = Course { progress: self.progress.clone(), ..Course::default() };
+        let parts: Vec<String> =
+            [course.values(), course.percent()].into_iter().flatten().collect();
+        let at = if parts.is_empty() { "" } else { " at " };
+        let next = match self.has_checkpoint {
+            true => "the next run continues from its checkpoint",
+            false => "the next run begins again",
+        };
+        let (ago, parts) = (format::ago(self.at), parts.join(", "));
+        format!("was interrupted {ago}{at}{parts} ({}); {next}", self.owner)
+    }
 }
 
 impl Running {
     /// What is done for a key. `None` if nothing is, or if the process is gone.
     pub(crate) fn read(layout: &Layout, key: &StageKey) -> Option<Self> {
+        Self::look(layout, key)?.ok()
+    }
+
+    /// What is done for a key, or was done when it was interrupted. `None` if there was nothing.
+    pub(crate) fn look(layout: &Layout, key: &StageKey) -> Option<Result<Self, Interrupted>> {
         let path = layout.running(key);
         let running: Self = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+        let written = std::fs::metadata(&path).ok()?.modified().ok()?;
         let is_alive = if running.owner.host == Owner::this_process().host {
             // Not by its number, which could be that of another process now, or of one in another container.
             Lock::is_taken(&layout.lock(&key.to_string()))
         } else {
-            let written = std::fs::metadata(&path).ok()?.modified().ok()?;
             SystemTime::now().duration_since(written).is_ok_and(|silence| silence < SILENCE)
         };
-        is_alive.then_some(running)
+        if is_alive && !running.stopped {
+            return Some(Ok(running));
+        }
+        let Self { owner, progress, .. } = running;
+        let at = written.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Some(Err(Interrupted { owner, at, progress, has_checkpoint: false }))
     }
 
-    /// In one line: `is running, started 3 min ago (process 4711 on lab2): 81 %, epoch 3/20, loss 4.21`.
+    /// In one line: `is running: 81 %, epoch 3/20, loss 4.21, 2,007 images/s, 2 min 05 s left; started 3 min ago (process
+    /// 4711 on lab2)`.
     pub(crate) fn line(&self) -> String {
         let started = format::ago(self.owner.since);
         let course = Course {
@@ -63,10 +109,14 @@ impl Running {
             measured: self.measured.clone(),
             rate: Rate::Known(self.rate),
         };
-        let parts = [course.percent(), course.values(), course.speed()];
+        let parts = [course.percent(), course.values(), course.speed(), course.left()];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
-        let colon = if parts.is_empty() { "" } else { ": " };
-        format!("is running, started {started} ({}){colon}{}", self.owner, parts.join(", "))
+        match parts.is_empty() {
+            true => format!("is running; started {started} ({})", self.owner),
+            false => {
+                format!("is running: {}; started {started} ({})", parts.join(", "), self.owner)
+            }
+        }
     }
 }
 
@@ -91,7 +141,7 @@ impl RunningFiles {
         Self { layout, experiment: String::new(), stages: BTreeMap::new() }
     }
 
-    fn write(&mut self, name: &StageName) {
+    fn write(&mut self, name: &StageName, stopped: bool) {
         let Some(stage) = self.stages.get_mut(name) else { return };
         (stage.written, stage.changed) = (Instant::now(), false);
         let running = Running {
@@ -101,6 +151,7 @@ impl RunningFiles {
             progress: stage.course.progress.clone(),
             measured: stage.course.measured.clone(),
             rate: stage.course.rate.per_second(),
+            stopped,
         };
         // Not needed: a cache that cannot be written is reported elsewhere.
         if let Ok(text) = serde_json::to_vec(&running) {
@@ -125,7 +176,7 @@ impl Reporter for RunningFiles {
                 let (written, changed) = (Instant::now(), false);
                 let new = Followed { key: *key, owner, course, written, changed };
                 self.stages.insert(stage.clone(), new);
-                self.write(stage);
+                self.write(stage, false);
             }
             RunEvent::Progress { stage, progress } => {
                 self.stages.entry(stage.clone()).and_modify(|stage| {
@@ -139,6 +190,10 @@ impl Reporter for RunningFiles {
                     stage.changed = true;
                 });
             }
+            RunEvent::End { stage, outcome: Outcome::Stopped, .. } => {
+                self.write(stage, true);
+                self.stages.remove(stage);
+            }
             RunEvent::End { stage, .. } => self.forget(stage),
             _ => {}
         }
@@ -151,15 +206,16 @@ impl Reporter for RunningFiles {
         };
         let due = self.stages.iter().filter(|(_, stage)| is_due(stage));
         for name in due.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
-            self.write(&name);
+            self.write(&name, false);
         }
     }
 }
 
 impl Drop for RunningFiles {
     fn drop(&mut self) {
+        // A run that cannot continue: what still ran was interrupted.
         for name in self.stages.keys().cloned().collect::<Vec<_>>() {
-            self.forget(&name);
+            self.write(&name, true);
         }
     }
 }

@@ -1,0 +1,161 @@
+//! What is known of stages beyond the plan: which run now, which were interrupted, and which failed.
+//!
+//! One look at the cache for all stages, at the cost of what runs, and a stat for each stage that must run.
+
+use std::collections::{HashMap, HashSet};
+use std::time::UNIX_EPOCH;
+
+use serde::Serialize;
+
+use crate::cache::Cache;
+use crate::format;
+use crate::key::StageKey;
+use crate::plan::PlanState;
+use crate::progress::{Interrupted, Running};
+use crate::worker;
+
+/// What is known of a stage beyond the plan.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Activity {
+    Running(Box<Running>),
+    /// A run of it was stopped or killed. `None` where nobody knows how far it was.
+    Interrupted(Option<Box<Interrupted>>),
+    Failed(Failure),
+}
+
+/// How the last run of a stage failed, under the key that it has now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    /// Seconds since 1970, UTC.
+    pub(crate) at: u64,
+}
+
+impl Activity {
+    /// The name of the state, the same everywhere.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Running(_) => "running",
+            Self::Interrupted(_) => "interrupted",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    /// In one line, after the name of the stage.
+    pub(crate) fn line(&self) -> String {
+        match self {
+            Self::Running(running) => running.line(),
+            Self::Interrupted(Some(interrupted)) => interrupted.line(),
+            Self::Interrupted(None) => {
+                "was interrupted; the next run continues from its checkpoint".to_owned()
+            }
+            Self::Failed(Failure { message, at }) => {
+                let mut lines = message.lines();
+                let first = lines.next().unwrap_or_default();
+                let more = if lines.next().is_some() { " …" } else { "" };
+                format!("failed {}: {first}{more}", format::ago(*at))
+            }
+        }
+    }
+
+    /// What it is like: changes when the stage goes on to its next epoch, and not with every step.
+    pub(crate) fn stand(&self) -> String {
+        match self {
+            Self::Running(running) => {
+                let progress = running.progress.as_ref();
+                let phase = progress.and_then(|progress| progress.phase.clone());
+                format!("running {}", phase.unwrap_or_default())
+            }
+            other => other.name().to_owned(),
+        }
+    }
+}
+
+/// The newest runs among which those in progress are.
+const RUNS: usize = 10;
+
+/// What changes when a stage begins or ends: at the cost of a few stats, however many stages there are.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stand {
+    running: HashSet<StageKey>,
+    /// The runs in progress, each with the length of its record.
+    runs: Vec<(String, u64)>,
+    newest: Option<String>,
+}
+
+impl Stand {
+    pub(crate) fn of(cache: &Cache, experiment: &str, activities: &Activities<'_>) -> Self {
+        let names = cache.runs(experiment);
+        let newest = names.first().cloned();
+        let runs = names.into_iter().take(RUNS);
+        let runs = runs.filter_map(|id| {
+            let length = cache.run_in_progress(experiment, &id)?;
+            Some((id, length))
+        });
+        let running = activities.running.keys().copied().collect();
+        Self { running, runs: runs.collect(), newest }
+    }
+
+    /// Whether a run of the experiment is in progress.
+    pub(crate) fn has_run(&self) -> bool {
+        !self.runs.is_empty()
+    }
+}
+
+/// One look at the cache.
+pub(crate) struct Activities<'a> {
+    cache: &'a Cache,
+    running: HashMap<StageKey, Running>,
+    interrupted: HashMap<StageKey, Interrupted>,
+    /// The keys that have a folder for checkpoints.
+    begun: HashSet<StageKey>,
+}
+
+impl<'a> Activities<'a> {
+    pub(crate) fn look(cache: &'a Cache) -> Self {
+        let (mut running, mut interrupted) = (HashMap::new(), HashMap::new());
+        for key in cache.running_keys() {
+            match Running::look(cache.layout(), &key) {
+                Some(Ok(found)) => drop(running.insert(key, found)),
+                Some(Err(found)) => drop(interrupted.insert(key, found)),
+                None => {}
+            }
+        }
+        Self { cache, running, interrupted, begun: cache.begun_keys().collect() }
+    }
+
+    /// Whether something runs for a key.
+    pub(crate) fn runs(&self, key: &StageKey) -> bool {
+        self.running.contains_key(key)
+    }
+
+    /// What is known of a stage.
+    pub(crate) fn of(&self, state: &PlanState) -> Option<Activity> {
+        let running = |key| self.running.get(key).cloned().map(Box::new).map(Activity::Running);
+        match state {
+            // It has a result, and runs again because somebody asked for it.
+            PlanState::Fresh(record) => running(&record.key),
+            PlanState::Dirty { key, .. } => running(key).or_else(|| self.ended(key)),
+            PlanState::Waiting { .. } | PlanState::Blocked(_) => None,
+        }
+    }
+
+    fn ended(&self, key: &StageKey) -> Option<Activity> {
+        let has_checkpoint = self.begun.contains(key) && self.cache.holds_checkpoint(key);
+        if let Some(interrupted) = self.interrupted.get(key) {
+            let interrupted = Interrupted { has_checkpoint, ..interrupted.clone() };
+            return Some(Activity::Interrupted(Some(Box::new(interrupted))));
+        }
+        self.failure(key)
+            .map(Activity::Failed)
+            .or_else(|| has_checkpoint.then_some(Activity::Interrupted(None)))
+    }
+
+    /// What the log of a key ends with, if that is a failure.
+    fn failure(&self, key: &StageKey) -> Option<Failure> {
+        let log = self.cache.layout().log(key);
+        let written = std::fs::metadata(&log).ok()?.modified().ok()?;
+        let at = written.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Some(Failure { message: worker::last_words(&log)?, at })
+    }
+}

@@ -1,0 +1,227 @@
+//! `pipeline log --follow`: what stages wrote to their logs, and what they add, until they have ended.
+
+use std::collections::HashMap;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::bail;
+
+use super::log::key;
+use super::{INTERRUPTED, Project, note, print_raw_while_read};
+use crate::activity::{Activities, Stand};
+use crate::facts::CacheFacts;
+use crate::instances::names_in_words;
+use crate::plan::{Plan, PlanState};
+use crate::screen::Requests;
+use crate::stage_name::StageName;
+
+/// How often it looks.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// A line that has not come to its end is shown after this time: it may be a question, or a bar.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// How much of a log is read at once.
+const BLOCK: u64 = 1 << 20;
+
+/// Looks of which nothing may be to be followed before it ends: a run that has just been started is not the end.
+const QUIET_LOOKS: u32 = 4;
+
+pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result<ExitCode> {
+    let experiment = &project.manifest.experiment.name;
+    let needed = project.with_inputs(chosen);
+    let facts = CacheFacts::look(&project.cache, &project.manifest, &needed);
+    let make = || Plan::of(&project.manifest, &project.graph, &needed, &facts);
+    let requests = Requests::listen()?;
+    let (mut plan, mut seen) = (make(), None);
+    let mut output = Output { has_headings: chosen.len() > 1, ..Output::default() };
+    let mut logs: HashMap<&StageName, Followed> = HashMap::new();
+    let (mut quiet, mut waits_for, mut has_said) = (0, Vec::new(), false);
+    loop {
+        let activities = Activities::look(&project.cache);
+        let stand = Stand::of(&project.cache, experiment, &activities);
+        let is_news = seen.as_ref().is_some_and(|seen| *seen != stand);
+        if is_news {
+            plan = make();
+        }
+        for name in chosen {
+            let runs = key(&plan, name).is_some_and(|key| activities.runs(&key));
+            // Nothing is added to the others.
+            let is_open = logs.get(name).is_some_and(|log| log.is_growing);
+            if seen.is_some() && !is_news && !runs && !is_open {
+                continue;
+            }
+            let log = logs.entry(name).or_default();
+            log.is_growing = runs;
+            if let Some(path) = path(project, &plan, name)
+                && !log.show(&path, name, &mut output)?
+            {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        let has_run = stand.has_run();
+        seen = Some(stand);
+        let open: Vec<&StageName> = chosen
+            .iter()
+            .copied()
+            .filter(|name| {
+                let is_fresh = matches!(plan.state(name), Some(PlanState::Fresh(_)));
+                let runs = key(&plan, name).is_some_and(|key| activities.runs(&key));
+                runs || (has_run && !is_fresh)
+            })
+            .collect();
+        quiet = if open.is_empty() { quiet + 1 } else { 0 };
+        if quiet >= QUIET_LOOKS {
+            break;
+        }
+        // Not at once: between two stages of a run there is a moment in which none runs.
+        let waits = open.iter().filter(|name| logs.get(*name).is_some_and(|log| !log.is_growing));
+        let waits: Vec<&StageName> = waits.copied().collect();
+        if !waits.is_empty() && waits == waits_for && !has_said {
+            note(&format!("waits for {} to start", names_in_words(waits.iter().copied())));
+            has_said = true;
+        }
+        waits_for = waits;
+        if requests.wait(INTERVAL, || false) {
+            output.finish(&mut logs)?;
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    }
+    output.finish(&mut logs)?;
+    match chosen {
+        [only] if output.shown.is_none() && path(project, &plan, only).is_none() => {
+            bail!("'{only}' does not have a log: it has not run yet, and no run is in progress")
+        }
+        _ if output.shown.is_none()
+            && chosen.iter().all(|name| path(project, &plan, name).is_none()) =>
+        {
+            bail!("none of these has a log: they have not run yet, and no run is in progress")
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The newest log of a stage.
+fn path(project: &Project, plan: &Plan, name: &StageName) -> Option<PathBuf> {
+    let last = project.cache.head(&project.manifest.experiment.name, name.as_str());
+    let keys = key(plan, name).into_iter().chain(last);
+    let mut paths = keys.map(|key| project.cache.layout().log(&key));
+    paths.find(|path| path.exists())
+}
+
+/// A log, as far as it was shown.
+#[derive(Default)]
+struct Followed {
+    /// Which file it is. A stage that runs again writes another one.
+    file: Option<Identity>,
+    read: u64,
+    /// A line that has not come to its end.
+    rest: Vec<u8>,
+    /// When something was added last.
+    grew: Option<Instant>,
+    is_growing: bool,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Identity {
+    path: PathBuf,
+    device: u64,
+    number: u64,
+    /// A number of a file is used again when the file is gone.
+    made: Option<SystemTime>,
+}
+
+impl Identity {
+    fn of(path: &Path, metadata: &Metadata) -> Self {
+        let (device, number) = (metadata.dev(), metadata.ino());
+        Self { path: path.to_owned(), device, number, made: metadata.created().ok() }
+    }
+}
+
+impl Followed {
+    /// Shows what is new. Returns whether somebody still reads it.
+    fn show(&mut self, path: &Path, name: &StageName, output: &mut Output) -> anyhow::Result<bool> {
+        // It can be removed at any time, when its stage runs again.
+        let Ok(metadata) = fs::metadata(path) else { return Ok(true) };
+        let identity = Identity::of(path, &metadata);
+        if self.file.as_ref() != Some(&identity) || metadata.len() < self.read {
+            if self.file.is_some() {
+                output.write(name, &std::mem::take(&mut self.rest))?;
+                note(&format!("{name} runs again: this is its new log"));
+            }
+            *self = Self { file: Some(identity), is_growing: self.is_growing, ..Self::default() };
+        }
+        while self.read < metadata.len() {
+            let Ok(block) = read(path, self.read) else { return Ok(true) };
+            if block.is_empty() {
+                break;
+            }
+            self.read += block.len() as u64;
+            self.grew = Some(Instant::now());
+            self.rest.extend(block);
+            let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let lines: Vec<u8> = self.rest.drain(..whole).collect();
+            if !output.write(name, &lines)? {
+                return Ok(false);
+            }
+        }
+        let is_late = self.grew.is_some_and(|grew| grew.elapsed() > PATIENCE);
+        if is_late || !self.is_growing {
+            return output.write(name, &std::mem::take(&mut self.rest));
+        }
+        Ok(true)
+    }
+}
+
+/// A block of a file, from a place on.
+fn read(path: &Path, from: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut block = Vec::new();
+    file.take(BLOCK).read_to_end(&mut block)?;
+    Ok(block)
+}
+
+/// What was shown so far.
+#[derive(Default)]
+struct Output {
+    /// Whether there are several stages, so that it must be shown whose lines follow.
+    has_headings: bool,
+    /// Whose lines were shown last.
+    shown: Option<StageName>,
+    is_within_line: bool,
+}
+
+impl Output {
+    /// Writes lines of a stage, below a heading where they are not of the one before. Returns whether somebody reads it.
+    fn write(&mut self, name: &StageName, lines: &[u8]) -> anyhow::Result<bool> {
+        if lines.is_empty() {
+            return Ok(true);
+        }
+        if self.shown.as_ref() != Some(name) {
+            if self.has_headings {
+                let end = if self.is_within_line { "\n" } else { "" };
+                let gap = if self.shown.is_some() { "\n" } else { "" };
+                let heading = format!("{end}{gap}==> {name} <==\n");
+                if !print_raw_while_read(heading.as_bytes())? {
+                    return Ok(false);
+                }
+            }
+            self.shown = Some(name.clone());
+        }
+        self.is_within_line = lines.last() != Some(&b'\n');
+        print_raw_while_read(lines)
+    }
+
+    /// Writes lines that did not come to their end.
+    fn finish(&mut self, logs: &mut HashMap<&StageName, Followed>) -> anyhow::Result<()> {
+        for (name, log) in logs {
+            self.write(name, &std::mem::take(&mut log.rest))?;
+        }
+        Ok(())
+    }
+}

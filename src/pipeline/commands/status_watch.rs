@@ -1,0 +1,200 @@
+//! `pipeline status --watch`: the states again and again, until nothing runs.
+//!
+//! The files outside the cache are read once. What is looked at again is what runs, and the plan when something began or
+//! ended.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use super::status::{Known, LastRuns, Rank, Sheet, states};
+use super::{INTERRUPTED, Project, print_coloured, print_coloured_while_read};
+use crate::activity::{Activities, Stand};
+use crate::facts::CacheFacts;
+use crate::plan::Plan;
+use crate::screen::{self, Page, Requests, Size};
+use crate::stage_name::StageName;
+use crate::table::Table;
+use crate::width;
+
+/// How often it looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A plan may take this part of the time, so that thousands of stages that end fast cost little.
+const PLANNING: u32 = 10;
+
+/// Looks of which nothing may run before it ends: a run that has just been started is not the end.
+const QUIET_LOOKS: u32 = 2;
+
+pub(super) fn watch(
+    project: &Project,
+    chosen: &[&StageName],
+    all: bool,
+) -> anyhow::Result<ExitCode> {
+    let needed = project.with_inputs(chosen);
+    let facts = CacheFacts::look(&project.cache, &project.manifest, &needed);
+    let make = || Plan::of(&project.manifest, &project.graph, &needed, &facts);
+    let experiment = &project.manifest.experiment.name;
+    let requests = Requests::listen()?;
+    let mut plan = make();
+    let mut planned = Instant::now();
+    let mut cost = Duration::ZERO;
+    let mut seen = Stand::of(&project.cache, experiment, &Activities::look(&project.cache));
+    let mut page = None;
+    let mut shown = Vec::new();
+    let mut quiet = 0;
+    let mut last_runs = LastRuns::of(project);
+    loop {
+        let activities = Activities::look(&project.cache);
+        let stand = Stand::of(&project.cache, experiment, &activities);
+        let known = states(chosen, &plan, &activities);
+        let is_over = !stand.has_run() && known.iter().all(|(_, known)| known.word() != "running");
+        quiet = if is_over { quiet + 1 } else { 0 };
+        let is_last = quiet >= QUIET_LOOKS;
+        if stand != seen && (is_last || planned.elapsed() > cost * PLANNING) {
+            let began = Instant::now();
+            plan = make();
+            (planned, cost, seen) = (Instant::now(), began.elapsed(), stand);
+            last_runs = LastRuns::of(project);
+            // Some may have become known to be ready.
+            continue;
+        }
+        match screen::of_output() {
+            Some(_) if is_last => break,
+            Some(size) => {
+                let sheet = Sheet::of(&last_runs, &known, all);
+                if page.is_none() {
+                    page = Some(Page::open()?);
+                }
+                let draw = |size| match &page {
+                    Some(page) => page.draw(&lines(project, &sheet, size), size),
+                    None => Ok(()),
+                };
+                draw(size)?;
+                let mut drawn = size;
+                // Another size is drawn at once.
+                let stopped = requests.wait(INTERVAL, || {
+                    if let Some(size) = screen::of_output().filter(|size| *size != drawn) {
+                        drawn = size;
+                        return draw(size).is_err();
+                    }
+                    false
+                });
+                if stopped {
+                    return Ok(ExitCode::from(INTERRUPTED));
+                }
+            }
+            None => {
+                // Not with every step: only when a stage begins, ends, or goes on to its next epoch.
+                let now = stands(&known);
+                if now != shown {
+                    let gap = if shown.is_empty() { "" } else { "\n" };
+                    if !print_coloured_while_read(&format!(
+                        "{gap}{}",
+                        text(&last_runs, &known, all)
+                    ))? {
+                        return Ok(ExitCode::SUCCESS);
+                    }
+                    shown = now;
+                }
+                if is_last {
+                    return Ok(ExitCode::SUCCESS);
+                }
+                if requests.wait(INTERVAL, || false) {
+                    return Ok(ExitCode::from(INTERRUPTED));
+                }
+            }
+        }
+    }
+    drop(page);
+    let activities = Activities::look(&project.cache);
+    print_coloured(&text(&last_runs, &states(chosen, &plan, &activities), all))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn stands(known: &[(&StageName, Known<'_>)]) -> Vec<String> {
+    let stand = |(_, known): &(&StageName, Known<'_>)| match &known.activity {
+        Some(activity) => activity.stand(),
+        None => known.word().to_owned(),
+    };
+    known.iter().map(stand).collect()
+}
+
+/// All of it, for standard output that is not a terminal, and at the end.
+fn text(last_runs: &LastRuns<'_>, known: &[(&StageName, Known<'_>)], all: bool) -> String {
+    let sheet = Sheet::of(last_runs, known, all);
+    let rows: Vec<_> = sheet.rows.into_iter().map(|row| row.cells).collect();
+    let lines: String = sheet.lines.iter().map(|line| format!("{line}\n")).collect();
+    let gap = if lines.is_empty() { "" } else { "\n" };
+    format!("{}{gap}{lines}", Table::new(&rows).states(2).for_output())
+}
+
+/// As much of it as a terminal can show: what is finished is left out first.
+fn lines(project: &Project, sheet: &Sheet, size: Size) -> Vec<String> {
+    let experiment = &project.manifest.experiment.name;
+    let title = format!("{experiment}   (Ctrl-C ends this view, not the run)");
+    let ranks: Vec<Rank> = sheet.rows.iter().skip(1).map(|row| row.rank).collect();
+    let ranks_of_notes: Vec<Rank> = sheet.lines.iter().map(|line| line.rank).collect();
+    // The title, a gap, the heading, a gap.
+    let room = size.height.saturating_sub(4);
+    let room_of_notes = room.div_ceil(2).max(room.saturating_sub(ranks.len()));
+    let (kept_notes, all_notes) = most_important(&ranks_of_notes, room_of_notes);
+    let room_of_rows = room.saturating_sub(kept_notes.len() + usize::from(!all_notes));
+    let (kept_rows, all_rows) = most_important(&ranks, room_of_rows);
+    let mut cells: Vec<_> = sheet.rows.iter().take(1).map(|row| row.cells.clone()).collect();
+    cells.extend(kept_rows.iter().filter_map(|&row| Some(sheet.rows.get(row + 1)?.cells.clone())));
+    // Only the table has colours; everything else is cut as it is.
+    let plain = |line: &str| screen::cut(line, size);
+    let mut lines = vec![plain(&title), String::new()];
+    lines.extend(Table::new(&cells).states(2).for_page(size.width));
+    if !all_rows {
+        let left_out = (0..ranks.len()).filter(|row| !kept_rows.contains(row));
+        let left_out = left_out.filter_map(|row| sheet.rows.get(row + 1));
+        let (finished, others): (Vec<_>, Vec<_>) =
+            left_out.partition(|row| row.rank == Rank::Fresh);
+        let count = |rows: &[&super::status::SheetRow]| rows.iter().map(|row| row.stages).sum();
+        let counts: [(usize, &str); 2] = [(count(&finished), "fresh"), (count(&others), "others")];
+        let counts = counts.iter().filter(|(count, _)| *count > 0);
+        let counts: Vec<_> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+        lines.push(plain(&format!("… and {}", counts.join(", "))));
+    }
+    lines.push(String::new());
+    let kept: Vec<_> = kept_notes.iter().filter_map(|&note| sheet.lines.get(note)).collect();
+    let names: Vec<&str> = kept.iter().map(|line| line.name.as_str()).collect();
+    let names = width::names(&names, (size.width / 3).max(16));
+    let notes = names.iter().zip(&kept);
+    lines.extend(notes.map(|(name, line)| plain(&format!("{name}{}", line.text))));
+    if !all_notes {
+        lines.push(plain(&format!("… and {} more", ranks_of_notes.len() - kept_notes.len())));
+    }
+    lines.truncate(size.height);
+    lines
+}
+
+/// The places of the most important ones, in their order, and whether that is all of them. Where it is not, a line is left
+/// that counts the others.
+fn most_important(ranks: &[Rank], most: usize) -> (Vec<usize>, bool) {
+    let mut places: Vec<usize> = (0..ranks.len()).collect();
+    if places.len() <= most {
+        return (places, true);
+    }
+    places.sort_by_key(|&place| std::cmp::Reverse(ranks.get(place).copied()));
+    places.truncate(most.saturating_sub(1));
+    places.sort_unstable();
+    (places, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_finished_is_left_out_first() {
+        use Rank::{Dirty, Fresh, Running, Waiting};
+        let ranks = [Fresh, Running, Waiting, Fresh, Dirty, Running];
+        for (most, kept) in
+            [(9, vec![0, 1, 2, 3, 4, 5]), (5, vec![1, 2, 4, 5]), (3, vec![1, 5]), (0, vec![])]
+        {
+            assert_eq!(most_important(&ranks, most), (kept, most > 5), "{most}");
+        }
+    }
+}

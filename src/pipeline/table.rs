@@ -1,0 +1,207 @@
+//! Tables for people: aligned columns, as wide as the terminal, states in colours.
+
+use std::borrow::Cow;
+
+use crate::{colour, screen, visible, width};
+
+/// Between two columns.
+const GAP: usize = 2;
+/// Names are not made shorter than this before something else is cut.
+const NAME: usize = 16;
+/// Names and remarks are not made shorter than this.
+const LEAST: usize = 8;
+
+/// Rows of cells, and what is in their columns.
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+    names: usize,
+    states: Option<usize>,
+    ends_in_words: bool,
+}
+
+impl Table {
+    /// A table whose first column has the names of stages.
+    pub(crate) fn new(rows: &[Vec<String>]) -> Self {
+        let cell = |cell: &String| visible::line(cell).trim_end().to_owned();
+        let rows = rows.iter().map(|row| row.iter().map(cell).collect());
+        Self { rows: rows.collect(), names: 0, states: None, ends_in_words: false }
+    }
+
+    /// The names are in this column.
+    pub(crate) fn names(self, column: usize) -> Self {
+        Self { names: column, ..self }
+    }
+
+    /// This column has states.
+    pub(crate) fn states(self, column: usize) -> Self {
+        Self { states: Some(column), ..self }
+    }
+
+    /// The last cell of a row is words, which may be cut; without this, it is a number.
+    pub(crate) fn ends_in_words(self) -> Self {
+        Self { ends_in_words: true, ..self }
+    }
+
+    /// Its lines on standard output, where they fit to the terminal, if it is one.
+    pub(crate) fn for_output(self) -> String {
+        let width = screen::of_output().map(|size| size.width);
+        let lines = self.fit(width).lines(colour::is_for_output(), None);
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Its lines on a page of this width: whatever does not fit is cut.
+    pub(crate) fn for_page(self, width: usize) -> Vec<String> {
+        self.fit(Some(width)).lines(colour::is_for_output(), Some(width))
+    }
+
+    /// Names and remarks become shorter, as far as that helps. Numbers stay.
+    fn fit(mut self, width: Option<usize>) -> Self {
+        let Some(width) = width else { return self };
+        self.shorten_names(width, NAME.max(width / 3));
+        if self.ends_in_words && self.width() > width {
+            let widths = self.widths();
+            for row in &mut self.rows {
+                let before = widths.iter().take(row.len().saturating_sub(1));
+                let before: usize = before.map(|column| column + GAP).sum();
+                // A row of one cell is a name.
+                if let Some(last) = row.last_mut().filter(|_| before > 0) {
+                    *last = width::cut_end(last, width.saturating_sub(before).max(LEAST));
+                }
+            }
+        }
+        self.shorten_names(width, LEAST);
+        self
+    }
+
+    fn shorten_names(&mut self, width: usize, least: usize) {
+        let too_much = self.width().saturating_sub(width);
+        if too_much == 0 {
+            return;
+        }
+        let column = self.names;
+        let names = self.rows.iter().map(|row| row.get(column).map_or("", String::as_str));
+        let names: Vec<&str> = names.collect();
+        let widest = names.iter().map(|name| width::of(name)).max().unwrap_or(0);
+        let short = width::names(&names, widest.saturating_sub(too_much).max(least));
+        for (row, short) in self.rows.iter_mut().zip(short) {
+            if let Some(name) = row.get_mut(column) {
+                *name = short;
+            }
+        }
+    }
+
+    /// The width of each column. The last cell of a shorter row may be wider than its column.
+    fn widths(&self) -> Vec<usize> {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            let is_wider = |row: &&Vec<_>| row.len() > column + 1 || row.len() == columns;
+            let cells = self.rows.iter().filter(is_wider).filter_map(|row| row.get(column));
+            cells.map(|cell| width::of(cell)).max().unwrap_or(0)
+        };
+        (0..columns).map(width).collect()
+    }
+
+    /// The width of the widest row.
+    fn width(&self) -> usize {
+        let widths = self.widths();
+        let of_row = |row: &Vec<String>| {
+            let before = widths.iter().take(row.len().saturating_sub(1));
+            let before: usize = before.map(|column| column + GAP).sum();
+            before + row.last().map_or(0, |last| width::of(last))
+        };
+        self.rows.iter().map(of_row).max().unwrap_or(0)
+    }
+
+    fn lines(&self, coloured: bool, most: Option<usize>) -> Vec<String> {
+        let widths = self.widths();
+        let line = |row: &Vec<String>| {
+            let (mut line, mut left) = (String::new(), most.unwrap_or(usize::MAX));
+            let mut missing = 0;
+            for (column, cell) in row.iter().enumerate() {
+                // Nothing is written after the last cell that is not empty.
+                if cell.is_empty() {
+                    missing += widths.get(column).map_or(0, |width| width + GAP);
+                    continue;
+                }
+                line.push_str(&" ".repeat(missing.min(left)));
+                left = left.saturating_sub(missing);
+                let cell = width::cut_end(cell, left);
+                let own = width::of(&cell);
+                left = left.saturating_sub(own);
+                missing = widths.get(column).map_or(0, |width| width.saturating_sub(own) + GAP);
+                let cell = match coloured && self.states == Some(column) {
+                    true => colour::states(&cell),
+                    false => Cow::Borrowed(cell.as_str()),
+                };
+                line.push_str(&cell);
+            }
+            line
+        };
+        self.rows.iter().map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(rows: &[&[&str]]) -> Table {
+        let rows = rows.iter().map(|row| row.iter().map(|&cell| cell.to_owned()).collect());
+        Table::new(&rows.collect::<Vec<_>>())
+    }
+
+    fn shown(table: Table, width: usize) -> String {
+        table.fit(Some(width)).lines(false, None).join("\n")
+    }
+
+    const ROWS: &[&[&str]] = &[
+        &["stage", "state", "size"],
+        &["train@init=simclr,rate=0.5", "fresh", "4.5 MB"],
+        &["train@init=simclr,rate=0.9", "waiting", "12 B"],
+        &["evaluate", "3: 2 fresh, 1 waiting; never ran"],
+    ];
+
+    #[test]
+    fn names_become_shorter_and_numbers_stay() {
+        let wide = "stage                       state    size\n\
+                    train@init=simclr,rate=0.5  fresh    4.5 MB\n\
+                    train@init=simclr,rate=0.9  waiting  12 B";
+        assert_eq!(shown(table(&ROWS[..3]), 80), wide);
+        let narrow = "stage             state    size\n\
+                      train@…,rate=0.5  fresh    4.5 MB\n\
+                      train@…,rate=0.9  waiting  12 B";
+        assert_eq!(shown(table(&ROWS[..3]), 34), narrow);
+        assert_eq!(shown(table(&ROWS[..3]), 33), narrow);
+        assert!(
+            shown(table(&ROWS[..3]), 1)
+                .lines()
+                .skip(1)
+                .all(|line| line.contains(" B") || line.contains(" MB"))
+        );
+    }
+
+    #[test]
+    fn words_at_the_end_are_cut() {
+        let rows: &[&[&str]] = &[&["noisy", "dirty", "rate: 0.8 -> 0.9, and everything else"]];
+        assert_eq!(shown(table(rows).ends_in_words(), 30), "noisy  dirty  rate: 0.8 -> 0.…");
+        assert_eq!(shown(table(rows), 30), "noisy  dirty  rate: 0.8 -> 0.9, and everything else");
+    }
+
+    #[test]
+    fn a_page_is_never_wider_than_it_is() {
+        for width in 0..60 {
+            for line in table(ROWS).states(1).for_page(width) {
+                assert!(width::of(&visible::without_colours(&line)) <= width, "{width}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn states_have_colours_and_columns_stay_aligned() {
+        let plain = table(ROWS).states(1).lines(false, None);
+        let coloured = table(ROWS).states(1).lines(true, None);
+        assert!(coloured.iter().skip(1).all(|line| line.contains("\u{1b}[")), "{coloured:?}");
+        let stripped = coloured.iter().map(|line| visible::without_colours(line));
+        assert_eq!(stripped.collect::<Vec<_>>(), plain);
+    }
+}

@@ -1,0 +1,208 @@
+//! How wide text is on a terminal, and how it is made narrower without losing what tells it apart.
+//!
+//! Pure: where the width comes from is [`screen`](crate::screen).
+
+use std::collections::BTreeMap;
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// What stands where something was cut.
+const CUT: char = '…';
+
+/// Values on axes are not made shorter than this.
+const VALUE: usize = 4;
+
+/// How many columns a text takes.
+pub(crate) fn of(text: &str) -> usize {
+    text.width()
+}
+
+/// The beginning of a text that is wider than this.
+pub(crate) fn cut_end(text: &str, width: usize) -> String {
+    if of(text) <= width {
+        return text.to_owned();
+    }
+    match width {
+        0 => String::new(),
+        _ => format!("{}{CUT}", beginning(text, width - 1)),
+    }
+}
+
+/// The beginning and the end of a text that is wider than this; more of its end, where names differ.
+pub(crate) fn cut_middle(text: &str, width: usize) -> String {
+    if of(text) <= width {
+        return text.to_owned();
+    }
+    match width {
+        0 => String::new(),
+        1 => CUT.to_string(),
+        _ => {
+            let head = (width - 1) / 3;
+            format!("{}{CUT}{}", beginning(text, head), ending(text, width - 1 - head))
+        }
+    }
+}
+
+/// Names of stages, each at most this wide, where one is wider. What all instances of a stage have in common goes first:
+/// `train@init=simclr,rate=0.9,seed=1` beside `train@init=simclr,rate=0.5,seed=1` is `train@…,rate=0.9,…`. Then the ends
+/// of long values go, and the names of axes.
+pub(crate) fn names(names: &[&str], width: usize) -> Vec<String> {
+    let fits = |names: &[String]| names.iter().all(|name| of(name) <= width);
+    let whole: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    if fits(&whole) {
+        return whole;
+    }
+    let common = Common::of(names);
+    let shorter = |value: usize, with_axes: bool| -> Vec<String> {
+        let names = names.iter().map(|name| match of(name) <= width {
+            true => (*name).to_owned(),
+            false => common.without(name, value, with_axes),
+        });
+        names.collect()
+    };
+    let longest = names.iter().filter_map(|name| point(name)).flat_map(|(_, parts)| parts);
+    let longest = longest.map(|(_, value)| of(value)).max().unwrap_or(0);
+    let tries = (VALUE..=longest.max(VALUE)).rev().map(|value| (value, true));
+    let mut tries = tries.chain([(longest, false), (VALUE, false)]);
+    let found = tries.find_map(|(value, with_axes)| {
+        let shorter = shorter(value, with_axes);
+        fits(&shorter).then_some(shorter)
+    });
+    let shortest = || shorter(VALUE, false).iter().map(|name| cut_middle(name, width)).collect();
+    found.unwrap_or_else(shortest)
+}
+
+/// What the instances of a stage have in common.
+struct Common<'a> {
+    /// Per stage and axis, the value that all instances have; `None` where they differ.
+    values: BTreeMap<(&'a str, &'a str), Option<&'a str>>,
+    /// Per stage, how many instances it has here. One alone has nothing in common with others.
+    counts: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> Common<'a> {
+    fn of(names: &[&'a str]) -> Self {
+        let mut common = Self { values: BTreeMap::new(), counts: BTreeMap::new() };
+        for (stage, parts) in names.iter().filter_map(|name| point(name)) {
+            let stage = without_symbol(stage);
+            *common.counts.entry(stage).or_default() += 1;
+            for (axis, value) in parts {
+                let known = common.values.entry((stage, axis)).or_insert(Some(value));
+                if *known != Some(value) {
+                    *known = None;
+                }
+            }
+        }
+        common
+    }
+
+    /// A name without what it has in common with others, and with values that are at most so wide.
+    fn without(&self, name: &str, width: usize, with_axes: bool) -> String {
+        let Some((stage, parts)) = point(name) else { return name.to_owned() };
+        let key = without_symbol(stage);
+        let has_others = self.counts.get(key).is_some_and(|count| *count > 1);
+        let mut shown: Vec<String> = Vec::new();
+        for (axis, value) in parts {
+            let is_common = self.values.get(&(key, axis)).is_some_and(Option::is_some);
+            let value = cut_end(value, width);
+            match (has_others && is_common, with_axes) {
+                (false, true) => shown.push(format!("{axis}={value}")),
+                (false, false) => shown.push(value),
+                (true, _) if shown.last().is_some_and(|last| last.starts_with(CUT)) => {}
+                (true, _) => shown.push(CUT.to_string()),
+            }
+        }
+        format!("{stage}@{}", shown.join(","))
+    }
+}
+
+/// The stage of an instance, and its value on each axis.
+fn point(name: &str) -> Option<(&str, impl Iterator<Item = (&str, &str)>)> {
+    let (stage, point) = name.split_once('@')?;
+    Some((stage, point.split(',').map(|part| part.split_once('=').unwrap_or((part, "")))))
+}
+
+/// A name without the symbol of its state before it.
+fn without_symbol(stage: &str) -> &str {
+    stage.rsplit(' ').next().unwrap_or(stage)
+}
+
+fn beginning(text: &str, width: usize) -> String {
+    let mut left = width;
+    let fits = |letter: &char| {
+        let own = letter.width().unwrap_or(0);
+        let fits = own <= left;
+        left = left.saturating_sub(own);
+        fits
+    };
+    text.chars().take_while(fits).collect()
+}
+
+fn ending(text: &str, width: usize) -> String {
+    let reversed: String = text.chars().rev().collect();
+    beginning(&reversed, width).chars().rev().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_where_least_is_lost() {
+        for (width, end, middle) in [
+            (0, "", ""),
+            (1, "…", "…"),
+            (2, "e…", "…h"),
+            (4, "eva…", "e…th"),
+            (7, "evalua…", "ev…ngth"),
+            (15, "evaluate length", "evaluate length"),
+        ] {
+            assert_eq!(cut_end("evaluate length", width), end);
+            assert_eq!(cut_middle("evaluate length", width), middle);
+        }
+    }
+
+    #[test]
+    fn wide_letters_are_not_halved() {
+        assert_eq!(of("日本語"), 6);
+        assert_eq!(cut_end("日本語", 4), "日…");
+        assert_eq!(cut_end("日本語", 5), "日本…");
+        assert_eq!(cut_middle("日本語日本語", 8), "日…本語");
+    }
+
+    #[test]
+    fn names_keep_what_tells_them_apart() {
+        let long = [
+            "train@init=simclr,method=ce,rate=0.9,seed=220",
+            "train@init=simclr,method=ce,rate=0.5,seed=220",
+            "evaluate",
+        ];
+        assert_eq!(names(&long, 60), long);
+        assert_eq!(names(&long, 20), ["train@…,rate=0.9,…", "train@…,rate=0.5,…", "evaluate"]);
+        assert_eq!(names(&long, 14), ["train@…,0.9,…", "train@…,0.5,…", "evaluate"]);
+        assert_eq!(names(&long, 10), ["tra…,0.9,…", "tra…,0.5,…", "evaluate"]);
+        let inits = ["● a@init=from-all-images,rate=1", "○ a@init=scratch,rate=1"];
+        assert_eq!(names(&inits, 20), ["● a@init=from-all…,…", "○ a@init=scratch,…"]);
+        assert_eq!(
+            names(&inits, 14),
+            ["● a@init=fro…,…".replace("init=", ""), "○ a@scr…,…".to_owned()]
+        );
+        // One alone does not have anything in common with others.
+        assert_eq!(names(&long[..1], 24), ["train@simclr,ce,0.9,220"]);
+        assert_eq!(names(&["a-long-name"], 1), ["…"]);
+        assert_eq!(names(&[], 1), [""; 0]);
+    }
+
+    #[test]
+    fn nothing_is_wider_than_it_may_be() {
+        let all = ["train@a=1,b=2,c=3", "train@a=1,b=3,c=3", "日本語@x=日本語", "", "@", "a@,,="];
+        for width in 0..30 {
+            assert!(names(&all, width).iter().all(|name| of(name) <= width), "{width}");
+            for text in all {
+                assert!(
+                    of(&cut_end(text, width)) <= width && of(&cut_middle(text, width)) <= width
+                );
+            }
+        }
+    }
+}

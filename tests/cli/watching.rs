@@ -1,0 +1,208 @@
+//! Looking at a run from another shell.
+
+use std::process::Stdio;
+
+use insta::assert_snapshot;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::manifests::TRAINING;
+use crate::support::{Sandbox, eventually};
+
+/// Two stages that each begin, write a line, and go on when there is a file of their name.
+const TWO: &str = r#"
+[experiment]
+name = "two"
+
+[stages.first]
+kind = "command"
+shell = 'echo "first begins" >&2; until test -e first; do sleep 0.01; done; echo "first ends" >&2; echo 1 > "$PIPELINE_OUTPUT/a"'
+
+[stages.second]
+kind = "command"
+inputs = { first = "first" }
+shell = 'echo "second begins" >&2; until test -e second; do sleep 0.01; done; printf "\033[31mno more" >&2; echo 1 > "$PIPELINE_OUTPUT/a"'
+"#;
+
+fn stage<'a>(status: &'a Value, name: &str) -> &'a Value {
+    let stages = status["stages"].as_array().expect("stages");
+    stages.iter().find(|stage| stage["stage"] == name).expect("a stage of this name")
+}
+
+/// The lines below the table of `status`, with the process and the speed blanked.
+fn lines(project: &Sandbox) -> String {
+    let text = project.pipeline("status experiment.toml").printed();
+    let below = text.lines().skip_while(|line| !line.is_empty()).skip(1);
+    let below = below.map(|line| match line.split_once("(process ") {
+        None => line.to_owned(),
+        Some((before, after)) => {
+            let after = after.split_once(')').map_or("", |(_, after)| after);
+            format!("{before}(process [..]){after}")
+        }
+    });
+    below.filter(|line| !line.starts_with("cache: ")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_stage_that_runs_shows_how_far_it_is_and_one_that_was_stopped_where() {
+    let project = Sandbox::new(TRAINING).with_fake_learn("slow").set("FAKE_LEARN_STEPS", "100");
+    let run = project.start("run experiment.toml simclr");
+    let running = || lines(&project).lines().last().unwrap_or_default().to_owned();
+    eventually("a speed", || running().contains(" left"));
+    let line = running();
+    for part in [
+        "simclr is running: ",
+        " %, epoch ",
+        "loss ",
+        " steps/s, ",
+        " left; started just now (process ",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    assert!(project.pipeline("status experiment.toml").stdout.contains("pretrain-simclr  running"));
+
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code(), Some(130));
+    let line = lines(&project);
+    assert!(line.starts_with("simclr was interrupted just now at epoch "), "{line}");
+    assert!(line.ends_with("; the next run continues from its checkpoint"), "{line}");
+    let status = project.pipeline("status experiment.toml --json").json();
+    let interrupted = &stage(&status, "simclr")["interrupted"];
+    assert_eq!(interrupted["has-checkpoint"], true, "{status}");
+    assert!(interrupted["progress"]["done"].as_u64() > Some(0), "{status}");
+
+    assert!(project.pipeline("run experiment.toml simclr").status.success());
+    assert_snapshot!(lines(&project), @"");
+}
+
+#[test]
+fn a_stage_whose_run_was_killed_was_interrupted() {
+    let project = Sandbox::new(TRAINING).with_fake_learn("slow");
+    let run = project.start("run experiment.toml simclr");
+    project.wait_for_line("journal", "step 2");
+    run.signal(Signal::KILL);
+    run.wait();
+    let ended = || lines(&project).starts_with("simclr was interrupted just now");
+    eventually("the end of its worker", ended);
+}
+
+#[test]
+fn a_stage_that_failed_shows_why_until_it_is_another_one() {
+    let project =
+        Sandbox::new(&TWO.replace("until test -e first; do sleep 0.01; done;", "exit 3;"));
+    assert_eq!(project.pipeline("run experiment.toml").code(), Some(1));
+    assert!(lines(&project).starts_with("first failed just now: 'sh -c "), "{}", lines(&project));
+    let status = project.pipeline("status experiment.toml --json").json();
+    let failed = &stage(&status, "first")["failed"];
+    assert!(
+        failed["message"].as_str().is_some_and(|text| text.ends_with("exit status 3")),
+        "{failed}"
+    );
+    assert!(failed["at"].as_u64() > Some(1_700_000_000), "{failed}");
+    project.edit("exit 3;", "true;");
+    assert_snapshot!(lines(&project), @"");
+}
+
+#[test]
+fn a_watch_shows_what_changes_and_ends_with_the_run() {
+    let project = Sandbox::new(TWO);
+    let run = project.start("run experiment.toml");
+    let running = || project.pipeline("status experiment.toml").stdout.contains("running");
+    eventually("a stage that runs", running);
+    let watch = project.start("status experiment.toml --watch");
+    eventually("the first block", || watch.printed().contains("first is running"));
+    project.write("first", "");
+    eventually("the second block", || watch.printed().contains("second is running"));
+    project.write("second", "");
+    assert!(run.wait().status.success());
+    let ended = watch.wait();
+    assert!(ended.status.success(), "{ended}");
+    let blocks: Vec<&str> = ended.stdout.split("\n\nstage ").collect();
+    let last = blocks.last().expect("a block");
+    assert_eq!(last.matches("  fresh  ").count(), 2, "{ended}");
+    assert!(!last.contains("running"), "{ended}");
+    // A block for each change, not for each second.
+    assert!(blocks.len() <= 5, "{ended}");
+    let again = project.pipeline("status experiment.toml --watch");
+    assert!(again.stdout.matches("  fresh  ").count() == 2, "{again}");
+}
+
+#[test]
+fn a_watch_that_nobody_reads_or_wants_ends() {
+    let project = Sandbox::new(TWO);
+    let run = project.start("run experiment.toml");
+    eventually("a stage that runs", || {
+        project.pipeline("status experiment.toml").stdout.contains("running")
+    });
+    for command in ["status experiment.toml --watch", "log experiment.toml --follow"] {
+        let watch = project.start(command);
+        eventually("something", || watch.printed().contains("first"));
+        watch.signal(Signal::INT);
+        assert_eq!(watch.wait().code(), Some(130), "{command}");
+
+        let mut child = project.command(command).stdout(Stdio::piped()).spawn().expect("it starts");
+        drop(child.stdout.take());
+        project.write("first", "");
+        eventually("its end", || child.try_wait().expect("it is our child").is_some());
+    }
+    project.write("second", "");
+    assert!(run.wait().status.success());
+}
+
+#[test]
+fn logs_are_followed_from_stage_to_stage() {
+    let project = Sandbox::new(TWO);
+    let run = project.start("run experiment.toml");
+    eventually("a stage that runs", || {
+        project.pipeline("status experiment.toml").stdout.contains("running")
+    });
+    let both = project.start("log experiment.toml -f");
+    let only = project.start("log experiment.toml second -f");
+    eventually("the first line", || both.printed().contains("first begins"));
+    only.wait_for("waits for second to start");
+    project.write("first", "");
+    eventually("the first line of the second", || only.printed().contains("second begins"));
+    project.write("second", "");
+    assert!(run.wait().status.success());
+    let [both, only] = [both.wait(), only.wait()];
+    assert!(both.status.success() && only.status.success(), "{both}{only}");
+    assert_eq!(
+        both.stdout,
+        "==> first <==\nfirst begins\nfirst ends\n\n==> second <==\nsecond begins\n\u{1b}[31mno more"
+    );
+    assert_eq!(only.stdout, "second begins\n\u{1b}[31mno more");
+    // Nothing runs: what is there, and the end.
+    assert_eq!(project.pipeline("log experiment.toml second -f").stdout, only.stdout);
+}
+
+#[test]
+fn a_stage_that_never_ran_cannot_be_followed() {
+    let project = Sandbox::new(TWO);
+    assert_snapshot!(project.pipeline("log experiment.toml second -f"), @r"
+    status 2
+    --- stderr
+    error: 'second' does not have a log: it has not run yet, and no run is in progress
+    ");
+    assert_snapshot!(project.pipeline("log experiment.toml -f"), @r"
+    status 2
+    --- stderr
+    error: none of these has a log: they have not run yet, and no run is in progress
+    ");
+}
+
+#[test]
+fn the_log_of_a_stage_that_runs_again_is_followed() {
+    let project = Sandbox::new(TWO);
+    project.write("first", "");
+    assert!(project.pipeline("run experiment.toml first").status.success());
+    std::fs::remove_file(project.path("first")).expect("it is there");
+    let run = project.start("run experiment.toml first --force first");
+    eventually("a stage that runs", || {
+        project.pipeline("status experiment.toml").stdout.contains("running")
+    });
+    let log = project.start("log experiment.toml first -f");
+    eventually("a line", || log.printed() == "first begins\n");
+    project.write("first", "");
+    assert!(run.wait().status.success());
+    assert_eq!(log.wait().stdout, "first begins\nfirst ends\n");
+}
