@@ -67,6 +67,12 @@ pub(crate) enum Command {
     /// It has the graph, summaries, metrics, curves, confusion matrices, label noise, times, and how every number
     /// was made. Stages that are not fresh are shown with their last results, and marked.
     Report(ReportArguments),
+    /// Send results to the trackers of the manifest: what they do not have yet
+    ///
+    /// A run sends what it measures while it runs. Where a server did not work then, or the manifest did not have
+    /// [tracking], this sends the fresh results: parameters, metrics, curves and small files. What is there is not
+    /// sent again, and what is incomplete is completed. Where stages are named, only of these.
+    Track(TrackArguments),
     /// Show what stages wrote to their logs
     ///
     /// Of several stages, each log is headed by `==> NAME <==`.
@@ -364,6 +370,19 @@ pub(crate) struct ReportArguments {
     /// Open it in the browser
     #[arg(long)]
     pub(crate) open: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status:  0  all trackers have all fresh results\n              \
+1  something was not sent\n              \
+2  nothing could be done: mistakes, no tracker")]
+pub(crate) struct TrackArguments {
+    #[command(flatten)]
+    pub(crate) manifest: ManifestArguments,
+    /// Send the fresh results that a tracker does not have, or not completely
+    #[arg(long, required = true)]
+    pub(crate) resend: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -21,6 +21,7 @@ mod results;
 mod run;
 mod status;
 mod time_left;
+mod track;
 mod verify;
 mod verify_rerun;
 mod verify_restore;
@@ -49,6 +50,7 @@ use crate::manifest::{self, Fit, Manifest, Misfit};
 use crate::pattern::Pattern;
 use crate::plan::{Plan, PlanState};
 use crate::stage_name::StageName;
+use crate::tracking::Scene;
 use crate::visible;
 
 /// The environment variable that sets the cache, unless an option does.
@@ -79,6 +81,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Compare(arguments) => compare::run(arguments),
         Command::History(arguments) => history::run(arguments),
         Command::Report(arguments) => report::run(arguments),
+        Command::Track(arguments) => track::run(arguments),
         Command::Log(arguments) => log::run(arguments),
         Command::Path(arguments) => path::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
@@ -265,6 +268,18 @@ impl Project {
         let (name, _) = pattern.split_once('@').unwrap_or((pattern, ""));
         let hint = did_you_mean(name, templates.into_iter());
         Err(anyhow!("{manifest} has no stage '{pattern}'; {hint}"))
+    }
+
+    /// What the trackers of the manifest must know to begin.
+    pub(crate) fn tracking(&self, arguments: &ManifestArguments) -> Scene<'_> {
+        Scene {
+            tracking: &self.manifest.tracking,
+            experiment: &self.manifest.experiment.name,
+            manifest: self.manifest.path.display().to_string(),
+            folder: self.manifest.folder.clone(),
+            cache: &self.cache,
+            resend: arguments.command("track --resend", &[]),
+        }
     }
 
     /// The plan of these stages, which are closed under inputs.
