@@ -23,6 +23,7 @@ mod manifests;
 mod matrix;
 mod measured;
 mod mistakes;
+mod mlflow;
 mod nearest;
 mod places;
 mod pretrained;
