@@ -8,6 +8,7 @@ mod caching;
 mod completions;
 mod crash;
 mod damage;
+mod export;
 mod filter;
 mod fit;
 mod forced;

@@ -3,6 +3,7 @@
 mod checking;
 mod compare;
 mod completions;
+mod export;
 mod graph;
 mod history;
 mod init;
@@ -81,6 +82,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Compare(arguments) => compare::run(arguments),
         Command::History(arguments) => history::run(arguments),
         Command::Report(arguments) => report::run(arguments),
+        Command::Export(arguments) => export::run(arguments),
         Command::Track(arguments) => track::run(arguments),
         Command::Log(arguments) => log::run(arguments),
         Command::Path(arguments) => path::run(arguments),
