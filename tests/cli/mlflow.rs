@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{Ended, Sandbox, eventually, walk};
@@ -448,7 +449,7 @@ impl Drop for Real {
     fn drop(&mut self) {
         // The server has workers: they are in its group.
         let group = rustix::process::Pid::from_child(&self.0);
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
         let _ = self.0.wait();
     }
 }
@@ -514,6 +515,13 @@ for run in sorted(runs, key=lambda run: run.info.run_name):
 
 #[test]
 fn values_on_the_way_arrive_while_a_stage_runs_and_go_on_after_an_interruption() {
+    // A program that is killed cannot say so: its run seems to be running.
+    for (signal, state) in [(Signal::INT, "KILLED"), (Signal::KILL, "RUNNING")] {
+        interrupted_run_is_continued(signal, state);
+    }
+}
+
+fn interrupted_run_is_continued(signal: Signal, state: &str) {
     let server = Server::start(Behaviour::Works);
     let text = format!(
         r#"
@@ -535,15 +543,19 @@ data = "data"
     project.write_idx_images("raw", 4, 2);
     let running = project.start("run experiment.toml");
     eventually("a value on the server", || server.runs().iter().any(|run| run.contains("loss@")));
-    running.signal(rustix::process::Signal::INT);
+    running.signal(signal);
     running.wait();
     let interrupted = server.runs();
-    let is_killed = |run: &String| run.starts_with("train KILLED [loss@1=");
-    assert!(interrupted.len() == 1 && interrupted.iter().all(is_killed), "{interrupted:?}");
+    let begins = format!("train {state} [loss@1=");
+    let is_as_expected = |run: &String| run.starts_with(&begins);
+    assert!(interrupted.len() == 1 && interrupted.iter().all(is_as_expected), "{interrupted:?}");
     project.pipeline("run experiment.toml").success();
     let runs = server.runs();
     assert!(runs.len() == 1 && runs[0].starts_with("train FINISHED "), "{runs:?}");
     for step in 1..=60 {
-        assert_eq!(runs[0].matches(&format!("loss@{step}=")).count(), 1, "{step}: {runs:?}");
+        let count = runs[0].matches(&format!("loss@{step}=")).count();
+        // What was not sent yet when the program was killed is lost.
+        let may_be_missing = signal == Signal::KILL && step < 60;
+        assert!(count == 1 || count == 0 && may_be_missing, "{step}: {runs:?}");
     }
 }

@@ -292,10 +292,10 @@ fn identifier(digest: &Digest) -> String {
     format!("pipeline-tree-blake3:{digest}")
 }
 
-/// A moment, as ISO 8601 writes it.
+/// A moment, as ISO 8601 writes it; with an offset, as some readers do not know `Z`.
 fn iso(seconds: u64) -> String {
     let [year, month, day, hour, minute, second] = format::utc(seconds);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00")
 }
 
 /// The media type of a file, by its name.
