@@ -73,6 +73,17 @@ pub(crate) enum Command {
     /// It has the graph, summaries, metrics, curves, confusion matrices, label noise, times, and how every number
     /// was made. Stages that are not fresh are shown with their last results, and marked.
     Report(ReportArguments),
+    /// Write an experiment to a folder for others: what ran, with what, and what it produced
+    ///
+    /// An RO-Crate 1.1 (Process Run Crate 0.5) has the manifest, every fresh stage with its parameters, inputs, results
+    /// and times, and the artifacts that are numbers, tables and plots. Others are described by their digests.
+    Export(ExportArguments),
+    /// Send results to the trackers of the manifest: what they do not have yet
+    ///
+    /// A run sends what it measures while it runs. Where a server did not work then, or the manifest did not have
+    /// [tracking], this sends the fresh results: parameters, metrics, curves and small files. What is there is not
+    /// sent again, and what is incomplete is completed. Where stages are named, only of these.
+    Track(TrackArguments),
     /// Show what stages wrote to their logs
     ///
     /// Of several stages, each log is headed by `==> NAME <==`. With --follow, a heading also shows whose lines follow.
@@ -376,6 +387,71 @@ pub(crate) struct ReportArguments {
     /// Open it in the browser
     #[arg(long)]
     pub(crate) open: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArguments {
+    /// The manifest, a `.toml` file
+    #[arg(add = ArgValueCompleter::new(complete::manifest_or_stage))]
+    manifest: PathBuf,
+    /// The folder to write: one that does not exist, or is empty
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Only these stages, and what they need [default: all]
+    #[arg(value_name = "STAGE", add = ArgValueCompleter::new(complete::stages))]
+    stages: Vec<String>,
+    #[command(flatten)]
+    with: WithArguments,
+    /// The format
+    #[arg(long, value_name = "FORMAT", default_value = "ro-crate")]
+    pub(crate) format: ExportFormat,
+    /// Copy all artifacts, also data and weights
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// The licence of the results, preferably a URL: `https://spdx.org/licenses/CC-BY-4.0`
+    #[arg(long, value_name = "LICENCE")]
+    pub(crate) license: Option<String>,
+}
+
+impl ExportArguments {
+    /// The manifest with the stages, as other commands take them.
+    pub(crate) fn manifest(&self) -> ManifestArguments {
+        ManifestArguments {
+            first: Some(self.manifest.clone()),
+            rest: self.stages.clone(),
+            with: self.with.clone(),
+        }
+    }
+
+    /// The command, without where things are on this machine.
+    pub(crate) fn command(&self) -> String {
+        let name = self.manifest.file_name().unwrap_or_default();
+        let words = [name.to_string_lossy().into_owned(), "DIR".to_owned()];
+        let words =
+            words.iter().chain(&self.stages).map(|word| format!(" {}", shell::quoted(word)));
+        let all = if self.all { " --all" } else { "" };
+        format!("pipeline export{}{all}", words.collect::<String>())
+    }
+}
+
+/// What an experiment is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// RO-Crate 1.1, with the profile Process Run Crate 0.5
+    RoCrate,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status:  0  all trackers have all fresh results\n              \
+1  something was not sent\n              \
+2  nothing could be done: mistakes, no tracker")]
+pub(crate) struct TrackArguments {
+    #[command(flatten)]
+    pub(crate) manifest: ManifestArguments,
+    /// Send the fresh results that a tracker does not have, or not completely
+    #[arg(long, required = true)]
+    pub(crate) resend: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

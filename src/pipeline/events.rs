@@ -2,8 +2,10 @@
 //!
 //! These are the objects of `--progress json`, one a line.
 
+use pipeline_stages::ArtifactType;
 use pipeline_stages::message::{Measured, Metrics, Progress, RanOn};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::digest::Digest;
 use crate::key::StageKey;
@@ -26,6 +28,8 @@ pub(crate) enum RunEvent {
         why: Reason,
         /// Whether it continues from the checkpoint of an interrupted run.
         resumes: bool,
+        #[serde(skip)]
+        setup: Setup,
     },
     /// A stage that has a result runs again, in scratch, to compare.
     Again { stage: StageName, kind: &'static str },
@@ -70,6 +74,17 @@ pub(crate) enum RunEvent {
         /// Whether every stage that was asked for has a result.
         complete: bool,
     },
+}
+
+/// What a stage that starts is, for trackers.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Setup {
+    /// What its result will be.
+    pub(crate) output: ArtifactType,
+    /// The seed, where it draws random numbers.
+    pub(crate) seed: Option<u64>,
+    /// The parameters that enter its key.
+    pub(crate) parameters: Map<String, Value>,
 }
 
 /// How a stage ended.

@@ -21,6 +21,7 @@ mod drawing;
 mod events;
 mod execute;
 mod expected;
+mod export;
 mod facts;
 mod format;
 mod graph;

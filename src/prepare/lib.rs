@@ -2,6 +2,7 @@
 //!
 //! Does not depend on the cache or the manifest: a body gets a request and fills a folder.
 
+pub mod certificates;
 mod checkpoint;
 mod cifar_classes;
 mod command;

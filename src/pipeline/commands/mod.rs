@@ -3,6 +3,7 @@
 mod checking;
 mod compare;
 mod completions;
+mod export;
 mod graph;
 mod history;
 mod init;
@@ -24,6 +25,7 @@ mod settings;
 mod status;
 mod status_watch;
 mod time_left;
+mod track;
 mod verify;
 mod verify_rerun;
 mod verify_restore;
@@ -53,6 +55,7 @@ use crate::manifest::{self, Fit, Manifest, Misfit, StageExecution};
 use crate::pattern::Pattern;
 use crate::plan::{Plan, PlanState};
 use crate::stage_name::StageName;
+use crate::tracking::Scene;
 use crate::visible;
 
 /// What was asked for cannot be done: a manifest with mistakes, a cache that cannot be read.
@@ -87,6 +90,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Compare(arguments) => compare::run(arguments),
         Command::History(arguments) => history::run(arguments),
         Command::Report(arguments) => report::run(arguments),
+        Command::Export(arguments) => export::run(arguments),
+        Command::Track(arguments) => track::run(arguments),
         Command::Log(arguments) => log::run(arguments),
         Command::Path(arguments) => path::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
@@ -284,6 +289,18 @@ impl Project {
         let (name, _) = pattern.split_once('@').unwrap_or((pattern, ""));
         let hint = did_you_mean(name, templates.into_iter());
         Err(anyhow!("{manifest} has no stage '{pattern}'; {hint}"))
+    }
+
+    /// What the trackers of the manifest must know to begin.
+    pub(crate) fn tracking(&self, arguments: &ManifestArguments) -> Scene<'_> {
+        Scene {
+            tracking: &self.manifest.tracking,
+            experiment: &self.manifest.experiment.name,
+            manifest: self.manifest.path.display().to_string(),
+            folder: self.manifest.folder.clone(),
+            cache: &self.cache,
+            resend: arguments.command("track --resend", &[]),
+        }
     }
 
     /// The plan of these stages, which are closed under inputs.

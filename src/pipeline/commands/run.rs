@@ -40,8 +40,8 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let asked = Asked::new(&project.manifest, &selected, &arguments.selection());
     let recorder = Recorder::new(Arc::clone(&project.cache), asked);
     let mut reporters = Reporters(vec![shown, Box::new(running), Box::new(recorder)]);
-    let Manifest { tracking, experiment, .. } = &project.manifest;
-    reporters.0.extend(tracking::reporters(tracking, &experiment.name));
+    let scene = project.tracking(&arguments.manifest);
+    reporters.0.extend(tracking::reporters(&scene));
     let summary = execute::execute(
         &project.manifest,
         &project.graph,

@@ -15,7 +15,7 @@ use crate::cache::{
     Withdrawn,
 };
 use crate::digest::Digest;
-use crate::events::RunEvent;
+use crate::events::{RunEvent, Setup};
 use crate::key::StageKey;
 use crate::launcher::Launcher;
 use crate::manifest::Stage;
@@ -66,10 +66,18 @@ pub(crate) enum JobEvent {
 impl JobEvent {
     /// What happened, for reporters, where it is for them.
     pub(crate) fn for_reporters(self, stage: &Stage, key: StageKey) -> Option<RunEvent> {
-        let (kind, stage) = (stage.stage.info().name, stage.name.clone());
+        let (declaration, info) = (stage, stage.stage.info());
+        let (kind, stage) = (info.name, declaration.name.clone());
         Some(match self {
             Self::Waits => RunEvent::Wait { stage },
-            Self::Starts { why, resumes } => RunEvent::Start { stage, kind, key, why, resumes },
+            Self::Starts { why, resumes } => {
+                let setup = Setup {
+                    output: declaration.stage.output(),
+                    seed: info.seeded.then_some(declaration.seed),
+                    parameters: declaration.stage.key_parameters(),
+                };
+                RunEvent::Start { stage, kind, key, why, resumes, setup }
+            }
             Self::Worker(Event::Progress(progress)) => RunEvent::Progress { stage, progress },
             Self::Worker(Event::Measured(measured)) => RunEvent::Measured { stage, measured },
             Self::Worker(Event::Note { text }) => RunEvent::Note { stage, text },

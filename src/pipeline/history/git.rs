@@ -49,7 +49,7 @@ impl Question {
 
 impl Commit {
     /// `None` where there is no Git, or the folder is not in a work tree with a commit.
-    fn of(folder: &Path) -> Option<Self> {
+    pub(crate) fn of(folder: &Path) -> Option<Self> {
         let commit = git(folder, &["rev-parse", "--verify", "HEAD"])?.trim().to_owned();
         let is_name = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
         let status = || git(folder, &["status", "--porcelain", "--", "."]);

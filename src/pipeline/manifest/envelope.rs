@@ -1,17 +1,19 @@
-//! The tables beside the stages: `[experiment]`, `[execution]`, `[lint]`; and the list of `[stages.NAME]`.
+//! The tables beside the stages: `[experiment]`, `[execution]`, `[tracking]`, `[lint]`; and the list of `[stages.NAME]`.
 //!
 //! Does not know what a stage is made of. `[matrix]` and `[defaults]` are read in `matrix`.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use pipeline_stages::message::{Device, Execution};
+use pipeline_stages::url::{WebUrl, user_info};
 use toml::de::DeTable;
 
 use super::hint::nearest;
 use super::lints::{self, Lint};
 use super::matrix::has_seed_template;
 use super::values::{Value, known_table, not_a_table, text, whole_number};
-use super::{Experiment, StageExecution};
+use super::{Experiment, StageExecution, Tracking};
 use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_experiment_name;
 
@@ -28,8 +30,8 @@ pub(super) struct Envelope<'t, 'i> {
     pub(super) experiment: Option<Experiment>,
     /// How stages are run, unless they set it themselves.
     pub(super) execution: StageExecution,
-    /// The folder for TensorBoard, as it is written.
-    pub(super) tensorboard: Option<String>,
+    /// The trackers, with paths as they are written.
+    pub(super) tracking: Tracking,
     /// The warnings that are silenced.
     pub(super) allowed: BTreeSet<Lint>,
     /// Name, place of the name, and value of every stage, in the file's order.
@@ -60,7 +62,8 @@ pub(super) fn read<'t, 'i>(
         Some(value) => read_execution(value, execution, mistakes),
         None => execution.clone(),
     };
-    let tensorboard = root.get("tracking").and_then(|value| read_tracking(value, mistakes));
+    let tracking = root.get("tracking").map(|value| read_tracking(value, mistakes));
+    let tracking = tracking.unwrap_or_default();
     let allowed = root.get("lint").map(|value| lints::read(value, mistakes)).unwrap_or_default();
     let stages = match root.get("stages") {
         Some(value) => stage_tables(value, mistakes),
@@ -71,7 +74,7 @@ pub(super) fn read<'t, 'i>(
             Vec::new()
         }
     };
-    Envelope { experiment, execution, tensorboard, allowed, stages }
+    Envelope { experiment, execution, tracking, allowed, stages }
 }
 
 /// Reports the unknown tables, and returns those that were probably meant.
@@ -159,16 +162,47 @@ fn experiment_name(value: &Value<'_>) -> Result<String, Mistake> {
 }
 
 /// Reads `[tracking]`.
-fn read_tracking(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> Option<String> {
-    let table = known_table("tracking", value, &["tensorboard"], mistakes)?;
-    let value = table.get("tensorboard")?;
-    let folder = text("tensorboard", value).map_err(|mistake| mistakes.push(mistake)).ok()?;
+fn read_tracking(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> Tracking {
+    let Some(table) = known_table("tracking", value, &["tensorboard", "mlflow"], mistakes) else {
+        return Tracking::default();
+    };
+    let mut checked = |mistake| mistakes.push(mistake);
+    let tensorboard = table.get("tensorboard").map(event_folder);
+    let mlflow = table.get("mlflow").map(server);
+    Tracking {
+        tensorboard: tensorboard.and_then(|folder| folder.map_err(&mut checked).ok()),
+        mlflow: mlflow.and_then(|server| server.map_err(&mut checked).ok()),
+    }
+}
+
+fn event_folder(value: &Value<'_>) -> Result<PathBuf, Mistake> {
+    let folder = text("tensorboard", value)?;
     if folder.is_empty() {
         let title = "'tensorboard' is the folder for event files, and cannot be empty";
-        mistakes.push(Mistake::at(value.span(), title).help("write tensorboard = \"runs\""));
-        return None;
+        return Err(Mistake::at(value.span(), title).help("write tensorboard = \"runs\""));
     }
-    Some(folder.to_owned())
+    Ok(folder.into())
+}
+
+/// The address of a server. Never repeats a password.
+fn server(value: &Value<'_>) -> Result<WebUrl, Mistake> {
+    let server = text("mlflow", value)?;
+    let mistake = |title: String| Mistake::at(value.span(), title);
+    if user_info(server).is_some() {
+        let title = "a URL in a manifest cannot have a user name or a password";
+        return Err(mistake(title.to_owned()).help(
+            "put them into the environment: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+        ));
+    }
+    let read = match server.find(|letter: char| letter.is_control() || " ?#".contains(letter)) {
+        Some(_) => Err("it has a query, a fragment, a space or a control character".to_owned()),
+        None => WebUrl::read(server),
+    };
+    read.map_err(|reason| {
+        mistake(format!("{server:?} is not the address of a server: {reason}")).help(
+            "write the address that shows MLflow in a browser: mlflow = \"http://localhost:5000\"",
+        )
+    })
 }
 
 /// Reads a table of settings; what it does not set is as in `defaults`.

@@ -38,6 +38,7 @@ use pipeline_stages::KindConfig;
 use pipeline_stages::message::Execution;
 use pipeline_stages::path_text;
 use pipeline_stages::point::Point;
+use pipeline_stages::url::WebUrl;
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
@@ -90,6 +91,8 @@ pub(crate) struct Manifest {
 pub(crate) struct Tracking {
     /// The folder for TensorBoard's event files, absolute.
     pub(crate) tensorboard: Option<PathBuf>,
+    /// The address of an MLflow server, without a user name or a password.
+    pub(crate) mlflow: Option<WebUrl>,
 }
 
 /// What the stages of a manifest are for.
@@ -333,8 +336,8 @@ fn read_document(
     let stages = Stages::new(stages.collect::<Option<Vec<_>>>()?);
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-    let tensorboard = envelope.tensorboard.map(|path| folder.join(path));
-    let tracking = Tracking { tensorboard };
+    let mut tracking = envelope.tracking;
+    tracking.tensorboard = tracking.tensorboard.map(|path| folder.join(path));
     let (allowed, sources) = (envelope.allowed, sources.clone());
     let manifest = Manifest {
         path: path.to_owned(),

@@ -14,9 +14,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::result::StageResult;
+use super::tracker::{NotSent, Scene, Sent, Tracker};
 use crate::events::{Outcome, RunEvent};
+use crate::key::StageKey;
 use crate::progress::Reporter;
 use crate::stage_name::StageName;
+
+/// How the names of a result's metrics begin. They are written last.
+const RESULT: &str = "result/";
 
 /// Writes what stages measure.
 pub(crate) struct TensorBoard {
@@ -33,9 +39,15 @@ struct Stage {
 }
 
 impl TensorBoard {
-    /// Below this folder. It is made with the first file.
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, open: HashMap::new(), failure: None }
+    /// That of the manifest, if it has one.
+    pub(super) fn of(scene: &Scene<'_>) -> Option<Box<dyn Tracker>> {
+        let folder = scene.tracking.tensorboard.as_ref()?.join(scene.experiment);
+        Some(Box::new(Self { folder, open: HashMap::new(), failure: None }))
+    }
+
+    /// Where the files of a result are. It is made with the first one.
+    fn folder_of(&self, stage: &StageName, key: &StageKey) -> PathBuf {
+        self.folder.join(stage.as_str()).join(&key.to_string()[..12])
     }
 
     fn write(&mut self, stage: &StageName, step: u64, name: &str, value: f64) {
@@ -47,11 +59,42 @@ impl TensorBoard {
     }
 }
 
+impl Tracker for TensorBoard {
+    fn name(&self) -> String {
+        format!("TensorBoard in {}", self.folder.display())
+    }
+
+    fn reporter(self: Box<Self>) -> Box<dyn Reporter> {
+        self
+    }
+
+    fn send(&mut self, result: &StageResult) -> Result<Sent, NotSent> {
+        let folder = self.folder_of(&result.stage, &result.record.key);
+        if result.record.metrics.is_empty() || has_result(&folder) {
+            return Ok(Sent::Before);
+        }
+        let mut stage = Stage { folder, file: None };
+        let written = stage.write_result(result);
+        written.map(|()| Sent::Now).map_err(|error| NotSent {
+            reason: format!("cannot write to {}: {error}", stage.folder.display()),
+            is_for_all: false,
+        })
+    }
+}
+
+/// Whether a file in the folder has the metrics of a result: one of a run that was interrupted does not.
+fn has_result(folder: &Path) -> bool {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files
+        .filter_map(|file| fs::read(file.path()).ok())
+        .any(|bytes| bytes.windows(RESULT.len()).any(|window| window == RESULT.as_bytes()))
+}
+
 impl Reporter for TensorBoard {
     fn event(&mut self, event: &RunEvent) {
         match event {
             RunEvent::Start { stage, key, .. } => {
-                let folder = self.folder.join(stage.as_str()).join(&key.to_string()[..12]);
+                let folder = self.folder_of(stage, key);
                 self.open.insert(stage.clone(), Stage { folder, file: None });
             }
             RunEvent::Measured { stage, measured } => {
@@ -60,7 +103,7 @@ impl Reporter for TensorBoard {
             RunEvent::End { stage, outcome, .. } => {
                 if let Outcome::Ran { metrics, .. } = outcome {
                     for (name, value) in metrics {
-                        self.write(stage, 0, &format!("result/{name}"), *value);
+                        self.write(stage, 0, &format!("{RESULT}{name}"), *value);
                     }
                 }
                 self.open.remove(stage);
@@ -77,6 +120,19 @@ impl Reporter for TensorBoard {
 }
 
 impl Stage {
+    /// Writes what is known of a result that is there: its curves, and its metrics.
+    fn write_result(&mut self, result: &StageResult) -> io::Result<()> {
+        for series in result.series() {
+            for (step, value) in series.points {
+                self.write(step, &series.name, value)?;
+            }
+        }
+        for (name, value) in &result.record.metrics {
+            self.write(0, &format!("{RESULT}{name}"), *value)?;
+        }
+        Ok(())
+    }
+
     fn write(&mut self, step: u64, name: &str, value: f64) -> io::Result<()> {
         if self.file.is_none() {
             let mut file = create(&self.folder)?;

@@ -4,18 +4,17 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, ensure};
 use pipeline_stages::kinds::Download;
 use pipeline_stages::message::VERSION;
 use pipeline_stages::url::{WebUrl, masked};
 use pipeline_stages::worker::Context;
-use ureq::tls::{PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, Proxy};
 
 use super::credentials::Credentials;
 use super::partial::{Partial, Version};
 use super::retry::{Failure, LONGEST_WAIT, retry_after};
 use super::stream::{Head, Stream};
+use crate::certificates;
 
 /// The most redirects that are followed.
 const MOST_REDIRECTS: usize = 10;
@@ -80,7 +79,7 @@ impl Client {
             .user_agent(format!("pipeline/{VERSION}"))
             .accept_encoding("identity")
             .proxy(proxy)
-            .tls_config(tls_config()?)
+            .tls_config(certificates::tls_config()?)
             .timeout_resolve(timeout)
             .timeout_connect(timeout)
             .timeout_recv_response(timeout)
@@ -288,24 +287,6 @@ fn describe_status(status: u16, header: Option<&str>) -> Failure {
         407 => Failure::lasting("the proxy denied access (status 407)"),
         _ => Failure::lasting(format!("the server responded with status {status}")),
     }
-}
-
-/// Mozilla's certificates, or those that `SSL_CERT_FILE` names, such as a company's own.
-fn tls_config() -> anyhow::Result<TlsConfig> {
-    let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) else {
-        return Ok(TlsConfig::default());
-    };
-    let path = std::path::Path::new(&path);
-    let what = || format!("SSL_CERT_FILE names {}", path.display());
-    let text = std::fs::read(path).with_context(what)?;
-    let mut certificates = Vec::new();
-    for item in ureq::tls::parse_pem(&text) {
-        if let PemItem::Certificate(certificate) = item.with_context(what)? {
-            certificates.push(certificate);
-        }
-    }
-    ensure!(!certificates.is_empty(), "{}, which does not contain a certificate", what());
-    Ok(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&certificates)).build())
 }
 
 #[cfg(test)]

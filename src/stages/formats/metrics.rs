@@ -38,6 +38,11 @@ impl CurveTable {
         self.rows.push(row.to_vec());
     }
 
+    /// The names of the columns.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
     /// The numbers of a column.
     pub fn column(&self, name: &str) -> anyhow::Result<Vec<f64>> {
         let index = self.columns.iter().position(|column| column == name);

@@ -1,0 +1,85 @@
+//! `pipeline export`: an experiment as a folder for others.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{bail, ensure};
+use pipeline_stages::ArtifactType;
+
+use super::{Project, note, print};
+use crate::cache::Record;
+use crate::cli::{ExportArguments, ExportFormat};
+use crate::export::{self, Crate, Exported};
+use crate::instances::names_in_words;
+use crate::plan::PlanState;
+
+pub(crate) fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
+    let ExportFormat::RoCrate = arguments.format;
+    let manifest = arguments.manifest();
+    ensure!(manifest.named().is_some(), "the first argument is the manifest, a .toml file");
+    let project = Project::open(&manifest)?;
+    let plan = project.plan(&project.select(&manifest.stages())?);
+    let (mut results, mut missing) = (Vec::new(), Vec::new());
+    for (stage, state) in plan.iter() {
+        let PlanState::Fresh(record) = state else {
+            missing.push(stage);
+            continue;
+        };
+        let is_copied = arguments.all || is_for_people(record);
+        let folder = project.cache.artifact(&record.output.digest);
+        let files = is_copied.then(|| files(&folder));
+        results.push(Exported { stage: stage.clone(), record: (**record).clone(), files });
+    }
+    let run = manifest.command_again("run");
+    if results.is_empty() {
+        bail!("none of these stages has a result: `{run}` makes them");
+    }
+    if !missing.is_empty() {
+        note(&format!("without a result, and left out: {} (`{run}`)", names_in_words(missing)));
+    }
+    let experiment = &project.manifest.experiment;
+    let files = project.manifest.sources.files();
+    let described = Crate {
+        experiment: experiment.name.clone(),
+        about: experiment.about.clone(),
+        licence: arguments.license.clone(),
+        command: arguments.command(),
+        made: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+        manifests: files.map(|(name, text)| (name.to_owned(), text.into_owned())).collect(),
+        results,
+    };
+    export::write(&described, &project.cache, &arguments.folder)?;
+    let copied = described.results.iter().filter(|result| result.files.is_some()).count();
+    print(&format!(
+        "{}: {} stages, the artifacts of {copied} of them\n",
+        arguments.folder.display(),
+        described.results.len()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether an artifact is what people want to have: numbers, tables and plots. Data and weights are large.
+fn is_for_people(record: &Record) -> bool {
+    record.artifact == ArtifactType::Metrics
+}
+
+/// The files below a folder, with their sizes. Links are not among them.
+fn files(top: &Path) -> Vec<(String, u64)> {
+    let (mut found, mut open) = (Vec::new(), vec![top.to_owned()]);
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            let path = entry.path();
+            if metadata.is_dir() {
+                open.push(path);
+            } else if metadata.is_file()
+                && let Ok(path) = path.strip_prefix(top)
+            {
+                found.push((path.to_string_lossy().into_owned(), metadata.len()));
+            }
+        }
+    }
+    found.sort();
+    found
+}

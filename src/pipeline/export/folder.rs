@@ -1,0 +1,107 @@
+//! Writes a crate: beside its place, and moved there when it is whole.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+
+use super::ro_crate::{Crate, METADATA};
+use crate::cache::{Cache, Listing};
+
+/// Writes the crate to a folder that does not exist, or is empty.
+///
+/// # Errors
+/// When something cannot be written, or an artifact does not match its record. The folder is as it was, then.
+pub(crate) fn write(described: &Crate, cache: &Cache, folder: &Path) -> anyhow::Result<()> {
+    check_is_free(folder)?;
+    let absolute = std::path::absolute(folder).context("no current folder")?;
+    let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+        bail!("{} cannot be a new folder", folder.display());
+    };
+    fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+    let prefix = format!(".{}.", name.to_string_lossy());
+    let new = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent);
+    let new = new.with_context(|| format!("cannot write to {}", parent.display()))?;
+    // Of a folder for others, as other new folders.
+    let top = new.path().join("crate");
+    make_folder(&top)?;
+    for (path, text) in described.manifest_files() {
+        write_file(&top.join(path), text.as_bytes())?;
+    }
+    for result in described.results.iter().filter(|result| result.files.is_some()) {
+        let place = top.join(Crate::place(result));
+        if place.exists() {
+            continue;
+        }
+        let digest = &result.record.output.digest;
+        copy(&cache.artifact(digest), &place)?;
+        let is_same = Listing::of(&place)?.digest() == *digest;
+        ensure!(
+            is_same,
+            "the artifact of {} does not match its record; `pipeline verify` shows what is damaged",
+            result.stage
+        );
+    }
+    write_file(&top.join(METADATA), described.metadata().as_bytes())?;
+    fs::rename(&top, &absolute)
+        .with_context(|| format!("cannot move the finished folder to {}", folder.display()))
+}
+
+/// # Errors
+/// When the folder exists and is not empty.
+fn check_is_free(folder: &Path) -> anyhow::Result<()> {
+    match fs::read_dir(folder) {
+        Ok(mut entries) => ensure!(
+            entries.next().is_none(),
+            "{} is not empty: name a new folder",
+            folder.display()
+        ),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => bail!("{} cannot be a new folder: {error}", folder.display()),
+    }
+    Ok(())
+}
+
+fn make_folder(path: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    path.parent().map_or(Ok(()), make_folder)?;
+    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Copies a folder with all that is in it. Links stay links.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    make_folder(to)?;
+    let mut open: Vec<(PathBuf, PathBuf)> = vec![(from.to_owned(), to.to_owned())];
+    while let Some((from, to)) = open.pop() {
+        let entries =
+            fs::read_dir(&from).with_context(|| format!("cannot read {}", from.display()))?;
+        for entry in entries {
+            let entry = entry.with_context(|| format!("cannot read {}", from.display()))?;
+            let (source, target) = (entry.path(), to.join(entry.file_name()));
+            let what = || format!("cannot copy {}", source.display());
+            let kind = entry.file_type().with_context(what)?;
+            if kind.is_dir() {
+                make_folder(&target)?;
+                open.push((source, target));
+            } else if kind.is_symlink() {
+                let leads = fs::read_link(&source).with_context(what)?;
+                std::os::unix::fs::symlink(leads, &target).with_context(what)?;
+            } else {
+                fs::copy(&source, &target).with_context(what)?;
+                make_writable(&target).with_context(what)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Artifacts are read-only; copies are the user's own.
+fn make_writable(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(path)?.permissions().mode();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o200))
+}

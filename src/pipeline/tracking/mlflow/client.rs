@@ -1,0 +1,278 @@
+//! Requests to an MLflow server over its REST API, and what their failures mean.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pipeline_prepare::certificates::tls_config;
+use pipeline_stages::message::VERSION;
+use pipeline_stages::url::{WebUrl, masked};
+use serde_json::Value;
+use ureq::http::{HeaderValue, Response};
+use ureq::{Agent, Body, RequestExt};
+
+/// How long a connection may take, and a whole request.
+const CONNECT: Duration = Duration::from_secs(3);
+pub(super) const REQUEST: Duration = Duration::from_secs(10);
+/// The most bytes of an answer that are read.
+const MOST_BYTES: u64 = 8 << 20;
+/// The most letters of a server's message that are shown.
+const LONGEST_MESSAGE: usize = 300;
+
+/// The environment variables that MLflow's own client reads.
+const USERNAME: &str = "MLFLOW_TRACKING_USERNAME";
+const PASSWORD: &str = "MLFLOW_TRACKING_PASSWORD";
+const TOKEN: &str = "MLFLOW_TRACKING_TOKEN";
+
+/// Sends requests.
+pub(super) struct Client {
+    agent: Agent,
+    /// The address, without a slash at its end.
+    address: String,
+    /// The header that says who asks. Never shown.
+    login: Option<HeaderValue>,
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) kind: FailureKind,
+    /// In words.
+    pub(super) reason: String,
+    /// MLflow's name for it: `RESOURCE_ALREADY_EXISTS`.
+    pub(super) code: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FailureKind {
+    /// Another try may succeed.
+    Passing,
+    /// This request is wrong for this server.
+    Lasting,
+    /// Every request will fail.
+    ForAll,
+}
+
+impl Failure {
+    pub(super) fn new(kind: FailureKind, reason: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into(), code: String::new() }
+    }
+}
+
+impl Client {
+    /// A client of this server, with the login of the environment.
+    pub(super) fn new(server: &WebUrl) -> Result<Self, Failure> {
+        let for_all = |reason: String| Failure::new(FailureKind::ForAll, reason);
+        let tls = tls_config().map_err(|error| for_all(format!("{error:#}")))?;
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            // A redirect of a POST would become a GET, and could lead a password elsewhere.
+            .max_redirects(0)
+            .user_agent(format!("pipeline/{VERSION}"))
+            .tls_config(tls)
+            .timeout_connect(Some(CONNECT))
+            .build();
+        let login = login(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+        let address = server.to_string().trim_end_matches('/').to_owned();
+        Ok(Self { agent: config.into(), address, login: login.map_err(for_all)? })
+    }
+
+    /// Reads something.
+    pub(super) fn get(
+        &self,
+        path: &str,
+        query: (&str, &str),
+        limit: Duration,
+    ) -> Result<Value, Failure> {
+        let request = self.agent.get(self.url(path)).query(query.0, query.1);
+        let request = match &self.login {
+            Some(login) => request.header("authorization", login),
+            None => request,
+        };
+        let response = request.config().timeout_global(Some(limit)).build().call();
+        self.answer(response)
+    }
+
+    /// Sends an object, and returns what the server answers.
+    pub(super) fn post(&self, path: &str, body: &Value, limit: Duration) -> Result<Value, Failure> {
+        let request = ureq::http::Request::post(self.url(path))
+            .header("content-type", "application/json")
+            .body(body.to_string().into_bytes());
+        self.send(request, limit)
+    }
+
+    /// Stores a file.
+    pub(super) fn put(&self, path: &str, bytes: Vec<u8>, limit: Duration) -> Result<(), Failure> {
+        let request = ureq::http::Request::put(self.url(path))
+            .header("content-type", "application/octet-stream")
+            .body(bytes);
+        self.send(request, limit).map(drop)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/api/2.0/{path}", self.address)
+    }
+
+    fn send(
+        &self,
+        request: ureq::http::Result<ureq::http::Request<Vec<u8>>>,
+        limit: Duration,
+    ) -> Result<Value, Failure> {
+        let mut request =
+            request.map_err(|error| Failure::new(FailureKind::Lasting, error.to_string()))?;
+        if let Some(login) = &self.login {
+            request.headers_mut().insert("authorization", login.clone());
+        }
+        let request = request.with_agent(&self.agent).configure().timeout_global(Some(limit));
+        self.answer(request.run())
+    }
+
+    fn answer(&self, response: Result<Response<Body>, ureq::Error>) -> Result<Value, Failure> {
+        let mut response = response.map_err(|error| describe(&error))?;
+        let status = response.status().as_u16();
+        if matches!(status, 300..=399) {
+            let location = response.headers().get("location").map(HeaderValue::as_bytes);
+            let location = String::from_utf8_lossy(location.unwrap_or_default()).into_owned();
+            let reason = format!(
+                "the server redirects to '{}': write the address that it really has",
+                masked(&location)
+            );
+            return Err(Failure::new(FailureKind::ForAll, reason));
+        }
+        let body = response.body_mut().with_config().limit(MOST_BYTES).lossy_utf8(true);
+        let text = body.read_to_string().map_err(|error| describe(&error))?;
+        read_answer(status, &text, self.login.is_some())
+    }
+}
+
+/// The header of a login. MLflow's client, too, prefers a user name to a token.
+///
+/// # Errors
+/// Where a header cannot have it. Does not repeat it.
+fn login(variable: impl Fn(&str) -> Option<String>) -> Result<Option<HeaderValue>, String> {
+    let (text, names) = match (variable(USERNAME), variable(PASSWORD), variable(TOKEN)) {
+        (Some(name), Some(password), _) => {
+            (format!("Basic {}", STANDARD.encode(format!("{name}:{password}"))), USERNAME)
+        }
+        (_, _, Some(token)) => (format!("Bearer {token}"), TOKEN),
+        _ => return Ok(None),
+    };
+    let mut header = HeaderValue::try_from(text)
+        .map_err(|_| format!("{names} has a letter that a request cannot have"))?;
+    header.set_sensitive(true);
+    Ok(Some(header))
+}
+
+/// What an answer means.
+fn read_answer(status: u16, text: &str, has_login: bool) -> Result<Value, Failure> {
+    let value: Option<Value> = serde_json::from_str(text).ok().filter(Value::is_object);
+    if matches!(status, 200..=299) {
+        // An artifact is answered with an object, too; an empty answer is one.
+        let empty = text.trim().is_empty().then(|| Value::Object(Default::default()));
+        return value.or(empty).ok_or_else(|| {
+            Failure::new(
+                FailureKind::ForAll,
+                "the answer is not that of MLflow: is the address right?",
+            )
+        });
+    }
+    let of_error = |name: &str| value.as_ref()?.get(name)?.as_str();
+    let message = of_error("message").unwrap_or_default().lines().next().unwrap_or_default();
+    let message: String = message.chars().take(LONGEST_MESSAGE).collect();
+    let message = if message.is_empty() { message } else { format!(": {message}") };
+    let code = of_error("error_code").unwrap_or_default().to_owned();
+    let (kind, reason) = match status {
+        401 => {
+            let hint = match has_login {
+                true => format!("the login of {USERNAME} or {TOKEN} is not accepted"),
+                false => format!("it needs a login: {USERNAME} and {PASSWORD}, or {TOKEN}"),
+            };
+            (FailureKind::ForAll, format!("access denied (status 401{message}); {hint}"))
+        }
+        403 => {
+            let hint = match has_login {
+                true => "may this user write to the experiment?",
+                false => {
+                    "does it need a login, or does it not know this host name (--allowed-hosts)?"
+                }
+            };
+            (FailureKind::ForAll, format!("access denied (status 403{message}); {hint}"))
+        }
+        404 if value.is_none() => (
+            FailureKind::ForAll,
+            "status 404: MLflow is not at this address, or it is too old".to_owned(),
+        ),
+        408 | 425 | 429 | 500..=599 => (
+            FailureKind::Passing,
+            format!("the server is not available (status {status}{message})"),
+        ),
+        _ => (FailureKind::Lasting, format!("the server refused it (status {status}{message})")),
+    };
+    Err(Failure { kind, reason, code })
+}
+
+fn describe(error: &ureq::Error) -> Failure {
+    let (kind, reason) = match error {
+        // An invalid certificate: another try does not help.
+        ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
+            (FailureKind::ForAll, format!("no secure connection: {error}"))
+        }
+        ureq::Error::Io(error) => (FailureKind::Passing, format!("the connection failed: {error}")),
+        ureq::Error::Timeout(_) => {
+            (FailureKind::Passing, "the server did not answer in time".to_owned())
+        }
+        ureq::Error::HostNotFound => (
+            FailureKind::Passing,
+            "the host was not found, or the network is not available".to_owned(),
+        ),
+        error @ (ureq::Error::ConnectionFailed
+        | ureq::Error::Protocol(_)
+        | ureq::Error::BodyStalled
+        | ureq::Error::ConnectProxyFailed(_)) => (FailureKind::Passing, error.to_string()),
+        error => (FailureKind::Lasting, error.to_string()),
+    };
+    Failure::new(kind, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_is_that_of_mlflows_own_client() {
+        let with = |set: &[(&str, &str)]| {
+            let find = |name: &str| set.iter().find(|(other, _)| *other == name);
+            let login = login(|name| find(name).map(|(_, value)| (*value).to_owned()));
+            login.map(|login| login.map(|header| header.to_str().unwrap_or_default().to_owned()))
+        };
+        assert_eq!(with(&[]), Ok(None));
+        assert_eq!(with(&[(USERNAME, "ann")]), Ok(None));
+        let basic = Ok(Some("Basic YW5uOnMzY3JldA==".to_owned()));
+        assert_eq!(with(&[(USERNAME, "ann"), (PASSWORD, "s3cret"), (TOKEN, "t")]), basic);
+        assert_eq!(with(&[(TOKEN, "t")]), Ok(Some("Bearer t".to_owned())));
+        let refused = with(&[(TOKEN, "s3cret\nX-Other: 1")]).expect_err("a line break");
+        assert!(refused.contains(TOKEN) && !refused.contains("s3cret"), "{refused}");
+    }
+
+    #[test]
+    fn what_answers_mean() {
+        let exists = r#"{"error_code": "RESOURCE_ALREADY_EXISTS", "message": "It exists\nmore"}"#;
+        for (status, text, kind, words) in [
+            (400, exists, FailureKind::Lasting, "(status 400: It exists)"),
+            (404, exists, FailureKind::Lasting, "status 404"),
+            (404, "<html>", FailureKind::ForAll, "not at this address"),
+            (401, "You are not", FailureKind::ForAll, "MLFLOW_TRACKING_PASSWORD"),
+            (403, "", FailureKind::ForAll, "--allowed-hosts"),
+            (429, "", FailureKind::Passing, "status 429"),
+            (500, "{}", FailureKind::Passing, "status 500"),
+            (200, "<html>", FailureKind::ForAll, "not that of MLflow"),
+        ] {
+            let failure = read_answer(status, text, false).expect_err("a failure");
+            assert_eq!(failure.kind, kind, "{status} {text}: {failure:?}");
+            assert!(failure.reason.contains(words), "{failure:?}");
+        }
+        assert_eq!(read_answer(400, exists, false).expect_err("").code, "RESOURCE_ALREADY_EXISTS");
+        assert!(read_answer(200, "", false).is_ok() && read_answer(200, "{}", false).is_ok());
+    }
+}

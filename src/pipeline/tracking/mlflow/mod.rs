@@ -1,0 +1,217 @@
+//! MLflow over its REST API: a run for each stage that measures something.
+//!
+//! [`body`] has what is written, [`client`] sends it, [`server`] knows experiments and runs, [`sender`] is the thread
+//! that does this while stages run, and [`queue`] what waits for it.
+
+mod body;
+mod client;
+mod facts;
+mod queue;
+mod sender;
+mod server;
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pipeline_stages::url::{WebUrl, blanked};
+
+use super::result::{StageResult, is_tracked};
+use super::tracker::{NotSent, Scene, Sent, Tracker};
+use crate::cache::Cache;
+use crate::events::{Outcome, RunEvent};
+use crate::format;
+use crate::progress::Reporter;
+use crate::stage_name::StageName;
+use crate::visible;
+use body::Words;
+use client::{Failure, FailureKind};
+use facts::Facts;
+use queue::{Ended, Message, Queue, Undelivered};
+use sender::Sender;
+use server::{Found, NewRun, Server};
+
+/// How long the end of a run waits for what is not sent yet.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An MLflow server.
+pub(super) struct Mlflow {
+    address: WebUrl,
+    /// The server, or why nothing can be sent to it.
+    server: Result<Server, Failure>,
+    facts: Facts,
+    cache: Arc<Cache>,
+    folder: PathBuf,
+    resend: String,
+}
+
+impl Mlflow {
+    /// That of the manifest, if it has one.
+    pub(super) fn of(scene: &Scene<'_>) -> Option<Box<dyn Tracker>> {
+        let address = scene.tracking.mlflow.clone()?;
+        Some(Box::new(Self {
+            server: Server::new(&address, scene.experiment),
+            address,
+            facts: Facts::of(scene),
+            cache: Arc::clone(scene.cache),
+            folder: scene.folder.clone(),
+            resend: scene.resend.clone(),
+        }))
+    }
+}
+
+impl Tracker for Mlflow {
+    fn name(&self) -> String {
+        format!("MLflow at {}", self.address)
+    }
+
+    fn reporter(self: Box<Self>) -> Box<dyn Reporter> {
+        let (name, queue) = (self.name(), Arc::new(Queue::default()));
+        let Self { server, facts, cache, folder, resend, .. } = *self;
+        let server = match server {
+            Ok(server) => Some(Sender::new(Arc::clone(&queue), server, facts, cache, folder)),
+            Err(failure) => {
+                queue.set_failure(Some(&failure.reason));
+                queue.done();
+                None
+            }
+        };
+        Box::new(Live { name, queue, idle: server, resend, wanted: HashMap::new() })
+    }
+
+    fn send(&mut self, result: &StageResult) -> Result<Sent, NotSent> {
+        let Self { server, facts, .. } = self;
+        let server = server.as_mut().map_err(|failure| NotSent::from(failure.clone()))?;
+        let record = &result.record;
+        let key = record.key.to_string();
+        if let Found::Complete = server.find(&key, &facts.cache)? {
+            return Ok(Sent::Before);
+        }
+        let start = record.finished as f64 - record.seconds.max(0.0);
+        let tags = facts.tags_of(result);
+        let mut run = server.open(&NewRun {
+            name: result.stage.as_str(),
+            key,
+            cache: &facts.cache,
+            start: (start.max(0.0) * 1000.0) as u64,
+            parameters: result.parameters(),
+            tags: Words::new(),
+        })?;
+        server.complete(&mut run, result, &tags)?;
+        Ok(Sent::Now)
+    }
+}
+
+impl From<Failure> for NotSent {
+    fn from(Failure { kind, reason, .. }: Failure) -> Self {
+        // Without the server, the next result does not arrive either.
+        Self { reason, is_for_all: kind != FailureKind::Lasting }
+    }
+}
+
+/// Reports a run while it runs.
+struct Live {
+    name: String,
+    queue: Arc<Queue>,
+    /// What sends, until something is to be sent.
+    idle: Option<Sender>,
+    resend: String,
+    /// The stages that run, each with whether it has something for the server.
+    wanted: HashMap<StageName, bool>,
+}
+
+impl Live {
+    fn add(&mut self, message: Message, is_wanted: bool) {
+        self.queue.add(message, is_wanted);
+        let Some(sender) = self.idle.take() else { return };
+        let thread = std::thread::Builder::new().name("mlflow".to_owned());
+        if let Err(error) = thread.spawn(move || sender.run()) {
+            self.queue.set_failure(Some(&format!("cannot start a thread: {error}")));
+            self.queue.done();
+        }
+    }
+
+    fn end(&mut self, stage: &StageName, ended: Ended) {
+        if let Some(is_wanted) = self.wanted.remove(stage) {
+            self.add(Message::End { stage: stage.clone(), ended, at: now() }, is_wanted);
+        }
+    }
+
+    /// The run has ended.
+    fn done(&mut self) {
+        let stages: Vec<StageName> = self.wanted.keys().cloned().collect();
+        for stage in stages {
+            self.end(&stage, Ended::Without { status: "KILLED", tags: Words::new() });
+        }
+        if self.idle.is_some() {
+            // Nothing was to be sent.
+            return;
+        }
+        if let Some(Undelivered { stages, values, reason }) = self.queue.finish(PATIENCE) {
+            let (name, resend) = (&self.name, &self.resend);
+            let count = |count: usize, one: &str| match count {
+                1 => format!("1 {one}"),
+                count => format!("{} {one}s", format::count(count as u64)),
+            };
+            let what = match (stages, values) {
+                (stages, 0) => count(stages, "stage"),
+                (0, values) => count(values, "value"),
+                (stages, values) => {
+                    format!("{} and {}", count(stages, "stage"), count(values, "value"))
+                }
+            };
+            let text = format!(
+                "warning: {name} did not get everything of {what}: {reason}\nwarning: `{resend}` sends the results that it does not have"
+            );
+            // Where standard error is closed, nobody reads it.
+            let _ = writeln!(io::stderr(), "{}", visible::text(&text));
+        }
+    }
+}
+
+impl Reporter for Live {
+    fn event(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::Start { stage, key, kind, setup, .. } => {
+                let is_wanted = is_tracked(setup.output);
+                self.wanted.insert(stage.clone(), is_wanted);
+                let setup = Box::new(setup.clone());
+                let start =
+                    Message::Start { stage: stage.clone(), key: *key, kind, setup, at: now() };
+                self.add(start, is_wanted);
+            }
+            RunEvent::Measured { stage, measured } => {
+                if let Some(is_wanted) = self.wanted.get_mut(stage) {
+                    *is_wanted = true;
+                    let (name, step, value) =
+                        (measured.name.clone(), measured.step, measured.value);
+                    self.add(
+                        Message::Value { stage: stage.clone(), name, step, value, at: now() },
+                        true,
+                    );
+                }
+            }
+            RunEvent::End { stage, key, outcome, .. } => {
+                let without = |status, tags| Ended::Without { status, tags };
+                let ended = match (outcome, key) {
+                    (Outcome::Ran { .. } | Outcome::Fresh { .. }, Some(key)) => Ended::Result(*key),
+                    (Outcome::Failed { message, .. }, _) => {
+                        let error = ("pipeline.error".to_owned(), blanked(message).into_owned());
+                        without("FAILED", Words::from([error]))
+                    }
+                    _ => without("KILLED", Words::new()),
+                };
+                self.end(stage, ended);
+            }
+            RunEvent::Done { .. } => self.done(),
+            _ => {}
+        }
+    }
+}
+
+/// Milliseconds since 1970, UTC.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
+}
