@@ -1,7 +1,7 @@
 //! The log of a training: a line for each epoch, that people read and `awk` can cut.
 //!
 //! ```text
-//! epoch  3/20  loss 1.253  train-accuracy 0.5512  validation-accuracy 0.6120  2007 images/s  2.2 s
+//! epoch  3/20  train-loss 1.253  train-accuracy 0.5512  validation-accuracy 0.6120  2007 images/s  2.2 s
 //! ```
 //!
 //! The names are those of the curves. Times are in the log alone: nothing of it is in an artifact.
@@ -88,13 +88,13 @@ mod tests {
 
     #[test]
     fn a_line_has_its_epoch_its_values_its_speed_and_its_time() {
-        let values = [("loss", 1.25321), ("train-accuracy", 0.5512), ("meta-loss", 2e-7)];
+        let values = [("train-loss", 1.25321), ("train-accuracy", 0.5512), ("meta-loss", 2e-7)];
         let took = Some((4500, Duration::from_millis(2242)));
         assert_eq!(
             line(2, 120, &values, took),
-            "epoch   3/120  loss 1.253  train-accuracy 0.5512  meta-loss 2.000e-7  2007 images/s  2.2 s"
+            "epoch   3/120  train-loss 1.253  train-accuracy 0.5512  meta-loss 2.000e-7  2007 images/s  2.2 s"
         );
-        assert_eq!(line(119, 120, &values[..1], None), "epoch 120/120  loss 1.253");
+        assert_eq!(line(119, 120, &values[..1], None), "epoch 120/120  train-loss 1.253");
         assert_eq!(line(0, 1, &[], Some((1, Duration::ZERO))), "epoch 1/1  0.0 s");
     }
 

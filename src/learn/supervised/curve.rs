@@ -56,7 +56,7 @@ impl Curves {
         columns: &[&str],
         steps_per_epoch: u64,
     ) -> anyhow::Result<()> {
-        let own = ["epoch", "loss", "train-accuracy", "train-accuracy-clean"];
+        let own = ["epoch", "train-loss", "train-accuracy", "train-accuracy-clean"];
         let mut table = CurveTable::new(&[&own, columns].concat());
         for (index, row) in self.epochs.iter().enumerate() {
             let mut cells = vec![
@@ -81,7 +81,8 @@ impl Curves {
         steps_per_epoch: u64,
     ) -> Option<Values> {
         let row = self.epochs.get(usize::try_from(epoch).ok()?)?;
-        let mut values = vec![("loss", row.loss), ("train-accuracy", row.accuracy_on_given_labels)];
+        let mut values =
+            vec![("train-loss", row.loss), ("train-accuracy", row.accuracy_on_given_labels)];
         let mut add = |name, value: Option<f64>| values.extend(value.map(|value| (name, value)));
         add("train-accuracy-clean", row.accuracy_on_clean_labels);
         for (column, value) in columns.iter().zip(&row.extra) {
@@ -195,7 +196,7 @@ mod tests {
         };
         let values = |epoch| curves.epoch_values(epoch, &["one", "other"], 10);
         let measured = [
-            ("loss", 2.0),
+            ("train-loss", 2.0),
             ("train-accuracy", 0.5),
             ("train-accuracy-clean", 0.4),
             ("other", 0.25),

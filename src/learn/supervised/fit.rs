@@ -398,7 +398,7 @@ impl Method for Fit<'_> {
         let sums = self.tally.read()?;
         check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
         let values = [
-            ("loss", sums.mean("loss", "samples")),
+            ("train-loss", sums.mean("loss", "samples")),
             ("train-accuracy", sums.mean("right-on-given-labels", "samples")),
             ("learning-rate", self.learning_rate(at)),
         ];

@@ -171,7 +171,7 @@ fn what_has_no_effect_leaves_no_trace() {
     assert_same(folder.path(), "one", "other");
 }
 
-/// The line of an epoch without its numbers: `epoch 1/3: loss, train-accuracy, images/s, s`.
+/// The line of an epoch without its numbers: `epoch 1/3: train-loss, train-accuracy, images/s, s`.
 fn shape(line: &str) -> String {
     let mut parts = line.split("  ");
     let epoch = parts.next().unwrap_or_default();
@@ -187,13 +187,13 @@ fn the_log_of_a_training_has_its_device_and_a_line_for_each_epoch() {
         (
             training("none"),
             3,
-            "loss, train-accuracy, train-accuracy-clean, validation-accuracy, test-accuracy",
+            "train-loss, train-accuracy, train-accuracy-clean, validation-accuracy, test-accuracy",
         ),
-        (supervised_pretraining(), 3, "loss, train-accuracy, test-accuracy"),
+        (supervised_pretraining(), 3, "train-loss, train-accuracy, test-accuracy"),
         (
             meta_training(&json!({})),
             2,
-            "loss, train-accuracy, train-accuracy-clean, meta-loss, weight-clean, weight-corrupted, \
+            "train-loss, train-accuracy, train-accuracy-clean, meta-loss, weight-clean, weight-corrupted, \
              validation-accuracy, test-accuracy",
         ),
     ] {
@@ -221,7 +221,7 @@ fn the_log_of_a_training_that_continues_has_the_earlier_epochs() {
     let context = Context::for_test(request.clone());
     pipeline_learn::run(learn_stage(&request), &context).unwrap();
     let log: Vec<String> = context.kept_log().iter().map(|line| shape(line)).collect();
-    let values = "loss, train-accuracy, train-accuracy-clean, validation-accuracy, test-accuracy";
+    let values = "train-loss, train-accuracy, train-accuracy-clean, validation-accuracy, test-accuracy";
     let expected = [
         "runs on cpu, 2 threads: ".to_owned(),
         format!("epoch 1/3: {values}"),

@@ -297,7 +297,7 @@ fn a_training_tells_the_weights_of_clean_and_corrupted_samples() {
     assert!(metrics["meta-loss"] > 0.0);
     let text = |name: &str| std::fs::read_to_string(request.output.join(name)).unwrap();
     assert!(text("curves.csv").starts_with(
-        "epoch,loss,train-accuracy,train-accuracy-clean,meta-loss,weight-clean,weight-corrupted\n"
+        "epoch,train-loss,train-accuracy,train-accuracy-clean,meta-loss,weight-clean,weight-corrupted\n"
     ));
     let curve = text("weight-curve.csv");
     let rows: Vec<Vec<f64>> = curve

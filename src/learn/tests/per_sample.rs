@@ -156,7 +156,7 @@ fn sample_losses_are_those_of_the_curves() {
         );
 
         let curves = CurveTable::read(&recorded.join("curves.csv")).unwrap();
-        let epochs = curves.column("loss").unwrap();
+        let epochs = curves.column("train-loss").unwrap();
         assert_eq!(found.epochs(), epochs.len());
         let row_mean = |row: &[f32], chosen: &dyn Fn(usize) -> bool| {
             let chosen = row.iter().enumerate().filter(|(sample, _)| chosen(*sample));

@@ -18,8 +18,8 @@ use crate::{format, screen, visible};
 pub(crate) use meter::Meter;
 pub(crate) use running::{Interrupted, Running, RunningFiles};
 
-/// What is measured of most trainings.
-const LOSS: &str = "loss";
+/// What is measured of most trainings, by labels or without.
+const LOSSES: [&str; 2] = ["train-loss", "loss"];
 
 /// Shows a run.
 pub(crate) trait Reporter {
@@ -118,9 +118,9 @@ impl Course {
             let value = self.measured.get(name)?;
             Some(format::metrics([(name, *value)]))
         };
-        let loss = self.measured.contains_key(LOSS).then_some(LOSS);
-        // A method that does not measure a loss of this name may measure another one.
-        let other = || self.measured.keys().map(String::as_str).find(|name| name.contains(LOSS));
+        let loss = LOSSES.into_iter().find(|name| self.measured.contains_key(*name));
+        // A method that does not measure a loss of these names may measure another one.
+        let other = || self.measured.keys().map(String::as_str).find(|name| name.contains("loss"));
         let loss = loss.or_else(other);
         let phase = self.progress.as_ref().and_then(|progress| progress.phase.as_deref());
         let phase = phase.map(|phase| visible::line(phase).into_owned());

@@ -25,7 +25,7 @@ kind! {
     /// (`curves.csv`) and the accuracy on the test set during training (`evaluations.csv`). As in the
     /// reference, the test set decides when the training ends and which network is kept: it should have
     /// other images than those that the encoder is for.
-    PretrainSupervised = "pretrain-supervised", version 3, seeded true, output Weights;
+    PretrainSupervised = "pretrain-supervised", version 4, seeded true, output Weights;
     ports {
         /// The data set.
         data: One[Dataset];

@@ -147,7 +147,7 @@ kind! {
     ///   before shares of the batch are made of the weights.
     ///
     /// Of a sample that an epoch visited several times it is the mean; NaN of one that it did not visit.
-    Train = "train", version 4, seeded true, output Model;
+    Train = "train", version 5, seeded true, output Model;
     ports {
         /// The data set.
         data: One[Dataset];
