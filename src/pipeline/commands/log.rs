@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
+use super::log_follow::key;
 use super::{Project, log_follow, note, print, print_raw};
 use crate::cli::LogArguments;
 use crate::instances::names_in_words;
-use crate::key::StageKey;
-use crate::plan::{Plan, PlanState};
+use crate::plan::Plan;
 use crate::stage_name::StageName;
 use crate::state_words::{state_name, state_reason};
 
@@ -42,15 +42,6 @@ pub(crate) fn run(arguments: &LogArguments) -> anyhow::Result<ExitCode> {
         _ => note(&format!("without a log, as they have not run yet: {}", names_in_words(without))),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The key that a stage has now.
-pub(super) fn key(plan: &Plan, name: &StageName) -> Option<StageKey> {
-    match plan.state(name)? {
-        PlanState::Fresh(record) => Some(record.key),
-        PlanState::Dirty { key, .. } => Some(*key),
-        PlanState::Waiting { .. } | PlanState::Blocked(_) => None,
-    }
 }
 
 /// The log of a stage.

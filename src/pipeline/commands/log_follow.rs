@@ -10,11 +10,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::bail;
 
-use super::log::key;
 use super::{INTERRUPTED, Project, note, print_raw_while_read};
 use crate::activity::{Activities, Stand};
 use crate::facts::CacheFacts;
 use crate::instances::names_in_words;
+use crate::key::StageKey;
 use crate::plan::{Plan, PlanState};
 use crate::screen::Requests;
 use crate::stage_name::StageName;
@@ -30,6 +30,15 @@ const BLOCK: u64 = 1 << 20;
 
 /// Looks of which nothing may be to be followed before it ends: a run that has just been started is not the end.
 const QUIET_LOOKS: u32 = 4;
+
+/// The key that a stage has now.
+pub(super) fn key(plan: &Plan, name: &StageName) -> Option<StageKey> {
+    match plan.state(name)? {
+        PlanState::Fresh(record) => Some(record.key),
+        PlanState::Dirty { key, .. } => Some(*key),
+        PlanState::Waiting { .. } | PlanState::Blocked(_) => None,
+    }
+}
 
 pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result<ExitCode> {
     let experiment = &project.manifest.experiment.name;

@@ -23,6 +23,7 @@ mod results;
 mod run;
 mod settings;
 mod status;
+mod status_sheet;
 mod status_watch;
 mod time_left;
 mod track;

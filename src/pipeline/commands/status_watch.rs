@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::status::{Known, LastRuns, Rank, Sheet, states};
+use super::status_sheet::{Known, LastRuns, Rank, Sheet, SheetRow, states};
 use super::{INTERRUPTED, Project, print_coloured, print_coloured_while_read};
 use crate::activity::{Activities, Stand};
 use crate::facts::CacheFacts;
@@ -151,7 +151,7 @@ fn lines(project: &Project, sheet: &Sheet, size: Size) -> Vec<String> {
         let left_out = left_out.filter_map(|row| sheet.rows.get(row + 1));
         let (finished, others): (Vec<_>, Vec<_>) =
             left_out.partition(|row| row.rank == Rank::Fresh);
-        let count = |rows: &[&super::status::SheetRow]| rows.iter().map(|row| row.stages).sum();
+        let count = |rows: &[&SheetRow]| rows.iter().map(|row| row.stages).sum();
         let counts: [(usize, &str); 2] = [(count(&finished), "fresh"), (count(&others), "others")];
         let counts = counts.iter().filter(|(count, _)| *count > 0);
         let counts: Vec<_> = counts.map(|(count, what)| format!("{count} {what}")).collect();

@@ -1,0 +1,264 @@
+//! What `pipeline status` shows, once or again and again: a table of stages, and lines below it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+
+use super::Project;
+use crate::activity::{Activities, Activity};
+use crate::cache::Record;
+use crate::digest::Digest;
+use crate::format;
+use crate::instances::{self, Row, instances_in_words};
+use crate::plan::{Plan, PlanState};
+use crate::stage_name::StageName;
+use crate::state_words::{state_name, state_reason};
+
+/// What is known of a stage: its plan, and what goes on beyond it.
+#[derive(Clone)]
+pub(super) struct Known<'a> {
+    pub(super) state: &'a PlanState,
+    pub(super) activity: Option<Activity>,
+}
+
+impl Known<'_> {
+    /// Its state in a word.
+    pub(super) fn word(&self) -> &'static str {
+        self.activity.as_ref().map_or_else(|| state_name(self.state), Activity::name)
+    }
+
+    fn rank(&self) -> Rank {
+        match (&self.activity, self.state) {
+            (Some(Activity::Running(_)), _) => Rank::Running,
+            (Some(Activity::Failed(_)), _) | (None, PlanState::Blocked(_)) => Rank::Failed,
+            (Some(Activity::Interrupted(_)), _) => Rank::Interrupted,
+            (None, PlanState::Dirty { .. }) => Rank::Dirty,
+            (None, PlanState::Waiting { .. }) => Rank::Waiting,
+            (None, PlanState::Fresh(_)) => Rank::Fresh,
+        }
+    }
+}
+
+/// What matters how much to somebody who looks: the last ones most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    Fresh,
+    Waiting,
+    Dirty,
+    Interrupted,
+    Failed,
+    Running,
+}
+
+/// What is known of these stages.
+pub(super) fn states<'a>(
+    chosen: &[&'a StageName],
+    plan: &'a Plan,
+    activities: &Activities<'_>,
+) -> Vec<(&'a StageName, Known<'a>)> {
+    let known = chosen.iter().filter_map(|name| {
+        let state = plan.state(name)?;
+        Some((*name, Known { state, activity: activities.of(state) }))
+    });
+    known.collect()
+}
+
+/// A state of all stages as it is shown: a table, and lines below it.
+pub(super) struct Sheet {
+    /// The first one is the heading.
+    pub(super) rows: Vec<SheetRow>,
+    pub(super) lines: Vec<SheetLine>,
+}
+
+pub(super) struct SheetRow {
+    pub(super) cells: Vec<String>,
+    pub(super) rank: Rank,
+    /// How many stages it is about.
+    pub(super) stages: usize,
+}
+
+pub(super) struct SheetLine {
+    /// The stage that it is about. Empty where it is about many.
+    pub(super) name: String,
+    /// What follows on the name.
+    pub(super) text: String,
+    pub(super) rank: Rank,
+}
+
+impl fmt::Display for SheetLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.name, self.text)
+    }
+}
+
+impl Sheet {
+    /// A line for each stage; one for a stage of many instances, unless `all` of them are shown.
+    pub(super) fn of(
+        last_runs: &LastRuns<'_>,
+        states: &[(&StageName, Known<'_>)],
+        all: bool,
+    ) -> Self {
+        let most = instances::most(all);
+        let header = ["stage", "kind", "state", "last run", "took", "artifact", "size"];
+        let header = header.map(str::to_owned).to_vec();
+        let mut rows = vec![SheetRow { cells: header, rank: Rank::Running, stages: 0 }];
+        let known = || states.iter().map(|(name, known)| (*name, known));
+        for row in instances::rows(known(), most) {
+            rows.push(match row {
+                Row::One(name, known) => {
+                    let cells = line_of_one(last_runs, name, known);
+                    SheetRow { cells, rank: known.rank(), stages: 1 }
+                }
+                Row::Many(template, instances) => {
+                    let rank = instances.iter().map(|(_, known)| known.rank()).max();
+                    let cells = line_of_many(last_runs, template, &instances);
+                    SheetRow { cells, rank: rank.unwrap_or(Rank::Fresh), stages: instances.len() }
+                }
+            });
+        }
+        let blocked = known().filter(|(_, known)| matches!(known.state, PlanState::Blocked(_)));
+        let mut lines: Vec<_> =
+            folded(blocked, most, "is blocked,", "are blocked", |known| state_reason(known.state));
+        let is = |rank| known().filter(move |(_, known)| known.rank() == rank);
+        let line =
+            |known: &Known<'_>| known.activity.as_ref().map_or_else(String::new, Activity::line);
+        let failed = is(Rank::Failed).filter(|(_, known)| known.activity.is_some());
+        lines.extend(folded(failed, most, "", "failed", line));
+        lines.extend(folded(is(Rank::Interrupted), most, "", "were interrupted", line));
+        // Each: there are not many, and they are what somebody looks for.
+        lines.extend(folded(is(Rank::Running), usize::MAX, "", "are running", line));
+        Self { rows, lines }
+    }
+}
+
+/// A line for each of these stages; one for many instances, which shows the first one's.
+fn folded<'a, 'k: 'a>(
+    stages: impl Iterator<Item = (&'a StageName, &'a Known<'k>)>,
+    most: usize,
+    is: &str,
+    are: &str,
+    line: impl Fn(&Known<'_>) -> String,
+) -> Vec<SheetLine> {
+    let is = if is.is_empty() { String::new() } else { format!("{is} ") };
+    let lines = instances::rows(stages, most).into_iter().filter_map(|row| {
+        Some(match row {
+            Row::One(name, known) => SheetLine {
+                name: name.to_string(),
+                text: format!(" {is}{}", line(known)),
+                rank: known.rank(),
+            },
+            // What they have to say is mostly the same for all of them.
+            Row::Many(template, instances) => {
+                let (name, known) = instances.first()?;
+                let (count, first) = (instances.len(), line(known));
+                let name = if is.is_empty() { format!("{name} ") } else { String::new() };
+                let text = format!("{count} of {template} {are}; the first, {name}{first}");
+                SheetLine { name: String::new(), text, rank: known.rank() }
+            }
+        })
+    });
+    lines.collect()
+}
+
+/// How many instances are in which state: `140: 2 running, 3 fresh, 95 to run, 40 waiting`.
+fn states_in_words(instances: &[(&StageName, &Known<'_>)]) -> String {
+    let words = ["running", "failed", "interrupted", "fresh", "dirty", "waiting", "blocked"];
+    instances_in_words(words.map(|word| {
+        let count = instances.iter().filter(|(_, known)| known.word() == word).count();
+        (count, if word == "dirty" { "to run" } else { word })
+    }))
+}
+
+/// The record of a stage's last run: its own, or an older one that no longer counts.
+pub(super) fn last_run(project: &Project, name: &StageName, state: &PlanState) -> Option<Record> {
+    match state {
+        PlanState::Fresh(record) => Some((**record).clone()),
+        _ => project.cache.last_record(&project.manifest.experiment.name, name.as_str()),
+    }
+}
+
+/// What a table shows of the last runs of stages. Each is read once: it is another one only when the plan is.
+pub(super) struct LastRuns<'a> {
+    project: &'a Project,
+    known: RefCell<HashMap<StageName, Option<LastRun>>>,
+}
+
+/// What a table shows of a last run.
+#[derive(Clone, Copy)]
+struct LastRun {
+    finished: u64,
+    seconds: f64,
+    artifact: Digest,
+    bytes: u64,
+}
+
+impl<'a> LastRuns<'a> {
+    pub(super) fn of(project: &'a Project) -> Self {
+        Self { project, known: RefCell::default() }
+    }
+
+    fn get(&self, name: &StageName, known: &Known<'_>) -> Option<LastRun> {
+        let mut runs = self.known.borrow_mut();
+        if let Some(run) = runs.get(name) {
+            return *run;
+        }
+        let record = last_run(self.project, name, known.state);
+        let run = record.map(|record| LastRun {
+            finished: record.finished,
+            seconds: record.seconds,
+            artifact: record.output.digest,
+            bytes: record.output.extent.bytes,
+        });
+        runs.insert(name.clone(), run);
+        run
+    }
+}
+
+pub(super) fn kind(project: &Project, name: &StageName) -> String {
+    let declaration = project.manifest.stage(name);
+    declaration.map_or("", |stage| stage.stage.info().name).to_owned()
+}
+
+fn line_of_one(last_runs: &LastRuns<'_>, name: &StageName, known: &Known<'_>) -> Vec<String> {
+    let kind = kind(last_runs.project, name);
+    let mut row = vec![name.to_string(), kind, known.word().to_owned()];
+    match last_runs.get(name, known) {
+        Some(run) => row.extend([
+            format::ago(run.finished),
+            format::seconds(run.seconds),
+            run.artifact.short(),
+            format::bytes(run.bytes),
+        ]),
+        None => row.push("never".to_owned()),
+    }
+    row
+}
+
+/// How many instances are in which state; and of all their last runs, when the newest was, how long they took
+/// together, and how large their artifacts are together.
+fn line_of_many(
+    last_runs: &LastRuns<'_>,
+    template: &str,
+    instances: &[(&StageName, &Known<'_>)],
+) -> Vec<String> {
+    let first = instances.first();
+    let kind = first.map(|(name, _)| kind(last_runs.project, name)).unwrap_or_default();
+    let runs = instances.iter().filter_map(|(name, known)| last_runs.get(name, known));
+    let (mut newest, mut seconds) = (None, 0.0);
+    let mut artifacts = HashMap::new();
+    for run in runs {
+        newest = newest.max(Some(run.finished));
+        seconds += run.seconds;
+        artifacts.insert(run.artifact, run.bytes);
+    }
+    let last = match newest {
+        None => "never ran".to_owned(),
+        Some(newest) => format!(
+            "last run {}, {} in all, {}",
+            format::ago(newest),
+            format::seconds(seconds),
+            format::bytes(artifacts.values().sum())
+        ),
+    };
+    vec![template.to_owned(), kind, format!("{}; {last}", states_in_words(instances))]
+}
