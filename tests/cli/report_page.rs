@@ -214,6 +214,23 @@ fn what_is_not_fresh_is_shown_as_such() {
 }
 
 #[test]
+fn what_failed_is_shown_with_its_message() {
+    let project = Sandbox::new(SWEEP);
+    project.edit("echo 'the last line'", "exit \"$SEED\"");
+    project.pipeline("run experiment.toml --keep-going");
+    let page = printed(&project, "report experiment.toml -o -");
+    let failed = stage(&data(&page), "train@rate=0.2,seed=2")["failed"].clone();
+    let message = failed["message"].as_str().expect("a text");
+    assert!(message.contains("ended with exit status 2"), "{failed}");
+    fs::write(project.path("page.html"), page).expect("writable");
+    let page = fs::canonicalize(project.path("page.html")).expect("a page");
+    let Some((shown, said)) = in_browser(&page, "#stage=train@rate=0.2,seed=2") else { return };
+    assert!(!said.contains("CONSOLE"), "{said}");
+    assert!(shown.contains("4 failed"), "{shown}");
+    assert!(shown.contains("Its last run failed"), "{shown}");
+}
+
+#[test]
 fn what_cannot_be_done_is_said() {
     let project = Sandbox::new(SWEEP);
     printed(&project, "report experiment.toml -o page.html");

@@ -36,7 +36,7 @@ pub(crate) struct Misfit {
 
 impl Misfit {
     /// Their mistakes. Instances of a matrix have theirs at the same place: it is shown once, with the first point.
-    pub fn mistakes(misfits: impl IntoIterator<Item = Self>) -> Vec<Mistake> {
+    pub(crate) fn mistakes(misfits: impl IntoIterator<Item = Self>) -> Vec<Mistake> {
         let mut owners: HashMap<(usize, usize), StageName> = HashMap::new();
         let mut mistakes = Vec::new();
         for Self { stage, mistake } in misfits {

@@ -76,11 +76,6 @@ impl Interrupted {
 }
 
 impl Running {
-    /// What is done for a key. `None` if nothing is, or if the process is gone.
-    pub(crate) fn read(layout: &Layout, key: &StageKey) -> Option<Self> {
-        Self::look(layout, key)?.ok()
-    }
-
     /// What is done for a key, or was done when it was interrupted. `None` if there was nothing.
     pub(crate) fn look(layout: &Layout, key: &StageKey) -> Option<Result<Self, Interrupted>> {
         let path = layout.running(key);

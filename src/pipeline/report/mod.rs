@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use crate::activity::Activities;
 use crate::cache::Cache;
 use crate::manifest::Manifest;
 use crate::plan::Plan;
@@ -100,10 +101,11 @@ impl Report {
     pub(crate) fn of(subject: &Subject<'_>, extent: Extent) -> Self {
         let Subject { manifest, plan, cache, .. } = subject;
         let (mut templates, mut stages): (Vec<Template>, Vec<Entry>) = (Vec::new(), Vec::new());
+        let activities = Activities::look(cache);
         let mut room = Room::for_stages(plan.iter().count());
         for (name, state) in plan.iter() {
             let Some(declaration) = manifest.stage(name) else { continue };
-            let stage = StageReport::of(subject, declaration, state);
+            let stage = StageReport::of(subject, &activities, declaration, state);
             let contents = match extent {
                 Extent::Graph => Contents::default(),
                 Extent::All => Contents::read(cache, &stage, &mut room),

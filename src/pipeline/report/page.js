@@ -50,6 +50,7 @@ function details(stage, all) {
     h("p", {}, badge(stage.state)),
     all.length > 1 ? h("p", { class: "back" }, link(stage.template, `← all ${all.length} instances`)) : "",
     stage.why ? h("p", {}, whyNot(stage)) : "",
+    stage.failed ? [h("p", {}, h("b", {}, "Its last run failed"), ", ", time(stage.failed.at)), h("pre", { class: "failure", tabindex: 0 }, stage.failed.message)] : "",
     running ? h("p", {}, h("b", {}, "Running now"), ` on ${running.owner.host} since `, time(running.owner.since)) : "",
     run && !run["is-current"] ? h("p", { class: "muted" }, "What follows is its last run, before it changed.") : "",
     facts([

@@ -28,11 +28,13 @@ function countStates(stages) {
 }
 
 function head() {
+  const failed = DATA.stages.filter((stage) => stage.failed);
   const made = Number(document.querySelector("meta[name=made]").content);
   document.getElementById("head").append(
     h("h1", {}, DATA.experiment),
     DATA.about ? h("p", { class: "lead" }, DATA.about) : "",
-    h("ul", { class: "states", "aria-label": "States of the stages" }, countStates(DATA.stages).map(([state, count]) => h("li", {}, badge(state, `${count} ${WORDS[state]}`)))),
+    h("ul", { class: "states", "aria-label": "States of the stages" }, countStates(DATA.stages).map(([state, count]) => h("li", {}, badge(state, `${count} ${WORDS[state]}`))),
+      failed.length > 0 ? h("li", {}, h("a", { href: `#stage=${failed[0].stage}` }, badge("blocked", `${failed.length} failed`))) : ""),
     h("div", { class: "facts" },
       h("span", {}, "Command: ", h("code", { class: "whole" }, DATA.command)),
       h("span", {}, "Page made ", time(made))));
@@ -44,7 +46,7 @@ function summaries() {
   if (DATA["only-graph"] || stages.length === 0) return;
   const blocks = stages.map((stage) => {
     const isEmpty = !stage.tables && !stage.plots;
-    const state = stage.state === "fresh" ? "" : h("p", {}, badge(stage.state), " ", isEmpty ? "There is no result yet. " : "This is the result of an earlier run. ", whyNot(stage));
+    const state = stage.state === "fresh" ? "" : h("p", {}, badge(stage.state), " ", isEmpty ? "There is no result yet. " : isOld(stage) ? "This is the result of an earlier run. " : "", whyNot(stage));
     const tables = (stage.tables ?? []).map((table) => [
       h("h3", {}, table.title || stage.stage),
       h("div", { class: "box-table", tabindex: 0 }, h("table", {},

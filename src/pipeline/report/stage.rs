@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Subject;
+use crate::activity::{Activities, Activity, Failure};
 use crate::cache::Record;
 use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
@@ -48,7 +49,10 @@ pub(crate) struct StageReport {
     pub(crate) key: Option<StageKey>,
     /// What any process does for it now.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) running: Option<Running>,
+    pub(crate) running: Option<Box<Running>>,
+    /// How its last run failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) failed: Option<Failure>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_run: Option<RunReport>,
 }
@@ -91,7 +95,12 @@ pub(crate) struct RunReport {
 
 impl StageReport {
     /// What is known of a stage in this state.
-    pub(crate) fn of(subject: &Subject<'_>, declaration: &Stage, state: &PlanState) -> Self {
+    pub(crate) fn of(
+        subject: &Subject<'_>,
+        activities: &Activities<'_>,
+        declaration: &Stage,
+        state: &PlanState,
+    ) -> Self {
         let Stage { name, stage, .. } = declaration;
         let info = stage.info();
         let key = match state {
@@ -99,9 +108,10 @@ impl StageReport {
             PlanState::Dirty { key, .. } => Some(*key),
             PlanState::Waiting { .. } | PlanState::Blocked(_) => None,
         };
-        let running = match state {
-            PlanState::Dirty { key, .. } => Running::read(subject.cache.layout(), key),
-            _ => None,
+        let (running, failed) = match activities.of(state) {
+            Some(Activity::Running(running)) => (Some(running), None),
+            Some(Activity::Failed(failure)) => (None, Some(failure)),
+            Some(Activity::Interrupted(_)) | None => (None, None),
         };
         let inputs = declaration.connections().map(|(port, connection)| InputReport {
             port: connection.name.as_deref().unwrap_or(port).to_owned(),
@@ -123,6 +133,7 @@ impl StageReport {
             parameters: stage.key_parameters(),
             key,
             running,
+            failed,
             last_run: last_run(subject, name, state),
         }
     }

@@ -80,7 +80,7 @@ kind! {
 }
 
 /// The columns of `summary.csv` and `runs.csv` beside the axes: an axis cannot have one of these names.
-pub const RESERVED: &[&str] = &[
+const RESERVED: &[&str] = &[
     "metric",
     "n",
     "failed",
