@@ -59,7 +59,7 @@ impl Activity {
     }
 
     /// What it is like: changes when the stage goes on to its next epoch, and not with every step.
-    pub(crate) fn stand(&self) -> String {
+    pub(crate) fn fingerprint(&self) -> String {
         match self {
             Self::Running(running) => {
                 let progress = running.progress.as_ref();
@@ -76,14 +76,14 @@ const RUNS: usize = 10;
 
 /// What changes when a stage begins or ends: at the cost of a few stats, however many stages there are.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Stand {
+pub(crate) struct Fingerprint {
     running: HashSet<StageKey>,
     /// The runs in progress, each with the length of its record.
     runs: Vec<(String, u64)>,
     newest: Option<String>,
 }
 
-impl Stand {
+impl Fingerprint {
     pub(crate) fn of(cache: &Cache, experiment: &str, activities: &Activities<'_>) -> Self {
         let names = cache.runs(experiment);
         let newest = names.first().cloned();

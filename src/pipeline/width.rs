@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// What stands where something was cut.
+/// What is in the place of what was cut.
 const CUT: char = '…';
 
 /// Values on axes are not made shorter than this.

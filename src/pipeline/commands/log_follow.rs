@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::bail;
 
 use super::{INTERRUPTED, Project, note, print_raw_while_read};
-use crate::activity::{Activities, Stand};
+use crate::activity::{Activities, Fingerprint};
 use crate::facts::CacheFacts;
 use crate::instances::names_in_words;
 use crate::key::StageKey;
@@ -52,8 +52,8 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
     let (mut quiet, mut waits_for, mut has_said) = (0, Vec::new(), false);
     loop {
         let activities = Activities::look(&project.cache);
-        let stand = Stand::of(&project.cache, experiment, &activities);
-        let is_news = seen.as_ref().is_some_and(|seen| *seen != stand);
+        let fingerprint = Fingerprint::of(&project.cache, experiment, &activities);
+        let is_news = seen.as_ref().is_some_and(|seen| *seen != fingerprint);
         if is_news {
             plan = make();
         }
@@ -72,8 +72,8 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
                 return Ok(ExitCode::SUCCESS);
             }
         }
-        let has_run = stand.has_run();
-        seen = Some(stand);
+        let has_run = fingerprint.has_run();
+        seen = Some(fingerprint);
         let open: Vec<&StageName> = chosen
             .iter()
             .copied()

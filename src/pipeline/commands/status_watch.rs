@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::status_sheet::{Known, LastRuns, Rank, Sheet, SheetRow, states};
 use super::{INTERRUPTED, Project, print_coloured, print_coloured_while_read};
-use crate::activity::{Activities, Stand};
+use crate::activity::{Activities, Fingerprint};
 use crate::facts::CacheFacts;
 use crate::plan::Plan;
 use crate::screen::{self, Page, Requests, Size};
@@ -38,22 +38,23 @@ pub(super) fn watch(
     let mut plan = make();
     let mut planned = Instant::now();
     let mut cost = Duration::ZERO;
-    let mut seen = Stand::of(&project.cache, experiment, &Activities::look(&project.cache));
+    let mut seen = Fingerprint::of(&project.cache, experiment, &Activities::look(&project.cache));
     let mut page = None;
     let mut shown = Vec::new();
     let mut quiet = 0;
     let mut last_runs = LastRuns::of(project);
     loop {
         let activities = Activities::look(&project.cache);
-        let stand = Stand::of(&project.cache, experiment, &activities);
+        let fingerprint = Fingerprint::of(&project.cache, experiment, &activities);
         let known = states(chosen, &plan, &activities);
-        let is_over = !stand.has_run() && known.iter().all(|(_, known)| known.word() != "running");
+        let is_over =
+            !fingerprint.has_run() && known.iter().all(|(_, known)| known.word() != "running");
         quiet = if is_over { quiet + 1 } else { 0 };
         let is_last = quiet >= QUIET_LOOKS;
-        if stand != seen && (is_last || planned.elapsed() > cost * PLANNING) {
+        if fingerprint != seen && (is_last || planned.elapsed() > cost * PLANNING) {
             let began = Instant::now();
             plan = make();
-            (planned, cost, seen) = (Instant::now(), began.elapsed(), stand);
+            (planned, cost, seen) = (Instant::now(), began.elapsed(), fingerprint);
             last_runs = LastRuns::of(project);
             // Some may have become known to be ready.
             continue;
@@ -85,7 +86,7 @@ pub(super) fn watch(
             }
             None => {
                 // Not with every step: only when a stage begins, ends, or goes on to its next epoch.
-                let now = stands(&known);
+                let now = fingerprints(&known);
                 if now != shown {
                     let gap = if shown.is_empty() { "" } else { "\n" };
                     if !print_coloured_while_read(&format!(
@@ -111,12 +112,12 @@ pub(super) fn watch(
     Ok(ExitCode::SUCCESS)
 }
 
-fn stands(known: &[(&StageName, Known<'_>)]) -> Vec<String> {
-    let stand = |(_, known): &(&StageName, Known<'_>)| match &known.activity {
-        Some(activity) => activity.stand(),
+fn fingerprints(known: &[(&StageName, Known<'_>)]) -> Vec<String> {
+    let fingerprint = |(_, known): &(&StageName, Known<'_>)| match &known.activity {
+        Some(activity) => activity.fingerprint(),
         None => known.word().to_owned(),
     };
-    known.iter().map(stand).collect()
+    known.iter().map(fingerprint).collect()
 }
 
 /// All of it, for standard output that is not a terminal, and at the end.
