@@ -81,6 +81,15 @@ pub(crate) enum PlanState {
 }
 
 impl PlanState {
+    /// The key, where it is known already.
+    pub(crate) fn key(&self) -> Option<StageKey> {
+        match self {
+            Self::Fresh(record) => Some(record.key),
+            Self::Dirty { key, .. } => Some(*key),
+            Self::Waiting { .. } | Self::Blocked(_) => None,
+        }
+    }
+
     /// The result for the manifest as it is: also one without inputs that have failed, where the stage allows that.
     pub(crate) fn result(&self) -> Option<&Record> {
         match self {

@@ -6,11 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::log_follow::key;
 use super::{Project, log_follow, note, print, print_raw};
 use crate::cli::LogArguments;
 use crate::instances::names_in_words;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlanState};
 use crate::stage_name::StageName;
 use crate::state_words::{state_name, state_reason};
 
@@ -55,7 +54,7 @@ struct Log {
 impl Log {
     /// The newest log of a stage.
     fn find(project: &Project, plan: &Plan, name: &StageName) -> Option<Self> {
-        let current = key(plan, name);
+        let current = plan.state(name).and_then(PlanState::key);
         // A stage that failed has a log under its current key; one whose key changed, under its last.
         let last = project.cache.head(&project.manifest.experiment.name, name.as_str());
         current.into_iter().chain(last).find_map(|key| {

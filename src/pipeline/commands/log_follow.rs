@@ -14,7 +14,6 @@ use super::{INTERRUPTED, Project, note, print_raw_while_read};
 use crate::activity::{Activities, Fingerprint};
 use crate::facts::CacheFacts;
 use crate::instances::names_in_words;
-use crate::key::StageKey;
 use crate::plan::{Plan, PlanState};
 use crate::screen::Requests;
 use crate::stage_name::StageName;
@@ -30,15 +29,6 @@ const BLOCK: u64 = 1 << 20;
 
 /// Looks of which nothing may be to be followed before it ends: a run that has just been started is not the end.
 const QUIET_LOOKS: u32 = 4;
-
-/// The key that a stage has now.
-pub(super) fn key(plan: &Plan, name: &StageName) -> Option<StageKey> {
-    match plan.state(name)? {
-        PlanState::Fresh(record) => Some(record.key),
-        PlanState::Dirty { key, .. } => Some(*key),
-        PlanState::Waiting { .. } | PlanState::Blocked(_) => None,
-    }
-}
 
 pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result<ExitCode> {
     let experiment = &project.manifest.experiment.name;
@@ -58,7 +48,8 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
             plan = make();
         }
         for name in chosen {
-            let runs = key(&plan, name).is_some_and(|key| activities.runs(&key));
+            let runs =
+                plan.state(name).and_then(PlanState::key).is_some_and(|key| activities.runs(&key));
             // Nothing is added to the others.
             let is_open = logs.get(name).is_some_and(|log| log.is_growing);
             if seen.is_some() && !is_news && !runs && !is_open {
@@ -79,7 +70,10 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
             .copied()
             .filter(|name| {
                 let is_fresh = matches!(plan.state(name), Some(PlanState::Fresh(_)));
-                let runs = key(&plan, name).is_some_and(|key| activities.runs(&key));
+                let runs = plan
+                    .state(name)
+                    .and_then(PlanState::key)
+                    .is_some_and(|key| activities.runs(&key));
                 runs || (has_run && !is_fresh)
             })
             .collect();
@@ -117,7 +111,7 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
 /// The newest log of a stage.
 fn path(project: &Project, plan: &Plan, name: &StageName) -> Option<PathBuf> {
     let last = project.cache.head(&project.manifest.experiment.name, name.as_str());
-    let keys = key(plan, name).into_iter().chain(last);
+    let keys = plan.state(name).and_then(PlanState::key).into_iter().chain(last);
     let mut paths = keys.map(|key| project.cache.layout().log(&key));
     paths.find(|path| path.exists())
 }

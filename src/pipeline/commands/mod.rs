@@ -52,7 +52,7 @@ use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
 use crate::lint;
-use crate::manifest::{self, Fit, Manifest, Misfit, StageExecution};
+use crate::manifest::{self, Config, Fit, Manifest, Misfit, StageExecution};
 use crate::pattern::Pattern;
 use crate::plan::{Plan, PlanState};
 use crate::stage_name::StageName;
@@ -110,6 +110,8 @@ pub(crate) struct Project {
     pub(crate) manifest: Manifest,
     pub(crate) graph: Graph,
     pub(crate) cache: Arc<Cache>,
+    /// How many stages the user wants to run at once.
+    pub(crate) jobs: Option<u16>,
     /// The axes of `--only`, each with a value.
     only: Vec<String>,
 }
@@ -117,30 +119,33 @@ pub(crate) struct Project {
 impl Project {
     /// Reads the manifest and opens its cache. Nothing is written.
     pub(crate) fn open(arguments: &ManifestArguments) -> anyhow::Result<Self> {
-        Self::open_on(arguments, &settings::config()?.execution)
+        Self::open_on(arguments, &settings::config()?)
     }
 
     /// The same, without how the user wants stages to be run that do not say it.
     pub(crate) fn open_as_written(arguments: &ManifestArguments) -> anyhow::Result<Self> {
-        Self::open_on(arguments, &StageExecution::default())
+        let config = settings::config()?;
+        Self::open_on(arguments, &Config { execution: StageExecution::default(), ..config })
     }
 
-    fn open_on(arguments: &ManifestArguments, execution: &StageExecution) -> anyhow::Result<Self> {
+    fn open_on(arguments: &ManifestArguments, config: &Config) -> anyhow::Result<Self> {
         let path = match arguments.named() {
             Some(named) => named.to_owned(),
             None => nearest_manifest(&arguments.stages())?,
         };
         let mut changes = settings::variables()?;
         changes.extend(arguments.with.changes());
-        let (mut manifest, graph) = manifest::read_on(&path, &changes, execution)?;
+        let (mut manifest, graph) = manifest::read_on(&path, &changes, &config.execution)?;
         // The folders above `a/..` are not those above it.
         if manifest.folder.components().any(|part| part == Component::ParentDir)
             && let Ok(folder) = manifest.folder.canonicalize()
         {
             manifest.folder = folder;
         }
-        let cache = Arc::new(open_cache(arguments.with.cache.as_deref(), &manifest.folder)?);
-        Ok(Self { manifest, graph, cache, only: arguments.with.only.clone() })
+        let cache = cache_of(config, arguments.with.cache.as_deref(), &manifest.folder)?;
+        let cache = Arc::new(cache);
+        let (jobs, only) = (config.jobs, arguments.with.only.clone());
+        Ok(Self { manifest, graph, cache, jobs, only })
     }
 
     /// The stages that these patterns mean, or every stage without a pattern, each after its inputs.
@@ -355,11 +360,11 @@ fn nearest_manifest(stages: &[String]) -> anyhow::Result<PathBuf> {
 
 /// The cache that the arguments, the environment or the user's settings name, or else that of a folder.
 pub(crate) fn open_cache(given: Option<&Path>, folder: &Path) -> anyhow::Result<Cache> {
-    let named = match given {
-        Some(given) => Some(given.to_owned()),
-        None => settings::cache()?,
-    };
-    let root = match named {
+    cache_of(&settings::config()?, given, folder)
+}
+
+fn cache_of(config: &Config, given: Option<&Path>, folder: &Path) -> anyhow::Result<Cache> {
+    let root = match given.map(Path::to_owned).or_else(|| settings::cache(config)) {
         Some(folder) => std::path::absolute(folder).context("no current folder")?,
         None => default_cache(folder),
     };

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::plan::{self, Shown};
-use super::{INTERRUPTED, Project, print_coloured, settings, warn};
+use super::{INTERRUPTED, Project, print_coloured, warn};
 use crate::cli::RunArguments;
 use crate::events::Outcome;
 use crate::execute::{self, Options, Summary};
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let selected = project.select(&arguments.manifest.stages())?;
     warn(&project, &selected);
     let options = Options {
-        jobs: arguments.jobs.or(settings::config()?.jobs).map(usize::from),
+        jobs: arguments.jobs.or(project.jobs).map(usize::from),
         keep_going: arguments.keep_going,
         force: project.forced(&arguments.force, &selected)?,
     };

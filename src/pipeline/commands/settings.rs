@@ -43,9 +43,7 @@ pub(super) fn variables() -> anyhow::Result<Vec<Override>> {
 }
 
 /// The cache that the environment or else the user's settings name.
-pub(super) fn cache() -> anyhow::Result<Option<PathBuf>> {
-    match env::var_os(CACHE).filter(|value| !value.is_empty()) {
-        Some(named) => Ok(Some(named.into())),
-        None => Ok(config()?.cache),
-    }
+pub(super) fn cache(config: &Config) -> Option<PathBuf> {
+    let named = env::var_os(CACHE).filter(|value| !value.is_empty());
+    named.map(PathBuf::from).or_else(|| config.cache.clone())
 }

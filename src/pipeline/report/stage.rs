@@ -103,11 +103,6 @@ impl StageReport {
     ) -> Self {
         let Stage { name, stage, .. } = declaration;
         let info = stage.info();
-        let key = match state {
-            PlanState::Fresh(record) => Some(record.key),
-            PlanState::Dirty { key, .. } => Some(*key),
-            PlanState::Waiting { .. } | PlanState::Blocked(_) => None,
-        };
         let (running, failed) = match activities.of(state) {
             Some(Activity::Running(running)) => (Some(running), None),
             Some(Activity::Failed(failure)) => (None, Some(failure)),
@@ -131,7 +126,7 @@ impl StageReport {
             inputs: inputs.collect(),
             seed: info.seeded.then_some(declaration.seed),
             parameters: stage.key_parameters(),
-            key,
+            key: state.key(),
             running,
             failed,
             last_run: last_run(subject, name, state),
