@@ -133,29 +133,6 @@ pub(crate) fn amount(amount: u64, unit: Unit) -> String {
     }
 }
 
-/// Lines with their columns aligned. The last cell of a line is not padded, and that of a shorter line may be wider than its column.
-pub(crate) fn table(rows: &[Vec<String>]) -> String {
-    let rows = rows.iter().map(|row| row.iter().map(|cell| visible::line(cell)).collect());
-    let rows: Vec<Vec<_>> = rows.collect();
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        let is_wider = |row: &&Vec<_>| row.len() > column + 1 || row.len() == columns;
-        let cells = rows.iter().filter(is_wider).filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let padded = row.iter().zip(&widths).map(|(cell, width)| {
-            let missing = width.saturating_sub(cell.chars().count());
-            format!("{cell}{}", " ".repeat(missing))
-        });
-        text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,13 +212,5 @@ mod tests {
         for (value, text) in cases {
             assert_eq!(metric(value), text);
         }
-    }
-
-    #[test]
-    fn columns_are_aligned() {
-        let row = |cells: &[&str]| cells.iter().map(|&cell| cell.to_owned()).collect();
-        assert_eq!(table(&[row(&["a", "bcd", "x"]), row(&["efg", "h"])]), "a    bcd  x\nefg  h\n");
-        let rows = [row(&["a", "bcd", "x"]), row(&["efg", "more than that"])];
-        assert_eq!(table(&rows), "a    bcd  x\nefg  more than that\n");
     }
 }

@@ -141,6 +141,12 @@ impl Table {
     }
 }
 
+/// Lines with their columns aligned, however wide they are. The last cell of a shorter line may be wider than its column.
+pub(crate) fn plain(rows: &[Vec<String>]) -> String {
+    let lines = Table::new(rows).lines(false, None);
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,5 +209,13 @@ mod tests {
         assert!(coloured.iter().skip(1).all(|line| line.contains("\u{1b}[")), "{coloured:?}");
         let stripped = coloured.iter().map(|line| visible::without_colours(line));
         assert_eq!(stripped.collect::<Vec<_>>(), plain);
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let row = |cells: &[&str]| cells.iter().map(|&cell| cell.to_owned()).collect();
+        assert_eq!(plain(&[row(&["a", "bcd", "x"]), row(&["efg", "h"])]), "a    bcd  x\nefg  h\n");
+        let rows = [row(&["a", "bcd", "x"]), row(&["efg", "more than that"])];
+        assert_eq!(plain(&rows), "a    bcd  x\nefg  more than that\n");
     }
 }

@@ -13,6 +13,7 @@ use crate::cli::CompareArguments;
 use crate::format;
 use crate::key::StageKey;
 use crate::stage_name::StageName;
+use crate::table;
 
 /// The fewest digits of a key that mean it.
 const SHORTEST_KEY: usize = 6;
@@ -97,7 +98,7 @@ fn to_text(one: &Recorded, other: &Recorded, all: bool) -> String {
             rows.push(vec![label(setting), cell(left), cell(right)]);
         }
     }
-    let mut text = format::table(&rows);
+    let mut text = table::plain(&rows);
     if rows.len() == 2 {
         text.push_str("every parameter is the same\n");
     }
@@ -110,7 +111,7 @@ fn to_text(one: &Recorded, other: &Recorded, all: bool) -> String {
             let difference = difference.unwrap_or_default();
             rows.push(vec![name.to_owned(), number(left), number(right), difference]);
         }
-        text.push_str(&format!("\n{}", format::table(&rows)));
+        text.push_str(&format!("\n{}", table::plain(&rows)));
     }
     text
 }

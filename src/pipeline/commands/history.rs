@@ -12,6 +12,7 @@ use crate::cli::{HistoryArguments, HistoryCommand, HistoryShowArguments};
 use crate::format;
 use crate::history::{Ended, Run, RunStage};
 use crate::manifest;
+use crate::table;
 
 /// How many runs are shown.
 const MOST_RUNS: usize = 30;
@@ -91,7 +92,7 @@ fn table(runs: &[Run], names_experiments: bool) -> String {
             run.header.asked.join(" "),
         ]));
     }
-    format::table(&rows)
+    table::plain(&rows)
 }
 
 /// How many stages ended in which way: `3 ran, 1 failed`.
@@ -182,13 +183,13 @@ fn to_text(cache: &Cache, run: &Run) -> String {
     let planned = run.planned(cache).map_or(String::new(), |all| format!(" of {all}"));
     lines.push(("stages", format!("{}{planned}", counts(run))));
     let lines = lines.into_iter().map(|(name, value)| vec![name.to_owned(), value]);
-    let mut text = format::table(&lines.collect::<Vec<_>>());
+    let mut text = table::plain(&lines.collect::<Vec<_>>());
     let is_shown = |stage: &&RunStage| stage.ended != Some(Ended::Fresh);
     let shown: Vec<_> = run.stages.iter().filter(is_shown).collect();
     let rows = shown.iter().take(MOST_STAGES).map(|stage| row(stage));
     let rows: Vec<_> = rows.collect();
     if !rows.is_empty() {
-        text.push_str(&format!("\n{}", format::table(&rows)));
+        text.push_str(&format!("\n{}", table::plain(&rows)));
     }
     if shown.len() > MOST_STAGES {
         let others = shown.len() - MOST_STAGES;

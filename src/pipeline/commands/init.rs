@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use super::init_data::Images;
 use super::print;
 use crate::cli::InitArguments;
-use crate::format;
+use crate::table;
 
 /// What is written: the quickstart, under the paths that its manifest names.
 const FILES: [(&str, &[u8]); 3] = [
@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
         "wrote {manifest}, and the 6,000 images that it trains on under {}",
         data.display()
     );
-    print(&format!("{wrote}\n\n{}", format::table(&rows)))?;
+    print(&format!("{wrote}\n\n{}", table::plain(&rows)))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -69,6 +69,6 @@ fn for_images(data: &Path, folder: &Path, manifest: &Path) -> anyhow::Result<Exi
         ("pipeline kinds".to_owned(), "lists what stages can do"),
     ];
     let rows = rows.map(|(command, what)| vec![format!("  {command}"), what.to_owned()]);
-    print(&format!("wrote {manifest}, for {}\n\n{}", images.in_words(), format::table(&rows)))?;
+    print(&format!("wrote {manifest}, for {}\n\n{}", images.in_words(), table::plain(&rows)))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, PortShape, kind_info}
 
 use super::{did_you_mean, print};
 use crate::cli::KindsArguments;
-use crate::format;
+use crate::table;
 
 /// How wide explanations are wrapped.
 const WIDTH: usize = 92;
@@ -33,7 +33,7 @@ fn list() -> String {
         let first = (kind.about)().lines().next().unwrap_or("").trim().to_owned();
         rows.push(vec![kind.name.to_owned(), format!("-> {}", kind.output), first]);
     }
-    format!("{}\n`pipeline kinds KIND` explains one.\n", format::table(&rows))
+    format!("{}\n`pipeline kinds KIND` explains one.\n", table::plain(&rows))
 }
 
 /// Everything about one kind. Also the source of the kinds' reference in the docs.

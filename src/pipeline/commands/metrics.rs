@@ -12,6 +12,7 @@ use crate::format;
 use crate::instances::{self, Row, names_in_words};
 use crate::plan::Plan;
 use crate::stage_name::StageName;
+use crate::table;
 
 /// The most metrics that have a column, where the kind does not have a list of the most important ones.
 const MOST_COLUMNS: usize = 6;
@@ -54,7 +55,7 @@ fn to_text(
         match row {
             Row::One(name, record) => lines.extend(lines_of(name, record)),
             Row::Many(template, records) => {
-                blocks.push(format::table(&std::mem::take(&mut lines)));
+                blocks.push(table::plain(&std::mem::take(&mut lines)));
                 let kind = records.first().and_then(|(name, _)| project.manifest.stage(name));
                 let headline = kind.map_or(&[][..], |stage| stage.stage.info().headline);
                 let (columns, left_out) = columns(headline, &records, arguments.all);
@@ -65,7 +66,7 @@ fn to_text(
             }
         }
     }
-    blocks.push(format::table(&lines));
+    blocks.push(table::plain(&lines));
     if is_shortened {
         let all = arguments.manifest.command_again("metrics");
         blocks.push(format!("`{all} --all` shows more metrics\n"));
@@ -122,6 +123,6 @@ fn table(template: &str, columns: &[&str], records: &[(&StageName, &Record)]) ->
         rows.push(cells.collect());
     }
     let indented =
-        format::table(&rows).lines().map(|line| format!("  {line}\n")).collect::<String>();
+        table::plain(&rows).lines().map(|line| format!("  {line}\n")).collect::<String>();
     format!("{template}\n{indented}")
 }

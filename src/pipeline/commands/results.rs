@@ -16,6 +16,7 @@ use super::{Project, did_you_mean, note, print, print_json, print_raw};
 use crate::cli::ResultsArguments;
 use crate::format;
 use crate::pattern::Pattern;
+use crate::table;
 
 pub(crate) fn run(arguments: &ResultsArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
@@ -264,7 +265,7 @@ fn to_text(
     if arguments.format.markdown {
         return format!("### {template}\n\n{}", markdown(&rows));
     }
-    let lines = format::table(&rows).lines().map(|line| format!("  {line}\n")).collect::<String>();
+    let lines = table::plain(&rows).lines().map(|line| format!("  {line}\n")).collect::<String>();
     format!("{template}\n{lines}{more}")
 }
 

@@ -19,6 +19,7 @@ use crate::instances::names_in_words;
 use crate::plan::{Plan, PlanState};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
+use crate::table;
 
 /// How many files of one artifact are named.
 const FILES_NAMED: usize = 8;
@@ -229,7 +230,7 @@ fn to_text(cache: &Cache, selection: &Selection, rows: &[Row], took: Duration) -
         .iter()
         .filter(|row| selection.list_intact || !matches!(row.verdict, Verdict::Intact(_)));
     let listed: Vec<&Row> = listed.collect();
-    let table = format::table(&listed.iter().map(|row| cells(cache, row)).collect::<Vec<_>>());
+    let table = table::plain(&listed.iter().map(|row| cells(cache, row)).collect::<Vec<_>>());
     let mut text = String::new();
     for (line, row) in table.lines().zip(&listed) {
         text.push_str(&format!("{line}\n"));

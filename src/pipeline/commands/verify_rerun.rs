@@ -22,6 +22,7 @@ use crate::plan::{Plan, PlanState};
 use crate::progress::{self, Style};
 use crate::stage_name::StageName;
 use crate::state_words::state_reason;
+use crate::table;
 
 /// What a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -205,7 +206,7 @@ impl Report<'_> {
             ),
             _ => format!("{name}: not reproduced: digest {now}, recorded {digest}\n"),
         };
-        text.push_str(&format::table(&[
+        text.push_str(&table::plain(&[
             place("recorded", record.ran_on.as_ref(), record.seconds),
             place("now", outputs.ran_on.as_ref(), outputs.seconds),
         ]));
@@ -226,7 +227,7 @@ impl Report<'_> {
         };
         let rows =
             files.iter().map(|one| vec![format!("  {}", one.path.display()), one.how.to_string()]);
-        format!("\nfiles that differ\n{}", format::table(&rows.collect::<Vec<_>>()))
+        format!("\nfiles that differ\n{}", table::plain(&rows.collect::<Vec<_>>()))
     }
 
     fn json(&self, tolerance: Option<f64>) -> Value {
@@ -275,5 +276,5 @@ fn metrics_table(metrics: &[MetricPair]) -> String {
     });
     let header = ["metrics", "recorded", "now", "apart"].map(str::to_owned).to_vec();
     let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
-    format!("\n{}", format::table(&rows))
+    format!("\n{}", table::plain(&rows))
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{print, print_json};
 use crate::cache::{Cache, Restored, Withdrawn};
-use crate::format;
+use crate::table;
 
 /// Restores the withdrawn records of one experiment, or of all.
 pub(crate) fn run(
@@ -32,7 +32,7 @@ pub(crate) fn run(
     match (as_json, rows.is_empty()) {
         (true, _) => print_json(&json!({ "records": values }))?,
         (false, true) => print("no record was withdrawn\n")?,
-        (false, false) => print(&format::table(&rows))?,
+        (false, false) => print(&table::plain(&rows))?,
     }
     Ok(ExitCode::SUCCESS)
 }
