@@ -136,7 +136,7 @@ macro_rules! kind {
         /// The parameters as written in a manifest: each may be missing.
         #[derive(serde::Deserialize)]
         #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-        pub struct RawParameters {
+        struct RawParameters {
             $( #[serde(default = "Option::default")] $field: Option<$type>, )*
             $( $( #[serde(default = "Option::default")] $group: Option<$group_type>, )* )*
             $( #[serde(default = "Option::default")] $execution: Option<$execution_type>, )*

@@ -169,18 +169,18 @@ impl Range {
 }
 
 /// Numbers above zero.
-pub const POSITIVE: (Bound<f64>, Bound<f64>) =
+pub(crate) const POSITIVE: (Bound<f64>, Bound<f64>) =
     (Bound::Excluded(0.0), Bound::Excluded(f64::INFINITY));
 /// Zero and above.
-pub const NOT_NEGATIVE: (Bound<f64>, Bound<f64>) =
+pub(crate) const NOT_NEGATIVE: (Bound<f64>, Bound<f64>) =
     (Bound::Included(0.0), Bound::Excluded(f64::INFINITY));
 /// From zero, with it, to one, without it.
-pub const BELOW_ONE: (Bound<f64>, Bound<f64>) = (Bound::Included(0.0), Bound::Excluded(1.0));
+pub(crate) const BELOW_ONE: (Bound<f64>, Bound<f64>) = (Bound::Included(0.0), Bound::Excluded(1.0));
 /// From one.
-pub const AT_LEAST_ONE: (Bound<f64>, Bound<f64>) =
+pub(crate) const AT_LEAST_ONE: (Bound<f64>, Bound<f64>) =
     (Bound::Included(1.0), Bound::Excluded(f64::INFINITY));
 /// From zero to one, both included.
-pub const FRACTION: (Bound<f64>, Bound<f64>) = (Bound::Included(0.0), Bound::Included(1.0));
+pub(crate) const FRACTION: (Bound<f64>, Bound<f64>) = (Bound::Included(0.0), Bound::Included(1.0));
 
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
