@@ -1,6 +1,7 @@
 //! Tables for people: aligned columns, as wide as the terminal, states in colours.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::{colour, screen, visible, width};
 
@@ -147,6 +148,65 @@ pub(crate) fn plain(rows: &[Vec<String>]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
+/// Lines with their columns aligned; where these do not fit to the terminal, the cells of a row below each other.
+pub(crate) fn beside(rows: &[Vec<String>]) -> String {
+    beside_to(rows, screen::of_output().map(|size| size.width))
+}
+
+fn beside_to(rows: &[Vec<String>], width: Option<usize>) -> String {
+    if width.is_none_or(|width| Table::new(rows).width() <= width) {
+        return plain(rows);
+    }
+    let lines = rows.iter().flat_map(|row| {
+        let (name, values) = row
+            .split_first()
+            .map_or(("", row.as_slice()), |(name, values)| (name.as_str(), values));
+        let values = values.iter().map(|value| format!("  {}\n", visible::line(value)));
+        Some(format!("{}\n", visible::line(name)))
+            .filter(|_| !name.is_empty())
+            .into_iter()
+            .chain(values)
+    });
+    lines.collect()
+}
+
+/// Indented lines with their columns aligned. Columns that do not fit to the terminal follow below, as often as needed, each
+/// time after the first `repeated` columns, by which rows are told apart. The first row is the heading.
+pub(crate) fn folded(rows: &[Vec<String>], repeated: usize) -> String {
+    folded_to(rows, repeated, screen::of_output().map(|size| size.width))
+}
+
+fn folded_to(rows: &[Vec<String>], repeated: usize, width: Option<usize>) -> String {
+    const INDENT: usize = 2;
+    let widths = Table::new(rows).widths();
+    let (first, others) = widths.split_at(repeated.min(widths.len()));
+    let (mut blocks, mut used) =
+        (vec![0..0], INDENT + first.iter().map(|own| own + GAP).sum::<usize>());
+    let start = used;
+    for (column, own) in others.iter().enumerate() {
+        let block = blocks.last().filter(|block| !block.is_empty());
+        if block.is_some() && width.is_some_and(|width| used + own > width) {
+            blocks.push(column..column);
+            used = start;
+        }
+        used += own + GAP;
+        if let Some(block) = blocks.last_mut() {
+            block.end = column + 1;
+        }
+    }
+    let block = |block: Range<usize>| {
+        let rows = rows.iter().map(|row| {
+            let (first, others) = row.split_at(repeated.min(row.len()));
+            first.iter().chain(others.get(block.clone()).unwrap_or_default()).cloned().collect()
+        });
+        let lines = plain(&rows.collect::<Vec<_>>());
+        let lines =
+            lines.lines().map(|line| format!("{:INDENT$}{line}", "").trim_end().to_owned() + "\n");
+        lines.collect::<String>()
+    };
+    blocks.into_iter().map(block).collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,5 +277,33 @@ mod tests {
         assert_eq!(plain(&[row(&["a", "bcd", "x"]), row(&["efg", "h"])]), "a    bcd  x\nefg  h\n");
         let rows = [row(&["a", "bcd", "x"]), row(&["efg", "more than that"])];
         assert_eq!(plain(&rows), "a    bcd  x\nefg  more than that\n");
+    }
+
+    #[test]
+    fn what_does_not_fit_beside_each_other_is_below_each_other() {
+        let row = |cells: &[&str]| cells.iter().map(|&cell| cell.to_owned()).collect();
+        let rows = [row(&["", "one (abc)", "other (def)"]), row(&["loss", "a", "b"])];
+        assert_eq!(
+            beside_to(&rows, Some(28)),
+            "      one (abc)  other (def)\nloss  a          b\n"
+        );
+        assert_eq!(beside_to(&rows, Some(27)), "  one (abc)\n  other (def)\nloss\n  a\n  b\n");
+    }
+
+    #[test]
+    fn columns_that_do_not_fit_follow_below() {
+        let row = |cells: &[&str]| cells.iter().map(|&cell| cell.to_owned()).collect();
+        let rows =
+            [row(&["rate", "accuracy", "loss", "key"]), row(&["0.5", "0.71234", "1.2", "abcdef"])];
+        let whole = "  rate  accuracy  loss  key\n  0.5   0.71234   1.2   abcdef\n";
+        assert_eq!(folded_to(&rows, 1, None), whole);
+        assert_eq!(folded_to(&rows, 1, Some(30)), whole);
+        let two = "  rate  accuracy  loss\n  0.5   0.71234   1.2\n\n  rate  key\n  0.5   abcdef\n";
+        assert_eq!(folded_to(&rows, 1, Some(29)), two);
+        assert_eq!(folded_to(&rows, 1, Some(22)), two);
+        assert_eq!(folded_to(&rows, 1, Some(1)).matches("rate").count(), 3);
+        assert_eq!(folded_to(&rows, 0, Some(14)).matches('\n').count(), 3 * 2 + 2);
+        assert_eq!(folded_to(&rows, 9, Some(1)), whole);
+        assert_eq!(folded_to(&[], 1, Some(1)), "");
     }
 }

@@ -98,7 +98,7 @@ fn to_text(one: &Recorded, other: &Recorded, all: bool) -> String {
             rows.push(vec![label(setting), cell(left), cell(right)]);
         }
     }
-    let mut text = table::plain(&rows);
+    let mut text = table::beside(&rows);
     if rows.len() == 2 {
         text.push_str("every parameter is the same\n");
     }

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow, bail};
 use serde_json::json;
 
-use super::{note, open_cache, print, print_json};
+use super::{note, open_cache, print, print_coloured, print_json};
 use crate::cache::Cache;
 use crate::cli::{HistoryArguments, HistoryCommand, HistoryShowArguments};
 use crate::format;
 use crate::history::{Ended, Run, RunStage};
 use crate::manifest;
-use crate::table;
+use crate::table::{self, Table};
 
 /// How many runs are shown.
 const MOST_RUNS: usize = 30;
@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &HistoryArguments) -> anyhow::Result<ExitCode> {
     {
         text.push_str(&format!("\na run found nothing to do {}\n", format::ago(checked)));
     }
-    print(&text)?;
+    print_coloured(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -92,7 +92,8 @@ fn table(runs: &[Run], names_experiments: bool) -> String {
             run.header.asked.join(" "),
         ]));
     }
-    table::plain(&rows)
+    let result = if names_experiments { 4 } else { 3 };
+    Table::new(&rows).states(result).ends_in_words().for_output()
 }
 
 /// How many stages ended in which way: `3 ran, 1 failed`.
@@ -130,7 +131,7 @@ fn show(arguments: &HistoryShowArguments) -> anyhow::Result<ExitCode> {
             print(&format!("{head}{text}"))?;
         }
     } else {
-        print(&to_text(&cache, &run))?;
+        print_coloured(&to_text(&cache, &run))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -189,7 +190,7 @@ fn to_text(cache: &Cache, run: &Run) -> String {
     let rows = shown.iter().take(MOST_STAGES).map(|stage| row(stage));
     let rows: Vec<_> = rows.collect();
     if !rows.is_empty() {
-        text.push_str(&format!("\n{}", table::plain(&rows)));
+        text.push_str(&format!("\n{}", Table::new(&rows).states(1).ends_in_words().for_output()));
     }
     if shown.len() > MOST_STAGES {
         let others = shown.len() - MOST_STAGES;

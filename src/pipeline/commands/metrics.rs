@@ -122,7 +122,5 @@ fn table(template: &str, columns: &[&str], records: &[(&StageName, &Record)]) ->
         let cells = values.chain(metrics).map(|cell| cell.unwrap_or_else(|| NOTHING.to_owned()));
         rows.push(cells.collect());
     }
-    let indented =
-        table::plain(&rows).lines().map(|line| format!("  {line}\n")).collect::<String>();
-    format!("{template}\n{indented}")
+    format!("{template}\n{}", table::folded(&rows, axes.len()))
 }

@@ -181,7 +181,7 @@ fn differing(results: &[Recorded]) -> Vec<Column> {
     let axes = names.into_iter().map(|axis| {
         let value = |result: &Recorded| {
             let mut point = result.name.point();
-            point.find(|(name, _)| *name == axis).map(|(_, value)| canonical(value).into_owned())
+            point.find(|(name, _)| *name == axis).map(|(_, value)| value.to_owned())
         };
         let cells = results.iter().map(value).collect();
         (axis.to_ascii_lowercase(), Column { head: axis.to_owned(), cells })
@@ -238,6 +238,7 @@ fn to_text(
     arguments: &ResultsArguments,
 ) -> String {
     let mut table = differing(results);
+    let told_apart_by = table.len();
     let records: Vec<_> = results.iter().map(|one| (&one.name, &one.record)).collect();
     let kind = project.graph.order().find(|name| name.template() == template);
     let kind = kind.and_then(|name| project.manifest.stage(name));
@@ -265,8 +266,7 @@ fn to_text(
     if arguments.format.markdown {
         return format!("### {template}\n\n{}", markdown(&rows));
     }
-    let lines = table::plain(&rows).lines().map(|line| format!("  {line}\n")).collect::<String>();
-    format!("{template}\n{lines}{more}")
+    format!("{template}\n{}{more}", table::folded(&rows, told_apart_by))
 }
 
 fn markdown(rows: &[Vec<String>]) -> String {

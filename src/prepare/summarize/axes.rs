@@ -1,16 +1,16 @@
 //! The axes of a table: the order of their values, and the labels that a point has on some of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pipeline_stages::kinds::Summarize;
 use pipeline_stages::point::{Point, canonical};
 
-/// The values of a point on some axes, in the order of the axes. `None` where it does not have the axis.
+/// The values of a point on some axes as they are written, in the order of the axes. `None` where it does not have the axis.
 pub(super) type Label = Vec<Option<String>>;
 
 /// The label of a point on some axes.
 pub(super) fn label(axes: &[String], point: &Point) -> Label {
-    axes.iter().map(|axis| point.get(axis).map(|value| canonical(value).into_owned())).collect()
+    axes.iter().map(|axis| point.get(axis).map(str::to_owned)).collect()
 }
 
 /// The values of axes in order: those in `order` first, then numbers ascending, then texts in alphabetical order; before all of them
@@ -25,26 +25,23 @@ impl Order {
         summarize: &Summarize,
         points: impl IntoIterator<Item = &'a Point>,
     ) -> Self {
-        let mut values: BTreeMap<&str, HashMap<String, ()>> = BTreeMap::new();
+        let mut values: BTreeMap<&str, HashSet<&str>> = BTreeMap::new();
         for (axis, value) in points.into_iter().flat_map(Point::iter) {
-            let values = values.entry(axis).or_default();
-            let value = canonical(value);
-            if !values.contains_key(value.as_ref()) {
-                values.insert(value.into_owned(), ());
-            }
+            values.entry(axis).or_default().insert(value);
         }
-        let rank = |(axis, values): (&str, HashMap<String, ()>)| {
+        let rank = |(axis, values): (&str, HashSet<&str>)| {
             let chosen = summarize.order.get(axis).map_or(&[][..], |order| &order.0);
             let place = |value: &str| {
+                let value = canonical(value);
                 chosen.iter().position(|one| one.as_str() == value).unwrap_or(chosen.len())
             };
-            let mut values: Vec<String> = values.into_keys().collect();
+            let mut values: Vec<&str> = values.into_iter().collect();
             values.sort_by_cached_key(|value| {
                 let number = number(value);
-                (place(value), number.is_none(), number.map(TotalOrder), value.clone())
+                (place(value), number.is_none(), number.map(TotalOrder), *value)
             });
-            let ranks = values.into_iter().enumerate().map(|(rank, value)| (value, rank)).collect();
-            (axis.to_owned(), ranks)
+            let ranks = values.into_iter().enumerate();
+            (axis.to_owned(), ranks.map(|(rank, value)| (value.to_owned(), rank)).collect())
         };
         Self { ranks: values.into_iter().map(rank).collect() }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline_stages::kinds::Summarize;
 use pipeline_stages::metrics::Number;
-use pipeline_stages::point::{Point, canonical};
+use pipeline_stages::point::Point;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -85,9 +85,7 @@ pub(super) fn runs_csv(summarize: &Summarize, runs: &[Run], failed: &[Point]) ->
     let points = runs.iter().flat_map(|run| &run.points).chain(failed);
     let axes: BTreeSet<&str> = points.flat_map(Point::iter).map(|(axis, _)| axis).collect();
     let values_at = |point: &Point| -> Vec<String> {
-        let value =
-            |axis: &&str| point.get(axis).map_or(String::new(), |it| canonical(it).into_owned());
-        axes.iter().map(value).collect()
+        axes.iter().map(|axis| point.get(axis).unwrap_or_default().to_owned()).collect()
     };
     let metrics = summarize.metric.0.iter().map(String::as_str);
     let mut text = csv::line(["run"].into_iter().chain(axes.iter().copied()).chain(metrics));

@@ -1,5 +1,6 @@
 //! Published values, from a CSV file of the user: axes, and the metrics in their own unit.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -103,8 +104,9 @@ impl Published {
                 .zip(&group.row)
                 .chain(summarize.columns.iter().zip(&group.column));
             let values: HashMap<_, _> = axes.collect();
+            let value = |axis| values.get(axis).copied().and_then(Option::as_deref).map(canonical);
             let label: Vec<_> =
-                self.axes.iter().map(|axis| values.get(axis).copied().cloned().flatten()).collect();
+                self.axes.iter().map(|axis| value(axis).map(Cow::into_owned)).collect();
             if let Some(row) = by_label.get(&label) {
                 group.reference = row.values[metric];
                 used.insert(row.line);

@@ -246,6 +246,28 @@ fn a_metric_that_a_run_does_not_have() {
 }
 
 #[test]
+fn values_are_shown_as_they_are_written() {
+    let mut test = Test::new();
+    for (place, fold) in ["10", "02", "1e1x", "01"].into_iter().enumerate() {
+        test.accuracy_at(&format!("fold={fold},seed=1"), 0.5 + place as f64);
+    }
+    std::fs::write(test.root.path().join("paper.csv"), "fold,test-accuracy\n02,0.25\n").unwrap();
+    let (files, _) = test
+        .summarize(json!({
+            "metric": "test-accuracy", "rows": ["fold"], "over": ["seed"], "reference": "paper.csv",
+            "order": {"fold": ["2"]}
+        }))
+        .unwrap();
+    let firsts = |name: &str, column: usize| -> Vec<String> {
+        let lines = files.text(name).lines().skip(1);
+        lines.map(|line| line.split(',').nth(column).unwrap().to_owned()).collect()
+    };
+    assert_eq!(firsts("summary.csv", 1), ["02", "01", "10", "1e1x"]);
+    assert_eq!(firsts("runs.csv", 1), ["01", "02", "10", "1e1x"]);
+    assert_eq!(test.notes, [""; 0]);
+}
+
+#[test]
 fn mistakes_in_a_reference_have_a_line() {
     let mut test = grid();
     let mut parameters = grid_parameters();

@@ -317,8 +317,8 @@ fn read_values<'t, 'i>(
             let title =
                 format!("the axis '{name}' is a list of values, but this is {}", found(other));
             let help = match (scalar_text(other), other) {
-                (Some(text), DeValue::String(_)) => format!("write {name} = [{text:?}]"),
-                (Some(text), _) => format!("write {name} = [{text}]"),
+                (Some(text), DeValue::String(_)) => format!("write [{text:?}]"),
+                (Some(text), _) => format!("write [{text}]"),
                 (None, _) => String::new(),
             };
             mistakes.push(Mistake::at(value.span(), title).help(help));

@@ -526,8 +526,8 @@ fn what_is_wrong_with_a_matrix() {
         assert_eq!(titles, [title, "1 mistake in x.toml; nothing was run"], "{what}");
     }
     for (what, help) in [
-        ("rate = 3", "write rate = [3]"),
-        ("rate = \"a\"", "write rate = [\"a\"]"),
+        ("rate = 3", "write [3]"),
+        ("rate = \"a\"", "write [\"a\"]"),
         ("rate = { lq-0.5 = { q = 0.5 } }", "write \"lq-0.5\""),
         ("rate.lq-0.5.q = 0.5", "write \"lq-0.5\""),
     ] {
