@@ -57,11 +57,11 @@ pub(crate) fn is_for_errors() -> bool {
 /// How a state looks, by its word or its symbol. `None` for what is not a state.
 fn style(state: &str) -> Option<Style> {
     let colour = match state {
-        "fresh" | "ran" | "●" => AnsiColor::Green,
+        "fresh" | "ran" | "complete" | "●" => AnsiColor::Green,
         "dirty" | "to run" | "○" => AnsiColor::Yellow,
         "running" => AnsiColor::Cyan,
         "interrupted" | "stopped" => AnsiColor::Magenta,
-        "failed" | "blocked" | "⊘" => AnsiColor::Red,
+        "failed" | "killed" | "blocked" | "⊘" => AnsiColor::Red,
         "waiting" | "skipped" | "◌" => return Some(Style::new().dimmed()),
         _ => return None,
     };

@@ -92,8 +92,9 @@ fn table(runs: &[Run], names_experiments: bool) -> String {
             run.header.asked.join(" "),
         ]));
     }
-    let result = if names_experiments { 4 } else { 3 };
-    Table::new(&rows).states(result).ends_in_words().for_output()
+    let (result, asked) = if names_experiments { (4, 6) } else { (3, 5) };
+    // The name of a run is typed again: it stays whole.
+    Table::new(&rows).names(asked).states(result).ends_in_words().for_output()
 }
 
 /// How many stages ended in which way: `3 ran, 1 failed`.
