@@ -5,8 +5,8 @@
 
 Needs cargo and libtorch (`cargo xtask setup`), and for `--python` an interpreter with the packages of
 `benches/README.md`. Both sides of a comparison are loaded and warm before the first lap; then they take turns, a lap each,
-for as many rounds, so that whatever else the machine does meets all alike. A rate is the median of the laps. Beside it
-stands what a second of one core's time did: on a machine that others use too, that says more than the clock.
+for as many rounds, so that all suffer alike from what else the machine does. A rate is the median of the laps. Beside it
+is what a second of one core's time did: on a machine that others use too, that says more than the clock.
 """
 
 import argparse
@@ -33,7 +33,7 @@ KEEP_MEMORY = [
 
 
 class Missing(Exception):
-    """Something that a comparison needs is not there."""
+    """Something that a comparison needs is missing."""
 
 
 def main():
@@ -192,7 +192,7 @@ def take_turns(commands, rounds):
 
 
 def meta_weight_net(settings):
-    """The step of Meta-Weight-Net; both sides print the seconds of every step, and can't wait for their turn."""
+    """The step of Meta-Weight-Net; both sides print the seconds of every step, and cannot wait for their turn."""
     script = SCRIPTS / "meta_weight_net.py"
     if not script.exists() or settings.device != "cpu":
         return []

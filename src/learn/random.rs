@@ -131,7 +131,7 @@ mod tests {
 
     /// The known answers of the Random123 distribution for philox4x32-10.
     #[test]
-    fn the_generator_gives_the_published_numbers() {
+    fn the_generator_makes_the_published_numbers() {
         assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         assert_eq!(
             philox([u32::MAX; 4], [u32::MAX; 2]),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_the_name_gives_another_stream() {
+    fn every_part_of_the_name_makes_another_stream() {
         let first = |mut stream: Stream| (0..4).map(|_| stream.bits()).collect::<Vec<_>>();
         let streams = [
             first(Stream::new(1, Purpose::FirstView, 0, 0)),

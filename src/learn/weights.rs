@@ -140,7 +140,7 @@ fn kind_of(dtype: Dtype) -> anyhow::Result<Kind> {
         Dtype::F32 => Ok(Kind::Float),
         Dtype::F64 => Ok(Kind::Double),
         Dtype::I64 => Ok(Kind::Int64),
-        other => bail!("tensors of the type {other:?} are not read"),
+        other => bail!("tensors of the type {other} are not read"),
     }
 }
 
@@ -152,7 +152,7 @@ fn checked<'a>(
     let (dtype, shape) = (dtype_of(tensor)?, shape_of(tensor));
     ensure!(
         view.dtype() == dtype && view.shape() == shape,
-        "'{name}' is {:?} with the shape {:?}, but the network wants {dtype:?} with {shape:?}",
+        "'{name}' is {} with the shape {:?}, but the network needs {dtype} with {shape:?}",
         view.dtype(),
         view.shape(),
     );

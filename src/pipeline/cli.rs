@@ -81,7 +81,7 @@ pub(crate) enum Command {
     /// Send results to the trackers of the manifest: what they do not have yet
     ///
     /// A run sends what it measures while it runs. Where a server did not work then, or the manifest did not have
-    /// [tracking], this sends the fresh results: parameters, metrics, curves and small files. What is there is not
+    /// [tracking], this sends the fresh results: parameters, metrics, curves and small files. What it has already is not
     /// sent again, and what is incomplete is completed. Where stages are named, only of these.
     Track(TrackArguments),
     /// Show what stages wrote to their logs
@@ -227,7 +227,7 @@ pub(crate) struct RunArguments {
     #[arg(long)]
     pub(crate) all: bool,
     /// Run this many stages at once [default: one per core, but one training at a time]
-    #[arg(short, long, env = "PIPELINE_JOBS", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(short, long, env = "PIPELINE_JOBS", hide_env_values = true, value_name = "N", value_parser = jobs)]
     pub(crate) jobs: Option<u16>,
     /// After a failure, continue with the stages that do not depend on it
     #[arg(short, long)]
@@ -588,4 +588,11 @@ pub(crate) struct JobArguments {
 pub(crate) struct CompletionsArguments {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
+}
+/// How many stages run at once.
+fn jobs(text: &str) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| {
+        format!("it must be a whole number from 1 to {}, here or in PIPELINE_JOBS", u16::MAX)
+    })
 }

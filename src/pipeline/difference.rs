@@ -53,13 +53,13 @@ impl fmt::Display for How {
                 f.write_str("other bytes, of the same size")
             }
             Self::Changed { old_bytes, new_bytes } => {
-                write!(f, "other bytes: {new_bytes} of them, not {old_bytes}")
+                write!(f, "other bytes: {new_bytes} in place of {old_bytes}")
             }
             Self::Written => f.write_str("written to, or replaced"),
-            Self::Mode => f.write_str("another mode: executable, or not"),
+            Self::Mode => f.write_str("the executable bit changed"),
             Self::Permissions => f.write_str("other permissions"),
-            Self::Link => f.write_str("a link that leads elsewhere"),
-            Self::Kind => f.write_str("no longer the same kind of thing"),
+            Self::Link => f.write_str("a link with another target"),
+            Self::Kind => f.write_str("another type of entry: file, folder or link"),
         }
     }
 }

@@ -446,7 +446,7 @@ fn differing<T: PartialEq>(old: T, new: T) -> Option<(T, T)> {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Schema => f.write_str("this version of pipeline makes keys in another way"),
+            Self::Schema => f.write_str("this version of pipeline encodes keys differently"),
             Self::Kind { old, new } => write!(f, "kind: {old} -> {new}"),
             Self::KindVersion { kind, old, new } => {
                 write!(f, "'{kind}' produces other results in this version ({old} -> {new})")

@@ -1,4 +1,4 @@
-//! What must run, and why: the graph held against the records.
+//! What must run, and why: the graph compared with the records.
 //!
 //! Pure: records and files come in through [`Facts`]; nothing is read or run here.
 

@@ -181,7 +181,7 @@ fn folded_to(rows: &[Vec<String>], repeated: usize, width: Option<usize>) -> Str
     let widths = Table::new(rows).widths();
     let (first, others) = widths.split_at(repeated.min(widths.len()));
     let (mut blocks, mut used) =
-        (vec![0..0], INDENT + first.iter().map(|own| own + GAP).sum::<usize>());
+        (vec![Range::default()], INDENT + first.iter().map(|own| own + GAP).sum::<usize>());
     let start = used;
     for (column, own) in others.iter().enumerate() {
         let block = blocks.last().filter(|block| !block.is_empty());

@@ -153,10 +153,10 @@ impl Range {
     /// A range from a range of Rust or from a pair of bounds.
     ///
     /// ```
-    /// use pipeline_stages::parameter::{POSITIVE, Range};
+    /// use pipeline_stages::parameter::Range;
     /// assert!(Range::new(0.0..=1.0).contains(0.0));
-    /// assert!(!Range::new(POSITIVE).contains(0.0));
-    /// assert_eq!(Range::new(POSITIVE).to_string(), "above 0");
+    /// assert!(!Range::new(0.0..1.0).contains(1.0));
+    /// assert_eq!(Range::new(0.0..=1.0).to_string(), "at least 0 and at most 1");
     /// ```
     pub fn new(bounds: impl std::ops::RangeBounds<f64>) -> Self {
         Self { low: bounds.start_bound().cloned(), high: bounds.end_bound().cloned() }

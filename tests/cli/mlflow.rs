@@ -14,7 +14,7 @@ use crate::support::{Ended, Sandbox, eventually, walk};
 
 const SECRET: &str = "s3cret-of-a-test";
 
-/// Two stages that MLflow is told of, and one that it is not.
+/// Two stages that MLflow gets, and one that it does not.
 fn manifest(address: &str) -> String {
     format!(
         r#"

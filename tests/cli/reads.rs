@@ -31,20 +31,20 @@ fn the_changed_files_of_a_folder_are_listed() {
         fs::set_permissions(project.path("src/main.py"), permissions).expect("ours");
     };
     chmod(0o755);
-    assert_snapshot!(plan(&project), @"copy  dirty  src changed: main.py another mode: executable, or not");
+    assert_snapshot!(plan(&project), @"copy  dirty  src changed: main.py the executable bit changed");
     chmod(0o644);
     assert_snapshot!(plan(&project), @"copy  fresh");
     symlink("x", project.path("src/data/link")).expect("ours");
     project.write("src/main.py", "22\n");
-    assert_snapshot!(plan(&project), @"copy  dirty  src changed: data/link added, main.py other bytes: 3 of them, not 2");
+    assert_snapshot!(plan(&project), @"copy  dirty  src changed: data/link added, main.py other bytes: 3 in place of 2");
     assert_eq!(project.pipeline("run experiment.toml").success(), "copy ran");
     project.write("src/data/y", "1\n");
     fs::remove_file(project.path("src/data/link")).expect("ours");
     symlink("y", project.path("src/data/link")).expect("ours");
-    assert_snapshot!(plan(&project), @"copy  dirty  src changed: data/link a link that leads elsewhere, data/y added");
+    assert_snapshot!(plan(&project), @"copy  dirty  src changed: data/link a link with another target, data/y added");
     assert_snapshot!(project.pipeline("why experiment.toml copy").printed(), @r"
     copy will run because:
-      src changed: data/link a link that leads elsewhere, data/y added
+      src changed: data/link a link with another target, data/y added
     ");
 }
 
@@ -182,15 +182,15 @@ fn what_has_no_content_that_lasts_is_refused_at_its_line() {
     project.write("src/main.py", "1\n");
     let made = std::process::Command::new("mkfifo").arg(project.path("src/pipe")).status();
     assert!(made.expect("mkfifo runs").success());
-    assert_snapshot!(plan(&project), @r#"copy  blocked  line 4: [project]/src/pipe is a named pipe: it has no content that lasts, and only files and folders on a disk can be read from outside the cache; copy what the stage needs of it into a file"#);
+    assert_snapshot!(plan(&project), @r#"copy  blocked  line 4: [project]/src/pipe is a named pipe: it does not have lasting content, and only files and folders on a disk can be read from outside the cache; copy what the stage needs of it into a file"#);
     assert_snapshot!(project.pipeline("run experiment.toml"), @r#"
     status 2
     --- stderr
-    error: experiment.toml:4: stage 'copy': [project]/src/pipe is a named pipe: it has no content that lasts, and only files and folders on a disk can be read from outside the cache; copy what the stage needs of it into a file
+    error: experiment.toml:4: stage 'copy': [project]/src/pipe is a named pipe: it does not have lasting content, and only files and folders on a disk can be read from outside the cache; copy what the stage needs of it into a file
     "#);
     project.edit("[\"src\"]", "[\"/proc/kmsg\"]");
     if cfg!(target_os = "linux") {
-        assert_snapshot!(plan(&project), @r#"copy  blocked  line 4: /proc/kmsg is made up by the kernel whenever it is read: it has no content that lasts, and only files and folders on a disk can be read from outside the cache; copy what the stage needs of it into a file"#);
+        assert_snapshot!(plan(&project), @r#"copy  blocked  line 4: /proc/kmsg is made up by the kernel whenever it is read: it does not have lasting content, and only files and folders on a disk can be read from outside the cache; copy what the stage needs of it into a file"#);
     }
 }
 
@@ -334,13 +334,13 @@ fn a_result_that_replaces_a_damaged_artifact_withdraws_what_was_made_from_it() {
 fn every_way_of_writing_into_an_input_is_seen() {
     for (script, told) in [
         ("echo 2222 > x", "x other bytes, of the same size"),
-        ("echo more >> x", "x other bytes: 10 of them, not 5"),
+        ("echo more >> x", "x other bytes: 10 in place of 5"),
         ("touch new", "new added"),
-        ("chmod +x x", "x another mode: executable, or not"),
+        ("chmod +x x", "x the executable bit changed"),
         ("cp x /tmp/unused-$$ && mv x y && rm /tmp/unused-$$", "x missing"),
-        ("rm x && ln -s y x", "x no longer the same kind of thing"),
+        ("rm x && ln -s y x", "x another type of entry: file, folder or link"),
         // And if the stage itself fails.
-        ("echo more >> x; exit 3", "x other bytes: 10 of them, not 5"),
+        ("echo more >> x; exit 3", "x other bytes: 10 in place of 5"),
     ] {
         let project = writer(script);
         let ended = project.pipeline("run experiment.toml b");

@@ -143,7 +143,7 @@ impl Sandbox {
         }
     }
 
-    /// Writes folders of images, as for `image-folder`: so many for each class.
+    /// Writes folders of images, as for `image-folder`: this many for each class.
     pub fn write_photos(&self, folder: &str, classes: &[&str], train: usize, test: usize) {
         for (part, count) in [("train", train), ("test", test)] {
             for class in classes {

@@ -115,11 +115,11 @@ shell = 'cd "$PIPELINE_OUTPUT"; mkdir -p a/b; for i in 1 2 3 4; do echo $i > a/b
     status 1
     --- stdout
     files, same  damaged  [digest]  moved to quarantine/[digest]-0
-      a/b/1: other bytes: 18 of them, not 2
+      a/b/1: other bytes: 18 in place of 2
       a/b/2: missing
-      a/b/3: another mode: executable, or not
+      a/b/3: the executable bit changed
       a/new: added
-      link: a link that leads elsewhere
+      link: a link with another target
 
     files: 1 damaged; 0 B read in [time]
     `pipeline run experiment.toml` makes again what is missing now

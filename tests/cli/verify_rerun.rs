@@ -60,8 +60,8 @@ fn not_reproduced() {
       now  on cpu, 4 threads in [time]
 
     files that differ
-      metrics.json  other bytes: 41 of them, not 37
-      result.txt  other bytes: 84 of them, not 65
+      metrics.json  other bytes: 41 in place of 37
+      result.txt  other bytes: 84 in place of 65
 
     metrics  recorded  now  apart
       test-accuracy  0.5  0.503  0.0030
@@ -84,7 +84,7 @@ fn within_and_out_of_tolerance() {
       now  on cpu, 4 threads in [time]
 
     files that differ
-      result.txt  other bytes: 84 of them, not 65
+      result.txt  other bytes: 84 in place of 65
 
     metrics  recorded  now  apart
       validation-accuracy  0.5  0.503  0.0030

@@ -115,10 +115,10 @@ mod tests {
     fn what_is_kept_and_what_is_not_is_the_same_as_made_again() {
         let mut cache = ResamplerCache::default();
         for (length, outputs) in [(20, 30), (600, 30), (700, 30), (20, 30), (20, 8), (600, 8)] {
-            let mut anew = Resampler::default();
-            anew.prepare(0, length, outputs);
+            let mut other = Resampler::default();
+            other.prepare(0, length, outputs);
             let found: Vec<_> = cache.of(length, outputs).outputs().collect();
-            assert_eq!(found, anew.outputs().collect::<Vec<_>>(), "{length} to {outputs}");
+            assert_eq!(found, other.outputs().collect::<Vec<_>>(), "{length} to {outputs}");
         }
     }
 

@@ -178,7 +178,7 @@ fn a_classifier_of_encoded_images_is_evaluated_as_it_was_trained() {
 }
 
 #[test]
-fn the_same_training_gives_the_same_bytes_and_learns() {
+fn the_same_training_makes_the_same_bytes_and_learns() {
     let folder = inputs();
     let stage = training(&json!({
         "augmentation": "flip", "epochs": 12, "sampling": "uniform", "samples-per-epoch": null,
@@ -223,7 +223,7 @@ fn what_does_not_go_with_encoded_images_is_refused() {
 }
 
 #[test]
-fn contrastive_pre_training_on_encoded_images_gives_an_encoder_for_them() {
+fn contrastive_pre_training_on_encoded_images_makes_an_encoder_for_them() {
     let folder = inputs();
     let stage = stage(json!({"kind": "pretrain-simclr", "parameters": {
         "architecture": "resnet8-fast", "epochs": 1, "batch-size": 8, "optimizer": "adam",

@@ -168,7 +168,7 @@ fn steps_follow_an_unrolled_graph_of_a_graph() {
             let weights = numbers(&expected["weights"]);
             let expected = expected["meta_loss"].as_f64().expect("a number");
             assert_close(&meta_loss, &[expected], 1e-5, "the meta loss");
-            assert_weights_are_told(&outcome, &weights, &batch(step as i64, stream));
+            assert_weights_are_reported(&outcome, &weights, &batch(step as i64, stream));
         }
         for named in trial.network.state().tensors() {
             if named.name.ends_with("num_batches_tracked") {
@@ -179,7 +179,7 @@ fn steps_follow_an_unrolled_graph_of_a_graph() {
 }
 
 /// How many samples are clean and corrupted, and the sums of their weights.
-fn assert_weights_are_told(outcome: &Outcome, weights: &[f64], batch: &Batch) {
+fn assert_weights_are_reported(outcome: &Outcome, weights: &[f64], batch: &Batch) {
     let clean = flat(&batch.labels.eq_tensor(&batch.clean_labels));
     let sum = |group: f64| {
         let of_group = weights.iter().zip(&clean).filter(|(_, clean)| **clean == group);
@@ -286,7 +286,7 @@ fn run(request: &Request) -> anyhow::Result<Metrics> {
 }
 
 #[test]
-fn a_training_tells_the_weights_of_clean_and_corrupted_samples() {
+fn a_training_reports_the_weights_of_clean_and_corrupted_samples() {
     let folder = inputs();
     let stage = meta_training(&json!({"loss": "generalized-cross-entropy"}));
     let request = request(folder.path(), &stage, "model");

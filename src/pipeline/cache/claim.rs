@@ -169,7 +169,7 @@ impl Claim {
         let (layout, key) = (&cache.layout, *key);
         let mut withdrawn = Vec::new();
         let output = store::commit(layout, work, |digest| {
-            let (withdrawal, all) = cache.begin_withdrawal(&[*digest], 0)?;
+            let (withdrawal, all) = cache.begin_withdrawal(&[*digest])?;
             withdrawn = all;
             Ok(withdrawal)
         })?;
@@ -199,13 +199,14 @@ impl Claim {
             );
         };
         record.write(&layout.record(&key))?;
+        // While the inputs are held: the new record cannot be withdrawn to this place yet.
+        for place in [layout.withdrawn(&key), layout.withdrawn(&key).with_extension("reason")] {
+            let _ = fs::remove_file(place);
+        }
         drop(inputs);
         // It counts now; what stays behind is only litter.
         for place in [layout.partial(&key), layout.failed(&key)] {
             let _ = durable::remove_tree(&place);
-        }
-        for place in [layout.withdrawn(&key), layout.withdrawn(&key).with_extension("reason")] {
-            let _ = fs::remove_file(place);
         }
         Ok(Committed { record, withdrawn })
     }

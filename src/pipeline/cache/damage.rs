@@ -46,22 +46,20 @@ impl Cache {
         &self,
         stored: &Stored,
     ) -> anyhow::Result<Option<Quarantined>> {
-        self.quarantine_unless(&stored.digest, 0, || Ok(store::holds(&self.layout, stored)))
+        self.quarantine_unless(&stored.digest, || Ok(store::holds(&self.layout, stored)))
     }
 
-    /// The same, going by the bytes. It was sound until `since` (seconds since 1970, UTC): what was finished before counts.
+    /// The same, going by the bytes.
     pub(crate) fn quarantine_if_rewritten(
         &self,
         digest: &Digest,
-        since: u64,
     ) -> anyhow::Result<Option<Quarantined>> {
-        self.quarantine_unless(digest, since, || store::is_intact(&self.layout, digest))
+        self.quarantine_unless(digest, || store::is_intact(&self.layout, digest))
     }
 
     fn quarantine_unless(
         &self,
         digest: &Digest,
-        since: u64,
         is_sound: impl Fn() -> anyhow::Result<bool>,
     ) -> anyhow::Result<Option<Quarantined>> {
         if is_sound()? {
@@ -75,7 +73,7 @@ impl Cache {
         if fs::symlink_metadata(self.layout.artifact(digest)).is_err() {
             return Ok(Some(Quarantined { place: None, withdrawn: Vec::new() }));
         }
-        let (withdrawal, withdrawn) = self.begin_withdrawal(&[*digest], since)?;
+        let (withdrawal, withdrawn) = self.begin_withdrawal(&[*digest])?;
         Ok(Some(Quarantined { place: self.quarantine(digest, &withdrawal)?, withdrawn }))
     }
 
@@ -84,10 +82,9 @@ impl Cache {
     pub(super) fn begin_withdrawal(
         &self,
         damaged: &[Digest],
-        since: u64,
     ) -> anyhow::Result<(Withdrawal, Vec<Withdrawn>)> {
         let withdrawal = Withdrawal(Lock::take(&self.withdrawal_lock())?);
-        let withdrawn = self.withdraw_made_from(damaged, since)?;
+        let withdrawn = self.withdraw_made_from(damaged)?;
         Ok((withdrawal, withdrawn))
     }
 
@@ -162,7 +159,7 @@ mod tests {
         // Nobody can withdraw meanwhile.
         assert!(Lock::try_take(&cache.withdrawal_lock()).expect("writable").is_none());
         drop(held);
-        let (withdrawal, _) = cache.begin_withdrawal(&[digest], 0).expect("writable");
+        let (withdrawal, _) = cache.begin_withdrawal(&[digest]).expect("writable");
         cache.quarantine(&digest, &withdrawal).expect("writable");
         drop(withdrawal);
         assert!(cache.hold_inputs(&inputs).expect("writable").is_none());

@@ -122,7 +122,7 @@ impl Cache {
 }
 
 impl Found {
-    /// Whether they are so many, and so few of them differ, that building all of them would take too long.
+    /// Whether there are very many, of which very few differ, so that building all of them would take too long.
     fn is_nearly(&self, links: &Links) -> bool {
         let is_same = |(name, digest): &(&String, &Digest)| self.links.get(*name) == Some(digest);
         let same = links.iter().filter(is_same).count();

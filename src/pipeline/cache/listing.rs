@@ -153,7 +153,7 @@ impl Listing {
         (listing.digest() == *digest).then_some(listing)
     }
 
-    /// Writes the listing, unless one of the same length is there.
+    /// Writes the listing, unless there is one of the same length.
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         let text = serde_json::to_vec(self).context("a listing is plain data")?;
         let length = fs::metadata(path).map(|metadata| metadata.len());
@@ -283,11 +283,11 @@ mod tests {
             texts.collect::<Vec<_>>(),
             [
                 "a other bytes, of the same size",
-                "b other bytes: 1 of them, not 2",
+                "b other bytes: 1 in place of 2",
                 "c missing",
-                "d another mode: executable, or not",
+                "d the executable bit changed",
                 "e added",
-                "f no longer the same kind of thing",
+                "f another type of entry: file, folder or link",
             ]
         );
     }

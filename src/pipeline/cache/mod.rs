@@ -70,8 +70,8 @@ impl Cache {
     /// When another version of this program made it, with another layout.
     pub(crate) fn open(root: &Path) -> anyhow::Result<Self> {
         let layout = Layout::new(root.to_owned());
-        match fs::read_to_string(layout.version()) {
-            Ok(text) => check_version(root, &text)?,
+        match fs::read(layout.version()) {
+            Ok(text) => check_version(root, &String::from_utf8_lossy(&text))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 return Err(error)

@@ -372,7 +372,7 @@ fn leads_nowhere(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(looped)
 }
 
-/// Refuses what cannot be held against its earlier self, before anybody opens it and waits for ever.
+/// Refuses what cannot be compared with its earlier self, before anybody opens it and waits for ever.
 fn refuse_what_has_no_content(
     path: &Path,
     kind: FileType,
@@ -390,7 +390,7 @@ fn refuse_what_has_no_content(
         return Ok(());
     };
     bail!(
-        "{} is {what}: it has no content that lasts, and only files and folders on a disk can be read from outside the \
+        "{} is {what}: it does not have lasting content, and only files and folders on a disk can be read from outside the \
          cache; copy what the stage needs of it into a file",
         path.display()
     )
@@ -686,10 +686,10 @@ mod tests {
             ("a swap file", &|| outside.write("top/.a.swp", "1"), "none"),
             ("rewritten", &rewrite, "a written to, or replaced, link written to, or replaced"),
             ("replaced", &replace, "a written to, or replaced, link written to, or replaced"),
-            ("relinked", &relink, "link a link that leads elsewhere"),
+            ("relinked", &relink, "link a link with another target"),
             ("status", &status, "status"),
             ("added", &|| outside.write("top/b/d", ""), "b/d added"),
-            ("grown", &|| outside.write("top/b/c", "12"), "b/c other bytes: 2 of them, not 1"),
+            ("grown", &|| outside.write("top/b/c", "12"), "b/c other bytes: 2 in place of 1"),
             ("mode", &|| outside.mode("top/b/c", 0o600), "b/c other permissions"),
             ("removed", &|| fs::remove_file(outside.at("top/b/d")).expect("ours"), "b/d missing"),
         ] {

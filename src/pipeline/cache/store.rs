@@ -60,7 +60,10 @@ pub(super) fn commit<T>(
     // Two stages that produce the same content must not take it for damaged while the other moves it here.
     let _lock = lock(layout, &digest)?;
     // By its bytes, not by its extent: a stage that runs again replaces what rotted.
-    if !is_intact(layout, &digest).unwrap_or(false) {
+    let is_sound = is_intact(layout, &digest).with_context(|| {
+        format!("cannot check {}, which the output of the stage would replace", place.display())
+    })?;
+    if !is_sound {
         if fs::symlink_metadata(&place).is_ok() {
             let _withdrawal = withdraw(&digest)?;
             quarantine(layout, &digest)?;

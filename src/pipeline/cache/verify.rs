@@ -223,7 +223,7 @@ fn recheck(
     let digests: Vec<_> = damaged.iter().map(|(digest, ..)| *digest).collect();
     let withdrawn = match digests.is_empty() {
         true => return (verdicts, Ok(Vec::new())),
-        false => cache.begin_withdrawal(&digests, 0),
+        false => cache.begin_withdrawal(&digests),
     };
     for (digest, files, lock) in damaged {
         let moved = match (lock, &withdrawn) {

@@ -38,19 +38,14 @@ pub(crate) enum Restored {
 impl Cache {
     /// Withdraws the records of everything that was made from these artifacts, directly or not, and returns them.
     ///
-    /// What was made from an artifact that another record, which still counts, has made as well is left alone; and, where
-    /// the artifacts were sound until `since` (seconds since 1970, UTC), what was finished before.
-    pub(super) fn withdraw_made_from(
-        &self,
-        damaged: &[Digest],
-        since: u64,
-    ) -> anyhow::Result<Vec<Withdrawn>> {
+    /// What was made from an artifact that another record, which still counts, has made as well is left alone.
+    pub(super) fn withdraw_made_from(&self, damaged: &[Digest]) -> anyhow::Result<Vec<Withdrawn>> {
         if damaged.is_empty() {
             return Ok(Vec::new());
         }
         let (records, _) = self.records();
         let mut withdrawn = Vec::new();
-        for (index, from) in made_from(&records, damaged, since) {
+        for (index, from) in made_from(&records, damaged) {
             let record = &records[index];
             let reason = match damaged.contains(&from) {
                 true => format!("it was made from the artifact {}, which is damaged", from.short()),
@@ -122,7 +117,7 @@ impl Cache {
 
 /// The records that were made from these artifacts, directly or not, each with the artifact that spoils it. An
 /// artifact that a sound record produced as well spoils nothing.
-fn made_from(records: &[Record], damaged: &[Digest], since: u64) -> Vec<(usize, Digest)> {
+fn made_from(records: &[Record], damaged: &[Digest]) -> Vec<(usize, Digest)> {
     let mut readers: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
     let mut makers: BTreeMap<Digest, usize> = BTreeMap::new();
     for (index, record) in records.iter().enumerate() {
@@ -138,7 +133,7 @@ fn made_from(records: &[Record], damaged: &[Digest], since: u64) -> Vec<(usize, 
     let mut open: Vec<Digest> = damaged.to_vec();
     while let Some(digest) = open.pop() {
         for &reader in readers.get(&digest).into_iter().flatten() {
-            if records[reader].finished < since || !seen.insert(reader) {
+            if !seen.insert(reader) {
                 continue;
             }
             found.push((reader, digest));
@@ -194,7 +189,7 @@ mod tests {
         ] {
             let records: Vec<Record> = records.split(' ').map(record).collect();
             let damaged: Vec<Digest> = damaged.split(' ').map(digest).collect();
-            let found = made_from(&records, &damaged, 0);
+            let found = made_from(&records, &damaged);
             let mut names: Vec<&str> =
                 found.iter().map(|(index, _)| records[*index].stage.as_str()).collect();
             names.sort();

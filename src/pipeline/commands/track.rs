@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &TrackArguments) -> anyhow::Result<ExitCode> {
     Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The fresh results that trackers are told of, each once.
+/// The fresh results that trackers get, each once.
 fn results(project: &Project, chosen: &[&StageName]) -> Vec<StageResult> {
     let plan = project.plan(&project.with_inputs(chosen));
     let commits = commits(project);

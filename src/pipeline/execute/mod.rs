@@ -66,7 +66,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Whether all that was asked for is there.
+    /// Whether all that was asked for is done.
     pub(crate) fn complete(&self) -> bool {
         self.stages
             .iter()
@@ -229,7 +229,7 @@ impl Run<'_> {
         }
     }
 
-    /// Decides whether a stage must run, all of whose inputs are there.
+    /// Decides whether a stage must run, all of whose inputs have results.
     fn look_at(&mut self, name: &StageName) {
         let Some(declaration) = self.manifest.stage(name) else {
             return self.end(name, Outcome::Skipped { because: None }, None);
@@ -346,7 +346,7 @@ impl Run<'_> {
             _ => (0.0, None, None, false),
         };
         match end {
-            JobEnd::Reused(record) | JobEnd::Ran(record) if !self.is_current(&record) => {
+            JobEnd::Reused(record) | JobEnd::Ran(record) if !self.is_current(name, &record) => {
                 let text = "an input was damaged while it ran: it runs again".to_owned();
                 self.report(RunEvent::Note { stage: name.clone(), text });
                 self.states.set(name, StageState::Waiting);
@@ -354,6 +354,9 @@ impl Run<'_> {
             JobEnd::Reused(record) => self.end_fresh(name, record),
             JobEnd::Ran(record) => {
                 self.facts.has_run(record.key);
+                if forced {
+                    self.share(name, &record);
+                }
                 let outcome = Outcome::Ran {
                     digest: record.output.digest,
                     unchanged: before == Some(record.output.digest),
@@ -402,8 +405,7 @@ impl Run<'_> {
     /// Lets the stages run again that had read an earlier result of a stage, which was damaged.
     fn take_back_readers(&mut self, name: &StageName) {
         let is_stale = |reader: &&&StageName| {
-            let record = self.states.get(reader).and_then(StageState::record);
-            record.is_some_and(|record| !self.is_current(record))
+            self.record(reader).is_some_and(|record| !self.is_current(reader, record))
         };
         let readers = self.graph.consumers(name);
         let stale: Vec<_> = readers.iter().filter(is_stale).map(|&reader| reader.clone()).collect();
@@ -442,14 +444,33 @@ impl Run<'_> {
         }
     }
 
-    /// Whether the inputs of a result still have the results that it was made from.
-    fn is_current(&self, record: &Record) -> bool {
-        record.parts.iter().all(|part| match part {
-            KeyPart::Input { from, digest, .. } => {
-                self.record(from).is_some_and(|input| input.output.digest == *digest)
-            }
-            _ => true,
+    /// Whether the inputs of a stage still have the results that its result was made from. By ports and bytes: another
+    /// manifest, with other names, may have recorded it.
+    fn is_current(&self, name: &StageName, record: &Record) -> bool {
+        let Some(declaration) = self.manifest.stage(name) else { return true };
+        let read = record.parts.iter().filter_map(|part| match part {
+            KeyPart::Input { port, digest, .. } => Some((port.as_str(), *digest)),
+            _ => None,
+        });
+        let read: HashMap<&str, Digest> = read.collect();
+        let inputs = key::inputs(declaration, |input| self.record(input).map(|made| made.key));
+        inputs.iter().all(|input| {
+            let now = input.from.first().and_then(|connection| self.record(&connection.from));
+            read.get(input.port.as_str()).copied() == now.map(|now| now.output.digest)
         })
+    }
+
+    /// A forced stage may have made other bytes than before. Others with its key have these now, and not what they had.
+    fn share(&mut self, name: &StageName, made: &Record) {
+        let is_earlier =
+            |record: &Record| record.key == made.key && record.output.digest != made.output.digest;
+        let earlier = self
+            .states
+            .iter()
+            .filter(|(other, state)| *other != name && state.record().is_some_and(is_earlier));
+        for other in earlier.map(|(other, _)| other.clone()).collect::<Vec<_>>() {
+            self.states.set(&other, StageState::Waiting);
+        }
     }
 
     fn record(&self, name: &StageName) -> Option<&Record> {

@@ -4,7 +4,6 @@
 //! Does not depend on how the stage is run. Prints nothing.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use pipeline_stages::message::Input;
 
@@ -25,14 +24,12 @@ pub(crate) struct Reads<'a> {
     index: &'a StatIndex,
     outside: Vec<Outside>,
     inputs: Vec<(String, Digest, Snapshot)>,
-    /// When, in seconds since 1970, UTC.
-    since: u64,
 }
 
 /// What happened meanwhile to what a stage reads.
 #[derive(Debug, Default)]
 pub(crate) struct Touched {
-    /// Why its result says nothing: what it read is not what its key says.
+    /// Why its result cannot be kept: what it read is not what its key says.
     pub(crate) spoilt: Option<String>,
     /// What is worth a line, and nothing more.
     pub(crate) notes: Vec<String>,
@@ -49,10 +46,6 @@ impl<'a> Reads<'a> {
         index: &'a StatIndex,
         inputs: &[(String, Input, Stored)],
     ) -> anyhow::Result<Self> {
-        // Clocks of machines that share the cache may differ by this much.
-        const CLOCKS: u64 = 300;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let since = now.map_or(0, |now| now.as_secs().saturating_sub(CLOCKS));
         let outside = Outside::look(declaration, folder, cache, index)?;
         let snapshot = |(port, input, stored): &(String, Input, Stored)| {
             let name = match &input.name {
@@ -62,7 +55,7 @@ impl<'a> Reads<'a> {
             Ok((name, stored.digest, Snapshot::of_artifact(&input.path)?))
         };
         let inputs = inputs.iter().map(snapshot).collect::<anyhow::Result<_>>()?;
-        Ok(Self { cache, declaration, folder, index, outside, inputs, since })
+        Ok(Self { cache, declaration, folder, index, outside, inputs })
     }
 
     /// The first file or folder outside the cache that is not what it was when the key was made of `parts`.
@@ -95,37 +88,27 @@ impl<'a> Reads<'a> {
         }
         for (port, digest, was) in &self.inputs {
             // Whoever removed it, or made it unreadable, is found when its bytes are looked at.
-            let touched_files = match Snapshot::of_artifact(&self.cache.artifact(digest)) {
-                Ok(now) => match was.touch(&now) {
-                    Touch::None => continue,
-                    Touch::Status => Vec::new(),
-                    Touch::Content(files) => files,
-                },
-                Err(_) => Vec::new(),
-            };
-            spoilt.extend(self.damage(port, *digest, &touched_files, &mut touched.damaged));
+            let now = Snapshot::of_artifact(&self.cache.artifact(digest));
+            if !now.is_ok_and(|now| matches!(was.touch(&now), Touch::None)) {
+                spoilt.extend(self.damage(port, *digest, &mut touched.damaged));
+            }
         }
         touched.spoilt = (!spoilt.is_empty()).then(|| spoilt.join("; "));
         touched
     }
 
-    /// What happened to an input, going by its bytes. `None` if they are as they were. What was made from it is withdrawn:
-    /// another stage may have read it when it was damaged already. `touched` is what was written to while the stage ran, going
-    /// by the stat: where nothing else is damaged, the artifact was sound until then.
+    /// What happened to an input, going by its bytes. `None` if they are as they were. All that was made from it is withdrawn,
+    /// however long ago: what the stage wrote may hide that the same file was damaged before, when others read it.
     fn damage(
         &self,
         port: &str,
         digest: Digest,
-        touched: &[Difference],
         damaged: &mut Vec<(Digest, Vec<Withdrawn>)>,
     ) -> Option<String> {
         let whole = Listing::read(&self.cache.layout().listing(&digest), &digest);
-        let is_new = |one: &Difference| touched.iter().any(|other| other.path == one.path);
         let now = Listing::of(&self.cache.artifact(&digest)).ok();
         let files = whole.zip(now).map(|(whole, now)| whole.differences(&now));
-        let was_sound = files.as_ref().is_some_and(|files| files.iter().all(is_new));
-        let since = if was_sound { self.since } else { 0 };
-        let what = match self.cache.quarantine_if_rewritten(&digest, since) {
+        let what = match self.cache.quarantine_if_rewritten(&digest) {
             Ok(None) => return None,
             Err(error) => {
                 return Some(format!("its input '{port}' could not be checked: {error:#}"));

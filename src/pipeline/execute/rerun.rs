@@ -149,7 +149,7 @@ impl Rerun<'_> {
             reporter.event(&RunEvent::Note { stage: stage.clone(), text });
         }
         if let Some(why) = touched.spoilt {
-            bail!("{why}: the result says nothing");
+            bail!("{why}: the result cannot be compared");
         }
         let took = started.elapsed();
         let outcome = self.outcome(&end, took);

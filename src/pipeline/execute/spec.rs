@@ -83,7 +83,10 @@ impl JobSpec {
         let spec = spec.map_err(|_| anyhow!("{shown} is not a job of this build"))?;
         ensure!(spec.by == Hello::of("pipeline"), "{shown} is a job of another build of pipeline");
         let Work { key, parts, .. } = &spec.work;
-        ensure!(StageKey::of(parts) == *key, "{shown} is damaged: its key is another");
+        ensure!(
+            StageKey::of(parts) == *key,
+            "{shown} is damaged: its key does not match its parts"
+        );
         Ok(spec)
     }
 

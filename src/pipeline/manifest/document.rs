@@ -152,7 +152,7 @@ fn merge<'i>(root: &mut DeTable<'i>, included: DeTable<'i>, mistakes: &mut Vec<M
     }
 }
 
-/// Puts a value under a key; that of a table of this `depth` is put into the one that is there.
+/// Puts a value under a key; that of a table of this `depth` is put into the one that exists.
 fn merge_value<'i>(
     table: &mut DeTable<'i>,
     key: Spanned<Cow<'i, str>>,

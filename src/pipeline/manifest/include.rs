@@ -1,6 +1,6 @@
 //! `include = ["base.toml"]`: the other files of a manifest, each once.
 //!
-//! Reads files. Knows nothing of a manifest but this key.
+//! Reads files. Does not depend on the rest of a manifest.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A stage and its result as trackers are told of them, from records and artifacts: what was measured is read where it
+//! A stage and its result as trackers get them, from records and artifacts: what was measured is read where it
 //! is kept, so that results of runs without a tracker can be sent later.
 
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ pub(super) struct Series {
     pub(super) points: Vec<(u64, f64)>,
 }
 
-/// Whether trackers are told of stages with this output even if they have measured nothing on their way: numbers, or
+/// Whether trackers get stages with this output even if they have measured nothing on their way: numbers, or
 /// what a training makes. Of a download, nobody wants to see a run.
 pub(crate) fn is_tracked(output: ArtifactType) -> bool {
     match output {

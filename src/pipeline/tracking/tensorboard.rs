@@ -120,7 +120,7 @@ impl Reporter for TensorBoard {
 }
 
 impl Stage {
-    /// Writes what is known of a result that is there: its curves, and its metrics.
+    /// Writes what is known of a finished result: its curves, and its metrics.
     fn write_result(&mut self, result: &StageResult) -> io::Result<()> {
         for series in result.series() {
             for (step, value) in series.points {

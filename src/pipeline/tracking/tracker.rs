@@ -28,7 +28,7 @@ pub(crate) trait Tracker {
     /// What reports a run to it.
     fn reporter(self: Box<Self>) -> Box<dyn Reporter>;
 
-    /// Sends a result, unless it is there already. Whatever was sent of it before is completed.
+    /// Sends a result, unless it has it already. Whatever was sent of it before is completed.
     ///
     /// # Errors
     /// When it does not arrive completely.

@@ -108,7 +108,7 @@ impl TryFrom<safetensors::Dtype> for Element {
             Dtype::BF16 => Self::Bf16,
             Dtype::F32 => Self::F32,
             Dtype::F64 => Self::F64,
-            other => return Err(format!("elements of the type {other:?} are not supported")),
+            other => return Err(format!("elements of the type {other} are not supported")),
         })
     }
 }

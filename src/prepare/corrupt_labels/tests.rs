@@ -119,7 +119,7 @@ fn asymmetric_noise_on_cifar10_needs_no_pairs() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_bytes() {
+fn the_same_seed_makes_the_same_bytes() {
     let mut test = Fixture::new();
     let data = data(&test, 300);
     let inputs = [("data", ArtifactType::Dataset, data.as_path())];

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_stands_alone() {
+    fn the_key_of_a_split_by_folder_has_no_other_parameters() {
         let from = json!({"from": "val-folder"});
         assert_eq!(Value::Object(crate::kind::key_parameters(&split(from.clone()))), from);
     }

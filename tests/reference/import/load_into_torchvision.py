@@ -33,7 +33,7 @@ def network(architecture, channels, classes):
 
 
 def same_as_checkpoint(tensors, path):
-    """Compares with the tensors of a checkpoint, whatever stands before their names there."""
+    """Compares with the tensors of a checkpoint, whatever comes before their names there."""
     checkpoint = torch.load(path, map_location="cpu", weights_only=False)
     state = checkpoint.get("state_dict", checkpoint)
     # The first layers of blocks are called so too, behind longer names.

@@ -62,7 +62,7 @@ VALUES = {
     ],
 }
 
-# As Python 2 wrote them: its strings are bytes here. (Python 3 can't write these itself.)
+# As Python 2 wrote them: its strings are bytes here. (Python 3 cannot write these itself.)
 BY_HAND = {
     "python 2, protocol 0": (
         b"(dp0\nS'batch_label'\np1\nS'it\\'s \\x01\\n\\\\'\np2\nsS'labels'\np3\n(lp4\nI6\naI01\naL9L\nas.",

@@ -6,7 +6,7 @@ The network is the ResNet-8 of the Rust code (option-A shortcuts, stem with stri
 mode. Inputs are made by the formula `fill`, on both sides, so that the file holds results alone. Nothing here knows the
 shortcut that the Rust code takes: the look-ahead keeps its graph, and autograd runs through all of it.
 
-Images are taken from the first stream with which no input of a ReLU lies nearer to zero than MARGIN: rounding in
+Images are taken from the first stream with which no input of a ReLU is nearer to zero than MARGIN: rounding in
 float32 could take another branch there, and a gradient would jump.
 """
 

@@ -35,8 +35,8 @@ fn many_mistakes_are_counted_and_a_hundred_are_shown() {
     for (what, text) in [
         ("unknown keys", many(shell, "key# = 1", "")),
         ("unknown tables", many(shell, "[other#]", "")),
-        ("keys that are there twice", many(shell, "k = 1", "").replacen("k = 1", "timeout = 1", 1)),
-        ("tables that are there twice", many(shell, "[stages.a]", "")),
+        ("keys that occur twice", many(shell, "k = 1", "").replacen("k = 1", "timeout = 1", 1)),
+        ("tables that occur twice", many(shell, "[stages.a]", "")),
         ("text without quotes", many(shell, "[stages.s#]\nkind = text", "")),
         ("stages that do not exist", many("", "[stages.s#]\nkind = \"split\"\ndata = \"t#\"", "")),
         ("stages that do not fit", many("", "[stages.s#]\nkind = \"split\"\ndata = \"s0\"", "")),
@@ -67,7 +67,7 @@ fn many_mistakes_are_counted_and_a_hundred_are_shown() {
             many(&format!("{shell}[stages.a.inputs]\n"), "a_# = \"data\"\na-# = \"data\"", ""),
         ),
         (
-            "keys that are there twice, on one line",
+            "keys that occur twice, on one line",
             many("", "k = 1,", "").replace(",\n", ", ").replacen("k =", "x = { k =", 1) + "}\n",
         ),
     ] {

@@ -91,7 +91,7 @@ fn words(words: &Words, longest: usize) -> Vec<Value> {
     words.iter().map(entry).collect()
 }
 
-/// The entries in their order, so many at once, within the bytes of a request.
+/// The entries in their order, as many at once as fit in a request.
 fn chunks(entries: Vec<Value>, most: usize) -> Vec<Vec<Value>> {
     let (mut chunks, mut chunk, mut bytes) = (Vec::new(), Vec::new(), 0);
     for entry in entries {
