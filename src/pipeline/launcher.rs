@@ -14,7 +14,7 @@ use pipeline_stages::message::Request;
 pub(crate) const WORKER_SUBCOMMAND: &str = "__worker";
 
 /// The environment variable with the path of `pipeline-learn`, if it is not beside `pipeline`.
-pub(crate) const LEARN_VARIABLE: &str = "PIPELINE_LEARN";
+const LEARN_VARIABLE: &str = "PIPELINE_LEARN";
 
 /// How OpenMP's threads wait for each other: a policy, or turns of a loop before they sleep.
 const WAIT_POLICY: &str = "OMP_WAIT_POLICY";

@@ -29,7 +29,7 @@ pub(crate) fn cut_end(text: &str, width: usize) -> String {
 }
 
 /// The beginning and the end of a text that is wider than this; more of its end, where names differ.
-pub(crate) fn cut_middle(text: &str, width: usize) -> String {
+fn cut_middle(text: &str, width: usize) -> String {
     if of(text) <= width {
         return text.to_owned();
     }

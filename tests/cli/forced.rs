@@ -100,6 +100,21 @@ fn a_forced_stage_runs_again_and_its_bytes_are_compared() {
 }
 
 #[test]
+fn a_stage_that_does_the_same_as_a_forced_one_has_its_new_bytes() {
+    let project = project();
+    project.edit(
+        "[stages.after-other]",
+        "[stages.third]\nkind = \"command\"\nshell = 'echo other >> ran; cat content > \"$PIPELINE_OUTPUT/a\"'\n\n[stages.after-other]",
+    );
+    project.pipeline("run experiment.toml --jobs 1").success();
+    project.write("content", "2");
+    let ended = project.pipeline("run experiment.toml --jobs 1 --force third").success();
+    assert_snapshot!(ended, @"same fresh, other fresh, after-same fresh, third ran,, after-other ran");
+    let linked = |stage: &str| project.read(&format!("cache/latest/forced/{stage}/a"));
+    assert_eq!(["other", "third", "after-other"].map(linked), ["2"; 3]);
+}
+
+#[test]
 fn only_a_stage_that_is_to_run_can_be_forced() {
     let project = project();
     assert_snapshot!(project.pipeline("run experiment.toml after-same --force other"), @r"

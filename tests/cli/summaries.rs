@@ -160,6 +160,20 @@ fn a_failed_point_stops_a_summary_unless_it_may_be_missing() {
 }
 
 #[test]
+fn a_result_that_is_made_again_is_not_missing() {
+    let project = Sandbox::new(SWEEP);
+    project.write("fail", "");
+    let _ = project.pipeline("run experiment.toml --keep-going");
+    let damaged = project.artifact("score@init=scratch,rate=0.5,seed=1");
+    project.unprotect(&damaged);
+    std::fs::write(damaged.join("new"), "").expect("ours");
+    project.edit("allow-missing = true", "allow-missing = true\nscale = 100");
+    let ended = project.pipeline("run experiment.toml --keep-going --jobs 2");
+    assert!(ended.stderr.contains("it was moved to quarantine/"), "{ended}");
+    assert!(ended.stdout.contains("runs 5, failed 1"), "{ended}");
+}
+
+#[test]
 fn every_axis_of_a_summary_has_a_place() {
     let project = Sandbox::new(SWEEP);
     project.edit("columns = [\"rate\"]", "columns = [\"rat\"]");

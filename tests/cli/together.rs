@@ -53,6 +53,31 @@ fn two_runs_of_one_manifest_share_the_work() {
     assert_eq!(project.read("ran"), "slow\n");
 }
 
+#[test]
+fn two_manifests_share_the_work_under_other_names() {
+    let project = Sandbox::new(SLOW);
+    let named = |before: &str| {
+        SLOW.replace("stages.slow", &format!("stages.{before}"))
+            .replace("slow = \"slow\"", &format!("slow = \"{before}\""))
+            .replace("echo slow >> ran; until test -e go; do sleep 0.01; done; ", "")
+            .replace(
+                "echo after >> ran; ",
+                "echo after >> ran; until test -e go; do sleep 0.01; done; ",
+            )
+    };
+    project.write("one.toml", named("data-a"));
+    project.write("other.toml", named("data-b"));
+    let first = project.start("run one.toml");
+    project.wait_for_line("ran", "after");
+    let second = project.start("run other.toml");
+    second.wait_for("another process does the same work");
+    project.write("go", "");
+    assert_eq!(first.wait().success(), "data-a ran, after ran");
+    let ended = second.wait();
+    assert_eq!(ended.success(), "data-b fresh, after fresh");
+    assert!(!ended.stderr.contains("damaged"), "{ended}");
+}
+
 /// `a`, `b` and `c` do this same work. `after` reads `b`, and `beside` makes the file `go`.
 fn twins(work: &str) -> Sandbox {
     let stages = ["a", "b", "c"].map(|name| {

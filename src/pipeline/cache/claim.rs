@@ -41,7 +41,6 @@ pub(crate) struct Claim {
 /// A result that counts now.
 #[derive(Debug)]
 pub(crate) struct Committed {
-    /// Its record.
     pub(crate) record: Record,
     /// What no longer counts: it was made from the same artifact while that was damaged.
     pub(crate) withdrawn: Vec<Withdrawn>,
@@ -63,7 +62,6 @@ pub(crate) struct Execution {
     pub(crate) parts: Vec<KeyPart>,
     /// What the stage is called.
     pub(crate) stage: String,
-    /// The experiment.
     pub(crate) experiment: String,
     /// Why it ran.
     pub(crate) reason: Reason,

@@ -46,9 +46,7 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub(crate) enum EntryKind {
-    /// A folder.
     Folder,
-    /// A file.
     File {
         /// Whether its owner may execute it.
         executable: bool,

@@ -15,7 +15,7 @@ pub(crate) fn digest_file(path: &Path) -> anyhow::Result<Digest> {
 }
 
 /// The digest of a file's bytes, with somebody who watches.
-pub(crate) fn digest_file_watched(path: &Path, watch: &Watch) -> anyhow::Result<Digest> {
+fn digest_file_watched(path: &Path, watch: &Watch) -> anyhow::Result<Digest> {
     let hash = || digest_open_file(File::open(path)?, watch);
     hash().with_context(|| format!("cannot read {}", path.display()))
 }

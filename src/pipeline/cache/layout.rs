@@ -194,7 +194,6 @@ impl Layout {
         self.root.join("VERSION")
     }
 
-    /// An artifact.
     pub(crate) fn artifact(&self, digest: &Digest) -> PathBuf {
         self.bucket(Bucket::Store).join(digest.to_string())
     }
@@ -204,7 +203,6 @@ impl Layout {
         self.sharded(Bucket::Listings, &digest.to_string(), "json")
     }
 
-    /// A record.
     pub(crate) fn record(&self, key: &StageKey) -> PathBuf {
         self.sharded(Bucket::Records, &key.to_string(), "json")
     }
@@ -299,7 +297,6 @@ impl Layout {
         self.bucket(Bucket::History).join("checked").join(experiment)
     }
 
-    /// The stat index.
     pub(crate) fn stat_index(&self) -> PathBuf {
         self.root.join("stat.idx")
     }

@@ -54,7 +54,7 @@ impl Listing {
     }
 
     /// The same for a folder that is open.
-    pub(crate) fn of_open(folder: &Folder, watch: &Watch) -> anyhow::Result<Self> {
+    fn of_open(folder: &Folder, watch: &Watch) -> anyhow::Result<Self> {
         Self::of_entries(folder, folder.entries()?, watch)
     }
 

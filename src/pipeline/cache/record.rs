@@ -26,13 +26,11 @@ const AFTER_CHECKSUM: &str = "\",\n";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Record {
-    /// The key.
     pub(crate) key: StageKey,
     /// What the key was made of.
     pub(crate) parts: Vec<KeyPart>,
     /// What the stage was called, and in which experiment.
     pub(crate) stage: String,
-    /// The experiment.
     pub(crate) experiment: String,
     /// Why it ran.
     pub(crate) reason: Reason,

@@ -18,7 +18,6 @@ use crate::key::{KeyPart, StageKey};
 /// A record that no longer counts.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Withdrawn {
-    /// The record.
     pub(crate) record: Record,
     /// Why it does not count.
     pub(crate) reason: String,
@@ -27,7 +26,6 @@ pub(crate) struct Withdrawn {
 /// What became of a withdrawn record that was to be brought back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Restored {
-    /// It counts again.
     CountsAgain,
     /// Its stage ran again meanwhile: there is a newer one.
     Replaced,

@@ -78,7 +78,6 @@ impl Images {
         format!("{images} images of {classes} classes for training and {} for testing", self.test)
     }
 
-    /// The manifest.
     pub(super) fn manifest(&self) -> String {
         let images = self.train_images();
         let name: String = self

@@ -14,7 +14,6 @@ use crate::launcher::Launcher;
 pub(crate) enum Report {
     /// Something on its way.
     Event(JobEvent),
-    /// Its end.
     End(JobEnd),
 }
 

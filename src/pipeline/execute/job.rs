@@ -29,7 +29,6 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 pub(crate) struct Job<'a> {
     /// What is to be done.
     pub(crate) spec: &'a JobSpec,
-    /// The cache.
     pub(crate) cache: &'a Cache,
     /// How its worker is started.
     pub(crate) launcher: &'a dyn Launcher,
@@ -56,7 +55,6 @@ pub(crate) enum JobEvent {
     Worker(Event),
     /// An artifact was found damaged.
     Damage {
-        /// The artifact.
         artifact: Digest,
         /// What no longer counts, because it was made from it.
         withdrawn: Vec<Withdrawn>,
@@ -107,11 +105,9 @@ pub(crate) fn withdrawn_note(artifact: &Digest, withdrawn: &[Withdrawn]) -> Opti
 pub(crate) enum JobEnd {
     /// Another process ran the same key meanwhile.
     Reused(Box<Record>),
-    /// It ran.
     Ran(Box<Record>),
     /// It was asked to stop.
     Stopped,
-    /// It failed.
     Failed {
         /// Why.
         message: String,

@@ -25,9 +25,7 @@ use crate::worker::{self, WorkerHandle};
 
 /// What a rerun works with.
 pub(crate) struct Rerun<'a> {
-    /// The manifest.
     pub(crate) manifest: &'a Manifest,
-    /// Its cache.
     pub(crate) cache: &'a Cache,
     /// The stage.
     pub(crate) declaration: &'a Stage,
@@ -41,7 +39,6 @@ pub(crate) struct Rerun<'a> {
 pub(crate) enum RerunEnd {
     /// It has a result.
     Ran(Box<Outputs>),
-    /// It failed.
     Failed {
         /// Why.
         message: String,

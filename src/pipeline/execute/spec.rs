@@ -20,7 +20,6 @@ use crate::stage_name::StageName;
 pub(crate) struct Work {
     /// Why it must run.
     pub(crate) reason: Reason,
-    /// Its key.
     pub(crate) key: StageKey,
     /// What the key was made of.
     pub(crate) parts: Vec<KeyPart>,
@@ -31,10 +30,8 @@ pub(crate) struct Work {
 pub(crate) struct JobSpec {
     /// The build that wrote it: another one may know the kind differently.
     pub(crate) by: Hello,
-    /// The cache.
     #[serde(with = "path_text")]
     pub(crate) cache: PathBuf,
-    /// The experiment.
     pub(crate) experiment: String,
     /// The folder of the stage's file.
     #[serde(with = "path_text")]

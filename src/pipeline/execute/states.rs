@@ -29,7 +29,6 @@ pub(crate) enum StageState {
     },
     /// A job works on it.
     Running {
-        /// Its key.
         key: StageKey,
         /// Since when.
         since: Instant,

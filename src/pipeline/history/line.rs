@@ -48,7 +48,6 @@ pub(crate) struct Header {
     /// The manifest, as it was named.
     #[serde(with = "path_text")]
     pub(crate) manifest: PathBuf,
-    /// Its folder.
     #[serde(with = "path_text")]
     pub(crate) folder: PathBuf,
     /// What was changed about it and selected, as it was typed: `--set stages.train.epochs=3`, `train`.

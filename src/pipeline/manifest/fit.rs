@@ -28,7 +28,6 @@ pub(crate) struct Fit<'a> {
 /// A stage that does not fit to its inputs.
 #[derive(Debug)]
 pub(crate) struct Misfit {
-    /// The stage.
     pub(crate) stage: StageName,
     /// What does not fit, at its place.
     pub(crate) mistake: Mistake,

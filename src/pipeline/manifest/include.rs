@@ -13,7 +13,6 @@ use crate::diagnostic::{Mistake, Origin, Sources, Span};
 
 /// A file that a manifest includes, directly or not.
 pub(super) struct Included {
-    /// Its text.
     pub(super) text: String,
     /// The position of the text in the sources.
     pub(super) start: usize,

@@ -42,7 +42,6 @@ pub(super) enum Fault {
     Header,
     /// An `=`.
     Equals,
-    /// A key.
     Key,
     /// A bracket that closes nothing.
     Opening,
@@ -60,7 +59,6 @@ pub(super) enum Fault {
     Depth,
     /// The end of a line.
     Line,
-    /// A comment.
     Comment,
     /// A carriage return without a newline.
     CarriageReturn,

@@ -87,7 +87,6 @@ pub(super) struct Contents {
     /// `table.md` of a summary.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tables: Vec<Section>,
-    /// Its plots.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     plots: Vec<Plot>,
     #[serde(skip_serializing_if = "Option::is_none")]

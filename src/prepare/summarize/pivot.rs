@@ -12,7 +12,6 @@ use super::statistics::Statistics;
 /// What the cells of a table show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shown {
-    /// The values.
     Values,
     /// Their differences from the baseline.
     Differences,
