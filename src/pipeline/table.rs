@@ -1,6 +1,7 @@
 //! Tables for people: aligned columns, as wide as the terminal, states in colours.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::{colour, screen, visible, width};
@@ -38,7 +39,7 @@ impl Table {
         Self { states: Some(column), ..self }
     }
 
-    /// The last cell of a row is words, which may be cut; without this, it is a number.
+    /// The last column has words, which may be cut; without this, it has numbers.
     pub(crate) fn ends_in_words(self) -> Self {
         Self { ends_in_words: true, ..self }
     }
@@ -58,32 +59,38 @@ impl Table {
     /// Names and remarks become shorter, as far as that helps. Numbers stay.
     fn fit(mut self, width: Option<usize>) -> Self {
         let Some(width) = width else { return self };
-        self.shorten_names(width, NAME.max(width / 3));
+        let names: Vec<String> =
+            self.rows.iter().map(|row| row.get(self.names).cloned().unwrap_or_default()).collect();
+        self.shorten(&names, width, NAME.max(width / 3));
         if self.ends_in_words && self.width() > width {
             let widths = self.widths();
-            for row in &mut self.rows {
-                let before = widths.iter().take(row.len().saturating_sub(1));
-                let before: usize = before.map(|column| column + GAP).sum();
-                // A row of one cell is a name.
-                if let Some(last) = row.last_mut().filter(|_| before > 0) {
-                    *last = width::cut_end(last, width.saturating_sub(before).max(LEAST));
+            let before = widths.iter().rev().skip(1).map(|column| column + GAP).sum::<usize>();
+            // A shorter row ends in counts.
+            for row in self.rows.iter_mut().filter(|row| row.len() == widths.len()) {
+                if let Some(last) = row.last_mut() {
+                    *last = width::cut_list(last, width.saturating_sub(before).max(LEAST));
                 }
             }
         }
-        self.shorten_names(width, LEAST);
+        self.shorten(&names, width, LEAST);
         self
     }
 
-    fn shorten_names(&mut self, width: usize, least: usize) {
+    /// Makes these names so short that the rows fit, if they can be, but not shorter than this, and not so short that two
+    /// become one.
+    fn shorten(&mut self, names: &[String], width: usize, least: usize) {
         let too_much = self.width().saturating_sub(width);
         if too_much == 0 {
             return;
         }
         let column = self.names;
-        let names = self.rows.iter().map(|row| row.get(column).map_or("", String::as_str));
-        let names: Vec<&str> = names.collect();
-        let widest = names.iter().map(|name| width::of(name)).max().unwrap_or(0);
-        let short = width::names(&names, widest.saturating_sub(too_much).max(least));
+        let now = self.rows.iter().filter_map(|row| row.get(column)).map(|name| width::of(name));
+        let most = now.max().unwrap_or(0).saturating_sub(too_much).max(least);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let short = width::names(&names, most);
+        if distinct(&short) < distinct(&names) {
+            return;
+        }
         for (row, short) in self.rows.iter_mut().zip(short) {
             if let Some(name) = row.get_mut(column) {
                 *name = short;
@@ -140,6 +147,10 @@ impl Table {
         };
         self.rows.iter().map(line).collect()
     }
+}
+
+fn distinct<T: Ord>(texts: &[T]) -> usize {
+    texts.iter().collect::<BTreeSet<_>>().len()
 }
 
 /// Lines with their columns aligned, however wide they are. The last cell of a shorter line may be wider than its column.
@@ -247,9 +258,25 @@ mod tests {
     }
 
     #[test]
+    fn names_stay_apart_at_every_width() {
+        let rows: Vec<Vec<String>> = (0..9)
+            .map(|number: u8| {
+                let name = format!("score@rate=0.{},seed={}", 2 * (number / 3) + 1, number % 3);
+                vec![name, "fresh".to_owned(), "a long metric 0.123, and another 0.5".to_owned()]
+            })
+            .collect();
+        for width in 1..90 {
+            let table = Table::new(&rows).ends_in_words().fit(Some(width));
+            let names: Vec<_> = table.rows.iter().map(|row| &row[0]).collect();
+            assert_eq!(distinct(&names), 9, "{width}: {names:?}");
+        }
+    }
+
+    #[test]
     fn words_at_the_end_are_cut() {
         let rows: &[&[&str]] = &[&["noisy", "dirty", "rate: 0.8 -> 0.9, and everything else"]];
         assert_eq!(shown(table(rows).ends_in_words(), 30), "noisy  dirty  rate: 0.8 -> 0.…");
+        assert_eq!(shown(table(rows).ends_in_words(), 40), "noisy  dirty  rate: 0.8 -> 0.9, …");
         assert_eq!(shown(table(rows), 30), "noisy  dirty  rate: 0.8 -> 0.9, and everything else");
     }
 

@@ -28,6 +28,17 @@ pub(crate) fn cut_end(text: &str, width: usize) -> String {
     }
 }
 
+/// The first parts of a list that is wider than this; of its first part the beginning.
+pub(crate) fn cut_list(text: &str, width: usize) -> String {
+    if of(text) <= width {
+        return text.to_owned();
+    }
+    match beginning(text, width.saturating_sub(1)).rfind(", ") {
+        Some(end) => format!("{}{CUT}", &text[..end + 2]),
+        None => cut_end(text, width),
+    }
+}
+
 /// The beginning and the end of a text that is wider than this; more of its end, where names differ.
 fn cut_middle(text: &str, width: usize) -> String {
     if of(text) <= width {

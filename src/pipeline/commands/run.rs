@@ -76,7 +76,7 @@ fn table(manifest: &Manifest, summary: &Summary, arguments: &RunArguments) -> St
             }
         }
     }
-    let table = Table::new(&rows).states(1).for_output();
+    let table = Table::new(&rows).states(1).ends_in_words().for_output();
     format!("\n{table}\n{}\n", closing(manifest, summary, arguments))
 }
 

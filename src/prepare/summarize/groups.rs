@@ -88,14 +88,8 @@ pub(super) fn groups(
         let statistics = Statistics::of(&values.collect::<Vec<_>>());
         let compared = !summarize.versus.is_empty() && !group.is_baseline;
         let versus = compared.then(|| {
-            let differences = group.runs.iter().filter_map(|(run, points)| {
-                Some(runs[*run].values[metric] - baseline.value(points, metric)?)
-            });
-            let differences: Vec<f64> = differences.collect();
-            Differences {
-                statistics: Statistics::of(&differences),
-                alone: group.runs.len() - differences.len(),
-            }
+            let (differences, alone) = baseline.differences(&group.runs, metric);
+            Differences { statistics: Statistics::of(&differences), alone }
         });
         let Members { row, column, failed, .. } = group;
         Group { row, column, failed, statistics, versus, reference: None }

@@ -1,7 +1,9 @@
 //! The paired differences between runs and those of a baseline.
 //!
 //! A run is compared with the runs of the baseline that agree with it in every axis that both have, apart from those of the
-//! baseline. If there are several, because the baseline has axes that the run does not have, their mean counts.
+//! baseline. If there are several, because the baseline has axes that the run does not have, their mean counts. In the same
+//! way, the mean counts of several runs that are compared with the same ones: these share what chance did to the baseline,
+//! and taken as so many pairs they would make the interval too narrow.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -67,12 +69,23 @@ impl<'a> Baseline<'a> {
         partners
     }
 
-    /// The value of the baseline that a run with these points is compared with. `None` without any.
-    pub(super) fn value(&mut self, points: &[&Point], metric: usize) -> Option<f64> {
-        let partners = self.partners(points);
-        let values: Vec<f64> =
-            partners.into_iter().map(|run| self.runs[run].values[metric]).collect();
-        (!values.is_empty()).then(|| mean(&values))
+    /// The difference of each pair: of the mean of runs, each with its points, that are compared with the same runs of the
+    /// baseline, from the mean of these. And how many runs no run of the baseline agrees with.
+    pub(super) fn differences(
+        &mut self,
+        runs: &[(usize, Vec<&Point>)],
+        metric: usize,
+    ) -> (Vec<f64>, usize) {
+        let mut pairs: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
+        for (run, points) in runs {
+            pairs.entry(self.partners(points)).or_default().push(*run);
+        }
+        let alone = pairs.remove(&Vec::new()).map_or(0, |runs| runs.len());
+        let mean_of = |runs: &[usize]| {
+            mean(&runs.iter().map(|run| self.runs[*run].values[metric]).collect::<Vec<_>>())
+        };
+        let differences = pairs.iter().map(|(partners, own)| mean_of(own) - mean_of(partners));
+        (differences.collect(), alone)
     }
 }
 
@@ -118,7 +131,9 @@ mod tests {
         let mut baseline = Baseline::new(&versus, &runs);
         let mut value = |points: &[&str]| {
             let points: Vec<Point> = points.iter().map(|point| point.parse().unwrap()).collect();
-            baseline.value(&points.iter().collect::<Vec<_>>(), 0)
+            let partners = baseline.partners(&points.iter().collect::<Vec<_>>());
+            let values: Vec<f64> = partners.iter().map(|run| runs[*run].values[0]).collect();
+            (!values.is_empty()).then(|| mean(&values))
         };
         assert_eq!(value(&["encoder=a,init=simclr,rate=0.5,seed=2"]), Some(2.0));
         assert_eq!(value(&["encoder=a,init=simclr,rate=0.50,seed=1"]), Some(1.0));
@@ -131,5 +146,22 @@ mod tests {
         );
         assert_eq!(value(&["rate=0.5,seed=2"]), Some(2.0));
         assert_eq!(value(&["init=simclr,seed=1"]), Some(2.5));
+    }
+
+    #[test]
+    fn runs_with_the_same_partners_are_one_pair() {
+        let runs = [
+            run(&["init=scratch,seed=1"], 1.0),
+            run(&["init=scratch,seed=2"], 2.0),
+            run(&["encoder=a,init=simclr,seed=1"], 1.5),
+            run(&["encoder=b,init=simclr,seed=1"], 2.5),
+            run(&["encoder=a,init=simclr,seed=2"], 5.0),
+            run(&["encoder=a,init=simclr,seed=3"], 9.0),
+        ];
+        let versus = versus("init", "scratch");
+        let own: Vec<_> =
+            (2..6).map(|index: usize| (index, runs[index].points.iter().collect())).collect();
+        let (differences, alone) = Baseline::new(&versus, &runs).differences(&own, 0);
+        assert_eq!((differences, alone), (vec![1.0, 3.0], 1));
     }
 }

@@ -30,7 +30,7 @@ kind! {
     /// Per group: the number of runs `n`, their mean, sample standard deviation (n - 1), smallest and largest value, and the 95 % interval of the
     /// mean by Student's t distribution, which exists from two runs on. With `versus` also the paired differences from the
     /// baseline: a run is compared with those runs of the baseline that agree with it in every axis that both have, or with their mean, if
-    /// there are several. A value that is NaN or infinite makes its group's mean so; it is listed, never dropped. Points that do not exist are blank.
+    /// there are several; runs that are compared with the same ones are one pair, with their mean. A value that is NaN or infinite makes its group's mean so; it is listed, never dropped. Points that do not exist are blank.
     ///
     /// It writes
     ///
