@@ -75,7 +75,7 @@ impl Activity {
 const RUNS: usize = 10;
 
 /// What changes when a stage begins or ends: at the cost of a few stats, however many stages there are.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fingerprint {
     running: HashSet<StageKey>,
     /// The runs in progress, each with the length of its record.
@@ -94,6 +94,11 @@ impl Fingerprint {
         });
         let running = activities.running.keys().copied().collect();
         Self { running, runs: runs.collect(), newest }
+    }
+
+    /// The names of the runs that are in progress.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &str> {
+        self.runs.iter().map(|(id, _)| id.as_str())
     }
 
     /// Whether a run of the experiment is in progress.

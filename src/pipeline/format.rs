@@ -14,7 +14,7 @@ pub(crate) fn seconds(seconds: f64) -> String {
         ..0.0995 => format!("{:.0} ms", seconds * 1000.0),
         ..0.995 => format!("{seconds:.2} s"),
         ..59.95 => format!("{seconds:.1} s"),
-        ..3600.0 => format!("{} min {:02} s", whole / 60, whole % 60),
+        ..3599.5 => format!("{} min {:02} s", whole / 60, whole % 60),
         _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
     }
 }

@@ -47,7 +47,16 @@ pub(crate) fn of_errors() -> Size {
 
 /// Whether standard error is a terminal on which something can be drawn again.
 pub(crate) fn errors_can_be_drawn() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|name| name != "dumb")
+    io::stderr().is_terminal() && can_be_drawn()
+}
+
+/// Whether standard output is a terminal on which something can be drawn again.
+pub(crate) fn output_can_be_drawn() -> bool {
+    io::stdout().is_terminal() && can_be_drawn()
+}
+
+fn can_be_drawn() -> bool {
+    std::env::var_os("TERM").is_none_or(|name| name != "dumb")
 }
 
 fn size(terminal: impl AsFd) -> Option<Size> {

@@ -19,6 +19,8 @@ pub(crate) struct Table {
     names: usize,
     states: Option<usize>,
     ends_in_words: bool,
+    /// A column that is left out where the others do not have room, before the column of the states.
+    optional: Option<usize>,
 }
 
 impl Table {
@@ -26,7 +28,7 @@ impl Table {
     pub(crate) fn new(rows: &[Vec<String>]) -> Self {
         let cell = |cell: &String| visible::line(cell).trim_end().to_owned();
         let rows = rows.iter().map(|row| row.iter().map(cell).collect());
-        Self { rows: rows.collect(), names: 0, states: None, ends_in_words: false }
+        Self { rows: rows.collect(), names: 0, states: None, ends_in_words: false, optional: None }
     }
 
     /// The names are in this column.
@@ -42,6 +44,11 @@ impl Table {
     /// The last column has words, which may be cut; without this, it has numbers.
     pub(crate) fn ends_in_words(self) -> Self {
         Self { ends_in_words: true, ..self }
+    }
+
+    /// This column, which is before that of the states, is left out where there is not room for it.
+    pub(crate) fn optional(self, column: usize) -> Self {
+        Self { optional: Some(column), ..self }
     }
 
     /// Its lines on standard output, where they fit to the terminal, if it is one.
@@ -71,6 +78,13 @@ impl Table {
                     *last = width::cut_list(last, width.saturating_sub(before).max(LEAST));
                 }
             }
+        }
+        if let Some(column) = self.optional.filter(|_| self.width() > width) {
+            self.rows
+                .iter_mut()
+                .filter(|row| row.len() > column)
+                .for_each(|row| drop(row.remove(column)));
+            self.states = self.states.map(|states| states - 1);
         }
         self.shorten(&names, width, LEAST);
         self
@@ -270,6 +284,14 @@ mod tests {
             let names: Vec<_> = table.rows.iter().map(|row| &row[0]).collect();
             assert_eq!(distinct(&names), 9, "{width}: {names:?}");
         }
+    }
+
+    #[test]
+    fn a_column_that_is_optional_goes_first() {
+        let rows: &[&[&str]] = &[&["train", "train", "fresh"], &["all", "evaluate", "3: 1 fresh"]];
+        let narrow = |width| shown(table(rows).states(2).optional(1), width);
+        assert_eq!(narrow(27), "train  train     fresh\nall    evaluate  3: 1 fresh");
+        assert_eq!(narrow(26), "train  fresh\nall    3: 1 fresh");
     }
 
     #[test]

@@ -92,16 +92,16 @@ pub fn canonical(value: &str) -> Cow<'_, str> {
     }
 }
 
-/// The value as JSON: a number or a truth value where it looks like one.
+/// The value as JSON: a number or a truth value where it is written like one. A number has its shortest form in a point, so
+/// `02` and `2.50` are texts.
 pub fn typed(value: &str) -> Value {
     match value {
         "true" => return Value::Bool(true),
         "false" => return Value::Bool(false),
         _ => {}
     }
-    let looks_like_a_number =
-        value.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first));
-    let number = looks_like_a_number.then(|| value.parse::<serde_json::Number>().ok()).flatten();
+    let number =
+        (canonical(value) == value).then(|| value.parse::<serde_json::Number>().ok()).flatten();
     number.map_or_else(|| Value::String(value.to_owned()), Value::Number)
 }
 
@@ -140,6 +140,9 @@ mod tests {
             ("lq-0.66", serde_json::json!("lq-0.66")),
             ("1.2.3", serde_json::json!("1.2.3")),
             ("inf", serde_json::json!("inf")),
+            ("02", serde_json::json!("02")),
+            ("2.50", serde_json::json!("2.50")),
+            ("1e3", serde_json::json!("1e3")),
         ] {
             assert_eq!(typed(value), expected, "{value}");
         }

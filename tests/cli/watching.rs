@@ -66,6 +66,7 @@ fn a_stage_that_runs_shows_how_far_it_is_and_one_that_was_stopped_where() {
     let line = lines(&project);
     assert!(line.starts_with("simclr was interrupted just now at epoch "), "{line}");
     assert!(line.ends_with("; the next run continues from its checkpoint"), "{line}");
+    assert!(!line.contains(", ,"), "{line}");
     let status = project.pipeline("status experiment.toml --json").json();
     let interrupted = &stage(&status, "simclr")["interrupted"];
     assert_eq!(interrupted["has-checkpoint"], true, "{status}");
@@ -173,6 +174,52 @@ fn logs_are_followed_from_stage_to_stage() {
     assert_eq!(only.stdout, "second begins\n\u{1b}[31mno more");
     // Nothing runs: what is there, and the end.
     assert_eq!(project.pipeline("log experiment.toml second -f").stdout, only.stdout);
+}
+
+#[test]
+fn what_has_failed_is_not_waited_for() {
+    let project = Sandbox::new(TWO);
+    project.edit("[stages.first]", "[stages.bad]\nkind = \"command\"\nshell = 'echo \"bad begins\" >&2; exit 3'\n\n[stages.first]");
+    let run = project.start("run experiment.toml --keep-going --jobs 1");
+    run.wait_for("first (command) runs");
+    let log = project.pipeline("log experiment.toml bad -f");
+    assert!(log.status.success() && log.stdout.starts_with("bad begins\n"), "{log}");
+    assert_eq!(log.stderr, "", "{log}");
+    project.write("first", "");
+    project.write("second", "");
+    assert_eq!(run.wait().results(), "bad failed, first ran, second ran");
+}
+
+#[test]
+fn the_log_of_an_earlier_run_is_said_to_be_one() {
+    let project = Sandbox::new(TWO);
+    project.write("first", "");
+    assert!(project.pipeline("run experiment.toml first").status.success());
+    project.edit("first begins", "first begins again");
+    let log = project.pipeline("log experiment.toml first -f");
+    assert_eq!(log.stdout, "first begins\nfirst ends\n");
+    assert!(
+        log.stderr.contains("this is the log of an earlier run; 'first' is dirty now"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_watch_goes_on_where_a_run_is_started_soon_after_another_was_killed() {
+    let project = Sandbox::new(TWO);
+    let run = project.start("run experiment.toml");
+    let running = || project.pipeline("status experiment.toml").stdout.contains("running");
+    eventually("a stage that runs", running);
+    let watch = project.start("status experiment.toml --watch");
+    eventually("the first block", || watch.printed().contains("first is running"));
+    run.signal(Signal::KILL);
+    run.wait();
+    project.write("first", "");
+    project.write("second", "");
+    assert!(project.pipeline("run experiment.toml").status.success());
+    let ended = watch.wait();
+    let last = ended.stdout.split("\n\nstage ").last().expect("a block");
+    assert_eq!(last.matches("  fresh  ").count(), 2, "{ended}");
 }
 
 #[test]

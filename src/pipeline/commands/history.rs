@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &HistoryArguments) -> anyhow::Result<ExitCode> {
     });
     let mut runs: Vec<(String, &str)> = runs.collect();
     runs.sort_by(|one, other| other.cmp(one));
-    let most = if arguments.all { usize::MAX } else { MOST_RUNS };
+    let most = if arguments.all || arguments.json { usize::MAX } else { MOST_RUNS };
     let left_out = runs.len().saturating_sub(most);
     let read = runs.iter().take(most);
     let read = read.filter_map(|(id, experiment)| Run::read(&cache, experiment, id));

@@ -43,6 +43,26 @@ pub(crate) fn run(arguments: &LogArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Where the newest log of a stage can be, and whether that is one of an earlier run, with another key. A stage that failed has
+/// a log under its current key; one whose key changed, under its last.
+pub(super) fn places(
+    project: &Project,
+    plan: &Plan,
+    name: &StageName,
+) -> impl Iterator<Item = (PathBuf, bool)> {
+    let current = plan.state(name).and_then(PlanState::key);
+    let last = project.cache.head(&project.manifest.experiment.name, name.as_str());
+    let keys = current.into_iter().chain(last);
+    keys.map(move |key| (project.cache.layout().log(&key), current != Some(key)))
+}
+
+/// Says that the log of a stage is not the one of its current key.
+pub(super) fn note_earlier(plan: &Plan, name: &StageName) {
+    let Some(state) = plan.state(name) else { return };
+    let (state, why) = (state_name(state), state_reason(state));
+    note(&format!("this is the log of an earlier run; '{name}' is {state} now: {why}"));
+}
+
 /// The log of a stage.
 struct Log {
     path: PathBuf,
@@ -54,20 +74,15 @@ struct Log {
 impl Log {
     /// The newest log of a stage.
     fn find(project: &Project, plan: &Plan, name: &StageName) -> Option<Self> {
-        let current = plan.state(name).and_then(PlanState::key);
-        // A stage that failed has a log under its current key; one whose key changed, under its last.
-        let last = project.cache.head(&project.manifest.experiment.name, name.as_str());
-        current.into_iter().chain(last).find_map(|key| {
-            let path = project.cache.layout().log(&key);
+        places(project, plan, name).find_map(|(path, is_earlier)| {
             let bytes = fs::read(&path).ok()?;
-            Some(Self { path, bytes, is_earlier: current != Some(key) })
+            Some(Self { path, bytes, is_earlier })
         })
     }
 
     fn show(&self, plan: &Plan, name: &StageName, is_one_of_several: bool) -> anyhow::Result<()> {
-        if let Some(state) = plan.state(name).filter(|_| self.is_earlier) {
-            let (state, why) = (state_name(state), state_reason(state));
-            note(&format!("this is the log of an earlier run; '{name}' is {state} now: {why}"));
+        if self.is_earlier {
+            note_earlier(plan, name);
         }
         // Of several, the heading shows it.
         if self.bytes.is_empty() && !is_one_of_several {

@@ -1,6 +1,6 @@
 //! `pipeline log --follow`: what stages wrote to their logs, and what they add, until they have ended.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -10,9 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::bail;
 
+use super::log::{note_earlier, places};
+use super::planner::Planner;
 use super::{INTERRUPTED, Project, note, print_raw_while_read};
-use crate::activity::{Activities, Fingerprint};
-use crate::facts::CacheFacts;
+use crate::activity::{Activities, Activity};
 use crate::instances::names_in_words;
 use crate::plan::{Plan, PlanState};
 use crate::screen::Requests;
@@ -31,52 +32,57 @@ const BLOCK: u64 = 1 << 20;
 const QUIET_LOOKS: u32 = 4;
 
 pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result<ExitCode> {
-    let experiment = &project.manifest.experiment.name;
-    let needed = project.with_inputs(chosen);
-    let facts = CacheFacts::look(&project.cache, &project.manifest, &needed);
-    let make = || Plan::of(&project.manifest, &project.graph, &needed, &facts);
     let requests = Requests::listen()?;
-    let (mut plan, mut seen) = (make(), None);
+    let mut planner = Planner::new(project, chosen);
     let mut output = Output { has_headings: chosen.len() > 1, ..Output::default() };
-    let mut logs: HashMap<&StageName, Followed> = HashMap::new();
+    let mut logs: BTreeMap<&StageName, Followed> = BTreeMap::new();
     let (mut quiet, mut waits_for, mut has_said) = (0, Vec::new(), false);
+    let (mut is_first, mut runs_since) = (true, planner.runs_since());
+    // Those that will not do anything more in the runs that are in progress.
+    let mut over: BTreeSet<&StageName> = BTreeSet::new();
     loop {
         let activities = Activities::look(&project.cache);
-        let fingerprint = Fingerprint::of(&project.cache, experiment, &activities);
-        let is_news = seen.as_ref().is_some_and(|seen| *seen != fingerprint);
+        let is_news = planner.renew(&activities, quiet > 0);
         if is_news {
-            plan = make();
+            runs_since = planner.runs_since();
         }
+        let plan = &planner.plan;
+        let runs = |name: &StageName| {
+            plan.state(name).and_then(PlanState::key).is_some_and(|key| activities.runs(&key))
+        };
         for name in chosen {
-            let runs =
-                plan.state(name).and_then(PlanState::key).is_some_and(|key| activities.runs(&key));
+            let runs = runs(name);
             // Nothing is added to the others.
             let is_open = logs.get(name).is_some_and(|log| log.is_growing);
-            if seen.is_some() && !is_news && !runs && !is_open {
+            if !is_first && !is_news && !runs && !is_open {
                 continue;
             }
             let log = logs.entry(name).or_default();
             log.is_growing = runs;
-            if let Some(path) = path(project, &plan, name)
-                && !log.show(&path, name, &mut output)?
-            {
-                return Ok(ExitCode::SUCCESS);
+            if let Some((path, is_earlier)) = path(project, plan, name) {
+                if is_first && is_earlier {
+                    note_earlier(plan, name);
+                }
+                if !log.show(&path, name, &mut output)? {
+                    return Ok(ExitCode::SUCCESS);
+                }
             }
         }
-        let has_run = fingerprint.has_run();
-        seen = Some(fingerprint);
-        let open: Vec<&StageName> = chosen
-            .iter()
-            .copied()
-            .filter(|name| {
-                let is_fresh = matches!(plan.state(name), Some(PlanState::Fresh(_)));
-                let runs = plan
-                    .state(name)
-                    .and_then(PlanState::key)
-                    .is_some_and(|key| activities.runs(&key));
-                runs || (has_run && !is_fresh)
-            })
-            .collect();
+        if is_first || is_news {
+            let is_over = |name: &&StageName| match plan.state(name) {
+                Some(PlanState::Fresh(_)) => true,
+                Some(state) => match activities.of(state) {
+                    Some(Activity::Failed(failure)) => Some(failure.at) >= runs_since,
+                    _ => false,
+                },
+                None => false,
+            };
+            over = chosen.iter().copied().filter(is_over).collect();
+        }
+        is_first = false;
+        let open = chosen.iter().copied();
+        let open = open.filter(|name| runs(name) || (planner.has_run() && !over.contains(name)));
+        let open: Vec<&StageName> = open.collect();
         quiet = if open.is_empty() { quiet + 1 } else { 0 };
         if quiet >= QUIET_LOOKS {
             break;
@@ -96,11 +102,11 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
     }
     output.finish(&mut logs)?;
     match chosen {
-        [only] if output.shown.is_none() && path(project, &plan, only).is_none() => {
+        [only] if output.shown.is_none() && path(project, &planner.plan, only).is_none() => {
             bail!("'{only}' does not have a log: it has not run yet, and no run is in progress")
         }
         _ if output.shown.is_none()
-            && chosen.iter().all(|name| path(project, &plan, name).is_none()) =>
+            && chosen.iter().all(|name| path(project, &planner.plan, name).is_none()) =>
         {
             bail!("none of these has a log: they have not run yet, and no run is in progress")
         }
@@ -108,12 +114,9 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
     }
 }
 
-/// The newest log of a stage.
-fn path(project: &Project, plan: &Plan, name: &StageName) -> Option<PathBuf> {
-    let last = project.cache.head(&project.manifest.experiment.name, name.as_str());
-    let keys = plan.state(name).and_then(PlanState::key).into_iter().chain(last);
-    let mut paths = keys.map(|key| project.cache.layout().log(&key));
-    paths.find(|path| path.exists())
+/// The newest log of a stage, and whether it is one of an earlier run.
+fn path(project: &Project, plan: &Plan, name: &StageName) -> Option<(PathBuf, bool)> {
+    places(project, plan, name).find(|(path, _)| path.exists())
 }
 
 /// A log, as far as it was shown.
@@ -127,6 +130,8 @@ struct Followed {
     /// When something was added last.
     grew: Option<Instant>,
     is_growing: bool,
+    /// Whether it is another file than before, of which nothing was shown yet.
+    runs_again: bool,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -154,14 +159,18 @@ impl Followed {
         if self.file.as_ref() != Some(&identity) || metadata.len() < self.read {
             if self.file.is_some() {
                 output.write(name, &std::mem::take(&mut self.rest))?;
-                note(&format!("{name} runs again: this is its new log"));
             }
-            *self = Self { file: Some(identity), is_growing: self.is_growing, ..Self::default() };
+            let runs_again = self.file.is_some();
+            let (file, is_growing) = (Some(identity), self.is_growing);
+            *self = Self { file, is_growing, runs_again, ..Self::default() };
         }
         while self.read < metadata.len() {
             let Ok(block) = read(path, self.read) else { return Ok(true) };
             if block.is_empty() {
                 break;
+            }
+            if std::mem::take(&mut self.runs_again) {
+                note(&format!("{name} runs again: this is its new log"));
             }
             self.read += block.len() as u64;
             self.grew = Some(Instant::now());
@@ -221,7 +230,7 @@ impl Output {
     }
 
     /// Writes lines that did not come to their end.
-    fn finish(&mut self, logs: &mut HashMap<&StageName, Followed>) -> anyhow::Result<()> {
+    fn finish(&mut self, logs: &mut BTreeMap<&StageName, Followed>) -> anyhow::Result<()> {
         for (name, log) in logs {
             self.write(name, &std::mem::take(&mut log.rest))?;
         }

@@ -17,6 +17,7 @@ mod metrics;
 mod nearest;
 mod path;
 mod plan;
+mod planner;
 mod recorded;
 mod report;
 mod results;

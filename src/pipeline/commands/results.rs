@@ -216,9 +216,13 @@ fn differing(results: &[Recorded]) -> Vec<Column> {
     });
     let settings: Vec<_> = settings.collect();
     let mut found: Vec<(String, Column)> = Vec::new();
+    let axes_shown = axes.len();
     for (name, column) in axes.into_iter().chain(settings) {
-        let is_shown =
-            found.iter().any(|(other, shown)| *other == name && shown.cells == column.cells);
+        // `environment = { RATE = "${rate}" }` is the axis under another name.
+        let is_entry = column.head.matches('.').count() > 1;
+        let is_shown = found.iter().enumerate().any(|(place, (other, shown))| {
+            shown.cells == column.cells && (*other == name || is_entry && place < axes_shown)
+        });
         if !is_shown {
             found.push((name, column));
         }

@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
         let rows: Vec<_> = sheet.rows.into_iter().map(|row| row.cells).collect();
         let lines: String = sheet.lines.iter().map(|line| format!("{line}\n")).collect();
         let cache = project.cache.layout().root().display();
-        let table = Table::new(&rows).states(2).for_output();
+        let table = Table::new(&rows).states(2).optional(1).for_output();
         print_coloured(&format!("{table}\n{lines}cache: {cache}\n"))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -4,13 +4,12 @@
 //! ended.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::planner::Planner;
 use super::status_sheet::{Known, LastRuns, Rank, Sheet, SheetRow, states};
 use super::{INTERRUPTED, Project, print_coloured, print_coloured_while_read};
-use crate::activity::{Activities, Fingerprint};
-use crate::facts::CacheFacts;
-use crate::plan::Plan;
+use crate::activity::Activities;
 use crate::screen::{self, Page, Requests, Size};
 use crate::stage_name::StageName;
 use crate::table::Table;
@@ -18,9 +17,6 @@ use crate::width;
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_secs(1);
-
-/// A plan may take this part of the time, so that thousands of stages that end fast cost little.
-const PLANNING: u32 = 10;
 
 /// Looks of which nothing may run before it ends: a run that has just been started is not the end.
 const QUIET_LOOKS: u32 = 2;
@@ -30,36 +26,24 @@ pub(super) fn watch(
     chosen: &[&StageName],
     all: bool,
 ) -> anyhow::Result<ExitCode> {
-    let needed = project.with_inputs(chosen);
-    let facts = CacheFacts::look(&project.cache, &project.manifest, &needed);
-    let make = || Plan::of(&project.manifest, &project.graph, &needed, &facts);
-    let experiment = &project.manifest.experiment.name;
     let requests = Requests::listen()?;
-    let mut plan = make();
-    let mut planned = Instant::now();
-    let mut cost = Duration::ZERO;
-    let mut seen = Fingerprint::of(&project.cache, experiment, &Activities::look(&project.cache));
+    let mut planner = Planner::new(project, chosen);
     let mut page = None;
     let mut shown = Vec::new();
     let mut quiet = 0;
     let mut last_runs = LastRuns::of(project);
     loop {
         let activities = Activities::look(&project.cache);
-        let fingerprint = Fingerprint::of(&project.cache, experiment, &activities);
-        let known = states(chosen, &plan, &activities);
+        // What is shown last must be true.
+        if planner.renew(&activities, quiet > 0) {
+            last_runs = LastRuns::of(project);
+        }
+        let known = states(chosen, &planner.plan, &activities);
         let is_over =
-            !fingerprint.has_run() && known.iter().all(|(_, known)| known.word() != "running");
+            !planner.has_run() && known.iter().all(|(_, known)| known.word() != "running");
         quiet = if is_over { quiet + 1 } else { 0 };
         let is_last = quiet >= QUIET_LOOKS;
-        if fingerprint != seen && (is_last || planned.elapsed() > cost * PLANNING) {
-            let began = Instant::now();
-            plan = make();
-            (planned, cost, seen) = (Instant::now(), began.elapsed(), fingerprint);
-            last_runs = LastRuns::of(project);
-            // Some may have become known to be ready.
-            continue;
-        }
-        match screen::of_output() {
+        match screen::of_output().filter(|_| screen::output_can_be_drawn()) {
             Some(_) if is_last => break,
             Some(size) => {
                 let sheet = Sheet::of(&last_runs, &known, all);
@@ -108,7 +92,7 @@ pub(super) fn watch(
     }
     drop(page);
     let activities = Activities::look(&project.cache);
-    print_coloured(&text(&last_runs, &states(chosen, &plan, &activities), all))?;
+    print_coloured(&text(&last_runs, &states(chosen, &planner.plan, &activities), all))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -126,7 +110,7 @@ fn text(last_runs: &LastRuns<'_>, known: &[(&StageName, Known<'_>)], all: bool) 
     let rows: Vec<_> = sheet.rows.into_iter().map(|row| row.cells).collect();
     let lines: String = sheet.lines.iter().map(|line| format!("{line}\n")).collect();
     let gap = if lines.is_empty() { "" } else { "\n" };
-    format!("{}{gap}{lines}", Table::new(&rows).states(2).for_output())
+    format!("{}{gap}{lines}", Table::new(&rows).states(2).optional(1).for_output())
 }
 
 /// As much of it as a terminal can show: what is finished is left out first.
@@ -146,14 +130,17 @@ fn lines(project: &Project, sheet: &Sheet, size: Size) -> Vec<String> {
     // Only the table has colours; everything else is cut as it is.
     let plain = |line: &str| screen::cut(line, size);
     let mut lines = vec![plain(&title), String::new()];
-    lines.extend(Table::new(&cells).states(2).for_page(size.width));
+    lines.extend(Table::new(&cells).states(2).optional(1).for_page(size.width));
     if !all_rows {
         let left_out = (0..ranks.len()).filter(|row| !kept_rows.contains(row));
         let left_out = left_out.filter_map(|row| sheet.rows.get(row + 1));
         let (finished, others): (Vec<_>, Vec<_>) =
             left_out.partition(|row| row.rank == Rank::Fresh);
         let count = |rows: &[&SheetRow]| rows.iter().map(|row| row.stages).sum();
-        let counts: [(usize, &str); 2] = [(count(&finished), "fresh"), (count(&others), "others")];
+        let counts: [(usize, &str); 2] = [
+            (count(&finished), "fresh"),
+            (count(&others), if count(&others) == 1 { "other" } else { "others" }),
+        ];
         let counts = counts.iter().filter(|(count, _)| *count > 0);
         let counts: Vec<_> = counts.map(|(count, what)| format!("{count} {what}")).collect();
         lines.push(plain(&format!("… and {}", counts.join(", "))));

@@ -197,7 +197,8 @@ fn line(
     for part in parts {
         let gap = if text.is_empty() { "" } else { ", " };
         if width::of(&text) + gap.len() + width::of(&part) > left {
-            break;
+            // A shorter one may fit.
+            continue;
         }
         text.push_str(gap);
         text.push_str(&part);

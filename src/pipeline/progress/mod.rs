@@ -107,8 +107,9 @@ impl Course {
         let phase = self.progress.as_ref().and_then(|progress| progress.phase.as_deref());
         let phase = phase.map(|phase| visible::line(phase).into_owned());
         let values = format::metrics(self.measured.iter().map(|(name, value)| (&**name, *value)));
-        let parts: Vec<String> = phase.into_iter().chain([values]).collect();
-        Some(parts.join(", ")).filter(|text| !text.is_empty())
+        let parts = phase.into_iter().chain([values]).filter(|part| !part.is_empty());
+        let parts: Vec<String> = parts.collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
     }
 
     /// The parts in which somebody who waits is interested most, and then the others: `2 min 05 s left`, `loss 0.43`,
