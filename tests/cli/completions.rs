@@ -34,26 +34,16 @@ fn offered(project: &Sandbox, words: &[&str]) -> String {
 #[test]
 fn a_shell_offers_what_the_manifest_has() {
     let project = Sandbox::new(SWEEP);
-    assert_snapshot!(offered(&project, &["run", "experiment.toml", "sc"]), @r#"
-    score	command
-    "#);
+    assert_snapshot!(offered(&project, &["run", "experiment.toml", "sc"]), @r#"score	command"#);
     assert_snapshot!(offered(&project, &["run", "experiment.toml", "score@"]), @r#"
     score@rate=0.2
     score@rate=0.5
     "#);
-    assert_snapshot!(offered(&project, &["plan", "exp"]), @r#"
-    experiment.toml
-    "#);
-    assert_snapshot!(offered(&project, &["plan", "experiment.toml", "--set", "stages.score.in"]), @r#"
-    stages.score.inputs=	The artifacts that it reads, by name.
-    "#);
-    assert_snapshot!(offered(&project, &["kinds", "sp"]), @r#"
-    split	Holds training samples out, for validation and as the clean meta set.
-    "#);
+    assert_snapshot!(offered(&project, &["plan", "exp"]), @r#"experiment.toml"#);
+    assert_snapshot!(offered(&project, &["plan", "experiment.toml", "--set", "stages.score.in"]), @r#"stages.score.inputs=	The artifacts that it reads, by name."#);
+    assert_snapshot!(offered(&project, &["kinds", "sp"]), @r#"split	Holds training samples out, for validation and as the clean meta set."#);
     project.write("pipeline.toml", SWEEP);
-    assert_snapshot!(offered(&project, &["log", "sc"]), @r#"
-    score	command
-    "#);
+    assert_snapshot!(offered(&project, &["log", "sc"]), @r#"score	command"#);
     project.write("pipeline.toml", "kind = ");
     assert_snapshot!(offered(&project, &["log", "sc"]), @"");
 }

@@ -82,9 +82,7 @@ fn a_sweep_ends_in_a_table_and_a_new_seed_runs_only_what_is_new() {
     sweep: 6 would run, 12 are fresh
     "#);
     // One seed less: only the summaries.
-    assert_snapshot!(project.pipeline("run experiment.toml --set matrix.seed=[3,2]").success(), @r#"
-    score 8:, summary ran, at-half ran
-    "#);
+    assert_snapshot!(project.pipeline("run experiment.toml --set matrix.seed=[3,2]").success(), @r#"score 8:, summary ran, at-half ran"#);
     // Other values of an axis in another order: the same table.
     let digest = project.digest("summary");
     project.edit("seed = [1, 2, 3]", "seed = [3, 1, 2]");
@@ -95,12 +93,8 @@ fn a_sweep_ends_in_a_table_and_a_new_seed_runs_only_what_is_new() {
     assert_eq!(project.pipeline("plan experiment.toml --exit-code").code(), Some(0));
     // An axis that only this call has is a row of the table.
     let swept = "--sweep stages.score.environment.EXTRA=1,2";
-    assert_snapshot!(project.pipeline(&format!("run experiment.toml {swept} summary")).success(), @r#"
-    score 24:, summary ran
-    "#);
-    assert_snapshot!(table(&project, "summary").lines().nth(2).unwrap_or_default(), @r#"
-    | init    | EXTRA |      rate = 0.2 |      rate = 0.5 |
-    "#);
+    assert_snapshot!(project.pipeline(&format!("run experiment.toml {swept} summary")).success(), @r#"score 24:, summary ran"#);
+    assert_snapshot!(table(&project, "summary").lines().nth(2).unwrap_or_default(), @r#"| init    | EXTRA |      rate = 0.2 |      rate = 0.5 |"#);
 }
 
 #[test]

@@ -76,21 +76,11 @@ fn only_some_values_run_and_no_stage_that_needs_others() {
     table: 7 would run, 0 are fresh
     "#);
     let refused = |only: &str| project.pipeline(&format!("plan experiment.toml {only}")).stderr;
-    assert_snapshot!(refused("--only rat=1"), @r#"
-    error: experiment.toml has no axis 'rat'; did you mean 'rate'?
-    "#);
-    assert_snapshot!(refused("--only rate=0.5"), @r#"
-    error: experiment.toml has no value '0.5' of 'rate'; there are: 0.1, 0.9
-    "#);
-    assert_snapshot!(refused("--only rate=0.1 table"), @r#"
-    error: none of these stages of experiment.toml is at rate=0.1
-    "#);
-    assert_snapshot!(refused("score@rat=0.9"), @r#"
-    error: experiment.toml has no axis 'rat'; did you mean 'rate'?
-    "#);
-    assert_snapshot!(refused("score@seed=3"), @r#"
-    error: experiment.toml has no value '3' of 'seed'; there are: 1, 2
-    "#);
+    assert_snapshot!(refused("--only rat=1"), @r#"error: experiment.toml has no axis 'rat'; did you mean 'rate'?"#);
+    assert_snapshot!(refused("--only rate=0.5"), @r#"error: experiment.toml has no value '0.5' of 'rate'; there are: 0.1, 0.9"#);
+    assert_snapshot!(refused("--only rate=0.1 table"), @r#"error: none of these stages of experiment.toml is at rate=0.1"#);
+    assert_snapshot!(refused("score@rat=0.9"), @r#"error: experiment.toml has no axis 'rat'; did you mean 'rate'?"#);
+    assert_snapshot!(refused("score@seed=3"), @r#"error: experiment.toml has no value '3' of 'seed'; there are: 1, 2"#);
     project.pipeline("run experiment.toml --only rate=0.9").success();
     assert_snapshot!(project.pipeline("plan experiment.toml").printed(), @r#"
     words                  fresh
