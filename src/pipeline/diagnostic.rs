@@ -149,6 +149,11 @@ pub(crate) struct Mistake {
 }
 
 impl Mistake {
+    /// Whether it is at the place of another one.
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
+        self.span.is_some() && self.span == other.span
+    }
+
     pub(crate) fn at(span: Span, title: impl Into<String>) -> Self {
         Self { span: Some(span), ..Self::general(title) }
     }

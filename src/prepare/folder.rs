@@ -3,6 +3,7 @@
 //! Does not depend on stages.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -33,6 +34,18 @@ pub(crate) fn entries(folder: &Path, place: Place) -> anyhow::Result<Vec<PathBuf
     }
     paths.sort_unstable();
     Ok(paths)
+}
+
+/// Whether two files have the same bytes. Unreadable files differ.
+pub(crate) fn same_bytes(one: &Path, other: &Path) -> bool {
+    let length = |path: &Path| path.metadata().map(|metadata| metadata.len()).ok();
+    if length(one) != length(other) {
+        return false;
+    }
+    let hash = |path: &Path| -> std::io::Result<blake3::Hash> {
+        Ok(blake3::Hasher::new().update_reader(File::open(path)?)?.finalize())
+    };
+    matches!((hash(one), hash(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Whether the digest of a folder outside the cache counts an entry of it.

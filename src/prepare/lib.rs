@@ -27,6 +27,7 @@ mod summarize;
 mod unpack;
 mod web_page;
 mod zip_error;
+mod zip_names;
 
 use std::process::ExitCode;
 

@@ -6,9 +6,8 @@ use zip::result::ZipError;
 /// The error of the library in the words of this crate.
 pub(crate) fn describe(error: ZipError) -> anyhow::Error {
     match error {
-        ZipError::InvalidArchive(why) => {
-            anyhow!("it is damaged, cut off, or not a zip archive: {why}")
-        }
+        // Why, is in the words of its code.
+        ZipError::InvalidArchive(_) => anyhow!("it is damaged, cut off, or not a zip archive"),
         ZipError::Io(error) => anyhow!(error).context("it is damaged or cut off"),
         ZipError::UnsupportedArchive(why) => {
             anyhow!("it uses a feature that is not supported: {why}")

@@ -6,9 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 
-use serde::de::{Error as _, Unexpected};
+use serde::de::{Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
 
 /// Numbers that a stage reports, under flat names.
 ///
@@ -215,76 +214,209 @@ pub struct MetricsFile {
     pub metrics: Metrics,
     /// What else it contains, in words: `'model' (a string)`.
     pub left_out: Vec<String>,
+    /// What the file is, in words, if it is not an object.
+    pub instead: Option<&'static str>,
 }
 
+/// The deepest nesting that is read: that of `serde_json`.
+const DEEPEST: usize = 127;
+
 impl MetricsFile {
-    /// Parses a file. Accepts NaN, infinities and numbers that are too large, as Python writes them.
-    pub fn read(text: &[u8]) -> serde_json::Result<Self> {
-        let mut file = Self::default();
-        match serde_json::from_slice(&standard_json(text))? {
-            Value::Object(entries) => file.take(None, entries),
-            other => file.left_out.push(format!("all of it ({})", what(&other))),
+    /// Parses a file. Accepts NaN, infinities and numbers that are too large, as Python writes them. Of several values
+    /// with the same name, the last one counts.
+    ///
+    /// # Errors
+    /// With what the file is: `is not JSON (line 1, column 7)`.
+    pub fn read(text: &[u8]) -> Result<Self, String> {
+        if text.trim_ascii().is_empty() {
+            return Err("is not JSON: it is empty".to_owned());
         }
+        if depth(text) > DEEPEST {
+            return Err(format!("is nested deeper than {DEEPEST} levels"));
+        }
+        let mut file = Self::default();
+        match serde_json::from_slice(&standard_json(text)).map_err(|error| problem(text, &error))? {
+            Tree::Object(entries) => file.take(None, entries),
+            other => file.instead = Some(other.what()),
+        }
+        file.left_out.sort_unstable();
+        file.left_out.dedup();
         Ok(file)
     }
 
-    fn take(&mut self, parent: Option<&str>, entries: serde_json::Map<String, Value>) {
-        for (key, value) in entries {
+    fn take(&mut self, parent: Option<&str>, entries: Vec<(String, Tree)>) {
+        let mut known = BTreeSet::new();
+        // From the end, as the last one counts.
+        for (key, value) in entries.into_iter().rev() {
             let name = parent.map_or_else(|| key.clone(), |parent| format!("{parent}/{key}"));
+            let is_new = known.insert(key);
             let number = match value {
-                Value::Object(entries) => {
+                Tree::Object(entries) if is_new => {
                     self.take(Some(&name), entries);
                     continue;
                 }
-                Value::Number(ref number) => {
-                    if number.is_i64() {
-                        self.metrics.counts.insert(name.clone());
-                    }
-                    number.as_f64()
-                }
-                Value::String(ref text) => Number::named(text),
+                Tree::Count(count) => Some(count as f64),
+                Tree::Number(number) => Some(number),
+                Tree::Text(ref text) => Number::named(text),
                 _ => None,
             };
             match number {
-                None => self.left_out.push(format!("'{name}' ({})", what(&value))),
-                Some(number) if self.metrics.insert(name.clone(), number).is_some() => {
-                    self.left_out.push(format!("'{name}' (it occurs twice; the last one counts)"));
+                _ if !is_new || (number.is_some() && self.metrics.contains_key(&name)) => {
+                    self.left_out
+                        .push(format!("'{name}' (it occurs more than once; the last one counts)"));
                 }
-                Some(_) => {}
+                None => self.left_out.push(format!("'{name}' ({})", value.what())),
+                Some(number) => {
+                    if matches!(value, Tree::Count(_)) {
+                        self.metrics.counts.insert(name.clone());
+                    }
+                    self.metrics.insert(name, number);
+                }
             }
         }
     }
 }
 
-fn what(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+/// A value of JSON with all its names in the order of the file, also those that occur twice.
+enum Tree {
+    Null,
+    Bool,
+    Count(i64),
+    Number(f64),
+    Text(String),
+    Array,
+    Object(Vec<(String, Tree)>),
+}
+
+impl Tree {
+    fn what(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool => "true or false",
+            Self::Count(_) | Self::Number(_) => "a number",
+            Self::Text(_) => "a string",
+            Self::Array => "an array",
+            Self::Object(_) => "an object",
+        }
     }
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TreeVisitor)
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Tree;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a value of JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Tree, E> {
+        Ok(Tree::Bool)
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
+        Ok(Tree::Count(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
+        Ok(i64::try_from(value).map_or(Tree::Number(value as f64), Tree::Count))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Tree, E> {
+        Ok(Tree::Number(value))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Tree, E> {
+        Ok(Tree::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tree, A::Error> {
+        while items.next_element::<Tree>()?.is_some() {}
+        Ok(Tree::Array)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Tree, A::Error> {
+        let mut all = Vec::new();
+        while let Some(entry) = entries.next_entry()? {
+            all.push(entry);
+        }
+        Ok(Tree::Object(all))
+    }
+}
+
+/// What is wrong with a text that is not JSON, and where.
+fn problem(text: &[u8], error: &serde_json::Error) -> String {
+    if error.is_eof() {
+        return "is not JSON: it ends too early".to_owned();
+    }
+    let line = error.line();
+    let own = text.split(|&byte| byte == b'\n').nth(line.saturating_sub(1)).unwrap_or_default();
+    format!("is not JSON (line {line}, column {})", own_column(own, error.column()))
+}
+
+/// The column in a line that is `column` in what [`standard_json`] makes of it.
+fn own_column(line: &[u8], column: usize) -> usize {
+    let (mut own, mut standard) = (0, 0);
+    for token in tokens(line) {
+        let length = not_in_json(token).map_or(token.len(), |name| name.len() + 2);
+        if standard + length >= column {
+            return own + (column - standard).min(token.len());
+        }
+        (own, standard) = (own + token.len(), standard + length);
+    }
+    own
+}
+
+/// How deep a text is nested, JSON or not.
+fn depth(text: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for token in tokens(text) {
+        match token {
+            b"{" | b"[" => depth += 1,
+            b"}" | b"]" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
 }
 
 /// The text as standard JSON: numbers that JSON does not have become their names in quotes.
 fn standard_json(text: &[u8]) -> Vec<u8> {
     let mut standard = Vec::with_capacity(text.len());
+    for token in tokens(text) {
+        match not_in_json(token) {
+            Some(name) => standard.extend([b"\"", name.as_bytes(), b"\""].concat()),
+            None => standard.extend(token),
+        }
+    }
+    standard
+}
+
+/// Strings, words and numbers, and every other byte.
+fn tokens(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = text;
-    while let Some(&first) = rest.first() {
+    std::iter::from_fn(move || {
+        let &first = rest.first()?;
         let length = match first {
             b'"' => string_length(rest),
             _ if in_word(first) => rest.iter().take_while(|&&byte| in_word(byte)).count(),
             _ => 1,
         };
         let (token, after) = rest.split_at(length);
-        match not_in_json(token) {
-            Some(name) => standard.extend([b"\"", name.as_bytes(), b"\""].concat()),
-            None => standard.extend(token),
-        }
         rest = after;
-    }
-    standard
+        Some(token)
+    })
 }
 
 fn in_word(byte: u8) -> bool {
@@ -393,10 +525,50 @@ mod tests {
             file.left_out,
             ["'confusion' (an array)", "'model' (a string)", "'n' (null)", "'ok' (true or false)"]
         );
-        assert_eq!(read("[1]").left_out, ["all of it (an array)"]);
-        let twice = read(r#"{"a": {"b": 1}, "a/b": 2}"#);
-        assert_eq!(twice.metrics, Metrics::from([("a/b".to_owned(), 2.0)]));
-        assert_eq!(twice.left_out, ["'a/b' (it occurs twice; the last one counts)"]);
+        assert_eq!(read("[1]").instead, Some("an array"));
+        assert_eq!(read("3"), MetricsFile { instead: Some("a number"), ..MetricsFile::default() });
+    }
+
+    #[test]
+    fn of_several_values_with_one_name_the_last_one_counts() {
+        for (text, metrics, twice) in [
+            (r#"{"a": {"b": 1}, "a/b": 2}"#, r#"{"a/b":2}"#, &["a/b"][..]),
+            (r#"{"a/b": 1.5, "a": {"b": 2}}"#, r#"{"a/b":2}"#, &["a/b"]),
+            (r#"{"a/b": 1, "a": {"b": 2.5}}"#, r#"{"a/b":2.5}"#, &["a/b"]),
+            (r#"{"a": 1, "b": 0, "a": 2}"#, r#"{"a":2,"b":0}"#, &["a"]),
+            (r#"{"a": 1, "a": 2, "a": 3}"#, r#"{"a":3}"#, &["a"]),
+            (r#"{"a": {"b": 1, "b": 2}}"#, r#"{"a/b":2}"#, &["a/b"]),
+            (r#"{"a": "text", "a": NaN}"#, r#"{"a":"NaN"}"#, &["a"]),
+            (r#"{"a": {"b": 1}, "a": {"c": 2}}"#, r#"{"a/c":2}"#, &["a"]),
+        ] {
+            let file = read(text);
+            assert_eq!(shown(&file.metrics), metrics, "{text}");
+            let noted =
+                |name: &&str| format!("'{name}' (it occurs more than once; the last one counts)");
+            assert_eq!(file.left_out, twice.iter().map(noted).collect::<Vec<_>>(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        let nested = |levels| "[".repeat(levels) + &"]".repeat(levels);
+        let mut deep = r#"{"a":"#.repeat(127) + "1" + &"}".repeat(127);
+        assert_eq!(read(&deep).metrics.len(), 1);
+        assert_eq!(read(&nested(127)).instead, Some("an array"));
+        deep = format!("{{\"a\":{deep}}}");
+        for (text, expected) in [
+            ("", "is not JSON: it is empty"),
+            (" \n", "is not JSON: it is empty"),
+            ("{\"a\": nan}", "is not JSON (line 1, column 8)"),
+            ("{\"a\": 1,\n \"b\" 2}", "is not JSON (line 2, column 6)"),
+            // Not the column in the text that the parser gets.
+            ("{\"a\": NaN, \"b\": 1e999, c}", "is not JSON (line 1, column 24)"),
+            ("{\"a\": 1", "is not JSON: it ends too early"),
+            (&deep, "is nested deeper than 127 levels"),
+            (&nested(100_000), "is nested deeper than 127 levels"),
+        ] {
+            assert_eq!(MetricsFile::read(text.as_bytes()).unwrap_err(), expected, "{text}");
+        }
     }
 
     #[test]

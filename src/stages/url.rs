@@ -83,7 +83,10 @@ pub(crate) enum FileUrl {
 impl FileUrl {
     /// Reads one; `None` for a URL of another scheme.
     pub(crate) fn read(url: &str) -> Option<Self> {
-        let rest = url.strip_prefix("file:")?;
+        let (scheme, rest) = url.split_once(':')?;
+        if !scheme.eq_ignore_ascii_case("file") {
+            return None;
+        }
         let path = match rest.strip_prefix("//") {
             None => rest,
             Some(rest) => match rest.split_at(rest.find('/').unwrap_or(rest.len())) {
@@ -303,6 +306,8 @@ mod tests {
             ("file:100%25.zip", path("100%.zip")),
             ("file:a%zz%2", path("a%zz%2")),
             ("file:%C3%BC#1?.zip", path("ü#1?.zip")),
+            ("FILE:///srv/a.zip", path("/srv/a.zip")),
+            ("File:data/a.zip", path("data/a.zip")),
             ("file:", path("")),
             ("file://", path("")),
             ("file://data/a.zip", Some(FileUrl::Elsewhere("data".to_owned()))),

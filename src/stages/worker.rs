@@ -331,12 +331,12 @@ pub fn with_disk_advice(error: anyhow::Error) -> anyhow::Error {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match io_error_kind(&error) {
         Some(FileTooLarge) => anyhow!(
-            "{error:#}\na file would be larger than is allowed: raise the limit (`ulimit -f`), or use a cache on \
-             another file system with --cache; nothing that was committed is lost"
+            "{error:#}\na file would be larger than is allowed: raise the limit of the shell (`ulimit -f`), or, if \
+             it is that of the file system, use another file system; nothing that was committed is lost"
         ),
         Some(StorageFull | QuotaExceeded) => anyhow!(
-            "{error:#}\nthe disk of the cache is full: free some space, or use another cache with \
-             --cache; nothing that was committed is lost"
+            "{error:#}\nthe disk is full: free some space, or, if the cache is on it, use another one \
+             with --cache; nothing that was committed is lost"
         ),
         _ => error,
     }

@@ -64,5 +64,5 @@ shell = """echo '{"accuracy": ' > "$PIPELINE_OUTPUT/metrics.json" """
     );
     let ended = project.pipeline("run experiment.toml");
     assert_eq!(ended.code(), Some(1));
-    assert!(ended.stderr.contains("metrics.json is not JSON: EOF while parsing"), "{ended}");
+    assert!(ended.stderr.contains(": metrics.json is not JSON: it ends too early\n"), "{ended}");
 }

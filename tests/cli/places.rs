@@ -209,6 +209,26 @@ fn with_little_room(project: &Sandbox, arguments: &str) -> crate::support::Ended
 }
 
 #[test]
+fn a_limit_on_file_sizes_is_an_error_of_every_command() {
+    let project = Sandbox::new(ONE);
+    let limited = |blocks: u32, arguments: &str| {
+        let mut command = Command::new("sh");
+        let program = project.command("").get_program().to_string_lossy().into_owned();
+        command.args(["-c", &format!("ulimit -f {blocks}; exec '{program}' {arguments}")]);
+        project.dress(&mut command);
+        project.start_command(command).wait()
+    };
+    assert_snapshot!(limited(20, "report experiment.toml -o page.html"), @r"
+    status 2
+    --- stderr
+    error: cannot write page.html: File too large (os error 27)
+    a file would be larger than is allowed: raise the limit of the shell (`ulimit -f`), or, if it is that of the file system, use another file system; nothing that was committed is lost
+    ");
+    let ended = limited(0, "run experiment.toml");
+    assert!(ended.status.code().is_some(), "it is not killed by a signal: {ended}");
+}
+
+#[test]
 fn a_full_disk_fails_the_stage_that_meets_it() {
     let content = vec![b'x'; 100_000];
     let project = Sandbox::new(&format!(
@@ -228,7 +248,7 @@ fn a_full_disk_fails_the_stage_that_meets_it() {
     done  one in [time]
           download (download) runs: no earlier run
     FAIL  download after [time]: cannot write [project]/cache/partial/[digest]/checkpoint/[own]/[digest].part: File too large (os error 27)
-          a file would be larger than is allowed: raise the limit (`ulimit -f`), or use a cache on another file system with --cache; nothing that was committed is lost
+          a file would be larger than is allowed: raise the limit of the shell (`ulimit -f`), or, if it is that of the file system, use another file system; nothing that was committed is lost
     --- stdout
 
     stage  result  time  metrics
@@ -255,7 +275,7 @@ fn a_full_disk_in_the_middle_of_a_commit_commits_nothing() {
     --- stderr
           one (command) runs: no earlier run
     FAIL  one after [time]: cannot write [project]/cache/records/[..]/[digest].json: File too large (os error 27) at path "[project]/cache/records/[..]/.new-[random]"
-          a file would be larger than is allowed: raise the limit (`ulimit -f`), or use a cache on another file system with --cache; nothing that was committed is lost
+          a file would be larger than is allowed: raise the limit of the shell (`ulimit -f`), or, if it is that of the file system, use another file system; nothing that was committed is lost
     --- stdout
 
     stage  result  time  metrics

@@ -45,6 +45,7 @@ use clap::{CommandFactory, FromArgMatches};
 use clap_complete::CompleteEnv;
 use pipeline_stages::point::canonical;
 use pipeline_stages::url::blanked;
+use pipeline_stages::worker::{file_size_limit_is_an_error, with_disk_advice};
 
 use crate::cache::Cache;
 use crate::cli::{Arguments, Command, ManifestArguments};
@@ -68,6 +69,9 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs the command that the arguments of the process ask for.
 pub(crate) fn main() -> ExitCode {
+    if let Err(error) = file_size_limit_is_an_error().context("cannot listen to signals") {
+        return report_error(error);
+    }
     // A shell that asks what to offer: this does not return then.
     CompleteEnv::with_factory(Arguments::command).var(completions::VARIABLE).complete();
     let asked = colour::asked(std::env::args_os());
@@ -103,7 +107,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Man(arguments) => man::run(arguments),
         Command::Job(arguments) => job::run(arguments),
     };
-    result.unwrap_or_else(|error| report_error(&error))
+    result.unwrap_or_else(report_error)
 }
 
 /// A manifest that was read, its graph, and its cache.
@@ -450,7 +454,7 @@ fn report_arguments(error: clap::Error) -> ExitCode {
     match blanked(&text) {
         // It repeats what was given: a URL with a password.
         Cow::Owned(text) => {
-            report_error(&anyhow!("{}", text.trim_start_matches("error: ").trim_end()))
+            report_error(anyhow!("{}", text.trim_start_matches("error: ").trim_end()))
         }
         Cow::Borrowed(_) => error.exit(),
     }
@@ -468,10 +472,13 @@ fn colour_of_errors() -> Colour {
 }
 
 /// Shows an error and returns its exit status.
-fn report_error(error: &anyhow::Error) -> ExitCode {
+fn report_error(error: anyhow::Error) -> ExitCode {
     let text = match error.downcast_ref::<Mistakes>() {
         Some(mistakes) => visible::coloured(&mistakes.render(colour_of_errors())),
-        None => format!("error: {}\n", visible::text(&format!("{error:#}"))),
+        None => {
+            let error = with_disk_advice(error);
+            format!("error: {}\n", visible::text(&format!("{error:#}")))
+        }
     };
     // Where standard error is closed, nobody reads it.
     let _ = std::io::stderr().write_all(text.as_bytes());

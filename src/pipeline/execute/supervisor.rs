@@ -8,7 +8,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use pipeline_stages::worker::file_size_limit_is_an_error;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP};
 
 use super::handle::{Handle, Kill, Waker, spawn};
@@ -82,7 +81,6 @@ impl<T> Supervisor<T> {
         let wanted: Vec<_> = [SIGINT, SIGTERM].into_iter().chain(optional).collect();
         let mut signals =
             signal_hook::iterator::Signals::new(wanted).context("cannot listen to signals")?;
-        file_size_limit_is_an_error().context("cannot listen to signals")?;
         let sender = self.sender.clone();
         let listen = move || {
             let mut last: Option<Instant> = None;

@@ -245,7 +245,15 @@ fn syntax_mistake(error: &SyntaxError, text: &str, tables: &Places) -> Option<Mi
         let mistake = Mistake::at(span.clone(), "text must be in quotes");
         return Some(mistake.help(format!("write {quoted}")));
     }
-    let (title, help) = words(*fault);
+    // The place of it can be empty.
+    let has_nul = || there.contains('\0') || text.as_bytes().get(span.start) == Some(&0);
+    let (title, help) = match fault {
+        Fault::Text | Fault::LongText if has_nul() => (
+            "this text has a NUL character, which is not allowed",
+            "remove it: an editor may not show it",
+        ),
+        _ => words(*fault),
+    };
     Some(Mistake::at(span.clone(), title).help(help))
 }
 

@@ -12,7 +12,7 @@ use toml::de::DeTable;
 use super::hint::nearest;
 use super::lints::{self, Lint};
 use super::matrix::has_seed_template;
-use super::values::{Value, known_table, not_a_table, text, whole_number};
+use super::values::{Value, known_table, not_a_table, nul_mistake, text, whole_number, with_nul};
 use super::{Experiment, StageExecution, Tracking};
 use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_experiment_name;
@@ -180,6 +180,9 @@ fn event_folder(value: &Value<'_>) -> Result<PathBuf, Mistake> {
     if folder.is_empty() {
         let title = "'tensorboard' is the folder for event files, and cannot be empty";
         return Err(Mistake::at(value.span(), title).help("write tensorboard = \"runs\""));
+    }
+    if with_nul(value).is_some() {
+        return Err(nul_mistake("tensorboard", value.span()));
     }
     Ok(folder.into())
 }

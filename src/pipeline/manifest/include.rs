@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::values::Value;
+use super::values::{Value, nul_mistake};
 use super::{file, secrets};
 use crate::diagnostic::{Mistake, Origin, Sources, Span};
 
@@ -67,6 +67,9 @@ impl Reader<'_> {
         };
         for item in items {
             match item.get_ref().as_str() {
+                Some(name) if name.contains('\0') => {
+                    self.mistakes.push(nul_mistake("include", at(item)));
+                }
                 Some(name) if !name.is_empty() => self.file(path, name, &at(item), chain),
                 _ => {
                     let title = "'include' is a list of files";

@@ -18,7 +18,8 @@ use super::matrix::Instance;
 use super::ports::{Ports, Wire};
 use super::secrets::has_password;
 use super::values::{
-    NO_MATRIX, Value, about, not_a_table, range_mistake, text, type_mistake, whole_number,
+    NO_MATRIX, Value, about, not_a_table, nul_mistake, range_mistake, text, type_mistake,
+    whole_number, with_nul,
 };
 use super::{Connection, Places, Settings, Stage, StageExecution, StageFile};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
@@ -144,9 +145,15 @@ pub(super) fn read<'t>(
     }
     // A rule over several parameters is of little use where one of them is wrong or misspelt.
     if let Some(stage) = draft.stage.as_ref().filter(|_| right && unknown.is_none) {
+        let found = mistakes.len();
         mistakes.extend(rule_mistakes(stage, &draft.places, table));
         mistakes.extend(point_mistakes(stage, &points, &draft.places));
-        table.iter().for_each(|(_, value)| refuse_passwords(value, mistakes));
+        let mut passwords = Vec::new();
+        table.iter().for_each(|(_, value)| refuse_passwords(value, &mut passwords));
+        // The kind's own rules know where a login belongs.
+        let refused = mistakes.split_off(found);
+        passwords.retain(|password| !refused.iter().any(|mistake| mistake.is_at(password)));
+        mistakes.extend(refused.into_iter().chain(passwords));
         mistakes.extend(effect_mistakes(stage, table, defaults));
         draft.output = Some(stage.output());
     }
@@ -320,10 +327,7 @@ fn parameter_mistakes(
         let mistake = match table.get(field.name.as_str()) {
             Some(value) => value_mistake(kind, field, value).or_else(|| {
                 let text = with_nul(value)?;
-                let title = format!("'{}' has a NUL character", field.name);
-                Some(Mistake::at(text.span(), title).help(
-                    "no program, path or URL can have one: remove it, or read the value from a file",
-                ))
+                Some(nul_mistake(&field.name, text.span()))
             }),
             None if field.default.is_some() => None,
             None => {
@@ -356,16 +360,6 @@ fn line_mistake(value: &Value<'_>, line: &str) -> Mistake {
     Mistake::at(value.span(), "'run' must be a list of text, but is text")
         .help(format!("without a shell: run = [{}]", words.join(", ")))
         .help(format!("with a shell: shell = {line:?}"))
-}
-
-/// The first text in the value with a NUL character: it ends every text that is passed to the operating system.
-fn with_nul<'v, 'i>(value: &'v Value<'i>) -> Option<&'v Value<'i>> {
-    match value.get_ref() {
-        DeValue::String(text) => text.contains('\0').then_some(value),
-        DeValue::Array(items) => items.iter().find_map(with_nul),
-        DeValue::Table(table) => table.values().find_map(with_nul),
-        _ => None,
-    }
 }
 
 /// The mistakes that the kind's own rules report. Each points at the value that it is about, or at the stage's name.

@@ -57,6 +57,22 @@ pub(super) fn text<'v>(name: &str, value: &'v Value<'_>) -> Result<&'v str, Mist
     value.get_ref().as_str().ok_or_else(|| not_a(name, &ParameterType::Text, value))
 }
 
+/// The first text in the value with a NUL character: it ends every text that is passed to the operating system.
+pub(super) fn with_nul<'v, 'i>(value: &'v Value<'i>) -> Option<&'v Value<'i>> {
+    match value.get_ref() {
+        DeValue::String(text) => text.contains('\0').then_some(value),
+        DeValue::Array(items) => items.iter().find_map(with_nul),
+        DeValue::Table(table) => table.values().find_map(with_nul),
+        _ => None,
+    }
+}
+
+/// The mistake of a text with a NUL character.
+pub(super) fn nul_mistake(name: &str, place: Span) -> Mistake {
+    Mistake::at(place, format!("'{name}' has a NUL character"))
+        .help("no program, path or URL can have one: remove it, or read the value from a file")
+}
+
 /// The value as a whole number within the bounds, both included.
 pub(super) fn whole_number(
     name: &str,

@@ -12,6 +12,7 @@ use pipeline_stages::text::{in_short, shortened};
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::zip_error::describe;
+use crate::zip_names::{RepeatedNames, occur_twice};
 
 const PICKLE: &str = "data.pkl";
 /// The most entries that a message names.
@@ -55,7 +56,12 @@ impl<'file> Archive<'file> {
     /// When it is damaged, or not one of PyTorch's.
     pub(super) fn open(bytes: &'file [u8], budget: u64) -> anyhow::Result<Self> {
         let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(describe)?;
-        ensure!(!archive.has_duplicate_names(), "a name occurs twice in the archive");
+        if archive.has_duplicate_names() {
+            let directory = archive.central_directory_start();
+            let repeated = RepeatedNames::read(&mut Cursor::new(bytes), directory);
+            let repeated = repeated.context("cannot read its list of files")?.all;
+            bail!("{}", occur_twice(&repeated));
+        }
         ensure!(
             !archive.has_overlapping_entries().map_err(describe)?,
             "refused: entries overlap in the archive, as they do in a zip bomb"

@@ -120,6 +120,8 @@ fn opening_a_file_takes_memory_proportional_to_its_size() {
         [b"\x80\x02cbuiltins\nlist\nq\x00]", &b"h\x00)\x81".repeat(COUNT / 2)[..], b"."].concat(),
         [b"\x80\x02cbuiltins\nlist\nq\x00]", &b"h\x00)\x81Na".repeat(COUNT / 2)[..], b"."].concat(),
         laughs,
+        [&b"\x80\x02(N"[..], &b"2".repeat(15_700_000), b"t."].concat(),
+        [&b"\x80\x02](N"[..], &b"2".repeat(15_700_000), b"e."].concat(),
     ];
     for (index, pickle) in pickles.iter().enumerate() {
         let most = 250 * pickle.len() + (32 << 20);

@@ -73,8 +73,10 @@ impl Limits {
         // An instruction has at least one byte, and numbers do not compress.
         let values = self.pickle.values.min(bytes.saturating_add(FEW_VALUES));
         let unpacked = (bytes as u64).saturating_mul(MOST_UNPACKED).saturating_add(FEW_UNPACKED);
+        let instructions =
+            self.pickle.instructions.min(values.saturating_mul(INSTRUCTIONS_PER_VALUE));
         Self {
-            pickle: pickle::Limits { values, ..self.pickle },
+            pickle: pickle::Limits { values, instructions, ..self.pickle },
             unpacked_bytes: self.unpacked_bytes.min(unpacked),
             ..*self
         }
@@ -83,6 +85,9 @@ impl Limits {
 
 /// Values that a pickle of any size can have.
 const FEW_VALUES: usize = 1 << 16;
+/// A pickle has no more than three: one makes a value, one keeps it for later, one adds it to another. Some refer to it
+/// again.
+const INSTRUCTIONS_PER_VALUE: usize = 4;
 /// How many times its size a file can unpack to.
 const MOST_UNPACKED: u64 = 16;
 /// Bytes that a file of any size can unpack to.

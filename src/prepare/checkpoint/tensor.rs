@@ -144,7 +144,7 @@ impl<'c> Tensor<'c> {
         if self.shape.contains(&0) {
             return Ok(Self { strides: Vec::new(), shape: self.shape, offset: 0, ..self });
         }
-        let outside = format!("{shown} is outside its storage of {available} elements");
+        let outside = format!("{shown}: it is outside its storage of {available} elements");
         let mut dimensions: Vec<(usize, usize)> =
             self.strides.iter().copied().zip(self.shape.iter().copied()).collect();
         dimensions.retain(|(_, size)| *size > 1);

@@ -226,6 +226,13 @@ fn incomplete_archives_are_refused() {
         let problem = problem(&zipped(&entries, false));
         assert!(problem.contains(words), "{words}: {problem}");
     }
+    let mut twice = zipped(&[("a/data.pkl", &pickle), ("a/data.pkx", &pickle)], false);
+    for place in 0..twice.len() {
+        if twice[place..].starts_with(b"a/data.pkx") {
+            twice[place + 9] = b'l';
+        }
+    }
+    assert_eq!(problem(&twice), "'a/data.pkl' occurs twice in the archive");
     let bytes = zipped(&[("a/data.pkl", &pickle)], false);
     let checkpoint = Checkpoint::open(&bytes, &Limits::default()).unwrap();
     let contents = checkpoint.contents().unwrap();

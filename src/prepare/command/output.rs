@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use pipeline_stages::ArtifactType;
 use pipeline_stages::kinds::Command;
 use pipeline_stages::message::Metrics;
@@ -143,7 +143,13 @@ fn read_metrics(path: &Path, context: &Context) -> anyhow::Result<Metrics> {
         return Ok(Metrics::new());
     }
     let text = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
-    let file = MetricsFile::read(&text).with_context(|| format!("{name} is not JSON"))?;
+    // The output folder is moved before anybody can open it: its path would not help.
+    let file = MetricsFile::read(&text).map_err(|problem| anyhow!("metrics.json {problem}"))?;
+    if let Some(instead) = file.instead {
+        context.note(format!(
+            "metrics.json is {instead}, so it has no metrics: they are numbers under names, in an object"
+        ));
+    }
     if !file.left_out.is_empty() {
         let left_out = in_short(&file.left_out, LISTED);
         context.note(format!("metrics.json: left out {left_out}; a metric is a number"));

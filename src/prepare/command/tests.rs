@@ -215,7 +215,16 @@ fn the_numbers_in_metrics_json_are_metrics_and_the_rest_is_a_note() {
         ["metrics.json: left out 'confusion' (an array), 'model' (a string); a metric is a number"]
     );
     let (error, _) = with(r#"{"a": 1"#);
-    assert!(error.is_err_and(|error| error.contains("metrics.json is not JSON: EOF while")));
+    let expected = "metrics.json is not JSON: it ends too early";
+    assert_eq!(error.map(drop), Err(expected.to_owned()));
+    let (metrics, notes) = with("3");
+    assert_eq!(metrics, Ok(Metrics::new()));
+    assert_eq!(
+        notes,
+        [
+            "metrics.json is a number, so it has no metrics: they are numbers under names, in an object"
+        ]
+    );
 }
 
 /// Set in the process that [`in_a_worker`] starts, to a folder that it shares with the one that started it.

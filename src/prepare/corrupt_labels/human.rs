@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::kinds::HumanLabels;
 
 use crate::checkpoint::{self, Checkpoint, Limits};
-use crate::folder::{Place, entries};
+use crate::folder::{Place, entries, same_bytes};
 use crate::pickle::{Array, Value};
 
 /// The published files have less than 3 million bytes of labels.
@@ -72,7 +72,8 @@ pub(super) fn read(
     theirs.iter().enumerate().map(label).collect()
 }
 
-/// The only `.pt` file in a folder or one level below; of several, the one with this name.
+/// The only `.pt` file in a folder or one level below; of several, the one with this name. Several of that name with the
+/// same bytes count as one.
 fn find(artifact: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let mut files = entries(artifact, Place::Artifact)?;
     let folders: Vec<PathBuf> = files.iter().filter(|path| path.is_dir()).cloned().collect();
@@ -84,13 +85,12 @@ fn find(artifact: &Path, name: &str) -> anyhow::Result<PathBuf> {
         return Ok(only.clone());
     }
     let mut named = files.iter().filter(|path| path.file_name().is_some_and(|file| file == name));
-    match (named.next(), named.next()) {
-        (Some(path), None) => Ok(path.clone()),
-        (Some(first), Some(second)) => {
-            bail!("which of the two is it: {} or {}?", first.display(), second.display())
-        }
-        (None, _) => bail!("{name} is missing in {}", artifact.display()),
+    let first = named.next();
+    let first = first.with_context(|| format!("{name} is missing in {}", artifact.display()))?;
+    if let Some(other) = named.find(|other| !same_bytes(first, other)) {
+        bail!("which of the two is it: {} or {}?", first.display(), other.display());
     }
+    Ok(first.clone())
 }
 
 /// The arrays under these keys.

@@ -288,6 +288,22 @@ fn other_files_in_place_of_human_labels_are_errors() {
     assert!(result.unwrap_err().to_string().contains("CIFAR-10_human.pt is missing in"));
 }
 
+#[test]
+fn human_labels_that_an_archive_has_twice_are_a_conflict_only_if_they_differ() {
+    let mut test = Fixture::new();
+    let data = data(&test, 20);
+    let content = std::fs::read(reference_path("data/CIFAR-10_human.pt")).unwrap();
+    for place in ["human/a/CIFAR-10_human.pt", "human/b/CIFAR-10_human.pt"] {
+        test.write(place, &content);
+    }
+    let human = test.folder().join("human");
+    let output = run_human(&mut test, &data, &human, "worse").unwrap();
+    assert_eq!(Labels::read(&output).unwrap().labels, human_expected()["worse_label"]);
+    test.write("human/b/CIFAR-10_human.pt", "other");
+    let error = run_human(&mut test, &data, &human, "worse").unwrap_err().to_string();
+    assert!(error.starts_with("which of the two is it: "), "{error}");
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(96))]
 

@@ -14,6 +14,7 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use crate::zip_error::describe;
+use crate::zip_names::{RepeatedNames, occur_twice};
 
 /// Headers of plain arrays, with three entries, are shorter.
 const MOST_HEADER_BYTES: usize = 1 << 16;
@@ -36,6 +37,12 @@ impl Npz {
             ZipArchive::new(BufReader::new(file)).map_err(describe).with_context(|| {
                 format!("{} is not a complete .npz file, which is a zip archive", path.display())
             })?;
+        if archive.has_duplicate_names() {
+            let directory = archive.central_directory_start();
+            let repeated = RepeatedNames::read(&mut archive.into_inner(), directory);
+            let repeated = repeated.with_context(|| format!("cannot read {}", path.display()))?.all;
+            bail!("{}: {}", path.display(), occur_twice(&repeated));
+        }
         Ok(Self { path: path.to_owned(), archive })
     }
 

@@ -11,7 +11,7 @@ use pipeline_stages::kinds::Dataset;
 use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
-use crate::folder::{Place, entries};
+use crate::folder::{Place, entries, same_bytes};
 use crate::gzip::GzipReader;
 use crate::web_page::is_markup;
 
@@ -86,25 +86,17 @@ impl SourceFolders {
         };
         let mut found = self.folders.iter().filter_map(in_folder);
         let first = found.next();
+        // The extension decides how a file is read.
+        let same = |one: &Path, other: &Path| {
+            one.extension() == other.extension() && same_bytes(one, other)
+        };
         for other in found {
-            if let Some(first) = first.as_deref().filter(|first| !same_bytes(first, &other)) {
+            if let Some(first) = first.as_deref().filter(|first| !same(first, &other)) {
                 bail!("which of the two is it: {} or {}?", first.display(), other.display());
             }
         }
         Ok(first)
     }
-}
-
-/// Whether two files have the same bytes and the same extension. Unreadable files differ.
-fn same_bytes(one: &Path, other: &Path) -> bool {
-    let length = |path: &Path| path.metadata().map(|metadata| metadata.len()).ok();
-    if length(one) != length(other) || one.extension() != other.extension() {
-        return false;
-    }
-    let hash = |path: &Path| -> std::io::Result<blake3::Hash> {
-        Ok(blake3::Hasher::new().update_reader(File::open(path)?)?.finalize())
-    };
-    matches!((hash(one), hash(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// All bytes of a file.

@@ -54,15 +54,14 @@ impl Credentials {
     }
 
     /// The value of the `Authorization` header for a host, if it has a login.
-    pub(super) fn header(&self, host: &str) -> Option<String> {
-        let of_environment = |login: Login| {
-            let value = (self.variable)(&login.variable(host)?)?.into_string().ok()?;
-            Some(value).filter(|value| !value.is_empty())
-        };
-        if let Some(token) = of_environment(Login::Token) {
-            return Some(format!("Bearer {token}"));
+    ///
+    /// # Errors
+    /// When the login in the environment is not valid. The message does not repeat it.
+    pub(super) fn header(&self, host: &str) -> Result<Option<String>, String> {
+        if let Some(token) = self.of_environment(Login::Token, host)? {
+            return Ok(Some(format!("Bearer {token}")));
         }
-        let login = of_environment(Login::Password).or_else(|| {
+        let login = self.of_environment(Login::Password, host)?.or_else(|| {
             let fits = |entry: &&Entry| {
                 entry.host.as_ref().is_none_or(|machine| machine.eq_ignore_ascii_case(host))
             };
@@ -70,8 +69,28 @@ impl Credentials {
             let (login, password) = (entry.login.as_deref(), entry.password.as_deref());
             login.or(password)?;
             Some(format!("{}:{}", login.unwrap_or_default(), password.unwrap_or_default()))
-        })?;
-        Some(format!("Basic {}", STANDARD.encode(login)))
+        });
+        Ok(login.map(|login| format!("Basic {}", STANDARD.encode(login))))
+    }
+
+    /// What the environment has for a host.
+    fn of_environment(&self, login: Login, host: &str) -> Result<Option<String>, String> {
+        let Some(name) = login.variable(host) else { return Ok(None) };
+        let Some(value) = (self.variable)(&name).filter(|value| !value.is_empty()) else {
+            return Ok(None);
+        };
+        let value = value.into_string().map_err(|_| format!("{name} is not UTF-8 text"))?;
+        if value.contains(char::is_control) {
+            return Err(format!(
+                "{name} has a line break or another control character, which a login cannot have"
+            ));
+        }
+        if matches!(login, Login::Password) && !value.contains(':') {
+            return Err(format!(
+                "{name} has no ':': it is a user name and a password, {name}=USER:PASSWORD"
+            ));
+        }
+        Ok(Some(value))
     }
 }
 
@@ -171,6 +190,8 @@ impl Words<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     fn entry(host: Option<&str>, login: Option<&str>, password: Option<&str>) -> Entry {
@@ -223,7 +244,30 @@ mod tests {
             ("c", None),
             ("other", basic(":p")),
         ] {
-            assert_eq!(credentials.header(host), header, "{host}");
+            assert_eq!(credentials.header(host), Ok(header), "{host}");
         }
+    }
+
+    #[test]
+    fn a_login_of_the_environment_that_is_not_valid_is_named_but_not_shown() {
+        let variable = |name: &str| match name {
+            "PIPELINE_TOKEN_A" => Some("s3cret\n".into()),
+            "PIPELINE_LOGIN_B" => Some("s3cret".into()),
+            "PIPELINE_LOGIN_C" => Some("ann:s3\rcret".into()),
+            "PIPELINE_TOKEN_D" => Some(OsString::from_vec(b"s3\xffcret".to_vec())),
+            "PIPELINE_TOKEN_E" => Some("".into()),
+            _ => None,
+        };
+        let credentials = Credentials { variable, netrc: Vec::new() };
+        for (host, words) in [
+            ("a", "PIPELINE_TOKEN_A has a line break"),
+            ("b", "PIPELINE_LOGIN_B has no ':'"),
+            ("c", "PIPELINE_LOGIN_C has a line break"),
+            ("d", "PIPELINE_TOKEN_D is not UTF-8"),
+        ] {
+            let error = credentials.header(host).expect_err(host);
+            assert!(error.starts_with(words) && !error.contains("s3"), "{error}");
+        }
+        assert_eq!(credentials.header("e"), Ok(None), "as if it were not set");
     }
 }

@@ -161,7 +161,10 @@ impl Client {
     ) -> Result<(Stream, Head), Failure> {
         let mut url = origin.clone();
         for _ in 0..=MOST_REDIRECTS {
-            let own = url.is_of(origin).then(|| self.credentials.header(url.host())).flatten();
+            let own = match url.is_of(origin) {
+                true => self.credentials.header(url.host()).map_err(Failure::lasting)?,
+                false => None,
+            };
             let own = own.map(|header| ("authorization", header));
             let headers = headers.iter().cloned().chain(own).collect();
             let stream = Stream::start(&self.agent, url.to_string(), headers, self.stall)?;
@@ -175,9 +178,10 @@ impl Client {
     }
 
     fn too_slow(&self, bytes: u64, time: Duration) -> Failure {
-        let speed = bytes as f64 / time.as_secs_f64();
+        let speed = (bytes as f64 / time.as_secs_f64()).round();
+        let unit = if speed == 1.0 { "byte" } else { "bytes" };
         Failure::passing(format!(
-            "too slow: {speed:.0} bytes per second over {:.0} s, but speed-limit is {}",
+            "too slow: {speed} {unit} per second over {:.0} s, but speed-limit is {}",
             time.as_secs_f64(),
             self.least.limit
         ))

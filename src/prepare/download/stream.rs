@@ -79,7 +79,7 @@ impl Stream {
 
     /// The status and headers.
     pub(super) fn head(&self, context: &Context) -> Result<Head, Failure> {
-        match self.next(context)? {
+        match self.next(context, "no complete response header")? {
             StreamMessage::Head(head) => Ok(*head),
             StreamMessage::Failed(error) => Err(describe(error)),
             StreamMessage::Bytes(_) | StreamMessage::End => {
@@ -93,14 +93,15 @@ impl Stream {
     /// # Errors
     /// When the connection is closed or stalls; when the stage is asked to stop.
     pub(super) fn bytes(&self, context: &Context) -> Result<Option<Vec<u8>>, Failure> {
-        match self.next(context)? {
+        match self.next(context, "no data received")? {
             StreamMessage::Bytes(bytes) => Ok(Some(bytes)),
             StreamMessage::Failed(error) => Err(describe(error)),
             StreamMessage::Head(_) | StreamMessage::End => Ok(None),
         }
     }
 
-    fn next(&self, context: &Context) -> Result<StreamMessage, Failure> {
+    /// What comes next. `missing`: the failure if it does not come in time.
+    fn next(&self, context: &Context, missing: &str) -> Result<StreamMessage, Failure> {
         let started = Instant::now();
         loop {
             context.stop_point()?;
@@ -111,7 +112,7 @@ impl Stream {
                 }
                 Err(RecvTimeoutError::Timeout) if started.elapsed() >= self.stall => {
                     let seconds = self.stall.as_secs();
-                    return Err(Failure::passing(format!("no data received for {seconds} s")));
+                    return Err(Failure::passing(format!("{missing} for {seconds} s")));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -153,6 +154,9 @@ fn describe(error: ureq::Error) -> Failure {
         ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
             Failure::lasting(format!("no secure connection: {error}"))
         }
+        ureq::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            Failure::passing("the server closed the connection too early")
+        }
         ureq::Error::Io(error) => Failure::passing(format!("the connection failed: {error}")),
         ureq::Error::Timeout(what) => {
             Failure::passing(format!("the connection timed out ({what})"))
@@ -160,10 +164,20 @@ fn describe(error: ureq::Error) -> Failure {
         ureq::Error::HostNotFound => {
             Failure::passing("the host was not found, or the network is not available")
         }
-        error @ (ureq::Error::ConnectionFailed
-        | ureq::Error::Protocol(_)
-        | ureq::Error::BodyStalled
-        | ureq::Error::ConnectProxyFailed(_)) => Failure::passing(error.to_string()),
+        ureq::Error::ConnectionFailed => Failure::passing("the connection failed"),
+        ureq::Error::Protocol(_) => Failure::passing(
+            "the response cannot be read: it is not valid HTTP/1.1, or has too many headers",
+        ),
+        ureq::Error::BodyStalled => Failure::passing("the response does not continue"),
+        ureq::Error::ConnectProxyFailed(status) => {
+            Failure::passing(format!("the proxy refused the connection ({status})"))
+        }
+        ureq::Error::LargeResponseHeader(_, most) => {
+            Failure::lasting(format!("the headers of the response have more than {most} bytes"))
+        }
+        ureq::Error::Http(_) => {
+            Failure::lasting("the request cannot be sent: its URL or a header is not valid")
+        }
         error => Failure::lasting(error.to_string()),
     }
 }

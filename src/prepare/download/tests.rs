@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -508,6 +510,37 @@ fn a_silent_server_times_out() {
             "{error}"
         );
         assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    }
+}
+
+/// The error of a download from a server that replies to one request with these bytes and then waits, or closes the
+/// connection.
+fn error_after(reply: Vec<u8>, wait: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/a", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept()?;
+        let _ = stream.read(&mut [0; 4096])?;
+        stream.write_all(&reply)?;
+        std::thread::sleep(wait);
+        Ok::<_, std::io::Error>(())
+    });
+    let parameters = json!({"url": url, "unverified": true, "retries": 0, "timeout-seconds": 1});
+    run(&Fixture::new(), &parameters).error()
+}
+
+#[test]
+fn a_response_that_is_not_valid_is_described_in_plain_words() {
+    let invalid = "the response cannot be read: it is not valid HTTP/1.1, or has too many headers";
+    let many = (0..1000).map(|number| format!("X-{number}: 1\r\n")).collect::<String>();
+    for (reply, wait, expected) in [
+        (b"HTTP/9.9 200 OK\r\n\r\n".to_vec(), 0, invalid),
+        (format!("HTTP/1.1 200 OK\r\n{many}\r\n").into_bytes(), 0, invalid),
+        (Vec::new(), 0, "the server closed the connection too early"),
+        (b"HTTP/1.1 200 OK\r\nX: 1".to_vec(), 20, "no complete response header for 1 s"),
+    ] {
+        let error = error_after(reply, Duration::from_secs(wait));
+        assert!(error.contains(expected), "{error}");
     }
 }
 

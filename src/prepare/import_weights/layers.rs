@@ -112,6 +112,10 @@ impl<'e> Names<'e> {
             .map(str::to_owned)
             .collect();
         ensure!(
+            !self.0.is_empty(),
+            "the file has no encoder with torchvision's names: it has no tensors"
+        );
+        ensure!(
             !all.is_empty(),
             "the file has no encoder with torchvision's names: no tensor in it is called '{STEM}', after any prefix; it has {}",
             quoted(self.0.keys().copied())

@@ -1,4 +1,4 @@
-//! Which file is the checkpoint: the only one, or the one that `file` matches.
+//! Which file is the checkpoint: the only one, or the one that `file` matches. Several with the same bytes count as one.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use pipeline_stages::kinds::ImportWeights;
 use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
-use crate::folder::{Place, entries};
+use crate::folder::{Place, entries, same_bytes};
 
 /// Names that checkpoints have. Only a hint for folders: the content decides what a file is.
 const EXTENSIONS: &[&str] =
@@ -56,7 +56,9 @@ fn choose(root: &Path, files: Vec<PathBuf>, pattern: Option<&str>) -> anyhow::Re
         files => files.iter().filter(wanted).collect(),
     };
     match (found.as_slice(), pattern) {
-        ([only], _) => Ok((*only).clone()),
+        ([first, others @ ..], _) if others.iter().all(|other| same_bytes(first, other)) => {
+            Ok((*first).clone())
+        }
         ([], Some(pattern)) => {
             bail!("'{pattern}' does not match any file; found {}", names(root, &files))
         }

@@ -194,6 +194,28 @@ fn a_file_of_several_is_chosen_by_its_name() {
 }
 
 #[test]
+fn several_files_with_the_same_bytes_are_one() {
+    let mut test = Fixture::new();
+    let content = std::fs::read(reference_path("import/checkpoints/half.bin")).unwrap();
+    for place in ["all/a/net.bin", "all/b/net.pt"] {
+        test.write(place, &content);
+    }
+    let folder = test.folder().join("all");
+    let from = [("source", Directory, folder.as_path())];
+    for changes in [json!({}), json!({"file": "net.*"})] {
+        let result = test.run_on("import-weights", parameters(&changes), &from, 0, None);
+        assert_eq!(report(&result.unwrap().0)["prefix"], "model.");
+    }
+    // Of the same length.
+    let mut other = content;
+    *other.last_mut().unwrap() ^= 1;
+    test.write("all/b/net.pt", other);
+    let result = test.run_on("import-weights", parameters(&json!({})), &from, 0, None);
+    let error = format!("{:#}", result.unwrap_err());
+    assert!(error.contains("choose one of the files"), "{error}");
+}
+
+#[test]
 fn a_checkpoint_that_does_not_fit_is_an_error_with_the_reason() {
     let mut test = Fixture::new();
     let deeper = problem(&mut test, "simclr.pth.tar", &json!({"architecture": "resnet32"}));
@@ -208,7 +230,30 @@ fn a_checkpoint_that_does_not_fit_is_an_error_with_the_reason() {
     // {'model': [<a module>], 'weight': None}, in protocol 2.
     let nested = b"\x80\x02}(X\x05\0\0\0model]cmodels\nNet\n)\x81}X\x0b\0\0\0_parameters}sbaX\x06\0\0\0weightNu.";
     let direct = b"\x80\x02}X\x05\0\0\0modelcmodels\nNet\n)\x81}X\x08\0\0\0_modules}sbs.";
+    // As PyTorch before 1.6 wrote it: the first time, a class has its source with it.
+    let class = b"(X\x06\0\0\0modulecmodels\nNet\nX\x01\0\0\0fX\x01\0\0\0stQ";
+    let legacy = |object: &[&[u8]]| {
+        let parts: [&[u8]; 5] = [
+            b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
+            b"\x80\x02M\xe9\x03.",
+            b"\x80\x02}.",
+            &object.concat(),
+            b"\x80\x02].",
+        ];
+        parts.concat()
+    };
+    let legacy_nested =
+        legacy(&[b"\x80\x02}X\x05\0\0\0model]", class, b")\x81}X\x0b\0\0\0_parameters}sbas."]);
+    let legacy_direct =
+        legacy(&[b"\x80\x02}X\x05\0\0\0model", class, b")\x81}X\x08\0\0\0_modules}sbs."]);
+    let legacy_alone = legacy(&[b"\x80\x02", class, b")\x81}X\x08\0\0\0_modules}sb."]);
     for (content, words) in [
+        (&legacy_nested[..], "a whole model is pickled in it, an object of models.Net, which only"),
+        (
+            &legacy_direct,
+            "a whole model is pickled in it under 'model', an object of models.Net, which only",
+        ),
+        (&legacy_alone, "it contains an object of models.Net, not a dictionary"),
         (&nested[..], "a whole model is pickled in it, an object of models.Net, which only Python"),
         (
             direct,
@@ -222,6 +267,12 @@ fn a_checkpoint_that_does_not_fit_is_an_error_with_the_reason() {
         assert!(problem.contains(words), "{problem}");
         assert!(problem.ends_with("save the state_dict() of the model instead"), "{problem}");
     }
+    let folder = test.write("empty/model.pth", b"\x80\x02}.").with_file_name("");
+    let from = [("source", Directory, folder.as_path())];
+    let result = test.run_on("import-weights", parameters(&json!({})), &from, 0, None);
+    let empty = format!("{:#}", result.unwrap_err());
+    let words = "the file has no encoder with torchvision's names: it has no tensors";
+    assert!(empty.ends_with(words), "{empty}");
     let other = problem(&mut test, "lightning.ckpt", &json!({}));
     assert!(other.contains("'state_dict.net.weight'"), "{other}");
 }

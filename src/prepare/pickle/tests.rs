@@ -239,6 +239,22 @@ fn calls_are_recorded_and_never_made() {
 }
 
 #[test]
+fn an_object_of_the_first_protocols_is_described_by_its_class() {
+    for (data, expected) in [
+        (
+            &b"ccopy_reg\n_reconstructor\n(cmodels\nNet\nc__builtin__\nobject\nNtR(dS'a'\nI1\nsb."
+                [..],
+            "an object of models.Net",
+        ),
+        (b"ccopyreg\n__newobj__\n(cmodels\nNet\ntR.", "an object of models.Net"),
+        (b"ccopyreg\n_reconstructor\n)R.", "an object of copyreg._reconstructor"),
+        (b"cother\n_reconstructor\n(cmodels\nNet\ntR.", "an object of other._reconstructor"),
+    ] {
+        assert_eq!(read(data, &Limits::default()).unwrap().root().describe(), expected);
+    }
+}
+
+#[test]
 fn a_dictionary_of_an_unknown_class_is_a_dictionary() {
     // Like Lightning's hyperparameters: NEWOBJ, SETITEM, BUILD.
     let data =

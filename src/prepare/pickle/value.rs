@@ -314,10 +314,30 @@ impl<'p> Value<'p> {
         }
     }
 
+    /// A class by itself or, in PyTorch's format before 1.6, with its source: `("module", class, file, source)`, outside
+    /// the pickle.
+    fn class(self) -> Option<(&'p str, &'p str)> {
+        let with_source = || {
+            let [kind, class] = self.persistent()?.plain_items()?.first_many()?;
+            class.global().filter(|_| kind.plain_text() == Some("module"))
+        };
+        self.global().or_else(with_source)
+    }
+
+    /// The class of an object that protocols 0 and 1 make by a function: `copyreg._reconstructor(class, base, state)`.
+    fn reconstructed(call: Call<'p>) -> Option<(&'p str, &'p str)> {
+        let makes_objects = |name: &str| call.is(&["copyreg", "copy_reg"], name);
+        let arguments = call.arguments.plain_items()?;
+        let class = arguments
+            .get(0)
+            .filter(|_| makes_objects("_reconstructor") || makes_objects("__newobj__"));
+        class?.class()
+    }
+
     /// The call that would have made this object.
     pub(crate) fn call(self) -> Option<Call<'p>> {
         let Node::Object(object) = self.node() else { return None };
-        let (module, name) = self.at(object.constructor).global()?;
+        let (module, name) = self.at(object.constructor).class()?;
         let arguments = self.at(object.arguments);
         Some(Call { module, name, arguments, state: object.state.map(|id| self.at(id)) })
     }
@@ -352,7 +372,9 @@ impl<'p> Value<'p> {
             Node::Object(_) => match (self.integer(), self.float(), self.call()) {
                 (Some(integer), ..) => format!("the integer {integer}"),
                 (None, Some(float), _) => format!("the float {float:?}"),
-                (None, None, Some(Call { module, name, .. })) => {
+                (None, None, Some(call)) => {
+                    let function = (call.module, call.name);
+                    let (module, name) = Self::reconstructed(call).unwrap_or(function);
                     format!("an object of {}.{}", shortened(module), shortened(name))
                 }
                 (None, None, None) => "an object".to_owned(),

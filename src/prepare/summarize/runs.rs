@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use pipeline_stages::kinds::Summarize;
 use pipeline_stages::message::{Input, Metrics};
 use pipeline_stages::metrics::MetricsFile;
@@ -70,7 +70,7 @@ fn read_metrics(artifact: &Path) -> anyhow::Result<Metrics> {
     let path = artifact.join("metrics.json");
     let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let file =
-        MetricsFile::read(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+        MetricsFile::read(&text).map_err(|problem| anyhow!("{} {problem}", path.display()))?;
     Ok(file.metrics)
 }
 

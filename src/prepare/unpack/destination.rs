@@ -32,6 +32,9 @@ const FEW_NAME_BYTES: u64 = 1 << 20;
 /// Bytes per read. A request to stop is noticed once per read.
 const BUFFER: usize = 128 << 10;
 
+/// What is left out, for messages about its files.
+const FILE_MANAGERS: &str = "file managers (__MACOSX, ._*, .DS_Store, Thumbs.db, desktop.ini)";
+
 /// The part of a file's mode that is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Permission {
@@ -306,6 +309,9 @@ impl<'a> Destination<'a> {
         }
         for (path, target) in &links {
             self.context.stop_point()?;
+            if self.folders.contains(path.as_str()) {
+                bail!("{} is a folder and a link at once", path.shown());
+            }
             std::os::unix::fs::symlink(target, self.on_disk(path))
                 .map_err(|error| self.describe_write(path, error))?;
         }
@@ -316,9 +322,12 @@ impl<'a> Destination<'a> {
         }
         self.include.check_all_used()?;
         if self.files == 0 {
-            match self.stripped_away {
-                0 => bail!("it does not contain a file"),
-                left_out => bail!("strip = {} leaves nothing of its {left_out} paths", self.strip),
+            match (self.stripped_away, self.of_file_managers) {
+                (0, 0) => bail!("it does not contain a file"),
+                (0, _) => bail!("it does not contain a file but those of {FILE_MANAGERS}"),
+                (left_out, _) => {
+                    bail!("strip = {} leaves nothing of its {left_out} paths", self.strip)
+                }
             }
         }
         if self.stripped_away > 0 {
@@ -330,9 +339,7 @@ impl<'a> Destination<'a> {
         }
         if self.of_file_managers > 0 {
             let left_out = self.of_file_managers;
-            self.context.note(format!(
-                "left out {left_out} files of file managers (__MACOSX, ._*, .DS_Store, Thumbs.db, desktop.ini)"
-            ));
+            self.context.note(format!("left out {left_out} files of {FILE_MANAGERS}"));
         }
         let mut metrics = Metrics::new();
         metrics.insert_count("files", self.files);
@@ -428,6 +435,9 @@ impl<'a> Destination<'a> {
     }
 
     fn twice(&self, path: &InnerPath) -> String {
+        if self.folders.contains(path.as_str()) {
+            return format!("{} is a folder and a file at once", path.shown());
+        }
         let hint = if self.strip > 0 { " (after 'strip')" } else { "" };
         format!("{} occurs twice in the archive{hint}, with different content", path.shown())
     }

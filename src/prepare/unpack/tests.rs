@@ -270,6 +270,26 @@ fn a_path_that_occurs_twice_is_refused() {
     let error =
         error_of(&tar(&[TarEntry::file("a", b"1"), TarEntry::file("a/b", b"2")]), json!({}));
     assert!(error.contains("'a' is a folder and a file at once"), "{error}");
+    for content in [&b"1"[..], b""] {
+        let entries = [TarEntry::file("a/b", b"2"), TarEntry::file("a", content)];
+        let error = error_of(&tar(&entries), json!({}));
+        assert!(error.contains("'a' is a folder and a file at once"), "{error}");
+    }
+    let link = || TarEntry::symbolic_link("a", "c");
+    for entries in [[link(), TarEntry::file("a/b", b"2")], [TarEntry::file("a/b", b"2"), link()]] {
+        let error = error_of(&tar(&entries), json!({}));
+        assert!(error.contains("'a' is a folder and a link at once"), "{error}");
+    }
+}
+
+#[test]
+fn an_archive_of_files_that_are_left_out_is_not_called_empty() {
+    let archive = tar(&[TarEntry::file("__MACOSX/._a", b"1"), TarEntry::file(".DS_Store", b"2")]);
+    let error = error_of(&archive, json!({}));
+    assert!(
+        error.contains("it does not contain a file but those of file managers (__MACOSX,"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -594,10 +614,7 @@ fn a_hard_link_that_fails_for_another_reason_is_an_error() {
     let error = destination.hard_link(b"b", b"a").expect_err("the disk is full");
     assert_eq!(fixture.output_paths(), ["a"]);
     let advice = with_disk_advice(error).to_string();
-    assert!(
-        advice.contains("/b: ") && advice.contains("the disk of the cache is full"),
-        "{advice}"
-    );
+    assert!(advice.contains("/b: ") && advice.contains("the disk is full"), "{advice}");
 }
 
 #[test]

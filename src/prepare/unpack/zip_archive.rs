@@ -2,26 +2,22 @@
 //!
 //! Does not depend on what can be written where.
 
-use std::collections::{BTreeSet, HashMap};
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Seek};
 
-use anyhow::{Context as _, anyhow, bail, ensure};
-use pipeline_stages::text::in_short;
+use anyhow::{Context as _, bail, ensure};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::destination::{Destination, Permission};
 use super::format::ArchiveFile;
 use super::path::MOST_PATH_BYTES;
 use crate::zip_error::describe;
+use crate::zip_names::{RepeatedNames, occur_twice};
 
 /// The part of a Unix mode with the type of an entry, and its values.
 const TYPE: u32 = 0o170_000;
 const FOLDER: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const SYMBOLIC_LINK: u32 = 0o120_000;
-
-/// The most names that a message names.
-const NAMED: usize = 8;
 
 /// Unpacks all entries.
 pub(super) fn unpack(archive: ArchiveFile, destination: &mut Destination) -> anyhow::Result<()> {
@@ -32,7 +28,10 @@ pub(super) fn unpack(archive: ArchiveFile, destination: &mut Destination) -> any
     if archive.has_duplicate_names() {
         let directory = archive.central_directory_start();
         let mut reader = archive.into_inner();
-        check_repeated_names(&mut reader, directory).context("cannot read its list of files")??;
+        let repeated = RepeatedNames::read(&mut reader, directory);
+        let different = repeated.context("cannot read its list of files")?.different;
+        // A folder can occur twice, and a file if its content is the same.
+        ensure!(different.is_empty(), "{}, with different content", occur_twice(&different));
         archive = ZipArchive::new(reader).map_err(describe)?;
     }
     // With entries that share their bytes, a small archive could unpack to a huge folder.
@@ -42,41 +41,6 @@ pub(super) fn unpack(archive: ArchiveFile, destination: &mut Destination) -> any
     );
     gauge.set_in_contents(false);
     (0..archive.len()).try_for_each(|index| unpack_entry(&mut archive, index, destination))
-}
-
-/// Refuses files whose names occur twice, which the library does not list. A folder can occur twice, and a file if its
-/// size and checksum are the same.
-fn check_repeated_names(
-    reader: &mut (impl Read + Seek),
-    directory: u64,
-) -> std::io::Result<anyhow::Result<()>> {
-    reader.seek(SeekFrom::Start(directory))?;
-    let mut files: HashMap<Vec<u8>, [u8; 12]> = HashMap::new();
-    let mut repeated = BTreeSet::new();
-    let mut header = [0; 46];
-    // PKWARE's APPNOTE 6.3, section 4.3.12.
-    while reader.read_exact(&mut header).is_ok() && header.starts_with(b"PK\x01\x02") {
-        let word = |at: usize| u64::from(u16::from_le_bytes([header[at], header[at + 1]]));
-        let mut name = Vec::new();
-        reader.by_ref().take(word(28)).read_to_end(&mut name)?;
-        reader.seek_relative((word(30) + word(32)).cast_signed())?;
-        let mut content = [0; 12];
-        content.copy_from_slice(&header[16..28]);
-        // Its compressed size is not a part of the content.
-        content[4..8].fill(0);
-        let shown = String::from_utf8_lossy(&name).escape_debug().to_string();
-        if !name.ends_with(b"/") && *files.entry(name).or_insert(content) != content {
-            repeated.insert(format!("'{shown}'"));
-        }
-    }
-    if repeated.is_empty() {
-        return Ok(Ok(()));
-    }
-    let verb = if repeated.len() == 1 { "occurs" } else { "occur" };
-    Ok(Err(anyhow!(
-        "{} {verb} twice in the archive, with different content",
-        in_short(&repeated, NAMED)
-    )))
 }
 
 fn unpack_entry<R: Read + Seek>(

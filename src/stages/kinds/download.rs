@@ -91,7 +91,8 @@ fn url_problem(url: &str) -> Option<String> {
              put them into ~/.netrc (machine {host} login USER password PASSWORD){variable}"
         ));
     }
-    let space = |letter: char| letter.is_control() || letter == ' ' && !url.starts_with("file:");
+    let is_local = FileUrl::read(url).is_some();
+    let space = |letter: char| letter.is_control() || letter == ' ' && !is_local;
     if url.contains(space) {
         return Some(format!("{url:?} has a space or a control character: write a space as %20"));
     }
@@ -149,8 +150,9 @@ impl Rules for Download {
         if self.url.0.is_empty() {
             problems.push(Problem::new("url", "'url' needs at least one URL"));
         }
-        for url in &self.url.0 {
-            problems.extend(url_problem(url).map(|message| Problem::new("url", message)));
+        for (index, url) in self.url.0.iter().enumerate() {
+            let problem = url_problem(url);
+            problems.extend(problem.map(|message| Problem::new("url", message).with_item(index)));
         }
         let name = self.file_name();
         let field = if self.name.is_some() { "name" } else { "url" };
@@ -291,6 +293,8 @@ mod tests {
             assert_eq!(problems.len(), 1, "{parameters}: {problems:?}");
             assert!(problems[0].contains(word), "{parameters}: {problems:?}");
         }
+        let fine = serde_json::json!({"url": "FILE:my data/a.zip", "unverified": true});
+        assert_eq!(problems(fine), Vec::<String>::new());
         let fine = serde_json::json!({"url": "file:my data/a.zip", "md5": "0123456789abcdefABCDEF0123456789"});
         assert_eq!(problems(fine), Vec::<String>::new());
     }

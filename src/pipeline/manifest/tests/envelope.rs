@@ -350,6 +350,21 @@ workers = 3
 }
 
 #[test]
+fn nul_in_the_folder_of_event_files() {
+    assert_snapshot!(shown_after_head("[tracking]\ntensorboard = \"runs\\u0000\"\n"), @r#"
+    error: 'tensorboard' has a NUL character
+     --> x.toml:9:15
+      |
+    9 | tensorboard = "runs\u0000"
+      |               ^^^^^^^^^^^^
+      |
+      = help: no program, path or URL can have one: remove it, or read the value from a file
+
+    error: 1 mistake in x.toml; nothing was run
+    "#);
+}
+
+#[test]
 fn too_many_threads() {
     assert_snapshot!(shown_after_head("[execution]\nthreads = 5000000000\n"), @r##"
     error: 'threads' must be at most 4294967295, but is 5000000000

@@ -114,6 +114,21 @@ fn a_matrix_reaches_into_included_files() {
 }
 
 #[test]
+fn nul_in_the_name_of_an_include() {
+    assert_snapshot!(shown(&[("main.toml", &MAIN.replace("shared/base.toml", "a\\u0000.toml"))]), @r#"
+    error: 'include' has a NUL character
+     --> main.toml:1:12
+      |
+    1 | include = ["a\u0000.toml"]
+      |            ^^^^^^^^^^^^^^
+      |
+      = help: no program, path or URL can have one: remove it, or read the value from a file
+
+    error: 1 mistake in main.toml; nothing was run
+    "#);
+}
+
+#[test]
 fn what_is_wrong_with_an_include() {
     assert_snapshot!(shown(&[("main.toml", &MAIN.replace("shared/base.toml", "bas.toml"))]), @r#"
     error: cannot read bas.toml: No such file or directory (os error 2)

@@ -493,6 +493,22 @@ fn a_password_is_not_shown_however_it_is_written() {
 }
 
 #[test]
+fn a_password_in_a_url_of_a_download_is_one_mistake() {
+    for line in ["url = \"http://ann:s3cret@h/a\"", "url = [\"file:a\", \"http://ann:s3cret@h/a\"]"]
+    {
+        let stage = "[stages.a]\nkind = \"download\"\nunverified = true\n";
+        let shown = shown_after_head(&format!("{stage}{line}\n"));
+        assert!(shown.contains("put them into ~/.netrc (machine h login"), "{shown}");
+        assert!(shown.contains("error: 1 mistake in x.toml"), "{shown}");
+    }
+    // A name is not checked by the kind.
+    let shown = shown_after_head(
+        "[stages.a]\nkind = \"download\"\nurl = \"file:a\"\nunverified = true\ninstructions = \"http://ann:s3cret@h/a\"\n",
+    );
+    assert!(shown.contains("error: a URL with a password would be kept"), "{shown}");
+}
+
+#[test]
 fn a_command_as_one_line() {
     assert_snapshot!(shown_after_head(r##"[stages.a]
 kind = "command"

@@ -234,18 +234,18 @@ md5 = "abc"
 unverified = true
 "##), @r#"
 error: 'ftp://x/y' is not a URL that can be fetched: it does not start with https:// or http://
-  --> x.toml:10:7
+  --> x.toml:10:8
    |
 10 | url = ["ftp://x/y", "x.zip"]
-   |       ^^^^^^^^^^^^^^^^^^^^^^
+   |        ^^^^^^^^^^^
    |
    = help: url: Where to get it: one URL, or several that are tried in order.
 
 error: 'x.zip' is not a URL that can be fetched: it does not start with https:// or http://; a file on this machine is file:PATH
-  --> x.toml:10:7
+  --> x.toml:10:21
    |
 10 | url = ["ftp://x/y", "x.zip"]
-   |       ^^^^^^^^^^^^^^^^^^^^^^
+   |                     ^^^^^^^
    |
    = help: url: Where to get it: one URL, or several that are tried in order.
 

@@ -100,6 +100,17 @@ data = "data"
 }
 
 #[test]
+fn nul_in_text() {
+    for text in ["\"a\0b\"", "'a\0'", "\"\"\"a\n\0\"\"\""] {
+        let shown = shown_after_head(&format!("[stages.train]\nkind = {text}\n"));
+        assert!(
+            shown.starts_with("error: this text has a NUL character, which is not allowed\n"),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
 fn list_without_end() {
     assert_snapshot!(shown_after_head(r##"[stages.train]
 kind = "train"

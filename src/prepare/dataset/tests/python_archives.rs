@@ -243,6 +243,16 @@ fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
     zipped(&entries, true)
 }
 
+/// The same archive, in which `labels.np2` is called `labels.npy`.
+fn with_labels_twice(mut archive: Vec<u8>) -> Vec<u8> {
+    for place in 0..archive.len() {
+        if archive[place..].starts_with(b"labels.np2") {
+            archive[place + 9] = b'y';
+        }
+    }
+    archive
+}
+
 #[test]
 fn archives_with_other_content_are_errors() {
     let labels = || ("labels.npy", npy("<i8", "(1,)", &1_i64.to_le_bytes()));
@@ -250,6 +260,14 @@ fn archives_with_other_content_are_errors() {
     for (content, expected) in [
         (b"PK, but no more".to_vec(), "is not a complete .npz file"),
         (npz(&[labels()]), "has no data.npy"),
+        (
+            with_labels_twice(npz(&[
+                labels(),
+                ("labels.np2", npy("<i8", "(1,)", &2_i64.to_le_bytes())),
+                data("|u1", "(1, 3072)", PIXELS),
+            ])),
+            ".npz: 'labels.npy' occurs twice in the archive",
+        ),
         (npz(&[data("|u1", "(1, 3072)", PIXELS)]), "has no labels.npy"),
         (npz(&[labels(), ("data.npy", b"text".to_vec())]), "data.npy: it is not an array of NumPy"),
         (
