@@ -75,7 +75,7 @@ impl Tracker for TensorBoard {
         }
         let mut stage = Stage { folder, file: None };
         let written = stage.write_result(result);
-        written.map(|()| Sent::Now).map_err(|error| NotSent {
+        written.map(|()| Sent::Now { left_out: Vec::new() }).map_err(|error| NotSent {
             reason: format!("cannot write to {}: {error}", stage.folder.display()),
             is_for_all: false,
         })
