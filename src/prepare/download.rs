@@ -38,7 +38,7 @@ impl Body for Download {
         if let Some(note) = note {
             context.note(note);
         }
-        let client = Client::new(self, http::environment_proxy(), credentials)?;
+        let client = Client::new(self, credentials)?;
         Downloader { stage: self, context, client, pause: &pause }.run()
     }
 }

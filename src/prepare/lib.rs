@@ -18,6 +18,7 @@ mod gzip;
 mod import_weights;
 mod mersenne_twister;
 mod pickle;
+pub mod proxy;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Sandbox, names, walk};
+use crate::support::{Sandbox, names, skipped, walk};
 
 const EXPERIMENT: &str = r#"
 [experiment]
@@ -104,15 +104,13 @@ fn a_crate_is_what_its_validator_accepts() {
             "-p",
         ]);
         let Ok(ended) = validator.arg(profile).arg(project.path("out")).output() else {
-            eprintln!("SKIPPED: rocrate-validator is not installed, so it did not read the crate");
+            skipped("rocrate-validator is not installed, so it did not read the crate");
             return;
         };
         let text = [ended.stdout, ended.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         if text.contains("URLError") || text.contains("Name or service") {
-            eprintln!(
-                "SKIPPED: rocrate-validator did not reach the web, so it did not read the crate"
-            );
+            skipped("rocrate-validator did not reach the web, so it did not read the crate");
             return;
         }
         assert!(ended.status.success(), "{profile}: {text}");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Ended, Sandbox, eventually, walk};
+use crate::support::{Ended, Sandbox, eventually, skipped, walk};
 
 const SECRET: &str = "s3cret-of-a-test";
 
@@ -58,6 +58,12 @@ enum Behaviour {
     Deleted,
     /// Somebody else makes the experiment at the same time.
     Raced,
+    /// Answers every file with this status.
+    Files(u16),
+    /// Answers the files with a `#` in their names as MLflow does.
+    Picky,
+    /// Always fails at what has this text.
+    Poisoned(&'static str),
 }
 
 /// A server with the few paths that are used.
@@ -155,6 +161,9 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
                 (status, json!({"error_code": "X", "message": "no\u{1b}[2J way"}).to_string())
             }
             Behaviour::Other => (200, "<html>".to_owned()),
+            Behaviour::Poisoned(text) if String::from_utf8_lossy(&body).contains(text) => {
+                (500, json!({"error_code": "X", "message": "poison"}).to_string())
+            }
             _ => {
                 let line = head.lines().next().unwrap_or_default();
                 let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
@@ -218,6 +227,11 @@ impl State {
             return (200, answer);
         }
         if let Some(place) = path.split("mlflow-artifacts/artifacts/").nth(1) {
+            match self.behaviour {
+                Behaviour::Files(status) => return error(status, "NO_STORE"),
+                Behaviour::Picky if place.contains("%23") => return error(400, "Invalid path"),
+                _ => {}
+            }
             let mut parts = place.split('/');
             let (id, name) = (parts.nth(1).unwrap_or_default(), parts.nth(1).unwrap_or_default());
             if let Some(run) = self.runs.get_mut(id) {
@@ -306,9 +320,137 @@ fn a_run_is_on_the_server_once_whoever_sends_it() {
 }
 
 #[test]
+fn files_that_do_not_arrive_hold_up_nothing() {
+    let server = Server::start(Behaviour::Files(500));
+    let project = Sandbox::new(&manifest(&server.address()));
+    let ended = project.pipeline("run experiment.toml");
+    assert_warned(&ended, "the server failed (status 500: NO_STORE)");
+    let without_files = SCORES.map(|run| run.replace("[curves.csv metrics.json]", "[]"));
+    assert_eq!(server.runs(), without_files);
+    let failed = project.pipeline("track --resend experiment.toml");
+    assert!(failed.stdout.ends_with(": 2 not sent\n"), "{failed}");
+    assert_eq!(failed.stderr.matches("did not get score@part=").count(), 2, "{failed}");
+    server.set(Behaviour::Files(400));
+    let sent = project.pipeline("track --resend experiment.toml score@part=1");
+    assert_eq!(sent.code(), Some(0), "{sent}");
+    let words = "did not take the file 'curves.csv': the server refused it (status 400: NO_STORE)";
+    assert!(sent.stderr.contains(words), "{sent}");
+    server.set(Behaviour::Works);
+    let sent = project.pipeline("track --resend experiment.toml");
+    assert!(sent.stdout.ends_with(": 1 sent, 1 there already\n"), "{sent}");
+    assert_eq!(server.runs(), [&without_files[0], SCORES[1]]);
+}
+
+#[test]
+fn a_request_that_always_fails_holds_up_no_other() {
+    // A parameter of one stage.
+    let server = Server::start(Behaviour::Poisoned("\"value\":\"2\""));
+    let project = Sandbox::new(&manifest(&server.address()));
+    let ended = project.pipeline("run experiment.toml");
+    assert_warned(&ended, "everything of 1 stage: the server failed (status 500: poison)");
+    assert_eq!(server.runs(), [SCORES[0], &SCORES[1].replace("[curves.csv metrics.json]", "[]")]);
+    let failed = project.pipeline("track --resend experiment.toml");
+    assert!(failed.stdout.ends_with(": 1 there already, 1 not sent\n"), "{failed}");
+    server.set(Behaviour::Works);
+    let sent = project.pipeline("track --resend experiment.toml");
+    assert!(sent.stdout.ends_with(": 1 sent, 1 there already\n"), "{sent}");
+    assert_eq!(server.runs(), SCORES);
+}
+
+#[test]
+fn a_result_that_was_made_again_while_the_server_was_down_is_sent() {
+    let server = Server::start(Behaviour::Works);
+    let project = Sandbox::new(&manifest(&server.address()).replace(
+        "printf 'epoch",
+        "cp again \"$PIPELINE_OUTPUT/again.json\" 2> /dev/null || true\nprintf 'epoch",
+    ));
+    project.pipeline("run experiment.toml").success();
+    server.set(Behaviour::Status(401));
+    project.write("again", "{}");
+    project.pipeline("run experiment.toml --force score@part=1").success();
+    assert_eq!(server.runs(), SCORES);
+    server.set(Behaviour::Works);
+    let sent = project.pipeline("track --resend experiment.toml");
+    assert!(sent.stdout.ends_with(": 1 sent, 1 there already\n"), "{sent}");
+    let again = SCORES[0].replace("[curves.csv", "[again.json curves.csv");
+    assert_eq!(server.runs(), [&again, SCORES[0], SCORES[1]]);
+    let sent = project.pipeline("track --resend experiment.toml");
+    assert!(sent.stdout.ends_with(": 2 there already\n"), "{sent}");
+}
+
+#[test]
+fn what_mlflow_does_not_take_is_left_out_and_names_stay_apart() {
+    let server = Server::start(Behaviour::Picky);
+    let project = Sandbox::new(&manifest(&server.address()));
+    project.edit(", \"auc\": NaN", ", \"top@1\": 0.1, \"top_1\": 0.2");
+    project.edit("2,0.25", "9.3e18,7\\n1e30,8");
+    project.edit("printf 'epoch", "echo a > \"$PIPELINE_OUTPUT/a#b.csv\"\nprintf 'epoch");
+    let ended = project.pipeline("run experiment.toml");
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    let words = "did not take the file 'a#b.csv': the server refused it (status 400: Invalid path)";
+    assert_eq!(ended.stderr.matches(words).count(), 2, "{ended}");
+    assert!(!ended.stderr.contains("did not get"), "{ended}");
+    let runs = server.runs();
+    assert_eq!(runs.len(), 2, "{runs:?}");
+    for run in runs {
+        let metrics = "FINISHED [curves/loss@1=0.5 accuracy@0=0.";
+        assert!(run.contains(metrics) && run.ends_with(" [curves.csv metrics.json]"), "{run}");
+        assert!(run.contains(" top_1@0=0.2") && run.contains(" top_1-"), "{run}");
+    }
+    let sent = project.pipeline("track --resend experiment.toml");
+    assert!(sent.stdout.ends_with(": 2 there already\n"), "{sent}");
+}
+
+#[test]
+fn a_signal_shortens_the_end_of_a_run() {
+    let silent = Server::start(Behaviour::Silent);
+    let project = Sandbox::new(&manifest(&silent.address()));
+    let running = project.start("run experiment.toml");
+    running.wait_for("done  score@part=1");
+    running.wait_for("done  score@part=2");
+    std::thread::sleep(Duration::from_millis(500));
+    let start = Instant::now();
+    running.signal(Signal::INT);
+    running.wait();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    // Asked to stop while a stage runs: its end is waited for two seconds more.
+    let project = Sandbox::new(
+        &manifest(&silent.address()).replace("printf 'epoch", "sleep 60\nprintf 'epoch"),
+    );
+    let running = project.start("run experiment.toml");
+    running.wait_for("score@part=1 (command) runs");
+    std::thread::sleep(Duration::from_millis(500));
+    let start = Instant::now();
+    running.signal(Signal::INT);
+    let ended = running.wait();
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?} {ended}", start.elapsed());
+}
+
+#[test]
+fn a_proxy_is_not_asked_for_this_machine_and_a_broken_login_is_named() {
+    let server = Server::start(Behaviour::Works);
+    let project = Sandbox::new(&manifest(&server.address()))
+        .set("HTTPS_PROXY", "http://127.0.0.1:1")
+        .set("HTTP_PROXY", "http://127.0.0.1:1");
+    let ended = project.pipeline("run experiment.toml");
+    assert!(!ended.stderr.contains("warning"), "{ended}");
+    assert_eq!(server.runs(), SCORES);
+    let project = Sandbox::new(&manifest("http://tracker.invalid"))
+        .set("HTTP_PROXY", format!("ftp://ann:{SECRET}@h"));
+    let ended = project.pipeline("run experiment.toml");
+    assert_warned(&ended, "HTTP_PROXY does not name a proxy: 'ftp://***@h'");
+    server.set(Behaviour::Status(401));
+    let project = Sandbox::new(&manifest(&server.address())).set("MLFLOW_TRACKING_USERNAME", "ann");
+    let ended = project.pipeline("run experiment.toml");
+    let words = "MLFLOW_TRACKING_USERNAME is set, but MLFLOW_TRACKING_PASSWORD is not";
+    assert_warned(&ended, words);
+}
+
+#[test]
 fn what_did_not_arrive_is_one_warning_and_can_be_sent() {
     for (behaviour, words) in [
-        (Behaviour::Status(500), "the server is not available (status 500: no\\u{1b}[2J way)"),
+        (Behaviour::Status(500), "the server failed (status 500: no\\u{1b}[2J way)"),
+        (Behaviour::Status(503), "the server is not available (status 503: no\\u{1b}[2J way)"),
         (Behaviour::Status(401), "MLFLOW_TRACKING_USERNAME"),
         (Behaviour::Status(403), "--allowed-hosts"),
         (Behaviour::Status(400), "the server refused it (status 400"),
@@ -462,8 +604,7 @@ fn the_real_server_has_what_was_measured() {
     let python = std::env::var("PIPELINE_MLFLOW_PYTHON").unwrap_or("python3".to_owned());
     let found = Command::new(&python).args(["-c", "import mlflow"]).output();
     if !found.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: Python's mlflow is not installed, so no real server was asked");
-        return;
+        return skipped("Python's mlflow is not installed, so no real server was asked");
     }
     let port = {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

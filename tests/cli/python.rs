@@ -6,7 +6,7 @@ use std::process::Command;
 
 use pipeline_stages::formats::{Judged, Part, Predictions, PredictionsWriter};
 
-use crate::support::{Sandbox, pipeline};
+use crate::support::{Sandbox, pipeline, skipped};
 
 /// An experiment with the names of the quickstart, whose evaluations hand out predictions that are there already.
 const QUICKSTART: &str = r#"
@@ -72,13 +72,13 @@ fn the_program_of_the_docs_runs() {
             assert_eq!(words, [&["parameters.noisy.rate", "0.8"], &expected[..], &lines].concat());
         }
         Ok(output) if String::from_utf8_lossy(&output.stderr).contains("No module named") => {
-            eprintln!(
-                "SKIPPED: Python's pandas or safetensors are not installed, so the program of docs/python.md did not run"
+            skipped(
+                "Python's pandas or safetensors are not installed, so the program of docs/python.md did not run",
             );
         }
         Ok(output) => panic!("{}", String::from_utf8_lossy(&output.stderr)),
         Err(error) => {
-            eprintln!("SKIPPED: no Python, so the program of docs/python.md did not run: {error}");
+            skipped(&format!("no Python, so the program of docs/python.md did not run: {error}"));
         }
     }
 }

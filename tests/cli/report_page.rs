@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use insta::assert_snapshot;
 use serde_json::Value;
 
-use crate::support::Sandbox;
+use crate::support::{Sandbox, skipped};
 
 /// How long a browser may take: far more than it does.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -268,7 +268,7 @@ fn in_browser(page: &Path, fragment: &str) -> Option<(String, String)> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let is_there = |name: &&&str| Command::new(name).arg("--version").output().is_ok();
     let Some(browser) = names.iter().find(is_there) else {
-        eprintln!("SKIPPED: no Chromium is installed, so the page was not opened in a browser");
+        skipped("no Chromium is installed, so the page was not opened in a browser");
         return None;
     };
     let profile = tempfile::tempdir().expect("a temporary folder");

@@ -8,7 +8,7 @@ use insta::assert_snapshot;
 use rustix::process::Signal;
 
 use crate::manifests::{TRAINING, WORDS};
-use crate::support::{Sandbox, eventually, names, walk};
+use crate::support::{Sandbox, eventually, names, skipped, walk};
 
 #[test]
 fn run_again_edit_and_stop_early() {
@@ -87,7 +87,7 @@ fn training() {
 #[test]
 fn a_group_shares_a_cache() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can play two users");
+        skipped("only root can play two users");
         return;
     }
     const GROUP: u32 = 54_321;

@@ -77,7 +77,12 @@ fn send(tracker: &mut dyn Tracker, results: &[StageResult]) -> anyhow::Result<bo
     let (mut now, mut before, mut failed) = (0, 0, 0);
     for result in results {
         match tracker.send(result) {
-            Ok(Sent::Now) => now += 1,
+            Ok(Sent::Now { left_out }) => {
+                now += 1;
+                for what in left_out {
+                    note(&format!("warning: {name} did not take {what} ({})", result.stage));
+                }
+            }
             Ok(Sent::Before) => before += 1,
             Err(failure) => {
                 failed += 1;

@@ -122,8 +122,9 @@ fn series_of(table: &CurveTable, prefix: &str) -> Vec<Series> {
     let names = table.columns().iter().filter(|name| !STEPS.contains(&name.as_str()));
     let series = names.filter_map(|name| {
         let points = steps.iter().zip(column(name)?);
-        // NaN is what was not measured.
-        let points = points.filter(|(step, value)| **step >= 0.0 && !value.is_nan());
+        // NaN is what was not measured. Trackers count steps in an i64, and refuse all values of a request with a larger one.
+        let is_step = |step: f64| step >= 0.0 && step < i64::MAX as f64;
+        let points = points.filter(|(step, value)| is_step(**step) && !value.is_nan());
         let points: Vec<_> = points.map(|(step, value)| (*step as u64, value)).collect();
         let name = format!("{prefix}/{name}");
         (!points.is_empty()).then_some(Series { name, points })
@@ -185,6 +186,9 @@ mod tests {
         let mut table = CurveTable::new(&["step", "epoch", "accuracy", "nothing"]);
         table.push(&[10.0, 1.0, 0.5, f64::NAN]);
         table.push(&[20.0, 2.0, f64::INFINITY, f64::NAN]);
+        for step in [-1.0, 9.3e18, 9_223_372_036_854_775_808.0, 1e30, f64::INFINITY, f64::NAN] {
+            table.push(&[step, 3.0, 0.75, 1.0]);
+        }
         let series = series_of(&table, "evaluations");
         let points = vec![(10, 0.5), (20, f64::INFINITY)];
         assert_eq!(series, [Series { name: "evaluations/accuracy".to_owned(), points }]);

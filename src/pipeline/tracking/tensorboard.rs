@@ -1,7 +1,11 @@
-//! TensorBoard's event files: one per stage that runs, written while it runs.
+//! TensorBoard's event files: one of what a stage measures while it runs, and one of its result, which appears when it is
+//! complete. Results that were made again with the same key are in folders of their own: TensorBoard merges the files of a
+//! folder.
 //!
 //! ```text
 //! DIR/<experiment>/<stage>/<key>/events.out.tfevents.<seconds>.<process>.pipeline
+//! DIR/<experiment>/<stage>/<key>/events.out.tfevents.<seconds>.result-<artifact>.pipeline
+//! DIR/<experiment>/<stage>/<key>-2/...
 //! ```
 //!
 //! A file is a row of records: the length of the data (u64, little-endian), its checksum, the data, its checksum; the
@@ -12,22 +16,28 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::result::StageResult;
+use super::result::{StageResult, is_tracked};
 use super::tracker::{NotSent, Scene, Sent, Tracker};
+use crate::cache::Cache;
+use crate::digest::Digest;
 use crate::events::{Outcome, RunEvent};
 use crate::key::StageKey;
 use crate::progress::Reporter;
 use crate::stage_name::StageName;
 
-/// How the names of a result's metrics begin. They are written last.
+/// How the names of a result's metrics begin.
 const RESULT: &str = "result/";
+/// What the name of a result's file has before its artifact. It sorts after the process: TensorBoard reads in this order.
+const OF_RESULT: &str = ".result-";
 
 /// Writes what stages measure.
 pub(crate) struct TensorBoard {
     folder: PathBuf,
-    /// Per stage that runs, its file, once it has measured something.
+    cache: Arc<Cache>,
+    /// The stages that run.
     open: HashMap<StageName, Stage>,
     /// What went wrong first.
     failure: Option<String>,
@@ -35,26 +45,58 @@ pub(crate) struct TensorBoard {
 
 struct Stage {
     folder: PathBuf,
+    /// Of what it measures, once it has measured something.
     file: Option<File>,
+    /// Whether its result is written even if it measures nothing on its way.
+    is_tracked: bool,
 }
 
 impl TensorBoard {
     /// That of the manifest, if it has one.
     pub(super) fn of(scene: &Scene<'_>) -> Option<Box<dyn Tracker>> {
         let folder = scene.tracking.tensorboard.as_ref()?.join(scene.experiment);
-        Some(Box::new(Self { folder, open: HashMap::new(), failure: None }))
+        let cache = Arc::clone(scene.cache);
+        Some(Box::new(Self { folder, cache, open: HashMap::new(), failure: None }))
     }
 
-    /// Where the files of a result are. It is made with the first one.
-    fn folder_of(&self, stage: &StageName, key: &StageKey) -> PathBuf {
-        self.folder.join(stage.as_str()).join(&key.to_string()[..12])
+    /// The folders of a key, in the order in which they are used. They are made with their first file.
+    fn folders_of(&self, stage: &StageName, key: &StageKey) -> impl Iterator<Item = PathBuf> {
+        let folder = self.folder.join(stage.as_str());
+        let key = key.to_string()[..12].to_owned();
+        (1_u64..).map(move |number| match number {
+            1 => folder.join(&key),
+            number => folder.join(format!("{key}-{number}")),
+        })
     }
 
-    fn write(&mut self, stage: &StageName, step: u64, name: &str, value: f64) {
-        let Some(open) = self.open.get_mut(stage) else { return };
-        if let Err(error) = open.write(step, name, value) {
-            let folder = open.folder.display();
+    /// The first folder of a key that does not have a result.
+    fn free_folder_of(&self, stage: &StageName, key: &StageKey) -> PathBuf {
+        let mut folders = self.folders_of(stage, key);
+        folders.find(|folder| results_in(folder).is_empty()).unwrap_or_default()
+    }
+
+    /// Whether there is a file of this result.
+    fn has(&self, result: &StageResult) -> bool {
+        let folders = self.folders_of(&result.stage, &result.record.key).map(|it| results_in(&it));
+        let name = name_of(&result.record.output.digest);
+        folders.take_while(|names| !names.is_empty()).any(|names| names.contains(&name))
+    }
+
+    fn keep<T>(&mut self, folder: &Path, written: io::Result<T>) {
+        if let Err(error) = written {
+            let folder = folder.display();
             self.failure.get_or_insert_with(|| format!("cannot write to {folder}: {error}"));
+        }
+    }
+
+    /// A stage has a result, perhaps of another process.
+    fn result(&mut self, stage: &StageName, open: &Stage, key: &StageKey) {
+        let Some(record) = self.cache.usable(key) else { return };
+        let folder = self.cache.artifact(&record.output.digest);
+        let result = StageResult { stage: stage.clone(), record, folder, commit: None };
+        // Another process may have written it.
+        if !results_in(&open.folder).contains(&name_of(&result.record.output.digest)) {
+            self.keep(&open.folder, write_result(&open.folder, &result));
         }
     }
 }
@@ -69,44 +111,74 @@ impl Tracker for TensorBoard {
     }
 
     fn send(&mut self, result: &StageResult) -> Result<Sent, NotSent> {
-        let folder = self.folder_of(&result.stage, &result.record.key);
-        if result.record.metrics.is_empty() || has_result(&folder) {
+        if self.has(result) {
             return Ok(Sent::Before);
         }
-        let mut stage = Stage { folder, file: None };
-        let written = stage.write_result(result);
-        written.map(|()| Sent::Now).map_err(|error| NotSent {
-            reason: format!("cannot write to {}: {error}", stage.folder.display()),
+        let folder = self.free_folder_of(&result.stage, &result.record.key);
+        let written = write_result(&folder, result);
+        written.map(|()| Sent::Now { left_out: Vec::new() }).map_err(|error| NotSent {
+            reason: format!("cannot write to {}: {error}", folder.display()),
             is_for_all: false,
         })
     }
 }
 
-/// Whether a file in the folder has the metrics of a result: one of a run that was interrupted does not.
-fn has_result(folder: &Path) -> bool {
+/// What says in the name of a file that it has the result of an artifact.
+fn name_of(artifact: &Digest) -> String {
+    artifact.to_string()[..12].to_owned()
+}
+
+/// The artifacts whose results are in a folder.
+fn results_in(folder: &Path) -> Vec<String> {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    files
-        .filter_map(|file| fs::read(file.path()).ok())
-        .any(|bytes| bytes.windows(RESULT.len()).any(|window| window == RESULT.as_bytes()))
+    let artifact = |name: String| {
+        let (_, rest) = name.split_once(OF_RESULT)?;
+        Some(rest.strip_suffix(".pipeline")?.to_owned())
+    };
+    files.filter_map(|file| artifact(file.file_name().into_string().ok()?)).collect()
+}
+
+/// Writes a result: its curves, and its metrics. The file appears when it is complete.
+fn write_result(folder: &Path, result: &StageResult) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut bytes = version();
+    for series in result.series() {
+        for (step, value) in series.points {
+            bytes.extend(record(&scalar(step, &series.name, value)));
+        }
+    }
+    for (name, value) in &result.record.metrics {
+        bytes.extend(record(&scalar(0, &format!("{RESULT}{name}"), *value)));
+    }
+    // TensorBoard does not read a file of such a name.
+    let part = folder.join(format!(".result.{}", std::process::id()));
+    fs::write(&part, bytes)?;
+    let artifact = name_of(&result.record.output.digest);
+    let name = format!("events.out.tfevents.{}{OF_RESULT}{artifact}.pipeline", now() as u64);
+    fs::rename(part, folder.join(name))
 }
 
 impl Reporter for TensorBoard {
     fn event(&mut self, event: &RunEvent) {
         match event {
-            RunEvent::Start { stage, key, .. } => {
-                let folder = self.folder_of(stage, key);
-                self.open.insert(stage.clone(), Stage { folder, file: None });
+            RunEvent::Start { stage, key, setup, .. } => {
+                let folder = self.free_folder_of(stage, key);
+                let is_tracked = is_tracked(setup.output);
+                self.open.insert(stage.clone(), Stage { folder, file: None, is_tracked });
             }
             RunEvent::Measured { stage, measured } => {
-                self.write(stage, measured.step, &measured.name, measured.value);
+                let Some(mut open) = self.open.remove(stage) else { return };
+                let written = open.write(measured.step, &measured.name, measured.value);
+                self.keep(&open.folder, written);
+                self.open.insert(stage.clone(), open);
             }
-            RunEvent::End { stage, outcome, .. } => {
-                if let Outcome::Ran { metrics, .. } = outcome {
-                    for (name, value) in metrics {
-                        self.write(stage, 0, &format!("{RESULT}{name}"), *value);
-                    }
+            RunEvent::End { stage, outcome, key, .. } => {
+                let Some(open) = self.open.remove(stage) else { return };
+                if let (Outcome::Ran { .. } | Outcome::Fresh { .. }, Some(key)) = (outcome, key)
+                    && open.is_tracked
+                {
+                    self.result(stage, &open, key);
                 }
-                self.open.remove(stage);
             }
             RunEvent::Done { .. } => {
                 if let Some(failure) = self.failure.take() {
@@ -120,27 +192,12 @@ impl Reporter for TensorBoard {
 }
 
 impl Stage {
-    /// Writes what is known of a finished result: its curves, and its metrics.
-    fn write_result(&mut self, result: &StageResult) -> io::Result<()> {
-        for series in result.series() {
-            for (step, value) in series.points {
-                self.write(step, &series.name, value)?;
-            }
-        }
-        for (name, value) in &result.record.metrics {
-            self.write(0, &format!("{RESULT}{name}"), *value)?;
-        }
-        Ok(())
-    }
-
     fn write(&mut self, step: u64, name: &str, value: f64) -> io::Result<()> {
-        if self.file.is_none() {
-            let mut file = create(&self.folder)?;
-            // The first record says which version of the format this is.
-            file.write_all(&record(&event(0, &field_of_bytes(3, b"brain.Event:2"))))?;
-            self.file = Some(file);
-        }
-        let Some(file) = &mut self.file else { return Ok(()) };
+        self.is_tracked = true;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(create(&self.folder)?),
+        };
         file.write_all(&record(&scalar(step, name, value)))
     }
 }
@@ -150,7 +207,14 @@ fn create(folder: &Path) -> io::Result<File> {
     fs::create_dir_all(folder)?;
     let seconds = now() as u64;
     let name = format!("events.out.tfevents.{seconds}.{}.pipeline", std::process::id());
-    File::options().create(true).append(true).open(folder.join(name))
+    let mut file = File::options().create(true).append(true).open(folder.join(name))?;
+    file.write_all(&version())?;
+    Ok(file)
+}
+
+/// The first record of a file: which version of the format it has.
+fn version() -> Vec<u8> {
+    record(&event(0, &field_of_bytes(3, b"brain.Event:2")))
 }
 
 /// Seconds since 1970.
@@ -225,14 +289,14 @@ mod tests {
         }
     }
 
-    /// The first record of a file that TensorFlow wrote: its checksums with the file's version.
+    /// The first record of a file, as TensorFlow writes it; the checksums are those of tensorboard's `masked_crc32c`.
     #[test]
     fn a_record_has_the_checksums_of_tensorflow() {
-        let mut data = vec![0x09, 0, 0, 0x80, 0x4a, 0x7a, 0x4a, 0xd6, 0x41, 0x10, 0];
-        data.truncate(9);
-        data.extend(field_of_bytes(3, b"brain.Event:2"));
-        let record = record(&data);
-        assert_eq!(record[..8], 24_u64.to_le_bytes());
-        assert_eq!(record[8..12], [0xa3, 0x7f, 0x4b, 0x22]);
+        let time = [0x09, 0, 0, 0x80, 0x4a, 0x7a, 0x4a, 0xd6, 0x41];
+        let data = [&time[..], &field_of_bytes(3, b"brain.Event:2")].concat();
+        let length = 24_u64.to_le_bytes();
+        let expected =
+            [&length[..], &[0xa3, 0x7f, 0x4b, 0x22], &data, &[0x64, 0x13, 0x99, 0x24]].concat();
+        assert_eq!(record(&data), expected);
     }
 }

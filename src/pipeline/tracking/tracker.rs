@@ -36,10 +36,10 @@ pub(crate) trait Tracker {
 }
 
 /// What became of a result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Sent {
-    /// It was sent now.
-    Now,
+    /// It was sent now, without what the tracker cannot have.
+    Now { left_out: Vec<String> },
     /// It was there completely.
     Before,
 }

@@ -8,21 +8,17 @@ use pipeline_stages::kinds::Download;
 use pipeline_stages::message::VERSION;
 use pipeline_stages::url::{WebUrl, masked};
 use pipeline_stages::worker::Context;
-use ureq::{Agent, Proxy};
+use ureq::Agent;
 
 use super::credentials::Credentials;
 use super::partial::{Partial, Version};
 use super::retry::{Failure, LONGEST_WAIT, retry_after};
 use super::stream::{Head, Stream};
 use crate::certificates;
+use crate::proxy::proxy_for;
 
 /// The most redirects that are followed.
 const MOST_REDIRECTS: usize = 10;
-
-/// The proxy that the environment names: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`.
-pub(super) fn environment_proxy() -> Option<Proxy> {
-    Proxy::try_from_env()
-}
 
 /// An HTTP client.
 pub(super) struct Client {
@@ -63,11 +59,7 @@ impl Client {
     ///
     /// # Errors
     /// When the certificates that `SSL_CERT_FILE` names cannot be read.
-    pub(super) fn new(
-        stage: &Download,
-        proxy: Option<Proxy>,
-        credentials: Credentials,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn new(stage: &Download, credentials: Credentials) -> anyhow::Result<Self> {
         let stall = Duration::from_secs(stage.timeout_seconds);
         // The stream watches the time. These only make its thread end eventually.
         let timeout =
@@ -78,7 +70,6 @@ impl Client {
             .max_redirects(0)
             .user_agent(format!("pipeline/{VERSION}"))
             .accept_encoding("identity")
-            .proxy(proxy)
             .tls_config(certificates::tls_config()?)
             .timeout_resolve(timeout)
             .timeout_connect(timeout)
@@ -167,7 +158,8 @@ impl Client {
             };
             let own = own.map(|header| ("authorization", header));
             let headers = headers.iter().cloned().chain(own).collect();
-            let stream = Stream::start(&self.agent, url.to_string(), headers, self.stall)?;
+            let proxy = proxy_for(&url).map_err(|error| Failure::lasting(format!("{error:#}")))?;
+            let stream = Stream::start(&self.agent, url.to_string(), proxy, headers, self.stall)?;
             let head = stream.head(context)?;
             match head.redirect() {
                 None => return Ok((stream, head)),

@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use pipeline_stages::worker::Context;
-use ureq::Agent;
 use ureq::http::HeaderMap;
+use ureq::{Agent, Proxy};
 
 use super::retry::Failure;
 
@@ -59,13 +59,15 @@ impl Stream {
     pub(super) fn start(
         agent: &Agent,
         url: String,
+        proxy: Option<Proxy>,
         headers: Vec<(&'static str, String)>,
         stall: Duration,
     ) -> Result<Self, Failure> {
         let (sender, messages) = sync_channel(WAITING);
         let agent = agent.clone();
         let request = move || {
-            let last = receive(&agent, &url, headers, &sender).err().unwrap_or(StreamMessage::End);
+            let last =
+                receive(&agent, &url, proxy, headers, &sender).err().unwrap_or(StreamMessage::End);
             // An error means that the stream was dropped.
             let _ = sender.send(last);
         };
@@ -124,10 +126,11 @@ impl Stream {
 fn receive(
     agent: &Agent,
     url: &str,
+    proxy: Option<Proxy>,
     headers: Vec<(&'static str, String)>,
     sender: &SyncSender<StreamMessage>,
 ) -> Result<(), StreamMessage> {
-    let mut request = agent.get(url);
+    let mut request = agent.get(url).config().proxy(proxy).build();
     for (name, value) in headers {
         request = request.header(name, value);
     }

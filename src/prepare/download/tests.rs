@@ -41,7 +41,7 @@ impl Run {
     }
 }
 
-/// Runs the stage without proxy and without pauses, in the given context.
+/// Runs the stage without pauses, in the given context.
 fn run_in(context: &Context, parameters: &Value) -> Run {
     run_as(|_| None, context, parameters)
 }
@@ -57,7 +57,7 @@ fn run_as(variable: fn(&str) -> Option<OsString>, context: &Context, parameters:
         context.stop_point()
     };
     let (credentials, _) = Credentials::of_the_user(variable);
-    let client = Client::new(&download, None, credentials).expect("a client");
+    let client = Client::new(&download, credentials).expect("a client");
     let result = Downloader { stage: &download, context, client, pause: &pause }.run();
     Run { result, pauses: pauses.take(), notes: notes(context) }
 }

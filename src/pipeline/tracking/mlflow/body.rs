@@ -1,15 +1,17 @@
 //! What is written to MLflow: names that it takes, values within its limits, requests of bounded size. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
+
+use crate::digest::Encoder;
 
 /// The most entries of a request (MAX_METRICS_PER_BATCH and MAX_PARAMS_TAGS_PER_BATCH in mlflow/utils/validation.py).
 const MOST_METRICS: usize = 1000;
 const MOST_WORDS: usize = 100;
 /// The most bytes of the entries of a request; MLflow refuses a request of more than 1,000,000.
 const MOST_BYTES: usize = 800_000;
-/// The longest names and values.
+/// The longest names and values, in letters: MLflow counts code points (_validate_length_limit in the same file).
 const LONGEST_NAME: usize = 250;
 const LONGEST_PARAMETER: usize = 6000;
 const LONGEST_TAG: usize = 5000;
@@ -40,13 +42,43 @@ pub(super) fn name(text: &str) -> String {
         part => part.chars().map(letter).collect(),
     });
     let name = parts.collect::<Vec<_>>().join("/");
-    // What is cut off must not end with a slash.
-    shortened(&name, LONGEST_NAME).trim_end_matches('/').to_owned()
+    shortened_name(&name, LONGEST_NAME).to_owned()
 }
 
-/// The beginning of a text: at most this many bytes.
+/// The beginning of a name: at most this many letters.
+fn shortened_name(name: &str, most: usize) -> &str {
+    match shortened(name, most) {
+        whole if whole.len() == name.len() => whole,
+        // The last part must not be empty, `.` or `..`.
+        cut => match cut.trim_end_matches(['/', '.']) {
+            "" => "_",
+            cut => cut,
+        },
+    }
+}
+
+/// The names of these texts on the server, as [`name`] makes them. Of those that would become one, each that was changed
+/// ends with a hash of what it was. This does not depend on their order.
+pub(super) fn names<'t>(texts: impl IntoIterator<Item = &'t str>) -> HashMap<&'t str, String> {
+    let texts: BTreeSet<&str> = texts.into_iter().collect();
+    let mut uses: HashMap<String, usize> = HashMap::new();
+    for text in &texts {
+        *uses.entry(name(text)).or_default() += 1;
+    }
+    let distinct = |text: &'t str| {
+        let plain = name(text);
+        if plain == text || uses.get(&plain) == Some(&1) {
+            return (text, plain);
+        }
+        let hash = &Encoder::new("mlflow name").text(text).finish().to_string()[..8];
+        (text, format!("{}-{hash}", shortened_name(&plain, LONGEST_NAME - hash.len() - 1)))
+    };
+    texts.into_iter().map(distinct).collect()
+}
+
+/// The beginning of a text: at most this many letters.
 fn shortened(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
+    text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end])
 }
 
 /// A number in JSON, which does not have all of them.
@@ -87,7 +119,8 @@ pub(super) fn log_batches(
 }
 
 fn words(words: &Words, longest: usize) -> Vec<Value> {
-    let entry = |(key, value): (&String, &String)| json!({"key": name(key), "value": shortened(value, longest)});
+    let names = names(words.keys().map(String::as_str));
+    let entry = |(key, value): (&String, &String)| json!({"key": names[key.as_str()], "value": shortened(value, longest)});
     words.iter().map(entry).collect()
 }
 
@@ -148,8 +181,36 @@ mod tests {
         ] {
             assert_eq!(name(text), expected, "{text}");
         }
-        assert_eq!(name(&"ä".repeat(200)).len(), 250);
+        assert_eq!(name(&"ä".repeat(300)).chars().count(), 250);
         assert_eq!(name(&format!("{}/b", "a".repeat(249))).len(), 249);
+        assert_eq!(name(&format!("{}/..b", "a".repeat(247))).len(), 247);
+        assert_eq!(name(&".".repeat(300)), "_");
+    }
+
+    #[test]
+    fn names_that_would_become_one_stay_apart() {
+        let long = |end: &str| format!("{}{end}", "n".repeat(250));
+        let (one, two) = (long("1"), long("2"));
+        let texts = ["top@1", "top_1", "top#1", "a@b", &one, &two];
+        let found = names(texts);
+        assert_eq!(found, names(texts.into_iter().rev()));
+        assert_eq!((found["top_1"].as_str(), found["a@b"].as_str()), ("top_1", "a_b"));
+        for text in ["top@1", "top#1"] {
+            assert!(found[text].starts_with("top_1-"), "{found:?}");
+        }
+        let distinct: BTreeSet<&String> = found.values().collect();
+        assert_eq!(distinct.len(), texts.len(), "{found:?}");
+        for name in found.values() {
+            assert!(name.len() <= 250 && super::name(name) == *name, "{name}");
+        }
+    }
+
+    #[test]
+    fn long_values_are_cut_by_letters() {
+        let words = Words::from([("p".to_owned(), "ä".repeat(7000))]);
+        let requests = log_batches("r", &words, &Words::new(), &[]);
+        let value = requests[0]["params"][0]["value"].as_str().expect("a text");
+        assert_eq!(value.chars().count(), 6000);
     }
 
     #[test]
@@ -198,7 +259,7 @@ mod tests {
         fn every_text_becomes_a_name_that_is_taken(text in any::<String>(), made in "[./a]*") {
             for text in [text, made] {
                 let name = name(&text);
-                prop_assert!(!name.is_empty() && name.len() <= 250);
+                prop_assert!(!name.is_empty() && name.chars().count() <= 250);
                 prop_assert!(name.split('/').all(|part| !matches!(part, "" | "." | "..")));
                 prop_assert_eq!(&super::name(&name), &name);
             }

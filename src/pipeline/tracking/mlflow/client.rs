@@ -1,11 +1,13 @@
 //! Requests to an MLflow server over its REST API, and what their failures mean.
 
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pipeline_prepare::certificates::tls_config;
+use pipeline_prepare::proxy::proxy_for;
 use pipeline_stages::message::VERSION;
 use pipeline_stages::url::{WebUrl, masked};
 use serde_json::Value;
@@ -32,6 +34,8 @@ pub(super) struct Client {
     address: String,
     /// The header that says who asks. Never shown.
     login: Option<HeaderValue>,
+    /// What a user who was denied access should look at.
+    hint: String,
 }
 
 /// Why a request failed.
@@ -46,8 +50,12 @@ pub(super) struct Failure {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FailureKind {
-    /// Another try may succeed.
-    Passing,
+    /// The server does not answer. Another try may succeed.
+    Unreachable,
+    /// The server has no time for it. Another try may succeed.
+    Busy,
+    /// The server failed. Another try may succeed, or this request always fails.
+    Faulty,
     /// This request is wrong for this server.
     Lasting,
     /// Every request will fail.
@@ -55,6 +63,14 @@ pub(super) enum FailureKind {
 }
 
 impl Failure {
+    /// Whether other requests to the server may succeed now.
+    pub(super) fn is_of_one_request(&self) -> bool {
+        match self.kind {
+            FailureKind::Busy | FailureKind::Faulty | FailureKind::Lasting => true,
+            FailureKind::Unreachable | FailureKind::ForAll => false,
+        }
+    }
+
     pub(super) fn new(kind: FailureKind, reason: impl Into<String>) -> Self {
         Self { kind, reason: reason.into(), code: String::new() }
     }
@@ -71,11 +87,13 @@ impl Client {
             .max_redirects(0)
             .user_agent(format!("pipeline/{VERSION}"))
             .tls_config(tls)
+            .proxy(proxy_for(server).map_err(|error| for_all(format!("{error:#}")))?)
             .timeout_connect(Some(CONNECT))
             .build();
-        let login = login(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let (login, hint) = login(variable).map_err(for_all)?;
         let address = server.to_string().trim_end_matches('/').to_owned();
-        Ok(Self { agent: config.into(), address, login: login.map_err(for_all)? })
+        Ok(Self { agent: config.into(), address, login, hint })
     }
 
     /// Reads something.
@@ -106,6 +124,8 @@ impl Client {
     pub(super) fn put(&self, path: &str, bytes: Vec<u8>, limit: Duration) -> Result<(), Failure> {
         let request = ureq::http::Request::put(self.url(path))
             .header("content-type", "application/octet-stream")
+            // A server that fails before it has read a file closes the connection: the next request must not use it.
+            .header("connection", "close")
             .body(bytes);
         self.send(request, limit).map(drop)
     }
@@ -142,30 +162,45 @@ impl Client {
         }
         let body = response.body_mut().with_config().limit(MOST_BYTES).lossy_utf8(true);
         let text = body.read_to_string().map_err(|error| describe(&error))?;
-        read_answer(status, &text, self.login.is_some())
+        read_answer(status, &text, self.login.is_some(), &self.hint)
     }
 }
 
-/// The header of a login. MLflow's client, too, prefers a user name to a token.
+/// The header of a login, and what to look at where it is not accepted. MLflow's client, too, prefers a user name to a token.
 ///
 /// # Errors
 /// Where a header cannot have it. Does not repeat it.
-fn login(variable: impl Fn(&str) -> Option<String>) -> Result<Option<HeaderValue>, String> {
-    let (text, names) = match (variable(USERNAME), variable(PASSWORD), variable(TOKEN)) {
+fn login(
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<(Option<HeaderValue>, String), String> {
+    let text = |name: &str| {
+        let text = variable(name).map(OsString::into_string).transpose();
+        text.map_err(|_| format!("{name} is not UTF-8"))
+    };
+    let (text, used) = match (text(USERNAME)?, text(PASSWORD)?, text(TOKEN)?) {
         (Some(name), Some(password), _) => {
-            (format!("Basic {}", STANDARD.encode(format!("{name}:{password}"))), USERNAME)
+            let basic = STANDARD.encode(format!("{name}:{password}"));
+            (format!("Basic {basic}"), format!("{USERNAME} and {PASSWORD}"))
         }
-        (_, _, Some(token)) => (format!("Bearer {token}"), TOKEN),
-        _ => return Ok(None),
+        (_, _, Some(token)) => (format!("Bearer {token}"), TOKEN.to_owned()),
+        (Some(_), None, None) => {
+            return Ok((None, format!("{USERNAME} is set, but {PASSWORD} is not")));
+        }
+        (None, Some(_), None) => {
+            return Ok((None, format!("{PASSWORD} is set, but {USERNAME} is not")));
+        }
+        (None, None, None) => {
+            return Ok((None, format!("it needs a login: {USERNAME} and {PASSWORD}, or {TOKEN}")));
+        }
     };
     let mut header = HeaderValue::try_from(text)
-        .map_err(|_| format!("{names} has a letter that a request cannot have"))?;
+        .map_err(|_| format!("{used} has a letter that a request cannot have"))?;
     header.set_sensitive(true);
-    Ok(Some(header))
+    Ok((Some(header), format!("the login of {used} is not accepted")))
 }
 
 /// What an answer means.
-fn read_answer(status: u16, text: &str, has_login: bool) -> Result<Value, Failure> {
+fn read_answer(status: u16, text: &str, has_login: bool, hint: &str) -> Result<Value, Failure> {
     let value: Option<Value> = serde_json::from_str(text).ok().filter(Value::is_object);
     if matches!(status, 200..=299) {
         // An artifact is answered with an object, too; an empty answer is one.
@@ -183,13 +218,7 @@ fn read_answer(status: u16, text: &str, has_login: bool) -> Result<Value, Failur
     let message = if message.is_empty() { message } else { format!(": {message}") };
     let code = of_error("error_code").unwrap_or_default().to_owned();
     let (kind, reason) = match status {
-        401 => {
-            let hint = match has_login {
-                true => format!("the login of {USERNAME} or {TOKEN} is not accepted"),
-                false => format!("it needs a login: {USERNAME} and {PASSWORD}, or {TOKEN}"),
-            };
-            (FailureKind::ForAll, format!("access denied (status 401{message}); {hint}"))
-        }
+        401 => (FailureKind::ForAll, format!("access denied (status 401{message}); {hint}")),
         403 => {
             let hint = match has_login {
                 true => "may this user write to the experiment?",
@@ -203,10 +232,10 @@ fn read_answer(status: u16, text: &str, has_login: bool) -> Result<Value, Failur
             FailureKind::ForAll,
             "status 404: MLflow is not at this address, or it is too old".to_owned(),
         ),
-        408 | 425 | 429 | 500..=599 => (
-            FailureKind::Passing,
-            format!("the server is not available (status {status}{message})"),
-        ),
+        408 | 425 | 429 | 502 | 503 | 504 => {
+            (FailureKind::Busy, format!("the server is not available (status {status}{message})"))
+        }
+        500..=599 => (FailureKind::Faulty, format!("the server failed (status {status}{message})")),
         _ => (FailureKind::Lasting, format!("the server refused it (status {status}{message})")),
     };
     Err(Failure { kind, reason, code })
@@ -218,18 +247,20 @@ fn describe(error: &ureq::Error) -> Failure {
         ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
             (FailureKind::ForAll, format!("no secure connection: {error}"))
         }
-        ureq::Error::Io(error) => (FailureKind::Passing, format!("the connection failed: {error}")),
+        ureq::Error::Io(error) => {
+            (FailureKind::Unreachable, format!("the connection failed: {error}"))
+        }
         ureq::Error::Timeout(_) => {
-            (FailureKind::Passing, "the server did not answer in time".to_owned())
+            (FailureKind::Unreachable, "the server did not answer in time".to_owned())
         }
         ureq::Error::HostNotFound => (
-            FailureKind::Passing,
+            FailureKind::Unreachable,
             "the host was not found, or the network is not available".to_owned(),
         ),
         error @ (ureq::Error::ConnectionFailed
         | ureq::Error::Protocol(_)
         | ureq::Error::BodyStalled
-        | ureq::Error::ConnectProxyFailed(_)) => (FailureKind::Passing, error.to_string()),
+        | ureq::Error::ConnectProxyFailed(_)) => (FailureKind::Unreachable, error.to_string()),
         error => (FailureKind::Lasting, error.to_string()),
     };
     Failure::new(kind, reason)
@@ -237,22 +268,33 @@ fn describe(error: &ureq::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     #[test]
     fn a_login_is_that_of_mlflows_own_client() {
         let with = |set: &[(&str, &str)]| {
             let find = |name: &str| set.iter().find(|(other, _)| *other == name);
-            let login = login(|name| find(name).map(|(_, value)| (*value).to_owned()));
-            login.map(|login| login.map(|header| header.to_str().unwrap_or_default().to_owned()))
+            let login = login(|name| find(name).map(|(_, value)| OsString::from(value)));
+            login.map(|(login, hint)| match login {
+                Some(header) => header.to_str().unwrap_or_default().to_owned(),
+                None => hint,
+            })
         };
-        assert_eq!(with(&[]), Ok(None));
-        assert_eq!(with(&[(USERNAME, "ann")]), Ok(None));
-        let basic = Ok(Some("Basic YW5uOnMzY3JldA==".to_owned()));
+        let needed = "it needs a login: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN";
+        assert_eq!(with(&[]), Ok(needed.to_owned()));
+        let missing = "MLFLOW_TRACKING_USERNAME is set, but MLFLOW_TRACKING_PASSWORD is not";
+        assert_eq!(with(&[(USERNAME, "ann")]), Ok(missing.to_owned()));
+        let missing = "MLFLOW_TRACKING_PASSWORD is set, but MLFLOW_TRACKING_USERNAME is not";
+        assert_eq!(with(&[(PASSWORD, "s3cret")]), Ok(missing.to_owned()));
+        let basic = Ok("Basic YW5uOnMzY3JldA==".to_owned());
         assert_eq!(with(&[(USERNAME, "ann"), (PASSWORD, "s3cret"), (TOKEN, "t")]), basic);
-        assert_eq!(with(&[(TOKEN, "t")]), Ok(Some("Bearer t".to_owned())));
+        assert_eq!(with(&[(TOKEN, "t")]), Ok("Bearer t".to_owned()));
         let refused = with(&[(TOKEN, "s3cret\nX-Other: 1")]).expect_err("a line break");
         assert!(refused.contains(TOKEN) && !refused.contains("s3cret"), "{refused}");
+        let broken = |name: &str| (name == TOKEN).then(|| OsString::from_vec(vec![b't', 0xff]));
+        assert_eq!(login(broken).expect_err("not UTF-8"), "MLFLOW_TRACKING_TOKEN is not UTF-8");
     }
 
     #[test]
@@ -262,17 +304,24 @@ mod tests {
             (400, exists, FailureKind::Lasting, "(status 400: It exists)"),
             (404, exists, FailureKind::Lasting, "status 404"),
             (404, "<html>", FailureKind::ForAll, "not at this address"),
-            (401, "You are not", FailureKind::ForAll, "MLFLOW_TRACKING_PASSWORD"),
+            (401, "You are not", FailureKind::ForAll, "(status 401); the hint"),
             (403, "", FailureKind::ForAll, "--allowed-hosts"),
-            (429, "", FailureKind::Passing, "status 429"),
-            (500, "{}", FailureKind::Passing, "status 500"),
+            (429, "", FailureKind::Busy, "status 429"),
+            (503, "", FailureKind::Busy, "status 503"),
+            (500, "{}", FailureKind::Faulty, "status 500"),
+            (507, "{}", FailureKind::Faulty, "status 507"),
             (200, "<html>", FailureKind::ForAll, "not that of MLflow"),
         ] {
-            let failure = read_answer(status, text, false).expect_err("a failure");
+            let failure = read_answer(status, text, false, "the hint").expect_err("a failure");
             assert_eq!(failure.kind, kind, "{status} {text}: {failure:?}");
             assert!(failure.reason.contains(words), "{failure:?}");
         }
-        assert_eq!(read_answer(400, exists, false).expect_err("").code, "RESOURCE_ALREADY_EXISTS");
-        assert!(read_answer(200, "", false).is_ok() && read_answer(200, "{}", false).is_ok());
+        assert_eq!(
+            read_answer(400, exists, false, "").expect_err("").code,
+            "RESOURCE_ALREADY_EXISTS"
+        );
+        assert!(
+            read_answer(200, "", false, "").is_ok() && read_answer(200, "{}", false, "").is_ok()
+        );
     }
 }

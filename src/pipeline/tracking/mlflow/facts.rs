@@ -3,7 +3,7 @@
 use pipeline_stages::url::blanked;
 
 use super::body::Words;
-use super::server::{CACHE, KEY};
+use super::server::{ARTIFACT, CACHE, KEY};
 use crate::digest::Encoder;
 use crate::history::Commit;
 use crate::key::KeyPart;
@@ -72,7 +72,7 @@ impl Facts {
         let mut add = |name: &str, value: String| drop(tags.insert(name.to_owned(), value));
         add(KEY, record.key.to_string());
         add(CACHE, self.cache.clone());
-        add("pipeline.artifact", record.output.digest.to_string());
+        add(ARTIFACT, record.output.digest.to_string());
         add("pipeline.version", record.version.clone());
         add("pipeline.host", record.host.clone());
         if let Some(ran_on) = &record.ran_on {

@@ -14,9 +14,11 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pipeline_stages::url::{WebUrl, blanked};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::result::{StageResult, is_tracked};
 use super::tracker::{NotSent, Scene, Sent, Tracker};
@@ -27,14 +29,17 @@ use crate::progress::Reporter;
 use crate::stage_name::StageName;
 use crate::visible;
 use body::Words;
-use client::{Failure, FailureKind};
+use client::Failure;
 use facts::Facts;
 use queue::{Ended, Message, Queue, Undelivered};
 use sender::Sender;
-use server::{Found, NewRun, Server};
+use server::{Files, NewRun, Server};
 
-/// How long the end of a run waits for what is not sent yet.
+/// How long the end of a run waits for what is not sent yet, and how long after somebody asked to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
+const SHORT_PATIENCE: Duration = Duration::from_secs(2);
+/// Two signals within this time are one request to stop, as for the stages.
+const ECHO: Duration = Duration::from_millis(250);
 
 /// An MLflow server.
 pub(super) struct Mlflow {
@@ -78,36 +83,37 @@ impl Tracker for Mlflow {
                 None
             }
         };
-        Box::new(Live { name, queue, idle: server, resend, wanted: HashMap::new() })
+        Box::new(Live { name, queue, idle: server, resend, wanted: HashMap::new(), stopping: None })
     }
 
     fn send(&mut self, result: &StageResult) -> Result<Sent, NotSent> {
         let Self { server, facts, .. } = self;
         let server = server.as_mut().map_err(|failure| NotSent::from(failure.clone()))?;
         let record = &result.record;
-        let key = record.key.to_string();
-        if let Found::Complete = server.find(&key, &facts.cache)? {
-            return Ok(Sent::Before);
-        }
         let start = record.finished as f64 - record.seconds.max(0.0);
         let tags = facts.tags_of(result);
-        let mut run = server.open(&NewRun {
+        let opened = server.open(&NewRun {
             name: result.stage.as_str(),
-            key,
+            key: record.key.to_string(),
+            artifact: Some(record.output.digest.to_string()),
             cache: &facts.cache,
             start: (start.max(0.0) * 1000.0) as u64,
             parameters: result.parameters(),
             tags: Words::new(),
         })?;
-        server.complete(&mut run, result, &tags)?;
-        Ok(Sent::Now)
+        let Some(mut run) = opened else { return Ok(Sent::Before) };
+        server.finish(&mut run, result, tags)?;
+        let mut files = Files::new(run, result);
+        // The numbers have arrived: others can arrive too.
+        let not_sent = |Failure { reason, .. }| NotSent { reason, is_for_all: false };
+        while !server.put_next(&mut files).map_err(not_sent)? {}
+        Ok(Sent::Now { left_out: files.refused })
     }
 }
 
 impl From<Failure> for NotSent {
-    fn from(Failure { kind, reason, .. }: Failure) -> Self {
-        // Without the server, the next result does not arrive either.
-        Self { reason, is_for_all: kind != FailureKind::Lasting }
+    fn from(failure: Failure) -> Self {
+        Self { is_for_all: !failure.is_of_one_request(), reason: failure.reason }
     }
 }
 
@@ -120,6 +126,8 @@ struct Live {
     resend: String,
     /// The stages that run, each with whether it has something for the server.
     wanted: HashMap<StageName, bool>,
+    /// When somebody asked the run to stop.
+    stopping: Option<Instant>,
 }
 
 impl Live {
@@ -149,7 +157,12 @@ impl Live {
             // Nothing was to be sent.
             return;
         }
-        if let Some(Undelivered { stages, values, reason }) = self.queue.finish(PATIENCE) {
+        let patience = if self.stopping.is_some() { SHORT_PATIENCE } else { PATIENCE };
+        let undelivered = self.queue.finish(patience, further_signal(self.stopping));
+        for what in self.queue.left_out() {
+            warn(&format!("warning: {} did not take {what}", self.name));
+        }
+        if let Some(Undelivered { stages, values, reason }) = undelivered {
             let (name, resend) = (&self.name, &self.resend);
             let count = |count: usize, one: &str| match count {
                 1 => format!("1 {one}"),
@@ -165,9 +178,26 @@ impl Live {
             let text = format!(
                 "warning: {name} did not get everything of {what}: {reason}\nwarning: `{resend}` sends the results that it does not have"
             );
-            // Where standard error is closed, nobody reads it.
-            let _ = writeln!(io::stderr(), "{}", visible::text(&text));
+            warn(&text);
         }
+    }
+}
+
+fn warn(text: &str) {
+    // Where standard error is closed, nobody reads it.
+    let _ = writeln!(io::stderr(), "{}", visible::text(text));
+}
+
+/// Whether somebody asks from now on to stop. The echo of an earlier request does not count.
+fn further_signal(stopping: Option<Instant>) -> impl FnMut() -> bool {
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // Without it, the end is only not shortened.
+        let _ = signal_hook::flag::register(signal, Arc::clone(&asked));
+    }
+    move || {
+        let is_asked = asked.swap(false, Ordering::Relaxed);
+        is_asked && stopping.is_none_or(|stopping| stopping.elapsed() > ECHO)
     }
 }
 
@@ -205,6 +235,7 @@ impl Reporter for Live {
                 };
                 self.end(stage, ended);
             }
+            RunEvent::Stopping => self.stopping = Some(Instant::now()),
             RunEvent::Done { .. } => self.done(),
             _ => {}
         }

@@ -13,6 +13,8 @@ use crate::stage_name::StageName;
 const MOST_VALUES: usize = 50_000;
 /// How long values are collected before they are sent.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the end of a run looks whether somebody asked to stop.
+const POLL: Duration = Duration::from_millis(50);
 
 /// What happened to a stage.
 #[derive(Debug)]
@@ -68,6 +70,8 @@ struct State {
     failure: Option<String>,
     /// Why something will not be delivered: the first reason.
     refusal: Option<String>,
+    /// What the server did not take, although everything else arrived.
+    left_out: Vec<String>,
     /// By when everything must be sent, once the run has ended.
     deadline: Option<Instant>,
     /// Whether nothing more will be sent.
@@ -80,6 +84,13 @@ pub(super) struct Undelivered {
     pub(super) stages: usize,
     pub(super) values: usize,
     pub(super) reason: String,
+}
+
+impl State {
+    fn take(&mut self) -> Vec<Message> {
+        self.values = 0;
+        std::mem::take(&mut self.messages)
+    }
 }
 
 impl Queue {
@@ -121,8 +132,12 @@ impl Queue {
         if state.messages.is_empty() {
             return None;
         }
-        state.values = 0;
-        Some(std::mem::take(&mut state.messages))
+        Some(state.take())
+    }
+
+    /// Takes the messages that wait now.
+    pub(super) fn take_now(&self) -> Vec<Message> {
+        self.state().take()
     }
 
     /// Lets values collect for a while, unless the run has ended.
@@ -158,20 +173,36 @@ impl Queue {
         self.state().refusal.get_or_insert_with(|| reason.to_owned());
     }
 
+    /// Remembers what the server did not take.
+    pub(super) fn leave_out(&self, what: impl IntoIterator<Item = String>) {
+        self.state().left_out.extend(what);
+    }
+
+    /// What the server did not take.
+    pub(super) fn left_out(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().left_out)
+    }
+
     /// Nothing more will be sent.
     pub(super) fn done(&self) {
         self.state().is_done = true;
         self.changed.notify_all();
     }
 
-    /// The run has ended: waits until everything is sent, at most so long.
-    pub(super) fn finish(&self, limit: Duration) -> Option<Undelivered> {
+    /// The run has ended: waits until everything is sent, at most so long, and not after somebody asked to stop.
+    pub(super) fn finish(
+        &self,
+        limit: Duration,
+        mut is_asked: impl FnMut() -> bool,
+    ) -> Option<Undelivered> {
+        let deadline = Instant::now() + limit;
         let mut state = self.state();
-        state.deadline = Some(Instant::now() + limit);
+        state.deadline = Some(deadline);
         self.changed.notify_all();
-        let is_working = |state: &mut State| !state.is_done;
-        let waited = self.changed.wait_timeout_while(state, limit, is_working);
-        let state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        while !state.is_done && Instant::now() < deadline && !is_asked() {
+            let waited = self.changed.wait_timeout(state, POLL);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
         let (stages, values) = (state.open.len(), state.dropped);
         let slow = || "the server did not take everything in time".to_owned();
         let reason =
@@ -195,14 +226,28 @@ mod tests {
         for step in 0..MOST_VALUES as u64 + 7 {
             queue.add(value(step), true);
         }
-        let undelivered = queue.finish(Duration::from_millis(1)).expect("something");
+        let undelivered = queue.finish(Duration::from_millis(1), || false).expect("something");
         assert_eq!((undelivered.stages, undelivered.values), (1, 7));
         assert!(undelivered.reason.contains("in time"));
         assert_eq!(queue.take().map(|messages| messages.len()), Some(MOST_VALUES));
         assert!(queue.take().is_none(), "the run has ended");
         queue.delivered(&"a".parse().expect("a name"));
         queue.done();
-        let undelivered = queue.finish(Duration::from_secs(60)).expect("the values");
+        let undelivered = queue.finish(Duration::from_secs(60), || false).expect("the values");
         assert_eq!((undelivered.stages, undelivered.values), (0, 7));
+    }
+
+    #[test]
+    fn the_end_waits_no_longer_than_somebody_wants() {
+        let queue = Queue::default();
+        queue.add(value(1), true);
+        let (start, mut asked) = (Instant::now(), 0);
+        let is_asked = || {
+            asked += 1;
+            asked > 3
+        };
+        let undelivered = queue.finish(Duration::from_secs(60), is_asked).expect("the stage");
+        assert_eq!(undelivered.stages, 1);
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     }
 }

@@ -1,6 +1,7 @@
 //! The thread that sends what happens in a run. It tries again while the run goes on, and gives up soon after its end.
+//! Numbers first: files are sent, one by one, when nothing else waits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use super::body::{self, Metric};
 use super::client::{Failure, FailureKind, REQUEST};
 use super::facts::Facts;
 use super::queue::{Ended, Message, Queue};
-use super::server::{NewRun, OpenRun, Server};
+use super::server::{Files, NewRun, OpenRun, Server};
 use crate::cache::Cache;
 use crate::history::Commit;
 use crate::key::StageKey;
@@ -19,6 +20,8 @@ use crate::tracking::result::{StageResult, is_tracked, parameters_in_words};
 /// The first and the longest time between two tries while the run goes on.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How often a request is tried at which the server itself fails.
+const MOST_TRIES: u32 = 3;
 /// How often a request is tried after the end of the run, and the time between.
 const LAST_TRIES: u32 = 3;
 const LAST_WAIT: Duration = Duration::from_millis(300);
@@ -34,6 +37,8 @@ pub(super) struct Sender {
     /// What Git says of it, once somebody asked.
     commit: Option<Option<Commit>>,
     stages: HashMap<StageName, Stage>,
+    /// What is sent when nothing else waits.
+    files: VecDeque<StageFiles>,
     /// Whether nothing is sent any more.
     has_given_up: bool,
 }
@@ -45,8 +50,20 @@ struct Stage {
     run: Option<OpenRun>,
     /// What was measured and not sent yet.
     metrics: Vec<Metric>,
-    /// Whether something of it was refused.
+    /// Whether something of it did not arrive.
+    is_incomplete: bool,
+    /// Whether it did not get a run.
     is_refused: bool,
+}
+
+/// The files of a stage that has ended.
+struct StageFiles {
+    stage: StageName,
+    files: Files,
+    /// Whether something else of the stage did not arrive.
+    is_incomplete: bool,
+    /// How often the next file was tried in vain.
+    tries: u32,
 }
 
 /// How a stage began.
@@ -65,13 +82,29 @@ impl Sender {
         cache: Arc<Cache>,
         folder: PathBuf,
     ) -> Self {
-        let stages = HashMap::new();
-        Self { queue, server, facts, cache, folder, commit: None, stages, has_given_up: false }
+        Self {
+            queue,
+            server,
+            facts,
+            cache,
+            folder,
+            commit: None,
+            stages: HashMap::new(),
+            files: VecDeque::new(),
+            has_given_up: false,
+        }
     }
 
     /// Sends until the run has ended.
     pub(super) fn run(mut self) {
-        while let Some(messages) = self.queue.take() {
+        loop {
+            let messages = match self.files.is_empty() {
+                true => match self.queue.take() {
+                    Some(messages) => messages,
+                    None => break,
+                },
+                false => self.queue.take_now(),
+            };
             for message in messages {
                 self.handle(message);
             }
@@ -79,7 +112,9 @@ impl Sender {
             for stage in stages {
                 self.send_values(&stage);
             }
-            self.queue.collect();
+            if !self.send_file() {
+                self.queue.collect();
+            }
         }
         self.queue.done();
     }
@@ -90,7 +125,13 @@ impl Sender {
                 let seed = setup.seed;
                 let parameters = parameters_in_words(&stage, seed, setup.parameters.iter());
                 let start = Start { key, kind, parameters, at };
-                let new = Stage { start, run: None, metrics: Vec::new(), is_refused: false };
+                let new = Stage {
+                    start,
+                    run: None,
+                    metrics: Vec::new(),
+                    is_incomplete: false,
+                    is_refused: false,
+                };
                 self.stages.insert(stage.clone(), new);
                 if is_tracked(setup.output) {
                     self.open(&stage);
@@ -103,10 +144,24 @@ impl Sender {
             }
             Message::End { stage, ended, at } => {
                 self.send_values(&stage);
-                self.end(&stage, ended, at);
-                let refused = self.stages.remove(&stage).is_some_and(|stage| stage.is_refused);
-                if !refused && !self.has_given_up {
-                    self.queue.delivered(&stage);
+                // The server may have recovered.
+                if let Some(open) = self.stages.get_mut(&stage)
+                    && std::mem::take(&mut open.is_refused)
+                {
+                    self.open(&stage);
+                }
+                let result = self.end(&stage, ended, at);
+                let Some(Stage { run, is_incomplete, .. }) = self.stages.remove(&stage) else {
+                    return;
+                };
+                match (result, run) {
+                    _ if self.has_given_up => {}
+                    (Some(result), Some(run)) => {
+                        let files = Files::new(run, &result);
+                        self.files.push_back(StageFiles { stage, files, is_incomplete, tries: 0 });
+                    }
+                    _ if is_incomplete => {}
+                    _ => self.queue.delivered(&stage),
                 }
             }
         }
@@ -124,6 +179,7 @@ impl Sender {
             name: stage.as_str(),
             key: start.key.to_string(),
             cache: &self.facts.cache,
+            artifact: None,
             start: start.at,
             parameters: start.parameters.clone(),
             tags: self.facts.tags(stage, start.kind, commit.as_ref()),
@@ -132,10 +188,15 @@ impl Sender {
         match opened {
             Ok(run) => {
                 if let Some(open) = self.stages.get_mut(stage) {
-                    open.run = Some(run);
+                    open.run = run;
                 }
             }
-            Err(failure) => self.failed(stage, &failure),
+            Err(failure) => {
+                if let Some(open) = self.stages.get_mut(stage) {
+                    open.is_refused = true;
+                }
+                self.failed(stage, &failure);
+            }
         }
     }
 
@@ -146,55 +207,99 @@ impl Sender {
         self.open(stage);
         let Some(open) = self.stages.get_mut(stage) else { return };
         let metrics = std::mem::take(&mut open.metrics);
-        let Some(run) = open.run.as_mut().filter(|_| !self.has_given_up && !open.is_refused) else {
-            return;
-        };
+        let Some(run) = open.run.as_mut().filter(|_| !self.has_given_up) else { return };
         let sent = Self::persist(&self.queue, &mut self.server, |server| server.add(run, &metrics));
         if let Err(failure) = sent {
             self.failed(stage, &failure);
         }
     }
 
-    fn end(&mut self, stage: &StageName, ended: Ended, at: u64) {
-        if self.has_given_up {
-            return;
-        }
-        let Some(open) = self.stages.get_mut(stage).filter(|open| !open.is_refused) else { return };
-        let Some(run) = open.run.as_mut() else { return };
+    /// Sends how a stage ended. Returns its result if all but its files has arrived.
+    fn end(&mut self, stage: &StageName, ended: Ended, at: u64) -> Option<StageResult> {
+        let run = self.stages.get_mut(stage)?.run.as_mut().filter(|_| !self.has_given_up)?;
         let (queue, server) = (&self.queue, &mut self.server);
         let sent = match ended {
-            Ended::Result(key) => {
-                let Some(record) = self.cache.usable(&key) else {
+            Ended::Result(key) => match self.cache.usable(&key) {
+                Some(record) => {
+                    let folder = self.cache.artifact(&record.output.digest);
+                    let commit = self.commit.clone().flatten();
+                    let result = StageResult { stage: stage.clone(), record, folder, commit };
+                    let tags = self.facts.tags_of(&result);
+                    let finish = |server: &mut Server| server.finish(run, &result, tags.clone());
+                    Self::persist(queue, server, finish).map(|()| Some(result))
+                }
+                None => {
                     let reason = "the result is no longer in the cache";
-                    return self.failed(stage, &Failure::new(FailureKind::Lasting, reason));
-                };
-                let folder = self.cache.artifact(&record.output.digest);
-                let commit = self.commit.clone().flatten();
-                let result = StageResult { stage: stage.clone(), record, folder, commit };
-                let tags = self.facts.tags_of(&result);
-                Self::persist(queue, server, |server| server.complete(run, &result, &tags))
+                    Err(Failure::new(FailureKind::Lasting, reason))
+                }
+            },
+            Ended::Without { status, tags } => {
+                let end = |server: &mut Server| server.end(run, &tags, status, at);
+                Self::persist(queue, server, end).map(|()| None)
             }
-            Ended::Without { status, tags } => Self::persist(queue, server, |server| {
-                server.tag(run, &tags)?;
-                server.update(run, status, Some(at))
-            }),
         };
-        if let Err(failure) = sent {
+        sent.unwrap_or_else(|failure| {
             self.failed(stage, &failure);
-        }
+            None
+        })
     }
 
-    /// Sends a request again after failures that may pass: as long as the run goes on, and then until the deadline.
+    /// Sends one file of a stage that has ended. Returns whether something else should be sent at once. One that does not
+    /// arrive is tried again after those of other stages.
+    fn send_file(&mut self) -> bool {
+        if self.has_given_up {
+            self.files.clear();
+        }
+        let Some(mut next) = self.files.pop_front() else { return false };
+        let deadline = self.queue.deadline();
+        self.server.set_limit(limit(deadline));
+        let failure = match self.server.put_next(&mut next.files) {
+            Ok(is_complete) => {
+                let refused = std::mem::take(&mut next.files.refused);
+                self.queue
+                    .leave_out(refused.into_iter().map(|it| format!("{it} ({})", next.stage)));
+                self.queue.set_failure(None);
+                if !is_complete {
+                    next.tries = 0;
+                    self.files.push_front(next);
+                } else if !next.is_incomplete {
+                    self.queue.delivered(&next.stage);
+                }
+                return true;
+            }
+            Err(failure) => failure,
+        };
+        self.queue.set_failure(Some(&failure.reason));
+        let counts = match failure.kind {
+            FailureKind::Unreachable | FailureKind::Busy => deadline.is_some(),
+            FailureKind::Faulty => true,
+            FailureKind::Lasting | FailureKind::ForAll => {
+                next.tries = MOST_TRIES;
+                true
+            }
+        };
+        next.tries += u32::from(counts);
+        if next.tries < MOST_TRIES {
+            self.files.push_back(next);
+        } else {
+            self.queue.set_refusal(&failure.reason);
+        }
+        if deadline.is_some() {
+            std::thread::sleep(LAST_WAIT);
+        }
+        false
+    }
+
+    /// Sends a request again after failures that may pass: as long as the run goes on, and then until the deadline. Where the
+    /// server itself fails, a few times only: it may always fail at this request.
     fn persist<T>(
         queue: &Queue,
         server: &mut Server,
         mut send: impl FnMut(&mut Server) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let (mut wait, mut last_tries) = (FIRST_WAIT, 0);
+        let (mut wait, mut tries, mut last_tries) = (FIRST_WAIT, 0, 0);
         loop {
-            let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
-            let limit = queue.deadline().map_or(REQUEST, left).min(REQUEST);
-            server.set_limit(limit.max(Duration::from_millis(1)));
+            server.set_limit(limit(queue.deadline()));
             let failure = match send(server) {
                 Ok(sent) => {
                     queue.set_failure(None);
@@ -203,8 +308,12 @@ impl Sender {
                 Err(failure) => failure,
             };
             queue.set_failure(Some(&failure.reason));
-            if failure.kind != FailureKind::Passing {
-                return Err(failure);
+            match failure.kind {
+                FailureKind::Unreachable | FailureKind::Busy => {}
+                FailureKind::Faulty if tries + 1 < MOST_TRIES => tries += 1,
+                FailureKind::Faulty | FailureKind::Lasting | FailureKind::ForAll => {
+                    return Err(failure);
+                }
             }
             match queue.deadline() {
                 None => {
@@ -222,17 +331,25 @@ impl Sender {
         }
     }
 
-    /// Nothing more of this stage is sent, or nothing more at all.
+    /// Something of this stage did not arrive, or nothing more will.
     fn failed(&mut self, stage: &StageName, failure: &Failure) {
         self.queue.set_refusal(&failure.reason);
-        match failure.kind {
-            FailureKind::Lasting => {
-                if let Some(open) = self.stages.get_mut(stage) {
-                    open.is_refused = true;
-                }
-            }
-            // One that could pass has not, and the run has ended.
-            FailureKind::ForAll | FailureKind::Passing => self.has_given_up = true,
+        // One of no answer that could pass has not, and the run has ended.
+        if !failure.is_of_one_request() {
+            self.has_given_up = true;
+        }
+        if let Some(open) = self.stages.get_mut(stage) {
+            open.is_incomplete = true;
         }
     }
+}
+
+/// How long a request may take.
+fn limit(deadline: Option<Instant>) -> Duration {
+    let limit = deadline.map_or(REQUEST, left).min(REQUEST);
+    limit.max(Duration::from_millis(1))
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }

@@ -1,9 +1,10 @@
 //! The runs of an experiment on an MLflow server: found by the key of their stage, so that none is made twice, and
 //! completed from results.
 //!
-//! The state of a run says whether it is complete: `FINISHED` is the last thing that is sent of one.
+//! A run is complete if it is `FINISHED`, is of the artifact of the result, and nothing of it is missing: that is said last.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pipeline_stages::url::WebUrl;
@@ -18,6 +19,10 @@ pub(super) const KEY: &str = "pipeline.key";
 /// The tag that says which cache a run is of. A run that seems to be running can only be continued for the same one: there, only
 /// one process works on a key.
 pub(super) const CACHE: &str = "pipeline.cache";
+/// The tag that has the digest of the artifact whose numbers a run has.
+pub(super) const ARTIFACT: &str = "pipeline.artifact";
+/// The tag that says whether a result has arrived: `false` before anything is sent of it, and `true` after everything.
+const COMPLETE: &str = "pipeline.complete";
 
 /// A server, and an experiment on it.
 pub(super) struct Server {
@@ -37,14 +42,26 @@ pub(super) struct OpenRun {
     artifacts: Option<String>,
     /// The parameters that it has, which cannot be changed.
     parameters: BTreeSet<String>,
-    /// The last step of each metric.
-    last_steps: HashMap<String, u64>,
+    /// The last value of each metric: its step, and when it was measured.
+    last: HashMap<String, (u64, u64)>,
+    /// Why some of what it was begun with did not arrive. A result brings it again.
+    refusal: Option<Failure>,
+}
+
+/// The files of a result on their way.
+pub(super) struct Files {
+    run: OpenRun,
+    left: VecDeque<(String, PathBuf)>,
+    /// Those that the server refused, with the reasons.
+    pub(super) refused: Vec<String>,
 }
 
 /// What a run is begun with.
 pub(super) struct NewRun<'a> {
     pub(super) name: &'a str,
     pub(super) key: String,
+    /// The artifact, where there is one already.
+    pub(super) artifact: Option<String>,
     pub(super) cache: &'a str,
     /// Milliseconds since 1970, UTC.
     pub(super) start: u64,
@@ -52,13 +69,14 @@ pub(super) struct NewRun<'a> {
     pub(super) tags: Words,
 }
 
-/// What is on the server of a key.
-pub(super) enum Found {
+/// What is on the server of a key, and of an artifact.
+#[derive(Debug)]
+enum Found {
     /// A complete run.
     Complete,
     /// A run that can be continued.
     Incomplete(OpenRun),
-    /// None, or those of others that may still be running.
+    /// None, or those of other artifacts, or of others that may still be running.
     Nothing,
 }
 
@@ -119,30 +137,23 @@ impl Server {
     }
 
     /// Looks for the runs of a key.
-    pub(super) fn find(&mut self, key: &str, cache: &str) -> Result<Found, Failure> {
+    fn find(&mut self, new: &NewRun<'_>) -> Result<Found, Failure> {
         let experiment = self.experiment()?;
-        let found = self.post("runs/search", &body::search(&experiment, KEY, key))?;
+        let found = self.post("runs/search", &body::search(&experiment, KEY, &new.key))?;
         let runs = found.get("runs").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let status = |run: &Value| text(run, &["info", "status"]).unwrap_or_default();
-        if runs.iter().any(|run| status(run) == "FINISHED") {
-            return Ok(Found::Complete);
-        }
-        let own =
-            |run: &&Value| status(run) != "RUNNING" || tag(run, CACHE).as_deref() == Some(cache);
-        runs.iter()
-            .find(own)
-            .map_or(Ok(Found::Nothing), |run| OpenRun::read(run).map(Found::Incomplete))
+        choose(runs, new)
     }
 
-    /// Continues the incomplete run of a key, or begins a new one. Repeated after a failure, it does not make two.
-    pub(super) fn open(&mut self, new: &NewRun<'_>) -> Result<OpenRun, Failure> {
-        let mut run = match self.find(&new.key, new.cache)? {
+    /// Continues the incomplete run of a key, or begins a new one. Repeated after a failure, it does not make two. `None` where
+    /// the artifact has a complete run.
+    pub(super) fn open(&mut self, new: &NewRun<'_>) -> Result<Option<OpenRun>, Failure> {
+        let mut run = match self.find(new)? {
+            Found::Complete => return Ok(None),
             Found::Incomplete(run) => {
                 self.update(&run, "RUNNING", None)?;
                 run
             }
-            // The result is made again, because somebody asked for it.
-            Found::Complete | Found::Nothing => {
+            Found::Nothing => {
                 let experiment = self.experiment()?;
                 let key = Words::from([
                     (KEY.to_owned(), new.key.clone()),
@@ -154,11 +165,16 @@ impl Server {
             }
         };
         let parameters = run.new_parameters(&new.parameters);
-        self.log(&run, &parameters, &new.tags, &[])?;
-        run.parameters.extend(parameters.into_keys());
-        Ok(run)
+        let mut refusal = None;
+        later(self.log(&run, &parameters, &new.tags, &[]), &mut refusal)?;
+        if refusal.is_none() {
+            run.parameters.extend(parameters.into_keys());
+        }
+        run.refusal = refusal;
+        Ok(Some(run))
     }
 
+    /// Sends all this. A request that the server refuses does not hold up the others.
     fn log(
         &self,
         run: &OpenRun,
@@ -166,10 +182,11 @@ impl Server {
         tags: &Words,
         metrics: &[Metric],
     ) -> Result<(), Failure> {
+        let mut refusal = None;
         for request in body::log_batches(&run.id, parameters, tags, metrics) {
-            self.post("runs/log-batch", &request)?;
+            later(self.post("runs/log-batch", &request).map(drop), &mut refusal)?;
         }
-        Ok(())
+        refusal.map_or(Ok(()), Err)
     }
 
     /// Adds what was measured. What the run has already, from before it was interrupted, is left out.
@@ -181,18 +198,11 @@ impl Server {
         Ok(())
     }
 
-    /// Adds tags.
-    pub(super) fn tag(&self, run: &OpenRun, tags: &Words) -> Result<(), Failure> {
+    fn tag(&self, run: &OpenRun, tags: &Words) -> Result<(), Failure> {
         self.log(run, &Words::new(), tags, &[])
     }
 
-    /// Says how a run is.
-    pub(super) fn update(
-        &self,
-        run: &OpenRun,
-        status: &str,
-        end: Option<u64>,
-    ) -> Result<(), Failure> {
+    fn update(&self, run: &OpenRun, status: &str, end: Option<u64>) -> Result<(), Failure> {
         let mut request = json!({"run_id": run.id, "status": status});
         if let Some(end) = end {
             request["end_time"] = end.into();
@@ -200,59 +210,128 @@ impl Server {
         self.post("runs/update", &request).map(drop)
     }
 
-    /// Adds what a result has, and says last that the run is complete.
-    pub(super) fn complete(
+    /// Says how a run without a result ended.
+    pub(super) fn end(
+        &self,
+        run: &OpenRun,
+        tags: &Words,
+        status: &str,
+        at: u64,
+    ) -> Result<(), Failure> {
+        let mut refusal = run.refusal.clone();
+        later(self.tag(run, tags), &mut refusal)?;
+        self.update(run, status, Some(at))?;
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// Adds what a result has, but for its files, and says that the run is finished. What the server refuses does not hold up
+    /// the rest.
+    pub(super) fn finish(
         &self,
         run: &mut OpenRun,
         result: &StageResult,
-        tags: &Words,
+        mut tags: Words,
     ) -> Result<(), Failure> {
         let record = &result.record;
         // The end of that second: after what was measured in it.
         let at = record.finished.saturating_mul(1000).saturating_add(999);
+        let series = result.series();
+        let texts = series.iter().map(|series| &series.name).chain(record.metrics.keys());
+        let names = body::names(texts.map(String::as_str));
         let mut curves = Vec::new();
-        for series in result.series() {
-            let name = body::name(&series.name);
-            curves.extend(series.points.into_iter().map(|(step, value)| Metric {
-                name: name.clone(),
+        for series in &series {
+            curves.extend(series.points.iter().map(|&(step, value)| Metric {
+                name: names[series.name.as_str()].clone(),
                 step,
                 value,
                 at,
             }));
         }
+        let mut refusal = None;
+        tags.insert(COMPLETE.to_owned(), "false".to_owned());
         let parameters = run.new_parameters(&result.parameters());
-        self.log(run, &parameters, tags, &[])?;
-        self.add(run, &curves)?;
+        later(self.log(run, &parameters, &tags, &[]), &mut refusal)?;
+        later(self.add(run, &curves), &mut refusal)?;
         // The value that MLflow shows is that of the last step.
-        let last: Vec<Metric> = record
-            .metrics
-            .iter()
-            .map(|(name, value)| {
-                let name = body::name(name);
-                let step = run.last_steps.get(&name).copied().unwrap_or(0);
-                Metric { name, step, value: *value, at }
-            })
-            .collect();
-        self.log(run, &Words::new(), &Words::new(), &last)?;
-        self.put_files(run, result)?;
-        self.update(run, "FINISHED", Some(at))
+        let last = record.metrics.iter().map(|(name, value)| {
+            let name = names[name.as_str()].clone();
+            let step = run.last.get(&name).map_or(0, |(step, _)| *step);
+            Metric { name, step, value: *value, at }
+        });
+        let is_new = |metric: &Metric| run.last.get(&metric.name) != Some(&(metric.step, at));
+        let last: Vec<Metric> = last.filter(|metric| is_new(metric)).collect();
+        let sent = self.log(run, &Words::new(), &Words::new(), &last);
+        if sent.is_ok() {
+            // What is refused is tried again, and this is not sent again with it.
+            run.now_has(&last);
+        }
+        later(sent, &mut refusal)?;
+        self.update(run, "FINISHED", Some(at))?;
+        refusal.map_or(Ok(()), Err)
     }
 
-    fn put_files(&self, run: &OpenRun, result: &StageResult) -> Result<(), Failure> {
-        let Some(place) = &run.artifacts else { return Ok(()) };
-        for (name, path) in result.files() {
-            let bytes = std::fs::read(&path).map_err(|error| {
-                Failure::new(
-                    FailureKind::Lasting,
-                    format!("cannot read {}: {error}", path.display()),
-                )
-            })?;
-            let name = encoded(&name);
-            let path = format!("mlflow-artifacts/artifacts/{place}/{name}");
-            self.client.put(&path, bytes, self.limit)?;
+    /// Sends the next of these files, and says last that the run is complete. Returns whether it is. A file that the server
+    /// refuses is left out.
+    pub(super) fn put_next(&self, files: &mut Files) -> Result<bool, Failure> {
+        let Some((name, path)) = files.left.front() else {
+            let complete = Words::from([(COMPLETE.to_owned(), "true".to_owned())]);
+            return self.tag(&files.run, &complete).map(|()| true);
+        };
+        match self.put(&files.run, name, path) {
+            Err(Failure { kind: FailureKind::Lasting, reason, .. }) => {
+                files.refused.push(format!("the file '{name}': {reason}"));
+            }
+            put => put?,
         }
-        Ok(())
+        files.left.pop_front();
+        Ok(false)
     }
+
+    fn put(&self, run: &OpenRun, name: &str, path: &Path) -> Result<(), Failure> {
+        let Some(place) = &run.artifacts else { return Ok(()) };
+        let bytes = std::fs::read(path).map_err(|error| {
+            let reason = format!("cannot read {}: {error}", path.display());
+            Failure::new(FailureKind::Lasting, reason)
+        })?;
+        let path = format!("mlflow-artifacts/artifacts/{place}/{}", encoded(name));
+        self.client.put(&path, bytes, self.limit)
+    }
+}
+
+impl Files {
+    /// Those of a result, for its run.
+    pub(super) fn new(run: OpenRun, result: &StageResult) -> Self {
+        let left = if run.artifacts.is_some() { result.files().into() } else { VecDeque::new() };
+        Self { run, left, refused: Vec::new() }
+    }
+}
+
+/// Keeps the first failure of one request for later. Others are returned.
+fn later(sent: Result<(), Failure>, refusal: &mut Option<Failure>) -> Result<(), Failure> {
+    match sent {
+        Err(failure) if failure.is_of_one_request() => {
+            refusal.get_or_insert(failure);
+            Ok(())
+        }
+        sent => sent,
+    }
+}
+
+/// What these runs of a key, the newest first, mean for a new one.
+fn choose(runs: &[Value], new: &NewRun<'_>) -> Result<Found, Failure> {
+    let status = |run: &Value| text(run, &["info", "status"]).unwrap_or_default();
+    let is_of_artifact =
+        |run: &Value| tag(run, ARTIFACT).is_some() && tag(run, ARTIFACT) == new.artifact;
+    let is_complete =
+        |run: &Value| status(run) == "FINISHED" && tag(run, COMPLETE).as_deref() != Some("false");
+    if runs.iter().any(|run| is_complete(run) && is_of_artifact(run)) {
+        return Ok(Found::Complete);
+    }
+    let is_own =
+        |run: &Value| status(run) != "RUNNING" || tag(run, CACHE).as_deref() == Some(new.cache);
+    let is_free = |run: &Value| tag(run, ARTIFACT).is_none() || is_of_artifact(run);
+    let found = runs.iter().find(|run| is_own(run) && is_free(run));
+    found.map_or(Ok(Found::Nothing), |run| OpenRun::read(run).map(Found::Incomplete))
 }
 
 impl OpenRun {
@@ -265,31 +344,39 @@ impl OpenRun {
         let parameters = list("params").into_iter();
         let metrics = list("metrics").into_iter().filter_map(|metric| {
             // A number beyond what JavaScript can say is a text in such answers.
-            let step = metric.get("step")?;
-            let step = step.as_u64().or_else(|| step.as_str()?.parse().ok())?;
-            Some((text(&metric, &["key"]).ok()?, step))
+            let number = |name: &str| {
+                let number = metric.get(name)?;
+                number.as_u64().or_else(|| number.as_str()?.parse().ok())
+            };
+            let last = (number("step")?, number("timestamp").unwrap_or(0));
+            Some((text(&metric, &["key"]).ok()?, last))
         });
         Ok(Self {
             id: text(run, &["info", "run_id"])?,
             artifacts: artifact_path(&uri),
             parameters: parameters.filter_map(|one| text(&one, &["key"]).ok()).collect(),
-            last_steps: metrics.collect(),
+            last: metrics.collect(),
+            refusal: None,
         })
     }
 
     fn new_parameters(&self, parameters: &Words) -> Words {
-        let new = parameters.iter().map(|(name, value)| (body::name(name), value.clone()));
+        let mut names = body::names(parameters.keys().map(String::as_str));
+        let new = parameters
+            .iter()
+            .filter_map(|(name, value)| Some((names.remove(name.as_str())?, value.clone())));
         new.filter(|(name, _)| !self.parameters.contains(name)).collect()
     }
 
     fn is_new(&self, metric: &Metric) -> bool {
-        self.last_steps.get(&metric.name).is_none_or(|last| metric.step > *last)
+        self.last.get(&metric.name).is_none_or(|(last, _)| metric.step > *last)
     }
 
     fn now_has(&mut self, metrics: &[Metric]) {
         for metric in metrics {
-            let last = self.last_steps.entry(metric.name.clone()).or_insert(metric.step);
-            *last = (*last).max(metric.step);
+            let new = (metric.step, metric.at);
+            let last = self.last.entry(metric.name.clone()).or_insert(new);
+            *last = (*last).max(new);
         }
     }
 }
@@ -377,5 +464,52 @@ mod tests {
             Words::from([("rate".to_owned(), "2".to_owned()), ("a@b".to_owned(), "c".to_owned())]);
         assert_eq!(run.new_parameters(&words).into_keys().collect::<Vec<_>>(), ["a_b"]);
         assert!(OpenRun::read(&json!({})).is_err());
+    }
+
+    #[test]
+    fn a_run_is_of_one_artifact() {
+        let run = |id: &str, status: &str, tags: &[(&str, &str)]| {
+            let tags = tags.iter().map(|(key, value)| json!({"key": key, "value": value}));
+            let tags = tags.collect::<Vec<_>>();
+            json!({"info": {"run_id": id, "status": status}, "data": {"tags": tags}})
+        };
+        let old = run("old", "FINISHED", &[(ARTIFACT, "1")]);
+        let part = run("part", "FINISHED", &[(ARTIFACT, "1"), (COMPLETE, "false")]);
+        let whole = run("whole", "FINISHED", &[(ARTIFACT, "1"), (COMPLETE, "true")]);
+        let killed = run("killed", "KILLED", &[]);
+        let other = run("other", "RUNNING", &[(CACHE, "d")]);
+        let own = run("own", "RUNNING", &[(CACHE, "c")]);
+        let sent = run("sent", "RUNNING", &[(CACHE, "c"), (ARTIFACT, "1")]);
+        for (runs, artifact, expected) in [
+            (vec![&old], Some("1"), "complete"),
+            (vec![&part, &whole], Some("1"), "complete"),
+            (vec![&old], Some("2"), "nothing"),
+            (vec![&whole], None, "nothing"),
+            (vec![&part], Some("1"), "part"),
+            (vec![&part], Some("2"), "nothing"),
+            (vec![&part], None, "nothing"),
+            (vec![&whole, &killed], None, "killed"),
+            (vec![&other, &own], None, "own"),
+            (vec![&other], None, "nothing"),
+            (vec![&sent], Some("1"), "sent"),
+            (vec![&sent], None, "nothing"),
+        ] {
+            let new = NewRun {
+                name: "a",
+                key: String::new(),
+                artifact: artifact.map(str::to_owned),
+                cache: "c",
+                start: 0,
+                parameters: Words::new(),
+                tags: Words::new(),
+            };
+            let runs: Vec<Value> = runs.into_iter().cloned().collect();
+            let found = match choose(&runs, &new).expect("runs") {
+                Found::Complete => "complete".to_owned(),
+                Found::Nothing => "nothing".to_owned(),
+                Found::Incomplete(run) => run.id,
+            };
+            assert_eq!(found, expected, "{runs:?} {artifact:?}");
+        }
     }
 }
