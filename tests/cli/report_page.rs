@@ -228,7 +228,9 @@ fn what_failed_is_shown_with_its_message() {
     let Some((shown, said)) = in_browser(&page, "#stage=train@rate=0.2,seed=2") else { return };
     assert!(!said.contains("CONSOLE"), "{said}");
     assert!(shown.contains("4 failed"), "{shown}");
-    assert!(shown.contains("Its last run failed"), "{shown}");
+    let aside = aside(&shown);
+    assert!(aside.contains("Its last run failed"), "{aside}");
+    assert!(aside.contains("ended with exit status 2"), "{aside}");
 }
 
 /// What the functions of the page make of values, as commands show them.
@@ -389,8 +391,9 @@ fn what_was_interrupted_or_failed_is_shown_as_by_status() {
         assert!(head.contains(words), "{words}: {head}");
     }
     assert!(!head.contains("to run"), "{head}");
-    assert!(shown.contains("Its last run was interrupted"), "{shown}");
-    assert!(shown.contains("The next run begins again."), "{shown}");
+    let aside = aside(&shown);
+    assert!(aside.contains("Its last run was interrupted"), "{aside}");
+    assert!(aside.contains("The next run begins again."), "{aside}");
 }
 
 #[test]
@@ -469,6 +472,12 @@ fn in_browser(page: &Path, fragment: &str) -> Option<(String, String)> {
     Some((text(&out), text(&err)))
 }
 
+/// What is shown of the chosen stage: not the scripts, which have the same words.
+fn aside(shown: &str) -> &str {
+    let (_, aside) = shown.split_once("<aside").expect("the chosen stage");
+    aside.split_once("</aside>").expect("its end").0
+}
+
 #[test]
 fn a_browser_shows_it() {
     let project = swept();
@@ -492,8 +501,8 @@ fn a_browser_shows_it() {
         assert!(shown.contains(&format!("<section id=\"{section}\">")), "{section} is shown");
     }
     assert!(shown.contains("<title>sweep &amp; more</title>"), "no text is a script");
-    let (_, aside) = shown.split_once("<aside").expect("the chosen stage");
-    let (aside, _) = aside.split_once("</aside>").expect("its end");
+    let aside = aside(&shown);
+    assert!(aside.contains("<summary>Log</summary>") && !aside.contains("[object"), "{aside}");
     assert!(aside.contains("rate=0.8, seed=2</p>"), "{aside}");
     assert!(aside.contains("&lt;/script&gt;") && aside.contains("the last line"), "{aside}");
     assert_eq!(shown.matches("<path class=\"line ").count(), 4, "a curve for each run");

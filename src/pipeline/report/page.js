@@ -7,7 +7,7 @@ function showStage(name) {
   const template = TEMPLATES.get(stage ? stage.template : name);
   if (!template) return false;
   const all = instances(template.name);
-  if (stage && (all.length === 1 || name !== template.name)) place.replaceChildren(...details(stage, all));
+  if (stage && (all.length === 1 || name !== template.name)) place.replaceChildren(...details(stage, all).flat(Infinity));
   else place.replaceChildren(...overview(template, all));
   place.scrollTop = 0;
   for (const node of document.querySelectorAll(".picture a")) {
@@ -56,7 +56,7 @@ function details(stage, all) {
     running ? h("p", {}, h("b", {}, "Running now"), ` on ${running.owner.host} since `, time(running.owner.since)) : "",
     run && !run["is-current"] ? h("p", { class: "muted" }, "What follows is its last run, before it changed.") : "",
     facts([
-      ["reads", inputs.length > most
+      ["reads", inputs.length === 0 ? null : inputs.length > most
         ? h("details", {}, h("summary", {}, `${inputs.length} artifacts`), inputs.map((input) => h("div", {}, input)))
         : inputs.map((input, index) => [index > 0 ? ", " : "", input])],
       ["seed", stage.seed === undefined ? null : String(stage.seed)],
