@@ -86,6 +86,16 @@ impl Sources {
         }
     }
 
+    /// Also hides what is at `span`.
+    fn hide_at(&mut self, span: &Span) {
+        let Some((found, place)) = self.locate(span) else { return };
+        let start = found.start;
+        let Some(source) = self.all.iter_mut().find(|source| source.start == start) else { return };
+        source.hidden.retain(|hidden| hidden.start < place.start || hidden.end > place.end);
+        source.hidden.push(place);
+        source.hidden.sort_by_key(|hidden| (hidden.start, hidden.end));
+    }
+
     /// The number of the line, from 1, on which `span` starts.
     pub(crate) fn line(&self, span: &Span) -> usize {
         self.locate(span).map_or(1, |(source, local)| source.line_of(local.start) + 1)
@@ -144,7 +154,8 @@ pub(crate) struct Mistake {
     span: Option<Span>,
     title: String,
     label: Option<String>,
-    related: Vec<(Span, String)>,
+    /// Other places, each with the words beside it. One without words is not shown by any message, this one or another.
+    related: Vec<(Span, Option<String>)>,
     helps: Vec<String>,
 }
 
@@ -184,13 +195,19 @@ impl Mistake {
 
     /// Adds a related place, and the words beside it.
     pub(crate) fn related(mut self, span: Span, label: impl Into<String>) -> Self {
-        self.related.push((span, label.into()));
+        self.related.push((span, Some(label.into())));
         self
     }
 
     /// Adds a line about what to do. An empty one is left out.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.helps.extend(Some(help.into()).filter(|help| !help.is_empty()));
+        self
+    }
+
+    /// Hides what is at this place, in all messages: it may be a password.
+    pub(crate) fn hiding(mut self, place: Span) -> Self {
+        self.related.push((place, None));
         self
     }
 
@@ -221,7 +238,10 @@ pub(crate) struct Mistakes {
 
 impl Mistakes {
     /// The mistakes of `list`, by position and each once.
-    pub(crate) fn new(sources: Sources, mut list: Vec<Mistake>) -> Self {
+    pub(crate) fn new(mut sources: Sources, mut list: Vec<Mistake>) -> Self {
+        let places = list.iter().flat_map(|mistake| &mistake.related);
+        let hidden = places.filter(|(_, label)| label.is_none());
+        hidden.for_each(|(place, _)| sources.hide_at(place));
         list.sort_by_key(|mistake| mistake.span.as_ref().map(|span| (span.start, span.end)));
         let mut seen = HashSet::new();
         list.retain(|mistake| seen.insert((mistake.span.clone(), mistake.title.clone())));
@@ -290,10 +310,12 @@ impl Sources {
         let renderer = colour.renderer();
         let mut text = String::new();
         for mistake in mistakes {
-            let title = level.clone().primary_title(mistake.title.as_str());
+            let title = self.without_secrets(mistake, &mistake.title);
+            let title = level.clone().primary_title(title);
             let mut group = title.elements(self.snippets(mistake));
             for help in &mistake.helps {
-                group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
+                let help = self.without_secrets(mistake, help);
+                group = group.element(Level::HELP.message(normalize_untrusted_str(&help)));
             }
             // A title may repeat a value.
             for line in blanked(&renderer.render(&[group])).lines() {
@@ -305,6 +327,26 @@ impl Sources {
         text
     }
 
+    /// A text of a mistake, which may repeat the value that it is about, without what is hidden there.
+    fn without_secrets(&self, mistake: &Mistake, text: &str) -> String {
+        let mut text = text.to_owned();
+        let Some((source, place)) = mistake.span.as_ref().and_then(|span| self.locate(span)) else {
+            return text;
+        };
+        let touches =
+            |hidden: &&Range<usize>| hidden.start <= place.end && place.start <= hidden.end;
+        for hidden in source.hidden.iter().filter(touches) {
+            let secret = source.text.get(hidden.clone()).unwrap_or_default();
+            let secret = secret
+                .trim_matches(|letter: char| "\"'".contains(letter) || letter.is_whitespace());
+            // What does not have a user or a query is an example, too: `localhost:5000`.
+            if secret.contains(['@', '?']) {
+                text = text.replace(secret, "***");
+            }
+        }
+        text
+    }
+
     /// The lines of a mistake: those of its own place, then those of related places in other texts.
     fn snippets<'a>(
         &'a self,
@@ -312,9 +354,9 @@ impl Sources {
     ) -> Vec<Snippet<'a, annotate_snippets::Annotation<'a>>> {
         let own = mistake.span.iter().map(|span| (AnnotationKind::Primary, span, &mistake.label));
         let own = own.map(|(kind, span, label)| (kind, span, label.as_deref()));
-        let related = mistake.related.iter();
-        let related =
-            related.map(|(span, label)| (AnnotationKind::Context, span, Some(label.as_str())));
+        let related = mistake.related.iter().filter_map(|(span, label)| {
+            Some((AnnotationKind::Context, span, Some(label.as_deref()?)))
+        });
         let mut places: Vec<(&Source, Vec<Annotation<'_>>)> = Vec::new();
         for (kind, span, label) in own.chain(related) {
             let Some((source, local)) = self.locate(span) else { continue };

@@ -84,6 +84,58 @@ fn an_experiment_is_a_crate() {
     );
 }
 
+#[test]
+fn the_same_artifact_is_copied_once_and_every_stage_is_named() {
+    let shell = "kind = \"command\"\noutput = \"metrics\"\nshell = \"echo '{\\\"x\\\": 1}' > $PIPELINE_OUTPUT/metrics.json";
+    let project = Sandbox::new(&format!(
+        "[experiment]\nname = \"same\"\n[stages.a]\n{shell}; true\"\n[stages.b]\n{shell}\"\n[stages.c]\n{shell}\"\n"
+    ));
+    project.pipeline("run experiment.toml").success();
+    let ended = project.pipeline("export experiment.toml out");
+    assert_eq!(ended.stdout, "out: 3 stages, the artifacts of 3 of them\n", "{ended}");
+    assert_eq!(names(&project.path("out/artifacts")), ["a"]);
+    let metadata: Value =
+        serde_json::from_str(&project.read("out/ro-crate-metadata.json")).expect("JSON");
+    let runs = described(&metadata, "CreateAction");
+    let named: Vec<&str> = runs.iter().filter_map(|run| run["name"].as_str()).collect();
+    assert_eq!(named, ["Run of a", "Run of b, c"]);
+    for run in runs {
+        assert_eq!(run["result"][0]["@id"], "artifacts/a/");
+    }
+    let root = described(&metadata, "Dataset").into_iter().find(|one| one["@id"] == "./");
+    assert_eq!(root.expect("the crate")["mentions"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn links_that_lead_out_are_left_out() {
+    let project = Sandbox::new(
+        "[experiment]\nname = \"links\"\n[stages.text]\nkind = \"command\"\nshell = '''\ncd $PIPELINE_OUTPUT; mkdir d; echo x > d/file\n\
+         ln -s d/file inside; ln -s ../inside d/up; ln -s missing dangling; ln -s /etc/passwd absolute; ln -s ../../x d/above\n'''\n",
+    );
+    project.pipeline("run experiment.toml").success();
+    let ended = project.pipeline("export experiment.toml out --all");
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    assert!(
+        ended.stderr.contains(
+            "left out, because they lead out of their artifact: artifacts/text/absolute, artifacts/text/d/above"
+        ),
+        "{ended}"
+    );
+    assert_eq!(names(&project.path("out/artifacts/text")), ["d", "dangling", "inside"]);
+    assert_eq!(names(&project.path("out/artifacts/text/d")), ["file", "up"]);
+    assert_eq!(project.read("out/artifacts/text/d/up"), "x\n");
+    // Found before anything is copied.
+    std::fs::create_dir(project.path("empty")).expect("a folder");
+    for (name, target) in [("link", "empty"), ("nowhere", "missing")] {
+        std::os::unix::fs::symlink(target, project.path(name)).expect("a link");
+        for slash in ["", "/"] {
+            let refused = project.pipeline(&format!("export experiment.toml {name}{slash}"));
+            assert_eq!(refused.code(), Some(2), "{refused}");
+            assert!(refused.stderr.contains("is a link: name a new folder"), "{refused}");
+        }
+    }
+}
+
 /// `PIPELINE_ROCRATE_VALIDATOR` names the program of PyPI's `roc-validator`, which needs the web.
 #[test]
 fn a_crate_is_what_its_validator_accepts() {

@@ -110,5 +110,28 @@ fn other_layouts_are_explained() {
     assert_snapshot!(refused("photos"), @r#"
     error: photos/train/empty has no images: remove this folder, or add some
     "#);
+    std::fs::remove_dir(project.path("photos/train/empty")).expect("ours");
+    for link in ["a", "b", "c"] {
+        std::os::unix::fs::symlink(".", project.path(&format!("photos/train/cat/{link}")))
+            .expect("a link");
+    }
+    let looped = refused("photos");
+    assert!(looped.contains("is a link to a folder that contains it: remove it"), "{looped}");
     assert!(!project.path("new/pipeline.toml").exists());
+}
+
+#[test]
+fn a_link_to_a_folder_of_images_counts_as_in_a_data_set() {
+    let project = Sandbox::new("").with_fake_learn("");
+    project.write_photos("photos", &["cat", "dog"], 24, 4);
+    project.write_photos("more", &["cat"], 3, 1);
+    std::os::unix::fs::symlink(
+        project.path("more/train/cat"),
+        project.path("photos/train/cat/more"),
+    )
+    .expect("a link");
+    let written = project.pipeline("init new --data photos").printed();
+    assert!(written.contains("51 images of 2 classes for training"), "{written}");
+    let ended = project.pipeline("run new/pipeline.toml data");
+    assert!(ended.stdout.contains("train-samples 51"), "{ended}");
 }

@@ -6,9 +6,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Sandbox, skipped};
+use crate::support::{Sandbox, eventually, skipped};
 
 /// How long a browser may take: far more than it does.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -227,7 +228,172 @@ fn what_failed_is_shown_with_its_message() {
     let Some((shown, said)) = in_browser(&page, "#stage=train@rate=0.2,seed=2") else { return };
     assert!(!said.contains("CONSOLE"), "{said}");
     assert!(shown.contains("4 failed"), "{shown}");
-    assert!(shown.contains("Its last run failed"), "{shown}");
+    let aside = aside(&shown);
+    assert!(aside.contains("Its last run failed"), "{aside}");
+    assert!(aside.contains("ended with exit status 2"), "{aside}");
+}
+
+/// What the functions of the page make of values, as commands show them.
+#[test]
+fn numbers_are_shown_and_sorted_as_in_the_commands() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = include_str!("../../src/pipeline/report/elements.js");
+    let calls = r#"
+        const texts = [
+            ...[0, 812, 999, 1000, 2610989, 163e9, 1e15].map(size),
+            ...[0.004, 0.5, 0.994, 1, 7.34, 59.94, 125, 11220].map(duration),
+            ["0.1", "0.05", "0.5", "0.25"].sort(compare).join(" "),
+            ["1e-3", "simclr", "-2", "10", "9", "lq-10", "lq-9"].sort(compare).join(" "),
+            [3, 10, 2.5].sort(compare).join(" "),
+        ];
+        document.body.append(h("p", {}, texts.join(" | ")));
+    "#;
+    let page = folder.path().join("functions.html");
+    let text = format!("<!doctype html><meta charset=utf-8><body><script>{script}{calls}</script>");
+    fs::write(&page, text).expect("writable");
+    let Some((shown, said)) = in_browser(&page, "") else { return };
+    assert!(!said.contains("CONSOLE"), "{said}");
+    let (_, texts) = shown.split_once("<p>").expect("texts");
+    let (texts, _) = texts.split_once("</p>").expect("an end");
+    assert_eq!(
+        texts,
+        "0 B | 812 B | 999 B | 1.0 kB | 2.6 MB | 163 GB | 1.0 PB \
+         | 4 ms | 0.50 s | 0.99 s | 1.0 s | 7.3 s | 59.9 s | 2 min 05 s | 3 h 07 min \
+         | 0.05 0.1 0.25 0.5 | -2 1e-3 9 10 lq-9 lq-10 simclr | 2.5 3 10"
+    );
+}
+
+/// Trainings of which only some have an axis: only the encoder has it, and only some start from the encoder.
+const ENCODERS: &str = r#"
+[experiment]
+name = "encoders"
+
+[matrix]
+size = [10, 20]
+rate = [0.05, 0.1, 0.25, 0.5]
+
+[matrix.init]
+scratch = {}
+encoder = { weights = "encoder" }
+
+[stages.encoder]
+kind = "command"
+environment = { SIZE = "${size}" }
+shell = 'echo "$SIZE" > "$PIPELINE_OUTPUT/size"'
+
+[stages.train]
+kind = "command"
+inputs = { encoder = "${init.weights}" }
+environment = { INIT = "${init}", RATE = "${rate}" }
+shell = '''
+loss=1000
+test "$INIT" = scratch || loss=$(cat "$PIPELINE_INPUT_ENCODER/size")
+printf 'epoch,loss\n1,%s\n2,%s\n3,%s\n' "$loss" "$loss" "$loss" > "$PIPELINE_OUTPUT/curves.csv"
+'''
+"#;
+
+#[test]
+fn runs_without_an_axis_are_not_in_the_means_of_its_values() {
+    let project = Sandbox::new(ENCODERS);
+    project.pipeline("run experiment.toml").success();
+    printed(&project, "report experiment.toml -o page.html");
+    // Coloured by the axis, as a click on the choice does it.
+    let choose = r##"<script nonce="NONCE">
+        const colourBy = [...document.querySelectorAll("#curves label")].find((label) => label.textContent.startsWith("Colour by")).querySelector("select");
+        colourBy.value = "size";
+        colourBy.dispatchEvent(new Event("change"));
+        const lineOf = (name) => [...document.querySelectorAll("#curves .line:not(.pale)")].find((path) => path.textContent === name)?.getAttribute("d");
+        setTimeout(() => {
+            const means = [...document.querySelectorAll("#curves .line:not(.pale)")].map((path) => path.textContent);
+            const colours = [...document.querySelectorAll("#curves .line.pale")].map((path) => path.getAttribute("class").match(/c\d/)[0]);
+            const chips = [...document.querySelectorAll("#curves .chips:not(.legend)")].map((chips) => [...chips.children].map((chip) => chip.textContent).join(" "));
+            const ticks = [...document.querySelectorAll("#curves .tick")].map((tick) => tick.textContent);
+            // The best is at the top: 10 and 20 are at the bottom of an axis to 1000.
+            const heights = ["size=10 (4)", "size=20 (4)", "size=– (4)"].map((name) => lineOf(name)?.match(/M\S+ (\S+)L/)[1]);
+            document.body.append(h("pre", { id: "found" }, JSON.stringify({ means, colours: [...new Set(colours)].sort(), chips, ticks, heights })));
+        }, 500);
+    </script></body>"##;
+    let text = project.read("page.html");
+    let (_, nonce) = text.split_once("<script nonce=\"").expect("a nonce");
+    let (nonce, _) = nonce.split_once('"').expect("its end");
+    project.write("page.html", text.replace("</body>", &choose.replace("NONCE", nonce)));
+    let page = fs::canonicalize(project.path("page.html")).expect("a page");
+    let Some((shown, said)) = in_browser(&page, "") else { return };
+    assert!(!said.contains("CONSOLE"), "{said}");
+    let (_, found) = shown.split_once("<pre id=\"found\">").expect("what was found");
+    let (found, _) = found.split_once("</pre>").expect("its end");
+    let found: Value = serde_json::from_str(found).expect("JSON");
+    assert_eq!(found["means"], serde_json::json!(["size=10 (4)", "size=20 (4)", "size=– (4)"]));
+    assert_eq!(found["colours"], serde_json::json!(["c0", "c1", "c2"]));
+    assert_eq!(
+        found["chips"],
+        serde_json::json!(["init encoder scratch", "rate 0.05 0.1 0.25 0.5", "size 10 20 –"])
+    );
+    assert_eq!(found["ticks"], serde_json::json!(["1", "2", "3"]), "whole epochs");
+    let height = |place: usize| -> f64 {
+        found["heights"][place].as_str().expect("a line").parse().expect("a number")
+    };
+    // Of an axis from 10 to 1000, over 288 pixels: 10 and 20 are three pixels apart, and 1000 is at the top.
+    assert!((2.0..4.0).contains(&(height(0) - height(1))), "{found}");
+    assert!(height(1) - height(2) > 200.0, "{found}");
+}
+
+const STOPPED: &str = r#"
+[experiment]
+name = "stopped"
+
+[stages.data]
+kind = "command"
+shell = "touch $PIPELINE_OUTPUT/data"
+
+[stages.broken]
+kind = "command"
+inputs = { data = "data" }
+shell = "exit 3"
+
+[stages.slow]
+kind = "command"
+inputs = { data = "data" }
+shell = "touch began; sleep 600"
+"#;
+
+#[test]
+fn what_was_interrupted_or_failed_is_shown_as_by_status() {
+    let project = Sandbox::new(STOPPED);
+    project.pipeline("run experiment.toml broken");
+    let run = project.start("run experiment.toml slow");
+    eventually("the stage runs", || project.path("began").exists());
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code(), Some(130));
+    let status = project.pipeline("status experiment.toml --json").json();
+    assert!(stage(&status, "slow")["interrupted"].is_object(), "{status}");
+    let page = printed(&project, "report experiment.toml -o -");
+    let data = data(&page);
+    for (name, word) in [("data", "fresh"), ("broken", "failed"), ("slow", "interrupted")] {
+        assert_eq!(stage(&data, name)["status"], word);
+        assert!(
+            page.contains(&format!("<g class=\"node {word}\" data-stage=\"{name}\">")),
+            "{name}"
+        );
+    }
+    assert_eq!(stage(&data, "slow")["interrupted"]["has-checkpoint"], false);
+    assert_eq!(
+        without_time(&page),
+        without_time(&printed(&project, "report experiment.toml -o -"))
+    );
+    fs::write(project.path("page.html"), page).expect("writable");
+    let page = fs::canonicalize(project.path("page.html")).expect("a page");
+    let Some((shown, said)) = in_browser(&page, "#stage=slow") else { return };
+    assert!(!said.contains("CONSOLE"), "{said}");
+    let (_, head) = shown.split_once("<header").expect("the head");
+    let (head, _) = head.split_once("</header>").expect("its end");
+    for words in ["✕ 1 failed", "◐ 1 interrupted", "● 1 fresh"] {
+        assert!(head.contains(words), "{words}: {head}");
+    }
+    assert!(!head.contains("to run"), "{head}");
+    let aside = aside(&shown);
+    assert!(aside.contains("Its last run was interrupted"), "{aside}");
+    assert!(aside.contains("The next run begins again."), "{aside}");
 }
 
 #[test]
@@ -306,6 +472,12 @@ fn in_browser(page: &Path, fragment: &str) -> Option<(String, String)> {
     Some((text(&out), text(&err)))
 }
 
+/// What is shown of the chosen stage: not the scripts, which have the same words.
+fn aside(shown: &str) -> &str {
+    let (_, aside) = shown.split_once("<aside").expect("the chosen stage");
+    aside.split_once("</aside>").expect("its end").0
+}
+
 #[test]
 fn a_browser_shows_it() {
     let project = swept();
@@ -329,8 +501,8 @@ fn a_browser_shows_it() {
         assert!(shown.contains(&format!("<section id=\"{section}\">")), "{section} is shown");
     }
     assert!(shown.contains("<title>sweep &amp; more</title>"), "no text is a script");
-    let (_, aside) = shown.split_once("<aside").expect("the chosen stage");
-    let (aside, _) = aside.split_once("</aside>").expect("its end");
+    let aside = aside(&shown);
+    assert!(aside.contains("<summary>Log</summary>") && !aside.contains("[object"), "{aside}");
     assert!(aside.contains("rate=0.8, seed=2</p>"), "{aside}");
     assert!(aside.contains("&lt;/script&gt;") && aside.contains("the last line"), "{aside}");
     assert_eq!(shown.matches("<path class=\"line ").count(), 4, "a curve for each run");

@@ -393,6 +393,28 @@ fn init_writes_a_manifest_that_plans() {
     error: new/pipeline.toml already exists; `pipeline init FOLDER` writes to another folder
     ");
     assert_eq!(project.read("new/pipeline.toml"), "mine");
+    let archive = project.path("new/data/fashion-mnist-6k.zip");
+    let whole = std::fs::read(&archive).expect("readable");
+    std::fs::remove_file(project.path("new/pipeline.toml")).expect("ours");
+    std::fs::write(&archive, "my own").expect("writable");
+    assert_snapshot!(project.pipeline("init new"), @r"
+    status 2
+    --- stderr
+    error: new/data/fashion-mnist-6k.zip already exists, and is not the file that this writes: move it away
+    ");
+    assert_eq!(project.read("new/data/fashion-mnist-6k.zip"), "my own");
+    assert!(!project.path("new/pipeline.toml").exists());
+    std::fs::write(&archive, &whole[..1000]).expect("writable");
+    let repaired = project.pipeline("init new");
+    assert!(
+        repaired.stderr.contains("new/data/fashion-mnist-6k.zip was cut off, and is written again"),
+        "{repaired}"
+    );
+    assert_eq!(repaired.code(), Some(0), "{repaired}");
+    assert_eq!(std::fs::read(&archive).expect("readable"), whole);
+    std::fs::remove_file(project.path("new/pipeline.toml")).expect("ours");
+    let again = project.pipeline("init new").printed();
+    assert!(again.contains("are under new/data already"), "{again}");
 }
 
 #[test]

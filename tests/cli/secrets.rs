@@ -74,6 +74,51 @@ fn a_password_in_a_url_is_a_mistake_that_is_not_repeated() {
 }
 
 #[test]
+fn an_address_of_a_tracker_is_not_repeated() {
+    let plain = "[experiment]\nname = \"x\"\n[stages.a]\nkind = \"command\"\nshell = \"true\"\n";
+    let project = Sandbox::new(plain);
+    for address in [
+        format!("u:{SECRET}@host"),
+        format!("http://host/?token={SECRET}"),
+        format!("http://ann:{SECRET}@host"),
+        format!("http//ann:{SECRET}@host"),
+    ] {
+        for given in [format!("tracking.mlflow={address}"), format!("tracking.mflow={address}")] {
+            let mut command = project.command("plan experiment.toml");
+            let ended = project.start_command({
+                command.arg("--set").arg(&given);
+                command
+            });
+            let ended = ended.wait();
+            assert_eq!(ended.code(), Some(2), "{given}: {ended}");
+            assert_no_secret(&project, &ended);
+        }
+        for table in [
+            format!("[tracking]\nmlflow = \"{address}\"\n"),
+            format!("[tracking]\nmflow = \"{address}\"\n"),
+            format!("[tracking]\nmlflow = [\n\"{address}\"]\n"),
+            format!("[tracking]\nmlflow = {address}\n"),
+            format!("[tracking]\nmlflow = \"{address}\n"),
+            format!("[tracking]\nmlflow = \"\"\"\n{address}\"\"\"\n"),
+            format!("[lint]\n[tracking]\ntensorboard = 3\nmlflow = \"{address}\" x\n"),
+        ] {
+            project.write("experiment.toml", format!("{plain}{table}"));
+            let ended = project.pipeline("plan experiment.toml");
+            assert_eq!(ended.code(), Some(2), "{table}: {ended}");
+            assert_no_secret(&project, &ended);
+        }
+        let inline = plain.replace("[stages", "[x]\n[stages");
+        project.write("experiment.toml", format!("tracking = \"{address}\"\n{inline}"));
+        let ended = project.pipeline("plan experiment.toml");
+        assert_eq!(ended.code(), Some(2), "{ended}");
+        assert_no_secret(&project, &ended);
+        project.write("experiment.toml", plain);
+    }
+    let ended = project.pipeline("plan experiment.toml --set tracking.mlflow=u:s3cret@host");
+    assert!(ended.stderr.contains("--set tracking.mlflow=*************\n"), "{ended}");
+}
+
+#[test]
 fn a_password_in_the_line_of_a_program_is_a_mistake() {
     let project = Sandbox::new(&format!(
         "[experiment]\nname = \"x\"\n[stages.a]\nkind = \"command\"\nshell = 'curl http://ann:{SECRET}@h/x'\n"

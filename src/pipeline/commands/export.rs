@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, ensure};
 use pipeline_stages::ArtifactType;
+use pipeline_stages::text::in_short;
 
 use super::{Project, note, print};
 use crate::cache::Record;
@@ -13,6 +14,10 @@ use crate::cli::{ExportArguments, ExportFormat};
 use crate::export::{self, Crate, Exported};
 use crate::instances::names_in_words;
 use crate::plan::PlanState;
+use crate::visible;
+
+/// The most links that a note names.
+const MOST_NAMES: usize = 5;
 
 pub(crate) fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     let ExportFormat::RoCrate = arguments.format;
@@ -49,7 +54,14 @@ pub(crate) fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
         manifests: files.map(|(name, text)| (name.to_owned(), text.into_owned())).collect(),
         results,
     };
-    export::write(&described, &project.cache, &arguments.folder)?;
+    let left_out = export::write(&described, &project.cache, &arguments.folder)?;
+    if !left_out.is_empty() {
+        let names = left_out.iter().map(|path| visible::line(&path.to_string_lossy()).into_owned());
+        note(&format!(
+            "left out, because they lead out of their artifact: {}",
+            in_short(names, MOST_NAMES)
+        ));
+    }
     let copied = described.results.iter().filter(|result| result.files.is_some()).count();
     print(&format!(
         "{}: {} stages, the artifacts of {copied} of them\n",

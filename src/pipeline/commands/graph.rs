@@ -15,9 +15,11 @@ use crate::instances::{self, Row};
 use crate::manifest::Stage;
 use crate::plan::{Plan, PlanState};
 use crate::report::Extent;
+use crate::screen;
 use crate::stage_name::StageName;
-use crate::state_words::{state_name, state_reason, states_in_words, symbol, together};
+use crate::state_words::{ShownState, state_reason, states_in_words, symbol, together};
 use crate::table::Table;
+use crate::width;
 
 pub(crate) fn run(arguments: &GraphArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
@@ -68,8 +70,7 @@ fn text(project: &Project, plan: &Plan, most: usize) -> String {
     if let Some(about) = &experiment.about {
         let _ = write!(text, ": {about}");
     }
-    let mut legend =
-        "● fresh   ○ dirty: must run   ◌ waiting: runs if its inputs change".to_owned();
+    let mut legend = legend(screen::of_output().map(|size| size.width));
     for (name, state) in plan.iter() {
         if let PlanState::Blocked(_) = state {
             let _ = write!(legend, "\n⊘ blocked: {name}, {}", state_reason(state));
@@ -77,6 +78,14 @@ fn text(project: &Project, plan: &Plan, most: usize) -> String {
     }
     let table = Table::new(&rows).names(1).states(1).ends_in_words().for_output();
     format!("{text}\n\n{table}\n{legend}\n")
+}
+
+/// What the symbols mean: in a line, or in several where the terminal is not so wide.
+fn legend(room: Option<usize>) -> String {
+    let parts = ["● fresh", "○ dirty: must run", "◌ waiting: runs if its inputs change"];
+    let line = parts.join("   ");
+    let is_wide = room.is_none_or(|room| width::of(&line) <= room);
+    if is_wide { line } else { parts.join("\n") }
 }
 
 /// What stages read, each once: `← data (dataset), labels: noisy`.
@@ -93,30 +102,35 @@ fn edges<'p>(stages: impl IntoIterator<Item = &'p Stage>, shown: fn(&StageName) 
     if texts.is_empty() { String::new() } else { format!("← {}", texts.join(", ")) }
 }
 
+/// What is planned, for pictures and other programs: not what goes on now.
+fn drawing<'p>(project: &'p Project, plan: &'p Plan, most: usize) -> Drawing<'p> {
+    Drawing::of(&project.manifest, plan, most, |state| ShownState::of(state, None))
+}
+
 /// All instances of a stage are one node, unless `all` of them are shown.
 fn svg(project: &Project, plan: &Plan, all: bool) -> String {
     let most = if all { usize::MAX } else { 1 };
-    let drawing = Drawing::of(&project.manifest, plan, most);
+    let drawing = drawing(project, plan, most);
     drawing::svg(&drawing, &project.manifest.experiment.name, Links::None)
 }
 
 fn dot(project: &Project, plan: &Plan, most: usize) -> String {
-    let drawing = Drawing::of(&project.manifest, plan, most);
+    let drawing = drawing(project, plan, most);
     let mut text = format!("digraph \"{}\" {{\n", project.manifest.experiment.name);
     text.push_str("  rankdir = LR;\n  node [shape = box, style = \"rounded,filled\", fontname = \"Helvetica\"];\n");
     text.push_str("  edge [fontname = \"Helvetica\", fontsize = 10, color = \"#555555\"];\n");
     for Node { name, kind, counts, state, .. } in &drawing.nodes {
         let colour = match state {
-            PlanState::Fresh(_) => "#d9f2d9",
-            PlanState::Dirty { .. } => "#ffe0b3",
-            PlanState::Waiting { .. } => "#f0f0f0",
-            PlanState::Blocked(_) => "#f8d7da",
+            ShownState::Fresh => "#d9f2d9",
+            ShownState::Dirty | ShownState::Interrupted | ShownState::Running => "#ffe0b3",
+            ShownState::Waiting => "#f0f0f0",
+            ShownState::Blocked | ShownState::Failed => "#f8d7da",
         };
         let below = counts.as_ref().map_or(String::new(), |counts| format!("\\n{counts}"));
         let _ = writeln!(
             text,
             "  \"{name}\" [label = \"{name}\\n{kind}{below}\", fillcolor = \"{colour}\", tooltip = \"{}\"];",
-            state_name(state)
+            state.name()
         );
     }
     for (from, to, port) in drawing.edges {
@@ -129,14 +143,14 @@ fn dot(project: &Project, plan: &Plan, most: usize) -> String {
 
 /// Nodes have numbers for ids: a stage may be called `end` or `graph`, which mean something in Mermaid.
 fn mermaid(project: &Project, plan: &Plan, most: usize) -> String {
-    let drawing = Drawing::of(&project.manifest, plan, most);
+    let drawing = drawing(project, plan, most);
     let mut text = "flowchart LR\n".to_owned();
     for (id, Node { name, kind, counts, state, .. }) in drawing.nodes.iter().enumerate() {
         let below = counts.as_ref().map_or(String::new(), |counts| format!("<br>{counts}"));
         let _ = writeln!(
             text,
             "  s{id}[\"{name}<br><small>{kind}{below}</small>\"]:::{}",
-            state_name(state)
+            state.name()
         );
     }
     for (from, to, port) in drawing.edges {
@@ -169,4 +183,18 @@ fn json(project: &Project, plan: &Plan) -> Value {
         Some(stage)
     });
     json!({ "experiment": project.manifest.experiment.name, "stages": stages.collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_legend_fits_to_the_terminal() {
+        assert_eq!(legend(None).lines().count(), 1);
+        assert_eq!(legend(Some(80)).lines().count(), 1);
+        for room in 36..80 {
+            assert!(legend(Some(room)).lines().all(|line| width::of(line) <= room), "{room}");
+        }
+    }
 }

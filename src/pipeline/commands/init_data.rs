@@ -4,13 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use pipeline_stages::image_file::ImageFileFormat;
+use pipeline_stages::left_out::{LeftOut, is_of_a_file_manager};
 
-/// The deepest nesting of folders below a class.
-const DEEPEST: usize = 16;
+/// The deepest nesting of folders, as a data set has it.
+const DEEPEST: usize = 64;
 
 /// The layout that is wanted.
 const LAYOUT: &str = "the images go into train/CLASS/ and test/CLASS/, and into val/CLASS/ where there are some for validation";
@@ -163,34 +165,50 @@ fn classes(folder: &Path) -> anyhow::Result<BTreeMap<String, usize>> {
     for path in entries(folder)? {
         if path.is_dir() {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            classes.insert(name, images(&path, DEEPEST)?);
+            classes.insert(name, images(&path, &mut Vec::new())?);
         }
     }
     Ok(classes)
 }
 
-/// How many images are in a folder and below it.
-fn images(folder: &Path, depth: usize) -> anyhow::Result<usize> {
+/// How many images are in a folder and below it, counted as a data set lists them: links are followed, and one that leads to a
+/// folder that contains it is an error. `above`: the folders that it is in, by device and number.
+fn images(folder: &Path, above: &mut Vec<(u64, u64)>) -> anyhow::Result<usize> {
+    let shown = folder.display();
+    let metadata = folder.metadata().with_context(|| format!("cannot read {shown}"))?;
+    let identity = (metadata.dev(), metadata.ino());
+    ensure!(
+        !above.contains(&identity),
+        "{shown} is a link to a folder that contains it: remove it"
+    );
+    ensure!(above.len() < DEEPEST, "{shown}: folders are nested more than {DEEPEST} deep");
+    above.push(identity);
     let mut count = 0;
     for path in entries(folder)? {
-        if path.is_dir() && depth > 0 {
-            count += images(&path, depth - 1)?;
+        if path.is_dir() {
+            count += images(&path, above)?;
         } else {
             let ending = path.extension().and_then(|ending| ending.to_str());
             let ending = ending.unwrap_or_default().to_ascii_lowercase();
             count += usize::from(ImageFileFormat::EXTENSIONS.contains(&ending.as_str()));
         }
     }
+    above.pop();
     Ok(count)
 }
 
-/// What is in a folder, but for hidden entries.
+/// What is in a folder, but for hidden entries and what a data set leaves out.
 fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let reading = || format!("cannot read {}", folder.display());
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).with_context(reading)? {
         let entry = entry.with_context(reading)?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+        let name = entry.file_name();
+        let is_hidden = name.as_encoded_bytes().starts_with(b".");
+        if !is_hidden
+            && !is_of_a_file_manager(&name)
+            && !LeftOut::default().leaves_out(name.as_ref())
+        {
             paths.push(entry.path());
         }
     }

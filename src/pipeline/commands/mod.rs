@@ -76,7 +76,7 @@ pub(crate) fn main() -> ExitCode {
     CompleteEnv::with_factory(Arguments::command).var(completions::VARIABLE).complete();
     let asked = colour::asked(std::env::args_os());
     colour::choose(asked);
-    let mut command = Arguments::command().color(asked);
+    let mut command = without_empty_variables(Arguments::command().color(asked));
     let matches = command.try_get_matches_from_mut(std::env::args_os());
     let arguments = matches.and_then(|matches| {
         Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
@@ -108,6 +108,23 @@ pub(crate) fn main() -> ExitCode {
         Command::Job(arguments) => job::run(arguments),
     };
     result.unwrap_or_else(report_error)
+}
+
+/// The command line, where a variable of the environment that is empty is not set.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |argument: &clap::Arg| {
+        let value = argument.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command.mut_subcommands(|command| {
+        command.mut_args(|argument| {
+            if is_empty(&argument) {
+                argument.env(clap::builder::Resettable::Reset)
+            } else {
+                argument
+            }
+        })
+    })
 }
 
 /// A manifest that was read, its graph, and its cache.

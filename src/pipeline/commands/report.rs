@@ -7,11 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, ensure};
 
 use super::{Project, note, print, print_raw};
+use crate::activity::Activities;
 use crate::cli::{ManifestArguments, ReportArguments};
 use crate::drawing::{self, Drawing, Links};
 use crate::format;
 use crate::plan::Plan;
 use crate::report::{self, Extent, MOST_STAGES, Report, Subject};
+use crate::state_words::ShownState;
 
 /// What opens a file as a click on it does.
 const OPENER: &str = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
@@ -75,11 +77,14 @@ pub(super) fn page_of(
         command: arguments.command_again("run"),
         changes: arguments.changes(),
     };
-    let drawing = Drawing::of(&project.manifest, plan, 1);
+    let activities = Activities::look(&project.cache);
+    let drawing = Drawing::of(&project.manifest, plan, 1, |state| {
+        ShownState::of(state, activities.of(state).as_ref())
+    });
     let title = format!("The stages of {}", project.manifest.experiment.name);
     let graph = drawing::svg(&drawing, &title, Links::WithinPage);
     let made = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    Ok(report::page(&Report::of(&subject, extent), &graph, made))
+    Ok(report::page(&Report::of(&subject, &activities, extent), &graph, made))
 }
 
 /// Opens a file, as far as the machine can. It is written already: a failure is not an error.

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use crate::instances::{self, Row};
 use crate::manifest::Manifest;
 use crate::plan::{Plan, PlanState};
-use crate::state_words::{states_in_words, together};
+use crate::state_words::ShownState;
 
 pub(crate) use svg::{Links, svg};
 
@@ -31,27 +31,32 @@ pub(crate) struct Node<'p> {
     /// How many instances are in which state, where there are many.
     pub(crate) counts: Option<String>,
     /// The state that they have together.
-    pub(crate) state: &'p PlanState,
+    pub(crate) state: ShownState,
     /// The state of each.
-    pub(crate) states: Vec<&'p PlanState>,
+    pub(crate) states: Vec<ShownState>,
 }
 
 impl<'p> Drawing<'p> {
-    /// The stages of a plan. A stage with more than `most` instances is one node.
-    pub(crate) fn of(manifest: &'p Manifest, plan: &'p Plan, most: usize) -> Self {
+    /// The stages of a plan, as `shown` sees them. A stage with more than `most` instances is one node.
+    pub(crate) fn of(
+        manifest: &'p Manifest,
+        plan: &'p Plan,
+        most: usize,
+        shown: impl Fn(&PlanState) -> ShownState,
+    ) -> Self {
         let (mut nodes, mut places) = (Vec::new(), HashMap::new());
         for row in instances::rows(plan.iter(), most) {
-            let (name, counts, instances) = match row {
-                Row::One(name, state) => (name.as_str(), None, vec![(name, state)]),
-                Row::Many(template, instances) => {
-                    (template, Some(states_in_words(&instances)), instances)
-                }
+            let (name, is_many, instances) = match row {
+                Row::One(name, state) => (name.as_str(), false, vec![(name, state)]),
+                Row::Many(template, instances) => (template, true, instances),
             };
-            let Some(state) = together(&instances) else { continue };
+            let states: Vec<_> = instances.iter().map(|(_, state)| shown(state)).collect();
+            let counts = is_many.then(|| ShownState::in_words(&states));
+            // Together, they have the state of the one that matters most.
+            let Some(&state) = states.iter().max() else { continue };
             let stage = instances.first().and_then(|(name, _)| manifest.stage(name));
             let kind = stage.map_or("", |stage| stage.stage.info().name);
             places.extend(instances.iter().map(|(name, _)| (*name, nodes.len())));
-            let states = instances.iter().map(|(_, state)| *state).collect();
             nodes.push(Node { name, kind, counts, state, states });
         }
         let (mut edges, mut seen) = (Vec::new(), HashSet::new());

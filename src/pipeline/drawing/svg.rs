@@ -6,8 +6,7 @@ use std::fmt::Write as _;
 
 use super::layout::{Layout, Place};
 use super::{Drawing, Node};
-use crate::plan::PlanState;
-use crate::state_words::{state_name, symbol};
+use crate::state_words::ShownState;
 
 const STYLE: &str = include_str!("graph.css");
 
@@ -95,7 +94,7 @@ fn draw(
     (width, height): (f64, f64),
     links: Links,
 ) {
-    let state = state_name(node.state);
+    let state = node.state.name();
     let name = escaped(node.name);
     let words = match &node.counts {
         Some(counts) => format!("{}, {}: {counts}", node.name, node.kind),
@@ -127,7 +126,7 @@ fn draw(
         "<text class=\"symbol\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
         x + 11.0,
         y + 21.5,
-        symbol(node.state)
+        node.state.symbol()
     );
     let left = x + INDENT;
     let room = width - INDENT - 10.0;
@@ -159,20 +158,17 @@ fn draw(
 /// The share of instances in each state.
 fn bar(text: &mut String, node: &Node<'_>, (x, y): Place, width: f64) {
     let all = node.states.len().max(1) as f64;
-    let wanted: [fn(&PlanState) -> bool; 4] = [
-        |state| matches!(state, PlanState::Fresh(_)),
-        |state| matches!(state, PlanState::Dirty { .. }),
-        |state| matches!(state, PlanState::Waiting { .. }),
-        |state| matches!(state, PlanState::Blocked(_)),
-    ];
     let mut left = x;
-    for wanted in wanted {
-        let mut states = node.states.iter().filter(|state| wanted(state)).peekable();
-        let Some(first) = states.peek().map(|state| state_name(state)) else { continue };
-        let part = width * states.count() as f64 / all;
+    for wanted in ShownState::ALL {
+        let count = node.states.iter().filter(|state| **state == wanted).count();
+        if count == 0 {
+            continue;
+        }
+        let part = width * count as f64 / all;
         let _ = write!(
             text,
-            "<rect class=\"part {first}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{part:.1}\" height=\"4\"/>"
+            "<rect class=\"part {}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{part:.1}\" height=\"4\"/>",
+            wanted.name()
         );
         left += part;
     }
@@ -242,7 +238,7 @@ mod tests {
     use crate::drawing::Drawing;
     use crate::facts::CacheFacts;
     use crate::manifest;
-    use crate::plan::Plan;
+    use crate::plan::{Plan, PlanState};
 
     const SWEEP: &str = r#"
         [experiment]
@@ -270,7 +266,8 @@ mod tests {
         let cache = crate::cache::Cache::open(&folder.path().join("cache")).expect("a cache");
         let facts = CacheFacts::look(&cache, &manifest, &names);
         let plan = Plan::of(&manifest, &graph, &names, &facts);
-        svg(&Drawing::of(&manifest, &plan, most), "sweep", links)
+        let shown = |state: &PlanState| ShownState::of(state, None);
+        svg(&Drawing::of(&manifest, &plan, most, shown), "sweep", links)
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
@@ -11,14 +11,22 @@ use crate::cache::{Cache, Listing};
 
 /// Writes the crate to a folder that does not exist, or is empty.
 ///
+/// Returns the links that were left out, because they lead out of their artifact: paths in the crate.
+///
 /// # Errors
 /// When something cannot be written, or an artifact does not match its record. The folder is as it was, then.
-pub(crate) fn write(described: &Crate, cache: &Cache, folder: &Path) -> anyhow::Result<()> {
-    check_is_free(folder)?;
+pub(crate) fn write(
+    described: &Crate,
+    cache: &Cache,
+    folder: &Path,
+) -> anyhow::Result<Vec<PathBuf>> {
     let absolute = std::path::absolute(folder).context("no current folder")?;
     let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
         bail!("{} cannot be a new folder", folder.display());
     };
+    // Without a slash at its end, after which a link would be what it leads to.
+    let absolute = parent.join(name);
+    check_is_free(&absolute, folder)?;
     fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     let prefix = format!(".{}.", name.to_string_lossy());
     let new = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent);
@@ -29,36 +37,48 @@ pub(crate) fn write(described: &Crate, cache: &Cache, folder: &Path) -> anyhow::
     for (path, text) in described.manifest_files() {
         write_file(&top.join(path), text.as_bytes())?;
     }
-    for result in described.results.iter().filter(|result| result.files.is_some()) {
-        let place = top.join(Crate::place(result));
-        if place.exists() {
-            continue;
-        }
+    let mut left_out = Vec::new();
+    for (result, path) in described.copied() {
+        let place = top.join(&path);
         let digest = &result.record.output.digest;
-        copy(&cache.artifact(digest), &place)?;
+        let links = copy(&cache.artifact(digest), &place)?;
         let is_same = Listing::of(&place)?.digest() == *digest;
         ensure!(
             is_same,
             "the artifact of {} does not match its record; `pipeline verify` shows what is damaged",
             result.stage
         );
+        // Only now: without them, the copy is not what the record is of.
+        for link in links {
+            fs::remove_file(place.join(&link))
+                .with_context(|| format!("cannot remove {}", place.join(&link).display()))?;
+            left_out.push(Path::new(&path).join(link));
+        }
     }
+    left_out.sort();
     write_file(&top.join(METADATA), described.metadata().as_bytes())?;
     fs::rename(&top, &absolute)
-        .with_context(|| format!("cannot move the finished folder to {}", folder.display()))
+        .with_context(|| format!("cannot move the finished folder to {}", folder.display()))?;
+    Ok(left_out)
 }
 
+/// `shown` is how the user calls it.
+///
 /// # Errors
-/// When the folder exists and is not empty.
-fn check_is_free(folder: &Path) -> anyhow::Result<()> {
+/// When the folder exists and is not empty, or is a link.
+fn check_is_free(folder: &Path, shown: &Path) -> anyhow::Result<()> {
+    let is_link = folder.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
+    ensure!(
+        !is_link,
+        "{} is a link: name a new folder, or the one that it leads to",
+        shown.display()
+    );
     match fs::read_dir(folder) {
-        Ok(mut entries) => ensure!(
-            entries.next().is_none(),
-            "{} is not empty: name a new folder",
-            folder.display()
-        ),
+        Ok(mut entries) => {
+            ensure!(entries.next().is_none(), "{} is not empty: name a new folder", shown.display())
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => bail!("{} cannot be a new folder: {error}", folder.display()),
+        Err(error) => bail!("{} cannot be a new folder: {error}", shown.display()),
     }
     Ok(())
 }
@@ -72,9 +92,12 @@ fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Copies a folder with all that is in it. Links stay links.
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+/// Copies a folder with all that is in it. Links stay links. Returns those that lead out of the folder.
+fn copy(top: &Path, to: &Path) -> anyhow::Result<Vec<PathBuf>> {
     make_folder(to)?;
+    let from = top;
+    let real = top.canonicalize().with_context(|| format!("cannot read {}", top.display()))?;
+    let mut outside = Vec::new();
     let mut open: Vec<(PathBuf, PathBuf)> = vec![(from.to_owned(), to.to_owned())];
     while let Some((from, to)) = open.pop() {
         let entries =
@@ -89,6 +112,10 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
                 open.push((source, target));
             } else if kind.is_symlink() {
                 let leads = fs::read_link(&source).with_context(what)?;
+                let path = source.strip_prefix(top).unwrap_or(&source);
+                if leads_out(path, &leads, &real) {
+                    outside.push(path.to_owned());
+                }
                 std::os::unix::fs::symlink(leads, &target).with_context(what)?;
             } else {
                 fs::copy(&source, &target).with_context(what)?;
@@ -96,7 +123,21 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(outside)
+}
+
+/// Whether a link at `path` in the folder `top` leads out of it: to an absolute path, above the folder, or through other links.
+fn leads_out(path: &Path, target: &Path, top: &Path) -> bool {
+    let mut depth = path.components().count() - 1;
+    for part in target.components() {
+        match part {
+            Component::CurDir => {}
+            Component::Normal(_) => depth += 1,
+            Component::ParentDir if depth > 0 => depth -= 1,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return true,
+        }
+    }
+    top.join(path).canonicalize().is_ok_and(|real| !real.starts_with(top))
 }
 
 /// Artifacts are read-only; copies are the user's own.

@@ -65,9 +65,20 @@ impl Crate {
         files.collect()
     }
 
-    /// Where the artifact of a result is in the crate: of a stage's first name, where several have it.
-    pub(super) fn place(result: &Exported) -> String {
-        format!("{ARTIFACTS}/{}", result.stage)
+    /// The results whose artifacts are copied, each with its place in the crate: the first one, where several have the same artifact.
+    pub(super) fn copied(&self) -> Vec<(&Exported, String)> {
+        let mut taken = BTreeSet::new();
+        let results = self.results.iter().filter(|result| result.files.is_some());
+        let results = results.filter(|result| taken.insert(result.record.output.digest));
+        results.map(|result| (result, format!("{ARTIFACTS}/{}", result.stage))).collect()
+    }
+
+    /// The names of the stages whose result is as this one by `same`, in words.
+    fn stages<T: PartialEq>(&self, result: &Exported, same: impl Fn(&Record) -> T) -> String {
+        let wanted = same(&result.record);
+        let results = self.results.iter().filter(|other| same(&other.record) == wanted);
+        let names: Vec<&str> = results.map(|result| result.stage.as_str()).collect();
+        names.join(", ")
     }
 
     /// The text of the file that describes the crate.
@@ -100,21 +111,18 @@ impl Graph {
                     "encodingFormat": "application/toml", "contentSize": text.len().to_string()}),
             );
         }
-        let places: BTreeMap<Digest, String> = described
-            .results
-            .iter()
-            .rev()
-            .filter(|result| result.files.is_some())
-            .map(|result| {
-                let id = format!("{}/", encoded(&Crate::place(result)));
-                (result.record.output.digest, id)
-            })
+        let copied = described.copied().into_iter();
+        let places: BTreeMap<Digest, String> = copied
+            .map(|(result, place)| (result.record.output.digest, format!("{}/", encoded(&place))))
             .collect();
-        for result in &described.results {
-            graph.add_artifact(result, &places);
+        for (result, _) in described.copied() {
+            graph.add_artifact(described, result, &places);
         }
         for result in &described.results {
-            graph.add_action(result, &places);
+            graph.add_artifact(described, result, &places);
+        }
+        for result in &described.results {
+            graph.add_action(described, result, &places);
         }
         graph.add_root(described);
         graph
@@ -142,12 +150,21 @@ impl Graph {
     }
 
     /// Describes an artifact: as a folder of the crate where it is copied, else by its digest.
-    fn add_artifact(&mut self, result: &Exported, places: &BTreeMap<Digest, String>) {
-        let Exported { stage, record, files } = result;
+    fn add_artifact(
+        &mut self,
+        described: &Crate,
+        result: &Exported,
+        places: &BTreeMap<Digest, String>,
+    ) {
+        let Exported { record, files, .. } = result;
         let digest = &record.output.digest;
         let id = artifact_id(digest, places);
+        if self.known.contains(&id) {
+            return;
+        }
         let artifact = record.artifact.name();
-        let name = format!("The {artifact} of {stage}");
+        let stages = described.stages(result, |record| record.output.digest);
+        let name = format!("The {artifact} of {stages}");
         let size = record.output.extent.bytes.to_string();
         let Some(files) = files.as_ref().filter(|_| places.contains_key(digest)) else {
             let about = format!("{} files. Not in this crate.", record.output.extent.files);
@@ -156,9 +173,6 @@ impl Graph {
             self.add(&id, entity);
             return;
         };
-        if self.known.contains(&id) {
-            return;
-        }
         let mut parts = Vec::new();
         for (path, bytes) in files {
             let file = format!("{id}{}", encoded(path));
@@ -174,12 +188,23 @@ impl Graph {
         );
     }
 
-    fn add_action(&mut self, result: &Exported, places: &BTreeMap<Digest, String>) {
-        let Exported { stage, record, .. } = result;
+    /// Describes a run: one, where several stages have the same key.
+    fn add_action(
+        &mut self,
+        described: &Crate,
+        result: &Exported,
+        places: &BTreeMap<Digest, String>,
+    ) {
+        let record = &result.record;
         let key = record.key.to_string();
+        let id = format!("#run-{key}");
+        if self.known.contains(&id) {
+            return;
+        }
+        let stages = described.stages(result, |record| record.key);
         let (mut objects, mut instrument) = (Vec::new(), Value::Null);
         let program = self.add(
-            "#pipeline",
+            &format!("#pipeline-{}", encoded(&record.version)),
             json!({"@type": "SoftwareApplication", "name": "pipeline", "softwareVersion": record.version,
                 "description": "Runs machine-learning experiments declared in TOML manifests."}),
         );
@@ -192,6 +217,7 @@ impl Graph {
                         "softwareVersion": version.to_string(), "isPartOf": program,
                         "description": "A kind of stage, and the version of its results."});
                     instrument = self.add(&id, entity);
+                    self.add_owner(&id, &program);
                 }
                 KeyPart::Seed { seed } => objects.push(self.add_value(&key, "seed", &json!(seed))),
                 KeyPart::Parameter { name, value } if !value.is_null() => {
@@ -225,16 +251,28 @@ impl Graph {
         results.extend(metrics.collect::<Vec<_>>());
         let started = (record.finished as f64 - record.seconds.max(0.0)).max(0.0) as u64;
         let action = self.add(
-            &format!("#run-{key}"),
-            json!({"@type": "CreateAction", "name": format!("Run of {stage}"),
+            &id,
+            json!({"@type": "CreateAction", "name": format!("Run of {stages}"),
                 "description": format!("Why it ran: {}", record.reason),
                 "instrument": instrument, "object": one_or_many(objects), "result": one_or_many(results),
                 "startTime": iso(started), "endTime": iso(record.finished),
                 "actionStatus": "http://schema.org/CompletedActionStatus",
                 "environment": one_or_many(environment), "identifier": key}),
         );
-        if !self.actions.contains(&action) {
-            self.actions.push(action);
+        self.actions.push(action);
+    }
+
+    /// Adds a version of the program to those that have this kind of stage.
+    fn add_owner(&mut self, kind: &str, program: &Value) {
+        let Some(entity) = self.entities.iter_mut().find(|entity| entity["@id"] == kind) else {
+            return;
+        };
+        let owners = &mut entity["isPartOf"];
+        match owners {
+            Value::Array(owners) if owners.contains(program) => {}
+            Value::Array(owners) => owners.push(program.clone()),
+            owner if owner == program => {}
+            owner => *owner = json!([owner.take(), program]),
         }
     }
 
@@ -356,7 +394,11 @@ mod tests {
             vec![kind("evaluate"), input, lost],
             digest("score"),
         );
-        let record = Record { artifact: ArtifactType::Metrics, ..record };
+        let record =
+            Record { artifact: ArtifactType::Metrics, version: "0.2".to_owned(), ..record };
+        let other_run = Record::for_test("other", vec![kind("evaluate")], digest("score"));
+        let other_run = Record { version: "0.1".to_owned(), ..other_run };
+        assert_ne!(record.key, other_run.key);
         let made = Crate {
             experiment: "x".to_owned(),
             about: None,
@@ -381,10 +423,18 @@ mod tests {
                 Exported {
                     stage: "same".parse().expect("a name"),
                     record,
-                    files: Some(Vec::new()),
+                    files: Some(vec![("my metrics.json".to_owned(), 7)]),
+                },
+                Exported {
+                    stage: "other".parse().expect("a name"),
+                    record: other_run,
+                    files: Some(vec![("my metrics.json".to_owned(), 7)]),
                 },
             ],
         };
+        let copied = made.copied().into_iter();
+        let places: Vec<String> = copied.map(|(_, place)| place).collect();
+        assert_eq!(places, ["artifacts/score@rate=0.9"], "the same bytes once");
         let text: Value = serde_json::from_str(&made.metadata()).expect("JSON");
         let graph = text["@graph"].as_array().expect("a list");
         let ids: Vec<&str> = graph.iter().filter_map(|one| one["@id"].as_str()).collect();
@@ -412,5 +462,25 @@ mod tests {
             }
         }
         check(&text["@graph"], &known);
+        let named = |name: &str| graph.iter().find(|one| one["name"] == name).expect(name);
+        let run = named("Run of score@rate=0.9, same");
+        let other = named("Run of other");
+        assert_eq!(run["@type"], "CreateAction");
+        assert_eq!(run["result"]["@id"], "artifacts/score@rate=0.9/");
+        assert_eq!(other["result"], run["result"]);
+        assert_eq!(
+            named("The metrics of score@rate=0.9, same, other")["@id"],
+            "artifacts/score@rate=0.9/"
+        );
+        let mentions = named("x")["mentions"].as_array().expect("a list");
+        assert_eq!(mentions.len(), 3, "{mentions:?}");
+        assert_eq!(
+            named("evaluate")["isPartOf"],
+            json!([{"@id": "#pipeline-0.2"}, {"@id": "#pipeline-0.1"}])
+        );
+        let versions = graph.iter().filter(|one| one["name"] == "pipeline");
+        let versions: Vec<&str> =
+            versions.filter_map(|one| one["softwareVersion"].as_str()).collect();
+        assert!(versions.contains(&"0.1") && versions.contains(&"0.2"), "{versions:?}");
     }
 }

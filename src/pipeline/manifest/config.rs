@@ -78,8 +78,15 @@ fn read_root(root: &DeTable<'_>, path: &Path, home: &Path, mistakes: &mut Vec<Mi
             mistakes.push(Mistake::at(value.span(), title));
         }
         let beside = path.parent().unwrap_or(Path::new("/"));
-        Some(match folder.strip_prefix("~/") {
-            Some(rest) => home.join(rest),
+        Some(match folder.strip_prefix('~') {
+            Some("") => home.to_owned(),
+            Some(rest) if rest.starts_with('/') => home.join(rest.trim_start_matches('/')),
+            Some(_) => {
+                let title = "only the own home folder can be written as '~'";
+                let help = "write the whole path; a folder that is called so is \"./~NAME\"";
+                mistakes.push(Mistake::at(value.span(), title).help(help));
+                return None;
+            }
             None => beside.join(folder),
         })
     });
@@ -128,6 +135,12 @@ mod tests {
         assert_eq!(config.jobs, Some(2));
         assert_eq!(config.execution.execution.device, Device::Cpu);
         assert_eq!(config.execution.execution.threads, None);
+        for (cache, folder) in [("~", "/home/me"), ("~/", "/home/me/"), ("~//c", "/home/me/c")] {
+            let config = read(&format!("cache = '{cache}'")).expect("no mistake");
+            assert_eq!(config.cache, Some(PathBuf::from(folder)), "{cache}");
+        }
+        let named = read("cache = './~c'").expect("no mistake").cache.expect("a folder");
+        assert!(named.ends_with("~c"), "{named:?}");
         let beside = read("cache = 'c'").expect("no mistake").cache.expect("a folder");
         assert!(beside.is_absolute() && beside.ends_with("c"), "{beside:?}");
     }
@@ -163,6 +176,10 @@ mod tests {
 
         error: 4 mistakes in [folder]/config.toml; nothing was run
         "#);
+        for cache in ["~bob", "~bob/x"] {
+            let mistakes = read(&format!("cache = '{cache}'")).expect_err("a mistake");
+            assert!(mistakes.contains("only the own home folder"), "{mistakes}");
+        }
         insta::assert_snapshot!(read("jobs = \n").expect_err("mistakes"), @r#"
         error: this key has no value
          --> [folder]/config.toml:1:8

@@ -163,9 +163,22 @@ fn experiment_name(value: &Value<'_>) -> Result<String, Mistake> {
 
 /// Reads `[tracking]`.
 fn read_tracking(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> Tracking {
-    let Some(table) = known_table("tracking", value, &["tensorboard", "mlflow"], mistakes) else {
-        return Tracking::default();
+    let before = mistakes.len();
+    let table = known_table("tracking", value, &["tensorboard", "mlflow"], mistakes);
+    // What was written in the wrong place may be an address with a password.
+    let misplaced: Vec<Span> = match table {
+        Some(table) => {
+            let unknown = table
+                .iter()
+                .filter(|(key, _)| !["tensorboard", "mlflow"].contains(&key.get_ref().as_ref()));
+            unknown.map(|(_, value)| value.span()).collect()
+        }
+        None => vec![value.span()],
     };
+    for mistake in mistakes.get_mut(before..).unwrap_or_default() {
+        *mistake = misplaced.iter().cloned().fold(mistake.clone(), Mistake::hiding);
+    }
+    let Some(table) = table else { return Tracking::default() };
     let mut checked = |mistake| mistakes.push(mistake);
     let tensorboard = table.get("tensorboard").map(event_folder);
     let mlflow = table.get("mlflow").map(server);
@@ -187,10 +200,10 @@ fn event_folder(value: &Value<'_>) -> Result<PathBuf, Mistake> {
     Ok(folder.into())
 }
 
-/// The address of a server. Never repeats a password.
+/// The address of a server. A mistake does not repeat it: a password may be anywhere in it.
 fn server(value: &Value<'_>) -> Result<WebUrl, Mistake> {
-    let server = text("mlflow", value)?;
-    let mistake = |title: String| Mistake::at(value.span(), title);
+    let server = text("mlflow", value).map_err(|mistake| mistake.hiding(value.span()))?;
+    let mistake = |title: String| Mistake::at(value.span(), title).hiding(value.span());
     if user_info(server).is_some() {
         let title = "a URL in a manifest cannot have a user name or a password";
         return Err(mistake(title.to_owned()).help(
@@ -202,7 +215,7 @@ fn server(value: &Value<'_>) -> Result<WebUrl, Mistake> {
         None => WebUrl::read(server),
     };
     read.map_err(|reason| {
-        mistake(format!("{server:?} is not the address of a server: {reason}")).help(
+        mistake(format!("this is not the address of a server: {reason}")).help(
             "write the address that shows MLflow in a browser: mlflow = \"http://localhost:5000\"",
         )
     })

@@ -183,8 +183,16 @@ impl Override {
 
     /// Whether the path leads to one value: within a stage that exists, or within another table.
     fn check_place(&self, root: &DeTable<'_>, start: usize, is_shown: bool) -> Result<(), Mistake> {
-        const FORMS: &str =
-            "set stages.NAME.KEY=VALUE, experiment.KEY=VALUE or execution.KEY=VALUE";
+        let (option, forms) = match self.given {
+            Given::Sweep => (
+                "--sweep",
+                "sweep over stages.NAME.KEY=VALUES, defaults.KIND.KEY=VALUES or experiment.seed=VALUES",
+            ),
+            Given::Set | Given::Variable => (
+                "--set",
+                "set stages.NAME.KEY=VALUE, defaults.KIND.KEY=VALUE, matrix.AXIS=[VALUES], experiment.KEY=VALUE, execution.KEY=VALUE, tracking.KEY=VALUE or lint.allow=[NAMES]",
+            ),
+        };
         let wrong = |index: usize, title: &str| {
             let place = self.keys.get(index).map_or(0..0, |(_, span)| span.clone());
             Mistake::at(start + place.start..start + place.end, title)
@@ -203,10 +211,10 @@ impl Override {
                         None => mistake.help(format!("the stages are {}", listed(names(), "and"))),
                     });
                 }
-                let whole = format!("--set changes one value, not the whole stage '{stage}'");
-                if rest.is_empty() { Err(wrong(1, &whole).help(FORMS)) } else { Ok(()) }
+                let whole = format!("{option} changes one value, not the whole stage '{stage}'");
+                if rest.is_empty() { Err(wrong(1, &whole).help(forms)) } else { Ok(()) }
             }
-            [] | [_] => Err(wrong(0, "--set needs the path to one value").help(FORMS)),
+            [] | [_] => Err(wrong(0, &format!("{option} needs the path to one value")).help(forms)),
             _ => Ok(()),
         }
     }

@@ -1,4 +1,5 @@
-//! Passwords in URLs that the escapes of TOML hide: `"https:\u002f\u002fann:secret@host"`.
+//! Passwords that are not recognised where text is shown: in URLs that the escapes of TOML hide
+//! (`"https:\u002f\u002fann:secret@host"`), and in addresses of trackers that are not URLs (`mlflow = "ann:secret@host"`).
 //!
 //! A URL that is written plainly is recognised wherever text is shown. This finds the others, in any text, whether
 //! or not it is TOML as a whole.
@@ -10,9 +11,62 @@ use pipeline_stages::url::user_info;
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
 
+/// The key of the address of a tracker.
+const ADDRESS: &str = "mlflow";
+
+/// What is not to be shown of a text, in order.
+pub(super) fn hidden(text: &str) -> Vec<Range<usize>> {
+    let mut hidden = in_quotes(text);
+    for place in addresses(text) {
+        hidden.retain(|other| other.start < place.start || other.end > place.end);
+        hidden.push(place);
+    }
+    hidden.sort_by_key(|place| (place.start, place.end));
+    hidden
+}
+
+/// What follows on `mlflow =` to the end of the line, where it cannot be an address without a password.
+fn addresses(text: &str) -> Vec<Range<usize>> {
+    let source = Source::new(text);
+    let (mut found, mut is_key, mut is_value, mut end) = (Vec::new(), false, false, 0);
+    for token in source.lex() {
+        let (start, kind) = (token.span().start(), token.kind());
+        match kind {
+            TokenKind::Whitespace => {}
+            // In what was taken already.
+            _ if start < end => {}
+            TokenKind::Equals if is_key => (is_key, is_value) = (false, true),
+            _ if is_value => {
+                is_value = false;
+                let length = text[start..].find('\n').unwrap_or(text.len() - start);
+                let line = text[start..start + length].trim_end();
+                if !may_be_shown(line) {
+                    end = token.span().end().max(start + line.len());
+                    found.push(start..end);
+                }
+            }
+            TokenKind::Atom | TokenKind::BasicString | TokenKind::LiteralString => {
+                let name = &text[start..token.span().end()];
+                is_key = name.trim_matches(['"', '\'']) == ADDRESS;
+            }
+            _ => is_key = false,
+        }
+    }
+    found
+}
+
+/// Whether the value at the start of a line is what the address of a server looks like.
+fn may_be_shown(line: &str) -> bool {
+    let value = line.trim_start_matches(['"', '\'']);
+    let value = value.split(['"', '\'', ' ', '\t']).next().unwrap_or_default();
+    let scheme = value.split_once("://").map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
+    // A user and a password in a URL are recognised where it is shown.
+    matches!(&*scheme, "http" | "https") && !value.contains('?')
+}
+
 /// The texts in quotes whose value has a URL with a password that is not to be seen from outside, without
 /// their quotes, in order.
-pub(super) fn hidden(text: &str) -> Vec<Range<usize>> {
+fn in_quotes(text: &str) -> Vec<Range<usize>> {
     let source = Source::new(text);
     let texts = source.lex().filter_map(|token| {
         let quotes = match token.kind() {
@@ -69,6 +123,26 @@ mod tests {
             ("see https://h/ and mail ann:x@y", false),
         ] {
             assert_eq!(has_password(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_a_url_is_hidden() {
+        for (text, expected) in [
+            (r#"mlflow = "u:s3cret@h""#, vec![r#""u:s3cret@h""#]),
+            ("[tracking]\nmlflow=u:s3cret@h # mine\nx = 1", vec!["u:s3cret@h # mine"]),
+            ("tracking = { mlflow = 'u:s3cret@h' }", vec!["'u:s3cret@h' }"]),
+            ("--set tracking.mlflow=u:s3cret@h", vec!["u:s3cret@h"]),
+            ("'mlflow' = [\"u:s3cret@h\"]", vec!["[\"u:s3cret@h\"]"]),
+            ("mlflow = \"u:s3cret@h", vec!["\"u:s3cret@h"]),
+            ("mlflow = 'http://h?token=s3cret'", vec!["'http://h?token=s3cret'"]),
+            ("mlflow = \"\"\"\nu:s3cret@h\"\"\"\n", vec!["\"\"\"\nu:s3cret@h\"\"\""]),
+            ("mlflow = 'http://localhost:5000' # u:x@h", vec![]),
+            ("mlflow = \"HTTPS://h/\"", vec![]),
+            ("a = 'mlflow'\nb = 'u:x@h'", vec![]),
+        ] {
+            let found: Vec<_> = hidden(text).into_iter().map(|place| &text[place]).collect();
+            assert_eq!(found, expected, "{text}");
         }
     }
 

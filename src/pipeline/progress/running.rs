@@ -62,16 +62,21 @@ impl Interrupted {
     /// In one line: `was interrupted 3 min ago at epoch 9/20, 45 % (process 4711 on lab2); the next run continues from its
     /// checkpoint`.
     pub(crate) fn line(&self) -> String {
-        let course = Course { progress: self.progress.clone(), ..Course::default() };
-        let parts: Vec<String> =
-            [course.values(), course.percent()].into_iter().flatten().collect();
-        let at = if parts.is_empty() { "" } else { " at " };
+        let reached = self.reached();
+        let at = if reached.is_empty() { "" } else { " at " };
         let next = match self.has_checkpoint {
             true => "the next run continues from its checkpoint",
             false => "the next run begins again",
         };
-        let (ago, parts) = (format::ago(self.at), parts.join(", "));
-        format!("was interrupted {ago}{at}{parts} ({}); {next}", self.owner)
+        let ago = format::ago(self.at);
+        format!("was interrupted {ago}{at}{reached} ({}); {next}", self.owner)
+    }
+
+    /// How far it was: `epoch 9/20, 45 %`. Empty where nobody knows.
+    pub(crate) fn reached(&self) -> String {
+        let course = Course { progress: self.progress.clone(), ..Course::default() };
+        let parts = [course.values(), course.percent()].into_iter().flatten();
+        parts.collect::<Vec<String>>().join(", ")
     }
 }
 

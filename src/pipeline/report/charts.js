@@ -15,9 +15,9 @@ function responsive(draw) {
   return block;
 }
 
-/** Round numbers from `low` to `high`. */
-function ticks(low, high, count) {
-  const rough = (high - low) / Math.max(count, 1);
+/** Round numbers from `low` to `high`; only whole ones, if `whole`. */
+function ticks(low, high, count, whole = false) {
+  const rough = Math.max((high - low) / Math.max(count, 1), whole ? 1 : 0);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= rough * 0.999);
   const list = [];
@@ -55,8 +55,10 @@ function lineChart(series, xName, yName) {
     for (const [value, text] of ticks(low - space, high + space, 6)) {
       picture.append(s("line", { class: "grid", x1: left, x2: right, y1: y(value), y2: y(value) }), s("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, text));
     }
-    for (const [value, text] of ticks(first, last, Math.max(2, Math.floor(width / 90)))) {
-      picture.append(s("text", { x: x(value), y: bottom + 18, "text-anchor": "middle" }, text));
+    // Nothing is between two epochs or two steps.
+    const whole = points.every((point) => Number.isInteger(point[0]));
+    for (const [value, text] of ticks(first, last, Math.max(2, Math.floor(width / 90)), whole)) {
+      picture.append(s("text", { class: "tick", x: x(value), y: bottom + 18, "text-anchor": "middle" }, text));
     }
     picture.append(s("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }),
       s("text", { x: (left + right) / 2, y: height - 6, "text-anchor": "middle" }, xName));

@@ -44,19 +44,23 @@ function number(value) {
   return value.toFixed(Math.min(4, Math.max(0, 3 - Math.floor(Math.log10(size)))));
 }
 
+/** Seconds as the commands show them. */
 function duration(seconds) {
   if (seconds < 0.0995) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 0.995) return `${seconds.toFixed(2)} s`;
   if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
   return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, "0")} min`;
 }
 
+/** Bytes as the commands show them: powers of 1000. */
 function size(bytes) {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let unit = 0;
-  while (bytes >= 1024 && unit < units.length - 1) { bytes /= 1024; unit += 1; }
-  return `${unit === 0 ? bytes : bytes.toFixed(1)} ${units[unit]}`;
+  for (const unit of ["B", "kB", "MB", "GB", "TB"]) {
+    if (bytes < 999.5) return `${bytes.toFixed(unit !== "B" && bytes < 10 ? 1 : 0)} ${unit}`;
+    bytes /= 1000;
+  }
+  return `${bytes.toFixed(1)} PB`;
 }
 
 /** Seconds since 1970 as the reader's date and time. */
@@ -67,8 +71,9 @@ function time(seconds) {
   return h("time", { datetime: date.toISOString(), title: date.toISOString() }, text);
 }
 
-const SYMBOLS = { fresh: "●", dirty: "○", waiting: "◌", blocked: "⊘" };
-const WORDS = { fresh: "fresh", dirty: "to run", waiting: "waiting", blocked: "blocked" };
+/** What is known of a stage, in the order in which stages are counted. The same words as in `pipeline status`. */
+const SYMBOLS = { running: "▶", failed: "✕", interrupted: "◐", fresh: "●", dirty: "○", waiting: "◌", blocked: "⊘" };
+const WORDS = { running: "running", failed: "failed", interrupted: "interrupted", fresh: "fresh", dirty: "to run", waiting: "waiting", blocked: "blocked" };
 
 function mark(state) {
   return h("span", { class: `mark ${state}`, title: WORDS[state] }, SYMBOLS[state]);
@@ -78,10 +83,13 @@ function badge(state, text = WORDS[state]) {
   return h("span", { class: `state ${state}` }, SYMBOLS[state], " ", text);
 }
 
-/** Compares texts with numbers in them as numbers. */
+/** Compares numbers as numbers, and texts with whole numbers in them by those; numbers are before texts. */
 const COLLATOR = new Intl.Collator("en", { numeric: true });
 function compare(one, other) {
-  if (typeof one === "number" && typeof other === "number") return one - other;
+  const asNumber = (value) => (typeof value === "string" && value.trim() !== "" ? Number(value) : typeof value === "number" ? value : NaN);
+  const [first, second] = [asNumber(one), asNumber(other)];
+  if (Number.isFinite(first) && Number.isFinite(second)) return first - second;
+  if (Number.isFinite(first) !== Number.isFinite(second)) return Number.isFinite(first) ? -1 : 1;
   return COLLATOR.compare(String(one ?? ""), String(other ?? ""));
 }
 

@@ -98,14 +98,13 @@ struct Entry {
 
 impl Report {
     /// Reads what is known of the stages of a plan.
-    pub(crate) fn of(subject: &Subject<'_>, extent: Extent) -> Self {
+    pub(crate) fn of(subject: &Subject<'_>, activities: &Activities<'_>, extent: Extent) -> Self {
         let Subject { manifest, plan, cache, .. } = subject;
         let (mut templates, mut stages): (Vec<Template>, Vec<Entry>) = (Vec::new(), Vec::new());
-        let activities = Activities::look(cache);
         let mut room = Room::for_stages(plan.iter().count());
         for (name, state) in plan.iter() {
             let Some(declaration) = manifest.stage(name) else { continue };
-            let stage = StageReport::of(subject, &activities, declaration, state);
+            let stage = StageReport::of(subject, activities, declaration, state);
             let contents = match extent {
                 Extent::Graph => Contents::default(),
                 Extent::All => Contents::read(cache, &stage, &mut room),

@@ -7,7 +7,7 @@ function showStage(name) {
   const template = TEMPLATES.get(stage ? stage.template : name);
   if (!template) return false;
   const all = instances(template.name);
-  if (stage && (all.length === 1 || name !== template.name)) place.replaceChildren(...details(stage, all));
+  if (stage && (all.length === 1 || name !== template.name)) place.replaceChildren(...details(stage, all).flat(Infinity));
   else place.replaceChildren(...overview(template, all));
   place.scrollTop = 0;
   for (const node of document.querySelectorAll(".picture a")) {
@@ -29,7 +29,7 @@ function overview(template, all) {
     h("ul", { class: "states" }, countStates(all).map(([state, count]) => h("li", {}, badge(state, `${count} ${WORDS[state]}`)))),
     h("p", { class: "muted" }, `${all.length} instances`),
     dataTable([
-      { name: "instance", of: pointText, show: (stage) => [mark(stage.state), " ", link(stage.stage, pointText(stage))] },
+      { name: "instance", of: pointText, show: (stage) => [mark(stage.status), " ", link(stage.stage, pointText(stage))] },
       ...shown.map((name) => ({ name, of: (stage) => metricsOf(stage)[name] })),
     ], all, (stage) => isOld(stage) && "old"),
   ];
@@ -47,14 +47,16 @@ function details(stage, all) {
   return [
     h("h3", {}, stage.template, " ", h("span", { class: "muted" }, stage.kind)),
     Object.keys(stage.point).length > 0 ? h("p", { class: "point" }, pointText(stage)) : "",
-    h("p", {}, badge(stage.state)),
+    h("p", {}, badge(stage.status)),
     all.length > 1 ? h("p", { class: "back" }, link(stage.template, `← all ${all.length} instances`)) : "",
     stage.why ? h("p", {}, whyNot(stage)) : "",
     stage.failed ? [h("p", {}, h("b", {}, "Its last run failed"), ", ", time(stage.failed.at)), h("pre", { class: "failure", tabindex: 0 }, stage.failed.message)] : "",
+    stage.interrupted ? h("p", {}, h("b", {}, "Its last run was interrupted"), stage.interrupted.at ? [", ", time(stage.interrupted.at)] : "",
+      `${stage.interrupted.reached ? `, at ${stage.interrupted.reached}` : ""}${stage.interrupted.host ? `, on ${stage.interrupted.host}` : ""}. The next run ${stage.interrupted["has-checkpoint"] ? "continues from its checkpoint" : "begins again"}.`) : "",
     running ? h("p", {}, h("b", {}, "Running now"), ` on ${running.owner.host} since `, time(running.owner.since)) : "",
     run && !run["is-current"] ? h("p", { class: "muted" }, "What follows is its last run, before it changed.") : "",
     facts([
-      ["reads", inputs.length > most
+      ["reads", inputs.length === 0 ? null : inputs.length > most
         ? h("details", {}, h("summary", {}, `${inputs.length} artifacts`), inputs.map((input) => h("div", {}, input)))
         : inputs.map((input, index) => [index > 0 ? ", " : "", input])],
       ["seed", stage.seed === undefined ? null : String(stage.seed)],

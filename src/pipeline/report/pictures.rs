@@ -1,5 +1,6 @@
 //! Small images for a page, as `data:` URLs: the views of SimCLR, and samples whose label is wrong.
 
+use std::collections::HashSet;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,10 @@ const SAMPLE_SIDE: u32 = 96;
 const VIEWS_SIDE: u32 = 900;
 /// A picture that is larger than this is a JPEG.
 const LARGEST_PNG: usize = 16 << 10;
+/// `views.png` is a JPEG if it is larger than this.
+const LARGEST_VIEWS: usize = 96 << 10;
+/// The most white lines side by side that are a gap in `views.png`.
+const WIDEST_GAP: usize = 4;
 /// A larger image, in pixels, is not decoded.
 const MOST_PIXELS: u64 = 1 << 24;
 
@@ -38,7 +43,43 @@ pub(super) struct WrongLabel {
 
 /// `views.png` as a `data:` URL. `None` if it is not an image.
 pub(super) fn views(file: &[u8]) -> Option<String> {
-    data_url(decoded(file)?, VIEWS_SIDE)
+    let image = decoded(file)?;
+    let clear = without_gaps(&image);
+    match png(&smaller(clear, VIEWS_SIDE))? {
+        file if file.len() <= LARGEST_VIEWS => Some(url("png", &file)),
+        // A JPEG has no transparent places: the gaps stay white.
+        _ => data_url(image, VIEWS_SIDE),
+    }
+}
+
+/// The image, with the white lines between its parts transparent, so that they have the colour of the page.
+fn without_gaps(image: &DynamicImage) -> DynamicImage {
+    let mut clear = image.to_rgba8();
+    let (width, height) = clear.dimensions();
+    let is_white = |x, y| clear.get_pixel(x, y).0 == [255; 4];
+    let columns = gaps((0..width).map(|x| (0..height).all(|y| is_white(x, y))));
+    let rows = gaps((0..height).map(|y| (0..width).all(|x| is_white(x, y))));
+    for (x, y, pixel) in clear.enumerate_pixels_mut() {
+        if columns.contains(&x) || rows.contains(&y) {
+            pixel.0[3] = 0;
+        }
+    }
+    clear.into()
+}
+
+/// The lines that are white, of which at most [`WIDEST_GAP`] are side by side: an image may have a white ground.
+fn gaps(white: impl Iterator<Item = bool>) -> HashSet<u32> {
+    let (mut found, mut run) = (HashSet::new(), Vec::new());
+    for (line, is_white) in (0..).zip(white.chain([false])) {
+        if is_white {
+            run.push(line);
+        } else if run.len() <= WIDEST_GAP {
+            found.extend(run.drain(..));
+        } else {
+            run.clear();
+        }
+    }
+    found
 }
 
 /// The images of data sets. Keeps the last one open.
@@ -120,21 +161,35 @@ fn decoded(file: &[u8]) -> Option<DynamicImage> {
 
 /// An image, made smaller until no side is longer than `side`, as a `data:` URL.
 fn data_url(image: DynamicImage, side: u32) -> Option<String> {
-    let is_large = image.width().max(image.height()) > side;
-    let image = if is_large { image.thumbnail(side, side) } else { image };
+    let image = smaller(image, side);
     let image = match image.color().has_color() {
         true => DynamicImage::from(image.to_rgb8()),
         false => DynamicImage::from(image.to_luma8()),
     };
-    let mut file = Vec::new();
-    image.write_to(&mut Cursor::new(&mut file), ImageFormat::Png).ok()?;
+    let mut file = png(&image)?;
     let mut format = "png";
     if file.len() > LARGEST_PNG {
         file.clear();
         image.write_with_encoder(JpegEncoder::new_with_quality(&mut file, 85)).ok()?;
         format = "jpeg";
     }
-    Some(format!("data:image/{format};base64,{}", STANDARD.encode(&file)))
+    Some(url(format, &file))
+}
+
+/// The image, or a smaller one, until no side is longer than `side`.
+fn smaller(image: DynamicImage, side: u32) -> DynamicImage {
+    let is_large = image.width().max(image.height()) > side;
+    if is_large { image.thumbnail(side, side) } else { image }
+}
+
+fn png(image: &DynamicImage) -> Option<Vec<u8>> {
+    let mut file = Vec::new();
+    image.write_to(&mut Cursor::new(&mut file), ImageFormat::Png).ok()?;
+    Some(file)
+}
+
+fn url(format: &str, file: &[u8]) -> String {
+    format!("data:image/{format};base64,{}", STANDARD.encode(file))
 }
 
 #[cfg(test)]
@@ -194,6 +249,22 @@ mod tests {
         Labels { labels: vec![0], clean: vec![0] }.write(folder.path()).expect("writable");
         let error = DataImages::default().wrong_labels(folder.path(), folder.path());
         assert!(error.expect_err("one label for two images").to_string().contains("1 labels"));
+    }
+
+    #[test]
+    fn gaps_between_views_are_transparent() {
+        let sheet = GrayImage::from_fn(12, 10, |x, y| {
+            image::Luma([if x % 6 >= 4 || y == 9 { 255 } else { (x * y) as u8 }])
+        });
+        let mut file = Vec::new();
+        sheet.write_to(&mut Cursor::new(&mut file), ImageFormat::Png).expect("a PNG");
+        let (head, image) = shown(&views(&file).expect("an image"));
+        assert_eq!(head, "data:image/png");
+        for (x, y, pixel) in image.to_rgba8().enumerate_pixels() {
+            let is_gap = x % 6 >= 4 || y == 9;
+            assert_eq!(pixel.0[3] == 0, is_gap, "{x} {y}");
+        }
+        assert_eq!(gaps([true; 9].into_iter()), HashSet::new(), "a white ground");
     }
 
     #[test]

@@ -24,17 +24,19 @@ const WHY = { fresh: "", dirty: "It must run: ", waiting: "It waits ", blocked: 
 const whyNot = (stage) => stage.why && `${WHY[stage.state]}${stage.why}.`;
 
 function countStates(stages) {
-  return Object.keys(WORDS).map((state) => [state, stages.filter((stage) => stage.state === state).length]).filter(([, count]) => count > 0);
+  return Object.keys(WORDS).map((state) => [state, stages.filter((stage) => stage.status === state).length]).filter(([, count]) => count > 0);
 }
 
 function head() {
-  const failed = DATA.stages.filter((stage) => stage.failed);
   const made = Number(document.querySelector("meta[name=made]").content);
   document.getElementById("head").append(
     h("h1", {}, DATA.experiment),
     DATA.about ? h("p", { class: "lead" }, DATA.about) : "",
-    h("ul", { class: "states", "aria-label": "States of the stages" }, countStates(DATA.stages).map(([state, count]) => h("li", {}, badge(state, `${count} ${WORDS[state]}`))),
-      failed.length > 0 ? h("li", {}, h("a", { href: `#stage=${failed[0].stage}` }, badge("blocked", `${failed.length} failed`))) : ""),
+    h("ul", { class: "states", "aria-label": "States of the stages" }, countStates(DATA.stages).map(([state, count]) => {
+      const content = badge(state, `${count} ${WORDS[state]}`);
+      const first = DATA.stages.find((stage) => stage.status === state);
+      return h("li", {}, ["running", "failed", "interrupted"].includes(state) ? h("a", { href: `#stage=${first.stage}` }, content) : content);
+    })),
     h("div", { class: "facts" },
       h("span", {}, "Command: ", h("code", { class: "whole" }, DATA.command)),
       h("span", {}, "Page made ", time(made))));
@@ -46,7 +48,7 @@ function summaries() {
   if (DATA["only-graph"] || stages.length === 0) return;
   const blocks = stages.map((stage) => {
     const isEmpty = !stage.tables && !stage.plots;
-    const state = stage.state === "fresh" ? "" : h("p", {}, badge(stage.state), " ", isEmpty ? "There is no result yet. " : isOld(stage) ? "This is the result of an earlier run. " : "", whyNot(stage));
+    const state = stage.state === "fresh" ? "" : h("p", {}, badge(stage.status), " ", isEmpty ? "There is no result yet. " : isOld(stage) ? "This is the result of an earlier run. " : "", whyNot(stage));
     const tables = (stage.tables ?? []).map((table) => [
       h("h3", {}, table.title || stage.stage),
       h("div", { class: "box-table", tabindex: 0 }, h("table", {},
@@ -77,7 +79,7 @@ function metrics() {
       ...template.axes.map((axis, index) => ({ name: axis, of: (stage) => stage.point[axis],
         show: (stage) => (index === 0 ? link(stage.stage, stage.point[axis] ?? "–") : stage.point[axis] ?? "") })),
       ...chosen.map((name) => ({ name, of: (stage) => metricsOf(stage)[name] })),
-      { name: "state", of: (stage) => WORDS[stage.state], show: (stage) => mark(stage.state) },
+      { name: "state", of: (stage) => WORDS[stage.status], show: (stage) => mark(stage.status) },
     ];
     const all = [...few, ...others.filter((name) => !few.includes(name))];
     const place = h("div");
@@ -132,7 +134,11 @@ function curves() {
     const names = [...new Set(runs.flatMap(([, curves]) => curves.map((curve) => curve.name)))];
     if (!names.includes(chosen.metric)) chosen.metric = names.find((name) => name === "test-accuracy") ?? names.find((name) => name.includes("accuracy")) ?? names[0];
     const axes = TEMPLATES.get(chosen.template).axes;
-    const values = (axis) => [...new Set(runs.map(([stage]) => stage.point[axis]).filter(Boolean))].sort(compare);
+    // The values of an axis, and `undefined` where some runs do not have the axis: those are a group of their own.
+    const values = (axis) => {
+      const all = [...new Set(runs.map(([stage]) => stage.point[axis]))];
+      return [...all.filter((value) => value !== undefined).sort(compare), ...all.filter((value) => value === undefined)];
+    };
     const varying = axes.filter((axis) => values(axis).length > 1);
     if (chosen.by === null || (chosen.by !== "run" && !varying.includes(chosen.by))) {
       chosen.by = runs.length > 8 ? varying.find((axis) => axis !== "seed") ?? "run" : "run";
@@ -140,13 +146,16 @@ function curves() {
     const order = chosen.by === "run" ? null : values(chosen.by);
     const series = runs.map(([stage, curves], index) => {
       const curve = curves.find((curve) => curve.name === chosen.metric);
-      const colour = order ? Math.max(order.indexOf(stage.point[chosen.by]), 0) : index;
+      const colour = order ? order.indexOf(stage.point[chosen.by]) : index;
       return { name: pointText(stage), stage, colour, x: curve?.x, points: curve?.points ?? [] };
     }).filter((one) => one.points.length > 0);
-    const hidden = (one) => off.has(one.stage.stage) || Object.entries(one.stage.point).some(([axis, value]) => off.has(`${axis}=${value}`));
+    const nameOf = (axis, value) => `${axis}=${value ?? "–"}`;
+    // Not a name of a stage, and not of a value that is called "–".
+    const keyOf = (axis, value) => JSON.stringify([axis, value ?? null]);
+    const hidden = (one) => off.has(one.stage.stage) || axes.some((axis) => off.has(keyOf(axis, one.stage.point[axis])));
     const drawn = () => {
       const runs = series.filter((one) => !hidden(one));
-      return order ? [...runs.map((one) => ({ ...one, pale: true })), ...order.map((value, colour) => meanOf(`${chosen.by}=${value}`, colour, runs)).filter(Boolean)] : runs;
+      return order ? [...runs.map((one) => ({ ...one, pale: true })), ...order.map((value, colour) => meanOf(nameOf(chosen.by, value), colour, runs)).filter(Boolean)] : runs;
     };
     const figure = lineChart(drawn, series[0]?.x ?? "epoch", order ? `${chosen.metric}: means of all runs with one ${chosen.by}, and each run behind them` : chosen.metric);
     const chip = (key, content) => h("button", { class: "chip", type: "button", "aria-pressed": String(!off.has(key)), click: (event) => {
@@ -155,8 +164,8 @@ function curves() {
       figure.querySelector(".chart").redraw();
     } }, content);
     const filters = varying.map((axis) => h("div", { class: "chips" }, h("span", { class: "muted" }, axis), values(axis).map((value) =>
-      chip(`${axis}=${value}`, [order && axis === chosen.by ? swatch(order.indexOf(value)) : "", value]))));
-    const legend = series.map((one) => chip(one.stage.stage, [swatch(one.colour), one.name, isOld(one.stage) ? mark(one.stage.state) : ""]));
+      chip(keyOf(axis, value), [order && axis === chosen.by ? swatch(order.indexOf(value)) : "", value ?? "–"]))));
+    const legend = series.map((one) => chip(one.stage.stage, [swatch(one.colour), one.name, isOld(one.stage) ? mark(one.stage.status) : ""]));
     const thinned = runs.some(([stage]) => stage.curves?.of || stage.evaluations?.of);
     place.replaceChildren(
       h("div", { class: "controls" },
@@ -188,7 +197,7 @@ function oneOf(id, stages, show) {
       templates.length > 1 ? choice("Stage", templates.map((name) => [name, name]), stage.template, (name) => draw(stages.find((one) => one.template === name))) : "",
       ...axes.map((axis) => choice(axis, [...(stage.point[axis] ? [] : [["", "–"]]), ...values(axis).map((value) => [value, value])], stage.point[axis] ?? "", (value) => value && draw(withValue(axis, value)))),
       link(stage.stage));
-    place.replaceChildren(isOld(stage) ? h("p", {}, badge(stage.state), " This is the result of an earlier run. ", whyNot(stage)) : "", ...show(stage));
+    place.replaceChildren(isOld(stage) ? h("p", {}, badge(stage.status), " This is the result of an earlier run. ", whyNot(stage)) : "", ...show(stage));
   };
   fillSection(id, controls, place);
   draw(stages[0]);
@@ -285,7 +294,7 @@ function origin() {
   const code = (text) => h("code", { title: text }, text.slice(0, 8));
   fillSection("origin", h("p", { class: "muted" }, "A result depends on its key alone: the kind and its version, the parameters, the seed, and the content of every input."),
     dataTable([
-      { name: "stage", of: (stage) => stage.stage, show: (stage) => [mark(stage.state), " ", link(stage.stage)] },
+      { name: "stage", of: (stage) => stage.stage, show: (stage) => [mark(stage.status), " ", link(stage.stage)] },
       column("kind", (_, stage) => stage.kind),
       column("version", (run) => run["kind-version"] ?? undefined),
       column("seed", (run) => run.seed ?? undefined, (run) => String(run.seed ?? "")),

@@ -14,9 +14,9 @@ use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
 use crate::manifest::Stage;
 use crate::plan::PlanState;
-use crate::progress::Running;
+use crate::progress::{Interrupted, Running};
 use crate::stage_name::StageName;
-use crate::state_words::{state_name, state_reason};
+use crate::state_words::{ShownState, state_name, state_reason};
 
 /// What is known of a stage.
 #[derive(Debug, Serialize)]
@@ -32,6 +32,8 @@ pub(crate) struct StageReport {
     pub(crate) kind_version: u32,
     pub(crate) output: ArtifactType,
     pub(crate) state: &'static str,
+    /// The same, or what goes on beyond it: running, interrupted, failed. As `status` shows it.
+    pub(crate) status: &'static str,
     /// Why it must run, or cannot; empty if it is fresh.
     pub(crate) why: String,
     /// Where it is in its file.
@@ -53,8 +55,42 @@ pub(crate) struct StageReport {
     /// How its last run failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) failed: Option<Failure>,
+    /// How its last run was interrupted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) interrupted: Option<InterruptedReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_run: Option<RunReport>,
+}
+
+/// A run that was stopped or killed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct InterruptedReport {
+    /// The last sign of life: seconds since 1970, UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    /// How far it was: `epoch 9/20, 45 %`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reached: Option<String>,
+    /// Whether the next run continues from there, or from a little earlier.
+    has_checkpoint: bool,
+}
+
+impl InterruptedReport {
+    fn of(known: Option<Box<Interrupted>>) -> Self {
+        match known {
+            Some(known) => Self {
+                at: Some(known.at),
+                reached: Some(known.reached()).filter(|reached| !reached.is_empty()),
+                host: Some(known.owner.host),
+                has_checkpoint: known.has_checkpoint,
+            },
+            // Only its checkpoint is known.
+            None => Self { at: None, host: None, reached: None, has_checkpoint: true },
+        }
+    }
 }
 
 /// What a stage reads.
@@ -103,10 +139,13 @@ impl StageReport {
     ) -> Self {
         let Stage { name, stage, .. } = declaration;
         let info = stage.info();
-        let (running, failed) = match activities.of(state) {
-            Some(Activity::Running(running)) => (Some(running), None),
-            Some(Activity::Failed(failure)) => (None, Some(failure)),
-            Some(Activity::Interrupted(_)) | None => (None, None),
+        let activity = activities.of(state);
+        let status = ShownState::of(state, activity.as_ref()).name();
+        let (running, failed, interrupted) = match activity {
+            Some(Activity::Running(running)) => (Some(running), None, None),
+            Some(Activity::Failed(failure)) => (None, Some(failure), None),
+            Some(Activity::Interrupted(known)) => (None, None, Some(InterruptedReport::of(known))),
+            None => (None, None, None),
         };
         let inputs = declaration.connections().map(|(port, connection)| InputReport {
             port: connection.name.as_deref().unwrap_or(port).to_owned(),
@@ -120,6 +159,7 @@ impl StageReport {
             kind_version: info.version,
             output: stage.output(),
             state: state_name(state),
+            status,
             why: state_reason(state),
             line: declaration.line,
             file: declaration.file.as_ref().map(|file| file.name.clone()),
@@ -129,6 +169,7 @@ impl StageReport {
             key: state.key(),
             running,
             failed,
+            interrupted,
             last_run: last_run(subject, name, state),
         }
     }

@@ -86,24 +86,44 @@ fn too_short() {
      | --set seed=3
      |       ^^^^
      |
-     = help: set stages.NAME.KEY=VALUE, experiment.KEY=VALUE or execution.KEY=VALUE
+     = help: set stages.NAME.KEY=VALUE, defaults.KIND.KEY=VALUE, matrix.AXIS=[VALUES], experiment.KEY=VALUE, execution.KEY=VALUE, tracking.KEY=VALUE or lint.allow=[NAMES]
 
     error: --set changes one value, not the whole stage 'train'
      |
      | --set stages.train=3
      |              ^^^^^
      |
-     = help: set stages.NAME.KEY=VALUE, experiment.KEY=VALUE or execution.KEY=VALUE
+     = help: set stages.NAME.KEY=VALUE, defaults.KIND.KEY=VALUE, matrix.AXIS=[VALUES], experiment.KEY=VALUE, execution.KEY=VALUE, tracking.KEY=VALUE or lint.allow=[NAMES]
 
     error: --set needs the path to one value
      |
      | --set stages=3
      |       ^^^^^^
      |
-     = help: set stages.NAME.KEY=VALUE, experiment.KEY=VALUE or execution.KEY=VALUE
+     = help: set stages.NAME.KEY=VALUE, defaults.KIND.KEY=VALUE, matrix.AXIS=[VALUES], experiment.KEY=VALUE, execution.KEY=VALUE, tracking.KEY=VALUE or lint.allow=[NAMES]
 
     error: 3 mistakes in x.toml; nothing was run
     "##);
+    let swept = |text: &str| {
+        let sweep = crate::manifest::Override::sweep(text).expect("a sweep");
+        super::super::parse(
+            std::path::Path::new("x.toml"),
+            "[experiment]\nname = \"x\"\n[stages.train]\nkind = \"command\"\nshell = \"true\"\n",
+            &[sweep],
+        )
+        .expect_err("a mistake")
+        .to_string()
+    };
+    for (text, title) in [
+        ("seed=1,2", "--sweep needs the path to one value"),
+        ("stages.train=1,2", "--sweep changes one value, not the whole stage 'train'"),
+    ] {
+        let shown = swept(text);
+        assert!(
+            shown.contains(title) && shown.contains("= help: sweep over stages.NAME"),
+            "{shown}"
+        );
+    }
 }
 
 #[test]
