@@ -96,7 +96,10 @@ fn python(script: &str, arguments: &[&Path]) {
     };
     let installed = python("import numpy, safetensors.numpy");
     if !installed.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: python3 with the packages safetensors and numpy is not installed");
+        let _ = std::io::Write::write_all(
+            &mut std::io::stderr(),
+            b"SKIPPED: python3 with the packages safetensors and numpy is not installed\n",
+        );
         return;
     }
     let output = python(script).unwrap();
