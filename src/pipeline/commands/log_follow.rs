@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::bail;
 
-use super::log::{note_earlier, places};
+use super::newest_log::{note_earlier, places};
 use super::planner::Planner;
 use super::{INTERRUPTED, Project, note, print_raw_while_read};
 use crate::activity::{Activities, Activity};

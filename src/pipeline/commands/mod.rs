@@ -15,6 +15,7 @@ mod log_follow;
 mod man;
 mod metrics;
 mod nearest;
+mod newest_log;
 mod path;
 mod plan;
 mod planner;
