@@ -32,15 +32,6 @@ pub(crate) struct Failure {
 }
 
 impl Activity {
-    /// The name of the state, the same everywhere.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Running(_) => "running",
-            Self::Interrupted(_) => "interrupted",
-            Self::Failed(_) => "failed",
-        }
-    }
-
     /// In one line, after the name of the stage.
     pub(crate) fn line(&self) -> String {
         match self {

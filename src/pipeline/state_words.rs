@@ -1,19 +1,10 @@
 //! The states of stages in words, the same in all commands.
 
+use std::collections::HashMap;
+
 use crate::activity::Activity;
 use crate::instances::{instances_in_words, names_in_words};
 use crate::plan::{Blocked, PlanState};
-use crate::stage_name::StageName;
-
-/// The name of a state, the same everywhere.
-pub(crate) fn state_name(state: &PlanState) -> &'static str {
-    match state {
-        PlanState::Fresh(_) => "fresh",
-        PlanState::Dirty { .. } => "dirty",
-        PlanState::Waiting { .. } => "waiting",
-        PlanState::Blocked(_) => "blocked",
-    }
-}
 
 /// Why a stage is in its state; empty for a fresh one.
 pub(crate) fn state_reason(state: &PlanState) -> String {
@@ -35,30 +26,8 @@ pub(crate) fn state_reason(state: &PlanState) -> String {
     }
 }
 
-/// The state that many instances have together: that of the one that has the furthest to go.
-pub(crate) fn together<'p>(instances: &[(&StageName, &'p PlanState)]) -> Option<&'p PlanState> {
-    let rank = |state: &PlanState| match state {
-        PlanState::Fresh(_) => 0,
-        PlanState::Waiting { .. } => 1,
-        PlanState::Dirty { .. } => 2,
-        PlanState::Blocked(_) => 3,
-    };
-    instances.iter().map(|(_, state)| *state).max_by_key(|state| rank(state))
-}
-
-/// What a state looks like in a picture, so that colours alone carry nothing.
-pub(crate) fn symbol(state: &PlanState) -> &'static str {
-    match state {
-        PlanState::Fresh(_) => "●",
-        PlanState::Dirty { .. } => "○",
-        PlanState::Waiting { .. } => "◌",
-        PlanState::Blocked(_) => "⊘",
-    }
-}
-
-/// What a picture or a page shows of a stage: its plan, and what goes on beyond it. From the one that matters least to the one that
-/// matters most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What is shown of a stage: its plan, and what goes on beyond it. From the one that matters least to the one that matters most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ShownState {
     Fresh,
     Waiting,
@@ -81,6 +50,11 @@ impl ShownState {
         Self::Blocked,
     ];
 
+    /// What a plan says, whatever goes on.
+    pub(crate) fn planned(state: &PlanState) -> Self {
+        Self::of(state, None)
+    }
+
     pub(crate) fn of(state: &PlanState, activity: Option<&Activity>) -> Self {
         match (activity, state) {
             (Some(Activity::Running(_)), _) => Self::Running,
@@ -93,7 +67,7 @@ impl ShownState {
         }
     }
 
-    /// Its name, as `status` shows it.
+    /// Its name, the same everywhere.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Fresh => "fresh",
@@ -120,23 +94,14 @@ impl ShownState {
     }
 
     /// How many of these there are: `140: 2 failed, 3 fresh, 95 to run, 40 waiting`.
-    pub(crate) fn in_words(states: &[Self]) -> String {
+    pub(crate) fn in_words(states: impl IntoIterator<Item = Self>) -> String {
+        let mut counts = HashMap::new();
+        for state in states {
+            *counts.entry(state).or_insert(0) += 1;
+        }
         instances_in_words(Self::ALL.map(|wanted| {
-            let count = states.iter().filter(|state| **state == wanted).count();
+            let count = counts.get(&wanted).copied().unwrap_or(0);
             (count, if wanted == Self::Dirty { "to run" } else { wanted.name() })
         }))
     }
-}
-
-/// How many instances of a stage are in which state: `140: 3 fresh, 97 to run, 40 waiting`.
-pub(crate) fn states_in_words(instances: &[(&StageName, &PlanState)]) -> String {
-    let count = |wanted: fn(&PlanState) -> bool| {
-        instances.iter().filter(|(_, state)| wanted(state)).count()
-    };
-    instances_in_words([
-        (count(|state| matches!(state, PlanState::Fresh(_))), "fresh"),
-        (count(|state| matches!(state, PlanState::Dirty { .. })), "to run"),
-        (count(|state| matches!(state, PlanState::Waiting { .. })), "waiting"),
-        (count(|state| matches!(state, PlanState::Blocked(_))), "blocked"),
-    ])
 }

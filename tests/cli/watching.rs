@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::manifests::TRAINING;
-use crate::support::{Sandbox, eventually};
+use crate::support::{Running, Sandbox, eventually};
 
 /// Two stages that each begin, write a line, and go on when there is a file of their name.
 const TWO: &str = r#"
@@ -23,6 +23,14 @@ kind = "command"
 inputs = { first = "first" }
 shell = 'echo "second begins" >&2; until test -e second; do sleep 0.01; done; printf "\033[31mno more" >&2; echo 1 > "$PIPELINE_OUTPUT/a"'
 "#;
+
+/// A run that has begun a stage, as `status` knows.
+fn begun(project: &Sandbox, run: &str) -> Running {
+    let run = project.start(run);
+    let has_begun = || project.pipeline("status experiment.toml").stdout.contains("running");
+    eventually("a stage that runs", has_begun);
+    run
+}
 
 fn stage<'a>(status: &'a Value, name: &str) -> &'a Value {
     let stages = status["stages"].as_array().expect("stages");
@@ -107,9 +115,7 @@ fn a_stage_that_failed_shows_why_until_it_is_another_one() {
 #[test]
 fn a_watch_shows_what_changes_and_ends_with_the_run() {
     let project = Sandbox::new(TWO);
-    let run = project.start("run experiment.toml");
-    let running = || project.pipeline("status experiment.toml").stdout.contains("running");
-    eventually("a stage that runs", running);
+    let run = begun(&project, "run experiment.toml");
     let watch = project.start("status experiment.toml --watch");
     eventually("the first block", || watch.printed().contains("first is running"));
     project.write("first", "");
@@ -131,10 +137,7 @@ fn a_watch_shows_what_changes_and_ends_with_the_run() {
 #[test]
 fn a_watch_that_nobody_reads_or_wants_ends() {
     let project = Sandbox::new(TWO);
-    let run = project.start("run experiment.toml");
-    eventually("a stage that runs", || {
-        project.pipeline("status experiment.toml").stdout.contains("running")
-    });
+    let run = begun(&project, "run experiment.toml");
     for command in ["status experiment.toml --watch", "log experiment.toml --follow"] {
         let watch = project.start(command);
         eventually("something", || watch.printed().contains("first"));
@@ -153,10 +156,7 @@ fn a_watch_that_nobody_reads_or_wants_ends() {
 #[test]
 fn logs_are_followed_from_stage_to_stage() {
     let project = Sandbox::new(TWO);
-    let run = project.start("run experiment.toml");
-    eventually("a stage that runs", || {
-        project.pipeline("status experiment.toml").stdout.contains("running")
-    });
+    let run = begun(&project, "run experiment.toml");
     let both = project.start("log experiment.toml -f");
     let only = project.start("log experiment.toml second -f");
     eventually("the first line", || both.printed().contains("first begins"));
@@ -207,9 +207,7 @@ fn the_log_of_an_earlier_run_is_said_to_be_one() {
 #[test]
 fn a_watch_goes_on_where_a_run_is_started_soon_after_another_was_killed() {
     let project = Sandbox::new(TWO);
-    let run = project.start("run experiment.toml");
-    let running = || project.pipeline("status experiment.toml").stdout.contains("running");
-    eventually("a stage that runs", running);
+    let run = begun(&project, "run experiment.toml");
     let watch = project.start("status experiment.toml --watch");
     eventually("the first block", || watch.printed().contains("first is running"));
     run.signal(Signal::KILL);
@@ -243,10 +241,7 @@ fn the_log_of_a_stage_that_runs_again_is_followed() {
     project.write("first", "");
     assert!(project.pipeline("run experiment.toml first").status.success());
     std::fs::remove_file(project.path("first")).expect("it is there");
-    let run = project.start("run experiment.toml first --force first");
-    eventually("a stage that runs", || {
-        project.pipeline("status experiment.toml").stdout.contains("running")
-    });
+    let run = begun(&project, "run experiment.toml first --force first");
     let log = project.start("log experiment.toml first -f");
     eventually("a line", || log.printed() == "first begins\n");
     project.write("first", "");

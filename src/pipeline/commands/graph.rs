@@ -17,7 +17,7 @@ use crate::plan::{Plan, PlanState};
 use crate::report::Extent;
 use crate::screen;
 use crate::stage_name::StageName;
-use crate::state_words::{ShownState, state_reason, states_in_words, symbol, together};
+use crate::state_words::{ShownState, state_reason};
 use crate::table::Table;
 use crate::width;
 
@@ -43,15 +43,19 @@ pub(crate) fn run(arguments: &GraphArguments) -> anyhow::Result<ExitCode> {
 fn text(project: &Project, plan: &Plan, most: usize) -> String {
     let mut rows = Vec::new();
     for (layer, names) in project.graph.layers().into_iter().enumerate() {
-        let states = names.into_iter().filter_map(|name| Some((name, plan.state(name)?)));
+        let states = names
+            .into_iter()
+            .filter_map(|name| Some((name, ShownState::planned(plan.state(name)?))));
         for (index, row) in instances::rows(states, most).into_iter().enumerate() {
             let number = if index == 0 { (layer + 1).to_string() } else { String::new() };
             let (name, state, counts, members) = match &row {
                 Row::One(name, state) => (name.as_str(), *state, String::new(), vec![*name]),
                 Row::Many(template, states) => {
-                    let Some(state) = together(states) else { continue };
-                    let members = states.iter().map(|(name, _)| *name).collect();
-                    (*template, state, format!("{}  ", states_in_words(states)), members)
+                    let (members, states): (Vec<_>, Vec<_>) = states.iter().copied().unzip();
+                    // Together, they have the state of the one that matters most.
+                    let Some(&state) = states.iter().max() else { continue };
+                    let counts = format!("{}  ", ShownState::in_words(states));
+                    (*template, state, counts, members)
                 }
             };
             let stages: Vec<_> =
@@ -61,7 +65,7 @@ fn text(project: &Project, plan: &Plan, most: usize) -> String {
                 [only] => edges([*only], StageName::as_str),
                 _ => edges(stages, StageName::template),
             };
-            let row = [number, format!("{} {name}", symbol(state)), kind, counts + &edges];
+            let row = [number, format!("{} {name}", state.symbol()), kind, counts + &edges];
             rows.push(row.to_vec());
         }
     }
@@ -104,7 +108,7 @@ fn edges<'p>(stages: impl IntoIterator<Item = &'p Stage>, shown: fn(&StageName) 
 
 /// What is planned, for pictures and other programs: not what goes on now.
 fn drawing<'p>(project: &'p Project, plan: &'p Plan, most: usize) -> Drawing<'p> {
-    Drawing::of(&project.manifest, plan, most, |state| ShownState::of(state, None))
+    Drawing::of(&project.manifest, plan, most, ShownState::planned)
 }
 
 /// All instances of a stage are one node, unless `all` of them are shown.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{Project, note};
 use crate::plan::{Plan, PlanState};
 use crate::stage_name::StageName;
-use crate::state_words::{state_name, state_reason};
+use crate::state_words::{ShownState, state_reason};
 
 /// Where the newest log of a stage can be, and whether that is one of an earlier run, with another key. A stage that failed has
 /// a log under its current key; one whose key changed, under its last.
@@ -23,6 +23,6 @@ pub(super) fn places(
 /// Says that the log of a stage is not the one of its current key.
 pub(super) fn note_earlier(plan: &Plan, name: &StageName) {
     let Some(state) = plan.state(name) else { return };
-    let (state, why) = (state_name(state), state_reason(state));
+    let (state, why) = (ShownState::planned(state).name(), state_reason(state));
     note(&format!("this is the log of an earlier run; '{name}' is {state} now: {why}"));
 }

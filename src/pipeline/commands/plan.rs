@@ -9,7 +9,7 @@ use super::{Project, print_coloured, print_json, warn};
 use crate::cli::{ManifestArguments, PlanArguments};
 use crate::instances::{self, MOST_INSTANCES, Row};
 use crate::plan::{Plan, PlanState};
-use crate::state_words::{state_name, state_reason, states_in_words};
+use crate::state_words::{ShownState, state_reason};
 use crate::table::Table;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
@@ -66,11 +66,13 @@ fn to_text(project: &Project, plan: &Plan, time: &TimeLeft, all: bool) -> String
     let rows =
         instances::rows(plan.iter(), instances::most(all)).into_iter().map(|row| match row {
             Row::One(name, state) => {
-                vec![name.to_string(), state_name(state).to_owned(), state_reason(state)]
+                let word = ShownState::planned(state).name().to_owned();
+                vec![name.to_string(), word, state_reason(state)]
             }
             Row::Many(template, states) => {
                 let left = time.in_words(states.iter().map(|(name, _)| *name), ", ");
-                vec![template.to_owned(), states_in_words(&states) + &left]
+                let planned = states.iter().map(|(_, state)| ShownState::planned(state));
+                vec![template.to_owned(), ShownState::in_words(planned) + &left]
             }
         });
     let table = Table::new(&rows.collect::<Vec<_>>()).states(1).ends_in_words().for_output();

@@ -35,6 +35,11 @@ impl std::fmt::Display for Setting {
 }
 
 impl Setting {
+    /// Whether it is an entry of a table: `environment.RATE`.
+    pub(super) fn is_entry(&self) -> bool {
+        self.name.contains('.')
+    }
+
     /// Whether somebody means it: `train.epochs`, `epochs`.
     pub(super) fn is_called(&self, name: &str) -> bool {
         let last = self.name.rsplit('.').next().unwrap_or_default();

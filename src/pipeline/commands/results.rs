@@ -184,9 +184,9 @@ fn differing(results: &[Recorded]) -> Vec<Column> {
             point.find(|(name, _)| *name == axis).map(|(_, value)| value.to_owned())
         };
         let cells = results.iter().map(value).collect();
-        (axis.to_ascii_lowercase(), Column { head: axis.to_owned(), cells })
+        (axis.to_ascii_lowercase(), false, Column { head: axis.to_owned(), cells })
     });
-    let axes: Vec<_> = axes.filter(|(_, column)| !is_same(&column.cells)).collect();
+    let axes: Vec<_> = axes.filter(|(.., column)| !is_same(&column.cells)).collect();
     let settings: BTreeSet<&Setting> =
         results.iter().flat_map(|result| result.settings.keys()).collect();
     let stages: BTreeSet<&str> = settings.iter().map(|setting| &*setting.stage).collect();
@@ -196,7 +196,7 @@ fn differing(results: &[Recorded]) -> Vec<Column> {
         let has: Vec<bool> = results.iter().map(has).collect();
         let mut by_point = BTreeMap::new();
         let follows = has.iter().enumerate().all(|(place, has)| {
-            let point: Vec<_> = axes.iter().map(|(_, column)| &column.cells[place]).collect();
+            let point: Vec<_> = axes.iter().map(|(.., column)| &column.cells[place]).collect();
             by_point.entry(point).or_insert(has) == &has
         });
         (stage, (has, follows))
@@ -212,14 +212,13 @@ fn differing(results: &[Recorded]) -> Vec<Column> {
             return None;
         }
         let last = setting.name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-        Some((last, Column { head: setting.to_string(), cells }))
+        Some((last, setting.is_entry(), Column { head: setting.to_string(), cells }))
     });
     let settings: Vec<_> = settings.collect();
     let mut found: Vec<(String, Column)> = Vec::new();
     let axes_shown = axes.len();
-    for (name, column) in axes.into_iter().chain(settings) {
+    for (name, is_entry, column) in axes.into_iter().chain(settings) {
         // `environment = { RATE = "${rate}" }` is the axis under another name.
-        let is_entry = column.head.matches('.').count() > 1;
         let is_shown = found.iter().enumerate().any(|(place, (other, shown))| {
             shown.cells == column.cells && (*other == name || is_entry && place < axes_shown)
         });

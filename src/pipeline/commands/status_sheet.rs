@@ -9,10 +9,10 @@ use crate::activity::{Activities, Activity};
 use crate::cache::Record;
 use crate::digest::Digest;
 use crate::format;
-use crate::instances::{self, Row, instances_in_words};
+use crate::instances::{self, Row};
 use crate::plan::{Plan, PlanState};
 use crate::stage_name::StageName;
-use crate::state_words::{state_name, state_reason};
+use crate::state_words::{ShownState, state_reason};
 
 /// What is known of a stage: its plan, and what goes on beyond it.
 #[derive(Clone)]
@@ -22,32 +22,9 @@ pub(super) struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// Its state in a word.
-    pub(super) fn word(&self) -> &'static str {
-        self.activity.as_ref().map_or_else(|| state_name(self.state), Activity::name)
+    pub(super) fn shown(&self) -> ShownState {
+        ShownState::of(self.state, self.activity.as_ref())
     }
-
-    fn rank(&self) -> Rank {
-        match (&self.activity, self.state) {
-            (Some(Activity::Running(_)), _) => Rank::Running,
-            (Some(Activity::Failed(_)), _) | (None, PlanState::Blocked(_)) => Rank::Failed,
-            (Some(Activity::Interrupted(_)), _) => Rank::Interrupted,
-            (None, PlanState::Dirty { .. }) => Rank::Dirty,
-            (None, PlanState::Waiting { .. }) => Rank::Waiting,
-            (None, PlanState::Fresh(_)) => Rank::Fresh,
-        }
-    }
-}
-
-/// What matters how much to somebody who looks: the last ones most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Rank {
-    Fresh,
-    Waiting,
-    Dirty,
-    Interrupted,
-    Failed,
-    Running,
 }
 
 /// What is known of these stages.
@@ -72,7 +49,7 @@ pub(super) struct Sheet {
 
 pub(super) struct SheetRow {
     pub(super) cells: Vec<String>,
-    pub(super) rank: Rank,
+    pub(super) shown: ShownState,
     /// How many stages it is about.
     pub(super) stages: usize,
 }
@@ -82,7 +59,7 @@ pub(super) struct SheetLine {
     pub(super) name: String,
     /// What follows on the name.
     pub(super) text: String,
-    pub(super) rank: Rank,
+    pub(super) shown: ShownState,
 }
 
 impl fmt::Display for SheetLine {
@@ -101,32 +78,32 @@ impl Sheet {
         let most = instances::most(all);
         let header = ["stage", "kind", "state", "last run", "took", "artifact", "size"];
         let header = header.map(str::to_owned).to_vec();
-        let mut rows = vec![SheetRow { cells: header, rank: Rank::Running, stages: 0 }];
+        let mut rows = vec![SheetRow { cells: header, shown: ShownState::Running, stages: 0 }];
         let known = || states.iter().map(|(name, known)| (*name, known));
         for row in instances::rows(known(), most) {
             rows.push(match row {
                 Row::One(name, known) => {
                     let cells = line_of_one(last_runs, name, known);
-                    SheetRow { cells, rank: known.rank(), stages: 1 }
+                    SheetRow { cells, shown: known.shown(), stages: 1 }
                 }
                 Row::Many(template, instances) => {
-                    let rank = instances.iter().map(|(_, known)| known.rank()).max();
+                    let shown = instances.iter().map(|(_, known)| known.shown()).max();
                     let cells = line_of_many(last_runs, template, &instances);
-                    SheetRow { cells, rank: rank.unwrap_or(Rank::Fresh), stages: instances.len() }
+                    let shown = shown.unwrap_or(ShownState::Fresh);
+                    SheetRow { cells, shown, stages: instances.len() }
                 }
             });
         }
-        let blocked = known().filter(|(_, known)| matches!(known.state, PlanState::Blocked(_)));
+        let are = |shown| known().filter(move |(_, known)| known.shown() == shown);
+        let blocked = are(ShownState::Blocked);
         let mut lines: Vec<_> =
             folded(blocked, most, "is blocked,", "are blocked", |known| state_reason(known.state));
-        let is = |rank| known().filter(move |(_, known)| known.rank() == rank);
         let line =
             |known: &Known<'_>| known.activity.as_ref().map_or_else(String::new, Activity::line);
-        let failed = is(Rank::Failed).filter(|(_, known)| known.activity.is_some());
-        lines.extend(folded(failed, most, "", "failed", line));
-        lines.extend(folded(is(Rank::Interrupted), most, "", "were interrupted", line));
+        lines.extend(folded(are(ShownState::Failed), most, "", "failed", line));
+        lines.extend(folded(are(ShownState::Interrupted), most, "", "were interrupted", line));
         // Each: there are not many, and they are what somebody looks for.
-        lines.extend(folded(is(Rank::Running), usize::MAX, "", "are running", line));
+        lines.extend(folded(are(ShownState::Running), usize::MAX, "", "are running", line));
         Self { rows, lines }
     }
 }
@@ -145,7 +122,7 @@ fn folded<'a, 'k: 'a>(
             Row::One(name, known) => SheetLine {
                 name: name.to_string(),
                 text: format!(" {is}{}", line(known)),
-                rank: known.rank(),
+                shown: known.shown(),
             },
             // What they have to say is mostly the same for all of them.
             Row::Many(template, instances) => {
@@ -153,20 +130,11 @@ fn folded<'a, 'k: 'a>(
                 let (count, first) = (instances.len(), line(known));
                 let name = if is.is_empty() { format!("{name} ") } else { String::new() };
                 let text = format!("{count} of {template} {are}; the first, {name}{first}");
-                SheetLine { name: String::new(), text, rank: known.rank() }
+                SheetLine { name: String::new(), text, shown: known.shown() }
             }
         })
     });
     lines.collect()
-}
-
-/// How many instances are in which state: `140: 2 running, 3 fresh, 95 to run, 40 waiting`.
-fn states_in_words(instances: &[(&StageName, &Known<'_>)]) -> String {
-    let words = ["running", "failed", "interrupted", "fresh", "dirty", "waiting", "blocked"];
-    instances_in_words(words.map(|word| {
-        let count = instances.iter().filter(|(_, known)| known.word() == word).count();
-        (count, if word == "dirty" { "to run" } else { word })
-    }))
 }
 
 /// The record of a stage's last run: its own, or an older one that no longer counts.
@@ -221,7 +189,7 @@ pub(super) fn kind(project: &Project, name: &StageName) -> String {
 
 fn line_of_one(last_runs: &LastRuns<'_>, name: &StageName, known: &Known<'_>) -> Vec<String> {
     let kind = kind(last_runs.project, name);
-    let mut row = vec![name.to_string(), kind, known.word().to_owned()];
+    let mut row = vec![name.to_string(), kind, known.shown().name().to_owned()];
     match last_runs.get(name, known) {
         Some(run) => row.extend([
             format::ago(run.finished),
@@ -260,5 +228,6 @@ fn line_of_many(
             format::bytes(artifacts.values().sum())
         ),
     };
-    vec![template.to_owned(), kind, format!("{}; {last}", states_in_words(instances))]
+    let states = ShownState::in_words(instances.iter().map(|(_, known)| known.shown()));
+    vec![template.to_owned(), kind, format!("{states}; {last}")]
 }

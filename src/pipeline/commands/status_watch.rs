@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::planner::Planner;
-use super::status_sheet::{Known, LastRuns, Rank, Sheet, SheetRow, states};
+use super::status_sheet::{Known, LastRuns, Sheet, SheetRow, states};
 use super::{INTERRUPTED, Project, print_coloured, print_coloured_while_read};
 use crate::activity::Activities;
 use crate::screen::{self, Page, Requests, Size};
@@ -39,8 +39,8 @@ pub(super) fn watch(
             last_runs = LastRuns::of(project);
         }
         let known = states(chosen, &planner.plan, &activities);
-        let is_over =
-            !planner.has_run() && known.iter().all(|(_, known)| known.word() != "running");
+        let is_over = !planner.has_run()
+            && known.iter().all(|(_, known)| known.shown() != ShownState::Running);
         quiet = if is_over { quiet + 1 } else { 0 };
         let is_last = quiet >= QUIET_LOOKS;
         match screen::of_output().filter(|_| screen::output_can_be_drawn()) {
@@ -99,7 +99,7 @@ pub(super) fn watch(
 fn fingerprints(known: &[(&StageName, Known<'_>)]) -> Vec<String> {
     let fingerprint = |(_, known): &(&StageName, Known<'_>)| match &known.activity {
         Some(activity) => activity.fingerprint(),
-        None => known.word().to_owned(),
+        None => known.shown().name().to_owned(),
     };
     known.iter().map(fingerprint).collect()
 }
@@ -117,8 +117,8 @@ fn text(last_runs: &LastRuns<'_>, known: &[(&StageName, Known<'_>)], all: bool) 
 fn lines(project: &Project, sheet: &Sheet, size: Size) -> Vec<String> {
     let experiment = &project.manifest.experiment.name;
     let title = format!("{experiment}   (Ctrl-C ends this view, not the run)");
-    let ranks: Vec<Rank> = sheet.rows.iter().skip(1).map(|row| row.rank).collect();
-    let ranks_of_notes: Vec<Rank> = sheet.lines.iter().map(|line| line.rank).collect();
+    let ranks: Vec<ShownState> = sheet.rows.iter().skip(1).map(|row| row.shown).collect();
+    let ranks_of_notes: Vec<ShownState> = sheet.lines.iter().map(|line| line.shown).collect();
     // The title, a gap, the heading, a gap.
     let room = size.height.saturating_sub(4);
     let room_of_notes = room.div_ceil(2).max(room.saturating_sub(ranks.len()));
@@ -135,7 +135,7 @@ fn lines(project: &Project, sheet: &Sheet, size: Size) -> Vec<String> {
         let left_out = (0..ranks.len()).filter(|row| !kept_rows.contains(row));
         let left_out = left_out.filter_map(|row| sheet.rows.get(row + 1));
         let (finished, others): (Vec<_>, Vec<_>) =
-            left_out.partition(|row| row.rank == Rank::Fresh);
+            left_out.partition(|row| row.shown == ShownState::Fresh);
         let count = |rows: &[&SheetRow]| rows.iter().map(|row| row.stages).sum();
         let counts: [(usize, &str); 2] = [
             (count(&finished), "fresh"),
@@ -160,7 +160,7 @@ fn lines(project: &Project, sheet: &Sheet, size: Size) -> Vec<String> {
 
 /// The places of the most important ones, in their order, and whether that is all of them. Where it is not, a line is left
 /// that counts the others.
-fn most_important(ranks: &[Rank], most: usize) -> (Vec<usize>, bool) {
+fn most_important(ranks: &[ShownState], most: usize) -> (Vec<usize>, bool) {
     let mut places: Vec<usize> = (0..ranks.len()).collect();
     if places.len() <= most {
         return (places, true);
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_is_finished_is_left_out_first() {
-        use Rank::{Dirty, Fresh, Running, Waiting};
+        use ShownState::{Dirty, Fresh, Running, Waiting};
         let ranks = [Fresh, Running, Waiting, Fresh, Dirty, Running];
         for (most, kept) in
             [(9, vec![0, 1, 2, 3, 4, 5]), (5, vec![1, 2, 4, 5]), (3, vec![1, 5]), (0, vec![])]

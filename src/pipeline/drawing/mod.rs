@@ -51,7 +51,7 @@ impl<'p> Drawing<'p> {
                 Row::Many(template, instances) => (template, true, instances),
             };
             let states: Vec<_> = instances.iter().map(|(_, state)| shown(state)).collect();
-            let counts = is_many.then(|| ShownState::in_words(&states));
+            let counts = is_many.then(|| ShownState::in_words(states.iter().copied()));
             // Together, they have the state of the one that matters most.
             let Some(&state) = states.iter().max() else { continue };
             let stage = instances.first().and_then(|(name, _)| manifest.stage(name));

@@ -266,8 +266,7 @@ mod tests {
         let cache = crate::cache::Cache::open(&folder.path().join("cache")).expect("a cache");
         let facts = CacheFacts::look(&cache, &manifest, &names);
         let plan = Plan::of(&manifest, &graph, &names, &facts);
-        let shown = |state: &PlanState| ShownState::of(state, None);
-        svg(&Drawing::of(&manifest, &plan, most, shown), "sweep", links)
+        svg(&Drawing::of(&manifest, &plan, most, ShownState::planned), "sweep", links)
     }
 
     #[test]

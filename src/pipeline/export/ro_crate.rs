@@ -73,12 +73,13 @@ impl Crate {
         results.map(|result| (result, format!("{ARTIFACTS}/{}", result.stage))).collect()
     }
 
-    /// The names of the stages whose result is as this one by `same`, in words.
-    fn stages<T: PartialEq>(&self, result: &Exported, same: impl Fn(&Record) -> T) -> String {
-        let wanted = same(&result.record);
-        let results = self.results.iter().filter(|other| same(&other.record) == wanted);
-        let names: Vec<&str> = results.map(|result| result.stage.as_str()).collect();
-        names.join(", ")
+    /// The names of the stages that have the same `what`, in words.
+    fn stages<T: Ord>(&self, what: impl Fn(&Record) -> T) -> BTreeMap<T, String> {
+        let mut names: BTreeMap<T, Vec<&str>> = BTreeMap::new();
+        for result in &self.results {
+            names.entry(what(&result.record)).or_default().push(result.stage.as_str());
+        }
+        names.into_iter().map(|(what, names)| (what, names.join(", "))).collect()
     }
 
     /// The text of the file that describes the crate.
@@ -94,7 +95,8 @@ impl Crate {
 #[derive(Default)]
 struct Graph {
     entities: Vec<Value>,
-    known: BTreeSet<String>,
+    /// Where each is, by its id.
+    places: BTreeMap<String, usize>,
     /// What is in the crate as files and folders.
     parts: Vec<Value>,
     actions: Vec<Value>,
@@ -115,14 +117,15 @@ impl Graph {
         let places: BTreeMap<Digest, String> = copied
             .map(|(result, place)| (result.record.output.digest, format!("{}/", encoded(&place))))
             .collect();
-        for (result, _) in described.copied() {
-            graph.add_artifact(described, result, &places);
+        let makers = described.stages(|record| record.output.digest);
+        let copied = described.copied().into_iter().map(|(result, _)| result);
+        for result in copied.chain(&described.results) {
+            let stages = &makers[&result.record.output.digest];
+            graph.add_artifact(result, stages, &places);
         }
+        let runs = described.stages(|record| record.key);
         for result in &described.results {
-            graph.add_artifact(described, result, &places);
-        }
-        for result in &described.results {
-            graph.add_action(described, result, &places);
+            graph.add_action(&result.record, &runs[&result.record.key], &places);
         }
         graph.add_root(described);
         graph
@@ -132,38 +135,37 @@ impl Graph {
         self.entities
     }
 
+    fn is_known(&self, id: &str) -> bool {
+        self.places.contains_key(id)
+    }
+
     /// Adds a thing, unless it is described already, and returns how others refer to it.
     fn add(&mut self, id: &str, mut entity: Value) -> Value {
-        if self.known.insert(id.to_owned()) {
+        if !self.is_known(id) {
             entity["@id"] = id.into();
+            self.places.insert(id.to_owned(), self.entities.len());
             self.entities.push(entity);
         }
         json!({"@id": id})
     }
 
     fn add_part(&mut self, id: &str, entity: Value) {
-        let is_new = !self.known.contains(id);
+        let is_new = !self.is_known(id);
         let part = self.add(id, entity);
         if is_new {
             self.parts.push(part);
         }
     }
 
-    /// Describes an artifact: as a folder of the crate where it is copied, else by its digest.
-    fn add_artifact(
-        &mut self,
-        described: &Crate,
-        result: &Exported,
-        places: &BTreeMap<Digest, String>,
-    ) {
+    /// Describes an artifact of these stages: as a folder of the crate where it is copied, else by its digest.
+    fn add_artifact(&mut self, result: &Exported, stages: &str, places: &BTreeMap<Digest, String>) {
         let Exported { record, files, .. } = result;
         let digest = &record.output.digest;
         let id = artifact_id(digest, places);
-        if self.known.contains(&id) {
+        if self.is_known(&id) {
             return;
         }
         let artifact = record.artifact.name();
-        let stages = described.stages(result, |record| record.output.digest);
         let name = format!("The {artifact} of {stages}");
         let size = record.output.extent.bytes.to_string();
         let Some(files) = files.as_ref().filter(|_| places.contains_key(digest)) else {
@@ -188,20 +190,13 @@ impl Graph {
         );
     }
 
-    /// Describes a run: one, where several stages have the same key.
-    fn add_action(
-        &mut self,
-        described: &Crate,
-        result: &Exported,
-        places: &BTreeMap<Digest, String>,
-    ) {
-        let record = &result.record;
+    /// Describes a run of these stages: one, where several have the same key.
+    fn add_action(&mut self, record: &Record, stages: &str, places: &BTreeMap<Digest, String>) {
         let key = record.key.to_string();
         let id = format!("#run-{key}");
-        if self.known.contains(&id) {
+        if self.is_known(&id) {
             return;
         }
-        let stages = described.stages(result, |record| record.key);
         let (mut objects, mut instrument) = (Vec::new(), Value::Null);
         let program = self.add(
             &format!("#pipeline-{}", encoded(&record.version)),
@@ -264,9 +259,8 @@ impl Graph {
 
     /// Adds a version of the program to those that have this kind of stage.
     fn add_owner(&mut self, kind: &str, program: &Value) {
-        let Some(entity) = self.entities.iter_mut().find(|entity| entity["@id"] == kind) else {
-            return;
-        };
+        let place = self.places.get(kind);
+        let Some(entity) = place.and_then(|place| self.entities.get_mut(*place)) else { return };
         let owners = &mut entity["isPartOf"];
         match owners {
             Value::Array(owners) if owners.contains(program) => {}

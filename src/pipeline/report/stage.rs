@@ -16,7 +16,7 @@ use crate::manifest::Stage;
 use crate::plan::PlanState;
 use crate::progress::{Interrupted, Running};
 use crate::stage_name::StageName;
-use crate::state_words::{ShownState, state_name, state_reason};
+use crate::state_words::{ShownState, state_reason};
 
 /// What is known of a stage.
 #[derive(Debug, Serialize)]
@@ -158,7 +158,7 @@ impl StageReport {
             kind: info.name,
             kind_version: info.version,
             output: stage.output(),
-            state: state_name(state),
+            state: ShownState::planned(state).name(),
             status,
             why: state_reason(state),
             line: declaration.line,
