@@ -57,7 +57,8 @@ impl Activity {
                 let phase = progress.and_then(|progress| progress.phase.clone());
                 format!("running {}", phase.unwrap_or_default())
             }
-            other => other.name().to_owned(),
+            Self::Interrupted(_) => "interrupted".to_owned(),
+            Self::Failed(_) => "failed".to_owned(),
         }
     }
 }
