@@ -154,8 +154,10 @@ pub(crate) struct Mistake {
     span: Option<Span>,
     title: String,
     label: Option<String>,
-    /// Other places, each with the words beside it. One without words is not shown by any message, this one or another.
-    related: Vec<(Span, Option<String>)>,
+    /// Other places, each with the words beside it.
+    related: Vec<(Span, String)>,
+    /// What no message shows, this one or another.
+    hidden: Vec<Span>,
     helps: Vec<String>,
 }
 
@@ -176,6 +178,7 @@ impl Mistake {
             title: title.into(),
             label: None,
             related: Vec::new(),
+            hidden: Vec::new(),
             helps: Vec::new(),
         }
     }
@@ -195,7 +198,7 @@ impl Mistake {
 
     /// Adds a related place, and the words beside it.
     pub(crate) fn related(mut self, span: Span, label: impl Into<String>) -> Self {
-        self.related.push((span, Some(label.into())));
+        self.related.push((span, label.into()));
         self
     }
 
@@ -207,13 +210,14 @@ impl Mistake {
 
     /// Hides what is at this place, in all messages: it may be a password.
     pub(crate) fn hiding(mut self, place: Span) -> Self {
-        self.related.push((place, None));
+        self.hidden.push(place);
         self
     }
 
     /// The same mistake, `by` bytes further on.
     pub(crate) fn moved(mut self, by: usize) -> Self {
-        let spans = self.span.iter_mut().chain(self.related.iter_mut().map(|(span, _)| span));
+        let related = self.related.iter_mut().map(|(span, _)| span);
+        let spans = self.span.iter_mut().chain(related).chain(&mut self.hidden);
         spans.for_each(|span| *span = span.start + by..span.end + by);
         self
     }
@@ -239,9 +243,8 @@ pub(crate) struct Mistakes {
 impl Mistakes {
     /// The mistakes of `list`, by position and each once.
     pub(crate) fn new(mut sources: Sources, mut list: Vec<Mistake>) -> Self {
-        let places = list.iter().flat_map(|mistake| &mistake.related);
-        let hidden = places.filter(|(_, label)| label.is_none());
-        hidden.for_each(|(place, _)| sources.hide_at(place));
+        let hidden = list.iter().flat_map(|mistake| &mistake.hidden);
+        hidden.for_each(|place| sources.hide_at(place));
         list.sort_by_key(|mistake| mistake.span.as_ref().map(|span| (span.start, span.end)));
         let mut seen = HashSet::new();
         list.retain(|mistake| seen.insert((mistake.span.clone(), mistake.title.clone())));
@@ -354,9 +357,9 @@ impl Sources {
     ) -> Vec<Snippet<'a, annotate_snippets::Annotation<'a>>> {
         let own = mistake.span.iter().map(|span| (AnnotationKind::Primary, span, &mistake.label));
         let own = own.map(|(kind, span, label)| (kind, span, label.as_deref()));
-        let related = mistake.related.iter().filter_map(|(span, label)| {
-            Some((AnnotationKind::Context, span, Some(label.as_deref()?)))
-        });
+        let related = mistake.related.iter();
+        let related =
+            related.map(|(span, label)| (AnnotationKind::Context, span, Some(label.as_str())));
         let mut places: Vec<(&Source, Vec<Annotation<'_>>)> = Vec::new();
         for (kind, span, label) in own.chain(related) {
             let Some((source, local)) = self.locate(span) else { continue };

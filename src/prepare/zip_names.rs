@@ -51,6 +51,9 @@ impl RepeatedNames {
 
 /// `'a', 'b' occur twice in the archive`
 pub(crate) fn occur_twice(names: &BTreeSet<String>) -> String {
+    if names.is_empty() {
+        return "two files of the archive have the same name".to_owned();
+    }
     let verb = if names.len() == 1 { "occurs" } else { "occur" };
     format!("{} {verb} twice in the archive", in_short(names, NAMED))
 }

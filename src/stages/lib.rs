@@ -18,6 +18,7 @@ pub mod kind;
 pub mod kinds;
 pub mod known;
 pub mod left_out;
+pub mod links;
 pub mod message;
 pub mod metrics;
 pub mod parameter;

@@ -116,7 +116,7 @@ fn other_layouts_are_explained() {
             .expect("a link");
     }
     let looped = refused("photos");
-    assert!(looped.contains("is a link to a folder that contains it: remove it"), "{looped}");
+    assert!(looped.contains("is a link to a folder that contains it: remove the link"), "{looped}");
     assert!(!project.path("new/pipeline.toml").exists());
 }
 

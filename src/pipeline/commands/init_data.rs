@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use pipeline_stages::image_file::ImageFileFormat;
 use pipeline_stages::left_out::{LeftOut, is_of_a_file_manager};
+use pipeline_stages::links::last_link;
 
 /// The deepest nesting of folders, as a data set has it.
 const DEEPEST: usize = 64;
@@ -57,13 +58,16 @@ impl Images {
             train.len() > 1,
             "{shown}/train has one class only: there is nothing to tell apart"
         );
-        let test = classes(&folder.join("test"))?;
-        if let Some((class, _)) = test.iter().find(|(class, _)| !train.contains_key(*class)) {
-            bail!("{shown}/test/{class} is not a class of train/: {LAYOUT}");
-        }
-        let test = test.values().sum();
+        let images_of = |part: &str| {
+            let found = classes(&folder.join(part))?;
+            if let Some(class) = found.keys().find(|class| !train.contains_key(*class)) {
+                bail!("{shown}/{part}/{class} is not a class of train/: {LAYOUT}");
+            }
+            Ok(found.values().sum())
+        };
+        let test = images_of("test")?;
         ensure!(test > 0, "{shown} has no images in test/CLASS/: {LAYOUT}");
-        let validation = classes(&folder.join("val"))?.values().sum();
+        let validation = images_of("val")?;
         let path = relative(folder, manifest_folder)?;
         let name = absolute(folder)?.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self { path, name, train, test, validation })
@@ -98,7 +102,7 @@ impl Images {
                  [stages.split]\nkind = \"split\"\ndata = \"data\"\nholdout = {holdout}\n"
             ),
             count => format!(
-                "# The {count} images of val/ keep their labels: they validate, and Meta-Weight-Net would learn from them.\n\
+                "# The images of val/ ({count}) keep their labels: they validate, and Meta-Weight-Net would learn from them.\n\
                  [stages.split]\nkind = \"split\"\ndata = \"data\"\nfrom = \"val-folder\"\n"
             ),
         };
@@ -179,7 +183,8 @@ fn images(folder: &Path, above: &mut Vec<(u64, u64)>) -> anyhow::Result<usize> {
     let identity = (metadata.dev(), metadata.ino());
     ensure!(
         !above.contains(&identity),
-        "{shown} is a link to a folder that contains it: remove it"
+        "{} is a link to a folder that contains it: remove the link",
+        last_link(folder).display()
     );
     ensure!(above.len() < DEEPEST, "{shown}: folders are nested more than {DEEPEST} deep");
     above.push(identity);

@@ -347,7 +347,8 @@ impl Run<'_> {
         };
         match end {
             JobEnd::Reused(record) | JobEnd::Ran(record) if !self.is_current(name, &record) => {
-                let text = "an input was damaged while it ran: it runs again".to_owned();
+                let text =
+                    "an input was damaged or made again while it ran: it runs again".to_owned();
                 self.report(RunEvent::Note { stage: name.clone(), text });
                 self.states.set(name, StageState::Waiting);
             }

@@ -12,7 +12,9 @@ use toml::de::DeTable;
 use super::hint::nearest;
 use super::lints::{self, Lint};
 use super::matrix::has_seed_template;
-use super::values::{Value, known_table, not_a_table, nul_mistake, text, whole_number, with_nul};
+use super::values::{
+    Value, known_table, leaves, not_a_table, nul_mistake, text, whole_number, with_nul,
+};
 use super::{Experiment, StageExecution, Tracking};
 use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_experiment_name;
@@ -20,6 +22,7 @@ use crate::stage_name::check_experiment_name;
 const TABLES: [&str; 8] =
     ["include", "experiment", "execution", "tracking", "lint", "matrix", "defaults", "stages"];
 const EXPERIMENT_KEYS: [&str; 3] = ["name", "about", "seed"];
+const TRACKERS: [&str; 2] = ["tensorboard", "mlflow"];
 /// The keys of the table `[execution]` and of `execution = { ... }` in a stage.
 pub(super) const EXECUTION_KEYS: [&str; 4] =
     ["device", "threads", "checkpoint-seconds", "timeout-seconds"];
@@ -164,16 +167,15 @@ fn experiment_name(value: &Value<'_>) -> Result<String, Mistake> {
 /// Reads `[tracking]`.
 fn read_tracking(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> Tracking {
     let before = mistakes.len();
-    let table = known_table("tracking", value, &["tensorboard", "mlflow"], mistakes);
+    let table = known_table("tracking", value, &TRACKERS, mistakes);
     // What was written in the wrong place may be an address with a password.
     let misplaced: Vec<Span> = match table {
         Some(table) => {
-            let unknown = table
-                .iter()
-                .filter(|(key, _)| !["tensorboard", "mlflow"].contains(&key.get_ref().as_ref()));
-            unknown.map(|(_, value)| value.span()).collect()
+            let unknown =
+                table.iter().filter(|(key, _)| !TRACKERS.contains(&key.get_ref().as_ref()));
+            unknown.flat_map(|(_, value)| leaves(value)).collect()
         }
-        None => vec![value.span()],
+        None => leaves(value),
     };
     for mistake in mistakes.get_mut(before..).unwrap_or_default() {
         *mistake = misplaced.iter().cloned().fold(mistake.clone(), Mistake::hiding);
@@ -202,8 +204,9 @@ fn event_folder(value: &Value<'_>) -> Result<PathBuf, Mistake> {
 
 /// The address of a server. A mistake does not repeat it: a password may be anywhere in it.
 fn server(value: &Value<'_>) -> Result<WebUrl, Mistake> {
-    let server = text("mlflow", value).map_err(|mistake| mistake.hiding(value.span()))?;
-    let mistake = |title: String| Mistake::at(value.span(), title).hiding(value.span());
+    let hiding = |mistake| leaves(value).into_iter().fold(mistake, Mistake::hiding);
+    let server = text("mlflow", value).map_err(hiding)?;
+    let mistake = |title: String| hiding(Mistake::at(value.span(), title));
     if user_info(server).is_some() {
         let title = "a URL in a manifest cannot have a user name or a password";
         return Err(mistake(title.to_owned()).help(

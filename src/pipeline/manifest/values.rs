@@ -57,6 +57,15 @@ pub(super) fn text<'v>(name: &str, value: &'v Value<'_>) -> Result<&'v str, Mist
     value.get_ref().as_str().ok_or_else(|| not_a(name, &ParameterType::Text, value))
 }
 
+/// Where a value is: for a table or a list, where each value in it is.
+pub(super) fn leaves(value: &Value<'_>) -> Vec<Span> {
+    match value.get_ref() {
+        DeValue::Array(items) => items.iter().flat_map(leaves).collect(),
+        DeValue::Table(table) => table.values().flat_map(leaves).collect(),
+        _ => vec![value.span()],
+    }
+}
+
 /// The first text in the value with a NUL character: it ends every text that is passed to the operating system.
 pub(super) fn with_nul<'v, 'i>(value: &'v Value<'i>) -> Option<&'v Value<'i>> {
     match value.get_ref() {

@@ -27,6 +27,7 @@ use crate::events::{Outcome, RunEvent};
 use crate::key::StageKey;
 use crate::progress::Reporter;
 use crate::stage_name::StageName;
+use crate::visible;
 
 /// How the names of a result's metrics begin.
 const RESULT: &str = "result/";
@@ -183,7 +184,8 @@ impl Reporter for TensorBoard {
             RunEvent::Done { .. } => {
                 if let Some(failure) = self.failure.take() {
                     // Where standard error is closed, nobody reads it.
-                    let _ = writeln!(io::stderr(), "warning: TensorBoard: {failure}");
+                    let warning = format!("warning: TensorBoard: {failure}");
+                    let _ = writeln!(io::stderr(), "{}", visible::text(&warning));
                 }
             }
             _ => {}

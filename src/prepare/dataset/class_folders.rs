@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use pipeline_stages::formats::Part;
 use pipeline_stages::image_file::ImageFileFormat;
 use pipeline_stages::kinds::Dataset;
+use pipeline_stages::links::last_link;
 use pipeline_stages::text::{csv_field, in_short};
 use pipeline_stages::worker::Context;
 
@@ -290,8 +291,8 @@ fn walk(
     let identity = (metadata.dev(), metadata.ino());
     ensure!(
         !above.contains(&identity),
-        "{} is a link to a folder that contains it: remove it",
-        folder.display()
+        "{} is a link to a folder that contains it: remove the link",
+        last_link(folder).display()
     );
     ensure!(
         above.len() < DEEPEST,

@@ -34,7 +34,7 @@ pub(super) type Words = BTreeMap<String, String>;
 /// become `_`.
 pub(super) fn name(text: &str) -> String {
     let letter = |letter: char| match letter {
-        letter if letter.is_alphanumeric() || "_-.: ".contains(letter) => letter,
+        letter if is_word(letter) || "_-.: ".contains(letter) => letter,
         _ => '_',
     };
     let parts = text.split('/').map(|part| match part {
@@ -43,6 +43,11 @@ pub(super) fn name(text: &str) -> String {
     });
     let name = parts.collect::<Vec<_>>().join("/");
     shortened_name(&name, LONGEST_NAME).to_owned()
+}
+
+/// Whether Python's `\w` has it, which has no accents without their letter.
+fn is_word(letter: char) -> bool {
+    letter.is_numeric() || letter.is_alphabetic() && unicode_ident::is_xid_start(letter)
 }
 
 /// The beginning of a name: at most this many letters.
@@ -118,6 +123,22 @@ pub(super) fn log_batches(
     requests
 }
 
+/// The names of the metrics in a request.
+pub(super) fn metrics_of(request: &Value) -> Vec<String> {
+    let entries = request["metrics"].as_array().into_iter().flatten();
+    entries.filter_map(|entry| entry["key"].as_str().map(str::to_owned)).collect()
+}
+
+/// Leaves these metrics out of a request. Returns whether something is left.
+pub(super) fn leave_out(request: &mut Value, metrics: &BTreeSet<String>) -> bool {
+    let is_held = |entry: &Value| entry["key"].as_str().is_some_and(|name| metrics.contains(name));
+    let Some(entries) = request.get_mut("metrics").and_then(Value::as_array_mut) else {
+        return true;
+    };
+    entries.retain(|entry| !is_held(entry));
+    !entries.is_empty()
+}
+
 fn words(words: &Words, longest: usize) -> Vec<Value> {
     let names = names(words.keys().map(String::as_str));
     let entry = |(key, value): (&String, &String)| json!({"key": names[key.as_str()], "value": shortened(value, longest)});
@@ -178,6 +199,9 @@ mod tests {
             (".", "_"),
             ("", "_"),
             ("a\n\u{1b}[31m", "a___31m"),
+            // Two letters of one sound, and letters with marks, in circles and for numbers.
+            ("e\u{301}", "e_"),
+            ("\u{928}\u{93f}\u{2160}\u{24b6}\u{bd}", "\u{928}_\u{2160}_\u{bd}"),
         ] {
             assert_eq!(name(text), expected, "{text}");
         }

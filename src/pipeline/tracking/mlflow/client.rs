@@ -56,6 +56,8 @@ pub(super) enum FailureKind {
     Busy,
     /// The server failed. Another try may succeed, or this request always fails.
     Faulty,
+    /// What is sent is wrong for this server.
+    Content,
     /// This request is wrong for this server.
     Lasting,
     /// Every request will fail.
@@ -66,7 +68,10 @@ impl Failure {
     /// Whether other requests to the server may succeed now.
     pub(super) fn is_of_one_request(&self) -> bool {
         match self.kind {
-            FailureKind::Busy | FailureKind::Faulty | FailureKind::Lasting => true,
+            FailureKind::Busy
+            | FailureKind::Faulty
+            | FailureKind::Content
+            | FailureKind::Lasting => true,
             FailureKind::Unreachable | FailureKind::ForAll => false,
         }
     }
@@ -236,6 +241,9 @@ fn read_answer(status: u16, text: &str, has_login: bool, hint: &str) -> Result<V
             (FailureKind::Busy, format!("the server is not available (status {status}{message})"))
         }
         500..=599 => (FailureKind::Faulty, format!("the server failed (status {status}{message})")),
+        400 | 413 | 414 | 415 | 422 => {
+            (FailureKind::Content, format!("the server refused it (status {status}{message})"))
+        }
         _ => (FailureKind::Lasting, format!("the server refused it (status {status}{message})")),
     };
     Err(Failure { kind, reason, code })
@@ -301,8 +309,10 @@ mod tests {
     fn what_answers_mean() {
         let exists = r#"{"error_code": "RESOURCE_ALREADY_EXISTS", "message": "It exists\nmore"}"#;
         for (status, text, kind, words) in [
-            (400, exists, FailureKind::Lasting, "(status 400: It exists)"),
+            (400, exists, FailureKind::Content, "(status 400: It exists)"),
             (404, exists, FailureKind::Lasting, "status 404"),
+            (405, "", FailureKind::Lasting, "status 405"),
+            (413, "", FailureKind::Content, "status 413"),
             (404, "<html>", FailureKind::ForAll, "not at this address"),
             (401, "You are not", FailureKind::ForAll, "(status 401); the hint"),
             (403, "", FailureKind::ForAll, "--allowed-hosts"),

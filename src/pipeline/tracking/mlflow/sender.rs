@@ -273,7 +273,7 @@ impl Sender {
         let counts = match failure.kind {
             FailureKind::Unreachable | FailureKind::Busy => deadline.is_some(),
             FailureKind::Faulty => true,
-            FailureKind::Lasting | FailureKind::ForAll => {
+            FailureKind::Content | FailureKind::Lasting | FailureKind::ForAll => {
                 next.tries = MOST_TRIES;
                 true
             }
@@ -311,9 +311,10 @@ impl Sender {
             match failure.kind {
                 FailureKind::Unreachable | FailureKind::Busy => {}
                 FailureKind::Faulty if tries + 1 < MOST_TRIES => tries += 1,
-                FailureKind::Faulty | FailureKind::Lasting | FailureKind::ForAll => {
-                    return Err(failure);
-                }
+                FailureKind::Faulty
+                | FailureKind::Content
+                | FailureKind::Lasting
+                | FailureKind::ForAll => return Err(failure),
             }
             match queue.deadline() {
                 None => {

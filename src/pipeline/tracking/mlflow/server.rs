@@ -174,7 +174,8 @@ impl Server {
         Ok(Some(run))
     }
 
-    /// Sends all this. A request that the server refuses does not hold up the others.
+    /// Sends all this. A request that the server refuses holds up only later values of the metrics in it: what a run has of a
+    /// metric is everything up to its last step.
     fn log(
         &self,
         run: &OpenRun,
@@ -182,9 +183,16 @@ impl Server {
         tags: &Words,
         metrics: &[Metric],
     ) -> Result<(), Failure> {
-        let mut refusal = None;
-        for request in body::log_batches(&run.id, parameters, tags, metrics) {
-            later(self.post("runs/log-batch", &request).map(drop), &mut refusal)?;
+        let (mut refusal, mut held) = (None, BTreeSet::new());
+        for mut request in body::log_batches(&run.id, parameters, tags, metrics) {
+            if !body::leave_out(&mut request, &held) {
+                continue;
+            }
+            let sent = self.post("runs/log-batch", &request).map(drop);
+            if sent.is_err() {
+                held.extend(body::metrics_of(&request));
+            }
+            later(sent, &mut refusal)?;
         }
         refusal.map_or(Ok(()), Err)
     }
@@ -271,14 +279,14 @@ impl Server {
     }
 
     /// Sends the next of these files, and says last that the run is complete. Returns whether it is. A file that the server
-    /// refuses is left out.
+    /// does not take, whoever sends it, is left out.
     pub(super) fn put_next(&self, files: &mut Files) -> Result<bool, Failure> {
         let Some((name, path)) = files.left.front() else {
             let complete = Words::from([(COMPLETE.to_owned(), "true".to_owned())]);
             return self.tag(&files.run, &complete).map(|()| true);
         };
         match self.put(&files.run, name, path) {
-            Err(Failure { kind: FailureKind::Lasting, reason, .. }) => {
+            Err(Failure { kind: FailureKind::Content, reason, .. }) => {
                 files.refused.push(format!("the file '{name}': {reason}"));
             }
             put => put?,
