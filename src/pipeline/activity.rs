@@ -12,6 +12,7 @@ use crate::format;
 use crate::key::StageKey;
 use crate::plan::PlanState;
 use crate::progress::{Interrupted, Running};
+use crate::stage_name::StageName;
 use crate::worker;
 
 /// What is known of a stage beyond the plan.
@@ -124,6 +125,20 @@ impl<'a> Activities<'a> {
     /// Whether something runs for a key.
     pub(crate) fn runs(&self, key: &StageKey) -> bool {
         self.running.contains_key(key)
+    }
+
+    /// What runs of an experiment under a key that is not `known`: for a run with other values.
+    pub(crate) fn others(
+        &self,
+        experiment: &str,
+        is_known: impl Fn(&StageName, &StageKey) -> bool,
+    ) -> Vec<Running> {
+        let others = self.running.iter().filter(|(key, running)| {
+            running.experiment == experiment && !is_known(&running.stage, key)
+        });
+        let mut others: Vec<Running> = others.map(|(_, running)| running.clone()).collect();
+        others.sort_by(|one, other| one.stage.cmp(&other.stage));
+        others
     }
 
     /// What is known of a stage.

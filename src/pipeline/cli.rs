@@ -143,14 +143,15 @@ pub(crate) struct WithArguments {
     #[arg(long = "sweep", value_name = "PATH=VALUES", value_parser = Override::sweep, add = ArgValueCompleter::new(complete::paths))]
     pub(crate) sweeps: Vec<Override>,
     /// Only the stages at these values of the matrix: `--only rate=0.9,method=ce`. The same axis twice means either value
-    #[arg(long, value_name = "AXIS=VALUE", value_delimiter = ',')]
+    #[arg(long, value_name = "AXIS=VALUE", value_delimiter = ',', add = ArgValueCompleter::new(complete::axis_values))]
     pub(crate) only: Vec<String>,
 }
 
 impl WithArguments {
     /// What is changed about the manifest, in this order.
     pub(crate) fn changes(&self) -> Vec<Override> {
-        self.overrides.iter().chain(&self.sweeps).cloned().collect()
+        let sweeps = Override::with_distinct_axes(&self.sweeps);
+        self.overrides.iter().cloned().chain(sweeps).collect()
     }
 }
 
@@ -221,7 +222,7 @@ pub(crate) struct RunArguments {
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
     /// Run this stage again even if it has a result, and show whether the bytes are the same; several, by patterns too
-    #[arg(long, value_name = "STAGE")]
+    #[arg(long, value_name = "STAGE", add = ArgValueCompleter::new(complete::stages))]
     pub(crate) force: Vec<String>,
     /// In the table at the end, show every instance of a stage, however many there are
     #[arg(long)]
@@ -259,13 +260,13 @@ pub(crate) struct ResultsArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
     /// Sort by this metric, parameter or axis: the largest first
-    #[arg(long, value_name = "METRIC")]
+    #[arg(long, value_name = "METRIC", add = ArgValueCompleter::new(complete::columns))]
     pub(crate) sort: Option<String>,
     /// The smallest first
     #[arg(long, requires = "sort")]
     pub(crate) reverse: bool,
     /// Only results with this value of a parameter or an axis: `rate=0.9`, `train.epochs=3`. The same name twice means either value
-    #[arg(long = "where", value_name = "NAME=VALUE", value_parser = condition)]
+    #[arg(long = "where", value_name = "NAME=VALUE", value_parser = condition, add = ArgValueCompleter::new(complete::conditions))]
     pub(crate) conditions: Vec<(String, String)>,
     /// Show every metric, however many there are
     #[arg(long)]
@@ -294,8 +295,10 @@ fn condition(text: &str) -> Result<(String, String), String> {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("rest", |arg| {
+    arg.value_name("RESULT").help("The two results: each a stage, an instance, or a key as `results` shows it")
+}))]
 pub(crate) struct CompareArguments {
-    /// [MANIFEST] A B: two stages, instances, or keys as `results` shows them
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
     /// Show all parameters, not only those that differ
@@ -352,7 +355,7 @@ pub(crate) struct PlanArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
     /// As if this stage were run with --force; several, by patterns too
-    #[arg(long, value_name = "STAGE")]
+    #[arg(long, value_name = "STAGE", add = ArgValueCompleter::new(complete::stages))]
     pub(crate) force: Vec<String>,
     /// Show every instance of a stage, however many there are
     #[arg(long)]

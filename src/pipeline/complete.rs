@@ -27,15 +27,62 @@ pub(crate) fn stages(current: &OsStr) -> Vec<CompletionCandidate> {
     let (Some(current), Some(manifest)) = (current.to_str(), manifest()) else {
         return Vec::new();
     };
-    let names: BTreeSet<(&str, &str)> = match current.contains('@') {
-        true => manifest.stages.iter().map(|stage| (stage.name.as_str(), "")).collect(),
-        false => {
-            let kind = |stage: &manifest::Stage| stage.stage.info().name;
-            manifest.stages.iter().map(|stage| (stage.name.template(), kind(stage))).collect()
-        }
+    let Some((template, _)) = current.split_once('@') else {
+        let kind = |stage: &manifest::Stage| stage.stage.info().name;
+        let names: BTreeSet<_> =
+            manifest.stages.iter().map(|stage| (stage.name.template(), kind(stage))).collect();
+        let names = names.into_iter().filter(|(name, _)| name.starts_with(current));
+        return names.map(|(name, kind)| candidate(name, kind)).collect();
     };
-    let names = names.into_iter().filter(|(name, _)| name.starts_with(current));
-    names.take(MOST_INSTANCES).map(|(name, kind)| candidate(name, kind)).collect()
+    let instances = manifest.stages.iter().filter(|stage| stage.name.template() == template);
+    let mut names: BTreeSet<String> =
+        instances.clone().map(|stage| stage.name.to_string()).take(MOST_INSTANCES).collect();
+    // A part of a point means all instances that have it.
+    let before = current.rfind(['@', ',']).map_or("", |place| &current[..=place]);
+    names.extend(instances.flat_map(values_of).map(|value| format!("{before}{value}")));
+    let names = names.into_iter().filter(|name| name.starts_with(current));
+    names.map(|name| candidate(&name, "")).collect()
+}
+
+/// The values of the axes that an instance has: `rate=0.9`.
+fn values_of(stage: &manifest::Stage) -> impl Iterator<Item = String> {
+    stage.name.point().map(|(axis, value)| format!("{axis}={value}"))
+}
+
+/// The values of the manifest's axes.
+pub(crate) fn axis_values(current: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(manifest) = manifest() else { return Vec::new() };
+    let values: BTreeSet<String> = manifest.stages.iter().flat_map(values_of).collect();
+    let values = values.iter().filter(|value| starts_with(value, current));
+    values.map(|value| candidate(value, "")).collect()
+}
+
+/// What results can be sorted by: the axes and parameters of the manifest, and the metrics of its kinds.
+pub(crate) fn columns(current: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(manifest) = manifest() else { return Vec::new() };
+    let mut names = axes_and_parameters(&manifest);
+    for stage in &manifest.stages {
+        names.extend(stage.stage.info().headline.iter().map(|&name| name.to_owned()));
+    }
+    let names = names.iter().filter(|name| starts_with(name, current));
+    names.map(|name| candidate(name, "")).collect()
+}
+
+/// What results can be chosen by: the axes and parameters of the manifest.
+pub(crate) fn conditions(current: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(manifest) = manifest() else { return Vec::new() };
+    let names = axes_and_parameters(&manifest).into_iter().map(|name| format!("{name}="));
+    let names = names.filter(|name| starts_with(name, current));
+    names.map(|name| candidate(&name, "")).chain(axis_values(current)).collect()
+}
+
+fn axes_and_parameters(manifest: &Manifest) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for stage in &manifest.stages {
+        names.extend(stage.name.point().map(|(axis, _)| axis.to_owned()));
+        names.extend(stage.stage.key_parameters().into_iter().map(|(name, _)| name));
+    }
+    names
 }
 
 /// The kinds of stages.
@@ -44,7 +91,7 @@ pub(crate) fn kinds(current: &OsStr) -> Vec<CompletionCandidate> {
     kinds.map(|kind| candidate(kind.name, &first_sentence((kind.about)()))).collect()
 }
 
-/// The values of the manifest that `--set` can change: `stages.train.epochs=`.
+/// The values of the manifest that `--set` can change: `stages.train.epochs=`, `matrix.seed=`.
 pub(crate) fn paths(current: &OsStr) -> Vec<CompletionCandidate> {
     let Some(manifest) = manifest() else { return Vec::new() };
     let mut paths = BTreeSet::new();
@@ -53,7 +100,12 @@ pub(crate) fn paths(current: &OsStr) -> Vec<CompletionCandidate> {
         let ports = (kind.ports)().iter().map(|port: &Port| (port.name(), port.about));
         let fields = (kind.fields)().iter().map(|field| (field.name.clone(), field.about));
         for (key, about) in ports.chain(fields) {
-            paths.insert((format!("stages.{name}.{key}="), first_sentence(about)));
+            let about = first_sentence(about);
+            paths.insert((format!("stages.{name}.{key}="), about.clone()));
+            paths.insert((format!("defaults.{}.{key}=", kind.name), about));
+        }
+        for (axis, _) in stage.name.point() {
+            paths.insert((format!("matrix.{axis}="), "The values of this axis".to_owned()));
         }
     }
     for (path, about) in [

@@ -154,11 +154,17 @@ pub(crate) struct Mistake {
     span: Option<Span>,
     title: String,
     label: Option<String>,
-    /// Other places, each with the words beside it.
-    related: Vec<(Span, String)>,
-    /// What no message shows, this one or another.
-    hidden: Vec<Span>,
+    others: Vec<(Span, Other)>,
     helps: Vec<String>,
+}
+
+/// What a mistake says of another place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Other {
+    /// The words beside it.
+    Related(String),
+    /// No message shows it, this one or another.
+    Hidden,
 }
 
 impl Mistake {
@@ -173,14 +179,7 @@ impl Mistake {
 
     /// A mistake that has no place: a file that cannot be read.
     pub(crate) fn general(title: impl Into<String>) -> Self {
-        Self {
-            span: None,
-            title: title.into(),
-            label: None,
-            related: Vec::new(),
-            hidden: Vec::new(),
-            helps: Vec::new(),
-        }
+        Self { span: None, title: title.into(), label: None, others: Vec::new(), helps: Vec::new() }
     }
 
     /// Adds to the title: `unknown key 'epoch'` and `did you mean 'epochs'?`.
@@ -198,7 +197,7 @@ impl Mistake {
 
     /// Adds a related place, and the words beside it.
     pub(crate) fn related(mut self, span: Span, label: impl Into<String>) -> Self {
-        self.related.push((span, label.into()));
+        self.others.push((span, Other::Related(label.into())));
         self
     }
 
@@ -210,14 +209,13 @@ impl Mistake {
 
     /// Hides what is at this place, in all messages: it may be a password.
     pub(crate) fn hiding(mut self, place: Span) -> Self {
-        self.hidden.push(place);
+        self.others.push((place, Other::Hidden));
         self
     }
 
     /// The same mistake, `by` bytes further on.
     pub(crate) fn moved(mut self, by: usize) -> Self {
-        let related = self.related.iter_mut().map(|(span, _)| span);
-        let spans = self.span.iter_mut().chain(related).chain(&mut self.hidden);
+        let spans = self.span.iter_mut().chain(self.others.iter_mut().map(|(span, _)| span));
         spans.for_each(|span| *span = span.start + by..span.end + by);
         self
     }
@@ -243,8 +241,9 @@ pub(crate) struct Mistakes {
 impl Mistakes {
     /// The mistakes of `list`, by position and each once.
     pub(crate) fn new(mut sources: Sources, mut list: Vec<Mistake>) -> Self {
-        let hidden = list.iter().flat_map(|mistake| &mistake.hidden);
-        hidden.for_each(|place| sources.hide_at(place));
+        let others = list.iter().flat_map(|mistake| &mistake.others);
+        let hidden = others.filter(|(_, other)| *other == Other::Hidden);
+        hidden.for_each(|(place, _)| sources.hide_at(place));
         list.sort_by_key(|mistake| mistake.span.as_ref().map(|span| (span.start, span.end)));
         let mut seen = HashSet::new();
         list.retain(|mistake| seen.insert((mistake.span.clone(), mistake.title.clone())));
@@ -357,9 +356,10 @@ impl Sources {
     ) -> Vec<Snippet<'a, annotate_snippets::Annotation<'a>>> {
         let own = mistake.span.iter().map(|span| (AnnotationKind::Primary, span, &mistake.label));
         let own = own.map(|(kind, span, label)| (kind, span, label.as_deref()));
-        let related = mistake.related.iter();
-        let related =
-            related.map(|(span, label)| (AnnotationKind::Context, span, Some(label.as_str())));
+        let related = mistake.others.iter().filter_map(|(span, other)| match other {
+            Other::Related(label) => Some((AnnotationKind::Context, span, Some(label.as_str()))),
+            Other::Hidden => None,
+        });
         let mut places: Vec<(&Source, Vec<Annotation<'_>>)> = Vec::new();
         for (kind, span, label) in own.chain(related) {
             let Some((source, local)) = self.locate(span) else { continue };

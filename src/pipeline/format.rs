@@ -1,4 +1,4 @@
-//! Numbers and tables as people read them.
+//! Numbers, times and sizes as people read them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

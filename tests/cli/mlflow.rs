@@ -64,6 +64,8 @@ enum Behaviour {
     Picky,
     /// Always fails at what has this text.
     Poisoned(&'static str),
+    /// Has no time for the first request that has this text.
+    BusyOnce(&'static str),
 }
 
 /// A server with the few paths that are used.
@@ -163,6 +165,10 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
             Behaviour::Other => (200, "<html>".to_owned()),
             Behaviour::Poisoned(text) if String::from_utf8_lossy(&body).contains(text) => {
                 (500, json!({"error_code": "X", "message": "poison"}).to_string())
+            }
+            Behaviour::BusyOnce(text) if String::from_utf8_lossy(&body).contains(text) => {
+                state.behaviour = Behaviour::Works;
+                (503, "{}".to_owned())
             }
             _ => {
                 let line = head.lines().next().unwrap_or_default();
@@ -330,6 +336,10 @@ fn files_that_do_not_arrive_hold_up_nothing() {
     let failed = project.pipeline("track --resend experiment.toml");
     assert!(failed.stdout.ends_with(": 2 not sent\n"), "{failed}");
     assert_eq!(failed.stderr.matches("did not get score@part=").count(), 2, "{failed}");
+    // A server that takes no files at all may take them later.
+    server.set(Behaviour::Files(405));
+    let failed = project.pipeline("track --resend experiment.toml score@part=1");
+    assert!(failed.stdout.ends_with(": 1 not sent\n"), "{failed}");
     server.set(Behaviour::Files(400));
     let sent = project.pipeline("track --resend experiment.toml score@part=1");
     assert_eq!(sent.code(), Some(0), "{sent}");
@@ -339,6 +349,44 @@ fn files_that_do_not_arrive_hold_up_nothing() {
     let sent = project.pipeline("track --resend experiment.toml");
     assert!(sent.stdout.ends_with(": 1 sent, 1 there already\n"), "{sent}");
     assert_eq!(server.runs(), [&without_files[0], SCORES[1]]);
+}
+
+#[test]
+fn a_curve_has_no_hole_after_a_request_that_was_refused() {
+    let manifest = |server: &Server| {
+        manifest(&server.address()).replace(
+            "printf 'epoch,loss\\n1,0.5\\n2,0.25\\n' >",
+            "{ echo epoch,loss,other; seq 2500 | sed 's/.*/&,0.5,0.5/'; } >",
+        )
+    };
+    // The first request of `loss` fails: what comes after it must wait.
+    let server = Server::start(Behaviour::Works);
+    let project = Sandbox::new(&manifest(&server).replace("mlflow =", "tensorboard ="));
+    project.pipeline("run experiment.toml score@part=1").success();
+    project.edit("tensorboard =", "mlflow =");
+    let steps = || {
+        let state = server.state.lock().expect("no panic");
+        let metrics = state.runs.values().flat_map(|run| &run.metrics);
+        let of = |name: &'static str| {
+            let steps = metrics.clone().filter(move |metric| metric["key"] == name);
+            steps.filter_map(|metric| metric["step"].as_u64()).collect::<Vec<_>>()
+        };
+        (of("curves/loss"), of("curves/other"))
+    };
+    server.set(Behaviour::BusyOnce("\"step\":1100,"));
+    let ended = project.pipeline("track --resend experiment.toml score@part=1");
+    assert!(ended.stdout.ends_with(": 1 not sent\n"), "{ended}");
+    let (loss, _) = steps();
+    assert_eq!(loss, (1..=1000).collect::<Vec<_>>());
+    let ended = project.pipeline("track --resend experiment.toml score@part=1");
+    assert!(ended.stdout.ends_with(": 1 sent\n"), "{ended}");
+    let all: Vec<u64> = (1..=2500).collect();
+    assert_eq!(steps(), (all.clone(), all.clone()));
+    // While it runs, only what was refused is sent again.
+    server.set(Behaviour::BusyOnce("\"step\":1100,"));
+    project.pipeline("run experiment.toml score@part=1 --force score@part=1").success();
+    let (loss, other) = steps();
+    assert_eq!((loss.len(), other.len()), (5000, 5000));
 }
 
 #[test]

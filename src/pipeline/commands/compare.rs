@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use anyhow::{bail, ensure};
+use anyhow::{anyhow, bail, ensure};
 use serde_json::{Value, json};
 
 use super::metrics::NOTHING;
@@ -53,7 +53,10 @@ fn find(project: &Project, all: &mut AllRecorded, text: &str) -> anyhow::Result<
         Some(first) => Some(first),
         // A pattern that means one stage; a name that nothing has is reported with those that are near.
         None => {
-            let name = project.find(text)?;
+            let name = project.find(text).map_err(|error| match is_key {
+                true => anyhow!("no recorded result has a key that begins with '{text}'"),
+                false => error,
+            })?;
             let named = all.names().find(|(other, _)| *other == name);
             named.map(|(name, key)| (name.clone(), *key))
         }

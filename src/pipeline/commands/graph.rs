@@ -11,7 +11,7 @@ use super::report;
 use super::{Project, print_coloured, print_json, print_raw};
 use crate::cli::{GraphArguments, GraphFormat};
 use crate::drawing::{self, Drawing, Links, Node};
-use crate::instances::{self, Row};
+use crate::instances::{self, Row, names_in_words};
 use crate::manifest::Stage;
 use crate::plan::{Plan, PlanState};
 use crate::report::Extent;
@@ -62,8 +62,8 @@ fn text(project: &Project, plan: &Plan, most: usize) -> String {
                 members.into_iter().filter_map(|name| project.manifest.stage(name)).collect();
             let kind = stages.first().map_or("", |stage| stage.stage.info().name).to_owned();
             let edges = match stages.as_slice() {
-                [only] => edges([*only], StageName::as_str),
-                _ => edges(stages, StageName::template),
+                [only] => edges_of_one(only),
+                _ => edges_of_many(stages),
             };
             let row = [number, format!("{} {name}", state.symbol()), kind, counts + &edges];
             rows.push(row.to_vec());
@@ -92,17 +92,36 @@ fn legend(room: Option<usize>) -> String {
     if is_wide { line } else { parts.join("\n") }
 }
 
-/// What stages read, each once: `← data (dataset), labels: noisy`.
-fn edges<'p>(stages: impl IntoIterator<Item = &'p Stage>, shown: fn(&StageName) -> &str) -> String {
-    let mut texts = Vec::new();
-    let mut seen = HashSet::new();
-    for (port, connection) in stages.into_iter().flat_map(Stage::connections) {
-        let from = shown(&connection.from);
+/// What a stage reads, a port each: `← data, labels: noisy@rate=0.9, of: 140 of evaluate`.
+fn edges_of_one(stage: &Stage) -> String {
+    let mut ports: Vec<(&str, Vec<&StageName>)> = Vec::new();
+    for (port, connection) in stage.connections() {
         let port = connection.name.as_deref().unwrap_or(port);
-        if seen.insert((port, from)) {
-            texts.push(if from == port { from.to_owned() } else { format!("{port}: {from}") });
+        match ports.last_mut() {
+            Some((last, names)) if *last == port => names.push(&connection.from),
+            _ => ports.push((port, vec![&connection.from])),
         }
     }
+    edges(ports.into_iter().map(|(port, names)| (port, names_in_words(names))))
+}
+
+/// What instances of a stage read, each once: `← data, labels: noisy`.
+fn edges_of_many<'p>(stages: impl IntoIterator<Item = &'p Stage>) -> String {
+    let mut seen = HashSet::new();
+    let connections = stages.into_iter().flat_map(Stage::connections);
+    let ports = connections.map(|(port, connection)| {
+        (connection.name.as_deref().unwrap_or(port), connection.from.template())
+    });
+    let ports = ports.filter(|edge| seen.insert(*edge));
+    edges(ports.map(|(port, from)| (port, from.to_owned())))
+}
+
+fn edges<'p>(ports: impl Iterator<Item = (&'p str, String)>) -> String {
+    let texts = ports.map(|(port, from)| match from == port {
+        true => from,
+        false => format!("{port}: {from}"),
+    });
+    let texts: Vec<_> = texts.collect();
     if texts.is_empty() { String::new() } else { format!("← {}", texts.join(", ")) }
 }
 

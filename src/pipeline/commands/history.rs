@@ -74,7 +74,7 @@ fn cache_here(given: Option<&Path>) -> anyhow::Result<Cache> {
 
 /// A line for each run.
 fn table(runs: &[Run], names_experiments: bool) -> String {
-    let header = ["run", "experiment", "began", "took", "result", "stages", "asked for"];
+    let header = ["run", "experiment", "began", "took", "result", "stages", "asked"];
     let row = |cells: [String; 7]| {
         let cells = cells.into_iter().enumerate();
         let cells = cells.filter(|(column, _)| *column != 1 || names_experiments);

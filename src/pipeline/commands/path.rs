@@ -61,7 +61,9 @@ fn one(
             bail!("'{name}' does not have a known artifact: {}", state_reason(state))
         }
         state => {
+            let waits = matches!(state, Some(PlanState::Waiting { .. }));
             let reason = state.map(state_reason).unwrap_or_default();
+            let reason = if waits { format!("it waits {reason}") } else { reason };
             bail!(
                 "'{name}' does not have an artifact for this manifest: {reason}; `{}` makes it",
                 arguments.command("run", &[name.as_str()])

@@ -33,11 +33,17 @@ pub(crate) fn run(arguments: &ResultsArguments) -> anyhow::Result<ExitCode> {
             && (read.is_empty() || read.iter().any(|pattern| pattern.has(name)))
             && only.as_ref().is_none_or(|only| only.has(name))
     });
-    results.retain(|result| !result.record.metrics.is_empty());
-    if results.is_empty() {
-        note("no result with metrics is recorded of these stages");
+    if patterns.is_empty() {
+        results.retain(|result| !result.record.metrics.is_empty());
     }
-    select(&mut results, &arguments.conditions)?;
+    if results.is_empty() {
+        note("no result of these stages is recorded");
+    } else {
+        select(&mut results, &arguments.conditions)?;
+        if results.is_empty() {
+            note("no result has these values");
+        }
+    }
     // In the order of the manifest.
     let places = project.graph.order().map(|name| name.template()).enumerate();
     let mut order: BTreeMap<&str, usize> = BTreeMap::new();

@@ -6,12 +6,10 @@ use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
 use super::plan::state_json;
-use super::status_sheet::{Known, LastRuns, Sheet, kind, last_run, states};
+use super::status_sheet::{LastRuns, Sheet, States, kind, last_run};
 use super::{Project, print_coloured, print_json, status_watch};
 use crate::activity::{Activities, Activity};
 use crate::cli::StatusArguments;
-use crate::stage_name::StageName;
-use crate::table::Table;
 
 pub(crate) fn run(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
@@ -21,22 +19,20 @@ pub(crate) fn run(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
     }
     let plan = project.plan(&project.with_inputs(&chosen));
     let activities = Activities::look(&project.cache);
-    let states = states(&chosen, &plan, &activities);
+    let states = States::look(&project, &chosen, &plan, &activities);
     if arguments.json {
         print_json(&to_json(&project, &states))?;
     } else {
         let sheet = Sheet::of(&LastRuns::of(&project), &states, arguments.all);
-        let rows: Vec<_> = sheet.rows.into_iter().map(|row| row.cells).collect();
-        let lines: String = sheet.lines.iter().map(|line| format!("{line}\n")).collect();
+        let (table, lines) = sheet.into_text();
         let cache = project.cache.layout().root().display();
-        let table = Table::new(&rows).states(2).optional(1).for_output();
         print_coloured(&format!("{table}\n{lines}cache: {cache}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn to_json(project: &Project, states: &[(&StageName, Known<'_>)]) -> Value {
-    let stages: Vec<Value> = states
+fn to_json(project: &Project, States { known, others }: &States<'_>) -> Value {
+    let stages: Vec<Value> = known
         .iter()
         .map(|(name, known)| {
             let (running, interrupted, failed) = match &known.activity {
@@ -64,5 +60,6 @@ fn to_json(project: &Project, states: &[(&StageName, Known<'_>)]) -> Value {
         "experiment": project.manifest.experiment.name,
         "cache": PathText(project.cache.layout().root()),
         "stages": stages,
+        "others": others,
     })
 }

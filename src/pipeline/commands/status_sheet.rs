@@ -1,7 +1,7 @@
 //! What `pipeline status` shows, once or again and again: a table of stages, and lines below it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use super::Project;
@@ -11,8 +11,10 @@ use crate::digest::Digest;
 use crate::format;
 use crate::instances::{self, Row};
 use crate::plan::{Plan, PlanState};
+use crate::progress::Running;
 use crate::stage_name::StageName;
 use crate::state_words::{ShownState, state_reason};
+use crate::table::Table;
 
 /// What is known of a stage: its plan, and what goes on beyond it.
 #[derive(Clone)]
@@ -27,17 +29,35 @@ impl Known<'_> {
     }
 }
 
-/// What is known of these stages.
-pub(super) fn states<'a>(
-    chosen: &[&'a StageName],
-    plan: &'a Plan,
-    activities: &Activities<'_>,
-) -> Vec<(&'a StageName, Known<'a>)> {
-    let known = chosen.iter().filter_map(|name| {
-        let state = plan.state(name)?;
-        Some((*name, Known { state, activity: activities.of(state) }))
-    });
-    known.collect()
+/// The states of some stages.
+pub(super) struct States<'a> {
+    pub(super) known: Vec<(&'a StageName, Known<'a>)>,
+    /// What another run does for these stages, with other values.
+    pub(super) others: Vec<Running>,
+}
+
+impl<'a> States<'a> {
+    pub(super) fn look(
+        project: &Project,
+        chosen: &[&'a StageName],
+        plan: &'a Plan,
+        activities: &Activities<'_>,
+    ) -> Self {
+        let known = chosen.iter().filter_map(|name| {
+            let state = plan.state(name)?;
+            Some((*name, Known { state, activity: activities.of(state) }))
+        });
+        let templates: HashSet<&str> = chosen.iter().map(|name| name.template()).collect();
+        let is_known = |stage: &StageName, key: &_| match project.manifest.stage(stage) {
+            Some(_) if chosen.contains(&stage) => {
+                plan.state(stage).and_then(PlanState::key) == Some(*key)
+            }
+            Some(_) => true,
+            None => !templates.contains(stage.template()),
+        };
+        let others = activities.others(&project.manifest.experiment.name, is_known);
+        Self { known: known.collect(), others }
+    }
 }
 
 /// A state of all stages as it is shown: a table, and lines below it.
@@ -72,14 +92,14 @@ impl Sheet {
     /// A line for each stage; one for a stage of many instances, unless `all` of them are shown.
     pub(super) fn of(
         last_runs: &LastRuns<'_>,
-        states: &[(&StageName, Known<'_>)],
+        States { known, others }: &States<'_>,
         all: bool,
     ) -> Self {
         let most = instances::most(all);
         let header = ["stage", "kind", "state", "last run", "took", "artifact", "size"];
         let header = header.map(str::to_owned).to_vec();
         let mut rows = vec![SheetRow { cells: header, shown: ShownState::Running, stages: 0 }];
-        let known = || states.iter().map(|(name, known)| (*name, known));
+        let known = || known.iter().map(|(name, known)| (*name, known));
         for row in instances::rows(known(), most) {
             rows.push(match row {
                 Row::One(name, known) => {
@@ -104,7 +124,19 @@ impl Sheet {
         lines.extend(folded(are(ShownState::Interrupted), most, "", "were interrupted", line));
         // Each: there are not many, and they are what somebody looks for.
         lines.extend(folded(are(ShownState::Running), usize::MAX, "", "are running", line));
+        lines.extend(others.iter().map(|running| SheetLine {
+            name: running.stage.to_string(),
+            text: format!(" with other values {}", running.line()),
+            shown: ShownState::Running,
+        }));
         Self { rows, lines }
+    }
+
+    /// The table as it is printed, and the lines below it.
+    pub(super) fn into_text(self) -> (String, String) {
+        let rows: Vec<_> = self.rows.into_iter().map(|row| row.cells).collect();
+        let lines = self.lines.iter().map(|line| format!("{line}\n")).collect();
+        (Table::new(&rows).states(2).optional(1).for_output(), lines)
     }
 }
 

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::planner::Planner;
-use super::status_sheet::{Known, LastRuns, Sheet, SheetRow, states};
+use super::status_sheet::{LastRuns, Sheet, SheetRow, States};
 use super::{INTERRUPTED, Project, print_coloured, print_coloured_while_read};
 use crate::activity::Activities;
 use crate::screen::{self, Page, Requests, Size};
 use crate::stage_name::StageName;
+use crate::state_words::ShownState;
 use crate::table::Table;
 use crate::width;
 
@@ -38,15 +39,15 @@ pub(super) fn watch(
         if planner.renew(&activities, quiet > 0) {
             last_runs = LastRuns::of(project);
         }
-        let known = states(chosen, &planner.plan, &activities);
+        let states = States::look(project, chosen, &planner.plan, &activities);
         let is_over = !planner.has_run()
-            && known.iter().all(|(_, known)| known.shown() != ShownState::Running);
+            && states.known.iter().all(|(_, known)| known.shown() != ShownState::Running);
         quiet = if is_over { quiet + 1 } else { 0 };
         let is_last = quiet >= QUIET_LOOKS;
         match screen::of_output().filter(|_| screen::output_can_be_drawn()) {
             Some(_) if is_last => break,
             Some(size) => {
-                let sheet = Sheet::of(&last_runs, &known, all);
+                let sheet = Sheet::of(&last_runs, &states, all);
                 if page.is_none() {
                     page = Some(Page::open()?);
                 }
@@ -70,12 +71,12 @@ pub(super) fn watch(
             }
             None => {
                 // Not with every step: only when a stage begins, ends, or goes on to its next epoch.
-                let now = fingerprints(&known);
+                let now = fingerprints(&states);
                 if now != shown {
                     let gap = if shown.is_empty() { "" } else { "\n" };
                     if !print_coloured_while_read(&format!(
                         "{gap}{}",
-                        text(&last_runs, &known, all)
+                        text(&last_runs, &states, all)
                     ))? {
                         return Ok(ExitCode::SUCCESS);
                     }
@@ -92,25 +93,24 @@ pub(super) fn watch(
     }
     drop(page);
     let activities = Activities::look(&project.cache);
-    print_coloured(&text(&last_runs, &states(chosen, &planner.plan, &activities), all))?;
+    let states = States::look(project, chosen, &planner.plan, &activities);
+    print_coloured(&text(&last_runs, &states, all))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn fingerprints(known: &[(&StageName, Known<'_>)]) -> Vec<String> {
-    let fingerprint = |(_, known): &(&StageName, Known<'_>)| match &known.activity {
+fn fingerprints(states: &States<'_>) -> Vec<String> {
+    let known = states.known.iter().map(|(_, known)| match &known.activity {
         Some(activity) => activity.fingerprint(),
         None => known.shown().name().to_owned(),
-    };
-    known.iter().map(fingerprint).collect()
+    });
+    known.chain(states.others.iter().map(|running| running.stage.to_string())).collect()
 }
 
 /// All of it, for standard output that is not a terminal, and at the end.
-fn text(last_runs: &LastRuns<'_>, known: &[(&StageName, Known<'_>)], all: bool) -> String {
-    let sheet = Sheet::of(last_runs, known, all);
-    let rows: Vec<_> = sheet.rows.into_iter().map(|row| row.cells).collect();
-    let lines: String = sheet.lines.iter().map(|line| format!("{line}\n")).collect();
+fn text(last_runs: &LastRuns<'_>, states: &States<'_>, all: bool) -> String {
+    let (table, lines) = Sheet::of(last_runs, states, all).into_text();
     let gap = if lines.is_empty() { "" } else { "\n" };
-    format!("{}{gap}{lines}", Table::new(&rows).states(2).optional(1).for_output())
+    format!("{table}{gap}{lines}")
 }
 
 /// As much of it as a terminal can show: what is finished is left out first.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::nearest::{Near, Nearest};
 use super::{Project, print};
+use crate::activity::Activities;
 use crate::cache::Record;
 use crate::cli::WhyArguments;
 use crate::instances::{MOST_NAMES, names_in_words};
@@ -21,9 +22,14 @@ pub(crate) fn run(arguments: &WhyArguments) -> anyhow::Result<ExitCode> {
     let plan = project.plan(&project.with_inputs(&chosen));
     let mut nearest = Nearest::new(&project);
     let roots = roots(&plan);
-    let explained = chosen
-        .into_iter()
-        .filter_map(|name| Some((name, explain(&project, &plan, &mut nearest, &roots, name)?)));
+    let activities = Activities::look(&project.cache);
+    let explained = chosen.into_iter().filter_map(|name| {
+        let mut explanation = explain(&project, &plan, &mut nearest, &roots, name)?;
+        if let Some(activity) = plan.state(name).and_then(|state| activities.of(state)) {
+            explanation.text.push_str(&format!("  it {}\n", activity.line()));
+        }
+        Some((name, explanation))
+    });
     let texts = together(explained, arguments.all).into_iter().map(|(text, others)| {
         match others.as_slice() {
             [] => text,

@@ -238,7 +238,7 @@ mod tests {
     use crate::drawing::Drawing;
     use crate::facts::CacheFacts;
     use crate::manifest;
-    use crate::plan::{Plan, PlanState};
+    use crate::plan::Plan;
 
     const SWEEP: &str = r#"
         [experiment]

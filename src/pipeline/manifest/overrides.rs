@@ -26,6 +26,8 @@ pub(crate) struct Override {
     keys: Vec<(String, Span)>,
     /// Where the value starts in `text`.
     value_start: usize,
+    /// The axis that a sweep adds.
+    axis: Option<String>,
 }
 
 /// How somebody gave a value.
@@ -46,6 +48,7 @@ impl Override {
             text: format!("{name}={value}"),
             keys: keys.collect(),
             value_start: name.len() + 1,
+            axis: None,
         }
     }
 
@@ -55,7 +58,22 @@ impl Override {
     /// When it is not a path and values.
     pub(crate) fn sweep(text: &str) -> Result<Self, String> {
         let set = Self::read(text, "stages.train.learning-rate=0.01,0.02")?;
-        Ok(Self { given: Given::Sweep, ..set })
+        let axis = set.path().last().map(str::to_owned);
+        Ok(Self { given: Given::Sweep, axis, ..set })
+    }
+
+    /// These sweeps; where several are over values of one name, with that of the stage in the names of their axes: `train-epochs`.
+    pub(crate) fn with_distinct_axes(sweeps: &[Self]) -> Vec<Self> {
+        let distinct = sweeps.iter().map(|sweep| {
+            let is_alone = sweeps.iter().filter(|other| other.axis == sweep.axis).count() == 1;
+            let path: Vec<_> = sweep.path().collect();
+            let axis = match path.as_slice() {
+                [.., above, last] if !is_alone => Some(format!("{above}-{last}")),
+                _ => sweep.axis.clone(),
+            };
+            Self { axis, ..sweep.clone() }
+        });
+        distinct.collect()
     }
 
     /// The keys that lead to the value: `stages`, `train`, `epochs`.
@@ -65,7 +83,7 @@ impl Override {
 
     /// The axis that a sweep adds.
     pub(super) fn swept_axis(&self) -> Option<&str> {
-        self.path().last().filter(|_| self.given == Given::Sweep)
+        self.axis.as_deref()
     }
 
     /// Adds the text as a user would type it, and returns the position at which it starts.
@@ -109,7 +127,7 @@ impl Override {
 
     /// Adds the axis to the matrix, and returns the value that takes it.
     fn add_axis<'i>(&'i self, root: &mut DeTable<'i>, start: usize) -> Result<Value<'i>, Mistake> {
-        let Some(((name, span), _)) = self.keys.split_last() else {
+        let (Some((_, span)), Some(name)) = (self.keys.last(), &self.axis) else {
             return Ok(self.value(start));
         };
         let place = start + span.start..start + span.end;
@@ -255,6 +273,7 @@ impl Override {
             text: text.to_owned(),
             keys,
             value_start: path.len() + 1 + space,
+            axis: None,
         })
     }
 }

@@ -284,7 +284,7 @@ fn several(expected: &ParameterType) -> String {
 }
 
 /// What to do about a `${axis}` that is still in a text.
-pub(super) const NO_MATRIX: &str = "values of a matrix are put in only where the manifest has [matrix]; a file that it includes is not run by itself";
+pub(super) const NO_MATRIX: &str = "values of a matrix are put in where the manifest has [matrix], into stages, [defaults.KIND] and the seed of the experiment; a file that it includes is not run by itself";
 
 /// Whether a text has a value of a matrix in it.
 pub(super) fn is_template(text: &str) -> bool {

@@ -403,7 +403,13 @@ fn pictures_to_look_at() {
 #[test]
 fn the_version_changes_with_the_output() {
     use sha2::Digest as _;
-    let (files, _) = grid().summarize(grid_parameters()).unwrap();
+    let mut test = grid();
+    // Runs that are compared with the same ones.
+    for seed in 0..3 {
+        let point = format!("encoder=r34,init=simclr,method=ce,rate=0.9,seed={seed}");
+        test.accuracy_at(&point, 0.7 + 0.01 * f64::from(seed));
+    }
+    let (files, _) = test.summarize(grid_parameters()).unwrap();
     let mut hash = sha2::Sha256::new();
     for (name, text) in &files.0 {
         hash.update(name);

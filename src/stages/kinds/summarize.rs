@@ -41,7 +41,7 @@ kind! {
     /// - `plot.svg`: lines with bands where the last of `columns` has at least three values, all numbers; otherwise bars with
     ///   whiskers. With several metrics one per metric, `plot-METRIC.svg`;
     /// - `metrics.json`: `runs`, `failed`, `groups`, and of the first metric `best-mean`, if it is known what is better.
-    Summarize = "summarize", version 4, seeded false, output Metrics;
+    Summarize = "summarize", version 5, seeded false, output Metrics;
     ports {
         /// The stage whose instances are summarized.
         of: Instances[Metrics];
@@ -56,6 +56,7 @@ kind! {
         /// The axes whose values are the columns of the table. The last one is the x-axis of the plot.
         columns: Vec<String> = Vec::new();
         /// Only the instances with these values count: `{ rate = [0.8, 0.9], init = "simclr" }`. An axis with one value here needs no other place.
+        /// An instance that does not have one of these axes does not count.
         r#where: BTreeMap<String, AxisValues> = BTreeMap::new();
         /// The baseline of the differences: `{ init = "scratch" }`. Its axes are among `rows` and `columns`.
         versus: BTreeMap<String, AxisValue> = BTreeMap::new();

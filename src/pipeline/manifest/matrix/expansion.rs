@@ -303,8 +303,12 @@ impl<'t, 'i> Expansion<'t, 'i> {
         let unused = reference.pins.iter().find(|(axis, _)| used & (1 << axis) == 0);
         Err(match unused.filter(|_| !places.is_empty()) {
             Some((axis, _)) => {
-                let title = format!("'{name}' does not depend on '{}'", self.axes.get(*axis).name);
-                Mistake::at(span.clone(), title).help(format!("write \"{name}\""))
+                let axis = self.axes.get(*axis).name;
+                let title = format!("'{name}' does not depend on '{axis}'");
+                Mistake::at(span.clone(), title).help(match shape {
+                    PortShape::Instances => format!("drop '{axis}' from 'where'"),
+                    _ => format!("write \"{name}\""),
+                })
             }
             None => {
                 let title = format!("there is no instance of '{name}' at these values");

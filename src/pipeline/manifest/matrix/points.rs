@@ -317,7 +317,14 @@ fn read_values<'t, 'i>(
             let title =
                 format!("the axis '{name}' is a list of values, but this is {}", found(other));
             let help = match (scalar_text(other), other) {
-                (Some(text), DeValue::String(_)) => format!("write [{text:?}]"),
+                (Some(text), DeValue::String(_)) => {
+                    let items =
+                        text.split(',').map(str::trim).map(|item| match item.parse::<f64>() {
+                            Ok(_) => item.to_owned(),
+                            Err(_) => format!("{item:?}"),
+                        });
+                    format!("write [{}]", items.collect::<Vec<_>>().join(", "))
+                }
                 (Some(text), _) => format!("write [{text}]"),
                 (None, _) => String::new(),
             };

@@ -263,7 +263,7 @@ with = ["method"]
     11 | rate = "${rate}"
        |        ^^^^^^^^^
        |
-       = help: values of a matrix are put in only where the manifest has [matrix]; a file that it includes is not run by itself
+       = help: values of a matrix are put in where the manifest has [matrix], into stages, [defaults.KIND] and the seed of the experiment; a file that it includes is not run by itself
        = help: rate: The noise rate. It must be given.
 
     error: there is no stage '${init.weights}'
@@ -272,7 +272,7 @@ with = ["method"]
     16 | init = "${init.weights}"
        |        ^^^^^^^^^^^^^^^^^
        |
-       = help: values of a matrix are put in only where the manifest has [matrix]; a file that it includes is not run by itself
+       = help: values of a matrix are put in where the manifest has [matrix], into stages, [defaults.KIND] and the seed of the experiment; a file that it includes is not run by itself
 
     error: unknown key 'with'
       --> x.toml:17:1
@@ -280,7 +280,7 @@ with = ["method"]
     17 | with = ["method"]
        | ^^^^
        |
-       = help: values of a matrix are put in only where the manifest has [matrix]; a file that it includes is not run by itself
+       = help: values of a matrix are put in where the manifest has [matrix], into stages, [defaults.KIND] and the seed of the experiment; a file that it includes is not run by itself
 
     error: 3 mistakes in x.toml; nothing was run
     "#);

@@ -100,43 +100,29 @@ fn number(value: f64) -> Value {
 }
 
 /// The requests that add all this to a run.
-pub(super) fn log_batches(
-    run: &str,
-    parameters: &Words,
-    tags: &Words,
-    metrics: &[Metric],
-) -> Vec<Value> {
-    let metrics = metrics.iter().map(|Metric { name, step, value, at }| {
-        json!({"key": name, "value": number(*value), "timestamp": at, "step": step})
-    });
-    let lists = [
-        ("params", MOST_WORDS, words(parameters, LONGEST_PARAMETER)),
-        ("tags", MOST_WORDS, words(tags, LONGEST_TAG)),
-        ("metrics", MOST_METRICS, metrics.collect()),
-    ];
+pub(super) fn words_requests(run: &str, parameters: &Words, tags: &Words) -> Vec<Value> {
+    let lists =
+        [("params", words(parameters, LONGEST_PARAMETER)), ("tags", words(tags, LONGEST_TAG))];
     let mut requests = Vec::new();
-    for (list, most, entries) in lists {
-        for chunk in chunks(entries, most) {
-            requests.push(json!({"run_id": run, list: chunk}));
+    for (list, mut entries) in lists {
+        while !entries.is_empty() {
+            let rest = entries.split_off(fitting(&entries, MOST_WORDS));
+            requests.push(json!({"run_id": run, list: entries}));
+            entries = rest;
         }
     }
     requests
 }
 
-/// The names of the metrics in a request.
-pub(super) fn metrics_of(request: &Value) -> Vec<String> {
-    let entries = request["metrics"].as_array().into_iter().flatten();
-    entries.filter_map(|entry| entry["key"].as_str().map(str::to_owned)).collect()
-}
-
-/// Leaves these metrics out of a request. Returns whether something is left.
-pub(super) fn leave_out(request: &mut Value, metrics: &BTreeSet<String>) -> bool {
-    let is_held = |entry: &Value| entry["key"].as_str().is_some_and(|name| metrics.contains(name));
-    let Some(entries) = request.get_mut("metrics").and_then(Value::as_array_mut) else {
-        return true;
-    };
-    entries.retain(|entry| !is_held(entry));
-    !entries.is_empty()
+/// The request that adds the first of these values to a run, and how many these are.
+pub(super) fn metrics_request(run: &str, metrics: &[Metric]) -> (Value, usize) {
+    let entries = metrics.iter().take(MOST_METRICS).map(|Metric { name, step, value, at }| {
+        json!({"key": name, "value": number(*value), "timestamp": at, "step": step})
+    });
+    let mut entries: Vec<Value> = entries.collect();
+    let count = fitting(&entries, MOST_METRICS);
+    entries.truncate(count);
+    (json!({"run_id": run, "metrics": entries}), count)
 }
 
 fn words(words: &Words, longest: usize) -> Vec<Value> {
@@ -145,22 +131,14 @@ fn words(words: &Words, longest: usize) -> Vec<Value> {
     words.iter().map(entry).collect()
 }
 
-/// The entries in their order, as many at once as fit in a request.
-fn chunks(entries: Vec<Value>, most: usize) -> Vec<Vec<Value>> {
-    let (mut chunks, mut chunk, mut bytes) = (Vec::new(), Vec::new(), 0);
-    for entry in entries {
-        let length = entry.to_string().len() + 1;
-        if !chunk.is_empty() && (chunk.len() == most || bytes + length > MOST_BYTES) {
-            chunks.push(std::mem::take(&mut chunk));
-            bytes = 0;
-        }
-        bytes += length;
-        chunk.push(entry);
-    }
-    if !chunk.is_empty() {
-        chunks.push(chunk);
-    }
-    chunks
+/// How many of these entries, from the first on, fit in a request.
+fn fitting(entries: &[Value], most: usize) -> usize {
+    let mut bytes = 0;
+    let is_too_much = |(place, entry): (usize, &Value)| {
+        bytes += entry.to_string().len() + 1;
+        place > 0 && (place == most || bytes > MOST_BYTES)
+    };
+    entries.iter().enumerate().position(is_too_much).unwrap_or(entries.len())
 }
 
 /// The request that makes a run.
@@ -232,7 +210,7 @@ mod tests {
     #[test]
     fn long_values_are_cut_by_letters() {
         let words = Words::from([("p".to_owned(), "ä".repeat(7000))]);
-        let requests = log_batches("r", &words, &Words::new(), &[]);
+        let requests = words_requests("r", &words, &Words::new());
         let value = requests[0]["params"][0]["value"].as_str().expect("a text");
         assert_eq!(value.chars().count(), 6000);
     }
@@ -241,8 +219,9 @@ mod tests {
     fn what_json_cannot_say_is_a_word() {
         let metric = |value| Metric { name: "loss".to_owned(), step: 3, value, at: 1000 };
         let metrics = [0.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(metric);
-        let requests = log_batches("r", &Words::new(), &Words::new(), &metrics);
-        let values: Vec<String> = requests[0]["metrics"]
+        let (request, count) = metrics_request("r", &metrics);
+        assert_eq!(count, 4);
+        let values: Vec<String> = request["metrics"]
             .as_array()
             .expect("a list")
             .iter()
@@ -250,7 +229,7 @@ mod tests {
             .collect();
         assert_eq!(values, ["0.5", "\"NaN\"", "\"Infinity\"", "\"-Infinity\""]);
         assert_eq!(
-            requests[0]["metrics"][0],
+            request["metrics"][0],
             json!({"key": "loss", "value": 0.5, "timestamp": 1000, "step": 3})
         );
     }
@@ -262,7 +241,13 @@ mod tests {
         let parameters: Words =
             (0..250).map(|number| (format!("p{number}"), "\u{1}".repeat(9000))).collect();
         let tags = Words::from([("tag".to_owned(), "x".repeat(9000))]);
-        let requests = log_batches("r", &parameters, &tags, &metrics);
+        let mut requests = words_requests("r", &parameters, &tags);
+        let mut left = metrics.as_slice();
+        while !left.is_empty() {
+            let (request, count) = metrics_request("r", left);
+            requests.push(request);
+            left = &left[count..];
+        }
         let count = |list: &str| {
             let lists = requests.iter().filter_map(|request| request.get(list)?.as_array());
             lists.map(|list| list.len()).collect::<Vec<_>>()
@@ -273,7 +258,7 @@ mod tests {
         for request in &requests {
             assert!(request.to_string().len() < 1_000_000);
         }
-        assert!(log_batches("r", &Words::new(), &Words::new(), &[]).is_empty());
+        assert!(words_requests("r", &Words::new(), &Words::new()).is_empty());
     }
 
     proptest! {

@@ -166,7 +166,7 @@ impl Server {
         };
         let parameters = run.new_parameters(&new.parameters);
         let mut refusal = None;
-        later(self.log(&run, &parameters, &new.tags, &[]), &mut refusal)?;
+        later(self.log(&run, &parameters, &new.tags), &mut refusal)?;
         if refusal.is_none() {
             run.parameters.extend(parameters.into_keys());
         }
@@ -174,25 +174,33 @@ impl Server {
         Ok(Some(run))
     }
 
-    /// Sends all this. A request that the server refuses holds up only later values of the metrics in it: what a run has of a
+    /// Sends all this. A request that the server refuses does not hold up the others.
+    fn log(&self, run: &OpenRun, parameters: &Words, tags: &Words) -> Result<(), Failure> {
+        let mut refusal = None;
+        for request in body::words_requests(&run.id, parameters, tags) {
+            later(self.post("runs/log-batch", &request).map(drop), &mut refusal)?;
+        }
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// Sends these values. A request that the server refuses holds up only later values of the metrics in it: what a run has of a
     /// metric is everything up to its last step.
-    fn log(
-        &self,
-        run: &OpenRun,
-        parameters: &Words,
-        tags: &Words,
-        metrics: &[Metric],
-    ) -> Result<(), Failure> {
-        let (mut refusal, mut held) = (None, BTreeSet::new());
-        for mut request in body::log_batches(&run.id, parameters, tags, metrics) {
-            if !body::leave_out(&mut request, &held) {
-                continue;
-            }
+    fn log_metrics(&self, run: &mut OpenRun, mut metrics: Vec<Metric>) -> Result<(), Failure> {
+        let mut refusal = None;
+        while !metrics.is_empty() {
+            let (request, count) = body::metrics_request(&run.id, &metrics);
+            let mut rest = metrics.split_off(count);
             let sent = self.post("runs/log-batch", &request).map(drop);
-            if sent.is_err() {
-                held.extend(body::metrics_of(&request));
+            match sent {
+                Ok(()) => run.now_has(&metrics),
+                Err(_) => {
+                    let refused: BTreeSet<&str> =
+                        metrics.iter().map(|metric| metric.name.as_str()).collect();
+                    rest.retain(|metric| !refused.contains(metric.name.as_str()));
+                }
             }
             later(sent, &mut refusal)?;
+            metrics = rest;
         }
         refusal.map_or(Ok(()), Err)
     }
@@ -201,13 +209,11 @@ impl Server {
     pub(super) fn add(&self, run: &mut OpenRun, metrics: &[Metric]) -> Result<(), Failure> {
         let new: Vec<Metric> =
             metrics.iter().filter(|metric| run.is_new(metric)).cloned().collect();
-        self.log(run, &Words::new(), &Words::new(), &new)?;
-        run.now_has(&new);
-        Ok(())
+        self.log_metrics(run, new)
     }
 
     fn tag(&self, run: &OpenRun, tags: &Words) -> Result<(), Failure> {
-        self.log(run, &Words::new(), tags, &[])
+        self.log(run, &Words::new(), tags)
     }
 
     fn update(&self, run: &OpenRun, status: &str, end: Option<u64>) -> Result<(), Failure> {
@@ -258,7 +264,7 @@ impl Server {
         let mut refusal = None;
         tags.insert(COMPLETE.to_owned(), "false".to_owned());
         let parameters = run.new_parameters(&result.parameters());
-        later(self.log(run, &parameters, &tags, &[]), &mut refusal)?;
+        later(self.log(run, &parameters, &tags), &mut refusal)?;
         later(self.add(run, &curves), &mut refusal)?;
         // The value that MLflow shows is that of the last step.
         let last = record.metrics.iter().map(|(name, value)| {
@@ -268,12 +274,7 @@ impl Server {
         });
         let is_new = |metric: &Metric| run.last.get(&metric.name) != Some(&(metric.step, at));
         let last: Vec<Metric> = last.filter(|metric| is_new(metric)).collect();
-        let sent = self.log(run, &Words::new(), &Words::new(), &last);
-        if sent.is_ok() {
-            // What is refused is tried again, and this is not sent again with it.
-            run.now_has(&last);
-        }
-        later(sent, &mut refusal)?;
+        later(self.log_metrics(run, last), &mut refusal)?;
         self.update(run, "FINISHED", Some(at))?;
         refusal.map_or(Ok(()), Err)
     }
