@@ -2,6 +2,7 @@
 //!
 //! Reads the file system, and changes nothing.
 
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Component, Path};
 
 use pipeline_stages::{KindConfig, PrepareStage};
@@ -15,6 +16,15 @@ pub(crate) fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings 
     if !manifest.allowed.contains(&Lint::UndeclaredFile) {
         let stages = selected.iter().filter_map(|name| manifest.stage(name));
         list.extend(stages.flat_map(|stage| undeclared_files(stage, manifest.folder_of(stage))));
+    }
+    if !manifest.allowed.contains(&Lint::AxisInShell) {
+        let points = manifest.stages.iter().flat_map(|stage| stage.name.point());
+        let axes: BTreeSet<&str> = points.map(|(axis, _)| axis).collect();
+        let mut seen = HashSet::new();
+        // The instances of a stage have one text.
+        let stages = selected.iter().filter(|name| seen.insert(name.template()));
+        let stages = stages.filter_map(|name| manifest.stage(name));
+        list.extend(stages.flat_map(|stage| axes_in_shell(stage, &axes)));
     }
     if !manifest.allowed.contains(&Lint::UnusedAxis) {
         list.extend(manifest.unused_axes.iter().map(|(name, span)| {
@@ -51,6 +61,33 @@ fn undeclared_files(declaration: &Stage, folder: &Path) -> Vec<Mistake> {
         .collect()
 }
 
+/// The axes that a command names in `shell` as if they were put in there.
+fn axes_in_shell(declaration: &Stage, axes: &BTreeSet<&str>) -> Vec<Mistake> {
+    let KindConfig::Prepare(PrepareStage::Command(command)) = &declaration.stage else {
+        return Vec::new();
+    };
+    let Some(shell) = &command.shell else { return Vec::new() };
+    let is_set = |axis: &str| {
+        command.environment.contains_key(axis)
+            || command.pass_environment.iter().any(|name| name == axis)
+            || ["", "for ", "read "]
+                .iter()
+                .zip(["=", " ", ""])
+                .any(|(before, after)| shell.contains(&format!("{before}{axis}{after}")))
+    };
+    let named = axes.iter().filter(|axis| shell.contains(&format!("${{{axis}}}")) && !is_set(axis));
+    named
+        .map(|axis| {
+            let title = format!(
+                "in a shell, '${{{axis}}}' is a variable of the shell, not the axis '{axis}' of the matrix"
+            );
+            Mistake::at(declaration.places.find("shell", None), title)
+                .help(format!("hand it over: environment = {{ {axis} = \"${{{axis}}}\" }}"))
+                .help(silence(Lint::AxisInShell))
+        })
+        .collect()
+}
+
 fn silence(lint: Lint) -> String {
     format!("or silence this: [lint] and, below it, allow = [\"{}\"]", lint.name())
 }
@@ -81,6 +118,28 @@ mod tests {
         let shown = warnings(&manifest, &selected).render(Colour::Never);
         let titles = shown.lines().filter_map(|line| line.strip_prefix("warning: '"));
         titles.filter_map(|line| Some(line.split_once('\'')?.0.to_owned())).collect()
+    }
+
+    #[test]
+    fn axes_that_a_shell_does_not_know() {
+        for (stage, expected) in [
+            ("shell = 'echo ${seed}'", 1),
+            ("shell = 'echo ${rate}'", 0),
+            ("shell = 'echo $seed'", 0),
+            ("shell = 'seed=3; echo ${seed}'", 0),
+            ("shell = 'for seed in 1 2; do echo ${seed}; done'", 0),
+            ("shell = 'echo ${seed}'\nenvironment = { seed = '${seed}' }", 0),
+            ("shell = 'echo ${seed}'\n[lint]\nallow = ['axis-in-shell']", 0),
+        ] {
+            let text = format!(
+                "[experiment]\nname = 'x'\n[matrix]\nseed = [1, 2]\n[stages.b]\nkind = 'command'\nshell = 'true'\nenvironment = {{ SEED = '${{seed}}' }}\n[stages.a]\nkind = 'command'\n{stage}\n"
+            );
+            let (manifest, graph) =
+                crate::manifest::parse(Path::new("x.toml"), &text, &[]).expect("a manifest");
+            let selected: Vec<_> = graph.order().cloned().collect();
+            let shown = warnings(&manifest, &selected).render(Colour::Never);
+            assert_eq!(shown.matches("is a variable of the shell").count(), expected, "{shown}");
+        }
     }
 
     #[test]

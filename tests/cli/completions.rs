@@ -39,6 +39,23 @@ fn a_shell_offers_what_the_manifest_has() {
     score@rate=0.2
     score@rate=0.5
     "#);
+    assert_snapshot!(offered(&project, &["run", "experiment.toml", "score@r"]), @"
+    score@rate=0.2
+    score@rate=0.5
+    ");
+    assert_snapshot!(offered(&project, &["run", "experiment.toml", "--only", "rate=0.5"]), @"rate=0.5");
+    assert_snapshot!(offered(&project, &["run", "experiment.toml", "--force", "da"]), @"data	command");
+    assert_snapshot!(offered(&project, &["plan", "experiment.toml", "--set", "matrix."]), @"matrix.rate=	The values of this axis");
+    assert_snapshot!(offered(&project, &["plan", "experiment.toml", "--set", "defaults.command.out"]), @"
+    defaults.command.output=	The type of its output.
+    defaults.command.outputs=	What the program must write, as paths in the output folder.
+    ");
+    assert_snapshot!(offered(&project, &["results", "experiment.toml", "--where", "ra"]), @"
+    rate=
+    rate=0.2
+    rate=0.5
+    ");
+    assert_snapshot!(offered(&project, &["results", "experiment.toml", "--sort", "ra"]), @"rate");
     assert_snapshot!(offered(&project, &["plan", "exp"]), @r#"experiment.toml"#);
     assert_snapshot!(offered(&project, &["plan", "experiment.toml", "--set", "stages.score.in"]), @r#"stages.score.inputs=	The artifacts that it reads, by name."#);
     assert_snapshot!(offered(&project, &["kinds", "sp"]), @r#"split	Holds training samples out, for validation and as the clean meta set."#);

@@ -63,7 +63,7 @@ fn runs_that_did_something_are_listed() {
     project.pipeline("run experiment.toml --only x=1");
     project.pipeline("run experiment.toml --force number --jobs 1").success();
     assert_snapshot!(project.pipeline("history").printed(), @r#"
-    run  began  took  result  stages  asked for
+    run  began  took  result  stages  asked
     [run]  just now  [time]  complete  2 ran  --force number
     [run]  just now  [time]  failed  2 ran, 1 failed  --set 'stages.number.environment.NUMBER="3"'
     [run]  just now  [time]  complete  2 ran  twice

@@ -47,7 +47,7 @@ fn a_manifest_for_a_folder_of_images_runs() {
     path = "."
     size = 32
 
-    # The 12 images of val/ keep their labels: they validate, and Meta-Weight-Net would learn from them.
+    # The images of val/ (12) keep their labels: they validate, and Meta-Weight-Net would learn from them.
     [stages.split]
     kind = "split"
     data = "data"
@@ -101,6 +101,12 @@ fn other_layouts_are_explained() {
     std::fs::remove_dir_all(project.path("photos/test/dog")).expect("it exists");
     assert_snapshot!(refused("photos"), @r#"
     error: photos has no images in test/CLASS/: the images go into train/CLASS/ and test/CLASS/, and into val/CLASS/ where there are some for validation
+    "#);
+    for (folder, name) in [("test", "cat"), ("val", "bird")] {
+        project.write(&format!("photos/{folder}/{name}/1.png"), "x");
+    }
+    assert_snapshot!(refused("photos"), @r#"
+    error: photos/val/bird is not a class of train/: the images go into train/CLASS/ and test/CLASS/, and into val/CLASS/ where there are some for validation
     "#);
     project.write("photos/test/bird/1.png", "x");
     assert_snapshot!(refused("photos"), @r#"

@@ -131,7 +131,10 @@ fn two_results_beside_each_other() {
     for (arguments, error) in [
         ("score@rate=0.5", "error: name two results"),
         ("score train", "error: 'score' is 2 stages; name one of them: score@rate=0.5\n"),
-        ("abcdef0 score@rate=0.5", "error: experiment.toml has no stage 'abcdef0'"),
+        (
+            "abcdef0 score@rate=0.5",
+            "error: no recorded result has a key that begins with 'abcdef0'",
+        ),
     ] {
         let ended = project.pipeline(&format!("compare experiment.toml {arguments}"));
         assert_eq!(ended.code(), Some(2), "{ended}");

@@ -128,6 +128,36 @@ fn a_sweep_from_the_command_line_is_an_axis_and_its_results_stay() {
 }
 
 #[test]
+fn two_sweeps_of_one_name_are_two_axes() {
+    let project = Sandbox::new(
+        r#"
+        [experiment]
+        name = "two"
+        [stages.first]
+        kind = "command"
+        shell = "true"
+        [stages.second]
+        kind = "command"
+        shell = "true"
+        inputs = { first = "first" }
+    "#,
+    );
+    let plan = project.pipeline(
+        "plan experiment.toml --sweep stages.first.environment.X=1,2 --sweep stages.second.environment.X=3,4 --all",
+    );
+    assert_snapshot!(plan.printed(), @"
+    first@first-X=1              dirty    no earlier run
+    first@first-X=2              dirty    no earlier run
+    second@first-X=1,second-X=3  waiting  on first@first-X=1; no earlier run
+    second@first-X=1,second-X=4  waiting  on first@first-X=1; no earlier run
+    second@first-X=2,second-X=3  waiting  on first@first-X=2; no earlier run
+    second@first-X=2,second-X=4  waiting  on first@first-X=2; no earlier run
+
+    two: 6 would run, 0 are fresh
+    ");
+}
+
+#[test]
 fn what_is_wrong_with_a_sweep() {
     let project = table();
     let plan = |sweep: &str| project.pipeline(&format!("plan experiment.toml {sweep}")).stderr;

@@ -113,6 +113,43 @@ fn a_stage_that_failed_shows_why_until_it_is_another_one() {
 }
 
 #[test]
+fn why_says_that_a_stage_failed() {
+    let project =
+        Sandbox::new(&TWO.replace("until test -e first; do sleep 0.01; done;", "exit 3;"));
+    assert_eq!(project.pipeline("run experiment.toml").code(), Some(1));
+    let why = project.pipeline("why experiment.toml first").printed();
+    assert!(
+        why.starts_with("first will run because:\n  no earlier run\n  it failed just now: 'sh"),
+        "{why}"
+    );
+}
+
+#[test]
+fn what_another_run_does_with_other_values_is_shown() {
+    let project = Sandbox::new(TWO);
+    for name in ["first", "second"] {
+        project.write(name, "");
+    }
+    project.pipeline("run experiment.toml").success();
+    std::fs::remove_file(project.path("second")).expect("it is there");
+    let other = "--set stages.second.environment.X=x";
+    let run = project.start(&format!("run experiment.toml {other}"));
+    let shown = || lines(&project).starts_with("second with other values is running; started ");
+    eventually("the other run", shown);
+    assert_eq!(lines(&project).lines().count(), 1, "{}", lines(&project));
+    assert!(
+        project.pipeline("status experiment.toml first").printed().matches("running").count() == 0
+    );
+    let own = project.pipeline(&format!("status experiment.toml {other}")).printed();
+    assert!(own.contains("second is running") && !own.contains("other values"), "{own}");
+    let status = project.pipeline("status experiment.toml --json").json();
+    assert_eq!(status["others"][0]["stage"], "second", "{status}");
+    project.write("second", "");
+    assert!(run.wait().status.success());
+    assert_snapshot!(lines(&project), @"");
+}
+
+#[test]
 fn a_watch_shows_what_changes_and_ends_with_the_run() {
     let project = Sandbox::new(TWO);
     let run = begun(&project, "run experiment.toml");

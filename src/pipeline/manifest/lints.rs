@@ -16,16 +16,19 @@ pub(crate) enum Lint {
     UndeclaredFile,
     /// No stage uses an axis of the matrix.
     UnusedAxis,
+    /// A `command` has the name of an axis in `shell`, where it is a variable that nobody sets.
+    AxisInShell,
 }
 
 impl Lint {
-    const ALL: [Self; 2] = [Self::UndeclaredFile, Self::UnusedAxis];
+    const ALL: [Self; 3] = [Self::UndeclaredFile, Self::UnusedAxis, Self::AxisInShell];
 
     /// Its name in a manifest.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::UndeclaredFile => "undeclared-file",
             Self::UnusedAxis => "unused-axis",
+            Self::AxisInShell => "axis-in-shell",
         }
     }
 }

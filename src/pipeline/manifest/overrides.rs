@@ -65,10 +65,14 @@ impl Override {
     /// These sweeps; where several are over values of one name, with that of the stage in the names of their axes: `train-epochs`.
     pub(crate) fn with_distinct_axes(sweeps: &[Self]) -> Vec<Self> {
         let distinct = sweeps.iter().map(|sweep| {
-            let is_alone = sweeps.iter().filter(|other| other.axis == sweep.axis).count() == 1;
+            let same = sweeps.iter().filter(|other| other.axis == sweep.axis);
+            // Those of the matrix itself are mistakes.
+            let is_alone = same.filter(|other| other.path().next() != Some("matrix")).count() <= 1;
             let path: Vec<_> = sweep.path().collect();
             let axis = match path.as_slice() {
-                [.., above, last] if !is_alone => Some(format!("{above}-{last}")),
+                ["stages" | "defaults", stage, .., last] if !is_alone => {
+                    Some(format!("{stage}-{last}"))
+                }
                 _ => sweep.axis.clone(),
             };
             Self { axis, ..sweep.clone() }
