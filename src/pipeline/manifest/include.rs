@@ -22,6 +22,13 @@ pub(super) struct Included {
     pub(super) folder: PathBuf,
 }
 
+impl Included {
+    /// Whether a place is in this file.
+    pub(super) fn has(&self, span: &Span) -> bool {
+        (self.start..=self.start + self.text.len()).contains(&span.start)
+    }
+}
+
 /// How many files may include each other one after the other: reading them is recursive.
 const DEEPEST: usize = 64;
 

@@ -323,6 +323,11 @@ fn read_document(
     for (place, mistake) in faults {
         once.add(place, [mistake], mistakes);
     }
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+    for (place, draft) in drafts.iter().enumerate() {
+        once.add(place, draft.foreign_paths(&folder, included, sources), mistakes);
+    }
     let graph = graph.map_err(|cycles| mistakes.extend(cycles)).ok();
     let graph = match graph.filter(|_| mistakes.is_empty()) {
         Some(graph) => graph,
@@ -334,8 +339,6 @@ fn read_document(
     let experiment = envelope.experiment?;
     let stages = drafts.into_iter().map(|draft| draft.finish(experiment.seed, included, sources));
     let stages = Stages::new(stages.collect::<Option<Vec<_>>>()?);
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
     let mut tracking = envelope.tracking;
     tracking.tensorboard = tracking.tensorboard.map(|path| folder.join(path));
     let (allowed, sources) = (envelope.allowed, sources.clone());

@@ -3,6 +3,7 @@
 //! Does not depend on the other stages.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 
 use pipeline_stages::kind::{Problem, Why, WithoutEffect};
 use pipeline_stages::parameter::{Condition, Field};
@@ -51,6 +52,47 @@ pub(super) struct Draft<'t> {
 }
 
 impl Draft<'_> {
+    /// The relative paths that are from a `[defaults.KIND]` in another folder than the stage. A stage looks for its paths beside its own
+    /// file: there, another file may have the same name.
+    pub(super) fn foreign_paths(
+        &self,
+        folder: &Path,
+        included: &[Included],
+        sources: &Sources,
+    ) -> Vec<Mistake> {
+        let (Some(stage), Some(first)) = (&self.stage, included.first()) else { return Vec::new() };
+        let folder_of = |span: &Span| match included.iter().find(|file| file.has(span)) {
+            Some(file) => Some(file.folder.as_path()),
+            // What is not in the manifest either is on the command line.
+            None => Some(folder).filter(|_| span.start < first.start),
+        };
+        let own = folder_of(&self.span);
+        let paths = stage.outside_paths();
+        let relative: Vec<&str> = paths
+            .iter()
+            .map(|outside| &*outside.path)
+            .filter(|path| !path.starts_with('/'))
+            .collect();
+        let mut mistakes = Vec::new();
+        for span in self.places.values() {
+            let (Some(there), Some(own)) = (folder_of(&span), own) else { continue };
+            let text = sources.text(&span);
+            let Some(path) = relative.iter().find(|path| there != own && text.contains(**path))
+            else {
+                continue;
+            };
+            let title = format!(
+                "the stage '{}' is in another folder than this default, and would look for '{path}' there",
+                self.template
+            );
+            mistakes.push(
+                Mistake::at(span, title)
+                    .help("write the path in the stage, or an absolute one here"),
+            );
+        }
+        mistakes
+    }
+
     /// The stage, if nothing is wrong with it and its wires lead to stages.
     pub(super) fn finish(
         self,
@@ -58,10 +100,7 @@ impl Draft<'_> {
         included: &[Included],
         sources: &Sources,
     ) -> Option<Stage> {
-        let is_from = |file: &&Included| {
-            (file.start..=file.start + file.text.len()).contains(&self.span.start)
-        };
-        let file = included.iter().find(is_from);
+        let file = included.iter().find(|file| file.has(&self.span));
         let file = file.map(|Included { name, folder, .. }| StageFile {
             name: name.clone(),
             folder: folder.clone(),

@@ -70,6 +70,35 @@ fn stages_and_defaults_come_from_the_file_and_paths_are_relative_to_it() {
 }
 
 #[test]
+fn a_relative_path_is_not_a_default_for_a_stage_in_another_folder() {
+    let with = |path: &str, main: &str| {
+        let defaults = format!("[defaults.command]\nfiles = [\"{path}\"]\n");
+        [
+            ("main.toml", MAIN.replace("base.toml", main)),
+            (
+                "shared/base.toml",
+                defaults.clone() + "[stages.raw]\nkind = \"command\"\nrun = [\"a\"]\n",
+            ),
+        ]
+    };
+    let files = with("words.txt", "base.toml");
+    let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+    assert_snapshot!(shown(&files), @r#"
+    error: the stage 'words' is in another folder than this default, and would look for 'words.txt' there
+     --> shared/base.toml:2:9
+      |
+    2 | files = ["words.txt"]
+      |         ^^^^^^^^^^^^^
+      |
+      = help: write the path in the stage, or an absolute one here
+
+    error: 1 mistake in main.toml; nothing was run
+    "#);
+    let files = with("/words.txt", "base.toml");
+    right(folder(&files.each_ref().map(|(name, text)| (*name, text.as_str()))).path());
+}
+
+#[test]
 fn the_key_of_a_stage_does_not_know_its_file() {
     let together = BASE.to_owned() + &MAIN.replace("include = [\"shared/base.toml\"]\n", "");
     let keys = |files: &[(&str, &str)]| {
