@@ -323,7 +323,7 @@ pub(crate) struct HistoryArguments {
     /// Show every run, however many there are
     #[arg(long)]
     pub(crate) all: bool,
-    /// Print JSON
+    /// Print JSON, of every run
     #[arg(long)]
     pub(crate) json: bool,
 }

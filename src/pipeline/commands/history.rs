@@ -25,6 +25,10 @@ pub(crate) fn run(arguments: &HistoryArguments) -> anyhow::Result<ExitCode> {
         return show(arguments);
     }
     let (cache, experiments) = match &arguments.manifest {
+        Some(path) if !manifest::is_manifest(path) && !path.exists() => bail!(
+            "'{0}' is not a manifest: history lists whole runs; `pipeline results {0}` lists what a stage measured",
+            path.display()
+        ),
         Some(path) => {
             let (manifest, _) = manifest::read(path, &[])?;
             let cache = open_cache(arguments.cache.as_deref(), &manifest.folder)?;

@@ -201,8 +201,12 @@ impl Summarize {
                 };
                 for value in values.iter().filter(|value| !existing.contains(value.as_str())) {
                     let values = in_short(existing, SHOWN);
+                    let instance = match field == "where" || self.r#where.is_empty() {
+                        true => "no instance",
+                        false => "no instance with the values of 'where'",
+                    };
                     let message =
-                        format!("no instance has {axis} = {value}: the values are {values}");
+                        format!("{instance} has {axis} = {value}: the values are {values}");
                     problems.push(Problem::new(field, message));
                 }
             }
@@ -406,7 +410,7 @@ mod tests {
                 "rows[2]: there is no axis 'method': the axes are encoder, init, rate, seed",
                 "where: there is no axis 'arch': the axes are encoder, init, rate, seed",
                 "where: no instance has rate = 0.7: the values are 0.5, 0.9",
-                "versus: no instance has init = none: the values are scratch, simclr",
+                "versus: no instance with the values of 'where' has init = none: the values are scratch, simclr",
             ]
         );
         let alone = problems(json!({"over": ["seed"]}), &points(&[""]));
