@@ -132,8 +132,7 @@ impl Sources {
         given.map(|source| source.shown(0..source.text.len()))
     }
 
-    /// The text at `span`.
-    #[cfg(test)]
+    /// The text at `span`, with what is secret.
     pub(crate) fn text(&self, span: &Span) -> &str {
         self.locate(span).map_or("", |(source, local)| &source.text[local])
     }
