@@ -122,6 +122,7 @@ fn links_that_lead_out_are_left_out() {
         ),
         "{ended}"
     );
+    assert_eq!(ended.stdout, "out: 1 stage, with its artifact\n");
     assert_eq!(
         names(&project.path("out/artifacts/text")),
         ["around", "d", "dangling", "inside", "p"]

@@ -103,7 +103,8 @@ impl<'a> Destination<'a> {
     /// How much was unpacked, for messages.
     pub(super) fn so_far(&self) -> String {
         let files = if self.files == 1 { "file" } else { "files" };
-        format!("{} {files} and {} bytes", self.files, self.bytes)
+        let bytes = if self.bytes == 1 { "byte" } else { "bytes" };
+        format!("{} {files} and {} {bytes}", self.files, self.bytes)
     }
 
     /// Refuses an archive that announces too much, before it is read.
