@@ -84,7 +84,8 @@ fn for_libtorch(given: impl Fn(&str) -> bool) -> Vec<(&'static str, &'static str
 }
 
 fn learn_program(own: &Path) -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os(LEARN_VARIABLE).map(PathBuf::from) {
+    let named = std::env::var_os(LEARN_VARIABLE).filter(|path| !path.is_empty());
+    if let Some(path) = named.map(PathBuf::from) {
         if path.components().count() > 1 && !path.is_file() {
             bail!(
                 "{LEARN_VARIABLE} names {}, which is missing: build it with `cargo xtask build`, or \

@@ -93,6 +93,11 @@ impl ShownState {
         }
     }
 
+    /// Its name after a number of stages: `95 to run`.
+    pub(crate) fn counted(self) -> &'static str {
+        if self == Self::Dirty { "to run" } else { self.name() }
+    }
+
     /// How many of these there are: `140: 2 failed, 3 fresh, 95 to run, 40 waiting`.
     pub(crate) fn in_words(states: impl IntoIterator<Item = Self>) -> String {
         let mut counts = HashMap::new();
@@ -101,7 +106,7 @@ impl ShownState {
         }
         instances_in_words(Self::ALL.map(|wanted| {
             let count = counts.get(&wanted).copied().unwrap_or(0);
-            (count, if wanted == Self::Dirty { "to run" } else { wanted.name() })
+            (count, wanted.counted())
         }))
     }
 }

@@ -38,7 +38,7 @@ impl Body for Download {
         if let Some(note) = note {
             context.note(note);
         }
-        let client = Client::new(self, credentials)?;
+        let client = Client::new(self, credentials, Box::new(|name| std::env::var_os(name)))?;
         Downloader { stage: self, context, client, pause: &pause }.run()
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Does not depend on stages.
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -38,14 +39,34 @@ pub(crate) fn entries(folder: &Path, place: Place) -> anyhow::Result<Vec<PathBuf
 
 /// Whether two files have the same bytes. Unreadable files differ.
 pub(crate) fn same_bytes(one: &Path, other: &Path) -> bool {
-    let length = |path: &Path| path.metadata().map(|metadata| metadata.len()).ok();
-    if length(one) != length(other) {
-        return false;
+    OneFile::new(one).has_bytes_of(other)
+}
+
+/// A file that others are compared with. It is read once, and only if another one has its length.
+pub(crate) struct OneFile<'p> {
+    path: &'p Path,
+    hash: OnceCell<Option<blake3::Hash>>,
+}
+
+impl<'p> OneFile<'p> {
+    pub(crate) fn new(path: &'p Path) -> Self {
+        Self { path, hash: OnceCell::new() }
     }
-    let hash = |path: &Path| -> std::io::Result<blake3::Hash> {
-        Ok(blake3::Hasher::new().update_reader(File::open(path)?)?.finalize())
-    };
-    matches!((hash(one), hash(other)), (Ok(one), Ok(other)) if one == other)
+
+    /// Whether another file has the same bytes. Unreadable files differ.
+    pub(crate) fn has_bytes_of(&self, other: &Path) -> bool {
+        let length = |path: &Path| path.metadata().map(|metadata| metadata.len()).ok();
+        if length(self.path) != length(other) {
+            return false;
+        }
+        let own = self.hash.get_or_init(|| hash(self.path));
+        own.is_some() && *own == hash(other)
+    }
+}
+
+fn hash(path: &Path) -> Option<blake3::Hash> {
+    let file = File::open(path).ok()?;
+    Some(blake3::Hasher::new().update_reader(file).ok()?.finalize())
 }
 
 /// Whether the digest of a folder outside the cache counts an entry of it.
@@ -61,6 +82,26 @@ fn is_in_digest(folder: &Path, name: &OsStr) -> bool {
 mod tests {
     use super::*;
     use crate::fixture::Fixture;
+
+    #[test]
+    fn a_file_is_read_once_for_all_that_are_compared_with_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        for (name, content) in [("one", "12"), ("same", "12"), ("again", "12"), ("other", "13")] {
+            std::fs::write(path(name), content).expect("writable");
+        }
+        std::fs::write(path("longer"), "123").expect("writable");
+        let one = path("one");
+        let one_file = OneFile::new(&one);
+        assert!(one_file.has_bytes_of(&path("same")) && !one_file.has_bytes_of(&path("other")));
+        // What is compared from here on is what was read.
+        std::fs::write(&one, "13").expect("writable");
+        assert!(one_file.has_bytes_of(&path("again")));
+        for differs in ["other", "longer", "missing"] {
+            assert!(!one_file.has_bytes_of(&path(differs)), "{differs}");
+        }
+        assert!(!same_bytes(&path("missing"), &path("missing")), "both are missing");
+    }
 
     #[test]
     fn outside_the_cache_only_what_the_digest_counts_is_listed() {

@@ -294,6 +294,7 @@ impl Tree {
             Self::Null => "null",
             Self::Bool => "true or false",
             Self::Count(_) | Self::Number(_) => "a number",
+            Self::Text(text) if Number::named(text).is_some() => "a number",
             Self::Text(_) => "a string",
             Self::Array => "an array",
             Self::Object(_) => "an object",
@@ -526,6 +527,8 @@ mod tests {
             ["'confusion' (an array)", "'model' (a string)", "'n' (null)", "'ok' (true or false)"]
         );
         assert_eq!(read("[1]").instead, Some("an array"));
+        assert_eq!(read("NaN").instead, Some("a number"));
+        assert_eq!(read("\"NaN, or not\"").instead, Some("a string"));
         assert_eq!(read("3"), MetricsFile { instead: Some("a number"), ..MetricsFile::default() });
     }
 

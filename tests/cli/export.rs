@@ -110,18 +110,23 @@ fn the_same_artifact_is_copied_once_and_every_stage_is_named() {
 fn links_that_lead_out_are_left_out() {
     let project = Sandbox::new(
         "[experiment]\nname = \"links\"\n[stages.text]\nkind = \"command\"\nshell = '''\ncd $PIPELINE_OUTPUT; mkdir d; echo x > d/file\n\
-         ln -s d/file inside; ln -s ../inside d/up; ln -s missing dangling; ln -s /etc/passwd absolute; ln -s ../../x d/above\n'''\n",
+         ln -s d/file inside; ln -s ../inside d/up; ln -s missing dangling; ln -s /etc/passwd absolute; ln -s ../../x d/above\n\
+         mkdir -p p/q; ln -s ../../ p/q/top; ln -s p/q/top/../../../secret.txt through; ln -s p/q/top/d/file around\n'''\n",
     );
     project.pipeline("run experiment.toml").success();
     let ended = project.pipeline("export experiment.toml out --all");
     assert_eq!(ended.code(), Some(0), "{ended}");
     assert!(
         ended.stderr.contains(
-            "left out, because they lead out of their artifact: artifacts/text/absolute, artifacts/text/d/above"
+            "left out, because they lead out of their artifact: artifacts/text/absolute, artifacts/text/d/above, artifacts/text/through"
         ),
         "{ended}"
     );
-    assert_eq!(names(&project.path("out/artifacts/text")), ["d", "dangling", "inside"]);
+    assert_eq!(ended.stdout, "out: 1 stage, with its artifact\n");
+    assert_eq!(
+        names(&project.path("out/artifacts/text")),
+        ["around", "d", "dangling", "inside", "p"]
+    );
     assert_eq!(names(&project.path("out/artifacts/text/d")), ["file", "up"]);
     assert_eq!(project.read("out/artifacts/text/d/up"), "x\n");
     // Found before anything is copied.

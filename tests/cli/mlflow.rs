@@ -487,6 +487,11 @@ fn a_proxy_is_not_asked_for_this_machine_and_a_broken_login_is_named() {
         .set("HTTP_PROXY", format!("ftp://ann:{SECRET}@h"));
     let ended = project.pipeline("run experiment.toml");
     assert_warned(&ended, "HTTP_PROXY does not name a proxy: 'ftp://***@h'");
+    server.set(Behaviour::Status(407));
+    let project =
+        Sandbox::new(&manifest("http://tracker.invalid")).set("HTTP_PROXY", server.address());
+    let ended = project.pipeline("run experiment.toml");
+    assert_warned(&ended, "asks for a login (status 407): write it into HTTP_PROXY");
     server.set(Behaviour::Status(401));
     let project = Sandbox::new(&manifest(&server.address())).set("MLFLOW_TRACKING_USERNAME", "ann");
     let ended = project.pipeline("run experiment.toml");

@@ -340,6 +340,84 @@ fn runs_without_an_axis_are_not_in_the_means_of_its_values() {
     assert!(height(1) - height(2) > 200.0, "{found}");
 }
 
+/// Evaluations of those trainings, and a summary of them.
+const EVALUATED: &str = r#"
+[stages.evaluate]
+kind = "command"
+inputs = { model = "train" }
+output = "metrics"
+shell = '''
+echo '{ "test-accuracy": 0.5 }' > "$PIPELINE_OUTPUT/metrics.json"
+printf 'true class,cat,dog\ncat,5,1\ndog,2,4\n' > "$PIPELINE_OUTPUT/confusion.csv"
+'''
+
+[stages.table]
+kind = "summarize"
+of = "evaluate"
+metric = "test-accuracy"
+over = ["rate", "size"]
+rows = ["init"]
+"#;
+
+#[test]
+fn runs_without_an_axis_can_be_chosen_and_many_inputs_are_folded() {
+    let project = Sandbox::new(&format!("{ENCODERS}{EVALUATED}"));
+    project.pipeline("run experiment.toml").success();
+    project.edit("0.5 }", "0.25 }");
+    printed(&project, "report experiment.toml -o page.html");
+    let choose = r##"<script nonce="NONCE">
+        const controls = () => [...document.querySelectorAll("#evaluation label")];
+        const of = (axis) => controls().find((label) => label.firstChild.textContent === axis).querySelector("select");
+        const steps = [];
+        const look = () => steps.push(document.querySelector("#evaluation .controls a").textContent);
+        const choose = (axis, text) => {
+            const select = of(axis);
+            select.value = [...select.options].find((option) => option.textContent === text).value;
+            select.dispatchEvent(new Event("change"));
+            look();
+        };
+        choose("size", "20");
+        choose("rate", "0.25");
+        choose("size", "–");
+        choose("size", "10");
+        const options = controls().map((label) => [label.firstChild.textContent, ...[...label.querySelectorAll("option")].map((option) => option.textContent)].join(" "));
+        document.body.append(h("pre", { id: "found" }, JSON.stringify({ steps, options })));
+    </script></body>"##;
+    let text = project.read("page.html");
+    let (_, nonce) = text.split_once("<script nonce=\"").expect("a nonce");
+    let (nonce, _) = nonce.split_once('"').expect("its end");
+    project.write("page.html", text.replace("</body>", &choose.replace("NONCE", nonce)));
+    let page = fs::canonicalize(project.path("page.html")).expect("a page");
+    let Some((shown, said)) = in_browser(&page, "#stage=table") else { return };
+    assert!(!said.contains("CONSOLE"), "{said}");
+    let (_, found) = shown.split_once("<pre id=\"found\">").expect("what was found");
+    let (found, _) = found.split_once("</pre>").expect("its end");
+    let found: Value = serde_json::from_str(found).expect("JSON");
+    assert_eq!(
+        found["steps"],
+        serde_json::json!([
+            "evaluate@init=encoder,rate=0.05,size=20",
+            "evaluate@init=encoder,rate=0.25,size=20",
+            "evaluate@init=scratch,rate=0.25",
+            "evaluate@init=encoder,rate=0.25,size=10",
+        ])
+    );
+    assert_eq!(
+        found["options"],
+        serde_json::json!(["init encoder scratch", "rate 0.05 0.1 0.25 0.5", "size 10 20 –"])
+    );
+    let table = aside(&shown);
+    assert!(table.contains("<summary>of: 12 of evaluate</summary>"), "{table}");
+    // As in the commands: a number of stages is to run, and a stage is dirty.
+    let (_, head) = shown.split_once("<header").expect("the head");
+    let (head, _) = head.split_once("</header>").expect("its end");
+    assert!(head.contains("○ 12 to run"), "{head}");
+    let (shown, _) =
+        in_browser(&page, "#stage=evaluate@init=scratch,rate=0.25").expect("a browser");
+    let one = aside(&shown);
+    assert!(one.contains("○ dirty") && one.contains("<div>model: <a"), "{one}");
+}
+
 const STOPPED: &str = r#"
 [experiment]
 name = "stopped"

@@ -1,11 +1,12 @@
 //! What the commands that only look print.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use insta::assert_snapshot;
 
 use crate::manifests::{TRAINING, WORDS};
-use crate::support::{Sandbox, pipeline};
+use crate::support::{Sandbox, names, pipeline};
 
 /// A training that has run, and whose learning rate was edited since.
 fn edited() -> Sandbox {
@@ -415,6 +416,30 @@ fn init_writes_a_manifest_that_plans() {
     std::fs::remove_file(project.path("new/pipeline.toml")).expect("ours");
     let again = project.pipeline("init new").printed();
     assert!(again.contains("are under new/data already"), "{again}");
+}
+
+#[test]
+fn init_writes_nothing_where_a_link_leads_nowhere() {
+    let project = Sandbox::new("");
+    std::fs::create_dir_all(project.path("new/data")).expect("a folder");
+    for (link, writes) in [
+        ("new/data/FASHION-MNIST-LICENSE", "new"),
+        ("new/data/fashion-mnist-6k.zip", "new"),
+        ("other", "other"),
+        ("third/data", "third"),
+    ] {
+        let link_path = project.path(link);
+        std::fs::create_dir_all(link_path.parent().expect("a folder")).expect("a folder");
+        std::os::unix::fs::symlink("nowhere", &link_path).expect("a link");
+        let refused = project.pipeline(&format!("init {writes}"));
+        assert_eq!(refused.code(), Some(2), "{refused}");
+        let words =
+            format!("error: {link} is a link to something that does not exist: move it away");
+        assert!(refused.stderr.contains(&words), "{refused}");
+        assert_eq!(std::fs::read_link(&link_path).expect("untouched"), Path::new("nowhere"));
+        std::fs::remove_file(link_path).expect("ours");
+        assert!(names(&project.path("new/data")).is_empty(), "nothing was written for {link}");
+    }
 }
 
 #[test]

@@ -82,13 +82,19 @@ fn a_result_is_the_same_for_tensorboard_whoever_sends_it_and_one_made_again_is_a
     let first = folders(&project);
     assert_eq!(first.len(), 1, "{first:?}");
     assert_read(&first[0], shown);
+    let content = |project: &Sandbox| {
+        let files = walk(&project.path("runs")).into_iter().filter(|path| path.is_file());
+        files.map(|path| std::fs::read(path).expect("readable")).collect::<Vec<_>>()
+    };
+    let written = content(&project);
     let there = ": 1 there already\n";
     assert!(project.pipeline("track --resend experiment.toml").stdout.ends_with(there));
-    // Sent later, it is the same.
+    // Sent later, it is the same, with the time at which the stage ended.
     std::fs::remove_dir_all(project.path("runs")).expect("a folder");
     assert!(project.pipeline("track --resend experiment.toml").stdout.ends_with(": 1 sent\n"));
     assert_eq!(folders(&project), first);
     assert_read(&first[0], shown);
+    assert!(content(&project) == written, "the bytes differ");
     // Made again, it has a folder of its own.
     project.write("again", "");
     project.pipeline("run experiment.toml --force score").success();

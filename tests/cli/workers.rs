@@ -189,6 +189,13 @@ fn a_worker_that_is_missing() {
 
     training: 1 ran, 1 failed, 2 skipped in [time]; `pipeline log experiment.toml simclr` shows the whole log
     ");
+    // An empty variable is not set.
+    let mut command = std::process::Command::new(project.path("bin/pipeline"));
+    command.args(["run", "experiment.toml"]);
+    project.dress(&mut command);
+    command.env("PATH", "/usr/bin:/bin").env("PIPELINE_LEARN", "");
+    let ended = project.start_command(command).wait();
+    assert!(ended.stderr.contains("there is no pipeline-learn beside"), "{ended}");
     let project = project.set("PIPELINE_LEARN", "/nowhere/pipeline-learn");
     assert_snapshot!(project.pipeline("run experiment.toml"), @r"
     status 1

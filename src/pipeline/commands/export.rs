@@ -63,11 +63,12 @@ pub(crate) fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
         ));
     }
     let copied = described.results.iter().filter(|result| result.files.is_some()).count();
-    print(&format!(
-        "{}: {} stages, the artifacts of {copied} of them\n",
-        arguments.folder.display(),
-        described.results.len()
-    ))?;
+    let what = match (described.results.len(), copied) {
+        (1, 0) => "1 stage, without its artifact".to_owned(),
+        (1, _) => "1 stage, with its artifact".to_owned(),
+        (all, copied) => format!("{all} stages, the artifacts of {copied} of them"),
+    };
+    print(&format!("{}: {what}\n", arguments.folder.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -84,7 +84,7 @@ fn text(project: &Project, plan: &Plan, most: usize) -> String {
     format!("{text}\n\n{table}\n{legend}\n")
 }
 
-/// What the symbols mean: in a line, or in several where the terminal is not so wide.
+/// What the symbols mean: in a line, or one each where the terminal is too narrow for that.
 fn legend(room: Option<usize>) -> String {
     let parts = ["● fresh", "○ dirty: must run", "◌ waiting: runs if its inputs change"];
     let line = parts.join("   ");

@@ -46,6 +46,10 @@ enum Found {
 /// When there is something else, or it cannot be read.
 fn look(path: &Path, content: &[u8]) -> anyhow::Result<Found> {
     let shown = path.display();
+    // Of the file and the folders above it: what leads nowhere looks like nothing, but cannot be written through.
+    if let Some(link) = path.ancestors().find(|above| above.is_symlink() && !above.exists()) {
+        bail!("{} is a link to something that does not exist: move it away", link.display());
+    }
     let found = match fs::metadata(path) {
         // Nothing larger is read.
         Ok(metadata) if metadata.is_file() && metadata.len() <= content.len() as u64 => {
@@ -128,6 +132,7 @@ pub(crate) fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
 
 /// Writes a manifest for the images in `data`.
 fn for_images(data: &Path, folder: &Path, manifest: &Path) -> anyhow::Result<ExitCode> {
+    look(manifest, &[])?;
     let images = Images::look(data, folder)?;
     write(manifest, images.manifest().as_bytes(), false)?;
     let manifest = manifest.display();

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use pipeline_stages::links::{read_if_link, stays_inside};
 
 use super::ro_crate::{Crate, METADATA};
 use crate::cache::{Cache, Listing};
@@ -95,10 +96,9 @@ fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 /// Copies a folder with all that is in it. Links stay links. Returns those that lead out of the folder.
 fn copy(top: &Path, to: &Path) -> anyhow::Result<Vec<PathBuf>> {
     make_folder(to)?;
-    let from = top;
-    let real = top.canonicalize().with_context(|| format!("cannot read {}", top.display()))?;
+    let link_at = |place: &Path| read_if_link(&top.join(place));
     let mut outside = Vec::new();
-    let mut open: Vec<(PathBuf, PathBuf)> = vec![(from.to_owned(), to.to_owned())];
+    let mut open: Vec<(PathBuf, PathBuf)> = vec![(top.to_owned(), to.to_owned())];
     while let Some((from, to)) = open.pop() {
         let entries =
             fs::read_dir(&from).with_context(|| format!("cannot read {}", from.display()))?;
@@ -113,7 +113,7 @@ fn copy(top: &Path, to: &Path) -> anyhow::Result<Vec<PathBuf>> {
             } else if kind.is_symlink() {
                 let leads = fs::read_link(&source).with_context(what)?;
                 let path = source.strip_prefix(top).unwrap_or(&source);
-                if leads_out(path, &leads, &real) {
+                if !stays_inside(path, &leads, link_at).with_context(what)? {
                     outside.push(path.to_owned());
                 }
                 std::os::unix::fs::symlink(leads, &target).with_context(what)?;
@@ -124,20 +124,6 @@ fn copy(top: &Path, to: &Path) -> anyhow::Result<Vec<PathBuf>> {
         }
     }
     Ok(outside)
-}
-
-/// Whether a link at `path` in the folder `top` leads out of it: to an absolute path, above the folder, or through other links.
-fn leads_out(path: &Path, target: &Path, top: &Path) -> bool {
-    let mut depth = path.components().count() - 1;
-    for part in target.components() {
-        match part {
-            Component::CurDir => {}
-            Component::Normal(_) => depth += 1,
-            Component::ParentDir if depth > 0 => depth -= 1,
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return true,
-        }
-    }
-    top.join(path).canonicalize().is_ok_and(|real| !real.starts_with(top))
 }
 
 /// Artifacts are read-only; copies are the user's own.

@@ -169,7 +169,9 @@ impl Graph {
         let name = format!("The {artifact} of {stages}");
         let size = record.output.extent.bytes.to_string();
         let Some(files) = files.as_ref().filter(|_| places.contains_key(digest)) else {
-            let about = format!("{} files. Not in this crate.", record.output.extent.files);
+            let count = record.output.extent.files;
+            let files = if count == 1 { "file" } else { "files" };
+            let about = format!("{count} {files}. Not in this crate.");
             let entity = json!({"@type": "CreativeWork", "name": name, "description": about,
                 "additionalType": artifact, "identifier": identifier(digest), "size": format!("{size} bytes")});
             self.add(&id, entity);

@@ -15,8 +15,11 @@ use crate::{colour, format, visible, width};
 
 /// The bars are drawn again this often.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// The widest bar.
+/// The widest bar, and the narrowest one that makes room for numbers.
 const BAR: usize = 28;
+const LEAST_BAR: usize = 5;
+/// The parts of a line that count more than a wide bar: the time left, the loss and the rate.
+const BEFORE_BAR: usize = 3;
 /// Names are never made shorter than this for a bar.
 const NAME: usize = 12;
 /// Below this width of the terminal there are no bars, only numbers.
@@ -113,10 +116,12 @@ impl Bars {
         let experiment = width::cut_end(&visible::line(&self.experiment), most);
         let all = short.iter().chain([&experiment]).map(|name| width::of(name));
         let layout = Layout::of(room.width, all.max().unwrap_or(0));
-        let mut lines: Vec<String> = short
-            .iter()
-            .zip(self.stages.values())
-            .map(|(name, stage)| stage.line(name, layout))
+        let parts: Vec<_> =
+            self.stages.values().take(shown).map(|stage| stage.parts(layout)).collect();
+        let layout = layout.with_room_for(&parts);
+        let stages = short.iter().zip(self.stages.values()).zip(parts);
+        let mut lines: Vec<String> = stages
+            .map(|((name, stage), parts)| line(name, stage.share(), parts, layout, Paint::Stage))
             .collect();
         let others = self.stages.len() - shown;
         if others > 0 && room.height > 1 {
@@ -133,18 +138,23 @@ impl Bars {
 }
 
 impl Shown {
-    fn line(&self, name: &str, layout: Layout) -> String {
-        let progress = self.course.progress.as_ref();
-        let share = progress.and_then(|progress| Some((progress.done, progress.total?)));
+    /// How much of how much is done.
+    fn share(&self) -> Option<(u64, u64)> {
+        let progress = self.course.progress.as_ref()?;
+        Some((progress.done, progress.total?))
+    }
+
+    /// What is known of it, the most important first.
+    fn parts(&self, layout: Layout) -> Vec<String> {
         let mut parts = self.course.by_importance();
-        if share.is_none() {
+        if self.share().is_none() {
             parts.insert(0, elapsed(self.began));
         } else if layout.bar == 0 {
             // The time left comes first, where it is known.
             let place = usize::from(self.course.left().is_some());
             parts.splice(place..place, self.course.percent());
         }
-        line(name, share, parts, layout, Paint::Stage)
+        parts
     }
 }
 
@@ -167,6 +177,24 @@ impl Layout {
     fn of(width: usize, name: usize) -> Self {
         let bar = if width < NARROW { 0 } else { (width / 6).min(BAR) };
         Self { width, indent: (width.saturating_sub(NARROW) / 8).min(INDENT), name, bar }
+    }
+
+    /// The same with a bar that leaves room for the first parts of each line, as far as a narrower one makes room for them.
+    fn with_room_for(self, lines: &[Vec<String>]) -> Self {
+        let least = self.bar.min(LEAST_BAR);
+        let most = Self { bar: least, ..self }.room();
+        let first = |parts: &Vec<String>| -> Vec<String> {
+            parts.iter().take(BEFORE_BAR).cloned().collect()
+        };
+        let widths = lines.iter().map(|parts| width::of(&fitting(first(parts), most)));
+        let free = most.saturating_sub(widths.max().unwrap_or(0));
+        Self { bar: self.bar.min(least + free), ..self }
+    }
+
+    /// How wide the parts may be.
+    fn room(self) -> usize {
+        let bar = if self.bar == 0 { 0 } else { self.bar + 1 };
+        self.width.saturating_sub(self.indent + self.name + bar + 1)
     }
 }
 
@@ -192,23 +220,28 @@ fn line(
         None => spinner(layout.bar),
     };
     let bar_width = if layout.bar == 0 { 0 } else { layout.bar + 1 };
-    let left = layout.width.saturating_sub(width::of(&start) + bar_width + 1);
-    let mut text = String::new();
-    for part in parts {
-        let gap = if text.is_empty() { "" } else { ", " };
-        if width::of(&text) + gap.len() + width::of(&part) > left {
-            // A shorter one may fit.
-            continue;
-        }
-        text.push_str(gap);
-        text.push_str(&part);
-    }
+    let text = fitting(parts, layout.room());
     let gap = if layout.bar == 0 { "" } else { " " };
     let line = format!("{start}{gap}{bar} {text}");
     match width::of(&start) + bar_width > layout.width {
         true => width::cut_end(&start, layout.width),
         false => line.trim_end().to_owned(),
     }
+}
+
+/// As many of the parts as fit into this width.
+fn fitting(parts: Vec<String>, room: usize) -> String {
+    let mut text = String::new();
+    for part in parts {
+        let gap = if text.is_empty() { "" } else { ", " };
+        if width::of(&text) + gap.len() + width::of(&part) > room {
+            // A shorter one may fit.
+            continue;
+        }
+        text.push_str(gap);
+        text.push_str(&part);
+    }
+    text
 }
 
 /// A bar of this width.
@@ -369,6 +402,24 @@ mod tests {
         insta::assert_snapshot!(shown(&bars(&["evaluate"]), 80, 24), @r"
         evaluate ━━━━━━╸────── 3 min 54 s left, loss 0.4312, 512 images/s
         noise    ╸──────────── 0/12 stages, 0 s
+        ");
+    }
+
+    #[test]
+    fn a_bar_is_narrower_before_a_rate_is_left_out() {
+        let one = ["train@init=simclr,rate=0.5"];
+        for width in [70, 80, 100, 120] {
+            let shown = shown(&bars(&one), width, 24);
+            assert!(shown.contains("s left, loss 0.4312, 512 images/s"), "{width}: {shown}");
+        }
+        insta::assert_snapshot!(shown(&bars(&one), 80, 24), @r"
+        train@init=simclr,rate=0.5 ━━╸── 3 min 54 s left, loss 0.4312, 512 images/s
+        noise                      ╸──── 0/12 stages, 0 s
+        ");
+        // A narrower bar would not make room for the rate here.
+        insta::assert_snapshot!(shown(&bars(&one), 60, 24), @r"
+        train@simclr,0.5 ━━━━╸──── 3 min 54 s left, loss 0.4312
+        noise            ╸──────── 0/12 stages, 0 s
         ");
     }
 

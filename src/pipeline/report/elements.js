@@ -71,18 +71,6 @@ function time(seconds) {
   return h("time", { datetime: date.toISOString(), title: date.toISOString() }, text);
 }
 
-/** What is known of a stage, in the order in which stages are counted. The same words as in `pipeline status`. */
-const SYMBOLS = { running: "▶", failed: "✕", interrupted: "◐", fresh: "●", dirty: "○", waiting: "◌", blocked: "⊘" };
-const WORDS = { running: "running", failed: "failed", interrupted: "interrupted", fresh: "fresh", dirty: "to run", waiting: "waiting", blocked: "blocked" };
-
-function mark(state) {
-  return h("span", { class: `mark ${state}`, title: WORDS[state] }, SYMBOLS[state]);
-}
-
-function badge(state, text = WORDS[state]) {
-  return h("span", { class: `state ${state}` }, SYMBOLS[state], " ", text);
-}
-
 /** Compares numbers as numbers, and texts with whole numbers in them by those; numbers are before texts. */
 const COLLATOR = new Intl.Collator("en", { numeric: true });
 function compare(one, other) {

@@ -18,6 +18,7 @@ use crate::activity::Activities;
 use crate::cache::Cache;
 use crate::manifest::Manifest;
 use crate::plan::Plan;
+use crate::state_words::ShownState;
 use contents::{Contents, Room};
 pub(crate) use page::page;
 use runs::RunLine;
@@ -67,8 +68,19 @@ pub(crate) struct Report {
     files: Vec<File>,
     /// What was asked before, newest first.
     runs: Vec<RunLine>,
+    /// How states are shown, in the order in which stages are counted.
+    states: Vec<StateWords>,
     templates: Vec<Template>,
     stages: Vec<Entry>,
+}
+
+/// How a state is shown.
+#[derive(Debug, Serialize)]
+struct StateWords {
+    name: &'static str,
+    symbol: &'static str,
+    /// What follows a number of stages.
+    counted: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -145,6 +157,13 @@ impl Report {
                 Extent::Graph => Vec::new(),
                 Extent::All => runs::newest(cache, &manifest.experiment.name),
             },
+            states: ShownState::ALL
+                .map(|state| StateWords {
+                    name: state.name(),
+                    symbol: state.symbol(),
+                    counted: state.counted(),
+                })
+                .into(),
             templates,
             stages,
         }

@@ -1,5 +1,8 @@
 // The chosen stage, and the page as a whole.
 
+/** The most instances of a stage that are named. */
+const MOST_NAMES = 3;
+
 /** What is known of a stage, or of all instances of one. */
 function showStage(name) {
   const place = document.getElementById("stage");
@@ -26,13 +29,29 @@ function overview(template, all) {
   const shown = (template.headline.length > 0 ? template.headline.filter((name) => names.includes(name)) : names).slice(0, 2);
   return [
     h("h3", {}, template.name, " ", h("span", { class: "muted" }, template.kind)),
-    h("ul", { class: "states" }, countStates(all).map(([state, count]) => h("li", {}, badge(state, `${count} ${WORDS[state]}`)))),
+    h("ul", { class: "states" }, countStates(all).map(([state, count]) => h("li", {}, badge(state, `${count} ${STATES.get(state).counted}`)))),
     h("p", { class: "muted" }, `${all.length} instances`),
     dataTable([
       { name: "instance", of: pointText, show: (stage) => [mark(stage.status), " ", link(stage.stage, pointText(stage))] },
       ...shown.map((name) => ({ name, of: (stage) => metricsOf(stage)[name] })),
     ], all, (stage) => isOld(stage) && "old"),
   ];
+}
+
+/** The inputs of a stage; of a stage with many instances at one port, how many, and the links folded: as `pipeline graph` has it. */
+function reads(inputs) {
+  const templateOf = (input) => BY_NAME.get(input.from)?.template ?? input.from;
+  const groups = new Map();
+  for (const input of inputs) {
+    const key = JSON.stringify([input.port, templateOf(input)]);
+    groups.set(key, [...(groups.get(key) ?? []), input]);
+  }
+  return [...groups.values()].map((group) => {
+    const { port, from } = group[0];
+    const before = port === from ? "" : `${port}: `;
+    if (group.length <= MOST_NAMES) return h("div", {}, before, group.map((input, index) => [index > 0 ? ", " : "", link(input.from)]));
+    return h("details", {}, h("summary", {}, `${before}${group.length} of ${templateOf(group[0])}`), group.map((input) => h("div", {}, link(input.from))));
+  });
 }
 
 function details(stage, all) {
@@ -42,7 +61,6 @@ function details(stage, all) {
   const isSet = (value) => value !== null && (typeof value !== "object" || Object.keys(value).length > 0);
   const parameters = Object.entries(stage.parameters).filter(([, value]) => isSet(value));
   const text = (value) => (typeof value === "string" ? value : JSON.stringify(value));
-  const inputs = stage.inputs.map((input) => [input.port === input.from ? "" : `${input.port}: `, link(input.from)]);
   const most = 12;
   return [
     h("h3", {}, stage.template, " ", h("span", { class: "muted" }, stage.kind)),
@@ -56,9 +74,7 @@ function details(stage, all) {
     running ? h("p", {}, h("b", {}, "Running now"), ` on ${running.owner.host} since `, time(running.owner.since)) : "",
     run && !run["is-current"] ? h("p", { class: "muted" }, "What follows is its last run, before it changed.") : "",
     facts([
-      ["reads", inputs.length === 0 ? null : inputs.length > most
-        ? h("details", {}, h("summary", {}, `${inputs.length} artifacts`), inputs.map((input) => h("div", {}, input)))
-        : inputs.map((input, index) => [index > 0 ? ", " : "", input])],
+      ["reads", stage.inputs.length > 0 ? reads(stage.inputs) : null],
       ["seed", stage.seed === undefined ? null : String(stage.seed)],
       ["last run", run ? [time(run.finished), `, took ${duration(run.seconds)}`] : "never"],
       ["because", run?.reason],

@@ -1,6 +1,5 @@
 //! Small images for a page, as `data:` URLs: the views of SimCLR, and samples whose label is wrong.
 
-use std::collections::HashSet;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
@@ -60,26 +59,22 @@ fn without_gaps(image: &DynamicImage) -> DynamicImage {
     let columns = gaps((0..width).map(|x| (0..height).all(|y| is_white(x, y))));
     let rows = gaps((0..height).map(|y| (0..width).all(|x| is_white(x, y))));
     for (x, y, pixel) in clear.enumerate_pixels_mut() {
-        if columns.contains(&x) || rows.contains(&y) {
+        if columns[x as usize] || rows[y as usize] {
             pixel.0[3] = 0;
         }
     }
     clear.into()
 }
 
-/// The lines that are white, of which at most [`WIDEST_GAP`] are side by side: an image may have a white ground.
-fn gaps(white: impl Iterator<Item = bool>) -> HashSet<u32> {
-    let (mut found, mut run) = (HashSet::new(), Vec::new());
-    for (line, is_white) in (0..).zip(white.chain([false])) {
-        if is_white {
-            run.push(line);
-        } else if run.len() <= WIDEST_GAP {
-            found.extend(run.drain(..));
-        } else {
-            run.clear();
+/// Which lines are white, with at most [`WIDEST_GAP`] of them side by side: an image may have a white ground.
+fn gaps(white: impl Iterator<Item = bool>) -> Vec<bool> {
+    let mut lines: Vec<bool> = white.collect();
+    for run in lines.chunk_by_mut(|one, other| one == other) {
+        if run.len() > WIDEST_GAP {
+            run.fill(false);
         }
     }
-    found
+    lines
 }
 
 /// The images of data sets. Keeps the last one open.
@@ -264,7 +259,10 @@ mod tests {
             let is_gap = x % 6 >= 4 || y == 9;
             assert_eq!(pixel.0[3] == 0, is_gap, "{x} {y}");
         }
-        assert_eq!(gaps([true; 9].into_iter()), HashSet::new(), "a white ground");
+        assert_eq!(gaps([true; 9].into_iter()), [false; 9], "a white ground");
+        let (gap, image) = ([true; WIDEST_GAP], [false; 20]);
+        let lines = [&image[..], &gap, &image].concat();
+        assert_eq!(gaps(lines.iter().copied()), lines, "images that are wider than a gap");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const BY_NAME = new Map(DATA.stages.map((stage) => [stage.stage, stage]));
 const TEMPLATES = new Map(DATA.templates.map((template) => [template.name, template]));
+/** What is known of a stage, in the order in which stages are counted: as all commands call it. */
+const STATES = new Map(DATA.states.map((state) => [state.name, state]));
 const instances = (template) => DATA.stages.filter((stage) => stage.template === template);
 
 /** A section with content. One without any stays hidden. */
@@ -12,11 +14,25 @@ function fillSection(id, ...content) {
   section.hidden = false;
 }
 
+/** The state of a stage, as a symbol. */
+function mark(state) {
+  return h("span", { class: `mark ${state}`, title: state }, STATES.get(state).symbol);
+}
+
+function badge(state, text = state) {
+  return h("span", { class: `state ${state}` }, STATES.get(state).symbol, " ", text);
+}
+
 const link = (name, text = name) => h("a", { href: `#stage=${name}` }, text);
 const pointText = (stage) => Object.entries(stage.point).map(([axis, value]) => `${axis}=${value}`).join(", ") || stage.stage;
 const isOld = (stage) => stage["last-run"] && !stage["last-run"]["is-current"];
 const metricsOf = (stage) => stage["last-run"]?.metrics ?? {};
 const device = (run) => [run["ran-on"]?.name ?? run["ran-on"]?.device, run["ran-on"]?.threads && `${run["ran-on"].threads} threads`].filter(Boolean).join(", ");
+/** The values of these stages on an axis, and `undefined` where some of them do not have the axis: those are a group of their own. */
+function valuesOf(axis, stages) {
+  const all = [...new Set(stages.map((stage) => stage.point[axis]))];
+  return [...all.filter((value) => value !== undefined).sort(compare), ...all.filter((value) => value === undefined)];
+}
 const oldNote = (stages) => stages.some(isOld) && h("p", { class: "muted" }, "Grey rows are results of earlier runs: those stages have changed since.");
 
 /** Why a stage is not fresh, as a sentence. */
@@ -24,7 +40,7 @@ const WHY = { fresh: "", dirty: "It must run: ", waiting: "It waits ", blocked: 
 const whyNot = (stage) => stage.why && `${WHY[stage.state]}${stage.why}.`;
 
 function countStates(stages) {
-  return Object.keys(WORDS).map((state) => [state, stages.filter((stage) => stage.status === state).length]).filter(([, count]) => count > 0);
+  return [...STATES.keys()].map((state) => [state, stages.filter((stage) => stage.status === state).length]).filter(([, count]) => count > 0);
 }
 
 function head() {
@@ -33,7 +49,7 @@ function head() {
     h("h1", {}, DATA.experiment),
     DATA.about ? h("p", { class: "lead" }, DATA.about) : "",
     h("ul", { class: "states", "aria-label": "States of the stages" }, countStates(DATA.stages).map(([state, count]) => {
-      const content = badge(state, `${count} ${WORDS[state]}`);
+      const content = badge(state, `${count} ${STATES.get(state).counted}`);
       const first = DATA.stages.find((stage) => stage.status === state);
       return h("li", {}, ["running", "failed", "interrupted"].includes(state) ? h("a", { href: `#stage=${first.stage}` }, content) : content);
     })),
@@ -79,7 +95,7 @@ function metrics() {
       ...template.axes.map((axis, index) => ({ name: axis, of: (stage) => stage.point[axis],
         show: (stage) => (index === 0 ? link(stage.stage, stage.point[axis] ?? "–") : stage.point[axis] ?? "") })),
       ...chosen.map((name) => ({ name, of: (stage) => metricsOf(stage)[name] })),
-      { name: "state", of: (stage) => WORDS[stage.status], show: (stage) => mark(stage.status) },
+      { name: "state", of: (stage) => stage.status, show: (stage) => mark(stage.status) },
     ];
     const all = [...few, ...others.filter((name) => !few.includes(name))];
     const place = h("div");
@@ -134,11 +150,7 @@ function curves() {
     const names = [...new Set(runs.flatMap(([, curves]) => curves.map((curve) => curve.name)))];
     if (!names.includes(chosen.metric)) chosen.metric = names.find((name) => name === "test-accuracy") ?? names.find((name) => name.includes("accuracy")) ?? names[0];
     const axes = TEMPLATES.get(chosen.template).axes;
-    // The values of an axis, and `undefined` where some runs do not have the axis: those are a group of their own.
-    const values = (axis) => {
-      const all = [...new Set(runs.map(([stage]) => stage.point[axis]))];
-      return [...all.filter((value) => value !== undefined).sort(compare), ...all.filter((value) => value === undefined)];
-    };
+    const values = (axis) => valuesOf(axis, runs.map(([stage]) => stage));
     const varying = axes.filter((axis) => values(axis).length > 1);
     if (chosen.by === null || (chosen.by !== "run" && !varying.includes(chosen.by))) {
       chosen.by = runs.length > 8 ? varying.find((axis) => axis !== "seed") ?? "run" : "run";
@@ -188,14 +200,16 @@ function oneOf(id, stages, show) {
   const draw = (stage) => {
     const templates = [...new Set(stages.map((one) => one.template))];
     const same = stages.filter((one) => one.template === stage.template);
-    const values = (axis) => [...new Set(same.map((one) => one.point[axis]).filter(Boolean))].sort(compare);
+    const values = (axis) => valuesOf(axis, same);
     const axes = TEMPLATES.get(stage.template).axes.filter((axis) => values(axis).length > 1);
     // Of the stages with this value, the one that is most like the one before.
     const like = (one) => axes.filter((axis) => one.point[axis] === stage.point[axis]).length;
     const withValue = (axis, value) => same.filter((one) => one.point[axis] === value).reduce((best, one) => (like(one) > like(best) ? one : best));
     controls.replaceChildren(
       templates.length > 1 ? choice("Stage", templates.map((name) => [name, name]), stage.template, (name) => draw(stages.find((one) => one.template === name))) : "",
-      ...axes.map((axis) => choice(axis, [...(stage.point[axis] ? [] : [["", "–"]]), ...values(axis).map((value) => [value, value])], stage.point[axis] ?? "", (value) => value && draw(withValue(axis, value)))),
+      // By its place: a choice is a text, and the group without the axis has none.
+      ...axes.map((axis) => choice(axis, values(axis).map((value, place) => [String(place), value ?? "–"]), String(values(axis).indexOf(stage.point[axis])),
+        (place) => draw(withValue(axis, values(axis)[place])))),
       link(stage.stage));
     place.replaceChildren(isOld(stage) ? h("p", {}, badge(stage.status), " This is the result of an earlier run. ", whyNot(stage)) : "", ...show(stage));
   };

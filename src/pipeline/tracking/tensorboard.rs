@@ -124,7 +124,7 @@ impl Tracker for TensorBoard {
     }
 }
 
-/// What says in the name of a file that it has the result of an artifact.
+/// The part of a file's name that shows whose result is in it.
 fn name_of(artifact: &Digest) -> String {
     artifact.to_string()[..12].to_owned()
 }
@@ -139,17 +139,20 @@ fn results_in(folder: &Path) -> Vec<String> {
     files.filter_map(|file| artifact(file.file_name().into_string().ok()?)).collect()
 }
 
-/// Writes a result: its curves, and its metrics. The file appears when it is complete.
+/// Writes a result: its curves, and its metrics. The file appears when it is complete, and has the same content whenever it is
+/// written.
 fn write_result(folder: &Path, result: &StageResult) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    let mut bytes = version();
+    // The end of that second, as for MLflow: after what was measured in it.
+    let finished = result.record.finished as f64 + 0.999;
+    let mut bytes = version(finished);
     for series in result.series() {
         for (step, value) in series.points {
-            bytes.extend(record(&scalar(step, &series.name, value)));
+            bytes.extend(record(&scalar(finished, step, &series.name, value)));
         }
     }
     for (name, value) in &result.record.metrics {
-        bytes.extend(record(&scalar(0, &format!("{RESULT}{name}"), *value)));
+        bytes.extend(record(&scalar(finished, 0, &format!("{RESULT}{name}"), *value)));
     }
     // TensorBoard does not read a file of such a name.
     let part = folder.join(format!(".result.{}", std::process::id()));
@@ -200,7 +203,7 @@ impl Stage {
             Some(file) => file,
             none => none.insert(create(&self.folder)?),
         };
-        file.write_all(&record(&scalar(step, name, value)))
+        file.write_all(&record(&scalar(now(), step, name, value)))
     }
 }
 
@@ -210,13 +213,13 @@ fn create(folder: &Path) -> io::Result<File> {
     let seconds = now() as u64;
     let name = format!("events.out.tfevents.{seconds}.{}.pipeline", std::process::id());
     let mut file = File::options().create(true).append(true).open(folder.join(name))?;
-    file.write_all(&version())?;
+    file.write_all(&version(now()))?;
     Ok(file)
 }
 
 /// The first record of a file: which version of the format it has.
-fn version() -> Vec<u8> {
-    record(&event(0, &field_of_bytes(3, b"brain.Event:2")))
+fn version(time: f64) -> Vec<u8> {
+    record(&event(time, 0, &field_of_bytes(3, b"brain.Event:2")))
 }
 
 /// Seconds since 1970.
@@ -225,19 +228,19 @@ fn now() -> f64 {
 }
 
 /// `Event { summary: Summary { value: [Value { tag, simple_value }] } }`.
-fn scalar(step: u64, tag: &str, value: f64) -> Vec<u8> {
+fn scalar(time: f64, step: u64, tag: &str, value: f64) -> Vec<u8> {
     let mut inner = field_of_bytes(1, tag.as_bytes());
     // A 32-bit field.
     inner.push(2 << 3 | 5);
     inner.extend((value as f32).to_le_bytes());
-    event(step, &field_of_bytes(5, &field_of_bytes(1, &inner)))
+    event(time, step, &field_of_bytes(5, &field_of_bytes(1, &inner)))
 }
 
 /// `Event { wall_time, step, ... }`, with the field that says what happened.
-fn event(step: u64, what: &[u8]) -> Vec<u8> {
+fn event(time: f64, step: u64, what: &[u8]) -> Vec<u8> {
     // A 64-bit field, and a number of variable length.
     let mut event = vec![1 << 3 | 1];
-    event.extend(now().to_le_bytes());
+    event.extend(time.to_le_bytes());
     event.push(2 << 3);
     event.extend(varint(step));
     event.extend(what);

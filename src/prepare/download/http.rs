@@ -2,6 +2,7 @@
 //!
 //! The rules of ranges are those of RFC 9110, sections 13.1.5 (If-Range) and 14 (Range).
 
+use std::ffi::OsString;
 use std::time::{Duration, Instant, SystemTime};
 
 use pipeline_stages::kinds::Download;
@@ -15,7 +16,7 @@ use super::partial::{Partial, Version};
 use super::retry::{Failure, LONGEST_WAIT, retry_after};
 use super::stream::{Head, Stream};
 use crate::certificates;
-use crate::proxy::proxy_for;
+use crate::proxy;
 
 /// The most redirects that are followed.
 const MOST_REDIRECTS: usize = 10;
@@ -26,7 +27,11 @@ pub(super) struct Client {
     stall: Duration,
     least: LeastSpeed,
     credentials: Credentials,
+    variable: Variable,
 }
+
+/// The environment, where proxies are named.
+pub(super) type Variable = Box<dyn Fn(&str) -> Option<OsString>>;
 
 /// The least speed of a transfer.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +64,11 @@ impl Client {
     ///
     /// # Errors
     /// When the certificates that `SSL_CERT_FILE` names cannot be read.
-    pub(super) fn new(stage: &Download, credentials: Credentials) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        stage: &Download,
+        credentials: Credentials,
+        variable: Variable,
+    ) -> anyhow::Result<Self> {
         let stall = Duration::from_secs(stage.timeout_seconds);
         // The stream watches the time. These only make its thread end eventually.
         let timeout =
@@ -80,7 +89,7 @@ impl Client {
             limit: stage.speed_limit,
             time: Duration::from_secs(stage.speed_time_seconds),
         };
-        Ok(Self { agent: config.into(), stall, least, credentials })
+        Ok(Self { agent: config.into(), stall, least, credentials, variable })
     }
 
     /// The least speed of its transfers.
@@ -158,7 +167,8 @@ impl Client {
             };
             let own = own.map(|header| ("authorization", header));
             let headers = headers.iter().cloned().chain(own).collect();
-            let proxy = proxy_for(&url).map_err(|error| Failure::lasting(format!("{error:#}")))?;
+            let proxy = proxy::choose(&url, &self.variable)
+                .map_err(|error| Failure::lasting(format!("{error:#}")))?;
             let stream = Stream::start(&self.agent, url.to_string(), proxy, headers, self.stall)?;
             let head = stream.head(context)?;
             match head.redirect() {
@@ -280,7 +290,7 @@ fn describe_status(status: u16, header: Option<&str>) -> Failure {
             "access denied (status {status}); if it needs a login, put one for this host into ~/.netrc or the \
              environment (`pipeline kinds download`), or get the file by hand and add its place as \"file:PATH\" to url"
         )),
-        407 => Failure::lasting("the proxy denied access (status 407)"),
+        407 => Failure::lasting("a proxy on the way asks for a login (status 407)"),
         _ => Failure::lasting(format!("the server responded with status {status}")),
     }
 }

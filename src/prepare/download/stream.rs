@@ -8,10 +8,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use pipeline_stages::worker::Context;
+use ureq::Agent;
 use ureq::http::HeaderMap;
-use ureq::{Agent, Proxy};
 
 use super::retry::Failure;
+use crate::proxy::EnvProxy;
 
 /// Bytes per message.
 const CHUNK: usize = 64 << 10;
@@ -52,6 +53,7 @@ enum StreamMessage {
 pub(super) struct Stream {
     messages: Receiver<StreamMessage>,
     stall: Duration,
+    proxy: Option<EnvProxy>,
 }
 
 impl Stream {
@@ -59,20 +61,21 @@ impl Stream {
     pub(super) fn start(
         agent: &Agent,
         url: String,
-        proxy: Option<Proxy>,
+        proxy: Option<EnvProxy>,
         headers: Vec<(&'static str, String)>,
         stall: Duration,
     ) -> Result<Self, Failure> {
         let (sender, messages) = sync_channel(WAITING);
-        let agent = agent.clone();
+        let (agent, through) = (agent.clone(), proxy.clone());
         let request = move || {
-            let last =
-                receive(&agent, &url, proxy, headers, &sender).err().unwrap_or(StreamMessage::End);
+            let last = receive(&agent, &url, through, headers, &sender)
+                .err()
+                .unwrap_or(StreamMessage::End);
             // An error means that the stream was dropped.
             let _ = sender.send(last);
         };
         match std::thread::Builder::new().name("download".into()).spawn(request) {
-            Ok(_detached) => Ok(Self { messages, stall }),
+            Ok(_detached) => Ok(Self { messages, stall, proxy }),
             Err(error) => {
                 Err(Failure::Ours(anyhow::Error::new(error).context("cannot start a thread")))
             }
@@ -81,12 +84,25 @@ impl Stream {
 
     /// The status and headers.
     pub(super) fn head(&self, context: &Context) -> Result<Head, Failure> {
-        match self.next(context, "no complete response header")? {
+        let through = match &self.proxy {
+            Some(proxy) => format!(" through the proxy {}", proxy.address()),
+            None => String::new(),
+        };
+        match self.next(context, &format!("no complete response header{through}"))? {
             StreamMessage::Head(head) => Ok(*head),
-            StreamMessage::Failed(error) => Err(describe(error)),
+            StreamMessage::Failed(error) => Err(self.describe_start(error)),
             StreamMessage::Bytes(_) | StreamMessage::End => {
                 Err(Failure::passing("the connection was closed"))
             }
+        }
+    }
+
+    /// What a failure before the response means.
+    fn describe_start(&self, error: ureq::Error) -> Failure {
+        match self.proxy.as_ref().and_then(|proxy| proxy.failure(&error)) {
+            Some(failure) if failure.is_lasting => Failure::lasting(failure.reason),
+            Some(failure) => Failure::passing(failure.reason),
+            None => describe(error),
         }
     }
 
@@ -126,11 +142,11 @@ impl Stream {
 fn receive(
     agent: &Agent,
     url: &str,
-    proxy: Option<Proxy>,
+    proxy: Option<EnvProxy>,
     headers: Vec<(&'static str, String)>,
     sender: &SyncSender<StreamMessage>,
 ) -> Result<(), StreamMessage> {
-    let mut request = agent.get(url).config().proxy(proxy).build();
+    let mut request = agent.get(url).config().proxy(proxy.map(|proxy| proxy.proxy())).build();
     for (name, value) in headers {
         request = request.header(name, value);
     }
@@ -172,9 +188,6 @@ fn describe(error: ureq::Error) -> Failure {
             "the response cannot be read: it is not valid HTTP/1.1, or has too many headers",
         ),
         ureq::Error::BodyStalled => Failure::passing("the response does not continue"),
-        ureq::Error::ConnectProxyFailed(status) => {
-            Failure::passing(format!("the proxy refused the connection ({status})"))
-        }
         ureq::Error::LargeResponseHeader(_, most) => {
             Failure::lasting(format!("the headers of the response have more than {most} bytes"))
         }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::Downloader;
 use super::credentials::Credentials;
-use super::http::Client;
+use super::http::{Client, Variable};
 use super::server::{Reply, Request, Server};
 use crate::fixture::{Fixture, notes, stage};
 
@@ -48,6 +48,16 @@ fn run_in(context: &Context, parameters: &Value) -> Run {
 
 /// The same with variables of the environment.
 fn run_as(variable: fn(&str) -> Option<OsString>, context: &Context, parameters: &Value) -> Run {
+    run_with(variable, Box::new(variable), context, parameters)
+}
+
+/// The same with variables that name logins, and those that name proxies.
+fn run_with(
+    logins: fn(&str) -> Option<OsString>,
+    proxies: Variable,
+    context: &Context,
+    parameters: &Value,
+) -> Run {
     let PrepareStage::Download(download) = stage("download", parameters) else {
         unreachable!("the kind is download")
     };
@@ -56,8 +66,8 @@ fn run_as(variable: fn(&str) -> Option<OsString>, context: &Context, parameters:
         pauses.borrow_mut().push(time.as_secs());
         context.stop_point()
     };
-    let (credentials, _) = Credentials::of_the_user(variable);
-    let client = Client::new(&download, credentials).expect("a client");
+    let (credentials, _) = Credentials::of_the_user(logins);
+    let client = Client::new(&download, credentials, proxies).expect("a client");
     let result = Downloader { stage: &download, context, client, pause: &pause }.run();
     Run { result, pauses: pauses.take(), notes: notes(context) }
 }
@@ -644,4 +654,42 @@ fn the_body_itself_runs() {
     std::fs::write(fixture.folder().join("a"), "abc").expect("a file");
     let metrics = fixture.run("download", &json!({"url": "file:a", "unverified": true}));
     assert_eq!(metrics, Ok(Metrics::from([("bytes".to_owned(), 3.0)])));
+}
+
+/// Downloads a file of another machine through a proxy on this one.
+fn run_through(proxy: &str) -> Run {
+    let fixture = Fixture::new();
+    let parameters = json!({"url": "http://files.invalid/a.bin", "unverified": true, "retries": 1});
+    let proxy = OsString::from(proxy);
+    let variable = move |name: &str| (name == "HTTP_PROXY").then(|| proxy.clone());
+    run_with(|_| None, Box::new(variable), &fixture.context("download", &parameters), &parameters)
+}
+
+#[test]
+fn a_failure_of_a_proxy_names_it_and_a_missing_login_is_not_tried_again() {
+    let asks = Server::start(|_, _| Reply::new(407, b"who are you?"));
+    let address = asks.url("").replace("http://", "");
+    let run = run_through(&address);
+    let words = format!("write it into HTTP_PROXY, as http://USER:PASSWORD@{address}");
+    assert!(run.error().contains(&words), "{}", run.error());
+    assert!(run.pauses.is_empty(), "{:?}", run.pauses);
+    assert_eq!(asks.requests().len(), 1);
+    assert_eq!(asks.requests()[0].path, "files.invalid:80", "plain HTTP is a tunnel, too");
+
+    let run = run_through(&format!("http://ann:s3cret@{address}"));
+    let words = format!("the proxy {address} does not accept the login in HTTP_PROXY");
+    assert!(run.error().contains(&words) && !run.error().contains("s3cret"), "{}", run.error());
+
+    // A port that was free a moment ago.
+    let closed = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr();
+    let closed = closed.expect("an address");
+    let run = run_through(&format!("http://ann:s3cret@{closed}"));
+    let words = format!("the connection to the proxy {closed} failed: Connection refused");
+    assert!(run.error().contains(&words), "{}", run.error());
+    assert_eq!(run.pauses, [1]);
+    assert!(!run.notes.join(" ").contains("s3cret"), "{:?}", run.notes);
+
+    let run = run_through("http://127.0.0.1:57o1");
+    assert!(run.error().contains("the proxy in HTTP_PROXY is not a number"), "{}", run.error());
+    assert!(run.pauses.is_empty(), "{:?}", run.pauses);
 }

@@ -8,7 +8,7 @@ use pipeline_stages::kinds::ImportWeights;
 use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
-use crate::folder::{Place, entries, same_bytes};
+use crate::folder::{OneFile, Place, entries};
 
 /// Names that checkpoints have. Only a hint for folders: the content decides what a file is.
 const EXTENSIONS: &[&str] =
@@ -55,10 +55,12 @@ fn choose(root: &Path, files: Vec<PathBuf>, pattern: Option<&str>) -> anyhow::Re
         [only] if matcher.is_none() => vec![only],
         files => files.iter().filter(wanted).collect(),
     };
+    let all_are = |first: &Path, others: &[&PathBuf]| {
+        let first = OneFile::new(first);
+        others.iter().all(|other| first.has_bytes_of(other))
+    };
     match (found.as_slice(), pattern) {
-        ([first, others @ ..], _) if others.iter().all(|other| same_bytes(first, other)) => {
-            Ok((*first).clone())
-        }
+        ([first, others @ ..], _) if all_are(first, others) => Ok((*first).clone()),
         ([], Some(pattern)) => {
             bail!("'{pattern}' does not match any file; found {}", names(root, &files))
         }

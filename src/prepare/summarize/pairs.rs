@@ -3,7 +3,7 @@
 //! A run is compared with the runs of the baseline that agree with it in every axis that both have, apart from those of the
 //! baseline. If there are several, because the baseline has axes that the run does not have, their mean counts. In the same
 //! way, the mean counts of several runs that are compared with the same ones: these share what chance did to the baseline,
-//! and taken as so many pairs they would make the interval too narrow.
+//! and counted as a pair each they would make the interval too narrow.
 
 use std::collections::{BTreeMap, HashMap};
 

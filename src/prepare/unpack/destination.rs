@@ -7,11 +7,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::kinds::Unpack;
+use pipeline_stages::links::{self, read_if_link};
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 use rustix::fs::OFlags;
@@ -19,9 +21,6 @@ use rustix::io::Errno;
 
 use super::include::Include;
 use super::path::{InnerPath, MOST_PATH_BYTES, points_inside};
-
-/// The number of links that Linux follows before it reports a loop.
-const MOST_HOPS: usize = 40;
 
 /// Bytes that a path can have on average. Data sets have about 60; a small archive of long paths would take
 /// gigabytes of memory.
@@ -104,7 +103,8 @@ impl<'a> Destination<'a> {
     /// How much was unpacked, for messages.
     pub(super) fn so_far(&self) -> String {
         let files = if self.files == 1 { "file" } else { "files" };
-        format!("{} {files} and {} bytes", self.files, self.bytes)
+        let bytes = if self.bytes == 1 { "byte" } else { "bytes" };
+        format!("{} {files} and {} {bytes}", self.files, self.bytes)
     }
 
     /// Refuses an archive that announces too much, before it is read.
@@ -484,64 +484,19 @@ fn leads_out(path: &InnerPath, target: &str) -> String {
     )
 }
 
-/// Follows a link on the disk, as far as its target exists, and checks at every step whether it is below
-/// `root`. The names were checked already, but a filesystem can treat different names as the same: `LINK` and
-/// `link`.
-fn really_stays_inside(root: &Path, path: &InnerPath, target: &str) -> anyhow::Result<bool> {
-    let folder = path.ancestors().last().map_or(root.to_owned(), |folder| root.join(folder));
-    let mut ahead = target.split('/').filter(|part| !part.is_empty() && *part != ".");
-    let mut place = folder;
-    loop {
-        place = match place.canonicalize() {
-            Ok(place) if place.starts_with(root) => place,
-            // It does not exist, and nothing below it either.
-            Err(error)
-                if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) =>
-            {
-                return Ok(true);
-            }
-            Ok(_) => return Ok(false),
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => return Ok(false),
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot follow the link {}", path.shown()));
-            }
-        };
-        match ahead.next() {
-            None => return Ok(true),
-            Some("..") => drop(place.pop()),
-            Some(part) => place.push(part),
-        }
-    }
+/// Whether a link stays in the folder, by what the archive says of all links.
+fn stays_inside(path: &InnerPath, target: &str, links: &BTreeMap<InnerPath, String>) -> bool {
+    let link_at = |place: &Path| {
+        let here = InnerPath::new(place.as_os_str().as_bytes(), 0).ok().flatten();
+        Ok(here.and_then(|here| links.get(&here)).map(PathBuf::from))
+    };
+    links::stays_inside(path.as_str().as_ref(), target.as_ref(), link_at).unwrap_or(false)
 }
 
-/// Follows a link, through other links, to its end.
-fn stays_inside(path: &InnerPath, target: &str, links: &BTreeMap<InnerPath, String>) -> bool {
-    let mut place: Vec<&str> = path.as_str().split('/').collect();
-    place.pop();
-    let mut ahead: Vec<&str> = target.split('/').rev().collect();
-    let mut hops = 0;
-    while let Some(part) = ahead.pop() {
-        match part {
-            "" | "." => {}
-            ".." => {
-                if place.pop().is_none() {
-                    return false;
-                }
-            }
-            _ => {
-                place.push(part);
-                let here = InnerPath::new(place.join("/").as_bytes(), 0).ok().flatten();
-                if let Some(next) = here.and_then(|here| links.get(&here)) {
-                    hops += 1;
-                    place.pop();
-                    ahead.extend(next.split('/').rev());
-                }
-            }
-        }
-        if hops > MOST_HOPS {
-            return false;
-        }
-    }
-    true
+/// Whether a link stays in the folder, by what is on the disk. The names were checked already, but a filesystem can treat different
+/// names as the same: `LINK` and `link`.
+fn really_stays_inside(root: &Path, path: &InnerPath, target: &str) -> anyhow::Result<bool> {
+    let link_at = |place: &Path| read_if_link(&root.join(place));
+    links::stays_inside(path.as_str().as_ref(), target.as_ref(), link_at)
+        .with_context(|| format!("cannot follow the link {}", path.shown()))
 }

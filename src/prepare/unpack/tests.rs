@@ -117,7 +117,7 @@ fn paths_that_leave_the_folder_are_refused() {
                     && error.contains(&format!("refused '{name}'")),
                 "{error}"
             );
-            assert!(error.contains("after 1 file and 1 bytes"), "{error}");
+            assert!(error.contains("after 1 file and 1 byte)"), "{error}");
             assert_eq!(fixture.output_paths(), ["good"]);
             assert!(!fixture.root().join("escaped").exists());
         }
@@ -474,6 +474,9 @@ fn an_archive_that_is_cut_off_is_named_with_how_far_it_got() {
         );
         assert!(error.contains("after 2 files and "), "{error}");
     }
+    let entries = tar(&[TarEntry::file("first", b"1"), TarEntry::file("second", &big)]);
+    let error = error_of(&entries[..1100], json!({}));
+    assert!(error.contains("after 1 file and 1 byte)"), "{error}");
     let whole = zip(&[ZipEntry::file("a", &big)]);
     let error = error_of(&whole[..whole.len() - 100], json!({}));
     assert!(error.contains("cut off"), "{error}");

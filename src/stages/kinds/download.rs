@@ -13,6 +13,9 @@ kind! {
     /// to the manifest. If the stage has a checksum, the mirrors do not enter the key: the same
     /// content from elsewhere is the same artifact. In a `file:` URL, `%20` is a space and `%25` is `%`. A user
     /// name and a password come from `~/.netrc` or the environment, never from a URL.
+    ///
+    /// A proxy comes from the environment: `HTTPS_PROXY` for `https:`, `HTTP_PROXY` for `http:`, else
+    /// `ALL_PROXY`; `NO_PROXY` lists hosts without one. The proxy must allow CONNECT, also for `http:`.
     Download = "download", version 1, seeded false, output File;
     ports {}
     parameters {

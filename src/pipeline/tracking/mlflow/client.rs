@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pipeline_prepare::certificates::tls_config;
-use pipeline_prepare::proxy::proxy_for;
+use pipeline_prepare::proxy::{EnvProxy, proxy_for};
 use pipeline_stages::message::VERSION;
 use pipeline_stages::url::{WebUrl, masked};
 use serde_json::Value;
@@ -32,6 +32,7 @@ pub(super) struct Client {
     agent: Agent,
     /// The address, without a slash at its end.
     address: String,
+    proxy: Option<EnvProxy>,
     /// The header that says who asks. Never shown.
     login: Option<HeaderValue>,
     /// What a user who was denied access should look at.
@@ -86,19 +87,20 @@ impl Client {
     pub(super) fn new(server: &WebUrl) -> Result<Self, Failure> {
         let for_all = |reason: String| Failure::new(FailureKind::ForAll, reason);
         let tls = tls_config().map_err(|error| for_all(format!("{error:#}")))?;
+        let proxy = proxy_for(server).map_err(|error| for_all(format!("{error:#}")))?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // A redirect of a POST would become a GET, and could lead a password elsewhere.
             .max_redirects(0)
             .user_agent(format!("pipeline/{VERSION}"))
             .tls_config(tls)
-            .proxy(proxy_for(server).map_err(|error| for_all(format!("{error:#}")))?)
+            .proxy(proxy.as_ref().map(EnvProxy::proxy))
             .timeout_connect(Some(CONNECT))
             .build();
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let (login, hint) = login(variable).map_err(for_all)?;
         let address = server.to_string().trim_end_matches('/').to_owned();
-        Ok(Self { agent: config.into(), address, login, hint })
+        Ok(Self { agent: config.into(), address, proxy, login, hint })
     }
 
     /// Reads something.
@@ -154,7 +156,7 @@ impl Client {
     }
 
     fn answer(&self, response: Result<Response<Body>, ureq::Error>) -> Result<Value, Failure> {
-        let mut response = response.map_err(|error| describe(&error))?;
+        let mut response = response.map_err(|error| self.describe_start(&error))?;
         let status = response.status().as_u16();
         if matches!(status, 300..=399) {
             let location = response.headers().get("location").map(HeaderValue::as_bytes);
@@ -168,6 +170,17 @@ impl Client {
         let body = response.body_mut().with_config().limit(MOST_BYTES).lossy_utf8(true);
         let text = body.read_to_string().map_err(|error| describe(&error))?;
         read_answer(status, &text, self.login.is_some(), &self.hint)
+    }
+
+    /// What a failure before the answer means.
+    fn describe_start(&self, error: &ureq::Error) -> Failure {
+        match self.proxy.as_ref().and_then(|proxy| proxy.failure(error)) {
+            Some(failure) if failure.is_lasting => {
+                Failure::new(FailureKind::ForAll, failure.reason)
+            }
+            Some(failure) => Failure::new(FailureKind::Unreachable, failure.reason),
+            None => describe(error),
+        }
     }
 }
 
@@ -267,8 +280,7 @@ fn describe(error: &ureq::Error) -> Failure {
         ),
         error @ (ureq::Error::ConnectionFailed
         | ureq::Error::Protocol(_)
-        | ureq::Error::BodyStalled
-        | ureq::Error::ConnectProxyFailed(_)) => (FailureKind::Unreachable, error.to_string()),
+        | ureq::Error::BodyStalled) => (FailureKind::Unreachable, error.to_string()),
         error => (FailureKind::Lasting, error.to_string()),
     };
     Failure::new(kind, reason)

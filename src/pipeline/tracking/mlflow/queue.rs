@@ -145,7 +145,7 @@ impl Queue {
         self.wait_for_end(INTERVAL);
     }
 
-    /// Waits until the run has ended, at most so long. Returns by when everything must be sent, if it has.
+    /// Waits until the run has ended, at most for this long. Returns by when everything must be sent, if it has.
     pub(super) fn wait_for_end(&self, limit: Duration) -> Option<Instant> {
         let state = self.state();
         let has_ended = |state: &mut State| state.deadline.is_none();
@@ -189,7 +189,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The run has ended: waits until everything is sent, at most so long, and not after somebody asked to stop.
+    /// The run has ended: waits until everything is sent, at most for this long, and not after somebody asked to stop.
     pub(super) fn finish(
         &self,
         limit: Duration,
