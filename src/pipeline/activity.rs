@@ -127,7 +127,7 @@ impl<'a> Activities<'a> {
         self.running.contains_key(key)
     }
 
-    /// What runs of an experiment under a key that is not `known`: for a run with other values.
+    /// What runs of an experiment under a key that is not `known`: for a run with other values or inputs.
     pub(crate) fn others(
         &self,
         experiment: &str,

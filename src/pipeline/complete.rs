@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter};
 use pipeline_stages::{KINDS, Port};
+use serde_json::Value;
 
 use crate::manifest::{self, Manifest, is_manifest};
 
@@ -36,12 +37,12 @@ pub(crate) fn stages(current: &OsStr) -> Vec<CompletionCandidate> {
     };
     let instances = manifest.stages.iter().filter(|stage| stage.name.template() == template);
     let mut names: BTreeSet<String> =
-        instances.clone().map(|stage| stage.name.to_string()).take(MOST_INSTANCES).collect();
+        instances.clone().map(|stage| stage.name.to_string()).collect();
     // A part of a point means all instances that have it.
     let before = current.rfind(['@', ',']).map_or("", |place| &current[..=place]);
     names.extend(instances.flat_map(values_of).map(|value| format!("{before}{value}")));
     let names = names.into_iter().filter(|name| name.starts_with(current));
-    names.map(|name| candidate(&name, "")).collect()
+    names.take(MOST_INSTANCES).map(|name| candidate(&name, "")).collect()
 }
 
 /// The values of the axes that an instance has: `rate=0.9`.
@@ -80,7 +81,14 @@ fn axes_and_parameters(manifest: &Manifest) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for stage in &manifest.stages {
         names.extend(stage.name.point().map(|(axis, _)| axis.to_owned()));
-        names.extend(stage.stage.key_parameters().into_iter().map(|(name, _)| name));
+        for (name, value) in stage.stage.key_parameters() {
+            match value {
+                // Results have the entries of a table, each by its name.
+                Value::Object(table) => names.extend(table.into_iter().map(|(entry, _)| entry)),
+                Value::Null | Value::Array(_) => {}
+                _ => drop(names.insert(name)),
+            }
+        }
     }
     names
 }

@@ -132,7 +132,8 @@ impl Sources {
         given.map(|source| source.shown(0..source.text.len()))
     }
 
-    /// The text at `span`, with what is secret.
+    /// The text at `span`.
+    #[cfg(test)]
     pub(crate) fn text(&self, span: &Span) -> &str {
         self.locate(span).map_or("", |(source, local)| &source.text[local])
     }

@@ -147,7 +147,7 @@ impl Outside {
         index: &StatIndex,
     ) -> anyhow::Result<Vec<Self>> {
         let left_out = LeftOut::with(declaration.stage.ignore());
-        let look = |OutsidePath { path, optional, counts }: OutsidePath| {
+        let look = |OutsidePath { path, optional, counts, .. }: OutsidePath| {
             let whole = folder.join(&path);
             if optional && matches!(whole.try_exists(), Ok(false)) {
                 return Ok(Self { path, content: None });

@@ -70,10 +70,7 @@ fn axes_in_shell(declaration: &Stage, axes: &BTreeSet<&str>) -> Vec<Mistake> {
     let is_set = |axis: &str| {
         command.environment.contains_key(axis)
             || command.pass_environment.iter().any(|name| name == axis)
-            || ["", "for ", "read "]
-                .iter()
-                .zip(["=", " ", ""])
-                .any(|(before, after)| shell.contains(&format!("{before}{axis}{after}")))
+            || is_set_in(shell, axis)
     };
     let named = axes.iter().filter(|axis| shell.contains(&format!("${{{axis}}}")) && !is_set(axis));
     named
@@ -86,6 +83,26 @@ fn axes_in_shell(declaration: &Stage, axes: &BTreeSet<&str>) -> Vec<Mistake> {
                 .help(silence(Lint::AxisInShell))
         })
         .collect()
+}
+
+/// Whether a line for a shell gives a variable a value itself, as far as its words tell: where a command begins with `NAME=`, or in
+/// `for NAME`, `export NAME=` and `read NAME`.
+fn is_set_in(shell: &str, variable: &str) -> bool {
+    shell.split(['\n', ';', '&', '|', '(', '{']).any(|command| {
+        let mut words = command.split_whitespace();
+        words
+            .find(|word| !["do", "then", "else", "while", "until", "if"].contains(word))
+            .is_some_and(|first| {
+                let assigns =
+                    |word: &str| word.split_once('=').is_some_and(|(name, _)| name == variable);
+                let rest = || words.clone();
+                match first {
+                    "for" | "read" => rest().any(|word| word == variable),
+                    "export" | "local" | "readonly" | "declare" => rest().any(assigns),
+                    first => assigns(first),
+                }
+            })
+    })
 }
 
 fn silence(lint: Lint) -> String {
@@ -127,6 +144,12 @@ mod tests {
             ("shell = 'echo ${rate}'", 0),
             ("shell = 'echo $seed'", 0),
             ("shell = 'seed=3; echo ${seed}'", 0),
+            ("shell = 'python train.py --seed=${seed}'", 1),
+            ("shell = 'python train.py seed=${seed}'", 1),
+            ("shell = 'random_seed=3; echo ${seed}'", 1),
+            ("shell = 'echo for seed ${seed}'", 1),
+            ("shell = 'export seed=3 && echo ${seed}'", 0),
+            ("shell = 'ls | while read -r seed; do echo ${seed}; done'", 0),
             ("shell = 'for seed in 1 2; do echo ${seed}; done'", 0),
             ("shell = 'echo ${seed}'\nenvironment = { seed = '${seed}' }", 0),
             ("shell = 'echo ${seed}'\n[lint]\nallow = ['axis-in-shell']", 0),

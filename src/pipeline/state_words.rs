@@ -50,7 +50,7 @@ impl ShownState {
         Self::Blocked,
     ];
 
-    /// What a plan says, whatever goes on.
+    /// The state in the plan alone.
     pub(crate) fn planned(state: &PlanState) -> Self {
         Self::of(state, None)
     }

@@ -115,7 +115,10 @@ impl EnvProxy {
                         "the connection through the proxy {address} was closed too early"
                     ))
                 }
-                _ => passing(format!("the connection to the proxy {address} failed: {error}")),
+                _ => passing(format!(
+                    "the connection to the proxy {address} ({}) failed: {error}",
+                    self.variable
+                )),
             },
             ureq::Error::ConnectionFailed => {
                 passing(format!("the connection to the proxy {address} failed"))
@@ -283,7 +286,7 @@ mod tests {
             (
                 &login,
                 io(ErrorKind::ConnectionRefused),
-                "connection to the proxy p:3128 failed: connection refused",
+                "connection to the proxy p:3128 (https_proxy) failed: connection refused",
                 false,
             ),
             (&login, io(ErrorKind::ConnectionReset), "through the proxy p:3128 was closed", false),

@@ -106,6 +106,8 @@ pub trait Rules {
 pub struct OutsidePath {
     /// As the manifest names it: relative to the manifest's folder, or absolute.
     pub path: String,
+    /// The parameter that names it, as in a manifest.
+    pub parameter: &'static str,
     /// Whether the stage can be planned without it: because it does not need it, or because its body reports best
     /// what to do. If it is missing, that enters the key in place of its content. A missing path that is not
     /// optional is a mistake.
@@ -125,13 +127,13 @@ pub enum Counts {
 
 impl OutsidePath {
     /// A path that must exist.
-    pub(crate) fn required(path: impl Into<String>) -> Self {
-        Self { path: path.into(), optional: false, counts: Counts::Content }
+    pub(crate) fn required(parameter: &'static str, path: impl Into<String>) -> Self {
+        Self { path: path.into(), parameter, optional: false, counts: Counts::Content }
     }
 
     /// A path that a program of the user reads. It must exist.
-    pub(crate) fn of_a_program(path: impl Into<String>) -> Self {
-        Self { counts: Counts::Form, ..Self::required(path) }
+    pub(crate) fn of_a_program(parameter: &'static str, path: impl Into<String>) -> Self {
+        Self { counts: Counts::Form, ..Self::required(parameter, path) }
     }
 }
 

@@ -62,7 +62,10 @@ pub fn read_if_link(path: &Path) -> std::io::Result<Option<PathBuf>> {
     match path.read_link() {
         Ok(target) => Ok(Some(target)),
         Err(error) => match error.kind() {
-            ErrorKind::InvalidInput | ErrorKind::NotFound | ErrorKind::NotADirectory => Ok(None),
+            ErrorKind::InvalidInput
+            | ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::InvalidFilename => Ok(None),
             _ => Err(error),
         },
     }

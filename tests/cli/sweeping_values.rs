@@ -146,12 +146,12 @@ fn two_sweeps_of_one_name_are_two_axes() {
         "plan experiment.toml --sweep stages.first.environment.X=1,2 --sweep stages.second.environment.X=3,4 --all",
     );
     assert_snapshot!(plan.printed(), @"
-    first@first-X=1              dirty    no earlier run
-    first@first-X=2              dirty    no earlier run
-    second@first-X=1,second-X=3  waiting  on first@first-X=1; no earlier run
-    second@first-X=1,second-X=4  waiting  on first@first-X=1; no earlier run
-    second@first-X=2,second-X=3  waiting  on first@first-X=2; no earlier run
-    second@first-X=2,second-X=4  waiting  on first@first-X=2; no earlier run
+    first@first-environment-X=1                          dirty    no earlier run
+    first@first-environment-X=2                          dirty    no earlier run
+    second@first-environment-X=1,second-environment-X=3  waiting  on first@first-environment-X=1; no earlier run
+    second@first-environment-X=1,second-environment-X=4  waiting  on first@first-environment-X=1; no earlier run
+    second@first-environment-X=2,second-environment-X=3  waiting  on first@first-environment-X=2; no earlier run
+    second@first-environment-X=2,second-environment-X=4  waiting  on first@first-environment-X=2; no earlier run
 
     two: 6 would run, 0 are fresh
     ");

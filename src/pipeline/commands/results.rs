@@ -33,15 +33,18 @@ pub(crate) fn run(arguments: &ResultsArguments) -> anyhow::Result<ExitCode> {
             && (read.is_empty() || read.iter().any(|pattern| pattern.has(name)))
             && only.as_ref().is_none_or(|only| only.has(name))
     });
-    if patterns.is_empty() {
-        results.retain(|result| !result.record.metrics.is_empty());
-    }
     if results.is_empty() {
         note("no result of these stages is recorded");
     } else {
         select(&mut results, &arguments.conditions)?;
         if results.is_empty() {
             note("no result has these values");
+        }
+    }
+    if patterns.is_empty() && !results.is_empty() {
+        results.retain(|result| !result.record.metrics.is_empty());
+        if results.is_empty() {
+            note("no result has metrics; name a stage to see its results without them");
         }
     }
     // In the order of the manifest.
@@ -121,6 +124,9 @@ fn sort(
     if !results.is_empty() && results.iter().all(|result| value(result).is_none()) {
         let metrics = results.iter().flat_map(|result| result.record.metrics.keys());
         let names: BTreeSet<&str> = metrics.map(String::as_str).collect();
+        if names.is_empty() {
+            bail!("no result has '{by}'");
+        }
         bail!("no result has '{by}'; {}", did_you_mean(by, names.into_iter()));
     }
     results.sort_by(|one, other| {

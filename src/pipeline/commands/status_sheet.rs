@@ -32,7 +32,7 @@ impl Known<'_> {
 /// The states of some stages.
 pub(super) struct States<'a> {
     pub(super) known: Vec<(&'a StageName, Known<'a>)>,
-    /// What another run does for these stages, with other values.
+    /// What another run does for these stages, with other values or inputs.
     pub(super) others: Vec<Running>,
 }
 
@@ -48,12 +48,13 @@ impl<'a> States<'a> {
             Some((*name, Known { state, activity: activities.of(state) }))
         });
         let templates: HashSet<&str> = chosen.iter().map(|name| name.template()).collect();
-        let is_known = |stage: &StageName, key: &_| match project.manifest.stage(stage) {
-            Some(_) if chosen.contains(&stage) => {
-                plan.state(stage).and_then(PlanState::key) == Some(*key)
-            }
-            Some(_) => true,
-            None => !templates.contains(stage.template()),
+        let own: HashSet<_> = plan.iter().filter_map(|(_, state)| PlanState::key(state)).collect();
+        let is_known = |stage: &StageName, key: &_| {
+            own.contains(key)
+                || match project.manifest.stage(stage) {
+                    Some(_) => !chosen.contains(&stage),
+                    None => !templates.contains(stage.template()),
+                }
         };
         let others = activities.others(&project.manifest.experiment.name, is_known);
         Self { known: known.collect(), others }
@@ -126,7 +127,7 @@ impl Sheet {
         lines.extend(folded(are(ShownState::Running), usize::MAX, "", "are running", line));
         lines.extend(others.iter().map(|running| SheetLine {
             name: running.stage.to_string(),
-            text: format!(" with other values {}", running.line()),
+            text: format!(" in another run, with other values or inputs, {}", running.line()),
             shown: ShownState::Running,
         }));
         Self { rows, lines }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::nearest::{Near, Nearest};
 use super::{Project, print};
-use crate::activity::Activities;
+use crate::activity::{Activities, Activity};
 use crate::cache::Record;
 use crate::cli::WhyArguments;
 use crate::instances::{MOST_NAMES, names_in_words};
@@ -25,8 +25,13 @@ pub(crate) fn run(arguments: &WhyArguments) -> anyhow::Result<ExitCode> {
     let activities = Activities::look(&project.cache);
     let explained = chosen.into_iter().filter_map(|name| {
         let mut explanation = explain(&project, &plan, &mut nearest, &roots, name)?;
-        if let Some(activity) = plan.state(name).and_then(|state| activities.of(state)) {
-            explanation.text.push_str(&format!("  it {}\n", activity.line()));
+        // What runs is shown by `status`.
+        if let Some(activity @ (Activity::Failed(_) | Activity::Interrupted(_))) =
+            plan.state(name).and_then(|state| activities.of(state))
+        {
+            let line = format!("  it {}\n", activity.line());
+            explanation.text.push_str(&line);
+            explanation.common.push_str(&line);
         }
         Some((name, explanation))
     });

@@ -21,7 +21,7 @@ const MOST_BYTES: u64 = 4096;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Commit {
     pub(crate) commit: String,
-    /// Whether a file of the folder is not as it was committed; files that Git does not know do not count. `None` if Git took too long to say.
+    /// Whether a file of the folder is not as it was committed, or a manifest in it never was. `None` if Git took too long to say.
     pub(crate) dirty: Option<bool>,
 }
 
@@ -52,8 +52,17 @@ impl Commit {
     pub(crate) fn of(folder: &Path) -> Option<Self> {
         let commit = git(folder, &["rev-parse", "--verify", "HEAD"])?.trim().to_owned();
         let is_name = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let status = || git(folder, &["status", "--porcelain", "--untracked-files=no", "--", "."]);
-        is_name.then(|| Self { commit, dirty: status().map(|text| !text.is_empty()) })
+        // Of the files that Git does not know, only manifests count: results, notes and caches lie beside them.
+        let asked = [
+            &["status", "--porcelain", "--untracked-files=no", "--", "."][..],
+            &["ls-files", "--others", "--exclude-standard", "--", "*.toml"],
+        ];
+        let dirty = || {
+            let mut answers =
+                asked.iter().map(|arguments| Some(!git(folder, arguments)?.is_empty()));
+            answers.try_fold(false, |dirty, answer| Some(dirty || answer?))
+        };
+        is_name.then(|| Self { commit, dirty: dirty() })
     }
 }
 

@@ -326,7 +326,7 @@ fn read_document(
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
     for (place, draft) in drafts.iter().enumerate() {
-        once.add(place, draft.foreign_paths(&folder, included, sources), mistakes);
+        once.add(place, draft.foreign_paths(&folder, included), mistakes);
     }
     let graph = graph.map_err(|cycles| mistakes.extend(cycles)).ok();
     let graph = match graph.filter(|_| mistakes.is_empty()) {

@@ -62,7 +62,7 @@ impl Override {
         Ok(Self { given: Given::Sweep, axis, ..set })
     }
 
-    /// These sweeps; where several are over values of one name, with that of the stage in the names of their axes: `train-epochs`.
+    /// These sweeps; where several are over values of one name, with the whole path in the names of their axes: `train-epochs`.
     pub(crate) fn with_distinct_axes(sweeps: &[Self]) -> Vec<Self> {
         let distinct = sweeps.iter().map(|sweep| {
             let same = sweeps.iter().filter(|other| other.axis == sweep.axis);
@@ -70,9 +70,7 @@ impl Override {
             let is_alone = same.filter(|other| other.path().next() != Some("matrix")).count() <= 1;
             let path: Vec<_> = sweep.path().collect();
             let axis = match path.as_slice() {
-                ["stages" | "defaults", stage, .., last] if !is_alone => {
-                    Some(format!("{stage}-{last}"))
-                }
+                ["stages" | "defaults", place @ ..] if !is_alone => Some(place.join("-")),
                 _ => sweep.axis.clone(),
             };
             Self { axis, ..sweep.clone() }

@@ -39,11 +39,6 @@ impl Places {
         Self { header, values: values.collect() }
     }
 
-    /// The places of all values.
-    pub(super) fn values(&self) -> impl Iterator<Item = Span> {
-        self.values.values().map(|place| place.whole.clone())
-    }
-
     /// The place of one item of a list, or of the whole value, or of the stage's name where it has no
     /// such key.
     pub(crate) fn find(&self, key: &str, item: Option<usize>) -> Span {

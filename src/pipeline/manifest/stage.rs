@@ -54,43 +54,30 @@ pub(super) struct Draft<'t> {
 impl Draft<'_> {
     /// The relative paths that are from a `[defaults.KIND]` in another folder than the stage. A stage looks for its paths beside its own
     /// file: there, another file may have the same name.
-    pub(super) fn foreign_paths(
-        &self,
-        folder: &Path,
-        included: &[Included],
-        sources: &Sources,
-    ) -> Vec<Mistake> {
+    pub(super) fn foreign_paths(&self, folder: &Path, included: &[Included]) -> Vec<Mistake> {
         let (Some(stage), Some(first)) = (&self.stage, included.first()) else { return Vec::new() };
         let folder_of = |span: &Span| match included.iter().find(|file| file.has(span)) {
             Some(file) => Some(file.folder.as_path()),
             // What is not in the manifest either is on the command line.
             None => Some(folder).filter(|_| span.start < first.start),
         };
-        let own = folder_of(&self.span);
+        let real = |folder: &Path| folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let Some(own) = folder_of(&self.span) else { return Vec::new() };
         let paths = stage.outside_paths();
-        let relative: Vec<&str> = paths
-            .iter()
-            .map(|outside| &*outside.path)
-            .filter(|path| !path.starts_with('/'))
-            .collect();
-        let mut mistakes = Vec::new();
-        for span in self.places.values() {
-            let (Some(there), Some(own)) = (folder_of(&span), own) else { continue };
-            let text = sources.text(&span);
-            let Some(path) = relative.iter().find(|path| there != own && text.contains(**path))
-            else {
-                continue;
-            };
+        let relative = paths.iter().filter(|outside| !outside.path.starts_with('/'));
+        let foreign = relative.filter_map(|outside| {
+            let span = self.places.find(outside.parameter, None);
+            let there = folder_of(&span)?;
+            if there == own || real(there) == real(own) {
+                return None;
+            }
             let title = format!(
-                "the stage '{}' is in another folder than this default, and would look for '{path}' there",
-                self.template
+                "the stage '{}' is in another folder than this default, and would look for '{}' there",
+                self.template, outside.path
             );
-            mistakes.push(
-                Mistake::at(span, title)
-                    .help("write the path in the stage, or an absolute one here"),
-            );
-        }
-        mistakes
+            Some(Mistake::at(span, title).help("write the path in the stage, or an absolute one here"))
+        });
+        foreign.collect()
     }
 
     /// The stage, if nothing is wrong with it and its wires lead to stages.

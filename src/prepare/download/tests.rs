@@ -684,7 +684,8 @@ fn a_failure_of_a_proxy_names_it_and_a_missing_login_is_not_tried_again() {
     let closed = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr();
     let closed = closed.expect("an address");
     let run = run_through(&format!("http://ann:s3cret@{closed}"));
-    let words = format!("the connection to the proxy {closed} failed: Connection refused");
+    let words =
+        format!("the connection to the proxy {closed} (HTTP_PROXY) failed: Connection refused");
     assert!(run.error().contains(&words), "{}", run.error());
     assert_eq!(run.pauses, [1]);
     assert!(!run.notes.join(" ").contains("s3cret"), "{:?}", run.notes);

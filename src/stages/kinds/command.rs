@@ -287,7 +287,8 @@ impl Rules for Command {
 
     fn outside_paths(&self) -> Vec<OutsidePath> {
         let program = self.program_path().filter(|path| !self.files.contains(path));
-        self.files.iter().cloned().chain(program).map(OutsidePath::of_a_program).collect()
+        let files = self.files.iter().map(|path| OutsidePath::of_a_program("files", path));
+        files.chain(program.map(|path| OutsidePath::of_a_program("run", path))).collect()
     }
 }
 

@@ -151,7 +151,7 @@ impl Rules for Dataset {
     fn outside_paths(&self) -> Vec<OutsidePath> {
         // One can look at a manifest before one has its data, which may have to be requested.
         let optional = matches!(self.format, DatasetFormat::Imagenet32 | DatasetFormat::Clothing1m);
-        let paths = self.path.iter().map(OutsidePath::required);
+        let paths = self.path.iter().map(|path| OutsidePath::required("path", path));
         paths.map(|path| OutsidePath { optional, ..path }).collect()
     }
 

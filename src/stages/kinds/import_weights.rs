@@ -91,7 +91,7 @@ impl Rules for ImportWeights {
     }
 
     fn outside_paths(&self) -> Vec<OutsidePath> {
-        self.path.iter().map(OutsidePath::required).collect()
+        self.path.iter().map(|path| OutsidePath::required("path", path)).collect()
     }
 
     // The content is in the key; its path is not.
@@ -135,6 +135,9 @@ mod tests {
         let key = |parameters| crate::kind::key_parameters(&stage(parameters));
         assert_eq!(key(json!({"path": "here"})), key(json!({"path": "there"})));
         assert_ne!(key(json!({"path": "here"})), key(json!({"path": "here", "prefix": "a"})));
-        assert_eq!(stage(json!({"path": "here"})).outside_paths(), [OutsidePath::required("here")]);
+        assert_eq!(
+            stage(json!({"path": "here"})).outside_paths(),
+            [OutsidePath::required("path", "here")]
+        );
     }
 }

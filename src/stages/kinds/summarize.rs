@@ -330,7 +330,7 @@ impl Rules for Summarize {
     }
 
     fn outside_paths(&self) -> Vec<OutsidePath> {
-        self.reference.iter().map(OutsidePath::required).collect()
+        self.reference.iter().map(|path| OutsidePath::required("reference", path)).collect()
     }
 }
 

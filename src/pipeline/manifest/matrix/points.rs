@@ -318,11 +318,11 @@ fn read_values<'t, 'i>(
                 format!("the axis '{name}' is a list of values, but this is {}", found(other));
             let help = match (scalar_text(other), other) {
                 (Some(text), DeValue::String(_)) => {
-                    let items =
-                        text.split(',').map(str::trim).map(|item| match item.parse::<f64>() {
-                            Ok(_) => item.to_owned(),
-                            Err(_) => format!("{item:?}"),
-                        });
+                    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+                    let items = items.map(|item| match DeValue::parse(item) {
+                        Ok(value) if scalar_text(value.get_ref()).is_some() => item.to_owned(),
+                        _ => toml::Value::from(item).to_string(),
+                    });
                     format!("write [{}]", items.collect::<Vec<_>>().join(", "))
                 }
                 (Some(text), _) => format!("write [{text}]"),

@@ -71,31 +71,45 @@ fn stages_and_defaults_come_from_the_file_and_paths_are_relative_to_it() {
 
 #[test]
 fn a_relative_path_is_not_a_default_for_a_stage_in_another_folder() {
-    let with = |path: &str, main: &str| {
-        let defaults = format!("[defaults.command]\nfiles = [\"{path}\"]\n");
+    const RAW: &str = "[stages.raw]\nkind = \"command\"\nrun = [\"a\"]\n";
+    let with = |default: &str, stage: &str| {
         [
-            ("main.toml", MAIN.replace("base.toml", main)),
-            (
-                "shared/base.toml",
-                defaults.clone() + "[stages.raw]\nkind = \"command\"\nrun = [\"a\"]\n",
-            ),
+            ("main.toml", MAIN.to_owned()),
+            ("shared/base.toml", format!("{RAW}[defaults.command]\n{default}\n")),
+            ("shared/words.txt", stage.to_owned()),
         ]
     };
-    let files = with("words.txt", "base.toml");
-    let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
-    assert_snapshot!(shown(&files), @r#"
+    let files = with("files = [\"words.txt\"]", "");
+    assert_snapshot!(shown(&files.each_ref().map(|(name, text)| (*name, text.as_str()))), @r#"
     error: the stage 'words' is in another folder than this default, and would look for 'words.txt' there
-     --> shared/base.toml:2:9
+     --> shared/base.toml:5:9
       |
-    2 | files = ["words.txt"]
+    5 | files = ["words.txt"]
       |         ^^^^^^^^^^^^^
       |
       = help: write the path in the stage, or an absolute one here
 
     error: 1 mistake in main.toml; nothing was run
     "#);
-    let files = with("/words.txt", "base.toml");
-    right(folder(&files.each_ref().map(|(name, text)| (*name, text.as_str()))).path());
+    // Escapes hide it, and it is found.
+    let files = with("files = [\"w\\u006frds.txt\"]", "");
+    let found = shown(&files.each_ref().map(|(name, text)| (*name, text.as_str())));
+    assert!(found.contains("would look for 'words.txt' there"), "{found}");
+    // What is absolute, no path, or has the same text as one.
+    for (default, main) in [
+        ("files = [\"/words.txt\"]", MAIN.to_owned()),
+        (
+            "environment = { RATIO = \"0.5\", WORDS = \"words.txt\" }",
+            format!("{MAIN}files = [\"words.txt\", \".\"]\n"),
+        ),
+        // The same folder by another name.
+        ("files = [\"words.txt\"]", MAIN.replace("shared/base", "shared/../base")),
+    ] {
+        let base = format!("{RAW}[defaults.command]\n{default}\n");
+        let folder =
+            folder(&[("main.toml", &main), ("shared/base.toml", &base), ("base.toml", &base)]);
+        right(folder.path());
+    }
 }
 
 #[test]
