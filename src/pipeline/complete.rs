@@ -36,13 +36,14 @@ pub(crate) fn stages(current: &OsStr) -> Vec<CompletionCandidate> {
         return names.map(|(name, kind)| candidate(name, kind)).collect();
     };
     let instances = manifest.stages.iter().filter(|stage| stage.name.template() == template);
-    let mut names: BTreeSet<String> =
-        instances.clone().map(|stage| stage.name.to_string()).collect();
+    let is_offered = |name: &String| name.starts_with(current);
     // A part of a point means all instances that have it.
     let before = current.rfind(['@', ',']).map_or("", |place| &current[..=place]);
-    names.extend(instances.flat_map(values_of).map(|value| format!("{before}{value}")));
-    let names = names.into_iter().filter(|name| name.starts_with(current));
-    names.take(MOST_INSTANCES).map(|name| candidate(&name, "")).collect()
+    let parts = instances.clone().flat_map(values_of).map(|value| format!("{before}{value}"));
+    let mut names: BTreeSet<String> = parts.filter(is_offered).collect();
+    let instances = instances.map(|stage| stage.name.to_string()).filter(is_offered);
+    names.extend(instances.take(MOST_INSTANCES));
+    names.iter().map(|name| candidate(name, "")).collect()
 }
 
 /// The values of the axes that an instance has: `rate=0.9`.

@@ -32,7 +32,7 @@ pub(crate) fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings 
             Mistake::at(span.clone(), title)
                 .help(format!(
                     "write \"${{{name}}}\" in a value of a stage (for a shell: environment = {{ {} = \"${{{name}}}\" }}), or as the seed of the experiment",
-                    name.to_uppercase().replace('-', "_")
+                    variable_of(name)
                 ))
                 .help(silence(Lint::UnusedAxis))
         }));
@@ -68,9 +68,9 @@ fn axes_in_shell(declaration: &Stage, axes: &BTreeSet<&str>) -> Vec<Mistake> {
     };
     let Some(shell) = &command.shell else { return Vec::new() };
     let is_set = |axis: &str| {
-        command.environment.contains_key(axis)
-            || command.pass_environment.iter().any(|name| name == axis)
-            || is_set_in(shell, axis)
+        let is_passed = command.environment.contains_key(axis)
+            || command.pass_environment.iter().any(|name| name == axis);
+        is_variable(axis) && (is_passed || is_set_in(shell, axis))
     };
     let named = axes.iter().filter(|axis| shell.contains(&format!("${{{axis}}}")) && !is_set(axis));
     named
@@ -78,31 +78,43 @@ fn axes_in_shell(declaration: &Stage, axes: &BTreeSet<&str>) -> Vec<Mistake> {
             let title = format!(
                 "in a shell, '${{{axis}}}' is a variable of the shell, not the axis '{axis}' of the matrix"
             );
+            let variable = if is_variable(axis) { (*axis).to_owned() } else { variable_of(axis) };
             Mistake::at(declaration.places.find("shell", None), title)
-                .help(format!("hand it over: environment = {{ {axis} = \"${{{axis}}}\" }}"))
+                .help(format!(
+                    "hand it over: environment = {{ {variable} = \"${{{axis}}}\" }}, and write ${{{variable}}} in the shell"
+                ))
                 .help(silence(Lint::AxisInShell))
         })
         .collect()
 }
 
-/// Whether a line for a shell gives a variable a value itself, as far as its words tell: where a command begins with `NAME=`, or in
-/// `for NAME`, `export NAME=` and `read NAME`.
+/// The name of an environment variable for an axis: `LEARNING_RATE`.
+fn variable_of(axis: &str) -> String {
+    axis.to_uppercase().replace(['-', '.', '+'], "_")
+}
+
+/// Whether a shell can have a variable of this name.
+fn is_variable(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Whether a text for a shell seems to give a variable a value itself: `NAME=`, but not with its own value, `for NAME`, `read NAME`,
+/// `${NAME:=...}`, `-v NAME`. A guess: no warning is better than a wrong one.
 fn is_set_in(shell: &str, variable: &str) -> bool {
-    shell.split(['\n', ';', '&', '|', '(', '{']).any(|command| {
-        let mut words = command.split_whitespace();
-        words
-            .find(|word| !["do", "then", "else", "while", "until", "if"].contains(word))
-            .is_some_and(|first| {
-                let assigns =
-                    |word: &str| word.split_once('=').is_some_and(|(name, _)| name == variable);
-                let rest = || words.clone();
-                match first {
-                    "for" | "read" => rest().any(|word| word == variable),
-                    "export" | "local" | "readonly" | "declare" => rest().any(assigns),
-                    first => assigns(first),
-                }
-            })
-    })
+    let own = format!("${{{variable}}}");
+    let words = || shell.split(|letter: char| letter.is_whitespace() || ";&|()`".contains(letter));
+    let assigns = words().any(|word| {
+        let value = word.strip_prefix(variable).and_then(|rest| rest.strip_prefix('='));
+        value.is_some_and(|value| !value.contains(&own))
+    });
+    let follows =
+        |before: &str| words().zip(words().skip(1)).any(|pair| pair == (before, variable));
+    let is_read = words().any(|word| word == "read") && words().any(|word| word == variable);
+    assigns
+        || is_read
+        || follows("for")
+        || follows("-v")
+        || shell.contains(&format!("${{{variable}:"))
 }
 
 fn silence(lint: Lint) -> String {
@@ -147,15 +159,22 @@ mod tests {
             ("shell = 'python train.py --seed=${seed}'", 1),
             ("shell = 'python train.py seed=${seed}'", 1),
             ("shell = 'random_seed=3; echo ${seed}'", 1),
-            ("shell = 'echo for seed ${seed}'", 1),
+            ("shell = 'echo for seed ${seed}'", 0),
             ("shell = 'export seed=3 && echo ${seed}'", 0),
-            ("shell = 'ls | while read -r seed; do echo ${seed}; done'", 0),
+            ("shell = 'ls | while IFS= read -r seed; do echo ${seed}; done'", 0),
+            ("shell = 'seed=${seed} python train.py'", 1),
+            ("shell = 'curl \"http://x/?a=1&seed=${seed}\"'", 1),
+            ("shell = 'for x in seed rate; do echo ${seed}; done'", 1),
+            ("shell = 'A=1 seed=3; echo ${seed}'", 0),
+            ("shell = 'case $X in a) seed=3;; esac; echo ${seed}'", 0),
+            ("shell = ': ${seed:=3}; echo ${seed}'", 0),
+            ("shell = 'echo ${learning-rate}'\nenvironment = { learning-rate = '1' }", 1),
             ("shell = 'for seed in 1 2; do echo ${seed}; done'", 0),
             ("shell = 'echo ${seed}'\nenvironment = { seed = '${seed}' }", 0),
             ("shell = 'echo ${seed}'\n[lint]\nallow = ['axis-in-shell']", 0),
         ] {
             let text = format!(
-                "[experiment]\nname = 'x'\n[matrix]\nseed = [1, 2]\n[stages.b]\nkind = 'command'\nshell = 'true'\nenvironment = {{ SEED = '${{seed}}' }}\n[stages.a]\nkind = 'command'\n{stage}\n"
+                "[experiment]\nname = 'x'\n[matrix]\nseed = [1, 2]\nlearning-rate = [1, 2]\n[stages.b]\nkind = 'command'\nshell = 'true'\nenvironment = {{ SEED = '${{seed}}', RATE = '${{learning-rate}}' }}\n[stages.a]\nkind = 'command'\n{stage}\n"
             );
             let (manifest, graph) =
                 crate::manifest::parse(Path::new("x.toml"), &text, &[]).expect("a manifest");

@@ -131,6 +131,26 @@ fn why_says_which_stages_failed() {
     assert_eq!(why.matches("failed").count(), 1, "{why}");
     assert!(why.contains("the same is true for a@seed=2\n\na@seed=3 will run"), "{why}");
     assert!(why.ends_with("ended with exit status 3\n"), "{why}");
+    // All that failed in the same way are shown once, whenever that was.
+    project.edit("exit \"$SEED\"", "exit 4");
+    assert_eq!(project.pipeline("run experiment.toml --keep-going").code(), Some(1));
+    let why = project.pipeline("why experiment.toml").printed();
+    assert_eq!(why.matches("failed").count(), 1, "{why}");
+    assert!(why.contains("exit status 4\nthe same is true for a@seed=3\n"), "{why}");
+}
+
+#[test]
+fn what_runs_under_another_name_is_the_stage_that_has_its_key() {
+    let project = Sandbox::new(TWO);
+    let run =
+        project.start("run experiment.toml first --sweep stages.first.environment.X=a,b --jobs 1");
+    let status =
+        || project.pipeline("status experiment.toml --set stages.first.environment.X=a").printed();
+    eventually("it runs", || status().contains("first is running"));
+    assert_eq!(lines(&project).matches("with other values").count(), 1, "{}", lines(&project));
+    assert!(!status().contains("other values"), "{}", status());
+    project.write("first", "");
+    assert!(run.wait().status.success());
 }
 
 #[test]
@@ -143,17 +163,15 @@ fn what_another_run_does_with_other_values_is_shown() {
     std::fs::remove_file(project.path("second")).expect("it is there");
     let other = "--set stages.second.environment.X=x";
     let run = project.start(&format!("run experiment.toml {other}"));
-    let shown = || {
-        lines(&project)
-            .starts_with("second in another run, with other values or inputs, is running; started ")
-    };
+    let shown =
+        || lines(&project).starts_with("second with other values or inputs is running; started ");
     eventually("the other run", shown);
     assert_eq!(lines(&project).lines().count(), 1, "{}", lines(&project));
     assert!(
         project.pipeline("status experiment.toml first").printed().matches("running").count() == 0
     );
     let own = project.pipeline(&format!("status experiment.toml {other}")).printed();
-    assert!(own.contains("second is running") && !own.contains("another run"), "{own}");
+    assert!(own.contains("second is running") && !own.contains("other values"), "{own}");
     let status = project.pipeline("status experiment.toml --json").json();
     assert_eq!(status["others"][0]["stage"], "second", "{status}");
     project.write("second", "");

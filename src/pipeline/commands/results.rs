@@ -44,7 +44,10 @@ pub(crate) fn run(arguments: &ResultsArguments) -> anyhow::Result<ExitCode> {
     if patterns.is_empty() && !results.is_empty() {
         results.retain(|result| !result.record.metrics.is_empty());
         if results.is_empty() {
-            note("no result has metrics; name a stage to see its results without them");
+            let these = if arguments.conditions.is_empty() { "" } else { " with these values" };
+            note(&format!(
+                "no result{these} has metrics; name a stage to see its results without them"
+            ));
         }
     }
     // In the order of the manifest.

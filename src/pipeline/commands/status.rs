@@ -17,8 +17,9 @@ pub(crate) fn run(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
     if arguments.watch {
         return status_watch::watch(&project, &chosen, arguments.all);
     }
-    let plan = project.plan(&project.with_inputs(&chosen));
+    // In this order: what begins meanwhile is what it was a moment ago.
     let activities = Activities::look(&project.cache);
+    let plan = project.plan(&project.with_inputs(&chosen));
     let states = States::look(&project, &chosen, &plan, &activities);
     if arguments.json {
         print_json(&to_json(&project, &states))?;

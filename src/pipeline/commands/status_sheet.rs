@@ -32,7 +32,7 @@ impl Known<'_> {
 /// The states of some stages.
 pub(super) struct States<'a> {
     pub(super) known: Vec<(&'a StageName, Known<'a>)>,
-    /// What another run does for these stages, with other values or inputs.
+    /// What is done for these stages with other values or inputs.
     pub(super) others: Vec<Running>,
 }
 
@@ -127,7 +127,7 @@ impl Sheet {
         lines.extend(folded(are(ShownState::Running), usize::MAX, "", "are running", line));
         lines.extend(others.iter().map(|running| SheetLine {
             name: running.stage.to_string(),
-            text: format!(" in another run, with other values or inputs, {}", running.line()),
+            text: format!(" with other values or inputs {}", running.line()),
             shown: ShownState::Running,
         }));
         Self { rows, lines }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::nearest::{Near, Nearest};
 use super::{Project, print};
-use crate::activity::{Activities, Activity};
+use crate::activity::{Activities, Activity, Failure};
 use crate::cache::Record;
 use crate::cli::WhyArguments;
 use crate::instances::{MOST_NAMES, names_in_words};
@@ -25,13 +25,8 @@ pub(crate) fn run(arguments: &WhyArguments) -> anyhow::Result<ExitCode> {
     let activities = Activities::look(&project.cache);
     let explained = chosen.into_iter().filter_map(|name| {
         let mut explanation = explain(&project, &plan, &mut nearest, &roots, name)?;
-        // What runs is shown by `status`.
-        if let Some(activity @ (Activity::Failed(_) | Activity::Interrupted(_))) =
-            plan.state(name).and_then(|state| activities.of(state))
-        {
-            let line = format!("  it {}\n", activity.line());
-            explanation.text.push_str(&line);
-            explanation.common.push_str(&line);
+        if let Some(activity) = plan.state(name).and_then(|state| activities.of(state)) {
+            explanation.add(&activity);
         }
         Some((name, explanation))
     });
@@ -62,6 +57,20 @@ impl Explanation {
     fn new(head: String, body: String) -> Self {
         let text = format!("{head}\n{body}");
         Self { common: without_points(&text), text }
+    }
+
+    /// Adds what happened to a stage, or what it does now. Instances have in common how that ended: not when it was, how far it came, or
+    /// what is different about them.
+    fn add(&mut self, activity: &Activity) {
+        let (what, end) = match activity {
+            Activity::Running(_) => ("running", ""),
+            Activity::Interrupted(_) => ("interrupted", ""),
+            Activity::Failed(Failure { message, .. }) => {
+                ("failed", message.rsplit_once(" ended with ").map_or("", |(_, end)| end))
+            }
+        };
+        self.common.push_str(&format!("{what} {end}"));
+        self.text.push_str(&format!("  it {}\n", activity.line()));
     }
 }
 

@@ -52,15 +52,12 @@ impl Commit {
     pub(crate) fn of(folder: &Path) -> Option<Self> {
         let commit = git(folder, &["rev-parse", "--verify", "HEAD"])?.trim().to_owned();
         let is_name = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
-        // Of the files that Git does not know, only manifests count: results, notes and caches lie beside them.
-        let asked = [
-            &["status", "--porcelain", "--untracked-files=no", "--", "."][..],
-            &["ls-files", "--others", "--exclude-standard", "--", "*.toml"],
-        ];
-        let dirty = || {
-            let mut answers =
-                asked.iter().map(|arguments| Some(!git(folder, arguments)?.is_empty()));
-            answers.try_fold(false, |dirty, answer| Some(dirty || answer?))
+        // Of the files that Git does not know, only those beside the manifest that may be manifests count, whether it ignores them
+        // or not: results, notes and data lie there, too. Folders are not looked into.
+        let has = |arguments: &[&str]| Some(!git(folder, arguments)?.is_empty());
+        let dirty = || match has(&["status", "--porcelain", "--untracked-files=no", "--", "."])? {
+            true => Some(true),
+            false => has(&["ls-files", "--others", "--", ":(glob)*.toml"]),
         };
         is_name.then(|| Self { commit, dirty: dirty() })
     }

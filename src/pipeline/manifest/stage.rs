@@ -65,17 +65,21 @@ impl Draft<'_> {
         let Some(own) = folder_of(&self.span) else { return Vec::new() };
         let paths = stage.outside_paths();
         let relative = paths.iter().filter(|outside| !outside.path.starts_with('/'));
-        let foreign = relative.filter_map(|outside| {
+        let mut foreign: BTreeMap<&str, (Span, Vec<String>)> = BTreeMap::new();
+        for outside in relative {
             let span = self.places.find(outside.parameter, None);
-            let there = folder_of(&span)?;
-            if there == own || real(there) == real(own) {
-                return None;
+            if folder_of(&span).is_some_and(|there| there != own && real(there) != real(own)) {
+                let (_, paths) = foreign.entry(outside.parameter).or_insert((span, Vec::new()));
+                paths.push(format!("'{}'", outside.path));
             }
+        }
+        let foreign = foreign.into_values().map(|(span, paths)| {
             let title = format!(
-                "the stage '{}' is in another folder than this default, and would look for '{}' there",
-                self.template, outside.path
+                "the stage '{}' is in another folder than this default, and would look for {} there",
+                self.template,
+                paths.join(", ")
             );
-            Some(Mistake::at(span, title).help("write the path in the stage, or an absolute one here"))
+            Mistake::at(span, title).help("write it in the stage, or an absolute path here")
         });
         foreign.collect()
     }

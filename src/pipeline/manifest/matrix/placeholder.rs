@@ -267,7 +267,8 @@ fn text_at<'i>(
 
 /// The parts of a text with `${`.
 fn pieces<'t>(text: &'t str, span: &Span, axes: &Axes<'_, '_>) -> Result<Vec<Piece<'t>>, Mistake> {
-    const PLAIN: &str = "a '${' that is meant as it is, is written '$${'";
+    const PLAIN: &str =
+        "a '${' that is meant as it is, is written '$${' (in 'run', '$${{' and '}}')";
     let mut pieces = Vec::new();
     let mut rest = text;
     while let Some(start) = rest.find("${") {

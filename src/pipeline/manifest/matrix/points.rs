@@ -318,12 +318,18 @@ fn read_values<'t, 'i>(
                 format!("the axis '{name}' is a list of values, but this is {}", found(other));
             let help = match (scalar_text(other), other) {
                 (Some(text), DeValue::String(_)) => {
+                    let is_bare = |item: &str| {
+                        let is_number = item.parse().is_ok_and(f64::is_finite);
+                        (is_number || item == "true" || item == "false")
+                            && DeValue::parse(item).is_ok()
+                    };
                     let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-                    let items = items.map(|item| match DeValue::parse(item) {
-                        Ok(value) if scalar_text(value.get_ref()).is_some() => item.to_owned(),
-                        _ => toml::Value::from(item).to_string(),
+                    let items = items.map(|item| match is_bare(item) {
+                        true => item.to_owned(),
+                        false => format!("{item:?}"),
                     });
-                    format!("write [{}]", items.collect::<Vec<_>>().join(", "))
+                    let items = items.collect::<Vec<_>>().join(", ");
+                    if items.is_empty() { String::new() } else { format!("write [{items}]") }
                 }
                 (Some(text), _) => format!("write [{text}]"),
                 (None, _) => String::new(),

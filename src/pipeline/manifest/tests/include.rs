@@ -72,27 +72,26 @@ fn stages_and_defaults_come_from_the_file_and_paths_are_relative_to_it() {
 #[test]
 fn a_relative_path_is_not_a_default_for_a_stage_in_another_folder() {
     const RAW: &str = "[stages.raw]\nkind = \"command\"\nrun = [\"a\"]\n";
-    let with = |default: &str, stage: &str| {
+    let with = |default: &str| {
         [
             ("main.toml", MAIN.to_owned()),
             ("shared/base.toml", format!("{RAW}[defaults.command]\n{default}\n")),
-            ("shared/words.txt", stage.to_owned()),
         ]
     };
-    let files = with("files = [\"words.txt\"]", "");
+    let files = with("files = [\"words.txt\", \"other.txt\"]");
     assert_snapshot!(shown(&files.each_ref().map(|(name, text)| (*name, text.as_str()))), @r#"
-    error: the stage 'words' is in another folder than this default, and would look for 'words.txt' there
+    error: the stage 'words' is in another folder than this default, and would look for 'words.txt', 'other.txt' there
      --> shared/base.toml:5:9
       |
-    5 | files = ["words.txt"]
-      |         ^^^^^^^^^^^^^
+    5 | files = ["words.txt", "other.txt"]
+      |         ^^^^^^^^^^^^^^^^^^^^^^^^^^
       |
-      = help: write the path in the stage, or an absolute one here
+      = help: write it in the stage, or an absolute path here
 
     error: 1 mistake in main.toml; nothing was run
     "#);
     // Escapes hide it, and it is found.
-    let files = with("files = [\"w\\u006frds.txt\"]", "");
+    let files = with("files = [\"w\\u006frds.txt\"]");
     let found = shown(&files.each_ref().map(|(name, text)| (*name, text.as_str())));
     assert!(found.contains("would look for 'words.txt' there"), "{found}");
     // What is absolute, no path, or has the same text as one.

@@ -601,7 +601,7 @@ fn what_is_wrong_with_a_template() {
     11 | run = ["echo", "${rat}", "${m.los}", "${rate.x}", "${rate", "${m.loss}${rate}"]
        |                ^^^^^^^^
        |
-       = help: a '${' that is meant as it is, is written '$${'
+       = help: a '${' that is meant as it is, is written '$${' (in 'run', '$${{' and '}}')
 
     error: no point of 'm' has the field 'los', did you mean 'loss'?
       --> x.toml:11:26
@@ -624,7 +624,7 @@ fn what_is_wrong_with_a_template() {
        |                                                   ^^^^^^^^
        |
        = help: write ${AXIS} or ${AXIS.FIELD}
-       = help: a '${' that is meant as it is, is written '$${'
+       = help: a '${' that is meant as it is, is written '$${' (in 'run', '$${{' and '}}')
 
     error: there is no 'm.q' at m=ce
       --> x.toml:15:16
