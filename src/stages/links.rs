@@ -62,10 +62,8 @@ pub fn read_if_link(path: &Path) -> std::io::Result<Option<PathBuf>> {
     match path.read_link() {
         Ok(target) => Ok(Some(target)),
         Err(error) => match error.kind() {
-            ErrorKind::InvalidInput
-            | ErrorKind::NotFound
-            | ErrorKind::NotADirectory
-            | ErrorKind::InvalidFilename => Ok(None),
+            // Not a path that is too long: it may be a link, which would then count as none.
+            ErrorKind::InvalidInput | ErrorKind::NotFound | ErrorKind::NotADirectory => Ok(None),
             _ => Err(error),
         },
     }
