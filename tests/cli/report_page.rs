@@ -298,7 +298,7 @@ fn runs_without_an_axis_are_not_in_the_means_of_its_values() {
     project.pipeline("run experiment.toml").success();
     printed(&project, "report experiment.toml -o page.html");
     // Coloured by the axis, as a click on the choice does it.
-    let choose = r##"<script nonce="NONCE">
+    let script = r##"
         const colourBy = [...document.querySelectorAll("#curves label")].find((label) => label.textContent.startsWith("Colour by")).querySelector("select");
         colourBy.value = "size";
         colourBy.dispatchEvent(new Event("change"));
@@ -314,17 +314,8 @@ fn runs_without_an_axis_are_not_in_the_means_of_its_values() {
             const heights = ["size=10 (4)", "size=20 (4)", "size=– (4)"].map((name) => lineOf(name)?.match(/M\S+ (\S+)L/)[1]);
             document.body.append(h("pre", { id: "found" }, JSON.stringify({ means, colours: [...new Set(colours)].sort(), chips, ticks, heights })));
         }, 500);
-    </script></body>"##;
-    let text = project.read("page.html");
-    let (_, nonce) = text.split_once("<script nonce=\"").expect("a nonce");
-    let (nonce, _) = nonce.split_once('"').expect("its end");
-    project.write("page.html", text.replace("</body>", &choose.replace("NONCE", nonce)));
-    let page = fs::canonicalize(project.path("page.html")).expect("a page");
-    let Some((shown, said)) = in_browser(&page, "") else { return };
-    assert!(!said.contains("CONSOLE"), "{said}");
-    let (_, found) = shown.split_once("<pre id=\"found\">").expect("what was found");
-    let (found, _) = found.split_once("</pre>").expect("its end");
-    let found: Value = serde_json::from_str(found).expect("JSON");
+    "##;
+    let Some((found, _)) = found_in_browser(&project, script, "") else { return };
     assert_eq!(found["means"], serde_json::json!(["size=10 (4)", "size=20 (4)", "size=– (4)"]));
     assert_eq!(found["colours"], serde_json::json!(["c0", "c1", "c2"]));
     assert_eq!(
@@ -365,7 +356,7 @@ fn runs_without_an_axis_can_be_chosen_and_many_inputs_are_folded() {
     project.pipeline("run experiment.toml").success();
     project.edit("0.5 }", "0.25 }");
     printed(&project, "report experiment.toml -o page.html");
-    let choose = r##"<script nonce="NONCE">
+    let script = r##"
         const controls = () => [...document.querySelectorAll("#evaluation label")];
         const of = (axis) => controls().find((label) => label.firstChild.textContent === axis).querySelector("select");
         const steps = [];
@@ -382,17 +373,8 @@ fn runs_without_an_axis_can_be_chosen_and_many_inputs_are_folded() {
         choose("size", "10");
         const options = controls().map((label) => [label.firstChild.textContent, ...[...label.querySelectorAll("option")].map((option) => option.textContent)].join(" "));
         document.body.append(h("pre", { id: "found" }, JSON.stringify({ steps, options })));
-    </script></body>"##;
-    let text = project.read("page.html");
-    let (_, nonce) = text.split_once("<script nonce=\"").expect("a nonce");
-    let (nonce, _) = nonce.split_once('"').expect("its end");
-    project.write("page.html", text.replace("</body>", &choose.replace("NONCE", nonce)));
-    let page = fs::canonicalize(project.path("page.html")).expect("a page");
-    let Some((shown, said)) = in_browser(&page, "#stage=table") else { return };
-    assert!(!said.contains("CONSOLE"), "{said}");
-    let (_, found) = shown.split_once("<pre id=\"found\">").expect("what was found");
-    let (found, _) = found.split_once("</pre>").expect("its end");
-    let found: Value = serde_json::from_str(found).expect("JSON");
+    "##;
+    let Some((found, shown)) = found_in_browser(&project, script, "#stage=table") else { return };
     assert_eq!(
         found["steps"],
         serde_json::json!([
@@ -412,6 +394,7 @@ fn runs_without_an_axis_can_be_chosen_and_many_inputs_are_folded() {
     let (_, head) = shown.split_once("<header").expect("the head");
     let (head, _) = head.split_once("</header>").expect("its end");
     assert!(head.contains("○ 12 to run"), "{head}");
+    let page = fs::canonicalize(project.path("page.html")).expect("a page");
     let (shown, _) =
         in_browser(&page, "#stage=evaluate@init=scratch,rate=0.25").expect("a browser");
     let one = aside(&shown);
@@ -507,6 +490,21 @@ fn the_graph_is_a_picture_or_a_page() {
     let data = data(&page);
     assert_eq!(data["only-graph"], true);
     assert!(stage(&data, "train@rate=0.2,seed=1")["curves"].is_null());
+}
+
+/// What a script that is added to `page.html` leaves in an element `found`, and the page then. `None` without a browser.
+fn found_in_browser(project: &Sandbox, script: &str, fragment: &str) -> Option<(Value, String)> {
+    let text = project.read("page.html");
+    let (_, nonce) = text.split_once("<script nonce=\"").expect("a nonce");
+    let (nonce, _) = nonce.split_once('"').expect("its end");
+    let script = format!("<script nonce=\"{nonce}\">{script}</script></body>");
+    project.write("page.html", text.replace("</body>", &script));
+    let page = fs::canonicalize(project.path("page.html")).expect("a page");
+    let (shown, said) = in_browser(&page, fragment)?;
+    assert!(!said.contains("CONSOLE"), "{said}");
+    let (_, found) = shown.split_once("<pre id=\"found\">").expect("what was found");
+    let (found, _) = found.split_once("</pre>").expect("its end");
+    Some((serde_json::from_str(found).expect("JSON"), shown))
 }
 
 /// The page after its scripts have run, and what the browser said. `None` without a browser.

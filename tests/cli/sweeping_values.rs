@@ -94,6 +94,9 @@ fn only_some_values_run_and_no_stage_that_needs_others() {
 
     table: 4 would run, 4 are fresh
     "#);
+    let text = project.read("experiment.toml");
+    project.write("experiment.toml", format!("{text}\n[[matrix.exclude]]\nrate = 0.1\nseed = 2\n"));
+    assert_snapshot!(refused("score@rate=0.1,seed=2"), @r#"error: experiment.toml has no stage 'score@rate=0.1,seed=2': no point has these values together; there is, for example, score@rate=0.1,seed=1"#);
 }
 
 #[test]

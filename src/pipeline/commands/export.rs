@@ -17,7 +17,7 @@ use crate::plan::PlanState;
 use crate::visible;
 
 /// The most links that a note names.
-const MOST_NAMES: usize = 5;
+const MOST_LINKS: usize = 5;
 
 pub(crate) fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     let ExportFormat::RoCrate = arguments.format;
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
         let names = left_out.iter().map(|path| visible::line(&path.to_string_lossy()).into_owned());
         note(&format!(
             "left out, because they lead out of their artifact: {}",
-            in_short(names, MOST_NAMES)
+            in_short(names, MOST_LINKS)
         ));
     }
     let copied = described.results.iter().filter(|result| result.files.is_some()).count();

@@ -307,9 +307,9 @@ impl Project {
             if let Some(unknown) = self.unknown_axis(point.split(','), counts) {
                 bail!(unknown);
             }
-            return Err(anyhow!(
-                "{manifest} has no stage '{pattern}'; there is, for example, {first}"
-            ));
+            // Each of the values exists, as far as the pattern writes them out.
+            let why = if point.contains('*') { "" } else { ": no point has these values together" };
+            bail!("{manifest} has no stage '{pattern}'{why}; there is, for example, {first}");
         }
         let mut templates: Vec<&str> = Vec::new();
         let mut seen = HashSet::new();

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::activity::Activities;
 use crate::cache::Cache;
+use crate::instances::MOST_NAMES;
 use crate::manifest::Manifest;
 use crate::plan::Plan;
 use crate::state_words::ShownState;
@@ -70,6 +71,8 @@ pub(crate) struct Report {
     runs: Vec<RunLine>,
     /// How states are shown, in the order in which stages are counted.
     states: Vec<StateWords>,
+    /// The most instances of a stage that are named.
+    most_names: usize,
     templates: Vec<Template>,
     stages: Vec<Entry>,
 }
@@ -164,6 +167,7 @@ impl Report {
                     counted: state.counted(),
                 })
                 .into(),
+            most_names: MOST_NAMES,
             templates,
             stages,
         }

@@ -1,8 +1,5 @@
 // The chosen stage, and the page as a whole.
 
-/** The most instances of a stage that are named. */
-const MOST_NAMES = 3;
-
 /** What is known of a stage, or of all instances of one. */
 function showStage(name) {
   const place = document.getElementById("stage");
@@ -49,7 +46,7 @@ function reads(inputs) {
   return [...groups.values()].map((group) => {
     const { port, from } = group[0];
     const before = port === from ? "" : `${port}: `;
-    if (group.length <= MOST_NAMES) return h("div", {}, before, group.map((input, index) => [index > 0 ? ", " : "", link(input.from)]));
+    if (group.length <= DATA["most-names"]) return h("div", {}, before, group.map((input, index) => [index > 0 ? ", " : "", link(input.from)]));
     return h("details", {}, h("summary", {}, `${before}${group.length} of ${templateOf(group[0])}`), group.map((input) => h("div", {}, link(input.from))));
   });
 }
