@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Component, Path};
 
+use pipeline_stages::kinds::Command;
 use pipeline_stages::{KindConfig, PrepareStage};
 
 use crate::diagnostic::{Mistake, Warnings};
@@ -21,10 +22,12 @@ pub(crate) fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings 
         let points = manifest.stages.iter().flat_map(|stage| stage.name.point());
         let axes: BTreeSet<&str> = points.map(|(axis, _)| axis).collect();
         let mut seen = HashSet::new();
-        // The instances of a stage have one text.
-        let stages = selected.iter().filter(|name| seen.insert(name.template()));
-        let stages = stages.filter_map(|name| manifest.stage(name));
-        list.extend(stages.flat_map(|stage| axes_in_shell(stage, &axes)));
+        // The instances of a stage have one text, or several where points bring them by `with`.
+        let stages = selected.iter().filter_map(|name| manifest.stage(name)).filter(|stage| {
+            let shell = command_of(stage).and_then(|command| command.shell.as_deref());
+            shell.is_some_and(|shell| seen.insert((stage.name.template(), shell)))
+        });
+        list.extend(stages.flat_map(|stage| axes_in_shell(manifest, stage, &axes)));
     }
     if !manifest.allowed.contains(&Lint::UnusedAxis) {
         list.extend(manifest.unused_axes.iter().map(|(name, span)| {
@@ -40,11 +43,16 @@ pub(crate) fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings 
     Warnings::new(manifest.sources.clone(), list)
 }
 
+fn command_of(declaration: &Stage) -> Option<&Command> {
+    match &declaration.stage {
+        KindConfig::Prepare(PrepareStage::Command(command)) => Some(command),
+        _ => None,
+    }
+}
+
 /// The files in the manifest's folder that a command names in `run`, and not in `files`.
 fn undeclared_files(declaration: &Stage, folder: &Path) -> Vec<Mistake> {
-    let KindConfig::Prepare(PrepareStage::Command(command)) = &declaration.stage else {
-        return Vec::new();
-    };
+    let Some(command) = command_of(declaration) else { return Vec::new() };
     let is_declared = |path: &Path| {
         command.files.iter().any(|file| plain(path).starts_with(plain(Path::new(file))))
     };
@@ -61,60 +69,111 @@ fn undeclared_files(declaration: &Stage, folder: &Path) -> Vec<Mistake> {
         .collect()
 }
 
-/// The axes that a command names in `shell` as if they were put in there.
-fn axes_in_shell(declaration: &Stage, axes: &BTreeSet<&str>) -> Vec<Mistake> {
-    let KindConfig::Prepare(PrepareStage::Command(command)) = &declaration.stage else {
-        return Vec::new();
-    };
+/// The axes that a command names in `shell` as if they were put in there, and their fields.
+fn axes_in_shell(manifest: &Manifest, declaration: &Stage, axes: &BTreeSet<&str>) -> Vec<Mistake> {
+    let Some(command) = command_of(declaration) else { return Vec::new() };
     let Some(shell) = &command.shell else { return Vec::new() };
-    let is_set = |axis: &str| {
-        let is_passed = command.environment.contains_key(axis)
-            || command.pass_environment.iter().any(|name| name == axis);
-        is_variable(axis) && (is_passed || is_set_in(shell, axis))
+    let is_set = |variable: &str| {
+        command.environment.contains_key(variable)
+            || command.pass_environment.iter().any(|name| name == variable)
+            || is_set_in(shell, variable)
     };
-    let named = axes.iter().filter(|axis| shell.contains(&format!("${{{axis}}}")) && !is_set(axis));
-    named
-        .map(|axis| {
-            let title = format!(
-                "in a shell, '${{{axis}}}' is a variable of the shell, not the axis '{axis}' of the matrix"
-            );
-            let variable = if is_variable(axis) { (*axis).to_owned() } else { variable_of(axis) };
-            Mistake::at(declaration.places.find("shell", None), title)
-                .help(format!(
-                    "hand it over: environment = {{ {variable} = \"${{{axis}}}\" }}, and write ${{{variable}}} in the shell"
-                ))
-                .help(silence(Lint::AxisInShell))
-        })
-        .collect()
+    let names = shell.split("${").skip(1).filter_map(|rest| Some(rest.split_once('}')?.0));
+    let names: BTreeSet<&str> = names.collect();
+    let mistakes = names.into_iter().filter_map(|name| {
+        let axis = name.split_once('.').map_or(name, |(axis, _)| axis);
+        let (variable, rest) =
+            name.split_at(name.find(|letter| !is_in_name(letter)).unwrap_or(name.len()));
+        let what = match rest.strip_prefix('-') {
+            _ if !axes.contains(axis) => return None,
+            // A dot: the shell cannot read this, whatever is set.
+            None if !rest.is_empty() => "is an error".to_owned(),
+            _ if !is_variable(variable) => "is an argument of the shell, or an error".to_owned(),
+            _ if is_set(variable) => return None,
+            None => "is a variable of the shell".to_owned(),
+            Some(text) => format!("is the variable '{variable}', or else the text '{text}'"),
+        };
+        let title =
+            format!("in a shell, '${{{name}}}' {what}, not the axis '{axis}' of the matrix");
+        let handed = |variable: &str| {
+            format!("hand it over: environment = {{ {variable} = \"${{{name}}}\" }}")
+        };
+        let mut known = command.environment.keys().filter(|known| is_variable(known));
+        let help = match known.find(|known| has_value(manifest, declaration, known, name)) {
+            Some(known) => format!("write ${{{known}}}, which has this value"),
+            None if is_variable(name) => handed(name),
+            None => {
+                let variable = variable_of(name);
+                format!("{}, and write ${{{variable}}} in the shell", handed(&variable))
+            }
+        };
+        let mistake = Mistake::at(declaration.places.find("shell", None), title);
+        Some(mistake.help(help).help(silence(Lint::AxisInShell)))
+    });
+    mistakes.collect()
 }
 
-/// The name of an environment variable for an axis: `LEARNING_RATE`.
+/// Whether a variable in the `environment` of a stage has the value of an axis, in all its instances.
+fn has_value(manifest: &Manifest, declaration: &Stage, variable: &str, axis: &str) -> bool {
+    let template = declaration.name.template();
+    let mut instances = manifest.stages.iter().filter(|stage| stage.name.template() == template);
+    instances.all(|stage| {
+        let value = command_of(stage).and_then(|command| command.environment.get(variable));
+        value.is_some_and(|value| stage.name.point().any(|point| point == (axis, value)))
+    })
+}
+
+/// Variables that have a meaning for programs or the shell.
+const TAKEN: [&str; 21] = [
+    "COLUMNS", "DISPLAY", "EDITOR", "HOME", "HOSTNAME", "IFS", "LANG", "LINES", "LOGNAME", "MAIL",
+    "PAGER", "PATH", "PWD", "RANDOM", "SECONDS", "SHELL", "TERM", "TMPDIR", "TZ", "UID", "USER",
+];
+
+/// The name of an environment variable for an axis: `LEARNING_RATE`. `AXIS_PATH` where the shorter one has another meaning, or is not
+/// the name of a variable.
 fn variable_of(axis: &str) -> String {
-    axis.to_uppercase().replace(['-', '.', '+'], "_")
+    let name = axis.to_uppercase().replace(|letter| !is_in_name(letter), "_");
+    match is_variable(&name) && !TAKEN.contains(&name.as_str()) {
+        true => name,
+        false => format!("AXIS_{name}"),
+    }
 }
 
 /// Whether a shell can have a variable of this name.
 fn is_variable(name: &str) -> bool {
-    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    name.chars().all(is_in_name)
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && !name.is_empty()
 }
 
-/// Whether a text for a shell seems to give a variable a value itself: `NAME=`, but not with its own value, `for NAME`, `read NAME`,
-/// `${NAME:=...}`, `-v NAME`. A guess: no warning is better than a wrong one.
+/// Whether a letter can be in the name of a variable.
+fn is_in_name(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || letter == '_'
+}
+
+/// Whether a text for a shell seems to give a variable a value itself: `NAME=`, but not with its own value, `for NAME`, `select NAME`,
+/// `-v NAME`, `${NAME:=...}`, or NAME anywhere beside a command that reads into variables. A guess: no warning is better than a wrong
+/// one.
 fn is_set_in(shell: &str, variable: &str) -> bool {
-    let own = format!("${{{variable}}}");
-    let words = || shell.split(|letter: char| letter.is_whitespace() || ";&|()`".contains(letter));
-    let assigns = words().any(|word| {
+    let between = |letter: char| letter.is_whitespace() || ";&|()`".contains(letter);
+    let words: Vec<&str> =
+        shell.split(between).map(|word| word.trim_matches(['"', '\''])).collect();
+    let names_itself = |value: &str| {
+        let plain = format!("${variable}");
+        let mut parts = value.split(plain.as_str()).skip(1);
+        value.contains(&format!("${{{variable}}}"))
+            || parts.any(|rest| !rest.starts_with(is_in_name))
+    };
+    let assigns = words.iter().any(|word| {
         let value = word.strip_prefix(variable).and_then(|rest| rest.strip_prefix('='));
-        value.is_some_and(|value| !value.contains(&own))
+        value.is_some_and(|value| !names_itself(value))
     });
-    let follows =
-        |before: &str| words().zip(words().skip(1)).any(|pair| pair == (before, variable));
-    let is_read = words().any(|word| word == "read") && words().any(|word| word == variable);
-    assigns
-        || is_read
-        || follows("for")
-        || follows("-v")
-        || shell.contains(&format!("${{{variable}:"))
+    let follows = ["for", "select", "-v"]
+        .iter()
+        .any(|before| words.windows(2).any(|pair| pair == [*before, variable]));
+    let reads = ["read", "mapfile", "readarray", "getopts"].iter().any(|word| words.contains(word));
+    let is_default = [":=", "="].iter().any(|sign| shell.contains(&format!("${{{variable}{sign}")));
+    assigns || follows || is_default || (reads && words.contains(&variable))
 }
 
 fn silence(lint: Lint) -> String {
@@ -169,19 +228,90 @@ mod tests {
             ("shell = 'case $X in a) seed=3;; esac; echo ${seed}'", 0),
             ("shell = ': ${seed:=3}; echo ${seed}'", 0),
             ("shell = 'echo ${learning-rate}'\nenvironment = { learning-rate = '1' }", 1),
+            ("shell = 'learning=1; echo ${learning-rate}'", 0),
+            ("shell = 'echo ${seed:-3} ${seed}'", 1),
+            ("shell = 'echo ${seed:?} ${seed}'", 1),
+            ("shell = 'echo ${seed=3} ${seed}'", 0),
+            ("shell = 'seed=$seed python train.py ${seed}'", 1),
+            ("shell = 'seed=$seed_file; echo ${seed}'", 0),
+            ("shell = 'seed=${seed:-3}; echo ${seed}'", 0),
+            ("shell = 'export \"seed=3\"; echo ${seed}'", 0),
+            ("shell = 'select seed in 1 2; do echo ${seed}; done'", 0),
+            ("shell = 'mapfile -t \"seed\" < file; echo ${seed}'", 0),
+            ("shell = 'while getopts s seed; do echo ${seed}; done'", 0),
+            ("shell = 'echo ${m.rate}'\nenvironment = { m = '1' }", 1),
+            ("shell = 'echo ${n.rate} ${m%.*} ${m.rate'", 0),
+            ("shell = 'echo ${2nd}'", 1),
+            ("with = ['texts']", 1),
             ("shell = 'for seed in 1 2; do echo ${seed}; done'", 0),
             ("shell = 'echo ${seed}'\nenvironment = { seed = '${seed}' }", 0),
             ("shell = 'echo ${seed}'\n[lint]\nallow = ['axis-in-shell']", 0),
         ] {
-            let text = format!(
-                "[experiment]\nname = 'x'\n[matrix]\nseed = [1, 2]\nlearning-rate = [1, 2]\n[stages.b]\nkind = 'command'\nshell = 'true'\nenvironment = {{ SEED = '${{seed}}', RATE = '${{learning-rate}}' }}\n[stages.a]\nkind = 'command'\n{stage}\n"
-            );
-            let (manifest, graph) =
-                crate::manifest::parse(Path::new("x.toml"), &text, &[]).expect("a manifest");
-            let selected: Vec<_> = graph.order().cloned().collect();
-            let shown = warnings(&manifest, &selected).render(Colour::Never);
-            assert_eq!(shown.matches("is a variable of the shell").count(), expected, "{shown}");
+            let shown = of_matrix(stage);
+            assert_eq!(shown.matches("not the axis").count(), expected, "{stage}\n{shown}");
         }
+    }
+
+    #[test]
+    fn what_a_shell_takes_an_axis_for() {
+        for (stage, title, help) in [
+            (
+                "shell = 'echo ${seed}'",
+                "'${seed}' is a variable of the shell, not the axis 'seed' of the matrix",
+                "hand it over: environment = { seed = \"${seed}\" }\n",
+            ),
+            (
+                "shell = 'echo ${seed}'\nenvironment = { X = '1', NUMBER = '${seed}' }",
+                "'${seed}' is a variable of the shell, not",
+                "write ${NUMBER}, which has this value\n",
+            ),
+            (
+                "shell = 'echo ${learning-rate}'",
+                "'${learning-rate}' is the variable 'learning', or else the text 'rate', not",
+                "environment = { LEARNING_RATE = \"${learning-rate}\" }, and write ${LEARNING_RATE} in the shell\n",
+            ),
+            (
+                "shell = 'echo ${learning-rate}'\nenvironment = { learning-rate = '${learning-rate}' }",
+                "'${learning-rate}' is the variable",
+                "and write ${LEARNING_RATE} in the shell\n",
+            ),
+            (
+                "shell = 'echo ${m.rate}'",
+                "'${m.rate}' is an error, not the axis 'm' of the matrix",
+                "environment = { M_RATE = \"${m.rate}\" }, and write ${M_RATE} in the shell\n",
+            ),
+            (
+                "shell = 'echo ${2nd}'",
+                "'${2nd}' is an argument of the shell, or an error, not the axis '2nd' of the matrix",
+                "environment = { AXIS_2ND = \"${2nd}\" }, and write ${AXIS_2ND} in the shell\n",
+            ),
+        ] {
+            let shown = of_matrix(stage);
+            assert!(shown.contains(title) && shown.contains(help), "{shown}");
+        }
+    }
+
+    #[test]
+    fn an_unused_axis_does_not_become_a_variable_with_a_meaning() {
+        for (axis, variable) in [
+            ("learning-rate", "LEARNING_RATE"),
+            ("path", "AXIS_PATH"),
+            ("tmpdir", "AXIS_TMPDIR"),
+            ("3d", "AXIS_3D"),
+        ] {
+            assert_eq!(variable_of(axis), variable);
+        }
+    }
+
+    /// The warnings of a manifest with a matrix and this stage.
+    fn of_matrix(stage: &str) -> String {
+        let text = format!(
+            "[experiment]\nname = 'x'\n[matrix]\nseed = [1, 2]\nlearning-rate = [1, 2]\n2nd = [1, 2]\nm = {{ a = {{ rate = 1 }} }}\ntexts = {{ a = {{ shell = 'true' }}, b = {{ shell = 'echo ${{seed}}' }} }}\n[stages.b]\nkind = 'command'\nshell = 'true'\nenvironment = {{ SEED = '${{seed}}', RATE = '${{learning-rate}}', A = '${{2nd}}', B = '${{m.rate}}', C = '${{texts.shell}}' }}\n[stages.a]\nkind = 'command'\n{stage}\n"
+        );
+        let (manifest, graph) = crate::manifest::parse(Path::new("x.toml"), &text, &[])
+            .unwrap_or_else(|mistakes| panic!("{}", mistakes.render(Colour::Never)));
+        let selected: Vec<_> = graph.order().cloned().collect();
+        warnings(&manifest, &selected).render(Colour::Never)
     }
 
     #[test]

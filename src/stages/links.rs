@@ -6,6 +6,8 @@ use std::path::{Component, Path, PathBuf};
 
 /// The number of links that Linux follows before it reports a loop.
 const MOST_HOPS: usize = 40;
+/// The longest name of a file, in bytes.
+const LONGEST_NAME: usize = 255;
 
 /// The last link on the way to a folder that was found to contain itself; where there is none (a folder that is mounted in itself), the
 /// folder.
@@ -62,8 +64,13 @@ pub fn read_if_link(path: &Path) -> std::io::Result<Option<PathBuf>> {
     match path.read_link() {
         Ok(target) => Ok(Some(target)),
         Err(error) => match error.kind() {
-            // Not a path that is too long: it may be a link, which would then count as none.
             ErrorKind::InvalidInput | ErrorKind::NotFound | ErrorKind::NotADirectory => Ok(None),
+            // No file can have such a name. A path that is too long as a whole may lead to a link.
+            ErrorKind::InvalidFilename
+                if path.iter().any(|name| name.as_encoded_bytes().len() > LONGEST_NAME) =>
+            {
+                Ok(None)
+            }
             _ => Err(error),
         },
     }
@@ -151,8 +158,10 @@ mod tests {
         symlink("missing/..", path("link")).expect("a link");
         let read = |name: &str| read_if_link(&path(name)).ok();
         assert_eq!(read("link"), Some(Some("missing/..".into())));
-        for name in ["", "file", "missing", "file/below"] {
+        let long = "x".repeat(LONGEST_NAME + 1);
+        for name in ["", "file", "missing", "file/below", &long, &format!("{long}/below")] {
             assert_eq!(read(name), Some(None), "{name}");
         }
+        assert_eq!(read(&"x/".repeat(3000)), None, "too long as a whole");
     }
 }

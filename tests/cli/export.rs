@@ -111,7 +111,8 @@ fn links_that_lead_out_are_left_out() {
     let project = Sandbox::new(
         "[experiment]\nname = \"links\"\n[stages.text]\nkind = \"command\"\nshell = '''\ncd $PIPELINE_OUTPUT; mkdir d; echo x > d/file\n\
          ln -s d/file inside; ln -s ../inside d/up; ln -s missing dangling; ln -s /etc/passwd absolute; ln -s ../../x d/above\n\
-         mkdir -p p/q; ln -s ../../ p/q/top; ln -s p/q/top/../../../secret.txt through; ln -s p/q/top/d/file around\n'''\n",
+         mkdir -p p/q; ln -s ../../ p/q/top; ln -s p/q/top/../../../secret.txt through; ln -s p/q/top/d/file around\n\
+         ln -s \"$(printf %0256d 0)\" long\n'''\n",
     );
     project.pipeline("run experiment.toml").success();
     let ended = project.pipeline("export experiment.toml out --all");
@@ -125,7 +126,7 @@ fn links_that_lead_out_are_left_out() {
     assert_eq!(ended.stdout, "out: 1 stage, with its artifact\n");
     assert_eq!(
         names(&project.path("out/artifacts/text")),
-        ["around", "d", "dangling", "inside", "p"]
+        ["around", "d", "dangling", "inside", "long", "p"]
     );
     assert_eq!(names(&project.path("out/artifacts/text/d")), ["file", "up"]);
     assert_eq!(project.read("out/artifacts/text/d/up"), "x\n");

@@ -1,6 +1,7 @@
 //! What is recorded of runs, and what is shown of it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use insta::assert_snapshot;
@@ -172,7 +173,7 @@ fn a_killed_run_leaves_what_it_had_started() {
 
 #[test]
 fn the_commit_of_the_manifest() {
-    let project = project();
+    let project = Sandbox::new("").set("GIT_LITERAL_PATHSPECS", "1");
     let git = |arguments: &[&str]| {
         let mut command = Command::new("git");
         project.dress(command.args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(arguments));
@@ -183,16 +184,52 @@ fn the_commit_of_the_manifest() {
     if !git(&["init"]) {
         return;
     }
-    assert!(git(&["add", "-A"]) && git(&["commit", "-m", "first"]));
-    project.pipeline("run experiment.toml").success();
-    let shown = || {
+    let commit = || assert!(git(&["add", "-A"]) && git(&["commit", "-m", "some"]));
+    let run = |number: u32| {
+        let set = format!("--set stages.number.environment.NUMBER=\"{number}\"");
+        project.command(&format!("run deep/experiment.toml {set}"))
+    };
+    let recorded = || {
         let runs = project.pipeline("history --json").json();
         (runs[0]["git"]["commit"].as_str().map(str::len), runs[0]["git"]["dirty"].clone())
     };
-    assert_eq!(shown(), (Some(40), false.into()));
-    project.edit("NUMBER = \"2\"", "NUMBER = \"4\"");
-    project.pipeline("run experiment.toml").success();
-    assert_eq!(shown(), (Some(40), true.into()));
+    let is_dirty = |number| {
+        project.start_command(run(number)).wait().success();
+        let (commit, dirty) = recorded();
+        assert_eq!(commit, Some(40));
+        dirty.as_bool().expect("it is known")
+    };
+    project.write(".gitignore", "ignored.toml\n");
+    commit();
+    project.write("common.toml", COMMON);
+    project.write("deep/experiment.toml", NUMBERS.replace("common", "../common"));
+    assert!(is_dirty(2), "it was never committed");
+    commit();
+    for other in ["deep/Cargo.toml", "deep/ignored.toml"] {
+        project.write(other, "");
+    }
+    assert!(!is_dirty(4), "the others are not of the experiment");
+    project.write("common.toml", COMMON.replace("ann", "bob"));
+    assert!(is_dirty(6), "what it includes changed");
+    commit();
+    assert!(!is_dirty(8));
+    assert!(git(&["rm", "--cached", "common.toml"]) && git(&["commit", "-m", "without it"]));
+    assert!(is_dirty(10), "what it includes is not committed any more");
+    commit();
+    project.write("deep/Cargo.toml", "changed");
+    assert!(is_dirty(12), "another file of the folder changed");
+    // The commit is known where the rest takes long.
+    project.write(
+        "bin/git",
+        "#!/bin/sh\ncase $* in *status*) sleep 3;; esac\nPATH=${PATH#*:} exec git \"$@\"\n",
+    );
+    let script = project.path("bin/git");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("ours");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut slow = run(14);
+    slow.env("PATH", format!("{}:{path}", project.path("bin").display()));
+    project.start_command(slow).wait().success();
+    assert_eq!(recorded(), (Some(40), serde_json::Value::Null));
 }
 
 #[test]

@@ -137,6 +137,35 @@ fn why_says_which_stages_failed() {
     let why = project.pipeline("why experiment.toml").printed();
     assert_eq!(why.matches("failed").count(), 1, "{why}");
     assert!(why.contains("exit status 4\nthe same is true for a@seed=3\n"), "{why}");
+    // Others failed in other ways.
+    project.edit("seed = [1, 2, 3]", "seed = [1, 3, 4, 5]");
+    project.edit("environment", "output = \"metrics\"\nenvironment");
+    let ways = "case $SEED in 1) exit 4;; 5) ;; *) kill -9 $$;; esac";
+    project.edit("test \"$SEED\" = 2 || exit 4", ways);
+    assert_eq!(project.pipeline("run experiment.toml --keep-going").code(), Some(1));
+    let why = project.pipeline("why experiment.toml").printed();
+    assert_eq!(why.matches("failed").count(), 3, "{why}");
+    assert!(why.contains("(SIGKILL: out of memory?)\nthe same is true for a@seed=4\n"), "{why}");
+}
+
+#[test]
+fn why_says_what_runs_before_why() {
+    let project = Sandbox::new(TWO);
+    let run = begun(&project, "run experiment.toml");
+    let why = project.pipeline("why experiment.toml first").printed();
+    assert!(why.starts_with("first is running; started just now (process "), "{why}");
+    assert!(why.ends_with(")\nit runs because:\n  no earlier run\n"), "{why}");
+    project.write("first", "");
+    project.write("second", "");
+    assert!(run.wait().status.success());
+    std::fs::remove_file(project.path("first")).expect("it is there");
+    let run = begun(&project, "run experiment.toml --force first");
+    let why = project.pipeline("why experiment.toml first").printed();
+    assert!(why.starts_with("first is running; started just now (process "), "{why}");
+    assert!(why.contains(")\nits last result is artifact "), "{why}");
+    assert!(why.ends_with("\nit ran then because:\n  no earlier run\n"), "{why}");
+    project.write("first", "");
+    assert!(run.wait().status.success());
 }
 
 #[test]

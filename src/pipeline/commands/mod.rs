@@ -326,7 +326,7 @@ impl Project {
             tracking: &self.manifest.tracking,
             experiment: &self.manifest.experiment.name,
             manifest: self.manifest.path.display().to_string(),
-            folder: self.manifest.folder.clone(),
+            files: self.manifest.files.clone(),
             cache: &self.cache,
             resend: arguments.command("track --resend", &[]),
         }

@@ -24,9 +24,11 @@ pub(crate) fn run(arguments: &WhyArguments) -> anyhow::Result<ExitCode> {
     let roots = roots(&plan);
     let activities = Activities::look(&project.cache);
     let explained = chosen.into_iter().filter_map(|name| {
-        let mut explanation = explain(&project, &plan, &mut nearest, &roots, name)?;
-        if let Some(activity) = plan.state(name).and_then(|state| activities.of(state)) {
-            explanation.add(&activity);
+        let activity = plan.state(name).and_then(|state| activities.of(state));
+        let is_running = matches!(activity, Some(Activity::Running(_)));
+        let mut explanation = explain(&project, &plan, &mut nearest, &roots, name, is_running)?;
+        if let Some(activity) = activity {
+            explanation.add(name, &activity);
         }
         Some((name, explanation))
     });
@@ -61,16 +63,20 @@ impl Explanation {
 
     /// Adds what happened to a stage, or what it does now. Instances have in common how that ended: not when it was, how far it came, or
     /// what is different about them.
-    fn add(&mut self, activity: &Activity) {
-        let (what, end) = match activity {
-            Activity::Running(_) => ("running", ""),
-            Activity::Interrupted(_) => ("interrupted", ""),
+    fn add(&mut self, name: &StageName, activity: &Activity) {
+        let line = activity.line();
+        match activity {
+            Activity::Running(_) => self.text.insert_str(0, &format!("{name} {line}\n")),
+            _ => self.text.push_str(&format!("  it {line}\n")),
+        }
+        self.common.push_str(match activity {
+            Activity::Running(_) => "running",
+            Activity::Interrupted(_) => "interrupted",
+            // After the command, which may have values of the instance.
             Activity::Failed(Failure { message, .. }) => {
-                ("failed", message.rsplit_once(" ended with ").map_or("", |(_, end)| end))
+                message.rsplit_once("' ").map_or(message, |(_, end)| end)
             }
-        };
-        self.common.push_str(&format!("{what} {end}"));
-        self.text.push_str(&format!("  it {}\n", activity.line()));
+        });
     }
 }
 
@@ -111,25 +117,28 @@ fn explain(
     nearest: &mut Nearest<'_>,
     roots: &Roots<'_>,
     name: &StageName,
+    is_running: bool,
 ) -> Option<Explanation> {
     let state = plan.state(name)?;
     Some(match state {
         PlanState::Fresh(record) => {
             let digest = record.output.digest.short();
             let made = crate::format::ago(record.finished);
+            let head = match is_running {
+                true => "its last result is".to_owned(),
+                false => format!("{name} is fresh:"),
+            };
             let body = format!("it ran then because:\n{}", reason_lines(project, &record.reason));
             // Each has another artifact, made at another time.
             let common = without_points(&body);
-            Explanation {
-                text: format!("{name} is fresh: artifact {digest}, made {made}\n{body}"),
-                common,
-            }
+            Explanation { text: format!("{head} artifact {digest}, made {made}\n{body}"), common }
         }
         PlanState::Dirty { reason, key, parts } => {
-            let mut explanation = Explanation::new(
-                format!("{name} will run because:"),
-                reason_lines(project, reason),
-            );
+            let head = match is_running {
+                true => "it runs because:".to_owned(),
+                false => format!("{name} will run because:"),
+            };
+            let mut explanation = Explanation::new(head, reason_lines(project, reason));
             // Its own last result is what the reason compares with already.
             let near = match reason {
                 Reason::NeverRan | Reason::Changed { .. } => nearest.of(name, key, parts),

@@ -1,9 +1,11 @@
 //! What Git knows of a folder, asked in a thread of its own: in a large work tree that takes long.
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -16,66 +18,137 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const INTERVAL: Duration = Duration::from_millis(5);
 /// The most of an answer that is read.
 const MOST_BYTES: u64 = 4096;
+/// Variables with which Git would read another repository, or would not take names of files literally.
+const ENVIRONMENT: [&str; 8] = [
+    "GIT_DIR",
+    "GIT_COMMON_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_NOGLOB_PATHSPECS",
+    "GIT_ICASE_PATHSPECS",
+];
 
 /// The commit of a work tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Commit {
     pub(crate) commit: String,
-    /// Whether a file of the folder is not as it was committed, or a manifest in it never was. `None` if Git took too long to say.
+    /// Whether a tracked file in the folder of the manifest is not as it was committed, or the manifest or a file that it includes is
+    /// not, tracked or not. `None` if Git took too long.
     pub(crate) dirty: Option<bool>,
 }
 
-/// An answer that may come.
-pub(super) struct Question(Receiver<Option<Commit>>);
+/// An answer that may come: first without what takes long.
+pub(super) struct Question {
+    answers: Receiver<Commit>,
+    newest: Option<Commit>,
+}
 
 impl Question {
-    /// Asks for the commit of a folder.
-    pub(super) fn ask(folder: PathBuf) -> Self {
-        let (answer, question) = channel();
-        std::thread::spawn(move || answer.send(Commit::of(&folder)));
-        Self(question)
+    /// Asks for the commit of a manifest. `files` are the manifest and those that it includes.
+    pub(super) fn ask(files: Vec<PathBuf>) -> Self {
+        let (answer, answers) = channel();
+        std::thread::spawn(move || {
+            let commit = Commit::without_dirty(&files)?;
+            answer.send(commit.clone()).ok()?;
+            answer.send(Commit { dirty: is_dirty(&files), ..commit }).ok()
+        });
+        Self { answers, newest: None }
     }
 
-    /// The answer, if it came.
-    pub(super) fn answer(&self) -> Option<Commit> {
-        self.0.try_recv().ok().flatten()
+    /// The whole answer, if it came.
+    pub(super) fn answer(&mut self) -> Option<Commit> {
+        self.has_ended(Duration::ZERO).then(|| self.newest.take()).flatten()
     }
 
-    /// The answer, if it comes soon.
-    pub(super) fn last_chance(&self) -> Option<Commit> {
-        self.0.recv_timeout(PATIENCE).ok().flatten()
+    /// What comes of the answer soon.
+    pub(super) fn last_chance(mut self) -> Option<Commit> {
+        self.has_ended(PATIENCE);
+        self.newest
+    }
+
+    /// Whether the answer is whole after this time.
+    fn has_ended(&mut self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.answers.recv_timeout(left) {
+                Ok(commit) => self.newest = Some(commit),
+                Err(error) => return error == RecvTimeoutError::Disconnected,
+            }
+        }
     }
 }
 
 impl Commit {
-    /// `None` where there is no Git, or the folder is not in a work tree with a commit.
-    pub(crate) fn of(folder: &Path) -> Option<Self> {
-        let commit = git(folder, &["rev-parse", "--verify", "HEAD"])?.trim().to_owned();
+    /// The commit of a manifest. `None` where there is no Git, or the manifest is not in a work tree with a commit.
+    pub(crate) fn of(files: &[PathBuf]) -> Option<Self> {
+        let commit = Self::without_dirty(files)?;
+        Some(Self { dirty: is_dirty(files), ..commit })
+    }
+
+    fn without_dirty(files: &[PathBuf]) -> Option<Self> {
+        let folder = files.first()?.parent()?;
+        let answer = git(folder, ["rev-parse", "--verify", "HEAD"])?;
+        let commit = answer.text.trim().to_owned();
         let is_name = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
-        // Of the files that Git does not know, only those beside the manifest that may be manifests count, whether it ignores them
-        // or not: results, notes and data lie there, too. Folders are not looked into.
-        let has = |arguments: &[&str]| Some(!git(folder, arguments)?.is_empty());
-        let dirty = || match has(&["status", "--porcelain", "--untracked-files=no", "--", "."])? {
-            true => Some(true),
-            false => has(&["ls-files", "--others", "--", ":(glob)*.toml"]),
-        };
-        is_name.then(|| Self { commit, dirty: dirty() })
+        (answer.success && is_name).then_some(Self { commit, dirty: None })
     }
 }
 
-/// What Git prints, if it succeeds in time.
-fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
+/// Whether something is not as it was committed, see [`Commit::dirty`]. Other untracked files do not count: results, notes and data.
+/// They are not searched for either, which takes long where there are many.
+fn is_dirty(files: &[PathBuf]) -> Option<bool> {
+    let is_changed = |folder: &Path, paths: &[OsString]| {
+        let words = ["status", "--porcelain", "--untracked-files=no", "--"].map(OsString::from);
+        let answer = git(folder, words.iter().chain(paths))?;
+        Some(!answer.success || !answer.text.is_empty())
+    };
+    if is_changed(files.first()?.parent()?, &[".".into()])? {
+        return Some(true);
+    }
+    // A file may be behind links, and in another work tree.
+    let mut folders = BTreeMap::<PathBuf, Vec<OsString>>::new();
+    for file in files {
+        let file = file.canonicalize().unwrap_or_else(|_| file.clone());
+        if let (Some(folder), Some(name)) = (file.parent(), file.file_name()) {
+            folders.entry(folder.to_owned()).or_default().push(name.to_owned());
+        }
+    }
+    for (folder, names) in folders {
+        let words = ["ls-files", "--error-unmatch", "--"].map(OsString::from);
+        let has_all = git(&folder, words.iter().chain(&names))?.success;
+        if !has_all || is_changed(&folder, &names)? {
+            return Some(true);
+        }
+    }
+    Some(false)
+}
+
+/// What Git answers.
+struct Answer {
+    success: bool,
+    /// The beginning of what it prints.
+    text: String,
+}
+
+/// Asks Git, in a folder. `None` if there is no Git, or it takes too long.
+fn git(folder: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Option<Answer> {
     // Not a pipe: Git would wait where nobody reads a long answer.
     let mut output = tempfile::tempfile().ok()?;
-    let mut child = Command::new("git")
+    let mut command = Command::new("git");
+    for name in ENVIRONMENT {
+        command.env_remove(name);
+    }
+    let mut child = command
         // A work tree of somebody else must not run programs.
         .args(["-c", "core.fsmonitor=false"])
         .args(arguments)
         .current_dir(folder)
         .env("GIT_OPTIONAL_LOCKS", "0")
-        .env_remove("GIT_DIR")
-        .env_remove("GIT_WORK_TREE")
-        .env_remove("GIT_INDEX_FILE")
+        // Names of files are not patterns.
+        .env("GIT_LITERAL_PATHSPECS", "1")
         .stdin(Stdio::null())
         .stdout(output.try_clone().ok()?)
         .stderr(Stdio::null())
@@ -93,8 +166,9 @@ fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
             }
         }
     };
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     output.rewind().ok()?;
-    output.take(MOST_BYTES).read_to_string(&mut text).ok()?;
-    status.success().then_some(text)
+    output.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Some(Answer { success: status.success(), text })
 }

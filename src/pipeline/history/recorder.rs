@@ -28,6 +28,8 @@ pub(crate) struct Asked {
     experiment: String,
     manifest: PathBuf,
     folder: PathBuf,
+    /// The manifest and the files that it includes.
+    files: Vec<PathBuf>,
     words: Vec<String>,
     texts: Vec<Text>,
     stages: Vec<(StageName, &'static str)>,
@@ -48,6 +50,7 @@ impl Asked {
             experiment: manifest.experiment.name.clone(),
             manifest: manifest.path.clone(),
             folder: manifest.folder.clone(),
+            files: manifest.files.clone(),
             words: options.chain(words).collect(),
             texts: texts.collect(),
             stages: stages.map(|stage| (stage.name.clone(), stage.stage.info().name)).collect(),
@@ -99,7 +102,7 @@ impl Recorder {
         if !matches!(self.journal, State::Nothing) {
             return;
         }
-        self.git = Some(Question::ask(self.asked.folder.clone()));
+        self.git = Some(Question::ask(self.asked.files.clone()));
         self.journal = match self.first_line() {
             Ok(journal) => State::Writing(journal),
             Err(_) => State::Unwritable,
@@ -107,7 +110,7 @@ impl Recorder {
     }
 
     fn first_line(&self) -> anyhow::Result<Journal> {
-        let Asked { experiment, manifest, folder, words, texts, stages } = &self.asked;
+        let Asked { experiment, manifest, folder, words, texts, stages, .. } = &self.asked;
         let planned = stages.iter().map(|(stage, kind)| PlannedStage {
             stage: stage.clone(),
             kind: (*kind).to_owned(),
@@ -142,7 +145,7 @@ impl Recorder {
     }
 
     fn write(&mut self) {
-        if let Some(commit) = self.git.as_ref().and_then(Question::answer) {
+        if let Some(commit) = self.git.as_mut().and_then(Question::answer) {
             self.git = None;
             self.add(&Line::Git(commit));
         }

@@ -18,6 +18,8 @@ pub(super) struct Included {
     pub(super) start: usize,
     /// Its name, as it is shown.
     pub(super) name: String,
+    /// Absolute.
+    pub(super) path: PathBuf,
     /// Its folder: what relative paths in it are relative to. Absolute.
     pub(super) folder: PathBuf,
 }
@@ -133,7 +135,13 @@ impl Reader<'_> {
         let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
         let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
         let place = self.found.len();
-        self.found.push(Included { text: String::new(), start, name: shown.clone(), folder });
+        self.found.push(Included {
+            text: String::new(),
+            start,
+            name: shown.clone(),
+            path: absolute,
+            folder,
+        });
         let mut chain = chain.to_vec();
         chain.push((identity, shown));
         self.follow(&path, &text, start, &chain);

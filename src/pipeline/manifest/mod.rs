@@ -72,6 +72,8 @@ pub(crate) struct Manifest {
     pub(crate) path: PathBuf,
     /// The folder of the file, absolute: what relative paths in it are relative to.
     pub(crate) folder: PathBuf,
+    /// The file and those that it includes, absolute.
+    pub(crate) files: Vec<PathBuf>,
     /// The table `[experiment]`.
     pub(crate) experiment: Experiment,
     /// The stages, in the file's order.
@@ -342,9 +344,12 @@ fn read_document(
     let mut tracking = envelope.tracking;
     tracking.tensorboard = tracking.tensorboard.map(|path| folder.join(path));
     let (allowed, sources) = (envelope.allowed, sources.clone());
+    let others = included.iter().map(|included| included.path.clone());
+    let files = std::iter::once(absolute).chain(others).collect();
     let manifest = Manifest {
         path: path.to_owned(),
         folder,
+        files,
         experiment,
         stages,
         unused_axes: unused,

@@ -12,9 +12,10 @@ use crate::progress::Reporter;
 pub(crate) struct Scene<'m> {
     pub(crate) tracking: &'m Tracking,
     pub(crate) experiment: &'m str,
-    /// The manifest, as the user named it, and its folder.
+    /// The manifest, as the user named it.
     pub(crate) manifest: String,
-    pub(crate) folder: PathBuf,
+    /// The manifest and the files that it includes.
+    pub(crate) files: Vec<PathBuf>,
     pub(crate) cache: &'m Arc<Cache>,
     /// The command that sends what was not delivered.
     pub(crate) resend: String,

@@ -218,6 +218,13 @@ fn links_within_the_folder_are_kept() {
         Some(2)
     );
 
+    // Also one that is broken because no file can have such a name.
+    let long = "x".repeat(256);
+    let entries = [ZipEntry::file("a", b"1"), ZipEntry::symbolic_link("nowhere", &long)];
+    let (fixture, result) = unpack(&zip(&entries), json!({}));
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(fixture.output_paths(), ["a", "nowhere"]);
+
     let stripped = tar(&[TarEntry::file("top/a", b"1"), TarEntry::hard_link("top/b", "top/a")]);
     let (fixture, result) = unpack(&stripped, json!({"strip": 1}));
     assert!(result.is_ok(), "{result:?}");

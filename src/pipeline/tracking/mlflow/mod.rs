@@ -48,7 +48,8 @@ pub(super) struct Mlflow {
     server: Result<Server, Failure>,
     facts: Facts,
     cache: Arc<Cache>,
-    folder: PathBuf,
+    /// The manifest and the files that it includes.
+    files: Vec<PathBuf>,
     resend: String,
 }
 
@@ -61,7 +62,7 @@ impl Mlflow {
             address,
             facts: Facts::of(scene),
             cache: Arc::clone(scene.cache),
-            folder: scene.folder.clone(),
+            files: scene.files.clone(),
             resend: scene.resend.clone(),
         }))
     }
@@ -74,9 +75,9 @@ impl Tracker for Mlflow {
 
     fn reporter(self: Box<Self>) -> Box<dyn Reporter> {
         let (name, queue) = (self.name(), Arc::new(Queue::default()));
-        let Self { server, facts, cache, folder, resend, .. } = *self;
+        let Self { server, facts, cache, files, resend, .. } = *self;
         let server = match server {
-            Ok(server) => Some(Sender::new(Arc::clone(&queue), server, facts, cache, folder)),
+            Ok(server) => Some(Sender::new(Arc::clone(&queue), server, facts, cache, files)),
             Err(failure) => {
                 queue.set_failure(Some(&failure.reason));
                 queue.done();

@@ -32,9 +32,9 @@ pub(super) struct Sender {
     server: Server,
     facts: Facts,
     cache: Arc<Cache>,
-    /// The folder of the manifest.
-    folder: PathBuf,
-    /// What Git says of it, once somebody asked.
+    /// The manifest and the files that it includes.
+    files_of_manifest: Vec<PathBuf>,
+    /// What Git says of them, once somebody asked.
     commit: Option<Option<Commit>>,
     stages: HashMap<StageName, Stage>,
     /// What is sent when nothing else waits.
@@ -80,14 +80,14 @@ impl Sender {
         server: Server,
         facts: Facts,
         cache: Arc<Cache>,
-        folder: PathBuf,
+        files_of_manifest: Vec<PathBuf>,
     ) -> Self {
         Self {
             queue,
             server,
             facts,
             cache,
-            folder,
+            files_of_manifest,
             commit: None,
             stages: HashMap::new(),
             files: VecDeque::new(),
@@ -173,7 +173,7 @@ impl Sender {
         if self.has_given_up || self.stages.get(stage).is_none_or(is_open) {
             return;
         }
-        let commit = self.commit.get_or_insert_with(|| Commit::of(&self.folder)).clone();
+        let commit = self.commit.get_or_insert_with(|| Commit::of(&self.files_of_manifest)).clone();
         let Some(Stage { start, .. }) = self.stages.get(stage) else { return };
         let new = NewRun {
             name: stage.as_str(),
