@@ -90,7 +90,7 @@ pub(crate) enum Command {
     Log(LogArguments),
     /// Print the paths of the artifacts of stages
     ///
-    /// Of several stages, a line for each: its name, a tab, its path.
+    /// Where the arguments can mean several stages, a line for each: its name, a tab, its path.
     Path(StageArguments),
     /// Check that artifacts are intact, or that a stage can be reproduced
     ///

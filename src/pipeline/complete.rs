@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::manifest::{self, Manifest, is_manifest};
 
-/// Most names of instances that are offered: nobody reads more.
-const MOST_INSTANCES: usize = 500;
+/// Most instances, and most values of axes, that are offered: nobody reads more.
+const MOST_OFFERED: usize = 500;
 
 /// The first argument: a manifest, or a stage of the one that need not be named.
 pub(crate) fn manifest_or_stage(current: &OsStr) -> Vec<CompletionCandidate> {
@@ -39,10 +39,15 @@ pub(crate) fn stages(current: &OsStr) -> Vec<CompletionCandidate> {
     let is_offered = |name: &String| name.starts_with(current);
     // A part of a point means all instances that have it.
     let before = current.rfind(['@', ',']).map_or("", |place| &current[..=place]);
-    let parts = instances.clone().flat_map(values_of).map(|value| format!("{before}{value}"));
-    let mut names: BTreeSet<String> = parts.filter(is_offered).collect();
+    let set = before[template.len() + 1..].split(',').filter_map(|part| part.split_once('='));
+    let set: BTreeSet<&str> = set.map(|(axis, _)| axis).collect();
+    let parts = instances.clone().flat_map(|stage| stage.name.point());
+    let parts = parts.filter(|(axis, _)| !set.contains(axis));
+    let parts = parts.map(|(axis, value)| format!("{before}{axis}={value}"));
+    let parts: BTreeSet<String> = parts.filter(is_offered).collect();
+    let mut names: BTreeSet<String> = parts.into_iter().take(MOST_OFFERED).collect();
     let instances = instances.map(|stage| stage.name.to_string()).filter(is_offered);
-    names.extend(instances.take(MOST_INSTANCES));
+    names.extend(instances.take(MOST_OFFERED));
     names.iter().map(|name| candidate(name, "")).collect()
 }
 
@@ -56,7 +61,7 @@ pub(crate) fn axis_values(current: &OsStr) -> Vec<CompletionCandidate> {
     let Some(manifest) = manifest() else { return Vec::new() };
     let values: BTreeSet<String> = manifest.stages.iter().flat_map(values_of).collect();
     let values = values.iter().filter(|value| starts_with(value, current));
-    values.map(|value| candidate(value, "")).collect()
+    values.take(MOST_OFFERED).map(|value| candidate(value, "")).collect()
 }
 
 /// What results can be sorted by: the axes and parameters of the manifest, and the metrics of its kinds.

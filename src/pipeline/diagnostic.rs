@@ -133,7 +133,6 @@ impl Sources {
     }
 
     /// The text at `span`.
-    #[cfg(test)]
     pub(crate) fn text(&self, span: &Span) -> &str {
         self.locate(span).map_or("", |(source, local)| &source.text[local])
     }
@@ -204,6 +203,12 @@ impl Mistake {
     /// Adds a line about what to do. An empty one is left out.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.helps.extend(Some(help.into()).filter(|help| !help.is_empty()));
+        self
+    }
+
+    /// Without the lines about what to do that start with this text.
+    pub(crate) fn without_help(mut self, start: &str) -> Self {
+        self.helps.retain(|help| !help.starts_with(start));
         self
     }
 

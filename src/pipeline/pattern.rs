@@ -29,6 +29,18 @@ impl<'t> Pattern<'t> {
         glob(self.name, template)
     }
 
+    /// Whether the stage has an axis of the pattern.
+    pub(crate) fn has_axis(&self, stage: &StageName) -> bool {
+        let mut axes = self.conditions.iter().map(|(axis, _)| axis);
+        axes.any(|axis| stage.point().any(|(other, _)| glob(axis, other)))
+    }
+
+    /// Whether it has one value on every axis of the stage.
+    pub(crate) fn has_all_axes(&self, stage: &StageName) -> bool {
+        let is_one = |axis| self.conditions.iter().filter(|(other, _)| *other == axis).count() == 1;
+        stage.point().all(|(axis, _)| is_one(axis))
+    }
+
     /// Whether this stage is meant.
     pub(crate) fn has(&self, stage: &StageName) -> bool {
         let holds = |axis: &str, value: &str| {

@@ -66,6 +66,25 @@ fn a_shell_offers_what_the_manifest_has() {
 }
 
 #[test]
+fn values_of_axes_are_offered_once_and_not_without_end() {
+    let values: Vec<_> = (0..600).collect();
+    let two = SWEEP
+        .replace("rate = [0.2, 0.5]", &format!("rate = {values:?}\nseed = [1, 2]"))
+        .replace("RATE = \"${rate}\"", "RATE = \"${rate}\", SEED = \"${seed}\"");
+    let project = Sandbox::new(&two);
+    let count = |words: &[&str]| offered(&project, words).lines().count();
+    assert!(count(&["run", "experiment.toml", "score@"]) <= 1000);
+    assert_eq!(count(&["run", "experiment.toml", "--only", ""]), 500);
+    // The axes that the word has already.
+    assert_snapshot!(offered(&project, &["run", "experiment.toml", "score@seed=1,s"]), @"");
+    assert_snapshot!(offered(&project, &["run", "experiment.toml", "score@seed=1,rate=7,"]), @"");
+    assert_snapshot!(offered(&project, &["run", "experiment.toml", "score@rate=7,s"]), @r#"
+    score@rate=7,seed=1
+    score@rate=7,seed=2
+    "#);
+}
+
+#[test]
 fn completions_for_every_shell() {
     let project = Sandbox::new("");
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

@@ -47,7 +47,7 @@ fn stages_are_taken_by_pattern_and_none_means_all() {
         let ended = project.pipeline(&format!("{command} experiment.toml words train@rate=0.7"));
         assert_eq!((ended.code(), ended.stdout.as_str()), (Some(2), ""), "{ended}");
         let expected =
-            "error: experiment.toml has no value '0.7' of 'rate'; there are: 0.1, 0.5, 0.9\n";
+            "error: 'train' does not have the value '0.7' of 'rate'; there are: 0.1, 0.5, 0.9\n";
         assert_eq!(ended.stderr, expected, "{command}");
     }
     let json = project.pipeline("status experiment.toml --json").json();
@@ -287,6 +287,26 @@ fn logs_have_headings_and_paths_have_names() {
     train@init=simclr,rate=0.1,seed=1	[project]/cache/store/[digest]
     train@init=simclr,rate=0.9,seed=1	[project]/cache/store/[digest]
     ");
+}
+
+#[test]
+fn a_path_has_its_name_where_several_could_be_meant() {
+    let project = project();
+    let path = |stages: &str| project.pipeline(&format!("path experiment.toml {stages}")).printed();
+    let named = "train@init=scratch,rate=0.1,seed=1\t";
+    for stages in [
+        "train@init=scratch,rate=0.1,seed=1 --only seed=1 train@rate=0.1,init=scratch,seed=1",
+        "train@init=scratch,rate=0.1 --only seed=1",
+        "train@init=scratch,rate=0.1 --set matrix.seed=[1]",
+        "t*@init=scratch,rate=0.1,seed=1",
+        "train@init=scr*,rate=0.1,seed=1",
+    ] {
+        assert!(path(stages).starts_with(named), "{stages}");
+    }
+    for stages in ["words", "train@seed=1,rate=0.10,init=scratch"] {
+        assert!(path(stages).starts_with("[project]"), "{stages}");
+    }
+    assert!(path("word*").starts_with("words\t"));
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn instances_are_selected_by_patterns() {
     assert_snapshot!(project.pipeline("why experiment.toml train@rate=0.7"), @r"
     status 2
     --- stderr
-    error: experiment.toml has no value '0.7' of 'rate'; there are: 0.1, 0.9
+    error: 'train' does not have the value '0.7' of 'rate'; there are: 0.1, 0.9
     ");
     assert_snapshot!(project.pipeline("run experiment.toml trian@rate=0.9"), @r"
     status 2

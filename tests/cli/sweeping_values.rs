@@ -76,11 +76,11 @@ fn only_some_values_run_and_no_stage_that_needs_others() {
     table: 7 would run, 0 are fresh
     "#);
     let refused = |only: &str| project.pipeline(&format!("plan experiment.toml {only}")).stderr;
-    assert_snapshot!(refused("--only rat=1"), @r#"error: experiment.toml has no axis 'rat'; did you mean 'rate'?"#);
-    assert_snapshot!(refused("--only rate=0.5"), @r#"error: experiment.toml has no value '0.5' of 'rate'; there are: 0.1, 0.9"#);
+    assert_snapshot!(refused("--only rat=1"), @r#"error: no stage of experiment.toml has the axis 'rat'; did you mean 'rate'?"#);
+    assert_snapshot!(refused("--only rate=0.5"), @r#"error: no stage of experiment.toml has the value '0.5' of 'rate'; there are: 0.1, 0.9"#);
     assert_snapshot!(refused("--only rate=0.1 table"), @r#"error: none of these stages of experiment.toml is at rate=0.1"#);
-    assert_snapshot!(refused("score@rat=0.9"), @r#"error: experiment.toml has no axis 'rat'; did you mean 'rate'?"#);
-    assert_snapshot!(refused("score@seed=3"), @r#"error: experiment.toml has no value '3' of 'seed'; there are: 1, 2"#);
+    assert_snapshot!(refused("score@rat=0.9"), @r#"error: 'score' does not have the axis 'rat'; did you mean 'rate'?"#);
+    assert_snapshot!(refused("score@seed=3"), @r#"error: 'score' does not have the value '3' of 'seed'; there are: 1, 2"#);
     project.pipeline("run experiment.toml --only rate=0.9").success();
     assert_snapshot!(project.pipeline("plan experiment.toml").printed(), @r#"
     words                  fresh
@@ -96,7 +96,30 @@ fn only_some_values_run_and_no_stage_that_needs_others() {
     "#);
     let text = project.read("experiment.toml");
     project.write("experiment.toml", format!("{text}\n[[matrix.exclude]]\nrate = 0.1\nseed = 2\n"));
-    assert_snapshot!(refused("score@rate=0.1,seed=2"), @r#"error: experiment.toml has no stage 'score@rate=0.1,seed=2': no point has these values together; there is, for example, score@rate=0.1,seed=1"#);
+    assert_snapshot!(refused("score@rate=0.1,seed=2"), @r#"error: experiment.toml has no stage 'score@rate=0.1,seed=2': no instance of 'score' has these values together; there is, for example, score@rate=0.1,seed=1"#);
+}
+
+#[test]
+fn a_pattern_whose_axes_or_values_no_stage_has() {
+    let stage = |name: &str, environment: &str| {
+        format!("[stages.{name}]\nkind = \"command\"\nshell = \"true\"\n{environment}\n")
+    };
+    let stages = [
+        stage("d", ""),
+        stage("a", "environment = { X = \"${rate}\" }"),
+        stage("b", "environment = { X = \"${seed}\" }"),
+    ];
+    let project = Sandbox::new(&format!(
+        "[experiment]\nname = \"x\"\n[matrix]\nrate = [1, 2]\nseed = [1, 2]\n{}",
+        stages.concat()
+    ));
+    let refused = |stages: &str| project.pipeline(&format!("plan experiment.toml {stages}")).stderr;
+    assert_snapshot!(refused("*@rate=1,seed=1"), @"error: experiment.toml has no stage '*@rate=1,seed=1': no instance of '*' has these values together; there is, for example, a@rate=1");
+    assert_snapshot!(refused("a@seed=1"), @"error: 'a' does not have the axis 'seed'; its axes: rate");
+    assert_snapshot!(refused("d@seed=1"), @"error: 'd' does not have the axis 'seed', or any other");
+    assert_snapshot!(refused("*@sead=1"), @"error: no stage of experiment.toml has the axis 'sead'; did you mean 'seed'?");
+    assert_snapshot!(refused("a@rate=3"), @"error: 'a' does not have the value '3' of 'rate'; there are: 1, 2");
+    assert_snapshot!(refused("b* --only rate=1"), @"error: none of these stages of experiment.toml is at rate=1");
 }
 
 #[test]
@@ -157,6 +180,60 @@ fn two_sweeps_of_one_name_are_two_axes() {
     second@first-environment-X=2,second-environment-X=4  waiting  on first@first-environment-X=2; no earlier run
 
     two: 6 would run, 0 are fresh
+    ");
+}
+
+#[test]
+fn a_sweep_without_a_matrix_replaces_only_its_own_values() {
+    let project = Sandbox::new(
+        r#"
+        [experiment]
+        name = "plain"
+        [defaults.command]
+        environment = { Q = "${Q}" }
+        [stages.first]
+        kind = "command"
+        environment = { A = "/$${x}", B = "${TMPDIR}", "${C}" = "c" }
+        shell = "true"
+        [stages.second]
+        kind = "command"
+        inputs = { first = "first" }
+        shell = "true"
+    "#,
+    );
+    project.pipeline("run experiment.toml first").success();
+    let plan = |sweep: &str| project.pipeline(&format!("plan experiment.toml {sweep}")).printed();
+    assert_snapshot!(plan("--sweep stages.second.environment.X=1,2"), @"
+    first       fresh
+    second@X=1  dirty  no earlier run
+    second@X=2  dirty  no earlier run
+
+    plain: 2 would run, 1 are fresh
+    ");
+    // The values of defaults can be of any depth, too.
+    assert_snapshot!(plan("--sweep defaults.command.environment.Q=1,2 second"), @"
+    first       fresh
+    second@Q=1  dirty  no earlier run
+    second@Q=2  dirty  no earlier run
+
+    plain: 2 would run, 1 are fresh
+    ");
+}
+
+#[test]
+fn two_sweeps_of_one_value() {
+    let project = Sandbox::new(
+        "[experiment]\nname = \"x\"\n[stages.a]\nkind = \"command\"\nshell = \"true\"\n",
+    );
+    assert_snapshot!(project.pipeline("plan experiment.toml --sweep stages.a.environment.X=1,2 --sweep stages.a.environment.X=3").stderr, @"
+    error: another sweep is over the same value
+     |
+     | --sweep stages.a.environment.X=3
+     |                              ^
+     |
+     = help: write all values in one --sweep
+
+    error: 1 mistake in experiment.toml; nothing was run
     ");
 }
 

@@ -45,6 +45,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use clap::{CommandFactory, FromArgMatches};
 use clap_complete::CompleteEnv;
 use pipeline_stages::point::canonical;
+use pipeline_stages::text::in_short;
 use pipeline_stages::url::blanked;
 use pipeline_stages::worker::{file_size_limit_is_an_error, with_disk_advice};
 
@@ -64,6 +65,9 @@ use crate::visible;
 
 /// What was asked for cannot be done: a manifest with mistakes, a cache that cannot be read.
 const CANNOT: u8 = 2;
+
+/// Most names in the list of what there is.
+const MOST_LISTED: usize = 40;
 
 /// What a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -196,41 +200,43 @@ impl Project {
     /// Why `--only` leaves nothing.
     fn none_at(&self) -> String {
         let manifest = self.manifest.path.display();
-        let unknown = self.unknown_axis(self.only.iter().map(String::as_str), |_| true);
         let point = self.only.join(",");
+        let unknown = self.unknown_axis("*", &point);
         unknown.unwrap_or_else(|| format!("none of these stages of {manifest} is at {point}"))
     }
 
-    /// What is wrong with the first axis or value, `AXIS=VALUE`, that no stage with a name that counts has.
-    fn unknown_axis<'p>(
-        &self,
-        parts: impl Iterator<Item = &'p str>,
-        counts: impl Fn(&str) -> bool,
-    ) -> Option<String> {
-        let manifest = self.manifest.path.display();
+    /// What is wrong with the first axis or value of `AXIS=VALUE,…` that no stage of this pattern has.
+    fn unknown_axis(&self, stages: &str, point: &str) -> Option<String> {
+        let none = match stages {
+            "*" => format!("no stage of {} has", self.manifest.path.display()),
+            _ => format!("'{stages}' does not have"),
+        };
+        let pattern = Pattern::read(stages);
         let mut axes: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for name in self.graph.order().filter(|name| counts(name.template())) {
+        for name in self.graph.order().filter(|name| pattern.has_template(name.template())) {
             for (axis, value) in name.point() {
                 axes.entry(axis).or_default().insert(value);
             }
         }
-        let parts = parts.filter(|part| !part.contains('*'));
+        let parts = point.split(',').filter(|part| !part.contains('*'));
         let mut parts = parts.map(|part| part.split_once('=').unwrap_or((part, "")));
         parts.find_map(|(axis, value)| match axes.get(axis) {
-            None if axes.is_empty() => Some(format!(
-                "{manifest} has no axis '{axis}': none of these stages depends on a matrix"
-            )),
+            None if axes.is_empty() => Some(format!("{none} the axis '{axis}', or any other")),
             None => {
-                let hint = did_you_mean(axis, axes.keys().copied());
-                Some(format!("{manifest} has no axis '{axis}'; {hint}"))
+                let near = manifest::did_you_mean(axis, axes.keys().copied());
+                let hint = near
+                    .unwrap_or_else(|| format!("its axes: {}", in_short(axes.keys(), MOST_LISTED)));
+                Some(format!("{none} the axis '{axis}'; {hint}"))
             }
             Some(values) if values.iter().all(|one| canonical(one) != canonical(value)) => {
                 // No number is a misspelt other one.
-                let hint = match value.parse::<f64>() {
-                    Ok(_) => format!("there are: {}", Vec::from_iter(values.clone()).join(", ")),
-                    Err(_) => did_you_mean(value, values.iter().copied()),
+                let near = match value.parse::<f64>() {
+                    Ok(_) => None,
+                    Err(_) => manifest::did_you_mean(value, values.iter().copied()),
                 };
-                Some(format!("{manifest} has no value '{value}' of '{axis}'; {hint}"))
+                let hint =
+                    near.unwrap_or_else(|| format!("there are: {}", in_short(values, MOST_LISTED)));
+                Some(format!("{none} the value '{value}' of '{axis}'; {hint}"))
             }
             Some(_) => None,
         })
@@ -299,23 +305,25 @@ impl Project {
         if manifest::is_manifest(Path::new(pattern)) {
             bail!("{manifest} has no stage '{pattern}'; a manifest is named before stages");
         }
+        let (name, point) = pattern.split_once('@').unwrap_or((pattern, ""));
         let same = self.graph.order().filter(|stage| read.has_template(stage.template()));
         let same: Vec<_> = same.collect();
         if let [first, ..] = same.as_slice() {
-            let (_, point) = pattern.split_once('@').unwrap_or_default();
-            let counts = |template: &str| read.has_template(template);
-            if let Some(unknown) = self.unknown_axis(point.split(','), counts) {
+            if let Some(unknown) = self.unknown_axis(name, point) {
                 bail!(unknown);
             }
+            let near = same.iter().find(|stage| read.has_axis(stage)).unwrap_or(first);
             // Each of the values exists, as far as the pattern writes them out.
-            let why = if point.contains('*') { "" } else { ": no point has these values together" };
-            bail!("{manifest} has no stage '{pattern}'{why}; there is, for example, {first}");
+            let why = match point.contains('*') {
+                true => String::new(),
+                false => format!(": no instance of '{name}' has these values together"),
+            };
+            bail!("{manifest} has no stage '{pattern}'{why}; there is, for example, {near}");
         }
         let mut templates: Vec<&str> = Vec::new();
         let mut seen = HashSet::new();
         templates
             .extend(self.graph.order().map(StageName::template).filter(|name| seen.insert(*name)));
-        let (name, _) = pattern.split_once('@').unwrap_or((pattern, ""));
         let hint = did_you_mean(name, templates.into_iter());
         Err(anyhow!("{manifest} has no stage '{pattern}'; {hint}"))
     }

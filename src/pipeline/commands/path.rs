@@ -7,6 +7,7 @@ use anyhow::bail;
 use super::{Project, note, print_raw};
 use crate::cli::{ManifestArguments, StageArguments};
 use crate::instances::names_in_words;
+use crate::pattern::Pattern;
 use crate::plan::{Plan, PlanState};
 use crate::stage_name::StageName;
 use crate::state_words::state_reason;
@@ -15,7 +16,9 @@ pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let chosen = project.choose(&arguments.manifest.stages())?;
     let plan = project.plan(&project.with_inputs(&chosen));
-    if let [only] = chosen.as_slice() {
+    if let [only] = chosen.as_slice()
+        && is_asked_for_alone(only, &arguments.manifest)
+    {
         return one(&project, &plan, only, &arguments.manifest);
     }
     let (mut lines, mut without) = (Vec::new(), Vec::new());
@@ -38,6 +41,14 @@ pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the arguments could mean only this stage, also if the matrix had other values.
+fn is_asked_for_alone(name: &StageName, arguments: &ManifestArguments) -> bool {
+    let patterns = arguments.stages();
+    let is_one =
+        |pattern: &String| !pattern.contains('*') && Pattern::read(pattern).has_all_axes(name);
+    patterns.len() <= 1 && patterns.iter().all(is_one)
 }
 
 /// Only the path, for `$(pipeline path …)`.

@@ -74,11 +74,11 @@ pub(super) fn parse<'i>(
             merge(&mut root, parsed.root, mistakes);
         }
     }
-    for given in overrides {
+    for (place, given) in overrides.iter().enumerate() {
         let start = given.add_to(sources);
         if whole {
             let is_shown = mistakes.len() < MOST_SHOWN;
-            mistakes.extend(given.apply(&mut root, start, is_shown).err());
+            mistakes.extend(given.apply(&mut root, start, &overrides[..place], is_shown).err());
         }
     }
     whole.then_some(Document { root, broken: Places::new(broken) })

@@ -56,6 +56,7 @@ pub(crate) use stages::Stages;
 
 use include::Included;
 use matrix::Expanded;
+use values::{WITHOUT_QUOTES, is_template};
 
 /// The file where none is named.
 pub(crate) const DEFAULT_NAME: &str = "pipeline.toml";
@@ -282,7 +283,8 @@ fn read_text(
         return None;
     }
     let swept: Vec<&str> = overrides.iter().filter_map(Override::swept_axis).collect();
-    let settings = Settings { execution, swept: &swept };
+    let is_changed = overrides.iter().any(|one| one.path().next() != Some("execution"));
+    let settings = Settings { execution, swept: &swept, is_changed };
     let mut found = Vec::new();
     let read = read_document(path, &document.root, &included, settings, sources, &mut found);
     mistakes.extend(found.into_iter().filter(|mistake| !document.is_guess(mistake)));
@@ -296,6 +298,8 @@ struct Settings<'s> {
     execution: &'s StageExecution,
     /// The axes of `--sweep`.
     swept: &'s [&'s str],
+    /// Whether the command line changes more than how they are run.
+    is_changed: bool,
 }
 
 fn read_document(
@@ -309,7 +313,7 @@ fn read_document(
     let envelope = envelope::read(root, settings.execution, mistakes);
     let settings = Settings { execution: &envelope.execution, ..settings };
     let Expanded { instances, mut once, unused } =
-        matrix::expand(root, envelope.stages, sources, mistakes)?;
+        matrix::expand(root, envelope.stages, settings, sources, mistakes)?;
     let has_points = root.contains_key("matrix");
     let drafts = instances.iter().enumerate().map(|(place, instance)| {
         if !has_points {
@@ -317,6 +321,11 @@ fn read_document(
         }
         let mut found = Vec::new();
         let draft = stage::read(instance, settings, &mut found);
+        // Without the quotes, it would be one value for all points.
+        let found = found.into_iter().map(|mistake| match mistake.span() {
+            Some(span) if is_template(sources.text(span)) => mistake.without_help(WITHOUT_QUOTES),
+            _ => mistake,
+        });
         once.add(place, found, mistakes);
         draft
     });

@@ -128,14 +128,21 @@ impl Override {
     }
 
     /// Adds the axis to the matrix, and returns the value that takes it.
-    fn add_axis<'i>(&'i self, root: &mut DeTable<'i>, start: usize) -> Result<Value<'i>, Mistake> {
+    fn add_axis<'i>(
+        &'i self,
+        root: &mut DeTable<'i>,
+        start: usize,
+        before: &[Self],
+    ) -> Result<Value<'i>, Mistake> {
         let (Some((_, span)), Some(name)) = (self.keys.last(), &self.axis) else {
             return Ok(self.value(start));
         };
         let place = start + span.start..start + span.end;
         let path: Vec<_> = self.path().collect();
-        if !matches!(path.as_slice(), ["stages", ..] | ["defaults", _, _] | ["experiment", "seed"])
-        {
+        if !matches!(
+            path.as_slice(),
+            ["stages", ..] | ["defaults", _, _, ..] | ["experiment", "seed"]
+        ) {
             let title =
                 "a sweep is over a value of a stage, of [defaults.KIND] or over experiment.seed";
             let help = match path.as_slice() {
@@ -143,6 +150,11 @@ impl Override {
                 _ => String::new(),
             };
             return Err(Mistake::at(place, title).help(help));
+        }
+        let is_same = |other: &Self| other.given == Given::Sweep && other.path().eq(self.path());
+        if before.iter().any(is_same) {
+            let title = "another sweep is over the same value";
+            return Err(Mistake::at(place, title).help("write all values in one --sweep"));
         }
         let key = |text| Spanned::new(place.clone(), Cow::Borrowed(text));
         let empty = Spanned::new(place.clone(), DeValue::Table(DeTable::new()));
@@ -158,18 +170,19 @@ impl Override {
         Ok(Spanned::new(place, DeValue::String(Cow::Owned(format!("${{{name}}}")))))
     }
 
-    /// Puts the value into the tree. `start` is the position of the text. `is_shown` is whether a mistake
-    /// would be shown, so that it is worth a hint.
+    /// Puts the value into the tree, in which those of `before` are already. `start` is the position of the text. `is_shown` is
+    /// whether a mistake would be shown, so that it is worth a hint.
     pub(super) fn apply<'i>(
         &'i self,
         root: &mut DeTable<'i>,
         start: usize,
+        before: &[Self],
         is_shown: bool,
     ) -> Result<(), Mistake> {
         self.check_place(root, start, is_shown)?;
         let Some(((last, last_span), path)) = self.keys.split_last() else { return Ok(()) };
         let value = match self.given {
-            Given::Sweep => self.add_axis(root, start)?,
+            Given::Sweep => self.add_axis(root, start, before)?,
             Given::Set | Given::Variable => self.value(start),
         };
         let key = |name: &'i str, span: &Span| {

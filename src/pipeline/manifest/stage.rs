@@ -8,6 +8,7 @@ use std::path::Path;
 use pipeline_stages::kind::{Problem, Why, WithoutEffect};
 use pipeline_stages::parameter::{Condition, Field};
 use pipeline_stages::point::Point;
+use pipeline_stages::text::in_short;
 use pipeline_stages::{ArtifactType, KINDS, KindConfig, KindInfo, Port, PortShape, kind_info};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -75,11 +76,12 @@ impl Draft<'_> {
         }
         let foreign = foreign.into_values().map(|(span, paths)| {
             let title = format!(
-                "the stage '{}' is in another folder than this default, and would look for {} there",
+                "the stage '{}' is in another folder than this value, and would look for {} there",
                 self.template,
-                paths.join(", ")
+                in_short(paths, 3)
             );
-            Mistake::at(span, title).help("write it in the stage, or an absolute path here")
+            let help = "write an absolute path, or move the value to the stage: there, a path is relative to its file";
+            Mistake::at(span, title).help(help)
         });
         foreign.collect()
     }

@@ -286,6 +286,9 @@ fn several(expected: &ParameterType) -> String {
 /// What to do about a `${axis}` that is still in a text.
 pub(super) const NO_MATRIX: &str = "values of a matrix are put in where the manifest has [matrix], into stages, [defaults.KIND] and the seed of the experiment; a file that it includes is not run by itself";
 
+/// How the help begins that shows a text as a number.
+pub(super) const WITHOUT_QUOTES: &str = "without quotes: ";
+
 /// Whether a text has a value of a matrix in it.
 pub(super) fn is_template(text: &str) -> bool {
     text.contains("${")
@@ -307,7 +310,7 @@ fn rewrite(name: &str, expected: &ParameterType, value: &DeValue<'_>) -> Option<
                 ParameterType::Bool => text == "true" || text == "false",
                 _ => false,
             };
-            fits.then(|| format!("without quotes: {key}{text}"))
+            fits.then(|| format!("{WITHOUT_QUOTES}{key}{text}"))
         }
         (DeValue::Float(float), ParameterType::Integer { .. }) => {
             let whole = float.as_str().strip_suffix(".0")?;

@@ -16,6 +16,7 @@ use std::collections::HashMap;
 
 use toml::de::DeTable;
 
+use super::Settings;
 use super::values::Value;
 use crate::diagnostic::{Mistake, Sources, Span};
 
@@ -44,6 +45,7 @@ fn seed_template<'t, 'i>(root: &'t DeTable<'i>) -> Option<(&'t Key<'i>, &'t Valu
 pub(super) fn expand<'t, 'i>(
     root: &'t DeTable<'i>,
     stages: Vec<(&'t str, Span, &'t Value<'i>)>,
+    settings: Settings<'_>,
     sources: &Sources,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<Expanded<'t, 'i>> {
@@ -73,8 +75,8 @@ pub(super) fn expand<'t, 'i>(
     let templates: Vec<_> =
         templates.map(|(name, span, value)| reader.template(name, span, value)).collect();
     let used = reader.used;
-    // What a text that is wrong was meant to use is not known.
-    if used.wrong.is_empty() {
+    // What a text that is wrong was meant to use is not known. What the command line replaces may have been the only use.
+    if used.wrong.is_empty() && !settings.is_changed {
         unused_mistakes(&axes, &templates, &used, mistakes);
     }
     let mut once = Once::default();

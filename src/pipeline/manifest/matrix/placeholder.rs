@@ -64,21 +64,23 @@ impl<'t, 'i> Node<'t, 'i> {
         let is_plain = |node: &Self| matches!(node, Self::Plain(_));
         let span = value.span();
         match value.get_ref() {
-            DeValue::String(text) if text.contains("${") => match pieces(text, &span, axes) {
-                Ok(pieces) => {
-                    for piece in &pieces {
-                        if let Piece::Value { axis, field } = piece {
-                            used.fields.extend(field.map(|field| (*axis, field)));
+            DeValue::String(text) if text.contains("${") && axes.replace_at(&span) => {
+                match pieces(text, &span, axes) {
+                    Ok(pieces) => {
+                        for piece in &pieces {
+                            if let Piece::Value { axis, field } = piece {
+                                used.fields.extend(field.map(|field| (*axis, field)));
+                            }
                         }
+                        Self::Text { span, pieces, is_text }
                     }
-                    Self::Text { span, pieces, is_text }
+                    Err(mistake) => {
+                        mistakes.push(mistake);
+                        used.wrong.push(span);
+                        Self::Plain(value)
+                    }
                 }
-                Err(mistake) => {
-                    mistakes.push(mistake);
-                    used.wrong.push(span);
-                    Self::Plain(value)
-                }
-            },
+            }
             DeValue::Array(items) => {
                 let items =
                     items.iter().map(|item| Self::read(item, is_text, axes, used, mistakes));
@@ -90,6 +92,11 @@ impl<'t, 'i> Node<'t, 'i> {
                 }
             }
             DeValue::Table(table) => {
+                let keys = table.keys().filter(|key| key.get_ref().contains("${"));
+                for key in keys.filter(|key| axes.replace_at(&key.span())) {
+                    let title = "'${' in a key is not replaced, only in a value";
+                    mistakes.push(Mistake::at(key.span(), title));
+                }
                 let entries = table.iter();
                 let entries = entries
                     .map(|(key, value)| (key, Self::read(value, is_text, axes, used, mistakes)));
@@ -309,7 +316,7 @@ fn check_field(axes: &Axes<'_, '_>, axis: usize, field: &str, span: &Span) -> Re
     let axis = axes.get(axis);
     let name = axis.name;
     if !axis.is_named() {
-        let title = format!("'{name}' is a list of values, so they do not have fields");
+        let title = format!("'{name}' is a list of values, which do not have fields");
         return Err(Mistake::at(span.clone(), title).help(format!("write ${{{name}}}")));
     }
     let tables = || axis.values.iter().filter_map(|value| value.fields);

@@ -25,7 +25,11 @@ const MOST_AXES: usize = 64;
 pub(super) type AxisSet = u64;
 
 /// The axes of a matrix, by name.
-pub(super) struct Axes<'t, 'i>(Vec<Axis<'t, 'i>>);
+pub(super) struct Axes<'t, 'i> {
+    all: Vec<Axis<'t, 'i>>,
+    /// Whether they are only those of sweeps: the manifest itself does not have a matrix.
+    are_swept: bool,
+}
 
 /// An axis.
 pub(super) struct Axis<'t, 'i> {
@@ -63,20 +67,25 @@ pub(super) struct Projection {
 
 impl<'t, 'i> Axes<'t, 'i> {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Axis<'t, 'i>> {
-        self.0.iter()
+        self.all.iter()
     }
 
     pub(super) fn get(&self, place: usize) -> &Axis<'t, 'i> {
-        &self.0[place]
+        &self.all[place]
     }
 
     pub(super) fn find(&self, name: &str) -> Option<usize> {
-        self.0.binary_search_by(|axis| axis.name.cmp(name)).ok()
+        self.all.binary_search_by(|axis| axis.name.cmp(name)).ok()
+    }
+
+    /// Whether `${...}` is replaced in a value at this place: without a matrix in the manifest, only where a sweep has put it.
+    pub(super) fn replace_at(&self, span: &Span) -> bool {
+        !self.are_swept || self.all.iter().any(|axis| axis.span == *span)
     }
 
     /// The mistake of an axis that does not exist.
     pub(super) fn no_axis(&self, name: &str, span: Span) -> Mistake {
-        let names = || self.0.iter().map(|axis| axis.name);
+        let names = || self.all.iter().map(|axis| axis.name);
         let mistake = Mistake::at(span, format!("there is no axis '{name}'"));
         match did_you_mean(name, names()) {
             Some(hint) => mistake.and(&hint),
@@ -86,14 +95,14 @@ impl<'t, 'i> Axes<'t, 'i> {
 
     /// What identifies a point among those that differ on these axes.
     pub(super) fn rank(&self, set: AxisSet, point: &[u32]) -> u64 {
-        let axes = self.0.iter().zip(point).enumerate();
+        let axes = self.all.iter().zip(point).enumerate();
         let used = axes.filter(|(place, _)| set & (1 << place) != 0);
         used.fold(0, |rank, (_, (axis, &digit))| rank * axis.values.len() as u64 + u64::from(digit))
     }
 
     /// The point on these axes, as it is in a name: `method=ce,rate=0.9`.
     pub(super) fn words(&self, set: AxisSet, point: &[u32]) -> String {
-        let axes = self.0.iter().zip(point).enumerate();
+        let axes = self.all.iter().zip(point).enumerate();
         let used = axes.filter(|(place, _)| set & (1 << place) != 0);
         let mut words = String::new();
         for (_, (axis, &digit)) in used {
@@ -209,7 +218,9 @@ pub(super) fn read<'t, 'i>(
         let title = format!("the matrix has more than {MOST_AXES} axes");
         mistakes.push(Mistake::at(value.span(), title));
     }
-    let axes = Axes(axes);
+    // The first sweep adds a matrix at its own place.
+    let are_swept = axes.iter().any(|axis| axis.span == value.span());
+    let axes = Axes { all: axes, are_swept };
     let excludes = match table.get("exclude") {
         Some(value) if mistakes.len() == before => read_excludes(&axes, value, mistakes),
         _ => Vec::new(),
@@ -316,24 +327,8 @@ fn read_values<'t, 'i>(
         other => {
             let title =
                 format!("the axis '{name}' is a list of values, but this is {}", found(other));
-            let help = match (scalar_text(other), other) {
-                (Some(text), DeValue::String(_)) => {
-                    let is_bare = |item: &str| {
-                        let is_number = item.parse().is_ok_and(f64::is_finite);
-                        (is_number || item == "true" || item == "false")
-                            && DeValue::parse(item).is_ok()
-                    };
-                    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-                    let items = items.map(|item| match is_bare(item) {
-                        true => item.to_owned(),
-                        false => format!("{item:?}"),
-                    });
-                    let items = items.collect::<Vec<_>>().join(", ");
-                    if items.is_empty() { String::new() } else { format!("write [{items}]") }
-                }
-                (Some(text), _) => format!("write [{text}]"),
-                (None, _) => String::new(),
-            };
+            let list = list_of(other).filter(|list| is_axis(list));
+            let help = list.map(|list| format!("write {list}")).unwrap_or_default();
             mistakes.push(Mistake::at(value.span(), title).help(help));
             return Vec::new();
         }
@@ -355,6 +350,32 @@ fn read_values<'t, 'i>(
         mistakes.push(Mistake::at(value.span(), title));
     }
     values.into_iter().map(|(_, value)| value).collect()
+}
+
+/// The list that somebody may have meant by one value: `[1, 2]` for the text `1,2`.
+fn list_of(value: &DeValue<'_>) -> Option<String> {
+    let DeValue::String(text) = value else {
+        return scalar_text(value).map(|text| format!("[{text}]"));
+    };
+    let is_bare = |item: &str| {
+        let is_number = item.parse().is_ok_and(f64::is_finite);
+        (is_number || item == "true" || item == "false") && DeValue::parse(item).is_ok()
+    };
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    let items = items.map(|item| match is_bare(item) {
+        true => item.to_owned(),
+        false => format!("{item:?}"),
+    });
+    Some(format!("[{}]", items.collect::<Vec<_>>().join(", ")))
+}
+
+/// Whether an axis can have this list of values.
+fn is_axis(list: &str) -> bool {
+    let mut mistakes = Vec::new();
+    DeValue::parse(list).is_ok_and(|list| {
+        read_values("", &list, &mut mistakes);
+        mistakes.is_empty()
+    })
 }
 
 /// Refuses `${...}` in the field of a point, where it would stay as it is.
@@ -429,6 +450,11 @@ fn read_excludes(
             let axis = axes.get(place);
             let items = value.get_ref().as_array();
             let items: Vec<_> = items.map_or_else(|| vec![value], |items| items.iter().collect());
+            if items.is_empty() {
+                let title = "this list is empty, so the exclude leaves nothing out";
+                let help = format!("write a value of '{}', or a list of them", axis.name);
+                mistakes.push(Mistake::at(value.span(), title).help(help));
+            }
             let mut places = HashSet::new();
             for item in items {
                 let text = scalar_text(item.get_ref());
@@ -479,13 +505,13 @@ impl<'a, 't, 'i> Enumeration<'a, 't, 'i> {
         let (current, digits) = (Vec::new(), Vec::new());
         let mut enumeration = Self { axes, excludes, current, digits, visited: 0 };
         enumeration.extend()?;
-        Some(Points { axes: axes.0.len(), digits: enumeration.digits })
+        Some(Points { axes: axes.all.len(), digits: enumeration.digits })
     }
 
     /// Adds all points that begin with the current values.
     fn extend(&mut self) -> Option<()> {
         let level = self.current.len();
-        if level == self.axes.0.len() {
+        if level == self.axes.all.len() {
             self.digits.extend_from_slice(&self.current);
             return (self.digits.len() / level.max(1) <= MOST_POINTS).then_some(());
         }

@@ -348,7 +348,7 @@ fn read_with(
             None => Mistake::at(item.span(), "'with' is a list of the names of axes").help(FORM),
             Some((name, None)) => axes.no_axis(name, item.span()),
             Some((name, Some(axis))) if !axes.get(axis).is_named() => {
-                let title = format!("'{name}' is a list of values, so they do not have fields");
+                let title = format!("'{name}' is a list of values, which do not have fields");
                 let help = format!("write KEY = \"${{{name}}}\"");
                 Mistake::at(item.span(), title).help(help)
             }

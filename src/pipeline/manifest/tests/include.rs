@@ -80,16 +80,20 @@ fn a_relative_path_is_not_a_default_for_a_stage_in_another_folder() {
     };
     let files = with("files = [\"words.txt\", \"other.txt\"]");
     assert_snapshot!(shown(&files.each_ref().map(|(name, text)| (*name, text.as_str()))), @r#"
-    error: the stage 'words' is in another folder than this default, and would look for 'words.txt', 'other.txt' there
+    error: the stage 'words' is in another folder than this value, and would look for 'words.txt', 'other.txt' there
      --> shared/base.toml:5:9
       |
     5 | files = ["words.txt", "other.txt"]
       |         ^^^^^^^^^^^^^^^^^^^^^^^^^^
       |
-      = help: write it in the stage, or an absolute path here
+      = help: write an absolute path, or move the value to the stage: there, a path is relative to its file
 
     error: 1 mistake in main.toml; nothing was run
     "#);
+    let many: Vec<_> = (0..60).map(|number| format!("\"{number}.txt\"")).collect();
+    let files = with(&format!("files = [{}]", many.join(", ")));
+    let found = shown(&files.each_ref().map(|(name, text)| (*name, text.as_str())));
+    assert!(found.contains("look for '0.txt', '1.txt', '2.txt' and 57 more there\n"), "{found}");
     // Escapes hide it, and it is found.
     let files = with("files = [\"w\\u006frds.txt\"]");
     let found = shown(&files.each_ref().map(|(name, text)| (*name, text.as_str())));
@@ -272,6 +276,24 @@ fn what_is_wrong_with_an_include() {
       | ^^^^^
       |
       = help: files: The files and folders of yours that it reads (its script, its configuration), relative to the manifest.
+
+    error: 1 mistake in main.toml; nothing was run
+    "#);
+}
+
+#[test]
+fn a_relative_path_in_a_named_point_is_not_for_a_stage_in_another_folder() {
+    let main = format!("{MAIN}[matrix.m]\na = {{ files = [\"w.txt\"] }}\n");
+    let base = BASE.replace("files = [\"words.txt\"]", "with = [\"m\"]");
+    assert_snapshot!(shown(&[("main.toml", &main), ("shared/base.toml", &base)]), @r#"
+    error: the stage 'raw' is in another folder than this value, and would look for 'w.txt' there
+      --> main.toml:11:15
+       |
+    11 | a = { files = ["w.txt"] }
+       |               ^^^^^^^^^
+       |
+       = help: write an absolute path, or move the value to the stage: there, a path is relative to its file
+       = help: at m=a
 
     error: 1 mistake in main.toml; nothing was run
     "#);

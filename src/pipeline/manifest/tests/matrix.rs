@@ -517,6 +517,10 @@ fn what_is_wrong_with_a_matrix() {
             "rate = [1]\nexclude = [{ rate = {} }]",
             "'rate' takes a value or a list of them, but this is a table",
         ),
+        (
+            "rate = [1]\nexclude = [{ rate = [] }]",
+            "this list is empty, so the exclude leaves nothing out",
+        ),
         ("rate = [1]\nexclude = [{ rate = 1.0 }]", "all points of the matrix are excluded"),
     ] {
         let text = commands(what, &command("a", "\"${rate}\"", ""));
@@ -528,11 +532,30 @@ fn what_is_wrong_with_a_matrix() {
     for (what, help) in [
         ("rate = 3", "write [3]"),
         ("rate = \"a\"", "write [\"a\"]"),
+        ("rate = \"1, a,1e-3\"", "write [1, \"a\", 1e-3]"),
         ("rate = { lq-0.5 = { q = 0.5 } }", "write \"lq-0.5\""),
         ("rate.lq-0.5.q = 0.5", "write \"lq-0.5\""),
     ] {
         let shown = shown(&commands(what, &command("a", "\"${rate}\"", "")));
         assert!(shown.contains(&format!("= help: {help}\n")), "{what}: {shown}");
+    }
+    // Only what would be accepted is suggested.
+    for value in [
+        "\"a b\"",
+        "\"it's\"",
+        "\"[1\"",
+        "\"=1\"",
+        "\"1,1\"",
+        "\"a,b c\"",
+        "\",\"",
+        "nan",
+        "-inf",
+        "1e400",
+        "2020-01-01",
+    ] {
+        let shown = shown(&commands(&format!("rate = {value}"), &command("a", "\"${rate}\"", "")));
+        assert!(shown.contains("is a list of values, but this is"), "{value}: {shown}");
+        assert!(!shown.contains("= help"), "{value}: {shown}");
     }
     let many: Vec<_> = (0..101).map(|number| number.to_string()).collect();
     let many = many.join(", ");
@@ -609,7 +632,7 @@ fn what_is_wrong_with_a_template() {
     11 | run = ["echo", "${rat}", "${m.los}", "${rate.x}", "${rate", "${m.loss}${rate}"]
        |                          ^^^^^^^^^^
 
-    error: 'rate' is a list of values, so they do not have fields
+    error: 'rate' is a list of values, which do not have fields
       --> x.toml:11:38
        |
     11 | run = ["echo", "${rat}", "${m.los}", "${rate.x}", "${rate", "${m.loss}${rate}"]
@@ -644,7 +667,7 @@ fn what_is_wrong_with_a_template() {
        = help: give this point the field too: only a value that is nothing but ${AXIS.FIELD} is left out
        = help: at m=ce, and at 1 other point
 
-    error: 'rate' is a list of values, so they do not have fields
+    error: 'rate' is a list of values, which do not have fields
       --> x.toml:20:9
        |
     20 | with = ["rate", "n", "m"]
@@ -680,6 +703,50 @@ fn what_no_stage_uses() {
       = help: write "${m.q}" in a value of a stage, or with = ["m"] for all fields
 
     error: 1 mistake in x.toml; nothing was run
+    "#);
+}
+
+#[test]
+fn what_the_command_line_replaces_may_have_been_the_only_use() {
+    let text = commands("[matrix.m]\np = { s = \"x\" }\n", &command("d", "\"${m.s}\"", ""));
+    let text = format!("{text}{}", command("a", "\"${m}\"", ""));
+    right(&text, &["stages.d.run=[\"echo\"]"]);
+    assert!(shown(&text.replace("${m.s}", "x")).contains("no stage uses the field 's' of 'm'"));
+}
+
+#[test]
+fn keys_are_not_replaced() {
+    let environment = "environment = { \"${m}\" = \"${m}\" }";
+    assert_snapshot!(shown(&commands("m = [1, 2]", &command("a", "\"a\"", environment))), @r#"
+    error: '${' in a key is not replaced, only in a value
+     --> x.toml:8:17
+      |
+    8 | environment = { "${m}" = "${m}" }
+      |                 ^^^^^^
+
+    error: 1 mistake in x.toml; nothing was run
+    "#);
+}
+
+#[test]
+fn a_text_with_an_axis_keeps_its_quotes() {
+    let lines = "[stages.s]\nkind = \"split\"\ndata = \"d\"\nholdout = \"1${seed}\"\nseed = \"1${seed}\"\n[stages.d]\nkind = \"dataset\"\nformat = \"idx\"\npath = \"d\"\n";
+    assert_snapshot!(shown(&commands("seed = [1, 2]", lines)), @r#"
+    error: 'holdout' must be a whole number, but is text
+     --> x.toml:8:11
+      |
+    8 | holdout = "1${seed}"
+      |           ^^^^^^^^^^
+      |
+      = help: holdout: How many training samples are held out. By default 1000.
+
+    error: 'seed' must be a whole number, but is text
+     --> x.toml:9:8
+      |
+    9 | seed = "1${seed}"
+      |        ^^^^^^^^^^
+
+    error: 2 mistakes in x.toml; nothing was run
     "#);
 }
 
