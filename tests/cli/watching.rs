@@ -155,6 +155,10 @@ fn why_says_what_runs_before_why() {
     let why = project.pipeline("why experiment.toml first").printed();
     assert!(why.starts_with("first is running; started just now (process "), "{why}");
     assert!(why.ends_with(")\nit runs because:\n  no earlier run\n"), "{why}");
+    let waits = "second will run after first, because:\n  no earlier run\nfirst runs because:\n  no earlier run\n";
+    assert_eq!(project.pipeline("why experiment.toml second").printed(), waits);
+    let why = project.pipeline("why experiment.toml").printed();
+    assert!(why.ends_with(&format!("\n\n{waits}")), "{why}");
     project.write("first", "");
     project.write("second", "");
     assert!(run.wait().status.success());
