@@ -35,7 +35,7 @@ pub(crate) fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings 
         list.extend(manifest.unused_axes.iter().map(|(name, span)| {
             let title = format!("no stage uses the axis '{name}'");
             let help = match only_swept {
-                true => "this sweep has no effect: each stage that can have this value sets it itself; sweep over the value of a stage, stages.NAME.KEY=VALUES".to_owned(),
+                true => "this sweep has no effect: the stages set this value themselves, or do not have it; sweep over the value of a stage: stages.NAME.KEY=VALUES".to_owned(),
                 false => format!(
                     "write \"${{{name}}}\" in a value of a stage (for a shell: environment = {{ {} = \"${{{name}}}\" }}), or as the seed of the experiment",
                     variable_of(name)

@@ -173,6 +173,45 @@ fn why_says_what_runs_before_why() {
 }
 
 #[test]
+fn why_says_which_of_many_inputs_run() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "many"
+
+[matrix]
+n = [1, 2, 3, 4, 5, 6]
+
+[stages.a]
+kind = "command"
+environment = { N = "${n}" }
+shell = 'until test -e end; do sleep 0.01; done; echo 1 > "$PIPELINE_OUTPUT/a"'
+
+[stages.all]
+kind = "command"
+inputs = { a = "a@*" }
+shell = 'echo 1 > "$PIPELINE_OUTPUT/a"'
+"#,
+    );
+    let run = begun(&project, "run experiment.toml a@n=5");
+    let why = project.pipeline("why experiment.toml all").printed();
+    assert_snapshot!(why, @r"
+    all will run after 6 of a, because:
+      no earlier run
+    a@n=1 will run because:
+      no earlier run
+    a@n=2 will run because:
+      no earlier run
+    a@n=3 will run because:
+      no earlier run
+    will run too: a@n=4, a@n=6
+    running now: a@n=5
+    ");
+    project.write("end", "");
+    assert!(run.wait().status.success());
+}
+
+#[test]
 fn what_runs_under_another_name_is_the_stage_that_has_its_key() {
     let project = Sandbox::new(TWO);
     let run =

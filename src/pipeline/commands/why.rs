@@ -176,9 +176,21 @@ fn explain(
                     _ => {}
                 }
             }
-            if shown < roots.len() {
-                let others = names_in_words(roots[shown..].iter().copied());
-                body.push_str(&format!("and so will {others}\n"));
+            let (mut later, mut running, mut blocked) = (Vec::new(), Vec::new(), Vec::new());
+            for &input in &roots[shown..] {
+                match plan.state(input) {
+                    Some(PlanState::Dirty { key, .. }) if activities.runs(key) => &mut running,
+                    Some(PlanState::Blocked(_)) => &mut blocked,
+                    _ => &mut later,
+                }
+                .push(input);
+            }
+            for (what, names) in
+                [("will run too", later), ("running now", running), ("cannot run", blocked)]
+            {
+                if !names.is_empty() {
+                    body.push_str(&format!("{what}: {}\n", names_in_words(names)));
+                }
             }
             Explanation::new(head, body)
         }
