@@ -170,6 +170,14 @@ fn why_says_what_runs_before_why() {
     assert!(why.ends_with("\nit ran then because:\n  no earlier run\n"), "{why}");
     project.write("first", "");
     assert!(run.wait().status.success());
+    std::fs::remove_file(project.path("first")).expect("it is there");
+    project.edit("first ends", "first ended");
+    let run = begun(&project, "run experiment.toml");
+    let why = project.pipeline("why experiment.toml second").printed();
+    let head = "second will run if the output of first changes\nfirst runs because:\n  ";
+    assert!(why.starts_with(head), "{why}");
+    project.write("first", "");
+    assert!(run.wait().status.success());
 }
 
 #[test]
