@@ -18,7 +18,9 @@ pub(crate) fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings 
         let stages = selected.iter().filter_map(|name| manifest.stage(name));
         list.extend(stages.flat_map(|stage| undeclared_files(stage, manifest.folder_of(stage))));
     }
-    if !manifest.allowed.contains(&Lint::AxisInShell) {
+    // Where only swept values are replaced, nobody has written a text for an axis.
+    let only_swept = manifest.placeholders.only_swept;
+    if !only_swept && !manifest.allowed.contains(&Lint::AxisInShell) {
         let points = manifest.stages.iter().flat_map(|stage| stage.name.point());
         let axes: BTreeSet<&str> = points.map(|(axis, _)| axis).collect();
         let mut seen = HashSet::new();
@@ -32,12 +34,14 @@ pub(crate) fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings 
     if !manifest.allowed.contains(&Lint::UnusedAxis) {
         list.extend(manifest.unused_axes.iter().map(|(name, span)| {
             let title = format!("no stage uses the axis '{name}'");
-            Mistake::at(span.clone(), title)
-                .help(format!(
+            let help = match only_swept {
+                true => "this sweep has no effect: the stages set this value themselves, or do not have it; sweep over the value of a stage: stages.NAME.KEY=VALUES".to_owned(),
+                false => format!(
                     "write \"${{{name}}}\" in a value of a stage (for a shell: environment = {{ {} = \"${{{name}}}\" }}), or as the seed of the experiment",
                     variable_of(name)
-                ))
-                .help(silence(Lint::UnusedAxis))
+                ),
+            };
+            Mistake::at(span.clone(), title).help(help).help(silence(Lint::UnusedAxis))
         }));
     }
     Warnings::new(manifest.sources.clone(), list)
@@ -95,22 +99,35 @@ fn axes_in_shell(manifest: &Manifest, declaration: &Stage, axes: &BTreeSet<&str>
         };
         let title =
             format!("in a shell, '${{{name}}}' {what}, not the axis '{axis}' of the matrix");
+        let mistake = Mistake::at(declaration.places.find("shell", None), title);
+        let is_field = name != axis;
+        let Some(name) = placeholder_of(manifest, name) else { return Some(mistake) };
         let handed = |variable: &str| {
             format!("hand it over: environment = {{ {variable} = \"${{{name}}}\" }}")
         };
+        let variable = variable_of(name);
         let mut known = command.environment.keys().filter(|known| is_variable(known));
         let help = match known.find(|known| has_value(manifest, declaration, known, name)) {
             Some(known) => format!("write ${{{known}}}, which has this value"),
-            None if is_variable(name) => handed(name),
-            None => {
-                let variable = variable_of(name);
-                format!("{}, and write ${{{variable}}} in the shell", handed(&variable))
+            None if is_field && command.environment.contains_key(&variable) => {
+                format!("write ${{{variable}}}")
             }
+            None if is_variable(name) && !TAKEN.contains(&name) => handed(name),
+            None => format!("{}, and write ${{{variable}}} in the shell", handed(&variable)),
         };
-        let mistake = Mistake::at(declaration.places.find("shell", None), title);
         Some(mistake.help(help).help(silence(Lint::AxisInShell)))
     });
     mistakes.collect()
+}
+
+/// What a manifest replaces, of what a shell has between `${` and `}`: `m.rate` of `m.rate:-3`. `None` if the axis does not have such a
+/// field, or one that cannot be in a text.
+fn placeholder_of<'n>(manifest: &Manifest, name: &'n str) -> Option<&'n str> {
+    let Some((axis, rest)) = name.split_once('.') else { return Some(name) };
+    let is_in_field = |letter: char| is_in_name(letter) || letter == '-' || letter == '.';
+    let field = rest.find(|letter| !is_in_field(letter)).map_or(rest, |end| &rest[..end]);
+    let fields = manifest.placeholders.fields.get(axis)?;
+    fields.contains(field).then(|| &name[..axis.len() + 1 + field.len()])
 }
 
 /// Whether a variable in the `environment` of a stage has the value of an axis, in all its instances.
@@ -124,9 +141,35 @@ fn has_value(manifest: &Manifest, declaration: &Stage, variable: &str, axis: &st
 }
 
 /// Variables that have a meaning for programs or the shell.
-const TAKEN: [&str; 21] = [
-    "COLUMNS", "DISPLAY", "EDITOR", "HOME", "HOSTNAME", "IFS", "LANG", "LINES", "LOGNAME", "MAIL",
-    "PAGER", "PATH", "PWD", "RANDOM", "SECONDS", "SHELL", "TERM", "TMPDIR", "TZ", "UID", "USER",
+const TAKEN: [&str; 28] = [
+    "BASH_ENV",
+    "COLUMNS",
+    "DISPLAY",
+    "EDITOR",
+    "ENV",
+    "HOME",
+    "HOSTNAME",
+    "IFS",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "LINES",
+    "LOGNAME",
+    "MAIL",
+    "OPTIND",
+    "PAGER",
+    "PATH",
+    "PPID",
+    "PWD",
+    "PYTHONPATH",
+    "RANDOM",
+    "SECONDS",
+    "SHELL",
+    "TERM",
+    "TMPDIR",
+    "TZ",
+    "UID",
+    "USER",
+    "_",
 ];
 
 /// The name of an environment variable for an axis: `LEARNING_RATE`. `AXIS_PATH` where the shorter one has another meaning, or is not
@@ -159,10 +202,8 @@ fn is_set_in(shell: &str, variable: &str) -> bool {
     let words: Vec<&str> =
         shell.split(between).map(|word| word.trim_matches(['"', '\''])).collect();
     let names_itself = |value: &str| {
-        let plain = format!("${variable}");
-        let mut parts = value.split(plain.as_str()).skip(1);
-        value.contains(&format!("${{{variable}}}"))
-            || parts.any(|rest| !rest.starts_with(is_in_name))
+        let name = value.trim_matches('"').strip_prefix('$');
+        name.is_some_and(|name| name == variable || name == format!("{{{variable}}}"))
     };
     let assigns = words.iter().any(|word| {
         let value = word.strip_prefix(variable).and_then(|rest| rest.strip_prefix('='));
@@ -235,6 +276,10 @@ mod tests {
             ("shell = 'seed=$seed python train.py ${seed}'", 1),
             ("shell = 'seed=$seed_file; echo ${seed}'", 0),
             ("shell = 'seed=${seed:-3}; echo ${seed}'", 0),
+            ("shell = 'seed=${X:-$seed}; echo ${seed}'", 0),
+            ("shell = 'seed=${X:-${seed}}; echo ${seed}'", 0),
+            ("shell = 'seed=\"$seed\" python train.py ${seed}'", 1),
+            ("shell = 'seed=\"${seed}\" python train.py'", 1),
             ("shell = 'export \"seed=3\"; echo ${seed}'", 0),
             ("shell = 'select seed in 1 2; do echo ${seed}; done'", 0),
             ("shell = 'mapfile -t \"seed\" < file; echo ${seed}'", 0),
@@ -281,6 +326,21 @@ mod tests {
                 "environment = { M_RATE = \"${m.rate}\" }, and write ${M_RATE} in the shell\n",
             ),
             (
+                "shell = 'echo ${m.rate:-3}'",
+                "'${m.rate:-3}' is an error, not the axis 'm' of the matrix",
+                "environment = { M_RATE = \"${m.rate}\" }, and write ${M_RATE} in the shell\n",
+            ),
+            (
+                "shell = 'echo ${m.rate}'\nenvironment = { M_RATE = '${m.rate}' }",
+                "'${m.rate}' is an error, not",
+                "= help: write ${M_RATE}\n",
+            ),
+            (
+                "shell = 'echo ${PATH}'",
+                "'${PATH}' is a variable of the shell, not the axis 'PATH' of the matrix",
+                "environment = { AXIS_PATH = \"${PATH}\" }, and write ${AXIS_PATH} in the shell\n",
+            ),
+            (
                 "shell = 'echo ${2nd}'",
                 "'${2nd}' is an argument of the shell, or an error, not the axis '2nd' of the matrix",
                 "environment = { AXIS_2ND = \"${2nd}\" }, and write ${AXIS_2ND} in the shell\n",
@@ -292,11 +352,43 @@ mod tests {
     }
 
     #[test]
+    fn what_a_manifest_does_not_replace_is_not_proposed() {
+        for name in ["m.nofield", "m.", "m.list", "m.rate-3", "m.:-3", "seed.x", "seed."] {
+            let shown = of_matrix(&format!("shell = 'echo ${{{name}}}'"));
+            assert!(shown.contains(&format!("'${{{name}}}' is an error, not the axis")), "{shown}");
+            assert!(!shown.contains("help"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_sweep_alone_replaces_nothing_but_its_own_value() {
+        let shown = |sweep: &str, stages: &str| {
+            let text = format!(
+                "[experiment]\nname = 'x'\n[stages.a]\nkind = 'command'\nshell = 'true'\n{stages}"
+            );
+            let sweep = crate::manifest::Override::sweep(sweep).expect("a sweep");
+            let (manifest, graph) = crate::manifest::parse(Path::new("x.toml"), &text, &[sweep])
+                .unwrap_or_else(|mistakes| panic!("{}", mistakes.render(Colour::Never)));
+            let selected: Vec<_> = graph.order().cloned().collect();
+            warnings(&manifest, &selected).render(Colour::Never)
+        };
+        let reader = "environment = { epochs = '1' }\n[stages.b]\nkind = 'command'\ninputs = { a = 'a' }\nshell = 'echo ${epochs}'\n";
+        assert_eq!(shown("stages.a.environment.epochs=\"1\",\"2\"", reader), "");
+        let unused =
+            shown("defaults.command.environment.E=\"1\",\"2\"", "environment = { E = '1' }\n");
+        assert!(unused.contains("no stage uses the axis 'E'"), "{unused}");
+        assert!(unused.contains("sweep over the value of a stage"), "{unused}");
+        assert!(!unused.contains("${"), "{unused}");
+    }
+
+    #[test]
     fn an_unused_axis_does_not_become_a_variable_with_a_meaning() {
         for (axis, variable) in [
             ("learning-rate", "LEARNING_RATE"),
             ("path", "AXIS_PATH"),
             ("tmpdir", "AXIS_TMPDIR"),
+            ("pythonpath", "AXIS_PYTHONPATH"),
+            ("_", "AXIS__"),
             ("3d", "AXIS_3D"),
         ] {
             assert_eq!(variable_of(axis), variable);
@@ -306,7 +398,7 @@ mod tests {
     /// The warnings of a manifest with a matrix and this stage.
     fn of_matrix(stage: &str) -> String {
         let text = format!(
-            "[experiment]\nname = 'x'\n[matrix]\nseed = [1, 2]\nlearning-rate = [1, 2]\n2nd = [1, 2]\nm = {{ a = {{ rate = 1 }} }}\ntexts = {{ a = {{ shell = 'true' }}, b = {{ shell = 'echo ${{seed}}' }} }}\n[stages.b]\nkind = 'command'\nshell = 'true'\nenvironment = {{ SEED = '${{seed}}', RATE = '${{learning-rate}}', A = '${{2nd}}', B = '${{m.rate}}', C = '${{texts.shell}}' }}\n[stages.a]\nkind = 'command'\n{stage}\n"
+            "[experiment]\nname = 'x'\n[matrix]\nseed = [1, 2]\nlearning-rate = [1, 2]\n2nd = [1, 2]\nPATH = [1, 2]\nm = {{ a = {{ rate = 1, list = ['true'] }}, b = {{ rate = 2, list = ['true'] }} }}\ntexts = {{ a = {{ shell = 'true' }}, b = {{ shell = 'echo ${{seed}}' }} }}\n[stages.b]\nkind = 'command'\nshell = 'true'\nenvironment = {{ SEED = '${{seed}}', RATE = '${{learning-rate}}', A = '${{2nd}}', B = '${{m.rate}}', D = '${{PATH}}', C = '${{texts.shell}}' }}\n[stages.c]\nkind = 'command'\nrun = '${{m.list}}'\n[stages.a]\nkind = 'command'\n{stage}\n"
         );
         let (manifest, graph) = crate::manifest::parse(Path::new("x.toml"), &text, &[])
             .unwrap_or_else(|mistakes| panic!("{}", mistakes.render(Colour::Never)));

@@ -155,6 +155,10 @@ fn why_says_what_runs_before_why() {
     let why = project.pipeline("why experiment.toml first").printed();
     assert!(why.starts_with("first is running; started just now (process "), "{why}");
     assert!(why.ends_with(")\nit runs because:\n  no earlier run\n"), "{why}");
+    let waits = "second will run after first, because:\n  no earlier run\nfirst runs because:\n  no earlier run\n";
+    assert_eq!(project.pipeline("why experiment.toml second").printed(), waits);
+    let why = project.pipeline("why experiment.toml").printed();
+    assert!(why.ends_with(&format!("\n\n{waits}")), "{why}");
     project.write("first", "");
     project.write("second", "");
     assert!(run.wait().status.success());
@@ -165,6 +169,53 @@ fn why_says_what_runs_before_why() {
     assert!(why.contains(")\nits last result is artifact "), "{why}");
     assert!(why.ends_with("\nit ran then because:\n  no earlier run\n"), "{why}");
     project.write("first", "");
+    assert!(run.wait().status.success());
+    std::fs::remove_file(project.path("first")).expect("it is there");
+    project.edit("first ends", "first ended");
+    let run = begun(&project, "run experiment.toml");
+    let why = project.pipeline("why experiment.toml second").printed();
+    let head = "second will run if the output of first changes\nfirst runs because:\n  ";
+    assert!(why.starts_with(head), "{why}");
+    project.write("first", "");
+    assert!(run.wait().status.success());
+}
+
+#[test]
+fn why_says_which_of_many_inputs_run() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "many"
+
+[matrix]
+n = [1, 2, 3, 4, 5, 6]
+
+[stages.a]
+kind = "command"
+environment = { N = "${n}" }
+shell = 'until test -e end; do sleep 0.01; done; echo 1 > "$PIPELINE_OUTPUT/a"'
+
+[stages.all]
+kind = "command"
+inputs = { a = "a@*" }
+shell = 'echo 1 > "$PIPELINE_OUTPUT/a"'
+"#,
+    );
+    let run = begun(&project, "run experiment.toml a@n=5");
+    let why = project.pipeline("why experiment.toml all").printed();
+    assert_snapshot!(why, @r"
+    all will run after 6 of a, because:
+      no earlier run
+    a@n=1 will run because:
+      no earlier run
+    a@n=2 will run because:
+      no earlier run
+    a@n=3 will run because:
+      no earlier run
+    will run too: a@n=4, a@n=6
+    running now: a@n=5
+    ");
+    project.write("end", "");
     assert!(run.wait().status.success());
 }
 

@@ -25,8 +25,7 @@ pub(crate) fn run(arguments: &WhyArguments) -> anyhow::Result<ExitCode> {
     let activities = Activities::look(&project.cache);
     let explained = chosen.into_iter().filter_map(|name| {
         let activity = plan.state(name).and_then(|state| activities.of(state));
-        let is_running = matches!(activity, Some(Activity::Running(_)));
-        let mut explanation = explain(&project, &plan, &mut nearest, &roots, name, is_running)?;
+        let mut explanation = explain(&project, &plan, &mut nearest, &roots, &activities, name)?;
         if let Some(activity) = activity {
             explanation.add(name, &activity);
         }
@@ -116,15 +115,15 @@ fn explain(
     plan: &Plan,
     nearest: &mut Nearest<'_>,
     roots: &Roots<'_>,
+    activities: &Activities<'_>,
     name: &StageName,
-    is_running: bool,
 ) -> Option<Explanation> {
     let state = plan.state(name)?;
     Some(match state {
         PlanState::Fresh(record) => {
             let digest = record.output.digest.short();
             let made = crate::format::ago(record.finished);
-            let head = match is_running {
+            let head = match activities.runs(&record.key) {
                 true => "its last result is".to_owned(),
                 false => format!("{name} is fresh:"),
             };
@@ -134,7 +133,7 @@ fn explain(
             Explanation { text: format!("{head} artifact {digest}, made {made}\n{body}"), common }
         }
         PlanState::Dirty { reason, key, parts } => {
-            let head = match is_running {
+            let head = match activities.runs(key) {
                 true => "it runs because:".to_owned(),
                 false => format!("{name} will run because:"),
             };
@@ -168,17 +167,30 @@ fn explain(
             let shown = roots.len().min(MOST_NAMES);
             for input in &roots[..shown] {
                 match plan.state(input) {
-                    Some(PlanState::Dirty { reason, .. }) => body.push_str(&format!(
-                        "{input} will run because:\n{}",
-                        reason_lines(project, reason)
-                    )),
+                    Some(PlanState::Dirty { reason, key, .. }) => {
+                        let verb = if activities.runs(key) { "runs" } else { "will run" };
+                        let lines = reason_lines(project, reason);
+                        body.push_str(&format!("{input} {verb} because:\n{lines}"));
+                    }
                     Some(state @ PlanState::Blocked(_)) => body.push_str(&blocked(input, state)),
                     _ => {}
                 }
             }
-            if shown < roots.len() {
-                let others = names_in_words(roots[shown..].iter().copied());
-                body.push_str(&format!("and so will {others}\n"));
+            let (mut later, mut running, mut blocked) = (Vec::new(), Vec::new(), Vec::new());
+            for &input in &roots[shown..] {
+                match plan.state(input) {
+                    Some(PlanState::Dirty { key, .. }) if activities.runs(key) => &mut running,
+                    Some(PlanState::Blocked(_)) => &mut blocked,
+                    _ => &mut later,
+                }
+                .push(input);
+            }
+            for (what, names) in
+                [("will run too", later), ("running now", running), ("cannot run", blocked)]
+            {
+                if !names.is_empty() {
+                    body.push_str(&format!("{what}: {}\n", names_in_words(names)));
+                }
             }
             Explanation::new(head, body)
         }

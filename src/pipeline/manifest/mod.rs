@@ -50,6 +50,7 @@ pub(crate) use config::Config;
 pub(crate) use fit::{Fit, Misfit};
 pub(crate) use hint::did_you_mean;
 pub(crate) use lints::Lint;
+pub(crate) use matrix::Placeholders;
 pub(crate) use overrides::Override;
 pub(crate) use places::Places;
 pub(crate) use stages::Stages;
@@ -81,6 +82,8 @@ pub(crate) struct Manifest {
     pub(crate) stages: Stages,
     /// The axes of its matrix that no stage uses, with their places.
     pub(crate) unused_axes: Vec<(String, Span)>,
+    /// Where `${...}` is replaced, and what it can be there.
+    pub(crate) placeholders: Placeholders,
     /// Where else to show what a run measures.
     pub(crate) tracking: Tracking,
     /// The warnings that are silenced.
@@ -312,7 +315,7 @@ fn read_document(
 ) -> Option<(Manifest, Graph)> {
     let envelope = envelope::read(root, settings.execution, mistakes);
     let settings = Settings { execution: &envelope.execution, ..settings };
-    let Expanded { instances, mut once, unused } =
+    let Expanded { instances, mut once, unused, placeholders } =
         matrix::expand(root, envelope.stages, settings, sources, mistakes)?;
     let has_points = root.contains_key("matrix");
     let drafts = instances.iter().enumerate().map(|(place, instance)| {
@@ -362,6 +365,7 @@ fn read_document(
         experiment,
         stages,
         unused_axes: unused,
+        placeholders,
         tracking,
         allowed,
         sources,

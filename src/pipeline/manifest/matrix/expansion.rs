@@ -14,7 +14,7 @@ use super::super::values::Value;
 use super::instance::Instance;
 use super::once::Once;
 use super::placeholder::{Text, each_text};
-use super::points::{Axes, AxisSet, Points, Projection, scalar_text};
+use super::points::{Axes, AxisSet, Placeholders, Points, Projection, scalar_text};
 use super::reference::{Pin, Reference, Wrong};
 use super::templates::{Template, Variant};
 use crate::diagnostic::{Mistake, Span};
@@ -29,6 +29,8 @@ pub(in crate::manifest) struct Expanded<'t, 'i> {
     pub(in crate::manifest) once: Once,
     /// The axes that no stage uses, with their places.
     pub(in crate::manifest) unused: Vec<(String, Span)>,
+    /// Where `${...}` is replaced, and what it can be there.
+    pub(in crate::manifest) placeholders: Placeholders,
 }
 
 /// All templates, and what their references lead to.
@@ -450,7 +452,8 @@ impl<'t, 'i> Expansion<'t, 'i> {
         let used = self.templates.iter().fold(0, |set, template| set | template.mentioned());
         let unused = self.axes.iter().enumerate().filter(|(axis, _)| used & (1 << axis) == 0);
         let unused = unused.map(|(_, axis)| (axis.name.to_owned(), axis.span.clone())).collect();
-        is_named.then_some(Expanded { instances, once, unused })
+        let placeholders = self.axes.placeholders();
+        is_named.then_some(Expanded { instances, once, unused, placeholders })
     }
 }
 

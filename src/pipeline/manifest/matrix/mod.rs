@@ -23,6 +23,7 @@ use crate::diagnostic::{Mistake, Sources, Span};
 pub(super) use expansion::Expanded;
 pub(super) use instance::Instance;
 pub(super) use once::Once;
+pub(crate) use points::Placeholders;
 
 use defaults::{Key, read_defaults, without_matrix};
 use expansion::Expansion;
@@ -60,6 +61,7 @@ pub(super) fn expand<'t, 'i>(
             instances: instances.collect(),
             once: Once::default(),
             unused: Vec::new(),
+            placeholders: Placeholders::default(),
         });
     };
     let (axes, points) = points::read(matrix, sources, mistakes)?;

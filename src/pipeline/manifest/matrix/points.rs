@@ -2,7 +2,7 @@
 //!
 //! Does not depend on stages.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use pipeline_stages::point::{canonical, shortest};
 use toml::de::{DeTable, DeValue};
@@ -29,6 +29,15 @@ pub(super) struct Axes<'t, 'i> {
     all: Vec<Axis<'t, 'i>>,
     /// Whether they are only those of sweeps: the manifest itself does not have a matrix.
     are_swept: bool,
+}
+
+/// Where `${...}` is replaced, and what it can be there besides an axis.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Placeholders {
+    /// Whether only the values that a sweep has put there are replaced: the manifest itself does not have a matrix.
+    pub(crate) only_swept: bool,
+    /// For each axis of named points, the fields that can be in a text.
+    pub(crate) fields: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// An axis.
@@ -81,6 +90,25 @@ impl<'t, 'i> Axes<'t, 'i> {
     /// Whether `${...}` is replaced in a value at this place: without a matrix in the manifest, only where a sweep has put it.
     pub(super) fn replace_at(&self, span: &Span) -> bool {
         !self.are_swept || self.all.iter().any(|axis| axis.span == *span)
+    }
+
+    pub(super) fn placeholders(&self) -> Placeholders {
+        let named = self.all.iter().filter(|axis| axis.is_named());
+        let fields = named.map(|axis| {
+            let points = axis.values.iter().filter_map(|value| value.fields);
+            let mut fields = BTreeSet::new();
+            let mut others = HashSet::new();
+            for (key, value) in points.flatten() {
+                let field: &str = key.as_ref();
+                match scalar_text(value.get_ref()) {
+                    Some(_) => drop(fields.insert(field.to_owned())),
+                    None => drop(others.insert(field)),
+                }
+            }
+            fields.retain(|field| !others.contains(field.as_str()));
+            (axis.name.to_owned(), fields)
+        });
+        Placeholders { only_swept: self.are_swept, fields: fields.collect() }
     }
 
     /// The mistake of an axis that does not exist.
