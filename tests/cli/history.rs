@@ -219,17 +219,19 @@ fn the_commit_of_the_manifest() {
     project.write("deep/Cargo.toml", "changed");
     assert!(is_dirty(12), "another file of the folder changed");
     // The commit is known where the rest takes long.
-    project.write(
-        "bin/git",
-        "#!/bin/sh\ncase $* in *status*) sleep 3;; esac\nPATH=${PATH#*:} exec git \"$@\"\n",
-    );
-    let script = project.path("bin/git");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("ours");
     let path = std::env::var("PATH").unwrap_or_default();
-    let mut slow = run(14);
-    slow.env("PATH", format!("{}:{path}", project.path("bin").display()));
-    project.start_command(slow).wait().success();
-    assert_eq!(recorded(), (Some(40), serde_json::Value::Null));
+    for (number, case) in [(14, "*status*) sleep 3"), (16, "*ls-files*) exit 128")] {
+        let text =
+            format!("#!/bin/sh\ncase $* in {case};; esac\nPATH=${{PATH#*:}} exec git \"$@\"\n");
+        project.write("bin/git", text);
+        let script = project.path("bin/git");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("ours");
+        let mut other = run(number);
+        other.env("PATH", format!("{}:{path}", project.path("bin").display()));
+        project.start_command(other).wait().success();
+        assert_eq!(recorded(), (Some(40), serde_json::Value::Null), "{case}");
+        project.write("deep/Cargo.toml", "");
+    }
 }
 
 #[test]

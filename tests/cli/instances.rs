@@ -307,6 +307,13 @@ fn a_path_has_its_name_where_several_could_be_meant() {
         assert!(path(stages).starts_with("[project]"), "{stages}");
     }
     assert!(path("word*").starts_with("words\t"));
+    // All of a manifest that has one instance now.
+    let one = Sandbox::new(
+        "[experiment]\nname = \"one\"\nseed = 1\n[matrix]\nn = [1]\n[stages.one]\nkind = \"command\"\n\
+         shell = \"echo $N > $PIPELINE_OUTPUT/n\"\nenvironment = { N = \"${n}\" }\n",
+    );
+    one.pipeline("run experiment.toml").success();
+    assert!(one.pipeline("path experiment.toml").printed().starts_with("one@n=1\t"));
 }
 
 #[test]

@@ -45,10 +45,11 @@ pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
 
 /// Whether the arguments could mean only this stage, also if the matrix had other values.
 fn is_asked_for_alone(name: &StageName, arguments: &ManifestArguments) -> bool {
-    let patterns = arguments.stages();
-    let is_one =
-        |pattern: &String| !pattern.contains('*') && Pattern::read(pattern).has_all_axes(name);
-    patterns.len() <= 1 && patterns.iter().all(is_one)
+    match arguments.stages().as_slice() {
+        [] => name.point().next().is_none(),
+        [pattern] => !pattern.contains('*') && Pattern::read(pattern).has_all_axes(name),
+        _ => false,
+    }
 }
 
 /// Only the path, for `$(pipeline path …)`.

@@ -93,7 +93,7 @@ impl Commit {
         let answer = git(folder, ["rev-parse", "--verify", "HEAD"])?;
         let commit = answer.text.trim().to_owned();
         let is_name = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
-        (answer.success && is_name).then_some(Self { commit, dirty: None })
+        (answer.code == Some(0) && is_name).then_some(Self { commit, dirty: None })
     }
 }
 
@@ -103,7 +103,7 @@ fn is_dirty(files: &[PathBuf]) -> Option<bool> {
     let is_changed = |folder: &Path, paths: &[OsString]| {
         let words = ["status", "--porcelain", "--untracked-files=no", "--"].map(OsString::from);
         let answer = git(folder, words.iter().chain(paths))?;
-        Some(!answer.success || !answer.text.is_empty())
+        (answer.code == Some(0)).then_some(!answer.text.is_empty())
     };
     if is_changed(files.first()?.parent()?, &[".".into()])? {
         return Some(true);
@@ -118,9 +118,13 @@ fn is_dirty(files: &[PathBuf]) -> Option<bool> {
     }
     for (folder, names) in folders {
         let words = ["ls-files", "--error-unmatch", "--"].map(OsString::from);
-        let has_all = git(&folder, words.iter().chain(&names))?.success;
-        if !has_all || is_changed(&folder, &names)? {
-            return Some(true);
+        let is_in_repository = || folder.ancestors().any(|above| above.join(".git").exists());
+        match git(&folder, words.iter().chain(&names))?.code {
+            Some(0) if !is_changed(&folder, &names)? => {}
+            Some(0 | 1) => return Some(true),
+            _ if !is_in_repository() => return Some(true),
+            // Git refuses, for example the work tree of another user: nothing is known.
+            _ => return None,
         }
     }
     Some(false)
@@ -128,7 +132,8 @@ fn is_dirty(files: &[PathBuf]) -> Option<bool> {
 
 /// What Git answers.
 struct Answer {
-    success: bool,
+    /// The exit status. `None` where a signal ended it.
+    code: Option<i32>,
     /// The beginning of what it prints.
     text: String,
 }
@@ -170,5 +175,5 @@ fn git(folder: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) ->
     output.rewind().ok()?;
     output.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    Some(Answer { success: status.success(), text })
+    Some(Answer { code: status.code(), text })
 }

@@ -18,6 +18,8 @@ use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 pub(super) struct Document<'i> {
     /// The tree, with the overrides in it.
     pub(super) root: DeTable<'i>,
+    /// The values in whose place there are others from an override.
+    pub(super) replaced: Vec<Value<'i>>,
     /// Where a value is not TOML, so that the tree has a guess in its place.
     broken: Places,
 }
@@ -74,14 +76,18 @@ pub(super) fn parse<'i>(
             merge(&mut root, parsed.root, mistakes);
         }
     }
+    let mut replaced = Vec::new();
     for (place, given) in overrides.iter().enumerate() {
         let start = given.add_to(sources);
         if whole {
             let is_shown = mistakes.len() < MOST_SHOWN;
-            mistakes.extend(given.apply(&mut root, start, &overrides[..place], is_shown).err());
+            match given.apply(&mut root, start, &overrides[..place], is_shown) {
+                Ok(old) => replaced.extend(old),
+                Err(mistake) => mistakes.push(mistake),
+            }
         }
     }
-    whole.then_some(Document { root, broken: Places::new(broken) })
+    whole.then_some(Document { root, replaced, broken: Places::new(broken) })
 }
 
 /// A text as a tree.

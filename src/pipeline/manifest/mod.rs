@@ -57,7 +57,7 @@ pub(crate) use stages::Stages;
 
 use include::Included;
 use matrix::Expanded;
-use values::{WITHOUT_QUOTES, is_template};
+use values::{Value, WITHOUT_QUOTES, is_template};
 
 /// The file where none is named.
 pub(crate) const DEFAULT_NAME: &str = "pipeline.toml";
@@ -286,8 +286,7 @@ fn read_text(
         return None;
     }
     let swept: Vec<&str> = overrides.iter().filter_map(Override::swept_axis).collect();
-    let is_changed = overrides.iter().any(|one| one.path().next() != Some("execution"));
-    let settings = Settings { execution, swept: &swept, is_changed };
+    let settings = Settings { execution, swept: &swept, replaced: &document.replaced };
     let mut found = Vec::new();
     let read = read_document(path, &document.root, &included, settings, sources, &mut found);
     mistakes.extend(found.into_iter().filter(|mistake| !document.is_guess(mistake)));
@@ -301,8 +300,8 @@ struct Settings<'s> {
     execution: &'s StageExecution,
     /// The axes of `--sweep`.
     swept: &'s [&'s str],
-    /// Whether the command line changes more than how they are run.
-    is_changed: bool,
+    /// The values of the files in whose place others are from the command line.
+    replaced: &'s [Value<'s>],
 }
 
 fn read_document(

@@ -171,16 +171,16 @@ impl Override {
     }
 
     /// Puts the value into the tree, in which those of `before` are already. `start` is the position of the text. `is_shown` is
-    /// whether a mistake would be shown, so that it is worth a hint.
+    /// whether a mistake would be shown, so that it is worth a hint. Returns the value that was there.
     pub(super) fn apply<'i>(
         &'i self,
         root: &mut DeTable<'i>,
         start: usize,
         before: &[Self],
         is_shown: bool,
-    ) -> Result<(), Mistake> {
+    ) -> Result<Option<Value<'i>>, Mistake> {
         self.check_place(root, start, is_shown)?;
-        let Some(((last, last_span), path)) = self.keys.split_last() else { return Ok(()) };
+        let Some(((last, last_span), path)) = self.keys.split_last() else { return Ok(None) };
         let value = match self.given {
             Given::Sweep => self.add_axis(root, start, before)?,
             Given::Set | Given::Variable => self.value(start),
@@ -204,9 +204,10 @@ impl Override {
         }
         // Not `insert` alone: it would keep the old key, and with it the old place.
         let old = table.remove(last.as_str());
-        let some = old.filter(|_| self.is_axis()).and_then(|points| some_points(points, &value));
+        let points = old.as_ref().filter(|_| self.is_axis());
+        let some = points.and_then(|points| some_points(points.clone(), &value));
         table.insert(key(last, last_span), some.unwrap_or(value));
-        Ok(())
+        Ok(old)
     }
 
     /// Whether it is about the values of an axis.

@@ -76,9 +76,11 @@ pub(super) fn expand<'t, 'i>(
     let templates = stages.into_iter();
     let templates: Vec<_> =
         templates.map(|(name, span, value)| reader.template(name, span, value)).collect();
-    let used = reader.used;
-    // What a text that is wrong was meant to use is not known. What the command line replaces may have been the only use.
-    if used.wrong.is_empty() && !settings.is_changed {
+    let mut used = reader.used;
+    // What the command line replaces may have been the only use.
+    settings.replaced.iter().for_each(|value| used.add(value, &axes));
+    // What a text that is wrong was meant to use is not known.
+    if used.wrong.is_empty() {
         unused_mistakes(&axes, &templates, &used, mistakes);
     }
     let mut once = Once::default();

@@ -52,6 +52,24 @@ pub(super) struct Used<'t> {
     pub(super) wrong: Vec<Span>,
 }
 
+impl<'t> Used<'t> {
+    /// Adds what a value would use: the fields in its texts, and all of an axis that it names, as `with` does.
+    pub(super) fn add(&mut self, value: &'t Value<'_>, axes: &'t Axes<'_, '_>) {
+        each_text(value, &mut |text, span| {
+            if let Some(place) = axes.find(text) {
+                let fields =
+                    axes.get(place).values.iter().filter_map(|value| value.fields).flatten();
+                self.fields.extend(fields.map(|(key, _)| (place, key.get_ref().as_ref())));
+            }
+            for piece in pieces(text, &span, axes).into_iter().flatten() {
+                if let Piece::Value { axis, field: Some(field) } = piece {
+                    self.fields.insert((axis, field));
+                }
+            }
+        });
+    }
+}
+
 impl<'t, 'i> Node<'t, 'i> {
     /// Reads a value; one that `is_text` has only texts. Reports every text in it that is wrong.
     pub(super) fn read(

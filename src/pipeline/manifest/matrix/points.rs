@@ -416,7 +416,12 @@ fn refuse_templates(field: &Value<'_>, mistakes: &mut Vec<Mistake>) {
         }
         DeValue::Array(items) => items.iter().for_each(|item| refuse_templates(item, mistakes)),
         DeValue::Table(items) => {
-            items.iter().for_each(|(_, item)| refuse_templates(item, mistakes));
+            for (key, item) in items {
+                if key.get_ref().contains("${") {
+                    mistakes.push(Mistake::at(key.span(), "'${' in a key is not replaced"));
+                }
+                refuse_templates(item, mistakes);
+            }
         }
         _ => {}
     }

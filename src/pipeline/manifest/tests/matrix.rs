@@ -712,6 +712,20 @@ fn what_the_command_line_replaces_may_have_been_the_only_use() {
     let text = format!("{text}{}", command("a", "\"${m}\"", ""));
     right(&text, &["stages.d.run=[\"echo\"]"]);
     assert!(shown(&text.replace("${m.s}", "x")).contains("no stage uses the field 's' of 'm'"));
+    // `with`, too.
+    let with = "with = [\"m\"]\n";
+    let text =
+        commands("[matrix.m]\np = { pass-environment = [\"X\"] }\n", &command("d", "\"d\"", with));
+    right(&text, &["stages.d.with=[]"]);
+    // What is not replaced is no use, and what is misspelt on the command line neither.
+    let text = commands(
+        "[matrix.m]\na = { rate = \"1\" }\nb = { rat = \"2\" }\n",
+        &command("d", "\"${m.rate}\"", "environment = { E = \"1\" }"),
+    );
+    let unused =
+        |text: &str, set: &str| shown_with(text, &[set]).contains("no stage uses the field 'rat'");
+    assert!(unused(&text, "stages.d.environment.E=\"2\""));
+    assert!(unused(&text.replace("rat =", "rate ="), "matrix.m.c={rat=\"3\"}"));
 }
 
 #[test]
