@@ -7,6 +7,9 @@
 //!
 //! Does not depend on torch or on the bodies of stages. `manifest`, `graph`, `key` and `plan` are pure.
 
+// See clippy.toml. Tests make what they need.
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod activity;
 mod cache;
 mod cli;

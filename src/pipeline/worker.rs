@@ -2,6 +2,8 @@
 //!
 //! Speaks the protocol; does not depend on the cache or the graph. Runs on a thread of its own and prints nothing.
 
+#![allow(clippy::disallowed_methods, reason = "a log counts for nothing")]
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;

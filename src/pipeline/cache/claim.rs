@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use pipeline_stages::ArtifactType;
 use pipeline_stages::message::{self, Metrics, RanOn};
 
@@ -14,7 +14,7 @@ use super::lock::Lock;
 use super::record::Record;
 use super::withdrawal::Withdrawn;
 use super::work::WorkFolder;
-use super::{Cache, durable, store};
+use super::{Cache, disk, durable, store};
 use crate::key::{KeyPart, StageKey};
 use crate::reason::Reason;
 
@@ -103,7 +103,7 @@ impl Cache {
             durable::create_folder(folder)?;
         }
         // In a shared cache another user may own the old one.
-        let _ = fs::remove_file(claim.log());
+        let _ = disk::remove_file(&claim.log());
         Ok(Lookup::Claim(claim))
     }
 }
@@ -127,18 +127,19 @@ impl Claim {
     /// Removes the checkpoint, where it was made from something else than the key says.
     pub(crate) fn remove_checkpoint(&self) -> anyhow::Result<()> {
         let place = self.cache.layout.partial(&self.key);
+        let all = self.cache.layout.bucket(Bucket::Partial);
         // Out of the way first: what another user wrote in it may not be ours to remove.
-        let away = durable::free_name(
-            &self.cache.layout.bucket(Bucket::Partial),
-            &format!("{}{}", durable::NEW, self.key),
-        )?;
-        match fs::rename(&place, &away) {
-            Ok(()) => {
-                let _ = durable::remove_tree(&away);
-                Ok(())
-            }
-            Err(_) => durable::remove_tree(&place),
+        let away = durable::free_name(&all, &format!("{}{}", durable::NEW, self.key))?;
+        let is_away = disk::rename(place.as_path(), away.as_path()).is_ok();
+        if !is_away {
+            durable::remove_tree(&place)?;
         }
+        // Not even a power cut brings it back.
+        durable::sync_folder(&all).with_context(|| format!("cannot flush {}", all.display()))?;
+        if is_away {
+            let _ = durable::remove_tree(&away);
+        }
+        Ok(())
     }
 
     /// Where its log goes.
@@ -199,7 +200,7 @@ impl Claim {
         record.write(&layout.record(&key))?;
         // While the inputs are held: the new record cannot be withdrawn to this place yet.
         for place in [layout.withdrawn(&key), layout.withdrawn(&key).with_extension("reason")] {
-            let _ = fs::remove_file(place);
+            let _ = disk::remove_file(&place);
         }
         drop(inputs);
         // It counts now; what stays behind is only litter.

@@ -2,14 +2,18 @@
 //!
 //! Does not depend on what is in files and folders.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use super::disk;
 
 /// How the names of files begin that are to replace others.
 pub(super) const NEW: &str = ".new-";
@@ -22,53 +26,93 @@ const OWNER: u32 = 0o700;
 /// Replaces a file's content in one step.
 pub(crate) fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().context("a file has a folder")?;
-    let is_new = !folder.exists();
-    create_folder(folder)?;
+    create_folder_durably(folder)?;
     let write = || -> io::Result<()> {
-        // A file is on disk no longer than the folder that it is in.
-        if let Some(above) = folder.parent().filter(|_| is_new) {
-            sync_folder(above)?;
-        }
-        let temporary = new_file(folder, content)?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(path).map_err(|error| error.error)?;
+        let new = NewFile::with(folder, content)?;
+        disk::sync(&new.file)?;
+        new.rename(path)?;
         sync_folder(folder)
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Removes a file. Nothing happens when there is none, or it cannot be removed: for what nobody needs.
+pub(crate) fn forget_file(path: &Path) {
+    let _ = disk::remove_file(path);
 }
 
 /// Replaces the content of a file that proves itself when it is read: after a power cut it may be another.
 pub(crate) fn write_disposable(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().context("a file has a folder")?;
     create_folder(folder)?;
-    let write = || -> io::Result<()> {
-        new_file(folder, content)?.persist(path).map_err(|error| error.error)?;
-        Ok(())
-    };
+    let write = || NewFile::with(folder, content)?.rename(path);
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Makes a file that is added to later, and that nothing has the name of yet. It begins with `content`, durably.
 pub(super) fn begin_file(path: &Path, content: &[u8]) -> anyhow::Result<File> {
     let folder = path.parent().context("a file has a folder")?;
-    create_folder(folder)?;
+    create_folder_durably(folder)?;
     let begin = || -> io::Result<File> {
-        let temporary = new_file(folder, content)?;
-        temporary.as_file().sync_all()?;
-        let file = temporary.persist_noclobber(path).map_err(|error| error.error)?;
+        let new = NewFile::with(folder, content)?;
+        disk::sync(&new.file)?;
+        let file = new.rename_to_free(path)?;
         sync_folder(folder)?;
         Ok(file)
     };
     begin().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// A file under a temporary name.
-fn new_file(folder: &Path, content: &[u8]) -> io::Result<tempfile::NamedTempFile> {
-    let mut temporary = tempfile::Builder::new().prefix(NEW).tempfile_in(folder)?;
-    temporary.write_all(content)?;
-    let mode = if is_shared(folder) { 0o664 } else { 0o644 };
-    temporary.as_file().set_permissions(Permissions::from_mode(mode))?;
-    Ok(temporary)
+/// A file under a temporary name, which is removed unless it gets its final one.
+struct NewFile {
+    file: File,
+    place: PathBuf,
+    is_in_place: bool,
+}
+
+impl NewFile {
+    fn with(folder: &Path, content: &[u8]) -> io::Result<Self> {
+        let (file, place) = loop {
+            let place = folder.join(temporary_name());
+            match disk::create_file(place.as_path(), 0o600) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => break (other?, place),
+            }
+        };
+        let new = Self { file, place, is_in_place: false };
+        disk::write(&new.file, content)?;
+        let mode = if is_shared(folder) { 0o664 } else { 0o644 };
+        disk::set_mode(&new.file, Mode::from_raw_mode(mode))?;
+        Ok(new)
+    }
+
+    fn rename(mut self, path: &Path) -> io::Result<()> {
+        disk::rename(self.place.as_path(), path)?;
+        self.is_in_place = true;
+        Ok(())
+    }
+
+    fn rename_to_free(mut self, path: &Path) -> io::Result<File> {
+        disk::rename_to_free(&self.place, path)?;
+        self.is_in_place = true;
+        self.file.try_clone()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.is_in_place {
+            let _ = disk::remove_file(&self.place);
+        }
+    }
+}
+
+/// A name that no other thread uses, nor, most probably, another machine.
+fn temporary_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    format!("{NEW}{:x}-{count:x}-{now:x}", std::process::id())
 }
 
 /// Whether a folder is a group's: whatever is made in it belongs to the group of the folder, and the group may
@@ -86,13 +130,37 @@ pub(crate) fn share_new_files() {
 
 /// Creates a folder and those above it. Nothing happens when it exists.
 pub(crate) fn create_folder(path: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(path).with_context(|| format!("cannot create the folder {}", path.display()))
+    create_folders(path, &|_| Ok(()))
+        .with_context(|| format!("cannot create the folder {}", path.display()))
+}
+
+/// The same, for what must last: a file is on disk no longer than the folders that it is in.
+pub(super) fn create_folder_durably(path: &Path) -> anyhow::Result<()> {
+    create_folders(path, &sync_folder)
+        .with_context(|| format!("cannot create the folder {}", path.display()))
+}
+
+/// Creates what is missing, from above; `then` gets each folder in which there is a new one.
+fn create_folders(path: &Path, then: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    if let Some(above) = above {
+        create_folders(above, then)?;
+    }
+    match disk::create_folder(path) {
+        // Somebody else was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => then(above.unwrap_or(Path::new("."))),
+    }
 }
 
 /// The same, where a link in its place is removed: whoever put it there wanted something else to be written to.
 pub(crate) fn create_own_folder(path: &Path) -> anyhow::Result<()> {
     if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
-        fs::remove_file(path)
+        disk::remove_file(path)
             .with_context(|| format!("cannot remove the link {}", path.display()))?;
     }
     create_folder(path)
@@ -106,7 +174,7 @@ pub(crate) fn path_of_open(folder: impl AsFd) -> Option<PathBuf> {
 
 /// Makes renames in a folder last.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    disk::sync(&File::open(path)?)
 }
 
 /// Replaces a symbolic link in one step.
@@ -116,8 +184,8 @@ pub(crate) fn write_link(link: &Path, target: &Path) -> anyhow::Result<()> {
     let temporary = folder.join(format!("{NEW}{}-{}", std::process::id(), file_name(link)));
     let write = || -> io::Result<()> {
         remove_if_there(&temporary)?;
-        std::os::unix::fs::symlink(target, &temporary)?;
-        fs::rename(&temporary, link)
+        disk::create_link(target, &temporary)?;
+        disk::rename(temporary.as_path(), link)
     };
     write().with_context(|| format!("cannot write the link {}", link.display()))
 }
@@ -139,14 +207,14 @@ pub(crate) fn remove_tree(path: &Path) -> anyhow::Result<()> {
     const ATTEMPTS: usize = 10;
     let remove = || -> io::Result<()> {
         match fs::symlink_metadata(path) {
-            Ok(metadata) if metadata.is_dir() => match fs::remove_dir_all(path) {
+            Ok(metadata) if metadata.is_dir() => match disk::remove_tree(path) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     make_folders_writable(path)?;
-                    fs::remove_dir_all(path)
+                    disk::remove_tree(path)
                 }
                 other => other,
             },
-            Ok(_) => fs::remove_file(path),
+            Ok(_) => disk::remove_file(path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
@@ -194,11 +262,11 @@ fn make_folders_writable(top: &Path) -> io::Result<()> {
 /// Changes the mode of a folder that may not be read yet, so that it can only be open as a path.
 fn chmod_open(folder: &OwnedFd, mode: u32) -> io::Result<()> {
     let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
-    fs::set_permissions(path, Permissions::from_mode(mode))
+    disk::set_mode_of_path(Path::new(&path), mode)
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+    match disk::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

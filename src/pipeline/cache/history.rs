@@ -3,14 +3,14 @@
 //! Does not depend on what is in them.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use anyhow::bail;
 
 use super::layout::{Document, RUN_SUFFIX};
-use super::{Cache, Lock, durable};
+use super::{Cache, Lock, disk, durable};
 use crate::digest::Digest;
 
 /// How often a free name is looked for.
@@ -25,12 +25,12 @@ pub(crate) struct Journal {
 impl Journal {
     /// Adds whole lines: in one step, so that a run that is killed leaves whole lines.
     pub(crate) fn add(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.file.write_all(lines)
+        disk::write(&self.file, lines)
     }
 
     /// Makes what was added last.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync_all()
+        disk::sync(&self.file)
     }
 }
 
@@ -121,7 +121,7 @@ impl Cache {
         // Only for people: a cache that cannot be written still has all results.
         let path = self.layout().checked(experiment);
         let open = || File::options().write(true).custom_flags(libc::O_NOFOLLOW).open(&path);
-        let touch = || open()?.set_modified(SystemTime::now());
+        let touch = || disk::touch(&open()?);
         if touch().is_err() && self.layout().version().exists() {
             let _ = durable::write_disposable(&path, b"");
         }

@@ -5,14 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use rustix::fs::{AtFlags, CWD, RenameFlags, linkat, renameat_with};
 
 use super::layout::{Bucket, Layout};
-use super::{Cache, Lock, durable};
+use super::{Cache, Lock, disk, durable};
 use crate::digest::{Digest, Encoder};
 
 /// The names of links, each with the artifact behind it.
@@ -84,21 +82,22 @@ impl Cache {
         durable::create_folder(&parent)?;
         let stem = format!("{}{}", durable::NEW, std::process::id());
         let new = durable::free_name(&parent, &stem)?;
-        fs::create_dir(&new).with_context(|| format!("cannot make {}", new.display()))?;
+        disk::create_folder(&new).with_context(|| format!("cannot make {}", new.display()))?;
         let swap = || -> anyhow::Result<bool> {
             for (name, digest) in links {
                 let link = new.join(name);
                 // Another name of the old link is made much faster than a new one.
-                if old.links.get(name) == Some(digest) && link_again(&folder.join(name), &link) {
+                if old.links.get(name) == Some(digest)
+                    && disk::add_name(&folder.join(name), &link).is_ok()
+                {
                     continue;
                 }
-                std::os::unix::fs::symlink(Layout::link_target(digest), &link)
+                disk::create_link(&Layout::link_target(digest), &link)
                     .with_context(|| format!("cannot write the link {}", link.display()))?;
             }
             let swapped = match fs::symlink_metadata(folder) {
-                Err(_) => fs::rename(&new, folder).map_err(|error| (error, false)),
-                Ok(_) => renameat_with(CWD, &new, CWD, folder, RenameFlags::EXCHANGE)
-                    .map_err(|error| (io::Error::from(error), true)),
+                Err(_) => disk::rename(new.as_path(), folder).map_err(|error| (error, false)),
+                Ok(_) => disk::exchange(&new, folder).map_err(|error| (error, true)),
             };
             match swapped {
                 Ok(()) => Ok(true),
@@ -154,26 +153,21 @@ fn target(link: &Path) -> Option<Digest> {
     (target == Layout::link_target(&digest)).then_some(digest)
 }
 
-/// Gives a link another name. The link itself, and not what it leads to.
-fn link_again(old: &Path, new: &Path) -> bool {
-    linkat(CWD, old, CWD, new, AtFlags::empty()).is_ok()
-}
-
 fn remove_link(link: &Path) -> anyhow::Result<()> {
-    fs::remove_file(link).with_context(|| format!("cannot remove the link {}", link.display()))
+    disk::remove_file(link).with_context(|| format!("cannot remove the link {}", link.display()))
 }
 
 /// Removes a folder of links of this tool, or a link. Anything else stays.
 pub(super) fn remove_links(folder: &Path) {
     if folder.is_symlink() {
-        let _ = fs::remove_file(folder);
+        let _ = disk::remove_file(folder);
         return;
     }
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let links: Vec<PathBuf> =
         entries.map(|entry| entry.path()).filter(|path| target(path).is_some()).collect();
     for link in links {
-        let _ = fs::remove_file(link);
+        let _ = disk::remove_file(&link);
     }
-    let _ = fs::remove_dir(folder);
+    let _ = disk::remove_folder(folder);
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use super::durable;
+use super::{disk, durable};
 
 /// A lock that is held until this is dropped.
 #[derive(Debug)]
@@ -69,8 +69,8 @@ impl Lock {
 
     /// Replaces what is in the lock file.
     pub(super) fn write(&self, text: &[u8]) -> io::Result<()> {
-        self.file.set_len(0)?;
-        (&self.file).write_all(text)
+        disk::empty(&self.file)?;
+        disk::write(&self.file, text)
     }
 
     /// Writes into the lock file who has it. Where that is not possible (another user of the group made the
@@ -113,7 +113,7 @@ fn open(path: &Path) -> anyhow::Result<File> {
     if let Some(folder) = path.parent() {
         durable::create_folder(folder)?;
     }
-    let opened = options(path, File::options().create(true).write(true));
+    let opened = disk::open_or_create(path, File::options().read(true).write(true));
     let file = match opened {
         // Another user of the group made it: whoever may read a file may lock it.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

@@ -5,6 +5,7 @@
 
 mod claim;
 mod damage;
+mod disk;
 mod durable;
 mod entry;
 mod file_digest;
@@ -20,6 +21,8 @@ mod stat;
 mod stat_index;
 mod store;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod withdrawal;
 mod work;
@@ -34,7 +37,7 @@ use pipeline_stages::known::Known;
 
 pub(crate) use claim::{Claim, Committed, Execution, Lookup, NotCommitted};
 pub(crate) use damage::{InputFolder, Quarantined};
-pub(crate) use durable::write_disposable;
+pub(crate) use durable::{forget_file, write_disposable};
 #[cfg(test)]
 pub(crate) use entry::Extent;
 pub(crate) use file_digest::Watch;
@@ -88,7 +91,7 @@ impl Cache {
             durable::share_new_files();
         }
         for folder in self.layout.folders() {
-            durable::create_folder(&folder)?;
+            durable::create_folder_durably(&folder)?;
         }
         if !self.layout.version().exists() {
             durable::write_file(
@@ -257,7 +260,7 @@ impl Cache {
             );
         }
         let is_new = !root.exists();
-        durable::create_folder(root)?;
+        durable::create_folder_durably(root)?;
         if is_new {
             durable::write_file(&root.join(".gitignore"), b"*\n")?;
         }

@@ -6,14 +6,15 @@
 //! cache that is a group's (its folder has the setgid bit), the group may read everything, and may move a damaged
 //! artifact out of the way.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use rustix::fs::{FileType, Mode, fchmod, fstat, renameat};
+use rustix::fs::{FileType, Mode, fstat};
 
+use super::disk::{self, At};
 use super::durable;
 use super::entry::{Entry, EntryKind, Extent};
 use super::file_digest::Watch;
@@ -96,23 +97,17 @@ fn separate_hard_links(output: &Folder, entries: &[Entry]) -> anyhow::Result<()>
             let above = output.open_below(path.parent().unwrap_or(Path::new("")))?;
             let name = path.file_name().unwrap_or_default();
             let copy_name = format!("{}{}", durable::NEW, stat.st_ino);
-            let copy = create_below(&above, Path::new(&copy_name))?;
-            io::copy(&mut &file, &mut &copy)?;
-            fchmod(&copy, Mode::from_raw_mode(stat.st_mode & 0o777))?;
-            Ok(renameat(&above, &copy_name, &above, name)?)
+            let copy_at = At::below(&above, Path::new(&copy_name));
+            let copy = disk::create_file(copy_at, 0o600)?;
+            disk::copy(&file, &copy)?;
+            disk::set_mode(&copy, Mode::from_raw_mode(stat.st_mode & 0o777))?;
+            disk::rename(copy_at, At::below(&above, Path::new(name)))
         };
         separate().with_context(|| {
             format!("cannot copy {}, which has another name elsewhere", path.display())
         })?;
     }
     Ok(())
-}
-
-/// A new file that only its owner may use, in an open folder.
-fn create_below(folder: &File, name: &Path) -> io::Result<File> {
-    use rustix::fs::OFlags;
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?.into())
 }
 
 /// Makes everything below a folder read-only and durable; the folder itself stays writable.
@@ -125,15 +120,15 @@ fn make_read_only(output: &Folder, entries: &[Entry], shared: bool) -> anyhow::R
         }
         let file = output.open_below(path)?;
         if sync_each {
-            file.sync_all()?;
+            disk::sync(&file)?;
         }
-        fchmod(&file, read_only(fstat(&file)?.st_mode, shared))?;
+        disk::set_mode(&file, read_only(fstat(&file)?.st_mode, shared))?;
     }
     let top = output.open_below(Path::new(""))?;
     if sync_each {
-        top.sync_all()?;
+        disk::sync(&top)?;
     } else {
-        sync_filesystem(&top)?;
+        disk::sync_file_system(&top)?;
     }
     Ok(())
 }
@@ -166,7 +161,7 @@ fn move_into_store(
     copy_tree(output, entries, &copy)?;
     let copied = Folder::open(&copy)?;
     make_read_only(&copied, entries, shared)?;
-    Ok(fs::rename(&copy, place)?)
+    Ok(disk::rename(copy.as_path(), place)?)
 }
 
 /// Moves an output as it is. Where the work is on another file system, by a copy.
@@ -186,13 +181,13 @@ fn copy_tree(from: &Folder, entries: &[Entry], to: &Path) -> anyhow::Result<()> 
     for Entry { path, kind, .. } in entries {
         let target = to.join(path);
         match kind {
-            EntryKind::Folder => fs::create_dir(&target)?,
-            EntryKind::Link { target: text } => std::os::unix::fs::symlink(text, &target)?,
+            EntryKind::Folder => disk::create_folder(&target)?,
+            EntryKind::Link { target: text } => disk::create_link(text, &target)?,
             EntryKind::File { .. } => {
                 let file = from.open_below(path)?;
-                let copy = File::options().write(true).create_new(true).open(&target)?;
-                io::copy(&mut &file, &mut &copy)?;
-                fchmod(&copy, Mode::from_raw_mode(fstat(&file)?.st_mode & 0o777))?;
+                let copy = disk::create_file(target.as_path(), 0o600)?;
+                disk::copy(&file, &copy)?;
+                disk::set_mode(&copy, Mode::from_raw_mode(fstat(&file)?.st_mode & 0o777))?;
             }
         }
     }
@@ -215,7 +210,7 @@ fn finish_top(layout: &Layout, place: &Path) -> io::Result<()> {
     if stat.st_uid == rustix::process::geteuid().as_raw()
         && Mode::from_raw_mode(stat.st_mode & 0o7777) != mode
     {
-        fchmod(&top, mode)?;
+        disk::set_mode(&top, mode)?;
     }
     durable::sync_folder(&layout.bucket(Bucket::Store))
 }
@@ -249,9 +244,10 @@ pub(super) fn quarantine(layout: &Layout, digest: &Digest) -> anyhow::Result<Opt
         // A folder moves to another parent only if it is writable. A link in its place moves as it is.
         let mode = metadata.permissions().mode();
         if metadata.is_dir() && mode & 0o222 == 0 {
-            fchmod(Folder::open(&place)?, Mode::from_raw_mode(mode & 0o777) | Mode::WUSR)?;
+            let writable = Mode::from_raw_mode(mode & 0o777) | Mode::WUSR;
+            disk::set_mode(Folder::open(&place)?, writable)?;
         }
-        match fs::rename(&place, &target) {
+        match disk::rename(place.as_path(), target.as_path()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
@@ -263,17 +259,6 @@ pub(super) fn quarantine(layout: &Layout, digest: &Digest) -> anyhow::Result<Opt
 /// Takes the lock of an artifact: who has it may move what is in its place.
 pub(super) fn lock(layout: &Layout, digest: &Digest) -> anyhow::Result<Lock> {
     Lock::take(&layout.lock(&format!("store-{digest}")))
-}
-
-#[cfg(target_os = "linux")]
-fn sync_filesystem(on_it: &File) -> io::Result<()> {
-    rustix::fs::syncfs(on_it).map_err(io::Error::from)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn sync_filesystem(_on_it: &File) -> io::Result<()> {
-    rustix::fs::sync();
-    Ok(())
 }
 
 #[cfg(test)]

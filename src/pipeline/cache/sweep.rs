@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::layout::Bucket;
-use super::{Cache, Lock, durable};
+use super::{Cache, Lock, disk, durable};
 use crate::digest::Digest;
 use crate::key::StageKey;
 
@@ -80,7 +80,7 @@ fn sweep_running(cache: &Cache) {
         if let Ok(Some(_lock)) = Lock::try_take_existing(&cache.layout().lock(&key.to_string()))
             && cache.usable(&key).is_some()
         {
-            let _ = fs::remove_file(cache.layout().running(&key));
+            let _ = disk::remove_file(&cache.layout().running(&key));
         }
     }
 }
@@ -119,7 +119,7 @@ fn sweep_new_files(cache: &Cache) {
                 .file_type()
                 .is_ok_and(|kind| if has_links { kind.is_symlink() } else { kind.is_file() });
             if is_new && is_ours && is_older(&entry.path(), ABANDONED) {
-                let _ = fs::remove_file(entry.path());
+                let _ = disk::remove_file(&entry.path());
             }
         }
     }

@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use super::lock::Lock;
 use super::record::Record;
-use super::{Cache, durable, store};
+use super::{Cache, disk, durable, store};
 use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
 
@@ -55,6 +55,13 @@ impl Cache {
             self.withdraw(record, &reason)?;
             withdrawn.push(Withdrawn { record: record.clone(), reason });
         }
+        // Before the artifact leaves: after a power cut nothing counts that was made from what is not there to be checked.
+        let places = withdrawn.iter().map(|one| self.layout.record(&one.record.key));
+        let folders = places.filter_map(|place| Some(place.parent()?.to_owned()));
+        for folder in folders.collect::<BTreeSet<_>>() {
+            durable::sync_folder(&folder)
+                .with_context(|| format!("cannot flush {} to disk", folder.display()))?;
+        }
         Ok(withdrawn)
     }
 
@@ -62,7 +69,7 @@ impl Cache {
         let place = self.layout.withdrawn(&record.key);
         // The reason first: a record without one would be brought back without a word.
         durable::write_file(&place.with_extension("reason"), format!("{reason}\n").as_bytes())?;
-        match fs::rename(self.layout.record(&record.key), &place) {
+        match disk::rename(self.layout.record(&record.key).as_path(), place.as_path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot withdraw the record {}", record.key))
             }
@@ -104,11 +111,14 @@ impl Cache {
         if !Record::read(&place, key).is_ok_and(|record| intact(&record)) {
             return Ok(Restored::ArtifactGone);
         }
-        if let Some(folder) = target.parent() {
-            durable::create_folder(folder)?;
-        }
-        fs::rename(&place, &target).with_context(|| format!("cannot restore the record {key}"))?;
-        let _ = fs::remove_file(place.with_extension("reason"));
+        let restore = || -> anyhow::Result<()> {
+            let folder = target.parent().context("a record is in a folder")?;
+            durable::create_folder_durably(folder)?;
+            disk::rename(place.as_path(), target.as_path())?;
+            Ok(durable::sync_folder(folder)?)
+        };
+        restore().with_context(|| format!("cannot restore the record {key}"))?;
+        let _ = disk::remove_file(&place.with_extension("reason"));
         Ok(Restored::CountsAgain)
     }
 }

@@ -4,13 +4,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
-use rustix::fs::{CWD, renameat};
-
+use super::disk::{self, At};
 use super::durable;
 use super::folder::{Folder, Identity};
 use super::layout::Layout;
 use super::lock::Lock;
+use anyhow::{Context, bail};
 
 const OUTPUT: &str = "output";
 
@@ -62,6 +61,13 @@ impl WorkFolder {
         self.own.path().join(name)
     }
 
+    /// The same, a new folder.
+    pub(crate) fn folder_beside(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let place = self.beside(name);
+        durable::create_folder(&place)?;
+        Ok(place)
+    }
+
     /// The output, which must still be the folder that was made.
     ///
     /// # Errors
@@ -84,7 +90,7 @@ impl WorkFolder {
 
     /// Moves the output to another place on the same file system.
     pub(crate) fn rename_output(&self, place: &Path) -> io::Result<()> {
-        Ok(renameat(&self.own, OUTPUT, CWD, place)?)
+        disk::rename(At::below(&self.own, Path::new(OUTPUT)), place)
     }
 }
 

@@ -12,7 +12,7 @@ use super::reads::{Reads, Touched};
 use super::spec::JobSpec;
 use crate::cache::{
     Cache, Claim, Committed, Execution, InputFolder, Lookup, NotCommitted, Record, StatIndex,
-    Withdrawn,
+    Withdrawn, forget_file,
 };
 use crate::digest::Digest;
 use crate::events::{RunEvent, Setup};
@@ -207,7 +207,7 @@ impl Job<'_> {
             };
             let lookup = lookup.inspect_err(|_| {
                 // The log of an earlier run, which a claim removes.
-                let _ = std::fs::remove_file(self.cache.layout().log(key));
+                forget_file(&self.cache.layout().log(key));
             })?;
             if !matches!(lookup, Lookup::Busy) || self.stopping.load(Ordering::Relaxed) {
                 return Ok(lookup);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use pipeline_stages::message::{Device, Event, Execution, Metrics, RanOn};
 
 use super::handle::Thread;
@@ -100,9 +100,7 @@ impl Rerun<'_> {
         let Some(scratch) = self.cache.scratch(&self.record.key).map_err(with_advice)? else {
             bail!("the same stage is being run again by another process: wait for its end");
         };
-        let checkpoint = scratch.beside("checkpoint");
-        std::fs::create_dir(&checkpoint)
-            .with_context(|| format!("cannot create the folder {}", checkpoint.display()))?;
+        let checkpoint = scratch.folder_beside("checkpoint")?;
         let request =
             spec::request(self.declaration, folder, &inputs, &scratch.output(), &checkpoint);
         let request = pipeline_stages::message::Request {

@@ -1,5 +1,7 @@
 //! Writes a crate: beside its place, and moved there when it is whole.
 
+#![allow(clippy::disallowed_methods, reason = "it writes outside of the cache")]
+
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

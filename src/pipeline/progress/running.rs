@@ -10,7 +10,7 @@ use pipeline_stages::message::{Metrics, Progress};
 use serde::{Deserialize, Serialize};
 
 use super::{Course, Rate, Reporter};
-use crate::cache::{Layout, Lock, Owner, write_disposable};
+use crate::cache::{Layout, Lock, Owner, forget_file, write_disposable};
 use crate::events::{Outcome, RunEvent};
 use crate::format;
 use crate::key::StageKey;
@@ -161,7 +161,7 @@ impl RunningFiles {
 
     fn forget(&mut self, name: &StageName) {
         if let Some(stage) = self.stages.remove(name) {
-            let _ = std::fs::remove_file(self.layout.running(&stage.key));
+            forget_file(&self.layout.running(&stage.key));
         }
     }
 }

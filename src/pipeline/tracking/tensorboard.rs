@@ -12,6 +12,8 @@
 //! checksums are masked CRC-32C (tensorflow/core/lib/io/record_writer.h). The data is a message `Event` of protocol
 //! buffers (tensorflow/core/util/event.proto).
 
+#![allow(clippy::disallowed_methods, reason = "it writes outside of the cache")]
+
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};

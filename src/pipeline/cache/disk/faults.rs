@@ -1,0 +1,370 @@
+//! Faults between the changes of a cache, for tests: a change that fails, a disk that is full, the death of the process, a power
+//! cut.
+//!
+//! A process that has died changes nothing any more: all its changes fail, those of its destructors, too. A power cut also undoes
+//! what was not synced: [`Cut::write_image`] makes a cache as it may be found afterwards. Each name that changed since its folder was
+//! synced leads to what it led to then, or to what it leads to now; the names of a rename change together. A file whose content was
+//! not synced has the synced content, or the new one, or a part of it, or zeros. Permissions are not modelled.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
+
+use super::{At, Change};
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cache) enum Fault {
+    /// One change fails.
+    Failure,
+    /// From one change on nothing can be made or written.
+    Full,
+    /// The process dies before a change, or within it.
+    Death,
+    /// The same, and what was not synced may be lost.
+    PowerCut,
+}
+
+/// What a fault leaves.
+pub(in crate::cache) struct Cut {
+    /// How many changes there were, refused ones included.
+    pub(in crate::cache) changes: u64,
+    disk: Option<Disk>,
+}
+
+struct Faults {
+    fault: Fault,
+    /// How many changes there are before it.
+    after: u64,
+    changes: u64,
+    disk: Option<Disk>,
+}
+
+thread_local! {
+    static FAULTS: RefCell<Option<Faults>> = const { RefCell::new(None) };
+}
+
+/// Acts, with a fault after so many changes. What is below `root` by now counts as synced.
+pub(in crate::cache) fn with_fault<T>(
+    root: &Path,
+    fault: Fault,
+    after: u64,
+    act: impl FnOnce() -> T,
+) -> (T, Cut) {
+    /// Also when a test fails.
+    struct Over;
+    impl Drop for Over {
+        fn drop(&mut self) {
+            FAULTS.take();
+        }
+    }
+    let _over = Over;
+    let disk = (fault == Fault::PowerCut).then(|| Disk::synced(root).expect("a folder"));
+    FAULTS.set(Some(Faults { fault, after, changes: 0, disk }));
+    let result = act();
+    let Faults { changes, disk, .. } = FAULTS.take().expect("nobody else takes it");
+    (result, Cut { changes, disk })
+}
+
+/// Whether there is a fault to come, or there was one.
+pub(super) fn are_on() -> bool {
+    FAULTS.with_borrow(Option::is_some)
+}
+
+/// Acts on a change, as far as the fault lets it.
+pub(super) fn perform<T>(
+    change: &Change<'_>,
+    act: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
+    let refused = FAULTS.with_borrow_mut(|faults| faults.as_mut()?.refuse(change));
+    if let Some(error) = refused {
+        return Err(error);
+    }
+    let done = act()?;
+    FAULTS.with_borrow_mut(|faults| {
+        let disk = faults.as_mut().and_then(|faults| faults.disk.as_mut());
+        disk.map_or(Ok(()), |disk| disk.note(change))
+    })?;
+    Ok(done)
+}
+
+/// As [`std::fs::remove_dir_all`], one change for each name.
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => remove_tree(&entry.path())?,
+            false => super::remove_file(&entry.path())?,
+        }
+    }
+    super::remove_folder(path)
+}
+
+impl Faults {
+    fn refuse(&mut self, change: &Change<'_>) -> Option<io::Error> {
+        let error = |number| Some(io::Error::from_raw_os_error(number));
+        let died = || Some(io::Error::other("the process has died"));
+        let (is_now, happened) = (self.changes == self.after, self.changes >= self.after);
+        self.changes += 1;
+        match self.fault {
+            Fault::Failure if is_now => error(libc::EIO),
+            Fault::Full if happened && change.takes_room() => error(libc::ENOSPC),
+            Fault::Death | Fault::PowerCut if happened => {
+                if let (true, Change::Bytes(file, bytes)) = (is_now, change) {
+                    let mut file: &File = file;
+                    let _ = file.write_all(&bytes[..bytes.len() / 2]);
+                }
+                died()
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Change<'_> {
+    fn takes_room(&self) -> bool {
+        match self {
+            Self::Bytes(..) | Self::Content => true,
+            Self::Names([at, ..]) => statat(at.folder, at.path, AtFlags::SYMLINK_NOFOLLOW).is_err(),
+            Self::Names([]) | Self::Sync(_) | Self::SyncAll => false,
+        }
+    }
+}
+
+/// Which file, folder or link it is.
+type Inode = u64;
+
+/// A name in a folder.
+type Name = (Inode, OsString);
+
+/// What would be left after a power cut.
+struct Disk {
+    root: PathBuf,
+    /// What the names in a folder lead to on disk.
+    folders: HashMap<Inode, BTreeMap<OsString, Inode>>,
+    /// The bytes of files on disk.
+    files: HashMap<Inode, Vec<u8>>,
+    /// Names that change together, since they were synced.
+    renamed: Vec<Vec<Name>>,
+    /// Everything that is known, held open: no number is given to something else.
+    held: HashMap<Inode, OwnedFd>,
+}
+
+impl Disk {
+    /// What is there now is on disk.
+    fn synced(root: &Path) -> io::Result<Self> {
+        let mut disk = Self {
+            root: root.to_owned(),
+            folders: HashMap::new(),
+            files: HashMap::new(),
+            renamed: Vec::new(),
+            held: HashMap::new(),
+        };
+        disk.sync_tree(CWD, root)?;
+        Ok(disk)
+    }
+
+    fn note(&mut self, change: &Change<'_>) -> io::Result<()> {
+        match change {
+            Change::Names(names) if names.len() > 1 => {
+                let names = names.iter().map(|at| self.name(at)).collect::<io::Result<_>>()?;
+                self.renamed.push(names);
+                Ok(())
+            }
+            Change::Names(_) | Change::Bytes(..) | Change::Content => Ok(()),
+            Change::Sync(what) => self.sync(*what),
+            Change::SyncAll => {
+                self.renamed.clear();
+                let root = self.root.clone();
+                self.sync_tree(CWD, &root)
+            }
+        }
+    }
+
+    fn name(&mut self, at: &At<'_>) -> io::Result<Name> {
+        let above = at.path.parent().filter(|above| !above.as_os_str().is_empty());
+        let folder =
+            openat(at.folder, above.unwrap_or(Path::new(".")), OFlags::PATH, Mode::empty())?;
+        let inode = self.hold(folder)?;
+        Ok((inode, at.path.file_name().unwrap_or_default().to_owned()))
+    }
+
+    /// The number of what is open, which is held open from now on.
+    fn hold(&mut self, opened: OwnedFd) -> io::Result<Inode> {
+        let inode = fstat(&opened)?.st_ino;
+        self.held.entry(inode).or_insert(opened);
+        Ok(inode)
+    }
+
+    fn sync(&mut self, what: BorrowedFd<'_>) -> io::Result<()> {
+        let is_folder = FileType::from_raw_mode(fstat(what)?.st_mode) == FileType::Directory;
+        let place = format!("/proc/self/fd/{}", what.as_raw_fd());
+        // Opened anew: a copy of the descriptor would keep its lock.
+        let inode = self.hold(openat(CWD, &place, OFlags::PATH, Mode::empty())?)?;
+        if !is_folder {
+            self.files.insert(inode, fs::read(place)?);
+            return Ok(());
+        }
+        let listing = self.listing(Path::new(&place))?;
+        self.folders.insert(inode, listing);
+        // The other name of a rename, too.
+        let (synced, left) = std::mem::take(&mut self.renamed)
+            .into_iter()
+            .partition(|names: &Vec<Name>| names.iter().any(|(folder, _)| *folder == inode));
+        self.renamed = left;
+        for (folder, name) in Vec::into_iter(synced).flatten() {
+            let now = self.held.get(&folder).and_then(|folder| inode_of(folder.as_fd(), &name));
+            let on_disk = self.folders.entry(folder).or_default();
+            match now {
+                Some(now) => drop(on_disk.insert(name, now)),
+                None => drop(on_disk.remove(&name)),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_tree(&mut self, above: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+        let opened = openat(above, name, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
+        let place = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+        match FileType::from_raw_mode(fstat(&opened)?.st_mode) {
+            FileType::Directory => {
+                let listing = self.listing(&place)?;
+                for name in listing.keys() {
+                    self.sync_tree(opened.as_fd(), Path::new(name))?;
+                }
+                let inode = self.hold(opened)?;
+                self.folders.insert(inode, listing);
+            }
+            FileType::RegularFile => {
+                let bytes = fs::read(place)?;
+                let inode = self.hold(opened)?;
+                self.files.insert(inode, bytes);
+            }
+            _ => drop(self.hold(opened)?),
+        }
+        Ok(())
+    }
+
+    /// What the names in a folder lead to now.
+    fn listing(&mut self, place: &Path) -> io::Result<BTreeMap<OsString, Inode>> {
+        let mut listing = BTreeMap::new();
+        for entry in fs::read_dir(place)? {
+            let name = entry?.file_name();
+            let path = place.join(&name);
+            let flags = OFlags::PATH | OFlags::NOFOLLOW;
+            listing.insert(name, self.hold(openat(CWD, &path, flags, Mode::empty())?)?);
+        }
+        Ok(listing)
+    }
+}
+
+fn inode_of(folder: BorrowedFd<'_>, name: &OsString) -> Option<Inode> {
+    Some(statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?.st_ino)
+}
+
+impl Cut {
+    /// Makes a folder as the root may be found after the power cut, as the dice fall.
+    pub(in crate::cache) fn write_image(&mut self, into: &Path, dice: Dice) -> io::Result<()> {
+        let disk = self.disk.as_mut().expect("the power was cut");
+        let mut image = Image { disk, dice, is_new: HashMap::new() };
+        let root = openat(CWD, &image.disk.root, OFlags::PATH, Mode::empty())?;
+        let root = image.disk.hold(root)?;
+        image.write(root, into)
+    }
+}
+
+struct Image<'a> {
+    disk: &'a mut Disk,
+    dice: Dice,
+    /// Whether a name leads to what it led to at last.
+    is_new: HashMap<Name, bool>,
+}
+
+impl Image<'_> {
+    fn write(&mut self, inode: Inode, to: &Path) -> io::Result<()> {
+        let held = &self.disk.held[&inode];
+        let place = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()));
+        match FileType::from_raw_mode(fstat(held)?.st_mode) {
+            FileType::Directory => {
+                fs::create_dir(to).or_else(|error| match to.is_dir() {
+                    true => Ok(()),
+                    false => Err(error),
+                })?;
+                let old = self.disk.folders.get(&inode).cloned().unwrap_or_default();
+                let new = self.disk.listing(&place)?;
+                for name in BTreeSet::from_iter(old.keys().chain(new.keys())) {
+                    let (was, is) = (old.get(name), new.get(name));
+                    let leads_to = match was == is || self.is_new(&(inode, name.clone())) {
+                        true => is,
+                        false => was,
+                    };
+                    if let Some(inode) = leads_to {
+                        self.write(*inode, &to.join(name))?;
+                    }
+                }
+                Ok(())
+            }
+            FileType::RegularFile => {
+                let new = fs::read(&place)?;
+                let old = self.disk.files.get(&inode).cloned().unwrap_or_default();
+                // What was added to is not lost with what was added.
+                let kept = if new.starts_with(&old) { old.len() } else { 0 };
+                let bytes = match self.dice.throw(5) {
+                    _ if old == new => new,
+                    0 => old,
+                    1 => new[..kept.midpoint(new.len())].to_vec(),
+                    2 => [&new[..kept], &vec![0; new.len() - kept]].concat(),
+                    _ => new,
+                };
+                fs::write(to, bytes)
+            }
+            FileType::Symlink => {
+                let target = readlinkat(held, "", Vec::new())?;
+                std::os::unix::fs::symlink(target.to_string_lossy().as_ref(), to)
+            }
+            other => panic!("{other:?} in a cache"),
+        }
+    }
+
+    fn is_new(&mut self, name: &Name) -> bool {
+        if let Some(known) = self.is_new.get(name) {
+            return *known;
+        }
+        let is_new = self.dice.throw(2) == 1;
+        // All that was renamed to or from it, and so on.
+        let mut open = vec![name.clone()];
+        while let Some(name) = open.pop() {
+            if self.is_new.insert(name.clone(), is_new).is_none() {
+                let together = self.disk.renamed.iter().filter(|names| names.contains(&name));
+                open.extend(together.flatten().cloned());
+            }
+        }
+        is_new
+    }
+}
+
+/// Chance that can be repeated.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cache) struct Dice(u64);
+
+impl Dice {
+    /// Dice that fall the same way for the same seed.
+    pub(in crate::cache) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `sides`.
+    pub(in crate::cache) fn throw(&mut self, sides: u64) -> u64 {
+        // Marsaglia 2003, "Xorshift RNGs".
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) % sides
+    }
+}

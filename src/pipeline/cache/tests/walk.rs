@@ -1,0 +1,450 @@
+//! Every operation of a cache, with every fault before each of its changes: afterwards the cache has the old state or the new one,
+//! nothing that had been committed is lost, and the same operation comes to its end.
+
+use std::os::unix::fs::symlink;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::cache::disk::faults::Dice;
+
+/// How often a power cut is tried at each change.
+const THROWS: u64 = 4;
+
+/// Something that changes a cache.
+struct Operation {
+    name: &'static str,
+    /// What there is before.
+    before: fn(&Cache),
+    act: fn(&Cache) -> anyhow::Result<()>,
+    /// Whether it has come to its end.
+    is_done: fn(&Cache) -> bool,
+    /// Whether what it did stays, once it has returned.
+    lasts: bool,
+    /// Whether the cache is what it must be, in between, too.
+    is_sound: fn(&Cache) -> bool,
+}
+
+const A: &[Content<'_>] = &[("data", "aaaa"), ("folder/inner/file", "1")];
+const B: &[Content<'_>] = &[("data", "bbbb")];
+
+fn key(stage: &str) -> StageKey {
+    StageKey::of(&parts(stage, &[]))
+}
+
+fn has(cache: &Cache, stage: &str) -> bool {
+    cache.usable(&key(stage)).is_some()
+}
+
+fn make_a(cache: &Cache) {
+    make(cache, "a", &[], A).expect("a result");
+}
+
+/// The artifact of `a`, and a result that was made from it.
+fn read_a(cache: &Cache) -> (Digest, StageKey) {
+    make_a(cache);
+    let digest = digest_of_a();
+    (digest, make(cache, "reader", &[digest], B).expect("a result").key)
+}
+
+fn digest_of_a() -> Digest {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_files(folder.path(), A).expect("writable");
+    Listing::of(folder.path()).expect("readable").digest()
+}
+
+/// The key of what was made from the artifact of `a`.
+fn reader() -> StageKey {
+    StageKey::of(&parts("reader", &[digest_of_a()]))
+}
+
+/// What was made from a damaged artifact counts only as long as that is in its place, where the next check finds it.
+fn nothing_counts_without_its_damaged_input(cache: &Cache) -> bool {
+    cache.usable(&reader()).is_none() || !is_away(cache)
+}
+
+/// Whether the damaged artifact of `a` has left.
+fn is_away(cache: &Cache) -> bool {
+    store::is_intact(cache.layout(), &digest_of_a()).expect("readable")
+        || !cache.has_artifact(&digest_of_a())
+}
+
+fn always(_: &Cache) -> bool {
+    true
+}
+
+fn some_links() -> Links {
+    ["x", "y", "z"].map(|name| (name.to_owned(), digest_of_a())).into()
+}
+
+fn put_checkpoint(cache: &Cache, stage: &str) {
+    let folder = cache.layout().checkpoint(&key(stage));
+    write_files(&folder, &[("0/state", "1"), ("0.lock", "")]).expect("writable");
+}
+
+fn operations() -> Vec<Operation> {
+    let commit = Operation {
+        name: "commit",
+        before: |_| {},
+        act: |cache| make(cache, "a", &[], A).map(drop),
+        is_done: |cache| has(cache, "a"),
+        lasts: true,
+        is_sound: always,
+    };
+    vec![
+        Operation {
+            name: "the cache is made",
+            before: |cache| durable::remove_tree(cache.layout().root()).expect("writable"),
+            act: |cache| cache.prepare(),
+            is_done: |cache| cache.layout().version().exists(),
+            lasts: true,
+            ..commit
+        },
+        Operation {
+            name: "a commit of many files",
+            act: |cache| {
+                let names: Vec<String> = (0..300).map(|number| format!("{number}")).collect();
+                let files: Vec<_> = names.iter().map(|name| (name.as_str(), "text")).collect();
+                make(cache, "a", &[], &files).map(drop)
+            },
+            ..commit
+        },
+        Operation {
+            name: "a commit of what the store has",
+            before: |cache| drop(make(cache, "same", &[], A)),
+            ..commit
+        },
+        Operation {
+            name: "a commit of a file that has another name, and of a link",
+            act: |cache| {
+                let claim = claimed(cache, &key("a"))?;
+                super::commit(cache, claim, "a", &[], |output, _| {
+                    write_files(output, B)?;
+                    fs::hard_link(output.join("data"), output.join("other"))?;
+                    Ok(symlink("data", output.join("link"))?)
+                })
+                .map(drop)
+            },
+            ..commit
+        },
+        Operation {
+            name: "a commit after a checkpoint and a failure",
+            before: |cache| {
+                let claim = claimed(cache, &key("a")).expect("a claim");
+                write_files(&claim.output(), B).expect("writable");
+                claim.keep_failed().expect("writable");
+                put_checkpoint(cache, "a");
+            },
+            ..commit
+        },
+        Operation {
+            name: "another commit of a key",
+            before: make_a,
+            act: |cache| {
+                let Lookup::Claim(claim) = cache.claim_again(&key("a"))? else { bail!("no claim") };
+                super::commit(cache, claim, "a", &[], |output, _| write_files(output, B)).map(drop)
+            },
+            is_done: |cache| {
+                let record = cache.usable(&key("a"));
+                record.is_some_and(|record| record.output.digest != digest_of_a())
+            },
+            ..commit
+        },
+        Operation {
+            name: "a commit in the place of what is damaged",
+            before: |cache| damage(cache, &read_a(cache).0, "data", "AAAA"),
+            act: |cache| make(cache, "same", &[], A).map(drop),
+            is_done: |cache| has(cache, "same") && is_away(cache),
+            is_sound: nothing_counts_without_its_damaged_input,
+            ..commit
+        },
+        Operation {
+            name: "an input is found damaged",
+            before: |cache| damage(cache, &read_a(cache).0, "data", "shorter or longer"),
+            act: |cache| {
+                if let Some(record) = cache.usable(&key("a")) {
+                    cache.quarantine_if_damaged(&record.output)?;
+                }
+                Ok(())
+            },
+            is_done: is_away,
+            lasts: false,
+            is_sound: nothing_counts_without_its_damaged_input,
+        },
+        Operation {
+            name: "verify finds damage",
+            before: |cache| damage(cache, &read_a(cache).0, "data", "AAAA"),
+            act: verify,
+            is_done: is_away,
+            lasts: false,
+            is_sound: nothing_counts_without_its_damaged_input,
+        },
+        Operation {
+            name: "verify finds a damaged record",
+            before: |cache| {
+                make_a(cache);
+                fs::write(cache.layout().record(&key("a")), "{").expect("writable");
+            },
+            act: verify,
+            is_done: |cache| cache.read_record(&key("a")).err() == Some(Unreadable::Missing),
+            lasts: false,
+            ..commit
+        },
+        Operation {
+            name: "a withdrawn record is restored",
+            before: |cache| {
+                let (digest, _) = read_a(cache);
+                cache.withdraw_made_from(&[digest]).expect("writable");
+            },
+            act: |cache| match cache.restore(&reader())? {
+                Restored::ArtifactGone => bail!("there is nothing to restore"),
+                Restored::CountsAgain | Restored::Replaced => Ok(()),
+            },
+            is_done: |cache| cache.usable(&reader()).is_some(),
+            // Not even the power cut loses it.
+            is_sound: |cache| {
+                cache.usable(&reader()).is_some() || cache.withdrawn(&reader()).is_some()
+            },
+            ..commit
+        },
+        Operation {
+            name: "a failure is kept",
+            act: |cache| {
+                let claim = claimed(cache, &key("a"))?;
+                write_files(&claim.output(), A)?;
+                claim.keep_failed().map(drop)
+            },
+            is_done: |cache| cache.layout().failed(&key("a")).join("data").exists(),
+            lasts: false,
+            ..commit
+        },
+        Operation {
+            name: "a checkpoint that must not be used is removed",
+            before: |cache| put_checkpoint(cache, "a"),
+            act: |cache| claimed(cache, &key("a"))?.remove_checkpoint(),
+            is_done: |cache| !cache.holds_checkpoint(&key("a")),
+            ..commit
+        },
+        Operation {
+            name: "a stage has another record",
+            before: make_a,
+            act: |cache| {
+                let record = cache.usable(&key("a")).context("it was made")?;
+                cache.set_head("test", "a", &record).map(drop)
+            },
+            is_done: |cache| cache.head("test", "a") == Some(key("a")),
+            ..commit
+        },
+        Operation {
+            name: "links are swapped",
+            before: |cache| {
+                make_a(cache);
+                let digest = digest_of_a();
+                let old = [("x".to_owned(), digest), ("old".to_owned(), digest)].into();
+                cache.set_links("test", &old).expect("writable");
+            },
+            act: |cache| cache.set_links("test", &some_links()),
+            is_done: |cache| cache.links("test") == some_links(),
+            lasts: false,
+            ..commit
+        },
+        Operation {
+            name: "links are replaced one by one",
+            before: |cache| {
+                make_a(cache);
+                fs::create_dir(cache.layout().links("test")).expect("writable");
+                fs::write(cache.layout().links("test").join("mine"), "mine").expect("writable");
+            },
+            act: |cache| cache.set_links("test", &some_links()),
+            is_done: |cache| cache.links("test") == some_links(),
+            lasts: false,
+            is_sound: |cache| cache.layout().links("test").join("mine").exists(),
+        },
+        Operation {
+            name: "a link is set",
+            before: make_a,
+            act: |cache| cache.set_link("test", "a", &digest_of_a()),
+            is_done: |cache| cache.links("test").contains_key("a"),
+            lasts: false,
+            ..commit
+        },
+        Operation {
+            name: "the sweep",
+            before: |cache| {
+                make_a(cache);
+                put_checkpoint(cache, "a");
+                let layout = cache.layout();
+                fs::create_dir_all(layout.work(&key("a").to_string()).join("1-0/output"))
+                    .expect("writable");
+                fs::write(layout.root().join(".new-1"), "half").expect("writable");
+            },
+            act: |cache| {
+                // It is due, and so is this.
+                fs::write(cache.layout().lock("sweep"), "")?;
+                let new =
+                    fs::File::options().write(true).open(cache.layout().root().join(".new-1"));
+                let long_ago = SystemTime::now() - Duration::from_secs(7200);
+                new.map_or(Ok(()), |new| new.set_modified(long_ago))?;
+                sweep::sweep(cache);
+                Ok(())
+            },
+            is_done: |cache| {
+                let has_work = fs::read_dir(cache.layout().bucket(Bucket::Tmp))
+                    .is_ok_and(|mut listing| listing.next().is_some());
+                !has_work
+                    && !cache.holds_checkpoint(&key("a"))
+                    && !cache.layout().root().join(".new-1").exists()
+            },
+            lasts: false,
+            ..commit
+        },
+        Operation {
+            name: "the history of a run",
+            act: |cache| {
+                let digest = cache.keep_document(Document::Plan, b"the plan")?;
+                let first = format!("{digest}\n");
+                let mut journal = cache.begin_journal("test", "run", first.as_bytes())?;
+                journal.add(b"the end\n")?;
+                Ok(journal.sync()?)
+            },
+            is_done: |cache| {
+                let runs = cache.runs("test");
+                let texts = runs.iter().filter_map(|run| Some(cache.run("test", run).ok()?.0));
+                let texts: Vec<_> = texts.collect();
+                texts.iter().any(|text| {
+                    let text = String::from_utf8_lossy(text);
+                    text.lines().next().is_some_and(|digest| {
+                        let digest = digest.parse().expect("a first line is whole");
+                        cache.document(Document::Plan, &digest).is_some()
+                            && text.ends_with("the end\n")
+                    })
+                })
+            },
+            ..commit
+        },
+        commit,
+    ]
+}
+
+/// What counts in a cache.
+fn usable(cache: &Cache) -> Vec<(StageKey, Digest)> {
+    let (records, _) = cache.records();
+    let counts = |record: &Record| cache.has_artifact(&record.output.digest);
+    records
+        .iter()
+        .filter(|record| counts(record))
+        .map(|record| (record.key, record.output.digest))
+        .collect()
+}
+
+impl Operation {
+    /// Acts in a new cache, with a fault after so many changes. Returns how many there were.
+    fn with(&self, fault: Fault, after: u64) -> u64 {
+        let root = Root::new();
+        let cache = without_fault(|| {
+            let cache = root.cache();
+            (self.before)(&cache);
+            cache
+        });
+        assert!(!(self.is_done)(&cache), "{}: there is nothing to do", self.name);
+        let sound: Vec<_> = usable(&cache)
+            .into_iter()
+            .filter(|(_, digest)| store::is_intact(cache.layout(), digest).is_ok_and(|is| is))
+            .collect();
+        let (result, mut cut) = with_fault(root.0.path(), fault, after, || (self.act)(&cache));
+        let place = || format!("{}: {fault:?} after {after} changes ({result:?})", self.name);
+        assert!(cut.changes > after || result.is_ok(), "{}", place());
+        let must_be_done = result.is_ok() && self.lasts;
+        if fault != Fault::PowerCut {
+            self.check(&cache, &sound, must_be_done || cut.changes <= after, &place());
+            return cut.changes;
+        }
+        for throw in 0..THROWS {
+            let image = Root::new();
+            cut.write_image(image.0.path(), Dice::new(after.wrapping_mul(THROWS) + throw))
+                .expect("an image");
+            let cache = Cache::open(&image.path()).unwrap_or_else(|error| {
+                panic!("{}: throw {throw}: {error:#}", place());
+            });
+            let place = format!("{}, throw {throw}", place());
+            self.check(&cache, &sound, must_be_done, &place);
+        }
+        cut.changes
+    }
+
+    /// Checks a cache in which the operation may have come to its end, and acts once more.
+    fn check(&self, cache: &Cache, sound: &[(StageKey, Digest)], must_be_done: bool, place: &str) {
+        assert!(!must_be_done || (self.is_done)(cache), "{place}: it is not done");
+        self.check_soundness(cache, sound, place);
+        without_fault(|| {
+            cache.prepare().unwrap_or_else(|error| panic!("{place}: {error:#}"));
+            if !(self.is_done)(cache) {
+                (self.act)(cache).unwrap_or_else(|error| panic!("{place}: not again: {error:#}"));
+            }
+        });
+        assert!((self.is_done)(cache), "{place}: it does not come to its end");
+        self.check_soundness(cache, sound, place);
+    }
+
+    fn check_soundness(&self, cache: &Cache, sound: &[(StageKey, Digest)], place: &str) {
+        assert!((self.is_sound)(cache), "{place}: not sound");
+        let now = usable(cache);
+        let (records, damaged) = cache.records();
+        if !self.name.contains("damaged record") {
+            assert_eq!(damaged, Vec::<PathBuf>::new(), "{place}: damaged records");
+        }
+        for (key, digest) in sound {
+            let is_there = now.iter().any(|(other, _)| other == key);
+            let is_withdrawn = cache.withdrawn(key).is_some();
+            assert!(is_there || is_withdrawn, "{place}: {} is lost", digest.short());
+        }
+        for record in records {
+            let digest = record.output.digest;
+            let is_sound = !cache.has_artifact(&digest)
+                || is_damaged_before(self, &digest)
+                || store::is_intact(cache.layout(), &digest).is_ok_and(|is| is);
+            assert!(is_sound, "{place}: the artifact of {} is not whole", record.stage);
+        }
+    }
+}
+
+/// Whether it is what was damaged before the operation.
+fn is_damaged_before(operation: &Operation, digest: &Digest) -> bool {
+    std::ptr::fn_addr_eq(
+        operation.is_sound,
+        nothing_counts_without_its_damaged_input as fn(&Cache) -> bool,
+    ) && *digest == digest_of_a()
+}
+
+fn walk(fault: Fault) {
+    let mut faults = 0;
+    for operation in operations() {
+        let changes = operation.with(fault, u64::MAX);
+        // Of hundreds that are alike, some.
+        let step = if changes > 200 { 97 } else { 1 };
+        for after in (0..=changes).step_by(step) {
+            operation.with(fault, after);
+            faults += 1;
+        }
+    }
+    assert!(faults > 300, "{faults} faults");
+}
+
+#[test]
+fn any_change_can_fail() {
+    walk(Fault::Failure);
+}
+
+#[test]
+fn the_disk_can_be_full_at_any_time() {
+    walk(Fault::Full);
+}
+
+#[test]
+fn the_process_can_die_at_any_time() {
+    walk(Fault::Death);
+}
+
+#[test]
+fn the_power_can_be_cut_at_any_time() {
+    walk(Fault::PowerCut);
+}
