@@ -31,7 +31,7 @@ pub(crate) fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
         let new = NewFile::with(folder, content)?;
         disk::sync(&new.file)?;
         new.rename(path)?;
-        sync_folder(folder)
+        sync_name(folder)
     };
     write().with_context(|| format!("cannot write {}", path.display()))
 }
@@ -57,7 +57,7 @@ pub(super) fn begin_file(path: &Path, content: &[u8]) -> anyhow::Result<File> {
         let new = NewFile::with(folder, content)?;
         disk::sync(&new.file)?;
         let file = new.rename_to_free(path)?;
-        sync_folder(folder)?;
+        sync_name(folder)?;
         Ok(file)
     };
     begin().with_context(|| format!("cannot write {}", path.display()))
@@ -142,7 +142,7 @@ pub(super) fn create_folder_durably(path: &Path) -> anyhow::Result<()> {
 
 /// Creates what is missing, from above; `then` gets each folder in which there is a new one.
 fn create_folders(path: &Path, then: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {
-    if path.is_dir() {
+    if path.as_os_str().is_empty() || path.is_dir() {
         return Ok(());
     }
     let above = path.parent().filter(|above| !above.as_os_str().is_empty());
@@ -175,6 +175,12 @@ pub(crate) fn path_of_open(folder: impl AsFd) -> Option<PathBuf> {
 /// Makes renames in a folder last.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     disk::sync(&File::open(path)?)
+}
+
+/// Makes a name in a folder last, and with it the folder, which another process may just have made.
+fn sync_name(folder: &Path) -> io::Result<()> {
+    sync_folder(folder)?;
+    folder.parent().filter(|above| !above.as_os_str().is_empty()).map_or(Ok(()), sync_folder)
 }
 
 /// Replaces a symbolic link in one step.

@@ -171,16 +171,18 @@ impl Override {
     }
 
     /// Puts the value into the tree, in which those of `before` are already. `start` is the position of the text. `is_shown` is
-    /// whether a mistake would be shown, so that it is worth a hint. Returns the value that was there.
+    /// whether a mistake would be shown, so that it is worth a hint. Returns the values that it replaces: the one that was there, or the
+    /// defaults that a stage without one may have had.
     pub(super) fn apply<'i>(
         &'i self,
         root: &mut DeTable<'i>,
         start: usize,
         before: &[Self],
         is_shown: bool,
-    ) -> Result<Option<Value<'i>>, Mistake> {
+    ) -> Result<Vec<Value<'i>>, Mistake> {
         self.check_place(root, start, is_shown)?;
-        let Some(((last, last_span), path)) = self.keys.split_last() else { return Ok(None) };
+        let Some(((last, last_span), path)) = self.keys.split_last() else { return Ok(Vec::new()) };
+        let hidden = self.defaults(root);
         let value = match self.given {
             Given::Sweep => self.add_axis(root, start, before)?,
             Given::Set | Given::Variable => self.value(start),
@@ -207,7 +209,17 @@ impl Override {
         let points = old.as_ref().filter(|_| self.is_axis());
         let some = points.and_then(|points| some_points(points.clone(), &value));
         table.insert(key(last, last_span), some.unwrap_or(value));
-        Ok(old)
+        Ok(old.map_or(hidden, |old| vec![old]))
+    }
+
+    /// The defaults for a value of a stage.
+    fn defaults<'i>(&self, root: &DeTable<'i>) -> Vec<Value<'i>> {
+        let path: Vec<_> = self.path().collect();
+        let ["stages", _, key, ..] = path.as_slice() else { return Vec::new() };
+        let kinds = root.get("defaults").and_then(|kinds| kinds.get_ref().as_table());
+        let kinds = kinds.into_iter().flat_map(DeTable::values);
+        let tables = kinds.filter_map(|kind| kind.get_ref().as_table());
+        tables.filter_map(|table| table.get(*key).cloned()).collect()
     }
 
     /// Whether it is about the values of an axis.

@@ -112,16 +112,14 @@ impl Faults {
         let died = || Some(io::Error::other("the process has died"));
         let (is_now, happened) = (self.changes == self.after, self.changes >= self.after);
         self.changes += 1;
+        if let (true, Change::Bytes(file, bytes)) = (is_now, change) {
+            let mut file: &File = file;
+            let _ = file.write_all(&bytes[..bytes.len() / 2]);
+        }
         match self.fault {
             Fault::Failure if is_now => error(libc::EIO),
             Fault::Full if happened && change.takes_room() => error(libc::ENOSPC),
-            Fault::Death | Fault::PowerCut if happened => {
-                if let (true, Change::Bytes(file, bytes)) = (is_now, change) {
-                    let mut file: &File = file;
-                    let _ = file.write_all(&bytes[..bytes.len() / 2]);
-                }
-                died()
-            }
+            Fault::Death | Fault::PowerCut if happened => died(),
             _ => None,
         }
     }

@@ -166,9 +166,11 @@ pub(super) fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
         use rustix::io::Errno;
         match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
             // Not every file system can do that.
-            Err(Errno::INVAL | Errno::NOSYS) => {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
                 linkat(CWD, from, CWD, to, AtFlags::empty())?;
-                fs::remove_file(from)
+                // The other name is swept out one day.
+                let _ = fs::remove_file(from);
+                Ok(())
             }
             other => Ok(other?),
         }

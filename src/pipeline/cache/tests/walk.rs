@@ -95,7 +95,10 @@ fn operations() -> Vec<Operation> {
             name: "the cache is made",
             before: |cache| durable::remove_tree(cache.layout().root()).expect("writable"),
             act: |cache| cache.prepare(),
-            is_done: |cache| cache.layout().version().exists(),
+            is_done: |cache| {
+                let mut folders = cache.layout().folders();
+                cache.layout().version().exists() && folders.all(|folder| folder.is_dir())
+            },
             lasts: true,
             ..commit
         },
@@ -394,7 +397,7 @@ impl Operation {
         }
         for (key, digest) in sound {
             let is_there = now.iter().any(|(other, _)| other == key);
-            let is_withdrawn = cache.withdrawn(key).is_some();
+            let is_withdrawn = *key == reader() && cache.withdrawn(key).is_some();
             assert!(is_there || is_withdrawn, "{place}: {} is lost", digest.short());
         }
         for record in records {

@@ -712,6 +712,11 @@ fn what_the_command_line_replaces_may_have_been_the_only_use() {
     let text = format!("{text}{}", command("a", "\"${m}\"", ""));
     right(&text, &["stages.d.run=[\"echo\"]"]);
     assert!(shown(&text.replace("${m.s}", "x")).contains("no stage uses the field 's' of 'm'"));
+    // A default, too.
+    let text = commands("[matrix.m]\np = { s = \"x\" }\n", &command("d", "\"d\"", ""));
+    let text = format!("{text}[defaults.command.environment]\nS = \"${{m.s}}\"\n");
+    right(&text, &[]);
+    right(&text, &["stages.d.environment={}"]);
     // `with`, too.
     let with = "with = [\"m\"]\n";
     let text =
