@@ -198,7 +198,7 @@ pub(crate) fn write_link(link: &Path, target: &Path) -> anyhow::Result<()> {
 
 /// A name in a folder, which is made if it is missing, that nobody uses yet: `stem-0`, `stem-1`, ...
 pub(crate) fn free_name(folder: &Path, stem: &str) -> anyhow::Result<PathBuf> {
-    create_folder(folder)?;
+    create_folder_durably(folder)?;
     let mut names = (0..u32::MAX).map(|number| folder.join(format!("{stem}-{number}")));
     names
         .find(|path| fs::symlink_metadata(path).is_err())

@@ -64,6 +64,10 @@ fn sweep_work(cache: &Cache) {
 /// of stages that have not are kept: their next run continues from there.
 fn sweep_checkpoints(cache: &Cache) {
     for (name, entry) in folders(cache, Bucket::Partial) {
+        // One that was to be removed.
+        if name.starts_with(durable::NEW) && is_older(&entry.path(), ABANDONED) {
+            let _ = durable::remove_tree(&entry.path());
+        }
         let Ok(key) = name.parse::<StageKey>() else { continue };
         // Under the lock: nobody is about to resume from it.
         if let Ok(Some(_lock)) = Lock::try_take_existing(&cache.layout().lock(&name))

@@ -133,13 +133,20 @@ struct History {
     /// What must not be lost.
     promised: BTreeSet<&'static str>,
     happened: Vec<String>,
+    is_damaged: bool,
 }
 
 impl History {
     fn new(seed: u64) -> Self {
         let (root, dice) = (Root::new(), Dice::new(seed));
         without_fault(|| root.cache());
-        Self { root, dice, promised: BTreeSet::new(), happened: vec![format!("seed {seed}")] }
+        Self {
+            root,
+            dice,
+            promised: BTreeSet::new(),
+            happened: vec![format!("seed {seed}")],
+            is_damaged: false,
+        }
     }
 
     fn cache(&self) -> Cache {
@@ -194,6 +201,7 @@ impl History {
         let text = if self.dice.throw(2) == 0 { "x".repeat(64) } else { "short".to_owned() };
         damage(&cache, &digest, "folder/data", &text);
         self.happened.push(format!("damage of {}", digest.short()));
+        self.is_damaged = true;
         self.promised.clear();
     }
 
@@ -201,6 +209,12 @@ impl History {
         let cache = self.cache();
         let (_, damaged) = cache.records();
         assert!(damaged.is_empty(), "{self}: {damaged:?}");
+        let (records, _) = cache.records();
+        for record in records.iter().filter(|_| !self.is_damaged) {
+            let digest = &record.output.digest;
+            let is_whole = store::is_intact(cache.layout(), digest);
+            assert!(is_whole.is_ok_and(|is| is), "{self}: {} is not whole", record.stage);
+        }
         for stage in &self.promised {
             assert!(is_right(&cache, stage), "{self}: {stage} is lost");
         }

@@ -20,6 +20,8 @@ struct Operation {
     is_done: fn(&Cache) -> bool,
     /// Whether what it did stays, once it has returned.
     lasts: bool,
+    /// What holds once it has returned.
+    stays: fn(&Cache) -> bool,
     /// Whether the cache is what it must be, in between, too.
     is_sound: fn(&Cache) -> bool,
 }
@@ -88,6 +90,7 @@ fn operations() -> Vec<Operation> {
         act: |cache| make(cache, "a", &[], A).map(drop),
         is_done: |cache| has(cache, "a"),
         lasts: true,
+        stays: always,
         is_sound: always,
     };
     vec![
@@ -171,6 +174,7 @@ fn operations() -> Vec<Operation> {
             },
             is_done: is_away,
             lasts: false,
+            stays: |cache| cache.usable(&reader()).is_none(),
             is_sound: nothing_counts_without_its_damaged_input,
         },
         Operation {
@@ -179,6 +183,7 @@ fn operations() -> Vec<Operation> {
             act: verify,
             is_done: is_away,
             lasts: false,
+            stays: |cache| cache.usable(&reader()).is_none(),
             is_sound: nothing_counts_without_its_damaged_input,
         },
         Operation {
@@ -202,6 +207,7 @@ fn operations() -> Vec<Operation> {
                 Restored::ArtifactGone => bail!("there is nothing to restore"),
                 Restored::CountsAgain | Restored::Replaced => Ok(()),
             },
+            stays: always,
             is_done: |cache| cache.usable(&reader()).is_some(),
             // Not even the power cut loses it.
             is_sound: |cache| {
@@ -260,6 +266,7 @@ fn operations() -> Vec<Operation> {
             act: |cache| cache.set_links("test", &some_links()),
             is_done: |cache| cache.links("test") == some_links(),
             lasts: false,
+            stays: always,
             is_sound: |cache| cache.layout().links("test").join("mine").exists(),
         },
         Operation {
@@ -357,6 +364,7 @@ impl Operation {
         let place = || format!("{}: {fault:?} after {after} changes ({result:?})", self.name);
         assert!(cut.changes > after || result.is_ok(), "{}", place());
         let must_be_done = result.is_ok() && self.lasts;
+        let stays = |cache: &Cache| result.is_err() || (self.stays)(cache);
         if fault != Fault::PowerCut {
             self.check(&cache, &sound, must_be_done || cut.changes <= after, &place());
             return cut.changes;
@@ -369,6 +377,7 @@ impl Operation {
                 panic!("{}: throw {throw}: {error:#}", place());
             });
             let place = format!("{}, throw {throw}", place());
+            assert!(stays(&cache), "{place}: it does not stay");
             self.check(&cache, &sound, must_be_done, &place);
         }
         cut.changes

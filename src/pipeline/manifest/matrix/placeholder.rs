@@ -55,16 +55,16 @@ pub(super) struct Used<'t> {
 impl<'t> Used<'t> {
     /// Adds what a value would use: the fields in its texts, and all of an axis that it names, as `with` does.
     pub(super) fn add(&mut self, value: &'t Value<'_>, axes: &'t Axes<'_, '_>) {
-        each_text(value, &mut |text, span| {
+        each_text(value, &mut |text, _| {
             if let Some(place) = axes.find(text) {
                 let fields =
                     axes.get(place).values.iter().filter_map(|value| value.fields).flatten();
                 self.fields.extend(fields.map(|(key, _)| (place, key.get_ref().as_ref())));
             }
-            for piece in pieces(text, &span, axes).into_iter().flatten() {
-                if let Piece::Value { axis, field: Some(field) } = piece {
-                    self.fields.insert((axis, field));
-                }
+            // One that is wrong may be what was replaced.
+            let given = text.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
+            for (name, field) in given.filter_map(|(given, _)| given.split_once('.')) {
+                self.fields.extend(axes.find(name).map(|axis| (axis, field)));
             }
         });
     }
