@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything between a fresh clone and a working `pipeline`. This file has the commands and their order;
 //! the work is in the other files.
 
+mod bench_engine;
 mod cargo;
 mod checkout;
 mod libtorch;
@@ -37,6 +38,8 @@ enum Task {
     Quickstart,
     /// Set up if needed, check formatting and lints, and run all tests of the workspace
     Test,
+    /// Set up if needed, build, and time thousands of small stages beside ninja, Snakemake and DVC
+    BenchEngine(bench_engine::Options),
     /// Set up if needed, build, and copy the programs and libtorch to where your PATH finds them
     Install {
         /// The folder whose bin/ and lib/ take them [default: ~/.local]
@@ -81,6 +84,7 @@ fn perform(task: Task) -> Result<()> {
             cargo.run(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
             cargo.become_cargo(&["test", "--workspace"])
         }
+        Task::BenchEngine(options) => bench_engine::run(&checkout, &ready(&checkout)?, &options),
         Task::Install { prefix } => {
             let prefix = prefix.map_or_else(place::default_prefix, Ok)?;
             let prefix = std::path::absolute(prefix)?;

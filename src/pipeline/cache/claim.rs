@@ -134,12 +134,11 @@ impl Claim {
         if !is_away {
             durable::remove_tree(&place)?;
         }
-        // Not even a power cut brings it back.
-        durable::sync_folder(&all).with_context(|| format!("cannot flush {}", all.display()))?;
         if is_away {
             let _ = durable::remove_tree(&away);
         }
-        Ok(())
+        // Not even a power cut brings it back.
+        durable::sync_folder(&all).with_context(|| format!("cannot flush {}", all.display()))
     }
 
     /// Where its log goes.

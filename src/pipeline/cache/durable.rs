@@ -66,8 +66,8 @@ pub(super) fn begin_file(path: &Path, content: &[u8]) -> anyhow::Result<File> {
 /// A file under a temporary name, which is removed unless it gets its final one.
 struct NewFile {
     file: File,
+    /// Empty once it has its final name.
     place: PathBuf,
-    is_in_place: bool,
 }
 
 impl NewFile {
@@ -79,7 +79,7 @@ impl NewFile {
                 other => break (other?, place),
             }
         };
-        let new = Self { file, place, is_in_place: false };
+        let new = Self { file, place };
         disk::write(&new.file, content)?;
         let mode = if is_shared(folder) { 0o664 } else { 0o644 };
         disk::set_mode(&new.file, Mode::from_raw_mode(mode))?;
@@ -88,20 +88,22 @@ impl NewFile {
 
     fn rename(mut self, path: &Path) -> io::Result<()> {
         disk::rename(self.place.as_path(), path)?;
-        self.is_in_place = true;
+        self.place.clear();
         Ok(())
     }
 
     fn rename_to_free(mut self, path: &Path) -> io::Result<File> {
+        // Before: what comes after it must not fail.
+        let file = self.file.try_clone()?;
         disk::rename_to_free(&self.place, path)?;
-        self.is_in_place = true;
-        self.file.try_clone()
+        self.place.clear();
+        Ok(file)
     }
 }
 
 impl Drop for NewFile {
     fn drop(&mut self) {
-        if !self.is_in_place {
+        if !self.place.as_os_str().is_empty() {
             let _ = disk::remove_file(&self.place);
         }
     }

@@ -126,7 +126,7 @@ fn open(path: &Path) -> anyhow::Result<File> {
 
 /// Opens a lock file, and not what a link in its place leads to.
 fn options(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    options.read(true).truncate(false).custom_flags(libc::O_NOFOLLOW).open(path)
+    options.read(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 fn cannot_open(path: &Path) -> String {

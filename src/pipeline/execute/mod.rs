@@ -234,7 +234,13 @@ impl Run<'_> {
         let Some(declaration) = self.manifest.stage(name) else {
             return self.end(name, Outcome::Skipped { because: None }, None);
         };
-        if let Err(error) = self.facts.recheck(declaration, self.manifest.folder_of(declaration)) {
+        // Before anything has run, its files have only just been looked at.
+        let is_long_ago =
+            self.working || matches!(self.states.get(name), Some(StageState::Ready(_)));
+        if is_long_ago
+            && let Err(error) =
+                self.facts.recheck(declaration, self.manifest.folder_of(declaration))
+        {
             return self.end_unreadable(name, format!("{error:#}"));
         }
         let result_of = |input: &StageName| match self.record(input) {

@@ -116,6 +116,7 @@ fn is_dirty(files: &[PathBuf]) -> Option<bool> {
             folders.entry(folder.to_owned()).or_default().push(name.to_owned());
         }
     }
+    let mut is_known = true;
     for (folder, names) in folders {
         let words = ["ls-files", "--error-unmatch", "--"].map(OsString::from);
         let is_in_repository = || folder.ancestors().any(|above| above.join(".git").exists());
@@ -123,11 +124,11 @@ fn is_dirty(files: &[PathBuf]) -> Option<bool> {
             Some(0) if !is_changed(&folder, &names)? => {}
             Some(0 | 1) => return Some(true),
             _ if !is_in_repository() => return Some(true),
-            // Git refuses, for example the work tree of another user: nothing is known.
-            _ => return None,
+            // Git refuses, for example the work tree of another user.
+            _ => is_known = false,
         }
     }
-    Some(false)
+    is_known.then_some(false)
 }
 
 /// What Git answers.

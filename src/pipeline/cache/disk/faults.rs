@@ -316,8 +316,8 @@ impl Image<'_> {
                 let bytes = match self.dice.throw(5) {
                     _ if old == new => new,
                     0 => old,
-                    1 => new[..kept.midpoint(new.len())].to_vec(),
-                    2 => [&new[..kept], &vec![0; new.len() - kept]].concat(),
+                    2 => new[..kept.midpoint(new.len())].to_vec(),
+                    3 => [&new[..kept], &vec![0; new.len() - kept]].concat(),
                     _ => new,
                 };
                 fs::write(to, bytes)
@@ -349,20 +349,33 @@ impl Image<'_> {
 
 /// Chance that can be repeated.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::cache) struct Dice(u64);
+pub(in crate::cache) enum Dice {
+    Fair(u64),
+    Loaded(u64),
+}
 
 impl Dice {
     /// Dice that fall the same way for the same seed.
     pub(in crate::cache) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Self::Fair(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// Dice that always fall on this side.
+    pub(in crate::cache) fn always(side: u64) -> Self {
+        Self::Loaded(side)
     }
 
     /// A number below `sides`.
     pub(in crate::cache) fn throw(&mut self, sides: u64) -> u64 {
-        // Marsaglia 2003, "Xorshift RNGs".
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) % sides
+        match self {
+            Self::Loaded(side) => *side,
+            Self::Fair(state) => {
+                // Marsaglia 2003, "Xorshift RNGs".
+                *state ^= *state << 13;
+                *state ^= *state >> 7;
+                *state ^= *state << 17;
+                (*state >> 16) % sides
+            }
+        }
     }
 }

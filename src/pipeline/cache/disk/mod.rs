@@ -1,4 +1,5 @@
-//! Every change of a cache, one system call each. No other file of the orchestrator changes a cache.
+//! Every change of a cache. No other file of the orchestrator changes one, but for the logs of stages; what workers write into an output
+//! or a checkpoint counts only after a commit.
 //!
 //! Tests put faults between these changes: see `faults`. Does not depend on what is changed.
 
@@ -70,7 +71,8 @@ pub(super) fn create_file<'a>(at: impl Into<At<'a>>, mode: u32) -> io::Result<Fi
     let at = at.into();
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     perform(&Change::Names(&[at]), || {
-        Ok(rustix::fs::openat(at.folder, at.path, flags, Mode::from_raw_mode(mode))?.into())
+        let open = || rustix::fs::openat(at.folder, at.path, flags, Mode::from_raw_mode(mode));
+        Ok(rustix::io::retry_on_intr(open)?.into())
     })
 }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use super::*;
 use crate::cache::disk::faults::Dice;
 
-/// How often a power cut is tried at each change.
-const THROWS: u64 = 4;
+/// How often a power cut is tried at each change. Twice, all is as it was when it was synced, or as it is now.
+const THROWS: u64 = 5;
 
 /// Something that changes a cache.
 struct Operation {
@@ -371,8 +371,12 @@ impl Operation {
         }
         for throw in 0..THROWS {
             let image = Root::new();
-            cut.write_image(image.0.path(), Dice::new(after.wrapping_mul(THROWS) + throw))
-                .expect("an image");
+            let dice = match throw {
+                0 => Dice::always(0),
+                1 => Dice::always(1),
+                _ => Dice::new(after.wrapping_mul(THROWS) + throw),
+            };
+            cut.write_image(image.0.path(), dice).expect("an image");
             let cache = Cache::open(&image.path()).unwrap_or_else(|error| {
                 panic!("{}: throw {throw}: {error:#}", place());
             });
@@ -406,7 +410,8 @@ impl Operation {
         }
         for (key, digest) in sound {
             let is_there = now.iter().any(|(other, _)| other == key);
-            let is_withdrawn = *key == reader() && cache.withdrawn(key).is_some();
+            let why = cache.withdrawn(key).map(|withdrawn| withdrawn.reason);
+            let is_withdrawn = *key == reader() && why.is_some_and(|why| !why.is_empty());
             assert!(is_there || is_withdrawn, "{place}: {} is lost", digest.short());
         }
         for record in records {

@@ -1,0 +1,364 @@
+//! `cargo xtask bench-engine`: the same work as a `build.ninja`, a `Snakefile`, a `dvc.yaml` and a manifest of ours, side by side.
+//!
+//! The work: a large source, one stage that reads its beginning, and chains of three stages that copy a small file, each with a seed of its
+//! own. Times are of whole processes.
+
+use crate::cargo::Cargo;
+use crate::checkout::Checkout;
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The stages of a chain.
+const LINKS: usize = 3;
+
+/// The peers, as they are called on PyPI.
+const PACKAGES: [&str; 3] = ["ninja", "snakemake", "dvc"];
+
+/// What is measured.
+#[derive(Debug, Args, PartialEq, Eq)]
+pub struct Options {
+    /// How many stages there are, about: 1 and a multiple of 3
+    #[arg(long, default_value_t = 301)]
+    stages: usize,
+    /// How often each run is timed that finds little to do; the first run is timed once
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// The programs; those that take seconds are left out of large numbers of stages this way
+    #[arg(long, value_delimiter = ',', default_value = "ninja,pipeline,snakemake,dvc")]
+    engines: Vec<Engine>,
+    /// The size of the source, in megabytes
+    #[arg(long, default_value_t = 200)]
+    source: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    Ninja,
+    Pipeline,
+    Snakemake,
+    Dvc,
+}
+
+/// A folder with the work for one engine.
+struct Bench<'a> {
+    engine: Engine,
+    folder: PathBuf,
+    /// The folder of the peers' programs.
+    peers: &'a Path,
+    pipeline: &'a Path,
+}
+
+/// What one engine took.
+struct Times {
+    engine: Engine,
+    first: Duration,
+    nothing: Vec<Duration>,
+    one_changed: Vec<Duration>,
+}
+
+/// Measures, and prints a table.
+///
+/// # Errors
+/// If a peer cannot be installed, or an engine fails or does other work than it should.
+pub fn run(checkout: &Checkout, cargo: &Cargo, options: &Options) -> Result<()> {
+    let chains = options.stages.saturating_sub(1) / LINKS;
+    ensure!(chains > 0 && options.rounds > 0, "there is nothing to measure");
+    cargo.run(&["build", "--release", "-p", "pipeline"])?;
+    let top = checkout.root().join("target/bench-engine");
+    let peers = installed_peers(&top.join("peers"))?;
+    let pipeline = checkout.root().join("target/release/pipeline");
+    let mut benches = Vec::new();
+    for &engine in &options.engines {
+        let folder = top.join(engine.name());
+        if folder.exists() {
+            make_writable(&folder)?;
+            fs::remove_dir_all(&folder)
+                .with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        fs::create_dir_all(folder.join("out"))?;
+        let bench = Bench { engine, folder, peers: &peers, pipeline: &pipeline };
+        bench.prepare(chains, options.source)?;
+        benches.push(bench);
+    }
+    let mut times = Vec::new();
+    for bench in &benches {
+        let first = bench.time()?;
+        bench.check(chains, &seed(chains))?;
+        let engine = bench.engine;
+        eprintln!("{}: first run {:.1} s", engine.name(), first.as_secs_f64());
+        times.push(Times { engine, first, nothing: Vec::new(), one_changed: Vec::new() });
+    }
+    // In turns: the machine may become slower or faster meanwhile.
+    for round in 0..options.rounds {
+        for (bench, times) in benches.iter().zip(&mut times) {
+            times.nothing.push(bench.time()?);
+            let text = format!("changed {round}\n");
+            fs::write(bench.folder.join(format!("seeds/{chains}")), &text)?;
+            times.one_changed.push(bench.time()?);
+            bench.check(chains, &text)?;
+        }
+        eprintln!("round {} of {}", round + 1, options.rounds);
+    }
+    println!("{}", table(&mut times, 1 + chains * LINKS));
+    Ok(())
+}
+
+/// The folder of the peers' programs, which are installed once.
+fn installed_peers(place: &Path) -> Result<PathBuf> {
+    let programs = place.join("bin");
+    if !PACKAGES.iter().all(|package| programs.join(package).exists()) {
+        run_quietly(Command::new("python3").args(["-m", "venv"]).arg(place))?;
+        let mut pip = Command::new(programs.join("pip"));
+        run_quietly(pip.args(["install", "--quiet"]).args(PACKAGES))?;
+    }
+    Ok(programs)
+}
+
+fn run_quietly(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("{command:?} does not start"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} failed ({}): {said}", output.status);
+    Ok(())
+}
+
+/// Artifacts are read-only folders.
+fn make_writable(folder: &Path) -> Result<()> {
+    run_quietly(Command::new("chmod").args(["-R", "u+w"]).arg(folder))
+}
+
+/// The content of the seed of a chain, at first.
+fn seed(chain: usize) -> String {
+    format!("seed {chain}\n")
+}
+
+impl Engine {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ninja => "ninja",
+            Self::Pipeline => "pipeline",
+            Self::Snakemake => "snakemake",
+            Self::Dvc => "dvc",
+        }
+    }
+
+    /// The name of its file, and what is in it.
+    fn file(self, chains: usize) -> (&'static str, String) {
+        match self {
+            Self::Ninja => ("build.ninja", build_ninja(chains)),
+            Self::Pipeline => ("pipeline.toml", manifest(chains)),
+            Self::Snakemake => ("Snakefile", snakefile(chains)),
+            Self::Dvc => ("dvc.yaml", dvc_yaml(chains)),
+        }
+    }
+}
+
+impl Bench<'_> {
+    fn prepare(&self, chains: usize, megabytes: u64) -> Result<()> {
+        File::create(self.folder.join("source"))?.set_len(megabytes * 1_000_000)?;
+        fs::create_dir(self.folder.join("seeds"))?;
+        for chain in 1..=chains {
+            fs::write(self.folder.join(format!("seeds/{chain}")), seed(chain))?;
+        }
+        let (name, text) = self.engine.file(chains);
+        fs::write(self.folder.join(name), text)?;
+        if self.engine == Engine::Dvc {
+            self.dvc(&["init", "--no-scm", "--quiet"])?;
+            self.dvc(&["config", "core.analytics", "false"])?;
+        }
+        Ok(())
+    }
+
+    fn dvc(&self, arguments: &[&str]) -> Result<()> {
+        run_quietly(self.peer("dvc").args(arguments))
+    }
+
+    fn peer(&self, program: &str) -> Command {
+        let mut command = Command::new(self.peers.join(program));
+        command.current_dir(&self.folder);
+        command
+    }
+
+    /// Runs everything that is to run, and says how long it took.
+    fn time(&self) -> Result<Duration> {
+        let mut command = match self.engine {
+            Engine::Ninja => self.peer("ninja"),
+            Engine::Pipeline => {
+                let mut command = Command::new(self.pipeline);
+                command.current_dir(&self.folder).args(["run", "--cache", "cache"]);
+                command
+            }
+            Engine::Snakemake => {
+                let mut command = self.peer("snakemake");
+                command.args(["--cores", "all", "--quiet"]);
+                command
+            }
+            Engine::Dvc => {
+                let mut command = self.peer("dvc");
+                command.args(["repro", "--quiet"]);
+                command
+            }
+        };
+        let begin = Instant::now();
+        run_quietly(&mut command)?;
+        Ok(begin.elapsed())
+    }
+
+    /// Checks the end of the last chain: the beginning of the source, and its seed.
+    fn check(&self, chain: usize, seed: &str) -> Result<()> {
+        let path = match self.engine {
+            Engine::Pipeline => format!("cache/latest/engine/c{chain}/data"),
+            _ => format!("out/c{chain}"),
+        };
+        let bytes = fs::read(self.folder.join(&path))?;
+        if !bytes.ends_with(seed.as_bytes()) || bytes.len() != BEGINNING + seed.len() {
+            bail!("{path} of {} is not what it should be", self.engine.name());
+        }
+        Ok(())
+    }
+}
+
+/// How much of the source is read.
+const BEGINNING: usize = 1000;
+
+fn build_ninja(chains: usize) -> String {
+    let mut text = format!(
+        "rule first\n  command = head -c {BEGINNING} $in > $out\nrule copy\n  command = cat $in > $out\n\
+         build out/first: first source\n"
+    );
+    for chain in 1..=chains {
+        let _ = write!(
+            text,
+            "build out/a{chain}: copy out/first seeds/{chain}\nbuild out/b{chain}: copy out/a{chain}\nbuild out/c{chain}: copy out/b{chain}\n"
+        );
+    }
+    text
+}
+
+fn manifest(chains: usize) -> String {
+    let mut text = format!(
+        "[experiment]\nname = \"engine\"\n\n[stages.first]\nkind = \"command\"\nfiles = [\"source\"]\n\
+         run = [\"sh\", \"-c\", \"head -c {BEGINNING} source > {{output}}/data\"]\n"
+    );
+    for chain in 1..=chains {
+        let _ = write!(
+            text,
+            "\n[stages.a{chain}]\nkind = \"command\"\ninputs = {{ before = \"first\" }}\nfiles = [\"seeds/{chain}\"]\n\
+             run = [\"sh\", \"-c\", \"cat {{inputs.before}}/data seeds/{chain} > {{output}}/data\"]\n"
+        );
+        for (link, before) in [("b", "a"), ("c", "b")] {
+            let _ = write!(
+                text,
+                "\n[stages.{link}{chain}]\nkind = \"command\"\ninputs = {{ before = \"{before}{chain}\" }}\n\
+                 run = [\"sh\", \"-c\", \"cat {{inputs.before}}/data > {{output}}/data\"]\n"
+            );
+        }
+    }
+    text
+}
+
+fn snakefile(chains: usize) -> String {
+    let mut text = format!(
+        "rule all:\n    input: expand(\"out/c{{n}}\", n=range(1, {}))\n\
+         rule first:\n    input: \"source\"\n    output: \"out/first\"\n    shell: \"head -c {BEGINNING} {{input}} > {{output}}\"\n",
+        chains + 1
+    );
+    for (link, before) in
+        [("a", "\"out/first\", \"seeds/{n}\""), ("b", "\"out/a{n}\""), ("c", "\"out/b{n}\"")]
+    {
+        let _ = write!(
+            text,
+            "rule {link}:\n    input: {before}\n    output: \"out/{link}{{n}}\"\n    shell: \"cat {{input}} > {{output}}\"\n"
+        );
+    }
+    text
+}
+
+fn dvc_yaml(chains: usize) -> String {
+    let numbers: Vec<String> = (1..=chains).map(|chain| chain.to_string()).collect();
+    let mut text = format!(
+        "stages:\n  first:\n    cmd: head -c {BEGINNING} source > out/first\n    deps: [source]\n    outs: [out/first]\n"
+    );
+    for (link, before) in
+        [("a", "out/first seeds/${item}"), ("b", "out/a${item}"), ("c", "out/b${item}")]
+    {
+        let _ = write!(
+            text,
+            "  {link}:\n    foreach: [{}]\n    do:\n      cmd: cat {before} > out/{link}${{item}}\n      deps: [{}]\n      outs: [\"out/{link}${{item}}\"]\n",
+            numbers.join(", "),
+            before.split(' ').map(|dep| format!("\"{dep}\"")).collect::<Vec<_>>().join(", ")
+        );
+    }
+    text
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// The medians, and their ratios to ninja's.
+fn table(times: &mut [Times], stages: usize) -> String {
+    let rows: Vec<(Engine, [Duration; 3])> = times
+        .iter_mut()
+        .map(|one| {
+            (one.engine, [one.first, median(&mut one.nothing), median(&mut one.one_changed)])
+        })
+        .collect();
+    let ninja = rows.iter().find(|(engine, _)| *engine == Engine::Ninja).map(|(_, times)| *times);
+    let mut text = format!(
+        "{stages} stages\n\n| program | first run | nothing to do | one leaf changed |\n| --- | ---: | ---: | ---: |\n"
+    );
+    for (engine, times) in rows {
+        let cells = times.iter().enumerate().map(|(column, time)| {
+            let milliseconds = time.as_secs_f64() * 1000.0;
+            let ratio = ninja.map(|ninja| milliseconds / (ninja[column].as_secs_f64() * 1000.0));
+            ratio.map_or(format!("{milliseconds:.1} ms"), |ratio| {
+                format!("{milliseconds:.1} ms, {ratio:.1}")
+            })
+        });
+        let _ = writeln!(text, "| {} | {} |", engine.name(), cells.collect::<Vec<_>>().join(" | "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_stages_are_written_for_each_program() {
+        assert_eq!(build_ninja(2).matches("\nbuild ").count(), 7);
+        assert_eq!(manifest(2).matches("\n[stages.").count(), 7);
+        assert_eq!(snakefile(2).matches("rule ").count(), 5);
+        assert!(snakefile(2).contains("range(1, 3)"));
+        assert_eq!(dvc_yaml(2).matches("foreach: [1, 2]").count(), 3);
+    }
+
+    #[test]
+    fn times_are_medians_beside_those_of_ninja() {
+        let ms = Duration::from_millis;
+        let times = |engine, first, others: [u64; 3]| Times {
+            engine,
+            first: ms(first),
+            nothing: others.map(ms).to_vec(),
+            one_changed: vec![ms(first)],
+        };
+        let mut times =
+            [times(Engine::Ninja, 100, [3, 2, 9]), times(Engine::Dvc, 250, [30, 12, 60])];
+        let expected = "\
+7 stages
+
+| program | first run | nothing to do | one leaf changed |
+| --- | ---: | ---: | ---: |
+| ninja | 100.0 ms, 1.0 | 3.0 ms, 1.0 | 100.0 ms, 1.0 |
+| dvc | 250.0 ms, 2.5 | 30.0 ms, 10.0 | 250.0 ms, 2.5 |
+";
+        assert_eq!(table(&mut times, 7), expected);
+    }
+}
