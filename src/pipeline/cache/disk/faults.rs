@@ -203,7 +203,7 @@ impl Disk {
     fn sync(&mut self, what: BorrowedFd<'_>) -> io::Result<()> {
         let is_folder = FileType::from_raw_mode(fstat(what)?.st_mode) == FileType::Directory;
         let place = format!("/proc/self/fd/{}", what.as_raw_fd());
-        // Opened anew: a copy of the descriptor would keep its lock.
+        // Opened again: a copy of the descriptor would keep its lock.
         let inode = self.hold(openat(CWD, &place, OFlags::PATH, Mode::empty())?)?;
         if !is_folder {
             self.files.insert(inode, fs::read(place)?);

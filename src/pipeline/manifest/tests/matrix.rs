@@ -722,7 +722,7 @@ fn what_the_command_line_replaces_may_have_been_the_only_use() {
     let text =
         commands("[matrix.m]\np = { pass-environment = [\"X\"] }\n", &command("d", "\"d\"", with));
     right(&text, &["stages.d.with=[]"]);
-    // What is not replaced is no use, and what is misspelt on the command line neither.
+    // Another value is not a use, nor is a misspelt field on the command line.
     let text = commands(
         "[matrix.m]\na = { rate = \"1\" }\nb = { rat = \"2\" }\n",
         &command("d", "\"${m.rate}\"", "environment = { E = \"1\" }"),
