@@ -126,6 +126,12 @@ impl Sources {
         })
     }
 
+    /// The text of every file, as it is.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        let is_file = |source: &&Source| matches!(source.origin, Origin::File(_));
+        self.all.iter().filter(is_file).map(|source| &*source.text)
+    }
+
     /// What was added on the command line, each with its option, and without what is secret.
     pub(crate) fn options(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let given = self.all.iter().filter(|source| source.origin == Origin::CommandLine);

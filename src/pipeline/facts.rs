@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use pipeline_stages::kind::OutsidePath;
-use pipeline_stages::left_out::LeftOut;
-
-use crate::cache::{Cache, Listing, Place, Record, Snapshot, StatIndex, Touch, Unreadable};
+use crate::cache::{Cache, Listing, Record, StatIndex, Unreadable};
 use crate::difference::{Difference, Differences, How};
-use crate::digest::{Digest, Encoder};
+use crate::digest::Digest;
 use crate::key::{OutsideDigest, StageKey};
 use crate::manifest::{Manifest, Stage};
+use crate::outside::OutsidePlaces;
 use crate::plan::{Blocked, Facts, NoResult};
 use crate::stage_name::StageName;
 
@@ -114,80 +112,14 @@ impl CacheFacts<'_> {
         declaration: &Stage,
         folder: &Path,
     ) -> anyhow::Result<Vec<OutsideDigest>> {
-        let found = Outside::look(declaration, folder, self.cache, &self.index)?;
+        let found = OutsidePlaces::of(declaration).look(folder, self.cache, &self.index)?;
         let digests = found.into_iter().map(|outside| {
             let digest = outside.digest();
-            if let Some((_, listing)) = outside.content {
-                self.listings.insert(digest, listing);
-            }
-            OutsideDigest { path: outside.path, digest }
+            let path = outside.path.clone();
+            self.listings.extend(outside.into_listing().map(|listing| (digest, listing)));
+            OutsideDigest { path, digest }
         });
         Ok(digests.collect())
-    }
-}
-
-/// A file or folder outside the cache that a stage reads, at one moment.
-#[derive(Debug)]
-pub(crate) struct Outside {
-    /// The path in the manifest.
-    pub(crate) path: String,
-    /// Its content. `None` for an optional one that is missing.
-    content: Option<(Snapshot, Listing)>,
-}
-
-impl Outside {
-    /// Everything outside the cache that a stage reads, as it is now.
-    ///
-    /// # Errors
-    /// When something cannot be read, or is missing and not optional.
-    pub(crate) fn look(
-        declaration: &Stage,
-        folder: &Path,
-        cache: &Cache,
-        index: &StatIndex,
-    ) -> anyhow::Result<Vec<Self>> {
-        let left_out = LeftOut::with(declaration.stage.ignore());
-        let look = |OutsidePath { path, optional, counts, .. }: OutsidePath| {
-            let whole = folder.join(&path);
-            if optional && matches!(whole.try_exists(), Ok(false)) {
-                return Ok(Self { path, content: None });
-            }
-            let place = Place { path: &whole, left_out, cache: cache.layout().root() };
-            let snapshot = Snapshot::of_outside(&place)?;
-            let listing = snapshot.listing(&place, counts, index)?;
-            Ok(Self { path, content: Some((snapshot, listing)) })
-        };
-        declaration.stage.outside_paths().into_iter().map(look).collect()
-    }
-
-    pub(crate) fn digest(&self) -> Digest {
-        match &self.content {
-            Some((_, listing)) => listing.digest(),
-            None => Encoder::new("pipeline 2026-11 missing outside file").finish(),
-        }
-    }
-
-    /// How it was changed until `now`, also if its bytes are the old ones again.
-    pub(crate) fn touch(&self, now: &Self) -> Touch {
-        let whole = |how| Touch::Content(vec![Difference { path: "".into(), how }]);
-        let ((was, old), (is, new)) = match (&self.content, &now.content) {
-            (Some(old), Some(new)) => (old, new),
-            (None, None) => return Touch::None,
-            (None, Some(_)) => return whole(How::Added),
-            (Some(_), None) => return whole(How::Missing),
-        };
-        match (was.touch(is), old.differences(new)) {
-            // The bytes are compared too: within the resolution of the clock they can change without the stat.
-            (_, differences) if !differences.is_empty() => Touch::Content(differences),
-            (touch, _) => touch,
-        }
-    }
-
-    /// Keeps the list of its files, so that a later plan can show which file changed. Nothing else is lost if that fails.
-    pub(crate) fn keep(&self, cache: &Cache) {
-        if let Some((_, listing)) = &self.content {
-            let _ = listing.write(&cache.layout().listing(&listing.digest()));
-        }
     }
 }
 
@@ -228,45 +160,5 @@ impl Facts for CacheFacts<'_> {
             one.path.as_os_str().is_empty() && matches!(one.how, How::Changed { .. })
         };
         Differences::of(differences).filter(|all| !all.first.iter().all(plain))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The digests of the mirrors of an unverified download, in a folder with these files.
-    fn digests(urls: &str, files: &[(&str, &str)]) -> anyhow::Result<Vec<Digest>> {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        for (name, content) in files {
-            std::fs::write(folder.path().join(name), content).expect("a file");
-        }
-        let text = format!(
-            "[experiment]\nname = \"a\"\n[stages.get]\nkind = \"download\"\nurl = {urls}\nunverified = true\n"
-        );
-        let (manifest, _) =
-            crate::manifest::parse(Path::new("test.toml"), &text, &[]).expect("a manifest");
-        let cache = Cache::open(&folder.path().join("cache")).expect("a new cache");
-        let index = StatIndex::at(cache.layout().stat_index());
-        let found = Outside::look(&manifest.stages[0], folder.path(), &cache, &index)?;
-        Ok(found.iter().map(Outside::digest).collect())
-    }
-
-    #[test]
-    fn a_missing_a_new_and_a_changed_mirror_have_different_digests() {
-        let mirrors = r#"["file:a", "https://example.org/a"]"#;
-        let of = |files: &[(&str, &str)]| digests(mirrors, files).expect("a mirror may be missing");
-        let (missing, empty, full) = (of(&[]), of(&[("a", "")]), of(&[("a", "1")]));
-        assert_eq!(missing.len(), 1, "only what is outside the cache and on this machine");
-        assert_eq!(missing, of(&[]));
-        assert!(missing != empty && empty != full && missing != full);
-    }
-
-    #[test]
-    fn one_of_two_local_mirrors_may_be_missing_and_an_only_one_may_not() {
-        let both = r#"["file:a", "file:b"]"#;
-        assert_eq!(digests(both, &[("b", "1")]).expect("the other exists").len(), 2);
-        let error = digests(r#""file:a""#, &[]).expect_err("no mirror exists");
-        assert!(error.to_string().contains("read "), "{error:#}");
     }
 }

@@ -23,7 +23,7 @@ use crate::manifest::{Connection, Stage};
 use crate::stage_name::StageName;
 
 /// Bumped when the encoding of a key changes: every stage runs again then.
-const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 1;
 
 const DOMAIN: &str = "pipeline 2026-11 stage key";
 

@@ -18,6 +18,11 @@ pub(crate) fn kill(leader: Pid) {
     for pid in reach(leader, Signal::STOP) {
         let _ = kill_process(pid, Signal::KILL);
     }
+    kill_group(leader);
+}
+
+/// Ends a process group whose leader has ended: nobody descends from it any more.
+pub(crate) fn kill_group(leader: Pid) {
     let _ = kill_process_group(leader, Signal::KILL);
 }
 

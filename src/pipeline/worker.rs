@@ -258,7 +258,7 @@ fn reap(mut child: Child, pid: Pid, worker: &WorkerHandle) -> anyhow::Result<Exi
     // Without reaping it, so that its number still is its own.
     let _ =
         rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
-    worker.kill();
+    process_tree::kill_group(pid);
     worker.control().group = None;
     child.wait().context("cannot wait for a worker")
 }

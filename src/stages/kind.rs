@@ -1,7 +1,7 @@
 //! What a stage kind is: the traits that every kind implements, and the types for its ports.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ArtifactType;
@@ -117,7 +117,8 @@ pub struct OutsidePath {
 }
 
 /// What counts of files and folders outside the cache, in addition to names and bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Counts {
     /// Nothing: the stage's body reads nothing else, so nothing else can change its result.
     Content,

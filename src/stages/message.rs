@@ -248,7 +248,7 @@ pub struct Hello {
     pub protocol: u32,
     /// See [`VERSION`].
     pub version: String,
-    /// See [`fingerprint`](crate::kinds::fingerprint): distinguishes builds of the same version.
+    /// See [`FINGERPRINT`](crate::kinds::FINGERPRINT): distinguishes builds of the same version.
     #[serde(default)]
     pub contract: String,
 }
@@ -260,7 +260,7 @@ impl Hello {
             program: program.to_owned(),
             protocol: PROTOCOL,
             version: VERSION.to_owned(),
-            contract: crate::kinds::fingerprint(),
+            contract: crate::kinds::FINGERPRINT.to_owned(),
         }
     }
 }

@@ -15,6 +15,7 @@ mod forced;
 mod handed_out;
 mod history;
 mod hostile;
+mod index;
 mod init_data;
 mod instances;
 mod invariants;

@@ -146,7 +146,8 @@ impl Claim {
         self.cache.layout.log(&self.key)
     }
 
-    /// Moves the output into the store and records it: the commit. `inputs` are the artifacts that it was made from.
+    /// Moves the output into the store and records it: the commit. `inputs` are the artifacts that it was made from; `hashed` is
+    /// called when only writing to the disk is left.
     ///
     /// # Errors
     /// When the output cannot be kept, or the cache cannot be written. Nothing is recorded then, and the claim stays.
@@ -154,19 +155,25 @@ impl Claim {
         self,
         execution: Execution,
         inputs: &[InputFolder],
+        hashed: &dyn Fn(),
     ) -> Result<Committed, Box<NotCommitted>> {
-        self.record(execution, inputs)
+        self.record(execution, inputs, hashed)
             .map_err(|error| Box::new(NotCommitted { error, claim: self }))
     }
 
-    fn record(&self, execution: Execution, inputs: &[InputFolder]) -> anyhow::Result<Committed> {
+    fn record(
+        &self,
+        execution: Execution,
+        inputs: &[InputFolder],
+        hashed: &dyn Fn(),
+    ) -> anyhow::Result<Committed> {
         if StageKey::of(&execution.parts) != self.key {
             bail!("internal error: the parts of the execution do not make the key {}", self.key);
         }
         let Self { cache, key, work, started } = self;
         let (layout, key) = (&cache.layout, *key);
         let mut withdrawn = Vec::new();
-        let output = store::commit(layout, work, |digest| {
+        let output = store::commit(layout, work, hashed, |digest| {
             let (withdrawal, all) = cache.begin_withdrawal(&[*digest])?;
             withdrawn = all;
             Ok(withdrawal)

@@ -13,7 +13,7 @@ use super::record::Unreadable;
 use super::snapshot::TopFolder;
 use super::store::{self, Stored};
 use super::withdrawal::Withdrawn;
-use super::{Cache, disk, durable};
+use super::{Cache, disk, durable, stamp};
 use crate::digest::Digest;
 use crate::key::StageKey;
 
@@ -132,6 +132,7 @@ impl Cache {
         };
         let target =
             durable::free_name(&self.layout.withdrawn_records(), &format!("{name}.damaged"))?;
+        stamp::begin_removal(&self.layout)?;
         disk::rename(file, target.as_path())
             .with_context(|| format!("cannot move the damaged {} away", file.display()))?;
         Ok(Some(target))

@@ -32,6 +32,12 @@ impl Cache {
         Found::read(&self.layout().links(experiment)).links
     }
 
+    /// Whether an experiment has these links and no others.
+    pub(super) fn links_are_these(&self, experiment: &str, links: &Links) -> bool {
+        let folder = self.layout().links(experiment);
+        Found::read(&folder).links == *links && !folder.is_symlink()
+    }
+
     /// Points the link of a stage at an artifact.
     pub(crate) fn set_link(
         &self,
@@ -51,9 +57,8 @@ impl Cache {
     /// Gives an experiment these links and no others.
     pub(crate) fn set_links(&self, experiment: &str, links: &Links) -> anyhow::Result<()> {
         let folder = self.layout().links(experiment);
-        let is_as_wanted = || Found::read(&folder).links == *links && !folder.is_symlink();
         // Without the lock: most runs find them so, also in a cache that cannot be written.
-        if is_as_wanted() {
+        if self.links_are_these(experiment, links) {
             return Ok(());
         }
         let _lock = self.lock_links(experiment)?;

@@ -21,6 +21,8 @@
 //!   history/plans/<digest>.json    the stages of runs, with their keys; history/manifests/ their texts
 //!   history/checked/<experiment>   when a run last ended, also one that found nothing to do
 //!   pins/, jobs/                   for what must stay, and for jobs elsewhere
+//!   indexes/<digest>               what a run with nothing to do relied on, for the next one
+//!   generation                     changes before a record or an artifact is removed: no index counts then
 //!   stat.idx                       digests of files outside the cache, by their stat
 //! ```
 
@@ -71,11 +73,13 @@ pub(crate) enum Bucket {
     Pins,
     /// Stages that run elsewhere.
     Jobs,
+    /// What runs that found nothing to do relied on. Written at the end of a run; each proves itself.
+    Indexes,
 }
 
 impl Bucket {
     /// Every bucket.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Store,
         Self::Listings,
         Self::Records,
@@ -92,6 +96,7 @@ impl Bucket {
         Self::History,
         Self::Pins,
         Self::Jobs,
+        Self::Indexes,
     ];
 
     /// The name of its folder.
@@ -113,6 +118,7 @@ impl Bucket {
             Self::History => "history",
             Self::Pins => "pins",
             Self::Jobs => "jobs",
+            Self::Indexes => "indexes",
         }
     }
 
@@ -154,7 +160,7 @@ impl Document {
 }
 
 /// The files directly below the cache folder.
-const FILES: [&str; 4] = ["VERSION", "README.md", ".gitignore", "stat.idx"];
+const FILES: [&str; 5] = ["VERSION", "README.md", ".gitignore", "stat.idx", "generation"];
 
 /// The paths of one cache.
 #[derive(Debug, Clone)]
@@ -201,6 +207,11 @@ impl Layout {
     /// The files of an artifact, each with its digest.
     pub(crate) fn listing(&self, digest: &Digest) -> PathBuf {
         self.sharded(Bucket::Listings, &digest.to_string(), "json")
+    }
+
+    /// The folder of the record of a key, below the cache folder.
+    pub(crate) fn record_folder(&self, key: &StageKey) -> PathBuf {
+        Path::new(Bucket::Records.name()).join(&key.to_string()[..2])
     }
 
     pub(crate) fn record(&self, key: &StageKey) -> PathBuf {
@@ -297,6 +308,15 @@ impl Layout {
         self.bucket(Bucket::History).join("checked").join(experiment)
     }
 
+    /// What a run with nothing to do relied on, by what it was asked to do.
+    pub(crate) fn index(&self, asked: &Digest) -> PathBuf {
+        self.bucket(Bucket::Indexes).join(asked.short())
+    }
+
+    pub(crate) fn generation(&self) -> PathBuf {
+        self.root.join("generation")
+    }
+
     pub(crate) fn stat_index(&self) -> PathBuf {
         self.root.join("stat.idx")
     }
@@ -304,7 +324,7 @@ impl Layout {
     /// The folders in which files are replaced in one step: a killed process may leave a new one there
     /// under its temporary name. Those that exist.
     pub(crate) fn replaced_in(&self) -> Vec<PathBuf> {
-        let mut folders = vec![self.root.clone()];
+        let mut folders = vec![self.root.clone(), self.bucket(Bucket::Indexes)];
         let buckets =
             [Bucket::Records, Bucket::Listings, Bucket::Heads, Bucket::Latest, Bucket::History];
         let buckets = buckets.map(|bucket| self.bucket(bucket));

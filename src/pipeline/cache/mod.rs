@@ -17,6 +17,7 @@ mod listing;
 mod lock;
 mod record;
 mod snapshot;
+mod stamp;
 mod stat;
 mod stat_index;
 mod store;
@@ -32,8 +33,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use pipeline_stages::checkpoint;
 use pipeline_stages::known::Known;
+use pipeline_stages::{ArtifactType, checkpoint};
 
 pub(crate) use claim::{Claim, Committed, Execution, Lookup, NotCommitted};
 pub(crate) use damage::{InputFolder, Quarantined};
@@ -46,8 +47,9 @@ pub(crate) use latest::Links;
 pub(crate) use layout::{Bucket, Document, Layout};
 pub(crate) use listing::Listing;
 pub(crate) use lock::{Lock, Owner};
-pub(crate) use record::{Record, Unreadable};
+pub(crate) use record::{KnownResult, Record, Unreadable};
 pub(crate) use snapshot::{Place, Snapshot, Touch};
+pub(crate) use stamp::{Expected, ExpectedResult, RecordStat, Stamp};
 pub(crate) use stat_index::StatIndex;
 pub(crate) use store::Stored;
 pub(crate) use verify::{Check, Checked, Damage, Verdict};
@@ -189,9 +191,9 @@ impl Cache {
         checkpoint::holds_work(&self.layout.checkpoint(key))
     }
 
-    /// What the artifact of a record says of itself, where its type says something.
-    pub(crate) fn known(&self, record: &Record) -> Option<Known> {
-        Known::of_artifact(record.artifact, &self.artifact(&record.output.digest))
+    /// What an artifact says of itself, where its type says something.
+    pub(crate) fn known(&self, artifact: ArtifactType, digest: &Digest) -> Option<Known> {
+        Known::of_artifact(artifact, &self.artifact(digest))
     }
 
     /// Where an artifact is.
@@ -204,13 +206,13 @@ impl Cache {
         &self,
         experiment: &str,
         stage: &str,
-        record: &Record,
+        key: &StageKey,
     ) -> anyhow::Result<bool> {
-        let is_news = self.head(experiment, stage) != Some(record.key);
+        let is_news = self.head(experiment, stage) != Some(*key);
         if is_news {
             durable::write_file(
                 &self.layout.head(experiment, stage),
-                format!("{}\n", record.key).as_bytes(),
+                format!("{key}\n").as_bytes(),
             )?;
         }
         Ok(is_news)

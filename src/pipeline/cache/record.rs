@@ -52,6 +52,38 @@ pub(crate) struct Record {
     pub(crate) version: String,
 }
 
+/// What a run needs to know of a result: a part of its record.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct KnownResult {
+    pub(crate) key: StageKey,
+    /// The artifact.
+    pub(crate) output: Stored,
+    /// Its type.
+    pub(crate) artifact: ArtifactType,
+    pub(crate) metrics: Metrics,
+    /// The artifacts that it was made from, each with its port.
+    pub(crate) inputs: Vec<(String, Digest)>,
+    /// The digests of what was read outside the cache, in the order of the stage's paths.
+    pub(crate) outside: Vec<Digest>,
+    /// What it ran on, where that matters.
+    pub(crate) ran_on: Option<RanOn>,
+}
+
+impl From<Record> for KnownResult {
+    fn from(record: Record) -> Self {
+        let Record { key, parts, artifact, output, metrics, ran_on, .. } = record;
+        let (mut inputs, mut outside) = (Vec::new(), Vec::new());
+        for part in parts {
+            match part {
+                KeyPart::Input { port, digest, .. } => inputs.push((port, digest)),
+                KeyPart::Outside { digest, .. } => outside.push(digest),
+                _ => {}
+            }
+        }
+        Self { key, output, artifact, metrics, inputs, outside, ran_on }
+    }
+}
+
 /// Why a record cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unreadable {

@@ -4,6 +4,7 @@
 //! Outside the cache, links are followed and what nobody wrote is left out. In an artifact nothing is left out, and a
 //! link is what it says.
 
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, FileType, Metadata};
 use std::io;
@@ -106,7 +107,8 @@ impl Snapshot {
     /// What is in a place outside the cache.
     pub(crate) fn of_outside(place: &Place<'_>) -> anyhow::Result<Self> {
         let Place { path, left_out, cache } = *place;
-        let cache = fs::metadata(cache).ok().as_ref().map(identity);
+        let cache =
+            LazyCell::new(Box::new(|| fs::metadata(cache).ok().as_ref().map(identity)) as Box<_>);
         Walk { path, outside: Some((left_out, cache)), met: HashMap::new() }.take()
     }
 
@@ -253,11 +255,13 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
+type LazyIdentity<'a> = LazyCell<Option<(u64, u64)>, Box<dyn FnOnce() -> Option<(u64, u64)> + 'a>>;
+
 /// One walk over a place.
 struct Walk<'a> {
     path: &'a Path,
-    /// Outside the cache: what is left out, and the identity of the cache folder.
-    outside: Option<(LeftOut<'a>, Option<(u64, u64)>)>,
+    /// Outside the cache: what is left out, and the identity of the cache folder, once a folder is met.
+    outside: Option<(LeftOut<'a>, LazyIdentity<'a>)>,
     /// The folders that were met, with the paths under which they were.
     met: HashMap<(u64, u64), PathBuf>,
 }
@@ -270,8 +274,9 @@ impl Walk<'_> {
             let Some(entry) = self.look(relative)? else { continue };
             if let Target::Folder(_) = entry.target {
                 pending.extend(self.children(&entry.path)?);
-                let through =
-                    |(left_out, _): &(LeftOut<'_>, _)| left_out.looks_through(&entry.path);
+                let through = |(left_out, _): &(LeftOut<'_>, LazyIdentity<'_>)| {
+                    left_out.looks_through(&entry.path)
+                };
                 if self.outside.as_ref().is_some_and(through) {
                     continue;
                 }
@@ -358,7 +363,7 @@ impl Walk<'_> {
         if kind.is_file() {
             return Ok(Some(Target::File(Stat::of(metadata))));
         }
-        if *cache == Some(identity(metadata)) && !path.as_os_str().is_empty() {
+        if !path.as_os_str().is_empty() && **cache == Some(identity(metadata)) {
             return Ok(None);
         }
         self.met.entry(identity(metadata)).or_insert_with(|| path.to_owned());

@@ -22,6 +22,7 @@ use super::folder::{self, Folder};
 use super::layout::{Bucket, Layout};
 use super::listing::Listing;
 use super::lock::Lock;
+use super::stamp;
 use super::work::WorkFolder;
 use crate::digest::Digest;
 
@@ -49,6 +50,7 @@ pub(crate) struct Stored {
 pub(super) fn commit<T>(
     layout: &Layout,
     work: &WorkFolder,
+    hashed: &dyn Fn(),
     withdraw: impl FnOnce(&Digest) -> anyhow::Result<T>,
 ) -> anyhow::Result<Stored> {
     let output = work.open_output()?;
@@ -57,6 +59,7 @@ pub(super) fn commit<T>(
     let listing =
         Listing::of_entries(&output, entries.clone(), &Watch::default()).map_err(in_words)?;
     let (digest, extent) = (listing.digest(), listing.extent());
+    hashed();
     let place = layout.artifact(&digest);
     // Two stages that produce the same content must not take it for damaged while the other moves it here.
     let _lock = lock(layout, &digest)?;
@@ -240,6 +243,7 @@ pub(super) fn quarantine(layout: &Layout, digest: &Digest) -> anyhow::Result<Opt
     let place = layout.artifact(digest);
     let Ok(metadata) = fs::symlink_metadata(&place) else { return Ok(None) };
     let target = durable::free_name(&layout.bucket(Bucket::Quarantine), &digest.to_string())?;
+    stamp::begin_removal(layout)?;
     let move_away = || -> io::Result<()> {
         // A folder moves to another parent only if it is writable. A link in its place moves as it is.
         let mode = metadata.permissions().mode();

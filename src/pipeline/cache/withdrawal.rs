@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use super::lock::Lock;
 use super::record::Record;
-use super::{Cache, disk, durable, store};
+use super::{Cache, disk, durable, stamp, store};
 use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
 
@@ -69,6 +69,7 @@ impl Cache {
         let place = self.layout.withdrawn(&record.key);
         // The reason first: a record without one would be brought back without a word.
         durable::write_file(&place.with_extension("reason"), format!("{reason}\n").as_bytes())?;
+        stamp::begin_removal(&self.layout)?;
         match disk::rename(self.layout.record(&record.key).as_path(), place.as_path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot withdraw the record {}", record.key))

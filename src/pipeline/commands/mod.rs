@@ -50,15 +50,16 @@ use pipeline_stages::url::blanked;
 use pipeline_stages::worker::{file_size_limit_is_an_error, with_disk_advice};
 
 use crate::cache::Cache;
-use crate::cli::{Arguments, Command, ManifestArguments};
+use crate::cli::{Arguments, Command, ManifestArguments, WithArguments};
 use crate::colour;
 use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
 use crate::lint;
-use crate::manifest::{self, Config, Fit, Manifest, Misfit, StageExecution};
+use crate::manifest::{self, Config, Fit, Manifest, Misfit, Override, StageExecution};
 use crate::pattern::Pattern;
 use crate::plan::{Plan, PlanState};
+use crate::plan_index::Asked;
 use crate::stage_name::StageName;
 use crate::tracking::Scene;
 use crate::visible;
@@ -156,23 +157,7 @@ impl Project {
     }
 
     fn open_on(arguments: &ManifestArguments, config: &Config) -> anyhow::Result<Self> {
-        let path = match arguments.named() {
-            Some(named) => named.to_owned(),
-            None => nearest_manifest(&arguments.stages())?,
-        };
-        let mut changes = settings::variables()?;
-        changes.extend(arguments.with.changes());
-        let (mut manifest, graph) = manifest::read_on(&path, &changes, &config.execution)?;
-        // The folders above `a/..` are not those above it.
-        if manifest.folder.components().any(|part| part == Component::ParentDir)
-            && let Ok(folder) = manifest.folder.canonicalize()
-        {
-            manifest.folder = folder;
-        }
-        let cache = cache_of(config, arguments.with.cache.as_deref(), &manifest.folder)?;
-        let cache = Arc::new(cache);
-        let (jobs, only) = (config.jobs, arguments.with.only.clone());
-        Ok(Self { manifest, graph, cache, jobs, only })
+        Located::of(arguments, config)?.read()
     }
 
     /// The stages that these patterns mean, or every stage without a pattern, each after its inputs.
@@ -355,7 +340,9 @@ impl Project {
             return Ok(());
         }
         let (_, misfits) = Fit::check(&self.manifest, &self.graph, |name| match plan.state(name) {
-            Some(PlanState::Fresh(record)) => Some(self.cache.known(record).unwrap_or_default()),
+            Some(PlanState::Fresh(record)) => {
+                Some(self.cache.known(record.artifact, &record.output.digest).unwrap_or_default())
+            }
             _ => None,
         });
         let planned = misfits.into_iter().filter(|misfit| plan.state(&misfit.stage).is_some());
@@ -364,6 +351,63 @@ impl Project {
             true => Ok(()),
             false => Err(Mistakes::new(self.manifest.sources.clone(), mistakes)),
         }
+    }
+}
+
+/// A manifest that was found and not yet read.
+pub(crate) struct Located<'a> {
+    config: &'a Config,
+    with: &'a WithArguments,
+    path: PathBuf,
+    /// What the environment and the command line change about it, in this order.
+    changes: Vec<Override>,
+}
+
+impl<'a> Located<'a> {
+    /// Finds the manifest that the arguments name.
+    pub(crate) fn of(arguments: &'a ManifestArguments, config: &'a Config) -> anyhow::Result<Self> {
+        let path = match arguments.named() {
+            Some(named) => named.to_owned(),
+            None => nearest_manifest(&arguments.stages())?,
+        };
+        let mut changes = settings::variables()?;
+        changes.extend(arguments.with.changes());
+        Ok(Self { config, with: &arguments.with, path, changes })
+    }
+
+    /// Its folder, absolute. The folders above `a/..` are not those above it.
+    pub(crate) fn folder(&self) -> PathBuf {
+        let absolute = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        let folder = absolute.parent().unwrap_or(Path::new("/"));
+        match folder.components().any(|part| part == Component::ParentDir) {
+            true => folder.canonicalize().unwrap_or_else(|_| folder.to_owned()),
+            false => folder.to_owned(),
+        }
+    }
+
+    /// Its cache. Nothing is written.
+    pub(crate) fn cache(&self) -> anyhow::Result<Cache> {
+        cache_of(self.config, self.with.cache.as_deref(), &self.folder())
+    }
+
+    /// What a run of these stages depends on, beside the text of the manifest.
+    pub(crate) fn asked(&self, stages: &[String]) -> Asked {
+        let changes = self.changes.iter().map(|change| format!("{change:?}"));
+        let only = self.with.only.iter().map(|only| format!("--only {only}"));
+        let execution = [format!("{:?}", self.config.execution)];
+        let words: Vec<String> =
+            stages.iter().cloned().chain(only).chain(changes).chain(execution).collect();
+        Asked::new(&self.path, &self.folder(), words.iter().map(String::as_str))
+    }
+
+    /// Reads it. Nothing is written.
+    pub(crate) fn read(&self) -> anyhow::Result<Project> {
+        let (mut manifest, graph) =
+            manifest::read_on(&self.path, &self.changes, &self.config.execution)?;
+        manifest.folder = self.folder();
+        let cache = Arc::new(self.cache()?);
+        let (jobs, only) = (self.config.jobs, self.with.only.clone());
+        Ok(Project { manifest, graph, cache, jobs, only })
     }
 }
 
@@ -486,11 +530,12 @@ fn report_arguments(error: clap::Error) -> ExitCode {
     }
 }
 
-/// Shows the warnings about these stages on standard error.
-fn warn(project: &Project, selected: &[StageName]) {
+/// Shows the warnings about these stages on standard error. Returns whether there are any.
+fn warn(project: &Project, selected: &[StageName]) -> bool {
     let warnings = lint::warnings(&project.manifest, selected).render(colour_of_errors());
     // Where standard error is closed, nobody reads it.
     let _ = std::io::stderr().write_all(visible::coloured(&warnings).as_bytes());
+    !warnings.is_empty()
 }
 
 fn colour_of_errors() -> Colour {

@@ -1,17 +1,20 @@
 //! `pipeline run`: run what is not in the cache, and end with a table.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::plan::{self, Shown};
-use super::{INTERRUPTED, Project, print_coloured, warn};
+use super::{INTERRUPTED, Located, print_coloured, settings, warn};
+use crate::cache::Cache;
 use crate::cli::RunArguments;
-use crate::events::Outcome;
+use crate::events::{Outcome, RunEvent};
 use crate::execute::{self, Options, Summary};
 use crate::format;
-use crate::history::{Asked, Recorder};
+use crate::history::{self, Recorder};
 use crate::instances::{self, Row, instances_in_words};
-use crate::manifest::Manifest;
+use crate::plan_index::{IndexedStage, PlanIndex};
 use crate::progress::{self, Reporters, RunningFiles, Style};
 use crate::stage_name::StageName;
 use crate::table::Table;
@@ -27,9 +30,19 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
             exit_code: false,
         });
     }
-    let project = Project::open(&arguments.manifest)?;
+    let config = settings::config()?;
+    let located = Located::of(&arguments.manifest, &config)?;
+    let asked = located.asked(&arguments.manifest.stages());
+    let started = Instant::now();
+    if arguments.force.is_empty()
+        && let Ok(cache) = located.cache()
+        && let Some(index) = PlanIndex::unchanged(&cache, &asked)
+    {
+        return nothing_to_do(&cache, index, arguments, started);
+    }
+    let project = located.read()?;
     let selected = project.select(&arguments.manifest.stages())?;
-    warn(&project, &selected);
+    let has_warnings = warn(&project, &selected);
     let options = Options {
         jobs: arguments.jobs.or(project.jobs).map(usize::from),
         keep_going: arguments.keep_going,
@@ -37,12 +50,13 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     };
     let running = RunningFiles::new(project.cache.layout().clone());
     let shown = progress::reporter(arguments.progress);
-    let asked = Asked::new(&project.manifest, &selected, &arguments.selection());
-    let recorder = Recorder::new(Arc::clone(&project.cache), asked);
+    let words = history::Asked::new(&project.manifest, &selected, &arguments.selection());
+    let recorder = Recorder::new(Arc::clone(&project.cache), words);
     let mut reporters = Reporters(vec![shown, Box::new(running), Box::new(recorder)]);
     let scene = project.tracking(&arguments.manifest);
     reporters.0.extend(tracking::reporters(&scene));
-    let summary = execute::execute(
+    let before = project.cache.stamp(&project.manifest.experiment.name);
+    let (summary, results) = execute::execute(
         &project.manifest,
         &project.graph,
         &project.cache,
@@ -51,7 +65,18 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         &mut reporters,
     )?;
     if arguments.progress != Style::Json {
-        print_coloured(&table(&project.manifest, &summary, arguments))?;
+        let stage = |name: &StageName| project.manifest.stage(name).map(|stage| &stage.stage);
+        let ended = EndedRun {
+            experiment: &project.manifest.experiment.name,
+            summary: &summary,
+            headline: &|name| stage(name).map_or(&[], |stage| stage.info().headline),
+            runs_without: &|name| stage(name).is_some_and(|stage| stage.allows_missing()),
+        };
+        print_coloured(&table(&ended, arguments))?;
+    }
+    // A warning is shown again each time, and so the manifest is read each time.
+    if summary.complete() && !has_warnings {
+        PlanIndex::keep(&project.cache, &asked, &project.manifest, results, &before);
     }
     Ok(match summary.complete() {
         true => ExitCode::SUCCESS,
@@ -60,24 +85,77 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Shows that everything is as an earlier run found it, as that one did. Trackers and the history have nothing to add.
+fn nothing_to_do(
+    cache: &Cache,
+    index: PlanIndex,
+    arguments: &RunArguments,
+    started: Instant,
+) -> anyhow::Result<ExitCode> {
+    let PlanIndex { experiment, stages, .. } = index;
+    let mut reporter = progress::reporter(arguments.progress);
+    reporter.event(&RunEvent::Begin { experiment: experiment.clone(), stages: stages.len() });
+    let mut headlines: HashMap<StageName, &'static [&'static str]> = HashMap::new();
+    let ended = stages.into_iter().map(|stage| {
+        let headline = stage.headline();
+        let IndexedStage { name, key, digest, metrics, .. } = stage;
+        let outcome = Outcome::Fresh { digest, metrics };
+        let event = RunEvent::End {
+            stage: name.clone(),
+            key: Some(key),
+            is_news: false,
+            ran_on: None,
+            outcome: outcome.clone(),
+        };
+        reporter.event(&event);
+        headlines.insert(name.clone(), headline);
+        (name, outcome)
+    });
+    let stages = ended.collect();
+    let seconds = started.elapsed().as_secs_f64();
+    let summary = Summary { stages, seconds, stopped: false };
+    reporter.event(&RunEvent::Done { seconds, complete: true });
+    cache.set_checked(&experiment);
+    if arguments.progress != Style::Json {
+        let ended = EndedRun {
+            experiment: &experiment,
+            summary: &summary,
+            headline: &|name| headlines.get(name).copied().unwrap_or_default(),
+            runs_without: &|_| false,
+        };
+        print_coloured(&table(&ended, arguments))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the table at the end is made of.
+struct EndedRun<'a> {
+    experiment: &'a str,
+    summary: &'a Summary,
+    /// The metrics of a stage that matter most.
+    headline: &'a dyn Fn(&StageName) -> &'static [&'static str],
+    /// Whether a stage runs without inputs that have failed.
+    runs_without: &'a dyn Fn(&StageName) -> bool,
+}
+
 /// A line for each stage. A stage of many instances has one with their counts, and one for each that failed, unless
 /// `all` are shown.
-fn table(manifest: &Manifest, summary: &Summary, arguments: &RunArguments) -> String {
+fn table(run: &EndedRun<'_>, arguments: &RunArguments) -> String {
     let mut rows = vec![["stage", "result", "time", "metrics"].map(str::to_owned).to_vec()];
-    let stages = summary.stages.iter().map(|(name, outcome)| (name, outcome));
+    let stages = run.summary.stages.iter().map(|(name, outcome)| (name, outcome));
     for line in instances::rows(stages, instances::most(arguments.all)) {
         match line {
-            Row::One(name, outcome) => rows.push(row(manifest, name, outcome)),
+            Row::One(name, outcome) => rows.push(row(run, name, outcome)),
             Row::Many(template, instances) => {
                 let outcomes = instances.iter().map(|(_, outcome)| *outcome);
                 rows.push(vec![template.to_owned(), instances_in_words(counts(outcomes))]);
                 let shown = instances.into_iter().filter(|(_, outcome)| is_always_shown(outcome));
-                rows.extend(shown.map(|(name, outcome)| row(manifest, name, outcome)));
+                rows.extend(shown.map(|(name, outcome)| row(run, name, outcome)));
             }
         }
     }
     let table = Table::new(&rows).states(1).ends_in_words().for_output();
-    format!("\n{table}\n{}\n", closing(manifest, summary, arguments))
+    format!("\n{table}\n{}\n", closing(run, arguments))
 }
 
 /// Whether the outcome of one of many instances has a line: a failure, and a run that did not reproduce its result.
@@ -102,8 +180,8 @@ fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &
     ]
 }
 
-fn row(manifest: &Manifest, name: &StageName, outcome: &Outcome) -> Vec<String> {
-    let headline = manifest.stage(name).map_or(&[][..], |stage| stage.stage.info().headline);
+fn row(run: &EndedRun<'_>, name: &StageName, outcome: &Outcome) -> Vec<String> {
+    let headline = (run.headline)(name);
     let (result, time, remark) = match outcome {
         Outcome::Fresh { metrics, .. } => {
             ("fresh", String::new(), format::headline(metrics, headline))
@@ -126,12 +204,13 @@ fn row(manifest: &Manifest, name: &StageName, outcome: &Outcome) -> Vec<String> 
     vec![name.to_string(), result.to_owned(), time, remark]
 }
 
-fn closing(manifest: &Manifest, summary: &Summary, arguments: &RunArguments) -> String {
+fn closing(run: &EndedRun<'_>, arguments: &RunArguments) -> String {
+    let summary = run.summary;
     let counts = counts(summary.stages.iter().map(|(_, outcome)| outcome));
     let parts = counts.iter().filter(|(count, _)| *count > 0);
     let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();
-    let name = &manifest.experiment.name;
-    let mut text = format!("{name}: {} in {}", parts.join(", "), format::seconds(summary.seconds));
+    let mut text =
+        format!("{}: {} in {}", run.experiment, parts.join(", "), format::seconds(summary.seconds));
     if summary.stopped && !summary.complete() {
         text.push_str("; the same command continues from here");
     } else if let Some((failed, _)) =
@@ -142,9 +221,7 @@ fn closing(manifest: &Manifest, summary: &Summary, arguments: &RunArguments) -> 
         // What would have run next to it, or without it.
         let could_run = |(name, outcome): &(StageName, Outcome)| match outcome {
             Outcome::Skipped { because: None } => true,
-            Outcome::Skipped { .. } => {
-                manifest.stage(name).is_some_and(|stage| stage.stage.allows_missing())
-            }
+            Outcome::Skipped { .. } => (run.runs_without)(name),
             _ => false,
         };
         if !arguments.keep_going && summary.stages.iter().any(could_run) {

@@ -11,7 +11,7 @@ use pipeline_stages::worker::{io_error_kind, with_disk_advice};
 use super::reads::{Reads, Touched};
 use super::spec::JobSpec;
 use crate::cache::{
-    Cache, Claim, Committed, Execution, InputFolder, Lookup, NotCommitted, Record, StatIndex,
+    Cache, Claim, Committed, Execution, InputFolder, KnownResult, Lookup, NotCommitted, StatIndex,
     Withdrawn, forget_file,
 };
 use crate::digest::Digest;
@@ -53,6 +53,8 @@ pub(crate) enum JobEvent {
     },
     /// Its worker says something.
     Worker(Event),
+    /// Its output is hashed: what is left is to write it to the disk.
+    Hashed,
     /// An artifact was found damaged.
     Damage {
         artifact: Digest,
@@ -79,7 +81,7 @@ impl JobEvent {
             Self::Worker(Event::Progress(progress)) => RunEvent::Progress { stage, progress },
             Self::Worker(Event::Measured(measured)) => RunEvent::Measured { stage, measured },
             Self::Worker(Event::Note { text }) => RunEvent::Note { stage, text },
-            Self::Worker(_) => return None,
+            Self::Worker(_) | Self::Hashed => return None,
             Self::Damage { artifact, withdrawn } => {
                 RunEvent::Note { stage, text: withdrawn_note(&artifact, &withdrawn)? }
             }
@@ -104,8 +106,8 @@ pub(crate) fn withdrawn_note(artifact: &Digest, withdrawn: &[Withdrawn]) -> Opti
 /// How a job ended.
 pub(crate) enum JobEnd {
     /// Another process ran the same key meanwhile.
-    Reused(Box<Record>),
-    Ran(Box<Record>),
+    Reused(Box<KnownResult>),
+    Ran(Box<KnownResult>),
     /// It was asked to stop.
     Stopped,
     Failed {
@@ -135,7 +137,7 @@ impl Job<'_> {
     fn attempt(&self, report: &dyn Fn(JobEvent)) -> anyhow::Result<JobEnd> {
         let claim = match self.claim(report)? {
             Lookup::Claim(claim) => claim,
-            Lookup::Hit(record) => return Ok(JobEnd::Reused(record)),
+            Lookup::Hit(record) => return Ok(JobEnd::Reused(Box::new((*record).into()))),
             Lookup::Busy => return Ok(JobEnd::Stopped),
         };
         let JobSpec { declaration, work, inputs, .. } = self.spec;
@@ -238,18 +240,21 @@ impl Job<'_> {
             metrics,
             ran_on,
         };
-        let Committed { record, withdrawn } = match claim.commit(execution, inputs) {
-            Ok(committed) => committed,
-            Err(failed) => {
-                let NotCommitted { error, claim } = *failed;
-                let message = format!("{:#}", with_advice(error));
-                return Ok(self.failed(with_kept_output(message, claim)));
-            }
-        };
+        let Committed { record, withdrawn } =
+            match claim.commit(execution, inputs, &|| report(JobEvent::Hashed)) {
+                Ok(committed) => committed,
+                Err(failed) => {
+                    let NotCommitted { error, claim } = *failed;
+                    let message = format!("{:#}", with_advice(error));
+                    return Ok(self.failed(with_kept_output(message, claim)));
+                }
+            };
         if !withdrawn.is_empty() {
             report(JobEvent::Damage { artifact: record.output.digest, withdrawn });
         }
-        Ok(JobEnd::Ran(Box::new(record)))
+        // Here, where no other stage waits for it. Whoever takes the end finds out, and says it, if it was not remembered.
+        let _ = self.cache.set_head(experiment, declaration.name.as_str(), &record.key);
+        Ok(JobEnd::Ran(Box::new(record.into())))
     }
 }
 

@@ -19,7 +19,7 @@ impl Run<'_> {
         let results = self
             .states
             .iter()
-            .filter_map(|(name, state)| Some((name.to_string(), state.record()?.output.digest)));
+            .filter_map(|(name, state)| Some((name.to_string(), state.result()?.output.digest)));
         let mut links: Links = results.collect();
         if self.states.order().len() < self.manifest.stages.len() {
             let stale = if is_over { self.stale() } else { HashSet::new() };
@@ -55,7 +55,7 @@ impl Run<'_> {
     /// The stages that read, directly or not, what does not have the result any more that it had before this run.
     fn stale(&self) -> HashSet<&StageName> {
         let is_other = |(name, state): &(&StageName, &StageState)| {
-            let now = state.record().map(|record| record.output.digest);
+            let now = state.result().map(|result| result.output.digest);
             now.is_none() || now != self.links_before.get(name.as_str()).copied()
         };
         let changed = self.states.iter().filter(is_other).map(|(name, _)| name);

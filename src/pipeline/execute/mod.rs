@@ -20,13 +20,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use pipeline_stages::WorkerProgram;
+use pipeline_stages::known::Known;
 
-use crate::cache::{Cache, Links, Record, Withdrawn};
+use crate::cache::{Cache, KnownResult, Links, Withdrawn};
 use crate::digest::Digest;
 use crate::events::{Outcome, RunEvent};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
-use crate::key::{self, InputResult, KeyPart, StageKey};
+use crate::key::{self, InputResult, StageKey};
 use crate::launcher::Plain;
 use crate::manifest::{Fit, Manifest, Misfit};
 use crate::plan::{self, Facts, PlanState};
@@ -74,7 +75,8 @@ impl Summary {
     }
 }
 
-/// Runs these stages, which are closed under inputs and in topological order.
+/// Runs these stages, which are closed under inputs and in topological order. Returns how they ended, and the results that
+/// there are then.
 ///
 /// # Errors
 /// When the run cannot begin. That stages fail is in the [`Summary`].
@@ -85,7 +87,7 @@ pub(crate) fn execute(
     selected: &[StageName],
     options: &Options,
     reporter: &mut dyn Reporter,
-) -> anyhow::Result<Summary> {
+) -> anyhow::Result<(Summary, Vec<(StageName, KnownResult)>)> {
     let facts = CacheFacts::look(cache, manifest, selected).force(options.force.clone());
     facts.refuse_blocked(manifest)?;
     let supervisor = Supervisor::new();
@@ -124,7 +126,7 @@ pub(crate) fn execute(
     run.facts.remember();
     let summary = run.summary(started);
     run.report(RunEvent::Done { seconds: summary.seconds, complete: summary.complete() });
-    Ok(summary)
+    Ok((summary, run.states.into_results().collect()))
 }
 
 struct Run<'a> {
@@ -195,7 +197,7 @@ impl Run<'_> {
         let can_start = |(name, state): &(&StageName, &StageState)| {
             matches!(state, StageState::Waiting)
                 && self.manifest.stage(name).is_some_and(|stage| stage.stage.allows_missing())
-                && self.graph.inputs(name).into_iter().any(|input| self.record(input).is_some())
+                && self.graph.inputs(name).into_iter().any(|input| self.result(input).is_some())
         };
         // After a failure it does not start, but it may be fresh.
         let mut stages = self.states.iter().filter(|_| !self.stopping());
@@ -208,9 +210,9 @@ impl Run<'_> {
             self.states.get(name).is_some_and(|state| !matches!(state, StageState::Ended { .. }))
         };
         let (fit, misfits) = Fit::check(self.manifest, self.graph, |name| {
-            let record = self.record(name)?;
+            let result = self.result(name)?;
             let is_read = self.graph.consumers(name).into_iter().any(is_open);
-            let known = is_read.then(|| self.cache.known(record)).flatten();
+            let known = is_read.then(|| self.known(result)).flatten();
             Some(known.unwrap_or_default())
         });
         self.fit = Some(fit);
@@ -243,8 +245,8 @@ impl Run<'_> {
         {
             return self.end_unreadable(name, format!("{error:#}"));
         }
-        let result_of = |input: &StageName| match self.record(input) {
-            Some(record) => plan::made(record),
+        let result_of = |input: &StageName| match self.result(input) {
+            Some(result) => InputResult::Made { key: result.key, digest: result.output.digest },
             None if declaration.stage.allows_missing() => InputResult::Missing,
             None => InputResult::Unknown,
         };
@@ -256,7 +258,7 @@ impl Run<'_> {
             }
         };
         match plan::decide(name, parts, &self.facts) {
-            PlanState::Fresh(record) => self.end_fresh(name, record),
+            PlanState::Fresh(record) => self.end_fresh(name, (*record).into()),
             PlanState::Dirty { reason, key, parts } => {
                 self.must_run(name, Work { reason, key, parts });
             }
@@ -287,10 +289,10 @@ impl Run<'_> {
         self.end(name, Outcome::Failed { message, log: Vec::new(), seconds: 0.0 }, None);
     }
 
-    fn end_fresh(&mut self, name: &StageName, record: Box<Record>) {
+    fn end_fresh(&mut self, name: &StageName, result: KnownResult) {
         let outcome =
-            Outcome::Fresh { digest: record.output.digest, metrics: record.metrics.clone() };
-        self.end(name, outcome, Some(record));
+            Outcome::Fresh { digest: result.output.digest, metrics: result.metrics.clone() };
+        self.end(name, outcome, Some(result));
     }
 
     /// The first stage that is ready and has its slots.
@@ -312,8 +314,8 @@ impl Run<'_> {
             declaration.execution.execution.threads.get_or_insert(share);
         }
         let timeout = declaration.execution.timeout_seconds.map(Duration::from_secs);
-        let record_of = |input: &StageName| self.record(input).cloned();
-        let spec = JobSpec::of(self.manifest, declaration, work, self.cache, record_of)?;
+        let result_of = |input: &StageName| self.result(input).cloned();
+        let spec = JobSpec::of(self.manifest, declaration, work, self.cache, result_of)?;
         let (key, forced) = (spec.work.key, spec.work.reason == Reason::Forced);
         // Not at its end: another run of the same manifest may have moved the head by then.
         let before = match forced {
@@ -334,6 +336,12 @@ impl Run<'_> {
         if let JobEvent::Damage { artifact, withdrawn } = &event {
             self.damaged.entry(stage.clone()).or_default().push((*artifact, withdrawn.clone()));
         }
+        // With one job, a stage begins when the one before it has ended.
+        if let JobEvent::Hashed = event
+            && self.options.jobs != Some(1)
+        {
+            self.states.release(stage);
+        }
         let Some(StageState::Running { key, .. }) = self.states.get(stage) else { return };
         let Some(declaration) = self.manifest.stage(stage) else { return };
         let event = event.for_reporters(declaration, *key);
@@ -352,26 +360,26 @@ impl Run<'_> {
             _ => (0.0, None, None, false),
         };
         match end {
-            JobEnd::Reused(record) | JobEnd::Ran(record) if !self.is_current(name, &record) => {
+            JobEnd::Reused(result) | JobEnd::Ran(result) if !self.is_current(name, &result) => {
                 let text =
                     "an input was damaged or made again while it ran: it runs again".to_owned();
                 self.report(RunEvent::Note { stage: name.clone(), text });
                 self.states.set(name, StageState::Waiting);
             }
-            JobEnd::Reused(record) => self.end_fresh(name, record),
-            JobEnd::Ran(record) => {
-                self.facts.has_run(record.key);
+            JobEnd::Reused(result) => self.end_fresh(name, *result),
+            JobEnd::Ran(result) => {
+                self.facts.has_run(result.key);
                 if forced {
-                    self.share(name, &record);
+                    self.share(name, &result);
                 }
                 let outcome = Outcome::Ran {
-                    digest: record.output.digest,
-                    unchanged: before == Some(record.output.digest),
+                    digest: result.output.digest,
+                    unchanged: before == Some(result.output.digest),
                     forced,
                     seconds,
-                    metrics: record.metrics.clone(),
+                    metrics: result.metrics.clone(),
                 };
-                self.end(name, outcome, Some(record))
+                self.end(name, outcome, Some(*result))
             }
             JobEnd::Stopped => self.end(name, Outcome::Stopped, None),
             JobEnd::Failed { message, log } => {
@@ -398,9 +406,9 @@ impl Run<'_> {
     fn take_back(&mut self, artifact: &Digest, withdrawn: &[Withdrawn]) {
         let is_needed = self.starts_more() && !self.cache.has_artifact(artifact);
         let is_lost = |state: &StageState| {
-            state.record().is_some_and(|record| {
-                is_needed && record.output.digest == *artifact
-                    || withdrawn.iter().any(|other| other.record.key == record.key)
+            state.result().is_some_and(|result| {
+                is_needed && result.output.digest == *artifact
+                    || withdrawn.iter().any(|other| other.record.key == result.key)
             })
         };
         let lost = self.states.iter().filter(|(_, state)| is_lost(state));
@@ -412,7 +420,7 @@ impl Run<'_> {
     /// Lets the stages run again that had read an earlier result of a stage, which was damaged.
     fn take_back_readers(&mut self, name: &StageName) {
         let is_stale = |reader: &&&StageName| {
-            self.record(reader).is_some_and(|record| !self.is_current(reader, record))
+            self.result(reader).is_some_and(|result| !self.is_current(reader, result))
         };
         let readers = self.graph.consumers(name);
         let stale: Vec<_> = readers.iter().filter(is_stale).map(|&reader| reader.clone()).collect();
@@ -421,9 +429,10 @@ impl Run<'_> {
         }
     }
 
-    fn end(&mut self, name: &StageName, outcome: Outcome, record: Option<Box<Record>>) {
+    fn end(&mut self, name: &StageName, outcome: Outcome, result: Option<KnownResult>) {
         let experiment = &self.manifest.experiment.name;
-        let set = record.as_ref().map(|one| self.cache.set_head(experiment, name.as_str(), one));
+        let key = result.as_ref().map(|result| result.key);
+        let set = key.map(|key| self.cache.set_head(experiment, name.as_str(), &key));
         let is_news = match set.transpose() {
             Ok(set) => set.unwrap_or(false),
             Err(error) => {
@@ -432,18 +441,17 @@ impl Run<'_> {
                 true
             }
         };
-        if let Some(record) = &record {
-            self.link(name, &record.output.digest);
+        if let Some(result) = &result {
+            self.link(name, &result.output.digest);
         }
-        let key = record.as_ref().map(|record| record.key);
         let ran_on = match outcome {
-            Outcome::Ran { .. } => record.as_ref().and_then(|record| record.ran_on.clone()),
+            Outcome::Ran { .. } => result.as_ref().and_then(|result| result.ran_on.clone()),
             _ => None,
         };
         let (stage, outcome_again) = (name.clone(), outcome.clone());
         self.report(RunEvent::End { stage, key, is_news, ran_on, outcome: outcome_again });
-        let known = record.as_ref().and_then(|record| self.cache.known(record));
-        self.states.set(name, StageState::Ended { outcome, record });
+        let known = self.fit.as_ref().and_then(|_| self.known(result.as_ref()?));
+        self.states.set(name, StageState::Ended { outcome, result: result.map(Box::new) });
         self.take_back_readers(name);
         if let (Some(known), Some(fit)) = (known, &mut self.fit) {
             let misfits = fit.learn(name, known);
@@ -453,35 +461,38 @@ impl Run<'_> {
 
     /// Whether the inputs of a stage still have the results that its result was made from. By ports and bytes: another
     /// manifest, with other names, may have recorded it.
-    fn is_current(&self, name: &StageName, record: &Record) -> bool {
+    fn is_current(&self, name: &StageName, result: &KnownResult) -> bool {
         let Some(declaration) = self.manifest.stage(name) else { return true };
-        let read = record.parts.iter().filter_map(|part| match part {
-            KeyPart::Input { port, digest, .. } => Some((port.as_str(), *digest)),
-            _ => None,
-        });
+        let read = result.inputs.iter().map(|(port, digest)| (port.as_str(), *digest));
         let read: HashMap<&str, Digest> = read.collect();
-        let inputs = key::inputs(declaration, |input| self.record(input).map(|made| made.key));
+        let inputs = key::inputs(declaration, |input| self.result(input).map(|made| made.key));
         inputs.iter().all(|input| {
-            let now = input.from.first().and_then(|connection| self.record(&connection.from));
+            let now = input.from.first().and_then(|connection| self.result(&connection.from));
             read.get(input.port.as_str()).copied() == now.map(|now| now.output.digest)
         })
     }
 
     /// A forced stage may have made other bytes than before. Others with its key have these now, and not what they had.
-    fn share(&mut self, name: &StageName, made: &Record) {
-        let is_earlier =
-            |record: &Record| record.key == made.key && record.output.digest != made.output.digest;
+    fn share(&mut self, name: &StageName, made: &KnownResult) {
+        let is_earlier = |result: &KnownResult| {
+            result.key == made.key && result.output.digest != made.output.digest
+        };
         let earlier = self
             .states
             .iter()
-            .filter(|(other, state)| *other != name && state.record().is_some_and(is_earlier));
+            .filter(|(other, state)| *other != name && state.result().is_some_and(is_earlier));
         for other in earlier.map(|(other, _)| other.clone()).collect::<Vec<_>>() {
             self.states.set(&other, StageState::Waiting);
         }
     }
 
-    fn record(&self, name: &StageName) -> Option<&Record> {
-        self.states.get(name).and_then(StageState::record)
+    fn result(&self, name: &StageName) -> Option<&KnownResult> {
+        self.states.get(name).and_then(StageState::result)
+    }
+
+    /// What the artifact of a result says of itself.
+    fn known(&self, result: &KnownResult) -> Option<Known> {
+        self.cache.known(result.artifact, &result.output.digest)
     }
 
     fn stopping(&self) -> bool {
@@ -509,7 +520,7 @@ impl Run<'_> {
                 continue;
             }
             let inputs = self.graph.inputs(&name);
-            let missing = inputs.into_iter().find(|input| self.record(input).is_none()).cloned();
+            let missing = inputs.into_iter().find(|input| self.result(input).is_none()).cloned();
             self.end(&name, Outcome::Skipped { because: missing }, None);
         }
         self.renew_links(true);

@@ -12,9 +12,9 @@ use crate::cache::{
 };
 use crate::difference::{Difference, Differences};
 use crate::digest::Digest;
-use crate::facts::Outside;
 use crate::key::KeyPart;
 use crate::manifest::Stage;
+use crate::outside::{Outside, OutsidePlaces};
 
 /// What a stage reads, as it was before it ran.
 pub(crate) struct Reads<'a> {
@@ -46,7 +46,7 @@ impl<'a> Reads<'a> {
         index: &'a StatIndex,
         inputs: &[(String, Input, Stored)],
     ) -> anyhow::Result<Self> {
-        let outside = Outside::look(declaration, folder, cache, index)?;
+        let outside = OutsidePlaces::of(declaration).look(folder, cache, index)?;
         let snapshot = |(port, input, stored): &(String, Input, Stored)| {
             let name = match &input.name {
                 Some(name) => format!("{port}.{name}"),
@@ -71,7 +71,7 @@ impl<'a> Reads<'a> {
     pub(crate) fn touched(&self) -> Touched {
         let mut touched = Touched::default();
         let mut spoilt = Vec::new();
-        match Outside::look(self.declaration, self.folder, self.cache, self.index) {
+        match OutsidePlaces::of(self.declaration).look(self.folder, self.cache, self.index) {
             Err(error) => spoilt.push(format!("a file changed while the stage read it: {error:#}")),
             Ok(now) => {
                 for (was, is) in self.outside.iter().zip(&now) {

@@ -87,7 +87,7 @@ impl Rerun<'_> {
         reporter: &mut dyn Reporter,
     ) -> anyhow::Result<(WorkFolder, RerunEnd)> {
         let spec::Inputs { inputs, missing } =
-            spec::inputs(self.declaration, self.cache, record_of)?;
+            spec::inputs(self.declaration, self.cache, |input| Some(record_of(input)?.into()))?;
         let mut supervisor = Supervisor::new();
         supervisor.listen()?;
         self.cache.prepare().map_err(with_advice)?;

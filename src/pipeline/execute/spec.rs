@@ -9,7 +9,7 @@ use pipeline_stages::path_text;
 use pipeline_stages::point::Point;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Cache, Record, Stored};
+use crate::cache::{Cache, KnownResult, Stored};
 use crate::key::{self, KeyPart, StageKey};
 use crate::manifest::{Manifest, Stage};
 use crate::reason::Reason;
@@ -51,15 +51,15 @@ impl JobSpec {
     /// What is to be done for a stage of a manifest.
     ///
     /// # Errors
-    /// When one of its inputs does not have a record.
+    /// When one of its inputs does not have a result.
     pub(crate) fn of(
         manifest: &Manifest,
         declaration: Stage,
         work: Work,
         cache: &Cache,
-        record_of: impl Fn(&StageName) -> Option<Record>,
+        result_of: impl Fn(&StageName) -> Option<KnownResult>,
     ) -> anyhow::Result<Self> {
-        let Inputs { inputs, missing } = inputs(&declaration, cache, record_of)?;
+        let Inputs { inputs, missing } = inputs(&declaration, cache, result_of)?;
         Ok(Self {
             by: Hello::of("pipeline"),
             cache: cache.layout().root().to_owned(),
@@ -132,27 +132,27 @@ pub(crate) struct Inputs {
 /// What a stage reads at its ports, with what is in the store.
 ///
 /// # Errors
-/// When one of its inputs does not have a record, and it does not run without it.
+/// When one of its inputs does not have a result, and it does not run without it.
 pub(crate) fn inputs(
     declaration: &Stage,
     cache: &Cache,
-    record_of: impl Fn(&StageName) -> Option<Record>,
+    result_of: impl Fn(&StageName) -> Option<KnownResult>,
 ) -> anyhow::Result<Inputs> {
-    let key_of = |from: &StageName| record_of(from).map(|record| record.key);
+    let key_of = |from: &StageName| result_of(from).map(|result| result.key);
     let mut found = Inputs { inputs: Vec::new(), missing: BTreeMap::new() };
     for key::Input { at, from, .. } in key::inputs(declaration, key_of) {
         let connection = from[0];
         let points = from.iter().filter(|one| one.among_all).map(|one| one.point());
-        let Some(record) = record_of(&connection.from) else {
+        let Some(result) = result_of(&connection.from) else {
             let allowed = connection.among_all && declaration.stage.allows_missing();
             ensure!(allowed, "'{}' ran before its input '{}'", declaration.name, connection.from);
             found.missing.entry(at.to_owned()).or_default().extend(points);
             continue;
         };
-        let path = cache.artifact(&record.output.digest);
-        let input = Input::new(connection.name.clone(), path, record.artifact);
+        let path = cache.artifact(&result.output.digest);
+        let input = Input::new(connection.name.clone(), path, result.artifact);
         let input = Input { points: points.collect(), ..input };
-        found.inputs.push((at.to_owned(), input, record.output));
+        found.inputs.push((at.to_owned(), input, result.output));
     }
     Ok(found)
 }

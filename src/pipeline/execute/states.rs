@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use super::spec::Work;
-use crate::cache::Record;
+use crate::cache::KnownResult;
 use crate::digest::Digest;
 use crate::events::Outcome;
 use crate::graph::Graph;
@@ -42,15 +42,15 @@ pub(crate) enum StageState {
         /// How it ended.
         outcome: Outcome,
         /// Its result, where it has one.
-        record: Option<Box<Record>>,
+        result: Option<Box<KnownResult>>,
     },
 }
 
 impl StageState {
-    /// Its record, where it has a result.
-    pub(crate) fn record(&self) -> Option<&Record> {
+    /// Its result, where it has one.
+    pub(crate) fn result(&self) -> Option<&KnownResult> {
         match self {
-            Self::Ended { record, .. } => record.as_deref(),
+            Self::Ended { result, .. } => result.as_deref(),
             _ => None,
         }
     }
@@ -74,6 +74,9 @@ pub(crate) enum Pool {
     Trainings,
 }
 
+/// Beyond this many stages that wait for the disk, more would not make it faster.
+const MOST_RELEASED: usize = 8;
+
 /// How many slots each pool has. One that is not named here does not end.
 pub(crate) type Depths = BTreeMap<Pool, usize>;
 
@@ -96,6 +99,8 @@ pub(crate) struct StageStates {
     unseen: BTreeSet<usize>,
     ready: BTreeSet<usize>,
     running: BTreeSet<usize>,
+    /// Those that run, and need their slots no longer.
+    released: BTreeSet<usize>,
     /// Per key of a stage that is ready or runs, its place.
     holders: HashMap<StageKey, usize>,
     /// Per such stage, those that are parked behind it.
@@ -128,6 +133,7 @@ impl StageStates {
             unseen: BTreeSet::new(),
             ready: BTreeSet::new(),
             running: BTreeSet::new(),
+            released: BTreeSet::new(),
             holders: HashMap::new(),
             parked: HashMap::new(),
         };
@@ -143,6 +149,14 @@ impl StageStates {
     /// Every stage with its state, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&StageName, &StageState)> {
         self.order.iter().zip(&self.states)
+    }
+
+    /// The results of those that have one, in order.
+    pub(crate) fn into_results(self) -> impl Iterator<Item = (StageName, KnownResult)> {
+        self.order.into_iter().zip(self.states).filter_map(|(name, state)| match state {
+            StageState::Ended { result: Some(result), .. } => Some((name, *result)),
+            _ => None,
+        })
     }
 
     /// The state of a stage.
@@ -174,12 +188,23 @@ impl StageStates {
         self.running.len()
     }
 
+    /// Gives the slots of a stage that runs to others: it only waits for the disk now. Not where many do so already.
+    pub(crate) fn release(&mut self, name: &StageName) {
+        if let Some(&place) = self.places.get(name)
+            && self.running.contains(&place)
+            && self.released.len() < MOST_RELEASED
+            && self.released.insert(place)
+        {
+            self.slots(place, |left| left + 1);
+        }
+    }
+
     /// Moves a stage to another state: the only way to do so. A stage that gets a result lets its readers be looked at;
     /// one that loses it (it is damaged, and made again) takes back the readers that have not begun.
     pub(crate) fn set(&mut self, name: &StageName, state: StageState) {
         let Some(&place) = self.places.get(name) else { return };
-        let had = self.states[place].record().is_some();
-        let has = state.record().is_some();
+        let had = self.states[place].result().is_some();
+        let has = state.result().is_some();
         self.put(place, state);
         self.settle(place);
         if had == has {
@@ -219,7 +244,7 @@ impl StageStates {
     fn put(&mut self, place: usize, state: StageState) {
         self.unseen.remove(&place);
         self.ready.remove(&place);
-        if self.running.remove(&place) {
+        if self.running.remove(&place) && !self.released.remove(&place) {
             self.slots(place, |left| left + 1);
         }
         if let StageState::Parked { behind } = &self.states[place]
@@ -278,6 +303,8 @@ mod tests {
 
     use super::*;
 
+    use crate::cache::Record;
+
     use crate::digest::Encoder;
     use crate::reason::Reason;
 
@@ -311,7 +338,10 @@ mod tests {
         let parts = Vec::new();
         let digest = Encoder::new("test").text("output").finish();
         let record = Record::for_test("stage", parts, digest);
-        StageState::Ended { outcome: Outcome::Stopped, record: result.then(|| Box::new(record)) }
+        StageState::Ended {
+            outcome: Outcome::Stopped,
+            result: result.then(|| Box::new(record.into())),
+        }
     }
 
     fn first(states: &StageStates) -> Option<StageName> {
@@ -430,6 +460,26 @@ mod tests {
         assert_eq!(states.first_to_start(), Some(&name(1)));
     }
 
+    #[test]
+    fn a_stage_that_waits_for_the_disk_gives_its_slots_away_once() {
+        let graph = Graph::new((0..3).map(name), []).expect("no cycle");
+        let order: Vec<_> = graph.order().cloned().collect();
+        let depths = Depths::from([(Pool::Cores, 1)]);
+        let mut states = StageStates::new(&order, &graph, depths, |_| vec![Pool::Cores]);
+        order.iter().for_each(|stage| states.set(stage, ready()));
+        states.release(&name(0));
+        states.set(&name(0), running());
+        assert_eq!(states.first_to_start(), None);
+        states.release(&name(0));
+        states.release(&name(0));
+        assert_eq!((states.first_to_start(), states.running()), (Some(&name(1)), 1));
+        states.set(&name(1), running());
+        states.set(&name(0), ended(true));
+        assert_eq!(states.first_to_start(), None);
+        states.set(&name(1), ended(true));
+        assert_eq!(states.first_to_start(), Some(&name(2)));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -438,7 +488,7 @@ mod tests {
         #[test]
         fn nothing_comes_before_its_inputs(
             edges in proptest::collection::vec((0..8_usize, 0..8_usize), 0..20),
-            events in proptest::collection::vec((0..6_u8, 0..8_usize), 0..60),
+            events in proptest::collection::vec((0..7_u8, 0..8_usize), 0..60),
         ) {
             let edges: Vec<_> = edges.into_iter().filter(|(from, to)| from < to).collect();
             let (mut states, graph) = states(8, &edges);
@@ -464,6 +514,7 @@ mod tests {
                         running_now.iter().for_each(|stage| states.set(stage, ended(result)));
                         results.extend(running_now.filter(|_| result));
                     }
+                    6 => states.release(&any),
                     4 => if results.remove(&any) {
                         states.set(&any, StageState::Waiting);
                         without_some.retain(|stage| !graph.consumers(&any).contains(&stage));
@@ -473,7 +524,7 @@ mod tests {
                         without_some.insert(any);
                     }
                 }
-                prop_assert_eq!(states.left[&Pool::Cores] + states.running(), 3);
+                prop_assert_eq!(states.left[&Pool::Cores] + states.running(), 3 + states.released.len());
                 let begun = states.iter().filter(|(_, state)| matches!(state, StageState::Ready(_)));
                 let begun = begun.map(|(name, _)| name.clone()).chain(first(&states));
                 for stage in begun.collect::<Vec<_>>() {

@@ -11,7 +11,7 @@ const LARGEST: u64 = 64 << 20;
 ///
 /// # Errors
 /// When it cannot be read, is not a regular file (a pipe or a device may never end), or is too large.
-pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let found = fs::metadata(path)?;
     if found.is_dir() {
         return Err(ErrorKind::IsADirectory.into());

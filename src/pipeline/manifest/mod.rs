@@ -47,6 +47,7 @@ use crate::graph::Graph;
 use crate::stage_name::StageName;
 
 pub(crate) use config::Config;
+pub(crate) use file::read as read_bytes;
 pub(crate) use fit::{Fit, Misfit};
 pub(crate) use hint::did_you_mean;
 pub(crate) use lints::Lint;

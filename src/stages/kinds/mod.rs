@@ -195,28 +195,9 @@ impl KindConfig {
     }
 }
 
-/// What the kinds of this build are: their versions, ports and parameters, as 16 hexadecimal digits.
-/// Two builds that differ in it cannot work together.
-pub fn fingerprint() -> String {
-    // FNV-1a: it only has to distinguish builds, not to resist attacks.
-    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let mut hash = OFFSET;
-    for kind in KINDS {
-        let text = format!(
-            "{} {} {:?} {:?} {:?}",
-            kind.name,
-            kind.version,
-            kind.output,
-            (kind.ports)(),
-            (kind.fields)()
-        );
-        for byte in text.bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(PRIME);
-        }
-    }
-    format!("{hash:016x}")
-}
+/// What the contract of this build is, as 16 hexadecimal digits, from its sources. Two builds that differ in it cannot work
+/// together.
+pub const FINGERPRINT: &str = env!("PIPELINE_CONTRACT");
 
 /// The kind of this name.
 pub fn kind_info(name: &str) -> Option<&'static KindInfo> {

@@ -66,7 +66,7 @@ fn run(cache: &Cache, stage: &str, again: bool) -> anyhow::Result<()> {
         let texts = folders.iter().map(|folder| data(folder)).collect::<Result<Vec<_>, _>>()?;
         write_files(to, &[("folder/data", &output(stage, &texts))])
     })?;
-    cache.set_head("test", stage, &record)?;
+    cache.set_head("test", stage, &record.key)?;
     cache.set_link("test", stage, &record.output.digest)
 }
 

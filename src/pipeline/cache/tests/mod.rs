@@ -96,7 +96,7 @@ fn commit(
         metrics: Metrics::new(),
         ran_on: None,
     };
-    let committed = claim.commit(execution, &tops).map_err(|failed| failed.error)?;
+    let committed = claim.commit(execution, &tops, &|| ()).map_err(|failed| failed.error)?;
     Ok(committed.record)
 }
 

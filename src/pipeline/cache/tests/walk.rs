@@ -238,7 +238,7 @@ fn operations() -> Vec<Operation> {
             before: make_a,
             act: |cache| {
                 let record = cache.usable(&key("a")).context("it was made")?;
-                cache.set_head("test", "a", &record).map(drop)
+                cache.set_head("test", "a", &record.key).map(drop)
             },
             is_done: |cache| cache.head("test", "a") == Some(key("a")),
             ..commit

@@ -1,0 +1,254 @@
+//! Whether a cache still has what a run found in it, at the cost of a stat for each folder, not of a read for each result.
+//!
+//! A name that appears, goes or leads to another file changes the time of its folder. Folders whose time does not prove
+//! that are looked into.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pipeline_stages::message::Metrics;
+use rustix::time::{ClockId, Timespec, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use super::layout::{Bucket, Layout};
+use super::stat::Stat;
+use super::{Cache, Record, durable};
+use crate::digest::Digest;
+use crate::key::StageKey;
+use crate::stage_name::StageName;
+
+/// On a file system that another machine may serve, times may be as coarse as this, and its clock another one.
+const COARSE_SECONDS: i64 = 2;
+
+/// Beyond this many indexes, the oldest go.
+const MOST_INDEXES: usize = 64;
+
+/// How long a stamp may wait for the clock: a few of its ticks.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// What the folders of a cache are in which a run found its results.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stamp {
+    /// This changes before anything is removed.
+    generation: String,
+    /// The folders whose next change is certain to be seen, by their paths below the cache.
+    folders: BTreeMap<PathBuf, FolderStamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct FolderStamp {
+    device: u64,
+    inode: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl FolderStamp {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_dir)?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+}
+
+/// The clock that file systems take their times from.
+struct Clock {
+    /// The device whose times are those of this machine's clock, to the nanosecond that it says.
+    local: Option<u64>,
+}
+
+impl Clock {
+    fn of(root: &Path) -> Self {
+        let local = is_local(root).then(|| FolderStamp::of(root)).flatten();
+        Self { local: local.map(|root| root.device) }
+    }
+
+    /// Whether whatever changes in the folder from now on gives it a later time.
+    fn is_past(&self, folder: &FolderStamp) -> bool {
+        let latest = folder.modified.max(folder.changed);
+        let is_exact = self.local == Some(folder.device) && latest.1 != 0;
+        match is_exact {
+            // The kernel's own times come from this clock, or from a finer one that it then catches up with.
+            true => latest < seconds(clock_gettime(coarse_clock())),
+            false => latest.0 + COARSE_SECONDS < seconds(clock_gettime(ClockId::Realtime)).0,
+        }
+    }
+}
+
+fn seconds(time: Timespec) -> (i64, i64) {
+    (time.tv_sec, time.tv_nsec)
+}
+
+#[cfg(target_os = "linux")]
+fn coarse_clock() -> ClockId {
+    ClockId::RealtimeCoarse
+}
+
+#[cfg(not(target_os = "linux"))]
+fn coarse_clock() -> ClockId {
+    ClockId::Realtime
+}
+
+/// Whether a folder is on a file system of this machine, with times in nanoseconds.
+#[cfg(target_os = "linux")]
+fn is_local(root: &Path) -> bool {
+    /// What statfs says of them: see statfs(2) and linux/magic.h.
+    const LOCAL: [u32; 8] = [
+        0xef53,      // ext2, ext3, ext4
+        0x5846_5342, // xfs
+        0x9123_683e, // btrfs
+        0x0102_1994, // tmpfs
+        0x794c_7630, // overlayfs
+        0x2fc1_2fc1, // zfs
+        0xf2f5_2010, // f2fs
+        0xca45_1a4e, // bcachefs
+    ];
+    rustix::fs::statfs(root).is_ok_and(|found| LOCAL.contains(&(found.f_type as u32)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_local(_root: &Path) -> bool {
+    false
+}
+
+/// The folders beside those of records, by their paths below the cache.
+fn stamped(experiment: &str) -> [PathBuf; 3] {
+    let below = |bucket: Bucket| PathBuf::from(bucket.name());
+    [
+        below(Bucket::Store),
+        below(Bucket::Heads).join(experiment),
+        below(Bucket::Latest).join(experiment),
+    ]
+}
+
+/// What a run knows of the results of its stages.
+pub(crate) struct Expected<'a> {
+    pub(crate) experiment: &'a str,
+    pub(crate) results: Vec<ExpectedResult<'a>>,
+    /// Whether the links for people are exactly theirs.
+    pub(crate) are_all: bool,
+}
+
+/// The result of a stage.
+pub(crate) struct ExpectedResult<'a> {
+    pub(crate) stage: &'a StageName,
+    pub(crate) key: &'a StageKey,
+    /// The artifact.
+    pub(crate) digest: &'a Digest,
+    pub(crate) metrics: &'a Metrics,
+    /// What its record was by its stat.
+    pub(crate) record: Option<RecordStat>,
+}
+
+/// What distinguishes the file of a record from a file that was written later, also in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecordStat(u64);
+
+impl Cache {
+    /// The stamp of what the cache has now.
+    pub(crate) fn stamp(&self, experiment: &str) -> Stamp {
+        let clock = Clock::of(self.layout().root());
+        let found = self.stamped_folders(experiment).into_iter().filter_map(|folder| {
+            let stamp = FolderStamp::of(&self.layout().root().join(&folder))?;
+            clock.is_past(&stamp).then_some((folder, stamp))
+        });
+        Stamp { generation: self.generation(), folders: found.collect() }
+    }
+
+    /// The same, a moment later where something has just been changed.
+    pub(crate) fn settled_stamp(&self, experiment: &str) -> Stamp {
+        let clock = Clock::of(self.layout().root());
+        let step = PATIENCE / 20;
+        let folders = self.stamped_folders(experiment);
+        for _ in 0..20 {
+            let latest = |folder: &PathBuf| FolderStamp::of(&self.layout().root().join(folder));
+            let is_past = |stamp: FolderStamp| clock.local.is_none() || clock.is_past(&stamp);
+            if folders.iter().filter_map(latest).all(is_past) {
+                break;
+            }
+            std::thread::sleep(step);
+        }
+        self.stamp(experiment)
+    }
+
+    fn stamped_folders(&self, experiment: &str) -> Vec<PathBuf> {
+        let records = self.layout().bucket(Bucket::Records);
+        let shards = fs::read_dir(&records).into_iter().flatten().flatten();
+        let shards = shards.map(|shard| Path::new(Bucket::Records.name()).join(shard.file_name()));
+        let [store, heads, latest] = stamped(experiment);
+        shards.chain([store, heads, latest]).collect()
+    }
+
+    /// Whether everything is there that is expected. `then` is the stamp of a moment at which it was; what has not changed
+    /// until `now` is not looked at again.
+    pub(crate) fn still_has(&self, expected: &Expected<'_>, then: &Stamp, now: &Stamp) -> bool {
+        let is_same = |folder: &Path| {
+            then.generation == now.generation
+                && then
+                    .folders
+                    .get(folder)
+                    .is_some_and(|stamp| now.folders.get(folder) == Some(stamp))
+        };
+        let [store, heads, latest] = stamped(expected.experiment);
+        let (is_same_store, are_same_heads) = (is_same(&store), is_same(&heads));
+        let mut shards: BTreeMap<PathBuf, bool> = BTreeMap::new();
+        let has = |ExpectedResult { stage, key, digest, metrics, record }: &ExpectedResult<'_>| {
+            let shard = self.layout().record_folder(key);
+            let is_same_shard = *shards.entry(shard).or_insert_with_key(|shard| is_same(shard));
+            let is_same_record =
+                |now: &Record| now.output.digest == **digest && now.metrics == **metrics;
+            (is_same_store || self.has_artifact(digest))
+                && (is_same_shard && self.record_stat(key) == *record
+                    || self.record(key).as_ref().is_some_and(is_same_record))
+                && (are_same_heads || self.head(expected.experiment, stage.as_str()) == Some(**key))
+        };
+        expected.results.iter().all(has) && (is_same(&latest) || self.links_are(expected))
+    }
+
+    fn links_are(&self, expected: &Expected<'_>) -> bool {
+        let wanted = expected.results.iter();
+        let wanted = wanted.map(|one| (one.stage.to_string(), *one.digest));
+        expected.are_all && self.links_are_these(expected.experiment, &wanted.collect())
+    }
+
+    /// What the record of a key is by its stat.
+    pub(crate) fn record_stat(&self, key: &StageKey) -> Option<RecordStat> {
+        let metadata = fs::symlink_metadata(self.layout().record(key)).ok()?;
+        let mut hasher = DefaultHasher::new();
+        Stat::of(&metadata).hash(&mut hasher);
+        Some(RecordStat(hasher.finish()))
+    }
+
+    /// Keeps an index, and forgets the oldest where there are many.
+    pub(crate) fn keep_index(&self, asked: &Digest, content: &[u8]) -> anyhow::Result<()> {
+        let folder = self.layout().bucket(Bucket::Indexes);
+        let found = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let mut found: Vec<_> = found
+            .filter_map(|one| Some((one.metadata().ok()?.modified().ok()?, one.path())))
+            .collect();
+        found.sort_unstable();
+        let too_many = found.len().saturating_sub(MOST_INDEXES);
+        found.iter().take(too_many).for_each(|(_, path)| durable::forget_file(path));
+        durable::write_disposable(&self.layout().index(asked), content)
+    }
+
+    /// What every index of this cache was made with, until something is removed.
+    fn generation(&self) -> String {
+        fs::read_to_string(self.layout().generation()).unwrap_or_default()
+    }
+}
+
+/// Before a record or an artifact is removed: no index counts any longer.
+pub(super) fn begin_removal(layout: &Layout) -> anyhow::Result<()> {
+    let time = seconds(clock_gettime(ClockId::Realtime));
+    let text = format!("{}.{:09} {}\n", time.0, time.1, std::process::id());
+    durable::write_disposable(&layout.generation(), text.as_bytes())
+}

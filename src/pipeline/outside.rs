@@ -1,0 +1,158 @@
+//! Files and folders outside the cache that stages read: where they are, and what is there now.
+
+use std::path::Path;
+
+use pipeline_stages::kind::{Counts, OutsidePath};
+use pipeline_stages::left_out::LeftOut;
+use serde::{Deserialize, Serialize};
+
+use crate::cache::{Cache, Listing, Place, Snapshot, StatIndex, Touch};
+use crate::difference::{Difference, How};
+use crate::digest::{Digest, Encoder};
+use crate::manifest::Stage;
+
+/// What a stage reads outside the cache.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OutsidePlaces {
+    places: Vec<OutsidePlace>,
+    /// What the stage leaves out of folders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ignore: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct OutsidePlace {
+    /// As the manifest names it.
+    path: String,
+    /// Whether it may be missing.
+    optional: bool,
+    counts: Counts,
+}
+
+/// A file or folder outside the cache that a stage reads, at one moment.
+#[derive(Debug)]
+pub(crate) struct Outside {
+    /// The path in the manifest.
+    pub(crate) path: String,
+    /// Its content. `None` for an optional one that is missing.
+    content: Option<(Snapshot, Listing)>,
+}
+
+impl OutsidePlaces {
+    /// Those of a stage.
+    pub(crate) fn of(declaration: &Stage) -> Self {
+        let paths = declaration.stage.outside_paths().into_iter();
+        let places = paths.map(|OutsidePath { path, optional, counts, .. }| OutsidePlace {
+            path,
+            optional,
+            counts,
+        });
+        Self { places: places.collect(), ignore: declaration.stage.ignore().to_vec() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// What is there now. Relative paths are relative to `folder`.
+    ///
+    /// # Errors
+    /// When something cannot be read, or is missing and not optional.
+    pub(crate) fn look(
+        &self,
+        folder: &Path,
+        cache: &Cache,
+        index: &StatIndex,
+    ) -> anyhow::Result<Vec<Outside>> {
+        let left_out = LeftOut::with(&self.ignore);
+        let look = |OutsidePlace { path, optional, counts }: &OutsidePlace| {
+            let (whole, path) = (folder.join(path), path.clone());
+            if *optional && matches!(whole.try_exists(), Ok(false)) {
+                return Ok(Outside { path, content: None });
+            }
+            let place = Place { path: &whole, left_out, cache: cache.layout().root() };
+            let snapshot = Snapshot::of_outside(&place)?;
+            let listing = snapshot.listing(&place, *counts, index)?;
+            Ok(Outside { path, content: Some((snapshot, listing)) })
+        };
+        self.places.iter().map(look).collect()
+    }
+}
+
+impl Outside {
+    /// What a plan keeps of it, to explain a difference later.
+    pub(crate) fn into_listing(self) -> Option<Listing> {
+        self.content.map(|(_, listing)| listing)
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        match &self.content {
+            Some((_, listing)) => listing.digest(),
+            None => Encoder::new("pipeline 2026-11 missing outside file").finish(),
+        }
+    }
+
+    /// How it was changed until `now`, also if its bytes are the old ones again.
+    pub(crate) fn touch(&self, now: &Self) -> Touch {
+        let whole = |how| Touch::Content(vec![Difference { path: "".into(), how }]);
+        let ((was, old), (is, new)) = match (&self.content, &now.content) {
+            (Some(old), Some(new)) => (old, new),
+            (None, None) => return Touch::None,
+            (None, Some(_)) => return whole(How::Added),
+            (Some(_), None) => return whole(How::Missing),
+        };
+        match (was.touch(is), old.differences(new)) {
+            // The bytes are compared too: within the resolution of the clock they can change without the stat.
+            (_, differences) if !differences.is_empty() => Touch::Content(differences),
+            (touch, _) => touch,
+        }
+    }
+
+    /// Keeps the list of its files, so that a later plan can show which file changed. Nothing else is lost if that fails.
+    pub(crate) fn keep(&self, cache: &Cache) {
+        if let Some((_, listing)) = &self.content {
+            let _ = listing.write(&cache.layout().listing(&listing.digest()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The digests of the mirrors of an unverified download, in a folder with these files.
+    fn digests(urls: &str, files: &[(&str, &str)]) -> anyhow::Result<Vec<Digest>> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).expect("a file");
+        }
+        let text = format!(
+            "[experiment]\nname = \"a\"\n[stages.get]\nkind = \"download\"\nurl = {urls}\nunverified = true\n"
+        );
+        let (manifest, _) =
+            crate::manifest::parse(Path::new("test.toml"), &text, &[]).expect("a manifest");
+        let cache = Cache::open(&folder.path().join("cache")).expect("a new cache");
+        let index = StatIndex::at(cache.layout().stat_index());
+        let places = OutsidePlaces::of(&manifest.stages[0]);
+        let found = places.look(folder.path(), &cache, &index)?;
+        Ok(found.iter().map(Outside::digest).collect())
+    }
+
+    #[test]
+    fn a_missing_a_new_and_a_changed_mirror_have_different_digests() {
+        let mirrors = r#"["file:a", "https://example.org/a"]"#;
+        let of = |files: &[(&str, &str)]| digests(mirrors, files).expect("a mirror may be missing");
+        let (missing, empty, full) = (of(&[]), of(&[("a", "")]), of(&[("a", "1")]));
+        assert_eq!(missing.len(), 1, "only what is outside the cache and on this machine");
+        assert_eq!(missing, of(&[]));
+        assert!(missing != empty && empty != full && missing != full);
+    }
+
+    #[test]
+    fn one_of_two_local_mirrors_may_be_missing_and_an_only_one_may_not() {
+        let both = r#"["file:a", "file:b"]"#;
+        assert_eq!(digests(both, &[("b", "1")]).expect("the other exists").len(), 2);
+        let error = digests(r#""file:a""#, &[]).expect_err("no mirror exists");
+        assert!(error.to_string().contains("read "), "{error:#}");
+    }
+}
