@@ -104,6 +104,10 @@ pub(crate) enum Command {
     Verify(VerifyArguments),
     /// List the kinds of stages, or explain one
     Kinds(KindsArguments),
+    /// Print a JSON Schema of manifests, for completion and checks in an editor
+    ///
+    /// `pipeline schema > manifest.schema.json`, and `#:schema manifest.schema.json` as the first line of a manifest.
+    Schema,
     /// Write a starter manifest, with its data
     Init(InitArguments),
     /// Print a completion script for a shell

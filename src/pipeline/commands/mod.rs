@@ -23,6 +23,7 @@ mod recorded;
 mod report;
 mod results;
 mod run;
+mod schema;
 mod settings;
 mod status;
 mod status_sheet;
@@ -107,6 +108,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Path(arguments) => path::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Kinds(arguments) => kinds::run(arguments),
+        Command::Schema => schema::run(),
         Command::Init(arguments) => init::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
         Command::Man(arguments) => man::run(arguments),

@@ -22,6 +22,7 @@ mod matrix;
 mod overrides;
 mod places;
 mod ports;
+mod schema;
 mod secrets;
 mod stage;
 mod stages;
@@ -53,6 +54,7 @@ pub(crate) use lints::Lint;
 pub(crate) use matrix::Placeholders;
 pub(crate) use overrides::Override;
 pub(crate) use places::Places;
+pub(crate) use schema::json_schema;
 pub(crate) use stages::Stages;
 
 use include::Included;
