@@ -40,6 +40,11 @@ pub(crate) enum Command {
     ///
     /// Where stages are named, only for these, and what they need.
     Plan(PlanArguments),
+    /// Show what would run again whenever the manifest changes, or a file that it reads
+    ///
+    /// With --run, it runs. A run in progress is not interrupted by a change: when it has ended, the next one begins. A manifest
+    /// with mistakes shows them, and is planned again when it is saved again. Ctrl-C ends it.
+    Watch(WatchArguments),
     /// Show the graph of stages
     ///
     /// Where stages are named, only these, and what they need.
@@ -121,7 +126,7 @@ pub(crate) enum Command {
 }
 
 /// A manifest, some of its stages, and where their results are kept.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ManifestArguments {
     /// The manifest, a `.toml` file [default: `pipeline.toml` in this folder, or in the nearest one above]
     #[arg(value_name = "MANIFEST", add = ArgValueCompleter::new(complete::manifest_or_stage))]
@@ -172,6 +177,11 @@ impl ManifestArguments {
         first.into_iter().chain(self.rest.iter().cloned()).collect()
     }
 
+    /// The same, with this manifest where none was named.
+    pub(crate) fn of(&self, manifest: PathBuf) -> Self {
+        Self { first: Some(manifest), rest: self.stages(), with: self.with.clone() }
+    }
+
     /// Another command for some stages of the same manifest, as somebody would type it.
     pub(crate) fn command(&self, verb: &str, stages: &[&str]) -> String {
         let mut words =
@@ -218,7 +228,7 @@ impl ManifestArguments {
     }
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
@@ -257,6 +267,20 @@ impl RunArguments {
         let stages = self.manifest.stages().into_iter();
         stages.map(|stage| shell::quoted(&stage).into_owned()).chain(only).chain(force).collect()
     }
+}
+
+#[derive(Debug, Args)]
+#[command(mut_args(|argument| match argument.get_id().as_str() {
+    "force" | "dry_run" => argument.hide(true),
+    _ => argument,
+}))]
+pub(crate) struct WatchArguments {
+    /// Run what is not in the cache yet, each time
+    #[arg(long)]
+    pub(crate) run: bool,
+    /// How: the options of `run`.
+    #[command(flatten)]
+    pub(crate) how: RunArguments,
 }
 
 #[derive(Debug, Args)]

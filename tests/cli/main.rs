@@ -48,5 +48,6 @@ mod tutorial;
 mod users;
 mod verify;
 mod verify_rerun;
+mod watch;
 mod watching;
 mod workers;

@@ -33,6 +33,7 @@ mod track;
 mod verify;
 mod verify_rerun;
 mod verify_restore;
+mod watch;
 mod why;
 
 use std::borrow::Cow;
@@ -94,6 +95,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match &arguments.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Plan(arguments) => plan::run(arguments),
+        Command::Watch(arguments) => watch::run(arguments),
         Command::Graph(arguments) => graph::run(arguments),
         Command::Why(arguments) => why::run(arguments),
         Command::Status(arguments) => status::run(arguments),

@@ -193,6 +193,17 @@ impl Stage {
     }
 }
 
+/// The files of a manifest, absolute, with their bytes: itself, and what it includes, also what cannot be read.
+pub(crate) fn files(path: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let bytes = file::read(path).ok();
+    let text = String::from_utf8_lossy(bytes.as_deref().unwrap_or_default());
+    let included = include::named(path, text.trim_start_matches('\u{feff}')).into_iter();
+    let included: Vec<_> = included.map(|path| (file::read(&path).ok(), path)).collect();
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let own = [(absolute, bytes)].into_iter();
+    own.chain(included.into_iter().map(|(bytes, path)| (path, bytes))).collect()
+}
+
 /// Reads a manifest from a file. Each of `overrides` replaces one value of it. Reports all mistakes at once, also
 /// that the file cannot be read.
 pub(crate) fn read(path: &Path, overrides: &[Override]) -> Result<(Manifest, Graph), Mistakes> {
