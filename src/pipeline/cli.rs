@@ -1,5 +1,7 @@
 //! The command line: what the program takes, as types. What a command does is in `commands`.
 
+use std::borrow::Cow;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -78,10 +80,15 @@ pub(crate) enum Command {
     /// It has the graph, summaries, metrics, curves, confusion matrices, label noise, times, and how every number
     /// was made. Stages that are not fresh are shown with their last results, and marked.
     Report(ReportArguments),
-    /// Write an experiment to a folder for others: what ran, with what, and what it produced
+    /// Write an experiment to a folder for others, or the artifact of one stage
     ///
-    /// An RO-Crate 1.1 (Process Run Crate 0.5) has the manifest, every fresh stage with its parameters, inputs, results
-    /// and times, and the artifacts that are numbers, tables and plots. Others are described by their digests.
+    /// `export MANIFEST DIR [STAGE]...` writes what ran, with what, and what it produced: an RO-Crate 1.1 (Process Run Crate
+    /// 0.5) has the manifest, every fresh stage with its parameters, inputs, results and times, and the artifacts that are
+    /// numbers, tables and plots. Others are described by their digests.
+    ///
+    /// `export MANIFEST STAGE DIR` writes the files of one artifact, which are yours then: writable, and independent of the
+    /// cache. With `--format torch`, weights are a state dict for PyTorch. Where the first word after the manifest is a stage
+    /// and the last one is not, this is meant, without a --format too.
     Export(ExportArguments),
     /// Send results to the trackers of the manifest: what they do not have yet
     ///
@@ -421,21 +428,22 @@ pub(crate) struct ReportArguments {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "\
+pipeline export [OPTIONS] MANIFEST DIR [STAGE]...\n       \
+pipeline export [OPTIONS] MANIFEST STAGE DIR")]
 pub(crate) struct ExportArguments {
     /// The manifest, a `.toml` file
     #[arg(add = ArgValueCompleter::new(complete::manifest_or_stage))]
     manifest: PathBuf,
-    /// The folder to write: one that does not exist, or is empty
-    #[arg(value_name = "DIR")]
-    pub(crate) folder: PathBuf,
-    /// Only these stages, and what they need [default: all]
-    #[arg(value_name = "STAGE", add = ArgValueCompleter::new(complete::stages))]
-    stages: Vec<String>,
+    /// The folder to write, one that does not exist or is empty, and stages: before it the one whose artifact is written, or
+    /// after it those that are described, with what they need [default: all]
+    #[arg(value_name = "DIR|STAGE", required = true, add = ArgValueCompleter::new(complete::stages))]
+    words: Vec<OsString>,
     #[command(flatten)]
     with: WithArguments,
-    /// The format
-    #[arg(long, value_name = "FORMAT", default_value = "ro-crate")]
-    pub(crate) format: ExportFormat,
+    /// The format [default: ro-crate, or files where one stage is named before DIR]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<ExportFormat>,
     /// Copy all artifacts, also data and weights
     #[arg(long)]
     pub(crate) all: bool,
@@ -445,21 +453,40 @@ pub(crate) struct ExportArguments {
 }
 
 impl ExportArguments {
-    /// The manifest with the stages, as other commands take them.
+    /// The manifest without stages, as other commands take it.
     pub(crate) fn manifest(&self) -> ManifestArguments {
-        ManifestArguments {
-            first: Some(self.manifest.clone()),
-            rest: self.stages.clone(),
-            with: self.with.clone(),
+        let first = Some(self.manifest.clone());
+        ManifestArguments { first, rest: Vec::new(), with: self.with.clone() }
+    }
+
+    /// The manifest with the stages of a crate.
+    pub(crate) fn manifest_of_crate(&self) -> ManifestArguments {
+        ManifestArguments { rest: self.stages(), ..self.manifest() }
+    }
+
+    /// The folder of a crate.
+    pub(crate) fn folder(&self) -> &Path {
+        self.words.first().map_or(Path::new(""), Path::new)
+    }
+
+    fn stages(&self) -> Vec<String> {
+        self.words.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
+    /// The stage of an artifact, and the folder for it.
+    pub(crate) fn stage_and_folder(&self) -> Option<(Cow<'_, str>, &Path)> {
+        match self.words.as_slice() {
+            [stage, folder] => Some((stage.to_string_lossy(), Path::new(folder))),
+            _ => None,
         }
     }
 
     /// The command, without where things are on this machine.
     pub(crate) fn command(&self) -> String {
         let name = self.manifest.file_name().unwrap_or_default();
-        let words = [name.to_string_lossy().into_owned(), "DIR".to_owned()];
-        let words =
-            words.iter().chain(&self.stages).map(|word| format!(" {}", shell::quoted(word)));
+        let (words, stages) =
+            ([name.to_string_lossy().into_owned(), "DIR".to_owned()], self.stages());
+        let words = words.iter().chain(&stages).map(|word| format!(" {}", shell::quoted(word)));
         let all = if self.all { " --all" } else { "" };
         format!("pipeline export{}{all}", words.collect::<String>())
     }
@@ -468,8 +495,12 @@ impl ExportArguments {
 /// What an experiment is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExportFormat {
-    /// RO-Crate 1.1, with the profile Process Run Crate 0.5
+    /// The experiment: RO-Crate 1.1, with the profile Process Run Crate 0.5
     RoCrate,
+    /// The artifact of one stage: its files
+    Files,
+    /// The same, with its weights as a state dict: `torch.load("weights.pt", weights_only=True)`
+    Torch,
 }
 
 #[derive(Debug, Args)]
