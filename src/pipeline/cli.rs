@@ -1,5 +1,7 @@
 //! The command line: what the program takes, as types. What a command does is in `commands`.
 
+use std::borrow::Cow;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -40,6 +42,11 @@ pub(crate) enum Command {
     ///
     /// Where stages are named, only for these, and what they need.
     Plan(PlanArguments),
+    /// Show what would run again whenever the manifest changes, or a file that it reads
+    ///
+    /// With --run, it runs. A run in progress is not interrupted by a change: when it has ended, the next one begins. A manifest
+    /// with mistakes shows them, and is planned again when it is saved again. Ctrl-C ends it.
+    Watch(WatchArguments),
     /// Show the graph of stages
     ///
     /// Where stages are named, only these, and what they need.
@@ -73,10 +80,15 @@ pub(crate) enum Command {
     /// It has the graph, summaries, metrics, curves, confusion matrices, label noise, times, and how every number
     /// was made. Stages that are not fresh are shown with their last results, and marked.
     Report(ReportArguments),
-    /// Write an experiment to a folder for others: what ran, with what, and what it produced
+    /// Write an experiment to a folder for others, or the artifact of one stage
     ///
-    /// An RO-Crate 1.1 (Process Run Crate 0.5) has the manifest, every fresh stage with its parameters, inputs, results
-    /// and times, and the artifacts that are numbers, tables and plots. Others are described by their digests.
+    /// `export MANIFEST DIR [STAGE]...` writes what ran, with what, and what it produced: an RO-Crate 1.1 (Process Run Crate
+    /// 0.5) has the manifest, every fresh stage with its parameters, inputs, results and times, and the artifacts that are
+    /// numbers, tables and plots. Others are described by their digests.
+    ///
+    /// `export MANIFEST STAGE DIR` writes the files of one artifact, which are yours then: writable, and independent of the
+    /// cache. With `--format torch`, weights are a state dict for PyTorch. Where the first word after the manifest is a stage
+    /// and the last one is not, this is meant, without a --format too.
     Export(ExportArguments),
     /// Send results to the trackers of the manifest: what they do not have yet
     ///
@@ -104,6 +116,10 @@ pub(crate) enum Command {
     Verify(VerifyArguments),
     /// List the kinds of stages, or explain one
     Kinds(KindsArguments),
+    /// Print a JSON Schema of manifests, for completion and checks in an editor
+    ///
+    /// `pipeline schema > manifest.schema.json`, and `#:schema manifest.schema.json` as the first line of a manifest.
+    Schema,
     /// Write a starter manifest, with its data
     Init(InitArguments),
     /// Print a completion script for a shell
@@ -117,7 +133,7 @@ pub(crate) enum Command {
 }
 
 /// A manifest, some of its stages, and where their results are kept.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ManifestArguments {
     /// The manifest, a `.toml` file [default: `pipeline.toml` in this folder, or in the nearest one above]
     #[arg(value_name = "MANIFEST", add = ArgValueCompleter::new(complete::manifest_or_stage))]
@@ -168,6 +184,11 @@ impl ManifestArguments {
         first.into_iter().chain(self.rest.iter().cloned()).collect()
     }
 
+    /// The same, with this manifest where none was named.
+    pub(crate) fn of(&self, manifest: PathBuf) -> Self {
+        Self { first: Some(manifest), rest: self.stages(), with: self.with.clone() }
+    }
+
     /// Another command for some stages of the same manifest, as somebody would type it.
     pub(crate) fn command(&self, verb: &str, stages: &[&str]) -> String {
         let mut words =
@@ -214,7 +235,7 @@ impl ManifestArguments {
     }
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
@@ -253,6 +274,20 @@ impl RunArguments {
         let stages = self.manifest.stages().into_iter();
         stages.map(|stage| shell::quoted(&stage).into_owned()).chain(only).chain(force).collect()
     }
+}
+
+#[derive(Debug, Args)]
+#[command(mut_args(|argument| match argument.get_id().as_str() {
+    "force" | "dry_run" => argument.hide(true),
+    _ => argument,
+}))]
+pub(crate) struct WatchArguments {
+    /// Run what is not in the cache yet, each time
+    #[arg(long)]
+    pub(crate) run: bool,
+    /// How: the options of `run`.
+    #[command(flatten)]
+    pub(crate) how: RunArguments,
 }
 
 #[derive(Debug, Args)]
@@ -393,21 +428,22 @@ pub(crate) struct ReportArguments {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "\
+pipeline export [OPTIONS] MANIFEST DIR [STAGE]...\n       \
+pipeline export [OPTIONS] MANIFEST STAGE DIR")]
 pub(crate) struct ExportArguments {
     /// The manifest, a `.toml` file
     #[arg(add = ArgValueCompleter::new(complete::manifest_or_stage))]
     manifest: PathBuf,
-    /// The folder to write: one that does not exist, or is empty
-    #[arg(value_name = "DIR")]
-    pub(crate) folder: PathBuf,
-    /// Only these stages, and what they need [default: all]
-    #[arg(value_name = "STAGE", add = ArgValueCompleter::new(complete::stages))]
-    stages: Vec<String>,
+    /// The folder to write, one that does not exist or is empty, and stages: before it the one whose artifact is written, or
+    /// after it those that are described, with what they need [default: all]
+    #[arg(value_name = "DIR|STAGE", required = true, add = ArgValueCompleter::new(complete::stages))]
+    words: Vec<OsString>,
     #[command(flatten)]
     with: WithArguments,
-    /// The format
-    #[arg(long, value_name = "FORMAT", default_value = "ro-crate")]
-    pub(crate) format: ExportFormat,
+    /// The format [default: ro-crate, or files where one stage is named before DIR]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<ExportFormat>,
     /// Copy all artifacts, also data and weights
     #[arg(long)]
     pub(crate) all: bool,
@@ -417,21 +453,40 @@ pub(crate) struct ExportArguments {
 }
 
 impl ExportArguments {
-    /// The manifest with the stages, as other commands take them.
+    /// The manifest without stages, as other commands take it.
     pub(crate) fn manifest(&self) -> ManifestArguments {
-        ManifestArguments {
-            first: Some(self.manifest.clone()),
-            rest: self.stages.clone(),
-            with: self.with.clone(),
+        let first = Some(self.manifest.clone());
+        ManifestArguments { first, rest: Vec::new(), with: self.with.clone() }
+    }
+
+    /// The manifest with the stages of a crate.
+    pub(crate) fn manifest_of_crate(&self) -> ManifestArguments {
+        ManifestArguments { rest: self.stages(), ..self.manifest() }
+    }
+
+    /// The folder of a crate.
+    pub(crate) fn folder(&self) -> &Path {
+        self.words.first().map_or(Path::new(""), Path::new)
+    }
+
+    fn stages(&self) -> Vec<String> {
+        self.words.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
+    /// The stage of an artifact, and the folder for it.
+    pub(crate) fn stage_and_folder(&self) -> Option<(Cow<'_, str>, &Path)> {
+        match self.words.as_slice() {
+            [stage, folder] => Some((stage.to_string_lossy(), Path::new(folder))),
+            _ => None,
         }
     }
 
     /// The command, without where things are on this machine.
     pub(crate) fn command(&self) -> String {
         let name = self.manifest.file_name().unwrap_or_default();
-        let words = [name.to_string_lossy().into_owned(), "DIR".to_owned()];
-        let words =
-            words.iter().chain(&self.stages).map(|word| format!(" {}", shell::quoted(word)));
+        let (words, stages) =
+            ([name.to_string_lossy().into_owned(), "DIR".to_owned()], self.stages());
+        let words = words.iter().chain(&stages).map(|word| format!(" {}", shell::quoted(word)));
         let all = if self.all { " --all" } else { "" };
         format!("pipeline export{}{all}", words.collect::<String>())
     }
@@ -440,8 +495,12 @@ impl ExportArguments {
 /// What an experiment is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExportFormat {
-    /// RO-Crate 1.1, with the profile Process Run Crate 0.5
+    /// The experiment: RO-Crate 1.1, with the profile Process Run Crate 0.5
     RoCrate,
+    /// The artifact of one stage: its files
+    Files,
+    /// The same, with its weights as a state dict: `torch.load("weights.pt", weights_only=True)`
+    Torch,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! What a plan is based on: the records in the cache, and the files outside it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cache::{Cache, Listing, Record, StatIndex, Unreadable};
@@ -84,6 +84,28 @@ impl CacheFacts<'_> {
         });
         let lines: Vec<_> = lines.collect();
         if lines.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(lines.join("\n"))) }
+    }
+
+    /// The files and folders outside the cache that these stages read: where they are, and what is in them, which is not for
+    /// people.
+    pub(crate) fn outside_contents<'f>(
+        &'f self,
+        manifest: &'f Manifest,
+    ) -> impl Iterator<Item = (PathBuf, String)> + 'f {
+        let known = self.outside.iter().filter_map(|(name, found)| {
+            let declaration = manifest.stage(name)?;
+            Some((declaration, manifest.folder_of(declaration), found))
+        });
+        known.flat_map(|(declaration, folder, found)| {
+            let paths = declaration.stage.outside_paths().into_iter().map(|outside| outside.path);
+            let contents = paths.enumerate().map(|(place, path)| match found {
+                Ok(digests) => {
+                    (path, digests.get(place).map_or(String::new(), |one| one.digest.to_string()))
+                }
+                Err(blocked) => (path, blocked.message.clone()),
+            });
+            contents.map(|(path, content)| (folder.join(path), content)).collect::<Vec<_>>()
+        })
     }
 
     /// Rechecks the files outside the cache that a stage reads.

@@ -26,6 +26,7 @@ mod execute;
 mod expected;
 mod export;
 mod facts;
+mod file_watch;
 mod format;
 mod graph;
 mod history;

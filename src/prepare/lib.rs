@@ -24,6 +24,7 @@ mod reference;
 #[cfg(test)]
 mod samples;
 mod split;
+pub mod state_dict_file;
 mod summarize;
 mod unpack;
 mod web_page;

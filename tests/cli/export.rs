@@ -174,3 +174,134 @@ fn a_crate_is_what_its_validator_accepts() {
         assert!(ended.status.success(), "{profile}: {text}");
     }
 }
+
+const ENCODER: &str = r#"
+[experiment]
+name = "encoder"
+
+[stages.encoder]
+kind = "import-weights"
+path = "encoder.pth.tar"
+architecture = "resnet8"
+normalise = "none"
+
+[stages.text]
+kind = "command"
+shell = "echo text > $PIPELINE_OUTPUT/text; echo 'true' > $PIPELINE_OUTPUT/run.sh; chmod +x $PIPELINE_OUTPUT/run.sh"
+"#;
+
+/// A project with an encoder that PyTorch has written.
+fn encoder() -> Sandbox {
+    let project = Sandbox::new(ENCODER);
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let checkpoint = folder.join("tests/reference/import/checkpoints/simclr.pth.tar");
+    project.write("encoder.pth.tar", std::fs::read(checkpoint).expect("it exists"));
+    project
+}
+
+#[test]
+fn the_artifact_of_a_stage_becomes_ordinary_files() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let project = encoder();
+    let early = project.pipeline("export experiment.toml text out");
+    assert!(
+        early
+            .stderr
+            .contains("text does not have a result: `pipeline run experiment.toml text` makes"),
+        "{early}"
+    );
+    project.pipeline("run experiment.toml").success();
+    project.write("full/file", "");
+    for (arguments, words) in [
+        ("text full", "full is not empty: name a new folder"),
+        (
+            "text out --format torch",
+            "text produces directory; --format torch is for weights and models",
+        ),
+        ("out --format files", "pipeline export MANIFEST STAGE DIR"),
+        ("txet out --format files", "did you mean 'text'?"),
+    ] {
+        let refused = project.pipeline(&format!("export experiment.toml {arguments}"));
+        assert_eq!(refused.code(), Some(2), "{refused}");
+        assert!(refused.stderr.contains(words), "{refused}");
+    }
+    assert_eq!(
+        project.pipeline("export experiment.toml text out").printed(),
+        "out: text, directory\n"
+    );
+    assert_eq!(names(&project.path("out")), ["run.sh", "text"]);
+    let file = project.path("out/text").metadata().expect("it exists");
+    let original = project.artifact("text").join("text").metadata().expect("it exists");
+    assert!(file.permissions().mode() & 0o200 != 0 && file.nlink() == 1);
+    assert_ne!((file.dev(), file.ino()), (original.dev(), original.ino()));
+    let program = project.path("out/run.sh").metadata().expect("it exists");
+    assert!(program.permissions().mode() & 0o100 != 0);
+    // Nothing that is done to them reaches the cache.
+    project.write("out/text", "mine\n");
+    std::fs::remove_file(project.path("out/run.sh")).expect("the folder is ours too");
+    assert_eq!(project.pipeline("verify experiment.toml").code(), Some(0));
+    // The words of a crate mean what they meant.
+    let of_a_crate = project.pipeline("export experiment.toml made text");
+    assert_eq!(of_a_crate.stdout, "made: 1 stage, without its artifact\n", "{of_a_crate}");
+    let into_a_folder = project.pipeline("export experiment.toml encoder text");
+    assert!(project.path("encoder/ro-crate-metadata.json").exists(), "{into_a_folder}");
+    assert!(!names(&project.folder()).iter().any(|name| name.starts_with(".out")));
+
+    let damaged = project.artifact("text");
+    project.unprotect(&damaged);
+    std::fs::write(damaged.join("text"), "harm\n").expect("writable");
+    let refused = project.pipeline("export experiment.toml text again");
+    assert!(refused.stderr.contains("does not match its record"), "{refused}");
+    assert!(!project.path("again").exists());
+}
+
+/// Compares what PyTorch loads with the bytes of the safetensors file.
+const LOAD: &str = r#"
+import json, struct, torch
+raw = open("files/weights.safetensors", "rb").read()
+start = 8 + struct.unpack("<Q", raw[:8])[0]
+header = json.loads(raw[8:start])
+for memory in (False, True):
+    weights = torch.load("out/weights.pt", weights_only=True, mmap=memory)
+    assert set(weights) == set(header) - {"__metadata__"}
+    for name, tensor in weights.items():
+        begin, end = header[name]["data_offsets"]
+        assert list(tensor.shape) == header[name]["shape"], name
+        assert bytes(tensor.untyped_storage().tolist()) == raw[start + begin:start + end], name
+        assert tensor.is_contiguous() and not tensor.requires_grad, name
+print(type(weights).__name__, len(weights), list(weights)[:3], weights["bn1.num_batches_tracked"].dtype)
+"#;
+
+#[test]
+fn pytorch_loads_exported_weights() {
+    let project = encoder();
+    project.pipeline("run experiment.toml encoder").success();
+    let ended = project.pipeline("export experiment.toml encoder out --format torch");
+    assert_eq!(ended.printed(), "out: encoder, weights\n");
+    assert_eq!(names(&project.path("out")), ["import.json", "model.json", "weights.pt"]);
+    project.pipeline("export experiment.toml encoder files").printed();
+    // What it wrote is a checkpoint like any other: imported again, it is the same encoder.
+    project.edit("encoder.pth.tar", "out/weights.pt");
+    project.pipeline("run experiment.toml encoder").success();
+    let again = std::fs::read(project.artifact("encoder").join("weights.safetensors"));
+    let first = std::fs::read(project.path("files/weights.safetensors"));
+    assert!(again.expect("readable") == first.expect("readable"));
+
+    let python = std::env::var("PIPELINE_TORCH_PYTHON").unwrap_or("python3".to_owned());
+    let mut command = Command::new(python);
+    project.dress(&mut command);
+    match command.args(["-c", LOAD]).output() {
+        Ok(output) if output.status.success() => {
+            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+            let names = "['conv1.weight', 'bn1.weight', 'bn1.bias']";
+            assert_eq!(printed, format!("OrderedDict 42 {names} torch.int64\n"));
+        }
+        Ok(output) if String::from_utf8_lossy(&output.stderr).contains("No module named") => {
+            skipped("PyTorch is not installed, so it did not load what was exported");
+        }
+        Ok(output) => panic!("{}", String::from_utf8_lossy(&output.stderr)),
+        Err(error) => {
+            skipped(&format!("no Python, so PyTorch did not load what was exported: {error}"))
+        }
+    }
+}

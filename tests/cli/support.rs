@@ -310,6 +310,11 @@ impl Running {
         self.read("stdout")
     }
 
+    /// What it has printed to standard error so far.
+    pub fn said(&self) -> String {
+        self.read("stderr")
+    }
+
     /// Waits for its end.
     pub fn wait(mut self) -> Ended {
         let deadline = Instant::now() + LIMIT;

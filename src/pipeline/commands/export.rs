@@ -1,6 +1,6 @@
-//! `pipeline export`: an experiment as a folder for others.
+//! `pipeline export`: an experiment as a folder for others, or the artifact of one stage.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,19 +11,68 @@ use pipeline_stages::text::in_short;
 use super::{Project, note, print};
 use crate::cache::Record;
 use crate::cli::{ExportArguments, ExportFormat};
-use crate::export::{self, Crate, Exported};
+use crate::export::{self, Crate, Exported, Weights};
 use crate::instances::names_in_words;
 use crate::plan::PlanState;
+use crate::stage_name::StageName;
 use crate::visible;
 
 /// The most links that a note names.
 const MOST_LINKS: usize = 5;
 
 pub(crate) fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
-    let ExportFormat::RoCrate = arguments.format;
     let manifest = arguments.manifest();
     ensure!(manifest.named().is_some(), "the first argument is the manifest, a .toml file");
     let project = Project::open(&manifest)?;
+    let weights_as = match arguments.format {
+        Some(ExportFormat::RoCrate) => return export_crate(&project, arguments),
+        None if !is_of_one_stage(&project, arguments) => return export_crate(&project, arguments),
+        None | Some(ExportFormat::Files) => Weights::AsTheyAre,
+        Some(ExportFormat::Torch) => Weights::StateDict,
+    };
+    let Some((stage, folder)) = arguments.stage_and_folder() else {
+        bail!("this format is of one artifact: pipeline export MANIFEST STAGE DIR");
+    };
+    export_artifact(&project, arguments, project.find(&stage)?, folder, weights_as)
+}
+
+/// Whether the words are a stage and a folder: they could be a folder and a stage too.
+fn is_of_one_stage(project: &Project, arguments: &ExportArguments) -> bool {
+    let is_stage = |word: &str| project.choose(&[word.to_owned()]).is_ok();
+    arguments
+        .stage_and_folder()
+        .is_some_and(|(stage, folder)| is_stage(&stage) && !is_stage(&folder.to_string_lossy()))
+}
+
+/// Writes the artifact of a stage.
+fn export_artifact(
+    project: &Project,
+    arguments: &ExportArguments,
+    stage: &StageName,
+    folder: &Path,
+    weights_as: Weights,
+) -> anyhow::Result<ExitCode> {
+    let plan = project.plan(&project.with_inputs(&[stage]));
+    let Some(PlanState::Fresh(record)) = plan.state(stage) else {
+        let run = arguments.manifest().command("run", &[stage.as_str()]);
+        bail!("{stage} does not have a result: `{run}` makes it");
+    };
+    let has_weights = matches!(record.artifact, ArtifactType::Weights | ArtifactType::Model);
+    ensure!(
+        weights_as == Weights::AsTheyAre || has_weights,
+        "{stage} produces {}; --format torch is for weights and models",
+        record.artifact
+    );
+    let digest = &record.output.digest;
+    let left_out = export::write_artifact(&project.cache, stage, digest, folder, weights_as)?;
+    note_left_out(&left_out);
+    print(&format!("{}: {stage}, {}\n", folder.display(), record.artifact))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the experiment.
+fn export_crate(project: &Project, arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
+    let (manifest, folder) = (arguments.manifest_of_crate(), arguments.folder());
     let plan = project.plan(&project.select(&manifest.stages())?);
     let (mut results, mut missing) = (Vec::new(), Vec::new());
     for (stage, state) in plan.iter() {
@@ -54,22 +103,25 @@ pub(crate) fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
         manifests: files.map(|(name, text)| (name.to_owned(), text.into_owned())).collect(),
         results,
     };
-    let left_out = export::write(&described, &project.cache, &arguments.folder)?;
-    if !left_out.is_empty() {
-        let names = left_out.iter().map(|path| visible::line(&path.to_string_lossy()).into_owned());
-        note(&format!(
-            "left out, because they lead out of their artifact: {}",
-            in_short(names, MOST_LINKS)
-        ));
-    }
+    note_left_out(&export::write(&described, &project.cache, folder)?);
     let copied = described.results.iter().filter(|result| result.files.is_some()).count();
     let what = match (described.results.len(), copied) {
         (1, 0) => "1 stage, without its artifact".to_owned(),
         (1, _) => "1 stage, with its artifact".to_owned(),
         (all, copied) => format!("{all} stages, the artifacts of {copied} of them"),
     };
-    print(&format!("{}: {what}\n", arguments.folder.display()))?;
+    print(&format!("{}: {what}\n", folder.display()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn note_left_out(links: &[PathBuf]) {
+    if !links.is_empty() {
+        let names = links.iter().map(|path| visible::line(&path.to_string_lossy()).into_owned());
+        note(&format!(
+            "left out, because they lead out of their artifact: {}",
+            in_short(names, MOST_LINKS)
+        ));
+    }
 }
 
 /// Whether an artifact is what people want to have: numbers, tables and plots. Data and weights are large.

@@ -26,10 +26,15 @@ const MANIFEST: &str = "pipeline.toml";
 /// What the comments of the quickstart call its file.
 const QUICKSTART: &str = "pipelines/quickstart.toml";
 
-/// The content of one of [`FILES`]. The comments of the manifest are about the file that is written.
+/// The content of one of [`FILES`]. The comments of the manifest are about the file that is written, and the schema of this
+/// project is not beside it.
 fn content(name: &str, content: &'static [u8]) -> Cow<'static, [u8]> {
     match std::str::from_utf8(content) {
-        Ok(text) if name == MANIFEST => text.replace(QUICKSTART, MANIFEST).into_bytes().into(),
+        Ok(text) if name == MANIFEST => {
+            let own = text.split_once("\n\n").filter(|(first, _)| first.starts_with("#:schema "));
+            let text = own.map_or(text, |(_, rest)| rest);
+            text.replace(QUICKSTART, MANIFEST).into_bytes().into()
+        }
         _ => content.into(),
     }
 }
@@ -157,6 +162,7 @@ mod tests {
         let manifest = content(name, bytes);
         let text = std::str::from_utf8(&manifest).expect("text");
         assert!(text.contains("\n#     pipeline run pipeline.toml\n"), "{text}");
+        assert!(text.starts_with("# ") && !text.contains("schema"), "{text}");
         let written = FILES.map(|(name, _)| name);
         let words =
             text.split(|letter: char| letter.is_whitespace() || "\"`;:,()".contains(letter));

@@ -23,6 +23,7 @@ mod recorded;
 mod report;
 mod results;
 mod run;
+mod schema;
 mod settings;
 mod status;
 mod status_sheet;
@@ -32,6 +33,7 @@ mod track;
 mod verify;
 mod verify_rerun;
 mod verify_restore;
+mod watch;
 mod why;
 
 use std::borrow::Cow;
@@ -94,6 +96,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match &arguments.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Plan(arguments) => plan::run(arguments),
+        Command::Watch(arguments) => watch::run(arguments),
         Command::Graph(arguments) => graph::run(arguments),
         Command::Why(arguments) => why::run(arguments),
         Command::Status(arguments) => status::run(arguments),
@@ -108,6 +111,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Path(arguments) => path::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Kinds(arguments) => kinds::run(arguments),
+        Command::Schema => schema::run(),
         Command::Init(arguments) => init::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
         Command::Man(arguments) => man::run(arguments),

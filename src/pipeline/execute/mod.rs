@@ -42,6 +42,7 @@ use supervisor::{Heard, Supervisor};
 pub(crate) use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
 pub(crate) use single::run_job;
 pub(crate) use spec::{JobSpec, Work};
+pub(crate) use supervisor::is_ignored;
 
 /// How a run is done.
 #[derive(Debug, Clone, Default)]

@@ -27,6 +27,16 @@ pub(crate) struct Supervisor<T> {
     work: BTreeMap<StageName, Supervised<T>>,
     reports: VecDeque<(StageName, T)>,
     stopping: bool,
+    /// Ends the thread that listens to signals.
+    signals: Option<signal_hook::iterator::Handle>,
+}
+
+impl<T> Drop for Supervisor<T> {
+    fn drop(&mut self) {
+        if let Some(signals) = &self.signals {
+            signals.close();
+        }
+    }
 }
 
 /// What was heard.
@@ -62,7 +72,7 @@ impl<T> Supervisor<T> {
     pub(crate) fn new() -> Self {
         let (sender, receiver) = channel();
         let (work, reports) = (BTreeMap::new(), VecDeque::new());
-        Self { sender, receiver, work, reports, stopping: false }
+        Self { sender, receiver, work, reports, stopping: false, signals: None }
     }
 
     /// For work that can report something at any time.
@@ -75,12 +85,13 @@ impl<T> Supervisor<T> {
 
     /// From now on signals end nothing by themselves: they are requests to the supervisor. SIGINT, SIGTERM and
     /// SIGHUP ask to stop, SIGTSTP asks to pause.
-    pub(crate) fn listen(&self) -> anyhow::Result<()> {
+    pub(crate) fn listen(&mut self) -> anyhow::Result<()> {
         // Under nohup, and in a shell without job control, these stay ignored.
         let optional = [SIGHUP, SIGTSTP].into_iter().filter(|signal| !is_ignored(*signal));
         let wanted: Vec<_> = [SIGINT, SIGTERM].into_iter().chain(optional).collect();
         let mut signals =
             signal_hook::iterator::Signals::new(wanted).context("cannot listen to signals")?;
+        self.signals = Some(signals.handle());
         let sender = self.sender.clone();
         let listen = move || {
             let mut last: Option<Instant> = None;
@@ -206,7 +217,7 @@ fn is_parent_in_our_session() -> bool {
 }
 
 /// Whether this process was started with a signal ignored.
-fn is_ignored(signal: i32) -> bool {
+pub(crate) fn is_ignored(signal: i32) -> bool {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: with no new action the call only writes the present one, to memory that is ours.
     unsafe {

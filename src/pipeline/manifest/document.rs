@@ -14,6 +14,9 @@ use super::syntax::{Fault, Faults};
 use super::values::{Value, not_a_table};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 
+/// What an included file has.
+pub(super) const INCLUDED_TABLES: [&str; 3] = ["include", "stages", "defaults"];
+
 /// A manifest as a tree.
 pub(super) struct Document<'i> {
     /// The tree, with the overrides in it.
@@ -138,15 +141,7 @@ fn parse_text<'i>(text: &'i str, start: usize, mistakes: &mut Vec<Mistake>) -> P
 fn merge<'i>(root: &mut DeTable<'i>, included: DeTable<'i>, mistakes: &mut Vec<Mistake>) {
     for (key, value) in included {
         match (key.get_ref().as_ref(), value.get_ref()) {
-            ("include", _) => {}
-            ("stages" | "defaults", DeValue::Table(_)) => {
-                let depth = if key.get_ref() == "stages" { 1 } else { 2 };
-                merge_value(root, key, value, depth, mistakes);
-            }
-            (name @ ("stages" | "defaults"), _) => {
-                mistakes.push(not_a_table(name, &value));
-            }
-            (name, _) => {
+            (name, _) if !INCLUDED_TABLES.contains(&name) => {
                 let what = if value.get_ref().is_table() { "table" } else { "key" };
                 let title = format!("an included file cannot have the {what} '{name}'");
                 mistakes.push(
@@ -154,6 +149,12 @@ fn merge<'i>(root: &mut DeTable<'i>, included: DeTable<'i>, mistakes: &mut Vec<M
                         .help("it has [stages.NAME], [defaults.KIND] and include = [...]"),
                 );
             }
+            ("include", _) => {}
+            (name, DeValue::Table(_)) => {
+                let depth = if name == "stages" { 1 } else { 2 };
+                merge_value(root, key, value, depth, mistakes);
+            }
+            (name, _) => mistakes.push(not_a_table(name, &value)),
         }
     }
 }

@@ -19,10 +19,13 @@ use super::{Experiment, StageExecution, Tracking};
 use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_experiment_name;
 
-const TABLES: [&str; 8] =
+/// What a manifest has.
+pub(super) const TABLES: [&str; 8] =
     ["include", "experiment", "execution", "tracking", "lint", "matrix", "defaults", "stages"];
-const EXPERIMENT_KEYS: [&str; 3] = ["name", "about", "seed"];
-const TRACKERS: [&str; 2] = ["tensorboard", "mlflow"];
+/// The keys of the table `[experiment]`.
+pub(super) const EXPERIMENT_KEYS: [&str; 3] = ["name", "about", "seed"];
+/// The keys of the table `[tracking]`.
+pub(super) const TRACKERS: [&str; 2] = ["tensorboard", "mlflow"];
 /// The keys of the table `[execution]` and of `execution = { ... }` in a stage.
 pub(super) const EXECUTION_KEYS: [&str; 4] =
     ["device", "threads", "checkpoint-seconds", "timeout-seconds"];

@@ -43,16 +43,29 @@ pub(super) fn read(
     sources: &mut Sources,
     mistakes: &mut Vec<Mistake>,
 ) -> Vec<Included> {
-    let mut reader = Reader { sources, mistakes, found: Vec::new(), seen: HashSet::new() };
+    let (found, named, seen) = (Vec::new(), Vec::new(), HashSet::new());
+    let mut reader = Reader { sources, mistakes, found, named, seen };
     let chain = vec![(identity(path), path.display().to_string())];
     reader.follow(path, text, 0, &chain);
     reader.found
+}
+
+/// The files that the text at `path` includes, directly or not, also those that cannot be read. Absolute.
+pub(super) fn named(path: &Path, text: &str) -> Vec<PathBuf> {
+    let (mut sources, mut mistakes) = (Sources::new(""), Vec::new());
+    let (found, seen) = (Vec::new(), HashSet::new());
+    let (sources, mistakes) = (&mut sources, &mut mistakes);
+    let mut reader = Reader { sources, mistakes, found, named: Vec::new(), seen };
+    reader.follow(path, text, 0, &[(identity(path), String::new())]);
+    reader.named
 }
 
 struct Reader<'a> {
     sources: &'a mut Sources,
     mistakes: &'a mut Vec<Mistake>,
     found: Vec<Included>,
+    /// Where all of them are, also those that cannot be read.
+    named: Vec<PathBuf>,
     /// The files that are included already.
     seen: HashSet<PathBuf>,
 }
@@ -102,6 +115,8 @@ impl Reader<'_> {
         if !self.seen.insert(identity.clone()) {
             return;
         }
+        let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+        self.named.push(absolute.clone());
         if chain.len() > DEEPEST {
             let title = format!("files include each other more than {DEEPEST} deep");
             return self
@@ -132,7 +147,6 @@ impl Reader<'_> {
         };
         let start = self.sources.add(Origin::File(shown.clone()), &*text);
         self.sources.hide(secrets::hidden(&text));
-        let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
         let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
         let place = self.found.len();
         self.found.push(Included {

@@ -9,6 +9,9 @@ use super::hint::{did_you_mean, listed};
 use super::values::{Value, known_table, not_a, text};
 use crate::diagnostic::Mistake;
 
+/// The keys of the table `[lint]`.
+pub(super) const LINT_KEYS: [&str; 1] = ["allow"];
+
 /// Something that runs, but is probably unintended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lint {
@@ -21,7 +24,8 @@ pub(crate) enum Lint {
 }
 
 impl Lint {
-    const ALL: [Self; 3] = [Self::UndeclaredFile, Self::UnusedAxis, Self::AxisInShell];
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::UndeclaredFile, Self::UnusedAxis, Self::AxisInShell];
 
     /// Its name in a manifest.
     pub(crate) fn name(self) -> &'static str {
@@ -31,12 +35,25 @@ impl Lint {
             Self::AxisInShell => "axis-in-shell",
         }
     }
+
+    /// What it warns of.
+    pub(super) fn about(self) -> &'static str {
+        match self {
+            Self::UndeclaredFile => {
+                "a command names a file of the project in 'run', and not in 'files'"
+            }
+            Self::UnusedAxis => "no stage uses an axis of the matrix",
+            Self::AxisInShell => {
+                "a command has the name of an axis in 'shell', where it is a variable that nobody sets"
+            }
+        }
+    }
 }
 
 /// Reads `allow = [...]`.
 pub(super) fn read(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> BTreeSet<Lint> {
     let Some(allow) =
-        known_table("lint", value, &["allow"], mistakes).and_then(|table| table.get("allow"))
+        known_table("lint", value, &LINT_KEYS, mistakes).and_then(|table| table.get("allow"))
     else {
         return BTreeSet::new();
     };

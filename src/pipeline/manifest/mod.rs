@@ -22,6 +22,7 @@ mod matrix;
 mod overrides;
 mod places;
 mod ports;
+mod schema;
 mod secrets;
 mod stage;
 mod stages;
@@ -54,6 +55,7 @@ pub(crate) use lints::Lint;
 pub(crate) use matrix::Placeholders;
 pub(crate) use overrides::Override;
 pub(crate) use places::Places;
+pub(crate) use schema::json_schema;
 pub(crate) use stages::Stages;
 
 use include::Included;
@@ -190,6 +192,17 @@ impl Stage {
         let ports = self.inputs.iter();
         ports.flat_map(|(port, all)| all.iter().map(move |one| (port.as_str(), one)))
     }
+}
+
+/// The files of a manifest, absolute, with their bytes: itself, and what it includes, also what cannot be read.
+pub(crate) fn files(path: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let bytes = file::read(path).ok();
+    let text = String::from_utf8_lossy(bytes.as_deref().unwrap_or_default());
+    let included = include::named(path, text.trim_start_matches('\u{feff}')).into_iter();
+    let included: Vec<_> = included.map(|path| (file::read(&path).ok(), path)).collect();
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let own = [(absolute, bytes)].into_iter();
+    own.chain(included.into_iter().map(|(bytes, path)| (path, bytes))).collect()
 }
 
 /// Reads a manifest from a file. Each of `overrides` replaces one value of it. Reports all mistakes at once, also

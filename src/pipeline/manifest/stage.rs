@@ -28,7 +28,7 @@ use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 use crate::stage_name::{StageName, check_name};
 
 /// The keys that every stage may have, beside its ports and parameters.
-const COMMON_KEYS: [&str; 3] = ["kind", "seed", "execution"];
+pub(super) const COMMON_KEYS: [&str; 3] = ["kind", "seed", "execution"];
 
 /// A stage as far as it could be read.
 pub(super) struct Draft<'t> {

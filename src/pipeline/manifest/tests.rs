@@ -22,10 +22,10 @@ mod stages;
 mod syntax;
 
 /// A manifest in which every kind has a stage, and which is right.
-const GOOD: &str = include_str!("tests/good.toml");
+pub(super) const GOOD: &str = include_str!("tests/good.toml");
 
 /// The start of a manifest that is right: line 8 is the first of what follows.
-const HEAD: &str = "\
+pub(super) const HEAD: &str = "\
 [experiment]
 name = \"x\"
 
@@ -41,8 +41,13 @@ fn overrides(texts: &[&str]) -> Vec<Override> {
 
 /// The manifest in `text`.
 fn right(text: &str, set: &[&str]) -> (Manifest, Graph) {
-    parse(Path::new("pipelines/x.toml"), text, &overrides(set))
-        .unwrap_or_else(|mistakes| panic!("{mistakes}"))
+    let read = parse(Path::new("pipelines/x.toml"), text, &overrides(set))
+        .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    // Editors must not find a mistake in it.
+    if set.is_empty() {
+        assert_eq!(super::schema::refused(text), None, "{text}");
+    }
+    read
 }
 
 /// The mistakes of a manifest that is wrong, as they are shown.

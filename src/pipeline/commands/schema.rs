@@ -1,0 +1,11 @@
+//! `pipeline schema`: what a manifest can hold, as a JSON Schema.
+
+use std::process::ExitCode;
+
+use super::print_json;
+use crate::manifest::json_schema;
+
+pub(crate) fn run() -> anyhow::Result<ExitCode> {
+    print_json(&json_schema())?;
+    Ok(ExitCode::SUCCESS)
+}

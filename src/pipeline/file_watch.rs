@@ -1,0 +1,201 @@
+//! Waiting for changes of files and folders, as the operating system reports them; the only file that names `notify`.
+//!
+//! A report is no more than a reason to look: whether the content is another one is for those who wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+
+/// After this much time without another report, a change is complete: editors write in several steps.
+const QUIET: Duration = Duration::from_millis(100);
+/// It counts as complete after this time at the latest.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// What is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Targets {
+    /// Files and folders, which may not exist yet. Absolute.
+    pub(crate) paths: BTreeSet<PathBuf>,
+    /// A folder in which nothing counts.
+    pub(crate) ignored: Option<PathBuf>,
+}
+
+/// A wait for changes. What changes while nobody waits is not lost.
+pub(crate) struct FileWatch {
+    _watcher: RecommendedWatcher,
+    receiver: Receiver<()>,
+}
+
+impl FileWatch {
+    /// # Errors
+    /// When the system cannot watch that much.
+    pub(crate) fn on(targets: &Targets) -> anyhow::Result<Self> {
+        let (sender, receiver) = channel();
+        let relevant = Relevant::of(targets);
+        let watched = relevant.watched();
+        let handler = move |event: notify::Result<Event>| {
+            if event.map_or(true, |event| relevant.has(&event)) {
+                let _ = sender.send(());
+            }
+        };
+        let mut watcher = notify::recommended_watcher(handler)
+            .map_err(|error| explained(error, Path::new("files")))?;
+        for (path, mode) in watched {
+            match watcher.watch(&path, mode) {
+                // It has just been removed, or nobody may look into it: the folder above reports what follows.
+                Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => {}
+                Err(error) if is_denied(&error) => {}
+                result => result.map_err(|error| explained(error, &path))?,
+            }
+        }
+        Ok(Self { _watcher: watcher, receiver })
+    }
+
+    /// Waits, without a limit, until something may have changed and no more follows at once.
+    ///
+    /// # Errors
+    /// When nothing is reported any more.
+    pub(crate) fn wait(&self) -> anyhow::Result<()> {
+        self.receiver.recv().context("the system does not report changes of files any more")?;
+        let end = Instant::now() + LONGEST;
+        while Instant::now() < end {
+            if let Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) =
+                self.receiver.recv_timeout(QUIET)
+            {
+                break;
+            }
+        }
+        self.receiver.try_iter().for_each(drop);
+        Ok(())
+    }
+}
+
+fn is_denied(error: &notify::Error) -> bool {
+    matches!(&error.kind, ErrorKind::Io(error) if matches!(
+        error.kind(),
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotFound
+    ))
+}
+
+fn explained(error: notify::Error, path: &Path) -> anyhow::Error {
+    match error.kind {
+        ErrorKind::MaxFilesWatch => anyhow!(
+            "{} has more folders than this user may watch: raise fs.inotify.max_user_watches (`sysctl`), or name smaller folders in the manifest",
+            path.display()
+        ),
+        ErrorKind::Io(error) => {
+            anyhow::Error::from(error).context(format!("cannot watch {}", path.display()))
+        }
+        _ => anyhow!("cannot watch {}: {error}", path.display()),
+    }
+}
+
+/// The targets under every name by which the system may report them.
+struct Relevant {
+    paths: BTreeSet<PathBuf>,
+    ignored: Vec<PathBuf>,
+}
+
+impl Relevant {
+    fn of(targets: &Targets) -> Self {
+        // A link can be replaced, and so can what it leads to.
+        let both = |path: &PathBuf| [Some(path.clone()), path.canonicalize().ok()];
+        let paths = targets.paths.iter().flat_map(both).flatten().collect();
+        let ignored = targets.ignored.iter().flat_map(both).flatten().collect();
+        Self { paths, ignored }
+    }
+
+    /// The folders to watch. A file is watched through its folder: an editor puts a new file in its place. What does not exist
+    /// yet is watched through the nearest folder above that does.
+    fn watched(&self) -> BTreeMap<PathBuf, RecursiveMode> {
+        let mut watched = BTreeMap::new();
+        for path in &self.paths {
+            let above = path.ancestors().skip(1).find(|above| above.is_dir());
+            if let Some(above) = above {
+                watched.entry(above.to_owned()).or_insert(RecursiveMode::NonRecursive);
+            }
+            if path.is_dir() {
+                watched.insert(path.clone(), RecursiveMode::Recursive);
+            }
+        }
+        let whole: Vec<PathBuf> = watched
+            .iter()
+            .filter(|(_, mode)| **mode == RecursiveMode::Recursive)
+            .map(|(path, _)| path.clone())
+            .collect();
+        // Watched again by itself, a folder would no longer be watched with what is in it.
+        watched
+            .retain(|path, _| !whole.iter().any(|other| path != other && path.starts_with(other)));
+        watched
+    }
+
+    /// Whether an event can be about a target. That something was read is not a change.
+    fn has(&self, event: &Event) -> bool {
+        if matches!(event.kind, EventKind::Access(_)) {
+            return false;
+        }
+        if event.need_rescan() || event.paths.is_empty() {
+            return true;
+        }
+        let of_target = |path: &PathBuf| {
+            self.paths.iter().any(|one| path.starts_with(one) || one.starts_with(path))
+        };
+        let is_ignored = |path: &PathBuf| self.ignored.iter().any(|one| path.starts_with(one));
+        event.paths.iter().any(|path| of_target(path) && !is_ignored(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Whether a change is reported.
+    fn reports(targets: &Targets, change: impl FnOnce()) -> bool {
+        let watch = FileWatch::on(targets).expect("a few folders can be watched");
+        change();
+        watch.receiver.recv_timeout(Duration::from_millis(500)).is_ok()
+    }
+
+    #[test]
+    fn what_is_reported_and_what_is_not() {
+        let top = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| top.path().join(name);
+        for folder in ["photos/deep", "photos/cache", "other"] {
+            fs::create_dir_all(at(folder)).expect("a folder");
+        }
+        let write = |name: &str, text: &str| fs::write(at(name), text).expect("writable");
+        write("a.toml", "1");
+        std::os::unix::fs::symlink("../a.toml", at("other/link.toml")).expect("a link");
+        let targets = Targets {
+            paths: ["a.toml", "photos", "other/missing/b.toml", "other/link.toml"].map(at).into(),
+            ignored: Some(at("photos/cache")),
+        };
+        let reports = |change: &dyn Fn()| reports(&targets, change);
+        assert!(reports(&|| write("a.toml", "2")));
+        // As editors save.
+        assert!(reports(&|| {
+            write(".a.toml.new", "3");
+            fs::rename(at(".a.toml.new"), at("a.toml")).expect("a new name");
+        }));
+        assert!(reports(&|| write("photos/deep/1.png", "1")));
+        assert!(reports(&|| {
+            fs::create_dir(at("photos/new")).expect("a folder");
+        }));
+        assert!(reports(&|| fs::remove_file(at("photos/deep/1.png")).expect("it exists")));
+        assert!(reports(&|| fs::create_dir(at("other/missing")).expect("a folder")));
+        assert!(reports(&|| write("other/missing/b.toml", "1")));
+        assert!(reports(&|| {
+            fs::rename(at("photos"), at("photos.old")).expect("a new name");
+            fs::create_dir_all(at("photos/cache")).expect("a folder");
+        }));
+        assert!(!reports(&|| write("photos/cache/record", "1")));
+        assert!(!reports(&|| write("b.toml", "1")));
+        assert!(!reports(&|| drop(fs::read(at("a.toml")).and(fs::read_dir(at("photos"))))));
+    }
+}

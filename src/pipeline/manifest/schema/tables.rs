@@ -1,0 +1,176 @@
+//! The tables beside the stages.
+//!
+//! Their keys are those of the lists that the reader checks them against; what is here are descriptions and values.
+
+use pipeline_stages::message::Device;
+use serde_json::{Map, Value, json};
+
+use super::super::envelope::{EXECUTION_KEYS, EXPERIMENT_KEYS, TRACKERS};
+use super::super::lints::{LINT_KEYS, Lint};
+use super::value::{described, integer, object, templated};
+
+/// A value on an axis.
+const SCALAR: [&str; 3] = ["number", "boolean", "string"];
+
+/// A table of a manifest, or its list of files. What is unknown here is accepted as it is, and a test finds it.
+pub(super) fn table(name: &str) -> Value {
+    match name {
+        "include" => text_list(
+            "Other files with [stages], [defaults] and include, relative to this one.",
+            json!({ "type": "string", "minLength": 1 }),
+        ),
+        "experiment" => {
+            described(closed(&EXPERIMENT_KEYS, experiment, &["name"]), "What the stages are for.")
+        }
+        "execution" => execution(false),
+        "tracking" => described(
+            closed(&TRACKERS, tracker, &[]),
+            "Where else to show what a run measures. In no key.",
+        ),
+        "lint" => described(closed(&LINT_KEYS, lint, &[]), "Which warnings are silenced."),
+        "matrix" => matrix(),
+        _ => json!({}),
+    }
+}
+
+/// How stages are run: the table of a manifest, or of a stage.
+pub(super) fn execution(in_a_stage: bool) -> Value {
+    let key = |name: &str| execution_key(name, in_a_stage);
+    let schema = closed(&EXECUTION_KEYS, key, &[]);
+    match in_a_stage {
+        true => described(
+            templated(schema),
+            "How it is run, instead of [execution]. None of it can change the result.",
+        ),
+        false => described(schema, "How stages are run. None of it can change a result."),
+    }
+}
+
+/// `with = ["AXIS"]`.
+pub(super) fn with() -> Value {
+    text_list(
+        "Axes of the matrix whose points have fields: all of them become values of the stage.",
+        json!({ "type": "string" }),
+    )
+}
+
+/// A table with these keys.
+fn closed(keys: &[&str], schema: impl Fn(&str) -> Value, required: &[&str]) -> Map<String, Value> {
+    let properties = keys.iter().map(|&key| (key.to_owned(), schema(key)));
+    let mut table = object(json!({
+        "type": "object",
+        "properties": Map::from_iter(properties),
+        "additionalProperties": false,
+    }));
+    if !required.is_empty() {
+        table.insert("required".into(), json!(required));
+    }
+    table
+}
+
+fn experiment(key: &str) -> Value {
+    match key {
+        "name" => text("Its name, which names the links under cache/latest/.", 1),
+        "about" => text("What it is about, for people.", 0),
+        "seed" => described(
+            templated(integer(0, u64::MAX, None)),
+            "The seed of every random draw of stages that do not have their own. By default 0.",
+        ),
+        _ => json!({}),
+    }
+}
+
+fn execution_key(key: &str, in_a_stage: bool) -> Value {
+    let whole = |lowest: u64, largest: u64| match integer(lowest, largest, None) {
+        schema if in_a_stage => templated(schema),
+        schema => schema,
+    };
+    match key {
+        "device" => json!({
+            "description": format!("Where it is computed: {}. By default auto.", Device::FORMS),
+            "type": "string",
+            "anyOf": [{ "enum": ["auto", "cpu", "cuda"] }, true],
+        }),
+        "threads" => described(
+            whole(1, u32::MAX.into()),
+            "The threads of a worker. By default as many as there are cores.",
+        ),
+        "checkpoint-seconds" => {
+            described(whole(0, u64::MAX), "The seconds between two checkpoints of a training.")
+        }
+        "timeout-seconds" => described(
+            whole(1, u64::MAX),
+            "The seconds after which a stage is ended and has failed. By default never.",
+        ),
+        _ => json!({}),
+    }
+}
+
+fn tracker(key: &str) -> Value {
+    match key {
+        "tensorboard" => {
+            text("A folder for TensorBoard's event files, relative to the manifest.", 1)
+        }
+        "mlflow" => text(
+            "The address of an MLflow server, such as http://localhost:5000, without a user name or a password.",
+            1,
+        ),
+        _ => json!({}),
+    }
+}
+
+fn lint(key: &str) -> Value {
+    match key {
+        "allow" => {
+            let mut about = "The warnings that are not shown:\n".to_owned();
+            for lint in Lint::ALL {
+                about.push_str(&format!("\n- `{}`: {}", lint.name(), lint.about()));
+            }
+            text_list(&about, json!({ "enum": Lint::ALL.map(Lint::name) }))
+        }
+        _ => json!({}),
+    }
+}
+
+fn matrix() -> Value {
+    json!({
+        "description": "The axes: a stage that uses one of them, or reads from one that does, runs once for each of its values.",
+        "type": "object",
+        "minProperties": 1,
+        "properties": {
+            "exclude": {
+                "description": "Points that are left out: each is a table of axes with a value or a list of values.",
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "minProperties": 1,
+                    "additionalProperties": {
+                        "type": ["number", "boolean", "string", "array"],
+                        "minItems": 1,
+                        "items": { "type": SCALAR },
+                    },
+                },
+            },
+        },
+        "additionalProperties": {
+            "description": "An axis: a list of values, which \"${AXIS}\" takes, or a table of named points, whose fields \"${AXIS.FIELD}\" takes.",
+            "type": ["array", "object"],
+            "minItems": 1,
+            "minProperties": 1,
+            "items": { "type": SCALAR },
+            "additionalProperties": { "type": "object" },
+        },
+    })
+}
+
+fn text(about: &str, least: u64) -> Value {
+    let mut schema = object(json!({ "type": "string" }));
+    if least > 0 {
+        schema.insert("minLength".into(), least.into());
+    }
+    described(schema, about)
+}
+
+fn text_list(about: &str, item: Value) -> Value {
+    json!({ "description": about, "type": "array", "items": item })
+}

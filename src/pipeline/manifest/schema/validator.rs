@@ -1,0 +1,108 @@
+//! As much of a validator of JSON Schema as the schema needs, so that its tests need no other program. One that it would not
+//! understand is a panic. `tests/cli/schema.rs` holds real ones against the same files.
+
+use serde_json::Value;
+
+/// What is wrong with a value, if anything.
+pub(super) fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
+    let Value::Object(rules) = schema else {
+        return match schema {
+            Value::Bool(true) => Ok(()),
+            _ => Err(format!("{value} is not allowed")),
+        };
+    };
+    let holds = |schema: &Value| check(root, schema, value).is_ok();
+    if let Some(condition) = rules.get("if") {
+        let branch = if holds(condition) { "then" } else { "else" };
+        rules.get(branch).map_or(Ok(()), |branch| check(root, branch, value))?;
+    }
+    for (rule, operand) in rules {
+        let right = match rule.as_str() {
+            "$ref" => {
+                let path =
+                    operand.as_str().and_then(|path| path.strip_prefix('#')).expect("a path");
+                check(root, root.pointer(path).expect("a definition"), value)?;
+                true
+            }
+            "type" => types(operand).iter().any(|one| has_type(value, one)),
+            "enum" => array(operand).contains(value),
+            "const" => operand == value,
+            "not" => !holds(operand),
+            "anyOf" => array(operand).iter().any(holds),
+            "allOf" => {
+                array(operand).iter().try_for_each(|schema| check(root, schema, value))?;
+                true
+            }
+            "pattern" => {
+                assert_eq!(operand, super::value::TEMPLATE);
+                value.as_str().is_none_or(|text| text.contains("${"))
+            }
+            "minLength" => {
+                value.as_str().is_none_or(|text| text.len() as u64 >= number(operand) as u64)
+            }
+            "minItems" => {
+                value.as_array().is_none_or(|items| items.len() as f64 >= number(operand))
+            }
+            "minProperties" => {
+                value.as_object().is_none_or(|items| items.len() as f64 >= number(operand))
+            }
+            "minimum" => value.as_f64().is_none_or(|value| value >= number(operand)),
+            "maximum" => value.as_f64().is_none_or(|value| value <= number(operand)),
+            "exclusiveMinimum" => value.as_f64().is_none_or(|value| value > number(operand)),
+            "exclusiveMaximum" => value.as_f64().is_none_or(|value| value < number(operand)),
+            "required" => {
+                let has = |key: &Value| value.get(key.as_str().expect("a key")).is_some();
+                !value.is_object() || array(operand).iter().all(has)
+            }
+            "items" => {
+                let mut items = value.as_array().into_iter().flatten();
+                items.try_for_each(|item| check(root, operand, item))?;
+                true
+            }
+            "properties" | "additionalProperties" | "propertyNames" => true,
+            "if" | "then" | "else" => true,
+            "$schema" | "$defs" | "title" | "description" | "default" | "x-taplo" => true,
+            other => panic!("the validator does not know '{other}'"),
+        };
+        if !right {
+            return Err(format!("{value} is not {rule} {operand}"));
+        }
+    }
+    for (key, item) in value.as_object().into_iter().flatten() {
+        if let Some(names) = rules.get("propertyNames") {
+            check(root, names, &Value::from(key.as_str()))?;
+        }
+        let own = rules.get("properties").and_then(|properties| properties.get(key));
+        if let Some(schema) = own.or_else(|| rules.get("additionalProperties")) {
+            check(root, schema, item).map_err(|error| format!("{key}: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn types(operand: &Value) -> Vec<&str> {
+    match operand {
+        Value::String(one) => vec![one],
+        several => array(several).iter().filter_map(Value::as_str).collect(),
+    }
+}
+
+fn has_type(value: &Value, name: &str) -> bool {
+    match name {
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "number" => value.is_number(),
+        "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("the validator does not know the type '{other}'"),
+    }
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).expect("a list")
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().expect("a number")
+}
