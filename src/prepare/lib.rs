@@ -25,6 +25,8 @@ mod reference;
 mod samples;
 mod split;
 mod summarize;
+#[doc(hidden)]
+pub mod testing;
 mod unpack;
 mod web_page;
 mod zip_error;
