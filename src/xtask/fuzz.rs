@@ -131,6 +131,8 @@ fn build(checkout: &Checkout) -> Result<PathBuf> {
     command
         .args(["build", "--release", "--target", "host-tuple", "--target-dir", "target/fuzz"])
         .args(["-p", "pipeline-fuzz", "--features", "libfuzzer"])
+        // Most of its code is not read from here, and takes minutes to optimise.
+        .args(["--config", "profile.release.package.pipeline.opt-level=1"])
         .current_dir(checkout.root())
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"));
     let programs = built(command)?;
