@@ -26,6 +26,8 @@ mod samples;
 mod split;
 pub mod state_dict_file;
 mod summarize;
+#[doc(hidden)]
+pub mod testing;
 mod unpack;
 mod web_page;
 mod zip_error;

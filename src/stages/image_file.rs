@@ -2,6 +2,8 @@
 //!
 //! For stages that make a data set or decode its images. Does not depend on a format of data sets.
 
+mod webp;
+
 use std::fmt;
 use std::io::{Cursor, ErrorKind};
 
@@ -105,6 +107,7 @@ pub struct ImageFile<'f> {
     pub width: u32,
     /// Pixels from top to bottom, before it is rotated.
     pub height: u32,
+    file: &'f [u8],
     decoder: Box<dyn ImageDecoder + 'f>,
 }
 
@@ -121,7 +124,12 @@ impl<'f> ImageFile<'f> {
         let reader = ImageReader::with_format(Cursor::new(file), format.decoder());
         let decoder: Box<dyn ImageDecoder + 'f> = Box::new(reader.into_decoder()?);
         let (width, height) = decoder.dimensions();
-        Ok(Self { format, width, height, decoder })
+        let opened = Self { format, width, height, file, decoder };
+        let is_webp = format == ImageFileFormat::Webp;
+        if is_webp && !webp::frames_fit(file, opened.pixels()) {
+            return Err(ImageProblem::Damaged);
+        }
+        Ok(opened)
     }
 
     /// How many pixels the header claims.
@@ -148,7 +156,10 @@ impl<'f> ImageFile<'f> {
 
     /// The pixels as they are stored, and how to rotate them (from the EXIF data).
     pub fn decode(mut self) -> Result<(DynamicImage, Orientation), ImageProblem> {
-        let orientation = self.decoder.orientation()?;
+        let orientation = match self.format {
+            ImageFileFormat::Webp => webp::orientation(self.file),
+            ImageFileFormat::Jpeg | ImageFileFormat::Png => self.decoder.orientation()?,
+        };
         Ok((DynamicImage::from_decoder(self.decoder)?, orientation))
     }
 }

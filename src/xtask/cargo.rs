@@ -34,9 +34,12 @@ impl Cargo {
     /// # Errors
     /// If none is found.
     pub fn new(checkout: &Checkout, libtorch: Libtorch) -> Result<Self> {
-        // Set by the cargo that runs us; else the one on the PATH.
-        let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        Ok(Self { program, checkout: checkout.clone(), libtorch, compiler: Compiler::find()? })
+        Ok(Self {
+            program: program(),
+            checkout: checkout.clone(),
+            libtorch,
+            compiler: Compiler::find()?,
+        })
     }
 
     /// The libtorch that is built with.
@@ -81,25 +84,8 @@ impl Cargo {
     /// # Errors
     /// If that fails.
     pub fn build_release(&self) -> Result<Programs> {
-        const BUILD: [&str; 6] = ["build", "--release", "-p", "pipeline", "-p", "pipeline-learn"];
-        eprintln!("$ cargo {}", BUILD.join(" "));
-        // Cargo reports where the programs are: a target folder may be configured in many ways.
-        let mut child = self
-            .command(&BUILD)
-            .arg("--message-format=json-render-diagnostics")
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cargo does not start")?;
-        let output = child.stdout.take().ok_or_else(|| anyhow!("cargo has no output"))?;
-        let mut executables = Vec::new();
-        for line in BufReader::new(output).lines() {
-            executables.extend(executable(&line?));
-        }
-        let status = child.wait()?;
-        if !status.success() {
-            // A cargo that was killed does not report anything itself.
-            bail!("`cargo {}` failed ({status})", BUILD.join(" "));
-        }
+        let executables =
+            built(self.command(&["build", "--release", "-p", "pipeline", "-p", "pipeline-learn"]))?;
         let named = |name: &str| {
             let found =
                 executables.iter().find(|(found, _)| found == name).map(|(_, path)| path.clone());
@@ -107,6 +93,38 @@ impl Cargo {
         };
         Ok(Programs { pipeline: named("pipeline")?, learn: named("pipeline-learn")? })
     }
+}
+
+/// The cargo that runs us; else the one on the PATH.
+pub fn program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// Shows and runs a build, and returns the names and the paths of the programs that it makes.
+///
+/// # Errors
+/// If it fails.
+pub fn built(mut build: Command) -> Result<Vec<(String, PathBuf)>> {
+    let words: Vec<_> = build.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+    let shown = format!("cargo {}", words.join(" "));
+    eprintln!("$ {shown}");
+    // Cargo reports where the programs are: a target folder may be configured in many ways.
+    let mut child = build
+        .arg("--message-format=json-render-diagnostics")
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cargo does not start")?;
+    let output = child.stdout.take().ok_or_else(|| anyhow!("cargo has no output"))?;
+    let mut executables = Vec::new();
+    for line in BufReader::new(output).lines() {
+        executables.extend(executable(&line?));
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        // A cargo that was killed does not report anything itself.
+        bail!("`{shown}` failed ({status})");
+    }
+    Ok(executables)
 }
 
 /// The name and the path of a program, if a line of cargo's JSON is about one.

@@ -4,6 +4,7 @@
 mod bench_engine;
 mod cargo;
 mod checkout;
+mod fuzz;
 mod libtorch;
 mod needs;
 mod place;
@@ -40,6 +41,8 @@ enum Task {
     Test,
     /// Set up if needed, build, and time thousands of small stages beside ninja, Snakemake and DVC
     BenchEngine(bench_engine::Options),
+    /// Look for inputs that a reader of files from elsewhere cannot handle; needs no libtorch
+    Fuzz(fuzz::Options),
     /// Set up if needed, build, and copy the programs and libtorch to where your PATH finds them
     Install {
         /// The folder whose bin/ and lib/ take them [default: ~/.local]
@@ -85,6 +88,7 @@ fn perform(task: Task) -> Result<()> {
             cargo.become_cargo(&["test", "--workspace"])
         }
         Task::BenchEngine(options) => bench_engine::run(&checkout, &ready(&checkout)?, &options),
+        Task::Fuzz(options) => fuzz::run(&checkout, &options),
         Task::Install { prefix } => {
             let prefix = prefix.map_or_else(place::default_prefix, Ok)?;
             let prefix = std::path::absolute(prefix)?;

@@ -140,7 +140,8 @@ impl Record {
         }
     }
 
-    fn parse(text: &[u8]) -> Option<Self> {
+    /// The record in the bytes of a file, if it is whole.
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let (checksum, rest) =
             text.strip_prefix(BEFORE_CHECKSUM.as_bytes())?.split_at_checked(64)?;
         let rest = rest.strip_prefix(AFTER_CHECKSUM.as_bytes())?;

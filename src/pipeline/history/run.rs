@@ -74,7 +74,7 @@ impl Run {
         Self::parse(id, &text, is_running)
     }
 
-    fn parse(id: &str, text: &[u8], is_running: bool) -> Option<Self> {
+    pub(crate) fn parse(id: &str, text: &[u8], is_running: bool) -> Option<Self> {
         let mut lines = text.split(|byte| *byte == b'\n');
         let Line::Begin(header) = serde_json::from_slice(lines.next()?).ok()? else { return None };
         let state = if is_running { RunState::Running } else { RunState::Killed };

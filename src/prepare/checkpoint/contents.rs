@@ -103,6 +103,14 @@ impl<'c, 'file> Contents<'c, 'file> {
         self.pickle.as_ref().map_or(0, Pickle::steps)
     }
 
+    /// Checks that the work was proportional to the names, which are as many as are allowed at most.
+    #[cfg(test)]
+    pub(crate) fn assert_few_steps(&self) {
+        assert!(
+            self.steps() <= super::bombs::STEPS_PER_NAME * (1 + self.checkpoint.limits.entries)
+        );
+    }
+
     /// Bytes that the pickle's values take.
     #[cfg(test)]
     pub(super) fn pickle_bytes(&self) -> usize {

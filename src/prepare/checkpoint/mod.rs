@@ -14,8 +14,6 @@ mod archive;
 mod bombs;
 mod contents;
 mod element;
-#[cfg(test)]
-mod fuzz;
 mod legacy;
 mod tensor;
 #[cfg(test)]

@@ -6,13 +6,13 @@ use std::io::{Cursor, Read};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use super::bombs::STEPS_PER_NAME;
 use super::{Checkpoint, CheckpointFormat, Element, Leaf, Limits, Values};
 use crate::reference::reference_path;
 use crate::samples::zipped;
+use crate::testing::read_tensors;
 
 /// The files that are small enough to be damaged byte by byte.
-pub(super) const SMALL: &[&str] = &[
+const SMALL: &[&str] = &[
     "types.pt",
     "types-legacy.pt",
     "types.safetensors",
@@ -24,7 +24,7 @@ pub(super) const SMALL: &[&str] = &[
     "arrays-4.pkl",
 ];
 
-pub(super) fn file(name: &str) -> Vec<u8> {
+fn file(name: &str) -> Vec<u8> {
     std::fs::read(reference_path("import/checkpoints").join(name)).unwrap()
 }
 
@@ -148,7 +148,7 @@ fn files_of_other_formats_are_named() {
 }
 
 /// The entries of a zip archive.
-pub(super) fn unzipped(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
+fn unzipped(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
     let mut entries = Vec::new();
     for index in 0..archive.len() {
@@ -316,28 +316,14 @@ fn the_legacy_format_is_read_up_to_its_last_byte() {
     }
 }
 
-/// Reads everything in a file, and returns whether there was no error.
-pub(super) fn read_all(bytes: &[u8]) -> bool {
+/// Reads everything in a file.
+fn read_all(bytes: &[u8]) {
     let limits = Limits {
         pickle: crate::pickle::Limits { instructions: 100_000, values: 50_000, marks: 100 },
         unpacked_bytes: 1 << 20,
         entries: 1_000,
     };
-    let Ok(checkpoint) = Checkpoint::open(bytes, &limits) else { return false };
-    let Ok(contents) = checkpoint.contents() else { return false };
-    let entries = contents.entries();
-    assert!(contents.steps() <= STEPS_PER_NAME * (1 + limits.entries));
-    let Ok(entries) = entries else { return false };
-    let mut sound = true;
-    for entry in entries {
-        let Leaf::Tensor(tensor) = &entry.leaf else { continue };
-        match contents.values(tensor) {
-            // At most as many numbers as bytes: no amplification.
-            Ok(_) => assert!(tensor.count() <= bytes.len() + (1 << 20)),
-            Err(_) => sound = false,
-        }
-    }
-    sound
+    read_tensors(bytes, &limits);
 }
 
 proptest! {

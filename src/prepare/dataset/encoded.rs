@@ -127,6 +127,14 @@ fn decode(file: &[u8], memory: &Memory) -> Result<DynamicImage, String> {
     Ok(images::decode_whole(file, image)?.0)
 }
 
+/// Checks one image file by itself, as those of a data set are.
+///
+/// # Errors
+/// With what is wrong with it.
+pub(crate) fn check_image(file: &[u8]) -> Result<(), String> {
+    decode(file, &Memory::for_images()).map(drop)
+}
+
 /// The statistics of images spread evenly over the list.
 ///
 /// # Errors

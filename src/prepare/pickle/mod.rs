@@ -27,9 +27,7 @@ mod tests;
 mod value;
 
 pub(crate) use numpy::Array;
-#[cfg(test)]
-use parts::Entries;
-pub(crate) use parts::Items;
+pub(crate) use parts::{Entries, Items};
 pub(crate) use value::{Pickle, Value};
 
 /// How much a pickle may hold.

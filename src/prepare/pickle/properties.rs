@@ -3,35 +3,11 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Array, Entries, Items, Limits, Value, opcode, read};
-
-/// Calls every accessor of a value, down to a limited depth.
-fn look(value: Value<'_>, depth: usize, budget: &mut usize) {
-    if depth == 0 || *budget == 0 {
-        return;
-    }
-    *budget -= 1;
-    let _ = (value.is_none(), value.boolean(), value.integer(), value.wide_integer(), value.size());
-    let _ = (value.float(), value.text(), value.bytes(), value.global(), value.describe());
-    let _ = (value.get("key").map(Value::describe), value.persistent().map(Value::describe));
-    if let Some(Ok(array)) = Array::of(value) {
-        let _ = (array.integers(), array.floats(), array.unsigned_bytes());
-    }
-    let entries =
-        value.entries().into_iter().flat_map(Entries::iter).flat_map(|(key, item)| [key, item]);
-    let inside = value.items().into_iter().flat_map(Items::iter).chain(entries);
-    let called = value.call().into_iter().flat_map(|call| [Some(call.arguments), call.state]);
-    for inner in inside.chain(called.flatten()) {
-        look(inner, depth - 1, budget);
-    }
-}
+use super::{Limits, opcode};
+use crate::testing::look_at_pickle;
 
 fn read_and_look(data: &[u8]) {
-    let limits = Limits { instructions: 10_000, values: 5_000, marks: 100 };
-    if let Ok(pickle) = read(data, &limits) {
-        assert!(pickle.length() <= data.len());
-        look(pickle.root(), 8, &mut 500);
-    }
+    look_at_pickle(data, &Limits { instructions: 10_000, values: 5_000, marks: 100 });
 }
 
 /// Instructions with operands that are usually valid.
