@@ -58,7 +58,7 @@ pub(super) fn sentences(
         |path: &Path| manifest.store.as_deref().is_some_and(|store| path.starts_with(store));
     let (artifacts, read): (Vec<_>, Vec<_>) = read.into_iter().partition(|path| is_artifact(path));
     let is_local = |path: &Path| path.starts_with(&manifest.folder);
-    let content = read.iter().copied().filter(|path| is_local(path) || !is_setting(path));
+    let content = read.iter().copied().filter(|path| is_local(path) || !manifest.is_setting(path));
     let content: Vec<_> = content.collect();
     let elsewhere: Vec<_> = read.iter().copied().filter(|path| !is_local(path)).collect();
     let line = |declared: &[String], paths: &[&Path]| {
@@ -85,12 +85,14 @@ pub(super) fn sentences(
     sentences
 }
 
-/// Whether a file is hidden, or in a hidden folder: settings and caches of programs.
-fn is_setting(path: &Path) -> bool {
-    path.iter().any(|name| name.as_encoded_bytes().starts_with(b"."))
-}
-
 impl Manifest {
+    /// Whether a file is hidden in the home folder, or in a hidden folder there: settings and caches of programs.
+    fn is_setting(&self, path: &Path) -> bool {
+        let in_home = self.home.as_deref().and_then(|home| path.strip_prefix(home).ok());
+        in_home
+            .is_some_and(|path| path.iter().any(|name| name.as_encoded_bytes().starts_with(b".")))
+    }
+
     /// The paths as they would be in the manifest; the folders of many.
     fn folded(&self, paths: &[&Path]) -> Vec<String> {
         let mut paths: BTreeSet<PathBuf> = paths.iter().map(|path| path.to_path_buf()).collect();

@@ -2,8 +2,6 @@
 //!
 //! Needs no privilege. The kernel does not say which file it refused: `observer` does.
 
-use std::os::fd::BorrowedFd;
-
 use anyhow::{Context as _, anyhow};
 use landlock::{
     ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
@@ -16,11 +14,11 @@ use super::policy::{Access, Policy};
 /// restricted.
 const KNOWN: ABI = ABI::V7;
 
-/// The rules of a policy, not yet in force. `log`, which the program has open already, can be opened again.
+/// The rules of a policy, not yet in force.
 ///
 /// # Errors
 /// When the kernel does not have Landlock.
-pub(super) fn ruleset(policy: &Policy, log: BorrowedFd<'_>) -> anyhow::Result<RulesetCreated> {
+pub(super) fn ruleset(policy: &Policy) -> anyhow::Result<RulesetCreated> {
     let all = AccessFs::from_all(KNOWN);
     let create = || {
         let least = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
@@ -45,10 +43,7 @@ pub(super) fn ruleset(policy: &Policy, log: BorrowedFd<'_>) -> anyhow::Result<Ru
             .add_rule(PathBeneath::new(place, rights))
             .with_context(|| format!("cannot allow {} in the sandbox", path.display()))?;
     }
-    let log_rights = AccessFs::WriteFile | AccessFs::ReadFile | AccessFs::Truncate;
-    // A log that is a pipe or a terminal of another namespace does not need a rule, and cannot have one.
-    let again = rules.try_clone().context("cannot make the sandbox")?;
-    Ok(rules.add_rule(PathBeneath::new(log, log_rights)).unwrap_or(again))
+    Ok(rules)
 }
 
 /// Enforces the rules on this thread, and on all that it starts, for ever.

@@ -81,7 +81,8 @@ fn steps(program: &Path) -> Vec<PathBuf> {
 }
 
 /// The environments that a program belongs to, by its folder: a virtual environment (`pyvenv.cfg`) with the Python that it
-/// was made from, one of conda, or the folder that a Python is installed in.
+/// was made from, one of conda, the folder that a Python is installed in, or that of pyenv or another tool whose programs are
+/// in `shims`.
 pub(super) fn environment(program: &Path) -> Vec<PathBuf> {
     let Some(folder) = program.parent() else { return Vec::new() };
     let Some(prefix) = folder.parent().filter(|prefix| prefix.parent().is_some()) else {
@@ -97,6 +98,7 @@ pub(super) fn environment(program: &Path) -> Vec<PathBuf> {
         }
     }
     found.extend(installation(folder));
+    found.extend((folder.file_name() == Some(OsStr::new("shims"))).then(|| prefix.to_owned()));
     found
 }
 
@@ -150,6 +152,7 @@ mod tests {
         write("venv/bin/torchrun", &format!("#!{}\n", path("venv/bin/python").display()));
         write("conda/conda-meta/history", "");
         write("conda/bin/python", "");
+        write("pyenv/shims/python3", "#!/usr/bin/env bash\n");
         write("user/bin/tool", "#!/usr/bin/env -S python3 -u\n");
         write("user/lib/python3.12/site-packages/x.py", "");
         write("plain/bin/tool", "\x7fELF");
@@ -159,6 +162,7 @@ mod tests {
             ("venv/bin/python", &venv as &[_], &["plain", "conda"] as &[_]),
             ("venv/bin/torchrun", &venv, &["plain"]),
             ("conda/bin/python", &["conda"], &["venv"]),
+            ("pyenv/shims/python3", &["pyenv"], &["venv"]),
             ("user/bin/tool", &venv, &["user", "user/lib"]),
             ("plain/bin/tool", &[], &["plain", "plain/bin"]),
         ] {

@@ -14,7 +14,6 @@ mod policy;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -100,6 +99,8 @@ impl Sandbox {
         write.push(super::absolute(&context.output)?);
         write.push(super::absolute(&context.checkpoint)?);
         write.extend(variable(environment, "TMPDIR").map(|temporary| folder.join(temporary)));
+        // `> /dev/stderr` opens the log again.
+        write.extend(Path::new("/proc/self/fd/2").read_link().ok().filter(|log| log.is_absolute()));
         let outside = pipeline_stages::kind::Rules::outside_paths(command);
         let declared = Declared {
             inputs,
@@ -140,11 +141,7 @@ impl Sandbox {
         program: &mut Process,
     ) -> anyhow::Result<std::io::Result<Child>> {
         let policy = Arc::new(places::policy(&self.declared, path));
-        let log = std::io::stderr();
-        let rules = match self.enforces {
-            true => Some(enforce::ruleset(&policy, log.as_fd())?),
-            false => None,
-        };
+        let rules = self.enforces.then(|| enforce::ruleset(&policy)).transpose()?;
         // The kernel reports the calls of a thread that starts threads, too: the observer must not be one of these. And until it
         // has the listener, nothing may need it: this channel does not allocate.
         let (hand_over, take_over) = sync_channel(1);
