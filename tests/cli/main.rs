@@ -33,6 +33,7 @@ mod reads;
 mod report_page;
 mod reports;
 mod results;
+mod sandboxed;
 mod secrets;
 mod selecting;
 mod summaries;

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use pipeline_stages::WorkerProgram;
+use pipeline_stages::message::Event;
 
 use crate::cache::{Cache, Links, Record, Withdrawn};
 use crate::digest::Digest;
@@ -106,6 +107,7 @@ pub(crate) fn execute(
         supervisor,
         executor: Box::new(executor),
         damaged: BTreeMap::new(),
+        limitations: BTreeSet::new(),
         failures: HashMap::new(),
         fit: None,
         failed: false,
@@ -137,6 +139,8 @@ struct Run<'a> {
     states: StageStates,
     supervisor: Supervisor<Report>,
     executor: Box<dyn Executor>,
+    /// What the machine cannot do, as far as it was said.
+    limitations: BTreeSet<String>,
     /// Per stage that runs, the damaged artifacts that its job found, each with what no longer counts.
     damaged: BTreeMap<StageName, Vec<(Digest, Vec<Withdrawn>)>>,
     /// The keys that failed in this run, each with its stage and the reason.
@@ -331,6 +335,11 @@ impl Run<'_> {
     }
 
     fn report_event(&mut self, stage: &StageName, event: JobEvent) {
+        if let JobEvent::Worker(Event::Limitation { text }) = &event
+            && !self.limitations.insert(text.clone())
+        {
+            return;
+        }
         if let JobEvent::Damage { artifact, withdrawn } = &event {
             self.damaged.entry(stage.clone()).or_default().push((*artifact, withdrawn.clone()));
         }

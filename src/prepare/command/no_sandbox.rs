@@ -24,7 +24,7 @@ impl Sandbox {
         match command.sandbox {
             SandboxMode::Off => {}
             SandboxMode::Warn => {
-                context.note("sandbox = \"warn\" does not see anything here: it needs Linux");
+                context.limitation("sandbox = \"warn\" does not see anything here: it needs Linux");
             }
             SandboxMode::On => bail!(
                 "sandbox = \"on\" needs Landlock, which only Linux has: with sandbox = \"warn\" or \"off\" the stage runs"

@@ -26,8 +26,10 @@ pub(super) enum Action {
     Truncate,
     /// A name is made that does not exist.
     Make,
-    /// A name that exists is removed, or another one takes its place.
+    /// A name that exists is removed.
     Remove,
+    /// Another file gets this name, whether it exists or not.
+    Replace,
 }
 
 /// The flags of `open`.
@@ -71,7 +73,7 @@ pub(super) fn numbers() -> Vec<i64> {
 
 /// The paths among the arguments of a call.
 pub(super) fn operands(number: i64, arguments: [u64; 6]) -> Vec<Operand> {
-    use Action::{Make, Open, Remove, Run, Truncate};
+    use Action::{Make, Open, Remove, Replace, Run, Truncate};
     // A descriptor and flags are the lower half of a register.
     let low = |place: usize| arguments[place] as u32 as i32;
     let here = |path: usize, action| Operand { folder: None, path: arguments[path], action };
@@ -90,7 +92,7 @@ pub(super) fn operands(number: i64, arguments: [u64; 6]) -> Vec<Operand> {
         libc::SYS_mkdir | libc::SYS_mknod => return vec![here(0, Make)],
         libc::SYS_symlink | libc::SYS_link => return vec![here(1, Make)],
         libc::SYS_unlink | libc::SYS_rmdir => return vec![here(0, Remove)],
-        libc::SYS_rename => return vec![here(0, Remove), here(1, Remove)],
+        libc::SYS_rename => return vec![here(0, Remove), here(1, Replace)],
         _ => {}
     }
     match number {
@@ -103,7 +105,7 @@ pub(super) fn operands(number: i64, arguments: [u64; 6]) -> Vec<Operand> {
         libc::SYS_symlinkat => vec![at(1, 2, Make)],
         libc::SYS_linkat => vec![at(2, 3, Make)],
         libc::SYS_unlinkat => vec![at(0, 1, Remove)],
-        libc::SYS_renameat | libc::SYS_renameat2 => vec![at(0, 1, Remove), at(2, 3, Remove)],
+        libc::SYS_renameat | libc::SYS_renameat2 => vec![at(0, 1, Remove), at(2, 3, Replace)],
         _ => Vec::new(),
     }
 }
@@ -181,7 +183,7 @@ mod tests {
             (
                 libc::SYS_renameat2,
                 [3, 10, CWD, 20, 0, 0],
-                vec![operand(Some(3), 10, Action::Remove), operand(None, 20, Action::Remove)],
+                vec![operand(Some(3), 10, Action::Remove), operand(None, 20, Action::Replace)],
             ),
             (libc::SYS_getpid, [0; 6], vec![]),
         ] {

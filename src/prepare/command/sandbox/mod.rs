@@ -189,8 +189,9 @@ impl Sandbox {
             Observer::Blind(why) => return self.explain_blind(result, &why, context),
         };
         if seen.unreadable > 0 {
-            context
-                .log(&format!("sandbox: {} system calls could not be looked at", seen.unreadable));
+            context.limitation(
+                "sandbox: some paths could not be read from the program (is ptrace restricted here?), so not all that is undeclared is named",
+            );
         }
         if seen.undeclared.is_empty() || result.as_ref().is_err_and(|error| error.is::<Stopped>()) {
             return result;
@@ -231,7 +232,9 @@ impl Sandbox {
             )),
             result => {
                 if !self.enforces {
-                    context.note(format!("sandbox = \"warn\" does not see anything here: {why}"));
+                    context.limitation(format!(
+                        "sandbox = \"warn\" does not see anything here: {why}"
+                    ));
                 }
                 result
             }

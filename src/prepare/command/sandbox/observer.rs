@@ -62,12 +62,16 @@ pub(super) fn watch(listener: &Listener, policy: &Policy, end: &AtomicBool) -> S
 
 fn look(notice: Notice, policy: &Policy, seen: &mut Seen) {
     for operand in operands(notice.call, notice.arguments) {
-        let Some(path) = text_at(notice.process, operand.path) else {
-            seen.unreadable += 1;
-            continue;
+        let path = match text_at(notice.process, operand.path) {
+            Ok(Some(path)) => path,
+            Ok(None) => continue,
+            Err(_) => {
+                seen.unreadable += 1;
+                continue;
+            }
         };
         for (access, path) in uses(notice.process, operand, &path) {
-            if policy.allows(access, &path) || access != Access::Write && !may_read(&path) {
+            if policy.allows(access, &path) || !is_permitted(access, &path) {
                 continue;
             }
             let entry = (access, path);
@@ -118,12 +122,8 @@ fn uses(process: u32, operand: Operand, path: &Path) -> Vec<(Access, PathBuf)> {
         }
         Action::Truncate => found().map(|(_, real)| (Access::Write, real)).into_iter().collect(),
         Action::Make if path.symlink_metadata().is_ok() => Vec::new(),
-        Action::Remove
-            if path.symlink_metadata().is_err() && path.parent().is_none_or(|it| !it.exists()) =>
-        {
-            Vec::new()
-        }
-        Action::Make | Action::Remove => {
+        Action::Remove if path.symlink_metadata().is_err() => Vec::new(),
+        Action::Make | Action::Remove | Action::Replace => {
             resolve_new(&path).map(|real| (Access::Write, real)).into_iter().collect()
         }
     }
@@ -150,24 +150,37 @@ fn resolve_new(path: &Path) -> Option<PathBuf> {
     (kind == Kind::Folder).then(|| folder.join(name))
 }
 
-/// Whether the user may read a file at all. What the system refuses anyway is not of interest.
-fn may_read(path: &Path) -> bool {
-    rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()
+/// Whether the user may do this at all. What the system refuses anyway is not of interest.
+fn is_permitted(access: Access, path: &Path) -> bool {
+    use rustix::fs::Access as Permission;
+    let has = |path: &Path, permission| rustix::fs::access(path, permission).is_ok();
+    match access {
+        Access::Read | Access::List => has(path, Permission::READ_OK),
+        Access::Write if path.symlink_metadata().is_ok() => has(path, Permission::WRITE_OK),
+        Access::Write => path.parent().is_some_and(|folder| has(folder, Permission::WRITE_OK)),
+    }
 }
 
-/// The text at an address of another process, up to its NUL.
-fn text_at(process: u32, address: u64) -> Option<PathBuf> {
+/// The text at an address of another process, up to its NUL. `None` if there is none, or the process has ended.
+fn text_at(process: u32, address: u64) -> std::io::Result<Option<PathBuf>> {
     let mut text = Vec::new();
     let mut chunk = [0; CHUNK];
     while text.len() < LONGEST_PATH {
-        let from = address.checked_add(text.len() as u64)?;
-        let read = read_memory(process, from, &mut chunk).ok().filter(|read| *read > 0)?;
-        let part = chunk.get(..read)?;
+        let Some(from) = address.checked_add(text.len() as u64) else { return Ok(None) };
+        let read = match read_memory(process, from, &mut chunk) {
+            Ok(read) => read,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EFAULT)) => 0,
+            Err(error) => return Err(error),
+        };
+        let part = chunk.get(..read).unwrap_or_default();
+        if part.is_empty() {
+            return Ok(None);
+        }
         if let Some(end) = part.iter().position(|byte| *byte == 0) {
-            text.extend_from_slice(part.get(..end)?);
-            return Some(PathBuf::from(OsStr::from_bytes(&text)));
+            text.extend_from_slice(part.get(..end).unwrap_or_default());
+            return Ok(Some(PathBuf::from(OsStr::from_bytes(&text))));
         }
         text.extend_from_slice(part);
     }
-    None
+    Ok(None)
 }
