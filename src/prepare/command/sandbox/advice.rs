@@ -42,6 +42,8 @@ pub(super) fn sentences(
             _ => read.push(path.as_path()),
         }
     }
+    let within_another = |path: &Path| path.ancestors().skip(1).any(|above| write.contains(&above));
+    let write: Vec<_> = write.iter().copied().filter(|path| !within_another(path)).collect();
     let mut what = Vec::new();
     for (verb, paths) in [("read", &read), ("write", &write)] {
         let names = manifest.folded(paths);
@@ -58,8 +60,11 @@ pub(super) fn sentences(
         |path: &Path| manifest.store.as_deref().is_some_and(|store| path.starts_with(store));
     let (artifacts, read): (Vec<_>, Vec<_>) = read.into_iter().partition(|path| is_artifact(path));
     let is_local = |path: &Path| path.starts_with(&manifest.folder);
-    let content = read.iter().copied().filter(|path| is_local(path) || !manifest.is_setting(path));
-    let content: Vec<_> = content.collect();
+    let is_content = |path: &&Path| {
+        let is_file = undeclared.contains(&(Access::Read, path.to_path_buf()));
+        is_file && (is_local(path) || !manifest.is_setting(path))
+    };
+    let content: Vec<_> = read.iter().copied().filter(is_content).collect();
     let elsewhere: Vec<_> = read.iter().copied().filter(|path| !is_local(path)).collect();
     let line = |declared: &[String], paths: &[&Path]| {
         let all = declared.iter().cloned().chain(manifest.folded(paths));
