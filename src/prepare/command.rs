@@ -1,12 +1,17 @@
 //! The body of `command`: starts the program, waits for it, checks its output.
 //!
 //! Does not depend on what the program does. [`process`] starts it, [`descendants`] stops it and all that it
-//! started, [`output`] checks its output. [`instances`] lists the instances of an input that is all of a stage's.
+//! started, [`output`] checks its output, [`sandbox`] keeps it from what its stage does not declare. [`instances`] lists the instances of an input that is all of a stage's.
 
 mod descendants;
 mod instances;
 mod output;
 mod process;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod sandbox;
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[path = "command/no_sandbox.rs"]
+mod sandbox;
 #[cfg(test)]
 mod tests;
 
@@ -21,14 +26,19 @@ use pipeline_stages::worker::Context;
 
 use crate::Body;
 use process::Program;
+use sandbox::Sandbox;
 
 /// The variables of the user's environment that every program gets, in addition to `LC_*`.
 const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"];
 
 impl Body for Command {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
-        program(self, context)?.run(context)?;
-        output::check(self, context)
+        let program = program(self, context)?;
+        let result = program.run(context).and_then(|()| output::check(self, context));
+        match program.sandbox() {
+            Some(sandbox) => sandbox.explain(result, context),
+            None => result,
+        }
     }
 }
 
@@ -55,6 +65,10 @@ fn program(command: &Command, context: &Context) -> anyhow::Result<Program> {
     }
     environment.insert("PIPELINE_OUTPUT".into(), output.into());
     environment.insert("PIPELINE_CHECKPOINT".into(), absolute(&context.checkpoint)?.into());
+    let given = context.inputs("inputs").iter().map(|input| absolute(&input.path));
+    let given = given.collect::<anyhow::Result<Vec<_>>>()?;
+    let readable = given.into_iter().chain(inputs.values().cloned()).collect();
+    let sandbox = Sandbox::of(command, context, readable, &mut environment)?;
     for (name, path) in inputs {
         let variable = Command::input_variable(&name);
         if environment.insert(OsString::from(&variable), path.into()).is_some() {
@@ -63,7 +77,7 @@ fn program(command: &Command, context: &Context) -> anyhow::Result<Program> {
             );
         }
     }
-    Program::new(arguments, absolute(&context.folder)?, environment)
+    Ok(Program::new(arguments, absolute(&context.folder)?, environment)?.within(sandbox))
 }
 
 fn named_inputs(context: &Context) -> anyhow::Result<BTreeMap<String, PathBuf>> {

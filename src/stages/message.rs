@@ -14,7 +14,7 @@ use crate::point::Point;
 use crate::{ArtifactType, KindConfig, path_text};
 
 /// Bumped with every change of a message that an older side could not read.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// The version of this build: a worker of another version is refused.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -223,6 +223,11 @@ pub enum Event {
         /// The line.
         text: String,
     },
+    /// What the machine cannot do for any stage: worth a line once in a run.
+    Limitation {
+        /// The line.
+        text: String,
+    },
     /// The stage is done; its output folder is complete.
     Finished {
         /// What it measured. The orchestrator keeps it in the record.
@@ -355,6 +360,7 @@ mod tests {
             Event::Progress(progress),
             Event::Measured(measured),
             Event::Note { text: "two\nlines".into() },
+            Event::Limitation { text: "not here".into() },
             Event::Finished { metrics: values, ran_on: Some(RanOn::cpu(2)) },
             Event::Failed { message: "no \"data\"".into() },
             Event::Stopped,

@@ -162,6 +162,13 @@ impl Context {
         self.send(Event::Note { text: text.into() });
     }
 
+    /// A line about what this machine cannot do, which is shown once in a run. The log of the stage has it, too.
+    pub fn limitation(&self, text: impl Into<String>) {
+        let text = text.into();
+        self.log(&text);
+        self.send(Event::Limitation { text });
+    }
+
     /// Writes a line to the log of the stage.
     pub fn log(&self, line: &str) {
         match &self.events {

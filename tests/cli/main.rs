@@ -34,6 +34,7 @@ mod reads;
 mod report_page;
 mod reports;
 mod results;
+mod sandboxed;
 mod schema;
 mod secrets;
 mod selecting;

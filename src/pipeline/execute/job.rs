@@ -80,7 +80,9 @@ impl JobEvent {
             }
             Self::Worker(Event::Progress(progress)) => RunEvent::Progress { stage, progress },
             Self::Worker(Event::Measured(measured)) => RunEvent::Measured { stage, measured },
-            Self::Worker(Event::Note { text }) => RunEvent::Note { stage, text },
+            Self::Worker(Event::Note { text } | Event::Limitation { text }) => {
+                RunEvent::Note { stage, text }
+            }
             Self::Worker(_) | Self::Hashed => return None,
             Self::Damage { artifact, withdrawn } => {
                 RunEvent::Note { stage, text: withdrawn_note(&artifact, &withdrawn)? }

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use pipeline_stages::WorkerProgram;
 use pipeline_stages::known::Known;
+use pipeline_stages::message::Event;
 
 use crate::cache::{Cache, KnownResult, Links, Withdrawn};
 use crate::digest::Digest;
@@ -109,6 +110,7 @@ pub(crate) fn execute(
         supervisor,
         executor: Box::new(executor),
         damaged: BTreeMap::new(),
+        limitations: BTreeSet::new(),
         failures: HashMap::new(),
         fit: None,
         failed: false,
@@ -140,6 +142,8 @@ struct Run<'a> {
     states: StageStates,
     supervisor: Supervisor<Report>,
     executor: Box<dyn Executor>,
+    /// What the machine cannot do, as far as it was said.
+    limitations: BTreeSet<String>,
     /// Per stage that runs, the damaged artifacts that its job found, each with what no longer counts.
     damaged: BTreeMap<StageName, Vec<(Digest, Vec<Withdrawn>)>>,
     /// The keys that failed in this run, each with its stage and the reason.
@@ -334,6 +338,11 @@ impl Run<'_> {
     }
 
     fn report_event(&mut self, stage: &StageName, event: JobEvent) {
+        if let JobEvent::Worker(Event::Limitation { text }) = &event
+            && !self.limitations.insert(text.clone())
+        {
+            return;
+        }
         if let JobEvent::Damage { artifact, withdrawn } = &event {
             self.damaged.entry(stage.clone()).or_default().push((*artifact, withdrawn.clone()));
         }

@@ -178,7 +178,9 @@ fn report_event(stage: &StageName, event: Event, reporter: &mut dyn Reporter) {
     match event {
         Event::Progress(progress) => reporter.event(&RunEvent::Progress { stage, progress }),
         Event::Measured(measured) => reporter.event(&RunEvent::Measured { stage, measured }),
-        Event::Note { text } => reporter.event(&RunEvent::Note { stage, text }),
+        Event::Note { text } | Event::Limitation { text } => {
+            reporter.event(&RunEvent::Note { stage, text })
+        }
         _ => {}
     }
 }

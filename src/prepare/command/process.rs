@@ -17,6 +17,7 @@ use anyhow::{Context as _, anyhow, bail};
 use pipeline_stages::worker::{Context, Stopped};
 
 use super::descendants::{Descendants, POLL, Reach};
+use super::sandbox::Sandbox;
 
 /// How long a program that was asked to stop may take to save its work.
 const GRACE: Duration = Duration::from_secs(5);
@@ -28,6 +29,7 @@ pub(super) struct Program {
     folder: PathBuf,
     environment: BTreeMap<OsString, OsString>,
     grace: Duration,
+    sandbox: Option<Sandbox>,
 }
 
 impl Program {
@@ -39,13 +41,23 @@ impl Program {
     ) -> anyhow::Result<Self> {
         let name = arguments.first().context("there is nothing to run")?;
         let path = find(name, &folder, environment.get(OsStr::new("PATH")))?;
-        Ok(Self { path, arguments, folder, environment, grace: GRACE })
+        Ok(Self { path, arguments, folder, environment, grace: GRACE, sandbox: None })
     }
 
     /// The same, with another time to exit after a request to stop.
     #[cfg(test)]
     pub(super) fn with_grace(self, grace: Duration) -> Self {
         Self { grace, ..self }
+    }
+
+    /// The same, within a sandbox.
+    pub(super) fn within(self, sandbox: Option<Sandbox>) -> Self {
+        Self { sandbox, ..self }
+    }
+
+    /// The sandbox that it runs in.
+    pub(super) fn sandbox(&self) -> Option<&Sandbox> {
+        self.sandbox.as_ref()
     }
 
     /// Runs it to its end.
@@ -100,7 +112,11 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(Stdio::inherit());
-        command.spawn().map_err(|error| self.describe_start(&error))
+        let child = match &self.sandbox {
+            Some(sandbox) => sandbox.spawn(&self.path, &mut command)?,
+            None => command.spawn(),
+        };
+        child.map_err(|error| self.describe_start(&error))
     }
 
     fn describe_start(&self, error: &std::io::Error) -> anyhow::Error {

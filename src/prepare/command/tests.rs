@@ -1,6 +1,7 @@
 //! Tests of `command` with real programs.
 
 use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -225,6 +226,35 @@ fn the_numbers_in_metrics_json_are_metrics_and_the_rest_is_a_note() {
             "metrics.json is a number, so it has no metrics: they are numbers under names, in an object"
         ]
     );
+}
+
+#[test]
+fn a_sandbox_is_not_for_the_process_that_starts_it() {
+    let fixture = Fixture::new();
+    let secret = fixture.root().join("secret");
+    std::fs::write(&secret, "x").expect("a file");
+    let line = |line: &str| line.replace("SECRET", &secret.display().to_string());
+    let cat = line("cat SECRET");
+    let result = fixture.run("command", &json!({"shell": cat, "sandbox": "on"}));
+    let error = result.expect_err("it may not");
+    if error.contains("needs Landlock") {
+        let _ = std::io::stderr().write_all(b"SKIPPED: no Landlock, so no sandbox was tried\n");
+        return;
+    }
+    assert!(error.contains("ended with exit status 1"), "{error}");
+    // This process, its other threads and other programs may do what they could.
+    std::fs::write(&secret, "y").expect("writable");
+    let other = std::thread::spawn({
+        let secret = secret.clone();
+        move || std::fs::read_to_string(secret)
+    });
+    assert_eq!(other.join().expect("a thread").expect("readable"), "y");
+    assert_eq!(fixture.run("command", &json!({"shell": cat})), Ok(Metrics::new()));
+    // What it leaves running does not keep the stage.
+    let started = Instant::now();
+    let left = json!({"shell": line("cat SECRET; sleep 30 > /dev/null 2>&1 &"), "sandbox": "warn"});
+    assert_eq!(fixture.run("command", &left), Ok(Metrics::new()));
+    assert!(started.elapsed() < Duration::from_secs(20));
 }
 
 /// Set in the process that [`in_a_worker`] starts, to a folder that it shares with the one that started it.

@@ -11,6 +11,18 @@ use crate::left_out;
 /// The artifact type that a command declares as its output.
 type CommandOutput = ArtifactType;
 
+choices! {
+    /// What happens when a program reads or writes what its stage does not declare.
+    pub enum SandboxMode {
+        /// Nothing: it can do whatever its user can.
+        Off,
+        /// It is noted, with the line that declares it. Needs seccomp's user notification (Linux 5.5).
+        Warn,
+        /// It fails. Needs Landlock (Linux 5.13); where the kernel lacks it, the stage fails.
+        On,
+    }
+}
+
 kind! {
     /// Runs a program of yours.
     ///
@@ -48,6 +60,15 @@ kind! {
     execution {
         /// Environment variables to pass on from your own environment. They do not enter the key.
         pass_environment: Vec<String> = Vec::new();
+        /// What happens when it reads other files than its inputs, `files` and those of the system, or writes outside of its output,
+        /// its checkpoint and TMPDIR, which is a new folder then. Programs that need more rights than their user has
+        /// (`sudo`, Apptainer) do not work with `warn` and `on`: docs/manifest.md explains.
+        sandbox: SandboxMode = SandboxMode::Off;
+        /// Files and folders that the sandbox lets it read too, and that cannot change its result. Relative to the manifest; `~/` is the home
+        /// folder.
+        sandbox_read: Vec<String> = Vec::new();
+        /// Files and folders that the sandbox lets it read and write, too.
+        sandbox_write: Vec<String> = Vec::new();
     }
     headline []
 }
@@ -233,6 +254,20 @@ fn placeholder<'a>(name: &'a str, argument: &str) -> Result<Placeholder<'a>, Str
     }
 }
 
+/// What is wrong with the paths that the sandbox allows.
+fn sandbox_problems(field: &'static str, paths: &[String]) -> impl Iterator<Item = Problem> {
+    paths.iter().enumerate().filter_map(move |(place, path)| {
+        let message = match path.strip_prefix('~') {
+            _ if path.is_empty() => "a path cannot be empty".to_owned(),
+            Some(rest) if !rest.is_empty() && !rest.starts_with('/') => format!(
+                "'{path}': only the own home folder can be written as '~'; a file that is called so is './{path}'"
+            ),
+            _ => return None,
+        };
+        Some(Problem::new(field, message).with_item(place))
+    })
+}
+
 impl Rules for Command {
     fn check(&self, connected: &[&str]) -> Vec<Problem> {
         let mut problems = Self::variable_problems(connected);
@@ -265,6 +300,8 @@ impl Rules for Command {
             }
         }
         problems.extend(left_out::problems(&self.ignore));
+        problems.extend(sandbox_problems("sandbox-read", &self.sandbox_read));
+        problems.extend(sandbox_problems("sandbox-write", &self.sandbox_write));
         for path in &self.outputs {
             let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
             if path.is_empty() || !Path::new(path).components().all(inside) {
@@ -371,6 +408,8 @@ mod tests {
                 "environment",
             ),
             (serde_json::json!({"run": ["a"], "pass-environment": [""]}), "pass-environment"),
+            (serde_json::json!({"run": ["a"], "sandbox-read": [""]}), "sandbox-read"),
+            (serde_json::json!({"run": ["a"], "sandbox-write": ["/a", "~bob/x"]}), "sandbox-write"),
             (serde_json::json!({"run": ["a"], "outputs": ["/a"]}), "outputs"),
             (serde_json::json!({"run": ["a"], "outputs": ["a/../../b"]}), "outputs"),
         ] {
@@ -380,6 +419,18 @@ mod tests {
         }
         let shell = serde_json::json!({"shell": "echo ${HOME} > \"$PIPELINE_OUTPUT/a\"", "outputs": ["./a"]});
         assert_eq!(command(shell).check(&[]), []);
+    }
+
+    #[test]
+    fn the_sandbox_is_in_no_key() {
+        let plain = command(serde_json::json!({"shell": "true"}));
+        let boxed = command(serde_json::json!({
+            "shell": "true", "sandbox": "on", "sandbox-read": ["~", "~/x", "/a"], "sandbox-write": ["b"]
+        }));
+        assert_eq!(boxed.check(&[]), []);
+        let key = |command: &Command| crate::kind::key_parameters(command);
+        assert_eq!(key(&plain), key(&boxed));
+        assert!(!key(&plain).contains_key("sandbox"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod unpack;
 pub mod architecture;
 pub mod precision;
 
-pub use command::Command;
+pub use command::{Command, SandboxMode};
 pub use corrupt_labels::{CorruptLabels, HumanLabels, Noise};
 pub use dataset::{Dataset, DatasetFormat};
 pub use download::{Download, Login};

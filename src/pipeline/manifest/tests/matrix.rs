@@ -588,7 +588,7 @@ fn what_is_wrong_with_a_template() {
     6 | ce = { loss = 1 }
       |        ^^^^
       |
-      = help: 'command' has the port inputs, and the parameters run, shell, environment, files, ignore, outputs, output, pass-environment
+      = help: 'command' has the port inputs, and the parameters run, shell, environment, files, ignore, outputs, output, pass-environment, sandbox, sandbox-read, sandbox-write
       = help: at m=ce
 
     error: unknown key 'loss'
@@ -597,7 +597,7 @@ fn what_is_wrong_with_a_template() {
     7 | lq = { loss = 2, q = 3, l = [1] }
       |        ^^^^
       |
-      = help: 'command' has the port inputs, and the parameters run, shell, environment, files, ignore, outputs, output, pass-environment
+      = help: 'command' has the port inputs, and the parameters run, shell, environment, files, ignore, outputs, output, pass-environment, sandbox, sandbox-read, sandbox-write
       = help: at m=lq
 
     error: unknown key 'q'
@@ -606,7 +606,7 @@ fn what_is_wrong_with_a_template() {
     7 | lq = { loss = 2, q = 3, l = [1] }
       |                  ^
       |
-      = help: 'command' has the port inputs, and the parameters run, shell, environment, files, ignore, outputs, output, pass-environment
+      = help: 'command' has the port inputs, and the parameters run, shell, environment, files, ignore, outputs, output, pass-environment, sandbox, sandbox-read, sandbox-write
       = help: at m=lq
 
     error: unknown key 'l'
@@ -615,7 +615,7 @@ fn what_is_wrong_with_a_template() {
     7 | lq = { loss = 2, q = 3, l = [1] }
       |                         ^
       |
-      = help: 'command' has the port inputs, and the parameters run, shell, environment, files, ignore, outputs, output, pass-environment
+      = help: 'command' has the port inputs, and the parameters run, shell, environment, files, ignore, outputs, output, pass-environment, sandbox, sandbox-read, sandbox-write
       = help: at m=lq
 
     error: there is no axis 'rat', did you mean 'rate'?

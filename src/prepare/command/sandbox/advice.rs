@@ -1,0 +1,202 @@
+//! What a program did that its stage does not declare, in words, with the lines of the manifest that would declare it.
+//!
+//! Pure.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use pipeline_stages::text::in_short;
+
+use super::policy::Access;
+
+/// More files than this are named by their folders.
+const MOST_NAMED: usize = 6;
+
+/// What the paths of a stage are relative to, and what it declares already.
+#[derive(Debug, Default)]
+pub(super) struct Manifest {
+    /// Its folder, without links.
+    pub(super) folder: PathBuf,
+    /// The home folder, without links.
+    pub(super) home: Option<PathBuf>,
+    /// The folder of all artifacts, where it is known.
+    pub(super) store: Option<PathBuf>,
+    /// The values of the parameters with these names.
+    pub(super) files: Vec<String>,
+    pub(super) sandbox_read: Vec<String>,
+    pub(super) sandbox_write: Vec<String>,
+}
+
+/// The sentences about what is undeclared: what it is, then the lines to add.
+pub(super) fn sentences(
+    undeclared: &BTreeSet<(Access, PathBuf)>,
+    more: u64,
+    manifest: &Manifest,
+) -> Vec<String> {
+    let (mut read, mut write) = (Vec::new(), Vec::new());
+    for (access, path) in undeclared {
+        match access {
+            Access::Write => write.push(path.as_path()),
+            // Whoever may write a file may read it.
+            _ if undeclared.contains(&(Access::Write, path.clone())) => {}
+            _ => read.push(path.as_path()),
+        }
+    }
+    let within_another = |path: &Path| path.ancestors().skip(1).any(|above| write.contains(&above));
+    let write: Vec<_> = write.iter().copied().filter(|path| !within_another(path)).collect();
+    let mut what = Vec::new();
+    for (verb, paths) in [("read", &read), ("write", &write)] {
+        let names = manifest.folded(paths);
+        if !names.is_empty() {
+            what.push(format!("{verb} {}", in_short(names, MOST_NAMED)));
+        }
+    }
+    if more > 0 {
+        what.push(format!("{more} more"));
+    }
+    let mut sentences = vec![what.join("; ")];
+
+    let is_artifact =
+        |path: &Path| manifest.store.as_deref().is_some_and(|store| path.starts_with(store));
+    let (artifacts, read): (Vec<_>, Vec<_>) = read.into_iter().partition(|path| is_artifact(path));
+    let is_local = |path: &Path| path.starts_with(&manifest.folder);
+    let is_content = |path: &&Path| {
+        let is_file = undeclared.contains(&(Access::Read, path.to_path_buf()));
+        is_file && (is_local(path) || !manifest.is_setting(path))
+    };
+    let content: Vec<_> = read.iter().copied().filter(is_content).collect();
+    let elsewhere: Vec<_> = read.iter().copied().filter(|path| !is_local(path)).collect();
+    let line = |declared: &[String], paths: &[&Path]| {
+        let all = declared.iter().cloned().chain(manifest.folded(paths));
+        all.map(quoted).collect::<Vec<_>>().join(", ")
+    };
+    if !artifacts.is_empty() {
+        sentences.push("what another stage made: inputs = { NAME = \"STAGE\" }".to_owned());
+    }
+    if !content.is_empty() {
+        let line = line(&manifest.files, &content);
+        sentences.push(format!("what the result depends on: files = [{line}]"));
+    }
+    if !elsewhere.is_empty() {
+        let line = line(&manifest.sandbox_read, &elsewhere);
+        sentences.push(format!("what cannot change the result: sandbox-read = [{line}]"));
+    }
+    if !write.is_empty() {
+        let line = line(&manifest.sandbox_write, &write);
+        sentences.push(format!(
+            "what is written elsewhere than in $PIPELINE_OUTPUT: sandbox-write = [{line}]"
+        ));
+    }
+    sentences
+}
+
+impl Manifest {
+    /// Whether a file is hidden in the home folder, or in a hidden folder there: settings and caches of programs.
+    fn is_setting(&self, path: &Path) -> bool {
+        let in_home = self.home.as_deref().and_then(|home| path.strip_prefix(home).ok());
+        in_home
+            .is_some_and(|path| path.iter().any(|name| name.as_encoded_bytes().starts_with(b".")))
+    }
+
+    /// The paths as they would be in the manifest; the folders of many.
+    fn folded(&self, paths: &[&Path]) -> Vec<String> {
+        let mut paths: BTreeSet<PathBuf> = paths.iter().map(|path| path.to_path_buf()).collect();
+        while paths.len() > MOST_NAMED {
+            let Some(deepest) = paths.iter().map(|path| self.depth(path)).max() else { break };
+            if deepest < 2 {
+                break;
+            }
+            let fold = |path: PathBuf| match path.parent() {
+                Some(folder) if self.depth(&path) == deepest => folder.to_owned(),
+                _ => path,
+            };
+            let folded: BTreeSet<_> = paths.into_iter().map(fold).collect();
+            let within = |path: &Path| path.ancestors().skip(1).any(|above| folded.contains(above));
+            paths = folded.iter().filter(|path| !within(path)).cloned().collect();
+        }
+        paths.iter().map(|path| self.written(path)).collect()
+    }
+
+    /// How far a path is below the folder that it is written from.
+    fn depth(&self, path: &Path) -> usize {
+        let base = self.bases().into_iter().find_map(|(base, _)| path.strip_prefix(base).ok());
+        base.unwrap_or(path).components().count()
+    }
+
+    /// The folders that paths are written from, and how.
+    fn bases(&self) -> [(&Path, &str); 3] {
+        let home = self.home.as_deref().unwrap_or(&self.folder);
+        [(&self.folder, ""), (home, "~/"), (Path::new("/"), "/")]
+    }
+
+    fn written(&self, path: &Path) -> String {
+        let relative = |(base, prefix): (&Path, &str)| {
+            Some(format!("{prefix}{}", path.strip_prefix(base).ok()?.to_string_lossy()))
+        };
+        let written = self.bases().into_iter().find_map(relative).unwrap_or_default();
+        if written.is_empty() { ".".to_owned() } else { written }
+    }
+}
+
+/// A text as TOML has it.
+fn quoted(text: String) -> String {
+    serde_json::Value::String(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Access::{List, Read, Write};
+    use super::*;
+
+    fn manifest() -> Manifest {
+        Manifest {
+            folder: "/home/me/exp".into(),
+            home: Some("/home/me".into()),
+            store: Some("/home/me/exp/cache/store".into()),
+            files: vec!["train.py".to_owned()],
+            ..Manifest::default()
+        }
+    }
+
+    fn said(undeclared: &[(Access, &str)]) -> String {
+        let undeclared = undeclared.iter().map(|(access, path)| (*access, path.into())).collect();
+        sentences(&undeclared, 0, &manifest()).join("\n")
+    }
+
+    #[test]
+    fn each_file_is_named_with_the_line_that_declares_it() {
+        insta::assert_snapshot!(said(&[(Read, "/home/me/exp/data \"x\".csv")]), @r#"
+        read data "x".csv
+        what the result depends on: files = ["train.py", "data \"x\".csv"]
+        "#);
+        insta::assert_snapshot!(said(&[(Read, "/home/me/.gitconfig"), (List, "/home/me/.cache")]), @r#"
+        read ~/.cache, ~/.gitconfig
+        what cannot change the result: sandbox-read = ["~/.cache", "~/.gitconfig"]
+        "#);
+        insta::assert_snapshot!(said(&[(Write, "/home/me/exp/out"), (Read, "/home/me/exp/out"), (Read, "/data/x")]), @r#"
+        read /data/x; write out
+        what the result depends on: files = ["train.py", "/data/x"]
+        what cannot change the result: sandbox-read = ["/data/x"]
+        what is written elsewhere than in $PIPELINE_OUTPUT: sandbox-write = ["out"]
+        "#);
+        insta::assert_snapshot!(said(&[(Read, "/home/me/exp/cache/store/aa/text"), (Read, "/home/me/exp/a")]), @r#"
+        read a, cache/store/aa/text
+        what another stage made: inputs = { NAME = "STAGE" }
+        what the result depends on: files = ["train.py", "a"]
+        "#);
+    }
+
+    #[test]
+    fn many_files_are_named_by_their_folders() {
+        let many: Vec<_> =
+            (0..50).map(|n| format!("/home/me/.local/lib/p{}/f{n}.py", n % 9)).collect();
+        let many: Vec<_> = many.iter().map(|path| (Read, path.as_str())).collect();
+        insta::assert_snapshot!(said(&many), @r#"
+        read ~/.local/lib
+        what cannot change the result: sandbox-read = ["~/.local/lib"]
+        "#);
+        let top: Vec<_> = (0..9).map(|n| format!("/home/me/exp/{n}")).collect();
+        let top: Vec<_> = top.iter().map(|path| (Read, path.as_str())).collect();
+        assert!(said(&top).starts_with("read 0, 1, 2, 3, 4, 5"), "{}", said(&top));
+    }
+}
