@@ -219,6 +219,11 @@ impl StageKey {
         self.0.short()
     }
 
+    /// Which of 256 parts of all keys it is in: its first two digits.
+    pub(crate) fn shard(&self) -> u8 {
+        self.0.as_bytes()[0]
+    }
+
     /// The key that these parts make.
     pub(crate) fn of(parts: &[KeyPart]) -> Self {
         let mut encoder = Encoder::new(DOMAIN);

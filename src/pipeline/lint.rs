@@ -2,8 +2,8 @@
 //!
 //! Reads the file system, and changes nothing.
 
-use std::collections::{BTreeSet, HashSet};
-use std::path::{Component, Path};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Component, Path, PathBuf};
 
 use pipeline_stages::kinds::Command;
 use pipeline_stages::{KindConfig, PrepareStage};
@@ -16,7 +16,10 @@ pub(crate) fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings 
     let mut list = Vec::new();
     if !manifest.allowed.contains(&Lint::UndeclaredFile) {
         let stages = selected.iter().filter_map(|name| manifest.stage(name));
-        list.extend(stages.flat_map(|stage| undeclared_files(stage, manifest.folder_of(stage))));
+        let mut files = HashMap::new();
+        list.extend(
+            stages.flat_map(|stage| undeclared_files(stage, manifest.folder_of(stage), &mut files)),
+        );
     }
     // Where only swept values are replaced, nobody has written a text for an axis.
     let only_swept = manifest.placeholders.only_swept;
@@ -54,15 +57,21 @@ fn command_of(declaration: &Stage) -> Option<&Command> {
     }
 }
 
-/// The files in the manifest's folder that a command names in `run`, and not in `files`.
-fn undeclared_files(declaration: &Stage, folder: &Path) -> Vec<Mistake> {
+/// The files in the manifest's folder that a command names in `run`, and not in `files`. `files` is what was found out before:
+/// instances name the same.
+fn undeclared_files(
+    declaration: &Stage,
+    folder: &Path,
+    files: &mut HashMap<PathBuf, bool>,
+) -> Vec<Mistake> {
     let Some(command) = command_of(declaration) else { return Vec::new() };
     let is_declared = |path: &Path| {
         command.files.iter().any(|file| plain(path).starts_with(plain(Path::new(file))))
     };
     let paths = command.local_arguments().into_iter();
-    let found =
-        paths.filter(|(_, path)| !is_declared(Path::new(path)) && folder.join(path).is_file());
+    let mut is_file =
+        |path: &str| *files.entry(folder.join(path)).or_insert_with_key(|whole| whole.is_file());
+    let found = paths.filter(|(_, path)| !is_declared(Path::new(path)) && is_file(path));
     found
         .map(|(place, path)| {
             let title = format!("'{path}' is not in 'files', so an edit of it reruns nothing");

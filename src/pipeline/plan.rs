@@ -2,7 +2,7 @@
 //!
 //! Pure: records and files come in through [`Facts`]; nothing is read or run here.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -102,7 +102,7 @@ impl PlanState {
 /// The state of every stage that was asked for, and of what it needs.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
-    states: BTreeMap<StageName, PlanState>,
+    states: HashMap<StageName, PlanState>,
     order: Vec<StageName>,
 }
 
@@ -115,7 +115,8 @@ impl Plan {
         selected: &[StageName],
         facts: &dyn Facts,
     ) -> Self {
-        let mut plan = Self { states: BTreeMap::new(), order: selected.to_vec() };
+        let mut plan =
+            Self { states: HashMap::with_capacity(selected.len()), order: selected.to_vec() };
         for name in selected {
             let Some(declaration) = manifest.stage(name) else { continue };
             let state = plan.state_of(declaration, graph, facts);
@@ -266,6 +267,7 @@ pub(crate) fn decide(name: &StageName, parts: Vec<KeyPart>, facts: &dyn Facts) -
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::collections::BTreeMap;
     use std::path::Path;
 
     use super::*;

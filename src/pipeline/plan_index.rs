@@ -12,7 +12,9 @@ use pipeline_stages::kinds::FINGERPRINT;
 use pipeline_stages::message::{Metrics, VERSION};
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Cache, Expected, ExpectedResult, KnownResult, RecordStat, Stamp, StatIndex};
+use crate::cache::{
+    Cache, Expected, ExpectedResult, KnownResult, RecordStat, Stamp, StatIndex, all_in_parallel,
+};
 use crate::digest::{Digest, Encoder};
 use crate::key::{self, StageKey};
 use crate::manifest::{self, Manifest};
@@ -185,7 +187,7 @@ impl PlanIndex {
             let digests = now.map(|now| now.iter().map(|one| one.digest()).collect::<Vec<_>>());
             digests.is_ok_and(|digests| digests == stage.content)
         };
-        let are_same = self.stages.iter().all(is_same);
+        let are_same = all_in_parallel(&self.stages, is_same);
         let _ = index.write();
         are_same
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The longest name that a manifest writes, in bytes.
 const LONGEST: usize = 100;
@@ -10,12 +11,12 @@ const LONGEST: usize = 100;
 pub(crate) const LONGEST_INSTANCE: usize = 200;
 
 /// The name of a stage: ASCII letters, digits, `_` and `-`, not starting with `-`. That of an instance of a matrix
-/// has its point after it: `train@method=ce,rate=0.9`. It becomes a file's name.
+/// has its point after it: `train@method=ce,rate=0.9`. It becomes a file's name. Cheap to clone: a large matrix has many.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(try_from = "String", into = "String")]
-pub(crate) struct StageName(String);
+pub(crate) struct StageName(Arc<str>);
 
 impl StageName {
     pub(crate) fn as_str(&self) -> &str {
@@ -39,7 +40,7 @@ impl FromStr for StageName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let Some((template, point)) = text.split_once('@') else {
-            return check_name(text).map(|()| Self(text.to_owned()));
+            return check_name(text).map(|()| Self(text.into()));
         };
         check_name(template)?;
         if text.len() > LONGEST_INSTANCE {
@@ -50,7 +51,7 @@ impl FromStr for StageName {
             check_name(axis)?;
             check_value(value)?;
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 
@@ -92,7 +93,7 @@ impl TryFrom<String> for StageName {
 
 impl From<StageName> for String {
     fn from(name: StageName) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! Does not depend on what is in files and folders.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -181,8 +183,21 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 
 /// Makes a name in a folder last, and with it the folder, which another process may just have made.
 fn sync_name(folder: &Path) -> io::Result<()> {
-    sync_folder(folder)?;
-    folder.parent().filter(|above| !above.as_os_str().is_empty()).map_or(Ok(()), sync_folder)
+    /// The folders that this process has made last, by path and by what the path leads to: once is enough.
+    static LASTING: Mutex<BTreeSet<(PathBuf, u64, u64)>> = Mutex::new(BTreeSet::new());
+    let open = File::open(folder)?;
+    disk::sync(&open)?;
+    let Some(above) = folder.parent().filter(|above| !above.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    let metadata = open.metadata()?;
+    let identity = (folder.to_owned(), metadata.dev(), metadata.ino());
+    let lasting = || LASTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !lasting().contains(&identity) {
+        sync_folder(above)?;
+        lasting().insert(identity);
+    }
+    Ok(())
 }
 
 /// Replaces a symbolic link in one step.

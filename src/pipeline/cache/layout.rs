@@ -209,9 +209,9 @@ impl Layout {
         self.sharded(Bucket::Listings, &digest.to_string(), "json")
     }
 
-    /// The folder of the record of a key, below the cache folder.
-    pub(crate) fn record_folder(&self, key: &StageKey) -> PathBuf {
-        Path::new(Bucket::Records.name()).join(&key.to_string()[..2])
+    /// The folder of the records of the keys in a [shard](StageKey::shard), below the cache folder.
+    pub(crate) fn record_folder(shard: u8) -> PathBuf {
+        Path::new(Bucket::Records.name()).join(format!("{shard:02x}"))
     }
 
     pub(crate) fn record(&self, key: &StageKey) -> PathBuf {

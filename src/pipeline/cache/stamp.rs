@@ -199,10 +199,10 @@ impl Cache {
         };
         let [store, heads, latest] = stamped(expected.experiment);
         let (is_same_store, are_same_heads) = (is_same(&store), is_same(&heads));
-        let mut shards: BTreeMap<PathBuf, bool> = BTreeMap::new();
+        let shards = (0..=u8::MAX).map(|shard| is_same(&Layout::record_folder(shard)));
+        let shards: Vec<bool> = shards.collect();
         let has = |ExpectedResult { stage, key, digest, metrics, record }: &ExpectedResult<'_>| {
-            let shard = self.layout().record_folder(key);
-            let is_same_shard = *shards.entry(shard).or_insert_with_key(|shard| is_same(shard));
+            let is_same_shard = shards[usize::from(key.shard())];
             let is_same_record =
                 |now: &Record| now.output.digest == **digest && now.metrics == **metrics;
             (is_same_store || self.has_artifact(digest))
@@ -210,7 +210,7 @@ impl Cache {
                     || self.record(key).as_ref().is_some_and(is_same_record))
                 && (are_same_heads || self.head(expected.experiment, stage.as_str()) == Some(**key))
         };
-        expected.results.iter().all(has) && (is_same(&latest) || self.links_are(expected))
+        all_in_parallel(&expected.results, has) && (is_same(&latest) || self.links_are(expected))
     }
 
     fn links_are(&self, expected: &Expected<'_>) -> bool {
@@ -246,9 +246,68 @@ impl Cache {
     }
 }
 
+/// Whether this holds for all of these, by several threads: nearly all of the time is that of system calls.
+pub(crate) fn all_in_parallel<T: Sync>(items: &[T], holds: impl Fn(&T) -> bool + Sync) -> bool {
+    /// A thread for fewer would take longer than it saves.
+    const FEWEST: usize = 500;
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let part = items.len().div_ceil(threads.min(4)).max(FEWEST);
+    let Some((first, rest)) = items.split_at_checked(part) else {
+        return items.iter().all(&holds);
+    };
+    std::thread::scope(|scope| {
+        let started = rest.chunks(part).map(|part| {
+            let thread = std::thread::Builder::new();
+            (part, thread.spawn_scoped(scope, || part.iter().all(&holds)))
+        });
+        let started: Vec<_> = started.collect();
+        let mut all_hold = first.iter().all(&holds);
+        for (part, thread) in started {
+            // Where the system has no thread for it, here.
+            all_hold &= match thread {
+                Ok(thread) => thread.join().unwrap_or(false),
+                Err(_) => part.iter().all(&holds),
+            };
+        }
+        all_hold
+    })
+}
+
 /// Before a record or an artifact is removed: no index counts any longer.
 pub(super) fn begin_removal(layout: &Layout) -> anyhow::Result<()> {
     let time = seconds(clock_gettime(ClockId::Realtime));
     let text = format!("{}.{:09} {}\n", time.0, time.1, std::process::id());
     durable::write_disposable(&layout.generation(), text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_many_are_asked() {
+        for length in [0, 1, 499, 500, 501, 1000, 2001, 5000] {
+            let numbers: Vec<usize> = (0..length).collect();
+            assert!(all_in_parallel(&numbers, |number| *number < length), "{length}");
+            for wrong in [0, length / 2, length.saturating_sub(1)] {
+                assert_eq!(all_in_parallel(&numbers, |number| *number != wrong), length == 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_after_a_settled_stamp_is_seen() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(&folder.path().join("cache")).expect("a cache");
+        cache.prepare().expect("writable");
+        let store = cache.layout().bucket(Bucket::Store);
+        for number in 0..20 {
+            let before = cache.settled_stamp("test");
+            let [at, ..] = stamped("test");
+            // On a file system that is not known, a folder that was just changed counts as changed.
+            let was = before.folders.get(&at).copied();
+            fs::create_dir(store.join(number.to_string())).expect("ours");
+            assert!(was.is_none() || was != FolderStamp::of(&store), "{number}");
+        }
+    }
 }
