@@ -1,10 +1,9 @@
 //! Workers that are not what they should be.
 
 use insta::assert_snapshot;
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::manifests::TRAINING;
-use crate::support::{Sandbox, eventually, is_alive, pipeline};
+use crate::support::{Sandbox, pipeline};
 
 /// What a run says whose learning stages have a worker of this behaviour.
 fn run_with(behaviour: &str) -> crate::support::Ended {
@@ -224,56 +223,4 @@ fn one_that_is_called_by_hand() {
     --- stdout
     {"event":"hello","program":"pipeline","protocol":4,"version":"0.1.0","contract":"[digest]"}
     "#);
-}
-
-/// Two commands with a training between them. Each writes down its worker.
-fn with_two_commands() -> Sandbox {
-    let shell = |file: &str| {
-        format!(
-            "kind = \"command\"\nshell = 'echo $PPID > {file}; echo noise >&2; echo 1 > \"$PIPELINE_OUTPUT/n\"'\n"
-        )
-    };
-    let first = format!("[stages.first]\n{}\n[stages.data]", shell("first-worker"));
-    let manifest = format!(
-        "{}\n[stages.last]\n{}inputs = {{ encoder = \"simclr\", first = \"first\" }}\n",
-        TRAINING.replace("[stages.data]", &first),
-        shell("last-worker"),
-    );
-    Sandbox::new(&manifest)
-}
-
-#[test]
-fn one_does_several_commands_and_each_has_its_own_log() {
-    let project = with_two_commands().with_fake_learn("");
-    project.pipeline("run experiment.toml last --jobs 1").success();
-    assert_eq!(project.read("first-worker"), project.read("last-worker"));
-    for stage in ["first", "last"] {
-        let log = project.pipeline(&format!("log experiment.toml {stage}"));
-        assert_eq!(log.printed(), "noise\n", "{log}");
-    }
-    assert!(!is_alive(project.read("last-worker").trim().parse().expect("a process")));
-}
-
-#[test]
-fn one_that_is_killed_while_it_waits_is_replaced() {
-    let project = with_two_commands().with_fake_learn("slow");
-    let run = project.start("run experiment.toml last --jobs 1");
-    project.wait_for_line("journal", "step 1");
-    let first = project.read("first-worker");
-    let worker = Pid::from_raw(first.trim().parse().expect("a process")).expect("a process");
-    kill_process(worker, Signal::KILL).expect("it waits");
-    assert_eq!(run.wait().code(), Some(0));
-    assert_ne!(project.read("last-worker"), first);
-}
-
-#[test]
-fn one_that_waits_ends_with_a_run_that_is_killed() {
-    let project = with_two_commands().with_fake_learn("slow");
-    let run = project.start("run experiment.toml last --jobs 1");
-    project.wait_for_line("journal", "step 1");
-    let first: u32 = project.read("first-worker").trim().parse().expect("a process");
-    assert!(is_alive(first));
-    run.signal(Signal::KILL);
-    run.wait();
-    eventually("the end of the worker", || !is_alive(first));
 }
