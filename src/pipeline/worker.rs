@@ -4,7 +4,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "a log counts for nothing")]
 
-use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
@@ -16,10 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
 use pipeline_stages::message::{
-    Event, Hello, LAST_WORDS, Metrics, NextLog, PROTOCOL, RanOn, Request, VERSION,
+    Event, Hello, LAST_WORDS, Metrics, PROTOCOL, RanOn, Request, VERSION,
 };
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
-use serde::Serialize;
 
 use crate::process_tree;
 use crate::visible::without_colours;
@@ -57,7 +55,6 @@ struct Control {
     group: Option<Pid>,
     stop_wanted: bool,
     timed_out: bool,
-    killed: bool,
     suspended: bool,
 }
 
@@ -73,9 +70,7 @@ impl WorkerHandle {
     /// Ends the worker, and all it started, at once.
     pub(crate) fn kill(&self) {
         // Under the lock: the number cannot belong to another process meanwhile.
-        let mut control = self.control();
-        control.killed = true;
-        if let Some(group) = control.group {
+        if let Some(group) = self.control().group {
             process_tree::kill(group);
         }
     }
@@ -115,22 +110,6 @@ impl WorkerHandle {
         }
     }
 
-    /// Holds the worker no longer, which has done its work; unless somebody wants it to end.
-    fn let_go(&self) -> bool {
-        let mut control = self.control();
-        let is_free = !control.stop_wanted && !control.timed_out && !control.suspended;
-        if is_free {
-            control.group = None;
-        }
-        is_free
-    }
-
-    /// Whether somebody wants the worker to end.
-    fn is_ending(&self) -> bool {
-        let control = self.control();
-        control.stop_wanted || control.timed_out || control.killed
-    }
-
     fn control(&self) -> std::sync::MutexGuard<'_, Control> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,59 +129,7 @@ impl Control {
     }
 }
 
-/// Workers that have finished their work and wait for more: starting one takes longer than a small stage. They end when this is
-/// dropped.
-#[derive(Debug, Default)]
-pub(crate) struct IdleWorkers(Mutex<Vec<Process>>);
-
-impl IdleWorkers {
-    /// One that was started by the same command.
-    fn take(&self, command: &Command) -> Option<Process> {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = idle.iter().position(|process| process.started_by == words(command))?;
-        Some(idle.swap_remove(place))
-    }
-
-    fn keep(&self, process: Process) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(process);
-    }
-}
-
-impl Drop for IdleWorkers {
-    fn drop(&mut self) {
-        for process in self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            // It has nothing to lose, and nothing is left of its work.
-            process_tree::kill_group(process.pid());
-            let _ = process.child.wait();
-        }
-    }
-}
-
-/// What a command is: program, arguments and environment.
-fn words(command: &Command) -> Vec<OsString> {
-    let variables = command.get_envs();
-    let variables = variables.flat_map(|(name, value)| [Some(name), value]).flatten();
-    let words = [command.get_program()].into_iter().chain(command.get_args()).chain(variables);
-    words.map(OsStr::to_owned).collect()
-}
-
-/// A worker process.
-#[derive(Debug)]
-struct Process {
-    child: Child,
-    /// Our end of its standard input and output.
-    lines: BufReader<UnixStream>,
-    /// See [`words`].
-    started_by: Vec<OsString>,
-}
-
-impl Process {
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-}
-
-/// Runs one request in a worker process, to its end. With `idle`, the worker may be one of these, and may become one.
+/// Runs one request in a worker process, to its end.
 ///
 /// # Errors
 /// When the worker cannot be started, or is not one of ours. That the work itself fails is an [`End`].
@@ -211,54 +138,24 @@ pub(crate) fn run(
     request: &Request,
     log: &Path,
     worker: &WorkerHandle,
-    idle: Option<&IdleWorkers>,
     mut on_event: impl FnMut(Event),
 ) -> anyhow::Result<End> {
     let log_file =
         File::create(log).with_context(|| format!("cannot write the log {}", log.display()))?;
     let program = program_name(&command);
-    if let Some(mut process) = idle.and_then(|idle| idle.take(&command)) {
-        worker.hold(process.pid());
-        let next = NextLog { log: log.to_owned() };
-        let sent = send(process.lines.get_ref(), &next);
-        let talk = sent.ok().and_then(|()| converse(&mut process, request, &mut on_event));
-        // One that was killed while it waited has not begun.
-        if talk.is_some() || worker.is_ending() {
-            return conclude(process, Ok(talk), &program, log, worker, idle);
-        }
-        reap(process, worker)?;
-    }
     // A group of its own: Ctrl-C in the terminal reaches the orchestrator alone, which passes it on.
     command.process_group(0).stderr(log_file);
-    let mut process = start(command)
+    let (child, ours) = start(command)
         // In words only: this is not a failure of the cache, regardless of the kind of the error.
         .map_err(|error| anyhow!("cannot start {program}: {error}"))?;
-    worker.hold(process.pid());
-    let hello = check_hello(&mut process);
-    let talk = hello.map(|()| converse(&mut process, request, &mut on_event));
-    conclude(process, talk, &program, log, worker, idle)
-}
+    let pid = Pid::from_child(&child);
+    worker.hold(pid);
 
-/// The end of a request, by the last event of its worker.
-fn conclude(
-    process: Process,
-    talk: Result<Option<Event>, HandshakeError>,
-    program: &str,
-    log: &Path,
-    worker: &WorkerHandle,
-    idle: Option<&IdleWorkers>,
-) -> anyhow::Result<End> {
+    let talk = converse(&ours, request, &mut on_event);
     if talk.is_err() {
         worker.kill();
     }
-    let is_finished = matches!(talk, Ok(Some(Event::Finished { .. })));
-    let status = match idle.filter(|_| is_finished && worker.let_go()) {
-        Some(idle) => {
-            idle.keep(process);
-            ExitStatus::default()
-        }
-        None => reap(process, worker)?,
-    };
+    let status = reap(child, pid, worker)?;
     let tail = || log_tail(log);
     let failed = |message: String| {
         let end = End::Failed { log: tail(), message: message.clone() };
@@ -276,7 +173,7 @@ fn conclude(
         Ok(_) if worker.control().timed_out => {
             Ok(failed("its time was up (timeout-seconds)".to_owned()))
         }
-        Ok(_) => Ok(failed(died(program, status))),
+        Ok(_) => Ok(failed(died(&program, status))),
         Err(HandshakeError::Incompatible(message)) => Err(anyhow!(message)),
         Err(HandshakeError::NoHello) => {
             Ok(failed(format!("{program} ended before it said hello ({status})")))
@@ -288,12 +185,11 @@ fn conclude(
 ///
 /// A pipe could be opened by any process of the same user, through `/proc/PID/fd/1`: by the very program that the
 /// worker runs. A socket cannot.
-fn start(mut command: Command) -> std::io::Result<Process> {
-    let started_by = words(&command);
+fn start(mut command: Command) -> std::io::Result<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     command.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
     // The command keeps the worker's end, without which nobody would see the worker's death, and is dropped here.
-    Ok(Process { child: command.spawn()?, lines: BufReader::new(ours), started_by })
+    Ok((command.spawn()?, ours))
 }
 
 /// Why a conversation did not begin.
@@ -304,38 +200,30 @@ enum HandshakeError {
     NoHello,
 }
 
-/// Speaks with the worker until it has done its work, or closes its output; the last event that it sent.
+/// Speaks with the worker until it closes its output; the last event that it sent.
 fn converse(
-    process: &mut Process,
+    socket: &UnixStream,
     request: &Request,
     on_event: &mut impl FnMut(Event),
-) -> Option<Event> {
+) -> Result<Option<Event>, HandshakeError> {
+    let mut lines = BufReader::new(socket).split(b'\n').map_while(Result::ok);
+    check_hello(lines.next().as_deref())?;
     // A worker that died meanwhile is seen by the end of its output. The socket stays open: when this process dies,
     // the worker sees its input end.
-    let _ = send(process.lines.get_ref(), request);
+    let _ = send_request(socket, request);
     let mut last = None;
-    while let Some(line) = next_line(process) {
+    for line in lines {
         // A line that its end cuts off is not an event.
-        let Ok(event) = serde_json::from_slice::<Event>(&line) else { continue };
-        let is_finished = matches!(event, Event::Finished { .. });
-        last = Some(event.clone());
-        on_event(event);
-        if is_finished {
-            break;
+        if let Ok(event) = serde_json::from_slice::<Event>(&line) {
+            last = Some(event.clone());
+            on_event(event);
         }
     }
-    last
+    Ok(last)
 }
 
-fn next_line(process: &mut Process) -> Option<Vec<u8>> {
-    let mut line = Vec::new();
-    process.lines.read_until(b'\n', &mut line).ok().filter(|length| *length > 0)?;
-    Some(line)
-}
-
-fn check_hello(process: &mut Process) -> Result<(), HandshakeError> {
-    let line = next_line(process).ok_or(HandshakeError::NoHello)?;
-    let line = line.trim_ascii_end();
+fn check_hello(line: Option<&[u8]>) -> Result<(), HandshakeError> {
+    let line = line.ok_or(HandshakeError::NoHello)?;
     let Ok(Event::Hello(hello)) = serde_json::from_slice(line) else {
         return Err(HandshakeError::Incompatible(format!(
             "the worker does not speak pipeline's protocol; it sent: {}",
@@ -359,18 +247,14 @@ fn check_hello(process: &mut Process) -> Result<(), HandshakeError> {
     }))
 }
 
-fn send(mut socket: &UnixStream, message: &impl Serialize) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(message)?;
+fn send_request(mut socket: &UnixStream, request: &Request) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     socket.write_all(&line)
 }
 
 /// Waits for the worker's end, then ends everything that it left behind in its group.
-fn reap(process: Process, worker: &WorkerHandle) -> anyhow::Result<ExitStatus> {
-    let Process { mut child, lines, .. } = process;
-    let pid = Pid::from_child(&child);
-    // It leaves when its input ends.
-    drop(lines);
+fn reap(mut child: Child, pid: Pid, worker: &WorkerHandle) -> anyhow::Result<ExitStatus> {
     // Without reaping it, so that its number still is its own.
     let _ =
         rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);

@@ -199,11 +199,6 @@ fn name_owner(lock: &File) {
     }
 }
 
-/// The worker that holds this lock is done with the folder, and lives on.
-pub(crate) fn forget_owner(lock: &File) {
-    let _ = lock.set_len(0);
-}
-
 /// What remains of an interrupted run.
 struct Left {
     locked: bool,

@@ -51,15 +51,6 @@ pub struct Request {
     pub execution: Execution,
 }
 
-/// Where the log goes from now on: comes before another request to a worker that has finished one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NextLog {
-    /// The log. It exists.
-    #[serde(with = "path_text")]
-    pub log: PathBuf,
-}
-
 /// An artifact that a stage reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {

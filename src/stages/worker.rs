@@ -3,12 +3,11 @@
 //! Does not depend on a stage body.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,8 +17,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use crate::KindConfig;
 use crate::checkpoint::{self, Checkpoint, Patience};
 use crate::message::{
-    Event, Execution, Hello, Input, LAST_WORDS, Measured, Metrics, NextLog, PROTOCOL, Progress,
-    RanOn, Request,
+    Event, Execution, Hello, Input, LAST_WORDS, Measured, Metrics, PROTOCOL, Progress, RanOn,
+    Request,
 };
 use crate::point::Point;
 
@@ -264,16 +263,15 @@ fn take_standard_streams() -> std::io::Result<(BufReader<File>, Sender)> {
     Ok((BufReader::new(input.into()), Sender(Arc::new(Mutex::new(output.into())))))
 }
 
-/// Runs a worker process: sends its hello, reads a request, runs it, reports how it ended. After one that finished it reads the
-/// next one, until its standard input ends.
+/// Runs a worker process: sends its hello, reads one request, runs it, reports how it ended.
 ///
 /// SIGINT, SIGTERM, SIGHUP and the end of standard input ask the body to stop. (The system sends SIGHUP if the
 /// orchestrator dies while its workers are stopped.)
 pub fn serve(
     program: &str,
-    run: impl Fn(&KindConfig, &Context) -> anyhow::Result<Metrics>,
+    run: impl FnOnce(&KindConfig, &Context) -> anyhow::Result<Metrics>,
 ) -> ExitCode {
-    match serve_requests(program, run) {
+    match serve_request(program, run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             write_log(&format!("{program}: {error:#}"));
@@ -282,9 +280,9 @@ pub fn serve(
     }
 }
 
-fn serve_requests(
+fn serve_request(
     program: &str,
-    run: impl Fn(&KindConfig, &Context) -> anyhow::Result<Metrics>,
+    run: impl FnOnce(&KindConfig, &Context) -> anyhow::Result<Metrics>,
 ) -> anyhow::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -292,56 +290,25 @@ fn serve_requests(
             .context("cannot listen for signals")?;
     }
     file_size_limit_is_an_error().context("cannot listen for signals")?;
-    let (input, sender) = take_standard_streams().context("cannot use the standard streams")?;
+    let (mut input, sender) = take_standard_streams().context("cannot use the standard streams")?;
     sender
         .send(&Event::Hello(Hello::of(program)))
         .context("nobody reads this worker's standard output")?;
-    let requests = requests(input, Arc::clone(&stop))?;
-    let first = requests
-        .recv()
-        .ok()
-        .context("this program is started by `pipeline`, which sends it a request")?;
-    let mut is_finished = serve_request(read_request(&first)?, &sender, &stop, &run)?;
-    // Whoever was asked to stop leaves, and its orchestrator finds that out.
-    while is_finished
-        && let Ok(line) = requests.recv()
-        && !stop.load(Ordering::Relaxed)
-    {
-        match serde_json::from_str::<NextLog>(&line) {
-            Ok(NextLog { log }) => {
-                move_log(&log).with_context(|| format!("cannot write the log {}", log.display()))?
-            }
-            Err(_) => is_finished = serve_request(read_request(&line)?, &sender, &stop, &run)?,
-        }
-    }
-    Ok(())
-}
+    let mut request = read_request(&mut input)?;
+    stop_at_end_of_input(input, Arc::clone(&stop))?;
 
-/// Runs a request, and reports how it ended. Returns whether the work is finished.
-fn serve_request(
-    mut request: Request,
-    sender: &Sender,
-    stop: &Arc<AtomicBool>,
-    run: impl Fn(&KindConfig, &Context) -> anyhow::Result<Metrics>,
-) -> anyhow::Result<bool> {
     let note = |text| Ok(sender.send(&Event::Note { text })?);
-    let taken = checkpoint::take(&request.checkpoint, Patience::default(), stop, note)?;
+    let taken = checkpoint::take(&request.checkpoint, Patience::default(), &stop, note)?;
     let Some(Checkpoint { folder, lock: checkpoint_lock }) = taken else {
-        sender.send(&Event::Stopped).context("cannot report the end of the stage")?;
-        return Ok(false);
+        return sender.send(&Event::Stopped).context("cannot report the end of the stage");
     };
     request.checkpoint = folder;
     let stage = request.stage.clone();
     let events = Events::Sent { to: sender.clone(), last_progress: Mutex::default() };
-    let mut context =
-        Context::new(request, events, Arc::clone(stop)).with_checkpoint_lock(checkpoint_lock);
+    let mut context = Context::new(request, events, stop).with_checkpoint_lock(checkpoint_lock);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&stage, &context)))
         .unwrap_or_else(|panic| Err(anyhow!("internal error: {}", panic_message(&*panic))));
-    let is_finished = result.is_ok();
-    if let Some(lock) = context.checkpoint_lock.take().filter(|_| is_finished) {
-        // This process may do other work from now on.
-        checkpoint::forget_owner(&lock);
-    }
+    drop(context.checkpoint_lock.take());
     let event = match result {
         Ok(metrics) => Event::Finished { metrics, ran_on: lock(&context.ran_on).take() },
         Err(error) if error.is::<Stopped>() => Event::Stopped,
@@ -352,8 +319,7 @@ fn serve_request(
             Event::Failed { message }
         }
     };
-    sender.send(&event).context("cannot report the end of the stage")?;
-    Ok(is_finished)
+    sender.send(&event).context("cannot report the end of the stage")
 }
 
 /// Writes a line to the log. The log can be on a full disk, which must not end the worker.
@@ -389,36 +355,29 @@ pub fn io_error_kind(error: &anyhow::Error) -> Option<std::io::ErrorKind> {
     causes.next().map(std::io::Error::kind)
 }
 
-fn read_request(line: &str) -> anyhow::Result<Request> {
-    let protocol = serde_json::from_str::<serde_json::Value>(line).ok();
+fn read_request(input: &mut impl BufRead) -> anyhow::Result<Request> {
+    let mut line = String::new();
+    input.read_line(&mut line).context("cannot read the request")?;
+    if line.is_empty() {
+        return Err(anyhow!("this program is started by `pipeline`, which sends it a request"));
+    }
+    let protocol = serde_json::from_str::<serde_json::Value>(&line).ok();
     let protocol = protocol.and_then(|request| request.get("protocol")?.as_u64());
     if protocol != Some(u64::from(PROTOCOL)) {
         return Err(anyhow!(
             "the request is not of protocol {PROTOCOL}: `pipeline` and this worker are of different builds"
         ));
     }
-    serde_json::from_str(line).context("the request is invalid")
+    serde_json::from_str(&line).context("the request is invalid")
 }
 
-/// The lines of the input. When it ends, the body is asked to stop.
-fn requests(mut input: BufReader<File>, stop: Arc<AtomicBool>) -> anyhow::Result<Receiver<String>> {
-    let (sender, requests) = channel();
-    let read = move || {
-        let mut line = String::new();
-        while input.read_line(&mut line).is_ok_and(|length| length > 0) {
-            let _ = sender.send(std::mem::take(&mut line));
-        }
+fn stop_at_end_of_input(mut input: BufReader<File>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+    let wait = move || {
+        let _ = std::io::copy(&mut input, &mut std::io::sink());
         stop.store(true, Ordering::Relaxed);
     };
-    std::thread::Builder::new().spawn(read).context("cannot start a thread")?;
-    Ok(requests)
-}
-
-/// Sends what this process writes from now on to another log, which exists.
-fn move_log(log: &Path) -> std::io::Result<()> {
-    let log = OpenOptions::new().append(true).open(log)?;
-    rustix::stdio::dup2_stderr(&log)?;
-    Ok(rustix::stdio::dup2_stdout(&log)?)
+    std::thread::Builder::new().spawn(wait).context("cannot start a thread")?;
+    Ok(())
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -9,7 +9,6 @@ use super::job::{Job, JobEnd, JobEvent};
 use super::spec::JobSpec;
 use crate::cache::{Cache, StatIndex};
 use crate::launcher::Launcher;
-use crate::worker::IdleWorkers;
 
 /// What a job reports.
 pub(crate) enum Report {
@@ -32,8 +31,6 @@ pub(crate) struct Threads {
     pub(crate) index: Arc<StatIndex>,
     /// How their workers are started.
     pub(crate) launcher: Arc<dyn Launcher>,
-    /// Workers that wait for more work.
-    pub(crate) idle: Arc<IdleWorkers>,
     /// Whom their reports wake.
     pub(crate) waker: Waker,
 }
@@ -41,14 +38,14 @@ pub(crate) struct Threads {
 impl Executor for Threads {
     fn start(&self, spec: JobSpec) -> anyhow::Result<Box<dyn Handle<Report>>> {
         let (cache, index) = (Arc::clone(&self.cache), Arc::clone(&self.index));
-        let (launcher, idle) = (Arc::clone(&self.launcher), Arc::clone(&self.idle));
+        let launcher = Arc::clone(&self.launcher);
         let name = spec.declaration.name.to_string();
         let handle = Thread::start(
             &name,
             self.waker.clone(),
             move |report, worker, stopping| {
-                let (cache, index, launcher, idle) = (&*cache, &*index, &*launcher, &*idle);
-                let job = Job { spec: &spec, cache, index, launcher, idle, worker, stopping };
+                let (cache, index, launcher) = (&*cache, &*index, &*launcher);
+                let job = Job { spec: &spec, cache, index, launcher, worker, stopping };
                 Report::End(job.run(&|event| report(Report::Event(event))))
             },
             || Report::End(JobEnd::failed("internal error: its thread panicked")),

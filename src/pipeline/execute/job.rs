@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use pipeline_stages::message::{self, Event, RanOn};
 use pipeline_stages::worker::{io_error_kind, with_disk_advice};
-use pipeline_stages::{KindConfig, PrepareStage};
 
 use super::reads::{Reads, Touched};
 use super::spec::JobSpec;
@@ -21,7 +20,7 @@ use crate::key::StageKey;
 use crate::launcher::Launcher;
 use crate::manifest::Stage;
 use crate::reason::Reason;
-use crate::worker::{self, IdleWorkers, WorkerHandle};
+use crate::worker::{self, WorkerHandle};
 
 /// How often a process that waits for another one looks whether it is done.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -35,8 +34,6 @@ pub(crate) struct Job<'a> {
     pub(crate) launcher: &'a dyn Launcher,
     /// The memory of files outside the cache.
     pub(crate) index: &'a StatIndex,
-    /// Workers that have done other work.
-    pub(crate) idle: &'a IdleWorkers,
     /// A hold on its worker.
     pub(crate) worker: &'a WorkerHandle,
     /// Set when it is asked to stop.
@@ -161,10 +158,7 @@ impl Job<'_> {
         let request = self.spec.request(&claim.output(), &claim.checkpoint());
         let command = self.launcher.command(declaration.stage.info().worker, &request)?;
         report(JobEvent::Starts { why: work.reason.clone(), resumes: claim.resumes() });
-        // The others take much longer than the start of a process, and may keep what they have read.
-        let is_command = matches!(declaration.stage, KindConfig::Prepare(PrepareStage::Command(_)));
-        let idle = is_command.then_some(self.idle);
-        let end = worker::run(command, &request, &claim.log(), self.worker, idle, |event| {
+        let end = worker::run(command, &request, &claim.log(), self.worker, |event| {
             report(JobEvent::Worker(event))
         })?;
         let Touched { spoilt, notes, damaged } = reads.touched();

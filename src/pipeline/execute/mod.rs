@@ -97,7 +97,6 @@ pub(crate) fn execute(
         cache: Arc::clone(cache),
         index: Arc::clone(facts.index()),
         launcher: Arc::new(Plain),
-        idle: Arc::default(),
         waker: supervisor.waker(),
     };
     let mut run = Run {

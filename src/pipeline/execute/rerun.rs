@@ -196,7 +196,7 @@ struct Work {
 impl Work {
     fn run(self, report: &dyn Fn(Report), worker: &WorkerHandle) -> anyhow::Result<RerunEnd> {
         let started = Instant::now();
-        let end = worker::run(self.command, &self.request, &self.log, worker, None, |event| {
+        let end = worker::run(self.command, &self.request, &self.log, worker, |event| {
             report(Report::Worker(event));
         })?;
         let (metrics, ran_on) = match end {

@@ -21,13 +21,7 @@ pub(crate) fn run_job(spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Res
     let mut supervisor = Supervisor::new();
     supervisor.listen()?;
     let index = Arc::new(StatIndex::at(cache.layout().stat_index()));
-    let executor = Threads {
-        cache,
-        index,
-        launcher: Arc::new(Plain),
-        idle: Arc::default(),
-        waker: supervisor.waker(),
-    };
+    let executor = Threads { cache, index, launcher: Arc::new(Plain), waker: supervisor.waker() };
     let JobSpec { declaration, work: Work { key, .. }, experiment, .. } = spec.clone();
     let started = Instant::now();
     reporter.event(&RunEvent::Begin { experiment, stages: 1 });
