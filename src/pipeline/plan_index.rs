@@ -5,6 +5,7 @@
 //! exist is asked of the cache each time ([`Cache::still_has`]), and files outside it are looked at each time.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use pipeline_stages::kind_info;
@@ -43,6 +44,12 @@ impl Asked {
         encoder.text(VERSION).text(FINGERPRINT).number(key::SCHEMA.into());
         for path in [manifest, folder] {
             encoder.bytes(path.as_os_str().as_encoded_bytes());
+        }
+        // Another build may understand a manifest differently.
+        let build = std::env::current_exe().and_then(fs::metadata);
+        if let Ok(build) = build {
+            encoder.number(build.dev()).number(build.ino()).number(build.size());
+            encoder.number(build.mtime() as u64).number(build.mtime_nsec() as u64);
         }
         for word in words {
             encoder.text(word);
@@ -165,8 +172,13 @@ impl PlanIndex {
         });
         let stages = stages.collect();
         let index = Self { asked: asked.digest, files, experiment, stages, are_all, stamp };
-        let is_known = manifest.folder == asked.folder && index.files.len() == manifest.files.len();
-        if is_known && cache.still_has(&index.expected(), before, &index.stamp) {
+        // Another path to one of its files may lead elsewhere tomorrow.
+        let is_known = manifest.folder == asked.folder
+            && index.files.len() == manifest.files.len()
+            && manifest.aliases.is_empty();
+        // Whether the heads could be set is not known from before.
+        let before = before.without_heads(&index.experiment);
+        if is_known && cache.still_has(&index.expected(), &before, &index.stamp) {
             let _ = index.write(cache);
         }
     }

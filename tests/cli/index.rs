@@ -176,6 +176,29 @@ fn what_verify_takes_away_is_made_again() {
 }
 
 #[test]
+fn another_path_to_an_included_file_may_lead_elsewhere_later() {
+    let project = project();
+    std::os::unix::fs::symlink("more.toml", project.path("alias.toml")).expect("ours");
+    project.edit("[\"more.toml\"]", "[\"more.toml\", \"alias.toml\"]");
+    assert_eq!(run(&project), FRESH);
+    fs::remove_file(project.path("alias.toml")).expect("ours");
+    project.write("alias.toml", MORE.replace("third", "fourth").replace("echo 3", "echo 4"));
+    assert_eq!(run(&project), "first fresh, second fresh, third fresh, fourth ran");
+}
+
+#[test]
+fn what_is_asked_otherwise_is_found_out_again() {
+    let project = project();
+    assert_eq!(run(&project), FRESH);
+    assert_eq!(
+        project.pipeline("run experiment.toml --set stages.first.shell=\"false\"").code(),
+        Some(1)
+    );
+    let project = project.set("PIPELINE_DEVICE", "nonsense");
+    assert_eq!(project.pipeline("run experiment.toml").code(), Some(2));
+}
+
+#[test]
 fn a_warning_is_shown_each_time() {
     let project = Sandbox::new(&format!(
         "{MANIFEST}\n[stages.fourth]\nkind = \"command\"\nrun = [\"cp\", \"notes\", \"{{output}}\"]\n"

@@ -23,7 +23,7 @@ fn of_another_version() {
           data (command) runs: no earlier run
     done  data in [time]
           simclr (pretrain-simclr) runs: no earlier run
-    FAIL  simclr after [time]: pipeline-learn is version 99.0.0 (protocol 3), this is pipeline 0.1.0 (protocol 3): build or install both together, with `cargo xtask build`
+    FAIL  simclr after [time]: pipeline-learn is version 99.0.0 (protocol 4), this is pipeline 0.1.0 (protocol 4): build or install both together, with `cargo xtask build`
     --- stdout
 
     stage  result  time  metrics
@@ -221,6 +221,6 @@ fn one_that_is_called_by_hand() {
     --- stderr
     pipeline: this program is started by `pipeline`, which sends it a request
     --- stdout
-    {"event":"hello","program":"pipeline","protocol":3,"version":"0.1.0","contract":"[digest]"}
+    {"event":"hello","program":"pipeline","protocol":4,"version":"0.1.0","contract":"[digest]"}
     "#);
 }

@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::ensure;
 use pipeline_stages::message::Metrics;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -59,26 +60,53 @@ impl FolderStamp {
     }
 }
 
-/// The clock that file systems take their times from.
+impl FolderStamp {
+    fn latest(&self) -> (i64, i64) {
+        self.modified.max(self.changed)
+    }
+}
+
+impl Stamp {
+    /// The same, where the heads of an experiment are to be looked at each.
+    pub(crate) fn without_heads(&self, experiment: &str) -> Self {
+        let [_, heads, _] = stamped(experiment);
+        let mut stamp = self.clone();
+        stamp.folders.remove(&heads);
+        stamp
+    }
+}
+
+/// The clock that file systems take their times from, as it was before folders are looked at.
 struct Clock {
     /// The device whose times are those of this machine's clock, to the nanosecond that it says.
     local: Option<u64>,
+    /// What it says at least to whatever is changed from now on.
+    coarse: (i64, i64),
+    /// Seconds since 1970, UTC.
+    now: i64,
 }
 
 impl Clock {
     fn of(root: &Path) -> Self {
         let local = is_local(root).then(|| FolderStamp::of(root)).flatten();
-        Self { local: local.map(|root| root.device) }
+        Self {
+            local: local.map(|root| root.device),
+            // The kernel's own times come from this clock, or from a finer one that it then catches up with.
+            coarse: seconds(clock_gettime(coarse_clock())),
+            now: seconds(clock_gettime(ClockId::Realtime)).0,
+        }
     }
 
-    /// Whether whatever changes in the folder from now on gives it a later time.
+    /// Whether its times are exact. A file system without nanoseconds always says none.
+    fn is_exact(&self, folder: &FolderStamp) -> bool {
+        self.local == Some(folder.device) && folder.latest().1 != 0
+    }
+
+    /// Whether whatever changed in the folder after this clock was read gave it a later time.
     fn is_past(&self, folder: &FolderStamp) -> bool {
-        let latest = folder.modified.max(folder.changed);
-        let is_exact = self.local == Some(folder.device) && latest.1 != 0;
-        match is_exact {
-            // The kernel's own times come from this clock, or from a finer one that it then catches up with.
-            true => latest < seconds(clock_gettime(coarse_clock())),
-            false => latest.0 + COARSE_SECONDS < seconds(clock_gettime(ClockId::Realtime)).0,
+        match self.is_exact(folder) {
+            true => folder.latest() < self.coarse,
+            false => folder.latest().0 + COARSE_SECONDS < self.now,
         }
     }
 }
@@ -165,16 +193,16 @@ impl Cache {
 
     /// The same, a moment later where something has just been changed.
     pub(crate) fn settled_stamp(&self, experiment: &str) -> Stamp {
-        let clock = Clock::of(self.layout().root());
-        let step = PATIENCE / 20;
+        const STEPS: u32 = 20;
+        let root = self.layout().root();
         let folders = self.stamped_folders(experiment);
-        for _ in 0..20 {
-            let latest = |folder: &PathBuf| FolderStamp::of(&self.layout().root().join(folder));
-            let is_past = |stamp: FolderStamp| clock.local.is_none() || clock.is_past(&stamp);
-            if folders.iter().filter_map(latest).all(is_past) {
+        for _ in 0..STEPS {
+            let clock = Clock::of(root);
+            let is_past = |stamp: FolderStamp| !clock.is_exact(&stamp) || clock.is_past(&stamp);
+            if folders.iter().filter_map(|at| FolderStamp::of(&root.join(at))).all(is_past) {
                 break;
             }
-            std::thread::sleep(step);
+            std::thread::sleep(PATIENCE / STEPS);
         }
         self.stamp(experiment)
     }
@@ -206,7 +234,7 @@ impl Cache {
             let is_same_record =
                 |now: &Record| now.output.digest == **digest && now.metrics == **metrics;
             (is_same_store || self.has_artifact(digest))
-                && (is_same_shard && self.record_stat(key) == *record
+                && (is_same_shard && record.is_some() && self.record_stat(key) == *record
                     || self.record(key).as_ref().is_some_and(is_same_record))
                 && (are_same_heads || self.head(expected.experiment, stage.as_str()) == Some(**key))
         };
@@ -229,6 +257,7 @@ impl Cache {
 
     /// Keeps an index, and forgets the oldest where there are many.
     pub(crate) fn keep_index(&self, asked: &Digest, content: &[u8]) -> anyhow::Result<()> {
+        ensure!(self.layout().version().exists(), "nothing has been kept in this cache yet");
         let folder = self.layout().bucket(Bucket::Indexes);
         let found = fs::read_dir(&folder).into_iter().flatten().flatten();
         let mut found: Vec<_> = found

@@ -348,7 +348,7 @@ impl Run<'_> {
         }
         // With one job, a stage begins when the one before it has ended.
         if let JobEvent::Hashed = event
-            && self.options.jobs != Some(1)
+            && self.options.jobs.unwrap_or_else(cores) > 1
         {
             self.states.release(stage);
         }

@@ -36,18 +36,21 @@ const DEEPEST: usize = 64;
 
 const FORM: &str = "write include = [\"base.toml\"], before the first table";
 
-/// All files that the text at `path` includes, in the order in which they are first named.
+/// All files that the text at `path` includes, in the order in which they are first named; and the other paths, absolute, that lead
+/// to one of them now.
 pub(super) fn read(
     path: &Path,
     text: &str,
     sources: &mut Sources,
     mistakes: &mut Vec<Mistake>,
-) -> Vec<Included> {
+) -> (Vec<Included>, Vec<PathBuf>) {
     let (found, named, seen) = (Vec::new(), Vec::new(), HashSet::new());
     let mut reader = Reader { sources, mistakes, found, named, seen };
     let chain = vec![(identity(path), path.display().to_string())];
     reader.follow(path, text, 0, &chain);
-    reader.found
+    let (found, mut others) = (reader.found, reader.named);
+    others.retain(|other| found.iter().all(|one| one.path != *other));
+    (found, others)
 }
 
 /// The files that the text at `path` includes, directly or not, also those that cannot be read. Absolute.
@@ -112,11 +115,11 @@ impl Reader<'_> {
             let title = format!("files include each other: {}", names.join(" -> "));
             return self.mistakes.push(Mistake::at(span.clone(), title).help("drop one of these"));
         }
+        let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+        self.named.push(absolute.clone());
         if !self.seen.insert(identity.clone()) {
             return;
         }
-        let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
-        self.named.push(absolute.clone());
         if chain.len() > DEEPEST {
             let title = format!("files include each other more than {DEEPEST} deep");
             return self

@@ -79,6 +79,8 @@ pub(crate) struct Manifest {
     pub(crate) folder: PathBuf,
     /// The file and those that it includes, absolute.
     pub(crate) files: Vec<PathBuf>,
+    /// Other paths that it includes, and that lead to one of these files now. Absolute.
+    pub(crate) aliases: Vec<PathBuf>,
     /// The table `[experiment]`.
     pub(crate) experiment: Experiment,
     /// The stages, in the file's order.
@@ -292,7 +294,7 @@ fn read_text(
     sources.add(Origin::File(path.display().to_string()), text);
     sources.hide(secrets::hidden(text));
     let before = mistakes.len();
-    let included = include::read(path, text, sources, mistakes);
+    let (included, aliases) = include::read(path, text, sources, mistakes);
     let is_complete = mistakes.len() == before;
     let document = document::parse(text, &included, overrides, sources, mistakes)?;
     // What is missing may be in a file that could not be read.
@@ -303,6 +305,7 @@ fn read_text(
     let settings = Settings { execution, swept: &swept, replaced: &document.replaced };
     let mut found = Vec::new();
     let read = read_document(path, &document.root, &included, settings, sources, &mut found);
+    let read = read.map(|(manifest, graph)| (Manifest { aliases, ..manifest }, graph));
     mistakes.extend(found.into_iter().filter(|mistake| !document.is_guess(mistake)));
     read
 }
@@ -375,6 +378,7 @@ fn read_document(
         path: path.to_owned(),
         folder,
         files,
+        aliases: Vec::new(),
         experiment,
         stages,
         unused_axes: unused,

@@ -199,9 +199,9 @@ mod tests {
         let program = filter(&[5, 6, 7]).expect("a filter");
         let last = program.len() - 1;
         let target = |place: usize, jump: u8| place + 1 + usize::from(jump);
-        for place in 3..6 {
-            assert_eq!(target(place, program[place].jt), last, "{place}");
-            assert_eq!(target(place, program[place].jf), place + 1);
+        for (place, call) in program.iter().enumerate().take(6).skip(3) {
+            assert_eq!(target(place, call.jt), last, "{place}");
+            assert_eq!(target(place, call.jf), place + 1);
         }
         assert_eq!(target(1, program[1].jt), 2);
         assert_eq!(target(1, program[1].jf), last - 1, "another architecture is let through");
