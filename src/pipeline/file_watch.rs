@@ -1,6 +1,6 @@
 //! Waiting for changes of files and folders, as the operating system reports them; the only file that names `notify`.
 //!
-//! A report is no more than a reason to look: whether the content is another one is for those who wait.
+//! A report is only a reason to recheck: whether the content differs is for those who wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! How the process of a worker is started: which program, with what in its environment.
 //!
-//! The place for other ways to start a worker (a sandbox). Does not depend on how the worker is talked to.
+//! The place for other ways to start a worker. Does not depend on how the worker is talked to.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};

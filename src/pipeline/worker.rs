@@ -236,9 +236,7 @@ fn check_hello(line: Option<&[u8]>) -> Result<(), HandshakeError> {
     let Hello { program, protocol, version, .. } = hello;
     let both = "build or install both together, with `cargo xtask build`";
     Err(HandshakeError::Incompatible(if (protocol, version.as_str()) == (PROTOCOL, VERSION) {
-        format!(
-            "{program} is another build of {version} than this pipeline, with other kinds: {both}"
-        )
+        format!("{program} is another build of {version} than this pipeline: {both}")
     } else {
         format!(
             "{program} is version {version} (protocol {protocol}), this is pipeline {VERSION} \

@@ -70,7 +70,7 @@ pub fn run(checkout: &Checkout, options: &Options) -> Result<()> {
         targets.iter().filter(|target| *target == name || name == ALL).collect();
     ensure!(
         !chosen.is_empty(),
-        "there is no target '{name}'; there are {} and {ALL}",
+        "'{name}' is not a target; these are: {} and {ALL}",
         targets.join(", ")
     );
     // The fuzzer runs elsewhere than this process.

@@ -39,7 +39,7 @@ fn of_another_build() {
     let ended = run_with("other-kinds");
     assert!(
         ended.stderr.contains(
-            "pipeline-learn is another build of 0.1.0 than this pipeline, with other kinds"
+            "pipeline-learn is another build of 0.1.0 than this pipeline: build or install both together"
         ),
         "{ended}"
     );

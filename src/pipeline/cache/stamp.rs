@@ -58,9 +58,7 @@ impl FolderStamp {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
-}
 
-impl FolderStamp {
     fn latest(&self) -> (i64, i64) {
         self.modified.max(self.changed)
     }
@@ -322,6 +320,59 @@ mod tests {
                 assert_eq!(all_in_parallel(&numbers, |number| *number != wrong), length == 0);
             }
         }
+    }
+
+    #[test]
+    fn a_folder_that_changed_in_the_tick_of_the_clock_is_not_settled() {
+        let clock = Clock { local: Some(1), coarse: (100, 4_000_000), now: 100 };
+        for (device, changed, is_past) in [
+            (1, (100, 3_999_999), true),
+            (1, (100, 4_000_000), false),
+            (1, (100, 5_000_000), false),
+            (1, (99, 0), false),
+            (1, (97, 0), true),
+            (2, (99, 1), false),
+            (2, (98, 1), false),
+            (2, (97, 1), true),
+        ] {
+            let folder = FolderStamp { device, inode: 5, modified: (50, 1), changed };
+            assert_eq!(clock.is_past(&folder), is_past, "{device} {changed:?}");
+            let folder = FolderStamp { modified: changed, changed: (50, 1), ..folder };
+            assert_eq!(clock.is_past(&folder), is_past, "{device} {changed:?}");
+        }
+    }
+
+    #[test]
+    fn after_a_removal_every_entry_is_looked_at() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(&folder.path().join("cache")).expect("a cache");
+        cache.prepare().expect("writable");
+        let digest = crate::digest::Encoder::new("test").finish();
+        let record = Record::for_test("a", Vec::new(), digest);
+        record.write(&cache.layout().record(&record.key)).expect("writable");
+        fs::create_dir(cache.artifact(&digest)).expect("writable");
+        cache.set_head("test", "a", &record.key).expect("writable");
+        cache.set_link("test", "a", &digest).expect("writable");
+        let stage: StageName = "a".parse().expect("a name");
+        let result = ExpectedResult {
+            stage: &stage,
+            key: &record.key,
+            digest: &digest,
+            metrics: &record.metrics,
+            record: cache.record_stat(&record.key),
+        };
+        let expected = Expected { experiment: "test", results: vec![result], are_all: true };
+        // As if all folders had been settled.
+        let root = cache.layout().root();
+        let all = cache.stamped_folders("test").into_iter();
+        let all = all.filter_map(|at| FolderStamp::of(&root.join(&at)).map(|stamp| (at, stamp)));
+        let then = Stamp { generation: cache.generation(), folders: all.collect() };
+        assert!(cache.still_has(&expected, &then, &then));
+        fs::remove_dir(cache.artifact(&digest)).expect("ours");
+        assert!(cache.still_has(&expected, &then, &then), "the folders say that nothing changed");
+        begin_removal(cache.layout()).expect("writable");
+        let now = Stamp { generation: cache.generation(), ..then.clone() };
+        assert!(!cache.still_has(&expected, &then, &now));
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub(super) fn observe_this_thread(calls: &[i64]) -> Result<Listener> {
             }
         }
     };
-    // Without SPEC_ALLOW, kernels before 5.16 slow the whole program down, against attacks that this is no defence from.
+    // Without SPEC_ALLOW, kernels before 5.16 slow the whole program down, against attacks that this does not defend from.
     let listen = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
     // Where it is known (Linux 5.19), a signal does not interrupt a call that is being looked at.
     let descriptor =
