@@ -306,6 +306,9 @@ pub(crate) struct ResultsArguments {
     /// Show every metric, however many there are
     #[arg(long)]
     pub(crate) all: bool,
+    /// Show also what each took: time, time of the processor, memory, bytes that it read and wrote
+    #[arg(long)]
+    pub(crate) usage: bool,
     #[command(flatten)]
     pub(crate) format: ResultsFormat,
 }
@@ -566,6 +569,9 @@ pub(crate) struct StatusArguments {
     /// Show every instance of a stage, however many there are
     #[arg(long)]
     pub(crate) all: bool,
+    /// Show also what the last runs took: time of the processor, memory, bytes that they read
+    #[arg(long)]
+    pub(crate) usage: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -51,6 +51,7 @@ mod table;
 #[doc(hidden)]
 pub mod testing;
 mod tracking;
+mod usage;
 mod visible;
 mod width;
 mod worker;

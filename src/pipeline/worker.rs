@@ -20,6 +20,7 @@ use pipeline_stages::message::{
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use crate::process_tree;
+use crate::usage::{self, Counted, Usage};
 use crate::visible::without_colours;
 
 /// How many lines of its log are shown when a worker dies.
@@ -35,6 +36,8 @@ pub(crate) enum End {
         metrics: Metrics,
         /// What it ran on, where that matters.
         ran_on: Option<RanOn>,
+        /// What it took.
+        usage: Usage,
     },
     /// It left early because it was asked to. Its checkpoint is written.
     Stopped,
@@ -56,6 +59,8 @@ struct Control {
     stop_wanted: bool,
     timed_out: bool,
     suspended: bool,
+    /// The most memory of all its processes together that was seen, in bytes.
+    memory: Option<u64>,
 }
 
 impl WorkerHandle {
@@ -79,6 +84,18 @@ impl WorkerHandle {
     pub(crate) fn time_out(&self) {
         self.control().timed_out = true;
         self.kill();
+    }
+
+    /// Looks how much memory the worker and all it started have together now.
+    pub(crate) fn look_at_memory(&self) {
+        let mut control = self.control();
+        let now = control.group.and_then(process_tree::memory);
+        control.memory = control.memory.max(now);
+    }
+
+    /// The most that was seen of it, in bytes.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        self.control().memory
     }
 
     /// Stops the worker, and all it started, until [`WorkerHandle::resume`].
@@ -155,7 +172,7 @@ pub(crate) fn run(
     if talk.is_err() {
         worker.kill();
     }
-    let status = reap(child, pid, worker)?;
+    let (status, counted) = reap(child, pid, worker)?;
     let tail = || log_tail(log);
     let failed = |message: String| {
         let end = End::Failed { log: tail(), message: message.clone() };
@@ -163,7 +180,10 @@ pub(crate) fn run(
         end
     };
     match talk {
-        Ok(Some(Event::Finished { metrics, ran_on })) => Ok(End::Finished { metrics, ran_on }),
+        Ok(Some(Event::Finished { metrics, ran_on, used })) => {
+            let usage = Usage::of(&counted, worker.memory(), used);
+            Ok(End::Finished { metrics, ran_on, usage })
+        }
         Ok(Some(Event::Failed { message })) => {
             let log = before_last_words(tail(), &message);
             Ok(End::Failed { message, log })
@@ -252,13 +272,13 @@ fn send_request(mut socket: &UnixStream, request: &Request) -> std::io::Result<(
 }
 
 /// Waits for the worker's end, then ends everything that it left behind in its group.
-fn reap(mut child: Child, pid: Pid, worker: &WorkerHandle) -> anyhow::Result<ExitStatus> {
+fn reap(child: Child, pid: Pid, worker: &WorkerHandle) -> anyhow::Result<(ExitStatus, Counted)> {
     // Without reaping it, so that its number still is its own.
     let _ =
         rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
     process_tree::kill_group(pid);
     worker.control().group = None;
-    child.wait().context("cannot wait for a worker")
+    usage::wait(child).context("cannot wait for a worker")
 }
 
 /// The name of the program, for messages.

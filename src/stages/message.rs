@@ -234,6 +234,9 @@ pub enum Event {
         metrics: Metrics,
         /// What it ran on, if that matters.
         ran_on: Option<RanOn>,
+        /// What it took.
+        #[serde(default)]
+        used: Used,
     },
     /// The stage failed.
     Failed {
@@ -242,6 +245,18 @@ pub enum Event {
     },
     /// It was asked to stop, wrote its checkpoint and exits.
     Stopped,
+}
+
+/// What a worker took, as far as it knows that better than the process that started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Used {
+    /// The most memory that its own process had at once, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// The most memory of a GPU that it had at once, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_memory: Option<u64>,
 }
 
 /// A worker's introduction.
@@ -361,7 +376,11 @@ mod tests {
             Event::Measured(measured),
             Event::Note { text: "two\nlines".into() },
             Event::Limitation { text: "not here".into() },
-            Event::Finished { metrics: values, ran_on: Some(RanOn::cpu(2)) },
+            Event::Finished {
+                metrics: values,
+                ran_on: Some(RanOn::cpu(2)),
+                used: Used { memory: Some(1 << 40), gpu_memory: None },
+            },
             Event::Failed { message: "no \"data\"".into() },
             Event::Stopped,
         ] {

@@ -18,7 +18,7 @@ use crate::KindConfig;
 use crate::checkpoint::{self, Checkpoint, Patience};
 use crate::message::{
     Event, Execution, Hello, Input, LAST_WORDS, Measured, Metrics, PROTOCOL, Progress, RanOn,
-    Request,
+    Request, Used,
 };
 use crate::point::Point;
 
@@ -53,6 +53,7 @@ pub struct Context {
     events: Events,
     stop: Arc<AtomicBool>,
     ran_on: Mutex<Option<RanOn>>,
+    gpu_memory: Mutex<Option<u64>>,
     checkpoint_lock: Option<File>,
 }
 
@@ -95,6 +96,7 @@ impl Context {
             events,
             stop,
             ran_on: Mutex::default(),
+            gpu_memory: Mutex::default(),
             checkpoint_lock: None,
         }
     }
@@ -184,6 +186,12 @@ impl Context {
             self.log(&format!("runs on {ran_on}"));
         }
         *known = Some(ran_on);
+    }
+
+    /// Reports how much memory of a GPU the work has now, in bytes: the most of all reports is for the record.
+    pub fn gpu_memory(&self, bytes: u64) {
+        let mut most = lock(&self.gpu_memory);
+        *most = (*most).max(Some(bytes));
     }
 
     /// Whether the work should checkpoint and return [`Stopped`].
@@ -310,7 +318,10 @@ fn serve_request(
         .unwrap_or_else(|panic| Err(anyhow!("internal error: {}", panic_message(&*panic))));
     drop(context.checkpoint_lock.take());
     let event = match result {
-        Ok(metrics) => Event::Finished { metrics, ran_on: lock(&context.ran_on).take() },
+        Ok(metrics) => {
+            let used = Used { memory: peak_memory(), gpu_memory: lock(&context.gpu_memory).take() };
+            Event::Finished { metrics, ran_on: lock(&context.ran_on).take(), used }
+        }
         Err(error) if error.is::<Stopped>() => Event::Stopped,
         Err(error) => {
             // For the log, which outlives the terminal.
@@ -320,6 +331,14 @@ fn serve_request(
         }
     };
     sender.send(&event).context("cannot report the end of the stage")
+}
+
+/// The most memory that this process had at once since its program was started, in bytes. What the system reports of a
+/// child that ended also counts the memory of the process that it was forked from.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Writes a line to the log. The log can be on a full disk, which must not end the worker.

@@ -33,6 +33,7 @@ mod python;
 mod reads;
 mod report_page;
 mod reports;
+mod resources;
 mod results;
 mod sandboxed;
 mod schema;

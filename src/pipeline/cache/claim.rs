@@ -17,6 +17,7 @@ use super::work::WorkFolder;
 use super::{Cache, disk, durable, store};
 use crate::key::{KeyPart, StageKey};
 use crate::reason::Reason;
+use crate::usage::Usage;
 
 /// What a cache has for a key.
 #[derive(Debug)]
@@ -71,6 +72,8 @@ pub(crate) struct Execution {
     pub(crate) metrics: Metrics,
     /// What it ran on, where that matters.
     pub(crate) ran_on: Option<RanOn>,
+    /// What it took.
+    pub(crate) usage: Usage,
 }
 
 impl Cache {
@@ -178,7 +181,8 @@ impl Claim {
             withdrawn = all;
             Ok(withdrawal)
         })?;
-        let Execution { parts, stage, experiment, reason, artifact, metrics, ran_on } = execution;
+        let Execution { parts, stage, experiment, reason, artifact, metrics, ran_on, usage } =
+            execution;
         let record = Record {
             key,
             parts,
@@ -194,6 +198,7 @@ impl Claim {
                 .map_or(0, |since| since.as_secs()),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             ran_on,
+            usage,
             version: message::VERSION.to_owned(),
         };
         // Before the record: nobody looks for what is left of a stage that is fresh. Another user's leftovers may stay.

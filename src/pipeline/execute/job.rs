@@ -20,6 +20,7 @@ use crate::key::StageKey;
 use crate::launcher::Launcher;
 use crate::manifest::Stage;
 use crate::reason::Reason;
+use crate::usage::Usage;
 use crate::worker::{self, WorkerHandle};
 
 /// How often a process that waits for another one looks whether it is done.
@@ -129,6 +130,13 @@ impl JobEnd {
     }
 }
 
+/// What a worker reported at its end.
+struct Finished {
+    metrics: message::Metrics,
+    ran_on: Option<RanOn>,
+    usage: Usage,
+}
+
 impl Job<'_> {
     /// Runs the stage, to its end.
     pub(crate) fn run(&self, report: &dyn Fn(JobEvent)) -> JobEnd {
@@ -181,8 +189,9 @@ impl Job<'_> {
             return Ok(JobEnd::Failed { message: with_kept_output(message, claim), log });
         }
         match end {
-            worker::End::Finished { metrics, ran_on } => {
-                let end = self.commit(claim, metrics, ran_on, &reads.inputs(), report)?;
+            worker::End::Finished { metrics, ran_on, usage } => {
+                let ended = Finished { metrics, ran_on, usage };
+                let end = self.commit(claim, ended, &reads.inputs(), report)?;
                 reads.keep();
                 Ok(end)
             }
@@ -227,12 +236,12 @@ impl Job<'_> {
     fn commit(
         &self,
         claim: Claim,
-        metrics: message::Metrics,
-        ran_on: Option<RanOn>,
+        Finished { metrics, ran_on, usage }: Finished,
         inputs: &[InputFolder],
         report: &dyn Fn(JobEvent),
     ) -> anyhow::Result<JobEnd> {
         let JobSpec { declaration, work, experiment, .. } = self.spec;
+        let bytes_in = self.spec.inputs.iter().map(|(_, _, stored)| stored.extent.bytes).sum();
         let execution = Execution {
             parts: work.parts.clone(),
             stage: declaration.name.to_string(),
@@ -241,6 +250,7 @@ impl Job<'_> {
             artifact: declaration.stage.output(),
             metrics,
             ran_on,
+            usage: Usage { bytes_in: Some(bytes_in), ..usage },
         };
         let Committed { record, withdrawn } =
             match claim.commit(execution, inputs, &|| report(JobEvent::Hashed)) {

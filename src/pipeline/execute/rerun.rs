@@ -200,7 +200,7 @@ impl Work {
             report(Report::Worker(event));
         })?;
         let (metrics, ran_on) = match end {
-            worker::End::Finished { metrics, ran_on } => (metrics, ran_on),
+            worker::End::Finished { metrics, ran_on, .. } => (metrics, ran_on),
             worker::End::Stopped => return Ok(RerunEnd::Stopped),
             worker::End::Failed { message, log } => return Ok(RerunEnd::Failed { message, log }),
         };
