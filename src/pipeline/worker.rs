@@ -19,6 +19,8 @@ use pipeline_stages::message::{
 };
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
+use crate::machine;
+use crate::manifest::Failing;
 use crate::process_tree;
 use crate::usage::{self, Counted, Usage};
 use crate::visible::without_colours;
@@ -46,6 +48,8 @@ pub(crate) enum End {
         message: String,
         /// The last lines of its log.
         log: Vec<String>,
+        /// How, for whoever may try again.
+        failing: Failing,
     },
 }
 
@@ -162,6 +166,7 @@ pub(crate) fn run(
     let program = program_name(&command);
     // A group of its own: Ctrl-C in the terminal reaches the orchestrator alone, which passes it on.
     command.process_group(0).stderr(log_file);
+    let killed_before = machine::out_of_memory_kills();
     let (child, ours) = start(command)
         // In words only: this is not a failure of the cache, regardless of the kind of the error.
         .map_err(|error| anyhow!("cannot start {program}: {error}"))?;
@@ -174,8 +179,21 @@ pub(crate) fn run(
     }
     let (status, counted) = reap(child, pid, worker)?;
     let tail = || log_tail(log);
-    let failed = |message: String| {
-        let end = End::Failed { log: tail(), message: message.clone() };
+    // Whichever process it was: of this stage, or of one that ran beside it.
+    let ran_out = || machine::out_of_memory_kills() > killed_before;
+    let failed = |message: String, by_signal: bool| {
+        let log = tail();
+        let failing = match by_signal {
+            _ if worker.control().timed_out => Failing::Timeout,
+            true if ran_out() => Failing::OutOfMemory,
+            _ if speaks_of_memory(&message, &log) => Failing::OutOfMemory,
+            true => Failing::Signal,
+            false => Failing::Failure,
+        };
+        End::Failed { message, log, failing }
+    };
+    let died = |message: String| {
+        let end = failed(message.clone(), status.signal().is_some());
         write_last_words(log, &message);
         end
     };
@@ -184,21 +202,44 @@ pub(crate) fn run(
             let usage = Usage::of(&counted, worker.memory(), used);
             Ok(End::Finished { metrics, ran_on, usage })
         }
-        Ok(Some(Event::Failed { message })) => {
-            let log = before_last_words(tail(), &message);
-            Ok(End::Failed { message, log })
+        Ok(Some(Event::Failed { message, by_signal })) => {
+            let mut end = failed(message, by_signal);
+            if let End::Failed { message, log, .. } = &mut end {
+                *log = before_last_words(std::mem::take(log), message);
+            }
+            Ok(end)
         }
         Ok(Some(Event::Stopped)) => Ok(End::Stopped),
         Ok(_) | Err(HandshakeError::NoHello) if worker.control().stop_wanted => Ok(End::Stopped),
         Ok(_) if worker.control().timed_out => {
-            Ok(failed("its time was up (timeout-seconds)".to_owned()))
+            Ok(died("its time was up (timeout-seconds)".to_owned()))
         }
-        Ok(_) => Ok(failed(died(&program, status))),
+        Ok(_) => Ok(died(how_it_died(&program, status, ran_out()))),
         Err(HandshakeError::Incompatible(message)) => Err(anyhow!(message)),
         Err(HandshakeError::NoHello) => {
-            Ok(failed(format!("{program} ended before it said hello ({status})")))
+            Ok(died(format!("{program} ended before it said hello ({status})")))
         }
     }
+}
+
+/// What libraries say when there is not enough memory, of the machine or of a GPU.
+const OUT_OF_MEMORY: [&str; 8] = [
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "OutOfMemoryError",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator",
+    "std::bad_alloc",
+    "MemoryError",
+    "memory allocation of ",
+];
+
+/// Whether a failure is one for want of memory, by its message or the end of its log.
+fn speaks_of_memory(message: &str, log: &[String]) -> bool {
+    // Further above, a program may have dealt with it.
+    const LAST: usize = 3;
+    let last = log.iter().rev().take(LAST).map(String::as_str);
+    last.chain([message]).any(|text| OUT_OF_MEMORY.iter().any(|words| text.contains(words)))
 }
 
 /// Starts a worker, with one end of a socket as its standard input and output; returns the other end.
@@ -289,8 +330,9 @@ fn program_name(command: &Command) -> String {
     }
 }
 
-fn died(name: &str, status: ExitStatus) -> String {
+fn how_it_died(name: &str, status: ExitStatus, ran_out: bool) -> String {
     match status.signal() {
+        Some(9) if ran_out => format!("{name} was killed (signal 9): memory ran out"),
         Some(9) => format!("{name} was killed (signal 9): by you, or because memory ran out"),
         Some(signal) => format!("{name} crashed (signal {signal})"),
         None => format!("{name} ended without a result ({status})"),
@@ -343,4 +385,31 @@ fn read_tail(log: &Path) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_libraries_say_when_memory_runs_out_is_known() {
+        let lines = |text: &str| -> Vec<String> { text.lines().map(str::to_owned).collect() };
+        for (message, log, expected) in [
+            ("CUDA out of memory. Tried to allocate 2 GiB", "", true),
+            ("x ended with exit status 1", "Traceback\nMemoryError\n", true),
+            ("x crashed (signal 6)", "what():  std::bad_alloc\n", true),
+            ("x crashed (signal 6)", "memory allocation of 99 bytes failed\n", true),
+            (
+                "x ended with exit status 1",
+                "torch.OutOfMemoryError: CUDA out of memory\na\nb",
+                true,
+            ),
+            // It went on.
+            ("x ended with exit status 1", "MemoryError: smaller\na\nb\nwrong label", false),
+            ("x ended with exit status 1", "wrong label", false),
+            ("", "", false),
+        ] {
+            assert_eq!(speaks_of_memory(message, &lines(log)), expected, "{message}: {log}");
+        }
+    }
 }

@@ -83,11 +83,19 @@ pub struct Execution {
     pub threads: Option<u32>,
     /// Seconds between two checkpoints.
     pub checkpoint_seconds: u64,
+    /// Variables of the environment that say which GPUs it may use: for the worker, and for the program of a `command`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
 }
 
 impl Default for Execution {
     fn default() -> Self {
-        Self { device: Device::Auto, threads: None, checkpoint_seconds: 15 }
+        Self {
+            device: Device::Auto,
+            threads: None,
+            checkpoint_seconds: 15,
+            variables: BTreeMap::new(),
+        }
     }
 }
 
@@ -164,6 +172,9 @@ pub struct RanOn {
     /// The name of the device: `NVIDIA H100 80GB HBM3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// What tells it apart from others of this name: `GPU-5d2f4e1c-…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
     /// Threads, if their count matters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<u32>,
@@ -175,12 +186,12 @@ pub struct RanOn {
 impl RanOn {
     /// The processor, with this many threads.
     pub fn cpu(threads: u32) -> Self {
-        Self { device: Device::Cpu, name: None, threads: Some(threads), remark: None }
+        Self { device: Device::Cpu, name: None, uuid: None, threads: Some(threads), remark: None }
     }
 
     /// A GPU of this number, with its name.
     pub fn gpu(number: u32, name: Option<String>) -> Self {
-        Self { device: Device::Cuda(number), name, threads: None, remark: None }
+        Self { device: Device::Cuda(number), name, uuid: None, threads: None, remark: None }
     }
 
     /// The same with another remark.
@@ -242,6 +253,9 @@ pub enum Event {
     Failed {
         /// Why, for people.
         message: String,
+        /// Whether a signal ended a program that it ran.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_signal: bool,
     },
     /// It was asked to stop, wrote its checkpoint and exits.
     Stopped,
@@ -353,6 +367,7 @@ mod tests {
                 device: Device::Cuda(3),
                 threads: Some(2),
                 checkpoint_seconds: 5,
+                variables: [("CUDA_VISIBLE_DEVICES".to_owned(), "3".to_owned())].into(),
             },
         };
         let line = serde_json::to_string(&request).unwrap();
@@ -381,7 +396,8 @@ mod tests {
                 ran_on: Some(RanOn::cpu(2)),
                 used: Used { memory: Some(1 << 40), gpu_memory: None },
             },
-            Event::Failed { message: "no \"data\"".into() },
+            Event::Failed { message: "no \"data\"".into(), by_signal: false },
+            Event::Failed { message: "killed".into(), by_signal: true },
             Event::Stopped,
         ] {
             let line = serde_json::to_string(&event).unwrap();

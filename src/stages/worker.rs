@@ -54,6 +54,7 @@ pub struct Context {
     stop: Arc<AtomicBool>,
     ran_on: Mutex<Option<RanOn>>,
     gpu_memory: Mutex<Option<u64>>,
+    ended_by_signal: AtomicBool,
     checkpoint_lock: Option<File>,
 }
 
@@ -97,6 +98,7 @@ impl Context {
             stop,
             ran_on: Mutex::default(),
             gpu_memory: Mutex::default(),
+            ended_by_signal: AtomicBool::default(),
             checkpoint_lock: None,
         }
     }
@@ -192,6 +194,11 @@ impl Context {
     pub fn gpu_memory(&self, bytes: u64) {
         let mut most = lock(&self.gpu_memory);
         *most = (*most).max(Some(bytes));
+    }
+
+    /// Reports that a signal ended a program that the body ran: if the body fails, another attempt may succeed.
+    pub fn ended_by_signal(&self) {
+        self.ended_by_signal.store(true, Ordering::Relaxed);
     }
 
     /// Whether the work should checkpoint and return [`Stopped`].
@@ -327,7 +334,8 @@ fn serve_request(
             // For the log, which outlives the terminal.
             let message = format!("{:#}", with_disk_advice(error));
             write_log(&format!("{LAST_WORDS}{message}"));
-            Event::Failed { message }
+            let by_signal = context.ended_by_signal.load(Ordering::Relaxed);
+            Event::Failed { message, by_signal }
         }
     };
     sender.send(&event).context("cannot report the end of the stage")

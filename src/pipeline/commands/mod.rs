@@ -58,7 +58,7 @@ use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
 use crate::lint;
-use crate::manifest::{self, Config, Fit, Manifest, Misfit, Override, StageExecution};
+use crate::manifest::{self, Config, Fit, Limits, Manifest, Misfit, Override, StageExecution};
 use crate::pattern::Pattern;
 use crate::plan::{Plan, PlanState};
 use crate::plan_index::Asked;
@@ -144,6 +144,8 @@ pub(crate) struct Project {
     pub(crate) cache: Arc<Cache>,
     /// How many stages the user wants to run at once.
     pub(crate) jobs: Option<u16>,
+    /// What the user lets all stages of a run take together, where a manifest does not say.
+    pub(crate) limits: Limits,
     /// The axes of `--only`, each with a value.
     only: Vec<String>,
 }
@@ -411,7 +413,8 @@ impl<'a> Located<'a> {
         manifest.folder = self.folder();
         let cache = Arc::new(self.cache()?);
         let (jobs, only) = (self.config.jobs, self.with.only.clone());
-        Ok(Project { manifest, graph, cache, jobs, only })
+        let limits = self.config.limits.clone();
+        Ok(Project { manifest, graph, cache, jobs, limits, only })
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         return plan::show(&Shown {
             manifest: &arguments.manifest,
             force: &arguments.force,
+            jobs: arguments.jobs,
+            limits: arguments.limits(),
             all: arguments.all,
             json: arguments.progress == Style::Json,
             exit_code: false,
@@ -45,6 +47,7 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let has_warnings = warn(&project, &selected);
     let options = Options {
         jobs: arguments.jobs.or(project.jobs).map(usize::from),
+        limits: arguments.limits().or(&project.manifest.limits).or(&project.limits),
         keep_going: arguments.keep_going,
         force: project.forced(&arguments.force, &selected)?,
     };

@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::events::{RunEvent, Setup};
 use crate::key::StageKey;
 use crate::launcher::Launcher;
-use crate::manifest::Stage;
+use crate::manifest::{Failing, Stage};
 use crate::reason::Reason;
 use crate::usage::Usage;
 use crate::worker::{self, WorkerHandle};
@@ -118,6 +118,8 @@ pub(crate) enum JobEnd {
         message: String,
         /// The last lines of its log.
         log: Vec<String>,
+        /// How, for whoever may try again.
+        failing: Failing,
     },
     /// An input is damaged. It is out of the way now: the stage that made it must run again.
     DamagedInput(Digest),
@@ -126,7 +128,7 @@ pub(crate) enum JobEnd {
 impl JobEnd {
     /// A failure without the lines of a log.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self::Failed { message: message.into(), log: Vec::new() }
+        Self::Failed { message: message.into(), log: Vec::new(), failing: Failing::Failure }
     }
 }
 
@@ -177,7 +179,7 @@ impl Job<'_> {
         if let Some(why) = spoilt {
             let removed = claim.remove_checkpoint();
             let (first, log) = match end {
-                worker::End::Failed { message, log } => (Some(message), log),
+                worker::End::Failed { message, log, .. } => (Some(message), log),
                 worker::End::Finished { .. } | worker::End::Stopped => (None, Vec::new()),
             };
             let mut why = format!("{why}, so the result is not recorded");
@@ -186,7 +188,8 @@ impl Job<'_> {
             }
             worker::write_last_words(&claim.log(), &why);
             let message = first.into_iter().chain([why]).collect::<Vec<_>>().join("\n");
-            return Ok(JobEnd::Failed { message: with_kept_output(message, claim), log });
+            let (message, failing) = (with_kept_output(message, claim), Failing::Failure);
+            return Ok(JobEnd::Failed { message, log, failing });
         }
         match end {
             worker::End::Finished { metrics, ran_on, usage } => {
@@ -196,8 +199,8 @@ impl Job<'_> {
                 Ok(end)
             }
             worker::End::Stopped => Ok(JobEnd::Stopped),
-            worker::End::Failed { message, log } => {
-                Ok(JobEnd::Failed { message: with_kept_output(message, claim), log })
+            worker::End::Failed { message, log, failing } => {
+                Ok(JobEnd::Failed { message: with_kept_output(message, claim), log, failing })
             }
         }
     }
@@ -249,7 +252,7 @@ impl Job<'_> {
             reason: work.reason.clone(),
             artifact: declaration.stage.output(),
             metrics,
-            ran_on,
+            ran_on: self.spec.on_this_machine(ran_on),
             usage: Usage { bytes_in: Some(bytes_in), ..usage },
         };
         let Committed { record, withdrawn } =

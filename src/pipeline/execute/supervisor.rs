@@ -132,6 +132,11 @@ impl<T> Supervisor<T> {
         }
     }
 
+    /// The most memory that running work was seen to have, in bytes.
+    pub(crate) fn memory(&self, stage: &StageName) -> Option<u64> {
+        self.work.get(stage)?.handle.memory()
+    }
+
     /// It is over.
     pub(crate) fn forget(&mut self, stage: &StageName) {
         self.work.remove(stage);
