@@ -189,6 +189,9 @@ mod tests {
         Model { name: Some(name.to_owned()), uuid: Some(uuid.to_owned()) }
     }
 
+    /// GPUs, and the two variables.
+    type Given<'a> = (&'a [Model], Option<&'a str>, Option<&'a str>);
+
     /// The names and UUIDs that are known, as `visible=uuid`.
     fn shown(gpus: &Gpus) -> Vec<String> {
         let all = gpus.all.iter().enumerate().map(|(place, gpu)| {
@@ -202,30 +205,28 @@ mod tests {
     fn numbers_count_within_what_may_be_used() {
         let equal = [model("H100", "GPU-aa"), model("H100", "GPU-ab"), model("H100", "GPU-b")];
         let mixed = [model("T400", "GPU-aa"), model("H100", "GPU-ab"), model("H100", "GPU-b")];
-        let cases: [(&[Model], Option<&str>, Option<&str>, &[&str], &str); 13] = [
-            (&equal, None, None, &["0=GPU-aa", "1=GPU-ab", "2=GPU-b"], BY_BUS),
-            (&mixed, None, None, &["0=GPU-aa", "1=GPU-ab", "2=GPU-b"], BY_BUS),
-            (&mixed, None, Some("FASTEST_FIRST"), &["0=?", "1=?", "2=?"], "FASTEST_FIRST"),
-            (&equal, Some("2,0"), None, &["2=GPU-b", "0=GPU-aa"], "FASTEST_FIRST"),
-            (&mixed, Some("2, 0"), None, &["2=?", "0=?"], "FASTEST_FIRST"),
-            (&mixed, Some("2"), Some(BY_BUS), &["2=GPU-b"], BY_BUS),
+        let cases: [(Given<'_>, &[&str], &str); 13] = [
+            ((&equal, None, None), &["0=GPU-aa", "1=GPU-ab", "2=GPU-b"], BY_BUS),
+            ((&mixed, None, None), &["0=GPU-aa", "1=GPU-ab", "2=GPU-b"], BY_BUS),
+            ((&mixed, None, Some("FASTEST_FIRST")), &["0=?", "1=?", "2=?"], "FASTEST_FIRST"),
+            ((&equal, Some("2,0"), None), &["2=GPU-b", "0=GPU-aa"], "FASTEST_FIRST"),
+            ((&mixed, Some("2, 0"), None), &["2=?", "0=?"], "FASTEST_FIRST"),
+            ((&mixed, Some("2"), Some(BY_BUS)), &["2=GPU-b"], BY_BUS),
             (
-                &mixed,
-                Some("GPU-b,GPU-ab"),
-                None,
+                (&mixed, Some("GPU-b,GPU-ab"), None),
                 &["GPU-b=GPU-b", "GPU-ab=GPU-ab"],
                 "FASTEST_FIRST",
             ),
-            (&equal, Some("MIG-77"), None, &["MIG-77=?"], "FASTEST_FIRST"),
+            ((&equal, Some("MIG-77"), None), &["MIG-77=?"], "FASTEST_FIRST"),
             // CUDA stops there, too.
-            (&equal, Some("1,-1,0"), None, &["1=GPU-ab"], "FASTEST_FIRST"),
-            (&equal, Some("0,7,1"), None, &["0=GPU-aa"], "FASTEST_FIRST"),
-            (&equal, Some(""), None, &[], "FASTEST_FIRST"),
-            (&equal, Some("NoDevFiles"), None, &[], "FASTEST_FIRST"),
+            ((&equal, Some("1,-1,0"), None), &["1=GPU-ab"], "FASTEST_FIRST"),
+            ((&equal, Some("0,7,1"), None), &["0=GPU-aa"], "FASTEST_FIRST"),
+            ((&equal, Some(""), None), &[], "FASTEST_FIRST"),
+            ((&equal, Some("NoDevFiles"), None), &[], "FASTEST_FIRST"),
             // A variable does not make a GPU.
-            (&[], Some("0"), None, &[], ""),
+            ((&[], Some("0"), None), &[], ""),
         ];
-        for (installed, visible, order, expected, expected_order) in cases {
+        for ((installed, visible, order), expected, expected_order) in cases {
             let gpus = Gpus::visible(installed, visible, order);
             assert_eq!(shown(&gpus), expected, "{visible:?} {order:?}");
             assert_eq!(gpus.order, expected_order, "{visible:?} {order:?}");
