@@ -463,6 +463,7 @@ fn what_is_not_to_be_tried_again_is_tried_once() {
         let ended = project.pipeline("run experiment.toml");
         assert_eq!(tries(&project), expected, "{how} {attempts}: {ended}");
         assert_eq!(ended.status.success(), expected == 2, "{ended}");
+        assert_eq!(ended.stderr.contains("this was attempt 3 of 3"), expected == 3, "{ended}");
     }
 }
 
@@ -485,6 +486,7 @@ fn without_memory_the_next_attempt_runs_alone() {
     let run = "run experiment.toml --jobs 2 --cpus 2 --set stages.simclr.execution.cpus=1";
     let failed = project.pipeline(&format!("{run} --keep-going"));
     assert!(failed.stderr.contains("CUDA out of memory. Tried to allocate 2.00 GiB"), "{failed}");
+    assert!(failed.stderr.contains("nothing else was on its GPU"), "{failed}");
     assert!(failed.stderr.contains("with attempts = 2 in its execution"), "{failed}");
 
     let text = text.replace("echo 1 >", "echo again >");
@@ -499,4 +501,35 @@ fn without_memory_the_next_attempt_runs_alone() {
         ended.stderr.contains("attempt 2 of 2, with nothing beside it: CUDA out of"),
         "{ended}"
     );
+}
+
+#[test]
+fn the_largest_stage_is_named_when_memory_runs_out() {
+    // One that has 30 MB while the other finds out that there is no more.
+    let text = r#"
+[experiment]
+name = "memory"
+[stages.large]
+kind = "command"
+shell = """
+text=$(head -c 30000000 /dev/zero | tr '\\0' x)
+sleep 1.2; touch seen
+while [ ! -e failed ]; do sleep 0.01; done
+echo "$text" | head -c 9 > $PIPELINE_OUTPUT/a
+"""
+[stages.small]
+kind = "command"
+shell = """
+while [ ! -e seen ]; do sleep 0.01; done
+echo "terminate called after throwing an instance of 'std::bad_alloc'" >&2; exit 1
+"""
+"#;
+    let project = Sandbox::new(text);
+    let run = project.start("run experiment.toml --jobs 2 --cpus 2");
+    run.wait_for("FAIL  small");
+    project.write("failed", "");
+    let ended = run.wait();
+    assert_eq!(ended.results(), "large ran, small failed", "{ended}");
+    assert!(ended.stderr.contains("the largest stage then was large, with "), "{ended}");
+    assert!(ended.stderr.contains(" MB; beside it ran small"), "{ended}");
 }

@@ -3,6 +3,7 @@
 //! All decisions are made on the main thread; a [`job`] has a thread of its own and sends messages.
 //! Does not depend on a terminal: what happens goes to a [`Reporter`](crate::progress::Reporter).
 
+mod attempts;
 mod executor;
 mod forecast;
 mod handle;
@@ -31,13 +32,12 @@ use crate::diagnostic::Mistakes;
 use crate::digest::Digest;
 use crate::events::{Outcome, RunEvent};
 use crate::facts::CacheFacts;
-use crate::format;
 use crate::gpus::{self, Gpus};
 use crate::graph::Graph;
 use crate::key::{self, InputResult, StageKey};
 use crate::launcher::Plain;
 use crate::machine;
-use crate::manifest::{Failing, Fit, Limits, Manifest, Misfit, Stage};
+use crate::manifest::{Fit, Limits, Manifest, Misfit, Stage};
 use crate::plan::{self, Facts, PlanState};
 use crate::progress::Reporter;
 use crate::reason::Reason;
@@ -421,9 +421,9 @@ impl Run<'_> {
 
     fn job_ended(&mut self, name: &StageName, end: JobEnd) {
         let end = match end {
-            JobEnd::Failed { message, log, failing: Failing::OutOfMemory } => {
-                let message = format!("{message}{}", self.who_was_large(name));
-                JobEnd::Failed { message, log, failing: Failing::OutOfMemory }
+            JobEnd::Failed { message, log, failing } => {
+                let more = self.about_failure(name, &message, failing);
+                JobEnd::Failed { message: message + &more, log, failing }
             }
             end => end,
         };
@@ -460,15 +460,7 @@ impl Run<'_> {
             JobEnd::Failed { message, failing, .. } if self.tries_again(name, failing) => {
                 self.try_again(name, failing, message);
             }
-            JobEnd::Failed { message, log, failing } => {
-                let message = match failing {
-                    Failing::OutOfMemory if self.attempts_of(name) == 1 => {
-                        format!(
-                            "{message}\nwith attempts = 2 in its execution, it would be tried again alone"
-                        )
-                    }
-                    _ => message,
-                };
+            JobEnd::Failed { message, log, .. } => {
                 self.failed = true;
                 self.failures.extend(key.map(|key| (key, (name.clone(), message.clone()))));
                 self.end(name, Outcome::Failed { message, log, seconds }, None)
@@ -484,68 +476,6 @@ impl Run<'_> {
         }
         for (artifact, withdrawn) in self.damaged.remove(name).unwrap_or_default() {
             self.take_back(&artifact, &withdrawn);
-        }
-    }
-
-    /// How often a stage may be tried.
-    fn attempts_of(&self, name: &StageName) -> u32 {
-        self.manifest.stage(name).map_or(1, |stage| stage.execution.attempts.count)
-    }
-
-    /// Whether there is another attempt for a stage that runs and has failed like this.
-    fn tries_again(&self, name: &StageName, failing: Failing) -> bool {
-        let Some(StageState::Running { key, .. }) = self.states.get(name) else { return false };
-        let tried = self.attempts.get(key).copied().unwrap_or(1);
-        let attempts = self.manifest.stage(name).map(|stage| &stage.execution.attempts);
-        attempts.is_some_and(|attempts| attempts.on.contains(&failing) && tried < attempts.count)
-            && self.starts_more()
-    }
-
-    /// Lets a stage start again, from its checkpoint where it has one. For want of memory, alone.
-    fn try_again(&mut self, name: &StageName, failing: Failing, message: String) {
-        let Some(StageState::Running { key, .. }) = self.states.get(name) else { return };
-        let tried = self.attempts.entry(*key).or_insert(1);
-        *tried += 1;
-        let (stage, attempt, of) = (name.clone(), *tried, self.attempts_of(name));
-        let alone = failing == Failing::OutOfMemory;
-        self.report(RunEvent::Attempt { stage, attempt, of, why: message, alone });
-        self.states.set(name, StageState::Waiting);
-        if alone {
-            self.states.run_alone(name);
-        }
-        // Before those that wait for what becomes of it: one of them would take its place.
-        self.look_at(name);
-    }
-
-    /// Which of the stages that run had the most memory, in words, where that is known: `\nthe largest was then train, with
-    /// 12 GB; beside it ran evaluate`.
-    fn who_was_large(&self, failed: &StageName) -> String {
-        let running = self.states.iter().filter_map(|(name, state)| match state {
-            StageState::Running { .. } => Some(name),
-            _ => None,
-        });
-        let sizes = running.map(|name| {
-            let before = || self.facts.last(name).and_then(|record| record.usage.peak_memory);
-            let seen = self.supervisor.memory(name);
-            // Who has just begun may have had the most in its last run.
-            (seen.max(before()).unwrap_or(0), name)
-        });
-        let mut sizes: Vec<(u64, &StageName)> = sizes.collect();
-        sizes.sort_by_key(|(size, name)| (std::cmp::Reverse(*size), *name != failed));
-        let Some((size, largest)) = sizes.first().copied() else { return String::new() };
-        let mut others: Vec<&str> = sizes[1..].iter().map(|(_, name)| name.as_str()).collect();
-        others.truncate(3);
-        let who = if largest == failed { "it" } else { largest.as_str() };
-        let beside = match others.as_slice() {
-            [] => "nothing ran beside it".to_owned(),
-            others => format!("beside it ran {}", others.join(", ")),
-        };
-        match size {
-            0 => format!("\n{beside}"),
-            size => format!(
-                "\nthe largest stage then was {who}, with {}; {beside}",
-                format::bytes(size)
-            ),
         }
     }
 

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use pipeline_stages::WorkerProgram;
 use pipeline_stages::message::Device;
+use pipeline_stages::{Cores, WorkerProgram};
 
 use super::pools::{Depths, GpuNeeds, Needs, Pool, Taken};
 use crate::diagnostic::Mistake;
@@ -28,31 +28,6 @@ pub(crate) struct Share {
     gpus: Gpus,
     /// Whether there are more.
     has_others: bool,
-}
-
-/// How a stage uses cores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Work {
-    /// It waits for others: a download.
-    Waits,
-    /// One thread.
-    Single,
-    /// A program of the user.
-    Program,
-    /// As many threads as it may.
-    Parallel,
-}
-
-impl Work {
-    fn of(stage: &Stage) -> Self {
-        let info = stage.stage.info();
-        match (info.worker, info.name) {
-            (WorkerProgram::Learn, _) | (_, "dataset") => Self::Parallel,
-            (_, "download") => Self::Waits,
-            (_, "command") => Self::Program,
-            _ => Self::Single,
-        }
-    }
 }
 
 impl Share {
@@ -106,10 +81,10 @@ impl Share {
     pub(crate) fn needs(&self, stage: &Stage) -> Needs {
         let Takes { cpus, memory, .. } = stage.execution.takes;
         let gpus = self.gpu_needs(stage);
-        let cores = cpus.unwrap_or_else(|| match Work::of(stage) {
-            Work::Waits => 0,
-            Work::Single | Work::Program => 1,
-            Work::Parallel => stage.execution.execution.threads.unwrap_or(self.threads(gpus)),
+        let cores = cpus.unwrap_or_else(|| match stage.stage.cores() {
+            Cores::None => 0,
+            Cores::One => 1,
+            Cores::Many => stage.execution.execution.threads.unwrap_or(self.threads(gpus)),
         });
         Needs { cores, memory: memory.unwrap_or(0), gpus, alone: false }
     }
@@ -207,15 +182,15 @@ impl Share {
 
     /// Writes into a stage what it is handed. Returns its GPUs.
     pub(crate) fn hand_out(&self, stage: &mut Stage, taken: &Taken) -> Vec<Gpu> {
-        let work = Work::of(stage);
         let needs = self.gpu_needs(stage);
         let default = self.threads(needs);
         let trains = stage.stage.info().worker == WorkerProgram::Learn;
         let wants_none = stage.execution.takes.gpus == Some(0);
         set_threads(stage);
+        let uses_many = stage.stage.cores() == Cores::Many;
         let execution = &mut stage.execution.execution;
         // Without a number, a worker takes all cores of the machine.
-        if work == Work::Parallel && default != self.machine {
+        if uses_many && default != self.machine {
             execution.threads.get_or_insert(default);
         }
         let gpus = self.gpus.all.iter().filter(|gpu| taken.gpus.contains(&gpu.number));
@@ -240,9 +215,9 @@ impl Share {
     }
 }
 
-/// Of a program, as many threads as it takes cores: its libraries would take all.
+/// A stage that does not use many cores has as many threads as it takes: the libraries of a program would use all.
 pub(crate) fn set_threads(stage: &mut Stage) {
-    if Work::of(stage) == Work::Program {
+    if stage.stage.cores() != Cores::Many {
         stage.execution.execution.threads = Some(stage.execution.takes.cpus.unwrap_or(1));
     }
 }
