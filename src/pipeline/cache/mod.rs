@@ -49,7 +49,7 @@ pub(crate) use listing::Listing;
 pub(crate) use lock::{Lock, Owner};
 pub(crate) use record::{KnownResult, Record, Unreadable};
 pub(crate) use snapshot::{Place, Snapshot, Touch};
-pub(crate) use stamp::{Expected, ExpectedResult, RecordStat, Stamp, all_in_parallel};
+pub(crate) use stamp::{Expected, ExpectedResult, ResultFiles, Stamp, all_in_parallel};
 pub(crate) use stat_index::StatIndex;
 pub(crate) use store::Stored;
 pub(crate) use verify::{Check, Checked, Damage, Verdict};

@@ -55,6 +55,8 @@ pub(crate) struct Options {
     pub(crate) keep_going: bool,
     /// The stages that run although they have results.
     pub(crate) force: BTreeSet<StageName>,
+    /// The links for people to the results of all stages, where the manifest is a part of one: those of the others stay.
+    pub(crate) links: Option<Links>,
 }
 
 /// The result of a run.
@@ -115,10 +117,14 @@ pub(crate) fn execute(
         fit: None,
         failed: false,
         working: false,
-        links_before: match selected.len() < manifest.stages.len() {
-            true => cache.links(&manifest.experiment.name),
-            false => Links::new(),
+        links_before: match &options.links {
+            Some(links) => links.clone(),
+            None if selected.len() < manifest.stages.len() => {
+                cache.links(&manifest.experiment.name)
+            }
+            None => Links::new(),
         },
+        links: options.links.clone(),
     };
     let started = Instant::now();
     run.report(RunEvent::Begin {
@@ -154,6 +160,8 @@ struct Run<'a> {
     working: bool,
     /// The links for people when the run began, where it is not about all stages.
     links_before: Links,
+    /// Those that there are now, where they are known.
+    links: Option<Links>,
 }
 
 impl Run<'_> {
