@@ -17,7 +17,7 @@ use pipeline_stages::message::{Metrics, VERSION};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{
-    Cache, Expected, ExpectedResult, KnownResult, Links, ResultFiles, Stamp, StatIndex,
+    self, Cache, Expected, ExpectedResult, KnownResult, Links, ResultFiles, Stamp, StatIndex,
     all_in_parallel, forget_file,
 };
 use crate::digest::{Digest, Encoder};
@@ -48,6 +48,8 @@ impl Asked {
     ) -> Self {
         let mut encoder = Encoder::new("pipeline 2026-11 plan index");
         encoder.text(VERSION).text(FINGERPRINT).number(key::SCHEMA.into());
+        // After another start of the machine, what was not flushed to the disk does not count before it is checked.
+        encoder.text(cache::boot().unwrap_or_default());
         for path in [manifest, folder] {
             encoder.bytes(path.as_os_str().as_encoded_bytes());
         }

@@ -9,8 +9,8 @@ use pipeline_stages::kind::KindInfo;
 
 use super::plan::{self, Shown};
 use super::run_part::{PartialRun, Whole, report_fresh};
-use super::{INTERRUPTED, Located, Project, print_coloured, settings, warn};
-use crate::cache::Cache;
+use super::{INTERRUPTED, Located, Project, note, print_coloured, settings, warn};
+use crate::cache::{Cache, Durability};
 use crate::cli::RunArguments;
 use crate::events::{Outcome, RunEvent};
 use crate::execute::{self, Options, Summary};
@@ -87,6 +87,18 @@ fn run_stages(
     };
     let planned =
         planned.into_iter().filter_map(|name| Some((name.clone(), kinds.get(name)?.name)));
+    let cache = match arguments.durability {
+        Durability::Full => Arc::clone(&project.cache),
+        Durability::Lazy => match project.cache.lazily() {
+            Some(cache) => Arc::new(cache),
+            None => {
+                note(
+                    "warning: this system does not number its starts: --durability=lazy is ignored",
+                );
+                Arc::clone(&project.cache)
+            }
+        },
+    };
     let running = RunningFiles::new(project.cache.layout().clone());
     let shown = progress::reporter(arguments.progress);
     let words = history::Asked::new(&project.manifest, planned.collect(), &arguments.selection());
@@ -98,7 +110,7 @@ fn run_stages(
     let (summary, results) = execute::execute(
         &project.manifest,
         &project.graph,
-        &project.cache,
+        &cache,
         &selected,
         &options,
         &mut Whole { run: part.as_ref(), reporter: &mut reporters },

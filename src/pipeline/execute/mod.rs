@@ -133,6 +133,13 @@ pub(crate) fn execute(
     });
     run.run_to_end()?;
     run.facts.remember();
+    if run.working
+        && let Err(error) = cache.flush()
+        && let Some(stage) = run.states.order().first().cloned()
+    {
+        let text = format!("what this run made is checked after a power cut: {error:#}");
+        run.report(RunEvent::Note { stage, text });
+    }
     let summary = run.summary(started);
     run.report(RunEvent::Done { seconds: summary.seconds, complete: summary.complete() });
     Ok((summary, run.states.into_results().collect()))
