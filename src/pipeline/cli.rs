@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 
+use crate::cache::Durability;
 use crate::complete;
 use crate::format;
 use crate::manifest::{Limits, Override, is_manifest};
@@ -264,6 +265,9 @@ pub(crate) struct RunArguments {
     /// After a failure, continue with the stages that do not depend on it
     #[arg(short, long)]
     pub(crate) keep_going: bool,
+    /// When results are flushed to the disk
+    #[arg(long, value_name = "WHEN", default_value = "full")]
+    pub(crate) durability: Durability,
     /// How to show progress
     #[arg(
         long,

@@ -97,6 +97,12 @@ impl Cache {
         if let Some(record) = self.usable(key).filter(|_| !again) {
             return Ok(Lookup::Hit(Box::new(record)));
         }
+        if let Some(record) = self.record(key).filter(|_| !again)
+            && self.has_artifact(&record.output.digest)
+            && let Some(record) = self.make_certain(record)?
+        {
+            return Ok(Lookup::Hit(Box::new(record)));
+        }
         lock.name_owner();
         let work = WorkFolder::make(&self.layout, &name, lock)?;
         let claim = Claim { cache: self.clone(), key: *key, work, started: Instant::now() };
@@ -176,7 +182,7 @@ impl Claim {
         let Self { cache, key, work, started } = self;
         let (layout, key) = (&cache.layout, *key);
         let mut withdrawn = Vec::new();
-        let output = store::commit(layout, work, hashed, |digest| {
+        let output = store::commit(layout, work, cache.lazy.is_none(), hashed, |digest| {
             let (withdrawal, all) = cache.begin_withdrawal(&[*digest])?;
             withdrawn = all;
             Ok(withdrawal)
@@ -200,6 +206,7 @@ impl Claim {
             ran_on,
             usage,
             version: message::VERSION.to_owned(),
+            lazy: cache.lazy.as_deref().cloned(),
         };
         // Before the record: nobody looks for what is left of a stage that is fresh. Another user's leftovers may stay.
         let _ = work.clear();

@@ -22,6 +22,7 @@
 //!   history/checked/<experiment>   when a run last ended, also one that found nothing to do
 //!   pins/, jobs/                   for what must stay, and for jobs elsewhere
 //!   indexes/<digest>               what a run with nothing to do relied on, for the next one
+//!   flushed/<run>                  a run with `--durability=lazy` whose results are on the disk
 //!   generation                     changes before a record or an artifact is removed: no index counts then
 //!   stat.idx                       digests of files outside the cache, by their stat
 //! ```
@@ -75,11 +76,14 @@ pub(crate) enum Bucket {
     Jobs,
     /// What runs that found nothing to do relied on. Written at the end of a run; each proves itself.
     Indexes,
+    /// The names of the runs that flushed their results once, at their end. Written then; without it, the results are checked after
+    /// the next start of the machine.
+    Flushed,
 }
 
 impl Bucket {
     /// Every bucket.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Store,
         Self::Listings,
         Self::Records,
@@ -97,6 +101,7 @@ impl Bucket {
         Self::Pins,
         Self::Jobs,
         Self::Indexes,
+        Self::Flushed,
     ];
 
     /// The name of its folder.
@@ -119,6 +124,7 @@ impl Bucket {
             Self::Pins => "pins",
             Self::Jobs => "jobs",
             Self::Indexes => "indexes",
+            Self::Flushed => "flushed",
         }
     }
 
@@ -311,6 +317,11 @@ impl Layout {
     /// What a run with nothing to do relied on, by what it was asked to do.
     pub(crate) fn index(&self, asked: &Digest) -> PathBuf {
         self.bucket(Bucket::Indexes).join(asked.short())
+    }
+
+    /// That the results of a run are on the disk.
+    pub(crate) fn flushed(&self, run: &str) -> PathBuf {
+        self.bucket(Bucket::Flushed).join(run)
     }
 
     pub(crate) fn generation(&self) -> PathBuf {

@@ -23,6 +23,7 @@ mod recorded;
 mod report;
 mod results;
 mod run;
+mod run_part;
 mod schema;
 mod settings;
 mod status;
@@ -408,8 +409,19 @@ impl<'a> Located<'a> {
 
     /// Reads it. Nothing is written.
     pub(crate) fn read(&self) -> anyhow::Result<Project> {
-        let (mut manifest, graph) =
+        let (manifest, graph) =
             manifest::read_on(&self.path, &self.changes, &self.config.execution)?;
+        self.project(manifest, graph)
+    }
+
+    /// Reads a part of it, as [`manifest::read_part`] does. Nothing is written.
+    fn read_part(&self, templates: &HashSet<&str>) -> Option<Project> {
+        let execution = &self.config.execution;
+        let read = manifest::read_part(&self.path, &self.changes, execution, templates);
+        read.and_then(|(manifest, graph)| self.project(manifest, graph).ok())
+    }
+
+    fn project(&self, mut manifest: Manifest, graph: Graph) -> anyhow::Result<Project> {
         manifest.folder = self.folder();
         let cache = Arc::new(self.cache()?);
         let (jobs, only) = (self.config.jobs, self.with.only.clone());
