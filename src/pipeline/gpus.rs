@@ -66,11 +66,9 @@ pub(crate) fn glance() -> Gpus {
 
 fn found(otherwise: impl Fn() -> Option<Vec<Model>>) -> Gpus {
     let text = |name: &str| std::env::var(name).ok();
-    let installed = match text(DRIVER_VARIABLE).filter(|folder| !folder.is_empty()) {
-        Some(folder) => of_driver(Path::new(&folder)),
-        None => of_driver(Path::new(DRIVER)).or_else(otherwise),
-    };
-    let installed = installed.unwrap_or_default();
+    let folder = text(DRIVER_VARIABLE).filter(|folder| !folder.is_empty());
+    let folder = folder.as_deref().unwrap_or(DRIVER);
+    let installed = of_driver(Path::new(folder)).or_else(otherwise).unwrap_or_default();
     Gpus::visible(&installed, text(VISIBLE).as_deref(), text(ORDER).as_deref())
 }
 

@@ -3,6 +3,7 @@
 //! Does not depend on what it is used for.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// How many cores there are for this process.
 pub(crate) fn cores() -> usize {
@@ -14,14 +15,13 @@ pub(crate) fn cores() -> usize {
 pub(crate) fn memory() -> Option<u64> {
     let machine = std::fs::read_to_string("/proc/meminfo").ok();
     let machine = machine.as_deref().and_then(total);
-    let limit = |group: PathBuf| -> Option<u64> {
+    let limit = |group: &Path| -> Option<u64> {
         std::fs::read_to_string(group.join("memory.max")).ok()?.trim().parse().ok()
     };
     // A group has no more than those above it.
-    let limits = control_group().into_iter().flat_map(|group| {
-        let above = group.ancestors().take_while(|above| above.starts_with(CONTROL_GROUPS));
-        above.map(Path::to_owned).collect::<Vec<_>>()
-    });
+    let limits = control_group()
+        .into_iter()
+        .flat_map(|group| group.ancestors().take_while(|above| above.starts_with(CONTROL_GROUPS)));
     limits.filter_map(limit).chain(machine).min()
 }
 
@@ -40,8 +40,10 @@ pub(crate) fn out_of_memory_kills() -> Option<u64> {
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 
 /// The folder of the control group of this process.
-fn control_group() -> Option<PathBuf> {
-    group_in(&std::fs::read_to_string("/proc/self/cgroup").ok()?)
+fn control_group() -> Option<&'static Path> {
+    static GROUP: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let group = || group_in(&std::fs::read_to_string("/proc/self/cgroup").ok()?);
+    GROUP.get_or_init(group).as_deref()
 }
 
 /// `0::/user.slice/…`: of version 2.
