@@ -20,8 +20,10 @@
 //!   history/runs/<experiment>/     a file for each run that did something, a line for each event
 //!   history/plans/<digest>.json    the stages of runs, with their keys; history/manifests/ their texts
 //!   history/checked/<experiment>   when a run last ended, also one that found nothing to do
-//!   pins/, jobs/                   for what must stay, and for jobs elsewhere
+//!   pins/<process>-<n>             the keys and artifacts that a process uses now, as long as it holds its lock
+//!   jobs/                          for jobs elsewhere
 //!   indexes/<digest>               what a run with nothing to do relied on, for the next one
+//!   limit                          how much room the cache may take
 //!   generation                     changes before a record or an artifact is removed: no index counts then
 //!   stat.idx                       digests of files outside the cache, by their stat
 //! ```
@@ -69,7 +71,7 @@ pub(crate) enum Bucket {
     Running,
     /// What each run did. Written by one reporter per run; people may delete it, and `results` finds less then.
     History,
-    /// What cleaning must keep.
+    /// What cleaning must keep, a file for each process. Written by it; one whose lock is free is swept.
     Pins,
     /// Stages that run elsewhere.
     Jobs,
@@ -160,7 +162,7 @@ impl Document {
 }
 
 /// The files directly below the cache folder.
-const FILES: [&str; 5] = ["VERSION", "README.md", ".gitignore", "stat.idx", "generation"];
+const FILES: [&str; 6] = ["VERSION", "README.md", ".gitignore", "stat.idx", "generation", "limit"];
 
 /// The paths of one cache.
 #[derive(Debug, Clone)]
@@ -300,7 +302,12 @@ impl Layout {
 
     /// What several runs have in common, under the digest of its text.
     pub(crate) fn document(&self, kind: Document, digest: &Digest) -> PathBuf {
-        self.bucket(Bucket::History).join(kind.folder()).join(format!("{digest}.json"))
+        self.documents(kind).join(format!("{digest}.json"))
+    }
+
+    /// What several runs have in common.
+    pub(crate) fn documents(&self, kind: Document) -> PathBuf {
+        self.bucket(Bucket::History).join(kind.folder())
     }
 
     /// When a run of an experiment last ended: the time of this file.
@@ -315,6 +322,11 @@ impl Layout {
 
     pub(crate) fn generation(&self) -> PathBuf {
         self.root.join("generation")
+    }
+
+    /// How much room the cache may take.
+    pub(crate) fn limit(&self) -> PathBuf {
+        self.root.join("limit")
     }
 
     pub(crate) fn stat_index(&self) -> PathBuf {

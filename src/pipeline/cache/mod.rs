@@ -4,6 +4,7 @@
 //! Does not depend on how a stage is run.
 
 mod claim;
+mod cleaning;
 mod damage;
 mod disk;
 mod durable;
@@ -13,8 +14,10 @@ mod folder;
 mod history;
 mod latest;
 mod layout;
+mod limit;
 mod listing;
 mod lock;
+mod pins;
 mod record;
 mod snapshot;
 mod stamp;
@@ -31,12 +34,14 @@ mod work;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use pipeline_stages::known::Known;
 use pipeline_stages::{ArtifactType, checkpoint};
 
 pub(crate) use claim::{Claim, Committed, Execution, Lookup, NotCommitted};
+pub(crate) use cleaning::{Cleaned, Contents, Fate, Item, Memory, Need, Uses, What, Why, Wish};
 pub(crate) use damage::{InputFolder, Quarantined};
 pub(crate) use durable::{forget_file, write_disposable};
 #[cfg(test)]
@@ -45,8 +50,10 @@ pub(crate) use file_digest::Watch;
 pub(crate) use history::Journal;
 pub(crate) use latest::Links;
 pub(crate) use layout::{Bucket, Document, Layout};
+pub(crate) use limit::Limit;
 pub(crate) use listing::Listing;
 pub(crate) use lock::{Lock, Owner};
+pub(crate) use pins::Pinned;
 pub(crate) use record::{KnownResult, Record, Unreadable};
 pub(crate) use snapshot::{Place, Snapshot, Touch};
 pub(crate) use stamp::{Expected, ExpectedResult, RecordStat, Stamp, all_in_parallel};
@@ -58,6 +65,7 @@ pub(crate) use work::WorkFolder;
 
 use crate::digest::Digest;
 use crate::key::StageKey;
+use pins::OwnPin;
 
 /// How the names of reruns begin, among those of work in progress.
 const RERUN_PREFIX: &str = "verify-";
@@ -66,6 +74,8 @@ const RERUN_PREFIX: &str = "verify-";
 #[derive(Debug, Clone)]
 pub(crate) struct Cache {
     layout: Layout,
+    /// What this process uses. Copies share it.
+    pin: Arc<OwnPin>,
 }
 
 impl Cache {
@@ -83,7 +93,7 @@ impl Cache {
                     .with_context(|| format!("cannot read the cache {}", root.display()));
             }
         }
-        Ok(Self { layout })
+        Ok(Self { layout, pin: Arc::default() })
     }
 
     /// Makes the folders of the cache, where they are missing, before something is written to it.

@@ -268,7 +268,7 @@ impl Cache {
     }
 
     /// What every index of this cache was made with, until something is removed.
-    fn generation(&self) -> String {
+    pub(crate) fn generation(&self) -> String {
         fs::read_to_string(self.layout().generation()).unwrap_or_default()
     }
 }

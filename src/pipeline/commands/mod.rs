@@ -1,9 +1,11 @@
 //! The subcommands, one file each, and what they share.
 
+mod cache;
 mod checking;
 mod compare;
 mod completions;
 mod export;
+mod gc;
 mod graph;
 mod history;
 mod init;
@@ -110,6 +112,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Log(arguments) => log::run(arguments),
         Command::Path(arguments) => path::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
+        Command::Gc(arguments) => gc::run(arguments),
+        Command::Cache(arguments) => cache::run(arguments),
         Command::Kinds(arguments) => kinds::run(arguments),
         Command::Schema => schema::run(),
         Command::Init(arguments) => init::run(arguments),

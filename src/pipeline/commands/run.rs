@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::plan::{self, Shown};
-use super::{INTERRUPTED, Located, print_coloured, settings, warn};
+use super::{INTERRUPTED, Located, gc, print_coloured, settings, warn};
 use crate::cache::Cache;
 use crate::cli::RunArguments;
 use crate::events::{Outcome, RunEvent};
@@ -77,6 +77,10 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     // A warning is shown again each time, and so the manifest is read each time.
     if summary.complete() && !has_warnings {
         PlanIndex::keep(&project.cache, &asked, &project.manifest, results, &before);
+    }
+    let did_something = |outcome: &Outcome| !matches!(outcome, Outcome::Fresh { .. });
+    if !summary.stopped && summary.stages.iter().any(|(_, outcome)| did_something(outcome)) {
+        gc::keep_limit(&project.cache, &config);
     }
     Ok(match summary.complete() {
         true => ExitCode::SUCCESS,

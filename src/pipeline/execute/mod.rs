@@ -7,6 +7,7 @@ mod executor;
 mod handle;
 mod job;
 mod links;
+mod pins;
 mod reads;
 mod rerun;
 mod single;
@@ -90,6 +91,7 @@ pub(crate) fn execute(
     options: &Options,
     reporter: &mut dyn Reporter,
 ) -> anyhow::Result<(Summary, Vec<(StageName, KnownResult)>)> {
+    let generation = cache.generation();
     let facts = CacheFacts::look(cache, manifest, selected).force(options.force.clone());
     facts.refuse_blocked(manifest)?;
     let supervisor = Supervisor::new();
@@ -115,6 +117,7 @@ pub(crate) fn execute(
         fit: None,
         failed: false,
         working: false,
+        generation,
         links_before: match selected.len() < manifest.stages.len() {
             true => cache.links(&manifest.experiment.name),
             false => Links::new(),
@@ -129,6 +132,8 @@ pub(crate) fn execute(
     run.facts.remember();
     let summary = run.summary(started);
     run.report(RunEvent::Done { seconds: summary.seconds, complete: summary.complete() });
+    // The history has what it used by now.
+    cache.unpin();
     Ok((summary, run.states.into_results().collect()))
 }
 
@@ -152,6 +157,8 @@ struct Run<'a> {
     fit: Option<Fit<'a>>,
     failed: bool,
     working: bool,
+    /// The generation of the cache before the run looked into it.
+    generation: String,
     /// The links for people when the run began, where it is not about all stages.
     links_before: Links,
 }
@@ -185,6 +192,11 @@ impl Run<'_> {
             let Some(name) = self.next_to_start() else { return Ok(()) };
             if self.fit.is_none() {
                 self.check_fit();
+                continue;
+            }
+            self.begin_work()?;
+            // An input may have been cleaned away since it was looked at.
+            if !matches!(self.states.get(&name), Some(StageState::Ready(_))) {
                 continue;
             }
             // It may have waited for hours, and the files that it reads may be others now.
@@ -262,6 +274,9 @@ impl Run<'_> {
                 return self.end_unreadable(name, message);
             }
         };
+        if let Err(error) = self.pin_key(&parts) {
+            return self.end_unreadable(name, format!("{error:#}"));
+        }
         match plan::decide(name, parts, &self.facts) {
             PlanState::Fresh(record) => self.end_fresh(name, (*record).into()),
             PlanState::Dirty { reason, key, parts } => {
@@ -311,7 +326,6 @@ impl Run<'_> {
     }
 
     fn start(&mut self, name: &StageName, work: Work) -> anyhow::Result<()> {
-        self.begin_work()?;
         let mut declaration = self.manifest.stage(name).context("a stage of the manifest")?.clone();
         // Trainings that run side by side share the cores.
         if let Some(jobs) = self.options.jobs.filter(|jobs| *jobs > 1) {
@@ -515,6 +529,7 @@ impl Run<'_> {
             return Ok(());
         }
         self.cache.prepare().map_err(job::with_advice)?;
+        self.pin_results().map_err(job::with_advice)?;
         self.renew_links(false);
         self.supervisor.listen()
     }

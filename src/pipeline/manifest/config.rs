@@ -10,14 +10,17 @@ use super::hint::nearest;
 use super::values::{text, whole_number};
 use super::{StageExecution, document, file};
 use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
+use crate::format::read_size;
 
-const KEYS: [&str; 3] = ["cache", "jobs", "execution"];
+const KEYS: [&str; 4] = ["cache", "cache-limit", "jobs", "execution"];
 
 /// What a user sets for all manifests.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Config {
     /// The folder of the cache, absolute.
     pub(crate) cache: Option<PathBuf>,
+    /// How many bytes a cache may take that does not have a limit of its own.
+    pub(crate) cache_limit: Option<u64>,
     /// How many stages run at once.
     pub(crate) jobs: Option<u16>,
     /// How stages are run, where a manifest does not say.
@@ -67,7 +70,7 @@ fn read_root(root: &DeTable<'_>, path: &Path, home: &Path, mistakes: &mut Vec<Mi
                 format!("unknown setting '{given}', did you mean '{meant}'?"),
             ),
             None => Mistake::at(key.span(), format!("unknown setting '{given}'"))
-                .help("the settings are cache, jobs and the table [execution], as in a manifest"),
+                .help("the settings are cache, cache-limit, jobs and the table [execution], as in a manifest"),
         };
         mistakes.push(mistake);
     }
@@ -90,13 +93,18 @@ fn read_root(root: &DeTable<'_>, path: &Path, home: &Path, mistakes: &mut Vec<Mi
             None => beside.join(folder),
         })
     });
+    let cache_limit = root.get("cache-limit").and_then(|value| {
+        let size = text("cache-limit", value)
+            .and_then(|size| read_size(size).map_err(|error| Mistake::at(value.span(), error)));
+        size.map_err(|mistake| mistakes.push(mistake)).ok()
+    });
     let jobs = root.get("jobs").and_then(|value| {
         let jobs = whole_number("jobs", value, 1, u16::MAX.into());
         jobs.map_err(|mistake| mistakes.push(mistake)).ok()?.try_into().ok()
     });
     let none = StageExecution::default();
     let execution = root.get("execution").map(|value| read_execution(value, &none, mistakes));
-    Config { cache, jobs, execution: execution.unwrap_or(none) }
+    Config { cache, cache_limit, jobs, execution: execution.unwrap_or(none) }
 }
 
 #[cfg(test)]
