@@ -28,7 +28,7 @@ pub(super) const SWEPT: &[u8] = b"swept\n";
 /// Removes what is left of processes that are gone.
 pub(crate) fn sweep(cache: &Cache) {
     sweep_work(cache);
-    cleaning::sweep_trash(cache.layout());
+    cleaning::sweep_trash(cache.layout(), false);
     let place = cache.layout().lock("sweep");
     // Whoever has the lock sweeps already.
     if let Ok(Some(lock)) = Lock::try_take(&place)
@@ -40,6 +40,7 @@ pub(crate) fn sweep(cache: &Cache) {
         sweep_new_files(cache);
         sweep_links(cache);
         sweep_pins(cache);
+        cleaning::sweep_trash(cache.layout(), true);
         let _ = lock.write(SWEPT);
     }
 }

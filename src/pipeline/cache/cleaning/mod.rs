@@ -107,7 +107,7 @@ impl Cache {
             bail!("{owner} cleans this cache already");
         };
         cleaning.name_owner();
-        trash::empty_old(layout);
+        trash::empty_old(layout, true);
         sweep::sweep(self);
         // The long look, while others work.
         let mut memory = Memory::default();
@@ -184,7 +184,7 @@ impl Cache {
         if going.is_empty() {
             return Ok(None);
         }
-        let mut trash = Trash::new(self.layout())?;
+        let mut trash = Trash::new(self.layout());
         stamp::begin_removal(self.layout())?;
         let mut folders = BTreeSet::new();
         going.retain_mut(|(item, fate)| {

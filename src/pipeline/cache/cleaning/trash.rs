@@ -2,7 +2,8 @@
 //!
 //! A process that is killed in between leaves its trash, which whoever cleans or sweeps next removes.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, DirEntry};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -27,16 +28,23 @@ pub(super) fn lock_path(layout: &Layout) -> PathBuf {
 
 /// What has left its place, and takes room still.
 pub(super) struct Trash {
-    folder: PathBuf,
+    /// A full disk may have no room for one.
+    folder: Option<PathBuf>,
     places: Vec<PathBuf>,
+    /// Where folders were.
+    left: BTreeSet<PathBuf>,
 }
 
 impl Trash {
     /// A new one, for whoever has the lock.
-    pub(super) fn new(layout: &Layout) -> anyhow::Result<Self> {
-        let folder = durable::free_name(&layout.bucket(Bucket::Tmp), TRASH.trim_end_matches('-'))?;
-        durable::create_folder(&folder)?;
-        Ok(Self { folder, places: Vec::new() })
+    pub(super) fn new(layout: &Layout) -> Self {
+        let make = || -> anyhow::Result<PathBuf> {
+            let tmp = layout.bucket(Bucket::Tmp);
+            let folder = durable::free_name(&tmp, TRASH.trim_end_matches('-'))?;
+            durable::create_folder(&folder)?;
+            Ok(folder)
+        };
+        Self { folder: make().ok(), places: Vec::new(), left: BTreeSet::new() }
     }
 
     /// Moves something away. Nothing happens where it is missing.
@@ -49,35 +57,46 @@ impl Trash {
             // A folder moves to another parent only if it is writable.
             if metadata.is_dir() && metadata.mode() & 0o200 == 0 && is_own(&metadata) {
                 let mode = Mode::from_raw_mode(metadata.permissions().mode() & 0o7777);
-                disk::set_mode(Folder::open(path)?, mode | Mode::WUSR)?;
+                let _ = disk::set_mode(Folder::open(path)?, mode | Mode::WUSR);
             }
-            let place = self.folder.join(self.places.len().to_string());
-            match disk::rename(path, place.as_path()) {
-                Ok(()) => Ok(Some(place)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                    let name = format!("{BESIDE}{}-{}", std::process::id(), self.places.len());
-                    let place = path.with_file_name(name);
-                    disk::rename(path, place.as_path())?;
-                    Ok(Some(place))
+            let number = self.places.len();
+            if let Some(folder) = &self.folder {
+                let place = folder.join(number.to_string());
+                match disk::rename(path, place.as_path()) {
+                    Ok(()) => return Ok(Some(place)),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                    Err(error) if is_elsewhere(&error) => {}
+                    Err(error) => return Err(error),
                 }
-                Err(error) => Err(error),
             }
+            let name = format!("{BESIDE}{}-{number}", std::process::id());
+            let place = path.with_file_name(name);
+            disk::rename(path, place.as_path())?;
+            Ok(Some(place))
         };
         let taken = take().with_context(|| format!("cannot remove {}", path.display()))?;
+        if taken.as_ref().is_some_and(|place| place.is_dir()) {
+            self.left.extend(path.parent().map(PathBuf::from));
+        }
         self.places.extend(taken);
         Ok(())
     }
 
     /// Removes what is in it, as far as that is possible, until `is_over`. Returns why something stays.
     pub(super) fn empty(self, is_over: impl Fn() -> bool) -> Vec<String> {
+        // Not even a power cut brings back a folder of which a part is removed.
+        for folder in &self.left {
+            if let Err(error) = durable::sync_folder(folder) {
+                return vec![format!("cannot flush {} to disk: {error}", folder.display())];
+            }
+        }
         let places = self.places.iter().take_while(|_| !is_over());
         let left: Vec<String> = places
             .filter_map(|place| Some(format!("{:#}", durable::remove_tree(place).err()?)))
             .collect();
-        if left.is_empty() {
-            // What else is in it was not reached.
-            let _ = disk::remove_folder(&self.folder);
+        if let Some(folder) = &self.folder {
+            // Not where something is left.
+            let _ = disk::remove_folder(folder);
         }
         left
     }
@@ -89,29 +108,47 @@ pub(super) fn can_be_taken(path: &Path) -> bool {
     !metadata.is_dir() || is_own(&metadata) || access(path, Access::WRITE_OK).is_ok()
 }
 
+/// Whether the trash is on another file system, or has no room for another name.
+fn is_elsewhere(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::StorageFull)
+}
+
 fn is_own(metadata: &fs::Metadata) -> bool {
     metadata.uid() == rustix::process::geteuid().as_raw()
 }
 
-/// Removes the trash of processes that are gone, unless somebody cleans now.
-pub(in crate::cache) fn sweep_trash(layout: &Layout) {
+/// Removes the trash of processes that are gone, unless somebody cleans now: that in `tmp/`, or `everywhere`.
+pub(in crate::cache) fn sweep_trash(layout: &Layout, everywhere: bool) {
     if let Ok(Some(_lock)) = Lock::try_take_existing(&lock_path(layout)) {
-        empty_old(layout);
+        empty_old(layout, everywhere);
     }
 }
 
 /// The same for whoever has the lock.
-pub(super) fn empty_old(layout: &Layout) {
-    let tmp = layout.bucket(Bucket::Tmp);
-    for bucket in Bucket::ALL {
+pub(super) fn empty_old(layout: &Layout, everywhere: bool) {
+    let list = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_folder = |entry: &DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    for entry in list(&layout.bucket(Bucket::Tmp)).filter(is_folder) {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(TRASH)?.parse::<u32>().ok());
+        if number.is_some() {
+            let _ = durable::remove_tree(&entry.path());
+        }
+    }
+    for bucket in Bucket::ALL.into_iter().filter(|_| everywhere) {
         let folder = layout.bucket(bucket);
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            let number = name.strip_prefix(TRASH).filter(|_| folder == tmp);
-            let is_trash = number.is_some_and(|number| number.parse::<u32>().is_ok());
-            if is_folder && (is_trash || name.starts_with(BESIDE)) {
+        let has_folders = matches!(
+            bucket,
+            Bucket::Records
+                | Bucket::Listings
+                | Bucket::Logs
+                | Bucket::History
+                | Bucket::Quarantine
+        );
+        let inside = list(&folder).filter(|_| has_folders).filter(is_folder);
+        let inside: Vec<PathBuf> = inside.map(|entry| entry.path()).collect();
+        for entry in inside.iter().map(PathBuf::as_path).chain([folder.as_path()]).flat_map(list) {
+            if entry.file_name().to_string_lossy().starts_with(BESIDE) {
                 let _ = durable::remove_tree(&entry.path());
             }
         }
