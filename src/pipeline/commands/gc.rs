@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail, ensure};
-use pipeline_stages::worker::with_disk_advice;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{INTERRUPTED, note, open_cache, print, settings};
 use crate::cache::{Cache, Cleaned, Fate, Item, Limit, Need, What, Why, Wish};
 use crate::cli::{CacheFolder, GcArguments};
-use crate::execute::is_ignored;
+use crate::execute::{is_ignored, with_advice};
 use crate::facts::CacheFacts;
 use crate::format;
 use crate::history::UsesOfRuns;
@@ -38,7 +37,7 @@ pub(crate) fn run(arguments: &GcArguments) -> anyhow::Result<ExitCode> {
     };
     let cleaned = match arguments.dry_run {
         true => cache.would_clean(wish, &mut look_up)?,
-        false => cache.clean(wish, &mut look_up, &*stop_wanted()?).map_err(with_disk_advice)?,
+        false => cache.clean(wish, &mut look_up, &*stop_wanted()?).map_err(with_advice)?,
     };
     cleaned.left.iter().for_each(|why| note(&format!("not removed: {why}")));
     let report = Report { cache: &cache, cleaned: &cleaned, wish, is_dry: arguments.dry_run };
@@ -114,7 +113,7 @@ impl Report<'_> {
         let mut text = self.table();
         let kept = self.kept();
         if !kept.is_empty() {
-            text.push_str(&format!("kept, although {}:\n{kept}\n", self.would_go()));
+            text.push_str(&format!("kept, {}:\n{kept}\n", self.although()));
         }
         let freed = format::bytes(self.cleaned.freed());
         let left = format::bytes(self.left());
@@ -138,11 +137,11 @@ impl Report<'_> {
         text
     }
 
-    fn would_go(&self) -> String {
-        match self.wish.keep_days {
-            Some(0) | None => "it was not used later".to_owned(),
-            Some(1) => "not used for a day".to_owned(),
-            Some(days) => format!("not used for {days} days"),
+    fn although(&self) -> String {
+        match self.wish.keep_days.filter(|_| self.fits()) {
+            Some(0) | None => "as it is needed".to_owned(),
+            Some(1) => "although it was not used for a day".to_owned(),
+            Some(days) => format!("although it was not used for {days} days"),
         }
     }
 
@@ -222,18 +221,17 @@ pub(super) fn keep_limit(cache: &Cache, config: &Config) {
         let mut runs = UsesOfRuns::default();
         let cleaned = cache.clean(wish, &mut || Ok(runs.look(cache)), &*stop_wanted()?)?;
         look.is_done();
-        let (freed, most) = (cleaned.freed(), format::bytes(most));
+        let freed = cleaned.freed();
         let left = cleaned.before.saturating_sub(freed);
-        let removed = format!(
-            "{} of what was used longest ago removed, {} left, limit {most}",
-            format::bytes(freed),
-            format::bytes(left)
-        );
-        Ok(match wish.max_bytes.is_some_and(|most| left > most) {
-            true => Some(format!(
-                "{removed}: the rest is needed, see `pipeline gc --dry-run --max-size`"
-            )),
-            false => (freed > 0).then_some(removed),
+        let removed = match freed {
+            0 => String::new(),
+            freed => format!("{} of what was used longest ago removed, ", format::bytes(freed)),
+        };
+        let sizes = format!("{} left of at most {}", format::bytes(left), format::bytes(most));
+        let is_needed = "it is needed, `pipeline cache size` shows what it is";
+        Ok(match left > most {
+            true => Some(format!("{removed}{sizes}: {is_needed}")),
+            false => (freed > 0).then(|| format!("{removed}{sizes}")),
         })
     };
     match clean() {

@@ -41,6 +41,7 @@ use job::{JobEnd, JobEvent};
 use states::{Depths, Pool, StageState, StageStates};
 use supervisor::{Heard, Supervisor};
 
+pub(crate) use job::with_advice;
 pub(crate) use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
 pub(crate) use single::run_job;
 pub(crate) use spec::{JobSpec, Work};

@@ -130,7 +130,7 @@ impl UsesOfRuns {
             manifest: run.header.folder.join(name),
             is_running: run.is_running(),
             is_whole: run.is_complete() && run.header.is_about_all(),
-            at: started.chain([began + run.seconds.unwrap_or_default().ceil() as u64]).max()?,
+            at: started.chain([began + run.seconds.unwrap_or_default() as u64]).max()?,
             keys,
             documents: [run.header.texts, plan],
         };

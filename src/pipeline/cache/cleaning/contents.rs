@@ -408,7 +408,7 @@ impl Memory {
             // It may be a link to another place.
             let Ok(metadata) = fs::metadata(&folder) else { continue };
             let name = match bucket {
-                Bucket::Tmp => "work in progress",
+                Bucket::Tmp if !names(&folder).is_empty() => "work in progress",
                 Bucket::History => "history",
                 _ => "other",
             };

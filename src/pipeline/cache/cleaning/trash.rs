@@ -90,10 +90,23 @@ impl Trash {
                 return vec![format!("cannot flush {} to disk: {error}", folder.display())];
             }
         }
-        let places = self.places.iter().take_while(|_| !is_over());
-        let left: Vec<String> = places
-            .filter_map(|place| Some(format!("{:#}", durable::remove_tree(place).err()?)))
-            .collect();
+        let (mut left, mut of_others) = (Vec::new(), 0);
+        for place in self.places.iter().take_while(|_| !is_over()) {
+            match durable::remove_tree(place) {
+                Ok(()) => {}
+                Err(_) if fs::symlink_metadata(place).is_ok_and(|metadata| !is_own(&metadata)) => {
+                    of_others += 1;
+                }
+                Err(error) => left.push(format!("{error:#}")),
+            }
+        }
+        if of_others > 0 {
+            let tmp = self.folder.as_deref().and_then(Path::parent).unwrap_or(Path::new("tmp"));
+            left.push(format!(
+                "folders of {of_others} items, which belong to another user: they are in {} until the next run of that user",
+                tmp.display()
+            ));
+        }
         if let Some(folder) = &self.folder {
             // Not where something is left.
             let _ = disk::remove_folder(folder);
