@@ -233,7 +233,7 @@ fn the_latest_results_go_only_with_the_history() {
     --- stdout
     kept, as it is needed:
       2 items, [size]: the latest run of [project]/experiment.toml (numbers)
-      2 items, [size]: the latest run of others, of which no run is recorded
+      2 items, [size]: the latest run of others, which is not recorded
 
     [project]/cache: nothing to remove; it takes [size]
     ");
@@ -392,7 +392,7 @@ fn for_room_what_was_used_longest_ago_goes() {
     [project]/cache: [size] removed, [size] left
     that is more than [size]: nothing else can go, and `pipeline cache size` shows what it is
     ");
-    assert_eq!(["3000000", "2000000", "1000000"].map(has), [false, false, true]);
+    assert_eq!(store(&project), 2);
     assert_snapshot!(project.pipeline("run experiment.toml").success(), @"");
     assert_snapshot!(project.pipeline("gc --max-size 20G"), @"");
 }

@@ -11,6 +11,7 @@ use crate::cache::{Cache, Contents, Limit, Memory, What};
 use crate::cli::{
     CacheArguments, CacheCommand, CacheLimitArguments, CacheSizeArguments, GivenLimit,
 };
+use crate::execute::with_advice;
 use crate::format;
 use crate::history::UsesOfRuns;
 use crate::table;
@@ -38,7 +39,7 @@ type Group = (BTreeSet<String>, What, String);
 fn size(arguments: &CacheSizeArguments) -> anyhow::Result<ExitCode> {
     let cache = gc::existing(&arguments.cache)?;
     let mut runs = UsesOfRuns::default();
-    let uses = runs.look(&cache);
+    let uses = runs.look(&cache)?;
     let contents = Memory::default().look(&cache, &uses.documents)?;
     let by_key = runs.experiments();
     let mut groups: BTreeMap<Group, Sum> = BTreeMap::new();
@@ -151,7 +152,7 @@ fn limit(arguments: &CacheLimitArguments) -> anyhow::Result<ExitCode> {
         None => None,
     };
     if let Some(limit) = given {
-        cache.set_limit(limit)?;
+        cache.set_limit(limit).map_err(with_advice)?;
     }
     let limit = gc::limit(&cache, &settings::config()?)?;
     print(&match limit {

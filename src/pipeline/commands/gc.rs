@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, bail, ensure};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::{INTERRUPTED, note, open_cache, print, settings};
+use super::{INTERRUPTED, folder_of, note, open_cache, print, settings};
 use crate::cache::{Cache, Cleaned, Fate, Item, Limit, Need, What, Why, Wish};
 use crate::cli::{CacheFolder, GcArguments};
 use crate::execute::{is_ignored, with_advice};
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &GcArguments) -> anyhow::Result<ExitCode> {
     let wish = Wish { keep_days: Some(arguments.keep_days), max_bytes: arguments.max_size };
     let mut runs = UsesOfRuns::default();
     let mut look_up = || {
-        let mut uses = runs.look(&cache);
+        let mut uses = runs.look(&cache)?;
         kept.iter().for_each(|(key, need)| uses.needs.add_key(*key, need));
         Ok(uses)
     };
@@ -78,8 +78,7 @@ fn keys_of(path: &Path, cache: &Cache) -> anyhow::Result<Vec<StageKey>> {
     let config = settings::config()?;
     let (mut manifest, graph) =
         manifest::read_on(path, &settings::variables()?, &config.execution)?;
-    let absolute = std::path::absolute(path).context("no current folder")?;
-    manifest.folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+    manifest.folder = folder_of(path);
     let stages: Vec<_> = graph.order().cloned().collect();
     let facts = CacheFacts::look_only(cache, &manifest, &stages);
     let plan = Plan::of(&manifest, &graph, &stages, &facts);
@@ -219,7 +218,7 @@ pub(super) fn keep_limit(cache: &Cache, config: &Config) {
         let Some(look) = cache.daily_look() else { return Ok(None) };
         let wish = Wish { keep_days: None, max_bytes: Some(most) };
         let mut runs = UsesOfRuns::default();
-        let cleaned = cache.clean(wish, &mut || Ok(runs.look(cache)), &*stop_wanted()?)?;
+        let cleaned = cache.clean(wish, &mut || runs.look(cache), &*stop_wanted()?)?;
         look.is_done();
         let freed = cleaned.freed();
         let left = cleaned.before.saturating_sub(freed);

@@ -383,14 +383,9 @@ impl<'a> Located<'a> {
         Ok(Self { config, with: &arguments.with, path, changes })
     }
 
-    /// Its folder, absolute. The folders above `a/..` are not those above it.
+    /// Its folder.
     pub(crate) fn folder(&self) -> PathBuf {
-        let absolute = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
-        let folder = absolute.parent().unwrap_or(Path::new("/"));
-        match folder.components().any(|part| part == Component::ParentDir) {
-            true => folder.canonicalize().unwrap_or_else(|_| folder.to_owned()),
-            false => folder.to_owned(),
-        }
+        folder_of(&self.path)
     }
 
     /// Its cache. Nothing is written.
@@ -416,6 +411,16 @@ impl<'a> Located<'a> {
         let cache = Arc::new(self.cache()?);
         let (jobs, only) = (self.config.jobs, self.with.only.clone());
         Ok(Project { manifest, graph, cache, jobs, only })
+    }
+}
+
+/// The folder of a manifest, absolute. The folders above `a/..` are not those above it.
+fn folder_of(manifest: &Path) -> PathBuf {
+    let absolute = std::path::absolute(manifest).unwrap_or_else(|_| manifest.to_owned());
+    let folder = absolute.parent().unwrap_or(Path::new("/"));
+    match folder.components().any(|part| part == Component::ParentDir) {
+        true => folder.canonicalize().unwrap_or_else(|_| folder.to_owned()),
+        false => folder.to_owned(),
     }
 }
 

@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::super::layout::{Bucket, Document, Layout};
 use super::super::record::{Record, Unreadable};
@@ -150,6 +151,20 @@ fn names(folder: &Path) -> Vec<String> {
     listing.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
+/// The same where a name that is not seen would be taken for one that is not there.
+fn certain_names(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let list = || -> io::Result<Vec<String>> {
+        let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+        Ok(names.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
+    };
+    match list() {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
+        other => other.with_context(|| format!("cannot read {}", folder.display())),
+    }
+}
+
 /// What a name says that ends so.
 fn stem<T: std::str::FromStr>(name: &str, extension: &str) -> Option<T> {
     name.strip_suffix(extension)?.parse().ok()
@@ -209,11 +224,12 @@ impl Memory {
     /// The records that can be read, each with its key.
     fn read_records(&mut self, cache: &Cache) -> anyhow::Result<Vec<(StageKey, KnownRecord)>> {
         let folder = cache.layout().bucket(Bucket::Records);
-        let shards = names(&folder).into_iter().map(|shard| folder.join(shard));
-        let keys: Vec<StageKey> = shards
-            .flat_map(|shard| names(&shard))
-            .filter_map(|name| stem(&name, ".json"))
-            .collect();
+        let mut keys: Vec<StageKey> = Vec::new();
+        for shard in certain_names(&folder)?.into_iter().map(|shard| folder.join(shard)) {
+            keys.extend(
+                certain_names(&shard)?.iter().filter_map(|name| stem::<StageKey>(name, ".json")),
+            );
+        }
         let mut records = Vec::with_capacity(keys.len());
         for key in keys {
             let Some(stat) = cache.record_stat(&key) else { continue };

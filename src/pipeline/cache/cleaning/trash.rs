@@ -132,6 +132,10 @@ fn is_own(metadata: &fs::Metadata) -> bool {
 
 /// Removes the trash of processes that are gone, unless somebody cleans now: that in `tmp/`, or `everywhere`.
 pub(in crate::cache) fn sweep_trash(layout: &Layout, everywhere: bool) {
+    // Whoever cleans would be kept from it for nothing.
+    if old(layout, everywhere).is_empty() {
+        return;
+    }
     if let Ok(Some(_lock)) = Lock::try_take_existing(&lock_path(layout)) {
         empty_old(layout, everywhere);
     }
@@ -139,15 +143,22 @@ pub(in crate::cache) fn sweep_trash(layout: &Layout, everywhere: bool) {
 
 /// The same for whoever has the lock.
 pub(super) fn empty_old(layout: &Layout, everywhere: bool) {
+    for place in old(layout, everywhere) {
+        let _ = durable::remove_tree(&place);
+    }
+}
+
+/// The trash that there is.
+fn old(layout: &Layout, everywhere: bool) -> Vec<PathBuf> {
     let list = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
     let is_folder = |entry: &DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-    for entry in list(&layout.bucket(Bucket::Tmp)).filter(is_folder) {
+    let is_trash = |entry: &DirEntry| {
         let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix(TRASH)?.parse::<u32>().ok());
-        if number.is_some() {
-            let _ = durable::remove_tree(&entry.path());
-        }
-    }
+        let number = name.to_str().and_then(|name| name.strip_prefix(TRASH));
+        is_folder(entry) && number.is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    let found = list(&layout.bucket(Bucket::Tmp)).filter(is_trash).map(|entry| entry.path());
+    let mut found: Vec<PathBuf> = found.collect();
     for bucket in Bucket::ALL.into_iter().filter(|_| everywhere) {
         let folder = layout.bucket(bucket);
         let has_folders = matches!(
@@ -160,10 +171,9 @@ pub(super) fn empty_old(layout: &Layout, everywhere: bool) {
         );
         let inside = list(&folder).filter(|_| has_folders).filter(is_folder);
         let inside: Vec<PathBuf> = inside.map(|entry| entry.path()).collect();
-        for entry in inside.iter().map(PathBuf::as_path).chain([folder.as_path()]).flat_map(list) {
-            if entry.file_name().to_string_lossy().starts_with(BESIDE) {
-                let _ = durable::remove_tree(&entry.path());
-            }
-        }
+        let all = inside.iter().map(PathBuf::as_path).chain([folder.as_path()]).flat_map(list);
+        let is_beside = |entry: &DirEntry| entry.file_name().to_string_lossy().starts_with(BESIDE);
+        found.extend(all.filter(is_beside).map(|entry| entry.path()));
     }
+    found
 }
