@@ -92,10 +92,9 @@ impl Cache {
         };
         let text: String = new.iter().map(|one| one.line()).collect();
         let added = disk::write(&pin.file, text.as_bytes());
-        let place = pin.path.clone();
         pin.pinned.extend(new.into_iter().filter(|_| added.is_ok()));
         *own = Some(pin);
-        added.with_context(|| format!("cannot write {}", place.display()))
+        added.with_context(|| cannot_write(&self.layout))
     }
 
     /// Nothing that was pinned needs to stay any longer.
@@ -133,11 +132,15 @@ impl Pin {
                 Ok(file) => return Ok(Self { file, path, pinned: BTreeSet::new() }),
                 Err(error) => {
                     durable::forget_file(&path);
-                    return Err(error).with_context(|| format!("cannot write {}", path.display()));
+                    return Err(error).with_context(|| cannot_write(layout));
                 }
             }
         }
     }
+}
+
+fn cannot_write(layout: &Layout) -> String {
+    format!("cannot write into {}", layout.bucket(Bucket::Pins).display())
 }
 
 impl Drop for Pin {

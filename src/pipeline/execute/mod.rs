@@ -276,7 +276,7 @@ impl Run<'_> {
             }
         };
         if let Err(error) = self.pin_key(&parts) {
-            return self.end_unreadable(name, format!("{error:#}"));
+            return self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
         }
         match plan::decide(name, parts, &self.facts) {
             PlanState::Fresh(record) => self.end_fresh(name, (*record).into()),
