@@ -97,6 +97,13 @@ impl Cache {
         added.with_context(|| cannot_write(&self.layout))
     }
 
+    /// Keeps everything from being cleaned away while it is read. A cache that cannot be written is read without that.
+    pub(crate) fn pin_everything(&self) {
+        if self.layout.version().exists() {
+            let _ = self.pin([Pinned::Everything]);
+        }
+    }
+
     /// Nothing that was pinned needs to stay any longer.
     pub(crate) fn unpin(&self) {
         drop(self.pin.0.lock().unwrap_or_else(PoisonError::into_inner).take());

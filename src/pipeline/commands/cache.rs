@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use pipeline_stages::path_text::PathText;
+use pipeline_stages::text::in_short;
 use serde_json::{Value, json};
 
 use super::{gc, print, print_json, settings};
@@ -15,6 +16,9 @@ use crate::execute::with_advice;
 use crate::format;
 use crate::history::UsesOfRuns;
 use crate::table;
+
+/// Most experiments that are named as users of the same.
+const MOST_NAMED: usize = 8;
 
 /// What stands for the experiments of what several use.
 const SEVERAL: &str = "(several)";
@@ -132,7 +136,7 @@ fn to_text(
     }
     let mut text = format!("{}\n", table::plain(&table));
     if !several.is_empty() {
-        let names = several.into_iter().collect::<Vec<_>>().join(", ");
+        let names = in_short(several, MOST_NAMED);
         text.push_str(&format!("{SEVERAL}: what several of {names} use; it is counted once\n"));
     }
     if contents.is_partial {

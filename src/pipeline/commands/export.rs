@@ -9,7 +9,7 @@ use pipeline_stages::ArtifactType;
 use pipeline_stages::text::in_short;
 
 use super::{Project, note, print};
-use crate::cache::{Pinned, Record};
+use crate::cache::Record;
 use crate::cli::{ExportArguments, ExportFormat};
 use crate::export::{self, Crate, Exported, Weights};
 use crate::instances::names_in_words;
@@ -24,10 +24,7 @@ pub(crate) fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     let manifest = arguments.manifest();
     ensure!(manifest.named().is_some(), "the first argument is the manifest, a .toml file");
     let project = Project::open(&manifest)?;
-    // So that nothing is cleaned away while it is copied. Not in a cache that cannot be written.
-    if project.cache.layout().version().exists() {
-        let _ = project.cache.pin([Pinned::Everything]);
-    }
+    project.cache.pin_everything();
     let weights_as = match arguments.format {
         Some(ExportFormat::RoCrate) => return export_crate(&project, arguments),
         None if !is_of_one_stage(&project, arguments) => return export_crate(&project, arguments),

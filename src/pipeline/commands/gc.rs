@@ -8,6 +8,8 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail, ensure};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::low_level::unregister;
+use signal_hook::{SigId, flag};
 
 use super::{INTERRUPTED, folder_of, note, open_cache, print, settings};
 use crate::cache::{Cache, Cleaned, Fate, Item, Limit, Need, What, Why, Wish};
@@ -37,7 +39,7 @@ pub(crate) fn run(arguments: &GcArguments) -> anyhow::Result<ExitCode> {
     };
     let cleaned = match arguments.dry_run {
         true => cache.would_clean(wish, &mut look_up)?,
-        false => cache.clean(wish, &mut look_up, &*stop_wanted()?).map_err(with_advice)?,
+        false => cache.clean(wish, &mut look_up, &Stop::listen()?.wanted).map_err(with_advice)?,
     };
     cleaned.left.iter().for_each(|why| note(&format!("not removed: {why}")));
     let report = Report { cache: &cache, cleaned: &cleaned, wish, is_dry: arguments.dry_run };
@@ -58,16 +60,33 @@ pub(super) fn existing(arguments: &CacheFolder) -> anyhow::Result<Cache> {
     Ok(cache)
 }
 
-/// Set when somebody asks this process to stop. Whoever asks twice does not wait.
-fn stop_wanted() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)) {
-        let again = Arc::clone(&stop);
-        signal_hook::flag::register_conditional_shutdown(signal, INTERRUPTED.into(), again)
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .context("cannot listen to signals")?;
+/// Whether somebody has asked this process to stop. Whoever asks twice does not wait.
+struct Stop {
+    wanted: Arc<AtomicBool>,
+    signals: Vec<SigId>,
+}
+
+impl Stop {
+    fn listen() -> anyhow::Result<Self> {
+        let mut stop = Self { wanted: Arc::new(AtomicBool::new(false)), signals: Vec::new() };
+        for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)) {
+            let wanted = || Arc::clone(&stop.wanted);
+            let again = flag::register_conditional_shutdown(signal, INTERRUPTED.into(), wanted());
+            let ids = [again, flag::register(signal, wanted())];
+            for id in ids {
+                stop.signals.push(id.context("cannot listen to signals")?);
+            }
+        }
+        Ok(stop)
     }
-    Ok(stop)
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        for id in self.signals.drain(..) {
+            unregister(id);
+        }
+    }
 }
 
 /// The keys of the results of a manifest as it is now. Of a stage whose key is not known now, that of its last result.
@@ -218,7 +237,7 @@ pub(super) fn keep_limit(cache: &Cache, config: &Config) {
         let Some(look) = cache.daily_look() else { return Ok(None) };
         let wish = Wish { keep_days: None, max_bytes: Some(most) };
         let mut runs = UsesOfRuns::default();
-        let cleaned = cache.clean(wish, &mut || runs.look(cache), &*stop_wanted()?)?;
+        let cleaned = cache.clean(wish, &mut || runs.look(cache), &Stop::listen()?.wanted)?;
         look.is_done();
         let freed = cleaned.freed();
         let left = cleaned.before.saturating_sub(freed);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::checking::with_meter;
 use super::{Project, open_cache, print, print_json, verify_rerun, verify_restore};
-use crate::cache::{Cache, Check, Checked, Damage, Pinned, Verdict, Withdrawn};
+use crate::cache::{Cache, Check, Checked, Damage, Verdict, Withdrawn};
 use crate::cli::{ManifestArguments, VerifyArguments};
 use crate::digest::Digest;
 use crate::format;
@@ -42,11 +42,11 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
         if arguments.restore {
             return verify_restore::run(&cache, None, arguments.json);
         }
-        pin(&cache);
+        cache.pin_everything();
         return check(&cache, everything(&cache), arguments.json);
     }
     let project = Project::open(manifest)?;
-    pin(&project.cache);
+    project.cache.pin_everything();
     if arguments.restore {
         let experiment = Some(project.manifest.experiment.name.as_str());
         let experiment = experiment.filter(|_| !arguments.all);
@@ -61,13 +61,6 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
         }
     };
     check(&project.cache, selection, arguments.json)
-}
-
-/// Keeps everything from being cleaned away while it is checked. A cache that cannot be written is checked without that.
-fn pin(cache: &Cache) {
-    if cache.layout().version().exists() {
-        let _ = cache.pin([Pinned::Everything]);
-    }
 }
 
 /// What is to be checked.
