@@ -15,8 +15,7 @@ use crate::progress::Style;
 use crate::shell;
 
 pub(crate) use cleaning::{
-    CacheArguments, CacheCommand, CacheFolder, CacheLimitArguments, CacheSizeArguments,
-    GcArguments, GivenLimit,
+    CacheArguments, CacheCommand, CacheFolder, CacheLimitArguments, CacheSizeArguments, GcArguments,
 };
 
 /// Runs machine-learning experiments declared in TOML manifests.

@@ -11,9 +11,10 @@ use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use insta::assert_snapshot;
+use pipeline::testing;
 use rustix::process::Signal;
 
-use crate::support::{Ended, Sandbox, eventually, names, skipped, walk};
+use crate::support::{Ended, MANIFEST, Sandbox, eventually, names, skipped, walk};
 
 /// Data of some size, and a number that is made from it.
 const NUMBERS: &str = r#"
@@ -554,6 +555,23 @@ fn what_a_run_in_progress_uses_stays() {
         project.pipeline("run experiment.toml").success(),
         "data fresh, size fresh, slow fresh, after fresh"
     );
+}
+
+#[test]
+fn what_a_job_works_on_stays() {
+    let waiting = "[experiment]\nname = \"x\"\n[stages.slow]\nkind = \"command\"\nshell = 'echo 1 > \"$PIPELINE_CHECKPOINT/half\"; echo slow >> ran; until test -e go; do sleep 0.01; done; cp \"$PIPELINE_CHECKPOINT/half\" \"$PIPELINE_OUTPUT\"'\n";
+    let project = Sandbox::new(waiting);
+    let spec = testing::job(&project.path(MANIFEST), &project.path("cache"), "slow");
+    project.write("spec.json", spec.expect("a stage without inputs").to_string());
+    let job = project.start("__job spec.json");
+    project.wait_for_line("ran", "slow");
+    let ended = project.pipeline("gc --keep-days 0");
+    assert_snapshot!(without_owner(&shown(&ended)), @"");
+    project.write("go", "");
+    let ended = job.wait();
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    assert_eq!(names(&project.cache("pins")), [""; 0]);
+    assert_eq!(project.pipeline("run experiment.toml").success(), "slow fresh");
 }
 
 /// The first run, which does not wait, and another one whose results are old.

@@ -60,11 +60,13 @@ pub(crate) enum Bucket {
     Tmp,
     /// The files of locks. They stay, empty or not.
     Locks,
-    /// What was found damaged, and records of what was made from it. Nothing but these records is used; people may delete it.
+    /// What was found damaged, and records of what was made from it. Nothing but these records is used; it is cleaned by age, and people may
+    /// delete it.
     Quarantine,
-    /// Outputs of reruns that somebody wants to keep. People may delete them.
+    /// Outputs of reruns that somebody wants to keep. Cleaned by age; people may delete them.
     Reruns,
-    /// The outputs of failed stages, the newest of each key. Removed by the next success; people may delete them.
+    /// The outputs of failed stages, the newest of each key. Removed by the next success, or cleaned by age; people may delete
+    /// them.
     Failed,
     /// What works on a key now, and how far it was when it was interrupted. Written by one reporter per run; removed when
     /// the stage ends otherwise.

@@ -111,8 +111,13 @@ impl Cache {
                 format!("{}\n", layout::VERSION).as_bytes(),
             )?;
         }
-        sweep::sweep(self);
+        self.sweep();
         Ok(())
+    }
+
+    /// Removes what is left of processes that are gone.
+    pub(crate) fn sweep(&self) {
+        sweep::sweep(self);
     }
 
     /// The paths of the cache.

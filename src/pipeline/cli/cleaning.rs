@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::cache::Limit;
 use crate::format;
 
 #[derive(Debug, Args)]
@@ -81,21 +82,14 @@ pipeline cache limit none     whatever room there is")]
 pub(crate) struct CacheLimitArguments {
     /// How much: `500GB`, `1.5 TiB`, or `none`
     #[arg(value_name = "SIZE", value_parser = limit)]
-    pub(crate) limit: Option<GivenLimit>,
+    pub(crate) limit: Option<Limit>,
     #[command(flatten)]
     pub(crate) cache: CacheFolder,
 }
 
-/// A limit as it was typed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum GivenLimit {
-    None,
-    Bytes(u64),
-}
-
-fn limit(text: &str) -> Result<GivenLimit, String> {
+fn limit(text: &str) -> Result<Limit, String> {
     match text {
-        "none" => Ok(GivenLimit::None),
-        size => format::read_size(size).map(GivenLimit::Bytes),
+        "none" => Ok(Limit::None),
+        size => format::read_size(size).map(Limit::Bytes),
     }
 }

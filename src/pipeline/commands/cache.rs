@@ -8,10 +8,8 @@ use pipeline_stages::text::in_short;
 use serde_json::{Value, json};
 
 use super::{gc, print, print_json, settings};
-use crate::cache::{Cache, Contents, Limit, Memory, What};
-use crate::cli::{
-    CacheArguments, CacheCommand, CacheLimitArguments, CacheSizeArguments, GivenLimit,
-};
+use crate::cache::{Cache, Contents, Memory, What};
+use crate::cli::{CacheArguments, CacheCommand, CacheLimitArguments, CacheSizeArguments};
 use crate::execute::with_advice;
 use crate::format;
 use crate::history::UsesOfRuns;
@@ -150,12 +148,7 @@ fn to_text(
 
 fn limit(arguments: &CacheLimitArguments) -> anyhow::Result<ExitCode> {
     let cache = gc::existing(&arguments.cache)?;
-    let given = match arguments.limit {
-        Some(GivenLimit::None) => Some(Limit::None),
-        Some(GivenLimit::Bytes(bytes)) => Some(Limit::Bytes(bytes)),
-        None => None,
-    };
-    if let Some(limit) = given {
+    if let Some(limit) = arguments.limit {
         cache.set_limit(limit).map_err(with_advice)?;
     }
     let limit = gc::limit(&cache, &settings::config()?)?;

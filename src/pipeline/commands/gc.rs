@@ -39,7 +39,11 @@ pub(crate) fn run(arguments: &GcArguments) -> anyhow::Result<ExitCode> {
     };
     let cleaned = match arguments.dry_run {
         true => cache.would_clean(wish, &mut look_up)?,
-        false => cache.clean(wish, &mut look_up, &Stop::listen()?.wanted).map_err(with_advice)?,
+        false => {
+            let stop = Stop::listen()?;
+            cache.sweep();
+            cache.clean(wish, &mut look_up, &stop.wanted).map_err(with_advice)?
+        }
     };
     cleaned.left.iter().for_each(|why| note(&format!("not removed: {why}")));
     let report = Report { cache: &cache, cleaned: &cleaned, wish, is_dry: arguments.dry_run };
@@ -237,8 +241,10 @@ pub(super) fn keep_limit(cache: &Cache, config: &Config) {
         let Some(look) = cache.daily_look() else { return Ok(None) };
         let wish = Wish { keep_days: None, max_bytes: Some(most) };
         let mut runs = UsesOfRuns::default();
-        let cleaned = cache.clean(wish, &mut || runs.look(cache), &Stop::listen()?.wanted)?;
+        let stop = Stop::listen()?;
+        let cleaned = cache.clean(wish, &mut || runs.look(cache), &stop.wanted);
         look.is_done();
+        let cleaned = cleaned?;
         let freed = cleaned.freed();
         let left = cleaned.before.saturating_sub(freed);
         let removed = match freed {

@@ -21,7 +21,7 @@ pub(crate) use contents::{Contents, Item, Memory, What};
 pub(super) use trash::sweep_trash;
 
 use super::pins::{Pinned, pins_lock, read_pins};
-use super::{Cache, Lock, Owner, disk, durable, stamp, sweep};
+use super::{Cache, Lock, Owner, disk, durable, stamp};
 use crate::digest::Digest;
 use crate::key::StageKey;
 use trash::Trash;
@@ -108,7 +108,6 @@ impl Cache {
         };
         cleaning.name_owner();
         trash::empty_old(layout, true);
-        sweep::sweep(self);
         // The long look, while others work.
         let mut memory = Memory::default();
         memory.look(self, &look_up()?.documents)?;
