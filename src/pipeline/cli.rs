@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 
+use crate::cache::Durability;
 use crate::complete;
 use crate::manifest::{Override, is_manifest};
 use crate::progress::Style;
@@ -268,6 +269,9 @@ pub(crate) struct RunArguments {
     /// After a failure, continue with the stages that do not depend on it
     #[arg(short, long)]
     pub(crate) keep_going: bool,
+    /// When results are flushed to the disk
+    #[arg(long, value_name = "WHEN", default_value = "full")]
+    pub(crate) durability: Durability,
     /// How to show progress
     #[arg(
         long,

@@ -158,8 +158,11 @@ impl CacheFacts<'_> {
 impl Facts for CacheFacts<'_> {
     fn result(&self, key: &StageKey) -> Result<Record, NoResult> {
         match self.cache.read_record(key) {
-            Ok(record) if self.cache.has_artifact(&record.output.digest) => Ok(record),
-            Ok(record) => Err(NoResult::ArtifactGone(record.output.digest)),
+            Ok(record) if !self.cache.has_artifact(&record.output.digest) => {
+                Err(NoResult::ArtifactGone(record.output.digest))
+            }
+            Ok(record) if !self.cache.is_certain(&record) => Err(NoResult::Uncertain),
+            Ok(record) => Ok(record),
             Err(Unreadable::Damaged | Unreadable::Inaccessible) => Err(NoResult::RecordDamaged),
             Err(Unreadable::Missing) => Err(match self.cache.withdrawn(key) {
                 Some(withdrawn) => NoResult::Withdrawn(withdrawn.reason),

@@ -42,6 +42,8 @@ pub(crate) enum NoResult {
     RecordDamaged,
     /// There was a record, which no longer counts for this reason.
     Withdrawn(String),
+    /// There is a record, but a power cut may have torn its artifact.
+    Uncertain,
 }
 
 /// Why a stage cannot run, regardless of the others: a file outside the cache that it reads cannot be read.
@@ -256,6 +258,7 @@ pub(crate) fn decide(name: &StageName, parts: Vec<KeyPart>, facts: &dyn Facts) -
         Err(NoResult::ArtifactGone(digest)) => Reason::ArtifactGone { digest },
         Err(NoResult::RecordDamaged) => Reason::RecordDamaged,
         Err(NoResult::Withdrawn(because)) => Reason::Withdrawn { because },
+        Err(NoResult::Uncertain) => Reason::Uncertain,
         Err(NoResult::NoRecord) => match facts.last(name).filter(|last| last.key != key) {
             None => Reason::NeverRan,
             Some(last) => Reason::Changed { changes: changes(&last.parts, &parts, facts) },

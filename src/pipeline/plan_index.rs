@@ -4,26 +4,32 @@
 //! Disposable: what is missing, damaged or of another build is made again. It says which keys the stages have; that their results
 //! exist is asked of the cache each time ([`Cache::still_has`]), and files outside it are looked at each time.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
+use pipeline_stages::kind::KindInfo;
 use pipeline_stages::kind_info;
 use pipeline_stages::kinds::FINGERPRINT;
 use pipeline_stages::message::{Metrics, VERSION};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{
-    Cache, Expected, ExpectedResult, KnownResult, RecordStat, Stamp, StatIndex, all_in_parallel,
+    self, Cache, Expected, ExpectedResult, KnownResult, Links, ResultFiles, Stamp, StatIndex,
+    all_in_parallel, forget_file,
 };
 use crate::digest::{Digest, Encoder};
+use crate::events::Outcome;
+use crate::graph::Graph;
 use crate::key::{self, StageKey};
 use crate::manifest::{self, Manifest};
 use crate::outside::OutsidePlaces;
 use crate::stage_name::StageName;
 
 /// How the file begins; the digest of the rest of it follows, and a line break.
-const HEADER: &str = "pipeline plan index 1 ";
+const HEADER: &str = "pipeline plan index 2 ";
 
 /// What a run was asked to do: all that decides which stages there are, beside the text of the manifest.
 #[derive(Debug, Clone)]
@@ -42,6 +48,8 @@ impl Asked {
     ) -> Self {
         let mut encoder = Encoder::new("pipeline 2026-11 plan index");
         encoder.text(VERSION).text(FINGERPRINT).number(key::SCHEMA.into());
+        // After another start of the machine, what was not flushed to the disk does not count before it is checked.
+        encoder.text(cache::boot().unwrap_or_default());
         for path in [manifest, folder] {
             encoder.bytes(path.as_os_str().as_encoded_bytes());
         }
@@ -63,7 +71,7 @@ impl Asked {
 pub(crate) struct PlanIndex {
     asked: Digest,
     /// The manifest and the files that it includes, each with the digest of its text.
-    files: Vec<(PathBuf, Digest)>,
+    texts: Vec<(PathBuf, Digest)>,
     pub(crate) experiment: String,
     /// Every stage that was selected, each after its inputs.
     pub(crate) stages: Vec<IndexedStage>,
@@ -77,13 +85,16 @@ pub(crate) struct PlanIndex {
 pub(crate) struct IndexedStage {
     pub(crate) name: StageName,
     kind: String,
+    /// The places of the stages that it reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) inputs: Vec<usize>,
     pub(crate) key: StageKey,
     /// The artifact.
     pub(crate) digest: Digest,
     #[serde(default, skip_serializing_if = "is_none_measured")]
     pub(crate) metrics: Metrics,
-    /// What the record of the result is by its stat.
-    record: Option<RecordStat>,
+    /// What the files about the result are, by their stat.
+    files: ResultFiles,
     /// What it reads outside the cache.
     #[serde(default, skip_serializing_if = "OutsidePlaces::is_empty")]
     outside: OutsidePlaces,
@@ -101,39 +112,119 @@ fn is_none_measured(metrics: &Metrics) -> bool {
 
 impl IndexedStage {
     fn expected(&self) -> ExpectedResult<'_> {
-        let Self { name, key, digest, metrics, record, .. } = self;
-        ExpectedResult { stage: name, key, digest, metrics, record: *record }
+        let Self { name, key, digest, metrics, files, .. } = self;
+        ExpectedResult { stage: name, key, digest, metrics, files: *files }
     }
 
-    /// The metrics of its kind that matter most.
-    pub(crate) fn headline(&self) -> &'static [&'static str] {
-        kind_info(&self.kind).map_or(&[], |info| info.headline)
+    /// That it has this result.
+    pub(crate) fn fresh(&self) -> Outcome {
+        Outcome::Fresh { digest: self.digest, metrics: self.metrics.clone() }
+    }
+
+    /// What its kind is.
+    pub(crate) fn info(&self) -> Option<&'static KindInfo> {
+        kind_info(&self.kind)
+    }
+}
+
+/// What an index says of a run that is to come.
+pub(crate) enum Found {
+    /// It would find everything as the last one did.
+    Unchanged(PlanIndex),
+    /// It would, but for a part of its stages.
+    Part(PlanIndex, Part),
+    /// Nothing is known.
+    Nothing,
+}
+
+/// The stages that read something else outside the cache than before, with all that needs them or is needed by these.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// By the place of a stage, whether it is one of them.
+    has: Vec<bool>,
+}
+
+impl Part {
+    /// The part of stages with these inputs, each after those, of which these have `changed`.
+    fn of(inputs: &[&[usize]], changed: impl IntoIterator<Item = usize>) -> Self {
+        let mut has = vec![false; inputs.len()];
+        changed.into_iter().for_each(|place| has[place] = true);
+        for place in 0..inputs.len() {
+            has[place] |= inputs[place].iter().any(|&input| has[input]);
+        }
+        for place in (0..inputs.len()).rev() {
+            if has[place] {
+                inputs[place].iter().for_each(|&input| has[input] = true);
+            }
+        }
+        Self { has }
+    }
+
+    /// Whether reading all stages would not take much longer.
+    fn is_most(&self) -> bool {
+        self.has.iter().filter(|has| **has).count() * 2 > self.has.len()
+    }
+
+    /// Whether the stage at a place is one of them.
+    pub(crate) fn has(&self, place: usize) -> bool {
+        self.has[place]
     }
 }
 
 impl PlanIndex {
-    /// What the last run found that was asked the same, if a run would find it again: the texts are the same, everything outside
-    /// the cache has the same content, and the cache has all results, heads and links.
-    pub(crate) fn unchanged(cache: &Cache, asked: &Asked) -> Option<Self> {
+    /// What the last run that was asked the same says of this one: where the texts are the same, and the cache has all results,
+    /// heads and links, at most what is outside the cache has changed.
+    pub(crate) fn look(cache: &Cache, asked: &Asked) -> Found {
+        Self::still_true(cache, asked)
+            .map_or(Found::Nothing, |index| index.look_outside(cache, asked))
+    }
+
+    fn still_true(cache: &Cache, asked: &Asked) -> Option<Self> {
         let mut index = Self::read(cache, asked)?;
         let is_same = |(path, text): &(PathBuf, Digest)| digest_of_file(path) == Some(*text);
-        if !index.files.iter().all(is_same) {
+        if !index.texts.iter().all(is_same) {
             return None;
         }
         let now = cache.stamp(&index.experiment);
-        let is_there = cache.still_has(&index.expected(), &index.stamp, &now);
-        if !is_there || !index.finds_the_same_outside(cache, asked) {
+        // Before they are looked at: what replaces them later is not taken for them.
+        let files = (index.stamp != now).then(|| index.files_now(cache, |_| true));
+        if !cache.still_has(&index.expected(), &index.stamp, &now) {
             return None;
         }
         // Something else changed the cache, and all is there nevertheless: the next run need not find that out again.
-        if index.stamp != now {
-            for stage in &mut index.stages {
-                stage.record = cache.record_stat(&stage.key);
-            }
+        if let Some(files) = files {
+            index.set_files(files);
             index.stamp = now;
             let _ = index.write(cache);
         }
         Some(index)
+    }
+
+    /// What the files about the results of these stages are now, each with the place of its stage.
+    fn files_now(
+        &self,
+        cache: &Cache,
+        of: impl Fn(&IndexedStage) -> bool,
+    ) -> Vec<(usize, ResultFiles)> {
+        let files = |stage: &IndexedStage| {
+            cache.result_files(&self.experiment, stage.name.as_str(), &stage.key)
+        };
+        let stages = self.stages.iter().enumerate().filter(|(_, stage)| of(stage));
+        stages.map(|(place, stage)| (place, files(stage))).collect()
+    }
+
+    fn set_files(&mut self, files: Vec<(usize, ResultFiles)>) {
+        files.into_iter().for_each(|(place, files)| self.stages[place].files = files);
+    }
+
+    fn look_outside(self, cache: &Cache, asked: &Asked) -> Found {
+        let changed = self.changed_outside(cache, asked);
+        if changed.is_empty() {
+            return Found::Unchanged(self);
+        }
+        let inputs: Vec<&[usize]> = self.stages.iter().map(|stage| &*stage.inputs).collect();
+        let part = Part::of(&inputs, changed);
+        if part.is_most() { Found::Nothing } else { Found::Part(self, part) }
     }
 
     /// Keeps what a run found that is complete: these results. `before` is the stamp of the moment before it looked at the
@@ -142,44 +233,74 @@ impl PlanIndex {
         cache: &Cache,
         asked: &Asked,
         manifest: &Manifest,
+        graph: &Graph,
         results: Vec<(StageName, KnownResult)>,
         before: &Stamp,
     ) {
         let experiment = manifest.experiment.name.clone();
         let files = manifest.files.iter().cloned();
-        let files: Vec<_> = files.zip(manifest.sources.texts().map(digest_of)).collect();
+        let texts: Vec<_> = files.zip(manifest.sources.texts().map(digest_of)).collect();
         let are_all = results.len() == manifest.stages.len();
         let stamp = cache.settled_stamp(&experiment);
+        let names = results.iter().map(|(name, _)| name.clone());
+        let places: HashMap<_, _> = names.enumerate().map(|(place, name)| (name, place)).collect();
         let stages = results.into_iter().filter_map(|(name, result)| {
             let declaration = manifest.stage(&name)?;
+            let inputs = graph.inputs(&name).into_iter().filter_map(|input| places.get(input));
+            let inputs = inputs.copied().collect();
             let outside = OutsidePlaces::of(declaration);
             let folder = declaration.file.as_ref().map(|file| file.folder.clone());
             let kind = declaration.stage.info().name.to_owned();
-            let record = cache.record_stat(&result.key);
+            // It was read in this run.
+            let files = cache.record_file(&result.key);
             let KnownResult { key, output, metrics, outside: content, .. } = result;
             let digest = output.digest;
             Some(IndexedStage {
                 name,
                 kind,
+                inputs,
                 key,
                 digest,
                 metrics,
-                record,
+                files,
                 outside,
                 content,
                 folder,
             })
         });
         let stages = stages.collect();
-        let index = Self { asked: asked.digest, files, experiment, stages, are_all, stamp };
+        let index = Self { asked: asked.digest, texts, experiment, stages, are_all, stamp };
         // Another path to one of its files may lead elsewhere tomorrow.
         let is_known = manifest.folder == asked.folder
-            && index.files.len() == manifest.files.len()
+            && index.texts.len() == manifest.files.len()
             && manifest.aliases.is_empty();
+        if is_known {
+            index.write_if_true(cache, before);
+        }
+    }
+
+    /// Keeps it for the next run, after a part of its stages has run, with these results.
+    pub(crate) fn renew(mut self, cache: &Cache, results: Vec<(StageName, KnownResult)>) {
+        let mut results: HashMap<_, _> = results.into_iter().collect();
+        let before = std::mem::replace(&mut self.stamp, cache.settled_stamp(&self.experiment));
+        for stage in &mut self.stages {
+            if let Some(result) = results.remove(&stage.name) {
+                stage.files = ResultFiles::default();
+                (stage.key, stage.digest) = (result.key, result.output.digest);
+                (stage.metrics, stage.content) = (result.metrics, result.outside);
+            }
+        }
+        self.write_if_true(cache, &before);
+    }
+
+    /// Writes it, where the cache has all that it says. It had what was in the folders of `before`.
+    fn write_if_true(mut self, cache: &Cache, before: &Stamp) {
         // Whether the heads could be set is not known from before.
-        let before = before.without_heads(&index.experiment);
-        if is_known && cache.still_has(&index.expected(), &before, &index.stamp) {
-            let _ = index.write(cache);
+        let before = before.without_heads(&self.experiment);
+        let files = self.files_now(cache, |stage| !stage.files.are_known());
+        if cache.still_has(&self.expected(), &before, &self.stamp) {
+            self.set_files(files);
+            let _ = self.write(cache);
         }
     }
 
@@ -191,7 +312,8 @@ impl PlanIndex {
         }
     }
 
-    fn finds_the_same_outside(&self, cache: &Cache, asked: &Asked) -> bool {
+    /// The places of the stages that read something else outside the cache than before, or cannot read it.
+    fn changed_outside(&self, cache: &Cache, asked: &Asked) -> Vec<usize> {
         let index = StatIndex::at(cache.layout().stat_index());
         let is_same = |stage: &IndexedStage| {
             let folder = stage.folder.as_ref().unwrap_or(&asked.folder);
@@ -199,9 +321,29 @@ impl PlanIndex {
             let digests = now.map(|now| now.iter().map(|one| one.digest()).collect::<Vec<_>>());
             digests.is_ok_and(|digests| digests == stage.content)
         };
-        let are_same = all_in_parallel(&self.stages, is_same);
+        let changed = Mutex::new(Vec::new());
+        let places: Vec<usize> = (0..self.stages.len())
+            .filter(|&place| !self.stages[place].outside.is_empty())
+            .collect();
+        all_in_parallel(&places, |&place| {
+            if !is_same(&self.stages[place]) {
+                changed.lock().unwrap_or_else(PoisonError::into_inner).push(place);
+            }
+            true
+        });
         let _ = index.write();
-        are_same
+        changed.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The links for people to its results, where it has all stages of its manifest.
+    pub(crate) fn links(&self) -> Option<Links> {
+        let links = self.stages.iter().map(|stage| (stage.name.to_string(), stage.digest));
+        self.are_all.then(|| links.collect())
+    }
+
+    /// Removes what was kept for this question.
+    pub(crate) fn forget(cache: &Cache, asked: &Asked) {
+        forget_file(&cache.layout().index(&asked.digest));
     }
 
     fn read(cache: &Cache, asked: &Asked) -> Option<Self> {
@@ -211,7 +353,10 @@ impl PlanIndex {
         let checksum: Digest = std::str::from_utf8(checksum).ok()?.parse().ok()?;
         let is_whole = Digest::from(blake3::hash(rest)) == checksum;
         let index: Self = is_whole.then(|| serde_json::from_slice(rest).ok())??;
-        (index.asked == asked.digest).then_some(index)
+        let mut stages = index.stages.iter().enumerate();
+        let are_in_order =
+            stages.all(|(place, stage)| stage.inputs.iter().all(|&input| input < place));
+        (index.asked == asked.digest && are_in_order).then_some(index)
     }
 
     fn write(&self, cache: &Cache) -> anyhow::Result<()> {
@@ -228,4 +373,43 @@ fn digest_of(text: &str) -> Digest {
 
 fn digest_of_file(path: &Path) -> Option<Digest> {
     Some(blake3::hash(&manifest::read_bytes(path).ok()?).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Each stage reads some of those before it.
+        #[test]
+        fn a_part_is_what_changed_and_all_that_it_takes(
+            edges in proptest::collection::vec((0_usize..12, 0_usize..12), 0..20),
+            changed in proptest::collection::btree_set(0_usize..12, 0..4),
+        ) {
+            let inputs_of = |stage| edges.iter().filter(move |(from, to)| *to == stage && from < to);
+            let inputs: Vec<Vec<usize>> =
+                (0..12).map(|stage| inputs_of(stage).map(|(from, _)| *from).collect()).collect();
+            let closure = |start: &BTreeSet<usize>, next: &dyn Fn(usize) -> Vec<usize>| {
+                let (mut seen, mut open) = (start.clone(), start.iter().copied().collect::<Vec<_>>());
+                while let Some(stage) = open.pop() {
+                    open.extend(next(stage).into_iter().filter(|&stage| seen.insert(stage)));
+                }
+                seen
+            };
+            let readers = |stage| (0..12).filter(|&reader| inputs[reader].contains(&stage)).collect();
+            let may_run = closure(&changed, &readers);
+            let expected = closure(&may_run, &|stage| inputs[stage].clone());
+            let slices: Vec<&[usize]> = inputs.iter().map(Vec::as_slice).collect();
+            let part = Part::of(&slices, changed);
+            let found: BTreeSet<usize> = (0..12).filter(|&place| part.has(place)).collect();
+            prop_assert_eq!(part.is_most(), expected.len() > 6);
+            prop_assert_eq!(found, expected);
+        }
+    }
 }

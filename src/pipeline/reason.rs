@@ -22,6 +22,8 @@ pub(crate) enum Reason {
     RecordDamaged,
     /// There was a record, which no longer counts.
     Withdrawn { because: String },
+    /// There is a record, but the machine started again before its artifact was flushed to the disk. It counts if that is whole.
+    Uncertain,
     /// It has a result, and somebody asked for another run.
     Forced,
     /// Something that enters its key changed.
@@ -37,6 +39,9 @@ impl fmt::Display for Reason {
             }
             Self::RecordDamaged => f.write_str("its record is damaged"),
             Self::Withdrawn { because } => write!(f, "its record was withdrawn: {because}"),
+            Self::Uncertain => {
+                f.write_str("the machine started again before its artifact was flushed to the disk")
+            }
             Self::Forced => f.write_str("asked for with --force"),
             Self::Changed { changes } => {
                 let shown = changes.iter().take(MOST_CHANGES).map(Change::to_string);

@@ -29,7 +29,11 @@ pub struct Options {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// The programs; those that take seconds are left out of large numbers of stages this way
-    #[arg(long, value_delimiter = ',', default_value = "ninja,pipeline,snakemake,dvc")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "ninja,pipeline,pipeline-lazy,snakemake,dvc"
+    )]
     engines: Vec<Engine>,
     /// The size of the source, in megabytes
     #[arg(long, default_value_t = 200)]
@@ -40,6 +44,8 @@ pub struct Options {
 enum Engine {
     Ninja,
     Pipeline,
+    /// With `--durability=lazy`.
+    PipelineLazy,
     Snakemake,
     Dvc,
 }
@@ -142,6 +148,7 @@ impl Engine {
         match self {
             Self::Ninja => "ninja",
             Self::Pipeline => "pipeline",
+            Self::PipelineLazy => "pipeline-lazy",
             Self::Snakemake => "snakemake",
             Self::Dvc => "dvc",
         }
@@ -151,7 +158,7 @@ impl Engine {
     fn file(self, chains: usize) -> (&'static str, String) {
         match self {
             Self::Ninja => ("build.ninja", build_ninja(chains)),
-            Self::Pipeline => ("pipeline.toml", manifest(chains)),
+            Self::Pipeline | Self::PipelineLazy => ("pipeline.toml", manifest(chains)),
             Self::Snakemake => ("Snakefile", snakefile(chains)),
             Self::Dvc => ("dvc.yaml", dvc_yaml(chains)),
         }
@@ -188,9 +195,11 @@ impl Bench<'_> {
     fn time(&self) -> Result<Duration> {
         let mut command = match self.engine {
             Engine::Ninja => self.peer("ninja"),
-            Engine::Pipeline => {
+            Engine::Pipeline | Engine::PipelineLazy => {
                 let mut command = Command::new(self.pipeline);
                 command.current_dir(&self.folder).args(["run", "--cache", "cache"]);
+                let is_lazy = self.engine == Engine::PipelineLazy;
+                command.args(is_lazy.then_some("--durability=lazy"));
                 command
             }
             Engine::Snakemake => {
@@ -212,7 +221,7 @@ impl Bench<'_> {
     /// Checks the end of the last chain: the beginning of the source, and its seed.
     fn check(&self, chain: usize, seed: &str) -> Result<()> {
         let path = match self.engine {
-            Engine::Pipeline => format!("cache/latest/engine/c{chain}/data"),
+            Engine::Pipeline | Engine::PipelineLazy => format!("cache/latest/engine/c{chain}/data"),
             _ => format!("out/c{chain}"),
         };
         let bytes = fs::read(self.folder.join(&path))?;

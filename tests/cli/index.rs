@@ -1,10 +1,11 @@
 //! The index of a run with nothing to do: it saves time, and never hides that something changed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::support::{Sandbox, walk};
+use crate::support::{Sandbox, names, walk};
 
 const MANIFEST: &str = r#"
 include = ["more.toml"]
@@ -209,4 +210,208 @@ fn a_warning_is_shown_each_time() {
         let ended = project.pipeline("run experiment.toml");
         assert!(ended.to_string().contains("warning"), "{ended}");
     }
+}
+
+const SWEEP: &str = r#"
+include = ["scores/score.toml"]
+
+[experiment]
+name = "swept"
+
+[matrix]
+rate = [0.2, 0.4, 0.6]
+
+[stages.source]
+kind = "command"
+run = ["sh", "-c", "echo source > {output}/text"]
+
+[stages.train]
+kind = "command"
+inputs = { source = "source" }
+files = ["rates/${rate}"]
+run = ["sh", "-c", "cat {inputs.source}/text rates/${rate} > {output}/text"]
+
+[stages.evaluate]
+kind = "command"
+inputs = { train = "train" }
+run = ["sh", "-c", "grep -v secret {inputs.train}/text > {output}/text"]
+
+[stages.left]
+kind = "command"
+inputs = { source = "source" }
+files = ["notes"]
+run = ["sh", "-c", "grep -v broken notes > {output}/text"]
+
+[stages.right]
+kind = "command"
+inputs = { left = "left", source = "source" }
+run = ["sh", "-c", "head -n 1 {inputs.left}/text > {output}/text"]
+
+[stages.alone]
+kind = "command"
+run = ["sh", "-c", "date +%N > {output}/text"]
+
+[stages.reader]
+kind = "command"
+inputs = { alone = "alone" }
+files = ["notes"]
+run = ["sh", "-c", "cat {inputs.alone}/text notes > {output}/text"]
+
+[stages.other-reader]
+kind = "command"
+inputs = { alone = "alone" }
+run = ["sh", "-c", "cat {inputs.alone}/text > {output}/text"]
+"#;
+
+const SCORE: &str = r#"
+[stages.score]
+kind = "command"
+files = ["table"]
+run = ["sh", "-c", "cat table > {output}/text"]
+"#;
+
+/// A project of thirteen stages whose last run left an index.
+fn sweep() -> Sandbox {
+    let project = Sandbox::new(SWEEP);
+    project.write("scores/score.toml", SCORE);
+    for (file, text) in [
+        ("rates/0.2", "few\n"),
+        ("rates/0.4", "some\n"),
+        ("rates/0.6", "many\n"),
+        ("notes", "a note\n"),
+        ("scores/table", "1 2 3\n"),
+    ] {
+        project.write(file, text);
+    }
+    assert!(run(&project).ends_with("score ran"));
+    project
+}
+
+/// What is the same for every way to run a stage.
+fn events(project: &Sandbox) -> Vec<String> {
+    let printed = project.pipeline("run experiment.toml --progress json").printed();
+    let mut events: Vec<String> = printed.lines().map(str::to_owned).collect();
+    events.sort();
+    events
+}
+
+/// What people find in the cache by names.
+fn named(project: &Sandbox) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for bucket in ["heads/swept", "latest/swept"] {
+        for path in walk(&project.cache(bucket)) {
+            let content = match fs::read_link(&path) {
+                Ok(target) => target.display().to_string(),
+                Err(_) => fs::read_to_string(&path).unwrap_or_default(),
+            };
+            if path.is_symlink() || path.is_file() {
+                let name = path.strip_prefix(project.cache(bucket)).expect("below it").to_owned();
+                found.push((name, content));
+            }
+        }
+    }
+    found
+}
+
+/// Whatever changes outside the cache, a run with an index does and reports what one without it does.
+#[test]
+fn a_part_runs_as_if_all_had_been_looked_at() {
+    type Change = fn(&Sandbox);
+    let changes: [(&str, Change); 6] = [
+        ("one instance", |project| project.write("rates/0.4", "others\n")),
+        ("what makes no difference later", |project| project.write("rates/0.6", "many\nsecret\n")),
+        ("two instances", |project| {
+            project.write("rates/0.2", "fewer\n");
+            project.write("rates/0.6", "more\n");
+        }),
+        ("a file of an included manifest", |project| project.write("scores/table", "4 5\n")),
+        ("a file of two stages", |project| project.write("notes", "two\nnotes\n")),
+        ("a file that is missing", |project| {
+            fs::remove_file(project.path("rates/0.2")).expect("ours");
+        }),
+    ];
+    for (what, change) in changes {
+        let [with, without] = [sweep(), sweep()];
+        change(&with);
+        change(&without);
+        fs::remove_dir_all(without.cache("indexes")).expect("ours");
+        let [found, expected] = [&with, &without].map(|project| {
+            let ended = project.pipeline("run experiment.toml --jobs 1");
+            let later = project.pipeline("run experiment.toml --jobs 1");
+            (ended.to_string(), later.to_string(), names_of(&named(project)))
+        });
+        assert_eq!(found, expected, "{what}");
+    }
+}
+
+fn names_of(named: &[(PathBuf, String)]) -> BTreeSet<PathBuf> {
+    named.iter().map(|(name, _)| name.clone()).collect()
+}
+
+#[test]
+fn the_events_of_a_part_are_those_of_all_stages() {
+    let project = sweep();
+    project.write("rates/0.4", "others\n");
+    let events = events(&project);
+    let ended = |outcome: &str| {
+        let outcome = format!("\"outcome\":\"{outcome}\"");
+        events.iter().filter(|event| event.contains(&outcome)).count()
+    };
+    assert_eq!((ended("fresh"), ended("ran")), (11, 2), "{events:#?}");
+    assert!(events.iter().any(|event| event.contains("begin") && event.contains("\"stages\":13")));
+    // The history knows all of them, with their keys.
+    for plan in walk(&project.cache("history/plans")).iter().filter(|path| path.is_file()) {
+        let plan: serde_json::Value =
+            serde_json::from_slice(&fs::read(plan).expect("readable")).expect("JSON");
+        let stages = plan["stages"].as_array().expect("a list");
+        assert_eq!(stages.len(), 13);
+        assert!(stages.iter().all(|stage| stage["kind"] == "command"), "{plan:#}");
+    }
+}
+
+#[test]
+fn what_fails_in_a_part_loses_its_link_and_no_other() {
+    let project = sweep();
+    let before = named(&project);
+    project.write("notes", "broken\n");
+    let ended = project.pipeline("run experiment.toml --keep-going");
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    let links = |project: &Sandbox| names(&project.cache("latest/swept"));
+    let lost = ["left", "right"];
+    let kept = before.iter().map(|(name, _)| name.display().to_string());
+    let kept: BTreeSet<String> = kept.filter(|name| !lost.contains(&name.as_str())).collect();
+    assert_eq!(links(&project), kept.into_iter().collect::<Vec<_>>());
+    project.write("notes", "a note\n");
+    assert!(!run(&project).contains("ran"), "these results exist");
+    assert_eq!(named(&project).into_iter().collect::<BTreeSet<_>>(), before.into_iter().collect());
+}
+
+#[test]
+fn a_part_of_some_stages_leaves_the_links_of_all_others() {
+    let project = sweep();
+    let some = "run experiment.toml train evaluate score";
+    project.pipeline(some).success();
+    let before = named(&project);
+    project.write("rates/0.4", "others\n");
+    let ran = project.pipeline(some).success();
+    assert!(ran.contains("evaluate@rate=0.4 ran") && ran.contains("score fresh"), "{ran}");
+    assert_eq!(names_of(&named(&project)), names_of(&before));
+    assert_ne!(named(&project), before);
+}
+
+/// A damaged input is found when a stage of the part is about to read it. Its stage runs again, with other bytes here, and what
+/// reads it beside the part must follow.
+#[test]
+fn an_input_of_a_part_that_is_made_again_takes_its_other_readers_along() {
+    let project = sweep();
+    let artifact = project.artifact("alone");
+    project.unprotect(&artifact);
+    fs::write(artifact.join("text"), "damaged, and longer than it was\n").expect("ours");
+    project.write("notes", "others\n");
+    project.pipeline("run experiment.toml").success();
+    let text =
+        |stage: &str| fs::read_to_string(project.artifact(stage).join("text")).expect("there");
+    assert_eq!(text("other-reader"), text("alone"));
+    assert_eq!(text("reader"), text("alone") + "others\n");
+    assert!(project.pipeline("verify experiment.toml").code() == Some(0));
 }

@@ -8,6 +8,7 @@ mod caching;
 mod completions;
 mod crash;
 mod damage;
+mod durability;
 mod export;
 mod filter;
 mod fit;

@@ -96,6 +96,12 @@ impl Cache {
         if let Some(record) = self.usable(key).filter(|_| !again) {
             return Ok(Lookup::Hit(Box::new(record)));
         }
+        if let Some(record) = self.record(key).filter(|_| !again)
+            && self.has_artifact(&record.output.digest)
+            && let Some(record) = self.make_certain(record)?
+        {
+            return Ok(Lookup::Hit(Box::new(record)));
+        }
         lock.name_owner();
         let work = WorkFolder::make(&self.layout, &name, lock)?;
         let claim = Claim { cache: self.clone(), key: *key, work, started: Instant::now() };
@@ -179,7 +185,7 @@ impl Claim {
             hashed();
             cache.pin([Pinned::Key(key), Pinned::Artifact(*digest)])
         };
-        let output = store::commit(layout, work, pin, |digest| {
+        let output = store::commit(layout, work, cache.lazy.is_none(), pin, |digest| {
             let (withdrawal, all) = cache.begin_withdrawal(&[*digest])?;
             withdrawn = all;
             Ok(withdrawal)
@@ -201,6 +207,7 @@ impl Claim {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             ran_on,
             version: message::VERSION.to_owned(),
+            lazy: cache.lazy.as_deref().cloned(),
         };
         // Before the record: nobody looks for what is left of a stage that is fresh. Another user's leftovers may stay.
         let _ = work.clear();

@@ -4,10 +4,20 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 
 use anyhow::Context;
 
 use crate::digest::Digest;
+
+/// A file with more bytes is hashed by several threads.
+const LARGE: u64 = 4 << 20;
+
+/// How much is hashed at once by them: enough for each.
+const BLOCK_BYTES: usize = 4 << 20;
+
+/// How many blocks there are: one that is hashed, and one that is read.
+const BLOCKS: usize = 2;
 
 /// The digest of a file's bytes.
 pub(crate) fn digest_file(path: &Path) -> anyhow::Result<Digest> {
@@ -22,9 +32,49 @@ fn digest_file_watched(path: &Path, watch: &Watch) -> anyhow::Result<Digest> {
 
 /// The digest of the bytes of a file that is open, with somebody who watches.
 pub(crate) fn digest_open_file(file: File, watch: &Watch) -> io::Result<Digest> {
+    let is_large = file.metadata().is_ok_and(|metadata| metadata.len() > LARGE);
+    let mut file = Watched { file, watch };
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(Watched { file, watch })?;
+    if is_large {
+        hash_in_blocks(&mut file, &mut hasher)?;
+    }
+    // All of it, or what was added since.
+    hasher.update_reader(file)?;
     Ok(hasher.finalize().into())
+}
+
+/// Hashes what a reader has with all cores, while a thread reads the next block. Where the system has no thread for it, nothing is read.
+fn hash_in_blocks(reader: &mut (impl Read + Send), hasher: &mut blake3::Hasher) -> io::Result<()> {
+    let (give_back, empty) = channel();
+    let (fill, full) = channel::<io::Result<Vec<u8>>>();
+    for _ in 0..BLOCKS {
+        let _ = give_back.send(Vec::with_capacity(BLOCK_BYTES));
+    }
+    let read = move || {
+        for mut block in empty {
+            let count = reader.by_ref().take(BLOCK_BYTES as u64).read_to_end(&mut block);
+            let (block, is_last) = match count {
+                Ok(0) => return,
+                Ok(_) => (Ok(block), false),
+                Err(error) => (Err(error), true),
+            };
+            if fill.send(block).is_err() || is_last {
+                return;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        if std::thread::Builder::new().spawn_scoped(scope, read).is_err() {
+            return Ok(());
+        }
+        for block in full {
+            let mut block = block?;
+            hasher.update_rayon(&block);
+            block.clear();
+            let _ = give_back.send(block);
+        }
+        Ok(())
+    })
 }
 
 /// What another thread sees and does of a long reading.
@@ -49,5 +99,44 @@ impl Read for Watched<'_> {
         let count = self.file.read(buffer)?;
         self.watch.read.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_large_file_has_the_digest_of_its_bytes() {
+        for bytes in [LARGE, LARGE + 1, 2 * BLOCK_BYTES as u64, 5 * BLOCK_BYTES as u64 + 12_345] {
+            let mut file = tempfile::tempfile().expect("a file");
+            let content: Vec<u8> = (0..bytes).map(|place| (place * 7 / 3) as u8).collect();
+            file.write_all(&content).expect("writable");
+            std::io::Seek::rewind(&mut file).expect("seekable");
+            let watch = Watch::default();
+            let digest = digest_open_file(file, &watch).expect("readable");
+            assert_eq!(digest, Digest::from(blake3::hash(&content)), "{bytes}");
+            assert_eq!(watch.read.into_inner(), bytes);
+        }
+    }
+
+    /// Reads some blocks, and then fails.
+    struct Failing(usize);
+
+    impl Read for Failing {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(buffer.len()).ok_or(io::ErrorKind::TimedOut)?;
+            Ok(buffer.len())
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_to_its_end_does_not_have_a_digest() {
+        for bytes in [0, BLOCK_BYTES, 5 * BLOCK_BYTES / 2] {
+            let read = hash_in_blocks(&mut Failing(bytes), &mut blake3::Hasher::new());
+            assert_eq!(read.expect_err("it fails").kind(), io::ErrorKind::TimedOut, "{bytes}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -38,6 +39,11 @@ impl Cache {
         Found::read(&folder).links == *links && !folder.is_symlink()
     }
 
+    /// The artifact that the link of a stage points at.
+    pub(super) fn link(&self, experiment: &str, stage: &str) -> Option<Digest> {
+        target(&self.layout().link(experiment, stage))
+    }
+
     /// Points the link of a stage at an artifact.
     pub(crate) fn set_link(
         &self,
@@ -69,16 +75,21 @@ impl Cache {
         if found.is_ours && !found.is_nearly(links) && self.swap_links(&folder, &found, links)? {
             return Ok(());
         }
-        durable::create_own_folder(&folder)?;
-        for name in found.links.keys().filter(|name| !links.contains_key(*name)) {
-            remove_link(&folder.join(name))?;
+        change_each(&folder, &found.links, links)
+    }
+
+    /// Gives an experiment these links, which has those of `old` until now.
+    pub(crate) fn change_links(
+        &self,
+        experiment: &str,
+        old: &Links,
+        links: &Links,
+    ) -> anyhow::Result<()> {
+        if old == links {
+            return Ok(());
         }
-        for (name, digest) in
-            links.iter().filter(|(name, digest)| found.links.get(*name) != Some(digest))
-        {
-            durable::write_link(&folder.join(name), &Layout::link_target(digest))?;
-        }
-        Ok(())
+        let _lock = self.lock_links(experiment)?;
+        change_each(&self.layout().links(experiment), old, links)
     }
 
     /// Removes the links that lead to artifacts that are gone.
@@ -171,6 +182,18 @@ impl Found {
     }
 }
 
+/// Gives a folder with the links of `old` these links, one by one.
+fn change_each(folder: &Path, old: &Links, links: &Links) -> anyhow::Result<()> {
+    durable::create_own_folder(folder)?;
+    for name in old.keys().filter(|name| !links.contains_key(*name)) {
+        remove_link(&folder.join(name))?;
+    }
+    for (name, digest) in links.iter().filter(|(name, digest)| old.get(*name) != Some(digest)) {
+        durable::write_link(&folder.join(name), &Layout::link_target(digest))?;
+    }
+    Ok(())
+}
+
 /// The artifact that a link of this tool points at. `None` for everything else.
 fn target(link: &Path) -> Option<Digest> {
     let target = fs::read_link(link).ok()?;
@@ -179,7 +202,12 @@ fn target(link: &Path) -> Option<Digest> {
 }
 
 fn remove_link(link: &Path) -> anyhow::Result<()> {
-    disk::remove_file(link).with_context(|| format!("cannot remove the link {}", link.display()))
+    match disk::remove_file(link) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove the link {}", link.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes a folder of links of this tool, or a link. Anything else stays.

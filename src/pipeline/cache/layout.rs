@@ -23,6 +23,7 @@
 //!   pins/<process>-<n>             the keys and artifacts that a process uses now, as long as it holds its lock
 //!   jobs/                          for jobs elsewhere
 //!   indexes/<digest>               what a run with nothing to do relied on, for the next one
+//!   flushed/<run>                  a run with `--durability=lazy` whose results are on the disk
 //!   limit                          how much room the cache may take
 //!   generation                     changes before a record or an artifact is removed: no index counts then
 //!   stat.idx                       digests of files outside the cache, by their stat
@@ -79,11 +80,14 @@ pub(crate) enum Bucket {
     Jobs,
     /// What runs that found nothing to do relied on. Written at the end of a run; each proves itself.
     Indexes,
+    /// The names of the runs that flushed their results once, at their end. Written then; without it, the results are checked after
+    /// the next start of the machine.
+    Flushed,
 }
 
 impl Bucket {
     /// Every bucket.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Store,
         Self::Listings,
         Self::Records,
@@ -101,6 +105,7 @@ impl Bucket {
         Self::Pins,
         Self::Jobs,
         Self::Indexes,
+        Self::Flushed,
     ];
 
     /// The name of its folder.
@@ -123,6 +128,7 @@ impl Bucket {
             Self::Pins => "pins",
             Self::Jobs => "jobs",
             Self::Indexes => "indexes",
+            Self::Flushed => "flushed",
         }
     }
 
@@ -320,6 +326,11 @@ impl Layout {
     /// What a run with nothing to do relied on, by what it was asked to do.
     pub(crate) fn index(&self, asked: &Digest) -> PathBuf {
         self.bucket(Bucket::Indexes).join(asked.short())
+    }
+
+    /// That the results of a run are on the disk.
+    pub(crate) fn flushed(&self, run: &str) -> PathBuf {
+        self.bucket(Bucket::Flushed).join(run)
     }
 
     pub(crate) fn generation(&self) -> PathBuf {

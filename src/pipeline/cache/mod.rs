@@ -7,6 +7,7 @@ mod claim;
 mod cleaning;
 mod damage;
 mod disk;
+mod durability;
 mod durable;
 mod entry;
 mod file_digest;
@@ -43,6 +44,7 @@ use pipeline_stages::{ArtifactType, checkpoint};
 pub(crate) use claim::{Claim, Committed, Execution, Lookup, NotCommitted};
 pub(crate) use cleaning::{Cleaned, Contents, Fate, Item, Memory, Need, Uses, What, Why, Wish};
 pub(crate) use damage::{InputFolder, Quarantined};
+pub(crate) use durability::{Durability, LazyRun, boot};
 pub(crate) use durable::{forget_file, write_disposable};
 #[cfg(test)]
 pub(crate) use entry::Extent;
@@ -56,7 +58,7 @@ pub(crate) use lock::{Lock, Owner};
 pub(crate) use pins::Pinned;
 pub(crate) use record::{KnownResult, Record, Unreadable};
 pub(crate) use snapshot::{Place, Snapshot, Touch};
-pub(crate) use stamp::{Expected, ExpectedResult, RecordStat, Stamp, all_in_parallel};
+pub(crate) use stamp::{Expected, ExpectedResult, ResultFiles, Stamp, all_in_parallel};
 pub(crate) use stat_index::StatIndex;
 pub(crate) use store::Stored;
 pub(crate) use verify::{Check, Checked, Damage, Verdict};
@@ -76,6 +78,11 @@ pub(crate) struct Cache {
     layout: Layout,
     /// What this process uses. Copies share it.
     pin: Arc<OwnPin>,
+    /// Set where results are recorded without waiting for the disk.
+    lazy: Option<Arc<LazyRun>>,
+    /// As if the machine had started again.
+    #[cfg(test)]
+    other_boot: Option<Arc<str>>,
 }
 
 impl Cache {
@@ -93,7 +100,13 @@ impl Cache {
                     .with_context(|| format!("cannot read the cache {}", root.display()));
             }
         }
-        Ok(Self { layout, pin: Arc::default() })
+        Ok(Self {
+            layout,
+            pin: Arc::default(),
+            lazy: None,
+            #[cfg(test)]
+            other_boot: None,
+        })
     }
 
     /// Makes the folders of the cache, where they are missing, before something is written to it.
@@ -125,10 +138,10 @@ impl Cache {
         &self.layout
     }
 
-    /// The record of a key, if its artifact exists too.
+    /// The record of a key, if its artifact exists too, and no power cut can have torn it.
     pub(crate) fn usable(&self, key: &StageKey) -> Option<Record> {
         let record = self.record(key)?;
-        self.has_artifact(&record.output.digest).then_some(record)
+        (self.has_artifact(&record.output.digest) && self.is_certain(&record)).then_some(record)
     }
 
     /// Whether an artifact exists, at the cost of one stat, whatever its size.
@@ -225,10 +238,11 @@ impl Cache {
     ) -> anyhow::Result<bool> {
         let is_news = self.head(experiment, stage) != Some(*key);
         if is_news {
-            durable::write_file(
-                &self.layout.head(experiment, stage),
-                format!("{key}\n").as_bytes(),
-            )?;
+            let write = match &self.lazy {
+                Some(_) => durable::write_disposable,
+                None => durable::write_file,
+            };
+            write(&self.layout.head(experiment, stage), format!("{key}\n").as_bytes())?;
         }
         Ok(is_news)
     }

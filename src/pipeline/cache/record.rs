@@ -11,6 +11,7 @@ use pipeline_stages::ArtifactType;
 use pipeline_stages::message::{Metrics, RanOn};
 use serde::{Deserialize, Serialize};
 
+use super::durability::LazyRun;
 use super::durable;
 use super::store::Stored;
 use crate::digest::Digest;
@@ -50,6 +51,9 @@ pub(crate) struct Record {
     pub(crate) ran_on: Option<RanOn>,
     /// The version of the program.
     pub(crate) version: String,
+    /// The run that recorded it without waiting for the disk, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lazy: Option<LazyRun>,
 }
 
 /// What a run needs to know of a result: a part of its record.
@@ -137,6 +141,7 @@ impl Record {
             host: String::new(),
             ran_on: None,
             version: "0".to_owned(),
+            lazy: None,
         }
     }
 
@@ -159,9 +164,13 @@ impl Record {
         Ok(format!("{BEFORE_CHECKSUM}{checksum}{AFTER_CHECKSUM}{rest}").into_bytes())
     }
 
-    /// Writes a record, durably and in one step. For whoever has the claim to its key.
+    /// Writes a record in one step, and durably unless it says otherwise. For whoever has the claim to its key.
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
-        durable::write_file(path, &self.text()?)
+        let write = match &self.lazy {
+            Some(_) => durable::write_disposable,
+            None => durable::write_file,
+        };
+        write(path, &self.text()?)
     }
 }
 

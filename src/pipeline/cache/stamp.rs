@@ -170,13 +170,26 @@ pub(crate) struct ExpectedResult<'a> {
     /// The artifact.
     pub(crate) digest: &'a Digest,
     pub(crate) metrics: &'a Metrics,
-    /// What its record was by its stat.
-    pub(crate) record: Option<RecordStat>,
+    /// What its files were, by their stat.
+    pub(crate) files: ResultFiles,
 }
 
-/// What distinguishes the file of a record from a file that was written later, also in its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RecordStat(u64);
+/// What distinguishes the files about a result from those that were written later, also in their place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ResultFiles {
+    record: Option<u64>,
+    /// The head of its stage.
+    head: Option<u64>,
+    /// The link for people.
+    link: Option<u64>,
+}
+
+impl ResultFiles {
+    /// Whether each of them is known.
+    pub(crate) fn are_known(&self) -> bool {
+        self.record.is_some() && self.head.is_some() && self.link.is_some()
+    }
+}
 
 impl Cache {
     /// The stamp of what the cache has now.
@@ -227,30 +240,55 @@ impl Cache {
         let (is_same_store, are_same_heads) = (is_same(&store), is_same(&heads));
         let shards = (0..=u8::MAX).map(|shard| is_same(&Layout::record_folder(shard)));
         let shards: Vec<bool> = shards.collect();
-        let has = |ExpectedResult { stage, key, digest, metrics, record }: &ExpectedResult<'_>| {
+        let are_same_links = is_same(&latest);
+        let has = |ExpectedResult { stage, key, digest, metrics, files }: &ExpectedResult<'_>| {
             let is_same_shard = shards[usize::from(key.shard())];
             let is_same_record =
                 |now: &Record| now.output.digest == **digest && now.metrics == **metrics;
+            let (stage, layout) = (stage.as_str(), self.layout());
             (is_same_store || self.has_artifact(digest))
-                && (is_same_shard && record.is_some() && self.record_stat(key) == *record
+                && (is_same_shard && is_file(files.record, || layout.record(key))
                     || self.record(key).as_ref().is_some_and(is_same_record))
-                && (are_same_heads || self.head(expected.experiment, stage.as_str()) == Some(**key))
+                && (are_same_heads
+                    || is_file(files.head, || layout.head(expected.experiment, stage))
+                    || self.head(expected.experiment, stage) == Some(**key))
+                && (are_same_links
+                    || is_file(files.link, || layout.link(expected.experiment, stage))
+                    || self.link(expected.experiment, stage) == Some(**digest))
         };
-        all_in_parallel(&expected.results, has) && (is_same(&latest) || self.links_are(expected))
+        all_in_parallel(&expected.results, has) && (are_same_links || self.are_all_links(expected))
     }
 
-    fn links_are(&self, expected: &Expected<'_>) -> bool {
-        let wanted = expected.results.iter();
-        let wanted = wanted.map(|one| (one.stage.to_string(), *one.digest));
-        expected.are_all && self.links_are_these(expected.experiment, &wanted.collect())
+    /// Whether there are no links beside those that are expected, which exist.
+    fn are_all_links(&self, expected: &Expected<'_>) -> bool {
+        let names = fs::read_dir(self.layout().links(expected.experiment)).map(Iterator::count);
+        // There may be something of people among them.
+        let are_these = || {
+            let wanted = expected.results.iter();
+            let wanted = wanted.map(|one| (one.stage.to_string(), *one.digest)).collect();
+            self.links_are_these(expected.experiment, &wanted)
+        };
+        expected.are_all && (names.ok() == Some(expected.results.len()) || are_these())
     }
 
-    /// What the record of a key is by its stat.
-    pub(crate) fn record_stat(&self, key: &StageKey) -> Option<RecordStat> {
-        let metadata = fs::symlink_metadata(self.layout().record(key)).ok()?;
-        let mut hasher = DefaultHasher::new();
-        Stat::of(&metadata).hash(&mut hasher);
-        Some(RecordStat(hasher.finish()))
+    /// What the record of a result is now, and nothing else about it.
+    pub(crate) fn record_file(&self, key: &StageKey) -> ResultFiles {
+        ResultFiles { record: number_of(&self.layout().record(key)), ..ResultFiles::default() }
+    }
+
+    /// What the files about a result are now.
+    pub(crate) fn result_files(
+        &self,
+        experiment: &str,
+        stage: &str,
+        key: &StageKey,
+    ) -> ResultFiles {
+        let layout = self.layout();
+        ResultFiles {
+            record: number_of(&layout.record(key)),
+            head: number_of(&layout.head(experiment, stage)),
+            link: number_of(&layout.link(experiment, stage)),
+        }
     }
 
     /// Keeps an index, and forgets the oldest where there are many.
@@ -271,6 +309,19 @@ impl Cache {
     pub(crate) fn generation(&self) -> String {
         fs::read_to_string(self.layout().generation()).unwrap_or_default()
     }
+}
+
+/// A number for what the system knows of a file without reading it.
+fn number_of(path: &Path) -> Option<u64> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    let mut hasher = DefaultHasher::new();
+    Stat::of(&metadata).hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// Whether a file is the one of this number.
+fn is_file(number: Option<u64>, path: impl FnOnce() -> PathBuf) -> bool {
+    number.is_some() && number_of(&path()) == number
 }
 
 /// Whether this holds for all of these, by several threads: nearly all of the time is that of system calls.
@@ -363,7 +414,7 @@ mod tests {
             key: &record.key,
             digest: &digest,
             metrics: &record.metrics,
-            record: cache.record_stat(&record.key),
+            files: cache.result_files("test", "a", &record.key),
         };
         let expected = Expected { experiment: "test", results: vec![result], are_all: true };
         // As if all folders had been settled.

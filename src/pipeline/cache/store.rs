@@ -43,7 +43,7 @@ pub(crate) struct Stored {
 ///
 /// The output is gone afterwards. When the store has the same content already, that one stays. What is damaged in its place
 /// moves to the quarantine after `withdraw`, while what that returns is held. `hashed` is called before anybody looks for that
-/// content in the store.
+/// content in the store. Unless it `lasts`, nothing waits for the disk.
 ///
 /// # Errors
 /// When something cannot be read or written, or the output is no longer the folder that was made for it. The store
@@ -51,6 +51,7 @@ pub(crate) struct Stored {
 pub(super) fn commit<T>(
     layout: &Layout,
     work: &WorkFolder,
+    lasts: bool,
     hashed: impl FnOnce(&Digest) -> anyhow::Result<()>,
     withdraw: impl FnOnce(&Digest) -> anyhow::Result<T>,
 ) -> anyhow::Result<Stored> {
@@ -74,12 +75,15 @@ pub(super) fn commit<T>(
             quarantine(layout, &digest)?;
         }
         let shared = durable::is_shared(layout.root());
-        make_read_only(&output, &entries, shared)
+        make_read_only(&output, &entries, shared, lasts)
             .with_context(|| format!("cannot flush {} to disk", output.path().display()))?;
-        move_into_store(work, &output, &entries, &place, shared)
+        move_into_store(work, &output, &entries, &place, (shared, lasts))
             .with_context(|| format!("cannot move the artifact to {}", place.display()))?;
+    } else if lasts {
+        // Whoever put it there may not have waited for the disk.
+        sync_artifact(layout, &digest)?;
     }
-    finish_top(layout, &place)
+    finish_top(layout, &place, lasts)
         .with_context(|| format!("cannot flush {} to disk", place.display()))?;
     // Only `verify` asks for it, to report which files of a damaged artifact changed.
     let _ = listing.write(&layout.listing(&digest));
@@ -114,9 +118,14 @@ fn separate_hard_links(output: &Folder, entries: &[Entry]) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Makes everything below a folder read-only and durable; the folder itself stays writable.
-fn make_read_only(output: &Folder, entries: &[Entry], shared: bool) -> anyhow::Result<()> {
-    let sync_each = entries.len() <= SYNC_EACH_AT_MOST;
+/// Makes everything below a folder read-only, and durable where it `lasts`; the folder itself stays writable.
+fn make_read_only(
+    output: &Folder,
+    entries: &[Entry],
+    shared: bool,
+    lasts: bool,
+) -> anyhow::Result<()> {
+    let sync_each = lasts && entries.len() <= SYNC_EACH_AT_MOST;
     // Folders last and from the inside out: in a read-only folder nothing else can be changed.
     for Entry { path, kind, .. } in entries.iter().rev() {
         if matches!(kind, EntryKind::Link { .. }) {
@@ -131,10 +140,30 @@ fn make_read_only(output: &Folder, entries: &[Entry], shared: bool) -> anyhow::R
     let top = output.open_below(Path::new(""))?;
     if sync_each {
         disk::sync(&top)?;
-    } else {
+    } else if lasts {
         disk::sync_file_system(&top)?;
     }
     Ok(())
+}
+
+/// Makes the content of an artifact in the store last.
+pub(super) fn sync_artifact(layout: &Layout, digest: &Digest) -> anyhow::Result<()> {
+    let place = layout.artifact(digest);
+    let sync = || -> anyhow::Result<()> {
+        let artifact = Folder::open(&place)?;
+        let entries = artifact.entries()?;
+        let top = artifact.open_below(Path::new(""))?;
+        if entries.len() > SYNC_EACH_AT_MOST {
+            return Ok(disk::sync_file_system(&top)?);
+        }
+        for Entry { path, kind, .. } in &entries {
+            if !matches!(kind, EntryKind::Link { .. }) {
+                disk::sync(&artifact.open_below(path)?)?;
+            }
+        }
+        Ok(disk::sync(&top)?)
+    };
+    sync().with_context(|| format!("cannot flush {} to disk", place.display()))
 }
 
 /// The mode of a stored file or folder that had this mode as output.
@@ -153,7 +182,7 @@ fn move_into_store(
     output: &Folder,
     entries: &[Entry],
     place: &Path,
-    shared: bool,
+    (shared, lasts): (bool, bool),
 ) -> anyhow::Result<()> {
     match work.rename_output(place) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
@@ -164,7 +193,7 @@ fn move_into_store(
     durable::remove_tree(&copy)?;
     copy_tree(output, entries, &copy)?;
     let copied = Folder::open(&copy)?;
-    make_read_only(&copied, entries, shared)?;
+    make_read_only(&copied, entries, shared, lasts)?;
     Ok(disk::rename(copy.as_path(), place)?)
 }
 
@@ -201,7 +230,7 @@ fn copy_tree(from: &Folder, entries: &[Entry], to: &Path) -> anyhow::Result<()> 
 /// Makes the folder of an artifact read-only, and its place durable. Only where it is: moving a folder to
 /// another parent needs write permission on the folder itself. Also for one that existed already: the
 /// process that moved it may have been killed before it came to this.
-fn finish_top(layout: &Layout, place: &Path) -> io::Result<()> {
+fn finish_top(layout: &Layout, place: &Path, lasts: bool) -> io::Result<()> {
     let shared = durable::is_shared(layout.root());
     let top = Folder::open(place)?;
     let stat = top.stat()?;
@@ -216,7 +245,10 @@ fn finish_top(layout: &Layout, place: &Path) -> io::Result<()> {
     {
         disk::set_mode(&top, mode)?;
     }
-    durable::sync_folder(&layout.bucket(Bucket::Store))
+    match lasts {
+        true => durable::sync_folder(&layout.bucket(Bucket::Store)),
+        false => Ok(()),
+    }
 }
 
 /// Whether an artifact exists, at the cost of one stat, whatever its size.

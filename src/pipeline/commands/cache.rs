@@ -54,7 +54,7 @@ fn size(arguments: &CacheSizeArguments) -> anyhow::Result<ExitCode> {
         sum.number += 1;
         sum.bytes += item.bytes;
     }
-    let limit = gc::limit(&cache, &settings::config()?)?.map(|(bytes, _)| bytes);
+    let limit = gc::limit(&cache, settings::config()?.cache_limit)?.map(|(bytes, _)| bytes);
     match arguments.json {
         true => print_json(&to_json(&cache, &contents, &groups, limit))?,
         false => print(&to_text(&cache, &contents, groups, limit))?,
@@ -151,7 +151,7 @@ fn limit(arguments: &CacheLimitArguments) -> anyhow::Result<ExitCode> {
     if let Some(limit) = arguments.limit {
         cache.set_limit(limit).map_err(with_advice)?;
     }
-    let limit = gc::limit(&cache, &settings::config()?)?;
+    let limit = gc::limit(&cache, settings::config()?.cache_limit)?;
     print(&match limit {
         None => format!("{}: no limit\n", cache.layout().root().display()),
         Some((bytes, place)) => format!(

@@ -19,7 +19,7 @@ use crate::facts::CacheFacts;
 use crate::format;
 use crate::history::UsesOfRuns;
 use crate::key::StageKey;
-use crate::manifest::{self, Config};
+use crate::manifest;
 use crate::plan::{Plan, PlanState};
 use crate::table;
 
@@ -223,21 +223,19 @@ pub(super) fn name(item: &Item) -> String {
 }
 
 /// How much room a cache may take, and which file says it.
-pub(super) fn limit(cache: &Cache, config: &Config) -> anyhow::Result<Option<(u64, PathBuf)>> {
+pub(super) fn limit(cache: &Cache, of_user: Option<u64>) -> anyhow::Result<Option<(u64, PathBuf)>> {
     Ok(match cache.limit()? {
         Some(Limit::Bytes(bytes)) => Some((bytes, cache.layout().limit())),
         Some(Limit::None) => None,
-        None => {
-            config.cache_limit.map(|bytes| (bytes, settings::config_path().unwrap_or_default()))
-        }
+        None => of_user.map(|bytes| (bytes, settings::config_path().unwrap_or_default())),
     })
 }
 
 /// At the end of a run: lets a cache that takes more room than it may clean itself, once a day. Never fails; what it did is said
 /// in a line.
-pub(super) fn keep_limit(cache: &Cache, config: &Config) {
+pub(super) fn keep_limit(cache: &Cache, of_user: Option<u64>) {
     let clean = || -> anyhow::Result<Option<String>> {
-        let Some((most, _)) = limit(cache, config)? else { return Ok(None) };
+        let Some((most, _)) = limit(cache, of_user)? else { return Ok(None) };
         let Some(look) = cache.daily_look() else { return Ok(None) };
         let wish = Wish { keep_days: None, max_bytes: Some(most) };
         let mut runs = UsesOfRuns::default();

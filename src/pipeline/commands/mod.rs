@@ -25,6 +25,7 @@ mod recorded;
 mod report;
 mod results;
 mod run;
+mod run_part;
 mod schema;
 mod settings;
 mod status;
@@ -148,6 +149,8 @@ pub(crate) struct Project {
     pub(crate) cache: Arc<Cache>,
     /// How many stages the user wants to run at once.
     pub(crate) jobs: Option<u16>,
+    /// How much room the user lets a cache take that does not have a limit.
+    pub(crate) cache_limit: Option<u64>,
     /// The axes of `--only`, each with a value.
     only: Vec<String>,
 }
@@ -405,12 +408,24 @@ impl<'a> Located<'a> {
 
     /// Reads it. Nothing is written.
     pub(crate) fn read(&self) -> anyhow::Result<Project> {
-        let (mut manifest, graph) =
+        let (manifest, graph) =
             manifest::read_on(&self.path, &self.changes, &self.config.execution)?;
+        self.project(manifest, graph)
+    }
+
+    /// Reads a part of it, as [`manifest::read_part`] does. Nothing is written.
+    fn read_part(&self, templates: &HashSet<&str>) -> Option<Project> {
+        let execution = &self.config.execution;
+        let read = manifest::read_part(&self.path, &self.changes, execution, templates);
+        read.and_then(|(manifest, graph)| self.project(manifest, graph).ok())
+    }
+
+    fn project(&self, mut manifest: Manifest, graph: Graph) -> anyhow::Result<Project> {
         manifest.folder = self.folder();
         let cache = Arc::new(self.cache()?);
-        let (jobs, only) = (self.config.jobs, self.with.only.clone());
-        Ok(Project { manifest, graph, cache, jobs, only })
+        let Config { jobs, cache_limit, .. } = *self.config;
+        let only = self.with.only.clone();
+        Ok(Project { manifest, graph, cache, jobs, cache_limit, only })
     }
 }
 

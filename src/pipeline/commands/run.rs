@@ -5,16 +5,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use pipeline_stages::kind::KindInfo;
+
 use super::plan::{self, Shown};
-use super::{INTERRUPTED, Located, gc, print_coloured, settings, warn};
-use crate::cache::Cache;
+use super::run_part::{PartialRun, Whole, report_fresh};
+use super::{INTERRUPTED, Located, Project, gc, note, print_coloured, settings, warn};
+use crate::cache::{Cache, Durability};
 use crate::cli::RunArguments;
 use crate::events::{Outcome, RunEvent};
 use crate::execute::{self, Options, Summary};
 use crate::format;
 use crate::history::{self, Recorder};
 use crate::instances::{self, Row, instances_in_words};
-use crate::plan_index::{IndexedStage, PlanIndex};
+use crate::plan_index::{Asked, Found, PlanIndex};
 use crate::progress::{self, Reporters, RunningFiles, Style};
 use crate::stage_name::StageName;
 use crate::table::Table;
@@ -34,23 +37,71 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let located = Located::of(&arguments.manifest, &config)?;
     let asked = located.asked(&arguments.manifest.stages());
     let started = Instant::now();
-    if arguments.force.is_empty()
-        && let Ok(cache) = located.cache()
-        && let Some(index) = PlanIndex::unchanged(&cache, &asked)
-    {
-        return nothing_to_do(&cache, index, arguments, started);
-    }
-    let project = located.read()?;
-    let selected = project.select(&arguments.manifest.stages())?;
-    let has_warnings = warn(&project, &selected);
+    let cache = located.cache().ok().filter(|_| arguments.force.is_empty());
+    let found = cache.as_ref().map_or(Found::Nothing, |cache| PlanIndex::look(cache, &asked));
+    let part = match (found, &cache) {
+        (Found::Unchanged(index), Some(cache)) => {
+            return nothing_to_do(cache, index, arguments, started);
+        }
+        (Found::Part(index, part), _) => PartialRun::read(&located, index, part),
+        _ => None,
+    };
+    let Some((part, project)) = part else {
+        return run_stages(arguments, &located.read()?, None, &asked);
+    };
+    run_stages(arguments, &project, Some(part), &asked)
+}
+
+/// Runs the selected stages of a manifest, or of one of which an index vouches for the others.
+fn run_stages(
+    arguments: &RunArguments,
+    project: &Project,
+    part: Option<PartialRun>,
+    asked: &Asked,
+) -> anyhow::Result<ExitCode> {
+    let selected = match &part {
+        Some(part) => part.selected(),
+        None => project.select(&arguments.manifest.stages())?,
+    };
+    let info = |name: &StageName| project.manifest.stage(name).map(|stage| stage.stage.info());
+    let kinds: HashMap<StageName, &'static KindInfo> = match &part {
+        Some(PartialRun { index, .. }) => {
+            let stages = index.stages.iter();
+            stages.filter_map(|stage| Some((stage.name.clone(), stage.info()?))).collect()
+        }
+        None => selected.iter().filter_map(|name| Some((name.clone(), info(name)?))).collect(),
+    };
+    // Of the other stages there are no warnings, or there would not be an index.
+    let has_warnings = part.is_none() && warn(project, &selected);
     let options = Options {
         jobs: arguments.jobs.or(project.jobs).map(usize::from),
         keep_going: arguments.keep_going,
         force: project.forced(&arguments.force, &selected)?,
+        links: part.as_ref().map(|PartialRun { index, .. }| {
+            index.links().unwrap_or_else(|| project.cache.links(&index.experiment))
+        }),
+    };
+    let planned: Vec<_> = match &part {
+        Some(part) => part.index.stages.iter().map(|stage| &stage.name).collect(),
+        None => selected.iter().collect(),
+    };
+    let planned =
+        planned.into_iter().filter_map(|name| Some((name.clone(), kinds.get(name)?.name)));
+    let cache = match arguments.durability {
+        Durability::Full => Arc::clone(&project.cache),
+        Durability::Lazy => match project.cache.lazily() {
+            Some(cache) => Arc::new(cache),
+            None => {
+                note(
+                    "warning: this system does not number its starts: --durability=lazy is ignored",
+                );
+                Arc::clone(&project.cache)
+            }
+        },
     };
     let running = RunningFiles::new(project.cache.layout().clone());
     let shown = progress::reporter(arguments.progress);
-    let words = history::Asked::new(&project.manifest, &selected, &arguments.selection());
+    let words = history::Asked::new(&project.manifest, planned.collect(), &arguments.selection());
     let recorder = Recorder::new(Arc::clone(&project.cache), words);
     let mut reporters = Reporters(vec![shown, Box::new(running), Box::new(recorder)]);
     let scene = project.tracking(&arguments.manifest);
@@ -59,28 +110,42 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let (summary, results) = execute::execute(
         &project.manifest,
         &project.graph,
-        &project.cache,
+        &cache,
         &selected,
         &options,
-        &mut reporters,
+        &mut Whole { run: part.as_ref(), reporter: &mut reporters },
     )?;
+    let summary = match &part {
+        Some(part) => part.whole(summary),
+        None => summary,
+    };
     if arguments.progress != Style::Json {
         let stage = |name: &StageName| project.manifest.stage(name).map(|stage| &stage.stage);
         let ended = EndedRun {
             experiment: &project.manifest.experiment.name,
             summary: &summary,
-            headline: &|name| stage(name).map_or(&[], |stage| stage.info().headline),
+            headline: &|name| kinds.get(name).map_or(&[], |info| info.headline),
             runs_without: &|name| stage(name).is_some_and(|stage| stage.allows_missing()),
         };
         print_coloured(&table(&ended, arguments))?;
     }
     // A warning is shown again each time, and so the manifest is read each time.
     if summary.complete() && !has_warnings {
-        PlanIndex::keep(&project.cache, &asked, &project.manifest, results, &before);
+        match part {
+            Some(part) if part.is_outdated(&results) => {
+                PlanIndex::forget(&project.cache, asked);
+                return run(arguments);
+            }
+            Some(part) => part.index.renew(&project.cache, results),
+            None => {
+                let Project { manifest, graph, cache, .. } = project;
+                PlanIndex::keep(cache, asked, manifest, graph, results, &before);
+            }
+        }
     }
     let did_something = |outcome: &Outcome| !matches!(outcome, Outcome::Fresh { .. });
     if !summary.stopped && summary.stages.iter().any(|(_, outcome)| did_something(outcome)) {
-        gc::keep_limit(&project.cache, &config);
+        gc::keep_limit(&project.cache, project.cache_limit);
     }
     Ok(match summary.complete() {
         true => ExitCode::SUCCESS,
@@ -99,21 +164,13 @@ fn nothing_to_do(
     let PlanIndex { experiment, stages, .. } = index;
     let mut reporter = progress::reporter(arguments.progress);
     reporter.event(&RunEvent::Begin { experiment: experiment.clone(), stages: stages.len() });
+    report_fresh(stages.iter(), &mut *reporter);
     let mut headlines: HashMap<StageName, &'static [&'static str]> = HashMap::new();
     let ended = stages.into_iter().map(|stage| {
-        let headline = stage.headline();
-        let IndexedStage { name, key, digest, metrics, .. } = stage;
-        let outcome = Outcome::Fresh { digest, metrics };
-        let event = RunEvent::End {
-            stage: name.clone(),
-            key: Some(key),
-            is_news: false,
-            ran_on: None,
-            outcome: outcome.clone(),
-        };
-        reporter.event(&event);
-        headlines.insert(name.clone(), headline);
-        (name, outcome)
+        let headline = stage.info().map_or(&[][..], |info| info.headline);
+        headlines.insert(stage.name.clone(), headline);
+        let outcome = Outcome::Fresh { digest: stage.digest, metrics: stage.metrics };
+        (stage.name, outcome)
     });
     let stages = ended.collect();
     let seconds = started.elapsed().as_secs_f64();

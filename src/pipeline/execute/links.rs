@@ -21,17 +21,28 @@ impl Run<'_> {
             .iter()
             .filter_map(|(name, state)| Some((name.to_string(), state.result()?.output.digest)));
         let mut links: Links = results.collect();
-        if self.states.order().len() < self.manifest.stages.len() {
-            let stale = if is_over { self.stale() } else { HashSet::new() };
-            let own: HashSet<&str> = self.states.order().iter().map(StageName::as_str).collect();
-            let is_kept = |name: &StageName| !own.contains(name.as_str()) && !stale.contains(name);
+        let stale = if is_over { self.stale() } else { HashSet::new() };
+        let own: HashSet<&str> = self.states.order().iter().map(StageName::as_str).collect();
+        let is_kept = |name: &StageName| !own.contains(name.as_str()) && !stale.contains(name);
+        if let Some(known) = &self.links {
+            let stale: HashSet<&str> = stale.iter().map(|name| name.as_str()).collect();
+            let others = known
+                .iter()
+                .filter(|(name, _)| !own.contains(name.as_str()) && !stale.contains(name.as_str()));
+            links.extend(others.map(|(name, digest)| (name.clone(), *digest)));
+        } else if self.states.order().len() < self.manifest.stages.len() {
             let old = self.cache.links(experiment);
             let others = self.graph.order().filter(|name| is_kept(name));
             links.extend(
                 others.filter_map(|name| Some((name.to_string(), *old.get(name.as_str())?))),
             );
         }
-        let set = self.cache.set_links(experiment, &links);
+        let set = match &mut self.links {
+            Some(known) => {
+                self.cache.change_links(experiment, known, &links).inspect(|()| *known = links)
+            }
+            None => self.cache.set_links(experiment, &links),
+        };
         // At its beginning it does not matter yet, and where a stage failed, that says what is wrong.
         if let Err(error) = set.as_ref()
             && is_over
@@ -45,10 +56,16 @@ impl Run<'_> {
     /// Points the link of a stage that has run at its result. What was fresh before has its link already.
     pub(super) fn link(&mut self, name: &StageName, digest: &Digest) {
         let experiment = &self.manifest.experiment.name;
-        if self.working
-            && let Err(error) = self.cache.set_link(experiment, name.as_str(), digest)
-        {
-            self.note_links(Some(name), &error);
+        if !self.working {
+            return;
+        }
+        match self.cache.set_link(experiment, name.as_str(), digest) {
+            Ok(()) => {
+                self.links.iter_mut().for_each(|links| {
+                    links.insert(name.to_string(), *digest);
+                });
+            }
+            Err(error) => self.note_links(Some(name), &error),
         }
     }
 

@@ -57,6 +57,8 @@ pub(crate) struct Options {
     pub(crate) keep_going: bool,
     /// The stages that run although they have results.
     pub(crate) force: BTreeSet<StageName>,
+    /// The links for people to the results of all stages, where the manifest is a part of one: those of the others stay.
+    pub(crate) links: Option<Links>,
 }
 
 /// The result of a run.
@@ -119,10 +121,14 @@ pub(crate) fn execute(
         failed: false,
         working: false,
         generation,
-        links_before: match selected.len() < manifest.stages.len() {
-            true => cache.links(&manifest.experiment.name),
-            false => Links::new(),
+        links_before: match &options.links {
+            Some(links) => links.clone(),
+            None if selected.len() < manifest.stages.len() => {
+                cache.links(&manifest.experiment.name)
+            }
+            None => Links::new(),
         },
+        links: options.links.clone(),
     };
     let started = Instant::now();
     run.report(RunEvent::Begin {
@@ -131,6 +137,13 @@ pub(crate) fn execute(
     });
     run.run_to_end()?;
     run.facts.remember();
+    if run.working
+        && let Err(error) = cache.flush()
+        && let Some(stage) = run.states.order().first().cloned()
+    {
+        let text = format!("what this run made is checked after a power cut: {error:#}");
+        run.report(RunEvent::Note { stage, text });
+    }
     let summary = run.summary(started);
     run.report(RunEvent::Done { seconds: summary.seconds, complete: summary.complete() });
     // The history has what it used by now.
@@ -162,6 +175,8 @@ struct Run<'a> {
     generation: String,
     /// The links for people when the run began, where it is not about all stages.
     links_before: Links,
+    /// Those that there are now, where they are known.
+    links: Option<Links>,
 }
 
 impl Run<'_> {

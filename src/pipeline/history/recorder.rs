@@ -36,9 +36,12 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// To run these stages of a manifest. `words` is what selects them, as it was typed.
-    pub(crate) fn new(manifest: &Manifest, selected: &[StageName], words: &[String]) -> Self {
-        let stages = selected.iter().filter_map(|name| manifest.stage(name));
+    /// To run these stages of a manifest, each with its kind. `words` is what selects them, as it was typed.
+    pub(crate) fn new(
+        manifest: &Manifest,
+        stages: Vec<(StageName, &'static str)>,
+        words: &[String],
+    ) -> Self {
         let files = manifest.sources.files();
         let texts = files.map(|(file, text)| Text { file: file.to_owned(), text: text.into() });
         let options = manifest.sources.options().map(|given| match given.split_once(' ') {
@@ -53,7 +56,7 @@ impl Asked {
             files: manifest.files.clone(),
             words: options.chain(words).collect(),
             texts: texts.collect(),
-            stages: stages.map(|stage| (stage.name.clone(), stage.stage.info().name)).collect(),
+            stages,
         }
     }
 }

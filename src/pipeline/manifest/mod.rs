@@ -32,7 +32,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use pipeline_stages::KindConfig;
@@ -219,6 +219,26 @@ pub(crate) fn read_on(
     overrides: &[Override],
     execution: &StageExecution,
 ) -> Result<(Manifest, Graph), Mistakes> {
+    read_with(path, overrides, Settings::new(execution))
+}
+
+/// A part of a manifest that was read as a whole before, from the same texts: the stages that come from these `templates`. They
+/// need no others. `None` where it cannot be read like this.
+pub(crate) fn read_part(
+    path: &Path,
+    overrides: &[Override],
+    execution: &StageExecution,
+    templates: &HashSet<&str>,
+) -> Option<(Manifest, Graph)> {
+    let settings = Settings { part: Some(templates), ..Settings::new(execution) };
+    read_with(path, overrides, settings).ok()
+}
+
+fn read_with(
+    path: &Path,
+    overrides: &[Override],
+    settings: Settings<'_>,
+) -> Result<(Manifest, Graph), Mistakes> {
     let mut sources = Sources::new(path.display().to_string());
     let bytes = match file::read(path) {
         Ok(bytes) => bytes,
@@ -233,7 +253,7 @@ pub(crate) fn read_on(
         }
     };
     match String::from_utf8(bytes) {
-        Ok(text) => parse_on(path, &text, overrides, execution),
+        Ok(text) => parse_on(path, &text, overrides, settings),
         Err(error) => {
             let position = error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
@@ -254,7 +274,7 @@ pub(crate) fn parse(
     text: &str,
     overrides: &[Override],
 ) -> Result<(Manifest, Graph), Mistakes> {
-    parse_on(path, text, overrides, &StageExecution::default())
+    parse_on(path, text, overrides, Settings::new(&StageExecution::default()))
 }
 
 /// Reads a manifest from its text. Of the file system it asks for the files that this includes, and for the current
@@ -263,11 +283,11 @@ fn parse_on(
     path: &Path,
     text: &str,
     overrides: &[Override],
-    execution: &StageExecution,
+    settings: Settings<'_>,
 ) -> Result<(Manifest, Graph), Mistakes> {
     let mut sources = Sources::new(path.display().to_string());
     let mut mistakes = Vec::new();
-    match read_text(path, text, overrides, execution, &mut sources, &mut mistakes) {
+    match read_text(path, text, overrides, settings, &mut sources, &mut mistakes) {
         Some(read) if mistakes.is_empty() => Ok(read),
         _ => {
             if mistakes.is_empty() {
@@ -285,7 +305,7 @@ fn read_text(
     path: &Path,
     text: &str,
     overrides: &[Override],
-    execution: &StageExecution,
+    settings: Settings<'_>,
     sources: &mut Sources,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<(Manifest, Graph)> {
@@ -302,7 +322,7 @@ fn read_text(
         return None;
     }
     let swept: Vec<&str> = overrides.iter().filter_map(Override::swept_axis).collect();
-    let settings = Settings { execution, swept: &swept, replaced: &document.replaced };
+    let settings = Settings { swept: &swept, replaced: &document.replaced, ..settings };
     let mut found = Vec::new();
     let read = read_document(path, &document.root, &included, settings, sources, &mut found);
     let read = read.map(|(manifest, graph)| (Manifest { aliases, ..manifest }, graph));
@@ -319,6 +339,15 @@ struct Settings<'s> {
     swept: &'s [&'s str],
     /// The values of the files in whose place others are from the command line.
     replaced: &'s [Value<'s>],
+    /// The stages as they are written that are read. `None`: all.
+    part: Option<&'s HashSet<&'s str>>,
+}
+
+impl<'s> Settings<'s> {
+    /// Those of a whole manifest, which nothing on the command line changes.
+    fn new(execution: &'s StageExecution) -> Self {
+        Self { execution, swept: &[], replaced: &[], part: None }
+    }
 }
 
 fn read_document(
@@ -329,7 +358,10 @@ fn read_document(
     sources: &Sources,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<(Manifest, Graph)> {
-    let envelope = envelope::read(root, settings.execution, mistakes);
+    let mut envelope = envelope::read(root, settings.execution, mistakes);
+    if let Some(part) = settings.part {
+        envelope.stages.retain(|(name, ..)| part.contains(name));
+    }
     let settings = Settings { execution: &envelope.execution, ..settings };
     let Expanded { instances, mut once, unused, placeholders } =
         matrix::expand(root, envelope.stages, settings, sources, mistakes)?;

@@ -70,6 +70,29 @@ impl Descendants {
         Ok(self.end)
     }
 
+    /// Waits until the program ends, a signal comes, or this time is over.
+    pub(super) fn wait_for_program(&self, time: Duration) {
+        if !self.is_seen_to_end(time) {
+            std::thread::sleep(time.min(Duration::from_millis(5)));
+        }
+    }
+
+    /// The same, where the system can report the end of a process.
+    #[cfg(target_os = "linux")]
+    fn is_seen_to_end(&self, time: Duration) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        use rustix::process::{PidfdFlags, pidfd_open};
+        let Ok(program) = pidfd_open(self.program, PidfdFlags::empty()) else { return false };
+        let timeout = Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
+        let ended = poll(&mut [PollFd::new(&program, PollFlags::IN)], Some(&timeout));
+        matches!(ended, Ok(_) | Err(Errno::INTR))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn is_seen_to_end(&self, _time: Duration) -> bool {
+        false
+    }
+
     /// Reaps all processes that have ended.
     fn look(&mut self) -> anyhow::Result<()> {
         while !self.gone {

@@ -68,7 +68,6 @@ impl Program {
             prevent_tracing()?;
         }
         let mut descendants = Descendants::of(&self.start(context)?, reach);
-        let mut pause = Duration::from_millis(1);
         loop {
             if context.stopping() {
                 descendants.stop(self.grace)?;
@@ -85,8 +84,7 @@ impl Program {
                 return describe_end(status)
                     .map_or(Ok(()), |end| Err(anyhow!("{} {end}", self.line())));
             }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(POLL);
+            descendants.wait_for_program(POLL);
         }
     }
 

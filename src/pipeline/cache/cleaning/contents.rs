@@ -12,7 +12,6 @@ use anyhow::{Context, bail};
 
 use super::super::layout::{Bucket, Document, Layout};
 use super::super::record::{Record, Unreadable};
-use super::super::stamp::RecordStat;
 use super::super::{Cache, durable};
 use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
@@ -37,6 +36,8 @@ pub(crate) enum What {
     /// A text of the history that no run has.
     Document,
     Index,
+    /// The mark of a run without records that are certain by it.
+    Flushed,
 }
 
 impl What {
@@ -54,6 +55,7 @@ impl What {
             Self::Running => "interrupted stages",
             Self::Document => "texts of the history",
             Self::Index => "indexes",
+            Self::Flushed => "marks of runs",
         }
     }
 }
@@ -99,7 +101,7 @@ impl Contents {
 /// What is known from an earlier look.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    records: HashMap<StageKey, (RecordStat, KnownRecord)>,
+    records: HashMap<StageKey, (Identity, KnownRecord)>,
     rooms: HashMap<PathBuf, (Identity, Room)>,
     /// Files with several names that have been counted.
     counted: HashSet<(u64, u64)>,
@@ -115,6 +117,8 @@ struct KnownRecord {
     kind: String,
     finished: u64,
     outside: Vec<Digest>,
+    /// The run that says whether it is certain.
+    lazy: Option<String>,
 }
 
 /// What distinguishes a file or folder from another one of its name: its number, and when it changed, in nanoseconds.
@@ -140,9 +144,15 @@ impl From<Record> for KnownRecord {
                 _ => {}
             }
         }
-        let Record { output, experiment, finished, .. } = record;
-        Self { digest: output.digest, experiment, kind, finished, outside }
+        let Record { output, experiment, finished, lazy, .. } = record;
+        let lazy = lazy.map(|run| run.name().to_owned());
+        Self { digest: output.digest, experiment, kind, finished, outside, lazy }
     }
+}
+
+fn identity(metadata: &fs::Metadata) -> Identity {
+    let changed = i128::from(metadata.ctime()) << 32 | i128::from(metadata.ctime_nsec());
+    (metadata.ino(), changed)
 }
 
 /// The names in a folder; none where it is missing.
@@ -174,8 +184,7 @@ impl Memory {
     /// How much room something takes; nothing where it is missing.
     pub(super) fn room(&mut self, path: &Path) -> Option<Room> {
         let metadata = fs::symlink_metadata(path).ok()?;
-        let changed = i128::from(metadata.ctime()) << 32 | i128::from(metadata.ctime_nsec());
-        let identity = (metadata.ino(), changed);
+        let identity = identity(&metadata);
         if let Some((known, room)) = self.rooms.get(path)
             && *known == identity
         {
@@ -232,9 +241,10 @@ impl Memory {
         }
         let mut records = Vec::with_capacity(keys.len());
         for key in keys {
-            let Some(stat) = cache.record_stat(&key) else { continue };
+            let Ok(metadata) = fs::symlink_metadata(cache.layout().record(&key)) else { continue };
+            let identity = identity(&metadata);
             if let Some((known, record)) = self.records.get(&key)
-                && *known == stat
+                && *known == identity
             {
                 records.push((key, record.clone()));
                 continue;
@@ -242,7 +252,7 @@ impl Memory {
             match cache.read_record(&key) {
                 Ok(record) => {
                     let record = KnownRecord::from(record);
-                    self.records.insert(key, (stat, record.clone()));
+                    self.records.insert(key, (identity, record.clone()));
                     records.push((key, record));
                 }
                 // It does not count.
@@ -270,6 +280,8 @@ impl Memory {
         let of_records: HashSet<StageKey> = records.iter().map(|(key, _)| *key).collect();
         let outside: HashSet<Digest> =
             records.iter().flat_map(|(_, record)| record.outside.iter().copied()).collect();
+        let lazy: HashSet<String> =
+            records.iter().filter_map(|(_, record)| record.lazy.clone()).collect();
         let mut items = self.results(cache, records);
         let artifacts: HashSet<Digest> = items.iter().filter_map(|item| item.artifact).collect();
         for (bucket, what) in [
@@ -302,6 +314,12 @@ impl Memory {
             }
         }
         self.withdrawn(layout, &mut items);
+        for run in names(&layout.bucket(Bucket::Flushed)) {
+            if !lazy.contains(&run) && !run.starts_with(durable::NEW) {
+                let place = layout.flushed(&run);
+                self.add_item(&mut items, What::Flushed, Vec::new(), vec![place]);
+            }
+        }
         for (path, name) in sharded(&layout.bucket(Bucket::Logs)) {
             if let Some(key) = stem(&name, ".log").filter(|key| !of_records.contains(key)) {
                 self.add_item(&mut items, What::Log, vec![key], vec![path]);

@@ -2,6 +2,7 @@
 
 mod chance;
 mod cleaning;
+mod lazy;
 mod walk;
 
 use std::fs;

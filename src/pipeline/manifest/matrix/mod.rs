@@ -80,7 +80,7 @@ pub(super) fn expand<'t, 'i>(
     // What the command line replaces may have been the only use.
     settings.replaced.iter().for_each(|value| used.add(value, &axes));
     // What a text that is wrong was meant to use is not known.
-    if used.wrong.is_empty() {
+    if used.wrong.is_empty() && settings.part.is_none() {
         unused_mistakes(&axes, &templates, &used, mistakes);
     }
     let mut once = Once::default();

@@ -1,0 +1,100 @@
+//! Results that are not flushed to the disk at once: they count until the machine starts again, and after that once they were
+//! flushed, or were checked.
+
+use std::fs::{self, File};
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use super::{Cache, Record, disk, durable, store};
+
+/// When results are flushed to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Durability {
+    /// Each before it counts: not even a power cut takes back what has ended.
+    #[default]
+    Full,
+    /// All at the end of the run: what a power cut tears is made again.
+    Lazy,
+}
+
+/// The run that recorded a result without waiting for the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LazyRun {
+    /// Which start of which machine it was in.
+    boot: String,
+    /// A name of its own.
+    run: String,
+}
+
+impl LazyRun {
+    /// The name of the run.
+    pub(super) fn name(&self) -> &str {
+        &self.run
+    }
+}
+
+impl Cache {
+    /// The same cache, where this process records results without waiting for the disk, until [`Cache::flush`]. `None` where the system
+    /// does not number its starts.
+    pub(crate) fn lazily(&self) -> Option<Self> {
+        let boot = self.boot()?.to_owned();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let run = format!("{}-{:09}-{}", since.as_secs(), since.subsec_nanos(), std::process::id());
+        Some(Self { lazy: Some(Arc::new(LazyRun { boot, run })), ..self.clone() })
+    }
+
+    /// Makes what was recorded without waiting for the disk last. Nothing happens where that was not done.
+    pub(crate) fn flush(&self) -> anyhow::Result<()> {
+        let Some(LazyRun { run, .. }) = self.lazy.as_deref() else { return Ok(()) };
+        let root = self.layout.root();
+        let sync = || disk::sync_file_system(&File::open(root)?);
+        sync().with_context(|| format!("cannot flush {} to disk", root.display()))?;
+        durable::write_file(&self.layout.flushed(run), b"")
+    }
+
+    /// Whether what a record says of its artifact is certain: no power cut can have torn it.
+    pub(crate) fn is_certain(&self, record: &Record) -> bool {
+        record.lazy.as_ref().is_none_or(|LazyRun { boot, run }| {
+            self.boot() == Some(boot) || self.layout.flushed(run).exists()
+        })
+    }
+
+    /// Checks the artifact of a record that is not certain. Where it is whole, it counts from now on. For whoever has the lock of
+    /// the key.
+    pub(super) fn make_certain(&self, record: Record) -> anyhow::Result<Option<Record>> {
+        if !store::is_intact(&self.layout, &record.output.digest)? {
+            return Ok(None);
+        }
+        store::sync_artifact(&self.layout, &record.output.digest)?;
+        let record = Record { lazy: None, ..record };
+        record.write(&self.layout.record(&record.key))?;
+        Ok(Some(record))
+    }
+
+    fn boot(&self) -> Option<&str> {
+        #[cfg(test)]
+        if let Some(boot) = &self.other_boot {
+            return Some(boot);
+        }
+        boot()
+    }
+
+    /// The same cache after another start of the machine.
+    #[cfg(test)]
+    pub(super) fn after_restart(&self, boot: &str) -> Self {
+        Self { other_boot: Some(boot.into()), lazy: None, ..self.clone() }
+    }
+}
+
+/// Which start of the machine this is. `None` where the system does not say.
+pub(crate) fn boot() -> Option<&'static str> {
+    static BOOT: OnceLock<Option<String>> = OnceLock::new();
+    let read = || {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(text.trim().to_owned()).filter(|boot| !boot.is_empty())
+    };
+    BOOT.get_or_init(read).as_deref()
+}
