@@ -394,8 +394,14 @@ fn for_room_what_was_used_longest_ago_goes() {
     that is more than [size]: nothing else can go, and `pipeline cache size` shows what it is
     ");
     assert_eq!(store(&project), 2);
-    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"");
-    assert_snapshot!(project.pipeline("gc --max-size 20G"), @"");
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"data fresh, size fresh");
+    assert_snapshot!(project.pipeline("gc --max-size 20G"), @r"
+    status 2
+    --- stderr
+    error: invalid value '20G' for '--max-size <SIZE>': '20G' may be 20 GB or 20 GiB: write one of them
+
+    For more information, try '--help'.
+    ");
 }
 
 #[test]
@@ -566,7 +572,14 @@ fn what_a_job_works_on_stays() {
     let job = project.start("__job spec.json");
     project.wait_for_line("ran", "slow");
     let ended = project.pipeline("gc --keep-days 0");
-    assert_snapshot!(without_owner(&shown(&ended)), @"");
+    assert_snapshot!(without_owner(&shown(&ended)), @r"
+    status 0
+    --- stdout
+    kept, as it is needed:
+      3 items, [size]: [process] uses it
+
+    [project]/cache: nothing to remove; it takes [size]
+    ");
     project.write("go", "");
     let ended = job.wait();
     assert_eq!(ended.code(), Some(0), "{ended}");

@@ -147,6 +147,8 @@ mod tests {
             let config = read(&format!("cache = '{cache}'")).expect("no mistake");
             assert_eq!(config.cache, Some(PathBuf::from(folder)), "{cache}");
         }
+        let limit = read("cache-limit = '1.5 GB'").expect("no mistake").cache_limit;
+        assert_eq!(limit, Some(1_500_000_000));
         let named = read("cache = './~c'").expect("no mistake").cache.expect("a folder");
         assert!(named.ends_with("~c"), "{named:?}");
         let beside = read("cache = 'c'").expect("no mistake").cache.expect("a folder");
@@ -168,7 +170,7 @@ mod tests {
         2 | colours = true
           | ^^^^^^^
           |
-          = help: the settings are cache, jobs and the table [execution], as in a manifest
+          = help: the settings are cache, cache-limit, jobs and the table [execution], as in a manifest
 
         error: 'cache' is a folder, and cannot be empty
          --> [folder]/config.toml:3:9
@@ -184,6 +186,11 @@ mod tests {
 
         error: 4 mistakes in [folder]/config.toml; nothing was run
         "#);
+        for (limit, mistake) in [("'20G'", "may be 20 GB or 20 GiB"), ("'much'", "is not a size")] {
+            let mistakes = read(&format!("cache-limit = {limit}")).expect_err("a mistake");
+            assert!(mistakes.contains(mistake), "{mistakes}");
+            assert!(mistakes.contains("config.toml:1:15"), "{mistakes}");
+        }
         for cache in ["~bob", "~bob/x"] {
             let mistakes = read(&format!("cache = '{cache}'")).expect_err("a mistake");
             assert!(mistakes.contains("only the own home folder"), "{mistakes}");

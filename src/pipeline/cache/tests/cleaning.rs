@@ -182,29 +182,52 @@ fn only_one_cleans_at_a_time() {
 
 #[test]
 fn what_was_recorded_after_the_first_look_counts() {
+    // Of a stage that had no result, and of one that had another one.
+    for stage in ["new", "older"] {
+        let root = Root::new();
+        let cache = without_fault(|| {
+            let cache = root.cache();
+            put_what_goes_and_what_stays(&cache);
+            cache
+        });
+        let digest = cache.usable(&key("old")).expect("a result").output.digest;
+        let finished = long_after(99);
+        let new = Record { finished, ..Record::for_test(stage, parts(stage, &[]), digest) };
+        // Before the second look, somebody records that this stage made what `old` made.
+        let mut looks = 0;
+        let mut look_up = || -> anyhow::Result<Uses> {
+            looks += 1;
+            if looks == 2 {
+                new.write(&cache.layout().record(&new.key))?;
+            }
+            Ok(Uses::default())
+        };
+        let wish = Wish { keep_days: Some(30), max_bytes: None };
+        let stop = AtomicBool::new(false);
+        cache.clean_at(wish, &mut look_up, &stop, long_after(100)).expect("writable");
+        assert_eq!(cache.usable(&new.key), Some(new), "{stage}");
+        assert!(cache.usable(&key("kept")).is_none());
+        assert_eq!(cache.artifacts(), [digest], "{stage}");
+    }
+}
+
+#[test]
+fn the_mark_of_a_run_stays_with_what_is_certain_by_it() {
     let root = Root::new();
-    let cache = without_fault(|| {
+    without_fault(|| {
         let cache = root.cache();
-        put_what_goes_and_what_stays(&cache);
-        cache
+        let Some(lazy) = cache.lazily() else { return };
+        let marks =
+            || fs::read_dir(cache.layout().bucket(Bucket::Flushed)).into_iter().flatten().count();
+        make(&lazy, "kept", &[], &[("data", "kept")]).expect("a result");
+        lazy.flush().expect("writable");
+        clean(&cache, &["kept"]).expect("writable");
+        assert_eq!(marks(), 1);
+        clean(&cache, &[]).expect("writable");
+        // The record was there when it was looked for.
+        clean(&cache, &[]).expect("writable");
+        assert_eq!(marks(), 0);
     });
-    let digest = cache.usable(&key("old")).expect("a result").output.digest;
-    let new =
-        Record { finished: long_after(99), ..Record::for_test("new", parts("new", &[]), digest) };
-    // Before the second look, somebody records that another stage made what `old` made.
-    let mut looks = 0;
-    let mut look_up = || -> anyhow::Result<Uses> {
-        looks += 1;
-        if looks == 2 {
-            new.write(&cache.layout().record(&new.key))?;
-        }
-        Ok(Uses::default())
-    };
-    let wish = Wish { keep_days: Some(30), max_bytes: None };
-    let stop = AtomicBool::new(false);
-    cache.clean_at(wish, &mut look_up, &stop, long_after(100)).expect("writable");
-    assert_eq!(cache.usable(&new.key), Some(new));
-    assert!(cache.usable(&key("older")).is_none());
 }
 
 #[test]
