@@ -476,8 +476,9 @@ fn a_cache_with_a_limit_cleans_itself_once_a_day() {
 
 #[test]
 fn what_takes_room_is_shown() {
-    let project = Sandbox::new(NUMBERS);
-    project.write("other.toml", NUMBERS.replace("numbers", "others").replace("bytes", "length"));
+    let numbers = NUMBERS.replace("echo data", "echo noise >&2; echo data");
+    let project = Sandbox::new(&numbers);
+    project.write("other.toml", numbers.replace("numbers", "others").replace("bytes", "length"));
     project.pipeline("run experiment.toml").success();
     project.pipeline("run other.toml").success();
     assert_snapshot!(shown(&project.pipeline("cache size")), @r"
@@ -485,6 +486,7 @@ fn what_takes_room_is_shown() {
     --- stdout
     experiment  what  number  size
     (several)  command  1  [size]
+    (several)  logs  1  [size]
     numbers  command  1  [size]
     others  command  1  [size]
                 indexes  2  [size]
@@ -498,9 +500,11 @@ fn what_takes_room_is_shown() {
     let contents = json["contents"].as_array().expect("a list");
     let sum: u64 = contents.iter().filter_map(|row| row["bytes"].as_u64()).sum();
     assert_eq!(Some(sum), json["bytes"].as_u64());
-    let shared =
-        contents.iter().find(|row| row["experiments"].as_array().is_some_and(|all| all.len() == 2));
-    let shared = shared.expect("the data are of both");
+    let is_shared = |row: &&serde_json::Value| {
+        let experiments = row["experiments"].as_array();
+        row["what"] == "artifacts" && experiments.is_some_and(|all| all.len() == 2)
+    };
+    let shared = contents.iter().find(is_shared).expect("the data are of both");
     assert_eq!((&shared["kind"], &shared["number"]), (&"command".into(), &1.into()));
     assert!(shared["bytes"].as_u64() > Some(100_000));
     assert_eq!(json["limit"], serde_json::Value::Null);

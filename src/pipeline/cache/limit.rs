@@ -22,8 +22,8 @@ const NONE: &str = "none";
 pub(crate) struct DailyLook(Lock);
 
 impl DailyLook {
-    /// It was looked at.
-    pub(crate) fn is_done(self) {
+    /// Remembers that it was looked at.
+    pub(crate) fn done(self) {
         let _ = self.0.write(sweep::SWEPT);
     }
 }
@@ -95,7 +95,7 @@ mod tests {
         assert!(cache.daily_look().is_none(), "somebody looks");
         // It did not come to its end.
         drop(look);
-        cache.daily_look().expect("again").is_done();
+        cache.daily_look().expect("again").done();
         assert!(cache.daily_look().is_none(), "it is done for today");
     }
 }

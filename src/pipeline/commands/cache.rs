@@ -48,11 +48,17 @@ fn size(arguments: &CacheSizeArguments) -> anyhow::Result<ExitCode> {
     for item in &contents.items {
         let made = item.made_by.iter().map(|(_, experiment)| experiment.clone());
         let used = item.keys.iter().filter_map(|key| by_key.get(key)).flatten();
-        let experiments = made.chain(used.map(|&name| name.to_owned())).collect();
+        let experiments: BTreeSet<String> = made.chain(used.map(|&name| name.to_owned())).collect();
         let kind = item.made_by.as_ref().map_or("", |(kind, _)| kind);
-        let sum = groups.entry((experiments, item.what, kind.to_owned())).or_default();
-        sum.number += 1;
-        sum.bytes += item.bytes;
+        let mut add = |what, kind: &str, experiments: BTreeSet<String>, bytes| {
+            let sum = groups.entry((experiments, what, kind.to_owned())).or_default();
+            sum.number += 1;
+            sum.bytes += bytes;
+        };
+        if item.log_bytes > 0 {
+            add(What::Log, "", BTreeSet::clone(&experiments), item.log_bytes);
+        }
+        add(item.what, kind, experiments, item.bytes - item.log_bytes);
     }
     let limit = gc::limit(&cache, settings::config()?.cache_limit)?.map(|(bytes, _)| bytes);
     match arguments.json {

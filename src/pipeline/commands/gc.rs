@@ -241,7 +241,7 @@ pub(super) fn keep_limit(cache: &Cache, of_user: Option<u64>) {
         let mut runs = UsesOfRuns::default();
         let stop = Stop::listen()?;
         let cleaned = cache.clean(wish, &mut || runs.look(cache), &stop.wanted);
-        look.is_done();
+        look.done();
         let cleaned = cleaned?;
         let freed = cleaned.freed();
         let left = cleaned.before.saturating_sub(freed);

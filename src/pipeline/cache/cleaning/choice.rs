@@ -161,6 +161,7 @@ mod tests {
             keys: keys.iter().map(|number| key(*number)).collect(),
             artifact: None,
             bytes,
+            log_bytes: 0,
             used: NOW - days_ago * DAY_SECONDS,
             records: Vec::new(),
             others: Vec::new(),

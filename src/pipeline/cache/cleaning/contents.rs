@@ -72,6 +72,8 @@ pub(crate) struct Item {
     pub(crate) artifact: Option<Digest>,
     /// How much room it takes.
     pub(crate) bytes: u64,
+    /// How much of that logs take, which are part of it.
+    pub(crate) log_bytes: u64,
     /// When it was made, or used last as far as the cache itself shows it: seconds since 1970, UTC.
     pub(crate) used: u64,
     /// The files of records: they go first.
@@ -365,6 +367,7 @@ impl Memory {
             keys,
             artifact: None,
             bytes: rooms.iter().map(|room| room.bytes).sum(),
+            log_bytes: 0,
             used: rooms.iter().map(|room| room.newest).max().unwrap_or_default(),
             records: Vec::new(),
             others,
@@ -401,14 +404,19 @@ impl Memory {
                 .chain([layout.artifact(&digest)])
                 .filter(|path| self.room(path).is_some())
                 .collect();
-            let rooms = records.iter().chain(&others).filter_map(|path| self.room(path));
+            let mut sum = |paths: &[PathBuf]| -> u64 {
+                paths.iter().filter_map(|path| self.room(path)).map(|room| room.bytes).sum()
+            };
+            let bytes = sum(&records) + sum(&others);
+            let logs: Vec<PathBuf> = keys.iter().map(|key| layout.log(key)).collect();
             let newest_record = makers.pop().map(|(_, record)| (record.kind, record.experiment));
             items.push(Item {
                 what: if artifact.is_some() { What::Artifact } else { What::Record },
                 made_by: newest_record,
                 keys: keys.into_iter().chain(parked.into_iter().map(|(key, _)| key)).collect(),
                 artifact: Some(digest),
-                bytes: rooms.map(|room| room.bytes).sum(),
+                bytes,
+                log_bytes: sum(&logs),
                 used: used.or(artifact.map(|room| room.newest)).unwrap_or_default(),
                 records,
                 others,
