@@ -92,6 +92,45 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{value:.1} PB")
 }
 
+/// Reads a number of bytes: `4096`, `500MB`, `1.5 GB` (powers of 1000), `20 GiB` (powers of 1024). Capitals do not count.
+///
+/// # Errors
+/// In words: it is not one.
+pub(crate) fn read_size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let is_number = |letter: char| letter.is_ascii_digit() || letter == '.';
+    let (number, unit) = text.split_at(text.find(|c| !is_number(c)).unwrap_or(text.len()));
+    let unit = unit.trim_start().to_ascii_lowercase();
+    let power = |letters: &str| "kmgtp".find(letters).map_or(0, |place| place as u32 + 1);
+    let factor = match unit.as_bytes() {
+        b"" | b"b" => 1,
+        [b'k' | b'm' | b'g' | b't' | b'p', b'b'] => 1000_u64.pow(power(&unit[..1])),
+        [b'k' | b'm' | b'g' | b't' | b'p', b'i', b'b'] => 1024_u64.pow(power(&unit[..1])),
+        [b'k' | b'm' | b'g' | b't' | b'p'] if !number.is_empty() => {
+            let unit = unit.to_ascii_uppercase();
+            return Err(format!(
+                "'{text}' may be {number} {unit}B or {number} {unit}iB: write one of them"
+            ));
+        }
+        _ => return Err(not_a_size(text)),
+    };
+    let bytes = match number.parse::<u64>() {
+        Ok(number) => number.checked_mul(factor),
+        Err(_) => {
+            let number: f64 = number.parse().map_err(|_| not_a_size(text))?;
+            let bytes = (number * factor as f64).round();
+            (bytes < u64::MAX as f64).then_some(bytes as u64)
+        }
+    };
+    bytes.ok_or_else(|| format!("'{text}' is more than a disk can have"))
+}
+
+fn not_a_size(text: &str) -> String {
+    format!(
+        "'{text}' is not a size: write a number with B, kB, MB, GB, TB, KiB, MiB, GiB or TiB, as in 20 GB"
+    )
+}
+
 /// A metric: whole numbers as counts, others with four significant digits.
 pub(crate) fn metric(value: f64) -> String {
     let magnitude = value.abs();
@@ -194,6 +233,49 @@ mod tests {
         assert_eq!(bytes(2_620_000), "2.6 MB");
         assert_eq!(bytes(999_999), "1.0 MB");
         assert_eq!(bytes(163_000_000_000), "163 GB");
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, size) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("812 B", 812),
+            ("500MB", 500_000_000),
+            (" 1.5 GB ", 1_500_000_000),
+            ("0.1 kb", 100),
+            (".5MB", 500_000),
+            ("20GiB", 20 << 30),
+            ("1.5 TiB", 3 << 39),
+            ("2 PB", 2_000_000_000_000_000),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            assert_eq!(read_size(text), Ok(size), "{text}");
+            assert_eq!(
+                read_size(&bytes(size)).map(bytes),
+                Ok(bytes(size)),
+                "what is printed is read"
+            );
+        }
+        for (text, mistake) in [
+            ("", "is not a size"),
+            ("GB", "is not a size"),
+            ("g", "is not a size"),
+            (".", "is not a size"),
+            ("1.5.2 GB", "is not a size"),
+            ("-1", "is not a size"),
+            ("1e9", "is not a size"),
+            ("inf", "is not a size"),
+            ("1,000 MB", "is not a size"),
+            ("1 bytes", "is not a size"),
+            ("1 kiloé", "is not a size"),
+            ("20G", "may be 20 GB or 20 GiB"),
+            ("18446744073709551616", "more than a disk can have"),
+            ("20000 PiB", "more than a disk can have"),
+        ] {
+            let error = read_size(text).expect_err(text);
+            assert!(error.contains(mistake), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -316,7 +316,7 @@ impl Cache {
     }
 
     /// What every index of this cache was made with, until something is removed.
-    fn generation(&self) -> String {
+    pub(crate) fn generation(&self) -> String {
         fs::read_to_string(self.layout().generation()).unwrap_or_default()
     }
 }
@@ -396,7 +396,11 @@ pub(crate) fn all_in_parallel<T: Sync>(items: &[T], holds: impl Fn(&T) -> bool +
 pub(super) fn begin_removal(layout: &Layout) -> anyhow::Result<()> {
     let time = seconds(clock_gettime(ClockId::Realtime));
     let text = format!("{}.{:09} {}\n", time.0, time.1, std::process::id());
-    durable::write_disposable(&layout.generation(), text.as_bytes())
+    let written = durable::write_disposable(&layout.generation(), text.as_bytes());
+    // On a full disk something is to be removed, too: there is room where the old one is.
+    written.or_else(|error| {
+        durable::overwrite(&layout.generation(), text.as_bytes()).map_err(|_| error)
+    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod executor;
 mod handle;
 mod job;
 mod links;
+mod pins;
 mod reads;
 mod rerun;
 mod single;
@@ -40,6 +41,7 @@ use job::{JobEnd, JobEvent};
 use states::{Depths, Pool, StageState, StageStates};
 use supervisor::{Heard, Supervisor};
 
+pub(crate) use job::with_advice;
 pub(crate) use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
 pub(crate) use single::run_job;
 pub(crate) use spec::{JobSpec, Work};
@@ -92,6 +94,7 @@ pub(crate) fn execute(
     options: &Options,
     reporter: &mut dyn Reporter,
 ) -> anyhow::Result<(Summary, Vec<(StageName, KnownResult)>)> {
+    let generation = cache.generation();
     let facts = CacheFacts::look(cache, manifest, selected).force(options.force.clone());
     facts.refuse_blocked(manifest)?;
     let supervisor = Supervisor::new();
@@ -117,6 +120,7 @@ pub(crate) fn execute(
         fit: None,
         failed: false,
         working: false,
+        generation,
         links_before: match &options.links {
             Some(links) => links.clone(),
             None if selected.len() < manifest.stages.len() => {
@@ -142,6 +146,8 @@ pub(crate) fn execute(
     }
     let summary = run.summary(started);
     run.report(RunEvent::Done { seconds: summary.seconds, complete: summary.complete() });
+    // The history has what it used by now.
+    cache.unpin();
     Ok((summary, run.states.into_results().collect()))
 }
 
@@ -165,6 +171,8 @@ struct Run<'a> {
     fit: Option<Fit<'a>>,
     failed: bool,
     working: bool,
+    /// The generation of the cache before the run looked into it.
+    generation: String,
     /// The links for people when the run began, where it is not about all stages.
     links_before: Links,
     /// Those that there are now, where they are known.
@@ -200,6 +208,11 @@ impl Run<'_> {
             let Some(name) = self.next_to_start() else { return Ok(()) };
             if self.fit.is_none() {
                 self.check_fit();
+                continue;
+            }
+            self.begin_work()?;
+            // An input may have been cleaned away since it was looked at.
+            if !matches!(self.states.get(&name), Some(StageState::Ready(_))) {
                 continue;
             }
             // It may have waited for hours, and the files that it reads may be others now.
@@ -277,6 +290,9 @@ impl Run<'_> {
                 return self.end_unreadable(name, message);
             }
         };
+        if let Err(error) = self.pin_key(&parts) {
+            return self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
+        }
         match plan::decide(name, parts, &self.facts) {
             PlanState::Fresh(record) => self.end_fresh(name, (*record).into()),
             PlanState::Dirty { reason, key, parts } => {
@@ -326,7 +342,6 @@ impl Run<'_> {
     }
 
     fn start(&mut self, name: &StageName, work: Work) -> anyhow::Result<()> {
-        self.begin_work()?;
         let mut declaration = self.manifest.stage(name).context("a stage of the manifest")?.clone();
         // Trainings that run side by side share the cores.
         if let Some(jobs) = self.options.jobs.filter(|jobs| *jobs > 1) {
@@ -530,6 +545,7 @@ impl Run<'_> {
             return Ok(());
         }
         self.cache.prepare().map_err(job::with_advice)?;
+        self.pin_results().map_err(job::with_advice)?;
         self.renew_links(false);
         self.supervisor.listen()
     }
