@@ -1,5 +1,7 @@
 //! The command line: what the program takes, as types. What a command does is in `commands`.
 
+mod cleaning;
+
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,10 @@ use crate::format;
 use crate::manifest::{Limits, Override, is_manifest};
 use crate::progress::Style;
 use crate::shell;
+
+pub(crate) use cleaning::{
+    CacheArguments, CacheCommand, CacheFolder, CacheLimitArguments, CacheSizeArguments, GcArguments,
+};
 
 /// Runs machine-learning experiments declared in TOML manifests.
 ///
@@ -116,6 +122,14 @@ pub(crate) enum Command {
     /// recorded one. Nothing recorded is changed. Unless the manifest sets them, the device and the number of
     /// threads are those of the record, as they change the last bits of sums.
     Verify(VerifyArguments),
+    /// Remove what nothing needs from the cache
+    ///
+    /// Results that no run has used for 30 days go, with their records and logs. So do checkpoints, failed outputs, kept reruns
+    /// and what is in the quarantine, where they are as old. What a run in progress uses stays, what the latest run of each
+    /// manifest used, and the results of the manifests of --keep, whatever their age. Runs may continue at the same time.
+    Gc(GcArguments),
+    /// Show what takes room in the cache, and limit how much it may take
+    Cache(CacheArguments),
     /// List the kinds of stages, or explain one
     Kinds(KindsArguments),
     /// Print a JSON Schema of manifests, for completion and checks in an editor

@@ -30,6 +30,17 @@ pub(crate) struct CacheFacts<'a> {
 impl<'a> CacheFacts<'a> {
     /// Looks at the files outside the cache that these stages read.
     pub(crate) fn look(cache: &'a Cache, manifest: &'a Manifest, selected: &[StageName]) -> Self {
+        let facts = Self::look_only(cache, manifest, selected);
+        facts.remember();
+        facts
+    }
+
+    /// The same, and writes nothing into the cache.
+    pub(crate) fn look_only(
+        cache: &'a Cache,
+        manifest: &'a Manifest,
+        selected: &[StageName],
+    ) -> Self {
         let mut facts = Self {
             cache,
             experiment: &manifest.experiment.name,
@@ -51,7 +62,6 @@ impl<'a> CacheFacts<'a> {
             });
             facts.outside.insert(declaration.name.clone(), digests);
         }
-        facts.remember();
         facts
     }
 }

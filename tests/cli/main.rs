@@ -13,6 +13,7 @@ mod export;
 mod filter;
 mod fit;
 mod forced;
+mod gc;
 mod handed_out;
 mod history;
 mod hostile;

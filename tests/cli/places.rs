@@ -173,7 +173,7 @@ fn a_cache_that_cannot_be_written_can_still_be_read() {
     assert_snapshot!(project.pipeline("run experiment.toml"), @r"
     status 1
     --- stderr
-    FAIL  one after [time]: cannot open the lock [project]/cache/locks/[digest]: Permission denied (os error 13)
+    FAIL  one after [time]: cannot write into [project]/cache/pins: Permission denied (os error 13)
           the cache cannot be written: fix its permissions, or use another cache with --cache
     --- stdout
 

@@ -11,10 +11,12 @@ use pipeline_stages::message::{self, Metrics, RanOn};
 use super::damage::InputFolder;
 use super::layout::Bucket;
 use super::lock::Lock;
+use super::pins::Pinned;
 use super::record::Record;
 use super::withdrawal::Withdrawn;
 use super::work::WorkFolder;
 use super::{Cache, disk, durable, store};
+use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
 use crate::reason::Reason;
 use crate::usage::Usage;
@@ -182,7 +184,11 @@ impl Claim {
         let Self { cache, key, work, started } = self;
         let (layout, key) = (&cache.layout, *key);
         let mut withdrawn = Vec::new();
-        let output = store::commit(layout, work, cache.lazy.is_none(), hashed, |digest| {
+        let pin = |digest: &Digest| {
+            hashed();
+            cache.pin([Pinned::Key(key), Pinned::Artifact(*digest)])
+        };
+        let output = store::commit(layout, work, cache.lazy.is_none(), pin, |digest| {
             let (withdrawal, all) = cache.begin_withdrawal(&[*digest])?;
             withdrawn = all;
             Ok(withdrawal)

@@ -29,6 +29,13 @@ pub(crate) struct LazyRun {
     run: String,
 }
 
+impl LazyRun {
+    /// The name of the run.
+    pub(super) fn name(&self) -> &str {
+        &self.run
+    }
+}
+
 impl Cache {
     /// The same cache, where this process records results without waiting for the disk, until [`Cache::flush`]. `None` where the system
     /// does not number its starts.

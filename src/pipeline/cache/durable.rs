@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -49,6 +49,12 @@ pub(crate) fn write_disposable(path: &Path, content: &[u8]) -> anyhow::Result<()
     create_folder(folder)?;
     let write = || NewFile::with(folder, content)?.rename(path);
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes over the beginning of a file: for one in which any other bytes will do.
+pub(super) fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
+    let file = File::options().write(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    disk::overwrite(&file, content)
 }
 
 /// Makes a file that is added to later, and that nothing has the name of yet. It begins with `content`, durably.

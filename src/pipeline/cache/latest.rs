@@ -92,6 +92,26 @@ impl Cache {
         change_each(&self.layout().links(experiment), old, links)
     }
 
+    /// Removes the links that lead to artifacts that are gone.
+    pub(super) fn remove_dangling_links(&self) {
+        let folders = fs::read_dir(self.layout().bucket(Bucket::Latest)).into_iter().flatten();
+        let names = folders.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        for experiment in names.filter(|name| !name.starts_with(durable::NEW)) {
+            let dangling = || {
+                let links = self.links(&experiment).into_iter();
+                links.filter(|(_, digest)| !self.has_artifact(digest)).map(|(name, _)| name)
+            };
+            if dangling().next().is_none() {
+                continue;
+            }
+            // A run may have replaced them meanwhile.
+            let Ok(_lock) = self.lock_links(&experiment) else { continue };
+            for name in dangling() {
+                let _ = disk::remove_file(&self.layout().link(&experiment, &name));
+            }
+        }
+    }
+
     /// Builds the folder beside the old one, and swaps them. `false` where the file system cannot swap.
     fn swap_links(&self, folder: &Path, old: &Found, links: &Links) -> anyhow::Result<bool> {
         let parent = self.layout().bucket(Bucket::Latest);

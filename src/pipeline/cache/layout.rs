@@ -20,9 +20,11 @@
 //!   history/runs/<experiment>/     a file for each run that did something, a line for each event
 //!   history/plans/<digest>.json    the stages of runs, with their keys; history/manifests/ their texts
 //!   history/checked/<experiment>   when a run last ended, also one that found nothing to do
-//!   pins/, jobs/                   for what must stay, and for jobs elsewhere
+//!   pins/<process>-<n>             the keys and artifacts that a process uses now, as long as it holds its lock
+//!   jobs/                          for jobs elsewhere
 //!   indexes/<digest>               what a run with nothing to do relied on, for the next one
 //!   flushed/<run>                  a run with `--durability=lazy` whose results are on the disk
+//!   limit                          how much room the cache may take
 //!   generation                     changes before a record or an artifact is removed: no index counts then
 //!   stat.idx                       digests of files outside the cache, by their stat
 //! ```
@@ -59,18 +61,20 @@ pub(crate) enum Bucket {
     Tmp,
     /// The files of locks. They stay, empty or not.
     Locks,
-    /// What was found damaged, and records of what was made from it. Nothing but these records is used; people may delete it.
+    /// What was found damaged, and records of what was made from it. Nothing but these records is used; it is cleaned by age, and people may
+    /// delete it.
     Quarantine,
-    /// Outputs of reruns that somebody wants to keep. People may delete them.
+    /// Outputs of reruns that somebody wants to keep. Cleaned by age; people may delete them.
     Reruns,
-    /// The outputs of failed stages, the newest of each key. Removed by the next success; people may delete them.
+    /// The outputs of failed stages, the newest of each key. Removed by the next success, or cleaned by age; people may delete
+    /// them.
     Failed,
     /// What works on a key now, and how far it was when it was interrupted. Written by one reporter per run; removed when
     /// the stage ends otherwise.
     Running,
     /// What each run did. Written by one reporter per run; people may delete it, and `results` finds less then.
     History,
-    /// What cleaning must keep.
+    /// What cleaning must keep, a file for each process. Written by it; one whose lock is free is swept.
     Pins,
     /// Stages that run elsewhere.
     Jobs,
@@ -166,7 +170,7 @@ impl Document {
 }
 
 /// The files directly below the cache folder.
-const FILES: [&str; 5] = ["VERSION", "README.md", ".gitignore", "stat.idx", "generation"];
+const FILES: [&str; 6] = ["VERSION", "README.md", ".gitignore", "stat.idx", "generation", "limit"];
 
 /// The paths of one cache.
 #[derive(Debug, Clone)]
@@ -306,7 +310,12 @@ impl Layout {
 
     /// What several runs have in common, under the digest of its text.
     pub(crate) fn document(&self, kind: Document, digest: &Digest) -> PathBuf {
-        self.bucket(Bucket::History).join(kind.folder()).join(format!("{digest}.json"))
+        self.documents(kind).join(format!("{digest}.json"))
+    }
+
+    /// What several runs have in common.
+    pub(crate) fn documents(&self, kind: Document) -> PathBuf {
+        self.bucket(Bucket::History).join(kind.folder())
     }
 
     /// When a run of an experiment last ended: the time of this file.
@@ -326,6 +335,11 @@ impl Layout {
 
     pub(crate) fn generation(&self) -> PathBuf {
         self.root.join("generation")
+    }
+
+    /// How much room the cache may take.
+    pub(crate) fn limit(&self) -> PathBuf {
+        self.root.join("limit")
     }
 
     pub(crate) fn stat_index(&self) -> PathBuf {

@@ -4,6 +4,7 @@
 //! Does not depend on how a stage is run.
 
 mod claim;
+mod cleaning;
 mod damage;
 mod disk;
 mod durability;
@@ -14,8 +15,10 @@ mod folder;
 mod history;
 mod latest;
 mod layout;
+mod limit;
 mod listing;
 mod lock;
+mod pins;
 mod record;
 mod snapshot;
 mod stamp;
@@ -39,6 +42,7 @@ use pipeline_stages::known::Known;
 use pipeline_stages::{ArtifactType, checkpoint};
 
 pub(crate) use claim::{Claim, Committed, Execution, Lookup, NotCommitted};
+pub(crate) use cleaning::{Cleaned, Contents, Fate, Item, Memory, Need, Uses, What, Why, Wish};
 pub(crate) use damage::{InputFolder, Quarantined};
 pub(crate) use durability::{Durability, LazyRun, boot};
 pub(crate) use durable::{forget_file, write_disposable};
@@ -48,8 +52,10 @@ pub(crate) use file_digest::Watch;
 pub(crate) use history::Journal;
 pub(crate) use latest::Links;
 pub(crate) use layout::{Bucket, Document, Layout};
+pub(crate) use limit::Limit;
 pub(crate) use listing::Listing;
 pub(crate) use lock::{Lock, Owner};
+pub(crate) use pins::Pinned;
 pub(crate) use record::{KnownResult, Record, Unreadable};
 pub(crate) use snapshot::{Place, Snapshot, Touch};
 pub(crate) use stamp::{Expected, ExpectedResult, ResultFiles, Stamp, all_in_parallel};
@@ -61,6 +67,7 @@ pub(crate) use work::WorkFolder;
 
 use crate::digest::Digest;
 use crate::key::StageKey;
+use pins::OwnPin;
 
 /// How the names of reruns begin, among those of work in progress.
 const RERUN_PREFIX: &str = "verify-";
@@ -69,6 +76,8 @@ const RERUN_PREFIX: &str = "verify-";
 #[derive(Debug, Clone)]
 pub(crate) struct Cache {
     layout: Layout,
+    /// What this process uses. Copies share it.
+    pin: Arc<OwnPin>,
     /// Set where results are recorded without waiting for the disk.
     lazy: Option<Arc<LazyRun>>,
     /// As if the machine had started again.
@@ -93,6 +102,7 @@ impl Cache {
         }
         Ok(Self {
             layout,
+            pin: Arc::default(),
             lazy: None,
             #[cfg(test)]
             other_boot: None,
@@ -114,8 +124,13 @@ impl Cache {
                 format!("{}\n", layout::VERSION).as_bytes(),
             )?;
         }
-        sweep::sweep(self);
+        self.sweep();
         Ok(())
+    }
+
+    /// Removes what is left of processes that are gone.
+    pub(crate) fn sweep(&self) {
+        sweep::sweep(self);
     }
 
     /// The paths of the cache.

@@ -42,7 +42,8 @@ pub(crate) struct Stored {
 /// Moves a finished output into the store: hash, make read-only, fsync, rename, fsync.
 ///
 /// The output is gone afterwards. When the store has the same content already, that one stays. What is damaged in its place
-/// moves to the quarantine after `withdraw`, while what that returns is held. Unless it `lasts`, nothing waits for the disk.
+/// moves to the quarantine after `withdraw`, while what that returns is held. `hashed` is called before anybody looks for that
+/// content in the store. Unless it `lasts`, nothing waits for the disk.
 ///
 /// # Errors
 /// When something cannot be read or written, or the output is no longer the folder that was made for it. The store
@@ -51,7 +52,7 @@ pub(super) fn commit<T>(
     layout: &Layout,
     work: &WorkFolder,
     lasts: bool,
-    hashed: &dyn Fn(),
+    hashed: impl FnOnce(&Digest) -> anyhow::Result<()>,
     withdraw: impl FnOnce(&Digest) -> anyhow::Result<T>,
 ) -> anyhow::Result<Stored> {
     let output = work.open_output()?;
@@ -60,7 +61,7 @@ pub(super) fn commit<T>(
     let listing =
         Listing::of_entries(&output, entries.clone(), &Watch::default()).map_err(in_words)?;
     let (digest, extent) = (listing.digest(), listing.extent());
-    hashed();
+    hashed(&digest)?;
     let place = layout.artifact(&digest);
     // Two stages that produce the same content must not take it for damaged while the other moves it here.
     let _lock = lock(layout, &digest)?;

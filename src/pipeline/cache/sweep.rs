@@ -10,7 +10,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::layout::Bucket;
-use super::{Cache, Lock, disk, durable};
+use super::pins::{pins_lock, read_pins};
+use super::{Cache, Lock, cleaning, disk, durable};
 use crate::digest::Digest;
 use crate::key::StageKey;
 
@@ -22,11 +23,12 @@ const INTERVAL: Duration = Duration::from_secs(24 * 3600);
 const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// What is in the lock of the sweep when a sweep has come to its end.
-const SWEPT: &[u8] = b"swept\n";
+pub(super) const SWEPT: &[u8] = b"swept\n";
 
 /// Removes what is left of processes that are gone.
 pub(crate) fn sweep(cache: &Cache) {
     sweep_work(cache);
+    cleaning::sweep_trash(cache.layout(), false);
     let place = cache.layout().lock("sweep");
     // Whoever has the lock sweeps already.
     if let Ok(Some(lock)) = Lock::try_take(&place)
@@ -37,6 +39,8 @@ pub(crate) fn sweep(cache: &Cache) {
         sweep_copies(cache);
         sweep_new_files(cache);
         sweep_links(cache);
+        sweep_pins(cache);
+        cleaning::sweep_trash(cache.layout(), true);
         let _ = lock.write(SWEPT);
     }
 }
@@ -111,6 +115,13 @@ fn sweep_links(cache: &Cache) {
     }
 }
 
+/// Pins of processes that are gone.
+fn sweep_pins(cache: &Cache) {
+    if let Ok(Some(_alone)) = Lock::try_take_existing(&pins_lock(cache.layout())) {
+        let _ = read_pins(cache.layout(), true);
+    }
+}
+
 /// New files and links that never got their final name.
 fn sweep_new_files(cache: &Cache) {
     let links = cache.layout().bucket(Bucket::Latest);
@@ -129,7 +140,7 @@ fn sweep_new_files(cache: &Cache) {
     }
 }
 
-fn is_due(place: &Path) -> bool {
+pub(super) fn is_due(place: &Path) -> bool {
     let swept = fs::metadata(place).is_ok_and(|metadata| metadata.len() > 0);
     !swept || is_older(place, INTERVAL)
 }

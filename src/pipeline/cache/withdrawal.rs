@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 
 use super::lock::Lock;
+use super::pins::Pinned;
 use super::record::Record;
 use super::{Cache, disk, durable, stamp, store};
 use crate::digest::Digest;
@@ -108,8 +109,10 @@ impl Cache {
         if self.record(key).is_some() {
             return Ok(Restored::Replaced);
         }
-        let intact = |record: &Record| store::exists(&self.layout, &record.output.digest);
-        if !Record::read(&place, key).is_ok_and(|record| intact(&record)) {
+        let Ok(record) = Record::read(&place, key) else { return Ok(Restored::ArtifactGone) };
+        // Whoever cleans leaves it where it is from here on.
+        self.pin([Pinned::Key(*key), Pinned::Artifact(record.output.digest)])?;
+        if !store::exists(&self.layout, &record.output.digest) {
             return Ok(Restored::ArtifactGone);
         }
         let restore = || -> anyhow::Result<()> {

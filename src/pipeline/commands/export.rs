@@ -24,6 +24,7 @@ pub(crate) fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     let manifest = arguments.manifest();
     ensure!(manifest.named().is_some(), "the first argument is the manifest, a .toml file");
     let project = Project::open(&manifest)?;
+    project.cache.pin_everything();
     let weights_as = match arguments.format {
         Some(ExportFormat::RoCrate) => return export_crate(&project, arguments),
         None if !is_of_one_stage(&project, arguments) => return export_crate(&project, arguments),

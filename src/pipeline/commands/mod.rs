@@ -1,9 +1,11 @@
 //! The subcommands, one file each, and what they share.
 
+mod cache;
 mod checking;
 mod compare;
 mod completions;
 mod export;
+mod gc;
 mod graph;
 mod history;
 mod init;
@@ -111,6 +113,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Log(arguments) => log::run(arguments),
         Command::Path(arguments) => path::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
+        Command::Gc(arguments) => gc::run(arguments),
+        Command::Cache(arguments) => cache::run(arguments),
         Command::Kinds(arguments) => kinds::run(arguments),
         Command::Schema => schema::run(),
         Command::Init(arguments) => init::run(arguments),
@@ -147,6 +151,8 @@ pub(crate) struct Project {
     pub(crate) jobs: Option<u16>,
     /// What the user lets all stages of a run take together, where a manifest does not say.
     pub(crate) limits: Limits,
+    /// How much room the user lets a cache take that does not have a limit.
+    pub(crate) cache_limit: Option<u64>,
     /// The axes of `--only`, each with a value.
     only: Vec<String>,
 }
@@ -382,14 +388,9 @@ impl<'a> Located<'a> {
         Ok(Self { config, with: &arguments.with, path, changes })
     }
 
-    /// Its folder, absolute. The folders above `a/..` are not those above it.
+    /// Its folder.
     pub(crate) fn folder(&self) -> PathBuf {
-        let absolute = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
-        let folder = absolute.parent().unwrap_or(Path::new("/"));
-        match folder.components().any(|part| part == Component::ParentDir) {
-            true => folder.canonicalize().unwrap_or_else(|_| folder.to_owned()),
-            false => folder.to_owned(),
-        }
+        folder_of(&self.path)
     }
 
     /// Its cache. Nothing is written.
@@ -424,9 +425,19 @@ impl<'a> Located<'a> {
     fn project(&self, mut manifest: Manifest, graph: Graph) -> anyhow::Result<Project> {
         manifest.folder = self.folder();
         let cache = Arc::new(self.cache()?);
-        let (jobs, only) = (self.config.jobs, self.with.only.clone());
-        let limits = self.config.limits.clone();
-        Ok(Project { manifest, graph, cache, jobs, limits, only })
+        let Config { jobs, cache_limit, .. } = *self.config;
+        let (limits, only) = (self.config.limits.clone(), self.with.only.clone());
+        Ok(Project { manifest, graph, cache, jobs, limits, cache_limit, only })
+    }
+}
+
+/// The folder of a manifest, absolute. The folders above `a/..` are not those above it.
+fn folder_of(manifest: &Path) -> PathBuf {
+    let absolute = std::path::absolute(manifest).unwrap_or_else(|_| manifest.to_owned());
+    let folder = absolute.parent().unwrap_or(Path::new("/"));
+    match folder.components().any(|part| part == Component::ParentDir) {
+        true => folder.canonicalize().unwrap_or_else(|_| folder.to_owned()),
+        false => folder.to_owned(),
     }
 }
 

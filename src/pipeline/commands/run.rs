@@ -9,7 +9,7 @@ use pipeline_stages::kind::KindInfo;
 
 use super::plan::{self, Shown};
 use super::run_part::{PartialRun, Whole, report_fresh};
-use super::{INTERRUPTED, Located, Project, note, print_coloured, settings, warn};
+use super::{INTERRUPTED, Located, Project, gc, note, print_coloured, settings, warn};
 use crate::cache::{Cache, Durability};
 use crate::cli::RunArguments;
 use crate::events::{Outcome, RunEvent};
@@ -145,6 +145,10 @@ fn run_stages(
                 PlanIndex::keep(cache, asked, manifest, graph, results, &before);
             }
         }
+    }
+    let did_something = |outcome: &Outcome| !matches!(outcome, Outcome::Fresh { .. });
+    if !summary.stopped && summary.stages.iter().any(|(_, outcome)| did_something(outcome)) {
+        gc::keep_limit(&project.cache, project.cache_limit);
     }
     Ok(match summary.complete() {
         true => ExitCode::SUCCESS,

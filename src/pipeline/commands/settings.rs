@@ -15,15 +15,22 @@ const CACHE: &str = "PIPELINE_CACHE";
 const EXECUTION: [(&str, &str); 2] =
     [("PIPELINE_DEVICE", "device"), ("PIPELINE_THREADS", "threads")];
 
-/// Reads the user's `config.toml`: in `pipeline` in the folder of `XDG_CONFIG_HOME`, or else of `~/.config`.
+/// Reads the user's `config.toml`.
 pub(super) fn config() -> anyhow::Result<Config> {
-    let folder =
-        |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let Some(path) = config_path() else { return Ok(Config::default()) };
     let home = folder("HOME");
-    let configs = folder("XDG_CONFIG_HOME").or_else(|| Some(home.as_deref()?.join(".config")));
-    let Some(configs) = configs else { return Ok(Config::default()) };
-    let home = home.as_deref().unwrap_or(Path::new("/"));
-    Ok(Config::read(&configs.join("pipeline/config.toml"), home)?)
+    Ok(Config::read(&path, home.as_deref().unwrap_or(Path::new("/")))?)
+}
+
+/// Where that is: in `pipeline` in the folder of `XDG_CONFIG_HOME`, or else of `~/.config`.
+pub(super) fn config_path() -> Option<PathBuf> {
+    let configs = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")))?;
+    Some(configs.join("pipeline/config.toml"))
+}
+
+/// The folder that a variable names.
+fn folder(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
 /// What the environment changes about a manifest.

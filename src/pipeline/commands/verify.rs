@@ -42,9 +42,11 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
         if arguments.restore {
             return verify_restore::run(&cache, None, arguments.json);
         }
+        cache.pin_everything();
         return check(&cache, everything(&cache), arguments.json);
     }
     let project = Project::open(manifest)?;
+    project.cache.pin_everything();
     if arguments.restore {
         let experiment = Some(project.manifest.experiment.name.as_str());
         let experiment = experiment.filter(|_| !arguments.all);

@@ -1,4 +1,4 @@
-//! The loop that runs a plan: what is ready starts when it has its slots; what ends makes more ready.
+//! The loop that runs a plan: what is ready starts when there is enough of the machine for it; what ends makes more ready.
 //!
 //! All decisions are made on the main thread; a [`job`] has a thread of its own and sends messages.
 //! Does not depend on a terminal: what happens goes to a [`Reporter`](crate::progress::Reporter).
@@ -10,6 +10,7 @@ mod handle;
 mod job;
 mod links;
 mod order;
+mod pins;
 mod pools;
 mod reads;
 mod rerun;
@@ -50,6 +51,7 @@ use states::{StageState, StageStates};
 use supervisor::{Heard, Supervisor};
 
 pub(crate) use forecast::together;
+pub(crate) use job::with_advice;
 pub(crate) use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
 pub(crate) use share::{Share, set_threads};
 pub(crate) use single::run_job;
@@ -104,6 +106,7 @@ pub(crate) fn execute(
     options: &Options,
     reporter: &mut dyn Reporter,
 ) -> anyhow::Result<(Summary, Vec<(StageName, KnownResult)>)> {
+    let generation = cache.generation();
     let facts = CacheFacts::look(cache, manifest, selected).force(options.force.clone());
     facts.refuse_blocked(manifest)?;
     let supervisor = Supervisor::new();
@@ -131,6 +134,7 @@ pub(crate) fn execute(
         fit: None,
         failed: false,
         working: false,
+        generation,
         links_before: match &options.links {
             Some(links) => links.clone(),
             None if selected.len() < manifest.stages.len() => {
@@ -156,6 +160,8 @@ pub(crate) fn execute(
     }
     let summary = run.summary(started);
     run.report(RunEvent::Done { seconds: summary.seconds, complete: summary.complete() });
+    // The history has what it used by now.
+    cache.unpin();
     Ok((summary, run.states.into_results().collect()))
 }
 
@@ -186,6 +192,8 @@ struct Run<'a> {
     fit: Option<Fit<'a>>,
     failed: bool,
     working: bool,
+    /// The generation of the cache before the run looked into it.
+    generation: String,
     /// The links for people when the run began, where it is not about all stages.
     links_before: Links,
     /// Those that there are now, where they are known.
@@ -222,6 +230,11 @@ impl Run<'_> {
             if self.fit.is_none() {
                 self.check_fit();
                 self.share_out()?;
+                continue;
+            }
+            self.begin_work()?;
+            // An input may have been cleaned away since it was looked at.
+            if !matches!(self.states.get(&name), Some(StageState::Ready(_))) {
                 continue;
             }
             // It may have waited for hours, and the files that it reads may be others now.
@@ -337,6 +350,9 @@ impl Run<'_> {
                 return self.end_unreadable(name, message);
             }
         };
+        if let Err(error) = self.pin_key(&parts) {
+            return self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
+        }
         match plan::decide(name, parts, &self.facts) {
             PlanState::Fresh(record) => self.end_fresh(name, (*record).into()),
             PlanState::Dirty { reason, key, parts } => {
@@ -386,7 +402,6 @@ impl Run<'_> {
     }
 
     fn start(&mut self, name: &StageName, work: Work) -> anyhow::Result<()> {
-        self.begin_work()?;
         let declaration = self.manifest.stage(name).context("a stage of the manifest")?.clone();
         let timeout = declaration.execution.timeout_seconds.map(Duration::from_secs);
         let result_of = |input: &StageName| self.result(input).cloned();
@@ -598,6 +613,7 @@ impl Run<'_> {
             return Ok(());
         }
         self.cache.prepare().map_err(job::with_advice)?;
+        self.pin_results().map_err(job::with_advice)?;
         self.renew_links(false);
         self.supervisor.listen()
     }

@@ -15,7 +15,7 @@ use super::job::{with_advice, withdrawn_note};
 use super::reads::Reads;
 use super::spec;
 use super::supervisor::{Heard, Supervisor};
-use crate::cache::{Cache, Listing, Record, StatIndex, Watch, WorkFolder};
+use crate::cache::{Cache, Listing, Pinned, Record, StatIndex, Watch, WorkFolder};
 use crate::events::{Outcome, RunEvent};
 use crate::launcher::{Launcher, Plain};
 use crate::manifest::{Manifest, Stage};
@@ -91,6 +91,16 @@ impl Rerun<'_> {
         let mut supervisor = Supervisor::new();
         supervisor.listen()?;
         self.cache.prepare().map_err(with_advice)?;
+        let own = [Pinned::Key(self.record.key), Pinned::Artifact(self.record.output.digest)];
+        let read = inputs.iter().map(|(_, _, stored)| Pinned::Artifact(stored.digest));
+        self.cache.pin(read.chain(own)).map_err(with_advice)?;
+        let mut used = inputs.iter().map(|(_, _, stored)| stored).chain([&self.record.output]);
+        if let Some(gone) = used.find(|stored| !self.cache.has_artifact(&stored.digest)) {
+            bail!(
+                "the artifact {} is gone from the cache: run the stage first",
+                gone.digest.short()
+            );
+        }
         let index = StatIndex::at(self.cache.layout().stat_index());
         let folder = self.manifest.folder_of(self.declaration);
         let reads = Reads::look(self.cache, self.declaration, folder, &index, &inputs)?;

@@ -9,7 +9,7 @@ use super::executor::{Executor, Report, Threads};
 use super::job::{self, JobEnd};
 use super::spec::{JobSpec, Work};
 use super::supervisor::{Heard, Supervisor};
-use crate::cache::{Cache, StatIndex};
+use crate::cache::{Cache, Pinned, StatIndex};
 use crate::events::{Outcome, RunEvent};
 use crate::launcher::Plain;
 use crate::progress::Reporter;
@@ -18,6 +18,9 @@ use crate::progress::Reporter;
 pub(crate) fn run_job(spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Result<Outcome> {
     let cache = Arc::new(Cache::open(&spec.cache)?);
     cache.prepare().map_err(job::with_advice)?;
+    // Before its inputs are looked for.
+    let inputs = spec.inputs.iter().map(|(_, _, stored)| Pinned::Artifact(stored.digest));
+    cache.pin(inputs.chain([Pinned::Key(spec.work.key)])).map_err(job::with_advice)?;
     let mut supervisor = Supervisor::new();
     supervisor.listen()?;
     let index = Arc::new(StatIndex::at(cache.layout().stat_index()));

@@ -73,6 +73,14 @@ pub(crate) struct Header {
     pub(crate) visible_devices: Option<String>,
 }
 
+impl Header {
+    /// Whether no stages were selected.
+    pub(super) fn is_about_all(&self) -> bool {
+        let is_selection = |word: &String| !word.starts_with("--") || word.starts_with("--only");
+        !self.asked.iter().any(is_selection)
+    }
+}
+
 /// How a stage ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case", rename_all_fields = "kebab-case")]

@@ -7,8 +7,10 @@ mod git;
 mod line;
 mod recorder;
 mod run;
+mod uses;
 
 pub(crate) use git::Commit;
 pub(crate) use line::Ended;
 pub(crate) use recorder::{Asked, Recorder};
 pub(crate) use run::{Run, RunStage, names_and_keys};
+pub(crate) use uses::UsesOfRuns;

@@ -128,6 +128,16 @@ impl Run {
         Some(found)
     }
 
+    /// Whether its process still adds to its record.
+    pub(crate) fn is_running(&self) -> bool {
+        self.state == RunState::Running
+    }
+
+    /// Whether all that was asked for has a result.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.state == RunState::Complete
+    }
+
     /// Whether it had ended, and not just now, at a moment: seconds since 1970, UTC.
     pub(crate) fn is_before(&self, moment: u64) -> bool {
         let end = self.seconds.map(|seconds| self.header.owner.since as f64 + seconds);
@@ -152,7 +162,7 @@ impl Run {
     }
 }
 
-fn planned(cache: &Cache, digest: &Digest) -> Option<Vec<PlannedStage>> {
+pub(super) fn planned(cache: &Cache, digest: &Digest) -> Option<Vec<PlannedStage>> {
     let text = cache.document(Document::Plan, digest)?;
     Some(serde_json::from_slice::<Planned>(&text).ok()?.stages)
 }

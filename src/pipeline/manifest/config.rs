@@ -10,14 +10,17 @@ use super::hint::nearest;
 use super::values::{text, whole_number};
 use super::{document, file};
 use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
+use crate::format::read_size;
 
-const KEYS: [&str; 3] = ["cache", "jobs", "execution"];
+const KEYS: [&str; 4] = ["cache", "cache-limit", "jobs", "execution"];
 
 /// What a user sets for all manifests.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Config {
     /// The folder of the cache, absolute.
     pub(crate) cache: Option<PathBuf>,
+    /// How many bytes a cache may take that does not have a limit of its own.
+    pub(crate) cache_limit: Option<u64>,
     /// How many stages run at once.
     pub(crate) jobs: Option<u16>,
     /// How stages are run, where a manifest does not say.
@@ -69,7 +72,7 @@ fn read_root(root: &DeTable<'_>, path: &Path, home: &Path, mistakes: &mut Vec<Mi
                 format!("unknown setting '{given}', did you mean '{meant}'?"),
             ),
             None => Mistake::at(key.span(), format!("unknown setting '{given}'"))
-                .help("the settings are cache, jobs and the table [execution], as in a manifest"),
+                .help("the settings are cache, cache-limit, jobs and the table [execution], as in a manifest"),
         };
         mistakes.push(mistake);
     }
@@ -92,6 +95,11 @@ fn read_root(root: &DeTable<'_>, path: &Path, home: &Path, mistakes: &mut Vec<Mi
             None => beside.join(folder),
         })
     });
+    let cache_limit = root.get("cache-limit").and_then(|value| {
+        let size = text("cache-limit", value)
+            .and_then(|size| read_size(size).map_err(|error| Mistake::at(value.span(), error)));
+        size.map_err(|mistake| mistakes.push(mistake)).ok()
+    });
     let jobs = root.get("jobs").and_then(|value| {
         let jobs = whole_number("jobs", value, 1, u16::MAX.into());
         jobs.map_err(|mistake| mistakes.push(mistake)).ok()?.try_into().ok()
@@ -99,7 +107,7 @@ fn read_root(root: &DeTable<'_>, path: &Path, home: &Path, mistakes: &mut Vec<Mi
     let none = StageExecution::default();
     let read = root.get("execution").map(|value| read_for_all(value, &none, mistakes));
     let (execution, limits) = read.unwrap_or((none, Limits::default()));
-    Config { cache, jobs, execution, limits }
+    Config { cache, cache_limit, jobs, execution, limits }
 }
 
 #[cfg(test)]
@@ -142,6 +150,8 @@ mod tests {
             let config = read(&format!("cache = '{cache}'")).expect("no mistake");
             assert_eq!(config.cache, Some(PathBuf::from(folder)), "{cache}");
         }
+        let limit = read("cache-limit = '1.5 GB'").expect("no mistake").cache_limit;
+        assert_eq!(limit, Some(1_500_000_000));
         let named = read("cache = './~c'").expect("no mistake").cache.expect("a folder");
         assert!(named.ends_with("~c"), "{named:?}");
         let beside = read("cache = 'c'").expect("no mistake").cache.expect("a folder");
@@ -163,7 +173,7 @@ mod tests {
         2 | colours = true
           | ^^^^^^^
           |
-          = help: the settings are cache, jobs and the table [execution], as in a manifest
+          = help: the settings are cache, cache-limit, jobs and the table [execution], as in a manifest
 
         error: 'cache' is a folder, and cannot be empty
          --> [folder]/config.toml:3:9
@@ -179,6 +189,11 @@ mod tests {
 
         error: 4 mistakes in [folder]/config.toml; nothing was run
         "#);
+        for (limit, mistake) in [("'20G'", "may be 20 GB or 20 GiB"), ("'much'", "is not a size")] {
+            let mistakes = read(&format!("cache-limit = {limit}")).expect_err("a mistake");
+            assert!(mistakes.contains(mistake), "{mistakes}");
+            assert!(mistakes.contains("config.toml:1:15"), "{mistakes}");
+        }
         for cache in ["~bob", "~bob/x"] {
             let mistakes = read(&format!("cache = '{cache}'")).expect_err("a mistake");
             assert!(mistakes.contains("only the own home folder"), "{mistakes}");

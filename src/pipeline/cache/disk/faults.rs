@@ -130,7 +130,7 @@ impl Change<'_> {
         match self {
             Self::Bytes(..) | Self::Content => true,
             Self::Names([at, ..]) => statat(at.folder, at.path, AtFlags::SYMLINK_NOFOLLOW).is_err(),
-            Self::Names([]) | Self::Sync(_) | Self::SyncAll => false,
+            Self::Names([]) | Self::Over | Self::Sync(_) | Self::SyncAll => false,
         }
     }
 }
@@ -175,7 +175,7 @@ impl Disk {
                 self.renamed.push(names);
                 Ok(())
             }
-            Change::Names(_) | Change::Bytes(..) | Change::Content => Ok(()),
+            Change::Names(_) | Change::Bytes(..) | Change::Content | Change::Over => Ok(()),
             Change::Sync(what) => self.sync(*what),
             Change::SyncAll => {
                 self.renamed.clear();

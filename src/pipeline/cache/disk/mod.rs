@@ -46,6 +46,8 @@ enum Change<'a> {
     Bytes(&'a File, &'a [u8]),
     /// A file or folder has other properties or other content.
     Content,
+    /// The same, and it takes no more room.
+    Over,
     /// What a file or folder has now stays, also after a power cut.
     Sync(BorrowedFd<'a>),
     /// The same for everything.
@@ -90,6 +92,11 @@ pub(super) fn open_or_create(path: &Path, options: &mut OpenOptions) -> io::Resu
 /// Writes bytes where the file is open.
 pub(super) fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     perform(&Change::Bytes(file, bytes), || file.write_all(bytes))
+}
+
+/// Writes bytes where the file has others: that takes no room.
+pub(super) fn overwrite(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    perform(&Change::Over, || file.write_all(bytes))
 }
 
 /// Empties a file.

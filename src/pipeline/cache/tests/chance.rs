@@ -1,4 +1,4 @@
-//! Stages that run, damage, checks, and at any change a fault: by chance, and the same for the same seed.
+//! Stages that run, damage, checks, cleaning, and at any change a fault: by chance, and the same for the same seed.
 //!
 //! Afterwards, and once everything has been checked, only right results count, and nothing is lost but what was damaged.
 //! `PIPELINE_FAULTS=10000` looks at that many faults.
@@ -48,6 +48,13 @@ fn result(cache: &Cache, stage: &str) -> Option<(StageKey, Vec<Digest>, Option<R
     Some((key, inputs, cache.usable(&key)))
 }
 
+/// A stage and all that it is made from.
+fn with_inputs(stage: &'static str) -> Vec<&'static str> {
+    let (_, inputs) = STAGES.iter().find(|(name, _)| *name == stage).expect("a stage");
+    let before = inputs.iter().flat_map(|input| with_inputs(input));
+    before.chain([stage]).collect()
+}
+
 /// Runs a stage, if its inputs have results. As a job does it: inputs that look damaged go first.
 fn run(cache: &Cache, stage: &str, again: bool) -> anyhow::Result<()> {
     let Some((key, inputs, _)) = result(cache, stage) else { return Ok(()) };
@@ -83,6 +90,10 @@ enum Happening {
         checkpoint: bool,
     },
     Verify,
+    /// Everything goes but what this stage and those before it have.
+    Clean {
+        but: &'static str,
+    },
     Links,
     /// A run begins, and sweeps.
     Prepare,
@@ -95,6 +106,7 @@ impl Happening {
             0 => Self::Verify,
             1 => Self::Links,
             2 => Self::Prepare,
+            5 => Self::Clean { but: stage },
             3 => Self::Fail { stage, checkpoint: dice.throw(2) == 0 },
             other => Self::Run { stage, again: other == 4 },
         }
@@ -114,6 +126,12 @@ impl Happening {
                 claim.keep_failed().map(drop)
             }
             Self::Verify => verify(cache),
+            Self::Clean { but } => {
+                let kept =
+                    with_inputs(but).into_iter().filter_map(|stage| Some(result(cache, stage)?.0));
+                let cleaned = cleaning::clean_but(cache, &kept.collect::<Vec<_>>())?;
+                cleaned.left.first().map_or(Ok(()), |left| bail!("{left}"))
+            }
             Self::Links => {
                 let links = STAGES.iter().filter_map(|(stage, _)| {
                     let digest = result(cache, stage)?.2?.output.digest;
@@ -171,6 +189,10 @@ impl History {
             .push(format!("{happening:?} {fault:?} after {after} of {}: {result:?}", cut.changes));
         if let (Happening::Run { stage, .. }, Ok(())) = (happening, &result) {
             self.promise(&cache, stage);
+        }
+        if let Happening::Clean { but } = happening {
+            let kept = with_inputs(but);
+            self.promised.retain(|stage| kept.contains(stage));
         }
         if fault == Fault::PowerCut {
             let image = Root::new();

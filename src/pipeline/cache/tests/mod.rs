@@ -1,6 +1,7 @@
 //! Faults at any change of a cache: the walk through every step of every operation, and chance.
 
 mod chance;
+mod cleaning;
 mod lazy;
 mod walk;
 

@@ -16,6 +16,8 @@ struct Operation {
     /// What there is before.
     before: fn(&Cache),
     act: fn(&Cache) -> anyhow::Result<()>,
+    /// The stages whose results may go.
+    may_go: &'static [&'static str],
     /// Whether it has come to its end.
     is_done: fn(&Cache) -> bool,
     /// Whether what it did stays, once it has returned.
@@ -88,6 +90,7 @@ fn operations() -> Vec<Operation> {
         name: "commit",
         before: |_| {},
         act: |cache| make(cache, "a", &[], A).map(drop),
+        may_go: &[],
         is_done: |cache| has(cache, "a"),
         lasts: true,
         stays: always,
@@ -176,6 +179,7 @@ fn operations() -> Vec<Operation> {
             lasts: false,
             stays: |cache| cache.usable(&reader()).is_none(),
             is_sound: nothing_counts_without_its_damaged_input,
+            ..commit
         },
         Operation {
             name: "verify finds damage",
@@ -185,6 +189,7 @@ fn operations() -> Vec<Operation> {
             lasts: false,
             stays: |cache| cache.usable(&reader()).is_none(),
             is_sound: nothing_counts_without_its_damaged_input,
+            ..commit
         },
         Operation {
             name: "verify finds a damaged record",
@@ -268,6 +273,18 @@ fn operations() -> Vec<Operation> {
             lasts: false,
             stays: always,
             is_sound: |cache| cache.layout().links("test").join("mine").exists(),
+            ..commit
+        },
+        Operation {
+            name: "cleaning",
+            before: cleaning::put_what_goes_and_what_stays,
+            act: |cache| cleaning::clean(cache, cleaning::KEPT),
+            may_go: &["old", "older"],
+            is_done: cleaning::is_clean,
+            lasts: false,
+            // What is made from the same bytes again finds all of them.
+            stays: |cache| !has(cache, "old") && !has(cache, "older"),
+            is_sound: cleaning::is_sound,
         },
         Operation {
             name: "a link is set",
@@ -359,6 +376,7 @@ impl Operation {
         let sound: Vec<_> = usable(&cache)
             .into_iter()
             .filter(|(_, digest)| store::is_intact(cache.layout(), digest).is_ok_and(|is| is))
+            .filter(|(found, _)| !self.may_go.iter().any(|stage| *found == key(stage)))
             .collect();
         let (result, mut cut) = with_fault(root.0.path(), fault, after, || (self.act)(&cache));
         let place = || format!("{}: {fault:?} after {after} changes ({result:?})", self.name);

@@ -1,0 +1,493 @@
+//! What is in a cache, item by item, and how much room each takes on the disk.
+//!
+//! Looks twice for who cleans: what did not change since the first look is not read or measured again.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use super::super::layout::{Bucket, Document, Layout};
+use super::super::record::{Record, Unreadable};
+use super::super::{Cache, durable};
+use crate::digest::Digest;
+use crate::key::{KeyPart, StageKey};
+
+/// What an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum What {
+    /// An artifact with its records, its listing and the logs of its stages.
+    Artifact,
+    /// A record whose artifact is gone, with its log.
+    Record,
+    Checkpoint,
+    Failed,
+    Quarantine,
+    Rerun,
+    /// The log of a stage without a result.
+    Log,
+    /// The files of an artifact that is gone, or of something outside of the cache that nothing was made from.
+    Listing,
+    /// How far a stage was when it was interrupted.
+    Running,
+    /// A text of the history that no run has.
+    Document,
+    Index,
+    /// The mark of a run without records that are certain by it.
+    Flushed,
+}
+
+impl What {
+    /// What several of them are called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Artifact => "artifacts",
+            Self::Record => "records without artifact",
+            Self::Checkpoint => "checkpoints",
+            Self::Failed => "failed outputs",
+            Self::Quarantine => "quarantine",
+            Self::Rerun => "reruns",
+            Self::Log => "logs",
+            Self::Listing => "listings",
+            Self::Running => "interrupted stages",
+            Self::Document => "texts of the history",
+            Self::Index => "indexes",
+            Self::Flushed => "marks of runs",
+        }
+    }
+}
+
+/// Something that stays or goes as a whole.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) what: What,
+    /// The kind of the stage and the experiment that its newest record names.
+    pub(crate) made_by: Option<(String, String)>,
+    /// The keys that it belongs to.
+    pub(crate) keys: Vec<StageKey>,
+    /// The artifact.
+    pub(crate) artifact: Option<Digest>,
+    /// How much room it takes.
+    pub(crate) bytes: u64,
+    /// How much of that logs take, which are part of it.
+    pub(crate) log_bytes: u64,
+    /// When it was made, or used last as far as the cache itself shows it: seconds since 1970, UTC.
+    pub(crate) used: u64,
+    /// The files of records: they go first.
+    pub(super) records: Vec<PathBuf>,
+    /// Everything else of it.
+    pub(super) others: Vec<PathBuf>,
+}
+
+/// What is in a cache.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(crate) items: Vec<Item>,
+    /// What takes room besides: a name, and how much.
+    pub(crate) rest: Vec<(&'static str, u64)>,
+    /// Whether something could not be read, and takes more room than is known.
+    pub(crate) is_partial: bool,
+}
+
+impl Contents {
+    /// How much room all of it takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        let items = self.items.iter().map(|item| item.bytes);
+        items.chain(self.rest.iter().map(|(_, bytes)| *bytes)).sum()
+    }
+}
+
+/// What is known from an earlier look.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    records: HashMap<StageKey, (Identity, KnownRecord)>,
+    rooms: HashMap<PathBuf, (Identity, Room)>,
+    /// Files with several names that have been counted.
+    counted: HashSet<(u64, u64)>,
+    rest: Option<Vec<(&'static str, u64)>>,
+    is_partial: bool,
+}
+
+/// What an item needs to know of a record.
+#[derive(Debug, Clone)]
+struct KnownRecord {
+    digest: Digest,
+    experiment: String,
+    kind: String,
+    finished: u64,
+    outside: Vec<Digest>,
+    /// The run that says whether it is certain.
+    lazy: Option<String>,
+}
+
+/// What distinguishes a file or folder from another one of its name: its number, and when it changed, in nanoseconds.
+type Identity = (u64, i128);
+
+/// How much room something takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Room {
+    /// As allocated on the disk.
+    pub(super) bytes: u64,
+    /// When something of it changed last: seconds since 1970, UTC.
+    pub(super) newest: u64,
+}
+
+impl From<Record> for KnownRecord {
+    fn from(record: Record) -> Self {
+        let mut kind = String::new();
+        let mut outside = Vec::new();
+        for part in record.parts {
+            match part {
+                KeyPart::Kind { name, .. } => kind = name,
+                KeyPart::Outside { digest, .. } => outside.push(digest),
+                _ => {}
+            }
+        }
+        let Record { output, experiment, finished, lazy, .. } = record;
+        let lazy = lazy.map(|run| run.name().to_owned());
+        Self { digest: output.digest, experiment, kind, finished, outside, lazy }
+    }
+}
+
+fn identity(metadata: &fs::Metadata) -> Identity {
+    let changed = i128::from(metadata.ctime()) << 32 | i128::from(metadata.ctime_nsec());
+    (metadata.ino(), changed)
+}
+
+/// The names in a folder; none where it is missing.
+fn names(folder: &Path) -> Vec<String> {
+    let listing = fs::read_dir(folder).into_iter().flatten().flatten();
+    listing.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// The same where a name that is not seen would be taken for one that is not there.
+fn certain_names(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let list = || -> io::Result<Vec<String>> {
+        let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+        Ok(names.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
+    };
+    match list() {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
+        other => other.with_context(|| format!("cannot read {}", folder.display())),
+    }
+}
+
+/// What a name says that ends so.
+fn stem<T: std::str::FromStr>(name: &str, extension: &str) -> Option<T> {
+    name.strip_suffix(extension)?.parse().ok()
+}
+
+impl Memory {
+    /// How much room something takes; nothing where it is missing.
+    pub(super) fn room(&mut self, path: &Path) -> Option<Room> {
+        let metadata = fs::symlink_metadata(path).ok()?;
+        let identity = identity(&metadata);
+        if let Some((known, room)) = self.rooms.get(path)
+            && *known == identity
+        {
+            return Some(*room);
+        }
+        let room = self.measure(path, &metadata, &HashSet::new());
+        self.rooms.insert(path.to_owned(), (identity, room));
+        Some(room)
+    }
+
+    /// How much room something takes without these parts of it.
+    fn measure(&mut self, path: &Path, metadata: &fs::Metadata, without: &HashSet<&Path>) -> Room {
+        let mut room = Room::default();
+        self.add(&mut room, metadata);
+        let mut open = Vec::from_iter(metadata.is_dir().then(|| path.to_owned()));
+        while let Some(folder) = open.pop() {
+            let Ok(listing) = fs::read_dir(&folder) else {
+                self.is_partial = true;
+                continue;
+            };
+            for entry in listing.flatten() {
+                if !without.is_empty() && without.contains(&*entry.path()) {
+                    continue;
+                }
+                // Of a link itself.
+                let Ok(metadata) = entry.metadata() else { continue };
+                self.add(&mut room, &metadata);
+                if metadata.is_dir() {
+                    open.push(entry.path());
+                }
+            }
+        }
+        room
+    }
+
+    fn add(&mut self, room: &mut Room, metadata: &fs::Metadata) {
+        /// What `st_blocks` counts, whatever the blocks of the file system are.
+        const BLOCK: u64 = 512;
+        let has_other_names = !metadata.is_dir() && metadata.nlink() > 1;
+        if !has_other_names || self.counted.insert((metadata.dev(), metadata.ino())) {
+            room.bytes += metadata.blocks() * BLOCK;
+        }
+        room.newest = room.newest.max(metadata.ctime().try_into().unwrap_or_default());
+    }
+
+    /// The records that can be read, each with its key.
+    fn read_records(&mut self, cache: &Cache) -> anyhow::Result<Vec<(StageKey, KnownRecord)>> {
+        let folder = cache.layout().bucket(Bucket::Records);
+        let mut keys: Vec<StageKey> = Vec::new();
+        for shard in certain_names(&folder)?.into_iter().map(|shard| folder.join(shard)) {
+            keys.extend(
+                certain_names(&shard)?.iter().filter_map(|name| stem::<StageKey>(name, ".json")),
+            );
+        }
+        let mut records = Vec::with_capacity(keys.len());
+        for key in keys {
+            let Ok(metadata) = fs::symlink_metadata(cache.layout().record(&key)) else { continue };
+            let identity = identity(&metadata);
+            if let Some((known, record)) = self.records.get(&key)
+                && *known == identity
+            {
+                records.push((key, record.clone()));
+                continue;
+            }
+            match cache.read_record(&key) {
+                Ok(record) => {
+                    let record = KnownRecord::from(record);
+                    self.records.insert(key, (identity, record.clone()));
+                    records.push((key, record));
+                }
+                // It does not count.
+                Err(Unreadable::Missing | Unreadable::Damaged) => {}
+                Err(Unreadable::Inaccessible) => bail!(
+                    "cannot read the record {}: what it needs is not known",
+                    cache.layout().record(&key).display()
+                ),
+            }
+        }
+        Ok(records)
+    }
+
+    /// Looks at everything in a cache. `documents` are the texts of the history that its runs have.
+    ///
+    /// # Errors
+    /// When a record cannot be read now, so that its artifact would seem to belong to nothing.
+    pub(crate) fn look(
+        &mut self,
+        cache: &Cache,
+        documents: &HashSet<Digest>,
+    ) -> anyhow::Result<Contents> {
+        let layout = cache.layout();
+        let records = self.read_records(cache)?;
+        let of_records: HashSet<StageKey> = records.iter().map(|(key, _)| *key).collect();
+        let outside: HashSet<Digest> =
+            records.iter().flat_map(|(_, record)| record.outside.iter().copied()).collect();
+        let lazy: HashSet<String> =
+            records.iter().filter_map(|(_, record)| record.lazy.clone()).collect();
+        let mut items = self.results(cache, records);
+        let artifacts: HashSet<Digest> = items.iter().filter_map(|item| item.artifact).collect();
+        for (bucket, what) in [
+            (Bucket::Partial, What::Checkpoint),
+            (Bucket::Failed, What::Failed),
+            (Bucket::Running, What::Running),
+        ] {
+            let keys =
+                names(&layout.bucket(bucket)).into_iter().filter_map(|name| name.parse().ok());
+            for key in keys {
+                let place = match bucket {
+                    Bucket::Partial => layout.partial(&key),
+                    Bucket::Failed => layout.failed(&key),
+                    _ => layout.running(&key),
+                };
+                self.add_item(&mut items, what, vec![key], vec![place]);
+            }
+        }
+        for (bucket, what) in [
+            (Bucket::Quarantine, What::Quarantine),
+            (Bucket::Reruns, What::Rerun),
+            (Bucket::Indexes, What::Index),
+        ] {
+            let folder = layout.bucket(bucket);
+            let withdrawn = layout.withdrawn_records();
+            let places = names(&folder).into_iter().map(|name| folder.join(name));
+            let places = places.filter(|place| *place != withdrawn && !is_new(place));
+            for place in places.collect::<Vec<_>>() {
+                self.add_item(&mut items, what, Vec::new(), vec![place]);
+            }
+        }
+        self.withdrawn(layout, &mut items);
+        for run in names(&layout.bucket(Bucket::Flushed)) {
+            if !lazy.contains(&run) && !run.starts_with(durable::NEW) {
+                let place = layout.flushed(&run);
+                self.add_item(&mut items, What::Flushed, Vec::new(), vec![place]);
+            }
+        }
+        for (path, name) in sharded(&layout.bucket(Bucket::Logs)) {
+            if let Some(key) = stem(&name, ".log").filter(|key| !of_records.contains(key)) {
+                self.add_item(&mut items, What::Log, vec![key], vec![path]);
+            }
+        }
+        for (path, name) in sharded(&layout.bucket(Bucket::Listings)) {
+            let is_needed =
+                |digest: &Digest| artifacts.contains(digest) || outside.contains(digest);
+            if stem(&name, ".json").is_some_and(|digest| !is_needed(&digest)) {
+                self.add_item(&mut items, What::Listing, Vec::new(), vec![path]);
+            }
+        }
+        for kind in [Document::Plan, Document::Manifest] {
+            let folder = layout.documents(kind);
+            for name in names(&folder) {
+                if stem(&name, ".json").is_some_and(|digest| !documents.contains(&digest)) {
+                    let place = folder.join(name);
+                    self.add_item(&mut items, What::Document, Vec::new(), vec![place]);
+                }
+            }
+        }
+        let rest = match self.rest.clone() {
+            Some(rest) => rest,
+            None => self.measure_rest(layout, &items),
+        };
+        Ok(Contents { items, rest, is_partial: self.is_partial })
+    }
+
+    fn add_item(
+        &mut self,
+        items: &mut Vec<Item>,
+        what: What,
+        keys: Vec<StageKey>,
+        others: Vec<PathBuf>,
+    ) {
+        let rooms: Vec<Room> = others.iter().filter_map(|path| self.room(path)).collect();
+        if rooms.is_empty() {
+            return;
+        }
+        items.push(Item {
+            what,
+            made_by: None,
+            keys,
+            artifact: None,
+            bytes: rooms.iter().map(|room| room.bytes).sum(),
+            log_bytes: 0,
+            used: rooms.iter().map(|room| room.newest).max().unwrap_or_default(),
+            records: Vec::new(),
+            others,
+        });
+    }
+
+    /// The artifacts with all that belongs to them.
+    fn results(&mut self, cache: &Cache, records: Vec<(StageKey, KnownRecord)>) -> Vec<Item> {
+        let layout = cache.layout();
+        let stored = cache.artifacts().into_iter().map(|digest| (digest, Vec::new()));
+        let mut by_digest: BTreeMap<Digest, Vec<(StageKey, KnownRecord)>> = stored.collect();
+        for (key, record) in records {
+            by_digest.entry(record.digest).or_default().push((key, record));
+        }
+        // What was withdrawn can be restored as long as its artifact exists.
+        let mut withdrawn: HashMap<Digest, Vec<(StageKey, u64)>> = HashMap::new();
+        for one in cache.all_withdrawn() {
+            let key = one.record.key;
+            let since = self.room(&layout.withdrawn(&key)).map_or(0, |room| room.newest);
+            withdrawn.entry(one.record.output.digest).or_default().push((key, since));
+        }
+        let mut items = Vec::with_capacity(by_digest.len());
+        for (digest, mut makers) in by_digest {
+            makers.sort_by_key(|(key, record)| (record.finished, *key));
+            let artifact = self.room(&layout.artifact(&digest));
+            let parked = withdrawn.remove(&digest).unwrap_or_default();
+            let used = makers.iter().map(|(_, record)| record.finished);
+            let used = used.chain(parked.iter().map(|(_, since)| *since)).max();
+            let keys: Vec<StageKey> = makers.iter().map(|(key, _)| *key).collect();
+            let records: Vec<PathBuf> = keys.iter().map(|key| layout.record(key)).collect();
+            // The artifact comes last: what is said of it goes before it.
+            let others = keys.iter().map(|key| layout.log(key)).chain([layout.listing(&digest)]);
+            let others: Vec<PathBuf> = others
+                .chain([layout.artifact(&digest)])
+                .filter(|path| self.room(path).is_some())
+                .collect();
+            let mut sum = |paths: &[PathBuf]| -> u64 {
+                paths.iter().filter_map(|path| self.room(path)).map(|room| room.bytes).sum()
+            };
+            let bytes = sum(&records) + sum(&others);
+            let logs: Vec<PathBuf> = keys.iter().map(|key| layout.log(key)).collect();
+            let newest_record = makers.pop().map(|(_, record)| (record.kind, record.experiment));
+            items.push(Item {
+                what: if artifact.is_some() { What::Artifact } else { What::Record },
+                made_by: newest_record,
+                keys: keys.into_iter().chain(parked.into_iter().map(|(key, _)| key)).collect(),
+                artifact: Some(digest),
+                bytes,
+                log_bytes: sum(&logs),
+                used: used.or(artifact.map(|room| room.newest)).unwrap_or_default(),
+                records,
+                others,
+            });
+        }
+        items
+    }
+
+    /// Records that no longer count, each with its reason, and files of records that were damaged.
+    fn withdrawn(&mut self, layout: &Layout, items: &mut Vec<Item>) {
+        let folder = layout.withdrawn_records();
+        let mut by_stem: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        for name in names(&folder) {
+            let stem = name.strip_suffix(".json").or(name.strip_suffix(".reason"));
+            by_stem.entry(stem.unwrap_or(&name).to_owned()).or_default().push(folder.join(&name));
+        }
+        for (stem, mut places) in by_stem {
+            // The record before its reason: one without would be brought back without a word.
+            places.sort();
+            self.add_item(items, What::Quarantine, stem.parse().into_iter().collect(), places);
+        }
+    }
+
+    /// What is in the cache besides, and is not cleaned item by item.
+    fn measure_rest(&mut self, layout: &Layout, items: &[Item]) -> Vec<(&'static str, u64)> {
+        let all = items.iter().flat_map(|item| item.records.iter().chain(&item.others));
+        let all: HashSet<&Path> = all.map(PathBuf::as_path).collect();
+        let mut rest: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for bucket in Bucket::ALL {
+            let folder = layout.bucket(bucket);
+            // It may be a link to another place.
+            let Ok(metadata) = fs::metadata(&folder) else { continue };
+            let name = match bucket {
+                Bucket::Tmp if !names(&folder).is_empty() => "work in progress",
+                Bucket::History => "history",
+                _ => "other",
+            };
+            *rest.entry(name).or_default() += self.measure(&folder, &metadata, &all).bytes;
+        }
+        let files = fs::read_dir(layout.root()).into_iter().flatten().flatten();
+        let files = files.filter_map(|file| file.metadata().ok().filter(fs::Metadata::is_file));
+        let mut room = Room::default();
+        files.for_each(|metadata| self.add(&mut room, &metadata));
+        *rest.entry("other").or_default() += room.bytes;
+        let rest: Vec<_> = rest.into_iter().filter(|(_, bytes)| *bytes > 0).collect();
+        self.rest = Some(rest.clone());
+        rest
+    }
+}
+
+/// The files in the folders of a bucket, each with its name.
+fn sharded(folder: &Path) -> Vec<(PathBuf, String)> {
+    let shards = names(folder).into_iter().map(|shard| folder.join(shard));
+    let files = shards.flat_map(|shard| {
+        names(&shard).into_iter().map(move |name| (shard.join(&name), name)).collect::<Vec<_>>()
+    });
+    files.collect()
+}
+
+/// Whether it has not got its final name yet, or has lost it.
+fn is_new(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(durable::NEW))
+}
+
+/// The keys that stages of experiments had last.
+pub(super) fn heads(layout: &Layout) -> Vec<(String, String)> {
+    let folder = layout.bucket(Bucket::Heads);
+    let heads = names(&folder).into_iter().flat_map(|experiment| {
+        let stages = names(&folder.join(&experiment)).into_iter();
+        let stages = stages.filter(|name| !name.starts_with(durable::NEW));
+        stages.map(|stage| (experiment.clone(), stage)).collect::<Vec<_>>()
+    });
+    heads.collect()
+}

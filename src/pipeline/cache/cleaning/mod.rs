@@ -1,0 +1,234 @@
+//! Cleaning up: what nothing needs goes.
+//!
+//! Nothing is locked item by item. With the lock of all pins, so that nobody can pin anything meanwhile: the pins are read,
+//! what goes is chosen, the generation changes, and records leave their place before artifacts. Then the lock is free again, and
+//! what has left its place is removed. Killed anywhere, a record has its artifact, and the trash is removed by who comes next.
+
+mod choice;
+mod contents;
+mod trash;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+
+pub(crate) use choice::{Fate, Need, Needs, Why, Wish};
+pub(crate) use contents::{Contents, Item, Memory, What};
+pub(super) use trash::sweep_trash;
+
+use super::pins::{Pinned, pins_lock, read_pins};
+use super::{Cache, Lock, Owner, disk, durable, stamp};
+use crate::digest::Digest;
+use crate::key::StageKey;
+use trash::Trash;
+
+/// How a cache is used, as far as runs and manifests say it.
+#[derive(Debug, Default)]
+pub(crate) struct Uses {
+    /// What must stay.
+    pub(crate) needs: Needs,
+    /// When each key was used last: seconds since 1970, UTC.
+    pub(crate) last: HashMap<StageKey, u64>,
+    /// The texts that the history has.
+    pub(crate) documents: HashSet<Digest>,
+}
+
+/// What was cleaned, or would be.
+#[derive(Debug)]
+pub(crate) struct Cleaned {
+    /// Everything that there was, with what became of it.
+    pub(crate) items: Vec<(Item, Fate)>,
+    /// How much room the cache took.
+    pub(crate) before: u64,
+    /// Why something stays that was to go, or still takes room.
+    pub(crate) left: Vec<String>,
+    /// Whether somebody asked to stop before all of it was removed.
+    pub(crate) stopped: bool,
+}
+
+impl Cleaned {
+    /// How much room what went took.
+    pub(crate) fn freed(&self) -> u64 {
+        let gone = self.items.iter().filter(|(_, fate)| fate.goes());
+        gone.map(|(item, _)| item.bytes).sum()
+    }
+}
+
+/// How the uses of a cache are looked up: again, once nobody can pin.
+pub(crate) type LookUp<'a> = dyn FnMut() -> anyhow::Result<Uses> + 'a;
+
+impl Cache {
+    /// What cleaning would do. Nothing is written, and nothing is locked.
+    ///
+    /// # Errors
+    /// When it cannot be known what is needed.
+    pub(crate) fn would_clean(
+        &self,
+        wish: Wish,
+        look_up: &mut LookUp<'_>,
+    ) -> anyhow::Result<Cleaned> {
+        self.choose(wish, look_up, &mut Memory::default(), false, now())
+    }
+
+    /// Removes what nothing needs.
+    ///
+    /// # Errors
+    /// When it cannot be known what is needed, when somebody else cleans now, or the cache cannot be written. Everything that is
+    /// needed is as it was.
+    pub(crate) fn clean(
+        &self,
+        wish: Wish,
+        look_up: &mut LookUp<'_>,
+        stop: &AtomicBool,
+    ) -> anyhow::Result<Cleaned> {
+        self.clean_at(wish, look_up, stop, now())
+    }
+
+    pub(super) fn clean_at(
+        &self,
+        wish: Wish,
+        look_up: &mut LookUp<'_>,
+        stop: &AtomicBool,
+        now: u64,
+    ) -> anyhow::Result<Cleaned> {
+        let layout = self.layout();
+        if durable::is_shared(layout.root()) {
+            durable::share_new_files();
+        }
+        let place = trash::lock_path(layout);
+        let Some(cleaning) = Lock::try_take(&place)? else {
+            let owner = fs::read(&place).ok();
+            let owner: Option<Owner> = owner.and_then(|text| serde_json::from_slice(&text).ok());
+            let owner = owner.map_or("another process".to_owned(), |owner| owner.to_string());
+            bail!("{owner} cleans this cache already");
+        };
+        cleaning.name_owner();
+        trash::empty_old(layout, true);
+        // The long look, while others work.
+        let mut memory = Memory::default();
+        memory.look(self, &look_up()?.documents)?;
+        // The short one, while nobody can pin.
+        let alone = Lock::take(&pins_lock(layout))?;
+        let mut cleaned = self.choose(wish, look_up, &mut memory, true, now)?;
+        let trash = self.take_away(&mut cleaned)?;
+        drop(alone);
+        self.forget_what_is_gone();
+        let is_over = || stop.load(Ordering::Relaxed);
+        if let Some(trash) = trash {
+            cleaned.left.extend(trash.empty(is_over));
+        }
+        cleaned.stopped = is_over();
+        Ok(cleaned)
+    }
+
+    /// The keys that the stages of experiments had last, each with the experiment.
+    pub(crate) fn head_keys(&self) -> impl Iterator<Item = (String, StageKey)> {
+        let heads = contents::heads(self.layout()).into_iter();
+        heads.filter_map(|(experiment, stage)| {
+            let key = self.head(&experiment, &stage)?;
+            Some((experiment, key))
+        })
+    }
+
+    fn choose(
+        &self,
+        wish: Wish,
+        look_up: &mut LookUp<'_>,
+        memory: &mut Memory,
+        sweeps: bool,
+        now: u64,
+    ) -> anyhow::Result<Cleaned> {
+        // In this order: what a process used that ends now is in the history by then.
+        let pins = read_pins(self.layout(), sweeps)?;
+        let mut uses = look_up()?;
+        for pin in pins {
+            let by = pin.owner.map_or("a process".to_owned(), |owner| owner.to_string());
+            let need = Need { why: Why::InUse, by: by.into() };
+            for pinned in pin.pinned {
+                match pinned {
+                    Pinned::Key(key) => uses.needs.add_key(key, &need),
+                    Pinned::Artifact(digest) => {
+                        uses.needs.artifacts.insert(digest, need.clone());
+                    }
+                    Pinned::Everything => uses.needs.everything = Some(need.clone()),
+                }
+            }
+        }
+        let contents = memory.look(self, &uses.documents)?;
+        let before = contents.bytes();
+        let items = contents.items;
+        let fates = choice::choose(&items, &uses.needs, &uses.last, wish, before, now);
+        let items = items.into_iter().zip(fates).collect();
+        Ok(Cleaned { items, before, left: Vec::new(), stopped: false })
+    }
+
+    /// Moves away what goes, for whoever has the lock of all pins alone. What cannot be moved stays.
+    fn take_away(&self, cleaned: &mut Cleaned) -> anyhow::Result<Option<Trash>> {
+        let Cleaned { items, left, .. } = cleaned;
+        let mut going: Vec<&mut (Item, Fate)> =
+            items.iter_mut().filter(|(_, fate)| fate.goes()).collect();
+        // A result stays as a whole, where its artifact cannot go.
+        going.retain_mut(|(item, fate)| {
+            let stuck = item.others.iter().find(|place| !trash::can_be_taken(place));
+            if let Some(place) = stuck {
+                left.push(format!("{} belongs to another user", place.display()));
+                *fate = Fate::Recent;
+            }
+            stuck.is_none()
+        });
+        if going.is_empty() {
+            return Ok(None);
+        }
+        let mut trash = Trash::new(self.layout());
+        stamp::begin_removal(self.layout())?;
+        let mut folders = BTreeSet::new();
+        going.retain_mut(|(item, fate)| {
+            let taken = item.records.iter().try_for_each(|record| {
+                folders.extend(record.parent().map(PathBuf::from));
+                trash.take(record)
+            });
+            if let Err(error) = &taken {
+                left.push(format!("{error:#}"));
+                *fate = Fate::Recent;
+            }
+            taken.is_ok()
+        });
+        // Not even a power cut leaves a record without its artifact.
+        for folder in folders {
+            durable::sync_folder(&folder)
+                .with_context(|| format!("cannot flush {} to disk", folder.display()))?;
+        }
+        for (item, fate) in going {
+            for place in &item.others {
+                if let Err(error) = trash.take(place) {
+                    left.push(format!("{error:#}"));
+                    *fate = Fate::Recent;
+                    break;
+                }
+            }
+        }
+        Ok(Some(trash))
+    }
+
+    /// Removes what leads to records and artifacts that are gone: heads and links for people.
+    fn forget_what_is_gone(&self) {
+        let layout = self.layout();
+        for (experiment, stage) in contents::heads(layout) {
+            let places = |key: StageKey| [layout.record(&key), layout.withdrawn(&key)];
+            let is_gone =
+                |key| places(key).iter().all(|place| fs::symlink_metadata(place).is_err());
+            if self.head(&experiment, &stage).is_some_and(is_gone) {
+                let _ = disk::remove_file(&layout.head(&experiment, &stage));
+            }
+        }
+        self.remove_dangling_links();
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

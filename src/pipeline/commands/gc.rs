@@ -1,0 +1,263 @@
+//! `pipeline gc`: removes what nothing needs from the cache. Also how a cache with a limit cleans itself.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, bail, ensure};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::low_level::unregister;
+use signal_hook::{SigId, flag};
+
+use super::{INTERRUPTED, folder_of, note, open_cache, print, settings};
+use crate::cache::{Cache, Cleaned, Fate, Item, Limit, Need, What, Why, Wish};
+use crate::cli::{CacheFolder, GcArguments};
+use crate::execute::{is_ignored, with_advice};
+use crate::facts::CacheFacts;
+use crate::format;
+use crate::history::UsesOfRuns;
+use crate::key::StageKey;
+use crate::manifest;
+use crate::plan::{Plan, PlanState};
+use crate::table;
+
+pub(crate) fn run(arguments: &GcArguments) -> anyhow::Result<ExitCode> {
+    let cache = existing(&arguments.cache)?;
+    let mut kept = Vec::new();
+    for path in &arguments.keep {
+        let need = Need { why: Why::Kept, by: path.display().to_string().into() };
+        kept.extend(keys_of(path, &cache)?.into_iter().map(|key| (key, need.clone())));
+    }
+    let wish = Wish { keep_days: Some(arguments.keep_days), max_bytes: arguments.max_size };
+    let mut runs = UsesOfRuns::default();
+    let mut look_up = || {
+        let mut uses = runs.look(&cache)?;
+        kept.iter().for_each(|(key, need)| uses.needs.add_key(*key, need));
+        Ok(uses)
+    };
+    let cleaned = match arguments.dry_run {
+        true => cache.would_clean(wish, &mut look_up)?,
+        false => {
+            let stop = Stop::listen()?;
+            cache.sweep();
+            cache.clean(wish, &mut look_up, &stop.wanted).map_err(with_advice)?
+        }
+    };
+    cleaned.left.iter().for_each(|why| note(&format!("not removed: {why}")));
+    let report = Report { cache: &cache, cleaned: &cleaned, wish, is_dry: arguments.dry_run };
+    print(&report.text())?;
+    Ok(match () {
+        () if cleaned.stopped => ExitCode::from(INTERRUPTED),
+        () if cleaned.left.is_empty() && report.fits() => ExitCode::SUCCESS,
+        () => ExitCode::FAILURE,
+    })
+}
+
+/// The cache that the arguments name, which must exist.
+pub(super) fn existing(arguments: &CacheFolder) -> anyhow::Result<Cache> {
+    let folder = std::env::current_dir().context("no current folder")?;
+    let cache = open_cache(arguments.folder.as_deref(), &folder)?;
+    let root = cache.layout().root().display();
+    ensure!(cache.layout().version().exists(), "there is no cache in {root}");
+    Ok(cache)
+}
+
+/// Whether somebody has asked this process to stop. Whoever asks twice does not wait.
+struct Stop {
+    wanted: Arc<AtomicBool>,
+    signals: Vec<SigId>,
+}
+
+impl Stop {
+    fn listen() -> anyhow::Result<Self> {
+        let mut stop = Self { wanted: Arc::new(AtomicBool::new(false)), signals: Vec::new() };
+        for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)) {
+            let wanted = || Arc::clone(&stop.wanted);
+            let again = flag::register_conditional_shutdown(signal, INTERRUPTED.into(), wanted());
+            let ids = [again, flag::register(signal, wanted())];
+            for id in ids {
+                stop.signals.push(id.context("cannot listen to signals")?);
+            }
+        }
+        Ok(stop)
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        for id in self.signals.drain(..) {
+            unregister(id);
+        }
+    }
+}
+
+/// The keys of the results of a manifest as it is now. Of a stage whose key is not known now, that of its last result.
+fn keys_of(path: &Path, cache: &Cache) -> anyhow::Result<Vec<StageKey>> {
+    if !manifest::is_manifest(path) {
+        bail!("'{}' of --keep is not a manifest: a .toml file", path.display());
+    }
+    let config = settings::config()?;
+    let (mut manifest, graph) =
+        manifest::read_on(path, &settings::variables()?, &config.execution)?;
+    manifest.folder = folder_of(path);
+    let stages: Vec<_> = graph.order().cloned().collect();
+    let facts = CacheFacts::look_only(cache, &manifest, &stages);
+    let plan = Plan::of(&manifest, &graph, &stages, &facts);
+    let keys = plan.iter().flat_map(|(name, state)| {
+        let last = || cache.head(&manifest.experiment.name, name.as_str());
+        let result = state.result().map(|record| record.key);
+        let last = if let PlanState::Fresh(_) = state { None } else { last() };
+        [state.key(), result, last]
+    });
+    Ok(keys.flatten().collect())
+}
+
+/// What is shown of a cleaning.
+struct Report<'a> {
+    cache: &'a Cache,
+    cleaned: &'a Cleaned,
+    wish: Wish,
+    is_dry: bool,
+}
+
+impl Report<'_> {
+    fn left(&self) -> u64 {
+        self.cleaned.before.saturating_sub(self.cleaned.freed())
+    }
+
+    fn fits(&self) -> bool {
+        self.wish.max_bytes.is_none_or(|most| self.left() <= most)
+    }
+
+    fn text(&self) -> String {
+        let mut text = self.table();
+        let kept = self.kept();
+        if !kept.is_empty() {
+            text.push_str(&format!("kept, {}:\n{kept}\n", self.although()));
+        }
+        let freed = format::bytes(self.cleaned.freed());
+        let left = format::bytes(self.left());
+        let done = match (self.cleaned.freed(), self.is_dry) {
+            (0, _) if self.table().is_empty() => format!("nothing to remove; it takes {left}"),
+            (_, true) => format!("{freed} would be removed, {left} left"),
+            (_, false) => format!("{freed} removed, {left} left"),
+        };
+        text.push_str(&format!("{}: {done}\n", self.cache.layout().root().display()));
+        if let Some(most) = self.wish.max_bytes.filter(|_| !self.fits()) {
+            text.push_str(&format!(
+                "that is more than {}: nothing else can go, and `pipeline cache size` shows what it is\n",
+                format::bytes(most)
+            ));
+        }
+        if self.cleaned.stopped {
+            text.push_str(
+                "interrupted: the next gc, or the next run that has work to do, removes the rest\n",
+            );
+        }
+        text
+    }
+
+    fn although(&self) -> String {
+        match self.wish.keep_days.filter(|_| self.fits()) {
+            Some(0) | None => "as it is needed".to_owned(),
+            Some(1) => "although it was not used for a day".to_owned(),
+            Some(days) => format!("although it was not used for {days} days"),
+        }
+    }
+
+    /// What goes, by kind.
+    fn table(&self) -> String {
+        let gone = self.cleaned.items.iter().filter(|(_, fate)| fate.goes());
+        let mut sums: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        for (item, _) in gone {
+            let (number, bytes) = sums.entry(name(item)).or_default();
+            (*number, *bytes) = (*number + 1, *bytes + item.bytes);
+        }
+        if sums.is_empty() {
+            return String::new();
+        }
+        let mut sums: Vec<_> = sums.into_iter().collect();
+        sums.sort_by_key(|(_, (_, bytes))| u64::MAX - bytes);
+        let row = |name: &str, number: u64, bytes: u64| {
+            vec![name.to_owned(), format::count(number), format::bytes(bytes)]
+        };
+        let head = ["what", "number", "size"].map(str::to_owned).to_vec();
+        let rows = sums.iter().map(|(name, (number, bytes))| row(name, *number, *bytes));
+        let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+        format!("{}\n", table::plain(&rows))
+    }
+
+    /// What somebody may have expected to go, by who needs it.
+    fn kept(&self) -> String {
+        let mut sums: BTreeMap<&Need, (u64, u64)> = BTreeMap::new();
+        for (item, fate) in &self.cleaned.items {
+            if let Fate::Needed { need, is_old } = fate
+                && (*is_old || !self.fits())
+            {
+                let (number, bytes) = sums.entry(need).or_default();
+                (*number, *bytes) = (*number + 1, *bytes + item.bytes);
+            }
+        }
+        let lines = sums.into_iter().map(|(Need { why, by }, (number, bytes))| {
+            let reason = match why {
+                Why::InUse => format!("{by} uses it"),
+                Why::Latest => format!("the latest run of {by}"),
+                Why::Kept => format!("--keep {by}"),
+            };
+            let items = if number == 1 { "item" } else { "items" };
+            format!("  {} {items}, {}: {reason}\n", format::count(number), format::bytes(bytes))
+        });
+        lines.collect()
+    }
+}
+
+/// What items of this kind are called.
+pub(super) fn name(item: &Item) -> String {
+    match (item.what, &item.made_by) {
+        (What::Artifact, Some((kind, _))) => format!("artifacts of {kind}"),
+        (What::Artifact, None) => "artifacts without a record".to_owned(),
+        (what, _) => what.name().to_owned(),
+    }
+}
+
+/// How much room a cache may take, and which file says it.
+pub(super) fn limit(cache: &Cache, of_user: Option<u64>) -> anyhow::Result<Option<(u64, PathBuf)>> {
+    Ok(match cache.limit()? {
+        Some(Limit::Bytes(bytes)) => Some((bytes, cache.layout().limit())),
+        Some(Limit::None) => None,
+        None => of_user.map(|bytes| (bytes, settings::config_path().unwrap_or_default())),
+    })
+}
+
+/// At the end of a run: lets a cache that takes more room than it may clean itself, once a day. Never fails; what it did is said
+/// in a line.
+pub(super) fn keep_limit(cache: &Cache, of_user: Option<u64>) {
+    let clean = || -> anyhow::Result<Option<String>> {
+        let Some((most, _)) = limit(cache, of_user)? else { return Ok(None) };
+        let Some(look) = cache.daily_look() else { return Ok(None) };
+        let wish = Wish { keep_days: None, max_bytes: Some(most) };
+        let mut runs = UsesOfRuns::default();
+        let stop = Stop::listen()?;
+        let cleaned = cache.clean(wish, &mut || runs.look(cache), &stop.wanted);
+        look.done();
+        let cleaned = cleaned?;
+        let freed = cleaned.freed();
+        let left = cleaned.before.saturating_sub(freed);
+        let removed = match freed {
+            0 => String::new(),
+            freed => format!("{} of what was used longest ago removed, ", format::bytes(freed)),
+        };
+        let sizes = format!("{} left of at most {}", format::bytes(left), format::bytes(most));
+        let is_needed = "it is needed, `pipeline cache size` shows what it is";
+        Ok(match left > most {
+            true => Some(format!("{removed}{sizes}: {is_needed}")),
+            false => (freed > 0).then(|| format!("{removed}{sizes}")),
+        })
+    };
+    match clean() {
+        Ok(line) => line.iter().for_each(|line| note(&format!("cache: {line}"))),
+        Err(error) => note(&format!("cache: not cleaned: {error:#}")),
+    }
+}
