@@ -42,8 +42,10 @@ impl Run<'_> {
         if alone {
             self.states.run_alone(name);
         }
-        // Before those that wait for what becomes of it: one of them would take its place.
-        self.look_at(name);
+        // Before those that wait for what becomes of it: one of them would take its place. Unless an input is made again.
+        if let Some(StageState::Unseen) = self.states.get(name) {
+            self.look_at(name);
+        }
     }
 
     /// What else there is to say of a stage that has failed: which attempt it was, and for want of memory, who had most of it.

@@ -98,7 +98,7 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
         }),
         "threads" => described(
             whole(1, u32::MAX.into()),
-            "The threads of a worker. By default as many as there are cores.",
+            "The threads of a data set, and of a stage that trains or evaluates. By default its cpus, or else all cores that the run may use, and its part of them beside a GPU.",
         ),
         "checkpoint-seconds" => {
             described(whole(0, u64::MAX), "The seconds between two checkpoints of a training.")
