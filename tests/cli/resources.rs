@@ -334,7 +334,14 @@ fn numbers_of_gpus_count_within_what_a_scheduler_allows() {
     assert!(ended.stderr.contains("'simclr' takes cuda:2, and a run may use 2 GPUs"), "{ended}");
     assert!(ended.stderr.contains("these are cuda:0 and cuda:1"), "{ended}");
 
-    // Only some of them.
+    // Only some of them, and none that exists.
+    let project = trainings("1").with_gpus(&gpus);
+    let ended = project.pipeline("run experiment.toml --cpus 3 --gpus 7,8");
+    assert_eq!(ended.code(), Some(2), "{ended}");
+    assert!(
+        ended.stderr.contains("may use the GPUs 7, 8 only, and none of them exists"),
+        "{ended}"
+    );
     let project = trainings("1").with_gpus(&gpus);
     project.pipeline("run experiment.toml --cpus 3 --gpus 1").success();
     assert_eq!(seen(&project), ["1, device auto"]);

@@ -291,6 +291,7 @@ impl Run<'_> {
         };
         let Options { jobs, limits, .. } = self.options;
         let share = Share::of_this_machine(*jobs, limits, gpus);
+        share.check()?;
         let mistakes = open.iter().filter_map(|stage| {
             Some(Misfit { stage: stage.name.clone(), mistake: share.mistake(stage)? })
         });

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::ensure;
 use pipeline_stages::message::Device;
 use pipeline_stages::{Cores, WorkerProgram};
 
@@ -28,6 +29,8 @@ pub(crate) struct Share {
     gpus: Gpus,
     /// Whether there are more.
     has_others: bool,
+    /// Those that it may use by what somebody said, if none of them exists.
+    wrong: Vec<u32>,
 }
 
 impl Share {
@@ -45,12 +48,16 @@ impl Share {
         };
         let mut gpus = found;
         gpus.all.retain(is_allowed);
+        // Some of them may be those of another machine; none is a mistake, after which trainings would use the CPU.
+        let is_wrong = count > 0 && gpus.all.is_empty();
+        let wrong = limits.gpus.clone().filter(|_| is_wrong).unwrap_or_default();
         Self {
             jobs,
             machine,
             cores: limits.cpus.unwrap_or(machine).max(1),
             memory: limits.memory.or(memory),
             has_others: gpus.all.len() < count,
+            wrong,
             gpus,
         }
     }
@@ -58,6 +65,16 @@ impl Share {
     /// What a run may use of this machine, which has these GPUs.
     pub(crate) fn of_this_machine(jobs: Option<usize>, limits: &Limits, gpus: Gpus) -> Self {
         Self::new(jobs, limits, (machine::cores(), machine::memory(), gpus))
+    }
+
+    /// What is wrong with the GPUs that the run may use.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.wrong.is_empty(),
+            "a run may use the GPUs {} only, and none of them exists: see --gpus, PIPELINE_GPUS and 'gpus' of [execution]",
+            self.wrong.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+        );
+        Ok(())
     }
 
     /// Whether a stage may use a GPU, where there is one.
