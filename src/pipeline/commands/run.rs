@@ -80,9 +80,7 @@ fn run_stages(
         limits: arguments.limits().or(&project.manifest.limits).or(&project.limits),
         keep_going: arguments.keep_going,
         force: project.forced(&arguments.force, &selected)?,
-        links: part.as_ref().map(|PartialRun { index, .. }| {
-            index.links().unwrap_or_else(|| project.cache.links(&index.experiment))
-        }),
+        links: part.as_ref().map(|part| part.index.links()),
     };
     let planned: Vec<_> = match &part {
         Some(part) => part.index.stages.iter().map(|stage| &stage.name).collect(),
@@ -118,6 +116,15 @@ fn run_stages(
         &options,
         &mut Whole { run: part.as_ref(), reporter: &mut reporters },
     )?;
+    if let Some(part) = &part
+        && summary.complete()
+        && !summary.stopped
+        && part.is_outdated(&cache, &results)
+    {
+        PlanIndex::forget(&project.cache, asked);
+        drop(reporters);
+        return run(arguments);
+    }
     let summary = match &part {
         Some(part) => part.whole(summary),
         None => summary,
@@ -135,10 +142,6 @@ fn run_stages(
     // A warning is shown again each time, and so the manifest is read each time.
     if summary.complete() && !has_warnings {
         match part {
-            Some(part) if part.is_outdated(&results) => {
-                PlanIndex::forget(&project.cache, asked);
-                return run(arguments);
-            }
             Some(part) => part.index.renew(&project.cache, results),
             None => {
                 let Project { manifest, graph, cache, .. } = project;
