@@ -264,7 +264,7 @@ pub(crate) struct RunArguments {
     /// In the table at the end, show every instance of a stage, however many there are
     #[arg(long)]
     pub(crate) all: bool,
-    /// Run this many stages at once, as far as there are cores, memory and GPUs for them [default: one per core]
+    /// Run this many stages at once, as far as there is memory and a GPU for them, and with --cpus the cores [default: one per core]
     #[arg(short, long, env = "PIPELINE_JOBS", hide_env_values = true, value_name = "N", value_parser = jobs)]
     pub(crate) jobs: Option<u16>,
     /// The cores that all stages together may take [default: those of the machine]

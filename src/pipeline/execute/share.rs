@@ -24,6 +24,8 @@ pub(crate) struct Share {
     machine: u32,
     /// Those that the run may use.
     cores: u32,
+    /// Whether somebody said how many these are.
+    is_limited: bool,
     memory: Option<u64>,
     /// The GPUs that the run may use.
     gpus: Gpus,
@@ -55,6 +57,7 @@ impl Share {
             jobs,
             machine,
             cores: limits.cpus.unwrap_or(machine).max(1),
+            is_limited: limits.cpus.is_some(),
             memory: limits.memory.or(memory),
             has_others: gpus.all.len() < count,
             wrong,
@@ -87,8 +90,11 @@ impl Share {
 
     /// How much there is of everything.
     pub(crate) fn depths(&self) -> Depths {
-        let jobs = self.jobs.map_or(u64::from(self.cores), |jobs| jobs as u64);
-        let mut depths = Depths::from([(Pool::Jobs, jobs), (Pool::Cores, self.cores.into())]);
+        let cores = u64::from(self.cores);
+        let jobs = self.jobs.map_or(cores, |jobs| jobs as u64);
+        // Whoever asks for more stages at once than there are cores gets them, unless the cores were limited, too.
+        let cores = if self.is_limited { cores } else { cores.max(jobs) };
+        let mut depths = Depths::from([(Pool::Jobs, jobs), (Pool::Cores, cores)]);
         depths.extend(self.memory.map(|memory| (Pool::Memory, memory)));
         depths.extend(self.gpus.all.iter().map(|gpu| (Pool::Gpu(gpu.number), WHOLE_GPU.into())));
         depths
@@ -306,6 +312,19 @@ mod tests {
         assert_eq!(cores(&share(None, None, 2, None)), [0, 8, 1, 1, 3]);
         assert_eq!(cores(&share(None, Some(1), 2, None)), [0, 1, 1, 1, 1]);
         assert_eq!(cores(&share(Some(4), None, 2, None)), [0, 2, 1, 1, 2]);
+    }
+
+    #[test]
+    fn more_jobs_than_cores_are_what_somebody_wants_unless_cores_are_limited() {
+        let depths = |jobs, cpus| {
+            let depths = share(jobs, cpus, 0, None).depths();
+            (depths[&Pool::Jobs], depths[&Pool::Cores])
+        };
+        assert_eq!(depths(None, None), (8, 8));
+        assert_eq!(depths(Some(3), None), (3, 8));
+        assert_eq!(depths(Some(20), None), (20, 20));
+        assert_eq!(depths(Some(20), Some(4)), (20, 4));
+        assert_eq!(depths(None, Some(4)), (4, 4));
     }
 
     /// What a training needs, and what it is handed: its threads, its device and its GPUs.
