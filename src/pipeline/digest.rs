@@ -49,10 +49,35 @@ impl FromStr for Digest {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        blake3::Hash::from_hex(text)
-            .map(Self::from)
-            .map_err(|_| format!("'{text}' is not a digest: 64 hexadecimal digits are expected"))
+        from_hex(text.as_bytes())
+            .map(Self)
+            .ok_or_else(|| format!("'{text}' is not a digest: 64 hexadecimal digits are expected"))
     }
+}
+
+/// Reads hexadecimal digits by a table: an index has thousands of digests.
+fn from_hex(text: &[u8]) -> Option<[u8; 32]> {
+    const NONE: u8 = 0xff;
+    const VALUES: [u8; 256] = {
+        let mut values = [NONE; 256];
+        let mut value = 0;
+        while value < 16 {
+            let digit = b"0123456789abcdef"[value];
+            values[digit as usize] = value as u8;
+            values[digit.to_ascii_uppercase() as usize] = value as u8;
+            value += 1;
+        }
+        values
+    };
+    let digits: &[u8; 64] = text.try_into().ok()?;
+    let mut bytes = [0; 32];
+    let mut any = 0;
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let (high, low) = (VALUES[pair[0] as usize], VALUES[pair[1] as usize]);
+        any |= high | low;
+        *byte = high << 4 | low & 0xf;
+    }
+    (any < 16).then_some(bytes)
 }
 
 impl Serialize for Digest {

@@ -206,11 +206,10 @@ impl PlanIndex {
         cache: &Cache,
         of: impl Fn(&IndexedStage) -> bool,
     ) -> Vec<(usize, ResultFiles)> {
-        let files = |stage: &IndexedStage| {
-            cache.result_files(&self.experiment, stage.name.as_str(), &stage.key)
-        };
-        let stages = self.stages.iter().enumerate().filter(|(_, stage)| of(stage));
-        stages.map(|(place, stage)| (place, files(stage))).collect()
+        let stages = || self.stages.iter().enumerate().filter(|(_, stage)| of(stage));
+        let results = stages().map(|(_, stage)| (stage.name.as_str(), &stage.key));
+        let files = cache.result_files(&self.experiment, results);
+        stages().map(|(place, _)| place).zip(files).collect()
     }
 
     fn set_files(&mut self, files: Vec<(usize, ResultFiles)>) {
@@ -244,15 +243,15 @@ impl PlanIndex {
         let stamp = cache.settled_stamp(&experiment);
         let names = results.iter().map(|(name, _)| name.clone());
         let places: HashMap<_, _> = names.enumerate().map(|(place, name)| (name, place)).collect();
-        let stages = results.into_iter().filter_map(|(name, result)| {
+        // They were read in this run.
+        let records = cache.record_files(results.iter().map(|(_, result)| &result.key));
+        let stages = results.into_iter().zip(records).filter_map(|((name, result), files)| {
             let declaration = manifest.stage(&name)?;
             let inputs = graph.inputs(&name).into_iter().filter_map(|input| places.get(input));
             let inputs = inputs.copied().collect();
             let outside = OutsidePlaces::of(declaration);
             let folder = declaration.file.as_ref().map(|file| file.folder.clone());
             let kind = declaration.stage.info().name.to_owned();
-            // It was read in this run.
-            let files = cache.record_file(&result.key);
             let KnownResult { key, output, metrics, outside: content, .. } = result;
             let digest = output.digest;
             Some(IndexedStage {

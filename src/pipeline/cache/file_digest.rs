@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 
 use anyhow::Context;
+use rayon::prelude::*;
 
 use crate::digest::Digest;
 
@@ -75,6 +76,15 @@ fn hash_in_blocks(reader: &mut (impl Read + Send), hasher: &mut blake3::Hasher) 
         }
         Ok(())
     })
+}
+
+/// What this returns for each file of many, in their order: by all cores, where there are many.
+pub(super) fn of_each<T: Sync, R: Send>(files: &[T], of: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    const MANY: usize = 64;
+    match files.len() < MANY {
+        true => files.iter().map(of).collect(),
+        false => files.par_iter().map(&of).collect(),
+    }
 }
 
 /// What another thread sees and does of a long reading.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::durable;
 use super::entry::{Entry, EntryKind, Extent, path_bytes};
-use super::file_digest::{Watch, digest_open_file};
+use super::file_digest::{self, Watch, digest_open_file};
 use super::folder::Folder;
 use crate::difference::{Difference, How};
 use crate::digest::{Digest, Encoder};
@@ -64,10 +64,14 @@ impl Listing {
         entries: Vec<Entry>,
         watch: &Watch,
     ) -> anyhow::Result<Self> {
-        Self::with_digests(entries, |path| {
+        let digest = |path: &Path| {
             let digest = || digest_open_file(folder.open_below(path)?, watch);
             digest().with_context(|| format!("cannot read {}", folder.path().join(path).display()))
-        })
+        };
+        let is_file = |entry: &&Entry| matches!(entry.kind, EntryKind::File { .. });
+        let files: Vec<&Path> = entries.iter().filter(is_file).map(|entry| &*entry.path).collect();
+        let mut digests = file_digest::of_each(&files, |path| digest(path)).into_iter();
+        Self::with_digests(entries, |path| digests.next().unwrap_or_else(|| digest(path)))
     }
 
     /// The listing of these entries. `digest_of` computes the digest of the bytes of a file.

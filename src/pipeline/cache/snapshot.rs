@@ -16,6 +16,7 @@ use pipeline_stages::kind::Counts;
 use pipeline_stages::left_out::LeftOut;
 
 use super::entry::{EntryKind, path_bytes};
+use super::file_digest;
 use super::listing::{Line, Listing};
 use super::stat::Stat;
 use super::stat_index::StatIndex;
@@ -208,7 +209,8 @@ impl Snapshot {
             let through = link.as_ref().filter(|_| form).map(|link| link.text.clone());
             Ok(Line { path: path.clone(), through, kind, content })
         };
-        Ok(Listing::of_lines(self.entries.iter().map(line).collect::<anyhow::Result<_>>()?))
+        let lines = file_digest::of_each(&self.entries, line).into_iter();
+        Ok(Listing::of_lines(lines.collect::<anyhow::Result<_>>()?))
     }
 }
 

@@ -6,17 +6,18 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::ensure;
 use pipeline_stages::message::Metrics;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, statat};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{Bucket, Layout};
-use super::stat::Stat;
 use super::{Cache, Record, durable};
 use crate::digest::Digest;
 use crate::key::StageKey;
@@ -241,20 +242,21 @@ impl Cache {
         let shards = (0..=u8::MAX).map(|shard| is_same(&Layout::record_folder(shard)));
         let shards: Vec<bool> = shards.collect();
         let are_same_links = is_same(&latest);
+        let Some(root) = Root::open(self.layout()) else { return expected.results.is_empty() };
         let has = |ExpectedResult { stage, key, digest, metrics, files }: &ExpectedResult<'_>| {
             let is_same_shard = shards[usize::from(key.shard())];
             let is_same_record =
                 |now: &Record| now.output.digest == **digest && now.metrics == **metrics;
-            let (stage, layout) = (stage.as_str(), self.layout());
-            (is_same_store || self.has_artifact(digest))
-                && (is_same_shard && is_file(files.record, || layout.record(key))
+            let (stage, experiment) = (stage.as_str(), expected.experiment);
+            (is_same_store || root.is_folder(&root.below.artifact(digest)))
+                && (is_same_shard && root.is_file(files.record, |below| below.record(key))
                     || self.record(key).as_ref().is_some_and(is_same_record))
                 && (are_same_heads
-                    || is_file(files.head, || layout.head(expected.experiment, stage))
-                    || self.head(expected.experiment, stage) == Some(**key))
+                    || root.is_file(files.head, |below| below.head(experiment, stage))
+                    || self.head(experiment, stage) == Some(**key))
                 && (are_same_links
-                    || is_file(files.link, || layout.link(expected.experiment, stage))
-                    || self.link(expected.experiment, stage) == Some(**digest))
+                    || root.is_file(files.link, |below| below.link(experiment, stage))
+                    || self.link(experiment, stage) == Some(**digest))
         };
         all_in_parallel(&expected.results, has) && (are_same_links || self.are_all_links(expected))
     }
@@ -271,24 +273,32 @@ impl Cache {
         expected.are_all && (names.ok() == Some(expected.results.len()) || are_these())
     }
 
-    /// What the record of a result is now, and nothing else about it.
-    pub(crate) fn record_file(&self, key: &StageKey) -> ResultFiles {
-        ResultFiles { record: number_of(&self.layout().record(key)), ..ResultFiles::default() }
+    /// What the records of these keys are now, and nothing else about their results.
+    pub(crate) fn record_files<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k StageKey>,
+    ) -> Vec<ResultFiles> {
+        let root = Root::open(self.layout());
+        let number = |key| root.as_ref().and_then(|root| root.number(&root.below.record(key)));
+        keys.map(|key| ResultFiles { record: number(key), ..ResultFiles::default() }).collect()
     }
 
-    /// What the files about a result are now.
-    pub(crate) fn result_files(
+    /// What the files about these results are now: each has a stage and a key.
+    pub(crate) fn result_files<'r>(
         &self,
         experiment: &str,
-        stage: &str,
-        key: &StageKey,
-    ) -> ResultFiles {
-        let layout = self.layout();
-        ResultFiles {
-            record: number_of(&layout.record(key)),
-            head: number_of(&layout.head(experiment, stage)),
-            link: number_of(&layout.link(experiment, stage)),
-        }
+        results: impl Iterator<Item = (&'r str, &'r StageKey)>,
+    ) -> Vec<ResultFiles> {
+        let Some(root) = Root::open(self.layout()) else {
+            return results.map(|_| ResultFiles::default()).collect();
+        };
+        let below = &root.below;
+        let files = |(stage, key)| ResultFiles {
+            record: root.number(&below.record(key)),
+            head: root.number(&below.head(experiment, stage)),
+            link: root.number(&below.link(experiment, stage)),
+        };
+        results.map(files).collect()
     }
 
     /// Keeps an index, and forgets the oldest where there are many.
@@ -311,17 +321,48 @@ impl Cache {
     }
 }
 
-/// A number for what the system knows of a file without reading it.
-fn number_of(path: &Path) -> Option<u64> {
-    let metadata = fs::symlink_metadata(path).ok()?;
-    let mut hasher = DefaultHasher::new();
-    Stat::of(&metadata).hash(&mut hasher);
-    Some(hasher.finish())
+/// The folder of a cache, open, so that the system need not walk to it for each of thousands of files.
+struct Root {
+    folder: OwnedFd,
+    /// The paths below it.
+    below: Layout,
 }
 
-/// Whether a file is the one of this number.
-fn is_file(number: Option<u64>, path: impl FnOnce() -> PathBuf) -> bool {
-    number.is_some() && number_of(&path()) == number
+impl Root {
+    fn open(layout: &Layout) -> Option<Self> {
+        const FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+        let folder = rustix::fs::open(layout.root(), FLAGS, Mode::empty()).ok()?;
+        Some(Self { folder, below: Layout::new(PathBuf::new()) })
+    }
+
+    fn stat(&self, path: &Path) -> Option<rustix::fs::Stat> {
+        statat(&self.folder, path, AtFlags::SYMLINK_NOFOLLOW).ok()
+    }
+
+    fn is_folder(&self, path: &Path) -> bool {
+        let mode = self.stat(path).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        mode == Some(FileType::Directory)
+    }
+
+    /// A number for what the system knows of a file without reading it.
+    #[allow(clippy::unnecessary_cast, reason = "other systems have other types")]
+    fn number(&self, path: &Path) -> Option<u64> {
+        let stat = self.stat(path)?;
+        let mut hasher = DefaultHasher::new();
+        (stat.st_dev as u64, stat.st_ino as u64, stat.st_mode as u32, stat.st_size as i64)
+            .hash(&mut hasher);
+        for (seconds, rest) in
+            [(stat.st_mtime, stat.st_mtime_nsec), (stat.st_ctime, stat.st_ctime_nsec)]
+        {
+            (seconds as i64, rest as i64).hash(&mut hasher);
+        }
+        Some(hasher.finish())
+    }
+
+    /// Whether a file is the one of this number.
+    fn is_file(&self, number: Option<u64>, path: impl FnOnce(&Layout) -> PathBuf) -> bool {
+        number.is_some() && self.number(&path(&self.below)) == number
+    }
 }
 
 /// Whether this holds for all of these, by several threads: nearly all of the time is that of system calls.
@@ -414,7 +455,7 @@ mod tests {
             key: &record.key,
             digest: &digest,
             metrics: &record.metrics,
-            files: cache.result_files("test", "a", &record.key),
+            files: cache.result_files("test", [("a", &record.key)].into_iter())[0],
         };
         let expected = Expected { experiment: "test", results: vec![result], are_all: true };
         // As if all folders had been settled.
