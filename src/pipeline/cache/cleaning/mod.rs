@@ -6,6 +6,7 @@
 
 mod choice;
 mod contents;
+mod rooms;
 mod trash;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
