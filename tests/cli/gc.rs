@@ -646,6 +646,8 @@ fn what_goes_between_a_plan_and_its_pin_is_made_again() {
     let mut text = String::new();
     output.read_to_string(&mut text).expect("text");
     assert!(run.wait().expect("it ends").success(), "{text}");
+    // It was noticed before a stage started.
+    assert!(!text.contains("is gone"), "{text}");
     assert_eq!(project.pipeline("run experiment.toml").code(), Some(0));
     assert_eq!(project.read("ran").lines().filter(|line| *line == "s0").count(), 2);
     assert_eq!(store(&project), 61);
