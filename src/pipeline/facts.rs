@@ -25,6 +25,8 @@ pub(crate) struct CacheFacts<'a> {
     forced: BTreeSet<StageName>,
     /// The keys of those that did.
     forced_done: BTreeSet<StageKey>,
+    /// Whether only results count that no power cut takes back.
+    must_last: bool,
 }
 
 impl<'a> CacheFacts<'a> {
@@ -49,6 +51,7 @@ impl<'a> CacheFacts<'a> {
             listings: BTreeMap::new(),
             forced: BTreeSet::new(),
             forced_done: BTreeSet::new(),
+            must_last: false,
         };
         for declaration in selected.iter().filter_map(|name| manifest.stage(name)) {
             if declaration.stage.outside_paths().is_empty() {
@@ -70,6 +73,12 @@ impl CacheFacts<'_> {
     /// Lets stages run again although they have results.
     pub(crate) fn force(mut self, stages: BTreeSet<StageName>) -> Self {
         self.forced = stages;
+        self
+    }
+
+    /// Of results that another run did not flush to the disk, only those count that this one has checked and flushed.
+    pub(crate) fn that_last(mut self) -> Self {
+        self.must_last = true;
         self
     }
 
@@ -162,6 +171,7 @@ impl Facts for CacheFacts<'_> {
                 Err(NoResult::ArtifactGone(record.output.digest))
             }
             Ok(record) if !self.cache.is_certain(&record) => Err(NoResult::Uncertain),
+            Ok(record) if self.must_last && !self.cache.lasts(&record) => Err(NoResult::Uncertain),
             Ok(record) => Ok(record),
             Err(Unreadable::Damaged | Unreadable::Inaccessible) => Err(NoResult::RecordDamaged),
             Err(Unreadable::Missing) => Err(match self.cache.withdrawn(key) {

@@ -185,9 +185,12 @@ impl PlanIndex {
         if !index.texts.iter().all(is_same) {
             return None;
         }
-        let now = cache.stamp(&index.experiment);
-        // Before they are looked at: what replaces them later is not taken for them.
+        let mut now = cache.stamp(&index.experiment);
+        // Before the folders are looked at: what replaces them later is not taken for them.
         let files = (index.stamp != now).then(|| index.files_now(cache, |_| true));
+        if files.is_some() {
+            now = cache.stamp(&index.experiment);
+        }
         if !cache.still_has(&index.expected(), &index.stamp, &now) {
             return None;
         }
@@ -223,7 +226,8 @@ impl PlanIndex {
         }
         let inputs: Vec<&[usize]> = self.stages.iter().map(|stage| &*stage.inputs).collect();
         let part = Part::of(&inputs, changed);
-        if part.is_most() { Found::Nothing } else { Found::Part(self, part) }
+        // Of some stages, the links of others would have to follow.
+        if part.is_most() || !self.are_all { Found::Nothing } else { Found::Part(self, part) }
     }
 
     /// Keeps what a run found that is complete: these results. `before` is the stamp of the moment before it looked at the
@@ -237,10 +241,8 @@ impl PlanIndex {
         before: &Stamp,
     ) {
         let experiment = manifest.experiment.name.clone();
-        let files = manifest.files.iter().cloned();
-        let texts: Vec<_> = files.zip(manifest.sources.texts().map(digest_of)).collect();
+        let texts = texts_of(manifest);
         let are_all = results.len() == manifest.stages.len();
-        let stamp = cache.settled_stamp(&experiment);
         let names = results.iter().map(|(name, _)| name.clone());
         let places: HashMap<_, _> = names.enumerate().map(|(place, name)| (name, place)).collect();
         // They were read in this run.
@@ -268,7 +270,14 @@ impl PlanIndex {
             })
         });
         let stages = stages.collect();
-        let index = Self { asked: asked.digest, texts, experiment, stages, are_all, stamp };
+        let index = Self {
+            asked: asked.digest,
+            texts,
+            experiment,
+            stages,
+            are_all,
+            stamp: Stamp::default(),
+        };
         // Another path to one of its files may lead elsewhere tomorrow.
         let is_known = manifest.folder == asked.folder
             && index.texts.len() == manifest.files.len()
@@ -281,7 +290,6 @@ impl PlanIndex {
     /// Keeps it for the next run, after a part of its stages has run, with these results.
     pub(crate) fn renew(mut self, cache: &Cache, results: Vec<(StageName, KnownResult)>) {
         let mut results: HashMap<_, _> = results.into_iter().collect();
-        let before = std::mem::replace(&mut self.stamp, cache.settled_stamp(&self.experiment));
         for stage in &mut self.stages {
             if let Some(result) = results.remove(&stage.name) {
                 stage.files = ResultFiles::default();
@@ -289,6 +297,7 @@ impl PlanIndex {
                 (stage.metrics, stage.content) = (result.metrics, result.outside);
             }
         }
+        let before = std::mem::take(&mut self.stamp);
         self.write_if_true(cache, &before);
     }
 
@@ -297,6 +306,7 @@ impl PlanIndex {
         // Whether the heads could be set is not known from before.
         let before = before.without_heads(&self.experiment);
         let files = self.files_now(cache, |stage| !stage.files.are_known());
+        self.stamp = cache.settled_stamp(&self.experiment);
         if cache.still_has(&self.expected(), &before, &self.stamp) {
             self.set_files(files);
             let _ = self.write(cache);
@@ -334,10 +344,23 @@ impl PlanIndex {
         changed.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The links for people to its results, where it has all stages of its manifest.
-    pub(crate) fn links(&self) -> Option<Links> {
-        let links = self.stages.iter().map(|stage| (stage.name.to_string(), stage.digest));
-        self.are_all.then(|| links.collect())
+    /// The links for people to its results.
+    pub(crate) fn links(&self) -> Links {
+        self.stages.iter().map(|stage| (stage.name.to_string(), stage.digest)).collect()
+    }
+
+    /// Whether it is about these texts.
+    pub(crate) fn is_of(&self, manifest: &Manifest) -> bool {
+        self.texts == texts_of(manifest)
+    }
+
+    /// Whether the results of these of its stages are not in the cache any more, as something was removed since it was looked at.
+    pub(crate) fn lacks(&self, cache: &Cache, stages: impl Iterator<Item = usize>) -> bool {
+        let is_gone = |place: usize| {
+            let IndexedStage { key, digest, .. } = &self.stages[place];
+            cache.usable(key).is_none_or(|record| record.output.digest != *digest)
+        };
+        cache.generation() != self.stamp.generation() && stages.into_iter().any(is_gone)
     }
 
     /// Removes what was kept for this question.
@@ -364,6 +387,11 @@ impl PlanIndex {
         file.extend(text);
         cache.keep_index(&self.asked, &file)
     }
+}
+
+/// The files of a manifest, each with the digest of its text.
+fn texts_of(manifest: &Manifest) -> Vec<(PathBuf, Digest)> {
+    manifest.files.iter().cloned().zip(manifest.sources.texts().map(digest_of)).collect()
 }
 
 fn digest_of(text: &str) -> Digest {

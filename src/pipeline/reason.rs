@@ -22,7 +22,7 @@ pub(crate) enum Reason {
     RecordDamaged,
     /// There was a record, which no longer counts.
     Withdrawn { because: String },
-    /// There is a record, but the machine started again before its artifact was flushed to the disk. It counts if that is whole.
+    /// There is a record, but its artifact was not flushed to the disk. It counts if that is whole.
     Uncertain,
     /// It has a result, and somebody asked for another run.
     Forced,
@@ -40,7 +40,7 @@ impl fmt::Display for Reason {
             Self::RecordDamaged => f.write_str("its record is damaged"),
             Self::Withdrawn { because } => write!(f, "its record was withdrawn: {because}"),
             Self::Uncertain => {
-                f.write_str("the machine started again before its artifact was flushed to the disk")
+                f.write_str("its artifact was not flushed to the disk (--durability=lazy)")
             }
             Self::Forced => f.write_str("asked for with --force"),
             Self::Changed { changes } => {

@@ -45,10 +45,10 @@ fn what_a_lazy_run_did_not_flush_is_checked_after_another_start_of_the_machine()
     fs::remove_file(project.cache("flushed").join(flushed)).expect("ours");
     let later = |arguments: &str| after_restart(&project, arguments).expect("as before");
     assert_snapshot!(later("plan experiment.toml").printed(), @r"
-    words   dirty    the machine started again before its artifact was flushed to the disk
+    words   dirty    its artifact was not flushed to the disk (--durability=lazy)
     count   waiting  on words
     report  waiting  on count
-    other   dirty    the machine started again before its artifact was flushed to the disk
+    other   dirty    its artifact was not flushed to the disk (--durability=lazy)
 
     words: 2 would run, 2 more if what they read changes, 0 are fresh
     ");
@@ -59,7 +59,7 @@ fn what_a_lazy_run_did_not_flush_is_checked_after_another_start_of_the_machine()
     assert_snapshot!(later("run experiment.toml"), @r#"
     status 0
     --- stderr
-          other (command) runs: the machine started again before its artifact was flushed to the disk
+          other (command) runs: its artifact was not flushed to the disk (--durability=lazy)
     done  other in [time], with the same output as before
     --- stdout
 

@@ -93,7 +93,7 @@ impl Cache {
             return Ok(Lookup::Busy);
         };
         // Under the lock: another process may have finished just now.
-        if let Some(record) = self.usable(key).filter(|_| !again) {
+        if let Some(record) = self.usable(key).filter(|record| !again && self.lasts(record)) {
             return Ok(Lookup::Hit(Box::new(record)));
         }
         if let Some(record) = self.record(key).filter(|_| !again)
@@ -185,7 +185,9 @@ impl Claim {
             hashed();
             cache.pin([Pinned::Key(key), Pinned::Artifact(*digest)])
         };
-        let output = store::commit(layout, work, cache.lazy.is_none(), pin, |digest| {
+        // After a power cut an older record of the key may be back, which says that its artifact is on the disk.
+        let lasts = cache.lazy.is_none() || cache.record(&key).is_some();
+        let output = store::commit(layout, work, lasts, pin, |digest| {
             let (withdrawal, all) = cache.begin_withdrawal(&[*digest])?;
             withdrawn = all;
             Ok(withdrawal)

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use super::layout::Bucket;
 use super::{Cache, Record, disk, durable, store};
 
 /// When results are flushed to the disk.
@@ -49,9 +50,15 @@ impl Cache {
     /// Makes what was recorded without waiting for the disk last. Nothing happens where that was not done.
     pub(crate) fn flush(&self) -> anyhow::Result<()> {
         let Some(LazyRun { run, .. }) = self.lazy.as_deref() else { return Ok(()) };
-        let root = self.layout.root();
-        let sync = || disk::sync_file_system(&File::open(root)?);
-        sync().with_context(|| format!("cannot flush {} to disk", root.display()))?;
+        // Artifacts and records are on one file system, which need not be that of the cache folder.
+        let store = self.layout.bucket(Bucket::Store);
+        let sync = || disk::sync_file_system(&File::open(&store)?);
+        sync().with_context(|| {
+            format!(
+                "cannot flush {} to disk: what this run made is checked first after a power cut",
+                store.display()
+            )
+        })?;
         durable::write_file(&self.layout.flushed(run), b"")
     }
 
@@ -62,6 +69,12 @@ impl Cache {
         })
     }
 
+    /// Whether the result of a record stays, whatever happens to the power; or this process does not wait for the disk itself.
+    pub(crate) fn lasts(&self, record: &Record) -> bool {
+        let is_flushed = |LazyRun { run, .. }: &LazyRun| self.layout.flushed(run).exists();
+        self.lazy.is_some() || record.lazy.as_ref().is_none_or(is_flushed)
+    }
+
     /// Checks the artifact of a record that is not certain. Where it is whole, it counts from now on. For whoever has the lock of
     /// the key.
     pub(super) fn make_certain(&self, record: Record) -> anyhow::Result<Option<Record>> {
@@ -69,6 +82,12 @@ impl Cache {
             return Ok(None);
         }
         store::sync_artifact(&self.layout, &record.output.digest)?;
+        // Meanwhile one of its inputs may have been found damaged.
+        let Some(_held) =
+            self.hold_inputs(&[])?.filter(|_| self.record(&record.key).as_ref() == Some(&record))
+        else {
+            return Ok(None);
+        };
         let record = Record { lazy: None, ..record };
         record.write(&self.layout.record(&record.key))?;
         Ok(Some(record))

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 use anyhow::Context;
-use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::digest::Digest;
 
@@ -64,13 +65,16 @@ fn hash_in_blocks(reader: &mut (impl Read + Send), hasher: &mut blake3::Hasher) 
             }
         }
     };
-    std::thread::scope(|scope| {
+    std::thread::scope(move |scope| {
         if std::thread::Builder::new().spawn_scoped(scope, read).is_err() {
             return Ok(());
         }
         for block in full {
             let mut block = block?;
-            hasher.update_rayon(&block);
+            match pool() {
+                Some(pool) => drop(pool.install(|| hasher.update_rayon(&block))),
+                None => drop(hasher.update(&block)),
+            }
             block.clear();
             let _ = give_back.send(block);
         }
@@ -78,13 +82,51 @@ fn hash_in_blocks(reader: &mut (impl Read + Send), hasher: &mut blake3::Hasher) 
     })
 }
 
-/// What this returns for each file of many, in their order: by all cores, where there are many.
-pub(super) fn of_each<T: Sync, R: Send>(files: &[T], of: impl Fn(&T) -> R + Sync) -> Vec<R> {
+/// The threads that hash one file together. None of them waits for anything else. `None` where the system does not have them.
+fn pool() -> Option<&'static ThreadPool> {
+    static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
+    POOL.get_or_init(|| ThreadPoolBuilder::new().build().ok()).as_ref()
+}
+
+/// What this returns for each file of many, in their order: by as many threads as there are cores, where there are many.
+///
+/// # Errors
+/// One of those that it returns. The files that are left are not looked at then.
+pub(super) fn of_each<T: Sync, R: Send>(
+    files: &[T],
+    of: impl Fn(&T) -> anyhow::Result<R> + Sync,
+) -> anyhow::Result<Vec<R>> {
     const MANY: usize = 64;
-    match files.len() < MANY {
-        true => files.iter().map(of).collect(),
-        false => files.par_iter().map(&of).collect(),
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if files.len() < MANY || threads == 1 {
+        return files.iter().map(of).collect();
     }
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let work = || {
+        let mut found = Vec::new();
+        while !failed.load(Ordering::Relaxed) {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(file) = files.get(place) else { break };
+            let one = of(file).inspect_err(|_| failed.store(true, Ordering::Relaxed));
+            found.push((place, one));
+        }
+        found
+    };
+    let mut found = std::thread::scope(|scope| {
+        // Where the system has no thread left, the others do the work.
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+        let others: Vec<_> = (1..threads).filter_map(start).collect();
+        let mut found = work();
+        for other in others {
+            match other.join() {
+                Ok(more) => found.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        found
+    });
+    found.sort_unstable_by_key(|(place, _)| *place);
+    found.into_iter().map(|(_, one)| one).collect()
 }
 
 /// What another thread sees and does of a long reading.

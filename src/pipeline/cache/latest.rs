@@ -185,8 +185,10 @@ impl Found {
 /// Gives a folder with the links of `old` these links, one by one.
 fn change_each(folder: &Path, old: &Links, links: &Links) -> anyhow::Result<()> {
     durable::create_own_folder(folder)?;
-    for name in old.keys().filter(|name| !links.contains_key(*name)) {
-        remove_link(&folder.join(name))?;
+    let gone = old.keys().filter(|name| !links.contains_key(*name)).map(|name| folder.join(name));
+    // What somebody has put in the place of a link meanwhile stays.
+    for link in gone.filter(|link| target(link).is_some()) {
+        remove_link(&link)?;
     }
     for (name, digest) in links.iter().filter(|(name, digest)| old.get(*name) != Some(digest)) {
         durable::write_link(&folder.join(name), &Layout::link_target(digest))?;

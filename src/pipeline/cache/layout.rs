@@ -349,7 +349,8 @@ impl Layout {
     /// The folders in which files are replaced in one step: a killed process may leave a new one there
     /// under its temporary name. Those that exist.
     pub(crate) fn replaced_in(&self) -> Vec<PathBuf> {
-        let mut folders = vec![self.root.clone(), self.bucket(Bucket::Indexes)];
+        let mut folders = vec![self.root.clone()];
+        folders.extend([Bucket::Indexes, Bucket::Flushed].map(|bucket| self.bucket(bucket)));
         let buckets =
             [Bucket::Records, Bucket::Listings, Bucket::Heads, Bucket::Latest, Bucket::History];
         let buckets = buckets.map(|bucket| self.bucket(bucket));

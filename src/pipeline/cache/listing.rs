@@ -70,8 +70,8 @@ impl Listing {
         };
         let is_file = |entry: &&Entry| matches!(entry.kind, EntryKind::File { .. });
         let files: Vec<&Path> = entries.iter().filter(is_file).map(|entry| &*entry.path).collect();
-        let mut digests = file_digest::of_each(&files, |path| digest(path)).into_iter();
-        Self::with_digests(entries, |path| digests.next().unwrap_or_else(|| digest(path)))
+        let mut digests = file_digest::of_each(&files, |path| digest(path))?.into_iter();
+        Self::with_digests(entries, |path| digests.next().map_or_else(|| digest(path), Ok))
     }
 
     /// The listing of these entries. `digest_of` computes the digest of the bytes of a file.

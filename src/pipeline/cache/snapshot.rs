@@ -209,8 +209,7 @@ impl Snapshot {
             let through = link.as_ref().filter(|_| form).map(|link| link.text.clone());
             Ok(Line { path: path.clone(), through, kind, content })
         };
-        let lines = file_digest::of_each(&self.entries, line).into_iter();
-        Ok(Listing::of_lines(lines.collect::<anyhow::Result<_>>()?))
+        Ok(Listing::of_lines(file_digest::of_each(&self.entries, line)?))
     }
 }
 

@@ -63,6 +63,7 @@ pub(super) fn commit<T>(
     let (digest, extent) = (listing.digest(), listing.extent());
     hashed(&digest)?;
     let place = layout.artifact(&digest);
+    let mut lasts = lasts;
     // Two stages that produce the same content must not take it for damaged while the other moves it here.
     let _lock = lock(layout, &digest)?;
     // By its bytes, not by its extent: a stage that runs again replaces what rotted.
@@ -74,6 +75,8 @@ pub(super) fn commit<T>(
             let _withdrawal = withdraw(&digest)?;
             quarantine(layout, &digest)?;
         }
+        // Where there is a listing there may be a record, which says that this is on the disk.
+        lasts |= layout.listing(&digest).exists();
         let shared = durable::is_shared(layout.root());
         make_read_only(&output, &entries, shared, lasts)
             .with_context(|| format!("cannot flush {} to disk", output.path().display()))?;

@@ -77,9 +77,7 @@ fn run_stages(
         jobs: arguments.jobs.or(project.jobs).map(usize::from),
         keep_going: arguments.keep_going,
         force: project.forced(&arguments.force, &selected)?,
-        links: part.as_ref().map(|PartialRun { index, .. }| {
-            index.links().unwrap_or_else(|| project.cache.links(&index.experiment))
-        }),
+        links: part.as_ref().map(|part| part.index.links()),
     };
     let planned: Vec<_> = match &part {
         Some(part) => part.index.stages.iter().map(|stage| &stage.name).collect(),
@@ -115,6 +113,15 @@ fn run_stages(
         &options,
         &mut Whole { run: part.as_ref(), reporter: &mut reporters },
     )?;
+    if let Some(part) = &part
+        && summary.complete()
+        && !summary.stopped
+        && part.is_outdated(&cache, &results)
+    {
+        PlanIndex::forget(&project.cache, asked);
+        drop(reporters);
+        return run(arguments);
+    }
     let summary = match &part {
         Some(part) => part.whole(summary),
         None => summary,
@@ -132,10 +139,6 @@ fn run_stages(
     // A warning is shown again each time, and so the manifest is read each time.
     if summary.complete() && !has_warnings {
         match part {
-            Some(part) if part.is_outdated(&results) => {
-                PlanIndex::forget(&project.cache, asked);
-                return run(arguments);
-            }
             Some(part) => part.index.renew(&project.cache, results),
             None => {
                 let Project { manifest, graph, cache, .. } = project;

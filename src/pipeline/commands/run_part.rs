@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Located, Project};
-use crate::cache::KnownResult;
+use crate::cache::{Cache, KnownResult};
 use crate::events::RunEvent;
 use crate::execute::Summary;
 use crate::plan_index::{IndexedStage, Part, PlanIndex};
@@ -32,7 +32,8 @@ impl PartialRun {
             project.manifest.stage(name).is_some()
                 && project.graph.inputs(name).iter().all(|input| has.contains(input))
         };
-        let is_read = selected.iter().all(is_whole);
+        // It may have been changed since the index was compared with it.
+        let is_read = selected.iter().all(is_whole) && run.index.is_of(&project.manifest);
         is_read.then_some((run, project))
     }
 
@@ -57,15 +58,18 @@ impl PartialRun {
         Summary { stages: stages.collect(), ..part }
     }
 
-    /// Whether one of the other stages read what has another content now: an artifact was damaged, and made again.
-    pub(super) fn is_outdated(&self, results: &[(StageName, KnownResult)]) -> bool {
+    /// Whether one of the other stages read what has another content now, or does not have its result any more: an artifact was
+    /// damaged, and made again.
+    pub(super) fn is_outdated(&self, cache: &Cache, results: &[(StageName, KnownResult)]) -> bool {
         let now: HashMap<_, _> =
             results.iter().map(|(name, result)| (name, result.output.digest)).collect();
         let is_other = |input: &usize| {
             let input = &self.index.stages[*input];
             now.get(&input.name).is_some_and(|digest| *digest != input.digest)
         };
+        let others = (0..self.index.stages.len()).filter(|&place| !self.part.has(place));
         self.stages(false).any(|stage| stage.inputs.iter().any(is_other))
+            || self.index.lacks(cache, others)
     }
 }
 

@@ -97,7 +97,8 @@ pub(crate) fn execute(
     let generation = cache.generation();
     // What removes something now has changed the generation before.
     cache.wait_for_cleaning();
-    let facts = CacheFacts::look(cache, manifest, selected).force(options.force.clone());
+    let facts =
+        CacheFacts::look(cache, manifest, selected).force(options.force.clone()).that_last();
     facts.refuse_blocked(manifest)?;
     let supervisor = Supervisor::new();
     let executor = Threads {
@@ -139,12 +140,8 @@ pub(crate) fn execute(
     });
     run.run_to_end()?;
     run.facts.remember();
-    if run.working
-        && let Err(error) = cache.flush()
-        && let Some(stage) = run.states.order().first().cloned()
-    {
-        let text = format!("what this run made is checked after a power cut: {error:#}");
-        run.report(RunEvent::Note { stage, text });
+    if run.working {
+        cache.flush()?;
     }
     let summary = run.summary(started);
     run.report(RunEvent::Done { seconds: summary.seconds, complete: summary.complete() });

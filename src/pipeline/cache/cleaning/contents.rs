@@ -209,6 +209,8 @@ impl Memory {
         documents: &HashSet<Digest>,
     ) -> anyhow::Result<Contents> {
         let layout = cache.layout();
+        // Before the records: a run that flushes them meanwhile keeps its name.
+        let flushed = names(&layout.bucket(Bucket::Flushed));
         let records = self.read_records(cache)?;
         let of_records: HashSet<StageKey> = records.iter().map(|(key, _)| *key).collect();
         let outside: HashSet<Digest> =
@@ -247,7 +249,7 @@ impl Memory {
             }
         }
         self.withdrawn(layout, &mut items);
-        for run in names(&layout.bucket(Bucket::Flushed)) {
+        for run in flushed {
             if !lazy.contains(&run) && !run.starts_with(durable::NEW) {
                 let place = layout.flushed(&run);
                 self.add_item(&mut items, What::Flushed, Vec::new(), vec![place]);

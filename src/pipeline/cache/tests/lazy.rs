@@ -16,11 +16,19 @@ fn is_whole(cache: &Cache, record: &Record) -> bool {
 }
 
 /// Cuts the power after each change of what `act` does, and looks at what may be left then, after another start.
-fn cut_everywhere(act: &dyn Fn(&Cache) -> anyhow::Result<()>, check: &dyn Fn(&Cache, bool, &str)) {
+fn cut_everywhere(
+    before: &dyn Fn(&Cache),
+    act: &dyn Fn(&Cache) -> anyhow::Result<()>,
+    check: &dyn Fn(&Cache, bool, &str),
+) {
     let mut after = 0;
     loop {
         let root = Root::new();
-        let cache = without_fault(|| root.cache());
+        let cache = without_fault(|| {
+            let cache = root.cache();
+            before(&cache);
+            cache
+        });
         let (result, mut cut) = with_fault(root.0.path(), Fault::PowerCut, after, || act(&cache));
         for throw in 0..8 {
             let image = Root::new();
@@ -90,7 +98,7 @@ fn a_power_cut_costs_work_and_never_truth() {
         anyhow::ensure!(both, "until then they count");
         cache.flush()
     };
-    cut_everywhere(&act, &|cache, is_flushed, place| {
+    cut_everywhere(&|_| (), &act, &|cache, is_flushed, place| {
         let counts = |stage| cache.usable(&key(stage)).is_some();
         assert!(!is_flushed || counts("a") && counts("b"), "{place}: it was flushed");
         check_and_go_on(cache, place);
@@ -107,7 +115,7 @@ fn a_full_commit_of_what_a_lazy_run_left_lasts() {
         make(&lazy(cache), "a", &[], A)?;
         make(cache, "b", &[], A).map(drop)
     };
-    cut_everywhere(&act, &|cache, is_done, place| {
+    cut_everywhere(&|_| (), &act, &|cache, is_done, place| {
         let b = cache.usable(&key("b"));
         assert!(!is_done || b.is_some(), "{place}: it is lost");
         assert!(b.is_none_or(|record| is_whole(cache, &record)), "{place}: it is torn");
@@ -131,5 +139,45 @@ fn what_was_not_flushed_counts_after_a_check() {
         assert_eq!(record.lazy, None);
         assert!(later.usable(&key("a")).is_some());
         assert!(matches!(later.claim(&key("b")), Ok(Lookup::Claim(_))), "it is not");
+    });
+}
+
+/// The record of a full run says that its artifact is on the disk, whoever makes that again.
+#[test]
+fn what_a_full_record_names_is_never_made_again_without_waiting() {
+    if boot().is_none() {
+        return;
+    }
+    let before = |cache: &Cache| {
+        let record = make(cache, "a", &[], A).expect("a result");
+        durable::remove_tree(&cache.artifact(&record.output.digest)).expect("ours");
+        // Listings are disposable.
+        durable::forget_file(&cache.layout().listing(&record.output.digest));
+    };
+    let same_key = |cache: &Cache| make(&lazy(cache), "a", &[], A).map(drop);
+    cut_everywhere(&before, &same_key, &|cache, _, place| check_and_go_on(cache, place));
+    let before = |cache: &Cache| {
+        let record = make(cache, "a", &[], A).expect("a result");
+        durable::remove_tree(&cache.artifact(&record.output.digest)).expect("ours");
+    };
+    let same_bytes = |cache: &Cache| make(&lazy(cache), "same", &[], A).map(drop);
+    cut_everywhere(&before, &same_bytes, &|cache, _, place| check_and_go_on(cache, place));
+}
+
+#[test]
+fn a_full_run_flushes_what_a_lazy_one_left() {
+    if boot().is_none() {
+        return;
+    }
+    let root = Root::new();
+    without_fault(|| {
+        let cache = root.cache();
+        let killed = lazy(&cache);
+        make(&killed, "a", &[], A).expect("a result");
+        assert!(
+            matches!(killed.claim(&key("a")), Ok(Lookup::Hit(record)) if record.lazy.is_some())
+        );
+        assert!(matches!(cache.claim(&key("a")), Ok(Lookup::Hit(record)) if record.lazy.is_none()));
+        assert!(cache.after_restart(AFTER).usable(&key("a")).is_some());
     });
 }
