@@ -646,6 +646,8 @@ fn what_goes_between_a_plan_and_its_pin_is_made_again() {
     let mut text = String::new();
     output.read_to_string(&mut text).expect("text");
     assert!(run.wait().expect("it ends").success(), "{text}");
+    // It was noticed before a stage started.
+    assert!(!text.contains("is gone"), "{text}");
     assert_eq!(project.pipeline("run experiment.toml").code(), Some(0));
     assert_eq!(project.read("ran").lines().filter(|line| *line == "s0").count(), 2);
     assert_eq!(store(&project), 61);
@@ -677,6 +679,32 @@ fn killed_at_any_moment_nothing_needed_is_lost() {
     let ended = project.pipeline("gc --keep-days 0");
     assert_eq!(ended.code(), Some(0), "{ended}");
     assert_eq!((store(&project), names(&project.cache("tmp")).len()), (3, 0));
+}
+
+#[test]
+fn runs_do_not_notice_that_others_clean() {
+    let project = Sandbox::new(NUMBERS);
+    run_with(&project, 1);
+    // Of one manifest, each run leaves the results of the others to whoever cleans.
+    let runs = |first: u32| {
+        for round in 0..12 {
+            let size = first + round % 3;
+            let set = format!("stages.data.environment.SIZE=\"{size}\"");
+            let ended = project.pipeline(&format!("run experiment.toml --set {set}"));
+            assert_eq!(ended.code(), Some(0), "{ended}");
+            let is_lost = ended.stderr.contains("is gone") || ended.stderr.contains("damaged");
+            assert!(!is_lost, "{ended}");
+        }
+    };
+    std::thread::scope(|scope| {
+        let all = [1, 2, 3].map(|first| scope.spawn(move || runs(first)));
+        let is_over = || all.iter().all(std::thread::ScopedJoinHandle::is_finished);
+        while !is_over() {
+            let ended = project.pipeline("gc --keep-days 0");
+            assert_eq!(ended.code(), Some(0), "{ended}");
+        }
+    });
+    assert_eq!(project.pipeline("verify --all").code(), Some(0));
 }
 
 #[test]

@@ -47,6 +47,11 @@ impl Lock {
         Ok(Self { file })
     }
 
+    /// Waits for whoever has the lock alone. Nothing is written.
+    pub(crate) fn wait_for(path: &Path) -> io::Result<()> {
+        options(path, &mut File::options())?.lock_shared()
+    }
+
     /// Whether somebody has the lock alone. Nobody else is kept from taking it for more than a moment.
     pub(crate) fn is_taken(path: &Path) -> bool {
         let file = options(path, &mut File::options());

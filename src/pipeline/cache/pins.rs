@@ -104,6 +104,11 @@ impl Cache {
         }
     }
 
+    /// Waits until what somebody is just cleaning away has left its place.
+    pub(crate) fn wait_for_cleaning(&self) {
+        let _ = Lock::wait_for(&pins_lock(&self.layout));
+    }
+
     /// Nothing that was pinned needs to stay any longer.
     pub(crate) fn unpin(&self) {
         drop(self.pin.0.lock().unwrap_or_else(PoisonError::into_inner).take());

@@ -45,6 +45,10 @@ pub(crate) fn run(arguments: &GcArguments) -> anyhow::Result<ExitCode> {
             cache.clean(wish, &mut look_up, &stop.wanted).map_err(with_advice)?
         }
     };
+    if cleaned.stopped && cleaned.items.is_empty() {
+        note("interrupted: nothing was removed");
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
     cleaned.left.iter().for_each(|why| note(&format!("not removed: {why}")));
     let report = Report { cache: &cache, cleaned: &cleaned, wish, is_dry: arguments.dry_run };
     print(&report.text())?;

@@ -121,8 +121,11 @@ pub(crate) enum JobEnd {
         /// How, for whoever may try again.
         failing: Failing,
     },
-    /// An input is damaged. It is out of the way now: the stage that made it must run again.
-    DamagedInput(Digest),
+    /// An input was damaged, and is out of the way now, or it is gone: the stage that made it must run again.
+    LostInput {
+        artifact: Digest,
+        was_damaged: bool,
+    },
 }
 
 impl JobEnd {
@@ -157,7 +160,7 @@ impl Job<'_> {
             if let Some(found) = self.cache.quarantine_if_damaged(stored)? {
                 let (artifact, withdrawn) = (stored.digest, found.withdrawn);
                 report(JobEvent::Damage { artifact, withdrawn });
-                return Ok(JobEnd::DamagedInput(artifact));
+                return Ok(JobEnd::LostInput { artifact, was_damaged: found.place.is_some() });
             }
         }
         let reads = Reads::look(self.cache, declaration, &self.spec.folder, self.index, inputs)?;

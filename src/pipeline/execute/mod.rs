@@ -107,6 +107,8 @@ pub(crate) fn execute(
     reporter: &mut dyn Reporter,
 ) -> anyhow::Result<(Summary, Vec<(StageName, KnownResult)>)> {
     let generation = cache.generation();
+    // What removes something now has changed the generation before.
+    cache.wait_for_cleaning();
     let facts =
         CacheFacts::look(cache, manifest, selected).force(options.force.clone()).that_last();
     facts.refuse_blocked(manifest)?;
@@ -493,11 +495,12 @@ impl Run<'_> {
                 self.failures.extend(key.map(|key| (key, (name.clone(), message.clone()))));
                 self.end(name, Outcome::Failed { message, log, seconds }, None)
             }
-            JobEnd::DamagedInput(artifact) => {
-                let text = format!(
-                    "the artifact {} is damaged; it was moved to quarantine/ and its stage runs again",
-                    artifact.short()
-                );
+            JobEnd::LostInput { artifact, was_damaged } => {
+                let what = match was_damaged {
+                    true => "is damaged; it was moved to quarantine/ and its stage runs again",
+                    false => "is gone from the cache; its stage runs again",
+                };
+                let text = format!("the artifact {} {what}", artifact.short());
                 self.report(RunEvent::Note { stage: name.clone(), text });
                 self.states.set(name, StageState::Waiting);
             }

@@ -60,9 +60,10 @@ pub(crate) fn run_job(spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Res
         JobEnd::Stopped => Outcome::Stopped,
         // Other attempts are for whoever shares the machine out, and starts this again.
         JobEnd::Failed { message, log, .. } => Outcome::Failed { message, log, seconds },
-        JobEnd::DamagedInput(artifact) => {
+        JobEnd::LostInput { artifact, .. } => {
             let digest = artifact.short();
-            let message = format!("its input {digest} was damaged: run the stage that makes it");
+            let message =
+                format!("its input {digest} was damaged, or is gone: run the stage that makes it");
             Outcome::Failed { message, log: Vec::new(), seconds }
         }
     };

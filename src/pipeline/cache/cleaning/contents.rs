@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -13,6 +12,7 @@ use anyhow::{Context, bail};
 use super::super::layout::{Bucket, Document, Layout};
 use super::super::record::{Record, Unreadable};
 use super::super::{Cache, durable};
+use super::rooms::{Identity, Room, Rooms, identity};
 use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
 
@@ -104,11 +104,8 @@ impl Contents {
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     records: HashMap<StageKey, (Identity, KnownRecord)>,
-    rooms: HashMap<PathBuf, (Identity, Room)>,
-    /// Files with several names that have been counted.
-    counted: HashSet<(u64, u64)>,
+    rooms: Rooms,
     rest: Option<Vec<(&'static str, u64)>>,
-    is_partial: bool,
 }
 
 /// What an item needs to know of a record.
@@ -121,18 +118,6 @@ struct KnownRecord {
     outside: Vec<Digest>,
     /// The run that says whether it is certain.
     lazy: Option<String>,
-}
-
-/// What distinguishes a file or folder from another one of its name: its number, and when it changed, in nanoseconds.
-type Identity = (u64, i128);
-
-/// How much room something takes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Room {
-    /// As allocated on the disk.
-    pub(super) bytes: u64,
-    /// When something of it changed last: seconds since 1970, UTC.
-    pub(super) newest: u64,
 }
 
 impl From<Record> for KnownRecord {
@@ -150,11 +135,6 @@ impl From<Record> for KnownRecord {
         let lazy = lazy.map(|run| run.name().to_owned());
         Self { digest: output.digest, experiment, kind, finished, outside, lazy }
     }
-}
-
-fn identity(metadata: &fs::Metadata) -> Identity {
-    let changed = i128::from(metadata.ctime()) << 32 | i128::from(metadata.ctime_nsec());
-    (metadata.ino(), changed)
 }
 
 /// The names in a folder; none where it is missing.
@@ -183,55 +163,6 @@ fn stem<T: std::str::FromStr>(name: &str, extension: &str) -> Option<T> {
 }
 
 impl Memory {
-    /// How much room something takes; nothing where it is missing.
-    pub(super) fn room(&mut self, path: &Path) -> Option<Room> {
-        let metadata = fs::symlink_metadata(path).ok()?;
-        let identity = identity(&metadata);
-        if let Some((known, room)) = self.rooms.get(path)
-            && *known == identity
-        {
-            return Some(*room);
-        }
-        let room = self.measure(path, &metadata, &HashSet::new());
-        self.rooms.insert(path.to_owned(), (identity, room));
-        Some(room)
-    }
-
-    /// How much room something takes without these parts of it.
-    fn measure(&mut self, path: &Path, metadata: &fs::Metadata, without: &HashSet<&Path>) -> Room {
-        let mut room = Room::default();
-        self.add(&mut room, metadata);
-        let mut open = Vec::from_iter(metadata.is_dir().then(|| path.to_owned()));
-        while let Some(folder) = open.pop() {
-            let Ok(listing) = fs::read_dir(&folder) else {
-                self.is_partial = true;
-                continue;
-            };
-            for entry in listing.flatten() {
-                if !without.is_empty() && without.contains(&*entry.path()) {
-                    continue;
-                }
-                // Of a link itself.
-                let Ok(metadata) = entry.metadata() else { continue };
-                self.add(&mut room, &metadata);
-                if metadata.is_dir() {
-                    open.push(entry.path());
-                }
-            }
-        }
-        room
-    }
-
-    fn add(&mut self, room: &mut Room, metadata: &fs::Metadata) {
-        /// What `st_blocks` counts, whatever the blocks of the file system are.
-        const BLOCK: u64 = 512;
-        let has_other_names = !metadata.is_dir() && metadata.nlink() > 1;
-        if !has_other_names || self.counted.insert((metadata.dev(), metadata.ino())) {
-            room.bytes += metadata.blocks() * BLOCK;
-        }
-        room.newest = room.newest.max(metadata.ctime().try_into().unwrap_or_default());
-    }
-
     /// The records that can be read, each with its key.
     fn read_records(&mut self, cache: &Cache) -> anyhow::Result<Vec<(StageKey, KnownRecord)>> {
         let folder = cache.layout().bucket(Bucket::Records);
@@ -349,7 +280,7 @@ impl Memory {
             Some(rest) => rest,
             None => self.measure_rest(layout, &items),
         };
-        Ok(Contents { items, rest, is_partial: self.is_partial })
+        Ok(Contents { items, rest, is_partial: self.rooms.is_partial })
     }
 
     fn add_item(
@@ -359,7 +290,7 @@ impl Memory {
         keys: Vec<StageKey>,
         others: Vec<PathBuf>,
     ) {
-        let rooms: Vec<Room> = others.iter().filter_map(|path| self.room(path)).collect();
+        let rooms: Vec<Room> = others.iter().filter_map(|path| self.rooms.room(path)).collect();
         if rooms.is_empty() {
             return;
         }
@@ -388,13 +319,13 @@ impl Memory {
         let mut withdrawn: HashMap<Digest, Vec<(StageKey, u64)>> = HashMap::new();
         for one in cache.all_withdrawn() {
             let key = one.record.key;
-            let since = self.room(&layout.withdrawn(&key)).map_or(0, |room| room.newest);
+            let since = self.rooms.room(&layout.withdrawn(&key)).map_or(0, |room| room.newest);
             withdrawn.entry(one.record.output.digest).or_default().push((key, since));
         }
         let mut items = Vec::with_capacity(by_digest.len());
         for (digest, mut makers) in by_digest {
             makers.sort_by_key(|(key, record)| (record.finished, *key));
-            let artifact = self.room(&layout.artifact(&digest));
+            let artifact = self.rooms.room(&layout.artifact(&digest));
             let parked = withdrawn.remove(&digest).unwrap_or_default();
             let used = makers.iter().map(|(_, record)| record.finished);
             let used = used.chain(parked.iter().map(|(_, since)| *since)).max();
@@ -404,10 +335,10 @@ impl Memory {
             let others = keys.iter().map(|key| layout.log(key)).chain([layout.listing(&digest)]);
             let others: Vec<PathBuf> = others
                 .chain([layout.artifact(&digest)])
-                .filter(|path| self.room(path).is_some())
+                .filter(|path| self.rooms.room(path).is_some())
                 .collect();
             let mut sum = |paths: &[PathBuf]| -> u64 {
-                paths.iter().filter_map(|path| self.room(path)).map(|room| room.bytes).sum()
+                paths.iter().filter_map(|path| self.rooms.room(path)).map(|room| room.bytes).sum()
             };
             let bytes = sum(&records) + sum(&others);
             let logs: Vec<PathBuf> = keys.iter().map(|key| layout.log(key)).collect();
@@ -456,12 +387,12 @@ impl Memory {
                 Bucket::History => "history",
                 _ => "other",
             };
-            *rest.entry(name).or_default() += self.measure(&folder, &metadata, &all).bytes;
+            *rest.entry(name).or_default() += self.rooms.measure(&folder, &metadata, &all).bytes;
         }
         let files = fs::read_dir(layout.root()).into_iter().flatten().flatten();
         let files = files.filter_map(|file| file.metadata().ok().filter(fs::Metadata::is_file));
         let mut room = Room::default();
-        files.for_each(|metadata| self.add(&mut room, &metadata));
+        files.for_each(|metadata| self.rooms.add(&mut room, &metadata));
         *rest.entry("other").or_default() += room.bytes;
         let rest: Vec<_> = rest.into_iter().filter(|(_, bytes)| *bytes > 0).collect();
         self.rest = Some(rest.clone());

@@ -6,6 +6,7 @@
 
 mod choice;
 mod contents;
+mod rooms;
 mod trash;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -40,7 +41,7 @@ pub(crate) struct Uses {
 /// What was cleaned, or would be.
 #[derive(Debug)]
 pub(crate) struct Cleaned {
-    /// Everything that there was, with what became of it.
+    /// Everything that there was, with what became of it; nothing where somebody asked to stop before something was removed.
     pub(crate) items: Vec<(Item, Fate)>,
     /// How much room the cache took.
     pub(crate) before: u64,
@@ -111,13 +112,16 @@ impl Cache {
         // The long look, while others work.
         let mut memory = Memory::default();
         memory.look(self, &look_up()?.documents)?;
+        let is_over = || stop.load(Ordering::Relaxed);
+        if is_over() {
+            return Ok(Cleaned { items: Vec::new(), before: 0, left: Vec::new(), stopped: true });
+        }
         // The short one, while nobody can pin.
         let alone = Lock::take(&pins_lock(layout))?;
         let mut cleaned = self.choose(wish, look_up, &mut memory, true, now)?;
         let trash = self.take_away(&mut cleaned)?;
         drop(alone);
         self.forget_what_is_gone();
-        let is_over = || stop.load(Ordering::Relaxed);
         if let Some(trash) = trash {
             cleaned.left.extend(trash.empty(is_over));
         }

@@ -172,6 +172,35 @@ fn a_look_changes_nothing_and_says_the_same() {
 }
 
 #[test]
+fn whoever_is_asked_to_stop_in_time_removes_nothing() {
+    let root = Root::new();
+    without_fault(|| {
+        let cache = root.cache();
+        put_what_goes_and_what_stays(&cache);
+        let before = cache.artifacts();
+        let wish = Wish { keep_days: Some(30), max_bytes: None };
+        let stop = AtomicBool::new(true);
+        let mut look_up = || Ok(Uses::default());
+        let cleaned = cache.clean_at(wish, &mut look_up, &stop, long_after(100)).expect("readable");
+        assert!(cleaned.stopped && cleaned.items.is_empty());
+        assert_eq!(cache.artifacts(), before);
+        // Where it is asked later, the next one removes what has left its place.
+        let (stop, mut looks) = (AtomicBool::new(false), 0);
+        let mut look_up = || {
+            looks += 1;
+            stop.store(looks == 2, Ordering::Relaxed);
+            Ok(Uses::default())
+        };
+        let cleaned = cache.clean_at(wish, &mut look_up, &stop, long_after(100)).expect("writable");
+        assert!(cleaned.stopped && cleaned.freed() > 0);
+        let tmp = || fs::read_dir(cache.layout().bucket(Bucket::Tmp)).expect("a folder").count();
+        assert!(cache.artifacts().is_empty() && tmp() == 1);
+        clean(&cache, &[]).expect("writable");
+        assert_eq!(tmp(), 0);
+    });
+}
+
+#[test]
 fn only_one_cleans_at_a_time() {
     let root = Root::new();
     let cache = without_fault(|| root.cache());
