@@ -65,7 +65,9 @@ pub fn prepare(execution: &Execution) -> anyhow::Result<Device> {
 /// GPU that exists from being used.
 pub fn ran_on(device: Device) -> RanOn {
     if let Device::Cuda(number) = device {
-        return RanOn::gpu(u32::try_from(number).unwrap_or(u32::MAX), library::gpu_name(number));
+        let (name, uuid) = library::gpu(number).unzip();
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        return RanOn { uuid: uuid.flatten(), ..RanOn::gpu(number, name) };
     }
     let cpu = RanOn::cpu(tch::get_num_threads().unsigned_abs());
     match MISSED_GPU.get() {
@@ -151,17 +153,18 @@ mod library {
         }
     }
 
-    /// What the driver calls a GPU. It numbers GPUs as libtorch does, with `CUDA_VISIBLE_DEVICES` and
-    /// `CUDA_DEVICE_ORDER`. `None` without a driver.
-    pub fn gpu_name(number: usize) -> Option<String> {
+    /// What the driver calls a GPU, and its UUID, which drivers know since CUDA 9.2. It numbers GPUs as libtorch does, with
+    /// `CUDA_VISIBLE_DEVICES` and `CUDA_DEVICE_ORDER`. `None` without a driver.
+    pub fn gpu(number: usize) -> Option<(String, Option<String>)> {
         type Initialise = extern "C" fn(c_uint) -> c_int;
         type Find = extern "C" fn(*mut c_int, c_int) -> c_int;
         type Describe = extern "C" fn(*mut c_char, c_int, c_int) -> c_int;
+        type Identify = extern "C" fn(*mut [u8; 16], c_int) -> c_int;
         const SUCCESS: c_int = 0;
         let number = c_int::try_from(number).ok()?;
-        let (mut device, mut name) = (0, [0; 256]);
-        // SAFETY: the names are C strings. The driver stays loaded. Its functions have had these types since CUDA 2.0,
-        // and the last one writes a C string within the length that it is given.
+        let (mut device, mut name, mut uuid) = (0, [0; 256], [0_u8; 16]);
+        // SAFETY: the names are C strings. The driver stays loaded. Its functions have had these types since they exist. One
+        // writes a C string within the length that it is given, and one the 16 bytes of a UUID.
         unsafe {
             let driver = dlopen(c"libcuda.so.1".as_ptr(), RTLD_NOW);
             if driver.is_null() {
@@ -177,8 +180,28 @@ mod library {
             let described = initialise(0) == SUCCESS
                 && find(&raw mut device, number) == SUCCESS
                 && describe(name.as_mut_ptr(), name.len() as c_int - 1, device) == SUCCESS;
-            described.then(|| CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned())
+            if !described {
+                return None;
+            }
+            let identify = dlsym(driver, c"cuDeviceGetUuid".as_ptr());
+            let identified = !identify.is_null()
+                && std::mem::transmute::<*mut c_void, Identify>(identify)(&raw mut uuid, device)
+                    == SUCCESS;
+            let name = CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned();
+            Some((name, identified.then(|| uuid_text(&uuid))))
         }
+    }
+
+    /// As `nvidia-smi` shows it: `GPU-5d2f4e1c-…`.
+    pub fn uuid_text(uuid: &[u8; 16]) -> String {
+        let mut text = "GPU".to_owned();
+        for (place, byte) in uuid.iter().enumerate() {
+            if [0, 4, 6, 8, 10].contains(&place) {
+                text.push('-');
+            }
+            text.push_str(&format!("{byte:02x}"));
+        }
+        text
     }
 
     /// Keeps OpenMP from choosing a count of threads, and returns the most that it can have.
@@ -208,7 +231,7 @@ mod library {
         super::Cuda::NotInstalled
     }
 
-    pub fn gpu_name(_number: usize) -> Option<String> {
+    pub fn gpu(_number: usize) -> Option<(String, Option<String>)> {
         None
     }
 
@@ -226,6 +249,13 @@ mod tests {
         let execution = Execution { device: message::Device::Cuda(99), ..Execution::default() };
         let error = prepare(&execution).unwrap_err().to_string();
         assert!(error.contains("cuda:99") && error.contains("'cpu'"), "{error}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_uuid_is_written_as_nvidia_smi_does() {
+        let bytes = std::array::from_fn(|place| place as u8 * 17);
+        assert_eq!(library::uuid_text(&bytes), "GPU-00112233-4455-6677-8899-aabbccddeeff");
     }
 
     #[cfg(target_os = "linux")]

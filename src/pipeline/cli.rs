@@ -11,7 +11,8 @@ use clap_complete::engine::ArgValueCompleter;
 
 use crate::cache::Durability;
 use crate::complete;
-use crate::manifest::{Override, is_manifest};
+use crate::format;
+use crate::manifest::{Limits, Override, is_manifest};
 use crate::progress::Style;
 use crate::shell;
 
@@ -263,9 +264,18 @@ pub(crate) struct RunArguments {
     /// In the table at the end, show every instance of a stage, however many there are
     #[arg(long)]
     pub(crate) all: bool,
-    /// Run this many stages at once [default: one per core, but one training at a time]
+    /// Run this many stages at once, as far as there is memory and a GPU for them, and with --cpus the cores [default: one per core]
     #[arg(short, long, env = "PIPELINE_JOBS", hide_env_values = true, value_name = "N", value_parser = jobs)]
     pub(crate) jobs: Option<u16>,
+    /// The cores that all stages together may take [default: those of the machine]
+    #[arg(long, env = "PIPELINE_CPUS", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) cpus: Option<u32>,
+    /// The GPUs that stages may use, by number: `--gpus 0,1,3`, `--gpus none` [default: all]
+    #[arg(long, env = "PIPELINE_GPUS", hide_env_values = true, value_name = "N,...", value_parser = gpu_numbers)]
+    pub(crate) gpus: Option<GpuNumbers>,
+    /// The memory that all stages together may take, of those that say how much: `--memory '32 GB'` [default: that of the machine]
+    #[arg(long, env = "PIPELINE_MEMORY", hide_env_values = true, value_name = "SIZE", value_parser = memory)]
+    pub(crate) memory: Option<u64>,
     /// After a failure, continue with the stages that do not depend on it
     #[arg(short, long)]
     pub(crate) keep_going: bool,
@@ -283,7 +293,33 @@ pub(crate) struct RunArguments {
     pub(crate) progress: Style,
 }
 
+/// The numbers of `--gpus`.
+#[derive(Debug, Clone)]
+pub(crate) struct GpuNumbers(Vec<u32>);
+
+fn gpu_numbers(text: &str) -> Result<GpuNumbers, String> {
+    if text.trim() == "none" {
+        return Ok(GpuNumbers(Vec::new()));
+    }
+    let numbers = text.split(',').map(|number| number.trim().parse());
+    let numbers: Result<_, _> = numbers.collect();
+    numbers.map(GpuNumbers).map_err(|_| "write their numbers, as in 0,1,3, or none".to_owned())
+}
+
+fn memory(text: &str) -> Result<u64, String> {
+    match format::read_size(text) {
+        Ok(0) => Err("it cannot be 0".to_owned()),
+        read => read,
+    }
+}
+
 impl RunArguments {
+    /// What all stages together may take of the machine, as far as it was typed.
+    pub(crate) fn limits(&self) -> Limits {
+        let gpus = self.gpus.as_ref().map(|GpuNumbers(numbers)| numbers.clone());
+        Limits { cpus: self.cpus, gpus, memory: self.memory }
+    }
+
     /// What selects stages, as it was typed, but for `--set` and `--sweep`.
     pub(crate) fn selection(&self) -> Vec<String> {
         let option = |name: &str, value: &String| format!("--{name} {}", shell::quoted(value));
@@ -324,6 +360,9 @@ pub(crate) struct ResultsArguments {
     /// Show every metric, however many there are
     #[arg(long)]
     pub(crate) all: bool,
+    /// Show also what each took: time, time of the processor, memory, bytes that it read and wrote
+    #[arg(long)]
+    pub(crate) usage: bool,
     #[command(flatten)]
     pub(crate) format: ResultsFormat,
 }
@@ -584,6 +623,9 @@ pub(crate) struct StatusArguments {
     /// Show every instance of a stage, however many there are
     #[arg(long)]
     pub(crate) all: bool,
+    /// Show also what the last runs took: time of the processor, memory, bytes that they read
+    #[arg(long)]
+    pub(crate) usage: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -126,6 +126,9 @@ pub(crate) fn paths(current: &OsStr) -> Vec<CompletionCandidate> {
         ("experiment.seed=", "The seed of the stages that do not have their own"),
         ("execution.device=", "auto, cpu or cuda:N"),
         ("execution.threads=", "Threads of a worker"),
+        ("execution.cpus=", "The cores that all stages together may take"),
+        ("execution.memory=", "The memory that all stages together may take"),
+        ("execution.attempts=", "How often each stage is tried"),
     ] {
         paths.insert((path.to_owned(), about.to_owned()));
     }

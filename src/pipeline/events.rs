@@ -35,6 +35,19 @@ pub(crate) enum RunEvent {
     Again { stage: StageName, kind: &'static str },
     /// Another stage of this run has the same key and must run: what becomes of it becomes of both.
     Same { stage: StageName, same_as: StageName },
+    /// A stage failed in a way after which it is tried again.
+    Attempt {
+        stage: StageName,
+        /// Which attempt comes next, from 2.
+        attempt: u32,
+        /// How many there are at most.
+        of: u32,
+        /// Why the last one failed, in words.
+        why: String,
+        /// Whether nothing else runs beside the next one.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        alone: bool,
+    },
     /// Another process works on the same key: its result will be used.
     Wait { stage: StageName },
     Progress {

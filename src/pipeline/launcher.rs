@@ -42,8 +42,10 @@ pub(crate) trait Launcher: Send + Sync {
 pub(crate) struct Plain;
 
 impl Launcher for Plain {
-    fn command(&self, program: WorkerProgram, _request: &Request) -> anyhow::Result<Command> {
-        command(program)
+    fn command(&self, program: WorkerProgram, request: &Request) -> anyhow::Result<Command> {
+        let mut command = command(program)?;
+        command.envs(&request.execution.variables);
+        Ok(command)
     }
 }
 

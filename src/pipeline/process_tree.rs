@@ -3,6 +3,7 @@
 //! Does not depend on what the processes are.
 
 use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
@@ -48,6 +49,43 @@ fn reach(leader: Pid, signal: Signal) -> HashSet<Pid> {
     }
 }
 
+/// The most processes that memory is added up of.
+const MOST_ADDED: usize = 4096;
+
+/// The memory of a process and of all that descend from it, in bytes: what each has to itself, and the largest part that
+/// it may share with others. `None` where there is no `/proc`, or no such process.
+pub(crate) fn memory(leader: Pid) -> Option<u64> {
+    let mut processes = vec![leader.as_raw_nonzero().get()];
+    let (mut own, mut shared, mut place) = (0, None, 0);
+    while let Some(pid) = processes.get(place).filter(|_| place < MOST_ADDED) {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        if let Some((alone, with_others)) = pages(&process) {
+            own += alone;
+            shared = shared.max(Some(with_others));
+        }
+        // Each thread has the processes that it started.
+        for thread in std::fs::read_dir(process.join("task")).into_iter().flatten().flatten() {
+            let children = std::fs::read_to_string(thread.path().join("children"));
+            let children = children.unwrap_or_default();
+            let children =
+                children.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok());
+            processes.extend(children);
+        }
+        place += 1;
+    }
+    (own + shared?).checked_mul(rustix::param::page_size() as u64)
+}
+
+/// How many pages of a process are in memory: those that only it can have, and those of files and of memory that is shared.
+/// Nothing of one that has ended.
+fn pages(process: &Path) -> Option<(u64, u64)> {
+    // proc_pid_statm(5).
+    let text = std::fs::read_to_string(process.join("statm")).ok()?;
+    let mut fields = text.split_ascii_whitespace().skip(1).map(str::parse::<u64>);
+    let (resident, shared) = (fields.next()?.ok()?, fields.next()?.ok()?);
+    Some((resident.saturating_sub(shared), shared)).filter(|_| resident > 0)
+}
+
 struct Process {
     parent: Pid,
     group: Pid,
@@ -77,4 +115,33 @@ fn processes() -> impl Iterator<Item = (Pid, Process)> {
         let mut number = || Pid::from_raw(fields.next()?.parse().ok()?);
         Some((pid, Process { parent: number()?, group: number()? }))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_memory_of_what_a_process_started_counts() {
+        // The shell keeps a text of 30 MB in a child of its own.
+        let script =
+            "sh -c 'text=$(head -c 30000000 /dev/zero | tr \\\\0 x); echo; read line'; true";
+        let mut shell = Command::new("sh");
+        let shell = shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut shell = shell.spawn().expect("a shell");
+        let mut line = String::new();
+        BufReader::new(shell.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        let pid = Pid::from_child(&shell);
+        let all = memory(pid).expect("it runs");
+        assert!((30_000_000..300_000_000).contains(&all), "{all}");
+        let own = pages(Path::new(&format!("/proc/{}", shell.id()))).expect("it runs");
+        assert!(own.0 * 4096 < 20_000_000, "the shell itself: {own:?}");
+        shell.stdin.take().expect("piped").write_all(b"\n").expect("it reads");
+        assert!(shell.wait().expect("it ends").success());
+        assert_eq!(memory(pid), None);
+    }
 }

@@ -19,7 +19,10 @@ use pipeline_stages::message::{
 };
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
+use crate::machine;
+use crate::manifest::Failing;
 use crate::process_tree;
+use crate::usage::{self, Counted, Usage};
 use crate::visible::without_colours;
 
 /// How many lines of its log are shown when a worker dies.
@@ -35,6 +38,8 @@ pub(crate) enum End {
         metrics: Metrics,
         /// What it ran on, where that matters.
         ran_on: Option<RanOn>,
+        /// What it took.
+        usage: Usage,
     },
     /// It left early because it was asked to. Its checkpoint is written.
     Stopped,
@@ -43,6 +48,8 @@ pub(crate) enum End {
         message: String,
         /// The last lines of its log.
         log: Vec<String>,
+        /// How, for whoever may try again.
+        failing: Failing,
     },
 }
 
@@ -56,6 +63,8 @@ struct Control {
     stop_wanted: bool,
     timed_out: bool,
     suspended: bool,
+    /// The most memory of all its processes together that was seen, in bytes.
+    memory: Option<u64>,
 }
 
 impl WorkerHandle {
@@ -79,6 +88,18 @@ impl WorkerHandle {
     pub(crate) fn time_out(&self) {
         self.control().timed_out = true;
         self.kill();
+    }
+
+    /// Looks how much memory the worker and all it started have together now.
+    pub(crate) fn look_at_memory(&self) {
+        let mut control = self.control();
+        let now = control.group.and_then(process_tree::memory);
+        control.memory = control.memory.max(now);
+    }
+
+    /// The most that was seen of it, in bytes.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        self.control().memory
     }
 
     /// Stops the worker, and all it started, until [`WorkerHandle::resume`].
@@ -145,6 +166,7 @@ pub(crate) fn run(
     let program = program_name(&command);
     // A group of its own: Ctrl-C in the terminal reaches the orchestrator alone, which passes it on.
     command.process_group(0).stderr(log_file);
+    let killed_before = machine::out_of_memory_kills();
     let (child, ours) = start(command)
         // In words only: this is not a failure of the cache, regardless of the kind of the error.
         .map_err(|error| anyhow!("cannot start {program}: {error}"))?;
@@ -155,30 +177,69 @@ pub(crate) fn run(
     if talk.is_err() {
         worker.kill();
     }
-    let status = reap(child, pid, worker)?;
+    let (status, counted) = reap(child, pid, worker)?;
     let tail = || log_tail(log);
-    let failed = |message: String| {
-        let end = End::Failed { log: tail(), message: message.clone() };
+    // Whichever process it was: of this stage, or of one that ran beside it.
+    let ran_out = || machine::out_of_memory_kills() > killed_before;
+    let failed = |message: String, by_signal: bool| {
+        let log = tail();
+        let failing = match by_signal {
+            _ if worker.control().timed_out => Failing::Timeout,
+            true if ran_out() => Failing::OutOfMemory,
+            _ if speaks_of_memory(&message, &log) => Failing::OutOfMemory,
+            true => Failing::Signal,
+            false => Failing::Failure,
+        };
+        End::Failed { message, log, failing }
+    };
+    let died = |message: String| {
+        let end = failed(message.clone(), status.signal().is_some());
         write_last_words(log, &message);
         end
     };
     match talk {
-        Ok(Some(Event::Finished { metrics, ran_on })) => Ok(End::Finished { metrics, ran_on }),
-        Ok(Some(Event::Failed { message })) => {
-            let log = before_last_words(tail(), &message);
-            Ok(End::Failed { message, log })
+        Ok(Some(Event::Finished { metrics, ran_on, used })) => {
+            let usage = Usage::of(&counted, worker.memory(), used);
+            Ok(End::Finished { metrics, ran_on, usage })
+        }
+        Ok(Some(Event::Failed { message, by_signal })) => {
+            let mut end = failed(message, by_signal);
+            if let End::Failed { message, log, .. } = &mut end {
+                *log = before_last_words(std::mem::take(log), message);
+            }
+            Ok(end)
         }
         Ok(Some(Event::Stopped)) => Ok(End::Stopped),
         Ok(_) | Err(HandshakeError::NoHello) if worker.control().stop_wanted => Ok(End::Stopped),
         Ok(_) if worker.control().timed_out => {
-            Ok(failed("its time was up (timeout-seconds)".to_owned()))
+            Ok(died("its time was up (timeout-seconds)".to_owned()))
         }
-        Ok(_) => Ok(failed(died(&program, status))),
+        Ok(_) => Ok(died(how_it_died(&program, status, ran_out()))),
         Err(HandshakeError::Incompatible(message)) => Err(anyhow!(message)),
         Err(HandshakeError::NoHello) => {
-            Ok(failed(format!("{program} ended before it said hello ({status})")))
+            Ok(died(format!("{program} ended before it said hello ({status})")))
         }
     }
+}
+
+/// What libraries say when there is not enough memory, of the machine or of a GPU.
+const OUT_OF_MEMORY: [&str; 8] = [
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "OutOfMemoryError",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator",
+    "std::bad_alloc",
+    "MemoryError",
+    "memory allocation of ",
+];
+
+/// Whether a failure is one for want of memory, by its message or the end of its log.
+fn speaks_of_memory(message: &str, log: &[String]) -> bool {
+    // Further above, a program may have dealt with it.
+    const LAST: usize = 3;
+    let last = log.iter().rev().take(LAST).map(String::as_str);
+    last.chain([message]).any(|text| OUT_OF_MEMORY.iter().any(|words| text.contains(words)))
 }
 
 /// Starts a worker, with one end of a socket as its standard input and output; returns the other end.
@@ -252,13 +313,13 @@ fn send_request(mut socket: &UnixStream, request: &Request) -> std::io::Result<(
 }
 
 /// Waits for the worker's end, then ends everything that it left behind in its group.
-fn reap(mut child: Child, pid: Pid, worker: &WorkerHandle) -> anyhow::Result<ExitStatus> {
+fn reap(child: Child, pid: Pid, worker: &WorkerHandle) -> anyhow::Result<(ExitStatus, Counted)> {
     // Without reaping it, so that its number still is its own.
     let _ =
         rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
     process_tree::kill_group(pid);
     worker.control().group = None;
-    child.wait().context("cannot wait for a worker")
+    usage::wait(child).context("cannot wait for a worker")
 }
 
 /// The name of the program, for messages.
@@ -269,8 +330,9 @@ fn program_name(command: &Command) -> String {
     }
 }
 
-fn died(name: &str, status: ExitStatus) -> String {
+fn how_it_died(name: &str, status: ExitStatus, ran_out: bool) -> String {
     match status.signal() {
+        Some(9) if ran_out => format!("{name} was killed (signal 9): memory ran out"),
         Some(9) => format!("{name} was killed (signal 9): by you, or because memory ran out"),
         Some(signal) => format!("{name} crashed (signal {signal})"),
         None => format!("{name} ended without a result ({status})"),
@@ -323,4 +385,31 @@ fn read_tail(log: &Path) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_libraries_say_when_memory_runs_out_is_known() {
+        let lines = |text: &str| -> Vec<String> { text.lines().map(str::to_owned).collect() };
+        for (message, log, expected) in [
+            ("CUDA out of memory. Tried to allocate 2 GiB", "", true),
+            ("x ended with exit status 1", "Traceback\nMemoryError\n", true),
+            ("x crashed (signal 6)", "what():  std::bad_alloc\n", true),
+            ("x crashed (signal 6)", "memory allocation of 99 bytes failed\n", true),
+            (
+                "x ended with exit status 1",
+                "torch.OutOfMemoryError: CUDA out of memory\na\nb",
+                true,
+            ),
+            // It went on.
+            ("x ended with exit status 1", "MemoryError: smaller\na\nb\nwrong label", false),
+            ("x ended with exit status 1", "wrong label", false),
+            ("", "", false),
+        ] {
+            assert_eq!(speaks_of_memory(message, &lines(log)), expected, "{message}: {log}");
+        }
+    }
 }

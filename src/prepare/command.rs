@@ -31,6 +31,9 @@ use sandbox::Sandbox;
 /// The variables of the user's environment that every program gets, in addition to `LC_*`.
 const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"];
 
+/// Where libraries find out how many threads they may have: OpenMP, and with it PyTorch, NumPy's linear algebra and MKL; and Rayon.
+const THREADS: [&str; 2] = ["OMP_NUM_THREADS", "RAYON_NUM_THREADS"];
+
 impl Body for Command {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let program = program(self, context)?;
@@ -57,6 +60,13 @@ fn program(command: &Command, context: &Context) -> anyhow::Result<Program> {
     let mut environment = inherited(std::env::vars_os());
     // Otherwise Python would write its caches next to scripts that are inputs.
     environment.insert("PYTHONDONTWRITEBYTECODE".into(), "1".into());
+    if let Some(threads) = context.execution.threads {
+        for name in THREADS {
+            environment.insert(name.into(), threads.to_string().into());
+        }
+    }
+    let variables = &context.execution.variables;
+    environment.extend(variables.iter().map(|(name, value)| (name.into(), value.into())));
     for name in &command.pass_environment {
         environment.extend(std::env::var_os(name).map(|value| (name.into(), value)));
     }

@@ -61,6 +61,11 @@ pub trait Rules {
         false
     }
 
+    /// How many cores its body uses, where the user does not say it. The bodies with torch use many.
+    fn cores(&self) -> Cores {
+        Cores::One
+    }
+
     /// What is known of the output before it exists, given what is known of the inputs.
     fn knows(&self, _inputs: &KnownInputs) -> Known {
         Known::default()
@@ -99,6 +104,16 @@ pub trait Rules {
     fn without_effect(&self) -> Vec<WithoutEffect> {
         Vec::new()
     }
+}
+
+/// How many cores a stage uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cores {
+    /// Hardly any: it waits for other machines.
+    None,
+    One,
+    /// As many as it may: `threads` of its request.
+    Many,
 }
 
 /// A file or folder outside the cache that a stage reads. Its content enters the key.

@@ -30,5 +30,5 @@ pub mod url;
 pub mod worker;
 
 pub use artifact::ArtifactType;
-pub use kind::{Kind, KindInfo, Port, PortShape, Problem, WorkerProgram};
+pub use kind::{Cores, Kind, KindInfo, Port, PortShape, Problem, WorkerProgram};
 pub use kinds::{KINDS, KindConfig, LearnStage, PrepareStage, kind_info};

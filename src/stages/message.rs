@@ -83,11 +83,19 @@ pub struct Execution {
     pub threads: Option<u32>,
     /// Seconds between two checkpoints.
     pub checkpoint_seconds: u64,
+    /// Variables of the environment that say which GPUs it may use: for the worker, and for the program of a `command`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
 }
 
 impl Default for Execution {
     fn default() -> Self {
-        Self { device: Device::Auto, threads: None, checkpoint_seconds: 15 }
+        Self {
+            device: Device::Auto,
+            threads: None,
+            checkpoint_seconds: 15,
+            variables: BTreeMap::new(),
+        }
     }
 }
 
@@ -164,6 +172,9 @@ pub struct RanOn {
     /// The name of the device: `NVIDIA H100 80GB HBM3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// What tells it apart from others of this name: `GPU-5d2f4e1c-…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
     /// Threads, if their count matters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<u32>,
@@ -175,12 +186,12 @@ pub struct RanOn {
 impl RanOn {
     /// The processor, with this many threads.
     pub fn cpu(threads: u32) -> Self {
-        Self { device: Device::Cpu, name: None, threads: Some(threads), remark: None }
+        Self { device: Device::Cpu, name: None, uuid: None, threads: Some(threads), remark: None }
     }
 
     /// A GPU of this number, with its name.
     pub fn gpu(number: u32, name: Option<String>) -> Self {
-        Self { device: Device::Cuda(number), name, threads: None, remark: None }
+        Self { device: Device::Cuda(number), name, uuid: None, threads: None, remark: None }
     }
 
     /// The same with another remark.
@@ -234,14 +245,32 @@ pub enum Event {
         metrics: Metrics,
         /// What it ran on, if that matters.
         ran_on: Option<RanOn>,
+        /// What it took.
+        #[serde(default)]
+        used: Used,
     },
     /// The stage failed.
     Failed {
         /// Why, for people.
         message: String,
+        /// Whether a signal ended a program that it ran.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_signal: bool,
     },
     /// It was asked to stop, wrote its checkpoint and exits.
     Stopped,
+}
+
+/// What a worker took, as far as it knows that better than the process that started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Used {
+    /// The most memory that its own process had at once, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// The most memory of a GPU that it had at once, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_memory: Option<u64>,
 }
 
 /// A worker's introduction.
@@ -338,6 +367,7 @@ mod tests {
                 device: Device::Cuda(3),
                 threads: Some(2),
                 checkpoint_seconds: 5,
+                variables: [("CUDA_VISIBLE_DEVICES".to_owned(), "3".to_owned())].into(),
             },
         };
         let line = serde_json::to_string(&request).unwrap();
@@ -361,8 +391,13 @@ mod tests {
             Event::Measured(measured),
             Event::Note { text: "two\nlines".into() },
             Event::Limitation { text: "not here".into() },
-            Event::Finished { metrics: values, ran_on: Some(RanOn::cpu(2)) },
-            Event::Failed { message: "no \"data\"".into() },
+            Event::Finished {
+                metrics: values,
+                ran_on: Some(RanOn::cpu(2)),
+                used: Used { memory: Some(1 << 40), gpu_memory: None },
+            },
+            Event::Failed { message: "no \"data\"".into(), by_signal: false },
+            Event::Failed { message: "killed".into(), by_signal: true },
             Event::Stopped,
         ] {
             let line = serde_json::to_string(&event).unwrap();

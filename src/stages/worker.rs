@@ -18,7 +18,7 @@ use crate::KindConfig;
 use crate::checkpoint::{self, Checkpoint, Patience};
 use crate::message::{
     Event, Execution, Hello, Input, LAST_WORDS, Measured, Metrics, PROTOCOL, Progress, RanOn,
-    Request,
+    Request, Used,
 };
 use crate::point::Point;
 
@@ -53,6 +53,8 @@ pub struct Context {
     events: Events,
     stop: Arc<AtomicBool>,
     ran_on: Mutex<Option<RanOn>>,
+    gpu_memory: Mutex<Option<u64>>,
+    ended_by_signal: AtomicBool,
     checkpoint_lock: Option<File>,
 }
 
@@ -95,6 +97,8 @@ impl Context {
             events,
             stop,
             ran_on: Mutex::default(),
+            gpu_memory: Mutex::default(),
+            ended_by_signal: AtomicBool::default(),
             checkpoint_lock: None,
         }
     }
@@ -184,6 +188,17 @@ impl Context {
             self.log(&format!("runs on {ran_on}"));
         }
         *known = Some(ran_on);
+    }
+
+    /// Reports how much memory of a GPU the work has now, in bytes: the most of all reports is for the record.
+    pub fn gpu_memory(&self, bytes: u64) {
+        let mut most = lock(&self.gpu_memory);
+        *most = (*most).max(Some(bytes));
+    }
+
+    /// Reports that a signal ended a program that the body ran: if the body fails, another attempt may succeed.
+    pub fn ended_by_signal(&self) {
+        self.ended_by_signal.store(true, Ordering::Relaxed);
     }
 
     /// Whether the work should checkpoint and return [`Stopped`].
@@ -310,16 +325,28 @@ fn serve_request(
         .unwrap_or_else(|panic| Err(anyhow!("internal error: {}", panic_message(&*panic))));
     drop(context.checkpoint_lock.take());
     let event = match result {
-        Ok(metrics) => Event::Finished { metrics, ran_on: lock(&context.ran_on).take() },
+        Ok(metrics) => {
+            let used = Used { memory: peak_memory(), gpu_memory: lock(&context.gpu_memory).take() };
+            Event::Finished { metrics, ran_on: lock(&context.ran_on).take(), used }
+        }
         Err(error) if error.is::<Stopped>() => Event::Stopped,
         Err(error) => {
             // For the log, which outlives the terminal.
             let message = format!("{:#}", with_disk_advice(error));
             write_log(&format!("{LAST_WORDS}{message}"));
-            Event::Failed { message }
+            let by_signal = context.ended_by_signal.load(Ordering::Relaxed);
+            Event::Failed { message, by_signal }
         }
     };
     sender.send(&event).context("cannot report the end of the stage")
+}
+
+/// The most memory that this process had at once since its program was started, in bytes. What the system reports of a
+/// child that ended also counts the memory of the process that it was forked from.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Writes a line to the log. The log can be on a full disk, which must not end the worker.

@@ -35,6 +35,7 @@ mod python;
 mod reads;
 mod report_page;
 mod reports;
+mod resources;
 mod results;
 mod sandboxed;
 mod schema;

@@ -100,6 +100,17 @@ impl Sandbox {
             .set("FAKE_LEARN_JOURNAL", journal)
     }
 
+    /// Lets the program find GPUs of these models, as the driver lists them.
+    pub fn with_gpus(self, models: &[&str]) -> Self {
+        let folder = self.path("driver");
+        fs::create_dir_all(&folder).expect("a folder");
+        for (number, model) in models.iter().enumerate() {
+            let text = format!("Model: \t\t {model}\nGPU UUID: \t GPU-{number}-of-the-test\n");
+            self.write(&format!("driver/0000:0{number}:00.0/information"), text);
+        }
+        self.set("PIPELINE_GPU_FOLDER", folder.to_string_lossy())
+    }
+
     /// The project folder.
     pub fn folder(&self) -> PathBuf {
         self.top.path().join("project")

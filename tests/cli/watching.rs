@@ -326,7 +326,7 @@ fn logs_are_followed_from_stage_to_stage() {
 #[test]
 fn what_has_failed_is_not_waited_for() {
     let project = Sandbox::new(TWO);
-    project.edit("[stages.first]", "[stages.bad]\nkind = \"command\"\nshell = 'echo \"bad begins\" >&2; exit 3'\n\n[stages.first]");
+    project.edit("[stages.first]", "[stages.bad]\nkind = \"command\"\nexecution = { priority = 1 }\nshell = 'echo \"bad begins\" >&2; exit 3'\n\n[stages.first]");
     let run = project.start("run experiment.toml --keep-going --jobs 1");
     run.wait_for("first (command) runs");
     let log = project.pipeline("log experiment.toml bad -f");

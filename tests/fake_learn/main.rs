@@ -51,6 +51,12 @@ enum Behaviour {
     Flood,
     /// `drift`: produces another result than it should, and metrics that are 0.003 higher.
     Drift,
+    /// `gpu`: says that it runs on the first GPU that it sees, has a folder of the name of this in `FAKE_LEARN_GPUS` while it runs, and
+    /// waits until as many were there at once as `FAKE_LEARN_TOGETHER` says.
+    Gpu,
+    /// `out-of-memory`: in the middle of its work there is not enough memory of the GPU, unless it has a checkpoint; then it
+    /// fails where `FAKE_LEARN_BESIDE`, a file, exists.
+    OutOfMemory,
     /// `by-threads`: its result depends on its count of threads, as the last bits of real sums do.
     ByThreads,
 }
@@ -71,6 +77,8 @@ impl Behaviour {
             "panic" => Self::Panic,
             "flood" => Self::Flood,
             "drift" => Self::Drift,
+            "gpu" => Self::Gpu,
+            "out-of-memory" => Self::OutOfMemory,
             "by-threads" => Self::ByThreads,
             other => anyhow::bail!("FAKE_LEARN={other} is not a behaviour of this worker"),
         })
@@ -120,7 +128,10 @@ fn run(behaviour: Behaviour, stage: &KindConfig, context: &Context) -> anyhow::R
         _ => {}
     }
     let threads = context.execution.threads.unwrap_or(THREADS);
-    context.ran_on(RanOn::cpu(threads));
+    match behaviour {
+        Behaviour::Gpu => take_gpu(context)?,
+        _ => context.ran_on(RanOn::cpu(threads)),
+    }
     let mut result = train(behaviour, stage, context)?.to_hex().to_string();
     match behaviour {
         Behaviour::Drift => result.push_str(" and something else"),
@@ -160,7 +171,14 @@ fn train(
             .context("the checkpoint is damaged")?,
         Err(_) => (0, start(stage, context)?),
     };
+    if behaviour == Behaviour::OutOfMemory && first > 0 {
+        let beside = std::env::var_os("FAKE_LEARN_BESIDE").context("where is it?")?;
+        anyhow::ensure!(!Path::new(&beside).exists(), "something runs beside this");
+    }
     for step in first..steps {
+        if behaviour == Behaviour::OutOfMemory && first == 0 && step == steps / 2 {
+            anyhow::bail!("CUDA out of memory. Tried to allocate 2.00 GiB");
+        }
         if context.stopping() && behaviour != Behaviour::Stubborn {
             return Err(Stopped.into());
         }
@@ -218,6 +236,30 @@ fn journal(line: &str) -> anyhow::Result<()> {
     let Some(path) = std::env::var_os("FAKE_LEARN_JOURNAL") else { return Ok(()) };
     let mut file = fs::OpenOptions::new().create(true).append(true).open(path)?;
     Ok(file.write_all(format!("{line}\n").as_bytes())?)
+}
+
+/// Takes the GPU that it sees for as long as it works. Fails where another one has it.
+fn take_gpu(context: &Context) -> anyhow::Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let folder = PathBuf::from(std::env::var_os("FAKE_LEARN_GPUS").context("where is it?")?);
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").context("no GPU was handed out")?;
+    let together: usize = std::env::var("FAKE_LEARN_TOGETHER")?.parse()?;
+    journal(&format!("gpu {visible}, device {}", context.execution.device))?;
+    let own = folder.join(&visible);
+    fs::create_dir(&own).with_context(|| format!("the GPU {visible} is taken"))?;
+    let (began, met) = (std::time::Instant::now(), folder.join("met"));
+    while !met.exists() {
+        if fs::read_dir(&folder)?.count() >= together {
+            fs::write(&met, "")?;
+        }
+        anyhow::ensure!(began.elapsed() < PATIENCE, "nobody else has a GPU");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(SLOW_STEP);
+    fs::remove_dir(&own)?;
+    context.ran_on(RanOn::gpu(0, None));
+    context.gpu_memory(5_000_000_000);
+    Ok(())
 }
 
 fn flood() -> anyhow::Result<()> {

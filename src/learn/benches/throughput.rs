@@ -304,7 +304,12 @@ fn serve(work: &mut dyn Work, seconds: f64) -> anyhow::Result<()> {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::read()?;
     let threads = Some(arguments.threads);
-    let execution = Execution { device: arguments.device, threads, checkpoint_seconds: 0 };
+    let execution = Execution {
+        device: arguments.device,
+        threads,
+        checkpoint_seconds: 0,
+        ..Execution::default()
+    };
     let device = device::prepare(&execution)?;
     let samples = samples(arguments.shape)?;
     let seconds = arguments.seconds;

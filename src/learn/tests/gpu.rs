@@ -16,7 +16,8 @@ use pipeline_stages::worker::{Context, Stopped};
 use serde_json::json;
 
 fn gpu() -> Option<Device> {
-    let execution = Execution { device: Device::Auto, threads: Some(2), checkpoint_seconds: 3600 };
+    let execution =
+        Execution { threads: Some(2), checkpoint_seconds: 3600, ..Execution::default() };
     match pipeline_learn::device::prepare(&execution) {
         Ok(tch::Device::Cuda(_)) => Some(Device::Cuda(0)),
         _ => {

@@ -19,6 +19,7 @@ use super::{Cache, disk, durable, store};
 use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
 use crate::reason::Reason;
+use crate::usage::Usage;
 
 /// What a cache has for a key.
 #[derive(Debug)]
@@ -73,6 +74,8 @@ pub(crate) struct Execution {
     pub(crate) metrics: Metrics,
     /// What it ran on, where that matters.
     pub(crate) ran_on: Option<RanOn>,
+    /// What it took.
+    pub(crate) usage: Usage,
 }
 
 impl Cache {
@@ -192,7 +195,8 @@ impl Claim {
             withdrawn = all;
             Ok(withdrawal)
         })?;
-        let Execution { parts, stage, experiment, reason, artifact, metrics, ran_on } = execution;
+        let Execution { parts, stage, experiment, reason, artifact, metrics, ran_on, usage } =
+            execution;
         let record = Record {
             key,
             parts,
@@ -208,6 +212,7 @@ impl Claim {
                 .map_or(0, |since| since.as_secs()),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             ran_on,
+            usage,
             version: message::VERSION.to_owned(),
             lazy: cache.lazy.as_deref().cloned(),
         };

@@ -17,6 +17,7 @@ use super::store::Stored;
 use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
 use crate::reason::Reason;
+use crate::usage::Usage;
 
 /// How the file of a record begins. After it come 64 hexadecimal digits, [`AFTER_CHECKSUM`], and what they
 /// are the BLAKE3 digest of.
@@ -49,6 +50,9 @@ pub(crate) struct Record {
     pub(crate) host: String,
     /// What it ran on, where that matters.
     pub(crate) ran_on: Option<RanOn>,
+    /// What it took, of the last part where it was interrupted.
+    #[serde(default)]
+    pub(crate) usage: Usage,
     /// The version of the program.
     pub(crate) version: String,
     /// The run that recorded it without waiting for the disk, where one did.
@@ -140,6 +144,7 @@ impl Record {
             finished: 7,
             host: String::new(),
             ran_on: None,
+            usage: Usage::default(),
             version: "0".to_owned(),
             lazy: None,
         }
@@ -184,6 +189,18 @@ mod tests {
         let parts = vec![KeyPart::Kind { name: "command".to_owned(), version: 1 }];
         let metrics = [("accuracy".to_owned(), 0.15)].into();
         Record { metrics, ..Record::for_test("a", parts, Encoder::new("test").finish()) }
+    }
+
+    #[test]
+    fn a_record_from_before_its_usage_was_measured_is_read() {
+        let record = record();
+        let text = String::from_utf8(record.text().expect("plain data")).expect("text");
+        let rest = text.split_once(AFTER_CHECKSUM).expect("a checksum").1;
+        let rest = rest.replace("  \"usage\": {},\n", "");
+        assert!(!rest.contains("usage"), "{rest}");
+        let checksum = Digest::from(blake3::hash(rest.as_bytes()));
+        let before = format!("{BEFORE_CHECKSUM}{checksum}{AFTER_CHECKSUM}{rest}");
+        assert_eq!(Record::parse(before.as_bytes()), Some(record));
     }
 
     #[test]

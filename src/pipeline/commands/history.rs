@@ -223,5 +223,13 @@ fn row(stage: &RunStage) -> Vec<String> {
         }
     };
     let key = stage.key.map(|key| key.short()).unwrap_or_default();
+    let remark = match stage.failed_attempts.as_slice() {
+        [] => remark,
+        failed @ [.., last] => {
+            let first = last.lines().next().unwrap_or_default();
+            let remark = if remark.is_empty() { remark } else { format!("{remark}; ") };
+            format!("{remark}attempt {}, after: {first}", failed.len() + 1)
+        }
+    };
     vec![stage.stage.to_string(), result.to_owned(), time, key, remark]
 }

@@ -61,7 +61,7 @@ use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
 use crate::lint;
-use crate::manifest::{self, Config, Fit, Manifest, Misfit, Override, StageExecution};
+use crate::manifest::{self, Config, Fit, Limits, Manifest, Misfit, Override, StageExecution};
 use crate::pattern::Pattern;
 use crate::plan::{Plan, PlanState};
 use crate::plan_index::Asked;
@@ -149,6 +149,8 @@ pub(crate) struct Project {
     pub(crate) cache: Arc<Cache>,
     /// How many stages the user wants to run at once.
     pub(crate) jobs: Option<u16>,
+    /// What the user lets all stages of a run take together, where a manifest does not say.
+    pub(crate) limits: Limits,
     /// How much room the user lets a cache take that does not have a limit.
     pub(crate) cache_limit: Option<u64>,
     /// The axes of `--only`, each with a value.
@@ -424,8 +426,8 @@ impl<'a> Located<'a> {
         manifest.folder = self.folder();
         let cache = Arc::new(self.cache()?);
         let Config { jobs, cache_limit, .. } = *self.config;
-        let only = self.with.only.clone();
-        Ok(Project { manifest, graph, cache, jobs, cache_limit, only })
+        let (limits, only) = (self.config.limits.clone(), self.with.only.clone());
+        Ok(Project { manifest, graph, cache, jobs, limits, cache_limit, only })
     }
 }
 

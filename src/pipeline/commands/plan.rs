@@ -7,14 +7,18 @@ use serde_json::{Value, json};
 use super::time_left::{TimeLeft, plan_with_time};
 use super::{Project, print_coloured, print_json, warn};
 use crate::cli::{ManifestArguments, PlanArguments};
+use crate::execute::Share;
+use crate::gpus;
 use crate::instances::{self, MOST_INSTANCES, Row};
+use crate::manifest::Limits;
 use crate::plan::{Plan, PlanState};
 use crate::state_words::{ShownState, state_reason};
 use crate::table::Table;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let PlanArguments { manifest, force, all, json, exit_code } = arguments;
-    show(&Shown { manifest, force, all: *all, json: *json, exit_code: *exit_code })
+    let (jobs, limits) = (None, Limits::default());
+    show(&Shown { manifest, force, jobs, limits, all: *all, json: *json, exit_code: *exit_code })
 }
 
 /// What is planned, and how it is shown: for `plan` and for `run --dry-run`.
@@ -22,6 +26,9 @@ pub(super) struct Shown<'a> {
     pub(super) manifest: &'a ManifestArguments,
     /// The patterns of the stages that run although they have results.
     pub(super) force: &'a [String],
+    /// How many stages would run at once, and what they may take together, as far as it was typed.
+    pub(super) jobs: Option<u16>,
+    pub(super) limits: Limits,
     /// Whether every instance has a line.
     pub(super) all: bool,
     pub(super) json: bool,
@@ -32,10 +39,14 @@ pub(super) struct Shown<'a> {
 /// Shows a plan.
 pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     let project = Project::open(arguments.manifest)?;
+    let jobs = arguments.jobs.or(project.jobs).map(usize::from);
+    let limits = arguments.limits.clone().or(&project.manifest.limits).or(&project.limits);
+    // A plan starts no program, not even to find a GPU.
+    let share = Share::of_this_machine(jobs, &limits, gpus::glance());
     let selected = project.select(&arguments.manifest.stages())?;
     warn(&project, &selected);
-    let (plan, time) =
-        plan_with_time(&project, &selected, project.forced(arguments.force, &selected)?);
+    let forced = project.forced(arguments.force, &selected)?;
+    let (plan, time) = plan_with_time(&project, &selected, forced, &share);
     project.check_fit(&plan)?;
     if arguments.json {
         print_json(&to_json(&project, &plan, &time))?;
@@ -76,7 +87,7 @@ fn to_text(project: &Project, plan: &Plan, time: &TimeLeft, all: bool) -> String
             }
         });
     let table = Table::new(&rows.collect::<Vec<_>>()).states(1).ends_in_words().for_output();
-    let left = time.in_words(plan.iter().map(|(name, _)| name), "; ");
+    let left = time.all_in_words("; ");
     format!("{table}\n{}: {}{left}\n", project.manifest.experiment.name, closing(plan))
 }
 
@@ -124,5 +135,13 @@ fn to_json(project: &Project, plan: &Plan, time: &TimeLeft) -> Value {
             stage
         })
         .collect();
-    json!({ "experiment": project.manifest.experiment.name, "stages": stages, "fresh": plan.is_all_fresh() })
+    let mut json = json!({
+        "experiment": project.manifest.experiment.name,
+        "stages": stages,
+        "fresh": plan.is_all_fresh(),
+    });
+    if time.together > 0.0 {
+        json["expected-seconds"] = json!(time.together);
+    }
+    json
 }

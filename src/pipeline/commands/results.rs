@@ -13,10 +13,12 @@ use serde_json::{Value, json};
 use super::metrics::{NOTHING, columns};
 use super::recorded::{AllRecorded, Recorded, Setting, shown};
 use super::{Project, did_you_mean, note, print, print_json, print_raw};
+use crate::cache::Record;
 use crate::cli::ResultsArguments;
 use crate::format;
 use crate::pattern::Pattern;
 use crate::table;
+use crate::usage::{self, Usage};
 
 pub(crate) fn run(arguments: &ResultsArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
@@ -61,7 +63,7 @@ pub(crate) fn run(arguments: &ResultsArguments) -> anyhow::Result<ExitCode> {
     if format.json {
         print_json(&to_json(&project, &results))?;
     } else if format.csv {
-        print_raw(to_csv(&results).as_bytes())?;
+        print_raw(to_csv(&results, arguments.usage).as_bytes())?;
     } else {
         let mut blocks = Vec::new();
         let mut rest = results.as_slice();
@@ -263,10 +265,17 @@ fn to_text(
     let headline = kind.map_or(&[][..], |stage| stage.stage.info().headline);
     let (metrics, left_out) = columns(headline, &records, arguments.all);
     for metric in metrics {
-        let value = |(_, record): &(_, &crate::cache::Record)| {
-            record.metrics.get(metric).copied().map(format::metric)
-        };
+        let value =
+            |(_, record): &(_, &Record)| record.metrics.get(metric).copied().map(format::metric);
         table.push(Column { head: metric.to_owned(), cells: records.iter().map(value).collect() });
+    }
+    if arguments.usage {
+        let taken = results.iter().map(|one| usage_cells(&one.record)).collect::<Vec<_>>();
+        for (place, head) in USAGE.iter().enumerate() {
+            let cell = |row: &[String; 5]| Some(row[place].clone()).filter(|cell| !cell.is_empty());
+            table
+                .push(Column { head: (*head).to_owned(), cells: taken.iter().map(cell).collect() });
+        }
     }
     let key = |result: &Recorded| Some(result.record.key.short());
     table.push(Column { head: "key".to_owned(), cells: results.iter().map(key).collect() });
@@ -287,6 +296,30 @@ fn to_text(
     format!("{template}\n{}{more}", table::folded(&rows, told_apart_by))
 }
 
+/// The columns of what a result took.
+const USAGE: [&str; 5] = ["time", usage::HEADS[0], usage::HEADS[1], usage::HEADS[2], "written"];
+
+/// The same of a record, as people read it.
+fn usage_cells(record: &Record) -> [String; 5] {
+    let [cpu, memory, read] = record.usage.cells();
+    let written = format::bytes(record.output.extent.bytes);
+    [format::seconds(record.seconds), cpu, memory, read, written]
+}
+
+/// The columns of what a result took, for programs: seconds and bytes.
+const USAGE_NUMBERS: [&str; 6] =
+    ["seconds", "cpu-seconds", "peak-memory", "gpu-memory", "bytes-in", "bytes-out"];
+
+/// The same of a record; empty where it is not known.
+fn usage_numbers(record: &Record) -> [String; 6] {
+    let Usage { cpu_seconds, peak_memory, gpu_memory, bytes_in } = record.usage;
+    let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
+    let cpu = cpu_seconds.map(number).unwrap_or_default();
+    let written = Some(record.output.extent.bytes);
+    let [memory, gpu, read, written] = [peak_memory, gpu_memory, bytes_in, written].map(bytes);
+    [number(record.seconds), cpu, memory, gpu, read, written]
+}
+
 fn markdown(rows: &[Vec<String>]) -> String {
     let line = |row: &Vec<String>| {
         let cells = row.iter().map(|cell| cell.replace('|', r"\|").replace('\n', " "));
@@ -298,14 +331,15 @@ fn markdown(rows: &[Vec<String>]) -> String {
 }
 
 /// One table of all results, with all metrics.
-fn to_csv(results: &[Recorded]) -> String {
+fn to_csv(results: &[Recorded], with_usage: bool) -> String {
     let columns = differing(results);
     let metrics: BTreeSet<&String> =
         results.iter().flat_map(|result| result.record.metrics.keys()).collect();
     let fixed = ["stage", "instance", "key", "current", "finished"].map(str::to_owned);
     let heads = columns.iter().map(|column| column.head.clone());
     let head = fixed.into_iter().chain(heads).chain(metrics.iter().map(|name| (*name).clone()));
-    let mut text = csv_line(head);
+    let usage = USAGE_NUMBERS.map(str::to_owned).into_iter().filter(|_| with_usage);
+    let mut text = csv_line(head.chain(usage));
     for (place, result) in results.iter().enumerate() {
         let fixed = [
             result.name.template().to_owned(),
@@ -319,7 +353,8 @@ fn to_csv(results: &[Recorded]) -> String {
             let value = result.record.metrics.get(*name).copied();
             value.map(number).unwrap_or_default()
         });
-        text.push_str(&csv_line(fixed.into_iter().chain(settings).chain(numbers)));
+        let usage = usage_numbers(&result.record).into_iter().filter(|_| with_usage);
+        text.push_str(&csv_line(fixed.into_iter().chain(settings).chain(numbers).chain(usage)));
     }
     text
 }
@@ -361,6 +396,9 @@ fn to_json(project: &Project, results: &[Recorded]) -> Value {
             "axes": axes,
             "parameters": settings,
             "metrics": result.record.metrics,
+            "seconds": result.record.seconds,
+            "usage": result.record.usage,
+            "bytes": result.record.output.extent.bytes,
         })
     });
     results.collect()

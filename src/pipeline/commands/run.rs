@@ -28,6 +28,8 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         return plan::show(&Shown {
             manifest: &arguments.manifest,
             force: &arguments.force,
+            jobs: arguments.jobs,
+            limits: arguments.limits(),
             all: arguments.all,
             json: arguments.progress == Style::Json,
             exit_code: false,
@@ -75,6 +77,7 @@ fn run_stages(
     let has_warnings = part.is_none() && warn(project, &selected);
     let options = Options {
         jobs: arguments.jobs.or(project.jobs).map(usize::from),
+        limits: arguments.limits().or(&project.manifest.limits).or(&project.limits),
         keep_going: arguments.keep_going,
         force: project.forced(&arguments.force, &selected)?,
         links: part.as_ref().map(|part| part.index.links()),

@@ -15,7 +15,7 @@ pub(crate) fn run(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let chosen = project.choose(&arguments.manifest.stages())?;
     if arguments.watch {
-        return status_watch::watch(&project, &chosen, arguments.all);
+        return status_watch::watch(&project, &chosen, arguments.all, arguments.usage);
     }
     // In this order: what begins meanwhile is what it was a moment ago.
     let activities = Activities::look(&project.cache);
@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         print_json(&to_json(&project, &states))?;
     } else {
-        let sheet = Sheet::of(&LastRuns::of(&project), &states, arguments.all);
+        let sheet = Sheet::of(&LastRuns::of(&project, arguments.usage), &states, arguments.all);
         let (table, lines) = sheet.into_text();
         let cache = project.cache.layout().root().display();
         print_coloured(&format!("{table}\n{lines}cache: {cache}\n"))?;

@@ -15,6 +15,7 @@ use crate::progress::Running;
 use crate::stage_name::StageName;
 use crate::state_words::{ShownState, state_reason};
 use crate::table::Table;
+use crate::usage::{self, Usage};
 
 /// What is known of a stage: its plan, and what goes on beyond it.
 #[derive(Clone)]
@@ -97,8 +98,10 @@ impl Sheet {
         all: bool,
     ) -> Self {
         let most = instances::most(all);
-        let header = ["stage", "kind", "state", "last run", "took", "artifact", "size"];
-        let header = header.map(str::to_owned).to_vec();
+        let header = ["stage", "kind", "state", "last run", "took"].into_iter();
+        let usage = usage::HEADS.into_iter().filter(|_| last_runs.with_usage);
+        let header = header.chain(usage).chain(["artifact", "size"]);
+        let header = header.map(str::to_owned).collect();
         let mut rows = vec![SheetRow { cells: header, shown: ShownState::Running, stages: 0 }];
         let known = || known.iter().map(|(name, known)| (*name, known));
         for row in instances::rows(known(), most) {
@@ -181,6 +184,8 @@ pub(super) fn last_run(project: &Project, name: &StageName, state: &PlanState) -
 /// What a table shows of the last runs of stages. Each is read once: it is another one only when the plan is.
 pub(super) struct LastRuns<'a> {
     project: &'a Project,
+    /// Whether what they took is shown.
+    with_usage: bool,
     known: RefCell<HashMap<StageName, Option<LastRun>>>,
 }
 
@@ -189,13 +194,14 @@ pub(super) struct LastRuns<'a> {
 struct LastRun {
     finished: u64,
     seconds: f64,
+    usage: Usage,
     artifact: Digest,
     bytes: u64,
 }
 
 impl<'a> LastRuns<'a> {
-    pub(super) fn of(project: &'a Project) -> Self {
-        Self { project, known: RefCell::default() }
+    pub(super) fn of(project: &'a Project, with_usage: bool) -> Self {
+        Self { project, with_usage, known: RefCell::default() }
     }
 
     fn get(&self, name: &StageName, known: &Known<'_>) -> Option<LastRun> {
@@ -207,6 +213,7 @@ impl<'a> LastRuns<'a> {
         let run = record.map(|record| LastRun {
             finished: record.finished,
             seconds: record.seconds,
+            usage: record.usage,
             artifact: record.output.digest,
             bytes: record.output.extent.bytes,
         });
@@ -224,19 +231,18 @@ fn line_of_one(last_runs: &LastRuns<'_>, name: &StageName, known: &Known<'_>) ->
     let kind = kind(last_runs.project, name);
     let mut row = vec![name.to_string(), kind, known.shown().name().to_owned()];
     match last_runs.get(name, known) {
-        Some(run) => row.extend([
-            format::ago(run.finished),
-            format::seconds(run.seconds),
-            run.artifact.short(),
-            format::bytes(run.bytes),
-        ]),
+        Some(run) => {
+            row.extend([format::ago(run.finished), format::seconds(run.seconds)]);
+            row.extend(run.usage.cells().into_iter().filter(|_| last_runs.with_usage));
+            row.extend([run.artifact.short(), format::bytes(run.bytes)]);
+        }
         None => row.push("never".to_owned()),
     }
     row
 }
 
 /// How many instances are in which state; and of all their last runs, when the newest was, how long they took
-/// together, and how large their artifacts are together.
+/// together, how large their artifacts are together, and, where that is shown, what else they took.
 fn line_of_many(
     last_runs: &LastRuns<'_>,
     template: &str,
@@ -245,20 +251,22 @@ fn line_of_many(
     let first = instances.first();
     let kind = first.map(|(name, _)| kind(last_runs.project, name)).unwrap_or_default();
     let runs = instances.iter().filter_map(|(name, known)| last_runs.get(name, known));
-    let (mut newest, mut seconds) = (None, 0.0);
+    let (mut newest, mut seconds, mut usage) = (None, 0.0, Usage::default());
     let mut artifacts = HashMap::new();
     for run in runs {
         newest = newest.max(Some(run.finished));
         seconds += run.seconds;
+        usage = usage.with(&run.usage);
         artifacts.insert(run.artifact, run.bytes);
     }
     let last = match newest {
         None => "never ran".to_owned(),
         Some(newest) => format!(
-            "last run {}, {} in all, {}",
+            "last run {}, {} in all, {}{}",
             format::ago(newest),
             format::seconds(seconds),
-            format::bytes(artifacts.values().sum())
+            format::bytes(artifacts.values().sum()),
+            if last_runs.with_usage { usage.in_words() } else { String::new() }
         ),
     };
     let states = ShownState::in_words(instances.iter().map(|(_, known)| known.shown()));

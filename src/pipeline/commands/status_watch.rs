@@ -26,18 +26,19 @@ pub(super) fn watch(
     project: &Project,
     chosen: &[&StageName],
     all: bool,
+    usage: bool,
 ) -> anyhow::Result<ExitCode> {
     let requests = Requests::listen()?;
     let mut planner = Planner::new(project, chosen);
     let mut page = None;
     let mut shown = Vec::new();
     let mut quiet = 0;
-    let mut last_runs = LastRuns::of(project);
+    let mut last_runs = LastRuns::of(project, usage);
     loop {
         let activities = Activities::look(&project.cache);
         // What is shown last must be true.
         if planner.renew(&activities, quiet > 0) {
-            last_runs = LastRuns::of(project);
+            last_runs = LastRuns::of(project, usage);
         }
         let states = States::look(project, chosen, &planner.plan, &activities);
         let is_over = !planner.has_run()

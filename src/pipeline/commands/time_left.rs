@@ -7,6 +7,7 @@ use super::Project;
 use crate::cache::Record;
 use crate::difference::Differences;
 use crate::digest::Digest;
+use crate::execute::{Share, together};
 use crate::expected::Runs;
 use crate::facts::CacheFacts;
 use crate::format;
@@ -21,12 +22,16 @@ const MOST_EXTRA: usize = 32;
 const SHORTEST: f64 = 10.0;
 
 /// The stages that may run, each with the seconds that it may take, where runs like it are known.
-pub(super) struct TimeLeft(HashMap<StageName, Option<f64>>);
+pub(super) struct TimeLeft {
+    stages: HashMap<StageName, Option<f64>>,
+    /// The seconds that those which are known take together, as they share this machine.
+    pub(super) together: f64,
+}
 
 impl TimeLeft {
     /// The seconds that a stage may take; `None` for one that does not run, or of which nothing is known.
     pub(super) fn of(&self, name: &StageName) -> Option<f64> {
-        self.0.get(name).copied().flatten()
+        self.stages.get(name).copied().flatten()
     }
 
     /// How long these stages may take, one after the other: `at most 41 h`, after a separator. Empty where nothing is
@@ -36,15 +41,33 @@ impl TimeLeft {
         names: impl Iterator<Item = &'a StageName>,
         separator: &str,
     ) -> String {
+        self.words(names, separator, None)
+    }
+
+    /// The same of all of them, with how long that takes here: `at most 41 h of work, in 11 h`.
+    pub(super) fn all_in_words(&self, separator: &str) -> String {
+        self.words(self.stages.keys(), separator, Some(self.together))
+    }
+
+    fn words<'a>(
+        &self,
+        names: impl Iterator<Item = &'a StageName>,
+        separator: &str,
+        together: Option<f64>,
+    ) -> String {
         let (mut known, mut all, mut sum) = (0_usize, 0_usize, 0.0);
-        for seconds in names.filter_map(|name| self.0.get(name)) {
+        for seconds in names.filter_map(|name| self.stages.get(name)) {
             all += 1;
             if let Some(seconds) = seconds {
                 known += 1;
                 sum += seconds;
             }
         }
-        let time = format::rough_seconds(sum);
+        let mut time = format::rough_seconds(sum);
+        let together = together.map(format::rough_seconds).filter(|together| *together != time);
+        if let Some(together) = together {
+            time.push_str(&format!(" of work, in {together}"));
+        }
         match all - known {
             _ if sum < SHORTEST => String::new(),
             0 => format!("{separator}at most {time}"),
@@ -53,11 +76,12 @@ impl TimeLeft {
     }
 }
 
-/// The plan of these stages, which are closed under inputs, and how long it may take.
+/// The plan of these stages, which are closed under inputs, and how long it may take on a machine that is shared out so.
 pub(super) fn plan_with_time(
     project: &Project,
     selected: &[StageName],
     forced: BTreeSet<StageName>,
+    share: &Share,
 ) -> (Plan, TimeLeft) {
     let Project { manifest, graph, cache, .. } = project;
     let facts = CacheFacts::look(cache, manifest, selected).force(forced);
@@ -78,12 +102,17 @@ pub(super) fn plan_with_time(
     let would_run: Vec<&StageName> = would_run.map(|(name, _)| name).collect();
     add_others(project, &plan, &would_run, &facts, &mut runs);
     let expected = runs.expected();
-    let seconds = would_run.into_iter().map(|name| {
+    let seconds = would_run.iter().map(|&name| {
         let seconds = manifest.stage(name).and_then(|stage| expected.of(stage));
         (name.clone(), seconds)
     });
-    let time = TimeLeft(seconds.collect());
-    (plan, time)
+    let stages: HashMap<StageName, Option<f64>> = seconds.collect();
+    let known = would_run.into_iter().filter_map(|name| {
+        let seconds = stages.get(name).copied().flatten()?;
+        Some((manifest.stage(name)?, seconds))
+    });
+    let together = together(share, graph, &known.collect::<Vec<_>>());
+    (plan, TimeLeft { stages, together })
 }
 
 /// Where no instance of a stage is known, a few that the plan leaves out.

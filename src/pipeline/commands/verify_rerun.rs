@@ -16,7 +16,7 @@ use crate::cache::{Check, Checked, Damage, Listing, Record, Verdict, WorkFolder}
 use crate::cli::{ManifestArguments, VerifyArguments};
 use crate::compare::{self, Comparison, Measured, MetricPair, MetricSource, RerunVerdict};
 use crate::digest::Digest;
-use crate::execute::{Outputs, Rerun, RerunEnd, as_recorded};
+use crate::execute::{Outputs, Rerun, RerunEnd, as_recorded, set_threads};
 use crate::format;
 use crate::plan::{Plan, PlanState};
 use crate::progress::{self, Style};
@@ -38,12 +38,14 @@ pub(crate) fn run(
     let record = recorded(&plan, name, manifest)?;
     check_inputs(&project, &plan, name, manifest)?;
     let Some(declaration) = project.manifest.stage(name) else { bail!("no stage '{name}'") };
+    let mut wanted = declaration.clone();
+    set_threads(&mut wanted);
     let rerun = Rerun {
         manifest: &project.manifest,
         cache: &project.cache,
         declaration,
         record: &record,
-        execution: as_recorded(&declaration.execution.execution, record.ran_on.as_ref()),
+        execution: as_recorded(&wanted.execution.execution, record.ran_on.as_ref()),
     };
     let mut reporter = progress::reporter(Style::Auto);
     let (scratch, end) = rerun.run(|input| fresh(&plan, input).cloned(), &mut *reporter)?;

@@ -27,6 +27,14 @@ pub(crate) trait Handle<T> {
 
     /// Continues its processes.
     fn resume(&self) {}
+
+    /// Looks how much memory its processes have, where it is work of this machine.
+    fn look_at_memory(&self) {}
+
+    /// The most that was seen, in bytes.
+    fn memory(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Ends the wait of whoever polls: there is something to poll.
@@ -111,6 +119,14 @@ impl<T> Handle<T> for Thread<T> {
 
     fn resume(&self) {
         self.worker.resume();
+    }
+
+    fn look_at_memory(&self) {
+        self.worker.look_at_memory();
+    }
+
+    fn memory(&self) -> Option<u64> {
+        self.worker.memory()
     }
 }
 

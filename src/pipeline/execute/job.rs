@@ -18,8 +18,9 @@ use crate::digest::Digest;
 use crate::events::{RunEvent, Setup};
 use crate::key::StageKey;
 use crate::launcher::Launcher;
-use crate::manifest::Stage;
+use crate::manifest::{Failing, Stage};
 use crate::reason::Reason;
+use crate::usage::Usage;
 use crate::worker::{self, WorkerHandle};
 
 /// How often a process that waits for another one looks whether it is done.
@@ -117,6 +118,8 @@ pub(crate) enum JobEnd {
         message: String,
         /// The last lines of its log.
         log: Vec<String>,
+        /// How, for whoever may try again.
+        failing: Failing,
     },
     /// An input was damaged, and is out of the way now, or it is gone: the stage that made it must run again.
     LostInput {
@@ -128,8 +131,15 @@ pub(crate) enum JobEnd {
 impl JobEnd {
     /// A failure without the lines of a log.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self::Failed { message: message.into(), log: Vec::new() }
+        Self::Failed { message: message.into(), log: Vec::new(), failing: Failing::Failure }
     }
+}
+
+/// What a worker reported at its end.
+struct Finished {
+    metrics: message::Metrics,
+    ran_on: Option<RanOn>,
+    usage: Usage,
 }
 
 impl Job<'_> {
@@ -172,7 +182,7 @@ impl Job<'_> {
         if let Some(why) = spoilt {
             let removed = claim.remove_checkpoint();
             let (first, log) = match end {
-                worker::End::Failed { message, log } => (Some(message), log),
+                worker::End::Failed { message, log, .. } => (Some(message), log),
                 worker::End::Finished { .. } | worker::End::Stopped => (None, Vec::new()),
             };
             let mut why = format!("{why}, so the result is not recorded");
@@ -181,17 +191,19 @@ impl Job<'_> {
             }
             worker::write_last_words(&claim.log(), &why);
             let message = first.into_iter().chain([why]).collect::<Vec<_>>().join("\n");
-            return Ok(JobEnd::Failed { message: with_kept_output(message, claim), log });
+            let (message, failing) = (with_kept_output(message, claim), Failing::Failure);
+            return Ok(JobEnd::Failed { message, log, failing });
         }
         match end {
-            worker::End::Finished { metrics, ran_on } => {
-                let end = self.commit(claim, metrics, ran_on, &reads.inputs(), report)?;
+            worker::End::Finished { metrics, ran_on, usage } => {
+                let ended = Finished { metrics, ran_on, usage };
+                let end = self.commit(claim, ended, &reads.inputs(), report)?;
                 reads.keep();
                 Ok(end)
             }
             worker::End::Stopped => Ok(JobEnd::Stopped),
-            worker::End::Failed { message, log } => {
-                Ok(JobEnd::Failed { message: with_kept_output(message, claim), log })
+            worker::End::Failed { message, log, failing } => {
+                Ok(JobEnd::Failed { message: with_kept_output(message, claim), log, failing })
             }
         }
     }
@@ -230,12 +242,12 @@ impl Job<'_> {
     fn commit(
         &self,
         claim: Claim,
-        metrics: message::Metrics,
-        ran_on: Option<RanOn>,
+        Finished { metrics, ran_on, usage }: Finished,
         inputs: &[InputFolder],
         report: &dyn Fn(JobEvent),
     ) -> anyhow::Result<JobEnd> {
         let JobSpec { declaration, work, experiment, .. } = self.spec;
+        let bytes_in = self.spec.inputs.iter().map(|(_, _, stored)| stored.extent.bytes).sum();
         let execution = Execution {
             parts: work.parts.clone(),
             stage: declaration.name.to_string(),
@@ -243,7 +255,8 @@ impl Job<'_> {
             reason: work.reason.clone(),
             artifact: declaration.stage.output(),
             metrics,
-            ran_on,
+            ran_on: self.spec.on_this_machine(ran_on),
+            usage: Usage { bytes_in: Some(bytes_in), ..usage },
         };
         let Committed { record, withdrawn } =
             match claim.commit(execution, inputs, &|| report(JobEvent::Hashed)) {

@@ -1,15 +1,20 @@
-//! The loop that runs a plan: what is ready starts when it has its slots; what ends makes more ready.
+//! The loop that runs a plan: what is ready starts when there is enough of the machine for it; what ends makes more ready.
 //!
 //! All decisions are made on the main thread; a [`job`] has a thread of its own and sends messages.
 //! Does not depend on a terminal: what happens goes to a [`Reporter`](crate::progress::Reporter).
 
+mod attempts;
 mod executor;
+mod forecast;
 mod handle;
 mod job;
 mod links;
+mod order;
 mod pins;
+mod pools;
 mod reads;
 mod rerun;
+mod share;
 mod single;
 mod spec;
 mod states;
@@ -20,29 +25,35 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use pipeline_stages::WorkerProgram;
 use pipeline_stages::known::Known;
 use pipeline_stages::message::Event;
 
 use crate::cache::{Cache, KnownResult, Links, Withdrawn};
+use crate::diagnostic::Mistakes;
 use crate::digest::Digest;
 use crate::events::{Outcome, RunEvent};
 use crate::facts::CacheFacts;
+use crate::gpus::{self, Gpus};
 use crate::graph::Graph;
 use crate::key::{self, InputResult, StageKey};
 use crate::launcher::Plain;
-use crate::manifest::{Fit, Manifest, Misfit};
+use crate::machine;
+use crate::manifest::{Fit, Limits, Manifest, Misfit, Stage};
 use crate::plan::{self, Facts, PlanState};
 use crate::progress::Reporter;
 use crate::reason::Reason;
 use crate::stage_name::StageName;
 use executor::{Executor, Report, Threads};
 use job::{JobEnd, JobEvent};
-use states::{Depths, Pool, StageState, StageStates};
+use order::Weight;
+use pools::Needs;
+use states::{StageState, StageStates};
 use supervisor::{Heard, Supervisor};
 
+pub(crate) use forecast::together;
 pub(crate) use job::with_advice;
 pub(crate) use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
+pub(crate) use share::{Share, set_threads};
 pub(crate) use single::run_job;
 pub(crate) use spec::{JobSpec, Work};
 pub(crate) use supervisor::is_ignored;
@@ -50,9 +61,10 @@ pub(crate) use supervisor::is_ignored;
 /// How a run is done.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
-    /// How many stages run at once. `None`: as many as there are cores, but one training at a time,
-    /// because a training uses all of them.
+    /// How many stages run at once. `None`: as many as there are cores for them.
     pub(crate) jobs: Option<usize>,
+    /// What all of them together may take of the machine.
+    pub(crate) limits: Limits,
     /// Whether a failure stops only what depends on it.
     pub(crate) keep_going: bool,
     /// The stages that run although they have results.
@@ -114,11 +126,13 @@ pub(crate) fn execute(
         facts,
         options,
         reporter,
-        states: StageStates::new(selected, graph, options.depths(), |name| pools(manifest, name)),
+        states: StageStates::new(selected, graph),
+        share: None,
         supervisor,
         executor: Box::new(executor),
         damaged: BTreeMap::new(),
         limitations: BTreeSet::new(),
+        attempts: HashMap::new(),
         failures: HashMap::new(),
         fit: None,
         failed: false,
@@ -158,12 +172,19 @@ struct Run<'a> {
     options: &'a Options,
     reporter: &'a mut dyn Reporter,
     states: StageStates,
+    /// What there is of the machine, once something starts.
+    share: Option<Share>,
     supervisor: Supervisor<Report>,
     executor: Box<dyn Executor>,
     /// What the machine cannot do, as far as it was said.
     limitations: BTreeSet<String>,
     /// Per stage that runs, the damaged artifacts that its job found, each with what no longer counts.
     damaged: BTreeMap<StageName, Vec<(Digest, Vec<Withdrawn>)>>,
+    /// How often a key was tried that failed and may be tried again.
+    ///
+    /// Here and not in the body of a job: an attempt that runs alone waits for all that others have taken of the machine. A
+    /// job that runs elsewhere is one attempt.
+    attempts: HashMap<StageKey, u32>,
     /// The keys that failed in this run, each with its stage and the reason.
     failures: HashMap<StageKey, (StageName, String)>,
     /// What is known of all artifacts, once something starts.
@@ -207,6 +228,7 @@ impl Run<'_> {
             let Some(name) = self.next_to_start() else { return Ok(()) };
             if self.fit.is_none() {
                 self.check_fit();
+                self.share_out()?;
                 continue;
             }
             self.begin_work()?;
@@ -249,6 +271,45 @@ impl Run<'_> {
         });
         self.fit = Some(fit);
         self.refuse(misfits);
+    }
+
+    /// Before the first stage starts: what the machine has, what each stage takes of it, and in which order they start.
+    ///
+    /// # Errors
+    /// When a stage that may run takes more than there is.
+    fn share_out(&mut self) -> anyhow::Result<()> {
+        let open = self.states.iter().filter_map(|(name, state)| match state {
+            StageState::Ended { .. } => None,
+            _ => self.manifest.stage(name),
+        });
+        let open: Vec<&Stage> = open.collect();
+        // Nobody looks for a GPU where nothing could use it.
+        let gpus = match open.iter().any(|stage| Share::may_use_gpus(stage)) {
+            true => gpus::find(),
+            false => Gpus::default(),
+        };
+        let Options { jobs, limits, .. } = self.options;
+        let share = Share::of_this_machine(*jobs, limits, gpus);
+        share.check()?;
+        let mistakes = open.iter().filter_map(|stage| {
+            Some(Misfit { stage: stage.name.clone(), mistake: share.mistake(stage)? })
+        });
+        let mistakes = Misfit::mistakes(mistakes);
+        if !mistakes.is_empty() {
+            return Err(Mistakes::new(self.manifest.sources.clone(), mistakes).into());
+        }
+        let seconds = forecast::seconds(self.manifest, &self.facts, &open);
+        let needs = |name: &StageName| match self.manifest.stage(name) {
+            Some(stage) => share.needs(stage),
+            None => Needs::default(),
+        };
+        let weight = |name: &StageName| Weight {
+            priority: self.manifest.stage(name).map_or(0, |stage| stage.execution.priority.into()),
+            seconds: seconds.get(name).copied(),
+        };
+        self.states.share_out(share.depths(), needs, weight);
+        self.share = Some(share);
+        Ok(())
     }
 
     /// Ends stages that have not begun and do not fit to their inputs.
@@ -341,15 +402,10 @@ impl Run<'_> {
     }
 
     fn start(&mut self, name: &StageName, work: Work) -> anyhow::Result<()> {
-        let mut declaration = self.manifest.stage(name).context("a stage of the manifest")?.clone();
-        // Trainings that run side by side share the cores.
-        if let Some(jobs) = self.options.jobs.filter(|jobs| *jobs > 1) {
-            let share = (cores() / jobs).max(1) as u32;
-            declaration.execution.execution.threads.get_or_insert(share);
-        }
+        let declaration = self.manifest.stage(name).context("a stage of the manifest")?.clone();
         let timeout = declaration.execution.timeout_seconds.map(Duration::from_secs);
         let result_of = |input: &StageName| self.result(input).cloned();
-        let spec = JobSpec::of(self.manifest, declaration, work, self.cache, result_of)?;
+        let mut spec = JobSpec::of(self.manifest, declaration, work, self.cache, result_of)?;
         let (key, forced) = (spec.work.key, spec.work.reason == Reason::Forced);
         // Not at its end: another run of the same manifest may have moved the head by then.
         let before = match forced {
@@ -359,6 +415,9 @@ impl Run<'_> {
         let before = before.map(|before| before.output.digest);
         let running = StageState::Running { key, since: Instant::now(), before, forced };
         self.states.set(name, running);
+        if let (Some(share), Some(taken)) = (&self.share, self.states.taken(name)) {
+            spec.gpus = share.hand_out(&mut spec.declaration, taken);
+        }
         match self.executor.start(spec) {
             Ok(handle) => self.supervisor.watch(name, handle, timeout),
             Err(error) => self.job_ended(name, JobEnd::failed(format!("{error:#}"))),
@@ -377,7 +436,7 @@ impl Run<'_> {
         }
         // With one job, a stage begins when the one before it has ended.
         if let JobEvent::Hashed = event
-            && self.options.jobs.unwrap_or_else(cores) > 1
+            && self.options.jobs.unwrap_or_else(machine::cores) > 1
         {
             self.states.release(stage);
         }
@@ -391,6 +450,13 @@ impl Run<'_> {
     }
 
     fn job_ended(&mut self, name: &StageName, end: JobEnd) {
+        let end = match end {
+            JobEnd::Failed { message, log, failing } => {
+                let more = self.about_failure(name, &message, failing);
+                JobEnd::Failed { message: message + &more, log, failing }
+            }
+            end => end,
+        };
         self.supervisor.forget(name);
         let (seconds, before, key, forced) = match self.states.get(name) {
             Some(StageState::Running { since, before, key, forced }) => {
@@ -421,7 +487,10 @@ impl Run<'_> {
                 self.end(name, outcome, Some(*result))
             }
             JobEnd::Stopped => self.end(name, Outcome::Stopped, None),
-            JobEnd::Failed { message, log } => {
+            JobEnd::Failed { message, failing, .. } if self.tries_again(name, failing) => {
+                self.try_again(name, failing, message);
+            }
+            JobEnd::Failed { message, log, .. } => {
                 self.failed = true;
                 self.failures.extend(key.map(|key| (key, (name.clone(), message.clone()))));
                 self.end(name, Outcome::Failed { message, log, seconds }, None)
@@ -575,27 +644,4 @@ impl Run<'_> {
             stopped: self.stopping(),
         }
     }
-}
-
-impl Options {
-    /// The slots of a run.
-    fn depths(&self) -> Depths {
-        match self.jobs {
-            Some(jobs) => Depths::from([(Pool::Cores, jobs)]),
-            None => Depths::from([(Pool::Cores, cores()), (Pool::Trainings, 1)]),
-        }
-    }
-}
-
-/// What a stage takes slots of while it runs.
-fn pools(manifest: &Manifest, name: &StageName) -> Vec<Pool> {
-    let worker = manifest.stage(name).map(|declaration| declaration.stage.info().worker);
-    match worker {
-        Some(WorkerProgram::Learn) => vec![Pool::Cores, Pool::Trainings],
-        _ => vec![Pool::Cores],
-    }
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

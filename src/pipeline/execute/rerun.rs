@@ -210,9 +210,11 @@ impl Work {
             report(Report::Worker(event));
         })?;
         let (metrics, ran_on) = match end {
-            worker::End::Finished { metrics, ran_on } => (metrics, ran_on),
+            worker::End::Finished { metrics, ran_on, .. } => (metrics, ran_on),
             worker::End::Stopped => return Ok(RerunEnd::Stopped),
-            worker::End::Failed { message, log } => return Ok(RerunEnd::Failed { message, log }),
+            worker::End::Failed { message, log, .. } => {
+                return Ok(RerunEnd::Failed { message, log });
+            }
         };
         let seconds = started.elapsed().as_secs_f64();
         match Listing::watched(&self.request.output, &self.watch) {

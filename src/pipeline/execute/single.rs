@@ -58,7 +58,8 @@ pub(crate) fn run_job(spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Res
             metrics: record.metrics,
         },
         JobEnd::Stopped => Outcome::Stopped,
-        JobEnd::Failed { message, log } => Outcome::Failed { message, log, seconds },
+        // Other attempts are for whoever shares the machine out, and starts this again.
+        JobEnd::Failed { message, log, .. } => Outcome::Failed { message, log, seconds },
         JobEnd::LostInput { artifact, .. } => {
             let digest = artifact.short();
             let message =

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, ensure};
-use pipeline_stages::message::{self, Hello, Input, Request};
+use pipeline_stages::message::{self, Device, Hello, Input, RanOn, Request};
 use pipeline_stages::path_text;
 use pipeline_stages::point::Point;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, KnownResult, Stored};
+use crate::gpus::Gpu;
 use crate::key::{self, KeyPart, StageKey};
 use crate::manifest::{Manifest, Stage};
 use crate::reason::Reason;
@@ -45,6 +46,9 @@ pub(crate) struct JobSpec {
     pub(crate) inputs: Vec<(String, Input, Stored)>,
     /// Per port that takes all instances of a stage, the points of those that have failed.
     pub(crate) missing: BTreeMap<String, Vec<Point>>,
+    /// The GPUs that it may use, where it was handed some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) gpus: Vec<Gpu>,
 }
 
 impl JobSpec {
@@ -69,6 +73,7 @@ impl JobSpec {
             work,
             inputs,
             missing,
+            gpus: Vec::new(),
         })
     }
 
@@ -85,6 +90,29 @@ impl JobSpec {
             "{shown} is damaged: its key does not match its parts"
         );
         Ok(spec)
+    }
+
+    /// What it ran on, by the numbers of this machine: its worker counts the GPUs that it sees. A program does not say what it
+    /// used.
+    pub(crate) fn on_this_machine(&self, ran_on: Option<RanOn>) -> Option<RanOn> {
+        let Some((first, others)) = self.gpus.split_first() else { return ran_on };
+        if ran_on.as_ref().is_some_and(|ran_on| ran_on.device == Device::Cpu) {
+            return ran_on;
+        }
+        let RanOn { name, uuid, threads, remark, .. } =
+            ran_on.unwrap_or_else(|| RanOn::gpu(first.number, None));
+        let ran_on = RanOn {
+            device: Device::Cuda(first.number),
+            name: name.or_else(|| first.model.name.clone()),
+            uuid: uuid.or_else(|| first.model.uuid.clone()),
+            threads,
+            remark,
+        };
+        let also = others.iter().map(|gpu| {
+            let uuid = gpu.model.uuid.as_ref().map(|uuid| format!(" {uuid}"));
+            format!("and cuda:{}{}", gpu.number, uuid.unwrap_or_default())
+        });
+        Some(also.fold(ran_on, |ran_on, also| ran_on.with_remark(also)))
     }
 
     /// What its worker is asked to do.

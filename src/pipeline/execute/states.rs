@@ -1,4 +1,4 @@
-//! Where every stage of a run is: one state each, one setter, and the pools that running stages take slots of.
+//! Where every stage of a run is: one state each, one setter, what those that run have taken of the pools, and who is next.
 //!
 //! Does not depend on how the cache works, or on workers. What one change costs does not grow with the
 //! number of stages, only with that of the readers of the stage that changed.
@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
+use super::order::{self, Weight};
+use super::pools::{Depths, Needs, Pools, Taken};
 use super::spec::Work;
 use crate::cache::KnownResult;
 use crate::digest::Digest;
@@ -65,20 +67,8 @@ impl StageState {
     }
 }
 
-/// A number of slots under a name. A stage runs when each pool that it is in has a slot left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Pool {
-    /// Every stage takes a slot.
-    Cores,
-    /// A stage that trains takes a slot, as it uses all cores.
-    Trainings,
-}
-
 /// Beyond this many stages that wait for the disk, more would not make it faster.
 const MOST_RELEASED: usize = 8;
-
-/// How many slots each pool has. One that is not named here does not end.
-pub(crate) type Depths = BTreeMap<Pool, usize>;
 
 /// All stages of a run, in an order in which each comes after its inputs.
 pub(crate) struct StageStates {
@@ -91,15 +81,22 @@ pub(crate) struct StageStates {
     partial: BTreeSet<usize>,
     /// Per stage, those that read it.
     readers: Vec<Vec<usize>>,
-    /// Per stage, what it takes slots of while it runs.
-    pools: Vec<Vec<Pool>>,
-    /// The slots that are left.
-    left: Depths,
-    // The places of those in a state, so that what comes first in the order comes first.
+    pools: Pools,
+    /// What stages take of the pools while they run, each once.
+    needs: Vec<Needs>,
+    /// Per stage, which of these is its own.
+    need: Vec<usize>,
+    /// The places in the order in which stages start.
+    starts: Vec<usize>,
+    /// Per stage, where it is among these.
+    turns: Vec<usize>,
+    /// The places of those that nobody has looked at, so that what comes first in the order comes first.
     unseen: BTreeSet<usize>,
-    ready: BTreeSet<usize>,
-    running: BTreeSet<usize>,
-    /// Those that run, and need their slots no longer.
+    /// Per entry of `needs`, the turns of those that are ready.
+    ready: Vec<BTreeSet<usize>>,
+    /// The places of those that run, each with what it has taken.
+    running: BTreeMap<usize, Taken>,
+    /// Those that run, and need it no longer.
     released: BTreeSet<usize>,
     /// Per key of a stage that is ready or runs, its place.
     holders: HashMap<StageKey, usize>,
@@ -108,13 +105,9 @@ pub(crate) struct StageStates {
 }
 
 impl StageStates {
-    /// The states at the beginning of a run of these stages, which are closed under inputs.
-    pub(crate) fn new(
-        order: &[StageName],
-        graph: &Graph,
-        depths: Depths,
-        pools_of: impl Fn(&StageName) -> Vec<Pool>,
-    ) -> Self {
+    /// The states at the beginning of a run of these stages, which are closed under inputs. Nothing may start before
+    /// [`StageStates::share_out`].
+    pub(crate) fn new(order: &[StageName], graph: &Graph) -> Self {
         let places: HashMap<_, _> =
             order.iter().enumerate().map(|(place, name)| (name.clone(), place)).collect();
         let readers = order.iter().map(|name| {
@@ -126,19 +119,68 @@ impl StageStates {
             missing: order.iter().map(|name| graph.inputs(name).len()).collect(),
             partial: BTreeSet::new(),
             readers: readers.collect(),
-            pools: order.iter().map(pools_of).collect(),
-            left: depths,
+            pools: Pools::default(),
+            needs: vec![Needs::default()],
+            need: vec![0; order.len()],
+            starts: (0..order.len()).collect(),
+            turns: (0..order.len()).collect(),
             order: order.to_vec(),
             places,
             unseen: BTreeSet::new(),
-            ready: BTreeSet::new(),
-            running: BTreeSet::new(),
+            ready: vec![BTreeSet::new()],
+            running: BTreeMap::new(),
             released: BTreeSet::new(),
             holders: HashMap::new(),
             parked: HashMap::new(),
         };
         (0..all.order.len()).for_each(|place| all.settle(place));
         all
+    }
+
+    /// From now on, stages take these of the pools with these depths, and start in the order of their weights. Before the first
+    /// one starts.
+    pub(crate) fn share_out(
+        &mut self,
+        depths: Depths,
+        needs_of: impl Fn(&StageName) -> Needs,
+        weight_of: impl Fn(&StageName) -> Weight,
+    ) {
+        self.pools = Pools::new(depths);
+        let weights: Vec<Weight> = self.order.iter().map(weight_of).collect();
+        self.starts = order::order(&weights, &self.readers);
+        for (turn, place) in self.starts.iter().enumerate() {
+            self.turns[*place] = turn;
+        }
+        self.ready.iter_mut().for_each(BTreeSet::clear);
+        for place in 0..self.order.len() {
+            self.set_needs(place, needs_of(&self.order[place]));
+        }
+    }
+
+    /// From now on, a stage that does not run runs alone.
+    pub(crate) fn run_alone(&mut self, name: &StageName) {
+        if let Some(&place) = self.places.get(name) {
+            self.set_needs(place, Needs { alone: true, ..self.needs[self.need[place]] });
+        }
+    }
+
+    fn set_needs(&mut self, place: usize, needs: Needs) {
+        self.ready[self.need[place]].remove(&self.turns[place]);
+        // Stages that take the same are many, and what they take is few.
+        let known = self.needs.iter().rposition(|known| *known == needs);
+        self.need[place] = known.unwrap_or_else(|| {
+            self.needs.push(needs);
+            self.ready.push(BTreeSet::new());
+            self.needs.len() - 1
+        });
+        if let StageState::Ready(_) = self.states[place] {
+            self.ready[self.need[place]].insert(self.turns[place]);
+        }
+    }
+
+    /// What a stage that runs has taken.
+    pub(crate) fn taken(&self, name: &StageName) -> Option<&Taken> {
+        self.running.get(self.places.get(name)?)
     }
 
     /// The stages, each after its inputs.
@@ -169,12 +211,16 @@ impl StageStates {
         self.unseen.first().map(|&place| &self.order[place])
     }
 
-    /// The first stage that is ready and for which there is a slot in each of its pools.
+    /// The first stage, in the order in which they start, that is ready and for which enough is left.
     pub(crate) fn first_to_start(&self) -> Option<&StageName> {
-        let has_slots = |place: &&usize| {
-            self.pools[**place].iter().all(|pool| self.left.get(pool).is_none_or(|left| *left > 0))
-        };
-        self.ready.iter().find(has_slots).map(|&place| &self.order[place])
+        // Of those that take the same, none can start where the first one cannot.
+        let firsts = self.ready.iter().enumerate();
+        let firsts = firsts.filter_map(|(needs, ready)| Some((*ready.first()?, needs)));
+        let mut firsts: Vec<(usize, usize)> = firsts.collect();
+        firsts.sort_unstable();
+        let needs = firsts.iter().map(|(_, needs)| &self.needs[*needs]);
+        let (turn, _) = firsts[self.pools.first_to_start(needs)?];
+        Some(&self.order[self.starts[turn]])
     }
 
     /// Another stage than this one that has this key, and is ready or runs.
@@ -188,14 +234,14 @@ impl StageStates {
         self.running.len()
     }
 
-    /// Gives the slots of a stage that runs to others: it only waits for the disk now. Not where many do so already.
+    /// Gives what a stage that runs has taken to others: it only waits for the disk now. Not where many do so already.
     pub(crate) fn release(&mut self, name: &StageName) {
         if let Some(&place) = self.places.get(name)
-            && self.running.contains(&place)
+            && let Some(taken) = self.running.get_mut(&place)
             && self.released.len() < MOST_RELEASED
             && self.released.insert(place)
         {
-            self.slots(place, |left| left + 1);
+            self.pools.give_back(std::mem::take(taken));
         }
     }
 
@@ -243,9 +289,10 @@ impl StageStates {
 
     fn put(&mut self, place: usize, state: StageState) {
         self.unseen.remove(&place);
-        self.ready.remove(&place);
-        if self.running.remove(&place) && !self.released.remove(&place) {
-            self.slots(place, |left| left + 1);
+        self.ready[self.need[place]].remove(&self.turns[place]);
+        if let Some(taken) = self.running.remove(&place) {
+            self.released.remove(&place);
+            self.pools.give_back(taken);
         }
         if let StageState::Parked { behind } = &self.states[place]
             && let Some(parked) =
@@ -255,10 +302,10 @@ impl StageStates {
         }
         match &state {
             StageState::Unseen => drop(self.unseen.insert(place)),
-            StageState::Ready(_) => drop(self.ready.insert(place)),
+            StageState::Ready(_) => drop(self.ready[self.need[place]].insert(self.turns[place])),
             StageState::Running { .. } => {
-                self.running.insert(place);
-                self.slots(place, |left| left.saturating_sub(1));
+                let taken = self.pools.take(&self.needs[self.need[place]]);
+                self.running.insert(place, taken);
             }
             StageState::Parked { behind } => {
                 if let Some(&holder) = self.places.get(behind) {
@@ -287,13 +334,6 @@ impl StageStates {
             self.settle(parked);
         }
     }
-
-    /// Changes how many slots are left in each pool of a stage.
-    fn slots(&mut self, place: usize, change: impl Fn(usize) -> usize) {
-        for pool in &self.pools[place] {
-            self.left.entry(*pool).and_modify(|left| *left = change(*left));
-        }
-    }
 }
 
 #[cfg(test)]
@@ -301,6 +341,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::pools::Pool;
     use super::*;
 
     use crate::cache::Record;
@@ -316,7 +357,7 @@ mod tests {
         let named = edges.iter().map(|&(from, to)| (name(from), name(to)));
         let graph = Graph::new((0..stages).map(name), named).expect("no cycle");
         let order: Vec<_> = graph.order().cloned().collect();
-        (StageStates::new(&order, &graph, Depths::new(), |_| vec![Pool::Cores]), graph)
+        (StageStates::new(&order, &graph), graph)
     }
 
     fn ready() -> StageState {
@@ -438,35 +479,55 @@ mod tests {
         assert_eq!(first(&states), Some(name(2)));
     }
 
-    #[test]
-    fn a_stage_starts_when_all_its_pools_have_a_slot() {
-        let graph = Graph::new((0..4).map(name), []).expect("no cycle");
-        let order: Vec<_> = graph.order().cloned().collect();
-        let depths = Depths::from([(Pool::Cores, 2), (Pool::Trainings, 1)]);
-        let pools = |stage: &StageName| match stage.as_str() {
-            "s3" => vec![Pool::Cores],
-            _ => vec![Pool::Cores, Pool::Trainings],
+    fn needs(cores: u32) -> Needs {
+        Needs { cores, ..Needs::default() }
+    }
+
+    /// Four stages that do not read each other, and as many cores as this.
+    fn four(cores: u64, needs_of: impl Fn(&str) -> Needs, weights: [f64; 4]) -> StageStates {
+        let (mut states, _) = states(4, &[]);
+        let seconds = |name: &StageName| match name.as_str().as_bytes() {
+            [b's', digit] => weights.get(usize::from(digit - b'0')).copied(),
+            _ => None,
         };
-        let mut states = StageStates::new(&order, &graph, depths, pools);
-        order.iter().for_each(|stage| states.set(stage, ready()));
-        // The others train, too: the last one is next, then both cores are in use.
-        for (start, next) in [(0, Some(3)), (3, None)] {
-            states.set(&name(start), running());
-            assert_eq!(states.first_to_start().cloned(), next.map(name));
-        }
-        states.set(&name(3), ended(false));
-        assert_eq!(states.first_to_start(), None);
-        states.set(&name(0), ended(true));
-        assert_eq!(states.first_to_start(), Some(&name(1)));
+        let weight = |name: &StageName| Weight { priority: 0, seconds: seconds(name) };
+        let depths = Depths::from([(Pool::Cores, cores)]);
+        states.share_out(depths, |name| needs_of(name.as_str()), weight);
+        states
     }
 
     #[test]
-    fn a_stage_that_waits_for_the_disk_gives_its_slots_away_once() {
-        let graph = Graph::new((0..3).map(name), []).expect("no cycle");
-        let order: Vec<_> = graph.order().cloned().collect();
-        let depths = Depths::from([(Pool::Cores, 1)]);
-        let mut states = StageStates::new(&order, &graph, depths, |_| vec![Pool::Cores]);
-        order.iter().for_each(|stage| states.set(stage, ready()));
+    fn a_stage_starts_when_enough_is_left_and_the_longest_first() {
+        // What is ready before the order is known is in it, too.
+        let (mut states, _) = states(4, &[]);
+        (0..4).for_each(|number| states.set(&name(number), ready()));
+        let needs_of = |name: &StageName| needs(if name.as_str() == "s3" { 3 } else { 1 });
+        let seconds = |name: &StageName| match name.as_str() {
+            "s0" => 1.0,
+            "s1" => 9.0,
+            "s2" => 2.0,
+            _ => 5.0,
+        };
+        let weight = |name: &StageName| Weight { priority: 0, seconds: Some(seconds(name)) };
+        states.share_out(Depths::from([(Pool::Cores, 3)]), needs_of, weight);
+        assert_eq!(states.first_to_start(), Some(&name(1)));
+        states.set(&name(1), running());
+        // It waits for three cores, and nobody behind it takes one.
+        assert_eq!(states.first_to_start(), None);
+        states.set(&name(1), ended(true));
+        assert_eq!(states.first_to_start(), Some(&name(3)));
+        states.set(&name(3), running());
+        assert_eq!(states.first_to_start(), None);
+        states.set(&name(3), ended(false));
+        assert_eq!(states.first_to_start(), Some(&name(2)));
+        states.set(&name(2), running());
+        assert_eq!(states.first_to_start(), Some(&name(0)));
+    }
+
+    #[test]
+    fn a_stage_that_waits_for_the_disk_gives_what_it_took_away_once() {
+        let mut states = four(1, |_| needs(1), [0.0; 4]);
+        (0..3).for_each(|number| states.set(&name(number), ready()));
         states.release(&name(0));
         states.set(&name(0), running());
         assert_eq!(states.first_to_start(), None);
@@ -480,6 +541,23 @@ mod tests {
         assert_eq!(states.first_to_start(), Some(&name(2)));
     }
 
+    #[test]
+    fn what_runs_alone_waits_for_all_others_and_they_for_it() {
+        let mut states = four(9, |_| needs(1), [0.0; 4]);
+        (0..4).for_each(|number| states.set(&name(number), ready()));
+        states.set(&name(0), running());
+        states.set(&name(1), running());
+        states.set(&name(0), ready());
+        states.run_alone(&name(0));
+        assert_eq!(states.first_to_start(), None);
+        states.set(&name(1), ended(true));
+        assert_eq!(states.first_to_start(), Some(&name(0)));
+        states.set(&name(0), running());
+        assert_eq!(states.first_to_start(), None);
+        states.set(&name(0), ended(true));
+        assert_eq!(states.first_to_start(), Some(&name(2)));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -488,11 +566,13 @@ mod tests {
         #[test]
         fn nothing_comes_before_its_inputs(
             edges in proptest::collection::vec((0..8_usize, 0..8_usize), 0..20),
-            events in proptest::collection::vec((0..7_u8, 0..8_usize), 0..60),
+            events in proptest::collection::vec((0..8_u8, 0..8_usize), 0..60),
         ) {
             let edges: Vec<_> = edges.into_iter().filter(|(from, to)| from < to).collect();
             let (mut states, graph) = states(8, &edges);
-            states.left.insert(Pool::Cores, 3);
+            let cores = Depths::from([(Pool::Cores, 6)]);
+            let two = |name: &StageName| needs(if name.as_str() < "s4" { 2 } else { 3 });
+            states.share_out(cores, two, |_| Weight::default());
             let (mut results, mut without_some) = (BTreeSet::new(), BTreeSet::new());
             for (event, number) in events {
                 let any = name(number);
@@ -515,6 +595,9 @@ mod tests {
                         results.extend(running_now.filter(|_| result));
                     }
                     6 => states.release(&any),
+                    7 => if !matches!(states.get(&any), Some(StageState::Running { .. })) {
+                        states.run_alone(&any);
+                    },
                     4 => if results.remove(&any) {
                         states.set(&any, StageState::Waiting);
                         without_some.retain(|stage| !graph.consumers(&any).contains(&stage));
@@ -524,7 +607,17 @@ mod tests {
                         without_some.insert(any);
                     }
                 }
-                prop_assert_eq!(states.left[&Pool::Cores] + states.running(), 3 + states.released.len());
+                let takes = |(place, _): (&usize, &Taken)| match states.needs[states.need[*place]] {
+                    _ if states.released.contains(place) => 0,
+                    Needs { alone: true, .. } => 6,
+                    Needs { cores, .. } => cores,
+                };
+                let taken: u32 = states.running.iter().map(takes).sum();
+                prop_assert!(taken <= 6);
+                let ready: usize = states.ready.iter().map(BTreeSet::len).sum();
+                let is_ready = |(_, state): &(_, &StageState)| matches!(state, StageState::Ready(_));
+                prop_assert_eq!(ready, states.iter().filter(is_ready).count());
+                prop_assert!(states.first_to_start().is_some() || ready == 0 || taken > 0);
                 let begun = states.iter().filter(|(_, state)| matches!(state, StageState::Ready(_)));
                 let begun = begun.map(|(name, _)| name.clone()).chain(first(&states));
                 for stage in begun.collect::<Vec<_>>() {

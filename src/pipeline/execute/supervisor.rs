@@ -16,6 +16,8 @@ use crate::stage_name::StageName;
 
 /// How often time-outs are looked at and bars are drawn.
 const TICK: Duration = Duration::from_millis(100);
+/// How often the memory of running work is looked at.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 /// Two signals within this time are one request to stop: `timeout`, for one, signals the program, and then its
 /// whole group.
 const ECHO: Duration = Duration::from_millis(250);
@@ -27,6 +29,7 @@ pub(crate) struct Supervisor<T> {
     work: BTreeMap<StageName, Supervised<T>>,
     reports: VecDeque<(StageName, T)>,
     stopping: bool,
+    memory_seen: Instant,
     /// Ends the thread that listens to signals.
     signals: Option<signal_hook::iterator::Handle>,
 }
@@ -72,7 +75,8 @@ impl<T> Supervisor<T> {
     pub(crate) fn new() -> Self {
         let (sender, receiver) = channel();
         let (work, reports) = (BTreeMap::new(), VecDeque::new());
-        Self { sender, receiver, work, reports, stopping: false, signals: None }
+        let memory_seen = Instant::now();
+        Self { sender, receiver, work, reports, stopping: false, memory_seen, signals: None }
     }
 
     /// For work that can report something at any time.
@@ -128,6 +132,11 @@ impl<T> Supervisor<T> {
         }
     }
 
+    /// The most memory that running work was seen to have, in bytes.
+    pub(crate) fn memory(&self, stage: &StageName) -> Option<u64> {
+        self.work.get(stage)?.handle.memory()
+    }
+
     /// It is over.
     pub(crate) fn forget(&mut self, stage: &StageName) {
         self.work.remove(stage);
@@ -156,6 +165,7 @@ impl<T> Supervisor<T> {
             },
         };
         self.end_what_is_late();
+        self.look_at_memory();
         reporter.tick();
         heard
     }
@@ -197,6 +207,14 @@ impl<T> Supervisor<T> {
             work.handle.resume();
         }
         Heard::Nothing
+    }
+
+    /// What runs for less than half a second may be missed: the system counts the memory of its processes one by one.
+    fn look_at_memory(&mut self) {
+        if self.memory_seen.elapsed() >= MEMORY_INTERVAL {
+            self.work.values().for_each(|work| work.handle.look_at_memory());
+            self.memory_seen = Instant::now();
+        }
     }
 
     fn end_what_is_late(&mut self) {

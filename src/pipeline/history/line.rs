@@ -25,6 +25,16 @@ pub(super) enum Line {
     Git(Commit),
     /// A stage started.
     Start { stage: StageName, key: StageKey, at: u64 },
+    /// A stage failed, and is tried again.
+    Attempt {
+        stage: StageName,
+        at: u64,
+        /// Which attempt comes next, from 2, and how many there are at most.
+        attempt: u32,
+        of: u32,
+        /// Why the last one failed, in words.
+        why: String,
+    },
     /// A stage ended that was not fresh at the beginning.
     End {
         stage: StageName,

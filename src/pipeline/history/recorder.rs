@@ -206,6 +206,12 @@ impl Reporter for Recorder {
                 self.add(&Line::Start { stage: stage.clone(), key: *key, at: now() });
                 self.write();
             }
+            RunEvent::Attempt { stage, attempt, of, why, .. } => {
+                let (stage, why) = (stage.clone(), blanked(why).into_owned());
+                let (attempt, of) = (*attempt, *of);
+                self.add(&Line::Attempt { stage, at: now(), attempt, of, why });
+                self.write();
+            }
             RunEvent::End { stage, key, is_news, ran_on, outcome } => {
                 self.is_news |= is_news;
                 self.keys.extend(key.map(|key| (stage.clone(), key)));

@@ -35,6 +35,9 @@ pub(crate) struct RunStage {
     pub(crate) key: Option<StageKey>,
     /// When it started: seconds since 1970, UTC.
     pub(crate) started: Option<u64>,
+    /// Why the attempts before the last one failed, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) failed_attempts: Vec<String>,
     /// How it ended. `None` while it runs, or when the run was killed.
     #[serde(flatten)]
     pub(crate) ended: Option<Ended>,
@@ -85,10 +88,21 @@ impl Run {
             match line {
                 Line::Begin(_) => {}
                 Line::Git(commit) => found.git = Some(commit),
+                // Another attempt, or again with another input.
+                Line::Start { stage, .. }
+                    if places
+                        .get(&stage)
+                        .is_some_and(|&place| !found.stages[place].failed_attempts.is_empty()) => {}
                 Line::Start { stage, key, at } => {
                     places.insert(stage.clone(), found.stages.len());
-                    let (key, started) = (Some(key), Some(at));
-                    found.stages.push(RunStage { stage, key, started, ended: None });
+                    let (key, started, failed_attempts) = (Some(key), Some(at), Vec::new());
+                    let ended = None;
+                    found.stages.push(RunStage { stage, key, started, failed_attempts, ended });
+                }
+                Line::Attempt { stage, why, .. } => {
+                    if let Some(&place) = places.get(&stage) {
+                        found.stages[place].failed_attempts.push(why);
+                    }
                 }
                 Line::End { stage, key, ended, .. } => match places.get(&stage) {
                     Some(&place) => {
@@ -97,8 +111,8 @@ impl Run {
                     }
                     None => {
                         places.insert(stage.clone(), found.stages.len());
-                        let (started, ended) = (None, Some(ended));
-                        found.stages.push(RunStage { stage, key, started, ended });
+                        let (started, ended, failed_attempts) = (None, Some(ended), Vec::new());
+                        found.stages.push(RunStage { stage, key, started, failed_attempts, ended });
                     }
                 },
                 Line::Done { seconds, complete, stopped, .. } => {
@@ -199,6 +213,24 @@ mod tests {
             visible_devices: None,
         };
         serde_json::to_string(&Line::Begin(Box::new(header))).expect("plain data")
+    }
+
+    #[test]
+    fn attempts_are_of_one_stage() {
+        let key = StageKey::of(&[]);
+        let start = format!("{{\"line\":\"start\",\"stage\":\"a\",\"key\":\"{key}\",\"at\":1}}");
+        let attempt = |number: u32| {
+            format!(
+                "{{\"line\":\"attempt\",\"stage\":\"a\",\"at\":1,\"attempt\":{number},\"of\":3,\"why\":\"no {number}\"}}"
+            )
+        };
+        let (second, third) = (attempt(2), attempt(3));
+        let end = "{\"line\":\"end\",\"stage\":\"a\",\"key\":null,\"at\":2,\"outcome\":\"ran\",\"seconds\":1.0}";
+        let lines = [&header(), &start, &second, &start, &third, &start, end];
+        let run = Run::parse("x", lines.join("\n").as_bytes(), false).expect("a run");
+        assert_eq!(run.stages.len(), 1);
+        assert_eq!(run.stages[0].failed_attempts, ["no 2", "no 3"]);
+        assert!(matches!(run.stages[0].ended, Some(Ended::Ran { .. })));
     }
 
     #[test]

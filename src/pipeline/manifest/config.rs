@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use super::envelope::read_execution;
+use super::execution::{Limits, StageExecution, read_for_all};
 use super::hint::nearest;
 use super::values::{text, whole_number};
-use super::{StageExecution, document, file};
+use super::{document, file};
 use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
 use crate::format::read_size;
 
@@ -25,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) jobs: Option<u16>,
     /// How stages are run, where a manifest does not say.
     pub(crate) execution: StageExecution,
+    /// What all stages of a run together may take of the machine, where a manifest does not say.
+    pub(crate) limits: Limits,
 }
 
 impl Config {
@@ -103,8 +105,9 @@ fn read_root(root: &DeTable<'_>, path: &Path, home: &Path, mistakes: &mut Vec<Mi
         jobs.map_err(|mistake| mistakes.push(mistake)).ok()?.try_into().ok()
     });
     let none = StageExecution::default();
-    let execution = root.get("execution").map(|value| read_execution(value, &none, mistakes));
-    Config { cache, cache_limit, jobs, execution: execution.unwrap_or(none) }
+    let read = root.get("execution").map(|value| read_for_all(value, &none, mistakes));
+    let (execution, limits) = read.unwrap_or((none, Limits::default()));
+    Config { cache, cache_limit, jobs, execution, limits }
 }
 
 #[cfg(test)]

@@ -5,17 +5,17 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use pipeline_stages::message::{Device, Execution};
 use pipeline_stages::url::{WebUrl, user_info};
 use toml::de::DeTable;
 
+use super::execution::{Limits, StageExecution, read_for_all};
 use super::hint::nearest;
 use super::lints::{self, Lint};
 use super::matrix::has_seed_template;
 use super::values::{
     Value, known_table, leaves, not_a_table, nul_mistake, text, whole_number, with_nul,
 };
-use super::{Experiment, StageExecution, Tracking};
+use super::{Experiment, Tracking};
 use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_experiment_name;
 
@@ -26,16 +26,14 @@ pub(super) const TABLES: [&str; 8] =
 pub(super) const EXPERIMENT_KEYS: [&str; 3] = ["name", "about", "seed"];
 /// The keys of the table `[tracking]`.
 pub(super) const TRACKERS: [&str; 2] = ["tensorboard", "mlflow"];
-/// The keys of the table `[execution]` and of `execution = { ... }` in a stage.
-pub(super) const EXECUTION_KEYS: [&str; 4] =
-    ["device", "threads", "checkpoint-seconds", "timeout-seconds"];
-
 /// The content of a manifest beside its stages, and where these are.
 pub(super) struct Envelope<'t, 'i> {
     /// `None` if it is missing or wrong.
     pub(super) experiment: Option<Experiment>,
     /// How stages are run, unless they set it themselves.
     pub(super) execution: StageExecution,
+    /// What all of them together may take of the machine.
+    pub(super) limits: Limits,
     /// The trackers, with paths as they are written.
     pub(super) tracking: Tracking,
     /// The warnings that are silenced.
@@ -64,9 +62,9 @@ pub(super) fn read<'t, 'i>(
             None
         }
     };
-    let execution = match root.get("execution") {
-        Some(value) => read_execution(value, execution, mistakes),
-        None => execution.clone(),
+    let (execution, limits) = match root.get("execution") {
+        Some(value) => read_for_all(value, execution, mistakes),
+        None => (execution.clone(), Limits::default()),
     };
     let tracking = root.get("tracking").map(|value| read_tracking(value, mistakes));
     let tracking = tracking.unwrap_or_default();
@@ -80,7 +78,7 @@ pub(super) fn read<'t, 'i>(
             Vec::new()
         }
     };
-    Envelope { experiment, execution, tracking, allowed, stages }
+    Envelope { experiment, execution, limits, tracking, allowed, stages }
 }
 
 /// Reports the unknown tables, and returns those that were probably meant.
@@ -224,42 +222,6 @@ fn server(value: &Value<'_>) -> Result<WebUrl, Mistake> {
         mistake(format!("this is not the address of a server: {reason}")).help(
             "write the address that shows MLflow in a browser: mlflow = \"http://localhost:5000\"",
         )
-    })
-}
-
-/// Reads a table of settings; what it does not set is as in `defaults`.
-pub(super) fn read_execution(
-    value: &Value<'_>,
-    defaults: &StageExecution,
-    mistakes: &mut Vec<Mistake>,
-) -> StageExecution {
-    let Some(table) = known_table("execution", value, &EXECUTION_KEYS, mistakes) else {
-        return defaults.clone();
-    };
-    let mut number = |name: &str, low: u64, high: u64| {
-        let number = whole_number(name, table.get(name)?, low, high);
-        number.map_err(|mistake| mistakes.push(mistake)).ok()
-    };
-    let threads = number("threads", 1, u32::MAX.into()).and_then(|threads| threads.try_into().ok());
-    let checkpoint_seconds = number("checkpoint-seconds", 0, u64::MAX);
-    let timeout_seconds = number("timeout-seconds", 1, u64::MAX);
-    let device = table
-        .get("device")
-        .and_then(|value| device(value).map_err(|mistake| mistakes.push(mistake)).ok());
-    StageExecution {
-        execution: Execution {
-            device: device.unwrap_or(defaults.execution.device),
-            threads: threads.or(defaults.execution.threads),
-            checkpoint_seconds: checkpoint_seconds.unwrap_or(defaults.execution.checkpoint_seconds),
-        },
-        timeout_seconds: timeout_seconds.or(defaults.timeout_seconds),
-    }
-}
-
-fn device(value: &Value<'_>) -> Result<Device, Mistake> {
-    let text = text("device", value)?;
-    text.parse().map_err(|_| {
-        Mistake::at(value.span(), format!("'{text}' is not a device")).help(Device::FORMS)
     })
 }
 

@@ -13,6 +13,7 @@ mod config;
 mod connect;
 mod document;
 mod envelope;
+mod execution;
 mod file;
 mod fit;
 mod hint;
@@ -36,7 +37,6 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use pipeline_stages::KindConfig;
-use pipeline_stages::message::Execution;
 use pipeline_stages::path_text;
 use pipeline_stages::point::Point;
 use pipeline_stages::url::WebUrl;
@@ -48,6 +48,7 @@ use crate::graph::Graph;
 use crate::stage_name::StageName;
 
 pub(crate) use config::Config;
+pub(crate) use execution::{Failing, Limits, StageExecution, Takes, WHOLE_GPU};
 pub(crate) use file::read as read_bytes;
 pub(crate) use fit::{Fit, Misfit};
 pub(crate) use hint::did_you_mean;
@@ -85,6 +86,8 @@ pub(crate) struct Manifest {
     pub(crate) experiment: Experiment,
     /// The stages, in the file's order.
     pub(crate) stages: Stages,
+    /// What all stages together may take of the machine.
+    pub(crate) limits: Limits,
     /// The axes of its matrix that no stage uses, with their places.
     pub(crate) unused_axes: Vec<(String, Span)>,
     /// Where `${...}` is replaced, and what it can be there.
@@ -166,15 +169,6 @@ impl Connection {
     pub(crate) fn point(&self) -> Point {
         self.from.point().collect()
     }
-}
-
-/// How a stage is run: none of this can change a result.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct StageExecution {
-    /// The settings for the worker.
-    pub(crate) execution: Execution,
-    /// Seconds after which the worker is stopped and the stage has failed. `None` for no limit.
-    pub(crate) timeout_seconds: Option<u64>,
 }
 
 impl Manifest {
@@ -413,6 +407,7 @@ fn read_document(
         aliases: Vec::new(),
         experiment,
         stages,
+        limits: envelope.limits,
         unused_axes: unused,
         placeholders,
         tracking,

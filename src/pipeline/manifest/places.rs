@@ -36,7 +36,13 @@ impl Places {
         };
         let entries = table.into_iter().flatten();
         let values = entries.map(|(key, value)| (key.get_ref().to_string(), place(value)));
-        Self { header, values: values.collect() }
+        let mut values: HashMap<String, Place> = values.collect();
+        // Whether a machine has what a stage takes is only known when it runs.
+        let execution = table.and_then(|table| table.get("execution")?.get_ref().as_table());
+        for (key, value) in execution.into_iter().flatten() {
+            values.insert(format!("execution.{}", key.get_ref()), place(value));
+        }
+        Self { header, values }
     }
 
     /// The place of one item of a list, or of the whole value, or of the stage's name where it has no

@@ -13,7 +13,7 @@ use pipeline_stages::{ArtifactType, KINDS, KindConfig, KindInfo, Port, PortShape
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::envelope::{EXECUTION_KEYS, read_execution};
+use super::execution::{STAGE_EXECUTION_KEYS, StageExecution, kind_mistake, read_for_one};
 use super::hint::{did_you_mean, listed, nearest};
 use super::include::Included;
 use super::matrix::Instance;
@@ -23,7 +23,7 @@ use super::values::{
     NO_MATRIX, Value, about, not_a_table, nul_mistake, range_mistake, text, type_mistake,
     whole_number, with_nul,
 };
-use super::{Connection, Places, Settings, Stage, StageExecution, StageFile};
+use super::{Connection, Places, Settings, Stage, StageFile};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 use crate::stage_name::{StageName, check_name};
 
@@ -153,10 +153,11 @@ pub(super) fn read<'t>(
         return draft;
     };
     if let Some(value) = table.get("execution") {
-        draft.execution = read_execution(value, settings.execution, mistakes);
+        draft.execution = read_for_one(value, settings.execution, mistakes);
     }
     let Some(kind) = read_kind(&draft, table, mistakes) else { return draft };
     draft.seed = read_seed(kind, table, mistakes);
+    mistakes.extend(table.get("execution").and_then(|value| kind_mistake(kind, value)));
     let unknown = unknown_keys(kind, table, mistakes);
     let ports = Ports::read(kind, table, lists, mistakes);
     draft.wires = ports.wires;
@@ -283,7 +284,7 @@ fn unknown_keys(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake
         // What is not shown needs no hint.
         mistakes.push(if mistakes.len() >= MOST_SHOWN {
             mistake
-        } else if EXECUTION_KEYS.contains(&given) {
+        } else if STAGE_EXECUTION_KEYS.contains(&given) {
             Mistake::at(key.span(), format!("'{given}' belongs in the stage's 'execution'")).help(
                 format!("write execution = {{ {given} = ... }}, as it cannot change the result"),
             )

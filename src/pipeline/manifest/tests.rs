@@ -17,6 +17,7 @@ mod paper;
 mod parameters;
 mod ports;
 mod properties;
+mod resources;
 mod scale;
 mod stages;
 mod syntax;

@@ -316,6 +316,10 @@ impl Reporter for Bars {
                 self.ended += 1;
                 self.print(event);
             }
+            RunEvent::Attempt { stage, .. } => {
+                self.stages.remove(stage);
+                self.print(event);
+            }
             RunEvent::Done { .. } => {
                 self.stages.clear();
                 self.clear();

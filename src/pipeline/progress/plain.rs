@@ -42,7 +42,7 @@ impl Reporter for Plain {
                 print(&format!("      {stage}: {}", parts.join(", ")));
             }
             RunEvent::Measured { stage, measured } => self.course(stage).1.measured(measured),
-            RunEvent::End { stage, .. } => {
+            RunEvent::End { stage, .. } | RunEvent::Attempt { stage, .. } => {
                 self.running.remove(stage);
                 print_line(event);
             }
@@ -72,6 +72,10 @@ pub(crate) fn line(event: &RunEvent) -> Option<String> {
         }
         RunEvent::Again { stage, kind } => {
             Some(format!("      {stage} ({kind}) runs again in a scratch folder"))
+        }
+        RunEvent::Attempt { stage, attempt, of, why, alone } => {
+            let alone = if *alone { ", with nothing beside it" } else { "" };
+            Some(format!("      {stage}: attempt {attempt} of {of}{alone}: {}", indent(why)))
         }
         RunEvent::Same { stage, same_as } => {
             Some(format!("      {stage} waits for {same_as}, which does the same"))

@@ -194,7 +194,7 @@ impl Reporter for RunningFiles {
                 self.write(stage, true);
                 self.stages.remove(stage);
             }
-            RunEvent::End { stage, .. } => self.forget(stage),
+            RunEvent::End { stage, .. } | RunEvent::Attempt { stage, .. } => self.forget(stage),
             _ => {}
         }
     }

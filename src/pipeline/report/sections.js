@@ -27,6 +27,8 @@ const link = (name, text = name) => h("a", { href: `#stage=${name}` }, text);
 const pointText = (stage) => Object.entries(stage.point).map(([axis, value]) => `${axis}=${value}`).join(", ") || stage.stage;
 const isOld = (stage) => stage["last-run"] && !stage["last-run"]["is-current"];
 const metricsOf = (stage) => stage["last-run"]?.metrics ?? {};
+const used = (usage) => [usage["cpu-seconds"] !== undefined && `${duration(usage["cpu-seconds"])} of the processor`, usage["peak-memory"] !== undefined && `${size(usage["peak-memory"])} of memory`,
+  usage["gpu-memory"] !== undefined && `${size(usage["gpu-memory"])} of a GPU's memory`, usage["bytes-in"] > 0 && `read ${size(usage["bytes-in"])}`].filter(Boolean).join(", ");
 const device = (run) => [run["ran-on"]?.name ?? run["ran-on"]?.device, run["ran-on"]?.threads && `${run["ran-on"].threads} threads`].filter(Boolean).join(", ");
 /** The values of these stages on an axis, and `undefined` where some of them do not have the axis: those are a group of their own. */
 function valuesOf(axis, stages) {
@@ -270,7 +272,9 @@ function times() {
       return key && !seen.has(key) && seen.add(key);
     });
     const seconds = runs.reduce((sum, stage) => sum + stage["last-run"].seconds, 0);
-    return { name: template.name, seconds, words: `${runs.length === 1 ? "1 run" : `${runs.length} runs`}, ${duration(seconds)}`,
+    const cpu = runs.map((stage) => stage["last-run"].usage["cpu-seconds"]).filter((seconds) => seconds !== undefined).reduce((sum, seconds) => sum + seconds, 0);
+    const memory = runs.map((stage) => stage["last-run"].usage["peak-memory"] ?? 0).reduce((most, bytes) => Math.max(most, bytes), 0);
+    return { name: template.name, seconds, cpu, memory, words: `${runs.length === 1 ? "1 run" : `${runs.length} runs`}, ${duration(seconds)}`,
       runs: runs.map((stage) => ({ start: stage["last-run"].finished - stage["last-run"].seconds, end: stage["last-run"].finished,
         words: `${stage.stage}: ${duration(stage["last-run"].seconds)}`, link: `#stage=${stage.stage}` })) };
   }).filter((row) => row.runs.length > 0);
@@ -282,6 +286,8 @@ function times() {
       { name: "runs", of: (row) => row.runs.length },
       { name: "time", of: (row) => row.seconds, show: (row) => duration(row.seconds) },
       { name: "share", of: (row) => row.seconds / total, show: (row) => `${(100 * row.seconds / total).toFixed(1)} %` },
+      { name: "processor", of: (row) => row.cpu || undefined, show: (row) => (row.cpu ? duration(row.cpu) : "") },
+      { name: "peak memory", of: (row) => row.memory || undefined, show: (row) => (row.memory ? size(row.memory) : "") },
     ], rows)));
 }
 

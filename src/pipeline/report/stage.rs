@@ -17,6 +17,7 @@ use crate::plan::PlanState;
 use crate::progress::{Interrupted, Running};
 use crate::stage_name::StageName;
 use crate::state_words::{ShownState, state_reason};
+use crate::usage::Usage;
 
 /// What is known of a stage.
 #[derive(Debug, Serialize)]
@@ -117,6 +118,7 @@ pub(crate) struct RunReport {
     seconds: f64,
     host: String,
     ran_on: Option<RanOn>,
+    usage: Usage,
     /// The version of the program.
     version: String,
     pub(crate) artifact: Digest,
@@ -193,6 +195,7 @@ fn last_run(subject: &Subject<'_>, name: &StageName, state: &PlanState) -> Optio
         seconds,
         host,
         ran_on,
+        usage,
         version,
         output,
         metrics,
@@ -221,6 +224,7 @@ fn last_run(subject: &Subject<'_>, name: &StageName, state: &PlanState) -> Optio
         seconds,
         host,
         ran_on,
+        usage,
         version,
         artifact: output.digest,
         path,

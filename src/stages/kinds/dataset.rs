@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::kind::{OutsidePath, Problem, Rules};
+use crate::kind::{Cores, OutsidePath, Problem, Rules};
 use crate::known::{ImageSize, Images, Known, KnownInputs};
 use crate::parameter::AT_LEAST_ONE;
 
@@ -87,6 +87,10 @@ impl Dataset {
 }
 
 impl Rules for Dataset {
+    fn cores(&self) -> Cores {
+        Cores::Many
+    }
+
     fn check(&self, connected: &[&str]) -> Vec<Problem> {
         let mut problems = self.class_problems();
         match (&self.path, connected.contains(&"source")) {

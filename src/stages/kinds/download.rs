@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::kind::{OutsidePath, Problem, Rules, WithoutEffect};
+use crate::kind::{Cores, OutsidePath, Problem, Rules, WithoutEffect};
 use crate::parameter::OneOrMany;
 use crate::url::{self, FileUrl, WebUrl};
 
@@ -148,6 +148,10 @@ impl Login {
 }
 
 impl Rules for Download {
+    fn cores(&self) -> Cores {
+        Cores::None
+    }
+
     fn check(&self, _connected: &[&str]) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.url.0.is_empty() {

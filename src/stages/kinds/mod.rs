@@ -105,7 +105,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ArtifactType;
-use crate::kind::{self, Kind, KindInfo, Problem, Rules, WithoutEffect, WorkerProgram};
+use crate::kind::{self, Cores, Kind, KindInfo, Problem, Rules, WithoutEffect, WorkerProgram};
 use crate::known::{Known, KnownInputs};
 use crate::point::Point;
 
@@ -167,6 +167,14 @@ impl KindConfig {
     /// Whether it runs without instances that have failed.
     pub fn allows_missing(&self) -> bool {
         with_parameters!(self, parameters => parameters.allows_missing())
+    }
+
+    /// How many cores it uses, where the user does not say it.
+    pub fn cores(&self) -> Cores {
+        match self {
+            Self::Learn(_) => Cores::Many,
+            Self::Prepare(_) => with_parameters!(self, parameters => parameters.cores()),
+        }
     }
 
     /// What is known of its output before it exists.

@@ -17,6 +17,7 @@ use super::disk::faults::{Fault, with_fault};
 use super::*;
 use crate::key::KeyPart;
 use crate::reason::Reason;
+use crate::usage::Usage;
 
 /// A folder for a cache, which is removed although artifacts are read-only.
 struct Root(tempfile::TempDir);
@@ -97,6 +98,7 @@ fn commit(
         artifact: ArtifactType::Directory,
         metrics: Metrics::new(),
         ran_on: None,
+        usage: Usage::default(),
     };
     let committed = claim.commit(execution, &tops, &|| ()).map_err(|failed| failed.error)?;
     Ok(committed.record)

@@ -5,7 +5,10 @@
 use pipeline_stages::message::Device;
 use serde_json::{Map, Value, json};
 
-use super::super::envelope::{EXECUTION_KEYS, EXPERIMENT_KEYS, TRACKERS};
+use super::super::envelope::{EXPERIMENT_KEYS, TRACKERS};
+use super::super::execution::{
+    ATTEMPTS_KEYS, EXECUTION_KEYS, Failing, LARGEST_PRIORITY, MOST_ATTEMPTS, STAGE_EXECUTION_KEYS,
+};
 use super::super::lints::{LINT_KEYS, Lint};
 use super::value::{described, integer, object, templated};
 
@@ -36,13 +39,15 @@ pub(super) fn table(name: &str) -> Value {
 /// How stages are run: the table of a manifest, or of a stage.
 pub(super) fn execution(in_a_stage: bool) -> Value {
     let key = |name: &str| execution_key(name, in_a_stage);
-    let schema = closed(&EXECUTION_KEYS, key, &[]);
     match in_a_stage {
         true => described(
-            templated(schema),
+            templated(closed(&STAGE_EXECUTION_KEYS, key, &[])),
             "How it is run, instead of [execution]. None of it can change the result.",
         ),
-        false => described(schema, "How stages are run. None of it can change a result."),
+        false => described(
+            closed(&EXECUTION_KEYS, key, &[]),
+            "How stages are run. None of it can change a result.",
+        ),
     }
 }
 
@@ -93,7 +98,7 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
         }),
         "threads" => described(
             whole(1, u32::MAX.into()),
-            "The threads of a worker. By default as many as there are cores.",
+            "The threads of a data set, and of a stage that trains or evaluates. By default its cpus, or else all cores that the run may use, and its part of them beside a GPU.",
         ),
         "checkpoint-seconds" => {
             described(whole(0, u64::MAX), "The seconds between two checkpoints of a training.")
@@ -102,8 +107,64 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
             whole(1, u64::MAX),
             "The seconds after which a stage is ended and has failed. By default never.",
         ),
+        "cpus" if in_a_stage => described(
+            whole(1, u32::MAX.into()),
+            "The cores that it takes, and its threads. By default one; a download takes none, and a data set or a stage that trains takes all, or its part of them beside a GPU.",
+        ),
+        "cpus" => described(
+            whole(1, u32::MAX.into()),
+            "The cores that all stages together may take. By default those of the machine.",
+        ),
+        "gpus" if in_a_stage => described(
+            templated(object(json!({ "type": "number", "minimum": 0 }))),
+            "The GPUs that it takes: a part of one (0.25), or a whole number. By default one for a stage that trains, where there is one.",
+        ),
+        "gpus" => json!({
+            "description": "The numbers of the GPUs that stages may use. By default all; [] for none.",
+            "type": "array",
+            "items": { "type": "integer", "minimum": 0 },
+        }),
+        "memory" => {
+            let about = match in_a_stage {
+                true => {
+                    "The memory that it takes: \"8 GB\". By default it is not known, and not looked after."
+                }
+                false => {
+                    "The memory that all stages together may take: \"32 GB\". By default that of the machine."
+                }
+            };
+            text(about, 1)
+        }
+        "priority" => described(
+            templated(object(json!({
+                "type": "integer",
+                "minimum": -LARGEST_PRIORITY,
+                "maximum": LARGEST_PRIORITY,
+            }))),
+            "Stages with a higher one start first, and so does what they need. By default 0.",
+        ),
+        "attempts" => attempts(in_a_stage),
         _ => json!({}),
     }
+}
+
+fn attempts(in_a_stage: bool) -> Value {
+    let count = || integer(1, MOST_ATTEMPTS.into(), None);
+    let key = |name: &str| match name {
+        "count" => described(count(), "The most attempts."),
+        "on" => {
+            let about = "After which failures. By default after all but failure: that is another exit status than 0, or a result that is not right.";
+            text_list(about, json!({ "enum": Failing::ALL.map(Failing::name) }))
+        }
+        _ => json!({}),
+    };
+    let schema = object(json!({
+        "if": { "type": "object" },
+        "then": closed(&ATTEMPTS_KEYS, key, &["count"]),
+        "else": count(),
+    }));
+    let about = "How often it is tried: after a signal, without memory, or when its time is up. Its checkpoint stays. By default once.";
+    described(if in_a_stage { templated(schema) } else { schema }, about)
 }
 
 fn tracker(key: &str) -> Value {

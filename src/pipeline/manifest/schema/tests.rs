@@ -265,7 +265,8 @@ fn values_of_parameters_are_accepted_as_the_reader_accepts_them() {
 
 #[test]
 fn values_of_the_other_tables_are_accepted_as_the_reader_accepts_them() {
-    use super::super::envelope::{EXECUTION_KEYS, EXPERIMENT_KEYS, TRACKERS};
+    use super::super::envelope::{EXPERIMENT_KEYS, TRACKERS};
+    use super::super::execution::EXECUTION_KEYS;
     use super::super::lints::LINT_KEYS;
     let head = HEAD.replace("[experiment]\nname = \"x\"\n", "");
     let tables: [(&str, &[&str]); 4] = [

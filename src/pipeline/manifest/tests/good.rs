@@ -69,10 +69,14 @@ fn seeds_are_the_stages_own_or_the_experiments() {
 fn execution_of_a_stage_goes_before_that_of_the_manifest() {
     let (manifest, _) = right(GOOD, &[]);
     let of = |stage: &str| manifest.stage(&name(stage)).map(|stage| stage.execution.clone());
-    let everywhere = Execution { device: Device::Cpu, threads: None, checkpoint_seconds: 30 };
-    let own = Execution { device: Device::Cuda(1), threads: Some(2), checkpoint_seconds: 30 };
-    assert_eq!(of("train"), Some(StageExecution { execution: everywhere, timeout_seconds: None }));
-    assert_eq!(of("simclr"), Some(StageExecution { execution: own, timeout_seconds: Some(600) }));
+    let everywhere =
+        Execution { device: Device::Cpu, checkpoint_seconds: 30, ..Execution::default() };
+    let own = Execution { device: Device::Cuda(1), threads: Some(2), ..everywhere.clone() };
+    let execution = |execution, timeout_seconds| {
+        Some(StageExecution { execution, timeout_seconds, ..StageExecution::default() })
+    };
+    assert_eq!(of("train"), execution(everywhere, None));
+    assert_eq!(of("simclr"), execution(own, Some(600)));
 }
 
 #[test]

@@ -1,0 +1,319 @@
+//! What running stages take of the machine, and what is left: named pools with depths.
+//!
+//! Pure. Does not depend on what the stages are.
+
+use std::collections::BTreeMap;
+
+use crate::manifest::WHOLE_GPU;
+
+/// What there is an amount of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pool {
+    /// Stages at once.
+    Jobs,
+    Cores,
+    /// In bytes.
+    Memory,
+    /// A GPU, by its number, in parts of [`WHOLE_GPU`].
+    Gpu(u32),
+}
+
+/// How much each pool has. One that is not named here does not end.
+pub(crate) type Depths = BTreeMap<Pool, u64>;
+
+/// What a stage takes while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct Needs {
+    pub(crate) cores: u32,
+    /// In bytes.
+    pub(crate) memory: u64,
+    pub(crate) gpus: GpuNeeds,
+    /// Whether nothing else may run beside it.
+    pub(crate) alone: bool,
+}
+
+/// What a stage takes of GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) enum GpuNeeds {
+    #[default]
+    None,
+    /// This part of whichever GPU has it.
+    Part(u32),
+    /// This many whole GPUs.
+    Whole(u32),
+    /// A part of the GPU of this number.
+    This { number: u32, part: u32 },
+}
+
+/// What a stage that runs has taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Taken {
+    amounts: Vec<(Pool, u64)>,
+    /// The numbers of the GPUs that it may use.
+    pub(crate) gpus: Vec<u32>,
+}
+
+/// The pools of a run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pools {
+    depths: Depths,
+    left: Depths,
+}
+
+impl Pools {
+    pub(crate) fn new(depths: Depths) -> Self {
+        Self { left: depths.clone(), depths }
+    }
+
+    /// The first of these that can start now. Whoever waits keeps its place: of the pool that it waits for, nobody behind it
+    /// takes anything, or a large one would wait for as long as there are small ones.
+    pub(crate) fn first_to_start<'n>(
+        &self,
+        mut waiting: impl Iterator<Item = &'n Needs>,
+    ) -> Option<usize> {
+        let mut left = self.left.clone();
+        waiting.position(|needs| match self.find(&left, needs) {
+            Ok(_) => true,
+            Err(pools) => {
+                left.extend(pools.into_iter().map(|pool| (pool, 0)));
+                false
+            }
+        })
+    }
+
+    /// Takes what a stage needs, as far as it is there.
+    pub(crate) fn take(&mut self, needs: &Needs) -> Taken {
+        let mut taken = self.find(&self.left, needs).or_else(|_| self.find(&self.depths, needs));
+        if let Ok(taken) = &mut taken {
+            for (pool, amount) in &mut taken.amounts {
+                let left = self.left.entry(*pool).or_default();
+                *amount = (*amount).min(*left);
+                *left -= *amount;
+            }
+        }
+        taken.unwrap_or_default()
+    }
+
+    /// Gives back what was taken.
+    pub(crate) fn give_back(&mut self, taken: Taken) {
+        for (pool, amount) in taken.amounts {
+            self.left.entry(pool).and_modify(|left| *left += amount);
+        }
+    }
+
+    /// What a stage would take, if this is left; or the pools that it waits for. Whoever needs more than there can ever be needs
+    /// all of it.
+    fn find(&self, left: &Depths, needs: &Needs) -> Result<Taken, Vec<Pool>> {
+        // Whoever wants to be alone waits for everything.
+        let waits_for = |pools: Vec<Pool>| match needs.alone {
+            true => self.depths.keys().copied().collect(),
+            false => pools,
+        };
+        let gpus = self.gpus(left, needs.gpus).map_err(waits_for)?;
+        let part = match needs.gpus {
+            GpuNeeds::Part(part) | GpuNeeds::This { part, .. } => part,
+            GpuNeeds::None | GpuNeeds::Whole(_) => WHOLE_GPU,
+        };
+        let wanted = gpus.iter().map(|number| (Pool::Gpu(*number), u64::from(part)));
+        let wanted = wanted.chain([
+            (Pool::Memory, needs.memory),
+            (Pool::Cores, u64::from(needs.cores)),
+            (Pool::Jobs, 1),
+        ]);
+        let mut amounts: Vec<(Pool, u64)> = match needs.alone {
+            true => self.depths.iter().map(|(pool, depth)| (*pool, *depth)).collect(),
+            false => wanted.collect(),
+        };
+        amounts.retain_mut(|(pool, amount)| match self.depths.get(pool) {
+            Some(depth) => {
+                *amount = (*amount).min(*depth);
+                *amount > 0
+            }
+            None => false,
+        });
+        let lacks = |(pool, amount): &&(Pool, u64)| left.get(pool).is_none_or(|left| left < amount);
+        match amounts.iter().find(lacks) {
+            Some((pool, _)) => Err(waits_for(vec![*pool])),
+            None => Ok(Taken { amounts, gpus }),
+        }
+    }
+
+    /// The GPUs that a stage would get; or those that it waits for.
+    fn gpus(&self, left: &Depths, needs: GpuNeeds) -> Result<Vec<u32>, Vec<Pool>> {
+        let has = |number: u32, part: u32| {
+            left.get(&Pool::Gpu(number)).is_some_and(|left| *left >= part.into())
+        };
+        let all = || {
+            self.depths.keys().filter_map(|pool| match pool {
+                Pool::Gpu(number) => Some(*number),
+                _ => None,
+            })
+        };
+        let found = match needs {
+            GpuNeeds::None => return Ok(Vec::new()),
+            GpuNeeds::This { number, part } if self.depths.contains_key(&Pool::Gpu(number)) => {
+                if has(number, part) {
+                    Ok(vec![number])
+                } else {
+                    Err(vec![Pool::Gpu(number)])
+                }
+            }
+            // Nobody knows of it here.
+            GpuNeeds::This { .. } => return Ok(Vec::new()),
+            // What is shared already, so that others stay whole.
+            GpuNeeds::Part(part) => {
+                let fitting = all().filter(|number| has(*number, part));
+                let fullest = fitting.min_by_key(|number| left.get(&Pool::Gpu(*number)).copied());
+                fullest.map(|number| vec![number]).ok_or_else(Vec::new)
+            }
+            GpuNeeds::Whole(count) => {
+                let wanted = (count as usize).min(all().count());
+                let free = all().filter(|number| has(*number, WHOLE_GPU)).take(wanted);
+                let free: Vec<u32> = free.collect();
+                if free.len() == wanted { Ok(free) } else { Err(Vec::new()) }
+            }
+        };
+        if all().next().is_none() {
+            return Ok(Vec::new());
+        }
+        found.map_err(|pools: Vec<Pool>| match pools.is_empty() {
+            true => all().map(Pool::Gpu).collect(),
+            false => pools,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn needs(cores: u32) -> Needs {
+        Needs { cores, ..Needs::default() }
+    }
+
+    fn on(gpus: GpuNeeds) -> Needs {
+        Needs { gpus, ..Needs::default() }
+    }
+
+    fn depths(cores: u64, gpus: u32) -> Depths {
+        let gpus = (0..gpus).map(|number| (Pool::Gpu(number), WHOLE_GPU.into()));
+        gpus.chain([(Pool::Cores, cores), (Pool::Jobs, 8), (Pool::Memory, 100)]).collect()
+    }
+
+    fn first(pools: &Pools, waiting: &[Needs]) -> Option<usize> {
+        pools.first_to_start(waiting.iter())
+    }
+
+    #[test]
+    fn whoever_waits_keeps_its_place() {
+        let mut pools = Pools::new(depths(4, 1));
+        let running = pools.take(&needs(2));
+        // The first needs four cores; two are left, and nobody behind it gets one.
+        assert_eq!(first(&pools, &[needs(4), needs(1)]), None);
+        assert_eq!(first(&pools, &[needs(4), needs(0)]), Some(1), "a stage without a core");
+        // It does not wait for memory, so others may take that.
+        assert_eq!(first(&pools, &[needs(2), needs(1)]), Some(0));
+        pools.give_back(running);
+        assert_eq!(first(&pools, &[needs(4), needs(1)]), Some(0));
+        // A training that waits for the GPU does not hold cores up.
+        let training = Needs { cores: 3, ..on(GpuNeeds::Whole(1)) };
+        pools.take(&training);
+        assert_eq!(first(&pools, &[training, training, needs(1)]), Some(2));
+        assert_eq!(first(&pools, &[training, on(GpuNeeds::Part(1))]), None);
+    }
+
+    #[test]
+    fn gpus_are_handed_out_by_number() {
+        let mut pools = Pools::new(depths(9, 3));
+        let mut take = |gpus| pools.take(&on(gpus)).gpus;
+        assert_eq!(take(GpuNeeds::Part(250)), [0]);
+        assert_eq!(take(GpuNeeds::Whole(1)), [1]);
+        assert_eq!(take(GpuNeeds::Part(250)), [0], "what is shared already");
+        assert_eq!(take(GpuNeeds::This { number: 0, part: 500 }), [0]);
+        assert_eq!(take(GpuNeeds::Part(1)), [2]);
+        assert_eq!(take(GpuNeeds::None), [0; 0]);
+        let waiting = [on(GpuNeeds::This { number: 1, part: 1 }), on(GpuNeeds::Part(900))];
+        assert_eq!(first(&pools, &waiting), Some(1), "the other GPU");
+        // Of a GPU that nobody knows of here, nothing is taken.
+        assert_eq!(pools.take(&on(GpuNeeds::This { number: 7, part: 1000 })).gpus, [0; 0]);
+        assert_eq!(Pools::new(depths(1, 0)).take(&on(GpuNeeds::Whole(2))).gpus, [0; 0]);
+    }
+
+    #[test]
+    fn more_than_there_can_be_is_all_of_it_and_alone_is_everything() {
+        let mut pools = Pools::new(depths(4, 2));
+        let alone = Needs { alone: true, ..on(GpuNeeds::Whole(1)) };
+        let one = pools.take(&needs(1));
+        assert_eq!(first(&pools, &[needs(64), alone, needs(1), on(GpuNeeds::Part(1))]), None);
+        pools.give_back(one);
+        assert_eq!(first(&pools, &[needs(64)]), Some(0));
+        let taken = pools.take(&alone);
+        assert_eq!(taken.gpus, [0], "it uses one");
+        assert_eq!(first(&pools, &[needs(0)]), None, "and no other stage may begin");
+        pools.give_back(taken);
+        assert_eq!(pools.left, pools.depths);
+    }
+
+    fn any_needs() -> impl Strategy<Value = Needs> {
+        let gpus = prop_oneof![
+            Just(GpuNeeds::None),
+            (1..=WHOLE_GPU).prop_map(GpuNeeds::Part),
+            (1..3_u32).prop_map(GpuNeeds::Whole),
+            (0..4_u32, 1..=WHOLE_GPU).prop_map(|(number, part)| GpuNeeds::This { number, part }),
+        ];
+        (0..6_u32, 0..150_u64, gpus, proptest::bool::weighted(0.1))
+            .prop_map(|(cores, memory, gpus, alone)| Needs { cores, memory, gpus, alone })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Against a model that adds up: no pool is overdrawn, everything is given back, a stage gets as many GPUs as it
+        /// needs, and whatever waits can start once nothing runs.
+        #[test]
+        fn nothing_is_taken_twice(
+            gpus in 0..3_u32,
+            events in proptest::collection::vec((any_needs(), any::<bool>()), 1..40),
+        ) {
+            let mut pools = Pools::new(depths(4, gpus));
+            let mut running: Vec<(Needs, Taken)> = Vec::new();
+            for (needs, ends) in events {
+                if first(&pools, &[needs]).is_some() {
+                    let taken = pools.take(&needs);
+                    let expected = match needs.gpus {
+                        GpuNeeds::None => 0,
+                        GpuNeeds::Part(_) => gpus.min(1),
+                        GpuNeeds::Whole(count) => count.min(gpus),
+                        GpuNeeds::This { number, .. } => u32::from(number < gpus),
+                    };
+                    prop_assert_eq!(taken.gpus.len() as u32, expected);
+                    running.push((needs, taken));
+                }
+                let alone = running.iter().filter(|(needs, _)| needs.alone).count();
+                prop_assert!(alone == 0 || running.len() == 1);
+                let cores: u32 = running.iter().map(|(needs, _)| needs.cores.min(4)).sum();
+                prop_assert!(alone > 0 || cores <= 4 && running.len() <= 8);
+                let memory: u64 = running.iter().map(|(needs, _)| needs.memory.min(100)).sum();
+                prop_assert!(alone > 0 || memory <= 100);
+                for number in 0..gpus {
+                    let parts = running.iter().filter(|(_, taken)| taken.gpus.contains(&number));
+                    let parts = parts.map(|(needs, _)| match needs.gpus {
+                        GpuNeeds::Part(part) | GpuNeeds::This { part, .. } => part,
+                        _ => WHOLE_GPU,
+                    });
+                    prop_assert!(parts.sum::<u32>() <= WHOLE_GPU);
+                }
+                if ends && !running.is_empty() {
+                    pools.give_back(running.remove(0).1);
+                }
+            }
+            running.into_iter().for_each(|(_, taken)| pools.give_back(taken));
+            prop_assert_eq!(&pools.left, &pools.depths);
+            for needs in [needs(99), Needs { alone: true, ..on(GpuNeeds::Whole(9)) }] {
+                prop_assert_eq!(first(&pools, &[needs]), Some(0));
+            }
+        }
+    }
+}

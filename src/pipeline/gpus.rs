@@ -1,0 +1,262 @@
+//! The GPUs of this machine that its processes may use: their numbers, and which ones they are.
+//!
+//! Loads no library, and starts a program only where the driver does not say it in files. Does not depend on what the GPUs
+//! are used for.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+/// Where the driver lists its GPUs: a folder each, called by its place on the bus.
+const DRIVER: &str = "/proc/driver/nvidia/gpus";
+/// For tests: another folder in place of the driver's.
+const DRIVER_VARIABLE: &str = "PIPELINE_GPU_FOLDER";
+/// Which GPUs a process may use.
+pub(crate) const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
+/// In which order CUDA numbers them.
+pub(crate) const ORDER: &str = "CUDA_DEVICE_ORDER";
+/// The order of `nvidia-smi`: by the place on the bus. By its own choice CUDA begins with what it takes for the fastest.
+const BY_BUS: &str = "PCI_BUS_ID";
+/// How long `nvidia-smi` may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A GPU that may be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Gpu {
+    /// Its number among those that may be used: that of `cuda:N`.
+    pub(crate) number: u32,
+    /// What [`VISIBLE`] calls it.
+    pub(crate) visible: String,
+    /// What it is, where that is certain.
+    #[serde(flatten)]
+    pub(crate) model: Model,
+}
+
+/// What a GPU is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Model {
+    /// `NVIDIA H100 80GB HBM3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+    /// `GPU-5d2f4e1c-…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) uuid: Option<String>,
+}
+
+/// The GPUs that may be used, by what the environment says; and the order that their numbers are in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Gpus {
+    pub(crate) all: Vec<Gpu>,
+    /// The value for [`ORDER`].
+    pub(crate) order: String,
+}
+
+/// Looks for the GPUs of this machine. None where the driver is not NVIDIA's, or not at work.
+pub(crate) fn find() -> Gpus {
+    found(of_program)
+}
+
+/// The same, without starting a program: as far as files say it.
+pub(crate) fn glance() -> Gpus {
+    found(|| None)
+}
+
+fn found(otherwise: impl Fn() -> Option<Vec<Model>>) -> Gpus {
+    let text = |name: &str| std::env::var(name).ok();
+    let folder = text(DRIVER_VARIABLE).filter(|folder| !folder.is_empty());
+    let folder = folder.as_deref().unwrap_or(DRIVER);
+    let installed = of_driver(Path::new(folder)).or_else(otherwise).unwrap_or_default();
+    Gpus::visible(&installed, text(VISIBLE).as_deref(), text(ORDER).as_deref())
+}
+
+impl Gpus {
+    /// Of these, in the order of the bus, what the variables leave.
+    fn visible(installed: &[Model], visible: Option<&str>, order: Option<&str>) -> Self {
+        let order = order.filter(|order| !order.is_empty());
+        // What a number means. Where CUDA's own order counts, it is only certain among equals.
+        let are_equal = installed.windows(2).all(|pair| pair[0].name == pair[1].name);
+        let is_by_bus = match (order, visible) {
+            (Some(order), _) => order == BY_BUS,
+            (None, visible) => visible.is_none(),
+        };
+        let by_number = |number: usize| {
+            let model = installed.get(number)?;
+            Some(if is_by_bus || are_equal { model.clone() } else { Model::default() })
+        };
+        let by_name = |name: &str| match name.parse::<usize>() {
+            Ok(number) => by_number(number),
+            Err(_) => {
+                let is_it = |model: &&Model| {
+                    model.uuid.as_deref().is_some_and(|uuid| uuid.starts_with(name))
+                };
+                let found = installed.iter().find(is_it).cloned();
+                found.or_else(|| name.starts_with("MIG-").then(Model::default))
+            }
+        };
+        let named: Vec<(String, Model)> = match visible {
+            None => (0..installed.len())
+                .filter_map(|number| Some((number.to_string(), by_number(number)?)))
+                .collect(),
+            // CUDA does not look beyond the first one that does not exist.
+            Some(list) => list
+                .split(',')
+                .map(str::trim)
+                .map_while(|name| {
+                    Some((name.to_owned(), by_name(name).filter(|_| !name.is_empty())?))
+                })
+                .collect(),
+        };
+        let numbered = (0..).zip(named);
+        let all = numbered.map(|(number, (visible, model))| Gpu { number, visible, model });
+        let order = match (order, visible) {
+            (Some(order), _) => order,
+            (None, None) => BY_BUS,
+            (None, Some(_)) => "FASTEST_FIRST",
+        };
+        // Without a GPU nothing is to be heard from this about libraries that find one.
+        if installed.is_empty() {
+            return Self::default();
+        }
+        Self { all: all.collect(), order: order.to_owned() }
+    }
+}
+
+/// What the files of the driver say. `None` where there are none.
+fn of_driver(folder: &Path) -> Option<Vec<Model>> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    folders.sort();
+    let gpus = folders.iter().filter_map(|gpu| {
+        let text = std::fs::read_to_string(gpu.join("information")).ok()?;
+        Some(information(&text))
+    });
+    Some(gpus.collect())
+}
+
+/// `Model: \t\t NVIDIA H100 80GB HBM3`, `GPU UUID: \t GPU-…`.
+fn information(text: &str) -> Model {
+    let value = |name: &str| {
+        let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+        let (_, value) = lines.find(|(key, _)| key.trim() == name)?;
+        // Until a program has used the GPU, the driver may not know it: question marks.
+        Some(value.trim()).filter(|value| !value.is_empty() && !value.contains("??"))
+    };
+    Model { name: value("Model").map(str::to_owned), uuid: value("GPU UUID").map(str::to_owned) }
+}
+
+/// What `nvidia-smi` says, where there is one.
+fn of_program() -> Option<Vec<Model>> {
+    let mut command = Command::new("nvidia-smi");
+    let command =
+        command.arg("-L").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let began = Instant::now();
+    // What it prints fits into a pipe.
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if began.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(5)),
+            Ok(None) | Err(_) => {
+                // It hangs with the driver.
+                let _ = child.kill();
+                return None;
+            }
+        }
+    };
+    let mut text = String::new();
+    child.stdout.take()?.read_to_string(&mut text).ok()?;
+    status.success().then(|| text.lines().filter_map(listed).collect())
+}
+
+/// `GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-…)`.
+fn listed(line: &str) -> Option<Model> {
+    let (_, rest) = line.strip_prefix("GPU ")?.split_once(": ")?;
+    let (name, rest) = rest.rsplit_once(" (UUID: ")?;
+    let uuid = rest.trim_end().strip_suffix(')')?;
+    Some(Model { name: Some(name.to_owned()), uuid: Some(uuid.to_owned()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(name: &str, uuid: &str) -> Model {
+        Model { name: Some(name.to_owned()), uuid: Some(uuid.to_owned()) }
+    }
+
+    /// GPUs, and the two variables.
+    type Given<'a> = (&'a [Model], Option<&'a str>, Option<&'a str>);
+
+    /// The names and UUIDs that are known, as `visible=uuid`.
+    fn shown(gpus: &Gpus) -> Vec<String> {
+        let all = gpus.all.iter().enumerate().map(|(place, gpu)| {
+            assert_eq!(place as u32, gpu.number);
+            format!("{}={}", gpu.visible, gpu.model.uuid.as_deref().unwrap_or("?"))
+        });
+        all.collect()
+    }
+
+    #[test]
+    fn numbers_count_within_what_may_be_used() {
+        let equal = [model("H100", "GPU-aa"), model("H100", "GPU-ab"), model("H100", "GPU-b")];
+        let mixed = [model("T400", "GPU-aa"), model("H100", "GPU-ab"), model("H100", "GPU-b")];
+        let cases: [(Given<'_>, &[&str], &str); 13] = [
+            ((&equal, None, None), &["0=GPU-aa", "1=GPU-ab", "2=GPU-b"], BY_BUS),
+            ((&mixed, None, None), &["0=GPU-aa", "1=GPU-ab", "2=GPU-b"], BY_BUS),
+            ((&mixed, None, Some("FASTEST_FIRST")), &["0=?", "1=?", "2=?"], "FASTEST_FIRST"),
+            ((&equal, Some("2,0"), None), &["2=GPU-b", "0=GPU-aa"], "FASTEST_FIRST"),
+            ((&mixed, Some("2, 0"), None), &["2=?", "0=?"], "FASTEST_FIRST"),
+            ((&mixed, Some("2"), Some(BY_BUS)), &["2=GPU-b"], BY_BUS),
+            (
+                (&mixed, Some("GPU-b,GPU-ab"), None),
+                &["GPU-b=GPU-b", "GPU-ab=GPU-ab"],
+                "FASTEST_FIRST",
+            ),
+            ((&equal, Some("MIG-77"), None), &["MIG-77=?"], "FASTEST_FIRST"),
+            // CUDA stops there, too.
+            ((&equal, Some("1,-1,0"), None), &["1=GPU-ab"], "FASTEST_FIRST"),
+            ((&equal, Some("0,7,1"), None), &["0=GPU-aa"], "FASTEST_FIRST"),
+            ((&equal, Some(""), None), &[], "FASTEST_FIRST"),
+            ((&equal, Some("NoDevFiles"), None), &[], "FASTEST_FIRST"),
+            // A variable does not make a GPU.
+            ((&[], Some("0"), None), &[], ""),
+        ];
+        for ((installed, visible, order), expected, expected_order) in cases {
+            let gpus = Gpus::visible(installed, visible, order);
+            assert_eq!(shown(&gpus), expected, "{visible:?} {order:?}");
+            assert_eq!(gpus.order, expected_order, "{visible:?} {order:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_driver_and_its_program_say() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |place: &str, text: &str| {
+            let gpu = folder.path().join(place);
+            std::fs::create_dir(&gpu).expect("a folder");
+            std::fs::write(gpu.join("information"), text).expect("writable");
+        };
+        write(
+            "0000:c1:00.0",
+            "Model: \t\t NVIDIA T400\nIRQ:   \t\t 0\nGPU UUID: \t GPU-????????\n",
+        );
+        write(
+            "0000:19:00.0",
+            "Model: \t\t NVIDIA H100 80GB HBM3\nIRQ:   \t\t 123\nGPU UUID: \t GPU-5d2f4e1c-7\nBus Location: \t 0000:19:00.0\n",
+        );
+        let second = Model { name: Some("NVIDIA T400".to_owned()), uuid: None };
+        let first = model("NVIDIA H100 80GB HBM3", "GPU-5d2f4e1c-7");
+        assert_eq!(of_driver(folder.path()), Some(vec![first.clone(), second]));
+        assert_eq!(of_driver(&folder.path().join("missing")), None);
+        let line = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-5d2f4e1c-7)";
+        assert_eq!(listed(line), Some(first));
+        for line in
+            ["  MIG 1g.10gb     Device  0: (UUID: MIG-1)", "No devices found.", "", "GPU 0: x"]
+        {
+            assert_eq!(listed(line), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What this machine has, as far as this process may use it: cores and memory; and whether memory ran out.
+//!
+//! Does not depend on what it is used for.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// How many cores there are for this process.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// How much memory there is for this process, in bytes: that of the machine, or of its control group. `None` where that cannot be
+/// known.
+pub(crate) fn memory() -> Option<u64> {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok();
+    let machine = machine.as_deref().and_then(total);
+    let limit = |group: &Path| -> Option<u64> {
+        std::fs::read_to_string(group.join("memory.max")).ok()?.trim().parse().ok()
+    };
+    // A group has no more than those above it.
+    let limits = control_group()
+        .into_iter()
+        .flat_map(|group| group.ancestors().take_while(|above| above.starts_with(CONTROL_GROUPS)));
+    limits.filter_map(limit).chain(machine).min()
+}
+
+/// How often the system has ended a process because memory ran out: in the control group of this process, or else on the machine.
+/// `None` where that cannot be known.
+pub(crate) fn out_of_memory_kills() -> Option<u64> {
+    let group = control_group().and_then(|group| {
+        let events = std::fs::read_to_string(group.join("memory.events")).ok()?;
+        counted(&events, "oom_kill")
+    });
+    let machine = || counted(&std::fs::read_to_string("/proc/vmstat").ok()?, "oom_kill");
+    group.or_else(machine)
+}
+
+/// Where the system shows control groups.
+const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
+
+/// The folder of the control group of this process.
+fn control_group() -> Option<&'static Path> {
+    static GROUP: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let group = || group_in(&std::fs::read_to_string("/proc/self/cgroup").ok()?);
+    GROUP.get_or_init(group).as_deref()
+}
+
+/// `0::/user.slice/…`: of version 2.
+fn group_in(text: &str) -> Option<PathBuf> {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(Path::new(CONTROL_GROUPS).join(path))
+}
+
+/// `MemTotal:       32768000 kB`.
+fn total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The number after a name, each pair on a line.
+fn counted(text: &str, name: &str) -> Option<u64> {
+    let mut pairs = text.lines().filter_map(|line| line.split_once(' '));
+    pairs.find(|(key, _)| *key == name)?.1.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_says() {
+        assert_eq!(total("MemTotal:       32768 kB\nMemFree: 1 kB\n"), Some(32768 * 1024));
+        assert_eq!(total("MemFree: 1 kB\n"), None);
+        let events = "low 0\nhigh 0\nmax 7\noom 3\noom_kill 2\noom_group_kill 0\n";
+        assert_eq!(counted(events, "oom_kill"), Some(2));
+        assert_eq!(counted("oom_kill_x 2\n", "oom_kill"), None);
+        let group = |text| group_in(text).map(|group| group.display().to_string());
+        assert_eq!(group("0::/a/b\n").as_deref(), Some("/sys/fs/cgroup/a/b"));
+        assert_eq!(group("5:cpu:/x\n0::/\n").as_deref(), Some("/sys/fs/cgroup/"));
+        assert_eq!(group("5:memory:/x\n"), None, "version 1");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_machine_has_memory() {
+        assert!(cores() > 0);
+        assert!(memory().expect("Linux says it") > 100_000_000);
+    }
+}

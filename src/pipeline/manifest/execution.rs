@@ -1,0 +1,395 @@
+//! How stages are run, and what they may take of a machine: `[execution]` of a manifest or of the user, and `execution` of a
+//! stage. None of it can change a result.
+
+use std::collections::BTreeSet;
+
+use pipeline_stages::message::{Device, Execution};
+use pipeline_stages::{KindInfo, WorkerProgram};
+use serde::{Deserialize, Serialize};
+use toml::de::{DeTable, DeValue};
+
+use super::hint::{did_you_mean, listed};
+use super::values::{Value, found, known_table, text, whole_number};
+use crate::diagnostic::Mistake;
+use crate::format;
+
+/// The keys of the table `[execution]`.
+pub(super) const EXECUTION_KEYS: [&str; 8] = [
+    "device",
+    "threads",
+    "checkpoint-seconds",
+    "timeout-seconds",
+    "attempts",
+    "cpus",
+    "gpus",
+    "memory",
+];
+/// The keys of `execution = { ... }` in a stage.
+pub(super) const STAGE_EXECUTION_KEYS: [&str; 9] = [
+    "device",
+    "threads",
+    "checkpoint-seconds",
+    "timeout-seconds",
+    "attempts",
+    "cpus",
+    "gpus",
+    "memory",
+    "priority",
+];
+/// The keys of `attempts = { ... }`.
+pub(super) const ATTEMPTS_KEYS: [&str; 2] = ["count", "on"];
+/// The most attempts.
+pub(super) const MOST_ATTEMPTS: u32 = 100;
+/// The largest priority; its opposite is the smallest one.
+pub(super) const LARGEST_PRIORITY: i32 = 1_000_000;
+/// A whole GPU, in the parts in which it is shared.
+pub(crate) const WHOLE_GPU: u32 = 1000;
+/// The most GPUs that a stage can take.
+const MOST_GPUS: u32 = 1024;
+
+/// How a stage is run: none of this can change a result.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct StageExecution {
+    /// The settings for the worker.
+    pub(crate) execution: Execution,
+    /// Seconds after which the worker is stopped and the stage has failed. `None` for no limit.
+    pub(crate) timeout_seconds: Option<u64>,
+    /// What it takes of the machine.
+    #[serde(default)]
+    pub(crate) takes: Takes,
+    /// Stages with a higher one start first.
+    #[serde(default)]
+    pub(crate) priority: i32,
+    #[serde(default)]
+    pub(crate) attempts: Attempts,
+}
+
+/// What a stage takes of the machine while it runs, as far as it says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Takes {
+    pub(crate) cpus: Option<u32>,
+    /// In parts of [`WHOLE_GPU`].
+    pub(crate) gpus: Option<u32>,
+    /// In bytes.
+    pub(crate) memory: Option<u64>,
+}
+
+/// What all stages of a run together may take, as far as somebody says so.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Limits {
+    pub(crate) cpus: Option<u32>,
+    /// The numbers of the GPUs.
+    pub(crate) gpus: Option<Vec<u32>>,
+    /// In bytes.
+    pub(crate) memory: Option<u64>,
+}
+
+impl Limits {
+    /// These; what they do not say is as in the others.
+    pub(crate) fn or(self, others: &Self) -> Self {
+        Self {
+            cpus: self.cpus.or(others.cpus),
+            gpus: self.gpus.or_else(|| others.gpus.clone()),
+            memory: self.memory.or(others.memory),
+        }
+    }
+}
+
+/// How often a stage is tried before it has failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Attempts {
+    /// At least 1.
+    pub(crate) count: u32,
+    /// After which failures there is another attempt.
+    pub(crate) on: BTreeSet<Failing>,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        let on = [Failing::Signal, Failing::OutOfMemory, Failing::Timeout];
+        Self { count: 1, on: on.into() }
+    }
+}
+
+/// How a stage can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Failing {
+    /// A signal ended it.
+    Signal,
+    /// There was not enough memory, of the machine or of a GPU.
+    OutOfMemory,
+    /// Its time was up.
+    Timeout,
+    /// Anything else: it ended with another exit status than 0, or its result is not right.
+    Failure,
+}
+
+impl Failing {
+    pub(super) const ALL: [Self; 4] =
+        [Self::Signal, Self::OutOfMemory, Self::Timeout, Self::Failure];
+
+    /// What it is called in a manifest.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Signal => "signal",
+            Self::OutOfMemory => "out-of-memory",
+            Self::Timeout => "timeout",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+/// Reads the table of a manifest or of the user; what it does not set is as in `defaults`.
+pub(super) fn read_for_all(
+    value: &Value<'_>,
+    defaults: &StageExecution,
+    mistakes: &mut Vec<Mistake>,
+) -> (StageExecution, Limits) {
+    let Some(table) = known_table("execution", value, &EXECUTION_KEYS, mistakes) else {
+        return (defaults.clone(), Limits::default());
+    };
+    let execution = read_settings(table, defaults, mistakes);
+    let mut right = Right(mistakes);
+    let limits = Limits {
+        cpus: right.of(table, "cpus", |name, value| whole_number(name, value, 1, u32::MAX.into())),
+        gpus: right.of(table, "gpus", |_, value| gpu_numbers(value)),
+        memory: right.of(table, "memory", size),
+    };
+    (execution, limits)
+}
+
+/// Reads `execution` of a stage; what it does not set is as in `defaults`.
+pub(super) fn read_for_one(
+    value: &Value<'_>,
+    defaults: &StageExecution,
+    mistakes: &mut Vec<Mistake>,
+) -> StageExecution {
+    let Some(table) = known_table("execution", value, &STAGE_EXECUTION_KEYS, mistakes) else {
+        return defaults.clone();
+    };
+    let mut execution = read_settings(table, defaults, mistakes);
+    let own_threads = table.get("threads").and(execution.execution.threads);
+    let mut right = Right(mistakes);
+    execution.takes = Takes {
+        cpus: right.of(table, "cpus", |name, value| whole_number(name, value, 1, u32::MAX.into())),
+        gpus: right.of(table, "gpus", |_, value| gpus(value)),
+        memory: right.of(table, "memory", size),
+    };
+    execution.priority = right.of(table, "priority", |_, value| priority(value)).unwrap_or(0);
+    if let Some(cpus) = execution.takes.cpus {
+        // Those of `[execution]` are for stages that do not say what they take.
+        execution.execution.threads = Some(own_threads.unwrap_or(cpus));
+        if let (Some(threads), Some(value)) = (own_threads, table.get("threads"))
+            && threads > cpus
+        {
+            let title = format!("{threads} threads are more than the {cpus} 'cpus' of the stage");
+            let help = "without 'threads', it has as many as it takes 'cpus'";
+            mistakes.push(Mistake::at(value.span(), title).help(help));
+        }
+    }
+    execution
+}
+
+/// What is wrong with what a stage of this kind takes.
+pub(super) fn kind_mistake(kind: &KindInfo, value: &Value<'_>) -> Option<Mistake> {
+    let value = value.get_ref().as_table()?.get("gpus")?;
+    let wanted = gpus(value).ok().filter(|wanted| *wanted > 0)?;
+    let name = kind.name;
+    match kind.worker {
+        WorkerProgram::Learn if wanted > WHOLE_GPU => {
+            let title = format!("a stage of the kind '{name}' uses one GPU at most");
+            Some(Mistake::at(value.span(), title))
+        }
+        WorkerProgram::Prepare if name != "command" => {
+            let title = format!("a stage of the kind '{name}' does not use a GPU");
+            Some(Mistake::at(value.span(), title).help("drop 'gpus'"))
+        }
+        _ => None,
+    }
+}
+
+/// What `[execution]` and a stage have in common.
+fn read_settings(
+    table: &DeTable<'_>,
+    defaults: &StageExecution,
+    mistakes: &mut Vec<Mistake>,
+) -> StageExecution {
+    let mut right = Right(mistakes);
+    let mut number = |name: &'static str, low: u64, high: u64| {
+        right.of(table, name, |name, value| whole_number(name, value, low, high))
+    };
+    let threads = number("threads", 1, u32::MAX.into());
+    let checkpoint_seconds = number("checkpoint-seconds", 0, u64::MAX);
+    let timeout_seconds: Option<u64> = number("timeout-seconds", 1, u64::MAX);
+    let device = right.of(table, "device", |_, value| device(value));
+    let attempts = table.get("attempts").and_then(|value| attempts(value, mistakes));
+    let Execution {
+        device: no_device, threads: no_threads, checkpoint_seconds: no_seconds, ..
+    } = defaults.execution.clone();
+    StageExecution {
+        execution: Execution {
+            device: device.unwrap_or(no_device),
+            threads: threads.and_then(|threads| threads.try_into().ok()).or(no_threads),
+            checkpoint_seconds: checkpoint_seconds.unwrap_or(no_seconds),
+            variables: defaults.execution.variables.clone(),
+        },
+        timeout_seconds: timeout_seconds.or(defaults.timeout_seconds),
+        attempts: attempts.unwrap_or_else(|| defaults.attempts.clone()),
+        ..defaults.clone()
+    }
+}
+
+/// Reads values, and collects what is wrong with them.
+struct Right<'m>(&'m mut Vec<Mistake>);
+
+impl Right<'_> {
+    /// The value of a key, where it is there and right.
+    fn of<T, U: TryFrom<T>>(
+        &mut self,
+        table: &DeTable<'_>,
+        name: &'static str,
+        read: impl Fn(&'static str, &Value<'_>) -> Result<T, Mistake>,
+    ) -> Option<U> {
+        let read = read(name, table.get(name)?);
+        read.map_err(|mistake| self.0.push(mistake)).ok()?.try_into().ok()
+    }
+}
+
+fn device(value: &Value<'_>) -> Result<Device, Mistake> {
+    let text = text("device", value)?;
+    text.parse().map_err(|_| {
+        Mistake::at(value.span(), format!("'{text}' is not a device")).help(Device::FORMS)
+    })
+}
+
+/// An amount of memory, in bytes.
+fn size(name: &'static str, value: &Value<'_>) -> Result<u64, Mistake> {
+    let help = format!("write a number with a unit: {name} = \"8 GB\"");
+    let DeValue::String(text) = value.get_ref() else {
+        let found = found(value.get_ref());
+        let title = format!("'{name}' must be a size, but is {found}");
+        return Err(Mistake::at(value.span(), title).help(help));
+    };
+    match format::read_size(text) {
+        Ok(0) => Err(Mistake::at(value.span(), format!("'{name}' cannot be 0"))),
+        Ok(bytes) => Ok(bytes),
+        Err(reason) => Err(Mistake::at(value.span(), format!("'{name}': {reason}")).help(help)),
+    }
+}
+
+/// How many GPUs, in parts of [`WHOLE_GPU`].
+fn gpus(value: &Value<'_>) -> Result<u32, Mistake> {
+    let help = "gpus = 1 takes one, 0.25 shares one with others, 2 takes two, 0 takes none; a certain one is device = \"cuda:1\"";
+    let mistake = |title: String| Mistake::at(value.span(), title).help(help);
+    let number = match value.get_ref() {
+        DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
+            .map(|number| number as f64)
+            .map_err(|_| mistake("'gpus' is too large".to_owned()))?,
+        DeValue::Float(float) => float.as_str().parse().unwrap_or(f64::NAN),
+        other => return Err(mistake(format!("'gpus' must be a number, but is {}", found(other)))),
+    };
+    let parts = number * f64::from(WHOLE_GPU);
+    match number {
+        0.0 => Ok(0),
+        _ if number > 0.0 && number < 1.0 && parts >= 1.0 => Ok((parts + 1e-6).floor() as u32),
+        _ if number.fract() == 0.0 && number > 0.0 && number <= MOST_GPUS.into() => {
+            Ok(number as u32 * WHOLE_GPU)
+        }
+        _ if number > 0.0 && number < 1.0 => {
+            Err(mistake(format!("{number} is too small a part of a GPU: at least 0.001")))
+        }
+        _ => Err(mistake(format!(
+            "'gpus' is a part of one GPU, or a whole number up to {MOST_GPUS}, but is {number}"
+        ))),
+    }
+}
+
+/// The numbers of GPUs.
+fn gpu_numbers(value: &Value<'_>) -> Result<Vec<u32>, Mistake> {
+    let DeValue::Array(items) = value.get_ref() else {
+        let found = found(value.get_ref());
+        let title = format!(
+            "'gpus' of [execution] must be a list of the GPUs that a run may use, but is {found}"
+        );
+        let help = "gpus = [0, 1] for these two, [] for none; how many a stage takes is in its own execution = { gpus = 1 }";
+        return Err(Mistake::at(value.span(), title).help(help));
+    };
+    let numbers = items.iter().map(|item| {
+        let number = whole_number("gpus", item, 0, u64::from(MOST_GPUS) - 1)?;
+        Ok(u32::try_from(number).unwrap_or(u32::MAX))
+    });
+    let numbers: BTreeSet<u32> = numbers.collect::<Result<_, Mistake>>()?;
+    Ok(numbers.into_iter().collect())
+}
+
+fn priority(value: &Value<'_>) -> Result<i32, Mistake> {
+    let mistake = |title: String| {
+        let help = "stages with a higher priority start first; without one it is 0";
+        Mistake::at(value.span(), title).help(help)
+    };
+    let DeValue::Integer(integer) = value.get_ref() else {
+        let found = found(value.get_ref());
+        return Err(mistake(format!("'priority' must be a whole number, but is {found}")));
+    };
+    let number = i32::from_str_radix(integer.as_str(), integer.radix());
+    number.ok().filter(|number| number.unsigned_abs() <= LARGEST_PRIORITY as u32).ok_or_else(|| {
+        let title = format!(
+            "'priority' must be from -{LARGEST_PRIORITY} to {LARGEST_PRIORITY}, but is {integer}"
+        );
+        mistake(title)
+    })
+}
+
+/// `attempts = 3`, or `attempts = { count = 3, on = ["signal"] }`.
+fn attempts(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> Option<Attempts> {
+    let help = "attempts = 3, or attempts = { count = 3, on = [\"signal\", \"timeout\"] }";
+    let (number, table) = match value.get_ref() {
+        DeValue::Integer(_) => (value, None),
+        DeValue::Table(_) => {
+            let table = known_table("attempts", value, &ATTEMPTS_KEYS, mistakes)?;
+            let Some(count) = table.get("count") else {
+                let title = "'attempts' does not say how many there are";
+                mistakes.push(Mistake::at(value.span(), title).help(help));
+                return None;
+            };
+            (count, Some(table))
+        }
+        other => {
+            let title =
+                format!("'attempts' must be a whole number or a table, but is {}", found(other));
+            mistakes.push(Mistake::at(value.span(), title).help(help));
+            return None;
+        }
+    };
+    let count = whole_number("attempts", number, 1, MOST_ATTEMPTS.into());
+    let count = count.map_err(|mistake| mistakes.push(mistake)).ok()?.try_into().ok()?;
+    let on = match table.and_then(|table| table.get("on")) {
+        Some(value) => failures(value, mistakes)?,
+        None => Attempts::default().on,
+    };
+    Some(Attempts { count, on })
+}
+
+/// The failures after which there is another attempt.
+fn failures(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> Option<BTreeSet<Failing>> {
+    let names = || Failing::ALL.into_iter().map(Failing::name);
+    let DeValue::Array(items) = value.get_ref() else {
+        let title = format!("'on' must be a list, but is {}", found(value.get_ref()));
+        let help = format!("of {}", listed(names(), "and"));
+        mistakes.push(Mistake::at(value.span(), title).help(help));
+        return None;
+    };
+    let read = items.iter().map(|item| {
+        let given = text("on", item)?;
+        let known = Failing::ALL.into_iter().find(|one| one.name() == given);
+        known.ok_or_else(|| {
+            let hint =
+                did_you_mean(given, names()).map_or(String::new(), |hint| format!(", {hint}"));
+            let title = format!("'{given}' is not a failure that can be tried again{hint}");
+            let help = format!("they are {}", listed(names(), "and"));
+            Mistake::at(item.span(), title).help(help)
+        })
+    });
+    read.map(|one| one.map_err(|mistake: Mistake| mistakes.push(mistake)).ok()).collect()
+}

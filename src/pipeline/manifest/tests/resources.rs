@@ -1,0 +1,126 @@
+//! What stages and runs may take of a machine, and how often stages are tried, as it is read.
+
+use super::super::execution::Attempts;
+use super::super::{Failing, Limits, Takes};
+use super::{HEAD, right, shown_after_head, shown_of_train};
+
+fn takes(execution: &str) -> (Takes, i32, Option<u32>) {
+    let text = format!(
+        "{HEAD}[execution]\nthreads = 9\n[stages.train]\nkind = \"train\"\ndata = \"data\"\nexecution = {{ {execution} }}\n"
+    );
+    let (manifest, _) = right(&text, &[]);
+    let name = "train".parse().expect("a name");
+    let execution = manifest.stage(&name).expect("it is there").execution.clone();
+    (execution.takes, execution.priority, execution.execution.threads)
+}
+
+#[test]
+fn what_a_stage_takes() {
+    let none = Takes::default();
+    let gpus = |parts| Takes { gpus: Some(parts), ..none };
+    for (execution, expected, priority, threads) in [
+        ("", none, 0, 9),
+        // Its threads are its cores, regardless of what is for all stages.
+        ("cpus = 4", Takes { cpus: Some(4), ..none }, 0, 4),
+        ("cpus = 4, threads = 2", Takes { cpus: Some(4), ..none }, 0, 2),
+        ("gpus = 1", gpus(1000), 0, 9),
+        ("gpus = 1.0", gpus(1000), 0, 9),
+        ("gpus = 0.25", gpus(250), 0, 9),
+        ("gpus = 0.3333", gpus(333), 0, 9),
+        ("gpus = 0.001", gpus(1), 0, 9),
+        ("gpus = 0", gpus(0), 0, 9),
+        ("memory = '8 GB'", Takes { memory: Some(8_000_000_000), ..none }, 0, 9),
+        ("memory = '1.5GiB'", Takes { memory: Some(3 << 29), ..none }, 0, 9),
+        ("priority = -7", none, -7, 9),
+        ("priority = 0x10", none, 16, 9),
+    ] {
+        assert_eq!(takes(execution), (expected, priority, Some(threads)), "{execution}");
+    }
+}
+
+#[test]
+fn what_all_stages_together_may_take() {
+    let limits = |lines: &str| right(&format!("{HEAD}[execution]\n{lines}\n"), &[]).0.limits;
+    let none = Limits::default();
+    for (lines, expected) in [
+        ("", none.clone()),
+        ("cpus = 3", Limits { cpus: Some(3), ..none.clone() }),
+        ("gpus = [3, 0, 3]", Limits { gpus: Some(vec![0, 3]), ..none.clone() }),
+        ("gpus = []", Limits { gpus: Some(vec![]), ..none.clone() }),
+        ("memory = '1 TB'", Limits { memory: Some(1_000_000_000_000), ..none.clone() }),
+    ] {
+        assert_eq!(limits(lines), expected, "{lines}");
+    }
+    let one = Limits { cpus: Some(1), ..none.clone() };
+    let two = Limits { cpus: Some(2), gpus: Some(vec![1]), memory: Some(5) };
+    assert_eq!(one.or(&two), Limits { cpus: Some(1), ..two });
+}
+
+#[test]
+fn how_often_a_stage_is_tried() {
+    let attempts = |lines: &str| {
+        let (manifest, _) = right(&format!("{HEAD}{lines}"), &[]);
+        manifest.stage(&"data".parse().expect("a name")).expect("it is there").execution.clone()
+    };
+    use Failing::{Failure, OutOfMemory, Signal, Timeout};
+    let usual = [Signal, OutOfMemory, Timeout];
+    for (lines, count, on) in [
+        ("", 1, &usual[..]),
+        ("execution = { attempts = 3 }", 3, &usual),
+        ("execution.attempts = { count = 2, on = ['failure', 'signal'] }", 2, &[Signal, Failure]),
+        ("execution.attempts = { count = 2, on = [] }", 2, &[]),
+        ("execution = { }\n[execution]\nattempts = 5", 5, &usual),
+        ("execution = { attempts = 1 }\n[execution]\nattempts = 5", 1, &usual),
+    ] {
+        let expected = Attempts { count, on: on.iter().copied().collect() };
+        assert_eq!(attempts(lines).attempts, expected, "{lines}");
+    }
+}
+
+#[test]
+fn amounts_that_are_none_are_mistakes() {
+    for (execution, mistake) in [
+        ("cpus = 0", "'cpus' must be at least 1, but is 0"),
+        ("cpus = 0.5", "'cpus' must be a whole number, but is a number with a fraction"),
+        ("cpus = 2, threads = 3", "3 threads are more than the 2 'cpus' of the stage"),
+        ("gpus = 1.5", "a part of one GPU, or a whole number up to 1024, but is 1.5"),
+        ("gpus = -1", "a part of one GPU, or a whole number up to 1024, but is -1"),
+        ("gpus = 5000", "a part of one GPU, or a whole number up to 1024, but is 5000"),
+        ("gpus = nan", "but is NaN"),
+        ("gpus = 0.0001", "0.0001 is too small a part of a GPU"),
+        ("gpus = [0]", "'gpus' must be a number, but is a list"),
+        ("gpus = 2", "a stage of the kind 'train' uses one GPU at most"),
+        ("memory = 8", "'memory' must be a size, but is a whole number"),
+        ("memory = '8'  , cpus = true", "'cpus' must be a whole number, but is true"),
+        ("memory = '8 apples'", "'8 apples' is not a size"),
+        ("memory = '0 GB'", "'memory' cannot be 0"),
+        ("priority = 1.0", "'priority' must be a whole number, but is a number with a fraction"),
+        ("priority = 1000001", "'priority' must be from -1000000 to 1000000, but is 1000001"),
+        ("attempts = 0", "'attempts' must be at least 1, but is 0"),
+        ("attempts = 101", "'attempts' must be at most 100, but is 101"),
+        ("attempts = '3'", "'attempts' must be a whole number or a table, but is text"),
+        ("attempts = { on = [] }", "'attempts' does not say how many there are"),
+        ("attempts = { count = 2, on = 'signal' }", "'on' must be a list, but is text"),
+        ("attempts = { count = 2, on = ['signals'] }", "did you mean 'signal'?"),
+        ("attempts = { count = 2, after = [] }", "unknown key 'after' in 'attempts'"),
+        ("priorty = 1", "unknown key 'priorty' in 'execution', did you mean 'priority'?"),
+    ] {
+        let found = shown_of_train(&format!("execution = {{ {execution} }}\n"));
+        assert!(found.contains(mistake), "{execution}:\n{found}");
+        assert!(found.contains("1 mistake in") && found.contains("x.toml:11:"), "{found}");
+    }
+    for (lines, mistake) in [
+        ("cpus = 0", "'cpus' must be at least 1, but is 0"),
+        ("gpus = 1", "must be a list of the GPUs that a run may use, but is a whole number"),
+        ("gpus = [-1]", "'gpus' must be a whole number from 0, but is -1"),
+        ("memory = true", "'memory' must be a size, but is true"),
+        ("priority = 1", "unknown key 'priority' in 'execution'"),
+    ] {
+        let found = shown_after_head(&format!("[execution]\n{lines}\n"));
+        assert!(found.contains(mistake) && found.contains("1 mistake in"), "{lines}:\n{found}");
+    }
+    let found = shown_after_head(
+        "[stages.split]\nkind = \"split\"\ndata = \"data\"\nholdout = 1\nexecution = { gpus = 1 }\n",
+    );
+    assert!(found.contains("a stage of the kind 'split' does not use a GPU"), "{found}");
+}
