@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use super::super::durability::LazyRun;
 use super::super::layout::{Bucket, Document, Layout};
 use super::super::record::{Record, Unreadable};
 use super::super::{Cache, durable};
@@ -188,6 +189,14 @@ impl Memory {
                     self.records.insert(key, (identity, record.clone()));
                     records.push((key, record));
                 }
+                Err(Unreadable::Damaged)
+                    if Record::is_of_another_version(&cache.layout().record(&key), &key) =>
+                {
+                    bail!(
+                        "the record {} is of another version of pipeline, and what it needs is not known: clean with that version",
+                        cache.layout().record(&key).display()
+                    )
+                }
                 // It does not count.
                 Err(Unreadable::Missing | Unreadable::Damaged) => {}
                 Err(Unreadable::Inaccessible) => bail!(
@@ -202,7 +211,7 @@ impl Memory {
     /// Looks at everything in a cache. `documents` are the texts of the history that its runs have.
     ///
     /// # Errors
-    /// When a record cannot be read now, so that its artifact would seem to belong to nothing.
+    /// When a record cannot be read now, or is of another version, so that its artifact would seem to belong to nothing.
     pub(crate) fn look(
         &mut self,
         cache: &Cache,
@@ -235,22 +244,21 @@ impl Memory {
                 self.add_item(&mut items, what, vec![key], vec![place]);
             }
         }
-        for (bucket, what) in [
-            (Bucket::Quarantine, What::Quarantine),
-            (Bucket::Reruns, What::Rerun),
-            (Bucket::Indexes, What::Index),
-        ] {
+        // Files of people may be behind a bucket that is a link.
+        let is_ours: [(Bucket, What, fn(&str) -> bool); 3] = [
+            (Bucket::Quarantine, What::Quarantine, is_numbered::<Digest>),
+            (Bucket::Reruns, What::Rerun, is_numbered::<StageKey>),
+            (Bucket::Indexes, What::Index, Digest::is_short),
+        ];
+        for (bucket, what, is_ours) in is_ours {
             let folder = layout.bucket(bucket);
-            let withdrawn = layout.withdrawn_records();
-            let places = names(&folder).into_iter().map(|name| folder.join(name));
-            let places = places.filter(|place| *place != withdrawn && !is_new(place));
-            for place in places.collect::<Vec<_>>() {
-                self.add_item(&mut items, what, Vec::new(), vec![place]);
+            for name in names(&folder).into_iter().filter(|name| is_ours(name)) {
+                self.add_item(&mut items, what, Vec::new(), vec![folder.join(name)]);
             }
         }
         self.withdrawn(layout, &mut items);
         for run in flushed {
-            if !lazy.contains(&run) && !run.starts_with(durable::NEW) {
+            if !lazy.contains(&run) && LazyRun::is_name(&run) {
                 let place = layout.flushed(&run);
                 self.add_item(&mut items, What::Flushed, Vec::new(), vec![place]);
             }
@@ -364,7 +372,14 @@ impl Memory {
         let mut by_stem: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
         for name in names(&folder) {
             let stem = name.strip_suffix(".json").or(name.strip_suffix(".reason"));
-            by_stem.entry(stem.unwrap_or(&name).to_owned()).or_default().push(folder.join(&name));
+            let damaged = || Some(name.rsplit_once(".json.damaged-")?.0);
+            // What somebody else put there is theirs.
+            let Some(key) = stem.or_else(damaged).filter(|key| key.parse::<StageKey>().is_ok())
+            else {
+                continue;
+            };
+            let stem = if stem.is_some() { key } else { &name };
+            by_stem.entry(stem.to_owned()).or_default().push(folder.join(&name));
         }
         for (stem, mut places) in by_stem {
             // The record before its reason: one without would be brought back without a word.
@@ -409,9 +424,10 @@ fn sharded(folder: &Path) -> Vec<(PathBuf, String)> {
     files.collect()
 }
 
-/// Whether it has not got its final name yet, or has lost it.
-fn is_new(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(durable::NEW))
+/// Whether a name is a digest or a key with a number after it.
+fn is_numbered<T: std::str::FromStr>(name: &str) -> bool {
+    name.rsplit_once('-')
+        .is_some_and(|(stem, number)| stem.parse::<T>().is_ok() && number.parse::<u32>().is_ok())
 }
 
 /// The keys that stages of experiments had last.

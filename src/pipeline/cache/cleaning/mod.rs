@@ -129,12 +129,12 @@ impl Cache {
         Ok(cleaned)
     }
 
-    /// The keys that the stages of experiments had last, each with the experiment.
-    pub(crate) fn head_keys(&self) -> impl Iterator<Item = (String, StageKey)> {
+    /// The keys that the stages of experiments had last, each with the experiment and the stage.
+    pub(crate) fn head_keys(&self) -> impl Iterator<Item = (String, String, StageKey)> {
         let heads = contents::heads(self.layout()).into_iter();
         heads.filter_map(|(experiment, stage)| {
             let key = self.head(&experiment, &stage)?;
-            Some((experiment, key))
+            Some((experiment, stage, key))
         })
     }
 
@@ -165,9 +165,22 @@ impl Cache {
         let contents = memory.look(self, &uses.documents)?;
         let before = contents.bytes();
         let items = contents.items;
-        let fates = choice::choose(&items, &uses.needs, &uses.last, wish, before, now);
+        // Whoever only looks may look at a cache that cannot be written.
+        let can_go = |item: &Item, fate: &Fate| {
+            let mut places = item.records.iter().chain(&item.others);
+            places.all(|place| match fate {
+                Fate::ForRoom => trash::can_be_freed(place),
+                _ => trash::can_be_taken(place),
+            } && (!sweeps || trash::can_leave(place)))
+        };
+        let fates = choice::choose(&items, &uses.needs, &uses.last, wish, before, now, can_go);
+        let of_others = fates.iter().filter(|fate| **fate == Fate::OfOthers).count();
+        let left = (of_others > 0).then(|| match of_others {
+            1 => "an item that belongs to another user".to_owned(),
+            number => format!("{number} items that belong to another user"),
+        });
         let items = items.into_iter().zip(fates).collect();
-        Ok(Cleaned { items, before, left: Vec::new(), stopped: false })
+        Ok(Cleaned { items, before, left: left.into_iter().collect(), stopped: false })
     }
 
     /// Moves away what goes, for whoever has the lock of all pins alone. What cannot be moved stays.
@@ -175,15 +188,6 @@ impl Cache {
         let Cleaned { items, left, .. } = cleaned;
         let mut going: Vec<&mut (Item, Fate)> =
             items.iter_mut().filter(|(_, fate)| fate.goes()).collect();
-        // A result stays as a whole, where its artifact cannot go.
-        going.retain_mut(|(item, fate)| {
-            let stuck = item.others.iter().find(|place| !trash::can_be_taken(place));
-            if let Some(place) = stuck {
-                left.push(format!("{} belongs to another user", place.display()));
-                *fate = Fate::Recent;
-            }
-            stuck.is_none()
-        });
         if going.is_empty() {
             return Ok(None);
         }
