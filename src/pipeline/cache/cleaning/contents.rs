@@ -164,6 +164,11 @@ fn stem<T: std::str::FromStr>(name: &str, extension: &str) -> Option<T> {
 }
 
 impl Memory {
+    /// Whether something was recorded without waiting for the disk.
+    pub(super) fn has_lazy(&self) -> bool {
+        self.records.values().any(|(_, record)| record.lazy.is_some())
+    }
+
     /// The records that can be read, each with its key.
     fn read_records(&mut self, cache: &Cache) -> anyhow::Result<Vec<(StageKey, KnownRecord)>> {
         let folder = cache.layout().bucket(Bucket::Records);

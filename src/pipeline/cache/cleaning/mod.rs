@@ -21,6 +21,7 @@ pub(crate) use choice::{Fate, Need, Needs, Why, Wish};
 pub(crate) use contents::{Contents, Item, Memory, What};
 pub(super) use trash::sweep_trash;
 
+use super::layout::Bucket;
 use super::pins::{Pinned, pins_lock, read_pins};
 use super::{Cache, Lock, Owner, disk, durable, stamp};
 use crate::digest::Digest;
@@ -115,6 +116,12 @@ impl Cache {
         let is_over = || stop.load(Ordering::Relaxed);
         if is_over() {
             return Ok(Cleaned { items: Vec::new(), before: 0, left: Vec::new(), stopped: true });
+        }
+        // After a power cut, a record may be an older one, which has another artifact. This takes long.
+        if memory.has_lazy() {
+            let store = layout.bucket(Bucket::Store);
+            let sync = || disk::sync_file_system(&fs::File::open(&store)?);
+            sync().with_context(|| format!("cannot flush {} to disk", store.display()))?;
         }
         // The short one, while nobody can pin.
         let alone = Lock::take(&pins_lock(layout))?;
