@@ -22,8 +22,11 @@ pub(crate) struct UsesOfRuns {
     /// By experiment and name, with how long the record was.
     runs: HashMap<(String, String), (u64, Rc<UsesOfRun>)>,
     /// `None` for one that is lost.
-    plans: HashMap<Digest, Option<Vec<(StageName, Option<StageKey>)>>>,
+    plans: HashMap<Digest, Option<PlannedKeys>>,
 }
+
+/// The stages of a plan, each with its key, where that was known.
+type PlannedKeys = Vec<(StageName, Option<StageKey>)>;
 
 /// What a run used.
 #[derive(Debug)]

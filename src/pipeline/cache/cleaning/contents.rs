@@ -4,15 +4,15 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
+use super::super::Cache;
 use super::super::durability::LazyRun;
 use super::super::layout::{Bucket, Document, Layout};
 use super::super::record::{Record, Unreadable};
-use super::super::{Cache, durable};
+use super::names::{certain_names, is_numbered, names, sharded, stem};
 use super::rooms::{Identity, Room, Rooms, identity};
 use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
@@ -138,31 +138,6 @@ impl From<Record> for KnownRecord {
     }
 }
 
-/// The names in a folder; none where it is missing.
-fn names(folder: &Path) -> Vec<String> {
-    let listing = fs::read_dir(folder).into_iter().flatten().flatten();
-    listing.filter_map(|entry| entry.file_name().into_string().ok()).collect()
-}
-
-/// The same where a name that is not seen would be taken for one that is not there.
-fn certain_names(folder: &Path) -> anyhow::Result<Vec<String>> {
-    let list = || -> io::Result<Vec<String>> {
-        let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
-        Ok(names.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
-    };
-    match list() {
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Ok(Vec::new())
-        }
-        other => other.with_context(|| format!("cannot read {}", folder.display())),
-    }
-}
-
-/// What a name says that ends so.
-fn stem<T: std::str::FromStr>(name: &str, extension: &str) -> Option<T> {
-    name.strip_suffix(extension)?.parse().ok()
-}
-
 impl Memory {
     /// Whether something was recorded without waiting for the disk.
     pub(super) fn has_lazy(&self) -> bool {
@@ -249,15 +224,18 @@ impl Memory {
                 self.add_item(&mut items, what, vec![key], vec![place]);
             }
         }
-        // Files of people may be behind a bucket that is a link.
-        let is_ours: [(Bucket, What, fn(&str) -> bool); 3] = [
-            (Bucket::Quarantine, What::Quarantine, is_numbered::<Digest>),
-            (Bucket::Reruns, What::Rerun, is_numbered::<StageKey>),
-            (Bucket::Indexes, What::Index, Digest::is_short),
-        ];
-        for (bucket, what, is_ours) in is_ours {
+        for (bucket, what) in [
+            (Bucket::Quarantine, What::Quarantine),
+            (Bucket::Reruns, What::Rerun),
+            (Bucket::Indexes, What::Index),
+        ] {
             let folder = layout.bucket(bucket);
-            for name in names(&folder).into_iter().filter(|name| is_ours(name)) {
+            let is_ours = |name: &String| match bucket {
+                Bucket::Quarantine => is_numbered::<Digest>(name),
+                Bucket::Reruns => is_numbered::<StageKey>(name),
+                _ => Digest::is_short(name),
+            };
+            for name in names(&folder).into_iter().filter(is_ours) {
                 self.add_item(&mut items, what, Vec::new(), vec![folder.join(name)]);
             }
         }
@@ -418,30 +396,4 @@ impl Memory {
         self.rest = Some(rest.clone());
         rest
     }
-}
-
-/// The files in the folders of a bucket, each with its name.
-fn sharded(folder: &Path) -> Vec<(PathBuf, String)> {
-    let shards = names(folder).into_iter().map(|shard| folder.join(shard));
-    let files = shards.flat_map(|shard| {
-        names(&shard).into_iter().map(move |name| (shard.join(&name), name)).collect::<Vec<_>>()
-    });
-    files.collect()
-}
-
-/// Whether a name is a digest or a key with a number after it.
-fn is_numbered<T: std::str::FromStr>(name: &str) -> bool {
-    name.rsplit_once('-')
-        .is_some_and(|(stem, number)| stem.parse::<T>().is_ok() && number.parse::<u32>().is_ok())
-}
-
-/// The keys that stages of experiments had last.
-pub(super) fn heads(layout: &Layout) -> Vec<(String, String)> {
-    let folder = layout.bucket(Bucket::Heads);
-    let heads = names(&folder).into_iter().flat_map(|experiment| {
-        let stages = names(&folder.join(&experiment)).into_iter();
-        let stages = stages.filter(|name| !name.starts_with(durable::NEW));
-        stages.map(|stage| (experiment.clone(), stage)).collect::<Vec<_>>()
-    });
-    heads.collect()
 }

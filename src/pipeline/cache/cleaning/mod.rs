@@ -6,6 +6,7 @@
 
 mod choice;
 mod contents;
+mod names;
 mod rooms;
 mod trash;
 
@@ -138,7 +139,7 @@ impl Cache {
 
     /// The keys that the stages of experiments had last, each with the experiment and the stage.
     pub(crate) fn head_keys(&self) -> impl Iterator<Item = (String, String, StageKey)> {
-        let heads = contents::heads(self.layout()).into_iter();
+        let heads = names::heads(self.layout()).into_iter();
         heads.filter_map(|(experiment, stage)| {
             let key = self.head(&experiment, &stage)?;
             Some((experiment, stage, key))
@@ -183,8 +184,10 @@ impl Cache {
         let fates = choice::choose(&items, &uses.needs, &uses.last, wish, before, now, can_go);
         let of_others = fates.iter().filter(|fate| **fate == Fate::OfOthers).count();
         let left = (of_others > 0).then(|| match of_others {
-            1 => "an item that belongs to another user".to_owned(),
-            number => format!("{number} items that belong to another user"),
+            1 => "an item that belongs to another user, or is in a folder that you cannot write".to_owned(),
+            number => format!(
+                "{number} items that belong to another user, or are in folders that you cannot write"
+            ),
         });
         let items = items.into_iter().zip(fates).collect();
         Ok(Cleaned { items, before, left: left.into_iter().collect(), stopped: false })
@@ -232,7 +235,7 @@ impl Cache {
     /// Removes what leads to records and artifacts that are gone: heads and links for people.
     fn forget_what_is_gone(&self) {
         let layout = self.layout();
-        for (experiment, stage) in contents::heads(layout) {
+        for (experiment, stage) in names::heads(layout) {
             let places = |key: StageKey| [layout.record(&key), layout.withdrawn(&key)];
             let is_gone =
                 |key| places(key).iter().all(|place| fs::symlink_metadata(place).is_err());
