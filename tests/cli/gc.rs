@@ -787,6 +787,35 @@ fn a_cache_that_cannot_be_written_is_left_alone() {
     assert_eq!(store(&project), 2);
 }
 
+#[test]
+fn a_result_whose_artifact_cannot_leave_stays_as_a_whole() {
+    let project = Sandbox::of_an_ordinary_user(NUMBERS);
+    run_with(&project, 300_000);
+    run_with(&project, 100_000);
+    let set = |mode: u32| {
+        fs::set_permissions(project.cache("store"), fs::Permissions::from_mode(mode))
+            .expect("ours");
+    };
+    set(0o555);
+    let ended = project.pipeline("gc --keep-days 0");
+    set(0o755);
+    assert_snapshot!(shown(&ended), @r"
+    status 1
+    --- stderr
+    not removed: 2 items that belong to another user, or are in folders that you cannot write
+    --- stdout
+    what  number  size
+    indexes  2  [size]
+
+    kept, as it is needed:
+      2 items, [size]: the latest run of [project]/experiment.toml (numbers)
+
+    [project]/cache: [size] removed, [size] left
+    ");
+    assert_eq!(store(&project), 4);
+    assert!(has_data(&project, "300000"), "its record stays, too");
+}
+
 const GROUP: u32 = 54_321;
 const ONE: u32 = 54_322;
 const OTHER: u32 = 54_323;

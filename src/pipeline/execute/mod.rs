@@ -350,10 +350,6 @@ impl Run<'_> {
         let timeout = declaration.execution.timeout_seconds.map(Duration::from_secs);
         let result_of = |input: &StageName| self.result(input).cloned();
         let spec = JobSpec::of(self.manifest, declaration, work, self.cache, result_of)?;
-        if let Err(error) = self.pin_inputs(&spec) {
-            self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
-            return Ok(());
-        }
         let (key, forced) = (spec.work.key, spec.work.reason == Reason::Forced);
         // Not at its end: another run of the same manifest may have moved the head by then.
         let before = match forced {
@@ -361,6 +357,10 @@ impl Run<'_> {
             false => self.facts.last(name),
         };
         let before = before.map(|before| before.output.digest);
+        if let Err(error) = self.pin_inputs(&spec) {
+            self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
+            return Ok(());
+        }
         let running = StageState::Running { key, since: Instant::now(), before, forced };
         self.states.set(name, running);
         match self.executor.start(spec) {
