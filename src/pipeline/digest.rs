@@ -25,6 +25,12 @@ impl Digest {
     pub(crate) fn short(&self) -> String {
         self.to_string()[..Self::SHORT].to_owned()
     }
+
+    /// Whether a text may be the first digits of one.
+    pub(crate) fn is_short(text: &str) -> bool {
+        let is_digit = |letter: u8| matches!(letter, b'0'..=b'9' | b'a'..=b'f');
+        text.len() == Self::SHORT && text.bytes().all(is_digit)
+    }
 }
 
 impl From<blake3::Hash> for Digest {

@@ -367,12 +367,13 @@ fn for_room_what_was_used_longest_ago_goes() {
         std::thread::sleep(Duration::from_millis(1100));
     }
     let has = |size: &str| has_data(&project, size);
-    // All but the oldest fit.
+    // All but the oldest fit. Its data were used until the next run began, after its index.
     assert_snapshot!(shown(&project.pipeline("gc --max-size 4MB")), @r"
     status 0
     --- stdout
     what  number  size
     artifacts of command  1  [size]
+    indexes  1  [size]
 
     [project]/cache: [size] removed, [size] left
     ");
@@ -385,7 +386,7 @@ fn for_room_what_was_used_longest_ago_goes() {
     --- stdout
     what  number  size
     artifacts of command  3  [size]
-    indexes  3  [size]
+    indexes  2  [size]
 
     kept, as it is needed:
       2 items, [size]: the latest run of [project]/experiment.toml (numbers)
@@ -565,6 +566,29 @@ fn what_a_run_in_progress_uses_stays() {
         project.pipeline("run experiment.toml").success(),
         "data fresh, size fresh, slow fresh, after fresh"
     );
+}
+
+#[test]
+fn what_a_stage_reads_is_pinned_by_its_bytes() {
+    let stage = |name: &str, rest: &str| format!("[stages.{name}]\nkind = \"command\"\n{rest}\n");
+    let first = "environment = { A = \"1\" }\nshell = 'echo $A | wc -c > \"$PIPELINE_OUTPUT/a\"'";
+    let data = "inputs = { a = \"first\" }\nshell = 'date > \"$PIPELINE_OUTPUT/a\"'";
+    let slow = "inputs = { a = \"data\" }\nshell = 'echo slow >> ran; until test -e go; do sleep 0.01; done; cp \"$PIPELINE_INPUT_A/a\" \"$PIPELINE_OUTPUT/a\"'";
+    let stages = [stage("first", first), stage("data", data), stage("slow", slow)].concat();
+    let project = Sandbox::new(&format!("[experiment]\nname = \"x\"\n{stages}"));
+    run_with_go(&project);
+    let digest = project.digest("data");
+    // What it reads is found fresh when the run works already.
+    project.edit("A = \"1\"", "A = \"2\"");
+    project.edit("until test", "true; until test");
+    let run = project.start("run experiment.toml");
+    eventually("it runs", || project.read("ran").matches("slow").count() == 2);
+    let pins = names(&project.cache("pins"));
+    let pin = fs::read_to_string(project.cache(&format!("pins/{}", pins[0]))).expect("text");
+    project.write("go", "");
+    assert_eq!(run.wait().success(), "first ran, data fresh, slow ran");
+    // With `--force`, another run may give its key another artifact meanwhile.
+    assert!(pin.contains(&format!("artifact {digest}\n")), "{pin}");
 }
 
 #[test]
@@ -763,37 +787,89 @@ fn a_cache_that_cannot_be_written_is_left_alone() {
     assert_eq!(store(&project), 2);
 }
 
-/// Root plays two members of a group who share a cache.
 #[test]
-fn a_member_of_a_group_cleans_for_all() {
+fn a_result_whose_artifact_cannot_leave_stays_as_a_whole() {
+    let project = Sandbox::of_an_ordinary_user(NUMBERS);
+    run_with(&project, 300_000);
+    run_with(&project, 100_000);
+    let set = |mode: u32| {
+        fs::set_permissions(project.cache("store"), fs::Permissions::from_mode(mode))
+            .expect("ours");
+    };
+    set(0o555);
+    let ended = project.pipeline("gc --keep-days 0");
+    set(0o755);
+    assert_snapshot!(shown(&ended), @r"
+    status 1
+    --- stderr
+    not removed: 2 items that belong to another user, or are in folders that you cannot write
+    --- stdout
+    what  number  size
+    indexes  2  [size]
+
+    kept, as it is needed:
+      2 items, [size]: the latest run of [project]/experiment.toml (numbers)
+
+    [project]/cache: [size] removed, [size] left
+    ");
+    assert_eq!(store(&project), 4);
+    assert!(has_data(&project, "300000"), "its record stays, too");
+}
+
+const GROUP: u32 = 54_321;
+const ONE: u32 = 54_322;
+const OTHER: u32 = 54_323;
+
+/// A stage whose artifact has a folder.
+const FOLDER: &str = "[experiment]\nname = \"x\"\n[stages.folder]\nkind = \"command\"\nenvironment = { A = \"1\" }\nshell = 'mkdir \"$PIPELINE_OUTPUT/d\"; echo $A > \"$PIPELINE_OUTPUT/d/o\"'\n";
+
+/// Root plays two members of a group who share a cache. `None` for whoever is not root.
+fn of_a_group() -> Option<Sandbox> {
     if !rustix::process::geteuid().is_root() {
         skipped("only root can play two users");
-        return;
+        return None;
     }
-    const GROUP: u32 = 54_321;
-    const ONE: u32 = 54_322;
-    const OTHER: u32 = 54_323;
-    let folder = "[stages.folder]\nkind = \"command\"\nenvironment = { A = \"1\" }\nshell = 'mkdir \"$PIPELINE_OUTPUT/d\"; echo $A > \"$PIPELINE_OUTPUT/d/o\"'\n";
-    let project = Sandbox::of_an_ordinary_user(&format!("[experiment]\nname = \"x\"\n{folder}"));
+    let project = Sandbox::of_an_ordinary_user(FOLDER);
     fs::create_dir(project.cache("")).expect("writable");
     std::os::unix::fs::chown(project.cache(""), None, Some(GROUP)).expect("root may chown");
     fs::set_permissions(project.cache(""), fs::Permissions::from_mode(0o2770)).expect("ours");
     for folder in [project.folder().parent().expect("a folder"), &project.folder()] {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("root");
     }
-    let start = |user: u32, arguments: &str| {
-        let mut command = project.command(arguments);
-        project.start_command({
-            command.uid(user).gid(GROUP);
-            command
-        })
-    };
+    Some(project)
+}
+
+fn run_as(project: &Sandbox, user: u32, arguments: &str) -> Ended {
+    let mut command = project.command(arguments);
+    command.uid(user).gid(GROUP);
+    project.start_command(command).wait()
+}
+
+#[test]
+fn whoever_pins_first_pins_for_the_group() {
+    let Some(project) = of_a_group() else { return };
+    let run = "run experiment.toml --set stages.folder.environment.A";
+    assert_eq!(run_as(&project, ONE, "run experiment.toml").code(), Some(0));
+    // An earlier version left none, and this does not make the folders of a cache.
+    fs::remove_dir_all(project.cache("pins")).expect("root");
+    let ended = run_as(&project, ONE, "verify experiment.toml");
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    let mode = fs::metadata(project.cache("pins")).expect("it pinned").mode();
+    assert_eq!(mode & 0o2770, 0o2770, "{mode:o}");
+    let ended = run_as(&project, OTHER, &format!("{run}=\"2\""));
+    assert_eq!(ended.code(), Some(0), "{ended}");
+}
+
+#[test]
+fn a_member_of_a_group_cleans_for_all() {
+    let Some(project) = of_a_group() else { return };
+    let start = |user: u32, arguments: &str| run_as(&project, user, arguments);
     for number in [1, 2, 3] {
         let set = format!("--set stages.folder.environment.A=\"{number}\"");
-        assert_eq!(start(ONE, &format!("run experiment.toml {set}")).wait().code(), Some(0));
+        assert_eq!(start(ONE, &format!("run experiment.toml {set}")).code(), Some(0));
     }
     assert_eq!(store(&project), 3);
-    let ended = start(OTHER, "gc --keep-days 0").wait();
+    let ended = start(OTHER, "gc --keep-days 0");
     assert_snapshot!(shown(&ended).replace(&own_number(&ended), "[n]"), @r"
     status 1
     --- stderr
@@ -811,8 +887,23 @@ fn a_member_of_a_group_cleans_for_all() {
     assert_eq!(store(&project), 1);
     // What the other one could not remove, its owner does.
     assert_eq!(names(&project.cache("tmp")).len(), 1);
-    assert_eq!(start(ONE, "run experiment.toml").wait().code(), Some(0));
+    assert_eq!(start(ONE, "run experiment.toml").code(), Some(0));
     assert_eq!(names(&project.cache("tmp")), [""; 0]);
+}
+
+#[test]
+fn what_only_another_member_can_empty_makes_no_room() {
+    let Some(project) = of_a_group() else { return };
+    for number in [1, 2, 3] {
+        let set = format!("--set stages.folder.environment.A=\"{number}\"");
+        assert_eq!(run_as(&project, ONE, &format!("run experiment.toml {set}")).code(), Some(0));
+    }
+    let ended = run_as(&project, OTHER, "gc --max-size 1B");
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    // Moved away, it would take as much room, and tomorrow something else would go.
+    assert_eq!((store(&project), names(&project.cache("tmp")).len()), (3, 0), "{ended}");
+    run_as(&project, ONE, "gc --max-size 1B");
+    assert_eq!((store(&project), names(&project.cache("tmp")).len()), (1, 0));
 }
 
 /// The number of the trash, where something of it is named.

@@ -35,6 +35,18 @@ impl LazyRun {
     pub(super) fn name(&self) -> &str {
         &self.run
     }
+
+    /// Whether a run may have this name: when it began, in seconds and nanoseconds, and its process.
+    pub(super) fn is_name(name: &str) -> bool {
+        let is_number =
+            |part: &str| !part.is_empty() && part.bytes().all(|one| one.is_ascii_digit());
+        match name.split('-').collect::<Vec<_>>()[..] {
+            [began, nanos, process] => {
+                [began, nanos, process].into_iter().all(is_number) && nanos.len() == 9
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Cache {

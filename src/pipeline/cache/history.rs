@@ -57,8 +57,9 @@ impl Cache {
                 Err(_) if is_taken() => continue,
                 other => other?,
             };
-            // Where locks do not work, a run that is killed cannot be told from one that runs.
-            let _ = file.try_lock();
+            // Somebody who only looks may try it at this moment. Where locks do not work, a run that is killed cannot be told from
+            // one that runs.
+            let _ = file.lock();
             return Ok(Journal { file });
         }
         bail!("no free name in {}", self.layout().runs(experiment).display())
@@ -81,9 +82,17 @@ impl Cache {
         (Digest::from(blake3::hash(&text)) == *digest).then_some(text)
     }
 
+    /// The digests of all texts of a kind.
+    pub(crate) fn documents(&self, kind: Document) -> impl Iterator<Item = Digest> {
+        let listing = fs::read_dir(self.layout().documents(kind)).into_iter().flatten().flatten();
+        listing.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok())
+    }
+
     /// The experiments of which runs are recorded, sorted.
     pub(crate) fn experiments(&self) -> Vec<String> {
         let listing = fs::read_dir(self.layout().all_runs()).into_iter().flatten().flatten();
+        // Files of others may be beside them.
+        let listing = listing.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_file()));
         let mut names: Vec<String> =
             listing.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();

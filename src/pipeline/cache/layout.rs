@@ -144,6 +144,7 @@ impl Bucket {
                 | Self::Partial
                 | Self::Tmp
                 | Self::Locks
+                | Self::Pins
         )
     }
 }

@@ -69,6 +69,9 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::time::{Duration, SystemTime};
+
     use super::*;
 
     #[test]
@@ -96,6 +99,15 @@ mod tests {
         // It did not come to its end.
         drop(look);
         cache.daily_look().expect("again").done();
+        assert!(cache.daily_look().is_none(), "it is done for today");
+        // A clock that was wrong then does not let it be done for years.
+        let lock = File::options().write(true).open(cache.layout().lock("limit"));
+        let set = |days: u64| {
+            let time = SystemTime::now() + Duration::from_secs(days * 24 * 3600);
+            lock.as_ref().expect("it exists").set_modified(time).expect("ours");
+        };
+        set(300);
+        cache.daily_look().expect("the time is wrong").done();
         assert!(cache.daily_look().is_none(), "it is done for today");
     }
 }

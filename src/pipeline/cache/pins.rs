@@ -122,6 +122,10 @@ pub(super) fn pins_lock(layout: &Layout) -> PathBuf {
 
 impl Pin {
     fn begin(layout: &Layout) -> anyhow::Result<Self> {
+        // Whoever only reads a cache of a group may be the first one who pins.
+        if durable::is_shared(layout.root()) {
+            durable::share_new_files();
+        }
         let folder = layout.bucket(Bucket::Pins);
         durable::create_folder(&folder)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
@@ -129,9 +133,11 @@ impl Pin {
             folder.join(format!("{}-{:x}-{number}", std::process::id(), now & 0xffff_ffff))
         });
         let begin = |path: &Path| -> io::Result<File> {
-            let file = disk::create_file(path, 0o600)?;
-            file.try_lock().map_err(io::Error::from)?;
+            // Whoever cleans may read it from the first moment on.
             let mode = if durable::is_shared(&folder) { 0o664 } else { 0o644 };
+            let file = disk::create_file(path, mode)?;
+            // Somebody who only looks may try it at this moment.
+            file.lock()?;
             disk::set_mode(&file, Mode::from_raw_mode(mode))?;
             let owner = serde_json::to_string(&Owner::this_process()).unwrap_or_default();
             disk::write(&file, format!("{owner}\n").as_bytes())?;
@@ -268,6 +274,27 @@ mod tests {
         assert_eq!(pin.pinned, [&[Pinned::Key(key)][..], &all].concat());
         assert!(pin.owner.is_none());
         assert!(LivePin::of_text("").pinned.is_empty());
+    }
+
+    #[test]
+    fn whoever_only_looks_is_in_nobodys_way() {
+        let (_folder, cache) = cache();
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    read_pins(cache.layout(), false).expect("readable");
+                }
+            });
+            let pinned: Vec<_> = (0..2000)
+                .map(|_| {
+                    let other = Cache::open(cache.layout().root()).expect("a cache");
+                    other.pin([Pinned::Everything])
+                })
+                .collect();
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            pinned.into_iter().for_each(|pinned| pinned.expect("writable"));
+        });
     }
 
     #[test]

@@ -152,14 +152,19 @@ impl Record {
 
     /// The record in the bytes of a file, if it is whole.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
-        let (checksum, rest) =
-            text.strip_prefix(BEFORE_CHECKSUM.as_bytes())?.split_at_checked(64)?;
-        let rest = rest.strip_prefix(AFTER_CHECKSUM.as_bytes())?;
-        let checksum: Digest = std::str::from_utf8(checksum).ok()?.parse().ok()?;
-        if Digest::from(blake3::hash(rest)) != checksum {
+        if !is_whole(text) {
             return None;
         }
         serde_json::from_slice(text).ok()
+    }
+
+    /// Whether what is in the place of the record of a key is whole: where it cannot be read, another version wrote it.
+    pub(super) fn is_of_another_version(path: &Path, key: &StageKey) -> bool {
+        let text = fs::read(path).unwrap_or_default();
+        let fields: Option<serde_json::Value> = serde_json::from_slice(&text).ok();
+        // Somebody may have put the record of another key there.
+        let of = fields.as_ref().and_then(|fields| fields.get("key")?.as_str()?.parse().ok());
+        is_whole(&text) && of.is_none_or(|of: StageKey| of == *key)
     }
 
     fn text(&self) -> anyhow::Result<Vec<u8>> {
@@ -177,6 +182,17 @@ impl Record {
         };
         write(path, &self.text()?)
     }
+}
+
+/// Whether the bytes of a file match the checksum that it begins with.
+fn is_whole(text: &[u8]) -> bool {
+    let parts = || {
+        let text = text.strip_prefix(BEFORE_CHECKSUM.as_bytes())?;
+        let (checksum, rest) = text.split_at_checked(64)?;
+        let checksum = std::str::from_utf8(checksum).ok()?.parse::<Digest>().ok()?;
+        Some((checksum, rest.strip_prefix(AFTER_CHECKSUM.as_bytes())?))
+    };
+    parts().is_some_and(|(checksum, rest)| Digest::from(blake3::hash(rest)) == checksum)
 }
 
 #[cfg(test)]

@@ -142,7 +142,14 @@ fn sweep_new_files(cache: &Cache) {
 
 pub(super) fn is_due(place: &Path) -> bool {
     let swept = fs::metadata(place).is_ok_and(|metadata| metadata.len() > 0);
-    !swept || is_older(place, INTERVAL)
+    !swept || is_older(place, INTERVAL) || is_in_future(place)
+}
+
+/// Whether something is said to have changed in the future, by a clock that was set back since: it would not get older.
+fn is_in_future(path: &Path) -> bool {
+    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    let ahead = modified.ok().and_then(|then| then.duration_since(SystemTime::now()).ok());
+    ahead.is_some_and(|ahead| ahead > ABANDONED)
 }
 
 fn is_older(path: &Path, age: Duration) -> bool {

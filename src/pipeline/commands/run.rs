@@ -40,7 +40,11 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let asked = located.asked(&arguments.manifest.stages());
     let started = Instant::now();
     let cache = located.cache().ok().filter(|_| arguments.force.is_empty());
-    let found = cache.as_ref().map_or(Found::Nothing, |cache| PlanIndex::look(cache, &asked));
+    let found = cache.as_ref().map_or(Found::Nothing, |cache| {
+        // What is just being removed is still there, although it is as good as gone.
+        cache.wait_for_cleaning();
+        PlanIndex::look(cache, &asked)
+    });
     let part = match (found, &cache) {
         (Found::Unchanged(index), Some(cache)) => {
             return nothing_to_do(cache, index, arguments, started);

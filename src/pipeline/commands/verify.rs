@@ -39,10 +39,10 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
     if manifest.named().is_none() && !takes_stages {
         let folder = std::env::current_dir().context("no current folder")?;
         let cache = open_cache(manifest.with.cache.as_deref(), &folder)?;
+        cache.pin_everything();
         if arguments.restore {
             return verify_restore::run(&cache, None, arguments.json);
         }
-        cache.pin_everything();
         return check(&cache, everything(&cache), arguments.json);
     }
     let project = Project::open(manifest)?;

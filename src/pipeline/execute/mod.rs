@@ -413,6 +413,10 @@ impl Run<'_> {
             false => self.facts.last(name),
         };
         let before = before.map(|before| before.output.digest);
+        if let Err(error) = self.pin_inputs(&spec) {
+            self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
+            return Ok(());
+        }
         let running = StageState::Running { key, since: Instant::now(), before, forced };
         self.states.set(name, running);
         if let (Some(share), Some(taken)) = (&self.share, self.states.taken(name)) {

@@ -3,8 +3,8 @@
 //! A run that does nothing uses nothing, and pins nothing. The first stage that starts lets the run pin what it has found by then,
 //! and look again where something was removed meanwhile: that is made again.
 
-use super::Run;
 use super::states::StageState;
+use super::{JobSpec, Run};
 use crate::cache::Pinned;
 use crate::key::{KeyPart, StageKey};
 use crate::stage_name::StageName;
@@ -38,5 +38,10 @@ impl Run<'_> {
             true => self.cache.pin([Pinned::Key(StageKey::of(parts))]),
             false => Ok(()),
         }
+    }
+
+    /// Pins the very artifacts that a stage reads: another run may give their keys other ones meanwhile.
+    pub(super) fn pin_inputs(&self, spec: &JobSpec) -> anyhow::Result<()> {
+        self.cache.pin(spec.inputs.iter().map(|(_, _, stored)| Pinned::Artifact(stored.digest)))
     }
 }

@@ -6,11 +6,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::Context;
 
 use super::run::{Run, planned};
-use crate::cache::{Cache, Need, Uses, Why};
+use crate::cache::{Cache, Document, Need, Uses, Why};
 use crate::digest::Digest;
 use crate::key::StageKey;
 use crate::stage_name::StageName;
@@ -19,33 +20,59 @@ use crate::stage_name::StageName;
 #[derive(Debug, Default)]
 pub(crate) struct UsesOfRuns {
     /// By experiment and name, with how long the record was.
-    runs: HashMap<(String, String), (u64, UsesOfRun)>,
+    runs: HashMap<(String, String), (u64, Rc<UsesOfRun>)>,
     /// `None` for one that is lost.
-    plans: HashMap<Digest, Option<Vec<(StageName, StageKey)>>>,
+    plans: HashMap<Digest, Option<PlannedKeys>>,
 }
 
+/// The stages of a plan, each with its key, where that was known.
+type PlannedKeys = Vec<(StageName, Option<StageKey>)>;
+
 /// What a run used.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct UsesOfRun {
     /// The manifest, with its folder.
     manifest: PathBuf,
     is_running: bool,
     /// Whether it was about every stage of the manifest, and all of them have results.
     is_whole: bool,
+    began: u64,
     /// When it ended, or did something last.
     at: u64,
     /// The stages with the keys that they had.
     keys: Vec<(StageName, StageKey)>,
+    /// Those without a key when it began, whatever became of them.
+    without_key: Vec<StageName>,
     /// Whether these are all.
     has_plan: bool,
     documents: [Digest; 2],
+}
+
+/// What is in the place of a run.
+enum Found {
+    Run(Rc<UsesOfRun>),
+    Nothing,
+    /// It is torn, or of a newer version.
+    Unknown,
+}
+
+/// The runs of a manifest, from the newest one back.
+#[derive(Default)]
+struct Covered {
+    /// Those of which the latest result is known.
+    stages: HashSet<StageName>,
+    /// Whether that is all of them.
+    is_whole: bool,
+    /// When the run began that was looked at last.
+    began: u64,
 }
 
 impl UsesOfRuns {
     /// What the runs of a cache used.
     ///
     /// What the latest run of a manifest used must stay. Where that was about some stages, or not all of them have results, this
-    /// goes back to the latest one that was and had: for each stage, to the latest result.
+    /// goes back to the latest one that was and had: for each stage, to the latest result. So must what a stage of these runs had
+    /// last, whatever they say: a clock may have been set back, or a power cut may have taken what a run added.
     ///
     /// # Errors
     /// When something of the history exists and cannot be read.
@@ -59,46 +86,67 @@ impl UsesOfRuns {
                 .or_insert_with(|| fs::symlink_metadata(cache.layout().record(key)).is_ok())
         };
         let mut is_known = HashSet::new();
+        let mut named: HashMap<(String, StageName), Need> = HashMap::new();
         for experiment in cache.experiments() {
             check_readable(&cache.layout().runs(&experiment))?;
             let mut has_plans = true;
-            let mut covered: HashMap<PathBuf, Option<HashSet<StageName>>> = HashMap::new();
+            let mut manifests: HashMap<PathBuf, Covered> = HashMap::new();
             // The newest first.
             for id in cache.runs(&experiment) {
-                let Some(run) = self.read(cache, &experiment, &id)? else { continue };
+                let run = match self.read(cache, &experiment, &id)? {
+                    Found::Run(run) => run,
+                    Found::Nothing => continue,
+                    Found::Unknown => {
+                        has_plans = false;
+                        let all = [Document::Plan, Document::Manifest];
+                        uses.documents.extend(all.into_iter().flat_map(|all| cache.documents(all)));
+                        continue;
+                    }
+                };
+                let covered = manifests.entry(run.manifest.clone()).or_default();
+                // Until the next run began, runs with nothing to do may have used it.
+                let used = run.at.max(covered.began);
+                covered.began = run.began;
                 uses.documents.extend(run.documents);
                 for (_, key) in &run.keys {
                     let last = uses.last.entry(*key).or_default();
-                    *last = run.at.max(*last);
+                    *last = used.max(*last);
                 }
                 if run.is_running {
                     let by = format!("the run {id} of {experiment}").into();
                     let need = Need { why: Why::InUse, by };
                     run.keys.iter().for_each(|(_, key)| uses.needs.add_key(*key, &need));
                 }
-                let covered =
-                    covered.entry(run.manifest.clone()).or_insert_with(|| Some(HashSet::new()));
-                let Some(stages) = covered else { continue };
+                if covered.is_whole {
+                    continue;
+                }
                 has_plans &= run.has_plan;
                 let gone = if run.manifest.exists() { "" } else { ", which does not exist here" };
                 let by = format!("{} ({experiment}){gone}", run.manifest.display()).into();
                 let need = Need { why: Why::Latest, by };
-                let is_latest = |(stage, _): &&(StageName, StageKey)| !stages.contains(stage);
+                for stage in run.keys.iter().map(|(stage, _)| stage).chain(&run.without_key) {
+                    let place = (experiment.clone(), stage.clone());
+                    named.entry(place).or_insert_with(|| need.clone());
+                }
+                let is_latest =
+                    |(stage, _): &&(StageName, StageKey)| !covered.stages.contains(stage);
                 let latest: Vec<_> = run.keys.iter().filter(is_latest).collect();
                 latest.iter().for_each(|(_, key)| uses.needs.add_key(*key, &need));
                 let found = latest.into_iter().filter(|(_, key)| has_result(key));
-                stages.extend(found.map(|(stage, _)| stage.clone()));
-                if run.is_whole {
-                    *covered = None;
-                }
+                covered.stages.extend(found.map(|(stage, _)| stage.clone()));
+                covered.is_whole = run.is_whole;
             }
-            if !covered.is_empty() && has_plans {
+            if !manifests.is_empty() && has_plans {
                 is_known.insert(experiment);
             }
         }
-        // Of an experiment without runs, what its stages had last is what its latest run used.
-        for (experiment, key) in cache.head_keys() {
-            if !is_known.contains(&experiment) {
+        for (experiment, stage, key) in cache.head_keys() {
+            let stage = stage.parse::<StageName>().ok();
+            let by_run = stage.and_then(|stage| named.get(&(experiment.clone(), stage)));
+            if let Some(need) = by_run {
+                uses.needs.add_key(key, need);
+            } else if !is_known.contains(&experiment) {
+                // Of an experiment without runs, what its stages had last is what its latest run used.
                 let by = format!("{experiment}, which is not recorded").into();
                 uses.needs.add_key(key, &Need { why: Why::Latest, by });
             }
@@ -117,35 +165,32 @@ impl UsesOfRuns {
         experiments
     }
 
-    /// What a run used. `None` where it is gone, or damaged.
-    fn read(
-        &mut self,
-        cache: &Cache,
-        experiment: &str,
-        id: &str,
-    ) -> anyhow::Result<Option<UsesOfRun>> {
+    /// What a run used.
+    fn read(&mut self, cache: &Cache, experiment: &str, id: &str) -> anyhow::Result<Found> {
         let place = (experiment.to_owned(), id.to_owned());
         let path = cache.layout().run(experiment, id);
         let cannot_read = || format!("cannot read {}", path.display());
         let length = match fs::metadata(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
             other => other.with_context(cannot_read)?.len(),
         };
         if let Some((known, run)) = self.runs.get(&place)
             && *known == length
             && !run.is_running
         {
-            return Ok(Some(run.clone()));
+            return Ok(Found::Run(Rc::clone(run)));
         }
         let (text, is_running) = cache.run(experiment, id).with_context(cannot_read)?;
-        let Some(run) = Run::parse(id, &text, is_running) else { return Ok(None) };
+        let Some(run) = Run::parse(id, &text, is_running) else { return Ok(Found::Unknown) };
         let plan = run.header.plan;
         let planned = self.plans.entry(plan).or_insert_with(|| {
             let stages = planned(cache, &plan)?.into_iter();
-            Some(stages.filter_map(|stage| Some((stage.stage, stage.key?))).collect())
+            Some(stages.map(|stage| (stage.stage, stage.key)).collect())
         });
         let own = run.stages.iter().filter_map(|stage| Some((stage.stage.clone(), stage.key?)));
-        let mut keys: Vec<_> = own.chain(planned.iter().flatten().cloned()).collect();
+        let in_plan = || planned.iter().flatten();
+        let with_key = in_plan().filter_map(|(stage, key)| Some((stage.clone(), (*key)?)));
+        let mut keys: Vec<_> = own.chain(with_key).collect();
         keys.sort_unstable();
         keys.dedup();
         let name = run.header.manifest.file_name().unwrap_or_default();
@@ -155,13 +200,19 @@ impl UsesOfRuns {
             manifest: run.header.folder.join(name),
             is_running: run.is_running(),
             is_whole: run.is_complete() && run.header.is_about_all(),
+            began,
             at: started.fold(began + run.seconds.unwrap_or_default() as u64, u64::max),
             keys,
+            without_key: in_plan()
+                .filter(|(_, key)| key.is_none())
+                .map(|(stage, _)| stage.clone())
+                .collect(),
             has_plan: planned.is_some(),
             documents: [run.header.texts, plan],
         };
-        self.runs.insert(place, (length, used.clone()));
-        Ok(Some(used))
+        let used = Rc::new(used);
+        self.runs.insert(place, (length, Rc::clone(&used)));
+        Ok(Found::Run(used))
     }
 }
 
@@ -181,7 +232,7 @@ mod tests {
 
     use super::super::line::{Ended, Header, Line, Planned, PlannedStage};
     use super::*;
-    use crate::cache::{Document, Owner};
+    use crate::cache::{Bucket, Owner};
     use crate::key::KeyPart;
 
     fn key(number: u64) -> StageKey {
@@ -189,7 +240,7 @@ mod tests {
     }
 
     /// Records a run. `words`: what selects stages, and `failed` or `whole`; then stages with the numbers of their keys: `a=1` was
-    /// fresh when it began, `a:1` ran.
+    /// fresh when it began, `a:1` ran, `a=0` had no key yet.
     fn put_run(cache: &Cache, at: u64, manifest: &str, words: &str) {
         let stages = |sign: char| {
             let pairs = words.split(' ').filter_map(move |word| word.split_once(sign));
@@ -201,7 +252,7 @@ mod tests {
         let planned = stages('=').map(|(stage, key)| PlannedStage {
             stage,
             kind: "command".to_owned(),
-            key: Some(key),
+            key: Some(key).filter(|key| *key != self::key(0)),
         });
         let planned = Planned { stages: planned.collect() };
         let keep = |kind, text: Vec<u8>| cache.keep_document(kind, &text).expect("writable");
@@ -286,7 +337,8 @@ mod tests {
         let uses = runs.look(&cache).expect("readable");
         assert_eq!(
             [1, 2, 3].map(|number| uses.last.get(&key(number)).copied()),
-            [Some(205), Some(105), Some(205)]
+            // Until another run began, it was what the manifest has, also for runs with nothing to do.
+            [Some(205), Some(200), Some(205)]
         );
         assert_eq!(uses.documents.len(), 3);
         assert_eq!(runs.experiments()[&key(2)], ["x"].into());
@@ -301,13 +353,56 @@ mod tests {
     }
 
     #[test]
+    fn what_a_stage_of_a_run_had_last_is_needed_whatever_the_run_says() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path()).expect("a cache");
+        cache.prepare().expect("writable");
+        put_run(&cache, 100, "m.toml", "a:1 b:2 c=0");
+        // A power cut took what a newer run had added, or the clock was set back.
+        for (stage, number) in [("a", 3), ("b", 2), ("c", 4), ("other", 5)] {
+            cache.set_head("x", stage, &key(number)).expect("writable");
+        }
+        let needed = |number: u64| {
+            let needs = UsesOfRuns::default().look(&cache).expect("readable").needs;
+            needs.keys.get(&key(number)).map(|need| need.by.to_string())
+        };
+        let by = Some("/nowhere/m.toml (x), which does not exist here".to_owned());
+        assert_eq!([1, 2, 3, 4].map(needed), [&by; 4].map(Clone::clone));
+        assert_eq!(needed(5), None);
+    }
+
+    #[test]
+    fn a_run_that_cannot_be_read_may_have_used_anything() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path()).expect("a cache");
+        cache.prepare().expect("writable");
+        put_run(&cache, 100, "m.toml", "a:1 b:2");
+        let document = cache.keep_document(Document::Plan, b"of the other").expect("writable");
+        cache.set_head("x", "other", &key(3)).expect("writable");
+        let look = || UsesOfRuns::default().look(&cache).expect("readable");
+        assert!(!look().documents.contains(&document));
+        assert!(!look().needs.keys.contains_key(&key(3)));
+        for text in ["", "{\"line\":\"begin", "{\"line\":\"begin-of-tomorrow\"}\n"] {
+            fs::write(cache.layout().run("x", "run0200"), text).expect("writable");
+            let uses = look();
+            assert!(uses.documents.contains(&document), "{text}");
+            let needed = [1, 2, 3].map(|number| uses.needs.keys.contains_key(&key(number)));
+            assert_eq!(needed, [true; 3], "{text}");
+        }
+        // What is no run is nobody's.
+        fs::remove_file(cache.layout().run("x", "run0200")).expect("ours");
+        fs::write(cache.layout().runs(".DS_Store"), "").expect("writable");
+        assert!(!look().needs.keys.contains_key(&key(3)));
+    }
+
+    #[test]
     fn a_history_that_cannot_be_read_is_not_taken_for_none() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = Cache::open(folder.path()).expect("a cache");
         cache.prepare().expect("writable");
         assert!(UsesOfRuns::default().look(&cache).is_ok(), "there is none yet");
-        fs::create_dir_all(cache.layout().all_runs()).expect("ours");
-        fs::write(cache.layout().runs("x"), "").expect("ours");
+        fs::create_dir_all(cache.layout().bucket(Bucket::History)).expect("ours");
+        fs::write(cache.layout().all_runs(), "").expect("ours");
         let error = UsesOfRuns::default().look(&cache).expect_err("it cannot be listed");
         assert!(error.to_string().contains("cannot read"), "{error}");
     }

@@ -77,6 +77,8 @@ pub(crate) enum Fate {
     Needed { need: Need, is_old: bool },
     /// It stays: it was used lately.
     Recent,
+    /// It stays, although it is old: this user cannot remove it.
+    OfOthers,
 }
 
 impl Fate {
@@ -87,7 +89,7 @@ impl Fate {
 }
 
 /// What becomes of each of these items. `last` has when keys were used last, as far as runs say it; `total` is how much room the
-/// whole cache takes.
+/// whole cache takes. `can_go` says whether an item that is to have this fate can: it is asked late, as it looks at the disk.
 pub(super) fn choose(
     items: &[Item],
     needs: &Needs,
@@ -95,6 +97,7 @@ pub(super) fn choose(
     wish: Wish,
     total: u64,
     now: u64,
+    can_go: impl Fn(&Item, &Fate) -> bool,
 ) -> Vec<Fate> {
     let used = |item: &Item| {
         let used = item.keys.iter().filter_map(|key| last.get(key).copied());
@@ -107,14 +110,16 @@ pub(super) fn choose(
     };
     let in_grace =
         |item: &Item| is_made_first(item) && item.used.saturating_add(GRACE_SECONDS) > now;
-    let oldest = wish.keep_days.map(|days| now.saturating_sub(days.saturating_mul(DAY_SECONDS)));
+    let before = |days: u64| now.checked_sub(days.checked_mul(DAY_SECONDS)?);
+    let oldest = wish.keep_days.and_then(before);
     let is_old = |item: &Item| oldest.is_some_and(|oldest| used(item) <= oldest);
     let mut fates: Vec<Fate> = items
         .iter()
         .map(|item| match needs.of(item) {
             Some(need) => Fate::Needed { need: need.clone(), is_old: is_old(item) },
             None if in_grace(item) => Fate::Recent,
-            None if is_old(item) => Fate::Old,
+            None if is_old(item) && can_go(item, &Fate::Old) => Fate::Old,
+            None if is_old(item) => Fate::OfOthers,
             None => Fate::Recent,
         })
         .collect();
@@ -129,7 +134,7 @@ pub(super) fn choose(
         if left <= room {
             break;
         }
-        if items[place].bytes > 0 {
+        if items[place].bytes > 0 && can_go(&items[place], &Fate::ForRoom) {
             left = left.saturating_sub(items[place].bytes);
             fates[place] = Fate::ForRoom;
         }
@@ -171,13 +176,20 @@ mod tests {
     fn fates(items: &[Item], needs: &Needs, last: &[(u64, u64)], wish: Wish) -> String {
         let last = last.iter().map(|(number, days)| (key(*number), NOW - days * DAY_SECONDS));
         let total = items.iter().map(|item| item.bytes).sum();
-        let fates = choose(items, needs, &last.collect(), wish, total, NOW);
+        // These stand for what others have: all of it, and what could only be moved away.
+        let can_go = |item: &Item, fate: &Fate| match item.what {
+            What::Running => false,
+            What::Rerun => *fate == Fate::Old,
+            _ => true,
+        };
+        let fates = choose(items, needs, &last.collect(), wish, total, NOW, can_go);
         let words = fates.iter().map(|fate| match fate {
             Fate::Old => "old",
             Fate::ForRoom => "room",
             Fate::Needed { is_old: true, .. } => "needed!",
             Fate::Needed { .. } => "needed",
             Fate::Recent => "recent",
+            Fate::OfOthers => "others",
         });
         words.collect::<Vec<_>>().join(" ")
     }
@@ -217,6 +229,12 @@ mod tests {
             fates(days(None)),
             "recent recent recent recent needed needed needed recent recent recent recent"
         );
+        // Of what it is not known when it was used.
+        let unknown = [Item { used: 0, ..item(What::Log, &[7], 10, 0) }];
+        for (keep_days, expected) in [(30, "old"), (1_001, "recent"), (u64::MAX, "recent")] {
+            let days = days(Some(keep_days));
+            assert_eq!(self::fates(&unknown, &needs, &[], days), expected, "{keep_days}");
+        }
         assert_eq!(
             fates(days(Some(u64::MAX))),
             "recent recent recent recent needed needed needed recent recent recent recent"
@@ -248,6 +266,27 @@ mod tests {
         ] {
             let wish = Wish { keep_days, max_bytes: Some(max_bytes) };
             assert_eq!(fates(&items, &needs, &[], wish), expected, "{wish:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_removed_makes_no_room() {
+        let items = [
+            item(What::Running, &[1], 10, 50),
+            item(What::Running, &[2], 10, 9),
+            item(What::Rerun, &[], 10, 50),
+            item(What::Rerun, &[], 10, 9),
+            item(What::Artifact, &[3], 10, 8),
+            item(What::Artifact, &[4], 10, 7),
+        ];
+        for (keep_days, max_bytes, expected) in [
+            (None, 50, "recent recent recent recent room recent"),
+            (None, 10, "recent recent recent recent room room"),
+            (Some(30), 50, "others recent old recent recent recent"),
+            (Some(30), 40, "others recent old recent room recent"),
+        ] {
+            let wish = Wish { keep_days, max_bytes: Some(max_bytes) };
+            assert_eq!(fates(&items, &Needs::default(), &[], wish), expected, "{wish:?}");
         }
     }
 
@@ -295,7 +334,7 @@ mod tests {
             }
             let total: u64 = items.iter().map(|item| item.bytes).sum();
             let wish = Wish { keep_days, max_bytes };
-            let fates = choose(&items, &needs, &lately, wish, total, NOW);
+            let fates = choose(&items, &needs, &lately, wish, total, NOW, |_, _| true);
             prop_assert_eq!(fates.len(), items.len());
             let used = |item: &Item| {
                 let by_runs = item.keys.iter().filter_map(|key| lately.get(key));
@@ -322,6 +361,7 @@ mod tests {
                         prop_assert!(is_new || item.bytes == 0 || !later);
                     }
                     Fate::Needed { .. } => {}
+                    Fate::OfOthers => prop_assert!(false, "everything can go"),
                 }
             }
         }

@@ -4,14 +4,15 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
+use super::super::Cache;
+use super::super::durability::LazyRun;
 use super::super::layout::{Bucket, Document, Layout};
 use super::super::record::{Record, Unreadable};
-use super::super::{Cache, durable};
+use super::names::{certain_names, is_numbered, names, sharded, stem};
 use super::rooms::{Identity, Room, Rooms, identity};
 use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
@@ -137,32 +138,12 @@ impl From<Record> for KnownRecord {
     }
 }
 
-/// The names in a folder; none where it is missing.
-fn names(folder: &Path) -> Vec<String> {
-    let listing = fs::read_dir(folder).into_iter().flatten().flatten();
-    listing.filter_map(|entry| entry.file_name().into_string().ok()).collect()
-}
-
-/// The same where a name that is not seen would be taken for one that is not there.
-fn certain_names(folder: &Path) -> anyhow::Result<Vec<String>> {
-    let list = || -> io::Result<Vec<String>> {
-        let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
-        Ok(names.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
-    };
-    match list() {
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Ok(Vec::new())
-        }
-        other => other.with_context(|| format!("cannot read {}", folder.display())),
-    }
-}
-
-/// What a name says that ends so.
-fn stem<T: std::str::FromStr>(name: &str, extension: &str) -> Option<T> {
-    name.strip_suffix(extension)?.parse().ok()
-}
-
 impl Memory {
+    /// Whether something was recorded without waiting for the disk.
+    pub(super) fn has_lazy(&self) -> bool {
+        self.records.values().any(|(_, record)| record.lazy.is_some())
+    }
+
     /// The records that can be read, each with its key.
     fn read_records(&mut self, cache: &Cache) -> anyhow::Result<Vec<(StageKey, KnownRecord)>> {
         let folder = cache.layout().bucket(Bucket::Records);
@@ -188,6 +169,14 @@ impl Memory {
                     self.records.insert(key, (identity, record.clone()));
                     records.push((key, record));
                 }
+                Err(Unreadable::Damaged)
+                    if Record::is_of_another_version(&cache.layout().record(&key), &key) =>
+                {
+                    bail!(
+                        "the record {} is of another version of pipeline, and what it needs is not known: clean with that version",
+                        cache.layout().record(&key).display()
+                    )
+                }
                 // It does not count.
                 Err(Unreadable::Missing | Unreadable::Damaged) => {}
                 Err(Unreadable::Inaccessible) => bail!(
@@ -202,7 +191,7 @@ impl Memory {
     /// Looks at everything in a cache. `documents` are the texts of the history that its runs have.
     ///
     /// # Errors
-    /// When a record cannot be read now, so that its artifact would seem to belong to nothing.
+    /// When a record cannot be read now, or is of another version, so that its artifact would seem to belong to nothing.
     pub(crate) fn look(
         &mut self,
         cache: &Cache,
@@ -241,16 +230,18 @@ impl Memory {
             (Bucket::Indexes, What::Index),
         ] {
             let folder = layout.bucket(bucket);
-            let withdrawn = layout.withdrawn_records();
-            let places = names(&folder).into_iter().map(|name| folder.join(name));
-            let places = places.filter(|place| *place != withdrawn && !is_new(place));
-            for place in places.collect::<Vec<_>>() {
-                self.add_item(&mut items, what, Vec::new(), vec![place]);
+            let is_ours = |name: &String| match bucket {
+                Bucket::Quarantine => is_numbered::<Digest>(name),
+                Bucket::Reruns => is_numbered::<StageKey>(name),
+                _ => Digest::is_short(name),
+            };
+            for name in names(&folder).into_iter().filter(is_ours) {
+                self.add_item(&mut items, what, Vec::new(), vec![folder.join(name)]);
             }
         }
         self.withdrawn(layout, &mut items);
         for run in flushed {
-            if !lazy.contains(&run) && !run.starts_with(durable::NEW) {
+            if !lazy.contains(&run) && LazyRun::is_name(&run) {
                 let place = layout.flushed(&run);
                 self.add_item(&mut items, What::Flushed, Vec::new(), vec![place]);
             }
@@ -364,7 +355,14 @@ impl Memory {
         let mut by_stem: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
         for name in names(&folder) {
             let stem = name.strip_suffix(".json").or(name.strip_suffix(".reason"));
-            by_stem.entry(stem.unwrap_or(&name).to_owned()).or_default().push(folder.join(&name));
+            let damaged = || Some(name.rsplit_once(".json.damaged-")?.0);
+            // What somebody else put there is theirs.
+            let Some(key) = stem.or_else(damaged).filter(|key| key.parse::<StageKey>().is_ok())
+            else {
+                continue;
+            };
+            let stem = if stem.is_some() { key } else { &name };
+            by_stem.entry(stem.to_owned()).or_default().push(folder.join(&name));
         }
         for (stem, mut places) in by_stem {
             // The record before its reason: one without would be brought back without a word.
@@ -398,29 +396,4 @@ impl Memory {
         self.rest = Some(rest.clone());
         rest
     }
-}
-
-/// The files in the folders of a bucket, each with its name.
-fn sharded(folder: &Path) -> Vec<(PathBuf, String)> {
-    let shards = names(folder).into_iter().map(|shard| folder.join(shard));
-    let files = shards.flat_map(|shard| {
-        names(&shard).into_iter().map(move |name| (shard.join(&name), name)).collect::<Vec<_>>()
-    });
-    files.collect()
-}
-
-/// Whether it has not got its final name yet, or has lost it.
-fn is_new(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(durable::NEW))
-}
-
-/// The keys that stages of experiments had last.
-pub(super) fn heads(layout: &Layout) -> Vec<(String, String)> {
-    let folder = layout.bucket(Bucket::Heads);
-    let heads = names(&folder).into_iter().flat_map(|experiment| {
-        let stages = names(&folder.join(&experiment)).into_iter();
-        let stages = stages.filter(|name| !name.starts_with(durable::NEW));
-        stages.map(|stage| (experiment.clone(), stage)).collect::<Vec<_>>()
-    });
-    heads.collect()
 }

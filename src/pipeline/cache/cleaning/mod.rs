@@ -6,6 +6,7 @@
 
 mod choice;
 mod contents;
+mod names;
 mod rooms;
 mod trash;
 
@@ -21,6 +22,7 @@ pub(crate) use choice::{Fate, Need, Needs, Why, Wish};
 pub(crate) use contents::{Contents, Item, Memory, What};
 pub(super) use trash::sweep_trash;
 
+use super::layout::Bucket;
 use super::pins::{Pinned, pins_lock, read_pins};
 use super::{Cache, Lock, Owner, disk, durable, stamp};
 use crate::digest::Digest;
@@ -116,6 +118,12 @@ impl Cache {
         if is_over() {
             return Ok(Cleaned { items: Vec::new(), before: 0, left: Vec::new(), stopped: true });
         }
+        // After a power cut, a record may be an older one, which has another artifact. This takes long.
+        if memory.has_lazy() {
+            let store = layout.bucket(Bucket::Store);
+            let sync = || disk::sync_file_system(&fs::File::open(&store)?);
+            sync().with_context(|| format!("cannot flush {} to disk", store.display()))?;
+        }
         // The short one, while nobody can pin.
         let alone = Lock::take(&pins_lock(layout))?;
         let mut cleaned = self.choose(wish, look_up, &mut memory, true, now)?;
@@ -129,12 +137,12 @@ impl Cache {
         Ok(cleaned)
     }
 
-    /// The keys that the stages of experiments had last, each with the experiment.
-    pub(crate) fn head_keys(&self) -> impl Iterator<Item = (String, StageKey)> {
-        let heads = contents::heads(self.layout()).into_iter();
+    /// The keys that the stages of experiments had last, each with the experiment and the stage.
+    pub(crate) fn head_keys(&self) -> impl Iterator<Item = (String, String, StageKey)> {
+        let heads = names::heads(self.layout()).into_iter();
         heads.filter_map(|(experiment, stage)| {
             let key = self.head(&experiment, &stage)?;
-            Some((experiment, key))
+            Some((experiment, stage, key))
         })
     }
 
@@ -165,9 +173,24 @@ impl Cache {
         let contents = memory.look(self, &uses.documents)?;
         let before = contents.bytes();
         let items = contents.items;
-        let fates = choice::choose(&items, &uses.needs, &uses.last, wish, before, now);
+        // Whoever only looks may look at a cache that cannot be written.
+        let can_go = |item: &Item, fate: &Fate| {
+            let mut places = item.records.iter().chain(&item.others);
+            places.all(|place| match fate {
+                Fate::ForRoom => trash::can_be_freed(place),
+                _ => trash::can_be_taken(place),
+            } && (!sweeps || trash::can_leave(place)))
+        };
+        let fates = choice::choose(&items, &uses.needs, &uses.last, wish, before, now, can_go);
+        let of_others = fates.iter().filter(|fate| **fate == Fate::OfOthers).count();
+        let left = (of_others > 0).then(|| match of_others {
+            1 => "an item that belongs to another user, or is in a folder that you cannot write".to_owned(),
+            number => format!(
+                "{number} items that belong to another user, or are in folders that you cannot write"
+            ),
+        });
         let items = items.into_iter().zip(fates).collect();
-        Ok(Cleaned { items, before, left: Vec::new(), stopped: false })
+        Ok(Cleaned { items, before, left: left.into_iter().collect(), stopped: false })
     }
 
     /// Moves away what goes, for whoever has the lock of all pins alone. What cannot be moved stays.
@@ -175,15 +198,6 @@ impl Cache {
         let Cleaned { items, left, .. } = cleaned;
         let mut going: Vec<&mut (Item, Fate)> =
             items.iter_mut().filter(|(_, fate)| fate.goes()).collect();
-        // A result stays as a whole, where its artifact cannot go.
-        going.retain_mut(|(item, fate)| {
-            let stuck = item.others.iter().find(|place| !trash::can_be_taken(place));
-            if let Some(place) = stuck {
-                left.push(format!("{} belongs to another user", place.display()));
-                *fate = Fate::Recent;
-            }
-            stuck.is_none()
-        });
         if going.is_empty() {
             return Ok(None);
         }
@@ -221,7 +235,7 @@ impl Cache {
     /// Removes what leads to records and artifacts that are gone: heads and links for people.
     fn forget_what_is_gone(&self) {
         let layout = self.layout();
-        for (experiment, stage) in contents::heads(layout) {
+        for (experiment, stage) in names::heads(layout) {
             let places = |key: StageKey| [layout.record(&key), layout.withdrawn(&key)];
             let is_gone =
                 |key| places(key).iter().all(|place| fs::symlink_metadata(place).is_err());

@@ -121,9 +121,33 @@ pub(super) fn can_be_taken(path: &Path) -> bool {
     !metadata.is_dir() || is_own(&metadata) || access(path, Access::WRITE_OK).is_ok()
 }
 
+/// Whether something can leave the folder that it is in.
+pub(super) fn can_leave(path: &Path) -> bool {
+    let exists = fs::symlink_metadata(path).is_ok();
+    !exists || path.parent().is_none_or(|folder| access(folder, Access::WRITE_OK).is_ok())
+}
+
+/// Whether something can be moved away, and then removed: not a folder in it that only another user can empty.
+pub(super) fn can_be_freed(path: &Path) -> bool {
+    let mut open = vec![path.to_owned()];
+    while let Some(path) = open.pop() {
+        if !can_be_taken(&path) {
+            return false;
+        }
+        // In a folder of its own, a user has made everything.
+        let is_others = |metadata: &fs::Metadata| metadata.is_dir() && !is_own(metadata);
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| is_others(&metadata)) {
+            let Ok(listing) = fs::read_dir(&path) else { return false };
+            open.extend(listing.flatten().map(|entry| entry.path()));
+        }
+    }
+    true
+}
+
 /// Whether the trash is on another file system, or has no room for another name.
 fn is_elsewhere(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::StorageFull)
+    use io::ErrorKind::{CrossesDevices, QuotaExceeded, StorageFull};
+    matches!(error.kind(), CrossesDevices | StorageFull | QuotaExceeded)
 }
 
 fn is_own(metadata: &fs::Metadata) -> bool {
@@ -136,7 +160,8 @@ pub(in crate::cache) fn sweep_trash(layout: &Layout, everywhere: bool) {
     if old(layout, everywhere).is_empty() {
         return;
     }
-    if let Ok(Some(_lock)) = Lock::try_take_existing(&lock_path(layout)) {
+    if let Ok(Some(lock)) = Lock::try_take_existing(&lock_path(layout)) {
+        lock.name_owner();
         empty_old(layout, everywhere);
     }
 }

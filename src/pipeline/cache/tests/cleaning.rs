@@ -89,7 +89,7 @@ pub(super) fn is_clean(cache: &Cache) -> bool {
         ]
     });
     let mut places = places.chain([layout.listing(&digest), layout.index(&digest)]);
-    let heads: Vec<_> = cache.head_keys().map(|(_, key)| key).collect();
+    let heads: Vec<_> = cache.head_keys().map(|(_, _, key)| key).collect();
     cache.artifacts().len() == 1
         && places.all(|place| fs::symlink_metadata(place).is_err())
         && [Bucket::Tmp, Bucket::Quarantine, Bucket::Reruns]
@@ -273,6 +273,100 @@ fn a_link_in_the_place_of_what_goes_is_removed_and_not_followed() {
     assert!(fs::symlink_metadata(cache.layout().failed(&key("a"))).is_err());
     assert!(cache.artifacts().is_empty());
     assert!(outside.path().join("mine").exists());
+}
+
+#[test]
+fn files_of_people_behind_a_bucket_stay() {
+    let root = Root::new();
+    let cache = root.cache();
+    let outside = tempfile::tempdir().expect("a folder");
+    let digest = crate::digest::Encoder::new("x").finish();
+    let ours = [
+        (Bucket::Quarantine, format!("{digest}-12")),
+        (Bucket::Quarantine, format!("records/{}.json", key("a"))),
+        (Bucket::Quarantine, format!("records/{}.reason", key("a"))),
+        (Bucket::Quarantine, format!("records/{}.json.damaged-0", key("a"))),
+        (Bucket::Reruns, format!("{}-0", key("a"))),
+        (Bucket::Indexes, digest.short()),
+        (Bucket::Flushed, "1700000000-012345678-12".to_owned()),
+        (Bucket::Failed, key("a").to_string()),
+        (Bucket::Partial, key("a").to_string()),
+        (Bucket::Running, key("a").to_string()),
+        (Bucket::Logs, format!("ab/{}.log", key("a"))),
+        (Bucket::Listings, format!("ab/{digest}.json")),
+    ];
+    let theirs = [
+        "mine",
+        "2024-01-02",
+        "thesis-1",
+        "0123456789ab.txt",
+        "0123456789abcd",
+        "a.json",
+        "a.reason",
+        "a.json.damaged-1",
+        ".new-mine",
+        "records/mine.json",
+        "records/mine.json.damaged-0",
+        "records/mine",
+        "ab/mine.json",
+        "ab/mine.log",
+    ];
+    for bucket in Bucket::ALL {
+        let is_link = ours.iter().any(|(one, _)| *one == bucket);
+        let (to, place) = (outside.path().join(bucket.name()), cache.layout().bucket(bucket));
+        if is_link {
+            theirs.iter().for_each(|name| write_files(&to, &[(name, "1")]).expect("writable"));
+            let _ = fs::remove_dir(&place);
+            symlink(&to, &place).expect("writable");
+        }
+    }
+    let place = |(bucket, name): &(Bucket, String)| cache.layout().bucket(*bucket).join(name);
+    for one in &ours {
+        fs::create_dir_all(place(one).parent().expect("a folder")).expect("writable");
+        fs::write(place(one), "1").expect("writable");
+    }
+    clean(&cache, &[]).expect("writable");
+    let left: Vec<_> = ours.iter().filter(|one| place(one).exists()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    for bucket in Bucket::ALL.into_iter().filter(|one| ours.iter().any(|(bucket, _)| bucket == one))
+    {
+        for name in theirs {
+            assert!(outside.path().join(bucket.name()).join(name).exists(), "{bucket:?}: {name}");
+        }
+    }
+}
+
+#[test]
+fn a_record_of_another_version_is_not_taken_for_a_damaged_one() {
+    let root = Root::new();
+    let cache = root.cache();
+    let record = make(&cache, "a", &[], &[("data", "a")]).expect("a result");
+    let path = cache.layout().record(&record.key);
+    let text = fs::read_to_string(&path).expect("readable");
+    let (_, fields) = text.split_once("\",\n").expect("a checksum");
+    let write = |fields: &str, text: &str| {
+        let checksum = blake3::hash(fields.as_bytes()).to_hex();
+        let text = format!("{{\n  \"checksum\": \"{checksum}\",\n{text}");
+        fs::write(&path, text).expect("writable");
+    };
+    let later = fields.replace("\"stage\": \"a\"", "\"stage\": [\"a\"]");
+    let with_more = fields.replace("\"parts\": [", "\"parts\": [{\"of-tomorrow\": 1},");
+    assert!(later != fields && with_more != fields, "{fields}");
+    for text in [&later, &with_more] {
+        write(text, text);
+        let error = clean(&cache, &[]).expect_err("what it needs is not known").to_string();
+        assert!(error.contains("another version"), "{error}");
+        assert_eq!(cache.artifacts().len(), 1);
+    }
+    // The record of another key, in its place.
+    let other = make(&cache, "b", &[], &[("data", "b")]).expect("a result");
+    fs::copy(cache.layout().record(&other.key), &path).expect("writable");
+    clean(&cache, &["b"]).expect("it is damaged");
+    assert_eq!(cache.artifacts(), [other.output.digest]);
+    // One whose checksum does not match does not count.
+    write(fields, &later);
+    clean(&cache, &[]).expect("it is damaged");
+    assert!(cache.artifacts().is_empty());
 }
 
 /// Several use what they pin, while one cleans without an end: what is found once it is pinned stays.

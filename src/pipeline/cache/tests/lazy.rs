@@ -181,3 +181,29 @@ fn a_full_run_flushes_what_a_lazy_one_left() {
         assert!(cache.after_restart(AFTER).usable(&key("a")).is_some());
     });
 }
+
+/// A lazy run gives a key another artifact: until that is flushed, a power cut brings back the record of the one before.
+#[test]
+fn what_goes_is_in_no_record_that_a_power_cut_brings_back() {
+    if boot().is_none() {
+        return;
+    }
+    let act = |cache: &Cache| {
+        let lazy = lazy(cache);
+        let Lookup::Claim(claim) = lazy.claim_again(&key("a"))? else {
+            bail!("nobody else has it")
+        };
+        commit(&lazy, claim, "a", &[], |output, _| write_files(output, B))?;
+        lazy.unpin();
+        super::cleaning::clean(cache, &["a"])
+    };
+    let before = |cache: &Cache| {
+        make(cache, "a", &[], A).expect("a result");
+        cache.unpin();
+    };
+    cut_everywhere(&before, &act, &|cache, _, place| {
+        let (records, _) = cache.records();
+        let is_there = |record: &Record| cache.has_artifact(&record.output.digest);
+        assert!(records.iter().all(is_there), "{place}: a record without its artifact");
+    });
+}
