@@ -190,7 +190,7 @@ fn what_takes_more_than_there_is_is_a_mistake_at_its_line() {
     9 | execution = { gpus = 1 }
       |                      ^
       |
-      = help: there are some: see 'gpus' of [execution], and --gpus
+      = help: none is to be used: see 'gpus' of [execution], and --gpus
 
     error: 1 mistake in experiment.toml; nothing was run
     ");
@@ -482,7 +482,8 @@ fn without_memory_the_next_attempt_runs_alone() {
         .map(|number| {
             format!(
                 "[stages.other{number}]\nkind = \"command\"\n\
-                 shell = \"touch beside; sleep 0.1; rm -f beside; echo {number} > $PIPELINE_OUTPUT/a\"\n"
+                 shell = \"touch beside; while [ -e hold ]; do sleep 0.01; done; sleep 0.1; rm -f beside; \
+                 echo {number} > $PIPELINE_OUTPUT/a\"\n"
             )
         })
         .collect();
@@ -493,10 +494,15 @@ fn without_memory_the_next_attempt_runs_alone() {
     let project = project.set("FAKE_LEARN_BESIDE", beside);
     project.pipeline("run experiment.toml data").success();
     let run = "run experiment.toml --jobs 2 --cpus 2 --set stages.simclr.execution.cpus=1";
-    let failed = project.pipeline(&format!("{run} --keep-going"));
+    project.write("hold", "");
+    let failed = project.start(&format!("{run} --keep-going"));
+    failed.wait_for("FAIL  simclr");
+    std::fs::remove_file(project.path("hold")).expect("it is there");
+    let failed = failed.wait();
     assert!(failed.stderr.contains("CUDA out of memory. Tried to allocate 2.00 GiB"), "{failed}");
-    assert!(failed.stderr.contains("nothing else was on its GPU"), "{failed}");
+    assert!(failed.stderr.contains("beside it ran other"), "{failed}");
     assert!(failed.stderr.contains("with attempts = 2 in its execution"), "{failed}");
+    assert!(failed.stderr.contains("it would be tried again, alone"), "{failed}");
 
     let text = text.replace("echo 1 >", "echo again >");
     project.write(MANIFEST, text);
@@ -510,6 +516,28 @@ fn without_memory_the_next_attempt_runs_alone() {
         ended.stderr.contains("attempt 2 of 2, with nothing beside it: CUDA out of"),
         "{ended}"
     );
+}
+
+#[test]
+fn without_memory_of_a_gpu_the_next_attempt_has_all_of_one() {
+    let text = TRAININGS.replace("[1, 2, 3, 4]", "[1, 2]");
+    let sandbox = || {
+        let project = Sandbox::new(&text).with_fake_learn("out-of-memory");
+        project.write_idx_images("images", 20, 10);
+        let beside = project.path("beside").to_string_lossy().into_owned();
+        project.set("FAKE_LEARN_BESIDE", beside).with_gpus(&["NVIDIA H100"])
+    };
+    let run = "run experiment.toml --jobs 2 --cpus 2 --set stages.simclr.execution.attempts=3";
+    let ended = sandbox().pipeline(&format!("{run} --set stages.simclr.execution.gpus=0.5"));
+    assert!(ended.status.success(), "{ended}");
+    let line = "attempt 2 of 3, with a GPU of its own: CUDA out of";
+    assert!(ended.stderr.contains(line), "{ended}");
+    assert!(ended.stderr.contains("| step 0"), "the log of the first attempt: {ended}");
+    // More than all of it there is not.
+    let ended = sandbox().pipeline(&format!("{run} --keep-going"));
+    assert!(!ended.status.success(), "{ended}");
+    assert!(ended.stderr.contains("nothing else of this run was on its GPU"), "{ended}");
+    assert!(!ended.stderr.contains("attempt"), "{ended}");
 }
 
 #[test]

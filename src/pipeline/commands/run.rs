@@ -77,7 +77,7 @@ fn run_stages(
     let has_warnings = part.is_none() && warn(project, &selected);
     let options = Options {
         jobs: arguments.jobs.or(project.jobs).map(usize::from),
-        limits: arguments.limits().or(&project.manifest.limits).or(&project.limits),
+        limits: project.limits(arguments.limits()),
         keep_going: arguments.keep_going,
         force: project.forced(&arguments.force, &selected)?,
         links: part.as_ref().map(|part| part.index.links()),

@@ -43,6 +43,7 @@ use crate::plan::{self, Facts, PlanState};
 use crate::progress::Reporter;
 use crate::reason::Reason;
 use crate::stage_name::StageName;
+use attempts::Lack;
 use executor::{Executor, Report, Threads};
 use job::{JobEnd, JobEvent};
 use order::Weight;
@@ -450,9 +451,11 @@ impl Run<'_> {
     }
 
     fn job_ended(&mut self, name: &StageName, end: JobEnd) {
+        let mut lack = Lack::Nothing;
         let end = match end {
             JobEnd::Failed { message, log, failing } => {
-                let more = self.about_failure(name, &message, failing);
+                lack = self.lack(name, failing, &message, &log);
+                let more = self.about_failure(name, failing, lack);
                 JobEnd::Failed { message: message + &more, log, failing }
             }
             end => end,
@@ -487,8 +490,8 @@ impl Run<'_> {
                 self.end(name, outcome, Some(*result))
             }
             JobEnd::Stopped => self.end(name, Outcome::Stopped, None),
-            JobEnd::Failed { message, failing, .. } if self.tries_again(name, failing) => {
-                self.try_again(name, failing, message);
+            JobEnd::Failed { message, log, failing } if self.tries_again(name, failing, lack) => {
+                self.try_again(name, lack, message, log);
             }
             JobEnd::Failed { message, log, .. } => {
                 self.failed = true;

@@ -45,6 +45,17 @@ pub(crate) enum GpuNeeds {
     This { number: u32, part: u32 },
 }
 
+impl GpuNeeds {
+    /// A whole GPU where this is a part of one.
+    pub(crate) fn whole(self) -> Self {
+        match self {
+            Self::Part(_) => Self::Whole(1),
+            Self::This { number, .. } => Self::This { number, part: WHOLE_GPU },
+            Self::None | Self::Whole(_) => self,
+        }
+    }
+}
+
 /// What a stage that runs has taken.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Taken {
