@@ -303,6 +303,7 @@ fn devices(project: &Sandbox) -> Vec<(String, String, String)> {
 #[test]
 fn each_training_has_a_gpu_of_its_own() {
     let project = trainings("2").with_gpus(&["NVIDIA H100", "NVIDIA T400"]);
+    let project = project.set("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
     project.pipeline("run experiment.toml --cpus 3 --all").success();
     assert_eq!(seen(&project), ["0, device auto", "1, device auto"]);
     let name = |text: &str| text.to_owned();
@@ -311,6 +312,12 @@ fn each_training_has_a_gpu_of_its_own() {
         (name("cuda:1"), name("NVIDIA T400"), name("GPU-1-of-the-test")),
     ];
     assert_eq!(devices(&project), expected);
+    // In CUDA's own order, nobody knows which of them has which number.
+    let project = trainings("2").with_gpus(&["NVIDIA H100", "NVIDIA T400"]);
+    project.pipeline("run experiment.toml --cpus 3 --all").success();
+    assert_eq!(seen(&project), ["0, device auto", "1, device auto"]);
+    let unnamed = |device: &str| (name(device), String::new(), String::new());
+    assert_eq!(devices(&project), [unnamed("cuda:0"), unnamed("cuda:1")]);
 }
 
 #[test]
@@ -357,6 +364,7 @@ fn a_part_of_a_gpu_is_shared_and_a_program_sees_what_it_takes() {
          [stages.none]\nkind = \"command\"\nshell = \"{line} >> {place}\"\n"
     );
     let project = Sandbox::new(&text).with_gpus(&["NVIDIA H100", "NVIDIA T400", "NVIDIA T400"]);
+    let project = project.set("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
     project.pipeline("run experiment.toml --cpus 4 --gpus 1,2").success();
     let written = |stage: &str| {
         std::fs::read_to_string(project.artifact(stage).join("a")).expect("it wrote that")
@@ -575,7 +583,7 @@ echo "terminate called after throwing an instance of 'std::bad_alloc'" >&2; exit
 fn where_the_driver_has_no_files_its_program_is_asked_once_and_only_if_it_matters() {
     let project = trainings("2");
     let script = "#!/bin/sh\necho asked >> asked\necho 'GPU 0: NVIDIA H100 (UUID: GPU-0-of-the-test)'\n\
-                  echo 'GPU 1: NVIDIA T400 (UUID: GPU-1-of-the-test)'\n";
+                  echo 'GPU 1: NVIDIA H100 (UUID: GPU-1-of-the-test)'\n";
     project.write("bin/nvidia-smi", script);
     let program = project.path("bin/nvidia-smi");
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);

@@ -37,7 +37,6 @@ use crate::gpus::{self, Gpus};
 use crate::graph::Graph;
 use crate::key::{self, InputResult, StageKey};
 use crate::launcher::Plain;
-use crate::machine;
 use crate::manifest::{Fit, Limits, Manifest, Misfit, Stage};
 use crate::plan::{self, Facts, PlanState};
 use crate::progress::Reporter;
@@ -437,7 +436,7 @@ impl Run<'_> {
         }
         // With one job, a stage begins when the one before it has ended.
         if let JobEvent::Hashed = event
-            && self.options.jobs.unwrap_or_else(machine::cores) > 1
+            && self.share.as_ref().is_some_and(Share::runs_several)
         {
             self.states.release(stage);
         }

@@ -8,7 +8,7 @@ use anyhow::ensure;
 use pipeline_stages::message::Device;
 use pipeline_stages::{Cores, WorkerProgram};
 
-use super::pools::{Depths, GpuNeeds, Needs, Pool, Taken};
+use super::pools::{Depths, GpuNeeds, Needs, Pool, Pools, Taken};
 use crate::diagnostic::Mistake;
 use crate::format;
 use crate::gpus::{self, Gpu, Gpus};
@@ -100,6 +100,11 @@ impl Share {
         depths
     }
 
+    /// Whether several stages can run at once.
+    pub(crate) fn runs_several(&self) -> bool {
+        self.depths().get(&Pool::Jobs).is_none_or(|jobs| *jobs > 1)
+    }
+
     /// What a stage takes while it runs.
     pub(crate) fn needs(&self, stage: &Stage) -> Needs {
         let Takes { cpus, memory, .. } = stage.execution.takes;
@@ -167,11 +172,21 @@ impl Share {
         if let (Some(wanted), Some(there)) = (memory, self.memory)
             && wanted > there
         {
-            let [wanted, there] = [wanted, there].map(format::bytes);
-            let title = format!("'{name}' takes {wanted} of memory, and a run may use {there}");
-            let help = format!("take less, or let runs use more: --memory '{wanted}'");
+            let title = format!(
+                "'{name}' takes {} of memory, and a run may use {}",
+                format::bytes(wanted),
+                format::bytes(there)
+            );
+            let enough = format::size_of_at_least(wanted);
+            let help = format!("take less, or let runs use more: --memory '{enough}'");
             return at("memory", title, help);
         }
+        self.gpu_mistake(stage)
+    }
+
+    /// The same of GPUs alone.
+    fn gpu_mistake(&self, stage: &Stage) -> Option<Mistake> {
+        let name = stage.name.template();
         let there = self.gpus.all.len() as u32;
         let (key, wanted) = match self.gpu_needs(stage) {
             GpuNeeds::Whole(1) if there == 0 => ("gpus", "a GPU".to_owned()),
@@ -206,7 +221,21 @@ impl Share {
                 (format!("{several} GPUs"), format!("these are {first} and {last}"))
             }
         };
-        at(key, format!("'{name}' takes {wanted}, and a run may use {may}"), help)
+        let place = stage.places.find(&format!("execution.{key}"), None);
+        let title = format!("'{name}' takes {wanted}, and a run may use {may}");
+        Some(Mistake::at(place, title).help(help))
+    }
+
+    /// Writes into a stage what it is handed where nothing runs beside it. Returns its GPUs.
+    ///
+    /// # Errors
+    /// When it takes GPUs that the run may not use.
+    pub(crate) fn hand_out_alone(&self, stage: &mut Stage) -> Result<Vec<Gpu>, Box<Mistake>> {
+        if let Some(mistake) = self.gpu_mistake(stage) {
+            return Err(Box::new(mistake));
+        }
+        let taken = Pools::new(self.depths()).take(&self.needs(stage));
+        Ok(self.hand_out(stage, &taken))
     }
 
     /// Writes into a stage what it is handed. Returns its GPUs.
@@ -269,8 +298,13 @@ mod tests {
         sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
         [stages.data]
         kind = "dataset"
-        format = "idx"
+        format = "image-folder"
         path = "data"
+        size = 32
+        [stages.digits]
+        kind = "dataset"
+        format = "idx"
+        path = "digits"
         [stages.split]
         kind = "split"
         data = "data"
@@ -306,19 +340,19 @@ mod tests {
     fn cores_of_each_stage() {
         let manifest = manifest("", "");
         let cores = |share: &Share| {
-            ["download", "data", "split", "plot", "simclr"]
+            ["download", "data", "digits", "split", "plot", "simclr"]
                 .map(|name| share.needs(stage(&manifest, name)).cores)
         };
-        assert_eq!(cores(&share(None, None, 0, None)), [0, 8, 1, 1, 8]);
-        assert_eq!(cores(&share(None, Some(4), 0, None)), [0, 4, 1, 1, 4]);
-        assert_eq!(cores(&share(Some(1), None, 0, None)), [0, 8, 1, 1, 8]);
-        assert_eq!(cores(&share(Some(3), None, 0, None)), [0, 2, 1, 1, 2]);
-        assert_eq!(cores(&share(Some(99), None, 0, None)), [0, 1, 1, 1, 1]);
+        assert_eq!(cores(&share(None, None, 0, None)), [0, 8, 1, 1, 1, 8]);
+        assert_eq!(cores(&share(None, Some(4), 0, None)), [0, 4, 1, 1, 1, 4]);
+        assert_eq!(cores(&share(Some(1), None, 0, None)), [0, 8, 1, 1, 1, 8]);
+        assert_eq!(cores(&share(Some(3), None, 0, None)), [0, 2, 1, 1, 1, 2]);
+        assert_eq!(cores(&share(Some(99), None, 0, None)), [0, 1, 1, 1, 1, 1]);
         // Beside a GPU: a core is left for others, whatever is free.
-        assert_eq!(cores(&share(None, None, 1, None)), [0, 8, 1, 1, 7]);
-        assert_eq!(cores(&share(None, None, 2, None)), [0, 8, 1, 1, 3]);
-        assert_eq!(cores(&share(None, Some(1), 2, None)), [0, 1, 1, 1, 1]);
-        assert_eq!(cores(&share(Some(4), None, 2, None)), [0, 2, 1, 1, 2]);
+        assert_eq!(cores(&share(None, None, 1, None)), [0, 8, 1, 1, 1, 7]);
+        assert_eq!(cores(&share(None, None, 2, None)), [0, 8, 1, 1, 1, 3]);
+        assert_eq!(cores(&share(None, Some(1), 2, None)), [0, 1, 1, 1, 1, 1]);
+        assert_eq!(cores(&share(Some(4), None, 2, None)), [0, 2, 1, 1, 1, 2]);
     }
 
     #[test]
@@ -339,7 +373,7 @@ mod tests {
         let manifest = manifest(execution, "");
         let mut stage = stage(&manifest, "simclr").clone();
         let needs = share.needs(&stage);
-        let mut pools = super::super::pools::Pools::new(share.depths());
+        let mut pools = Pools::new(share.depths());
         share.hand_out(&mut stage, &pools.take(&needs));
         let execution = stage.execution.execution;
         let visible = execution.variables.get(gpus::VISIBLE).cloned().unwrap_or_default();
@@ -405,7 +439,7 @@ mod tests {
             let manifest = manifest("", execution);
             let mut stage = stage(&manifest, "plot").clone();
             let needs = share.needs(&stage);
-            let mut pools = super::super::pools::Pools::new(share.depths());
+            let mut pools = Pools::new(share.depths());
             share.hand_out(&mut stage, &pools.take(&needs));
             let handed = stage.execution.execution;
             assert_eq!(handed.threads, Some(threads), "{execution}");
