@@ -60,9 +60,9 @@ pub(crate) struct Gpus {
     pub(crate) order: String,
 }
 
-/// Looks for the GPUs of this machine. None where the driver is not NVIDIA's, or not at work.
-pub(crate) fn find() -> Gpus {
-    found(of_program)
+/// Looks for the GPUs of this machine. None where the driver is not NVIDIA's, or not at work; where it hangs, that is said.
+pub(crate) fn find(say: impl FnOnce(String)) -> Gpus {
+    found(|| of_program(say))
 }
 
 /// The same, without starting a program: as far as files say it.
@@ -70,7 +70,7 @@ pub(crate) fn glance() -> Gpus {
     found(|| None)
 }
 
-fn found(otherwise: impl Fn() -> Option<Vec<Model>>) -> Gpus {
+fn found(otherwise: impl FnOnce() -> Option<Vec<Model>>) -> Gpus {
     let text = |name: &str| std::env::var(name).ok();
     let folder = text(DRIVER_VARIABLE).filter(|folder| !folder.is_empty());
     let installed = match &folder {
@@ -174,7 +174,7 @@ fn information(text: &str) -> Model {
 }
 
 /// What `nvidia-smi` says, where there is one.
-fn of_program() -> Option<Vec<Model>> {
+fn of_program(say: impl FnOnce(String)) -> Option<Vec<Model>> {
     let mut command = Command::new("nvidia-smi");
     let command =
         command.arg("-L").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -188,6 +188,10 @@ fn of_program() -> Option<Vec<Model>> {
             Ok(None) | Err(_) => {
                 // It hangs with the driver.
                 let _ = child.kill();
+                let seconds = PATIENCE.as_secs();
+                say(format!(
+                    "nvidia-smi did not answer within {seconds} s, so no GPU is handed out: look at the driver"
+                ));
                 return None;
             }
         }

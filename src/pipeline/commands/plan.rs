@@ -16,8 +16,8 @@ use crate::state_words::{ShownState, state_reason};
 use crate::table::Table;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
-    let PlanArguments { manifest, force, all, json, exit_code } = arguments;
-    let (jobs, limits) = (None, Limits::default());
+    let PlanArguments { manifest, force, machine, all, json, exit_code } = arguments;
+    let (jobs, limits) = (machine.jobs, machine.limits());
     show(&Shown { manifest, force, jobs, limits, all: *all, json: *json, exit_code: *exit_code })
 }
 

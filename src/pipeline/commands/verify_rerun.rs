@@ -11,7 +11,7 @@ use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
 use super::checking::with_meter;
-use super::{Project, print, print_json};
+use super::{Project, note, print, print_json};
 use crate::cache::{Check, Checked, Damage, Listing, Record, Verdict, WorkFolder};
 use crate::cli::{ManifestArguments, VerifyArguments};
 use crate::compare::{self, Comparison, Measured, MetricPair, MetricSource, RerunVerdict};
@@ -91,7 +91,7 @@ pub(crate) fn run(
 /// Writes into a stage what a run would hand it. Returns its GPUs.
 fn hand_out(project: &Project, stage: &mut Stage) -> anyhow::Result<Vec<Gpu>> {
     let gpus = match Share::may_use_gpus(stage) {
-        true => gpus::find(),
+        true => gpus::find(|text| note(&text)),
         false => Gpus::default(),
     };
     let (jobs, limits) = (project.jobs.map(usize::from), project.limits(Limits::default()));

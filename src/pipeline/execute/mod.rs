@@ -284,9 +284,12 @@ impl Run<'_> {
         });
         let open: Vec<&Stage> = open.collect();
         // Nobody looks for a GPU where nothing could use it.
-        let gpus = match open.iter().any(|stage| Share::may_use_gpus(stage)) {
-            true => gpus::find(),
-            false => Gpus::default(),
+        let user = open.iter().find(|stage| Share::may_use_gpus(stage));
+        let user = user.map(|stage| stage.name.clone());
+        let mut silent = None;
+        let gpus = match user {
+            Some(_) => gpus::find(|text| silent = Some(text)),
+            None => Gpus::default(),
         };
         let Options { jobs, limits, .. } = self.options;
         let share = Share::of_this_machine(*jobs, limits, gpus);
@@ -309,6 +312,9 @@ impl Run<'_> {
         };
         self.states.share_out(share.depths(), needs, weight);
         self.share = Some(share);
+        if let (Some(stage), Some(text)) = (user, silent) {
+            self.report(RunEvent::Note { stage, text });
+        }
         Ok(())
     }
 
@@ -629,6 +635,13 @@ impl Run<'_> {
     fn summary(&mut self, started: Instant) -> Summary {
         for name in self.states.order().to_vec() {
             if let Some(StageState::Ended { .. }) = self.states.get(&name) {
+                continue;
+            }
+            // It has begun, and waited for its next attempt.
+            if let Some(StageState::Ready(work)) = self.states.get(&name)
+                && self.attempts.contains_key(&work.key)
+            {
+                self.end(&name, Outcome::Stopped, None);
                 continue;
             }
             let inputs = self.graph.inputs(&name);
