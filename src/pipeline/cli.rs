@@ -302,7 +302,7 @@ pub(crate) struct MachineArguments {
 
 /// The numbers of `--gpus`.
 #[derive(Debug, Clone)]
-pub(crate) struct GpuNumbers(Vec<u32>);
+pub(crate) struct GpuNumbers(pub(crate) Vec<u32>);
 
 fn gpu_numbers(text: &str) -> Result<GpuNumbers, String> {
     if text.trim() == "none" {
@@ -672,6 +672,9 @@ pub(crate) struct VerifyArguments {
     /// Run this stage again in a scratch folder, and compare
     #[arg(long, value_name = "STAGE")]
     pub(crate) rerun: Option<String>,
+    /// The GPUs that the rerun may use, as in `run` [default: all]
+    #[arg(long, env = "PIPELINE_GPUS", hide_env_values = true, value_name = "N,...", value_parser = gpu_numbers)]
+    pub(crate) gpus: Option<GpuNumbers>,
     /// Accept other bytes if no metric differs by more than this (on GPUs, sums vary): `0.005`
     #[arg(long, value_name = "NUMBER", requires = "rerun", value_parser = tolerance)]
     pub(crate) tolerance: Option<f64>,

@@ -355,6 +355,35 @@ fn numbers_of_gpus_count_within_what_a_scheduler_allows() {
 }
 
 #[test]
+fn a_rerun_has_the_gpu_that_a_run_would_give_it() {
+    let project = trainings("1").with_gpus(&["NVIDIA H100"; 2]);
+    project.edit("[matrix]\nseed = [1, 2, 3, 4]\n", "");
+    project.edit("seed = \"${seed}\"\n", "");
+    project.pipeline("run experiment.toml --cpus 3 --gpus 1").success();
+    project.write("config/pipeline/config.toml", "[execution]\ngpus = [0]\n");
+    let home = project.path("config").to_string_lossy().into_owned();
+    let project = project.set("XDG_CONFIG_HOME", home);
+    let verified = project.pipeline("verify experiment.toml --rerun simclr --json").json();
+    assert_eq!(verified["recorded"]["ran-on"]["uuid"], "GPU-1-of-the-test", "{verified}");
+    let now = &verified["rerun"]["ran-on"];
+    assert_eq!((&now["device"], &now["uuid"]), (&"cuda:0".into(), &"GPU-0-of-the-test".into()));
+    let verified = project.pipeline("verify experiment.toml --rerun simclr --gpus 1 --json").json();
+    assert_eq!(verified["rerun"]["ran-on"]["device"], "cuda:1", "{verified}");
+    let refused = project.pipeline("verify experiment.toml --rerun simclr --gpus 7");
+    assert!(refused.stderr.contains("GPUs 7 only, and none of them exists"), "{refused}");
+}
+
+#[test]
+fn limits_of_files_are_never_more_than_the_machine_has() {
+    let stage = stages(&[("large", "execution = { cpus = 4000 }")]);
+    let project = Sandbox::new(&format!("{stage}[execution]\ncpus = 9000\n"));
+    let ended = project.pipeline("run experiment.toml");
+    assert_eq!((ended.code(), project.read("ran").as_str()), (Some(2), ""), "{ended}");
+    assert!(ended.stderr.contains("'large' takes 4000 cores"), "{ended}");
+    project.pipeline("run experiment.toml --cpus 4000").success();
+}
+
+#[test]
 fn a_part_of_a_gpu_is_shared_and_a_program_sees_what_it_takes() {
     let line = "echo $CUDA_VISIBLE_DEVICES, $CUDA_DEVICE_ORDER";
     let place = "$PIPELINE_OUTPUT/a";
@@ -465,6 +494,26 @@ fn the_history_has_all_attempts() {
     let shown = project.pipeline(&format!("history show {}", run.expect("a name"))).printed();
     let line = shown.lines().find(|line| line.starts_with("fragile")).unwrap_or_default();
     assert!(line.contains("attempt 2, after: ") && line.contains("signal 9"), "{shown}");
+}
+
+#[test]
+fn a_stage_that_waits_for_its_next_attempt_is_stopped_with_its_run() {
+    // Its next attempt would be alone.
+    let project = fragile("echo MemoryError >&2; exit 1", "2");
+    let other = "[stages.other]\nkind = \"command\"\nshell = \"while :; do sleep 0.01; done\"\n";
+    project.write(MANIFEST, project.read(MANIFEST) + other);
+    let run = project.start("run experiment.toml --jobs 2");
+    run.wait_for("fragile: attempt 2 of 2, with nothing beside it");
+    run.wait_for("other (command) runs");
+    run.signal(rustix::process::Signal::INT);
+    let ended = run.wait();
+    assert_eq!(ended.results(), "fragile stopped, other stopped", "{ended}");
+    assert_eq!(tries(&project), 1, "{ended}");
+    let status = project.pipeline("status experiment.toml fragile").printed();
+    assert!(status.contains("fragile was interrupted"), "{status}");
+    let shell = "shell = \"true > $PIPELINE_OUTPUT/a\"";
+    project.edit("shell = \"while :; do sleep 0.01; done\"", shell);
+    project.pipeline("run experiment.toml").success();
 }
 
 #[test]

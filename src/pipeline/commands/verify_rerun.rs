@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::checking::with_meter;
 use super::{Project, note, print, print_json};
 use crate::cache::{Check, Checked, Damage, Listing, Record, Verdict, WorkFolder};
-use crate::cli::{ManifestArguments, VerifyArguments};
+use crate::cli::{GpuNumbers, ManifestArguments, VerifyArguments};
 use crate::compare::{self, Comparison, Measured, MetricPair, MetricSource, RerunVerdict};
 use crate::diagnostic::Mistakes;
 use crate::digest::Digest;
@@ -46,7 +46,9 @@ pub(crate) fn run(
     // Before it is handed anything: what is recorded goes before what a run would give it now.
     let recorded = as_recorded(&wanted.execution.execution, record.ran_on.as_ref());
     wanted.execution.execution = recorded;
-    let gpus = hand_out(&project, &mut wanted)?;
+    let gpus = arguments.gpus.as_ref().map(|GpuNumbers(numbers)| numbers.clone());
+    let typed = Limits { gpus, ..Limits::default() };
+    let gpus = hand_out(&project, typed, &mut wanted)?;
     let rerun = Rerun {
         manifest: &project.manifest,
         cache: &project.cache,
@@ -89,12 +91,12 @@ pub(crate) fn run(
 }
 
 /// Writes into a stage what a run would hand it. Returns its GPUs.
-fn hand_out(project: &Project, stage: &mut Stage) -> anyhow::Result<Vec<Gpu>> {
+fn hand_out(project: &Project, typed: Limits, stage: &mut Stage) -> anyhow::Result<Vec<Gpu>> {
     let gpus = match Share::may_use_gpus(stage) {
         true => gpus::find(|text| note(&text)),
         false => Gpus::default(),
     };
-    let (jobs, limits) = (project.jobs.map(usize::from), project.limits(Limits::default()));
+    let (jobs, limits) = (project.jobs.map(usize::from), project.limits(typed));
     let share = Share::of_this_machine(jobs, &limits, gpus);
     share.check()?;
     share.hand_out_alone(stage).map_err(|mistake| {
