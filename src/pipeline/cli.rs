@@ -264,18 +264,8 @@ pub(crate) struct RunArguments {
     /// In the table at the end, show every instance of a stage, however many there are
     #[arg(long)]
     pub(crate) all: bool,
-    /// Run this many stages at once, as far as there is memory and a GPU for them, and with --cpus the cores [default: one per core]
-    #[arg(short, long, env = "PIPELINE_JOBS", hide_env_values = true, value_name = "N", value_parser = jobs)]
-    pub(crate) jobs: Option<u16>,
-    /// The cores that all stages together may take [default: those of the machine]
-    #[arg(long, env = "PIPELINE_CPUS", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) cpus: Option<u32>,
-    /// The GPUs that stages may use, by number: `--gpus 0,1,3`, `--gpus none` [default: all]
-    #[arg(long, env = "PIPELINE_GPUS", hide_env_values = true, value_name = "N,...", value_parser = gpu_numbers)]
-    pub(crate) gpus: Option<GpuNumbers>,
-    /// The memory that all stages together may take, of those that say how much: `--memory '32 GB'` [default: that of the machine]
-    #[arg(long, env = "PIPELINE_MEMORY", hide_env_values = true, value_name = "SIZE", value_parser = memory)]
-    pub(crate) memory: Option<u64>,
+    #[command(flatten)]
+    pub(crate) machine: MachineArguments,
     /// After a failure, continue with the stages that do not depend on it
     #[arg(short, long)]
     pub(crate) keep_going: bool,
@@ -293,9 +283,26 @@ pub(crate) struct RunArguments {
     pub(crate) progress: Style,
 }
 
+/// What stages take together.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MachineArguments {
+    /// Run this many stages at once, as far as there is memory and a GPU for them, and with --cpus the cores [default: one per core]
+    #[arg(short, long, env = "PIPELINE_JOBS", hide_env_values = true, value_name = "N", value_parser = jobs)]
+    pub(crate) jobs: Option<u16>,
+    /// The cores that all stages together may take [default: those of the machine]
+    #[arg(long, env = "PIPELINE_CPUS", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) cpus: Option<u32>,
+    /// The GPUs that stages may use, by number: `--gpus 0,1,3`, `--gpus none` [default: all]
+    #[arg(long, env = "PIPELINE_GPUS", hide_env_values = true, value_name = "N,...", value_parser = gpu_numbers)]
+    pub(crate) gpus: Option<GpuNumbers>,
+    /// The memory that all stages together may take, of those that say how much: `--memory '32 GB'` [default: that of the machine]
+    #[arg(long, env = "PIPELINE_MEMORY", hide_env_values = true, value_name = "SIZE", value_parser = memory)]
+    pub(crate) memory: Option<u64>,
+}
+
 /// The numbers of `--gpus`.
 #[derive(Debug, Clone)]
-pub(crate) struct GpuNumbers(Vec<u32>);
+pub(crate) struct GpuNumbers(pub(crate) Vec<u32>);
 
 fn gpu_numbers(text: &str) -> Result<GpuNumbers, String> {
     if text.trim() == "none" {
@@ -313,13 +320,15 @@ fn memory(text: &str) -> Result<u64, String> {
     }
 }
 
-impl RunArguments {
+impl MachineArguments {
     /// What all stages together may take of the machine, as far as it was typed.
     pub(crate) fn limits(&self) -> Limits {
         let gpus = self.gpus.as_ref().map(|GpuNumbers(numbers)| numbers.clone());
         Limits { cpus: self.cpus, gpus, memory: self.memory }
     }
+}
 
+impl RunArguments {
     /// What selects stages, as it was typed, but for `--set` and `--sweep`.
     pub(crate) fn selection(&self) -> Vec<String> {
         let option = |name: &str, value: &String| format!("--{name} {}", shell::quoted(value));
@@ -449,6 +458,8 @@ pub(crate) struct PlanArguments {
     /// As if this stage were run with --force; several, by patterns too
     #[arg(long, value_name = "STAGE", add = ArgValueCompleter::new(complete::stages))]
     pub(crate) force: Vec<String>,
+    #[command(flatten)]
+    pub(crate) machine: MachineArguments,
     /// Show every instance of a stage, however many there are
     #[arg(long)]
     pub(crate) all: bool,
@@ -661,6 +672,9 @@ pub(crate) struct VerifyArguments {
     /// Run this stage again in a scratch folder, and compare
     #[arg(long, value_name = "STAGE")]
     pub(crate) rerun: Option<String>,
+    /// The GPUs that the rerun may use, as in `run` [default: all]
+    #[arg(long, env = "PIPELINE_GPUS", hide_env_values = true, value_name = "N,...", value_parser = gpu_numbers)]
+    pub(crate) gpus: Option<GpuNumbers>,
     /// Accept other bytes if no metric differs by more than this (on GPUs, sums vary): `0.005`
     #[arg(long, value_name = "NUMBER", requires = "rerun", value_parser = tolerance)]
     pub(crate) tolerance: Option<f64>,

@@ -44,9 +44,15 @@ pub(crate) enum RunEvent {
         of: u32,
         /// Why the last one failed, in words.
         why: String,
+        /// The last lines of its log, which the next one replaces.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        log: Vec<String>,
         /// Whether nothing else runs beside the next one.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         alone: bool,
+        /// Whether the next one has all of the GPU that it runs on.
+        #[serde(rename = "own-gpu", skip_serializing_if = "std::ops::Not::not")]
+        own_gpu: bool,
     },
     /// Another process works on the same key: its result will be used.
     Wait { stage: StageName },

@@ -92,6 +92,20 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{value:.1} PB")
 }
 
+/// A size that [`read_size`] reads as at least this many bytes: `8.0 GB`, `16 GiB`.
+pub(crate) fn size_of_at_least(wanted: u64) -> String {
+    let text = bytes(wanted);
+    if read_size(&text).is_ok_and(|size| size >= wanted) {
+        return text;
+    }
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let exact = units.into_iter().find(|(power, _)| wanted.is_multiple_of(1 << power));
+    exact.map_or_else(
+        || format!("{} kB", wanted.div_ceil(1000)),
+        |(power, unit)| format!("{} {unit}", wanted >> power),
+    )
+}
+
 /// Reads a number of bytes: `4096`, `500MB`, `1.5 GB` (powers of 1000), `20 GiB` (powers of 1024). Capitals do not count.
 ///
 /// # Errors
@@ -175,6 +189,22 @@ pub(crate) fn amount(amount: u64, unit: Unit) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_that_is_enough_is_never_rounded_down() {
+        for (wanted, expected) in [
+            (8_000_000_000, "8.0 GB"),
+            (16 << 30, "16 GiB"),
+            (17_999_999_999, "18 GB"),
+            (17_100_000_001, "17100001 kB"),
+            (3, "3 B"),
+            (0, "0 B"),
+        ] {
+            let size = size_of_at_least(wanted);
+            assert_eq!(size, expected);
+            assert!(read_size(&size).expect("a size") >= wanted);
+        }
+    }
 
     #[test]
     fn times_are_read_at_a_glance() {

@@ -3,15 +3,21 @@
 //! Loads no library, and starts a program only where the driver does not say it in files. Does not depend on what the GPUs
 //! are used for.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::Access;
+use rustix::io::Errno;
+
 use serde::{Deserialize, Serialize};
 
 /// Where the driver lists its GPUs: a folder each, called by its place on the bus.
 const DRIVER: &str = "/proc/driver/nvidia/gpus";
+/// Where its GPUs are opened.
+const DEVICES: &str = "/dev";
 /// For tests: another folder in place of the driver's.
 const DRIVER_VARIABLE: &str = "PIPELINE_GPU_FOLDER";
 /// Which GPUs a process may use.
@@ -54,9 +60,9 @@ pub(crate) struct Gpus {
     pub(crate) order: String,
 }
 
-/// Looks for the GPUs of this machine. None where the driver is not NVIDIA's, or not at work.
-pub(crate) fn find() -> Gpus {
-    found(of_program)
+/// Looks for the GPUs of this machine. None where the driver is not NVIDIA's, or not at work; where it hangs, that is said.
+pub(crate) fn find(say: impl FnOnce(String)) -> Gpus {
+    found(|| of_program(say))
 }
 
 /// The same, without starting a program: as far as files say it.
@@ -64,11 +70,14 @@ pub(crate) fn glance() -> Gpus {
     found(|| None)
 }
 
-fn found(otherwise: impl Fn() -> Option<Vec<Model>>) -> Gpus {
+fn found(otherwise: impl FnOnce() -> Option<Vec<Model>>) -> Gpus {
     let text = |name: &str| std::env::var(name).ok();
     let folder = text(DRIVER_VARIABLE).filter(|folder| !folder.is_empty());
-    let folder = folder.as_deref().unwrap_or(DRIVER);
-    let installed = of_driver(Path::new(folder)).or_else(otherwise).unwrap_or_default();
+    let installed = match &folder {
+        Some(folder) => of_driver(Path::new(folder), None),
+        None => of_driver(Path::new(DRIVER), Some(Path::new(DEVICES))),
+    };
+    let installed = installed.or_else(otherwise).unwrap_or_default();
     Gpus::visible(&installed, text(VISIBLE).as_deref(), text(ORDER).as_deref())
 }
 
@@ -76,12 +85,16 @@ impl Gpus {
     /// Of these, in the order of the bus, what the variables leave.
     fn visible(installed: &[Model], visible: Option<&str>, order: Option<&str>) -> Self {
         let order = order.filter(|order| !order.is_empty());
-        // What a number means. Where CUDA's own order counts, it is only certain among equals.
-        let are_equal = installed.windows(2).all(|pair| pair[0].name == pair[1].name);
-        let is_by_bus = match (order, visible) {
-            (Some(order), _) => order == BY_BUS,
-            (None, visible) => visible.is_none(),
+        // What a number means. Where CUDA's own order counts, it is only certain among equals. Among others it is left as it is
+        // unless somebody said otherwise: their 'cuda:0' would become another GPU.
+        let are_equal =
+            installed.windows(2).all(|pair| pair[0].name.is_some() && pair[0].name == pair[1].name);
+        let order = match (order, visible) {
+            (Some(order), _) => order,
+            (None, None) if are_equal => BY_BUS,
+            (None, _) => "FASTEST_FIRST",
         };
+        let is_by_bus = order == BY_BUS;
         let by_number = |number: usize| {
             let model = installed.get(number)?;
             Some(if is_by_bus || are_equal { model.clone() } else { Model::default() })
@@ -93,7 +106,10 @@ impl Gpus {
                     model.uuid.as_deref().is_some_and(|uuid| uuid.starts_with(name))
                 };
                 let found = installed.iter().find(is_it).cloned();
-                found.or_else(|| name.starts_with("MIG-").then(Model::default))
+                // The driver may not know the UUIDs yet.
+                let may_be =
+                    name.starts_with("GPU-") && installed.iter().any(|model| model.uuid.is_none());
+                found.or_else(|| (may_be || name.starts_with("MIG-")).then(Model::default))
             }
         };
         let named: Vec<(String, Model)> = match visible {
@@ -109,13 +125,10 @@ impl Gpus {
                 })
                 .collect(),
         };
-        let numbered = (0..).zip(named);
+        let mut seen = HashSet::new();
+        let once = named.into_iter().filter(|(name, _)| seen.insert(name.clone()));
+        let numbered = (0..).zip(once);
         let all = numbered.map(|(number, (visible, model))| Gpu { number, visible, model });
-        let order = match (order, visible) {
-            (Some(order), _) => order,
-            (None, None) => BY_BUS,
-            (None, Some(_)) => "FASTEST_FIRST",
-        };
         // Without a GPU nothing is to be heard from this about libraries that find one.
         if installed.is_empty() {
             return Self::default();
@@ -124,31 +137,44 @@ impl Gpus {
     }
 }
 
-/// What the files of the driver say. `None` where there are none.
-fn of_driver(folder: &Path) -> Option<Vec<Model>> {
+/// What the files of the driver say, of the GPUs that this process may open in the folder of devices. `None` where there are none.
+fn of_driver(folder: &Path, devices: Option<&Path>) -> Option<Vec<Model>> {
     let entries = std::fs::read_dir(folder).ok()?.flatten();
     let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     folders.sort();
-    let gpus = folders.iter().filter_map(|gpu| {
-        let text = std::fs::read_to_string(gpu.join("information")).ok()?;
-        Some(information(&text))
-    });
-    Some(gpus.collect())
+    let texts = folders.iter().map(|gpu| std::fs::read_to_string(gpu.join("information")));
+    let texts: Vec<String> = texts.flatten().collect();
+    // Asked, and not opened: that can take seconds. A control group that keeps devices back is asked, too.
+    let access = |text: &String| -> Option<Result<(), Errno>> {
+        let device = devices?.join(format!("nvidia{}", value(text, "Device Minor")?));
+        Some(rustix::fs::access(device, Access::READ_OK | Access::WRITE_OK))
+    };
+    // Before anything has used a GPU, there may not be any of these files.
+    let has_files = texts.iter().any(|text| !matches!(access(text), Some(Err(Errno::NOENT))));
+    let may_open = |text: &&String| match access(text) {
+        Some(Err(Errno::NOENT)) => !has_files,
+        Some(Err(Errno::PERM | Errno::ACCESS)) => false,
+        _ => true,
+    };
+    Some(texts.iter().filter(may_open).map(|text| information(text)).collect())
+}
+
+/// The value of a name in what the driver says of a GPU.
+fn value<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = lines.find(|(key, _)| key.trim() == name)?;
+    // Until a program has used the GPU, the driver may not know it: question marks.
+    Some(value.trim()).filter(|value| !value.is_empty() && !value.contains("??"))
 }
 
 /// `Model: \t\t NVIDIA H100 80GB HBM3`, `GPU UUID: \t GPU-…`.
 fn information(text: &str) -> Model {
-    let value = |name: &str| {
-        let mut lines = text.lines().filter_map(|line| line.split_once(':'));
-        let (_, value) = lines.find(|(key, _)| key.trim() == name)?;
-        // Until a program has used the GPU, the driver may not know it: question marks.
-        Some(value.trim()).filter(|value| !value.is_empty() && !value.contains("??"))
-    };
+    let value = |name: &str| value(text, name);
     Model { name: value("Model").map(str::to_owned), uuid: value("GPU UUID").map(str::to_owned) }
 }
 
 /// What `nvidia-smi` says, where there is one.
-fn of_program() -> Option<Vec<Model>> {
+fn of_program(say: impl FnOnce(String)) -> Option<Vec<Model>> {
     let mut command = Command::new("nvidia-smi");
     let command =
         command.arg("-L").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -162,6 +188,10 @@ fn of_program() -> Option<Vec<Model>> {
             Ok(None) | Err(_) => {
                 // It hangs with the driver.
                 let _ = child.kill();
+                let seconds = PATIENCE.as_secs();
+                say(format!(
+                    "nvidia-smi did not answer within {seconds} s, so no GPU is handed out: look at the driver"
+                ));
                 return None;
             }
         }
@@ -203,9 +233,15 @@ mod tests {
     fn numbers_count_within_what_may_be_used() {
         let equal = [model("H100", "GPU-aa"), model("H100", "GPU-ab"), model("H100", "GPU-b")];
         let mixed = [model("T400", "GPU-aa"), model("H100", "GPU-ab"), model("H100", "GPU-b")];
-        let cases: [(Given<'_>, &[&str], &str); 13] = [
+        let unknown = [model("H100", "GPU-aa"), Model { uuid: None, ..model("H100", "") }];
+        let cases: [(Given<'_>, &[&str], &str); 17] = [
             ((&equal, None, None), &["0=GPU-aa", "1=GPU-ab", "2=GPU-b"], BY_BUS),
-            ((&mixed, None, None), &["0=GPU-aa", "1=GPU-ab", "2=GPU-b"], BY_BUS),
+            // The order that they have without a run.
+            ((&mixed, None, None), &["0=?", "1=?", "2=?"], "FASTEST_FIRST"),
+            ((&mixed, None, Some(BY_BUS)), &["0=GPU-aa", "1=GPU-ab", "2=GPU-b"], BY_BUS),
+            ((&equal, Some("1,1,0"), None), &["1=GPU-ab", "0=GPU-aa"], "FASTEST_FIRST"),
+            ((&unknown, Some("GPU-c,GPU-a"), None), &["GPU-c=?", "GPU-a=GPU-aa"], "FASTEST_FIRST"),
+            ((&equal, Some("GPU-c"), None), &[], "FASTEST_FIRST"),
             ((&mixed, None, Some("FASTEST_FIRST")), &["0=?", "1=?", "2=?"], "FASTEST_FIRST"),
             ((&equal, Some("2,0"), None), &["2=GPU-b", "0=GPU-aa"], "FASTEST_FIRST"),
             ((&mixed, Some("2, 0"), None), &["2=?", "0=?"], "FASTEST_FIRST"),
@@ -241,16 +277,24 @@ mod tests {
         };
         write(
             "0000:c1:00.0",
-            "Model: \t\t NVIDIA T400\nIRQ:   \t\t 0\nGPU UUID: \t GPU-????????\n",
+            "Model: \t\t NVIDIA T400\nIRQ:   \t\t 0\nGPU UUID: \t GPU-????????\nDevice Minor: \t 1\n",
         );
         write(
             "0000:19:00.0",
-            "Model: \t\t NVIDIA H100 80GB HBM3\nIRQ:   \t\t 123\nGPU UUID: \t GPU-5d2f4e1c-7\nBus Location: \t 0000:19:00.0\n",
+            "Model: \t\t NVIDIA H100 80GB HBM3\nIRQ:   \t\t 123\nGPU UUID: \t GPU-5d2f4e1c-7\nBus Location: \t 0000:19:00.0\nDevice Minor: \t 0\n",
         );
         let second = Model { name: Some("NVIDIA T400".to_owned()), uuid: None };
         let first = model("NVIDIA H100 80GB HBM3", "GPU-5d2f4e1c-7");
-        assert_eq!(of_driver(folder.path()), Some(vec![first.clone(), second]));
-        assert_eq!(of_driver(&folder.path().join("missing")), None);
+        let both = Some(vec![first.clone(), second.clone()]);
+        assert_eq!(of_driver(folder.path(), None), both);
+        assert_eq!(of_driver(&folder.path().join("missing"), None), None);
+        // Only what may be opened; but all of them where no device was made yet.
+        let devices = tempfile::tempdir().expect("a folder");
+        assert_eq!(of_driver(folder.path(), Some(devices.path())), both);
+        std::fs::write(devices.path().join("nvidia1"), "").expect("writable");
+        assert_eq!(of_driver(folder.path(), Some(devices.path())), Some(vec![second]));
+        std::fs::write(devices.path().join("nvidia0"), "").expect("writable");
+        assert_eq!(of_driver(folder.path(), Some(devices.path())), both);
         let line = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-5d2f4e1c-7)";
         assert_eq!(listed(line), Some(first));
         for line in

@@ -16,7 +16,9 @@ pub(crate) fn memory() -> Option<u64> {
     let machine = std::fs::read_to_string("/proc/meminfo").ok();
     let machine = machine.as_deref().and_then(total);
     let limit = |group: &Path| -> Option<u64> {
-        std::fs::read_to_string(group.join("memory.max")).ok()?.trim().parse().ok()
+        let files = ["memory.max", "memory.limit_in_bytes"];
+        let text = files.iter().find_map(|file| std::fs::read_to_string(group.join(file)).ok())?;
+        text.trim().parse().ok()
     };
     // A group has no more than those above it.
     let limits = control_group()
@@ -29,7 +31,9 @@ pub(crate) fn memory() -> Option<u64> {
 /// `None` where that cannot be known.
 pub(crate) fn out_of_memory_kills() -> Option<u64> {
     let group = control_group().and_then(|group| {
-        let events = std::fs::read_to_string(group.join("memory.events")).ok()?;
+        let files = ["memory.events", "memory.oom_control"];
+        let events =
+            files.iter().find_map(|file| std::fs::read_to_string(group.join(file)).ok())?;
         counted(&events, "oom_kill")
     });
     let machine = || counted(&std::fs::read_to_string("/proc/vmstat").ok()?, "oom_kill");
@@ -46,10 +50,19 @@ fn control_group() -> Option<&'static Path> {
     GROUP.get_or_init(group).as_deref()
 }
 
-/// `0::/user.slice/…`: of version 2.
+/// `0::/user.slice/…`: of version 2; `5:memory:/slurm/…` of version 1, which has a folder for memory.
 fn group_in(text: &str) -> Option<PathBuf> {
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    Some(Path::new(CONTROL_GROUPS).join(path))
+    let of_version_1 = text.lines().find_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(":/")?;
+        let is_memory = controllers.split(',').any(|controller| controller == "memory");
+        is_memory.then(|| Path::new(CONTROL_GROUPS).join("memory").join(path))
+    });
+    let of_version_2 = || {
+        let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        Some(Path::new(CONTROL_GROUPS).join(path))
+    };
+    of_version_1.or_else(of_version_2)
 }
 
 /// `MemTotal:       32768000 kB`.
@@ -78,7 +91,9 @@ mod tests {
         let group = |text| group_in(text).map(|group| group.display().to_string());
         assert_eq!(group("0::/a/b\n").as_deref(), Some("/sys/fs/cgroup/a/b"));
         assert_eq!(group("5:cpu:/x\n0::/\n").as_deref(), Some("/sys/fs/cgroup/"));
-        assert_eq!(group("5:memory:/x\n"), None, "version 1");
+        let version_1 = "5:cpu,memory:/slurm/job\n0::/a\n";
+        assert_eq!(group(version_1).as_deref(), Some("/sys/fs/cgroup/memory/slurm/job"));
+        assert_eq!(counted("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", "oom_kill"), Some(3));
     }
 
     #[test]

@@ -181,19 +181,16 @@ pub(crate) fn run(
     let tail = || log_tail(log);
     // Whichever process it was: of this stage, or of one that ran beside it.
     let ran_out = || machine::out_of_memory_kills() > killed_before;
-    let failed = |message: String, by_signal: bool| {
+    let failed = |message: String, signal: Option<i32>| {
         let log = tail();
-        let failing = match by_signal {
-            _ if worker.control().timed_out => Failing::Timeout,
-            true if ran_out() => Failing::OutOfMemory,
-            _ if speaks_of_memory(&message, &log) => Failing::OutOfMemory,
-            true => Failing::Signal,
-            false => Failing::Failure,
+        let failing = match worker.control().timed_out {
+            true => Failing::Timeout,
+            false => how_it_failed(signal, ran_out, &message, &log),
         };
         End::Failed { message, log, failing }
     };
     let died = |message: String| {
-        let end = failed(message.clone(), status.signal().is_some());
+        let end = failed(message.clone(), status.signal());
         write_last_words(log, &message);
         end
     };
@@ -202,8 +199,8 @@ pub(crate) fn run(
             let usage = Usage::of(&counted, worker.memory(), used);
             Ok(End::Finished { metrics, ran_on, usage })
         }
-        Ok(Some(Event::Failed { message, by_signal })) => {
-            let mut end = failed(message, by_signal);
+        Ok(Some(Event::Failed { message, signal })) => {
+            let mut end = failed(message, signal);
             if let End::Failed { message, log, .. } = &mut end {
                 *log = before_last_words(std::mem::take(log), message);
             }
@@ -234,12 +231,40 @@ const OUT_OF_MEMORY: [&str; 8] = [
     "memory allocation of ",
 ];
 
+/// How a stage failed whose time was not up: by the signal that ended it, if the system ended processes for want of memory
+/// meanwhile, and by what it said.
+fn how_it_failed(
+    signal: Option<i32>,
+    ran_out: impl FnOnce() -> bool,
+    message: &str,
+    log: &[String],
+) -> Failing {
+    match signal {
+        // The system sends no other one.
+        Some(9) if ran_out() => Failing::OutOfMemory,
+        _ if speaks_of_memory(message, log) => Failing::OutOfMemory,
+        Some(_) => Failing::Signal,
+        None => Failing::Failure,
+    }
+}
+
 /// Whether a failure is one for want of memory, by its message or the end of its log.
 fn speaks_of_memory(message: &str, log: &[String]) -> bool {
+    about_memory(message, log).next().is_some()
+}
+
+/// Whether a failure for want of memory is about that of a GPU, by its message or the end of its log.
+pub(crate) fn speaks_of_gpu_memory(message: &str, log: &[String]) -> bool {
+    about_memory(message, log).any(|text| ["CUDA", "CUBLAS"].iter().any(|word| text.contains(word)))
+}
+
+/// What a failure says about memory.
+fn about_memory<'l>(message: &'l str, log: &'l [String]) -> impl Iterator<Item = &'l str> {
     // Further above, a program may have dealt with it.
     const LAST: usize = 3;
     let last = log.iter().rev().take(LAST).map(String::as_str);
-    last.chain([message]).any(|text| OUT_OF_MEMORY.iter().any(|words| text.contains(words)))
+    let says = |text: &&str| OUT_OF_MEMORY.iter().any(|words| text.contains(words));
+    last.chain([message]).filter(says)
 }
 
 /// Starts a worker, with one end of a socket as its standard input and output; returns the other end.
@@ -390,6 +415,37 @@ fn read_tail(log: &Path) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_signal_9_can_be_that_the_system_had_no_memory() {
+        use Failing::{Failure, OutOfMemory, Signal};
+        for (signal, ran_out, log, expected) in [
+            (Some(9), true, "", OutOfMemory),
+            (Some(9), false, "", Signal),
+            (Some(11), true, "", Signal),
+            (Some(15), true, "", Signal),
+            (Some(6), true, "std::bad_alloc", OutOfMemory),
+            (None, true, "", Failure),
+            (None, false, "MemoryError", OutOfMemory),
+        ] {
+            let found = how_it_failed(signal, || ran_out, "it failed", &[log.to_owned()]);
+            assert_eq!(found, expected, "{signal:?} {ran_out} {log}");
+        }
+    }
+
+    #[test]
+    fn whose_memory_ran_out_is_in_the_message_or_the_log() {
+        let lines = |text: &str| -> Vec<String> { text.lines().map(str::to_owned).collect() };
+        for (message, log, expected) in [
+            ("CUDA out of memory. Tried to allocate 2 GiB", "", true),
+            ("x failed", "Traceback\ntorch.OutOfMemoryError: CUDA out of memory", true),
+            ("x failed", "RuntimeError: CUBLAS_STATUS_ALLOC_FAILED", true),
+            ("x failed", "using CUDA device 0\nMemoryError", false),
+            ("x was killed by signal 9", "CUDA is here", false),
+        ] {
+            assert_eq!(speaks_of_gpu_memory(message, &lines(log)), expected, "{message}: {log}");
+        }
+    }
 
     #[test]
     fn what_libraries_say_when_memory_runs_out_is_known() {

@@ -253,9 +253,9 @@ pub enum Event {
     Failed {
         /// Why, for people.
         message: String,
-        /// Whether a signal ended a program that it ran.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        by_signal: bool,
+        /// The signal that ended a program that it ran.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signal: Option<i32>,
     },
     /// It was asked to stop, wrote its checkpoint and exits.
     Stopped,
@@ -396,8 +396,8 @@ mod tests {
                 ran_on: Some(RanOn::cpu(2)),
                 used: Used { memory: Some(1 << 40), gpu_memory: None },
             },
-            Event::Failed { message: "no \"data\"".into(), by_signal: false },
-            Event::Failed { message: "killed".into(), by_signal: true },
+            Event::Failed { message: "no \"data\"".into(), signal: None },
+            Event::Failed { message: "killed".into(), signal: Some(9) },
             Event::Stopped,
         ] {
             let line = serde_json::to_string(&event).unwrap();

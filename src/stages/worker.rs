@@ -54,7 +54,7 @@ pub struct Context {
     stop: Arc<AtomicBool>,
     ran_on: Mutex<Option<RanOn>>,
     gpu_memory: Mutex<Option<u64>>,
-    ended_by_signal: AtomicBool,
+    signal: Mutex<Option<i32>>,
     checkpoint_lock: Option<File>,
 }
 
@@ -98,7 +98,7 @@ impl Context {
             stop,
             ran_on: Mutex::default(),
             gpu_memory: Mutex::default(),
-            ended_by_signal: AtomicBool::default(),
+            signal: Mutex::default(),
             checkpoint_lock: None,
         }
     }
@@ -196,9 +196,9 @@ impl Context {
         *most = (*most).max(Some(bytes));
     }
 
-    /// Reports that a signal ended a program that the body ran: if the body fails, another attempt may succeed.
-    pub fn ended_by_signal(&self) {
-        self.ended_by_signal.store(true, Ordering::Relaxed);
+    /// Reports that this signal ended a program that the body ran: if the body fails, another attempt may succeed.
+    pub fn ended_by_signal(&self, signal: i32) {
+        *lock(&self.signal) = Some(signal);
     }
 
     /// Whether the work should checkpoint and return [`Stopped`].
@@ -334,8 +334,8 @@ fn serve_request(
             // For the log, which outlives the terminal.
             let message = format!("{:#}", with_disk_advice(error));
             write_log(&format!("{LAST_WORDS}{message}"));
-            let by_signal = context.ended_by_signal.load(Ordering::Relaxed);
-            Event::Failed { message, by_signal }
+            let signal = lock(&context.signal).take();
+            Event::Failed { message, signal }
         }
     };
     sender.send(&event).context("cannot report the end of the stage")

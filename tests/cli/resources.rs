@@ -190,7 +190,7 @@ fn what_takes_more_than_there_is_is_a_mistake_at_its_line() {
     9 | execution = { gpus = 1 }
       |                      ^
       |
-      = help: there are some: see 'gpus' of [execution], and --gpus
+      = help: none is to be used: see 'gpus' of [execution], and --gpus
 
     error: 1 mistake in experiment.toml; nothing was run
     ");
@@ -303,6 +303,7 @@ fn devices(project: &Sandbox) -> Vec<(String, String, String)> {
 #[test]
 fn each_training_has_a_gpu_of_its_own() {
     let project = trainings("2").with_gpus(&["NVIDIA H100", "NVIDIA T400"]);
+    let project = project.set("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
     project.pipeline("run experiment.toml --cpus 3 --all").success();
     assert_eq!(seen(&project), ["0, device auto", "1, device auto"]);
     let name = |text: &str| text.to_owned();
@@ -311,6 +312,12 @@ fn each_training_has_a_gpu_of_its_own() {
         (name("cuda:1"), name("NVIDIA T400"), name("GPU-1-of-the-test")),
     ];
     assert_eq!(devices(&project), expected);
+    // In CUDA's own order, nobody knows which of them has which number.
+    let project = trainings("2").with_gpus(&["NVIDIA H100", "NVIDIA T400"]);
+    project.pipeline("run experiment.toml --cpus 3 --all").success();
+    assert_eq!(seen(&project), ["0, device auto", "1, device auto"]);
+    let unnamed = |device: &str| (name(device), String::new(), String::new());
+    assert_eq!(devices(&project), [unnamed("cuda:0"), unnamed("cuda:1")]);
 }
 
 #[test]
@@ -348,6 +355,35 @@ fn numbers_of_gpus_count_within_what_a_scheduler_allows() {
 }
 
 #[test]
+fn a_rerun_has_the_gpu_that_a_run_would_give_it() {
+    let project = trainings("1").with_gpus(&["NVIDIA H100"; 2]);
+    project.edit("[matrix]\nseed = [1, 2, 3, 4]\n", "");
+    project.edit("seed = \"${seed}\"\n", "");
+    project.pipeline("run experiment.toml --cpus 3 --gpus 1").success();
+    project.write("config/pipeline/config.toml", "[execution]\ngpus = [0]\n");
+    let home = project.path("config").to_string_lossy().into_owned();
+    let project = project.set("XDG_CONFIG_HOME", home);
+    let verified = project.pipeline("verify experiment.toml --rerun simclr --json").json();
+    assert_eq!(verified["recorded"]["ran-on"]["uuid"], "GPU-1-of-the-test", "{verified}");
+    let now = &verified["rerun"]["ran-on"];
+    assert_eq!((&now["device"], &now["uuid"]), (&"cuda:0".into(), &"GPU-0-of-the-test".into()));
+    let verified = project.pipeline("verify experiment.toml --rerun simclr --gpus 1 --json").json();
+    assert_eq!(verified["rerun"]["ran-on"]["device"], "cuda:1", "{verified}");
+    let refused = project.pipeline("verify experiment.toml --rerun simclr --gpus 7");
+    assert!(refused.stderr.contains("GPUs 7 only, and none of them exists"), "{refused}");
+}
+
+#[test]
+fn limits_of_files_are_never_more_than_the_machine_has() {
+    let stage = stages(&[("large", "execution = { cpus = 4000 }")]);
+    let project = Sandbox::new(&format!("{stage}[execution]\ncpus = 9000\n"));
+    let ended = project.pipeline("run experiment.toml");
+    assert_eq!((ended.code(), project.read("ran").as_str()), (Some(2), ""), "{ended}");
+    assert!(ended.stderr.contains("'large' takes 4000 cores"), "{ended}");
+    project.pipeline("run experiment.toml --cpus 4000").success();
+}
+
+#[test]
 fn a_part_of_a_gpu_is_shared_and_a_program_sees_what_it_takes() {
     let line = "echo $CUDA_VISIBLE_DEVICES, $CUDA_DEVICE_ORDER";
     let place = "$PIPELINE_OUTPUT/a";
@@ -357,6 +393,7 @@ fn a_part_of_a_gpu_is_shared_and_a_program_sees_what_it_takes() {
          [stages.none]\nkind = \"command\"\nshell = \"{line} >> {place}\"\n"
     );
     let project = Sandbox::new(&text).with_gpus(&["NVIDIA H100", "NVIDIA T400", "NVIDIA T400"]);
+    let project = project.set("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
     project.pipeline("run experiment.toml --cpus 4 --gpus 1,2").success();
     let written = |stage: &str| {
         std::fs::read_to_string(project.artifact(stage).join("a")).expect("it wrote that")
@@ -460,6 +497,26 @@ fn the_history_has_all_attempts() {
 }
 
 #[test]
+fn a_stage_that_waits_for_its_next_attempt_is_stopped_with_its_run() {
+    // Its next attempt would be alone.
+    let project = fragile("echo MemoryError >&2; exit 1", "2");
+    let other = "[stages.other]\nkind = \"command\"\nshell = \"while :; do sleep 0.01; done\"\n";
+    project.write(MANIFEST, project.read(MANIFEST) + other);
+    let run = project.start("run experiment.toml --jobs 2");
+    run.wait_for("fragile: attempt 2 of 2, with nothing beside it");
+    run.wait_for("other (command) runs");
+    run.signal(rustix::process::Signal::INT);
+    let ended = run.wait();
+    assert_eq!(ended.results(), "fragile stopped, other stopped", "{ended}");
+    assert_eq!(tries(&project), 1, "{ended}");
+    let status = project.pipeline("status experiment.toml fragile").printed();
+    assert!(status.contains("fragile was interrupted"), "{status}");
+    let shell = "shell = \"true > $PIPELINE_OUTPUT/a\"";
+    project.edit("shell = \"while :; do sleep 0.01; done\"", shell);
+    project.pipeline("run experiment.toml").success();
+}
+
+#[test]
 fn what_is_not_to_be_tried_again_is_tried_once() {
     for (how, attempts, expected) in [
         ("exit 1", "3", 1),
@@ -482,7 +539,8 @@ fn without_memory_the_next_attempt_runs_alone() {
         .map(|number| {
             format!(
                 "[stages.other{number}]\nkind = \"command\"\n\
-                 shell = \"touch beside; sleep 0.1; rm -f beside; echo {number} > $PIPELINE_OUTPUT/a\"\n"
+                 shell = \"touch beside; while [ -e hold ]; do sleep 0.01; done; sleep 0.1; rm -f beside; \
+                 echo {number} > $PIPELINE_OUTPUT/a\"\n"
             )
         })
         .collect();
@@ -493,10 +551,15 @@ fn without_memory_the_next_attempt_runs_alone() {
     let project = project.set("FAKE_LEARN_BESIDE", beside);
     project.pipeline("run experiment.toml data").success();
     let run = "run experiment.toml --jobs 2 --cpus 2 --set stages.simclr.execution.cpus=1";
-    let failed = project.pipeline(&format!("{run} --keep-going"));
+    project.write("hold", "");
+    let failed = project.start(&format!("{run} --keep-going"));
+    failed.wait_for("FAIL  simclr");
+    std::fs::remove_file(project.path("hold")).expect("it is there");
+    let failed = failed.wait();
     assert!(failed.stderr.contains("CUDA out of memory. Tried to allocate 2.00 GiB"), "{failed}");
-    assert!(failed.stderr.contains("nothing else was on its GPU"), "{failed}");
+    assert!(failed.stderr.contains("beside it ran other"), "{failed}");
     assert!(failed.stderr.contains("with attempts = 2 in its execution"), "{failed}");
+    assert!(failed.stderr.contains("it would be tried again, alone"), "{failed}");
 
     let text = text.replace("echo 1 >", "echo again >");
     project.write(MANIFEST, text);
@@ -510,6 +573,28 @@ fn without_memory_the_next_attempt_runs_alone() {
         ended.stderr.contains("attempt 2 of 2, with nothing beside it: CUDA out of"),
         "{ended}"
     );
+}
+
+#[test]
+fn without_memory_of_a_gpu_the_next_attempt_has_all_of_one() {
+    let text = TRAININGS.replace("[1, 2, 3, 4]", "[1, 2]");
+    let sandbox = || {
+        let project = Sandbox::new(&text).with_fake_learn("out-of-memory");
+        project.write_idx_images("images", 20, 10);
+        let beside = project.path("beside").to_string_lossy().into_owned();
+        project.set("FAKE_LEARN_BESIDE", beside).with_gpus(&["NVIDIA H100"])
+    };
+    let run = "run experiment.toml --jobs 2 --cpus 2 --set stages.simclr.execution.attempts=3";
+    let ended = sandbox().pipeline(&format!("{run} --set stages.simclr.execution.gpus=0.5"));
+    assert!(ended.status.success(), "{ended}");
+    let line = "attempt 2 of 3, with a GPU of its own: CUDA out of";
+    assert!(ended.stderr.contains(line), "{ended}");
+    assert!(ended.stderr.contains("| step 0"), "the log of the first attempt: {ended}");
+    // More than all of it there is not.
+    let ended = sandbox().pipeline(&format!("{run} --keep-going"));
+    assert!(!ended.status.success(), "{ended}");
+    assert!(ended.stderr.contains("nothing else of this run was on its GPU"), "{ended}");
+    assert!(!ended.stderr.contains("attempt"), "{ended}");
 }
 
 #[test]
@@ -547,7 +632,7 @@ echo "terminate called after throwing an instance of 'std::bad_alloc'" >&2; exit
 fn where_the_driver_has_no_files_its_program_is_asked_once_and_only_if_it_matters() {
     let project = trainings("2");
     let script = "#!/bin/sh\necho asked >> asked\necho 'GPU 0: NVIDIA H100 (UUID: GPU-0-of-the-test)'\n\
-                  echo 'GPU 1: NVIDIA T400 (UUID: GPU-1-of-the-test)'\n";
+                  echo 'GPU 1: NVIDIA H100 (UUID: GPU-1-of-the-test)'\n";
     project.write("bin/nvidia-smi", script);
     let program = project.path("bin/nvidia-smi");
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);

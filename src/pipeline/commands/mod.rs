@@ -61,6 +61,7 @@ use crate::diagnostic::{Colour, Mistakes};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
 use crate::lint;
+use crate::machine;
 use crate::manifest::{self, Config, Fit, Limits, Manifest, Misfit, Override, StageExecution};
 use crate::pattern::Pattern;
 use crate::plan::{Plan, PlanState};
@@ -150,7 +151,7 @@ pub(crate) struct Project {
     /// How many stages the user wants to run at once.
     pub(crate) jobs: Option<u16>,
     /// What the user lets all stages of a run take together, where a manifest does not say.
-    pub(crate) limits: Limits,
+    limits: Limits,
     /// How much room the user lets a cache take that does not have a limit.
     pub(crate) cache_limit: Option<u64>,
     /// The axes of `--only`, each with a value.
@@ -158,6 +159,13 @@ pub(crate) struct Project {
 }
 
 impl Project {
+    /// What all stages of a run may take together, where this was typed. Only what is typed can be more than the machine has:
+    /// files are for other machines, too.
+    pub(crate) fn limits(&self, typed: Limits) -> Limits {
+        let files = self.manifest.limits.clone().or(&self.limits);
+        typed.or(&files.at_most(machine::cores(), machine::memory()))
+    }
+
     /// Reads the manifest and opens its cache. Nothing is written.
     pub(crate) fn open(arguments: &ManifestArguments) -> anyhow::Result<Self> {
         Self::open_on(arguments, &settings::config()?)

@@ -16,8 +16,8 @@ use crate::state_words::{ShownState, state_reason};
 use crate::table::Table;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
-    let PlanArguments { manifest, force, all, json, exit_code } = arguments;
-    let (jobs, limits) = (None, Limits::default());
+    let PlanArguments { manifest, force, machine, all, json, exit_code } = arguments;
+    let (jobs, limits) = (machine.jobs, machine.limits());
     show(&Shown { manifest, force, jobs, limits, all: *all, json: *json, exit_code: *exit_code })
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Shown<'a> {
 pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     let project = Project::open(arguments.manifest)?;
     let jobs = arguments.jobs.or(project.jobs).map(usize::from);
-    let limits = arguments.limits.clone().or(&project.manifest.limits).or(&project.limits);
+    let limits = project.limits(arguments.limits.clone());
     // A plan starts no program, not even to find a GPU.
     let share = Share::of_this_machine(jobs, &limits, gpus::glance());
     let selected = project.select(&arguments.manifest.stages())?;

@@ -28,8 +28,8 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         return plan::show(&Shown {
             manifest: &arguments.manifest,
             force: &arguments.force,
-            jobs: arguments.jobs,
-            limits: arguments.limits(),
+            jobs: arguments.machine.jobs,
+            limits: arguments.machine.limits(),
             all: arguments.all,
             json: arguments.progress == Style::Json,
             exit_code: false,
@@ -80,8 +80,8 @@ fn run_stages(
     // Of the other stages there are no warnings, or there would not be an index.
     let has_warnings = part.is_none() && warn(project, &selected);
     let options = Options {
-        jobs: arguments.jobs.or(project.jobs).map(usize::from),
-        limits: arguments.limits().or(&project.manifest.limits).or(&project.limits),
+        jobs: arguments.machine.jobs.or(project.jobs).map(usize::from),
+        limits: project.limits(arguments.machine.limits()),
         keep_going: arguments.keep_going,
         force: project.forced(&arguments.force, &selected)?,
         links: part.as_ref().map(|part| part.index.links()),

@@ -11,13 +11,16 @@ use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
 use super::checking::with_meter;
-use super::{Project, print, print_json};
+use super::{Project, note, print, print_json};
 use crate::cache::{Check, Checked, Damage, Listing, Record, Verdict, WorkFolder};
-use crate::cli::{ManifestArguments, VerifyArguments};
+use crate::cli::{GpuNumbers, ManifestArguments, VerifyArguments};
 use crate::compare::{self, Comparison, Measured, MetricPair, MetricSource, RerunVerdict};
+use crate::diagnostic::Mistakes;
 use crate::digest::Digest;
-use crate::execute::{Outputs, Rerun, RerunEnd, as_recorded, set_threads};
+use crate::execute::{Outputs, Rerun, RerunEnd, Share, as_recorded, set_threads};
 use crate::format;
+use crate::gpus::{self, Gpu, Gpus};
+use crate::manifest::{Limits, Misfit, Stage};
 use crate::plan::{Plan, PlanState};
 use crate::progress::{self, Style};
 use crate::stage_name::StageName;
@@ -40,12 +43,19 @@ pub(crate) fn run(
     let Some(declaration) = project.manifest.stage(name) else { bail!("no stage '{name}'") };
     let mut wanted = declaration.clone();
     set_threads(&mut wanted);
+    // Before it is handed anything: what is recorded goes before what a run would give it now.
+    let recorded = as_recorded(&wanted.execution.execution, record.ran_on.as_ref());
+    wanted.execution.execution = recorded;
+    let gpus = arguments.gpus.as_ref().map(|GpuNumbers(numbers)| numbers.clone());
+    let typed = Limits { gpus, ..Limits::default() };
+    let gpus = hand_out(&project, typed, &mut wanted)?;
     let rerun = Rerun {
         manifest: &project.manifest,
         cache: &project.cache,
         declaration,
         record: &record,
-        execution: as_recorded(&wanted.execution.execution, record.ran_on.as_ref()),
+        execution: wanted.execution.execution,
+        gpus,
     };
     let mut reporter = progress::reporter(Style::Auto);
     let (scratch, end) = rerun.run(|input| fresh(&plan, input).cloned(), &mut *reporter)?;
@@ -78,6 +88,22 @@ pub(crate) fn run(
             })
         }
     }
+}
+
+/// Writes into a stage what a run would hand it. Returns its GPUs.
+fn hand_out(project: &Project, typed: Limits, stage: &mut Stage) -> anyhow::Result<Vec<Gpu>> {
+    let gpus = match Share::may_use_gpus(stage) {
+        true => gpus::find(|text| note(&text)),
+        false => Gpus::default(),
+    };
+    let (jobs, limits) = (project.jobs.map(usize::from), project.limits(typed));
+    let share = Share::of_this_machine(jobs, &limits, gpus);
+    share.check()?;
+    share.hand_out_alone(stage).map_err(|mistake| {
+        let mistake = Misfit { stage: stage.name.clone(), mistake: *mistake };
+        let mistakes = Misfit::mistakes([mistake].into_iter());
+        Mistakes::new(project.manifest.sources.clone(), mistakes).into()
+    })
 }
 
 fn fresh<'a>(plan: &'a Plan, name: &StageName) -> Option<&'a Record> {

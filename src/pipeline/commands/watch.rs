@@ -79,8 +79,8 @@ fn show(how: &RunArguments, runs: bool) {
         false => plan::show(&Shown {
             manifest: &how.manifest,
             force: &[],
-            jobs: how.jobs,
-            limits: how.limits(),
+            jobs: how.machine.jobs,
+            limits: how.machine.limits(),
             all: how.all,
             json: false,
             exit_code: false,

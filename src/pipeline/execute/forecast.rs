@@ -3,7 +3,7 @@
 //! Reads no more records than a moment takes.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 
 use super::order::{self, Weight};
 use super::pools::{Needs, Pools, Taken};
@@ -31,7 +31,8 @@ pub(crate) fn seconds(
     }
     let wanted: HashSet<&str> = open.iter().map(|stage| stage.name.template()).collect();
     let most = (MOST / wanted.len()).clamp(1, MOST_OF_ONE);
-    let mut instances: HashMap<&str, Vec<&StageName>> = HashMap::new();
+    // In the same order in every run.
+    let mut instances: BTreeMap<&str, Vec<&StageName>> = BTreeMap::new();
     for stage in &manifest.stages {
         let template = stage.name.template();
         if wanted.contains(template) {

@@ -37,12 +37,12 @@ use crate::gpus::{self, Gpus};
 use crate::graph::Graph;
 use crate::key::{self, InputResult, StageKey};
 use crate::launcher::Plain;
-use crate::machine;
 use crate::manifest::{Fit, Limits, Manifest, Misfit, Stage};
 use crate::plan::{self, Facts, PlanState};
 use crate::progress::Reporter;
 use crate::reason::Reason;
 use crate::stage_name::StageName;
+use attempts::Lack;
 use executor::{Executor, Report, Threads};
 use job::{JobEnd, JobEvent};
 use order::Weight;
@@ -284,9 +284,12 @@ impl Run<'_> {
         });
         let open: Vec<&Stage> = open.collect();
         // Nobody looks for a GPU where nothing could use it.
-        let gpus = match open.iter().any(|stage| Share::may_use_gpus(stage)) {
-            true => gpus::find(),
-            false => Gpus::default(),
+        let user = open.iter().find(|stage| Share::may_use_gpus(stage));
+        let user = user.map(|stage| stage.name.clone());
+        let mut silent = None;
+        let gpus = match user {
+            Some(_) => gpus::find(|text| silent = Some(text)),
+            None => Gpus::default(),
         };
         let Options { jobs, limits, .. } = self.options;
         let share = Share::of_this_machine(*jobs, limits, gpus);
@@ -309,6 +312,9 @@ impl Run<'_> {
         };
         self.states.share_out(share.depths(), needs, weight);
         self.share = Some(share);
+        if let (Some(stage), Some(text)) = (user, silent) {
+            self.report(RunEvent::Note { stage, text });
+        }
         Ok(())
     }
 
@@ -440,7 +446,7 @@ impl Run<'_> {
         }
         // With one job, a stage begins when the one before it has ended.
         if let JobEvent::Hashed = event
-            && self.options.jobs.unwrap_or_else(machine::cores) > 1
+            && self.share.as_ref().is_some_and(Share::runs_several)
         {
             self.states.release(stage);
         }
@@ -454,9 +460,11 @@ impl Run<'_> {
     }
 
     fn job_ended(&mut self, name: &StageName, end: JobEnd) {
+        let mut lack = Lack::Nothing;
         let end = match end {
             JobEnd::Failed { message, log, failing } => {
-                let more = self.about_failure(name, &message, failing);
+                lack = self.lack(name, failing, &message, &log);
+                let more = self.about_failure(name, failing, lack);
                 JobEnd::Failed { message: message + &more, log, failing }
             }
             end => end,
@@ -491,8 +499,8 @@ impl Run<'_> {
                 self.end(name, outcome, Some(*result))
             }
             JobEnd::Stopped => self.end(name, Outcome::Stopped, None),
-            JobEnd::Failed { message, failing, .. } if self.tries_again(name, failing) => {
-                self.try_again(name, failing, message);
+            JobEnd::Failed { message, log, failing } if self.tries_again(name, failing, lack) => {
+                self.try_again(name, lack, message, log);
             }
             JobEnd::Failed { message, log, .. } => {
                 self.failed = true;
@@ -631,6 +639,13 @@ impl Run<'_> {
     fn summary(&mut self, started: Instant) -> Summary {
         for name in self.states.order().to_vec() {
             if let Some(StageState::Ended { .. }) = self.states.get(&name) {
+                continue;
+            }
+            // It has begun, and waited for its next attempt.
+            if let Some(StageState::Ready(work)) = self.states.get(&name)
+                && self.attempts.contains_key(&work.key)
+            {
+                self.end(&name, Outcome::Stopped, None);
                 continue;
             }
             let inputs = self.graph.inputs(&name);

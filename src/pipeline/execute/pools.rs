@@ -45,6 +45,17 @@ pub(crate) enum GpuNeeds {
     This { number: u32, part: u32 },
 }
 
+impl GpuNeeds {
+    /// A whole GPU where this is a part of one.
+    pub(crate) fn whole(self) -> Self {
+        match self {
+            Self::Part(_) => Self::Whole(1),
+            Self::This { number, .. } => Self::This { number, part: WHOLE_GPU },
+            Self::None | Self::Whole(_) => self,
+        }
+    }
+}
+
 /// What a stage that runs has taken.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Taken {
@@ -65,8 +76,8 @@ impl Pools {
         Self { left: depths.clone(), depths }
     }
 
-    /// The first of these that can start now. Whoever waits keeps its place: of the pool that it waits for, nobody behind it
-    /// takes anything, or a large one would wait for as long as there are small ones.
+    /// The first of these that can start now. Whoever waits keeps its place: of the pools that it waits for, nobody behind it
+    /// takes anything, or a large one would wait for as long as there are small ones. Nor of the GPUs that are there for it.
     pub(crate) fn first_to_start<'n>(
         &self,
         mut waiting: impl Iterator<Item = &'n Needs>,
@@ -74,8 +85,8 @@ impl Pools {
         let mut left = self.left.clone();
         waiting.position(|needs| match self.find(&left, needs) {
             Ok(_) => true,
-            Err(pools) => {
-                left.extend(pools.into_iter().map(|pool| (pool, 0)));
+            Err(held) => {
+                left.extend(held);
                 false
             }
         })
@@ -101,13 +112,14 @@ impl Pools {
         }
     }
 
-    /// What a stage would take, if this is left; or the pools that it waits for. Whoever needs more than there can ever be needs
-    /// all of it.
-    fn find(&self, left: &Depths, needs: &Needs) -> Result<Taken, Vec<Pool>> {
+    /// What a stage would take, if this is left; or what it leaves to others while it waits. Whoever needs more than there can ever
+    /// be needs all of it.
+    fn find(&self, left: &Depths, needs: &Needs) -> Result<Taken, Depths> {
         // Whoever wants to be alone waits for everything.
-        let waits_for = |pools: Vec<Pool>| match needs.alone {
-            true => self.depths.keys().copied().collect(),
-            false => pools,
+        let waits_for = |pools: Vec<Pool>| -> Depths {
+            let all = || self.depths.keys().copied().collect();
+            let pools = if needs.alone { all() } else { pools };
+            pools.into_iter().map(|pool| (pool, 0)).collect()
         };
         let gpus = self.gpus(left, needs.gpus).map_err(waits_for)?;
         let part = match needs.gpus {
@@ -132,10 +144,17 @@ impl Pools {
             None => false,
         });
         let lacks = |(pool, amount): &&(Pool, u64)| left.get(pool).is_none_or(|left| left < amount);
-        match amounts.iter().find(lacks) {
-            Some((pool, _)) => Err(waits_for(vec![*pool])),
-            None => Ok(Taken { amounts, gpus }),
+        let lacking: Vec<Pool> = amounts.iter().filter(lacks).map(|(pool, _)| *pool).collect();
+        if lacking.is_empty() {
+            return Ok(Taken { amounts, gpus });
         }
+        let found = gpus.iter().map(|number| {
+            let pool = Pool::Gpu(*number);
+            (pool, left.get(&pool).map_or(0, |left| left.saturating_sub(part.into())))
+        });
+        let mut held: Depths = found.collect();
+        held.extend(waits_for(lacking));
+        Err(held)
     }
 
     /// The GPUs that a stage would get; or those that it waits for.
@@ -222,6 +241,18 @@ mod tests {
         pools.take(&training);
         assert_eq!(first(&pools, &[training, training, needs(1)]), Some(2));
         assert_eq!(first(&pools, &[training, on(GpuNeeds::Part(1))]), None);
+    }
+
+    #[test]
+    fn whoever_waits_for_memory_keeps_its_gpu_and_its_place_for_cores() {
+        let mut pools = Pools::new(depths(4, 1));
+        pools.take(&Needs { memory: 60, ..needs(2) });
+        let waits = Needs { memory: 50, cores: 4, ..on(GpuNeeds::Part(600)) };
+        let small = |part| on(GpuNeeds::Part(part));
+        assert_eq!(first(&pools, &[waits, on(GpuNeeds::Whole(1)), small(500)]), None);
+        assert_eq!(first(&pools, &[waits, small(400)]), Some(1), "what is left of the GPU");
+        assert_eq!(first(&pools, &[waits, needs(1)]), None, "it waits for cores, too");
+        assert_eq!(first(&pools, &[waits, Needs { memory: 1, ..needs(0) }]), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::spec;
 use super::supervisor::{Heard, Supervisor};
 use crate::cache::{Cache, Listing, Pinned, Record, StatIndex, Watch, WorkFolder};
 use crate::events::{Outcome, RunEvent};
+use crate::gpus::Gpu;
 use crate::launcher::{Launcher, Plain};
 use crate::manifest::{Manifest, Stage};
 use crate::progress::Reporter;
@@ -33,6 +34,8 @@ pub(crate) struct Rerun<'a> {
     pub(crate) record: &'a Record,
     /// How to run it: see [`as_recorded`].
     pub(crate) execution: Execution,
+    /// The GPUs that it is handed.
+    pub(crate) gpus: Vec<Gpu>,
 }
 
 /// How a rerun ended.
@@ -138,7 +141,7 @@ impl Rerun<'_> {
         let end = loop {
             match supervisor.next(reporter) {
                 Heard::Report(_, Report::Worker(event)) => report_event(&stage, event, reporter),
-                Heard::Report(_, Report::End(end)) => break end?,
+                Heard::Report(_, Report::End(end)) => break self.on_this_machine(end?),
                 Heard::StopWanted => {
                     watch.stop.store(true, Ordering::Relaxed);
                     let text = "stopping (again to end it at once)".to_owned();
@@ -162,6 +165,14 @@ impl Rerun<'_> {
         reporter.event(&RunEvent::End { stage, key, is_news, ran_on, outcome });
         reporter.event(&RunEvent::Done { seconds: took.as_secs_f64(), complete: true });
         Ok((scratch, end))
+    }
+
+    /// With the numbers of this machine's GPUs.
+    fn on_this_machine(&self, mut end: RerunEnd) -> RerunEnd {
+        if let RerunEnd::Ran(outputs) = &mut end {
+            outputs.ran_on = spec::on_this_machine(&self.gpus, outputs.ran_on.take());
+        }
+        end
     }
 
     fn outcome(&self, end: &RerunEnd, took: Duration) -> Outcome {

@@ -8,7 +8,7 @@ use anyhow::ensure;
 use pipeline_stages::message::Device;
 use pipeline_stages::{Cores, WorkerProgram};
 
-use super::pools::{Depths, GpuNeeds, Needs, Pool, Taken};
+use super::pools::{Depths, GpuNeeds, Needs, Pool, Pools, Taken};
 use crate::diagnostic::Mistake;
 use crate::format;
 use crate::gpus::{self, Gpu, Gpus};
@@ -29,7 +29,7 @@ pub(crate) struct Share {
     memory: Option<u64>,
     /// The GPUs that the run may use.
     gpus: Gpus,
-    /// Whether there are more.
+    /// Whether there are more, or may be where none is to be used.
     has_others: bool,
     /// Those that it may use by what somebody said, if none of them exists.
     wrong: Vec<u32>,
@@ -59,7 +59,7 @@ impl Share {
             cores: limits.cpus.unwrap_or(machine).max(1),
             is_limited: limits.cpus.is_some(),
             memory: limits.memory.or(memory),
-            has_others: gpus.all.len() < count,
+            has_others: gpus.all.len() < count || limits.gpus.as_ref().is_some_and(Vec::is_empty),
             wrong,
             gpus,
         }
@@ -100,6 +100,11 @@ impl Share {
         depths
     }
 
+    /// Whether several stages can run at once.
+    pub(crate) fn runs_several(&self) -> bool {
+        self.depths().get(&Pool::Jobs).is_none_or(|jobs| *jobs > 1)
+    }
+
     /// What a stage takes while it runs.
     pub(crate) fn needs(&self, stage: &Stage) -> Needs {
         let Takes { cpus, memory, .. } = stage.execution.takes;
@@ -136,11 +141,15 @@ impl Share {
             return GpuNeeds::None;
         }
         let trains = stage.stage.info().worker == WorkerProgram::Learn;
+        let may_be_unseen = trains && self.gpus.all.is_empty() && !self.has_others;
         match (stage.execution.execution.device, declared) {
             (Device::Cpu, _) if trains => GpuNeeds::None,
-            (Device::Cuda(number), part) if trains => {
+            // A program that takes several cannot mean a certain one: that is what is said for all stages.
+            (Device::Cuda(number), part) if trains || part.is_none_or(|part| part <= WHOLE_GPU) => {
                 GpuNeeds::This { number, part: part.unwrap_or(WHOLE_GPU).min(WHOLE_GPU) }
             }
+            // Where none was found, the worker knows better whether there is one.
+            _ if may_be_unseen => GpuNeeds::None,
             (_, Some(part)) if part < WHOLE_GPU => GpuNeeds::Part(part),
             (_, Some(whole)) => GpuNeeds::Whole(whole / WHOLE_GPU),
             (_, None) if self.gpus.all.is_empty() => GpuNeeds::None,
@@ -163,19 +172,31 @@ impl Share {
         if let (Some(wanted), Some(there)) = (memory, self.memory)
             && wanted > there
         {
-            let [wanted, there] = [wanted, there].map(format::bytes);
-            let title = format!("'{name}' takes {wanted} of memory, and a run may use {there}");
-            let help = format!("take less, or let runs use more: --memory '{wanted}'");
+            let title = format!(
+                "'{name}' takes {} of memory, and a run may use {}",
+                format::bytes(wanted),
+                format::bytes(there)
+            );
+            let enough = format::size_of_at_least(wanted);
+            let help = format!("take less, or let runs use more: --memory '{enough}'");
             return at("memory", title, help);
         }
+        self.gpu_mistake(stage)
+    }
+
+    /// The same of GPUs alone.
+    fn gpu_mistake(&self, stage: &Stage) -> Option<Mistake> {
+        let name = stage.name.template();
         let there = self.gpus.all.len() as u32;
         let (key, wanted) = match self.gpu_needs(stage) {
             GpuNeeds::Whole(1) if there == 0 => ("gpus", "a GPU".to_owned()),
             GpuNeeds::Whole(count) if count > there => ("gpus", format!("{count} GPUs")),
             GpuNeeds::Part(_) if there == 0 => ("gpus", "a part of a GPU".to_owned()),
-            // Where none was found, the worker knows better whether there is one.
+            // Where none was found, the worker of a training knows better whether there is one.
             GpuNeeds::This { number, .. }
-                if (there > 0 || self.has_others)
+                if (there > 0
+                    || self.has_others
+                    || stage.stage.info().worker != WorkerProgram::Learn)
                     && !self.gpus.all.iter().any(|gpu| gpu.number == number) =>
             {
                 ("device", format!("cuda:{number}"))
@@ -186,7 +207,7 @@ impl Share {
         let (may, help) = match there {
             0 if self.has_others => (
                 "none".to_owned(),
-                "there are some: see 'gpus' of [execution], and --gpus".to_owned(),
+                "none is to be used: see 'gpus' of [execution], and --gpus".to_owned(),
             ),
             0 => {
                 let help = "no GPU was found; with CUDA_VISIBLE_DEVICES, only what it names counts";
@@ -200,7 +221,21 @@ impl Share {
                 (format!("{several} GPUs"), format!("these are {first} and {last}"))
             }
         };
-        at(key, format!("'{name}' takes {wanted}, and a run may use {may}"), help)
+        let place = stage.places.find(&format!("execution.{key}"), None);
+        let title = format!("'{name}' takes {wanted}, and a run may use {may}");
+        Some(Mistake::at(place, title).help(help))
+    }
+
+    /// Writes into a stage what it is handed where nothing runs beside it. Returns its GPUs.
+    ///
+    /// # Errors
+    /// When it takes GPUs that the run may not use.
+    pub(crate) fn hand_out_alone(&self, stage: &mut Stage) -> Result<Vec<Gpu>, Box<Mistake>> {
+        if let Some(mistake) = self.gpu_mistake(stage) {
+            return Err(Box::new(mistake));
+        }
+        let taken = Pools::new(self.depths()).take(&self.needs(stage));
+        Ok(self.hand_out(stage, &taken))
     }
 
     /// Writes into a stage what it is handed. Returns its GPUs.
@@ -229,8 +264,8 @@ impl Share {
                 *number = 0;
             }
         } else if trains
-            && execution.device == Device::Auto
-            && (wants_none || self.has_others && self.gpus.all.is_empty())
+            && (wants_none
+                || execution.device == Device::Auto && self.has_others && self.gpus.all.is_empty())
         {
             execution.device = Device::Cpu;
         }
@@ -238,10 +273,11 @@ impl Share {
     }
 }
 
-/// A stage that does not use many cores has as many threads as it takes: the libraries of a program would use all.
+/// A stage that does not use many cores and does not say how many it takes has one thread: the libraries of a program would use
+/// all.
 pub(crate) fn set_threads(stage: &mut Stage) {
-    if stage.stage.cores() != Cores::Many {
-        stage.execution.execution.threads = Some(stage.execution.takes.cpus.unwrap_or(1));
+    if stage.stage.cores() != Cores::Many && stage.execution.takes.cpus.is_none() {
+        stage.execution.execution.threads = Some(1);
     }
 }
 
@@ -262,8 +298,13 @@ mod tests {
         sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
         [stages.data]
         kind = "dataset"
-        format = "idx"
+        format = "image-folder"
         path = "data"
+        size = 32
+        [stages.digits]
+        kind = "dataset"
+        format = "idx"
+        path = "digits"
         [stages.split]
         kind = "split"
         data = "data"
@@ -299,19 +340,19 @@ mod tests {
     fn cores_of_each_stage() {
         let manifest = manifest("", "");
         let cores = |share: &Share| {
-            ["download", "data", "split", "plot", "simclr"]
+            ["download", "data", "digits", "split", "plot", "simclr"]
                 .map(|name| share.needs(stage(&manifest, name)).cores)
         };
-        assert_eq!(cores(&share(None, None, 0, None)), [0, 8, 1, 1, 8]);
-        assert_eq!(cores(&share(None, Some(4), 0, None)), [0, 4, 1, 1, 4]);
-        assert_eq!(cores(&share(Some(1), None, 0, None)), [0, 8, 1, 1, 8]);
-        assert_eq!(cores(&share(Some(3), None, 0, None)), [0, 2, 1, 1, 2]);
-        assert_eq!(cores(&share(Some(99), None, 0, None)), [0, 1, 1, 1, 1]);
+        assert_eq!(cores(&share(None, None, 0, None)), [0, 8, 1, 1, 1, 8]);
+        assert_eq!(cores(&share(None, Some(4), 0, None)), [0, 4, 1, 1, 1, 4]);
+        assert_eq!(cores(&share(Some(1), None, 0, None)), [0, 8, 1, 1, 1, 8]);
+        assert_eq!(cores(&share(Some(3), None, 0, None)), [0, 2, 1, 1, 1, 2]);
+        assert_eq!(cores(&share(Some(99), None, 0, None)), [0, 1, 1, 1, 1, 1]);
         // Beside a GPU: a core is left for others, whatever is free.
-        assert_eq!(cores(&share(None, None, 1, None)), [0, 8, 1, 1, 7]);
-        assert_eq!(cores(&share(None, None, 2, None)), [0, 8, 1, 1, 3]);
-        assert_eq!(cores(&share(None, Some(1), 2, None)), [0, 1, 1, 1, 1]);
-        assert_eq!(cores(&share(Some(4), None, 2, None)), [0, 2, 1, 1, 2]);
+        assert_eq!(cores(&share(None, None, 1, None)), [0, 8, 1, 1, 1, 7]);
+        assert_eq!(cores(&share(None, None, 2, None)), [0, 8, 1, 1, 1, 3]);
+        assert_eq!(cores(&share(None, Some(1), 2, None)), [0, 1, 1, 1, 1, 1]);
+        assert_eq!(cores(&share(Some(4), None, 2, None)), [0, 2, 1, 1, 1, 2]);
     }
 
     #[test]
@@ -332,7 +373,7 @@ mod tests {
         let manifest = manifest(execution, "");
         let mut stage = stage(&manifest, "simclr").clone();
         let needs = share.needs(&stage);
-        let mut pools = super::super::pools::Pools::new(share.depths());
+        let mut pools = Pools::new(share.depths());
         share.hand_out(&mut stage, &pools.take(&needs));
         let execution = stage.execution.execution;
         let visible = execution.variables.get(gpus::VISIBLE).cloned().unwrap_or_default();
@@ -345,6 +386,7 @@ mod tests {
         let two = share(None, None, 2, None);
         let second = share(None, None, 2, Some(&[1]));
         let hidden = share(None, None, 2, Some(&[]));
+        let nothing = share(None, None, 0, Some(&[]));
         let (auto, cpu, first) = (Device::Auto, Device::Cpu, Device::Cuda(0));
         let part = |part| GpuNeeds::Part(part);
         let this = |number, part| GpuNeeds::This { number, part };
@@ -362,6 +404,12 @@ mod tests {
             ("device = 'cuda:1'", &two, 3, this(1, 1000), Some(3), first, "GPU-1"),
             ("device = 'cuda:1', gpus = 0.25", &two, 1, this(1, 250), Some(1), first, "GPU-1"),
             ("gpus = 0", &two, 8, GpuNeeds::None, None, cpu, ""),
+            ("gpus = 0, device = 'cuda:1'", &two, 8, GpuNeeds::None, None, cpu, ""),
+            // The worker may find one.
+            ("gpus = 1", &none, 8, GpuNeeds::None, None, auto, ""),
+            ("gpus = 0.5", &none, 8, GpuNeeds::None, None, auto, ""),
+            ("gpus = 0", &none, 8, GpuNeeds::None, None, cpu, ""),
+            ("", &nothing, 8, GpuNeeds::None, None, cpu, ""),
             ("device = 'cpu'", &two, 8, GpuNeeds::None, None, cpu, ""),
             ("device = 'cpu', gpus = 1", &two, 8, GpuNeeds::None, None, cpu, ""),
             ("", &second, 7, whole, Some(7), auto, "GPU-1"),
@@ -380,17 +428,23 @@ mod tests {
         for (execution, threads, visible) in [
             ("", 1, None),
             ("cpus = 5", 5, None),
+            ("cpus = 4, threads = 2", 2, None),
+            ("threads = 4", 4, None),
             ("gpus = 2", 1, Some("GPU-0,GPU-2")),
+            ("gpus = 1, device = 'cuda:2'", 1, Some("GPU-2")),
+            ("gpus = 0.5, device = 'cuda:2'", 1, Some("GPU-2")),
+            ("device = 'cuda:2'", 1, None),
             ("gpus = 0", 1, None),
         ] {
             let manifest = manifest("", execution);
             let mut stage = stage(&manifest, "plot").clone();
             let needs = share.needs(&stage);
-            let mut pools = super::super::pools::Pools::new(share.depths());
+            let mut pools = Pools::new(share.depths());
             share.hand_out(&mut stage, &pools.take(&needs));
-            let execution = stage.execution.execution;
-            assert_eq!(execution.threads, Some(threads));
-            assert_eq!(execution.variables.get(gpus::VISIBLE).map(String::as_str), visible);
+            let handed = stage.execution.execution;
+            assert_eq!(handed.threads, Some(threads), "{execution}");
+            let found = handed.variables.get(gpus::VISIBLE).map(String::as_str);
+            assert_eq!(found, visible, "{execution}");
         }
     }
 
@@ -401,10 +455,20 @@ mod tests {
             share.mistake(stage(&manifest, "simclr")).map(|mistake| mistake.title().to_owned())
         };
         let (none, two) = (share(None, Some(4), 0, None), share(None, None, 2, Some(&[1])));
+        let nothing = share(None, None, 0, Some(&[]));
         for right in
             ["", "threads = 64", "cpus = 4", "memory = '1 kB'", "device = 'cuda:3'", "gpus = 0"]
         {
             assert_eq!(mistake(&none, right), None, "{right}");
+        }
+        // Of a GPU that was not found, the worker may know more; of those of a program, nobody does.
+        let of_program = |execution: &str| {
+            let manifest = manifest("", execution);
+            none.mistake(stage(&manifest, "plot")).map(|mistake| mistake.title().to_owned())
+        };
+        for declared in ["gpus = 1", "gpus = 0.5", "gpus = 1, device = 'cuda:0'"] {
+            assert_eq!(mistake(&none, declared), None, "{declared}");
+            assert!(of_program(declared).is_some_and(|title| title.contains("plot")), "{declared}");
         }
         for right in ["", "gpus = 1", "device = 'cuda:1'", "device = 'cpu', gpus = 1", "gpus = 0.1"]
         {
@@ -413,8 +477,9 @@ mod tests {
         for (wrong, share) in [
             ("cpus = 5", &none),
             ("memory = '2 kB'", &none),
-            ("gpus = 1", &none),
-            ("gpus = 0.5", &none),
+            ("gpus = 1", &nothing),
+            ("gpus = 0.5", &nothing),
+            ("device = 'cuda:0'", &nothing),
             ("device = 'cuda:0'", &two),
         ] {
             assert!(mistake(share, wrong).is_some_and(|title| title.contains("simclr")), "{wrong}");

@@ -92,27 +92,9 @@ impl JobSpec {
         Ok(spec)
     }
 
-    /// What it ran on, by the numbers of this machine: its worker counts the GPUs that it sees. A program does not say what it
-    /// used.
+    /// What it ran on, by the numbers of this machine.
     pub(crate) fn on_this_machine(&self, ran_on: Option<RanOn>) -> Option<RanOn> {
-        let Some((first, others)) = self.gpus.split_first() else { return ran_on };
-        if ran_on.as_ref().is_some_and(|ran_on| ran_on.device == Device::Cpu) {
-            return ran_on;
-        }
-        let RanOn { name, uuid, threads, remark, .. } =
-            ran_on.unwrap_or_else(|| RanOn::gpu(first.number, None));
-        let ran_on = RanOn {
-            device: Device::Cuda(first.number),
-            name: name.or_else(|| first.model.name.clone()),
-            uuid: uuid.or_else(|| first.model.uuid.clone()),
-            threads,
-            remark,
-        };
-        let also = others.iter().map(|gpu| {
-            let uuid = gpu.model.uuid.as_ref().map(|uuid| format!(" {uuid}"));
-            format!("and cuda:{}{}", gpu.number, uuid.unwrap_or_default())
-        });
-        Some(also.fold(ran_on, |ran_on, also| ran_on.with_remark(also)))
+        on_this_machine(&self.gpus, ran_on)
     }
 
     /// What its worker is asked to do.
@@ -122,6 +104,29 @@ impl JobSpec {
         let request = request(&self.declaration, &self.folder, inputs, output, checkpoint);
         Request { missing, ..request }
     }
+}
+
+/// What it ran on, by the numbers of this machine, of a stage that was handed these GPUs: its worker counts the GPUs that it sees. A program does not say what it
+/// used.
+pub(super) fn on_this_machine(gpus: &[Gpu], ran_on: Option<RanOn>) -> Option<RanOn> {
+    let Some((first, others)) = gpus.split_first() else { return ran_on };
+    if ran_on.as_ref().is_some_and(|ran_on| ran_on.device == Device::Cpu) {
+        return ran_on;
+    }
+    let RanOn { name, uuid, threads, remark, .. } =
+        ran_on.unwrap_or_else(|| RanOn::gpu(first.number, None));
+    let ran_on = RanOn {
+        device: Device::Cuda(first.number),
+        name: name.or_else(|| first.model.name.clone()),
+        uuid: uuid.or_else(|| first.model.uuid.clone()),
+        threads,
+        remark,
+    };
+    let also = others.iter().map(|gpu| {
+        let uuid = gpu.model.uuid.as_ref().map(|uuid| format!(" {uuid}"));
+        format!("and cuda:{}{}", gpu.number, uuid.unwrap_or_default())
+    });
+    Some(also.fold(ran_on, |ran_on, also| ran_on.with_remark(also)))
 }
 
 /// What a worker is asked to do.

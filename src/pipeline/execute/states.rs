@@ -164,6 +164,19 @@ impl StageStates {
         }
     }
 
+    /// From now on, a stage that does not run has all of the GPU that it runs on.
+    pub(crate) fn run_with_own_gpu(&mut self, name: &StageName) {
+        if let Some(&place) = self.places.get(name) {
+            let needs = self.needs[self.need[place]];
+            self.set_needs(place, Needs { gpus: needs.gpus.whole(), ..needs });
+        }
+    }
+
+    /// What a stage takes of the pools.
+    pub(crate) fn needs(&self, name: &StageName) -> Needs {
+        self.places.get(name).map_or(Needs::default(), |&place| self.needs[self.need[place]])
+    }
+
     fn set_needs(&mut self, place: usize, needs: Needs) {
         self.ready[self.need[place]].remove(&self.turns[place]);
         // Stages that take the same are many, and what they take is few.

@@ -64,6 +64,16 @@ pub(crate) struct StageExecution {
     pub(crate) attempts: Attempts,
 }
 
+impl StageExecution {
+    /// A stage that does not use many cores by itself takes a core for each of the threads that it says it has.
+    pub(super) fn take_for_threads(&mut self, value: &Value<'_>) {
+        let says = value.get_ref().as_table().is_some_and(|table| table.contains_key("threads"));
+        if says && self.takes.cpus.is_none() {
+            self.takes.cpus = self.execution.threads;
+        }
+    }
+}
+
 /// What a stage takes of the machine while it runs, as far as it says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Takes {
@@ -92,6 +102,13 @@ impl Limits {
             gpus: self.gpus.or_else(|| others.gpus.clone()),
             memory: self.memory.or(others.memory),
         }
+    }
+
+    /// These, but no more cores and no more memory than a machine has.
+    pub(crate) fn at_most(self, cores: usize, memory: Option<u64>) -> Self {
+        let cores = u32::try_from(cores).unwrap_or(u32::MAX);
+        let least = |limit: u64| memory.map_or(limit, |memory| limit.min(memory));
+        Self { cpus: self.cpus.map(|cpus| cpus.min(cores)), memory: self.memory.map(least), ..self }
     }
 }
 
@@ -193,13 +210,20 @@ pub(super) fn read_for_one(
 
 /// What is wrong with what a stage of this kind takes.
 pub(super) fn kind_mistake(kind: &KindInfo, value: &Value<'_>) -> Option<Mistake> {
-    let value = value.get_ref().as_table()?.get("gpus")?;
+    let table = value.get_ref().as_table()?;
+    let is_certain =
+        table.get("device").is_some_and(|value| matches!(device(value), Ok(Device::Cuda(_))));
+    let value = table.get("gpus")?;
     let wanted = gpus(value).ok().filter(|wanted| *wanted > 0)?;
     let name = kind.name;
     match kind.worker {
         WorkerProgram::Learn if wanted > WHOLE_GPU => {
             let title = format!("a stage of the kind '{name}' uses one GPU at most");
             Some(Mistake::at(value.span(), title))
+        }
+        WorkerProgram::Prepare if wanted > WHOLE_GPU && is_certain => {
+            let title = "'gpus' takes several, and 'device' is one of them".to_owned();
+            Some(Mistake::at(value.span(), title).help("drop 'device', or take one GPU"))
         }
         WorkerProgram::Prepare if name != "command" => {
             let title = format!("a stage of the kind '{name}' does not use a GPU");
@@ -273,6 +297,11 @@ fn size(name: &'static str, value: &Value<'_>) -> Result<u64, Mistake> {
     };
     match format::read_size(text) {
         Ok(0) => Err(Mistake::at(value.span(), format!("'{name}' cannot be 0"))),
+        // As bytes, it would be next to nothing.
+        Ok(_) if text.trim().ends_with(|letter: char| letter.is_ascii_digit() || letter == '.') => {
+            let title = format!("'{text}' does not have a unit");
+            Err(Mistake::at(value.span(), title).help(help))
+        }
         Ok(bytes) => Ok(bytes),
         Err(reason) => Err(Mistake::at(value.span(), format!("'{name}': {reason}")).help(help)),
     }

@@ -9,7 +9,9 @@ use pipeline_stages::kind::{Problem, Why, WithoutEffect};
 use pipeline_stages::parameter::{Condition, Field};
 use pipeline_stages::point::Point;
 use pipeline_stages::text::in_short;
-use pipeline_stages::{ArtifactType, KINDS, KindConfig, KindInfo, Port, PortShape, kind_info};
+use pipeline_stages::{
+    ArtifactType, Cores, KINDS, KindConfig, KindInfo, Port, PortShape, kind_info,
+};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
@@ -171,6 +173,10 @@ pub(super) fn read<'t>(
     while let Some(more) = without_effect(draft.stage.as_ref(), defaults, &left_out) {
         left_out.extend(more);
         draft.stage = read_parameters(kind, table, &left_out);
+    }
+    let is_many = draft.stage.as_ref().is_none_or(|stage| stage.cores() == Cores::Many);
+    if let Some(value) = table.get("execution").filter(|_| !is_many) {
+        draft.execution.take_for_threads(value);
     }
     let points = points(&draft, lists);
     if let Some(stage) = &mut draft.stage {

@@ -73,9 +73,14 @@ pub(crate) fn line(event: &RunEvent) -> Option<String> {
         RunEvent::Again { stage, kind } => {
             Some(format!("      {stage} ({kind}) runs again in a scratch folder"))
         }
-        RunEvent::Attempt { stage, attempt, of, why, alone } => {
-            let alone = if *alone { ", with nothing beside it" } else { "" };
-            Some(format!("      {stage}: attempt {attempt} of {of}{alone}: {}", indent(why)))
+        RunEvent::Attempt { stage, attempt, of, why, log, alone, own_gpu } => {
+            let how = match (alone, own_gpu) {
+                (true, _) => ", with nothing beside it",
+                (false, true) => ", with a GPU of its own",
+                (false, false) => "",
+            };
+            let why = indent(why);
+            Some(format!("      {stage}: attempt {attempt} of {of}{how}: {why}{}", last_lines(log)))
         }
         RunEvent::Same { stage, same_as } => {
             Some(format!("      {stage} waits for {same_as}, which does the same"))
@@ -107,20 +112,25 @@ fn ending(stage: &StageName, outcome: &Outcome) -> Option<String> {
             Some(format!("done  {stage} in {}{same}", format::seconds(*seconds)))
         }
         Outcome::Failed { message, log, seconds } => {
-            let mut text =
-                format!("FAIL  {stage} after {}: {}", format::seconds(*seconds), indent(message));
-            if !log.is_empty() {
-                text.push_str("\n      the last lines of its log:");
-                for line in log {
-                    text.push_str("\n      | ");
-                    text.push_str(line);
-                }
-            }
-            Some(text)
+            let (after, why) = (format::seconds(*seconds), indent(message));
+            Some(format!("FAIL  {stage} after {after}: {why}{}", last_lines(log)))
         }
         Outcome::Stopped => Some(format!("stop  {stage}")),
         Outcome::Fresh { .. } | Outcome::Skipped { .. } => None,
     }
+}
+
+/// The last lines of a log, below a message.
+fn last_lines(log: &[String]) -> String {
+    let mut text = String::new();
+    if !log.is_empty() {
+        text.push_str("\n      the last lines of its log:");
+    }
+    for line in log {
+        text.push_str("\n      | ");
+        text.push_str(line);
+    }
+    text
 }
 
 fn indent(message: &str) -> String {

@@ -133,6 +133,8 @@ struct Followed {
     course: Course,
     written: Instant,
     changed: bool,
+    /// Whether it waits for another attempt.
+    waits: bool,
 }
 
 impl RunningFiles {
@@ -174,7 +176,8 @@ impl Reporter for RunningFiles {
                 let owner = Owner::this_process();
                 let course = Course::default();
                 let (written, changed) = (Instant::now(), false);
-                let new = Followed { key: *key, owner, course, written, changed };
+                let waits = false;
+                let new = Followed { key: *key, owner, course, written, changed, waits };
                 self.stages.insert(stage.clone(), new);
                 self.write(stage, false);
             }
@@ -194,7 +197,12 @@ impl Reporter for RunningFiles {
                 self.write(stage, true);
                 self.stages.remove(stage);
             }
-            RunEvent::End { stage, .. } | RunEvent::Attempt { stage, .. } => self.forget(stage),
+            // If the run ends before it, this stays.
+            RunEvent::Attempt { stage, .. } => {
+                self.write(stage, true);
+                self.stages.entry(stage.clone()).and_modify(|stage| stage.waits = true);
+            }
+            RunEvent::End { stage, .. } => self.forget(stage),
             _ => {}
         }
     }
@@ -202,7 +210,7 @@ impl Reporter for RunningFiles {
     fn tick(&mut self) {
         let is_due = |stage: &Followed| {
             let silent = stage.written.elapsed();
-            silent >= if stage.changed { INTERVAL } else { HEARTBEAT }
+            !stage.waits && silent >= if stage.changed { INTERVAL } else { HEARTBEAT }
         };
         let due = self.stages.iter().filter(|(_, stage)| is_due(stage));
         for name in due.map(|(name, _)| name.clone()).collect::<Vec<_>>() {

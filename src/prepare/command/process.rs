@@ -81,8 +81,8 @@ impl Program {
                 }
                 // Processes that it left running could still write to its output.
                 descendants.kill()?;
-                if is_by_signal(status) {
-                    context.ended_by_signal();
+                if let Some(signal) = signal_of(status) {
+                    context.ended_by_signal(signal);
                 }
                 return describe_end(status)
                     .map_or(Ok(()), |end| Err(anyhow!("{} {end}", self.line())));
@@ -188,13 +188,12 @@ fn prevent_tracing() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a signal ended a program, or one that it started and whose end it reports as a shell does.
-fn is_by_signal(status: ExitStatus) -> bool {
-    let of_shell = status.code().map(|code| code - 128);
-    status.signal().is_some()
-        || of_shell.is_some_and(|signal| {
-            (1..32).contains(&signal) && signal_hook::low_level::signal_name(signal).is_some()
-        })
+/// The signal that ended a program, or one that it started and whose end it reports as a shell does.
+fn signal_of(status: ExitStatus) -> Option<i32> {
+    let of_shell = status.code().map(|code| code - 128).filter(|signal| {
+        (1..32).contains(signal) && signal_hook::low_level::signal_name(*signal).is_some()
+    });
+    status.signal().or(of_shell)
 }
 
 /// How a program ended; `None` for success.

@@ -88,7 +88,11 @@ impl Dataset {
 
 impl Rules for Dataset {
     fn cores(&self) -> Cores {
-        Cores::Many
+        // The others are read one file after the other.
+        match self.format {
+            DatasetFormat::ImageFolder | DatasetFormat::Clothing1m => Cores::Many,
+            _ => Cores::One,
+        }
     }
 
     fn check(&self, connected: &[&str]) -> Vec<Problem> {

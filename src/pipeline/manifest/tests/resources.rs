@@ -53,7 +53,13 @@ fn what_all_stages_together_may_take() {
     }
     let one = Limits { cpus: Some(1), ..none.clone() };
     let two = Limits { cpus: Some(2), gpus: Some(vec![1]), memory: Some(5) };
-    assert_eq!(one.or(&two), Limits { cpus: Some(1), ..two });
+    assert_eq!(one.or(&two), Limits { cpus: Some(1), ..two.clone() });
+    assert_eq!(
+        two.clone().at_most(1, Some(4)),
+        Limits { cpus: Some(1), memory: Some(4), ..two.clone() }
+    );
+    assert_eq!(two.clone().at_most(3, None), two);
+    assert_eq!(none.clone().at_most(3, Some(4)), none);
 }
 
 #[test]
@@ -91,7 +97,8 @@ fn amounts_that_are_none_are_mistakes() {
         ("gpus = [0]", "'gpus' must be a number, but is a list"),
         ("gpus = 2", "a stage of the kind 'train' uses one GPU at most"),
         ("memory = 8", "'memory' must be a size, but is a whole number"),
-        ("memory = '8'  , cpus = true", "'cpus' must be a whole number, but is true"),
+        ("memory = '8 B', cpus = true", "'cpus' must be a whole number, but is true"),
+        ("memory = '8'", "'8' does not have a unit"),
         ("memory = '8 apples'", "'8 apples' is not a size"),
         ("memory = '0 GB'", "'memory' cannot be 0"),
         ("priority = 1.0", "'priority' must be a whole number, but is a number with a fraction"),
@@ -119,6 +126,10 @@ fn amounts_that_are_none_are_mistakes() {
         let found = shown_after_head(&format!("[execution]\n{lines}\n"));
         assert!(found.contains(mistake) && found.contains("1 mistake in"), "{lines}:\n{found}");
     }
+    let found = shown_after_head(
+        "[stages.plot]\nkind = \"command\"\nrun = [\"plot\"]\nexecution = { gpus = 2, device = \"cuda:0\" }\n",
+    );
+    assert!(found.contains("'gpus' takes several, and 'device' is one of them"), "{found}");
     let found = shown_after_head(
         "[stages.split]\nkind = \"split\"\ndata = \"data\"\nholdout = 1\nexecution = { gpus = 1 }\n",
     );

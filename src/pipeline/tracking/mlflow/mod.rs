@@ -236,6 +236,12 @@ impl Reporter for Live {
                 };
                 self.end(stage, ended);
             }
+            // What it measured arrives; the next attempt continues its run.
+            RunEvent::Attempt { stage, why, .. } => {
+                let error = ("pipeline.error".to_owned(), blanked(why).into_owned());
+                let tags = Words::from([error]);
+                self.end(stage, Ended::Without { status: "KILLED", tags });
+            }
             RunEvent::Stopping => self.stopping = Some(Instant::now()),
             RunEvent::Done { .. } => self.done(),
             _ => {}
