@@ -100,7 +100,7 @@ fn go_on(project: &Sandbox, mut dice: Dice) -> usize {
         let (arguments, allowed) = any_call(&mut dice);
         let run = project.start(&arguments);
         if dice.once_in(2) {
-            std::thread::sleep(Duration::from_millis(dice.throw(MOMENT) as u64));
+            std::thread::sleep(Duration::from_millis(dice.moment(MOMENT)));
             run.signal(Signal::KILL);
         }
         let ended = run.wait();
@@ -122,5 +122,5 @@ fn sixteen_processes_and_kills_leave_a_right_cache() {
         rounds += 1;
     }
     let processes = rounds * PROCESSES * CALLS;
-    println!("figures: rounds of 16 {rounds}, processes of 16 {processes}, killed of 16 {killed}");
+    println!("figures: crowd rounds {rounds}, crowd processes {processes}, crowd killed {killed}");
 }

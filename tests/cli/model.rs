@@ -20,9 +20,9 @@ use rustix::process::Signal;
 use crate::support::{Ended, MANIFEST, Sandbox, names, walk};
 
 /// How many rounds there are in the suite, how often everything is run and compared in each, and how much happens between.
-const ROUNDS: u64 = 12;
+const ROUNDS: u64 = 8;
 const COMPARISONS: usize = 3;
-const HAPPENINGS: usize = 6;
+const HAPPENINGS: usize = 8;
 
 /// What can be removed at any time.
 const DISPOSABLE: [&str; 7] =
@@ -86,7 +86,7 @@ impl Round {
 
     /// Lets something happen.
     fn go_on(&mut self) {
-        let what = match self.dice.throw(16) {
+        let what = match self.dice.throw(20) {
             0..4 => self.graph.edit(&mut self.dice),
             4..6 => self.graph.edit_file(&mut self.dice),
             6 => self.graph.remove_file(&mut self.dice),
@@ -97,7 +97,7 @@ impl Round {
                 remove(&self.project.cache(name));
                 format!("remove {name}")
             }
-            10..12 => {
+            10..13 => {
                 let calls = (0..2 + self.dice.throw(2)).map(|_| self.any_call(true));
                 let calls: Vec<_> = calls.collect();
                 return self.call(calls);
@@ -113,7 +113,7 @@ impl Round {
 
     /// Any call of the program, killed or not.
     fn any_call(&mut self, beside_others: bool) -> Call {
-        let killed_after = self.dice.once_in(3).then(|| self.dice.throw(MOMENT) as u64);
+        let killed_after = self.dice.once_in(2).then(|| self.dice.moment(MOMENT));
         let names: Vec<String> = self.graph.names().into_iter().map(str::to_owned).collect();
         let some = self.dice.one(&names).cloned();
         let (mut arguments, allowed): (String, &[i32]) = match self.dice.throw(8) {
@@ -331,6 +331,7 @@ fn whatever_happens_a_run_ends_in_what_running_everything_again_would_make() {
     }
     let Figures { comparisons, commands, killed, damaged } = all;
     println!(
-        "figures: rounds {rounds}, comparisons {comparisons}, commands {commands}, killed {killed}, damaged {damaged}"
+        "figures: model rounds {rounds}, model comparisons {comparisons}, model commands {commands}, \
+         model killed {killed}, model damaged {damaged}"
     );
 }

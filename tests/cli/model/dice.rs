@@ -25,6 +25,12 @@ impl Dice {
         self.throw(times) == 0
     }
 
+    /// A number of milliseconds below this one, small ones more often.
+    pub fn moment(&mut self, below: usize) -> u64 {
+        let below = self.throw(below) + 1;
+        self.throw(below) as u64
+    }
+
     /// One of these; `None` if there are none.
     pub fn one<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
         if all.is_empty() { None } else { all.get(self.throw(all.len())) }
