@@ -90,7 +90,15 @@ impl Round {
             0..4 => self.graph.edit(&mut self.dice),
             4..6 => self.graph.edit_file(&mut self.dice),
             6 => self.graph.remove_file(&mut self.dice),
-            7 => self.damage(),
+            7 => {
+                let what = self.damage();
+                self.happened.push(what);
+                // What reads it may not notice.
+                if !self.dice.once_in(3) {
+                    self.force();
+                }
+                return;
+            }
             8 => self.lose(),
             9 => {
                 let name = DISPOSABLE[self.dice.throw(DISPOSABLE.len())];
@@ -109,6 +117,14 @@ impl Round {
         };
         self.happened.push(what);
         self.write();
+    }
+
+    /// Runs a stage again.
+    fn force(&mut self) {
+        let name = self.dice.one(&self.graph.names()).copied().expect("a stage").to_owned();
+        let allowed: &[i32] = if self.graph.can_run(Some(&name)) { &[0] } else { &[1, 2] };
+        let arguments = format!("run {MANIFEST} {name} --force {name}");
+        self.call(vec![Call { arguments, killed_after: None, allowed }]);
     }
 
     /// Any call of the program, killed or not.
@@ -183,9 +199,9 @@ impl Round {
         files.sort();
         let Some(file) = self.dice.one(&files).cloned() else { return "no damage".into() };
         let mut bytes = fs::read(&file).expect("nobody else is there");
-        match self.dice.throw(3) {
-            0 => bytes.iter_mut().for_each(|byte| *byte ^= 1),
-            1 => bytes.truncate(bytes.len() / 2),
+        match self.dice.throw(4) {
+            0 | 1 => bytes.iter_mut().for_each(|byte| *byte ^= 1),
+            2 => bytes.truncate(bytes.len() / 2),
             _ => bytes.push(b'!'),
         }
         for ancestor in file.ancestors().take_while(|path| **path != folder) {
@@ -242,6 +258,13 @@ impl Round {
         assert_all_fresh(&self.project.pipeline(&run), &self.graph);
         self.figures.comparisons += 1;
         self.figures.commands += 5;
+        // That everything was fresh is remembered. Other files change it.
+        let what = self.graph.edit_file(&mut self.dice);
+        self.happened.push(format!("{what}, {run}"));
+        self.write();
+        self.project.pipeline(&run).success();
+        assert_is_true(&self.project, MANIFEST, "model", &self.graph);
+        self.figures.commands += 2;
     }
 }
 
