@@ -498,6 +498,9 @@ fn or_none<T: fmt::Display>(value: &Option<T>) -> String {
 }
 
 #[cfg(test)]
+mod golden;
+
+#[cfg(test)]
 mod tests {
     use std::path::Path;
 
@@ -554,7 +557,7 @@ mod tests {
         })
     }
 
-    fn key_of(text: &str, stage: &str) -> StageKey {
+    pub(super) fn key_of(text: &str, stage: &str) -> StageKey {
         StageKey::of(&parts_of(text, stage))
     }
 

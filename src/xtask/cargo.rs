@@ -100,7 +100,7 @@ pub fn program() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-/// Shows and runs a build, and returns the names and the paths of the programs that it makes.
+/// Shows and runs a build, and returns the names and the paths of the programs that it makes, tests included.
 ///
 /// # Errors
 /// If it fails.
@@ -131,7 +131,8 @@ pub fn built(mut build: Command) -> Result<Vec<(String, PathBuf)>> {
 fn executable(line: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(line).ok()?;
     let target = message.get("target")?;
-    let is_program = target.get("kind")?.as_array()?.iter().any(|kind| kind == "bin");
+    let kinds = target.get("kind")?.as_array()?;
+    let is_program = kinds.iter().any(|kind| kind == "bin" || kind == "test");
     let path = message.get("executable")?.as_str()?;
     is_program.then(|| {
         (target.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(), path.into())

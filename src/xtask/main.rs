@@ -9,6 +9,7 @@ mod libtorch;
 mod needs;
 mod place;
 mod platform;
+mod soak;
 #[cfg(test)]
 mod testing;
 
@@ -43,6 +44,8 @@ enum Task {
     BenchEngine(bench_engine::Options),
     /// Look for inputs that a reader of files from elsewhere cannot handle; needs no libtorch
     Fuzz(fuzz::Options),
+    /// Repeat the tests that go by chance, with new seeds, for an hour; needs no libtorch
+    Soak(soak::Options),
     /// Set up if needed, build, and copy the programs and libtorch to where your PATH finds them
     Install {
         /// The folder whose bin/ and lib/ take them [default: ~/.local]
@@ -89,6 +92,7 @@ fn perform(task: Task) -> Result<()> {
         }
         Task::BenchEngine(options) => bench_engine::run(&checkout, &ready(&checkout)?, &options),
         Task::Fuzz(options) => fuzz::run(&checkout, &options),
+        Task::Soak(options) => soak::run(&checkout, &options),
         Task::Install { prefix } => {
             let prefix = prefix.map_or_else(place::default_prefix, Ok)?;
             let prefix = std::path::absolute(prefix)?;

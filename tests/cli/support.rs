@@ -277,6 +277,12 @@ impl Sandbox {
         Filter { folder: self.folder() }.apply(text)
     }
 
+    /// Leaves the folder behind, to be looked at.
+    pub fn keep(&mut self) -> PathBuf {
+        self.top.disable_cleanup(true);
+        self.folder()
+    }
+
     fn output(&self) -> PathBuf {
         self.top.path().join("output")
     }

@@ -107,6 +107,80 @@ fn execution_parameters_stay_out_of_the_key() {
     }
 }
 
+/// Values of a type, some of which are valid for any parameter of it.
+fn candidates(value_type: &ParameterType) -> Vec<Value> {
+    match value_type {
+        ParameterType::Integer { .. } => vec![json!(7), json!(8)],
+        ParameterType::Number => vec![json!(0.25), json!(0.75)],
+        ParameterType::Bool => vec![json!(false), json!(true)],
+        ParameterType::Text | ParameterType::AxisValue => {
+            let digits = [32, 64].map(|length| json!("1".repeat(length)));
+            [vec![json!("other"), json!("https://example.org/b.zip")], digits.to_vec()].concat()
+        }
+        ParameterType::Choice(choices) => choices.iter().map(|one| json!(one.name)).collect(),
+        ParameterType::List(item) => {
+            let items = candidates(item);
+            let pairs = items.iter().zip(items.iter().skip(1)).map(|(a, b)| json!([a, b]));
+            items.iter().map(|item| json!([item])).chain(pairs).collect()
+        }
+        ParameterType::Table(item) => {
+            candidates(item).into_iter().map(|item| json!({"other": item})).collect()
+        }
+        ParameterType::OneOrMany(item) => candidates(item),
+    }
+}
+
+/// A valid stage, and one that differs from it in this parameter only, which is valid too. Either all ports are connected, or none is;
+/// one other parameter may be set, or left out, as far as that is needed.
+fn with_another(kind: &KindInfo, field: &Field) -> [KindConfig; 2] {
+    let ports = (kind.ports)().iter().map(|port| port.name());
+    let ports: Vec<String> = ports.filter(|name| name != "human").collect();
+    let connected: Vec<&str> = ports.iter().map(String::as_str).collect();
+    let least = least(kind);
+    let fewer = least.keys().map(|gone| {
+        let rest = least.iter().filter(|(name, _)| *name != gone);
+        rest.map(|(name, value)| (name.clone(), value.clone())).collect()
+    });
+    let more = (kind.fields)().iter().filter(|other| other.name != field.name);
+    let more = more.flat_map(|other| {
+        candidates(&other.value_type).into_iter().map(|value| with(kind, &other.name, value))
+    });
+    let bases: Vec<Map<String, Value>> =
+        [least.clone()].into_iter().chain(fewer).chain(more).collect();
+    let read =
+        |parameters| KindConfig::read(kind.name, Value::Object(parameters)).expect("a kind").ok();
+    for base in bases {
+        for connected in [&connected[..], &[]] {
+            let valid = candidates(&field.value_type).into_iter().filter_map(|value| {
+                let mut parameters = base.clone();
+                parameters.insert(field.name.clone(), value);
+                read(parameters).filter(|stage| stage.check(connected).is_empty())
+            });
+            // A stage without the parameter need not be valid: of two, one must be there.
+            let mut all = read(base.clone()).into_iter().chain(valid);
+            let Some(first) = all.next() else { continue };
+            if let Some(other) = all.find(|other| *other != first) {
+                return [first, other];
+            }
+        }
+    }
+    panic!("{}.{}: no other valid value is known", kind.name, field.name)
+}
+
+/// Parameters that only say where something is, whose content is in the key.
+const PLACES: [(&str, &str); 2] = [("dataset", "path"), ("import-weights", "path")];
+
+#[test]
+fn every_parameter_of_a_result_is_in_the_key() {
+    let is_of_result = |field: &Field| field.role == Role::Result && field.only_if.is_empty();
+    for (kind, field) in fields().filter(|(_, field)| is_of_result(field)) {
+        let [one, other] = with_another(kind, field);
+        let is_place = PLACES.contains(&(kind.name, field.name.as_str()));
+        let is_same = one.key_parameters() == other.key_parameters();
+        assert_eq!(is_same, is_place, "{}.{}: {one:?}\n{other:?}", kind.name, field.name);
+    }
+}
+
 /// A stage with one parameter of a group, and what the group depends on: with the values that it needs, or
 /// with another value of the first parameter.
 fn in_group(kind: &KindInfo, field: &Field, holds: bool, value: Option<Value>) -> KindConfig {

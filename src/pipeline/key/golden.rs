@@ -1,0 +1,136 @@
+//! The key of a stage of every kind. A key that changes by accident makes every user's every stage of the kind run again: of a kind
+//! whose results have changed, its version changes; a new parameter belongs in the key only where it has another value than its default.
+
+use std::collections::BTreeSet;
+
+use insta::assert_snapshot;
+use pipeline_stages::KINDS;
+
+use super::tests::key_of;
+
+/// A stage of every kind, and its key. Each is called as its kind is.
+const STAGES: &str = r#"
+[experiment]
+name = "golden"
+seed = 7
+
+[stages.download]
+kind = "download"
+url = "https://example.org/a.zip"
+blake3 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+[stages.unpack]
+kind = "unpack"
+archive = "download"
+strip = 1
+include = ["*.ubyte"]
+
+[stages.dataset]
+kind = "dataset"
+format = "image-folder"
+source = ["unpack", "download"]
+train-limit = 100
+classes = ["a", "b"]
+size = 16
+
+[stages.split]
+kind = "split"
+data = "dataset"
+holdout = 10
+
+[stages.corrupt-labels]
+kind = "corrupt-labels"
+data = "dataset"
+split = "split"
+noise = "asymmetric"
+rate = 0.25
+pairs = { a = "b" }
+
+[stages.import-weights]
+kind = "import-weights"
+source = "download"
+architecture = "resnet18"
+normalise = "none"
+prefix = "encoder"
+
+[stages.command]
+kind = "command"
+run = ["./score", "--at={inputs.model}", "{output}"]
+environment = { RATE = "0.5" }
+files = ["a.py", "b"]
+ignore = ["*.log"]
+outputs = ["metrics.json"]
+output = "metrics"
+inputs = { data = "dataset", model = "train" }
+
+[stages.summarize]
+kind = "summarize"
+of = "evaluate"
+metric = ["test-accuracy", "test-loss"]
+reference = "paper.csv"
+scale = 100
+title = "A table"
+
+[stages.pretrain-simclr]
+kind = "pretrain-simclr"
+data = "dataset"
+epochs = 3
+optimizer = "adam"
+learning-rate = 1e-3
+image-size = 16
+
+[stages.pretrain-supervised]
+kind = "pretrain-supervised"
+data = "dataset"
+architecture = "resnet18"
+updates = 100
+evaluate-every = 10
+
+[stages.train]
+kind = "train"
+data = "dataset"
+labels = "corrupt-labels"
+split = "split"
+init = "pretrain-simclr"
+method = "meta-weight-net"
+loss = "generalized-cross-entropy"
+q = 0.66
+epochs = 2
+precision = "bf16"
+seed = 8
+
+[stages.evaluate]
+kind = "evaluate"
+model = "train"
+data = "dataset"
+
+[stages.probe]
+kind = "probe"
+weights = "pretrain-simclr"
+data = "dataset"
+classifier = "knn"
+k = 5
+"#;
+
+#[test]
+fn every_kind_has_the_keys_that_it_had() {
+    let keys = KINDS.iter().map(|kind| format!("{} {}", kind.name, key_of(STAGES, kind.name)));
+    let keys: Vec<String> = keys.collect();
+    let different: BTreeSet<_> = keys.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!(different.len(), KINDS.len());
+    assert_snapshot!(keys.join("\n"), @r"
+    download 33d339ae9fba95b0ddcbd28cd6490d5347090064eefc94a7d0e82bba0d16c6e9
+    unpack 4bde4ed4212b1b8ec5ad408018c5eaa72e9a5a04d6e843369b1dff032ad28f7c
+    dataset 739196a8a00157319946612b125c765f6141dc395ba9719d28cb97e2b3cd7772
+    split 2244d2a9409d0268e370a15e9df17fb34f7962b082037c36a43b87aea81b3153
+    corrupt-labels cbc8c1a08b29565a53347c0d991b5c64535deb9ba2c2453d89feba98db733415
+    import-weights 3be39bcacad6ac2ecf5f6300c9d74c39aa23e947d395ebb7f467b0a5a9cb6fea
+    command 11383976cd42049aad0c81018f340c6175baafd7edab6680ff0f63fca8b4daca
+    summarize 90210a318e545b1ced980854c081ad4b8afb5c72e42b3623a4274e81590256da
+    pretrain-simclr 4337f552201d49cbeee94a67db1ce33779c16450bc4e6f41c2ca0ef7bf47c0a8
+    pretrain-supervised afaa9ed95fdd9f7142f47c55a96f281c0ebaf93c41aa1c5e9f48fd5cf06dbac4
+    train f32923e8279e34ac24ea112d4c518696af147b4354b6884063c1e6c4360bc225
+    evaluate b5be29232161ef7dfa35d154076048aab5c247bd07a7dd5ec62b600d839beef0
+    probe 96afb84452ddbbdf5db899476daccf4838905402b64c4d005b8fc3867f72c9ab
+    ");
+}

@@ -1,0 +1,112 @@
+//! `cargo xtask soak`: the two stories of the command line that go by chance, again and again, with new seeds each time: the model that
+//! runs everything again (`tests/cli/model.rs`), and sixteen processes with kills (`tests/cli/crowd.rs`).
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use crate::cargo::{self, built};
+use crate::checkout::Checkout;
+
+/// The tests.
+const TESTS: [&str; 2] = ["model::", "crowd::"];
+
+/// How many rounds of each there are before the time is looked at again.
+const ROUNDS: u64 = 5;
+
+/// For how long, and where it begins.
+#[derive(Debug, Args, PartialEq, Eq)]
+pub struct Options {
+    /// For how long; what has begun then comes to its end
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    minutes: u64,
+    /// The first seed; each round has one of its own [default: the seconds since 1970]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+/// Repeats the tests until the time is over or one fails.
+///
+/// # Errors
+/// When the build or a test fails.
+pub fn run(checkout: &Checkout, options: &Options) -> Result<()> {
+    let mut build = Command::new(cargo::program());
+    build
+        .args(["test", "-p", "pipeline", "--test", "cli", "--no-run"])
+        .current_dir(checkout.root());
+    let (_, program) = built(build)?
+        .into_iter()
+        .find(|(name, _)| name == "cli")
+        .context("cargo built no test called cli")?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let first = options.seed.unwrap_or(now);
+    let (began, mut figures) = (Instant::now(), Figures::default());
+    for seed in (first..).step_by(ROUNDS as usize) {
+        let output = Command::new(&program)
+            .args(TESTS)
+            .arg("--nocapture")
+            .env("PIPELINE_SEED", seed.to_string())
+            .env("PIPELINE_ROUNDS", ROUNDS.to_string())
+            .current_dir(checkout.root())
+            .stderr(Stdio::inherit())
+            .output()
+            .context("the tests do not start")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        figures.add(&text);
+        ensure!(
+            output.status.success(),
+            "{text}\nit failed after {}; again: cargo xtask soak --seed {seed} --minutes 0",
+            figures.shown(began.elapsed())
+        );
+        println!("seed {seed}: {}", figures.shown(began.elapsed()));
+        if began.elapsed() >= Duration::from_secs(options.minutes * 60) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What was counted, by name, in the order in which the names came.
+#[derive(Debug, Default)]
+struct Figures(Vec<(String, u64)>);
+
+impl Figures {
+    /// Adds what the tests have printed: lines with `figures: rounds 5, killed 7`.
+    fn add(&mut self, text: &str) {
+        let lines = text.lines().filter_map(|line| Some(line.split_once("figures: ")?.1));
+        for figure in lines.flat_map(|line| line.split(", ")) {
+            let Some((name, number)) = figure.rsplit_once(' ') else { continue };
+            let number = number.parse().unwrap_or(0);
+            match self.0.iter_mut().find(|(other, _)| other == name) {
+                Some((_, sum)) => *sum += number,
+                None => self.0.push((name.to_owned(), number)),
+            }
+        }
+        // Two tests at once end in any order.
+        self.0.sort();
+    }
+
+    fn shown(&self, time: Duration) -> String {
+        let figures = self.0.iter().map(|(name, number)| format!("{name} {number}"));
+        format!("{} min, {}", time.as_secs() / 60, figures.collect::<Vec<_>>().join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_added_up() {
+        let mut figures = Figures::default();
+        figures
+            .add("running 2 tests\nfigures: a rounds 5, a killed 7\ntest b ... figures: b killed 3\nok\n");
+        figures.add("figures: b killed 4\nfigures: a rounds 5, a killed 0\n");
+        assert_eq!(
+            figures.shown(Duration::from_secs(125)),
+            "2 min, a killed 7, a rounds 10, b killed 7"
+        );
+    }
+}
