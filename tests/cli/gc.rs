@@ -702,7 +702,9 @@ fn killed_at_any_moment_nothing_needed_is_lost() {
     }
     let ended = project.pipeline("gc --keep-days 0");
     assert_eq!(ended.code(), Some(0), "{ended}");
-    assert_eq!((store(&project), names(&project.cache("tmp")).len()), (3, 0));
+    // An artifact whose record had left when its cleaning was killed waits for an hour, as it may be one that is being recorded.
+    assert!(store(&project) >= 3);
+    assert_eq!(names(&project.cache("tmp")), [""; 0]);
 }
 
 #[test]
