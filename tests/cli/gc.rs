@@ -542,6 +542,11 @@ fn what_a_run_in_progress_uses_stays() {
     let run = project.start("run experiment.toml");
     eventually("it runs", || project.read("ran").matches("slow").count() == 2);
     assert_eq!(names(&project.cache("pins")).len(), 1);
+    // It has written what it names by then.
+    eventually("it is recorded", || {
+        let runs = names(&project.cache("history/runs/numbers"));
+        runs.iter().filter(|name| !name.starts_with(".new-")).count() == 2
+    });
     forget_history(&project);
     // Only what the run has pinned is needed now.
     let ended = project.pipeline("gc --keep-days 0");
