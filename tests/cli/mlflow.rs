@@ -715,6 +715,40 @@ fn values_on_the_way_arrive_while_a_stage_runs_and_go_on_after_an_interruption()
     }
 }
 
+#[test]
+fn values_of_an_attempt_that_failed_arrive_and_the_next_one_goes_on() {
+    let server = Server::start(Behaviour::Works);
+    let text = format!(
+        r#"
+[experiment]
+name = "tracked"
+[tracking]
+mlflow = "{}"
+[stages.data]
+kind = "dataset"
+format = "idx"
+path = "raw"
+[stages.train]
+kind = "train"
+data = "data"
+execution = {{ attempts = 2 }}
+"#,
+        server.address()
+    );
+    let project = Sandbox::new(&text).with_fake_learn("out-of-memory");
+    let beside = project.path("beside").to_string_lossy().into_owned();
+    let project = project.set("FAKE_LEARN_BESIDE", beside).set("FAKE_LEARN_STEPS", "20");
+    project.write_idx_images("raw", 4, 2);
+    let ended = project.pipeline("run experiment.toml");
+    assert!(ended.status.success() && ended.stderr.contains("attempt 2 of 2"), "{ended}");
+    let runs = server.runs();
+    assert!(runs.len() == 1 && runs[0].starts_with("train FINISHED "), "{runs:?}");
+    for step in 1..=20 {
+        let count = runs[0].matches(&format!("loss@{step}=")).count();
+        assert_eq!(count, 1, "{step}: {runs:?}");
+    }
+}
+
 fn interrupted_run_is_continued(signal: Signal, state: &str) {
     let server = Server::start(Behaviour::Works);
     let text = format!(

@@ -101,7 +101,7 @@ fn hand_out(project: &Project, typed: Limits, stage: &mut Stage) -> anyhow::Resu
     share.check()?;
     share.hand_out_alone(stage).map_err(|mistake| {
         let mistake = Misfit { stage: stage.name.clone(), mistake: *mistake };
-        let mistakes = Misfit::mistakes([mistake].into_iter());
+        let mistakes = Misfit::mistakes([mistake]);
         Mistakes::new(project.manifest.sources.clone(), mistakes).into()
     })
 }

@@ -98,7 +98,7 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
         }),
         "threads" => described(
             whole(1, u32::MAX.into()),
-            "The threads of a data set, and of a stage that trains or evaluates. By default its cpus, or else all cores that the run may use, and its part of them beside a GPU.",
+            "The threads of a data set of image files, and of a stage that trains or evaluates; in another stage, also the cores that it takes. By default its cpus, or else all cores that the run may use, and its part of them beside a GPU.",
         ),
         "checkpoint-seconds" => {
             described(whole(0, u64::MAX), "The seconds between two checkpoints of a training.")
@@ -109,11 +109,11 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
         ),
         "cpus" if in_a_stage => described(
             whole(1, u32::MAX.into()),
-            "The cores that it takes, and its threads. By default one; a download takes none, and a data set or a stage that trains takes all, or its part of them beside a GPU.",
+            "The cores that it takes, and its threads. By default one; a download takes none, and a data set of image files or a stage that trains takes all, or its part of them beside a GPU.",
         ),
         "cpus" => described(
             whole(1, u32::MAX.into()),
-            "The cores that all stages together may take. By default those of the machine.",
+            "The cores that all stages together may take. By default, and at most, those of the machine.",
         ),
         "gpus" if in_a_stage => described(
             templated(object(json!({ "type": "number", "minimum": 0 }))),
@@ -130,7 +130,7 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
                     "The memory that it takes: \"8 GB\". By default it is not known, and not looked after."
                 }
                 false => {
-                    "The memory that all stages together may take: \"32 GB\". By default that of the machine."
+                    "The memory that all stages together may take: \"32 GB\". By default, and at most, that of the machine."
                 }
             };
             text(about, 1)
