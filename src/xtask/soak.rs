@@ -57,7 +57,8 @@ pub fn run(checkout: &Checkout, options: &Options) -> Result<()> {
         figures.add(&text);
         ensure!(
             output.status.success(),
-            "{text}\nit failed after {}; again: cargo xtask soak --seed {seed} --minutes 0",
+            "{text}\nit failed ({}) after {}; again: cargo xtask soak --seed {seed} --minutes 0",
+            output.status,
             figures.shown(began.elapsed())
         );
         println!("seed {seed}: {}", figures.shown(began.elapsed()));
