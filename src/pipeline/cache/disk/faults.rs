@@ -130,7 +130,9 @@ impl Change<'_> {
         match self {
             Self::Bytes(..) | Self::Content => true,
             Self::Names([at, ..]) => statat(at.folder, at.path, AtFlags::SYMLINK_NOFOLLOW).is_err(),
-            Self::Names([]) | Self::Over | Self::Sync(_) | Self::SyncAll => false,
+            Self::Names([]) | Self::Properties | Self::Over | Self::Sync(_) | Self::SyncAll => {
+                false
+            }
         }
     }
 }
@@ -175,7 +177,11 @@ impl Disk {
                 self.renamed.push(names);
                 Ok(())
             }
-            Change::Names(_) | Change::Bytes(..) | Change::Content | Change::Over => Ok(()),
+            Change::Names(_)
+            | Change::Bytes(..)
+            | Change::Properties
+            | Change::Content
+            | Change::Over => Ok(()),
             Change::Sync(what) => self.sync(*what),
             Change::SyncAll => {
                 self.renamed.clear();

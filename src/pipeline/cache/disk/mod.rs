@@ -44,7 +44,9 @@ enum Change<'a> {
     Names(&'a [At<'a>]),
     /// Bytes are added to a file, where it is open.
     Bytes(&'a File, &'a [u8]),
-    /// A file or folder has other properties or other content.
+    /// A file or folder has other properties, which take no room.
+    Properties,
+    /// A file has other content.
     Content,
     /// The same, and it takes no more room.
     Over,
@@ -101,7 +103,7 @@ pub(super) fn overwrite(mut file: &File, bytes: &[u8]) -> io::Result<()> {
 
 /// Empties a file.
 pub(super) fn empty(file: &File) -> io::Result<()> {
-    perform(&Change::Content, || file.set_len(0))
+    perform(&Change::Properties, || file.set_len(0))
 }
 
 /// Copies what is left of one file into another.
@@ -111,17 +113,17 @@ pub(super) fn copy(mut from: &File, mut to: &File) -> io::Result<()> {
 
 /// Says that a file was changed now.
 pub(super) fn touch(file: &File) -> io::Result<()> {
-    perform(&Change::Content, || file.set_modified(SystemTime::now()))
+    perform(&Change::Properties, || file.set_modified(SystemTime::now()))
 }
 
 /// Gives a file or folder these permissions.
 pub(super) fn set_mode(file: impl AsFd, mode: Mode) -> io::Result<()> {
-    perform(&Change::Content, || Ok(fchmod(&file, mode)?))
+    perform(&Change::Properties, || Ok(fchmod(&file, mode)?))
 }
 
 /// The same by a path, where the file cannot be opened but as a path.
 pub(super) fn set_mode_of_path(path: &Path, mode: u32) -> io::Result<()> {
-    perform(&Change::Content, || fs::set_permissions(path, Permissions::from_mode(mode)))
+    perform(&Change::Properties, || fs::set_permissions(path, Permissions::from_mode(mode)))
 }
 
 /// Makes a file or folder last as it is now.
