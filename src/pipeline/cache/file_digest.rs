@@ -97,8 +97,10 @@ pub(super) fn of_each<T: Sync, R: Send>(
     of: impl Fn(&T) -> anyhow::Result<R> + Sync,
 ) -> anyhow::Result<Vec<R>> {
     const MANY: usize = 64;
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if files.len() < MANY || threads == 1 {
+    // Not before it matters: it takes several reads of files of the kernel.
+    let threads = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = if files.len() < MANY { 1 } else { threads() };
+    if threads == 1 {
         return files.iter().map(of).collect();
     }
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
