@@ -5,9 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// How many cores there are for this process.
+/// How many cores there are for this process. Asked once: it takes several reads of files of the kernel.
 pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    static CORES: OnceLock<usize> = OnceLock::new();
+    let ask = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    *CORES.get_or_init(ask)
 }
 
 /// How much memory there is for this process, in bytes: that of the machine, or of its control group. `None` where that cannot be

@@ -11,6 +11,7 @@ use anyhow::Context;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::digest::Digest;
+use crate::machine;
 
 /// A file with more bytes is hashed by several threads.
 const LARGE: u64 = 4 << 20;
@@ -97,10 +98,8 @@ pub(super) fn of_each<T: Sync, R: Send>(
     of: impl Fn(&T) -> anyhow::Result<R> + Sync,
 ) -> anyhow::Result<Vec<R>> {
     const MANY: usize = 64;
-    // Not before it matters: it takes several reads of files of the kernel.
-    let threads = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = if files.len() < MANY { 1 } else { threads() };
-    if threads == 1 {
+    let threads = machine::cores();
+    if files.len() < MANY || threads == 1 {
         return files.iter().map(of).collect();
     }
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));

@@ -21,6 +21,7 @@ use super::layout::{Bucket, Layout};
 use super::{Cache, Record, durable};
 use crate::digest::Digest;
 use crate::key::StageKey;
+use crate::machine;
 use crate::stage_name::StageName;
 
 /// On a file system that another machine may serve, times may be as coarse as this, and its clock another one.
@@ -377,8 +378,7 @@ impl Root {
 pub(crate) fn all_in_parallel<T: Sync>(items: &[T], holds: impl Fn(&T) -> bool + Sync) -> bool {
     /// A thread for fewer would take longer than it saves.
     const FEWEST: usize = 500;
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let part = items.len().div_ceil(threads.min(4)).max(FEWEST);
+    let part = items.len().div_ceil(machine::cores().min(4)).max(FEWEST);
     let Some((first, rest)) = items.split_at_checked(part) else {
         return items.iter().all(&holds);
     };

@@ -19,6 +19,7 @@ use super::withdrawal::Withdrawn;
 use super::{Cache, store};
 use crate::difference::Difference;
 use crate::digest::Digest;
+use crate::machine;
 
 /// What an artifact turned out to be.
 #[derive(Debug)]
@@ -194,9 +195,8 @@ fn hash_all(
             let _ = content.set(digest.map_err(cannot_read));
         }
     };
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
-        for _ in 1..cores.min(files.len()) {
+        for _ in 1..machine::cores().min(files.len()) {
             // Where the system has no thread left, the others do the work.
             let _ = std::thread::Builder::new().spawn_scoped(scope, work);
         }

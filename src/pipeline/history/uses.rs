@@ -389,7 +389,7 @@ mod tests {
             let needed = [1, 2, 3].map(|number| uses.needs.keys.contains_key(&key(number)));
             assert_eq!(needed, [true; 3], "{text}");
         }
-        // What is no run is nobody's.
+        // What is not a run belongs to nobody.
         fs::remove_file(cache.layout().run("x", "run0200")).expect("ours");
         fs::write(cache.layout().runs(".DS_Store"), "").expect("writable");
         assert!(!look().needs.keys.contains_key(&key(3)));
