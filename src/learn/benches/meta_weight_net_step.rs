@@ -14,7 +14,7 @@ use pipeline_learn::network::Classifier;
 use pipeline_learn::optimizer::{Optimizer, Rule};
 use pipeline_learn::supervised::data::{Batch, MetaBatch};
 use pipeline_learn::supervised::fit::{RobustMethod, Step};
-use pipeline_learn::training_loop::{At, Budget};
+use pipeline_learn::training_loop::{RunLength, StepPosition};
 use pipeline_stages::kinds::Train;
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
@@ -82,7 +82,10 @@ fn main() -> anyhow::Result<()> {
             loss: SampleLoss::CrossEntropy,
             batch: &batch,
             learning_rate: 0.01,
-            at: At { step, budget: Budget { steps: steps + 1, steps_per_epoch: steps + 1 } },
+            at: StepPosition {
+                step,
+                length: RunLength { steps: steps + 1, steps_per_epoch: steps + 1 },
+            },
         })?;
         if step > 0 {
             println!("{:.4}", started.elapsed().as_secs_f64());

@@ -11,7 +11,7 @@ use pipeline_learn::network::{Classifier, Mode, State};
 use pipeline_learn::optimizer::{Optimizer, Rule};
 use pipeline_learn::supervised::data::{Batch, MetaBatch};
 use pipeline_learn::supervised::fit::{Outcome, RobustMethod, Step};
-use pipeline_learn::training_loop::{At, Budget};
+use pipeline_learn::training_loop::{RunLength, StepPosition};
 use pipeline_stages::formats::SplitIndices;
 use pipeline_stages::kinds::Train;
 use pipeline_stages::kinds::architecture::Architecture;
@@ -74,14 +74,14 @@ impl Trial {
     }
 
     fn step(&mut self, step: i64, batch: &Batch) -> Outcome {
-        let budget = Budget { steps: 10, steps_per_epoch: 10 };
+        let length = RunLength { steps: 10, steps_per_epoch: 10 };
         let mut step = Step {
             network: &self.network,
             optimizer: &mut self.optimizer,
             loss: self.loss,
             batch,
             learning_rate: 0.02 * (step + 1) as f64,
-            at: At { step: step as u64, budget },
+            at: StepPosition { step: step as u64, length },
         };
         self.method.step(&mut step).expect("it works")
     }
