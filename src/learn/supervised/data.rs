@@ -16,7 +16,6 @@ use tch::{Device, Tensor};
 use super::Recipe;
 use super::method::Setup;
 use super::recorder::Recorder;
-use super::state_tensors::StateTensors;
 use crate::augment::Normalisation;
 use crate::augment::batched::{DeviceImages, upload};
 use crate::batches::{SampleSet, StepSamples, batch_count, class_balanced, cut, shuffled};
@@ -139,19 +138,14 @@ impl TrainingData {
 
     /// What a method of training on this is made from, before it is made.
     pub fn setup<'a>(&'a self, recipe: &'a Recipe, seed: u64) -> Setup<'a> {
+        let (channels, classes) = (self.image().channels, self.classes.len());
         Setup {
-            recipe,
             init: self.init.as_deref(),
-            channels: self.image().channels,
-            classes: self.classes.len(),
             samples: self.given.len(),
             train: &self.train,
             validation: &self.validation,
             noisy: self.noisy,
-            seed,
-            device: self.device,
-            state: StateTensors::default(),
-            notes: Vec::new(),
+            ..Setup::new(recipe, channels, classes, seed, self.device)
         }
     }
 

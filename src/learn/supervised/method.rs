@@ -119,7 +119,31 @@ pub struct Setup<'a> {
     pub notes: Vec<String>,
 }
 
-impl Setup<'_> {
+impl<'a> Setup<'a> {
+    /// Before anything is made, without samples.
+    pub fn new(
+        recipe: &'a Recipe,
+        channels: usize,
+        classes: usize,
+        seed: u64,
+        device: Device,
+    ) -> Self {
+        Self {
+            recipe,
+            init: None,
+            channels,
+            classes,
+            samples: 0,
+            train: &[],
+            validation: &[],
+            noisy: false,
+            seed,
+            device,
+            state: StateTensors::default(),
+            notes: Vec::new(),
+        }
+    }
+
     /// A classifier at its beginning, from the initial encoder where there is one, and its optimizer.
     ///
     /// # Errors
