@@ -218,7 +218,7 @@ impl Learner {
         let (loss, _) = nt_xent(&self.network.forward(views, Mode::Train)?, 0.5)?;
         self.optimizer.backward(&loss)?;
         self.optimizer.begin_step(1e-2, step);
-        optimizer.step()?;
+        self.optimizer.step()?;
         Ok(loss)
     }
 }
