@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 use crate::loss::SampleLoss;
 use crate::network::{Mode, State};
-use crate::supervised::data::Batch;
+use crate::supervised::batch::Batch;
 use crate::supervised::method::{Learner, Method, Setup, StepOutput};
 use crate::training_loop::StepPosition;
 

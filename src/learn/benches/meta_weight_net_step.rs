@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context as _, ensure};
 use pipeline_learn::meta_weight_net::MetaWeightNet;
 use pipeline_learn::supervised::Recipe;
-use pipeline_learn::supervised::data::Batch;
+use pipeline_learn::supervised::batch::Batch;
 use pipeline_learn::supervised::method::{Method, Setup};
 use pipeline_learn::training_loop::{RunLength, StepPosition};
 use pipeline_stages::kinds::Train;

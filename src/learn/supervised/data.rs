@@ -14,6 +14,7 @@ use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
 use super::Recipe;
+use super::batch::{Batch, StepBatch};
 use super::method::Setup;
 use super::recorder::Recorder;
 use crate::augment::Normalisation;
@@ -52,28 +53,6 @@ pub struct TrainingData {
     inputs: Inputs,
     /// The training and the test images, where they lie on a GPU.
     on_device: [Option<DeviceImages>; 2],
-}
-
-/// Samples as one step uses them.
-pub struct Batch {
-    /// The first view, float [B,C,H,W].
-    pub images: Tensor,
-    /// The other views, each as the first.
-    pub other_views: Vec<Tensor>,
-    /// The labels to train on, int64 [B].
-    pub labels: Tensor,
-    /// The data set's own labels, int64 [B].
-    pub clean_labels: Tensor,
-    /// Their places in the training part of the data set, int64 [B].
-    pub samples: Tensor,
-}
-
-/// All that one step uses.
-pub struct StepBatch {
-    /// The samples that are trained on.
-    pub train: Batch,
-    /// The samples that the method uses in other ways, in its order.
-    pub others: Vec<Batch>,
 }
 
 impl TrainingData {

@@ -11,8 +11,9 @@ use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
+use super::batch::StepBatch;
 use super::curve::{Curves, EpochRow, EvaluationRow, SUMS};
-use super::data::{StepBatch, TrainingData};
+use super::data::TrainingData;
 use super::method::{Method, Setup};
 use super::recorder::Recorder;
 use super::state_tensors::StateTensors;

@@ -11,7 +11,7 @@ use pipeline_stages::formats::WEIGHTS_FILE;
 use tch::{Device, Kind, Tensor};
 
 use super::Recipe;
-use super::data::Batch;
+use super::batch::Batch;
 use super::state_tensors::StateTensors;
 use crate::batches::StepSamples;
 use crate::epoch_sums::Sums;

@@ -3,6 +3,7 @@
 //! A [`Recipe`] says what is trained and how; [`data`] what on; a [`method`] is a file of its own
 //! ([`crate::finetune`], ...) that says what is learned and what happens in one step; [`fit`] runs it.
 
+pub mod batch;
 pub mod curve;
 pub mod data;
 pub mod fit;

@@ -9,7 +9,7 @@ use pipeline_learn::loss::SampleLoss;
 use pipeline_learn::meta_weight_net::MetaWeightNet;
 use pipeline_learn::network::{Classifier, Mode, State};
 use pipeline_learn::supervised::Recipe;
-use pipeline_learn::supervised::data::Batch;
+use pipeline_learn::supervised::batch::Batch;
 use pipeline_learn::supervised::method::{Method, Setup, StepOutput};
 use pipeline_learn::training_loop::{RunLength, StepPosition};
 use pipeline_stages::formats::SplitIndices;
