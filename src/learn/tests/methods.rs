@@ -13,7 +13,6 @@ use pipeline_learn::supervised::data::TrainingData;
 use pipeline_learn::supervised::fit::SupervisedTrainer;
 use pipeline_learn::supervised::method::{Learner, Method, Setup, StepOutput};
 use pipeline_learn::training_loop::StepPosition;
-use pipeline_stages::kinds::Train;
 use pipeline_stages::message::Request;
 use pipeline_stages::worker::{Context, Stopped};
 use pipeline_stages::{KindConfig, LearnStage};
@@ -117,7 +116,7 @@ fn train(request: &Request, stop_after: Option<usize>) -> Option<Seen> {
         Ok(Box::new(Averaging { learner, targets, seen: Rc::clone(&seen) }))
     };
     let mut trainer = SupervisedTrainer::new(&recipe, &context, &data, method).unwrap();
-    match trainer.run::<Train>(parameters) {
+    match trainer.run(parameters) {
         Ok(()) => Some(seen.take()),
         Err(error) if error.is::<Stopped>() => None,
         Err(error) => panic!("{error:#}"),
