@@ -3,5 +3,5 @@
 pub mod augment;
 pub mod batches;
 pub mod decode;
-pub mod inputs;
-pub mod pictures;
+pub mod image_store;
+pub mod preprocess;

@@ -11,8 +11,7 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use image::{ExtendedColorType, ImageFormat};
 use pipeline_stages::formats::{
-    DatasetInfo, ImageShape, InputCrop, ModelInfo, Part, SampleSplit, Samples, Storage,
-    WEIGHTS_FILE,
+    DatasetInfo, ImageShape, ModelInfo, Part, SampleSplit, Samples, WEIGHTS_FILE,
 };
 use pipeline_stages::kinds::{Blur, PretrainOptimizer, PretrainSimclr};
 use pipeline_stages::message::{Metrics, Progress, Unit};
@@ -20,10 +19,9 @@ use pipeline_stages::worker::Context;
 use tch::{Device, Kind, Tensor};
 
 use crate::data::augment::ViewSettings;
-use crate::data::augment::batched::DeviceViews;
-use crate::data::batches::{Images, StepSamples, ViewSource, shuffled};
-use crate::data::inputs::{Inputs, Stored, input_side};
-use crate::data::pictures::Pictures;
+use crate::data::batches::{StepSamples, shuffled};
+use crate::data::image_store::ImageStore;
+use crate::data::preprocess::Preprocess;
 use crate::network::weights;
 use crate::network::{Mode, Projector, bytes_of, feature_count};
 use crate::random::{Purpose, Stream};
@@ -49,8 +47,7 @@ const GAP: i64 = 2;
 impl Body for PretrainSimclr {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let device = device::prepare(&context.execution)?;
-        let samples = Samples::open_any(context.input("data")?, Part::Train)?;
-        let views = Views::new(self, &samples, context, device)?;
+        let views = Views::new(self, context, device)?;
         let mut run = Run::new(self, context, &views)?;
         let length = RunLength::of_epochs(self.epochs, views.steps_per_epoch())?;
         training_loop::run(&mut run, &views, length, context, self)?;
@@ -59,10 +56,9 @@ impl Body for PretrainSimclr {
 }
 
 /// Two views of every image.
-struct Views<'a> {
-    samples: &'a Samples,
-    images: ViewSource<'a>,
-    size: ViewSize,
+struct Views {
+    images: ImageStore,
+    preprocess: Preprocess,
     indices: Vec<u32>,
     batch_size: usize,
     settings: ViewSettings,
@@ -70,39 +66,9 @@ struct Views<'a> {
     device: Device,
 }
 
-/// How large views are, and whether they are blurred.
-#[derive(Debug, Clone, Copy)]
-struct ViewSize {
-    image: ImageShape,
-    /// How images get that shape where the encoder is used; `None` where they have it.
-    crop: Option<InputCrop>,
-    blurs: bool,
-}
-
-impl ViewSize {
-    fn of(parameters: &PretrainSimclr, samples: &Samples) -> anyhow::Result<Self> {
-        let resized = parameters.image_size.is_some() || samples.storage() == Storage::Encoded;
-        let mut image = samples.image;
-        if resized {
-            let side = input_side(samples, parameters.image_size)?;
-            image = ImageShape { channels: image.channels, height: side, width: side };
-        }
-        let blurs = match parameters.blur {
-            Blur::Auto => image.height.min(image.width) >= BLURRED_SIDE,
-            Blur::Always => true,
-            Blur::Never => false,
-        };
-        Ok(Self { image, crop: resized.then_some(InputCrop::CropThenResize), blurs })
-    }
-}
-
-impl<'a> Views<'a> {
-    fn new(
-        parameters: &PretrainSimclr,
-        samples: &'a Samples,
-        context: &Context,
-        device: Device,
-    ) -> anyhow::Result<Self> {
+impl Views {
+    fn new(parameters: &PretrainSimclr, context: &Context, device: Device) -> anyhow::Result<Self> {
+        let samples = Samples::open_any(context.input("data")?, Part::Train)?;
         let info = DatasetInfo::read(context.input("data")?)?;
         let indices = SampleSplit::without_split(samples.labels.len(), &info)?.train;
         let count = indices.len();
@@ -117,24 +83,22 @@ impl<'a> Views<'a> {
                 parameters.batch_size
             ));
         }
+        let preprocess = Preprocess::for_views(&samples, parameters.image_size)?;
+        let ImageShape { height, width, .. } = preprocess.image;
         let settings = ViewSettings {
             crop_area_min: parameters.crop_area_min,
             jitter_strength: parameters.jitter_strength,
+            blurs: match parameters.blur {
+                Blur::Auto => height.min(width) >= BLURRED_SIDE,
+                Blur::Always => true,
+                Blur::Never => false,
+            },
         };
-        let size = ViewSize::of(parameters, samples)?;
-        let ViewSize { image, blurs, .. } = size;
-        let images = if image != samples.image || blurs {
-            ViewSource::Resized { pictures: Pictures::of(samples), device, blurs }
-        } else {
-            match DeviceViews::where_possible(samples, device, context) {
-                Some(images) => ViewSource::Device(images),
-                None => ViewSource::Host(Images::of(samples), device),
-            }
-        };
+        let note = |note| context.note(note);
+        let images = preprocess.store_for_views(samples, settings, device, note)?;
         Ok(Self {
-            samples,
             images,
-            size,
+            preprocess,
             indices,
             batch_size: usize::try_from(parameters.batch_size.min(count as u64))?,
             settings,
@@ -150,18 +114,17 @@ impl<'a> Views<'a> {
     /// One view of every image of the batch, float [B,C,H,W] in [0, 1].
     fn of(&self, batch: &[u32], epoch: u32, purpose: Purpose) -> anyhow::Result<Tensor> {
         let stream = |index| Stream::new(self.seed, purpose, epoch, index);
-        self.images.views(batch, self.size.image, self.settings, stream)
+        self.preprocess.views(&self.images, batch, self.settings, stream)
     }
 
     /// Writes `views.png`: a row per image, from top to bottom evenly spaced in the training part. From left to right the image
-    /// as `inputs` shows it to the encoder wherever it is used, and its two views in the first epoch.
-    fn write_examples(&self, path: &Path, inputs: &Inputs) -> anyhow::Result<()> {
+    /// as the encoder sees it wherever it is used, and its two views in the first epoch.
+    fn write_examples(&self, path: &Path) -> anyhow::Result<()> {
         let (count, shown) = (self.indices.len(), self.indices.len().min(SHOWN_IMAGES));
         let place = |row: usize| self.indices.get(row * count / shown).copied();
         let batch: Vec<u32> = (0..shown).filter_map(place).collect();
-        let stored = Stored { samples: self.samples, on_device: None, device: Device::Cpu };
         let columns = [
-            inputs.plain(stored, &batch)?,
+            self.preprocess.plain(&self.images, &batch)?.f_to_device(Device::Cpu)?,
             self.of(&batch, 0, Purpose::FirstView)?.f_to_device(Device::Cpu)?,
             self.of(&batch, 0, Purpose::SecondView)?.f_to_device(Device::Cpu)?,
         ];
@@ -183,7 +146,7 @@ impl<'a> Views<'a> {
     }
 }
 
-impl BatchSource for Views<'_> {
+impl BatchSource for Views {
     /// First all first views, then all second views: float [2B,C,H,W].
     type Batch = Tensor;
 
@@ -199,7 +162,7 @@ impl BatchSource for Views<'_> {
 struct Run<'a> {
     parameters: &'a PretrainSimclr,
     context: &'a Context,
-    views: &'a Views<'a>,
+    views: &'a Views,
     network: Projector,
     optimizer: Optimizer,
     /// With the contrastive accuracy.
@@ -210,11 +173,11 @@ impl<'a> Run<'a> {
     fn new(
         parameters: &'a PretrainSimclr,
         context: &'a Context,
-        views: &'a Views<'a>,
+        views: &'a Views,
     ) -> anyhow::Result<Self> {
         let network = Projector::new(
             parameters.architecture,
-            views.size.image.channels,
+            views.preprocess.image.channels,
             i64::from(parameters.projection_size),
             context.seed,
             views.device,
@@ -247,19 +210,19 @@ impl<'a> Run<'a> {
             .partition(|named| Projector::in_head(&named.name));
         weights::write(&output.join(WEIGHTS_FILE), "weights", encoder)?;
         weights::write(&output.join("projection.safetensors"), "projection", head)?;
-        let ViewSize { image, crop, .. } = self.views.size;
+        let Preprocess { image, crop, normalisation, .. } = &self.views.preprocess;
         let info = ModelInfo {
             architecture: self.parameters.architecture.to_string(),
-            input: image,
-            input_crop: crop,
+            input: *image,
+            input_crop: *crop,
             features: usize::try_from(feature_count(self.parameters.architecture))?,
             classes: Vec::new(),
-            input_mean: vec![0.0; image.channels],
-            input_std: vec![1.0; image.channels],
+            input_mean: normalisation.mean.clone(),
+            input_std: normalisation.deviation.clone(),
             training: training_record(self.parameters, self.context.seed),
         };
         info.write(output)?;
-        self.views.write_examples(&output.join("views.png"), &Inputs::of_model(&info)?)?;
+        self.views.write_examples(&output.join("views.png"))?;
         self.curve.write(output)?;
 
         let [_, loss, accuracy] = self.curve.rows().last().copied().context("no epoch was run")?;

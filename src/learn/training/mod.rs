@@ -13,6 +13,7 @@ pub mod loss;
 pub mod loss_curve;
 pub mod method;
 pub mod optimizer;
+pub mod prefetch;
 pub mod recipe;
 pub mod recorder;
 pub mod schedule;

@@ -18,17 +18,18 @@ use super::method::Setup;
 use super::recipe::Recipe;
 use super::recorder::Recorder;
 use crate::data::augment::Normalisation;
-use crate::data::augment::batched::{DeviceImages, upload};
+use crate::data::augment::batched::upload;
 use crate::data::batches::{SampleSet, StepSamples, batch_count, class_balanced, cut, shuffled};
-use crate::data::inputs::{Inputs, Stored};
+use crate::data::image_store::ImageStore;
+use crate::data::preprocess::Preprocess;
 use crate::network::feature_count;
 use crate::random::{Purpose, Stream};
 use crate::training::training_loop::BatchSource;
 
 /// Everything that a classifier is trained on.
 pub struct TrainingData {
-    samples: Samples,
-    test_samples: Samples,
+    images: ImageStore,
+    test_images: ImageStore,
     given: Vec<i64>,
     clean: Vec<i64>,
     /// Whether the labels came from a `labels` artifact, beside clean ones.
@@ -50,9 +51,7 @@ pub struct TrainingData {
     samples_per_epoch: usize,
     sampling: Sampling,
     augmentation: Augmentation,
-    inputs: Inputs,
-    /// The training and the test images, where they lie on a GPU.
-    on_device: [Option<DeviceImages>; 2],
+    preprocess: Preprocess,
 }
 
 impl TrainingData {
@@ -88,11 +87,13 @@ impl TrainingData {
         let normalisation = normalisation(recipe, &info, &samples, initial.as_ref())?;
         let crop = initial.and_then(|initial| initial.input_crop);
         let (augmentation, image_size) = (recipe.augmentation, recipe.image_size);
-        let inputs = Inputs::for_training(&samples, augmentation, image_size, crop, normalisation)?;
-        let on_device =
-            [(&samples, true), (&test_samples, recipe.track_test)].map(|(samples, used)| {
-                used.then(|| inputs.on_device(samples, device, context)).flatten()
-            });
+        let preprocess =
+            Preprocess::for_training(&samples, augmentation, image_size, crop, normalisation)?;
+        let note = |note| context.note(note);
+        let images = preprocess.store(samples, device, note)?;
+        // What is not evaluated takes no memory of a GPU.
+        let test_device = if recipe.track_test { device } else { Device::Cpu };
+        let test_images = preprocess.store(test_samples, test_device, note)?;
         Ok(Self {
             given,
             clean,
@@ -108,10 +109,9 @@ impl TrainingData {
             samples_per_epoch,
             sampling: recipe.sampling,
             augmentation,
-            inputs,
-            on_device,
-            samples,
-            test_samples,
+            preprocess,
+            images,
+            test_images,
         })
     }
 
@@ -130,7 +130,7 @@ impl TrainingData {
 
     /// The shape of the images that the network sees.
     pub fn image(&self) -> ImageShape {
-        self.inputs.image
+        self.preprocess.image
     }
 
     /// Steps of an epoch; the last one may have another number of samples.
@@ -182,12 +182,11 @@ impl TrainingData {
     /// # Errors
     /// When libtorch cannot make the tensors.
     pub fn for_evaluation(&self, part: Part, batch: &[u32]) -> anyhow::Result<(Tensor, Tensor)> {
-        let labels = match part {
-            Part::Train => &self.clean,
-            Part::Test => &self.test_samples.labels,
+        let (images, labels) = match part {
+            Part::Train => (&self.images, &self.clean),
+            Part::Test => (&self.test_images, &self.test_images.samples().labels),
         };
-        let images = self.inputs.plain(self.stored(part), batch)?;
-        Ok((images, gather(labels, batch, self.device)?))
+        Ok((self.preprocess.plain(images, batch)?, gather(labels, batch, self.device)?))
     }
 
     /// The batches of an epoch: each sample that trains once, or as the stage asks for.
@@ -212,7 +211,7 @@ impl TrainingData {
 
     /// Samples a step of an evaluation.
     pub fn evaluation_batch(&self) -> usize {
-        self.inputs.evaluation_batch()
+        self.preprocess.evaluation_batch()
     }
 
     /// A batch of training samples. `epoch` names the draws of its augmentation, together with the purpose and the sample.
@@ -220,7 +219,7 @@ impl TrainingData {
         let SampleSet { indices, views } = set;
         let view = |view| {
             let stream = |index| Stream::new(self.seed, purpose, epoch, index).of_view(view);
-            self.inputs.augmented(self.stored(Part::Train), indices, self.augmentation, stream)
+            self.preprocess.augmented(&self.images, indices, self.augmentation, stream)
         };
         let samples: Vec<i64> = indices.iter().map(|&index| i64::from(index)).collect();
         Ok(Batch {
@@ -230,15 +229,6 @@ impl TrainingData {
             labels: gather(&self.given, indices, self.device)?,
             clean_labels: gather(&self.clean, indices, self.device)?,
         })
-    }
-
-    fn stored(&self, part: Part) -> Stored<'_> {
-        let ([train, test], device) = (&self.on_device, self.device);
-        let (on_device, samples) = match part {
-            Part::Train => (train, &self.samples),
-            Part::Test => (test, &self.test_samples),
-        };
-        Stored { samples, on_device: on_device.as_ref(), device }
     }
 
     /// The `model.json` of a classifier that was trained on this.
@@ -253,11 +243,11 @@ impl TrainingData {
         Ok(ModelInfo {
             architecture: architecture.to_string(),
             input: self.image(),
-            input_crop: self.inputs.crop,
+            input_crop: self.preprocess.crop,
             features: usize::try_from(feature_count(architecture))?,
             classes: self.classes.clone(),
-            input_mean: self.inputs.normalisation.mean.clone(),
-            input_std: self.inputs.normalisation.deviation.clone(),
+            input_mean: self.preprocess.normalisation.mean.clone(),
+            input_std: self.preprocess.normalisation.deviation.clone(),
             training,
         })
     }

@@ -32,8 +32,19 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Writes a view of `pixels`, u8 [C,H,W], as floats in [0, 1] of the same shape.
-pub(super) fn render(view: &View, pixels: &[u8], shape: ImageShape, out: &mut [f32]) {
+impl View {
+    /// Writes the view of `pixels`, u8 [C,H,W], as floats in [0, 1] of the same shape.
+    pub fn render(&self, pixels: &[u8], shape: ImageShape, out: &mut [f32]) {
+        render(self, pixels, shape, out);
+    }
+
+    /// Only the jitter and the grey, of an image that has its size already: float [C,H,W] in [0, 1].
+    pub fn recolour(&self, image: &mut [f32], channels: usize) {
+        recolour(self, image, channels);
+    }
+}
+
+fn render(view: &View, pixels: &[u8], shape: ImageShape, out: &mut [f32]) {
     SCRATCH.with_borrow_mut(|scratch| {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") {
@@ -68,8 +79,7 @@ fn render_with(
     recolour_with(view, out, shape.channels);
 }
 
-/// Does to the colours of an image, float [C,H,W] in [0, 1], what the view does.
-pub(super) fn recolour(view: &View, image: &mut [f32], channels: usize) {
+fn recolour(view: &View, image: &mut [f32], channels: usize) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2.
@@ -217,7 +227,7 @@ mod tests {
         ) {
             let shape = ImageShape { channels: if coloured { 3 } else { 1 }, height, width };
             let pixels = image(shape, seed);
-            let settings = ViewSettings { crop_area_min: 0.08, jitter_strength: 0.0 };
+            let settings = ViewSettings { crop_area_min: 0.08, jitter_strength: 0.0, blurs: false };
             let mut stream = Stream::new(seed, Purpose::FirstView, 0, 0);
             let view = View::draw(&mut stream, shape, settings);
             let view = View { jitter: Vec::new(), grey: false, ..view };
@@ -247,7 +257,7 @@ mod tests {
         ) {
             let shape = ImageShape { channels: if coloured { 3 } else { 1 }, height, width };
             let pixels = image(shape, seed);
-            let settings = ViewSettings { crop_area_min: 0.08, jitter_strength: 0.5 };
+            let settings = ViewSettings { crop_area_min: 0.08, jitter_strength: 0.5, blurs: false };
             let view = View::draw(&mut Stream::new(seed, Purpose::FirstView, 0, 0), shape, settings);
             let mut outs = [vec![f32::NAN; shape.bytes()], vec![f32::NAN; shape.bytes()]];
             render(&view, &pixels, shape, &mut outs[0]);

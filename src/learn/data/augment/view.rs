@@ -4,7 +4,6 @@
 use pipeline_stages::formats::ImageShape;
 
 use super::colour::Jitter;
-use super::kernel;
 use crate::random::Stream;
 
 /// What the draws of views depend on.
@@ -14,6 +13,8 @@ pub struct ViewSettings {
     pub crop_area_min: f64,
     /// 0.5 varies brightness, contrast and saturation by 0.4, hue by 0.1.
     pub jitter_strength: f64,
+    /// Whether views are blurred, half of the time: [`super::SizedView`] alone does it.
+    pub blurs: bool,
 }
 
 const ASPECT_MAX: f64 = 4.0 / 3.0;
@@ -59,16 +60,6 @@ impl View {
             Vec::new()
         };
         Self { crop, flipped, jitter, grey: stream.chance(GREY_CHANCE) }
-    }
-
-    /// Writes the view of `pixels`, u8 [C,H,W], as floats in [0, 1] of the same shape.
-    pub fn render(&self, pixels: &[u8], shape: ImageShape, out: &mut [f32]) {
-        kernel::render(self, pixels, shape, out);
-    }
-
-    /// Only the jitter and the grey, of an image that has its size already: float [C,H,W] in [0, 1].
-    pub fn recolour(&self, image: &mut [f32], channels: usize) {
-        kernel::recolour(self, image, channels);
     }
 }
 
@@ -117,7 +108,8 @@ mod tests {
     use super::*;
     use crate::random::Purpose;
 
-    const SETTINGS: ViewSettings = ViewSettings { crop_area_min: 0.08, jitter_strength: 0.5 };
+    const SETTINGS: ViewSettings =
+        ViewSettings { crop_area_min: 0.08, jitter_strength: 0.5, blurs: false };
 
     fn shape(channels: usize, height: usize, width: usize) -> ImageShape {
         ImageShape { channels, height, width }

@@ -23,7 +23,8 @@ use tch::{Device, Kind, Tensor};
 
 use self::noise_detection::area_under_curve;
 use self::tally::{Scores, Tally, list, losses_of};
-use crate::data::inputs::{Inputs, Stored};
+use crate::data::image_store::ImageStore;
+use crate::data::preprocess::Preprocess;
 use crate::network::weights;
 use crate::network::{Classifier, Mode};
 use crate::{Body, device};
@@ -62,18 +63,17 @@ fn chosen_on_the_way(evaluations: &Evaluations) -> Metrics {
 /// A model and what it is evaluated on, checked against each other.
 struct Evaluation<'a> {
     context: &'a Context,
-    device: Device,
     model: ModelInfo,
     network: Classifier,
-    inputs: Inputs,
+    preprocess: Preprocess,
     batch_size: usize,
-    test: Samples,
+    test: ImageStore,
     training: Option<LabelledTraining>,
 }
 
 /// The training samples, with labels that may be wrong.
 struct LabelledTraining {
-    samples: Samples,
+    images: ImageStore,
     labels: Labels,
     /// Which of them count.
     indices: Vec<u32>,
@@ -86,31 +86,35 @@ impl<'a> Evaluation<'a> {
         let dataset = DatasetInfo::read(data)?;
         let test = Samples::open_any(data, Part::Test)?;
         check_fit(&model, &dataset, &test)?;
-        let inputs = Inputs::of_model(&model)?;
+        let preprocess = Preprocess::of_model(&model)?;
+        let store = |samples| preprocess.store(samples, device, |note| context.note(note));
         let batch_size = parameters.batch_size.map(usize::try_from).transpose()?;
         Ok(Self {
             context,
-            device,
             network: load(model_folder, &model, device)?,
-            training: LabelledTraining::read(context, data, model.classes.len())?,
-            batch_size: batch_size.unwrap_or_else(|| inputs.evaluation_batch()),
-            inputs,
+            test: store(test)?,
+            training: LabelledTraining::read(context, data, model.classes.len(), store)?,
+            batch_size: batch_size.unwrap_or_else(|| preprocess.evaluation_batch()),
+            preprocess,
             model,
-            test,
         })
+    }
+
+    fn test_count(&self) -> usize {
+        self.test.samples().labels.len()
     }
 
     fn predictions_file(&self) -> anyhow::Result<PredictionsWriter> {
         let training = self.training.as_ref().map(|training| training.indices.len());
         let (output, classes) = (&self.context.output, self.model.classes.len());
-        PredictionsWriter::create(output, classes, self.test.labels.len(), training)
+        PredictionsWriter::create(output, classes, self.test_count(), training)
     }
 
     fn of_test_set(&self, file: &mut PredictionsWriter) -> anyhow::Result<Tally> {
         let mut tally = Tally::new(self.model.classes.len());
-        let indices = SampleSplit::all_train(self.test.labels.len())?.train;
+        let indices = SampleSplit::all_train(self.test_count())?.train;
         self.predict(&self.test, &indices, 0, |batch, logits| {
-            let labels = labels_of(batch, &self.test.labels);
+            let labels = labels_of(batch, &self.test.samples().labels);
             let scores = Scores::of(logits, &labels)?;
             tally.add(&scores, &labels);
             let Scores { losses, classes, .. } = scores;
@@ -123,12 +127,11 @@ impl<'a> Evaluation<'a> {
 
     /// How well the loss under the given label shows which labels are wrong.
     fn of_training_labels(&self, file: &mut PredictionsWriter) -> anyhow::Result<Metrics> {
-        let Some(LabelledTraining { samples, labels, indices }) = &self.training else {
+        let Some(LabelledTraining { images, labels, indices }) = &self.training else {
             return Ok(Metrics::new());
         };
         let mut under_given = Vec::with_capacity(indices.len());
-        let done = self.test.labels.len();
-        self.predict(samples, indices, done, |batch, logits| {
+        self.predict(images, indices, self.test_count(), |batch, logits| {
             let (given, clean) =
                 (labels_of(batch, &labels.labels), labels_of(batch, &labels.clean));
             let Scores { losses, classes, .. } = Scores::of(logits, &given)?;
@@ -149,21 +152,19 @@ impl<'a> Evaluation<'a> {
     /// returns numbers for the progress, of which `before` samples are done already.
     fn predict(
         &self,
-        samples: &Samples,
+        images: &ImageStore,
         indices: &[u32],
         before: usize,
         mut each: impl FnMut(&[u32], &Tensor) -> anyhow::Result<Metrics>,
     ) -> anyhow::Result<()> {
         let _no_gradients = tch::no_grad_guard();
-        let on_device = self.inputs.on_device(samples, self.device, self.context);
         let training = self.training.as_ref().map_or(0, |training| training.indices.len());
-        let total = self.test.labels.len() + training;
+        let total = self.test_count() + training;
         let mut done = before;
         for batch in indices.chunks(self.batch_size.max(1)) {
             self.context.stop_point()?;
-            let stored = Stored { samples, on_device: on_device.as_ref(), device: self.device };
-            let images = self.inputs.plain(stored, batch)?;
-            let logits = self.network.forward(&images, Mode::Evaluate)?;
+            let inputs = self.preprocess.plain(images, batch)?;
+            let logits = self.network.forward(&inputs, Mode::Evaluate)?;
             let values = each(batch, &logits)?;
             done += batch.len();
             let values = values.iter().map(|(name, value)| (name.as_str(), *value));
@@ -202,7 +203,12 @@ fn rows(
 
 impl LabelledTraining {
     /// `None` without labels.
-    fn read(context: &Context, data: &Path, classes: usize) -> anyhow::Result<Option<Self>> {
+    fn read(
+        context: &Context,
+        data: &Path,
+        classes: usize,
+        store: impl FnOnce(Samples) -> anyhow::Result<ImageStore>,
+    ) -> anyhow::Result<Option<Self>> {
         let Some(input) = context.optional_input("labels") else { return Ok(None) };
         let labels = Labels::read(&input.path)?;
         let samples = Samples::open_any(data, Part::Train)?;
@@ -211,7 +217,7 @@ impl LabelledTraining {
             Some(input) => SplitIndices::read(&input.path)?.checked(samples.labels.len())?,
             None => SampleSplit::without_split(samples.labels.len(), &DatasetInfo::read(data)?)?,
         };
-        Ok(Some(Self { samples, labels, indices: split.train }))
+        Ok(Some(Self { images: store(samples)?, labels, indices: split.train }))
     }
 }
 

@@ -13,7 +13,6 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, ensure};
 use pipeline_stages::formats::{ImageShape, Samples};
-use pipeline_stages::worker::Context;
 use tch::kind::Element;
 use tch::{Device, Kind, Tensor};
 
@@ -55,28 +54,12 @@ impl DeviceImages {
         Ok(Self { pixels: SharedTensor::new(all), shape, count, device })
     }
 
-    /// As [`DeviceImages::upload`] where the device is a GPU; `None` on the CPU, and with a note where the GPU
-    /// has too little memory. Then the CPU augments the images.
-    pub fn where_possible(samples: &Samples, device: Device, context: &Context) -> Option<Self> {
-        if device == Device::Cpu {
-            return None;
-        }
-        noted(Self::upload(samples, device), context)
-    }
-
     /// Fails on an index that no image has: a GPU could only abort.
     fn check(&self, indices: &[u32]) -> anyhow::Result<()> {
         let wrong = indices.iter().find(|&&index| index as usize >= self.count);
         ensure!(wrong.is_none(), "there is no sample {}", wrong.copied().unwrap_or(0));
         Ok(())
     }
-}
-
-/// What the GPU can do itself, or a note that the CPU does it.
-fn noted<T>(result: anyhow::Result<T>, context: &Context) -> Option<T> {
-    let note =
-        |error| context.note(format!("the CPU augments the images, as the GPU cannot: {error:#}"));
-    result.map_err(note).ok()
 }
 
 /// A tensor that several threads read; nobody changes it.
@@ -138,7 +121,6 @@ mod tests {
 
     use super::*;
     use crate::data::augment::{Crop, Jitter, LightChange, Normalisation, View, ViewSettings};
-    use crate::data::batches::Images;
     use crate::random::{Purpose, Stream};
 
     const COUNT: usize = 12;
@@ -163,20 +145,28 @@ mod tests {
         Vec::try_from(tensor.contiguous().flatten(0, -1)).unwrap()
     }
 
+    /// What the kernel makes of images, each by the change at its place.
+    fn by_kernel<T>(
+        samples: &Samples,
+        indices: &[u32],
+        changes: &[T],
+        render: impl Fn(&T, &[u8], &mut [f32]),
+    ) -> Vec<f32> {
+        let size = samples.image.bytes();
+        let images = indices.iter().zip(changes).flat_map(|(&index, change)| {
+            let mut out = vec![0.0; size];
+            render(change, &samples.pixels()[index as usize * size..][..size], &mut out);
+            out
+        });
+        images.collect()
+    }
+
     /// Compares what the two ways make of the same views.
     fn compare_views(samples: &Samples, indices: &[u32], views: &[View]) {
         let shape = samples.image;
-        let images = Images::of(samples);
-        let by_kernel: Vec<f32> = indices
-            .iter()
-            .zip(views)
-            .flat_map(|(&index, view)| {
-                let one = images.batch(&[index], Device::Cpu, |_, pixels, out| {
-                    view.render(pixels, shape, out);
-                });
-                values(&one.unwrap())
-            })
-            .collect();
+        let by_kernel = by_kernel(samples, indices, views, |view, pixels, out| {
+            view.render(pixels, shape, out);
+        });
         let images = DeviceImages::upload(samples, Device::Cpu).unwrap();
         let by_tensors = DeviceViews::new(images).unwrap().render(indices, views).unwrap();
         let by_tensors = values(&by_tensors);
@@ -197,7 +187,7 @@ mod tests {
         ) {
             let shape = ImageShape { channels: if coloured { 3 } else { 1 }, height, width };
             let samples = samples(shape, seed);
-            let settings = ViewSettings { crop_area_min: 0.08, jitter_strength: 0.5 };
+            let settings = ViewSettings { crop_area_min: 0.08, jitter_strength: 0.5, blurs: false };
             let indices: Vec<u32> = (0..30).map(|place| place * 7 % COUNT as u32).collect();
             let views: Vec<View> = (0..30)
                 .map(|place| {
@@ -219,7 +209,6 @@ mod tests {
             };
             let tables = normalisation.tables();
             let on_device = DeviceImages::upload(&samples, Device::Cpu).unwrap();
-            let images = Images::of(&samples);
             let indices: Vec<u32> = (0..20).map(|place| place * 5 % COUNT as u32).collect();
             for augmentation in [Augmentation::None, Augmentation::Flip, Augmentation::CropFlip] {
                 let draw = |index| {
@@ -227,11 +216,11 @@ mod tests {
                     LightChange::draw(augmentation, &mut stream)
                 };
                 let changes: Vec<LightChange> = indices.iter().map(|&index| draw(index)).collect();
-                let by_kernel = images.batch(&indices, Device::Cpu, |index, pixels, out| {
-                    draw(index).apply(pixels, images.shape, &tables, out);
+                let by_kernel = by_kernel(&samples, &indices, &changes, |change, pixels, out| {
+                    change.apply(pixels, samples.image, &tables, out);
                 });
                 let by_tensors = on_device.light(&indices, &changes, &tables).unwrap();
-                prop_assert_eq!(values(&by_kernel.unwrap()), values(&by_tensors));
+                prop_assert_eq!(by_kernel, values(&by_tensors));
             }
         }
     }

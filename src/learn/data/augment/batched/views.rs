@@ -8,12 +8,11 @@
 use std::ops::Range;
 
 use anyhow::ensure;
-use pipeline_stages::formats::{ImageShape, Samples};
-use pipeline_stages::worker::Context;
+use pipeline_stages::formats::ImageShape;
 use tch::{Device, Tensor};
 
 use super::resample::ResampleTable;
-use super::{DeviceImages, colour, noted, upload};
+use super::{DeviceImages, colour, upload};
 use crate::data::augment::{Jitter, View};
 
 /// The table of weights grows with the third power of the side: half a gigabyte for this one.
@@ -34,13 +33,6 @@ pub struct DeviceViews {
 }
 
 impl DeviceViews {
-    /// As [`DeviceViews::new`] where the device is a GPU; `None` on the CPU, and with a note where the GPU
-    /// cannot. Then the CPU makes the views.
-    pub fn where_possible(samples: &Samples, device: Device, context: &Context) -> Option<Self> {
-        let images = DeviceImages::where_possible(samples, device, context)?;
-        noted(Self::new(images), context)
-    }
-
     /// Prepares the views of these images.
     ///
     /// # Errors
@@ -54,6 +46,11 @@ impl DeviceViews {
         let across = ResampleTable::new(images.shape.width, images.device)?;
         let down = ResampleTable::new(images.shape.height, images.device)?;
         Ok(Self { images, across, down })
+    }
+
+    /// The images.
+    pub fn images(&self) -> &DeviceImages {
+        &self.images
     }
 
     /// The images `indices`, each as the one of `views` at its place shows it: float [B,C,H,W] in

@@ -21,14 +21,9 @@ pub struct SizedView {
 
 impl SizedView {
     /// Draws a view of an image of this shape: what [`View::draw`] draws, then the blur.
-    pub fn draw(
-        stream: &mut Stream,
-        shape: ImageShape,
-        settings: ViewSettings,
-        blurs: bool,
-    ) -> Self {
+    pub fn draw(stream: &mut Stream, shape: ImageShape, settings: ViewSettings) -> Self {
         let view = View::draw(stream, shape, settings);
-        let blurred = blurs && stream.chance(BLUR_CHANCE);
+        let blurred = settings.blurs && stream.chance(BLUR_CHANCE);
         let (low, high) = BLUR_DEVIATION;
         Self { view, blur: blurred.then(|| stream.uniform_in(low, high)) }
     }
@@ -62,7 +57,8 @@ mod tests {
     use super::*;
     use crate::random::Purpose;
 
-    const SETTINGS: ViewSettings = ViewSettings { crop_area_min: 0.08, jitter_strength: 0.5 };
+    const SETTINGS: ViewSettings =
+        ViewSettings { crop_area_min: 0.08, jitter_strength: 0.5, blurs: false };
 
     fn stream(index: u32) -> Stream {
         Stream::new(0, Purpose::FirstView, 0, index)
@@ -75,7 +71,7 @@ mod tests {
         for index in 0..20 {
             let (mut expected, mut found) = (vec![0.0; pixels.len()], vec![0.0; pixels.len()]);
             View::draw(&mut stream(index), shape, SETTINGS).render(&pixels, shape, &mut expected);
-            let view = SizedView::draw(&mut stream(index), shape, SETTINGS, false);
+            let view = SizedView::draw(&mut stream(index), shape, SETTINGS);
             view.render(&pixels, shape, shape, &mut found);
             for (found, expected) in found.iter().zip(&expected) {
                 assert!((found - expected).abs() < 1e-5, "view {index}: {found} for {expected}");
@@ -88,8 +84,12 @@ mod tests {
         let shape = ImageShape { channels: 3, height: 80, width: 100 };
         let mut blurred = 0;
         for index in 0..1000 {
-            let plain = SizedView::draw(&mut stream(index), shape, SETTINGS, false);
-            let view = SizedView::draw(&mut stream(index), shape, SETTINGS, true);
+            let plain = SizedView::draw(&mut stream(index), shape, SETTINGS);
+            let view = SizedView::draw(
+                &mut stream(index),
+                shape,
+                ViewSettings { blurs: true, ..SETTINGS },
+            );
             assert_eq!(view.view, plain.view);
             blurred += usize::from(view.blur.is_some());
             assert!(view.blur.is_none_or(|deviation| (0.1..2.0).contains(&deviation)));

@@ -6,35 +6,22 @@
 use anyhow::{bail, ensure};
 use pipeline_stages::formats::{ImageShape, InputCrop, ModelInfo, Samples, Storage};
 use pipeline_stages::kinds::Augmentation;
-use pipeline_stages::worker::Context;
+use rayon::prelude::*;
 use tch::{Device, Tensor};
 
-use crate::data::augment::batched::DeviceImages;
-use crate::data::augment::{Frame, Normalisation};
-use crate::data::batches::{ImageSource, Images};
-use crate::data::pictures::Pictures;
-use crate::random::{Purpose, Stream};
+use super::augment::{Frame, LightChange, Normalisation, SizedView, View, ViewSettings};
+use super::image_store::{ImageStore, Use};
+use crate::random::Stream;
 
 /// The side of an input where the data set's images differ and nothing else is said.
 pub const LARGE_SIDE: usize = 224;
-
-/// The images of one part of a data set, and where they become inputs.
-#[derive(Clone, Copy)]
-pub struct Stored<'a> {
-    /// The images.
-    pub samples: &'a Samples,
-    /// The same images where they lie on a GPU; [`Inputs::on_device`] brings them there.
-    pub on_device: Option<&'a DeviceImages>,
-    /// Where inputs go.
-    pub device: Device,
-}
 
 /// The largest side that `image-size` can be.
 const LARGEST_SIDE: usize = 4096;
 
 /// How images become inputs of a network.
 #[derive(Debug, Clone)]
-pub struct Inputs {
+pub struct Preprocess {
     /// The shape of an input.
     pub image: ImageShape,
     /// How images get that shape; `None` where they have it.
@@ -44,7 +31,7 @@ pub struct Inputs {
     tables: Vec<[f32; 256]>,
 }
 
-impl Inputs {
+impl Preprocess {
     /// For a training. An augmentation without a crop of its own uses `initial`, the crop of the encoder that the
     /// training starts from.
     ///
@@ -93,56 +80,52 @@ impl Inputs {
         Ok(Self { image: info.input, crop: info.input_crop, normalisation, tables })
     }
 
-    /// The images on the device, where it is a GPU that can hold them and make them into inputs.
-    pub fn on_device(
+    /// For contrastive pre-training: pixels are not scaled, and views have the shape of an input. `image_size` and encoded
+    /// images make inputs squares.
+    ///
+    /// # Errors
+    /// When the images are no squares and have no size.
+    pub fn for_views(samples: &Samples, image_size: Option<u32>) -> anyhow::Result<Self> {
+        let normalisation = Normalisation::none(samples.image.channels);
+        Self::for_training(samples, Augmentation::None, image_size, None, normalisation)
+    }
+
+    /// The images of these samples, where they become inputs. `note` as for [`ImageStore::new`].
+    ///
+    /// # Errors
+    /// When inputs have the images' own size, and these have another.
+    pub fn store(
         &self,
-        samples: &Samples,
+        samples: Samples,
         device: Device,
-        context: &Context,
-    ) -> Option<DeviceImages> {
-        let pixels = self.crop.is_none() && samples.storage() == Storage::Pixels;
-        pixels.then(|| DeviceImages::where_possible(samples, device, context)).flatten()
+        note: impl FnOnce(String),
+    ) -> anyhow::Result<ImageStore> {
+        let used = if self.crop.is_some() { Use::Resized } else { Use::OwnSize };
+        self.check(&samples)?;
+        Ok(ImageStore::new(samples, used, device, note))
     }
 
-    /// Inputs, float \[B,C,H,W\], as for validation, tests and use: nothing is drawn.
+    /// The same for images of which views are made.
     ///
     /// # Errors
-    /// When an image cannot be read, or libtorch cannot make the tensor.
-    pub fn plain(&self, stored: Stored<'_>, batch: &[u32]) -> anyhow::Result<Tensor> {
-        let Some(crop) = self.crop else {
-            let nothing_drawn = |index| Stream::new(0, Purpose::Augmentation, 0, index);
-            return self.of_own_size(stored, batch, Augmentation::None, nothing_drawn);
-        };
-        self.framed(stored, batch, |_, shape| Frame::centre(shape, self.image.height, crop))
+    /// As [`Preprocess::store`].
+    pub fn store_for_views(
+        &self,
+        samples: Samples,
+        settings: ViewSettings,
+        device: Device,
+        note: impl FnOnce(String),
+    ) -> anyhow::Result<ImageStore> {
+        let resized = self.resizes(&samples, settings);
+        let used = if resized { Use::Resized } else { Use::OwnSizeViews };
+        self.check(&samples)?;
+        Ok(ImageStore::new(samples, used, device, note))
     }
 
-    /// Inputs, float \[B,C,H,W\], each augmented by the stream of its sample.
-    ///
-    /// # Errors
-    /// As [`Inputs::plain`].
-    pub fn augmented(
-        &self,
-        stored: Stored<'_>,
-        batch: &[u32],
-        augmentation: Augmentation,
-        stream: impl Fn(u32) -> Stream + Sync,
-    ) -> anyhow::Result<Tensor> {
-        let Some(crop) = self.crop else {
-            return self.of_own_size(stored, batch, augmentation, stream);
-        };
-        self.framed(stored, batch, |index, shape| {
-            Frame::draw(&mut stream(index), shape, self.image.height, augmentation, crop)
-        })
-    }
-
-    fn of_own_size(
-        &self,
-        stored: Stored<'_>,
-        batch: &[u32],
-        augmentation: Augmentation,
-        stream: impl Fn(u32) -> Stream + Sync,
-    ) -> anyhow::Result<Tensor> {
-        let Stored { samples, on_device, device } = stored;
+    fn check(&self, samples: &Samples) -> anyhow::Result<()> {
+        if self.crop.is_some() {
+            return Ok(());
+        }
         let ImageShape { height, width, .. } = self.image;
         if samples.storage() == Storage::Encoded {
             bail!(
@@ -157,22 +140,100 @@ impl Inputs {
             samples.image.height,
             samples.image.width
         );
-        let source = match on_device {
-            Some(images) => ImageSource::Device(images),
-            None => ImageSource::Host(Images::of(samples), device),
+        Ok(())
+    }
+
+    /// Inputs, float \[B,C,H,W\], as for validation, tests and use: nothing is drawn.
+    ///
+    /// # Errors
+    /// When an image cannot be read, or libtorch cannot make the tensor.
+    pub fn plain(&self, images: &ImageStore, batch: &[u32]) -> anyhow::Result<Tensor> {
+        let Some(crop) = self.crop else {
+            return self.light(images, batch, |_| LightChange::default());
         };
-        source.light(batch, augmentation, stream, &self.tables)
+        self.framed(images, batch, |_, shape| Frame::centre(shape, self.image.height, crop))
+    }
+
+    /// Inputs, float \[B,C,H,W\], each augmented by the stream of its sample.
+    ///
+    /// # Errors
+    /// As [`Preprocess::plain`].
+    pub fn augmented(
+        &self,
+        images: &ImageStore,
+        batch: &[u32],
+        augmentation: Augmentation,
+        stream: impl Fn(u32) -> Stream + Sync,
+    ) -> anyhow::Result<Tensor> {
+        let Some(crop) = self.crop else {
+            let draw = |index| LightChange::draw(augmentation, &mut stream(index));
+            return self.light(images, batch, draw);
+        };
+        self.framed(images, batch, |index, shape| {
+            Frame::draw(&mut stream(index), shape, self.image.height, augmentation, crop)
+        })
+    }
+
+    /// A view for contrastive pre-training of every image, float \[B,C,H,W\] in \[0, 1\], drawn by the stream of its
+    /// sample.
+    ///
+    /// # Errors
+    /// As [`Preprocess::plain`].
+    pub fn views(
+        &self,
+        images: &ImageStore,
+        batch: &[u32],
+        settings: ViewSettings,
+        stream: impl Fn(u32) -> Stream + Sync,
+    ) -> anyhow::Result<Tensor> {
+        if self.resizes(images.samples(), settings) {
+            return images.batch(batch, self.image, |index, image, out| {
+                let view = SizedView::draw(&mut stream(index), image.shape, settings);
+                view.render(&image.pixels, image.shape, self.image, out);
+            });
+        }
+        let draw = |index: u32| View::draw(&mut stream(index), self.image, settings);
+        match images.views_on_device() {
+            Some(on_device) => {
+                let views: Vec<View> = batch.par_iter().map(|&index| draw(index)).collect();
+                on_device.render(batch, &views)
+            }
+            None => images.batch(batch, self.image, |index, image, out| {
+                draw(index).render(&image.pixels, image.shape, out);
+            }),
+        }
+    }
+
+    /// Whether views take more than the images' own pixels.
+    fn resizes(&self, samples: &Samples, settings: ViewSettings) -> bool {
+        self.image != samples.image || settings.blurs
+    }
+
+    fn light(
+        &self,
+        images: &ImageStore,
+        batch: &[u32],
+        change: impl Fn(u32) -> LightChange + Sync,
+    ) -> anyhow::Result<Tensor> {
+        match images.on_device() {
+            Some(on_device) => {
+                let changes: Vec<LightChange> = batch.iter().map(|&index| change(index)).collect();
+                on_device.light(batch, &changes, &self.tables)
+            }
+            None => images.batch(batch, self.image, |index, image, out| {
+                change(index).apply(&image.pixels, image.shape, &self.tables, out);
+            }),
+        }
     }
 
     fn framed(
         &self,
-        stored: Stored<'_>,
+        images: &ImageStore,
         batch: &[u32],
         frame: impl Fn(u32, ImageShape) -> Frame + Sync,
     ) -> anyhow::Result<Tensor> {
-        let pictures = Pictures::of(stored.samples);
-        pictures.batch(batch, self.image, stored.device, |index, picture, out| {
-            frame(index, picture.shape).render(&picture.pixels, picture.shape, out);
+        images.batch(batch, self.image, |index, image, out| {
+            frame(index, image.shape).render(&image.pixels, image.shape, out);
             self.normalisation.apply(out);
         })
     }
@@ -213,6 +274,7 @@ mod tests {
     use pipeline_stages::kinds::architecture::Architecture;
 
     use super::*;
+    use crate::random::Purpose;
 
     const SIDE: usize = 7;
     /// Wide, tall and square, none of them the size of an input.
@@ -250,7 +312,7 @@ mod tests {
     }
 
     /// A model as a training that saw these inputs writes it.
-    fn model(architecture: Architecture, inputs: &Inputs) -> ModelInfo {
+    fn model(architecture: Architecture, inputs: &Preprocess) -> ModelInfo {
         let model = ModelInfo {
             architecture: architecture.to_string(),
             input: inputs.image,
@@ -277,7 +339,7 @@ mod tests {
         for storage in [Storage::Encoded, Storage::Pixels] {
             let folder = tempfile::tempdir().unwrap();
             let samples = samples(folder.path(), storage);
-            let stored = Stored { samples: &samples, on_device: None, device: Device::Cpu };
+            let images = ImageStore::new(samples, Use::Resized, Device::Cpu, |_| ());
             for (augmentation, initial) in Augmentation::ALL
                 .iter()
                 .filter(|way| **way != Augmentation::CropFlip)
@@ -286,24 +348,29 @@ mod tests {
                 let what = format!("{augmentation} from {initial:?}, {storage:?}");
                 let size = Some(SIDE as u32);
                 let normalisation = Normalisation::imagenet();
-                let inputs =
-                    Inputs::for_training(&samples, augmentation, size, initial, normalisation);
+                let inputs = Preprocess::for_training(
+                    images.samples(),
+                    augmentation,
+                    size,
+                    initial,
+                    normalisation,
+                );
                 let inputs = inputs.unwrap();
                 let crop = expected(augmentation, initial);
                 assert_eq!(inputs.crop, Some(crop), "{what}");
-                let plain = inputs.plain(stored, &[0, 1, 2]).unwrap();
+                let plain = inputs.plain(&images, &[0, 1, 2]).unwrap();
 
                 // Evaluation and probes read the model.
                 for &architecture in Architecture::ALL {
-                    let used = Inputs::of_model(&model(architecture, &inputs)).unwrap();
-                    let seen = used.plain(stored, &[0, 1, 2]).unwrap();
+                    let used = Preprocess::of_model(&model(architecture, &inputs)).unwrap();
+                    let seen = used.plain(&images, &[0, 1, 2]).unwrap();
                     assert_eq!(pixels(&seen), pixels(&plain), "{what}");
                 }
 
                 // Training: the same square, its mirror image, or random crops of the same scale.
                 let drawn = |epoch: u32, index: u32| {
                     let stream = |index| Stream::new(3, Purpose::Augmentation, epoch, index);
-                    inputs.augmented(stored, &[index], augmentation, stream).unwrap()
+                    inputs.augmented(&images, &[index], augmentation, stream).unwrap()
                 };
                 for index in 0..3 {
                     let seen = plain.narrow(0, i64::from(index), 1);
@@ -330,16 +397,18 @@ mod tests {
     fn images_of_another_size_than_the_model_takes_as_they_are_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let samples = samples(folder.path(), Storage::Pixels);
-        let stored = Stored { samples: &samples, on_device: None, device: Device::Cpu };
+        let untouched = untouched(&samples);
         let image = ImageShape { channels: 3, height: 32, width: 32 };
-        let inputs = Inputs { image, ..untouched(&samples) };
-        let error = inputs.plain(stored, &[0]).unwrap_err().to_string();
+        let other = Preprocess { image, ..untouched.clone() };
+        let images = untouched.store(samples, Device::Cpu, |_| ()).unwrap();
+        assert!(untouched.plain(&images, &[0]).is_ok());
+        let samples = Samples::open_any(folder.path(), Part::Train).unwrap();
+        let error = other.store(samples, Device::Cpu, |_| ()).err().unwrap().to_string();
         assert!(error.contains("32x32") && error.contains("10x10"), "{error}");
-        assert!(untouched(&samples).plain(stored, &[0]).is_ok());
     }
 
-    fn untouched(samples: &Samples) -> Inputs {
+    fn untouched(samples: &Samples) -> Preprocess {
         let none = Normalisation::none(3);
-        Inputs::for_training(samples, Augmentation::None, None, None, none).unwrap()
+        Preprocess::for_training(samples, Augmentation::None, None, None, none).unwrap()
     }
 }
