@@ -216,6 +216,7 @@ impl<'a> Run<'a> {
             input: *image,
             input_crop: *crop,
             features: usize::try_from(feature_count(self.parameters.architecture))?,
+            further_networks: 0,
             classes: Vec::new(),
             input_mean: normalisation.mean.clone(),
             input_std: normalisation.deviation.clone(),

@@ -31,8 +31,8 @@ impl Finetune {
 }
 
 impl Method for Finetune {
-    fn model(&self) -> &State {
-        self.learner.network.state()
+    fn networks(&self) -> Vec<&State> {
+        vec![self.learner.network.state()]
     }
 
     fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {

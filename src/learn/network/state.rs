@@ -121,6 +121,8 @@ pub struct Builder {
     purpose: Purpose,
     /// How many tensors were there when the purpose began: its streams count from here.
     first: usize,
+    /// Which of several networks it is.
+    number: u32,
     device: Device,
     prefix: Vec<String>,
     state: State,
@@ -129,7 +131,21 @@ pub struct Builder {
 impl Builder {
     /// A builder whose draws are named by the seed and the purpose.
     pub fn new(seed: u64, purpose: Purpose, device: Device) -> Self {
-        Self { seed, purpose, first: 0, device, prefix: Vec::new(), state: State::default() }
+        Self {
+            seed,
+            purpose,
+            first: 0,
+            number: 0,
+            device,
+            prefix: Vec::new(),
+            state: State::default(),
+        }
+    }
+
+    /// Names the draws by which of several networks this is, too; 0 is as without.
+    #[must_use]
+    pub fn of_network(self, number: u32) -> Self {
+        Self { number, ..self }
     }
 
     /// Names the draws from here on by another purpose.
@@ -199,7 +215,7 @@ impl Builder {
         let fan =
             |dimension: usize| (shape.get(dimension).copied().unwrap_or(1) * receptive) as f64;
         let index = (self.state.tensors.len() - self.first) as u32;
-        let mut stream = Stream::new(self.seed, self.purpose, 0, index);
+        let mut stream = Stream::new(self.seed, self.purpose, self.number, index);
         match initial {
             Initial::Constant(value) => vec![value as f32; count],
             Initial::KaimingNormalFanOut => normal((2.0 / fan(0)).sqrt(), &mut stream, count),

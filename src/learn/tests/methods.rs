@@ -6,23 +6,27 @@ use std::rc::Rc;
 
 use pipeline_learn::data::batches::{SampleSet, StepSamples};
 use pipeline_learn::device;
-use pipeline_learn::network::{Mode, State};
+use pipeline_learn::network::{Mode, State, mean_prediction};
 use pipeline_learn::training::batch::Batch;
 use pipeline_learn::training::method::{Learner, Method, Setup, StepOutput};
 use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::supervised_trainer::SupervisedTrainer;
 use pipeline_learn::training::training_data::TrainingData;
 use pipeline_learn::training::training_loop::StepPosition;
+use pipeline_stages::formats::Evaluations;
 use pipeline_stages::message::Request;
 use pipeline_stages::worker::{Context, Stopped};
 use pipeline_stages::{KindConfig, LearnStage};
+use serde_json::json;
 use tch::{Kind, Tensor};
 
-use crate::fixture::{request, training, write_inputs};
+use crate::fixture::{learn_stage, request, stage, training, with_input, write_inputs};
 
-/// Learns the mean prediction of every sample over its views, as ELR and its like do.
+/// Learns the mean prediction of every sample, as ELR and its like do, with a network that stays as it is beside the
+/// one that learns.
 struct Averaging {
     learner: Learner,
+    still: Learner,
     /// float [N,K].
     targets: Tensor,
     seen: Rc<RefCell<Seen>>,
@@ -48,12 +52,14 @@ where
 }
 
 impl Method for Averaging {
-    fn model(&self) -> &State {
-        self.learner.network.state()
+    fn networks(&self) -> Vec<&State> {
+        vec![self.learner.network.state(), self.still.network.state()]
     }
 
     fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        self.learner.network.forward(images, Mode::Evaluate)
+        let networks = [&self.learner.network, &self.still.network];
+        let logits = networks.map(|network| network.forward(images, Mode::Evaluate));
+        mean_prediction(&logits.into_iter().collect::<anyhow::Result<Vec<_>>>()?)
     }
 
     fn select(&self, epoch: u32, usual: Vec<Vec<u32>>) -> anyhow::Result<Vec<StepSamples>> {
@@ -111,13 +117,17 @@ fn train(request: &Request, stop_after: Option<usize>) -> Option<Seen> {
     let data = TrainingData::read(&recipe, &context, device).unwrap();
     let seen = Rc::<RefCell<Seen>>::default();
     let method = |setup: &mut Setup<'_>| -> anyhow::Result<Box<dyn Method>> {
-        let (learner, classes) = (setup.learner()?, setup.classes as i64);
-        let targets = setup.per_sample("targets", &[classes])?;
-        Ok(Box::new(Averaging { learner, targets, seen: Rc::clone(&seen) }))
+        let (learner, still) = (setup.learner()?, setup.learner()?);
+        let targets = setup.per_sample("targets", &[setup.classes as i64])?;
+        Ok(Box::new(Averaging { learner, still, targets, seen: Rc::clone(&seen) }))
     };
     let mut trainer = SupervisedTrainer::new(&recipe, &context, &data, method).unwrap();
     match trainer.run(parameters) {
-        Ok(()) => Some(seen.take()),
+        Ok(()) => {
+            trainer.write_model(parameters).unwrap();
+            trainer.write_curves().unwrap();
+            Some(seen.take())
+        }
         Err(error) if error.is::<Stopped>() => None,
         Err(error) => panic!("{error:#}"),
     }
@@ -141,4 +151,31 @@ fn a_method_has_views_other_samples_and_numbers_of_every_sample() {
     assert!(resumed.others.len() < 15, "it was never stopped: nothing is tested");
     assert_eq!(resumed.targets, whole.targets);
     assert_eq!(resumed.others[..], whole.others[15 - resumed.others.len()..]);
+}
+
+#[test]
+fn a_model_of_two_networks_is_the_mean_of_both() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let training = request(folder.path(), &training("none"), "model");
+    assert!(train(&training, None).is_some());
+    let on_the_way = Evaluations::read(&training.output).unwrap().0.pop().unwrap();
+    // Half of the samples of the test set at a time.
+    let evaluate = stage(json!({"kind": "evaluate", "parameters": {"batch-size": 24}}));
+    let request = with_input(
+        request(folder.path(), &evaluate, "metrics"),
+        "model",
+        &folder.path().join("model"),
+    );
+    let metrics = pipeline_learn::run(learn_stage(&request), &Context::for_test(request.clone()));
+    let metrics = metrics.unwrap();
+    assert_eq!(Some(metrics["test-accuracy"]), on_the_way.test_accuracy);
+
+    let files = ["weights.safetensors", "weights-2.safetensors"];
+    let [first, second] = files.map(|name| std::fs::read(training.output.join(name)).unwrap());
+    assert_ne!(first, second);
+    std::fs::write(training.output.join(files[1]), first).unwrap();
+    let context = Context::for_test(request.clone());
+    let same_twice = pipeline_learn::run(learn_stage(&request), &context).unwrap();
+    assert_ne!(same_twice["test-loss"], metrics["test-loss"]);
 }

@@ -4,8 +4,9 @@
 //! method's. What becomes the model is the last step's network, not the best one on the way: choosing by validation
 //! would be a method of its own.
 
+use anyhow::Context as _;
 use pipeline_stages::Kind;
-use pipeline_stages::formats::{ModelInfo, Part, WEIGHTS_FILE};
+use pipeline_stages::formats::{ModelInfo, Part, WEIGHTS_FILE, weights_file};
 use pipeline_stages::kinds::Keep;
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
@@ -13,14 +14,14 @@ use tch::{Device, Tensor};
 
 use super::batch::StepBatch;
 use super::curve::{Curves, EpochRow, EvaluationRow, SUMS};
-use super::method::{Method, Setup};
+use super::method::{Method, Setup, before_names};
 use super::recipe::{Length, Recipe};
 use super::recorder::Recorder;
 use super::state_tensors::StateTensors;
 use super::training_data::TrainingData;
 use crate::data::batches::StepSamples;
 use crate::network::weights;
-use crate::network::{Classifier, NamedTensor};
+use crate::network::{Classifier, NamedTensor, State};
 use crate::training::epoch_log::Values;
 use crate::training::epoch_sums::EpochSums;
 use crate::training::training_loop::{self, RunLength, StepPosition, Trainer, check_finite};
@@ -39,8 +40,8 @@ pub struct SupervisedTrainer<'a> {
     state: StateTensors,
     sums: EpochSums,
     curves: Curves,
-    /// The network at its best on the test set, where that is what is kept.
-    best: Vec<NamedTensor>,
+    /// The networks at their best on the test set, where that is what is kept.
+    best: Vec<Vec<NamedTensor>>,
     /// The losses of every sample, where they are wanted.
     recorder: Option<Recorder>,
 }
@@ -64,7 +65,10 @@ impl<'a> SupervisedTrainer<'a> {
         let sums = EpochSums::new([SUMS, method.sums()].concat(), data.device)?;
         let curves = Curves::default();
         let best = match recipe.keep {
-            Keep::BestOnTest => method.model().copy()?,
+            Keep::BestOnTest => {
+                let networks = method.networks().into_iter();
+                networks.map(State::copy).collect::<anyhow::Result<_>>()?
+            }
             Keep::Last => Vec::new(),
         };
         let recorder = match recipe.length {
@@ -119,11 +123,14 @@ impl<'a> SupervisedTrainer<'a> {
     /// When it has numbers that are not finite, or a file cannot be written.
     pub fn write_model(&self, parameters: &impl Kind) -> anyhow::Result<()> {
         let output = &self.context.output;
-        let tensors = self.method.model().tensors();
-        weights::check_finite(tensors)?;
-        weights::write(&output.join(WEIGHTS_FILE), "model", tensors)?;
+        let networks = self.chosen();
+        for (number, tensors) in networks.iter().enumerate() {
+            weights::check_finite(tensors)?;
+            weights::write(&output.join(weights_file(number)), "model", *tensors)?;
+        }
         let training = training_record(parameters, self.context.seed);
-        self.data.model_info(self.recipe.architecture, training)?.write(output)
+        let info = self.data.model_info(self.recipe.architecture, training)?;
+        ModelInfo { further_networks: networks.len().saturating_sub(1), ..info }.write(output)
     }
 
     /// Writes the encoder with its description, and its classifier beside it.
@@ -132,7 +139,7 @@ impl<'a> SupervisedTrainer<'a> {
     /// As [`SupervisedTrainer::write_model`].
     pub fn write_encoder(&self, parameters: &impl Kind) -> anyhow::Result<()> {
         let output = &self.context.output;
-        let tensors = self.chosen();
+        let tensors = *self.chosen().first().context("the method has no network")?;
         weights::check_finite(tensors)?;
         let (classifier, encoder): (Vec<_>, Vec<_>) =
             tensors.iter().partition(|named| Classifier::in_head(&named.name));
@@ -166,18 +173,20 @@ impl<'a> SupervisedTrainer<'a> {
     }
 
     /// What becomes the artifact.
-    fn chosen(&self) -> &[NamedTensor] {
+    fn chosen(&self) -> Vec<&[NamedTensor]> {
         match (self.recipe.keep, self.curves.evaluations.best_test()) {
-            (Keep::BestOnTest, Some(_)) => &self.best,
-            _ => self.method.model().tensors(),
+            (Keep::BestOnTest, Some(_)) => self.best.iter().map(Vec::as_slice).collect(),
+            _ => self.method.networks().into_iter().map(State::tensors).collect(),
         }
     }
 
     /// Keeps the network as it is now.
     fn keep(&mut self) -> anyhow::Result<()> {
         let _no_gradients = tch::no_grad_guard();
-        for (kept, now) in self.best.iter_mut().zip(self.method.model().tensors()) {
-            kept.tensor.f_copy_(&now.tensor)?;
+        for (kept, network) in self.best.iter_mut().zip(self.method.networks()) {
+            for (kept, now) in kept.iter_mut().zip(network.tensors()) {
+                kept.tensor.f_copy_(&now.tensor)?;
+            }
         }
         Ok(())
     }
@@ -205,8 +214,12 @@ impl Trainer for SupervisedTrainer<'_> {
         let mut tensors = self.state.list();
         tensors.push(self.sums.state_tensor());
         tensors.extend(self.recorder.iter().flat_map(Recorder::state_tensors));
-        let best = self.best.iter();
-        tensors.extend(best.map(|named| (format!("best.{}", named.name), &named.tensor)));
+        for (number, network) in self.best.iter().enumerate() {
+            let before = before_names(number);
+            let named = network.iter();
+            tensors
+                .extend(named.map(|named| (format!("best.{before}{}", named.name), &named.tensor)));
+        }
         tensors
     }
 

@@ -245,6 +245,7 @@ impl TrainingData {
             input: self.image(),
             input_crop: self.preprocess.crop,
             features: usize::try_from(feature_count(architecture))?,
+            further_networks: 0,
             classes: self.classes.clone(),
             input_mean: self.preprocess.normalisation.mean.clone(),
             input_std: self.preprocess.normalisation.deviation.clone(),

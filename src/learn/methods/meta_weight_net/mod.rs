@@ -210,8 +210,8 @@ impl MetaWeightNet {
 }
 
 impl Method for MetaWeightNet {
-    fn model(&self) -> &State {
-        self.learner.network.state()
+    fn networks(&self) -> Vec<&State> {
+        vec![self.learner.network.state()]
     }
 
     fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
