@@ -263,7 +263,7 @@ impl<'a> Run<'a> {
         self.views.write_examples(&output.join("views.png"), &Inputs::of_model(&info)?)?;
         self.curve.write(output)?;
 
-        let [_, loss, accuracy] = self.curve.rows().last().copied().context("no epoch was run")?;
+        let [_, loss, accuracy, _] = self.curve.rows().last().copied().context("no epoch was run")?;
         Ok(Metrics::from([("loss".to_owned(), loss), (ACCURACY.to_owned(), accuracy)]))
     }
 }
@@ -308,7 +308,7 @@ impl Method for Run<'_> {
         at: At,
         _pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        self.curve.after_step(at)
+        self.curve.after_step(at, self.learning_rate(at))
     }
 
     fn epoch_values(&self, epoch: u64) -> Option<Values> {

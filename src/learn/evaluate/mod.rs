@@ -265,6 +265,7 @@ mod tests {
             steps,
             validation_accuracy,
             test_accuracy,
+            ..EvaluationRow::default()
         };
         let both = Evaluations(vec![
             row(1, Some(0.5), Some(0.9)),

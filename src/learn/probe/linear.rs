@@ -194,7 +194,7 @@ impl Method for LinearProbe<'_> {
         at: At,
         _pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        self.curve.after_step(at)
+        self.curve.after_step(at, self.learning_rate(at))
     }
 
     fn epoch_values(&self, epoch: u64) -> Option<Values> {
