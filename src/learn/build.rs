@@ -5,11 +5,11 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-const SHIM: &str = "shim/forward_mode.cpp";
+const SHIM: [&str; 2] = ["shim/forward_mode.cpp", "shim/tf32.cpp"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed={SHIM}");
+    println!("cargo::rerun-if-changed=shim");
     let own_folder = match env::var("CARGO_CFG_TARGET_OS").as_deref() {
         Ok("macos") => "@loader_path",
         _ => "$ORIGIN",
@@ -48,6 +48,6 @@ fn compile_shim(libraries: &Path) {
         .include(headers)
         // As torch-sys has it. clang's library on macOS takes no notice.
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
-        .file(SHIM)
+        .files(SHIM)
         .compile("pipeline_shim");
 }

@@ -32,6 +32,7 @@ pub mod pretrain_supervised;
 pub mod probe;
 pub mod random;
 pub mod schedule;
+pub mod shim;
 pub mod supervised;
 pub mod tally;
 pub mod train;

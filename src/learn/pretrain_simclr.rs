@@ -45,7 +45,7 @@ const GAP: i64 = 2;
 
 impl Body for PretrainSimclr {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
-        let device = device::prepare(&context.execution)?;
+        let device = device::prepare(&context.execution, self.precision)?;
         let samples = Samples::open_any(context.input("data")?, Part::Train)?;
         let views = Views::new(self, &samples, context, device)?;
         let mut run = Run::new(self, context, &views)?;
@@ -263,7 +263,8 @@ impl<'a> Run<'a> {
         self.views.write_examples(&output.join("views.png"), &Inputs::of_model(&info)?)?;
         self.curve.write(output)?;
 
-        let [_, loss, accuracy, _] = self.curve.rows().last().copied().context("no epoch was run")?;
+        let [_, loss, accuracy, _] =
+            self.curve.rows().last().copied().context("no epoch was run")?;
         Ok(Metrics::from([("loss".to_owned(), loss), (ACCURACY.to_owned(), accuracy)]))
     }
 }

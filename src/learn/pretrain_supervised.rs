@@ -19,7 +19,7 @@ use crate::{Body, decay, device, training_loop};
 
 impl Body for PretrainSupervised {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
-        let device = device::prepare(&context.execution)?;
+        let device = device::prepare(&context.execution, self.precision)?;
         let recipe = recipe(self);
         let data = TrainingData::read(&recipe, context, device)?;
         let mut fit = Fit::new(&recipe, context, &data, Box::new(Finetune))?;

@@ -14,7 +14,7 @@ use crate::{Body, device, training_loop};
 
 impl Body for kinds::Train {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
-        let device = device::prepare(&context.execution)?;
+        let device = device::prepare(&context.execution, self.precision)?;
         let recipe = Recipe::of(self);
         let mut data = TrainingData::read(&recipe, context, device)?;
         let method: Box<dyn RobustMethod> = match self.method {

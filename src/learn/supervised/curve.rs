@@ -221,11 +221,8 @@ mod tests {
             ("train-accuracy-clean", 0.4),
             ("other", 0.25),
         ];
-        let evaluated = [
-            ("validation-accuracy", 0.7),
-            ("test-accuracy", 0.9),
-            ("validation-loss", 1.0 - 0.7),
-        ];
+        let evaluated =
+            [("validation-accuracy", 0.7), ("test-accuracy", 0.9), ("validation-loss", 1.0 - 0.7)];
         assert_eq!(values(0), Some([&measured[..], &evaluated].concat()));
         assert_eq!(values(1).map(|values| values.len()), Some(4), "without an evaluation");
         assert_eq!(values(3), None);

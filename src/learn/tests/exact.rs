@@ -222,8 +222,7 @@ fn the_log_of_a_training_that_continues_has_the_earlier_epochs() {
     let context = Context::for_test(request.clone());
     pipeline_learn::run(learn_stage(&request), &context).unwrap();
     let log: Vec<String> = context.kept_log().iter().map(|line| shape(line)).collect();
-    let values =
-        "train-loss, train-accuracy, train-accuracy-clean, validation-accuracy, test-accuracy, \
+    let values = "train-loss, train-accuracy, train-accuracy-clean, validation-accuracy, test-accuracy, \
          validation-loss, test-loss";
     let expected = [
         "runs on cpu, 2 threads: ".to_owned(),

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::fixture::{learn_stage, request, stage, with_input};
 use pipeline_stages::formats::{
-    DatasetInfo, Evaluations, ImageShape, InputCrop, Labels, ModelInfo, Part, SamplesWriter, SplitIndices,
-    Storage,
+    DatasetInfo, Evaluations, ImageShape, InputCrop, Labels, ModelInfo, Part, SamplesWriter,
+    SplitIndices, Storage,
 };
 use pipeline_stages::message::{Input, Metrics, Request};
 use pipeline_stages::worker::Context;
