@@ -95,6 +95,19 @@ pub fn ran_on(device: Device) -> RanOn {
     }
 }
 
+/// The most memory of GPUs that libtorch has held in this process at once, in bytes; `None` where it has held none. That is
+/// what its allocator has taken of them, also what it keeps for later; what CUDA and its libraries take for themselves is not in it.
+pub fn peak_gpu_memory() -> Option<u64> {
+    let gpus = (0..tch::Cuda::device_count()).filter_map(|gpu| i8::try_from(gpu).ok());
+    // SAFETY: it takes a number and returns one, and no exception leaves it.
+    let held = gpus.map(|gpu| unsafe { pipeline_peak_gpu_memory(gpu) }).sum();
+    Some(held).filter(|bytes| *bytes > 0)
+}
+
+unsafe extern "C" {
+    fn pipeline_peak_gpu_memory(gpu: i8) -> u64;
+}
+
 /// What became of libtorch's CUDA part.
 #[derive(Debug, PartialEq, Eq)]
 enum Cuda {
@@ -301,6 +314,18 @@ mod tests {
         }
         // Also where there is no driver.
         assert_eq!(ran_on(Device::Cuda(99)), RanOn::gpu(99, None));
+    }
+
+    #[test]
+    fn a_gpu_that_does_not_exist_has_no_memory() {
+        for gpu in [-1, 99] {
+            // SAFETY: as above.
+            assert_eq!(unsafe { pipeline_peak_gpu_memory(gpu) }, 0);
+        }
+        pick(&Execution::default()).unwrap();
+        if !tch::Cuda::is_available() {
+            assert_eq!(peak_gpu_memory(), None);
+        }
     }
 
     #[cfg(target_os = "linux")]

@@ -62,12 +62,16 @@ fn training_record<K: Kind>(parameters: &K, seed: u64) -> serde_json::Value {
     serde_json::json!({ "kind": K::NAME, "parameters": parameters, "seed": seed })
 }
 
-/// Runs the body of a stage.
+/// Runs the body of a stage, and reports how much memory of a GPU it took.
 ///
 /// # Errors
 /// With the body's own message for people.
 pub fn run(stage: &LearnStage, context: &Context) -> anyhow::Result<Metrics> {
-    pipeline_stages::match_learn_stage!(stage, parameters => parameters.run(context))
+    let result = pipeline_stages::match_learn_stage!(stage, parameters => parameters.run(context));
+    if let Some(bytes) = device::peak_gpu_memory() {
+        context.gpu_memory(bytes);
+    }
+    result
 }
 
 /// The life of a worker process.

@@ -94,6 +94,23 @@ fn a_record_says_which_gpu_it_was() {
     assert!(ran_on.name.is_some_and(|name| name.len() > 3));
 }
 
+#[test]
+fn a_run_on_a_gpu_says_how_much_of_its_memory_it_took() {
+    const LARGE: i64 = 300 << 20;
+    let Some((gpu, _alone)) = gpu() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    write_inputs(folder.path());
+    let mut request = request(folder.path(), &training("crop-flip"), "output");
+    request.execution.device = gpu;
+    let context = Context::for_test(request.clone());
+    // Freed again before the stage runs: what counts is the most that there was.
+    drop(Tensor::zeros([LARGE], (Kind::Uint8, tch::Device::Cuda(0))));
+    pipeline_learn::run(learn_stage(&request), &context).expect("it trains");
+    let peak = context.peak_gpu_memory().expect("libtorch says how much it was");
+    eprintln!("the memory of the GPU is: {peak} B");
+    assert!((LARGE as u64..16 << 30).contains(&peak), "{peak} B");
+}
+
 /// Runs a stage, also where it starts from another one's encoder.
 fn run_from(
     folder: &Path,
