@@ -1,7 +1,7 @@
 //! Batches of images as tensors, and the order of samples in an epoch.
 //!
 //! For the CPU many threads prepare a batch, an image each; for a GPU all images lie on it, and tensor operations
-//! prepare a batch there. Knows neither what an augmentation does nor what is trained.
+//! prepare a batch there. Does not depend on what an augmentation does or what is trained.
 
 use std::sync::mpsc;
 use std::thread;
@@ -155,6 +155,38 @@ impl ViewSource<'_> {
     }
 }
 
+/// Samples that a step uses in the same way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SampleSet {
+    /// Their indices in the training part of the data set.
+    pub indices: Vec<u32>,
+    /// How many views each of them has, drawn independently.
+    pub views: u32,
+}
+
+/// The samples of one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepSamples {
+    /// Those that are trained on.
+    pub train: SampleSet,
+    /// Those that the method uses in other ways, a set for each.
+    pub others: Vec<SampleSet>,
+}
+
+/// Samples with one view each.
+impl From<Vec<u32>> for SampleSet {
+    fn from(indices: Vec<u32>) -> Self {
+        Self { indices, views: 1 }
+    }
+}
+
+/// Samples that are trained on, with one view each, and no others.
+impl From<Vec<u32>> for StepSamples {
+    fn from(indices: Vec<u32>) -> Self {
+        Self { train: indices.into(), others: Vec::new() }
+    }
+}
+
 /// The samples of an epoch in its random order.
 pub fn shuffled(samples: &[u32], seed: u64, epoch: u32) -> Vec<u32> {
     let mut order = samples.to_vec();
@@ -178,7 +210,7 @@ pub fn cut(order: &[u32], batch_size: usize) -> Vec<Vec<u32>> {
 
 /// Consumes what is produced, up to `depth` items of which are made ahead by a thread of their own;
 /// with a depth of 0, each when it is asked for.
-pub fn ahead<T: Send, R>(
+pub fn prefetch<T: Send, R>(
     depth: usize,
     mut produce: impl Iterator<Item = T> + Send,
     consume: impl FnOnce(&mut dyn Iterator<Item = T>) -> R,
@@ -250,9 +282,9 @@ mod tests {
     #[test]
     fn what_is_made_ahead_comes_in_order_and_can_be_left() {
         for depth in [0, 1, 3] {
-            let all: Vec<u32> = ahead(depth, 0..100, |items| items.collect());
+            let all: Vec<u32> = prefetch(depth, 0..100, |items| items.collect());
             assert_eq!(all, (0..100).collect::<Vec<_>>());
-            assert_eq!(ahead(depth, 0.., |items| items.nth(5)), Some(5));
+            assert_eq!(prefetch(depth, 0.., |items| items.nth(5)), Some(5));
         }
     }
 

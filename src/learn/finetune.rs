@@ -5,22 +5,51 @@
 //! theta = optimizer step on mean_i l_i
 //! ```
 
-use tch::Kind;
+use tch::{Kind, Tensor};
 
-use crate::supervised::fit::{Outcome, RobustMethod, Step};
+use crate::loss::SampleLoss;
+use crate::network::{Mode, State};
+use crate::supervised::batch::Batch;
+use crate::supervised::method::{Learner, Method, Setup, StepOutput};
+use crate::training_loop::StepPosition;
 
-/// The method without state.
+/// The method.
 #[derive(Debug)]
-pub struct Finetune;
+pub struct Finetune {
+    learner: Learner,
+    loss: SampleLoss,
+}
 
-impl RobustMethod for Finetune {
-    fn step(&mut self, step: &mut Step<'_>) -> anyhow::Result<Outcome> {
-        let logits = step.forward()?;
-        let losses = step.loss.of_samples(&logits, &step.batch.labels)?;
-        let mean = losses.f_mean(Kind::Float)?;
-        step.optimizer.backward(&mean)?;
-        step.optimizer.step(step.learning_rate, step.at.step)?;
-        Ok(Outcome {
+impl Finetune {
+    /// The method at its beginning.
+    ///
+    /// # Errors
+    /// As [`Setup::learner`].
+    pub fn new(setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        Ok(Self { learner: setup.learner()?, loss: setup.recipe.loss })
+    }
+}
+
+impl Method for Finetune {
+    fn model(&self) -> &State {
+        self.learner.network.state()
+    }
+
+    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
+        self.learner.network.forward(images, Mode::Evaluate)
+    }
+
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
+        self.learner.optimizer.begin_step(learning_rate, at.step);
+    }
+
+    fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
+        let Learner { network, optimizer } = &mut self.learner;
+        let logits = network.forward(&batch.images, Mode::Train)?;
+        let losses = self.loss.of_samples(&logits, &batch.labels)?;
+        optimizer.backward(&losses.f_mean(Kind::Float)?)?;
+        optimizer.step()?;
+        Ok(StepOutput {
             losses: losses.f_detach()?,
             logits: logits.f_detach()?,
             weights: None,

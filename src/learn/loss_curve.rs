@@ -8,8 +8,8 @@ use pipeline_stages::formats::CurveTable;
 use tch::{Device, Tensor};
 
 use crate::epoch_log::Values;
-use crate::tally::Tally;
-use crate::training_loop::{At, check_finite};
+use crate::epoch_sums::EpochSums;
+use crate::training_loop::{StepPosition, check_finite};
 
 /// Per epoch: its number from 1, the mean loss, the mean accuracy, the learning rate of its last step.
 pub type Row = [f64; 4];
@@ -19,7 +19,7 @@ pub type Row = [f64; 4];
 pub struct LossCurve {
     /// What the accuracy is called, in the curve, in the progress and among the metrics.
     accuracy: &'static str,
-    tally: Tally,
+    sums: EpochSums,
     rows: Vec<Row>,
     /// The peak of the schedule, for advice when training diverged.
     learning_rate: f64,
@@ -31,8 +31,8 @@ impl LossCurve {
     /// # Errors
     /// When libtorch cannot make the sums.
     pub fn new(accuracy: &'static str, learning_rate: f64, device: Device) -> anyhow::Result<Self> {
-        let tally = Tally::new(vec!["count", "loss", "accuracy"], device)?;
-        Ok(Self { accuracy, tally, rows: Vec::new(), learning_rate })
+        let sums = EpochSums::new(vec!["count", "loss", "accuracy"], device)?;
+        Ok(Self { accuracy, sums, rows: Vec::new(), learning_rate })
     }
 
     /// Adds a step: how many were measured, the sums of their losses and of their accuracies; three scalars.
@@ -40,18 +40,18 @@ impl LossCurve {
     /// # Errors
     /// When libtorch fails.
     pub fn add(&mut self, [count, loss, accuracy]: [Tensor; 3]) -> anyhow::Result<()> {
-        self.tally.add(&[count, loss, accuracy])
+        self.sums.add(&[count, loss, accuracy])
     }
 
     /// After a step at this learning rate: writes the row of an epoch that ends with it.
     ///
     /// # Errors
     /// When training diverged.
-    pub fn after_step(&mut self, at: At, learning_rate: f64) -> anyhow::Result<()> {
+    pub fn after_step(&mut self, at: StepPosition, learning_rate: f64) -> anyhow::Result<()> {
         if at.ends_epoch() {
             let [loss, accuracy] = self.means(at)?;
             self.rows.push([(at.epoch() + 1) as f64, loss, accuracy, learning_rate]);
-            self.tally.clear()?;
+            self.sums.clear()?;
         }
         Ok(())
     }
@@ -60,13 +60,17 @@ impl LossCurve {
     ///
     /// # Errors
     /// When training diverged.
-    pub fn values(&self, at: At, learning_rate: f64) -> anyhow::Result<[(&'static str, f64); 3]> {
+    pub fn values(
+        &self,
+        at: StepPosition,
+        learning_rate: f64,
+    ) -> anyhow::Result<[(&'static str, f64); 3]> {
         let [loss, accuracy] = self.means(at)?;
         Ok([("loss", loss), (self.accuracy, accuracy), ("learning-rate", learning_rate)])
     }
 
-    fn means(&self, at: At) -> anyhow::Result<[f64; 2]> {
-        let sums = self.tally.read()?;
+    fn means(&self, at: StepPosition) -> anyhow::Result<[f64; 2]> {
+        let sums = self.sums.read()?;
         check_finite(sums.get("loss"), at, self.learning_rate)?;
         Ok([sums.mean("loss", "count"), sums.mean("accuracy", "count")])
     }
@@ -88,8 +92,8 @@ impl LossCurve {
     }
 
     /// What a checkpoint holds beside the rows.
-    pub fn kept(&self) -> (String, &Tensor) {
-        self.tally.kept()
+    pub fn state_tensor(&self) -> (String, &Tensor) {
+        self.sums.state_tensor()
     }
 
     /// Writes `curves.csv`.

@@ -24,18 +24,23 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use pipeline_stages::formats::CurveTable;
-use pipeline_stages::kinds::{self, InnerRate, MetaLoss, Train};
+use pipeline_stages::kinds::{self, InnerRate, MetaLoss, MetaSamples, Train};
 use tch::{Device, Kind, Tensor};
 
+use crate::batches::StepSamples;
+use crate::decay;
+use crate::epoch_sums::Sums;
 use crate::forward_mode::derivative_along;
 use crate::loss::SampleLoss;
-use crate::network::{Mode, Record, Weighting};
+use crate::network::{Mode, Record, State, Weighting};
 use crate::optimizer::{Optimizer, Rule};
-use crate::supervised::data::MetaBatch;
-use crate::supervised::fit::{Outcome, RobustMethod, Step};
-use crate::tally::Sums;
+use crate::supervised::batch::Batch;
+use crate::supervised::data::small_batch_note;
+use crate::supervised::meta::MetaSet;
+use crate::supervised::method::{Learner, Method, Setup, StepOutput};
+use crate::training_loop::StepPosition;
 
 /// The momentum of the weighting net's SGD.
 const MOMENTUM: f64 = 0.9;
@@ -51,15 +56,23 @@ enum Shares {
     Normalised,
 }
 
-/// The method: the weighting net, and how it learns.
+/// The method: a classifier, and a net that weighs the samples that it learns from.
 #[derive(Debug)]
 pub struct MetaWeightNet {
+    learner: Learner,
+    loss: SampleLoss,
     weighting: Weighting,
+    /// What moves the weighting net.
     optimizer: Optimizer,
+    /// That of the weighting net.
     learning_rate: f64,
-    /// The rate of the look-ahead step; that of the classifier's step where it is `None`.
-    inner_rate: Option<f64>,
+    inner_rate: InnerRate,
+    /// Alpha of the next step.
+    inner_learning_rate: f64,
     shares: Shares,
+    meta_set: MetaSet,
+    /// Where the meta samples come from: it says which of their labels count.
+    meta_samples: MetaSamples,
     meta_loss: SampleLoss,
     /// Whether clean labels are known, beside those trained on.
     clean_known: bool,
@@ -68,42 +81,58 @@ pub struct MetaWeightNet {
 }
 
 impl MetaWeightNet {
-    /// The method at its beginning. `classes` is how many the classifier has.
+    /// The method at its beginning.
     ///
     /// # Errors
-    /// When libtorch cannot make the tensors.
-    pub fn new(
-        parameters: &Train,
-        classes: usize,
-        clean_known: bool,
-        seed: u64,
-        device: Device,
-    ) -> anyhow::Result<Self> {
-        let weighting = Weighting::new(parameters.meta_hidden, seed, device)?;
+    /// As [`Setup::learner`], and when there are no meta samples.
+    pub fn new(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        let samples = match parameters.meta_samples {
+            MetaSamples::HeldOut => setup.validation,
+            MetaSamples::Training => setup.train,
+        };
+        ensure!(
+            !samples.is_empty(),
+            "the split does not hold out any samples, and Meta-Weight-Net learns from them: \
+             hold some out, or set meta-samples = \"training\""
+        );
+        let batch_size = parameters.meta_batch_size.unwrap_or(parameters.batch_size);
+        let batch_size = usize::try_from(batch_size)?;
+        let note = small_batch_note("the meta set", samples.len(), "meta-batch-size", batch_size);
+        setup.notes.extend(note);
+        let learner = setup.learner()?;
+        let weighting = Weighting::new(parameters.meta_hidden, setup.seed, setup.device)?;
         let rule = match parameters.meta_optimizer {
             kinds::Optimizer::Sgd => Rule::Nesterov { momentum: MOMENTUM },
             kinds::Optimizer::Adam => Rule::ADAM,
         };
         let decay = parameters.meta_weight_decay;
+        let loss = setup.recipe.loss;
         Ok(Self {
-            optimizer: Optimizer::new(rule, decay, weighting.state(), |_| true)?,
+            learner,
+            loss,
+            optimizer: setup.optimizer(rule, decay, weighting.state(), decay::all)?,
             weighting,
             learning_rate: parameters.meta_learning_rate,
-            inner_rate: match parameters.inner_rate {
-                InnerRate::Constant => Some(parameters.inner_learning_rate),
-                InnerRate::Scheduled => None,
-            },
+            inner_rate: parameters.inner_rate,
+            inner_learning_rate: parameters.inner_learning_rate,
             shares: match parameters.normalise_weights {
                 true => Shares::Normalised,
                 false => Shares::OfBatch,
             },
+            meta_set: MetaSet { samples: samples.to_vec(), batch_size, seed: setup.seed },
+            meta_samples: parameters.meta_samples,
             meta_loss: match parameters.meta_loss {
                 MetaLoss::CrossEntropy => SampleLoss::CrossEntropy,
                 MetaLoss::Mae => SampleLoss::MeanAbsoluteError,
             },
-            clean_known,
-            curve_end: largest_usual_loss(SampleLoss::of(parameters.loss, parameters.q), classes),
+            clean_known: setup.noisy,
+            curve_end: largest_usual_loss(loss, setup.classes),
         })
+    }
+
+    /// The classifier and what moves it.
+    pub fn learner(&self) -> &Learner {
+        &self.learner
     }
 
     /// The net that weighs the samples.
@@ -124,44 +153,117 @@ impl MetaWeightNet {
     }
 }
 
-impl RobustMethod for MetaWeightNet {
-    fn step(&mut self, step: &mut Step<'_>) -> anyhow::Result<Outcome> {
-        let meta = step.batch.meta.as_ref().context("this batch has no meta samples")?;
-        let inner_rate = self.inner_rate.unwrap_or(step.learning_rate);
+impl MetaWeightNet {
+    /// theta' = theta - alpha grad_theta sum_i s_i l_i, in the order of the trained tensors. The graph stays.
+    fn look_ahead(&self, losses: &Tensor, shares: &Tensor) -> anyhow::Result<Vec<Tensor>> {
+        let parameters: Vec<&Tensor> = self.trained().collect();
+        let weighted = shares.f_mul(losses)?.f_sum(Kind::Float)?;
+        let gradients = Tensor::f_run_backward(&[weighted], &parameters, true, false)?;
+        let _no_gradients = tch::no_grad_guard();
+        let moved = parameters.iter().zip(gradients);
+        let moved = moved.map(|(parameter, gradient)| {
+            let ahead = parameter.f_sub(&gradient.f_mul_scalar(self.inner_learning_rate)?)?;
+            Ok(ahead.f_set_requires_grad(true)?)
+        });
+        moved.collect()
+    }
+
+    /// L_meta(theta'), a scalar without graph, and h = grad_theta' L_meta(theta').
+    fn meta_gradient(
+        &self,
+        ahead: &[Tensor],
+        meta: &Batch,
+    ) -> anyhow::Result<(Tensor, Vec<Tensor>)> {
+        let labels = match self.meta_samples {
+            MetaSamples::HeldOut => &meta.clean_labels,
+            MetaSamples::Training => &meta.labels,
+        };
+        let network = &self.learner.network;
+        let values = network.state().values_with(ahead)?;
+        let logits = network.forward_with(values, &meta.images, Mode::LookAhead)?;
+        let loss = self.meta_loss.mean(&logits, labels)?;
+        let gradient = Tensor::f_run_backward(&[&loss], ahead, false, false)?;
+        Ok((loss.f_detach()?, gradient))
+    }
+
+    /// t_i = <h, grad_theta l_i>, float [B], along the pass that computed the l_i.
+    fn slopes_along(
+        &self,
+        direction: &[Tensor],
+        batch: &Batch,
+        record: Record,
+    ) -> anyhow::Result<Tensor> {
+        let parameters: Vec<Tensor> = self.trained().map(Tensor::shallow_clone).collect();
+        let network = &self.learner.network;
+        derivative_along(&parameters, direction, |duals| {
+            let values = network.state().values_with(duals)?;
+            let logits = network.forward_dual(values, &batch.images, &record)?;
+            self.loss.of_samples(&logits, &batch.labels)
+        })
+    }
+
+    fn trained(&self) -> impl Iterator<Item = &Tensor> {
+        self.learner.network.state().trained().map(|named| &named.tensor)
+    }
+}
+
+impl Method for MetaWeightNet {
+    fn model(&self) -> &State {
+        self.learner.network.state()
+    }
+
+    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
+        self.learner.network.forward(images, Mode::Evaluate)
+    }
+
+    /// A new meta batch for every step.
+    fn select(&self, epoch: u32, usual: Vec<Vec<u32>>) -> anyhow::Result<Vec<StepSamples>> {
+        let steps = (0u32..).zip(usual).map(|(step, train)| StepSamples {
+            train: train.into(),
+            others: vec![self.meta_set.batch(epoch, step).into()],
+        });
+        Ok(steps.collect())
+    }
+
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
+        self.learner.optimizer.begin_step(learning_rate, at.step);
+        self.optimizer.begin_step(self.learning_rate, at.step);
+        if self.inner_rate == InnerRate::Scheduled {
+            self.inner_learning_rate = learning_rate;
+        }
+    }
+
+    fn compute(&mut self, batch: &Batch, others: &[Batch]) -> anyhow::Result<StepOutput> {
+        let [meta] = others else { bail!("a step has one meta batch") };
 
         // l, and v as a function of phi.
-        let (logits, record) = step.network.forward_recorded(&step.batch.images, Mode::Train)?;
-        let losses = step.loss.of_samples(&logits, &step.batch.labels)?;
+        let network = &self.learner.network;
+        let (logits, record) = network.forward_recorded(&batch.images, Mode::Train)?;
+        let losses = self.loss.of_samples(&logits, &batch.labels)?;
         let known_losses = losses.f_detach()?;
         let shares = self.shares(&self.weighting.forward(&known_losses)?)?;
 
         // theta', h and t.
-        let ahead = look_ahead(step, &losses, &shares.f_detach()?, inner_rate)?;
-        let (meta_loss, direction) = meta_gradient(step, &ahead, meta, self.meta_loss)?;
-        let slopes = slopes_along(step, &direction, record)?;
+        let ahead = self.look_ahead(&losses, &shares.f_detach()?)?;
+        let (meta_loss, direction) = self.meta_gradient(&ahead, meta)?;
+        let slopes = self.slopes_along(&direction, batch, record)?;
 
         // phi: the gradient of this sum is the one above.
-        let along = slopes.f_mul(&shares)?.f_sum(Kind::Float)?.f_mul_scalar(-inner_rate)?;
+        let along = slopes.f_mul(&shares)?.f_sum(Kind::Float)?;
+        let along = along.f_mul_scalar(-self.inner_learning_rate)?;
         self.optimizer.zero_gradients()?;
         along.f_backward()?;
-        self.optimizer.step(self.learning_rate, step.at.step)?;
+        self.optimizer.step()?;
 
         // theta, by the new weights.
         let weights = tch::no_grad(|| self.weighting.forward(&known_losses))?;
         let weighted = self.shares(&weights)?.f_mul(&losses)?.f_sum(Kind::Float)?;
-        step.optimizer.backward(&weighted)?;
-        step.optimizer.step(step.learning_rate, step.at.step)?;
+        self.learner.optimizer.backward(&weighted)?;
+        self.learner.optimizer.step()?;
 
-        let extra = sums_of(step, &weights, meta_loss)?;
+        let extra = sums_of(batch, &weights, meta_loss)?;
         let weights = Some(weights);
-        Ok(Outcome { losses: known_losses, logits: logits.f_detach()?, weights, extra })
-    }
-
-    fn tensors(&self) -> Vec<(String, &Tensor)> {
-        let state = self.weighting.state().tensors().iter();
-        let mut tensors: Vec<_> = state.map(|named| (named.name.clone(), &named.tensor)).collect();
-        tensors.extend(self.optimizer.kept());
-        tensors
+        Ok(StepOutput { losses: known_losses, logits: logits.f_detach()?, weights, extra })
     }
 
     fn has_weights(&self) -> bool {
@@ -208,56 +310,9 @@ impl RobustMethod for MetaWeightNet {
     }
 }
 
-/// theta' = theta - alpha grad_theta sum_i s_i l_i, in the order of the trained tensors. The graph stays.
-fn look_ahead(
-    step: &Step<'_>,
-    losses: &Tensor,
-    shares: &Tensor,
-    inner_rate: f64,
-) -> anyhow::Result<Vec<Tensor>> {
-    let parameters: Vec<&Tensor> = trained(step).collect();
-    let weighted = shares.f_mul(losses)?.f_sum(Kind::Float)?;
-    let gradients = Tensor::f_run_backward(&[weighted], &parameters, true, false)?;
-    let _no_gradients = tch::no_grad_guard();
-    let moved = parameters.iter().zip(gradients);
-    let moved = moved.map(|(parameter, gradient)| {
-        let ahead = parameter.f_sub(&gradient.f_mul_scalar(inner_rate)?)?;
-        Ok(ahead.f_set_requires_grad(true)?)
-    });
-    moved.collect()
-}
-
-/// L_meta(theta'), a scalar without graph, and h = grad_theta' L_meta(theta').
-fn meta_gradient(
-    step: &Step<'_>,
-    ahead: &[Tensor],
-    meta: &MetaBatch,
-    loss: SampleLoss,
-) -> anyhow::Result<(Tensor, Vec<Tensor>)> {
-    let values = step.network.state().values_with(ahead)?;
-    let logits = step.network.forward_with(values, &meta.images, Mode::LookAhead)?;
-    let loss = loss.mean(&logits, &meta.labels)?;
-    let gradient = Tensor::f_run_backward(&[&loss], ahead, false, false)?;
-    Ok((loss.f_detach()?, gradient))
-}
-
-/// t_i = <h, grad_theta l_i>, float [B], along the pass that computed the l_i.
-fn slopes_along(step: &Step<'_>, direction: &[Tensor], record: Record) -> anyhow::Result<Tensor> {
-    let parameters: Vec<Tensor> = trained(step).map(Tensor::shallow_clone).collect();
-    derivative_along(&parameters, direction, |duals| {
-        let values = step.network.state().values_with(duals)?;
-        let logits = step.network.forward_dual(values, &step.batch.images, &record)?;
-        step.loss.of_samples(&logits, &step.batch.labels)
-    })
-}
-
-fn trained<'a>(step: &'a Step<'_>) -> impl Iterator<Item = &'a Tensor> {
-    step.network.state().trained().map(|named| &named.tensor)
-}
-
 /// In the order of the method's sums. `weights` float [B] are V's own, not the shares.
-fn sums_of(step: &Step<'_>, weights: &Tensor, meta_loss: Tensor) -> anyhow::Result<Vec<Tensor>> {
-    let clean = step.batch.labels.f_eq_tensor(&step.batch.clean_labels)?;
+fn sums_of(batch: &Batch, weights: &Tensor, meta_loss: Tensor) -> anyhow::Result<Vec<Tensor>> {
+    let clean = batch.labels.f_eq_tensor(&batch.clean_labels)?;
     let one = Tensor::f_ones([0i64; 0].as_slice(), (Kind::Int64, weights.device()))?;
     let mut sums = vec![one, meta_loss];
     for group in [&clean, &clean.f_logical_not()?] {

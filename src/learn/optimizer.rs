@@ -96,6 +96,9 @@ pub struct Optimizer {
     storage: Storage,
     /// The gradients of [`Optimizer::backward`], one a parameter, until the step that uses them.
     fresh: Option<Vec<Tensor>>,
+    learning_rate: f64,
+    /// Steps done before the next one.
+    steps: u64,
 }
 
 impl Optimizer {
@@ -127,7 +130,15 @@ impl Optimizer {
             let (name, decayed) = (named.name.clone(), decays(&named.name));
             parameters.push(Parameter { name, tensor, decayed, elements, kept });
         }
-        Ok(Self { rule, weight_decay, parameters, storage, fresh: None })
+        Ok(Self {
+            rule,
+            weight_decay,
+            parameters,
+            storage,
+            fresh: None,
+            learning_rate: 0.0,
+            steps: 0,
+        })
     }
 
     /// The gradients of a loss, a scalar, for the next step. Gradients that libtorch accumulated
@@ -156,11 +167,16 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Moves every parameter that has a gradient along it. `step` counts from 0.
+    /// Sets the learning rate of the next step, and how many were done before it. Works on the host alone.
+    pub fn begin_step(&mut self, learning_rate: f64, steps: u64) {
+        (self.learning_rate, self.steps) = (learning_rate, steps);
+    }
+
+    /// Moves every parameter that has a gradient along it, after [`Optimizer::begin_step`].
     ///
     /// # Errors
     /// When libtorch fails, or another optimizer has taken over the parameters.
-    pub fn step(&mut self, learning_rate: f64, step: u64) -> anyhow::Result<()> {
+    pub fn step(&mut self) -> anyhow::Result<()> {
         let _no_gradients = tch::no_grad_guard();
         self.check_ownership()?;
         let gradients = match self.fresh.take() {
@@ -173,13 +189,13 @@ impl Optimizer {
         for run in self.runs(&gradients) {
             let elements = self.collect(&run, &gradients)?;
             self.decay(&run, &elements)?;
-            self.descend(&elements, learning_rate, step)?;
+            self.descend(&elements)?;
         }
         Ok(())
     }
 
     /// What it keeps between steps, under names that begin with `optimizer.`.
-    pub fn kept(&self) -> Vec<(String, &Tensor)> {
+    pub fn state_tensors(&self) -> Vec<(String, &Tensor)> {
         let slots = self.rule.slots();
         let of_one = |parameter: &'_ Parameter, slot: usize| {
             format!("optimizer.{}.{}", slots[slot], parameter.name)
@@ -251,7 +267,8 @@ impl Optimizer {
         Ok(())
     }
 
-    fn descend(&self, elements: &Range<i64>, learning_rate: f64, step: u64) -> anyhow::Result<()> {
+    fn descend(&self, elements: &Range<i64>) -> anyhow::Result<()> {
+        let learning_rate = self.learning_rate;
         let mut values = part(&self.storage.values, elements)?;
         let mut gradients = part(&self.storage.gradients, elements)?;
         let kept = self.storage.kept.iter().map(|kept| part(kept, elements));
@@ -268,7 +285,7 @@ impl Optimizer {
                 let _ = values.f_addcmul_(&gradients, &self.scalar(-learning_rate)?)?;
             }
             (Rule::Adam { beta1, beta2, epsilon }, [mean, square]) => {
-                let count = i32::try_from(step + 1).unwrap_or(i32::MAX);
+                let count = i32::try_from(self.steps + 1).unwrap_or(i32::MAX);
                 let _ = mean.f_lerp_(&gradients, 1.0 - beta1)?;
                 let _ = square.f_lerp_(&gradients.f_square()?, 1.0 - beta2)?;
                 let correction = (1.0 - beta2.powi(count)).sqrt();
@@ -408,7 +425,8 @@ mod tests {
                 } else {
                     optimizer.backward(&loss).unwrap();
                 }
-                optimizer.step(0.1, step).unwrap();
+                optimizer.begin_step(0.1, step);
+                optimizer.step().unwrap();
             }
         }
         for (one, other) in states[0].tensors().iter().zip(states[1].tensors()) {
@@ -424,7 +442,8 @@ mod tests {
         for step in 0..2 {
             let gradients_of_one = state.tensors()[2].tensor.sum(Kind::Float);
             optimizer.backward(&gradients_of_one).unwrap();
-            optimizer.step(0.1, step).unwrap();
+            optimizer.begin_step(0.1, step);
+            optimizer.step().unwrap();
         }
         // b = 1, then 1.9; moved by 0.1 (1 + 0.9 b).
         let moved = values(&(&before.tensors()[2].tensor - &state.tensors()[2].tensor));
@@ -436,7 +455,8 @@ mod tests {
         let (state, before) = (state(), state());
         let mut optimizer = Optimizer::new(SGD, 0.1, &state, |_| true).unwrap();
         optimizer.backward(&loss(&state, &["conv", "fc"])).unwrap();
-        optimizer.step(0.1, 0).unwrap();
+        optimizer.begin_step(0.1, 0);
+        optimizer.step().unwrap();
         for (after, before) in state.tensors().iter().zip(before.tensors()) {
             let stays = values(&after.tensor) == values(&before.tensor);
             assert_eq!(stays, after.name == "bn", "{}", after.name);
@@ -450,7 +470,8 @@ mod tests {
         let mut second = Optimizer::new(SGD, 0.0, &state, |_| true).unwrap();
         for (optimizer, works) in [(&mut first, false), (&mut second, true)] {
             optimizer.backward(&loss(&state, &["fc"])).unwrap();
-            assert_eq!(optimizer.step(0.1, 0).is_ok(), works);
+            optimizer.begin_step(0.1, 0);
+            assert_eq!(optimizer.step().is_ok(), works);
         }
     }
 }

@@ -21,7 +21,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::augment::ViewSettings;
 use crate::augment::batched::DeviceViews;
-use crate::batches::{Images, ViewSource, shuffled};
+use crate::batches::{Images, StepSamples, ViewSource, shuffled};
 use crate::epoch_log::Values;
 use crate::inputs::{Inputs, Stored, input_side};
 use crate::loss_curve::{LossCurve, Row};
@@ -30,7 +30,7 @@ use crate::optimizer::{Optimizer, Rule};
 use crate::pictures::Pictures;
 use crate::random::{Purpose, Stream};
 use crate::schedule::Schedule;
-use crate::training_loop::{self, At, Budget, Feed, Method};
+use crate::training_loop::{self, BatchSource, RunLength, StepPosition, Trainer};
 use crate::{Body, decay, device, loss, training_record, weights};
 
 const SGD: Rule = Rule::Sgd { momentum: 0.9 };
@@ -49,8 +49,8 @@ impl Body for PretrainSimclr {
         let samples = Samples::open_any(context.input("data")?, Part::Train)?;
         let views = Views::new(self, &samples, context, device)?;
         let mut run = Run::new(self, context, &views)?;
-        let budget = Budget::of_epochs(self.epochs, views.steps_per_epoch())?;
-        training_loop::run(&mut run, &views, budget, context, self)?;
+        let length = RunLength::of_epochs(self.epochs, views.steps_per_epoch())?;
+        training_loop::run(&mut run, &views, length, context, self)?;
         run.write()
     }
 }
@@ -180,18 +180,14 @@ impl<'a> Views<'a> {
     }
 }
 
-impl Feed for Views<'_> {
+impl BatchSource for Views<'_> {
     /// First all first views, then all second views: float [2B,C,H,W].
     type Batch = Tensor;
 
-    fn batches(&self, epoch: u32) -> anyhow::Result<Vec<Vec<u32>>> {
-        let order = shuffled(&self.indices, self.seed, epoch);
-        Ok(order.chunks_exact(self.batch_size).map(<[u32]>::to_vec).collect())
-    }
-
-    fn prepare(&self, epoch: u32, _step: u32, batch: Vec<u32>) -> anyhow::Result<Tensor> {
-        let first = self.of(&batch, epoch, Purpose::FirstView)?;
-        let second = self.of(&batch, epoch, Purpose::SecondView)?;
+    fn prepare(&self, epoch: u32, _step: u32, samples: StepSamples) -> anyhow::Result<Tensor> {
+        let batch = &samples.train.indices;
+        let first = self.of(batch, epoch, Purpose::FirstView)?;
+        let second = self.of(batch, epoch, Purpose::SecondView)?;
         Ok(Tensor::f_cat(&[first, second], 0)?)
     }
 }
@@ -232,7 +228,7 @@ impl<'a> Run<'a> {
         Ok(Self { parameters, context, views, network, optimizer, curve })
     }
 
-    fn learning_rate(&self, at: At) -> f64 {
+    fn learning_rate(&self, at: StepPosition) -> f64 {
         let schedule = Schedule::WarmupCosine { warmup: self.parameters.warmup };
         self.parameters.learning_rate * schedule.factor(at.step, at.steps())
     }
@@ -269,7 +265,7 @@ impl<'a> Run<'a> {
     }
 }
 
-impl Method for Run<'_> {
+impl Trainer for Run<'_> {
     type Batch = Tensor;
     type Progress = Vec<Row>;
 
@@ -277,12 +273,12 @@ impl Method for Run<'_> {
         self.views.device
     }
 
-    fn tensors(&self) -> Vec<(String, &Tensor)> {
+    fn state_tensors(&self) -> Vec<(String, &Tensor)> {
         let network = self.network.state().tensors().iter();
         let mut tensors: Vec<_> =
             network.map(|named| (named.name.clone(), &named.tensor)).collect();
-        tensors.extend(self.optimizer.kept());
-        tensors.push(self.curve.kept());
+        tensors.extend(self.optimizer.state_tensors());
+        tensors.push(self.curve.state_tensor());
         tensors
     }
 
@@ -294,19 +290,26 @@ impl Method for Run<'_> {
         self.curve.resume(progress);
     }
 
+    fn samples(&self, epoch: u32) -> anyhow::Result<Vec<StepSamples>> {
+        let Views { indices, seed, batch_size, .. } = self.views;
+        let order = shuffled(indices, *seed, epoch);
+        Ok(order.chunks_exact(*batch_size).map(|batch| batch.to_vec().into()).collect())
+    }
+
     /// One step of algorithm 1.
-    fn step(&mut self, views: Tensor, at: At) -> anyhow::Result<()> {
+    fn step(&mut self, views: Tensor, at: StepPosition) -> anyhow::Result<()> {
         let projections = self.network.forward(&views, Mode::Train)?;
         let (loss, accuracy) = loss::nt_xent(&projections, self.parameters.temperature)?;
         self.optimizer.backward(&loss)?;
-        self.optimizer.step(self.learning_rate(at), at.step)?;
+        self.optimizer.begin_step(self.learning_rate(at), at.step);
+        self.optimizer.step()?;
         let one = Tensor::f_ones([0i64; 0].as_slice(), (Kind::Int64, self.views.device))?;
         self.curve.add([one, loss.f_detach()?, accuracy])
     }
 
     fn after_step(
         &mut self,
-        at: At,
+        at: StepPosition,
         _pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         self.curve.after_step(at, self.learning_rate(at))
@@ -316,7 +319,7 @@ impl Method for Run<'_> {
         self.curve.epoch_values(epoch)
     }
 
-    fn report(&self, at: At) -> anyhow::Result<()> {
+    fn report(&self, at: StepPosition) -> anyhow::Result<()> {
         let images = |steps: u64| steps * self.views.batch_size as u64;
         let values = self.curve.values(at, self.learning_rate(at))?;
         self.context.measured(at.step + 1, values);
@@ -324,7 +327,7 @@ impl Method for Run<'_> {
             done: images(at.step + 1),
             total: Some(images(at.steps())),
             unit: Unit::Images,
-            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.budget.epochs())),
+            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.length.epochs())),
         });
         Ok(())
     }

@@ -13,21 +13,22 @@ use crate::loss::SampleLoss;
 use crate::optimizer::Rule;
 use crate::schedule::Schedule;
 use crate::supervised::data::TrainingData;
-use crate::supervised::fit::Fit;
+use crate::supervised::fit::SupervisedTrainer;
+use crate::supervised::method::{Method, Setup};
 use crate::supervised::{EarlyEnd, Length, Recipe};
-use crate::{Body, decay, device, training_loop};
+use crate::{Body, decay, device};
 
 impl Body for PretrainSupervised {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let device = device::prepare(&context.execution, self.precision)?;
         let recipe = recipe(self);
         let data = TrainingData::read(&recipe, context, device)?;
-        let mut fit = Fit::new(&recipe, context, &data, Box::new(Finetune))?;
-        let budget = fit.budget()?;
-        training_loop::run(&mut fit, &data, budget, context, self)?;
-        fit.write_encoder(self)?;
-        let mut metrics = fit.write_curves()?;
-        metrics.extend(fit.curves().test_metrics());
+        let method = |setup: &mut Setup<'_>| Ok(Box::new(Finetune::new(setup)?) as Box<dyn Method>);
+        let mut trainer = SupervisedTrainer::new(&recipe, context, &data, method)?;
+        trainer.run(self)?;
+        trainer.write_encoder(self)?;
+        let mut metrics = trainer.write_curves()?;
+        metrics.extend(trainer.curves().test_metrics());
         Ok(metrics)
     }
 }

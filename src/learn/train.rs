@@ -1,6 +1,6 @@
-//! `train`: a classifier on (noisy) labels, by one of the robust methods.
+//! `train`: a classifier on (noisy) labels, by one of the methods.
 
-use pipeline_stages::kinds::{self, Method};
+use pipeline_stages::kinds;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
@@ -8,32 +8,27 @@ use crate::finetune::Finetune;
 use crate::meta_weight_net::MetaWeightNet;
 use crate::supervised::Recipe;
 use crate::supervised::data::TrainingData;
-use crate::supervised::fit::{Fit, RobustMethod};
-use crate::supervised::meta::MetaDraw;
-use crate::{Body, device, training_loop};
+use crate::supervised::fit::SupervisedTrainer;
+use crate::supervised::method::{Method, Setup};
+use crate::{Body, device};
 
 impl Body for kinds::Train {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let device = device::prepare(&context.execution, self.precision)?;
         let recipe = Recipe::of(self);
-        let mut data = TrainingData::read(&recipe, context, device)?;
-        let method: Box<dyn RobustMethod> = match self.method {
-            Method::Finetune => Box::new(Finetune),
-            Method::MetaWeightNet => {
-                data = data.with_meta_batches(meta_draw(self)?)?;
-                let (classes, seed) = (data.classes.len(), context.seed);
-                Box::new(MetaWeightNet::new(self, classes, data.noisy, seed, device)?)
-            }
-        };
-        let mut fit = Fit::new(&recipe, context, &data, method)?;
-        let budget = fit.budget()?;
-        training_loop::run(&mut fit, &data, budget, context, self)?;
-        fit.write_model(self)?;
-        fit.write_curves()
+        let data = TrainingData::read(&recipe, context, device)?;
+        let method = |setup: &mut Setup<'_>| method(self, setup);
+        let mut trainer = SupervisedTrainer::new(&recipe, context, &data, method)?;
+        trainer.run(self)?;
+        trainer.write_model(self)?;
+        trainer.write_curves()
     }
 }
 
-fn meta_draw(parameters: &kinds::Train) -> anyhow::Result<MetaDraw> {
-    let batch_size = parameters.meta_batch_size.unwrap_or(parameters.batch_size);
-    Ok(MetaDraw { source: parameters.meta_samples, batch_size: usize::try_from(batch_size)? })
+/// The method that a stage asks for.
+fn method(parameters: &kinds::Train, setup: &mut Setup<'_>) -> anyhow::Result<Box<dyn Method>> {
+    Ok(match parameters.method {
+        kinds::Method::Finetune => Box::new(Finetune::new(setup)?),
+        kinds::Method::MetaWeightNet => Box::new(MetaWeightNet::new(parameters, setup)?),
+    })
 }

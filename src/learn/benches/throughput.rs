@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail, ensure};
 use pipeline_learn::augment::batched::{DeviceImages, DeviceViews, upload};
 use pipeline_learn::augment::{Normalisation, ViewSettings};
-use pipeline_learn::batches::{ImageSource, Images, ViewSource, ahead};
+use pipeline_learn::batches::{ImageSource, Images, ViewSource, prefetch};
 use pipeline_learn::loss::{SampleLoss, nt_xent};
 use pipeline_learn::network::{Classifier, Mode, Projector};
 use pipeline_learn::optimizer::{Optimizer, Rule};
@@ -158,14 +158,15 @@ impl Work for FineTune<'_> {
                 indices.iter().map(|&index| samples.labels[index as usize]).collect();
             anyhow::Ok((images, upload(&labels, device)?))
         });
-        let last = ahead(depth(device), prepared, |batches| {
+        let last = prefetch(depth(device), prepared, |batches| {
             let mut last = Tensor::new();
             for (batch, step) in batches.zip(first..) {
                 let (images, labels) = batch?;
                 let logits = network.forward(&images, Mode::Train)?;
                 last = SampleLoss::CrossEntropy.mean(&logits, &labels)?;
                 optimizer.backward(&last)?;
-                optimizer.step(1e-3, step)?;
+                optimizer.begin_step(1e-3, step);
+                optimizer.step()?;
             }
             anyhow::Ok(last)
         })?;
@@ -216,7 +217,8 @@ impl Learner {
     fn step(&mut self, views: &Tensor, step: u64) -> anyhow::Result<Tensor> {
         let (loss, _) = nt_xent(&self.network.forward(views, Mode::Train)?, 0.5)?;
         self.optimizer.backward(&loss)?;
-        self.optimizer.step(1e-2, step)?;
+        self.optimizer.begin_step(1e-2, step);
+        self.optimizer.step()?;
         Ok(loss)
     }
 }
@@ -262,7 +264,7 @@ impl Work for SimClr<'_> {
             None => {
                 let views = &*views;
                 let made = steps.clone().map(|step| views.both(step));
-                ahead(depth(*device), made, |batches| {
+                prefetch(depth(*device), made, |batches| {
                     for (views, step) in batches.zip(steps) {
                         last = learn(views?, step)?;
                     }

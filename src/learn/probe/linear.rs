@@ -15,6 +15,7 @@ use tch::{Device, Tensor};
 
 use super::FrozenEncoder;
 use crate::augment::batched::upload;
+use crate::batches::StepSamples;
 use crate::decay;
 use crate::epoch_log::Values;
 use crate::loss_curve::{LossCurve, Row};
@@ -23,7 +24,7 @@ use crate::optimizer::Optimizer;
 use crate::random::Purpose;
 use crate::supervised::Recipe;
 use crate::supervised::data::TrainingData;
-use crate::training_loop::{self, At, Budget, Feed, Method};
+use crate::training_loop::{self, BatchSource, RunLength, StepPosition, Trainer};
 
 /// Trains the layer and measures it.
 pub(super) fn run(
@@ -36,8 +37,8 @@ pub(super) fn run(
     let features = frozen_images.then(|| encoder.training_features()).transpose()?;
     let batches = Batches::new(encoder.data, frozen_images);
     let mut probe = LinearProbe::new(recipe, encoder, features)?;
-    let budget = Budget::of_epochs(parameters.epochs, encoder.data.steps_per_epoch())?;
-    training_loop::run(&mut probe, &batches, budget, encoder.context, parameters)?;
+    let length = RunLength::of_epochs(parameters.epochs, encoder.data.steps_per_epoch())?;
+    training_loop::run(&mut probe, &batches, length, encoder.context, parameters)?;
     probe.curve.write(&encoder.context.output)?;
     let _no_gradients = tch::no_grad_guard();
     encoder.metrics("linear", |features| probe.logits(features))
@@ -78,21 +79,23 @@ impl<'a> Batches<'a> {
     }
 }
 
-impl Feed for Batches<'_> {
+impl BatchSource for Batches<'_> {
     type Batch = Batch;
 
-    fn batches(&self, epoch: u32) -> anyhow::Result<Vec<Vec<u32>>> {
-        self.data.batches(epoch)
-    }
-
-    fn prepare(&self, epoch: u32, step_of_epoch: u32, batch: Vec<u32>) -> anyhow::Result<Batch> {
+    fn prepare(
+        &self,
+        epoch: u32,
+        step_of_epoch: u32,
+        samples: StepSamples,
+    ) -> anyhow::Result<Batch> {
         let Some(rows) = &self.rows else {
-            let batch = self.data.prepare(epoch, step_of_epoch, batch)?;
+            let batch = self.data.prepare(epoch, step_of_epoch, samples)?.train;
             return Ok(Batch { inputs: Inputs::Images(batch.images), labels: batch.labels });
         };
-        let labels = self.data.labels_of(&batch)?;
+        let samples = samples.train.indices;
+        let labels = self.data.labels_of(&samples)?;
         let rows: Vec<i64> =
-            batch.iter().filter_map(|&sample| rows.get(sample as usize).copied()).collect();
+            samples.iter().filter_map(|&sample| rows.get(sample as usize).copied()).collect();
         Ok(Batch { inputs: Inputs::Rows(upload(&rows, self.data.device)?), labels })
     }
 }
@@ -143,12 +146,12 @@ impl<'a> LinearProbe<'a> {
         }
     }
 
-    fn learning_rate(&self, at: At) -> f64 {
+    fn learning_rate(&self, at: StepPosition) -> f64 {
         self.recipe.learning_rate * self.recipe.schedule.factor(at.step, at.steps())
     }
 }
 
-impl Method for LinearProbe<'_> {
+impl Trainer for LinearProbe<'_> {
     type Batch = Batch;
     type Progress = Vec<Row>;
 
@@ -161,11 +164,11 @@ impl Method for LinearProbe<'_> {
         self.encoder.data.device
     }
 
-    fn tensors(&self) -> Vec<(String, &Tensor)> {
+    fn state_tensors(&self) -> Vec<(String, &Tensor)> {
         let layer = self.state.tensors().iter();
         let mut tensors: Vec<_> = layer.map(|named| (named.name.clone(), &named.tensor)).collect();
-        tensors.extend(self.optimizer.kept());
-        tensors.push(self.curve.kept());
+        tensors.extend(self.optimizer.state_tensors());
+        tensors.push(self.curve.state_tensor());
         tensors
     }
 
@@ -177,11 +180,17 @@ impl Method for LinearProbe<'_> {
         self.curve.resume(progress);
     }
 
-    fn step(&mut self, batch: Batch, at: At) -> anyhow::Result<()> {
+    fn samples(&self, epoch: u32) -> anyhow::Result<Vec<StepSamples>> {
+        let batches = self.encoder.data.batches(epoch)?;
+        Ok(batches.into_iter().map(StepSamples::from).collect())
+    }
+
+    fn step(&mut self, batch: Batch, at: StepPosition) -> anyhow::Result<()> {
         let logits = self.logits(&self.features_of(&batch.inputs)?)?;
         let losses = self.recipe.loss.of_samples(&logits, &batch.labels)?;
         self.optimizer.backward(&losses.f_mean(tch::Kind::Float)?)?;
-        self.optimizer.step(self.learning_rate(at), at.step)?;
+        self.optimizer.begin_step(self.learning_rate(at), at.step);
+        self.optimizer.step()?;
         let integer = (tch::Kind::Int64, self.device());
         let samples = Tensor::f_full([0i64; 0].as_slice(), losses.size1()?, integer)?;
         let right = logits.f_argmax(1, false)?.f_eq_tensor(&batch.labels)?;
@@ -191,7 +200,7 @@ impl Method for LinearProbe<'_> {
 
     fn after_step(
         &mut self,
-        at: At,
+        at: StepPosition,
         _pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         self.curve.after_step(at, self.learning_rate(at))
@@ -201,7 +210,7 @@ impl Method for LinearProbe<'_> {
         self.curve.epoch_values(epoch)
     }
 
-    fn report(&self, at: At) -> anyhow::Result<()> {
+    fn report(&self, at: StepPosition) -> anyhow::Result<()> {
         let data = self.encoder.data;
         let values = self.curve.values(at, self.learning_rate(at))?;
         self.encoder.context.measured(at.step + 1, values);
@@ -209,7 +218,7 @@ impl Method for LinearProbe<'_> {
             done: data.samples_of(at.step + 1),
             total: Some(data.samples_of(at.steps())),
             unit: Unit::Images,
-            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.budget.epochs())),
+            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.length.epochs())),
         });
         Ok(())
     }

@@ -9,7 +9,7 @@ use pipeline_stages::message::Metrics;
 use serde::{Deserialize, Serialize};
 
 use crate::epoch_log::Values;
-use crate::tally::Sums;
+use crate::epoch_sums::Sums;
 
 /// The sums of every method, in the order of a tally.
 pub const SUMS: &[&str] = &["samples", "loss", "right-on-given-labels", "right-on-clean-labels"];

@@ -9,20 +9,21 @@ use pipeline_stages::formats::{
     SplitIndices, check_labels,
 };
 use pipeline_stages::kinds::architecture::Architecture;
-use pipeline_stages::kinds::{Augmentation, MetaSamples, Normalise, Sampling};
+use pipeline_stages::kinds::{Augmentation, Normalise, Sampling};
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
 use super::Recipe;
-use super::meta::MetaDraw;
+use super::batch::{Batch, StepBatch};
+use super::method::Setup;
 use super::recorder::Recorder;
 use crate::augment::Normalisation;
 use crate::augment::batched::{DeviceImages, upload};
-use crate::batches::{batch_count, class_balanced, cut, shuffled};
+use crate::batches::{SampleSet, StepSamples, batch_count, class_balanced, cut, shuffled};
 use crate::inputs::{Inputs, Stored};
 use crate::network::feature_count;
 use crate::random::{Purpose, Stream};
-use crate::training_loop::Feed;
+use crate::training_loop::BatchSource;
 
 /// Everything that a classifier is trained on.
 pub struct TrainingData {
@@ -52,30 +53,6 @@ pub struct TrainingData {
     inputs: Inputs,
     /// The training and the test images, where they lie on a GPU.
     on_device: [Option<DeviceImages>; 2],
-    /// Where there are meta batches.
-    meta: Option<MetaDraw>,
-}
-
-/// What one step learns from.
-pub struct Batch {
-    /// float [B,C,H,W].
-    pub images: Tensor,
-    /// The labels to train on, int64 [B].
-    pub labels: Tensor,
-    /// The data set's own labels, int64 [B].
-    pub clean_labels: Tensor,
-    /// Their places in the training part of the data set, int64 [B].
-    pub samples: Tensor,
-    /// What the method itself learns from, where it asked for that.
-    pub meta: Option<MetaBatch>,
-}
-
-/// What a method such as Meta-Weight-Net learns from in one step.
-pub struct MetaBatch {
-    /// float [M,C,H,W], augmented as training images are.
-    pub images: Tensor,
-    /// int64 [M]: clean labels of held-out samples, or given labels of training samples.
-    pub labels: Tensor,
 }
 
 impl TrainingData {
@@ -132,47 +109,23 @@ impl TrainingData {
             sampling: recipe.sampling,
             augmentation,
             inputs,
-            meta: None,
             on_device,
             samples,
             test_samples,
         })
     }
 
-    /// The same data, with a meta batch in every batch.
-    ///
-    /// # Errors
-    /// When there are no samples to draw them from.
-    pub fn with_meta_batches(mut self, draw: MetaDraw) -> anyhow::Result<Self> {
-        let (samples, _) = self.meta_set(draw.source);
-        ensure!(
-            !samples.is_empty(),
-            "the split does not hold out any samples, and Meta-Weight-Net learns from them: \
-             hold some out, or set meta-samples = \"training\""
-        );
-        self.meta = Some(draw);
-        Ok(self)
-    }
-
-    /// The samples that meta batches are drawn from, and the labels of all samples.
-    fn meta_set(&self, source: MetaSamples) -> (&[u32], &[i64]) {
-        match source {
-            MetaSamples::HeldOut => (&self.validation, &self.clean),
-            MetaSamples::Training => (&self.train, &self.given),
+    /// What a method of training on this is made from, before it is made.
+    pub fn setup<'a>(&'a self, recipe: &'a Recipe, seed: u64) -> Setup<'a> {
+        let (channels, classes) = (self.image().channels, self.classes.len());
+        Setup {
+            init: self.init.as_deref(),
+            samples: self.given.len(),
+            train: &self.train,
+            validation: &self.validation,
+            noisy: self.noisy,
+            ..Setup::new(recipe, channels, classes, seed, self.device)
         }
-    }
-
-    /// The meta batch of a step. Its images are augmented by streams of the step, so that a sample that comes
-    /// again looks different.
-    fn meta_batch(&self, draw: MetaDraw, epoch: u32, step: u32) -> anyhow::Result<MetaBatch> {
-        let (samples, labels) = self.meta_set(draw.source);
-        let batch = draw.batch(samples, self.seed, epoch, step);
-        let step_of_run = u64::from(epoch) * self.steps_per_epoch() + u64::from(step);
-        let step_of_run = u32::try_from(step_of_run).context("the run has too many steps")?;
-        Ok(MetaBatch {
-            images: self.augmented(&batch, Purpose::MetaAugmentation, step_of_run)?,
-            labels: gather(labels, &batch, self.device)?,
-        })
     }
 
     /// The shape of the images that the network sees.
@@ -185,21 +138,12 @@ impl TrainingData {
         batch_count(self.samples_per_epoch, self.batch_size) as u64
     }
 
-    /// Notes where batches have fewer samples than was asked for.
+    /// Notes where an epoch has fewer samples than a batch should have.
     pub fn note_small_batches(&self, context: &Context) {
-        let meta = self.meta.map(|draw| (self.meta_set(draw.source).0.len(), draw.batch_size));
-        for (count, size, what, name) in [
-            Some((self.samples_per_epoch, self.batch_size, "an epoch", "batch-size")),
-            meta.map(|(count, size)| (count, size, "the meta set", "meta-batch-size")),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            if count < size {
-                context.note(format!(
-                    "{what} has {count} samples, fewer than {name} ({size}): each step uses all of them"
-                ));
-            }
+        let note =
+            small_batch_note("an epoch", self.samples_per_epoch, "batch-size", self.batch_size);
+        if let Some(note) = note {
+            context.note(note);
         }
     }
 
@@ -246,15 +190,46 @@ impl TrainingData {
         Ok((images, gather(labels, batch, self.device)?))
     }
 
+    /// The batches of an epoch: each sample that trains once, or as the stage asks for.
+    ///
+    /// # Errors
+    /// When there are too few.
+    pub fn batches(&self, epoch: u32) -> anyhow::Result<Vec<Vec<u32>>> {
+        let order = match self.sampling {
+            Sampling::Uniform => shuffled(&self.train, self.seed, epoch),
+            Sampling::ClassBalanced => class_balanced(
+                &self.train,
+                &self.given,
+                self.classes.len(),
+                self.samples_per_epoch,
+                self.seed,
+                epoch,
+            ),
+        };
+        let epoch = order.get(..self.samples_per_epoch).context("an epoch has too few samples")?;
+        Ok(cut(epoch, self.batch_size))
+    }
+
     /// Samples a step of an evaluation.
     pub fn evaluation_batch(&self) -> usize {
         self.inputs.evaluation_batch()
     }
 
-    /// The images of training samples, float [B,C,H,W], each augmented by its own stream, normalised.
-    fn augmented(&self, batch: &[u32], purpose: Purpose, epoch: u32) -> anyhow::Result<Tensor> {
-        let stream = |index| Stream::new(self.seed, purpose, epoch, index);
-        self.inputs.augmented(self.stored(Part::Train), batch, self.augmentation, stream)
+    /// A batch of training samples. `epoch` names the draws of its augmentation, together with the purpose and the sample.
+    fn batch(&self, set: &SampleSet, purpose: Purpose, epoch: u32) -> anyhow::Result<Batch> {
+        let SampleSet { indices, views } = set;
+        let view = |view| {
+            let stream = |index| Stream::new(self.seed, purpose, epoch, index).of_view(view);
+            self.inputs.augmented(self.stored(Part::Train), indices, self.augmentation, stream)
+        };
+        let samples: Vec<i64> = indices.iter().map(|&index| i64::from(index)).collect();
+        Ok(Batch {
+            images: view(0)?,
+            other_views: (1..*views).map(view).collect::<anyhow::Result<_>>()?,
+            samples: upload(&samples, self.device)?,
+            labels: gather(&self.given, indices, self.device)?,
+            clean_labels: gather(&self.clean, indices, self.device)?,
+        })
     }
 
     fn stored(&self, part: Part) -> Stored<'_> {
@@ -288,35 +263,36 @@ impl TrainingData {
     }
 }
 
-impl Feed for TrainingData {
-    type Batch = Batch;
+impl BatchSource for TrainingData {
+    type Batch = StepBatch;
 
-    fn batches(&self, epoch: u32) -> anyhow::Result<Vec<Vec<u32>>> {
-        let order = match self.sampling {
-            Sampling::Uniform => shuffled(&self.train, self.seed, epoch),
-            Sampling::ClassBalanced => class_balanced(
-                &self.train,
-                &self.given,
-                self.classes.len(),
-                self.samples_per_epoch,
-                self.seed,
-                epoch,
-            ),
-        };
-        let epoch = order.get(..self.samples_per_epoch).context("an epoch has too few samples")?;
-        Ok(cut(epoch, self.batch_size))
-    }
-
-    fn prepare(&self, epoch: u32, step: u32, batch: Vec<u32>) -> anyhow::Result<Batch> {
-        let samples: Vec<i64> = batch.iter().map(|&index| i64::from(index)).collect();
-        Ok(Batch {
-            images: self.augmented(&batch, Purpose::Augmentation, epoch)?,
-            samples: upload(&samples, self.device)?,
-            labels: gather(&self.given, &batch, self.device)?,
-            clean_labels: gather(&self.clean, &batch, self.device)?,
-            meta: self.meta.map(|draw| self.meta_batch(draw, epoch, step)).transpose()?,
+    /// Samples that are not only trained on can come in many steps of an epoch: streams of the step augment them, so that
+    /// a sample that comes again looks different.
+    fn prepare(
+        &self,
+        epoch: u32,
+        step_of_epoch: u32,
+        samples: StepSamples,
+    ) -> anyhow::Result<StepBatch> {
+        let step = u64::from(epoch) * self.steps_per_epoch() + u64::from(step_of_epoch);
+        let others = samples.others.iter().map(|set| {
+            let step = u32::try_from(step).context("the run has too many steps")?;
+            self.batch(set, Purpose::OtherAugmentation, step)
+        });
+        Ok(StepBatch {
+            train: self.batch(&samples.train, Purpose::Augmentation, epoch)?,
+            others: others.collect::<anyhow::Result<_>>()?,
         })
     }
+}
+
+/// What to say where there are fewer samples than a batch should have. `what` has the samples, `name` is the parameter.
+pub fn small_batch_note(what: &str, count: usize, name: &str, size: usize) -> Option<String> {
+    (count < size).then(|| {
+        format!(
+            "{what} has {count} samples, fewer than {name} ({size}): each step uses all of them"
+        )
+    })
 }
 
 fn samples_per_epoch(recipe: &Recipe, train: usize) -> anyhow::Result<usize> {

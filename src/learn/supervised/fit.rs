@@ -1,10 +1,9 @@
-//! Fitting a classifier: batches in, one step of the method each, evaluations on the way, a model out.
+//! Training a classifier by a method: batches in, one step of the method each, evaluations on the way, a model out.
 //!
-//! Per step the learning rate of the schedule, the method's own step, and sums for the curves. What
-//! becomes the model is the last step's network, not the best one on the way: choosing by validation
+//! Owns time: the learning rate of every step, evaluations, checkpoints, curves. What is learned, and with what, is the
+//! method's. What becomes the model is the last step's network, not the best one on the way: choosing by validation
 //! would be a method of its own.
 
-use anyhow::Context as _;
 use pipeline_stages::Kind;
 use pipeline_stages::formats::{ModelInfo, Part, WEIGHTS_FILE};
 use pipeline_stages::kinds::Keep;
@@ -12,111 +11,33 @@ use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
+use super::batch::StepBatch;
 use super::curve::{Curves, EpochRow, EvaluationRow, SUMS};
-use super::data::{Batch, TrainingData};
+use super::data::TrainingData;
+use super::method::{Method, Setup};
 use super::recorder::Recorder;
+use super::state_tensors::StateTensors;
 use super::{Length, Recipe};
+use crate::batches::StepSamples;
 use crate::epoch_log::Values;
+use crate::epoch_sums::EpochSums;
 use crate::loss::SampleLoss;
-use crate::network::{Classifier, Mode, NamedTensor};
-use crate::optimizer::Optimizer;
-use crate::tally::{Sums, Tally};
-use crate::training_loop::{At, Budget, Method, check_finite};
+use crate::network::{Classifier, NamedTensor};
+use crate::training_loop::{self, RunLength, StepPosition, Trainer, check_finite};
 use crate::{training_record, weights};
 
 /// The classifier of an encoder that was pre-trained with labels: its last layer.
 const CLASSIFIER_FILE: &str = "classifier.safetensors";
 
-/// What a robust method works with in one step.
-pub struct Step<'a> {
-    /// The classifier.
-    pub network: &'a Classifier,
-    /// What moves its weights.
-    pub optimizer: &'a mut Optimizer,
-    /// The loss of a sample.
-    pub loss: SampleLoss,
-    /// What this step learns from.
-    pub batch: &'a Batch,
-    /// The learning rate of this step.
-    pub learning_rate: f64,
-    /// Where in the run it is.
-    pub at: At,
-}
-
-impl Step<'_> {
-    /// The logits of the batch, float [B,K], in training mode.
-    ///
-    /// # Errors
-    /// When libtorch fails.
-    pub fn forward(&self) -> anyhow::Result<Tensor> {
-        self.network.forward(&self.batch.images, Mode::Train)
-    }
-}
-
-/// What a step adds to the curves. Nothing of it holds a graph.
-pub struct Outcome {
-    /// The loss of every sample, float [B].
-    pub losses: Tensor,
-    /// float [B,K].
-    pub logits: Tensor,
-    /// The weight of every sample, float [B] from 0 to 1, where the method has weights.
-    pub weights: Option<Tensor>,
-    /// Scalars, in the order of [`RobustMethod::sums`].
-    pub extra: Vec<Tensor>,
-}
-
-/// A method of training under label noise: what happens in one step.
-pub trait RobustMethod {
-    /// One step: forward, loss, backward, move.
-    ///
-    /// # Errors
-    /// When libtorch fails.
-    fn step(&mut self, step: &mut Step<'_>) -> anyhow::Result<Outcome>;
-
-    /// Every tensor that it changes, beside those of the classifier and its optimizer.
-    fn tensors(&self) -> Vec<(String, &Tensor)> {
-        Vec::new()
-    }
-
-    /// Whether its steps have a weight for every sample.
-    fn has_weights(&self) -> bool {
-        false
-    }
-
-    /// The names of the sums that it adds to every epoch.
-    fn sums(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    /// The names of the columns that it adds to the curves.
-    fn columns(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    /// The numbers in these columns, from the sums of an epoch. NaN where one is not known.
-    fn row(&self, _sums: &Sums) -> Vec<f64> {
-        Vec::new()
-    }
-
-    /// Writes files of its own into the artifact.
-    ///
-    /// # Errors
-    /// When they cannot be written.
-    fn write(&self, _folder: &std::path::Path) -> anyhow::Result<()> {
-        Ok(())
-    }
-}
-
-/// A training on its way.
-pub struct Fit<'a> {
+/// A training by a method.
+pub struct SupervisedTrainer<'a> {
     recipe: &'a Recipe,
     context: &'a Context,
     data: &'a TrainingData,
-    device: Device,
-    network: Classifier,
-    method: Box<dyn RobustMethod>,
-    optimizer: Optimizer,
-    tally: Tally,
+    method: Box<dyn Method>,
+    /// What the method is made of.
+    state: StateTensors,
+    sums: EpochSums,
     curves: Curves,
     /// The network at its best on the test set, where that is what is kept.
     best: Vec<NamedTensor>,
@@ -124,36 +45,26 @@ pub struct Fit<'a> {
     recorder: Option<Recorder>,
 }
 
-impl<'a> Fit<'a> {
-    /// A training at its beginning: from the initial encoder where there is one.
+impl<'a> SupervisedTrainer<'a> {
+    /// A training at its beginning. `method` makes its method.
     ///
     /// # Errors
-    /// When the initial weights do not fit, or libtorch cannot make the tensors.
+    /// Those of `method`, or when libtorch cannot make the tensors.
     pub fn new(
         recipe: &'a Recipe,
         context: &'a Context,
         data: &'a TrainingData,
-        method: Box<dyn RobustMethod>,
+        method: impl FnOnce(&mut Setup<'_>) -> anyhow::Result<Box<dyn Method>>,
     ) -> anyhow::Result<Self> {
         data.note_small_batches(context);
-        let device = data.device;
-        let channels = data.image().channels;
-        let classes = data.classes.len();
-        let network =
-            Classifier::new(recipe.architecture, channels, classes, context.seed, device)?
-                .with_precision(recipe.precision);
-        if let Some(init) = &data.init {
-            let encoder = network.state().tensors().iter();
-            let encoder = encoder.filter(|named| !Classifier::in_head(&named.name));
-            weights::read_into(&init.join(WEIGHTS_FILE), encoder, Classifier::in_head)
-                .context("the initial weights do not fit")?;
-        }
-        let optimizer =
-            Optimizer::new(recipe.rule, recipe.weight_decay, network.state(), recipe.decays)?;
-        let tally = Tally::new([SUMS, method.sums()].concat(), device)?;
+        let mut setup = data.setup(recipe, context.seed);
+        let method = method(&mut setup)?;
+        let Setup { state, notes, .. } = setup;
+        notes.into_iter().for_each(|note| context.note(note));
+        let sums = EpochSums::new([SUMS, method.sums()].concat(), data.device)?;
         let curves = Curves::default();
         let best = match recipe.keep {
-            Keep::BestOnTest => network.state().copy()?,
+            Keep::BestOnTest => method.model().copy()?,
             Keep::Last => Vec::new(),
         };
         let recorder = match recipe.length {
@@ -162,39 +73,24 @@ impl<'a> Fit<'a> {
             }
             _ => None,
         };
-        Ok(Self {
-            recipe,
-            context,
-            data,
-            device,
-            network,
-            method,
-            optimizer,
-            tally,
-            curves,
-            best,
-            recorder,
-        })
+        Ok(Self { recipe, context, data, method, state, sums, curves, best, recorder })
     }
 
-    /// How long the training is.
+    /// Trains to the end.
     ///
     /// # Errors
-    /// When nobody can count that far.
-    pub fn budget(&self) -> anyhow::Result<Budget> {
-        let steps_per_epoch = self.data.steps_per_epoch();
-        match self.recipe.length {
-            Length::Epochs(epochs) => Budget::of_epochs(epochs, steps_per_epoch),
-            Length::Steps(steps) => Ok(Budget { steps, steps_per_epoch }),
-        }
+    /// As [`training_loop::run`].
+    pub fn run(&mut self, parameters: &impl Kind) -> anyhow::Result<()> {
+        let (data, context) = (self.data, self.context);
+        let steps_per_epoch = data.steps_per_epoch();
+        let length = match self.recipe.length {
+            Length::Epochs(epochs) => RunLength::of_epochs(epochs, steps_per_epoch)?,
+            Length::Steps(steps) => RunLength { steps, steps_per_epoch },
+        };
+        training_loop::run(self, data, length, context, parameters)
     }
 
-    /// The classifier as it is now.
-    pub fn network(&self) -> &Classifier {
-        &self.network
-    }
-
-    fn learning_rate(&self, at: At) -> f64 {
+    fn learning_rate(&self, at: StepPosition) -> f64 {
         self.recipe.learning_rate * self.recipe.schedule.factor(at.step, at.steps())
     }
 
@@ -223,7 +119,7 @@ impl<'a> Fit<'a> {
     /// When it has numbers that are not finite, or a file cannot be written.
     pub fn write_model(&self, parameters: &impl Kind) -> anyhow::Result<()> {
         let output = &self.context.output;
-        let tensors = self.network.state().tensors();
+        let tensors = self.method.model().tensors();
         weights::check_finite(tensors)?;
         weights::write(&output.join(WEIGHTS_FILE), "model", tensors)?;
         let training = training_record(parameters, self.context.seed);
@@ -233,10 +129,10 @@ impl<'a> Fit<'a> {
     /// Writes the encoder with its description, and its classifier beside it.
     ///
     /// # Errors
-    /// As [`Fit::write_model`].
+    /// As [`SupervisedTrainer::write_model`].
     pub fn write_encoder(&self, parameters: &impl Kind) -> anyhow::Result<()> {
         let output = &self.context.output;
-        let tensors = self.kept();
+        let tensors = self.chosen();
         weights::check_finite(tensors)?;
         let (classifier, encoder): (Vec<_>, Vec<_>) =
             tensors.iter().partition(|named| Classifier::in_head(&named.name));
@@ -258,11 +154,11 @@ impl<'a> Fit<'a> {
             return Ok([None; 2]);
         }
         let _no_gradients = tch::no_grad_guard();
-        let mut totals = Tensor::f_zeros([2], (tch::Kind::Double, self.device))?;
+        let mut totals = Tensor::f_zeros([2], (tch::Kind::Double, self.data.device))?;
         for batch in samples.chunks(self.data.evaluation_batch()) {
             pause()?;
             let (images, labels) = self.data.for_evaluation(part, batch)?;
-            let logits = self.network.forward(&images, Mode::Evaluate)?;
+            let logits = self.method.logits(&images)?;
             let right = right(&logits, &labels)?.f_to_kind(tch::Kind::Double)?;
             let losses = SampleLoss::CrossEntropy.of_samples(&logits, &labels)?;
             let sums = [right, losses.f_sum(tch::Kind::Double)?];
@@ -275,23 +171,23 @@ impl<'a> Fit<'a> {
     }
 
     /// What becomes the artifact.
-    fn kept(&self) -> &[NamedTensor] {
+    fn chosen(&self) -> &[NamedTensor] {
         match (self.recipe.keep, self.curves.evaluations.best_test()) {
             (Keep::BestOnTest, Some(_)) => &self.best,
-            _ => self.network.state().tensors(),
+            _ => self.method.model().tensors(),
         }
     }
 
     /// Keeps the network as it is now.
     fn keep(&mut self) -> anyhow::Result<()> {
         let _no_gradients = tch::no_grad_guard();
-        for (kept, now) in self.best.iter_mut().zip(self.network.state().tensors()) {
+        for (kept, now) in self.best.iter_mut().zip(self.method.model().tensors()) {
             kept.tensor.f_copy_(&now.tensor)?;
         }
         Ok(())
     }
 
-    fn evaluation_due(&self, at: At) -> bool {
+    fn evaluation_due(&self, at: StepPosition) -> bool {
         let done = at.step + 1;
         let due = match self.recipe.evaluate_every {
             Some(steps) => done.is_multiple_of(steps),
@@ -302,22 +198,18 @@ impl<'a> Fit<'a> {
     }
 }
 
-impl Method for Fit<'_> {
-    type Batch = Batch;
+impl Trainer for SupervisedTrainer<'_> {
+    type Batch = StepBatch;
     type Progress = Curves;
 
     fn device(&self) -> Device {
-        self.device
+        self.data.device
     }
 
-    fn tensors(&self) -> Vec<(String, &Tensor)> {
-        let network = self.network.state().tensors().iter();
-        let mut tensors: Vec<_> =
-            network.map(|named| (named.name.clone(), &named.tensor)).collect();
-        tensors.extend(self.optimizer.kept());
-        tensors.extend(self.method.tensors());
-        tensors.push(self.tally.kept());
-        tensors.extend(self.recorder.iter().flat_map(Recorder::kept));
+    fn state_tensors(&self) -> Vec<(String, &Tensor)> {
+        let mut tensors = self.state.list();
+        tensors.push(self.sums.state_tensor());
+        tensors.extend(self.recorder.iter().flat_map(Recorder::state_tensors));
         let best = self.best.iter();
         tensors.extend(best.map(|named| (format!("best.{}", named.name), &named.tensor)));
         tensors
@@ -331,36 +223,34 @@ impl Method for Fit<'_> {
         self.curves = progress;
     }
 
-    fn step(&mut self, batch: Batch, at: At) -> anyhow::Result<()> {
-        let learning_rate = self.learning_rate(at);
-        let outcome = self.method.step(&mut Step {
-            network: &self.network,
-            optimizer: &mut self.optimizer,
-            loss: self.recipe.loss,
-            batch: &batch,
-            learning_rate,
-            at,
-        })?;
+    fn samples(&self, epoch: u32) -> anyhow::Result<Vec<StepSamples>> {
+        self.method.select(epoch, self.data.batches(epoch)?)
+    }
+
+    fn step(&mut self, batch: StepBatch, at: StepPosition) -> anyhow::Result<()> {
+        let StepBatch { train, others } = batch;
+        self.method.begin_step(self.learning_rate(at), at);
+        let output = self.method.compute(&train, &others)?;
         if let Some(recorder) = &mut self.recorder {
-            recorder.add(&batch.samples, &outcome)?;
+            recorder.add(&train.samples, &output)?;
         }
         let mut sums = vec![
             Tensor::f_full(
                 [0i64; 0].as_slice(),
-                outcome.losses.size1()?,
-                (tch::Kind::Int64, self.device),
+                output.losses.size1()?,
+                (tch::Kind::Int64, self.data.device),
             )?,
-            outcome.losses.f_sum(tch::Kind::Double)?,
-            right(&outcome.logits, &batch.labels)?,
-            right(&outcome.logits, &batch.clean_labels)?,
+            output.losses.f_sum(tch::Kind::Double)?,
+            right(&output.logits, &train.labels)?,
+            right(&output.logits, &train.clean_labels)?,
         ];
-        sums.extend(outcome.extra);
-        self.tally.add(&sums)
+        sums.extend(output.extra);
+        self.sums.add(&sums)
     }
 
     fn after_step(
         &mut self,
-        at: At,
+        at: StepPosition,
         pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         if self.evaluation_due(at) {
@@ -387,7 +277,7 @@ impl Method for Fit<'_> {
             }
         }
         if (at.ends_epoch() || self.finished()) && self.curves.epochs.len() as u64 == at.epoch() {
-            let sums = self.tally.read()?;
+            let sums = self.sums.read()?;
             check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
             let extra = self.method.row(&sums);
             self.curves.epochs.push(EpochRow::of(
@@ -396,7 +286,7 @@ impl Method for Fit<'_> {
                 self.learning_rate(at),
                 extra,
             ));
-            self.tally.clear()?;
+            self.sums.clear()?;
             self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.finish(at.epoch()))?;
         }
         Ok(())
@@ -406,8 +296,8 @@ impl Method for Fit<'_> {
         self.curves.epoch_values(epoch, self.method.columns(), self.data.steps_per_epoch())
     }
 
-    fn report(&self, at: At) -> anyhow::Result<()> {
-        let sums = self.tally.read()?;
+    fn report(&self, at: StepPosition) -> anyhow::Result<()> {
+        let sums = self.sums.read()?;
         check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
         let values = [
             ("train-loss", sums.mean("loss", "samples")),
@@ -419,7 +309,7 @@ impl Method for Fit<'_> {
             done: self.data.samples_of(at.step + 1),
             total: Some(self.data.samples_of(at.steps())),
             unit: Unit::Images,
-            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.budget.epochs())),
+            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.length.epochs())),
         });
         Ok(())
     }

@@ -1,13 +1,16 @@
 //! Supervised training: what `train` and `pretrain-supervised` share.
 //!
-//! A [`Recipe`] says what is trained and how; [`data`] what on; [`fit`] runs it; a robust method is a
-//! file of its own ([`crate::finetune`], ...) that says what happens in one step.
+//! A [`Recipe`] says what is trained and how; [`data`] what on; a [`method`] is a file of its own
+//! ([`crate::finetune`], ...) that says what is learned and what happens in one step; [`fit`] runs it.
 
+pub mod batch;
 pub mod curve;
 pub mod data;
 pub mod fit;
 pub mod meta;
+pub mod method;
 pub mod recorder;
+pub mod state_tensors;
 
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;

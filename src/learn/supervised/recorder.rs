@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use pipeline_stages::formats::SampleLosses;
 use tch::{Device, Kind, Tensor};
 
-use super::fit::Outcome;
+use super::method::StepOutput;
 
 /// Means per sample, an epoch a row.
 ///
@@ -50,7 +50,7 @@ impl SampleMeans {
         Ok(())
     }
 
-    fn kept(&self, name: &str) -> [(String, &Tensor); 3] {
+    fn state_tensors(&self, name: &str) -> [(String, &Tensor); 3] {
         let named = |what: &str| format!("per-sample.{name}.{what}");
         [
             (named("sums"), &self.sums),
@@ -92,9 +92,9 @@ impl Recorder {
     ///
     /// # Errors
     /// When libtorch fails.
-    pub fn add(&mut self, samples: &Tensor, outcome: &Outcome) -> anyhow::Result<()> {
-        self.losses.add(samples, &outcome.losses)?;
-        if let (Some(means), Some(weights)) = (&mut self.weights, &outcome.weights) {
+    pub fn add(&mut self, samples: &Tensor, output: &StepOutput) -> anyhow::Result<()> {
+        self.losses.add(samples, &output.losses)?;
+        if let (Some(means), Some(weights)) = (&mut self.weights, &output.weights) {
             means.add(samples, weights)?;
         }
         Ok(())
@@ -111,9 +111,9 @@ impl Recorder {
     }
 
     /// What a checkpoint holds of it.
-    pub fn kept(&self) -> Vec<(String, &Tensor)> {
-        let weights = self.weights.iter().flat_map(|weights| weights.kept("weights"));
-        self.losses.kept("losses").into_iter().chain(weights).collect()
+    pub fn state_tensors(&self) -> Vec<(String, &Tensor)> {
+        let weights = self.weights.iter().flat_map(|weights| weights.state_tensors("weights"));
+        self.losses.state_tensors("losses").into_iter().chain(weights).collect()
     }
 
     /// The record of the samples that train, with the labels of all samples.
@@ -146,9 +146,14 @@ impl Recorder {
 mod tests {
     use super::*;
 
-    fn step(losses: &[f32]) -> Outcome {
+    fn step(losses: &[f32]) -> StepOutput {
         let losses = Tensor::from_slice(losses);
-        Outcome { logits: losses.copy(), weights: Some(&losses * 0.5), losses, extra: Vec::new() }
+        StepOutput {
+            logits: losses.copy(),
+            weights: Some(&losses * 0.5),
+            losses,
+            extra: Vec::new(),
+        }
     }
 
     #[test]

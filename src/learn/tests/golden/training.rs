@@ -101,7 +101,8 @@ fn five_steps_of_every_optimizer() {
                 let gradient = fill(&tensor.size(), 30 + 2 * step + index, -1.0, 1.0);
                 (*tensor * gradient).sum(Kind::Float).backward();
             }
-            optimizer.step(0.1, step as u64).expect("it moves");
+            optimizer.begin_step(0.1, step as u64);
+            optimizer.step().expect("it moves");
         }
         let expected = &VECTORS["optimizers"][name];
         for (index, tensor) in tensors.iter().enumerate() {
@@ -145,7 +146,8 @@ fn trajectory() -> Vec<f64> {
         let logits = network.forward(images, Mode::Train).expect("the shapes match");
         let loss = SampleLoss::CrossEntropy.mean(&logits, labels).expect("the shapes match");
         optimizer.backward(&loss).expect("a scalar");
-        optimizer.step(0.005, step).expect("it moves");
+        optimizer.begin_step(0.005, step);
+        optimizer.step().expect("it moves");
         losses.extend(flat(&loss));
     }
     losses
@@ -188,7 +190,8 @@ fn a_linear_probe_learns_as_pytorch_does() {
         let loss = SampleLoss::CrossEntropy.mean(&logits, &rows(&labels)).expect("they match");
         optimizer.backward(&loss).expect("a scalar");
         let factor = Schedule::Linear.factor(step as u64, 30);
-        optimizer.step(0.1 * factor, step as u64).expect("it moves");
+        optimizer.begin_step(0.1 * factor, step as u64);
+        optimizer.step().expect("it moves");
         losses.extend(flat(&loss));
     }
     assert_close(&losses, &numbers(&expected["losses"]), 1e-5, "losses");

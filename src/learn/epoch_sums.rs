@@ -4,13 +4,13 @@ use tch::{Device, Kind, Tensor};
 
 /// Named sums over the samples so far.
 #[derive(Debug)]
-pub struct Tally {
+pub struct EpochSums {
     names: Vec<&'static str>,
     /// float64, one a name.
     sums: Tensor,
 }
 
-impl Tally {
+impl EpochSums {
     /// Sums of nothing.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ impl Tally {
     }
 
     /// What a checkpoint holds of it.
-    pub fn kept(&self) -> (String, &Tensor) {
+    pub fn state_tensor(&self) -> (String, &Tensor) {
         ("tally".to_owned(), &self.sums)
     }
 }
@@ -78,15 +78,15 @@ mod tests {
 
     #[test]
     fn sums_and_means() {
-        let mut tally = Tally::new(vec!["samples", "loss"], Device::Cpu).unwrap();
+        let mut sums = EpochSums::new(vec!["samples", "loss"], Device::Cpu).unwrap();
         for loss in [0.5f32, 1.0] {
-            tally.add(&[Tensor::from(2i64), Tensor::from(loss)]).unwrap();
+            sums.add(&[Tensor::from(2i64), Tensor::from(loss)]).unwrap();
         }
-        let sums = tally.read().unwrap();
-        assert_eq!((sums.get("samples"), sums.get("loss")), (4.0, 1.5));
-        assert_eq!(sums.mean("loss", "samples"), 0.375);
-        assert!(sums.get("other").is_nan());
-        tally.clear().unwrap();
-        assert_eq!(tally.read().unwrap().get("samples"), 0.0);
+        let read = sums.read().unwrap();
+        assert_eq!((read.get("samples"), read.get("loss")), (4.0, 1.5));
+        assert_eq!(read.mean("loss", "samples"), 0.375);
+        assert!(read.get("other").is_nan());
+        sums.clear().unwrap();
+        assert_eq!(sums.read().unwrap().get("samples"), 0.0);
     }
 }
