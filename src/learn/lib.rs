@@ -15,6 +15,7 @@ pub mod kinds;
 pub mod methods;
 pub mod network;
 pub mod random;
+pub mod shim;
 pub mod training;
 
 use std::process::ExitCode;

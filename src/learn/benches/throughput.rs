@@ -309,7 +309,7 @@ fn main() -> anyhow::Result<()> {
         checkpoint_seconds: 0,
         ..Execution::default()
     };
-    let device = device::prepare(&execution)?;
+    let device = device::prepare(&execution, arguments.precision)?;
     let samples = samples(arguments.shape)?;
     let seconds = arguments.seconds;
     match arguments.work.as_str() {

@@ -46,7 +46,7 @@ const GAP: i64 = 2;
 
 impl Body for PretrainSimclr {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
-        let device = device::prepare(&context.execution)?;
+        let device = device::prepare(&context.execution, self.precision)?;
         let views = Views::new(self, context, device)?;
         let mut run = Run::new(self, context, &views)?;
         let length = RunLength::of_epochs(self.epochs, views.steps_per_epoch())?;
@@ -226,7 +226,8 @@ impl<'a> Run<'a> {
         self.views.write_examples(&output.join("views.png"))?;
         self.curve.write(output)?;
 
-        let [_, loss, accuracy] = self.curve.rows().last().copied().context("no epoch was run")?;
+        let [_, loss, accuracy, _] =
+            self.curve.rows().last().copied().context("no epoch was run")?;
         Ok(Metrics::from([("loss".to_owned(), loss), (ACCURACY.to_owned(), accuracy)]))
     }
 }
@@ -278,7 +279,7 @@ impl Trainer for Run<'_> {
         at: StepPosition,
         _pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        self.curve.after_step(at)
+        self.curve.after_step(at, self.learning_rate(at))
     }
 
     fn epoch_values(&self, epoch: u64) -> Option<Values> {

@@ -21,7 +21,7 @@ use crate::{Body, device};
 
 impl Body for PretrainSupervised {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
-        let device = device::prepare(&context.execution)?;
+        let device = device::prepare(&context.execution, self.precision)?;
         let recipe = recipe(self);
         let data = TrainingData::read(&recipe, context, device)?;
         let method = |setup: &mut Setup<'_>| Ok(Box::new(Finetune::new(setup)?) as Box<dyn Method>);

@@ -12,7 +12,7 @@ use crate::{Body, device, methods};
 
 impl Body for kinds::Train {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
-        let device = device::prepare(&context.execution)?;
+        let device = device::prepare(&context.execution, self.precision)?;
         let recipe = Recipe::of(self);
         let data = TrainingData::read(&recipe, context, device)?;
         let method = |setup: &mut Setup<'_>| methods::of(self, setup);

@@ -6,11 +6,12 @@
 //! the whole process: here a level is entered by one thread at a time, and left however the function
 //! ends. Does not depend on any network.
 
-use std::ffi::{CStr, c_char};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 use tch::Tensor;
+
+use crate::shim;
 
 /// The derivative of `function` at `inputs` along `directions`, with the shape of the function's output: sum over
 /// all inputs of Jacobian times direction.
@@ -77,11 +78,7 @@ struct Level {
 impl Level {
     fn enter() -> anyhow::Result<Self> {
         let only_one = ONE_LEVEL.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut level = 0;
-        // SAFETY: both pointers are valid for the call, and the size is that of the message.
-        checked(|message| unsafe {
-            pipeline_enter_dual_level(&raw mut level, message.as_mut_ptr(), message.len())
-        })?;
+        let level = shim::enter_dual_level()?;
         let entered = Self { _only_one: only_one };
         ensure!(level == LEVEL as u64, "libtorch is differentiating something else");
         Ok(entered)
@@ -91,27 +88,8 @@ impl Level {
 impl Drop for Level {
     fn drop(&mut self) {
         // It fails only for a level that was not entered.
-        let _ = checked(|message| unsafe {
-            // SAFETY: as for entering.
-            pipeline_exit_dual_level(LEVEL as u64, message.as_mut_ptr(), message.len())
-        });
+        let _ = shim::exit_dual_level(LEVEL as u64);
     }
-}
-
-/// Calls the shim with a place for its message.
-fn checked(call: impl FnOnce(&mut [c_char; 512]) -> bool) -> anyhow::Result<()> {
-    let mut message = [0; 512];
-    if call(&mut message) {
-        return Ok(());
-    }
-    // SAFETY: the shim ends what it writes with a zero, and the array was all zeros.
-    let message = unsafe { CStr::from_ptr(message.as_ptr()) };
-    bail!("libtorch: {}", message.to_string_lossy())
-}
-
-unsafe extern "C" {
-    fn pipeline_enter_dual_level(level: *mut u64, message: *mut c_char, size: usize) -> bool;
-    fn pipeline_exit_dual_level(level: u64, message: *mut c_char, size: usize) -> bool;
 }
 
 #[cfg(test)]
@@ -153,17 +131,6 @@ mod tests {
         let wrong = derivative_along(&[vector(&[2.0])], &[vector(&[1.0, 1.0])], |_| unreachable!());
         assert!(wrong.is_err());
         assert_eq!(numbers(&along(|values| Ok(values[0].f_square()?)).unwrap()), [4.0]);
-    }
-
-    #[test]
-    fn the_shim_turns_exceptions_into_errors() {
-        let _only_one = ONE_LEVEL.lock().unwrap_or_else(PoisonError::into_inner);
-        let error = checked(|message| unsafe {
-            // SAFETY: as above; a level that was never entered is what libtorch throws at.
-            pipeline_exit_dual_level(7, message.as_mut_ptr(), message.len())
-        });
-        let error = error.unwrap_err().to_string();
-        assert!(error.contains("forward AD"), "{error}");
     }
 
     #[test]

@@ -290,13 +290,14 @@ fn a_training_reports_the_weights_of_clean_and_corrupted_samples() {
     let stage = meta_training(&json!({"loss": "generalized-cross-entropy"}));
     let request = request(folder.path(), &stage, "model");
     let metrics = run(&request).unwrap();
-    for name in ["weight-clean", "weight-corrupted"] {
+    for name in ["weight", "weight-clean", "weight-corrupted"] {
         assert!((0.0..=1.0).contains(&metrics[name]), "{name}: {}", metrics[name]);
     }
     assert!(metrics["meta-loss"] > 0.0);
     let text = |name: &str| std::fs::read_to_string(request.output.join(name)).unwrap();
     assert!(text("curves.csv").starts_with(
-        "epoch,train-loss,train-accuracy,train-accuracy-clean,meta-loss,weight-clean,weight-corrupted\n"
+        "epoch,train-loss,train-accuracy,train-accuracy-clean,learning-rate,meta-loss,weight,weight-clean,\
+         weight-corrupted\n"
     ));
     let curve = text("weight-curve.csv");
     let rows: Vec<Vec<f64>> = curve

@@ -14,6 +14,7 @@ use pipeline_learn::training::supervised_trainer::SupervisedTrainer;
 use pipeline_learn::training::training_data::TrainingData;
 use pipeline_learn::training::training_loop::StepPosition;
 use pipeline_stages::formats::Evaluations;
+use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::message::Request;
 use pipeline_stages::worker::{Context, Stopped};
 use pipeline_stages::{KindConfig, LearnStage};
@@ -112,7 +113,7 @@ fn train(request: &Request, stop_after: Option<usize>) -> Option<Seen> {
         Some(reports) => Context::for_test_that_stops(request.clone(), reports),
         None => Context::for_test(request.clone()),
     };
-    let device = device::prepare(&context.execution).unwrap();
+    let device = device::prepare(&context.execution, Precision::F32).unwrap();
     let recipe = Recipe::of(parameters);
     let data = TrainingData::read(&recipe, &context, device).unwrap();
     let seen = Rc::<RefCell<Seen>>::default();

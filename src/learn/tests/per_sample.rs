@@ -176,6 +176,7 @@ fn sample_losses_are_those_of_the_curves() {
             assert!((row_mean(row, &clean) - measured("weight-clean")).abs() < 1e-6);
             let corrupted = row_mean(row, &|sample| !clean(sample));
             assert!((corrupted - measured("weight-corrupted")).abs() < 1e-6);
+            assert!((row_mean(row, &|_| true) - measured("weight")).abs() < 1e-6);
         }
     }
 }

@@ -20,17 +20,21 @@ pub struct EpochRow {
     loss: f64,
     accuracy_on_given_labels: f64,
     accuracy_on_clean_labels: Option<f64>,
+    /// Of its last step.
+    learning_rate: f64,
     /// What the method adds, in the order of its columns.
     extra: Vec<Option<f64>>,
 }
 
 impl EpochRow {
-    /// The row of an epoch's sums. `noisy` says whether clean labels differ from the given ones.
-    pub fn of(sums: &Sums, noisy: bool, extra: Vec<f64>) -> Self {
+    /// The row of an epoch's sums. `noisy` says whether clean labels differ from the given ones; `learning_rate` is that
+    /// of its last step.
+    pub fn of(sums: &Sums, noisy: bool, learning_rate: f64, extra: Vec<f64>) -> Self {
         Self {
             loss: sums.mean("loss", "samples"),
             accuracy_on_given_labels: sums.mean("right-on-given-labels", "samples"),
             accuracy_on_clean_labels: noisy.then(|| sums.mean("right-on-clean-labels", "samples")),
+            learning_rate,
             extra: extra.into_iter().map(|value| value.is_finite().then_some(value)).collect(),
         }
     }
@@ -56,7 +60,8 @@ impl Curves {
         columns: &[&str],
         steps_per_epoch: u64,
     ) -> anyhow::Result<()> {
-        let own = ["epoch", "train-loss", "train-accuracy", "train-accuracy-clean"];
+        let own =
+            ["epoch", "train-loss", "train-accuracy", "train-accuracy-clean", "learning-rate"];
         let mut table = CurveTable::new(&[&own, columns].concat());
         for (index, row) in self.epochs.iter().enumerate() {
             let mut cells = vec![
@@ -64,6 +69,7 @@ impl Curves {
                 row.loss,
                 row.accuracy_on_given_labels,
                 row.accuracy_on_clean_labels.unwrap_or(f64::NAN),
+                row.learning_rate,
             ];
             cells.extend(row.extra.iter().map(|value| value.unwrap_or(f64::NAN)));
             table.push(&cells);
@@ -91,8 +97,7 @@ impl Curves {
         let is_within =
             |steps: u64| steps.saturating_sub(1) / steps_per_epoch.max(1) == epoch && steps > 0;
         let evaluation = self.evaluations.0.iter().rev().find(|row| is_within(row.steps));
-        add("validation-accuracy", evaluation.and_then(|row| row.validation_accuracy));
-        add("test-accuracy", evaluation.and_then(|row| row.test_accuracy));
+        values.extend(evaluation.iter().flat_map(|row| row.values()));
         Some(values)
     }
 
@@ -116,6 +121,7 @@ impl Curves {
         }
         let evaluation = self.evaluations.0.last();
         add("validation-accuracy", evaluation.and_then(|row| row.validation_accuracy));
+        add("validation-loss", evaluation.and_then(|row| row.validation_loss));
         let best = self.evaluations.best_validation();
         add("best-validation-accuracy", best.and_then(|row| row.validation_accuracy));
         if let Some(best) = best {
@@ -124,11 +130,16 @@ impl Curves {
         Ok(metrics)
     }
 
-    /// The last and the best accuracy on the test set, where there was any: the latter is chosen on it.
+    /// The last accuracy and loss on the test set, where there was any, and the best accuracy, which is chosen on it.
     pub fn test_metrics(&self) -> Metrics {
         let last = self.evaluations.0.iter().rev().find_map(|row| row.test_accuracy);
+        let loss = self.evaluations.0.last().and_then(|row| row.test_loss);
         let best = self.evaluations.best_test().and_then(|row| row.test_accuracy);
-        let named = [("test-accuracy", last), ("best-test-accuracy-chosen-on-test", best)];
+        let named = [
+            ("test-accuracy", last),
+            ("test-loss", loss),
+            ("best-test-accuracy-chosen-on-test", best),
+        ];
         let known = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         known.collect()
     }
@@ -146,7 +157,13 @@ mod tests {
     use super::*;
 
     fn evaluation(steps: u64, validation: f64, test: f64) -> EvaluationRow {
-        EvaluationRow { steps, validation_accuracy: Some(validation), test_accuracy: Some(test) }
+        EvaluationRow {
+            steps,
+            validation_accuracy: Some(validation),
+            test_accuracy: Some(test),
+            validation_loss: Some(1.0 - validation),
+            test_loss: None,
+        }
     }
 
     #[test]
@@ -155,6 +172,7 @@ mod tests {
             loss: 1.0,
             accuracy_on_given_labels: 0.5,
             accuracy_on_clean_labels: None,
+            learning_rate: 0.01,
             extra: vec![Some(0.25), None],
         };
         let curves = Curves {
@@ -169,6 +187,7 @@ mod tests {
         let metrics = curves.metrics(&["one", "other"]).unwrap();
         for (name, value) in [
             ("validation-accuracy", 0.6),
+            ("validation-loss", 0.4),
             ("best-validation-accuracy", 0.7),
             ("best-validation-step", 10.0),
             ("train-loss", 1.0),
@@ -188,6 +207,7 @@ mod tests {
             loss,
             accuracy_on_given_labels: 0.5,
             accuracy_on_clean_labels: Some(0.4),
+            learning_rate: 0.01,
             extra: vec![None, Some(0.25)],
         };
         let curves = Curves {
@@ -201,7 +221,8 @@ mod tests {
             ("train-accuracy-clean", 0.4),
             ("other", 0.25),
         ];
-        let evaluated = [("validation-accuracy", 0.7), ("test-accuracy", 0.9)];
+        let evaluated =
+            [("validation-accuracy", 0.7), ("test-accuracy", 0.9), ("validation-loss", 1.0 - 0.7)];
         assert_eq!(values(0), Some([&measured[..], &evaluated].concat()));
         assert_eq!(values(1).map(|values| values.len()), Some(4), "without an evaluation");
         assert_eq!(values(3), None);

@@ -1,6 +1,6 @@
 //! The curve of a training that measures a loss and an accuracy: a row an epoch, and the numbers of the epoch so far.
 //!
-//! For trainings that say no more of themselves than that; supervised training has curves of its own.
+//! For trainings that say no more of themselves than that, and their learning rate; supervised training has curves of its own.
 
 use std::path::Path;
 
@@ -11,8 +11,8 @@ use crate::training::epoch_log::Values;
 use crate::training::epoch_sums::EpochSums;
 use crate::training::training_loop::{StepPosition, check_finite};
 
-/// Per epoch: its number from 1, the mean loss, the mean accuracy.
-pub type Row = [f64; 3];
+/// Per epoch: its number from 1, the mean loss, the mean accuracy, the learning rate of its last step.
+pub type Row = [f64; 4];
 
 /// A curve on its way.
 #[derive(Debug)]
@@ -43,14 +43,14 @@ impl LossCurve {
         self.sums.add(&[count, loss, accuracy])
     }
 
-    /// After a step: writes the row of an epoch that ends with it.
+    /// After a step at this learning rate: writes the row of an epoch that ends with it.
     ///
     /// # Errors
     /// When training diverged.
-    pub fn after_step(&mut self, at: StepPosition) -> anyhow::Result<()> {
+    pub fn after_step(&mut self, at: StepPosition, learning_rate: f64) -> anyhow::Result<()> {
         if at.ends_epoch() {
             let [loss, accuracy] = self.means(at)?;
-            self.rows.push([(at.epoch() + 1) as f64, loss, accuracy]);
+            self.rows.push([(at.epoch() + 1) as f64, loss, accuracy, learning_rate]);
             self.sums.clear()?;
         }
         Ok(())
@@ -82,7 +82,7 @@ impl LossCurve {
 
     /// What was measured in an epoch, counted from 0. `None` for one that is not over.
     pub fn epoch_values(&self, epoch: u64) -> Option<Values> {
-        let [_, loss, accuracy] = *self.rows.get(usize::try_from(epoch).ok()?)?;
+        let [_, loss, accuracy, _] = *self.rows.get(usize::try_from(epoch).ok()?)?;
         Some(vec![("loss", loss), (self.accuracy, accuracy)])
     }
 
@@ -101,7 +101,7 @@ impl LossCurve {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
-        let mut table = CurveTable::new(&["epoch", "loss", self.accuracy]);
+        let mut table = CurveTable::new(&["epoch", "loss", self.accuracy, "learning-rate"]);
         self.rows.iter().for_each(|row| table.push(row));
         table.write(&folder.join("curves.csv"))
     }

@@ -24,6 +24,7 @@ use crate::network::weights;
 use crate::network::{Classifier, NamedTensor, State};
 use crate::training::epoch_log::Values;
 use crate::training::epoch_sums::EpochSums;
+use crate::training::loss::SampleLoss;
 use crate::training::training_loop::{self, RunLength, StepPosition, Trainer, check_finite};
 use crate::training_record;
 
@@ -150,26 +151,31 @@ impl<'a> SupervisedTrainer<'a> {
         ModelInfo { classes: Vec::new(), ..info }.write(output)
     }
 
-    /// The accuracy on samples of one part, against their clean labels.
-    fn accuracy(
+    /// The accuracy and the mean cross-entropy on samples of one part, against their clean labels: nothing for no samples.
+    fn evaluate(
         &self,
         part: Part,
         samples: &[u32],
         pause: &mut dyn FnMut() -> anyhow::Result<()>,
-    ) -> anyhow::Result<Option<f64>> {
+    ) -> anyhow::Result<[Option<f64>; 2]> {
         if samples.is_empty() {
-            return Ok(None);
+            return Ok([None; 2]);
         }
         let _no_gradients = tch::no_grad_guard();
-        let mut total =
-            Tensor::f_zeros([0i64; 0].as_slice(), (tch::Kind::Int64, self.data.device))?;
+        let mut totals = Tensor::f_zeros([2], (tch::Kind::Double, self.data.device))?;
         for batch in samples.chunks(self.data.evaluation_batch()) {
             pause()?;
             let (images, labels) = self.data.for_evaluation(part, batch)?;
             let logits = self.method.logits(&images)?;
-            total = total.f_add(&right(&logits, &labels)?)?;
+            let right = right(&logits, &labels)?.f_to_kind(tch::Kind::Double)?;
+            let losses = SampleLoss::CrossEntropy.of_samples(&logits, &labels)?;
+            let sums = [right, losses.f_sum(tch::Kind::Double)?];
+            let _ = totals.f_add_(&Tensor::f_stack(&sums, 0)?)?;
         }
-        Ok(Some(total.f_int64_value(&[])? as f64 / samples.len() as f64))
+        let means = totals.f_div_scalar(samples.len() as f64)?;
+        let means = <[f64; 2]>::try_from(Vec::<f64>::try_from(means.f_to_device(Device::Cpu)?)?);
+        let means = means.map_err(|_| anyhow::anyhow!("an evaluation has two sums"))?;
+        Ok(means.map(|mean| mean.is_finite().then_some(mean)))
     }
 
     /// What becomes the artifact.
@@ -264,18 +270,19 @@ impl Trainer for SupervisedTrainer<'_> {
         if self.evaluation_due(at) {
             let (validation, test) = (&self.data.validation, &self.data.test);
             let mut pause = || pause(self);
-            let validation_accuracy = self.accuracy(Part::Train, validation, &mut pause)?;
-            let test_accuracy = self.accuracy(Part::Test, test, &mut pause)?;
+            let [validation_accuracy, validation_loss] =
+                self.evaluate(Part::Train, validation, &mut pause)?;
+            let [test_accuracy, test_loss] = self.evaluate(Part::Test, test, &mut pause)?;
             if validation_accuracy.is_some() || test_accuracy.is_some() {
                 let steps = at.step + 1;
-                let measured = [
-                    ("validation-accuracy", validation_accuracy),
-                    ("test-accuracy", test_accuracy),
-                ];
-                let measured =
-                    measured.into_iter().filter_map(|(name, value)| Some((name, value?)));
-                self.context.measured(steps, measured);
-                let row = EvaluationRow { steps, validation_accuracy, test_accuracy };
+                let row = EvaluationRow {
+                    steps,
+                    validation_accuracy,
+                    test_accuracy,
+                    validation_loss,
+                    test_loss,
+                };
+                self.context.measured(steps, row.values());
                 self.curves.evaluations.0.push(row);
                 let best = self.curves.evaluations.best_test();
                 if best.is_some_and(|best| best.steps == steps) {
@@ -287,7 +294,12 @@ impl Trainer for SupervisedTrainer<'_> {
             let sums = self.sums.read()?;
             check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
             let extra = self.method.row(&sums);
-            self.curves.epochs.push(EpochRow::of(&sums, self.data.noisy, extra));
+            self.curves.epochs.push(EpochRow::of(
+                &sums,
+                self.data.noisy,
+                self.learning_rate(at),
+                extra,
+            ));
             self.sums.clear()?;
             self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.finish(at.epoch()))?;
         }

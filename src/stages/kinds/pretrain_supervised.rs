@@ -21,11 +21,11 @@ kind! {
     /// Pre-trains an encoder by classifying labelled images, with SGD momentum 0.9 and cross-entropy.
     ///
     /// The defaults are the reference recipe for ImageNet32. The artifact holds the encoder
-    /// (`weights.safetensors`), its classifier beside it (`classifier.safetensors`), the loss per epoch
-    /// (`curves.csv`) and the accuracy on the test set during training (`evaluations.csv`). As in the
+    /// (`weights.safetensors`), its classifier beside it (`classifier.safetensors`), the loss and the learning rate per epoch
+    /// (`curves.csv`), the accuracy and the mean cross-entropy on the test set during training (`evaluations.csv`). As in the
     /// reference, the test set decides when the training ends and which network is kept: it should have
     /// other images than those that the encoder is for.
-    PretrainSupervised = "pretrain-supervised", version 4, seeded true, output Weights;
+    PretrainSupervised = "pretrain-supervised", version 5, seeded true, output Weights;
     ports {
         /// The data set.
         data: One[Dataset];

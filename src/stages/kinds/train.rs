@@ -129,11 +129,11 @@ kind! {
     ///
     /// The model is that of the last step, as in the reference protocol. Accuracies are fractions from
     /// 0 to 1. `curves.csv` has a row per epoch: the loss, the training accuracy against the labels trained on
-    /// and against the clean ones; NaN where it is not known. `evaluations.csv` has the validation and
-    /// the test accuracy during training; the test accuracy is not used to choose anything.
+    /// and against the clean ones, NaN where it is not known, and the learning rate of the last step. `evaluations.csv` has the validation and
+    /// the test accuracy during training, and the mean cross-entropy of both; what is of the test set is not used to choose anything.
     ///
-    /// Meta-Weight-Net adds three columns to `curves.csv`, and the numbers of the last epoch to the metrics: `meta-loss`,
-    /// the mean loss on the meta samples after the look-ahead; `weight-clean` and `weight-corrupted`, the mean weight from 0 to 1 of the samples
+    /// Meta-Weight-Net adds four columns to `curves.csv`, and the numbers of the last epoch to the metrics: `meta-loss`,
+    /// the mean loss on the meta samples after the look-ahead; `weight`, the mean weight of all samples; `weight-clean` and `weight-corrupted`, the mean weight from 0 to 1 of the samples
     /// whose label is right and of those whose label is wrong, if `labels` are connected. `weight-curve.csv` has the weight that the net learned for losses from 0
     /// to three times that of guessing. Every step draws a new meta batch from all meta samples and augments it like training images.
     ///
@@ -147,7 +147,7 @@ kind! {
     ///   before shares of the batch are made of the weights.
     ///
     /// Of a sample that an epoch visited several times it is the mean; NaN of one that it did not visit.
-    Train = "train", version 5, seeded true, output Model;
+    Train = "train", version 6, seeded true, output Model;
     ports {
         /// The data set.
         data: One[Dataset];

@@ -17,6 +17,7 @@ use pipeline_stages::formats::{
     SampleSplit, Samples, SplitIndices, check_labels, weights_file, write_metrics,
 };
 use pipeline_stages::kinds::Evaluate;
+use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 use tch::{Device, Kind, Tensor};
@@ -31,7 +32,7 @@ use crate::{Body, device};
 
 impl Body for Evaluate {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
-        let device = device::prepare(&context.execution)?;
+        let device = device::prepare(&context.execution, Precision::F32)?;
         context.ran_on(device::ran_on(device));
         let evaluation = Evaluation::new(self, context, device)?;
         let mut file = evaluation.predictions_file()?;
@@ -277,6 +278,7 @@ mod tests {
             steps,
             validation_accuracy,
             test_accuracy,
+            ..EvaluationRow::default()
         };
         let both = Evaluations(vec![
             row(1, Some(0.5), Some(0.9)),

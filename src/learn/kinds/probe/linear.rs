@@ -203,7 +203,7 @@ impl Trainer for LinearProbe<'_> {
         at: StepPosition,
         _pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        self.curve.after_step(at)
+        self.curve.after_step(at, self.learning_rate(at))
     }
 
     fn epoch_values(&self, epoch: u64) -> Option<Values> {

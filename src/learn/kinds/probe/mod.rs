@@ -31,7 +31,7 @@ const ENCODER: &str = "weights";
 
 impl Body for Probe {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
-        let device = device::prepare(&context.execution)?;
+        let device = device::prepare(&context.execution, self.precision)?;
         context.ran_on(device::ran_on(device));
         let info = ModelInfo::read(context.input(ENCODER)?)?;
         let recipe = recipe(self, weights::architecture(&info)?);

@@ -277,7 +277,7 @@ impl Method for MetaWeightNet {
     }
 
     fn columns(&self) -> &'static [&'static str] {
-        &["meta-loss", "weight-clean", "weight-corrupted"]
+        &["meta-loss", "weight", "weight-clean", "weight-corrupted"]
     }
 
     fn row(&self, sums: &Sums) -> Vec<f64> {
@@ -285,8 +285,10 @@ impl Method for MetaWeightNet {
             true => sums.mean(sum, count),
             false => f64::NAN,
         };
+        let all = sums.get("clean-weight") + sums.get("corrupted-weight");
         vec![
             sums.mean("meta-loss", "meta-steps"),
+            all / sums.get("samples"),
             weight("clean-weight", "clean"),
             weight("corrupted-weight", "corrupted"),
         ]

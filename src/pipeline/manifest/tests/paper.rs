@@ -130,7 +130,7 @@ fn encoders_are_trained_as_published() {
         let (manifest, _) = manifest(file);
         let encoders = of_kind::<PretrainSupervised>(&manifest);
         let [(stage, encoder)] = &encoders[..] else { panic!("{file}: one encoder for all") };
-        assert_eq!((encoder.updates, encoder.batch_size), (500_000, 256), "{file}");
+        assert_eq!((encoder.updates, encoder.batch_size), (500_500, 256), "{file}");
         assert_eq!((encoder.learning_rate, encoder.weight_decay), (0.02, 1e-3), "{file}");
         assert_eq!((encoder.step_every, encoder.step_factor), (100_000, 0.5), "{file}");
         assert_eq!((encoder.stop_after, encoder.stop_drop), (50_000, 0.1), "{file}");
