@@ -8,6 +8,7 @@ use pipeline_learn::data::batches::{SampleSet, StepSamples};
 use pipeline_learn::device;
 use pipeline_learn::network::{Mode, State, mean_prediction};
 use pipeline_learn::training::batch::Batch;
+use pipeline_learn::training::loss::SampleLoss;
 use pipeline_learn::training::method::{Learner, Method, Setup, StepOutput};
 use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::supervised_trainer::SupervisedTrainer;
@@ -30,6 +31,8 @@ struct Averaging {
     still: Learner,
     /// float [N,K].
     targets: Tensor,
+    /// The share of the samples whose loss was below the mean when the epoch began: float [1].
+    easy: Tensor,
     seen: Rc<RefCell<Seen>>,
 }
 
@@ -40,6 +43,8 @@ struct Seen {
     same_views: usize,
     /// The samples of the other set, step by step.
     others: Vec<Vec<i64>>,
+    /// The epochs that began, and what was measured before: how many samples, and the share.
+    begun: Vec<(u32, i64, Vec<f32>)>,
     /// The targets after the last step.
     targets: Vec<f32>,
 }
@@ -63,8 +68,31 @@ impl Method for Averaging {
         mean_prediction(&logits.into_iter().collect::<anyhow::Result<Vec<_>>>()?)
     }
 
+    fn measures(&self, epoch: u32) -> bool {
+        epoch > 0
+    }
+
+    fn measure(&self, batch: &Batch) -> anyhow::Result<Tensor> {
+        let logits = self.learner.network.forward(&batch.images, Mode::Evaluate)?;
+        SampleLoss::CrossEntropy.of_samples(&logits, &batch.labels)
+    }
+
+    fn begin_epoch(&mut self, epoch: u32, measured: Option<&Tensor>) -> anyhow::Result<()> {
+        let Some(losses) = measured else { return Ok(()) };
+        let easy = losses.lt_tensor(&losses.mean(Kind::Float)).to_kind(Kind::Float);
+        self.easy.copy_(&easy.mean_dim([0i64].as_slice(), true, Kind::Float));
+        let share = numbers(&self.easy);
+        self.seen.borrow_mut().begun.push((epoch, losses.size()[0], share));
+        Ok(())
+    }
+
+    /// As many steps as there are easy samples for, so that an epoch that is asked for again must find the same share.
     fn select(&self, epoch: u32, usual: Vec<Vec<u32>>) -> anyhow::Result<Vec<StepSamples>> {
-        let steps = usual.into_iter().map(|indices| StepSamples {
+        let steps = match epoch {
+            0 => usual.len(),
+            _ => (numbers::<f32>(&self.easy)[0] * usual.len() as f32).ceil() as usize,
+        };
+        let steps = usual.into_iter().take(steps).map(|indices| StepSamples {
             others: vec![SampleSet { indices: vec![epoch, indices[0]], views: 1 }],
             train: SampleSet { indices, views: 2 },
         });
@@ -72,7 +100,7 @@ impl Method for Averaging {
     }
 
     fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
-        self.learner.optimizer.begin_step(learning_rate, at.step);
+        self.learner.optimizer.begin_step(learning_rate, at.steps_before);
     }
 
     fn compute(&mut self, batch: &Batch, others: &[Batch]) -> anyhow::Result<StepOutput> {
@@ -120,7 +148,9 @@ fn train(request: &Request, stop_after: Option<usize>) -> Option<Seen> {
     let method = |setup: &mut Setup<'_>| -> anyhow::Result<Box<dyn Method>> {
         let (learner, still) = (setup.learner()?, setup.learner()?);
         let targets = setup.per_sample("targets", &[setup.classes as i64])?;
-        Ok(Box::new(Averaging { learner, still, targets, seen: Rc::clone(&seen) }))
+        let easy = Tensor::zeros([1], (Kind::Float, setup.device));
+        setup.state.add("easy", &easy);
+        Ok(Box::new(Averaging { learner, still, targets, easy, seen: Rc::clone(&seen) }))
     };
     let mut trainer = SupervisedTrainer::new(&recipe, &context, &data, method).unwrap();
     match trainer.run(parameters) {
@@ -140,18 +170,34 @@ fn a_method_has_views_other_samples_and_numbers_of_every_sample() {
     write_inputs(folder.path());
     let stage = training("crop-flip");
     let whole = train(&request(folder.path(), &stage, "whole"), None).unwrap();
-    // 40 samples in batches of 9, three times.
-    assert_eq!((whole.others.len(), whole.same_views), (15, 0));
-    assert!(whole.others.iter().enumerate().all(|(step, samples)| samples[0] == step as i64 / 5));
+    // 40 samples in batches of 9: five steps in the first epoch, as many as there are easy samples for in the others.
+    let shares: Vec<f32> = whole.begun.iter().map(|(_, _, share)| share[0]).collect();
+    let steps: Vec<usize> =
+        [1.0].iter().chain(&shares).map(|share| (share * 5.0f32).ceil() as usize).collect();
+    assert_eq!(whole.begun.iter().map(|(epoch, ..)| *epoch).collect::<Vec<_>>(), [1, 2]);
+    assert!(whole.begun.iter().all(|(_, count, _)| *count == 40));
+    assert!(steps[1] > 1 && steps[1] < 5, "{steps:?}: an epoch is not shorter");
+    let epochs: Vec<i64> = whole.others.iter().map(|samples| samples[0]).collect();
+    let expected = (0..3).flat_map(|epoch| vec![epoch as i64; steps[epoch]]);
+    assert_eq!(epochs, expected.collect::<Vec<_>>());
+    assert_eq!(whole.same_views, 0);
+    // An epoch takes as much time as usual.
+    let evaluations = Evaluations::read(&folder.path().join("whole")).unwrap().0;
+    assert_eq!(evaluations.iter().map(|row| row.steps).collect::<Vec<_>>(), [5, 10, 15]);
     // The held-out samples have no targets.
-    let (trained, held_out) = whole.targets.split_at(40 * 3);
-    assert!(trained.iter().all(|target| *target > 0.0) && held_out.iter().all(|one| *one == 0.0));
+    let held_out = whole.targets.split_at(40 * 3).1;
+    assert!(held_out.iter().all(|one| *one == 0.0));
 
     let request = request(folder.path(), &stage, "stopped");
-    let resumed = (0..100).find_map(|_| train(&request, Some(2))).unwrap();
-    assert!(resumed.others.len() < 15, "it was never stopped: nothing is tested");
+    let resumed = (0..100).find_map(|_| train(&request, Some(1))).unwrap();
+    assert!(resumed.others.len() < whole.others.len(), "it was never stopped: nothing is tested");
     assert_eq!(resumed.targets, whole.targets);
-    assert_eq!(resumed.others[..], whole.others[15 - resumed.others.len()..]);
+    assert_eq!(resumed.others[..], whole.others[whole.others.len() - resumed.others.len()..]);
+    let [one, other] = ["whole", "stopped"].map(|output| {
+        let file = folder.path().join(output).join("weights.safetensors");
+        std::fs::read(file).unwrap()
+    });
+    assert!(one == other, "the weights differ");
 }
 
 #[test]

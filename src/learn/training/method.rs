@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use pipeline_stages::formats::WEIGHTS_FILE;
 use tch::{Device, Kind, Tensor};
 
@@ -31,8 +31,31 @@ pub trait Method {
     /// When libtorch fails.
     fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor>;
 
-    /// Which samples the steps of an epoch use. `usual` has the batches of the training samples: each sample once, or
-    /// as the stage asks for. Depends on nothing but the seed, the epoch and what [`Setup`] made: a resumed epoch
+    /// Whether the method wants to [`measure`](Method::measure) all samples that train before an epoch, counted from 0.
+    fn measures(&self, _epoch: u32) -> bool {
+        false
+    }
+
+    /// What it measures of some samples, images not augmented, without gradients: float \[B, ...\].
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    fn measure(&self, _batch: &Batch) -> anyhow::Result<Tensor> {
+        bail!("this method does not measure samples before an epoch")
+    }
+
+    /// Before an epoch, counted from 0; once for each, also in a training that is interrupted. `measured` has a row for each
+    /// sample that trains, in the order of [`Setup::train`], where the method wanted to measure.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    fn begin_epoch(&mut self, _epoch: u32, _measured: Option<&Tensor>) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// Which samples the steps of an epoch use, after it began. `usual` has the batches of the training samples: each sample once, or
+    /// as the stage asks for. There may be more or fewer steps: time passes as fast as usual
+    /// ([`StepPosition::time`]). Depends on nothing but the seed, the epoch and what [`Setup`] made: a resumed epoch
     /// asks again.
     ///
     /// # Errors

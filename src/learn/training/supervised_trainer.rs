@@ -96,7 +96,7 @@ impl<'a> SupervisedTrainer<'a> {
     }
 
     fn learning_rate(&self, at: StepPosition) -> f64 {
-        self.recipe.learning_rate * self.recipe.schedule.factor(at.step, at.steps())
+        self.recipe.learning_rate * self.recipe.schedule.factor(at.time(), at.length.steps)
     }
 
     /// What the training said of itself so far.
@@ -178,6 +178,17 @@ impl<'a> SupervisedTrainer<'a> {
         Ok(means.map(|mean| mean.is_finite().then_some(mean)))
     }
 
+    /// What the method measures of all samples that train, in their order, not augmented.
+    fn measure(&self, pause: &mut dyn FnMut() -> anyhow::Result<()>) -> anyhow::Result<Tensor> {
+        let _no_gradients = tch::no_grad_guard();
+        let mut measured = Vec::new();
+        for batch in self.data.train.chunks(self.data.evaluation_batch()) {
+            pause()?;
+            measured.push(self.method.measure(&self.data.plain_batch(batch)?)?);
+        }
+        Ok(Tensor::f_cat(&measured, 0)?)
+    }
+
     /// What becomes the artifact.
     fn chosen(&self) -> Vec<&[NamedTensor]> {
         match (self.recipe.keep, self.curves.evaluations.best_test()) {
@@ -198,9 +209,9 @@ impl<'a> SupervisedTrainer<'a> {
     }
 
     fn evaluation_due(&self, at: StepPosition) -> bool {
-        let done = at.step + 1;
+        let done = at.end_time();
         let due = match self.recipe.evaluate_every {
-            Some(steps) => done.is_multiple_of(steps),
+            Some(steps) => done / steps > at.time() / steps,
             None => at.ends_epoch(),
         };
         let evaluated = self.curves.evaluations.0.last().is_some_and(|last| last.steps == done);
@@ -235,6 +246,18 @@ impl Trainer for SupervisedTrainer<'_> {
 
     fn resume(&mut self, progress: Curves) {
         self.curves = progress;
+    }
+
+    fn begin_epoch(
+        &mut self,
+        epoch: u32,
+        pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let measured = match self.method.measures(epoch) {
+            true => Some(self.measure(&mut || pause(self))?),
+            false => None,
+        };
+        self.method.begin_epoch(epoch, measured.as_ref())
     }
 
     fn samples(&self, epoch: u32) -> anyhow::Result<Vec<StepSamples>> {
@@ -274,7 +297,7 @@ impl Trainer for SupervisedTrainer<'_> {
                 self.evaluate(Part::Train, validation, &mut pause)?;
             let [test_accuracy, test_loss] = self.evaluate(Part::Test, test, &mut pause)?;
             if validation_accuracy.is_some() || test_accuracy.is_some() {
-                let steps = at.step + 1;
+                let steps = at.end_time();
                 let row = EvaluationRow {
                     steps,
                     validation_accuracy,
@@ -290,7 +313,7 @@ impl Trainer for SupervisedTrainer<'_> {
                 }
             }
         }
-        if (at.ends_epoch() || self.finished()) && self.curves.epochs.len() as u64 == at.epoch() {
+        if (at.ends_epoch() || self.finished()) && self.curves.epochs.len() as u64 == at.epoch {
             let sums = self.sums.read()?;
             check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
             let extra = self.method.row(&sums);
@@ -301,7 +324,7 @@ impl Trainer for SupervisedTrainer<'_> {
                 extra,
             ));
             self.sums.clear()?;
-            self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.finish(at.epoch()))?;
+            self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.finish(at.epoch))?;
         }
         Ok(())
     }
@@ -318,12 +341,12 @@ impl Trainer for SupervisedTrainer<'_> {
             ("train-accuracy", sums.mean("right-on-given-labels", "samples")),
             ("learning-rate", self.learning_rate(at)),
         ];
-        self.context.measured(at.step + 1, values);
+        self.context.measured(at.end_time(), values);
         self.context.progress(Progress {
-            done: self.data.samples_of(at.step + 1),
-            total: Some(self.data.samples_of(at.steps())),
+            done: self.data.samples_of(at.end_time()),
+            total: Some(self.data.samples_of(at.length.steps)),
             unit: Unit::Images,
-            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.length.epochs())),
+            phase: Some(format!("epoch {}/{}", at.epoch + 1, at.length.epochs())),
         });
         Ok(())
     }

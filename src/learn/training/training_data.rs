@@ -214,6 +214,15 @@ impl TrainingData {
         self.preprocess.evaluation_batch()
     }
 
+    /// A batch of training samples, not augmented.
+    ///
+    /// # Errors
+    /// When an image cannot be read, or libtorch cannot make the tensors.
+    pub fn plain_batch(&self, indices: &[u32]) -> anyhow::Result<Batch> {
+        let images = self.preprocess.plain(&self.images, indices)?;
+        self.batch_of(indices, images, Vec::new())
+    }
+
     /// A batch of training samples. `epoch` names the draws of its augmentation, together with the purpose and the sample.
     fn batch(&self, set: &SampleSet, purpose: Purpose, epoch: u32) -> anyhow::Result<Batch> {
         let SampleSet { indices, views } = set;
@@ -221,10 +230,20 @@ impl TrainingData {
             let stream = |index| Stream::new(self.seed, purpose, epoch, index).of_view(view);
             self.preprocess.augmented(&self.images, indices, self.augmentation, stream)
         };
+        let other_views = (1..*views).map(view).collect::<anyhow::Result<_>>()?;
+        self.batch_of(indices, view(0)?, other_views)
+    }
+
+    fn batch_of(
+        &self,
+        indices: &[u32],
+        images: Tensor,
+        other_views: Vec<Tensor>,
+    ) -> anyhow::Result<Batch> {
         let samples: Vec<i64> = indices.iter().map(|&index| i64::from(index)).collect();
         Ok(Batch {
-            images: view(0)?,
-            other_views: (1..*views).map(view).collect::<anyhow::Result<_>>()?,
+            images,
+            other_views,
             samples: upload(&samples, self.device)?,
             labels: gather(&self.given, indices, self.device)?,
             clean_labels: gather(&self.clean, indices, self.device)?,
