@@ -14,7 +14,9 @@ pub mod state_tensors;
 
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
-use pipeline_stages::kinds::{self, Augmentation, Keep, Normalise, Sampling, Train};
+use pipeline_stages::kinds::{
+    self, Augmentation, Keep, Normalise, Sampling, Train, ValidationTransform,
+};
 
 use crate::decay;
 use crate::loss::SampleLoss;
@@ -56,6 +58,8 @@ pub struct Recipe {
     pub normalise: Normalise,
     /// The precision of large products.
     pub precision: Precision,
+    /// How the samples held out are shown to an evaluation on the way.
+    pub validation_transform: ValidationTransform,
     /// Steps between two evaluations; once an epoch where it is `None`.
     pub evaluate_every: Option<u64>,
     /// Whether the test set is evaluated on the way.
@@ -114,6 +118,7 @@ impl Recipe {
             init_port: "init",
             normalise: parameters.normalise,
             precision: parameters.precision,
+            validation_transform: parameters.validation_transform,
             evaluate_every: parameters.evaluate_every,
             track_test: parameters.track_test,
             sample_losses: parameters.sample_losses,
