@@ -8,11 +8,11 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use pipeline_learn::meta_weight_net::MetaWeightNet;
-use pipeline_learn::supervised::Recipe;
-use pipeline_learn::supervised::batch::Batch;
-use pipeline_learn::supervised::method::{Method, Setup};
-use pipeline_learn::training_loop::{RunLength, StepPosition};
+use pipeline_learn::methods::meta_weight_net::MetaWeightNet;
+use pipeline_learn::training::batch::Batch;
+use pipeline_learn::training::method::{Method, Setup};
+use pipeline_learn::training::recipe::Recipe;
+use pipeline_learn::training::training_loop::{RunLength, StepPosition};
 use pipeline_stages::kinds::Train;
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;

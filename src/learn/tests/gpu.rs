@@ -10,8 +10,8 @@ use fixture::{
     learn_stage, meta_training, pretraining, request, supervised_pretraining, training, with_input,
     write_inputs,
 };
-use pipeline_learn::loss::SampleLoss;
 use pipeline_learn::network::{Classifier, Mode};
+use pipeline_learn::training::loss::SampleLoss;
 use pipeline_stages::KindConfig;
 use pipeline_stages::formats::{InputCrop, ModelInfo};
 use pipeline_stages::kinds::architecture::Architecture;

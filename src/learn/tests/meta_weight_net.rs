@@ -5,13 +5,13 @@
 
 use crate::fixture::{learn_stage, meta_training, request, write_inputs};
 use crate::formula::{fill, fill_state, flat, numbers};
-use pipeline_learn::loss::SampleLoss;
-use pipeline_learn::meta_weight_net::MetaWeightNet;
+use pipeline_learn::methods::meta_weight_net::MetaWeightNet;
 use pipeline_learn::network::{Classifier, Mode, State};
-use pipeline_learn::supervised::Recipe;
-use pipeline_learn::supervised::batch::Batch;
-use pipeline_learn::supervised::method::{Method, Setup, StepOutput};
-use pipeline_learn::training_loop::{RunLength, StepPosition};
+use pipeline_learn::training::batch::Batch;
+use pipeline_learn::training::loss::SampleLoss;
+use pipeline_learn::training::method::{Method, Setup, StepOutput};
+use pipeline_learn::training::recipe::Recipe;
+use pipeline_learn::training::training_loop::{RunLength, StepPosition};
 use pipeline_stages::formats::SplitIndices;
 use pipeline_stages::kinds::Train;
 use pipeline_stages::kinds::architecture::Architecture;

@@ -4,15 +4,15 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use pipeline_learn::batches::{SampleSet, StepSamples};
+use pipeline_learn::data::batches::{SampleSet, StepSamples};
 use pipeline_learn::device;
 use pipeline_learn::network::{Mode, State};
-use pipeline_learn::supervised::Recipe;
-use pipeline_learn::supervised::batch::Batch;
-use pipeline_learn::supervised::data::TrainingData;
-use pipeline_learn::supervised::fit::SupervisedTrainer;
-use pipeline_learn::supervised::method::{Learner, Method, Setup, StepOutput};
-use pipeline_learn::training_loop::StepPosition;
+use pipeline_learn::training::batch::Batch;
+use pipeline_learn::training::method::{Learner, Method, Setup, StepOutput};
+use pipeline_learn::training::recipe::Recipe;
+use pipeline_learn::training::supervised_trainer::SupervisedTrainer;
+use pipeline_learn::training::training_data::TrainingData;
+use pipeline_learn::training::training_loop::StepPosition;
 use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::message::Request;
 use pipeline_stages::worker::{Context, Stopped};

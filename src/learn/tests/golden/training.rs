@@ -2,13 +2,13 @@
 
 use std::sync::PoisonError;
 
-use pipeline_learn::decay;
-use pipeline_learn::loss::{SampleLoss, nt_xent, unit_rows};
+use pipeline_learn::kinds::probe::knn::Neighbours;
 use pipeline_learn::network::{Builder, Classifier, Initial, Linear, Mode, Pass, Role};
-use pipeline_learn::optimizer::{Optimizer, Rule};
-use pipeline_learn::probe::knn::Neighbours;
 use pipeline_learn::random::Purpose;
-use pipeline_learn::schedule::Schedule;
+use pipeline_learn::training::decay;
+use pipeline_learn::training::loss::{SampleLoss, nt_xent, unit_rows};
+use pipeline_learn::training::optimizer::{Optimizer, Rule};
+use pipeline_learn::training::schedule::Schedule;
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
 use tch::{Device, Kind, Tensor};
