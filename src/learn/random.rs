@@ -30,6 +30,9 @@ pub enum Purpose {
     /// How a sample is augmented that is not only trained on, as that of a meta batch; the epoch is the step of the run,
     /// the index the sample.
     OtherAugmentation = 10,
+    /// How a held-out sample is augmented for an evaluation on the way; the epoch is the steps done before it, the index the
+    /// sample.
+    ValidationAugmentation = 11,
 }
 
 /// A stream of random numbers.

@@ -4,7 +4,7 @@
 //! is kept. The artifact's
 //! `weights.safetensors` is the encoder alone, so that it loads strictly; its classifier is beside it.
 
-use pipeline_stages::kinds::{PretrainSupervised, Sampling};
+use pipeline_stages::kinds::{PretrainSupervised, Sampling, ValidationTransform};
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
@@ -57,6 +57,7 @@ fn recipe(parameters: &PretrainSupervised) -> Recipe {
         init_port: "init",
         normalise: parameters.normalise,
         precision: parameters.precision,
+        validation_transform: ValidationTransform::Plain,
         evaluate_every: parameters.evaluate_every,
         track_test: true,
         sample_losses: false,

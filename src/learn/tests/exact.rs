@@ -85,6 +85,7 @@ fn a_run_that_was_stopped_often_ends_as_one_that_was_not() {
             "method": "finetune", "sampling": "class-balanced", "samples-per-epoch": 30,
             "augmentation": "random-resized-crop", "image-size": 12,
         })),
+        meta_training(&json!({"method": "finetune", "validation-transform": "training"})),
         meta_training(&json!({"meta-optimizer": "sgd"})),
         meta_training(&json!({"meta-optimizer": "adam", "meta-samples": "training"})),
         meta_training(&json!({"sample-losses": true})),

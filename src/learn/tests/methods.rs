@@ -24,7 +24,7 @@ use tch::{Kind, Tensor};
 
 use crate::fixture::{learn_stage, request, stage, training, with_input, write_inputs};
 
-/// Learns the mean prediction of every sample, as ELR and its like do, with a network that stays as it is beside the
+/// Learns the labels and the mean prediction of every sample, as ELR and its like do, with a network that stays as it is beside the
 /// one that learns.
 struct Averaging {
     learner: Learner,
@@ -115,11 +115,12 @@ impl Method for Averaging {
         let old = self.targets.index_select(0, &batch.samples);
         let targets = old * 0.7 + now * 0.3;
         let _ = self.targets.index_copy_(0, &batch.samples, &targets);
-        let losses = -(targets * logits.log_softmax(1, Kind::Float)).sum_dim_intlist(
+        let towards = (targets * logits.log_softmax(1, Kind::Float)).sum_dim_intlist(
             [1i64].as_slice(),
             false,
             Kind::Float,
         );
+        let losses = SampleLoss::CrossEntropy.of_samples(&logits, &batch.labels)? - towards;
         optimizer.backward(&losses.mean(Kind::Float))?;
         optimizer.step()?;
         seen.targets = numbers(&self.targets);

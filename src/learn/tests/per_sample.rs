@@ -182,6 +182,24 @@ fn sample_losses_are_those_of_the_curves() {
 }
 
 #[test]
+fn a_validation_by_the_training_transform_changes_nothing_but_the_validation() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let [plain, training] = ["plain", "training"].map(|transform| {
+        let stage = with(&training("crop-flip"), "validation-transform", json!(transform));
+        run(folder.path(), &stage, transform, None);
+        let model = folder.path().join(transform);
+        let weights = std::fs::read(model.join("weights.safetensors")).unwrap();
+        let table = CurveTable::read(&model.join("evaluations.csv")).unwrap();
+        (weights, ["test-loss", "validation-loss"].map(|name| table.column(name).unwrap()))
+    });
+    let ((plain_weights, [plain_test, plain]), (weights, [test, drawn])) = (plain, training);
+    assert!(plain_weights == weights && plain_test == test);
+    assert_eq!(plain.len(), drawn.len());
+    assert!(plain.iter().zip(&drawn).all(|(plain, drawn)| plain != drawn), "{plain:?} {drawn:?}");
+}
+
+#[test]
 fn a_sample_that_an_epoch_did_not_visit_has_no_loss() {
     let folder = tempfile::tempdir().unwrap();
     write_inputs(folder.path());

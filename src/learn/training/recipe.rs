@@ -2,7 +2,9 @@
 
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
-use pipeline_stages::kinds::{self, Augmentation, Keep, Normalise, Sampling, Train};
+use pipeline_stages::kinds::{
+    self, Augmentation, Keep, Normalise, Sampling, Train, ValidationTransform,
+};
 
 use crate::training::decay;
 use crate::training::loss::SampleLoss;
@@ -44,6 +46,8 @@ pub struct Recipe {
     pub normalise: Normalise,
     /// The precision of large products.
     pub precision: Precision,
+    /// How the samples held out are shown to an evaluation on the way.
+    pub validation_transform: ValidationTransform,
     /// Steps between two evaluations; once an epoch where it is `None`.
     pub evaluate_every: Option<u64>,
     /// Whether the test set is evaluated on the way.
@@ -102,6 +106,7 @@ impl Recipe {
             init_port: "init",
             normalise: parameters.normalise,
             precision: parameters.precision,
+            validation_transform: parameters.validation_transform,
             evaluate_every: parameters.evaluate_every,
             track_test: parameters.track_test,
             sample_losses: parameters.sample_losses,

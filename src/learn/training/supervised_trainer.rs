@@ -151,11 +151,13 @@ impl<'a> SupervisedTrainer<'a> {
         ModelInfo { classes: Vec::new(), ..info }.write(output)
     }
 
-    /// The accuracy and the mean cross-entropy on samples of one part, against their clean labels: nothing for no samples.
+    /// The accuracy and the mean cross-entropy on samples of one part, after these many steps, against their clean labels:
+    /// nothing for no samples.
     fn evaluate(
         &self,
         part: Part,
         samples: &[u32],
+        steps: u64,
         pause: &mut dyn FnMut() -> anyhow::Result<()>,
     ) -> anyhow::Result<[Option<f64>; 2]> {
         if samples.is_empty() {
@@ -165,7 +167,10 @@ impl<'a> SupervisedTrainer<'a> {
         let mut totals = Tensor::f_zeros([2], (tch::Kind::Double, self.data.device))?;
         for batch in samples.chunks(self.data.evaluation_batch()) {
             pause()?;
-            let (images, labels) = self.data.for_evaluation(part, batch)?;
+            let (images, labels) = match part {
+                Part::Train => self.data.for_validation(batch, steps)?,
+                Part::Test => self.data.for_evaluation(part, batch)?,
+            };
             let logits = self.method.logits(&images)?;
             let right = right(&logits, &labels)?.f_to_kind(tch::Kind::Double)?;
             let losses = SampleLoss::CrossEntropy.of_samples(&logits, &labels)?;
@@ -291,13 +296,12 @@ impl Trainer for SupervisedTrainer<'_> {
         pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         if self.evaluation_due(at) {
-            let (validation, test) = (&self.data.validation, &self.data.test);
+            let (validation, test, steps) = (&self.data.validation, &self.data.test, at.end_time());
             let mut pause = || pause(self);
             let [validation_accuracy, validation_loss] =
-                self.evaluate(Part::Train, validation, &mut pause)?;
-            let [test_accuracy, test_loss] = self.evaluate(Part::Test, test, &mut pause)?;
+                self.evaluate(Part::Train, validation, steps, &mut pause)?;
+            let [test_accuracy, test_loss] = self.evaluate(Part::Test, test, steps, &mut pause)?;
             if validation_accuracy.is_some() || test_accuracy.is_some() {
-                let steps = at.end_time();
                 let row = EvaluationRow {
                     steps,
                     validation_accuracy,

@@ -9,7 +9,7 @@ use pipeline_stages::formats::{
     SplitIndices, check_labels,
 };
 use pipeline_stages::kinds::architecture::Architecture;
-use pipeline_stages::kinds::{Augmentation, Normalise, Sampling};
+use pipeline_stages::kinds::{Augmentation, Normalise, Sampling, ValidationTransform};
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
@@ -51,6 +51,7 @@ pub struct TrainingData {
     samples_per_epoch: usize,
     sampling: Sampling,
     augmentation: Augmentation,
+    validation_transform: ValidationTransform,
     preprocess: Preprocess,
 }
 
@@ -109,6 +110,7 @@ impl TrainingData {
             samples_per_epoch,
             sampling: recipe.sampling,
             augmentation,
+            validation_transform: recipe.validation_transform,
             preprocess,
             images,
             test_images,
@@ -221,6 +223,23 @@ impl TrainingData {
     pub fn plain_batch(&self, indices: &[u32]) -> anyhow::Result<Batch> {
         let images = self.preprocess.plain(&self.images, indices)?;
         self.batch_of(indices, images, Vec::new())
+    }
+
+    /// Images, float [B,C,H,W], and clean labels, int64 [B], of held-out samples, for the evaluation after these many steps:
+    /// not augmented, or as training images are where the recipe says so.
+    ///
+    /// # Errors
+    /// When libtorch cannot make the tensors.
+    pub fn for_validation(&self, batch: &[u32], steps: u64) -> anyhow::Result<(Tensor, Tensor)> {
+        match self.validation_transform {
+            ValidationTransform::Plain => self.for_evaluation(Part::Train, batch),
+            ValidationTransform::Training => {
+                let steps = u32::try_from(steps).context("the run has too many steps")?;
+                let set = SampleSet::from(batch.to_vec());
+                let batch = self.batch(&set, Purpose::ValidationAugmentation, steps)?;
+                Ok((batch.images, batch.clean_labels))
+            }
+        }
     }
 
     /// A batch of training samples. `epoch` names the draws of its augmentation, together with the purpose and the sample.

@@ -33,6 +33,9 @@ choices! {
 kind! {
     /// Pre-trains an encoder with SimCLR, on the training images without their labels.
     ///
+    /// On all of them, also those that a `split` holds out: it sees no label. Images that the data set itself sets aside for
+    /// validation, as Clothing1M does (`clean_val`), are not among them.
+    ///
     /// The defaults are the full recipe, for a GPU. For a CPU, set parameters: a small
     /// architecture, few epochs, a smaller batch, `optimizer = "adam"` with a learning rate near 1e-3.
     /// The artifact holds the encoder (`weights.safetensors`), the projection head beside it

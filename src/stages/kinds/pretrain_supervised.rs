@@ -34,7 +34,9 @@ kind! {
         /// The encoder.
         architecture: Architecture = Architecture::Resnet50;
         /// Updates of the weights; a training may end within an epoch.
-        updates: u64 = 500_000, in AT_LEAST_ONE;
+        ///
+        /// The default is 100 epochs of ImageNet32: the reference asks for 500,000, but ends only after whole epochs.
+        updates: u64 = 500_500, in AT_LEAST_ONE;
         /// Images per update.
         ///
         /// All of them, if there are fewer. One image left over at the end of an epoch joins the update before it.

@@ -95,6 +95,16 @@ choices! {
 }
 
 choices! {
+    /// How the samples held out are shown to an evaluation during training.
+    pub enum ValidationTransform {
+        /// As test images are: nothing is drawn.
+        Plain,
+        /// As training images are, drawn again for each evaluation. The code of Ghosh and Lan (2021) does so.
+        Training,
+    }
+}
+
+choices! {
     /// The learning rate of the look-ahead step of Meta-Weight-Net.
     pub enum InnerRate {
         /// Always `inner-learning-rate`.
@@ -193,6 +203,8 @@ kind! {
         precision: Precision = Precision::F32;
         /// Steps between two evaluations on the samples held out and on the test set. Without it: once an epoch. The last step always has one.
         evaluate_every: Option<u64> = None, in AT_LEAST_ONE;
+        /// How the samples held out are shown to an evaluation during training.
+        validation_transform: ValidationTransform = ValidationTransform::Plain;
         /// Whether the test set is also evaluated during training, for the curves and for `evaluate`.
         track_test: bool = true;
         /// Whether the loss of every training sample in every epoch is kept, in `sample-losses.safetensors`.
@@ -275,10 +287,13 @@ pub(super) fn image_problems(
 }
 
 impl Rules for Train {
-    // Results from before the parameter existed count as those without it.
+    // Results from before a parameter existed count as those without it.
     fn key_parameters(&self, mut effective: Map<String, Value>) -> Map<String, Value> {
         if !self.sample_losses {
             effective.remove("sample-losses");
+        }
+        if self.validation_transform == ValidationTransform::Plain {
+            effective.remove("validation-transform");
         }
         effective
     }
@@ -390,6 +405,16 @@ mod tests {
         assert_eq!(without, key(json!({})));
         assert!(!without.contains_key("sample-losses"));
         assert_eq!(key(json!({"sample-losses": true}))["sample-losses"], json!(true));
+    }
+
+    #[test]
+    fn a_plain_validation_is_not_in_the_key() {
+        let key = |transform: &str| {
+            kind::key_parameters(&read(json!({"validation-transform": transform})))
+        };
+        assert_eq!(key("plain"), kind::key_parameters(&read(json!({}))));
+        assert!(!key("plain").contains_key("validation-transform"));
+        assert_eq!(key("training")["validation-transform"], json!("training"));
     }
 
     #[test]

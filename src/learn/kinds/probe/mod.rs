@@ -9,7 +9,9 @@ pub mod linear;
 
 use pipeline_stages::formats::{ModelInfo, Part, WEIGHTS_FILE, write_metrics};
 use pipeline_stages::kinds::architecture::Architecture;
-use pipeline_stages::kinds::{Augmentation, Keep, Normalise, Probe, ProbeClassifier, Sampling};
+use pipeline_stages::kinds::{
+    Augmentation, Keep, Normalise, Probe, ProbeClassifier, Sampling, ValidationTransform,
+};
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 use tch::{Kind, Tensor};
@@ -68,6 +70,7 @@ fn recipe(parameters: &Probe, architecture: Architecture) -> Recipe {
         init_port: ENCODER,
         normalise: Normalise::Auto,
         precision: parameters.precision,
+        validation_transform: ValidationTransform::Plain,
         evaluate_every: None,
         track_test: true,
         sample_losses: false,
