@@ -50,18 +50,31 @@ impl State {
         self.tensors.iter().filter(|named| named.role == Role::Trained)
     }
 
-    /// The tensors as they are now, whatever happens to them later.
+    /// A state with the values that this one has now, whatever happens to them later.
     ///
     /// # Errors
     /// When libtorch cannot copy them.
-    pub fn copy(&self) -> anyhow::Result<Vec<NamedTensor>> {
+    pub fn copy(&self) -> anyhow::Result<Self> {
         let copy = |named: &NamedTensor| {
             let now = named.tensor.f_detach()?;
             let mut tensor = now.f_empty_like()?;
             tensor.f_copy_(&now)?;
             Ok(NamedTensor { name: named.name.clone(), tensor, role: named.role })
         };
-        self.tensors.iter().map(copy).collect()
+        let tensors = self.tensors.iter().map(copy).collect::<anyhow::Result<_>>()?;
+        Ok(Self { tensors })
+    }
+
+    /// Takes over the values of another state of the same network, in place.
+    ///
+    /// # Errors
+    /// When libtorch cannot copy them.
+    pub fn copy_from(&self, other: &Self) -> anyhow::Result<()> {
+        let _no_gradients = tch::no_grad_guard();
+        for (own, other) in self.tensors.iter().zip(&other.tensors) {
+            own.tensor.shallow_clone().f_copy_(&other.tensor)?;
+        }
+        Ok(())
     }
 
     /// The tensors, as a forward pass takes them.

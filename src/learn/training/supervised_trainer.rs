@@ -21,7 +21,7 @@ use super::state_tensors::StateTensors;
 use super::training_data::TrainingData;
 use crate::data::batches::StepSamples;
 use crate::network::weights;
-use crate::network::{Classifier, NamedTensor, State};
+use crate::network::{Classifier, State};
 use crate::training::epoch_log::Values;
 use crate::training::epoch_sums::EpochSums;
 use crate::training::loss::SampleLoss;
@@ -42,7 +42,7 @@ pub struct SupervisedTrainer<'a> {
     sums: EpochSums,
     curves: Curves,
     /// The networks at their best on the test set, where that is what is kept.
-    best: Vec<Vec<NamedTensor>>,
+    best: Vec<State>,
     /// The losses of every sample, where they are wanted.
     recorder: Option<Recorder>,
 }
@@ -125,9 +125,10 @@ impl<'a> SupervisedTrainer<'a> {
     pub fn write_model(&self, parameters: &impl Kind) -> anyhow::Result<()> {
         let output = &self.context.output;
         let networks = self.chosen();
-        for (number, tensors) in networks.iter().enumerate() {
+        for (number, network) in networks.iter().enumerate() {
+            let tensors = network.tensors();
             weights::check_finite(tensors)?;
-            weights::write(&output.join(weights_file(number)), "model", *tensors)?;
+            weights::write(&output.join(weights_file(number)), "model", tensors)?;
         }
         let training = training_record(parameters, self.context.seed);
         let info = self.data.model_info(self.recipe.architecture, training)?;
@@ -140,7 +141,7 @@ impl<'a> SupervisedTrainer<'a> {
     /// As [`SupervisedTrainer::write_model`].
     pub fn write_encoder(&self, parameters: &impl Kind) -> anyhow::Result<()> {
         let output = &self.context.output;
-        let tensors = *self.chosen().first().context("the method has no network")?;
+        let tensors = self.chosen().first().context("the method has no network")?.tensors();
         weights::check_finite(tensors)?;
         let (classifier, encoder): (Vec<_>, Vec<_>) =
             tensors.iter().partition(|named| Classifier::in_head(&named.name));
@@ -195,22 +196,17 @@ impl<'a> SupervisedTrainer<'a> {
     }
 
     /// What becomes the artifact.
-    fn chosen(&self) -> Vec<&[NamedTensor]> {
+    fn chosen(&self) -> Vec<&State> {
         match (self.recipe.keep, self.curves.evaluations.best_test()) {
-            (Keep::BestOnTest, Some(_)) => self.best.iter().map(Vec::as_slice).collect(),
-            _ => self.method.networks().into_iter().map(State::tensors).collect(),
+            (Keep::BestOnTest, Some(_)) => self.best.iter().collect(),
+            _ => self.method.networks(),
         }
     }
 
-    /// Keeps the network as it is now.
-    fn keep(&mut self) -> anyhow::Result<()> {
-        let _no_gradients = tch::no_grad_guard();
-        for (kept, network) in self.best.iter_mut().zip(self.method.networks()) {
-            for (kept, now) in kept.iter_mut().zip(network.tensors()) {
-                kept.tensor.f_copy_(&now.tensor)?;
-            }
-        }
-        Ok(())
+    /// Keeps the networks as they are now.
+    fn keep(&self) -> anyhow::Result<()> {
+        let mut networks = self.best.iter().zip(self.method.networks());
+        networks.try_for_each(|(kept, now)| kept.copy_from(now))
     }
 
     fn evaluation_due(&self, at: StepPosition) -> bool {
@@ -238,7 +234,7 @@ impl Trainer for SupervisedTrainer<'_> {
         tensors.extend(self.recorder.iter().flat_map(Recorder::state_tensors));
         for (number, network) in self.best.iter().enumerate() {
             let before = before_names(number);
-            let named = network.iter();
+            let named = network.tensors().iter();
             tensors
                 .extend(named.map(|named| (format!("best.{before}{}", named.name), &named.tensor)));
         }
