@@ -13,7 +13,7 @@ use super::{INTERRUPTED, Located, Project, gc, note, print_coloured, settings, w
 use crate::cache::{Cache, Durability};
 use crate::cli::RunArguments;
 use crate::events::{Outcome, RunEvent};
-use crate::execute::{self, Options, Summary};
+use crate::execute::{self, Options, RunSupervisor, Summary};
 use crate::format;
 use crate::history::{self, Recorder};
 use crate::instances::{self, Row, instances_in_words};
@@ -35,6 +35,11 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
             exit_code: false,
         });
     }
+    run_whole(arguments, &mut RunSupervisor::new())
+}
+
+/// Runs what is not in the cache.
+fn run_whole(arguments: &RunArguments, supervisor: &mut RunSupervisor) -> anyhow::Result<ExitCode> {
     let config = settings::config()?;
     let located = Located::of(&arguments.manifest, &config)?;
     let asked = located.asked(&arguments.manifest.stages());
@@ -53,9 +58,9 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         _ => None,
     };
     let Some((part, project)) = part else {
-        return run_stages(arguments, &located.read()?, None, &asked);
+        return run_stages(arguments, &located.read()?, None, &asked, supervisor);
     };
-    run_stages(arguments, &project, Some(part), &asked)
+    run_stages(arguments, &project, Some(part), &asked, supervisor)
 }
 
 /// Runs the selected stages of a manifest, or of one of which an index vouches for the others.
@@ -63,6 +68,7 @@ fn run_stages(
     arguments: &RunArguments,
     project: &Project,
     part: Option<PartialRun>,
+    supervisor: &mut RunSupervisor,
     asked: &Asked,
 ) -> anyhow::Result<ExitCode> {
     let selected = match &part {
@@ -118,6 +124,7 @@ fn run_stages(
         &cache,
         &selected,
         &options,
+        supervisor,
         &mut Whole { run: part.as_ref(), reporter: &mut reporters },
     )?;
     if let Some(part) = &part
@@ -127,7 +134,7 @@ fn run_stages(
     {
         PlanIndex::forget(&project.cache, asked);
         drop(reporters);
-        return run(arguments);
+        return run_whole(arguments, supervisor);
     }
     let summary = match &part {
         Some(part) => part.whole(summary),

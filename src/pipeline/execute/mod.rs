@@ -93,6 +93,16 @@ impl Summary {
     }
 }
 
+/// What a run hears of its stages, and of who asks it to stop. One serves a run and the one that follows it, so that no
+/// request between them is lost.
+pub(crate) struct RunSupervisor(Supervisor<Report>);
+
+impl RunSupervisor {
+    pub(crate) fn new() -> Self {
+        Self(Supervisor::new())
+    }
+}
+
 /// Runs these stages, which are closed under inputs and in topological order. Returns how they ended, and the results that
 /// there are then.
 ///
@@ -105,6 +115,7 @@ pub(crate) fn execute(
     selected: &[StageName],
     options: &Options,
     reporter: &mut dyn Reporter,
+    RunSupervisor(supervisor): &mut RunSupervisor,
 ) -> anyhow::Result<(Summary, Vec<(StageName, KnownResult)>)> {
     let generation = cache.generation();
     // What removes something now has changed the generation before.
@@ -112,7 +123,6 @@ pub(crate) fn execute(
     let facts =
         CacheFacts::look(cache, manifest, selected).force(options.force.clone()).that_last();
     facts.refuse_blocked(manifest)?;
-    let supervisor = Supervisor::new();
     let executor = Threads {
         cache: Arc::clone(cache),
         index: Arc::clone(facts.index()),
@@ -174,7 +184,7 @@ struct Run<'a> {
     states: StageStates,
     /// What there is of the machine, once something starts.
     share: Option<Share>,
-    supervisor: Supervisor<Report>,
+    supervisor: &'a mut Supervisor<Report>,
     executor: Box<dyn Executor>,
     /// What the machine cannot do, as far as it was said.
     limitations: BTreeSet<String>,
@@ -232,7 +242,10 @@ impl Run<'_> {
                 continue;
             }
             self.begin_work()?;
-            // An input may have been cleaned away since it was looked at.
+            // An input may have been cleaned away since it was looked at, and a run before this one been asked to stop.
+            if !self.starts_more() {
+                return Ok(());
+            }
             if !matches!(self.states.get(&name), Some(StageState::Ready(_))) {
                 continue;
             }
@@ -628,7 +641,11 @@ impl Run<'_> {
         self.cache.prepare().map_err(job::with_advice)?;
         self.pin_results().map_err(job::with_advice)?;
         self.renew_links(false);
-        self.supervisor.listen()
+        self.supervisor.listen()?;
+        if self.stopping() {
+            self.report(RunEvent::Stopping);
+        }
+        Ok(())
     }
 
     fn report(&mut self, event: RunEvent) {
