@@ -165,23 +165,24 @@ impl Cache {
     }
 
     /// All records, and the files in their place that are damaged.
-    pub(crate) fn records(&self) -> (Vec<Record>, Vec<PathBuf>) {
+    pub(crate) fn records(&self) -> (Vec<Record>, Vec<(PathBuf, Unreadable)>) {
         let list = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
         let shards = list(self.layout.bucket(Bucket::Records));
         let files = shards.flat_map(|shard| list(shard.path()));
-        let (mut records, mut damaged) = (Vec::new(), Vec::new());
+        let (mut records, mut unreadable) = (Vec::new(), Vec::new());
         for path in files.map(|file| file.path()) {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let Some(name) = name.strip_suffix(".json") else { continue };
             match name.parse().ok().map(|key| Record::read(&path, &key)) {
                 Some(Ok(record)) => records.push(record),
                 Some(Err(Unreadable::Missing | Unreadable::Inaccessible)) => {}
-                Some(Err(Unreadable::Damaged)) | None => damaged.push(path),
+                Some(Err(why)) => unreadable.push((path, why)),
+                None => unreadable.push((path, Unreadable::Damaged)),
             }
         }
         records.sort_by_key(|record| (record.name(), record.key));
-        damaged.sort();
-        (records, damaged)
+        unreadable.sort();
+        (records, unreadable)
     }
 
     /// The digests of all artifacts in the store, sorted.

@@ -169,14 +169,10 @@ impl Memory {
                     self.records.insert(key, (identity, record.clone()));
                     records.push((key, record));
                 }
-                Err(Unreadable::Damaged)
-                    if Record::is_of_another_version(&cache.layout().record(&key), &key) =>
-                {
-                    bail!(
-                        "the record {} is of another version of pipeline, and what it needs is not known: clean with that version",
-                        cache.layout().record(&key).display()
-                    )
-                }
+                Err(Unreadable::OtherVersion) => bail!(
+                    "the record {} is of another version of pipeline, and what it needs is not known: clean with that version",
+                    cache.layout().record(&key).display()
+                ),
                 // It does not count.
                 Err(Unreadable::Missing | Unreadable::Damaged) => {}
                 Err(Unreadable::Inaccessible) => bail!(
