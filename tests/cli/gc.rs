@@ -69,6 +69,18 @@ fn without_sizes(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
+/// JSON with the same blanked.
+fn without_bytes(json: &str) -> String {
+    let line = |line: &str| match line.split_once("bytes\": ") {
+        Some((before, bytes)) => {
+            let end = bytes.trim_start_matches(|letter: char| letter.is_ascii_digit());
+            format!("{before}bytes\": [bytes]{end}\n")
+        }
+        None => format!("{line}\n"),
+    };
+    json.lines().map(line).collect()
+}
+
 fn shown(ended: &Ended) -> String {
     without_sizes(&ended.to_string())
 }
@@ -126,6 +138,40 @@ fn what_no_manifest_has_any_more_goes() {
     [project]/cache: nothing to remove; it takes [size]
     ");
     old_is(true);
+    let would = project.pipeline("gc --dry-run --keep-days 0 --json").json();
+    assert_snapshot!(without_bytes(&project.filter(&format!("{would:#}"))), @r#"
+    {
+      "cache": "[project]/cache",
+      "fits": true,
+      "is-complete": true,
+      "is-dry-run": true,
+      "kept": [
+        {
+          "by": "[project]/experiment.toml (numbers)",
+          "bytes": [bytes],
+          "number": 2,
+          "why": "latest-run"
+        }
+      ],
+      "left-bytes": [bytes],
+      "not-removed": [],
+      "removed": [
+        {
+          "bytes": [bytes],
+          "kind": "command",
+          "number": 2,
+          "what": "artifacts"
+        },
+        {
+          "bytes": [bytes],
+          "kind": null,
+          "number": 2,
+          "what": "indexes"
+        }
+      ],
+      "removed-bytes": [bytes]
+    }
+    "#);
     assert_snapshot!(shown(&project.pipeline("gc --keep-days 0")), @r"
     status 0
     --- stdout

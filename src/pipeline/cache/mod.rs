@@ -67,7 +67,7 @@ pub(crate) use verify::{Check, Checked, Damage, Verdict};
 pub(crate) use withdrawal::{Restored, Withdrawn};
 pub(crate) use work::WorkFolder;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Encoder};
 use crate::key::StageKey;
 use pins::OwnPin;
 
@@ -245,9 +245,17 @@ impl Cache {
                 Some(_) => durable::write_disposable,
                 None => durable::write_file,
             };
+            // With all others who set heads, and without whoever removes those that lead to nothing.
+            let _lock = Lock::take_shared(&self.heads_lock(experiment), || {})?;
             write(&self.layout.head(experiment, stage), format!("{key}\n").as_bytes())?;
         }
         Ok(is_news)
+    }
+
+    /// The lock of the heads of an experiment, whose name may be too long for that of a lock.
+    fn heads_lock(&self, experiment: &str) -> PathBuf {
+        let name = Encoder::new("pipeline 2026-11 heads").text(experiment).finish().short();
+        self.layout.lock(&format!("heads-{name}"))
     }
 
     /// The key that a stage had last.

@@ -44,12 +44,11 @@ fn run_whole(arguments: &RunArguments, supervisor: &mut RunSupervisor) -> anyhow
     let located = Located::of(&arguments.manifest, &config)?;
     let asked = located.asked(&arguments.manifest.stages());
     let started = Instant::now();
-    let cache = located.cache().ok().filter(|_| arguments.force.is_empty());
-    let found = cache.as_ref().map_or(Found::Nothing, |cache| {
-        // What is just being removed is still there, although it is as good as gone.
-        cache.wait_for_cleaning();
-        PlanIndex::look(cache, &asked)
-    });
+    let cache = located.cache().ok();
+    // What is just being removed is still there, although it is as good as gone.
+    cache.iter().for_each(|cache| cache.wait_for_cleaning(note));
+    let cache = cache.filter(|_| arguments.force.is_empty());
+    let found = cache.as_ref().map_or(Found::Nothing, |cache| PlanIndex::look(cache, &asked));
     let part = match (found, &cache) {
         (Found::Unchanged(index), Some(cache)) => {
             return nothing_to_do(cache, index, arguments, started);
@@ -68,8 +67,8 @@ fn run_stages(
     arguments: &RunArguments,
     project: &Project,
     part: Option<PartialRun>,
-    supervisor: &mut RunSupervisor,
     asked: &Asked,
+    supervisor: &mut RunSupervisor,
 ) -> anyhow::Result<ExitCode> {
     let selected = match &part {
         Some(part) => part.selected(),
@@ -124,8 +123,8 @@ fn run_stages(
         &cache,
         &selected,
         &options,
-        supervisor,
         &mut Whole { run: part.as_ref(), reporter: &mut reporters },
+        supervisor,
     )?;
     if let Some(part) = &part
         && summary.complete()

@@ -10,7 +10,7 @@ use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
 use super::checking::with_meter;
-use super::{Project, open_cache, print, print_json, verify_rerun, verify_restore};
+use super::{Project, note, open_cache, print, print_json, verify_rerun, verify_restore};
 use crate::cache::{Cache, Check, Checked, Damage, Unreadable, Verdict, Withdrawn};
 use crate::cli::{ManifestArguments, VerifyArguments};
 use crate::digest::Digest;
@@ -39,14 +39,14 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
     if manifest.named().is_none() && !takes_stages {
         let folder = std::env::current_dir().context("no current folder")?;
         let cache = open_cache(manifest.with.cache.as_deref(), &folder)?;
-        cache.pin_everything();
+        cache.pin_everything(note);
         if arguments.restore {
             return verify_restore::run(&cache, None, arguments.json);
         }
         return check(&cache, everything(&cache), arguments.json);
     }
     let project = Project::open(manifest)?;
-    project.cache.pin_everything();
+    project.cache.pin_everything(note);
     if arguments.restore {
         let experiment = Some(project.manifest.experiment.name.as_str());
         let experiment = experiment.filter(|_| !arguments.all);

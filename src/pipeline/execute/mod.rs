@@ -119,7 +119,7 @@ pub(crate) fn execute(
 ) -> anyhow::Result<(Summary, Vec<(StageName, KnownResult)>)> {
     let generation = cache.generation();
     // What removes something now has changed the generation before.
-    cache.wait_for_cleaning();
+    cache.wait_for_cleaning(|_| {});
     let facts =
         CacheFacts::look(cache, manifest, selected).force(options.force.clone()).that_last();
     facts.refuse_blocked(manifest)?;
@@ -241,7 +241,7 @@ impl Run<'_> {
                 self.share_out()?;
                 continue;
             }
-            self.begin_work()?;
+            self.begin_work(&name)?;
             // An input may have been cleaned away since it was looked at, and a run before this one been asked to stop.
             if !self.starts_more() {
                 return Ok(());
@@ -369,7 +369,7 @@ impl Run<'_> {
                 return self.end_unreadable(name, message);
             }
         };
-        if let Err(error) = self.pin_key(&parts) {
+        if let Err(error) = self.pin_key(name, &parts) {
             return self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
         }
         match plan::decide(name, parts, &self.facts) {
@@ -634,12 +634,12 @@ impl Run<'_> {
     }
 
     /// What the first stage that runs needs. A run that does nothing writes nothing and listens to nobody.
-    fn begin_work(&mut self) -> anyhow::Result<()> {
+    fn begin_work(&mut self, first: &StageName) -> anyhow::Result<()> {
         if std::mem::replace(&mut self.working, true) {
             return Ok(());
         }
         self.cache.prepare().map_err(job::with_advice)?;
-        self.pin_results().map_err(job::with_advice)?;
+        self.pin_results(first).map_err(job::with_advice)?;
         self.renew_links(false);
         self.supervisor.listen()?;
         if self.stopping() {

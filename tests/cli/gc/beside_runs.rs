@@ -244,3 +244,24 @@ fn two_clean_at_once() {
     }
     assert_eq!(store(&project), 2);
 }
+
+#[test]
+fn who_waits_for_somebody_who_cleans_says_so() {
+    let project = Sandbox::new(&format!("{NUMBERS}{SLOW}"));
+    let running = project.start("run experiment.toml --jobs 1");
+    project.wait_for_line("ran", "slow");
+    // Somebody who was suspended while nobody can pin.
+    let lock =
+        fs::File::options().write(true).open(project.cache("locks/pins")).expect("it pinned");
+    lock.lock().expect("nobody has it for long");
+    project.write("cache/locks/gc", r#"{"pid": 4711, "host": "elsewhere", "since": 0}"#);
+    project.write("go", "");
+    let others = ["run experiment.toml", "verify --all"].map(|arguments| project.start(arguments));
+    let words = "waits for process 4711 on elsewhere, which cleans this cache";
+    running.wait_for(words);
+    others.iter().for_each(|other| other.wait_for(words));
+    drop(lock);
+    for ended in others.into_iter().chain([running]).map(crate::support::Running::wait) {
+        assert_eq!(ended.code(), Some(0), "{ended}");
+    }
+}

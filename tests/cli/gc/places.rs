@@ -139,14 +139,14 @@ fn a_member_of_a_group_cleans_for_all() {
     let start = |user: u32, arguments: &str| run_as(&project, user, arguments);
     make_three(&project);
     assert_eq!(store(&project), 3);
+    let would = start(OTHER, "gc --keep-days 0 --dry-run --json").json();
     let ended = start(OTHER, "gc --keep-days 0");
     assert_snapshot!(shown(&ended).replace(&own_number(&ended), "[n]"), @r"
     status 1
     --- stderr
-    not removed: folders of 2 items, which belong to another user: they are in [project]/cache/tmp until the next run of that user
+    not removed: [size] of 2 items with folders of another user: this leaves its place, and takes room in [project]/cache/tmp until the next run of that user
     --- stdout
     what  number  size
-    artifacts of command  2  [size]
     indexes  3  [size]
 
     kept, as it is needed:
@@ -155,6 +155,10 @@ fn a_member_of_a_group_cleans_for_all() {
     [project]/cache: [size] removed, [size] left
     ");
     assert_eq!(store(&project), 1);
+    // A look says the same, and what takes room still is not counted as removed.
+    assert_eq!(would["not-removed"].as_array().map(Vec::len), Some(1), "{would:#}");
+    let indexes = would["removed"][0]["bytes"].as_u64().filter(|bytes| *bytes > 0);
+    assert_eq!(would["removed-bytes"].as_u64(), indexes, "{would:#}");
     // What the other one could not remove, its owner does.
     assert_eq!(names(&project.cache("tmp")).len(), 1);
     assert_eq!(start(ONE, "run experiment.toml").code(), Some(0));
