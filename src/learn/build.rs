@@ -5,13 +5,11 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-const SHIMS: [&str; 2] = ["shim/forward_mode.cpp", "shim/gpu_memory.cpp"];
+const SHIMS: [&str; 3] = ["shim/forward_mode.cpp", "shim/gpu_memory.cpp", "shim/tf32.cpp"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    for shim in SHIMS {
-        println!("cargo::rerun-if-changed={shim}");
-    }
+    println!("cargo::rerun-if-changed=shim");
     let own_folder = match env::var("CARGO_CFG_TARGET_OS").as_deref() {
         Ok("macos") => "@loader_path",
         _ => "$ORIGIN",
