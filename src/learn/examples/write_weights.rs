@@ -8,8 +8,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use pipeline_learn::network::weights;
 use pipeline_learn::network::{Classifier, feature_count};
-use pipeline_learn::weights;
 use pipeline_stages::formats::{ImageShape, ModelInfo, WEIGHTS_FILE};
 use pipeline_stages::kinds::architecture::Architecture;
 use tch::Device;
@@ -33,6 +33,7 @@ fn main() -> anyhow::Result<()> {
         input: ImageShape { channels: 3, height: side, width: side },
         input_crop: None,
         features: usize::try_from(feature_count(architecture))?,
+        further_networks: 0,
         classes: (0..CLASSES).map(|class| class.to_string()).collect(),
         input_mean: vec![0.0; 3],
         input_std: vec![1.0; 3],

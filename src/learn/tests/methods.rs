@@ -1,0 +1,240 @@
+//! What the trainer offers to every method: numbers of every sample, several views, other samples beside those that are
+//! trained on; all of it restored when a training is resumed.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use pipeline_learn::data::batches::{SampleSet, StepSamples};
+use pipeline_learn::device;
+use pipeline_learn::network::{Mode, State, mean_prediction};
+use pipeline_learn::training::batch::Batch;
+use pipeline_learn::training::loss::SampleLoss;
+use pipeline_learn::training::method::{Learner, Method, Setup, StepOutput};
+use pipeline_learn::training::recipe::Recipe;
+use pipeline_learn::training::supervised_trainer::SupervisedTrainer;
+use pipeline_learn::training::training_data::TrainingData;
+use pipeline_learn::training::training_loop::StepPosition;
+use pipeline_stages::formats::Evaluations;
+use pipeline_stages::kinds::precision::Precision;
+use pipeline_stages::message::Request;
+use pipeline_stages::worker::{Context, Stopped};
+use pipeline_stages::{KindConfig, LearnStage};
+use serde_json::json;
+use tch::{Kind, Tensor};
+
+use crate::fixture::{learn_stage, request, stage, training, with_input, write_inputs};
+
+/// Learns the labels and the mean prediction of every sample, as ELR and its like do, with a network that stays as it is beside the
+/// one that learns.
+struct Averaging {
+    learner: Learner,
+    still: Learner,
+    /// float [N,K].
+    targets: Tensor,
+    /// The share of the samples whose loss was below the mean when the epoch began: float [1].
+    easy: Tensor,
+    seen: Rc<RefCell<Seen>>,
+}
+
+/// What the method was given.
+#[derive(Default)]
+struct Seen {
+    /// Steps whose two views are the same.
+    same_views: usize,
+    /// The samples of the other set, step by step.
+    others: Vec<Vec<i64>>,
+    /// The epochs that began, and what was measured before: how many samples, and the share.
+    begun: Vec<(u32, i64, Vec<f32>)>,
+    /// The targets of the method.
+    targets: Option<Tensor>,
+    /// Whether it was stopped.
+    stopped: bool,
+}
+
+fn numbers<T: tch::kind::Element>(tensor: &Tensor) -> Vec<T>
+where
+    Vec<T>: TryFrom<Tensor>,
+    <Vec<T> as TryFrom<Tensor>>::Error: std::fmt::Debug,
+{
+    Vec::try_from(tensor.flatten(0, -1)).unwrap()
+}
+
+impl Method for Averaging {
+    fn networks(&self) -> Vec<&State> {
+        vec![self.learner.network.state(), self.still.network.state()]
+    }
+
+    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
+        let networks = [&self.learner.network, &self.still.network];
+        let logits = networks.map(|network| network.forward(images, Mode::Evaluate));
+        mean_prediction(&logits.into_iter().collect::<anyhow::Result<Vec<_>>>()?)
+    }
+
+    fn measures(&self, epoch: u32) -> bool {
+        epoch > 0
+    }
+
+    fn measure(&self, batch: &Batch) -> anyhow::Result<Tensor> {
+        let logits = self.learner.network.forward(&batch.images, Mode::Evaluate)?;
+        SampleLoss::CrossEntropy.of_samples(&logits, &batch.labels)
+    }
+
+    fn begin_epoch(&mut self, epoch: u32, measured: Option<&Tensor>) -> anyhow::Result<()> {
+        let Some(losses) = measured else { return Ok(()) };
+        let easy = losses.lt_tensor(&losses.mean(Kind::Float)).to_kind(Kind::Float);
+        self.easy.copy_(&easy.mean_dim([0i64].as_slice(), true, Kind::Float));
+        let share = numbers(&self.easy);
+        self.seen.borrow_mut().begun.push((epoch, losses.size()[0], share));
+        Ok(())
+    }
+
+    /// As many steps as there are easy samples for, so that an epoch that is asked for again must find the same share.
+    fn select(&self, epoch: u32, usual: Vec<Vec<u32>>) -> anyhow::Result<Vec<StepSamples>> {
+        let steps = match epoch {
+            0 => usual.len(),
+            _ => (numbers::<f32>(&self.easy)[0] * usual.len() as f32).ceil() as usize,
+        };
+        let steps = usual.into_iter().take(steps).map(|indices| StepSamples {
+            others: vec![SampleSet { indices: vec![epoch, indices[0]], views: 1 }],
+            train: SampleSet { indices, views: 2 },
+        });
+        Ok(steps.collect())
+    }
+
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
+        self.learner.optimizer.begin_step(learning_rate, at.steps_before);
+    }
+
+    fn compute(&mut self, batch: &Batch, others: &[Batch]) -> anyhow::Result<StepOutput> {
+        let Learner { network, optimizer } = &mut self.learner;
+        let mut seen = self.seen.borrow_mut();
+        let [other_view] = &batch.other_views[..] else { panic!("two views were asked for") };
+        let [other] = others else { panic!("one other set was asked for") };
+        seen.same_views += usize::from(batch.images == *other_view);
+        seen.others.push(numbers(&other.samples));
+        let logits = network.forward(&batch.images, Mode::Train)?;
+        let now = logits.detach().softmax(1, Kind::Float);
+        let old = self.targets.index_select(0, &batch.samples);
+        let targets = old * 0.7 + now * 0.3;
+        let _ = self.targets.index_copy_(0, &batch.samples, &targets);
+        let towards = (targets * logits.log_softmax(1, Kind::Float)).sum_dim_intlist(
+            [1i64].as_slice(),
+            false,
+            Kind::Float,
+        );
+        let losses = SampleLoss::CrossEntropy.of_samples(&logits, &batch.labels)? - towards;
+        optimizer.backward(&losses.mean(Kind::Float))?;
+        optimizer.step()?;
+        Ok(StepOutput {
+            losses: losses.detach(),
+            logits: logits.detach(),
+            weights: None,
+            extra: Vec::new(),
+        })
+    }
+}
+
+/// Trains by the method, until it is stopped after this many reports. Returns what it was given.
+fn train(request: &Request, stop_after: Option<usize>) -> Seen {
+    let KindConfig::Learn(LearnStage::Train(parameters)) = &request.stage else {
+        panic!("not a training")
+    };
+    let context = match stop_after {
+        Some(reports) => Context::for_test_that_stops(request.clone(), reports),
+        None => Context::for_test(request.clone()),
+    };
+    let device = device::prepare(&context.execution, Precision::F32).unwrap();
+    let recipe = Recipe::of(parameters);
+    let data = TrainingData::read(&recipe, &context, device).unwrap();
+    let seen = Rc::<RefCell<Seen>>::default();
+    let method = |setup: &mut Setup<'_>| -> anyhow::Result<Box<dyn Method>> {
+        let (learner, still) = (setup.learner()?, setup.learner()?);
+        let targets = setup.per_sample("targets", &[setup.classes as i64])?;
+        let easy = Tensor::zeros([1], (Kind::Float, setup.device));
+        setup.state.add("easy", &easy);
+        seen.borrow_mut().targets = Some(targets.shallow_clone());
+        Ok(Box::new(Averaging { learner, still, targets, easy, seen: Rc::clone(&seen) }))
+    };
+    let mut trainer = SupervisedTrainer::new(&recipe, &context, &data, method).unwrap();
+    match trainer.run(parameters) {
+        Ok(()) => {
+            trainer.write_model(parameters).unwrap();
+            trainer.write_curves().unwrap();
+        }
+        Err(error) if error.is::<Stopped>() => seen.borrow_mut().stopped = true,
+        Err(error) => panic!("{error:#}"),
+    }
+    seen.take()
+}
+
+#[test]
+fn a_method_has_views_other_samples_and_numbers_of_every_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let stage = training("crop-flip");
+    let whole = train(&request(folder.path(), &stage, "whole"), None);
+    // 40 samples in batches of 9: five steps in the first epoch, as many as there are easy samples for in the others.
+    let shares: Vec<f32> = whole.begun.iter().map(|(_, _, share)| share[0]).collect();
+    let steps: Vec<usize> =
+        [1.0].iter().chain(&shares).map(|share| (share * 5.0f32).ceil() as usize).collect();
+    assert_eq!(whole.begun.iter().map(|(epoch, ..)| *epoch).collect::<Vec<_>>(), [1, 2]);
+    assert!(whole.begun.iter().all(|(_, count, _)| *count == 40));
+    assert!(steps[1] > 1 && steps[1] < 5, "{steps:?}: an epoch is not shorter");
+    let epochs: Vec<i64> = whole.others.iter().map(|samples| samples[0]).collect();
+    let expected = (0..3).flat_map(|epoch| vec![epoch as i64; steps[epoch]]);
+    assert_eq!(epochs, expected.collect::<Vec<_>>());
+    assert_eq!(whole.same_views, 0);
+    // An epoch takes as much time as usual.
+    let evaluations = Evaluations::read(&folder.path().join("whole")).unwrap().0;
+    assert_eq!(evaluations.iter().map(|row| row.steps).collect::<Vec<_>>(), [5, 10, 15]);
+    // The held-out samples have no targets.
+    let targets = numbers::<f32>(whole.targets.as_ref().unwrap());
+    assert!(targets[40 * 3..].iter().all(|target| *target == 0.0));
+
+    let request = request(folder.path(), &stage, "stopped");
+    let (mut others, mut processes) = (Vec::new(), 0);
+    let last = loop {
+        let seen = train(&request, Some(1));
+        processes += 1;
+        others.extend(seen.others.iter().cloned());
+        if !seen.stopped {
+            break seen;
+        }
+        assert!(processes < 100, "it never ends");
+    };
+    assert!(processes > 5, "it was not stopped often: nothing is tested");
+    assert_eq!(others, whole.others);
+    assert_eq!(numbers::<f32>(&last.targets.unwrap()), targets);
+    let [one, other] = ["whole", "stopped"].map(|output| {
+        let file = folder.path().join(output).join("weights.safetensors");
+        std::fs::read(file).unwrap()
+    });
+    assert!(one == other, "the weights differ");
+}
+
+#[test]
+fn a_model_of_two_networks_is_the_mean_of_both() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let training = request(folder.path(), &training("none"), "model");
+    assert!(!train(&training, None).stopped);
+    let on_the_way = Evaluations::read(&training.output).unwrap().0.pop().unwrap();
+    // Half of the samples of the test set at a time.
+    let evaluate = stage(json!({"kind": "evaluate", "parameters": {"batch-size": 24}}));
+    let request = with_input(
+        request(folder.path(), &evaluate, "metrics"),
+        "model",
+        &folder.path().join("model"),
+    );
+    let metrics = pipeline_learn::run(learn_stage(&request), &Context::for_test(request.clone()));
+    let metrics = metrics.unwrap();
+    assert_eq!(Some(metrics["test-accuracy"]), on_the_way.test_accuracy);
+
+    let files = ["weights.safetensors", "weights-2.safetensors"];
+    let [first, second] = files.map(|name| std::fs::read(training.output.join(name)).unwrap());
+    assert_ne!(first, second);
+    std::fs::write(training.output.join(files[1]), first).unwrap();
+    let context = Context::for_test(request.clone());
+    let same_twice = pipeline_learn::run(learn_stage(&request), &context).unwrap();
+    assert_ne!(same_twice["test-loss"], metrics["test-loss"]);
+}
