@@ -161,7 +161,15 @@ fn a_plan_asks_the_remote_only_when_it_is_told_to_and_shows_where_results_are() 
     let lab = Lab::new(PAPER);
     lab.ann.pipeline("run experiment.toml").success();
     lab.ann.pipeline("push experiment.toml").success();
-    assert_snapshot!(lab.bob.pipeline("plan experiment.toml"), @"");
+    assert_snapshot!(lab.bob.pipeline("plan experiment.toml"), @r"
+    status 0
+    --- stdout
+    data   dirty    no earlier run
+    count  waiting  on data; no earlier run
+    more   waiting  on count; no earlier run
+
+    paper: 3 would run, 0 are fresh
+    ");
     assert_snapshot!(lab.bob.pipeline("plan experiment.toml --remote"), @r"
     status 0
     --- stdout
@@ -272,19 +280,9 @@ fn what_was_withdrawn_here_does_not_come_back_by_itself() {
 fn the_remote_is_in_the_manifest_or_the_settings_and_never_has_a_password() {
     let project = Sandbox::new(PAPER);
     assert_snapshot!(project.pipeline("pull experiment.toml"), @r#"
-    status 0
+    status 2
     --- stderr
-          more: brings an input from file://[share] (6 B)
-          more (command) runs: shell: "echo more >> \"$PIPELINE_OUTPUT/count\"; cat \"$PIPELINE_INPUT_COUNT/count\" >> \"$PIPELINE_OUTPUT/count\"" -> "echo even more >> \"$PIPELINE_OUTPUT/count\"; cat \"$PIPELINE_INPUT_COUNT/count\" >> \"$PIPELINE_OUTPUT/count\""
-    done  more in [time]
-    --- stdout
-
-    stage  result  time  metrics
-    data  remote
-    count  remote
-    more  ran  [time]
-
-    paper: 2 remote, 1 ran in [time]
+    error: no remote is named: write [cache] remote = "file:///mnt/share/cache" into experiment.toml or your config.toml, or set PIPELINE_REMOTE
     "#);
     let address = "file:///nowhere/share";
     project.write(MANIFEST, format!("[cache]\nremote = \"{address}\"\npush = \"always\"\n{PAPER}"));
@@ -341,7 +339,17 @@ fn a_second_user_gets_the_whole_table_without_running_anything() {
     let lab = Lab::new(PAPER);
     lab.ann.pipeline("run experiment.toml").success();
     lab.ann.pipeline("push experiment.toml").success();
-    assert_snapshot!(lab.bob.pipeline("run experiment.toml"), @"");
+    assert_snapshot!(lab.bob.pipeline("run experiment.toml"), @r"
+    status 0
+    --- stdout
+
+    stage  result  time  metrics
+    data  remote
+    count  remote
+    more  remote
+
+    paper: 3 remote in [time]
+    ");
     assert_eq!(fs::read_dir(lab.bob.cache("store")).expect("a folder").count(), 0);
     assert_eq!(fs::read_dir(lab.bob.cache("latest/paper")).map_or(0, Iterator::count), 0);
     assert_snapshot!(lab.bob.pipeline("status experiment.toml"), @r"
@@ -370,7 +378,21 @@ fn a_second_user_gets_the_whole_table_without_running_anything() {
     fs::rename(lab.share.path().with_extension("away"), lab.share.path()).expect("ours");
     // A stage that runs brings what it reads, and nothing else.
     lab.bob.edit("echo more", "echo even more");
-    assert_snapshot!(lab.shown(&lab.bob.pipeline("run experiment.toml --progress plain")), @"");
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("run experiment.toml --progress plain")), @r#"
+    status 0
+    --- stderr
+          more: brings an input from file://[share] (6 B)
+          more (command) runs: shell: "echo more >> \"$PIPELINE_OUTPUT/count\"; cat \"$PIPELINE_INPUT_COUNT/count\" >> \"$PIPELINE_OUTPUT/count\"" -> "echo even more >> \"$PIPELINE_OUTPUT/count\"; cat \"$PIPELINE_INPUT_COUNT/count\" >> \"$PIPELINE_OUTPUT/count\""
+    done  more in [time]
+    --- stdout
+
+    stage  result  time  metrics
+    data  remote
+    count  remote
+    more  ran  [time]
+
+    paper: 2 remote, 1 ran in [time]
+    "#);
     assert_eq!(fs::read_dir(lab.bob.cache("store")).expect("a folder").count(), 2);
     assert_eq!(
         fs::read_to_string(lab.bob.artifact("more").join("count")).expect("a file"),
@@ -441,7 +463,7 @@ fn what_a_run_makes_is_pushed_where_that_is_wanted() {
     assert_snapshot!(lab.shown(&lab.ann.pipeline("push experiment.toml")), @r"
     status 0
     --- stdout
-    0 pushed (0 B) to file://[share], 3 were there already
+    2 pushed (610 kB) to file://[share], 1 were there already
     ");
     lab.bob.pipeline("pull experiment.toml").success();
 }
@@ -454,17 +476,28 @@ fn a_run_makes_what_the_remote_lost() {
     lab.bob.pipeline("run experiment.toml").success();
     fs::remove_dir_all(lab.share.path().join("packs")).expect("ours");
     lab.bob.edit("echo more", "echo even more");
-    assert_snapshot!(lab.shown(&lab.bob.pipeline("run experiment.toml --progress plain --jobs 1")), @r"
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("run experiment.toml --progress plain --jobs 1")), @r#"
     status 0
+    --- stderr
+          more: brings an input from file://[share] (6 B)
+          more: the result of count cannot be brought from file://[share]: its small files are missing there; its stage runs again
+          count: brings an input from file://[share] (610 kB)
+          count: the result of data cannot be brought from file://[share]: its small files are missing there; its stage runs again
+          data (command) runs: no earlier run
+    done  data in [time]
+          count (command) runs: no earlier run
+    done  count in [time]
+          more (command) runs: shell: "echo more >> \"$PIPELINE_OUTPUT/count\"; cat \"$PIPELINE_INPUT_COUNT/count\" >> \"$PIPELINE_OUTPUT/count\"" -> "echo even more >> \"$PIPELINE_OUTPUT/count\"; cat \"$PIPELINE_INPUT_COUNT/count\" >> \"$PIPELINE_OUTPUT/count\""
+    done  more in [time]
     --- stdout
 
     stage  result  time  metrics
-    data  remote
-    count  remote
-    more  remote
+    data  ran  [time]
+    count  ran  [time]
+    more  ran  [time]
 
-    paper: 3 remote in [time]
-    ");
+    paper: 3 ran in [time]
+    "#);
     assert_eq!(lab.bob.digest("data"), lab.ann.digest("data"));
 }
 

@@ -29,7 +29,7 @@ pub(crate) enum Reception {
     /// Another process works on the key.
     Busy,
     /// Nothing: the artifact may be written now.
-    Ready(Incoming),
+    Ready(Box<Incoming>),
 }
 
 /// The right to record a result from elsewhere under its key, and the folder for its artifact.
@@ -81,12 +81,12 @@ impl Cache {
         lock.name_owner();
         let work = WorkFolder::make(&self.layout, &name, lock)?;
         let is_here = self.has_artifact(&record.output.digest);
-        Ok(Reception::Ready(Incoming {
+        Ok(Reception::Ready(Box::new(Incoming {
             cache: self.clone(),
             record: record.clone(),
             work,
             is_here,
-        }))
+        })))
     }
 
     fn refuse_withdrawn(&self, record: &Record) -> anyhow::Result<()> {
@@ -171,8 +171,8 @@ impl Incoming {
     ///
     /// # Errors
     /// When the cache cannot be written. Nothing is recorded then.
-    pub(crate) fn adopt(self) -> anyhow::Result<Adopted> {
-        let Self { cache, record, work, is_here } = &self;
+    pub(crate) fn adopt(&self) -> anyhow::Result<Adopted> {
+        let Self { cache, record, work, is_here } = self;
         let layout = &cache.layout;
         let mut withdrawn = Vec::new();
         if *is_here {

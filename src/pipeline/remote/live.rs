@@ -30,6 +30,9 @@ const POLL: Duration = Duration::from_millis(20);
 /// After this time, the end of a run says what it waits for.
 const SILENCE: Duration = Duration::from_secs(2);
 
+/// What is to be pushed of the result of a key.
+type Wanted = (StageKey, What);
+
 /// Pushes what a run makes.
 pub(crate) struct LivePush {
     work: Arc<Work>,
@@ -37,7 +40,7 @@ pub(crate) struct LivePush {
     kinds: HashMap<StageName, &'static str>,
     /// The command that sends the rest.
     command: String,
-    thread: Option<(Sender<(StageKey, What)>, JoinHandle<()>)>,
+    thread: Option<(Sender<Wanted>, JoinHandle<()>)>,
     stopping: Option<Instant>,
 }
 
@@ -76,7 +79,7 @@ impl LivePush {
         let what = if self.policy.includes(stage, kind) { What::Result } else { What::Record };
         self.work.state().waiting += 1;
         if self.thread.is_none() {
-            let (sender, receiver) = channel::<(StageKey, What)>();
+            let (sender, receiver) = channel::<Wanted>();
             let work = Arc::clone(&self.work);
             let send = move || {
                 while let Ok(first) = receiver.recv() {
