@@ -9,19 +9,19 @@ use serde_json::json;
 use super::metered::metered;
 use super::remote_results::MOST_AT_ONCE;
 use super::{Project, note, print, print_json};
-use crate::cache::Watch;
+use crate::cache::{Watch, on_threads};
 use crate::cli::PushArguments;
 use crate::format;
 use crate::instances::names_in_words;
 use crate::plan::PlanState;
-use crate::remote::{NotPulled, Pushed, What, on_threads};
+use crate::remote::{NotPulled, Pushed, What};
 
 pub(crate) fn run(arguments: &PushArguments) -> anyhow::Result<ExitCode> {
     let PushArguments { manifest, json } = arguments;
     let project = Project::open(manifest)?;
     let shared = project.required_remote(manifest)?;
     // What is sent stays meanwhile.
-    project.cache.pin_everything();
+    project.cache.pin_everything(note);
     let selected = project.select(&manifest.stages())?;
     let plan = project.plan(&selected);
     let (mut seen, mut results, mut without) = (HashSet::new(), Vec::new(), Vec::new());

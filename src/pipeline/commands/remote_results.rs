@@ -6,14 +6,14 @@ use anyhow::Context;
 
 use super::metered::metered;
 use super::{Project, note};
-use crate::cache::{Record, Watch};
+use crate::cache::{Record, Watch, on_threads};
 use crate::cli::ManifestArguments;
 use crate::digest::Digest;
 use crate::execute::with_advice;
 use crate::key::StageKey;
 use crate::plan::{Plan, PlanState};
 use crate::reason::Reason;
-use crate::remote::{NotPulled, SharedCache, on_threads};
+use crate::remote::{NotPulled, SharedCache};
 use crate::stage_name::StageName;
 
 /// How many artifacts are moved at once.

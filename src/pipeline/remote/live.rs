@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::parallel::on_threads;
 use super::pull::NotPulled;
 use super::push::What;
 use super::shared::SharedCache;
-use crate::cache::{Cache, Watch};
+use crate::cache::{Cache, Watch, on_threads};
 use crate::events::{Outcome, RunEvent};
 use crate::interrupt::further_signal;
 use crate::key::StageKey;

@@ -18,7 +18,6 @@ mod folder;
 mod index;
 mod live;
 mod name;
-mod parallel;
 mod pull;
 mod push;
 mod s3;
@@ -29,7 +28,6 @@ mod transport;
 
 pub(crate) use address::Address;
 pub(crate) use live::LivePush;
-pub(crate) use parallel::on_threads;
 pub(crate) use pull::NotPulled;
 pub(crate) use push::{Pushed, What};
 pub(crate) use shared::SharedCache;

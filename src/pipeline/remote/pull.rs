@@ -13,10 +13,10 @@ use pipeline_stages::worker::with_disk_advice;
 use super::blobs::BLOCK_BYTES;
 use super::index::{Bytes, Index, MOST_BYTES, PACK_BELOW, WINDOW_LOG};
 use super::name::{Encoding, Name};
-use super::parallel::on_threads;
 use super::transport::{Download, Failure, Remote, get_all};
 use crate::cache::{
     Adopted, Cache, EntryKind, Incoming, IncomingFile, Reception, Record, Watch, Withdrawn,
+    on_threads,
 };
 use crate::digest::Digest;
 

@@ -10,10 +10,9 @@ use anyhow::Context;
 use super::blobs::{Compressed, encoding_of};
 use super::index::{Bytes, Index, large_files, small_files};
 use super::name::{Encoding, MOST_RECORD_BYTES, Name};
-use super::parallel::on_threads;
 use super::pull::NotPulled;
 use super::transport::{Content, Put, Remote, get_all};
-use crate::cache::{Cache, Listing, Record, Watch, digest_open_file};
+use crate::cache::{Cache, Listing, Record, Watch, digest_open_file, on_threads};
 use crate::digest::Digest;
 
 /// How many files of one artifact are sent at once.

@@ -16,8 +16,8 @@ use rusty_s3::actions::{
 
 use super::address::S3Address;
 use super::name::Name;
-use super::parallel::on_threads;
 use super::transport::{Content, Extent, Failure, Put, Remote};
+use crate::cache::on_threads;
 use client::{Answer, Client, Does, Sent};
 
 /// A content with more bytes is sent in parts.
