@@ -238,6 +238,8 @@ fn what_is_wrong_or_missing_on_the_remote_is_not_brought() {
                     }
                     code => assert_eq!(code, Some(1), "{}: {ended}", file.display()),
                 }
+                let is_said = ended.stderr.contains(": the record ");
+                assert_eq!(is_said, folder == "records" && damage.is_some(), "{ended}");
                 if user.cache("VERSION").exists() {
                     user.pipeline("verify experiment.toml --all").success();
                 }

@@ -69,7 +69,7 @@ impl Cache {
     /// When the cache cannot be written, or the record of the key was withdrawn here: such a one never comes back by itself.
     pub(crate) fn receive(&self, record: &Record) -> anyhow::Result<Reception> {
         let key = record.key;
-        self.pin([Pinned::Key(key), Pinned::Artifact(record.output.digest)])?;
+        self.pin([Pinned::Key(key), Pinned::Artifact(record.output.digest)], |_| {})?;
         let name = key.to_string();
         let Some(lock) = Lock::try_take(&self.layout.lock(&name))? else {
             return Ok(Reception::Busy);

@@ -16,6 +16,9 @@ use crate::reason::Reason;
 use crate::remote::{NotPulled, SharedCache};
 use crate::stage_name::StageName;
 
+/// Most warnings of the same kind.
+const MOST_WARNINGS: usize = 3;
+
 /// How many artifacts are moved at once.
 pub(super) const MOST_AT_ONCE: usize = 4;
 
@@ -75,11 +78,17 @@ impl Project {
         }
     }
 
-    /// Says why the remote is not asked any more, where that is so.
-    pub(super) fn warn_of_remote(&self) {
-        if let Some(shared) = &self.shared
-            && let Some(trouble) = shared.trouble()
-        {
+    /// Says what is wrong with the remote: why it is not asked any more, and what it had that did not count.
+    fn warn_of_remote(&self) {
+        let Some(shared) = &self.shared else { return };
+        let odd = shared.take_odd();
+        for reason in odd.iter().take(MOST_WARNINGS) {
+            note(&format!("warning: {}: {reason}", shared.address()));
+        }
+        if let Some(more) = odd.len().checked_sub(MOST_WARNINGS).filter(|more| *more > 0) {
+            note(&format!("warning: {}: {more} more like these", shared.address()));
+        }
+        if let Some(trouble) = shared.trouble() {
             note(&format!("warning: the remote {} is not used: {trouble}", shared.address()));
         }
     }

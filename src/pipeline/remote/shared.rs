@@ -28,6 +28,8 @@ pub(crate) struct SharedCache {
     opened: Mutex<Option<Result<bool, Failure>>>,
     /// Why it is not asked any more.
     trouble: Mutex<Option<Failure>>,
+    /// What it said that cannot be right, and did not count.
+    odd: Mutex<Vec<String>>,
     /// What it said of the keys that it was asked for in this process.
     said: Mutex<HashMap<StageKey, Option<Arc<Record>>>>,
     /// The records that are known of it, by their artifacts.
@@ -49,6 +51,7 @@ impl SharedCache {
             remote: OnceLock::new(),
             opened: Mutex::default(),
             trouble: Mutex::default(),
+            odd: Mutex::default(),
             said: Mutex::default(),
             by_artifact: Mutex::default(),
             forgotten: Mutex::default(),
@@ -69,6 +72,11 @@ impl SharedCache {
     /// Why it is not asked any more.
     pub(crate) fn trouble(&self) -> Option<Failure> {
         lock(&self.trouble).clone()
+    }
+
+    /// What it said that cannot be right, and did not count, since the last time that somebody asked.
+    pub(crate) fn take_odd(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.odd))
     }
 
     /// What it can do, unless it does not work.
@@ -129,7 +137,12 @@ impl SharedCache {
             if !has_anything || self.trouble().is_some() {
                 return None;
             }
-            self.note(self.fetch(key)).ok().flatten()
+            self.note(self.fetch(key)).unwrap_or_else(|failure| {
+                if failure.kind != FailureKind::Away {
+                    lock(&self.odd).push(failure.reason);
+                }
+                None
+            })
         });
         let mut said = lock(&self.said);
         said.extend(keys.into_iter().zip(records.into_iter().map(|record| record.map(Arc::new))));
