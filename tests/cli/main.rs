@@ -45,6 +45,7 @@ mod schema;
 mod secrets;
 mod selecting;
 mod sharing;
+mod store_faults;
 mod summaries;
 mod support;
 mod suspended;

@@ -575,3 +575,45 @@ fn what_becomes_known_in_a_run_is_asked_for_then() {
     paper: 2 remote, 1 ran in [time]
     ");
 }
+
+#[test]
+fn what_is_known_of_a_remote_survives_every_command_while_it_is_away() {
+    let lab = Lab::new(PAPER);
+    lab.ann.pipeline("run experiment.toml").success();
+    lab.ann.pipeline("push experiment.toml").success();
+    lab.bob.pipeline("run experiment.toml").success();
+    let away = lab.share.path().with_extension("away");
+    fs::rename(lab.share.path(), &away).expect("ours");
+    for command in ["report experiment.toml", "path experiment.toml data", "pull experiment.toml"] {
+        let ended = lab.bob.pipeline(command);
+        assert!(ended.stderr.contains("does not exist: mount it"), "{command}: {ended}");
+        let status = lab.bob.pipeline("status experiment.toml").printed();
+        assert_eq!(status.matches("command  remote").count(), 3, "{command}: {status}");
+    }
+    fs::rename(&away, lab.share.path()).expect("ours");
+    lab.bob.pipeline("pull experiment.toml").success();
+}
+
+#[test]
+fn thousands_of_equal_files_need_few_open_ones() {
+    use std::os::unix::process::CommandExt;
+
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let many = PAPER.replace(
+        ": > nothing",
+        r"for number in $(seq 1 3000); do : > empty/$number; echo same > few/same-$number; done",
+    );
+    let lab = Lab::new(&many);
+    lab.ann.pipeline("run experiment.toml data").success();
+    lab.ann.pipeline("push experiment.toml data").success();
+    let mut pull = lab.bob.command("pull experiment.toml data");
+    // SAFETY: setrlimit is a bare system call: it neither allocates nor takes a lock.
+    unsafe {
+        pull.pre_exec(|| {
+            let limit = Rlimit { current: Some(256), maximum: Some(256) };
+            setrlimit(Resource::Nofile, limit).map_err(Into::into)
+        });
+    }
+    lab.bob.start_command(pull).wait().success();
+    assert_eq!(contents(&lab.bob.artifact("data")), contents(&lab.ann.artifact("data")));
+}
