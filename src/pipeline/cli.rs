@@ -12,6 +12,7 @@ use clap_complete::engine::ArgValueCompleter;
 use crate::cache::Durability;
 use crate::complete;
 use crate::format;
+use crate::launcher::JOB_SUBCOMMAND;
 use crate::manifest::{Limits, Override, is_manifest};
 use crate::progress::Style;
 use crate::shell;
@@ -144,7 +145,7 @@ pub(crate) enum Command {
     #[command(name = "__man", hide = true)]
     Man(ManArguments),
     /// Run one job from a file that another process wrote
-    #[command(name = "__job", hide = true)]
+    #[command(name = JOB_SUBCOMMAND, hide = true)]
     Job(JobArguments),
 }
 
@@ -266,6 +267,9 @@ pub(crate) struct RunArguments {
     pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) machine: MachineArguments,
+    /// Run the stages that learn on this executor, where they do not say another one; `local` is here
+    #[arg(long, env = "PIPELINE_EXECUTOR", hide_env_values = true, value_name = "NAME")]
+    pub(crate) executor: Option<String>,
     /// After a failure, continue with the stages that do not depend on it
     #[arg(short, long)]
     pub(crate) keep_going: bool,

@@ -35,13 +35,15 @@ pub(crate) enum ShownState {
     Interrupted,
     Blocked,
     Failed,
+    Queued,
     Running,
 }
 
 impl ShownState {
     /// All of them, in the order in which they are counted.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Running,
+        Self::Queued,
         Self::Failed,
         Self::Interrupted,
         Self::Fresh,
@@ -58,6 +60,7 @@ impl ShownState {
     pub(crate) fn of(state: &PlanState, activity: Option<&Activity>) -> Self {
         match (activity, state) {
             (Some(Activity::Running(_)), _) => Self::Running,
+            (Some(Activity::Queued(_)), _) => Self::Queued,
             (Some(Activity::Failed(_)), _) => Self::Failed,
             (Some(Activity::Interrupted(_)), _) => Self::Interrupted,
             (None, PlanState::Fresh(_)) => Self::Fresh,
@@ -76,6 +79,7 @@ impl ShownState {
             Self::Interrupted => "interrupted",
             Self::Blocked => "blocked",
             Self::Failed => "failed",
+            Self::Queued => "queued",
             Self::Running => "running",
         }
     }
@@ -89,6 +93,7 @@ impl ShownState {
             Self::Interrupted => "◐",
             Self::Blocked => "⊘",
             Self::Failed => "✕",
+            Self::Queued => "◷",
             Self::Running => "▶",
         }
     }

@@ -10,6 +10,7 @@ mod crash;
 mod crowd;
 mod damage;
 mod durability;
+mod executors;
 mod export;
 mod filter;
 mod fit;

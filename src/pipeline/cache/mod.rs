@@ -13,6 +13,7 @@ mod entry;
 mod file_digest;
 mod folder;
 mod history;
+mod jobs;
 mod latest;
 mod layout;
 mod limit;
@@ -36,6 +37,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use pipeline_stages::known::Known;
@@ -50,6 +52,7 @@ pub(crate) use durable::{forget_file, write_disposable};
 pub(crate) use entry::Extent;
 pub(crate) use file_digest::Watch;
 pub(crate) use history::Journal;
+pub(crate) use jobs::{JobFolder, JobJournal};
 pub(crate) use latest::Links;
 pub(crate) use layout::{Bucket, Document, Layout};
 pub(crate) use limit::Limit;
@@ -217,6 +220,14 @@ impl Cache {
     /// Whether an interrupted run of a key left a checkpoint.
     pub(crate) fn holds_checkpoint(&self, key: &StageKey) -> bool {
         checkpoint::holds_work(&self.layout.checkpoint(key))
+    }
+
+    /// What that checkpoint is made of: changes when it advances.
+    pub(crate) fn checkpoint_files(
+        &self,
+        key: &StageKey,
+    ) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+        checkpoint::files(&self.layout.checkpoint(key))
     }
 
     /// What an artifact says of itself, where its type says something.

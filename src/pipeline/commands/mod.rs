@@ -62,7 +62,10 @@ use crate::facts::CacheFacts;
 use crate::graph::Graph;
 use crate::lint;
 use crate::machine;
-use crate::manifest::{self, Config, Fit, Limits, Manifest, Misfit, Override, StageExecution};
+use crate::manifest::{
+    self, Config, Executors, Fit, LOCAL, Limits, Manifest, Misfit, Override, StageExecution,
+    unknown_executor,
+};
 use crate::pattern::Pattern;
 use crate::plan::{Plan, PlanState};
 use crate::plan_index::Asked;
@@ -152,6 +155,8 @@ pub(crate) struct Project {
     pub(crate) jobs: Option<u16>,
     /// What the user lets all stages of a run take together, where a manifest does not say.
     limits: Limits,
+    /// Where stages can run, beside here: what a manifest says counts more than what the user says.
+    pub(crate) executors: Executors,
     /// How much room the user lets a cache take that does not have a limit.
     pub(crate) cache_limit: Option<u64>,
     /// The axes of `--only`, each with a value.
@@ -164,6 +169,19 @@ impl Project {
     pub(crate) fn limits(&self, typed: Limits) -> Limits {
         let files = self.manifest.limits.clone().or(&self.limits);
         typed.or(&files.at_most(machine::cores(), machine::memory()))
+    }
+
+    /// The executor that was typed.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub(crate) fn executor(&self, typed: Option<&str>) -> anyhow::Result<Option<String>> {
+        let Some(name) = typed else { return Ok(None) };
+        if name != LOCAL && !self.executors.contains_key(name) {
+            let (title, help) = unknown_executor(name, &self.executors);
+            bail!("{title} (--executor, PIPELINE_EXECUTOR); {help}");
+        }
+        Ok(Some(name.to_owned()))
     }
 
     /// Reads the manifest and opens its cache. Nothing is written.
@@ -435,7 +453,9 @@ impl<'a> Located<'a> {
         let cache = Arc::new(self.cache()?);
         let Config { jobs, cache_limit, .. } = *self.config;
         let (limits, only) = (self.config.limits.clone(), self.with.only.clone());
-        Ok(Project { manifest, graph, cache, jobs, limits, cache_limit, only })
+        let mut executors = self.config.executors.clone();
+        executors.extend(manifest.executors.clone());
+        Ok(Project { manifest, graph, cache, jobs, limits, executors, cache_limit, only })
     }
 }
 
