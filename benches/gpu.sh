@@ -40,7 +40,7 @@ libraries() {
 rates() {
     kept=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.top_pad=67108864
     for work in "fine-tune --batch 100" "simclr --batch ${SIMCLR_BATCH:-1024}"; do
-        for precision in f32 bf16; do
+        for precision in f32 tf32 bf16; do
             echo "# $work, $precision"
             # shellcheck disable=SC2086
             printf '\n\n\n' | GLIBC_TUNABLES=$kept:glibc.malloc.hugetlb=1 "$folder/throughput" $work --seconds 1 \

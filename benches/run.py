@@ -68,6 +68,7 @@ def arguments():
     parser.add_argument("--output", type=pathlib.Path)
     settings = parser.parse_args()
     settings.bf16 |= settings.device != "cpu"
+    settings.tf32 = settings.device != "cpu"
     settings.simclr_batch = settings.simclr_batch or (64 if settings.device == "cpu" else 1024)
     return settings
 
@@ -79,8 +80,9 @@ def comparisons(settings, ours):
     def python(script, *more):
         return [settings.python, SCRIPTS / script, *common, *more]
 
+    precisions = ["f32"] + ["tf32"] * settings.tf32 + ["bf16"] * settings.bf16
     ways = ["plain", "channels-last"]
-    ways += ["compiled"] * settings.compile
+    ways += ["no-tf32"] * settings.tf32 + ["compiled"] * settings.compile
     ways += ["bf16"] * settings.bf16 + ["compiled-bf16"] * (settings.bf16 and settings.compile)
     for architecture in ["resnet18", "resnet50"]:
         of = ["--architecture", architecture, "--batch", settings.batch]
@@ -88,14 +90,14 @@ def comparisons(settings, ours):
         for way in ways:
             start = [] if way == "plain" else KEEP_MEMORY
             competitors[f"PyTorch, {way}"] = [*start, *python("fine_tune.py", *of, "--way", way)]
-        competitors["pipeline, f32"] = [*ours, "fine-tune", *common, *of]
-        if settings.bf16:
-            competitors["pipeline, bf16"] = [*ours, "fine-tune", *common, *of, "--precision", "bf16"]
+        for precision in precisions:
+            command = [*ours, "fine-tune", *common, *of, "--precision", precision]
+            competitors[f"pipeline, {precision}"] = command
         yield f"fine-tuning {architecture}, batch {settings.batch}", "images/s", competitors
 
     of = ["--architecture", "resnet18", "--batch", settings.simclr_batch]
     competitors = {"PyTorch, plain": python("simclr.py", *of)}
-    for precision in ["f32"] + ["bf16"] * settings.bf16:
+    for precision in precisions:
         for work, name in [("simclr-compute", "without making views"), ("simclr", "end to end")]:
             command = [*ours, work, *common, *of, "--precision", precision]
             competitors[f"pipeline, {precision}, {name}"] = command

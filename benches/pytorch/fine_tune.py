@@ -3,8 +3,9 @@
     python3 benches/pytorch/fine_tune.py [--architecture resnet18] [--way plain] ...     (needs torch, torchvision, pillow)
 
 `--way plain` is how the paper's code trains: f32, row-major, eager, a data loader of PIL images. The others have the
-images in memory as one tensor and add what PyTorch offers: `channels-last` (with the fused optimizer), `bf16` (that
-under autocast), `compiled` and `compiled-bf16` (those through torch.compile).
+images in memory as one tensor and add what PyTorch offers: `channels-last` (with the fused optimizer), `no-tf32` (that
+with 32-bit floats on a GPU too, where PyTorch computes convolutions in TF32 otherwise), `bf16` (under autocast),
+`compiled` and `compiled-bf16` (those through torch.compile).
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 
 import common
 
-WAYS = ["plain", "channels-last", "bf16", "compiled", "compiled-bf16"]
+WAYS = ["plain", "channels-last", "no-tf32", "bf16", "compiled", "compiled-bf16"]
 
 
 def from_memory(settings):
@@ -44,6 +45,7 @@ def main():
         ("--way", {"default": "plain", "choices": WAYS}),
     )
     plain = settings.way == "plain"
+    torch.backends.cudnn.allow_tf32 = settings.way != "no-tf32"
     network = common.resnet(settings.architecture, common.CLASSES).to(settings.device).train()
     if not plain:
         network = network.to(memory_format=torch.channels_last)

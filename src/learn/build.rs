@@ -1,15 +1,15 @@
-//! Compiles the shim over the calls of libtorch that tch does not wrap, and says to the linker where
+//! Compiles the shims over the calls of libtorch that tch does not wrap, and says to the linker where
 //! `pipeline-learn`, its tests and its benches find libtorch when they run, so that nobody has to set
 //! `LD_LIBRARY_PATH`. Does not know how libtorch got there: torch-sys says which one it linked.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
-const SHIM: &str = "shim/forward_mode.cpp";
+const SHIMS: [&str; 3] = ["shim/forward_mode.cpp", "shim/gpu_memory.cpp", "shim/tf32.cpp"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed={SHIM}");
+    println!("cargo::rerun-if-changed=shim");
     let own_folder = match env::var("CARGO_CFG_TARGET_OS").as_deref() {
         Ok("macos") => "@loader_path",
         _ => "$ORIGIN",
@@ -19,7 +19,7 @@ fn main() {
     run_path(&format!("{own_folder}/../lib/pipeline"));
     if let Ok(linked) = env::var("DEP_TCH_LIBTORCH_LIB") {
         run_path(&linked);
-        compile_shim(Path::new(&linked));
+        compile_shims(Path::new(&linked));
     }
 }
 
@@ -31,7 +31,7 @@ fn run_path(folder: &str) {
 }
 
 /// With the headers that are beside the libraries, or where torch-sys was asked to look for them.
-fn compile_shim(libraries: &Path) {
+fn compile_shims(libraries: &Path) {
     println!("cargo::rerun-if-env-changed=LIBTORCH_INCLUDE");
     println!("cargo::rerun-if-env-changed=LIBTORCH_CXX11_ABI");
     let headers = match env::var_os("LIBTORCH_INCLUDE") {
@@ -48,6 +48,6 @@ fn compile_shim(libraries: &Path) {
         .include(headers)
         // As torch-sys has it. clang's library on macOS takes no notice.
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
-        .file(SHIM)
-        .compile("pipeline_shim");
+        .files(SHIMS)
+        .compile("pipeline_shims");
 }

@@ -8,17 +8,30 @@
 //! (`OMP_DYNAMIC`), and a limit that the environment sets (`OMP_THREAD_LIMIT`) is taken into account.
 
 use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Once, OnceLock};
 
 use anyhow::bail;
+use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::message::{self, Execution, RanOn};
 use tch::Device;
 
-/// Sets the threads of this process and picks the device.
+use crate::shim;
+
+/// Sets the threads of this process, picks the device, and allows TF32 there if and only if it is asked for.
 ///
 /// # Errors
 /// When the request wants a GPU that does not exist.
-pub fn prepare(execution: &Execution) -> anyhow::Result<Device> {
+pub fn prepare(execution: &Execution, precision: Precision) -> anyhow::Result<Device> {
+    let device = pick(execution)?;
+    let is_tf32 = precision == Precision::Tf32;
+    shim::allow_tf32(is_tf32)?;
+    TF32_ON_CPU.store(is_tf32 && device == Device::Cpu, Ordering::Relaxed);
+    Ok(device)
+}
+
+/// Sets the threads of this process and picks the device.
+fn pick(execution: &Execution) -> anyhow::Result<Device> {
     let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
     let threads = execution.threads.map_or(cores, |threads| threads.max(1) as usize);
     let threads = threads.min(library::fix_thread_count());
@@ -69,7 +82,10 @@ pub fn ran_on(device: Device) -> RanOn {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         return RanOn { uuid: uuid.flatten(), ..RanOn::gpu(number, name) };
     }
-    let cpu = RanOn::cpu(tch::get_num_threads().unsigned_abs());
+    let mut cpu = RanOn::cpu(tch::get_num_threads().unsigned_abs());
+    if TF32_ON_CPU.load(Ordering::Relaxed) {
+        cpu = cpu.with_remark("a CPU does not have TF32: computed in f32");
+    }
     match MISSED_GPU.get() {
         Some(true) => {
             let reason = why_not().unwrap_or("libtorch cannot use it");
@@ -77,6 +93,19 @@ pub fn ran_on(device: Device) -> RanOn {
         }
         _ => cpu,
     }
+}
+
+/// The most memory of GPUs that libtorch has held in this process at once, in bytes; `None` where it has held none. That is
+/// what its allocator has taken of them, also what it keeps for later; what CUDA and its libraries take for themselves is not in it.
+pub fn peak_gpu_memory() -> Option<u64> {
+    let gpus = (0..tch::Cuda::device_count()).filter_map(|gpu| i8::try_from(gpu).ok());
+    // SAFETY: it takes a number and returns one, and no exception leaves it.
+    let held = gpus.map(|gpu| unsafe { pipeline_peak_gpu_memory(gpu) }).sum();
+    Some(held).filter(|bytes| *bytes > 0)
+}
+
+unsafe extern "C" {
+    fn pipeline_peak_gpu_memory(gpu: i8) -> u64;
 }
 
 /// What became of libtorch's CUDA part.
@@ -93,6 +122,8 @@ enum Cuda {
 static CUDA: OnceLock<Cuda> = OnceLock::new();
 /// Whether the CPU was picked although there is a GPU.
 static MISSED_GPU: OnceLock<bool> = OnceLock::new();
+/// Whether TF32 was asked for where it does not exist.
+static TF32_ON_CPU: AtomicBool = AtomicBool::new(false);
 
 fn why_not() -> Option<&'static str> {
     match CUDA.get()? {
@@ -247,7 +278,7 @@ mod tests {
     #[test]
     fn a_missing_gpu_is_an_error_that_says_what_to_do() {
         let execution = Execution { device: message::Device::Cuda(99), ..Execution::default() };
-        let error = prepare(&execution).unwrap_err().to_string();
+        let error = pick(&execution).unwrap_err().to_string();
         assert!(error.contains("cuda:99") && error.contains("'cpu'"), "{error}");
     }
 
@@ -269,12 +300,32 @@ mod tests {
 
     #[test]
     fn a_record_says_what_a_run_was_on() {
-        prepare(&Execution { device: message::Device::Cpu, ..Execution::default() }).unwrap();
-        let RanOn { device, name, threads, .. } = ran_on(Device::Cpu);
-        assert_eq!((device, name), (message::Device::Cpu, None));
-        assert!(threads.is_some_and(|threads| threads > 0));
+        let execution = Execution { device: message::Device::Cpu, ..Execution::default() };
+        for (precision, allowed) in
+            [(Precision::Tf32, true), (Precision::Bf16, false), (Precision::F32, false)]
+        {
+            let prepared = prepare(&execution, precision).unwrap();
+            assert_eq!(shim::tf32_is_allowed().unwrap(), [allowed; 2]);
+            let RanOn { device, name, threads, remark, .. } = ran_on(prepared);
+            assert_eq!((device, name), (message::Device::Cpu, None));
+            assert!(threads.is_some_and(|threads| threads > 0));
+            let remarked = remark.is_some_and(|remark| remark.contains("does not have TF32"));
+            assert_eq!(remarked, allowed, "{precision}");
+        }
         // Also where there is no driver.
         assert_eq!(ran_on(Device::Cuda(99)), RanOn::gpu(99, None));
+    }
+
+    #[test]
+    fn a_gpu_that_does_not_exist_has_no_memory() {
+        for gpu in [-1, 99] {
+            // SAFETY: as above.
+            assert_eq!(unsafe { pipeline_peak_gpu_memory(gpu) }, 0);
+        }
+        pick(&Execution::default()).unwrap();
+        if !tch::Cuda::is_available() {
+            assert_eq!(peak_gpu_memory(), None);
+        }
     }
 
     #[cfg(target_os = "linux")]

@@ -1,8 +1,7 @@
 //! The bodies of the stage kinds that need torch: pre-training, training, evaluation.
 //!
-//! Each method is one file that reads from top to bottom like the algorithm box of its paper:
-//! [`pretrain_simclr`], [`finetune`], [`meta_weight_net`], [`probe::linear`]. What they share is beside them, a
-//! purpose a file.
+//! [`kinds`] has their bodies, [`methods`] what happens in a step of each way to train a classifier, [`training`] the loop around the
+//! steps, [`data`] the images, [`network`] what is trained. Imports go in this order.
 //!
 //! On the CPU, results are exact: the same request gives the same bytes, however often it was
 //! interrupted and resumed, and with whatever number of threads prepares the images. libtorch's own
@@ -10,33 +9,14 @@
 //!
 //! Does not depend on the cache or on manifests: a body gets a request and fills a folder.
 
-pub mod augment;
-pub mod batches;
-pub mod checkpoint;
-pub mod decay;
-pub mod decode;
+pub mod data;
 pub mod device;
-pub mod epoch_log;
-pub mod evaluate;
-pub mod finetune;
-pub mod forward_mode;
-pub mod inputs;
-pub mod loss;
-pub mod loss_curve;
-pub mod meta_weight_net;
+pub mod kinds;
+pub mod methods;
 pub mod network;
-pub mod optimizer;
-pub mod pictures;
-pub mod pretrain_simclr;
-pub mod pretrain_supervised;
-pub mod probe;
 pub mod random;
-pub mod schedule;
-pub mod supervised;
-pub mod tally;
-pub mod train;
-pub mod training_loop;
-pub mod weights;
+pub mod shim;
+pub mod training;
 
 use std::process::ExitCode;
 
@@ -61,12 +41,16 @@ fn training_record<K: Kind>(parameters: &K, seed: u64) -> serde_json::Value {
     serde_json::json!({ "kind": K::NAME, "parameters": parameters, "seed": seed })
 }
 
-/// Runs the body of a stage.
+/// Runs the body of a stage, and reports how much memory of a GPU it took.
 ///
 /// # Errors
 /// With the body's own message for people.
 pub fn run(stage: &LearnStage, context: &Context) -> anyhow::Result<Metrics> {
-    pipeline_stages::match_learn_stage!(stage, parameters => parameters.run(context))
+    let result = pipeline_stages::match_learn_stage!(stage, parameters => parameters.run(context));
+    if let Some(bytes) = device::peak_gpu_memory() {
+        context.gpu_memory(bytes);
+    }
+    result
 }
 
 /// The life of a worker process.

@@ -27,8 +27,12 @@ pub enum Purpose {
     InitialWeighting = 8,
     /// The samples of a meta batch; the index is the step within the epoch.
     MetaBatch = 9,
-    /// How a sample of the meta batch is augmented; the epoch is the step of the run, the index the sample.
-    MetaAugmentation = 10,
+    /// How a sample is augmented that is not only trained on, as that of a meta batch; the epoch is the step of the run,
+    /// the index the sample.
+    OtherAugmentation = 10,
+    /// How a held-out sample is augmented for an evaluation on the way; the epoch is the steps done before it, the index the
+    /// sample.
+    ValidationAugmentation = 11,
 }
 
 /// A stream of random numbers.
@@ -47,6 +51,13 @@ impl Stream {
         let key = [seed as u32, (seed >> 32) as u32];
         let counter = [0, index, epoch, purpose as u32];
         Self { key, counter, block: [0; 4], used: 4 }
+    }
+
+    /// The stream of another view of the same sample. The first view, 0, has the stream of [`Stream::new`].
+    #[must_use]
+    pub fn of_view(mut self, view: u32) -> Self {
+        self.counter[3] |= view << 16;
+        self
     }
 
     /// Uniform over all 32-bit numbers.
@@ -156,6 +167,7 @@ mod tests {
             first(Stream::new(1, Purpose::SecondView, 0, 0)),
             first(Stream::new(1, Purpose::FirstView, 1, 0)),
             first(Stream::new(1, Purpose::FirstView, 0, 1)),
+            first(Stream::new(1, Purpose::FirstView, 0, 0).of_view(1)),
         ];
         for (index, stream) in streams.iter().enumerate() {
             assert!(!streams[..index].contains(stream), "stream {index} is not its own");

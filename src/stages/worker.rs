@@ -190,10 +190,15 @@ impl Context {
         *known = Some(ran_on);
     }
 
-    /// Reports how much memory of a GPU the work has now, in bytes: the most of all reports is for the record.
+    /// Reports how much memory of a GPU the work has, or has had, at once, in bytes: the most of all reports is for the record.
     pub fn gpu_memory(&self, bytes: u64) {
         let mut most = lock(&self.gpu_memory);
         *most = (*most).max(Some(bytes));
+    }
+
+    /// The most of the reports so far; `None` without one.
+    pub fn peak_gpu_memory(&self) -> Option<u64> {
+        *lock(&self.gpu_memory)
     }
 
     /// Reports that this signal ended a program that the body ran: if the body fails, another attempt may succeed.
@@ -326,7 +331,7 @@ fn serve_request(
     drop(context.checkpoint_lock.take());
     let event = match result {
         Ok(metrics) => {
-            let used = Used { memory: peak_memory(), gpu_memory: lock(&context.gpu_memory).take() };
+            let used = Used { memory: peak_memory(), gpu_memory: context.peak_gpu_memory() };
             Event::Finished { metrics, ran_on: lock(&context.ran_on).take(), used }
         }
         Err(error) if error.is::<Stopped>() => Event::Stopped,

@@ -8,13 +8,11 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use pipeline_learn::loss::SampleLoss;
-use pipeline_learn::meta_weight_net::MetaWeightNet;
-use pipeline_learn::network::Classifier;
-use pipeline_learn::optimizer::{Optimizer, Rule};
-use pipeline_learn::supervised::data::{Batch, MetaBatch};
-use pipeline_learn::supervised::fit::{RobustMethod, Step};
-use pipeline_learn::training_loop::{At, Budget};
+use pipeline_learn::methods::meta_weight_net::MetaWeightNet;
+use pipeline_learn::training::batch::Batch;
+use pipeline_learn::training::method::{Method, Setup};
+use pipeline_learn::training::recipe::Recipe;
+use pipeline_learn::training::training_loop::{RunLength, StepPosition};
 use pipeline_stages::kinds::Train;
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
@@ -52,9 +50,15 @@ impl Arguments {
     }
 }
 
-fn labelled(batch: i64) -> (Tensor, Tensor) {
-    let images = Tensor::rand([batch, 3, 32, 32], (Kind::Float, Device::Cpu));
-    (images, Tensor::randint(CLASSES, [batch], (Kind::Int64, Device::Cpu)))
+fn labelled(batch: i64) -> Batch {
+    let labels = Tensor::randint(CLASSES, [batch], (Kind::Int64, Device::Cpu));
+    Batch {
+        images: Tensor::rand([batch, 3, 32, 32], (Kind::Float, Device::Cpu)),
+        other_views: Vec::new(),
+        samples: Tensor::arange(batch, (Kind::Int64, Device::Cpu)),
+        clean_labels: labels.shallow_clone(),
+        labels,
+    }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -62,28 +66,17 @@ fn main() -> anyhow::Result<()> {
     tch::set_num_threads(threads);
     let parameters: Train =
         serde_json::from_value(serde_json::json!({ "method": "meta-weight-net" }))?;
-    let network = Classifier::new(Architecture::Resnet18, 3, CLASSES as usize, 0, Device::Cpu)?
-        .with_precision(precision);
-    let rule = Rule::Sgd { momentum: 0.9 };
-    let decays = |name: &str| !name.contains("bn");
-    let mut optimizer = Optimizer::new(rule, 1e-4, network.state(), decays)?;
-    let mut method = MetaWeightNet::new(&parameters, CLASSES as usize, true, 0, Device::Cpu)?;
+    let architecture = Architecture::Resnet18;
+    let recipe = Recipe { architecture, precision, ..Recipe::of(&parameters) };
+    let setup = Setup::new(&recipe, 3, CLASSES as usize, 0, Device::Cpu);
+    let mut setup = Setup { validation: &[0], noisy: true, ..setup };
+    let mut method = MetaWeightNet::new(&parameters, &mut setup)?;
     for step in 0..=steps {
-        let (images, labels) = labelled(batch);
-        let (meta_images, meta_labels) = labelled(batch);
-        let meta = Some(MetaBatch { images: meta_images, labels: meta_labels });
-        let samples = Tensor::arange(labels.size()[0], (Kind::Int64, labels.device()));
-        let clean_labels = labels.shallow_clone();
-        let batch = Batch { images, samples, clean_labels, labels, meta };
+        let (batch, meta) = (labelled(batch), labelled(batch));
+        let length = RunLength { steps: steps + 1, steps_per_epoch: steps + 1 };
         let started = Instant::now();
-        method.step(&mut Step {
-            network: &network,
-            optimizer: &mut optimizer,
-            loss: SampleLoss::CrossEntropy,
-            batch: &batch,
-            learning_rate: 0.01,
-            at: At { step, budget: Budget { steps: steps + 1, steps_per_epoch: steps + 1 } },
-        })?;
+        method.begin_step(0.01, StepPosition { step, length });
+        method.compute(&batch, &[meta])?;
         if step > 0 {
             println!("{:.4}", started.elapsed().as_secs_f64());
         }

@@ -11,14 +11,17 @@ use std::io::BufRead as _;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
-use pipeline_learn::augment::batched::{DeviceImages, DeviceViews, upload};
-use pipeline_learn::augment::{Normalisation, ViewSettings};
-use pipeline_learn::batches::{ImageSource, Images, ViewSource, ahead};
-use pipeline_learn::loss::{SampleLoss, nt_xent};
+use pipeline_learn::data::augment::batched::upload;
+use pipeline_learn::data::augment::{Normalisation, ViewSettings};
+use pipeline_learn::data::image_store::ImageStore;
+use pipeline_learn::data::preprocess::Preprocess;
+use pipeline_learn::device;
 use pipeline_learn::network::{Classifier, Mode, Projector};
-use pipeline_learn::optimizer::{Optimizer, Rule};
 use pipeline_learn::random::{Purpose, Stream};
-use pipeline_learn::{device, training_loop};
+use pipeline_learn::training::loss::{SampleLoss, nt_xent};
+use pipeline_learn::training::optimizer::{Optimizer, Rule};
+use pipeline_learn::training::prefetch::prefetch;
+use pipeline_learn::training::training_loop;
 use pipeline_stages::formats::{ImageShape, Part, Samples, write_samples};
 use pipeline_stages::kinds::Augmentation;
 use pipeline_stages::kinds::architecture::Architecture;
@@ -29,7 +32,8 @@ use tch::{Device, Kind, Tensor};
 const CLASSES: usize = 10;
 const IMAGES: usize = 4096;
 const SEED: u64 = 1;
-const SETTINGS: ViewSettings = ViewSettings { crop_area_min: 0.08, jitter_strength: 0.5 };
+const SETTINGS: ViewSettings =
+    ViewSettings { crop_area_min: 0.08, jitter_strength: 0.5, blurs: false };
 
 struct Arguments {
     work: String,
@@ -111,28 +115,27 @@ fn depth(device: Device) -> usize {
 }
 
 /// A step as `train` does it with the method `finetune`.
-struct FineTune<'a> {
-    samples: &'a Samples,
-    on_device: Option<DeviceImages>,
-    tables: Vec<[f32; 256]>,
+struct FineTune {
+    images: ImageStore,
+    preprocess: Preprocess,
     network: Classifier,
     optimizer: Optimizer,
     batch: usize,
     device: Device,
 }
 
-impl<'a> FineTune<'a> {
-    fn new(arguments: &Arguments, samples: &'a Samples, device: Device) -> anyhow::Result<Self> {
+impl FineTune {
+    fn new(arguments: &Arguments, samples: Samples, device: Device) -> anyhow::Result<Self> {
         let channels = arguments.shape.channels;
         let network = Classifier::new(arguments.architecture, channels, CLASSES, SEED, device)?
             .with_precision(arguments.precision);
         let rule = Rule::Sgd { momentum: 0.9 };
         let decays = |name: &str| !name.contains("bn");
-        let on_device = (device != Device::Cpu).then(|| DeviceImages::upload(samples, device));
+        let none = Normalisation::none(channels);
+        let preprocess = Preprocess::for_training(&samples, Augmentation::Flip, None, None, none)?;
         Ok(Self {
-            samples,
-            on_device: on_device.transpose()?,
-            tables: Normalisation::none(channels).tables(),
+            images: preprocess.store(samples, device, |note| eprintln!("{note}"))?,
+            preprocess,
             optimizer: Optimizer::new(rule, 1e-4, network.state(), decays)?,
             network,
             batch: arguments.batch,
@@ -141,31 +144,27 @@ impl<'a> FineTune<'a> {
     }
 }
 
-impl Work for FineTune<'_> {
+impl Work for FineTune {
     fn steps(&mut self, first: u64, count: u64) -> anyhow::Result<()> {
-        let Self { samples, on_device, tables, network, optimizer, batch, device } = self;
-        let (samples, tables, device, batch) = (*samples, &*tables, *device, *batch);
-        let on_device = on_device.as_ref();
+        let Self { images, preprocess, network, optimizer, batch, device } = self;
+        let (images, preprocess, device, batch) = (&*images, &*preprocess, *device, *batch);
         let prepared = (first..first + count).map(|step| {
             let indices = indices(step, batch);
-            let source = match on_device {
-                Some(images) => ImageSource::Device(images),
-                None => ImageSource::Host(Images::of(samples), device),
-            };
             let stream = |index| Stream::new(SEED, Purpose::Augmentation, step as u32, index);
-            let images = source.light(&indices, Augmentation::Flip, stream, tables)?;
-            let labels: Vec<i64> =
-                indices.iter().map(|&index| samples.labels[index as usize]).collect();
-            anyhow::Ok((images, upload(&labels, device)?))
+            let inputs = preprocess.augmented(images, &indices, Augmentation::Flip, stream)?;
+            let labels = &images.samples().labels;
+            let labels: Vec<i64> = indices.iter().map(|&index| labels[index as usize]).collect();
+            anyhow::Ok((inputs, upload(&labels, device)?))
         });
-        let last = ahead(depth(device), prepared, |batches| {
+        let last = prefetch(depth(device), prepared, |batches| {
             let mut last = Tensor::new();
             for (batch, step) in batches.zip(first..) {
                 let (images, labels) = batch?;
                 let logits = network.forward(&images, Mode::Train)?;
                 last = SampleLoss::CrossEntropy.mean(&logits, &labels)?;
                 optimizer.backward(&last)?;
-                optimizer.step(1e-3, step)?;
+                optimizer.begin_step(1e-3, step);
+                optimizer.step()?;
             }
             anyhow::Ok(last)
         })?;
@@ -179,19 +178,19 @@ impl Work for FineTune<'_> {
 }
 
 /// The making of views.
-struct Views<'a> {
-    source: ViewSource<'a>,
-    shape: ImageShape,
+struct Views {
+    images: ImageStore,
+    preprocess: Preprocess,
     batch: usize,
 }
 
-impl Views<'_> {
+impl Views {
     /// The first and the second views of the batch of a step.
     fn both(&self, step: u64) -> anyhow::Result<Tensor> {
         let indices = indices(step, self.batch);
         let of = |purpose| {
             let stream = |index| Stream::new(SEED, purpose, step as u32, index);
-            self.source.views(&indices, self.shape, SETTINGS, stream)
+            self.preprocess.views(&self.images, &indices, SETTINGS, stream)
         };
         Ok(Tensor::f_cat(&[of(Purpose::FirstView)?, of(Purpose::SecondView)?], 0)?)
     }
@@ -216,14 +215,15 @@ impl Learner {
     fn step(&mut self, views: &Tensor, step: u64) -> anyhow::Result<Tensor> {
         let (loss, _) = nt_xent(&self.network.forward(views, Mode::Train)?, 0.5)?;
         self.optimizer.backward(&loss)?;
-        self.optimizer.step(1e-2, step)?;
+        self.optimizer.begin_step(1e-2, step);
+        self.optimizer.step()?;
         Ok(loss)
     }
 }
 
 /// Steps of contrastive learning, or parts of them.
-struct SimClr<'a> {
-    views: Views<'a>,
+struct SimClr {
+    views: Views,
     /// Views that are used again and again, instead of new ones.
     fixed: Option<Tensor>,
     /// Without it views are made and thrown away.
@@ -231,20 +231,19 @@ struct SimClr<'a> {
     device: Device,
 }
 
-impl<'a> SimClr<'a> {
-    fn new(arguments: &Arguments, samples: &'a Samples, device: Device) -> anyhow::Result<Self> {
-        let source = match device {
-            Device::Cpu => ViewSource::Host(Images::of(samples), device),
-            _ => ViewSource::Device(DeviceViews::new(DeviceImages::upload(samples, device)?)?),
-        };
-        let views = Views { source, shape: arguments.shape, batch: arguments.batch };
+impl SimClr {
+    fn new(arguments: &Arguments, samples: Samples, device: Device) -> anyhow::Result<Self> {
+        let preprocess = Preprocess::for_views(&samples, None)?;
+        let note = |note| eprintln!("{note}");
+        let images = preprocess.store_for_views(samples, SETTINGS, device, note)?;
+        let views = Views { images, preprocess, batch: arguments.batch };
         let fixed = (arguments.work == "simclr-compute").then(|| views.both(0));
         let learner = (arguments.work != "augment").then(|| Learner::new(arguments, device));
         Ok(Self { views, fixed: fixed.transpose()?, learner: learner.transpose()?, device })
     }
 }
 
-impl Work for SimClr<'_> {
+impl Work for SimClr {
     fn steps(&mut self, first: u64, count: u64) -> anyhow::Result<()> {
         let Self { views, fixed, learner, device } = self;
         let steps = first..first + count;
@@ -262,7 +261,7 @@ impl Work for SimClr<'_> {
             None => {
                 let views = &*views;
                 let made = steps.clone().map(|step| views.both(step));
-                ahead(depth(*device), made, |batches| {
+                prefetch(depth(*device), made, |batches| {
                     for (views, step) in batches.zip(steps) {
                         last = learn(views?, step)?;
                     }
@@ -310,13 +309,13 @@ fn main() -> anyhow::Result<()> {
         checkpoint_seconds: 0,
         ..Execution::default()
     };
-    let device = device::prepare(&execution)?;
+    let device = device::prepare(&execution, arguments.precision)?;
     let samples = samples(arguments.shape)?;
     let seconds = arguments.seconds;
     match arguments.work.as_str() {
-        "fine-tune" => serve(&mut FineTune::new(&arguments, &samples, device)?, seconds),
+        "fine-tune" => serve(&mut FineTune::new(&arguments, samples, device)?, seconds),
         "simclr" | "simclr-compute" | "augment" => {
-            serve(&mut SimClr::new(&arguments, &samples, device)?, seconds)
+            serve(&mut SimClr::new(&arguments, samples, device)?, seconds)
         }
         other => bail!("'{other}' is not measured"),
     }

@@ -8,8 +8,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use pipeline_learn::network::weights;
 use pipeline_learn::network::{Classifier, feature_count};
-use pipeline_learn::weights;
 use pipeline_stages::formats::{ImageShape, ModelInfo, WEIGHTS_FILE};
 use pipeline_stages::kinds::architecture::Architecture;
 use tch::Device;

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::pass::{Mode, Pass};
 use super::state::{Builder, Initial, Role, Slot};
-use crate::forward_mode;
+use crate::network::forward_mode;
 
 /// A convolution without bias, padded so that stride 1 keeps the size.
 #[derive(Debug)]

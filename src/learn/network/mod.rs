@@ -2,6 +2,7 @@
 //!
 //! Does not depend on losses, optimizers or files.
 
+pub mod forward_mode;
 mod layer;
 mod pass;
 mod resnet;
@@ -9,6 +10,7 @@ mod state;
 #[cfg(test)]
 mod state_dict;
 mod weighting;
+pub mod weights;
 
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;

@@ -92,7 +92,7 @@ impl Pass {
     /// When libtorch cannot convert it.
     pub fn in_precision(&self, tensor: &Tensor) -> anyhow::Result<Tensor> {
         Ok(match self.precision {
-            Precision::F32 => tensor.shallow_clone(),
+            Precision::F32 | Precision::Tf32 => tensor.shallow_clone(),
             Precision::Bf16 => tensor.f_to_kind(Kind::BFloat16)?,
         })
     }

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use pipeline_learn::augment::GaussianBlur;
-use pipeline_learn::decode::decode;
+use pipeline_learn::data::augment::GaussianBlur;
+use pipeline_learn::data::decode::decode;
 use pipeline_stages::formats::ImageShape;
 use proptest::prelude::*;
 use serde_json::Value;

@@ -85,6 +85,7 @@ fn a_run_that_was_stopped_often_ends_as_one_that_was_not() {
             "method": "finetune", "sampling": "class-balanced", "samples-per-epoch": 30,
             "augmentation": "random-resized-crop", "image-size": 12,
         })),
+        meta_training(&json!({"method": "finetune", "validation-transform": "training"})),
         meta_training(&json!({"meta-optimizer": "sgd"})),
         meta_training(&json!({"meta-optimizer": "adam", "meta-samples": "training"})),
         meta_training(&json!({"sample-losses": true})),
@@ -187,14 +188,15 @@ fn the_log_of_a_training_has_its_device_and_a_line_for_each_epoch() {
         (
             training("none"),
             3,
-            "train-loss, train-accuracy, train-accuracy-clean, validation-accuracy, test-accuracy",
+            "train-loss, train-accuracy, train-accuracy-clean, validation-accuracy, test-accuracy, \
+             validation-loss, test-loss",
         ),
-        (supervised_pretraining(), 3, "train-loss, train-accuracy, test-accuracy"),
+        (supervised_pretraining(), 3, "train-loss, train-accuracy, test-accuracy, test-loss"),
         (
             meta_training(&json!({})),
             2,
-            "train-loss, train-accuracy, train-accuracy-clean, meta-loss, weight-clean, weight-corrupted, \
-             validation-accuracy, test-accuracy",
+            "train-loss, train-accuracy, train-accuracy-clean, meta-loss, weight, weight-clean, \
+             weight-corrupted, validation-accuracy, test-accuracy, validation-loss, test-loss",
         ),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -221,8 +223,8 @@ fn the_log_of_a_training_that_continues_has_the_earlier_epochs() {
     let context = Context::for_test(request.clone());
     pipeline_learn::run(learn_stage(&request), &context).unwrap();
     let log: Vec<String> = context.kept_log().iter().map(|line| shape(line)).collect();
-    let values =
-        "train-loss, train-accuracy, train-accuracy-clean, validation-accuracy, test-accuracy";
+    let values = "train-loss, train-accuracy, train-accuracy-clean, validation-accuracy, test-accuracy, \
+         validation-loss, test-loss";
     let expected = [
         "runs on cpu, 2 threads: ".to_owned(),
         format!("epoch 1/3: {values}"),

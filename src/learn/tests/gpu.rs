@@ -4,22 +4,33 @@
 mod fixture;
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fixture::{
     learn_stage, meta_training, pretraining, request, supervised_pretraining, training, with_input,
     write_inputs,
 };
+use pipeline_learn::network::{Classifier, Mode};
+use pipeline_learn::training::loss::SampleLoss;
 use pipeline_stages::KindConfig;
 use pipeline_stages::formats::{InputCrop, ModelInfo};
+use pipeline_stages::kinds::architecture::Architecture;
+use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::message::{Device, Execution, Metrics, Request};
 use pipeline_stages::worker::{Context, Stopped};
 use serde_json::json;
+use tch::{Kind, Tensor};
 
-fn gpu() -> Option<Device> {
+/// Whether TF32 is allowed is one setting for the whole process: a test at a time.
+static ONE_TEST: Mutex<()> = Mutex::new(());
+
+/// The GPU, for one test alone.
+fn gpu() -> Option<(Device, MutexGuard<'static, ()>)> {
+    let alone = ONE_TEST.lock().unwrap_or_else(PoisonError::into_inner);
     let execution =
         Execution { threads: Some(2), checkpoint_seconds: 3600, ..Execution::default() };
-    match pipeline_learn::device::prepare(&execution) {
-        Ok(tch::Device::Cuda(_)) => Some(Device::Cuda(0)),
+    match pipeline_learn::device::prepare(&execution, Precision::F32) {
+        Ok(tch::Device::Cuda(_)) => Some((Device::Cuda(0), alone)),
         _ => {
             eprintln!("there is no GPU that libtorch can use: nothing is tested");
             None
@@ -76,11 +87,28 @@ fn stages() -> Vec<(&'static str, KindConfig)> {
 
 #[test]
 fn a_record_says_which_gpu_it_was() {
-    let Some(_) = gpu() else { return };
+    let Some((_, _alone)) = gpu() else { return };
     let ran_on = pipeline_learn::device::ran_on(tch::Device::Cuda(0));
     eprintln!("the GPU is: {ran_on}");
     assert_eq!((ran_on.device, ran_on.threads), (Device::Cuda(0), None));
     assert!(ran_on.name.is_some_and(|name| name.len() > 3));
+}
+
+#[test]
+fn a_run_on_a_gpu_says_how_much_of_its_memory_it_took() {
+    const LARGE: i64 = 300 << 20;
+    let Some((gpu, _alone)) = gpu() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    write_inputs(folder.path());
+    let mut request = request(folder.path(), &training("crop-flip"), "output");
+    request.execution.device = gpu;
+    let context = Context::for_test(request.clone());
+    // Freed again before the stage runs: what counts is the most that there was.
+    drop(Tensor::zeros([LARGE], (Kind::Uint8, tch::Device::Cuda(0))));
+    pipeline_learn::run(learn_stage(&request), &context).expect("it trains");
+    let peak = context.peak_gpu_memory().expect("libtorch says how much it was");
+    eprintln!("the memory of the GPU is: {peak} B");
+    assert!((LARGE as u64..16 << 30).contains(&peak), "{peak} B");
 }
 
 /// Runs a stage, also where it starts from another one's encoder.
@@ -98,7 +126,7 @@ fn run_from(
 
 #[test]
 fn a_gpu_sees_the_same_crop_in_training_and_in_evaluation() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, _alone)) = gpu() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     write_inputs(folder.path());
     let resized = |augmentation: &str| {
@@ -120,7 +148,7 @@ fn a_gpu_sees_the_same_crop_in_training_and_in_evaluation() {
 
 #[test]
 fn a_gpu_learns_what_the_cpu_learns() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, _alone)) = gpu() else { return };
     for (name, stage) in stages() {
         let folder = tempfile::tempdir().expect("a folder");
         write_inputs(folder.path());
@@ -131,22 +159,71 @@ fn a_gpu_learns_what_the_cpu_learns() {
 }
 
 #[test]
-fn bfloat16_on_a_gpu_is_near() {
-    let Some(gpu) = gpu() else { return };
+fn lower_precisions_on_a_gpu_are_near() {
+    let Some((gpu, _alone)) = gpu() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     write_inputs(folder.path());
     for method in ["finetune", "meta-weight-net"] {
-        let [exact, near] = ["f32", "bf16"].map(|precision| {
+        let [exact, tf32, bf16] = ["f32", "tf32", "bf16"].map(|precision| {
             let stage = meta_training(&json!({"method": method, "precision": precision}));
             run(folder.path(), &stage, &format!("{method}-{precision}"), gpu, None)
         });
-        assert_alike(&exact, &near, 0.1, method);
+        assert_alike(&exact, &tf32, 0.05, method);
+        assert_alike(&exact, &bf16, 0.1, method);
+    }
+}
+
+/// The logits of a batch of images of noise, and the gradient of its loss by the first convolution's weight; both flat,
+/// on the CPU. The same weights and images on every device.
+fn logits_and_gradient(device: Device, precision: Precision) -> [Tensor; 2] {
+    let execution = Execution { device, threads: Some(2), ..Execution::default() };
+    let device = pipeline_learn::device::prepare(&execution, precision).expect("a device");
+    let network = Classifier::new(Architecture::Resnet18, 3, 10, 1, device).expect("a network");
+    tch::manual_seed(1);
+    let images = Tensor::rand([64, 3, 32, 32], (Kind::Float, tch::Device::Cpu)).to_device(device);
+    let labels = Tensor::arange(64, (Kind::Int64, device)).remainder(10);
+    // The last layer is zero at the start, and lets no gradient through.
+    let head = network.state().tensors().iter().filter(|named| Classifier::in_head(&named.name));
+    tch::no_grad(|| {
+        for named in head {
+            let shape = named.tensor.size();
+            let count: i64 = shape.iter().product();
+            let wave = Tensor::arange(count, (Kind::Float, device)).sin().view(&shape[..]) * 0.1;
+            named.tensor.shallow_clone().copy_(&wave);
+        }
+    });
+    let logits = network.forward(&images, Mode::LookAhead).expect("logits");
+    let loss = SampleLoss::CrossEntropy.mean(&logits, &labels).expect("a loss");
+    let weight = &network.state().tensors()[0].tensor;
+    let gradient = Tensor::run_backward(&[loss], &[weight], false, false).remove(0);
+    [logits.detach(), gradient].map(|tensor| tensor.to_device(tch::Device::Cpu).flatten(0, -1))
+}
+
+/// |a - b| / |b|
+fn distance(one: &Tensor, other: &Tensor) -> f64 {
+    ((one - other).norm() / other.norm()).double_value(&[])
+}
+
+#[test]
+fn f32_on_a_gpu_is_as_exact_as_on_a_cpu_and_tf32_is_not() {
+    let Some((gpu, _alone)) = gpu() else { return };
+    let exact = logits_and_gradient(Device::Cpu, Precision::F32);
+    // Last, so that it must switch TF32 off again.
+    let rounded = logits_and_gradient(gpu, Precision::Tf32);
+    let computed = logits_and_gradient(gpu, Precision::F32);
+    for (name, index, bound) in [("logits", 0, 1e-5), ("gradient", 1, 1e-4)] {
+        let of_f32 = distance(&computed[index], &exact[index]);
+        let of_tf32 = distance(&rounded[index], &exact[index]);
+        eprintln!("{name}, relative distance from the CPU's: f32 {of_f32:.1e}, tf32 {of_tf32:.1e}");
+        assert!(of_f32 < bound, "{name}: f32 is {of_f32} away");
+        assert!((bound..0.1).contains(&of_tf32), "{name}: tf32 is {of_tf32} away");
+        assert!(of_tf32 > 10.0 * of_f32, "{name}: {of_f32}, {of_tf32}");
     }
 }
 
 #[test]
 fn a_run_on_a_gpu_that_was_stopped_ends_as_one_that_was_not() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, _alone)) = gpu() else { return };
     for (name, stage) in stages() {
         let folder = tempfile::tempdir().expect("a folder");
         write_inputs(folder.path());

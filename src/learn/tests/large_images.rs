@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::fixture::{learn_stage, request, stage, with_input};
 use pipeline_stages::formats::{
-    DatasetInfo, ImageShape, InputCrop, Labels, ModelInfo, Part, SamplesWriter, SplitIndices,
-    Storage,
+    DatasetInfo, Evaluations, ImageShape, InputCrop, Labels, ModelInfo, Part, SamplesWriter,
+    SplitIndices, Storage,
 };
 use pipeline_stages::message::{Input, Metrics, Request};
 use pipeline_stages::worker::Context;
@@ -144,21 +144,15 @@ fn a_classifier_of_encoded_images_is_evaluated_as_it_was_trained() {
         assert_eq!(model.input_crop, Some(crop));
 
         let metrics = evaluate(folder.path(), way, &format!("metrics-{way}")).unwrap();
-        let evaluations = std::fs::read_to_string(folder.path().join(way).join("evaluations.csv"));
-        let last: f64 = evaluations
-            .unwrap()
-            .lines()
-            .last()
-            .unwrap()
-            .rsplit(',')
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap();
+        let evaluations = Evaluations::read(&folder.path().join(way)).unwrap();
+        let on_the_way = *evaluations.0.last().unwrap();
+        let last = on_the_way.test_accuracy.unwrap();
         assert_eq!(
             metrics["test-accuracy"], last,
             "{way}: the last evaluation saw the same images"
         );
+        let difference = (on_the_way.test_loss.unwrap() - metrics["test-loss"]).abs();
+        assert!(difference < 1e-5 * metrics["test-loss"], "{way}: {difference}");
         assert!(trained.contains_key("validation-accuracy"));
         for name in [
             "test-accuracy-at-best-validation",

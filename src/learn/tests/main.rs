@@ -6,5 +6,6 @@ mod fixture;
 mod formula;
 mod large_images;
 mod meta_weight_net;
+mod methods;
 mod per_sample;
 mod refusals;

@@ -5,13 +5,13 @@
 
 use crate::fixture::{learn_stage, meta_training, request, write_inputs};
 use crate::formula::{fill, fill_state, flat, numbers};
-use pipeline_learn::loss::SampleLoss;
-use pipeline_learn::meta_weight_net::MetaWeightNet;
+use pipeline_learn::methods::meta_weight_net::MetaWeightNet;
 use pipeline_learn::network::{Classifier, Mode, State};
-use pipeline_learn::optimizer::{Optimizer, Rule};
-use pipeline_learn::supervised::data::{Batch, MetaBatch};
-use pipeline_learn::supervised::fit::{Outcome, RobustMethod, Step};
-use pipeline_learn::training_loop::{At, Budget};
+use pipeline_learn::training::batch::Batch;
+use pipeline_learn::training::loss::SampleLoss;
+use pipeline_learn::training::method::{Method, Setup, StepOutput};
+use pipeline_learn::training::recipe::Recipe;
+use pipeline_learn::training::training_loop::{RunLength, StepPosition};
 use pipeline_stages::formats::SplitIndices;
 use pipeline_stages::kinds::Train;
 use pipeline_stages::kinds::architecture::Architecture;
@@ -25,25 +25,25 @@ fn labels(count: i64, stride: i64, first: i64) -> Tensor {
     Tensor::from_slice(&(0..count).map(|index| (index * stride + first) % 10).collect::<Vec<_>>())
 }
 
-/// The batch of one step, as the script has it.
-fn batch(step: i64, stream: usize) -> Batch {
-    let meta = MetaBatch {
-        images: fill(&[8, 3, 8, 8], stream + 1000, 0.0, 1.0),
-        labels: labels(8, 7, step),
-    };
-    Batch {
-        images: fill(&[12, 3, 8, 8], stream, 0.0, 1.0),
-        samples: Tensor::arange(12, (Kind::Int64, Device::Cpu)),
-        labels: labels(12, 3, step),
-        clean_labels: labels(12, 9, step),
-        meta: Some(meta),
-    }
+/// A batch with these images.
+fn labelled(images: Tensor, labels: Tensor, clean_labels: Tensor) -> Batch {
+    let samples = Tensor::arange(labels.size()[0], (Kind::Int64, Device::Cpu));
+    Batch { images, other_views: Vec::new(), labels, clean_labels, samples }
 }
 
-/// A classifier and the method, with the numbers of the script, and the optimizer of the classifier.
+/// The batch of one step and its meta batch, as the script has them.
+fn batch(step: i64, stream: usize) -> [Batch; 2] {
+    let images = fill(&[12, 3, 8, 8], stream, 0.0, 1.0);
+    let meta_images = fill(&[8, 3, 8, 8], stream + 1000, 0.0, 1.0);
+    [
+        labelled(images, labels(12, 3, step), labels(12, 9, step)),
+        // The labels that it is given are wrong.
+        labelled(meta_images, labels(8, 7, step + 1), labels(8, 7, step)),
+    ]
+}
+
+/// The method, with the numbers of the script.
 struct Trial {
-    network: Classifier,
-    optimizer: Optimizer,
     method: MetaWeightNet,
     loss: SampleLoss,
 }
@@ -56,34 +56,29 @@ impl Trial {
     fn of(architecture: Architecture, changes: &Value, precision: Precision) -> Self {
         let mut parameters = json!({
             "method": "meta-weight-net", "architecture": "resnet8", "meta-hidden": 8,
-            "meta-learning-rate": 0.5, "q": 0.66,
+            "meta-learning-rate": 0.5, "q": 0.66, "weight-decay": 1e-3,
         });
         let changes = changes.as_object().expect("a table").clone();
         parameters.as_object_mut().expect("a table").extend(changes);
         let parameters: Train = serde_json::from_value(parameters).expect("they are right");
-        let network = Classifier::new(architecture, 3, 10, 0, Device::Cpu)
-            .expect("builds")
-            .with_precision(precision);
-        fill_state(network.state(), 0);
-        let method = MetaWeightNet::new(&parameters, 10, true, 0, Device::Cpu).expect("builds");
+        let recipe = Recipe { architecture, precision, ..Recipe::of(&parameters) };
+        let setup = Setup::new(&recipe, 3, 10, 0, Device::Cpu);
+        let mut setup = Setup { validation: &[0], noisy: true, ..setup };
+        let method = MetaWeightNet::new(&parameters, &mut setup).expect("builds");
+        fill_state(method.learner().network.state(), 0);
         fill_state(method.weighting().state(), 500);
-        let rule = Rule::Sgd { momentum: 0.9 };
-        let decays = |name: &str| !name.contains("bn");
-        let optimizer = Optimizer::new(rule, 1e-3, network.state(), decays).expect("builds");
-        Self { network, optimizer, method, loss: SampleLoss::of(parameters.loss, parameters.q) }
+        Self { method, loss: recipe.loss }
     }
 
-    fn step(&mut self, step: i64, batch: &Batch) -> Outcome {
-        let budget = Budget { steps: 10, steps_per_epoch: 10 };
-        let mut step = Step {
-            network: &self.network,
-            optimizer: &mut self.optimizer,
-            loss: self.loss,
-            batch,
-            learning_rate: 0.02 * (step + 1) as f64,
-            at: At { step: step as u64, budget },
-        };
-        self.method.step(&mut step).expect("it works")
+    fn network(&self) -> &Classifier {
+        &self.method.learner().network
+    }
+
+    fn step(&mut self, step: i64, [batch, meta]: [Batch; 2]) -> StepOutput {
+        let length = RunLength { steps: 10, steps_per_epoch: 10 };
+        let at = StepPosition { step: step as u64, length };
+        self.method.begin_step(0.02 * (step + 1) as f64, at);
+        self.method.compute(&batch, &[meta]).expect("it works")
     }
 
     /// The last gradient of the weighting net, all in one.
@@ -142,17 +137,17 @@ fn steps_follow_an_unrolled_graph_of_a_graph() {
     for (name, changes) in cases {
         let mut trial = Trial::new(&changes, Precision::F32);
         let start: Vec<Vec<f64>> =
-            trial.network.state().trained().map(|named| flat(&named.tensor)).collect();
+            trial.network().state().trained().map(|named| flat(&named.tensor)).collect();
         for (step, expected) in vectors[name].as_array().expect("a list").iter().enumerate() {
             let stream = expected["stream"].as_u64().expect("a number") as usize;
-            let outcome = trial.step(step as i64, &batch(step as i64, stream));
+            let output = trial.step(step as i64, batch(step as i64, stream));
             let check = |key: &str, found: &[f64], tolerance: f64| {
                 let what = format!("{name}, step {step}, {key}");
                 assert_close(found, &numbers(&expected[key]), tolerance, &what);
             };
             check("gradient", &trial.meta_gradient(), 1e-5);
             check("phi", &all(trial.method.weighting().state()), 1e-5);
-            let theta = trial.network.state().trained().zip(&start).flat_map(|(named, start)| {
+            let theta = trial.network().state().trained().zip(&start).flat_map(|(named, start)| {
                 let now = flat(&named.tensor);
                 [0, now.len() - 1].map(|place| now[place] - start[place])
             });
@@ -160,17 +155,17 @@ fn steps_follow_an_unrolled_graph_of_a_graph() {
             // Rounding of numbers near 1 is large beside what a step changes.
             let largest = theta.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
             check("theta", &theta, 1e-5 + 3e-7 / largest);
-            let tensors = trial.network.state().tensors().iter();
+            let tensors = trial.network().state().tensors().iter();
             let running = tensors.filter(|named| named.name.contains("running"));
             let running: Vec<f64> = running.map(|named| flat(&named.tensor)[0]).collect();
             check("running", &running, 1e-5);
-            let meta_loss = flat(&outcome.extra[1]);
+            let meta_loss = flat(&output.extra[1]);
             let weights = numbers(&expected["weights"]);
             let expected = expected["meta_loss"].as_f64().expect("a number");
             assert_close(&meta_loss, &[expected], 1e-5, "the meta loss");
-            assert_weights_are_reported(&outcome, &weights, &batch(step as i64, stream));
+            assert_weights_are_reported(&output, &weights, &batch(step as i64, stream)[0]);
         }
-        for named in trial.network.state().tensors() {
+        for named in trial.network().state().tensors() {
             if named.name.ends_with("num_batches_tracked") {
                 assert_eq!(flat(&named.tensor), [3.0], "{name}: {}", named.name);
             }
@@ -179,24 +174,29 @@ fn steps_follow_an_unrolled_graph_of_a_graph() {
 }
 
 /// How many samples are clean and corrupted, and the sums of their weights.
-fn assert_weights_are_reported(outcome: &Outcome, weights: &[f64], batch: &Batch) {
+fn assert_weights_are_reported(output: &StepOutput, weights: &[f64], batch: &Batch) {
     let clean = flat(&batch.labels.eq_tensor(&batch.clean_labels));
     let sum = |group: f64| {
         let of_group = weights.iter().zip(&clean).filter(|(_, clean)| **clean == group);
         let weights: Vec<f64> = of_group.map(|(weight, _)| *weight).collect();
         [weights.len() as f64, weights.iter().sum()]
     };
-    let found: Vec<f64> = outcome.extra[2..].iter().flat_map(flat).collect();
+    let found: Vec<f64> = output.extra[2..].iter().flat_map(flat).collect();
     assert_close(&found, &[sum(1.0), sum(0.0)].concat(), 1e-5, "weights of clean and corrupted");
     assert!(sum(1.0)[0] != sum(0.0)[0], "nothing distinguishes the groups");
 }
 
 /// The gradient of the weighting net with the look-ahead kept in the graph: what a step must find.
-fn unrolled(trial: &Trial, batch: &Batch, inner_rate: f64, normalised: bool) -> Vec<f64> {
-    let state = trial.network.state();
+fn unrolled(
+    trial: &Trial,
+    [batch, meta]: &[Batch; 2],
+    inner_rate: f64,
+    normalised: bool,
+) -> Vec<f64> {
+    let state = trial.network().state();
     let loss_with = |trained: &[Tensor], images: &Tensor, labels: &Tensor, loss: SampleLoss| {
         let values = state.values_with(trained).expect("as many");
-        let logits = trial.network.forward_with(values, images, Mode::LookAhead);
+        let logits = trial.network().forward_with(values, images, Mode::LookAhead);
         loss.of_samples(&logits.expect("the shapes match"), labels).expect("the shapes match")
     };
     let parameters: Vec<Tensor> =
@@ -211,8 +211,7 @@ fn unrolled(trial: &Trial, batch: &Batch, inner_rate: f64, normalised: bool) -> 
         .zip(gradients)
         .map(|(parameter, gradient)| parameter - gradient * inner_rate)
         .collect();
-    let meta = batch.meta.as_ref().expect("it has one");
-    let meta_loss = loss_with(&ahead, &meta.images, &meta.labels, SampleLoss::CrossEntropy);
+    let meta_loss = loss_with(&ahead, &meta.images, &meta.clean_labels, SampleLoss::CrossEntropy);
     let phi: Vec<&Tensor> =
         trial.method.weighting().state().trained().map(|named| &named.tensor).collect();
     let gradients = Tensor::run_backward(&[meta_loss.mean(Kind::Float)], &phi, false, false);
@@ -235,7 +234,7 @@ fn the_meta_gradient_is_that_of_an_unrolled_graph_whatever_the_settings() {
         for step in 0..2 {
             let batch = batch(step, 1000);
             let expected = unrolled(&trial, &batch, inner_rate, normalised);
-            trial.step(step, &batch);
+            trial.step(step, batch);
             let what = format!("{changes}, step {step}");
             assert_close(&trial.meta_gradient(), &expected, 1e-4, &what);
         }
@@ -253,10 +252,10 @@ fn the_meta_gradient_is_that_of_an_unrolled_graph_in_every_architecture() {
         let mut trial = Trial::of(architecture, &json!({}), Precision::F32);
         let images = |stream| fill(&[12, 3, side, side], stream, 0.0, 1.0);
         let mut batch = batch(0, 1000);
-        batch.images = images(1);
-        batch.meta = Some(MetaBatch { images: images(2), labels: labels(12, 7, 0) });
+        batch[0].images = images(1);
+        batch[1] = labelled(images(2), labels(12, 7, 1), labels(12, 7, 0));
         let expected = unrolled(&trial, &batch, 0.1, false);
-        trial.step(0, &batch);
+        trial.step(0, batch);
         assert_close(&trial.meta_gradient(), &expected, 1e-3, architecture.name());
     }
 }
@@ -266,10 +265,10 @@ fn bfloat16_is_near_to_float() {
     let changes = json!({});
     let [mut exact, mut near] =
         [Precision::F32, Precision::Bf16].map(|precision| Trial::new(&changes, precision));
-    let [exact_outcome, near_outcome] =
-        [&mut exact, &mut near].map(|trial| trial.step(0, &batch(0, 1000)));
-    assert!(error(&flat(&near_outcome.losses), &flat(&exact_outcome.losses)) < 0.02);
-    assert!(error(&flat(&near_outcome.extra[1]), &flat(&exact_outcome.extra[1])) < 0.02);
+    let [exact_output, near_output] =
+        [&mut exact, &mut near].map(|trial| trial.step(0, batch(0, 1000)));
+    assert!(error(&flat(&near_output.losses), &flat(&exact_output.losses)) < 0.02);
+    assert!(error(&flat(&near_output.extra[1]), &flat(&exact_output.extra[1])) < 0.02);
     let found = error(&near.meta_gradient(), &exact.meta_gradient());
     // Eight bits, through a difference of slopes: the direction is right, the length roughly.
     assert!(found > 0.0 && found < 0.25, "{found}");
@@ -291,13 +290,14 @@ fn a_training_reports_the_weights_of_clean_and_corrupted_samples() {
     let stage = meta_training(&json!({"loss": "generalized-cross-entropy"}));
     let request = request(folder.path(), &stage, "model");
     let metrics = run(&request).unwrap();
-    for name in ["weight-clean", "weight-corrupted"] {
+    for name in ["weight", "weight-clean", "weight-corrupted"] {
         assert!((0.0..=1.0).contains(&metrics[name]), "{name}: {}", metrics[name]);
     }
     assert!(metrics["meta-loss"] > 0.0);
     let text = |name: &str| std::fs::read_to_string(request.output.join(name)).unwrap();
     assert!(text("curves.csv").starts_with(
-        "epoch,train-loss,train-accuracy,train-accuracy-clean,meta-loss,weight-clean,weight-corrupted\n"
+        "epoch,train-loss,train-accuracy,train-accuracy-clean,learning-rate,meta-loss,weight,weight-clean,\
+         weight-corrupted\n"
     ));
     let curve = text("weight-curve.csv");
     let rows: Vec<Vec<f64>> = curve

@@ -176,8 +176,27 @@ fn sample_losses_are_those_of_the_curves() {
             assert!((row_mean(row, &clean) - measured("weight-clean")).abs() < 1e-6);
             let corrupted = row_mean(row, &|sample| !clean(sample));
             assert!((corrupted - measured("weight-corrupted")).abs() < 1e-6);
+            assert!((row_mean(row, &|_| true) - measured("weight")).abs() < 1e-6);
         }
     }
+}
+
+#[test]
+fn a_validation_by_the_training_transform_changes_nothing_but_the_validation() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let [plain, training] = ["plain", "training"].map(|transform| {
+        let stage = with(&training("crop-flip"), "validation-transform", json!(transform));
+        run(folder.path(), &stage, transform, None);
+        let model = folder.path().join(transform);
+        let weights = std::fs::read(model.join("weights.safetensors")).unwrap();
+        let table = CurveTable::read(&model.join("evaluations.csv")).unwrap();
+        (weights, ["test-loss", "validation-loss"].map(|name| table.column(name).unwrap()))
+    });
+    let ((plain_weights, [plain_test, plain]), (weights, [test, drawn])) = (plain, training);
+    assert!(plain_weights == weights && plain_test == test);
+    assert_eq!(plain.len(), drawn.len());
+    assert!(plain.iter().zip(&drawn).all(|(plain, drawn)| plain != drawn), "{plain:?} {drawn:?}");
 }
 
 #[test]

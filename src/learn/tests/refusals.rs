@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::fixture::{
     SHAPE, learn_stage, pretraining, request, stage, training, with_input, write_inputs,
 };
-use pipeline_stages::formats::{Labels, ModelInfo, Part, SplitIndices, write_samples};
+use pipeline_stages::formats::{DatasetInfo, Labels, ModelInfo, Part, SplitIndices, write_samples};
 use pipeline_stages::message::{Event, Input, Metrics, Request};
 use pipeline_stages::worker::Context;
 use pipeline_stages::{ArtifactType, KindConfig};
@@ -116,6 +116,16 @@ fn one_image_alone_cannot_be_compared() {
     write_samples(&folder.path().join("data"), Part::Train, SHAPE, &pixels, &[0]).unwrap();
     let stage = changed("pretrain-simclr", &json!({}));
     assert_refused(&request(folder.path(), &stage, "out"), &["1 training images", "at least 2"]);
+}
+
+#[test]
+fn contrastive_learning_sees_no_image_that_its_data_set_sets_aside() {
+    let folder = inputs();
+    let data = folder.path().join("data");
+    let info = DatasetInfo { validation_samples: 47, ..DatasetInfo::read(&data).unwrap() };
+    info.write(&data).unwrap();
+    let stage = changed("pretrain-simclr", &json!({}));
+    assert_refused(&request(folder.path(), &stage, "out"), &["1 training images"]);
 }
 
 #[test]

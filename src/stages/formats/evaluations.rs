@@ -1,7 +1,7 @@
-//! `evaluations.csv` beside a model: its accuracies during training.
+//! `evaluations.csv` beside a model: its accuracies and losses during training.
 //!
 //! `train` writes it and `evaluate` reads it. Columns: `step`, `epoch`, `validation-accuracy`,
-//! `test-accuracy`; NaN where one was not measured.
+//! `test-accuracy`, `validation-loss`, `test-loss`; NaN where one was not measured.
 
 use std::path::Path;
 
@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::metrics::CurveTable;
 
 const FILE: &str = "evaluations.csv";
-const COLUMNS: [&str; 4] = ["step", "epoch", "validation-accuracy", "test-accuracy"];
+/// The columns after `step` and `epoch`.
+const MEASURED: [&str; 4] =
+    ["validation-accuracy", "test-accuracy", "validation-loss", "test-loss"];
 
 /// An evaluation during training.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationRow {
     /// Steps done before it.
     pub steps: u64,
@@ -22,6 +24,23 @@ pub struct EvaluationRow {
     pub validation_accuracy: Option<f64>,
     /// On the test set. Not used to choose anything.
     pub test_accuracy: Option<f64>,
+    /// The mean cross-entropy on the held-out samples, in nats; `None` also where it is not finite.
+    pub validation_loss: Option<f64>,
+    /// The same on the test set.
+    pub test_loss: Option<f64>,
+}
+
+impl EvaluationRow {
+    /// What was measured, each with the name of its column.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let named = MEASURED.into_iter().zip(self.measured());
+        named.filter_map(|(name, value)| Some((name, value?)))
+    }
+
+    /// In the order of the columns.
+    fn measured(&self) -> [Option<f64>; MEASURED.len()] {
+        [self.validation_accuracy, self.test_accuracy, self.validation_loss, self.test_loss]
+    }
 }
 
 /// The evaluations of one training, in the order of their steps.
@@ -35,14 +54,12 @@ impl Evaluations {
         if self.0.is_empty() {
             return Ok(());
         }
-        let mut table = CurveTable::new(&COLUMNS);
+        let mut table = CurveTable::new(&[&["step", "epoch"], &MEASURED[..]].concat());
         for row in &self.0 {
-            table.push(&[
-                row.steps as f64,
-                row.steps as f64 / steps_per_epoch.max(1) as f64,
-                row.validation_accuracy.unwrap_or(f64::NAN),
-                row.test_accuracy.unwrap_or(f64::NAN),
-            ]);
+            let steps = row.steps as f64;
+            let mut cells = vec![steps, steps / steps_per_epoch.max(1) as f64];
+            cells.extend(row.measured().map(|value| value.unwrap_or(f64::NAN)));
+            table.push(&cells);
         }
         table.write(&artifact.join(FILE))
     }
@@ -55,18 +72,20 @@ impl Evaluations {
         }
         let table = CurveTable::read(&path)?;
         let column = |name| table.column(name).with_context(|| path.display().to_string());
-        let (steps, validation, test) =
-            (column("step")?, column("validation-accuracy")?, column("test-accuracy")?);
-        let known = |value: f64| (!value.is_nan()).then_some(value);
-        let rows = steps.into_iter().zip(validation).zip(test);
-        Ok(Self(
-            rows.map(|((steps, validation), test)| EvaluationRow {
+        let steps = column("step")?;
+        let measured = MEASURED.into_iter().map(column).collect::<anyhow::Result<Vec<_>>>()?;
+        let rows = steps.into_iter().enumerate().map(|(row, steps)| {
+            let mut values = measured.iter().map(|column| column[row]);
+            let mut next = || values.next().filter(|value| !value.is_nan());
+            EvaluationRow {
                 steps: steps as u64,
-                validation_accuracy: known(validation),
-                test_accuracy: known(test),
-            })
-            .collect(),
-        ))
+                validation_accuracy: next(),
+                test_accuracy: next(),
+                validation_loss: next(),
+                test_loss: next(),
+            }
+        });
+        Ok(Self(rows.collect()))
     }
 
     /// The first evaluation with the best validation accuracy.
@@ -94,7 +113,13 @@ mod tests {
     use super::*;
 
     fn row(steps: u64, validation: Option<f64>, test: Option<f64>) -> EvaluationRow {
-        EvaluationRow { steps, validation_accuracy: validation, test_accuracy: test }
+        EvaluationRow {
+            steps,
+            validation_accuracy: validation,
+            test_accuracy: test,
+            validation_loss: validation.map(|accuracy| 1.0 - accuracy),
+            test_loss: None,
+        }
     }
 
     #[test]
@@ -106,7 +131,9 @@ mod tests {
         evaluations.write(folder.path(), 5).unwrap();
         let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
         assert!(
-            text.starts_with("step,epoch,validation-accuracy,test-accuracy\n5,1,0.3"),
+            text.starts_with(
+                "step,epoch,validation-accuracy,test-accuracy,validation-loss,test-loss\n5,1,0.3"
+            ),
             "{text}"
         );
         assert_eq!(Evaluations::read(folder.path()).unwrap(), evaluations);
@@ -116,11 +143,11 @@ mod tests {
     fn a_damaged_file_is_an_error_with_its_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
-        let header = COLUMNS.join(",");
+        let header = format!("step,epoch,{}", MEASURED.join(","));
         for (text, expected) in [
             ("step,epoch\n1,2\n".to_owned(), "no column 'validation-accuracy'"),
             (format!("{header}\n1,2,3\n"), "line 2"),
-            (format!("{header}\n1,2,3,4\n1,2,x,4\n"), "line 3"),
+            (format!("{header}\n1,2,3,4,5,6\n1,2,x,4,5,6\n"), "line 3"),
             (String::new(), "no column 'step'"),
         ] {
             std::fs::write(&path, &text).unwrap();

@@ -39,7 +39,7 @@ kind! {
     /// - `label-given` and `loss-given`, in `train` only: the same for the label that was trained on.
     ///
     /// Python reads it with `safetensors.numpy.load_file`. It takes at most 4 K + 48 bytes a sample.
-    Evaluate = "evaluate", version 5, seeded false, output Metrics;
+    Evaluate = "evaluate", version 6, seeded false, output Metrics;
     ports {
         /// The classifier.
         model: One[Model];

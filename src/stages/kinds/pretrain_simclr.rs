@@ -33,13 +33,16 @@ choices! {
 kind! {
     /// Pre-trains an encoder with SimCLR, on the training images without their labels.
     ///
+    /// On all of them, also those that a `split` holds out: it sees no label. Images that the data set itself sets aside for
+    /// validation, as Clothing1M does (`clean_val`), are not among them.
+    ///
     /// The defaults are the full recipe, for a GPU. For a CPU, set parameters: a small
     /// architecture, few epochs, a smaller batch, `optimizer = "adam"` with a learning rate near 1e-3.
     /// The artifact holds the encoder (`weights.safetensors`), the projection head beside it
-    /// (`projection.safetensors`) and per epoch the loss and the contrastive accuracy, which is how often a view's nearest view is the
+    /// (`projection.safetensors`) and per epoch the loss, the learning rate and the contrastive accuracy, which is how often a view's nearest view is the
     /// other one of its image (`curves.csv`). `views.png` shows 8 of the training images, evenly
     /// spaced, in a row each: the image, and its two views in the first epoch.
-    PretrainSimclr = "pretrain-simclr", version 5, seeded true, output Weights;
+    PretrainSimclr = "pretrain-simclr", version 6, seeded true, output Weights;
     ports {
         /// The data set.
         data: One[Dataset];

@@ -20,12 +20,12 @@ kind! {
     /// Measures an encoder: a simple classifier on its frozen features, and its accuracy on the test set.
     ///
     /// The encoder runs in evaluation mode and does not change; pixels are scaled as it was trained. The defaults
-    /// are SimCLR's linear evaluation. `metrics.json` has `linear-accuracy` or `knn-accuracy`, and
+    /// are those of a common linear evaluation of SimCLR, but shorter: that one has 80,000 steps, which are 1,633 epochs of CIFAR. `metrics.json` has `linear-accuracy` or `knn-accuracy`, and
     /// `linear-top5-accuracy` or `knn-top5-accuracy` where there are more than 5 classes: fractions from 0 to 1,
     /// of the test set; with a split also `linear-validation-accuracy` or `knn-validation-accuracy`, of the samples held
-    /// out. A linear probe writes `curves.csv`, one row per epoch. Without random augmentation, the features are
+    /// out. A linear probe writes `curves.csv`, one row per epoch: loss, accuracy, learning rate. Without random augmentation, the features are
     /// computed once, in one pass that starts again when it is interrupted.
-    Probe = "probe", version 3, seeded true, output Metrics;
+    Probe = "probe", version 4, seeded true, output Metrics;
     ports {
         /// The encoder.
         weights: One[Weights, Model];

@@ -95,6 +95,16 @@ choices! {
 }
 
 choices! {
+    /// How the samples held out are shown to an evaluation during training.
+    pub enum ValidationTransform {
+        /// As test images are: nothing is drawn.
+        Plain,
+        /// As training images are, drawn again for each evaluation. The code of Ghosh and Lan (2021) does so.
+        Training,
+    }
+}
+
+choices! {
     /// The learning rate of the look-ahead step of Meta-Weight-Net.
     pub enum InnerRate {
         /// Always `inner-learning-rate`.
@@ -129,11 +139,11 @@ kind! {
     ///
     /// The model is that of the last step, as in the reference protocol. Accuracies are fractions from
     /// 0 to 1. `curves.csv` has a row per epoch: the loss, the training accuracy against the labels trained on
-    /// and against the clean ones; NaN where it is not known. `evaluations.csv` has the validation and
-    /// the test accuracy during training; the test accuracy is not used to choose anything.
+    /// and against the clean ones, NaN where it is not known, and the learning rate of the last step. `evaluations.csv` has the validation and
+    /// the test accuracy during training, and the mean cross-entropy of both; what is of the test set is not used to choose anything.
     ///
-    /// Meta-Weight-Net adds three columns to `curves.csv`, and the numbers of the last epoch to the metrics: `meta-loss`,
-    /// the mean loss on the meta samples after the look-ahead; `weight-clean` and `weight-corrupted`, the mean weight from 0 to 1 of the samples
+    /// Meta-Weight-Net adds four columns to `curves.csv`, and the numbers of the last epoch to the metrics: `meta-loss`,
+    /// the mean loss on the meta samples after the look-ahead; `weight`, the mean weight of all samples; `weight-clean` and `weight-corrupted`, the mean weight from 0 to 1 of the samples
     /// whose label is right and of those whose label is wrong, if `labels` are connected. `weight-curve.csv` has the weight that the net learned for losses from 0
     /// to three times that of guessing. Every step draws a new meta batch from all meta samples and augments it like training images.
     ///
@@ -147,7 +157,7 @@ kind! {
     ///   before shares of the batch are made of the weights.
     ///
     /// Of a sample that an epoch visited several times it is the mean; NaN of one that it did not visit.
-    Train = "train", version 5, seeded true, output Model;
+    Train = "train", version 6, seeded true, output Model;
     ports {
         /// The data set.
         data: One[Dataset];
@@ -193,6 +203,8 @@ kind! {
         precision: Precision = Precision::F32;
         /// Steps between two evaluations on the samples held out and on the test set. Without it: once an epoch. The last step always has one.
         evaluate_every: Option<u64> = None, in AT_LEAST_ONE;
+        /// How the samples held out are shown to an evaluation during training.
+        validation_transform: ValidationTransform = ValidationTransform::Plain;
         /// Whether the test set is also evaluated during training, for the curves and for `evaluate`.
         track_test: bool = true;
         /// Whether the loss of every training sample in every epoch is kept, in `sample-losses.safetensors`.
@@ -275,10 +287,13 @@ pub(super) fn image_problems(
 }
 
 impl Rules for Train {
-    // Results from before the parameter existed count as those without it.
+    // Results from before a parameter existed count as those without it.
     fn key_parameters(&self, mut effective: Map<String, Value>) -> Map<String, Value> {
         if !self.sample_losses {
             effective.remove("sample-losses");
+        }
+        if self.validation_transform == ValidationTransform::Plain {
+            effective.remove("validation-transform");
         }
         effective
     }
@@ -390,6 +405,16 @@ mod tests {
         assert_eq!(without, key(json!({})));
         assert!(!without.contains_key("sample-losses"));
         assert_eq!(key(json!({"sample-losses": true}))["sample-losses"], json!(true));
+    }
+
+    #[test]
+    fn a_plain_validation_is_not_in_the_key() {
+        let key = |transform: &str| {
+            kind::key_parameters(&read(json!({"validation-transform": transform})))
+        };
+        assert_eq!(key("plain"), kind::key_parameters(&read(json!({}))));
+        assert!(!key("plain").contains_key("validation-transform"));
+        assert_eq!(key("training")["validation-transform"], json!("training"));
     }
 
     #[test]

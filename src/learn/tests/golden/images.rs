@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use pipeline_learn::augment::{Crop, Jitter, LightChange, Normalisation, Resampler, View};
+use pipeline_learn::data::augment::{Crop, Jitter, LightChange, Normalisation, Resampler, View};
 use pipeline_stages::formats::ImageShape;
 use serde_json::Value;
 

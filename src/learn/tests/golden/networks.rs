@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use pipeline_learn::decay;
-use pipeline_learn::loss::nt_xent;
 use pipeline_learn::network::{Classifier, Mode, Projector, Role};
+use pipeline_learn::training::decay;
+use pipeline_learn::training::loss::nt_xent;
 use pipeline_stages::kinds::architecture::Architecture;
 use serde_json::{Value, json};
 use tch::Device;

@@ -2,13 +2,13 @@
 
 use std::sync::PoisonError;
 
-use pipeline_learn::decay;
-use pipeline_learn::loss::{SampleLoss, nt_xent, unit_rows};
+use pipeline_learn::kinds::probe::knn::Neighbours;
 use pipeline_learn::network::{Builder, Classifier, Initial, Linear, Mode, Pass, Role};
-use pipeline_learn::optimizer::{Optimizer, Rule};
-use pipeline_learn::probe::knn::Neighbours;
 use pipeline_learn::random::Purpose;
-use pipeline_learn::schedule::Schedule;
+use pipeline_learn::training::decay;
+use pipeline_learn::training::loss::{SampleLoss, nt_xent, unit_rows};
+use pipeline_learn::training::optimizer::{Optimizer, Rule};
+use pipeline_learn::training::schedule::Schedule;
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
 use tch::{Device, Kind, Tensor};
@@ -101,7 +101,8 @@ fn five_steps_of_every_optimizer() {
                 let gradient = fill(&tensor.size(), 30 + 2 * step + index, -1.0, 1.0);
                 (*tensor * gradient).sum(Kind::Float).backward();
             }
-            optimizer.step(0.1, step as u64).expect("it moves");
+            optimizer.begin_step(0.1, step as u64);
+            optimizer.step().expect("it moves");
         }
         let expected = &VECTORS["optimizers"][name];
         for (index, tensor) in tensors.iter().enumerate() {
@@ -145,7 +146,8 @@ fn trajectory() -> Vec<f64> {
         let logits = network.forward(images, Mode::Train).expect("the shapes match");
         let loss = SampleLoss::CrossEntropy.mean(&logits, labels).expect("the shapes match");
         optimizer.backward(&loss).expect("a scalar");
-        optimizer.step(0.005, step).expect("it moves");
+        optimizer.begin_step(0.005, step);
+        optimizer.step().expect("it moves");
         losses.extend(flat(&loss));
     }
     losses
@@ -188,7 +190,8 @@ fn a_linear_probe_learns_as_pytorch_does() {
         let loss = SampleLoss::CrossEntropy.mean(&logits, &rows(&labels)).expect("they match");
         optimizer.backward(&loss).expect("a scalar");
         let factor = Schedule::Linear.factor(step as u64, 30);
-        optimizer.step(0.1 * factor, step as u64).expect("it moves");
+        optimizer.begin_step(0.1 * factor, step as u64);
+        optimizer.step().expect("it moves");
         losses.extend(flat(&loss));
     }
     assert_close(&losses, &numbers(&expected["losses"]), 1e-5, "losses");

@@ -11,7 +11,8 @@ use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::kinds::{
     Augmentation, CorruptLabels, Keep, Loss, Method, Noise, Normalise, Optimizer,
-    PretrainOptimizer, PretrainSimclr, PretrainSupervised, Sampling, Schedule, Split, Train,
+    PretrainOptimizer, PretrainSimclr, PretrainSupervised, Probe, Sampling, Schedule, Split, Train,
+    ValidationTransform,
 };
 use serde::de::DeserializeOwned;
 
@@ -130,7 +131,7 @@ fn encoders_are_trained_as_published() {
         let (manifest, _) = manifest(file);
         let encoders = of_kind::<PretrainSupervised>(&manifest);
         let [(stage, encoder)] = &encoders[..] else { panic!("{file}: one encoder for all") };
-        assert_eq!((encoder.updates, encoder.batch_size), (500_000, 256), "{file}");
+        assert_eq!((encoder.updates, encoder.batch_size), (500_500, 256), "{file}");
         assert_eq!((encoder.learning_rate, encoder.weight_decay), (0.02, 1e-3), "{file}");
         assert_eq!((encoder.step_every, encoder.step_factor), (100_000, 0.5), "{file}");
         assert_eq!((encoder.stop_after, encoder.stop_drop), (50_000, 0.1), "{file}");
@@ -144,15 +145,31 @@ fn encoders_are_trained_as_published() {
 }
 
 #[test]
+fn probes_are_as_long_as_those_that_were_published() {
+    for file in ["cifar10.toml", "cifar100.toml"] {
+        let (manifest, _) = manifest(file);
+        for (_, probe) in of_kind::<Probe>(&manifest) {
+            let updates = u64::from(probe.epochs) * 50_000u64.div_ceil(probe.batch_size);
+            assert!((80_000..80_000 + 49).contains(&updates), "{file}: {updates}");
+            assert_eq!((probe.learning_rate, probe.weight_decay), (0.1, 1e-4), "{file}");
+        }
+    }
+}
+
+#[test]
 fn clothing1m_is_trained_as_in_the_paper() {
     let (manifest, _) = manifest("clothing1m.toml");
     let trainings = of_kind::<Train>(&manifest);
-    assert_eq!(trainings.len(), 8);
+    assert_eq!(trainings.len(), 10);
     for (stage, train) in trainings {
         let name = &stage.name;
         assert_eq!(train.architecture, Architecture::Resnet50At224, "{name}");
         // 4,000 updates an epoch, 240,000 in all.
         assert_eq!((train.epochs, train.batch_size), (60, 32), "{name}");
+        assert_eq!(train.evaluate_every, Some(500), "{name}");
+        assert_eq!(train.validation_transform, ValidationTransform::Training, "{name}");
+        let learns_weights = value(stage, "method") == "mwnet";
+        assert_eq!(train.method == Method::MetaWeightNet, learns_weights, "{name}");
         assert_eq!(train.sampling, Sampling::ClassBalanced, "{name}");
         assert_eq!(train.samples_per_epoch, Some(128_000), "{name}");
         assert_eq!((train.learning_rate, train.weight_decay), (1e-3, 1e-3), "{name}");

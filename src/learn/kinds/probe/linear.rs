@@ -1,0 +1,225 @@
+//! The linear probe: a linear layer from zero on frozen features, by cross-entropy.
+//!
+//! ```text
+//! h_i    = encoder(x_i), no gradient
+//! W, b  <- SGD momentum 0.9 step on mean_i cross-entropy(W h_i + b, y_i)
+//! ```
+//!
+//! as SimCLR's linear evaluation has it; the learning rate falls linearly to 0.
+
+use anyhow::Context as _;
+use pipeline_stages::kinds::precision::Precision;
+use pipeline_stages::kinds::{Augmentation, Probe};
+use pipeline_stages::message::{Metrics, Progress, Unit};
+use tch::{Device, Tensor};
+
+use super::FrozenEncoder;
+use crate::data::augment::batched::upload;
+use crate::data::batches::StepSamples;
+use crate::network::{Builder, Linear, Mode, Pass, State};
+use crate::random::Purpose;
+use crate::training::decay;
+use crate::training::epoch_log::Values;
+use crate::training::loss_curve::{LossCurve, Row};
+use crate::training::optimizer::Optimizer;
+use crate::training::recipe::Recipe;
+use crate::training::training_data::TrainingData;
+use crate::training::training_loop::{self, BatchSource, RunLength, StepPosition, Trainer};
+
+/// Trains the layer and measures it.
+pub(super) fn run(
+    parameters: &Probe,
+    recipe: &Recipe,
+    encoder: &FrozenEncoder<'_>,
+) -> anyhow::Result<Metrics> {
+    encoder.data.note_small_batches(encoder.context);
+    let frozen_images = recipe.augmentation == Augmentation::None;
+    let features = frozen_images.then(|| encoder.training_features()).transpose()?;
+    let batches = Batches::new(encoder.data, frozen_images);
+    let mut probe = LinearProbe::new(recipe, encoder, features)?;
+    let length = RunLength::of_epochs(parameters.epochs, encoder.data.steps_per_epoch())?;
+    training_loop::run(&mut probe, &batches, length, encoder.context, parameters)?;
+    probe.curve.write(&encoder.context.output)?;
+    let _no_gradients = tch::no_grad_guard();
+    encoder.metrics("linear", |features| probe.logits(features))
+}
+
+/// What one step learns from.
+struct Batch {
+    inputs: Inputs,
+    /// int64 [B].
+    labels: Tensor,
+}
+
+enum Inputs {
+    /// Augmented images, float [B,C,H,W].
+    Images(Tensor),
+    /// Rows of the features that were computed once, int64 [B].
+    Rows(Tensor),
+}
+
+/// The batches of a supervised training, as images or as rows.
+struct Batches<'a> {
+    data: &'a TrainingData,
+    /// Per sample of the data set its row, where features were computed once.
+    rows: Option<Vec<i64>>,
+}
+
+impl<'a> Batches<'a> {
+    fn new(data: &'a TrainingData, as_rows: bool) -> Self {
+        let samples = data.train.iter().max().map_or(0, |&last| last as usize + 1);
+        let rows = as_rows.then(|| {
+            let mut rows = vec![0; samples];
+            for (row, &sample) in (0i64..).zip(&data.train) {
+                rows[sample as usize] = row;
+            }
+            rows
+        });
+        Self { data, rows }
+    }
+}
+
+impl BatchSource for Batches<'_> {
+    type Batch = Batch;
+
+    fn prepare(
+        &self,
+        epoch: u32,
+        step_of_epoch: u32,
+        samples: StepSamples,
+    ) -> anyhow::Result<Batch> {
+        let Some(rows) = &self.rows else {
+            let batch = self.data.prepare(epoch, step_of_epoch, samples)?.train;
+            return Ok(Batch { inputs: Inputs::Images(batch.images), labels: batch.labels });
+        };
+        let samples = samples.train.indices;
+        let labels = self.data.labels_of(&samples)?;
+        let rows: Vec<i64> =
+            samples.iter().filter_map(|&sample| rows.get(sample as usize).copied()).collect();
+        Ok(Batch { inputs: Inputs::Rows(upload(&rows, self.data.device)?), labels })
+    }
+}
+
+/// A layer on its way.
+struct LinearProbe<'a> {
+    recipe: &'a Recipe,
+    encoder: &'a FrozenEncoder<'a>,
+    /// float [n,F], where they were computed once.
+    features: Option<Tensor>,
+    layer: Linear,
+    state: State,
+    optimizer: Optimizer,
+    /// With the accuracy on the labels learned from.
+    curve: LossCurve,
+}
+
+impl<'a> LinearProbe<'a> {
+    fn new(
+        recipe: &'a Recipe,
+        encoder: &'a FrozenEncoder<'a>,
+        features: Option<Tensor>,
+    ) -> anyhow::Result<Self> {
+        let data = encoder.data;
+        // It draws nothing: the layer starts from zero.
+        let mut builder = Builder::new(0, Purpose::InitialEncoder, data.device);
+        let inputs = crate::network::feature_count(recipe.architecture);
+        let layer = Linear::zero(&mut builder, [inputs, i64::try_from(data.classes.len())?])?;
+        let state = builder.finish();
+        let optimizer = Optimizer::new(recipe.rule, recipe.weight_decay, &state, decay::all)?;
+        let curve = LossCurve::new("train-accuracy", recipe.learning_rate, data.device)?;
+        Ok(Self { recipe, encoder, features, layer, state, optimizer, curve })
+    }
+
+    /// Features, float [B,F] -> logits, float [B,K].
+    fn logits(&self, features: &Tensor) -> anyhow::Result<Tensor> {
+        let pass = Pass::new(self.state.values(), Mode::Evaluate, Precision::F32);
+        self.layer.forward(&pass, features)
+    }
+
+    fn features_of(&self, inputs: &Inputs) -> anyhow::Result<Tensor> {
+        match inputs {
+            Inputs::Images(images) => self.encoder.features(images),
+            Inputs::Rows(rows) => {
+                let features = self.features.as_ref().context("no features were computed")?;
+                Ok(features.f_index_select(0, rows)?)
+            }
+        }
+    }
+
+    fn learning_rate(&self, at: StepPosition) -> f64 {
+        self.recipe.learning_rate * self.recipe.schedule.factor(at.step, at.steps())
+    }
+}
+
+impl Trainer for LinearProbe<'_> {
+    type Batch = Batch;
+    type Progress = Vec<Row>;
+
+    /// The evaluation of the test set.
+    fn more_follows(&self) -> bool {
+        true
+    }
+
+    fn device(&self) -> Device {
+        self.encoder.data.device
+    }
+
+    fn state_tensors(&self) -> Vec<(String, &Tensor)> {
+        let layer = self.state.tensors().iter();
+        let mut tensors: Vec<_> = layer.map(|named| (named.name.clone(), &named.tensor)).collect();
+        tensors.extend(self.optimizer.state_tensors());
+        tensors.push(self.curve.state_tensor());
+        tensors
+    }
+
+    fn progress(&self) -> &Vec<Row> {
+        self.curve.rows()
+    }
+
+    fn resume(&mut self, progress: Vec<Row>) {
+        self.curve.resume(progress);
+    }
+
+    fn samples(&self, epoch: u32) -> anyhow::Result<Vec<StepSamples>> {
+        let batches = self.encoder.data.batches(epoch)?;
+        Ok(batches.into_iter().map(StepSamples::from).collect())
+    }
+
+    fn step(&mut self, batch: Batch, at: StepPosition) -> anyhow::Result<()> {
+        let logits = self.logits(&self.features_of(&batch.inputs)?)?;
+        let losses = self.recipe.loss.of_samples(&logits, &batch.labels)?;
+        self.optimizer.backward(&losses.f_mean(tch::Kind::Float)?)?;
+        self.optimizer.begin_step(self.learning_rate(at), at.step);
+        self.optimizer.step()?;
+        let integer = (tch::Kind::Int64, self.device());
+        let samples = Tensor::f_full([0i64; 0].as_slice(), losses.size1()?, integer)?;
+        let right = logits.f_argmax(1, false)?.f_eq_tensor(&batch.labels)?;
+        let loss = losses.f_detach()?.f_sum(tch::Kind::Double)?;
+        self.curve.add([samples, loss, right.f_sum(tch::Kind::Int64)?])
+    }
+
+    fn after_step(
+        &mut self,
+        at: StepPosition,
+        _pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.curve.after_step(at, self.learning_rate(at))
+    }
+
+    fn epoch_values(&self, epoch: u64) -> Option<Values> {
+        self.curve.epoch_values(epoch)
+    }
+
+    fn report(&self, at: StepPosition) -> anyhow::Result<()> {
+        let data = self.encoder.data;
+        let values = self.curve.values(at, self.learning_rate(at))?;
+        self.encoder.context.measured(at.step + 1, values);
+        self.encoder.context.progress(Progress {
+            done: data.samples_of(at.step + 1),
+            total: Some(data.samples_of(at.steps())),
+            unit: Unit::Images,
+            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.length.epochs())),
+        });
+        Ok(())
+    }
+}

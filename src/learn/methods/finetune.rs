@@ -1,0 +1,59 @@
+//! Fine-tuning: encoder and classifier together, by the mean loss of the batch.
+//!
+//! ```text
+//! l_i   = loss(f(x_i), y_i)
+//! theta = optimizer step on mean_i l_i
+//! ```
+
+use tch::{Kind, Tensor};
+
+use crate::network::{Mode, State};
+use crate::training::batch::Batch;
+use crate::training::loss::SampleLoss;
+use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::training_loop::StepPosition;
+
+/// The method.
+#[derive(Debug)]
+pub struct Finetune {
+    learner: Learner,
+    loss: SampleLoss,
+}
+
+impl Finetune {
+    /// The method at its beginning.
+    ///
+    /// # Errors
+    /// As [`Setup::learner`].
+    pub fn new(setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        Ok(Self { learner: setup.learner()?, loss: setup.recipe.loss })
+    }
+}
+
+impl Method for Finetune {
+    fn model(&self) -> &State {
+        self.learner.network.state()
+    }
+
+    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
+        self.learner.network.forward(images, Mode::Evaluate)
+    }
+
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
+        self.learner.optimizer.begin_step(learning_rate, at.step);
+    }
+
+    fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
+        let Learner { network, optimizer } = &mut self.learner;
+        let logits = network.forward(&batch.images, Mode::Train)?;
+        let losses = self.loss.of_samples(&logits, &batch.labels)?;
+        optimizer.backward(&losses.f_mean(Kind::Float)?)?;
+        optimizer.step()?;
+        Ok(StepOutput {
+            losses: losses.f_detach()?,
+            logits: logits.f_detach()?,
+            weights: None,
+            extra: Vec::new(),
+        })
+    }
+}

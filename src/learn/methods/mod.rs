@@ -1,0 +1,24 @@
+//! The methods of training a classifier, one file or folder each, and the one list of them ([`of`]).
+//!
+//! A file reads from top to bottom like the algorithm box of its paper. What a method is, and what it is made from, is
+//! in [`crate::training::method`].
+
+pub mod finetune;
+pub mod meta_weight_net;
+
+use pipeline_stages::kinds::{self, Train};
+
+use self::finetune::Finetune;
+use self::meta_weight_net::MetaWeightNet;
+use crate::training::method::{Method, Setup};
+
+/// The method that a stage asks for, at its beginning.
+///
+/// # Errors
+/// Those of the method: samples that it needs are missing, or libtorch cannot make its tensors.
+pub fn of(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Box<dyn Method>> {
+    Ok(match parameters.method {
+        kinds::Method::Finetune => Box::new(Finetune::new(setup)?),
+        kinds::Method::MetaWeightNet => Box::new(MetaWeightNet::new(parameters, setup)?),
+    })
+}

@@ -1,0 +1,208 @@
+//! What a method of training is, and what it is made from.
+//!
+//! A method owns its learners (a network and what moves it) and what it keeps of every sample. [`Setup`] makes these,
+//! and puts each of them into the checkpoint: a method cannot forget one. The trainer owns time: epochs, schedule, checkpoints,
+//! evaluations, curves.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use pipeline_stages::formats::WEIGHTS_FILE;
+use tch::{Device, Kind, Tensor};
+
+use super::batch::Batch;
+use super::recipe::Recipe;
+use super::state_tensors::StateTensors;
+use crate::data::batches::StepSamples;
+use crate::network::weights;
+use crate::network::{Classifier, State};
+use crate::training::epoch_sums::Sums;
+use crate::training::optimizer::{Optimizer, Rule};
+use crate::training::training_loop::StepPosition;
+
+/// A method of training a classifier: what it learns with, and what happens in one step.
+pub trait Method {
+    /// The network that becomes the model.
+    fn model(&self) -> &State;
+
+    /// The logits that are evaluated: images float \[B,C,H,W\] -> float \[B,K\], in evaluation mode.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor>;
+
+    /// Which samples the steps of an epoch use. `usual` has the batches of the training samples: each sample once, or
+    /// as the stage asks for. Depends on nothing but the seed, the epoch and what [`Setup`] made: a resumed epoch
+    /// asks again.
+    ///
+    /// # Errors
+    /// When it finds no samples.
+    fn select(&self, _epoch: u32, usual: Vec<Vec<u32>>) -> anyhow::Result<Vec<StepSamples>> {
+        Ok(usual.into_iter().map(StepSamples::from).collect())
+    }
+
+    /// Sets what the step depends on beside its samples. Works on the host alone.
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition);
+
+    /// The rest of the step: forward, loss, backward, move. `others` are the batches that [`Method::select`] added.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    fn compute(&mut self, batch: &Batch, others: &[Batch]) -> anyhow::Result<StepOutput>;
+
+    /// Whether its steps have a weight for every sample.
+    fn has_weights(&self) -> bool {
+        false
+    }
+
+    /// The names of the sums that it adds to every epoch.
+    fn sums(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The names of the columns that it adds to the curves.
+    fn columns(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The numbers in these columns, from the sums of an epoch. NaN where one is not known.
+    fn row(&self, _sums: &Sums) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Writes files of its own into the artifact.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    fn write(&self, _folder: &Path) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a step adds to the curves. Nothing of it holds a graph.
+pub struct StepOutput {
+    /// The loss of every sample, float \[B\].
+    pub losses: Tensor,
+    /// float \[B,K\].
+    pub logits: Tensor,
+    /// The weight of every sample, float \[B\] from 0 to 1, where the method has weights.
+    pub weights: Option<Tensor>,
+    /// Scalars, in the order of [`Method::sums`].
+    pub extra: Vec<Tensor>,
+}
+
+/// What a method is made from. All that it makes here is in the checkpoints.
+pub struct Setup<'a> {
+    /// What is trained and how.
+    pub recipe: &'a Recipe,
+    /// The artifact of the initial encoder.
+    pub init: Option<&'a Path>,
+    /// The channels of the images.
+    pub channels: usize,
+    /// How many classes there are.
+    pub classes: usize,
+    /// How many samples the training part of the data set has, whether or not they train.
+    pub samples: usize,
+    /// The samples that train.
+    pub train: &'a [u32],
+    /// The samples that are held out.
+    pub validation: &'a [u32],
+    /// Whether clean labels are known, beside those that are trained on.
+    pub noisy: bool,
+    /// Names all random draws.
+    pub seed: u64,
+    /// Where tensors go.
+    pub device: Device,
+    /// What was made so far.
+    pub state: StateTensors,
+    /// What people should know before the first step.
+    pub notes: Vec<String>,
+}
+
+impl<'a> Setup<'a> {
+    /// Before anything is made, without samples.
+    pub fn new(
+        recipe: &'a Recipe,
+        channels: usize,
+        classes: usize,
+        seed: u64,
+        device: Device,
+    ) -> Self {
+        Self {
+            recipe,
+            init: None,
+            channels,
+            classes,
+            samples: 0,
+            train: &[],
+            validation: &[],
+            noisy: false,
+            seed,
+            device,
+            state: StateTensors::default(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// A classifier at its beginning, from the initial encoder where there is one, and its optimizer.
+    ///
+    /// # Errors
+    /// When the initial weights do not fit, or libtorch cannot make the tensors.
+    pub fn learner(&mut self) -> anyhow::Result<Learner> {
+        let recipe = self.recipe;
+        let network = Classifier::new(
+            recipe.architecture,
+            self.channels,
+            self.classes,
+            self.seed,
+            self.device,
+        )?
+        .with_precision(recipe.precision);
+        if let Some(init) = self.init {
+            let encoder = network.state().tensors().iter();
+            let encoder = encoder.filter(|named| !Classifier::in_head(&named.name));
+            weights::read_into(&init.join(WEIGHTS_FILE), encoder, Classifier::in_head)
+                .context("the initial weights do not fit")?;
+        }
+        let optimizer =
+            self.optimizer(recipe.rule, recipe.weight_decay, network.state(), recipe.decays)?;
+        Ok(Learner { network, optimizer })
+    }
+
+    /// An optimizer of all trained tensors of a state, as [`Optimizer::new`] makes it.
+    ///
+    /// # Errors
+    /// When libtorch cannot make its tensors.
+    pub fn optimizer(
+        &mut self,
+        rule: Rule,
+        weight_decay: f64,
+        state: &State,
+        decays: fn(&str) -> bool,
+    ) -> anyhow::Result<Optimizer> {
+        let optimizer = Optimizer::new(rule, weight_decay, state, decays)?;
+        self.state.add_learner(state, &optimizer);
+        Ok(optimizer)
+    }
+
+    /// Numbers of every sample, zero at the beginning: float \[N, ...\], a row for each sample of the training part. A
+    /// method finds the rows of a batch by [`Batch::samples`], and changes them in place.
+    ///
+    /// # Errors
+    /// When libtorch cannot make the tensor.
+    pub fn per_sample(&mut self, name: &str, shape: &[i64]) -> anyhow::Result<Tensor> {
+        let shape = [&[i64::try_from(self.samples)?], shape].concat();
+        let tensor = Tensor::f_zeros(&shape, (Kind::Float, self.device))?;
+        self.state.add(format!("per-sample.{name}"), &tensor);
+        Ok(tensor)
+    }
+}
+
+/// A classifier and what moves its weights.
+#[derive(Debug)]
+pub struct Learner {
+    /// The classifier.
+    pub network: Classifier,
+    /// What moves it.
+    pub optimizer: Optimizer,
+}

@@ -1,0 +1,477 @@
+//! What moves the weights: SGD with momentum, plain or Nesterov's, LARS and Adam.
+//!
+//! They are our own because their state must be saved and restored to the bit, which tch's
+//! optimizers cannot do. Does not depend on any schedule: every step is given its learning rate.
+
+use std::borrow::Borrow;
+use std::ops::Range;
+
+use anyhow::{Context as _, ensure};
+use tch::Tensor;
+
+use crate::network::{NamedTensor, State};
+
+/// An optimizer's rule.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rule {
+    /// b <- momentum b + g; p <- p - lr b. Without Nesterov or dampening.
+    Sgd {
+        /// How much of the momentum buffer stays.
+        momentum: f64,
+    },
+    /// SGD that looks ahead along its momentum, as PyTorch has Nesterov's: b <- momentum b + g;
+    /// p <- p - lr (g + momentum b).
+    Nesterov {
+        /// As for SGD.
+        momentum: f64,
+    },
+    /// SGD on gradients that are rescaled to the length of their weights: g <- trust |p|/|g| g
+    /// (You et al., "Large batch training of convolutional networks", 2017), where both lengths are not
+    /// zero, for parameters that are decayed.
+    Lars {
+        /// As for SGD.
+        momentum: f64,
+        /// The trust coefficient.
+        trust: f64,
+    },
+    /// Adam (Kingma and Ba, 2015) as PyTorch has it; weight decay is added to the gradient.
+    Adam {
+        /// How much of the mean gradient stays.
+        beta1: f64,
+        /// How much of the mean squared gradient stays.
+        beta2: f64,
+        /// Keeps the division finite.
+        epsilon: f64,
+    },
+}
+
+impl Rule {
+    /// Adam with its usual constants.
+    pub const ADAM: Self = Self::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    /// LARS as SimCLR uses it.
+    pub const LARS: Self = Self::Lars { momentum: 0.9, trust: 0.001 };
+
+    /// The names of the tensors that it keeps per parameter.
+    fn slots(self) -> &'static [&'static str] {
+        match self {
+            Self::Sgd { .. } | Self::Nesterov { .. } | Self::Lars { .. } => &["momentum"],
+            Self::Adam { .. } => &["mean", "square"],
+        }
+    }
+}
+
+/// A parameter and what the rule keeps for it: views of the optimizer's [`Storage`], in its order.
+#[derive(Debug)]
+struct Parameter {
+    name: String,
+    tensor: Tensor,
+    decayed: bool,
+    /// Of the storage.
+    elements: Range<i64>,
+    kept: Vec<Tensor>,
+}
+
+/// Every parameter begins at a multiple of this many elements: kernels for wide loads want 64 bytes.
+const ALIGNMENT: i64 = 16;
+
+/// All parameters one after the other, each in its memory order. So a step is a few operations over
+/// long runs, not a few per parameter: on a GPU starting an operation takes longer than moving a bias.
+#[derive(Debug)]
+struct Storage {
+    values: Tensor,
+    gradients: Tensor,
+    /// One a slot of the rule.
+    kept: Vec<Tensor>,
+    /// Zeros, of which there are some between two parameters.
+    filler: Tensor,
+}
+
+/// A rule at work on the parameters of a network.
+#[derive(Debug)]
+pub struct Optimizer {
+    rule: Rule,
+    weight_decay: f64,
+    /// Those that are decayed first.
+    parameters: Vec<Parameter>,
+    storage: Storage,
+    /// The gradients of [`Optimizer::backward`], one a parameter, until the step that uses them.
+    fresh: Option<Vec<Tensor>>,
+    learning_rate: f64,
+    /// Steps done before the next one.
+    steps: u64,
+}
+
+impl Optimizer {
+    /// An optimizer of all trained tensors. `decays` says by its name whether one is decayed.
+    ///
+    /// The tensors keep their values and get other storage, so one optimizer at a time can move them.
+    ///
+    /// # Errors
+    /// When libtorch cannot make its tensors.
+    pub fn new(
+        rule: Rule,
+        weight_decay: f64,
+        state: &State,
+        decays: fn(&str) -> bool,
+    ) -> anyhow::Result<Self> {
+        let _no_gradients = tch::no_grad_guard();
+        let mut trained: Vec<&NamedTensor> = state.trained().collect();
+        trained.sort_by_key(|named| !decays(&named.name));
+        let storage = Storage::of(&trained, rule.slots().len())?;
+        let mut parameters = Vec::new();
+        let mut first = 0;
+        for named in trained {
+            let (mut tensor, shape) = (named.tensor.shallow_clone(), named.tensor.size());
+            let elements = first..first + shape.iter().product::<i64>();
+            first = aligned(elements.end);
+            let view = |flat: &Tensor| shaped(&part(flat, &elements)?, &shape);
+            tensor.f_set_data(&view(&storage.values)?)?;
+            let kept = storage.kept.iter().map(view).collect::<anyhow::Result<_>>()?;
+            let (name, decayed) = (named.name.clone(), decays(&named.name));
+            parameters.push(Parameter { name, tensor, decayed, elements, kept });
+        }
+        Ok(Self {
+            rule,
+            weight_decay,
+            parameters,
+            storage,
+            fresh: None,
+            learning_rate: 0.0,
+            steps: 0,
+        })
+    }
+
+    /// The gradients of a loss, a scalar, for the next step. Gradients that libtorch accumulated
+    /// before do not matter then.
+    ///
+    /// # Errors
+    /// When libtorch fails, or the loss depends on no parameter.
+    pub fn backward(&mut self, loss: &Tensor) -> anyhow::Result<()> {
+        let tensors: Vec<&Tensor> = self.parameters.iter().map(|one| &one.tensor).collect();
+        self.fresh = Some(Tensor::f_run_backward(&[loss], &tensors, false, false)?);
+        Ok(())
+    }
+
+    /// Sets to zero what libtorch's own `backward` accumulates. Not needed with [`Optimizer::backward`].
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn zero_gradients(&mut self) -> anyhow::Result<()> {
+        let _no_gradients = tch::no_grad_guard();
+        for parameter in &self.parameters {
+            let mut gradient = parameter.tensor.f_grad()?;
+            if gradient.defined() {
+                let _ = gradient.f_zero_()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the learning rate of the next step, and how many were done before it. Works on the host alone.
+    pub fn begin_step(&mut self, learning_rate: f64, steps: u64) {
+        (self.learning_rate, self.steps) = (learning_rate, steps);
+    }
+
+    /// Moves every parameter that has a gradient along it, after [`Optimizer::begin_step`].
+    ///
+    /// # Errors
+    /// When libtorch fails, or another optimizer has taken over the parameters.
+    pub fn step(&mut self) -> anyhow::Result<()> {
+        let _no_gradients = tch::no_grad_guard();
+        self.check_ownership()?;
+        let gradients = match self.fresh.take() {
+            Some(gradients) => gradients,
+            None => {
+                let accumulated = self.parameters.iter().map(|one| one.tensor.f_grad());
+                accumulated.collect::<Result<Vec<_>, _>>()?
+            }
+        };
+        for run in self.runs(&gradients) {
+            let elements = self.collect(&run, &gradients)?;
+            self.decay(&run, &elements)?;
+            self.descend(&elements)?;
+        }
+        Ok(())
+    }
+
+    /// What it keeps between steps, under names that begin with `optimizer.`.
+    pub fn state_tensors(&self) -> Vec<(String, &Tensor)> {
+        let slots = self.rule.slots();
+        let of_one = |parameter: &'_ Parameter, slot: usize| {
+            format!("optimizer.{}.{}", slots[slot], parameter.name)
+        };
+        self.parameters
+            .iter()
+            .flat_map(|parameter| {
+                let kept = parameter.kept.iter().enumerate();
+                kept.map(move |(slot, tensor)| (of_one(parameter, slot), tensor))
+            })
+            .collect()
+    }
+
+    fn check_ownership(&self) -> anyhow::Result<()> {
+        let begin = self.storage.values.data_ptr() as usize;
+        let size = self.storage.values.f_kind()?.elt_size_in_bytes();
+        let moved = self.parameters.iter().find(|parameter| {
+            parameter.tensor.data_ptr() as usize != begin + parameter.elements.start as usize * size
+        });
+        ensure!(
+            moved.is_none(),
+            "'{}' belongs to another optimizer now",
+            moved.map_or("", |parameter| &parameter.name)
+        );
+        Ok(())
+    }
+
+    /// Neighbours that are treated alike: all with a gradient, and all decayed or none.
+    fn runs(&self, gradients: &[Tensor]) -> Vec<Range<usize>> {
+        let treatment = |index: usize| (gradients[index].defined(), self.parameters[index].decayed);
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for index in (0..self.parameters.len()).filter(|&index| treatment(index).0) {
+            match runs.last_mut() {
+                Some(run) if run.end == index && treatment(run.start) == treatment(index) => {
+                    run.end += 1;
+                }
+                _ => runs.push(index..index + 1),
+            }
+        }
+        runs
+    }
+
+    /// Gathers the gradients of a run, and returns the elements that it spans.
+    fn collect(&self, run: &Range<usize>, gradients: &[Tensor]) -> anyhow::Result<Range<i64>> {
+        let (first, last) =
+            (&self.parameters[run.start].elements, &self.parameters[run.end - 1].elements);
+        let elements = first.start..aligned(last.end);
+        let lines = lines(&gradients[run.clone()], &self.storage.filler)?;
+        let place = part(&self.storage.gradients, &elements)?;
+        let _ = Tensor::f_cat_out(&place, &lines, 0)?;
+        Ok(elements)
+    }
+
+    fn decay(&self, run: &Range<usize>, elements: &Range<i64>) -> anyhow::Result<()> {
+        if !self.parameters[run.start].decayed {
+            return Ok(());
+        }
+        let mut gradients = part(&self.storage.gradients, elements)?;
+        let values = part(&self.storage.values, elements)?;
+        if self.weight_decay > 0.0 {
+            let _ = gradients.f_addcmul_(&values, &self.scalar(self.weight_decay)?)?;
+        }
+        if let Rule::Lars { trust, .. } = self.rule {
+            for parameter in &self.parameters[run.clone()] {
+                let gradient = part(&self.storage.gradients, &parameter.elements)?;
+                rescale(gradient, &part(&self.storage.values, &parameter.elements)?, trust)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn descend(&self, elements: &Range<i64>) -> anyhow::Result<()> {
+        let learning_rate = self.learning_rate;
+        let mut values = part(&self.storage.values, elements)?;
+        let mut gradients = part(&self.storage.gradients, elements)?;
+        let kept = self.storage.kept.iter().map(|kept| part(kept, elements));
+        let mut kept = kept.collect::<anyhow::Result<Vec<_>>>()?;
+        match (self.rule, kept.as_mut_slice()) {
+            (Rule::Sgd { momentum } | Rule::Lars { momentum, .. }, [buffer]) => {
+                let _ = gradients.f_addcmul_out(buffer, buffer, &self.scalar(momentum)?)?;
+                let _ = values.f_addcmul_(buffer, &self.scalar(-learning_rate)?)?;
+            }
+            (Rule::Nesterov { momentum }, [buffer]) => {
+                let momentum = self.scalar(momentum)?;
+                let _ = gradients.f_addcmul_out(buffer, buffer, &momentum)?;
+                let _ = gradients.f_addcmul_(buffer, &momentum)?;
+                let _ = values.f_addcmul_(&gradients, &self.scalar(-learning_rate)?)?;
+            }
+            (Rule::Adam { beta1, beta2, epsilon }, [mean, square]) => {
+                let count = i32::try_from(self.steps + 1).unwrap_or(i32::MAX);
+                let _ = mean.f_lerp_(&gradients, 1.0 - beta1)?;
+                let _ = square.f_lerp_(&gradients.f_square()?, 1.0 - beta2)?;
+                let correction = (1.0 - beta2.powi(count)).sqrt();
+                let denominator =
+                    square.f_sqrt()?.f_div_scalar_(correction)?.f_add_scalar_(epsilon)?;
+                let step_size = learning_rate / (1.0 - beta1.powi(count));
+                let direction = mean.f_div(&denominator)?;
+                let _ = values.f_addcmul_(&direction, &self.scalar(-step_size)?)?;
+            }
+            _ => anyhow::bail!("an optimizer keeps other tensors than its rule needs"),
+        }
+        Ok(())
+    }
+
+    /// A number where the parameters are. Filled there: nothing waits for a GPU.
+    fn scalar(&self, value: f64) -> anyhow::Result<Tensor> {
+        let values = &self.storage.values;
+        let options = (values.f_kind()?, values.device());
+        Ok(Tensor::f_full([0i64; 0].as_slice(), value, options)?)
+    }
+}
+
+impl Storage {
+    fn of(trained: &[&NamedTensor], slots: usize) -> anyhow::Result<Self> {
+        let first = trained.first().context("there is nothing to train")?;
+        let options = (first.tensor.f_kind()?, first.tensor.device());
+        let filler = Tensor::f_zeros([ALIGNMENT], options)?;
+        let tensors: Vec<&Tensor> = trained.iter().map(|named| &named.tensor).collect();
+        let values = Tensor::f_cat(&lines(&tensors, &filler)?, 0)?;
+        let zeros = || values.f_zeros_like();
+        let kept = (0..slots).map(|_| zeros()).collect::<Result<_, _>>()?;
+        Ok(Self { gradients: zeros()?, kept, filler, values })
+    }
+}
+
+fn aligned(elements: i64) -> i64 {
+    (elements + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT
+}
+
+/// The elements of tensors one after the other, with zeros between them where the next one has to be aligned.
+fn lines(tensors: &[impl Borrow<Tensor>], filler: &Tensor) -> anyhow::Result<Vec<Tensor>> {
+    let mut lines = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let line = in_memory_order(tensor.borrow())?;
+        let length = line.numel() as i64;
+        lines.push(line);
+        if aligned(length) > length {
+            lines.push(filler.f_narrow(0, 0, aligned(length) - length)?);
+        }
+    }
+    Ok(lines)
+}
+
+fn part(flat: &Tensor, elements: &Range<i64>) -> anyhow::Result<Tensor> {
+    Ok(flat.f_narrow(0, elements.start, elements.end - elements.start)?)
+}
+
+/// The elements in one line. Weights of convolutions have their input channels innermost in memory, as
+/// the fast kernels want them; all else is in row-major order. A copy only where the tensor is not laid out so.
+fn in_memory_order(tensor: &Tensor) -> anyhow::Result<Tensor> {
+    let tensor = tensor.f_detach()?;
+    let tensor = if tensor.dim() == 4 { tensor.f_permute([0, 2, 3, 1])? } else { tensor };
+    Ok(tensor.f_reshape([-1])?)
+}
+
+/// The inverse of [`in_memory_order`], without copying.
+fn shaped(line: &Tensor, shape: &[i64]) -> anyhow::Result<Tensor> {
+    Ok(match *shape {
+        [outputs, inputs, height, width] => {
+            line.f_view([outputs, height, width, inputs])?.f_permute([0, 3, 1, 2])?
+        }
+        _ => line.f_view(shape)?,
+    })
+}
+
+/// Multiplies a gradient by trust |p|/|g|, or by 1 where a length is zero. Without waiting for a GPU.
+fn rescale(mut gradient: Tensor, parameter: &Tensor, trust: f64) -> anyhow::Result<()> {
+    let (of_parameter, of_gradient) = (parameter.f_norm()?, gradient.f_norm()?);
+    let known = of_parameter.f_gt(0.0)?.f_logical_and(&of_gradient.f_gt(0.0)?)?;
+    let ratio = of_parameter.f_div(&of_gradient)?.f_mul_scalar(trust)?;
+    let factor = ratio.f_where_self(&known, &ratio.f_ones_like()?)?;
+    let _ = gradient.f_mul_(&factor)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::network::{Builder, Initial, Role};
+    use crate::random::Purpose;
+
+    const SGD: Rule = Rule::Sgd { momentum: 0.9 };
+
+    fn state() -> State {
+        let mut builder = Builder::new(1, Purpose::InitialEncoder, Device::Cpu);
+        let drawn = Initial::UniformFanIn;
+        for (name, shape) in [("conv", vec![2, 3, 2, 2]), ("bn", vec![4]), ("fc", vec![2, 5])] {
+            let _ = builder.float(name, &shape, drawn, Role::Trained).unwrap();
+        }
+        builder.finish()
+    }
+
+    fn values(tensor: &Tensor) -> Vec<f32> {
+        Vec::try_from(tensor.detach().contiguous().flatten(0, -1)).unwrap()
+    }
+
+    fn loss(state: &State, names: &[&str]) -> Tensor {
+        let named = state.tensors().iter().filter(|named| names.contains(&named.name.as_str()));
+        named.map(|named| named.tensor.square().sum(Kind::Float)).sum()
+    }
+
+    #[test]
+    fn taking_over_a_state_keeps_its_values_and_its_shapes() {
+        let (plain, taken) = (state(), state());
+        let _optimizer = Optimizer::new(SGD, 0.0, &taken, |_| true).unwrap();
+        for (plain, taken) in plain.tensors().iter().zip(taken.tensors()) {
+            assert_eq!(plain.tensor.size(), taken.tensor.size());
+            assert_eq!(values(&plain.tensor), values(&taken.tensor));
+        }
+        // Input channels innermost.
+        assert_eq!(taken.tensors()[0].tensor.stride(), [12, 1, 6, 3]);
+    }
+
+    #[test]
+    fn both_ways_to_gradients_move_alike() {
+        let states = [state(), state()];
+        for (accumulates, state) in states.iter().enumerate() {
+            let decays = |name: &str| name != "bn";
+            let mut optimizer = Optimizer::new(Rule::LARS, 0.1, state, decays).unwrap();
+            for step in 0..3 {
+                let loss = loss(state, &["conv", "bn", "fc"]);
+                if accumulates == 1 {
+                    optimizer.zero_gradients().unwrap();
+                    loss.backward();
+                } else {
+                    optimizer.backward(&loss).unwrap();
+                }
+                optimizer.begin_step(0.1, step);
+                optimizer.step().unwrap();
+            }
+        }
+        for (one, other) in states[0].tensors().iter().zip(states[1].tensors()) {
+            assert_eq!(values(&one.tensor), values(&other.tensor));
+        }
+    }
+
+    #[test]
+    fn nesterov_looks_ahead_along_its_momentum() {
+        let (state, before) = (state(), state());
+        let rule = Rule::Nesterov { momentum: 0.9 };
+        let mut optimizer = Optimizer::new(rule, 0.0, &state, |_| true).unwrap();
+        for step in 0..2 {
+            let gradients_of_one = state.tensors()[2].tensor.sum(Kind::Float);
+            optimizer.backward(&gradients_of_one).unwrap();
+            optimizer.begin_step(0.1, step);
+            optimizer.step().unwrap();
+        }
+        // b = 1, then 1.9; moved by 0.1 (1 + 0.9 b).
+        let moved = values(&(&before.tensors()[2].tensor - &state.tensors()[2].tensor));
+        assert!(moved.iter().all(|moved| (moved - 0.461).abs() < 1e-6), "{moved:?}");
+    }
+
+    #[test]
+    fn what_has_no_gradient_stays() {
+        let (state, before) = (state(), state());
+        let mut optimizer = Optimizer::new(SGD, 0.1, &state, |_| true).unwrap();
+        optimizer.backward(&loss(&state, &["conv", "fc"])).unwrap();
+        optimizer.begin_step(0.1, 0);
+        optimizer.step().unwrap();
+        for (after, before) in state.tensors().iter().zip(before.tensors()) {
+            let stays = values(&after.tensor) == values(&before.tensor);
+            assert_eq!(stays, after.name == "bn", "{}", after.name);
+        }
+    }
+
+    #[test]
+    fn two_optimizers_of_the_same_parameters_are_an_error() {
+        let state = state();
+        let mut first = Optimizer::new(SGD, 0.0, &state, |_| true).unwrap();
+        let mut second = Optimizer::new(SGD, 0.0, &state, |_| true).unwrap();
+        for (optimizer, works) in [(&mut first, false), (&mut second, true)] {
+            optimizer.backward(&loss(&state, &["fc"])).unwrap();
+            optimizer.begin_step(0.1, 0);
+            assert_eq!(optimizer.step().is_ok(), works);
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! Training a classifier by a method: batches in, one step of the method each, evaluations on the way, a model out.
+//!
+//! Owns time: the learning rate of every step, evaluations, checkpoints, curves. What is learned, and with what, is the
+//! method's. What becomes the model is the last step's network, not the best one on the way: choosing by validation
+//! would be a method of its own.
+
+use pipeline_stages::Kind;
+use pipeline_stages::formats::{ModelInfo, Part, WEIGHTS_FILE};
+use pipeline_stages::kinds::Keep;
+use pipeline_stages::message::{Metrics, Progress, Unit};
+use pipeline_stages::worker::Context;
+use tch::{Device, Tensor};
+
+use super::batch::StepBatch;
+use super::curve::{Curves, EpochRow, EvaluationRow, SUMS};
+use super::method::{Method, Setup};
+use super::recipe::{Length, Recipe};
+use super::recorder::Recorder;
+use super::state_tensors::StateTensors;
+use super::training_data::TrainingData;
+use crate::data::batches::StepSamples;
+use crate::network::weights;
+use crate::network::{Classifier, NamedTensor};
+use crate::training::epoch_log::Values;
+use crate::training::epoch_sums::EpochSums;
+use crate::training::loss::SampleLoss;
+use crate::training::training_loop::{self, RunLength, StepPosition, Trainer, check_finite};
+use crate::training_record;
+
+/// The classifier of an encoder that was pre-trained with labels: its last layer.
+const CLASSIFIER_FILE: &str = "classifier.safetensors";
+
+/// A training by a method.
+pub struct SupervisedTrainer<'a> {
+    recipe: &'a Recipe,
+    context: &'a Context,
+    data: &'a TrainingData,
+    method: Box<dyn Method>,
+    /// What the method is made of.
+    state: StateTensors,
+    sums: EpochSums,
+    curves: Curves,
+    /// The network at its best on the test set, where that is what is kept.
+    best: Vec<NamedTensor>,
+    /// The losses of every sample, where they are wanted.
+    recorder: Option<Recorder>,
+}
+
+impl<'a> SupervisedTrainer<'a> {
+    /// A training at its beginning. `method` makes its method.
+    ///
+    /// # Errors
+    /// Those of `method`, or when libtorch cannot make the tensors.
+    pub fn new(
+        recipe: &'a Recipe,
+        context: &'a Context,
+        data: &'a TrainingData,
+        method: impl FnOnce(&mut Setup<'_>) -> anyhow::Result<Box<dyn Method>>,
+    ) -> anyhow::Result<Self> {
+        data.note_small_batches(context);
+        let mut setup = data.setup(recipe, context.seed);
+        let method = method(&mut setup)?;
+        let Setup { state, notes, .. } = setup;
+        notes.into_iter().for_each(|note| context.note(note));
+        let sums = EpochSums::new([SUMS, method.sums()].concat(), data.device)?;
+        let curves = Curves::default();
+        let best = match recipe.keep {
+            Keep::BestOnTest => method.model().copy()?,
+            Keep::Last => Vec::new(),
+        };
+        let recorder = match recipe.length {
+            Length::Epochs(epochs) if recipe.sample_losses => {
+                Some(data.recorder(epochs, method.has_weights())?)
+            }
+            _ => None,
+        };
+        Ok(Self { recipe, context, data, method, state, sums, curves, best, recorder })
+    }
+
+    /// Trains to the end.
+    ///
+    /// # Errors
+    /// As [`training_loop::run`].
+    pub fn run(&mut self, parameters: &impl Kind) -> anyhow::Result<()> {
+        let (data, context) = (self.data, self.context);
+        let steps_per_epoch = data.steps_per_epoch();
+        let length = match self.recipe.length {
+            Length::Epochs(epochs) => RunLength::of_epochs(epochs, steps_per_epoch)?,
+            Length::Steps(steps) => RunLength { steps, steps_per_epoch },
+        };
+        training_loop::run(self, data, length, context, parameters)
+    }
+
+    fn learning_rate(&self, at: StepPosition) -> f64 {
+        self.recipe.learning_rate * self.recipe.schedule.factor(at.step, at.steps())
+    }
+
+    /// What the training said of itself so far.
+    pub fn curves(&self) -> &Curves {
+        &self.curves
+    }
+
+    /// Writes the curves and what the method adds, and returns the metrics.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn write_curves(&self) -> anyhow::Result<Metrics> {
+        let (output, columns) = (&self.context.output, self.method.columns());
+        self.curves.write(output, columns, self.data.steps_per_epoch())?;
+        self.method.write(output)?;
+        if let Some(recorder) = &self.recorder {
+            self.data.record(recorder)?.write(output)?;
+        }
+        self.curves.metrics(columns)
+    }
+
+    /// Writes the classifier with its description.
+    ///
+    /// # Errors
+    /// When it has numbers that are not finite, or a file cannot be written.
+    pub fn write_model(&self, parameters: &impl Kind) -> anyhow::Result<()> {
+        let output = &self.context.output;
+        let tensors = self.method.model().tensors();
+        weights::check_finite(tensors)?;
+        weights::write(&output.join(WEIGHTS_FILE), "model", tensors)?;
+        let training = training_record(parameters, self.context.seed);
+        self.data.model_info(self.recipe.architecture, training)?.write(output)
+    }
+
+    /// Writes the encoder with its description, and its classifier beside it.
+    ///
+    /// # Errors
+    /// As [`SupervisedTrainer::write_model`].
+    pub fn write_encoder(&self, parameters: &impl Kind) -> anyhow::Result<()> {
+        let output = &self.context.output;
+        let tensors = self.chosen();
+        weights::check_finite(tensors)?;
+        let (classifier, encoder): (Vec<_>, Vec<_>) =
+            tensors.iter().partition(|named| Classifier::in_head(&named.name));
+        weights::write(&output.join(WEIGHTS_FILE), "weights", encoder)?;
+        weights::write(&output.join(CLASSIFIER_FILE), "classifier", classifier)?;
+        let training = training_record(parameters, self.context.seed);
+        let info = self.data.model_info(self.recipe.architecture, training)?;
+        ModelInfo { classes: Vec::new(), ..info }.write(output)
+    }
+
+    /// The accuracy and the mean cross-entropy on samples of one part, after these many steps, against their clean labels:
+    /// nothing for no samples.
+    fn evaluate(
+        &self,
+        part: Part,
+        samples: &[u32],
+        steps: u64,
+        pause: &mut dyn FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<[Option<f64>; 2]> {
+        if samples.is_empty() {
+            return Ok([None; 2]);
+        }
+        let _no_gradients = tch::no_grad_guard();
+        let mut totals = Tensor::f_zeros([2], (tch::Kind::Double, self.data.device))?;
+        for batch in samples.chunks(self.data.evaluation_batch()) {
+            pause()?;
+            let (images, labels) = match part {
+                Part::Train => self.data.for_validation(batch, steps)?,
+                Part::Test => self.data.for_evaluation(part, batch)?,
+            };
+            let logits = self.method.logits(&images)?;
+            let right = right(&logits, &labels)?.f_to_kind(tch::Kind::Double)?;
+            let losses = SampleLoss::CrossEntropy.of_samples(&logits, &labels)?;
+            let sums = [right, losses.f_sum(tch::Kind::Double)?];
+            let _ = totals.f_add_(&Tensor::f_stack(&sums, 0)?)?;
+        }
+        let means = totals.f_div_scalar(samples.len() as f64)?;
+        let means = <[f64; 2]>::try_from(Vec::<f64>::try_from(means.f_to_device(Device::Cpu)?)?);
+        let means = means.map_err(|_| anyhow::anyhow!("an evaluation has two sums"))?;
+        Ok(means.map(|mean| mean.is_finite().then_some(mean)))
+    }
+
+    /// What becomes the artifact.
+    fn chosen(&self) -> &[NamedTensor] {
+        match (self.recipe.keep, self.curves.evaluations.best_test()) {
+            (Keep::BestOnTest, Some(_)) => &self.best,
+            _ => self.method.model().tensors(),
+        }
+    }
+
+    /// Keeps the network as it is now.
+    fn keep(&mut self) -> anyhow::Result<()> {
+        let _no_gradients = tch::no_grad_guard();
+        for (kept, now) in self.best.iter_mut().zip(self.method.model().tensors()) {
+            kept.tensor.f_copy_(&now.tensor)?;
+        }
+        Ok(())
+    }
+
+    fn evaluation_due(&self, at: StepPosition) -> bool {
+        let done = at.step + 1;
+        let due = match self.recipe.evaluate_every {
+            Some(steps) => done.is_multiple_of(steps),
+            None => at.ends_epoch(),
+        };
+        let evaluated = self.curves.evaluations.0.last().is_some_and(|last| last.steps == done);
+        (due || at.ends_run()) && !evaluated
+    }
+}
+
+impl Trainer for SupervisedTrainer<'_> {
+    type Batch = StepBatch;
+    type Progress = Curves;
+
+    fn device(&self) -> Device {
+        self.data.device
+    }
+
+    fn state_tensors(&self) -> Vec<(String, &Tensor)> {
+        let mut tensors = self.state.list();
+        tensors.push(self.sums.state_tensor());
+        tensors.extend(self.recorder.iter().flat_map(Recorder::state_tensors));
+        let best = self.best.iter();
+        tensors.extend(best.map(|named| (format!("best.{}", named.name), &named.tensor)));
+        tensors
+    }
+
+    fn progress(&self) -> &Curves {
+        &self.curves
+    }
+
+    fn resume(&mut self, progress: Curves) {
+        self.curves = progress;
+    }
+
+    fn samples(&self, epoch: u32) -> anyhow::Result<Vec<StepSamples>> {
+        self.method.select(epoch, self.data.batches(epoch)?)
+    }
+
+    fn step(&mut self, batch: StepBatch, at: StepPosition) -> anyhow::Result<()> {
+        let StepBatch { train, others } = batch;
+        self.method.begin_step(self.learning_rate(at), at);
+        let output = self.method.compute(&train, &others)?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.add(&train.samples, &output)?;
+        }
+        let mut sums = vec![
+            Tensor::f_full(
+                [0i64; 0].as_slice(),
+                output.losses.size1()?,
+                (tch::Kind::Int64, self.data.device),
+            )?,
+            output.losses.f_sum(tch::Kind::Double)?,
+            right(&output.logits, &train.labels)?,
+            right(&output.logits, &train.clean_labels)?,
+        ];
+        sums.extend(output.extra);
+        self.sums.add(&sums)
+    }
+
+    fn after_step(
+        &mut self,
+        at: StepPosition,
+        pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        if self.evaluation_due(at) {
+            let (validation, test, steps) = (&self.data.validation, &self.data.test, at.step + 1);
+            let mut pause = || pause(self);
+            let [validation_accuracy, validation_loss] =
+                self.evaluate(Part::Train, validation, steps, &mut pause)?;
+            let [test_accuracy, test_loss] = self.evaluate(Part::Test, test, steps, &mut pause)?;
+            if validation_accuracy.is_some() || test_accuracy.is_some() {
+                let row = EvaluationRow {
+                    steps,
+                    validation_accuracy,
+                    test_accuracy,
+                    validation_loss,
+                    test_loss,
+                };
+                self.context.measured(steps, row.values());
+                self.curves.evaluations.0.push(row);
+                let best = self.curves.evaluations.best_test();
+                if best.is_some_and(|best| best.steps == steps) {
+                    self.keep()?;
+                }
+            }
+        }
+        if (at.ends_epoch() || self.finished()) && self.curves.epochs.len() as u64 == at.epoch() {
+            let sums = self.sums.read()?;
+            check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
+            let extra = self.method.row(&sums);
+            self.curves.epochs.push(EpochRow::of(
+                &sums,
+                self.data.noisy,
+                self.learning_rate(at),
+                extra,
+            ));
+            self.sums.clear()?;
+            self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.finish(at.epoch()))?;
+        }
+        Ok(())
+    }
+
+    fn epoch_values(&self, epoch: u64) -> Option<Values> {
+        self.curves.epoch_values(epoch, self.method.columns(), self.data.steps_per_epoch())
+    }
+
+    fn report(&self, at: StepPosition) -> anyhow::Result<()> {
+        let sums = self.sums.read()?;
+        check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
+        let values = [
+            ("train-loss", sums.mean("loss", "samples")),
+            ("train-accuracy", sums.mean("right-on-given-labels", "samples")),
+            ("learning-rate", self.learning_rate(at)),
+        ];
+        self.context.measured(at.step + 1, values);
+        self.context.progress(Progress {
+            done: self.data.samples_of(at.step + 1),
+            total: Some(self.data.samples_of(at.steps())),
+            unit: Unit::Images,
+            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.length.epochs())),
+        });
+        Ok(())
+    }
+
+    fn finished(&self) -> bool {
+        self.recipe.early_end.is_some_and(|end| {
+            let last = self.curves.evaluations.0.last();
+            last.is_some_and(|last| last.steps >= end.after) && self.curves.test_drop() > end.drop
+        })
+    }
+}
+
+/// How many rows have their largest logit at their label: an integer scalar.
+fn right(logits: &Tensor, labels: &Tensor) -> anyhow::Result<Tensor> {
+    Ok(logits.f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(tch::Kind::Int64)?)
+}

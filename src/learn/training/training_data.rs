@@ -1,0 +1,364 @@
+//! What a supervised method trains on: images, given and clean labels, who trains and who validates,
+//! and how pixels are scaled; all checked against each other before the first step.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use pipeline_stages::formats::{
+    DatasetInfo, ImageShape, Labels, ModelInfo, Part, SampleLosses, SampleSplit, Samples,
+    SplitIndices, check_labels,
+};
+use pipeline_stages::kinds::architecture::Architecture;
+use pipeline_stages::kinds::{Augmentation, Normalise, Sampling, ValidationTransform};
+use pipeline_stages::worker::Context;
+use tch::{Device, Tensor};
+
+use super::batch::{Batch, StepBatch};
+use super::method::Setup;
+use super::recipe::Recipe;
+use super::recorder::Recorder;
+use crate::data::augment::Normalisation;
+use crate::data::augment::batched::upload;
+use crate::data::batches::{SampleSet, StepSamples, batch_count, class_balanced, cut, shuffled};
+use crate::data::image_store::ImageStore;
+use crate::data::preprocess::Preprocess;
+use crate::network::feature_count;
+use crate::random::{Purpose, Stream};
+use crate::training::training_loop::BatchSource;
+
+/// Everything that a classifier is trained on.
+pub struct TrainingData {
+    images: ImageStore,
+    test_images: ImageStore,
+    given: Vec<i64>,
+    clean: Vec<i64>,
+    /// Whether the labels came from a `labels` artifact, beside clean ones.
+    pub noisy: bool,
+    /// The names of the classes.
+    pub classes: Vec<String>,
+    /// The samples that train.
+    pub train: Vec<u32>,
+    /// The samples that validate.
+    pub validation: Vec<u32>,
+    /// The samples of the test set that are evaluated on the way.
+    pub test: Vec<u32>,
+    /// The artifact of the initial encoder.
+    pub init: Option<PathBuf>,
+    /// Where tensors go.
+    pub device: Device,
+    seed: u64,
+    batch_size: usize,
+    samples_per_epoch: usize,
+    sampling: Sampling,
+    augmentation: Augmentation,
+    validation_transform: ValidationTransform,
+    preprocess: Preprocess,
+}
+
+impl TrainingData {
+    /// Reads the inputs of a stage.
+    ///
+    /// # Errors
+    /// When an input is missing, damaged, or does not fit the others.
+    pub fn read(recipe: &Recipe, context: &Context, device: Device) -> anyhow::Result<Self> {
+        let data = context.input("data")?;
+        let info = DatasetInfo::read(data)?;
+        let (samples, test_samples) =
+            (Samples::open_any(data, Part::Train)?, Samples::open_any(data, Part::Test)?);
+        let labels = context.optional_input("labels").map(|input| Labels::read(&input.path));
+        let noisy = labels.is_some();
+        let labels = labels.transpose()?.unwrap_or_else(|| Labels {
+            labels: samples.labels.clone(),
+            clean: samples.labels.clone(),
+        });
+        let (count, classes) = (samples.labels.len(), info.classes.len());
+        labels.check(&samples.labels, classes)?;
+        let Labels { labels: given, clean } = labels;
+        let test = if recipe.track_test { test_samples.labels.len() } else { 0 };
+        check_labels(&test_samples.labels, "test labels", test_samples.labels.len(), classes)?;
+        let SampleSplit { train, validation } = match context.optional_input("split") {
+            Some(input) => SplitIndices::read(&input.path)?.checked(count)?,
+            None => SampleSplit::without_split(count, &info)?,
+        };
+        let samples_per_epoch = samples_per_epoch(recipe, train.len())?;
+
+        let init = context.optional_input(recipe.init_port).map(|input| input.path.clone());
+        let initial = init.as_deref().map(|path| check_init(path, recipe.architecture, &samples));
+        let initial = initial.transpose()?;
+        let normalisation = normalisation(recipe, &info, &samples, initial.as_ref())?;
+        let crop = initial.and_then(|initial| initial.input_crop);
+        let (augmentation, image_size) = (recipe.augmentation, recipe.image_size);
+        let preprocess =
+            Preprocess::for_training(&samples, augmentation, image_size, crop, normalisation)?;
+        let note = |note| context.note(note);
+        let images = preprocess.store(samples, device, note)?;
+        // What is not evaluated takes no memory of a GPU.
+        let test_device = if recipe.track_test { device } else { Device::Cpu };
+        let test_images = preprocess.store(test_samples, test_device, note)?;
+        Ok(Self {
+            given,
+            clean,
+            noisy,
+            classes: info.classes,
+            train,
+            validation,
+            test: SampleSplit::all_train(test)?.train,
+            init,
+            device,
+            seed: context.seed,
+            batch_size: usize::try_from(recipe.batch_size)?,
+            samples_per_epoch,
+            sampling: recipe.sampling,
+            augmentation,
+            validation_transform: recipe.validation_transform,
+            preprocess,
+            images,
+            test_images,
+        })
+    }
+
+    /// What a method of training on this is made from, before it is made.
+    pub fn setup<'a>(&'a self, recipe: &'a Recipe, seed: u64) -> Setup<'a> {
+        let (channels, classes) = (self.image().channels, self.classes.len());
+        Setup {
+            init: self.init.as_deref(),
+            samples: self.given.len(),
+            train: &self.train,
+            validation: &self.validation,
+            noisy: self.noisy,
+            ..Setup::new(recipe, channels, classes, seed, self.device)
+        }
+    }
+
+    /// The shape of the images that the network sees.
+    pub fn image(&self) -> ImageShape {
+        self.preprocess.image
+    }
+
+    /// Steps of an epoch; the last one may have another number of samples.
+    pub fn steps_per_epoch(&self) -> u64 {
+        batch_count(self.samples_per_epoch, self.batch_size) as u64
+    }
+
+    /// Notes where an epoch has fewer samples than a batch should have.
+    pub fn note_small_batches(&self, context: &Context) {
+        let note =
+            small_batch_note("an epoch", self.samples_per_epoch, "batch-size", self.batch_size);
+        if let Some(note) = note {
+            context.note(note);
+        }
+    }
+
+    /// Samples that this many steps see.
+    pub fn samples_of(&self, steps: u64) -> u64 {
+        let (epochs, rest) = (steps / self.steps_per_epoch(), steps % self.steps_per_epoch());
+        epochs * self.samples_per_epoch as u64 + rest * self.batch_size as u64
+    }
+
+    /// An empty record of what happens to every sample.
+    ///
+    /// # Errors
+    /// When libtorch cannot make the tensors.
+    pub fn recorder(&self, epochs: u32, weights: bool) -> anyhow::Result<Recorder> {
+        Recorder::new(epochs, self.given.len(), weights, self.device)
+    }
+
+    /// What was recorded of the samples that train.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn record(&self, recorder: &Recorder) -> anyhow::Result<SampleLosses> {
+        recorder.record(&self.train, &self.given, &self.clean)
+    }
+
+    /// The labels to train on of a batch, int64 [B].
+    ///
+    /// # Errors
+    /// When libtorch cannot make the tensor.
+    pub fn labels_of(&self, batch: &[u32]) -> anyhow::Result<Tensor> {
+        gather(&self.given, batch, self.device)
+    }
+
+    /// Images, float [B,C,H,W], and clean labels, int64 [B], of a batch of one part, not augmented.
+    ///
+    /// # Errors
+    /// When libtorch cannot make the tensors.
+    pub fn for_evaluation(&self, part: Part, batch: &[u32]) -> anyhow::Result<(Tensor, Tensor)> {
+        let (images, labels) = match part {
+            Part::Train => (&self.images, &self.clean),
+            Part::Test => (&self.test_images, &self.test_images.samples().labels),
+        };
+        Ok((self.preprocess.plain(images, batch)?, gather(labels, batch, self.device)?))
+    }
+
+    /// The batches of an epoch: each sample that trains once, or as the stage asks for.
+    ///
+    /// # Errors
+    /// When there are too few.
+    pub fn batches(&self, epoch: u32) -> anyhow::Result<Vec<Vec<u32>>> {
+        let order = match self.sampling {
+            Sampling::Uniform => shuffled(&self.train, self.seed, epoch),
+            Sampling::ClassBalanced => class_balanced(
+                &self.train,
+                &self.given,
+                self.classes.len(),
+                self.samples_per_epoch,
+                self.seed,
+                epoch,
+            ),
+        };
+        let epoch = order.get(..self.samples_per_epoch).context("an epoch has too few samples")?;
+        Ok(cut(epoch, self.batch_size))
+    }
+
+    /// Samples a step of an evaluation.
+    pub fn evaluation_batch(&self) -> usize {
+        self.preprocess.evaluation_batch()
+    }
+
+    /// Images, float [B,C,H,W], and clean labels, int64 [B], of held-out samples, for the evaluation after these many steps:
+    /// not augmented, or as training images are where the recipe says so.
+    ///
+    /// # Errors
+    /// When libtorch cannot make the tensors.
+    pub fn for_validation(&self, batch: &[u32], steps: u64) -> anyhow::Result<(Tensor, Tensor)> {
+        match self.validation_transform {
+            ValidationTransform::Plain => self.for_evaluation(Part::Train, batch),
+            ValidationTransform::Training => {
+                let steps = u32::try_from(steps).context("the run has too many steps")?;
+                let set = SampleSet::from(batch.to_vec());
+                let batch = self.batch(&set, Purpose::ValidationAugmentation, steps)?;
+                Ok((batch.images, batch.clean_labels))
+            }
+        }
+    }
+
+    /// A batch of training samples. `epoch` names the draws of its augmentation, together with the purpose and the sample.
+    fn batch(&self, set: &SampleSet, purpose: Purpose, epoch: u32) -> anyhow::Result<Batch> {
+        let SampleSet { indices, views } = set;
+        let view = |view| {
+            let stream = |index| Stream::new(self.seed, purpose, epoch, index).of_view(view);
+            self.preprocess.augmented(&self.images, indices, self.augmentation, stream)
+        };
+        let samples: Vec<i64> = indices.iter().map(|&index| i64::from(index)).collect();
+        Ok(Batch {
+            images: view(0)?,
+            other_views: (1..*views).map(view).collect::<anyhow::Result<_>>()?,
+            samples: upload(&samples, self.device)?,
+            labels: gather(&self.given, indices, self.device)?,
+            clean_labels: gather(&self.clean, indices, self.device)?,
+        })
+    }
+
+    /// The `model.json` of a classifier that was trained on this.
+    ///
+    /// # Errors
+    /// Never, for the architectures there are.
+    pub fn model_info(
+        &self,
+        architecture: Architecture,
+        training: serde_json::Value,
+    ) -> anyhow::Result<ModelInfo> {
+        Ok(ModelInfo {
+            architecture: architecture.to_string(),
+            input: self.image(),
+            input_crop: self.preprocess.crop,
+            features: usize::try_from(feature_count(architecture))?,
+            classes: self.classes.clone(),
+            input_mean: self.preprocess.normalisation.mean.clone(),
+            input_std: self.preprocess.normalisation.deviation.clone(),
+            training,
+        })
+    }
+}
+
+impl BatchSource for TrainingData {
+    type Batch = StepBatch;
+
+    /// Samples that are not only trained on can come in many steps of an epoch: streams of the step augment them, so that
+    /// a sample that comes again looks different.
+    fn prepare(
+        &self,
+        epoch: u32,
+        step_of_epoch: u32,
+        samples: StepSamples,
+    ) -> anyhow::Result<StepBatch> {
+        let step = u64::from(epoch) * self.steps_per_epoch() + u64::from(step_of_epoch);
+        let others = samples.others.iter().map(|set| {
+            let step = u32::try_from(step).context("the run has too many steps")?;
+            self.batch(set, Purpose::OtherAugmentation, step)
+        });
+        Ok(StepBatch {
+            train: self.batch(&samples.train, Purpose::Augmentation, epoch)?,
+            others: others.collect::<anyhow::Result<_>>()?,
+        })
+    }
+}
+
+/// What to say where there are fewer samples than a batch should have. `what` has the samples, `name` is the parameter.
+pub fn small_batch_note(what: &str, count: usize, name: &str, size: usize) -> Option<String> {
+    (count < size).then(|| {
+        format!(
+            "{what} has {count} samples, fewer than {name} ({size}): each step uses all of them"
+        )
+    })
+}
+
+fn samples_per_epoch(recipe: &Recipe, train: usize) -> anyhow::Result<usize> {
+    ensure!(train > 0, "there are no samples to train on");
+    let wanted = recipe.samples_per_epoch.map(usize::try_from).transpose()?.unwrap_or(train);
+    ensure!(
+        wanted <= train || recipe.sampling == Sampling::ClassBalanced,
+        "{train} samples train, fewer than samples-per-epoch ({wanted})"
+    );
+    Ok(wanted)
+}
+
+fn normalisation(
+    recipe: &Recipe,
+    info: &DatasetInfo,
+    samples: &Samples,
+    initial: Option<&ModelInfo>,
+) -> anyhow::Result<Normalisation> {
+    let channels = samples.image.channels;
+    let normalisation = match (recipe.normalise, initial) {
+        (Normalise::None, _) => Normalisation::none(channels),
+        (Normalise::Imagenet, _) => Normalisation::imagenet(),
+        (Normalise::Auto, Some(initial)) => Normalisation::of_model(initial)?,
+        (Normalise::Auto, None) | (Normalise::Dataset, _) => Normalisation::of_dataset(info)?,
+    };
+    ensure!(
+        normalisation.mean.len() == channels,
+        "pixels are normalised for {} channels, but the images have {channels}: \
+         set normalise = \"dataset\" or \"none\"",
+        normalisation.mean.len(),
+    );
+    Ok(normalisation)
+}
+
+fn gather(labels: &[i64], batch: &[u32], device: Device) -> anyhow::Result<Tensor> {
+    let chosen: Vec<i64> = batch.iter().filter_map(|&i| labels.get(i as usize).copied()).collect();
+    upload(&chosen, device)
+}
+
+fn check_init(
+    artifact: &Path,
+    architecture: Architecture,
+    samples: &Samples,
+) -> anyhow::Result<ModelInfo> {
+    let info = ModelInfo::read(artifact)?;
+    ensure!(
+        info.architecture == architecture.name(),
+        "the initial weights are of a {}, but this stage trains a {architecture}: \
+         set architecture = \"{}\" here, or train the initial weights with '{architecture}'",
+        info.architecture,
+        info.architecture
+    );
+    ensure!(
+        info.input.channels == samples.image.channels,
+        "the initial weights take images with {} channels, but the data set has {}",
+        info.input.channels,
+        samples.image.channels
+    );
+    Ok(info)
+}
