@@ -59,6 +59,8 @@ cancel = "./sched cancel {ids}"
 /// A training whose stages that learn can run on the scheduler.
 fn project(behaviour: &str) -> Sandbox {
     let project = Sandbox::new(&format!("{TRAINING}{EXECUTOR}")).with_fake_learn(behaviour);
+    // Three seconds for one that is slow: long enough to be killed, also beside other work.
+    let project = project.set("FAKE_LEARN_STEPS", "60");
     project.write("sched", SCHEDULER);
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(project.path("sched"), mode).expect("it is ours");
@@ -143,7 +145,7 @@ fn a_run_that_is_killed_leaves_its_job_and_the_next_one_follows_it() {
           simclr (pretrain-simclr) runs: no earlier run
     done  simclr in [time]
     ");
-    assert_eq!((submitted(&project), steps(&project)), (1, 20));
+    assert_eq!((submitted(&project), steps(&project)), (1, 60));
     let history = project.pipeline("history --json").json();
     let stage = &history[0]["stages"][0];
     assert_eq!(
@@ -152,7 +154,7 @@ fn a_run_that_is_killed_leaves_its_job_and_the_next_one_follows_it() {
         "{history}"
     );
     // The time of the job, and not of the run that followed it last.
-    assert!(stage["seconds"].as_f64().is_some_and(|seconds| seconds >= 1.0), "{history}");
+    assert!(stage["seconds"].as_f64().is_some_and(|seconds| seconds >= 3.0), "{history}");
 }
 
 #[test]
@@ -169,7 +171,7 @@ fn a_job_that_ends_while_nobody_follows_it_is_caught_up_with() {
     assert!(kept.contains("uses it"), "{kept}");
     assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr fresh");
     assert!(project.path("cache/latest/training/simclr").exists());
-    assert_eq!((submitted(&project), steps(&project)), (1, 20));
+    assert_eq!((submitted(&project), steps(&project)), (1, 60));
     assert_eq!(names(&project.cache("jobs")), [""; 0]);
     let history = project.pipeline("history --json").json();
     assert_eq!(
@@ -256,13 +258,13 @@ fn two_runs_share_a_job() {
     for ended in &ended {
         assert!(ended.status.success(), "{ended}");
     }
-    assert_eq!((submitted(&project), steps(&project)), (1, 20));
+    assert_eq!((submitted(&project), steps(&project)), (1, 60));
     assert_eq!(names(&project.cache("jobs")), [""; 0]);
 }
 
 #[test]
 fn a_run_that_is_killed_between_its_file_and_the_submission_submits_once() {
-    let project = project("slow").set("FAKE_LEARN_STEPS", "60");
+    let project = project("slow");
     let before = "experiment.toml simclr --executor fake --set";
     let killed = |submit: &str| {
         let mut command = project.command(&format!("run {before}"));
@@ -312,7 +314,7 @@ fn a_failure_that_nobody_saw_is_tried_again() {
     assert_eq!(ended.success(), "data fresh, simclr ran");
     let why = "simclr: a job that failed meanwhile (fake-learn crashed (signal 6)) is replaced";
     assert!(ended.stderr.contains(why), "{ended}");
-    assert_eq!((submitted(&project), steps(&project)), (2, 20));
+    assert_eq!((submitted(&project), steps(&project)), (2, 60));
 }
 
 #[test]
@@ -347,7 +349,7 @@ fn a_job_whose_time_is_up_goes_on_only_if_it_advanced() {
     let ended = run.wait();
     assert_eq!(ended.success(), "data ran, simclr ran");
     assert!(ended.stderr.contains("its job 1, whose time was up"), "{ended}");
-    assert_eq!((submitted(&project), steps(&project)), (2, 20), "no step was done twice");
+    assert_eq!((submitted(&project), steps(&project)), (2, 60), "no step was done twice");
 
     // One that cannot come further in its time fails.
     project.edit("epochs = 10", "epochs = 11");
