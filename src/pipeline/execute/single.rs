@@ -48,7 +48,7 @@ pub(crate) fn run_job(mut spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow:
     let key = spec.work.key;
     // Before its inputs are looked for.
     let inputs = spec.inputs.iter().map(|(_, _, stored)| Pinned::Artifact(stored.digest));
-    cache.pin(inputs.chain([Pinned::Key(key)])).map_err(job::with_advice)?;
+    cache.pin(inputs.chain([Pinned::Key(key)]), |_| {}).map_err(job::with_advice)?;
     let mut supervisor = Supervisor::new();
     let mut journal = None;
     if spec.place.is_some() {

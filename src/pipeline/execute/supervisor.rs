@@ -90,13 +90,24 @@ impl<T> Supervisor<T> {
     }
 
     /// From now on signals end nothing by themselves: they are requests to the supervisor. SIGINT, SIGTERM and
-    /// SIGHUP ask to stop, SIGTSTP asks to pause.
+    /// SIGHUP ask to stop, SIGTSTP asks to pause. Where it has listened before, it takes up what was asked since its last work
+    /// ended.
     pub(crate) fn listen(&mut self) -> anyhow::Result<()> {
         self.listen_also_to(&[])
     }
 
     /// The same; these ask to stop, too.
     pub(crate) fn listen_also_to(&mut self, others: &[i32]) -> anyhow::Result<()> {
+        if self.signals.is_some() {
+            while let Ok(message) = self.receiver.try_recv() {
+                match message {
+                    Message::Asked(Request::Stop(signal)) => drop(self.stop(signal)),
+                    Message::Asked(Request::Suspend) => drop(self.suspend()),
+                    Message::Woken => {}
+                }
+            }
+            return Ok(());
+        }
         // Under nohup, and in a shell without job control, these stay ignored.
         let optional = [SIGHUP, SIGTSTP].into_iter().filter(|signal| !is_ignored(*signal));
         let others = others.iter().copied();
