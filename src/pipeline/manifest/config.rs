@@ -210,12 +210,6 @@ mod tests {
           |
           = help: the kinds of executors: command
 
-        error: 'submit' of the executor 'c' does not use {script}
-         --> [folder]/config.toml:8:10
-          |
-        8 | submit = 'bsub'
-          |          ^^^^^^
-
         error: the executor 'c' does not have 'state'
          --> [folder]/config.toml:6:1
           |
@@ -231,6 +225,12 @@ mod tests {
           | ^^^^^^^^^^^^^
           |
           = help: an executor of the kind command has submit, state and cancel
+
+        error: 'submit' of the executor 'c' does not use {script}
+         --> [folder]/config.toml:8:10
+          |
+        8 | submit = 'bsub'
+          |          ^^^^^^
 
         error: unknown key 'queue' in 'executors.c'
          --> [folder]/config.toml:9:1
