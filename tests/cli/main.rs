@@ -44,6 +44,7 @@ mod sandboxed;
 mod schema;
 mod secrets;
 mod selecting;
+mod slurm;
 mod summaries;
 mod support;
 mod suspended;
