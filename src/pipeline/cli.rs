@@ -113,6 +113,10 @@ pub(crate) enum Command {
     ///
     /// Where the arguments can mean several stages, a line for each: its name, a tab, its path.
     Path(StageArguments),
+    /// Show what would be submitted to Slurm for a stage
+    ///
+    /// With --test, Slurm says whether it would take that, and when it would begin. Nothing is submitted.
+    SlurmScript(SlurmScriptArguments),
     /// Check that artifacts are intact, or that a stage can be reproduced
     ///
     /// Hashes the artifacts of the manifest's fresh stages. Those that no longer match their digest are listed,
@@ -270,6 +274,9 @@ pub(crate) struct RunArguments {
     /// Run the stages that learn on this executor, where they do not say another one; `local` is here
     #[arg(long, env = "PIPELINE_EXECUTOR", hide_env_values = true, value_name = "NAME")]
     pub(crate) executor: Option<String>,
+    /// End when what is ready has been submitted; the next run follows those jobs, and submits what they made ready
+    #[arg(long)]
+    pub(crate) detach: bool,
     /// After a failure, continue with the stages that do not depend on it
     #[arg(short, long)]
     pub(crate) keep_going: bool,
@@ -608,6 +615,18 @@ pub(crate) enum GraphFormat {
 pub(crate) struct StageArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SlurmScriptArguments {
+    #[command(flatten)]
+    pub(crate) manifest: ManifestArguments,
+    /// The executor, where the stage does not say one
+    #[arg(long, env = "PIPELINE_EXECUTOR", hide_env_values = true, value_name = "NAME")]
+    pub(crate) executor: Option<String>,
+    /// Ask Slurm whether it would take it
+    #[arg(long)]
+    pub(crate) test: bool,
 }
 
 #[derive(Debug, Args)]

@@ -251,6 +251,43 @@ fn ctrl_c_once_leaves_jobs_and_twice_cancels_them() {
 }
 
 #[test]
+fn a_detached_run_leaves_what_it_has_submitted() {
+    let project = project("");
+    project.write("hold", "");
+    let ended = project.pipeline(&format!("{RUN} train --detach"));
+    assert_snapshot!(ended, @r"
+    status 0
+    --- stderr
+          data (command) runs: no earlier run
+    done  data in [time]
+          simclr is job 1 of fake
+    left  simclr, which goes on elsewhere
+    --- stdout
+
+    stage  result  time  metrics
+    data  ran  [time]
+    simclr  left  goes on elsewhere
+    train  skipped  needs simclr
+
+    training: 1 ran, 1 left, 1 skipped in [time]; what was left goes on elsewhere, and the same command comes back to it
+    ");
+    // It waits, and is left again.
+    assert_eq!(
+        project.pipeline(&format!("{RUN} train --detach")).success(),
+        "data fresh, simclr left, train skipped"
+    );
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the end of the job", || project.read("queue/1/status") == "0\n");
+    assert_eq!(
+        project.pipeline(&format!("{RUN} train")).success(),
+        "data fresh, simclr fresh, train ran"
+    );
+    assert_eq!(submitted(&project), 2);
+    let history = project.pipeline("history").stdout;
+    assert!(history.contains("1 ran, 1 left"), "{history}");
+}
+
+#[test]
 fn two_runs_share_a_job() {
     let project = project("slow");
     let runs = [0; 2].map(|_| project.start(&format!("{RUN} simclr")));
@@ -348,7 +385,12 @@ fn a_job_whose_time_is_up_goes_on_only_if_it_advanced() {
     kill_process(process(&project, 1), Signal::USR1).expect("ours");
     let ended = run.wait();
     assert_eq!(ended.success(), "data ran, simclr ran");
-    assert!(ended.stderr.contains("its job 1, whose time was up"), "{ended}");
+    assert!(
+        ended
+            .stderr
+            .contains("its job 1, which was interrupted, and whose checkpoint has advanced,"),
+        "{ended}"
+    );
     assert_eq!((submitted(&project), steps(&project)), (2, 60), "no step was done twice");
 
     // One that cannot come further in its time fails.
@@ -364,7 +406,7 @@ fn a_job_whose_time_is_up_goes_on_only_if_it_advanced() {
     kill_process(job, Signal::USR1).expect("ours");
     let ended = run.wait();
     assert_eq!(ended.code(), Some(1), "{ended}");
-    assert!(ended.stderr.contains("let jobs have more time"), "{ended}");
+    assert!(ended.stderr.contains("its job 3 had too little time"), "{ended}");
 }
 
 #[test]

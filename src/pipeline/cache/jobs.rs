@@ -44,8 +44,12 @@ impl Cache {
 
     /// The job of a key, where there is one.
     pub(crate) fn job(&self, key: &StageKey) -> Option<JobFolder> {
-        let folder = JobFolder { place: self.layout.job(key) };
-        folder.spec().exists().then_some(folder)
+        Some(self.job_place(key)).filter(|folder| folder.spec().exists())
+    }
+
+    /// Where the job of a key is, or would be.
+    pub(crate) fn job_place(&self, key: &StageKey) -> JobFolder {
+        JobFolder { place: self.layout.job(key) }
     }
 
     /// The right to make and to submit the job of a key, or `None` where somebody else has it right now.

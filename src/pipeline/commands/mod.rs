@@ -28,6 +28,7 @@ mod run;
 mod run_part;
 mod schema;
 mod settings;
+mod slurm_script;
 mod status;
 mod status_sheet;
 mod status_watch;
@@ -116,6 +117,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Track(arguments) => track::run(arguments),
         Command::Log(arguments) => log::run(arguments),
         Command::Path(arguments) => path::run(arguments),
+        Command::SlurmScript(arguments) => slurm_script::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Gc(arguments) => gc::run(arguments),
         Command::Cache(arguments) => cache::run(arguments),

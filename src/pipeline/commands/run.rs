@@ -91,7 +91,7 @@ fn run_stages(
         force: project.forced(&arguments.force, &selected)?,
         executor: project.executor(arguments.executor.as_deref())?,
         executors: project.executors.clone(),
-        detach: false,
+        detach: arguments.detach,
         links: part.as_ref().map(|part| part.index.links()),
     };
     let planned: Vec<_> = match &part {

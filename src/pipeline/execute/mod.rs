@@ -52,7 +52,7 @@ use pools::{Needs, Pool};
 use states::{StageState, StageStates};
 use supervisor::{Heard, Supervisor};
 
-pub(crate) use elsewhere::QueuedJob;
+pub(crate) use elsewhere::{QueuedJob, slurm_script};
 pub(crate) use forecast::together;
 pub(crate) use job::with_advice;
 pub(crate) use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
@@ -700,7 +700,7 @@ impl Run<'_> {
         self.renew_links(false);
         self.supervisor.listen()?;
         if self.stopping() {
-            self.report(RunEvent::Stopping);
+            self.report(RunEvent::Stopping { jobs: 0 });
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //!
 //! Does not depend on a manifest: what another process would need on another machine.
 
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use signal_hook::consts::SIGUSR1;
 use super::elsewhere::JobLine;
 use super::executor::{Executor, Report, Threads};
 use super::job::{self, JobEnd, JobEvent};
-use super::spec::{JobSpec, Work};
+use super::spec::JobSpec;
 use super::supervisor::{Heard, Supervisor};
 use crate::cache::{Cache, JobJournal, Owner, Pinned, StatIndex};
 use crate::events::{Outcome, RunEvent};
@@ -26,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How often its journal has how far it is.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// What schedulers say of the cores that a job may use.
-const ALLOCATED_CORES: [&str; 4] = ["SLURM_CPUS_PER_TASK", "NSLOTS", "LSB_DJOB_NUMPROC", "NCPUS"];
+const ALLOCATED_CORES: [&str; 5] =
+    ["SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "NSLOTS", "LSB_DJOB_NUMPROC", "NCPUS"];
 
 /// How the process of a job ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +70,7 @@ pub(crate) fn run_job(mut spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow:
         waker: supervisor.waker(),
         patience: if journal.is_some() { PATIENCE } else { Duration::MAX },
     };
-    let JobSpec { declaration, work: Work { key, .. }, experiment, .. } = spec.clone();
+    let JobSpec { declaration, experiment, place, .. } = spec.clone();
     let started = Instant::now();
     reporter.event(&RunEvent::Begin { experiment, stages: 1 });
     let limit = declaration.execution.timeout_seconds.map(Duration::from_secs);
@@ -93,6 +95,17 @@ pub(crate) fn run_job(mut spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow:
         let time_up = supervisor.was_asked_by(SIGUSR1);
         let advanced = journal.has_advanced() && cache.checkpoint_files(&key) != checkpoint;
         journal.add(&JobLine::Ends(end.ending(time_up, advanced)));
+        let requeue = place.and_then(|place| place.requeue);
+        if let (JobEnd::Stopped, Some(command), true) = (&end, requeue, time_up && advanced) {
+            // Where that fails, whoever follows it submits another one.
+            let status = Command::new("sh").args(["-c", &command]).stdin(Stdio::null()).status();
+            if status.is_ok_and(|status| status.success()) {
+                reporter.event(&RunEvent::Note {
+                    stage: declaration.name.clone(),
+                    text: "its time is up: it is put back into the queue".to_owned(),
+                });
+            }
+        }
     }
     let seconds = started.elapsed().as_secs_f64();
     let failed = |message: String| Outcome::Failed { message, log: Vec::new(), seconds };

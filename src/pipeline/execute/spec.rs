@@ -63,15 +63,19 @@ pub(crate) struct Place {
     pub(crate) executor: String,
     /// What no other job has, also none of another cache.
     pub(crate) token: String,
+    /// A command of a shell with which the job puts itself back into the queue, where its scheduler can do that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) requeue: Option<String>,
 }
 
 impl Place {
     /// For a new job of this executor.
-    pub(crate) fn new(executor: &str) -> Self {
+    pub(crate) fn new(executor: &str, requeue: Option<&str>) -> Self {
         let Owner { pid, host, .. } = Owner::this_process();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         let token = Encoder::new("job").text(&format!("{pid} {host} {now}")).finish();
-        Self { executor: executor.to_owned(), token: token.short() }
+        let requeue = requeue.map(str::to_owned);
+        Self { executor: executor.to_owned(), token: token.short(), requeue }
     }
 }
 

@@ -200,7 +200,7 @@ mod tests {
         4 | kind = 'comand'
           |        ^^^^^^^^
           |
-          = help: the kinds of executors: command
+          = help: the kinds of executors: slurm and command
 
         error: the executor 'b' does not have a kind
          --> [folder]/config.toml:5:1
@@ -208,7 +208,7 @@ mod tests {
         5 | [executors.b]
           | ^^^^^^^^^^^^^
           |
-          = help: the kinds of executors: command
+          = help: the kinds of executors: slurm and command
 
         error: the executor 'c' does not have 'state'
          --> [folder]/config.toml:6:1

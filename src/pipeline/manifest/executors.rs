@@ -35,6 +35,17 @@ pub(crate) struct ExecutorSettings {
 pub(crate) enum SchedulerSettings {
     /// Commands of the user.
     Command(CommandTemplates),
+    Slurm(SlurmSettings),
+}
+
+/// What `sbatch` is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SlurmSettings {
+    pub(crate) partition: Option<String>,
+    /// How much time a job has, in Slurm's own words.
+    pub(crate) time: Option<String>,
+    /// More options. They come last, and win.
+    pub(crate) options: Vec<String>,
 }
 
 /// Commands of a shell with `{...}` in them.
@@ -49,8 +60,8 @@ pub(crate) struct CommandTemplates {
 }
 
 /// The kinds of executors, each with its own keys.
-pub(super) const EXECUTOR_KINDS: [(&str, &[&str]); 1] =
-    [("command", &["submit", "state", "cancel"])];
+pub(super) const EXECUTOR_KINDS: [(&str, &[&str]); 2] =
+    [("slurm", &["partition", "time", "options"]), ("command", &["submit", "state", "cancel"])];
 /// The keys that every executor can have.
 pub(super) const EXECUTOR_KEYS: [&str; 4] = ["kind", "max-jobs", "path", "setup"];
 
@@ -93,7 +104,7 @@ fn read_one(
         return None;
     };
     let given = text("kind", kind).map_err(|mistake| mistakes.push(mistake)).ok()?;
-    let Some((_, own)) = EXECUTOR_KINDS.into_iter().find(|(kind, _)| *kind == given) else {
+    let Some((kind, own)) = EXECUTOR_KINDS.into_iter().find(|(kind, _)| *kind == given) else {
         let hint = did_you_mean(given, kinds()).map_or(String::new(), |hint| format!(", {hint}"));
         let title = format!("unknown kind of executor '{given}'{hint}");
         mistakes.push(Mistake::at(kind.span(), title).help(help));
@@ -102,14 +113,13 @@ fn read_one(
     let keys: Vec<&'static str> = EXECUTOR_KEYS.into_iter().chain(own.iter().copied()).collect();
     let table = known_table(&format!("executors.{name}"), value, &keys, mistakes)?;
     let mut reader = Reader { name, value, table, mistakes };
-    // Each is read, so that all mistakes are shown.
-    let (submit, state) = (reader.template("submit", &["script"]), reader.template("state", &[]));
-    let cancel = reader.template("cancel", &["ids"]);
+    let scheduler = match kind {
+        "slurm" => Some(SchedulerSettings::Slurm(reader.slurm())),
+        _ => reader.command().map(SchedulerSettings::Command),
+    };
     let (max_jobs, path) = (reader.number("max-jobs"), reader.folder("path"));
     let setup = reader.optional("setup");
-    let templates = CommandTemplates { submit: submit?, state: state?, cancel: cancel? };
-    let scheduler = SchedulerSettings::Command(templates);
-    Some(ExecutorSettings { max_jobs, path, setup, scheduler })
+    Some(ExecutorSettings { max_jobs, path, setup, scheduler: scheduler? })
 }
 
 /// Reads the keys of one executor.
@@ -138,6 +148,34 @@ impl Reader<'_, '_> {
         let value = self.table.get(key)?;
         let number = whole_number(key, value, 1, u32::MAX.into());
         self.checked(number)?.try_into().ok()
+    }
+
+    fn slurm(&mut self) -> SlurmSettings {
+        let (partition, time) = (self.optional("partition"), self.optional("time"));
+        SlurmSettings { partition, time, options: self.list("options") }
+    }
+
+    fn command(&mut self) -> Option<CommandTemplates> {
+        // Each is read, so that all mistakes are shown.
+        let (submit, state) = (self.template("submit", &["script"]), self.template("state", &[]));
+        let cancel = self.template("cancel", &["ids"]);
+        Some(CommandTemplates { submit: submit?, state: state?, cancel: cancel? })
+    }
+
+    /// Texts.
+    fn list(&mut self, key: &'static str) -> Vec<String> {
+        let Some(value) = self.table.get(key) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            let title = format!("'{key}' must be a list, but is {}", found(value.get_ref()));
+            let help = format!("{key} = [\"--gres=gpu:1\"]");
+            self.mistakes.push(Mistake::at(value.span(), title).help(help));
+            return Vec::new();
+        };
+        if let Some(value) = with_nul(value) {
+            self.mistakes.push(nul_mistake(key, value.span()));
+        }
+        let texts = items.iter().map(|item| text(key, item).map(str::to_owned));
+        texts.filter_map(|read| self.checked(read)).collect()
     }
 
     /// The absolute path of a folder.

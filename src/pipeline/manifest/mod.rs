@@ -52,7 +52,8 @@ use crate::stage_name::StageName;
 pub(crate) use config::Config;
 pub(crate) use execution::{Failing, Limits, StageExecution, Takes, WHOLE_GPU};
 pub(crate) use executors::{
-    CommandTemplates, ExecutorSettings, Executors, LOCAL, SchedulerSettings, unknown_executor,
+    CommandTemplates, ExecutorSettings, Executors, LOCAL, SchedulerSettings, SlurmSettings,
+    unknown_executor,
 };
 pub(crate) use file::read as read_bytes;
 pub(crate) use fit::{Fit, Misfit};

@@ -85,7 +85,7 @@ fn submission(template: &str, job: &Submission<'_>) -> Result<String, Trouble> {
         ("script", script),
         ("name", job.stage.name.to_string()),
         ("key", job.key.clone()),
-        ("cpus", number(super::cpus(job.stage).into())),
+        ("cpus", number(super::cpus(job.stage).unwrap_or(1).into())),
         ("gpus", number(takes.gpus.unwrap_or(0).div_ceil(WHOLE_GPU).into())),
         ("memory", number(takes.memory.unwrap_or(0).div_ceil(1 << 20))),
     ] {
@@ -116,7 +116,7 @@ fn state(line: &str) -> Option<(&str, JobState)> {
     let word = words.next()?;
     let upper = word.to_ascii_uppercase();
     let state = if ENDED.contains(&upper.as_str()) {
-        JobState::Ended(Ended { word: word.to_owned(), failing: Failing::Failure })
+        JobState::Ended(Ended::with_word(word, Failing::Failure))
     } else if QUEUED.contains(&upper.as_str()) {
         JobState::Queued
     } else {
@@ -147,9 +147,7 @@ mod tests {
 
     #[test]
     fn the_words_of_schedulers_are_known() {
-        let ended = |word: &str| {
-            JobState::Ended(Ended { word: word.to_owned(), failing: Failing::Failure })
-        };
+        let ended = |word: &str| JobState::Ended(Ended::with_word(word, Failing::Failure));
         for (line, expected) in [
             ("12.serv Q", Some(("12", JobState::Queued))),
             ("12 qw user", Some(("12", JobState::Queued))),

@@ -7,14 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::super::job::{JobEnd, JobEvent};
 use super::super::spec::{JobSpec, Place};
 use super::line::{JobEnding, JobLine};
-use super::scheduler::{Ended, JobState, Scheduler, Submission, Trouble};
-use super::{Knowledge, Reporter, SOONEST, Terms, Wish, refused};
+use super::scheduler::{Cause, Ended, JobState, Scheduler, Submission, Trouble};
+use super::{Knowledge, Reporter, SOONEST, Terms, Wish, refused, script};
 use crate::cache::{Cache, JobFolder, Lock, Pinned, Record};
 use crate::key::StageKey;
-use crate::launcher::JOB_SUBCOMMAND;
 use crate::manifest::Failing;
 use crate::reason::Reason;
-use crate::{format, shell, worker};
+use crate::{format, worker};
 
 /// After the first wish to stop, a second one cancels jobs for this long.
 const GRACE: Duration = Duration::from_secs(3);
@@ -200,7 +199,7 @@ impl Followed {
             return Ok(Some(JobEnd::Reused(Box::new(record.into()))));
         }
         let Some(_lock) = cache.lock_job(&key)? else { return Ok(None) };
-        self.spec.place = Some(Place::new(&terms.name));
+        self.spec.place = Some(Place::new(&terms.name, scheduler.requeue()));
         let spec = serde_json::to_vec(&self.spec)?;
         let inputs = self.spec.inputs.iter().map(|(_, _, stored)| Pinned::Artifact(stored.digest));
         let Some(folder) = cache.begin_job(&key, &spec, inputs.chain([Pinned::Key(key)]))? else {
@@ -208,30 +207,6 @@ impl Followed {
         };
         self.at = At::Made { folder, next: Instant::now(), pause: Duration::from_secs(1) };
         self.submit_locked(terms, scheduler, knowledge)
-    }
-
-    /// What its scheduler starts.
-    fn script(
-        &self,
-        terms: &Terms,
-        scheduler: &dyn Scheduler,
-        folder: &JobFolder,
-    ) -> anyhow::Result<String> {
-        let program = match &terms.settings.path {
-            Some(path) => path.join("pipeline"),
-            None => std::env::current_exe()?,
-        };
-        let quoted = |path: &std::path::Path| shell::quoted(&path.to_string_lossy()).into_owned();
-        let setup = terms.settings.setup.as_deref().unwrap_or_default().trim_end();
-        let lines = [
-            scheduler.interpreter().to_owned(),
-            format!("# {} of {}", self.spec.declaration.name, self.spec.experiment),
-            format!("exec >> {} 2>&1", quoted(&folder.output())),
-            setup.to_owned(),
-            format!("exec {} {JOB_SUBCOMMAND} {}", quoted(&program), quoted(&folder.spec())),
-        ];
-        let lines = lines.into_iter().filter(|line| !line.is_empty());
-        Ok(lines.map(|line| line + "\n").collect())
     }
 
     /// Finds out where a job is that somebody else has made, or an earlier run.
@@ -343,9 +318,12 @@ impl Followed {
         let key = self.key().to_string();
         let At::Made { folder, pause, .. } = &self.at else { return Ok(None) };
         let (folder, again) = (folder.clone(), (*pause * 2).min(LONGEST_PAUSE));
-        folder.write_script(&self.script(terms, scheduler, &folder)?)?;
+        let (name, experiment) = (&self.spec.declaration.name, &self.spec.experiment);
+        let lines = script(&terms.settings, name, experiment, &folder)?;
+        folder.write_script(&format!("{}\n{lines}", scheduler.interpreter()))?;
         let stage = &self.spec.declaration;
-        let submitted = scheduler.submit(&Submission { stage, key, folder: &folder });
+        let token = self.token();
+        let submitted = scheduler.submit(&Submission { stage, key, token, folder: &folder });
         match submitted {
             Ok(id) => {
                 folder.set_submitted(&receipt_of(terms, &id)?)?;
@@ -494,41 +472,40 @@ impl Followed {
             self.begin_again(&folder, &format!("{name}, which ended meanwhile without a result,"));
             return None;
         }
-        let was_stopped = match job.ending {
-            Some(JobEnding::Stopped { time_up: true, advanced: true }) => {
-                self.begin_again(
-                    &folder,
-                    &format!("{name}, whose time was up, and whose checkpoint has advanced,"),
-                );
-                return None;
-            }
-            Some(JobEnding::Stopped { time_up: true, advanced: false }) => {
-                folder.remove();
-                let message = format!(
-                    "the time of {name} was up before its checkpoint advanced: let jobs have more time"
-                );
-                let failing = Failing::Timeout;
-                return Some(JobEnd::Failed { message, log: Vec::new(), failing });
-            }
-            Some(_) => true,
-            None => false,
+        let (was_stopped, time_up, advanced) = match job.ending {
+            Some(JobEnding::Stopped { time_up, advanced }) => (true, time_up, advanced),
+            _ => (false, false, false),
         };
-        let (word, failing) = match (ended, was_stopped) {
-            (Some(ended), false) => {
-                (format!("ended ({}) without a result", ended.word), ended.failing)
-            }
-            (_, true) => (
+        let cause = ended.as_ref().map_or(Cause::Job, |ended| ended.cause);
+        // It may have been cancelled while it waited to go on.
+        let is_interrupted = match cause {
+            Cause::Person => false,
+            Cause::Machine => true,
+            Cause::Job => time_up,
+        };
+        if is_interrupted && advanced {
+            let what = format!("{name}, which was interrupted, and whose checkpoint has advanced,");
+            self.begin_again(&folder, &what);
+            return None;
+        }
+        let (words, failing) = match ended {
+            _ if time_up && is_interrupted => (
+                "had too little time: its checkpoint is not further than when it began".to_owned(),
+                Failing::Timeout,
+            ),
+            Some(ended) => (ended.words, ended.failing),
+            None if was_stopped => (
                 "was asked to stop: somebody cancelled it, or its time was up".to_owned(),
                 Failing::Signal,
             ),
-            (None, false) => (
+            None => (
                 "is gone without a result: its scheduler does not know it any more".to_owned(),
                 Failing::Signal,
             ),
         };
         let log = last_lines(&folder);
         folder.remove();
-        Some(JobEnd::Failed { message: format!("{name} {word}"), log, failing })
+        Some(JobEnd::Failed { message: format!("{name} {words}"), log, failing })
     }
 }
 

@@ -8,24 +8,31 @@ mod command;
 mod followed;
 mod line;
 mod scheduler;
+mod slurm;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use pipeline_stages::Cores;
 
 use super::executor::{Executor, Report};
 use super::handle::{Handle, Kill, Waker, spawn};
 use super::job::{JobEnd, JobEvent};
 use super::spec::JobSpec;
-use crate::cache::Cache;
-use crate::manifest::{ExecutorSettings, Stage};
+use crate::cache::{Cache, JobFolder};
+use crate::key::StageKey;
+use crate::launcher::JOB_SUBCOMMAND;
+use crate::manifest::{ExecutorSettings, Manifest, SchedulerSettings, Stage};
+use crate::shell;
+use crate::stage_name::StageName;
 use followed::Followed;
-use scheduler::{JobState, Scheduler, Trouble, scheduler};
+use scheduler::{JobState, Scheduler, Submission, Trouble, scheduler};
+use slurm::Slurm;
 
 pub(crate) use followed::QueuedJob;
 pub(crate) use line::JobLine;
@@ -264,13 +271,60 @@ impl Desk {
     }
 }
 
-/// The cores that a job takes: those that its stage says, or as many as it has threads.
-fn cpus(stage: &Stage) -> u32 {
+/// The cores that a job takes, as far as its stage says so: as many as it has threads, where it does not say it otherwise.
+fn cpus(stage: &Stage) -> Option<u32> {
     let threads = match stage.stage.cores() {
         Cores::Many => stage.execution.execution.threads,
         Cores::None | Cores::One => None,
     };
-    stage.execution.takes.cpus.or(threads).unwrap_or(1)
+    stage.execution.takes.cpus.or(threads)
+}
+
+/// What its scheduler starts, after the line of the interpreter.
+fn script(
+    settings: &ExecutorSettings,
+    stage: &StageName,
+    experiment: &str,
+    folder: &JobFolder,
+) -> anyhow::Result<String> {
+    let program = match &settings.path {
+        Some(path) => path.join("pipeline"),
+        None => std::env::current_exe()?,
+    };
+    let quoted = |path: &Path| shell::quoted(&path.to_string_lossy()).into_owned();
+    let lines = [
+        format!("# {stage} of {experiment}"),
+        format!("exec >> {} 2>&1", quoted(&folder.output())),
+        settings.setup.as_deref().unwrap_or_default().trim_end().to_owned(),
+        format!("exec {} {JOB_SUBCOMMAND} {}", quoted(&program), quoted(&folder.spec())),
+    ];
+    let lines = lines.into_iter().filter(|line| !line.is_empty());
+    Ok(lines.map(|line| line + "\n").collect())
+}
+
+/// What would be submitted to Slurm for a stage with this key, with the options of `sbatch` in it.
+///
+/// # Errors
+/// When the executor is not one of Slurm.
+pub(crate) fn slurm_script(
+    cache: &Cache,
+    manifest: &Manifest,
+    stage: &Stage,
+    settings: &ExecutorSettings,
+    key: &StageKey,
+) -> anyhow::Result<String> {
+    let SchedulerSettings::Slurm(own) = &settings.scheduler else {
+        bail!("this is not an executor of Slurm")
+    };
+    let (folder, slurm) = (cache.job_place(key), Slurm(own.clone()));
+    let (key, token) = (key.to_string(), "TOKEN".to_owned());
+    let job = Submission { stage, key, token, folder: &folder };
+    let options = slurm.options(&job).into_iter().map(|option| match option.split_once('=') {
+        Some((name, value)) if value.contains(' ') => format!("#SBATCH {name}=\"{value}\"\n"),
+        _ => format!("#SBATCH {option}\n"),
+    });
+    let lines = script(settings, &stage.name, &manifest.experiment.name, &folder)?;
+    Ok(format!("{}\n{}{lines}", slurm.interpreter(), options.collect::<String>()))
 }
 
 /// What went wrong with a scheduler, in words.

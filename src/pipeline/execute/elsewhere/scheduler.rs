@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::command::CommandScheduler;
+use super::slurm::Slurm;
 use crate::cache::JobFolder;
 use crate::manifest::{ExecutorSettings, Failing, SchedulerSettings, Stage};
 
@@ -31,6 +32,11 @@ pub(super) trait Scheduler: Send {
         "#!/bin/sh"
     }
 
+    /// A command of a shell with which a job puts itself back into the queue.
+    fn requeue(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The job with this token, if there is one. For one that may have been submitted by a process that was killed before it could
     /// remember that.
     fn find(&self, _token: &str) -> Result<Option<String>, Trouble> {
@@ -42,6 +48,7 @@ pub(super) trait Scheduler: Send {
 pub(super) fn scheduler(settings: &ExecutorSettings) -> Box<dyn Scheduler> {
     match &settings.scheduler {
         SchedulerSettings::Command(templates) => Box::new(CommandScheduler(templates.clone())),
+        SchedulerSettings::Slurm(settings) => Box::new(Slurm(settings.clone())),
     }
 }
 
@@ -50,6 +57,8 @@ pub(super) struct Submission<'a> {
     pub(super) stage: &'a Stage,
     /// Its key, as text.
     pub(super) key: String,
+    /// What no other job has.
+    pub(super) token: String,
     pub(super) folder: &'a JobFolder,
 }
 
@@ -64,10 +73,30 @@ pub(super) enum JobState {
 /// How a scheduler says that a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ended {
-    /// In its own word.
-    pub(super) word: String,
+    /// In words: `was cancelled`.
+    pub(super) words: String,
     /// What kind of failure that is, where the job itself could not say.
     pub(super) failing: Failing,
+    pub(super) cause: Cause,
+}
+
+/// Whose fault an end was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Its own, as far as that is known.
+    Job,
+    /// That of its machine, or of its time: it goes on, if its checkpoint has advanced.
+    Machine,
+    /// Somebody wanted it to end.
+    Person,
+}
+
+impl Ended {
+    /// By a word of the scheduler.
+    pub(super) fn with_word(word: &str, failing: Failing) -> Self {
+        let words = format!("ended ({word}) without a result");
+        Self { words, failing, cause: Cause::Job }
+    }
 }
 
 /// Why a scheduler did not do what it was asked for.

@@ -187,6 +187,12 @@ fn executor_key(key: &str) -> Value {
             1,
         ),
         "setup" => text("Lines of a shell that each job begins with.", 0),
+        "partition" => text("The partition of Slurm: --partition.", 1),
+        "time" => text("How much time a job has, as sbatch takes it: 04:00:00.", 1),
+        "options" => text_list(
+            "More options of sbatch. They come last, and win.",
+            json!({ "type": "string" }),
+        ),
         "submit" => text("A command that submits {script}, and prints the id of the job.", 1),
         "state" => text(
             "A command that prints a line for each job that is known: its id, and its state.",
