@@ -70,6 +70,36 @@ fn job(run: &Running) -> String {
     after.split_whitespace().next().expect("a number").to_owned()
 }
 
+/// Waits until a run has said this, for longer than in other stories.
+fn wait_for(run: &Running, text: &str) {
+    let deadline = Instant::now() + LIMIT;
+    while !run.said().contains(text) {
+        assert!(Instant::now() < deadline, "waited for '{text}':\n{}", run.said());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A node that is down until this is dropped.
+struct Down;
+
+impl Down {
+    /// Ends the daemon of the first node, as far as its jobs can see: it is gone.
+    fn node(slurm: &std::path::Path) -> Self {
+        let pid = fs::read_to_string(slurm.join("run/slurmd.n1.pid")).expect("its number");
+        let pid = Pid::from_raw(pid.trim().parse().expect("a number")).expect("not zero");
+        kill_process(pid, Signal::KILL).expect("we are root");
+        ask("scontrol update nodename=n1 state=down reason=test");
+        Self
+    }
+}
+
+impl Drop for Down {
+    fn drop(&mut self) {
+        ask("slurmd -N n1");
+        ask("scontrol update nodename=n1 state=resume");
+    }
+}
+
 /// Waits for longer than other stories.
 fn wait(run: Running) -> crate::support::Ended {
     let deadline = Instant::now() + LIMIT;
@@ -142,7 +172,7 @@ fn a_job_whose_time_is_up_is_requeued_and_goes_on() {
     project.write("steps", "1000");
     let run = project.start(RUN);
     let job = job(&run);
-    run.wait_for(&format!("its job {job} was put back into the queue"));
+    wait_for(&run, &format!("its job {job} was put back into the queue"));
     let done = steps(&project);
     assert!((1..1000).contains(&done), "{done}");
     // It would wait for two minutes, and then as long as it takes.
@@ -162,13 +192,9 @@ fn a_job_whose_node_fails_is_requeued_by_slurm_and_started_once() {
     let run = project.start(RUN);
     let number = job(&run);
     works(&project);
-    let pid = fs::read_to_string(slurm.join("run/slurmd.n1.pid")).expect("its number");
-    let pid = Pid::from_raw(pid.trim().parse().expect("a number")).expect("not zero");
-    kill_process(pid, Signal::KILL).expect("we are root");
-    ask("scontrol update nodename=n1 state=down reason=test");
-    run.wait_for(&format!("its job {number} was put back into the queue"));
-    assert!(ask("slurmd -N n1").status.success());
-    ask("scontrol update nodename=n1 state=resume");
+    let down = Down::node(&slurm);
+    wait_for(&run, &format!("its job {number} was put back into the queue"));
+    drop(down);
     ask(&format!("scontrol update jobid={number} starttime=now"));
     let ended = wait(run);
     assert_eq!(ended.success(), "data ran, simclr ran");

@@ -21,6 +21,7 @@ mod listing;
 mod lock;
 mod parallel;
 mod pins;
+mod reach;
 mod record;
 mod snapshot;
 mod stamp;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use pipeline_stages::WorkerProgram;
 
 use super::elsewhere::{Elsewhere, Terms};
@@ -42,6 +42,12 @@ impl Run<'_> {
     /// An executor, which begins to work if this is its first stage.
     pub(super) fn elsewhere(&mut self, name: &str) -> anyhow::Result<&dyn Executor> {
         if !self.elsewhere.contains_key(name) {
+            if let Some(mount) = self.cache.locks_stay_here() {
+                bail!(
+                    "the cache is on {mount}: two machines could work on the same key at once; mount it so that locks reach all of \
+                     them, or use a cache elsewhere (--cache)"
+                );
+            }
             let settings = self.options.executors.get(name).context("a known executor")?.clone();
             let terms = Terms { name: name.to_owned(), settings, detach: self.options.detach };
             let (cache, waker) = (Arc::clone(self.cache), self.supervisor.waker());

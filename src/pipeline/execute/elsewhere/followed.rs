@@ -57,8 +57,8 @@ struct Submitted {
     id: Option<String>,
     /// How much of its journal was read.
     read: u64,
-    /// Whether its scheduler said last that it runs.
-    is_running: bool,
+    /// Where it runs: how often the scheduler had answered when that was heard. An older answer may say that it waits.
+    runs_since: Option<u64>,
     /// Whether it was seen to wait or to work since it is followed: what had ended before is not news.
     was_seen: bool,
     /// How its process ended last.
@@ -272,7 +272,7 @@ impl Followed {
             folder,
             id,
             read: 0,
-            is_running: false,
+            runs_since: None,
             was_seen,
             ending: None,
             gone: None,
@@ -363,7 +363,9 @@ impl Followed {
     ) -> Option<JobEnd> {
         let key = self.key();
         let At::Submitted(job) = &mut self.at else { return None };
-        job.hear(&self.reporter);
+        if job.hear(&self.reporter, knowledge.answers) {
+            knowledge.is_old();
+        }
         match &job.ending {
             None | Some(JobEnding::Stopped { .. }) => {}
             Some(ending) => {
@@ -381,7 +383,7 @@ impl Followed {
             return Some(JobEnd::failed(message));
         }
         let state = job.state(knowledge);
-        job.show(state.as_ref(), &terms.name, &self.reporter);
+        job.show(state.as_ref(), knowledge.answers, &terms.name, &self.reporter);
         let is_known = matches!(state, Some(JobState::Queued | JobState::Running));
         let is_unasked = job.id.is_some() && knowledge.answers == job.since;
         // That it works counts for more than what a scheduler says.
@@ -516,34 +518,51 @@ impl Submitted {
     }
 
     /// Reports that it waits again, where it does.
-    fn show(&mut self, state: Option<&JobState>, executor: &str, reporter: &Reporter) {
-        let is_running = match state {
-            Some(JobState::Queued) => false,
-            Some(JobState::Running) => true,
+    fn show(
+        &mut self,
+        state: Option<&JobState>,
+        answers: u64,
+        executor: &str,
+        reporter: &Reporter,
+    ) {
+        match state {
+            Some(JobState::Running) => {
+                self.runs_since.get_or_insert(answers);
+            }
+            Some(JobState::Queued) if self.runs_since.is_some_and(|since| answers > since) => {
+                self.runs_since = None;
+                let job = self.id.clone().unwrap_or_default();
+                reporter.note(format!("its job {job} was put back into the queue"));
+                reporter.event(JobEvent::Queued { executor: executor.to_owned(), job });
+            }
+            Some(JobState::Queued) => {}
             Some(JobState::Ended(_)) | None => return,
-        };
-        self.was_seen = true;
-        if std::mem::replace(&mut self.is_running, is_running) && !is_running {
-            let job = self.id.clone().unwrap_or_default();
-            reporter.note(format!("its job {job} was put back into the queue"));
-            reporter.event(JobEvent::Queued { executor: executor.to_owned(), job });
         }
+        self.was_seen = true;
     }
 
-    /// Passes on what it says.
-    fn hear(&mut self, reporter: &Reporter) {
+    /// Passes on what it says. Returns whether its process has begun or ended.
+    fn hear(&mut self, reporter: &Reporter, answers: u64) -> bool {
         // Where its folder is gone, that is looked at next.
-        let Ok(lines) = self.folder.events(self.read) else { return };
+        let Ok(lines) = self.folder.events(self.read) else { return false };
         self.read += lines.len() as u64;
+        let mut has_moved = false;
         for line in lines.split(|byte| *byte == b'\n') {
             match serde_json::from_slice(line) {
-                Ok(JobLine::Begins { .. }) => self.ending = None,
+                Ok(JobLine::Begins { .. }) => {
+                    (self.ending, self.runs_since) = (None, Some(answers));
+                    has_moved = true;
+                }
                 Ok(JobLine::Event(event)) => reporter.event(event),
-                Ok(JobLine::Ends(ending)) => self.ending = Some(ending),
+                Ok(JobLine::Ends(ending)) => {
+                    self.ending = Some(ending);
+                    has_moved = true;
+                }
                 // The part of a line of a process that was killed.
                 Err(_) => {}
             }
         }
+        has_moved
     }
 }
 

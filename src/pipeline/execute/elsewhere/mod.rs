@@ -14,11 +14,12 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 use pipeline_stages::Cores;
+use pipeline_stages::message::Event;
 
 use super::executor::{Executor, Report};
 use super::handle::{Handle, Kill, Waker, spawn};
@@ -112,7 +113,15 @@ struct Remote {
 
 impl Handle<Report> for Remote {
     fn poll(&mut self) -> Option<Report> {
-        self.reports.try_recv().ok()
+        match self.reports.try_recv() {
+            Ok(report) => Some(report),
+            Err(TryRecvError::Empty) => None,
+            // Its end was the last one; there is nobody who could report another.
+            Err(TryRecvError::Disconnected) => {
+                let message = "internal error: the thread of its executor panicked";
+                Some(Report::End(JobEnd::failed(message)))
+            }
+        }
     }
 
     fn stop(&self) {
@@ -137,7 +146,6 @@ impl Reporter {
     }
 
     fn note(&self, text: String) {
-        use pipeline_stages::message::Event;
         self.event(JobEvent::Worker(Event::Note { text }));
     }
 
@@ -166,6 +174,7 @@ struct Knowledge {
     interval: Duration,
     /// Since when it does not answer.
     silent: Option<Instant>,
+    /// Whether that was said.
     has_said: bool,
 }
 
@@ -189,7 +198,7 @@ impl Knowledge {
 }
 
 impl Desk {
-    /// Until nobody gives orders any more, and all jobs have ended or were left.
+    /// Until there is nobody who could give orders, or hear of jobs.
     fn work(mut self, orders: &Receiver<Followed>) {
         let mut first = 0;
         loop {
@@ -240,7 +249,7 @@ impl Desk {
                 }
                 knowledge.states = states;
                 knowledge.answers += 1;
-                knowledge.silent = None;
+                (knowledge.silent, knowledge.has_said) = (None, false);
             }
             Err(trouble) => {
                 knowledge.interval = (knowledge.interval * 2).min(LATEST);
