@@ -160,7 +160,7 @@ impl<'a> Activities<'a> {
         let running = |key| self.running.get(key).cloned().map(Box::new).map(Activity::Running);
         match state {
             // It has a result, and runs again because somebody asked for it.
-            PlanState::Fresh(record) => running(&record.key),
+            PlanState::Fresh(record) | PlanState::Remote(record) => running(&record.key),
             PlanState::Dirty { key, .. } => {
                 let queued = || self.queued.get(key).cloned().map(Activity::Queued);
                 running(key).or_else(queued).or_else(|| self.ended(key))

@@ -129,6 +129,8 @@ pub(crate) enum JobEnd {
     Stopped,
     /// It goes on elsewhere, and nobody waits for it any more.
     Left,
+    /// Something is known now that decides whether it must run: it did not start.
+    LookAgain,
     Failed {
         /// Why.
         message: String,

@@ -16,6 +16,7 @@ mod places;
 mod pools;
 mod reads;
 mod rerun;
+mod scheduled;
 mod share;
 mod single;
 mod spec;
@@ -23,6 +24,7 @@ mod states;
 mod supervisor;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,8 +45,10 @@ use crate::manifest::{self, Fit, Limits, Manifest, Misfit, Stage};
 use crate::plan::{self, Facts, PlanState};
 use crate::progress::Reporter;
 use crate::reason::Reason;
+use crate::remote::SharedCache;
 use crate::stage_name::StageName;
 use attempts::Lack;
+use elsewhere::WithRemote;
 use executor::{Executor, Report, Threads};
 use job::{JobEnd, JobEvent};
 use order::Weight;
@@ -52,17 +56,17 @@ use pools::{Needs, Pool};
 use states::{StageState, StageStates};
 use supervisor::{Heard, Supervisor};
 
-pub(crate) use elsewhere::{QueuedJob, slurm_script};
 pub(crate) use forecast::together;
 pub(crate) use job::with_advice;
 pub(crate) use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
+pub(crate) use scheduled::{QueuedJob, slurm_script};
 pub(crate) use share::{Share, set_threads};
 pub(crate) use single::{JobExit, run_job};
 pub(crate) use spec::{JobSpec, Work};
 pub(crate) use supervisor::is_ignored;
 
 /// How a run is done.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Options {
     /// How many stages run at once. `None`: as many as there are cores for them.
     pub(crate) jobs: Option<usize>,
@@ -80,6 +84,8 @@ pub(crate) struct Options {
     pub(crate) detach: bool,
     /// The links for people to the results of all stages, where the manifest is a part of one: those of the others stay.
     pub(crate) links: Option<Links>,
+    /// The cache that others share.
+    pub(crate) shared: Option<Arc<SharedCache>>,
 }
 
 /// The result of a run.
@@ -105,9 +111,9 @@ impl Summary {
 
     /// Whether all that was asked for is done.
     pub(crate) fn complete(&self) -> bool {
-        self.stages
-            .iter()
-            .all(|(_, outcome)| matches!(outcome, Outcome::Fresh { .. } | Outcome::Ran { .. }))
+        self.stages.iter().all(|(_, outcome)| {
+            matches!(outcome, Outcome::Fresh { .. } | Outcome::Remote { .. } | Outcome::Ran { .. })
+        })
     }
 }
 
@@ -140,14 +146,16 @@ pub(crate) fn execute(
     cache.wait_for_cleaning(|_| {});
     let facts =
         CacheFacts::look(cache, manifest, selected).force(options.force.clone()).that_last();
+    let facts = facts.shared_in(options.shared.as_deref());
     facts.refuse_blocked(manifest)?;
-    let executor = Threads {
+    let threads = Threads {
         cache: Arc::clone(cache),
         index: Arc::clone(facts.index()),
         launcher: Arc::new(Plain),
         waker: supervisor.waker(),
         patience: Duration::MAX,
     };
+    let executor = with_remote(Rc::new(threads), options, cache, supervisor);
     let mut run = Run {
         manifest,
         graph,
@@ -158,8 +166,8 @@ pub(crate) fn execute(
         states: StageStates::new(selected, graph),
         share: None,
         supervisor,
-        executor: Box::new(executor),
-        elsewhere: BTreeMap::new(),
+        executor,
+        scheduled: BTreeMap::new(),
         jobs: cache.job_keys().collect(),
         damaged: BTreeMap::new(),
         limitations: BTreeSet::new(),
@@ -195,6 +203,18 @@ pub(crate) fn execute(
     Ok((summary, run.states.into_results().collect()))
 }
 
+/// An executor that looks on the remote first, where there is one.
+fn with_remote(
+    executor: Rc<dyn Executor>,
+    options: &Options,
+    cache: &Arc<Cache>,
+    supervisor: &Supervisor<Report>,
+) -> Rc<dyn Executor> {
+    let Some(shared) = &options.shared else { return executor };
+    let (shared, cache) = (Arc::clone(shared), Arc::clone(cache));
+    Rc::new(WithRemote { shared, cache, waker: supervisor.waker(), executor })
+}
+
 struct Run<'a> {
     manifest: &'a Manifest,
     graph: &'a Graph,
@@ -207,9 +227,9 @@ struct Run<'a> {
     share: Option<Share>,
     supervisor: &'a mut Supervisor<Report>,
     /// Runs stages here.
-    executor: Box<dyn Executor>,
-    /// Run stages elsewhere, by name, once a stage has started there.
-    elsewhere: BTreeMap<String, Box<dyn Executor>>,
+    executor: Rc<dyn Executor>,
+    /// Run stages as jobs of schedulers, by name, once a stage has started there.
+    scheduled: BTreeMap<String, Rc<dyn Executor>>,
     /// The keys that had jobs elsewhere when the run began. Those whose results are there now have ended, and nobody has seen it.
     jobs: HashSet<StageKey>,
     /// What the machine cannot do, as far as it was said.
@@ -417,6 +437,10 @@ impl Run<'_> {
         }
         match plan::decide(name, parts, &self.facts) {
             PlanState::Fresh(record) => self.end_fresh(name, (*record).into()),
+            PlanState::Remote(record) => {
+                let (digest, metrics) = (record.output.digest, record.metrics.clone());
+                self.end(name, Outcome::Remote { digest, metrics }, Some((*record).into()));
+            }
             PlanState::Dirty { reason, key, parts } => {
                 self.must_run(name, Work { reason, key, parts });
             }
@@ -491,7 +515,7 @@ impl Run<'_> {
             }
             Some(executor) => {
                 set_threads(&mut spec.declaration);
-                self.elsewhere(&executor).and_then(|executor| executor.start(spec))
+                self.scheduled(&executor).and_then(|executor| executor.start(spec))
             }
         };
         match started {
@@ -568,6 +592,7 @@ impl Run<'_> {
             }
             JobEnd::Stopped | JobEnd::Held => self.end(name, Outcome::Stopped, None),
             JobEnd::Left => self.end(name, Outcome::Left, None),
+            JobEnd::LookAgain => self.states.set(name, StageState::Waiting),
             JobEnd::Failed { message, log, failing } if self.tries_again(name, failing, lack) => {
                 self.try_again(name, lack, message, log);
             }

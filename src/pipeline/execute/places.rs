@@ -1,14 +1,15 @@
 //! Where the stages of a run run: here, or as jobs of an executor.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use pipeline_stages::WorkerProgram;
 
-use super::elsewhere::{Elsewhere, Terms};
 use super::executor::Executor;
+use super::scheduled::{Scheduled, Terms};
 use super::states::StageState;
-use super::{Options, Run};
+use super::{Options, Run, with_remote};
 use crate::diagnostic::Mistake;
 use crate::key::StageKey;
 use crate::manifest::{LOCAL, Stage, unknown_executor};
@@ -40,22 +41,22 @@ impl Run<'_> {
     }
 
     /// An executor, which begins to work if this is its first stage.
-    pub(super) fn elsewhere(&mut self, name: &str) -> anyhow::Result<&dyn Executor> {
-        if !self.elsewhere.contains_key(name) {
-            if let Some(mount) = self.cache.locks_stay_here() {
-                bail!(
-                    "the cache is on {mount}: two machines could work on the same key at once; mount it so that locks reach all of \
-                     them, or use a cache elsewhere (--cache)"
-                );
-            }
-            let settings = self.options.executors.get(name).context("a known executor")?.clone();
-            let terms = Terms { name: name.to_owned(), settings, detach: self.options.detach };
-            let (cache, waker) = (Arc::clone(self.cache), self.supervisor.waker());
-            let executor = Elsewhere::start(terms, cache, waker)?;
-            self.elsewhere.insert(name.to_owned(), Box::new(executor));
+    pub(super) fn scheduled(&mut self, name: &str) -> anyhow::Result<Rc<dyn Executor>> {
+        if let Some(executor) = self.scheduled.get(name) {
+            return Ok(Rc::clone(executor));
         }
-        let executor = self.elsewhere.get(name).context("it was just made")?;
-        Ok(&**executor)
+        if let Some(mount) = self.cache.locks_stay_here() {
+            bail!(
+                "the cache is on {mount}: two machines could work on the same key at once; mount it so that locks reach all of them, \
+                 or use another cache (--cache)"
+            );
+        }
+        let settings = self.options.executors.get(name).context("a known executor")?.clone();
+        let terms = Terms { name: name.to_owned(), settings, detach: self.options.detach };
+        let jobs = Scheduled::start(terms, Arc::clone(self.cache), self.supervisor.waker())?;
+        let executor = with_remote(Rc::new(jobs), self.options, self.cache, self.supervisor);
+        self.scheduled.insert(name.to_owned(), Rc::clone(&executor));
+        Ok(executor)
     }
 
     /// How many stages run elsewhere.

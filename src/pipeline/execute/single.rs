@@ -11,9 +11,9 @@ use pipeline_stages::Cores;
 use pipeline_stages::message::{Event, Progress};
 use signal_hook::consts::SIGUSR1;
 
-use super::elsewhere::JobLine;
 use super::executor::{Executor, Report, Threads};
 use super::job::{self, JobEnd, JobEvent};
+use super::scheduled::JobLine;
 use super::spec::JobSpec;
 use super::supervisor::{Heard, Supervisor};
 use crate::cache::{Cache, JobJournal, Owner, Pinned, StatIndex};
@@ -124,7 +124,7 @@ pub(crate) fn run_job(mut spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow:
             };
             (ran, JobExit::Ran)
         }
-        JobEnd::Stopped | JobEnd::Left => (Outcome::Stopped, JobExit::Stopped),
+        JobEnd::Stopped | JobEnd::Left | JobEnd::LookAgain => (Outcome::Stopped, JobExit::Stopped),
         JobEnd::Held => (failed("another process does the same work".to_owned()), JobExit::Held),
         // Other attempts are for whoever shares the machine out, and starts this again.
         JobEnd::Failed { message, log, .. } => {

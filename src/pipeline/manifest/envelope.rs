@@ -1,4 +1,4 @@
-//! The tables beside the stages: `[experiment]`, `[execution]`, `[executors]`, `[tracking]`, `[lint]`; and the list of `[stages.NAME]`.
+//! The tables beside the stages: `[experiment]`, `[execution]`, `[executors]`, `[cache]`, `[tracking]`, `[lint]`; and the list of `[stages.NAME]`.
 //!
 //! Does not know what a stage is made of. `[matrix]` and `[defaults]` are read in `matrix`.
 
@@ -13,6 +13,7 @@ use super::executors::{self, Executors};
 use super::hint::nearest;
 use super::lints::{self, Lint};
 use super::matrix::has_seed_template;
+use super::sharing::{self, Sharing};
 use super::values::{
     Value, known_table, leaves, not_a_table, nul_mistake, text, whole_number, with_nul,
 };
@@ -21,11 +22,12 @@ use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_experiment_name;
 
 /// What a manifest has.
-pub(super) const TABLES: [&str; 9] = [
+pub(super) const TABLES: [&str; 10] = [
     "include",
     "experiment",
     "execution",
     "executors",
+    "cache",
     "tracking",
     "lint",
     "matrix",
@@ -46,6 +48,8 @@ pub(super) struct Envelope<'t, 'i> {
     pub(super) limits: Limits,
     /// Where they can run, beside here.
     pub(super) executors: Executors,
+    /// The cache that others share.
+    pub(super) sharing: Sharing,
     /// The trackers, with paths as they are written.
     pub(super) tracking: Tracking,
     /// The warnings that are silenced.
@@ -80,6 +84,7 @@ pub(super) fn read<'t, 'i>(
     };
     let executors = root.get("executors").map(|value| executors::read(value, mistakes));
     let executors = executors.unwrap_or_default();
+    let sharing = root.get("cache").map(|value| sharing::read(value, mistakes)).unwrap_or_default();
     let tracking = root.get("tracking").map(|value| read_tracking(value, mistakes));
     let tracking = tracking.unwrap_or_default();
     let allowed = root.get("lint").map(|value| lints::read(value, mistakes)).unwrap_or_default();
@@ -92,7 +97,7 @@ pub(super) fn read<'t, 'i>(
             Vec::new()
         }
     };
-    Envelope { experiment, execution, limits, executors, tracking, allowed, stages }
+    Envelope { experiment, execution, limits, executors, sharing, tracking, allowed, stages }
 }
 
 /// Reports the unknown tables, and returns those that were probably meant.
@@ -118,7 +123,7 @@ fn unknown_tables(root: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Vec<&'stat
         } else {
             let what = if value.get_ref().is_table() { "table" } else { "key" };
             Mistake::at(key.span(), format!("unknown {what} '{name}'")).help(
-                "a manifest has [experiment], [execution], [executors.NAME], [tracking], [lint], [matrix], [defaults.KIND] and one [stages.NAME] for each stage",
+                "a manifest has [experiment], [execution], [executors.NAME], [cache], [tracking], [lint], [matrix], [defaults.KIND] and one [stages.NAME] for each stage",
             )
         };
         mistakes.push(mistake);

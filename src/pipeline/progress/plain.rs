@@ -130,7 +130,7 @@ fn ending(stage: &StageName, outcome: &Outcome) -> Option<String> {
         }
         Outcome::Stopped => Some(format!("stop  {stage}")),
         Outcome::Left => Some(format!("left  {stage}, which goes on elsewhere")),
-        Outcome::Fresh { .. } | Outcome::Skipped { .. } => None,
+        Outcome::Fresh { .. } | Outcome::Remote { .. } | Outcome::Skipped { .. } => None,
     }
 }
 

@@ -68,7 +68,7 @@ impl Wish {
 }
 
 /// Runs stages as jobs of a scheduler.
-pub(crate) struct Elsewhere {
+pub(crate) struct Scheduled {
     orders: Sender<Followed>,
     waker: Waker,
 }
@@ -82,7 +82,7 @@ pub(crate) struct Terms {
     pub(crate) detach: bool,
 }
 
-impl Elsewhere {
+impl Scheduled {
     pub(crate) fn start(terms: Terms, cache: Arc<Cache>, waker: Waker) -> anyhow::Result<Self> {
         let (orders, receiver) = channel();
         let name = terms.name.clone();
@@ -93,7 +93,7 @@ impl Elsewhere {
     }
 }
 
-impl Executor for Elsewhere {
+impl Executor for Scheduled {
     fn start(&self, spec: JobSpec) -> anyhow::Result<Box<dyn Handle<Report>>> {
         let (sender, reports) = channel();
         let wish = Wish::default();

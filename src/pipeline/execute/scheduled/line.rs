@@ -53,7 +53,9 @@ impl JobEnd {
             Self::Reused(_) => JobEnding::Recorded { reused: true },
             Self::Ran { .. } => JobEnding::Recorded { reused: false },
             Self::Held => JobEnding::Held,
-            Self::Stopped | Self::Left => JobEnding::Stopped { time_up, advanced },
+            Self::Stopped | Self::Left | Self::LookAgain => {
+                JobEnding::Stopped { time_up, advanced }
+            }
             Self::Failed { message, log, failing } => {
                 JobEnding::Failed { message: message.clone(), log: log.clone(), failing: *failing }
             }
