@@ -42,7 +42,7 @@ pub(crate) enum ShownState {
 
 impl ShownState {
     /// All of them, in the order in which they are counted.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Running,
         Self::Queued,
         Self::Failed,

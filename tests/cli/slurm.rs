@@ -79,27 +79,6 @@ fn wait_for(run: &Running, text: &str) {
     }
 }
 
-/// A node that is down until this is dropped.
-struct Down;
-
-impl Down {
-    /// Ends the daemon of the first node, as far as its jobs can see: it is gone.
-    fn node(slurm: &std::path::Path) -> Self {
-        let pid = fs::read_to_string(slurm.join("run/slurmd.n1.pid")).expect("its number");
-        let pid = Pid::from_raw(pid.trim().parse().expect("a number")).expect("not zero");
-        kill_process(pid, Signal::KILL).expect("we are root");
-        ask("scontrol update nodename=n1 state=down reason=test");
-        Self
-    }
-}
-
-impl Drop for Down {
-    fn drop(&mut self) {
-        ask("slurmd -N n1");
-        ask("scontrol update nodename=n1 state=resume");
-    }
-}
-
 /// Waits for longer than other stories.
 fn wait(run: Running) -> crate::support::Ended {
     let deadline = Instant::now() + LIMIT;
@@ -181,24 +160,6 @@ fn a_job_whose_time_is_up_is_requeued_and_goes_on() {
     let ended = wait(run);
     assert_eq!(ended.success(), "data ran, simclr ran");
     assert_eq!(steps(&project), done + 5, "no step was done twice");
-}
-
-#[test]
-fn a_job_whose_node_fails_is_requeued_by_slurm_and_started_once() {
-    let Some(slurm) = slurm() else { return };
-    let project = project(&slurm, "");
-    project.edit("options = [\"--mem=50M\"]", "options = [\"--mem=50M\", \"--nodelist=n1\"]");
-    project.write("steps", "100");
-    let run = project.start(RUN);
-    let number = job(&run);
-    works(&project);
-    let down = Down::node(&slurm);
-    wait_for(&run, &format!("its job {number} was put back into the queue"));
-    drop(down);
-    ask(&format!("scontrol update jobid={number} starttime=now"));
-    let ended = wait(run);
-    assert_eq!(ended.success(), "data ran, simclr ran");
-    assert!(!ended.stderr.contains("replaced by a new one"), "{ended}");
 }
 
 #[test]

@@ -260,7 +260,7 @@ fn is_always_shown(outcome: &Outcome) -> bool {
 }
 
 /// How many stages ended in which way.
-fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &'static str); 6] {
+fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &'static str); 7] {
     let count =
         |wanted: fn(&Outcome) -> bool| outcomes.clone().filter(|outcome| wanted(outcome)).count();
     [

@@ -225,7 +225,11 @@ impl Reporter for Recorder {
                         Ended::Failed { seconds: *seconds, message: blanked(message).into_owned() }
                     }
                     Outcome::Stopped => Ended::Stopped,
-                    Outcome::Left => Ended::Left,
+                    Outcome::Left => {
+                        // It has not failed, and is not complete either.
+                        self.stopped = true;
+                        Ended::Left
+                    }
                     // It is in the plan, and no line says more about it.
                     Outcome::Skipped { .. } => return,
                 };
