@@ -60,6 +60,8 @@ fn runs() -> Vec<Run> {
         run("from-simclr", training("none"), Some(["init", "simclr-adam"])),
         run("robust", robust, None),
         run("meta-weight-net", meta_training(&json!({})), None),
+        run("elr", meta_training(&json!({"method": "elr"})), None),
+        run("sop", meta_training(&json!({"method": "sop"})), None),
         run("class-balanced", balanced, None),
         run("evaluation", evaluate, Some(["model", "from-scratch"])),
         run("linear-probe", probe("linear", "crop-flip"), encoder),
