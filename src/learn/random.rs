@@ -9,7 +9,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Purpose {
-    /// The initial value of a tensor; the index counts the tensors of an encoder.
+    /// The initial value of a tensor; the index counts the tensors of an encoder, the epoch the networks of a method.
     InitialEncoder = 1,
     /// As above, for a projection head.
     InitialProjection = 2,

@@ -9,7 +9,7 @@ use pipeline_stages::kinds::Augmentation;
 use rayon::prelude::*;
 use tch::{Device, Tensor};
 
-use super::augment::{Frame, LightChange, Normalisation, SizedView, View, ViewSettings};
+use super::augment::{FlipCrop, Normalisation, ResizeCrop, ResizedView, View, ViewSettings};
 use super::image_store::{ImageStore, Use};
 use crate::random::Stream;
 
@@ -149,9 +149,9 @@ impl Preprocess {
     /// When an image cannot be read, or libtorch cannot make the tensor.
     pub fn plain(&self, images: &ImageStore, batch: &[u32]) -> anyhow::Result<Tensor> {
         let Some(crop) = self.crop else {
-            return self.light(images, batch, |_| LightChange::default());
+            return self.light(images, batch, |_| FlipCrop::default());
         };
-        self.framed(images, batch, |_, shape| Frame::centre(shape, self.image.height, crop))
+        self.resized(images, batch, |_, shape| ResizeCrop::centre(shape, self.image.height, crop))
     }
 
     /// Inputs, float \[B,C,H,W\], each augmented by the stream of its sample.
@@ -166,11 +166,11 @@ impl Preprocess {
         stream: impl Fn(u32) -> Stream + Sync,
     ) -> anyhow::Result<Tensor> {
         let Some(crop) = self.crop else {
-            let draw = |index| LightChange::draw(augmentation, &mut stream(index));
+            let draw = |index| FlipCrop::draw(augmentation, &mut stream(index));
             return self.light(images, batch, draw);
         };
-        self.framed(images, batch, |index, shape| {
-            Frame::draw(&mut stream(index), shape, self.image.height, augmentation, crop)
+        self.resized(images, batch, |index, shape| {
+            ResizeCrop::draw(&mut stream(index), shape, self.image.height, augmentation, crop)
         })
     }
 
@@ -188,7 +188,7 @@ impl Preprocess {
     ) -> anyhow::Result<Tensor> {
         if self.resizes(images.samples(), settings) {
             return images.batch(batch, self.image, |index, image, out| {
-                let view = SizedView::draw(&mut stream(index), image.shape, settings);
+                let view = ResizedView::draw(&mut stream(index), image.shape, settings);
                 view.render(&image.pixels, image.shape, self.image, out);
             });
         }
@@ -213,11 +213,11 @@ impl Preprocess {
         &self,
         images: &ImageStore,
         batch: &[u32],
-        change: impl Fn(u32) -> LightChange + Sync,
+        change: impl Fn(u32) -> FlipCrop + Sync,
     ) -> anyhow::Result<Tensor> {
         match images.on_device() {
             Some(on_device) => {
-                let changes: Vec<LightChange> = batch.iter().map(|&index| change(index)).collect();
+                let changes: Vec<FlipCrop> = batch.iter().map(|&index| change(index)).collect();
                 on_device.light(batch, &changes, &self.tables)
             }
             None => images.batch(batch, self.image, |index, image, out| {
@@ -226,14 +226,14 @@ impl Preprocess {
         }
     }
 
-    fn framed(
+    fn resized(
         &self,
         images: &ImageStore,
         batch: &[u32],
-        frame: impl Fn(u32, ImageShape) -> Frame + Sync,
+        resize: impl Fn(u32, ImageShape) -> ResizeCrop + Sync,
     ) -> anyhow::Result<Tensor> {
         images.batch(batch, self.image, |index, image, out| {
-            frame(index, image.shape).render(&image.pixels, image.shape, out);
+            resize(index, image.shape).render(&image.pixels, image.shape, out);
             self.normalisation.apply(out);
         })
     }

@@ -33,6 +33,7 @@ fn main() -> anyhow::Result<()> {
         input: ImageShape { channels: 3, height: side, width: side },
         input_crop: None,
         features: usize::try_from(feature_count(architecture))?,
+        further_networks: 0,
         classes: (0..CLASSES).map(|class| class.to_string()).collect(),
         input_mean: vec![0.0; 3],
         input_std: vec![1.0; 3],

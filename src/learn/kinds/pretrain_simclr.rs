@@ -196,7 +196,7 @@ impl<'a> Run<'a> {
 
     fn learning_rate(&self, at: StepPosition) -> f64 {
         let schedule = Schedule::WarmupCosine { warmup: self.parameters.warmup };
-        self.parameters.learning_rate * schedule.factor(at.step, at.steps())
+        self.parameters.learning_rate * schedule.factor(at.time(), at.length.steps)
     }
 
     fn write(&self) -> anyhow::Result<Metrics> {
@@ -216,6 +216,7 @@ impl<'a> Run<'a> {
             input: *image,
             input_crop: *crop,
             features: usize::try_from(feature_count(self.parameters.architecture))?,
+            further_networks: 0,
             classes: Vec::new(),
             input_mean: normalisation.mean.clone(),
             input_std: normalisation.deviation.clone(),
@@ -267,7 +268,7 @@ impl Trainer for Run<'_> {
         let projections = self.network.forward(&views, Mode::Train)?;
         let (loss, accuracy) = loss::nt_xent(&projections, self.parameters.temperature)?;
         self.optimizer.backward(&loss)?;
-        self.optimizer.begin_step(self.learning_rate(at), at.step);
+        self.optimizer.begin_step(self.learning_rate(at), at.steps_before);
         self.optimizer.step()?;
         let one = Tensor::f_ones([0i64; 0].as_slice(), (Kind::Int64, self.views.device))?;
         self.curve.add([one, loss.f_detach()?, accuracy])
@@ -288,12 +289,12 @@ impl Trainer for Run<'_> {
     fn report(&self, at: StepPosition) -> anyhow::Result<()> {
         let images = |steps: u64| steps * self.views.batch_size as u64;
         let values = self.curve.values(at, self.learning_rate(at))?;
-        self.context.measured(at.step + 1, values);
+        self.context.measured(at.end_time(), values);
         self.context.progress(Progress {
-            done: images(at.step + 1),
-            total: Some(images(at.steps())),
+            done: images(at.end_time()),
+            total: Some(images(at.length.steps)),
             unit: Unit::Images,
-            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.length.epochs())),
+            phase: Some(format!("epoch {}/{}", at.epoch + 1, at.length.epochs())),
         });
         Ok(())
     }

@@ -31,8 +31,8 @@ impl Finetune {
 }
 
 impl Method for Finetune {
-    fn model(&self) -> &State {
-        self.learner.network.state()
+    fn networks(&self) -> Vec<&State> {
+        vec![self.learner.network.state()]
     }
 
     fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
@@ -40,7 +40,7 @@ impl Method for Finetune {
     }
 
     fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
-        self.learner.optimizer.begin_step(learning_rate, at.step);
+        self.learner.optimizer.begin_step(learning_rate, at.steps_before);
     }
 
     fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {

@@ -45,7 +45,22 @@ impl Classifier {
         seed: u64,
         device: Device,
     ) -> anyhow::Result<Self> {
-        let mut builder = Builder::new(seed, Purpose::InitialEncoder, device);
+        Self::numbered(0, architecture, image_channels, classes, seed, device)
+    }
+
+    /// One of several networks, counted from 0, each with draws of its own.
+    ///
+    /// # Errors
+    /// When libtorch cannot make the tensors.
+    pub fn numbered(
+        number: u32,
+        architecture: Architecture,
+        image_channels: usize,
+        classes: usize,
+        seed: u64,
+        device: Device,
+    ) -> anyhow::Result<Self> {
+        let mut builder = Builder::new(seed, Purpose::InitialEncoder, device).of_network(number);
         let encoder = Encoder::new(&mut builder, architecture, i64::try_from(image_channels)?)?;
         let shape = [feature_count(architecture), i64::try_from(classes)?];
         let fc = builder.within("fc", |builder| Linear::zero(builder, shape))?;
@@ -131,6 +146,20 @@ impl Classifier {
     pub fn in_head(name: &str) -> bool {
         name.starts_with("fc.")
     }
+}
+
+/// The logits of the mean of several predictions: ln (1/n sum_k softmax(l_k)); float [B,K] each. Those of one are its own.
+///
+/// # Errors
+/// When there are none, or their shapes differ.
+pub fn mean_prediction(logits: &[Tensor]) -> anyhow::Result<Tensor> {
+    if let [one] = logits {
+        return Ok(one.shallow_clone());
+    }
+    let logs = logits.iter().map(|logits| logits.f_log_softmax(1, Kind::Float));
+    let logs = Tensor::f_stack(&logs.collect::<Result<Vec<_>, _>>()?, 0)?;
+    let sum = logs.f_logsumexp([0i64].as_slice(), false)?;
+    Ok(sum.f_sub_scalar((logits.len() as f64).ln())?)
 }
 
 /// An encoder with SimCLR's projection head: linear, batch norm, ReLU, linear, batch norm; the linear

@@ -50,18 +50,31 @@ impl State {
         self.tensors.iter().filter(|named| named.role == Role::Trained)
     }
 
-    /// The tensors as they are now, whatever happens to them later.
+    /// A state with the values that this one has now, whatever happens to them later.
     ///
     /// # Errors
     /// When libtorch cannot copy them.
-    pub fn copy(&self) -> anyhow::Result<Vec<NamedTensor>> {
+    pub fn copy(&self) -> anyhow::Result<Self> {
         let copy = |named: &NamedTensor| {
             let now = named.tensor.f_detach()?;
             let mut tensor = now.f_empty_like()?;
             tensor.f_copy_(&now)?;
             Ok(NamedTensor { name: named.name.clone(), tensor, role: named.role })
         };
-        self.tensors.iter().map(copy).collect()
+        let tensors = self.tensors.iter().map(copy).collect::<anyhow::Result<_>>()?;
+        Ok(Self { tensors })
+    }
+
+    /// Takes over the values of another state of the same network, in place.
+    ///
+    /// # Errors
+    /// When libtorch cannot copy them.
+    pub fn copy_from(&self, other: &Self) -> anyhow::Result<()> {
+        let _no_gradients = tch::no_grad_guard();
+        for (own, other) in self.tensors.iter().zip(&other.tensors) {
+            own.tensor.shallow_clone().f_copy_(&other.tensor)?;
+        }
+        Ok(())
     }
 
     /// The tensors, as a forward pass takes them.
@@ -121,6 +134,8 @@ pub struct Builder {
     purpose: Purpose,
     /// How many tensors were there when the purpose began: its streams count from here.
     first: usize,
+    /// Which of several networks it is.
+    number: u32,
     device: Device,
     prefix: Vec<String>,
     state: State,
@@ -129,7 +144,21 @@ pub struct Builder {
 impl Builder {
     /// A builder whose draws are named by the seed and the purpose.
     pub fn new(seed: u64, purpose: Purpose, device: Device) -> Self {
-        Self { seed, purpose, first: 0, device, prefix: Vec::new(), state: State::default() }
+        Self {
+            seed,
+            purpose,
+            first: 0,
+            number: 0,
+            device,
+            prefix: Vec::new(),
+            state: State::default(),
+        }
+    }
+
+    /// Names the draws by which of several networks this is, too; 0 is as without.
+    #[must_use]
+    pub fn of_network(self, number: u32) -> Self {
+        Self { number, ..self }
     }
 
     /// Names the draws from here on by another purpose.
@@ -199,7 +228,7 @@ impl Builder {
         let fan =
             |dimension: usize| (shape.get(dimension).copied().unwrap_or(1) * receptive) as f64;
         let index = (self.state.tensors.len() - self.first) as u32;
-        let mut stream = Stream::new(self.seed, self.purpose, 0, index);
+        let mut stream = Stream::new(self.seed, self.purpose, self.number, index);
         match initial {
             Initial::Constant(value) => vec![value as f32; count],
             Initial::KaimingNormalFanOut => normal((2.0 / fan(0)).sqrt(), &mut stream, count),

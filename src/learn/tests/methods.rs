@@ -6,26 +6,33 @@ use std::rc::Rc;
 
 use pipeline_learn::data::batches::{SampleSet, StepSamples};
 use pipeline_learn::device;
-use pipeline_learn::network::{Mode, State};
+use pipeline_learn::network::{Mode, State, mean_prediction};
 use pipeline_learn::training::batch::Batch;
+use pipeline_learn::training::loss::SampleLoss;
 use pipeline_learn::training::method::{Learner, Method, Setup, StepOutput};
 use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::supervised_trainer::SupervisedTrainer;
 use pipeline_learn::training::training_data::TrainingData;
 use pipeline_learn::training::training_loop::StepPosition;
+use pipeline_stages::formats::Evaluations;
 use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::message::Request;
 use pipeline_stages::worker::{Context, Stopped};
 use pipeline_stages::{KindConfig, LearnStage};
+use serde_json::json;
 use tch::{Kind, Tensor};
 
-use crate::fixture::{request, training, write_inputs};
+use crate::fixture::{learn_stage, request, stage, training, with_input, write_inputs};
 
-/// Learns the mean prediction of every sample over its views, as ELR and its like do.
+/// Learns the labels and the mean prediction of every sample, as ELR and its like do, with a network that stays as it is beside the
+/// one that learns.
 struct Averaging {
     learner: Learner,
+    still: Learner,
     /// float [N,K].
     targets: Tensor,
+    /// The share of the samples whose loss was below the mean when the epoch began: float [1].
+    easy: Tensor,
     seen: Rc<RefCell<Seen>>,
 }
 
@@ -36,8 +43,12 @@ struct Seen {
     same_views: usize,
     /// The samples of the other set, step by step.
     others: Vec<Vec<i64>>,
-    /// The targets after the last step.
-    targets: Vec<f32>,
+    /// The epochs that began, and what was measured before: how many samples, and the share.
+    begun: Vec<(u32, i64, Vec<f32>)>,
+    /// The targets of the method.
+    targets: Option<Tensor>,
+    /// Whether it was stopped.
+    stopped: bool,
 }
 
 fn numbers<T: tch::kind::Element>(tensor: &Tensor) -> Vec<T>
@@ -49,16 +60,41 @@ where
 }
 
 impl Method for Averaging {
-    fn model(&self) -> &State {
-        self.learner.network.state()
+    fn networks(&self) -> Vec<&State> {
+        vec![self.learner.network.state(), self.still.network.state()]
     }
 
     fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        self.learner.network.forward(images, Mode::Evaluate)
+        let networks = [&self.learner.network, &self.still.network];
+        let logits = networks.map(|network| network.forward(images, Mode::Evaluate));
+        mean_prediction(&logits.into_iter().collect::<anyhow::Result<Vec<_>>>()?)
     }
 
+    fn measures(&self, epoch: u32) -> bool {
+        epoch > 0
+    }
+
+    fn measure(&self, batch: &Batch) -> anyhow::Result<Tensor> {
+        let logits = self.learner.network.forward(&batch.images, Mode::Evaluate)?;
+        SampleLoss::CrossEntropy.of_samples(&logits, &batch.labels)
+    }
+
+    fn begin_epoch(&mut self, epoch: u32, measured: Option<&Tensor>) -> anyhow::Result<()> {
+        let Some(losses) = measured else { return Ok(()) };
+        let easy = losses.lt_tensor(&losses.mean(Kind::Float)).to_kind(Kind::Float);
+        self.easy.copy_(&easy.mean_dim([0i64].as_slice(), true, Kind::Float));
+        let share = numbers(&self.easy);
+        self.seen.borrow_mut().begun.push((epoch, losses.size()[0], share));
+        Ok(())
+    }
+
+    /// As many steps as there are easy samples for, so that an epoch that is asked for again must find the same share.
     fn select(&self, epoch: u32, usual: Vec<Vec<u32>>) -> anyhow::Result<Vec<StepSamples>> {
-        let steps = usual.into_iter().map(|indices| StepSamples {
+        let steps = match epoch {
+            0 => usual.len(),
+            _ => (numbers::<f32>(&self.easy)[0] * usual.len() as f32).ceil() as usize,
+        };
+        let steps = usual.into_iter().take(steps).map(|indices| StepSamples {
             others: vec![SampleSet { indices: vec![epoch, indices[0]], views: 1 }],
             train: SampleSet { indices, views: 2 },
         });
@@ -66,7 +102,7 @@ impl Method for Averaging {
     }
 
     fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
-        self.learner.optimizer.begin_step(learning_rate, at.step);
+        self.learner.optimizer.begin_step(learning_rate, at.steps_before);
     }
 
     fn compute(&mut self, batch: &Batch, others: &[Batch]) -> anyhow::Result<StepOutput> {
@@ -81,14 +117,14 @@ impl Method for Averaging {
         let old = self.targets.index_select(0, &batch.samples);
         let targets = old * 0.7 + now * 0.3;
         let _ = self.targets.index_copy_(0, &batch.samples, &targets);
-        let losses = -(targets * logits.log_softmax(1, Kind::Float)).sum_dim_intlist(
+        let towards = (targets * logits.log_softmax(1, Kind::Float)).sum_dim_intlist(
             [1i64].as_slice(),
             false,
             Kind::Float,
         );
+        let losses = SampleLoss::CrossEntropy.of_samples(&logits, &batch.labels)? - towards;
         optimizer.backward(&losses.mean(Kind::Float))?;
         optimizer.step()?;
-        seen.targets = numbers(&self.targets);
         Ok(StepOutput {
             losses: losses.detach(),
             logits: logits.detach(),
@@ -98,8 +134,8 @@ impl Method for Averaging {
     }
 }
 
-/// Trains by the method, until it is stopped after this many reports. Returns what it was given if it was not stopped.
-fn train(request: &Request, stop_after: Option<usize>) -> Option<Seen> {
+/// Trains by the method, until it is stopped after this many reports. Returns what it was given.
+fn train(request: &Request, stop_after: Option<usize>) -> Seen {
     let KindConfig::Learn(LearnStage::Train(parameters)) = &request.stage else {
         panic!("not a training")
     };
@@ -112,16 +148,23 @@ fn train(request: &Request, stop_after: Option<usize>) -> Option<Seen> {
     let data = TrainingData::read(&recipe, &context, device).unwrap();
     let seen = Rc::<RefCell<Seen>>::default();
     let method = |setup: &mut Setup<'_>| -> anyhow::Result<Box<dyn Method>> {
-        let (learner, classes) = (setup.learner()?, setup.classes as i64);
-        let targets = setup.per_sample("targets", &[classes])?;
-        Ok(Box::new(Averaging { learner, targets, seen: Rc::clone(&seen) }))
+        let (learner, still) = (setup.learner()?, setup.learner()?);
+        let targets = setup.per_sample("targets", &[setup.classes as i64])?;
+        let easy = Tensor::zeros([1], (Kind::Float, setup.device));
+        setup.state.add("easy", &easy);
+        seen.borrow_mut().targets = Some(targets.shallow_clone());
+        Ok(Box::new(Averaging { learner, still, targets, easy, seen: Rc::clone(&seen) }))
     };
     let mut trainer = SupervisedTrainer::new(&recipe, &context, &data, method).unwrap();
     match trainer.run(parameters) {
-        Ok(()) => Some(seen.take()),
-        Err(error) if error.is::<Stopped>() => None,
+        Ok(()) => {
+            trainer.write_model(parameters).unwrap();
+            trainer.write_curves().unwrap();
+        }
+        Err(error) if error.is::<Stopped>() => seen.borrow_mut().stopped = true,
         Err(error) => panic!("{error:#}"),
     }
+    seen.take()
 }
 
 #[test]
@@ -129,17 +172,69 @@ fn a_method_has_views_other_samples_and_numbers_of_every_sample() {
     let folder = tempfile::tempdir().unwrap();
     write_inputs(folder.path());
     let stage = training("crop-flip");
-    let whole = train(&request(folder.path(), &stage, "whole"), None).unwrap();
-    // 40 samples in batches of 9, three times.
-    assert_eq!((whole.others.len(), whole.same_views), (15, 0));
-    assert!(whole.others.iter().enumerate().all(|(step, samples)| samples[0] == step as i64 / 5));
+    let whole = train(&request(folder.path(), &stage, "whole"), None);
+    // 40 samples in batches of 9: five steps in the first epoch, as many as there are easy samples for in the others.
+    let shares: Vec<f32> = whole.begun.iter().map(|(_, _, share)| share[0]).collect();
+    let steps: Vec<usize> =
+        [1.0].iter().chain(&shares).map(|share| (share * 5.0f32).ceil() as usize).collect();
+    assert_eq!(whole.begun.iter().map(|(epoch, ..)| *epoch).collect::<Vec<_>>(), [1, 2]);
+    assert!(whole.begun.iter().all(|(_, count, _)| *count == 40));
+    assert!(steps[1] > 1 && steps[1] < 5, "{steps:?}: an epoch is not shorter");
+    let epochs: Vec<i64> = whole.others.iter().map(|samples| samples[0]).collect();
+    let expected = (0..3).flat_map(|epoch| vec![epoch as i64; steps[epoch]]);
+    assert_eq!(epochs, expected.collect::<Vec<_>>());
+    assert_eq!(whole.same_views, 0);
+    // An epoch takes as much time as usual.
+    let evaluations = Evaluations::read(&folder.path().join("whole")).unwrap().0;
+    assert_eq!(evaluations.iter().map(|row| row.steps).collect::<Vec<_>>(), [5, 10, 15]);
     // The held-out samples have no targets.
-    let (trained, held_out) = whole.targets.split_at(40 * 3);
-    assert!(trained.iter().all(|target| *target > 0.0) && held_out.iter().all(|one| *one == 0.0));
+    let targets = numbers::<f32>(whole.targets.as_ref().unwrap());
+    assert!(targets[40 * 3..].iter().all(|target| *target == 0.0));
 
     let request = request(folder.path(), &stage, "stopped");
-    let resumed = (0..100).find_map(|_| train(&request, Some(2))).unwrap();
-    assert!(resumed.others.len() < 15, "it was never stopped: nothing is tested");
-    assert_eq!(resumed.targets, whole.targets);
-    assert_eq!(resumed.others[..], whole.others[15 - resumed.others.len()..]);
+    let (mut others, mut processes) = (Vec::new(), 0);
+    let last = loop {
+        let seen = train(&request, Some(1));
+        processes += 1;
+        others.extend(seen.others.iter().cloned());
+        if !seen.stopped {
+            break seen;
+        }
+        assert!(processes < 100, "it never ends");
+    };
+    assert!(processes > 5, "it was not stopped often: nothing is tested");
+    assert_eq!(others, whole.others);
+    assert_eq!(numbers::<f32>(&last.targets.unwrap()), targets);
+    let [one, other] = ["whole", "stopped"].map(|output| {
+        let file = folder.path().join(output).join("weights.safetensors");
+        std::fs::read(file).unwrap()
+    });
+    assert!(one == other, "the weights differ");
+}
+
+#[test]
+fn a_model_of_two_networks_is_the_mean_of_both() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let training = request(folder.path(), &training("none"), "model");
+    assert!(!train(&training, None).stopped);
+    let on_the_way = Evaluations::read(&training.output).unwrap().0.pop().unwrap();
+    // Half of the samples of the test set at a time.
+    let evaluate = stage(json!({"kind": "evaluate", "parameters": {"batch-size": 24}}));
+    let request = with_input(
+        request(folder.path(), &evaluate, "metrics"),
+        "model",
+        &folder.path().join("model"),
+    );
+    let metrics = pipeline_learn::run(learn_stage(&request), &Context::for_test(request.clone()));
+    let metrics = metrics.unwrap();
+    assert_eq!(Some(metrics["test-accuracy"]), on_the_way.test_accuracy);
+
+    let files = ["weights.safetensors", "weights-2.safetensors"];
+    let [first, second] = files.map(|name| std::fs::read(training.output.join(name)).unwrap());
+    assert_ne!(first, second);
+    std::fs::write(training.output.join(files[1]), first).unwrap();
+    let context = Context::for_test(request.clone());
+    let same_twice = pipeline_learn::run(learn_stage(&request), &context).unwrap();
+    assert_ne!(same_twice["test-loss"], metrics["test-loss"]);
 }

@@ -50,7 +50,7 @@ impl LossCurve {
     pub fn after_step(&mut self, at: StepPosition, learning_rate: f64) -> anyhow::Result<()> {
         if at.ends_epoch() {
             let [loss, accuracy] = self.means(at)?;
-            self.rows.push([(at.epoch() + 1) as f64, loss, accuracy, learning_rate]);
+            self.rows.push([(at.epoch + 1) as f64, loss, accuracy, learning_rate]);
             self.sums.clear()?;
         }
         Ok(())

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use pipeline_stages::formats::WEIGHTS_FILE;
 use tch::{Device, Kind, Tensor};
 
@@ -22,17 +22,40 @@ use crate::training::training_loop::StepPosition;
 
 /// A method of training a classifier: what it learns with, and what happens in one step.
 pub trait Method {
-    /// The network that becomes the model.
-    fn model(&self) -> &State;
+    /// The networks that become the model, one or more. What starts from the model takes the first.
+    fn networks(&self) -> Vec<&State>;
 
-    /// The logits that are evaluated: images float \[B,C,H,W\] -> float \[B,K\], in evaluation mode.
+    /// The logits that are evaluated, of several networks [`mean_prediction`](crate::network::mean_prediction): images float \[B,C,H,W\] -> float \[B,K\], in evaluation mode.
     ///
     /// # Errors
     /// When libtorch fails.
     fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor>;
 
-    /// Which samples the steps of an epoch use. `usual` has the batches of the training samples: each sample once, or
-    /// as the stage asks for. Depends on nothing but the seed, the epoch and what [`Setup`] made: a resumed epoch
+    /// Whether the method wants to [`measure`](Method::measure) all samples that train before an epoch, counted from 0.
+    fn measures(&self, _epoch: u32) -> bool {
+        false
+    }
+
+    /// What it measures of some samples, images not augmented, without gradients: float \[B, ...\].
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    fn measure(&self, _batch: &Batch) -> anyhow::Result<Tensor> {
+        bail!("this method does not measure samples before an epoch")
+    }
+
+    /// Before an epoch, counted from 0; once for each, also in a training that is interrupted. `measured` has a row for each
+    /// sample that trains, in the order of [`Setup::train`], where the method wanted to measure.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    fn begin_epoch(&mut self, _epoch: u32, _measured: Option<&Tensor>) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// Which samples the steps of an epoch use, after it began. `usual` has the batches of the training samples: each sample once, or
+    /// as the stage asks for. There may be more or fewer steps: time passes as fast as usual
+    /// ([`StepPosition::time`]). Depends on nothing but the seed, the epoch and what [`Setup`] made: a resumed epoch
     /// asks again.
     ///
     /// # Errors
@@ -115,6 +138,8 @@ pub struct Setup<'a> {
     pub device: Device,
     /// What was made so far.
     pub state: StateTensors,
+    /// How many learners that has.
+    pub learners: u32,
     /// What people should know before the first step.
     pub notes: Vec<String>,
 }
@@ -140,17 +165,20 @@ impl<'a> Setup<'a> {
             seed,
             device,
             state: StateTensors::default(),
+            learners: 0,
             notes: Vec::new(),
         }
     }
 
-    /// A classifier at its beginning, from the initial encoder where there is one, and its optimizer.
+    /// A classifier at its beginning, from the initial encoder where there is one, and its optimizer. Each has initial
+    /// values of its own.
     ///
     /// # Errors
     /// When the initial weights do not fit, or libtorch cannot make the tensors.
     pub fn learner(&mut self) -> anyhow::Result<Learner> {
-        let recipe = self.recipe;
-        let network = Classifier::new(
+        let (recipe, number) = (self.recipe, self.learners);
+        let network = Classifier::numbered(
+            number,
             recipe.architecture,
             self.channels,
             self.classes,
@@ -164,8 +192,10 @@ impl<'a> Setup<'a> {
             weights::read_into(&init.join(WEIGHTS_FILE), encoder, Classifier::in_head)
                 .context("the initial weights do not fit")?;
         }
-        let optimizer =
-            self.optimizer(recipe.rule, recipe.weight_decay, network.state(), recipe.decays)?;
+        let (rule, decay) = (recipe.rule, recipe.weight_decay);
+        let optimizer = Optimizer::new(rule, decay, network.state(), recipe.decays)?;
+        self.state.add_learner(&before_names(number as usize), network.state(), &optimizer);
+        self.learners += 1;
         Ok(Learner { network, optimizer })
     }
 
@@ -181,7 +211,7 @@ impl<'a> Setup<'a> {
         decays: fn(&str) -> bool,
     ) -> anyhow::Result<Optimizer> {
         let optimizer = Optimizer::new(rule, weight_decay, state, decays)?;
-        self.state.add_learner(state, &optimizer);
+        self.state.add_learner("", state, &optimizer);
         Ok(optimizer)
     }
 
@@ -196,6 +226,11 @@ impl<'a> Setup<'a> {
         self.state.add(format!("per-sample.{name}"), &tensor);
         Ok(tensor)
     }
+}
+
+/// What is before the names of the tensors of a network in a checkpoint; networks count from 0.
+pub fn before_names(network: usize) -> String {
+    if network == 0 { String::new() } else { format!("network-{}.", network + 1) }
 }
 
 /// A classifier and what moves its weights.

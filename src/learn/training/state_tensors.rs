@@ -18,13 +18,13 @@ impl StateTensors {
         self.0.push((name.into(), tensor.shallow_clone()));
     }
 
-    /// Adds the tensors of a network, by the names that they have in it, and those of its optimizer.
-    pub fn add_learner(&mut self, state: &State, optimizer: &Optimizer) {
+    /// Adds the tensors of a network, by the names that they have in it with this before them, and those of its optimizer.
+    pub fn add_learner(&mut self, before: &str, state: &State, optimizer: &Optimizer) {
         for named in state.tensors() {
-            self.add(&named.name, &named.tensor);
+            self.add(format!("{before}{}", named.name), &named.tensor);
         }
         for (name, tensor) in optimizer.state_tensors() {
-            self.add(name, tensor);
+            self.add(format!("{before}{name}"), tensor);
         }
     }
 

@@ -4,8 +4,9 @@
 //! method's. What becomes the model is the last step's network, not the best one on the way: choosing by validation
 //! would be a method of its own.
 
+use anyhow::Context as _;
 use pipeline_stages::Kind;
-use pipeline_stages::formats::{ModelInfo, Part, WEIGHTS_FILE};
+use pipeline_stages::formats::{ModelInfo, Part, WEIGHTS_FILE, weights_file};
 use pipeline_stages::kinds::Keep;
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
@@ -13,14 +14,14 @@ use tch::{Device, Tensor};
 
 use super::batch::StepBatch;
 use super::curve::{Curves, EpochRow, EvaluationRow, SUMS};
-use super::method::{Method, Setup};
+use super::method::{Method, Setup, before_names};
 use super::recipe::{Length, Recipe};
 use super::recorder::Recorder;
 use super::state_tensors::StateTensors;
 use super::training_data::TrainingData;
 use crate::data::batches::StepSamples;
 use crate::network::weights;
-use crate::network::{Classifier, NamedTensor};
+use crate::network::{Classifier, State};
 use crate::training::epoch_log::Values;
 use crate::training::epoch_sums::EpochSums;
 use crate::training::loss::SampleLoss;
@@ -40,8 +41,8 @@ pub struct SupervisedTrainer<'a> {
     state: StateTensors,
     sums: EpochSums,
     curves: Curves,
-    /// The network at its best on the test set, where that is what is kept.
-    best: Vec<NamedTensor>,
+    /// The networks at their best on the test set, where that is what is kept.
+    best: Vec<State>,
     /// The losses of every sample, where they are wanted.
     recorder: Option<Recorder>,
 }
@@ -65,7 +66,10 @@ impl<'a> SupervisedTrainer<'a> {
         let sums = EpochSums::new([SUMS, method.sums()].concat(), data.device)?;
         let curves = Curves::default();
         let best = match recipe.keep {
-            Keep::BestOnTest => method.model().copy()?,
+            Keep::BestOnTest => {
+                let networks = method.networks().into_iter();
+                networks.map(State::copy).collect::<anyhow::Result<_>>()?
+            }
             Keep::Last => Vec::new(),
         };
         let recorder = match recipe.length {
@@ -92,7 +96,7 @@ impl<'a> SupervisedTrainer<'a> {
     }
 
     fn learning_rate(&self, at: StepPosition) -> f64 {
-        self.recipe.learning_rate * self.recipe.schedule.factor(at.step, at.steps())
+        self.recipe.learning_rate * self.recipe.schedule.factor(at.time(), at.length.steps)
     }
 
     /// What the training said of itself so far.
@@ -120,11 +124,15 @@ impl<'a> SupervisedTrainer<'a> {
     /// When it has numbers that are not finite, or a file cannot be written.
     pub fn write_model(&self, parameters: &impl Kind) -> anyhow::Result<()> {
         let output = &self.context.output;
-        let tensors = self.method.model().tensors();
-        weights::check_finite(tensors)?;
-        weights::write(&output.join(WEIGHTS_FILE), "model", tensors)?;
+        let networks = self.chosen();
+        for (number, network) in networks.iter().enumerate() {
+            let tensors = network.tensors();
+            weights::check_finite(tensors)?;
+            weights::write(&output.join(weights_file(number)), "model", tensors)?;
+        }
         let training = training_record(parameters, self.context.seed);
-        self.data.model_info(self.recipe.architecture, training)?.write(output)
+        let info = self.data.model_info(self.recipe.architecture, training)?;
+        ModelInfo { further_networks: networks.len().saturating_sub(1), ..info }.write(output)
     }
 
     /// Writes the encoder with its description, and its classifier beside it.
@@ -133,7 +141,7 @@ impl<'a> SupervisedTrainer<'a> {
     /// As [`SupervisedTrainer::write_model`].
     pub fn write_encoder(&self, parameters: &impl Kind) -> anyhow::Result<()> {
         let output = &self.context.output;
-        let tensors = self.chosen();
+        let tensors = self.chosen().first().context("the method has no network")?.tensors();
         weights::check_finite(tensors)?;
         let (classifier, encoder): (Vec<_>, Vec<_>) =
             tensors.iter().partition(|named| Classifier::in_head(&named.name));
@@ -176,27 +184,35 @@ impl<'a> SupervisedTrainer<'a> {
         Ok(means.map(|mean| mean.is_finite().then_some(mean)))
     }
 
+    /// What the method measures of all samples that train, in their order, not augmented.
+    fn measure(&self, pause: &mut dyn FnMut() -> anyhow::Result<()>) -> anyhow::Result<Tensor> {
+        let _no_gradients = tch::no_grad_guard();
+        let mut measured = Vec::new();
+        for batch in self.data.train.chunks(self.data.evaluation_batch()) {
+            pause()?;
+            measured.push(self.method.measure(&self.data.plain_batch(batch)?)?);
+        }
+        Ok(Tensor::f_cat(&measured, 0)?)
+    }
+
     /// What becomes the artifact.
-    fn chosen(&self) -> &[NamedTensor] {
+    fn chosen(&self) -> Vec<&State> {
         match (self.recipe.keep, self.curves.evaluations.best_test()) {
-            (Keep::BestOnTest, Some(_)) => &self.best,
-            _ => self.method.model().tensors(),
+            (Keep::BestOnTest, Some(_)) => self.best.iter().collect(),
+            _ => self.method.networks(),
         }
     }
 
-    /// Keeps the network as it is now.
-    fn keep(&mut self) -> anyhow::Result<()> {
-        let _no_gradients = tch::no_grad_guard();
-        for (kept, now) in self.best.iter_mut().zip(self.method.model().tensors()) {
-            kept.tensor.f_copy_(&now.tensor)?;
-        }
-        Ok(())
+    /// Keeps the networks as they are now.
+    fn keep(&self) -> anyhow::Result<()> {
+        let mut networks = self.best.iter().zip(self.method.networks());
+        networks.try_for_each(|(kept, now)| kept.copy_from(now))
     }
 
     fn evaluation_due(&self, at: StepPosition) -> bool {
-        let done = at.step + 1;
+        let done = at.end_time();
         let due = match self.recipe.evaluate_every {
-            Some(steps) => done.is_multiple_of(steps),
+            Some(steps) => done / steps > at.time() / steps,
             None => at.ends_epoch(),
         };
         let evaluated = self.curves.evaluations.0.last().is_some_and(|last| last.steps == done);
@@ -216,8 +232,12 @@ impl Trainer for SupervisedTrainer<'_> {
         let mut tensors = self.state.list();
         tensors.push(self.sums.state_tensor());
         tensors.extend(self.recorder.iter().flat_map(Recorder::state_tensors));
-        let best = self.best.iter();
-        tensors.extend(best.map(|named| (format!("best.{}", named.name), &named.tensor)));
+        for (number, network) in self.best.iter().enumerate() {
+            let before = before_names(number);
+            let named = network.tensors().iter();
+            tensors
+                .extend(named.map(|named| (format!("best.{before}{}", named.name), &named.tensor)));
+        }
         tensors
     }
 
@@ -227,6 +247,18 @@ impl Trainer for SupervisedTrainer<'_> {
 
     fn resume(&mut self, progress: Curves) {
         self.curves = progress;
+    }
+
+    fn begin_epoch(
+        &mut self,
+        epoch: u32,
+        pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let measured = match self.method.measures(epoch) {
+            true => Some(self.measure(&mut || pause(self))?),
+            false => None,
+        };
+        self.method.begin_epoch(epoch, measured.as_ref())
     }
 
     fn samples(&self, epoch: u32) -> anyhow::Result<Vec<StepSamples>> {
@@ -260,7 +292,7 @@ impl Trainer for SupervisedTrainer<'_> {
         pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         if self.evaluation_due(at) {
-            let (validation, test, steps) = (&self.data.validation, &self.data.test, at.step + 1);
+            let (validation, test, steps) = (&self.data.validation, &self.data.test, at.end_time());
             let mut pause = || pause(self);
             let [validation_accuracy, validation_loss] =
                 self.evaluate(Part::Train, validation, steps, &mut pause)?;
@@ -281,7 +313,7 @@ impl Trainer for SupervisedTrainer<'_> {
                 }
             }
         }
-        if (at.ends_epoch() || self.finished()) && self.curves.epochs.len() as u64 == at.epoch() {
+        if (at.ends_epoch() || self.finished()) && self.curves.epochs.len() as u64 == at.epoch {
             let sums = self.sums.read()?;
             check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
             let extra = self.method.row(&sums);
@@ -292,7 +324,7 @@ impl Trainer for SupervisedTrainer<'_> {
                 extra,
             ));
             self.sums.clear()?;
-            self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.finish(at.epoch()))?;
+            self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.finish(at.epoch))?;
         }
         Ok(())
     }
@@ -309,12 +341,12 @@ impl Trainer for SupervisedTrainer<'_> {
             ("train-accuracy", sums.mean("right-on-given-labels", "samples")),
             ("learning-rate", self.learning_rate(at)),
         ];
-        self.context.measured(at.step + 1, values);
+        self.context.measured(at.end_time(), values);
         self.context.progress(Progress {
-            done: self.data.samples_of(at.step + 1),
-            total: Some(self.data.samples_of(at.steps())),
+            done: self.data.samples_of(at.end_time()),
+            total: Some(self.data.samples_of(at.length.steps)),
             unit: Unit::Images,
-            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.length.epochs())),
+            phase: Some(format!("epoch {}/{}", at.epoch + 1, at.length.epochs())),
         });
         Ok(())
     }

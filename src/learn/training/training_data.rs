@@ -216,6 +216,15 @@ impl TrainingData {
         self.preprocess.evaluation_batch()
     }
 
+    /// A batch of training samples, not augmented.
+    ///
+    /// # Errors
+    /// When an image cannot be read, or libtorch cannot make the tensors.
+    pub fn plain_batch(&self, indices: &[u32]) -> anyhow::Result<Batch> {
+        let images = self.preprocess.plain(&self.images, indices)?;
+        self.batch_of(indices, images, Vec::new())
+    }
+
     /// Images, float [B,C,H,W], and clean labels, int64 [B], of held-out samples, for the evaluation after these many steps:
     /// not augmented, or as training images are where the recipe says so.
     ///
@@ -240,10 +249,20 @@ impl TrainingData {
             let stream = |index| Stream::new(self.seed, purpose, epoch, index).of_view(view);
             self.preprocess.augmented(&self.images, indices, self.augmentation, stream)
         };
+        let other_views = (1..*views).map(view).collect::<anyhow::Result<_>>()?;
+        self.batch_of(indices, view(0)?, other_views)
+    }
+
+    fn batch_of(
+        &self,
+        indices: &[u32],
+        images: Tensor,
+        other_views: Vec<Tensor>,
+    ) -> anyhow::Result<Batch> {
         let samples: Vec<i64> = indices.iter().map(|&index| i64::from(index)).collect();
         Ok(Batch {
-            images: view(0)?,
-            other_views: (1..*views).map(view).collect::<anyhow::Result<_>>()?,
+            images,
+            other_views,
             samples: upload(&samples, self.device)?,
             labels: gather(&self.given, indices, self.device)?,
             clean_labels: gather(&self.clean, indices, self.device)?,
@@ -264,6 +283,7 @@ impl TrainingData {
             input: self.image(),
             input_crop: self.preprocess.crop,
             features: usize::try_from(feature_count(architecture))?,
+            further_networks: 0,
             classes: self.classes.clone(),
             input_mean: self.preprocess.normalisation.mean.clone(),
             input_std: self.preprocess.normalisation.deviation.clone(),

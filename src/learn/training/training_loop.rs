@@ -22,12 +22,12 @@ pub const BATCHES_AHEAD: usize = 3;
 /// Time between two reports of a run on a GPU: each one waits for it.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long a run is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How long a run is, in steps of epochs that have the usual number of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunLength {
     /// Steps of the whole run. It may end within an epoch.
     pub steps: u64,
-    /// Steps of a pass over the samples.
+    /// Steps of a pass over the samples: the usual number.
     pub steps_per_epoch: u64,
 }
 
@@ -48,39 +48,69 @@ impl RunLength {
     }
 }
 
-/// A place within a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The place of a step within a run.
+///
+/// An epoch may have another number of steps than is usual. Schedules, evaluations and progress go by time, which passes
+/// as much in every epoch: the usual number of steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepPosition {
-    /// Steps before this one, over all epochs.
-    pub step: u64,
+    /// Steps that were done before this one.
+    pub steps_before: u64,
+    /// The epoch, from 0.
+    pub epoch: u64,
+    /// The step within the epoch, from 0.
+    pub step_of_epoch: u64,
+    /// How many steps this epoch has.
+    pub steps_of_epoch: u64,
     /// The length of the run.
     pub length: RunLength,
 }
 
 impl StepPosition {
-    /// The epoch, from 0.
-    pub fn epoch(self) -> u64 {
-        self.step / self.length.steps_per_epoch
+    /// The first step of an epoch of this many steps.
+    fn first(epoch: u64, steps_before: u64, steps_of_epoch: u64, length: RunLength) -> Self {
+        Self { steps_before, epoch, step_of_epoch: 0, steps_of_epoch, length }
     }
 
-    /// The step within the epoch, from 0.
-    pub fn step_of_epoch(self) -> u64 {
-        self.step % self.length.steps_per_epoch
+    /// The step after this many others, where every epoch has the usual number of steps.
+    pub fn usual(steps_before: u64, length: RunLength) -> Self {
+        let steps_of_epoch = length.steps_per_epoch.max(1);
+        let epoch = steps_before / steps_of_epoch;
+        let step_of_epoch = steps_before % steps_of_epoch;
+        Self { steps_before, epoch, step_of_epoch, steps_of_epoch, length }
     }
 
-    /// Steps of the whole run.
-    pub fn steps(self) -> u64 {
-        self.length.steps
+    /// The next step, in the same epoch.
+    fn next(self) -> Self {
+        let Self { steps_before, step_of_epoch, .. } = self;
+        Self { steps_before: steps_before + 1, step_of_epoch: step_of_epoch + 1, ..self }
+    }
+
+    /// When the step begins.
+    pub fn time(self) -> u64 {
+        self.time_of(self.step_of_epoch)
+    }
+
+    /// When the step ends.
+    pub fn end_time(self) -> u64 {
+        self.time_of(self.step_of_epoch + 1)
+    }
+
+    fn time_of(self, steps: u64) -> u64 {
+        let usual = self.length.steps_per_epoch;
+        // In 128 bits, as the product of two numbers of steps.
+        let within = u128::from(steps) * u128::from(usual) / u128::from(self.steps_of_epoch.max(1));
+        self.epoch * usual + u64::try_from(within).unwrap_or(usual)
     }
 
     /// Whether this step is the last one of its epoch: all samples were seen, or the run is over.
     pub fn ends_epoch(self) -> bool {
-        self.step_of_epoch() + 1 == self.length.steps_per_epoch || self.ends_run()
+        self.step_of_epoch + 1 >= self.steps_of_epoch || self.ends_run()
     }
 
     /// Whether this step is the last one of the run.
     pub fn ends_run(self) -> bool {
-        self.step + 1 == self.length.steps
+        self.end_time() >= self.length.steps
     }
 }
 
@@ -120,7 +150,20 @@ pub trait Trainer {
     /// Takes over the progress of an interrupted run, whose tensors are back already.
     fn resume(&mut self, progress: Self::Progress);
 
-    /// The samples of the steps of an epoch. The same when the epoch is asked for again, within it.
+    /// Before an epoch, from 0. It calls `pause` between its parts with itself as it was before; after an interruption
+    /// within it, it is called again.
+    ///
+    /// # Errors
+    /// When libtorch fails, and those of `pause`.
+    fn begin_epoch(
+        &mut self,
+        _epoch: u32,
+        _pause: &mut dyn FnMut(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// The samples of the steps of an epoch that has begun. The same when it is asked for again, within it.
     ///
     /// # Errors
     /// When they cannot be drawn.
@@ -166,11 +209,37 @@ pub trait Trainer {
 /// How far a run is: what the header of a checkpoint holds.
 #[derive(Serialize, Deserialize)]
 struct Reached<P> {
-    /// Steps done.
-    steps: u64,
-    /// Steps done, and what follows on them.
-    finished: u64,
+    place: Place,
     trainer: P,
+}
+
+/// How far a run is.
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
+struct Place {
+    /// The step that was done last.
+    last: Option<StepPosition>,
+    /// Whether all was done that follows on it.
+    is_finished: bool,
+    /// How many epochs have begun.
+    begun: u64,
+}
+
+impl Place {
+    /// The epoch that the next step is in.
+    fn epoch(self) -> u64 {
+        self.last.map_or(0, |last| last.epoch + u64::from(last.ends_epoch()))
+    }
+
+    /// The next step, in an epoch of this many steps.
+    fn next_step(self, steps_of_epoch: u64, length: RunLength) -> StepPosition {
+        match self.last {
+            Some(last) if !last.ends_epoch() => last.next(),
+            Some(last) => {
+                StepPosition::first(last.epoch + 1, last.steps_before + 1, steps_of_epoch, length)
+            }
+            None => StepPosition::first(0, 0, steps_of_epoch, length),
+        }
+    }
 }
 
 /// Trains to the end of the length.
@@ -191,23 +260,24 @@ pub fn run<T: Trainer>(
     let mut checkpoints = Checkpoints::new(context, parameters, trainer.device())?;
     let reached = checkpoints.restore::<Reached<T::Progress>>(&trainer.state_tensors())?;
     let log = EpochLog::new(context, length.epochs());
-    let mut run = Run { steps: 0, finished: 0, length, checkpoints, context, log };
+    let mut run = Run { place: Place::default(), length, checkpoints, context, log };
     if let Some(reached) = reached {
-        (run.steps, run.finished) = (reached.steps, reached.finished);
+        run.place = reached.place;
         trainer.resume(reached.trainer);
         // A log is of one process: what an earlier one wrote is repeated, as far as it is known.
         for (epoch, values) in (0..).map_while(|epoch| Some((epoch, trainer.epoch_values(epoch)?)))
         {
             run.log.earlier(epoch, &values);
         }
-        let continues = format!("continues after step {} of {}", run.steps, length.steps);
+        let done = run.place.last.map_or(0, StepPosition::end_time);
+        let continues = format!("continues after step {done} of {}", length.steps);
         context.log(&continues);
         context.note(continues);
     }
-    if run.finished < run.steps {
+    if !run.place.is_finished {
         run.finish_step(trainer)?;
     }
-    while !trainer.finished() && run.steps < length.steps {
+    while !trainer.finished() && !run.place.last.is_some_and(StepPosition::ends_run) {
         run.epoch(trainer, source)?;
     }
     if trainer.more_follows() { run.save(trainer) } else { Ok(()) }
@@ -215,10 +285,7 @@ pub fn run<T: Trainer>(
 
 /// Where a run is, and its checkpoints.
 struct Run<'a> {
-    /// Steps done.
-    steps: u64,
-    /// Steps done, and what follows on them.
-    finished: u64,
+    place: Place,
     length: RunLength,
     checkpoints: Checkpoints<'a>,
     context: &'a Context,
@@ -232,19 +299,26 @@ impl Run<'_> {
         trainer: &mut T,
         source: &impl BatchSource<Batch = T::Batch>,
     ) -> anyhow::Result<()> {
-        let at = self.next_step();
-        let epoch = u32::try_from(at.epoch())?;
+        let epoch = u32::try_from(self.place.epoch())?;
+        if self.place.begun <= u64::from(epoch) {
+            trainer.begin_epoch(epoch, &mut |trainer| self.pause(trainer))?;
+            self.place.begun = u64::from(epoch) + 1;
+        }
         let samples = trainer.samples(epoch)?;
+        ensure!(!samples.is_empty(), "epoch {} has no samples to train on", epoch + 1);
+        let first = self.place.next_step(samples.len() as u64, self.length);
         ensure!(
-            samples.len() as u64 == self.length.steps_per_epoch,
-            "an epoch has another number of steps than the others"
+            first.steps_of_epoch == samples.len() as u64,
+            "epoch {} has another number of steps than when it was interrupted",
+            epoch + 1
         );
-        let left = usize::try_from(self.length.steps - self.steps)?;
-        let rest =
-            samples.into_iter().enumerate().skip(usize::try_from(at.step_of_epoch())?).take(left);
-        let prepared = rest.map(|(step, samples)| {
+        let begin = usize::try_from(first.step_of_epoch)?;
+        let rest = samples.into_iter().skip(begin);
+        let steps = std::iter::successors(Some(first), |at| (!at.ends_epoch()).then(|| at.next()));
+        let prepared = steps.zip(rest).map(|(at, samples)| {
             let images = samples.train.indices.len();
-            Ok::<_, anyhow::Error>((images, source.prepare(epoch, u32::try_from(step)?, samples)?))
+            let step = u32::try_from(at.step_of_epoch)?;
+            Ok::<_, anyhow::Error>((at, images, source.prepare(epoch, step, samples)?))
         });
         self.log.begin();
         let on_gpu = trainer.device() != Device::Cpu;
@@ -252,10 +326,9 @@ impl Run<'_> {
         prefetch(if on_gpu { BATCHES_AHEAD } else { 0 }, prepared, |batches| {
             for batch in batches {
                 self.pause(trainer)?;
-                let at = self.next_step();
-                let (images, batch) = batch?;
+                let (at, images, batch) = batch?;
                 trainer.step(batch, at)?;
-                self.steps += 1;
+                (self.place.last, self.place.is_finished) = (Some(at), false);
                 self.log.saw(images);
                 if !on_gpu || at.ends_run() || reported.elapsed() >= REPORT_INTERVAL {
                     trainer.report(at)?;
@@ -270,19 +343,15 @@ impl Run<'_> {
         })
     }
 
-    fn next_step(&self) -> StepPosition {
-        StepPosition { step: self.steps, length: self.length }
-    }
-
     /// What follows on the last step.
     fn finish_step(&mut self, trainer: &mut impl Trainer) -> anyhow::Result<()> {
-        let last = StepPosition { step: self.steps - 1, length: self.length };
+        let Some(last) = self.place.last else { return Ok(()) };
         trainer.after_step(last, &mut |trainer| self.pause(trainer))?;
-        self.finished = self.steps;
+        self.place.is_finished = true;
         if (last.ends_epoch() || trainer.finished())
-            && let Some(values) = trainer.epoch_values(last.epoch())
+            && let Some(values) = trainer.epoch_values(last.epoch)
         {
-            self.log.end(last.epoch(), &values);
+            self.log.end(last.epoch, &values);
         }
         Ok(())
     }
@@ -306,8 +375,7 @@ impl Run<'_> {
     }
 
     fn save(&mut self, trainer: &impl Trainer) -> anyhow::Result<()> {
-        let (steps, finished) = (self.steps, self.finished);
-        let reached = Reached { steps, finished, trainer: trainer.progress() };
+        let reached = Reached { place: self.place, trainer: trainer.progress() };
         self.checkpoints.save(&reached, &trainer.state_tensors())
     }
 }
@@ -321,8 +389,33 @@ pub fn check_finite(loss: f64, at: StepPosition, learning_rate: f64) -> anyhow::
         loss.is_finite(),
         "the loss is {loss} at epoch {}, step {}: training diverged; \
          try a smaller learning-rate (it is {learning_rate}) or a longer warmup",
-        at.epoch() + 1,
-        at.step_of_epoch() + 1,
+        at.epoch + 1,
+        at.step_of_epoch + 1,
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_passes_as_much_in_every_epoch() {
+        let length = RunLength { steps: 20, steps_per_epoch: 10 };
+        let times = |epoch, steps_of_epoch| -> Vec<u64> {
+            let first = StepPosition::first(epoch, 0, steps_of_epoch, length);
+            let steps =
+                std::iter::successors(Some(first), |at| (!at.ends_epoch()).then(|| at.next()));
+            steps.map(StepPosition::end_time).collect()
+        };
+        assert_eq!(times(0, 10), (1..=10).collect::<Vec<_>>());
+        assert_eq!(times(0, 4), [2, 5, 7, 10]);
+        assert_eq!(times(1, 1), [20]);
+        assert_eq!(times(1, 20).len(), 20);
+        for step in 0..20 {
+            let at = StepPosition::usual(step, length);
+            assert_eq!((at.time(), at.end_time()), (step, step + 1));
+            assert_eq!((at.ends_epoch(), at.ends_run()), (step % 10 == 9, step == 19));
+        }
+    }
 }

@@ -92,6 +92,7 @@ fn model_info(
         input: ImageShape { channels: selection.channels, height: size, width: size },
         input_crop: input_crop(stage),
         features: feature_count(stage.architecture),
+        further_networks: 0,
         classes: Vec::new(),
         input_mean,
         input_std,

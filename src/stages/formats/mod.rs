@@ -23,7 +23,7 @@ pub use dataset::{
 pub use evaluations::{EvaluationRow, Evaluations};
 pub use labels::{Labels, NoiseReport, check_labels};
 pub use metrics::{CurveTable, write_metrics};
-pub use model::{InputCrop, ModelInfo, WEIGHTS_FILE};
+pub use model::{InputCrop, ModelInfo, WEIGHTS_FILE, weights_file};
 pub use predictions::{Judged, PREDICTIONS_FILE, Predictions, PredictionsWriter};
 pub use sample_losses::{SAMPLE_LOSSES_FILE, SampleLosses};
 pub use samples_writer::SamplesWriter;

@@ -1,4 +1,7 @@
 //! Weights and models: `weights.safetensors` with torchvision's state-dict names, and `model.json`.
+//!
+//! A model can hold several networks of one architecture, whose probabilities are averaged: the second one is in
+//! `weights-2.safetensors`, and so on. What starts from a model takes the first.
 
 use std::path::Path;
 
@@ -7,8 +10,16 @@ use serde::{Deserialize, Serialize};
 use super::dataset::ImageShape;
 use super::tensors::{read_json, write_json};
 
-/// The file of the tensors.
+/// The file of the tensors, of the first network.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
+
+/// The file of the tensors of a network of a model, counted from 0.
+pub fn weights_file(network: usize) -> String {
+    match network {
+        0 => WEIGHTS_FILE.to_owned(),
+        _ => format!("weights-{}.safetensors", network + 1),
+    }
+}
 
 /// How an image of any size becomes an input, wherever a model is used: for validation, for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +46,9 @@ pub struct ModelInfo {
     pub input_crop: Option<InputCrop>,
     /// How many features the encoder produces.
     pub features: usize,
+    /// How many networks there are beside the first one. Left out if there are none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub further_networks: usize,
     /// The names of the classes of the classifier; empty for an encoder alone.
     pub classes: Vec<String>,
     /// How pixels in [0, 1] were normalised: per channel the mean that was subtracted.
@@ -43,6 +57,10 @@ pub struct ModelInfo {
     pub input_std: Vec<f64>,
     /// How it was trained: the parameters of its stage.
     pub training: serde_json::Value,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl ModelInfo {

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use pipeline_stages::formats::ImageShape;
 
 use super::colour::make_grey;
-use super::resize::ResamplerCache;
+use super::resample::WeightsCache;
 use super::view::{Crop, View};
 
 /// Floats that are worked on together: what a vector register holds, once or several times.
@@ -18,8 +18,8 @@ const LANES: usize = 8;
 /// What a thread keeps between two views, so that none allocates.
 #[derive(Default)]
 struct Scratch {
-    across: ResamplerCache,
-    down: ResamplerCache,
+    across: WeightsCache,
+    down: WeightsCache,
     /// [columns of the crop, channels, rows of the crop]: the crop as floats, turned.
     turned: Vec<f32>,
     /// [columns of the view, channels, rows of the crop].
@@ -193,7 +193,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::data::augment::{Resampler, ViewSettings};
+    use crate::data::augment::{ResampleWeights, Resizing, ViewSettings};
     use crate::random::{Purpose, Stream};
 
     fn image(shape: ImageShape, seed: u64) -> Vec<u8> {
@@ -203,10 +203,9 @@ mod tests {
 
     /// The weights of every input, by output: a plain matrix.
     fn matrix(start: usize, length: usize, size: usize, flipped: bool) -> Vec<Vec<f64>> {
-        let mut resampler = Resampler::default();
-        resampler.prepare(start, length, size);
+        let mut weights = ResampleWeights::new(&Resizing::bicubic(start..start + length, size));
         if flipped {
-            resampler.flip();
+            weights.mirror();
         }
         let row = |(first, weights): (usize, &[f32])| {
             let mut row = vec![0.0; size];
@@ -215,7 +214,7 @@ mod tests {
             }
             row
         };
-        resampler.outputs().map(row).collect()
+        weights.outputs().map(row).collect()
     }
 
     proptest! {

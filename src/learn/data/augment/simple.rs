@@ -90,7 +90,7 @@ impl Normalisation {
 /// A light augmentation, all draws made: a flip, and a window of the image's own size that is moved over the image with
 /// a border that reflects it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LightChange {
+pub struct FlipCrop {
     /// Rows that the window is moved down by.
     pub down: i64,
     /// Columns that the window is moved right by.
@@ -99,7 +99,7 @@ pub struct LightChange {
     pub flipped: bool,
 }
 
-impl LightChange {
+impl FlipCrop {
     /// Draws one as `augmentation` says.
     pub fn draw(augmentation: Augmentation, stream: &mut Stream) -> Self {
         let mut change = Self::default();
@@ -152,7 +152,7 @@ mod tests {
         tables: &[[f32; 256]],
         out: &mut [f32],
     ) {
-        LightChange::draw(augmentation, stream).apply(pixels, shape, tables, out);
+        FlipCrop::draw(augmentation, stream).apply(pixels, shape, tables, out);
     }
 
     fn plain() -> Vec<[f32; 256]> {

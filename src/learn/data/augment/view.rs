@@ -13,7 +13,7 @@ pub struct ViewSettings {
     pub crop_area_min: f64,
     /// 0.5 varies brightness, contrast and saturation by 0.4, hue by 0.1.
     pub jitter_strength: f64,
-    /// Whether views are blurred, half of the time: [`super::SizedView`] alone does it.
+    /// Whether views are blurred, half of the time: [`super::ResizedView`] alone does it.
     pub blurs: bool,
 }
 

@@ -14,7 +14,7 @@ use std::path::Path;
 use anyhow::ensure;
 use pipeline_stages::formats::{
     DatasetInfo, Evaluations, Judged, Labels, ModelInfo, Part, Predictions, PredictionsWriter,
-    SampleSplit, Samples, SplitIndices, WEIGHTS_FILE, check_labels, write_metrics,
+    SampleSplit, Samples, SplitIndices, check_labels, weights_file, write_metrics,
 };
 use pipeline_stages::kinds::Evaluate;
 use pipeline_stages::kinds::precision::Precision;
@@ -27,7 +27,7 @@ use self::tally::{Scores, Tally, list, losses_of};
 use crate::data::image_store::ImageStore;
 use crate::data::preprocess::Preprocess;
 use crate::network::weights;
-use crate::network::{Classifier, Mode};
+use crate::network::{Classifier, Mode, mean_prediction};
 use crate::{Body, device};
 
 impl Body for Evaluate {
@@ -65,7 +65,7 @@ fn chosen_on_the_way(evaluations: &Evaluations) -> Metrics {
 struct Evaluation<'a> {
     context: &'a Context,
     model: ModelInfo,
-    network: Classifier,
+    networks: Vec<Classifier>,
     preprocess: Preprocess,
     batch_size: usize,
     test: ImageStore,
@@ -92,7 +92,7 @@ impl<'a> Evaluation<'a> {
         let batch_size = parameters.batch_size.map(usize::try_from).transpose()?;
         Ok(Self {
             context,
-            network: load(model_folder, &model, device)?,
+            networks: load(model_folder, &model, device)?,
             test: store(test)?,
             training: LabelledTraining::read(context, data, model.classes.len(), store)?,
             batch_size: batch_size.unwrap_or_else(|| preprocess.evaluation_batch()),
@@ -165,7 +165,8 @@ impl<'a> Evaluation<'a> {
         for batch in indices.chunks(self.batch_size.max(1)) {
             self.context.stop_point()?;
             let inputs = self.preprocess.plain(images, batch)?;
-            let logits = self.network.forward(&inputs, Mode::Evaluate)?;
+            let logits = self.networks.iter().map(|one| one.forward(&inputs, Mode::Evaluate));
+            let logits = mean_prediction(&logits.collect::<anyhow::Result<Vec<_>>>()?)?;
             let values = each(batch, &logits)?;
             done += batch.len();
             let values = values.iter().map(|(name, value)| (name.as_str(), *value));
@@ -252,13 +253,17 @@ fn check_classes(model: &[String], dataset: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Rebuilds a classifier from its artifact.
-fn load(model: &Path, info: &ModelInfo, device: Device) -> anyhow::Result<Classifier> {
+/// Rebuilds the networks of a classifier from its artifact.
+fn load(model: &Path, info: &ModelInfo, device: Device) -> anyhow::Result<Vec<Classifier>> {
     let architecture = weights::architecture(info)?;
-    let network =
-        Classifier::new(architecture, info.input.channels, info.classes.len(), 0, device)?;
-    weights::read_into(&model.join(WEIGHTS_FILE), network.state().tensors(), |_| false)?;
-    Ok(network)
+    let (channels, classes) = (info.input.channels, info.classes.len());
+    let load = |number| {
+        let network = Classifier::new(architecture, channels, classes, 0, device)?;
+        let file = model.join(weights_file(number));
+        weights::read_into(&file, network.state().tensors(), |_| false)?;
+        Ok(network)
+    };
+    (0..=info.further_networks).map(load).collect()
 }
 
 #[cfg(test)]

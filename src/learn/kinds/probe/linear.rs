@@ -147,7 +147,7 @@ impl<'a> LinearProbe<'a> {
     }
 
     fn learning_rate(&self, at: StepPosition) -> f64 {
-        self.recipe.learning_rate * self.recipe.schedule.factor(at.step, at.steps())
+        self.recipe.learning_rate * self.recipe.schedule.factor(at.time(), at.length.steps)
     }
 }
 
@@ -189,7 +189,7 @@ impl Trainer for LinearProbe<'_> {
         let logits = self.logits(&self.features_of(&batch.inputs)?)?;
         let losses = self.recipe.loss.of_samples(&logits, &batch.labels)?;
         self.optimizer.backward(&losses.f_mean(tch::Kind::Float)?)?;
-        self.optimizer.begin_step(self.learning_rate(at), at.step);
+        self.optimizer.begin_step(self.learning_rate(at), at.steps_before);
         self.optimizer.step()?;
         let integer = (tch::Kind::Int64, self.device());
         let samples = Tensor::f_full([0i64; 0].as_slice(), losses.size1()?, integer)?;
@@ -213,12 +213,12 @@ impl Trainer for LinearProbe<'_> {
     fn report(&self, at: StepPosition) -> anyhow::Result<()> {
         let data = self.encoder.data;
         let values = self.curve.values(at, self.learning_rate(at))?;
-        self.encoder.context.measured(at.step + 1, values);
+        self.encoder.context.measured(at.end_time(), values);
         self.encoder.context.progress(Progress {
-            done: data.samples_of(at.step + 1),
-            total: Some(data.samples_of(at.steps())),
+            done: data.samples_of(at.end_time()),
+            total: Some(data.samples_of(at.length.steps)),
             unit: Unit::Images,
-            phase: Some(format!("epoch {}/{}", at.epoch() + 1, at.length.epochs())),
+            phase: Some(format!("epoch {}/{}", at.epoch + 1, at.length.epochs())),
         });
         Ok(())
     }

@@ -210,8 +210,8 @@ impl MetaWeightNet {
 }
 
 impl Method for MetaWeightNet {
-    fn model(&self) -> &State {
-        self.learner.network.state()
+    fn networks(&self) -> Vec<&State> {
+        vec![self.learner.network.state()]
     }
 
     fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
@@ -228,8 +228,8 @@ impl Method for MetaWeightNet {
     }
 
     fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
-        self.learner.optimizer.begin_step(learning_rate, at.step);
-        self.optimizer.begin_step(self.learning_rate, at.step);
+        self.learner.optimizer.begin_step(learning_rate, at.steps_before);
+        self.optimizer.begin_step(self.learning_rate, at.steps_before);
         if self.inner_rate == InnerRate::Scheduled {
             self.inner_learning_rate = learning_rate;
         }

@@ -2,7 +2,9 @@
 
 use std::sync::LazyLock;
 
-use pipeline_learn::data::augment::{Crop, Jitter, LightChange, Normalisation, Resampler, View};
+use pipeline_learn::data::augment::{
+    Crop, FlipCrop, Jitter, Normalisation, ResampleWeights, Resizing, View,
+};
 use pipeline_stages::formats::ImageShape;
 use serde_json::Value;
 
@@ -19,9 +21,8 @@ fn lines_are_resampled_as_torch_does() {
     for case in VECTORS["resize"].as_array().expect("a list") {
         let size = |key: &str| case[key].as_u64().expect("a number") as usize;
         let line = flat(&fill(&[size("length") as i64], 40, 0.0, 255.0));
-        let mut resampler = Resampler::default();
-        resampler.prepare(0, size("length"), size("outputs"));
-        let found: Vec<f64> = resampler
+        let resizing = Resizing::bicubic(0..size("length"), size("outputs"));
+        let found: Vec<f64> = ResampleWeights::new(&resizing)
             .outputs()
             .map(|(first, weights)| {
                 let inputs = line[first..].iter().zip(weights);
@@ -107,7 +108,7 @@ fn every_crop_after_padding_is_that_of_torch() {
     let tables = Normalisation::none(3).tables();
     for case in IMAGES["crops_after_padding"].as_array().expect("a list") {
         let case = numbers(case);
-        let change = LightChange {
+        let change = FlipCrop {
             down: case[0] as i64 - 4,
             right: case[1] as i64 - 4,
             flipped: case[2] == 1.0,

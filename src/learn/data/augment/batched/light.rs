@@ -3,18 +3,18 @@
 use tch::{Device, Tensor};
 
 use super::{DeviceImages, count_along, upload};
-use crate::data::augment::LightChange;
+use crate::data::augment::FlipCrop;
 
 impl DeviceImages {
     /// The images `indices`, each changed as the one of `changes` at its place, float [B,C,H,W] with the channels
-    /// innermost in memory. `tables` as for [`crate::data::augment::LightChange::apply`].
+    /// innermost in memory. `tables` as for [`crate::data::augment::FlipCrop::apply`].
     ///
     /// # Errors
     /// When an index is out of range or libtorch fails.
     pub fn light(
         &self,
         indices: &[u32],
-        changes: &[LightChange],
+        changes: &[FlipCrop],
         tables: &[[f32; 256]],
     ) -> anyhow::Result<Tensor> {
         self.check(indices)?;

@@ -1,7 +1,7 @@
 //! The augmentations of this folder as batched tensor operations, for images that lie on a GPU.
 //!
 //! The draws are made on the host, from the same streams as for [`super::View`] and
-//! [`super::LightChange`], and travel as two small tensors a batch; no operation is per image. What
+//! [`super::FlipCrop`], and travel as two small tensors a batch; no operation is per image. What
 //! comes out equals what the CPU's kernels write, up to rounding. It runs on any device, so that tests need no GPU.
 
 mod colour;
@@ -120,7 +120,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::data::augment::{Crop, Jitter, LightChange, Normalisation, View, ViewSettings};
+    use crate::data::augment::{Crop, FlipCrop, Jitter, Normalisation, View, ViewSettings};
     use crate::random::{Purpose, Stream};
 
     const COUNT: usize = 12;
@@ -213,9 +213,9 @@ mod tests {
             for augmentation in [Augmentation::None, Augmentation::Flip, Augmentation::CropFlip] {
                 let draw = |index| {
                     let mut stream = Stream::new(seed, Purpose::Augmentation, 0, index);
-                    LightChange::draw(augmentation, &mut stream)
+                    FlipCrop::draw(augmentation, &mut stream)
                 };
-                let changes: Vec<LightChange> = indices.iter().map(|&index| draw(index)).collect();
+                let changes: Vec<FlipCrop> = indices.iter().map(|&index| draw(index)).collect();
                 let by_kernel = by_kernel(&samples, &indices, &changes, |change, pixels, out| {
                     change.apply(pixels, samples.image, &tables, out);
                 });
@@ -261,7 +261,7 @@ mod tests {
     fn a_missing_sample_is_an_error() {
         let samples = samples(ImageShape { channels: 1, height: 2, width: 2 }, 0);
         let images = DeviceImages::upload(&samples, Device::Cpu).unwrap();
-        let error = images.light(&[COUNT as u32], &[LightChange::default()], &[[0.0; 256]]);
+        let error = images.light(&[COUNT as u32], &[FlipCrop::default()], &[[0.0; 256]]);
         assert!(error.unwrap_err().to_string().contains("no sample 12"));
     }
 }

@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::light::mirrored;
 use super::{SharedTensor, count_along};
-use crate::data::augment::Resampler;
+use crate::data::augment::{ResampleWeights, Resizing};
 
 /// The matrices that make `size` outputs from any part of a line of `size` inputs.
 ///
@@ -21,12 +21,11 @@ pub(super) struct ResampleTable {
 impl ResampleTable {
     pub(super) fn new(size: usize, device: Device) -> anyhow::Result<Self> {
         let mut weights = vec![0f32; (size + 1) * size * 2 * size];
-        let mut resampler = Resampler::default();
         let rows = weights.chunks_mut(2 * size.max(1));
         let mut rows = rows.skip(size);
         for length in 1..=size {
-            resampler.prepare(0, length, size);
-            for ((first, of_output), row) in resampler.outputs().zip(&mut rows) {
+            let resampling = ResampleWeights::new(&Resizing::bicubic(0..length, size));
+            for ((first, of_output), row) in resampling.outputs().zip(&mut rows) {
                 row[size + first..][..of_output.len()].copy_from_slice(of_output);
             }
         }

@@ -5,10 +5,9 @@
 //! bytes in between: at most a 255th or two from these.)
 
 mod blur;
-mod frame;
-mod lines;
-mod view;
+mod resize_crop;
+mod resized_view;
 
 pub use blur::GaussianBlur;
-pub use frame::Frame;
-pub use view::SizedView;
+pub use resize_crop::ResizeCrop;
+pub use resized_view::ResizedView;

@@ -13,7 +13,7 @@
 use pipeline_stages::formats::{ImageShape, InputCrop};
 use pipeline_stages::kinds::Augmentation;
 
-use super::lines::{Filter, Lines, Resizing, resample};
+use crate::data::augment::resample::{Filter, ResampleWeights, Resizing, resample};
 use crate::data::augment::view::Crop;
 use crate::random::Stream;
 
@@ -22,7 +22,7 @@ const CROP_AREA_MIN: f64 = 0.08;
 
 /// What is done to an image, all draws made.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Frame {
+pub struct ResizeCrop {
     /// The part of the image that is resized.
     part: Crop,
     /// The height and width that it gets.
@@ -35,7 +35,7 @@ pub struct Frame {
     filter: Filter,
 }
 
-impl Frame {
+impl ResizeCrop {
     /// Draws how an image of this shape becomes a training input, a square of `side` pixels. `crop` is how the model's
     /// inputs are made outside training: what an augmentation without a crop of its own uses too.
     ///
@@ -47,7 +47,7 @@ impl Frame {
         augmentation: Augmentation,
         crop: InputCrop,
     ) -> Self {
-        let mut frame = match augmentation {
+        let mut resize = match augmentation {
             Augmentation::RandomResizedCrop => Self::resized_crop(stream, shape, side),
             Augmentation::ResizeCropFlip => {
                 let whole = Self::centre(shape, side, InputCrop::ResizeThenCrop);
@@ -58,8 +58,8 @@ impl Frame {
                 Self::centre(shape, side, crop)
             }
         };
-        frame.flipped = augmentation != Augmentation::None && stream.chance(0.5);
-        frame
+        resize.flipped = augmentation != Augmentation::None && stream.chance(0.5);
+        resize
     }
 
     fn resized_crop(stream: &mut Stream, shape: ImageShape, side: usize) -> Self {
@@ -105,7 +105,12 @@ impl Frame {
         let Crop { top, left, height, width } = self.part;
         let lines = |part: std::ops::Range<usize>, axis: usize| {
             let kept = self.offset[axis]..self.offset[axis] + self.side;
-            Lines::new(&Resizing { filter: self.filter, part, length: self.resized[axis], kept })
+            ResampleWeights::new(&Resizing {
+                filter: self.filter,
+                part,
+                length: self.resized[axis],
+                kept,
+            })
         };
         let (down, mut across) = (lines(top..top + height, 0), lines(left..left + width, 1));
         if self.flipped {
@@ -153,10 +158,10 @@ mod tests {
         for index in 0..2000 {
             let way = Augmentation::ResizeCropFlip;
             let crop = InputCrop::ResizeThenCrop;
-            let frame = Frame::draw(&mut stream(index), shape(3, 32, 40), 28, way, crop);
-            assert_eq!(frame.resized, [32, 40]);
-            offsets.insert(frame.offset);
-            flips += u32::from(frame.flipped);
+            let resize = ResizeCrop::draw(&mut stream(index), shape(3, 32, 40), 28, way, crop);
+            assert_eq!(resize.resized, [32, 40]);
+            offsets.insert(resize.offset);
+            flips += u32::from(resize.flipped);
         }
         assert_eq!(offsets.len(), 5 * 13);
         assert!((900..1100).contains(&flips), "{flips}");
@@ -165,10 +170,10 @@ mod tests {
     #[test]
     fn a_flip_mirrors_every_row() {
         let pixels: Vec<u8> = (0..100).map(|value| (value * 37 % 256) as u8).collect();
-        let frame = Frame::centre(shape(1, 10, 10), 7, InputCrop::ResizeThenCrop);
+        let resize = ResizeCrop::centre(shape(1, 10, 10), 7, InputCrop::ResizeThenCrop);
         let render = |flipped| {
             let mut out = vec![0.0; 49];
-            Frame { flipped, ..frame.clone() }.render(&pixels, shape(1, 10, 10), &mut out);
+            ResizeCrop { flipped, ..resize.clone() }.render(&pixels, shape(1, 10, 10), &mut out);
             out
         };
         let mut flipped = render(true);
@@ -199,13 +204,13 @@ mod tests {
         }
 
         #[track_caller]
-        fn assert_renders(frame: &Frame, case: &Value, expected: &Value, what: &str) {
+        fn assert_renders(resize: &ResizeCrop, case: &Value, expected: &Value, what: &str) {
             let name = case["image"].as_str().unwrap();
             let (shape, pixels) =
                 decode(&std::fs::read(Path::new(FOLDER).join(name)).unwrap()).unwrap();
-            let plane = frame.side * frame.side;
+            let plane = resize.side * resize.side;
             let mut out = vec![f32::NAN; 3 * plane];
-            frame.render(&pixels, shape, &mut out);
+            resize.render(&pixels, shape, &mut out);
             let mut found: Vec<f32> = out.iter().copied().step_by(37).collect();
             found.extend(out.last());
             found.extend(
@@ -231,20 +236,20 @@ mod tests {
                     ("crop_then_resize", InputCrop::CropThenResize),
                     ("resize_then_crop", InputCrop::ResizeThenCrop),
                 ] {
-                    assert_renders(&Frame::centre(shape, side, crop), &case, &case[key], key);
+                    assert_renders(&ResizeCrop::centre(shape, side, crop), &case, &case[key], key);
                 }
                 let offset = numbers(&case["random_crop"]["offset"]).try_into().unwrap();
-                let whole = Frame::centre(shape, side, InputCrop::ResizeThenCrop);
-                let frame = Frame { offset, flipped: true, ..whole };
-                assert_renders(&frame, &case, &case["random_crop"]["flipped"], "a random crop");
+                let whole = ResizeCrop::centre(shape, side, InputCrop::ResizeThenCrop);
+                let resize = ResizeCrop { offset, flipped: true, ..whole };
+                assert_renders(&resize, &case, &case["random_crop"]["flipped"], "a random crop");
 
                 let [top, left, height, width] = numbers(&case["resized_crop"]["box"])[..] else {
                     panic!("four numbers")
                 };
                 let part = Crop { top, left, height, width };
-                let frame = Frame::scaled(part, [side, side], [0, 0], side, Filter::Bicubic);
-                let frame = Frame { flipped: true, ..frame };
-                assert_renders(&frame, &case, &case["resized_crop"]["flipped"], "a resized crop");
+                let resize = ResizeCrop::scaled(part, [side, side], [0, 0], side, Filter::Bicubic);
+                let resize = ResizeCrop { flipped: true, ..resize };
+                assert_renders(&resize, &case, &case["resized_crop"]["flipped"], "a resized crop");
             }
         }
     }
@@ -259,9 +264,9 @@ mod tests {
             let mut stream = stream(index);
             let pixels: Vec<u8> = (0..shape.bytes()).map(|_| stream.below(256) as u8).collect();
             let crop = if bicubic { InputCrop::CropThenResize } else { InputCrop::ResizeThenCrop };
-            let frame = Frame::draw(&mut stream, shape, side, Augmentation::ALL[way], crop);
+            let resize = ResizeCrop::draw(&mut stream, shape, side, Augmentation::ALL[way], crop);
             let mut out = vec![f32::NAN; 3 * side * side];
-            frame.render(&pixels, shape, &mut out);
+            resize.render(&pixels, shape, &mut out);
             prop_assert!(out.iter().all(|value| (0.0..=1.0).contains(value)));
         }
     }
@@ -269,9 +274,9 @@ mod tests {
     #[test]
     fn a_very_long_image_takes_no_memory_for_what_is_cut_off() {
         let shape = shape(1, 1, 60_000);
-        let frame = Frame::centre(shape, 224, InputCrop::ResizeThenCrop);
+        let resize = ResizeCrop::centre(shape, 224, InputCrop::ResizeThenCrop);
         let mut out = vec![f32::NAN; 224 * 224];
-        frame.render(&vec![255; 60_000], shape, &mut out);
+        resize.render(&vec![255; 60_000], shape, &mut out);
         assert!(out.iter().all(|value| (value - 1.0).abs() < 1e-5));
     }
 }

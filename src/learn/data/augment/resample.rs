@@ -5,7 +5,7 @@ use std::ops::Range;
 
 /// A resampling filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Filter {
+pub enum Filter {
     /// A triangle.
     Bilinear,
     /// Keys' cubic with a = -0.5 (Keys, 1981), as Pillow has it; plain torch without antialiasing has -0.75.
@@ -35,50 +35,60 @@ impl Filter {
 
 /// What is made of a line: a part of it, brought to another length, of which some is kept.
 #[derive(Debug, Clone)]
-pub(super) struct Resizing {
-    pub(super) filter: Filter,
+pub struct Resizing {
+    /// By what.
+    pub filter: Filter,
     /// The part of the line.
-    pub(super) part: Range<usize>,
+    pub part: Range<usize>,
     /// The length that it gets.
-    pub(super) length: usize,
+    pub length: usize,
     /// What is kept of that.
-    pub(super) kept: Range<usize>,
+    pub kept: Range<usize>,
 }
 
 /// The weights by which lines are resampled.
-#[derive(Debug, Clone)]
-pub(super) struct Lines {
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResampleWeights {
     /// Per output: the first input, and where its weights are.
     outputs: Vec<(usize, Range<usize>)>,
     weights: Vec<f32>,
 }
 
-impl Lines {
-    pub(super) fn new(resizing: &Resizing) -> Self {
+impl Resizing {
+    /// A part brought to another length by the cubic filter, all of which is kept.
+    pub fn bicubic(part: Range<usize>, length: usize) -> Self {
+        Self { filter: Filter::Bicubic, part, length, kept: 0..length }
+    }
+}
+
+impl ResampleWeights {
+    /// The weights that do this.
+    pub fn new(resizing: &Resizing) -> Self {
         let Resizing { filter, part, length, kept } = resizing;
         let scale = part.len() as f64 / *length as f64;
         let stretch = scale.max(1.0);
         let support = filter.support() * stretch;
-        let mut lines = Self { outputs: Vec::with_capacity(kept.len()), weights: Vec::new() };
+        let mut made = Self { outputs: Vec::with_capacity(kept.len()), weights: Vec::new() };
         for output in kept.clone() {
             let centre = (output as f64 + 0.5) * scale;
             let first = (centre - support + 0.5).max(0.0) as usize;
             let end = ((centre + support + 0.5) as usize).min(part.len());
             let weight = |input: usize| filter.at((input as f64 - centre + 0.5) / stretch);
             let sum: f64 = (first..end).map(weight).sum();
-            let begin = lines.weights.len();
-            lines.weights.extend((first..end).map(|input| (weight(input) / sum) as f32));
-            lines.outputs.push((part.start + first, begin..lines.weights.len()));
+            let begin = made.weights.len();
+            made.weights.extend((first..end).map(|input| (weight(input) / sum) as f32));
+            made.outputs.push((part.start + first, begin..made.weights.len()));
         }
-        lines
+        made
     }
 
     /// Mirrors the outputs.
-    pub(super) fn mirror(&mut self) {
+    pub fn mirror(&mut self) {
         self.outputs.reverse();
     }
 
-    fn outputs(&self) -> impl Iterator<Item = (usize, &[f32])> {
+    /// Per output: the first input, and the weights from there on.
+    pub fn outputs(&self) -> impl Iterator<Item = (usize, &[f32])> {
         self.outputs.iter().map(|(first, range)| (*first, &self.weights[range.clone()]))
     }
 
@@ -90,13 +100,43 @@ impl Lines {
     }
 }
 
+/// The bicubic weights to one length, by the length of the part; each are made once.
+#[derive(Debug, Default)]
+pub(super) struct WeightsCache {
+    outputs: usize,
+    by_length: Vec<Option<ResampleWeights>>,
+}
+
+impl WeightsCache {
+    /// Longer parts are not kept: there would be many, and large ones.
+    const LONGEST: usize = 512;
+
+    /// From `length` inputs, counted from the first one, to `outputs`.
+    pub(super) fn of(&mut self, length: usize, outputs: usize) -> &ResampleWeights {
+        if self.outputs != outputs {
+            *self = Self { outputs, by_length: Vec::new() };
+        }
+        // The first place, which no part has, serves those that are not kept.
+        let kept = length <= Self::LONGEST;
+        let place = if kept { length } else { 0 };
+        if self.by_length.len() <= place {
+            self.by_length.resize(place + 1, None);
+        }
+        if !kept {
+            self.by_length[place] = None;
+        }
+        self.by_length[place]
+            .get_or_insert_with(|| ResampleWeights::new(&Resizing::bicubic(0..length, outputs)))
+    }
+}
+
 /// Resamples a plane of bytes, `width` a row, rows first. The result is in \[0, 1\]: what a cubic
 /// filter overshoots is cut off.
 pub(super) fn resample(
     plane: &[u8],
     width: usize,
-    across: &Lines,
-    down: &Lines,
+    across: &ResampleWeights,
+    down: &ResampleWeights,
     target: &mut [f32],
 ) {
     let out_width = across.outputs.len();
@@ -129,6 +169,26 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn the_same_length_changes_nothing() {
+        let weights = ResampleWeights::new(&Resizing::bicubic(3..8, 5));
+        for (output, (first, weights)) in weights.outputs().enumerate() {
+            for (offset, weight) in weights.iter().enumerate() {
+                let expected = if first + offset == output + 3 { 1.0 } else { 0.0 };
+                assert!((weight - expected).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_and_what_is_not_is_the_same_as_made_again() {
+        let mut cache = WeightsCache::default();
+        for (length, outputs) in [(20, 30), (600, 30), (700, 30), (20, 30), (20, 8), (600, 8)] {
+            let again = ResampleWeights::new(&Resizing::bicubic(0..length, outputs));
+            assert_eq!(cache.of(length, outputs), &again, "{length} to {outputs}");
+        }
+    }
+
     proptest! {
         #[test]
         fn weights_sum_to_one_and_stay_within_the_part(
@@ -138,7 +198,7 @@ mod tests {
             let first = (cut * length as f64) as usize;
             let filter = if cubic { Filter::Bicubic } else { Filter::Bilinear };
             let resizing = Resizing { filter, part: start..start + part, length, kept: first..length };
-            let mut lines = Lines::new(&resizing);
+            let mut lines = ResampleWeights::new(&resizing);
             lines.mirror();
             prop_assert_eq!(lines.outputs.len(), length - first);
             let used = lines.inputs();
@@ -154,7 +214,7 @@ mod tests {
             colour: u8, cubic: bool,
         ) {
             let filter = if cubic { Filter::Bicubic } else { Filter::Bilinear };
-            let lines = |part, length| Lines::new(&Resizing { filter, part: 0..part, length, kept: 0..length });
+            let lines = |part, length| ResampleWeights::new(&Resizing { filter, part: 0..part, length, kept: 0..length });
             let mut out = vec![f32::NAN; to_height * to_width];
             let plane = vec![colour; height * width];
             resample(&plane, width, &lines(width, to_width), &lines(height, to_height), &mut out);

@@ -4,7 +4,7 @@
 use pipeline_stages::formats::ImageShape;
 
 use super::blur::GaussianBlur;
-use super::lines::{Filter, Lines, Resizing, resample};
+use crate::data::augment::resample::{ResampleWeights, Resizing, resample};
 use crate::data::augment::view::{Crop, View, ViewSettings};
 use crate::random::Stream;
 
@@ -13,13 +13,13 @@ const BLUR_DEVIATION: (f64, f64) = (0.1, 2.0);
 
 /// What is done to an image, all draws made.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SizedView {
+pub struct ResizedView {
     view: View,
     /// The standard deviation of the blur, in pixels.
     blur: Option<f64>,
 }
 
-impl SizedView {
+impl ResizedView {
     /// Draws a view of an image of this shape: what [`View::draw`] draws, then the blur.
     pub fn draw(stream: &mut Stream, shape: ImageShape, settings: ViewSettings) -> Self {
         let view = View::draw(stream, shape, settings);
@@ -32,9 +32,7 @@ impl SizedView {
     /// `size`, which has as many channels.
     pub fn render(&self, pixels: &[u8], image: ImageShape, size: ImageShape, out: &mut [f32]) {
         let Crop { top, left, height, width } = self.view.crop;
-        let lines = |part, length| {
-            Lines::new(&Resizing { filter: Filter::Bicubic, part, length, kept: 0..length })
-        };
+        let lines = |part, length| ResampleWeights::new(&Resizing::bicubic(part, length));
         let down = lines(top..top + height, size.height);
         let mut across = lines(left..left + width, size.width);
         if self.view.flipped {
@@ -71,7 +69,7 @@ mod tests {
         for index in 0..20 {
             let (mut expected, mut found) = (vec![0.0; pixels.len()], vec![0.0; pixels.len()]);
             View::draw(&mut stream(index), shape, SETTINGS).render(&pixels, shape, &mut expected);
-            let view = SizedView::draw(&mut stream(index), shape, SETTINGS);
+            let view = ResizedView::draw(&mut stream(index), shape, SETTINGS);
             view.render(&pixels, shape, shape, &mut found);
             for (found, expected) in found.iter().zip(&expected) {
                 assert!((found - expected).abs() < 1e-5, "view {index}: {found} for {expected}");
@@ -84,8 +82,8 @@ mod tests {
         let shape = ImageShape { channels: 3, height: 80, width: 100 };
         let mut blurred = 0;
         for index in 0..1000 {
-            let plain = SizedView::draw(&mut stream(index), shape, SETTINGS);
-            let view = SizedView::draw(
+            let plain = ResizedView::draw(&mut stream(index), shape, SETTINGS);
+            let view = ResizedView::draw(
                 &mut stream(index),
                 shape,
                 ViewSettings { blurs: true, ..SETTINGS },
