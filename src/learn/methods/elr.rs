@@ -76,8 +76,8 @@ impl Elr {
 }
 
 impl Method for Elr {
-    fn model(&self) -> &State {
-        self.learner.network.state()
+    fn networks(&self) -> Vec<&State> {
+        vec![self.learner.network.state()]
     }
 
     fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
@@ -85,7 +85,7 @@ impl Method for Elr {
     }
 
     fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
-        self.learner.optimizer.begin_step(learning_rate, at.step);
+        self.learner.optimizer.begin_step(learning_rate, at.steps_before);
     }
 
     fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {

@@ -120,8 +120,8 @@ fn row_sums(matrix: &Tensor, keep: bool) -> anyhow::Result<Tensor> {
 }
 
 impl Method for Sop {
-    fn model(&self) -> &State {
-        self.learner.network.state()
+    fn networks(&self) -> Vec<&State> {
+        vec![self.learner.network.state()]
     }
 
     fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
@@ -137,7 +137,7 @@ impl Method for Sop {
     }
 
     fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
-        self.learner.optimizer.begin_step(learning_rate, at.step);
+        self.learner.optimizer.begin_step(learning_rate, at.steps_before);
     }
 
     fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {

@@ -66,7 +66,7 @@ fn follows<M: Method>(
         if !views {
             batch.other_views.clear();
         }
-        method.begin_step(0.005, StepPosition { step: step as u64, length });
+        method.begin_step(0.005, StepPosition::usual(step as u64, length));
         let output = method.compute(&batch, &[]).expect("it works");
         let sums = output.extra.iter().map(|sum| sum / BATCH as f64);
         let means = [output.losses.mean(Kind::Double)].into_iter().chain(sums);
