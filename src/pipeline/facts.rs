@@ -173,7 +173,9 @@ impl Facts for CacheFacts<'_> {
             Ok(record) if !self.cache.is_certain(&record) => Err(NoResult::Uncertain),
             Ok(record) if self.must_last && !self.cache.lasts(&record) => Err(NoResult::Uncertain),
             Ok(record) => Ok(record),
-            Err(Unreadable::Damaged | Unreadable::Inaccessible) => Err(NoResult::RecordDamaged),
+            Err(Unreadable::Damaged | Unreadable::OtherVersion | Unreadable::Inaccessible) => {
+                Err(NoResult::RecordDamaged)
+            }
             Err(Unreadable::Missing) => Err(match self.cache.withdrawn(key) {
                 Some(withdrawn) => NoResult::Withdrawn(withdrawn.reason),
                 None => NoResult::NoRecord,

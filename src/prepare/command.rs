@@ -20,6 +20,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use pipeline_stages::checkpoint;
 use pipeline_stages::kinds::Command;
 use pipeline_stages::message::{Input, Metrics};
 use pipeline_stages::worker::Context;
@@ -74,7 +75,7 @@ fn program(command: &Command, context: &Context) -> anyhow::Result<Program> {
         environment.insert(name.into(), value.into());
     }
     environment.insert("PIPELINE_OUTPUT".into(), output.into());
-    environment.insert("PIPELINE_CHECKPOINT".into(), absolute(&context.checkpoint)?.into());
+    environment.insert(checkpoint::VARIABLE.into(), absolute(&context.checkpoint)?.into());
     let given = context.inputs("inputs").iter().map(|input| absolute(&input.path));
     let given = given.collect::<anyhow::Result<Vec<_>>>()?;
     let readable = given.into_iter().chain(inputs.values().cloned()).collect();

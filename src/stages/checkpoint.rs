@@ -6,12 +6,14 @@
 //!   <id>.lock     locked by its worker and by all programs that inherit the lock; names the worker
 //! ```
 //!
-//! A program can outlive its worker if that is killed. The next worker waits for the program and ends it if it is of the
-//! same user; otherwise it starts in a folder of another name. No name is used twice, so a program that still runs
+//! A program can outlive its worker if that is killed. It is found by the lock that it inherited, or, where it closed that, by its
+//! process group and its environment. The next worker waits for the program and ends it if it is of the same user; otherwise it starts in a folder of another name. No name is used twice, so a program that still runs
 //! cannot write into the folder that counts. Does not depend on what a stage does.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +24,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpid, getuid, pidfd_open, pidfd
 use serde::{Deserialize, Serialize};
 
 use crate::text::in_short;
+
+/// In the environment of a program: its checkpoint folder.
+pub const VARIABLE: &str = "PIPELINE_CHECKPOINT";
 
 const POLL: Duration = Duration::from_millis(50);
 
@@ -168,7 +173,7 @@ struct Owner {
     /// For people.
     host: String,
     /// See [`numbering`].
-    numbering: String,
+    numbering: Option<String>,
     /// When it started, in clock ticks of the system: distinguishes it from a later process with the same number.
     started: u64,
 }
@@ -185,11 +190,11 @@ impl Owner {
 }
 
 /// Where and since when the numbers of processes are unique: in one namespace, from one start of the machine to the next.
-/// The same number elsewhere is another process.
-fn numbering() -> String {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    format!("{} {}", boot.trim(), namespace.display())
+/// The same number elsewhere is another process. `None` where the system does not say.
+fn numbering() -> Option<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{} {}", boot.trim(), namespace.display()))
 }
 
 /// For people, and to find what the worker leaves running. If this cannot be written, no owner is named.
@@ -218,10 +223,13 @@ impl Left {
         let mut text = Vec::new();
         let _ = File::open(path).and_then(|mut file| file.read_to_end(&mut text));
         let owner: Option<Owner> = serde_json::from_slice(&text).ok();
-        let here = owner.as_ref().filter(|owner| owner.numbering == numbering());
+        let numbering = numbering();
+        let here = owner
+            .as_ref()
+            .filter(|owner| owner.numbering.is_some() && owner.numbering == numbering);
         let file = lock.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
         let processes = Process::all().filter(|process| {
-            here.is_some_and(|owner| process.is_of(owner))
+            here.is_some_and(|owner| process.is_of(owner, path))
                 || locked && file.is_some_and(|file| process.holds(file))
         });
         Ok(Self { locked, processes: processes.collect(), owner })
@@ -311,10 +319,26 @@ impl Process {
         })
     }
 
-    /// Whether it is the worker, or was started by it: a process group keeps its number while a process is in it.
-    fn is_of(&self, owner: &Owner) -> bool {
-        let leader = || Pid::from_raw(owner.pid).and_then(Self::read);
-        self.group == owner.pid && leader().is_none_or(|leader| leader.started == owner.started)
+    /// Whether it is the worker that locked a folder, or was started by it: a process group keeps its number while a process is
+    /// in it. When all of the worker's group have ended, the number may be that of another group.
+    fn is_of(&self, owner: &Owner, lock: &Path) -> bool {
+        self.group == owner.pid
+            && match Pid::from_raw(owner.pid).and_then(Self::read) {
+                Some(leader) => leader.started == owner.started,
+                // The environment of another user's process cannot be read. That process is only waited for.
+                None => self.works_in(lock).unwrap_or(self.user != getuid().as_raw()),
+            }
+    }
+
+    /// Whether its checkpoint folder is that of a lock, by its environment, which it has from the program of a stage. `None` if
+    /// that cannot be read. No name of a folder is used twice.
+    fn works_in(&self, lock: &Path) -> Option<bool> {
+        let environment = fs::read(format!("/proc/{}/environ", self.pid.as_raw_pid())).ok()?;
+        let mut variables = environment.split(|byte| *byte == 0);
+        let folder = variables
+            .find_map(|variable| variable.strip_prefix(VARIABLE.as_bytes())?.strip_prefix(b"="));
+        let name = folder.and_then(|folder| Path::new(OsStr::from_bytes(folder)).file_name());
+        Some(name.is_some_and(|name| Some(name) == lock.file_stem()))
     }
 
     /// Whether it holds the lock of a file. An open file is not enough.
@@ -425,26 +449,79 @@ mod tests {
         }
     }
 
+    /// A process group whose leader has ended, as that of a killed worker: with a program that did not inherit the lock and has
+    /// this variable. Python closes descriptors that its children do not need.
+    fn group_without_leader(checkpoint: &Path) -> i32 {
+        let mut leader = Command::new("sh");
+        leader.args(["-c", "sleep 60 > /dev/null & echo 1"]).process_group(0);
+        leader.env(VARIABLE, checkpoint).stdout(Stdio::null());
+        let mut leader = leader.spawn().expect("sh");
+        leader.wait().expect("it is ours");
+        let group = leader.id() as i32;
+        while member(group).is_none_or(|program| program.name != "sleep") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        group
+    }
+
+    /// Makes the folder that counts somebody else's.
+    fn name_another(base: &Path, owner: &Owner) {
+        let path = lock_path(base, &newest(base).expect("one"));
+        fs::write(path, serde_json::to_vec(owner).expect("JSON")).expect("a file");
+    }
+
+    /// The program of [`group_without_leader`].
+    fn member(group: i32) -> Option<Process> {
+        Process::all().find(|process| process.group == group)
+    }
+
     #[test]
     fn a_program_that_closed_the_lock_is_found_by_its_group() {
         let _guard = ONE_AT_A_TIME.lock();
         let base = tempfile::tempdir().expect("a folder");
         let (first, _) = taken(base.path());
-        // Like a killed worker whose process group lives on. Python closes descriptors that its children do not need.
-        let mut worker = Command::new("sh");
-        worker.args(["-c", "sleep 60 > /dev/null & echo 1"]).process_group(0);
-        let mut worker = worker.stdout(Stdio::piped()).spawn().expect("sh");
-        let owner = Owner { pid: worker.id() as i32, started: 1, ..Owner::this_process() };
-        worker.wait().expect("it is ours");
-        fs::write(
-            lock_path(base.path(), &newest(base.path()).expect("one")),
-            serde_json::to_vec(&owner).expect("JSON"),
-        )
-        .expect("a file");
+        let group = group_without_leader(&first.folder);
+        let owner = Owner { pid: group, started: 1, ..Owner::this_process() };
+        name_another(base.path(), &owner);
         drop(first);
         let (_, notes) = taken(base.path());
         assert!(notes[0].contains("sleep (process "), "{notes:?}");
-        assert!(!Process::all().any(|process| process.group == owner.pid), "it was ended");
+        assert!(member(group).is_none(), "it was ended");
+    }
+
+    #[test]
+    fn a_group_that_is_not_the_workers_is_left_alone() {
+        let _guard = ONE_AT_A_TIME.lock();
+        let base = tempfile::tempdir().expect("a folder");
+        let (first, _) = taken(base.path());
+        let this = || Owner::this_process();
+        // A program of another stage, in a group whose number was the worker's before, and programs whose worker was one of
+        // another machine or container, or of where neither is known.
+        let other = group_without_leader(&base.path().join("000-1"));
+        let same = group_without_leader(&first.folder);
+        // A leader that started when the worker did not.
+        let mut leader = Command::new("sleep");
+        let mut leader = leader.arg("60").process_group(0).spawn().expect("sleep");
+        let unknown = Some("0 pid:[4026531836]".to_owned());
+        let owners = [
+            Owner { pid: other, started: 1, ..this() },
+            Owner { pid: same, started: 1, numbering: unknown, ..this() },
+            Owner { pid: same, started: 1, numbering: None, ..this() },
+            Owner { pid: leader.id() as i32, started: 1, ..this() },
+        ];
+        drop(first);
+        for owner in owners {
+            name_another(base.path(), &owner);
+            let (_, notes) = taken(base.path());
+            assert_eq!(notes, [""; 0], "{owner:?}");
+            assert!(member(owner.pid).is_some(), "{owner:?}");
+        }
+        leader.kill().expect("it runs");
+        leader.wait().expect("it is ours");
+        for group in [other, same] {
+            let group = Pid::from_raw(group).expect("a group");
+            rustix::process::kill_process_group(group, Signal::KILL).expect("it runs");
+        }
     }
 
     #[test]

@@ -164,5 +164,6 @@ fn once_the_file_exists_everything_runs() {
     --- stderr
     this is the log of an earlier run; 'archive' is blocked now: line 5: cannot read [project]/data/pretrained.zip: No such file or directory (os error 2)
     archive wrote nothing to its log ([project]/cache/logs/[..]/[digest].log)
+    archive took [time], cpu [time], memory [size], read 0 B, written 26 B
     "#);
 }

@@ -19,7 +19,7 @@ impl Filter {
         let text = text.replace(&*fake_learn_path().to_string_lossy(), "[pipeline-learn]");
         let text = text.replace(&*pipeline().to_string_lossy(), "[pipeline]");
         let text = text.replace(&*self.folder.to_string_lossy(), "[project]");
-        let text = blank_shards(&blank_times(&blank_digests(&blank_runs(&text))));
+        let text = blank_memory(&blank_shards(&blank_times(&blank_digests(&blank_runs(&text)))));
         // The columns beside a time are as wide as the time was long.
         let timed = text.contains("[time]");
         let lines = text.lines().map(|line| if timed { narrow(line) } else { line.to_owned() });
@@ -113,6 +113,18 @@ fn blank_times(text: &str) -> String {
         }
     }
     blanked
+}
+
+/// How much memory something took: `data took [time], cpu [time], memory 12 MB`.
+fn blank_memory(text: &str) -> String {
+    let line = |line: &str| match line.split_once(", memory ") {
+        Some((before, after)) if before.contains(" took ") => {
+            let size = after.find(',').unwrap_or(after.len());
+            format!("{before}, memory [size]{}\n", &after[size..])
+        }
+        _ => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
 }
 
 fn narrow(line: &str) -> String {

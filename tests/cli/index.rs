@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::support::{Sandbox, names, walk};
+use rustix::process::Signal;
+
+use crate::support::{Sandbox, eventually, names, walk};
 
 const MANIFEST: &str = r#"
 include = ["more.toml"]
@@ -167,12 +169,9 @@ fn whatever_changes_is_seen() {
 fn what_verify_takes_away_is_made_again() {
     let project = project();
     assert_eq!(run(&project), FRESH);
-    let text = file_with(&project, "store", "3\n");
-    let mut mode = fs::metadata(&text).expect("there").permissions();
-    #[allow(clippy::permissions_set_readonly_false, reason = "it is ours")]
-    mode.set_readonly(false);
-    fs::set_permissions(&text, mode).expect("ours");
-    fs::write(&text, "4\n").expect("ours");
+    let artifact = project.artifact("third");
+    project.unprotect(&artifact);
+    fs::write(artifact.join("text"), "4\n").expect("ours");
     assert_eq!(run(&project), FRESH, "a run with nothing to do reads no artifact");
     assert_eq!(project.pipeline("verify experiment.toml").code(), Some(1));
     assert_eq!(run(&project), "first fresh, second fresh, third ran");
@@ -414,11 +413,7 @@ fn an_input_of_a_part_that_is_made_again_takes_its_other_readers_along() {
 }
 
 fn follows_a_damaged_input(project: &Sandbox) {
-    let artifact = project.artifact("alone");
-    project.unprotect(&artifact);
-    fs::write(artifact.join("text"), "damaged, and longer than it was\n").expect("ours");
-    let notes = project.read("notes") + "more\n";
-    project.write("notes", &notes);
+    let notes = damage_an_input_of_a_part(project);
     let ran = project.pipeline("run experiment.toml").success();
     assert!(ran.contains("other-reader ran") && ran.contains("score fresh"), "{ran}");
     let text =
@@ -426,4 +421,89 @@ fn follows_a_damaged_input(project: &Sandbox) {
     assert_eq!(text("other-reader"), text("alone"));
     assert_eq!(text("reader"), text("alone") + &notes);
     assert_eq!(project.pipeline("verify experiment.toml").code(), Some(0));
+}
+
+/// Damages what `reader` and `other-reader` read, and changes what only `reader` reads outside the cache. Returns that.
+fn damage_an_input_of_a_part(project: &Sandbox) -> String {
+    let artifact = project.artifact("alone");
+    project.unprotect(&artifact);
+    fs::write(artifact.join("text"), "damaged, and longer than it was\n").expect("ours");
+    let notes = project.read("notes") + "more\n";
+    project.write("notes", &notes);
+    notes
+}
+
+#[test]
+fn a_request_to_stop_between_a_part_and_all_stages_is_heard() {
+    let project = sweep();
+    project.edit("[stages.other-reader]", "[stages.other-reader]\nexecution = { gpus = 1 }");
+    // Only `other-reader` asks for GPUs, and so the run of all stages can be held before its first stage starts.
+    let script = "#!/bin/sh\ntouch asked\nwhile [ ! -e answer ]; do sleep 0.01; done\n\
+                  echo 'GPU 0: NVIDIA H100 (UUID: GPU-0-of-the-test)'\n";
+    let project = project.with_nvidia_smi(script);
+    run(&project);
+    let before = project.digest("other-reader");
+    damage_an_input_of_a_part(&project);
+    let running = project.start("run experiment.toml");
+    eventually("a question for GPUs", || project.path("asked").exists());
+    running.signal(Signal::INT);
+    // Long enough for it to be taken in.
+    std::thread::sleep(Duration::from_millis(300));
+    project.write("answer", "");
+    let ended = running.wait();
+    assert_eq!(ended.code(), Some(130), "{ended}");
+    assert!(ended.results().contains("reader fresh, other-reader skipped"), "{ended}");
+    assert!(run(&project).contains("other-reader ran"));
+    assert_ne!(project.digest("other-reader"), before);
+}
+
+/// The stages whose records are opened meanwhile.
+#[cfg(target_os = "linux")]
+fn records_opened(project: &Sandbox, during: impl FnOnce()) -> BTreeSet<String> {
+    use rustix::fs::inotify;
+
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK).expect("a watch");
+    for folder in walk(&project.cache("records")).iter().filter(|path| path.is_dir()) {
+        inotify::add_watch(&watch, folder, inotify::WatchFlags::OPEN).expect("a watch");
+    }
+    during();
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 1 << 14];
+    let mut events = inotify::Reader::new(&watch, &mut buffer);
+    let names = std::iter::from_fn(|| Some(events.next().ok()?.file_name()?.to_owned()));
+    let names: BTreeSet<_> = names.collect();
+    let files = walk(&project.cache("records"));
+    let files = files.iter().filter(|path| path.is_file());
+    let opened = files.filter(|path| {
+        path.file_name().is_some_and(|name| {
+            names.iter().any(|opened| opened.to_bytes() == name.as_encoded_bytes())
+        })
+    });
+    opened.map(|path| stage_of(path)).collect()
+}
+
+/// The stage that a record names.
+fn stage_of(record: &Path) -> String {
+    let text = fs::read(record).expect("readable");
+    let record: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    record["stage"].as_str().expect("a name").to_owned()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_part_reads_no_record_of_a_stage_that_it_is_not_about() {
+    let project = sweep();
+    let opened = |change: &dyn Fn()| {
+        change();
+        records_opened(&project, || drop(run(&project)))
+    };
+    assert_eq!(opened(&|| {}), BTreeSet::new());
+    // Also of other instances: how long they took.
+    let rates = ["0.2", "0.4", "0.6"].into_iter();
+    let part =
+        rates.flat_map(|rate| [format!("train@rate={rate}"), format!("evaluate@rate={rate}")]);
+    let part: BTreeSet<String> = part.chain(["source".to_owned()]).collect();
+    assert_eq!(opened(&|| project.write("rates/0.4", "others\n")), part);
+    // Whoever reads the manifest reads all.
+    let all = opened(&|| project.edit("grep -v secret", "grep -v hidden"));
+    assert!(all.contains("score") && all.contains("train@rate=0.6"), "{all:?}");
 }

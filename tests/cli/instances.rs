@@ -241,6 +241,11 @@ fn logs_have_headings_and_paths_have_names() {
     assert_snapshot!(project.pipeline("log experiment.toml words train@seed=1"), @r"
     status 0
     --- stderr
+    words took [time], cpu [time], memory [size], read 0 B, written 11 B
+    train@init=scratch,rate=0.1,seed=1 took [time], cpu [time], memory [size], read 0 B, written 12 B
+    train@init=scratch,rate=0.9,seed=1 took [time], cpu [time], memory [size], read 0 B, written 12 B
+    train@init=simclr,rate=0.1,seed=1 took [time], cpu [time], memory [size], read 0 B, written 11 B
+    train@init=simclr,rate=0.9,seed=1 took [time], cpu [time], memory [size], read 0 B, written 11 B
     without a log, as they have not run yet: train@init=scratch,rate=0.5,seed=1, train@init=simclr,rate=0.5,seed=1
     --- stdout
     ==> words <==
@@ -266,6 +271,8 @@ fn logs_have_headings_and_paths_have_names() {
     ");
     assert_snapshot!(project.pipeline("log experiment.toml train@rate=0.1,seed=1,init=simclr"), @r"
     status 0
+    --- stderr
+    train@init=simclr,rate=0.1,seed=1 took [time], cpu [time], memory [size], read 0 B, written 11 B
     --- stdout
     simclr 0.1 1
     ");

@@ -202,6 +202,7 @@ fn log_and_path() {
     status 0
     --- stderr
     data wrote nothing to its log ([project]/cache/logs/[..]/[digest].log)
+    data took [time], cpu [time], memory [size], read 0 B, written 48 B
     ");
     assert_snapshot!(project.pipeline("path experiment.toml simclr"), @r"
     status 0

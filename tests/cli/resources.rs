@@ -633,14 +633,7 @@ fn where_the_driver_has_no_files_its_program_is_asked_once_and_only_if_it_matter
     let project = trainings("2");
     let script = "#!/bin/sh\necho asked >> asked\necho 'GPU 0: NVIDIA H100 (UUID: GPU-0-of-the-test)'\n\
                   echo 'GPU 1: NVIDIA H100 (UUID: GPU-1-of-the-test)'\n";
-    project.write("bin/nvidia-smi", script);
-    let program = project.path("bin/nvidia-smi");
-    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(program, executable).expect("ours");
-    let path = std::env::var("PATH").expect("a path");
-    let path = format!("{}:{path}", project.path("bin").display());
-    let missing = project.path("no-driver").to_string_lossy().into_owned();
-    let project = project.set("PATH", path).set("PIPELINE_GPU_FOLDER", missing);
+    let project = project.with_nvidia_smi(script);
     project.pipeline("run experiment.toml data").success();
     project.pipeline("plan experiment.toml");
     assert_eq!(project.read("asked"), "", "nothing could use a GPU");

@@ -111,6 +111,17 @@ impl Sandbox {
         self.set("PIPELINE_GPU_FOLDER", folder.to_string_lossy())
     }
 
+    /// Lets the program find no files of a driver, but a program `nvidia-smi`: this script.
+    pub fn with_nvidia_smi(self, script: &str) -> Self {
+        self.write("bin/nvidia-smi", script);
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(self.path("bin/nvidia-smi"), executable).expect("ours");
+        let path = std::env::var("PATH").expect("a path");
+        let path = format!("{}:{path}", self.path("bin").display());
+        let missing = self.path("no-driver").to_string_lossy().into_owned();
+        self.set("PATH", path).set("PIPELINE_GPU_FOLDER", missing)
+    }
+
     /// The project folder.
     pub fn folder(&self) -> PathBuf {
         self.top.path().join("project")

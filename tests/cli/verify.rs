@@ -240,6 +240,28 @@ fn everything_in_the_cache() {
 }
 
 #[test]
+fn a_record_of_another_version_is_not_damaged() {
+    let project = project();
+    let head = fs::read_to_string(project.cache("heads/words/other")).expect("it ran");
+    let name = format!("cache/records/{}/{}.json", &head[..2], head.trim());
+    let text = project.read(&name);
+    let (_, fields) = text.split_once("\",\n").expect("a checksum");
+    let later = fields.replace("\"stage\": \"other\"", "\"stage\": [\"other\"]");
+    assert_ne!(later, fields);
+    let checksum = blake3::hash(later.as_bytes()).to_hex();
+    project.write(&name, format!("{{\n  \"checksum\": \"{checksum}\",\n{later}"));
+    let shown = project.pipeline("verify --all").to_string();
+    let shown = shown.replace(&format!("records/{}/", &head[..2]), "records/[..]/");
+    assert_snapshot!(shown, @r"
+    status 0
+    --- stdout
+    the record records/[..]/[digest].json is of another version of pipeline: not checked
+    [project]/cache: 4 intact; 40 B read in [time]
+    ");
+    assert!(project.path(&name).exists(), "it stays where it is");
+}
+
+#[test]
 fn without_the_listing_the_stage_is_named_alone() {
     let project = project();
     project.unprotect(&project.cache("listings"));

@@ -1,6 +1,6 @@
 //! From the images of a data set to what a network sees: shape, part and scale, normalisation.
 //!
-//! Training says it, `model.json` keeps it, and evaluation does the same. Images either keep their own
+//! Training decides it, `model.json` records it, and evaluation does the same. Images either keep their own
 //! size, or every one becomes a square of the same side, from whatever size.
 
 use anyhow::{bail, ensure};
@@ -84,7 +84,7 @@ impl Preprocess {
     /// images make inputs squares.
     ///
     /// # Errors
-    /// When the images are no squares and have no size.
+    /// When the images are not squares and no size is given.
     pub fn for_views(samples: &Samples, image_size: Option<u32>) -> anyhow::Result<Self> {
         let normalisation = Normalisation::none(samples.image.channels);
         Self::for_training(samples, Augmentation::None, image_size, None, normalisation)

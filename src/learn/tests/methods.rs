@@ -24,8 +24,8 @@ use tch::{Kind, Tensor};
 
 use crate::fixture::{learn_stage, request, stage, training, with_input, write_inputs};
 
-/// Learns the labels and the mean prediction of every sample, as ELR and its like do, with a network that stays as it is beside the
-/// one that learns.
+/// Learns the labels and the mean prediction of every sample, as ELR and its like do. A network that stays as it is
+/// beside the one that learns is part of the model.
 struct Averaging {
     learner: Learner,
     still: Learner,

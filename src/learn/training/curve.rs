@@ -8,8 +8,8 @@ use pipeline_stages::formats::{CurveTable, Evaluations};
 use pipeline_stages::message::Metrics;
 use serde::{Deserialize, Serialize};
 
-use crate::training::epoch_log::Values;
-use crate::training::epoch_sums::Sums;
+use super::epoch_log::Values;
+use super::epoch_sums::Sums;
 
 /// The sums of every method, in the order of a tally.
 pub const SUMS: &[&str] = &["samples", "loss", "right-on-given-labels", "right-on-clean-labels"];

@@ -7,9 +7,9 @@ use std::path::Path;
 use pipeline_stages::formats::CurveTable;
 use tch::{Device, Tensor};
 
-use crate::training::epoch_log::Values;
-use crate::training::epoch_sums::EpochSums;
-use crate::training::training_loop::{StepPosition, check_finite};
+use super::epoch_log::Values;
+use super::epoch_sums::EpochSums;
+use super::training_loop::{StepPosition, check_finite};
 
 /// Per epoch: its number from 1, the mean loss, the mean accuracy, the learning rate of its last step.
 pub type Row = [f64; 4];

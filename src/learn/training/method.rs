@@ -11,21 +11,21 @@ use pipeline_stages::formats::WEIGHTS_FILE;
 use tch::{Device, Kind, Tensor};
 
 use super::batch::Batch;
+use super::epoch_sums::Sums;
+use super::optimizer::{Optimizer, Rule};
 use super::recipe::Recipe;
 use super::state_tensors::StateTensors;
+use super::training_loop::StepPosition;
 use crate::data::batches::StepSamples;
-use crate::network::weights;
-use crate::network::{Classifier, State};
-use crate::training::epoch_sums::Sums;
-use crate::training::optimizer::{Optimizer, Rule};
-use crate::training::training_loop::StepPosition;
+use crate::network::{Classifier, State, weights};
 
 /// A method of training a classifier: what it learns with, and what happens in one step.
 pub trait Method {
     /// The networks that become the model, one or more. What starts from the model takes the first.
     fn networks(&self) -> Vec<&State>;
 
-    /// The logits that are evaluated, of several networks [`mean_prediction`](crate::network::mean_prediction): images float \[B,C,H,W\] -> float \[B,K\], in evaluation mode.
+    /// The logits that are evaluated: images float \[B,C,H,W\] -> float \[B,K\], in evaluation mode. Of several networks
+    /// those of [`mean_prediction`](crate::network::mean_prediction), as `evaluate` has them.
     ///
     /// # Errors
     /// When libtorch fails.
@@ -53,8 +53,8 @@ pub trait Method {
         Ok(())
     }
 
-    /// Which samples the steps of an epoch use, after it began. `usual` has the batches of the training samples: each sample once, or
-    /// as the stage asks for. There may be more or fewer steps: time passes as fast as usual
+    /// Which samples the steps of an epoch use, after it began. `usual` has the batches of the training samples: each sample
+    /// once, or as the stage asks for. There may be more or fewer steps: time passes as fast as usual
     /// ([`StepPosition::time`]). Depends on nothing but the seed, the epoch and what [`Setup`] made: a resumed epoch
     /// asks again.
     ///

@@ -1,7 +1,7 @@
 //! Training: the loop of every training and what it is made of; the trainer of classifiers; what a method is.
 //!
-//! [`training_loop`] has epochs, steps and [`checkpoint`]s. A [`recipe`] says how a classifier is trained, [`training_data`] what on; a
-//! [`method`] says what is learned and what happens in one step; [`supervised_trainer`] runs it.
+//! [`training_loop`] has epochs, steps and [`checkpoint`]s. A [`recipe`] says how a classifier is trained, [`training_data`] what
+//! on; a [`method`] says what is learned and what happens in one step; [`supervised_trainer`] runs it.
 
 pub mod batch;
 pub mod checkpoint;

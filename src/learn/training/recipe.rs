@@ -6,10 +6,10 @@ use pipeline_stages::kinds::{
     self, Augmentation, Keep, Normalise, Sampling, Train, ValidationTransform,
 };
 
-use crate::training::decay;
-use crate::training::loss::SampleLoss;
-use crate::training::optimizer::Rule;
-use crate::training::schedule::Schedule;
+use super::decay;
+use super::loss::SampleLoss;
+use super::optimizer::Rule;
+use super::schedule::Schedule;
 
 /// Everything about a supervised training but its data.
 #[derive(Debug, Clone)]

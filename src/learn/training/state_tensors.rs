@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
+use super::optimizer::Optimizer;
 use crate::network::State;
-use crate::training::optimizer::Optimizer;
 
 /// Handles of all tensors that a step or an epoch changes.
 ///

@@ -14,18 +14,17 @@ use tch::{Device, Tensor};
 
 use super::batch::StepBatch;
 use super::curve::{Curves, EpochRow, EvaluationRow, SUMS};
+use super::epoch_log::Values;
+use super::epoch_sums::EpochSums;
+use super::loss::SampleLoss;
 use super::method::{Method, Setup, before_names};
 use super::recipe::{Length, Recipe};
 use super::recorder::Recorder;
 use super::state_tensors::StateTensors;
 use super::training_data::TrainingData;
+use super::training_loop::{self, RunLength, StepPosition, Trainer, check_finite};
 use crate::data::batches::StepSamples;
-use crate::network::weights;
-use crate::network::{Classifier, State};
-use crate::training::epoch_log::Values;
-use crate::training::epoch_sums::EpochSums;
-use crate::training::loss::SampleLoss;
-use crate::training::training_loop::{self, RunLength, StepPosition, Trainer, check_finite};
+use crate::network::{Classifier, State, weights};
 use crate::training_record;
 
 /// The classifier of an encoder that was pre-trained with labels: its last layer.

@@ -17,6 +17,7 @@ use super::batch::{Batch, StepBatch};
 use super::method::Setup;
 use super::recipe::Recipe;
 use super::recorder::Recorder;
+use super::training_loop::BatchSource;
 use crate::data::augment::Normalisation;
 use crate::data::augment::batched::upload;
 use crate::data::batches::{SampleSet, StepSamples, batch_count, class_balanced, cut, shuffled};
@@ -24,7 +25,6 @@ use crate::data::image_store::ImageStore;
 use crate::data::preprocess::Preprocess;
 use crate::network::feature_count;
 use crate::random::{Purpose, Stream};
-use crate::training::training_loop::BatchSource;
 
 /// Everything that a classifier is trained on.
 pub struct TrainingData {

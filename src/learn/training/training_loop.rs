@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
+use super::checkpoint::{Checkpoints, Due};
+use super::epoch_log::{EpochLog, Values};
+use super::prefetch::prefetch;
 use crate::data::batches::StepSamples;
-use crate::training::checkpoint::{Checkpoints, Due};
-use crate::training::epoch_log::{EpochLog, Values};
-use crate::training::prefetch::prefetch;
 
 /// Batches that are prepared ahead for a GPU.
 pub const BATCHES_AHEAD: usize = 3;

@@ -186,7 +186,7 @@ impl Claim {
         let mut withdrawn = Vec::new();
         let pin = |digest: &Digest| {
             hashed();
-            cache.pin([Pinned::Key(key), Pinned::Artifact(*digest)])
+            cache.pin([Pinned::Key(key), Pinned::Artifact(*digest)], |_| {})
         };
         // After a power cut an older record of the key may be back, which says that its artifact is on the disk.
         let lasts = cache.lazy.is_none() || cache.record(&key).is_some();

@@ -4,14 +4,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 
 use anyhow::Context;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::digest::Digest;
-use crate::machine;
 
 /// A file with more bytes is hashed by several threads.
 const LARGE: u64 = 4 << 20;
@@ -87,47 +86,6 @@ fn hash_in_blocks(reader: &mut (impl Read + Send), hasher: &mut blake3::Hasher) 
 fn pool() -> Option<&'static ThreadPool> {
     static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
     POOL.get_or_init(|| ThreadPoolBuilder::new().build().ok()).as_ref()
-}
-
-/// What this returns for each file of many, in their order: by as many threads as there are cores, where there are many.
-///
-/// # Errors
-/// One of those that it returns. The files that are left are not looked at then.
-pub(super) fn of_each<T: Sync, R: Send>(
-    files: &[T],
-    of: impl Fn(&T) -> anyhow::Result<R> + Sync,
-) -> anyhow::Result<Vec<R>> {
-    const MANY: usize = 64;
-    let threads = machine::cores();
-    if files.len() < MANY || threads == 1 {
-        return files.iter().map(of).collect();
-    }
-    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let work = || {
-        let mut found = Vec::new();
-        while !failed.load(Ordering::Relaxed) {
-            let place = next.fetch_add(1, Ordering::Relaxed);
-            let Some(file) = files.get(place) else { break };
-            let one = of(file).inspect_err(|_| failed.store(true, Ordering::Relaxed));
-            found.push((place, one));
-        }
-        found
-    };
-    let mut found = std::thread::scope(|scope| {
-        // Where the system has no thread left, the others do the work.
-        let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
-        let others: Vec<_> = (1..threads).filter_map(start).collect();
-        let mut found = work();
-        for other in others {
-            match other.join() {
-                Ok(more) => found.extend(more),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        found
-    });
-    found.sort_unstable_by_key(|(place, _)| *place);
-    found.into_iter().map(|(_, one)| one).collect()
 }
 
 /// What another thread sees and does of a long reading.

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::durable;
 use super::entry::{Entry, EntryKind, Extent, path_bytes};
-use super::file_digest::{self, Watch, digest_open_file};
+use super::file_digest::{Watch, digest_open_file};
 use super::folder::Folder;
+use super::parallel;
 use crate::difference::{Difference, How};
 use crate::digest::{Digest, Encoder};
 
@@ -70,7 +71,7 @@ impl Listing {
         };
         let is_file = |entry: &&Entry| matches!(entry.kind, EntryKind::File { .. });
         let files: Vec<&Path> = entries.iter().filter(is_file).map(|entry| &*entry.path).collect();
-        let mut digests = file_digest::of_each(&files, |path| digest(path))?.into_iter();
+        let mut digests = parallel::try_for_each(&files, |path| digest(path))?.into_iter();
         Self::with_digests(entries, |path| digests.next().map_or_else(|| digest(path), Ok))
     }
 

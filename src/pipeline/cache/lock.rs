@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -40,16 +40,17 @@ impl Lock {
         Ok(Self { file })
     }
 
-    /// Takes the lock together with others that share it, waiting for whoever has it alone.
-    pub(crate) fn take_shared(path: &Path) -> anyhow::Result<Self> {
+    /// Takes the lock together with others that share it, waiting for whoever has it alone. `is_long` is called where that takes
+    /// long.
+    pub(crate) fn take_shared(path: &Path, is_long: impl FnOnce()) -> anyhow::Result<Self> {
         let file = open(path)?;
-        file.lock_shared().with_context(|| format!("cannot lock {}", path.display()))?;
+        share(&file, is_long).with_context(|| format!("cannot lock {}", path.display()))?;
         Ok(Self { file })
     }
 
-    /// Waits for whoever has the lock alone. Nothing is written.
-    pub(crate) fn wait_for(path: &Path) -> io::Result<()> {
-        options(path, &mut File::options())?.lock_shared()
+    /// Waits for whoever has the lock alone. Nothing is written. `is_long` is called where that takes long.
+    pub(crate) fn wait_for(path: &Path, is_long: impl FnOnce()) -> io::Result<()> {
+        share(&options(path, &mut File::options())?, is_long)
     }
 
     /// Whether somebody has the lock alone. Nobody else is kept from taking it for more than a moment.
@@ -93,7 +94,7 @@ impl Owner {
         Self {
             pid: std::process::id(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            since: now(),
         }
     }
 }
@@ -102,6 +103,26 @@ impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} on {}", self.pid, self.host)
     }
+}
+
+/// Locks a file together with others.
+fn share(file: &File, is_long: impl FnOnce()) -> io::Result<()> {
+    const LONG: Duration = Duration::from_secs(1);
+    const POLL: Duration = Duration::from_millis(2);
+    let since = Instant::now();
+    while since.elapsed() < LONG {
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(POLL),
+            other => return other.map_err(io::Error::from),
+        }
+    }
+    is_long();
+    file.lock_shared()
+}
+
+/// Seconds since 1970, UTC.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn try_lock(file: File, path: &Path) -> anyhow::Result<Option<Lock>> {

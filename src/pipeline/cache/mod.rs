@@ -18,6 +18,7 @@ mod layout;
 mod limit;
 mod listing;
 mod lock;
+mod parallel;
 mod pins;
 mod record;
 mod snapshot;
@@ -54,18 +55,19 @@ pub(crate) use latest::Links;
 pub(crate) use layout::{Bucket, Document, Layout};
 pub(crate) use limit::Limit;
 pub(crate) use listing::Listing;
-pub(crate) use lock::{Lock, Owner};
+pub(crate) use lock::{Lock, Owner, now};
+pub(crate) use parallel::all_in_parallel;
 pub(crate) use pins::Pinned;
 pub(crate) use record::{KnownResult, Record, Unreadable};
 pub(crate) use snapshot::{Place, Snapshot, Touch};
-pub(crate) use stamp::{Expected, ExpectedResult, ResultFiles, Stamp, all_in_parallel};
+pub(crate) use stamp::{Expected, ExpectedResult, ResultFiles, Stamp};
 pub(crate) use stat_index::StatIndex;
 pub(crate) use store::Stored;
 pub(crate) use verify::{Check, Checked, Damage, Verdict};
 pub(crate) use withdrawal::{Restored, Withdrawn};
 pub(crate) use work::WorkFolder;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Encoder};
 use crate::key::StageKey;
 use pins::OwnPin;
 
@@ -163,23 +165,24 @@ impl Cache {
     }
 
     /// All records, and the files in their place that are damaged.
-    pub(crate) fn records(&self) -> (Vec<Record>, Vec<PathBuf>) {
+    pub(crate) fn records(&self) -> (Vec<Record>, Vec<(PathBuf, Unreadable)>) {
         let list = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
         let shards = list(self.layout.bucket(Bucket::Records));
         let files = shards.flat_map(|shard| list(shard.path()));
-        let (mut records, mut damaged) = (Vec::new(), Vec::new());
+        let (mut records, mut unreadable) = (Vec::new(), Vec::new());
         for path in files.map(|file| file.path()) {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let Some(name) = name.strip_suffix(".json") else { continue };
             match name.parse().ok().map(|key| Record::read(&path, &key)) {
                 Some(Ok(record)) => records.push(record),
                 Some(Err(Unreadable::Missing | Unreadable::Inaccessible)) => {}
-                Some(Err(Unreadable::Damaged)) | None => damaged.push(path),
+                Some(Err(why)) => unreadable.push((path, why)),
+                None => unreadable.push((path, Unreadable::Damaged)),
             }
         }
         records.sort_by_key(|record| (record.name(), record.key));
-        damaged.sort();
-        (records, damaged)
+        unreadable.sort();
+        (records, unreadable)
     }
 
     /// The digests of all artifacts in the store, sorted.
@@ -242,9 +245,17 @@ impl Cache {
                 Some(_) => durable::write_disposable,
                 None => durable::write_file,
             };
+            // With all others who set heads, and without whoever removes those that lead to nothing.
+            let _lock = Lock::take_shared(&self.heads_lock(experiment), || {})?;
             write(&self.layout.head(experiment, stage), format!("{key}\n").as_bytes())?;
         }
         Ok(is_news)
+    }
+
+    /// The lock of the heads of an experiment, whose name may be too long for that of a lock.
+    fn heads_lock(&self, experiment: &str) -> PathBuf {
+        let name = Encoder::new("pipeline 2026-11 heads").text(experiment).finish().short();
+        self.layout.lock(&format!("heads-{name}"))
     }
 
     /// The key that a stage had last.

@@ -15,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 use rustix::fs::Mode;
 
+use super::cleaning::cleaner;
 use super::layout::{Bucket, Layout};
 use super::lock::{Lock, Owner};
 use super::{Cache, disk, durable};
@@ -73,11 +74,15 @@ pub(super) struct LivePin {
 
 impl Cache {
     /// Keeps these from being cleaned away, until [`Cache::unpin`], or the end of this process. Whether they still exist is to
-    /// be looked at afterwards.
+    /// be looked at afterwards. `say` as for [`Cache::wait_for_cleaning`].
     ///
     /// # Errors
     /// When the cache cannot be written. They may be cleaned away then.
-    pub(crate) fn pin(&self, what: impl IntoIterator<Item = Pinned>) -> anyhow::Result<()> {
+    pub(crate) fn pin(
+        &self,
+        what: impl IntoIterator<Item = Pinned>,
+        say: impl FnOnce(&str),
+    ) -> anyhow::Result<()> {
         let mut own = self.pin.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = |one: &Pinned| own.as_ref().is_none_or(|own: &Pin| !own.pinned.contains(one));
         let new: BTreeSet<Pinned> = what.into_iter().filter(is_new).collect();
@@ -85,7 +90,8 @@ impl Cache {
             return Ok(());
         }
         // Not before: a process that cleans must not take a pin that is just being made for one that is left over.
-        let _pinning = Lock::take_shared(&pins_lock(&self.layout))?;
+        let is_long = || self.say_who_cleans(say);
+        let _pinning = Lock::take_shared(&pins_lock(&self.layout), is_long)?;
         let mut pin = match own.take() {
             Some(pin) => pin,
             None => Pin::begin(&self.layout)?,
@@ -97,16 +103,22 @@ impl Cache {
         added.with_context(|| cannot_write(&self.layout))
     }
 
-    /// Keeps everything from being cleaned away while it is read. A cache that cannot be written is read without that.
-    pub(crate) fn pin_everything(&self) {
+    /// Keeps everything from being cleaned away while it is read. A cache that cannot be written is read without that. `say` as
+    /// for [`Cache::wait_for_cleaning`].
+    pub(crate) fn pin_everything(&self, say: impl FnOnce(&str)) {
         if self.layout.version().exists() {
-            let _ = self.pin([Pinned::Everything]);
+            let _ = self.pin([Pinned::Everything], say);
         }
     }
 
-    /// Waits until what somebody is just cleaning away has left its place.
-    pub(crate) fn wait_for_cleaning(&self) {
-        let _ = Lock::wait_for(&pins_lock(&self.layout));
+    /// Waits until what somebody is just cleaning away has left its place. Where that takes long, `say` gets a line about who it
+    /// is: that process may be suspended.
+    pub(crate) fn wait_for_cleaning(&self, say: impl FnOnce(&str)) {
+        let _ = Lock::wait_for(&pins_lock(&self.layout), || self.say_who_cleans(say));
+    }
+
+    fn say_who_cleans(&self, say: impl FnOnce(&str)) {
+        say(&format!("waits for {}, which cleans this cache", cleaner(&self.layout)));
     }
 
     /// Nothing that was pinned needs to stay any longer.
@@ -234,15 +246,15 @@ mod tests {
         let (_folder, cache) = cache();
         let digest = Encoder::new("test").finish();
         let (key, artifact) = (Pinned::Key(StageKey::of(&[])), Pinned::Artifact(digest));
-        cache.pin([key]).expect("writable");
+        cache.pin([key], |_| {}).expect("writable");
         // Clones share it.
         let clone = cache.clone();
-        clone.pin([artifact, key]).expect("writable");
+        clone.pin([artifact, key], |_| {}).expect("writable");
         assert_eq!(pins(&cache), [[key, artifact]]);
         let owner = read_pins(cache.layout(), true).expect("readable").remove(0).owner;
         assert_eq!(owner.expect("it is named").pid, std::process::id());
         let other = Cache::open(cache.layout().root()).expect("a cache");
-        other.pin([Pinned::Everything]).expect("writable");
+        other.pin([Pinned::Everything], |_| {}).expect("writable");
         assert_eq!(pins(&cache).len(), 2);
         cache.unpin();
         assert_eq!(pins(&cache), [[Pinned::Everything]]);
@@ -255,7 +267,7 @@ mod tests {
     #[test]
     fn what_a_process_left_that_was_killed_is_swept() {
         let (_folder, cache) = cache();
-        cache.pin([Pinned::Everything]).expect("writable");
+        cache.pin([Pinned::Everything], |_| {}).expect("writable");
         let path = cache.pin.0.lock().expect("ours").as_ref().expect("a pin").path.clone();
         cache.unpin();
         durable::write_disposable(&path, b"{}\neverything\n").expect("writable");
@@ -289,7 +301,7 @@ mod tests {
             let pinned: Vec<_> = (0..2000)
                 .map(|_| {
                     let other = Cache::open(cache.layout().root()).expect("a cache");
-                    other.pin([Pinned::Everything])
+                    other.pin([Pinned::Everything], |_| {})
                 })
                 .collect();
             is_over.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -302,7 +314,7 @@ mod tests {
         let (_folder, cache) = cache();
         let alone = Lock::take(&pins_lock(cache.layout())).expect("writable");
         let clone = cache.clone();
-        let pinning = std::thread::spawn(move || clone.pin([Pinned::Everything]));
+        let pinning = std::thread::spawn(move || clone.pin([Pinned::Everything], |_| {}));
         // It cannot have pinned, whether or not it has come to the lock yet.
         assert!(pins(&cache).is_empty());
         drop(alone);

@@ -93,7 +93,7 @@ impl From<Record> for KnownResult {
 }
 
 /// Why a record cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Unreadable {
     /// There is none.
     Missing,
@@ -101,6 +101,8 @@ pub(crate) enum Unreadable {
     Inaccessible,
     /// There is a file, but it is not a whole record of this key.
     Damaged,
+    /// It is whole, and another version of this program wrote it.
+    OtherVersion,
 }
 
 impl Record {
@@ -112,7 +114,7 @@ impl Record {
     /// Reads the record of a key.
     ///
     /// # Errors
-    /// When there is none, or its file is damaged.
+    /// When there is none, its file is damaged, or of another version.
     pub(crate) fn read(path: &Path, key: &StageKey) -> Result<Self, Unreadable> {
         let text = fs::read(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Unreadable::Missing,
@@ -120,7 +122,10 @@ impl Record {
         })?;
         Self::parse(&text)
             .filter(|record| record.key == *key && StageKey::of(&record.parts) == *key)
-            .ok_or(Unreadable::Damaged)
+            .ok_or_else(|| match Self::is_of_another_version(&text, key) {
+                true => Unreadable::OtherVersion,
+                false => Unreadable::Damaged,
+            })
     }
 
     /// One for tests, of a stage with this name whose key was made of these parts.
@@ -158,13 +163,12 @@ impl Record {
         serde_json::from_slice(text).ok()
     }
 
-    /// Whether what is in the place of the record of a key is whole: where it cannot be read, another version wrote it.
-    pub(super) fn is_of_another_version(path: &Path, key: &StageKey) -> bool {
-        let text = fs::read(path).unwrap_or_default();
-        let fields: Option<serde_json::Value> = serde_json::from_slice(&text).ok();
+    /// Whether another version wrote what is in the place of the record of a key, and cannot be understood: it is whole.
+    fn is_of_another_version(text: &[u8], key: &StageKey) -> bool {
+        let fields: Option<serde_json::Value> = serde_json::from_slice(text).ok();
         // Somebody may have put the record of another key there.
         let of = fields.as_ref().and_then(|fields| fields.get("key")?.as_str()?.parse().ok());
-        is_whole(&text) && of.is_none_or(|of: StageKey| of == *key)
+        is_whole(text) && of.is_none_or(|of: StageKey| of == *key)
     }
 
     fn text(&self) -> anyhow::Result<Vec<u8>> {

@@ -16,8 +16,8 @@ use pipeline_stages::kind::Counts;
 use pipeline_stages::left_out::LeftOut;
 
 use super::entry::{EntryKind, path_bytes};
-use super::file_digest;
 use super::listing::{Line, Listing};
+use super::parallel;
 use super::stat::Stat;
 use super::stat_index::StatIndex;
 use crate::difference::{Difference, How};
@@ -209,7 +209,7 @@ impl Snapshot {
             let through = link.as_ref().filter(|_| form).map(|link| link.text.clone());
             Ok(Line { path: path.clone(), through, kind, content })
         };
-        Ok(Listing::of_lines(file_digest::of_each(&self.entries, line)?))
+        Ok(Listing::of_lines(parallel::try_for_each(&self.entries, line)?))
     }
 }
 

@@ -18,10 +18,10 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{Bucket, Layout};
+use super::parallel::all_in_parallel;
 use super::{Cache, Record, durable};
 use crate::digest::Digest;
 use crate::key::StageKey;
-use crate::machine;
 use crate::stage_name::StageName;
 
 /// On a file system that another machine may serve, times may be as coarse as this, and its clock another one.
@@ -374,32 +374,6 @@ impl Root {
     }
 }
 
-/// Whether this holds for all of these, by several threads: nearly all of the time is that of system calls.
-pub(crate) fn all_in_parallel<T: Sync>(items: &[T], holds: impl Fn(&T) -> bool + Sync) -> bool {
-    /// A thread for fewer would take longer than it saves.
-    const FEWEST: usize = 500;
-    let part = items.len().div_ceil(machine::cores().min(4)).max(FEWEST);
-    let Some((first, rest)) = items.split_at_checked(part) else {
-        return items.iter().all(&holds);
-    };
-    std::thread::scope(|scope| {
-        let started = rest.chunks(part).map(|part| {
-            let thread = std::thread::Builder::new();
-            (part, thread.spawn_scoped(scope, || part.iter().all(&holds)))
-        });
-        let started: Vec<_> = started.collect();
-        let mut all_hold = first.iter().all(&holds);
-        for (part, thread) in started {
-            // Where the system has no thread for it, here.
-            all_hold &= match thread {
-                Ok(thread) => thread.join().unwrap_or(false),
-                Err(_) => part.iter().all(&holds),
-            };
-        }
-        all_hold
-    })
-}
-
 /// Before a record or an artifact is removed: no index counts any longer.
 pub(super) fn begin_removal(layout: &Layout) -> anyhow::Result<()> {
     let time = seconds(clock_gettime(ClockId::Realtime));
@@ -414,17 +388,6 @@ pub(super) fn begin_removal(layout: &Layout) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn all_of_many_are_asked() {
-        for length in [0, 1, 499, 500, 501, 1000, 2001, 5000] {
-            let numbers: Vec<usize> = (0..length).collect();
-            assert!(all_in_parallel(&numbers, |number| *number < length), "{length}");
-            for wrong in [0, length / 2, length.saturating_sub(1)] {
-                assert_eq!(all_in_parallel(&numbers, |number| *number != wrong), length == 0);
-            }
-        }
-    }
 
     #[test]
     fn a_folder_that_changed_in_the_tick_of_the_clock_is_not_settled() {

@@ -8,18 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::entry::{Entry, EntryKind, Extent};
 use super::file_digest::{Watch, digest_open_file};
 use super::folder::Folder;
 use super::listing::Listing;
 use super::withdrawal::Withdrawn;
-use super::{Cache, store};
+use super::{Cache, parallel, store};
 use crate::difference::Difference;
 use crate::digest::Digest;
-use crate::machine;
 
 /// What an artifact turned out to be.
 #[derive(Debug)]
@@ -133,9 +131,9 @@ impl<'a> Check<'a> {
                 Found::Folder { entries, first_file } => {
                     let mut contents = contents[first_file..].iter();
                     let listing = Listing::with_digests(entries, |path| {
-                        let content = contents.next().and_then(OnceLock::get);
+                        let content = contents.next().cloned();
                         let unread = || Err(format!("{} was not read", path.display()));
-                        content.cloned().unwrap_or_else(unread).map_err(anyhow::Error::msg)
+                        content.unwrap_or_else(unread).map_err(anyhow::Error::msg)
                     });
                     let listing = listing.ok().filter(|listing| listing.digest() == digest);
                     listing.map(|listing| Verdict::Intact(listing.extent()))
@@ -167,42 +165,21 @@ impl<'a> Check<'a> {
 }
 
 /// The digests of these files, or why one could not be read.
-fn hash_all(
-    files: &[(Arc<Path>, PathBuf)],
-    watch: &Watch,
-) -> Vec<OnceLock<Result<Digest, String>>> {
-    let contents: Vec<OnceLock<_>> = files.iter().map(|_| OnceLock::new()).collect();
-    let next = AtomicUsize::new(0);
-    let work = || {
-        // Of one artifact at a time: a cache can have more of them than a process may hold open.
-        let mut open: Option<Folder> = None;
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let (Some((place, path)), Some(content)) = (files.get(index), contents.get(index))
-            else {
-                return;
+fn hash_all(files: &[(Arc<Path>, PathBuf)], watch: &Watch) -> Vec<Result<Digest, String>> {
+    // Of one artifact at a time: a cache can have more of them than a process may hold open.
+    let no_folder = || None::<Folder>;
+    parallel::for_each(files, no_folder, |open, (place, path)| {
+        let mut digest = || {
+            let folder = match open.take() {
+                Some(folder) if folder.path() == &**place => folder,
+                _ => Folder::open(place)?,
             };
-            let mut digest = || {
-                let folder = match open.take() {
-                    Some(folder) if folder.path() == &**place => folder,
-                    _ => Folder::open(place)?,
-                };
-                digest_open_file(open.insert(folder).open_below(path)?, watch)
-            };
-            let digest = digest();
-            let cannot_read =
-                |error| format!("cannot read {}: {error}", place.join(path).display());
-            let _ = content.set(digest.map_err(cannot_read));
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..machine::cores().min(files.len()) {
-            // Where the system has no thread left, the others do the work.
-            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
-        }
-        work();
-    });
-    contents
+            digest_open_file(open.insert(folder).open_below(path)?, watch)
+        };
+        digest().map_err(|error: io::Error| {
+            format!("cannot read {}: {error}", place.join(path).display())
+        })
+    })
 }
 
 /// Rechecks artifacts that looked damaged, under their locks, which come in the order of the digests. What was made from

@@ -111,7 +111,7 @@ impl Cache {
         }
         let Ok(record) = Record::read(&place, key) else { return Ok(Restored::ArtifactGone) };
         // Whoever cleans leaves it where it is from here on.
-        self.pin([Pinned::Key(*key), Pinned::Artifact(record.output.digest)])?;
+        self.pin([Pinned::Key(*key), Pinned::Artifact(record.output.digest)], |_| {})?;
         if !store::exists(&self.layout, &record.output.digest) {
             return Ok(Restored::ArtifactGone);
         }

@@ -31,6 +31,9 @@ pub(crate) struct GcArguments {
     /// Only show what would be removed
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) cache: CacheFolder,
 }

@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, ensure};
 use pipeline_stages::ArtifactType;
 use pipeline_stages::text::in_short;
 
 use super::{Project, note, print};
-use crate::cache::Record;
+use crate::cache::{Record, now};
 use crate::cli::{ExportArguments, ExportFormat};
 use crate::export::{self, Crate, Exported, Weights};
 use crate::instances::names_in_words;
@@ -24,7 +23,7 @@ pub(crate) fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     let manifest = arguments.manifest();
     ensure!(manifest.named().is_some(), "the first argument is the manifest, a .toml file");
     let project = Project::open(&manifest)?;
-    project.cache.pin_everything();
+    project.cache.pin_everything(note);
     let weights_as = match arguments.format {
         Some(ExportFormat::RoCrate) => return export_crate(&project, arguments),
         None if !is_of_one_stage(&project, arguments) => return export_crate(&project, arguments),
@@ -100,7 +99,7 @@ fn export_crate(project: &Project, arguments: &ExportArguments) -> anyhow::Resul
         about: experiment.about.clone(),
         licence: arguments.license.clone(),
         command: arguments.command(),
-        made: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+        made: now(),
         manifests: files.map(|(name, text)| (name.to_owned(), text.into_owned())).collect(),
         results,
     };

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail, ensure};
+use pipeline_stages::path_text::PathText;
+use serde_json::{Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::unregister;
 use signal_hook::{SigId, flag};
 
-use super::{INTERRUPTED, folder_of, note, open_cache, print, settings};
+use super::{INTERRUPTED, folder_of, note, open_cache, print, print_json, settings};
 use crate::cache::{Cache, Cleaned, Fate, Item, Limit, Need, What, Why, Wish};
 use crate::cli::{CacheFolder, GcArguments};
 use crate::execute::{is_ignored, with_advice};
@@ -51,7 +53,10 @@ pub(crate) fn run(arguments: &GcArguments) -> anyhow::Result<ExitCode> {
     }
     cleaned.left.iter().for_each(|why| note(&format!("not removed: {why}")));
     let report = Report { cache: &cache, cleaned: &cleaned, wish, is_dry: arguments.dry_run };
-    print(&report.text())?;
+    match arguments.json {
+        true => print_json(&report.to_json())?,
+        false => print(&report.text())?,
+    }
     Ok(match () {
         () if cleaned.stopped => ExitCode::from(INTERRUPTED),
         () if cleaned.left.is_empty() && report.fits() => ExitCode::SUCCESS,
@@ -137,14 +142,14 @@ impl Report<'_> {
 
     fn text(&self) -> String {
         let mut text = self.table();
-        let kept = self.kept();
+        let kept = self.kept_lines();
         if !kept.is_empty() {
             text.push_str(&format!("kept, {}:\n{kept}\n", self.although()));
         }
         let freed = format::bytes(self.cleaned.freed());
         let left = format::bytes(self.left());
         let done = match (self.cleaned.freed(), self.is_dry) {
-            (0, _) if self.table().is_empty() => format!("nothing to remove; it takes {left}"),
+            (0, _) if self.removed().is_empty() => format!("nothing to remove; it takes {left}"),
             (_, true) => format!("{freed} would be removed, {left} left"),
             (_, false) => format!("{freed} removed, {left} left"),
         };
@@ -171,40 +176,78 @@ impl Report<'_> {
         }
     }
 
-    /// What goes, by kind.
-    fn table(&self) -> String {
+    fn to_json(&self) -> Value {
+        let removed = self.removed().into_iter().map(|((what, kind), Sum { number, bytes })| {
+            json!({ "what": what.name(), "kind": kind, "number": number, "bytes": bytes })
+        });
+        let kept = self.kept().into_iter().map(|(Need { why, by }, Sum { number, bytes })| {
+            let why = match why {
+                Why::InUse => "in-use",
+                Why::Latest => "latest-run",
+                Why::Kept => "keep",
+            };
+            json!({ "why": why, "by": &**by, "number": number, "bytes": bytes })
+        });
+        json!({
+            "cache": PathText(self.cache.layout().root()),
+            "is-dry-run": self.is_dry,
+            "is-complete": !self.cleaned.stopped,
+            "fits": self.fits(),
+            "removed-bytes": self.cleaned.freed(),
+            "left-bytes": self.left(),
+            "removed": removed.collect::<Vec<_>>(),
+            "kept": kept.collect::<Vec<_>>(),
+            "not-removed": self.cleaned.left,
+        })
+    }
+
+    /// What goes, by what it is and the kind of the stage that made it: the largest first.
+    fn removed(&self) -> Vec<((What, Option<&str>), Sum)> {
         let gone = self.cleaned.items.iter().filter(|(_, fate)| fate.goes());
-        let mut sums: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        let mut sums: BTreeMap<(What, Option<&str>), Sum> = BTreeMap::new();
         for (item, _) in gone {
-            let (number, bytes) = sums.entry(name(item)).or_default();
-            (*number, *bytes) = (*number + 1, *bytes + item.bytes);
-        }
-        if sums.is_empty() {
-            return String::new();
+            let kind = item.made_by.as_ref().map(|(kind, _)| kind.as_str());
+            let kind = kind.filter(|_| item.what == What::Artifact);
+            sums.entry((item.what, kind)).or_default().add(item);
         }
         let mut sums: Vec<_> = sums.into_iter().collect();
-        sums.sort_by_key(|(_, (_, bytes))| u64::MAX - bytes);
-        let row = |name: &str, number: u64, bytes: u64| {
-            vec![name.to_owned(), format::count(number), format::bytes(bytes)]
+        sums.sort_by_key(|((what, _), sum)| (u64::MAX - sum.bytes, what.name()));
+        sums
+    }
+
+    fn table(&self) -> String {
+        let removed = self.removed();
+        if removed.is_empty() {
+            return String::new();
+        }
+        let row = |((what, kind), sum): &((What, Option<&str>), Sum)| {
+            let name = match (what, kind) {
+                (What::Artifact, Some(kind)) => format!("artifacts of {kind}"),
+                (What::Artifact, None) => "artifacts without a record".to_owned(),
+                (what, _) => what.name().to_owned(),
+            };
+            vec![name, format::count(sum.number), format::bytes(sum.bytes)]
         };
         let head = ["what", "number", "size"].map(str::to_owned).to_vec();
-        let rows = sums.iter().map(|(name, (number, bytes))| row(name, *number, *bytes));
-        let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+        let rows: Vec<_> = std::iter::once(head).chain(removed.iter().map(row)).collect();
         format!("{}\n", table::plain(&rows))
     }
 
     /// What somebody may have expected to go, by who needs it.
-    fn kept(&self) -> String {
-        let mut sums: BTreeMap<&Need, (u64, u64)> = BTreeMap::new();
+    fn kept(&self) -> BTreeMap<&Need, Sum> {
+        let mut sums: BTreeMap<&Need, Sum> = BTreeMap::new();
         for (item, fate) in &self.cleaned.items {
             if let Fate::Needed { need, is_old } = fate
                 && (*is_old || !self.fits())
             {
-                let (number, bytes) = sums.entry(need).or_default();
-                (*number, *bytes) = (*number + 1, *bytes + item.bytes);
+                sums.entry(need).or_default().add(item);
             }
         }
-        let lines = sums.into_iter().map(|(Need { why, by }, (number, bytes))| {
+        sums
+    }
+
+    fn kept_lines(&self) -> String {
+        let lines = self.kept().into_iter().map(|(Need { why, by }, Sum { number, bytes })| {
             let reason = match why {
                 Why::InUse => format!("{by} uses it"),
                 Why::Latest => format!("the latest run of {by}"),
@@ -217,12 +260,17 @@ impl Report<'_> {
     }
 }
 
-/// What items of this kind are called.
-pub(super) fn name(item: &Item) -> String {
-    match (item.what, &item.made_by) {
-        (What::Artifact, Some((kind, _))) => format!("artifacts of {kind}"),
-        (What::Artifact, None) => "artifacts without a record".to_owned(),
-        (what, _) => what.name().to_owned(),
+/// How many items there are, and how much room they take.
+#[derive(Default)]
+struct Sum {
+    number: u64,
+    bytes: u64,
+}
+
+impl Sum {
+    fn add(&mut self, item: &Item) {
+        self.number += 1;
+        self.bytes += item.bytes;
     }
 }
 

@@ -8,7 +8,9 @@ use anyhow::bail;
 
 use super::newest_log::{note_earlier, places};
 use super::{Project, log_follow, note, print, print_raw};
+use crate::cache::Record;
 use crate::cli::LogArguments;
+use crate::format;
 use crate::instances::names_in_words;
 use crate::plan::Plan;
 use crate::stage_name::StageName;
@@ -49,14 +51,16 @@ struct Log {
     bytes: Vec<u8>,
     /// Whether it is of an earlier run, with another key.
     is_earlier: bool,
+    /// The result of its key.
+    record: Option<Record>,
 }
 
 impl Log {
     /// The newest log of a stage.
     fn find(project: &Project, plan: &Plan, name: &StageName) -> Option<Self> {
-        places(project, plan, name).find_map(|(path, is_earlier)| {
+        places(project, plan, name).find_map(|(path, key, is_earlier)| {
             let bytes = fs::read(&path).ok()?;
-            Some(Self { path, bytes, is_earlier })
+            Some(Self { path, bytes, is_earlier, record: project.cache.record(&key) })
         })
     }
 
@@ -72,6 +76,10 @@ impl Log {
         // The next heading begins a line.
         if is_one_of_several && self.bytes.last().is_some_and(|last| *last != b'\n') {
             print("\n")?;
+        }
+        if let Some(Record { seconds, usage, output, .. }) = &self.record {
+            let (took, written) = (format::seconds(*seconds), format::bytes(output.extent.bytes));
+            note(&format!("{name} took {took}{}, written {written}", usage.in_words()));
         }
         Ok(())
     }

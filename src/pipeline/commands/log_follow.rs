@@ -116,7 +116,8 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
 
 /// The newest log of a stage, and whether it is one of an earlier run.
 fn path(project: &Project, plan: &Plan, name: &StageName) -> Option<(PathBuf, bool)> {
-    places(project, plan, name).find(|(path, _)| path.exists())
+    let newest = places(project, plan, name).find(|(path, _, _)| path.exists());
+    newest.map(|(path, _, is_earlier)| (path, is_earlier))
 }
 
 /// A log, as far as it was shown.

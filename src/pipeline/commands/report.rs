@@ -4,12 +4,12 @@
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 
 use super::{Project, note, print, print_raw};
 use crate::activity::Activities;
+use crate::cache::now;
 use crate::cli::{ManifestArguments, ReportArguments};
 use crate::drawing::{self, Drawing, Links};
 use crate::format;
@@ -85,7 +85,7 @@ pub(super) fn page_of(
     });
     let title = format!("The stages of {}", project.manifest.experiment.name);
     let graph = drawing::svg(&drawing, &title, Links::WithinPage);
-    let made = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let made = now();
     Ok(report::page(&Report::of(&subject, &activities, extent), &graph, made))
 }
 

@@ -13,7 +13,7 @@ use super::{INTERRUPTED, Located, Project, gc, note, print_coloured, settings, w
 use crate::cache::{Cache, Durability};
 use crate::cli::RunArguments;
 use crate::events::{Outcome, RunEvent};
-use crate::execute::{self, Options, Summary};
+use crate::execute::{self, Options, RunSupervisor, Summary};
 use crate::format;
 use crate::history::{self, Recorder};
 use crate::instances::{self, Row, instances_in_words};
@@ -35,16 +35,20 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
             exit_code: false,
         });
     }
+    run_whole(arguments, &mut RunSupervisor::new())
+}
+
+/// Runs what is not in the cache.
+fn run_whole(arguments: &RunArguments, supervisor: &mut RunSupervisor) -> anyhow::Result<ExitCode> {
     let config = settings::config()?;
     let located = Located::of(&arguments.manifest, &config)?;
     let asked = located.asked(&arguments.manifest.stages());
     let started = Instant::now();
-    let cache = located.cache().ok().filter(|_| arguments.force.is_empty());
-    let found = cache.as_ref().map_or(Found::Nothing, |cache| {
-        // What is just being removed is still there, although it is as good as gone.
-        cache.wait_for_cleaning();
-        PlanIndex::look(cache, &asked)
-    });
+    let cache = located.cache().ok();
+    // What is just being removed is still there, although it is as good as gone.
+    cache.iter().for_each(|cache| cache.wait_for_cleaning(note));
+    let cache = cache.filter(|_| arguments.force.is_empty());
+    let found = cache.as_ref().map_or(Found::Nothing, |cache| PlanIndex::look(cache, &asked));
     let part = match (found, &cache) {
         (Found::Unchanged(index), Some(cache)) => {
             return nothing_to_do(cache, index, arguments, started);
@@ -53,9 +57,9 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         _ => None,
     };
     let Some((part, project)) = part else {
-        return run_stages(arguments, &located.read()?, None, &asked);
+        return run_stages(arguments, &located.read()?, None, &asked, supervisor);
     };
-    run_stages(arguments, &project, Some(part), &asked)
+    run_stages(arguments, &project, Some(part), &asked, supervisor)
 }
 
 /// Runs the selected stages of a manifest, or of one of which an index vouches for the others.
@@ -64,6 +68,7 @@ fn run_stages(
     project: &Project,
     part: Option<PartialRun>,
     asked: &Asked,
+    supervisor: &mut RunSupervisor,
 ) -> anyhow::Result<ExitCode> {
     let selected = match &part {
         Some(part) => part.selected(),
@@ -119,6 +124,7 @@ fn run_stages(
         &selected,
         &options,
         &mut Whole { run: part.as_ref(), reporter: &mut reporters },
+        supervisor,
     )?;
     if let Some(part) = &part
         && summary.complete()
@@ -127,7 +133,7 @@ fn run_stages(
     {
         PlanIndex::forget(&project.cache, asked);
         drop(reporters);
-        return run(arguments);
+        return run_whole(arguments, supervisor);
     }
     let summary = match &part {
         Some(part) => part.whole(summary),

@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &TrackArguments) -> anyhow::Result<ExitCode> {
             project.manifest.path.display()
         );
     }
-    project.cache.pin_everything();
+    project.cache.pin_everything(note);
     let results = results(&project, &project.choose(&arguments.manifest.stages())?);
     if results.is_empty() {
         let run = arguments.manifest.command_again("run");

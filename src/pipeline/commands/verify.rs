@@ -10,8 +10,8 @@ use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
 use super::checking::with_meter;
-use super::{Project, open_cache, print, print_json, verify_rerun, verify_restore};
-use crate::cache::{Cache, Check, Checked, Damage, Verdict, Withdrawn};
+use super::{Project, note, open_cache, print, print_json, verify_rerun, verify_restore};
+use crate::cache::{Cache, Check, Checked, Damage, Unreadable, Verdict, Withdrawn};
 use crate::cli::{ManifestArguments, VerifyArguments};
 use crate::digest::Digest;
 use crate::format;
@@ -39,14 +39,14 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
     if manifest.named().is_none() && !takes_stages {
         let folder = std::env::current_dir().context("no current folder")?;
         let cache = open_cache(manifest.with.cache.as_deref(), &folder)?;
-        cache.pin_everything();
+        cache.pin_everything(note);
         if arguments.restore {
             return verify_restore::run(&cache, None, arguments.json);
         }
         return check(&cache, everything(&cache), arguments.json);
     }
     let project = Project::open(manifest)?;
-    project.cache.pin_everything();
+    project.cache.pin_everything(note);
     if arguments.restore {
         let experiment = Some(project.manifest.experiment.name.as_str());
         let experiment = experiment.filter(|_| !arguments.all);
@@ -125,7 +125,16 @@ fn fresh(
 
 /// Everything in the store, and everything that is recorded.
 fn everything(cache: &Cache) -> Selection {
-    let (records, damaged_records) = cache.records();
+    let (records, unreadable) = cache.records();
+    let of = |wanted| unreadable.iter().filter(move |(_, why)| *why == wanted);
+    let damaged_records = of(Unreadable::Damaged).map(|(file, _)| file.clone()).collect();
+    let others = of(Unreadable::OtherVersion);
+    let remarks = others.map(|(file, _)| {
+        format!(
+            "the record {} is of another version of pipeline: not checked",
+            in_cache(cache, file)
+        )
+    });
     let stored = cache.artifacts().into_iter().map(|digest| (digest, Vec::new()));
     let mut artifacts: BTreeMap<Digest, Vec<String>> = stored.collect();
     for record in records {
@@ -140,7 +149,7 @@ fn everything(cache: &Cache) -> Selection {
         artifacts: artifacts.into_iter().collect(),
         list_intact: false,
         damaged_records,
-        remarks: Vec::new(),
+        remarks: remarks.collect(),
         remedy: "the next run that needs it makes again what is missing now".to_owned(),
     }
 }

@@ -258,15 +258,21 @@ impl Job<'_> {
             ran_on: self.spec.on_this_machine(ran_on),
             usage: Usage { bytes_in: Some(bytes_in), ..usage },
         };
-        let Committed { record, withdrawn } =
-            match claim.commit(execution, inputs, &|| report(JobEvent::Hashed)) {
-                Ok(committed) => committed,
-                Err(failed) => {
-                    let NotCommitted { error, claim } = *failed;
-                    let message = format!("{:#}", with_advice(error));
-                    return Ok(self.failed(with_kept_output(message, claim)));
-                }
-            };
+        let hashed = || {
+            report(JobEvent::Hashed);
+            // What it pins next waits for the same.
+            self.cache.wait_for_cleaning(|text| {
+                report(JobEvent::Worker(Event::Note { text: text.to_owned() }));
+            });
+        };
+        let Committed { record, withdrawn } = match claim.commit(execution, inputs, &hashed) {
+            Ok(committed) => committed,
+            Err(failed) => {
+                let NotCommitted { error, claim } = *failed;
+                let message = format!("{:#}", with_advice(error));
+                return Ok(self.failed(with_kept_output(message, claim)));
+            }
+        };
         if !withdrawn.is_empty() {
             report(JobEvent::Damage { artifact: record.output.digest, withdrawn });
         }

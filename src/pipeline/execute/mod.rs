@@ -93,6 +93,16 @@ impl Summary {
     }
 }
 
+/// What a run hears of its stages, and of who asks it to stop. One serves a run and the one that follows it, so that no
+/// request between them is lost.
+pub(crate) struct RunSupervisor(Supervisor<Report>);
+
+impl RunSupervisor {
+    pub(crate) fn new() -> Self {
+        Self(Supervisor::new())
+    }
+}
+
 /// Runs these stages, which are closed under inputs and in topological order. Returns how they ended, and the results that
 /// there are then.
 ///
@@ -105,14 +115,14 @@ pub(crate) fn execute(
     selected: &[StageName],
     options: &Options,
     reporter: &mut dyn Reporter,
+    RunSupervisor(supervisor): &mut RunSupervisor,
 ) -> anyhow::Result<(Summary, Vec<(StageName, KnownResult)>)> {
     let generation = cache.generation();
     // What removes something now has changed the generation before.
-    cache.wait_for_cleaning();
+    cache.wait_for_cleaning(|_| {});
     let facts =
         CacheFacts::look(cache, manifest, selected).force(options.force.clone()).that_last();
     facts.refuse_blocked(manifest)?;
-    let supervisor = Supervisor::new();
     let executor = Threads {
         cache: Arc::clone(cache),
         index: Arc::clone(facts.index()),
@@ -174,7 +184,7 @@ struct Run<'a> {
     states: StageStates,
     /// What there is of the machine, once something starts.
     share: Option<Share>,
-    supervisor: Supervisor<Report>,
+    supervisor: &'a mut Supervisor<Report>,
     executor: Box<dyn Executor>,
     /// What the machine cannot do, as far as it was said.
     limitations: BTreeSet<String>,
@@ -231,8 +241,11 @@ impl Run<'_> {
                 self.share_out()?;
                 continue;
             }
-            self.begin_work()?;
-            // An input may have been cleaned away since it was looked at.
+            self.begin_work(&name)?;
+            // An input may have been cleaned away since it was looked at, and a run before this one been asked to stop.
+            if !self.starts_more() {
+                return Ok(());
+            }
             if !matches!(self.states.get(&name), Some(StageState::Ready(_))) {
                 continue;
             }
@@ -356,7 +369,7 @@ impl Run<'_> {
                 return self.end_unreadable(name, message);
             }
         };
-        if let Err(error) = self.pin_key(&parts) {
+        if let Err(error) = self.pin_key(name, &parts) {
             return self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
         }
         match plan::decide(name, parts, &self.facts) {
@@ -621,14 +634,18 @@ impl Run<'_> {
     }
 
     /// What the first stage that runs needs. A run that does nothing writes nothing and listens to nobody.
-    fn begin_work(&mut self) -> anyhow::Result<()> {
+    fn begin_work(&mut self, first: &StageName) -> anyhow::Result<()> {
         if std::mem::replace(&mut self.working, true) {
             return Ok(());
         }
         self.cache.prepare().map_err(job::with_advice)?;
-        self.pin_results().map_err(job::with_advice)?;
+        self.pin_results(first).map_err(job::with_advice)?;
         self.renew_links(false);
-        self.supervisor.listen()
+        self.supervisor.listen()?;
+        if self.stopping() {
+            self.report(RunEvent::Stopping);
+        }
+        Ok(())
     }
 
     fn report(&mut self, event: RunEvent) {

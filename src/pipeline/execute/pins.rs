@@ -6,16 +6,31 @@
 use super::states::StageState;
 use super::{JobSpec, Run};
 use crate::cache::Pinned;
+use crate::events::RunEvent;
 use crate::key::{KeyPart, StageKey};
 use crate::stage_name::StageName;
 
 impl Run<'_> {
-    /// Pins what was found so far. What is gone by then waits to be looked at again.
-    pub(super) fn pin_results(&mut self) -> anyhow::Result<()> {
+    /// Pins these before something is done for a stage, and says whom that waits for.
+    fn pin(
+        &mut self,
+        stage: &StageName,
+        what: impl IntoIterator<Item = Pinned>,
+    ) -> anyhow::Result<()> {
+        let say = |text: &str| {
+            let (stage, text) = (stage.clone(), text.to_owned());
+            self.reporter.event(&RunEvent::Note { stage, text });
+        };
+        self.cache.pin(what, say)
+    }
+
+    /// Pins what was found so far, before the first stage starts. What is gone by then waits to be looked at again.
+    pub(super) fn pin_results(&mut self, first: &StageName) -> anyhow::Result<()> {
         let results = self.states.iter().filter_map(|(_, state)| state.result());
         let pins = results
             .flat_map(|result| [Pinned::Key(result.key), Pinned::Artifact(result.output.digest)]);
-        self.cache.pin(pins)?;
+        let pins: Vec<Pinned> = pins.collect();
+        self.pin(first, pins)?;
         if self.cache.generation() == self.generation {
             return Ok(());
         }
@@ -33,15 +48,16 @@ impl Run<'_> {
     }
 
     /// Pins the key that a stage has, before its result is looked for.
-    pub(super) fn pin_key(&self, parts: &[KeyPart]) -> anyhow::Result<()> {
-        match self.working {
-            true => self.cache.pin([Pinned::Key(StageKey::of(parts))]),
-            false => Ok(()),
+    pub(super) fn pin_key(&mut self, stage: &StageName, parts: &[KeyPart]) -> anyhow::Result<()> {
+        if !self.working {
+            return Ok(());
         }
+        self.pin(stage, [Pinned::Key(StageKey::of(parts))])
     }
 
     /// Pins the very artifacts that a stage reads: another run may give their keys other ones meanwhile.
-    pub(super) fn pin_inputs(&self, spec: &JobSpec) -> anyhow::Result<()> {
-        self.cache.pin(spec.inputs.iter().map(|(_, _, stored)| Pinned::Artifact(stored.digest)))
+    pub(super) fn pin_inputs(&mut self, spec: &JobSpec) -> anyhow::Result<()> {
+        let inputs = spec.inputs.iter().map(|(_, _, stored)| Pinned::Artifact(stored.digest));
+        self.pin(&spec.declaration.name, inputs)
     }
 }

@@ -96,7 +96,11 @@ impl Rerun<'_> {
         self.cache.prepare().map_err(with_advice)?;
         let own = [Pinned::Key(self.record.key), Pinned::Artifact(self.record.output.digest)];
         let read = inputs.iter().map(|(_, _, stored)| Pinned::Artifact(stored.digest));
-        self.cache.pin(read.chain(own)).map_err(with_advice)?;
+        let stage = &self.declaration.name;
+        let say = |text: &str| {
+            reporter.event(&RunEvent::Note { stage: stage.clone(), text: text.to_owned() });
+        };
+        self.cache.pin(read.chain(own), say).map_err(with_advice)?;
         let mut used = inputs.iter().map(|(_, _, stored)| stored).chain([&self.record.output]);
         if let Some(gone) = used.find(|stored| !self.cache.has_artifact(&stored.digest)) {
             bail!(

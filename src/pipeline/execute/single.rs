@@ -20,7 +20,7 @@ pub(crate) fn run_job(spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Res
     cache.prepare().map_err(job::with_advice)?;
     // Before its inputs are looked for.
     let inputs = spec.inputs.iter().map(|(_, _, stored)| Pinned::Artifact(stored.digest));
-    cache.pin(inputs.chain([Pinned::Key(spec.work.key)])).map_err(job::with_advice)?;
+    cache.pin(inputs.chain([Pinned::Key(spec.work.key)]), |_| {}).map_err(job::with_advice)?;
     let mut supervisor = Supervisor::new();
     supervisor.listen()?;
     let index = Arc::new(StatIndex::at(cache.layout().stat_index()));

@@ -88,8 +88,19 @@ impl<T> Supervisor<T> {
     }
 
     /// From now on signals end nothing by themselves: they are requests to the supervisor. SIGINT, SIGTERM and
-    /// SIGHUP ask to stop, SIGTSTP asks to pause.
+    /// SIGHUP ask to stop, SIGTSTP asks to pause. Where it has listened before, it takes up what was asked since its last work
+    /// ended.
     pub(crate) fn listen(&mut self) -> anyhow::Result<()> {
+        if self.signals.is_some() {
+            while let Ok(message) = self.receiver.try_recv() {
+                match message {
+                    Message::Asked(Request::Stop) => drop(self.stop()),
+                    Message::Asked(Request::Suspend) => drop(self.suspend()),
+                    Message::Woken => {}
+                }
+            }
+            return Ok(());
+        }
         // Under nohup, and in a shell without job control, these stay ignored.
         let optional = [SIGHUP, SIGTSTP].into_iter().filter(|signal| !is_ignored(*signal));
         let wanted: Vec<_> = [SIGINT, SIGTERM].into_iter().chain(optional).collect();

@@ -11,7 +11,7 @@ use pipeline_stages::url::blanked;
 
 use super::git::Question;
 use super::line::{Ended, Header, Line, Planned, PlannedStage, Text};
-use crate::cache::{Cache, Document, Journal, Owner};
+use crate::cache::{Cache, Document, Journal, Owner, now};
 use crate::events::{Outcome, RunEvent};
 use crate::format;
 use crate::key::StageKey;
@@ -244,8 +244,4 @@ fn line(line: &Line) -> serde_json::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
     Ok(text)
-}
-
-fn now() -> u64 {
-    Owner::this_process().since
 }

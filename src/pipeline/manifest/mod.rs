@@ -21,6 +21,7 @@ mod include;
 mod lints;
 mod matrix;
 mod overrides;
+mod part;
 mod places;
 mod ports;
 mod schema;
@@ -308,8 +309,13 @@ fn read_text(
     sources.add(Origin::File(path.display().to_string()), text);
     sources.hide(secrets::hidden(text));
     let before = mistakes.len();
-    let (included, aliases) = include::read(path, text, sources, mistakes);
+    let (mut included, aliases) = include::read(path, text, sources, mistakes);
     let is_complete = mistakes.len() == before;
+    let part = settings.part.map(|templates| {
+        included.iter_mut().for_each(|one| one.text = part::only(&one.text, templates));
+        part::only(text, templates)
+    });
+    let text = part.as_deref().unwrap_or(text);
     let document = document::parse(text, &included, overrides, sources, mistakes)?;
     // What is missing may be in a file that could not be read.
     if !is_complete {

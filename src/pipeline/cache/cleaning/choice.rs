@@ -61,9 +61,14 @@ impl Needs {
 
     fn of(&self, item: &Item) -> Option<&Need> {
         let artifact = item.artifact.as_ref().and_then(|digest| self.artifacts.get(digest));
-        let keys = item.keys.iter().filter_map(|key| self.keys.get(key));
+        let keys = keys_of_use(item).iter().filter_map(|key| self.keys.get(key));
         self.everything.iter().chain(artifact).chain(keys).min()
     }
+}
+
+/// The keys whose use is a use of an item. No run reads the output of a rerun.
+fn keys_of_use(item: &Item) -> &[StageKey] {
+    if item.what == What::Rerun { &[] } else { &item.keys }
 }
 
 /// What becomes of an item.
@@ -73,6 +78,8 @@ pub(crate) enum Fate {
     Old,
     /// It goes: there is not room for it.
     ForRoom,
+    /// It leaves its place, and takes room still: only another user can empty a folder of it, or somebody asked to stop.
+    Moved,
     /// It stays, as somebody needs it. `is_old`: it would go otherwise.
     Needed { need: Need, is_old: bool },
     /// It stays: it was used lately.
@@ -82,7 +89,12 @@ pub(crate) enum Fate {
 }
 
 impl Fate {
-    /// Whether it goes.
+    /// Whether it leaves its place.
+    pub(super) fn leaves(&self) -> bool {
+        self.goes() || *self == Self::Moved
+    }
+
+    /// Whether it goes, and takes no room any more.
     pub(crate) fn goes(&self) -> bool {
         matches!(self, Self::Old | Self::ForRoom)
     }
@@ -100,7 +112,7 @@ pub(super) fn choose(
     can_go: impl Fn(&Item, &Fate) -> bool,
 ) -> Vec<Fate> {
     let used = |item: &Item| {
-        let used = item.keys.iter().filter_map(|key| last.get(key).copied());
+        let used = keys_of_use(item).iter().filter_map(|key| last.get(key).copied());
         used.chain([item.used]).max().unwrap_or_default()
     };
     let is_made_first = |item: &Item| match item.what {
@@ -118,8 +130,10 @@ pub(super) fn choose(
         .map(|item| match needs.of(item) {
             Some(need) => Fate::Needed { need: need.clone(), is_old: is_old(item) },
             None if in_grace(item) => Fate::Recent,
-            None if is_old(item) && can_go(item, &Fate::Old) => Fate::Old,
-            None if is_old(item) => Fate::OfOthers,
+            None if is_old(item) => {
+                let mut possible = [Fate::Old, Fate::Moved].into_iter();
+                possible.find(|fate| can_go(item, fate)).unwrap_or(Fate::OfOthers)
+            }
             None => Fate::Recent,
         })
         .collect();
@@ -179,13 +193,14 @@ mod tests {
         // These stand for what others have: all of it, and what could only be moved away.
         let can_go = |item: &Item, fate: &Fate| match item.what {
             What::Running => false,
-            What::Rerun => *fate == Fate::Old,
-            _ => true,
+            What::Rerun => *fate == Fate::Moved,
+            _ => *fate != Fate::Moved,
         };
         let fates = choose(items, needs, &last.collect(), wish, total, NOW, can_go);
         let words = fates.iter().map(|fate| match fate {
             Fate::Old => "old",
             Fate::ForRoom => "room",
+            Fate::Moved => "moved",
             Fate::Needed { is_old: true, .. } => "needed!",
             Fate::Needed { .. } => "needed",
             Fate::Recent => "recent",
@@ -208,6 +223,7 @@ mod tests {
             item(What::Artifact, &[6, 5], 10, 40),
             item(What::Checkpoint, &[5], 10, 40),
             item(What::Quarantine, &[], 10, 31),
+            item(What::Rerun, &[4, 5], 10, 40),
             // What is made before what it belongs to.
             item(What::Artifact, &[], 10, 0),
             item(What::Document, &[], 10, 0),
@@ -219,15 +235,15 @@ mod tests {
         let fates = |wish| fates(&items, &needs, &[(4, 3)], wish);
         assert_eq!(
             fates(days(Some(30))),
-            "old old recent recent needed! needed! needed! old recent recent recent"
+            "old old recent recent needed! needed! needed! old moved recent recent recent"
         );
         assert_eq!(
             fates(days(Some(0))),
-            "old old old old needed! needed! needed! old recent recent old"
+            "old old old old needed! needed! needed! old moved recent recent old"
         );
         assert_eq!(
             fates(days(None)),
-            "recent recent recent recent needed needed needed recent recent recent recent"
+            "recent recent recent recent needed needed needed recent recent recent recent recent"
         );
         // Of what it is not known when it was used.
         let unknown = [Item { used: 0, ..item(What::Log, &[7], 10, 0) }];
@@ -237,7 +253,7 @@ mod tests {
         }
         assert_eq!(
             fates(days(Some(u64::MAX))),
-            "recent recent recent recent needed needed needed recent recent recent recent"
+            "recent recent recent recent needed needed needed recent recent recent recent recent"
         );
     }
 
@@ -282,8 +298,8 @@ mod tests {
         for (keep_days, max_bytes, expected) in [
             (None, 50, "recent recent recent recent room recent"),
             (None, 10, "recent recent recent recent room room"),
-            (Some(30), 50, "others recent old recent recent recent"),
-            (Some(30), 40, "others recent old recent room recent"),
+            (Some(30), 50, "others recent moved recent room recent"),
+            (Some(30), 40, "others recent moved recent room room"),
         ] {
             let wish = Wish { keep_days, max_bytes: Some(max_bytes) };
             assert_eq!(fates(&items, &Needs::default(), &[], wish), expected, "{wish:?}");
@@ -361,7 +377,7 @@ mod tests {
                         prop_assert!(is_new || item.bytes == 0 || !later);
                     }
                     Fate::Needed { .. } => {}
-                    Fate::OfOthers => prop_assert!(false, "everything can go"),
+                    Fate::OfOthers | Fate::Moved => prop_assert!(false, "everything can go"),
                 }
             }
         }

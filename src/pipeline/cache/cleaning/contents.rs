@@ -12,7 +12,7 @@ use super::super::Cache;
 use super::super::durability::LazyRun;
 use super::super::layout::{Bucket, Document, Layout};
 use super::super::record::{Record, Unreadable};
-use super::names::{certain_names, is_numbered, names, sharded, stem};
+use super::names::{certain_names, names, numbered, sharded, stem};
 use super::rooms::{Identity, Room, Rooms, identity};
 use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
@@ -169,14 +169,10 @@ impl Memory {
                     self.records.insert(key, (identity, record.clone()));
                     records.push((key, record));
                 }
-                Err(Unreadable::Damaged)
-                    if Record::is_of_another_version(&cache.layout().record(&key), &key) =>
-                {
-                    bail!(
-                        "the record {} is of another version of pipeline, and what it needs is not known: clean with that version",
-                        cache.layout().record(&key).display()
-                    )
-                }
+                Err(Unreadable::OtherVersion) => bail!(
+                    "the record {} is of another version of pipeline, and what it needs is not known: clean with that version",
+                    cache.layout().record(&key).display()
+                ),
                 // It does not count.
                 Err(Unreadable::Missing | Unreadable::Damaged) => {}
                 Err(Unreadable::Inaccessible) => bail!(
@@ -230,13 +226,16 @@ impl Memory {
             (Bucket::Indexes, What::Index),
         ] {
             let folder = layout.bucket(bucket);
-            let is_ours = |name: &String| match bucket {
-                Bucket::Quarantine => is_numbered::<Digest>(name),
-                Bucket::Reruns => is_numbered::<StageKey>(name),
-                _ => Digest::is_short(name),
-            };
-            for name in names(&folder).into_iter().filter(is_ours) {
-                self.add_item(&mut items, what, Vec::new(), vec![folder.join(name)]);
+            for name in names(&folder) {
+                // What somebody else put there is theirs.
+                let key = match bucket {
+                    Bucket::Quarantine => numbered::<Digest>(&name).map(|_| None),
+                    Bucket::Reruns => numbered::<StageKey>(&name).map(Some),
+                    _ => Digest::is_short(&name).then_some(None),
+                };
+                if let Some(key) = key {
+                    self.add_item(&mut items, what, Vec::from_iter(key), vec![folder.join(name)]);
+                }
             }
         }
         self.withdrawn(layout, &mut items);

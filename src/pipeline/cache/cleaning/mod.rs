@@ -14,7 +14,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 
@@ -22,10 +21,12 @@ pub(crate) use choice::{Fate, Need, Needs, Why, Wish};
 pub(crate) use contents::{Contents, Item, Memory, What};
 pub(super) use trash::sweep_trash;
 
-use super::layout::Bucket;
+use super::layout::{Bucket, Layout};
+use super::lock::now;
 use super::pins::{Pinned, pins_lock, read_pins};
 use super::{Cache, Lock, Owner, disk, durable, stamp};
 use crate::digest::Digest;
+use crate::format;
 use crate::key::StageKey;
 use trash::Trash;
 
@@ -58,6 +59,22 @@ impl Cleaned {
     pub(crate) fn freed(&self) -> u64 {
         let gone = self.items.iter().filter(|(_, fate)| fate.goes());
         gone.map(|(item, _)| item.bytes).sum()
+    }
+
+    /// Says how much room these of the items take still, as folders of another user.
+    fn tell_of_others(&mut self, layout: &Layout, items: &BTreeSet<usize>) {
+        let bytes = items.iter().map(|item| self.items[*item].0.bytes).sum();
+        let number = match items.len() {
+            0 => return,
+            1 => "an item".to_owned(),
+            number => format!("{number} items"),
+        };
+        self.left.push(format!(
+            "{} of {number} with folders of another user: this leaves its place, and takes room in {} until the next run of \
+             that user",
+            format::bytes(bytes),
+            layout.bucket(Bucket::Tmp).display()
+        ));
     }
 }
 
@@ -102,12 +119,8 @@ impl Cache {
         if durable::is_shared(layout.root()) {
             durable::share_new_files();
         }
-        let place = trash::lock_path(layout);
-        let Some(cleaning) = Lock::try_take(&place)? else {
-            let owner = fs::read(&place).ok();
-            let owner: Option<Owner> = owner.and_then(|text| serde_json::from_slice(&text).ok());
-            let owner = owner.map_or("another process".to_owned(), |owner| owner.to_string());
-            bail!("{owner} cleans this cache already");
+        let Some(cleaning) = Lock::try_take(&trash::lock_path(layout))? else {
+            bail!("{} cleans this cache already", cleaner(layout));
         };
         cleaning.name_owner();
         trash::empty_old(layout, true);
@@ -131,7 +144,10 @@ impl Cache {
         drop(alone);
         self.forget_what_is_gone();
         if let Some(trash) = trash {
-            cleaned.left.extend(trash.empty(is_over));
+            let kept = trash.empty(is_over);
+            cleaned.left.extend(kept.why);
+            kept.items.iter().for_each(|item| cleaned.items[*item].1 = Fate::Moved);
+            cleaned.tell_of_others(layout, &kept.of_others);
         }
         cleaned.stopped = is_over();
         Ok(cleaned)
@@ -177,8 +193,8 @@ impl Cache {
         let can_go = |item: &Item, fate: &Fate| {
             let mut places = item.records.iter().chain(&item.others);
             places.all(|place| match fate {
-                Fate::ForRoom => trash::can_be_freed(place),
-                _ => trash::can_be_taken(place),
+                Fate::Moved => trash::can_be_taken(place),
+                _ => trash::can_be_freed(place),
             } && (!sweeps || trash::can_leave(place)))
         };
         let fates = choice::choose(&items, &uses.needs, &uses.last, wish, before, now, can_go);
@@ -189,25 +205,33 @@ impl Cache {
                 "{number} items that belong to another user, or are in folders that you cannot write"
             ),
         });
+        let moved = fates.iter().enumerate().filter(|(_, fate)| **fate == Fate::Moved);
+        let moved = moved.map(|(place, _)| place).collect();
         let items = items.into_iter().zip(fates).collect();
-        Ok(Cleaned { items, before, left: left.into_iter().collect(), stopped: false })
+        let left = left.into_iter().collect();
+        let mut cleaned = Cleaned { items, before, left, stopped: false };
+        // Whoever removes them knows that better afterwards.
+        if !sweeps {
+            cleaned.tell_of_others(self.layout(), &moved);
+        }
+        Ok(cleaned)
     }
 
     /// Moves away what goes, for whoever has the lock of all pins alone. What cannot be moved stays.
     fn take_away(&self, cleaned: &mut Cleaned) -> anyhow::Result<Option<Trash>> {
         let Cleaned { items, left, .. } = cleaned;
-        let mut going: Vec<&mut (Item, Fate)> =
-            items.iter_mut().filter(|(_, fate)| fate.goes()).collect();
+        let mut going: Vec<(usize, &mut (Item, Fate))> =
+            items.iter_mut().enumerate().filter(|(_, (_, fate))| fate.leaves()).collect();
         if going.is_empty() {
             return Ok(None);
         }
         let mut trash = Trash::new(self.layout());
         stamp::begin_removal(self.layout())?;
         let mut folders = BTreeSet::new();
-        going.retain_mut(|(item, fate)| {
+        going.retain_mut(|(number, (item, fate))| {
             let taken = item.records.iter().try_for_each(|record| {
                 folders.extend(record.parent().map(PathBuf::from));
-                trash.take(record)
+                trash.take(record, *number)
             });
             if let Err(error) = &taken {
                 left.push(format!("{error:#}"));
@@ -220,9 +244,9 @@ impl Cache {
             durable::sync_folder(&folder)
                 .with_context(|| format!("cannot flush {} to disk", folder.display()))?;
         }
-        for (item, fate) in going {
+        for (number, (item, fate)) in going {
             for place in &item.others {
-                if let Err(error) = trash.take(place) {
+                if let Err(error) = trash.take(place, number) {
                     left.push(format!("{error:#}"));
                     *fate = Fate::Recent;
                     break;
@@ -235,11 +259,17 @@ impl Cache {
     /// Removes what leads to records and artifacts that are gone: heads and links for people.
     fn forget_what_is_gone(&self) {
         let layout = self.layout();
+        let places = |key: StageKey| [layout.record(&key), layout.withdrawn(&key)];
+        let is_gone = |key| places(key).iter().all(|place| fs::symlink_metadata(place).is_err());
+        let leads_nowhere =
+            |experiment: &str, stage: &str| self.head(experiment, stage).is_some_and(is_gone);
         for (experiment, stage) in names::heads(layout) {
-            let places = |key: StageKey| [layout.record(&key), layout.withdrawn(&key)];
-            let is_gone =
-                |key| places(key).iter().all(|place| fs::symlink_metadata(place).is_err());
-            if self.head(&experiment, &stage).is_some_and(is_gone) {
+            if !leads_nowhere(&experiment, &stage) {
+                continue;
+            }
+            // A run may have replaced it meanwhile.
+            let Ok(_lock) = Lock::take(&self.heads_lock(&experiment)) else { continue };
+            if leads_nowhere(&experiment, &stage) {
                 let _ = disk::remove_file(&layout.head(&experiment, &stage));
             }
         }
@@ -247,6 +277,9 @@ impl Cache {
     }
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+/// Who cleans a cache now, in words.
+pub(super) fn cleaner(layout: &Layout) -> String {
+    let owner = fs::read(trash::lock_path(layout)).ok();
+    let owner: Option<Owner> = owner.and_then(|text| serde_json::from_slice(&text).ok());
+    owner.map_or("another process".to_owned(), |owner| owner.to_string())
 }

@@ -44,10 +44,10 @@ pub(super) fn sharded(folder: &Path) -> Vec<(PathBuf, String)> {
     files.collect()
 }
 
-/// Whether a name is a digest or a key with a number after it.
-pub(super) fn is_numbered<T: FromStr>(name: &str) -> bool {
-    name.rsplit_once('-')
-        .is_some_and(|(stem, number)| stem.parse::<T>().is_ok() && number.parse::<u32>().is_ok())
+/// The digest or the key in a name that has a number after it.
+pub(super) fn numbered<T: FromStr>(name: &str) -> Option<T> {
+    let (stem, number) = name.rsplit_once('-')?;
+    number.parse::<u32>().ok().and(stem.parse().ok())
 }
 
 /// The keys that stages of experiments had last.

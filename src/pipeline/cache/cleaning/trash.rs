@@ -30,9 +30,21 @@ pub(super) fn lock_path(layout: &Layout) -> PathBuf {
 pub(super) struct Trash {
     /// A full disk may have no room for one.
     folder: Option<PathBuf>,
-    places: Vec<PathBuf>,
+    /// Each with the number of the item that it is of.
+    places: Vec<(PathBuf, usize)>,
     /// Where folders were.
     left: BTreeSet<PathBuf>,
+}
+
+/// What stays in the trash.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// The items.
+    pub(super) items: BTreeSet<usize>,
+    /// Those of them that have folders of another user, who alone can empty them.
+    pub(super) of_others: BTreeSet<usize>,
+    /// Why others could not be removed.
+    pub(super) why: Vec<String>,
 }
 
 impl Trash {
@@ -47,8 +59,8 @@ impl Trash {
         Self { folder: make().ok(), places: Vec::new(), left: BTreeSet::new() }
     }
 
-    /// Moves something away. Nothing happens where it is missing.
-    pub(super) fn take(&mut self, path: &Path) -> anyhow::Result<()> {
+    /// Moves something of an item away. Nothing happens where it is missing.
+    pub(super) fn take(&mut self, path: &Path, item: usize) -> anyhow::Result<()> {
         let take = || -> io::Result<Option<PathBuf>> {
             let metadata = match fs::symlink_metadata(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -78,40 +90,38 @@ impl Trash {
         if taken.as_ref().is_some_and(|place| place.is_dir()) {
             self.left.extend(path.parent().map(PathBuf::from));
         }
-        self.places.extend(taken);
+        self.places.extend(taken.map(|place| (place, item)));
         Ok(())
     }
 
-    /// Removes what is in it, as far as that is possible, until `is_over`. Returns why something stays.
-    pub(super) fn empty(self, is_over: impl Fn() -> bool) -> Vec<String> {
+    /// Removes what is in it, as far as that is possible, until `is_over`.
+    pub(super) fn empty(self, is_over: impl Fn() -> bool) -> Kept {
+        let mut kept = Kept::default();
         // Not even a power cut brings back a folder of which a part is removed.
-        for folder in &self.left {
-            if let Err(error) = durable::sync_folder(folder) {
-                return vec![format!("cannot flush {} to disk: {error}", folder.display())];
+        let failed = self.left.iter().find_map(|folder| {
+            let error = durable::sync_folder(folder).err()?;
+            Some(format!("cannot flush {} to disk: {error}", folder.display()))
+        });
+        let is_flushed = failed.is_none();
+        kept.why.extend(failed);
+        for (place, item) in &self.places {
+            let removed = (is_flushed && !is_over()).then(|| durable::remove_tree(place));
+            if let Some(Ok(())) = removed {
+                continue;
             }
-        }
-        let (mut left, mut of_others) = (Vec::new(), 0);
-        for place in self.places.iter().take_while(|_| !is_over()) {
-            match durable::remove_tree(place) {
-                Ok(()) => {}
-                Err(_) if fs::symlink_metadata(place).is_ok_and(|metadata| !is_own(&metadata)) => {
-                    of_others += 1;
-                }
-                Err(error) => left.push(format!("{error:#}")),
+            kept.items.insert(*item);
+            let is_others = || fs::symlink_metadata(place).is_ok_and(|metadata| !is_own(&metadata));
+            match removed {
+                Some(Err(_)) if is_others() => drop(kept.of_others.insert(*item)),
+                Some(Err(error)) => kept.why.push(format!("{error:#}")),
+                _ => {}
             }
-        }
-        if of_others > 0 {
-            let tmp = self.folder.as_deref().and_then(Path::parent).unwrap_or(Path::new("tmp"));
-            left.push(format!(
-                "folders of {of_others} items, which belong to another user: they are in {} until the next run of that user",
-                tmp.display()
-            ));
         }
         if let Some(folder) = &self.folder {
             // Not where something is left.
             let _ = disk::remove_folder(folder);
         }
-        left
+        kept
     }
 }
 

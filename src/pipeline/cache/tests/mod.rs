@@ -134,7 +134,7 @@ fn damage(cache: &Cache, digest: &Digest, path: &str, text: &str) {
 /// Checks everything in the store, as `verify --all`.
 fn verify(cache: &Cache) -> anyhow::Result<()> {
     let (_, damaged) = cache.records();
-    for file in damaged {
+    for (file, _) in damaged {
         cache.quarantine_record(&file)?;
     }
     let checked = Check::new(cache, cache.artifacts()).run(&Watch::default());

@@ -424,7 +424,7 @@ impl Operation {
         let now = usable(cache);
         let (records, damaged) = cache.records();
         if !self.name.contains("damaged record") {
-            assert_eq!(damaged, Vec::<PathBuf>::new(), "{place}: damaged records");
+            assert!(damaged.is_empty(), "{place}: damaged records: {damaged:?}");
         }
         for (key, digest) in sound {
             let is_there = now.iter().any(|(other, _)| other == key);
