@@ -24,11 +24,11 @@ use tch::{Kind, Tensor};
 
 use crate::fixture::{learn_stage, request, stage, training, with_input, write_inputs};
 
-/// Learns the labels and the mean prediction of every sample, as ELR and its like do. A network that stays as it is
-/// beside the one that learns is part of the model.
+/// Learns the labels and the mean prediction of every sample, as ELR and its like do. The model is the
+/// network and its average over the steps.
 struct Averaging {
     learner: Learner,
-    still: Learner,
+    average: State,
     /// float [N,K].
     targets: Tensor,
     /// The share of the samples whose loss was below the mean when the epoch began: float [1].
@@ -61,13 +61,15 @@ where
 
 impl Method for Averaging {
     fn networks(&self) -> Vec<&State> {
-        vec![self.learner.network.state(), self.still.network.state()]
+        vec![self.learner.network.state(), &self.average]
     }
 
     fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        let networks = [&self.learner.network, &self.still.network];
-        let logits = networks.map(|network| network.forward(images, Mode::Evaluate));
-        mean_prediction(&logits.into_iter().collect::<anyhow::Result<Vec<_>>>()?)
+        let network = &self.learner.network;
+        let states = self.networks().into_iter();
+        let logits =
+            states.map(|state| network.forward_with(state.values(), images, Mode::Evaluate));
+        mean_prediction(&logits.collect::<anyhow::Result<Vec<_>>>()?)
     }
 
     fn measures(&self, epoch: u32) -> bool {
@@ -125,6 +127,11 @@ impl Method for Averaging {
         let losses = SampleLoss::CrossEntropy.of_samples(&logits, &batch.labels)? - towards;
         optimizer.backward(&losses.mean(Kind::Float))?;
         optimizer.step()?;
+        let _no_gradients = tch::no_grad_guard();
+        for (mean, now) in self.average.tensors().iter().zip(network.state().tensors()) {
+            let step = (&now.tensor - &mean.tensor) * 0.5;
+            let _ = mean.tensor.shallow_clone().f_add_(&step.to_kind(mean.tensor.kind()))?;
+        }
         Ok(StepOutput {
             losses: losses.detach(),
             logits: logits.detach(),
@@ -148,12 +155,13 @@ fn train(request: &Request, stop_after: Option<usize>) -> Seen {
     let data = TrainingData::read(&recipe, &context, device).unwrap();
     let seen = Rc::<RefCell<Seen>>::default();
     let method = |setup: &mut Setup<'_>| -> anyhow::Result<Box<dyn Method>> {
-        let (learner, still) = (setup.learner()?, setup.learner()?);
+        let learner = setup.learner()?;
+        let average = setup.copy_of("average", learner.network.state())?;
         let targets = setup.per_sample("targets", &[setup.classes as i64])?;
         let easy = Tensor::zeros([1], (Kind::Float, setup.device));
         setup.state.add("easy", &easy);
         seen.borrow_mut().targets = Some(targets.shallow_clone());
-        Ok(Box::new(Averaging { learner, still, targets, easy, seen: Rc::clone(&seen) }))
+        Ok(Box::new(Averaging { learner, average, targets, easy, seen: Rc::clone(&seen) }))
     };
     let mut trainer = SupervisedTrainer::new(&recipe, &context, &data, method).unwrap();
     match trainer.run(parameters) {

@@ -215,6 +215,17 @@ impl<'a> Setup<'a> {
         Ok(optimizer)
     }
 
+    /// A copy of a network's state that goes its own way, as an average over the steps does. The network computes with it by
+    /// [`Classifier::forward_with`]. `name` is before the names of its tensors in a checkpoint.
+    ///
+    /// # Errors
+    /// When libtorch cannot copy the tensors.
+    pub fn copy_of(&mut self, name: &str, state: &State) -> anyhow::Result<State> {
+        let copy = state.copy()?;
+        self.state.add_state(&format!("{name}."), &copy);
+        Ok(copy)
+    }
+
     /// Numbers of every sample, zero at the beginning: float \[N, ...\], a row for each sample of the training part. A
     /// method finds the rows of a batch by [`Batch::samples`], and changes them in place.
     ///
@@ -240,4 +251,49 @@ pub struct Learner {
     pub network: Classifier,
     /// What moves it.
     pub optimizer: Optimizer,
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline_stages::kinds::Train;
+
+    use super::*;
+
+    fn weights(network: &State) -> Vec<f32> {
+        let first = network.tensors().first().unwrap();
+        Vec::try_from(first.tensor.detach().contiguous().flatten(0, -1)).unwrap()
+    }
+
+    #[test]
+    fn learners_begin_apart_and_all_that_was_made_is_in_checkpoints_under_names_of_its_own() {
+        let parameters: Train =
+            serde_json::from_value(serde_json::json!({"architecture": "resnet8"})).unwrap();
+        let recipe = Recipe::of(&parameters);
+        let mut setup = Setup { samples: 4, ..Setup::new(&recipe, 3, 2, 7, Device::Cpu) };
+        let (first, second) = (setup.learner().unwrap(), setup.learner().unwrap());
+        let average = setup.copy_of("average", first.network.state()).unwrap();
+        let targets = setup.per_sample("targets", &[2]).unwrap();
+        let alone = Classifier::new(recipe.architecture, 3, 2, 7, Device::Cpu).unwrap();
+        let [one, other, copy] =
+            [first.network.state(), second.network.state(), &average].map(weights);
+        assert_eq!(one, weights(alone.state()));
+        assert_eq!(one, copy);
+        assert_ne!(one, other);
+        assert_eq!(targets.size(), [4, 2]);
+
+        let tensors = setup.state.list();
+        let names: std::collections::BTreeSet<&str> =
+            tensors.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names.len(), tensors.len());
+        for name in [
+            "fc.bias",
+            "optimizer.momentum.fc.bias",
+            "network-2.fc.bias",
+            "network-2.optimizer.momentum.fc.bias",
+            "average.fc.bias",
+            "per-sample.targets",
+        ] {
+            assert!(names.contains(name), "{name} is not in {names:?}");
+        }
+    }
 }

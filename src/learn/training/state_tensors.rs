@@ -18,11 +18,16 @@ impl StateTensors {
         self.0.push((name.into(), tensor.shallow_clone()));
     }
 
-    /// Adds the tensors of a network, by the names that they have in it with this before them, and those of its optimizer.
-    pub fn add_learner(&mut self, before: &str, state: &State, optimizer: &Optimizer) {
+    /// Adds the tensors of a network, by the names that they have in it with this before them.
+    pub fn add_state(&mut self, before: &str, state: &State) {
         for named in state.tensors() {
             self.add(format!("{before}{}", named.name), &named.tensor);
         }
+    }
+
+    /// Adds the tensors of a network, as [`StateTensors::add_state`], and those of its optimizer.
+    pub fn add_learner(&mut self, before: &str, state: &State, optimizer: &Optimizer) {
+        self.add_state(before, state);
         for (name, tensor) in optimizer.state_tensors() {
             self.add(format!("{before}{name}"), tensor);
         }
