@@ -146,7 +146,7 @@ impl<'a> Activities<'a> {
         let running = |key| self.running.get(key).cloned().map(Box::new).map(Activity::Running);
         match state {
             // It has a result, and runs again because somebody asked for it.
-            PlanState::Fresh(record) => running(&record.key),
+            PlanState::Fresh(record) | PlanState::Remote(record) => running(&record.key),
             PlanState::Dirty { key, .. } => running(key).or_else(|| self.ended(key)),
             PlanState::Waiting { .. } | PlanState::Blocked(_) => None,
         }

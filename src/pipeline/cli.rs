@@ -1,6 +1,7 @@
 //! The command line: what the program takes, as types. What a command does is in `commands`.
 
 mod cleaning;
+mod sharing;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -18,6 +19,9 @@ use crate::shell;
 
 pub(crate) use cleaning::{
     CacheArguments, CacheCommand, CacheFolder, CacheLimitArguments, CacheSizeArguments, GcArguments,
+};
+pub(crate) use sharing::{
+    PullArguments, PushArguments, RemoteArguments, RemoteCommand, RemoteStatusArguments,
 };
 
 /// Runs machine-learning experiments declared in TOML manifests.
@@ -130,6 +134,18 @@ pub(crate) enum Command {
     Gc(GcArguments),
     /// Show what takes room in the cache, and limit how much it may take
     Cache(CacheArguments),
+    /// Send fresh results to the remote: the cache that others share
+    ///
+    /// With those that they were made from. What the remote has already is not sent again, and never changed. Which cache that
+    /// is, is in the manifest or your config.toml: [cache] remote = "file:///mnt/share/cache".
+    Push(PushArguments),
+    /// Bring results from the remote into the cache
+    ///
+    /// Of the stages that are named, with their artifacts; nothing is run. Every byte is checked. A run does not need this: it
+    /// asks the remote for results, and brings those artifacts that its stages read.
+    Pull(PullArguments),
+    /// Look at the remote: the cache that others share
+    Remote(RemoteArguments),
     /// List the kinds of stages, or explain one
     Kinds(KindsArguments),
     /// Print a JSON Schema of manifests, for completion and checks in an editor
@@ -460,6 +476,9 @@ pub(crate) struct PlanArguments {
     pub(crate) force: Vec<String>,
     #[command(flatten)]
     pub(crate) machine: MachineArguments,
+    /// Ask the remote for results, as a run does
+    #[arg(long)]
+    pub(crate) remote: bool,
     /// Show every instance of a stage, however many there are
     #[arg(long)]
     pub(crate) all: bool,

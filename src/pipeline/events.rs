@@ -116,6 +116,12 @@ pub(crate) enum Outcome {
         /// What it measured when it ran.
         metrics: Metrics,
     },
+    /// Its result existed already. Its artifact is only on a remote.
+    Remote {
+        digest: Digest,
+        /// What it measured when it ran.
+        metrics: Metrics,
+    },
     Ran {
         digest: Digest,
         /// Whether the artifact is the one that it produced before.

@@ -11,6 +11,7 @@ use crate::key::{OutsideDigest, StageKey};
 use crate::manifest::{Manifest, Stage};
 use crate::outside::OutsidePlaces;
 use crate::plan::{Blocked, Facts, NoResult};
+use crate::remote::SharedCache;
 use crate::stage_name::StageName;
 
 /// The facts about the stages of one manifest.
@@ -27,6 +28,8 @@ pub(crate) struct CacheFacts<'a> {
     forced_done: BTreeSet<StageKey>,
     /// Whether only results count that no power cut takes back.
     must_last: bool,
+    /// The cache that others share.
+    shared: Option<&'a SharedCache>,
 }
 
 impl<'a> CacheFacts<'a> {
@@ -52,6 +55,7 @@ impl<'a> CacheFacts<'a> {
             forced: BTreeSet::new(),
             forced_done: BTreeSet::new(),
             must_last: false,
+            shared: None,
         };
         for declaration in selected.iter().filter_map(|name| manifest.stage(name)) {
             if declaration.stage.outside_paths().is_empty() {
@@ -66,6 +70,14 @@ impl<'a> CacheFacts<'a> {
             facts.outside.insert(declaration.name.clone(), digests);
         }
         facts
+    }
+}
+
+impl<'a> CacheFacts<'a> {
+    /// What a remote is known to have counts, too.
+    pub(crate) fn shared_in(mut self, shared: Option<&'a SharedCache>) -> Self {
+        self.shared = shared;
+        self
     }
 }
 
@@ -183,8 +195,13 @@ impl Facts for CacheFacts<'_> {
         }
     }
 
+    fn remote(&self, key: &StageKey) -> Option<Record> {
+        self.shared?.known(self.cache, key).map(|record| (*record).clone())
+    }
+
     fn last(&self, stage: &StageName) -> Option<Record> {
-        self.cache.last_record(self.experiment, stage.as_str())
+        let of_remote = || self.remote(&self.cache.head(self.experiment, stage.as_str())?);
+        self.cache.last_record(self.experiment, stage.as_str()).or_else(of_remote)
     }
 
     fn is_forced(&self, stage: &StageName, key: &StageKey) -> bool {

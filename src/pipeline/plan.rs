@@ -19,6 +19,8 @@ use crate::stage_name::StageName;
 pub(crate) trait Facts {
     /// The record of a key, if its artifact exists too; else why there is no usable one.
     fn result(&self, key: &StageKey) -> Result<Record, NoResult>;
+    /// The record that a remote has for a key without a usable result here, as far as that is known.
+    fn remote(&self, key: &StageKey) -> Option<Record>;
     /// The record that a stage had last, whether or not its artifact exists.
     fn last(&self, stage: &StageName) -> Option<Record>;
     /// The files outside the cache that a stage reads, or why they cannot be read.
@@ -62,6 +64,8 @@ pub(crate) struct Blocked {
 pub(crate) enum PlanState {
     /// It has a result.
     Fresh(Box<Record>),
+    /// It has a result, whose artifact is only on a remote.
+    Remote(Box<Record>),
     /// It must run.
     Dirty {
         reason: Reason,
@@ -86,7 +90,7 @@ impl PlanState {
     /// The key, where it is known already.
     pub(crate) fn key(&self) -> Option<StageKey> {
         match self {
-            Self::Fresh(record) => Some(record.key),
+            Self::Fresh(record) | Self::Remote(record) => Some(record.key),
             Self::Dirty { key, .. } => Some(*key),
             Self::Waiting { .. } | Self::Blocked(_) => None,
         }
@@ -95,7 +99,17 @@ impl PlanState {
     /// The result for the manifest as it is: also one without inputs that have failed, where the stage allows that.
     pub(crate) fn result(&self) -> Option<&Record> {
         match self {
-            Self::Fresh(record) | Self::Waiting { partial: Some(record), .. } => Some(record),
+            Self::Fresh(record)
+            | Self::Remote(record)
+            | Self::Waiting { partial: Some(record), .. } => Some(record),
+            _ => None,
+        }
+    }
+
+    /// The result of a stage that need not run, wherever its artifact is.
+    pub(crate) fn finished(&self) -> Option<&Record> {
+        match self {
+            Self::Fresh(record) | Self::Remote(record) => Some(record),
             _ => None,
         }
     }
@@ -132,12 +146,12 @@ impl Plan {
         let on: Vec<StageName> = graph
             .inputs(name)
             .into_iter()
-            .filter(|input| !matches!(self.states.get(*input), Some(PlanState::Fresh(_))))
+            .filter(|input| self.states.get(*input).and_then(PlanState::finished).is_none())
             .cloned()
             .collect();
-        let result_of = |input: &StageName| match self.states.get(input) {
-            Some(PlanState::Fresh(record)) => made(record),
-            _ => InputResult::Unknown,
+        let result_of = |input: &StageName| {
+            let result = self.states.get(input).and_then(PlanState::finished);
+            result.map_or(InputResult::Unknown, made)
         };
         let outside = match facts.outside(name) {
             Ok(outside) => outside,
@@ -169,7 +183,7 @@ impl Plan {
 
     /// Whether nothing must run.
     pub(crate) fn is_all_fresh(&self) -> bool {
-        self.states.values().all(|state| matches!(state, PlanState::Fresh(_)))
+        self.states.values().all(|state| state.finished().is_some())
     }
 
     /// The stages that wait for a blocked one, directly or not.
@@ -252,9 +266,15 @@ fn changes(old: &[KeyPart], new: &[KeyPart], facts: &dyn Facts) -> Vec<Change> {
 /// Whether a stage must run, if all of its inputs exist.
 pub(crate) fn decide(name: &StageName, parts: Vec<KeyPart>, facts: &dyn Facts) -> PlanState {
     let key = StageKey::of(&parts);
-    let reason = match facts.result(&key) {
+    let found = match facts.result(&key) {
+        Ok(record) => Ok(PlanState::Fresh(Box::new(record))),
+        // What was withdrawn here does not come back from elsewhere, and what may be torn is looked at first.
+        Err(why @ (NoResult::Withdrawn(_) | NoResult::Uncertain)) => Err(why),
+        Err(why) => facts.remote(&key).map(|record| PlanState::Remote(Box::new(record))).ok_or(why),
+    };
+    let reason = match found {
         Ok(_) if facts.is_forced(name, &key) => Reason::Forced,
-        Ok(record) => return PlanState::Fresh(Box::new(record)),
+        Ok(state) => return state,
         Err(NoResult::ArtifactGone(digest)) => Reason::ArtifactGone { digest },
         Err(NoResult::RecordDamaged) => Reason::RecordDamaged,
         Err(NoResult::Withdrawn(because)) => Reason::Withdrawn { because },
@@ -303,17 +323,25 @@ mod tests {
         records: RefCell<BTreeMap<StageKey, Record>>,
         heads: RefCell<BTreeMap<StageName, StageKey>>,
         gone: RefCell<Vec<StageKey>>,
+        withdrawn: RefCell<Vec<StageKey>>,
+        remote: BTreeMap<StageKey, Record>,
         blocked: BTreeMap<StageName, Blocked>,
         forced: Option<StageName>,
     }
 
     impl Facts for Memory {
         fn result(&self, key: &StageKey) -> Result<Record, NoResult> {
+            if self.withdrawn.borrow().contains(key) {
+                return Err(NoResult::Withdrawn("it was wrong".to_owned()));
+            }
             let record = self.records.borrow().get(key).cloned().ok_or(NoResult::NoRecord)?;
             match self.gone.borrow().contains(key) {
                 true => Err(NoResult::ArtifactGone(record.output.digest)),
                 false => Ok(record),
             }
+        }
+        fn remote(&self, key: &StageKey) -> Option<Record> {
+            self.remote.get(key).cloned()
         }
         fn last(&self, stage: &StageName) -> Option<Record> {
             self.records.borrow().get(self.heads.borrow().get(stage)?).cloned()
@@ -371,6 +399,7 @@ mod tests {
                 .iter()
                 .map(|(name, state)| match state {
                     PlanState::Fresh(_) => format!("{name} fresh"),
+                    PlanState::Remote(_) => format!("{name} remote"),
                     PlanState::Dirty { reason, .. } => format!("{name} dirty: {reason}"),
                     PlanState::Waiting { on, reason, .. } => {
                         let on: Vec<_> = on.iter().map(StageName::as_str).collect();
@@ -437,6 +466,31 @@ mod tests {
         assert!(states.contains("b dirty: its artifact"), "{states}");
         assert!(states.contains("c waits on b: ?"), "{states}");
         assert_eq!(world.run(CHAIN, by_key), ["b"], "c had the same input before");
+    }
+
+    #[test]
+    fn a_result_that_only_a_remote_has_counts_unless_it_was_withdrawn_here() {
+        let ann = Memory::default();
+        ann.run(CHAIN, by_key);
+        let (heads, records) = (ann.heads.take(), ann.records.take());
+        let key = |name: &str| heads[&name.parse::<StageName>().expect("a name")];
+        let mut bob = Memory { remote: records.clone(), ..Memory::default() };
+        assert_eq!(bob.states(CHAIN), "a remote\nb remote\nc remote\nother remote");
+        assert!(bob.plan(CHAIN).is_all_fresh());
+        // What is here goes before what is there.
+        bob.records.borrow_mut().insert(key("a"), records[&key("a")].clone());
+        bob.gone.borrow_mut().push(key("other"));
+        bob.records.borrow_mut().insert(key("other"), records[&key("other")].clone());
+        assert_eq!(bob.states(CHAIN), "a fresh\nb remote\nc remote\nother remote");
+        bob.withdrawn.borrow_mut().push(key("b"));
+        let states = bob.states(CHAIN);
+        assert!(
+            states.contains("b dirty: its record was withdrawn: it was wrong\nc waits on b"),
+            "{states}"
+        );
+        bob.withdrawn.borrow_mut().clear();
+        bob.forced = Some("c".parse().expect("a name"));
+        assert!(bob.states(CHAIN).contains("b remote\nc dirty: asked for with --force"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::plan::{Blocked, PlanState};
 /// Why a stage is in its state; empty for a fresh one.
 pub(crate) fn state_reason(state: &PlanState) -> String {
     match state {
-        PlanState::Fresh(_) => String::new(),
+        PlanState::Fresh(_) | PlanState::Remote(_) => String::new(),
         PlanState::Dirty { reason, .. } => reason.to_string(),
         PlanState::Waiting { on, reason, partial } => {
             let known = match (reason, partial) {
@@ -30,6 +30,7 @@ pub(crate) fn state_reason(state: &PlanState) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ShownState {
     Fresh,
+    Remote,
     Waiting,
     Dirty,
     Interrupted,
@@ -40,11 +41,12 @@ pub(crate) enum ShownState {
 
 impl ShownState {
     /// All of them, in the order in which they are counted.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Running,
         Self::Failed,
         Self::Interrupted,
         Self::Fresh,
+        Self::Remote,
         Self::Dirty,
         Self::Waiting,
         Self::Blocked,
@@ -61,6 +63,7 @@ impl ShownState {
             (Some(Activity::Failed(_)), _) => Self::Failed,
             (Some(Activity::Interrupted(_)), _) => Self::Interrupted,
             (None, PlanState::Fresh(_)) => Self::Fresh,
+            (None, PlanState::Remote(_)) => Self::Remote,
             (None, PlanState::Dirty { .. }) => Self::Dirty,
             (None, PlanState::Waiting { .. }) => Self::Waiting,
             (None, PlanState::Blocked(_)) => Self::Blocked,
@@ -71,6 +74,7 @@ impl ShownState {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Fresh => "fresh",
+            Self::Remote => "remote",
             Self::Waiting => "waiting",
             Self::Dirty => "dirty",
             Self::Interrupted => "interrupted",
@@ -84,6 +88,7 @@ impl ShownState {
     pub(crate) fn symbol(self) -> &'static str {
         match self {
             Self::Fresh => "●",
+            Self::Remote => "◍",
             Self::Waiting => "◌",
             Self::Dirty => "○",
             Self::Interrupted => "◐",

@@ -71,7 +71,7 @@ pub fn blanked(text: &str) -> Cow<'_, str> {
 
 /// What a `file:` URL names (RFC 8089).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum FileUrl {
+pub enum FileUrl {
     /// A path, decoded: `%20` is a space. A `%` without two hexadecimal digits is a `%`; `?` and `#` are not special.
     Path(String),
     /// A path on another machine.
@@ -82,7 +82,7 @@ pub(crate) enum FileUrl {
 
 impl FileUrl {
     /// Reads one; `None` for a URL of another scheme.
-    pub(crate) fn read(url: &str) -> Option<Self> {
+    pub fn read(url: &str) -> Option<Self> {
         let (scheme, rest) = url.split_once(':')?;
         if !scheme.eq_ignore_ascii_case("file") {
             return None;

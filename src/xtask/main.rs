@@ -9,6 +9,7 @@ mod libtorch;
 mod needs;
 mod place;
 mod platform;
+mod remotes;
 mod soak;
 #[cfg(test)]
 mod testing;
@@ -40,6 +41,8 @@ enum Task {
     Quickstart,
     /// Set up if needed, check formatting and lints, and run all tests of the workspace
     Test,
+    /// Run the stories of remotes that need a real server, beside one that is started for them; needs no libtorch
+    TestRemotes,
     /// Set up if needed, build, and time thousands of small stages beside ninja, Snakemake and DVC
     BenchEngine(bench_engine::Options),
     /// Look for inputs that a reader of files from elsewhere cannot handle; needs no libtorch
@@ -91,6 +94,7 @@ fn perform(task: Task) -> Result<()> {
             cargo.become_cargo(&["test", "--workspace"])
         }
         Task::BenchEngine(options) => bench_engine::run(&checkout, &ready(&checkout)?, &options),
+        Task::TestRemotes => remotes::run(&checkout),
         Task::Fuzz(options) => fuzz::run(&checkout, &options),
         Task::Soak(options) => soak::run(&checkout, &options),
         Task::Install { prefix } => {
@@ -135,6 +139,7 @@ mod tests {
             ("build", Task::Build),
             ("quickstart", Task::Quickstart),
             ("test", Task::Test),
+            ("test-remotes", Task::TestRemotes),
             ("install", Task::Install { prefix: None }),
             (
                 "install --prefix /opt/pipeline",

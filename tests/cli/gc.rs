@@ -371,6 +371,10 @@ fn everything_else_goes_with_age() {
         names(&project.cache(folder)).into_iter().filter(|name| name != "records").count()
     };
     assert_eq!(["failed", "quarantine", "reruns"].map(left), [1, 1, 1]);
+    let size = project.pipeline("cache size --json").json();
+    let rows = size["contents"].as_array().expect("a list");
+    let of = rows.iter().find(|row| row["what"] == "reruns").map(|row| &row["experiments"]);
+    assert_eq!(of, Some(&serde_json::json!(["numbers"])));
     assert_snapshot!(shown(&project.pipeline("gc")), @r"
     status 0
     --- stdout

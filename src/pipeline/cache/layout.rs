@@ -23,6 +23,7 @@
 //!   pins/<process>-<n>             the keys and artifacts that a process uses now, as long as it holds its lock
 //!   jobs/                          for jobs elsewhere
 //!   indexes/<digest>               what a run with nothing to do relied on, for the next one
+//!   remote/<remote>/<key>.json     records that a remote had when it was asked
 //!   flushed/<run>                  a run with `--durability=lazy` whose results are on the disk
 //!   limit                          how much room the cache may take
 //!   generation                     changes before a record or an artifact is removed: no index counts then
@@ -83,11 +84,13 @@ pub(crate) enum Bucket {
     /// The names of the runs that flushed their results once, at their end. Written then; without it, the results are checked after
     /// the next start of the machine.
     Flushed,
+    /// Records that remotes had when they were asked. Written by whoever asks; each proves itself.
+    Remote,
 }
 
 impl Bucket {
     /// Every bucket.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Store,
         Self::Listings,
         Self::Records,
@@ -106,6 +109,7 @@ impl Bucket {
         Self::Jobs,
         Self::Indexes,
         Self::Flushed,
+        Self::Remote,
     ];
 
     /// The name of its folder.
@@ -129,6 +133,7 @@ impl Bucket {
             Self::Jobs => "jobs",
             Self::Indexes => "indexes",
             Self::Flushed => "flushed",
+            Self::Remote => "remote",
         }
     }
 
@@ -329,6 +334,11 @@ impl Layout {
         self.bucket(Bucket::Indexes).join(asked.short())
     }
 
+    /// The record that a remote had for a key when it was asked.
+    pub(crate) fn remote_record(&self, remote: &Digest, key: &StageKey) -> PathBuf {
+        self.bucket(Bucket::Remote).join(remote.short()).join(format!("{key}.json"))
+    }
+
     /// That the results of a run are on the disk.
     pub(crate) fn flushed(&self, run: &str) -> PathBuf {
         self.bucket(Bucket::Flushed).join(run)
@@ -352,8 +362,14 @@ impl Layout {
     pub(crate) fn replaced_in(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.root.clone()];
         folders.extend([Bucket::Indexes, Bucket::Flushed].map(|bucket| self.bucket(bucket)));
-        let buckets =
-            [Bucket::Records, Bucket::Listings, Bucket::Heads, Bucket::Latest, Bucket::History];
+        let buckets = [
+            Bucket::Records,
+            Bucket::Listings,
+            Bucket::Heads,
+            Bucket::Latest,
+            Bucket::History,
+            Bucket::Remote,
+        ];
         let buckets = buckets.map(|bucket| self.bucket(bucket));
         for above in buckets.into_iter().chain([self.all_runs()]) {
             let listing = std::fs::read_dir(above).into_iter().flatten().flatten();

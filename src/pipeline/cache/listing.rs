@@ -4,8 +4,9 @@
 //! So a listing proves itself, and one that was kept shows which files of a damaged artifact changed, or which of a
 //! folder outside. Does not depend on the store.
 
+use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context;
 use pipeline_stages::path_text;
@@ -122,6 +123,31 @@ impl Listing {
             };
         }
         encoder.finish()
+    }
+
+    /// Each entry: its path, what it is, and the digest of a file's bytes.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&Path, &EntryKind, Option<&Digest>)> {
+        self.0.iter().map(|line| (&*line.path, &line.kind, line.content.as_ref()))
+    }
+
+    /// Whether a folder can be made from it, entry by entry, and nothing outside of that folder: each path is new, made of
+    /// names alone, and below a folder that comes before it, and each file has a digest.
+    pub(crate) fn is_of_a_folder(&self) -> bool {
+        let mut folders = HashSet::from([Path::new("")]);
+        let mut seen = HashSet::new();
+        self.0.iter().all(|Line { path, through, kind, content }| {
+            let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+            let is_below = path.parent().is_some_and(|above| folders.contains(above));
+            if *kind == EntryKind::Folder {
+                folders.insert(path);
+            }
+            let is_file = matches!(kind, EntryKind::File { .. });
+            is_plain
+                && is_below
+                && seen.insert(path)
+                && through.is_none()
+                && is_file == content.is_some()
+        })
     }
 
     /// How much it is.

@@ -12,6 +12,24 @@ pub(super) fn for_each<T: Sync, S, R: Send + Sync>(
     begin: impl Fn() -> S + Sync,
     of: impl Fn(&mut S, &T) -> R + Sync,
 ) -> Vec<R> {
+    by_threads(items, machine::cores(), begin, of)
+}
+
+/// The same by at most so many threads: for what waits for something else than this machine.
+pub(crate) fn on_threads<T: Sync, R: Send + Sync>(
+    items: &[T],
+    most: usize,
+    of: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    by_threads(items, most, || (), |(), item| of(item))
+}
+
+fn by_threads<T: Sync, S, R: Send + Sync>(
+    items: &[T],
+    most: usize,
+    begin: impl Fn() -> S + Sync,
+    of: impl Fn(&mut S, &T) -> R + Sync,
+) -> Vec<R> {
     let found: Vec<OnceLock<R>> = items.iter().map(|_| OnceLock::new()).collect();
     let next = AtomicUsize::new(0);
     let work = || {
@@ -23,7 +41,7 @@ pub(super) fn for_each<T: Sync, S, R: Send + Sync>(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..machine::cores().min(items.len()) {
+        for _ in 1..most.min(items.len()) {
             // Where the system has no thread left, the others do the work.
             let _ = std::thread::Builder::new().spawn_scoped(scope, work);
         }

@@ -120,12 +120,15 @@ impl Record {
             io::ErrorKind::NotFound => Unreadable::Missing,
             _ => Unreadable::Inaccessible,
         })?;
-        Self::parse(&text)
-            .filter(|record| record.key == *key && StageKey::of(&record.parts) == *key)
-            .ok_or_else(|| match Self::is_of_another_version(&text, key) {
-                true => Unreadable::OtherVersion,
-                false => Unreadable::Damaged,
-            })
+        Self::of_key(&text, key).ok_or_else(|| match Self::is_of_another_version(&text, key) {
+            true => Unreadable::OtherVersion,
+            false => Unreadable::Damaged,
+        })
+    }
+
+    /// The record of a key in the bytes of a file, if it is whole and of this key.
+    pub(crate) fn of_key(text: &[u8], key: &StageKey) -> Option<Self> {
+        Self::parse(text).filter(|record| record.key == *key && StageKey::of(&record.parts) == *key)
     }
 
     /// One for tests, of a stage with this name whose key was made of these parts.
@@ -171,7 +174,8 @@ impl Record {
         is_whole(text) && of.is_none_or(|of: StageKey| of == *key)
     }
 
-    fn text(&self) -> anyhow::Result<Vec<u8>> {
+    /// The bytes of its file.
+    pub(crate) fn text(&self) -> anyhow::Result<Vec<u8>> {
         let fields = serde_json::to_string_pretty(self).context("a record is plain data")?;
         let rest = format!("{}\n", fields.strip_prefix("{\n").unwrap_or_default());
         let checksum = Digest::from(blake3::hash(rest.as_bytes()));

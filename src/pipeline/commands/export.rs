@@ -52,7 +52,7 @@ fn export_artifact(
     folder: &Path,
     weights_as: Weights,
 ) -> anyhow::Result<ExitCode> {
-    let plan = project.plan(&project.with_inputs(&[stage]));
+    let plan = project.plan_here(&project.with_inputs(&[stage]), |name, _| name == stage)?;
     let Some(PlanState::Fresh(record)) = plan.state(stage) else {
         let run = arguments.manifest().command("run", &[stage.as_str()]);
         bail!("{stage} does not have a result: `{run}` makes it");
@@ -73,17 +73,18 @@ fn export_artifact(
 /// Writes the experiment.
 fn export_crate(project: &Project, arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     let (manifest, folder) = (arguments.manifest_of_crate(), arguments.folder());
-    let plan = project.plan(&project.select(&manifest.stages())?);
+    let selected = project.select(&manifest.stages())?;
+    let is_copied = |record: &Record| arguments.all || is_for_people(record);
+    let plan = project.plan_here(&selected, |_, record| is_copied(record))?;
     let (mut results, mut missing) = (Vec::new(), Vec::new());
     for (stage, state) in plan.iter() {
-        let PlanState::Fresh(record) = state else {
+        let Some(record) = state.finished() else {
             missing.push(stage);
             continue;
         };
-        let is_copied = arguments.all || is_for_people(record);
         let folder = project.cache.artifact(&record.output.digest);
-        let files = is_copied.then(|| files(&folder));
-        results.push(Exported { stage: stage.clone(), record: (**record).clone(), files });
+        let files = is_copied(record).then(|| files(&folder));
+        results.push(Exported { stage: stage.clone(), record: record.clone(), files });
     }
     let run = manifest.command_again("run");
     if results.is_empty() {

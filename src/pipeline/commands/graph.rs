@@ -144,7 +144,7 @@ fn dot(project: &Project, plan: &Plan, most: usize) -> String {
     text.push_str("  edge [fontname = \"Helvetica\", fontsize = 10, color = \"#555555\"];\n");
     for Node { name, kind, counts, state, .. } in &drawing.nodes {
         let colour = match state {
-            ShownState::Fresh => "#d9f2d9",
+            ShownState::Fresh | ShownState::Remote => "#d9f2d9",
             ShownState::Dirty | ShownState::Interrupted | ShownState::Running => "#ffe0b3",
             ShownState::Waiting => "#f0f0f0",
             ShownState::Blocked | ShownState::Failed => "#f8d7da",

@@ -14,7 +14,7 @@ pub(crate) fn run(arguments: &JobArguments) -> anyhow::Result<ExitCode> {
     let running = RunningFiles::new(Layout::new(spec.cache.clone()));
     let mut reporters = Reporters(vec![reporter(Style::Json), Box::new(running)]);
     Ok(match execute::run_job(spec, &mut reporters)? {
-        Outcome::Fresh { .. } | Outcome::Ran { .. } => ExitCode::SUCCESS,
+        Outcome::Fresh { .. } | Outcome::Remote { .. } | Outcome::Ran { .. } => ExitCode::SUCCESS,
         Outcome::Stopped => ExitCode::from(INTERRUPTED),
         Outcome::Failed { .. } | Outcome::Skipped { .. } => ExitCode::FAILURE,
     })

@@ -70,7 +70,7 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
         }
         if is_first || is_news {
             let is_over = |name: &&StageName| match plan.state(name) {
-                Some(PlanState::Fresh(_)) => true,
+                Some(PlanState::Fresh(_) | PlanState::Remote(_)) => true,
                 Some(state) => match activities.of(state) {
                     Some(Activity::Failed(failure)) => Some(failure.at) >= runs_since,
                     _ => false,

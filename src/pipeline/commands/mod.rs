@@ -15,13 +15,18 @@ mod kinds;
 mod log;
 mod log_follow;
 mod man;
+mod metered;
 mod metrics;
 mod nearest;
 mod newest_log;
 mod path;
 mod plan;
 mod planner;
+mod pull;
+mod push;
 mod recorded;
+mod remote;
+mod remote_results;
 mod report;
 mod results;
 mod run;
@@ -62,10 +67,13 @@ use crate::facts::CacheFacts;
 use crate::graph::Graph;
 use crate::lint;
 use crate::machine;
-use crate::manifest::{self, Config, Fit, Limits, Manifest, Misfit, Override, StageExecution};
+use crate::manifest::{
+    self, Config, Fit, Limits, Manifest, Misfit, Override, PushPolicy, StageExecution,
+};
 use crate::pattern::Pattern;
 use crate::plan::{Plan, PlanState};
 use crate::plan_index::Asked;
+use crate::remote::SharedCache;
 use crate::stage_name::StageName;
 use crate::tracking::Scene;
 use crate::visible;
@@ -116,6 +124,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Verify(arguments) => verify::run(arguments),
         Command::Gc(arguments) => gc::run(arguments),
         Command::Cache(arguments) => cache::run(arguments),
+        Command::Push(arguments) => push::run(arguments),
+        Command::Pull(arguments) => pull::run(arguments),
+        Command::Remote(arguments) => remote::run(arguments),
         Command::Kinds(arguments) => kinds::run(arguments),
         Command::Schema => schema::run(),
         Command::Init(arguments) => init::run(arguments),
@@ -148,6 +159,10 @@ pub(crate) struct Project {
     pub(crate) manifest: Manifest,
     pub(crate) graph: Graph,
     pub(crate) cache: Arc<Cache>,
+    /// The cache that others share, where there is one.
+    pub(crate) shared: Option<Arc<SharedCache>>,
+    /// Which results are sent there when they were made.
+    pub(crate) push: PushPolicy,
     /// How many stages the user wants to run at once.
     pub(crate) jobs: Option<u16>,
     /// What the user lets all stages of a run take together, where a manifest does not say.
@@ -348,8 +363,12 @@ impl Project {
 
     /// The plan of these stages, which are closed under inputs.
     pub(crate) fn plan(&self, selected: &[StageName]) -> Plan {
-        let facts = CacheFacts::look(&self.cache, &self.manifest, selected);
-        Plan::of(&self.manifest, &self.graph, selected, &facts)
+        Plan::of(&self.manifest, &self.graph, selected, &self.facts(selected))
+    }
+
+    /// What the plan of these stages is based on.
+    pub(crate) fn facts(&self, selected: &[StageName]) -> CacheFacts<'_> {
+        CacheFacts::look(&self.cache, &self.manifest, selected).shared_in(self.shared.as_deref())
     }
 
     /// Checks that the stages of a plan fit to the artifacts that exist.
@@ -435,7 +454,10 @@ impl<'a> Located<'a> {
         let cache = Arc::new(self.cache()?);
         let Config { jobs, cache_limit, .. } = *self.config;
         let (limits, only) = (self.config.limits.clone(), self.with.only.clone());
-        Ok(Project { manifest, graph, cache, jobs, limits, cache_limit, only })
+        let sharing = settings::sharing(manifest.sharing.clone().or(&self.config.sharing))?;
+        let shared = sharing.remote.map(SharedCache::new).map(Arc::new);
+        let push = sharing.push.unwrap_or(PushPolicy::Never);
+        Ok(Project { manifest, graph, cache, shared, push, jobs, limits, cache_limit, only })
     }
 }
 

@@ -15,7 +15,8 @@ use crate::state_words::state_reason;
 pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
     let chosen = project.choose(&arguments.manifest.stages())?;
-    let plan = project.plan(&project.with_inputs(&chosen));
+    let plan =
+        project.plan_here(&project.with_inputs(&chosen), |name, _| chosen.contains(&name))?;
     if let [only] = chosen.as_slice()
         && is_asked_for_alone(only, &arguments.manifest)
     {

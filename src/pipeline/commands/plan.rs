@@ -16,9 +16,10 @@ use crate::state_words::{ShownState, state_reason};
 use crate::table::Table;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
-    let PlanArguments { manifest, force, machine, all, json, exit_code } = arguments;
+    let PlanArguments { manifest, force, machine, remote, all, json, exit_code } = arguments;
     let (jobs, limits) = (machine.jobs, machine.limits());
-    show(&Shown { manifest, force, jobs, limits, all: *all, json: *json, exit_code: *exit_code })
+    let (remote, all, json, exit_code) = (*remote, *all, *json, *exit_code);
+    show(&Shown { manifest, force, jobs, limits, remote, all, json, exit_code })
 }
 
 /// What is planned, and how it is shown: for `plan` and for `run --dry-run`.
@@ -29,6 +30,8 @@ pub(super) struct Shown<'a> {
     /// How many stages would run at once, and what they may take together, as far as it was typed.
     pub(super) jobs: Option<u16>,
     pub(super) limits: Limits,
+    /// Whether the remote is asked for results.
+    pub(super) remote: bool,
     /// Whether every instance has a line.
     pub(super) all: bool,
     pub(super) json: bool,
@@ -46,6 +49,10 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     let selected = project.select(&arguments.manifest.stages())?;
     warn(&project, &selected);
     let forced = project.forced(arguments.force, &selected)?;
+    if arguments.remote {
+        project.required_remote(arguments.manifest)?;
+        project.ask_remote(&selected);
+    }
     let (plan, time) = plan_with_time(&project, &selected, forced, &share);
     project.check_fit(&plan)?;
     if arguments.json {
@@ -61,6 +68,9 @@ pub(crate) fn state_json(state: &PlanState) -> Value {
     match state {
         PlanState::Fresh(record) => {
             json!({ "state": "fresh", "key": record.key, "artifact": record.output.digest })
+        }
+        PlanState::Remote(record) => {
+            json!({ "state": "remote", "key": record.key, "artifact": record.output.digest })
         }
         PlanState::Dirty { reason, key, .. } => {
             json!({ "state": "dirty", "key": key, "why": reason })
@@ -93,24 +103,27 @@ fn to_text(project: &Project, plan: &Plan, time: &TimeLeft, all: bool) -> String
 
 fn closing(plan: &Plan) -> String {
     let held_up = plan.held_up();
-    let (mut fresh, mut runs, mut open, mut blocked) = (0, 0, 0, Vec::new());
+    let (mut fresh, mut remote, mut runs, mut open, mut blocked) = (0, 0, 0, 0, Vec::new());
     for (name, state) in plan.iter() {
         match state {
             PlanState::Fresh(_) => fresh += 1,
+            PlanState::Remote(_) => (fresh, remote) = (fresh + 1, remote + 1),
             PlanState::Blocked(_) => blocked.push(name.as_str()),
             PlanState::Waiting { .. } if held_up.contains(name) => {}
             PlanState::Dirty { .. } | PlanState::Waiting { reason: Some(_), .. } => runs += 1,
             PlanState::Waiting { reason: None, .. } => open += 1,
         }
     }
+    let there =
+        if remote == 0 { String::new() } else { format!(" ({remote} of them on the remote)") };
     let mut text = match open {
         0 if runs == 0 && blocked.is_empty() => {
-            return format!("all {fresh} stages are fresh; nothing would run");
+            return format!("all {fresh} stages are fresh{there}; nothing would run");
         }
-        0 => format!("{runs} would run, {fresh} are fresh"),
-        _ => {
-            format!("{runs} would run, {open} more if what they read changes, {fresh} are fresh")
-        }
+        0 => format!("{runs} would run, {fresh} are fresh{there}"),
+        _ => format!(
+            "{runs} would run, {open} more if what they read changes, {fresh} are fresh{there}"
+        ),
     };
     if !blocked.is_empty() {
         let stuck = blocked.len() + held_up.len();

@@ -29,7 +29,7 @@ pub(super) struct Planner<'a> {
 impl<'a> Planner<'a> {
     pub(super) fn new(project: &'a Project, chosen: &[&StageName]) -> Self {
         let needed = project.with_inputs(chosen);
-        let facts = CacheFacts::look(&project.cache, &project.manifest, &needed);
+        let facts = project.facts(&needed);
         let seen = fingerprint(project, &Activities::look(&project.cache));
         let began = Instant::now();
         let plan = Plan::of(&project.manifest, &project.graph, &needed, &facts);

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, ensure};
+use pipeline_stages::ArtifactType;
 
 use super::{Project, note, print, print_raw};
 use crate::activity::Activities;
@@ -26,7 +27,9 @@ pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
     ensure!(!(is_printed && *open), "--open needs a file: name one with --output");
     let project = Project::open(manifest)?;
     ensure_writable(&project, output)?;
-    let plan = project.plan(&project.select(&manifest.stages())?);
+    let selected = project.select(&manifest.stages())?;
+    // Data is large, and a page without its images has everything else.
+    let plan = project.plan_here(&selected, |_, record| !is_data(record.artifact))?;
     let page = page_of(&project, &plan, manifest, Extent::All)?;
     if is_printed {
         print_raw(page.as_bytes())?;
@@ -40,6 +43,10 @@ pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
         open_file(output);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn is_data(artifact: ArtifactType) -> bool {
+    matches!(artifact, ArtifactType::Dataset | ArtifactType::Directory | ArtifactType::File)
 }
 
 /// Refuses to write where the page would replace what it is about.

@@ -17,8 +17,10 @@ use crate::execute::{self, Options, RunSupervisor, Summary};
 use crate::format;
 use crate::history::{self, Recorder};
 use crate::instances::{self, Row, instances_in_words};
+use crate::manifest::PushPolicy;
 use crate::plan_index::{Asked, Found, PlanIndex};
 use crate::progress::{self, Reporters, RunningFiles, Style};
+use crate::remote::LivePush;
 use crate::stage_name::StageName;
 use crate::table::Table;
 use crate::tracking;
@@ -30,6 +32,7 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
             force: &arguments.force,
             jobs: arguments.machine.jobs,
             limits: arguments.machine.limits(),
+            remote: false,
             all: arguments.all,
             json: arguments.progress == Style::Json,
             exit_code: false,
@@ -90,7 +93,9 @@ fn run_stages(
         keep_going: arguments.keep_going,
         force: project.forced(&arguments.force, &selected)?,
         links: part.as_ref().map(|part| part.index.links()),
+        shared: project.shared.clone(),
     };
+    project.ask_remote_and_keep(&selected);
     let planned: Vec<_> = match &part {
         Some(part) => part.index.stages.iter().map(|stage| &stage.name).collect(),
         None => selected.iter().collect(),
@@ -116,6 +121,12 @@ fn run_stages(
     let mut reporters = Reporters(vec![shown, Box::new(running), Box::new(recorder)]);
     let scene = project.tracking(&arguments.manifest);
     reporters.0.extend(tracking::reporters(&scene));
+    if let Some(shared) = project.shared.clone().filter(|_| project.push != PushPolicy::Never) {
+        let kinds = kinds.iter().map(|(name, info)| (name.clone(), info.name)).collect();
+        let command = arguments.manifest.command("push", &[]);
+        let (cache, policy) = (Arc::clone(&cache), project.push.clone());
+        reporters.0.push(Box::new(LivePush::new(shared, cache, policy, kinds, command)));
+    }
     let before = project.cache.stamp(&project.manifest.experiment.name);
     let (summary, results) = execute::execute(
         &project.manifest,
@@ -159,7 +170,8 @@ fn run_stages(
             }
         }
     }
-    let did_something = |outcome: &Outcome| !matches!(outcome, Outcome::Fresh { .. });
+    let did_something =
+        |outcome: &Outcome| !matches!(outcome, Outcome::Fresh { .. } | Outcome::Remote { .. });
     if !summary.stopped && summary.stages.iter().any(|(_, outcome)| did_something(outcome)) {
         gc::keep_limit(&project.cache, project.cache_limit);
     }
@@ -245,11 +257,12 @@ fn is_always_shown(outcome: &Outcome) -> bool {
 }
 
 /// How many stages ended in which way.
-fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &'static str); 5] {
+fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &'static str); 6] {
     let count =
         |wanted: fn(&Outcome) -> bool| outcomes.clone().filter(|outcome| wanted(outcome)).count();
     [
         (count(|outcome| matches!(outcome, Outcome::Fresh { .. })), "fresh"),
+        (count(|outcome| matches!(outcome, Outcome::Remote { .. })), "remote"),
         (count(|outcome| matches!(outcome, Outcome::Ran { .. })), "ran"),
         (count(|outcome| matches!(outcome, Outcome::Failed { .. })), "failed"),
         (count(|outcome| matches!(outcome, Outcome::Stopped)), "stopped"),
@@ -262,6 +275,9 @@ fn row(run: &EndedRun<'_>, name: &StageName, outcome: &Outcome) -> Vec<String> {
     let (result, time, remark) = match outcome {
         Outcome::Fresh { metrics, .. } => {
             ("fresh", String::new(), format::headline(metrics, headline))
+        }
+        Outcome::Remote { metrics, .. } => {
+            ("remote", String::new(), format::headline(metrics, headline))
         }
         Outcome::Ran { seconds, metrics, forced, unchanged, .. } => {
             let result = match (forced, unchanged) {

@@ -6,10 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use crate::manifest::{Config, Override};
+use crate::manifest::{Config, Override, Sharing};
+use crate::remote::Address;
 
 /// The environment variable that sets the cache, unless an option does.
 const CACHE: &str = "PIPELINE_CACHE";
+
+/// The environment variable that sets the cache that others share: its address, or `none`.
+const REMOTE: &str = "PIPELINE_REMOTE";
 
 /// The environment variables that set how stages are run, each with the key of `[execution]` that it replaces.
 const EXECUTION: [(&str, &str); 2] =
@@ -47,6 +51,22 @@ pub(super) fn variables() -> anyhow::Result<Vec<Override>> {
         }
     }
     Ok(overrides)
+}
+
+/// The cache that others share: that of the environment, or else this one.
+pub(super) fn sharing(sharing: Sharing) -> anyhow::Result<Sharing> {
+    let Some(value) = env::var_os(REMOTE).filter(|value| !value.is_empty()) else {
+        return Ok(sharing);
+    };
+    let remote = match value.to_str() {
+        Some("none") => None,
+        Some(text) => match Address::read(text) {
+            Ok(address) => Some(address),
+            Err(reason) => bail!("{REMOTE} is not the address of a remote: {reason}"),
+        },
+        None => bail!("the environment variable {REMOTE} is not text in UTF-8"),
+    };
+    Ok(Sharing { remote, ..sharing })
 }
 
 /// The cache that the environment or else the user's settings name.

@@ -175,9 +175,9 @@ fn folded<'a, 'k: 'a>(
 
 /// The record of a stage's last run: its own, or an older one that no longer counts.
 pub(super) fn last_run(project: &Project, name: &StageName, state: &PlanState) -> Option<Record> {
-    match state {
-        PlanState::Fresh(record) => Some((**record).clone()),
-        _ => project.cache.last_record(&project.manifest.experiment.name, name.as_str()),
+    match state.finished() {
+        Some(record) => Some(record.clone()),
+        None => project.cache.last_record(&project.manifest.experiment.name, name.as_str()),
     }
 }
 

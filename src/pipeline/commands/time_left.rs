@@ -83,13 +83,13 @@ pub(super) fn plan_with_time(
     forced: BTreeSet<StageName>,
     share: &Share,
 ) -> (Plan, TimeLeft) {
-    let Project { manifest, graph, cache, .. } = project;
-    let facts = CacheFacts::look(cache, manifest, selected).force(forced);
+    let Project { manifest, graph, .. } = project;
+    let facts = project.facts(selected).force(forced);
     let noting = Noting { facts: &facts, runs: RefCell::default() };
     let plan = Plan::of(manifest, graph, selected, &noting);
     let mut runs = noting.runs.into_inner();
     for (name, state) in plan.iter() {
-        if let PlanState::Fresh(record) = state {
+        if let Some(record) = state.finished() {
             runs.add(name, record);
         }
     }
@@ -97,7 +97,7 @@ pub(super) fn plan_with_time(
     let would_run = plan.iter().filter(|(name, state)| match state {
         PlanState::Dirty { .. } => true,
         PlanState::Waiting { .. } => !held_up.contains(name),
-        PlanState::Fresh(_) | PlanState::Blocked(_) => false,
+        PlanState::Fresh(_) | PlanState::Remote(_) | PlanState::Blocked(_) => false,
     });
     let would_run: Vec<&StageName> = would_run.map(|(name, _)| name).collect();
     add_others(project, &plan, &would_run, &facts, &mut runs);
@@ -152,6 +152,10 @@ struct Noting<'a> {
 impl Facts for Noting<'_> {
     fn result(&self, key: &StageKey) -> Result<Record, NoResult> {
         self.facts.result(key)
+    }
+
+    fn remote(&self, key: &StageKey) -> Option<Record> {
+        self.facts.remote(key)
     }
 
     fn last(&self, stage: &StageName) -> Option<Record> {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 use super::{Project, note, print};
+use crate::cache::Record;
 use crate::cli::TrackArguments;
 use crate::history::{Commit, Ended, Run};
 use crate::key::StageKey;
@@ -23,7 +24,7 @@ pub(crate) fn run(arguments: &TrackArguments) -> anyhow::Result<ExitCode> {
         );
     }
     project.cache.pin_everything(note);
-    let results = results(&project, &project.choose(&arguments.manifest.stages())?);
+    let results = results(&project, &project.choose(&arguments.manifest.stages())?)?;
     if results.is_empty() {
         let run = arguments.manifest.command_again("run");
         note(&format!(
@@ -39,8 +40,10 @@ pub(crate) fn run(arguments: &TrackArguments) -> anyhow::Result<ExitCode> {
 }
 
 /// The fresh results that trackers get, each once.
-fn results(project: &Project, chosen: &[&StageName]) -> Vec<StageResult> {
-    let plan = project.plan(&project.with_inputs(chosen));
+fn results(project: &Project, chosen: &[&StageName]) -> anyhow::Result<Vec<StageResult>> {
+    let is_sent =
+        |name: &StageName, record: &Record| chosen.contains(&name) && is_tracked(record.artifact);
+    let plan = project.plan_here(&project.with_inputs(chosen), is_sent)?;
     let commits = commits(project);
     let mut seen = HashSet::new();
     let fresh = chosen.iter().filter_map(|&stage| match plan.state(stage) {
@@ -54,7 +57,7 @@ fn results(project: &Project, chosen: &[&StageName]) -> Vec<StageResult> {
         commit: commits.get(&record.key).cloned(),
         record: (**record).clone(),
     });
-    results.collect()
+    Ok(results.collect())
 }
 
 /// The commit of the newest run that made each result, as far as the history has it.

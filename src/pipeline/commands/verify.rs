@@ -88,7 +88,7 @@ fn fresh(
 ) -> Selection {
     let mut artifacts: Vec<(Digest, Vec<String>)> = Vec::new();
     let mut places: BTreeMap<Digest, usize> = BTreeMap::new();
-    let (mut without, mut damaged_records) = (Vec::new(), Vec::new());
+    let (mut without, mut elsewhere, mut damaged_records) = (Vec::new(), Vec::new(), Vec::new());
     let states = chosen.iter().filter_map(|&name| Some((name, plan.state(name)?)));
     for (name, state) in states {
         let digest = match state {
@@ -96,6 +96,10 @@ fn fresh(
             PlanState::Dirty { reason: Reason::ArtifactGone { digest }, .. } => *digest,
             PlanState::Dirty { reason: Reason::RecordDamaged, key, .. } => {
                 damaged_records.push(project.cache.layout().record(key));
+                continue;
+            }
+            PlanState::Remote(_) => {
+                elsewhere.push(name);
                 continue;
             }
             _ => {
@@ -109,10 +113,12 @@ fn fresh(
         });
         artifacts[place].1.push(name.to_string());
     }
-    let remarks = match without.is_empty() {
-        true => Vec::new(),
-        false => vec![format!("not checked, as not fresh: {}", names_in_words(without))],
+    let remark = |names: Vec<&StageName>, why: &str| {
+        let names = Some(names).filter(|names| !names.is_empty());
+        names.map(|names| format!("not checked, as {why}: {}", names_in_words(names)))
     };
+    let remarks = [remark(without, "not fresh"), remark(elsewhere, "only on the remote")];
+    let remarks = remarks.into_iter().flatten().collect();
     Selection {
         subject: project.manifest.experiment.name.clone(),
         artifacts,

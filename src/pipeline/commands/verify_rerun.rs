@@ -37,7 +37,9 @@ pub(crate) fn run(
 ) -> anyhow::Result<ExitCode> {
     let project = Project::open_as_written(manifest)?;
     let name = project.find(stage)?;
-    let plan = project.plan(&project.select(&[name.to_string()])?);
+    let inputs = project.graph.inputs(name);
+    let is_read = |other: &StageName, _: &_| other == name || inputs.contains(&other);
+    let plan = project.plan_here(&project.select(&[name.to_string()])?, is_read)?;
     let record = recorded(&plan, name, manifest)?;
     check_inputs(&project, &plan, name, manifest)?;
     let Some(declaration) = project.manifest.stage(name) else { bail!("no stage '{name}'") };

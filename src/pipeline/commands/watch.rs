@@ -81,6 +81,7 @@ fn show(how: &RunArguments, runs: bool) {
             force: &[],
             jobs: how.machine.jobs,
             limits: how.machine.limits(),
+            remote: false,
             all: how.all,
             json: false,
             exit_code: false,

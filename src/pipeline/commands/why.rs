@@ -14,6 +14,7 @@ use crate::key::Change;
 use crate::plan::{Plan, PlanState};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
+use crate::state_words::ShownState;
 use crate::state_words::state_reason;
 
 pub(crate) fn run(arguments: &WhyArguments) -> anyhow::Result<ExitCode> {
@@ -120,12 +121,12 @@ fn explain(
 ) -> Option<Explanation> {
     let state = plan.state(name)?;
     Some(match state {
-        PlanState::Fresh(record) => {
+        PlanState::Fresh(record) | PlanState::Remote(record) => {
             let digest = record.output.digest.short();
             let made = crate::format::ago(record.finished);
             let head = match activities.runs(&record.key) {
                 true => "its last result is".to_owned(),
-                false => format!("{name} is fresh:"),
+                false => format!("{name} is {}:", ShownState::planned(state).name()),
             };
             let body = format!("it ran then because:\n{}", reason_lines(project, &record.reason));
             // Each has another artifact, made at another time.
@@ -216,7 +217,7 @@ fn roots(plan: &Plan) -> Roots<'_> {
     // Every stage comes after its inputs. One that waits for one other has what that has.
     for (name, state) in plan.iter() {
         let roots = match state {
-            PlanState::Fresh(_) => continue,
+            PlanState::Fresh(_) | PlanState::Remote(_) => continue,
             PlanState::Dirty { .. } | PlanState::Blocked(_) => Rc::new(vec![name]),
             PlanState::Waiting { on, .. } => match on.as_slice() {
                 [only] => found.get(only).cloned().unwrap_or_default(),

@@ -113,6 +113,8 @@ pub(crate) enum JobEnd {
     Ran(Box<KnownResult>),
     /// It was asked to stop.
     Stopped,
+    /// Something is known now that decides whether it must run: it did not start.
+    LookAgain,
     Failed {
         /// Why.
         message: String,

@@ -6,7 +6,7 @@ use super::Run;
 use super::states::StageState;
 use crate::cache::Links;
 use crate::digest::Digest;
-use crate::events::RunEvent;
+use crate::events::{Outcome, RunEvent};
 use crate::stage_name::StageName;
 
 impl Run<'_> {
@@ -16,10 +16,17 @@ impl Run<'_> {
     /// Stages of the manifest that this run is not about keep their links, unless they read what has another result now.
     pub(super) fn renew_links(&mut self, is_over: bool) {
         let experiment = &self.manifest.experiment.name;
-        let results = self
-            .states
-            .iter()
-            .filter_map(|(name, state)| Some((name.to_string(), state.result()?.output.digest)));
+        // What is only on a remote has nothing to lead to.
+        let is_here = |state: &StageState| match state {
+            StageState::Ended { outcome: Outcome::Remote { digest, .. }, .. } => {
+                self.cache.has_artifact(digest)
+            }
+            _ => true,
+        };
+        let results =
+            self.states.iter().filter(|(_, state)| is_here(state)).filter_map(|(name, state)| {
+                Some((name.to_string(), state.result()?.output.digest))
+            });
         let mut links: Links = results.collect();
         let stale = if is_over { self.stale() } else { HashSet::new() };
         let own: HashSet<&str> = self.states.order().iter().map(StageName::as_str).collect();
@@ -56,7 +63,7 @@ impl Run<'_> {
     /// Points the link of a stage that has run at its result. What was fresh before has its link already.
     pub(super) fn link(&mut self, name: &StageName, digest: &Digest) {
         let experiment = &self.manifest.experiment.name;
-        if !self.working {
+        if !self.working || !self.cache.has_artifact(digest) {
             return;
         }
         match self.cache.set_link(experiment, name.as_str(), digest) {

@@ -4,6 +4,7 @@
 //! Does not depend on a terminal: what happens goes to a [`Reporter`](crate::progress::Reporter).
 
 mod attempts;
+mod elsewhere;
 mod executor;
 mod forecast;
 mod handle;
@@ -21,6 +22,7 @@ mod states;
 mod supervisor;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,8 +43,10 @@ use crate::manifest::{Fit, Limits, Manifest, Misfit, Stage};
 use crate::plan::{self, Facts, PlanState};
 use crate::progress::Reporter;
 use crate::reason::Reason;
+use crate::remote::SharedCache;
 use crate::stage_name::StageName;
 use attempts::Lack;
+use elsewhere::WithRemote;
 use executor::{Executor, Report, Threads};
 use job::{JobEnd, JobEvent};
 use order::Weight;
@@ -59,7 +63,7 @@ pub(crate) use spec::{JobSpec, Work};
 pub(crate) use supervisor::is_ignored;
 
 /// How a run is done.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Options {
     /// How many stages run at once. `None`: as many as there are cores for them.
     pub(crate) jobs: Option<usize>,
@@ -71,6 +75,8 @@ pub(crate) struct Options {
     pub(crate) force: BTreeSet<StageName>,
     /// The links for people to the results of all stages, where the manifest is a part of one: those of the others stay.
     pub(crate) links: Option<Links>,
+    /// The cache that others share.
+    pub(crate) shared: Option<Arc<SharedCache>>,
 }
 
 /// The result of a run.
@@ -87,9 +93,9 @@ pub(crate) struct Summary {
 impl Summary {
     /// Whether all that was asked for is done.
     pub(crate) fn complete(&self) -> bool {
-        self.stages
-            .iter()
-            .all(|(_, outcome)| matches!(outcome, Outcome::Fresh { .. } | Outcome::Ran { .. }))
+        self.stages.iter().all(|(_, outcome)| {
+            matches!(outcome, Outcome::Fresh { .. } | Outcome::Remote { .. } | Outcome::Ran { .. })
+        })
     }
 }
 
@@ -122,12 +128,22 @@ pub(crate) fn execute(
     cache.wait_for_cleaning(|_| {});
     let facts =
         CacheFacts::look(cache, manifest, selected).force(options.force.clone()).that_last();
+    let facts = facts.shared_in(options.shared.as_deref());
     facts.refuse_blocked(manifest)?;
-    let executor = Threads {
+    let threads = Threads {
         cache: Arc::clone(cache),
         index: Arc::clone(facts.index()),
         launcher: Arc::new(Plain),
         waker: supervisor.waker(),
+    };
+    let executor: Box<dyn Executor> = match &options.shared {
+        None => Box::new(threads),
+        Some(shared) => Box::new(WithRemote {
+            shared: Arc::clone(shared),
+            cache: Arc::clone(cache),
+            waker: supervisor.waker(),
+            executor: Rc::new(threads),
+        }),
     };
     let mut run = Run {
         manifest,
@@ -139,7 +155,7 @@ pub(crate) fn execute(
         states: StageStates::new(selected, graph),
         share: None,
         supervisor,
-        executor: Box::new(executor),
+        executor,
         damaged: BTreeMap::new(),
         limitations: BTreeSet::new(),
         attempts: HashMap::new(),
@@ -374,6 +390,10 @@ impl Run<'_> {
         }
         match plan::decide(name, parts, &self.facts) {
             PlanState::Fresh(record) => self.end_fresh(name, (*record).into()),
+            PlanState::Remote(record) => {
+                let (digest, metrics) = (record.output.digest, record.metrics.clone());
+                self.end(name, Outcome::Remote { digest, metrics }, Some((*record).into()));
+            }
             PlanState::Dirty { reason, key, parts } => {
                 self.must_run(name, Work { reason, key, parts });
             }
@@ -512,6 +532,7 @@ impl Run<'_> {
                 self.end(name, outcome, Some(*result))
             }
             JobEnd::Stopped => self.end(name, Outcome::Stopped, None),
+            JobEnd::LookAgain => self.states.set(name, StageState::Waiting),
             JobEnd::Failed { message, log, failing } if self.tries_again(name, failing, lack) => {
                 self.try_again(name, lack, message, log);
             }

@@ -57,7 +57,7 @@ pub(crate) fn run_job(spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Res
             seconds,
             metrics: record.metrics,
         },
-        JobEnd::Stopped => Outcome::Stopped,
+        JobEnd::Stopped | JobEnd::LookAgain => Outcome::Stopped,
         // Other attempts are for whoever shares the machine out, and starts this again.
         JobEnd::Failed { message, log, .. } => Outcome::Failed { message, log, seconds },
         JobEnd::LostInput { artifact, .. } => {

@@ -216,7 +216,7 @@ impl Reporter for Recorder {
                 self.is_news |= is_news;
                 self.keys.extend(key.map(|key| (stage.clone(), key)));
                 let ended = match outcome {
-                    Outcome::Fresh { .. } => Ended::Fresh,
+                    Outcome::Fresh { .. } | Outcome::Remote { .. } => Ended::Fresh,
                     Outcome::Ran { seconds, .. } => {
                         Ended::Ran { seconds: *seconds, ran_on: ran_on.clone() }
                     }

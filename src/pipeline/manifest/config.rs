@@ -7,12 +7,16 @@ use toml::de::DeTable;
 
 use super::execution::{Limits, StageExecution, read_for_all};
 use super::hint::nearest;
-use super::values::{text, whole_number};
+use super::sharing::{self, Sharing};
+use super::values::{Value, known_table, text, whole_number};
 use super::{document, file};
 use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
 use crate::format::read_size;
 
 const KEYS: [&str; 4] = ["cache", "cache-limit", "jobs", "execution"];
+
+/// The keys of the table `[cache]`. Where only the folder is set, `cache` is that.
+const CACHE_KEYS: [&str; 3] = ["folder", "remote", "push"];
 
 /// What a user sets for all manifests.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) execution: StageExecution,
     /// What all stages of a run together may take of the machine, where a manifest does not say.
     pub(crate) limits: Limits,
+    /// The cache that others share, where a manifest does not name one.
+    pub(crate) sharing: Sharing,
 }
 
 impl Config {
@@ -76,25 +82,12 @@ fn read_root(root: &DeTable<'_>, path: &Path, home: &Path, mistakes: &mut Vec<Mi
         };
         mistakes.push(mistake);
     }
-    let cache = root.get("cache").and_then(|value| {
-        let folder = text("cache", value).map_err(|mistake| mistakes.push(mistake)).ok()?;
-        if folder.is_empty() {
-            let title = "'cache' is a folder, and cannot be empty";
-            mistakes.push(Mistake::at(value.span(), title));
-        }
-        let beside = path.parent().unwrap_or(Path::new("/"));
-        Some(match folder.strip_prefix('~') {
-            Some("") => home.to_owned(),
-            Some(rest) if rest.starts_with('/') => home.join(rest.trim_start_matches('/')),
-            Some(_) => {
-                let title = "only the own home folder can be written as '~'";
-                let help = "write the whole path; a folder that is called so is \"./~NAME\"";
-                mistakes.push(Mistake::at(value.span(), title).help(help));
-                return None;
-            }
-            None => beside.join(folder),
-        })
-    });
+    let beside = path.parent().unwrap_or(Path::new("/"));
+    let (cache, sharing) = match root.get("cache") {
+        Some(value) if value.get_ref().is_table() => read_cache(value, beside, home, mistakes),
+        Some(value) => (read_folder("cache", value, beside, home, mistakes), Sharing::default()),
+        None => (None, Sharing::default()),
+    };
     let cache_limit = root.get("cache-limit").and_then(|value| {
         let size = text("cache-limit", value)
             .and_then(|size| read_size(size).map_err(|error| Mistake::at(value.span(), error)));
@@ -107,7 +100,48 @@ fn read_root(root: &DeTable<'_>, path: &Path, home: &Path, mistakes: &mut Vec<Mi
     let none = StageExecution::default();
     let read = root.get("execution").map(|value| read_for_all(value, &none, mistakes));
     let (execution, limits) = read.unwrap_or((none, Limits::default()));
-    Config { cache, cache_limit, jobs, execution, limits }
+    Config { cache, cache_limit, jobs, execution, limits, sharing }
+}
+
+/// Reads `[cache]`.
+fn read_cache(
+    value: &Value<'_>,
+    beside: &Path,
+    home: &Path,
+    mistakes: &mut Vec<Mistake>,
+) -> (Option<PathBuf>, Sharing) {
+    let Some(table) = known_table("cache", value, &CACHE_KEYS, mistakes) else {
+        return (None, Sharing::default());
+    };
+    let folder = table.get("folder");
+    let folder = folder.and_then(|value| read_folder("folder", value, beside, home, mistakes));
+    (folder, sharing::read_keys(table, mistakes))
+}
+
+/// Reads a folder, absolute or relative to the settings.
+fn read_folder(
+    name: &str,
+    value: &Value<'_>,
+    beside: &Path,
+    home: &Path,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<PathBuf> {
+    let folder = text(name, value).map_err(|mistake| mistakes.push(mistake)).ok()?;
+    if folder.is_empty() {
+        let title = format!("'{name}' is a folder, and cannot be empty");
+        mistakes.push(Mistake::at(value.span(), title));
+    }
+    Some(match folder.strip_prefix('~') {
+        Some("") => home.to_owned(),
+        Some(rest) if rest.starts_with('/') => home.join(rest.trim_start_matches('/')),
+        Some(_) => {
+            let title = "only the own home folder can be written as '~'";
+            let help = "write the whole path; a folder that is called so is \"./~NAME\"";
+            mistakes.push(Mistake::at(value.span(), title).help(help));
+            return None;
+        }
+        None => beside.join(folder),
+    })
 }
 
 #[cfg(test)]
@@ -116,6 +150,7 @@ mod tests {
 
     use pipeline_stages::message::Device;
 
+    use super::super::sharing::PushPolicy;
     use super::*;
     use crate::diagnostic::Colour;
 
@@ -150,6 +185,12 @@ mod tests {
             let config = read(&format!("cache = '{cache}'")).expect("no mistake");
             assert_eq!(config.cache, Some(PathBuf::from(folder)), "{cache}");
         }
+        let table = "[cache]\nfolder = '/c'\nremote = 'file:///mnt/share'\npush = ['train']\n";
+        let config = read(table).expect("no mistake");
+        assert_eq!(config.cache, Some(PathBuf::from("/c")));
+        let remote = config.sharing.remote.expect("a remote");
+        assert_eq!(remote.to_string(), "file:///mnt/share");
+        assert_eq!(config.sharing.push, Some(PushPolicy::Some(vec!["train".to_owned()])));
         let limit = read("cache-limit = '1.5 GB'").expect("no mistake").cache_limit;
         assert_eq!(limit, Some(1_500_000_000));
         let named = read("cache = './~c'").expect("no mistake").cache.expect("a folder");

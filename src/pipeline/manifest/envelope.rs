@@ -1,4 +1,4 @@
-//! The tables beside the stages: `[experiment]`, `[execution]`, `[tracking]`, `[lint]`; and the list of `[stages.NAME]`.
+//! The tables beside the stages: `[experiment]`, `[execution]`, `[cache]`, `[tracking]`, `[lint]`; and the list of `[stages.NAME]`.
 //!
 //! Does not know what a stage is made of. `[matrix]` and `[defaults]` are read in `matrix`.
 
@@ -12,6 +12,7 @@ use super::execution::{Limits, StageExecution, read_for_all};
 use super::hint::nearest;
 use super::lints::{self, Lint};
 use super::matrix::has_seed_template;
+use super::sharing::{self, Sharing};
 use super::values::{
     Value, known_table, leaves, not_a_table, nul_mistake, text, whole_number, with_nul,
 };
@@ -20,8 +21,17 @@ use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_experiment_name;
 
 /// What a manifest has.
-pub(super) const TABLES: [&str; 8] =
-    ["include", "experiment", "execution", "tracking", "lint", "matrix", "defaults", "stages"];
+pub(super) const TABLES: [&str; 9] = [
+    "include",
+    "experiment",
+    "execution",
+    "cache",
+    "tracking",
+    "lint",
+    "matrix",
+    "defaults",
+    "stages",
+];
 /// The keys of the table `[experiment]`.
 pub(super) const EXPERIMENT_KEYS: [&str; 3] = ["name", "about", "seed"];
 /// The keys of the table `[tracking]`.
@@ -34,6 +44,8 @@ pub(super) struct Envelope<'t, 'i> {
     pub(super) execution: StageExecution,
     /// What all of them together may take of the machine.
     pub(super) limits: Limits,
+    /// The cache that others share.
+    pub(super) sharing: Sharing,
     /// The trackers, with paths as they are written.
     pub(super) tracking: Tracking,
     /// The warnings that are silenced.
@@ -66,6 +78,7 @@ pub(super) fn read<'t, 'i>(
         Some(value) => read_for_all(value, execution, mistakes),
         None => (execution.clone(), Limits::default()),
     };
+    let sharing = root.get("cache").map(|value| sharing::read(value, mistakes)).unwrap_or_default();
     let tracking = root.get("tracking").map(|value| read_tracking(value, mistakes));
     let tracking = tracking.unwrap_or_default();
     let allowed = root.get("lint").map(|value| lints::read(value, mistakes)).unwrap_or_default();
@@ -78,7 +91,7 @@ pub(super) fn read<'t, 'i>(
             Vec::new()
         }
     };
-    Envelope { experiment, execution, limits, tracking, allowed, stages }
+    Envelope { experiment, execution, limits, sharing, tracking, allowed, stages }
 }
 
 /// Reports the unknown tables, and returns those that were probably meant.
@@ -104,7 +117,7 @@ fn unknown_tables(root: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Vec<&'stat
         } else {
             let what = if value.get_ref().is_table() { "table" } else { "key" };
             Mistake::at(key.span(), format!("unknown {what} '{name}'")).help(
-                "a manifest has [experiment], [execution], [tracking], [lint], [matrix], [defaults.KIND] and one [stages.NAME] for each stage",
+                "a manifest has [experiment], [execution], [cache], [tracking], [lint], [matrix], [defaults.KIND] and one [stages.NAME] for each stage",
             )
         };
         mistakes.push(mistake);

@@ -26,6 +26,7 @@ mod places;
 mod ports;
 mod schema;
 mod secrets;
+mod sharing;
 mod stage;
 mod stages;
 mod syntax;
@@ -58,6 +59,7 @@ pub(crate) use matrix::Placeholders;
 pub(crate) use overrides::Override;
 pub(crate) use places::Places;
 pub(crate) use schema::json_schema;
+pub(crate) use sharing::{PushPolicy, Sharing};
 pub(crate) use stages::Stages;
 
 use include::Included;
@@ -93,6 +95,8 @@ pub(crate) struct Manifest {
     pub(crate) unused_axes: Vec<(String, Span)>,
     /// Where `${...}` is replaced, and what it can be there.
     pub(crate) placeholders: Placeholders,
+    /// The cache that others share.
+    pub(crate) sharing: Sharing,
     /// Where else to show what a run measures.
     pub(crate) tracking: Tracking,
     /// The warnings that are silenced.
@@ -416,6 +420,7 @@ fn read_document(
         limits: envelope.limits,
         unused_axes: unused,
         placeholders,
+        sharing: envelope.sharing,
         tracking,
         allowed,
         sources,

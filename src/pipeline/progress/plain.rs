@@ -116,7 +116,7 @@ fn ending(stage: &StageName, outcome: &Outcome) -> Option<String> {
             Some(format!("FAIL  {stage} after {after}: {why}{}", last_lines(log)))
         }
         Outcome::Stopped => Some(format!("stop  {stage}")),
-        Outcome::Fresh { .. } | Outcome::Skipped { .. } => None,
+        Outcome::Fresh { .. } | Outcome::Remote { .. } | Outcome::Skipped { .. } => None,
     }
 }
 

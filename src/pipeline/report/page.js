@@ -108,7 +108,7 @@ function contents() {
 }
 
 for (const fill of [head, summaries, metrics, curves, evaluation, noise, views, times, runs, origin, manifest, contents]) fill();
-const first = DATA.templates.find((template) => instances(template.name).some((stage) => stage.state !== "fresh")) ?? DATA.templates[DATA.templates.length - 1];
+const first = DATA.templates.find((template) => instances(template.name).some((stage) => !isFinished(stage))) ?? DATA.templates[DATA.templates.length - 1];
 if (first) showStage(first.name);
 addEventListener("hashchange", follow);
 follow(null);

@@ -38,7 +38,8 @@ function valuesOf(axis, stages) {
 const oldNote = (stages) => stages.some(isOld) && h("p", { class: "muted" }, "Grey rows are results of earlier runs: those stages have changed since.");
 
 /** Why a stage is not fresh, as a sentence. */
-const WHY = { fresh: "", dirty: "It must run: ", waiting: "It waits ", blocked: "It cannot run: " };
+const isFinished = (stage) => stage.state === "fresh" || stage.state === "remote";
+const WHY = { fresh: "", remote: "", dirty: "It must run: ", waiting: "It waits ", blocked: "It cannot run: " };
 const whyNot = (stage) => stage.why && `${WHY[stage.state]}${stage.why}.`;
 
 function countStates(stages) {
@@ -66,7 +67,7 @@ function summaries() {
   if (DATA["only-graph"] || stages.length === 0) return;
   const blocks = stages.map((stage) => {
     const isEmpty = !stage.tables && !stage.plots;
-    const state = stage.state === "fresh" ? "" : h("p", {}, badge(stage.status), " ", isEmpty ? "There is no result yet. " : isOld(stage) ? "This is the result of an earlier run. " : "", whyNot(stage));
+    const state = isFinished(stage) ? "" : h("p", {}, badge(stage.status), " ", isEmpty ? "There is no result yet. " : isOld(stage) ? "This is the result of an earlier run. " : "", whyNot(stage));
     const tables = (stage.tables ?? []).map((table) => [
       h("h3", {}, table.title || stage.stage),
       h("div", { class: "box-table", tabindex: 0 }, h("table", {},

@@ -39,6 +39,8 @@ pub(crate) enum What {
     Index,
     /// The mark of a run without records that are certain by it.
     Flushed,
+    /// A record that a remote had when it was asked.
+    RemoteRecord,
 }
 
 impl What {
@@ -57,6 +59,7 @@ impl What {
             Self::Document => "texts of the history",
             Self::Index => "indexes",
             Self::Flushed => "marks of runs",
+            Self::RemoteRecord => "records of remotes",
         }
     }
 }
@@ -243,6 +246,11 @@ impl Memory {
             if !lazy.contains(&run) && LazyRun::is_name(&run) {
                 let place = layout.flushed(&run);
                 self.add_item(&mut items, What::Flushed, Vec::new(), vec![place]);
+            }
+        }
+        for (path, name) in sharded(&layout.bucket(Bucket::Remote)) {
+            if let Some(key) = stem(&name, ".json") {
+                self.add_item(&mut items, What::RemoteRecord, vec![key], vec![path]);
             }
         }
         for (path, name) in sharded(&layout.bucket(Bucket::Logs)) {

@@ -203,6 +203,7 @@ fn old(layout: &Layout, everywhere: bool) -> Vec<PathBuf> {
                 | Bucket::Logs
                 | Bucket::History
                 | Bucket::Quarantine
+                | Bucket::Remote
         );
         let inside = list(&folder).filter(|_| has_folders).filter(is_folder);
         let inside: Vec<PathBuf> = inside.map(|entry| entry.path()).collect();

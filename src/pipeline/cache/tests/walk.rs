@@ -76,6 +76,25 @@ fn always(_: &Cache) -> bool {
     true
 }
 
+/// Receives the result of `a`.
+fn receive_a(cache: &Cache) -> anyhow::Result<()> {
+    let mut record = Record::for_test("a", parts("a", &[]), digest_of_a());
+    record.output.extent = Extent { files: 2, bytes: 5 };
+    let Reception::Ready(incoming) = cache.receive(&record)? else { bail!("it is here") };
+    if !incoming.is_here() {
+        ["folder", "folder/inner"]
+            .iter()
+            .try_for_each(|path| incoming.create_folder(Path::new(path)))?;
+        for (path, text) in A {
+            incoming.create_file(Path::new(path), false)?.write(text.as_bytes())?;
+        }
+    }
+    match incoming.adopt()? {
+        Adopted::Counts(_) => Ok(()),
+        Adopted::OtherBytes => bail!("it has other bytes"),
+    }
+}
+
 fn some_links() -> Links {
     ["x", "y", "z"].map(|name| (name.to_owned(), digest_of_a())).into()
 }
@@ -346,6 +365,13 @@ fn operations() -> Vec<Operation> {
                     })
                 })
             },
+            ..commit
+        },
+        Operation { name: "a result from elsewhere", act: receive_a, ..commit },
+        Operation {
+            name: "a result from elsewhere whose artifact is here",
+            before: |cache| drop(make(cache, "other", &[], A).expect("a result")),
+            act: receive_a,
             ..commit
         },
         commit,

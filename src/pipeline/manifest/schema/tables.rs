@@ -10,6 +10,7 @@ use super::super::execution::{
     ATTEMPTS_KEYS, EXECUTION_KEYS, Failing, LARGEST_PRIORITY, MOST_ATTEMPTS, STAGE_EXECUTION_KEYS,
 };
 use super::super::lints::{LINT_KEYS, Lint};
+use super::super::sharing::{CACHE_KEYS, PUSH_WORDS};
 use super::value::{described, integer, object, templated};
 
 /// A value on an axis.
@@ -26,6 +27,9 @@ pub(super) fn table(name: &str) -> Value {
             described(closed(&EXPERIMENT_KEYS, experiment, &["name"]), "What the stages are for.")
         }
         "execution" => execution(false),
+        "cache" => {
+            described(closed(&CACHE_KEYS, cache, &[]), "The cache that others share. In no key.")
+        }
         "tracking" => described(
             closed(&TRACKERS, tracker, &[]),
             "Where else to show what a run measures. In no key.",
@@ -71,6 +75,23 @@ fn closed(keys: &[&str], schema: impl Fn(&str) -> Value, required: &[&str]) -> M
         table.insert("required".into(), json!(required));
     }
     table
+}
+
+fn cache(key: &str) -> Value {
+    match key {
+        "remote" => text(
+            "Where it is: file:///mnt/share/cache. By default that of the user, if there is one.",
+            1,
+        ),
+        "push" => json!({
+            "description": "Which results are sent there when they were made: never, always, or those of these kinds and stages. By default never.",
+            "anyOf": [
+                { "enum": PUSH_WORDS },
+                { "type": "array", "items": { "type": "string", "minLength": 1 } },
+            ],
+        }),
+        _ => json!({}),
+    }
 }
 
 fn experiment(key: &str) -> Value {

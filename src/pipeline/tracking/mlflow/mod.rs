@@ -14,17 +14,16 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pipeline_stages::url::{WebUrl, blanked};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::result::{StageResult, is_tracked};
 use super::tracker::{NotSent, Scene, Sent, Tracker};
 use crate::cache::Cache;
 use crate::events::{Outcome, RunEvent};
 use crate::format;
+use crate::interrupt::further_signal;
 use crate::progress::Reporter;
 use crate::stage_name::StageName;
 use crate::visible;
@@ -38,8 +37,6 @@ use server::{Files, NewRun, Server};
 /// How long the end of a run waits for what is not sent yet, and how long after somebody asked to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
 const SHORT_PATIENCE: Duration = Duration::from_secs(2);
-/// Two signals within this time are one request to stop, as for the stages.
-const ECHO: Duration = Duration::from_millis(250);
 
 /// An MLflow server.
 pub(super) struct Mlflow {
@@ -187,19 +184,6 @@ impl Live {
 fn warn(text: &str) {
     // Where standard error is closed, nobody reads it.
     let _ = writeln!(io::stderr(), "{}", visible::text(text));
-}
-
-/// Whether somebody asks from now on to stop. The echo of an earlier request does not count.
-fn further_signal(stopping: Option<Instant>) -> impl FnMut() -> bool {
-    let asked = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // Without it, the end is only not shortened.
-        let _ = signal_hook::flag::register(signal, Arc::clone(&asked));
-    }
-    move || {
-        let is_asked = asked.swap(false, Ordering::Relaxed);
-        is_asked && stopping.is_none_or(|stopping| stopping.elapsed() > ECHO)
-    }
 }
 
 impl Reporter for Live {

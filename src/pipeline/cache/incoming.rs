@@ -1,0 +1,213 @@
+//! Results from elsewhere: an artifact is received in a work folder, and counts once all of its bytes are those that its record names.
+//!
+//! Does not depend on where it comes from.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+
+use super::claim::Committed;
+use super::entry::EntryKind;
+use super::layout::Bucket;
+use super::listing::Listing;
+use super::lock::Lock;
+use super::pins::Pinned;
+use super::record::Record;
+use super::work::WorkFolder;
+use super::{Cache, disk, store};
+use crate::digest::Digest;
+use crate::key::StageKey;
+
+/// What a cache has for a record from elsewhere.
+#[derive(Debug)]
+pub(crate) enum Reception {
+    /// A result of the key: the own one counts.
+    Hit(Box<Record>),
+    /// Another process works on the key.
+    Busy,
+    /// Nothing: the artifact may be written now.
+    Ready(Box<Incoming>),
+}
+
+/// The right to record a result from elsewhere under its key, and the folder for its artifact.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    cache: Cache,
+    record: Record,
+    work: WorkFolder,
+    /// The artifact is here already: another key has it, too.
+    is_here: bool,
+}
+
+/// What became of a result from elsewhere.
+#[derive(Debug)]
+pub(crate) enum Adopted {
+    /// It counts here.
+    Counts(Box<Committed>),
+    /// What was written is not the artifact of the record.
+    OtherBytes,
+}
+
+/// A file of an artifact that is received.
+#[derive(Debug)]
+pub(crate) struct IncomingFile(File);
+
+impl IncomingFile {
+    /// Adds bytes to it.
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        disk::write(&self.0, bytes)
+    }
+}
+
+impl Cache {
+    /// Prepares to receive the artifact of a record from elsewhere.
+    ///
+    /// # Errors
+    /// When the cache cannot be written, or the record of the key was withdrawn here: such a one never comes back by itself.
+    pub(crate) fn receive(&self, record: &Record) -> anyhow::Result<Reception> {
+        let key = record.key;
+        self.pin([Pinned::Key(key), Pinned::Artifact(record.output.digest)], |_| {})?;
+        let name = key.to_string();
+        let Some(lock) = Lock::try_take(&self.layout.lock(&name))? else {
+            return Ok(Reception::Busy);
+        };
+        if let Some(own) = self.usable(&key) {
+            return Ok(Reception::Hit(Box::new(own)));
+        }
+        self.refuse_withdrawn(record)?;
+        lock.name_owner();
+        let work = WorkFolder::make(&self.layout, &name, lock)?;
+        let is_here = self.has_artifact(&record.output.digest);
+        Ok(Reception::Ready(Box::new(Incoming {
+            cache: self.clone(),
+            record: record.clone(),
+            work,
+            is_here,
+        })))
+    }
+
+    fn refuse_withdrawn(&self, record: &Record) -> anyhow::Result<()> {
+        ensure!(
+            !self.is_withdrawn(&record.key),
+            "the result of {} was withdrawn here, and does not come back by itself",
+            record.name()
+        );
+        Ok(())
+    }
+
+    /// Whether there was a record of the key that no longer counts.
+    pub(crate) fn is_withdrawn(&self, key: &StageKey) -> bool {
+        self.layout.withdrawn(key).exists()
+    }
+
+    /// The files of at least this many bytes in the store, by their content. What a listing says of its artifact is not checked.
+    pub(crate) fn stored_files(&self, at_least: u64) -> HashMap<Digest, PathBuf> {
+        let list = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+        let shards = list(self.layout.bucket(Bucket::Listings));
+        let paths = shards.flat_map(|shard| list(shard.path())).map(|file| file.path());
+        let mut files = HashMap::new();
+        for path in paths {
+            let digest: Option<Digest> =
+                path.file_stem().and_then(|name| name.to_str()?.parse().ok());
+            let Some(digest) = digest.filter(|digest| self.has_artifact(digest)) else { continue };
+            let Some(listing) = Listing::read(&path, &digest) else { continue };
+            let top = self.artifact(&digest);
+            for (path, kind, content) in listing.entries() {
+                if let (EntryKind::File { bytes, .. }, Some(content)) = (kind, content)
+                    && *bytes >= at_least
+                {
+                    files.insert(*content, top.join(path));
+                }
+            }
+        }
+        files
+    }
+
+    /// The files of an artifact in the store, each with its digest: as they were when it was made, or else as they are.
+    pub(crate) fn listing(&self, digest: &Digest) -> anyhow::Result<Listing> {
+        match Listing::read(&self.layout.listing(digest), digest) {
+            Some(listing) => Ok(listing),
+            None => Listing::of(&self.artifact(digest)),
+        }
+    }
+}
+
+impl Incoming {
+    /// The record.
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Whether nothing needs to be written, as the store has the artifact.
+    pub(crate) fn is_here(&self) -> bool {
+        self.is_here
+    }
+
+    /// Makes a folder of the artifact.
+    pub(crate) fn create_folder(&self, path: &Path) -> io::Result<()> {
+        disk::create_folder(&self.work.output().join(path))
+    }
+
+    /// Makes a link of the artifact.
+    pub(crate) fn create_link(&self, path: &Path, target: &Path) -> io::Result<()> {
+        disk::create_link(target, &self.work.output().join(path))
+    }
+
+    /// Makes a file of the artifact, which is empty.
+    pub(crate) fn create_file(&self, path: &Path, executable: bool) -> io::Result<IncomingFile> {
+        let mode = if executable { 0o777 } else { 0o666 };
+        disk::create_file(self.work.output().join(path).as_path(), mode).map(IncomingFile)
+    }
+
+    /// Removes a file that turned out to have other bytes.
+    pub(crate) fn remove_file(&self, path: &Path) -> io::Result<()> {
+        disk::remove_file(&self.work.output().join(path))
+    }
+
+    /// Moves the artifact into the store and records the result, if each byte is as the record says.
+    ///
+    /// # Errors
+    /// When the cache cannot be written. Nothing is recorded then.
+    pub(crate) fn adopt(&self) -> anyhow::Result<Adopted> {
+        let Self { cache, record, work, is_here } = self;
+        let layout = &cache.layout;
+        let mut withdrawn = Vec::new();
+        if *is_here {
+            // By its bytes: a power cut may have torn what was recorded without waiting for the disk.
+            let is_sound = store::holds(layout, &record.output)
+                && store::is_intact(layout, &record.output.digest)?;
+            if !is_sound {
+                return Ok(Adopted::OtherBytes);
+            }
+            // Whoever put it there may not have waited for the disk.
+            store::sync_artifact(layout, &record.output.digest)?;
+        } else {
+            let mut is_other = false;
+            let check = |digest: &Digest| {
+                is_other = *digest != record.output.digest;
+                ensure!(!is_other, "it has other bytes than its record says");
+                Ok(())
+            };
+            let committed = store::commit(layout, work, true, check, |digest| {
+                let (withdrawal, all) = cache.begin_withdrawal(&[*digest])?;
+                withdrawn = all;
+                Ok(withdrawal)
+            });
+            match committed {
+                Err(_) if is_other => return Ok(Adopted::OtherBytes),
+                other => other?,
+            };
+        }
+        // Meanwhile nothing is withdrawn.
+        let _held = cache.hold_inputs(&[])?;
+        cache.refuse_withdrawn(record)?;
+        let record = Record { lazy: None, ..record.clone() };
+        record
+            .write(&layout.record(&record.key))
+            .with_context(|| format!("cannot record the result of {}", record.name()))?;
+        Ok(Adopted::Counts(Box::new(Committed { record, withdrawn })))
+    }
+}

@@ -1,0 +1,108 @@
+//! `pipeline remote status`: which results are in the cache, on the remote, or on both.
+
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use serde_json::json;
+
+use super::{Project, print_coloured, print_json};
+use crate::cli::{RemoteArguments, RemoteCommand, RemoteStatusArguments};
+use crate::format;
+use crate::instances::{self, Row, instances_in_words};
+use crate::key::StageKey;
+use crate::plan::PlanState;
+use crate::table::Table;
+
+/// Where a result is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Both,
+    Here,
+    There,
+    Nowhere,
+}
+
+impl Place {
+    const ALL: [Self; 4] = [Self::Both, Self::Here, Self::There, Self::Nowhere];
+
+    fn of(is_here: bool, is_there: bool) -> Self {
+        match (is_here, is_there) {
+            (true, true) => Self::Both,
+            (true, false) => Self::Here,
+            (false, true) => Self::There,
+            (false, false) => Self::Nowhere,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Both => "here and on the remote",
+            Self::Here => "only here",
+            Self::There => "only on the remote",
+            Self::Nowhere => "without a result",
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &RemoteArguments) -> anyhow::Result<ExitCode> {
+    match &arguments.command {
+        RemoteCommand::Status(arguments) => status(arguments),
+    }
+}
+
+fn status(arguments: &RemoteStatusArguments) -> anyhow::Result<ExitCode> {
+    let RemoteStatusArguments { manifest, all, size, json } = arguments;
+    let project = Project::open(manifest)?;
+    let shared = project.required_remote(manifest)?;
+    let chosen = project.choose(&manifest.stages())?;
+    let selected = project.with_inputs(&chosen);
+    project.ask_remote(&selected);
+    let plan = project.plan(&selected);
+    let does_not_work =
+        |failure| anyhow!("the remote {} does not work: {failure}", shared.address());
+    let keys: Vec<Option<StageKey>> =
+        chosen.iter().map(|name| plan.state(name).and_then(PlanState::key)).collect();
+    let known: Vec<StageKey> = keys.iter().flatten().copied().collect();
+    let mut has = shared.has(&known).map_err(does_not_work)?.into_iter();
+    let places: Vec<_> = chosen
+        .iter()
+        .zip(keys)
+        .map(|(&name, key)| {
+            let is_here = matches!(plan.state(name), Some(PlanState::Fresh(_)));
+            let is_there = key.is_some() && has.next().unwrap_or(false);
+            (name, Place::of(is_here, is_there))
+        })
+        .collect();
+    let count = if *size { Some(shared.count().map_err(does_not_work)?) } else { None };
+    let address = shared.address().to_string();
+    if *json {
+        let stages = places.iter().map(|(name, place)| {
+            json!({
+                "stage": name,
+                "here": matches!(place, Place::Both | Place::Here),
+                "remote": matches!(place, Place::Both | Place::There),
+            })
+        });
+        let mut value = json!({ "remote": address, "stages": stages.collect::<Vec<_>>() });
+        if let Some((records, bytes)) = count {
+            value["results"] = json!(records.count);
+            value["bytes"] = json!(bytes);
+        }
+        print_json(&value)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = instances::rows(places, instances::most(*all)).into_iter().map(|row| match row {
+        Row::One(name, place) => vec![name.to_string(), place.name().to_owned()],
+        Row::Many(template, places) => {
+            let count = |wanted| places.iter().filter(|(_, place)| *place == wanted).count();
+            let words = Place::ALL.map(|place| (count(place), place.name()));
+            vec![template.to_owned(), instances_in_words(words)]
+        }
+    });
+    let table = Table::new(&rows.collect::<Vec<_>>()).ends_in_words().for_output();
+    let size = count.map_or(String::new(), |(records, bytes)| {
+        format!(", {} results in {}", records.count, format::bytes(bytes))
+    });
+    print_coloured(&format!("{table}\nremote: {address}{size}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}

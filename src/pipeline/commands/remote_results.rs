@@ -1,0 +1,178 @@
+//! Results of a manifest that are on the remote: found by their keys, and brought into the cache.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::Context;
+
+use super::metered::metered;
+use super::{Project, note};
+use crate::cache::{Record, Watch, on_threads};
+use crate::cli::ManifestArguments;
+use crate::digest::Digest;
+use crate::execute::with_advice;
+use crate::key::StageKey;
+use crate::plan::{Plan, PlanState};
+use crate::reason::Reason;
+use crate::remote::{NotPulled, SharedCache};
+use crate::stage_name::StageName;
+
+/// Most warnings of the same kind.
+const MOST_WARNINGS: usize = 3;
+
+/// How many artifacts are moved at once.
+pub(super) const MOST_AT_ONCE: usize = 4;
+
+impl Project {
+    /// The cache that others share.
+    ///
+    /// # Errors
+    /// When none is named.
+    pub(super) fn required_remote(
+        &self,
+        arguments: &ManifestArguments,
+    ) -> anyhow::Result<&SharedCache> {
+        let file =
+            arguments.named().map_or("the manifest".into(), |path| path.display().to_string());
+        self.shared.as_deref().with_context(|| {
+            format!(
+                "no remote is named: write [cache] remote = \"file:///mnt/share/cache\" into {file} or your config.toml, \
+                 or set PIPELINE_REMOTE"
+            )
+        })
+    }
+
+    /// Asks the remote for the results of these stages, which are closed under inputs: first for those whose keys are known, then for
+    /// those whose keys are known with them, and so on. What it says is part of every plan from then on.
+    pub(super) fn ask_remote(&self, selected: &[StageName]) {
+        let Some(shared) = &self.shared else { return };
+        let facts = self.facts(selected);
+        loop {
+            let plan = Plan::of(&self.manifest, &self.graph, selected, &facts);
+            let keys = plan.iter().filter_map(|(_, state)| match state {
+                PlanState::Dirty {
+                    reason: Reason::Withdrawn { .. } | Reason::Uncertain, ..
+                } => None,
+                PlanState::Dirty { key, .. } => Some(*key).filter(|key| !shared.was_asked(key)),
+                _ => None,
+            });
+            let keys: HashSet<StageKey> = keys.collect();
+            if keys.is_empty() {
+                break;
+            }
+            shared.ask(&keys.into_iter().collect::<Vec<_>>());
+        }
+        shared.keep(&self.cache);
+        self.warn_of_remote();
+    }
+
+    /// The same, and what it says is kept for later processes although nothing was ever run here.
+    pub(super) fn ask_remote_and_keep(&self, selected: &[StageName]) {
+        let Some(shared) = &self.shared else { return };
+        self.ask_remote(selected);
+        // Where the cache cannot be written, it is asked again next time.
+        if shared.says_something()
+            && !self.cache.layout().version().exists()
+            && self.cache.prepare().is_ok()
+        {
+            shared.keep(&self.cache);
+        }
+    }
+
+    /// Says what is wrong with the remote: why it is not asked any more, and what it had that did not count.
+    fn warn_of_remote(&self) {
+        let Some(shared) = &self.shared else { return };
+        let odd = shared.take_odd();
+        for reason in odd.iter().take(MOST_WARNINGS) {
+            note(&format!("warning: {}: {reason}", shared.address()));
+        }
+        if let Some(more) = odd.len().checked_sub(MOST_WARNINGS).filter(|more| *more > 0) {
+            note(&format!("warning: {}: {more} more like these", shared.address()));
+        }
+        if let Some(trouble) = shared.trouble() {
+            note(&format!("warning: the remote {} is not used: {trouble}", shared.address()));
+        }
+    }
+
+    /// The plan of these stages, after the artifacts of those that are wanted were brought into the cache where they were only on the
+    /// remote. A note says which could not be.
+    pub(super) fn plan_here(
+        &self,
+        selected: &[StageName],
+        is_wanted: impl Fn(&StageName, &Record) -> bool,
+    ) -> anyhow::Result<Plan> {
+        let plan = self.plan(selected);
+        let mut records = remote_only(&plan, plan.iter().map(|(name, _)| name));
+        records.retain(|(name, record)| is_wanted(name, record));
+        if records.is_empty() {
+            return Ok(plan);
+        }
+        let not = self.bring(&records)?.not;
+        for (name, why) in &not {
+            note(&format!("warning: the result of {name} was not brought from the remote: {why}"));
+        }
+        Ok(self.plan(selected))
+    }
+
+    /// Brings results into the cache, each with the name of a stage.
+    ///
+    /// # Errors
+    /// When the cache cannot be written.
+    pub(super) fn bring(&self, records: &[(StageName, Record)]) -> anyhow::Result<Brought> {
+        let Some(shared) = &self.shared else { return Ok(Brought::default()) };
+        self.cache.prepare().map_err(with_advice)?;
+        let watch = Watch::default();
+        let bytes = records.iter().map(|(_, record)| record.output.extent.bytes).sum();
+        let pulled = metered("pull", bytes, &watch, || {
+            on_threads(records, MOST_AT_ONCE, |(_, record)| {
+                shared.pull(&self.cache, record, &watch)
+            })
+        });
+        let mut brought = Brought::default();
+        let mut heads = HashMap::new();
+        for ((name, _), pulled) in records.iter().zip(pulled) {
+            match pulled {
+                Ok((record, withdrawn)) => {
+                    for one in withdrawn {
+                        note(&format!("{} no longer counts: {}", one.record.name(), one.reason));
+                    }
+                    brought.bytes += record.output.extent.bytes;
+                    heads.insert(name, record.key);
+                    brought.results.push((name.clone(), record.output.digest));
+                }
+                Err(NotPulled::There(failure)) => brought.not.push((name.clone(), failure.reason)),
+                Err(NotPulled::Here(error)) => return Err(with_advice(error)),
+                Err(NotPulled::Stopped) => brought.not.push((name.clone(), "stopped".to_owned())),
+            }
+        }
+        let experiment = &self.manifest.experiment.name;
+        for (name, key) in heads {
+            self.cache.set_head(experiment, name.as_str(), &key).map_err(with_advice)?;
+        }
+        Ok(brought)
+    }
+}
+
+/// What was brought.
+#[derive(Debug, Default)]
+pub(super) struct Brought {
+    /// The stages with their artifacts.
+    pub(super) results: Vec<(StageName, Digest)>,
+    pub(super) bytes: u64,
+    /// What was not, each with the reason.
+    pub(super) not: Vec<(StageName, String)>,
+}
+
+/// The results of these stages that are only on the remote, each once.
+pub(super) fn remote_only<'a>(
+    plan: &Plan,
+    wanted: impl Iterator<Item = &'a StageName>,
+) -> Vec<(StageName, Record)> {
+    let mut seen = HashSet::new();
+    let remote = wanted.filter_map(|name| match plan.state(name) {
+        Some(PlanState::Remote(record)) if seen.insert(record.key) => {
+            Some((name.clone(), (**record).clone()))
+        }
+        _ => None,
+    });
+    remote.collect()
+}

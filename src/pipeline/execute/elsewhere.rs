@@ -1,0 +1,204 @@
+//! An executor that looks on the remote before a job starts: for the result of its key, and for the artifacts that it reads.
+//!
+//! Here and not in the body of a job: what runs on another machine may not reach the remote.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pipeline_stages::message::Event;
+
+use super::executor::{Executor, Report};
+use super::handle::{Handle, Kill, Thread, Waker};
+use super::job::{JobEnd, JobEvent, with_advice, withdrawn_note};
+use super::spec::JobSpec;
+use crate::cache::{Cache, Watch};
+use crate::digest::Digest;
+use crate::format;
+use crate::reason::Reason;
+use crate::remote::{NotPulled, SharedCache};
+
+/// Looks on a remote, and then lets another executor start the job.
+pub(crate) struct WithRemote {
+    pub(crate) shared: Arc<SharedCache>,
+    pub(crate) cache: Arc<Cache>,
+    /// Whom the reports wake.
+    pub(crate) waker: Waker,
+    /// What starts the jobs.
+    pub(crate) executor: Rc<dyn Executor>,
+}
+
+impl Executor for WithRemote {
+    fn start(&self, spec: JobSpec) -> anyhow::Result<Box<dyn Handle<Report>>> {
+        let inputs = spec.inputs.iter().map(|(_, _, stored)| stored.digest);
+        let missing: Vec<Digest> =
+            inputs.filter(|digest| !self.cache.has_artifact(digest)).collect();
+        let (key, reason) = (spec.work.key, &spec.work.reason);
+        let is_own = matches!(reason, Reason::Forced | Reason::Withdrawn { .. });
+        let asks = !is_own && !self.shared.was_asked(&key);
+        if missing.is_empty() && !asks {
+            return self.executor.start(spec);
+        }
+        let (shared, cache) = (Arc::clone(&self.shared), Arc::clone(&self.cache));
+        let watch = Arc::new(Watch::default());
+        let watched = Arc::clone(&watch);
+        let thread = Thread::start(
+            spec.declaration.name.as_str(),
+            self.waker.clone(),
+            move |report, _, _| {
+                let report = |event| report(Found::Event(event));
+                if asks {
+                    shared.ask(&[key]);
+                    if shared.known(&cache, &key).is_some() {
+                        return Found::End(JobEnd::LookAgain);
+                    }
+                }
+                match bring(&shared, &cache, &missing, &watched, &report) {
+                    Ok(()) => Found::Inputs,
+                    Err(end) => Found::End(end),
+                }
+            },
+            || Found::End(JobEnd::failed("internal error: its thread panicked")),
+        )?;
+        let executor = Rc::clone(&self.executor);
+        Ok(Box::new(Looking {
+            state: State::Looking { thread, spec: Box::new(spec) },
+            watch,
+            executor,
+        }))
+    }
+}
+
+/// What was found on the remote.
+enum Found {
+    Event(JobEvent),
+    /// All that the job reads.
+    Inputs,
+    /// The job need not start, or cannot.
+    End(JobEnd),
+}
+
+/// Brings artifacts into the cache.
+///
+/// # Errors
+/// How the job ends where one of them does not arrive.
+fn bring(
+    shared: &SharedCache,
+    cache: &Cache,
+    missing: &[Digest],
+    watch: &Watch,
+    report: &dyn Fn(JobEvent),
+) -> Result<(), JobEnd> {
+    let note = |text: String| report(JobEvent::Worker(Event::Note { text }));
+    let records: Vec<_> = missing.iter().filter_map(|digest| shared.of_artifact(digest)).collect();
+    if !records.is_empty() {
+        let bytes = records.iter().map(|record| record.output.extent.bytes).sum();
+        let (count, size) = (records.len(), format::bytes(bytes));
+        let inputs = if count == 1 { "an input" } else { "inputs" };
+        note(format!("brings {inputs} from {} ({size})", shared.address()));
+    }
+    for record in records {
+        let artifact = record.output.digest;
+        match shared.pull(cache, &record, watch) {
+            Ok((_, withdrawn)) => {
+                withdrawn_note(&artifact, &withdrawn).into_iter().for_each(note);
+            }
+            Err(NotPulled::There(failure)) => {
+                note(format!(
+                    "the result of {} cannot be brought from {}: {failure}; its stage runs again",
+                    record.stage,
+                    shared.address()
+                ));
+                report(JobEvent::Damage { artifact, withdrawn: Vec::new() });
+                return Err(JobEnd::LookAgain);
+            }
+            Err(NotPulled::Here(error)) => {
+                return Err(JobEnd::failed(format!("{:#}", with_advice(error))));
+            }
+            Err(NotPulled::Stopped) => return Err(JobEnd::Stopped),
+        }
+    }
+    Ok(())
+}
+
+/// A job before which somebody looks on the remote.
+struct Looking {
+    state: State,
+    watch: Arc<Watch>,
+    executor: Rc<dyn Executor>,
+}
+
+enum State {
+    Looking { thread: Thread<Found>, spec: Box<JobSpec> },
+    Runs(Box<dyn Handle<Report>>),
+    Over,
+}
+
+impl Looking {
+    /// Starts the job, now that it has its inputs.
+    fn begin(&mut self) -> Option<Report> {
+        let State::Looking { spec, .. } = std::mem::replace(&mut self.state, State::Over) else {
+            return None;
+        };
+        if self.watch.stop.load(Ordering::Relaxed) {
+            return Some(Report::End(JobEnd::Stopped));
+        }
+        match self.executor.start(*spec) {
+            Ok(handle) => {
+                self.state = State::Runs(handle);
+                None
+            }
+            Err(error) => Some(Report::End(JobEnd::failed(format!("{error:#}")))),
+        }
+    }
+
+    fn running(&self) -> Option<&dyn Handle<Report>> {
+        match &self.state {
+            State::Runs(handle) => Some(&**handle),
+            State::Looking { .. } | State::Over => None,
+        }
+    }
+}
+
+impl Handle<Report> for Looking {
+    fn poll(&mut self) -> Option<Report> {
+        match &mut self.state {
+            State::Looking { thread, .. } => match thread.poll()? {
+                Found::Event(event) => Some(Report::Event(event)),
+                Found::End(end) => {
+                    self.state = State::Over;
+                    Some(Report::End(end))
+                }
+                Found::Inputs => self.begin(),
+            },
+            State::Runs(handle) => handle.poll(),
+            State::Over => None,
+        }
+    }
+
+    fn stop(&self) {
+        self.watch.stop.store(true, Ordering::Relaxed);
+        self.running().into_iter().for_each(|handle| handle.stop());
+    }
+
+    fn kill(&self, why: Kill) {
+        self.watch.stop.store(true, Ordering::Relaxed);
+        self.running().into_iter().for_each(|handle| handle.kill(why));
+    }
+
+    fn suspend(&self) {
+        self.running().into_iter().for_each(|handle| handle.suspend());
+    }
+
+    fn resume(&self) {
+        self.running().into_iter().for_each(|handle| handle.resume());
+    }
+
+    fn look_at_memory(&self) {
+        self.running().into_iter().for_each(|handle| handle.look_at_memory());
+    }
+
+    fn memory(&self) -> Option<u64> {
+        self.running()?.memory()
+    }
+}

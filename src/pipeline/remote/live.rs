@@ -1,0 +1,197 @@
+//! Results that are pushed while a run goes on: a thread sends what was committed, and no stage waits for it.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::pull::NotPulled;
+use super::push::What;
+use super::shared::SharedCache;
+use crate::cache::{Cache, Watch, on_threads};
+use crate::events::{Outcome, RunEvent};
+use crate::interrupt::further_signal;
+use crate::key::StageKey;
+use crate::manifest::PushPolicy;
+use crate::progress::Reporter;
+use crate::stage_name::StageName;
+use crate::visible;
+
+/// How many results are sent at once.
+const MOST_AT_ONCE: usize = 4;
+
+/// How often the end of a run looks whether all was sent, or somebody asked to stop.
+const POLL: Duration = Duration::from_millis(20);
+
+/// After this time, the end of a run says what it waits for.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// What is to be pushed of the result of a key.
+type Wanted = (StageKey, What);
+
+/// Pushes what a run makes.
+pub(crate) struct LivePush {
+    work: Arc<Work>,
+    policy: PushPolicy,
+    kinds: HashMap<StageName, &'static str>,
+    /// The command that sends the rest.
+    command: String,
+    thread: Option<(Sender<Wanted>, JoinHandle<()>)>,
+    stopping: Option<Instant>,
+}
+
+/// What the thread works with.
+struct Work {
+    shared: Arc<SharedCache>,
+    cache: Arc<Cache>,
+    watch: Watch,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// How many results wait, or are being sent.
+    waiting: usize,
+    failed: usize,
+    /// The first reason.
+    reason: Option<String>,
+}
+
+impl LivePush {
+    /// Pushes those of these stages, each with its kind, that the policy includes, and of the others the records alone.
+    pub(crate) fn new(
+        shared: Arc<SharedCache>,
+        cache: Arc<Cache>,
+        policy: PushPolicy,
+        kinds: HashMap<StageName, &'static str>,
+        command: String,
+    ) -> Self {
+        let work = Work { shared, cache, watch: Watch::default(), state: Mutex::default() };
+        Self { work: Arc::new(work), policy, kinds, command, thread: None, stopping: None }
+    }
+
+    fn add(&mut self, stage: &StageName, key: StageKey) {
+        let kind = self.kinds.get(stage).copied().unwrap_or_default();
+        let what = if self.policy.includes(stage, kind) { What::Result } else { What::Record };
+        self.work.state().waiting += 1;
+        if self.thread.is_none() {
+            let (sender, receiver) = channel::<Wanted>();
+            let work = Arc::clone(&self.work);
+            let send = move || {
+                while let Ok(first) = receiver.recv() {
+                    let batch: Vec<_> = std::iter::once(first).chain(receiver.try_iter()).collect();
+                    on_threads(&batch, MOST_AT_ONCE, |(key, what)| work.send(key, *what));
+                }
+            };
+            let thread = std::thread::Builder::new().name("push".to_owned()).spawn(send);
+            match thread {
+                Ok(thread) => self.thread = Some((sender, thread)),
+                Err(error) => {
+                    return self.work.ended(Some(format!("cannot start a thread: {error}")));
+                }
+            }
+        }
+        let sent = self.thread.as_ref().map(|(sender, _)| sender.send((key, what)));
+        if !matches!(sent, Some(Ok(()))) {
+            self.work.ended(Some("internal error: the thread that pushes panicked".to_owned()));
+        }
+    }
+
+    /// The run has ended: waits for what is being sent, unless somebody asked to stop, or asks now.
+    fn done(&mut self) {
+        let Some((sender, thread)) = self.thread.take() else { return self.say_failures() };
+        drop(sender);
+        let mut is_asked = further_signal(self.stopping);
+        let began = Instant::now();
+        let mut is_silent = true;
+        if self.stopping.is_some() {
+            self.work.watch.stop.store(true, Ordering::Relaxed);
+        }
+        while !thread.is_finished() {
+            std::thread::sleep(POLL);
+            if is_asked() {
+                self.work.watch.stop.store(true, Ordering::Relaxed);
+            }
+            if is_silent && began.elapsed() > SILENCE {
+                is_silent = false;
+                let left = in_words(self.work.state().waiting);
+                say(&format!(
+                    "pushing {left} to {}; Ctrl-C leaves the rest to `{}`",
+                    self.work.shared.address(),
+                    self.command
+                ));
+            }
+        }
+        if thread.join().is_err() {
+            self.work.state().reason.get_or_insert("internal error: it panicked".to_owned());
+        }
+        self.say_failures();
+    }
+
+    fn say_failures(&self) {
+        let state = self.work.state();
+        let left = state.failed + state.waiting;
+        if left > 0 {
+            let reason = state.reason.as_deref().unwrap_or("it was stopped");
+            say(&format!(
+                "warning: {} not pushed to {}: {reason}; `{}` sends what is missing there",
+                if left == 1 { "1 result was".to_owned() } else { format!("{left} results were") },
+                self.work.shared.address(),
+                self.command
+            ));
+        }
+    }
+}
+
+impl Work {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, key: &StageKey, what: What) {
+        let pushed = match self.cache.usable(key) {
+            Some(record) => self.shared.push(&self.cache, &record, what, &self.watch).map(drop),
+            None => return self.ended(Some("the result is no longer in the cache".to_owned())),
+        };
+        self.ended(pushed.err().map(|why| match why {
+            NotPulled::There(failure) => failure.reason,
+            NotPulled::Here(error) => format!("{error:#}"),
+            NotPulled::Stopped => "it was stopped".to_owned(),
+        }));
+    }
+
+    /// One is over, or failed for this reason.
+    fn ended(&self, failed: Option<String>) {
+        let mut state = self.state();
+        state.waiting = state.waiting.saturating_sub(1);
+        if let Some(reason) = failed {
+            state.failed += 1;
+            state.reason.get_or_insert(reason);
+        }
+    }
+}
+
+impl Reporter for LivePush {
+    fn event(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::End { stage, key: Some(key), outcome: Outcome::Ran { .. }, .. } => {
+                self.add(stage, *key);
+            }
+            RunEvent::Stopping => self.stopping = Some(Instant::now()),
+            RunEvent::Done { .. } => self.done(),
+            _ => {}
+        }
+    }
+}
+
+fn in_words(results: usize) -> String {
+    if results == 1 { "1 result".to_owned() } else { format!("{results} results") }
+}
+
+fn say(text: &str) {
+    // Where standard error is closed, nobody reads it.
+    let _ = writeln!(io::stderr(), "{}", visible::text(text));
+}

@@ -1,0 +1,47 @@
+//! A cache that others share: results under their keys in a place that several machines can read.
+//!
+//! ```text
+//! REMOTE/
+//!   VERSION                          the version of this layout
+//!   records/ab/<key>.json            a record, as in a cache; put last
+//!   artifacts/ab/<digest>.json.zst   the files of an artifact, each with its digest, and how they are kept
+//!   packs/ab/<digest>.zst            the small files of an artifact, one after the other
+//!   blobs/ab/<digest>[.zst]          a large file, under the digest of its bytes
+//! ```
+//!
+//! Nothing there is ever changed or removed, and everything is checked when it is read. What is there for which kind of
+//! address is behind [`Remote`]: one file each, and one line in [`connect`]. Does not depend on how a stage is run.
+
+mod address;
+mod blobs;
+mod folder;
+mod index;
+mod live;
+mod name;
+mod pull;
+mod push;
+mod s3;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+pub(crate) use address::Address;
+pub(crate) use live::LivePush;
+pub(crate) use pull::NotPulled;
+pub(crate) use push::{Pushed, What};
+pub(crate) use shared::SharedCache;
+pub(crate) use transport::Failure;
+
+use transport::Remote;
+
+/// What is behind an address. No connection is made yet.
+///
+/// # Errors
+/// When that cannot work, whoever answers there.
+fn connect(address: &Address) -> Result<Box<dyn Remote>, Failure> {
+    Ok(match address {
+        Address::Folder(path) => Box::new(folder::Folder::new(path.clone())),
+        Address::S3(address) => Box::new(s3::S3::new(address)?),
+    })
+}

@@ -1,0 +1,278 @@
+//! Artifacts from a remote into the cache. Every byte is checked: what is wrong or missing there never counts here.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use pipeline_stages::worker::with_disk_advice;
+
+use super::blobs::BLOCK_BYTES;
+use super::index::{Bytes, Index, MOST_BYTES, PACK_BELOW, WINDOW_LOG};
+use super::name::{Encoding, Name};
+use super::transport::{Download, Failure, Remote, get_all};
+use crate::cache::{
+    Adopted, Cache, EntryKind, Incoming, IncomingFile, Reception, Record, Watch, Withdrawn,
+    on_threads,
+};
+use crate::digest::Digest;
+
+/// How many files of one artifact are read at once.
+const MOST_AT_ONCE: usize = 8;
+
+/// How often a process that waits for another one looks whether it is done.
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// Why a result was not pulled, or not pushed.
+#[derive(Debug)]
+pub(crate) enum NotPulled {
+    /// For what the remote is, or has.
+    There(Failure),
+    /// For this machine, or its cache.
+    Here(anyhow::Error),
+    /// Somebody asked for it.
+    Stopped,
+}
+
+impl From<Failure> for NotPulled {
+    fn from(failure: Failure) -> Self {
+        Self::There(failure)
+    }
+}
+
+impl From<anyhow::Error> for NotPulled {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Here(error)
+    }
+}
+
+impl NotPulled {
+    fn here(what: &str, error: io::Error) -> Self {
+        Self::Here(with_disk_advice(
+            anyhow::Error::from(error).context(format!("cannot write {what}")),
+        ))
+    }
+}
+
+/// The large files that the cache has, by their content: they are not read from a remote again.
+#[derive(Debug, Default)]
+pub(super) struct StoredFiles(Mutex<Option<HashMap<Digest, PathBuf>>>);
+
+impl StoredFiles {
+    fn find(&self, cache: &Cache, content: &Digest) -> Option<PathBuf> {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = files.get_or_insert_with(|| cache.stored_files(PACK_BELOW));
+        files.get(content).cloned()
+    }
+
+    /// An artifact was added to the cache.
+    fn add(&self, cache: &Cache, record: &Record, index: &Index) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(files) = &mut *files else { return };
+        let top = cache.artifact(&record.output.digest);
+        for (bytes, _) in index.large().into_iter().flatten() {
+            files.extend(bytes.files.first().map(|(path, _)| (bytes.content, top.join(path))));
+        }
+    }
+}
+
+/// Pulls results.
+pub(super) struct Puller<'a> {
+    pub(super) remote: &'a dyn Remote,
+    pub(super) cache: &'a Cache,
+    pub(super) stored: &'a StoredFiles,
+    /// Counts the bytes that were written, and ends it early.
+    pub(super) watch: &'a Watch,
+}
+
+/// How the bytes of a file did not arrive.
+enum Broken {
+    Read(io::Error),
+    Write(io::Error),
+    Other,
+    Stopped,
+}
+
+impl Puller<'_> {
+    /// Pulls the artifact of a record, and records it. Returns what counts then, and what no longer does: it was made from the
+    /// same artifact while that was damaged here.
+    pub(super) fn pull(&self, record: &Record) -> Result<(Record, Vec<Withdrawn>), NotPulled> {
+        let incoming = loop {
+            match self.cache.receive(record)? {
+                Reception::Hit(own) => return Ok((*own, Vec::new())),
+                Reception::Ready(incoming) => break incoming,
+                Reception::Busy => {
+                    self.check_stopped()?;
+                    std::thread::sleep(LOCK_POLL);
+                }
+            }
+        };
+        let index = if incoming.is_here() { None } else { Some(self.fill(&incoming)?) };
+        match incoming.adopt().map_err(with_disk_advice)? {
+            Adopted::Counts(committed) => {
+                if let Some(index) = index {
+                    self.stored.add(self.cache, record, &index);
+                }
+                Ok((committed.record, committed.withdrawn))
+            }
+            Adopted::OtherBytes => {
+                Err(Failure::wrong("its artifact has other bytes than its record says").into())
+            }
+        }
+    }
+
+    fn check_stopped(&self) -> Result<(), NotPulled> {
+        match self.watch.stop.load(Ordering::Relaxed) {
+            true => Err(NotPulled::Stopped),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes the files of an artifact.
+    fn fill(&self, incoming: &Incoming) -> Result<Index, NotPulled> {
+        let artifact = incoming.record().output;
+        let name = Name::index(&artifact.digest);
+        let bytes = get_all(self.remote, &name, MOST_BYTES)?;
+        let bytes = bytes.ok_or_else(|| Failure::wrong("its artifact is missing there"))?;
+        let index = Index::decode(&bytes, &artifact)?;
+        for (path, kind, _) in index.listing.entries() {
+            let made = match kind {
+                EntryKind::Folder => incoming.create_folder(path),
+                EntryKind::Link { target } => incoming.create_link(path, target),
+                EntryKind::File { .. } => Ok(()),
+            };
+            made.map_err(|error| NotPulled::here("the artifact", error))?;
+        }
+        self.unpack(incoming, &index)?;
+        let large = index.large()?;
+        let done = on_threads(&large, MOST_AT_ONCE, |(bytes, encoding)| {
+            self.large_file(incoming, bytes, *encoding)
+        });
+        done.into_iter().collect::<Result<(), _>>()?;
+        Ok(index)
+    }
+
+    /// Writes the small files.
+    fn unpack(&self, incoming: &Incoming, index: &Index) -> Result<(), NotPulled> {
+        let packed = index.packed();
+        if packed.iter().all(|bytes| bytes.bytes == 0) {
+            return packed.iter().try_for_each(|bytes| {
+                let written = self.write(incoming, bytes, &mut io::empty());
+                self.judge(written, None, "an empty file")
+            });
+        }
+        let name = Name::pack(&incoming.record().output.digest);
+        let shown = name.to_string();
+        let mut download =
+            Download::open(self.remote, name, packed.iter().map(|bytes| bytes.bytes).sum())?
+                .ok_or_else(|| Failure::wrong("its small files are missing there"))?;
+        let written = self.decoded(&mut download, |reader| {
+            packed.iter().try_for_each(|bytes| self.write(incoming, bytes, reader))
+        });
+        self.judge(written, download.failure, &shown)
+    }
+
+    fn large_file(
+        &self,
+        incoming: &Incoming,
+        bytes: &Bytes<'_>,
+        encoding: Encoding,
+    ) -> Result<(), NotPulled> {
+        if let Some(path) = self.stored.find(self.cache, &bytes.content)
+            && let Ok(mut file) = File::open(path)
+        {
+            match self.write(incoming, bytes, &mut file) {
+                // What is damaged here, or just cleaned away, comes from there.
+                Err(Broken::Read(_) | Broken::Other) => {
+                    for (path, _) in &bytes.files {
+                        let removed = incoming.remove_file(path);
+                        removed.map_err(|error| NotPulled::here("the artifact", error))?;
+                    }
+                }
+                written => return self.judge(written, None, "a file"),
+            }
+        }
+        let name = Name::blob(&bytes.content, encoding);
+        let shown = name.to_string();
+        let mut download = Download::open(self.remote, name, bytes.bytes)?
+            .ok_or_else(|| Failure::wrong(format!("{shown} is missing there")))?;
+        let written = match encoding {
+            Encoding::Plain => self.write(incoming, bytes, &mut download),
+            Encoding::Zstd => {
+                self.decoded(&mut download, |reader| self.write(incoming, bytes, reader))
+            }
+        };
+        self.judge(written, download.failure, &shown)
+    }
+
+    /// What it means for the pull how bytes were written.
+    fn judge(
+        &self,
+        written: Result<(), Broken>,
+        failure: Option<Failure>,
+        name: &str,
+    ) -> Result<(), NotPulled> {
+        written.map_err(|broken| match broken {
+            Broken::Stopped => NotPulled::Stopped,
+            Broken::Write(error) => NotPulled::here("the artifact", error),
+            Broken::Other => {
+                Failure::wrong(format!("{name} has other bytes than it should")).into()
+            }
+            Broken::Read(error) => {
+                let damaged = || Failure::wrong(format!("{name} is damaged: {error}"));
+                failure.unwrap_or_else(damaged).into()
+            }
+        })
+    }
+
+    /// Calls `work` with what is compressed in a reader.
+    fn decoded(
+        &self,
+        reader: &mut dyn Read,
+        work: impl FnOnce(&mut dyn Read) -> Result<(), Broken>,
+    ) -> Result<(), Broken> {
+        let decoder = || -> io::Result<_> {
+            let mut decoder =
+                zstd::Decoder::with_buffer(BufReader::with_capacity(BLOCK_BYTES, reader))?;
+            decoder.window_log_max(WINDOW_LOG)?;
+            Ok(decoder)
+        };
+        work(&mut decoder().map_err(Broken::Read)?)
+    }
+
+    /// Writes the next bytes of a reader to all files that have them.
+    fn write(
+        &self,
+        incoming: &Incoming,
+        bytes: &Bytes<'_>,
+        reader: &mut dyn Read,
+    ) -> Result<(), Broken> {
+        let create = |(path, executable): &(&_, bool)| incoming.create_file(path, *executable);
+        let files = bytes.files.iter().map(create).collect::<io::Result<Vec<IncomingFile>>>();
+        let files = files.map_err(Broken::Write)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut left = bytes.bytes;
+        let mut block = vec![0; BLOCK_BYTES.min(left as usize)];
+        while left > 0 {
+            if self.watch.stop.load(Ordering::Relaxed) {
+                return Err(Broken::Stopped);
+            }
+            let most = block.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let count = reader.read(&mut block[..most]).map_err(Broken::Read)?;
+            if count == 0 {
+                return Err(Broken::Other);
+            }
+            hasher.update(&block[..count]);
+            files.iter().try_for_each(|file| file.write(&block[..count])).map_err(Broken::Write)?;
+            left -= count as u64;
+            self.watch.read.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        match Digest::from(hasher.finalize()) == bytes.content {
+            true => Ok(()),
+            false => Err(Broken::Other),
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! Requests to an object store: signed, tried again where that helps, and what their failures mean.
+
+use std::io::{ErrorKind, Read};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use pipeline_prepare::certificates::tls_config;
+use pipeline_prepare::proxy::{EnvProxy, proxy_for};
+use pipeline_stages::message::VERSION;
+use pipeline_stages::url::WebUrl;
+use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
+use ureq::http::{HeaderValue, Response};
+use ureq::{Agent, Body, SendBody};
+
+use super::super::address::S3Address;
+use super::super::transport::{Failure, Part};
+use super::credentials::{Provider, Settings};
+
+/// How long a connection may take, and an answer without a body.
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The slowest that a body may be, in bytes a second.
+const SLOWEST: u64 = 50 << 10;
+
+/// How many connections are kept for later requests.
+const MOST_IDLE: usize = 32;
+
+/// How long a signature is valid.
+const VALID: Duration = Duration::from_secs(3600);
+
+/// How often a request is tried at which the server fails, or the connection; and the time before the second time, which doubles.
+const MOST_TRIES: u32 = 4;
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+
+/// The most letters of a server's message that are shown.
+const LONGEST_MESSAGE: usize = 300;
+
+/// Sends requests.
+pub(super) struct Client {
+    agent: Agent,
+    bucket: Bucket,
+    provider: Provider,
+    /// `None` for requests without a signature.
+    credentials: Mutex<Option<Credentials>>,
+    proxy: Option<EnvProxy>,
+    /// Where it is, for people.
+    shown: String,
+}
+
+/// What a request does: not everybody who may read may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Does {
+    Read,
+    Write,
+}
+
+/// How a request ended that has a meaning.
+pub(super) enum Sent {
+    Done(Answer),
+    /// There is nothing of this name.
+    Missing,
+    /// There was something of this name.
+    Exists,
+    /// The server does not have conditional requests.
+    NoConditions,
+}
+
+/// What a server has answered.
+pub(super) struct Answer(Response<Body>);
+
+impl Answer {
+    /// A header, if it is text.
+    pub(super) fn header(&self, name: &str) -> Option<String> {
+        self.0.headers().get(name)?.to_str().ok().map(str::to_owned)
+    }
+
+    /// Whether it has only the part that was asked for.
+    pub(super) fn is_partial(&self) -> bool {
+        self.0.status().as_u16() == 206
+    }
+
+    pub(super) fn into_reader(self) -> impl Read + 'static {
+        self.0.into_body().into_reader()
+    }
+
+    /// Its text, of at most so many bytes.
+    pub(super) fn text(mut self, most: u64) -> Result<String, Failure> {
+        let body = self.0.body_mut().with_config().limit(most).lossy_utf8(true);
+        body.read_to_string()
+            .map_err(|error| Failure::away(format!("the answer broke off: {error}")))
+    }
+}
+
+/// What a failed request was.
+struct Problem {
+    failure: Failure,
+    /// Whether another try may succeed.
+    may_pass: bool,
+    /// Whether other credentials may be needed.
+    is_expired: bool,
+}
+
+impl Client {
+    /// A client of the bucket of an address, with the credentials of this user.
+    pub(super) fn new(address: &S3Address) -> Result<Self, Failure> {
+        let away = |error: anyhow::Error| Failure::away(format!("{error:#}"));
+        let settings = Settings::of_this_user(address).map_err(away)?;
+        let (endpoint, style) = match &settings.endpoint {
+            // Servers of one's own rarely have a name for each bucket.
+            Some(endpoint) => (endpoint.clone(), UrlStyle::Path),
+            None => {
+                (format!("https://s3.{}.amazonaws.com", settings.region), UrlStyle::VirtualHost)
+            }
+        };
+        let server = WebUrl::read(&endpoint)
+            .map_err(|reason| Failure::away(format!("the endpoint cannot be used: {reason}")))?;
+        let unusable = |_| Failure::away("the endpoint and the bucket do not make an address");
+        let parsed = endpoint.parse().map_err(|_| Failure::away("the endpoint is not a URL"))?;
+        let bucket = Bucket::new(parsed, style, address.bucket.clone(), settings.region.clone())
+            .map_err(unusable)?;
+        let proxy = proxy_for(&server).map_err(away)?;
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            // A signature is for one address.
+            .max_redirects(0)
+            .user_agent(format!("pipeline/{VERSION}"))
+            .tls_config(tls_config().map_err(away)?)
+            .proxy(proxy.as_ref().map(EnvProxy::proxy))
+            .timeout_connect(Some(CONNECT))
+            .max_idle_connections(MOST_IDLE)
+            .max_idle_connections_per_host(MOST_IDLE)
+            .build();
+        let provider = settings.provider;
+        let credentials = Mutex::new(provider.get().map_err(away)?);
+        let shown = format!("{}, bucket {}", server, address.bucket);
+        Ok(Self { agent: config.into(), bucket, provider, credentials, proxy, shown })
+    }
+
+    pub(super) fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    /// The signed address of a request: as secret as what it signs with, until it is invalid.
+    pub(super) fn sign<'a>(&self, action: &impl S3Action<'a>) -> String {
+        action.sign(VALID).into()
+    }
+
+    /// That the bucket does not exist.
+    pub(super) fn no_bucket(&self) -> Failure {
+        Failure::away(format!("the bucket does not exist ({})", self.shown))
+    }
+
+    /// Sends a request until it has an answer that means something.
+    pub(super) fn send(
+        &self,
+        does: Does,
+        request: impl Fn(&Self, Option<&Credentials>) -> Result<Response<Body>, ureq::Error>,
+    ) -> Result<Sent, Failure> {
+        let (mut wait, mut tries, mut is_renewed) = (FIRST_WAIT, 1, false);
+        loop {
+            let credentials = self.current();
+            let problem = match request(self, credentials.as_ref()) {
+                Ok(response) => match self.read(response, does, credentials.is_some()) {
+                    Ok(sent) => return Ok(sent),
+                    Err(problem) => problem,
+                },
+                Err(error) => self.describe(&error),
+            };
+            if problem.is_expired && !std::mem::replace(&mut is_renewed, true) && self.renew() {
+                continue;
+            }
+            if !problem.may_pass || tries >= MOST_TRIES {
+                return Err(problem.failure);
+            }
+            std::thread::sleep(wait);
+            (wait, tries) = (wait * 2, tries + 1);
+        }
+    }
+
+    fn current(&self) -> Option<Credentials> {
+        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks for other credentials. Returns whether there are any.
+    fn renew(&self) -> bool {
+        match self.provider.get() {
+            Ok(Some(new)) => {
+                *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Reads something from this byte on. `expected` is about how much it is.
+    pub(super) fn get(
+        &self,
+        url: &str,
+        from: u64,
+        expected: u64,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let request = self.agent.get(url);
+        let request = match from {
+            0 => request,
+            from => request.header("range", format!("bytes={from}-")),
+        };
+        request.config().timeout_global(Some(limit(expected))).build().call()
+    }
+
+    pub(super) fn head(&self, url: &str) -> Result<Response<Body>, ureq::Error> {
+        self.agent.head(url).config().timeout_global(Some(ANSWER)).build().call()
+    }
+
+    /// Stores a content, under a condition if nothing has the name.
+    pub(super) fn put(
+        &self,
+        url: &str,
+        mut content: Part<'_>,
+        bytes: u64,
+        is_new: bool,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let request = self.agent.put(url).header("content-length", bytes.to_string());
+        let request = if is_new { request.header("if-none-match", "*") } else { request };
+        let request = request.config().timeout_global(Some(limit(bytes))).build();
+        request.send(SendBody::from_reader(&mut content))
+    }
+
+    pub(super) fn post(
+        &self,
+        url: &str,
+        body: &str,
+        is_new: bool,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let request = self.agent.post(url);
+        let request = if is_new { request.header("if-none-match", "*") } else { request };
+        // The server may put many parts together before it answers.
+        let request = request.config().timeout_global(Some(ANSWER * 10)).build();
+        request.send(body)
+    }
+
+    /// What an answer means.
+    fn read(
+        &self,
+        mut response: Response<Body>,
+        does: Does,
+        is_signed: bool,
+    ) -> Result<Sent, Problem> {
+        let status = response.status().as_u16();
+        if matches!(status, 200..=299) {
+            return Ok(Sent::Done(Answer(response)));
+        }
+        let location =
+            response.headers().get("location").and_then(|it| HeaderValue::to_str(it).ok());
+        let redirect = location.is_some().then(|| "to another address".to_owned());
+        let text = response.body_mut().with_config().limit(1 << 20).lossy_utf8(true);
+        let text = text.read_to_string().unwrap_or_default();
+        let (code, message) = error_of(&text).unwrap_or_default();
+        match (status, code.as_str()) {
+            (404, "NoSuchBucket") => {
+                return Err(Problem {
+                    failure: self.no_bucket(),
+                    may_pass: false,
+                    is_expired: false,
+                });
+            }
+            (404, _) => return Ok(Sent::Missing),
+            (412, _) => return Ok(Sent::Exists),
+            (501, _) => return Ok(Sent::NoConditions),
+            _ => {}
+        }
+        Err(problem(
+            status,
+            &code,
+            &message,
+            &Situation { does, is_signed, redirect, shown: &self.shown },
+        ))
+    }
+
+    /// What a failure before the answer means. The words of the library can have the address of the request, which is secret.
+    fn describe(&self, error: &ureq::Error) -> Problem {
+        let passing = |reason: String| Problem {
+            failure: Failure::away(format!("{reason} ({})", self.shown)),
+            may_pass: true,
+            is_expired: false,
+        };
+        if let Some(failure) = self.proxy.as_ref().and_then(|proxy| proxy.failure(error)) {
+            return Problem {
+                failure: Failure::away(failure.reason),
+                may_pass: !failure.is_lasting,
+                is_expired: false,
+            };
+        }
+        match error {
+            ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
+                Problem { may_pass: false, ..passing(format!("no secure connection: {error}")) }
+            }
+            ureq::Error::Io(error) => passing(format!("the connection failed: {error}")),
+            ureq::Error::Timeout(_) => passing("the server did not answer in time".to_owned()),
+            ureq::Error::HostNotFound => Problem {
+                may_pass: false,
+                ..passing("the host was not found, or the network is not available".to_owned())
+            },
+            _ => passing("the request failed".to_owned()),
+        }
+    }
+}
+
+/// How long a request with a body of this size may take.
+fn limit(bytes: u64) -> Duration {
+    ANSWER + Duration::from_secs(bytes / SLOWEST)
+}
+
+/// What is known of a request that failed.
+struct Situation<'a> {
+    does: Does,
+    is_signed: bool,
+    redirect: Option<String>,
+    shown: &'a str,
+}
+
+fn problem(status: u16, code: &str, message: &str, situation: &Situation<'_>) -> Problem {
+    let Situation { does, is_signed, redirect, shown } = situation;
+    let said = match (code, message) {
+        ("", _) => format!("status {status}"),
+        (code, "") => format!("{code}, status {status}"),
+        (code, message) => format!("{code}, status {status}: {message}"),
+    };
+    let is_expired =
+        matches!(code, "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired");
+    let away =
+        |reason: String| Problem { failure: Failure::away(reason), may_pass: false, is_expired };
+    match status {
+        _ if is_expired => away(format!("the credentials have expired ({said}): renew them")),
+        400 if code == "RequestTimeout" => Problem {
+            may_pass: true,
+            ..away(format!("the connection was too slow ({said}; {shown})"))
+        },
+        401 | 403 if code == "RequestTimeTooSkewed" => {
+            away(format!("the clock of this machine is wrong ({said})"))
+        }
+        401 | 403 if code == "SignatureDoesNotMatch" || code == "InvalidAccessKeyId" => {
+            away(format!("the credentials are not accepted ({said}; {shown})"))
+        }
+        401 | 403 if !is_signed => away(format!(
+            "access denied ({said}; {shown}): there are no credentials in AWS_ACCESS_KEY_ID, a profile, or its credential_process"
+        )),
+        401 | 403 if *does == Does::Write => Problem {
+            failure: Failure::refused(format!("these credentials may not write ({said}; {shown})")),
+            may_pass: false,
+            is_expired,
+        },
+        401 | 403 => away(format!("access denied ({said}; {shown})")),
+        300..=399 => away(format!(
+            "the bucket is elsewhere ({said}{}; {shown}): write its region or endpoint",
+            redirect.as_ref().map_or(String::new(), |redirect| format!(", {redirect}"))
+        )),
+        408 | 409 | 429 | 500 | 502 | 503 | 504 => Problem {
+            may_pass: true,
+            ..away(format!("the server is not available ({said}; {shown})"))
+        },
+        _ => Problem {
+            failure: Failure::refused(format!("the server refused it ({said}; {shown})")),
+            may_pass: false,
+            is_expired,
+        },
+    }
+}
+
+/// The code and the message of an error of S3. `None` where it is something else.
+pub(super) fn error_of(text: &str) -> Option<(String, String)> {
+    let (_, error) = text.split_once("<Error>")?;
+    let field = |tag: &str| {
+        let (_, rest) = error.split_once(&format!("<{tag}>"))?;
+        let (field, _) = rest.split_once(&format!("</{tag}>"))?;
+        let plain = field.replace("&quot;", "\"").replace("&apos;", "'").replace("&amp;", "&");
+        Some(plain.chars().filter(|letter| !letter.is_control()).take(LONGEST_MESSAGE).collect())
+    };
+    Some((field("Code").unwrap_or_default(), field("Message").unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::transport::FailureKind;
+    use super::*;
+
+    #[test]
+    fn an_error_has_a_code_and_a_message() {
+        let text = "<?xml?><Error><Code>NoSuchKey</Code><Message>It&apos;s\ngone</Message></Error>";
+        assert_eq!(error_of(text), Some(("NoSuchKey".to_owned(), "It'sgone".to_owned())));
+        assert_eq!(error_of("<Error></Error>"), Some((String::new(), String::new())));
+        assert_eq!(error_of("<html>"), None);
+    }
+
+    #[test]
+    fn what_failures_mean() {
+        for (status, code, does, is_signed, kind, may_pass, words) in [
+            (
+                403,
+                "AccessDenied",
+                Does::Read,
+                true,
+                FailureKind::Away,
+                false,
+                "access denied (AccessDenied",
+            ),
+            (403, "AccessDenied", Does::Write, true, FailureKind::Refused, false, "may not write"),
+            (403, "AccessDenied", Does::Write, false, FailureKind::Away, false, "no credentials"),
+            (
+                403,
+                "SignatureDoesNotMatch",
+                Does::Write,
+                true,
+                FailureKind::Away,
+                false,
+                "not accepted",
+            ),
+            (400, "ExpiredToken", Does::Write, true, FailureKind::Away, false, "have expired"),
+            (403, "RequestTimeTooSkewed", Does::Read, true, FailureKind::Away, false, "the clock"),
+            (
+                301,
+                "PermanentRedirect",
+                Does::Read,
+                true,
+                FailureKind::Away,
+                false,
+                "region or endpoint",
+            ),
+            (
+                503,
+                "SlowDown",
+                Does::Write,
+                true,
+                FailureKind::Away,
+                true,
+                "not available (SlowDown",
+            ),
+            (507, "", Does::Write, true, FailureKind::Refused, false, "refused it (status 507"),
+            (
+                400,
+                "XMinioAdminBucketQuotaExceeded",
+                Does::Write,
+                true,
+                FailureKind::Refused,
+                false,
+                "Quota",
+            ),
+        ] {
+            let situation =
+                Situation { does, is_signed, redirect: None, shown: "http://h/, bucket b" };
+            let found = problem(status, code, "", &situation);
+            assert_eq!(found.failure.kind, kind, "{status} {code}");
+            assert_eq!(found.may_pass, may_pass, "{status} {code}");
+            assert!(found.failure.reason.contains(words), "{}", found.failure);
+            assert_eq!(found.is_expired, code == "ExpiredToken");
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Who asks an object store, and which one: from the environment, from files of profiles, or from a program that they name.
+//!
+//! Nothing of it is ever shown, but for names of variables, files and profiles.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, anyhow, bail, ensure};
+use rusty_s3::Credentials;
+use serde::Deserialize;
+
+use super::super::address::S3Address;
+use super::profile::Profiles;
+
+const KEY: &str = "AWS_ACCESS_KEY_ID";
+const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
+const TOKEN: &str = "AWS_SESSION_TOKEN";
+
+/// The region where none is set: servers of one's own take any.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// What is asked, and by whom.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) region: String,
+    /// The address of a server that is not Amazon's.
+    pub(super) endpoint: Option<String>,
+    pub(super) provider: Provider,
+}
+
+/// Where credentials come from.
+pub(super) enum Provider {
+    /// Nowhere: requests are not signed.
+    Nobody,
+    Fixed(Credentials),
+    /// What this command prints.
+    Process(String),
+}
+
+impl std::fmt::Debug for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nobody => "Nobody",
+            Self::Fixed(_) => "Fixed",
+            Self::Process(_) => "Process",
+        })
+    }
+}
+
+impl Settings {
+    /// Those of this user.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the profile does not exist.
+    pub(super) fn of_this_user(address: &S3Address) -> anyhow::Result<Self> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let file = |name: &str, default: &str| -> anyhow::Result<Profiles> {
+            let path = match (variable(name), variable("HOME")) {
+                (Some(path), _) => PathBuf::from(path),
+                (None, Some(home)) => PathBuf::from(home).join(default),
+                (None, None) => return Ok(Profiles::default()),
+            };
+            match std::fs::read_to_string(&path) {
+                Ok(text) => Ok(Profiles::read(&text)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    Ok(Profiles::default())
+                }
+                Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+            }
+        };
+        let credentials = file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials")?;
+        let config = file("AWS_CONFIG_FILE", ".aws/config")?;
+        Self::choose(address, variable, &credentials, &config)
+    }
+
+    /// What counts: the address first, then the environment, then the files. A profile that the address names goes before the
+    /// credentials of the environment.
+    fn choose(
+        address: &S3Address,
+        variable: impl Fn(&str) -> Option<String>,
+        credentials: &Profiles,
+        config: &Profiles,
+    ) -> anyhow::Result<Self> {
+        let named = address.profile.clone().or_else(|| variable("AWS_PROFILE"));
+        let profile = named.clone().unwrap_or_else(|| "default".to_owned());
+        if let Some(named) = &named {
+            let exists = credentials.has(named) || config.has(named);
+            ensure!(
+                exists,
+                "the profile '{named}' is in neither ~/.aws/config nor ~/.aws/credentials"
+            );
+        }
+        let of_file = |key: &str| {
+            credentials.get(&profile, key).or_else(|| config.get(&profile, key)).map(str::to_owned)
+        };
+        let of_variable = |names: &[&str]| names.iter().find_map(|name| variable(name));
+        let region =
+            address.region.clone().or_else(|| of_variable(&["AWS_REGION", "AWS_DEFAULT_REGION"]));
+        let region = region.or_else(|| of_file("region"));
+        let endpoint = address.endpoint.clone();
+        let endpoint =
+            endpoint.or_else(|| of_variable(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]));
+        let endpoint = endpoint.or_else(|| of_file("endpoint_url"));
+        let of_environment = match (variable(KEY), variable(SECRET)) {
+            _ if address.profile.is_some() => None,
+            (Some(key), Some(secret)) => Some(with_token(key, secret, variable(TOKEN))),
+            (Some(_), None) => bail!("{KEY} is set, but {SECRET} is not"),
+            (None, Some(_)) => bail!("{SECRET} is set, but {KEY} is not"),
+            (None, None) => None,
+        };
+        let of_files = || {
+            let (key, secret) = (of_file("aws_access_key_id")?, of_file("aws_secret_access_key")?);
+            Some(with_token(key, secret, of_file("aws_session_token")))
+        };
+        let provider = match of_environment.or_else(of_files) {
+            Some(fixed) => Provider::Fixed(fixed),
+            None => of_file("credential_process").map_or(Provider::Nobody, Provider::Process),
+        };
+        let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
+        Ok(Self { region, endpoint, provider })
+    }
+}
+
+fn with_token(key: String, secret: String, token: Option<String>) -> Credentials {
+    match token {
+        Some(token) => Credentials::new_with_token(key, secret, token),
+        None => Credentials::new(key, secret),
+    }
+}
+
+impl Provider {
+    /// The credentials now. `None` where requests are not signed.
+    ///
+    /// # Errors
+    /// When a program does not print them. What it prints is not shown.
+    pub(super) fn get(&self) -> anyhow::Result<Option<Credentials>> {
+        match self {
+            Self::Nobody => Ok(None),
+            Self::Fixed(credentials) => Ok(Some(credentials.clone())),
+            Self::Process(command) => of_process(command).map(Some),
+        }
+    }
+}
+
+/// What a `credential_process` prints: version 1 of its format.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Printed {
+    version: u32,
+    access_key_id: String,
+    secret_access_key: String,
+    #[serde(default)]
+    session_token: Option<String>,
+}
+
+fn of_process(command: &str) -> anyhow::Result<Credentials> {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(command).stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output =
+        shell.output().context("the credential_process of the profile cannot be started")?;
+    ensure!(
+        output.status.success(),
+        "the credential_process of the profile failed ({})",
+        output.status
+    );
+    let printed: Printed = serde_json::from_slice(&output.stdout).map_err(|_| {
+        anyhow!("the credential_process of the profile does not print credentials as JSON")
+    })?;
+    ensure!(
+        printed.version == 1,
+        "the credential_process of the profile prints another version than 1"
+    );
+    let Printed { access_key_id, secret_access_key, session_token, .. } = printed;
+    Ok(with_token(
+        access_key_id,
+        secret_access_key,
+        session_token.filter(|token| !token.is_empty()),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(address: &str, set: &[(&str, &str)]) -> Result<String, String> {
+        let credentials = Profiles::read(
+            "[default]\naws_access_key_id = of-default\naws_secret_access_key = s3cret\n\
+             [lab]\naws_access_key_id = of-lab\naws_secret_access_key = s3cret\naws_session_token = t0ken\n",
+        );
+        let config = Profiles::read(
+            "[default]\nregion = of-default\n[profile lab]\nendpoint_url = http://lab:9000\n\
+             [profile program]\ncredential_process = make-them\n",
+        );
+        let variable = |name: &str| {
+            set.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned())
+        };
+        let address = match super::super::super::address::Address::read(address) {
+            Ok(super::super::super::Address::S3(address)) => address,
+            other => panic!("{other:?}"),
+        };
+        let settings = Settings::choose(&address, variable, &credentials, &config);
+        let Settings { region, endpoint, provider } =
+            settings.map_err(|error| error.to_string())?;
+        let who = match &provider {
+            Provider::Fixed(credentials) => {
+                format!("{} {}", credentials.key(), credentials.token().unwrap_or("-"))
+            }
+            Provider::Process(command) => command.clone(),
+            Provider::Nobody => "nobody".to_owned(),
+        };
+        assert!(!format!("{provider:?}").contains("s3cret"));
+        Ok(format!("{who} at {} in {region}", endpoint.as_deref().unwrap_or("amazon")))
+    }
+
+    #[test]
+    fn the_address_goes_before_the_environment_and_that_before_the_files() {
+        let own = [(KEY, "own"), (SECRET, "s3cret")];
+        for (address, set, expected) in [
+            ("s3://b", &[][..], "of-default - at amazon in of-default"),
+            ("s3://b", &own, "own - at amazon in of-default"),
+            (
+                "s3://b",
+                &[(KEY, "own"), (SECRET, "s3cret"), (TOKEN, "t")],
+                "own t at amazon in of-default",
+            ),
+            ("s3://b", &[("AWS_PROFILE", "lab")], "of-lab t0ken at http://lab:9000 in us-east-1"),
+            ("s3://b?profile=lab&region=r", &own, "of-lab t0ken at http://lab:9000 in r"),
+            ("s3://b?profile=program", &[], "make-them at amazon in us-east-1"),
+            (
+                "s3://b",
+                &[("AWS_ENDPOINT_URL", "http://e"), ("AWS_REGION", "r")],
+                "of-default - at http://e in r",
+            ),
+            (
+                "s3://b?endpoint=https://x",
+                &[("AWS_ENDPOINT_URL_S3", "http://e")],
+                "of-default - at https://x in of-default",
+            ),
+        ] {
+            assert_eq!(chosen(address, set).as_deref(), Ok(expected), "{address}");
+        }
+        for (address, set, words) in [
+            ("s3://b", &[(KEY, "own")][..], "AWS_SECRET_ACCESS_KEY is not"),
+            ("s3://b", &[(SECRET, "s3cret")], "AWS_ACCESS_KEY_ID is not"),
+            ("s3://b?profile=none", &[], "the profile 'none'"),
+        ] {
+            let error = chosen(address, set).expect_err(words);
+            assert!(error.contains(words) && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_program_prints_credentials_and_nothing_of_them_is_shown() {
+        let get = |command: &str| {
+            of_process(command)
+                .map(|found| (found.key().to_owned(), found.token().map(str::to_owned)))
+        };
+        let good = r#"echo '{"Version": 1, "AccessKeyId": "k", "SecretAccessKey": "s3cret", "SessionToken": "t"}'"#;
+        assert_eq!(get(good).expect("credentials"), ("k".to_owned(), Some("t".to_owned())));
+        for (command, words) in [
+            ("echo s3cret", "does not print credentials"),
+            ("echo s3cret; exit 3", "failed (exit status: 3)"),
+            (
+                r#"echo '{"Version": 2, "AccessKeyId": "k", "SecretAccessKey": "s3cret"}'"#,
+                "another version",
+            ),
+        ] {
+            let error = get(command).expect_err(words).to_string();
+            assert!(error.contains(words) && !error.contains("s3cret"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The cache that others share, as one process sees it: what it was asked, what it said, and whether it works.
+//!
+//! A remote that does not work is never an error of a run: it is not asked again, and the reason is kept for whoever shows it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::name::{MOST_RECORD_BYTES, Name, RECORDS};
+use super::pull::{NotPulled, Puller, StoredFiles};
+use super::push::{Pushed, Pusher, What};
+use super::transport::{Content, Extent, Failure, FailureKind, Remote, get_all};
+use super::{Address, connect};
+use crate::cache::{Cache, Record, Watch, Withdrawn, on_threads};
+use crate::digest::{Digest, Encoder};
+use crate::key::StageKey;
+
+/// The version of the layout that this build reads and writes.
+const VERSION: &str = "1";
+
+/// How many records are asked for at once.
+const MOST_ASKED_AT_ONCE: usize = 16;
+
+/// A cache that others share.
+pub(crate) struct SharedCache {
+    address: Address,
+    remote: OnceLock<Result<Box<dyn Remote>, Failure>>,
+    /// Whether it can be used, and has anything.
+    opened: Mutex<Option<Result<bool, Failure>>>,
+    /// Why it is not asked any more.
+    trouble: Mutex<Option<Failure>>,
+    /// What it said that cannot be right, and did not count.
+    odd: Mutex<Vec<String>>,
+    /// What it said of the keys that it was asked for in this process.
+    said: Mutex<HashMap<StageKey, Option<Arc<Record>>>>,
+    /// The records that are known of it, by their artifacts.
+    by_artifact: Mutex<HashMap<Digest, Arc<Record>>>,
+    /// What it had for a key was missing or wrong.
+    forgotten: Mutex<HashSet<StageKey>>,
+    stored: StoredFiles,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl SharedCache {
+    /// The one at an address. Nothing is asked yet.
+    pub(crate) fn new(address: Address) -> Self {
+        Self {
+            address,
+            remote: OnceLock::new(),
+            opened: Mutex::default(),
+            trouble: Mutex::default(),
+            odd: Mutex::default(),
+            said: Mutex::default(),
+            by_artifact: Mutex::default(),
+            forgotten: Mutex::default(),
+            stored: StoredFiles::default(),
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// What records of it are kept under in a cache.
+    fn place(&self) -> Digest {
+        Encoder::new("pipeline 2026-11 remote").text(&self.address.to_string()).finish()
+    }
+
+    /// Why it is not asked any more.
+    pub(crate) fn trouble(&self) -> Option<Failure> {
+        lock(&self.trouble).clone()
+    }
+
+    /// What it said that cannot be right, and did not count, since the last time that somebody asked.
+    pub(crate) fn take_odd(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.odd))
+    }
+
+    /// What it can do, unless it does not work.
+    fn remote(&self) -> Result<&dyn Remote, Failure> {
+        match self.trouble() {
+            Some(trouble) => Err(trouble),
+            None => {
+                let remote = self.remote.get_or_init(|| connect(&self.address)).as_ref();
+                remote.map(|remote| &**remote).map_err(Failure::clone)
+            }
+        }
+    }
+
+    /// Whether it has anything.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has another layout.
+    fn has_anything(&self) -> Result<bool, Failure> {
+        let open = || {
+            let version = get_all(self.remote()?, &Name::version(), 64)?;
+            let Some(version) = version else { return Ok(false) };
+            match String::from_utf8_lossy(&version).trim() {
+                VERSION => Ok(true),
+                other => Err(Failure::away(format!(
+                    "its layout has version '{}', and this version of pipeline knows {VERSION}",
+                    crate::visible::text(other)
+                ))),
+            }
+        };
+        lock(&self.opened).get_or_insert_with(open).clone()
+    }
+
+    /// Notes a failure after which nothing else works.
+    fn note<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+        result.inspect_err(|failure| {
+            if failure.kind == FailureKind::Away {
+                lock(&self.trouble).get_or_insert_with(|| failure.clone());
+            }
+        })
+    }
+
+    fn note_pull<T>(&self, result: Result<T, NotPulled>) -> Result<T, NotPulled> {
+        match result {
+            Err(NotPulled::There(failure)) => self.note(Err(failure)).map_err(NotPulled::There),
+            other => other,
+        }
+    }
+
+    /// Asks for the records of these keys, unless it was asked before in this process. Where it does not work, nothing is known.
+    pub(crate) fn ask(&self, keys: &[StageKey]) {
+        let known = lock(&self.said).keys().copied().collect::<HashSet<_>>();
+        let keys: Vec<StageKey> = keys.iter().copied().filter(|key| !known.contains(key)).collect();
+        if keys.is_empty() {
+            return;
+        }
+        let has_anything = self.note(self.has_anything()).unwrap_or(false);
+        let records = on_threads(&keys, MOST_ASKED_AT_ONCE, |key| {
+            if !has_anything || self.trouble().is_some() {
+                return None;
+            }
+            self.note(self.fetch(key)).unwrap_or_else(|failure| {
+                if failure.kind != FailureKind::Away {
+                    lock(&self.odd).push(failure.reason);
+                }
+                None
+            })
+        });
+        let mut said = lock(&self.said);
+        said.extend(keys.into_iter().zip(records.into_iter().map(|record| record.map(Arc::new))));
+    }
+
+    /// Keeps what it said in a cache that exists, for later processes.
+    pub(crate) fn keep(&self, cache: &Cache) {
+        let said = lock(&self.said);
+        let place = self.place();
+        let records = said.values().flatten();
+        let new = records.filter(|record| cache.remote_record(&place, &record.key).is_none());
+        new.for_each(|record| cache.keep_remote_record(&place, record));
+    }
+
+    /// Whether it had a record of something that it was asked for.
+    pub(crate) fn says_something(&self) -> bool {
+        lock(&self.said).values().any(Option::is_some)
+    }
+
+    /// Whether it was asked for the record of a key in this process.
+    pub(crate) fn was_asked(&self, key: &StageKey) -> bool {
+        lock(&self.said).contains_key(key)
+    }
+
+    fn fetch(&self, key: &StageKey) -> Result<Option<Record>, Failure> {
+        let bytes = get_all(self.remote()?, &Name::record(key), MOST_RECORD_BYTES)?;
+        let read = |bytes: Vec<u8>| {
+            let record = Record::of_key(&bytes, key);
+            record.ok_or_else(|| Failure::wrong(format!("the record {key} is damaged")))
+        };
+        bytes.map(read).transpose()
+    }
+
+    /// The record that it has for a key, as far as that is known: from this process, or from an earlier one.
+    pub(crate) fn known(&self, cache: &Cache, key: &StageKey) -> Option<Arc<Record>> {
+        if lock(&self.forgotten).contains(key) {
+            return None;
+        }
+        let said = lock(&self.said).get(key).cloned();
+        let record =
+            said.unwrap_or_else(|| cache.remote_record(&self.place(), key).map(Arc::new))?;
+        lock(&self.by_artifact).insert(record.output.digest, Arc::clone(&record));
+        Some(record)
+    }
+
+    /// A record with this artifact, of those that were found to be known.
+    pub(crate) fn of_artifact(&self, artifact: &Digest) -> Option<Arc<Record>> {
+        lock(&self.by_artifact).get(artifact).cloned()
+    }
+
+    /// From now on it does not have anything for a key.
+    fn forget(&self, cache: &Cache, key: &StageKey) {
+        lock(&self.forgotten).insert(*key);
+        lock(&self.by_artifact).retain(|_, record| record.key != *key);
+        cache.forget_remote_record(&self.place(), key);
+    }
+
+    /// Brings a result into the cache, as it is recorded there. Returns what counts then, and what no longer does. What is wrong or missing there is forgotten.
+    pub(crate) fn pull(
+        &self,
+        cache: &Cache,
+        record: &Record,
+        watch: &Watch,
+    ) -> Result<(Record, Vec<Withdrawn>), NotPulled> {
+        let pull = || {
+            let remote = self.remote()?;
+            Puller { remote, cache, stored: &self.stored, watch }.pull(record)
+        };
+        let pulled = self.note_pull(pull());
+        match &pulled {
+            Ok(_) => cache.forget_remote_record(&self.place(), &record.key),
+            Err(NotPulled::There(_)) => self.forget(cache, &record.key),
+            Err(NotPulled::Here(_) | NotPulled::Stopped) => {}
+        }
+        pulled
+    }
+
+    /// Sends a result of the cache, or its record alone, unless there is one of its key.
+    pub(crate) fn push(
+        &self,
+        cache: &Cache,
+        record: &Record,
+        what: What,
+        watch: &Watch,
+    ) -> Result<Pushed, NotPulled> {
+        let push = || {
+            let remote = self.remote()?;
+            if !self.has_anything()? {
+                remote.put(&Name::version(), &Content::Bytes(format!("{VERSION}\n").as_bytes()))?;
+                *lock(&self.opened) = None;
+            }
+            Pusher { remote, cache, watch }.push(record, what)
+        };
+        self.note_pull(push())
+    }
+
+    /// Which of these keys it has a record of.
+    ///
+    /// # Errors
+    /// When it does not work.
+    pub(crate) fn has(&self, keys: &[StageKey]) -> Result<Vec<bool>, Failure> {
+        if !self.note(self.has_anything())? {
+            return Ok(vec![false; keys.len()]);
+        }
+        let found = on_threads(keys, MOST_ASKED_AT_ONCE, |key| {
+            self.note(self.remote()?.size(&Name::record(key))).map(|size| size.is_some())
+        });
+        found.into_iter().collect()
+    }
+
+    /// How many results it has, and how many bytes they take.
+    pub(crate) fn count(&self) -> Result<(Extent, u64), Failure> {
+        let remote = self.remote()?;
+        let records = self.note(remote.count(RECORDS))?;
+        let others = ["artifacts", "packs", "blobs"];
+        let mut bytes = records.bytes;
+        for folder in others {
+            bytes += self.note(remote.count(folder))?.bytes;
+        }
+        Ok((records, bytes))
+    }
+}

@@ -1,0 +1,337 @@
+//! Two caches and a remote in memory: what is transferred, and what a remote that breaks off, lies or misses something does.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tempfile::TempDir;
+
+use super::name::Name;
+use super::pull::{NotPulled, Puller, StoredFiles};
+use super::push::{Pushed, Pusher, What};
+use super::transport::{Content, Extent, Failure, Put, Remote};
+use crate::cache::{Cache, Execution, Lookup, Record, Watch};
+use crate::key::{KeyPart, StageKey};
+use crate::reason::Reason;
+
+/// A remote in memory, which breaks off at one of its operations.
+#[derive(Default)]
+struct Memory {
+    contents: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// Names that were read or written.
+    journal: Mutex<Vec<String>>,
+    operations: AtomicU64,
+    /// From this operation on, nothing works.
+    ends_at: Option<u64>,
+}
+
+impl Memory {
+    fn operate(&self, what: &str, name: &Name) -> Result<(), Failure> {
+        self.journal.lock().expect("ours").push(format!("{what} {name}"));
+        let operation = self.operations.fetch_add(1, Ordering::Relaxed);
+        match self.ends_at.is_some_and(|end| operation >= end) {
+            true => Err(Failure::away("the cable is cut")),
+            false => Ok(()),
+        }
+    }
+
+    /// How many contents were read or written since the last call, by what is done and the folder of the name.
+    fn counts(&self) -> String {
+        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+        for line in self.journal.lock().expect("ours").drain(..) {
+            let what = line.split('/').next().unwrap_or_default();
+            if !what.starts_with("size") {
+                *counts.entry(what.to_owned()).or_default() += 1;
+            }
+        }
+        let counts: Vec<String> =
+            counts.into_iter().map(|(what, count)| format!("{what} {count}")).collect();
+        counts.join(", ")
+    }
+}
+
+impl Remote for Memory {
+    fn get(&self, name: &Name, from: u64, _: u64) -> Result<Option<Box<dyn Read + '_>>, Failure> {
+        self.operate("get", name)?;
+        let bytes = self.contents.lock().expect("ours").get(name.as_str()).cloned();
+        Ok(bytes.map(|bytes| -> Box<dyn Read> {
+            Box::new(io::Cursor::new(bytes[from as usize..].to_vec()))
+        }))
+    }
+
+    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, Failure> {
+        self.operate("put", name)?;
+        let mut bytes = Vec::new();
+        content.reader().read_to_end(&mut bytes).expect("readable");
+        let mut contents = self.contents.lock().expect("ours");
+        match contents.contains_key(name.as_str()) {
+            true => Ok(Put::Existed),
+            false => {
+                contents.insert(name.as_str().to_owned(), bytes);
+                Ok(Put::New)
+            }
+        }
+    }
+
+    fn size(&self, name: &Name) -> Result<Option<u64>, Failure> {
+        self.operate("size", name)?;
+        Ok(self.contents.lock().expect("ours").get(name.as_str()).map(|bytes| bytes.len() as u64))
+    }
+
+    fn count(&self, _: &str) -> Result<Extent, Failure> {
+        Ok(Extent::default())
+    }
+}
+
+/// A cache in a folder of its own.
+fn cache() -> (TempDir, Cache) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = Cache::open(&folder.path().join("cache")).expect("a cache");
+    cache.prepare().expect("writable");
+    (folder, cache)
+}
+
+/// Bytes that cannot be compressed.
+fn noise(name: &str, bytes: usize) -> Vec<u8> {
+    let mut noise = vec![0; bytes];
+    blake3::Hasher::new().update(name.as_bytes()).finalize_xof().fill(&mut noise);
+    noise
+}
+
+/// Runs a stage that writes this.
+fn make(cache: &Cache, stage: &str, write: impl FnOnce(&Path)) -> Record {
+    let parts = vec![KeyPart::Kind { name: stage.to_owned(), version: 1 }];
+    let Lookup::Claim(claim) = cache.claim(&StageKey::of(&parts)).expect("writable") else {
+        panic!("nobody has it");
+    };
+    write(&claim.output());
+    let execution = Execution {
+        parts,
+        stage: stage.to_owned(),
+        experiment: "test".to_owned(),
+        reason: Reason::NeverRan,
+        artifact: pipeline_stages::ArtifactType::Directory,
+        metrics: Default::default(),
+        ran_on: None,
+        usage: Default::default(),
+    };
+    claim.commit(execution, &[], &|| {}).map_err(|failed| failed.error).expect("writable").record
+}
+
+/// Two large files, one of which can be compressed, and many small ones.
+fn model(folder: &Path) {
+    fs::write(folder.join("noise"), noise("common", 100_000)).expect("ours");
+    fs::write(folder.join("zeros"), vec![0; 100_000]).expect("ours");
+    for number in 0..100 {
+        fs::write(folder.join(format!("small-{number}")), noise(&number.to_string(), number))
+            .expect("ours");
+    }
+}
+
+fn push(remote: &Memory, cache: &Cache, record: &Record) -> Result<Pushed, NotPulled> {
+    Pusher { remote, cache, watch: &Watch::default() }.push(record, What::Result)
+}
+
+fn pull(remote: &Memory, cache: &Cache, record: &Record) -> Result<Record, NotPulled> {
+    let (stored, watch) = (StoredFiles::default(), Watch::default());
+    Puller { remote, cache, stored: &stored, watch: &watch }.pull(record).map(|(record, _)| record)
+}
+
+#[test]
+fn only_what_is_new_is_transferred() {
+    let remote = Memory::default();
+    let (_ann, ann) = cache();
+    let first = make(&ann, "first", model);
+    assert_eq!(push(&remote, &ann, &first).expect("it works"), Pushed::New);
+    assert_eq!(remote.counts(), "put artifacts 1, put blobs 2, put packs 1, put records 1");
+    assert_eq!(push(&remote, &ann, &first).expect("it works"), Pushed::Existed);
+    assert_eq!(remote.counts(), "");
+    // Another artifact with the same large files, and one more.
+    let second = make(&ann, "second", |folder| {
+        model(folder);
+        fs::write(folder.join("another"), noise("another", 70_000)).expect("ours");
+    });
+    push(&remote, &ann, &second).expect("it works");
+    assert_eq!(remote.counts(), "put artifacts 1, put blobs 1, put packs 1, put records 1");
+    // The same artifact under another key.
+    let third = make(&ann, "third", model);
+    assert_eq!(push(&remote, &ann, &third).expect("it works"), Pushed::New);
+    assert_eq!(remote.counts(), "put records 1");
+    let (_bob, bob) = cache();
+    pull(&remote, &bob, &first).expect("it works");
+    assert_eq!(remote.counts(), "get artifacts 1, get blobs 2, get packs 1");
+    assert_eq!(bob.usable(&first.key), Some(first.clone()));
+    pull(&remote, &bob, &second).expect("it works");
+    assert_eq!(remote.counts(), "get artifacts 1, get blobs 1, get packs 1");
+    pull(&remote, &bob, &third).expect("it works");
+    assert_eq!(remote.counts(), "", "the cache has the artifact");
+    assert_eq!(bob.usable(&third.key), Some(third));
+}
+
+#[test]
+fn what_is_damaged_here_is_neither_sent_nor_taken_for_what_another_artifact_has() {
+    let remote = Memory::default();
+    let (_ann, ann) = cache();
+    let (first, second) = (
+        make(&ann, "first", model),
+        make(&ann, "second", |folder| {
+            model(folder);
+            fs::write(folder.join("x"), "x").expect("ours");
+        }),
+    );
+    push(&remote, &ann, &second).expect("it works");
+    let (_bob, bob) = cache();
+    let first_of_bob = make(&bob, "first", model);
+    for (cache, record) in [(&ann, &first), (&bob, &first_of_bob)] {
+        let file = cache.artifact(&record.output.digest).join("noise");
+        let mut permissions = fs::metadata(&file).expect("it exists").permissions();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
+        fs::set_permissions(&file, permissions).expect("ours");
+        fs::write(&file, noise("other", 100_000)).expect("ours");
+    }
+    remote.contents.lock().expect("ours").clear();
+    let Err(NotPulled::Here(error)) = push(&remote, &ann, &first) else { panic!("it is damaged") };
+    assert!(error.to_string().contains("is damaged, and was not pushed"), "{error:#}");
+    assert!(!remote.contents.lock().expect("ours").keys().any(|name| name.starts_with("records")));
+    push(&remote, &ann, &second).expect("it works");
+    remote.counts();
+    pull(&remote, &bob, &second).expect("it comes from the remote");
+    assert_eq!(remote.counts(), "get artifacts 1, get blobs 1, get packs 1");
+}
+
+#[test]
+fn a_push_or_a_pull_that_is_cut_off_anywhere_leaves_nothing_that_counts_and_the_next_completes_it()
+{
+    let (_ann, ann) = cache();
+    let record = make(&ann, "first", model);
+    let is_there = |remote: &Memory| {
+        remote.contents.lock().expect("ours").contains_key(Name::record(&record.key).as_str())
+    };
+    let mut whole = Memory::default();
+    let mut cuts = 0;
+    for end in 0.. {
+        let remote = Memory { ends_at: Some(end), ..Memory::default() };
+        let pushed = push(&remote, &ann, &record);
+        if pushed.is_ok() {
+            break;
+        }
+        cuts += 1;
+        assert!(!is_there(&remote), "cut off at {end}");
+        let remote = Memory { ends_at: None, ..remote };
+        assert_eq!(push(&remote, &ann, &record).expect("it works"), Pushed::New);
+        assert!(is_there(&remote));
+        whole = remote;
+    }
+    assert!(cuts >= 10, "{cuts}");
+    let mut cuts = 0;
+    for end in 0.. {
+        let (_bob, bob) = cache();
+        whole = Memory { ends_at: Some(end), operations: AtomicU64::new(0), ..whole };
+        let pulled = pull(&whole, &bob, &record);
+        if pulled.is_ok() {
+            break;
+        }
+        cuts += 1;
+        assert_eq!(bob.record(&record.key), None, "cut off at {end}");
+        assert_eq!(bob.artifacts(), []);
+        whole = Memory { ends_at: None, ..whole };
+        pull(&whole, &bob, &record).expect("it works");
+        assert_eq!(bob.usable(&record.key), Some(record.clone()));
+    }
+    assert_eq!(cuts, 4);
+}
+
+#[test]
+fn of_a_record_that_was_pushed_alone_the_artifact_can_follow() {
+    let remote = Memory::default();
+    let (_ann, ann) = cache();
+    let record = make(&ann, "first", model);
+    let pusher = Pusher { remote: &remote, cache: &ann, watch: &Watch::default() };
+    assert_eq!(pusher.push(&record, What::Record).expect("it works"), Pushed::New);
+    assert_eq!(remote.counts(), "put records 1");
+    let (_bob, bob) = cache();
+    let Err(NotPulled::There(failure)) = pull(&remote, &bob, &record) else {
+        panic!("it is not there")
+    };
+    assert_eq!(failure.reason, "its artifact is missing there");
+    pusher.push(&record, What::Result).expect("it works");
+    pull(&remote, &bob, &record).expect("it is there");
+    // Another result of the key, which is there first, counts.
+    let other = make(&bob, "second", |folder| fs::write(folder.join("a"), "1").expect("ours"));
+    push(&remote, &bob, &other).expect("it works");
+    let own = make(&ann, "second", |folder| fs::write(folder.join("a"), "2").expect("ours"));
+    remote.counts();
+    assert_eq!(push(&remote, &ann, &own).expect("it works"), Pushed::Existed);
+    assert_eq!(remote.counts(), "get records 1");
+}
+
+#[test]
+fn eight_pushes_at_once_leave_one_whole_result() {
+    let remote = Memory::default();
+    let caches: Vec<_> = (0..8)
+        .map(|number| {
+            let (folder, cache) = cache();
+            // As a training on a GPU: other bytes each time.
+            let record = make(&cache, "train", |folder| {
+                model(folder);
+                fs::write(folder.join("weights"), noise(&format!("w{number}"), 90_000))
+                    .expect("ours");
+            });
+            (folder, cache, record)
+        })
+        .collect();
+    let pushed = std::thread::scope(|scope| {
+        let push = |(_, cache, record)| push(&remote, cache, record).expect("it works");
+        let all: Vec<_> =
+            caches.iter().map(|(a, b, c)| scope.spawn(move || push((a, b, c)))).collect();
+        all.into_iter().map(|one| one.join().expect("no panic")).collect::<Vec<_>>()
+    });
+    assert_eq!(pushed.iter().filter(|pushed| **pushed == Pushed::New).count(), 1);
+    let key = caches[0].2.key;
+    let there = remote.contents.lock().expect("ours")[Name::record(&key).as_str()].clone();
+    let there = Record::of_key(&there, &key).expect("whole");
+    let (_bob, bob) = cache();
+    pull(&remote, &bob, &there).expect("it is whole");
+    // Whoever has a result of the key keeps it.
+    let (_, ann, own) = &caches[0];
+    assert_eq!(&pull(&remote, ann, &there).expect("it has one"), own);
+}
+
+#[test]
+fn what_leads_out_of_an_artifact_is_refused() {
+    let outside = tempfile::tempdir().expect("a folder");
+    let text = outside.path().display();
+    let file = |path: &str| {
+        format!(
+            r#"{{"path":"{path}","kind":"file","executable":false,"bytes":0,"content":"{}"}}"#,
+            blake3::hash(b"").to_hex()
+        )
+    };
+    for lines in [
+        file("../out"),
+        file(&format!("{text}/out")),
+        file("missing/out"),
+        format!(r#"{{"path":"link","kind":"link","target":"{text}"}},{}"#, file("link/out")),
+        format!("{},{}", file("a"), file("a")),
+        r#"{"path":"a","kind":"file","executable":false,"bytes":0}"#.to_owned(),
+    ] {
+        let listing: crate::cache::Listing =
+            serde_json::from_str(&format!("[{lines}]")).expect("a listing");
+        let (_bob, bob) = cache();
+        let mut record = make(&bob, "first", |_| {});
+        record.output = crate::cache::Stored { digest: listing.digest(), extent: listing.extent() };
+        let index =
+            super::index::Index::new(listing, BTreeMap::new()).encode().expect("plain data");
+        let name = Name::index(&record.output.digest).as_str().to_owned();
+        let remote = Memory { contents: Mutex::new([(name, index)].into()), ..Memory::default() };
+        let (_carol, carol) = cache();
+        let Err(NotPulled::There(failure)) = pull(&remote, &carol, &record) else {
+            panic!("{lines} is refused");
+        };
+        assert!(failure.reason.contains("is that of something else"), "{failure}");
+        assert_eq!(fs::read_dir(outside.path()).expect("a folder").count(), 0);
+    }
+}

@@ -1,0 +1,305 @@
+//! What a remote can do, whatever it is, and how that fails.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+
+use super::name::Name;
+
+/// A place with immutable contents under names.
+pub(super) trait Remote: Send + Sync {
+    /// The content of a name from this byte on. `None` if there is none. `expected` is about how many bytes it has: one that takes
+    /// much longer than that is broken off.
+    fn get(
+        &self,
+        name: &Name,
+        from: u64,
+        expected: u64,
+    ) -> Result<Option<Box<dyn Read + '_>>, Failure>;
+
+    /// Gives a name a content, unless it has one. Whoever reads it sees all of the content, or none.
+    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, Failure>;
+
+    /// How many bytes the content of a name has. `None` if there is none.
+    fn size(&self, name: &Name) -> Result<Option<u64>, Failure>;
+
+    /// How many contents there are below a folder of names, and how many bytes they have.
+    fn count(&self, folder: &str) -> Result<Extent, Failure>;
+}
+
+/// What became of a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Put {
+    New,
+    /// The name had one.
+    Existed,
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Extent {
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What is put.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Content<'a> {
+    Bytes(&'a [u8]),
+    /// A file of this size.
+    File(&'a File, u64),
+    /// The same, where everybody who sends a content of this name sends the same bytes.
+    NamedFile(&'a File, u64),
+}
+
+impl<'a> Content<'a> {
+    /// How many bytes it has.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(_, bytes) | Self::NamedFile(_, bytes) => *bytes,
+        }
+    }
+
+    /// Whether everybody who sends a content of this name sends the same bytes, so that one can continue what another began.
+    pub(super) fn is_determined_by_its_name(&self) -> bool {
+        matches!(self, Self::NamedFile(..))
+    }
+
+    /// A part of it. Several can be read at once.
+    pub(super) fn part(&self, from: u64, bytes: u64) -> Part<'a> {
+        Part { content: *self, next: from, end: from.saturating_add(bytes).min(self.bytes()) }
+    }
+
+    /// All of it.
+    pub(super) fn reader(&self) -> Part<'a> {
+        self.part(0, self.bytes())
+    }
+}
+
+/// A part of a content, to read.
+pub(super) struct Part<'a> {
+    content: Content<'a>,
+    next: u64,
+    end: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end.saturating_sub(self.next)).unwrap_or(usize::MAX);
+        let most = buffer.len().min(left);
+        let buffer = &mut buffer[..most];
+        let count = match self.content {
+            Content::Bytes(bytes) => (&bytes[self.next as usize..]).read(buffer)?,
+            Content::File(file, _) | Content::NamedFile(file, _) => {
+                file.read_at(buffer, self.next)?
+            }
+        };
+        if count == 0 && most > 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter"));
+        }
+        self.next += count as u64;
+        Ok(count)
+    }
+}
+
+/// Why something on a remote failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: FailureKind,
+    /// In words. Without any secret.
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    /// It cannot be reached, or not be used by us: nothing else will work either.
+    Away,
+    /// What it has is not what it should be.
+    Wrong,
+    /// This cannot be done; something else may.
+    Refused,
+}
+
+impl Failure {
+    /// Whether something else may work.
+    pub(super) fn is_of_one_request(&self) -> bool {
+        self.kind != FailureKind::Away
+    }
+
+    pub(super) fn away(reason: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Away, reason: reason.into() }
+    }
+
+    pub(super) fn wrong(reason: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Wrong, reason: reason.into() }
+    }
+
+    pub(super) fn refused(reason: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Refused, reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What is read as a whole rarely has more bytes.
+const COMMON_BYTES: u64 = 8 << 20;
+
+/// How often a content is asked for again whose reading broke off.
+const MOST_RESUMED: u32 = 3;
+
+/// A content that is read; where the reading breaks off, it continues from there.
+pub(super) struct Download<'r> {
+    remote: &'r dyn Remote,
+    name: Name,
+    expected: u64,
+    reader: Box<dyn Read + 'r>,
+    done: u64,
+    resumed: u32,
+    /// Why it could not be read to its end.
+    pub(super) failure: Option<Failure>,
+}
+
+impl<'r> Download<'r> {
+    /// Begins to read the content of a name. `None` if there is none.
+    pub(super) fn open(
+        remote: &'r dyn Remote,
+        name: Name,
+        expected: u64,
+    ) -> Result<Option<Self>, Failure> {
+        let reader = remote.get(&name, 0, expected)?;
+        let (done, resumed, failure) = (0, 0, None);
+        Ok(reader.map(|reader| Self { remote, name, expected, reader, done, resumed, failure }))
+    }
+
+    fn resume(&mut self, error: &io::Error) -> Result<(), Failure> {
+        let broken = || Failure::away(format!("the reading of {} broke off: {error}", self.name));
+        if self.resumed >= MOST_RESUMED {
+            return Err(broken());
+        }
+        self.resumed += 1;
+        self.reader = self.remote.get(&self.name, self.done, self.expected)?.ok_or_else(broken)?;
+        Ok(())
+    }
+}
+
+impl Read for Download<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.reader.read(buffer) {
+                Ok(count) => {
+                    self.done += count as u64;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    if let Err(failure) = self.resume(&error) {
+                        self.failure = Some(failure);
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The whole content of a name, which has at most so many bytes.
+pub(super) fn get_all(
+    remote: &dyn Remote,
+    name: &Name,
+    most: u64,
+) -> Result<Option<Vec<u8>>, Failure> {
+    let expected = most.min(COMMON_BYTES);
+    let Some(mut download) = Download::open(remote, name.clone(), expected)? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    let read = download.by_ref().take(most + 1).read_to_end(&mut bytes);
+    if let Err(error) = read {
+        let unread = || Failure::away(format!("cannot read {name}: {error}"));
+        return Err(download.failure.take().unwrap_or_else(unread));
+    }
+    match bytes.len() as u64 > most {
+        true => Err(Failure::wrong(format!("{name} has more than {most} bytes"))),
+        false => Ok(Some(bytes)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Ten bytes; each reader breaks off after three.
+    struct Breaking(Mutex<u32>);
+
+    struct Broken(Vec<u8>);
+
+    impl Read for Broken {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = buffer.len().min(self.0.len());
+            buffer[..count].copy_from_slice(&self.0[..count]);
+            self.0.drain(..count);
+            if count == 0 { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(count) }
+        }
+    }
+
+    impl Remote for Breaking {
+        fn get(&self, _: &Name, from: u64, _: u64) -> Result<Option<Box<dyn Read + '_>>, Failure> {
+            *self.0.lock().expect("ours") += 1;
+            let bytes = (from as u8..10).collect::<Vec<_>>();
+            Ok(Some(match bytes.len() {
+                0..=3 => Box::new(io::Cursor::new(bytes)),
+                _ => Box::new(Broken(bytes[..3].to_vec())),
+            }))
+        }
+        fn put(&self, _: &Name, _: &Content<'_>) -> Result<Put, Failure> {
+            Err(Failure::refused("read only"))
+        }
+        fn size(&self, _: &Name) -> Result<Option<u64>, Failure> {
+            Ok(Some(10))
+        }
+        fn count(&self, _: &str) -> Result<Extent, Failure> {
+            Ok(Extent::default())
+        }
+    }
+
+    #[test]
+    fn what_breaks_off_is_continued_where_it_was() {
+        let remote = Breaking(Mutex::new(0));
+        let bytes = get_all(&remote, &Name::version(), 10).expect("it continues");
+        assert_eq!(bytes, Some((0..10).collect()));
+        assert_eq!(*remote.0.lock().expect("ours"), 4);
+        let failure = get_all(&remote, &Name::version(), 9).expect_err("more than allowed");
+        assert_eq!(failure.kind, FailureKind::Wrong);
+    }
+
+    #[test]
+    fn parts_of_a_content_are_those_of_its_bytes() {
+        use std::io::Write;
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(b"0123456789").expect("writable");
+        for content in
+            [Content::Bytes(b"0123456789"), Content::File(&file, 10), Content::NamedFile(&file, 10)]
+        {
+            for (from, bytes, expected) in
+                [(0, 10, "0123456789"), (3, 4, "3456"), (8, 9, "89"), (10, 1, "")]
+            {
+                let mut text = String::new();
+                content.part(from, bytes).read_to_string(&mut text).expect("readable");
+                assert_eq!(text, expected);
+            }
+        }
+        let mut text = String::new();
+        let longer = Content::File(&file, 11).reader().read_to_string(&mut text);
+        assert!(longer.is_err(), "a file that is shorter than it was is not sent");
+    }
+}

@@ -1,0 +1,577 @@
+//! A cache that others share, by a folder that both have: what one has made, the other need not make.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use insta::assert_snapshot;
+use tempfile::TempDir;
+
+use crate::support::{Ended, MANIFEST, Sandbox, walk};
+
+/// Many small files, a large one that can be compressed and one that cannot, a folder, a program and a link.
+const PAPER: &str = r#"
+[experiment]
+name = "paper"
+
+[stages.data]
+kind = "command"
+shell = '''
+cd "$PIPELINE_OUTPUT"
+mkdir few empty
+for number in 1 2 3; do echo $number > few/$number; done
+: > nothing
+seq 1 60000 > numbers
+gzip -9 -n < numbers > noise
+cp noise again
+echo 'echo hello' > hello
+chmod +x hello
+ln -s few/1 first
+'''
+
+[stages.count]
+kind = "command"
+shell = 'wc -l < "$PIPELINE_INPUT_DATA/numbers" > "$PIPELINE_OUTPUT/count"'
+inputs = { data = "data" }
+
+[stages.more]
+kind = "command"
+shell = 'echo more >> "$PIPELINE_OUTPUT/count"; cat "$PIPELINE_INPUT_COUNT/count" >> "$PIPELINE_OUTPUT/count"'
+inputs = { count = "count" }
+"#;
+
+/// Two users with a cache each, and a share.
+struct Lab {
+    ann: Sandbox,
+    bob: Sandbox,
+    share: TempDir,
+}
+
+impl Lab {
+    fn new(manifest: &str) -> Self {
+        let share = tempfile::tempdir().expect("a folder");
+        let address = format!("file://{}", share.path().display());
+        let user = || Sandbox::new(manifest).set("PIPELINE_REMOTE", address.clone());
+        Self { ann: user(), bob: user(), share }
+    }
+
+    /// What a call printed, without the places.
+    fn shown(&self, ended: &Ended) -> String {
+        ended.to_string().replace(&self.share.path().display().to_string(), "[share]")
+    }
+
+    /// The files of the share below a folder.
+    fn files(&self, folder: &str) -> Vec<PathBuf> {
+        walk(&self.share.path().join(folder)).into_iter().filter(|path| path.is_file()).collect()
+    }
+}
+
+/// What is below a folder, with what is in each.
+fn contents(folder: &Path) -> Vec<String> {
+    let mut all: Vec<String> = walk(folder)
+        .into_iter()
+        .map(|path| {
+            let name = path.strip_prefix(folder).expect("below").display().to_string();
+            let is = match path.symlink_metadata().expect("it exists") {
+                metadata if metadata.is_symlink() => {
+                    format!("-> {}", fs::read_link(&path).expect("a link").display())
+                }
+                metadata if metadata.is_dir() => "/".to_owned(),
+                metadata => {
+                    use std::os::unix::fs::PermissionsExt;
+                    let bytes = fs::read(&path).expect("readable");
+                    let executable = metadata.permissions().mode() & 0o100 != 0;
+                    format!("{} {executable} {:?}", bytes.len(), bytes.get(..4))
+                }
+            };
+            format!("{name} {is}")
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn what_one_has_pushed_another_pulls_and_need_not_run() {
+    let lab = Lab::new(PAPER);
+    assert_snapshot!(lab.shown(&lab.ann.pipeline("push experiment.toml")), @r"
+    status 2
+    --- stderr
+    error: none of these stages has a result: `pipeline run experiment.toml` makes them
+    ");
+    lab.ann.pipeline("run experiment.toml").success();
+    assert_snapshot!(lab.shown(&lab.ann.pipeline("remote status experiment.toml")), @r"
+    status 0
+    --- stdout
+    data   only here
+    count  only here
+    more   only here
+
+    remote: file://[share]
+    ");
+    assert_snapshot!(lab.shown(&lab.ann.pipeline("push experiment.toml")), @r"
+    status 0
+    --- stdout
+    3 pushed (610 kB) to file://[share], 0 were there already
+    ");
+    assert_snapshot!(lab.shown(&lab.ann.pipeline("push experiment.toml")), @r"
+    status 0
+    --- stdout
+    0 pushed (0 B) to file://[share], 3 were there already
+    ");
+    assert_eq!(lab.files("records").len(), 3);
+    assert_eq!(lab.files("packs").len(), 3, "small files, together");
+    assert_eq!(lab.files("blobs").len(), 2, "each content once");
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("remote status experiment.toml --size")), @r"
+    status 0
+    --- stdout
+    data   only on the remote
+    count  only on the remote
+    more   only on the remote
+
+    remote: file://[share], 3 results in 64 kB
+    ");
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("pull experiment.toml")), @r"
+    status 0
+    --- stdout
+    3 pulled (610 kB) from file://[share], 0 were here already
+    ");
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("pull experiment.toml")), @r"
+    status 0
+    --- stdout
+    0 pulled (0 B) from file://[share], 3 were here already
+    ");
+    assert_eq!(contents(&lab.bob.artifact("data")), contents(&lab.ann.artifact("data")));
+    assert_eq!(lab.bob.digest("more"), lab.ann.digest("more"));
+    lab.bob.pipeline("verify experiment.toml").success();
+    assert_snapshot!(lab.bob.pipeline("run experiment.toml"), @r"
+    status 0
+    --- stdout
+
+    stage  result  time  metrics
+    data  fresh
+    count  fresh
+    more  fresh
+
+    paper: 3 fresh in [time]
+    ");
+}
+
+#[test]
+fn a_plan_asks_the_remote_only_when_it_is_told_to_and_shows_where_results_are() {
+    let lab = Lab::new(PAPER);
+    lab.ann.pipeline("run experiment.toml").success();
+    lab.ann.pipeline("push experiment.toml").success();
+    assert_snapshot!(lab.bob.pipeline("plan experiment.toml"), @r"
+    status 0
+    --- stdout
+    data   dirty    no earlier run
+    count  waiting  on data; no earlier run
+    more   waiting  on count; no earlier run
+
+    paper: 3 would run, 0 are fresh
+    ");
+    assert_snapshot!(lab.bob.pipeline("plan experiment.toml --remote"), @r"
+    status 0
+    --- stdout
+    data   remote
+    count  remote
+    more   remote
+
+    paper: all 3 stages are fresh (3 of them on the remote); nothing would run
+    ");
+    assert!(!lab.bob.cache("").exists(), "a plan makes no cache");
+    // Only what is asked for is brought.
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("pull experiment.toml more")), @r"
+    status 0
+    --- stdout
+    1 pulled (11 B) from file://[share], 0 were here already
+    ");
+    assert_snapshot!(lab.bob.pipeline("plan experiment.toml"), @r"
+    status 0
+    --- stdout
+    data   remote
+    count  remote
+    more   fresh
+
+    paper: all 3 stages are fresh (2 of them on the remote); nothing would run
+    ");
+    assert_eq!(fs::read_dir(lab.bob.cache("store")).expect("a folder").count(), 1);
+    // What is here does not need the remote.
+    fs::rename(lab.share.path(), lab.share.path().with_extension("away")).expect("ours");
+    assert_eq!(lab.bob.digest("more"), lab.ann.digest("more"));
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("plan experiment.toml --remote --force data")), @r"
+    status 0
+    --- stdout
+    data   dirty    asked for with --force
+    count  waiting  on data; no earlier run
+    more   waiting  on count
+
+    paper: 2 would run, 1 more if what they read changes, 0 are fresh
+    ");
+    fs::rename(lab.share.path().with_extension("away"), lab.share.path()).expect("ours");
+}
+
+#[test]
+fn what_is_wrong_or_missing_on_the_remote_is_not_brought() {
+    let lab = Lab::new(PAPER);
+    lab.ann.pipeline("run experiment.toml").success();
+    lab.ann.pipeline("push experiment.toml").success();
+    for folder in ["records", "artifacts", "packs", "blobs"] {
+        for file in lab.files(folder) {
+            let sound = fs::read(&file).expect("readable");
+            let middle = sound.len() / 2;
+            let flipped = {
+                let mut bytes = sound.clone();
+                bytes[middle] ^= 1;
+                bytes
+            };
+            for damage in [Some(&flipped[..]), Some(&sound[..middle]), Some(b""), None] {
+                fs::remove_file(&file).expect("ours");
+                damage.iter().for_each(|bytes| fs::write(&file, bytes).expect("ours"));
+                let user = Sandbox::new(PAPER)
+                    .set("PIPELINE_REMOTE", format!("file://{}", lab.share.path().display()));
+                let ended = user.pipeline("pull experiment.toml");
+                match ended.status.code() {
+                    // There are bits that a decoder does not need.
+                    Some(0) if damage == Some(&flipped[..]) => {
+                        assert_eq!(user.digest("more"), lab.ann.digest("more"));
+                    }
+                    code => assert_eq!(code, Some(1), "{}: {ended}", file.display()),
+                }
+                let is_said = ended.stderr.contains(": the record ");
+                assert_eq!(is_said, folder == "records" && damage.is_some(), "{ended}");
+                if user.cache("VERSION").exists() {
+                    user.pipeline("verify experiment.toml --all").success();
+                }
+                assert_eq!(fs::read_dir(user.cache("tmp")).map_or(0, Iterator::count), 0);
+                fs::write(&file, &sound).expect("ours");
+            }
+        }
+    }
+    lab.bob.pipeline("pull experiment.toml").success();
+}
+
+#[test]
+fn what_was_withdrawn_here_does_not_come_back_by_itself() {
+    let lab = Lab::new(PAPER);
+    lab.ann.pipeline("run experiment.toml").success();
+    lab.ann.pipeline("push experiment.toml").success();
+    let data = lab.ann.artifact("data");
+    lab.ann.unprotect(&data);
+    fs::write(data.join("numbers"), "wrong").expect("ours");
+    lab.ann.pipeline("verify experiment.toml");
+    assert_snapshot!(lab.shown(&lab.ann.pipeline("pull experiment.toml")), @r"
+    status 1
+    --- stderr
+    without a result, here or there: count, more
+    --- stdout
+    1 pulled (610 kB) from file://[share], 0 were here already
+    ");
+    assert_snapshot!(lab.ann.pipeline("plan experiment.toml"), @r"
+    status 0
+    --- stdout
+    data   fresh
+    count  dirty    its record was withdrawn: it was made from the artifact [digest], which is damaged
+    more   waiting  on count
+
+    paper: 1 would run, 1 more if what they read changes, 1 are fresh
+    ");
+}
+
+#[test]
+fn the_remote_is_in_the_manifest_or_the_settings_and_never_has_a_password() {
+    let project = Sandbox::new(PAPER);
+    assert_snapshot!(project.pipeline("pull experiment.toml"), @r#"
+    status 2
+    --- stderr
+    error: no remote is named: write [cache] remote = "file:///mnt/share/cache" into experiment.toml or your config.toml, or set PIPELINE_REMOTE
+    "#);
+    let address = "file:///nowhere/share";
+    project.write(MANIFEST, format!("[cache]\nremote = \"{address}\"\npush = \"always\"\n{PAPER}"));
+    assert_snapshot!(project.pipeline("pull experiment.toml"), @r"
+    status 1
+    --- stderr
+    warning: the remote file:///nowhere/share is not used: the folder /nowhere/share does not exist: mount it, or make it if it is a new one
+    without a result, here or there: data, count, more
+    --- stdout
+    0 pulled (0 B) from file:///nowhere/share, 0 were here already
+    ");
+    let wrong = "[cache]\nremote = \"https://ann:s3cret@host/x\"\npush = \"sometimes\"\nremot = \"file:///x\"\n";
+    project.write(MANIFEST, format!("{wrong}{PAPER}"));
+    assert_snapshot!(project.pipeline("plan experiment.toml"), @r#"
+    status 2
+    --- stderr
+    error: this is not the address of a remote: it cannot have a user name or a password
+     --> experiment.toml:2:10
+      |
+    2 | remote = ***************************
+      |          ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = help: write remote = "file:///mnt/share/cache" or "s3://bucket/prefix"
+
+    error: 'push' is "never", "always", or a list of kinds and stages
+     --> experiment.toml:3:8
+      |
+    3 | push = "sometimes"
+      |        ^^^^^^^^^^^
+      |
+      = help: write push = "always", or push = ["train", "evaluate@rate=0.9"]
+
+    error: unknown key 'remot' in 'cache', did you mean 'remote'?
+     --> experiment.toml:4:1
+      |
+    4 | remot = ***********
+      | ^^^^^
+
+    error: 3 mistakes in experiment.toml; nothing was run
+    "#);
+    let project = project.set("PIPELINE_REMOTE", "sftp://ann:s3cret@host/");
+    project.write(MANIFEST, PAPER);
+    assert_snapshot!(project.pipeline("plan experiment.toml"), @r"
+    status 2
+    --- stderr
+    error: PIPELINE_REMOTE is not the address of a remote: it cannot have a user name or a password
+    ");
+    let project = project.set("PIPELINE_REMOTE", "none");
+    project.pipeline("plan experiment.toml").success();
+}
+
+#[test]
+fn a_second_user_gets_the_whole_table_without_running_anything() {
+    let lab = Lab::new(PAPER);
+    lab.ann.pipeline("run experiment.toml").success();
+    lab.ann.pipeline("push experiment.toml").success();
+    assert_snapshot!(lab.bob.pipeline("run experiment.toml"), @r"
+    status 0
+    --- stdout
+
+    stage  result  time  metrics
+    data  remote
+    count  remote
+    more  remote
+
+    paper: 3 remote in [time]
+    ");
+    assert_eq!(fs::read_dir(lab.bob.cache("store")).expect("a folder").count(), 0);
+    assert_eq!(fs::read_dir(lab.bob.cache("latest/paper")).map_or(0, Iterator::count), 0);
+    assert_snapshot!(lab.bob.pipeline("status experiment.toml"), @r"
+    status 0
+    --- stdout
+    stage  kind  state  last run  took  artifact  size
+    data  command  remote  just now  [time]  [digest]  610 kB
+    count  command  remote  just now  [time]  [digest]  6 B
+    more  command  remote  just now  [time]  [digest]  11 B
+
+    cache: [project]/cache
+    ");
+    // What was found once is known without the remote.
+    fs::rename(lab.share.path(), lab.share.path().with_extension("away")).expect("ours");
+    assert_snapshot!(lab.bob.pipeline("run experiment.toml"), @r"
+    status 0
+    --- stdout
+
+    stage  result  time  metrics
+    data  remote
+    count  remote
+    more  remote
+
+    paper: 3 remote in [time]
+    ");
+    fs::rename(lab.share.path().with_extension("away"), lab.share.path()).expect("ours");
+    // A stage that runs brings what it reads, and nothing else.
+    lab.bob.edit("echo more", "echo even more");
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("run experiment.toml --progress plain")), @r#"
+    status 0
+    --- stderr
+          more: brings an input from file://[share] (6 B)
+          more (command) runs: shell: "echo more >> \"$PIPELINE_OUTPUT/count\"; cat \"$PIPELINE_INPUT_COUNT/count\" >> \"$PIPELINE_OUTPUT/count\"" -> "echo even more >> \"$PIPELINE_OUTPUT/count\"; cat \"$PIPELINE_INPUT_COUNT/count\" >> \"$PIPELINE_OUTPUT/count\""
+    done  more in [time]
+    --- stdout
+
+    stage  result  time  metrics
+    data  remote
+    count  remote
+    more  ran  [time]
+
+    paper: 2 remote, 1 ran in [time]
+    "#);
+    assert_eq!(fs::read_dir(lab.bob.cache("store")).expect("a folder").count(), 2);
+    assert_eq!(
+        fs::read_to_string(lab.bob.artifact("more").join("count")).expect("a file"),
+        "even more\n60000\n"
+    );
+    // So does whoever asks for it.
+    assert_eq!(lab.bob.digest("data"), lab.ann.digest("data"));
+    lab.bob.pipeline("verify experiment.toml").success();
+}
+
+#[test]
+fn what_a_run_makes_is_pushed_where_that_is_wanted() {
+    let always = format!("[cache]\npush = \"always\"\n{PAPER}");
+    let lab = Lab::new(&always);
+    assert_snapshot!(lab.shown(&lab.ann.pipeline("run experiment.toml")), @r"
+    status 0
+    --- stderr
+          data (command) runs: no earlier run
+    done  data in [time]
+          count (command) runs: no earlier run
+    done  count in [time]
+          more (command) runs: no earlier run
+    done  more in [time]
+    --- stdout
+
+    stage  result  time  metrics
+    data  ran  [time]
+    count  ran  [time]
+    more  ran  [time]
+
+    paper: 3 ran in [time]
+    ");
+    assert_snapshot!(lab.bob.pipeline("run experiment.toml"), @r"
+    status 0
+    --- stdout
+
+    stage  result  time  metrics
+    data  remote
+    count  remote
+    more  remote
+
+    paper: 3 remote in [time]
+    ");
+    lab.bob.pipeline("pull experiment.toml").success();
+    // Of some stages the artifacts, of all the records.
+    let some = format!("[cache]\npush = [\"count\"]\n{PAPER}");
+    let lab = Lab::new(&some);
+    lab.ann.pipeline("run experiment.toml").success();
+    assert_snapshot!(lab.bob.pipeline("run experiment.toml"), @r"
+    status 0
+    --- stdout
+
+    stage  result  time  metrics
+    data  remote
+    count  remote
+    more  remote
+
+    paper: 3 remote in [time]
+    ");
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("pull experiment.toml")), @r"
+    status 1
+    --- stderr
+    data: its artifact is missing there
+    more: its artifact is missing there
+    --- stdout
+    1 pulled (6 B) from file://[share], 0 were here already
+    ");
+    assert_snapshot!(lab.shown(&lab.ann.pipeline("push experiment.toml")), @r"
+    status 0
+    --- stdout
+    2 pushed (610 kB) to file://[share], 1 were there already
+    ");
+    lab.bob.pipeline("pull experiment.toml").success();
+}
+
+#[test]
+fn a_run_makes_what_the_remote_lost() {
+    let lab = Lab::new(PAPER);
+    lab.ann.pipeline("run experiment.toml").success();
+    lab.ann.pipeline("push experiment.toml").success();
+    lab.bob.pipeline("run experiment.toml").success();
+    fs::remove_dir_all(lab.share.path().join("packs")).expect("ours");
+    lab.bob.edit("echo more", "echo even more");
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("run experiment.toml --progress plain --jobs 1")), @r#"
+    status 0
+    --- stderr
+          more: brings an input from file://[share] (6 B)
+          more: the result of count cannot be brought from file://[share]: its small files are missing there; its stage runs again
+          count: brings an input from file://[share] (610 kB)
+          count: the result of data cannot be brought from file://[share]: its small files are missing there; its stage runs again
+          data (command) runs: no earlier run
+    done  data in [time]
+          count (command) runs: no earlier run
+    done  count in [time]
+          more (command) runs: shell: "echo more >> \"$PIPELINE_OUTPUT/count\"; cat \"$PIPELINE_INPUT_COUNT/count\" >> \"$PIPELINE_OUTPUT/count\"" -> "echo even more >> \"$PIPELINE_OUTPUT/count\"; cat \"$PIPELINE_INPUT_COUNT/count\" >> \"$PIPELINE_OUTPUT/count\""
+    done  more in [time]
+    --- stdout
+
+    stage  result  time  metrics
+    data  ran  [time]
+    count  ran  [time]
+    more  ran  [time]
+
+    paper: 3 ran in [time]
+    "#);
+    assert_eq!(lab.bob.digest("data"), lab.ann.digest("data"));
+}
+
+#[test]
+fn a_remote_that_is_away_is_a_warning_and_a_local_run() {
+    let lab = Lab::new(&format!("[cache]\npush = \"always\"\n{PAPER}"));
+    let away = lab.share.path().with_extension("away");
+    fs::rename(lab.share.path(), &away).expect("ours");
+    assert_snapshot!(lab.shown(&lab.ann.pipeline("run experiment.toml")), @r"
+    status 0
+    --- stderr
+    warning: the remote file://[share] is not used: the folder [share] does not exist: mount it, or make it if it is a new one
+          data (command) runs: no earlier run
+    done  data in [time]
+          count (command) runs: no earlier run
+    done  count in [time]
+          more (command) runs: no earlier run
+    done  more in [time]
+    warning: 3 results were not pushed to file://[share]: the folder [share] does not exist: mount it, or make it if it is a new one; `pipeline push experiment.toml` sends what is missing there
+    --- stdout
+
+    stage  result  time  metrics
+    data  ran  [time]
+    count  ran  [time]
+    more  ran  [time]
+
+    paper: 3 ran in [time]
+    ");
+    assert_snapshot!(lab.shown(&lab.ann.pipeline("push experiment.toml")), @r"
+    status 1
+    --- stderr
+    not pushed: data, count, more: the folder [share] does not exist: mount it, or make it if it is a new one
+    --- stdout
+    0 pushed (0 B) to file://[share], 0 were there already
+    ");
+    fs::rename(&away, lab.share.path()).expect("ours");
+    // One of a later version.
+    lab.ann.pipeline("push experiment.toml").success();
+    fs::remove_file(lab.share.path().join("VERSION")).expect("ours");
+    fs::write(lab.share.path().join("VERSION"), "7\n").expect("ours");
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("plan experiment.toml --remote")), @r"
+    status 0
+    --- stderr
+    warning: the remote file://[share] is not used: its layout has version '7', and this version of pipeline knows 1
+    --- stdout
+    data   dirty    no earlier run
+    count  waiting  on data; no earlier run
+    more   waiting  on count; no earlier run
+
+    paper: 3 would run, 0 are fresh
+    ");
+}
+
+#[test]
+fn what_becomes_known_in_a_run_is_asked_for_then() {
+    // Ann's data is the same as Bob's, which he makes himself, as it is under another key.
+    let lab = Lab::new(PAPER);
+    lab.ann.pipeline("run experiment.toml").success();
+    lab.ann.pipeline("push experiment.toml").success();
+    lab.bob.edit("mkdir few empty", "mkdir empty few");
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("run experiment.toml --progress plain")), @r"
+    status 0
+    --- stderr
+          data (command) runs: no earlier run
+    done  data in [time]
+    --- stdout
+
+    stage  result  time  metrics
+    data  ran  [time]
+    count  remote
+    more  remote
+
+    paper: 2 remote, 1 ran in [time]
+    ");
+}
