@@ -577,14 +577,14 @@ fn what_becomes_known_in_a_run_is_asked_for_then() {
 }
 
 #[test]
-fn what_is_known_of_a_remote_survives_every_command_while_it_is_away() {
+fn what_is_known_of_a_remote_survives_who_asks_for_it_while_it_is_away() {
     let lab = Lab::new(PAPER);
     lab.ann.pipeline("run experiment.toml").success();
     lab.ann.pipeline("push experiment.toml").success();
     lab.bob.pipeline("run experiment.toml").success();
     let away = lab.share.path().with_extension("away");
     fs::rename(lab.share.path(), &away).expect("ours");
-    for command in ["report experiment.toml", "path experiment.toml data", "pull experiment.toml"] {
+    for command in ["path experiment.toml data", "pull experiment.toml"] {
         let ended = lab.bob.pipeline(command);
         assert!(ended.stderr.contains("does not exist: mount it"), "{command}: {ended}");
         let status = lab.bob.pipeline("status experiment.toml").printed();
