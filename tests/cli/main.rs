@@ -45,6 +45,7 @@ mod schema;
 mod secrets;
 mod selecting;
 mod sharing;
+mod ssh_server;
 mod summaries;
 mod support;
 mod suspended;

@@ -307,7 +307,7 @@ fn the_remote_is_in_the_manifest_or_the_settings_and_never_has_a_password() {
     2 | remote = ***************************
       |          ^^^^^^^^^^^^^^^^^^^^^^^^^^^
       |
-      = help: write remote = "file:///mnt/share/cache" or "s3://bucket/prefix"
+      = help: write remote = "file:///mnt/share/cache", "s3://bucket/prefix" or "ssh://host/path"
 
     error: 'push' is "never", "always", or a list of kinds and stages
      --> experiment.toml:3:8
@@ -325,7 +325,7 @@ fn the_remote_is_in_the_manifest_or_the_settings_and_never_has_a_password() {
 
     error: 3 mistakes in experiment.toml; nothing was run
     "#);
-    let project = project.set("PIPELINE_REMOTE", "sftp://ann:s3cret@host/");
+    let project = project.set("PIPELINE_REMOTE", "ssh://ann:s3cret@host/x");
     project.write(MANIFEST, PAPER);
     assert_snapshot!(project.pipeline("plan experiment.toml"), @r"
     status 2
