@@ -13,7 +13,7 @@ use crate::training::decay;
 use crate::training::loss::SampleLoss;
 use crate::training::method::{Method, Setup};
 use crate::training::optimizer::Rule;
-use crate::training::recipe::{EarlyEnd, Length, Recipe};
+use crate::training::recipe::{DataRecipe, EarlyEnd, Length, Recipe};
 use crate::training::schedule::Schedule;
 use crate::training::supervised_trainer::SupervisedTrainer;
 use crate::training::training_data::TrainingData;
@@ -23,7 +23,7 @@ impl Body for PretrainSupervised {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let device = device::prepare(&context.execution, self.precision)?;
         let recipe = recipe(self);
-        let data = TrainingData::read(&recipe, context, device)?;
+        let data = TrainingData::read(&recipe.data, context, device)?;
         let method = |setup: &mut Setup<'_>| Ok(Box::new(Finetune::new(setup)?) as Box<dyn Method>);
         let mut trainer = SupervisedTrainer::new(&recipe, context, &data, method)?;
         trainer.run(self)?;
@@ -36,12 +36,20 @@ impl Body for PretrainSupervised {
 
 fn recipe(parameters: &PretrainSupervised) -> Recipe {
     Recipe {
-        architecture: parameters.architecture,
+        data: DataRecipe {
+            architecture: parameters.architecture,
+            init_port: "init",
+            batch_size: parameters.batch_size,
+            sampling: Sampling::Uniform,
+            samples_per_epoch: None,
+            augmentation: parameters.augmentation,
+            image_size: None,
+            normalise: parameters.normalise,
+            validation_transform: ValidationTransform::Plain,
+            track_test: true,
+        },
         loss: SampleLoss::CrossEntropy,
         length: Length::Steps(parameters.updates),
-        batch_size: parameters.batch_size,
-        sampling: Sampling::Uniform,
-        samples_per_epoch: None,
         rule: Rule::Sgd { momentum: 0.9 },
         weight_decay: parameters.weight_decay,
         decays: decay::all,
@@ -52,14 +60,8 @@ fn recipe(parameters: &PretrainSupervised) -> Recipe {
             parameters.step_every,
             parameters.step_factor,
         ),
-        augmentation: parameters.augmentation,
-        image_size: None,
-        init_port: "init",
-        normalise: parameters.normalise,
         precision: parameters.precision,
-        validation_transform: ValidationTransform::Plain,
         evaluate_every: parameters.evaluate_every,
-        track_test: true,
         sample_losses: false,
         early_end: Some(EarlyEnd { after: parameters.stop_after, drop: parameters.stop_drop }),
         keep: parameters.keep,

@@ -14,7 +14,7 @@ impl Body for kinds::Train {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let device = device::prepare(&context.execution, self.precision)?;
         let recipe = Recipe::of(self);
-        let data = TrainingData::read(&recipe, context, device)?;
+        let data = TrainingData::read(&recipe.data, context, device)?;
         let method = |setup: &mut Setup<'_>| methods::of(self, setup);
         let mut trainer = SupervisedTrainer::new(&recipe, context, &data, method)?;
         trainer.run(self)?;

@@ -61,7 +61,8 @@ impl Trial {
         let changes = changes.as_object().expect("a table").clone();
         parameters.as_object_mut().expect("a table").extend(changes);
         let parameters: Train = serde_json::from_value(parameters).expect("they are right");
-        let recipe = Recipe { architecture, precision, ..Recipe::of(&parameters) };
+        let mut recipe = Recipe { precision, ..Recipe::of(&parameters) };
+        recipe.data.architecture = architecture;
         let setup = Setup::new(&recipe, 3, 10, 0, Device::Cpu);
         let mut setup = Setup { validation: &[0], noisy: true, ..setup };
         let method = MetaWeightNet::new(&parameters, &mut setup).expect("builds");

@@ -152,7 +152,7 @@ fn train(request: &Request, stop_after: Option<usize>) -> Seen {
     };
     let device = device::prepare(&context.execution, Precision::F32).unwrap();
     let recipe = Recipe::of(parameters);
-    let data = TrainingData::read(&recipe, &context, device).unwrap();
+    let data = TrainingData::read(&recipe.data, &context, device).unwrap();
     let seen = Rc::<RefCell<Seen>>::default();
     let method = |setup: &mut Setup<'_>| -> anyhow::Result<Box<dyn Method>> {
         let learner = setup.learner()?;

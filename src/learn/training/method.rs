@@ -179,7 +179,7 @@ impl<'a> Setup<'a> {
         let (recipe, number) = (self.recipe, self.learners);
         let network = Classifier::numbered(
             number,
-            recipe.architecture,
+            recipe.data.architecture,
             self.channels,
             self.classes,
             self.seed,
@@ -273,7 +273,7 @@ mod tests {
         let (first, second) = (setup.learner().unwrap(), setup.learner().unwrap());
         let average = setup.copy_of("average", first.network.state()).unwrap();
         let targets = setup.per_sample("targets", &[2]).unwrap();
-        let alone = Classifier::new(recipe.architecture, 3, 2, 7, Device::Cpu).unwrap();
+        let alone = Classifier::new(recipe.data.architecture, 3, 2, 7, Device::Cpu).unwrap();
         let [one, other, copy] =
             [first.network.state(), second.network.state(), &average].map(weights);
         assert_eq!(one, weights(alone.state()));

@@ -1,4 +1,4 @@
-//! How a classifier is trained: everything but its data and its method.
+//! How a classifier is trained, and what it is shown: everything but the data themselves and the method.
 
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
@@ -11,21 +11,40 @@ use super::loss::SampleLoss;
 use super::optimizer::Rule;
 use super::schedule::Schedule;
 
-/// Everything about a supervised training but its data.
+/// What an encoder is shown, and how: in a training of a classifier, or frozen below a probe.
 #[derive(Debug, Clone)]
-pub struct Recipe {
+pub struct DataRecipe {
     /// The encoder.
     pub architecture: Architecture,
-    /// The loss of a sample.
-    pub loss: SampleLoss,
-    /// How long it trains.
-    pub length: Length,
+    /// The port of the encoder that it starts from.
+    pub init_port: &'static str,
     /// Samples a step.
     pub batch_size: u64,
     /// Which samples an epoch has.
     pub sampling: Sampling,
     /// How many samples an epoch has; as many as train where it is `None`.
     pub samples_per_epoch: Option<u64>,
+    /// How a training image is changed.
+    pub augmentation: Augmentation,
+    /// The side of the images that the network sees; the data set's own where it is `None`.
+    pub image_size: Option<u32>,
+    /// How pixels are scaled.
+    pub normalise: Normalise,
+    /// How the samples held out are shown to an evaluation on the way.
+    pub validation_transform: ValidationTransform,
+    /// Whether the test set is evaluated on the way.
+    pub track_test: bool,
+}
+
+/// How a classifier is trained.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// What it is shown.
+    pub data: DataRecipe,
+    /// The loss of a sample.
+    pub loss: SampleLoss,
+    /// How long it trains.
+    pub length: Length,
     /// What moves the weights.
     pub rule: Rule,
     /// Weight decay, of the parameters that `decays` names.
@@ -36,22 +55,10 @@ pub struct Recipe {
     pub learning_rate: f64,
     /// How the learning rate goes.
     pub schedule: Schedule,
-    /// How a training image is changed.
-    pub augmentation: Augmentation,
-    /// The side of the images that the network sees; the data set's own where it is `None`.
-    pub image_size: Option<u32>,
-    /// The port of the encoder that it starts from.
-    pub init_port: &'static str,
-    /// How pixels are scaled.
-    pub normalise: Normalise,
     /// The precision of large products.
     pub precision: Precision,
-    /// How the samples held out are shown to an evaluation on the way.
-    pub validation_transform: ValidationTransform,
     /// Steps between two evaluations; once an epoch where it is `None`.
     pub evaluate_every: Option<u64>,
-    /// Whether the test set is evaluated on the way.
-    pub track_test: bool,
     /// Whether the loss of every sample in every epoch is recorded.
     pub sample_losses: bool,
     /// When the training ends early.
@@ -63,9 +70,9 @@ pub struct Recipe {
 /// How long a training is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
-    /// So many passes over the training samples.
+    /// This many passes over the training samples.
     Epochs(u32),
-    /// So many steps; it may end within an epoch.
+    /// This many steps; it may end within an epoch.
     Steps(u64),
 }
 
@@ -82,12 +89,20 @@ impl Recipe {
     /// The recipe of a `train` stage.
     pub fn of(parameters: &Train) -> Self {
         Self {
-            architecture: parameters.architecture,
+            data: DataRecipe {
+                architecture: parameters.architecture,
+                init_port: "init",
+                batch_size: parameters.batch_size,
+                sampling: parameters.sampling,
+                samples_per_epoch: parameters.samples_per_epoch,
+                augmentation: parameters.augmentation,
+                image_size: parameters.image_size,
+                normalise: parameters.normalise,
+                validation_transform: parameters.validation_transform,
+                track_test: parameters.track_test,
+            },
             loss: SampleLoss::of(parameters.loss, parameters.q),
             length: Length::Epochs(parameters.epochs),
-            batch_size: parameters.batch_size,
-            sampling: parameters.sampling,
-            samples_per_epoch: parameters.samples_per_epoch,
             rule: match parameters.optimizer {
                 kinds::Optimizer::Sgd => Rule::Sgd { momentum: parameters.momentum },
                 kinds::Optimizer::Adam => Rule::ADAM,
@@ -101,14 +116,8 @@ impl Recipe {
                 parameters.step_every,
                 parameters.step_factor,
             ),
-            augmentation: parameters.augmentation,
-            image_size: parameters.image_size,
-            init_port: "init",
-            normalise: parameters.normalise,
             precision: parameters.precision,
-            validation_transform: parameters.validation_transform,
             evaluate_every: parameters.evaluate_every,
-            track_test: parameters.track_test,
             sample_losses: parameters.sample_losses,
             early_end: None,
             keep: Keep::Last,

@@ -15,7 +15,7 @@ use tch::{Device, Tensor};
 
 use super::batch::{Batch, StepBatch};
 use super::method::Setup;
-use super::recipe::Recipe;
+use super::recipe::{DataRecipe, Recipe};
 use super::recorder::Recorder;
 use super::training_loop::BatchSource;
 use crate::data::augment::Normalisation;
@@ -60,7 +60,7 @@ impl TrainingData {
     ///
     /// # Errors
     /// When an input is missing, damaged, or does not fit the others.
-    pub fn read(recipe: &Recipe, context: &Context, device: Device) -> anyhow::Result<Self> {
+    pub fn read(recipe: &DataRecipe, context: &Context, device: Device) -> anyhow::Result<Self> {
         let data = context.input("data")?;
         let info = DatasetInfo::read(data)?;
         let (samples, test_samples) =
@@ -324,7 +324,7 @@ pub fn small_batch_note(what: &str, count: usize, name: &str, size: usize) -> Op
     })
 }
 
-fn samples_per_epoch(recipe: &Recipe, train: usize) -> anyhow::Result<usize> {
+fn samples_per_epoch(recipe: &DataRecipe, train: usize) -> anyhow::Result<usize> {
     ensure!(train > 0, "there are no samples to train on");
     let wanted = recipe.samples_per_epoch.map(usize::try_from).transpose()?.unwrap_or(train);
     ensure!(
@@ -335,7 +335,7 @@ fn samples_per_epoch(recipe: &Recipe, train: usize) -> anyhow::Result<usize> {
 }
 
 fn normalisation(
-    recipe: &Recipe,
+    recipe: &DataRecipe,
     info: &DatasetInfo,
     samples: &Samples,
     initial: Option<&ModelInfo>,

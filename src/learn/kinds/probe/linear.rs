@@ -16,27 +16,27 @@ use tch::{Device, Tensor};
 use super::FrozenEncoder;
 use crate::data::augment::batched::upload;
 use crate::data::batches::StepSamples;
-use crate::network::{Builder, Linear, Mode, Pass, State};
+use crate::network::{Builder, Linear, Mode, Pass, State, feature_count};
 use crate::random::Purpose;
 use crate::training::decay;
 use crate::training::epoch_log::Values;
+use crate::training::loss::SampleLoss;
 use crate::training::loss_curve::{LossCurve, Row};
-use crate::training::optimizer::Optimizer;
-use crate::training::recipe::Recipe;
+use crate::training::optimizer::{Optimizer, Rule};
+use crate::training::schedule::Schedule;
 use crate::training::training_data::TrainingData;
 use crate::training::training_loop::{self, BatchSource, RunLength, StepPosition, Trainer};
 
+/// What moves the layer.
+const SGD: Rule = Rule::Sgd { momentum: 0.9 };
+
 /// Trains the layer and measures it.
-pub(super) fn run(
-    parameters: &Probe,
-    recipe: &Recipe,
-    encoder: &FrozenEncoder<'_>,
-) -> anyhow::Result<Metrics> {
+pub(super) fn run(parameters: &Probe, encoder: &FrozenEncoder<'_>) -> anyhow::Result<Metrics> {
     encoder.data.note_small_batches(encoder.context);
-    let frozen_images = recipe.augmentation == Augmentation::None;
+    let frozen_images = parameters.augmentation == Augmentation::None;
     let features = frozen_images.then(|| encoder.training_features()).transpose()?;
     let batches = Batches::new(encoder.data, frozen_images);
-    let mut probe = LinearProbe::new(recipe, encoder, features)?;
+    let mut probe = LinearProbe::new(parameters, encoder, features)?;
     let length = RunLength::of_epochs(parameters.epochs, encoder.data.steps_per_epoch())?;
     training_loop::run(&mut probe, &batches, length, encoder.context, parameters)?;
     probe.curve.write(&encoder.context.output)?;
@@ -102,7 +102,7 @@ impl BatchSource for Batches<'_> {
 
 /// A layer on its way.
 struct LinearProbe<'a> {
-    recipe: &'a Recipe,
+    parameters: &'a Probe,
     encoder: &'a FrozenEncoder<'a>,
     /// float [n,F], where they were computed once.
     features: Option<Tensor>,
@@ -115,19 +115,19 @@ struct LinearProbe<'a> {
 
 impl<'a> LinearProbe<'a> {
     fn new(
-        recipe: &'a Recipe,
+        parameters: &'a Probe,
         encoder: &'a FrozenEncoder<'a>,
         features: Option<Tensor>,
     ) -> anyhow::Result<Self> {
         let data = encoder.data;
         // It draws nothing: the layer starts from zero.
         let mut builder = Builder::new(0, Purpose::InitialEncoder, data.device);
-        let inputs = crate::network::feature_count(recipe.architecture);
+        let inputs = feature_count(encoder.architecture);
         let layer = Linear::zero(&mut builder, [inputs, i64::try_from(data.classes.len())?])?;
         let state = builder.finish();
-        let optimizer = Optimizer::new(recipe.rule, recipe.weight_decay, &state, decay::all)?;
-        let curve = LossCurve::new("train-accuracy", recipe.learning_rate, data.device)?;
-        Ok(Self { recipe, encoder, features, layer, state, optimizer, curve })
+        let optimizer = Optimizer::new(SGD, parameters.weight_decay, &state, decay::all)?;
+        let curve = LossCurve::new("train-accuracy", parameters.learning_rate, data.device)?;
+        Ok(Self { parameters, encoder, features, layer, state, optimizer, curve })
     }
 
     /// Features, float [B,F] -> logits, float [B,K].
@@ -147,7 +147,7 @@ impl<'a> LinearProbe<'a> {
     }
 
     fn learning_rate(&self, at: StepPosition) -> f64 {
-        self.recipe.learning_rate * self.recipe.schedule.factor(at.time(), at.length.steps)
+        self.parameters.learning_rate * Schedule::Linear.factor(at.time(), at.length.steps)
     }
 }
 
@@ -187,7 +187,7 @@ impl Trainer for LinearProbe<'_> {
 
     fn step(&mut self, batch: Batch, at: StepPosition) -> anyhow::Result<()> {
         let logits = self.logits(&self.features_of(&batch.inputs)?)?;
-        let losses = self.recipe.loss.of_samples(&logits, &batch.labels)?;
+        let losses = SampleLoss::CrossEntropy.of_samples(&logits, &batch.labels)?;
         self.optimizer.backward(&losses.f_mean(tch::Kind::Float)?)?;
         self.optimizer.begin_step(self.learning_rate(at), at.steps_before);
         self.optimizer.step()?;

@@ -10,7 +10,7 @@ pub mod linear;
 use pipeline_stages::formats::{ModelInfo, Part, WEIGHTS_FILE, write_metrics};
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::{
-    Augmentation, Keep, Normalise, Probe, ProbeClassifier, Sampling, ValidationTransform,
+    Augmentation, Normalise, Probe, ProbeClassifier, Sampling, ValidationTransform,
 };
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
@@ -18,11 +18,7 @@ use tch::{Kind, Tensor};
 
 use crate::network::weights;
 use crate::network::{Classifier, Mode};
-use crate::training::decay;
-use crate::training::loss::SampleLoss;
-use crate::training::optimizer::Rule;
-use crate::training::recipe::{Length, Recipe};
-use crate::training::schedule::Schedule;
+use crate::training::recipe::DataRecipe;
 use crate::training::training_data::TrainingData;
 use crate::{Body, device};
 
@@ -36,11 +32,11 @@ impl Body for Probe {
         let device = device::prepare(&context.execution, self.precision)?;
         context.ran_on(device::ran_on(device));
         let info = ModelInfo::read(context.input(ENCODER)?)?;
-        let recipe = recipe(self, weights::architecture(&info)?);
-        let data = TrainingData::read(&recipe, context, device)?;
-        let encoder = FrozenEncoder::load(self, &recipe, &data, context)?;
+        let architecture = weights::architecture(&info)?;
+        let data = TrainingData::read(&data_recipe(self, architecture), context, device)?;
+        let encoder = FrozenEncoder::load(self, architecture, &data, context)?;
         let metrics = match self.classifier {
-            ProbeClassifier::Linear => linear::run(self, &recipe, &encoder)?,
+            ProbeClassifier::Linear => linear::run(self, &encoder)?,
             ProbeClassifier::Knn => knn::run(self, &encoder)?,
         };
         write_metrics(&context.output, &metrics)?;
@@ -48,40 +44,29 @@ impl Body for Probe {
     }
 }
 
-/// The probe as a supervised training, of which nothing but a last layer is trained.
-fn recipe(parameters: &Probe, architecture: Architecture) -> Recipe {
-    Recipe {
+/// What the encoder is shown.
+fn data_recipe(parameters: &Probe, architecture: Architecture) -> DataRecipe {
+    DataRecipe {
         architecture,
-        loss: SampleLoss::CrossEntropy,
-        length: Length::Epochs(parameters.epochs),
+        init_port: ENCODER,
         batch_size: parameters.batch_size,
         sampling: Sampling::Uniform,
         samples_per_epoch: None,
-        rule: Rule::Sgd { momentum: 0.9 },
-        weight_decay: parameters.weight_decay,
-        decays: decay::all,
-        learning_rate: parameters.learning_rate,
-        schedule: Schedule::Linear,
         augmentation: match parameters.classifier {
             ProbeClassifier::Linear => parameters.augmentation,
             ProbeClassifier::Knn => Augmentation::None,
         },
         image_size: parameters.image_size,
-        init_port: ENCODER,
         normalise: Normalise::Auto,
-        precision: parameters.precision,
         validation_transform: ValidationTransform::Plain,
-        evaluate_every: None,
         track_test: true,
-        sample_losses: false,
-        early_end: None,
-        keep: Keep::Last,
     }
 }
 
 /// An encoder that does not change, and the images that it is shown.
 pub struct FrozenEncoder<'a> {
     network: Classifier,
+    architecture: Architecture,
     data: &'a TrainingData,
     context: &'a Context,
     batch_size: usize,
@@ -90,20 +75,20 @@ pub struct FrozenEncoder<'a> {
 impl<'a> FrozenEncoder<'a> {
     fn load(
         parameters: &Probe,
-        recipe: &Recipe,
+        architecture: Architecture,
         data: &'a TrainingData,
         context: &'a Context,
     ) -> anyhow::Result<Self> {
         let channels = data.image().channels;
         let classes = data.classes.len();
-        let network = Classifier::new(recipe.architecture, channels, classes, 0, data.device)?
+        let network = Classifier::new(architecture, channels, classes, 0, data.device)?
             .with_precision(parameters.precision);
         let encoder = network.state().tensors().iter();
         let encoder = encoder.filter(|named| !Classifier::in_head(&named.name));
         let file = context.input(ENCODER)?.join(WEIGHTS_FILE);
         weights::read_into(&file, encoder, Classifier::in_head)?;
         let batch_size = usize::try_from(parameters.batch_size)?;
-        Ok(Self { network, data, context, batch_size })
+        Ok(Self { network, architecture, data, context, batch_size })
     }
 
     /// Images, float [B,C,H,W] -> features, float [B,F], without a graph.
