@@ -64,7 +64,7 @@ impl Ssh {
     fn again<T>(&self, act: impl Fn(&Self) -> Result<T, Broken>) -> Result<T, Failure> {
         let had_worked = self.lock().is_some();
         let done = match act(self) {
-            Err(Broken::Connection(_)) if had_worked => act(self),
+            Err(Broken::Connection(_) | Broken::Stale) if had_worked => act(self),
             done => done,
         };
         done.map_err(|broken| self.failure(broken))
@@ -76,6 +76,7 @@ impl Ssh {
             Broken::Connection(why) => {
                 Failure::away(format!("the connection to {host} failed: {why}"))
             }
+            Broken::Stale => Failure::away(format!("the connection to {host} was lost meanwhile")),
             Broken::Refused(Problem::Missing, _) => Failure::away(format!(
                 "the folder {} of {host} does not exist: make it if it is a new one",
                 self.address.path

@@ -85,6 +85,8 @@ pub(super) struct Handle {
 pub(super) enum Broken {
     /// The connection is lost, or was never there.
     Connection(String),
+    /// The file was opened by a connection that was lost since.
+    Stale,
     /// The server says no, in its words.
     Refused(Problem, String),
     /// What is sent cannot be read here.
@@ -363,7 +365,7 @@ impl Sftp {
     fn own<'h>(&self, handle: &'h Handle) -> Result<&'h [u8], Broken> {
         match handle.connection == self.number {
             true => Ok(&handle.name),
-            false => Err(Broken::Connection("it was made again meanwhile".to_owned())),
+            false => Err(Broken::Stale),
         }
     }
 
