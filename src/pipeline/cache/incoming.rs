@@ -165,7 +165,7 @@ impl Incoming {
         disk::create_file(self.work.output().join(path).as_path(), mode).map(IncomingFile)
     }
 
-    /// Makes a file of the artifact with the bytes of another one of its files.
+    /// Makes a file of the artifact with the bytes of another one.
     pub(crate) fn copy_file(&self, from: &Path, to: &Path, executable: bool) -> io::Result<()> {
         let from = File::open(self.work.output().join(from))?;
         disk::copy(&from, &self.create_file(to, executable)?.0)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -257,9 +257,7 @@ impl Puller<'_> {
         bytes: &Bytes<'_>,
         reader: &mut dyn Read,
     ) -> Result<(), Broken> {
-        let Some(((first, executable), others)) = bytes.files.split_first() else {
-            return Ok(());
-        };
+        let Some(((first, executable), others)) = bytes.files.split_first() else { return Ok(()) };
         let file = incoming.create_file(first, *executable).map_err(Broken::Write)?;
         let mut hasher = blake3::Hasher::new();
         let mut left = bytes.bytes;
