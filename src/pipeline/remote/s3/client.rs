@@ -65,6 +65,8 @@ pub(super) struct Client {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Does {
     Read,
+    /// Reads names. Not everybody who may read what has a known name may do that.
+    List,
     Write,
 }
 

@@ -308,7 +308,7 @@ impl Remote for S3 {
     fn count(&self, folder: &str) -> Result<Extent, Failure> {
         let (mut extent, mut next) = (Extent::default(), None::<String>);
         loop {
-            let sent = self.client.send(Does::Read, |client, credentials| {
+            let sent = self.client.send(Does::List, |client, credentials| {
                 let mut action = client.bucket().list_objects_v2(credentials);
                 action.with_prefix(format!("{}{folder}/", self.prefix));
                 if let Some(next) = &next {
