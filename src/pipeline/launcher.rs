@@ -60,9 +60,13 @@ impl Launcher for InAllocation {
     fn command(&self, program: WorkerProgram, request: &Request) -> anyhow::Result<Command> {
         let mut command = Plain.command(program, request)?;
         // Many schedulers send it to all processes of a job, which would end the worker before it is asked for a checkpoint.
-        let ignore = || match unsafe { libc::signal(libc::SIGUSR1, libc::SIG_IGN) } {
-            libc::SIG_ERR => Err(std::io::Error::last_os_error()),
-            _ => Ok(()),
+        let ignore = || {
+            // SAFETY: it takes only numbers.
+            let before = unsafe { libc::signal(libc::SIGUSR1, libc::SIG_IGN) };
+            match before {
+                libc::SIG_ERR => Err(std::io::Error::last_os_error()),
+                _ => Ok(()),
+            }
         };
         // SAFETY: between fork and exec, `signal` may be called.
         unsafe { command.pre_exec(ignore) };

@@ -20,6 +20,8 @@ const GRACE: Duration = Duration::from_secs(3);
 /// What a job wrote last can come this much later than the end that its scheduler reports: file systems of other machines
 /// remember for a while what was not there.
 const LATE: Duration = Duration::from_secs(90);
+/// So soon after it has seen the end of a job, a run makes the next one, if it makes one.
+const SUCCESSION: Duration = Duration::from_secs(5);
 /// How many lines of its output a message has of a job that said nothing else.
 const OUTPUT_LINES: usize = 10;
 
@@ -250,7 +252,6 @@ impl Followed {
         // Whoever has this submits it right now.
         let Some(_lock) = cache.lock_job(&self.key())? else { return Ok(None) };
         let Some(place) = Place::of_job(&folder.spec())? else { return Ok(None) };
-        // Whoever submitted it is not asked for that: it has ended.
         let last = JobEnding::last(folder).filter(JobEnding::is_final);
         let spec = JobSpec::read(&folder.spec());
         let what = match (&spec, &last) {
@@ -436,11 +437,9 @@ impl Followed {
         if job.hear(&self.reporter, knowledge.answers) {
             knowledge.is_old();
         }
-        let is_taken = || Lock::is_taken(&cache.layout().lock(&key.to_string()));
         match &job.ending {
-            None | Some(JobEnding::Stopped { .. }) => {}
-            // A second job of the same folder says so, and the first one works: what that one says last counts.
-            Some(JobEnding::Held) if job.id.is_some() && is_taken() => job.ending = None,
+            // The key may be held by a second job of the same folder, which says later how it ended.
+            None | Some(JobEnding::Stopped { .. } | JobEnding::Held) => {}
             Some(ending) => {
                 let ending = ending.clone();
                 return self.ended(cache, ending);
@@ -451,7 +450,7 @@ impl Followed {
         let is_known = matches!(state, Some(JobState::Queued | JobState::Running));
         let is_unasked = job.id.is_some() && knowledge.answers == job.since;
         // That it works counts for more than what a scheduler says.
-        let works = is_taken();
+        let works = Lock::is_taken(&cache.layout().lock(&key.to_string()));
         job.was_seen |= works;
         if is_known || is_unasked || works {
             job.gone = None;
@@ -469,16 +468,21 @@ impl Followed {
             return Ok(None);
         }
         let folder = job.folder.clone();
+        if job.ending == Some(JobEnding::Held) {
+            // Now nobody holds it.
+            if self.finish(cache, &folder)? {
+                self.at = At::Begin { waits: false };
+            }
+            return Ok(None);
+        }
         if let Some(record) = self.record(cache) {
             return Ok(self.finish_before(cache, &folder, ran(record)));
         }
-        self.gone(
-            cache,
-            match state {
-                Some(JobState::Ended(ended)) => Some(ended),
-                _ => None,
-            },
-        )
+        let ended = match state {
+            Some(JobState::Ended(ended)) => Some(ended),
+            _ => None,
+        };
+        self.gone(cache, ended)
     }
 
     /// Its folder is gone: another run has seen its end.
@@ -488,8 +492,8 @@ impl Followed {
         }
         let At::Submitted(job) = &mut self.at else { return None };
         let since = *job.removed.get_or_insert_with(Instant::now);
-        // Its record can be seen here later than that; and so can the job that takes its place.
-        let late = if cache.is_local() { Duration::ZERO } else { LATE };
+        // Its record can be seen here later than that; and the other run may be about to make the job that takes its place.
+        let late = if cache.is_local() { SUCCESSION } else { LATE };
         if since.elapsed() < late {
             return None;
         }
@@ -517,14 +521,7 @@ impl Followed {
                     return Ok(None);
                 }
             },
-            // Whoever has it is waited for here.
-            JobEnding::Held => {
-                if self.finish(cache, &folder)? {
-                    self.at = At::Begin { waits: false };
-                }
-                return Ok(None);
-            }
-            JobEnding::Stopped { .. } => return Ok(None),
+            JobEnding::Held | JobEnding::Stopped { .. } => return Ok(None),
             ending if !was_seen => {
                 let what = match ending {
                     JobEnding::Failed { message, .. } => {

@@ -306,10 +306,9 @@ impl Desk {
 
     /// Ends the jobs that somebody wants to end.
     fn cancel(&mut self) {
-        let (unwanted, others) =
-            std::mem::take(&mut self.jobs).into_iter().partition(Followed::is_unwanted);
+        let jobs = std::mem::take(&mut self.jobs).into_iter();
+        let (mut unwanted, others): (Vec<_>, Vec<_>) = jobs.partition(Followed::is_unwanted);
         self.jobs = others;
-        let mut unwanted: Vec<Followed> = unwanted;
         let ids: Vec<String> = unwanted.iter().filter_map(Followed::id).collect();
         let cancelled = if ids.is_empty() { Ok(()) } else { self.scheduler.cancel(&ids) };
         // Of several, one may have ended by itself just now, which is no reason to call all of them uncancelled.
