@@ -536,7 +536,7 @@ fn a_scheduler_that_takes_nothing_now_is_spared_and_can_be_left() {
 
 #[test]
 fn a_run_that_was_away_follows_the_job_that_another_run_has_made_meanwhile() {
-    let project = project("slow");
+    let project = project("slow").set("FAKE_LEARN_STEPS", "200");
     let first = project.start(&format!("{RUN} simclr"));
     works(&project);
     let second = project.start(&format!("{RUN} simclr"));
@@ -550,18 +550,18 @@ fn a_run_that_was_away_follows_the_job_that_another_run_has_made_meanwhile() {
     fs::remove_file(project.path("hold")).expect("ours");
     assert_eq!(first.wait().success(), "data ran, simclr ran");
     second.wait().success();
-    assert_eq!((submitted(&project), steps(&project)), (2, 60));
+    assert_eq!((submitted(&project), steps(&project)), (2, 200));
 }
 
 #[test]
 fn the_time_of_a_stage_is_kept_by_its_job() {
-    let project = project("slow");
-    let run = project.start(&format!("{RUN} simclr --set execution.timeout-seconds=1"));
+    let project = project("slow").set("FAKE_LEARN_STEPS", "200");
+    let run = project.start(&format!("{RUN} simclr --set execution.timeout-seconds=2"));
     works(&project);
     // For as long as its time is up here: as a job that waits in the queue again.
     let job = process(&project, 1);
     kill_process(job, Signal::STOP).expect("ours");
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(3));
     kill_process(job, Signal::CONT).expect("ours");
     let ended = run.wait();
     assert_eq!(ended.code(), Some(1), "{ended}");
