@@ -14,17 +14,11 @@ use super::values::{Value, found, known_table, text, whole_number};
 use crate::diagnostic::Mistake;
 use crate::format;
 
-/// The keys of the table `[execution]`.
-pub(super) const EXECUTION_KEYS: [&str; 8] = [
-    "device",
-    "threads",
-    "checkpoint-seconds",
-    "timeout-seconds",
-    "attempts",
-    "cpus",
-    "gpus",
-    "memory",
-];
+/// The keys of the table `[execution]`: the first ones of a stage. The others only say something of one stage.
+pub(super) const EXECUTION_KEYS: [&str; 8] = match STAGE_EXECUTION_KEYS.first_chunk() {
+    Some(keys) => *keys,
+    None => panic!("a stage has more keys"),
+};
 /// The keys of `execution = { ... }` in a stage.
 pub(super) const STAGE_EXECUTION_KEYS: [&str; 10] = [
     "device",
