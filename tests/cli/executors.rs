@@ -624,7 +624,7 @@ fn what_is_forced_is_not_satisfied_by_a_job_that_ended_before() {
     eventually("the end of the job", || project.read("queue/1/status") == "0\n");
     let once = steps(&project);
     let ended = project.pipeline(&format!("{RUN} simclr --force simclr"));
-    assert_eq!(ended.success(), "data fresh, simclr ran");
+    assert!(ended.success().starts_with("data fresh, simclr ran"), "{ended}");
     assert_eq!((submitted(&project), steps(&project)), (2, 2 * once));
 }
 

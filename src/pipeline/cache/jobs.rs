@@ -15,7 +15,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -157,11 +157,8 @@ impl JobFolder {
     /// For the job itself, to say what it does. It goes on after what it said before it was interrupted.
     pub(crate) fn journal(&self) -> anyhow::Result<JobJournal> {
         let path = self.events_place();
-        let mut options = File::options();
-        // Of two processes that write, none overwrites a line of the other.
-        options.read(true).append(true).custom_flags(libc::O_NOFOLLOW);
-        let mut open = || -> io::Result<JobJournal> {
-            let file = disk::open_or_create(&path, &mut options)?;
+        let open = || -> io::Result<JobJournal> {
+            let file = disk::open_to_add(&path)?;
             let length = file.metadata()?.len();
             let mut last = [b'\n'];
             if length > 0 {
