@@ -47,6 +47,8 @@ mod secrets;
 mod selecting;
 mod sharing;
 mod slurm;
+mod ssh_server;
+mod store_faults;
 mod summaries;
 mod support;
 mod suspended;

@@ -15,8 +15,7 @@ use super::index::{Bytes, Index, MOST_BYTES, PACK_BELOW, WINDOW_LOG};
 use super::name::{Encoding, Name};
 use super::transport::{Download, Failure, Remote, get_all};
 use crate::cache::{
-    Adopted, Cache, EntryKind, Incoming, IncomingFile, Reception, Record, Watch, Withdrawn,
-    on_threads,
+    Adopted, Cache, EntryKind, Incoming, Reception, Record, Watch, Withdrawn, on_threads,
 };
 use crate::digest::Digest;
 
@@ -50,10 +49,17 @@ impl From<anyhow::Error> for NotPulled {
 }
 
 impl NotPulled {
-    fn here(what: &str, error: io::Error) -> Self {
-        Self::Here(with_disk_advice(
-            anyhow::Error::from(error).context(format!("cannot write {what}")),
-        ))
+    /// An entry of an artifact was not made. For names that cannot be here, it is the remote that is wrong.
+    fn unwritten(error: io::Error) -> Self {
+        use io::ErrorKind::{AlreadyExists, InvalidFilename, InvalidInput, NotADirectory};
+        match error.kind() {
+            AlreadyExists | InvalidFilename | InvalidInput | NotADirectory => {
+                Failure::wrong(format!("it has a name that cannot be made here: {error}")).into()
+            }
+            _ => Self::Here(with_disk_advice(
+                anyhow::Error::from(error).context("cannot write the artifact"),
+            )),
+        }
     }
 }
 
@@ -110,7 +116,7 @@ impl Puller<'_> {
                 }
             }
         };
-        let index = if incoming.is_here() { None } else { Some(self.fill(&incoming)?) };
+        let index = if incoming.is_sound_here() { None } else { Some(self.fill(&incoming)?) };
         match incoming.adopt().map_err(with_disk_advice)? {
             Adopted::Counts(committed) => {
                 if let Some(index) = index {
@@ -144,7 +150,7 @@ impl Puller<'_> {
                 EntryKind::Link { target } => incoming.create_link(path, target),
                 EntryKind::File { .. } => Ok(()),
             };
-            made.map_err(|error| NotPulled::here("the artifact", error))?;
+            made.map_err(NotPulled::unwritten)?;
         }
         self.unpack(incoming, &index)?;
         let large = index.large()?;
@@ -187,9 +193,9 @@ impl Puller<'_> {
             match self.write(incoming, bytes, &mut file) {
                 // What is damaged here, or just cleaned away, comes from there.
                 Err(Broken::Read(_) | Broken::Other) => {
-                    for (path, _) in &bytes.files {
-                        let removed = incoming.remove_file(path);
-                        removed.map_err(|error| NotPulled::here("the artifact", error))?;
+                    // The others are copies of the first, once that is right.
+                    if let Some((path, _)) = bytes.files.first() {
+                        incoming.remove_file(path).map_err(NotPulled::unwritten)?;
                     }
                 }
                 written => return self.judge(written, None, "a file"),
@@ -217,7 +223,7 @@ impl Puller<'_> {
     ) -> Result<(), NotPulled> {
         written.map_err(|broken| match broken {
             Broken::Stopped => NotPulled::Stopped,
-            Broken::Write(error) => NotPulled::here("the artifact", error),
+            Broken::Write(error) => NotPulled::unwritten(error),
             Broken::Other => {
                 Failure::wrong(format!("{name} has other bytes than it should")).into()
             }
@@ -243,16 +249,16 @@ impl Puller<'_> {
         work(&mut decoder().map_err(Broken::Read)?)
     }
 
-    /// Writes the next bytes of a reader to all files that have them.
+    /// Writes the next bytes of a reader to all files that have them: to the first, and once they are right, from it to the
+    /// others, however many there are.
     fn write(
         &self,
         incoming: &Incoming,
         bytes: &Bytes<'_>,
         reader: &mut dyn Read,
     ) -> Result<(), Broken> {
-        let create = |(path, executable): &(&_, bool)| incoming.create_file(path, *executable);
-        let files = bytes.files.iter().map(create).collect::<io::Result<Vec<IncomingFile>>>();
-        let files = files.map_err(Broken::Write)?;
+        let Some(((first, executable), others)) = bytes.files.split_first() else { return Ok(()) };
+        let file = incoming.create_file(first, *executable).map_err(Broken::Write)?;
         let mut hasher = blake3::Hasher::new();
         let mut left = bytes.bytes;
         let mut block = vec![0; BLOCK_BYTES.min(left as usize)];
@@ -266,13 +272,19 @@ impl Puller<'_> {
                 return Err(Broken::Other);
             }
             hasher.update(&block[..count]);
-            files.iter().try_for_each(|file| file.write(&block[..count])).map_err(Broken::Write)?;
+            file.write(&block[..count]).map_err(Broken::Write)?;
             left -= count as u64;
             self.watch.read.fetch_add(count as u64, Ordering::Relaxed);
         }
-        match Digest::from(hasher.finalize()) == bytes.content {
-            true => Ok(()),
-            false => Err(Broken::Other),
+        if Digest::from(hasher.finalize()) != bytes.content {
+            return Err(Broken::Other);
         }
+        for (path, executable) in others {
+            if self.watch.stop.load(Ordering::Relaxed) {
+                return Err(Broken::Stopped);
+            }
+            incoming.copy_file(first, path, *executable).map_err(Broken::Write)?;
+        }
+        Ok(())
     }
 }
