@@ -548,8 +548,10 @@ fn a_run_that_was_away_follows_the_job_that_another_run_has_made_meanwhile() {
     second.signal(Signal::CONT);
     second.wait_for("simclr is job 2 of fake");
     fs::remove_file(project.path("hold")).expect("ours");
-    assert_eq!(first.wait().success(), "data ran, simclr ran");
-    second.wait().success();
+    // One of them hears its end, and the other one finds its result.
+    for ended in [first, second].map(|run| run.wait()) {
+        assert!(ended.status.success(), "{ended}");
+    }
     assert_eq!((submitted(&project), steps(&project)), (2, 200));
 }
 
