@@ -287,6 +287,10 @@ pub(super) fn image_problems(
 }
 
 impl Rules for Train {
+    fn version(&self) -> Option<u32> {
+        self.precision.newer_than(6)
+    }
+
     // Results from before a parameter existed count as those without it.
     fn key_parameters(&self, mut effective: Map<String, Value>) -> Map<String, Value> {
         if !self.sample_losses {
