@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 
 use crate::cache::Cache;
+use crate::execute::QueuedJob;
 use crate::format;
 use crate::key::StageKey;
 use crate::plan::PlanState;
@@ -19,6 +20,8 @@ use crate::worker;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Activity {
     Running(Box<Running>),
+    /// It waits in the queue of a scheduler.
+    Queued(QueuedJob),
     /// A run of it was stopped or killed. `None` where nobody knows how far it was.
     Interrupted(Option<Box<Interrupted>>),
     Failed(Failure),
@@ -37,6 +40,7 @@ impl Activity {
     pub(crate) fn line(&self) -> String {
         match self {
             Self::Running(running) => running.line(),
+            Self::Queued(job) => job.line(),
             Self::Interrupted(Some(interrupted)) => interrupted.line(),
             Self::Interrupted(None) => {
                 "was interrupted; the next run continues from its checkpoint".to_owned()
@@ -58,6 +62,7 @@ impl Activity {
                 let phase = progress.and_then(|progress| progress.phase.clone());
                 format!("running {}", phase.unwrap_or_default())
             }
+            Self::Queued(_) => "queued".to_owned(),
             Self::Interrupted(_) => "interrupted".to_owned(),
             Self::Failed(_) => "failed".to_owned(),
         }
@@ -104,6 +109,7 @@ impl Fingerprint {
 pub(crate) struct Activities<'a> {
     cache: &'a Cache,
     running: HashMap<StageKey, Running>,
+    queued: HashMap<StageKey, QueuedJob>,
     interrupted: HashMap<StageKey, Interrupted>,
     /// The keys that have a folder for checkpoints.
     begun: HashSet<StageKey>,
@@ -119,7 +125,15 @@ impl<'a> Activities<'a> {
                 None => {}
             }
         }
-        Self { cache, running, interrupted, begun: cache.begun_keys().collect() }
+        let queued = cache.job_keys().filter(|key| !running.contains_key(key));
+        let queued = queued.filter_map(|key| Some((key, QueuedJob::of(&cache.job(&key)?)?)));
+        let queued = queued.collect();
+        Self { cache, running, queued, interrupted, begun: cache.begun_keys().collect() }
+    }
+
+    /// Whether a job for a key waits in the queue of a scheduler.
+    pub(crate) fn is_queued(&self, key: &StageKey) -> bool {
+        self.queued.contains_key(key)
     }
 
     /// Whether something runs for a key.
@@ -147,7 +161,10 @@ impl<'a> Activities<'a> {
         match state {
             // It has a result, and runs again because somebody asked for it.
             PlanState::Fresh(record) | PlanState::Remote(record) => running(&record.key),
-            PlanState::Dirty { key, .. } => running(key).or_else(|| self.ended(key)),
+            PlanState::Dirty { key, .. } => {
+                let queued = || self.queued.get(key).cloned().map(Activity::Queued);
+                running(key).or_else(queued).or_else(|| self.ended(key))
+            }
             PlanState::Waiting { .. } | PlanState::Blocked(_) => None,
         }
     }

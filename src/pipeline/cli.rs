@@ -13,6 +13,7 @@ use clap_complete::engine::ArgValueCompleter;
 use crate::cache::Durability;
 use crate::complete;
 use crate::format;
+use crate::launcher::JOB_SUBCOMMAND;
 use crate::manifest::{Limits, Override, is_manifest};
 use crate::progress::Style;
 use crate::shell;
@@ -116,6 +117,10 @@ pub(crate) enum Command {
     ///
     /// Where the arguments can mean several stages, a line for each: its name, a tab, its path.
     Path(StageArguments),
+    /// Show what would be submitted to Slurm for a stage
+    ///
+    /// With --test, Slurm says whether it would take that, and when it would begin. Nothing is submitted.
+    SlurmScript(SlurmScriptArguments),
     /// Check that artifacts are intact, or that a stage can be reproduced
     ///
     /// Hashes the artifacts of the manifest's fresh stages. Those that no longer match their digest are listed,
@@ -160,7 +165,7 @@ pub(crate) enum Command {
     #[command(name = "__man", hide = true)]
     Man(ManArguments),
     /// Run one job from a file that another process wrote
-    #[command(name = "__job", hide = true)]
+    #[command(name = JOB_SUBCOMMAND, hide = true)]
     Job(JobArguments),
 }
 
@@ -282,6 +287,12 @@ pub(crate) struct RunArguments {
     pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) machine: MachineArguments,
+    /// Run the stages that learn on this executor, where they do not say another one; `local` is here
+    #[arg(long, env = "PIPELINE_EXECUTOR", hide_env_values = true, value_name = "NAME")]
+    pub(crate) executor: Option<String>,
+    /// End when what is ready has been submitted; the next run follows those jobs, and submits what they made ready
+    #[arg(long)]
+    pub(crate) detach: bool,
     /// After a failure, continue with the stages that do not depend on it
     #[arg(short, long)]
     pub(crate) keep_going: bool,
@@ -623,6 +634,18 @@ pub(crate) enum GraphFormat {
 pub(crate) struct StageArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SlurmScriptArguments {
+    #[command(flatten)]
+    pub(crate) manifest: ManifestArguments,
+    /// The executor, where the stage does not say one
+    #[arg(long, env = "PIPELINE_EXECUTOR", hide_env_values = true, value_name = "NAME")]
+    pub(crate) executor: Option<String>,
+    /// Ask Slurm whether it would take it
+    #[arg(long)]
+    pub(crate) test: bool,
 }
 
 #[derive(Debug, Args)]

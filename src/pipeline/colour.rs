@@ -59,7 +59,7 @@ fn style(state: &str) -> Option<Style> {
     let colour = match state {
         "fresh" | "remote" | "ran" | "complete" | "●" | "◍" => AnsiColor::Green,
         "dirty" | "to run" | "○" => AnsiColor::Yellow,
-        "running" => AnsiColor::Cyan,
+        "running" | "queued" | "left" => AnsiColor::Cyan,
         "interrupted" | "stopped" => AnsiColor::Magenta,
         "failed" | "killed" | "blocked" | "⊘" => AnsiColor::Red,
         "waiting" | "skipped" | "◌" => return Some(Style::new().dimmed()),

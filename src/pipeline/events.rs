@@ -54,6 +54,13 @@ pub(crate) enum RunEvent {
         #[serde(rename = "own-gpu", skip_serializing_if = "std::ops::Not::not")]
         own_gpu: bool,
     },
+    /// A stage is a job of an executor now, in the queue of its scheduler.
+    Queued {
+        stage: StageName,
+        executor: String,
+        /// What the scheduler calls it.
+        job: String,
+    },
     /// Another process works on the same key: its result will be used.
     Wait { stage: StageName },
     Progress {
@@ -86,13 +93,21 @@ pub(crate) enum RunEvent {
         outcome: Outcome,
     },
     /// Somebody asked the run to stop.
-    Stopping,
+    Stopping {
+        /// How many jobs go on elsewhere.
+        #[serde(skip_serializing_if = "is_zero")]
+        jobs: usize,
+    },
     Done {
         /// Seconds from its beginning.
         seconds: f64,
         /// Whether every stage that was asked for has a result.
         complete: bool,
     },
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// What a stage that starts is, for trackers.
@@ -141,6 +156,8 @@ pub(crate) enum Outcome {
     },
     /// It was asked to stop. A checkpoint is kept where its kind makes one.
     Stopped,
+    /// It goes on elsewhere, and the run did not wait for it.
+    Left,
     Skipped {
         /// The failed or skipped input that it needs; `None` when the run was stopped.
         because: Option<StageName>,

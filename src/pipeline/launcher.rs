@@ -13,6 +13,9 @@ use pipeline_stages::message::Request;
 /// The hidden subcommand under which `pipeline` is a worker itself.
 pub(crate) const WORKER_SUBCOMMAND: &str = "__worker";
 
+/// The hidden subcommand that runs one job from a file.
+pub(crate) const JOB_SUBCOMMAND: &str = "__job";
+
 /// The environment variable with the path of `pipeline-learn`, if it is not beside `pipeline`.
 const LEARN_VARIABLE: &str = "PIPELINE_LEARN";
 

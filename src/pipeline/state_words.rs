@@ -36,13 +36,15 @@ pub(crate) enum ShownState {
     Interrupted,
     Blocked,
     Failed,
+    Queued,
     Running,
 }
 
 impl ShownState {
     /// All of them, in the order in which they are counted.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Running,
+        Self::Queued,
         Self::Failed,
         Self::Interrupted,
         Self::Fresh,
@@ -60,6 +62,7 @@ impl ShownState {
     pub(crate) fn of(state: &PlanState, activity: Option<&Activity>) -> Self {
         match (activity, state) {
             (Some(Activity::Running(_)), _) => Self::Running,
+            (Some(Activity::Queued(_)), _) => Self::Queued,
             (Some(Activity::Failed(_)), _) => Self::Failed,
             (Some(Activity::Interrupted(_)), _) => Self::Interrupted,
             (None, PlanState::Fresh(_)) => Self::Fresh,
@@ -80,6 +83,7 @@ impl ShownState {
             Self::Interrupted => "interrupted",
             Self::Blocked => "blocked",
             Self::Failed => "failed",
+            Self::Queued => "queued",
             Self::Running => "running",
         }
     }
@@ -94,6 +98,7 @@ impl ShownState {
             Self::Interrupted => "◐",
             Self::Blocked => "⊘",
             Self::Failed => "✕",
+            Self::Queued => "◷",
             Self::Running => "▶",
         }
     }

@@ -58,6 +58,25 @@ pub fn holds_work(base: &Path) -> bool {
     entries.is_some_and(|mut entries| entries.next().is_some())
 }
 
+/// The files that an interrupted run left to continue from, each with its size and when it was written: others are another checkpoint.
+pub fn files(base: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+    let mut open: Vec<PathBuf> = newest(base).map(|id| base.join(id)).into_iter().collect();
+    let mut files = Vec::new();
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => open.push(entry.path()),
+                Ok(metadata) => {
+                    files.push((entry.path(), metadata.len(), metadata.modified().ok()))
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
 /// Takes the checkpoint folder that an interrupted run left, or makes one. `None` if this process was asked to stop
 /// while it waited.
 pub(crate) fn take(

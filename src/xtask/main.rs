@@ -10,6 +10,7 @@ mod needs;
 mod place;
 mod platform;
 mod remotes;
+mod slurm;
 mod soak;
 #[cfg(test)]
 mod testing;
@@ -49,6 +50,10 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Repeat the tests that go by chance, with new seeds, for an hour; needs no libtorch
     Soak(soak::Options),
+    /// Install the Debian packages that some tests need; as root
+    Parts,
+    /// Start a Slurm of two nodes, and run the tests that need one; as root, and skipped where it is not installed
+    TestSlurm,
     /// Set up if needed, build, and copy the programs and libtorch to where your PATH finds them
     Install {
         /// The folder whose bin/ and lib/ take them [default: ~/.local]
@@ -97,6 +102,8 @@ fn perform(task: Task) -> Result<()> {
         Task::TestRemotes => remotes::run(&checkout),
         Task::Fuzz(options) => fuzz::run(&checkout, &options),
         Task::Soak(options) => soak::run(&checkout, &options),
+        Task::Parts => slurm::install(),
+        Task::TestSlurm => slurm::test(&checkout),
         Task::Install { prefix } => {
             let prefix = prefix.map_or_else(place::default_prefix, Ok)?;
             let prefix = std::path::absolute(prefix)?;
@@ -139,6 +146,8 @@ mod tests {
             ("build", Task::Build),
             ("quickstart", Task::Quickstart),
             ("test", Task::Test),
+            ("parts", Task::Parts),
+            ("test-slurm", Task::TestSlurm),
             ("test-remotes", Task::TestRemotes),
             ("install", Task::Install { prefix: None }),
             (

@@ -54,7 +54,8 @@ fn a_job_runs_from_a_file_in_a_process_of_its_own() {
     assert_snapshot!(project.pipeline("run experiment.toml words").success(), @"words fresh");
 
     // The same again is a hit, and what another build wrote is refused.
-    assert!(project.pipeline("__job spec.json").stdout.contains(r#""outcome":"fresh""#));
+    let again = project.pipeline("__job spec.json");
+    assert!(again.stdout.contains(r#""outcome":"fresh""#) && again.code() == Some(3), "{again}");
     let mut other = spec;
     other["by"]["contract"] = "another".into();
     project.write("spec.json", other.to_string());

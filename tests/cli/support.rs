@@ -323,6 +323,11 @@ impl Running {
         Pid::from_child(&self.child)
     }
 
+    /// Whether it has not ended yet.
+    pub fn is_running(&self) -> bool {
+        is_alive(self.child.id())
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         rustix::process::kill_process(self.pid(), signal).expect("it is our child");

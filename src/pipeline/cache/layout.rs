@@ -21,7 +21,7 @@
 //!   history/plans/<digest>.json    the stages of runs, with their keys; history/manifests/ their texts
 //!   history/checked/<experiment>   when a run last ended, also one that found nothing to do
 //!   pins/<process>-<n>             the keys and artifacts that a process uses now, as long as it holds its lock
-//!   jobs/                          for jobs elsewhere
+//!   jobs/<key>/                    a job elsewhere: what it is to do, its id there, what it reports
 //!   indexes/<digest>               what a run with nothing to do relied on, for the next one
 //!   remote/<remote>/<key>.json     records that a remote had when it was asked
 //!   flushed/<run>                  a run with `--durability=lazy` whose results are on the disk
@@ -77,7 +77,7 @@ pub(crate) enum Bucket {
     History,
     /// What cleaning must keep, a file for each process. Written by it; one whose lock is free is swept.
     Pins,
-    /// Stages that run elsewhere.
+    /// Stages that run elsewhere. Made by a run before it submits one, and removed by whoever has seen its end.
     Jobs,
     /// What runs that found nothing to do relied on. Written at the end of a run; each proves itself.
     Indexes,
@@ -297,6 +297,11 @@ impl Layout {
     /// What works on a key now.
     pub(crate) fn running(&self, key: &StageKey) -> PathBuf {
         self.bucket(Bucket::Running).join(key.to_string())
+    }
+
+    /// The job elsewhere of a key.
+    pub(crate) fn job(&self, key: &StageKey) -> PathBuf {
+        self.bucket(Bucket::Jobs).join(key.to_string())
     }
 
     /// The records of the runs of an experiment.

@@ -14,6 +14,7 @@ mod file_digest;
 mod folder;
 mod history;
 mod incoming;
+mod jobs;
 mod latest;
 mod layout;
 mod limit;
@@ -21,6 +22,7 @@ mod listing;
 mod lock;
 mod parallel;
 mod pins;
+mod reach;
 mod record;
 mod remote_records;
 mod snapshot;
@@ -39,6 +41,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use pipeline_stages::known::Known;
@@ -55,6 +58,7 @@ pub(crate) use entry::Extent;
 pub(crate) use file_digest::{Watch, digest_open_file};
 pub(crate) use history::Journal;
 pub(crate) use incoming::{Adopted, Incoming, IncomingFile, Reception};
+pub(crate) use jobs::{JobFolder, JobJournal};
 pub(crate) use latest::Links;
 pub(crate) use layout::{Bucket, Document, Layout};
 pub(crate) use limit::Limit;
@@ -224,6 +228,14 @@ impl Cache {
     /// Whether an interrupted run of a key left a checkpoint.
     pub(crate) fn holds_checkpoint(&self, key: &StageKey) -> bool {
         checkpoint::holds_work(&self.layout.checkpoint(key))
+    }
+
+    /// What that checkpoint is made of: changes when it advances.
+    pub(crate) fn checkpoint_files(
+        &self,
+        key: &StageKey,
+    ) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+        checkpoint::files(&self.layout.checkpoint(key))
     }
 
     /// What an artifact says of itself, where its type says something.

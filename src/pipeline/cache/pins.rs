@@ -33,7 +33,7 @@ pub(crate) enum Pinned {
 }
 
 impl Pinned {
-    fn line(self) -> String {
+    pub(super) fn line(self) -> String {
         match self {
             Self::Key(key) => format!("key {key}\n"),
             Self::Artifact(digest) => format!("artifact {digest}\n"),
@@ -64,11 +64,11 @@ struct Pin {
     pinned: BTreeSet<Pinned>,
 }
 
-/// A pin of a process that lives.
+/// A pin that counts.
 #[derive(Debug)]
 pub(super) struct LivePin {
-    /// Who it is, where that is known.
-    pub(super) owner: Option<Owner>,
+    /// Whose it is, in words.
+    pub(super) by: String,
     pub(super) pinned: Vec<Pinned>,
 }
 
@@ -206,21 +206,51 @@ pub(super) fn read_pins(layout: &Layout, sweeps: bool) -> anyhow::Result<Vec<Liv
             Err(TryLockError::WouldBlock) => {
                 let mut text = Vec::new();
                 file.read_to_end(&mut text).with_context(|| cannot_read(&path))?;
-                live.push(LivePin::of_text(&String::from_utf8_lossy(&text)));
+                live.push(LivePin::of_process(&String::from_utf8_lossy(&text)));
             }
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| cannot_read(&path));
             }
         }
     }
+    // After those of processes: whoever makes a job has pinned the same until then.
+    live.extend(job_pins(layout).with_context(|| cannot_read(&layout.bucket(Bucket::Jobs)))?);
+    Ok(live)
+}
+
+/// The pins of jobs that run elsewhere, or wait there.
+fn job_pins(layout: &Layout) -> io::Result<Vec<LivePin>> {
+    let listing = match fs::read_dir(layout.bucket(Bucket::Jobs)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut live = Vec::new();
+    for entry in listing {
+        let entry = entry?;
+        if entry.file_name().to_str().is_none_or(|name| name.parse::<StageKey>().is_err()) {
+            continue;
+        }
+        let place = entry.path();
+        let text = fs::read_to_string(place.join("pins"));
+        // It has just ended.
+        if text.is_err() && !place.exists() {
+            continue;
+        }
+        let pinned = match text {
+            Ok(text) => text.lines().map(Pinned::of_line).collect(),
+            Err(_) => vec![Pinned::Everything],
+        };
+        live.push(LivePin { by: format!("the job {}", place.display()), pinned });
+    }
     Ok(live)
 }
 
 impl LivePin {
-    fn of_text(text: &str) -> Self {
-        let mut lines = text.lines();
-        let owner = lines.next().and_then(|line| serde_json::from_str(line).ok());
-        Self { owner, pinned: lines.map(Pinned::of_line).collect() }
+    fn of_process(text: &str) -> Self {
+        let owner = text.lines().next().and_then(|line| serde_json::from_str(line).ok());
+        let by = owner.map_or("a process".to_owned(), |owner: Owner| owner.to_string());
+        let pinned = text.lines().skip(1).map(Pinned::of_line).collect();
+        Self { by, pinned }
     }
 }
 
@@ -251,8 +281,8 @@ mod tests {
         let clone = cache.clone();
         clone.pin([artifact, key], |_| {}).expect("writable");
         assert_eq!(pins(&cache), [[key, artifact]]);
-        let owner = read_pins(cache.layout(), true).expect("readable").remove(0).owner;
-        assert_eq!(owner.expect("it is named").pid, std::process::id());
+        let by = read_pins(cache.layout(), true).expect("readable").remove(0).by;
+        assert_eq!(by, Owner::this_process().to_string());
         let other = Cache::open(cache.layout().root()).expect("a cache");
         other.pin([Pinned::Everything], |_| {}).expect("writable");
         assert_eq!(pins(&cache).len(), 2);
@@ -281,11 +311,11 @@ mod tests {
     fn a_line_that_is_not_known_may_mean_everything() {
         let key = StageKey::of(&[]);
         let text = format!("{{}}\nkey {key}\nkey 12\n\nlease x\n");
-        let pin = LivePin::of_text(&text);
+        let pin = LivePin::of_process(&text);
         let all = [Pinned::Everything; 3];
         assert_eq!(pin.pinned, [&[Pinned::Key(key)][..], &all].concat());
-        assert!(pin.owner.is_none());
-        assert!(LivePin::of_text("").pinned.is_empty());
+        assert_eq!(pin.by, "a process");
+        assert!(LivePin::of_process("").pinned.is_empty());
     }
 
     #[test]

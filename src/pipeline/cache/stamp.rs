@@ -199,6 +199,11 @@ impl ResultFiles {
 }
 
 impl Cache {
+    /// Whether it is on a file system of this machine: what another process wrote is seen at once.
+    pub(crate) fn is_local(&self) -> bool {
+        is_local(self.layout().root())
+    }
+
     /// The stamp of what the cache has now.
     pub(crate) fn stamp(&self, experiment: &str) -> Stamp {
         let clock = Clock::of(self.layout().root());

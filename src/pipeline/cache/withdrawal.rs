@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
 
 use super::lock::Lock;
 use super::pins::Pinned;
@@ -17,7 +18,7 @@ use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
 
 /// A record that no longer counts.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Withdrawn {
     pub(crate) record: Record,
     /// Why it does not count.

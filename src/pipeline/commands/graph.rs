@@ -145,7 +145,10 @@ fn dot(project: &Project, plan: &Plan, most: usize) -> String {
     for Node { name, kind, counts, state, .. } in &drawing.nodes {
         let colour = match state {
             ShownState::Fresh | ShownState::Remote => "#d9f2d9",
-            ShownState::Dirty | ShownState::Interrupted | ShownState::Running => "#ffe0b3",
+            ShownState::Dirty
+            | ShownState::Interrupted
+            | ShownState::Running
+            | ShownState::Queued => "#ffe0b3",
             ShownState::Waiting => "#f0f0f0",
             ShownState::Blocked | ShownState::Failed => "#f8d7da",
         };

@@ -108,6 +108,7 @@ fn counts(run: &Run) -> String {
         (run.count(is(|ended| matches!(ended, Ended::Ran { .. }))), "ran"),
         (run.count(is(|ended| matches!(ended, Ended::Failed { .. }))), "failed"),
         (run.count(is(|ended| *ended == Ended::Stopped)), "stopped"),
+        (run.count(is(|ended| *ended == Ended::Left)), "left"),
         (run.count(|stage| stage.ended.is_none()), "started"),
     ];
     let parts = counts.iter().filter(|(count, _)| *count > 0);
@@ -209,6 +210,7 @@ fn row(stage: &RunStage) -> Vec<String> {
         None => ("started", String::new(), String::new()),
         Some(Ended::Fresh) => ("fresh", String::new(), String::new()),
         Some(Ended::Stopped) => ("stopped", String::new(), String::new()),
+        Some(Ended::Left) => ("left", String::new(), String::new()),
         Some(Ended::Failed { seconds, message }) => {
             let first = message.lines().next().unwrap_or_default();
             ("failed", format::seconds(*seconds), first.to_owned())

@@ -1,21 +1,26 @@
-//! `pipeline __job`: one job from a file that another process wrote, with its events on standard output.
+//! `pipeline __job`: one job from a file that another process wrote. Its events are on standard output; for one that runs elsewhere,
+//! there are lines for people.
 
 use std::process::ExitCode;
 
 use super::INTERRUPTED;
 use crate::cache::Layout;
 use crate::cli::JobArguments;
-use crate::events::Outcome;
-use crate::execute::{self, JobSpec};
+use crate::execute::{self, JobExit, JobSpec};
 use crate::progress::{Reporters, RunningFiles, Style, reporter};
 
 pub(crate) fn run(arguments: &JobArguments) -> anyhow::Result<ExitCode> {
     let spec = JobSpec::read(&arguments.spec)?;
     let running = RunningFiles::new(Layout::new(spec.cache.clone()));
-    let mut reporters = Reporters(vec![reporter(Style::Json), Box::new(running)]);
-    Ok(match execute::run_job(spec, &mut reporters)? {
-        Outcome::Fresh { .. } | Outcome::Remote { .. } | Outcome::Ran { .. } => ExitCode::SUCCESS,
-        Outcome::Stopped => ExitCode::from(INTERRUPTED),
-        Outcome::Failed { .. } | Outcome::Skipped { .. } => ExitCode::FAILURE,
-    })
+    let style = if spec.place.is_some() { Style::Plain } else { Style::Json };
+    let mut reporters = Reporters(vec![reporter(style), Box::new(running)]);
+    // 2 is for what cannot be done at all: the job of another build.
+    Ok(ExitCode::from(match execute::run_job(spec, &mut reporters)? {
+        JobExit::Ran => 0,
+        JobExit::Failed => 1,
+        JobExit::Fresh => 3,
+        JobExit::Held => 4,
+        JobExit::LostInput => 5,
+        JobExit::Stopped => INTERRUPTED,
+    }))
 }

@@ -81,7 +81,12 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
         }
         is_first = false;
         let open = chosen.iter().copied();
-        let open = open.filter(|name| runs(name) || (planner.has_run() && !over.contains(name)));
+        let is_queued = |name: &StageName| {
+            plan.state(name).and_then(PlanState::key).is_some_and(|key| activities.is_queued(&key))
+        };
+        let open = open.filter(|name| {
+            runs(name) || is_queued(name) || (planner.has_run() && !over.contains(name))
+        });
         let open: Vec<&StageName> = open.collect();
         quiet = if open.is_empty() { quiet + 1 } else { 0 };
         if quiet >= QUIET_LOOKS {

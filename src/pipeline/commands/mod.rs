@@ -33,6 +33,7 @@ mod run;
 mod run_part;
 mod schema;
 mod settings;
+mod slurm_script;
 mod status;
 mod status_sheet;
 mod status_watch;
@@ -68,7 +69,8 @@ use crate::graph::Graph;
 use crate::lint;
 use crate::machine;
 use crate::manifest::{
-    self, Config, Fit, Limits, Manifest, Misfit, Override, PushPolicy, StageExecution,
+    self, Config, Executors, Fit, LOCAL, Limits, Manifest, Misfit, Override, PushPolicy,
+    StageExecution, unknown_executor,
 };
 use crate::pattern::Pattern;
 use crate::plan::{Plan, PlanState};
@@ -121,6 +123,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Track(arguments) => track::run(arguments),
         Command::Log(arguments) => log::run(arguments),
         Command::Path(arguments) => path::run(arguments),
+        Command::SlurmScript(arguments) => slurm_script::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Gc(arguments) => gc::run(arguments),
         Command::Cache(arguments) => cache::run(arguments),
@@ -167,6 +170,8 @@ pub(crate) struct Project {
     pub(crate) jobs: Option<u16>,
     /// What the user lets all stages of a run take together, where a manifest does not say.
     limits: Limits,
+    /// Where stages can run, beside here: what a manifest says counts more than what the user says.
+    pub(crate) executors: Executors,
     /// How much room the user lets a cache take that does not have a limit.
     pub(crate) cache_limit: Option<u64>,
     /// The axes of `--only`, each with a value.
@@ -179,6 +184,19 @@ impl Project {
     pub(crate) fn limits(&self, typed: Limits) -> Limits {
         let files = self.manifest.limits.clone().or(&self.limits);
         typed.or(&files.at_most(machine::cores(), machine::memory()))
+    }
+
+    /// The executor that was typed.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub(crate) fn executor(&self, typed: Option<&str>) -> anyhow::Result<Option<String>> {
+        let Some(name) = typed else { return Ok(None) };
+        if name != LOCAL && !self.executors.contains_key(name) {
+            let (title, help) = unknown_executor(name, &self.executors);
+            bail!("{title} (--executor, PIPELINE_EXECUTOR); {help}");
+        }
+        Ok(Some(name.to_owned()))
     }
 
     /// Reads the manifest and opens its cache. Nothing is written.
@@ -457,7 +475,20 @@ impl<'a> Located<'a> {
         let sharing = settings::sharing(manifest.sharing.clone().or(&self.config.sharing))?;
         let shared = sharing.remote.map(SharedCache::new).map(Arc::new);
         let push = sharing.push.unwrap_or(PushPolicy::Never);
-        Ok(Project { manifest, graph, cache, shared, push, jobs, limits, cache_limit, only })
+        let mut executors = self.config.executors.clone();
+        executors.extend(manifest.executors.clone());
+        Ok(Project {
+            manifest,
+            graph,
+            cache,
+            shared,
+            push,
+            jobs,
+            limits,
+            executors,
+            cache_limit,
+            only,
+        })
     }
 }
 

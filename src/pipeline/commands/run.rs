@@ -92,6 +92,9 @@ fn run_stages(
         limits: project.limits(arguments.machine.limits()),
         keep_going: arguments.keep_going,
         force: project.forced(&arguments.force, &selected)?,
+        executor: project.executor(arguments.executor.as_deref())?,
+        executors: project.executors.clone(),
+        detach: arguments.detach,
         links: part.as_ref().map(|part| part.index.links()),
         shared: project.shared.clone(),
     };
@@ -175,7 +178,7 @@ fn run_stages(
     if !summary.stopped && summary.stages.iter().any(|(_, outcome)| did_something(outcome)) {
         gc::keep_limit(&project.cache, project.cache_limit);
     }
-    Ok(match summary.complete() {
+    Ok(match summary.complete() || summary.goes_on() {
         true => ExitCode::SUCCESS,
         false if summary.stopped => ExitCode::from(INTERRUPTED),
         false => ExitCode::FAILURE,
@@ -257,7 +260,7 @@ fn is_always_shown(outcome: &Outcome) -> bool {
 }
 
 /// How many stages ended in which way.
-fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &'static str); 6] {
+fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &'static str); 7] {
     let count =
         |wanted: fn(&Outcome) -> bool| outcomes.clone().filter(|outcome| wanted(outcome)).count();
     [
@@ -266,6 +269,7 @@ fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &
         (count(|outcome| matches!(outcome, Outcome::Ran { .. })), "ran"),
         (count(|outcome| matches!(outcome, Outcome::Failed { .. })), "failed"),
         (count(|outcome| matches!(outcome, Outcome::Stopped)), "stopped"),
+        (count(|outcome| matches!(outcome, Outcome::Left)), "left"),
         (count(|outcome| matches!(outcome, Outcome::Skipped { .. })), "skipped"),
     ]
 }
@@ -289,6 +293,7 @@ fn row(run: &EndedRun<'_>, name: &StageName, outcome: &Outcome) -> Vec<String> {
         }
         Outcome::Failed { seconds, .. } => ("failed", format::seconds(*seconds), String::new()),
         Outcome::Stopped => ("stopped", String::new(), String::new()),
+        Outcome::Left => ("left", String::new(), "goes on elsewhere".to_owned()),
         Outcome::Skipped { because: Some(input) } => {
             ("skipped", String::new(), format!("needs {input}"))
         }
@@ -304,7 +309,10 @@ fn closing(run: &EndedRun<'_>, arguments: &RunArguments) -> String {
     let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();
     let mut text =
         format!("{}: {} in {}", run.experiment, parts.join(", "), format::seconds(summary.seconds));
-    if summary.stopped && !summary.complete() {
+    let is_left = |(_, outcome): &(StageName, Outcome)| matches!(outcome, Outcome::Left);
+    if summary.stages.iter().any(is_left) {
+        text.push_str("; what was left goes on elsewhere, and the same command comes back to it");
+    } else if summary.stopped && !summary.complete() {
         text.push_str("; the same command continues from here");
     } else if let Some((failed, _)) =
         summary.stages.iter().find(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }))

@@ -36,6 +36,10 @@ fn to_json(project: &Project, States { known, others }: &States<'_>) -> Value {
     let stages: Vec<Value> = known
         .iter()
         .map(|(name, known)| {
+            let queued = match &known.activity {
+                Some(Activity::Queued(job)) => json!(job),
+                _ => Value::Null,
+            };
             let (running, interrupted, failed) = match &known.activity {
                 Some(Activity::Running(running)) => (json!(running), Value::Null, Value::Null),
                 Some(Activity::Interrupted(interrupted)) => {
@@ -45,12 +49,13 @@ fn to_json(project: &Project, States { known, others }: &States<'_>) -> Value {
                     (Value::Null, known, Value::Null)
                 }
                 Some(Activity::Failed(failure)) => (Value::Null, Value::Null, json!(failure)),
-                None => (Value::Null, Value::Null, Value::Null),
+                Some(Activity::Queued(_)) | None => (Value::Null, Value::Null, Value::Null),
             };
             let mut stage = state_json(known.state);
             stage["stage"] = json!(name);
             stage["kind"] = json!(kind(project, name));
             stage["running"] = running;
+            stage["queued"] = queued;
             stage["interrupted"] = interrupted;
             stage["failed"] = failed;
             stage["last-run"] = json!(last_run(project, name, known.state));

@@ -126,6 +126,7 @@ impl Sheet {
             |known: &Known<'_>| known.activity.as_ref().map_or_else(String::new, Activity::line);
         lines.extend(folded(are(ShownState::Failed), most, "", "failed", line));
         lines.extend(folded(are(ShownState::Interrupted), most, "", "were interrupted", line));
+        lines.extend(folded(are(ShownState::Queued), most, "", "are queued", line));
         // Each: there are not many, and they are what somebody looks for.
         lines.extend(folded(are(ShownState::Running), usize::MAX, "", "are running", line));
         lines.extend(others.iter().map(|running| SheetLine {

@@ -42,7 +42,9 @@ pub(super) fn watch(
         }
         let states = States::look(project, chosen, &planner.plan, &activities);
         let is_over = !planner.has_run()
-            && states.known.iter().all(|(_, known)| known.shown() != ShownState::Running);
+            && !states.known.iter().any(|(_, known)| {
+                matches!(known.shown(), ShownState::Running | ShownState::Queued)
+            });
         quiet = if is_over { quiet + 1 } else { 0 };
         let is_last = quiet >= QUIET_LOOKS;
         match screen::of_output().filter(|_| screen::output_can_be_drawn()) {

@@ -66,11 +66,14 @@ impl Explanation {
     fn add(&mut self, name: &StageName, activity: &Activity) {
         let line = activity.line();
         match activity {
-            Activity::Running(_) => self.text.insert_str(0, &format!("{name} {line}\n")),
+            Activity::Running(_) | Activity::Queued(_) => {
+                self.text.insert_str(0, &format!("{name} {line}\n"));
+            }
             _ => self.text.push_str(&format!("  it {line}\n")),
         }
         self.common.push_str(match activity {
             Activity::Running(_) => "running",
+            Activity::Queued(_) => "queued",
             Activity::Interrupted(_) => "interrupted",
             // After the command, which may have values of the instance.
             Activity::Failed(Failure { message, .. }) => {

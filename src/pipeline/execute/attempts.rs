@@ -45,7 +45,9 @@ impl Run<'_> {
         message: &str,
         log: &[String],
     ) -> Lack {
-        if failing != Failing::OutOfMemory {
+        // What runs elsewhere shares nothing with what runs here.
+        let is_elsewhere = self.states.needs(name).executor.is_some();
+        if failing != Failing::OutOfMemory || is_elsewhere {
             return Lack::Nothing;
         }
         let is_of_gpu = speaks_of_gpu_memory(message, log);

@@ -3,6 +3,7 @@
 //! The seam for jobs on other machines. Does not depend on the graph, or on what else runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::handle::{Handle, Thread, Waker};
 use super::job::{Job, JobEnd, JobEvent};
@@ -33,19 +34,21 @@ pub(crate) struct Threads {
     pub(crate) launcher: Arc<dyn Launcher>,
     /// Whom their reports wake.
     pub(crate) waker: Waker,
+    /// How long they wait for another process that has their key.
+    pub(crate) patience: Duration,
 }
 
 impl Executor for Threads {
     fn start(&self, spec: JobSpec) -> anyhow::Result<Box<dyn Handle<Report>>> {
         let (cache, index) = (Arc::clone(&self.cache), Arc::clone(&self.index));
-        let launcher = Arc::clone(&self.launcher);
+        let (launcher, patience) = (Arc::clone(&self.launcher), self.patience);
         let name = spec.declaration.name.to_string();
         let handle = Thread::start(
             &name,
             self.waker.clone(),
             move |report, worker, stopping| {
                 let (cache, index, launcher) = (&*cache, &*index, &*launcher);
-                let job = Job { spec: &spec, cache, index, launcher, worker, stopping };
+                let job = Job { spec: &spec, cache, index, launcher, worker, stopping, patience };
                 Report::End(job.run(&|event| report(Report::Event(event))))
             },
             || Report::End(JobEnd::failed("internal error: its thread panicked")),

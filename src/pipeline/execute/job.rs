@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pipeline_stages::message::{self, Event, RanOn};
 use pipeline_stages::worker::{io_error_kind, with_disk_advice};
+use serde::{Deserialize, Serialize};
 
 use super::reads::{Reads, Touched};
 use super::spec::JobSpec;
@@ -39,10 +40,16 @@ pub(crate) struct Job<'a> {
     pub(crate) worker: &'a WorkerHandle,
     /// Set when it is asked to stop.
     pub(crate) stopping: &'a AtomicBool,
+    /// How long it waits for another process that has its key.
+    pub(crate) patience: Duration,
 }
 
 /// What a job reports on its way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum JobEvent {
+    /// The scheduler of an executor has it in its queue.
+    Queued { executor: String, job: String },
     /// Another process has the lock of its key.
     Waits,
     /// Its worker starts.
@@ -70,6 +77,7 @@ impl JobEvent {
         let (declaration, info) = (stage, stage.stage.info());
         let (kind, stage) = (info.name, declaration.name.clone());
         Some(match self {
+            Self::Queued { executor, job } => RunEvent::Queued { stage, executor, job },
             Self::Waits => RunEvent::Wait { stage },
             Self::Starts { why, resumes } => {
                 let setup = Setup {
@@ -110,9 +118,17 @@ pub(crate) fn withdrawn_note(artifact: &Digest, withdrawn: &[Withdrawn]) -> Opti
 pub(crate) enum JobEnd {
     /// Another process ran the same key meanwhile.
     Reused(Box<KnownResult>),
-    Ran(Box<KnownResult>),
+    Ran {
+        result: Box<KnownResult>,
+        /// From its start to the end of its commit.
+        seconds: f64,
+    },
+    /// Another process works on its key, and this one does not wait.
+    Held,
     /// It was asked to stop.
     Stopped,
+    /// It goes on elsewhere, and nobody waits for it any more.
+    Left,
     /// Something is known now that decides whether it must run: it did not start.
     LookAgain,
     Failed {
@@ -124,10 +140,7 @@ pub(crate) enum JobEnd {
         failing: Failing,
     },
     /// An input was damaged, and is out of the way now, or it is gone: the stage that made it must run again.
-    LostInput {
-        artifact: Digest,
-        was_damaged: bool,
-    },
+    LostInput { artifact: Digest, was_damaged: bool },
 }
 
 impl JobEnd {
@@ -155,7 +168,8 @@ impl Job<'_> {
         let claim = match self.claim(report)? {
             Lookup::Claim(claim) => claim,
             Lookup::Hit(record) => return Ok(JobEnd::Reused(Box::new((*record).into()))),
-            Lookup::Busy => return Ok(JobEnd::Stopped),
+            Lookup::Busy if self.stopping.load(Ordering::Relaxed) => return Ok(JobEnd::Stopped),
+            Lookup::Busy => return Ok(JobEnd::Held),
         };
         let JobSpec { declaration, work, inputs, .. } = self.spec;
         for (_, _, stored) in inputs {
@@ -216,10 +230,10 @@ impl Job<'_> {
         JobEnd::failed(message)
     }
 
-    /// The claim to the key, after waiting for whoever has it. `Busy` where the run was stopped meanwhile.
+    /// The claim to the key, after waiting for whoever has it. `Busy` where the run was stopped meanwhile, or it does not wait for longer.
     fn claim(&self, report: &dyn Fn(JobEvent)) -> anyhow::Result<Lookup> {
         // A moment's lock, such as that of somebody who looks, is not worth a line.
-        let mut looks = 0;
+        let mut looks = 0_u32;
         loop {
             let key = &self.spec.work.key;
             let lookup = match self.spec.work.reason {
@@ -230,10 +244,13 @@ impl Job<'_> {
                 // The log of an earlier run, which a claim removes.
                 forget_file(&self.cache.layout().log(key));
             })?;
-            if !matches!(lookup, Lookup::Busy) || self.stopping.load(Ordering::Relaxed) {
+            if !matches!(lookup, Lookup::Busy)
+                || self.stopping.load(Ordering::Relaxed)
+                || LOCK_POLL * looks >= self.patience
+            {
                 return Ok(lookup);
             }
-            looks += 1;
+            looks = looks.saturating_add(1);
             if looks == 2 {
                 report(JobEvent::Waits);
             }
@@ -280,7 +297,7 @@ impl Job<'_> {
         }
         // Here, where no other stage waits for it. Whoever takes the end finds out, and says it, if it was not remembered.
         let _ = self.cache.set_head(experiment, declaration.name.as_str(), &record.key);
-        Ok(JobEnd::Ran(Box::new(record.into())))
+        Ok(JobEnd::Ran { seconds: record.seconds, result: Box::new(record.into()) })
     }
 }
 

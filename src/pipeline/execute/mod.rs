@@ -12,16 +12,18 @@ mod job;
 mod links;
 mod order;
 mod pins;
+mod places;
 mod pools;
 mod reads;
 mod rerun;
+mod scheduled;
 mod share;
 mod single;
 mod spec;
 mod states;
 mod supervisor;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,7 +41,7 @@ use crate::gpus::{self, Gpus};
 use crate::graph::Graph;
 use crate::key::{self, InputResult, StageKey};
 use crate::launcher::Plain;
-use crate::manifest::{Fit, Limits, Manifest, Misfit, Stage};
+use crate::manifest::{self, Fit, Limits, Manifest, Misfit, Stage};
 use crate::plan::{self, Facts, PlanState};
 use crate::progress::Reporter;
 use crate::reason::Reason;
@@ -50,15 +52,16 @@ use elsewhere::WithRemote;
 use executor::{Executor, Report, Threads};
 use job::{JobEnd, JobEvent};
 use order::Weight;
-use pools::Needs;
+use pools::{Needs, Pool};
 use states::{StageState, StageStates};
 use supervisor::{Heard, Supervisor};
 
 pub(crate) use forecast::together;
 pub(crate) use job::with_advice;
 pub(crate) use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
+pub(crate) use scheduled::{QueuedJob, slurm_script};
 pub(crate) use share::{Share, set_threads};
-pub(crate) use single::run_job;
+pub(crate) use single::{JobExit, run_job};
 pub(crate) use spec::{JobSpec, Work};
 pub(crate) use supervisor::is_ignored;
 
@@ -73,6 +76,12 @@ pub(crate) struct Options {
     pub(crate) keep_going: bool,
     /// The stages that run although they have results.
     pub(crate) force: BTreeSet<StageName>,
+    /// Where stages can run, beside here.
+    pub(crate) executors: manifest::Executors,
+    /// The executor of the kinds that learn, where their stages do not say another one.
+    pub(crate) executor: Option<String>,
+    /// Whether it ends when what is ready has been submitted.
+    pub(crate) detach: bool,
     /// The links for people to the results of all stages, where the manifest is a part of one: those of the others stay.
     pub(crate) links: Option<Links>,
     /// The cache that others share.
@@ -91,6 +100,15 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
+    /// Whether nothing failed or was stopped, and what is left goes on elsewhere.
+    pub(crate) fn goes_on(&self) -> bool {
+        let is_left = |outcome: &Outcome| matches!(outcome, Outcome::Left);
+        let is_wrong =
+            |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Stopped);
+        let outcomes = || self.stages.iter().map(|(_, outcome)| outcome);
+        !self.stopped && outcomes().any(is_left) && !outcomes().any(is_wrong)
+    }
+
     /// Whether all that was asked for is done.
     pub(crate) fn complete(&self) -> bool {
         self.stages.iter().all(|(_, outcome)| {
@@ -135,16 +153,9 @@ pub(crate) fn execute(
         index: Arc::clone(facts.index()),
         launcher: Arc::new(Plain),
         waker: supervisor.waker(),
+        patience: Duration::MAX,
     };
-    let executor: Box<dyn Executor> = match &options.shared {
-        None => Box::new(threads),
-        Some(shared) => Box::new(WithRemote {
-            shared: Arc::clone(shared),
-            cache: Arc::clone(cache),
-            waker: supervisor.waker(),
-            executor: Rc::new(threads),
-        }),
-    };
+    let executor = with_remote(Rc::new(threads), options, cache, supervisor);
     let mut run = Run {
         manifest,
         graph,
@@ -156,6 +167,8 @@ pub(crate) fn execute(
         share: None,
         supervisor,
         executor,
+        scheduled: BTreeMap::new(),
+        jobs: cache.job_keys().collect(),
         damaged: BTreeMap::new(),
         limitations: BTreeSet::new(),
         attempts: HashMap::new(),
@@ -190,6 +203,18 @@ pub(crate) fn execute(
     Ok((summary, run.states.into_results().collect()))
 }
 
+/// An executor that looks on the remote first, where there is one.
+fn with_remote(
+    executor: Rc<dyn Executor>,
+    options: &Options,
+    cache: &Arc<Cache>,
+    supervisor: &Supervisor<Report>,
+) -> Rc<dyn Executor> {
+    let Some(shared) = &options.shared else { return executor };
+    let (shared, cache) = (Arc::clone(shared), Arc::clone(cache));
+    Rc::new(WithRemote { shared, cache, waker: supervisor.waker(), executor })
+}
+
 struct Run<'a> {
     manifest: &'a Manifest,
     graph: &'a Graph,
@@ -201,7 +226,12 @@ struct Run<'a> {
     /// What there is of the machine, once something starts.
     share: Option<Share>,
     supervisor: &'a mut Supervisor<Report>,
-    executor: Box<dyn Executor>,
+    /// Runs stages here.
+    executor: Rc<dyn Executor>,
+    /// Run stages as jobs of schedulers, by name, once a stage has started there.
+    scheduled: BTreeMap<String, Rc<dyn Executor>>,
+    /// The keys that had jobs elsewhere when the run began. Those whose results are there now have ended, and nobody has seen it.
+    jobs: HashSet<StageKey>,
     /// What the machine cannot do, as far as it was said.
     limitations: BTreeSet<String>,
     /// Per stage that runs, the damaged artifacts that its job found, each with what no longer counts.
@@ -239,7 +269,10 @@ impl Run<'_> {
             match self.supervisor.next(self.reporter) {
                 Heard::Report(stage, Report::Event(event)) => self.report_event(&stage, event),
                 Heard::Report(stage, Report::End(end)) => self.job_ended(&stage, end),
-                Heard::StopWanted => self.report(RunEvent::Stopping),
+                Heard::StopWanted => {
+                    let jobs = self.jobs_elsewhere();
+                    self.report(RunEvent::Stopping { jobs });
+                }
                 Heard::Nothing => {}
             }
         }
@@ -313,7 +346,8 @@ impl Run<'_> {
         });
         let open: Vec<&Stage> = open.collect();
         // Nobody looks for a GPU where nothing could use it.
-        let user = open.iter().find(|stage| Share::may_use_gpus(stage));
+        let is_here = |stage: &&&Stage| self.options.executor_of(stage).is_none();
+        let user = open.iter().filter(is_here).find(|stage| Share::may_use_gpus(stage));
         let user = user.map(|stage| stage.name.clone());
         let mut silent = None;
         let gpus = match user {
@@ -324,22 +358,35 @@ impl Run<'_> {
         let share = Share::of_this_machine(*jobs, limits, gpus);
         share.check()?;
         let mistakes = open.iter().filter_map(|stage| {
-            Some(Misfit { stage: stage.name.clone(), mistake: share.mistake(stage)? })
+            let mistake = match self.options.executor_of(stage) {
+                None => share.mistake(stage)?,
+                Some(name) => self.executor_mistake(stage, name)?,
+            };
+            Some(Misfit { stage: stage.name.clone(), mistake })
         });
         let mistakes = Misfit::mistakes(mistakes);
         if !mistakes.is_empty() {
             return Err(Mistakes::new(self.manifest.sources.clone(), mistakes).into());
         }
         let seconds = forecast::seconds(self.manifest, &self.facts, &open);
+        let options = self.options;
         let needs = |name: &StageName| match self.manifest.stage(name) {
-            Some(stage) => share.needs(stage),
             None => Needs::default(),
+            Some(stage) => match options.executor_of(stage) {
+                None => share.needs(stage),
+                Some(name) => Needs { executor: options.place_of(name), ..Needs::default() },
+            },
         };
         let weight = |name: &StageName| Weight {
             priority: self.manifest.stage(name).map_or(0, |stage| stage.execution.priority.into()),
             seconds: seconds.get(name).copied(),
         };
-        self.states.share_out(share.depths(), needs, weight);
+        let mut depths = share.depths();
+        for (number, settings) in (0..).zip(self.options.executors.values()) {
+            let most = settings.max_jobs.map(|most| (Pool::Executor(number), most.into()));
+            depths.extend(most);
+        }
+        self.states.share_out(depths, needs, weight);
         self.share = Some(share);
         if let (Some(stage), Some(text)) = (user, silent) {
             self.report(RunEvent::Note { stage, text });
@@ -458,10 +505,20 @@ impl Run<'_> {
         }
         let running = StageState::Running { key, since: Instant::now(), before, forced };
         self.states.set(name, running);
-        if let (Some(share), Some(taken)) = (&self.share, self.states.taken(name)) {
-            spec.gpus = share.hand_out(&mut spec.declaration, taken);
-        }
-        match self.executor.start(spec) {
+        let elsewhere = self.options.executor_of(&spec.declaration).map(str::to_owned);
+        let started = match elsewhere {
+            None => {
+                if let (Some(share), Some(taken)) = (&self.share, self.states.taken(name)) {
+                    spec.gpus = share.hand_out(&mut spec.declaration, taken);
+                }
+                self.executor.start(spec)
+            }
+            Some(executor) => {
+                set_threads(&mut spec.declaration);
+                self.scheduled(&executor).and_then(|executor| executor.start(spec))
+            }
+        };
+        match started {
             Ok(handle) => self.supervisor.watch(name, handle, timeout),
             Err(error) => self.job_ended(name, JobEnd::failed(format!("{error:#}"))),
         }
@@ -510,14 +567,16 @@ impl Run<'_> {
             _ => (0.0, None, None, false),
         };
         match end {
-            JobEnd::Reused(result) | JobEnd::Ran(result) if !self.is_current(name, &result) => {
+            JobEnd::Reused(result) | JobEnd::Ran { result, .. }
+                if !self.is_current(name, &result) =>
+            {
                 let text =
                     "an input was damaged or made again while it ran: it runs again".to_owned();
                 self.report(RunEvent::Note { stage: name.clone(), text });
                 self.states.set(name, StageState::Waiting);
             }
             JobEnd::Reused(result) => self.end_fresh(name, *result),
-            JobEnd::Ran(result) => {
+            JobEnd::Ran { result, seconds } => {
                 self.facts.has_run(result.key);
                 if forced {
                     self.share(name, &result);
@@ -531,7 +590,8 @@ impl Run<'_> {
                 };
                 self.end(name, outcome, Some(*result))
             }
-            JobEnd::Stopped => self.end(name, Outcome::Stopped, None),
+            JobEnd::Stopped | JobEnd::Held => self.end(name, Outcome::Stopped, None),
+            JobEnd::Left => self.end(name, Outcome::Left, None),
             JobEnd::LookAgain => self.states.set(name, StageState::Waiting),
             JobEnd::Failed { message, log, failing } if self.tries_again(name, failing, lack) => {
                 self.try_again(name, lack, message, log);
@@ -589,7 +649,8 @@ impl Run<'_> {
         let key = result.as_ref().map(|result| result.key);
         let set = key.map(|key| self.cache.set_head(experiment, name.as_str(), &key));
         let is_news = match set.transpose() {
-            Ok(set) => set.unwrap_or(false),
+            // The job has remembered it itself.
+            Ok(set) => set.unwrap_or(false) | key.is_some_and(|key| self.has_seen_job(&key)),
             Err(error) => {
                 let text = format!("what it had last was not remembered: {error:#}");
                 self.report(RunEvent::Note { stage: name.clone(), text });
@@ -664,7 +725,7 @@ impl Run<'_> {
         self.renew_links(false);
         self.supervisor.listen()?;
         if self.stopping() {
-            self.report(RunEvent::Stopping);
+            self.report(RunEvent::Stopping { jobs: 0 });
         }
         Ok(())
     }

@@ -16,6 +16,14 @@ pub(crate) enum Pool {
     Memory,
     /// A GPU, by its number, in parts of [`WHOLE_GPU`].
     Gpu(u32),
+    /// Jobs of an executor at once, by its place among them.
+    Executor(u32),
+}
+
+impl Pool {
+    fn is_of_this_machine(&self) -> bool {
+        !matches!(self, Self::Executor(_))
+    }
 }
 
 /// How much each pool has. One that is not named here does not end.
@@ -30,6 +38,8 @@ pub(crate) struct Needs {
     pub(crate) gpus: GpuNeeds,
     /// Whether nothing else may run beside it.
     pub(crate) alone: bool,
+    /// The executor that runs it, which leaves this machine to others.
+    pub(crate) executor: Option<u32>,
 }
 
 /// What a stage takes of GPUs.
@@ -117,7 +127,7 @@ impl Pools {
     fn find(&self, left: &Depths, needs: &Needs) -> Result<Taken, Depths> {
         // Whoever wants to be alone waits for everything.
         let waits_for = |pools: Vec<Pool>| -> Depths {
-            let all = || self.depths.keys().copied().collect();
+            let all = || self.depths.keys().copied().filter(Pool::is_of_this_machine).collect();
             let pools = if needs.alone { all() } else { pools };
             pools.into_iter().map(|pool| (pool, 0)).collect()
         };
@@ -132,9 +142,11 @@ impl Pools {
             (Pool::Cores, u64::from(needs.cores)),
             (Pool::Jobs, 1),
         ]);
-        let mut amounts: Vec<(Pool, u64)> = match needs.alone {
-            true => self.depths.iter().map(|(pool, depth)| (*pool, *depth)).collect(),
-            false => wanted.collect(),
+        let all = self.depths.iter().map(|(pool, depth)| (*pool, *depth));
+        let mut amounts: Vec<(Pool, u64)> = match (needs.executor, needs.alone) {
+            (Some(number), _) => vec![(Pool::Executor(number), 1)],
+            (None, true) => all.filter(|(pool, _)| pool.is_of_this_machine()).collect(),
+            (None, false) => wanted.collect(),
         };
         amounts.retain_mut(|(pool, amount)| match self.depths.get(pool) {
             Some(depth) => {
@@ -256,6 +268,22 @@ mod tests {
     }
 
     #[test]
+    fn jobs_of_an_executor_take_nothing_of_this_machine() {
+        let mut depths = depths(1, 0);
+        depths.insert(Pool::Executor(0), 2);
+        let mut pools = Pools::new(depths);
+        let elsewhere = |number| Needs { executor: Some(number), ..needs(4) };
+        let jobs = [elsewhere(0); 2].map(|needs| pools.take(&needs));
+        assert_eq!(first(&pools, &[elsewhere(0), needs(1)]), Some(1), "two are the most");
+        assert_eq!(first(&pools, &[elsewhere(1)]), Some(0), "of this one there is no most");
+        let alone = Needs { alone: true, ..needs(1) };
+        assert_eq!(first(&pools, &[alone]), Some(0), "nothing else runs here");
+        pools.take(&alone);
+        jobs.into_iter().for_each(|job| pools.give_back(job));
+        assert_eq!(first(&pools, &[needs(1), elsewhere(0)]), Some(1));
+    }
+
+    #[test]
     fn gpus_are_handed_out_by_number() {
         let mut pools = Pools::new(depths(9, 3));
         let mut take = |gpus| pools.take(&on(gpus)).gpus;
@@ -294,8 +322,9 @@ mod tests {
             (1..3_u32).prop_map(GpuNeeds::Whole),
             (0..4_u32, 1..=WHOLE_GPU).prop_map(|(number, part)| GpuNeeds::This { number, part }),
         ];
-        (0..6_u32, 0..150_u64, gpus, proptest::bool::weighted(0.1))
-            .prop_map(|(cores, memory, gpus, alone)| Needs { cores, memory, gpus, alone })
+        (0..6_u32, 0..150_u64, gpus, proptest::bool::weighted(0.1)).prop_map(
+            |(cores, memory, gpus, alone)| Needs { cores, memory, gpus, alone, executor: None },
+        )
     }
 
     proptest! {

@@ -114,7 +114,7 @@ impl Share {
             Cores::One => 1,
             Cores::Many => stage.execution.execution.threads.unwrap_or(self.threads(gpus)),
         });
-        Needs { cores, memory: memory.unwrap_or(0), gpus, alone: false }
+        Needs { cores, memory: memory.unwrap_or(0), gpus, ..Needs::default() }
     }
 
     /// The threads of a stage that can use many and does not say how many. This depends on what the run may use, and not on

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow, ensure};
 use pipeline_stages::message::{self, Device, Hello, Input, RanOn, Request};
@@ -9,7 +10,8 @@ use pipeline_stages::path_text;
 use pipeline_stages::point::Point;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Cache, KnownResult, Stored};
+use crate::cache::{Cache, KnownResult, Owner, Stored};
+use crate::digest::Encoder;
 use crate::gpus::Gpu;
 use crate::key::{self, KeyPart, StageKey};
 use crate::manifest::{Manifest, Stage};
@@ -49,6 +51,32 @@ pub(crate) struct JobSpec {
     /// The GPUs that it may use, where it was handed some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) gpus: Vec<Gpu>,
+    /// Where it runs, if that is not in the process that asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) place: Option<Place>,
+}
+
+/// Where a job runs that nobody needs to wait for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// The name of its executor.
+    pub(crate) executor: String,
+    /// What no other job has, also none of another cache.
+    pub(crate) token: String,
+    /// A command of a shell with which the job puts itself back into the queue, where its scheduler can do that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) requeue: Option<String>,
+}
+
+impl Place {
+    /// For a new job of this executor.
+    pub(crate) fn new(executor: &str, requeue: Option<&str>) -> Self {
+        let Owner { pid, host, .. } = Owner::this_process();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let token = Encoder::new("job").text(&format!("{pid} {host} {now}")).finish();
+        let requeue = requeue.map(str::to_owned);
+        Self { executor: executor.to_owned(), token: token.short(), requeue }
+    }
 }
 
 impl JobSpec {
@@ -74,6 +102,7 @@ impl JobSpec {
             inputs,
             missing,
             gpus: Vec::new(),
+            place: None,
         })
     }
 

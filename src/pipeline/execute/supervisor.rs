@@ -28,7 +28,8 @@ pub(crate) struct Supervisor<T> {
     receiver: Receiver<Message>,
     work: BTreeMap<StageName, Supervised<T>>,
     reports: VecDeque<(StageName, T)>,
-    stopping: bool,
+    /// The signal that asked for an end.
+    stopping: Option<i32>,
     memory_seen: Instant,
     /// Ends the thread that listens to signals.
     signals: Option<signal_hook::iterator::Handle>,
@@ -59,7 +60,8 @@ enum Message {
 
 /// What a signal asks for.
 enum Request {
-    Stop,
+    /// By this signal.
+    Stop(i32),
     Suspend,
 }
 
@@ -76,7 +78,7 @@ impl<T> Supervisor<T> {
         let (sender, receiver) = channel();
         let (work, reports) = (BTreeMap::new(), VecDeque::new());
         let memory_seen = Instant::now();
-        Self { sender, receiver, work, reports, stopping: false, memory_seen, signals: None }
+        Self { sender, receiver, work, reports, stopping: None, memory_seen, signals: None }
     }
 
     /// For work that can report something at any time.
@@ -91,10 +93,15 @@ impl<T> Supervisor<T> {
     /// SIGHUP ask to stop, SIGTSTP asks to pause. Where it has listened before, it takes up what was asked since its last work
     /// ended.
     pub(crate) fn listen(&mut self) -> anyhow::Result<()> {
+        self.listen_also_to(&[])
+    }
+
+    /// The same; these ask to stop, too.
+    pub(crate) fn listen_also_to(&mut self, others: &[i32]) -> anyhow::Result<()> {
         if self.signals.is_some() {
             while let Ok(message) = self.receiver.try_recv() {
                 match message {
-                    Message::Asked(Request::Stop) => drop(self.stop()),
+                    Message::Asked(Request::Stop(signal)) => drop(self.stop(signal)),
                     Message::Asked(Request::Suspend) => drop(self.suspend()),
                     Message::Woken => {}
                 }
@@ -103,7 +110,8 @@ impl<T> Supervisor<T> {
         }
         // Under nohup, and in a shell without job control, these stay ignored.
         let optional = [SIGHUP, SIGTSTP].into_iter().filter(|signal| !is_ignored(*signal));
-        let wanted: Vec<_> = [SIGINT, SIGTERM].into_iter().chain(optional).collect();
+        let others = others.iter().copied();
+        let wanted: Vec<_> = [SIGINT, SIGTERM].into_iter().chain(optional).chain(others).collect();
         let mut signals =
             signal_hook::iterator::Signals::new(wanted).context("cannot listen to signals")?;
         self.signals = Some(signals.handle());
@@ -116,7 +124,7 @@ impl<T> Supervisor<T> {
                     _ if last.replace(Instant::now()).is_some_and(|last| last.elapsed() < ECHO) => {
                         continue;
                     }
-                    _ => Request::Stop,
+                    signal => Request::Stop(signal),
                 };
                 if sender.send(Message::Asked(request)).is_err() {
                     break;
@@ -155,7 +163,12 @@ impl<T> Supervisor<T> {
 
     /// Whether somebody asked the work to stop.
     pub(crate) fn stopping(&self) -> bool {
-        self.stopping
+        self.stopping.is_some()
+    }
+
+    /// Whether this signal asked for it first.
+    pub(crate) fn was_asked_by(&self, signal: i32) -> bool {
+        self.stopping == Some(signal)
     }
 
     /// Waits for news, but not for long.
@@ -168,7 +181,7 @@ impl<T> Supervisor<T> {
             (None, false) => self.receiver.recv_timeout(TICK).ok(),
         };
         let heard = match message {
-            Some(Message::Asked(Request::Stop)) => self.stop(),
+            Some(Message::Asked(Request::Stop(signal))) => self.stop(signal),
             Some(Message::Asked(Request::Suspend)) => self.suspend(),
             Some(Message::Woken) | None => match self.reports.pop_front() {
                 Some((stage, report)) => Heard::Report(stage, report),
@@ -192,12 +205,13 @@ impl<T> Supervisor<T> {
     }
 
     /// The first request asks for a checkpoint and an end; the second ends everything at once.
-    fn stop(&mut self) -> Heard<T> {
+    fn stop(&mut self, signal: i32) -> Heard<T> {
         let handles = self.work.values().map(|work| &work.handle);
-        if std::mem::replace(&mut self.stopping, true) {
+        if self.stopping.is_some() {
             handles.for_each(|handle| handle.kill(Kill::Wanted));
             return Heard::Nothing;
         }
+        self.stopping = Some(signal);
         handles.for_each(|handle| handle.stop());
         Heard::StopWanted
     }

@@ -99,6 +99,8 @@ pub(crate) enum Ended {
         message: String,
     },
     Stopped,
+    /// It went on elsewhere.
+    Left,
 }
 
 /// The stages of a run, in their order.

@@ -200,6 +200,7 @@ impl Drop for Recorder {
 impl Reporter for Recorder {
     fn event(&mut self, event: &RunEvent) {
         match event {
+            RunEvent::Queued { .. } => self.begin(),
             RunEvent::Start { stage, key, .. } => {
                 self.begin();
                 self.keys.insert(stage.clone(), *key);
@@ -224,12 +225,17 @@ impl Reporter for Recorder {
                         Ended::Failed { seconds: *seconds, message: blanked(message).into_owned() }
                     }
                     Outcome::Stopped => Ended::Stopped,
+                    Outcome::Left => {
+                        // It has not failed, and is not complete either.
+                        self.stopped = true;
+                        Ended::Left
+                    }
                     // It is in the plan, and no line says more about it.
                     Outcome::Skipped { .. } => return,
                 };
                 self.end(stage, *key, ended);
             }
-            RunEvent::Stopping => self.stopped = true,
+            RunEvent::Stopping { .. } => self.stopped = true,
             RunEvent::Done { seconds, complete } => self.done(*seconds, *complete),
             _ => {}
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::execution::{Limits, StageExecution, read_for_all};
+use super::executors::{self, Executors};
 use super::hint::nearest;
 use super::sharing::{self, Sharing};
 use super::values::{Value, known_table, text, whole_number};
@@ -13,7 +14,7 @@ use super::{document, file};
 use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
 use crate::format::read_size;
 
-const KEYS: [&str; 4] = ["cache", "cache-limit", "jobs", "execution"];
+const KEYS: [&str; 5] = ["cache", "cache-limit", "jobs", "execution", "executors"];
 
 /// The keys of the table `[cache]`. Where only the folder is set, `cache` is that.
 const CACHE_KEYS: [&str; 3] = ["folder", "remote", "push"];
@@ -31,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) execution: StageExecution,
     /// What all stages of a run together may take of the machine, where a manifest does not say.
     pub(crate) limits: Limits,
+    /// Where stages can run, beside here.
+    pub(crate) executors: Executors,
     /// The cache that others share, where a manifest does not name one.
     pub(crate) sharing: Sharing,
 }
@@ -78,7 +81,7 @@ fn read_root(root: &DeTable<'_>, path: &Path, home: &Path, mistakes: &mut Vec<Mi
                 format!("unknown setting '{given}', did you mean '{meant}'?"),
             ),
             None => Mistake::at(key.span(), format!("unknown setting '{given}'"))
-                .help("the settings are cache, cache-limit, jobs and the table [execution], as in a manifest"),
+                .help("the settings are cache, cache-limit, jobs and the tables [execution] and [executors.NAME], as in a manifest"),
         };
         mistakes.push(mistake);
     }
@@ -100,7 +103,9 @@ fn read_root(root: &DeTable<'_>, path: &Path, home: &Path, mistakes: &mut Vec<Mi
     let none = StageExecution::default();
     let read = root.get("execution").map(|value| read_for_all(value, &none, mistakes));
     let (execution, limits) = read.unwrap_or((none, Limits::default()));
-    Config { cache, cache_limit, jobs, execution, limits, sharing }
+    let executors = root.get("executors").map(|value| executors::read(value, mistakes));
+    let executors = executors.unwrap_or_default();
+    Config { cache, cache_limit, jobs, execution, limits, executors, sharing }
 }
 
 /// Reads `[cache]`.
@@ -200,6 +205,108 @@ mod tests {
     }
 
     #[test]
+    fn executors_are_read_and_their_mistakes_shown() {
+        let whole = "[executors.lsf]\nkind = 'command'\nsubmit = 'bsub < {script}'\nstate = 'bjobs'\ncancel = 'bkill {ids}'\nmax-jobs = 3\npath = '/shared/bin'\nsetup = 'module load cuda'\n";
+        let executors = read(whole).expect("no mistake").executors;
+        let lsf = &executors["lsf"];
+        assert_eq!((lsf.max_jobs, lsf.setup.as_deref()), (Some(3), Some("module load cuda")));
+        assert_eq!(lsf.path, Some(PathBuf::from("/shared/bin")));
+        insta::assert_snapshot!(read("executors = 1").expect_err("a mistake"), @r#"
+        error: 'executors' must be a table, but is a whole number
+         --> [folder]/config.toml:1:13
+          |
+        1 | executors = 1
+          |             ^
+          |
+          = help: an executor is a table: [executors.NAME] and, below it, kind = "..."
+
+        error: 1 mistake in [folder]/config.toml; nothing was run
+        "#);
+        insta::assert_snapshot!(read("[executors]\na = 1\n[executors.local]\nkind = 'comand'\n[executors.b]\n[executors.c]\nkind = 'command'\nsubmit = 'bsub'\nqueue = 'gpu'\n").expect_err("mistakes"), @r#"
+        error: 'executors.a' must be a table, but is a whole number
+         --> [folder]/config.toml:2:5
+          |
+        2 | a = 1
+          |     ^
+
+        error: "local" cannot be the name of an executor: it means that a stage runs in the process of `pipeline run`
+         --> [folder]/config.toml:3:12
+          |
+        3 | [executors.local]
+          |            ^^^^^
+
+        error: unknown kind of executor 'comand', did you mean 'command'?
+         --> [folder]/config.toml:4:8
+          |
+        4 | kind = 'comand'
+          |        ^^^^^^^^
+          |
+          = help: the kinds of executors: slurm and command
+
+        error: the executor 'b' does not have a kind
+         --> [folder]/config.toml:5:1
+          |
+        5 | [executors.b]
+          | ^^^^^^^^^^^^^
+          |
+          = help: the kinds of executors: slurm and command
+
+        error: the executor 'c' does not have 'state'
+         --> [folder]/config.toml:6:1
+          |
+        6 | [executors.c]
+          | ^^^^^^^^^^^^^
+          |
+          = help: an executor of the kind command has submit, state and cancel
+
+        error: the executor 'c' does not have 'cancel'
+         --> [folder]/config.toml:6:1
+          |
+        6 | [executors.c]
+          | ^^^^^^^^^^^^^
+          |
+          = help: an executor of the kind command has submit, state and cancel
+
+        error: 'submit' of the executor 'c' does not use {script}
+         --> [folder]/config.toml:8:10
+          |
+        8 | submit = 'bsub'
+          |          ^^^^^^
+
+        error: unknown key 'queue' in 'executors.c'
+         --> [folder]/config.toml:9:1
+          |
+        9 | queue = 'gpu'
+          | ^^^^^
+          |
+          = help: 'executors.c' has kind, max-jobs, path, setup, submit, state and cancel
+
+        error: 8 mistakes in [folder]/config.toml; nothing was run
+        "#);
+        insta::assert_snapshot!(read(&whole.replace("'/shared/bin'", "'bin'").replace("= 3", "= 0").replace("bkill {ids}", "bkill")).expect_err("mistakes"), @r"
+        error: 'cancel' of the executor 'lsf' does not use {ids}
+         --> [folder]/config.toml:5:10
+          |
+        5 | cancel = 'bkill'
+          |          ^^^^^^^
+
+        error: 'max-jobs' must be at least 1, but is 0
+         --> [folder]/config.toml:6:12
+          |
+        6 | max-jobs = 0
+          |            ^
+
+        error: 'path' must be an absolute path, but is 'bin'
+         --> [folder]/config.toml:7:8
+          |
+        7 | path = 'bin'
+          |        ^^^^^
+
+        error: 3 mistakes in [folder]/config.toml; nothing was run
+        ");
+    }
+
+    #[test]
     fn mistakes_have_places() {
         insta::assert_snapshot!(read("job = 2\ncolours = true\ncache = ''\nexecution = { threads = 0 }\n").expect_err("mistakes"), @r#"
         error: unknown setting 'job', did you mean 'jobs'?
@@ -214,7 +321,7 @@ mod tests {
         2 | colours = true
           | ^^^^^^^
           |
-          = help: the settings are cache, cache-limit, jobs and the table [execution], as in a manifest
+          = help: the settings are cache, cache-limit, jobs and the tables [execution] and [executors.NAME], as in a manifest
 
         error: 'cache' is a folder, and cannot be empty
          --> [folder]/config.toml:3:9

@@ -1,4 +1,4 @@
-//! The tables beside the stages: `[experiment]`, `[execution]`, `[cache]`, `[tracking]`, `[lint]`; and the list of `[stages.NAME]`.
+//! The tables beside the stages: `[experiment]`, `[execution]`, `[executors]`, `[cache]`, `[tracking]`, `[lint]`; and the list of `[stages.NAME]`.
 //!
 //! Does not know what a stage is made of. `[matrix]` and `[defaults]` are read in `matrix`.
 
@@ -9,6 +9,7 @@ use pipeline_stages::url::{WebUrl, user_info};
 use toml::de::DeTable;
 
 use super::execution::{Limits, StageExecution, read_for_all};
+use super::executors::{self, Executors};
 use super::hint::nearest;
 use super::lints::{self, Lint};
 use super::matrix::has_seed_template;
@@ -21,10 +22,11 @@ use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_experiment_name;
 
 /// What a manifest has.
-pub(super) const TABLES: [&str; 9] = [
+pub(super) const TABLES: [&str; 10] = [
     "include",
     "experiment",
     "execution",
+    "executors",
     "cache",
     "tracking",
     "lint",
@@ -44,6 +46,8 @@ pub(super) struct Envelope<'t, 'i> {
     pub(super) execution: StageExecution,
     /// What all of them together may take of the machine.
     pub(super) limits: Limits,
+    /// Where they can run, beside here.
+    pub(super) executors: Executors,
     /// The cache that others share.
     pub(super) sharing: Sharing,
     /// The trackers, with paths as they are written.
@@ -78,6 +82,8 @@ pub(super) fn read<'t, 'i>(
         Some(value) => read_for_all(value, execution, mistakes),
         None => (execution.clone(), Limits::default()),
     };
+    let executors = root.get("executors").map(|value| executors::read(value, mistakes));
+    let executors = executors.unwrap_or_default();
     let sharing = root.get("cache").map(|value| sharing::read(value, mistakes)).unwrap_or_default();
     let tracking = root.get("tracking").map(|value| read_tracking(value, mistakes));
     let tracking = tracking.unwrap_or_default();
@@ -91,7 +97,7 @@ pub(super) fn read<'t, 'i>(
             Vec::new()
         }
     };
-    Envelope { experiment, execution, limits, sharing, tracking, allowed, stages }
+    Envelope { experiment, execution, limits, executors, sharing, tracking, allowed, stages }
 }
 
 /// Reports the unknown tables, and returns those that were probably meant.
@@ -117,7 +123,7 @@ fn unknown_tables(root: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Vec<&'stat
         } else {
             let what = if value.get_ref().is_table() { "table" } else { "key" };
             Mistake::at(key.span(), format!("unknown {what} '{name}'")).help(
-                "a manifest has [experiment], [execution], [cache], [tracking], [lint], [matrix], [defaults.KIND] and one [stages.NAME] for each stage",
+                "a manifest has [experiment], [execution], [executors.NAME], [cache], [tracking], [lint], [matrix], [defaults.KIND] and one [stages.NAME] for each stage",
             )
         };
         mistakes.push(mistake);

@@ -8,24 +8,19 @@ use pipeline_stages::{KindInfo, WorkerProgram};
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
+use super::executors;
 use super::hint::{did_you_mean, listed};
 use super::values::{Value, found, known_table, text, whole_number};
 use crate::diagnostic::Mistake;
 use crate::format;
 
-/// The keys of the table `[execution]`.
-pub(super) const EXECUTION_KEYS: [&str; 8] = [
-    "device",
-    "threads",
-    "checkpoint-seconds",
-    "timeout-seconds",
-    "attempts",
-    "cpus",
-    "gpus",
-    "memory",
-];
+/// The keys of the table `[execution]`: the first ones of a stage. The others only say something of one stage.
+pub(super) const EXECUTION_KEYS: [&str; 8] = match STAGE_EXECUTION_KEYS.first_chunk() {
+    Some(keys) => *keys,
+    None => panic!("a stage has more keys"),
+};
 /// The keys of `execution = { ... }` in a stage.
-pub(super) const STAGE_EXECUTION_KEYS: [&str; 9] = [
+pub(super) const STAGE_EXECUTION_KEYS: [&str; 10] = [
     "device",
     "threads",
     "checkpoint-seconds",
@@ -35,6 +30,7 @@ pub(super) const STAGE_EXECUTION_KEYS: [&str; 9] = [
     "gpus",
     "memory",
     "priority",
+    "executor",
 ];
 /// The keys of `attempts = { ... }`.
 pub(super) const ATTEMPTS_KEYS: [&str; 2] = ["count", "on"];
@@ -62,6 +58,9 @@ pub(crate) struct StageExecution {
     pub(crate) priority: i32,
     #[serde(default)]
     pub(crate) attempts: Attempts,
+    /// Where it runs, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) executor: Option<String>,
 }
 
 impl StageExecution {
@@ -194,6 +193,7 @@ pub(super) fn read_for_one(
         memory: right.of(table, "memory", size),
     };
     execution.priority = right.of(table, "priority", |_, value| priority(value)).unwrap_or(0);
+    execution.executor = right.of(table, "executor", |_, value| executors::read_name(value));
     if let Some(cpus) = execution.takes.cpus {
         // Those of `[execution]` are for stages that do not say what they take.
         execution.execution.threads = Some(own_threads.unwrap_or(cpus));

@@ -14,6 +14,7 @@ mod connect;
 mod document;
 mod envelope;
 mod execution;
+mod executors;
 mod file;
 mod fit;
 mod hint;
@@ -51,6 +52,10 @@ use crate::stage_name::StageName;
 
 pub(crate) use config::Config;
 pub(crate) use execution::{Failing, Limits, StageExecution, Takes, WHOLE_GPU};
+pub(crate) use executors::{
+    CommandTemplates, ExecutorSettings, Executors, LOCAL, SchedulerSettings, SlurmSettings,
+    unknown_executor,
+};
 pub(crate) use file::read as read_bytes;
 pub(crate) use fit::{Fit, Misfit};
 pub(crate) use hint::did_you_mean;
@@ -91,6 +96,8 @@ pub(crate) struct Manifest {
     pub(crate) stages: Stages,
     /// What all stages together may take of the machine.
     pub(crate) limits: Limits,
+    /// Where stages can run, beside here.
+    pub(crate) executors: Executors,
     /// The axes of its matrix that no stage uses, with their places.
     pub(crate) unused_axes: Vec<(String, Span)>,
     /// Where `${...}` is replaced, and what it can be there.
@@ -418,6 +425,7 @@ fn read_document(
         experiment,
         stages,
         limits: envelope.limits,
+        executors: envelope.executors,
         unused_axes: unused,
         placeholders,
         sharing: envelope.sharing,

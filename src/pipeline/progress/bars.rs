@@ -52,6 +52,8 @@ pub(crate) struct Bars {
 struct Shown {
     began: Instant,
     course: Course,
+    /// Whether it waits in the queue of a scheduler.
+    is_queued: bool,
 }
 
 impl Bars {
@@ -149,6 +151,7 @@ impl Shown {
         let mut parts = self.course.by_importance();
         if self.share().is_none() {
             parts.insert(0, elapsed(self.began));
+            parts.extend(self.is_queued.then(|| "queued".to_owned()));
         } else if layout.bar == 0 {
             // The time left comes first, where it is known.
             let place = usize::from(self.course.left().is_some());
@@ -297,9 +300,16 @@ impl Reporter for Bars {
             }
             RunEvent::Start { stage, .. } | RunEvent::Again { stage, .. } => {
                 self.print(event);
-                let shown = Shown { began: Instant::now(), course: Course::default() };
+                let (began, course) = (Instant::now(), Course::default());
+                let shown = Shown { began, course, is_queued: false };
                 self.stages.insert(stage.clone(), shown);
                 self.draw();
+            }
+            RunEvent::Queued { stage, .. } => {
+                self.print(event);
+                let course = Course::default();
+                let shown = Shown { began: Instant::now(), course, is_queued: true };
+                self.stages.insert(stage.clone(), shown);
             }
             RunEvent::Progress { stage, progress } => {
                 self.stages
@@ -327,7 +337,7 @@ impl Reporter for Bars {
             RunEvent::Same { .. }
             | RunEvent::Wait { .. }
             | RunEvent::Note { .. }
-            | RunEvent::Stopping => self.print(event),
+            | RunEvent::Stopping { .. } => self.print(event),
         }
         self.tick();
     }
@@ -365,7 +375,7 @@ mod tests {
             for (name, value) in [("train-accuracy", 0.8731), ("loss", 0.4312)] {
                 course.measured(&Measured { step: 1, name: name.to_owned(), value });
             }
-            let shown = Shown { began: Instant::now(), course };
+            let shown = Shown { began: Instant::now(), course, is_queued: false };
             bars.stages.insert(name.parse().expect("a name"), shown);
         }
         bars

@@ -85,14 +85,27 @@ pub(crate) fn line(event: &RunEvent) -> Option<String> {
         RunEvent::Same { stage, same_as } => {
             Some(format!("      {stage} waits for {same_as}, which does the same"))
         }
+        RunEvent::Queued { stage, executor, job } => {
+            Some(format!("      {stage} is job {job} of {executor}"))
+        }
         RunEvent::Wait { stage } => {
             Some(format!("      {stage} waits: another process does the same work"))
         }
         RunEvent::Note { stage, text } => Some(format!("      {stage}: {}", indent(text))),
         RunEvent::End { stage, outcome, .. } => ending(stage, outcome),
-        RunEvent::Stopping => Some(
+        RunEvent::Stopping { jobs: 0 } => Some(
             "      stopping: running stages write a checkpoint and leave (again to end them at once)".to_owned(),
         ),
+        RunEvent::Stopping { jobs } => {
+            let jobs = match jobs {
+                1 => "1 job goes".to_owned(),
+                jobs => format!("{jobs} jobs go"),
+            };
+            Some(format!(
+                "      stopping: {jobs} on elsewhere, and the same command comes back; what runs here writes a checkpoint and leaves \
+                 (again within 3 s to cancel jobs, and to end the rest at once)"
+            ))
+        }
         RunEvent::Begin { .. }
         | RunEvent::Progress { .. }
         | RunEvent::Measured { .. }
@@ -116,6 +129,7 @@ fn ending(stage: &StageName, outcome: &Outcome) -> Option<String> {
             Some(format!("FAIL  {stage} after {after}: {why}{}", last_lines(log)))
         }
         Outcome::Stopped => Some(format!("stop  {stage}")),
+        Outcome::Left => Some(format!("left  {stage}, which goes on elsewhere")),
         Outcome::Fresh { .. } | Outcome::Remote { .. } | Outcome::Skipped { .. } => None,
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Only for people: nothing depends on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pipeline_stages::message::{Metrics, Progress};
@@ -125,6 +125,8 @@ pub(crate) struct RunningFiles {
     layout: Layout,
     experiment: String,
     stages: BTreeMap<StageName, Followed>,
+    /// Those that run elsewhere: their jobs write their files.
+    elsewhere: BTreeSet<StageName>,
 }
 
 struct Followed {
@@ -140,7 +142,8 @@ struct Followed {
 impl RunningFiles {
     /// For the runs of a cache.
     pub(crate) fn new(layout: Layout) -> Self {
-        Self { layout, experiment: String::new(), stages: BTreeMap::new() }
+        let (stages, elsewhere) = (BTreeMap::new(), BTreeSet::new());
+        Self { layout, experiment: String::new(), stages, elsewhere }
     }
 
     fn write(&mut self, name: &StageName, stopped: bool) {
@@ -172,7 +175,8 @@ impl Reporter for RunningFiles {
     fn event(&mut self, event: &RunEvent) {
         match event {
             RunEvent::Begin { experiment, .. } => self.experiment.clone_from(experiment),
-            RunEvent::Start { stage, key, .. } => {
+            RunEvent::Queued { stage, .. } => drop(self.elsewhere.insert(stage.clone())),
+            RunEvent::Start { stage, key, .. } if !self.elsewhere.contains(stage) => {
                 let owner = Owner::this_process();
                 let course = Course::default();
                 let (written, changed) = (Instant::now(), false);

@@ -180,7 +180,7 @@ impl Reporter for LivePush {
             RunEvent::End { stage, key: Some(key), outcome: Outcome::Ran { .. }, .. } => {
                 self.add(stage, *key);
             }
-            RunEvent::Stopping => self.stopping = Some(Instant::now()),
+            RunEvent::Stopping { .. } => self.stopping = Some(Instant::now()),
             RunEvent::Done { .. } => self.done(),
             _ => {}
         }

@@ -147,7 +147,7 @@ impl StageReport {
             Some(Activity::Running(running)) => (Some(running), None, None),
             Some(Activity::Failed(failure)) => (None, Some(failure), None),
             Some(Activity::Interrupted(known)) => (None, None, Some(InterruptedReport::of(known))),
-            None => (None, None, None),
+            Some(Activity::Queued(_)) | None => (None, None, None),
         };
         let inputs = declaration.connections().map(|(port, connection)| InputReport {
             port: connection.name.as_deref().unwrap_or(port).to_owned(),

@@ -174,8 +174,7 @@ impl Cache {
         let pins = read_pins(self.layout(), sweeps)?;
         let mut uses = look_up()?;
         for pin in pins {
-            let by = pin.owner.map_or("a process".to_owned(), |owner| owner.to_string());
-            let need = Need { why: Why::InUse, by: by.into() };
+            let need = Need { why: Why::InUse, by: pin.by.into() };
             for pinned in pin.pinned {
                 match pinned {
                     Pinned::Key(key) => uses.needs.add_key(key, &need),

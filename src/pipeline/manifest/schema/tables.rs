@@ -9,6 +9,7 @@ use super::super::envelope::{EXPERIMENT_KEYS, TRACKERS};
 use super::super::execution::{
     ATTEMPTS_KEYS, EXECUTION_KEYS, Failing, LARGEST_PRIORITY, MOST_ATTEMPTS, STAGE_EXECUTION_KEYS,
 };
+use super::super::executors::{EXECUTOR_KEYS, EXECUTOR_KINDS};
 use super::super::lints::{LINT_KEYS, Lint};
 use super::super::sharing::{CACHE_KEYS, PUSH_WORDS};
 use super::value::{described, integer, object, templated};
@@ -27,6 +28,7 @@ pub(super) fn table(name: &str) -> Value {
             described(closed(&EXPERIMENT_KEYS, experiment, &["name"]), "What the stages are for.")
         }
         "execution" => execution(false),
+        "executors" => executors(),
         "cache" => {
             described(closed(&CACHE_KEYS, cache, &[]), "The cache that others share. In no key.")
         }
@@ -165,6 +167,59 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
             "Stages with a higher one start first, and so does what they need. By default 0.",
         ),
         "attempts" => attempts(in_a_stage),
+        "executor" => text(
+            "Where it runs: the name of an executor, or local. By default here, unless --executor says otherwise.",
+            1,
+        ),
+        _ => json!({}),
+    }
+}
+
+/// `[executors.NAME]`: each kind has keys of its own.
+fn executors() -> Value {
+    let kinds = EXECUTOR_KINDS.map(|(kind, _)| kind);
+    let rules = EXECUTOR_KINDS.map(|(kind, own)| {
+        let keys: Vec<&str> = EXECUTOR_KEYS.into_iter().chain(own.iter().copied()).collect();
+        json!({
+            "if": { "properties": { "kind": { "const": kind } } },
+            "then": closed(&keys, executor_key, &[]),
+        })
+    });
+    json!({
+        "description": "Where stages can run, beside here. In no key.",
+        "type": "object",
+        "additionalProperties": {
+            "type": "object",
+            "required": ["kind"],
+            "properties": { "kind": { "enum": kinds } },
+            "allOf": rules,
+        },
+    })
+}
+
+fn executor_key(key: &str) -> Value {
+    match key {
+        "max-jobs" => described(
+            integer(1, u32::MAX.into(), None),
+            "How many of its jobs there are at once, of one run. By default as many as are ready.",
+        ),
+        "path" => text(
+            "The folder that has both programs where jobs run, absolute. By default where they are here.",
+            1,
+        ),
+        "setup" => text("Lines of a shell that each job begins with.", 0),
+        "partition" => text("The partition of Slurm: --partition.", 1),
+        "time" => text("How much time a job has, as sbatch takes it: 04:00:00.", 1),
+        "options" => text_list(
+            "More options of sbatch. They come last, and win.",
+            json!({ "type": "string" }),
+        ),
+        "submit" => text("A command that submits {script}, and prints the id of the job.", 1),
+        "state" => text(
+            "A command that prints a line for each job that is known: its id, and its state.",
+            1,
+        ),
+        "cancel" => text("A command that ends the jobs {ids}.", 1),
         _ => json!({}),
     }
 }

@@ -272,7 +272,7 @@ fn unknown_tables() {
     8 | [grid]
       |  ^^^^
       |
-      = help: a manifest has [experiment], [execution], [cache], [tracking], [lint], [matrix], [defaults.KIND] and one [stages.NAME] for each stage
+      = help: a manifest has [experiment], [execution], [executors.NAME], [cache], [tracking], [lint], [matrix], [defaults.KIND] and one [stages.NAME] for each stage
 
     error: 1 mistake in x.toml; nothing was run
     "##);
@@ -294,7 +294,7 @@ unverified = true
     1 | verbose = true
       | ^^^^^^^
       |
-      = help: a manifest has [experiment], [execution], [cache], [tracking], [lint], [matrix], [defaults.KIND] and one [stages.NAME] for each stage
+      = help: a manifest has [experiment], [execution], [executors.NAME], [cache], [tracking], [lint], [matrix], [defaults.KIND] and one [stages.NAME] for each stage
 
     error: 1 mistake in x.toml; nothing was run
     "##);

@@ -226,7 +226,7 @@ impl Reporter for Live {
                 let tags = Words::from([error]);
                 self.end(stage, Ended::Without { status: "KILLED", tags });
             }
-            RunEvent::Stopping => self.stopping = Some(Instant::now()),
+            RunEvent::Stopping { .. } => self.stopping = Some(Instant::now()),
             RunEvent::Done { .. } => self.done(),
             _ => {}
         }

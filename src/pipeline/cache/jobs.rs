@@ -1,0 +1,259 @@
+//! Jobs that run elsewhere: a folder for each key, which says what the job is to do before it is submitted.
+//!
+//! ```text
+//! jobs/<key>/
+//!   spec.json     what it is to do; the folder appears with it, in one step, so that nobody submits twice
+//!   pins          what it uses, as in pins/: it waits for hours, and no process lives that could pin it
+//!   script        what the scheduler starts
+//!   submitted     the id that the scheduler gave it
+//!   events        what the job reports, a line each; its end is the last one
+//!   output        what its script printed
+//! ```
+//!
+//! The folder goes when somebody who followed the job has seen its end. Does not depend on what is in these files.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::layout::Bucket;
+use super::pins::Pinned;
+use super::{Cache, Lock, disk, durable};
+use crate::key::StageKey;
+
+/// The folder of a job.
+#[derive(Debug, Clone)]
+pub(crate) struct JobFolder {
+    place: PathBuf,
+}
+
+/// What a job reports, written by the job.
+#[derive(Debug)]
+pub(crate) struct JobJournal {
+    file: File,
+}
+
+impl Cache {
+    /// The keys of all jobs that nobody has seen the end of.
+    pub(crate) fn job_keys(&self) -> impl Iterator<Item = StageKey> {
+        self.keys_in(Bucket::Jobs)
+    }
+
+    /// The job of a key, where there is one.
+    pub(crate) fn job(&self, key: &StageKey) -> Option<JobFolder> {
+        Some(self.job_place(key)).filter(|folder| folder.spec().exists())
+    }
+
+    /// Where the job of a key is, or would be.
+    pub(crate) fn job_place(&self, key: &StageKey) -> JobFolder {
+        JobFolder { place: self.layout.job(key) }
+    }
+
+    /// The right to make and to submit the job of a key, or `None` where somebody else has it right now.
+    pub(crate) fn lock_job(&self, key: &StageKey) -> anyhow::Result<Option<Lock>> {
+        Lock::try_take(&self.layout.lock(&format!("job-{key}")))
+    }
+
+    /// Makes the job of a key, with what it is to do and what must stay for it. `None` where there is one.
+    pub(crate) fn begin_job(
+        &self,
+        key: &StageKey,
+        spec: &[u8],
+        pins: impl Iterator<Item = Pinned>,
+    ) -> anyhow::Result<Option<JobFolder>> {
+        let place = self.layout.job(key);
+        let jobs = self.layout.bucket(Bucket::Jobs);
+        let new =
+            durable::free_name(&jobs, &format!("{}{key}-{}", durable::NEW, std::process::id()))?;
+        durable::create_folder(&new)?;
+        let folder = JobFolder { place: new.clone() };
+        let pins: String = pins.map(Pinned::line).collect();
+        durable::write_file(&new.join("pins"), pins.as_bytes())?;
+        durable::write_file(&folder.spec(), spec)?;
+        // No folder takes the place of one that is not empty.
+        let moved = disk::rename(new.as_path(), place.as_path());
+        if moved.is_err() {
+            let _ = durable::remove_tree(&new);
+        }
+        match moved {
+            Ok(()) => {
+                durable::sync_folder(&jobs).with_context(|| cannot_write(&place))?;
+                Ok(Some(JobFolder { place }))
+            }
+            Err(_) if folder_exists(&place) => Ok(None),
+            Err(error) => Err(error).with_context(|| cannot_write(&place)),
+        }
+    }
+}
+
+impl JobFolder {
+    /// What the job is to do.
+    pub(crate) fn spec(&self) -> PathBuf {
+        self.place.join("spec.json")
+    }
+
+    /// What the scheduler starts.
+    pub(crate) fn script(&self) -> PathBuf {
+        self.place.join("script")
+    }
+
+    /// What the script prints.
+    pub(crate) fn output(&self) -> PathBuf {
+        self.place.join("output")
+    }
+
+    pub(crate) fn write_script(&self, text: &str) -> anyhow::Result<()> {
+        let script = self.script();
+        durable::write_file(&script, text.as_bytes())?;
+        let mode = if durable::is_shared(&self.place) { 0o775 } else { 0o755 };
+        disk::set_mode_of_path(&script, mode).with_context(|| cannot_write(&script))
+    }
+
+    /// Remembers what the scheduler said when it took the job.
+    pub(crate) fn set_submitted(&self, content: &[u8]) -> anyhow::Result<()> {
+        durable::write_file(&self.place.join("submitted"), content)
+    }
+
+    /// What was remembered of that.
+    pub(crate) fn submitted(&self) -> Option<Vec<u8>> {
+        fs::read(self.place.join("submitted")).ok()
+    }
+
+    /// What the job has reported after the first `from` bytes, in whole lines. Nothing where it has not begun.
+    ///
+    /// # Errors
+    /// When the folder is gone, or cannot be read.
+    pub(crate) fn events(&self, from: u64) -> io::Result<Vec<u8>> {
+        // Opened again each time: only then does a file system of another machine look at what is new.
+        let mut file = match File::open(self.events_place()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && folder_exists(&self.place) => {
+                return Ok(Vec::new());
+            }
+            other => other?,
+        };
+        file.seek(SeekFrom::Start(from))?;
+        let mut lines = Vec::new();
+        file.read_to_end(&mut lines)?;
+        let whole = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        lines.truncate(whole);
+        Ok(lines)
+    }
+
+    /// Whether the job has begun, here or where it ran before.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.events_place().exists()
+    }
+
+    /// For the job itself, to say what it does. It goes on after what it said before it was interrupted.
+    pub(crate) fn journal(&self) -> anyhow::Result<JobJournal> {
+        let path = self.events_place();
+        let mut options = File::options();
+        options.read(true).write(true).custom_flags(libc::O_NOFOLLOW);
+        let mut open = || -> io::Result<JobJournal> {
+            let file = disk::open_or_create(&path, &mut options)?;
+            let length = file.metadata()?.len();
+            let mut last = [b'\n'];
+            if length > 0 {
+                file.read_exact_at(&mut last, length - 1)?;
+            }
+            let journal = JobJournal { file };
+            // A process that was killed may have left a part of a line.
+            if last != *b"\n" {
+                journal.add(b"\n")?;
+            }
+            Ok(journal)
+        };
+        open().with_context(|| cannot_write(&path))
+    }
+
+    /// Removes it: its end was seen.
+    pub(crate) fn remove(&self) {
+        let Some(jobs) = self.place.parent() else { return };
+        let name = self.place.file_name().unwrap_or_default().to_string_lossy();
+        // In one step: whoever looks finds all of it, or nothing.
+        let away = durable::free_name(jobs, &format!("{}{name}", durable::NEW));
+        if let Ok(away) = away
+            && disk::rename(self.place.as_path(), away.as_path()).is_ok()
+        {
+            let _ = durable::remove_tree(&away);
+        }
+    }
+
+    fn events_place(&self) -> PathBuf {
+        self.place.join("events")
+    }
+}
+
+impl JobJournal {
+    /// Adds a whole line.
+    pub(crate) fn add(&self, line: &[u8]) -> io::Result<()> {
+        (&self.file).seek(SeekFrom::End(0))?;
+        disk::write(&self.file, line)
+    }
+}
+
+fn folder_exists(place: &Path) -> bool {
+    place.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+}
+
+fn cannot_write(place: &Path) -> String {
+    format!("cannot write {}", place.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pins::read_pins;
+    use super::*;
+
+    fn cache() -> (tempfile::TempDir, Cache) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path()).expect("a cache");
+        cache.prepare().expect("writable");
+        (folder, cache)
+    }
+
+    #[test]
+    fn the_job_of_a_key_is_made_once_and_pins_what_it_uses() {
+        let (_folder, cache) = cache();
+        let key = StageKey::of(&[]);
+        let begin = || cache.begin_job(&key, b"{}", [Pinned::Key(key)].into_iter());
+        let job = begin().expect("writable").expect("it is the first");
+        assert!(begin().expect("writable").is_none());
+        assert_eq!(cache.job_keys().collect::<Vec<_>>(), [key], "and nothing else is left");
+        let pins = read_pins(cache.layout(), false).expect("readable");
+        assert_eq!(pins.iter().map(|pin| &*pin.pinned).collect::<Vec<_>>(), [[Pinned::Key(key)]]);
+        job.remove();
+        assert!(
+            cache.job(&key).is_none()
+                && read_pins(cache.layout(), false).expect("readable").is_empty()
+        );
+        assert!(begin().expect("writable").is_some());
+    }
+
+    #[test]
+    fn a_job_whose_pins_cannot_be_read_pins_everything() {
+        let (_folder, cache) = cache();
+        let key = StageKey::of(&[]);
+        cache.begin_job(&key, b"{}", std::iter::empty()).expect("writable");
+        durable::forget_file(&cache.layout().job(&key).join("pins"));
+        let pins = read_pins(cache.layout(), false).expect("readable");
+        assert_eq!(pins[0].pinned, [Pinned::Everything]);
+    }
+
+    #[test]
+    fn a_torn_line_does_not_take_the_next_one_with_it() {
+        let (_folder, cache) = cache();
+        let key = StageKey::of(&[]);
+        let job = cache.begin_job(&key, b"{}", std::iter::empty()).expect("writable").expect("new");
+        assert_eq!(job.events(0).expect("a folder"), b"");
+        job.journal().expect("writable").add(b"one\ntw").expect("writable");
+        assert_eq!(job.events(0).expect("a file"), b"one\n");
+        job.journal().expect("writable").add(b"three\n").expect("writable");
+        assert_eq!(job.events(4).expect("a file"), b"tw\nthree\n");
+        job.remove();
+        assert!(job.events(0).is_err());
+    }
+}

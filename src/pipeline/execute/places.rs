@@ -1,0 +1,79 @@
+//! Where the stages of a run run: here, or as jobs of an executor.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use pipeline_stages::WorkerProgram;
+
+use super::executor::Executor;
+use super::scheduled::{Scheduled, Terms};
+use super::states::StageState;
+use super::{Options, Run, with_remote};
+use crate::diagnostic::Mistake;
+use crate::key::StageKey;
+use crate::manifest::{LOCAL, Stage, unknown_executor};
+
+impl Options {
+    /// The executor of a stage, as the stage says, or else the run for all kinds that learn. `None` where it runs here.
+    pub(super) fn executor_of<'s>(&'s self, stage: &'s Stage) -> Option<&'s str> {
+        let learns = stage.stage.info().worker == WorkerProgram::Learn;
+        let for_all = self.executor.as_ref().filter(|_| learns);
+        let name = stage.execution.executor.as_ref().or(for_all)?;
+        (name != LOCAL).then_some(name)
+    }
+
+    /// The place of an executor among all of them.
+    pub(super) fn place_of(&self, name: &str) -> Option<u32> {
+        let place = self.executors.keys().position(|other| other == name)?;
+        place.try_into().ok()
+    }
+}
+
+impl Run<'_> {
+    /// What is wrong with a stage that this executor is to run.
+    pub(super) fn executor_mistake(&self, stage: &Stage, name: &str) -> Option<Mistake> {
+        if self.options.place_of(name).is_some() {
+            return None;
+        }
+        let (title, help) = unknown_executor(name, &self.options.executors);
+        Some(Mistake::at(stage.places.find("execution.executor", None), title).help(help))
+    }
+
+    /// An executor, which begins to work if this is its first stage.
+    pub(super) fn scheduled(&mut self, name: &str) -> anyhow::Result<Rc<dyn Executor>> {
+        if let Some(executor) = self.scheduled.get(name) {
+            return Ok(Rc::clone(executor));
+        }
+        if let Some(mount) = self.cache.locks_stay_here() {
+            bail!(
+                "the cache is on {mount}: two machines could work on the same key at once; mount it so that locks reach all of them, \
+                 or use another cache (--cache)"
+            );
+        }
+        let settings = self.options.executors.get(name).context("a known executor")?.clone();
+        let terms = Terms { name: name.to_owned(), settings, detach: self.options.detach };
+        let jobs = Scheduled::start(terms, Arc::clone(self.cache), self.supervisor.waker())?;
+        let executor = with_remote(Rc::new(jobs), self.options, self.cache, self.supervisor);
+        self.scheduled.insert(name.to_owned(), Rc::clone(&executor));
+        Ok(executor)
+    }
+
+    /// How many stages run elsewhere.
+    pub(super) fn jobs_elsewhere(&self) -> usize {
+        let is_elsewhere = |state: &StageState, stage: Option<&Stage>| {
+            matches!(state, StageState::Running { .. })
+                && stage.is_some_and(|stage| self.options.executor_of(stage).is_some())
+        };
+        let states = self.states.iter();
+        states.filter(|(name, state)| is_elsewhere(state, self.manifest.stage(name))).count()
+    }
+
+    /// Whether a key with a result had a job whose end nobody has seen. Now somebody has.
+    pub(super) fn has_seen_job(&mut self, key: &StageKey) -> bool {
+        let was_there = self.jobs.remove(key);
+        let job = self.cache.job(key).filter(|_| was_there);
+        job.iter().for_each(|job| job.remove());
+        job.is_some()
+    }
+}

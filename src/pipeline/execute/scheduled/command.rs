@@ -1,0 +1,166 @@
+//! A scheduler that is asked by commands of the user: for PBS, LSF, Grid Engine and others.
+
+use std::collections::HashMap;
+use std::process::Command;
+use std::time::Duration;
+
+use super::scheduler::{Ended, JobState, Scheduler, Submission, Trouble, ask};
+use crate::manifest::{CommandTemplates, Failing, WHOLE_GPU};
+use crate::shell;
+
+/// How long a command may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The words with which schedulers say that a job has ended, and that it waits. With any other one, it runs.
+const ENDED: [&str; 12] = [
+    "C",
+    "F",
+    "X",
+    "DONE",
+    "EXIT",
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "FINISHED",
+    "ENDED",
+    "GONE",
+];
+const QUEUED: [&str; 13] = [
+    "Q", "H", "W", "PD", "QW", "HQW", "PEND", "PENDING", "QUEUED", "PSUSP", "HELD", "WAIT",
+    "WAITING",
+];
+
+/// Asks by commands of a shell.
+pub(super) struct CommandScheduler(pub(super) CommandTemplates);
+
+impl Scheduler for CommandScheduler {
+    fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble> {
+        let printed = run(&submission(&self.0.submit, job)?)?;
+        id(&printed).ok_or_else(|| {
+            let printed = printed.trim();
+            Trouble::Refused(format!("'submit' did not print the id of a job, but '{printed}'"))
+        })
+    }
+
+    fn states(&self, ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+        // Whoever fails to answer knows nothing of any job, and not that they are gone.
+        let printed = run(&with_ids(&self.0.state, ids))
+            .map_err(|trouble| Trouble::Away(trouble.words().to_owned()))?;
+        let states: HashMap<&str, JobState> = printed.lines().filter_map(state).collect();
+        let known = ids.iter().filter_map(|id| Some((id.clone(), states.get(number(id))?.clone())));
+        Ok(known.collect())
+    }
+
+    fn cancel(&self, ids: &[String]) -> Result<(), Trouble> {
+        run(&with_ids(&self.0.cancel, ids)).map(drop)
+    }
+}
+
+fn run(text: &str) -> Result<String, Trouble> {
+    let mut command = Command::new("sh");
+    command.args(["-c", text]);
+    ask(command, LIMIT)
+}
+
+fn with_ids(template: &str, ids: &[String]) -> String {
+    let ids: Vec<_> = ids.iter().map(|id| shell::quoted(id)).collect();
+    template.replace("{ids}", &ids.join(" "))
+}
+
+/// The command that submits a job.
+fn submission(template: &str, job: &Submission<'_>) -> Result<String, Trouble> {
+    let takes = job.stage.execution.takes;
+    let script = job.folder.script().display().to_string();
+    let number = |number: u64| number.to_string();
+    // Asked for only where it is used: what it is without a word of the stage, no scheduler knows.
+    if takes.memory.is_none() && template.contains("{memory}") {
+        return Err(Trouble::Refused(
+            "it uses {memory} in 'submit', and the stage does not say its 'memory' in 'execution'"
+                .to_owned(),
+        ));
+    }
+    let mut text = template.to_owned();
+    for (name, value) in [
+        ("script", script),
+        ("name", job.stage.name.to_string()),
+        ("key", job.key.clone()),
+        ("cpus", number(super::cpus(job.stage).unwrap_or(1).into())),
+        ("gpus", number(takes.gpus.unwrap_or(0).div_ceil(WHOLE_GPU).into())),
+        ("memory", number(takes.memory.unwrap_or(0).div_ceil(1 << 20))),
+    ] {
+        text = text.replace(&format!("{{{name}}}"), &shell::quoted(&value));
+    }
+    Ok(text)
+}
+
+/// The id of a job in what `submit` printed: the first word with a digit in it. `Job <12> is submitted`, `12.server`.
+fn id(printed: &str) -> Option<String> {
+    let words = printed.split_whitespace();
+    let word =
+        words.into_iter().find(|word| word.contains(|letter: char| letter.is_ascii_digit()))?;
+    let is_around = |letter: char| !letter.is_ascii_alphanumeric();
+    Some(word.trim_matches(is_around).to_owned())
+}
+
+/// What distinguishes ids: PBS shows `12.server` as `12.serv`.
+fn number(id: &str) -> &str {
+    let end = id.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(id.len());
+    if end == 0 { id } else { &id[..end] }
+}
+
+/// What a line of `state` says: of which job, and where that is.
+fn state(line: &str) -> Option<(&str, JobState)> {
+    let mut words = line.split_whitespace();
+    let id = words.next()?;
+    let word = words.next()?;
+    let upper = word.to_ascii_uppercase();
+    let state = if ENDED.contains(&upper.as_str()) {
+        JobState::Ended(Ended::with_word(word, Failing::Failure))
+    } else if QUEUED.contains(&upper.as_str()) {
+        JobState::Queued
+    } else {
+        JobState::Running
+    };
+    Some((number(id), state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_found_in_what_schedulers_print() {
+        for (printed, expected) in [
+            ("12\n", Some("12")),
+            ("12.server.example.org\n", Some("12.server.example.org")),
+            ("Job <12> is submitted to default queue <q1>.\n", Some("12")),
+            ("Your job 12 (\"train\") has been submitted\n", Some("12")),
+            ("Submitted batch job 12\n", Some("12")),
+            ("no\n", None),
+            ("", None),
+        ] {
+            assert_eq!(id(printed).as_deref(), expected, "{printed}");
+        }
+        assert_eq!((number("12.serv"), number("12.server"), number("a12")), ("12", "12", "a12"));
+    }
+
+    #[test]
+    fn the_words_of_schedulers_are_known() {
+        let ended = |word: &str| JobState::Ended(Ended::with_word(word, Failing::Failure));
+        for (line, expected) in [
+            ("12.serv Q", Some(("12", JobState::Queued))),
+            ("12 qw user", Some(("12", JobState::Queued))),
+            ("12 PEND", Some(("12", JobState::Queued))),
+            ("12 RUN", Some(("12", JobState::Running))),
+            ("12 r", Some(("12", JobState::Running))),
+            ("12 E", Some(("12", JobState::Running))),
+            ("12 DONE", Some(("12", ended("DONE")))),
+            ("12 F", Some(("12", ended("F")))),
+            ("12", None),
+            ("", None),
+        ] {
+            assert_eq!(state(line), expected, "{line}");
+        }
+    }
+}

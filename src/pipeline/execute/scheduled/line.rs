@@ -1,0 +1,76 @@
+//! What a job that runs elsewhere reports in its journal: an object a line, read by whoever follows it, now or later.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::job::{JobEnd, JobEvent};
+use crate::digest::Digest;
+use crate::manifest::Failing;
+
+/// A line of the journal of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum JobLine {
+    /// Its process has begun on this machine. Once more where the scheduler started it again.
+    Begins {
+        host: String,
+    },
+    Event(JobEvent),
+    Ends(JobEnding),
+}
+
+/// How the process of a job ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub(crate) enum JobEnding {
+    /// Its result is recorded: by this job, or by another process before it.
+    Recorded {
+        reused: bool,
+    },
+    /// Another process works on its key.
+    Held,
+    /// It was asked to stop.
+    Stopped {
+        /// Whether its time is nearly up, by the signal that said so.
+        time_up: bool,
+        /// Whether its checkpoint is further than when it began.
+        advanced: bool,
+    },
+    Failed {
+        message: String,
+        log: Vec<String>,
+        failing: Failing,
+    },
+    LostInput {
+        artifact: Digest,
+        was_damaged: bool,
+    },
+}
+
+impl JobEnd {
+    /// The last word of the process of a job. `time_up` and `advanced` are those of [`JobEnding::Stopped`].
+    pub(crate) fn ending(&self, time_up: bool, advanced: bool) -> JobEnding {
+        match self {
+            Self::Reused(_) => JobEnding::Recorded { reused: true },
+            Self::Ran { .. } => JobEnding::Recorded { reused: false },
+            Self::Held => JobEnding::Held,
+            Self::Stopped | Self::Left | Self::LookAgain => {
+                JobEnding::Stopped { time_up, advanced }
+            }
+            Self::Failed { message, log, failing } => {
+                JobEnding::Failed { message: message.clone(), log: log.clone(), failing: *failing }
+            }
+            Self::LostInput { artifact, was_damaged } => {
+                JobEnding::LostInput { artifact: *artifact, was_damaged: *was_damaged }
+            }
+        }
+    }
+}
+
+impl JobLine {
+    /// As a line of the journal.
+    pub(crate) fn to_line(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+}

@@ -1,0 +1,342 @@
+//! Stages that run elsewhere, as jobs of a scheduler. A thread for each executor submits them, follows them, and reports.
+//!
+//! A job needs nobody: it has all that it is to do in its folder in the cache, and says there what it does. Whoever follows it
+//! may be killed; the next run finds the folder, and follows the job from its first word. Does not depend on the graph, or on which
+//! scheduler it is.
+
+mod command;
+mod followed;
+mod line;
+mod scheduler;
+mod slurm;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail};
+use pipeline_stages::Cores;
+use pipeline_stages::message::Event;
+
+use super::executor::{Executor, Report};
+use super::handle::{Handle, Kill, Waker, spawn};
+use super::job::{JobEnd, JobEvent};
+use super::spec::JobSpec;
+use crate::cache::{Cache, JobFolder};
+use crate::key::StageKey;
+use crate::launcher::JOB_SUBCOMMAND;
+use crate::manifest::{ExecutorSettings, Manifest, SchedulerSettings, Stage};
+use crate::shell;
+use crate::stage_name::StageName;
+use followed::Followed;
+use scheduler::{JobState, Scheduler, Submission, Trouble, scheduler};
+use slurm::Slurm;
+
+pub(crate) use followed::QueuedJob;
+pub(crate) use line::JobLine;
+
+/// How often journals are read.
+const TICK: Duration = Duration::from_millis(500);
+/// How many journals are read then: of many jobs, each is read less often.
+const JOURNALS: usize = 200;
+/// How often a scheduler is asked where its jobs are: soon after something changed, and then less and less often.
+const SOONEST: Duration = Duration::from_secs(2);
+const LATEST: Duration = Duration::from_secs(30);
+/// After this time without an answer of a scheduler, that is worth a line.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// What is wanted of a job.
+#[derive(Debug, Clone, Default)]
+struct Wish(Arc<AtomicU8>);
+
+impl Wish {
+    /// That it goes on, and nobody follows it any more.
+    const LEAVE: u8 = 1;
+    /// That it ends.
+    const CANCEL: u8 = 2;
+
+    fn get(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn want(&self, what: u8) {
+        self.0.fetch_max(what, Ordering::Relaxed);
+    }
+}
+
+/// Runs stages as jobs of a scheduler.
+pub(crate) struct Scheduled {
+    orders: Sender<Followed>,
+    waker: Waker,
+}
+
+/// How jobs of an executor are run.
+pub(crate) struct Terms {
+    /// Its name.
+    pub(crate) name: String,
+    pub(crate) settings: ExecutorSettings,
+    /// Whether nobody waits for them.
+    pub(crate) detach: bool,
+}
+
+impl Scheduled {
+    pub(crate) fn start(terms: Terms, cache: Arc<Cache>, waker: Waker) -> anyhow::Result<Self> {
+        let (orders, receiver) = channel();
+        let name = terms.name.clone();
+        let scheduler = scheduler(&terms.settings);
+        let desk = Desk { terms, cache, scheduler, knowledge: Knowledge::new(), jobs: Vec::new() };
+        spawn(&name, move || desk.work(&receiver))?;
+        Ok(Self { orders, waker })
+    }
+}
+
+impl Executor for Scheduled {
+    fn start(&self, spec: JobSpec) -> anyhow::Result<Box<dyn Handle<Report>>> {
+        let (sender, reports) = channel();
+        let wish = Wish::default();
+        let reporter = Reporter { sender, waker: self.waker.clone() };
+        self.orders
+            .send(Followed::new(spec, reporter, wish.clone()))
+            .map_err(|_| anyhow!("internal error: the thread of the executor is gone"))?;
+        Ok(Box::new(Remote { reports, wish }))
+    }
+}
+
+/// A hold on a job.
+struct Remote {
+    reports: Receiver<Report>,
+    wish: Wish,
+}
+
+impl Handle<Report> for Remote {
+    fn poll(&mut self) -> Option<Report> {
+        match self.reports.try_recv() {
+            Ok(report) => Some(report),
+            Err(TryRecvError::Empty) => None,
+            // Its end was the last one; there is nobody who could report another.
+            Err(TryRecvError::Disconnected) => {
+                let message = "internal error: the thread of its executor panicked";
+                Some(Report::End(JobEnd::failed(message)))
+            }
+        }
+    }
+
+    fn stop(&self) {
+        self.wish.want(Wish::LEAVE);
+    }
+
+    fn kill(&self, _why: Kill) {
+        self.wish.want(Wish::CANCEL);
+    }
+}
+
+/// Whom a job is reported to.
+struct Reporter {
+    sender: Sender<Report>,
+    waker: Waker,
+}
+
+impl Reporter {
+    fn event(&self, event: JobEvent) {
+        let _ = self.sender.send(Report::Event(event));
+        self.waker.wake();
+    }
+
+    fn note(&self, text: String) {
+        self.event(JobEvent::Worker(Event::Note { text }));
+    }
+
+    fn end(&self, end: JobEnd) {
+        let _ = self.sender.send(Report::End(end));
+        self.waker.wake();
+    }
+}
+
+/// What the thread of an executor has before it.
+struct Desk {
+    terms: Terms,
+    cache: Arc<Cache>,
+    scheduler: Box<dyn Scheduler>,
+    knowledge: Knowledge,
+    jobs: Vec<Followed>,
+}
+
+/// What a scheduler said last.
+struct Knowledge {
+    states: HashMap<String, JobState>,
+    /// How often it has answered.
+    answers: u64,
+    /// When it is asked next, and how long after that again.
+    next: Instant,
+    interval: Duration,
+    /// Since when it does not answer.
+    silent: Option<Instant>,
+    /// Whether that was said.
+    has_said: bool,
+}
+
+impl Knowledge {
+    fn new() -> Self {
+        Self {
+            states: HashMap::new(),
+            answers: 0,
+            next: Instant::now(),
+            interval: SOONEST,
+            silent: None,
+            has_said: false,
+        }
+    }
+
+    /// Something has changed: it is asked soon.
+    fn is_old(&mut self) {
+        self.interval = SOONEST;
+        self.next = self.next.min(Instant::now() + SOONEST);
+    }
+}
+
+impl Desk {
+    /// Until there is nobody who could give orders, or hear of jobs.
+    fn work(mut self, orders: &Receiver<Followed>) {
+        let mut first = 0;
+        loop {
+            match orders.recv_timeout(TICK) {
+                Ok(job) => {
+                    self.jobs.push(job);
+                    // Those that come together are submitted together.
+                    self.jobs.extend(orders.try_iter());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // Nobody is there to hear of them.
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.cancel();
+            self.ask();
+            let count = self.jobs.len();
+            let turns = (0..count.min(JOURNALS)).map(|turn| (first + turn) % count);
+            let mut ended: Vec<usize> = turns.filter(|&place| self.step(place)).collect();
+            first = if count == 0 { 0 } else { (first + JOURNALS) % count };
+            ended.sort_unstable();
+            ended.into_iter().rev().for_each(|place| drop(self.jobs.remove(place)));
+        }
+    }
+
+    /// Follows one job. Returns whether that is over.
+    fn step(&mut self, place: usize) -> bool {
+        let Self { terms, cache, scheduler, knowledge, jobs } = self;
+        let Some(job) = jobs.get_mut(place) else { return false };
+        let end = job.step(terms, cache, &**scheduler, knowledge);
+        let is_over = end.is_some();
+        end.into_iter().for_each(|end| job.reporter.end(end));
+        is_over
+    }
+
+    /// Asks the scheduler where its jobs are, all at once.
+    fn ask(&mut self) {
+        let knowledge = &mut self.knowledge;
+        let ids: Vec<String> = self.jobs.iter().filter_map(Followed::id).collect();
+        if ids.is_empty() || Instant::now() < knowledge.next {
+            return;
+        }
+        match self.scheduler.states(&ids) {
+            Ok(states) => {
+                if states == knowledge.states {
+                    knowledge.interval = (knowledge.interval * 5 / 4).min(LATEST);
+                } else {
+                    knowledge.interval = SOONEST;
+                }
+                knowledge.states = states;
+                knowledge.answers += 1;
+                (knowledge.silent, knowledge.has_said) = (None, false);
+            }
+            Err(trouble) => {
+                knowledge.interval = (knowledge.interval * 2).min(LATEST);
+                let silent = *knowledge.silent.get_or_insert_with(Instant::now);
+                if silent.elapsed() >= SILENCE && !std::mem::replace(&mut knowledge.has_said, true)
+                {
+                    let words = trouble.words();
+                    let text =
+                        format!("its scheduler does not answer, and is asked again: {words}");
+                    self.jobs.iter().take(1).for_each(|job| job.reporter.note(text.clone()));
+                }
+            }
+        }
+        knowledge.next = Instant::now() + knowledge.interval;
+    }
+
+    /// Ends the jobs that somebody wants to end.
+    fn cancel(&mut self) {
+        let is_unwanted = |job: &&mut Followed| job.wish.get() == Wish::CANCEL;
+        let mut unwanted: Vec<&mut Followed> = self.jobs.iter_mut().filter(is_unwanted).collect();
+        let ids: Vec<String> = unwanted.iter().filter_map(|job| job.id()).collect();
+        let cancelled = if ids.is_empty() { Ok(()) } else { self.scheduler.cancel(&ids) };
+        for job in &mut unwanted {
+            let end = job.cancelled(&cancelled);
+            job.reporter.end(end);
+        }
+        self.jobs.retain(|job| job.wish.get() != Wish::CANCEL);
+    }
+}
+
+/// The cores that a job takes, as far as its stage says so: as many as it has threads, where it does not say it otherwise.
+fn cpus(stage: &Stage) -> Option<u32> {
+    let threads = match stage.stage.cores() {
+        Cores::Many => stage.execution.execution.threads,
+        Cores::None | Cores::One => None,
+    };
+    stage.execution.takes.cpus.or(threads)
+}
+
+/// What its scheduler starts, after the line of the interpreter.
+fn script(
+    settings: &ExecutorSettings,
+    stage: &StageName,
+    experiment: &str,
+    folder: &JobFolder,
+) -> anyhow::Result<String> {
+    let program = match &settings.path {
+        Some(path) => path.join("pipeline"),
+        None => std::env::current_exe()?,
+    };
+    let quoted = |path: &Path| shell::quoted(&path.to_string_lossy()).into_owned();
+    let lines = [
+        format!("# {stage} of {experiment}"),
+        format!("exec >> {} 2>&1", quoted(&folder.output())),
+        settings.setup.as_deref().unwrap_or_default().trim_end().to_owned(),
+        format!("exec {} {JOB_SUBCOMMAND} {}", quoted(&program), quoted(&folder.spec())),
+    ];
+    let lines = lines.into_iter().filter(|line| !line.is_empty());
+    Ok(lines.map(|line| line + "\n").collect())
+}
+
+/// What would be submitted to Slurm for a stage with this key, with the options of `sbatch` in it.
+///
+/// # Errors
+/// When the executor is not one of Slurm.
+pub(crate) fn slurm_script(
+    cache: &Cache,
+    manifest: &Manifest,
+    stage: &Stage,
+    settings: &ExecutorSettings,
+    key: &StageKey,
+) -> anyhow::Result<String> {
+    let SchedulerSettings::Slurm(own) = &settings.scheduler else {
+        bail!("this is not an executor of Slurm")
+    };
+    let (folder, slurm) = (cache.job_place(key), Slurm(own.clone()));
+    let (key, token) = (key.to_string(), "TOKEN".to_owned());
+    let job = Submission { stage, key, token, folder: &folder };
+    let options = slurm.options(&job).into_iter().map(|option| match option.split_once('=') {
+        Some((name, value)) if value.contains(' ') => format!("#SBATCH {name}=\"{value}\"\n"),
+        _ => format!("#SBATCH {option}\n"),
+    });
+    let lines = script(settings, &stage.name, &manifest.experiment.name, &folder)?;
+    Ok(format!("{}\n{}{lines}", slurm.interpreter(), options.collect::<String>()))
+}
+
+/// What went wrong with a scheduler, in words.
+fn refused(name: &str, trouble: &Trouble) -> String {
+    format!("the executor '{name}' did not take it: {}", trouble.words())
+}

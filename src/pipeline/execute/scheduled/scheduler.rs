@@ -1,0 +1,150 @@
+//! What is asked to run jobs: the one list of schedulers, and what they have in common.
+//!
+//! Does not depend on what jobs do.
+
+use std::collections::HashMap;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::command::CommandScheduler;
+use super::slurm::Slurm;
+use crate::cache::JobFolder;
+use crate::manifest::{ExecutorSettings, Failing, SchedulerSettings, Stage};
+
+/// What runs jobs.
+pub(super) trait Scheduler: Send {
+    /// Submits a job; its id.
+    fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble>;
+
+    /// What it knows of these jobs. Those that it does not know any more are left out.
+    fn states(&self, ids: &[String]) -> Result<HashMap<String, JobState>, Trouble>;
+
+    /// Ends jobs, and those of these ids that have ended already are no mistake.
+    fn cancel(&self, ids: &[String]) -> Result<(), Trouble>;
+
+    /// The first line of a script.
+    fn interpreter(&self) -> &'static str {
+        "#!/bin/sh"
+    }
+
+    /// A command of a shell with which a job puts itself back into the queue.
+    fn requeue(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The job with this token, if there is one. For one that may have been submitted by a process that was killed before it could
+    /// remember that.
+    fn find(&self, _token: &str) -> Result<Option<String>, Trouble> {
+        Ok(None)
+    }
+}
+
+/// The scheduler of an executor: the one list of them.
+pub(super) fn scheduler(settings: &ExecutorSettings) -> Box<dyn Scheduler> {
+    match &settings.scheduler {
+        SchedulerSettings::Command(templates) => Box::new(CommandScheduler(templates.clone())),
+        SchedulerSettings::Slurm(settings) => Box::new(Slurm(settings.clone())),
+    }
+}
+
+/// A job that is to be submitted.
+pub(super) struct Submission<'a> {
+    pub(super) stage: &'a Stage,
+    /// Its key, as text.
+    pub(super) key: String,
+    /// What no other job has.
+    pub(super) token: String,
+    pub(super) folder: &'a JobFolder,
+}
+
+/// Where a job is, as its scheduler says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum JobState {
+    Queued,
+    Running,
+    Ended(Ended),
+}
+
+/// How a scheduler says that a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// In words: `was cancelled`.
+    pub(super) words: String,
+    /// What kind of failure that is, where the job itself could not say.
+    pub(super) failing: Failing,
+    pub(super) cause: Cause,
+}
+
+/// Whose fault an end was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Its own, as far as that is known.
+    Job,
+    /// That of its machine, or of its time: it goes on, if its checkpoint has advanced.
+    Machine,
+    /// Somebody wanted it to end.
+    Person,
+}
+
+impl Ended {
+    /// By a word of the scheduler.
+    pub(super) fn with_word(word: &str, failing: Failing) -> Self {
+        let words = format!("ended ({word}) without a result");
+        Self { words, failing, cause: Cause::Job }
+    }
+}
+
+/// Why a scheduler did not do what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// It said no, in its own words.
+    Refused(String),
+    /// It did not answer. What it was asked for may have been done.
+    Away(String),
+}
+
+impl Trouble {
+    pub(super) fn words(&self) -> &str {
+        match self {
+            Self::Refused(words) | Self::Away(words) => words,
+        }
+    }
+}
+
+/// Runs a command to its end; what it printed.
+///
+/// # Errors
+/// `Refused` where it fails, `Away` where it has not ended in this time.
+pub(super) fn ask(mut command: Command, limit: Duration) -> Result<String, Trouble> {
+    let name = Path::new(command.get_program()).display().to_string();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Ctrl-C in the terminal is for this process alone.
+    command.process_group(0);
+    let child = command
+        .spawn()
+        .map_err(|error| Trouble::Refused(format!("cannot start {name}: {error}")))?;
+    let group = Pid::from_child(&child);
+    let (sender, receiver) = channel();
+    let wait = move || {
+        let _ = sender.send(child.wait_with_output());
+    };
+    super::super::handle::spawn("ask", wait).map_err(|error| Trouble::Away(error.to_string()))?;
+    let Ok(output) = receiver.recv_timeout(limit) else {
+        let _ = kill_process_group(group, Signal::KILL);
+        return Err(Trouble::Away(format!("{name} did not answer in {} s", limit.as_secs())));
+    };
+    let output = output.map_err(|error| Trouble::Away(format!("{name}: {error}")))?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(printed);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = if said.trim().is_empty() { printed.trim() } else { said.trim() };
+    let said = if said.is_empty() { format!("{name}: {}", output.status) } else { said.to_owned() };
+    Err(Trouble::Refused(said))
+}

@@ -1,0 +1,205 @@
+//! Slurm: `sbatch`, `squeue`, `scancel`. Works without accounting, and asks for all jobs at once.
+
+use std::collections::HashMap;
+use std::process::Command;
+use std::time::Duration;
+
+use super::scheduler::{Cause, Ended, JobState, Scheduler, Submission, Trouble, ask};
+use crate::manifest::{Failing, SlurmSettings, WHOLE_GPU};
+
+/// How long each of its commands may take. Where the controller is away, `squeue` would not come back for long.
+const SUBMIT_LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What jobs have of the environment of whoever submits them, where it is set.
+const EXPORTED: &str = "PATH,HOME,USER,LOGNAME,LANG,LD_LIBRARY_PATH,PIPELINE_LEARN";
+
+/// So many seconds before its time is up, a job is told to write its checkpoint. Slurm may do so a minute earlier.
+const WARNING: &str = "--signal=B:USR1@120";
+
+/// What its commands say when the controller does not answer. What they were asked for may have been done.
+const AWAY: [&str; 6] = [
+    "Unable to contact slurm controller",
+    "Socket timed out",
+    "Connection refused",
+    "Connection timed out",
+    "backup controller",
+    "Resource temporarily unavailable",
+];
+
+/// Asks the commands of Slurm.
+pub(super) struct Slurm(pub(super) SlurmSettings);
+
+impl Scheduler for Slurm {
+    fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble> {
+        let mut command = Command::new("sbatch");
+        command.args(self.options(job)).arg(job.folder.script());
+        let printed = asked(command, SUBMIT_LIMIT)?;
+        // `ID;CLUSTER` where there are several clusters.
+        let id = printed.lines().last().unwrap_or_default();
+        let id = id.split(';').next().unwrap_or_default().trim();
+        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Trouble::Refused(format!("sbatch did not print an id, but '{printed}'")));
+        }
+        Ok(id.to_owned())
+    }
+
+    fn states(&self, ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+        let lines = queue()?;
+        let known = lines.lines().filter_map(|line| {
+            let mut fields = line.splitn(3, '|');
+            Some((fields.next()?.to_owned(), state(fields.next()?)))
+        });
+        let known: HashMap<String, JobState> = known.collect();
+        Ok(known.into_iter().filter(|(id, _)| ids.contains(id)).collect())
+    }
+
+    fn cancel(&self, ids: &[String]) -> Result<(), Trouble> {
+        let mut command = Command::new("scancel");
+        command.args(ids);
+        match asked(command, LIMIT) {
+            Err(Trouble::Refused(words)) if words.lines().all(is_about_an_ended_job) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// A shell that has read the files of the user, for `module`.
+    fn interpreter(&self) -> &'static str {
+        "#!/bin/bash -l"
+    }
+
+    fn requeue(&self) -> Option<&'static str> {
+        Some("exec scontrol requeue \"$SLURM_JOB_ID\"")
+    }
+
+    fn find(&self, token: &str) -> Result<Option<String>, Trouble> {
+        let lines = queue()?;
+        let job = lines.lines().find_map(|line| {
+            let mut fields = line.splitn(3, '|');
+            let (id, state_word) = (fields.next()?, fields.next()?);
+            let has_token = fields.next()?.split(' ').any(|word| word == token);
+            let lives = !matches!(state(state_word), JobState::Ended(_));
+            (has_token && lives).then(|| id.to_owned())
+        });
+        Ok(job)
+    }
+}
+
+impl Slurm {
+    /// What the user wrote comes last, and wins.
+    pub(super) fn options(&self, job: &Submission<'_>) -> Vec<String> {
+        let SlurmSettings { partition, time, options } = &self.0;
+        let takes = job.stage.execution.takes;
+        let mut all = vec![
+            "--parsable".to_owned(),
+            format!("--job-name={}", job.stage.name),
+            format!("--comment=pipeline {} {}", job.key, job.token),
+            format!("--output={}", job.folder.output().display().to_string().replace('%', "%%")),
+            "--open-mode=append".to_owned(),
+            format!("--export={EXPORTED}"),
+            WARNING.to_owned(),
+            "--requeue".to_owned(),
+        ];
+        let mut option = |name: &str, value: Option<String>| {
+            all.extend(value.map(|value| format!("--{name}={value}")));
+        };
+        option("partition", partition.clone());
+        option("time", time.clone());
+        option("cpus-per-task", super::cpus(job.stage).map(|cpus| cpus.to_string()));
+        option("mem", takes.memory.map(|bytes| format!("{}M", bytes.div_ceil(1 << 20))));
+        let gpus = takes.gpus.filter(|parts| *parts > 0);
+        option("gpus", gpus.map(|parts| parts.div_ceil(WHOLE_GPU).to_string()));
+        all.extend(options.iter().cloned());
+        all
+    }
+}
+
+/// All jobs of this user, also those that ended a few minutes ago: id, state and comment.
+fn queue() -> Result<String, Trouble> {
+    let mut command = Command::new("squeue");
+    let user = rustix::process::getuid().as_raw();
+    command.args(["--noheader", "--states=all", "--array", "--format=%i|%T|%k"]);
+    command.arg(format!("--user={user}"));
+    // Whatever it says instead of an answer, the jobs go on.
+    asked(command, LIMIT).map_err(|trouble| Trouble::Away(trouble.words().to_owned()))
+}
+
+fn asked(command: Command, limit: Duration) -> Result<String, Trouble> {
+    ask(command, limit).map_err(|trouble| match trouble {
+        Trouble::Refused(words) if AWAY.iter().any(|away| words.contains(away)) => {
+            Trouble::Away(words)
+        }
+        other => other,
+    })
+}
+
+fn is_about_an_ended_job(line: &str) -> bool {
+    ["already completing or completed", "Invalid job id"].iter().any(|words| line.contains(words))
+}
+
+/// What a state of Slurm means.
+fn state(word: &str) -> JobState {
+    let ended = |words: &str, failing, cause| {
+        JobState::Ended(Ended { words: words.to_owned(), failing, cause })
+    };
+    let (job, machine) = (Cause::Job, Cause::Machine);
+    match word {
+        "PENDING" | "CONFIGURING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD"
+        | "RESV_DEL_HOLD" | "SPECIAL_EXIT" => JobState::Queued,
+        "COMPLETED" => ended("ended without a result", Failing::Failure, job),
+        "FAILED" | "REVOKED" => {
+            ended(&format!("ended without a result ({word})"), Failing::Failure, job)
+        }
+        "CANCELLED" => ended("was cancelled", Failing::Failure, Cause::Person),
+        "TIMEOUT" | "DEADLINE" => ended("was ended: its time was up", Failing::Timeout, machine),
+        "NODE_FAIL" | "BOOT_FAIL" => ended("was lost: its node failed", Failing::Signal, machine),
+        "PREEMPTED" => ended("was preempted", Failing::Signal, machine),
+        "OUT_OF_MEMORY" => ended(
+            "was ended: it took more memory than it had ('memory' of its execution says how much)",
+            Failing::OutOfMemory,
+            job,
+        ),
+        // RUNNING, SUSPENDED, COMPLETING, and what later versions have.
+        _ => JobState::Running,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_slurm_requeues_has_not_failed() {
+        for word in ["PENDING", "REQUEUED", "CONFIGURING", "REQUEUE_HOLD"] {
+            assert_eq!(state(word), JobState::Queued, "{word}");
+        }
+        for word in ["RUNNING", "COMPLETING", "SUSPENDED", "STAGE_OUT", "A_LATER_STATE"] {
+            assert_eq!(state(word), JobState::Running, "{word}");
+        }
+    }
+
+    #[test]
+    fn ends_are_told_apart() {
+        for (word, expected) in [
+            ("FAILED", (Failing::Failure, Cause::Job)),
+            ("CANCELLED", (Failing::Failure, Cause::Person)),
+            ("TIMEOUT", (Failing::Timeout, Cause::Machine)),
+            ("NODE_FAIL", (Failing::Signal, Cause::Machine)),
+            ("PREEMPTED", (Failing::Signal, Cause::Machine)),
+            ("OUT_OF_MEMORY", (Failing::OutOfMemory, Cause::Job)),
+        ] {
+            let JobState::Ended(ended) = state(word) else { panic!("{word}") };
+            assert_eq!((ended.failing, ended.cause), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn only_jobs_that_have_ended_cannot_be_cancelled() {
+        let words =
+            "scancel: error: Kill job error on job id 5: Job/step already completing or completed";
+        assert!(is_about_an_ended_job(words));
+        assert!(!is_about_an_ended_job(
+            "scancel: error: Kill job error on job id 5: Access/permission denied"
+        ));
+    }
+}

@@ -1,0 +1,252 @@
+//! Stages as jobs of a real Slurm of two nodes, which `cargo xtask test-slurm` starts. Without it, these stories are skipped.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use insta::assert_snapshot;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::manifests::TRAINING;
+use crate::support::{MANIFEST, Running, Sandbox, eventually, fake_learn, names, skipped};
+
+/// How long a story may take: Slurm plans once in a second, and its jobs wait for each other.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// The folder of the Slurm for tests.
+fn slurm() -> Option<PathBuf> {
+    let folder = std::env::var_os("PIPELINE_TEST_SLURM").map(PathBuf::from);
+    if folder.is_none() {
+        skipped("there is no Slurm: `cargo xtask test-slurm` starts one");
+    }
+    folder
+}
+
+/// A project whose stages that learn can run there, each in 40 steps of 50 ms.
+fn project(slurm: &std::path::Path, more: &str) -> Sandbox {
+    dressed(Sandbox::new(&format!("{TRAINING}{more}")), slurm)
+}
+
+fn dressed(project: Sandbox, slurm: &std::path::Path) -> Sandbox {
+    let project = project.with_fake_learn("slow");
+    let journal = project.path("journal");
+    let setup = format!(
+        "export FAKE_LEARN=slow FAKE_LEARN_STEPS=$(cat {}) FAKE_LEARN_JOURNAL={}",
+        project.path("steps").display(),
+        journal.display()
+    );
+    let executor = format!(
+        "[executors.slurm]\nkind = \"slurm\"\noptions = [\"--mem=50M\"]\nsetup = \"{setup}\"\n"
+    );
+    project.write(MANIFEST, format!("{}\n{executor}", project.read(MANIFEST)));
+    project.write("steps", "40");
+    project.set("SLURM_CONF", slurm.join("slurm.conf").to_string_lossy())
+}
+
+const RUN: &str = "run experiment.toml simclr --executor slurm";
+
+/// Asks Slurm for something.
+fn ask(command: &str) -> Output {
+    let mut words = command.split_whitespace();
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words).output().expect("Slurm is installed")
+}
+
+fn steps(project: &Sandbox) -> usize {
+    project.read("journal").lines().filter(|line| line.contains("step")).count()
+}
+
+fn works(project: &Sandbox) {
+    eventually("a step", || steps(project) > 1);
+}
+
+/// The number of the job that a run said it has.
+fn job(run: &Running) -> String {
+    run.wait_for(" is job ");
+    let said = run.said();
+    let after = said.split(" is job ").nth(1).expect("it was said");
+    after.split_whitespace().next().expect("a number").to_owned()
+}
+
+/// Waits until a run has said this, for longer than in other stories.
+fn wait_for(run: &Running, text: &str) {
+    let deadline = Instant::now() + LIMIT;
+    while !run.said().contains(text) {
+        assert!(Instant::now() < deadline, "waited for '{text}':\n{}", run.said());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Waits for longer than other stories.
+fn wait(run: Running) -> crate::support::Ended {
+    let deadline = Instant::now() + LIMIT;
+    while run.is_running() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    run.wait()
+}
+
+#[test]
+fn a_sweep_gives_the_same_as_here() {
+    let Some(slurm) = slurm() else { return };
+    let numbers: Vec<String> = (0..60).map(|number| number.to_string()).collect();
+    let manifest = format!(
+        "[experiment]\nname = \"sweep\"\n[matrix]\nn = [{}]\n[stages.draw]\nkind = \"command\"\nrun = [\"sh\", \"-c\", 'echo $0 > \"$PIPELINE_OUTPUT/a\"', \"${{n}}\"]\nexecution = {{ executor = \"slurm\" }}\n",
+        numbers.join(", ")
+    );
+    let there = dressed(Sandbox::new(&manifest), &slurm);
+    let here = Sandbox::new(&manifest.replace("executor = \"slurm\"", "executor = \"local\""));
+    let run = wait(there.start("run experiment.toml"));
+    assert!(run.status.success(), "{run}");
+    here.pipeline("run experiment.toml").success();
+    assert_eq!(names(&there.cache("store")), names(&here.cache("store")));
+    assert_eq!(names(&there.cache("store")).len(), 60);
+    assert_eq!(names(&there.cache("jobs")), [""; 0]);
+}
+
+#[test]
+fn a_run_is_killed_and_slurm_goes_on() {
+    let Some(slurm) = slurm() else { return };
+    let project = project(&slurm, "");
+    let run = project.start(RUN);
+    let first = job(&run);
+    works(&project);
+    run.signal(Signal::KILL);
+    run.wait();
+    let run = project.start(RUN);
+    assert_eq!(job(&run), first);
+    assert_eq!(run.wait().success(), "data fresh, simclr ran");
+    assert_eq!(steps(&project), 40);
+}
+
+#[test]
+fn a_submission_that_nobody_wrote_down_is_found_by_its_comment() {
+    let Some(slurm) = slurm() else { return };
+    let project = project(&slurm, "");
+    project.write("bin/sbatch", "#!/bin/sh\n/usr/bin/sbatch \"$@\" > /dev/null; kill -9 $PPID\n");
+    fs::set_permissions(project.path("bin/sbatch"), PermissionsExt::from_mode(0o755))
+        .expect("ours");
+    let path = std::env::var("PATH").expect("a path");
+    let own = format!("{}:{path}", project.path("bin").display());
+    let mut command = project.command(RUN);
+    command.env("PATH", own);
+    let killed = project.start_command(command).wait();
+    assert_eq!(killed.code(), None, "{killed}");
+    let ended = wait(project.start(RUN));
+    assert_eq!(ended.success(), "data fresh, simclr ran");
+    assert_eq!(steps(&project), 40, "it ran once");
+}
+
+#[test]
+fn a_job_whose_time_is_up_is_requeued_and_goes_on() {
+    let Some(slurm) = slurm() else { return };
+    let project = project(&slurm, "");
+    // The job is told up to a minute before its last 90 s.
+    project.edit(
+        "options = [\"--mem=50M\"]",
+        "time = \"2\"\noptions = [\"--mem=50M\", \"--signal=B:USR1@90\"]",
+    );
+    project.write("steps", "1000");
+    let run = project.start(RUN);
+    let job = job(&run);
+    wait_for(&run, &format!("its job {job} was put back into the queue"));
+    let done = steps(&project);
+    assert!((1..1000).contains(&done), "{done}");
+    // It would wait for two minutes, and then as long as it takes.
+    project.write("steps", (done + 5).to_string());
+    ask(&format!("scontrol update jobid={job} starttime=now"));
+    let ended = wait(run);
+    assert_eq!(ended.success(), "data ran, simclr ran");
+    assert_eq!(steps(&project), done + 5, "no step was done twice");
+}
+
+#[test]
+fn slurm_is_restarted_and_nothing_is_lost() {
+    let Some(slurm) = slurm() else { return };
+    let project = project(&slurm, "");
+    project.write("steps", "200");
+    let run = project.start(RUN);
+    works(&project);
+    let pid = fs::read_to_string(slurm.join("run/slurmctld.pid")).expect("its number");
+    let pid = Pid::from_raw(pid.trim().parse().expect("a number")).expect("not zero");
+    kill_process(pid, Signal::TERM).expect("we are root");
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(ask("slurmctld").status.success());
+    assert_eq!(wait(run).success(), "data ran, simclr ran");
+    assert_eq!(steps(&project), 200);
+}
+
+#[test]
+fn a_job_that_somebody_cancels_has_failed_and_a_run_cancels_its_own() {
+    let Some(slurm) = slurm() else { return };
+    let project = project(&slurm, "");
+    project.write("steps", "400");
+    let run = project.start(RUN);
+    let first = job(&run);
+    works(&project);
+    ask(&format!("scancel {first}"));
+    let ended = wait(run);
+    assert_eq!(ended.code(), Some(1));
+    assert!(ended.stderr.contains(&format!("its job {first} was cancelled")), "{ended}");
+    // Another one goes on from its checkpoint; Ctrl-C twice ends that.
+    let run = project.start(RUN);
+    let second = job(&run);
+    run.wait_for("continues from its checkpoint");
+    run.signal(Signal::INT);
+    run.wait_for("again within 3 s");
+    std::thread::sleep(Duration::from_millis(300));
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().results(), "data fresh, simclr stopped");
+    eventually("the end of the job", || {
+        let state = ask(&format!("squeue --noheader --states=all --jobs={second} --format=%T"));
+        String::from_utf8_lossy(&state.stdout).trim() == "CANCELLED"
+    });
+}
+
+#[test]
+fn a_job_that_slurm_refuses_is_refused_in_its_words() {
+    let Some(slurm) = slurm() else { return };
+    let project = project(&slurm, "");
+    project.edit("kind = \"slurm\"", "kind = \"slurm\"\npartition = \"gpus\"");
+    let ended = project.pipeline(RUN);
+    assert_eq!(ended.code(), Some(1));
+    assert_snapshot!(project.filter(&ended.stderr), @r"
+          data (command) runs: no earlier run
+    done  data in [time]
+    FAIL  simclr after [time]: the executor 'slurm' did not take it: sbatch: error: invalid partition specified: gpus
+          sbatch: error: Batch job submission failed: Invalid partition name specified
+    ");
+}
+
+#[test]
+fn what_would_be_submitted_is_shown_and_tested() {
+    let Some(slurm) = slurm() else { return };
+    let project = project(&slurm, "");
+    project.pipeline("run experiment.toml data").success();
+    let script = project.pipeline("slurm-script experiment.toml simclr --executor slurm");
+    let options = script.stdout.lines().filter(|line| line.starts_with("#SBATCH"));
+    let options: Vec<&str> = options.filter_map(|line| line.split(['=', ' ']).nth(1)).collect();
+    assert_eq!(options.last(), Some(&"--mem"), "those of the user come last: {script}");
+    assert!(script.stdout.starts_with("#!/bin/bash -l\n#SBATCH --parsable\n"), "{script}");
+    let tested = project.pipeline("slurm-script experiment.toml simclr --executor slurm --test");
+    assert!(tested.status.success() && tested.stderr.contains("to start at"), "{tested}");
+    project.edit("kind = \"slurm\"", "kind = \"slurm\"\npartition = \"gpus\"");
+    let tested = project.pipeline("slurm-script experiment.toml simclr --executor slurm --test");
+    assert_eq!(tested.code(), Some(1));
+    assert!(tested.stderr.contains("invalid partition specified: gpus"), "{tested}");
+    let early = project.pipeline("slurm-script experiment.toml train --executor slurm");
+    assert!(early.stderr.contains("is not known before its inputs have results"), "{early}");
+}
+
+#[test]
+fn an_ordinary_user_submits() {
+    let Some(slurm) = slurm() else { return };
+    let project = dressed(Sandbox::of_an_ordinary_user(TRAINING), &slurm);
+    let learn = project.path(".bin/pipeline-learn");
+    assert!(learn.exists() && fake_learn().exists());
+    let project = project.set("PIPELINE_LEARN", learn.to_string_lossy());
+    let ended = wait(project.start(RUN));
+    assert_eq!(ended.success(), "data ran, simclr ran");
+}
