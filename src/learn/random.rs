@@ -33,6 +33,8 @@ pub enum Purpose {
     /// How a held-out sample is augmented for an evaluation on the way; the epoch is the steps done before it, the index the
     /// sample.
     ValidationAugmentation = 11,
+    /// The first numbers that a method keeps of a sample to explain its label; the index is the sample.
+    InitialSampleNoise = 12,
     /// How the samples of a step are augmented that an epoch has beyond the usual number; the epoch is the steps done before
     /// it, the index the sample.
     FurtherStepAugmentation = 13,

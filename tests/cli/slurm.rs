@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -25,11 +25,11 @@ fn slurm() -> Option<PathBuf> {
 }
 
 /// A project whose stages that learn can run there, each in 40 steps of 50 ms.
-fn project(slurm: &std::path::Path, more: &str) -> Sandbox {
+fn project(slurm: &Path, more: &str) -> Sandbox {
     dressed(Sandbox::new(&format!("{TRAINING}{more}")), slurm)
 }
 
-fn dressed(project: Sandbox, slurm: &std::path::Path) -> Sandbox {
+fn dressed(project: Sandbox, slurm: &Path) -> Sandbox {
     let project = project.with_fake_learn("slow");
     let journal = project.path("journal");
     let setup = format!(
@@ -76,6 +76,48 @@ fn wait_for(run: &Running, text: &str) {
     while !run.said().contains(text) {
         assert!(Instant::now() < deadline, "waited for '{text}':\n{}", run.said());
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The first node, which is down until this is dropped.
+struct Down;
+
+impl Down {
+    /// The machine of the node is gone, with its daemon and all that it ran for a job of a project.
+    fn node(slurm: &Path, project: &Sandbox, job: &str) -> Self {
+        let daemon = fs::read_to_string(slurm.join("run/slurmd.n1.pid")).expect("its number");
+        kill(daemon.trim().parse().expect("a number"));
+        let folder = project.folder().display().to_string();
+        let step = format!("slurmstepd: [{job}.");
+        // Who watches the job, before the job.
+        processes(|line| line.starts_with(&step)).into_iter().for_each(kill);
+        processes(|line| line.contains("__job") && line.contains(&folder))
+            .into_iter()
+            .for_each(kill);
+        ask("scontrol update nodename=n1 state=down reason=test");
+        Self
+    }
+}
+
+fn kill(pid: i32) {
+    let pid = Pid::from_raw(pid).expect("not zero");
+    kill_process(pid, Signal::KILL).expect("we are root");
+}
+
+/// The processes with such a command line.
+fn processes(is_meant: impl Fn(&str) -> bool) -> Vec<i32> {
+    let pids = names(Path::new("/proc")).into_iter().filter_map(|name| name.parse().ok());
+    let line = |pid: &i32| {
+        let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    pids.filter(|pid| is_meant(&line(pid))).collect()
+}
+
+impl Drop for Down {
+    fn drop(&mut self) {
+        ask("slurmd -N n1");
+        ask("scontrol update nodename=n1 state=resume");
     }
 }
 
@@ -160,6 +202,24 @@ fn a_job_whose_time_is_up_is_requeued_and_goes_on() {
     let ended = wait(run);
     assert_eq!(ended.success(), "data ran, simclr ran");
     assert_eq!(steps(&project), done + 5, "no step was done twice");
+}
+
+#[test]
+fn a_job_whose_node_fails_is_requeued_by_slurm_and_started_once() {
+    let Some(slurm) = slurm() else { return };
+    let project = project(&slurm, "");
+    project.edit("options = [\"--mem=50M\"]", "options = [\"--mem=50M\", \"--nodelist=n1\"]");
+    project.write("steps", "100");
+    let run = project.start(RUN);
+    let number = job(&run);
+    works(&project);
+    let down = Down::node(&slurm, &project, &number);
+    wait_for(&run, &format!("its job {number} was put back into the queue"));
+    drop(down);
+    ask(&format!("scontrol update jobid={number} starttime=now"));
+    let ended = wait(run);
+    assert_eq!(ended.success(), "data ran, simclr ran");
+    assert!(!ended.stderr.contains("replaced by a new one"), "{ended}");
 }
 
 #[test]

@@ -3,13 +3,17 @@
 //! A file reads from top to bottom like the algorithm box of its paper. What a method is, and what it is made from, is
 //! in [`crate::training::method`].
 
+pub mod elr;
 pub mod finetune;
 pub mod meta_weight_net;
+pub mod sop;
 
 use pipeline_stages::kinds::{self, Train};
 
+use self::elr::Elr;
 use self::finetune::Finetune;
 use self::meta_weight_net::MetaWeightNet;
+use self::sop::Sop;
 use crate::training::method::{Method, Setup};
 
 /// The method that a stage asks for, at its beginning.
@@ -20,5 +24,7 @@ pub fn of(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Box<dyn M
     Ok(match parameters.method {
         kinds::Method::Finetune => Box::new(Finetune::new(setup)?),
         kinds::Method::MetaWeightNet => Box::new(MetaWeightNet::new(parameters, setup)?),
+        kinds::Method::Elr => Box::new(Elr::new(parameters, setup)?),
+        kinds::Method::Sop => Box::new(Sop::new(parameters, setup)?),
     })
 }

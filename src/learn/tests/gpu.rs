@@ -82,6 +82,8 @@ fn stages() -> Vec<(&'static str, KindConfig)> {
             })),
         ),
         ("meta-weight-net", meta_training(&json!({}))),
+        ("elr", meta_training(&json!({"method": "elr"}))),
+        ("sop", meta_training(&json!({"method": "sop", "consistency": 0.9}))),
     ]
 }
 

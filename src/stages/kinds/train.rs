@@ -15,6 +15,10 @@ choices! {
         Finetune,
         /// Meta-Weight-Net: a small net learns the weight of a sample from its loss, so that a step on the weighted batch helps on clean samples.
         MetaWeightNet,
+        /// Early-learning regularization: earlier predictions of the network become targets of each sample, and a term keeps the network at them.
+        Elr,
+        /// Sparse over-parameterization: each sample has numbers of its own that explain what is wrong with its label.
+        Sop,
     }
 }
 
@@ -147,6 +151,10 @@ kind! {
     /// whose label is right and of those whose label is wrong, if `labels` are connected. `weight-curve.csv` has the weight that the net learned for losses from 0
     /// to three times that of guessing. Every step draws a new meta batch from all meta samples and augments it like training images.
     ///
+    /// `elr` adds a column `regularizer` to `curves.csv` and to the metrics: the mean of ln(1 - <p, t>) with the predictions p and the targets t,
+    /// before it is multiplied by `regularization`. `sop` adds `corrected-loss`, the mean cross-entropy of the corrected predictions, and `squared-error`, the mean
+    /// of what its v descend; `train-loss` is the cross-entropy of the network's own predictions under the given labels.
+    ///
     /// With `sample-losses = true`, `sample-losses.safetensors` has, for the N samples that train and E epochs,
     ///
     /// - `index`, i64 `[N]`: the place of the sample in the training part of the data set, from 0; ascending;
@@ -256,6 +264,22 @@ kind! {
         /// The learning rate of the look-ahead step.
         inner_learning_rate: f64 = 0.1, in POSITIVE;
     }
+    only if (method: [Method::Elr]) {
+        /// How much of a target stays when a sample comes again: beta of the paper, which has 0.7 for CIFAR-10 and 0.9 for CIFAR-100 and for asymmetric noise.
+        target_momentum: f64 = 0.7, in BELOW_ONE;
+        /// What the term is multiplied by: lambda of the paper, which has 3 for CIFAR-10, 7 for CIFAR-100 and 1 for asymmetric noise.
+        regularization: f64 = 3.0, in NOT_NEGATIVE;
+    }
+    only if (method: [Method::Sop]) {
+        /// The learning rate of the number u of a sample, which stands for what is too much at its given label.
+        learning_rate_u: f64 = 1.0, in NOT_NEGATIVE;
+        /// The learning rate of the numbers v of a sample, one a class; for asymmetric noise the paper has 100.
+        learning_rate_v: f64 = 10.0, in NOT_NEGATIVE;
+        /// The weight of the consistency of two views; above 0, a step sees two views of each sample. SOP+ has 0.9.
+        consistency: f64 = 0.0, in NOT_NEGATIVE;
+        /// The weight of the term for equally frequent classes. SOP+ has 0.1.
+        balance: f64 = 0.0, in NOT_NEGATIVE;
+    }
     execution {}
     headline ["validation-accuracy"]
 }
@@ -350,6 +374,13 @@ impl Rules for Train {
                  set meta-samples = \"training\" and meta-loss = \"mae\"",
             ));
         }
+        if self.method == Method::Sop && self.loss != Loss::CrossEntropy {
+            problems.push(Problem::new(
+                "loss",
+                "sparse over-parameterization corrects predictions for a loss of its own: drop 'loss', or \
+                 use another method",
+            ));
+        }
         if self.augmentation == Augmentation::CropFlip && self.image_size.is_some() {
             problems.push(Problem::new(
                 "augmentation",
@@ -428,6 +459,12 @@ mod tests {
         assert!(stage.check(&["data", "split"]).is_empty());
         let own = read(json!({"method": "meta-weight-net", "meta-samples": "training"}));
         assert!(own.check(&["data"]).is_empty());
+    }
+
+    #[test]
+    fn over_parameterization_has_a_loss_of_its_own() {
+        let check = |loss: &str| read(json!({"method": "sop", "loss": loss})).check(&[]).len();
+        assert_eq!([check("cross-entropy"), check("mae")], [0, 1]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod formula;
 mod images;
+mod methods;
 mod networks;
 mod results;
 mod training;
@@ -19,6 +20,11 @@ static VECTORS: LazyLock<Value> = LazyLock::new(|| {
 
 static TRAINING: LazyLock<Value> = LazyLock::new(|| {
     let text = include_str!("../../../../tests/reference/learn/training.json");
+    serde_json::from_str(text).expect("the vectors are JSON")
+});
+
+static METHODS: LazyLock<Value> = LazyLock::new(|| {
+    let text = include_str!("../../../../tests/reference/learn/methods.json");
     serde_json::from_str(text).expect("the vectors are JSON")
 });
 

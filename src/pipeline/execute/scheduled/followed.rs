@@ -63,9 +63,9 @@ struct Submitted {
     was_seen: bool,
     /// How its process ended last.
     ending: Option<JobEnding>,
-    /// The answer of the scheduler that said first that it is gone, and when that was.
+    /// The number of the answer that said first that it is gone, and when that was.
     gone: Option<(u64, Instant)>,
-    /// When the scheduler was asked last before it was submitted.
+    /// How often the scheduler had answered when it was submitted: no older answer is about it.
     since: u64,
     /// Since when it is known that there is a record.
     recorded: Option<Instant>,

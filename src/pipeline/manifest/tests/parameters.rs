@@ -37,7 +37,7 @@ error: 'xyzzy' is not a value of 'method'
 13 | method = "xyzzy"
    |          ^^^^^^^
    |
-   = help: 'method' is one of finetune and meta-weight-net
+   = help: 'method' is one of finetune, meta-weight-net, elr and sop
 
 error: 3 mistakes in x.toml; nothing was run
 "#);

@@ -1,0 +1,128 @@
+//! Early-learning regularization (Liu et al., "Early-learning regularization prevents memorization of noisy labels", NeurIPS
+//! 2020): a network that has not learned the wrong labels yet says what is right; its earlier predictions become targets,
+//! and a term keeps the network at them.
+//!
+//! With p_i = softmax(f(x_i)), each probability within 1e-4 and 1 - 1e-4, and targets t_i that are zero at the beginning:
+//!
+//! ```text
+//! t_i   = beta t_i + (1 - beta) p_i / sum_k p_ik        p_i is a number here
+//! theta = optimizer step on mean_i l_i + lambda mean_i ln(1 - <p_i, t_i>)
+//! ```
+//!
+//! The paper's l_i is the cross-entropy; here it is the loss of the stage. ELR+ (two networks, averaged weights, MixUp) is
+//! left out.
+
+use pipeline_stages::kinds::Train;
+use tch::{Kind, Tensor};
+
+use crate::network::{Mode, State};
+use crate::training::batch::Batch;
+use crate::training::epoch_sums::Sums;
+use crate::training::loss::SampleLoss;
+use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::training_loop::StepPosition;
+
+/// No probability is nearer to 0 or 1 than this.
+const MARGIN: f64 = 1e-4;
+
+/// The method.
+#[derive(Debug)]
+pub struct Elr {
+    learner: Learner,
+    loss: SampleLoss,
+    /// t, float [N,K].
+    targets: Tensor,
+    /// beta.
+    momentum: f64,
+    /// lambda.
+    regularization: f64,
+}
+
+impl Elr {
+    /// The method at its beginning.
+    ///
+    /// # Errors
+    /// As [`Setup::learner`], and when there is no memory for the targets.
+    pub fn new(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        Ok(Self {
+            learner: setup.learner()?,
+            loss: setup.recipe.loss,
+            targets: setup.per_sample("targets", &[i64::try_from(setup.classes)?])?,
+            momentum: parameters.target_momentum,
+            regularization: parameters.regularization,
+        })
+    }
+
+    /// The classifier and what moves it.
+    pub fn learner(&self) -> &Learner {
+        &self.learner
+    }
+
+    /// What the network is kept at, float [N,K].
+    pub fn targets(&self) -> &Tensor {
+        &self.targets
+    }
+
+    /// Moves the targets of these samples, int64 [B], towards probabilities, float [B,K]. Returns them.
+    fn move_targets(&mut self, samples: &Tensor, probabilities: &Tensor) -> anyhow::Result<Tensor> {
+        let _no_gradients = tch::no_grad_guard();
+        let sums = probabilities.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float)?;
+        let shares = probabilities.f_div(&sums)?;
+        let targets = self.targets.f_index_select(0, samples)?;
+        let targets = targets.f_lerp(&shares, 1.0 - self.momentum)?;
+        let _ = self.targets.f_index_copy_(0, samples, &targets)?;
+        Ok(targets)
+    }
+}
+
+impl Method for Elr {
+    fn networks(&self) -> Vec<&State> {
+        vec![self.learner.network.state()]
+    }
+
+    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
+        self.learner.network.forward(images, Mode::Evaluate)
+    }
+
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
+        self.learner.optimizer.begin_step(learning_rate, at.steps_before);
+    }
+
+    fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
+        let logits = self.learner.network.forward(&batch.images, Mode::Train)?;
+        let losses = self.loss.of_samples(&logits, &batch.labels)?;
+        let probabilities = logits.f_softmax(-1, Kind::Float)?.f_clamp(MARGIN, 1.0 - MARGIN)?;
+        let targets = self.move_targets(&batch.samples, &probabilities)?;
+
+        // ln(1 - <p, t>): the lower, the more they agree.
+        let agreement = probabilities.f_mul(&targets)?.f_sum_dim_intlist(
+            [1i64].as_slice(),
+            false,
+            Kind::Float,
+        )?;
+        let regularizers = agreement.f_neg()?.f_add_scalar(1.0)?.f_log()?;
+
+        let regularizer = regularizers.f_mean(Kind::Float)?.f_mul_scalar(self.regularization)?;
+        let Learner { optimizer, .. } = &mut self.learner;
+        optimizer.backward(&losses.f_mean(Kind::Float)?.f_add(&regularizer)?)?;
+        optimizer.step()?;
+        Ok(StepOutput {
+            losses: losses.f_detach()?,
+            logits: logits.f_detach()?,
+            weights: None,
+            extra: vec![regularizers.f_detach()?.f_sum(Kind::Double)?],
+        })
+    }
+
+    fn sums(&self) -> &'static [&'static str] {
+        &["regularizer"]
+    }
+
+    fn columns(&self) -> &'static [&'static str] {
+        &["regularizer"]
+    }
+
+    fn row(&self, sums: &Sums) -> Vec<f64> {
+        vec![sums.mean("regularizer", "samples")]
+    }
+}

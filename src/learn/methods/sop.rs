@@ -1,0 +1,216 @@
+//! Sparse over-parameterization (Liu et al., "Robust training under label noise by over-parameterization", ICML 2022): every
+//! sample has numbers of its own that explain what is wrong with its label, and so the network need not learn it.
+//!
+//! With p_i = softmax(f(x_i)), the given label as y_i (one-hot), z_i the class that the network finds likeliest (one-hot), and
+//! u_i, v_i drawn from N(0, 1e-8) at the beginning (1e-8 is the standard deviation):
+//!
+//! ```text
+//! U_i   = u_i^2 y_i,  V_i = v_i^2 (1 - y_i)             each within 0 and 1
+//! q_i   = p_i + U_i - V_i, at least 1e-4, scaled to sum to 1
+//! theta = optimizer step on mean_i -<y_i, ln q_i>       V_i is a number here
+//! u_i   = u_i - alpha_u grad_u of the same
+//! v_i   = v_i - alpha_v grad_v mean_i |z_i + U_i - V_i - y_i|^2
+//! ```
+//!
+//! SOP+ adds two terms to what theta and u descend: `consistency` times the divergence KL(p_i | p'_i) from the prediction of
+//! one view, a number, to that of another one, in the same forward pass; and `balance` times -mean_k ln(mean_i q_ik), which is smallest if the
+//! classes are equally frequent.
+
+use anyhow::bail;
+use pipeline_stages::kinds::Train;
+use tch::{Kind, Tensor};
+
+use crate::data::batches::{SampleSet, StepSamples};
+use crate::network::{Mode, State};
+use crate::random::{Purpose, Stream};
+use crate::training::batch::Batch;
+use crate::training::epoch_sums::Sums;
+use crate::training::loss::SampleLoss;
+use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::training_loop::StepPosition;
+
+/// No corrected probability is smaller.
+const MARGIN: f64 = 1e-4;
+/// The standard deviation of u and v at the beginning.
+const INITIAL_DEVIATION: f64 = 1e-8;
+
+/// The method.
+#[derive(Debug)]
+pub struct Sop {
+    learner: Learner,
+    /// float [N].
+    u: Tensor,
+    /// float [N,K].
+    v: Tensor,
+    learning_rate_u: f64,
+    learning_rate_v: f64,
+    consistency: f64,
+    balance: f64,
+}
+
+impl Sop {
+    /// The method at its beginning.
+    ///
+    /// # Errors
+    /// As [`Setup::learner`], and when there is no memory for u and v.
+    pub fn new(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        let learner = setup.learner()?;
+        let classes = i64::try_from(setup.classes)?;
+        let mut u = setup.per_sample("u", &[])?;
+        let mut v = setup.per_sample("v", &[classes])?;
+        let drawn = initial(setup)?;
+        let _no_gradients = tch::no_grad_guard();
+        u.f_copy_(&drawn.f_select(1, 0)?)?;
+        v.f_copy_(&drawn.f_narrow(1, 1, classes)?)?;
+        Ok(Self {
+            learner,
+            u,
+            v,
+            learning_rate_u: parameters.learning_rate_u,
+            learning_rate_v: parameters.learning_rate_v,
+            consistency: parameters.consistency,
+            balance: parameters.balance,
+        })
+    }
+
+    /// The classifier and what moves it.
+    pub fn learner(&self) -> &Learner {
+        &self.learner
+    }
+
+    /// u, float [N], and v, float [N,K].
+    pub fn per_sample(&self) -> [&Tensor; 2] {
+        [&self.u, &self.v]
+    }
+
+    /// The logits of the first view, float [B,K], and with `consistency` those of the second.
+    fn forward(&self, batch: &Batch) -> anyhow::Result<(Tensor, Option<Tensor>)> {
+        let network = &self.learner.network;
+        match &batch.other_views[..] {
+            [] => Ok((network.forward(&batch.images, Mode::Train)?, None)),
+            [other] => {
+                let both = Tensor::f_cat(&[&batch.images, other], 0)?;
+                let both = network.forward(&both, Mode::Train)?;
+                let count = batch.labels.size1()?;
+                Ok((both.f_narrow(0, 0, count)?, Some(both.f_narrow(0, count, count)?)))
+            }
+            _ => bail!("a step has one view or two"),
+        }
+    }
+}
+
+/// N(0, 1e-8) for u and then v of every sample: float [N,1+K]. A stream for each, so that the samples do not depend on
+/// each other.
+fn initial(setup: &Setup<'_>) -> anyhow::Result<Tensor> {
+    let columns = setup.classes + 1;
+    let mut numbers = Vec::with_capacity(setup.samples * columns);
+    for sample in 0..u32::try_from(setup.samples)? {
+        let mut stream = Stream::new(setup.seed, Purpose::InitialSampleNoise, 0, sample);
+        let pairs = std::iter::repeat_with(|| stream.normal_pair());
+        let drawn = pairs.flat_map(|(one, other)| [one, other]).take(columns);
+        numbers.extend(drawn.map(|number| (INITIAL_DEVIATION * number) as f32));
+    }
+    let shape = [i64::try_from(setup.samples)?, i64::try_from(columns)?];
+    Ok(Tensor::f_from_slice(&numbers)?.f_view(shape)?.f_to_device(setup.device)?)
+}
+
+/// The sums of the rows of a matrix.
+fn row_sums(matrix: &Tensor, keep: bool) -> anyhow::Result<Tensor> {
+    Ok(matrix.f_sum_dim_intlist([1i64].as_slice(), keep, Kind::Float)?)
+}
+
+impl Method for Sop {
+    fn networks(&self) -> Vec<&State> {
+        vec![self.learner.network.state()]
+    }
+
+    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
+        self.learner.network.forward(images, Mode::Evaluate)
+    }
+
+    fn select(&self, _epoch: u32, usual: Vec<Vec<u32>>) -> anyhow::Result<Vec<StepSamples>> {
+        let views = if self.consistency > 0.0 { 2 } else { 1 };
+        let steps = usual
+            .into_iter()
+            .map(|indices| StepSamples { train: SampleSet { indices, views }, others: Vec::new() });
+        Ok(steps.collect())
+    }
+
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
+        self.learner.optimizer.begin_step(learning_rate, at.steps_before);
+    }
+
+    fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
+        let (logits, other) = self.forward(batch)?;
+        let (_, classes) = logits.size2()?;
+        let of_batch = |all: &Tensor| all.f_index_select(0, &batch.samples);
+        let u = of_batch(&self.u)?.f_set_requires_grad(true)?;
+        let v = of_batch(&self.v)?.f_set_requires_grad(true)?;
+
+        // What the label has too much, and what it lacks.
+        let given = batch.labels.f_one_hot(classes)?.f_to_kind(Kind::Float)?;
+        let excess = u.f_square()?.f_unsqueeze(1)?.f_mul(&given)?.f_clamp(0.0, 1.0)?;
+        let lack = v.f_square()?.f_mul(&given.f_neg()?.f_add_scalar(1.0)?)?.f_clamp(0.0, 1.0)?;
+
+        let probabilities = logits.f_softmax(-1, Kind::Float)?;
+        let corrected = probabilities.f_add(&excess)?.f_sub(&lack.f_detach()?)?;
+        let corrected = corrected.f_clamp_min(MARGIN)?;
+        let corrected = corrected.f_div(&row_sums(&corrected, true)?)?.f_clamp(MARGIN, 1.0)?;
+        let corrected_losses = row_sums(&given.f_mul(&corrected.f_log()?)?, false)?.f_neg()?;
+
+        let likeliest = logits.f_argmax(1, false)?.f_one_hot(classes)?.f_to_kind(Kind::Float)?;
+        let explained = likeliest.f_add(&excess.f_detach()?)?.f_sub(&lack)?;
+        let squared_errors = row_sums(&explained.f_sub(&given)?.f_square()?, false)?;
+
+        let mut loss = corrected_losses.f_mean(Kind::Float)?;
+        if self.balance > 0.0 {
+            let shares = corrected.f_mean_dim([0i64].as_slice(), false, Kind::Float)?;
+            let imbalance = shares.f_clamp(MARGIN, 1.0)?.f_log()?.f_mean(Kind::Float)?;
+            loss = loss.f_sub(&imbalance.f_mul_scalar(self.balance)?)?;
+        }
+        if let Some(other) = &other {
+            let first = logits.f_detach()?.f_log_softmax(-1, Kind::Float)?;
+            let difference = first.f_sub(&other.f_log_softmax(-1, Kind::Float)?)?;
+            let divergence = row_sums(&first.f_exp()?.f_mul(&difference)?, false)?;
+            let divergence = divergence.f_mean(Kind::Float)?;
+            loss = loss.f_add(&divergence.f_mul_scalar(self.consistency)?)?;
+        }
+
+        let squared_error = squared_errors.f_mean(Kind::Float)?;
+        let of_u = Tensor::f_run_backward(&[&loss], &[&u], true, false)?.remove(0);
+        let of_v = Tensor::f_run_backward(&[&squared_error], &[&v], false, false)?.remove(0);
+        let Learner { optimizer, .. } = &mut self.learner;
+        optimizer.backward(&loss)?;
+        optimizer.step()?;
+        tch::no_grad(|| -> anyhow::Result<()> {
+            let moved_u = of_u.f_mul_scalar(-self.learning_rate_u)?;
+            let moved_v = of_v.f_mul_scalar(-self.learning_rate_v)?;
+            let _ = self.u.f_index_add_(0, &batch.samples, &moved_u)?;
+            let _ = self.v.f_index_add_(0, &batch.samples, &moved_v)?;
+            Ok(())
+        })?;
+
+        let logits = logits.f_detach()?;
+        Ok(StepOutput {
+            losses: SampleLoss::CrossEntropy.of_samples(&logits, &batch.labels)?,
+            logits,
+            weights: None,
+            extra: vec![
+                corrected_losses.f_detach()?.f_sum(Kind::Double)?,
+                squared_errors.f_detach()?.f_sum(Kind::Double)?,
+            ],
+        })
+    }
+
+    fn sums(&self) -> &'static [&'static str] {
+        &["corrected-loss", "squared-error"]
+    }
+
+    fn columns(&self) -> &'static [&'static str] {
+        &["corrected-loss", "squared-error"]
+    }
+
+    fn row(&self, sums: &Sums) -> Vec<f64> {
+        self.sums().iter().map(|name| sums.mean(name, "samples")).collect()
+    }
+}

@@ -1,0 +1,153 @@
+//! Methods of training: the gradients of the first step, twenty steps, and what they keep of every sample.
+
+use std::sync::PoisonError;
+
+use pipeline_learn::methods::elr::Elr;
+use pipeline_learn::methods::sop::Sop;
+use pipeline_learn::training::batch::Batch;
+use pipeline_learn::training::method::{Learner, Method, Setup};
+use pipeline_learn::training::recipe::Recipe;
+use pipeline_learn::training::training_loop::{RunLength, StepPosition};
+use pipeline_stages::kinds::Train;
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+use crate::formula::{assert_close, fill, fill_state, flat, numbers};
+use crate::{METHODS, THREADS};
+
+const BATCH: i64 = 64;
+const BATCHES: i64 = 4;
+const CLASSES: i64 = 10;
+/// What is kept of every eighth sample is in the file.
+const SHOWN: i64 = 8;
+
+/// The batch of a step as the script has it.
+fn batch(step: i64) -> Batch {
+    let stream = step % BATCHES;
+    let images = |first: i64| fill(&[BATCH, 3, 16, 16], (first + stream) as usize, 0.0, 1.0);
+    let labels: Vec<i64> = (0..BATCH).map(|index| (index * 3 + stream) % CLASSES).collect();
+    let labels = Tensor::from_slice(&labels);
+    Batch {
+        images: images(2000),
+        other_views: vec![images(2100)],
+        clean_labels: labels.shallow_clone(),
+        labels,
+        samples: Tensor::arange(BATCH, (Kind::Int64, Device::Cpu)) + BATCH * stream,
+    }
+}
+
+fn parameters(method: &str, changes: &Value) -> Train {
+    let mut parameters = json!({
+        "method": method, "architecture": "resnet8", "weight-decay": 0.0, "momentum": 0.9,
+    });
+    let changes = changes.as_object().expect("a table").clone();
+    parameters.as_object_mut().expect("a table").extend(changes);
+    serde_json::from_value(parameters).expect("they are right")
+}
+
+fn setup(recipe: &Recipe) -> Setup<'_> {
+    let samples = (BATCH * BATCHES) as usize;
+    Setup { samples, ..Setup::new(recipe, 3, CLASSES as usize, 0, Device::Cpu) }
+}
+
+/// Trains by the method, and compares it with PyTorch: the cross-entropy and what the method measures in every step, and the
+/// gradients of the last layer in the first one, which are the momentum after it. `views`: whether the other views are given.
+fn follows<M: Method>(
+    expected: &Value,
+    what: &str,
+    views: bool,
+    method: &mut M,
+    learner: impl Fn(&M) -> &Learner,
+) {
+    fill_state(learner(method).network.state(), 0);
+    let length = RunLength { steps: 20, steps_per_epoch: BATCHES as u64 };
+    for (step, measured) in (0..20).zip(expected["losses"].as_array().expect("a list")) {
+        let mut batch = batch(step);
+        if !views {
+            batch.other_views.clear();
+        }
+        method.begin_step(0.005, StepPosition::usual(step as u64, length));
+        let output = method.compute(&batch, &[]).expect("it works");
+        let sums = output.extra.iter().map(|sum| sum / BATCH as f64);
+        let means = [output.losses.mean(Kind::Double)].into_iter().chain(sums);
+        let found: Vec<f64> = means.flat_map(|mean| flat(&mean)).collect();
+        // As for plain training: float32 leaves float64 slowly, where a ReLU falls on the other side of zero.
+        let tolerance = if step < 5 { 1e-5 } else { 1e-4 };
+        assert_close(&found, &numbers(measured), tolerance, &format!("{what}, step {step}"));
+        if step == 0 {
+            let state = learner(method).optimizer.state_tensors();
+            for (name, gradient) in expected["gradients"].as_object().expect("a table") {
+                let name = format!("optimizer.momentum.fc.{name}");
+                let (_, found) = state.iter().find(|(other, _)| *other == name).expect(&name);
+                assert_close(&flat(found), &numbers(gradient), 1e-5, &format!("{what}, {name}"));
+            }
+        }
+    }
+}
+
+/// What is kept of every eighth sample.
+fn some(tensor: &Tensor) -> Vec<f64> {
+    flat(&tensor.slice(0, 0, tensor.size()[0], SHOWN))
+}
+
+#[test]
+fn early_learning_regularization_follows_pytorch() {
+    let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    for expected in METHODS["elr"].as_array().expect("a list") {
+        let changes = json!({
+            "target-momentum": expected["beta"], "regularization": expected["lambda"],
+        });
+        let parameters = parameters("elr", &changes);
+        let recipe = Recipe::of(&parameters);
+        let mut method = Elr::new(&parameters, &mut setup(&recipe)).expect("builds");
+        follows(expected, "elr", false, &mut method, Elr::learner);
+        // Predictions of single samples: PyTorch's own float32 leaves its float64 by 3e-4.
+        assert_close(&some(method.targets()), &numbers(&expected["targets"]), 1e-3, "targets");
+    }
+}
+
+#[test]
+fn sparse_over_parameterization_follows_pytorch() {
+    let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    for expected in METHODS["sop"].as_array().expect("a list") {
+        let [rate_u, rate_v, consistency, balance] = &numbers(&expected["parameters"])[..] else {
+            panic!("four parameters")
+        };
+        let changes = json!({
+            "learning-rate-u": rate_u, "learning-rate-v": rate_v, "consistency": consistency,
+            "balance": balance,
+        });
+        let parameters = parameters("sop", &changes);
+        let recipe = Recipe::of(&parameters);
+        let mut method = Sop::new(&parameters, &mut setup(&recipe)).expect("builds");
+        tch::no_grad(|| {
+            let [u, v] = method.per_sample().map(Tensor::shallow_clone);
+            let samples = BATCH * BATCHES;
+            { u }.copy_(&fill(&[samples], 3000, 0.1, 0.8));
+            { v }.copy_(&fill(&[samples, CLASSES], 3001, 0.05, 0.6));
+        });
+        follows(expected, "sop", *consistency > 0.0, &mut method, Sop::learner);
+        let [u, v] = method.per_sample();
+        assert_close(&some(u), &numbers(&expected["u"]), 1e-4, "u");
+        assert_close(&some(v), &numbers(&expected["v"]), 1e-4, "v");
+    }
+}
+
+#[test]
+fn over_parameterization_begins_with_nothing() {
+    let parameters = parameters("sop", &json!({}));
+    let recipe = Recipe::of(&parameters);
+    let method = Sop::new(&parameters, &mut setup(&recipe)).expect("builds");
+    let [u, v] = method.per_sample().map(flat);
+    let deviation = |numbers: &[f64]| {
+        let squares: f64 = numbers.iter().map(|number| number * number).sum();
+        (squares / numbers.len() as f64).sqrt()
+    };
+    for numbers in [&u, &v] {
+        assert!((0.8e-8..1.2e-8).contains(&deviation(numbers)), "{}", deviation(numbers));
+    }
+    let mut all = [u, v].concat();
+    all.sort_by(f64::total_cmp);
+    all.dedup();
+    assert_eq!(all.len() as i64, BATCH * BATCHES * (1 + CLASSES), "no two are the same");
+}

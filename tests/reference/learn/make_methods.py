@@ -1,0 +1,132 @@
+"""Methods of training under label noise in PyTorch 2.11: gradients of the first step, and twenty steps.
+
+    python3 tests/reference/learn/make_methods.py     (needs torch; writes methods.json beside itself)
+
+Written by the formulae of the papers, with PyTorch's own gradients for everything. Inputs are made by the formula `fill`, on both
+sides, so that the file holds results alone. In float64: so the file holds the trajectory itself, and not one of those that
+float32 rounds it to.
+"""
+
+import json
+import pathlib
+
+import torch
+import torch.nn.functional as F
+from networks import ARCHITECTURES, fill, fill_network
+
+torch.set_num_threads(1)
+
+STEPS = 20
+BATCH = 64
+BATCHES = 4
+CLASSES = 10
+
+
+def batch(step):
+    """Images, another view of them, labels, and which samples they are."""
+    stream = step % BATCHES
+    images = fill((BATCH, 3, 16, 16), 2000 + stream, 0.0, 1.0).double()
+    view = fill((BATCH, 3, 16, 16), 2100 + stream, 0.0, 1.0).double()
+    labels = (torch.arange(BATCH) * 3 + stream) % CLASSES
+    return images, view, labels, torch.arange(BATCH) + BATCH * stream
+
+
+def trajectory(loss_of, others=()):
+    """Twenty steps of resnet8 by SGD momentum 0.9 without decay, and of what else the loss learns, by plain SGD."""
+    network = ARCHITECTURES["resnet8"]()
+    fill_network(network)
+    network.double().train()
+    rules = [torch.optim.SGD(network.parameters(), lr=0.005, momentum=0.9)]
+    rules += [torch.optim.SGD([tensor], lr=rate) for tensor, rate in others]
+    losses, gradients = [], {}
+    for step in range(STEPS):
+        logits, loss, measured = loss_of(network, batch(step))
+        for rule in rules:
+            rule.zero_grad()
+        loss.backward()
+        if step == 0:
+            # Of the last layer, above all ReLUs: below, one that falls on the other side of zero in float32 changes
+            # gradients by up to 4e-3, in PyTorch's float32 too.
+            layer = network.fc
+            gradients = {name: p.grad.flatten().tolist() for name, p in layer.named_parameters()}
+        for rule in rules:
+            rule.step()
+        losses.append(
+            [F.cross_entropy(logits, batch(step)[2]).item(), *[value.item() for value in measured]]
+        )
+    return {"losses": losses, "gradients": gradients}
+
+
+def elr(beta, strength):
+    targets = torch.zeros(BATCH * BATCHES, CLASSES, dtype=torch.float64)
+
+    def loss_of(network, batch):
+        images, _, labels, samples = batch
+        logits = network(images)
+        p = torch.softmax(logits, 1).clamp(1e-4, 1 - 1e-4)
+        fixed = p.detach()
+        targets[samples] = beta * targets[samples] + (1 - beta) * fixed / fixed.sum(1, keepdim=True)
+        regularizer = torch.log(1 - (targets[samples] * p).sum(1)).mean()
+        return logits, F.cross_entropy(logits, labels) + strength * regularizer, [regularizer]
+
+    made = trajectory(loss_of)
+    return {"beta": beta, "lambda": strength, **made, "targets": some(targets)}
+
+
+def sop(rate_u, rate_v, consistency, balance):
+    u = fill((BATCH * BATCHES, 1), 3000, 0.1, 0.8).double().requires_grad_()
+    v = fill((BATCH * BATCHES, CLASSES), 3001, 0.05, 0.6).double().requires_grad_()
+
+    def loss_of(network, batch):
+        images, view, labels, samples = batch
+        if consistency:
+            logits, other = network(torch.cat([images, view])).chunk(2)
+        else:
+            logits = network(images)
+        y = F.one_hot(labels, CLASSES).double()
+        excess = (u[samples] ** 2 * y).clamp(0, 1)
+        lack = (v[samples] ** 2 * (1 - y)).clamp(0, 1)
+        q = (torch.softmax(logits, 1) + excess - lack.detach()).clamp(min=1e-4)
+        q = F.normalize(q, p=1, dim=1).clamp(1e-4, 1)
+        corrected = -(y * q.log()).sum(1).mean()
+        likeliest = F.one_hot(logits.argmax(1), CLASSES).double()
+        explained = likeliest + excess.detach() - lack
+        squared = F.mse_loss(explained, y, reduction="sum") / len(y)
+        loss = corrected + squared
+        if balance:
+            loss = loss - balance * q.mean(0).clamp(1e-4, 1).log().mean()
+        if consistency:
+            first = torch.softmax(logits, 1).detach()
+            second = F.log_softmax(other, 1)
+            loss = loss + consistency * F.kl_div(second, first, reduction="batchmean")
+        return logits, loss, [corrected, squared]
+
+    made = trajectory(loss_of, [(u, rate_u), (v, rate_v)])
+    return {
+        "parameters": [rate_u, rate_v, consistency, balance],
+        **made,
+        "u": some(u),
+        "v": some(v),
+    }
+
+
+def short(value):
+    """The numbers with nine digits."""
+    if isinstance(value, dict):
+        return {name: short(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [short(one) for one in value]
+    return float(f"{value:.9g}")
+
+
+def some(tensor):
+    """What is kept of every eighth sample."""
+    return tensor[::8].flatten().tolist()
+
+
+vectors = {
+    "elr": [elr(0.7, 3.0), elr(0.9, 1.0)],
+    "sop": [sop(1.0, 10.0, 0.0, 0.0), sop(1.0, 10.0, 0.9, 0.1)],
+}
+path = pathlib.Path(__file__).with_name("methods.json")
+path.write_text(json.dumps(short(vectors), indent=None, separators=(",", ":")) + "\n")
