@@ -306,7 +306,7 @@ impl BatchSource for TrainingData {
     /// another set of the same step.
     fn prepare(&self, at: StepPosition, samples: StepSamples) -> anyhow::Result<StepBatch> {
         let StepSamples { train, others } = samples;
-        let step = |number| u32::try_from(number).context("the run has too many steps");
+        let step = |number: u64| u32::try_from(number).context("the run has too many steps");
         let (of_train, of_others) = if at.step_of_epoch < self.steps_per_epoch() {
             let usual = step(at.epoch * self.steps_per_epoch() + at.step_of_epoch)?;
             let of_train = Draws::new(Purpose::Augmentation, u32::try_from(at.epoch)?);
