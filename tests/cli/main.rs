@@ -47,6 +47,7 @@ mod secrets;
 mod selecting;
 mod sharing;
 mod slurm;
+mod ssh_server;
 mod summaries;
 mod support;
 mod suspended;

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use insta::assert_snapshot;
 use tempfile::TempDir;
 
-use crate::support::{Ended, MANIFEST, Sandbox, walk};
+use crate::support::{Ended, MANIFEST, Sandbox, pipeline, walk};
 
 /// Many small files, a large one that can be compressed and one that cannot, a folder, a program and a link.
 const PAPER: &str = r#"
@@ -307,7 +308,7 @@ fn the_remote_is_in_the_manifest_or_the_settings_and_never_has_a_password() {
     2 | remote = ***************************
       |          ^^^^^^^^^^^^^^^^^^^^^^^^^^^
       |
-      = help: write remote = "file:///mnt/share/cache" or "s3://bucket/prefix"
+      = help: write remote = "file:///mnt/share/cache", "s3://bucket/prefix" or "ssh://host/path"
 
     error: 'push' is "never", "always", or a list of kinds and stages
      --> experiment.toml:3:8
@@ -325,7 +326,7 @@ fn the_remote_is_in_the_manifest_or_the_settings_and_never_has_a_password() {
 
     error: 3 mistakes in experiment.toml; nothing was run
     "#);
-    let project = project.set("PIPELINE_REMOTE", "sftp://ann:s3cret@host/");
+    let project = project.set("PIPELINE_REMOTE", "ssh://ann:s3cret@host/x");
     project.write(MANIFEST, PAPER);
     assert_snapshot!(project.pipeline("plan experiment.toml"), @r"
     status 2
@@ -574,4 +575,18 @@ fn what_becomes_known_in_a_run_is_asked_for_then() {
 
     paper: 2 remote, 1 ran in [time]
     ");
+}
+
+#[test]
+fn equal_files_may_be_more_than_a_process_may_have_open() {
+    let many =
+        "seq 1 600 | while read number; do : > empty-$number; echo same > same-$number; done";
+    let lab = Lab::new(&PAPER.replace(": > nothing", many));
+    lab.ann.pipeline("run experiment.toml data").success();
+    lab.ann.pipeline("push experiment.toml data").success();
+    let mut command = Command::new("sh");
+    command.arg("-c").arg("ulimit -n 200; exec \"$0\" pull experiment.toml data").arg(pipeline());
+    lab.bob.dress(&mut command);
+    lab.bob.start_command(command).wait().success();
+    assert_eq!(lab.bob.digest("data"), lab.ann.digest("data"));
 }

@@ -162,6 +162,12 @@ impl Incoming {
         disk::create_file(self.work.output().join(path).as_path(), mode).map(IncomingFile)
     }
 
+    /// Makes a file of the artifact with the bytes of another one.
+    pub(crate) fn copy_file(&self, from: &Path, to: &Path, executable: bool) -> io::Result<()> {
+        let from = File::open(self.work.output().join(from))?;
+        disk::copy(&from, &self.create_file(to, executable)?.0)
+    }
+
     /// Removes a file that turned out to have other bytes.
     pub(crate) fn remove_file(&self, path: &Path) -> io::Result<()> {
         disk::remove_file(&self.work.output().join(path))

@@ -1,4 +1,4 @@
-//! Where a remote is: `file:///mnt/share/cache`, `s3://bucket/prefix`. Pure.
+//! Where a remote is: `file:///mnt/share/cache`, `s3://bucket/prefix`, `ssh://host/path`. Pure.
 
 use std::fmt;
 use std::path::{Component, PathBuf};
@@ -12,6 +12,19 @@ pub(crate) enum Address {
     Folder(PathBuf),
     /// A bucket of an object store, or a part of one.
     S3(S3Address),
+    /// A folder of another machine.
+    Ssh(SshAddress),
+}
+
+/// A folder of another machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SshAddress {
+    /// Who logs in there, where `ssh` does not know it. Not a secret.
+    pub(super) user: Option<String>,
+    pub(super) host: String,
+    pub(super) port: Option<u16>,
+    /// The folder, absolute.
+    pub(super) path: String,
 }
 
 /// A bucket of an object store, or a part of one.
@@ -30,14 +43,15 @@ pub(crate) struct S3Address {
 impl Address {
     /// What one looks like.
     pub(crate) const HELP: &str =
-        "write remote = \"file:///mnt/share/cache\" or \"s3://bucket/prefix\"";
+        "write remote = \"file:///mnt/share/cache\", \"s3://bucket/prefix\" or \"ssh://host/path\"";
 
     /// Reads an address.
     ///
     /// # Errors
     /// What is wrong with it, in words that do not repeat it: a password may be anywhere in it.
     pub(crate) fn read(text: &str) -> Result<Self, String> {
-        if user_info(text).is_some() {
+        let is_ssh = text.starts_with("ssh://");
+        if user_info(text).is_some_and(|user| !is_ssh || text[user].contains(':')) {
             return Err("it cannot have a user name or a password".to_owned());
         }
         if text.chars().any(char::is_control) {
@@ -46,7 +60,8 @@ impl Address {
         match text.split_once(':') {
             Some(("file", _)) => folder(text),
             Some(("s3", rest)) => s3(rest).map(Self::S3),
-            _ => Err("it does not begin with file:// or s3://".to_owned()),
+            Some(("ssh", rest)) => ssh(rest).map(Self::Ssh),
+            _ => Err("it does not begin with file://, s3:// or ssh://".to_owned()),
         }
     }
 }
@@ -110,6 +125,59 @@ fn s3(rest: &str) -> Result<S3Address, String> {
     Ok(address)
 }
 
+fn ssh(rest: &str) -> Result<SshAddress, String> {
+    let rest = rest.strip_prefix("//").ok_or("a host follows ssh://")?;
+    let (place, path) =
+        rest.split_once('/').ok_or("a folder follows the host: ssh://host/folder")?;
+    let (user, place) = match place.rsplit_once('@') {
+        Some((user, place)) => (Some(user), place),
+        None => (None, place),
+    };
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (place, None),
+    };
+    let port = port.map(|port| port.parse::<u16>().ok().filter(|port| *port > 0));
+    if port == Some(None) {
+        return Err("its port is not a number from 1 to 65535".to_owned());
+    }
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    // What begins with a hyphen would be an option of ssh.
+    let is_name = |text: &str, others: &str| {
+        let is_letter = |letter: char| letter.is_ascii_alphanumeric() || others.contains(letter);
+        !text.is_empty() && !text.starts_with('-') && text.chars().all(is_letter)
+    };
+    if !is_name(host, ".-_:%") || !user.is_none_or(|user| is_name(user, ".-_")) {
+        return Err("a host or a user has letters, digits and . - _".to_owned());
+    }
+    if path.is_empty() || path.split('/').any(|part| part == "..") {
+        return Err("its folder is absolute, and without ..".to_owned());
+    }
+    Ok(SshAddress {
+        user: user.map(str::to_owned),
+        host: host.to_owned(),
+        port: port.flatten(),
+        path: format!("/{}", path.trim_end_matches('/')),
+    })
+}
+
+impl fmt::Display for SshAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ssh://")?;
+        if let Some(user) = &self.user {
+            write!(f, "{user}@")?;
+        }
+        match self.host.contains(':') {
+            true => write!(f, "[{}]", self.host)?,
+            false => f.write_str(&self.host)?,
+        }
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(&self.path)
+    }
+}
+
 impl fmt::Display for S3Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "s3://{}", self.bucket)?;
@@ -131,6 +199,7 @@ impl fmt::Display for Address {
         match self {
             Self::Folder(path) => write!(f, "file://{}", path.display()),
             Self::S3(address) => address.fmt(f),
+            Self::Ssh(address) => address.fmt(f),
         }
     }
 }
@@ -140,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_reads_back_and_its_query_has_no_secrets() {
+    fn an_address_reads_back_and_has_no_secrets() {
         for (text, same) in [
             ("s3://lab", "s3://lab"),
             ("s3://lab/a/b/", "s3://lab/a/b"),
@@ -149,6 +218,9 @@ mod tests {
                 "s3://lab?endpoint=http://h:9000&region=x",
             ),
             ("s3://lab/a?profile=me", "s3://lab/a?profile=me"),
+            ("ssh://lab/srv/cache/", "ssh://lab/srv/cache"),
+            ("ssh://ann@lab.example.org:2222/srv", "ssh://ann@lab.example.org:2222/srv"),
+            ("ssh://[::1]:22/srv", "ssh://[::1]:22/srv"),
         ] {
             let address = Address::read(text).expect(text);
             assert_eq!(address.to_string(), same);
@@ -164,6 +236,13 @@ mod tests {
             ("s3://lab?endpoint=h:9000", "not a URL"),
             ("s3://lab?region=", "its region has letters"),
             ("s3://key:s3cret@lab", "user name or a password"),
+            ("ssh://ann:s3cret@lab/x", "user name or a password"),
+            ("ssh://-oProxyCommand=x/y", "a host or a user has"),
+            ("ssh://-a@lab/x", "a host or a user has"),
+            ("ssh://lab", "a folder follows"),
+            ("ssh://lab/", "its folder is absolute"),
+            ("ssh://lab/a/../b", "without .."),
+            ("ssh://lab:0/x", "its port"),
         ] {
             let reason = Address::read(text).expect_err(text);
             assert!(reason.contains(words) && !reason.contains("s3cret"), "{text}: {reason}");
@@ -179,7 +258,7 @@ mod tests {
             ("file://localhost/mnt", folder("/mnt")),
             ("file://host/mnt", Err("it names another machine")),
             ("file:///mnt/../x", Err("without ..")),
-            ("/mnt/share", Err("does not begin with file:// or s3://")),
+            ("/mnt/share", Err("does not begin with file://, s3:// or ssh://")),
             ("https://ann:s3cret@host/", Err("user name or a password")),
             ("file:///a\nb", Err("a control character")),
         ] {

@@ -22,6 +22,7 @@ mod pull;
 mod push;
 mod s3;
 mod shared;
+mod ssh;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -43,5 +44,6 @@ fn connect(address: &Address) -> Result<Box<dyn Remote>, Failure> {
     Ok(match address {
         Address::Folder(path) => Box::new(folder::Folder::new(path.clone())),
         Address::S3(address) => Box::new(s3::S3::new(address)?),
+        Address::Ssh(address) => Box::new(ssh::Ssh::new(address.clone())),
     })
 }

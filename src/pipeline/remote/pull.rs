@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,8 +15,7 @@ use super::index::{Bytes, Index, MOST_BYTES, PACK_BELOW, WINDOW_LOG};
 use super::name::{Encoding, Name};
 use super::transport::{Download, Failure, Remote, get_all};
 use crate::cache::{
-    Adopted, Cache, EntryKind, Incoming, IncomingFile, Reception, Record, Watch, Withdrawn,
-    on_threads,
+    Adopted, Cache, EntryKind, Incoming, Reception, Record, Watch, Withdrawn, on_threads,
 };
 use crate::digest::Digest;
 
@@ -187,7 +186,8 @@ impl Puller<'_> {
             match self.write(incoming, bytes, &mut file) {
                 // What is damaged here, or just cleaned away, comes from there.
                 Err(Broken::Read(_) | Broken::Other) => {
-                    for (path, _) in &bytes.files {
+                    // Only the first was written.
+                    if let Some((path, _)) = bytes.files.first() {
                         let removed = incoming.remove_file(path);
                         removed.map_err(|error| NotPulled::here("the artifact", error))?;
                     }
@@ -250,9 +250,8 @@ impl Puller<'_> {
         bytes: &Bytes<'_>,
         reader: &mut dyn Read,
     ) -> Result<(), Broken> {
-        let create = |(path, executable): &(&_, bool)| incoming.create_file(path, *executable);
-        let files = bytes.files.iter().map(create).collect::<io::Result<Vec<IncomingFile>>>();
-        let files = files.map_err(Broken::Write)?;
+        let Some(((first, executable), others)) = bytes.files.split_first() else { return Ok(()) };
+        let file = incoming.create_file(first, *executable).map_err(Broken::Write)?;
         let mut hasher = blake3::Hasher::new();
         let mut left = bytes.bytes;
         let mut block = vec![0; BLOCK_BYTES.min(left as usize)];
@@ -266,13 +265,16 @@ impl Puller<'_> {
                 return Err(Broken::Other);
             }
             hasher.update(&block[..count]);
-            files.iter().try_for_each(|file| file.write(&block[..count])).map_err(Broken::Write)?;
+            file.write(&block[..count]).map_err(Broken::Write)?;
             left -= count as u64;
             self.watch.read.fetch_add(count as u64, Ordering::Relaxed);
         }
-        match Digest::from(hasher.finalize()) == bytes.content {
-            true => Ok(()),
-            false => Err(Broken::Other),
+        if Digest::from(hasher.finalize()) != bytes.content {
+            return Err(Broken::Other);
         }
+        // One after the other: there may be more of them than a process may have open.
+        let copy =
+            |(path, executable): &(&Path, bool)| incoming.copy_file(first, path, *executable);
+        others.iter().try_for_each(copy).map_err(Broken::Write)
     }
 }

@@ -1,0 +1,233 @@
+//! `ssh://host/path`: a folder of another machine, through the system's `ssh`: keys, agents, jump hosts and `~/.ssh/config` are its
+//! business.
+//!
+//! One connection with the subsystem `sftp` serves all threads; a request of one of them does not wait for a file of another. A
+//! content gets its name in one step: by another name of the same file, which the server refuses where the name is taken.
+
+mod sftp;
+
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::address::SshAddress;
+use super::name::Name;
+use super::transport::{Content, Extent, Failure, Put, Remote};
+use sftp::{Broken, Handle, Problem, Sftp};
+
+/// How names begin that are not final yet.
+const NEW: &str = ".new-";
+
+/// How much is read or written before another thread has its turn.
+const TURN_BYTES: usize = 1 << 20;
+
+/// A folder of another machine.
+pub(super) struct Ssh {
+    address: SshAddress,
+    connection: Mutex<Option<Sftp>>,
+    count: AtomicU64,
+}
+
+impl Ssh {
+    /// The folder of an address. No connection is made yet.
+    pub(super) fn new(address: SshAddress) -> Self {
+        Self { address, connection: Mutex::new(None), count: AtomicU64::new(0) }
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.address.path.trim_end_matches('/'))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Sftp>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the connection, which is made where there is none.
+    fn with<T>(&self, act: impl FnOnce(&mut Sftp) -> Result<T, Broken>) -> Result<T, Broken> {
+        let mut connection = self.lock();
+        let mut sftp = match connection.take() {
+            Some(sftp) => sftp,
+            None => Sftp::connect(&self.address)?,
+        };
+        let done = act(&mut sftp);
+        match done {
+            // What is left in it belongs to nobody.
+            Err(Broken::Connection(why)) => Err(Broken::Connection(sftp.last_words(&why))),
+            done => {
+                *connection = Some(sftp);
+                done
+            }
+        }
+    }
+
+    /// The same, once more where a connection was lost that had worked.
+    fn again<T>(&self, act: impl Fn(&Self) -> Result<T, Broken>) -> Result<T, Failure> {
+        let had_worked = self.lock().is_some();
+        let done = match act(self) {
+            Err(Broken::Connection(_) | Broken::Stale) if had_worked => act(self),
+            done => done,
+        };
+        done.map_err(|broken| self.failure(broken))
+    }
+
+    fn failure(&self, broken: Broken) -> Failure {
+        let host = &self.address.host;
+        match broken {
+            Broken::Connection(why) => {
+                Failure::away(format!("the connection to {host} failed: {why}"))
+            }
+            Broken::Stale => Failure::away(format!("the connection to {host} was lost meanwhile")),
+            Broken::Refused(Problem::Missing, _) => Failure::away(format!(
+                "the folder {} of {host} does not exist: make it if it is a new one",
+                self.address.path
+            )),
+            Broken::Refused(Problem::Denied, why) => {
+                Failure::refused(format!("{host} does not allow it: {why}"))
+            }
+            Broken::Refused(Problem::Other, why) => {
+                Failure::refused(format!("{host} refused it: {why}"))
+            }
+            Broken::Here(error) => Failure::refused(format!("cannot read what is sent: {error}")),
+        }
+    }
+
+    /// `None` for what is missing, if the folder itself is there.
+    fn optional<T>(&self, done: Result<T, Broken>) -> Result<Option<T>, Broken> {
+        match done {
+            Err(Broken::Refused(Problem::Missing, why)) => {
+                let top = self.with(|sftp| sftp.stat(&self.address.path));
+                top.map_err(|broken| match broken {
+                    Broken::Refused(problem, _) => Broken::Refused(problem, why),
+                    other => other,
+                })?;
+                Ok(None)
+            }
+            done => done.map(Some),
+        }
+    }
+
+    fn put_once(&self, name: &Name, content: &Content<'_>) -> Result<Put, Broken> {
+        let path = self.path(name.as_str());
+        let (folder, _) = path.rsplit_once('/').unwrap_or_default();
+        // A share that is not mounted there is not made.
+        self.with(|sftp| sftp.stat(&self.address.path))?;
+        self.with(|sftp| sftp.make_folders(&self.address.path, folder))?;
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let host: String = host.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+        let new = format!("{folder}/{NEW}{host}-{:x}-{since:x}-{count:x}", std::process::id());
+        let put = self.write_as(&new, content).and_then(|()| {
+            self.with(|sftp| match sftp.link(&new, &path) {
+                Ok(()) => Ok(Put::New),
+                Err(Broken::Connection(why)) => Err(Broken::Connection(why)),
+                Err(broken) => match sftp.stat(&path) {
+                    Ok(_) => Ok(Put::Existed),
+                    Err(_) => Err(broken),
+                },
+            })
+        });
+        let _ = self.with(|sftp| sftp.remove(&new));
+        put
+    }
+
+    /// Writes a file that is flushed to the disk there, as far as the server can do that.
+    fn write_as(&self, path: &str, content: &Content<'_>) -> Result<(), Broken> {
+        let handle = self.with(|sftp| sftp.create(path))?;
+        let write = || -> Result<(), Broken> {
+            let (mut reader, mut at) = (content.reader(), 0);
+            let mut block = vec![0; TURN_BYTES.min(content.bytes() as usize + 1)];
+            loop {
+                let count = fill(&mut reader, &mut block).map_err(Broken::Here)?;
+                if count == 0 {
+                    return self.with(|sftp| sftp.sync(&handle));
+                }
+                self.with(|sftp| sftp.write(&handle, at, &block[..count]))?;
+                at += count as u64;
+            }
+        };
+        let written = write();
+        let closed = self.with(|sftp| sftp.close(&handle));
+        written.and(closed)
+    }
+}
+
+/// Reads until the buffer is full, or there is no more.
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..])? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok(filled)
+}
+
+impl Remote for Ssh {
+    fn get(&self, name: &Name, from: u64, _: u64) -> Result<Option<Box<dyn Read + '_>>, Failure> {
+        let path = self.path(name.as_str());
+        let handle = self.again(|ssh| ssh.optional(ssh.with(|sftp| sftp.open(&path))))?;
+        Ok(handle.map(|handle| -> Box<dyn Read + '_> {
+            Box::new(OpenFile { ssh: self, handle, at: from, block: Vec::new(), next: 0 })
+        }))
+    }
+
+    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, Failure> {
+        self.again(|ssh| ssh.put_once(name, content))
+    }
+
+    fn size(&self, name: &Name) -> Result<Option<u64>, Failure> {
+        let path = self.path(name.as_str());
+        self.again(|ssh| ssh.optional(ssh.with(|sftp| sftp.stat(&path))))
+    }
+
+    fn count(&self, folder: &str) -> Result<Extent, Failure> {
+        let mut extent = Extent::default();
+        let mut open = vec![self.path(folder)];
+        while let Some(folder) = open.pop() {
+            let entries = self.again(|ssh| ssh.optional(ssh.with(|sftp| sftp.list(&folder))))?;
+            for entry in entries.unwrap_or_default() {
+                match entry.is_folder {
+                    true => open.push(format!("{folder}/{}", entry.name)),
+                    false if entry.name.starts_with(NEW) => {}
+                    false => {
+                        extent.count += 1;
+                        extent.bytes += entry.bytes;
+                    }
+                }
+            }
+        }
+        Ok(extent)
+    }
+}
+
+/// A file of the server that is read.
+struct OpenFile<'s> {
+    ssh: &'s Ssh,
+    handle: Handle,
+    /// Where the next block begins.
+    at: u64,
+    block: Vec<u8>,
+    /// What of the block was not returned yet.
+    next: usize,
+}
+
+impl Read for OpenFile<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.next == self.block.len() {
+            let read = self.ssh.with(|sftp| sftp.read(&self.handle, self.at, TURN_BYTES));
+            self.block = read.map_err(|broken| io::Error::other(self.ssh.failure(broken)))?;
+            (self.next, self.at) = (0, self.at + self.block.len() as u64);
+        }
+        let count = (&self.block[self.next..]).read(buffer)?;
+        self.next += count;
+        Ok(count)
+    }
+}
+
+impl Drop for OpenFile<'_> {
+    fn drop(&mut self) {
+        let _ = self.ssh.with(|sftp| sftp.close(&self.handle));
+    }
+}

@@ -1,0 +1,616 @@
+//! The protocol SFTP, version 3 (draft-ietf-secsh-filexfer-02), with the extensions of OpenSSH for links and flushing.
+
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::super::address::SshAddress;
+
+/// The environment variable that names another program in place of `ssh`: for tests.
+const PROGRAM: &str = "PIPELINE_SSH";
+
+/// The most bytes of a packet, and of a part of a file in one.
+const MOST_PACKET_BYTES: u32 = 1 << 20;
+const PART_BYTES: usize = 32 << 10;
+
+/// How long `ssh` may take to say why it has ended.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The most that is kept of what `ssh` says.
+const MOST_WORDS: u64 = 64 << 10;
+
+const VERSION: u32 = 3;
+const HARDLINK: &str = "hardlink@openssh.com";
+const FSYNC: &str = "fsync@openssh.com";
+
+/// Types of packets.
+mod packet {
+    pub(super) const INIT: u8 = 1;
+    pub(super) const VERSION: u8 = 2;
+    pub(super) const OPEN: u8 = 3;
+    pub(super) const CLOSE: u8 = 4;
+    pub(super) const READ: u8 = 5;
+    pub(super) const WRITE: u8 = 6;
+    pub(super) const SETSTAT: u8 = 9;
+    pub(super) const OPENDIR: u8 = 11;
+    pub(super) const READDIR: u8 = 12;
+    pub(super) const REMOVE: u8 = 13;
+    pub(super) const MKDIR: u8 = 14;
+    pub(super) const STAT: u8 = 17;
+    pub(super) const RENAME: u8 = 18;
+    pub(super) const STATUS: u8 = 101;
+    pub(super) const HANDLE: u8 = 102;
+    pub(super) const DATA: u8 = 103;
+    pub(super) const NAME: u8 = 104;
+    pub(super) const ATTRS: u8 = 105;
+    pub(super) const EXTENDED: u8 = 200;
+}
+
+/// How files are opened.
+const READ_ONLY: u32 = 0x01;
+const WRITE_NEW: u32 = 0x02 | 0x08 | 0x20;
+
+/// Which attributes are there.
+const HAS_SIZE: u32 = 0x01;
+const HAS_OWNER: u32 = 0x02;
+const HAS_MODE: u32 = 0x04;
+const HAS_TIMES: u32 = 0x08;
+
+const MODE_KIND: u32 = 0o170_000;
+const MODE_FOLDER: u32 = 0o040_000;
+
+/// A connection to a server.
+pub(super) struct Sftp {
+    child: Child,
+    to: Option<BufWriter<ChildStdin>>,
+    from: BufReader<ChildStdout>,
+    said: Arc<Mutex<String>>,
+    /// Of several connections of this process, which one it is.
+    number: u64,
+    next: u32,
+    extensions: Vec<String>,
+}
+
+/// An open file or folder of the server, on one connection.
+#[derive(Debug)]
+pub(super) struct Handle {
+    connection: u64,
+    name: Vec<u8>,
+}
+
+/// Why something did not work.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// The connection is lost, or was never there.
+    Connection(String),
+    /// The file was opened by a connection that was lost since.
+    Stale,
+    /// The server says no, in its words.
+    Refused(Problem, String),
+    /// What is sent cannot be read here.
+    Here(io::Error),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Problem {
+    Missing,
+    Denied,
+    Other,
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Self::Connection(error.to_string())
+    }
+}
+
+/// What is known of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Attributes {
+    bytes: u64,
+    mode: u32,
+}
+
+/// Something in a folder.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) is_folder: bool,
+    pub(super) bytes: u64,
+}
+
+/// What a server answers with.
+struct Reply {
+    kind: u8,
+    id: u32,
+    body: Vec<u8>,
+}
+
+/// A packet that is made.
+struct Packet(Vec<u8>);
+
+impl Packet {
+    fn new(kind: u8, id: u32) -> Self {
+        Self(vec![kind]).number(id)
+    }
+
+    fn number(mut self, number: u32) -> Self {
+        self.0.extend(number.to_be_bytes());
+        self
+    }
+
+    fn long(mut self, number: u64) -> Self {
+        self.0.extend(number.to_be_bytes());
+        self
+    }
+
+    fn bytes(mut self, bytes: &[u8]) -> Self {
+        self.0.extend((bytes.len() as u32).to_be_bytes());
+        self.0.extend(bytes);
+        self
+    }
+
+    fn text(self, text: &str) -> Self {
+        self.bytes(text.as_bytes())
+    }
+}
+
+/// A packet that is read.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Broken> {
+        let cut = || Broken::Connection("the server sends packets that are cut off".to_owned());
+        let (taken, rest) = self.0.split_at_checked(count).ok_or_else(cut)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn number(&mut self) -> Result<u32, Broken> {
+        Ok(u32::from_be_bytes(self.take(4)?.try_into().unwrap_or_default()))
+    }
+
+    fn long(&mut self) -> Result<u64, Broken> {
+        Ok(u64::from_be_bytes(self.take(8)?.try_into().unwrap_or_default()))
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], Broken> {
+        let count = self.number()? as usize;
+        self.take(count)
+    }
+
+    fn text(&mut self) -> Result<String, Broken> {
+        Ok(String::from_utf8_lossy(self.bytes()?).into_owned())
+    }
+
+    fn attributes(&mut self) -> Result<Attributes, Broken> {
+        let flags = self.number()?;
+        let bytes = if flags & HAS_SIZE != 0 { self.long()? } else { 0 };
+        if flags & HAS_OWNER != 0 {
+            self.take(8)?;
+        }
+        let mode = if flags & HAS_MODE != 0 { self.number()? } else { 0 };
+        if flags & HAS_TIMES != 0 {
+            self.take(8)?;
+        }
+        Ok(Attributes { bytes, mode })
+    }
+}
+
+impl Sftp {
+    /// Connects to the host of an address.
+    pub(super) fn connect(address: &SshAddress) -> Result<Self, Broken> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let program = std::env::var_os(PROGRAM).filter(|name| !name.is_empty());
+        let mut command = Command::new(program.unwrap_or_else(|| "ssh".into()));
+        // Nobody is there who could answer a question.
+        command.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]);
+        command.args(["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]);
+        command.args([
+            "-o",
+            "ForwardX11=no",
+            "-o",
+            "ForwardAgent=no",
+            "-o",
+            "ClearAllForwardings=yes",
+        ]);
+        if let Some(port) = address.port {
+            command.args(["-p", &port.to_string()]);
+        }
+        if let Some(user) = &address.user {
+            command.args(["-l", user]);
+        }
+        command.args(["-s", "--", &address.host, "sftp"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let cannot = |error: io::Error| Broken::Connection(format!("ssh does not start: {error}"));
+        let mut child = command.spawn().map_err(cannot)?;
+        let missing = || Broken::Connection("ssh does not have a standard output".to_owned());
+        let to = child.stdin.take().ok_or_else(missing)?;
+        let from = child.stdout.take().ok_or_else(missing)?;
+        let said = Arc::new(Mutex::new(String::new()));
+        if let Some(words) = child.stderr.take() {
+            let said = Arc::clone(&said);
+            let listen = move || {
+                let mut words = BufReader::new(words);
+                let mut text = Vec::new();
+                let _ = words.by_ref().take(MOST_WORDS).read_to_end(&mut text);
+                let text = String::from_utf8_lossy(&text).into_owned();
+                *said.lock().unwrap_or_else(PoisonError::into_inner) = text;
+                // It must not wait for somebody to read the rest.
+                let _ = io::copy(&mut words, &mut io::sink());
+            };
+            let thread = std::thread::Builder::new().name("ssh".to_owned()).spawn(listen);
+            thread
+                .map_err(|error| Broken::Connection(format!("cannot start a thread: {error}")))?;
+        }
+        let mut sftp = Self {
+            child,
+            to: Some(BufWriter::with_capacity(1 << 18, to)),
+            from: BufReader::with_capacity(1 << 18, from),
+            said,
+            number: COUNT.fetch_add(1, Ordering::Relaxed),
+            next: 0,
+            extensions: Vec::new(),
+        };
+        match sftp.greet() {
+            Ok(()) => Ok(sftp),
+            Err(Broken::Connection(why)) => Err(Broken::Connection(sftp.last_words(&why))),
+            Err(other) => Err(other),
+        }
+    }
+
+    fn greet(&mut self) -> Result<(), Broken> {
+        let sent =
+            self.send(Packet(vec![packet::INIT]).number(VERSION)).and_then(|()| self.flush());
+        // Whatever has ended without reading may have said why.
+        let bytes = self.packet()?;
+        sent?;
+        let mut fields = Fields(&bytes);
+        if fields.take(1)? != [packet::VERSION] || fields.number()? < VERSION {
+            return Err(Broken::Connection("it does not speak SFTP 3".to_owned()));
+        }
+        while !fields.0.is_empty() {
+            let (name, _) = (fields.text()?, fields.bytes()?);
+            self.extensions.push(name);
+        }
+        Ok(())
+    }
+
+    /// Why a connection ended: the last line that `ssh` said, or else this.
+    pub(super) fn last_words(mut self, why: &str) -> String {
+        self.to = None;
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // What it said last arrives a moment after its end.
+        std::thread::sleep(Duration::from_millis(20));
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = said.lines().map(str::trim).rfind(|line| !line.is_empty());
+        last.unwrap_or(why).to_owned()
+    }
+
+    fn send(&mut self, packet: Packet) -> Result<(), Broken> {
+        let closed = || Broken::Connection("it is closed".to_owned());
+        let to = self.to.as_mut().ok_or_else(closed)?;
+        to.write_all(&(packet.0.len() as u32).to_be_bytes())?;
+        Ok(to.write_all(&packet.0)?)
+    }
+
+    fn flush(&mut self) -> Result<(), Broken> {
+        Ok(self.to.as_mut().map_or(Ok(()), Write::flush)?)
+    }
+
+    fn packet(&mut self) -> Result<Vec<u8>, Broken> {
+        let mut length = [0; 4];
+        self.from.read_exact(&mut length)?;
+        let length = u32::from_be_bytes(length);
+        if !(1..=MOST_PACKET_BYTES).contains(&length) {
+            return Err(Broken::Connection("it does not speak SFTP".to_owned()));
+        }
+        let mut bytes = vec![0; length as usize];
+        self.from.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn reply(&mut self) -> Result<Reply, Broken> {
+        let bytes = self.packet()?;
+        let mut fields = Fields(&bytes);
+        let kind = fields.take(1)?[0];
+        let id = fields.number()?;
+        Ok(Reply { kind, id, body: fields.0.to_vec() })
+    }
+
+    fn id(&mut self) -> u32 {
+        self.next = self.next.wrapping_add(1);
+        self.next
+    }
+
+    /// Sends a request, and returns the body of the answer, which must be of this type.
+    fn ask(
+        &mut self,
+        kind: u8,
+        fields: impl FnOnce(Packet) -> Packet,
+        expected: u8,
+    ) -> Result<Vec<u8>, Broken> {
+        let id = self.id();
+        self.send(fields(Packet::new(kind, id)))?;
+        self.flush()?;
+        let Reply { kind, id: of, body } = self.reply()?;
+        if of != id {
+            return Err(Broken::Connection("it answers something else".to_owned()));
+        }
+        if kind == packet::STATUS {
+            status(&body)?;
+        }
+        match kind == expected {
+            true => Ok(body),
+            false => Err(Broken::Connection("it answers something else".to_owned())),
+        }
+    }
+
+    fn handle(
+        &mut self,
+        kind: u8,
+        fields: impl FnOnce(Packet) -> Packet,
+    ) -> Result<Handle, Broken> {
+        let body = self.ask(kind, fields, packet::HANDLE)?;
+        Ok(Handle { connection: self.number, name: Fields(&body).bytes()?.to_vec() })
+    }
+
+    fn own<'h>(&self, handle: &'h Handle) -> Result<&'h [u8], Broken> {
+        match handle.connection == self.number {
+            true => Ok(&handle.name),
+            false => Err(Broken::Stale),
+        }
+    }
+
+    /// Opens a file to read it.
+    pub(super) fn open(&mut self, path: &str) -> Result<Handle, Broken> {
+        self.handle(packet::OPEN, |packet| packet.text(path).number(READ_ONLY).number(0))
+    }
+
+    /// Makes a file that does not exist.
+    pub(super) fn create(&mut self, path: &str) -> Result<Handle, Broken> {
+        self.handle(packet::OPEN, |packet| packet.text(path).number(WRITE_NEW).number(0))
+    }
+
+    pub(super) fn close(&mut self, handle: &Handle) -> Result<(), Broken> {
+        let name = self.own(handle)?;
+        self.ask(packet::CLOSE, |packet| packet.bytes(name), packet::STATUS).map(drop)
+    }
+
+    /// Reads at most so many bytes. None at the end.
+    pub(super) fn read(
+        &mut self,
+        handle: &Handle,
+        at: u64,
+        bytes: usize,
+    ) -> Result<Vec<u8>, Broken> {
+        let name = self.own(handle)?;
+        let parts = bytes.div_ceil(PART_BYTES);
+        let first = self.next.wrapping_add(1);
+        for part in 0..parts {
+            let (id, at) = (self.id(), at + (part * PART_BYTES) as u64);
+            let packet = Packet::new(packet::READ, id).bytes(name).long(at);
+            self.send(packet.number(PART_BYTES as u32))?;
+        }
+        self.flush()?;
+        let mut found: Vec<Option<Vec<u8>>> = vec![None; parts];
+        let mut refused = None;
+        for _ in 0..parts {
+            let Reply { kind, id, body } = self.reply()?;
+            let other = || Broken::Connection("it answers something else".to_owned());
+            let place = found.get_mut(id.wrapping_sub(first) as usize).ok_or_else(other)?;
+            match kind {
+                packet::DATA => *place = Some(Fields(&body).bytes()?.to_vec()),
+                packet::STATUS if is_end(&body) => *place = Some(Vec::new()),
+                packet::STATUS => refused = status(&body).err().or(refused),
+                _ => return Err(other()),
+            }
+        }
+        let mut read = Vec::new();
+        for part in found {
+            let Some(part) = part else { break };
+            let is_short = part.len() < PART_BYTES;
+            read.extend(part);
+            if is_short {
+                break;
+            }
+        }
+        match refused.filter(|_| read.is_empty()) {
+            Some(broken) => Err(broken),
+            None => Ok(read),
+        }
+    }
+
+    /// Writes bytes at a place of a file.
+    pub(super) fn write(&mut self, handle: &Handle, at: u64, bytes: &[u8]) -> Result<(), Broken> {
+        let name = self.own(handle)?;
+        let mut sent = 0;
+        for (part, bytes) in bytes.chunks(PART_BYTES).enumerate() {
+            let (id, at) = (self.id(), at + (part * PART_BYTES) as u64);
+            self.send(Packet::new(packet::WRITE, id).bytes(name).long(at).bytes(bytes))?;
+            sent += 1;
+        }
+        self.flush()?;
+        let mut done = Ok(());
+        for _ in 0..sent {
+            let reply = self.reply()?;
+            done = done.and(status(&reply.body));
+        }
+        done
+    }
+
+    /// Flushes a file to the disk, where the server can do that.
+    pub(super) fn sync(&mut self, handle: &Handle) -> Result<(), Broken> {
+        if !self.has(FSYNC) {
+            return Ok(());
+        }
+        let name = self.own(handle)?;
+        let fields = |packet: Packet| packet.text(FSYNC).bytes(name);
+        self.ask(packet::EXTENDED, fields, packet::STATUS).map(drop)
+    }
+
+    fn has(&self, extension: &str) -> bool {
+        self.extensions.iter().any(|other| other == extension)
+    }
+
+    /// Gives a file another name, unless something has it.
+    pub(super) fn link(&mut self, old: &str, new: &str) -> Result<(), Broken> {
+        if self.has(HARDLINK) {
+            let fields = |packet: Packet| packet.text(HARDLINK).text(old).text(new);
+            match self.ask(packet::EXTENDED, fields, packet::STATUS) {
+                // On that file system a file may have one name only, or the name is taken.
+                Err(Broken::Refused(..)) => {}
+                other => return other.map(drop),
+            }
+        }
+        // Version 3 of the protocol does not replace what has the name.
+        self.ask(packet::RENAME, |packet| packet.text(old).text(new), packet::STATUS).map(drop)
+    }
+
+    pub(super) fn remove(&mut self, path: &str) -> Result<(), Broken> {
+        self.ask(packet::REMOVE, |packet| packet.text(path), packet::STATUS).map(drop)
+    }
+
+    fn attributes(&mut self, path: &str) -> Result<Attributes, Broken> {
+        let body = self.ask(packet::STAT, |packet| packet.text(path), packet::ATTRS)?;
+        Fields(&body).attributes()
+    }
+
+    /// How many bytes a file has.
+    pub(super) fn stat(&mut self, path: &str) -> Result<u64, Broken> {
+        self.attributes(path).map(|attributes| attributes.bytes)
+    }
+
+    /// Makes a folder below another one, and those between. A new one has the permissions of the one above it.
+    pub(super) fn make_folders(&mut self, top: &str, folder: &str) -> Result<(), Broken> {
+        match self.attributes(folder) {
+            Err(Broken::Refused(Problem::Missing, _)) => {}
+            other => return other.map(drop),
+        }
+        let above = folder.rsplit_once('/').map_or("", |(above, _)| above);
+        if folder.len() > top.len() {
+            self.make_folders(top, above)?;
+        }
+        let mode = self.attributes(above)?.mode & 0o7777;
+        let fields = |packet: Packet| packet.text(folder).number(HAS_MODE).number(mode);
+        match self.ask(packet::MKDIR, fields, packet::STATUS) {
+            Ok(_) => {
+                // The umask of the server took some.
+                let _ = self.ask(packet::SETSTAT, fields, packet::STATUS);
+                Ok(())
+            }
+            // Somebody else was faster.
+            Err(Broken::Refused(..)) => self.attributes(folder).map(drop),
+            Err(broken) => Err(broken),
+        }
+    }
+
+    /// What is in a folder.
+    pub(super) fn list(&mut self, folder: &str) -> Result<Vec<Entry>, Broken> {
+        let handle = self.handle(packet::OPENDIR, |packet| packet.text(folder))?;
+        let mut entries = Vec::new();
+        loop {
+            let id = self.id();
+            self.send(Packet::new(packet::READDIR, id).bytes(&handle.name))?;
+            self.flush()?;
+            let Reply { kind, body, .. } = self.reply()?;
+            if kind != packet::NAME {
+                let closed = self.close(&handle);
+                return if is_end(&body) {
+                    closed.map(|()| entries)
+                } else {
+                    status(&body).map(|()| entries)
+                };
+            }
+            let mut fields = Fields(&body);
+            for _ in 0..fields.number()? {
+                let (name, _, attributes) = (fields.text()?, fields.bytes()?, fields.attributes()?);
+                let is_folder = attributes.mode & MODE_KIND == MODE_FOLDER;
+                if name != "." && name != ".." {
+                    entries.push(Entry { name, is_folder, bytes: attributes.bytes });
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Sftp {
+    fn drop(&mut self) {
+        self.to = None;
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether a status says that there is no more.
+fn is_end(body: &[u8]) -> bool {
+    matches!(Fields(body).number(), Ok(1))
+}
+
+/// What a status means.
+fn status(body: &[u8]) -> Result<(), Broken> {
+    let mut fields = Fields(body);
+    let code = fields.number()?;
+    let said = fields.text().unwrap_or_default();
+    let problem = match code {
+        0 => return Ok(()),
+        2 => Problem::Missing,
+        3 => Problem::Denied,
+        _ => Problem::Other,
+    };
+    Err(Broken::Refused(problem, crate::visible::text(&said).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_is_read_again() {
+        let packet =
+            Packet::new(packet::OPEN, 7).text("a/b").number(3).long(1 << 40).bytes(&[1, 2]);
+        let mut fields = Fields(&packet.0);
+        assert_eq!(fields.take(1).expect("a type"), [packet::OPEN]);
+        assert_eq!(fields.number().expect("an id"), 7);
+        assert_eq!(fields.text().expect("a text"), "a/b");
+        assert_eq!(fields.number().expect("a number"), 3);
+        assert_eq!(fields.long().expect("a long number"), 1 << 40);
+        assert_eq!(fields.bytes().expect("bytes"), [1, 2]);
+        assert!(fields.0.is_empty());
+    }
+
+    #[test]
+    fn a_packet_that_is_cut_off_anywhere_is_an_error() {
+        let whole = Packet(Vec::new()).number(HAS_SIZE | HAS_OWNER | HAS_MODE | HAS_TIMES);
+        let whole = whole.long(9).long(0).number(0o100_644).long(0).0;
+        let read = |bytes: &[u8]| Fields(bytes).attributes();
+        let attributes = Attributes { bytes: 9, mode: 0o100_644 };
+        assert_eq!(read(&whole).expect("whole"), attributes);
+        for length in 0..whole.len() {
+            assert!(matches!(read(&whole[..length]), Err(Broken::Connection(_))), "{length}");
+        }
+        // A length that leads beyond the end.
+        assert!(Fields(&[0xff; 8]).bytes().is_err());
+    }
+
+    #[test]
+    fn what_a_status_means() {
+        let of = |code: u32| Packet(Vec::new()).number(code).text("in words").text("en").0;
+        assert!(status(&of(0)).is_ok());
+        assert!(is_end(&of(1)) && !is_end(&of(0)) && !is_end(b""));
+        for (code, expected) in [(2, Problem::Missing), (3, Problem::Denied), (4, Problem::Other)] {
+            let Err(Broken::Refused(problem, words)) = status(&of(code)) else { panic!("{code}") };
+            assert_eq!((problem, words.as_str()), (expected, "in words"));
+        }
+        // A server need not say anything.
+        let bare = Packet(Vec::new()).number(3).0;
+        assert!(matches!(status(&bare), Err(Broken::Refused(Problem::Denied, _))));
+    }
+}
