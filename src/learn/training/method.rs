@@ -323,8 +323,8 @@ mod tests {
         let state = learner.network.state();
         // Names of one maker are not those of another one.
         for name in ["u", "optimizer", "best", "network-2"] {
-            setup.per_sample(name, &[]).unwrap();
-            setup.tensor(name, &[1], Kind::Int64).unwrap();
+            let _ = setup.per_sample(name, &[]).unwrap();
+            let _ = setup.tensor(name, &[1], Kind::Int64).unwrap();
             let _ = setup.copy_of(name, state).unwrap();
         }
         for again in [
