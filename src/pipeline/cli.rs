@@ -760,6 +760,9 @@ pub(crate) struct ManArguments {
 pub(crate) struct JobArguments {
     /// The job
     pub(crate) spec: PathBuf,
+    /// The token of the job that was submitted: another one of the same key may be there now
+    #[arg(long)]
+    pub(crate) token: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -52,6 +52,28 @@ impl Launcher for Plain {
     }
 }
 
+/// The same, for a job of a scheduler.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InAllocation;
+
+impl Launcher for InAllocation {
+    fn command(&self, program: WorkerProgram, request: &Request) -> anyhow::Result<Command> {
+        let mut command = Plain.command(program, request)?;
+        // Many schedulers send it to all processes of a job, which would end the worker before it is asked for a checkpoint.
+        let ignore = || {
+            // SAFETY: it takes only numbers.
+            let before = unsafe { libc::signal(libc::SIGUSR1, libc::SIG_IGN) };
+            match before {
+                libc::SIG_ERR => Err(std::io::Error::last_os_error()),
+                _ => Ok(()),
+            }
+        };
+        // SAFETY: between fork and exec, `signal` may be called.
+        unsafe { command.pre_exec(ignore) };
+        Ok(command)
+    }
+}
+
 fn command(program: WorkerProgram) -> anyhow::Result<Command> {
     let own = std::env::current_exe().context("cannot find out where this program is")?;
     match program {

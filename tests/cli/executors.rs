@@ -33,7 +33,9 @@ submit)
     echo "Job <$id> is submitted to the queue <normal>."
     ;;
 state)
+    echo "$@" >> "$here/asked"
     [ -e "$here/away" ] && exit 1
+    [ -e "$here/mute" ] && exit 0
     for id; do [ -e "$queue/$id/state" ] && echo "$id $(cat "$queue/$id/state")"; done
     true
     ;;
@@ -79,6 +81,13 @@ fn process(project: &Sandbox, job: usize) -> Pid {
     let pid = || project.read(&format!("queue/{job}/pid")).trim().parse::<i32>().ok();
     eventually("a running job", || pid().is_some());
     Pid::from_raw(pid().expect("it was there")).expect("a number")
+}
+
+/// The first process that learns.
+fn worker(project: &Sandbox) -> Pid {
+    let journal = project.read("journal");
+    let worker = journal.lines().find_map(|line| line.strip_prefix("pid ")?.parse().ok());
+    Pid::from_raw(worker.expect("its number")).expect("not zero")
 }
 
 /// The steps that were really done.
@@ -342,10 +351,7 @@ fn a_failure_that_nobody_saw_is_tried_again() {
     works(&project);
     run.signal(Signal::KILL);
     run.wait();
-    let worker =
-        project.read("journal").lines().find_map(|line| line.strip_prefix("pid ")?.parse().ok());
-    let worker = Pid::from_raw(worker.expect("its number")).expect("not zero");
-    kill_process(worker, Signal::ABORT).expect("ours");
+    kill_process(worker(&project), Signal::ABORT).expect("ours");
     eventually("the end of the job", || project.read("queue/1/status") == "1\n");
     let ended = project.pipeline(&format!("{RUN} simclr"));
     assert_eq!(ended.success(), "data fresh, simclr ran");
@@ -382,6 +388,8 @@ fn a_job_whose_time_is_up_goes_on_only_if_it_advanced() {
     let project = project("slow");
     let run = project.start(&format!("{RUN} simclr"));
     works(&project);
+    // Some schedulers send it to all processes of a job.
+    kill_process(worker(&project), Signal::USR1).expect("ours");
     kill_process(process(&project, 1), Signal::USR1).expect("ours");
     let ended = run.wait();
     assert_eq!(ended.success(), "data ran, simclr ran");
@@ -435,14 +443,19 @@ fn a_job_never_waits_in_its_allocation() {
     let spec = names(&project.cache("jobs"));
     let spec = format!("__job cache/jobs/{}/spec.json", spec[0]);
     assert_eq!(project.pipeline(&spec).code(), Some(4));
-    here.wait().success();
+    here.signal(Signal::KILL);
+    here.wait();
+    // One that begins where there is a result.
+    assert_eq!(project.pipeline(&spec).code(), Some(0));
+    assert_eq!(project.pipeline(&spec).code(), Some(3));
+    project.pipeline("run experiment.toml simclr").success();
     assert_eq!(project.pipeline(&spec).code(), Some(2), "its end was seen");
 }
 
 #[test]
 fn there_are_no_more_jobs_at_once_than_an_executor_takes() {
     let stages = (0..4).map(|number| {
-        format!("[stages.s{number}]\nkind = \"command\"\nshell = 'mkdir busy; sleep 0.2; rmdir busy; echo {number} > \"$PIPELINE_OUTPUT/a\"'\nexecution = {{ executor = \"fake\" }}\n")
+        format!("[stages.s{number}]\nkind = \"command\"\nshell = 'mkdir busy && sleep 0.2 && rmdir busy && echo {number} > \"$PIPELINE_OUTPUT/a\"'\nexecution = {{ executor = \"fake\" }}\n")
     });
     let project = project("");
     let stages: String = stages.collect();
@@ -451,13 +464,201 @@ fn there_are_no_more_jobs_at_once_than_an_executor_takes() {
     assert_eq!(project.pipeline("run experiment.toml").success(), "s0 ran, s1 ran, s2 ran, s3 ran");
 }
 
+/// Two stages that run at the same time, each a word on the disk.
+fn two_stages() -> Sandbox {
+    let project = project("");
+    let stage = |name: &str| {
+        format!(
+            "[stages.{name}]\nkind = \"command\"\nshell = 'echo {name} > \"$PIPELINE_OUTPUT/a\"'\nexecution = {{ executor = \"fake\" }}\n"
+        )
+    };
+    let stages = format!("{}{}", stage("a"), stage("b"));
+    project.write(MANIFEST, format!("[experiment]\nname = \"x\"\n{stages}{EXECUTOR}"));
+    project
+}
+
+/// Waits until the scheduler was asked so often again where its jobs are.
+fn asked(project: &Sandbox, times: usize) {
+    let count = || project.read("asked").lines().count();
+    let before = count();
+    eventually("questions", || count() >= before + times);
+}
+
 #[test]
 fn a_scheduler_that_is_away_is_asked_again() {
+    let project = project("");
+    project.write("hold", "");
+    let run = project.start(&format!("{RUN} simclr"));
+    run.wait_for("simclr is job 1 of fake");
+    project.write("away", "");
+    asked(&project, 2);
+    fs::remove_file(project.path("away")).expect("ours");
+    asked(&project, 2);
+    fs::remove_file(project.path("hold")).expect("ours");
+    assert_eq!(run.wait().success(), "data ran, simclr ran");
+    assert_eq!(submitted(&project), 1);
+}
+
+#[test]
+fn a_scheduler_that_says_nothing_of_any_job_is_not_believed() {
+    let project = two_stages();
+    project.write("hold", "");
+    let run = project.start("run experiment.toml");
+    run.wait_for("a is job");
+    run.wait_for("b is job");
+    project.write("mute", "");
+    asked(&project, 4);
+    fs::remove_file(project.path("mute")).expect("ours");
+    fs::remove_file(project.path("hold")).expect("ours");
+    assert_eq!(run.wait().success(), "a ran, b ran");
+    assert_eq!(submitted(&project), 2);
+}
+
+#[test]
+fn a_scheduler_that_takes_nothing_now_is_spared_and_can_be_left() {
+    let project = two_stages();
+    let submit = "submit = \"./sched submit {script}\"";
+    let away = "submit = \"echo {script} >> tried; echo the server is away >&2; exit 75\"";
+    project.edit(submit, away);
+    let run = project.start("run experiment.toml");
+    run.wait_for("did not take it: the server is away; it is asked again");
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(project.read("tried").lines().count(), 1, "for both stages");
+    run.signal(Signal::INT);
+    let ended = run.wait();
+    assert_eq!((ended.code(), &*ended.results()), (Some(130), "a stopped, b stopped"));
+    // What was made is submitted by the next run.
+    assert_eq!(names(&project.cache("jobs")).len(), 2);
+    project.edit(away, submit);
+    assert_eq!(project.pipeline("run experiment.toml").success(), "a ran, b ran");
+    assert_eq!(submitted(&project), 2);
+}
+
+#[test]
+fn a_run_that_was_away_follows_the_job_that_another_run_has_made_meanwhile() {
+    let project = project("slow").set("FAKE_LEARN_STEPS", "200");
+    let first = project.start(&format!("{RUN} simclr"));
+    works(&project);
+    let second = project.start(&format!("{RUN} simclr"));
+    second.wait_for("simclr (pretrain-simclr) runs");
+    second.signal(Signal::STOP);
+    project.write("hold", "");
+    kill_process(process(&project, 1), Signal::USR1).expect("ours");
+    first.wait_for("simclr is job 2 of fake");
+    second.signal(Signal::CONT);
+    second.wait_for("simclr is job 2 of fake");
+    fs::remove_file(project.path("hold")).expect("ours");
+    // One of them hears its end, and the other one finds its result.
+    for ended in [first, second].map(|run| run.wait()) {
+        assert!(ended.status.success(), "{ended}");
+    }
+    assert_eq!((submitted(&project), steps(&project)), (2, 200));
+}
+
+#[test]
+fn the_time_of_a_stage_is_kept_by_its_job() {
+    let project = project("slow").set("FAKE_LEARN_STEPS", "200");
+    let run = project.start(&format!("{RUN} simclr --set execution.timeout-seconds=2"));
+    works(&project);
+    // For as long as its time is up here: as a job that waits in the queue again.
+    let job = process(&project, 1);
+    kill_process(job, Signal::STOP).expect("ours");
+    std::thread::sleep(Duration::from_secs(3));
+    kill_process(job, Signal::CONT).expect("ours");
+    let ended = run.wait();
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    assert!(ended.stderr.contains("its time was up (timeout-seconds)"), "{ended}");
+    assert_eq!(project.read("cancelled"), "");
+}
+
+/// A forced job that waits, after a result.
+fn forced_job() -> Sandbox {
+    let project = project("");
+    project.pipeline("run experiment.toml simclr").success();
+    project.write("hold", "");
+    let run = project.start(&format!("{RUN} simclr --force simclr"));
+    run.wait_for("simclr is job 1 of fake");
+    run.signal(Signal::KILL);
+    run.wait();
+    project
+}
+
+#[test]
+fn a_forced_job_is_left_alone_by_a_run_that_has_a_result() {
+    let project = forced_job();
+    let steps_before = steps(&project);
+    assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr fresh");
+    assert_eq!(names(&project.cache("jobs")).len(), 1);
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the end of the job", || project.read("queue/1/status") == "0\n");
+    assert_eq!(steps(&project), 2 * steps_before);
+    // Now it has ended.
+    project.pipeline(&format!("{RUN} simclr")).success();
+    assert_eq!(names(&project.cache("jobs")), [""; 0]);
+}
+
+#[test]
+fn a_forced_job_runs_once_and_is_not_what_is_forced_later() {
+    let project = forced_job();
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the end of the job", || project.read("queue/1/status") == "0\n");
+    let once = steps(&project);
+    // Its scheduler starts it again.
+    let key = names(&project.cache("jobs")).remove(0);
+    let script = project.cache("jobs").join(key).join("script");
+    let mut command = std::process::Command::new(&script);
+    project.dress(&mut command);
+    assert_eq!(command.status().expect("a script").code(), Some(3));
+    assert_eq!(steps(&project), once);
+    let other = format!("__job --token other {}", script.with_file_name("spec.json").display());
+    assert_eq!(project.pipeline(&other).code(), Some(2), "a job of another submission");
+}
+
+#[test]
+fn what_is_forced_is_not_satisfied_by_a_job_that_ended_before() {
+    let project = project("");
+    project.write("hold", "");
+    let run = project.start(&format!("{RUN} simclr"));
+    run.wait_for("simclr is job 1 of fake");
+    run.signal(Signal::KILL);
+    run.wait();
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the end of the job", || project.read("queue/1/status") == "0\n");
+    let once = steps(&project);
+    let ended = project.pipeline(&format!("{RUN} simclr --force simclr"));
+    assert!(ended.success().starts_with("data fresh, simclr ran"), "{ended}");
+    assert_eq!((submitted(&project), steps(&project)), (2, 2 * once));
+}
+
+#[test]
+fn a_second_job_of_the_same_key_disturbs_nobody() {
     let project = project("slow");
     let run = project.start(&format!("{RUN} simclr"));
     works(&project);
-    project.write("away", "");
+    let key = names(&project.cache("jobs")).remove(0);
+    let mut command = std::process::Command::new(project.cache("jobs").join(key).join("script"));
+    project.dress(&mut command);
+    assert_eq!(command.status().expect("a script").code(), Some(4), "it is held");
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(names(&project.cache("jobs")).len(), 1);
     assert_eq!(run.wait().success(), "data ran, simclr ran");
+    assert_eq!(submitted(&project), 1);
+}
+
+#[test]
+fn a_job_of_another_executor_that_has_ended_is_in_nobodys_way() {
+    let project = project("die");
+    project.write("hold", "");
+    let run = project.start(&format!("{RUN} simclr"));
+    run.wait_for("simclr is job 1 of fake");
+    run.signal(Signal::KILL);
+    run.wait();
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the end of the job", || project.read("queue/1/status") == "1\n");
+    let project = project.set("FAKE_LEARN", "");
+    project.edit("[executors.fake]", "[executors.other]");
+    let ended = project.pipeline("run experiment.toml simclr --executor other");
+    assert_eq!(ended.success(), "data fresh, simclr ran");
 }
 
 #[test]

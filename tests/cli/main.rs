@@ -48,6 +48,7 @@ mod selecting;
 mod sharing;
 mod slurm;
 mod ssh_server;
+mod store_faults;
 mod summaries;
 mod support;
 mod suspended;

@@ -578,6 +578,24 @@ fn what_becomes_known_in_a_run_is_asked_for_then() {
 }
 
 #[test]
+fn what_is_known_of_a_remote_survives_who_asks_for_it_while_it_is_away() {
+    let lab = Lab::new(PAPER);
+    lab.ann.pipeline("run experiment.toml").success();
+    lab.ann.pipeline("push experiment.toml").success();
+    lab.bob.pipeline("run experiment.toml").success();
+    let away = lab.share.path().with_extension("away");
+    fs::rename(lab.share.path(), &away).expect("ours");
+    for command in ["path experiment.toml data", "pull experiment.toml"] {
+        let ended = lab.bob.pipeline(command);
+        assert!(ended.stderr.contains("does not exist: mount it"), "{command}: {ended}");
+        let status = lab.bob.pipeline("status experiment.toml").printed();
+        assert_eq!(status.matches("command  remote").count(), 3, "{command}: {status}");
+    }
+    fs::rename(&away, lab.share.path()).expect("ours");
+    lab.bob.pipeline("pull experiment.toml").success();
+}
+
+#[test]
 fn equal_files_may_be_more_than_a_process_may_have_open() {
     let many =
         "seq 1 600 | while read number; do : > empty-$number; echo same > same-$number; done";

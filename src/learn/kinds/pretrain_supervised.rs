@@ -49,6 +49,7 @@ fn recipe(parameters: &PretrainSupervised) -> Recipe {
             track_test: true,
         },
         loss: SampleLoss::CrossEntropy,
+        views: 1,
         length: Length::Steps(parameters.updates),
         rule: Rule::Sgd { momentum: 0.9 },
         weight_decay: parameters.weight_decay,

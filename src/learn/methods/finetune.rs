@@ -1,12 +1,13 @@
 //! Fine-tuning: encoder and classifier together, by the mean loss of the batch.
 //!
 //! ```text
-//! l_i   = loss(f(x_i), y_i)
+//! l_i   = loss(f(x_i), y_i)                 of several views of x_i where the loss compares them
 //! theta = optimizer step on mean_i l_i
 //! ```
 
 use tch::{Kind, Tensor};
 
+use crate::data::batches::{SampleSet, StepSamples};
 use crate::network::{Mode, State};
 use crate::training::batch::Batch;
 use crate::training::loss::SampleLoss;
@@ -18,6 +19,7 @@ use crate::training::training_loop::StepPosition;
 pub struct Finetune {
     learner: Learner,
     loss: SampleLoss,
+    views: u32,
 }
 
 impl Finetune {
@@ -26,7 +28,12 @@ impl Finetune {
     /// # Errors
     /// As [`Setup::learner`].
     pub fn new(setup: &mut Setup<'_>) -> anyhow::Result<Self> {
-        Ok(Self { learner: setup.learner()?, loss: setup.recipe.loss })
+        Ok(Self { learner: setup.learner()?, loss: setup.recipe.loss, views: setup.recipe.views })
+    }
+
+    /// The classifier and what moves it.
+    pub fn learner(&self) -> &Learner {
+        &self.learner
     }
 }
 
@@ -39,19 +46,28 @@ impl Method for Finetune {
         self.learner.network.forward(images, Mode::Evaluate)
     }
 
+    fn select(&self, _epoch: u32, usual: Vec<Vec<u32>>) -> anyhow::Result<Vec<StepSamples>> {
+        let steps = usual.into_iter().map(|indices| StepSamples {
+            train: SampleSet { indices, views: self.views },
+            others: Vec::new(),
+        });
+        Ok(steps.collect())
+    }
+
     fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
         self.learner.optimizer.begin_step(learning_rate, at.steps_before);
     }
 
     fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
         let Learner { network, optimizer } = &mut self.learner;
-        let logits = network.forward(&batch.images, Mode::Train)?;
-        let losses = self.loss.of_samples(&logits, &batch.labels)?;
+        let views = network.forward(&batch.all_views()?, Mode::Train)?;
+        let views = views.f_chunk(1 + batch.other_views.len() as i64, 0)?;
+        let losses = self.loss.of_views(&views, &batch.labels)?;
         optimizer.backward(&losses.f_mean(Kind::Float)?)?;
         optimizer.step()?;
         Ok(StepOutput {
             losses: losses.f_detach()?,
-            logits: logits.f_detach()?,
+            logits: views[0].f_detach()?,
             weights: None,
             extra: Vec::new(),
         })

@@ -5,6 +5,7 @@
 
 pub mod elr;
 pub mod finetune;
+pub mod forward_correction;
 pub mod meta_weight_net;
 pub mod sop;
 
@@ -12,6 +13,7 @@ use pipeline_stages::kinds::{self, Train};
 
 use self::elr::Elr;
 use self::finetune::Finetune;
+use self::forward_correction::ForwardCorrection;
 use self::meta_weight_net::MetaWeightNet;
 use self::sop::Sop;
 use crate::training::method::{Method, Setup};
@@ -24,6 +26,7 @@ pub fn of(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Box<dyn M
     Ok(match parameters.method {
         kinds::Method::Finetune => Box::new(Finetune::new(setup)?),
         kinds::Method::MetaWeightNet => Box::new(MetaWeightNet::new(parameters, setup)?),
+        kinds::Method::ForwardCorrection => Box::new(ForwardCorrection::new(parameters, setup)?),
         kinds::Method::Elr => Box::new(Elr::new(parameters, setup)?),
         kinds::Method::Sop => Box::new(Sop::new(parameters, setup)?),
     })

@@ -16,7 +16,7 @@
 //! one view, a number, to that of another one, in the same forward pass; and `balance` times -mean_k ln(mean_i q_ik), which is smallest if the
 //! classes are equally frequent.
 
-use anyhow::bail;
+use anyhow::Context as _;
 use pipeline_stages::kinds::Train;
 use tch::{Kind, Tensor};
 
@@ -85,17 +85,9 @@ impl Sop {
 
     /// The logits of the first view, float [B,K], and with `consistency` those of the second.
     fn forward(&self, batch: &Batch) -> anyhow::Result<(Tensor, Option<Tensor>)> {
-        let network = &self.learner.network;
-        match &batch.other_views[..] {
-            [] => Ok((network.forward(&batch.images, Mode::Train)?, None)),
-            [other] => {
-                let both = Tensor::f_cat(&[&batch.images, other], 0)?;
-                let both = network.forward(&both, Mode::Train)?;
-                let count = batch.labels.size1()?;
-                Ok((both.f_narrow(0, 0, count)?, Some(both.f_narrow(0, count, count)?)))
-            }
-            _ => bail!("a step has one view or two"),
-        }
+        let logits = self.learner.network.forward(&batch.all_views()?, Mode::Train)?;
+        let mut views = logits.f_chunk(1 + batch.other_views.len() as i64, 0)?.into_iter();
+        Ok((views.next().context("a step has a view")?, views.next()))
     }
 }
 

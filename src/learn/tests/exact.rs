@@ -86,6 +86,8 @@ fn a_run_that_was_stopped_often_ends_as_one_that_was_not() {
             "augmentation": "random-resized-crop", "image-size": 12,
         })),
         meta_training(&json!({"method": "finetune", "validation-transform": "training"})),
+        meta_training(&json!({"method": "finetune", "loss": "jensen-shannon", "views": 2})),
+        meta_training(&json!({"method": "forward-correction", "estimation-epochs": 1})),
         meta_training(&json!({"method": "elr"})),
         meta_training(&json!({"method": "sop", "consistency": 0.9, "balance": 0.1})),
         meta_training(&json!({"meta-optimizer": "sgd"})),

@@ -16,6 +16,20 @@ pub struct Batch {
     pub samples: Tensor,
 }
 
+impl Batch {
+    /// All views in one, the first of every sample first: float [VB,C,H,W].
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn all_views(&self) -> anyhow::Result<Tensor> {
+        if self.other_views.is_empty() {
+            return Ok(self.images.shallow_clone());
+        }
+        let views: Vec<&Tensor> = [&self.images].into_iter().chain(&self.other_views).collect();
+        Ok(Tensor::f_cat(&views, 0)?)
+    }
+}
+
 /// All that one step uses.
 pub struct StepBatch {
     /// The samples that are trained on.

@@ -130,6 +130,10 @@ pub struct Setup<'a> {
     pub train: &'a [u32],
     /// The samples that are held out.
     pub validation: &'a [u32],
+    /// The labels to train on, of every sample of the training part.
+    pub labels: &'a [i64],
+    /// The data set's own labels of the same samples.
+    pub clean_labels: &'a [i64],
     /// Whether clean labels are known, beside those that are trained on.
     pub noisy: bool,
     /// Names all random draws.
@@ -161,6 +165,8 @@ impl<'a> Setup<'a> {
             samples: 0,
             train: &[],
             validation: &[],
+            labels: &[],
+            clean_labels: &[],
             noisy: false,
             seed,
             device,

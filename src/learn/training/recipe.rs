@@ -43,6 +43,8 @@ pub struct Recipe {
     pub data: DataRecipe,
     /// The loss of a sample.
     pub loss: SampleLoss,
+    /// Views of a sample in a step.
+    pub views: u32,
     /// How long it trains.
     pub length: Length,
     /// What moves the weights.
@@ -101,7 +103,11 @@ impl Recipe {
                 validation_transform: parameters.validation_transform,
                 track_test: parameters.track_test,
             },
-            loss: SampleLoss::of(parameters.loss, parameters.q),
+            loss: SampleLoss::of(parameters),
+            views: match (parameters.method, parameters.loss) {
+                (kinds::Method::Finetune, kinds::Loss::JensenShannon) => parameters.views,
+                _ => 1,
+            },
             length: Length::Epochs(parameters.epochs),
             rule: match parameters.optimizer {
                 kinds::Optimizer::Sgd => Rule::Sgd { momentum: parameters.momentum },

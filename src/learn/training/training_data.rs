@@ -127,6 +127,8 @@ impl TrainingData {
             samples: self.given.len(),
             train: &self.train,
             validation: &self.validation,
+            labels: &self.given,
+            clean_labels: &self.clean,
             noisy: self.noisy,
             ..Setup::new(recipe, channels, classes, seed, self.device)
         }

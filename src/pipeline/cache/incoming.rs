@@ -38,8 +38,8 @@ pub(crate) struct Incoming {
     cache: Cache,
     record: Record,
     work: WorkFolder,
-    /// The artifact is here already: another key has it, too.
-    is_here: bool,
+    /// The artifact is here already, with all of its bytes: another key has it, too.
+    is_sound_here: bool,
 }
 
 /// What became of a result from elsewhere.
@@ -80,12 +80,15 @@ impl Cache {
         self.refuse_withdrawn(record)?;
         lock.name_owner();
         let work = WorkFolder::make(&self.layout, &name, lock)?;
-        let is_here = self.has_artifact(&record.output.digest);
+        // By its bytes: a power cut may have torn what was recorded without waiting for the disk. What is damaged here is replaced.
+        let artifact = &record.output;
+        let is_sound_here = store::holds(&self.layout, artifact)
+            && store::is_intact(&self.layout, &artifact.digest)?;
         Ok(Reception::Ready(Box::new(Incoming {
             cache: self.clone(),
             record: record.clone(),
             work,
-            is_here,
+            is_sound_here,
         })))
     }
 
@@ -142,8 +145,8 @@ impl Incoming {
     }
 
     /// Whether nothing needs to be written, as the store has the artifact.
-    pub(crate) fn is_here(&self) -> bool {
-        self.is_here
+    pub(crate) fn is_sound_here(&self) -> bool {
+        self.is_sound_here
     }
 
     /// Makes a folder of the artifact.
@@ -178,16 +181,10 @@ impl Incoming {
     /// # Errors
     /// When the cache cannot be written. Nothing is recorded then.
     pub(crate) fn adopt(&self) -> anyhow::Result<Adopted> {
-        let Self { cache, record, work, is_here } = self;
+        let Self { cache, record, work, is_sound_here } = self;
         let layout = &cache.layout;
         let mut withdrawn = Vec::new();
-        if *is_here {
-            // By its bytes: a power cut may have torn what was recorded without waiting for the disk.
-            let is_sound = store::holds(layout, &record.output)
-                && store::is_intact(layout, &record.output.digest)?;
-            if !is_sound {
-                return Ok(Adopted::OtherBytes);
-            }
+        if *is_sound_here {
             // Whoever put it there may not have waited for the disk.
             store::sync_artifact(layout, &record.output.digest)?;
         } else {

@@ -7,14 +7,15 @@
 //!   script        what the scheduler starts
 //!   submitted     the id that the scheduler gave it
 //!   events        what the job reports, a line each; its end is the last one
+//!   ended         that it does not go on
 //!   output        what its script printed
 //! ```
 //!
-//! The folder goes when somebody who followed the job has seen its end. Does not depend on what is in these files.
+//! The folder goes when somebody who followed the job has seen its end; if nobody comes, some days after it. Does not depend on what is in these files.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -57,7 +58,8 @@ impl Cache {
         Lock::try_take(&self.layout.lock(&format!("job-{key}")))
     }
 
-    /// Makes the job of a key, with what it is to do and what must stay for it. `None` where there is one.
+    /// Makes the job of a key, with what it is to do and what must stay for it. `None` where there is one. For whoever has the lock of
+    /// the job.
     pub(crate) fn begin_job(
         &self,
         key: &StageKey,
@@ -73,6 +75,11 @@ impl Cache {
         let pins: String = pins.map(Pinned::line).collect();
         durable::write_file(&new.join("pins"), pins.as_bytes())?;
         durable::write_file(&folder.spec(), spec)?;
+        // One without a spec says nothing, and nobody would ever follow it: it was removed by half.
+        let old = JobFolder { place: place.clone() };
+        if folder_exists(&place) && !old.spec().exists() {
+            old.remove()?;
+        }
         // No folder takes the place of one that is not empty.
         let moved = disk::rename(new.as_path(), place.as_path());
         if moved.is_err() {
@@ -150,10 +157,8 @@ impl JobFolder {
     /// For the job itself, to say what it does. It goes on after what it said before it was interrupted.
     pub(crate) fn journal(&self) -> anyhow::Result<JobJournal> {
         let path = self.events_place();
-        let mut options = File::options();
-        options.read(true).write(true).custom_flags(libc::O_NOFOLLOW);
-        let mut open = || -> io::Result<JobJournal> {
-            let file = disk::open_or_create(&path, &mut options)?;
+        let open = || -> io::Result<JobJournal> {
+            let file = disk::open_to_add(&path)?;
             let length = file.metadata()?.len();
             let mut last = [b'\n'];
             if length > 0 {
@@ -169,17 +174,33 @@ impl JobFolder {
         open().with_context(|| cannot_write(&path))
     }
 
-    /// Removes it: its end was seen.
-    pub(crate) fn remove(&self) {
-        let Some(jobs) = self.place.parent() else { return };
+    /// Removes it: its end was seen. For whoever has the lock of the job.
+    ///
+    /// # Errors
+    /// When it stays, with what a person can do.
+    pub(crate) fn remove(&self) -> anyhow::Result<()> {
+        let cannot_remove = || {
+            let shown = self.place.display();
+            format!("cannot remove {shown}, whose job has ended: remove it by hand")
+        };
+        let jobs = self.place.parent().with_context(cannot_remove)?;
         let name = self.place.file_name().unwrap_or_default().to_string_lossy();
         // In one step: whoever looks finds all of it, or nothing.
-        let away = durable::free_name(jobs, &format!("{}{name}", durable::NEW));
-        if let Ok(away) = away
-            && disk::rename(self.place.as_path(), away.as_path()).is_ok()
-        {
-            let _ = durable::remove_tree(&away);
-        }
+        let away = durable::free_name(jobs, &format!("{}{name}", durable::NEW))?;
+        disk::rename(self.place.as_path(), away.as_path()).with_context(cannot_remove)?;
+        // What is left of it under another name is in nobody's way, and is swept later.
+        let _ = durable::remove_tree(&away);
+        Ok(())
+    }
+
+    /// Remembers that it does not go on.
+    pub(crate) fn set_ended(&self) -> anyhow::Result<()> {
+        durable::write_file(&self.ended(), b"")
+    }
+
+    /// Is there, and of that time, once it does not go on.
+    pub(super) fn ended(&self) -> PathBuf {
+        self.place.join("ended")
     }
 
     fn events_place(&self) -> PathBuf {
@@ -190,7 +211,6 @@ impl JobFolder {
 impl JobJournal {
     /// Adds a whole line.
     pub(crate) fn add(&self, line: &[u8]) -> io::Result<()> {
-        (&self.file).seek(SeekFrom::End(0))?;
         disk::write(&self.file, line)
     }
 }
@@ -205,8 +225,12 @@ fn cannot_write(place: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::super::pins::read_pins;
+    use super::super::sweep::sweep_jobs;
     use super::*;
+    use crate::key::KeyPart;
 
     fn cache() -> (tempfile::TempDir, Cache) {
         let folder = tempfile::tempdir().expect("a folder");
@@ -225,7 +249,7 @@ mod tests {
         assert_eq!(cache.job_keys().collect::<Vec<_>>(), [key], "and nothing else is left");
         let pins = read_pins(cache.layout(), false).expect("readable");
         assert_eq!(pins.iter().map(|pin| &*pin.pinned).collect::<Vec<_>>(), [[Pinned::Key(key)]]);
-        job.remove();
+        job.remove().expect("ours");
         assert!(
             cache.job(&key).is_none()
                 && read_pins(cache.layout(), false).expect("readable").is_empty()
@@ -244,6 +268,46 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_without_a_spec_is_nobodys_job() {
+        let (_folder, cache) = cache();
+        let key = StageKey::of(&[]);
+        let half = cache.layout().job(&key);
+        durable::create_folder(&half).expect("writable");
+        durable::write_file(&half.join("output"), b"").expect("writable");
+        assert!(cache.begin_job(&key, b"{}", std::iter::empty()).expect("writable").is_some());
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_removed_is_an_error() {
+        let (_folder, cache) = cache();
+        let job = cache.job_place(&StageKey::of(&[]));
+        let error = job.remove().expect_err("there is none").to_string();
+        assert!(error.contains("remove it by hand"), "{error}");
+    }
+
+    #[test]
+    fn jobs_that_nobody_asks_for_are_swept_long_after_their_end() {
+        let (_folder, cache) = cache();
+        let keys = [1, 2, 3].map(|version| StageKey::of(&[KeyPart::Schema { version }]));
+        let jobs = keys.map(|key| {
+            cache.begin_job(&key, b"{}", std::iter::empty()).expect("writable").expect("new")
+        });
+        let long_ago = SystemTime::now() - Duration::from_secs(8 * 24 * 3600);
+        // One has ended long ago, one just now, and one not at all, however old it is.
+        jobs[..2].iter().for_each(|job| job.set_ended().expect("writable"));
+        for file in [jobs[0].ended(), jobs[2].spec()] {
+            let file = File::options().write(true).open(file).expect("ours");
+            file.set_modified(long_ago).expect("ours");
+        }
+        let cut_off = cache.layout().bucket(Bucket::Jobs).join(format!("{}x", durable::NEW));
+        durable::create_folder(&cut_off).expect("writable");
+        File::open(&cut_off).expect("ours").set_modified(long_ago).expect("ours");
+        sweep_jobs(&cache);
+        let there = jobs.each_ref().map(|job| job.spec().exists());
+        assert_eq!((there, cut_off.exists()), ([false, true, true], false));
+    }
+
+    #[test]
     fn a_torn_line_does_not_take_the_next_one_with_it() {
         let (_folder, cache) = cache();
         let key = StageKey::of(&[]);
@@ -253,7 +317,7 @@ mod tests {
         assert_eq!(job.events(0).expect("a file"), b"one\n");
         job.journal().expect("writable").add(b"three\n").expect("writable");
         assert_eq!(job.events(4).expect("a file"), b"tw\nthree\n");
-        job.remove();
+        job.remove().expect("ours");
         assert!(job.events(0).is_err());
     }
 }

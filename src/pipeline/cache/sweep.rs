@@ -22,6 +22,9 @@ const INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// machines that share the cache think of the time, belongs to a process that is gone.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
+/// So long after its end, nobody comes to see how a job elsewhere ended: its manifest was edited since, or is gone. Its result stays.
+const UNSEEN: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// What is in the lock of the sweep when a sweep has come to its end.
 pub(super) const SWEPT: &[u8] = b"swept\n";
 
@@ -35,6 +38,7 @@ pub(crate) fn sweep(cache: &Cache) {
         && is_due(&place)
     {
         sweep_checkpoints(cache);
+        sweep_jobs(cache);
         sweep_running(cache);
         sweep_copies(cache);
         sweep_new_files(cache);
@@ -78,6 +82,23 @@ fn sweep_checkpoints(cache: &Cache) {
             && cache.usable(&key).is_some()
         {
             let _ = durable::remove_tree(&entry.path());
+        }
+    }
+}
+
+/// Jobs elsewhere that have ended and that nobody asks for; and what is left of those whose removal, or making, was cut off.
+pub(super) fn sweep_jobs(cache: &Cache) {
+    for (name, entry) in folders(cache, Bucket::Jobs) {
+        if name.starts_with(durable::NEW) && is_older(&entry.path(), ABANDONED) {
+            let _ = durable::remove_tree(&entry.path());
+        }
+        let Ok(key) = name.parse::<StageKey>() else { continue };
+        // Under the lock: nobody follows it from here on.
+        if let Ok(Some(_lock)) = cache.lock_job(&key)
+            && let Some(job) = cache.job(&key)
+            && is_older(&job.ended(), UNSEEN)
+        {
+            let _ = job.remove();
         }
     }
 }

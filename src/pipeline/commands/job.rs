@@ -3,6 +3,8 @@
 
 use std::process::ExitCode;
 
+use anyhow::ensure;
+
 use super::INTERRUPTED;
 use crate::cache::Layout;
 use crate::cli::JobArguments;
@@ -11,6 +13,12 @@ use crate::progress::{Reporters, RunningFiles, Style, reporter};
 
 pub(crate) fn run(arguments: &JobArguments) -> anyhow::Result<ExitCode> {
     let spec = JobSpec::read(&arguments.spec)?;
+    let token = spec.place.as_ref().map(|place| &place.token);
+    ensure!(
+        arguments.token.is_none() || arguments.token.as_ref() == token,
+        "{} is another job of the same key: the end of this one was seen",
+        arguments.spec.display()
+    );
     let running = RunningFiles::new(Layout::new(spec.cache.clone()));
     let style = if spec.place.is_some() { Style::Plain } else { Style::Json };
     let mut reporters = Reporters(vec![reporter(style), Box::new(running)]);

@@ -1,6 +1,8 @@
 //! Results of a manifest that are on the remote: found by their keys, and brought into the cache.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -18,6 +20,9 @@ use crate::stage_name::StageName;
 
 /// Most warnings of the same kind.
 const MOST_WARNINGS: usize = 3;
+
+/// After this time, it is said that somebody waits for the remote.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// How many artifacts are moved at once.
 pub(super) const MOST_AT_ONCE: usize = 4;
@@ -46,21 +51,24 @@ impl Project {
     pub(super) fn ask_remote(&self, selected: &[StageName]) {
         let Some(shared) = &self.shared else { return };
         let facts = self.facts(selected);
-        loop {
-            let plan = Plan::of(&self.manifest, &self.graph, selected, &facts);
-            let keys = plan.iter().filter_map(|(_, state)| match state {
-                PlanState::Dirty {
-                    reason: Reason::Withdrawn { .. } | Reason::Uncertain, ..
-                } => None,
-                PlanState::Dirty { key, .. } => Some(*key).filter(|key| !shared.was_asked(key)),
-                _ => None,
-            });
-            let keys: HashSet<StageKey> = keys.collect();
-            if keys.is_empty() {
-                break;
+        saying_when_slow(&format!("asking {} ...", shared.address()), || {
+            loop {
+                let plan = Plan::of(&self.manifest, &self.graph, selected, &facts);
+                let keys = plan.iter().filter_map(|(_, state)| match state {
+                    PlanState::Dirty {
+                        reason: Reason::Withdrawn { .. } | Reason::Uncertain,
+                        ..
+                    } => None,
+                    PlanState::Dirty { key, .. } => Some(*key).filter(|key| !shared.was_asked(key)),
+                    _ => None,
+                });
+                let keys: HashSet<StageKey> = keys.collect();
+                if keys.is_empty() {
+                    break;
+                }
+                shared.ask(&keys.into_iter().collect::<Vec<_>>());
             }
-            shared.ask(&keys.into_iter().collect::<Vec<_>>());
-        }
+        });
         shared.keep(&self.cache);
         self.warn_of_remote();
     }
@@ -106,7 +114,14 @@ impl Project {
         if records.is_empty() {
             return Ok(plan);
         }
-        let not = self.bring(&records)?.not;
+        let not = match self.bring(&records) {
+            Ok(brought) => brought.not,
+            // What needs none of them can go on.
+            Err(error) => {
+                let why = format!("{error:#}");
+                records.iter().map(|(name, _)| (name.clone(), why.clone())).collect()
+            }
+        };
         for (name, why) in &not {
             note(&format!("warning: the result of {name} was not brought from the remote: {why}"));
         }
@@ -116,7 +131,7 @@ impl Project {
     /// Brings results into the cache, each with the name of a stage.
     ///
     /// # Errors
-    /// When the cache cannot be written.
+    /// When nothing can be written into the cache.
     pub(super) fn bring(&self, records: &[(StageName, Record)]) -> anyhow::Result<Brought> {
         let Some(shared) = &self.shared else { return Ok(Brought::default()) };
         self.cache.prepare().map_err(with_advice)?;
@@ -140,7 +155,9 @@ impl Project {
                     brought.results.push((name.clone(), record.output.digest));
                 }
                 Err(NotPulled::There(failure)) => brought.not.push((name.clone(), failure.reason)),
-                Err(NotPulled::Here(error)) => return Err(with_advice(error)),
+                Err(NotPulled::Here(error)) => {
+                    brought.not.push((name.clone(), format!("{:#}", with_advice(error))));
+                }
                 Err(NotPulled::Stopped) => brought.not.push((name.clone(), "stopped".to_owned())),
             }
         }
@@ -150,6 +167,22 @@ impl Project {
         }
         Ok(brought)
     }
+}
+
+/// Does the work, and says what it is where it takes long.
+fn saying_when_slow(text: &str, work: impl FnOnce()) {
+    let (sender, receiver) = channel::<()>();
+    std::thread::scope(|scope| {
+        let say = move || {
+            if receiver.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
+                note(text);
+            }
+        };
+        // Where the system has no thread left, nothing is said.
+        let _ = std::thread::Builder::new().spawn_scoped(scope, say);
+        work();
+        drop(sender);
+    });
 }
 
 /// What was brought.

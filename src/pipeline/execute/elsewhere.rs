@@ -2,9 +2,11 @@
 //!
 //! Here and not in the body of a job: what runs on another machine may not reach the remote.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use pipeline_stages::message::Event;
 
@@ -17,6 +19,9 @@ use crate::digest::Digest;
 use crate::format;
 use crate::reason::Reason;
 use crate::remote::{NotPulled, SharedCache};
+
+/// How long the remote may take to answer once somebody has asked to stop.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks on a remote, and then lets another executor start the job.
 pub(crate) struct WithRemote {
@@ -34,7 +39,8 @@ impl Executor for WithRemote {
         let missing: Vec<Digest> =
             inputs.filter(|digest| !self.cache.has_artifact(digest)).collect();
         let (key, reason) = (spec.work.key, &spec.work.reason);
-        let is_own = matches!(reason, Reason::Forced | Reason::Withdrawn { .. });
+        let is_own =
+            matches!(reason, Reason::Forced | Reason::Withdrawn { .. } | Reason::Uncertain);
         let asks = !is_own && !self.shared.was_asked(&key);
         if missing.is_empty() && !asks {
             return self.executor.start(spec);
@@ -49,6 +55,10 @@ impl Executor for WithRemote {
                 let report = |event| report(Found::Event(event));
                 if asks {
                     shared.ask(&[key]);
+                    for text in shared.take_odd() {
+                        let text = format!("{}: {text}", shared.address());
+                        report(JobEvent::Worker(Event::Note { text }));
+                    }
                     if shared.known(&cache, &key).is_some() {
                         return Found::End(JobEnd::LookAgain);
                     }
@@ -64,6 +74,7 @@ impl Executor for WithRemote {
         Ok(Box::new(Looking {
             state: State::Looking { thread, spec: Box::new(spec) },
             watch,
+            leaves_at: Cell::new(None),
             executor,
         }))
     }
@@ -109,6 +120,7 @@ fn bring(
                     record.stage,
                     shared.address()
                 ));
+                shared.pass_over(&record.key);
                 report(JobEvent::Damage { artifact, withdrawn: Vec::new() });
                 return Err(JobEnd::LookAgain);
             }
@@ -125,6 +137,8 @@ fn bring(
 struct Looking {
     state: State,
     watch: Arc<Watch>,
+    /// From then on it does not wait for the remote: its thread may be in a request that is never answered.
+    leaves_at: Cell<Option<Instant>>,
     executor: Rc<dyn Executor>,
 }
 
@@ -163,13 +177,19 @@ impl Looking {
 impl Handle<Report> for Looking {
     fn poll(&mut self) -> Option<Report> {
         match &mut self.state {
-            State::Looking { thread, .. } => match thread.poll()? {
-                Found::Event(event) => Some(Report::Event(event)),
-                Found::End(end) => {
+            State::Looking { thread, .. } => match thread.poll() {
+                Some(Found::Event(event)) => Some(Report::Event(event)),
+                Some(Found::End(end)) => {
                     self.state = State::Over;
                     Some(Report::End(end))
                 }
-                Found::Inputs => self.begin(),
+                Some(Found::Inputs) => self.begin(),
+                // What it wrote is in a work folder, which a later run removes.
+                None if self.leaves_at.get().is_some_and(|time| time <= Instant::now()) => {
+                    self.state = State::Over;
+                    Some(Report::End(JobEnd::Stopped))
+                }
+                None => None,
             },
             State::Runs(handle) => handle.poll(),
             State::Over => None,
@@ -178,11 +198,13 @@ impl Handle<Report> for Looking {
 
     fn stop(&self) {
         self.watch.stop.store(true, Ordering::Relaxed);
+        self.leaves_at.set(Some(Instant::now() + PATIENCE));
         self.running().into_iter().for_each(|handle| handle.stop());
     }
 
     fn kill(&self, why: Kill) {
         self.watch.stop.store(true, Ordering::Relaxed);
+        self.leaves_at.set(Some(Instant::now()));
         self.running().into_iter().for_each(|handle| handle.kill(why));
     }
 

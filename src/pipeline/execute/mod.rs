@@ -506,6 +506,7 @@ impl Run<'_> {
         let running = StageState::Running { key, since: Instant::now(), before, forced };
         self.states.set(name, running);
         let elsewhere = self.options.executor_of(&spec.declaration).map(str::to_owned);
+        let is_here = elsewhere.is_none();
         let started = match elsewhere {
             None => {
                 if let (Some(share), Some(taken)) = (&self.share, self.states.taken(name)) {
@@ -519,7 +520,8 @@ impl Run<'_> {
             }
         };
         match started {
-            Ok(handle) => self.supervisor.watch(name, handle, timeout),
+            // A job keeps to its time itself: the time in a queue does not count.
+            Ok(handle) => self.supervisor.watch(name, handle, timeout.filter(|_| is_here)),
             Err(error) => self.job_ended(name, JobEnd::failed(format!("{error:#}"))),
         }
         Ok(())

@@ -7,12 +7,15 @@ use anyhow::{Context, bail};
 use pipeline_stages::WorkerProgram;
 
 use super::executor::Executor;
-use super::scheduled::{Scheduled, Terms};
+use super::scheduled::{JobEnding, Scheduled, Terms};
+use super::spec::JobSpec;
 use super::states::StageState;
 use super::{Options, Run, with_remote};
+use crate::cache::{JobFolder, Lock};
 use crate::diagnostic::Mistake;
 use crate::key::StageKey;
 use crate::manifest::{LOCAL, Stage, unknown_executor};
+use crate::reason::Reason;
 
 impl Options {
     /// The executor of a stage, as the stage says, or else the run for all kinds that learn. `None` where it runs here.
@@ -71,9 +74,17 @@ impl Run<'_> {
 
     /// Whether a key with a result had a job whose end nobody has seen. Now somebody has.
     pub(super) fn has_seen_job(&mut self, key: &StageKey) -> bool {
-        let was_there = self.jobs.remove(key);
-        let job = self.cache.job(key).filter(|_| was_there);
-        job.iter().for_each(|job| job.remove());
-        job.is_some()
+        self.jobs.remove(key) && self.cache.job(key).is_some_and(|job| self.has_ended(key, &job))
+    }
+
+    /// Whether a job of a key with a result has nothing more to do. Then its folder is removed.
+    fn has_ended(&self, key: &StageKey, job: &JobFolder) -> bool {
+        // Whoever has this submits it, or removes it.
+        let Ok(Some(_lock)) = self.cache.lock_job(key) else { return false };
+        // One that is to make another result may wait or work, whatever there is already.
+        let is_done = JobEnding::last(job).is_some_and(|ending| ending.is_final())
+            || JobSpec::read(&job.spec()).is_ok_and(|spec| spec.work.reason != Reason::Forced)
+                && !Lock::is_taken(&self.cache.layout().lock(&key.to_string()));
+        is_done && job.remove().is_ok()
     }
 }

@@ -6,20 +6,19 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use pipeline_stages::Cores;
 use pipeline_stages::message::{Event, Progress};
 use signal_hook::consts::SIGUSR1;
 
 use super::executor::{Executor, Report, Threads};
 use super::job::{self, JobEnd, JobEvent};
-use super::scheduled::JobLine;
+use super::scheduled::{JobEnding, JobLine};
 use super::spec::JobSpec;
 use super::supervisor::{Heard, Supervisor};
-use crate::cache::{Cache, JobJournal, Owner, Pinned, StatIndex};
+use crate::cache::{Cache, JobFolder, JobJournal, Owner, Pinned, StatIndex};
 use crate::events::{Outcome, RunEvent};
-use crate::key::StageKey;
-use crate::launcher::Plain;
+use crate::launcher::{InAllocation, Plain};
 use crate::progress::Reporter;
 
 /// How long a job in an allocation waits for another process that has its key: as long as somebody who only looks has it.
@@ -48,25 +47,30 @@ pub(crate) fn run_job(mut spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow:
     let cache = Arc::new(Cache::open(&spec.cache)?);
     cache.prepare().map_err(job::with_advice)?;
     let key = spec.work.key;
+    let mut supervisor = Supervisor::new();
+    // First of all: a signal would end it without a word. SIGUSR1 means that the time of its allocation is nearly up.
+    supervisor.listen_also_to(if spec.place.is_some() { &[SIGUSR1] } else { &[] })?;
     // Before its inputs are looked for.
     let inputs = spec.inputs.iter().map(|(_, _, stored)| Pinned::Artifact(stored.digest));
     cache.pin(inputs.chain([Pinned::Key(key)]), |_| {}).map_err(job::with_advice)?;
-    let mut supervisor = Supervisor::new();
     let mut journal = None;
     if spec.place.is_some() {
-        // The time of its allocation is nearly up.
-        supervisor.listen_also_to(&[SIGUSR1])?;
-        journal = Some(Journal::begin(&cache, &key)?);
+        let folder = cache.job(&key).context("the folder of this job is gone: its end was seen")?;
+        // Nobody followed it, and its scheduler has it twice, or starts it again.
+        match JobEnding::last(&folder).filter(JobEnding::is_final) {
+            Some(JobEnding::Recorded { .. }) => return Ok(JobExit::Fresh),
+            Some(_) => bail!("this job has ended before, without a result"),
+            None => {}
+        }
+        journal = Some(Journal::begin(&folder)?);
         take_allocated_cores(&mut spec);
-    } else {
-        supervisor.listen()?;
     }
     let checkpoint = cache.checkpoint_files(&key);
     let index = Arc::new(StatIndex::at(cache.layout().stat_index()));
     let executor = Threads {
         cache: Arc::clone(&cache),
         index,
-        launcher: Arc::new(Plain),
+        launcher: if journal.is_some() { Arc::new(InAllocation) } else { Arc::new(Plain) },
         waker: supervisor.waker(),
         patience: if journal.is_some() { PATIENCE } else { Duration::MAX },
     };
@@ -94,7 +98,12 @@ pub(crate) fn run_job(mut spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow:
     if let Some(journal) = &mut journal {
         let time_up = supervisor.was_asked_by(SIGUSR1);
         let advanced = journal.has_advanced() && cache.checkpoint_files(&key) != checkpoint;
-        journal.add(&JobLine::Ends(end.ending(time_up, advanced)));
+        let ending = end.ending(time_up, advanced);
+        // Before its last word: after that, the folder may be the one of another job.
+        if let Some(folder) = cache.job(&key).filter(|_| ending.is_final()) {
+            let _ = folder.set_ended();
+        }
+        journal.add(&JobLine::Ends(ending));
         let requeue = place.and_then(|place| place.requeue);
         if let (JobEnd::Stopped, Some(command), true) = (&end, requeue, time_up && advanced) {
             // Where that fails, whoever follows it submits another one.
@@ -170,8 +179,7 @@ struct Journal {
 }
 
 impl Journal {
-    fn begin(cache: &Cache, key: &StageKey) -> anyhow::Result<Self> {
-        let folder = cache.job(key).context("the folder of this job is gone: its end was seen")?;
+    fn begin(folder: &JobFolder) -> anyhow::Result<Self> {
         let mut journal = Self { file: folder.journal()?, first: None, last: None, said: None };
         journal.add(&JobLine::Begins { host: Owner::this_process().host });
         Ok(journal)

@@ -1,6 +1,7 @@
 //! What a job is to do: plain data, so that another process can run it from a file.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -76,6 +77,21 @@ impl Place {
         let token = Encoder::new("job").text(&format!("{pid} {host} {now}")).finish();
         let requeue = requeue.map(str::to_owned);
         Self { executor: executor.to_owned(), token: token.short(), requeue }
+    }
+
+    /// That of the job in a file, whichever build has written it; one without a token where that cannot be told. `None` where there is no such file.
+    pub(crate) fn of_job(spec: &Path) -> io::Result<Option<Self>> {
+        #[derive(Deserialize)]
+        struct Placed {
+            place: Option<Place>,
+        }
+        match std::fs::read(spec) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            text => {
+                let placed = serde_json::from_slice::<Placed>(&text?);
+                Ok(Some(placed.ok().and_then(|placed| placed.place).unwrap_or_default()))
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::name::Encoding;
@@ -17,8 +17,8 @@ use crate::digest::Digest;
 /// Files below this many bytes are kept together.
 pub(super) const PACK_BELOW: u64 = 64 << 10;
 
-/// The most bytes of what is said of an artifact: some million files.
-pub(super) const MOST_BYTES: u64 = 1 << 30;
+/// The most bytes of what is said of an artifact, compressed or not: about a million files. Several are in memory at once.
+pub(super) const MOST_BYTES: u64 = 256 << 20;
 
 /// How the numbers and names of a compressed text may be far from each other: what a decoder must remember, as a power of two.
 pub(super) const WINDOW_LOG: u32 = 23;
@@ -54,6 +54,11 @@ impl Index {
         contents(&self.listing, |bytes| bytes < self.pack_below)
     }
 
+    /// How the bytes of a large file are kept.
+    pub(super) fn encoding(&self, content: &Digest) -> Option<Encoding> {
+        self.blobs.get(content).copied()
+    }
+
     /// The bytes that are kept by themselves, each with how.
     ///
     /// # Errors
@@ -84,7 +89,8 @@ impl Index {
             let mut decoder = zstd::Decoder::new(bytes)?;
             decoder.window_log_max(WINDOW_LOG)?;
             let mut text = Vec::new();
-            decoder.take(MOST_BYTES).read_to_end(&mut text)?;
+            decoder.take(MOST_BYTES + 1).read_to_end(&mut text)?;
+            ensure!(text.len() as u64 <= MOST_BYTES, "it is too long");
             Ok(serde_json::from_slice(&text)?)
         };
         let index = decode().map_err(|_| Failure::wrong("the list of its files is damaged"))?;

@@ -29,6 +29,9 @@ const POLL: Duration = Duration::from_millis(20);
 /// After this time, the end of a run says what it waits for.
 const SILENCE: Duration = Duration::from_secs(2);
 
+/// How long what is being sent may take once somebody has asked to stop.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// What is to be pushed of the result of a key.
 type Wanted = (StageKey, What);
 
@@ -107,14 +110,19 @@ impl LivePush {
         let mut is_asked = further_signal(self.stopping);
         let began = Instant::now();
         let mut is_silent = true;
-        if self.stopping.is_some() {
-            self.work.watch.stop.store(true, Ordering::Relaxed);
-        }
+        let mut stopped = self.stopping.map(|_| began);
         while !thread.is_finished() {
-            std::thread::sleep(POLL);
             if is_asked() {
-                self.work.watch.stop.store(true, Ordering::Relaxed);
+                stopped.get_or_insert_with(Instant::now);
             }
+            if let Some(stopped) = stopped {
+                self.work.watch.stop.store(true, Ordering::Relaxed);
+                // It ends with this process. Nothing on a remote counts before it is whole.
+                if stopped.elapsed() > PATIENCE {
+                    return self.say_failures();
+                }
+            }
+            std::thread::sleep(POLL);
             if is_silent && began.elapsed() > SILENCE {
                 is_silent = false;
                 let left = in_words(self.work.state().waiting);
@@ -152,6 +160,9 @@ impl Work {
     }
 
     fn send(&self, key: &StageKey, what: What) {
+        if self.watch.stop.load(Ordering::Relaxed) {
+            return self.ended(Some("it was stopped".to_owned()));
+        }
         let pushed = match self.cache.usable(key) {
             Some(record) => self.shared.push(&self.cache, &record, what, &self.watch).map(drop),
             None => return self.ended(Some("the result is no longer in the cache".to_owned())),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -49,10 +49,17 @@ impl From<anyhow::Error> for NotPulled {
 }
 
 impl NotPulled {
-    fn here(what: &str, error: io::Error) -> Self {
-        Self::Here(with_disk_advice(
-            anyhow::Error::from(error).context(format!("cannot write {what}")),
-        ))
+    /// An entry of an artifact was not made. For names that cannot be here, it is the remote that is wrong.
+    fn unwritten(error: io::Error) -> Self {
+        use io::ErrorKind::{AlreadyExists, InvalidFilename, InvalidInput, NotADirectory};
+        match error.kind() {
+            AlreadyExists | InvalidFilename | InvalidInput | NotADirectory => {
+                Failure::wrong(format!("it has a name that cannot be made here: {error}")).into()
+            }
+            _ => Self::Here(with_disk_advice(
+                anyhow::Error::from(error).context("cannot write the artifact"),
+            )),
+        }
     }
 }
 
@@ -109,7 +116,7 @@ impl Puller<'_> {
                 }
             }
         };
-        let index = if incoming.is_here() { None } else { Some(self.fill(&incoming)?) };
+        let index = if incoming.is_sound_here() { None } else { Some(self.fill(&incoming)?) };
         match incoming.adopt().map_err(with_disk_advice)? {
             Adopted::Counts(committed) => {
                 if let Some(index) = index {
@@ -143,7 +150,7 @@ impl Puller<'_> {
                 EntryKind::Link { target } => incoming.create_link(path, target),
                 EntryKind::File { .. } => Ok(()),
             };
-            made.map_err(|error| NotPulled::here("the artifact", error))?;
+            made.map_err(NotPulled::unwritten)?;
         }
         self.unpack(incoming, &index)?;
         let large = index.large()?;
@@ -186,10 +193,9 @@ impl Puller<'_> {
             match self.write(incoming, bytes, &mut file) {
                 // What is damaged here, or just cleaned away, comes from there.
                 Err(Broken::Read(_) | Broken::Other) => {
-                    // Only the first was written.
+                    // The others are copies of the first, once that is right.
                     if let Some((path, _)) = bytes.files.first() {
-                        let removed = incoming.remove_file(path);
-                        removed.map_err(|error| NotPulled::here("the artifact", error))?;
+                        incoming.remove_file(path).map_err(NotPulled::unwritten)?;
                     }
                 }
                 written => return self.judge(written, None, "a file"),
@@ -217,7 +223,7 @@ impl Puller<'_> {
     ) -> Result<(), NotPulled> {
         written.map_err(|broken| match broken {
             Broken::Stopped => NotPulled::Stopped,
-            Broken::Write(error) => NotPulled::here("the artifact", error),
+            Broken::Write(error) => NotPulled::unwritten(error),
             Broken::Other => {
                 Failure::wrong(format!("{name} has other bytes than it should")).into()
             }
@@ -243,7 +249,8 @@ impl Puller<'_> {
         work(&mut decoder().map_err(Broken::Read)?)
     }
 
-    /// Writes the next bytes of a reader to all files that have them.
+    /// Writes the next bytes of a reader to all files that have them: to the first, and once they are right, from it to the
+    /// others, however many there are.
     fn write(
         &self,
         incoming: &Incoming,
@@ -272,9 +279,12 @@ impl Puller<'_> {
         if Digest::from(hasher.finalize()) != bytes.content {
             return Err(Broken::Other);
         }
-        // One after the other: there may be more of them than a process may have open.
-        let copy =
-            |(path, executable): &(&Path, bool)| incoming.copy_file(first, path, *executable);
-        others.iter().try_for_each(copy).map_err(Broken::Write)
+        for (path, executable) in others {
+            if self.watch.stop.load(Ordering::Relaxed) {
+                return Err(Broken::Stopped);
+            }
+            incoming.copy_file(first, path, *executable).map_err(Broken::Write)?;
+        }
+        Ok(())
     }
 }

@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 
 use super::blobs::{Compressed, encoding_of};
-use super::index::{Bytes, Index, large_files, small_files};
+use super::index::{Bytes, Index, MOST_BYTES, large_files, small_files};
 use super::name::{Encoding, MOST_RECORD_BYTES, Name};
 use super::pull::NotPulled;
-use super::transport::{Content, Put, Remote, get_all};
-use crate::cache::{Cache, Listing, Record, Watch, digest_open_file, on_threads};
+use super::transport::{Content, Failure, Put, Remote, get_all};
+use crate::cache::{Cache, Listing, Record, Stored, Watch, digest_open_file, on_threads};
 use crate::digest::Digest;
 
 /// How many files of one artifact are sent at once.
 const MOST_AT_ONCE: usize = 8;
+
+/// Why a file cannot be compressed.
+const NO_ROOM: &str = "cannot write a compressed copy";
 
 /// What became of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,18 +48,17 @@ pub(super) struct Pusher<'a> {
 
 impl Pusher<'_> {
     /// Pushes a result, unless there is one of its key. Of one without its artifact, others know that it exists, and what it
-    /// measured.
+    /// measured. Where it is there, what is missing of its artifact is sent.
     pub(super) fn push(&self, record: &Record, what: What) -> Result<Pushed, NotPulled> {
         let name = Name::record(&record.key);
         if self.remote.size(&name)?.is_some() {
-            if what == What::Record || !self.lacks_artifact(record)? {
-                return Ok(Pushed::Existed);
-            }
-            self.push_artifact(&record.output.digest)?;
-            return Ok(Pushed::New);
+            let sends = what == What::Result
+                && self.has_same(record)?
+                && self.push_artifact(&record.output)?;
+            return Ok(if sends { Pushed::New } else { Pushed::Existed });
         }
         if what == What::Result {
-            self.push_artifact(&record.output.digest)?;
+            self.push_artifact(&record.output)?;
         }
         // Where and when it waited for a disk is a matter of this cache.
         let text = Record { lazy: None, ..record.clone() }.text()?;
@@ -66,48 +68,66 @@ impl Pusher<'_> {
         })
     }
 
-    /// Whether there is a record with this artifact, which is not there.
-    fn lacks_artifact(&self, record: &Record) -> Result<bool, NotPulled> {
-        let artifact = record.output.digest;
-        if self.remote.size(&Name::index(&artifact))?.is_some() {
-            return Ok(false);
-        }
-        let bytes = get_all(self.remote, &Name::record(&record.key), MOST_RECORD_BYTES)?;
-        let there = bytes.and_then(|bytes| Record::of_key(&bytes, &record.key));
-        Ok(there.is_some_and(|there| there.output.digest == artifact))
+    /// Whether the record that is there has this artifact.
+    fn has_same(&self, record: &Record) -> Result<bool, NotPulled> {
+        let name = Name::record(&record.key);
+        let Some(bytes) = get_all(self.remote, &name, MOST_RECORD_BYTES)? else { return Ok(false) };
+        let there = Record::of_key(&bytes, &record.key).ok_or_else(|| damaged_there(&name))?;
+        Ok(there.output.digest == record.output.digest)
     }
 
-    fn push_artifact(&self, artifact: &Digest) -> Result<(), NotPulled> {
-        let name = Name::index(artifact);
-        if self.remote.size(&name)?.is_some() {
-            return Ok(());
-        }
-        let top = self.cache.artifact(artifact);
-        let listing = self.cache.listing(artifact)?;
-        if listing.digest() != *artifact {
+    /// Sends what is missing there of an artifact. Returns whether that was anything.
+    fn push_artifact(&self, artifact: &Stored) -> Result<bool, NotPulled> {
+        let digest = &artifact.digest;
+        let name = Name::index(digest);
+        let index = get_all(self.remote, &name, MOST_BYTES)?;
+        let index = index.map(|bytes| Index::decode(&bytes, artifact));
+        let index = index.transpose().map_err(|_| damaged_there(&name))?;
+        let top = self.cache.artifact(digest);
+        let listing = self.cache.listing(digest)?;
+        if listing.digest() != *digest {
             return Err(damaged(&top).into());
         }
+        let is_new = AtomicBool::new(index.is_none());
         let large = large_files(&listing);
         let blobs = on_threads(&large, MOST_AT_ONCE, |bytes| {
-            Ok((bytes.content, self.push_large(&top, bytes)?))
+            let known = index.as_ref().and_then(|index| index.encoding(&bytes.content));
+            Ok((bytes.content, self.push_large(&top, bytes, known, &is_new)?))
         });
         let blobs = blobs.into_iter().collect::<Result<BTreeMap<_, _>, NotPulled>>()?;
-        self.push_small(artifact, &top, &listing)?;
-        let text = Index::new(listing, blobs).encode()?;
-        self.remote.put(&name, &Content::Bytes(&text))?;
-        Ok(())
+        self.push_small(digest, &top, &listing, &is_new)?;
+        if index.is_none() {
+            let text = Index::new(listing, blobs).encode()?;
+            self.remote.put(&name, &Content::Bytes(&text))?;
+        }
+        Ok(is_new.into_inner())
     }
 
-    /// Sends a large file, unless its bytes are there. Returns how they are kept.
-    fn push_large(&self, top: &Path, bytes: &Bytes<'_>) -> Result<Encoding, NotPulled> {
+    /// Sends a large file, unless its bytes are there: as they are `known` to be kept there, if that is known. Returns how they are
+    /// kept.
+    fn push_large(
+        &self,
+        top: &Path,
+        bytes: &Bytes<'_>,
+        known: Option<Encoding>,
+        is_new: &AtomicBool,
+    ) -> Result<Encoding, NotPulled> {
         self.check_stopped()?;
         let Some((path, _)) = bytes.files.first() else { return Ok(Encoding::Plain) };
         let path = top.join(path);
         let read = || format!("cannot read {}", path.display());
         let file = File::open(&path).with_context(read)?;
-        let encoding = encoding_of(&file, bytes.bytes).with_context(read)?;
+        let encoding = match known {
+            Some(known) => known,
+            None => encoding_of(&file, bytes.bytes).with_context(read)?,
+        };
         let name = Name::blob(&bytes.content, encoding);
-        if self.remote.size(&name)?.is_none() {
+        let there = self.remote.size(&name)?;
+        if encoding == Encoding::Plain && there.is_some_and(|there| there != bytes.bytes) {
+            return Err(damaged_there(&name).into());
+        }
+        if there.is_none() {
+            is_new.store(true, Ordering::Relaxed);
             match encoding {
                 Encoding::Plain => {
                     let again = file.try_clone().with_context(read)?;
@@ -116,10 +136,10 @@ impl Pusher<'_> {
                     self.remote.put(&name, &Content::NamedFile(&file, bytes.bytes))?;
                 }
                 Encoding::Zstd => {
-                    let mut compressed = Compressed::begin(self.cache).with_context(read)?;
+                    let mut compressed = Compressed::begin(self.cache).context(NO_ROOM)?;
                     let found = compressed.add(&path).with_context(read)?;
                     self.check(&path, bytes, found)?;
-                    let (file, length) = compressed.finish().with_context(read)?;
+                    let (file, length) = compressed.finish().context(NO_ROOM)?;
                     self.remote.put(&name, &Content::File(&file, length))?;
                 }
             }
@@ -134,14 +154,15 @@ impl Pusher<'_> {
         artifact: &Digest,
         top: &Path,
         listing: &Listing,
+        is_new: &AtomicBool,
     ) -> Result<(), NotPulled> {
         let small = small_files(listing);
         let name = Name::pack(artifact);
         if small.iter().all(|bytes| bytes.bytes == 0) || self.remote.size(&name)?.is_some() {
             return Ok(());
         }
-        let mut compressed =
-            Compressed::begin(self.cache).context("no room for compressed files")?;
+        is_new.store(true, Ordering::Relaxed);
+        let mut compressed = Compressed::begin(self.cache).context(NO_ROOM)?;
         for bytes in &small {
             self.check_stopped()?;
             let Some((path, _)) = bytes.files.first() else { continue };
@@ -151,7 +172,7 @@ impl Pusher<'_> {
             self.check(&path, bytes, found)?;
             self.watch.read.fetch_add(bytes.bytes, Ordering::Relaxed);
         }
-        let (file, length) = compressed.finish().context("cannot compress small files")?;
+        let (file, length) = compressed.finish().context(NO_ROOM)?;
         self.remote.put(&name, &Content::File(&file, length))?;
         Ok(())
     }
@@ -173,4 +194,8 @@ fn damaged(path: &Path) -> anyhow::Error {
         "{} is damaged, and was not pushed: `pipeline verify` says more",
         path.display()
     )
+}
+
+fn damaged_there(name: &Name) -> Failure {
+    Failure::wrong(format!("{name} is damaged there: remove it there, and push again"))
 }

@@ -24,10 +24,12 @@ const MOST_ASKED_AT_ONCE: usize = 16;
 pub(crate) struct SharedCache {
     address: Address,
     remote: OnceLock<Result<Box<dyn Remote>, Failure>>,
-    /// Whether it can be used, and has anything.
+    /// Whether it can be used, and says which layout it has.
     opened: Mutex<Option<Result<bool, Failure>>>,
     /// Why it is not asked any more.
     trouble: Mutex<Option<Failure>>,
+    /// Why nothing is sent any more. What is full can still be read.
+    push_trouble: Mutex<Option<Failure>>,
     /// What it said that cannot be right, and did not count.
     odd: Mutex<Vec<String>>,
     /// What it said of the keys that it was asked for in this process.
@@ -37,6 +39,13 @@ pub(crate) struct SharedCache {
     /// What it had for a key was missing or wrong.
     forgotten: Mutex<HashSet<StageKey>>,
     stored: StoredFiles,
+}
+
+/// Keeps the first failure after which nothing else works.
+fn note_in(trouble: &Mutex<Option<Failure>>, failure: &Failure) {
+    if failure.kind == FailureKind::Away {
+        lock(trouble).get_or_insert_with(|| failure.clone());
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -51,12 +60,21 @@ impl SharedCache {
             remote: OnceLock::new(),
             opened: Mutex::default(),
             trouble: Mutex::default(),
+            push_trouble: Mutex::default(),
             odd: Mutex::default(),
             said: Mutex::default(),
             by_artifact: Mutex::default(),
             forgotten: Mutex::default(),
             stored: StoredFiles::default(),
         }
+    }
+
+    /// One in this place.
+    #[cfg(test)]
+    pub(super) fn over(remote: Box<dyn Remote>) -> Self {
+        let shared = Self::new(Address::Folder("/test".into()));
+        assert!(shared.remote.set(Ok(remote)).is_ok(), "it is new");
+        shared
     }
 
     /// Where it is.
@@ -90,13 +108,15 @@ impl SharedCache {
         }
     }
 
-    /// Whether it has anything.
+    /// Whether it says which layout it has. One without it has nothing yet, or its server has removed what is old: whatever
+    /// is there is checked when it is read.
     ///
     /// # Errors
-    /// When it cannot be read, or has another layout.
-    fn has_anything(&self) -> Result<bool, Failure> {
+    /// When it cannot be read, or has another layout: nothing else works then.
+    fn has_version(&self) -> Result<bool, Failure> {
         let open = || {
-            let version = get_all(self.remote()?, &Name::version(), 64)?;
+            let version = get_all(self.remote()?, &Name::version(), 64)
+                .map_err(|failure| Failure::away(failure.reason))?;
             let Some(version) = version else { return Ok(false) };
             match String::from_utf8_lossy(&version).trim() {
                 VERSION => Ok(true),
@@ -111,18 +131,7 @@ impl SharedCache {
 
     /// Notes a failure after which nothing else works.
     fn note<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
-        result.inspect_err(|failure| {
-            if failure.kind == FailureKind::Away {
-                lock(&self.trouble).get_or_insert_with(|| failure.clone());
-            }
-        })
-    }
-
-    fn note_pull<T>(&self, result: Result<T, NotPulled>) -> Result<T, NotPulled> {
-        match result {
-            Err(NotPulled::There(failure)) => self.note(Err(failure)).map_err(NotPulled::There),
-            other => other,
-        }
+        result.inspect_err(|failure| note_in(&self.trouble, failure))
     }
 
     /// Asks for the records of these keys, unless it was asked before in this process. Where it does not work, nothing is known.
@@ -132,9 +141,9 @@ impl SharedCache {
         if keys.is_empty() {
             return;
         }
-        let has_anything = self.note(self.has_anything()).unwrap_or(false);
+        let works = self.note(self.has_version()).is_ok();
         let records = on_threads(&keys, MOST_ASKED_AT_ONCE, |key| {
-            if !has_anything || self.trouble().is_some() {
+            if !works || self.trouble().is_some() {
                 return None;
             }
             self.note(self.fetch(key)).unwrap_or_else(|failure| {
@@ -193,14 +202,14 @@ impl SharedCache {
         lock(&self.by_artifact).get(artifact).cloned()
     }
 
-    /// From now on it does not have anything for a key.
-    fn forget(&self, cache: &Cache, key: &StageKey) {
+    /// In this process, it does not have anything for a key from now on.
+    pub(crate) fn pass_over(&self, key: &StageKey) {
         lock(&self.forgotten).insert(*key);
         lock(&self.by_artifact).retain(|_, record| record.key != *key);
-        cache.forget_remote_record(&self.place(), key);
     }
 
-    /// Brings a result into the cache, as it is recorded there. Returns what counts then, and what no longer does. What is wrong or missing there is forgotten.
+    /// Brings a result into the cache, as it is recorded there. Returns what counts then, and what no longer does. What is wrong or
+    /// missing there is forgotten. What does not come for another reason is still known: it may come tomorrow.
     pub(crate) fn pull(
         &self,
         cache: &Cache,
@@ -211,10 +220,16 @@ impl SharedCache {
             let remote = self.remote()?;
             Puller { remote, cache, stored: &self.stored, watch }.pull(record)
         };
-        let pulled = self.note_pull(pull());
+        let pulled = pull();
         match &pulled {
             Ok(_) => cache.forget_remote_record(&self.place(), &record.key),
-            Err(NotPulled::There(_)) => self.forget(cache, &record.key),
+            Err(NotPulled::There(failure)) => {
+                note_in(&self.trouble, failure);
+                if failure.kind == FailureKind::Wrong {
+                    self.pass_over(&record.key);
+                    cache.forget_remote_record(&self.place(), &record.key);
+                }
+            }
             Err(NotPulled::Here(_) | NotPulled::Stopped) => {}
         }
         pulled
@@ -228,15 +243,24 @@ impl SharedCache {
         what: What,
         watch: &Watch,
     ) -> Result<Pushed, NotPulled> {
+        if let Some(trouble) = lock(&self.push_trouble).clone() {
+            return Err(trouble.into());
+        }
         let push = || {
             let remote = self.remote()?;
-            if !self.has_anything()? {
+            if !self.has_version()? {
                 remote.put(&Name::version(), &Content::Bytes(format!("{VERSION}\n").as_bytes()))?;
+                // Somebody else may have put another one.
                 *lock(&self.opened) = None;
+                self.has_version()?;
             }
             Pusher { remote, cache, watch }.push(record, what)
         };
-        self.note_pull(push())
+        push().inspect_err(|why| {
+            if let NotPulled::There(failure) = why {
+                note_in(&self.push_trouble, failure);
+            }
+        })
     }
 
     /// Which of these keys it has a record of.
@@ -244,9 +268,7 @@ impl SharedCache {
     /// # Errors
     /// When it does not work.
     pub(crate) fn has(&self, keys: &[StageKey]) -> Result<Vec<bool>, Failure> {
-        if !self.note(self.has_anything())? {
-            return Ok(vec![false; keys.len()]);
-        }
+        self.note(self.has_version())?;
         let found = on_threads(keys, MOST_ASKED_AT_ONCE, |key| {
             self.note(self.remote()?.size(&Name::record(key))).map(|size| size.is_some())
         });

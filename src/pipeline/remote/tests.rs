@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 
 use super::name::Name;
 use super::pull::{NotPulled, Puller, StoredFiles};
 use super::push::{Pushed, Pusher, What};
+use super::shared::SharedCache;
 use super::transport::{Content, Extent, Failure, Put, Remote};
 use crate::cache::{Cache, Execution, Lookup, Record, Watch};
 use crate::key::{KeyPart, StageKey};
@@ -26,16 +27,29 @@ struct Memory {
     operations: AtomicU64,
     /// From this operation on, nothing works.
     ends_at: Option<u64>,
+    /// How an operation on a name fails.
+    fails: Mutex<Option<Fails>>,
 }
+
+type Fails = fn(&str, &Name) -> Option<Failure>;
 
 impl Memory {
     fn operate(&self, what: &str, name: &Name) -> Result<(), Failure> {
         self.journal.lock().expect("ours").push(format!("{what} {name}"));
         let operation = self.operations.fetch_add(1, Ordering::Relaxed);
-        match self.ends_at.is_some_and(|end| operation >= end) {
-            true => Err(Failure::away("the cable is cut")),
-            false => Ok(()),
+        if self.ends_at.is_some_and(|end| operation >= end) {
+            return Err(Failure::away("the cable is cut"));
         }
+        let fails = *self.fails.lock().expect("ours");
+        fails.and_then(|fails| fails(what, name)).map_or(Ok(()), Err)
+    }
+
+    fn fail(&self, fails: Option<Fails>) {
+        *self.fails.lock().expect("ours") = fails;
+    }
+
+    fn remove(&self, folder: &str) {
+        self.contents.lock().expect("ours").retain(|name, _| !name.starts_with(folder));
     }
 
     /// How many contents were read or written since the last call, by what is done and the folder of the name.
@@ -86,6 +100,34 @@ impl Remote for Memory {
     }
 }
 
+impl Remote for Arc<Memory> {
+    fn get(
+        &self,
+        name: &Name,
+        from: u64,
+        expected: u64,
+    ) -> Result<Option<Box<dyn Read + '_>>, Failure> {
+        (**self).get(name, from, expected)
+    }
+
+    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, Failure> {
+        (**self).put(name, content)
+    }
+
+    fn size(&self, name: &Name) -> Result<Option<u64>, Failure> {
+        (**self).size(name)
+    }
+
+    fn count(&self, folder: &str) -> Result<Extent, Failure> {
+        (**self).count(folder)
+    }
+}
+
+/// What one process sees of a remote.
+fn shared(remote: &Arc<Memory>) -> SharedCache {
+    SharedCache::over(Box::new(Arc::clone(remote)))
+}
+
 /// A cache in a folder of its own.
 fn cache() -> (TempDir, Cache) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -131,6 +173,15 @@ fn model(folder: &Path) {
     }
 }
 
+/// Changes a file of an artifact of [`model`].
+fn damage(cache: &Cache, record: &Record) {
+    let file = cache.artifact(&record.output.digest).join("noise");
+    let mut permissions = fs::metadata(&file).expect("it exists").permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
+    fs::set_permissions(&file, permissions).expect("ours");
+    fs::write(&file, noise("other", 100_000)).expect("ours");
+}
+
 fn push(remote: &Memory, cache: &Cache, record: &Record) -> Result<Pushed, NotPulled> {
     Pusher { remote, cache, watch: &Watch::default() }.push(record, What::Result)
 }
@@ -146,20 +197,26 @@ fn only_what_is_new_is_transferred() {
     let (_ann, ann) = cache();
     let first = make(&ann, "first", model);
     assert_eq!(push(&remote, &ann, &first).expect("it works"), Pushed::New);
-    assert_eq!(remote.counts(), "put artifacts 1, put blobs 2, put packs 1, put records 1");
+    assert_eq!(
+        remote.counts(),
+        "get artifacts 1, put artifacts 1, put blobs 2, put packs 1, put records 1"
+    );
     assert_eq!(push(&remote, &ann, &first).expect("it works"), Pushed::Existed);
-    assert_eq!(remote.counts(), "");
+    assert_eq!(remote.counts(), "get artifacts 1, get records 1");
     // Another artifact with the same large files, and one more.
     let second = make(&ann, "second", |folder| {
         model(folder);
         fs::write(folder.join("another"), noise("another", 70_000)).expect("ours");
     });
     push(&remote, &ann, &second).expect("it works");
-    assert_eq!(remote.counts(), "put artifacts 1, put blobs 1, put packs 1, put records 1");
+    assert_eq!(
+        remote.counts(),
+        "get artifacts 1, put artifacts 1, put blobs 1, put packs 1, put records 1"
+    );
     // The same artifact under another key.
     let third = make(&ann, "third", model);
     assert_eq!(push(&remote, &ann, &third).expect("it works"), Pushed::New);
-    assert_eq!(remote.counts(), "put records 1");
+    assert_eq!(remote.counts(), "get artifacts 1, put records 1");
     let (_bob, bob) = cache();
     pull(&remote, &bob, &first).expect("it works");
     assert_eq!(remote.counts(), "get artifacts 1, get blobs 2, get packs 1");
@@ -185,14 +242,9 @@ fn what_is_damaged_here_is_neither_sent_nor_taken_for_what_another_artifact_has(
     push(&remote, &ann, &second).expect("it works");
     let (_bob, bob) = cache();
     let first_of_bob = make(&bob, "first", model);
-    for (cache, record) in [(&ann, &first), (&bob, &first_of_bob)] {
-        let file = cache.artifact(&record.output.digest).join("noise");
-        let mut permissions = fs::metadata(&file).expect("it exists").permissions();
-        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
-        fs::set_permissions(&file, permissions).expect("ours");
-        fs::write(&file, noise("other", 100_000)).expect("ours");
-    }
-    remote.contents.lock().expect("ours").clear();
+    damage(&ann, &first);
+    damage(&bob, &first_of_bob);
+    remote.remove("");
     let Err(NotPulled::Here(error)) = push(&remote, &ann, &first) else { panic!("it is damaged") };
     assert!(error.to_string().contains("is damaged, and was not pushed"), "{error:#}");
     assert!(!remote.contents.lock().expect("ours").keys().any(|name| name.starts_with("records")));
@@ -333,5 +385,165 @@ fn what_leads_out_of_an_artifact_is_refused() {
         };
         assert!(failure.reason.contains("is that of something else"), "{failure}");
         assert_eq!(fs::read_dir(outside.path()).expect("a folder").count(), 0);
+    }
+}
+
+#[test]
+fn what_does_not_come_today_is_still_known_and_what_is_wrong_is_forgotten() {
+    let remote = Arc::new(Memory::default());
+    let ((_ann, ann), (_bob, bob)) = (cache(), cache());
+    let record = make(&ann, "first", model);
+    let (key, watch) = (record.key, Watch::default());
+    shared(&remote).push(&ann, &record, What::Result, &watch).expect("it works");
+    let first = shared(&remote);
+    first.ask(&[key]);
+    first.keep(&bob);
+    let is_known_later = || shared(&remote).known(&bob, &key).is_some();
+    let failures: [Fails; 2] = [
+        |_, _| Some(Failure::away("the cable is cut")),
+        |_, name| name.as_str().starts_with("packs").then(|| Failure::refused("not today")),
+    ];
+    for fails in failures {
+        remote.fail(Some(fails));
+        let process = shared(&remote);
+        let Err(NotPulled::There(_)) = process.pull(&bob, &record, &watch) else {
+            panic!("it fails")
+        };
+        assert!(process.known(&bob, &key).is_some() && is_known_later());
+        process.pass_over(&key);
+        assert!(process.known(&bob, &key).is_none(), "this process goes on without it");
+        assert!(is_known_later());
+    }
+    remote.fail(None);
+    remote.remove("packs");
+    let process = shared(&remote);
+    let Err(NotPulled::There(failure)) = process.pull(&bob, &record, &watch) else {
+        panic!("it is missing")
+    };
+    assert_eq!(failure.reason, "its small files are missing there");
+    assert!(process.known(&bob, &key).is_none() && !is_known_later());
+}
+
+#[test]
+fn a_remote_that_is_full_is_still_read() {
+    let remote = Arc::new(Memory::default());
+    let ((_ann, ann), (_bob, bob)) = (cache(), cache());
+    let theirs = make(&ann, "first", model);
+    let ours = make(&bob, "second", |folder| fs::write(folder.join("a"), "1").expect("ours"));
+    let watch = Watch::default();
+    shared(&remote).push(&ann, &theirs, What::Result, &watch).expect("it works");
+    remote.counts();
+    remote.fail(Some(|what, _| (what == "put").then(|| Failure::away("it is full"))));
+    let process = shared(&remote);
+    for _ in 0..2 {
+        let Err(NotPulled::There(failure)) = process.push(&bob, &ours, What::Result, &watch) else {
+            panic!("there is no room")
+        };
+        assert_eq!(failure.reason, "it is full");
+    }
+    assert_eq!(remote.counts(), "get VERSION 1, get artifacts 1, put packs 1", "tried once");
+    assert_eq!(process.trouble(), None);
+    process.ask(&[theirs.key]);
+    assert!(process.known(&bob, &theirs.key).is_some());
+    process.pull(&bob, &theirs, &watch).expect("it can be read");
+}
+
+#[test]
+fn a_remote_whose_version_cannot_be_read_is_not_used_and_one_without_is() {
+    let remote = Arc::new(Memory::default());
+    let (_ann, ann) = cache();
+    let record = make(&ann, "first", model);
+    let watch = Watch::default();
+    shared(&remote).push(&ann, &record, What::Result, &watch).expect("it works");
+    let failures: [Fails; 2] =
+        [|_, _| Some(Failure::refused("denied")), |_, _| Some(Failure::wrong("long"))];
+    for fails in failures {
+        remote.fail(Some(fails));
+        let process = shared(&remote);
+        process.ask(&[record.key]);
+        assert!(process.trouble().is_some(), "it is said");
+    }
+    remote.fail(None);
+    // The server has removed what is old.
+    remote.remove("VERSION");
+    let (_bob, bob) = cache();
+    let process = shared(&remote);
+    process.ask(&[record.key]);
+    assert!(process.known(&bob, &record.key).is_some());
+    process.push(&ann, &record, What::Result, &watch).expect("it works");
+    assert!(remote.contents.lock().expect("ours").contains_key("VERSION"), "it is there again");
+}
+
+#[test]
+fn what_a_remote_has_lost_is_sent_again_and_what_is_damaged_there_is_named() {
+    let remote = Memory::default();
+    let (_ann, ann) = cache();
+    let record = make(&ann, "first", model);
+    push(&remote, &ann, &record).expect("it works");
+    for folder in ["packs", "blobs", "artifacts", "records"] {
+        remote.remove(folder);
+        assert_eq!(push(&remote, &ann, &record).expect("it works"), Pushed::New, "{folder}");
+        assert_eq!(push(&remote, &ann, &record).expect("it works"), Pushed::Existed);
+        let (_bob, bob) = cache();
+        pull(&remote, &bob, &record).expect(folder);
+    }
+    for (folder, end) in [("blobs", ""), ("artifacts", ".json.zst"), ("records", ".json")] {
+        let is_meant =
+            |name: &str| name.starts_with(folder) && (!end.is_empty() || !name.contains('.'));
+        let mut damaged = String::new();
+        for (name, bytes) in remote.contents.lock().expect("ours").iter_mut() {
+            if is_meant(name) {
+                bytes.truncate(9);
+                damaged.clone_from(name);
+            }
+        }
+        let Err(NotPulled::There(failure)) = push(&remote, &ann, &record) else {
+            panic!("{folder} is damaged")
+        };
+        let expected = format!("{damaged} is damaged there: remove it there, and push again");
+        assert_eq!(failure.reason, expected);
+        remote.remove(&damaged);
+        assert_eq!(push(&remote, &ann, &record).expect("it works"), Pushed::New, "{folder}");
+    }
+}
+
+#[test]
+fn what_is_damaged_here_is_replaced_by_what_comes() {
+    let remote = Memory::default();
+    let (_ann, ann) = cache();
+    let (first, second) = (make(&ann, "first", model), make(&ann, "second", model));
+    push(&remote, &ann, &second).expect("it works");
+    let (_bob, bob) = cache();
+    let first_of_bob = make(&bob, "first", model);
+    assert_eq!(first_of_bob.output, first.output);
+    damage(&bob, &first_of_bob);
+    pull(&remote, &bob, &second).expect("the remote is right");
+    let noise_of_bob = bob.artifact(&second.output.digest).join("noise");
+    assert_eq!(fs::read(noise_of_bob).expect("it exists"), noise("common", 100_000));
+}
+
+#[test]
+fn a_name_that_cannot_be_made_here_is_the_fault_of_the_remote() {
+    let empty = blake3::hash(b"").to_hex();
+    let file = |path: &str| {
+        format!(
+            r#"{{"path":"{path}","kind":"file","executable":false,"bytes":0,"content":"{empty}"}}"#
+        )
+    };
+    for lines in [file(&"a".repeat(300)), file("a\\u0000b")] {
+        let Ok(listing) = serde_json::from_str::<crate::cache::Listing>(&format!("[{lines}]"))
+        else {
+            panic!("{lines} is a listing")
+        };
+        let (_bob, bob) = cache();
+        let mut record = make(&bob, "first", |_| {});
+        record.output = crate::cache::Stored { digest: listing.digest(), extent: listing.extent() };
+        let index =
+            super::index::Index::new(listing, BTreeMap::new()).encode().expect("plain data");
+        let name = Name::index(&record.output.digest).as_str().to_owned();
+        let remote = Memory { contents: Mutex::new([(name, index)].into()), ..Memory::default() };
+        let (_carol, carol) = cache();
+        let pulled = pull(&remote, &carol, &record);
+        assert!(matches!(pulled, Err(NotPulled::There(_))), "{lines}: {pulled:?}");
     }
 }

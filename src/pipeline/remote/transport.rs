@@ -9,8 +9,8 @@ use super::name::Name;
 
 /// A place with immutable contents under names.
 pub(super) trait Remote: Send + Sync {
-    /// The content of a name from this byte on. `None` if there is none. `expected` is about how many bytes it has: one that takes
-    /// much longer than that is broken off.
+    /// The content of a name from this byte on. `None` if there is none. `expected` is about how many bytes it has: a reader that
+    /// takes much longer than that fails, and whoever reads asks again for the rest.
     fn get(
         &self,
         name: &Name,
@@ -152,7 +152,7 @@ impl std::error::Error for Failure {}
 /// What is read as a whole rarely has more bytes.
 const COMMON_BYTES: u64 = 8 << 20;
 
-/// How often a content is asked for again whose reading broke off.
+/// How often a content is asked for again whose reading broke off, with nothing read in between.
 const MOST_RESUMED: u32 = 3;
 
 /// A content that is read; where the reading breaks off, it continues from there.
@@ -196,6 +196,9 @@ impl Read for Download<'_> {
             match self.reader.read(buffer) {
                 Ok(count) => {
                     self.done += count as u64;
+                    if count > 0 {
+                        self.resumed = 0;
+                    }
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -238,8 +241,8 @@ mod tests {
 
     use super::*;
 
-    /// Ten bytes; each reader breaks off after three.
-    struct Breaking(Mutex<u32>);
+    /// Some bytes; each reader breaks off after three.
+    struct Breaking(Mutex<u32>, u8);
 
     struct Broken(Vec<u8>);
 
@@ -255,7 +258,7 @@ mod tests {
     impl Remote for Breaking {
         fn get(&self, _: &Name, from: u64, _: u64) -> Result<Option<Box<dyn Read + '_>>, Failure> {
             *self.0.lock().expect("ours") += 1;
-            let bytes = (from as u8..10).collect::<Vec<_>>();
+            let bytes = (from as u8..self.1).collect::<Vec<_>>();
             Ok(Some(match bytes.len() {
                 0..=3 => Box::new(io::Cursor::new(bytes)),
                 _ => Box::new(Broken(bytes[..3].to_vec())),
@@ -274,12 +277,15 @@ mod tests {
 
     #[test]
     fn what_breaks_off_is_continued_where_it_was() {
-        let remote = Breaking(Mutex::new(0));
+        let remote = Breaking(Mutex::new(0), 10);
         let bytes = get_all(&remote, &Name::version(), 10).expect("it continues");
         assert_eq!(bytes, Some((0..10).collect()));
         assert_eq!(*remote.0.lock().expect("ours"), 4);
         let failure = get_all(&remote, &Name::version(), 9).expect_err("more than allowed");
         assert_eq!(failure.kind, FailureKind::Wrong);
+        let remote = Breaking(Mutex::new(0), 100);
+        let bytes = get_all(&remote, &Name::version(), 100).expect("however often");
+        assert_eq!(bytes, Some((0..100).collect()));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use split::{Split, SplitBy, SplitFrom};
 pub use summarize::{Better, Summarize};
 pub use train::{
     Augmentation, InnerRate, Loss, MetaLoss, MetaSamples, Method, Normalise, Optimizer, Sampling,
-    Schedule, Train, ValidationTransform,
+    Schedule, Train, Transition, ValidationTransform,
 };
 pub use unpack::{ArchiveFormat, Unpack};
 

@@ -15,6 +15,8 @@ choices! {
         Finetune,
         /// Meta-Weight-Net: a small net learns the weight of a sample from its loss, so that a step on the weighted batch helps on clean samples.
         MetaWeightNet,
+        /// Forward correction: the loss is that of the given labels which the predicted classes make likely, by a matrix of how often a label stands for a class.
+        ForwardCorrection,
         /// Early-learning regularization: earlier predictions of the network become targets of each sample, and a term keeps the network at them.
         Elr,
         /// Sparse over-parameterization: each sample has numbers of its own that explain what is wrong with its label.
@@ -31,6 +33,18 @@ choices! {
         GeneralizedCrossEntropy,
         /// The mean absolute error to the one-hot label: 2 (1 - p_y).
         Mae,
+        /// `forward-weight` times -ln p_y, and `reverse-weight` times 9.21 (1 - p_y), the cross-entropy the other way round, in which ln 0 counts as ln 1e-4.
+        SymmetricCrossEntropy,
+        /// `active-weight` times ln p_y / sum_k ln p_k, and `passive-weight` times 9.21 (1 - p_y).
+        NceRce,
+        /// The cross-entropy to a label that is shared: 1 - `smoothing` for the given class, the rest in equal parts for all classes.
+        LabelSmoothing,
+        /// The cross-entropy to `given-share` of the label and the rest of the network's own prediction.
+        SoftBootstrapping,
+        /// The cross-entropy to `given-share` of the label and the rest of the class that the network finds likeliest.
+        HardBootstrapping,
+        /// The divergence of Jensen and Shannon between the label and the prediction, in which the label has the share `label-share`; scaled so that it is cross-entropy towards a share of 0, and half the mean absolute error towards 1.
+        JensenShannon,
     }
 }
 
@@ -119,6 +133,16 @@ choices! {
 }
 
 choices! {
+    /// Where the matrix of forward correction comes from.
+    pub enum Transition {
+        /// Counted from the clean labels of the training samples: what nobody has in practice, for comparison.
+        Known,
+        /// From the network's predictions after `estimation-epochs`: for each class those of a sample that is surely of it.
+        Estimated,
+    }
+}
+
+choices! {
     /// The loss on the meta samples.
     pub enum MetaLoss {
         /// -ln p_y.
@@ -150,6 +174,9 @@ kind! {
     /// the mean loss on the meta samples after the look-ahead; `weight`, the mean weight of all samples; `weight-clean` and `weight-corrupted`, the mean weight from 0 to 1 of the samples
     /// whose label is right and of those whose label is wrong, if `labels` are connected. `weight-curve.csv` has the weight that the net learned for losses from 0
     /// to three times that of guessing. Every step draws a new meta batch from all meta samples and augments it like training images.
+    ///
+    /// `forward-correction` adds a column `corrected-loss` to `curves.csv` and to the metrics: the mean of what the network descends. `transition.csv` has its matrix, a row
+    /// per clean class, a column per given label.
     ///
     /// `elr` adds a column `regularizer` to `curves.csv` and to the metrics: the mean of ln(1 - <p, t>) with the predictions p and the targets t,
     /// before it is multiplied by `regularization`. `sop` adds `corrected-loss`, the mean cross-entropy of the corrected predictions, and `squared-error`, the mean
@@ -224,6 +251,30 @@ kind! {
         /// The q of the generalized cross-entropy; towards 0 it becomes cross-entropy, at 1 half the mean absolute error.
         q: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Included(1.0));
     }
+    only if (loss: [Loss::SymmetricCrossEntropy]) {
+        /// The weight of the cross-entropy: alpha of the paper, which has 0.1 for CIFAR-10 and 6 for CIFAR-100.
+        forward_weight: f64 = 0.1, in NOT_NEGATIVE;
+        /// The weight of the reverse cross-entropy: beta of the paper, which has 1 for CIFAR-10 and 0.1 for CIFAR-100.
+        reverse_weight: f64 = 1.0, in NOT_NEGATIVE;
+    }
+    only if (loss: [Loss::NceRce]) {
+        /// The weight of the normalised cross-entropy: alpha of the paper, which has 1 for CIFAR-10 and 10 for CIFAR-100.
+        active_weight: f64 = 1.0, in NOT_NEGATIVE;
+        /// The weight of the reverse cross-entropy: beta of the paper, which has 1 for CIFAR-10 and 0.1 for CIFAR-100.
+        passive_weight: f64 = 1.0, in NOT_NEGATIVE;
+    }
+    only if (loss: [Loss::LabelSmoothing]) {
+        /// The share of a label that is for all classes.
+        smoothing: f64 = 0.1, in BELOW_ONE;
+    }
+    only if (loss: [Loss::SoftBootstrapping, Loss::HardBootstrapping]) {
+        /// The share of the given label: beta of the paper, which has 0.95 for the soft and 0.8 for the hard form.
+        given_share: f64 = 0.8, in (std::ops::Bound::Included(0.0), std::ops::Bound::Included(1.0));
+    }
+    only if (loss: [Loss::JensenShannon]) {
+        /// The share of the label in the mean of label and prediction: pi_1 of the paper.
+        label_share: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Excluded(1.0));
+    }
     only if (optimizer: [Optimizer::Sgd]) {
         /// The momentum of SGD.
         momentum: f64 = 0.9, in BELOW_ONE;
@@ -263,6 +314,18 @@ kind! {
     only if (method: [Method::MetaWeightNet], inner_rate: [InnerRate::Constant]) {
         /// The learning rate of the look-ahead step.
         inner_learning_rate: f64 = 0.1, in POSITIVE;
+    }
+    only if (method: [Method::Finetune], loss: [Loss::JensenShannon]) {
+        /// Views of a sample in a step; the divergence is that of the label and all of them. The generalized form of the paper has 2.
+        views: u32 = 1, in 1.0..=8.0;
+    }
+    only if (method: [Method::ForwardCorrection]) {
+        /// Where the matrix comes from.
+        transition: Transition = Transition::Estimated;
+    }
+    only if (method: [Method::ForwardCorrection], transition: [Transition::Estimated]) {
+        /// Epochs of plain training before the matrix is estimated.
+        estimation_epochs: u32 = 10, in AT_LEAST_ONE;
     }
     only if (method: [Method::Elr]) {
         /// How much of a target stays when a sample comes again: beta of the paper, which has 0.7 for CIFAR-10 and 0.9 for CIFAR-100 and for asymmetric noise.
@@ -374,12 +437,30 @@ impl Rules for Train {
                  set meta-samples = \"training\" and meta-loss = \"mae\"",
             ));
         }
-        if self.method == Method::Sop && self.loss != Loss::CrossEntropy {
-            problems.push(Problem::new(
-                "loss",
-                "sparse over-parameterization corrects predictions for a loss of its own: drop 'loss', or \
-                 use another method",
-            ));
+        if matches!(self.method, Method::Sop | Method::ForwardCorrection)
+            && self.loss != Loss::CrossEntropy
+        {
+            let message = format!(
+                "'{}' corrects predictions for a loss of its own: drop 'loss', or use another method",
+                self.method
+            );
+            problems.push(Problem::new("loss", message));
+        }
+        if self.method == Method::ForwardCorrection {
+            if self.transition == Transition::Known && !connected.contains(&"labels") {
+                problems.push(Problem::new(
+                    "transition",
+                    "the matrix is counted from given labels beside the clean ones: connect 'labels', or set \
+                     transition = \"estimated\"",
+                ));
+            }
+            if self.transition == Transition::Estimated && self.estimation_epochs >= self.epochs {
+                let message = format!(
+                    "the training has {} epochs, so nothing follows on the estimate: set fewer than that",
+                    self.epochs
+                );
+                problems.push(Problem::new("estimation-epochs", message));
+            }
         }
         if self.augmentation == Augmentation::CropFlip && self.image_size.is_some() {
             problems.push(Problem::new(
@@ -419,6 +500,17 @@ mod tests {
         }
         let generalized = json!({"loss": "generalized-cross-entropy"});
         let other = json!({"loss": "generalized-cross-entropy", "q": 0.7});
+        for (name, loss) in [
+            ("forward-weight", "symmetric-cross-entropy"),
+            ("passive-weight", "nce-rce"),
+            ("smoothing", "label-smoothing"),
+            ("given-share", "soft-bootstrapping"),
+            ("given-share", "hard-bootstrapping"),
+            ("label-share", "jensen-shannon"),
+        ] {
+            let key = |loss: &str| key(json!({"loss": loss, name: 0.25}));
+            assert!(key(loss).contains_key(name) && !key("mae").contains_key(name), "{loss}");
+        }
         assert_ne!(key(generalized), key(other));
         let meta = |changes: Value| {
             let mut parameters = json!({"method": "meta-weight-net"});
@@ -463,8 +555,22 @@ mod tests {
 
     #[test]
     fn over_parameterization_has_a_loss_of_its_own() {
-        let check = |loss: &str| read(json!({"method": "sop", "loss": loss})).check(&[]).len();
-        assert_eq!([check("cross-entropy"), check("mae")], [0, 1]);
+        for method in ["sop", "forward-correction"] {
+            let check = |loss: &str| read(json!({"method": method, "loss": loss})).check(&[]).len();
+            assert_eq!([check("cross-entropy"), check("mae")], [0, 1], "{method}");
+        }
+    }
+
+    #[test]
+    fn a_matrix_is_counted_or_estimated_in_time() {
+        let check = |transition: &str, epochs: u32, connected: &[&str]| {
+            let stage = json!({
+                "method": "forward-correction", "transition": transition, "epochs": epochs,
+            });
+            read(stage).check(connected).len()
+        };
+        assert_eq!([check("known", 5, &["labels"]), check("known", 5, &[])], [0, 1]);
+        assert_eq!([check("estimated", 11, &[]), check("estimated", 10, &[])], [0, 1]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-"""Methods of training under label noise in PyTorch 2.11: gradients of the first step, and twenty steps.
+"""Losses and methods of training under label noise in PyTorch 2.11: gradients of the first step, and twenty steps.
 
     python3 tests/reference/learn/make_methods.py     (needs torch; writes methods.json beside itself)
 
@@ -8,6 +8,7 @@ float32 rounds it to.
 """
 
 import json
+import math
 import pathlib
 
 import torch
@@ -110,6 +111,77 @@ def sop(rate_u, rate_v, consistency, balance):
     }
 
 
+def forward_correction():
+    transition = torch.softmax(fill((CLASSES, CLASSES), 3002, -2.0, 2.0).double(), 1)
+
+    def loss_of(network, batch):
+        images, _, labels, _ = batch
+        logits = network(images)
+        given = torch.softmax(logits, 1) @ transition
+        loss = F.nll_loss(given.log(), labels)
+        return logits, loss, [loss]
+
+    return trajectory(loss_of)
+
+
+def generalized_jensen_shannon(share):
+    def loss_of(network, batch):
+        images, view, labels, _ = batch
+        logits = network(torch.cat([images, view])).chunk(2)
+        y = F.one_hot(labels, CLASSES).double()
+        p = [torch.softmax(one, 1) for one in logits]
+        mean = share * y + (1 - share) / 2 * (p[0] + p[1])
+        divergence = lambda one: (-torch.special.entr(one) - one * mean.log()).sum(1)
+        both = share * divergence(y) + (1 - share) / 2 * (divergence(p[0]) + divergence(p[1]))
+        loss = both.mean() / (-(1 - share) * math.log(1 - share))
+        return logits[0], loss, [loss]
+
+    return {"share": share, **trajectory(loss_of)}
+
+
+def losses():
+    """Losses as their papers define them, with whole distributions, and their gradients by the logits."""
+    labels = torch.tensor([0, 4, 2, 2])
+    y = F.one_hot(labels, 5).double()
+
+    def cross_entropy(target, p):
+        return -(target * p.log()).sum(1)
+
+    def reverse(p):
+        return cross_entropy(p, y.clamp(min=1e-4))
+
+    def normalised(p):
+        every = torch.eye(5, dtype=torch.float64)
+        return cross_entropy(y, p) / sum(cross_entropy(label.expand(4, 5), p) for label in every)
+
+    def divergence(one, other):
+        return torch.special.entr(one).neg().sum(1) - (one * other.log()).sum(1)
+
+    def jensen_shannon(p, share):
+        mean = share * y + (1 - share) * p
+        both = share * divergence(y, mean) + (1 - share) * divergence(p, mean)
+        return both / (-(1 - share) * math.log(1 - share))
+
+    def likeliest(p):
+        return F.one_hot(p.argmax(1), 5).double()
+
+    kinds = {
+        "symmetric-cross-entropy": lambda p: 0.1 * cross_entropy(y, p) + 1.5 * reverse(p),
+        "nce-rce": lambda p: 2 * normalised(p) + 0.5 * reverse(p),
+        "label-smoothing": lambda p: cross_entropy(0.9 * y + 0.1 / 5, p),
+        "soft-bootstrapping": lambda p: cross_entropy(0.95 * y + 0.05 * p, p),
+        "hard-bootstrapping": lambda p: cross_entropy(0.8 * y + 0.2 * likeliest(p), p),
+        "jensen-shannon": lambda p: jensen_shannon(p, 0.3),
+    }
+    made = {}
+    for name, loss_of in kinds.items():
+        logits = fill((4, 5), 7, -3, 3).double().requires_grad_()
+        samples = loss_of(torch.softmax(logits, 1))
+        samples.mean().backward()
+        made[name] = {"losses": samples.tolist(), "gradient": logits.grad.flatten().tolist()}
+    return made
+
+
 def short(value):
     """The numbers with nine digits."""
     if isinstance(value, dict):
@@ -125,6 +197,9 @@ def some(tensor):
 
 
 vectors = {
+    "losses": losses(),
+    "forward_correction": forward_correction(),
+    "generalized_jensen_shannon": generalized_jensen_shannon(0.3),
     "elr": [elr(0.7, 3.0), elr(0.9, 1.0)],
     "sop": [sop(1.0, 10.0, 0.0, 0.0), sop(1.0, 10.0, 0.9, 0.1)],
 }

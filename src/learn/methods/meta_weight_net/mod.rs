@@ -327,11 +327,7 @@ fn sums_of(batch: &Batch, weights: &Tensor, meta_loss: Tensor) -> anyhow::Result
 /// Three times the cross-entropy of guessing among the classes, ln K; or the largest loss there can be.
 fn largest_usual_loss(loss: SampleLoss, classes: usize) -> f64 {
     let usual = 3.0 * (classes.max(2) as f64).ln();
-    match loss {
-        SampleLoss::CrossEntropy => usual,
-        SampleLoss::GeneralizedCrossEntropy { q } => usual.min(1.0 / q),
-        SampleLoss::MeanAbsoluteError => 2.0,
-    }
+    loss.bound().map_or(usual, |bound| usual.min(bound))
 }
 
 fn numbers(tensor: &Tensor) -> anyhow::Result<Vec<f64>> {

@@ -3,8 +3,11 @@
 use std::sync::PoisonError;
 
 use pipeline_learn::methods::elr::Elr;
+use pipeline_learn::methods::finetune::Finetune;
+use pipeline_learn::methods::forward_correction::ForwardCorrection;
 use pipeline_learn::methods::sop::Sop;
 use pipeline_learn::training::batch::Batch;
+use pipeline_learn::training::loss::SampleLoss;
 use pipeline_learn::training::method::{Learner, Method, Setup};
 use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::training_loop::{RunLength, StepPosition};
@@ -69,8 +72,13 @@ fn follows<M: Method>(
         method.begin_step(0.005, StepPosition::usual(step as u64, length));
         let output = method.compute(&batch, &[]).expect("it works");
         let sums = output.extra.iter().map(|sum| sum / BATCH as f64);
-        let means = [output.losses.mean(Kind::Double)].into_iter().chain(sums);
-        let found: Vec<f64> = means.flat_map(|mean| flat(&mean)).collect();
+        let cross_entropy = SampleLoss::CrossEntropy.of_samples(&output.logits, &batch.labels);
+        let means = [cross_entropy.expect("it fits").mean(Kind::Double)].into_iter().chain(sums);
+        let mut found: Vec<f64> = means.flat_map(|mean| flat(&mean)).collect();
+        if output.extra.is_empty() {
+            // What the method descends is all that it measures.
+            found.extend(flat(&output.losses.mean(Kind::Double)));
+        }
         // As for plain training: float32 leaves float64 slowly, where a ReLU falls on the other side of zero.
         let tolerance = if step < 5 { 1e-5 } else { 1e-4 };
         assert_close(&found, &numbers(measured), tolerance, &format!("{what}, step {step}"));
@@ -88,6 +96,82 @@ fn follows<M: Method>(
 /// What is kept of every eighth sample.
 fn some(tensor: &Tensor) -> Vec<f64> {
     flat(&tensor.slice(0, 0, tensor.size()[0], SHOWN))
+}
+
+#[test]
+fn robust_losses_and_their_gradients() {
+    let expected = METHODS["losses"].as_object().expect("a table");
+    for (name, expected) in expected {
+        let changes = json!({
+            "loss": name, "forward-weight": 0.1, "reverse-weight": 1.5, "active-weight": 2.0,
+            "passive-weight": 0.5, "smoothing": 0.1, "label-share": 0.3,
+            "given-share": if name.starts_with("soft") { 0.95 } else { 0.8 },
+        });
+        let loss = SampleLoss::of(&parameters("finetune", &changes));
+        let logits = fill(&[4, 5], 7, -3.0, 3.0).set_requires_grad(true);
+        let labels = Tensor::from_slice(&[0i64, 4, 2, 2]);
+        let losses = loss.of_samples(&logits, &labels).expect("the shapes match");
+        losses.mean(Kind::Float).backward();
+        assert_close(&flat(&losses), &numbers(&expected["losses"]), 1e-6, name);
+        assert_close(&flat(&logits.grad()), &numbers(&expected["gradient"]), 1e-5, name);
+        let largest = flat(&losses).into_iter().fold(0.0, f64::max);
+        assert!(loss.bound().is_none_or(|bound| largest <= bound), "{name}: {largest}");
+
+        // A sample without hope, which is where a bound is reached, and one without doubt.
+        let logits = Tensor::from_slice(&[-200.0f32, 0.0, 200.0]).reshape([1, 3]);
+        for (label, is_lost) in [(0i64, true), (2, false)] {
+            let logits = logits.copy().set_requires_grad(true);
+            let value = loss.of_samples(&logits, &Tensor::from_slice(&[label])).expect("it fits");
+            value.sum(Kind::Float).backward();
+            assert!(flat(&logits.grad()).iter().all(|one| one.is_finite()), "{name}, {label}");
+            if let Some(bound) = loss.bound() {
+                let reached = if is_lost { bound } else { 0.0 };
+                // The normalised cross-entropy of three classes is at most a part of its bound.
+                let found = flat(&value)[0];
+                assert!(
+                    found.is_finite() && (found - reached).abs() < 0.5 * bound,
+                    "{name}: {found}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_divergence_of_two_views_follows_pytorch() {
+    let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let expected = &METHODS["generalized_jensen_shannon"];
+    let changes = json!({"loss": "jensen-shannon", "label-share": expected["share"], "views": 2});
+    let recipe = Recipe::of(&parameters("finetune", &changes));
+    let mut method = Finetune::new(&mut setup(&recipe)).expect("builds");
+    assert_eq!(method.select(0, vec![vec![1, 2]]).expect("steps")[0].train.views, 2);
+    follows(expected, "gjs", true, &mut method, Finetune::learner);
+}
+
+#[test]
+fn forward_correction_follows_pytorch() {
+    let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let parameters = parameters("forward-correction", &json!({}));
+    let recipe = Recipe::of(&parameters);
+    let mut method = ForwardCorrection::new(&parameters, &mut setup(&recipe)).expect("builds");
+    let transition = fill(&[CLASSES, CLASSES], 3002, -2.0, 2.0).softmax(1, Kind::Float);
+    method.transition().shallow_clone().copy_(&transition);
+    let expected = &METHODS["forward_correction"];
+    follows(expected, "forward", false, &mut method, ForwardCorrection::learner);
+}
+
+#[test]
+fn a_known_matrix_is_counted_from_the_samples_that_train() {
+    let parameters = parameters("forward-correction", &json!({"transition": "known"}));
+    let recipe = Recipe::of(&parameters);
+    let (labels, clean_labels) = (&[0, 1, 1, 2, 2], &[0, 0, 1, 0, 1]);
+    // The last sample is held out, and the last class has no samples.
+    let setup = Setup::new(&recipe, 3, 3, 0, Device::Cpu);
+    let mut setup = Setup { labels, clean_labels, train: &[0, 1, 2, 3], ..setup };
+    let method = ForwardCorrection::new(&parameters, &mut setup).expect("builds");
+    let third = 1.0 / 3.0;
+    let expected = [third, third, third, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
+    assert_close(&flat(method.transition()), &expected, 1e-6, "transition");
 }
 
 #[test]

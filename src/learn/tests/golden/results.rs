@@ -60,6 +60,20 @@ fn runs() -> Vec<Run> {
         run("from-simclr", training("none"), Some(["init", "simclr-adam"])),
         run("robust", robust, None),
         run("meta-weight-net", meta_training(&json!({})), None),
+        run(
+            "symmetric",
+            meta_training(&json!({
+                "method": "finetune", "loss": "symmetric-cross-entropy",
+            })),
+            None,
+        ),
+        run(
+            "forward-correction",
+            meta_training(&json!({
+                "method": "forward-correction", "estimation-epochs": 1,
+            })),
+            None,
+        ),
         run("elr", meta_training(&json!({"method": "elr"})), None),
         run("sop", meta_training(&json!({"method": "sop"})), None),
         run("class-balanced", balanced, None),

@@ -91,6 +91,12 @@ pub(super) fn open_or_create(path: &Path, options: &mut OpenOptions) -> io::Resu
     }
 }
 
+/// Opens a file that is not a link to add to its end, and makes it where it is missing. Of several processes that do that, none
+/// overwrites what another one has added.
+pub(super) fn open_to_add(path: &Path) -> io::Result<File> {
+    open_or_create(path, File::options().read(true).append(true))
+}
+
 /// Writes bytes where the file is open.
 pub(super) fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     perform(&Change::Bytes(file, bytes), || file.write_all(bytes))

@@ -81,7 +81,7 @@ fn receive_a(cache: &Cache) -> anyhow::Result<()> {
     let mut record = Record::for_test("a", parts("a", &[]), digest_of_a());
     record.output.extent = Extent { files: 2, bytes: 5 };
     let Reception::Ready(incoming) = cache.receive(&record)? else { bail!("it is here") };
-    if !incoming.is_here() {
+    if !incoming.is_sound_here() {
         ["folder", "folder/inner"]
             .iter()
             .try_for_each(|path| incoming.create_folder(Path::new(path)))?;

@@ -20,8 +20,8 @@ const GRACE: Duration = Duration::from_secs(3);
 /// What a job wrote last can come this much later than the end that its scheduler reports: file systems of other machines
 /// remember for a while what was not there.
 const LATE: Duration = Duration::from_secs(90);
-/// The longest pause before a scheduler that is away is asked again to take a job.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// So soon after it has seen the end of a job, a run makes the next one, if it makes one.
+const SUCCESSION: Duration = Duration::from_secs(5);
 /// How many lines of its output a message has of a job that said nothing else.
 const OUTPUT_LINES: usize = 10;
 
@@ -44,8 +44,6 @@ enum At {
     /// It is made, and its scheduler did not take it yet.
     Made {
         folder: JobFolder,
-        next: Instant,
-        pause: Duration,
     },
     Submitted(Box<Submitted>),
 }
@@ -69,6 +67,8 @@ struct Submitted {
     since: u64,
     /// Since when it is known that there is a record.
     recorded: Option<Instant>,
+    /// Since when its folder is gone.
+    removed: Option<Instant>,
 }
 
 /// What is remembered of a submission.
@@ -89,12 +89,10 @@ impl QueuedJob {
 
     /// The same, where it has not begun, or was interrupted and is to go on.
     pub(crate) fn of(folder: &JobFolder) -> Option<Self> {
-        let lines = folder.events(0).ok()?;
-        let last = lines.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty());
-        let waits = last.is_none_or(|line| {
-            let stopped = serde_json::from_slice(line);
-            matches!(stopped, Ok(JobLine::Ends(JobEnding::Stopped { .. })))
-        });
+        let waits = match JobEnding::last(folder) {
+            Some(ending) => matches!(ending, JobEnding::Stopped { .. }),
+            None => !folder.has_begun(),
+        };
         Self::submitted(folder).filter(|_| waits)
     }
 
@@ -110,6 +108,11 @@ impl Followed {
         Self { spec, reporter, wish, left: None, at: At::Begin { waits: false } }
     }
 
+    /// Whether somebody wants it to end.
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.wish.get() == Wish::CANCEL
+    }
+
     /// Its id, once it has one.
     pub(super) fn id(&self) -> Option<String> {
         match &self.at {
@@ -119,23 +122,49 @@ impl Followed {
     }
 
     /// Its end, once its scheduler was asked to end it.
-    pub(super) fn cancelled(&mut self, cancelled: &Result<(), Trouble>) -> JobEnd {
-        let (folder, id) = match &self.at {
-            At::Begin { .. } => return JobEnd::Stopped,
-            At::Made { folder, .. } => (folder, None),
-            At::Submitted(job) => (&job.folder, job.id.as_deref()),
+    pub(super) fn cancelled(&mut self, cache: &Cache, cancelled: &Result<(), Trouble>) -> JobEnd {
+        let (folder, why) = match (&self.at, cancelled) {
+            (At::Begin { .. }, _) => return JobEnd::Stopped,
+            // Another run has submitted it meanwhile, and follows it.
+            (At::Made { folder, .. }, _) if folder.submitted().is_some() => return JobEnd::Left,
+            (At::Made { folder, .. }, _) => (folder, None),
+            (At::Submitted(job), _) if job.id.is_none() => {
+                (&job.folder, Some("nobody knows its id".to_owned()))
+            }
+            (At::Submitted(job), Err(trouble)) => (&job.folder, Some(trouble.words().to_owned())),
+            (At::Submitted(job), Ok(())) => (&job.folder, None),
         };
-        match (cancelled, id) {
-            (Ok(()), Some(_)) | (_, None) => {
-                folder.remove();
-                JobEnd::Stopped
-            }
-            (Err(trouble), Some(id)) => {
-                self.reporter
-                    .note(format!("its job {id} could not be cancelled: {}", trouble.words()));
-                JobEnd::Left
-            }
+        if let Some(why) = why {
+            self.reporter.note(format!("{} could not be cancelled: {why}", self.called()));
+            return JobEnd::Left;
         }
+        // Where it stays, the next run sees that it has ended.
+        let _ = self.finish(cache, folder);
+        JobEnd::Stopped
+    }
+
+    /// What it is called in messages.
+    fn called(&self) -> String {
+        self.id().map_or("its job".to_owned(), |id| format!("its job {id}"))
+    }
+
+    /// Removes its folder, now that its end was seen: that of this job alone, as others may have seen its end, too, and made another
+    /// one. Returns `false` where somebody else has the right to do that right now.
+    fn finish(&self, cache: &Cache, folder: &JobFolder) -> anyhow::Result<bool> {
+        let Some(_lock) = cache.lock_job(&self.key())? else { return Ok(false) };
+        if Place::of_job(&folder.spec())?.is_some_and(|place| place.token == self.token()) {
+            folder.remove()?;
+        }
+        Ok(true)
+    }
+
+    /// The same, before an end that counts whether or not it can be removed.
+    fn finish_before(&self, cache: &Cache, folder: &JobFolder, end: JobEnd) -> Option<JobEnd> {
+        let is_done = self.finish(cache, folder).unwrap_or_else(|error| {
+            self.reporter.note(format!("{error:#}"));
+            true
+        });
+        is_done.then_some(end)
     }
 
     /// Goes on as far as that is possible now. Returns its end.
@@ -148,10 +177,10 @@ impl Followed {
     ) -> Option<JobEnd> {
         let leaves = self.wish.get() == Wish::LEAVE;
         let step = match &self.at {
-            At::Begin { .. } if leaves => return Some(JobEnd::Stopped),
+            At::Begin { .. } | At::Made { .. } if leaves => return Some(JobEnd::Stopped),
             At::Begin { .. } => self.begin(terms, cache, scheduler, knowledge),
             At::Made { .. } => self.submit(terms, cache, scheduler, knowledge),
-            At::Submitted(_) => Ok(self.follow(terms, cache, knowledge)),
+            At::Submitted(_) => self.follow(terms, cache, knowledge),
         };
         let end = step.unwrap_or_else(|error| Some(JobEnd::failed(format!("{error:#}"))));
         let was_seen = matches!(&self.at, At::Submitted(job) if job.was_seen);
@@ -171,7 +200,7 @@ impl Followed {
 
     /// A result that counts, where it is not another one that is asked for.
     fn record(&self, cache: &Cache) -> Option<Record> {
-        (self.spec.work.reason != Reason::Forced).then(|| cache.usable(&self.key())).flatten()
+        (!self.is_forced()).then(|| cache.usable(&self.key())).flatten()
     }
 
     /// Makes its folder, or finds it.
@@ -205,7 +234,10 @@ impl Followed {
         let Some(folder) = cache.begin_job(&key, &spec, inputs.chain([Pinned::Key(key)]))? else {
             return Ok(None);
         };
-        self.at = At::Made { folder, next: Instant::now(), pause: Duration::from_secs(1) };
+        self.at = At::Made { folder };
+        if knowledge.takes_none() {
+            return Ok(None);
+        }
         self.submit_locked(terms, scheduler, knowledge)
     }
 
@@ -219,12 +251,26 @@ impl Followed {
     ) -> anyhow::Result<Option<JobEnd>> {
         // Whoever has this submits it right now.
         let Some(_lock) = cache.lock_job(&self.key())? else { return Ok(None) };
-        let Ok(spec) = JobSpec::read(&folder.spec()) else {
-            // Of another build, which none of these programs would run.
-            self.begin_again(folder, "the job of another build");
-            return Ok(None);
+        let Some(place) = Place::of_job(&folder.spec())? else { return Ok(None) };
+        let last = JobEnding::last(folder).filter(JobEnding::is_final);
+        let spec = JobSpec::read(&folder.spec());
+        let what = match (&spec, &last) {
+            // None of these programs would run it.
+            (Err(_), _) => Some("the job of another build"),
+            // It would be taken for what is asked for now.
+            (Ok(spec), Some(_)) if self.is_forced() && spec.work.reason != Reason::Forced => {
+                Some("a job that ended before this was asked for")
+            }
+            (Ok(_), Some(_)) if place.executor != terms.name => {
+                Some("a job of another executor that has ended")
+            }
+            (Ok(_), _) => None,
         };
-        let place = spec.place.unwrap_or_default();
+        if let Some(what) = what {
+            folder.remove()?;
+            self.begin_again(what);
+            return Ok(None);
+        }
         if place.executor != terms.name {
             let message = format!(
                 "a job of the executor '{}' does the same work: use that one, or cancel the job and remove {}",
@@ -243,9 +289,7 @@ impl Followed {
                     Some(id)
                 }
                 Ok(None) if !folder.has_begun() => {
-                    let next = Instant::now();
-                    let pause = Duration::from_secs(1);
-                    self.at = At::Made { folder: folder.clone(), next, pause };
+                    self.at = At::Made { folder: folder.clone() };
                     return Ok(None);
                 }
                 Ok(None) => None,
@@ -278,14 +322,22 @@ impl Followed {
             gone: None,
             since,
             recorded: None,
+            removed: None,
         }));
     }
 
-    /// Gives up a job that has ended before anybody saw it: another one takes its place.
-    fn begin_again(&mut self, folder: &JobFolder, what: &str) {
-        folder.remove();
+    /// Another job takes the place of one whose folder is gone.
+    fn begin_again(&mut self, what: &str) {
         self.reporter.note(format!("{what} is replaced by a new one"));
         self.at = At::Begin { waits: false };
+    }
+
+    /// Gives up a job that has ended: another one takes its place.
+    fn replace(&mut self, cache: &Cache, folder: &JobFolder, what: &str) -> anyhow::Result<()> {
+        if self.finish(cache, folder)? {
+            self.begin_again(what);
+        }
+        Ok(())
     }
 
     fn submit(
@@ -295,13 +347,15 @@ impl Followed {
         scheduler: &dyn Scheduler,
         knowledge: &mut Knowledge,
     ) -> anyhow::Result<Option<JobEnd>> {
-        let At::Made { folder, next, .. } = &self.at else { return Ok(None) };
-        if Instant::now() < *next {
+        let At::Made { folder } = &self.at else { return Ok(None) };
+        if knowledge.takes_none() {
             return Ok(None);
         }
         let Some(_lock) = cache.lock_job(&self.key())? else { return Ok(None) };
-        // Another run has submitted it meanwhile, or has seen its end.
-        if folder.submitted().is_some() || !folder.spec().exists() {
+        let place = Place::of_job(&folder.spec())?;
+        let is_ours = place.is_some_and(|place| place.token == self.token());
+        // Another run has submitted it meanwhile, or has seen its end; or it was taken before, without a word.
+        if !is_ours || folder.submitted().is_some() || folder.has_begun() {
             self.at = At::Begin { waits: false };
             return Ok(None);
         }
@@ -316,23 +370,24 @@ impl Followed {
         knowledge: &mut Knowledge,
     ) -> anyhow::Result<Option<JobEnd>> {
         let key = self.key().to_string();
-        let At::Made { folder, pause, .. } = &self.at else { return Ok(None) };
-        let (folder, again) = (folder.clone(), (*pause * 2).min(LONGEST_PAUSE));
+        let At::Made { folder } = &self.at else { return Ok(None) };
+        let folder = folder.clone();
         let (name, experiment) = (&self.spec.declaration.name, &self.spec.experiment);
-        let lines = script(&terms.settings, name, experiment, &folder)?;
+        let token = self.token();
+        let lines = script(&terms.settings, name, experiment, &folder, &token)?;
         folder.write_script(&format!("{}\n{lines}", scheduler.interpreter()))?;
         let stage = &self.spec.declaration;
-        let token = self.token();
         let submitted = scheduler.submit(&Submission { stage, key, token, folder: &folder });
         match submitted {
             Ok(id) => {
                 folder.set_submitted(&receipt_of(terms, &id)?)?;
                 self.take_up(terms, folder, Some(id), true, knowledge.answers);
+                knowledge.has_taken_one();
                 knowledge.is_old();
                 Ok(None)
             }
             Err(trouble @ Trouble::Refused(_)) => {
-                folder.remove();
+                folder.remove()?;
                 Ok(Some(JobEnd::failed(refused(&terms.name, &trouble))))
             }
             // It may have been taken: then the scheduler knows its token, or the second one finds the work done.
@@ -344,7 +399,7 @@ impl Followed {
                 }
                 self.reporter
                     .note(format!("{}; it is asked again", refused(&terms.name, &trouble)));
-                self.at = At::Made { folder, next: Instant::now() + again, pause: again };
+                knowledge.took_none();
                 Ok(None)
             }
         }
@@ -354,42 +409,52 @@ impl Followed {
         self.spec.place.as_ref().map(|place| place.token.clone()).unwrap_or_default()
     }
 
+    /// Whether another result is asked for, whatever there is.
+    fn is_forced(&self) -> bool {
+        self.spec.work.reason == Reason::Forced
+    }
+
     /// Hears what it says, and whether its scheduler still knows it.
     fn follow(
         &mut self,
         terms: &Terms,
         cache: &Cache,
         knowledge: &mut Knowledge,
-    ) -> Option<JobEnd> {
-        let key = self.key();
-        let At::Submitted(job) = &mut self.at else { return None };
+    ) -> anyhow::Result<Option<JobEnd>> {
+        let (key, token) = (self.key(), self.token());
+        let At::Submitted(job) = &mut self.at else { return Ok(None) };
+        match Place::of_job(&job.folder.spec()) {
+            Ok(Some(place)) if place.token == token => job.removed = None,
+            // Another run has seen its end, and made another one.
+            Ok(Some(_)) => {
+                self.at = At::Begin { waits: false };
+                return Ok(None);
+            }
+            Ok(None) => return Ok(self.removed(cache)),
+            // That is not known now.
+            Err(_) => return Ok(None),
+        }
         if job.hear(&self.reporter, knowledge.answers) {
             knowledge.is_old();
         }
         match &job.ending {
-            None | Some(JobEnding::Stopped { .. }) => {}
+            // The key may be held by a second job of the same folder, which says later how it ended.
+            None | Some(JobEnding::Stopped { .. } | JobEnding::Held) => {}
             Some(ending) => {
                 let ending = ending.clone();
                 return self.ended(cache, ending);
             }
-        }
-        if !job.folder.spec().exists() {
-            // Another run has seen its end.
-            if let Some(record) = self.record(cache) {
-                return Some(JobEnd::Reused(Box::new(record.into())));
-            }
-            let words = worker::last_words(&cache.layout().log(&key));
-            let message = words.unwrap_or("its job ended, and another run saw how".to_owned());
-            return Some(JobEnd::failed(message));
         }
         let state = job.state(knowledge);
         job.show(state.as_ref(), knowledge.answers, &terms.name, &self.reporter);
         let is_known = matches!(state, Some(JobState::Queued | JobState::Running));
         let is_unasked = job.id.is_some() && knowledge.answers == job.since;
         // That it works counts for more than what a scheduler says.
-        if is_known || is_unasked || Lock::is_taken(&cache.layout().lock(&key.to_string())) {
+        let works = Lock::is_taken(&cache.layout().lock(&key.to_string()));
+        job.was_seen |= works;
+        if is_known || is_unasked || works {
             job.gone = None;
-            return None;
+            return Ok(None);
         }
         let (answer, since) = *job.gone.get_or_insert((knowledge.answers, Instant::now()));
         // What it wrote last may be seen here later.
@@ -400,49 +465,63 @@ impl Followed {
         };
         if !is_certain || job.was_seen && since.elapsed() < late {
             knowledge.is_old();
-            return None;
+            return Ok(None);
         }
         let folder = job.folder.clone();
-        if let Some(record) = self.record(cache) {
-            folder.remove();
-            return Some(ran(record));
+        if job.ending == Some(JobEnding::Held) {
+            // Now nobody holds it.
+            if self.finish(cache, &folder)? {
+                self.at = At::Begin { waits: false };
+            }
+            return Ok(None);
         }
-        self.gone(match state {
+        if let Some(record) = self.record(cache) {
+            return Ok(self.finish_before(cache, &folder, ran(record)));
+        }
+        let ended = match state {
             Some(JobState::Ended(ended)) => Some(ended),
             _ => None,
-        })
+        };
+        self.gone(cache, ended)
+    }
+
+    /// Its folder is gone: another run has seen its end.
+    fn removed(&mut self, cache: &Cache) -> Option<JobEnd> {
+        if let Some(record) = self.record(cache) {
+            return Some(JobEnd::Reused(Box::new(record.into())));
+        }
+        let At::Submitted(job) = &mut self.at else { return None };
+        let since = *job.removed.get_or_insert_with(Instant::now);
+        // Its record can be seen here later than that; and the other run may be about to make the job that takes its place.
+        let late = if cache.is_local() { SUCCESSION } else { LATE };
+        if since.elapsed() < late {
+            return None;
+        }
+        let words = worker::last_words(&cache.layout().log(&self.key()));
+        let message = words.unwrap_or("its job ended, and another run saw how".to_owned());
+        Some(JobEnd::failed(message))
     }
 
     /// What its own last word means.
-    fn ended(&mut self, cache: &Cache, ending: JobEnding) -> Option<JobEnd> {
+    fn ended(&mut self, cache: &Cache, ending: JobEnding) -> anyhow::Result<Option<JobEnd>> {
         let key = self.key();
-        let At::Submitted(job) = &mut self.at else { return None };
+        let At::Submitted(job) = &mut self.at else { return Ok(None) };
         let was_seen = job.was_seen;
         let folder = job.folder.clone();
-        match ending {
-            JobEnding::Recorded { reused } => {
-                let Some(record) = cache.usable(&key) else {
+        let end = match ending {
+            JobEnding::Recorded { reused } => match cache.usable(&key) {
+                Some(record) if reused => JobEnd::Reused(Box::new(record.into())),
+                Some(record) => ran(record),
+                None => {
                     // The record can be seen here later than the word of it; or somebody has removed it since.
                     let since = *job.recorded.get_or_insert_with(Instant::now);
-                    if was_seen && since.elapsed() < LATE {
-                        return None;
+                    if !was_seen || since.elapsed() >= LATE {
+                        self.replace(cache, &folder, "a job whose result is gone")?;
                     }
-                    self.begin_again(&folder, "a job whose result is gone");
-                    return None;
-                };
-                folder.remove();
-                Some(match reused {
-                    true => JobEnd::Reused(Box::new(record.into())),
-                    false => ran(record),
-                })
-            }
-            // Whoever has it is waited for here.
-            JobEnding::Held => {
-                folder.remove();
-                self.at = At::Begin { waits: false };
-                None
-            }
-            JobEnding::Stopped { .. } => None,
+                    return Ok(None);
+                }
+            },
+            JobEnding::Held | JobEnding::Stopped { .. } => return Ok(None),
             ending if !was_seen => {
                 let what = match ending {
                     JobEnding::Failed { message, .. } => {
@@ -451,28 +530,26 @@ impl Followed {
                     }
                     _ => "a job that ended meanwhile".to_owned(),
                 };
-                self.begin_again(&folder, &what);
-                None
+                self.replace(cache, &folder, &what)?;
+                return Ok(None);
             }
-            JobEnding::Failed { message, log, failing } => {
-                folder.remove();
-                Some(JobEnd::Failed { message, log, failing })
-            }
+            JobEnding::Failed { message, log, failing } => JobEnd::Failed { message, log, failing },
             JobEnding::LostInput { artifact, was_damaged } => {
-                folder.remove();
-                Some(JobEnd::LostInput { artifact, was_damaged })
+                JobEnd::LostInput { artifact, was_damaged }
             }
-        }
+        };
+        Ok(self.finish_before(cache, &folder, end))
     }
 
     /// It is gone without a last word, or it was asked to stop.
-    fn gone(&mut self, ended: Option<Ended>) -> Option<JobEnd> {
-        let At::Submitted(job) = &mut self.at else { return None };
+    fn gone(&mut self, cache: &Cache, ended: Option<Ended>) -> anyhow::Result<Option<JobEnd>> {
+        let name = self.called();
+        let At::Submitted(job) = &mut self.at else { return Ok(None) };
         let folder = job.folder.clone();
-        let name = job.id.as_ref().map_or("its job".to_owned(), |id| format!("its job {id}"));
         if !job.was_seen {
-            self.begin_again(&folder, &format!("{name}, which ended meanwhile without a result,"));
-            return None;
+            let what = format!("{name}, which ended meanwhile without a result,");
+            self.replace(cache, &folder, &what)?;
+            return Ok(None);
         }
         let (was_stopped, time_up, advanced) = match job.ending {
             Some(JobEnding::Stopped { time_up, advanced }) => (true, time_up, advanced),
@@ -487,8 +564,8 @@ impl Followed {
         };
         if is_interrupted && advanced {
             let what = format!("{name}, which was interrupted, and whose checkpoint has advanced,");
-            self.begin_again(&folder, &what);
-            return None;
+            self.replace(cache, &folder, &what)?;
+            return Ok(None);
         }
         let (words, failing) = match ended {
             _ if time_up && is_interrupted => (
@@ -506,8 +583,8 @@ impl Followed {
             ),
         };
         let log = last_lines(&folder);
-        folder.remove();
-        Some(JobEnd::Failed { message: format!("{name} {words}"), log, failing })
+        let end = JobEnd::Failed { message: format!("{name} {words}"), log, failing };
+        Ok(self.finish_before(cache, &folder, end))
     }
 }
 

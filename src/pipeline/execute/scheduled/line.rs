@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::job::{JobEnd, JobEvent};
+use crate::cache::JobFolder;
 use crate::digest::Digest;
 use crate::manifest::Failing;
 
@@ -44,6 +45,23 @@ pub(crate) enum JobEnding {
         artifact: Digest,
         was_damaged: bool,
     },
+}
+
+impl JobEnding {
+    /// The last word of a job, where its process has ended and has not begun again.
+    pub(crate) fn last(folder: &JobFolder) -> Option<Self> {
+        let lines = folder.events(0).ok()?;
+        let last = lines.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty())?;
+        match serde_json::from_slice(last) {
+            Ok(JobLine::Ends(ending)) => Some(ending),
+            _ => None,
+        }
+    }
+
+    /// Whether it does not go on: one that was stopped may be put back into the queue, and beside one that found its key held another one works.
+    pub(crate) fn is_final(&self) -> bool {
+        !matches!(self, Self::Stopped { .. } | Self::Held)
+    }
 }
 
 impl JobEnd {

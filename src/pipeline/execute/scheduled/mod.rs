@@ -36,7 +36,7 @@ use scheduler::{JobState, Scheduler, Submission, Trouble, scheduler};
 use slurm::Slurm;
 
 pub(crate) use followed::QueuedJob;
-pub(crate) use line::JobLine;
+pub(crate) use line::{JobEnding, JobLine};
 
 /// How often journals are read.
 const TICK: Duration = Duration::from_millis(500);
@@ -45,6 +45,12 @@ const JOURNALS: usize = 200;
 /// How often a scheduler is asked where its jobs are: soon after something changed, and then less and less often.
 const SOONEST: Duration = Duration::from_secs(2);
 const LATEST: Duration = Duration::from_secs(30);
+/// The pause before a scheduler that did not answer is asked again to take a job: longer each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// For this time, an answer that names none of several jobs is not believed: the commands of a scheduler that is away may end
+/// without a mistake, and without a word.
+const DOUBT: Duration = Duration::from_secs(300);
 /// After this time without an answer of a scheduler, that is worth a line.
 const SILENCE: Duration = Duration::from_secs(120);
 
@@ -176,6 +182,9 @@ struct Knowledge {
     silent: Option<Instant>,
     /// Whether that was said.
     has_said: bool,
+    /// Until when it takes no jobs, as it did not answer when it was to take one, and how long it is spared then.
+    spared: Option<Instant>,
+    pause: Duration,
 }
 
 impl Knowledge {
@@ -187,7 +196,24 @@ impl Knowledge {
             interval: SOONEST,
             silent: None,
             has_said: false,
+            spared: None,
+            pause: FIRST_PAUSE,
         }
+    }
+
+    /// Whether it is not asked to take a job now: each one that is asked in vain takes a minute.
+    fn takes_none(&self) -> bool {
+        self.spared.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// It did not answer when it was to take a job.
+    fn took_none(&mut self) {
+        self.spared = Some(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    fn has_taken_one(&mut self) {
+        (self.spared, self.pause) = (None, FIRST_PAUSE);
     }
 
     /// Something has changed: it is asked soon.
@@ -227,6 +253,10 @@ impl Desk {
     fn step(&mut self, place: usize) -> bool {
         let Self { terms, cache, scheduler, knowledge, jobs } = self;
         let Some(job) = jobs.get_mut(place) else { return false };
+        if job.is_unwanted() {
+            // Together with others, next.
+            return false;
+        }
         let end = job.step(terms, cache, &**scheduler, knowledge);
         let is_over = end.is_some();
         end.into_iter().for_each(|end| job.reporter.end(end));
@@ -240,7 +270,15 @@ impl Desk {
         if ids.is_empty() || Instant::now() < knowledge.next {
             return;
         }
-        match self.scheduler.states(&ids) {
+        let is_doubtful =
+            ids.len() > 1 && knowledge.silent.is_none_or(|silent| silent.elapsed() < DOUBT);
+        let answer = match self.scheduler.states(&ids) {
+            Ok(states) if states.is_empty() && is_doubtful => {
+                Err(Trouble::Away("it names none of its jobs".to_owned()))
+            }
+            answer => answer,
+        };
+        match answer {
             Ok(states) => {
                 if states == knowledge.states {
                     knowledge.interval = (knowledge.interval * 5 / 4).min(LATEST);
@@ -268,15 +306,26 @@ impl Desk {
 
     /// Ends the jobs that somebody wants to end.
     fn cancel(&mut self) {
-        let is_unwanted = |job: &&mut Followed| job.wish.get() == Wish::CANCEL;
-        let mut unwanted: Vec<&mut Followed> = self.jobs.iter_mut().filter(is_unwanted).collect();
-        let ids: Vec<String> = unwanted.iter().filter_map(|job| job.id()).collect();
+        let jobs = std::mem::take(&mut self.jobs).into_iter();
+        let (mut unwanted, others): (Vec<_>, Vec<_>) = jobs.partition(Followed::is_unwanted);
+        self.jobs = others;
+        let ids: Vec<String> = unwanted.iter().filter_map(Followed::id).collect();
         let cancelled = if ids.is_empty() { Ok(()) } else { self.scheduler.cancel(&ids) };
+        // Of several, one may have ended by itself just now, which is no reason to call all of them uncancelled.
+        let states = match &cancelled {
+            Ok(()) => None,
+            Err(_) => self.scheduler.states(&ids).ok(),
+        };
+        let states = states.filter(|states| !states.is_empty() || ids.len() == 1);
+        let lives = |id: &String| match states.as_ref().map(|states| states.get(id)) {
+            Some(state) => matches!(state, Some(JobState::Queued | JobState::Running)),
+            None => true,
+        };
         for job in &mut unwanted {
-            let end = job.cancelled(&cancelled);
+            let is_over = job.id().is_some_and(|id| !lives(&id));
+            let end = job.cancelled(&self.cache, if is_over { &Ok(()) } else { &cancelled });
             job.reporter.end(end);
         }
-        self.jobs.retain(|job| job.wish.get() != Wish::CANCEL);
     }
 }
 
@@ -295,6 +344,7 @@ fn script(
     stage: &StageName,
     experiment: &str,
     folder: &JobFolder,
+    token: &str,
 ) -> anyhow::Result<String> {
     let program = match &settings.path {
         Some(path) => path.join("pipeline"),
@@ -305,7 +355,11 @@ fn script(
         format!("# {stage} of {experiment}"),
         format!("exec >> {} 2>&1", quoted(&folder.output())),
         settings.setup.as_deref().unwrap_or_default().trim_end().to_owned(),
-        format!("exec {} {JOB_SUBCOMMAND} {}", quoted(&program), quoted(&folder.spec())),
+        format!(
+            "exec {} {JOB_SUBCOMMAND} --token {token} {}",
+            quoted(&program),
+            quoted(&folder.spec())
+        ),
     ];
     let lines = lines.into_iter().filter(|line| !line.is_empty());
     Ok(lines.map(|line| line + "\n").collect())
@@ -326,17 +380,100 @@ pub(crate) fn slurm_script(
         bail!("this is not an executor of Slurm")
     };
     let (folder, slurm) = (cache.job_place(key), Slurm(own.clone()));
-    let (key, token) = (key.to_string(), "TOKEN".to_owned());
-    let job = Submission { stage, key, token, folder: &folder };
+    let (key, token) = (key.to_string(), "TOKEN");
+    let job = Submission { stage, key, token: token.to_owned(), folder: &folder };
     let options = slurm.options(&job).into_iter().map(|option| match option.split_once('=') {
         Some((name, value)) if value.contains(' ') => format!("#SBATCH {name}=\"{value}\"\n"),
         _ => format!("#SBATCH {option}\n"),
     });
-    let lines = script(settings, &stage.name, &manifest.experiment.name, &folder)?;
+    let lines = script(settings, &stage.name, &manifest.experiment.name, &folder, token)?;
     Ok(format!("{}\n{}{lines}", slurm.interpreter(), options.collect::<String>()))
 }
 
 /// What went wrong with a scheduler, in words.
 fn refused(name: &str, trouble: &Trouble) -> String {
     format!("the executor '{name}' did not take it: {}", trouble.words())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::manifest::CommandTemplates;
+
+    /// Takes all jobs. While it cancels some, another one becomes unwanted.
+    #[derive(Default)]
+    struct Slow {
+        other: Wish,
+        cancelled: Arc<Mutex<Vec<Vec<String>>>>,
+        submitted: Mutex<usize>,
+    }
+
+    impl Scheduler for Slow {
+        fn submit(&self, _job: &Submission<'_>) -> Result<String, Trouble> {
+            let mut submitted = self.submitted.lock().expect("one thread");
+            *submitted += 1;
+            Ok(submitted.to_string())
+        }
+
+        fn states(&self, ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+            Ok(ids.iter().map(|id| (id.clone(), JobState::Queued)).collect())
+        }
+
+        fn cancel(&self, ids: &[String]) -> Result<(), Trouble> {
+            self.cancelled.lock().expect("one thread").push(ids.to_vec());
+            self.other.want(Wish::CANCEL);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_job_that_becomes_unwanted_while_others_are_cancelled_is_cancelled_next() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let manifest = folder.path().join("experiment.toml");
+        let stage =
+            |name: &str| format!("[stages.{name}]\nkind = \"command\"\nshell = 'echo {name}'\n");
+        let text = format!("[experiment]\nname = \"x\"\n{}{}", stage("a"), stage("b"));
+        std::fs::write(&manifest, text).expect("ours");
+        let place = folder.path().join("cache");
+        let cache = Cache::open(&place).expect("a cache");
+        cache.prepare().expect("writable");
+        let wishes = [Wish::default(), Wish::default()];
+        let mut reports = Vec::new();
+        let mut jobs = Vec::new();
+        for (name, wish) in ["a", "b"].into_iter().zip(&wishes) {
+            let spec = crate::testing::job(&manifest, &place, name).expect("a job");
+            let (sender, receiver) = channel();
+            let reporter = Reporter { sender, waker: Waker::new(|| {}) };
+            let spec: JobSpec = serde_json::from_value(spec).expect("a job");
+            jobs.push(Followed::new(spec, reporter, wish.clone()));
+            reports.push(receiver);
+        }
+        let templates = ["submit", "state", "cancel"].map(str::to_owned);
+        let [submit, state, cancel] = templates;
+        let settings = ExecutorSettings {
+            max_jobs: None,
+            path: None,
+            setup: None,
+            scheduler: SchedulerSettings::Command(CommandTemplates { submit, state, cancel }),
+        };
+        let scheduler = Slow { other: wishes[1].clone(), ..Slow::default() };
+        let cancelled = Arc::clone(&scheduler.cancelled);
+        let mut desk = Desk {
+            terms: Terms { name: "slow".to_owned(), settings, detach: false },
+            cache: Arc::new(cache),
+            scheduler: Box::new(scheduler),
+            knowledge: Knowledge::new(),
+            jobs,
+        };
+        assert!(!desk.step(0) && !desk.step(1), "both are submitted");
+        wishes[0].want(Wish::CANCEL);
+        desk.cancel();
+        desk.cancel();
+        assert_eq!(*cancelled.lock().expect("one thread"), [["1"], ["2"]]);
+        for report in reports {
+            assert!(matches!(report.try_iter().last(), Some(Report::End(JobEnd::Stopped))));
+        }
+    }
 }

@@ -16,6 +16,9 @@ use super::slurm::Slurm;
 use crate::cache::JobFolder;
 use crate::manifest::{ExecutorSettings, Failing, SchedulerSettings, Stage};
 
+/// With this exit status, a command of a user says that its scheduler does not answer now: EX_TEMPFAIL of sysexits.h.
+const AGAIN_LATER: i32 = 75;
+
 /// What runs jobs.
 pub(super) trait Scheduler: Send {
     /// Submits a job; its id.
@@ -119,7 +122,7 @@ impl Trouble {
 /// Runs a command to its end; what it printed.
 ///
 /// # Errors
-/// `Refused` where it fails, `Away` where it has not ended in this time.
+/// `Refused` where it fails, `Away` where it has not ended in this time, or says so itself by its exit status.
 pub(super) fn ask(mut command: Command, limit: Duration) -> Result<String, Trouble> {
     let name = Path::new(command.get_program()).display().to_string();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -146,5 +149,8 @@ pub(super) fn ask(mut command: Command, limit: Duration) -> Result<String, Troub
     let said = String::from_utf8_lossy(&output.stderr);
     let said = if said.trim().is_empty() { printed.trim() } else { said.trim() };
     let said = if said.is_empty() { format!("{name}: {}", output.status) } else { said.to_owned() };
-    Err(Trouble::Refused(said))
+    Err(match output.status.code() {
+        Some(AGAIN_LATER) => Trouble::Away(said),
+        _ => Trouble::Refused(said),
+    })
 }

@@ -20,7 +20,7 @@ fn wrong_values() {
      |                         ^^
      |
      = help: mae: The mean absolute error to the one-hot label: 2 (1 - p_y).
-     = help: 'loss' is one of cross-entropy, generalized-cross-entropy and mae
+     = help: 'loss' is one of cross-entropy, generalized-cross-entropy, mae, symmetric-cross-entropy, nce-rce, label-smoothing, soft-bootstrapping, hard-bootstrapping and jensen-shannon
 
     error: 'warmup' must be a number, but is text
      |

@@ -20,7 +20,7 @@ error: 'maee' is not a value of 'loss', did you mean 'mae'?
    |        ^^^^^^
    |
    = help: mae: The mean absolute error to the one-hot label: 2 (1 - p_y).
-   = help: 'loss' is one of cross-entropy, generalized-cross-entropy and mae
+   = help: 'loss' is one of cross-entropy, generalized-cross-entropy, mae, symmetric-cross-entropy, nce-rce, label-smoothing, soft-bootstrapping, hard-bootstrapping and jensen-shannon
 
 error: 'resnet34' is not a value of 'architecture', did you mean 'resnet32'?
   --> x.toml:12:16
@@ -37,7 +37,7 @@ error: 'xyzzy' is not a value of 'method'
 13 | method = "xyzzy"
    |          ^^^^^^^
    |
-   = help: 'method' is one of finetune, meta-weight-net, elr and sop
+   = help: 'method' is one of finetune, meta-weight-net, forward-correction, elr and sop
 
 error: 3 mistakes in x.toml; nothing was run
 "#);

@@ -1,8 +1,9 @@
 //! Requests to an object store: signed, tried again where that helps, and what their failures mean.
 
 use std::io::{ErrorKind, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pipeline_prepare::certificates::tls_config;
 use pipeline_prepare::proxy::{EnvProxy, proxy_for};
@@ -14,11 +15,16 @@ use ureq::{Agent, Body, SendBody};
 
 use super::super::address::S3Address;
 use super::super::transport::{Failure, Part};
-use super::credentials::{Provider, Settings};
+use super::credentials::{Held, Provider, Settings};
 
-/// How long a connection may take, and an answer without a body.
+/// How long a connection may take, an answer to a question without a body, and another one.
 const CONNECT: Duration = Duration::from_secs(5);
+const SHORT_ANSWER: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// The longest that one request reads: what takes longer is continued by another one, so that a connection that is dead without
+/// saying so is noticed.
+const LONGEST_READ: Duration = Duration::from_secs(60);
 
 /// The slowest that a body may be, in bytes a second.
 const SLOWEST: u64 = 50 << 10;
@@ -26,11 +32,16 @@ const SLOWEST: u64 = 50 << 10;
 /// How many connections are kept for later requests.
 const MOST_IDLE: usize = 32;
 
+/// Credentials are renewed this long before they expire.
+const VALID_AHEAD: Duration = Duration::from_secs(60);
+
 /// How long a signature is valid.
 const VALID: Duration = Duration::from_secs(3600);
 
 /// How often a request is tried at which the server fails, or the connection; and the time before the second time, which doubles.
 const MOST_TRIES: u32 = 4;
+/// The same where the server did not answer in time: each takes long.
+const MOST_SLOW_TRIES: u32 = 2;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 /// The most letters of a server's message that are shown.
@@ -41,8 +52,10 @@ pub(super) struct Client {
     agent: Agent,
     bucket: Bucket,
     provider: Provider,
-    /// `None` for requests without a signature.
-    credentials: Mutex<Option<Credentials>>,
+    /// What requests are signed with.
+    held: Mutex<Held>,
+    /// Whether something was read: then what may not be read does not exist.
+    has_read: AtomicBool,
     proxy: Option<EnvProxy>,
     /// Where it is, for people.
     shown: String,
@@ -52,6 +65,8 @@ pub(super) struct Client {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Does {
     Read,
+    /// Reads names. Not everybody who may read what has a known name may do that.
+    List,
     Write,
 }
 
@@ -95,10 +110,12 @@ impl Answer {
 /// What a failed request was.
 struct Problem {
     failure: Failure,
-    /// Whether another try may succeed.
-    may_pass: bool,
+    /// How often a request is tried that fails like this: more than once where another try may succeed.
+    tries: u32,
     /// Whether other credentials may be needed.
     is_expired: bool,
+    /// Whether there is nothing of the name, where other credentials do not help.
+    is_missing: bool,
 }
 
 impl Client {
@@ -110,7 +127,12 @@ impl Client {
             // Servers of one's own rarely have a name for each bucket.
             Some(endpoint) => (endpoint.clone(), UrlStyle::Path),
             None => {
-                (format!("https://s3.{}.amazonaws.com", settings.region), UrlStyle::VirtualHost)
+                // Amazon's certificate is for names with one part before its own.
+                let style = match address.bucket.contains('.') {
+                    true => UrlStyle::Path,
+                    false => UrlStyle::VirtualHost,
+                };
+                (format!("https://s3.{}.amazonaws.com", settings.region), style)
             }
         };
         let server = WebUrl::read(&endpoint)
@@ -132,9 +154,10 @@ impl Client {
             .max_idle_connections_per_host(MOST_IDLE)
             .build();
         let provider = settings.provider;
-        let credentials = Mutex::new(provider.get().map_err(away)?);
+        let held = Mutex::new(provider.get().map_err(away)?);
         let shown = format!("{}, bucket {}", server, address.bucket);
-        Ok(Self { agent: config.into(), bucket, provider, credentials, proxy, shown })
+        let has_read = AtomicBool::new(false);
+        Ok(Self { agent: config.into(), bucket, provider, held, has_read, proxy, shown })
     }
 
     pub(super) fn bucket(&self) -> &Bucket {
@@ -167,10 +190,16 @@ impl Client {
                 },
                 Err(error) => self.describe(&error),
             };
-            if problem.is_expired && !std::mem::replace(&mut is_renewed, true) && self.renew() {
+            if problem.is_expired
+                && !std::mem::replace(&mut is_renewed, true)
+                && self.renew(credentials.as_ref())
+            {
                 continue;
             }
-            if !problem.may_pass || tries >= MOST_TRIES {
+            if problem.is_missing {
+                return Ok(Sent::Missing);
+            }
+            if tries >= problem.tries {
                 return Err(problem.failure);
             }
             std::thread::sleep(wait);
@@ -178,19 +207,29 @@ impl Client {
         }
     }
 
+    /// What a request is signed with now.
     fn current(&self) -> Option<Credentials> {
-        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = |time: &SystemTime| *time <= SystemTime::now() + VALID_AHEAD;
+        if held.expires.as_ref().is_some_and(is_over) {
+            if let Ok(new) = self.provider.get() {
+                *held = new;
+            }
+            // Where there are none that are valid for longer, the server says what is wrong.
+            held.expires = held.expires.filter(|time| !is_over(time));
+        }
+        held.credentials.clone()
     }
 
-    /// Asks for other credentials. Returns whether there are any.
-    fn renew(&self) -> bool {
-        match self.provider.get() {
-            Ok(Some(new)) => {
-                *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
-                true
-            }
-            _ => false,
+    /// Asks for other credentials than those that have expired, unless somebody has done that. Returns whether there are any.
+    fn renew(&self, expired: Option<&Credentials>) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.credentials.as_ref() == expired
+            && let Ok(new) = self.provider.get()
+        {
+            *held = new;
         }
+        held.credentials.as_ref() != expired
     }
 
     /// Reads something from this byte on. `expected` is about how much it is.
@@ -205,11 +244,17 @@ impl Client {
             0 => request,
             from => request.header("range", format!("bytes={from}-")),
         };
-        request.config().timeout_global(Some(limit(expected))).build().call()
+        let limit = limit(expected).min(LONGEST_READ);
+        let request = request.config().timeout_recv_response(Some(SHORT_ANSWER));
+        request.timeout_global(Some(limit)).build().call()
     }
 
     pub(super) fn head(&self, url: &str) -> Result<Response<Body>, ureq::Error> {
-        self.agent.head(url).config().timeout_global(Some(ANSWER)).build().call()
+        self.agent.head(url).config().timeout_global(Some(SHORT_ANSWER)).build().call()
+    }
+
+    pub(super) fn delete(&self, url: &str) -> Result<Response<Body>, ureq::Error> {
+        self.agent.delete(url).config().timeout_global(Some(SHORT_ANSWER)).build().call()
     }
 
     /// Stores a content, under a condition if nothing has the name.
@@ -248,6 +293,9 @@ impl Client {
     ) -> Result<Sent, Problem> {
         let status = response.status().as_u16();
         if matches!(status, 200..=299) {
+            if does == Does::Read {
+                self.has_read.store(true, Ordering::Relaxed);
+            }
             return Ok(Sent::Done(Answer(response)));
         }
         let location =
@@ -260,8 +308,9 @@ impl Client {
             (404, "NoSuchBucket") => {
                 return Err(Problem {
                     failure: self.no_bucket(),
-                    may_pass: false,
+                    tries: 1,
                     is_expired: false,
+                    is_missing: false,
                 });
             }
             (404, _) => return Ok(Sent::Missing),
@@ -269,36 +318,45 @@ impl Client {
             (501, _) => return Ok(Sent::NoConditions),
             _ => {}
         }
-        Err(problem(
-            status,
-            &code,
-            &message,
-            &Situation { does, is_signed, redirect, shown: &self.shown },
-        ))
+        let situation = Situation { does, is_signed, redirect, shown: &self.shown };
+        let mut problem = problem(status, &code, &message, &situation);
+        // The answer to a HEAD does not have a body, and says nothing of what is wrong.
+        problem.is_expired |= code.is_empty() && matches!(status, 400 | 401 | 403);
+        // To whoever may not list, a store does not say that a name has nothing.
+        let is_hidden = status == 403 && matches!(code.as_str(), "" | "AccessDenied");
+        match is_hidden && does == Does::Read && self.has_read.load(Ordering::Relaxed) {
+            true => Err(Problem { is_missing: true, ..problem }),
+            false => Err(problem),
+        }
     }
 
     /// What a failure before the answer means. The words of the library can have the address of the request, which is secret.
     fn describe(&self, error: &ureq::Error) -> Problem {
         let passing = |reason: String| Problem {
             failure: Failure::away(format!("{reason} ({})", self.shown)),
-            may_pass: true,
+            tries: MOST_TRIES,
             is_expired: false,
+            is_missing: false,
         };
         if let Some(failure) = self.proxy.as_ref().and_then(|proxy| proxy.failure(error)) {
             return Problem {
                 failure: Failure::away(failure.reason),
-                may_pass: !failure.is_lasting,
+                tries: if failure.is_lasting { 1 } else { MOST_TRIES },
                 is_expired: false,
+                is_missing: false,
             };
         }
         match error {
             ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
-                Problem { may_pass: false, ..passing(format!("no secure connection: {error}")) }
+                Problem { tries: 1, ..passing(format!("no secure connection: {error}")) }
             }
             ureq::Error::Io(error) => passing(format!("the connection failed: {error}")),
-            ureq::Error::Timeout(_) => passing("the server did not answer in time".to_owned()),
+            ureq::Error::Timeout(_) => Problem {
+                tries: MOST_SLOW_TRIES,
+                ..passing("the server did not answer in time".to_owned())
+            },
             ureq::Error::HostNotFound => Problem {
-                may_pass: false,
+                tries: 1,
                 ..passing("the host was not found, or the network is not available".to_owned())
             },
             _ => passing("the request failed".to_owned()),
@@ -328,12 +386,12 @@ fn problem(status: u16, code: &str, message: &str, situation: &Situation<'_>) ->
     };
     let is_expired =
         matches!(code, "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired");
-    let away =
-        |reason: String| Problem { failure: Failure::away(reason), may_pass: false, is_expired };
+    let one = |failure: Failure| Problem { failure, tries: 1, is_expired, is_missing: false };
+    let away = |reason: String| one(Failure::away(reason));
     match status {
         _ if is_expired => away(format!("the credentials have expired ({said}): renew them")),
         400 if code == "RequestTimeout" => Problem {
-            may_pass: true,
+            tries: MOST_TRIES,
             ..away(format!("the connection was too slow ({said}; {shown})"))
         },
         401 | 403 if code == "RequestTimeTooSkewed" => {
@@ -345,25 +403,19 @@ fn problem(status: u16, code: &str, message: &str, situation: &Situation<'_>) ->
         401 | 403 if !is_signed => away(format!(
             "access denied ({said}; {shown}): there are no credentials in AWS_ACCESS_KEY_ID, a profile, or its credential_process"
         )),
-        401 | 403 if *does == Does::Write => Problem {
-            failure: Failure::refused(format!("these credentials may not write ({said}; {shown})")),
-            may_pass: false,
-            is_expired,
-        },
+        401 | 403 if *does == Does::Write => {
+            one(Failure::refused(format!("these credentials may not write ({said}; {shown})")))
+        }
         401 | 403 => away(format!("access denied ({said}; {shown})")),
         300..=399 => away(format!(
             "the bucket is elsewhere ({said}{}; {shown}): write its region or endpoint",
             redirect.as_ref().map_or(String::new(), |redirect| format!(", {redirect}"))
         )),
         408 | 409 | 429 | 500 | 502 | 503 | 504 => Problem {
-            may_pass: true,
+            tries: MOST_TRIES,
             ..away(format!("the server is not available ({said}; {shown})"))
         },
-        _ => Problem {
-            failure: Failure::refused(format!("the server refused it ({said}; {shown})")),
-            may_pass: false,
-            is_expired,
-        },
+        _ => one(Failure::refused(format!("the server refused it ({said}; {shown})"))),
     }
 }
 
@@ -450,7 +502,7 @@ mod tests {
                 Situation { does, is_signed, redirect: None, shown: "http://h/, bucket b" };
             let found = problem(status, code, "", &situation);
             assert_eq!(found.failure.kind, kind, "{status} {code}");
-            assert_eq!(found.may_pass, may_pass, "{status} {code}");
+            assert_eq!(found.tries > 1, may_pass, "{status} {code}");
             assert!(found.failure.reason.contains(words), "{}", found.failure);
             assert_eq!(found.is_expired, code == "ExpiredToken");
         }

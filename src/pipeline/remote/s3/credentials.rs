@@ -2,8 +2,10 @@
 //!
 //! Nothing of it is ever shown, but for names of variables, files and profiles.
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use rusty_s3::Credentials;
@@ -16,6 +18,10 @@ const KEY: &str = "AWS_ACCESS_KEY_ID";
 const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
 const TOKEN: &str = "AWS_SESSION_TOKEN";
 
+/// How long a program may take to print credentials: it may ask somebody.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(5);
+
 /// The region where none is set: servers of one's own take any.
 const DEFAULT_REGION: &str = "us-east-1";
 
@@ -26,6 +32,14 @@ pub(super) struct Settings {
     /// The address of a server that is not Amazon's.
     pub(super) endpoint: Option<String>,
     pub(super) provider: Provider,
+}
+
+/// What requests are signed with.
+pub(super) struct Held {
+    /// `None` for requests without a signature.
+    pub(super) credentials: Option<Credentials>,
+    /// When they expire, where that is known.
+    pub(super) expires: Option<SystemTime>,
 }
 
 /// Where credentials come from.
@@ -129,16 +143,17 @@ fn with_token(key: String, secret: String, token: Option<String>) -> Credentials
 }
 
 impl Provider {
-    /// The credentials now. `None` where requests are not signed.
+    /// The credentials now.
     ///
     /// # Errors
-    /// When a program does not print them. What it prints is not shown.
-    pub(super) fn get(&self) -> anyhow::Result<Option<Credentials>> {
-        match self {
-            Self::Nobody => Ok(None),
-            Self::Fixed(credentials) => Ok(Some(credentials.clone())),
-            Self::Process(command) => of_process(command).map(Some),
-        }
+    /// When a program does not print them, in time. What it prints is not shown.
+    pub(super) fn get(&self) -> anyhow::Result<Held> {
+        let credentials = match self {
+            Self::Nobody => None,
+            Self::Fixed(credentials) => Some(credentials.clone()),
+            Self::Process(command) => return of_process(command, PATIENCE),
+        };
+        Ok(Held { credentials, expires: None })
     }
 }
 
@@ -151,31 +166,86 @@ struct Printed {
     secret_access_key: String,
     #[serde(default)]
     session_token: Option<String>,
+    #[serde(default)]
+    expiration: Option<String>,
 }
 
-fn of_process(command: &str) -> anyhow::Result<Credentials> {
+fn of_process(command: &str, patience: Duration) -> anyhow::Result<Held> {
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(command).stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output =
-        shell.output().context("the credential_process of the profile cannot be started")?;
-    ensure!(
-        output.status.success(),
-        "the credential_process of the profile failed ({})",
-        output.status
-    );
-    let printed: Printed = serde_json::from_slice(&output.stdout).map_err(|_| {
+    shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::piped());
+    // It may ask somebody at the terminal, so it stays in the group of this process.
+    shell.stderr(Stdio::inherit());
+    let mut child =
+        shell.spawn().context("the credential_process of the profile cannot be started")?;
+    let printed = child.stdout.take().map(|mut output| {
+        std::thread::spawn(move || {
+            let mut printed = Vec::new();
+            output.read_to_end(&mut printed).map(|_| printed)
+        })
+    });
+    let began = Instant::now();
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break status,
+            None if began.elapsed() < patience => std::thread::sleep(POLL),
+            None => {
+                let _ = (child.kill(), child.wait());
+                bail!(
+                    "the credential_process of the profile did not end within {} s",
+                    patience.as_secs()
+                );
+            }
+        }
+    };
+    ensure!(status.success(), "the credential_process of the profile failed ({status})");
+    let printed = printed.and_then(|thread| thread.join().ok()?.ok()).unwrap_or_default();
+    let printed: Printed = serde_json::from_slice(&printed).map_err(|_| {
         anyhow!("the credential_process of the profile does not print credentials as JSON")
     })?;
     ensure!(
         printed.version == 1,
         "the credential_process of the profile prints another version than 1"
     );
-    let Printed { access_key_id, secret_access_key, session_token, .. } = printed;
-    Ok(with_token(
-        access_key_id,
-        secret_access_key,
-        session_token.filter(|token| !token.is_empty()),
-    ))
+    let Printed { access_key_id, secret_access_key, session_token, expiration, .. } = printed;
+    let token = session_token.filter(|token| !token.is_empty());
+    Ok(Held {
+        credentials: Some(with_token(access_key_id, secret_access_key, token)),
+        expires: expiration.as_deref().and_then(moment),
+    })
+}
+
+/// Reads a time as in RFC 3339, without fractions of a second: `2026-11-27T21:00:00Z`, `2026-11-27T22:00:00.5+01:00`.
+fn moment(text: &str) -> Option<SystemTime> {
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
+    let is_punctuated = [(4, '-'), (7, '-'), (10, 'T'), (13, ':'), (16, ':')]
+        .iter()
+        .all(|&(at, sign)| text.get(at..=at).is_some_and(|found| found.starts_with(sign)));
+    if !is_punctuated {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let seconds = number(11, 13)? * 3600 + number(14, 16)? * 60 + number(17, 19)?;
+    let zone =
+        text.get(19..)?.trim_start_matches(|letter: char| letter == '.' || letter.is_ascii_digit());
+    let ahead = match zone.split_at_checked(1)? {
+        ("Z", "") => 0,
+        (sign @ ("+" | "-"), offset) => {
+            let (hours, minutes) = offset.split_once(':')?;
+            let minutes = hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?;
+            if sign == "+" { minutes * 60 } else { -minutes * 60 }
+        }
+        _ => return None,
+    };
+    // Days since 1970 in the Gregorian calendar, of years that begin in March.
+    let years = if month > 2 { year } else { year - 1 };
+    let days = 365 * (years - 1970) + (years / 4 - 492) - (years / 100 - 19)
+        + (years / 400 - 4)
+        + (153 * ((month + 9) % 12) + 2) / 5
+        + 59
+        + day
+        - 1;
+    let since = u64::try_from(days * 86400 + seconds - ahead).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(since))
 }
 
 #[cfg(test)]
@@ -252,8 +322,10 @@ mod tests {
     #[test]
     fn a_program_prints_credentials_and_nothing_of_them_is_shown() {
         let get = |command: &str| {
-            of_process(command)
-                .map(|found| (found.key().to_owned(), found.token().map(str::to_owned)))
+            of_process(command, Duration::from_secs(10)).map(|found| {
+                let found = found.credentials.expect("it prints some");
+                (found.key().to_owned(), found.token().map(str::to_owned))
+            })
         };
         let good = r#"echo '{"Version": 1, "AccessKeyId": "k", "SecretAccessKey": "s3cret", "SessionToken": "t"}'"#;
         assert_eq!(get(good).expect("credentials"), ("k".to_owned(), Some("t".to_owned())));
@@ -267,6 +339,29 @@ mod tests {
         ] {
             let error = get(command).expect_err(words).to_string();
             assert!(error.contains(words) && !error.contains("s3cret"), "{error}");
+        }
+        let began = Instant::now();
+        let Err(error) = of_process("exec sleep 60", Duration::ZERO) else {
+            panic!("nobody waits for it")
+        };
+        assert!(error.to_string().contains("did not end within"), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn a_moment_is_read_as_it_is_written() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2000-02-29T12:00:00Z", Some(951_825_600)),
+            ("2026-11-27T21:34:48Z", Some(1_795_815_288)),
+            ("2026-11-27T22:34:48.123456+01:00", Some(1_795_815_288)),
+            ("2100-03-01T00:00:00+00:00", Some(4_107_542_400)),
+            ("2026-11-27", None),
+            ("2026-11-27T21:34:48", None),
+            ("tomorrow at eight or so", None),
+        ] {
+            let expected = seconds.map(|it| SystemTime::UNIX_EPOCH + Duration::from_secs(it));
+            assert_eq!(moment(text), expected, "{text}");
         }
     }
 }

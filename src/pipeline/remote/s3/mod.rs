@@ -128,7 +128,21 @@ impl S3 {
             }
         });
         let tags = tags.into_iter().collect::<Result<Vec<String>, Failure>>();
-        tags.and_then(|tags| self.complete(key, &upload, &tags))
+        let put = tags.and_then(|tags| self.complete(key, &upload, &tags));
+        let is_continued = put.is_err() && content.is_determined_by_its_name();
+        if put != Ok(Put::New) && !is_continued {
+            self.abort(key, &upload);
+        }
+        put
+    }
+
+    /// Removes the parts of an upload that nobody completes: they take room, and are in no list of contents.
+    fn abort(&self, key: &str, upload: &str) {
+        // Where it fails, the rule of the bucket removes them.
+        let _ = self.client.send(Does::Write, |client, credentials| {
+            let action = client.bucket().abort_multipart_upload(credentials, key, upload);
+            client.delete(&client.sign(&action))
+        });
     }
 
     /// An upload of this key that somebody began and did not complete.
@@ -294,7 +308,7 @@ impl Remote for S3 {
     fn count(&self, folder: &str) -> Result<Extent, Failure> {
         let (mut extent, mut next) = (Extent::default(), None::<String>);
         loop {
-            let sent = self.client.send(Does::Read, |client, credentials| {
+            let sent = self.client.send(Does::List, |client, credentials| {
                 let mut action = client.bucket().list_objects_v2(credentials);
                 action.with_prefix(format!("{}{folder}/", self.prefix));
                 if let Some(next) = &next {

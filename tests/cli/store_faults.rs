@@ -1,0 +1,281 @@
+//! An object store that hangs, refuses, is full or knows nobody any more, before a real folder of results.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::support::{Running, Sandbox};
+
+const PAPER: &str = r#"
+[experiment]
+name = "paper"
+
+[stages.data]
+kind = "command"
+shell = 'seq 1 60000 > "$PIPELINE_OUTPUT/numbers"'
+
+[stages.count]
+kind = "command"
+shell = 'wc -l < "$PIPELINE_INPUT_DATA/numbers" > "$PIPELINE_OUTPUT/count"'
+inputs = { data = "data" }
+"#;
+
+/// How a request is answered.
+enum Answer {
+    /// As an object store does.
+    Plain,
+    Status(u16, &'static str),
+    /// Not at all.
+    Never,
+}
+
+struct Request {
+    method: String,
+    /// The name below the bucket.
+    name: String,
+    query: String,
+}
+
+/// A store of objects in a folder, which answers some requests in another way.
+struct Store {
+    folder: TempDir,
+    port: u16,
+}
+
+impl Store {
+    fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let (top, answer) = (folder.path().to_owned(), Arc::new(answer));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (top, answer) = (top.clone(), Arc::clone(&answer));
+                // Whoever leaves ends the connection.
+                std::thread::spawn(move || drop(serve(&stream, &top, &*answer)));
+            }
+        });
+        Self { folder, port }
+    }
+
+    /// Somebody who uses it.
+    fn user(&self) -> Sandbox {
+        self.visitor().set("AWS_ACCESS_KEY_ID", "ann").set("AWS_SECRET_ACCESS_KEY", "s3cret")
+    }
+
+    /// The same, without credentials.
+    fn visitor(&self) -> Sandbox {
+        let address = format!("s3://lab?endpoint=http://127.0.0.1:{}", self.port);
+        Sandbox::new(PAPER).set("PIPELINE_REMOTE", address)
+    }
+
+    /// Puts the results of the experiment into it, past the server.
+    fn fill(&self) {
+        let ann = Sandbox::new(PAPER)
+            .set("PIPELINE_REMOTE", format!("file://{}", self.folder.path().display()));
+        ann.pipeline("run experiment.toml").success();
+        ann.pipeline("push experiment.toml").success();
+    }
+}
+
+fn serve(
+    stream: &TcpStream,
+    top: &Path,
+    answer: &dyn Fn(&Request) -> Answer,
+) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let mut first = String::new();
+    reader.read_line(&mut first)?;
+    let (mut length, mut from) = (0, 0);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let line = line.trim_end().to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().expect("a number");
+        }
+        if let Some(value) = line.strip_prefix("range: bytes=") {
+            from = value.trim_end_matches('-').parse().expect("a number");
+        }
+    }
+    let mut words = first.split(' ');
+    let method = words.next().unwrap_or_default().to_owned();
+    let (path, query) = words.next().and_then(|target| target.split_once('?')).unwrap_or_default();
+    let name = path.strip_prefix("/lab/").unwrap_or_default().to_owned();
+    let request = Request { method, name, query: query.to_owned() };
+    let file: PathBuf = top.join(&request.name);
+    let body: Vec<u8>;
+    let status = match answer(&request) {
+        Answer::Never => {
+            // Until the other side leaves.
+            while reader.read(&mut [0; 4096])? > 0 {}
+            return Ok(());
+        }
+        Answer::Status(status, text) => {
+            std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
+            body = text.as_bytes().to_vec();
+            status
+        }
+        Answer::Plain if request.method == "PUT" => {
+            let mut content = Vec::new();
+            reader.take(length).read_to_end(&mut content)?;
+            body = Vec::new();
+            fs::create_dir_all(file.parent().expect("a folder"))?;
+            match fs::OpenOptions::new().write(true).create_new(true).open(&file) {
+                Ok(mut file) => file.write_all(&content).map(|()| 200)?,
+                Err(_) => 412,
+            }
+        }
+        Answer::Plain => match fs::read(&file) {
+            Ok(content) => {
+                body = content[from..].to_vec();
+                if from == 0 { 200 } else { 206 }
+            }
+            Err(_) => {
+                body = b"<Error><Code>NoSuchKey</Code></Error>".to_vec();
+                404
+            }
+        },
+    };
+    let mut stream = stream;
+    write!(
+        stream,
+        "HTTP/1.1 {status} Said\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    )?;
+    if request.method != "HEAD" {
+        stream.write_all(&body)?;
+    }
+    Ok(())
+}
+
+/// Asks a run to stop, which ends soon.
+fn ends_soon(running: Running, signal: Signal) -> String {
+    let began = Instant::now();
+    running.signal(signal);
+    let ended = running.wait();
+    let taken = began.elapsed();
+    assert!(taken < Duration::from_secs(8), "it took {taken:?}: {ended}");
+    ended.stderr
+}
+
+#[test]
+fn a_run_whose_input_never_arrives_can_be_stopped() {
+    let store = Store::start(|request| match request.name.starts_with("artifacts/") {
+        true => Answer::Never,
+        false => Answer::Plain,
+    });
+    store.fill();
+    let bob = store.user();
+    bob.edit("wc -l", "wc -c");
+    let running = bob.start("run experiment.toml --progress plain");
+    running.wait_for("brings an input from s3://lab");
+    ends_soon(running, Signal::INT);
+    // What it knows of the remote is still known.
+    let status = bob.pipeline("status experiment.toml").printed();
+    assert!(status.contains("data  command  remote"), "{status}");
+}
+
+#[test]
+fn a_run_whose_result_is_never_taken_can_be_stopped() {
+    let store = Store::start(|request| match request.method.as_str() {
+        "PUT" => Answer::Never,
+        _ => Answer::Plain,
+    });
+    let ann = store.user();
+    ann.edit("[experiment]", "[cache]\npush = \"always\"\n[experiment]");
+    let running = ann.start("run experiment.toml --progress plain");
+    running.wait_for("Ctrl-C leaves the rest to");
+    let said = ends_soon(running, Signal::INT);
+    assert!(said.contains("2 results were not pushed to s3://lab"), "{said}");
+    assert!(said.contains("`pipeline push experiment.toml` sends what is missing"), "{said}");
+}
+
+#[test]
+fn a_run_says_what_it_waits_for_before_it_begins() {
+    let store = Store::start(|_| Answer::Never);
+    let bob = store.user();
+    let running = bob.start("run experiment.toml");
+    running.wait_for("asking s3://lab");
+    ends_soon(running, Signal::INT);
+}
+
+#[test]
+fn credentials_that_expire_meanwhile_are_renewed() {
+    // As Amazon answers a HEAD: without a body.
+    let store = Store::start(|request| {
+        let is_old = request.query.contains("X-Amz-Credential=key1%2F");
+        match is_old && !request.name.starts_with("VERSION") {
+            true if request.method == "HEAD" => Answer::Status(400, ""),
+            true => Answer::Status(400, "<Error><Code>ExpiredToken</Code></Error>"),
+            false => Answer::Plain,
+        }
+    });
+    let ann = store.visitor();
+    let program = ann.path("credentials.sh");
+    let ann = ann
+        .set("AWS_CONFIG_FILE", "aws-config")
+        .set("AWS_SHARED_CREDENTIALS_FILE", "aws-credentials");
+    ann.write("aws-config", format!("[default]\ncredential_process = sh {}\n", program.display()));
+    ann.write(
+        "credentials.sh",
+        r#"echo >> asked
+printf '{"Version": 1, "AccessKeyId": "key%d", "SecretAccessKey": "s3cret"}' $(wc -l < asked)
+"#,
+    );
+    ann.pipeline("run experiment.toml").success();
+    fs::remove_file(ann.path("asked")).expect("it was asked");
+    let pushed = ann.pipeline("push experiment.toml");
+    pushed.success();
+    assert!(pushed.stdout.starts_with("2 pushed"), "{pushed}");
+    // However many threads saw it at the same time.
+    assert_eq!(ann.read("asked").lines().count(), 2);
+}
+
+#[test]
+fn a_store_that_is_full_is_still_read() {
+    let store = Store::start(|request| match request.method.as_str() {
+        "PUT" => Answer::Status(507, "<Error><Code>InsufficientStorage</Code></Error>"),
+        _ => Answer::Plain,
+    });
+    store.fill();
+    let bob = store.user();
+    bob.edit("wc -l", "wc -c");
+    bob.edit("[experiment]", "[cache]\npush = \"always\"\n[experiment]");
+    let ran = bob.pipeline("run experiment.toml");
+    let shown = ran.printed();
+    assert!(shown.contains("paper: 1 remote, 1 ran"), "{ran}");
+    assert!(ran.stderr.contains("1 result was not pushed"), "{ran}");
+    assert!(ran.stderr.contains("InsufficientStorage, status 507"), "{ran}");
+}
+
+#[test]
+fn who_may_read_but_not_list_gets_what_there_is() {
+    // To whom may not list, Amazon does not say that a name has nothing.
+    let folder: Arc<std::sync::OnceLock<PathBuf>> = Arc::default();
+    let top = Arc::clone(&folder);
+    let store = Store::start(move |request| {
+        match top.get().is_some_and(|top| top.join(&request.name).exists()) {
+            true => Answer::Plain,
+            false if request.method == "HEAD" => Answer::Status(403, ""),
+            false => Answer::Status(403, "<Error><Code>AccessDenied</Code></Error>"),
+        }
+    });
+    folder.set(store.folder.path().to_owned()).expect("once");
+    store.fill();
+    let bob = store.user();
+    bob.edit("wc -l", "wc -c");
+    let ran = bob.pipeline("run experiment.toml");
+    let shown = ran.printed();
+    assert!(shown.contains("paper: 1 remote, 1 ran"), "{ran}");
+    assert!(!ran.stderr.contains("warning"), "{ran}");
+}
