@@ -260,7 +260,10 @@ fn what_was_withdrawn_here_does_not_come_back_by_itself() {
     let data = lab.ann.artifact("data");
     lab.ann.unprotect(&data);
     fs::write(data.join("numbers"), "wrong").expect("ours");
-    lab.ann.pipeline("verify experiment.toml");
+    let verified = lab.ann.pipeline("verify experiment.toml");
+    let (_, names) = verified.stdout.split_once("somebody removes it there: ").expect("it is said");
+    let names: Vec<_> = names.lines().next().expect("a line").split(", ").collect();
+    assert!(names.iter().all(|name| lab.share.path().join(name).is_file()), "{verified}");
     assert_snapshot!(lab.shown(&lab.ann.pipeline("pull experiment.toml")), @r"
     status 1
     --- stderr

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -278,4 +279,35 @@ fn who_may_read_but_not_list_gets_what_there_is() {
     let shown = ran.printed();
     assert!(shown.contains("paper: 1 remote, 1 ran"), "{ran}");
     assert!(!ran.stderr.contains("warning"), "{ran}");
+}
+
+#[test]
+fn the_parts_of_an_upload_that_failed_are_removed() {
+    let removed = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&removed);
+    let store = Store::start(move |request| match request.method.as_str() {
+        "POST" => Answer::Status(
+            200,
+            "<InitiateMultipartUploadResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+             <UploadId>first</UploadId></InitiateMultipartUploadResult>",
+        ),
+        "PUT" if request.query.contains("partNumber=") => {
+            Answer::Status(403, "<Error><Code>AccessDenied</Code></Error>")
+        }
+        "DELETE" if request.query.contains("uploadId=first") => {
+            count.fetch_add(1, Ordering::Relaxed);
+            Answer::Status(204, "")
+        }
+        _ => Answer::Plain,
+    });
+    let ann = store.user();
+    // Compressed, it is large enough for parts.
+    ann.edit("seq 1 60000", "head -c 36000000 /dev/urandom; seq 1 6000000");
+    ann.edit("shell = 'head", "shell = '{ head");
+    ann.edit("seq 1 6000000 >", "seq 1 6000000; } >");
+    ann.pipeline("run experiment.toml data").success();
+    let pushed = ann.pipeline("push experiment.toml data");
+    assert_eq!(pushed.code(), Some(1));
+    assert!(pushed.stderr.contains("these credentials may not write"), "{pushed}");
+    assert_eq!(removed.load(Ordering::Relaxed), 1);
 }

@@ -18,6 +18,7 @@ use crate::format;
 use crate::instances::names_in_words;
 use crate::plan::{Plan, PlanState};
 use crate::reason::Reason;
+use crate::remote::SharedCache;
 use crate::stage_name::StageName;
 use crate::table;
 
@@ -43,7 +44,7 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
         if arguments.restore {
             return verify_restore::run(&cache, None, arguments.json);
         }
-        return check(&cache, everything(&cache), arguments.json);
+        return check(&cache, everything(&cache), None, arguments.json);
     }
     let project = Project::open(manifest)?;
     project.cache.pin_everything(note);
@@ -60,7 +61,7 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
             fresh(&project, &chosen, &plan, manifest)
         }
     };
-    check(&project.cache, selection, arguments.json)
+    check(&project.cache, selection, project.shared.as_deref(), arguments.json)
 }
 
 /// What is to be checked.
@@ -167,7 +168,12 @@ struct Row {
     verdict: Verdict,
 }
 
-fn check(cache: &Cache, mut selection: Selection, as_json: bool) -> anyhow::Result<ExitCode> {
+fn check(
+    cache: &Cache,
+    mut selection: Selection,
+    shared: Option<&SharedCache>,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let digests = selection.artifacts.iter().map(|(digest, _)| *digest);
     let Checked { verdicts, withdrawn } = with_meter(Check::new(cache, digests));
@@ -176,6 +182,14 @@ fn check(cache: &Cache, mut selection: Selection, as_json: bool) -> anyhow::Resu
         rows.map(|((_, names), (digest, verdict))| Row { digest, names: names.clone(), verdict });
     let rows: Vec<Row> = rows.collect();
     let withdrawn = remark_withdrawn(withdrawn, &mut selection.remarks);
+    if let Some(shared) = shared.filter(|_| !withdrawn.is_empty()) {
+        let names = withdrawn.iter().map(|one| SharedCache::record_name(&one.record.key));
+        selection.remarks.push(format!(
+            "what was pushed of these is still on {}; others get it until somebody removes it there: {}",
+            shared.address(),
+            names.collect::<Vec<_>>().join(", ")
+        ));
+    }
     selection.damaged_records.retain(|file| {
         let name = in_cache(cache, file);
         selection.remarks.push(match cache.quarantine_record(file) {

@@ -9,12 +9,16 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::name::Name;
 use super::transport::{Content, Extent, Failure, Put, Remote};
 
 /// How names begin that are not final yet.
 const NEW: &str = ".new-";
+
+/// A file that is not final and was not written for this long was left by a push that was killed.
+const LEFT_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// How much is copied at once.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -72,6 +76,7 @@ impl Folder {
     fn put_file(&self, path: &Path, content: &Content<'_>) -> io::Result<Put> {
         let folder = path.parent().unwrap_or(&self.top);
         self.make_folders(folder)?;
+        sweep(folder);
         let new = New::make(folder, fs::metadata(folder)?.mode())?;
         let mut reader = content.reader();
         let mut block = vec![0; BLOCK_BYTES.min(content.bytes() as usize + 1)];
@@ -148,6 +153,17 @@ impl Remote for Folder {
             }
         }
         Ok(extent)
+    }
+}
+
+/// Removes what pushes that were killed have left in a folder.
+fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        let is_new = entry.file_name().to_string_lossy().starts_with(NEW);
+        if is_new && age().is_some_and(|age| age > LEFT_AFTER) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -266,6 +282,25 @@ mod tests {
             assert!(failure.reason.contains("does not exist: mount it"), "{failure}");
         }
         assert!(!top.path().join("share").exists());
+    }
+
+    #[test]
+    fn what_a_push_that_was_killed_has_left_is_removed_after_a_day() {
+        let top = tempfile::tempdir().expect("a folder");
+        let remote = Folder::new(top.path().to_owned());
+        for (name, age) in [(".new-lab-1-0", 2), (".new-lab-2-0", 0), ("other", 2)] {
+            let file = File::create(top.path().join(name)).expect("ours");
+            let written = std::time::SystemTime::now() - LEFT_AFTER * age;
+            file.set_modified(written).expect("ours");
+        }
+        remote.put(&Name::version(), &Content::Bytes(b"1")).expect("writable");
+        let mut names: Vec<_> = fs::read_dir(top.path())
+            .expect("a folder")
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, [".new-lab-2-0", "VERSION", "other"]);
     }
 
     #[test]

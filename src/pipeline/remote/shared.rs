@@ -82,6 +82,11 @@ impl SharedCache {
         &self.address
     }
 
+    /// What the record of a key is called there.
+    pub(crate) fn record_name(key: &StageKey) -> String {
+        Name::record(key).to_string()
+    }
+
     /// What records of it are kept under in a cache.
     fn place(&self) -> Digest {
         Encoder::new("pipeline 2026-11 remote").text(&self.address.to_string()).finish()
