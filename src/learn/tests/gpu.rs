@@ -83,6 +83,7 @@ fn stages() -> Vec<(&'static str, KindConfig)> {
         ),
         ("meta-weight-net", meta_training(&json!({}))),
         ("elr", meta_training(&json!({"method": "elr"}))),
+        ("co-teaching", meta_training(&json!({"method": "co-teaching"}))),
         ("sop", meta_training(&json!({"method": "sop", "consistency": 0.9}))),
     ]
 }
