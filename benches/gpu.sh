@@ -17,8 +17,15 @@ folder=$(cd "$2" && pwd)
 cache=${CACHE:-$folder-cache}
 images=/usr/share/datasets/fashion-mnist # Debian's package dataset-fashion-mnist
 
+# Of the folder of a libtorch or of a PyTorch: 2.11.0, without what follows a '+'.
+libtorch_version() {
+    cat "$1/build-version" "$1/version.py" 2>/dev/null |
+        sed -n "s/^__version__ = '\([0-9.]*\).*/\1/p; s/^\([0-9][0-9.]*\).*/\1/p" | head -n 1
+}
+
 pack() {
     mkdir -p "$folder/data"
+    libtorch_version "${LIBTORCH:-.libtorch}" >"$folder/libtorch-version"
     cargo build --release -p pipeline -p pipeline-learn
     cp target/release/pipeline target/release/pipeline-learn "$folder"
     for target in "--test gpu" "--bench throughput" "--bench meta_weight_net_step"; do
@@ -34,6 +41,14 @@ libraries() {
     torch='import pathlib, torch; print(pathlib.Path(torch.__file__).parent / "lib")'
     LD_LIBRARY_PATH=${LIBTORCH_LIB:-$(python3 -c "$torch")}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     export LD_LIBRARY_PATH
+    # With another version than the programs were built for, what happens is not defined.
+    found=$(libtorch_version "${LD_LIBRARY_PATH%%:*}/..")
+    needed=$(cat "$folder/libtorch-version")
+    [ "$found" = "$needed" ] || {
+        echo "the programs need libtorch $needed, and this one is ${found:-of an unknown version}: set LIBTORCH_LIB to" \
+            "the folder 'lib' of a libtorch $needed with CUDA, or have python3 find such a PyTorch" >&2
+        exit 1
+    }
 }
 
 # Warm laps of about a second each: a line of JSON per lap.

@@ -18,7 +18,7 @@ use tch::Device;
 
 use crate::shim;
 
-/// Sets the threads of this process, picks the device, and allows TF32 there if and only if it is asked for.
+/// Sets the threads of this process, picks the device, and allows TF32 for convolutions there if and only if it is asked for.
 ///
 /// # Errors
 /// When the request wants a GPU that does not exist.
@@ -95,8 +95,8 @@ pub fn ran_on(device: Device) -> RanOn {
     }
 }
 
-/// The most memory of GPUs that libtorch has held in this process at once, in bytes; `None` where it has held none. That is
-/// what its allocator has taken of them, also what it keeps for later; what CUDA and its libraries take for themselves is not in it.
+/// The most memory of GPUs that libtorch has held in this process at once, in bytes; `None` where it has held none, or does not
+/// count. That is what its allocator has taken of them, also what it keeps for later; what CUDA and its libraries take for themselves is not in it.
 pub fn peak_gpu_memory() -> Option<u64> {
     let gpus = (0..tch::Cuda::device_count()).filter_map(|gpu| i8::try_from(gpu).ok());
     // SAFETY: it takes a number and returns one, and no exception leaves it.
@@ -305,7 +305,8 @@ mod tests {
             [(Precision::Tf32, true), (Precision::Bf16, false), (Precision::F32, false)]
         {
             let prepared = prepare(&execution, precision).unwrap();
-            assert_eq!(shim::tf32_is_allowed().unwrap(), [allowed; 2]);
+            // For convolutions alone, never for matrix products.
+            assert_eq!(shim::tf32_is_allowed().unwrap(), [false, allowed]);
             let RanOn { device, name, threads, remark, .. } = ran_on(prepared);
             assert_eq!((device, name), (message::Device::Cpu, None));
             assert!(threads.is_some_and(|threads| threads > 0));

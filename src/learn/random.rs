@@ -27,14 +27,17 @@ pub enum Purpose {
     InitialWeighting = 8,
     /// The samples of a meta batch; the index is the step within the epoch.
     MetaBatch = 9,
-    /// How a sample is augmented that is not only trained on, as that of a meta batch; the epoch is the step of the run,
-    /// the index the sample.
+    /// How a sample is augmented that is not only trained on, as that of a meta batch; the epoch is the step of the run, in
+    /// epochs of the usual length, the index the sample.
     OtherAugmentation = 10,
     /// How a held-out sample is augmented for an evaluation on the way; the epoch is the steps done before it, the index the
     /// sample.
     ValidationAugmentation = 11,
     /// The first numbers that a method keeps of a sample to explain its label; the index is the sample.
     InitialSampleNoise = 12,
+    /// How the samples of a step are augmented that an epoch has beyond the usual number; the epoch is the steps done before
+    /// it, the index the sample.
+    FurtherStepAugmentation = 13,
 }
 
 /// A stream of random numbers.

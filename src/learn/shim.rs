@@ -5,8 +5,8 @@ use std::ffi::{CStr, c_char};
 
 use anyhow::bail;
 
-/// Whether GPUs may round the factors of matrix products and convolutions of 32-bit floats to TF32, from now on, in the whole
-/// process. libtorch's own choice is yes for convolutions and no for matrix products.
+/// Whether GPUs may round the factors of convolutions of 32-bit floats to TF32, from now on, in the whole process; those of
+/// matrix products they may not. libtorch's own choice is yes for convolutions and no for matrix products.
 ///
 /// # Errors
 /// When libtorch fails.
@@ -15,7 +15,7 @@ pub fn allow_tf32(allowed: bool) -> anyhow::Result<()> {
     checked(|message| unsafe { pipeline_allow_tf32(allowed, message.as_mut_ptr(), message.len()) })
 }
 
-/// What [`allow_tf32`] was called with last, for matrix products and for convolutions, as libtorch has it.
+/// Whether it is allowed for matrix products and for convolutions, as libtorch has it.
 ///
 /// # Errors
 /// When libtorch fails.

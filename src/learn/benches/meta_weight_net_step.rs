@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail};
 use pipeline_learn::methods::meta_weight_net::MetaWeightNet;
 use pipeline_learn::training::batch::Batch;
 use pipeline_learn::training::method::{Method, Setup};
@@ -38,11 +38,11 @@ impl Arguments {
         Ok(Self {
             steps: word(0, "5").parse().context("steps is a number")?,
             precision: match word(1, "f32") {
+                "f32" => Precision::F32,
                 "bf16" => Precision::Bf16,
-                other => {
-                    ensure!(other == "f32", "the precision is f32 or bf16, not {other}");
-                    Precision::F32
-                }
+                other => bail!(
+                    "the precision is f32 or bf16, not {other}: this runs on the CPU, which has no tf32"
+                ),
             },
             threads: word(2, "2").parse().context("threads is a number")?,
             batch: word(3, "100").parse().context("batch is a number")?,

@@ -7,7 +7,7 @@ use crate::random::{Purpose, Stream};
 pub struct SampleSet {
     /// Their indices in the training part of the data set.
     pub indices: Vec<u32>,
-    /// How many views each of them has, drawn independently.
+    /// How many views each of them has, drawn independently of each other and of those of other sets in the step.
     pub views: u32,
 }
 

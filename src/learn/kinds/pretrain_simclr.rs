@@ -150,7 +150,8 @@ impl BatchSource for Views {
     /// First all first views, then all second views: float [2B,C,H,W].
     type Batch = Tensor;
 
-    fn prepare(&self, epoch: u32, _step: u32, samples: StepSamples) -> anyhow::Result<Tensor> {
+    fn prepare(&self, at: StepPosition, samples: StepSamples) -> anyhow::Result<Tensor> {
+        let epoch = u32::try_from(at.epoch)?;
         let batch = &samples.train.indices;
         let first = self.of(batch, epoch, Purpose::FirstView)?;
         let second = self.of(batch, epoch, Purpose::SecondView)?;

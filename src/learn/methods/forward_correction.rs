@@ -48,13 +48,14 @@ impl ForwardCorrection {
         let learner = setup.learner()?;
         let classes = i64::try_from(setup.classes)?;
         let options = (Kind::Float, setup.device);
-        let (transition, estimated_before) = match parameters.transition {
+        let (initial, estimated_before) = match parameters.transition {
             Transition::Known => (counted(setup)?, None),
             Transition::Estimated => {
                 (Tensor::f_eye(classes, options)?, Some(parameters.estimation_epochs))
             }
         };
-        setup.state.add("transition", &transition);
+        let mut transition = setup.tensor("transition", &[classes, classes], Kind::Float)?;
+        transition.f_copy_(&initial)?;
         Ok(Self { learner, transition, estimated_before })
     }
 

@@ -3,6 +3,7 @@
 //! A file reads from top to bottom like the algorithm box of its paper. What a method is, and what it is made from, is
 //! in [`crate::training::method`].
 
+pub mod co_teaching;
 pub mod elr;
 pub mod finetune;
 pub mod forward_correction;
@@ -11,6 +12,7 @@ pub mod sop;
 
 use pipeline_stages::kinds::{self, Train};
 
+use self::co_teaching::CoTeaching;
 use self::elr::Elr;
 use self::finetune::Finetune;
 use self::forward_correction::ForwardCorrection;
@@ -29,5 +31,6 @@ pub fn of(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Box<dyn M
         kinds::Method::ForwardCorrection => Box::new(ForwardCorrection::new(parameters, setup)?),
         kinds::Method::Elr => Box::new(Elr::new(parameters, setup)?),
         kinds::Method::Sop => Box::new(Sop::new(parameters, setup)?),
+        kinds::Method::CoTeaching => Box::new(CoTeaching::new(parameters, setup)?),
     })
 }

@@ -34,7 +34,7 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// A fresh one: the encoder drawn by the seed, the classifier zero.
+    /// A fresh one: the encoder drawn by the seed, the last layer zero.
     ///
     /// # Errors
     /// When libtorch cannot make the tensors.
@@ -48,7 +48,8 @@ impl Classifier {
         Self::numbered(0, architecture, image_channels, classes, seed, device)
     }
 
-    /// One of several networks, counted from 0, each with draws of its own.
+    /// One of several networks, counted from 0, each with draws of its own. The last layer of the first is zero; those of the
+    /// others are drawn, so that networks differ that take over the same encoder.
     ///
     /// # Errors
     /// When libtorch cannot make the tensors.
@@ -63,7 +64,10 @@ impl Classifier {
         let mut builder = Builder::new(seed, Purpose::InitialEncoder, device).of_network(number);
         let encoder = Encoder::new(&mut builder, architecture, i64::try_from(image_channels)?)?;
         let shape = [feature_count(architecture), i64::try_from(classes)?];
-        let fc = builder.within("fc", |builder| Linear::zero(builder, shape))?;
+        let fc = builder.within("fc", |builder| match number {
+            0 => Linear::zero(builder, shape),
+            _ => Linear::uniform(builder, shape),
+        })?;
         Ok(Self { encoder, fc, state: builder.finish(), precision: Precision::F32 })
     }
 

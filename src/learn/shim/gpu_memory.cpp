@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
-// The most bytes that libtorch's allocator has held of this GPU; 0 where it has held none, and where there is no such GPU.
+// The most bytes that libtorch's allocator has held of this GPU; 0 where it has held none or does not count, and where there is no such GPU.
 extern "C" std::uint64_t pipeline_peak_gpu_memory(std::int8_t gpu) noexcept {
   constexpr auto all = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
   try {

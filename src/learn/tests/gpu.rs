@@ -7,13 +7,13 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fixture::{
-    learn_stage, meta_training, pretraining, request, supervised_pretraining, training, with_input,
-    write_inputs,
+    SAMPLES, learn_stage, meta_training, pretraining, request, supervised_pretraining, training,
+    with_input, write_inputs,
 };
 use pipeline_learn::network::{Classifier, Mode};
 use pipeline_learn::training::loss::SampleLoss;
 use pipeline_stages::KindConfig;
-use pipeline_stages::formats::{InputCrop, ModelInfo};
+use pipeline_stages::formats::{Evaluations, InputCrop, ModelInfo};
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::message::{Device, Execution, Metrics, Request};
@@ -83,6 +83,7 @@ fn stages() -> Vec<(&'static str, KindConfig)> {
         ),
         ("meta-weight-net", meta_training(&json!({}))),
         ("elr", meta_training(&json!({"method": "elr"}))),
+        ("co-teaching", meta_training(&json!({"method": "co-teaching"}))),
         ("sop", meta_training(&json!({"method": "sop", "consistency": 0.9}))),
     ]
 }
@@ -220,6 +221,35 @@ fn f32_on_a_gpu_is_as_exact_as_on_a_cpu_and_tf32_is_not() {
         assert!(of_f32 < bound, "{name}: f32 is {of_f32} away");
         assert!((bound..0.1).contains(&of_tf32), "{name}: tf32 is {of_tf32} away");
         assert!(of_tf32 > 10.0 * of_f32, "{name}: {of_f32}, {of_tf32}");
+    }
+}
+
+#[test]
+fn matrix_products_on_a_gpu_are_exact_in_tf32_too() {
+    let Some((gpu, _alone)) = gpu() else { return };
+    let execution = Execution { device: gpu, threads: Some(2), ..Execution::default() };
+    let device = pipeline_learn::device::prepare(&execution, Precision::Tf32).expect("a device");
+    tch::manual_seed(1);
+    let [one, other] = [(); 2].map(|()| Tensor::rand([256, 256], (Kind::Float, tch::Device::Cpu)));
+    let product = one.to_device(device).mm(&other.to_device(device)).to_device(tch::Device::Cpu);
+    // TF32 would be some 1e-4 away.
+    let away = distance(&product, &one.mm(&other));
+    assert!(away < 1e-6, "{away}");
+}
+
+#[test]
+fn accuracies_on_the_way_are_the_fractions_themselves() {
+    let Some((gpu, _alone)) = gpu() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    write_inputs(folder.path());
+    // With three classes and images that differ little, an evaluation a step meets many numbers of right answers.
+    let changes = json!({"method": "finetune", "evaluate-every": 1, "epochs": 20});
+    run(folder.path(), &meta_training(&changes), "model", gpu, None);
+    let evaluations = Evaluations::read(&folder.path().join("model")).expect("evaluations");
+    for row in evaluations.0 {
+        let accuracy = row.test_accuracy.expect("the test set is tracked");
+        let right = (accuracy * SAMPLES as f64).round();
+        assert_eq!(accuracy, right / SAMPLES as f64, "{right} of {SAMPLES}");
     }
 }
 

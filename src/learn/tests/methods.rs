@@ -1,20 +1,21 @@
-//! What the trainer offers to every method: numbers of every sample, several views, other samples beside those that are
-//! trained on; all of it restored when a training is resumed.
+//! What the trainer offers to every method: several learners, numbers of every sample, several views, other samples beside
+//! those that are trained on; all of it restored when a training is resumed.
 
 use std::cell::RefCell;
+use std::path::Path;
 use std::rc::Rc;
 
 use pipeline_learn::data::batches::{SampleSet, StepSamples};
 use pipeline_learn::device;
 use pipeline_learn::network::{Mode, State, mean_prediction};
-use pipeline_learn::training::batch::Batch;
+use pipeline_learn::training::batch::{Batch, StepBatch};
 use pipeline_learn::training::loss::SampleLoss;
 use pipeline_learn::training::method::{Learner, Method, Setup, StepOutput};
 use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::supervised_trainer::SupervisedTrainer;
 use pipeline_learn::training::training_data::TrainingData;
-use pipeline_learn::training::training_loop::StepPosition;
-use pipeline_stages::formats::Evaluations;
+use pipeline_learn::training::training_loop::{BatchSource as _, RunLength, StepPosition};
+use pipeline_stages::formats::{Evaluations, ImageShape, Part, write_samples};
 use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::message::Request;
 use pipeline_stages::worker::{Context, Stopped};
@@ -22,7 +23,10 @@ use pipeline_stages::{KindConfig, LearnStage};
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use crate::fixture::{learn_stage, request, stage, training, with_input, write_inputs};
+use crate::fixture::{
+    SHAPE, learn_stage, meta_training, pretraining, request, stage, training, with_input,
+    write_inputs,
+};
 
 /// Learns the labels and the mean prediction of every sample, as ELR and its like do. The model is the
 /// network and its average over the steps.
@@ -141,8 +145,45 @@ impl Method for Averaging {
     }
 }
 
-/// Trains by the method, until it is stopped after this many reports. Returns what it was given.
-fn train(request: &Request, stop_after: Option<usize>) -> Seen {
+/// Two networks that learn side by side.
+struct Pair([Learner; 2]);
+
+impl Method for Pair {
+    fn networks(&self) -> Vec<&State> {
+        self.0.iter().map(|learner| learner.network.state()).collect()
+    }
+
+    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
+        let networks = self.0.iter().map(|learner| &learner.network);
+        let logits = networks.map(|network| network.forward(images, Mode::Evaluate));
+        mean_prediction(&logits.collect::<anyhow::Result<Vec<_>>>()?)
+    }
+
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
+        for learner in &mut self.0 {
+            learner.optimizer.begin_step(learning_rate, at.steps_before);
+        }
+    }
+
+    fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
+        let outputs = self.0.iter_mut().map(|Learner { network, optimizer }| {
+            let logits = network.forward(&batch.images, Mode::Train)?;
+            let losses = SampleLoss::CrossEntropy.of_samples(&logits, &batch.labels)?;
+            optimizer.backward(&losses.mean(Kind::Float))?;
+            optimizer.step()?;
+            let (losses, logits) = (losses.detach(), logits.detach());
+            Ok(StepOutput { losses, logits, weights: None, extra: Vec::new() })
+        });
+        Ok(outputs.collect::<anyhow::Result<Vec<_>>>()?.remove(0))
+    }
+}
+
+/// Trains by a method, until it is stopped after this many reports. Returns whether it was.
+fn train_by(
+    request: &Request,
+    stop_after: Option<usize>,
+    method: impl FnOnce(&mut Setup<'_>) -> anyhow::Result<Box<dyn Method>>,
+) -> bool {
     let KindConfig::Learn(LearnStage::Train(parameters)) = &request.stage else {
         panic!("not a training")
     };
@@ -153,26 +194,36 @@ fn train(request: &Request, stop_after: Option<usize>) -> Seen {
     let device = device::prepare(&context.execution, Precision::F32).unwrap();
     let recipe = Recipe::of(parameters);
     let data = TrainingData::read(&recipe.data, &context, device).unwrap();
-    let seen = Rc::<RefCell<Seen>>::default();
-    let method = |setup: &mut Setup<'_>| -> anyhow::Result<Box<dyn Method>> {
-        let learner = setup.learner()?;
-        let average = setup.copy_of("average", learner.network.state())?;
-        let targets = setup.per_sample("targets", &[setup.classes as i64])?;
-        let easy = Tensor::zeros([1], (Kind::Float, setup.device));
-        setup.state.add("easy", &easy);
-        seen.borrow_mut().targets = Some(targets.shallow_clone());
-        Ok(Box::new(Averaging { learner, average, targets, easy, seen: Rc::clone(&seen) }))
-    };
     let mut trainer = SupervisedTrainer::new(&recipe, &context, &data, method).unwrap();
     match trainer.run(parameters) {
         Ok(()) => {
             trainer.write_model(parameters).unwrap();
             trainer.write_curves().unwrap();
+            false
         }
-        Err(error) if error.is::<Stopped>() => seen.borrow_mut().stopped = true,
+        Err(error) if error.is::<Stopped>() => true,
         Err(error) => panic!("{error:#}"),
     }
-    seen.take()
+}
+
+/// Trains by [`Averaging`], as [`train_by`]. Returns what it was given.
+fn train(request: &Request, stop_after: Option<usize>) -> Seen {
+    let seen = Rc::<RefCell<Seen>>::default();
+    let stopped = train_by(request, stop_after, |setup| {
+        let learner = setup.learner()?;
+        let average = setup.copy_of("average", learner.network.state())?;
+        let targets = setup.per_sample("targets", &[setup.classes as i64])?;
+        let easy = setup.tensor("easy", &[1], Kind::Float)?;
+        seen.borrow_mut().targets = Some(targets.shallow_clone());
+        Ok(Box::new(Averaging { learner, average, targets, easy, seen: Rc::clone(&seen) }))
+    });
+    Seen { stopped, ..seen.take() }
+}
+
+/// What the networks of a model are, as files.
+fn networks(model: &Path) -> [Vec<u8>; 2] {
+    ["weights.safetensors", "weights-2.safetensors"]
+        .map(|name| std::fs::read(model.join(name)).unwrap())
 }
 
 #[test]
@@ -221,6 +272,94 @@ fn a_method_has_views_other_samples_and_numbers_of_every_sample() {
 }
 
 #[test]
+fn two_learners_differ_and_go_on_as_if_they_were_not_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let pretrain = request(folder.path(), &pretraining("adam"), "encoder");
+    pipeline_learn::run(learn_stage(&pretrain), &Context::for_test(pretrain.clone())).unwrap();
+    // The encoders that they start from are equal, and the batches that they see are too.
+    let run = |output: &str, stop_after| {
+        let request = request(folder.path(), &training("none"), output);
+        let request = with_input(request, "init", &folder.path().join("encoder"));
+        train_by(&request, stop_after, |setup| {
+            Ok(Box::new(Pair([setup.learner()?, setup.learner()?])))
+        })
+    };
+    assert!(!run("whole", None));
+    let [first, second] = networks(&folder.path().join("whole"));
+    assert!(first != second, "the networks are equal");
+    let mut stops = 0;
+    while run("stopped", Some(4)) {
+        stops += 1;
+        assert!(stops < 100, "it never ends");
+    }
+    assert!(stops > 1, "it was not stopped: nothing is tested");
+    assert!(networks(&folder.path().join("stopped")) == [first, second], "the weights differ");
+}
+
+/// The pixels of every image of a batch.
+fn rows(images: &Tensor) -> Vec<Vec<f32>> {
+    (0..images.size()[0]).map(|row| numbers(&images.get(row))).collect()
+}
+
+#[test]
+fn a_sample_looks_different_in_every_step_set_and_view() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let request = request(folder.path(), &training("crop-flip"), "model");
+    let KindConfig::Learn(LearnStage::Train(parameters)) = &request.stage else {
+        panic!("not a training")
+    };
+    let data = &Recipe::of(parameters).data;
+    let context = Context::for_test(request.clone());
+    let data = TrainingData::read(data, &context, tch::Device::Cpu).unwrap();
+    let length = RunLength { steps: 10, steps_per_epoch: data.steps_per_epoch() };
+    assert_eq!(length.steps_per_epoch, 5);
+    let views = |epoch, step_of_epoch, steps_of_epoch, steps_before| -> Vec<Vec<Vec<f32>>> {
+        let at = StepPosition { steps_before, epoch, step_of_epoch, steps_of_epoch, length };
+        let set = SampleSet { indices: (0..9).collect(), views: 2 };
+        let samples = StepSamples { train: set.clone(), others: vec![set.clone(), set] };
+        let StepBatch { train, others } = data.prepare(at, samples).unwrap();
+        let batches = std::iter::once(train).chain(others);
+        batches.flat_map(|batch| [rows(&batch.images), rows(&batch.other_views[0])]).collect()
+    };
+    // The seventh and the eighth step of an epoch that has twice the usual number, and two of the next epoch.
+    let steps = [views(0, 7, 10, 7), views(0, 8, 10, 8), views(1, 2, 5, 12), views(1, 3, 5, 13)];
+    let all: Vec<&Vec<Vec<f32>>> = steps
+        .iter()
+        .enumerate()
+        .flat_map(|(step, views)| {
+            // Those that are trained on have one look an epoch where it has no more steps than is usual.
+            views.iter().skip(if step == 3 { 2 } else { 0 })
+        })
+        .collect();
+    for (place, one) in all.iter().enumerate() {
+        for other in &all[..place] {
+            // Images of 8x8 pixels have 162 places and mirror images: a few may be alike by chance.
+            let same = one.iter().zip(*other).filter(|(one, other)| one == other).count();
+            assert!(same < 3, "{same} of 9 samples look the same");
+        }
+    }
+}
+
+#[test]
+fn a_test_set_that_is_not_evaluated_may_have_images_of_another_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let shape = ImageShape { height: 5, ..SHAPE };
+    let pixels = vec![0; 2 * shape.bytes()];
+    write_samples(&folder.path().join("data"), Part::Test, shape, &pixels, &[0, 1]).unwrap();
+    let run = |output: &str, track_test: bool| {
+        let changes = json!({"method": "finetune", "track-test": track_test});
+        let request = request(folder.path(), &meta_training(&changes), output);
+        pipeline_learn::run(learn_stage(&request), &Context::for_test(request.clone()))
+    };
+    let error = run("tracked", true).unwrap_err().to_string();
+    assert!(error.contains("those of this data set have 5x8"), "{error}");
+    run("not-tracked", false).unwrap();
+}
+
+#[test]
 fn a_model_of_two_networks_is_the_mean_of_both() {
     let folder = tempfile::tempdir().unwrap();
     write_inputs(folder.path());
@@ -238,10 +377,9 @@ fn a_model_of_two_networks_is_the_mean_of_both() {
     let metrics = metrics.unwrap();
     assert_eq!(Some(metrics["test-accuracy"]), on_the_way.test_accuracy);
 
-    let files = ["weights.safetensors", "weights-2.safetensors"];
-    let [first, second] = files.map(|name| std::fs::read(training.output.join(name)).unwrap());
-    assert_ne!(first, second);
-    std::fs::write(training.output.join(files[1]), first).unwrap();
+    let [first, second] = networks(&training.output);
+    assert!(first != second, "the networks are equal");
+    std::fs::write(training.output.join("weights-2.safetensors"), first).unwrap();
     let context = Context::for_test(request.clone());
     let same_twice = pipeline_learn::run(learn_stage(&request), &context).unwrap();
     assert_ne!(same_twice["test-loss"], metrics["test-loss"]);

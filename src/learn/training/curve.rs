@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::epoch_log::Values;
 use super::epoch_sums::Sums;
 
-/// The sums of every method, in the order of a tally.
+/// The sums of every method, in the order of [`EpochSums`](super::epoch_sums::EpochSums).
 pub const SUMS: &[&str] = &["samples", "loss", "right-on-given-labels", "right-on-clean-labels"];
 
 /// What is known of an epoch.

@@ -52,7 +52,7 @@ impl EpochSums {
 
     /// What a checkpoint holds of it.
     pub fn state_tensor(&self) -> (String, &Tensor) {
-        ("tally".to_owned(), &self.sums)
+        ("sums".to_owned(), &self.sums)
     }
 }
 

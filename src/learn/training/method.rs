@@ -1,8 +1,8 @@
 //! What a method of training is, and what it is made from.
 //!
 //! A method owns its learners (a network and what moves it) and what it keeps of every sample. [`Setup`] makes these,
-//! and puts each of them into the checkpoint: a method cannot forget one. The trainer owns time: epochs, schedule, checkpoints,
-//! evaluations, curves.
+//! and what it makes is in the checkpoints: tensors that a method makes elsewhere and needs in a later step are not. The trainer
+//! owns time: epochs, schedule, checkpoints, evaluations, curves.
 
 use std::path::Path;
 
@@ -140,7 +140,7 @@ pub struct Setup<'a> {
     pub seed: u64,
     /// Where tensors go.
     pub device: Device,
-    /// What was made so far.
+    /// What was made so far; only what is below adds to it.
     pub state: StateTensors,
     /// How many learners that has.
     pub learners: u32,
@@ -177,7 +177,7 @@ impl<'a> Setup<'a> {
     }
 
     /// A classifier at its beginning, from the initial encoder where there is one, and its optimizer. Each has initial
-    /// values of its own.
+    /// values of its own, those of [`Classifier::numbered`]: two that start from the same encoder differ in their last layers.
     ///
     /// # Errors
     /// When the initial weights do not fit, or libtorch cannot make the tensors.
@@ -200,7 +200,7 @@ impl<'a> Setup<'a> {
         }
         let (rule, decay) = (recipe.rule, recipe.weight_decay);
         let optimizer = Optimizer::new(rule, decay, network.state(), recipe.decays)?;
-        self.state.add_learner(&before_names(number as usize), network.state(), &optimizer);
+        self.state.add_learner(&before_names(number as usize), network.state(), &optimizer)?;
         self.learners += 1;
         Ok(Learner { network, optimizer })
     }
@@ -208,7 +208,7 @@ impl<'a> Setup<'a> {
     /// An optimizer of all trained tensors of a state, as [`Optimizer::new`] makes it.
     ///
     /// # Errors
-    /// When libtorch cannot make its tensors.
+    /// When libtorch cannot make its tensors, or the state is in the checkpoints already.
     pub fn optimizer(
         &mut self,
         rule: Rule,
@@ -217,30 +217,43 @@ impl<'a> Setup<'a> {
         decays: fn(&str) -> bool,
     ) -> anyhow::Result<Optimizer> {
         let optimizer = Optimizer::new(rule, weight_decay, state, decays)?;
-        self.state.add_learner("", state, &optimizer);
+        self.state.add_learner("", state, &optimizer)?;
         Ok(optimizer)
     }
 
     /// A copy of a network's state that goes its own way, as an average over the steps does. The network computes with it by
-    /// [`Classifier::forward_with`]. `name` is before the names of its tensors in a checkpoint.
+    /// [`Classifier::forward_with`]. `name` is that of the copy in the checkpoints.
     ///
     /// # Errors
-    /// When libtorch cannot copy the tensors.
+    /// When libtorch cannot copy the tensors, or there is a copy of this name.
     pub fn copy_of(&mut self, name: &str, state: &State) -> anyhow::Result<State> {
         let copy = state.copy()?;
-        self.state.add_state(&format!("{name}."), &copy);
+        self.state.add_state(&format!("copy.{name}."), &copy)?;
         Ok(copy)
     }
 
     /// Numbers of every sample, zero at the beginning: float \[N, ...\], a row for each sample of the training part. A
-    /// method finds the rows of a batch by [`Batch::samples`], and changes them in place.
+    /// method finds the rows of a batch by [`Batch::samples`], and changes them in place. A batch can have a sample twice
+    /// (`sampling = "class-balanced"`): which of two values a row takes is then not defined on a GPU.
     ///
     /// # Errors
-    /// When libtorch cannot make the tensor.
+    /// As [`Setup::tensor`].
     pub fn per_sample(&mut self, name: &str, shape: &[i64]) -> anyhow::Result<Tensor> {
         let shape = [&[i64::try_from(self.samples)?], shape].concat();
-        let tensor = Tensor::f_zeros(&shape, (Kind::Float, self.device))?;
-        self.state.add(format!("per-sample.{name}"), &tensor);
+        self.zeros(format!("per-sample.{name}"), &shape, Kind::Float)
+    }
+
+    /// Any other numbers that a later step or epoch needs, zero at the beginning, to be changed in place.
+    ///
+    /// # Errors
+    /// When libtorch cannot make the tensor, or there is one of this name.
+    pub fn tensor(&mut self, name: &str, shape: &[i64], kind: Kind) -> anyhow::Result<Tensor> {
+        self.zeros(format!("tensor.{name}"), shape, kind)
+    }
+
+    fn zeros(&mut self, name: String, shape: &[i64], kind: Kind) -> anyhow::Result<Tensor> {
+        let tensor = Tensor::f_zeros(shape, (kind, self.device))?;
+        self.state.add(name, &tensor)?;
         Ok(tensor)
     }
 }
@@ -279,6 +292,7 @@ mod tests {
         let (first, second) = (setup.learner().unwrap(), setup.learner().unwrap());
         let average = setup.copy_of("average", first.network.state()).unwrap();
         let targets = setup.per_sample("targets", &[2]).unwrap();
+        let threshold = setup.tensor("threshold", &[], Kind::Double).unwrap();
         let alone = Classifier::new(recipe.data.architecture, 3, 2, 7, Device::Cpu).unwrap();
         let [one, other, copy] =
             [first.network.state(), second.network.state(), &average].map(weights);
@@ -286,6 +300,7 @@ mod tests {
         assert_eq!(one, copy);
         assert_ne!(one, other);
         assert_eq!(targets.size(), [4, 2]);
+        assert_eq!((threshold.size(), threshold.kind()), (vec![], Kind::Double));
 
         let tensors = setup.state.list();
         let names: std::collections::BTreeSet<&str> =
@@ -296,10 +311,36 @@ mod tests {
             "optimizer.momentum.fc.bias",
             "network-2.fc.bias",
             "network-2.optimizer.momentum.fc.bias",
-            "average.fc.bias",
+            "copy.average.fc.bias",
             "per-sample.targets",
+            "tensor.threshold",
         ] {
             assert!(names.contains(name), "{name} is not in {names:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_in_the_checkpoints_has_the_name_of_another() {
+        let parameters: Train =
+            serde_json::from_value(serde_json::json!({"architecture": "resnet8"})).unwrap();
+        let recipe = Recipe::of(&parameters);
+        let mut setup = Setup { samples: 4, ..Setup::new(&recipe, 3, 2, 7, Device::Cpu) };
+        let learner = setup.learner().unwrap();
+        let state = learner.network.state();
+        // Names of one maker are not those of another one.
+        for name in ["u", "optimizer", "best", "network-2"] {
+            let _ = setup.per_sample(name, &[]).unwrap();
+            let _ = setup.tensor(name, &[1], Kind::Int64).unwrap();
+            let _ = setup.copy_of(name, state).unwrap();
+        }
+        for again in [
+            setup.per_sample("u", &[2]).err(),
+            setup.tensor("u", &[1], Kind::Float).err(),
+            setup.copy_of("u", state).err(),
+            setup.optimizer(Rule::ADAM, 0.0, state, |_| true).err(),
+        ] {
+            let error = again.expect("the name is taken").to_string();
+            assert!(error.contains("two tensors called"), "{error}");
         }
     }
 }

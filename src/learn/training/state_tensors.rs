@@ -1,5 +1,6 @@
 //! What a checkpoint holds of a training: tensors, each under a name of its own.
 
+use anyhow::ensure;
 use tch::Tensor;
 
 use super::optimizer::Optimizer;
@@ -13,24 +14,41 @@ use crate::network::State;
 pub struct StateTensors(Vec<(String, Tensor)>);
 
 impl StateTensors {
-    /// Adds a tensor. No other one has its name.
-    pub fn add(&mut self, name: impl Into<String>, tensor: &Tensor) {
-        self.0.push((name.into(), tensor.shallow_clone()));
+    /// Adds a tensor.
+    ///
+    /// # Errors
+    /// When another one has its name.
+    pub(super) fn add(&mut self, name: String, tensor: &Tensor) -> anyhow::Result<()> {
+        ensure!(
+            self.0.iter().all(|(other, _)| *other != name),
+            "a method has two tensors called '{name}': give each a name of its own"
+        );
+        self.0.push((name, tensor.shallow_clone()));
+        Ok(())
     }
 
     /// Adds the tensors of a network, by the names that they have in it with this before them.
-    pub fn add_state(&mut self, before: &str, state: &State) {
-        for named in state.tensors() {
-            self.add(format!("{before}{}", named.name), &named.tensor);
-        }
+    ///
+    /// # Errors
+    /// As [`StateTensors::add`].
+    pub(super) fn add_state(&mut self, before: &str, state: &State) -> anyhow::Result<()> {
+        let mut tensors = state.tensors().iter();
+        tensors.try_for_each(|named| self.add(format!("{before}{}", named.name), &named.tensor))
     }
 
     /// Adds the tensors of a network, as [`StateTensors::add_state`], and those of its optimizer.
-    pub fn add_learner(&mut self, before: &str, state: &State, optimizer: &Optimizer) {
-        self.add_state(before, state);
-        for (name, tensor) in optimizer.state_tensors() {
-            self.add(format!("{before}{name}"), tensor);
-        }
+    ///
+    /// # Errors
+    /// As [`StateTensors::add`].
+    pub(super) fn add_learner(
+        &mut self,
+        before: &str,
+        state: &State,
+        optimizer: &Optimizer,
+    ) -> anyhow::Result<()> {
+        self.add_state(before, state)?;
+        let mut tensors = optimizer.state_tensors().into_iter();
+        tensors.try_for_each(|(name, tensor)| self.add(format!("{before}{name}"), tensor))
     }
 
     /// All of them, for a checkpoint.

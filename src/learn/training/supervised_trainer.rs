@@ -177,9 +177,10 @@ impl<'a> SupervisedTrainer<'a> {
             let sums = [right, losses.f_sum(tch::Kind::Double)?];
             let _ = totals.f_add_(&Tensor::f_stack(&sums, 0)?)?;
         }
-        let means = totals.f_div_scalar(samples.len() as f64)?;
-        let means = <[f64; 2]>::try_from(Vec::<f64>::try_from(means.f_to_device(Device::Cpu)?)?);
-        let means = means.map_err(|_| anyhow::anyhow!("an evaluation has two sums"))?;
+        // Divided here: a GPU multiplies by the reciprocal, which is not the fraction itself.
+        let totals = <[f64; 2]>::try_from(Vec::<f64>::try_from(totals.f_to_device(Device::Cpu)?)?);
+        let totals = totals.map_err(|_| anyhow::anyhow!("an evaluation has two sums"))?;
+        let means = totals.map(|total| total / samples.len() as f64);
         Ok(means.map(|mean| mean.is_finite().then_some(mean)))
     }
 

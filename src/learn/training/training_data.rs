@@ -17,7 +17,7 @@ use super::batch::{Batch, StepBatch};
 use super::method::Setup;
 use super::recipe::{DataRecipe, Recipe};
 use super::recorder::Recorder;
-use super::training_loop::BatchSource;
+use super::training_loop::{BatchSource, StepPosition};
 use crate::data::augment::Normalisation;
 use crate::data::augment::batched::upload;
 use crate::data::batches::{SampleSet, StepSamples, batch_count, class_balanced, cut, shuffled};
@@ -29,7 +29,8 @@ use crate::random::{Purpose, Stream};
 /// Everything that a classifier is trained on.
 pub struct TrainingData {
     images: ImageStore,
-    test_images: ImageStore,
+    /// Those of the test set, where it is evaluated on the way.
+    test_images: Option<ImageStore>,
     given: Vec<i64>,
     clean: Vec<i64>,
     /// Whether the labels came from a `labels` artifact, beside clean ones.
@@ -74,8 +75,9 @@ impl TrainingData {
         let (count, classes) = (samples.labels.len(), info.classes.len());
         labels.check(&samples.labels, classes)?;
         let Labels { labels: given, clean } = labels;
-        let test = if recipe.track_test { test_samples.labels.len() } else { 0 };
         check_labels(&test_samples.labels, "test labels", test_samples.labels.len(), classes)?;
+        let test_samples = recipe.track_test.then_some(test_samples);
+        let test = test_samples.as_ref().map_or(0, |samples| samples.labels.len());
         let SampleSplit { train, validation } = match context.optional_input("split") {
             Some(input) => SplitIndices::read(&input.path)?.checked(count)?,
             None => SampleSplit::without_split(count, &info)?,
@@ -92,9 +94,9 @@ impl TrainingData {
             Preprocess::for_training(&samples, augmentation, image_size, crop, normalisation)?;
         let note = |note| context.note(note);
         let images = preprocess.store(samples, device, note)?;
-        // What is not evaluated takes no memory of a GPU.
-        let test_device = if recipe.track_test { device } else { Device::Cpu };
-        let test_images = preprocess.store(test_samples, test_device, note)?;
+        // What is not evaluated takes no memory of a GPU, and its images may have any shape.
+        let test_images = test_samples.map(|samples| preprocess.store(samples, device, note));
+        let test_images = test_images.transpose()?;
         Ok(Self {
             given,
             clean,
@@ -188,7 +190,11 @@ impl TrainingData {
     pub fn for_evaluation(&self, part: Part, batch: &[u32]) -> anyhow::Result<(Tensor, Tensor)> {
         let (images, labels) = match part {
             Part::Train => (&self.images, &self.clean),
-            Part::Test => (&self.test_images, &self.test_images.samples().labels),
+            Part::Test => {
+                let images = self.test_images.as_ref();
+                let images = images.context("the test set is not evaluated on the way")?;
+                (images, &images.samples().labels)
+            }
         };
         Ok((self.preprocess.plain(images, batch)?, gather(labels, batch, self.device)?))
     }
@@ -238,17 +244,17 @@ impl TrainingData {
             ValidationTransform::Training => {
                 let steps = u32::try_from(steps).context("the run has too many steps")?;
                 let set = SampleSet::from(batch.to_vec());
-                let batch = self.batch(&set, Purpose::ValidationAugmentation, steps)?;
+                let batch = self.batch(&set, Draws::new(Purpose::ValidationAugmentation, steps))?;
                 Ok((batch.images, batch.clean_labels))
             }
         }
     }
 
-    /// A batch of training samples. `epoch` names the draws of its augmentation, together with the purpose and the sample.
-    fn batch(&self, set: &SampleSet, purpose: Purpose, epoch: u32) -> anyhow::Result<Batch> {
+    /// A batch of training samples.
+    fn batch(&self, set: &SampleSet, draws: Draws) -> anyhow::Result<Batch> {
         let SampleSet { indices, views } = set;
         let view = |view| {
-            let stream = |index| Stream::new(self.seed, purpose, epoch, index).of_view(view);
+            let stream = |index| draws.stream(self.seed, index, view);
             self.preprocess.augmented(&self.images, indices, self.augmentation, stream)
         };
         let other_views = (1..*views).map(view).collect::<anyhow::Result<_>>()?;
@@ -297,23 +303,51 @@ impl TrainingData {
 impl BatchSource for TrainingData {
     type Batch = StepBatch;
 
-    /// Samples that are not only trained on can come in many steps of an epoch: streams of the step augment them, so that
-    /// a sample that comes again looks different.
-    fn prepare(
-        &self,
-        epoch: u32,
-        step_of_epoch: u32,
-        samples: StepSamples,
-    ) -> anyhow::Result<StepBatch> {
-        let step = u64::from(epoch) * self.steps_per_epoch() + u64::from(step_of_epoch);
-        let others = samples.others.iter().map(|set| {
-            let step = u32::try_from(step).context("the run has too many steps")?;
-            self.batch(set, Purpose::OtherAugmentation, step)
+    /// Samples that are not only trained on can come in many steps of an epoch, and so can all where an epoch has more steps
+    /// than is usual: streams of the step augment them, so that a sample that comes again looks different. It does too in
+    /// another set of the same step.
+    fn prepare(&self, at: StepPosition, samples: StepSamples) -> anyhow::Result<StepBatch> {
+        let StepSamples { train, others } = samples;
+        let step = |number: u64| u32::try_from(number).context("the run has too many steps");
+        let (of_train, of_others) = if at.step_of_epoch < self.steps_per_epoch() {
+            let usual = step(at.epoch * self.steps_per_epoch() + at.step_of_epoch)?;
+            let of_train = Draws::new(Purpose::Augmentation, u32::try_from(at.epoch)?);
+            (of_train, Draws::new(Purpose::OtherAugmentation, usual))
+        } else {
+            let of_step = Draws::new(Purpose::FurtherStepAugmentation, step(at.steps_before)?);
+            (of_step, of_step.after(&train))
+        };
+        let others = others.iter().scan(of_others, |draws, set| {
+            let batch = self.batch(set, *draws);
+            *draws = draws.after(set);
+            Some(batch)
         });
-        Ok(StepBatch {
-            train: self.batch(&samples.train, Purpose::Augmentation, epoch)?,
-            others: others.collect::<anyhow::Result<_>>()?,
-        })
+        let others = others.collect::<anyhow::Result<_>>()?;
+        Ok(StepBatch { train: self.batch(&train, of_train)?, others })
+    }
+}
+
+/// What names the draws of an augmentation, beside the sample and the view.
+#[derive(Debug, Clone, Copy)]
+struct Draws {
+    purpose: Purpose,
+    epoch: u32,
+    /// The number of the first view.
+    first_view: u32,
+}
+
+impl Draws {
+    fn new(purpose: Purpose, epoch: u32) -> Self {
+        Self { purpose, epoch, first_view: 0 }
+    }
+
+    /// Those of the next set of samples, after this one.
+    fn after(self, set: &SampleSet) -> Self {
+        Self { first_view: self.first_view + set.views, ..self }
+    }
+
+    fn stream(self, seed: u64, sample: u32, view: u32) -> Stream {
+        Stream::new(seed, self.purpose, self.epoch, sample).of_view(self.first_view + view)
     }
 }
 

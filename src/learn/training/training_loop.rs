@@ -123,12 +123,7 @@ pub trait BatchSource: Sync {
     ///
     /// # Errors
     /// When a sample cannot be read, or libtorch cannot make its tensors.
-    fn prepare(
-        &self,
-        epoch: u32,
-        step_of_epoch: u32,
-        samples: StepSamples,
-    ) -> anyhow::Result<Self::Batch>;
+    fn prepare(&self, at: StepPosition, samples: StepSamples) -> anyhow::Result<Self::Batch>;
 }
 
 /// A training.
@@ -317,8 +312,7 @@ impl Run<'_> {
         let steps = std::iter::successors(Some(first), |at| (!at.ends_epoch()).then(|| at.next()));
         let prepared = steps.zip(rest).map(|(at, samples)| {
             let images = samples.train.indices.len();
-            let step = u32::try_from(at.step_of_epoch)?;
-            Ok::<_, anyhow::Error>((at, images, source.prepare(epoch, step, samples)?))
+            Ok::<_, anyhow::Error>((at, images, source.prepare(at, samples)?))
         });
         self.log.begin();
         let on_gpu = trainer.device() != Device::Cpu;

@@ -46,6 +46,10 @@ macro_rules! kinds {
         /// A stage whose body needs torch.
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(tag = "kind", content = "parameters", rename_all = "kebab-case")]
+        #[expect(
+            clippy::large_enum_variant,
+            reason = "most stages of a large experiment are trainings, which are the largest: boxes would add to them"
+        )]
         pub enum LearnStage { $($learn($learn)),* }
 
         /// All kinds.

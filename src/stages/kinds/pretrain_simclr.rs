@@ -84,6 +84,10 @@ kind! {
 }
 
 impl Rules for PretrainSimclr {
+    fn version(&self) -> Option<u32> {
+        self.precision.newer_than(6)
+    }
+
     fn knows(&self, inputs: &KnownInputs) -> Known {
         let channels = inputs.at("data").channels;
         Known { architecture: Some(self.architecture), channels, ..Known::default() }

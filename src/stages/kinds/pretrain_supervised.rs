@@ -77,6 +77,10 @@ kind! {
 }
 
 impl Rules for PretrainSupervised {
+    fn version(&self) -> Option<u32> {
+        self.precision.newer_than(5)
+    }
+
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
         image_problems(inputs.at("data"), self.normalise, self.augmentation)
     }

@@ -69,6 +69,10 @@ kind! {
 }
 
 impl Rules for Probe {
+    fn version(&self) -> Option<u32> {
+        self.precision.newer_than(4)
+    }
+
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
         let (data, weights) = (inputs.at("data"), inputs.at("weights"));
         let mut problems = match self.classifier {

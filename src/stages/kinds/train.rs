@@ -21,6 +21,8 @@ choices! {
         Elr,
         /// Sparse over-parameterization: each sample has numbers of its own that explain what is wrong with its label.
         Sop,
+        /// Co-teaching: two networks, each of which learns from the samples of a batch that the other one has small losses for. The model is both: the mean of their predictions.
+        CoTeaching,
     }
 }
 
@@ -180,7 +182,9 @@ kind! {
     ///
     /// `elr` adds a column `regularizer` to `curves.csv` and to the metrics: the mean of ln(1 - <p, t>) with the predictions p and the targets t,
     /// before it is multiplied by `regularization`. `sop` adds `corrected-loss`, the mean cross-entropy of the corrected predictions, and `squared-error`, the mean
-    /// of what its v descend; `train-loss` is the cross-entropy of the network's own predictions under the given labels.
+    /// of what its v descend; `train-loss` is the cross-entropy of the network's own predictions under the given labels. `co-teaching` adds `loss-1` and `loss-2`, the mean
+    /// losses of the two networks, of which `train-loss` is the mean; `chosen`, the share of the samples that each learned from; and `chosen-clean`, the share of
+    /// those whose label is right, if `labels` are connected.
     ///
     /// With `sample-losses = true`, `sample-losses.safetensors` has, for the N samples that train and E epochs,
     ///
@@ -343,6 +347,12 @@ kind! {
         /// The weight of the term for equally frequent classes. SOP+ has 0.1.
         balance: f64 = 0.0, in NOT_NEGATIVE;
     }
+    only if (method: [Method::CoTeaching]) {
+        /// The share of each batch that a network does not learn from in the end: tau of the paper, which takes the share of wrong labels.
+        forget_rate: f64 = 0.2, in BELOW_ONE;
+        /// Epochs in which that share rises linearly to `forget-rate`: T_k of the paper, which takes 10.
+        forget_epochs: u32 = 10, in AT_LEAST_ONE;
+    }
     execution {}
     headline ["validation-accuracy"]
 }
@@ -374,6 +384,10 @@ pub(super) fn image_problems(
 }
 
 impl Rules for Train {
+    fn version(&self) -> Option<u32> {
+        self.precision.newer_than(6)
+    }
+
     // Results from before a parameter existed count as those without it.
     fn key_parameters(&self, mut effective: Map<String, Value>) -> Map<String, Value> {
         if !self.sample_losses {

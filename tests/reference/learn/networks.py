@@ -119,10 +119,10 @@ ARCHITECTURES = {
 }
 
 
-def fill_network(network):
-    """Sets every tensor of a state dict, in its order."""
+def fill_network(network, first_stream=0):
+    """Sets every tensor of a state dict, in its order; the first one by this stream."""
     with torch.no_grad():
-        for stream, (name, tensor) in enumerate(network.state_dict().items()):
+        for stream, (name, tensor) in enumerate(network.state_dict().items(), first_stream):
             if name.endswith("num_batches_tracked"):
                 continue
             if tensor.dim() > 1:

@@ -82,14 +82,9 @@ impl<'a> Batches<'a> {
 impl BatchSource for Batches<'_> {
     type Batch = Batch;
 
-    fn prepare(
-        &self,
-        epoch: u32,
-        step_of_epoch: u32,
-        samples: StepSamples,
-    ) -> anyhow::Result<Batch> {
+    fn prepare(&self, at: StepPosition, samples: StepSamples) -> anyhow::Result<Batch> {
         let Some(rows) = &self.rows else {
-            let batch = self.data.prepare(epoch, step_of_epoch, samples)?.train;
+            let batch = self.data.prepare(at, samples)?.train;
             return Ok(Batch { inputs: Inputs::Images(batch.images), labels: batch.labels });
         };
         let samples = samples.train.indices;

@@ -76,6 +76,7 @@ fn runs() -> Vec<Run> {
         ),
         run("elr", meta_training(&json!({"method": "elr"})), None),
         run("sop", meta_training(&json!({"method": "sop"})), None),
+        run("co-teaching", meta_training(&json!({"method": "co-teaching"})), None),
         run("class-balanced", balanced, None),
         run("evaluation", evaluate, Some(["model", "from-scratch"])),
         run("linear-probe", probe("linear", "crop-flip"), encoder),

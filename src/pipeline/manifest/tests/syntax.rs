@@ -453,7 +453,7 @@ error: unknown key 'x'
 11 | x = [
    | ^
    |
-   = help: 'train' has the ports data, labels, split, init, and the parameters method, architecture, loss, epochs, batch-size, sampling, samples-per-epoch, optimizer, learning-rate, weight-decay, schedule, augmentation, image-size, normalise, precision, evaluate-every, validation-transform, track-test, sample-losses, q, forward-weight, reverse-weight, active-weight, passive-weight, smoothing, given-share, label-share, momentum, warmup, step-every, step-factor, meta-batch-size, meta-samples, meta-loss, meta-optimizer, meta-learning-rate, meta-weight-decay, meta-hidden, inner-rate, normalise-weights, inner-learning-rate, views, transition, estimation-epochs, target-momentum, regularization, learning-rate-u, learning-rate-v, consistency, balance
+   = help: 'train' has the ports data, labels, split, init, and the parameters method, architecture, loss, epochs, batch-size, sampling, samples-per-epoch, optimizer, learning-rate, weight-decay, schedule, augmentation, image-size, normalise, precision, evaluate-every, validation-transform, track-test, sample-losses, q, forward-weight, reverse-weight, active-weight, passive-weight, smoothing, given-share, label-share, momentum, warmup, step-every, step-factor, meta-batch-size, meta-samples, meta-loss, meta-optimizer, meta-learning-rate, meta-weight-decay, meta-hidden, inner-rate, normalise-weights, inner-learning-rate, views, transition, estimation-epochs, target-momentum, regularization, learning-rate-u, learning-rate-v, consistency, balance, forget-rate, forget-epochs
 
 error: 1 mistake in x.toml; nothing was run
 "##);

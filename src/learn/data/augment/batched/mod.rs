@@ -1,4 +1,4 @@
-//! The augmentations of this folder as batched tensor operations, for images that lie on a GPU.
+//! The augmentations of this folder as batched tensor operations, for images on a GPU.
 //!
 //! The draws are made on the host, from the same streams as for [`super::View`] and
 //! [`super::FlipCrop`], and travel as two small tensors a batch; no operation is per image. What

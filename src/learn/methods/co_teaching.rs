@@ -1,0 +1,144 @@
+//! Co-teaching (Han et al., "Co-teaching: robust training of deep neural networks with extremely noisy labels", NeurIPS 2018,
+//! algorithm 1): two networks; each learns from the samples of a batch that the other one has small losses for, as they make
+//! different mistakes, and right labels are learned first.
+//!
+//! With the networks f and g, the sample losses l_i on a batch of n, and the epoch T, counted from 1:
+//!
+//! ```text
+//! R(T) = 1 - min(T / T_k tau, tau)
+//! D_f  = the ceil(R(T) n) samples with the smallest l_i(f);  D_g likewise
+//! f    = optimizer step on mean_{i in D_g} l_i(f)
+//! g    = optimizer step on mean_{i in D_f} l_i(g)
+//! ```
+//!
+//! The losses are of one forward pass over the batch, in which batch norm sees all of its samples, as in the authors' code. What
+//! is evaluated is the mean prediction of both, which the paper does not use. Left out: the change of Adam's momentum
+//! after 80 epochs.
+
+use pipeline_stages::kinds::Train;
+use tch::{Kind, Tensor};
+
+use crate::network::{Mode, State, mean_prediction};
+use crate::training::batch::Batch;
+use crate::training::epoch_sums::Sums;
+use crate::training::loss::SampleLoss;
+use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::training_loop::StepPosition;
+
+/// Products of rates and sizes are this much beside the numbers that they stand for, at most.
+const ROUNDING: f64 = 1e-9;
+
+/// The method.
+#[derive(Debug)]
+pub struct CoTeaching {
+    /// f and g.
+    learners: [Learner; 2],
+    loss: SampleLoss,
+    /// tau.
+    forget_rate: f64,
+    /// T_k.
+    forget_epochs: f64,
+    /// R of the next step.
+    remembered: f64,
+    /// Whether clean labels are known, beside those trained on.
+    clean_known: bool,
+}
+
+impl CoTeaching {
+    /// The method at its beginning.
+    ///
+    /// # Errors
+    /// As [`Setup::learner`].
+    pub fn new(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        Ok(Self {
+            learners: [setup.learner()?, setup.learner()?],
+            loss: setup.recipe.loss,
+            forget_rate: parameters.forget_rate,
+            forget_epochs: f64::from(parameters.forget_epochs),
+            remembered: 1.0,
+            clean_known: setup.noisy,
+        })
+    }
+
+    /// f and g with what moves them.
+    pub fn learners(&self) -> &[Learner; 2] {
+        &self.learners
+    }
+
+    /// The places in the batch of the samples with the smallest losses, float \[B\]: int64 \[ceil(R B)\]. Of equal losses the first.
+    fn smallest(&self, losses: &Tensor) -> anyhow::Result<Tensor> {
+        let size = losses.size1()?;
+        let count = (self.remembered * size as f64 - ROUNDING).ceil().max(1.0) as i64;
+        Ok(losses.f_detach()?.f_argsort_stable(true, 0, false)?.f_narrow(0, 0, count.min(size))?)
+    }
+}
+
+impl Method for CoTeaching {
+    fn networks(&self) -> Vec<&State> {
+        self.learners.iter().map(|learner| learner.network.state()).collect()
+    }
+
+    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
+        let [f, g] = &self.learners;
+        let logits = [&f.network, &g.network].map(|one| one.forward(images, Mode::Evaluate));
+        mean_prediction(&logits.into_iter().collect::<anyhow::Result<Vec<_>>>()?)
+    }
+
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
+        let share = ((at.epoch + 1) as f64 / self.forget_epochs).min(1.0);
+        self.remembered = 1.0 - share * self.forget_rate;
+        for learner in &mut self.learners {
+            learner.optimizer.begin_step(learning_rate, at.steps_before);
+        }
+    }
+
+    fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
+        let [f, g] = &self.learners;
+        let logits_f = f.network.forward(&batch.images, Mode::Train)?;
+        let logits_g = g.network.forward(&batch.images, Mode::Train)?;
+        let losses_f = self.loss.of_samples(&logits_f, &batch.labels)?;
+        let losses_g = self.loss.of_samples(&logits_g, &batch.labels)?;
+        let chosen_by_f = self.smallest(&losses_f)?;
+        let chosen_by_g = self.smallest(&losses_g)?;
+
+        let [f, g] = &mut self.learners;
+        for (learner, losses, chosen) in
+            [(f, &losses_f, &chosen_by_g), (g, &losses_g, &chosen_by_f)]
+        {
+            let chosen_losses = losses.f_index_select(0, chosen)?;
+            learner.optimizer.backward(&chosen_losses.f_mean(Kind::Float)?)?;
+            learner.optimizer.step()?;
+        }
+
+        let _no_gradients = tch::no_grad_guard();
+        let chosen = Tensor::f_cat(&[chosen_by_f, chosen_by_g], 0)?;
+        let clean = batch.labels.f_eq_tensor(&batch.clean_labels)?.f_index_select(0, &chosen)?;
+        let sum = |losses: &Tensor| losses.f_sum(Kind::Double);
+        Ok(StepOutput {
+            losses: losses_f.f_add(&losses_g)?.f_mul_scalar(0.5)?,
+            logits: mean_prediction(&[logits_f, logits_g])?,
+            weights: None,
+            extra: vec![
+                sum(&losses_f)?,
+                sum(&losses_g)?,
+                Tensor::f_full_like(&sum(&losses_f)?, chosen.size1()? as f64)?,
+                clean.f_sum(Kind::Int64)?,
+            ],
+        })
+    }
+
+    fn sums(&self) -> &'static [&'static str] {
+        &["loss-1", "loss-2", "chosen", "chosen-clean"]
+    }
+
+    fn columns(&self) -> &'static [&'static str] {
+        &["loss-1", "loss-2", "chosen", "chosen-clean"]
+    }
+
+    fn row(&self, sums: &Sums) -> Vec<f64> {
+        let clean = if self.clean_known { sums.mean("chosen-clean", "chosen") } else { f64::NAN };
+        // Two networks choose from every sample.
+        let chosen = sums.mean("chosen", "samples") / 2.0;
+        vec![sums.mean("loss-1", "samples"), sums.mean("loss-2", "samples"), chosen, clean]
+    }
+}
