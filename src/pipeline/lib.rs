@@ -46,6 +46,7 @@ mod process_tree;
 mod progress;
 mod reason;
 mod remote;
+mod remote_address;
 mod report;
 mod screen;
 mod shell;

@@ -15,7 +15,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 use rustix::fs::Mode;
 
-use super::cleaning::cleaner;
 use super::layout::{Bucket, Layout};
 use super::lock::{Lock, Owner};
 use super::{Cache, disk, durable};
@@ -125,6 +124,18 @@ impl Cache {
     pub(crate) fn unpin(&self) {
         drop(self.pin.0.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
+}
+
+/// The lock of whoever cleans.
+pub(super) fn cleaning_lock(layout: &Layout) -> PathBuf {
+    layout.lock("gc")
+}
+
+/// Who cleans a cache now, in words.
+pub(super) fn cleaner(layout: &Layout) -> String {
+    let owner = fs::read(cleaning_lock(layout)).ok();
+    let owner: Option<Owner> = owner.and_then(|text| serde_json::from_slice(&text).ok());
+    owner.map_or("another process".to_owned(), |owner| owner.to_string())
 }
 
 /// Shared by those who pin, for a moment; taken alone by those who clean.

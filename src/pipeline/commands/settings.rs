@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 
 use crate::manifest::{Config, Override, Sharing};
-use crate::remote::Address;
+use crate::remote_address::Address;
 
 /// The environment variable that sets the cache, unless an option does.
 const CACHE: &str = "PIPELINE_CACHE";

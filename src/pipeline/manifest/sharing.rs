@@ -5,7 +5,7 @@ use toml::de::DeTable;
 use super::values::{Value, known_table, leaves, text};
 use crate::diagnostic::{Mistake, Span};
 use crate::pattern::Pattern;
-use crate::remote::Address;
+use crate::remote_address::Address;
 use crate::stage_name::StageName;
 
 /// The keys of the table `[cache]` of a manifest.

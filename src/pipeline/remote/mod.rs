@@ -12,7 +12,6 @@
 //! Nothing there is ever changed or removed, and everything is checked when it is read. What is there for which kind of
 //! address is behind [`Remote`]: one file each, and one line in [`connect`]. Does not depend on how a stage is run.
 
-mod address;
 mod blobs;
 mod folder;
 mod index;
@@ -27,13 +26,13 @@ mod ssh;
 mod tests;
 mod transport;
 
-pub(crate) use address::Address;
 pub(crate) use live::LivePush;
 pub(crate) use pull::NotPulled;
 pub(crate) use push::{Pushed, What};
 pub(crate) use shared::SharedCache;
 pub(crate) use transport::Failure;
 
+use crate::remote_address::Address;
 use transport::Remote;
 
 /// What is behind an address. No connection is made yet.

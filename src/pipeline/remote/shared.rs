@@ -5,14 +5,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::connect;
 use super::name::{MOST_RECORD_BYTES, Name, RECORDS};
 use super::pull::{NotPulled, Puller, StoredFiles};
 use super::push::{Pushed, Pusher, What};
 use super::transport::{Content, Extent, Failure, FailureKind, Remote, get_all};
-use super::{Address, connect};
 use crate::cache::{Cache, Record, Watch, Withdrawn, on_threads};
 use crate::digest::{Digest, Encoder};
 use crate::key::StageKey;
+use crate::remote_address::Address;
 
 /// The version of the layout that this build reads and writes.
 const VERSION: &str = "1";

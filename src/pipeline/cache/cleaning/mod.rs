@@ -23,8 +23,8 @@ pub(super) use trash::sweep_trash;
 
 use super::layout::{Bucket, Layout};
 use super::lock::now;
-use super::pins::{Pinned, pins_lock, read_pins};
-use super::{Cache, Lock, Owner, disk, durable, stamp};
+use super::pins::{Pinned, cleaner, cleaning_lock, pins_lock, read_pins};
+use super::{Cache, Lock, disk, durable, stamp};
 use crate::digest::Digest;
 use crate::format;
 use crate::key::StageKey;
@@ -119,7 +119,7 @@ impl Cache {
         if durable::is_shared(layout.root()) {
             durable::share_new_files();
         }
-        let Some(cleaning) = Lock::try_take(&trash::lock_path(layout))? else {
+        let Some(cleaning) = Lock::try_take(&cleaning_lock(layout))? else {
             bail!("{} cleans this cache already", cleaner(layout));
         };
         cleaning.name_owner();
@@ -274,11 +274,4 @@ impl Cache {
         }
         self.remove_dangling_links();
     }
-}
-
-/// Who cleans a cache now, in words.
-pub(super) fn cleaner(layout: &Layout) -> String {
-    let owner = fs::read(trash::lock_path(layout)).ok();
-    let owner: Option<Owner> = owner.and_then(|text| serde_json::from_slice(&text).ok());
-    owner.map_or("another process".to_owned(), |owner| owner.to_string())
 }

@@ -13,6 +13,7 @@ use rustix::fs::{Access, Mode, access};
 
 use super::super::folder::Folder;
 use super::super::layout::{Bucket, Layout};
+use super::super::pins::cleaning_lock;
 use super::super::{Lock, disk, durable};
 
 /// How the names of trash begin in `tmp/`.
@@ -20,11 +21,6 @@ const TRASH: &str = "gc-";
 
 /// How they begin beside what they were, where `tmp/` is on another file system.
 const BESIDE: &str = ".new-gone-";
-
-/// The lock of whoever cleans.
-pub(super) fn lock_path(layout: &Layout) -> PathBuf {
-    layout.lock("gc")
-}
 
 /// What has left its place, and takes room still.
 pub(super) struct Trash {
@@ -170,7 +166,7 @@ pub(in crate::cache) fn sweep_trash(layout: &Layout, everywhere: bool) {
     if old(layout, everywhere).is_empty() {
         return;
     }
-    if let Ok(Some(lock)) = Lock::try_take_existing(&lock_path(layout)) {
+    if let Ok(Some(lock)) = Lock::try_take_existing(&cleaning_lock(layout)) {
         lock.name_owner();
         empty_old(layout, everywhere);
     }

@@ -31,8 +31,9 @@ use crate::launcher::JOB_SUBCOMMAND;
 use crate::manifest::{ExecutorSettings, Manifest, SchedulerSettings, Stage};
 use crate::shell;
 use crate::stage_name::StageName;
+use command::CommandScheduler;
 use followed::Followed;
-use scheduler::{JobState, Scheduler, Submission, Trouble, scheduler};
+use scheduler::{JobState, Scheduler, Submission, Trouble};
 use slurm::Slurm;
 
 pub(crate) use followed::QueuedJob;
@@ -53,6 +54,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const DOUBT: Duration = Duration::from_secs(300);
 /// After this time without an answer of a scheduler, that is worth a line.
 const SILENCE: Duration = Duration::from_secs(120);
+
+/// The scheduler of an executor: the one list of them.
+fn scheduler(settings: &ExecutorSettings) -> Box<dyn Scheduler> {
+    match &settings.scheduler {
+        SchedulerSettings::Command(templates) => Box::new(CommandScheduler(templates.clone())),
+        SchedulerSettings::Slurm(settings) => Box::new(Slurm(settings.clone())),
+    }
+}
 
 /// What is wanted of a job.
 #[derive(Debug, Clone, Default)]

@@ -1,4 +1,4 @@
-//! What is asked to run jobs: the one list of schedulers, and what they have in common.
+//! What is asked to run jobs: what schedulers have in common.
 //!
 //! Does not depend on what jobs do.
 
@@ -11,10 +11,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::command::CommandScheduler;
-use super::slurm::Slurm;
 use crate::cache::JobFolder;
-use crate::manifest::{ExecutorSettings, Failing, SchedulerSettings, Stage};
+use crate::manifest::{Failing, Stage};
 
 /// With this exit status, a command of a user says that its scheduler does not answer now: EX_TEMPFAIL of sysexits.h.
 const AGAIN_LATER: i32 = 75;
@@ -44,14 +42,6 @@ pub(super) trait Scheduler: Send {
     /// remember that.
     fn find(&self, _token: &str) -> Result<Option<String>, Trouble> {
         Ok(None)
-    }
-}
-
-/// The scheduler of an executor: the one list of them.
-pub(super) fn scheduler(settings: &ExecutorSettings) -> Box<dyn Scheduler> {
-    match &settings.scheduler {
-        SchedulerSettings::Command(templates) => Box::new(CommandScheduler(templates.clone())),
-        SchedulerSettings::Slurm(settings) => Box::new(Slurm(settings.clone())),
     }
 }
 

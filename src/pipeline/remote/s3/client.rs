@@ -13,9 +13,9 @@ use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use ureq::http::{HeaderValue, Response};
 use ureq::{Agent, Body, SendBody};
 
-use super::super::address::S3Address;
 use super::super::transport::{Failure, Part};
 use super::credentials::{Held, Provider, Settings};
+use crate::remote_address::S3Address;
 
 /// How long a connection may take, an answer to a question without a body, and another one.
 const CONNECT: Duration = Duration::from_secs(5);

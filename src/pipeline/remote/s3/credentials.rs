@@ -11,8 +11,8 @@ use anyhow::{Context, anyhow, bail, ensure};
 use rusty_s3::Credentials;
 use serde::Deserialize;
 
-use super::super::address::S3Address;
 use super::profile::Profiles;
+use crate::remote_address::S3Address;
 
 const KEY: &str = "AWS_ACCESS_KEY_ID";
 const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
@@ -264,8 +264,8 @@ mod tests {
         let variable = |name: &str| {
             set.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned())
         };
-        let address = match super::super::super::address::Address::read(address) {
-            Ok(super::super::super::Address::S3(address)) => address,
+        let address = match crate::remote_address::Address::read(address) {
+            Ok(crate::remote_address::Address::S3(address)) => address,
             other => panic!("{other:?}"),
         };
         let settings = Settings::choose(&address, variable, &credentials, &config);

@@ -14,10 +14,10 @@ use rusty_s3::actions::{
     CreateMultipartUpload, CreateMultipartUploadResponse, ListObjectsV2, ListPartsResponse,
 };
 
-use super::address::S3Address;
 use super::name::Name;
 use super::transport::{Content, Extent, Failure, Put, Remote};
 use crate::cache::on_threads;
+use crate::remote_address::S3Address;
 use client::{Answer, Client, Does, Sent};
 
 /// A content with more bytes is sent in parts.

@@ -10,9 +10,9 @@ use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::address::SshAddress;
 use super::name::Name;
 use super::transport::{Content, Extent, Failure, Put, Remote};
+use crate::remote_address::SshAddress;
 use sftp::{Broken, Handle, Problem, Sftp};
 
 /// How names begin that are not final yet.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::super::address::SshAddress;
+use crate::remote_address::SshAddress;
 
 /// The environment variable that names another program in place of `ssh`: for tests.
 const PROGRAM: &str = "PIPELINE_SSH";

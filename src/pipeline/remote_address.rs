@@ -20,24 +20,24 @@ pub(crate) enum Address {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SshAddress {
     /// Who logs in there, where `ssh` does not know it. Not a secret.
-    pub(super) user: Option<String>,
-    pub(super) host: String,
-    pub(super) port: Option<u16>,
+    pub(crate) user: Option<String>,
+    pub(crate) host: String,
+    pub(crate) port: Option<u16>,
     /// The folder, absolute.
-    pub(super) path: String,
+    pub(crate) path: String,
 }
 
 /// A bucket of an object store, or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct S3Address {
-    pub(super) bucket: String,
+    pub(crate) bucket: String,
     /// What all names in it begin with. Without slashes at its ends; it may be empty.
-    pub(super) prefix: String,
+    pub(crate) prefix: String,
     /// The address of a server that is not Amazon's.
-    pub(super) endpoint: Option<String>,
-    pub(super) region: Option<String>,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) region: Option<String>,
     /// The profile of the user who asks.
-    pub(super) profile: Option<String>,
+    pub(crate) profile: Option<String>,
 }
 
 impl Address {
