@@ -10,9 +10,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
+use signal_hook::consts::SIGINT;
 use tempfile::TempDir;
 
 use crate::filter::Filter;
@@ -244,6 +247,7 @@ impl Sandbox {
 
     /// Starts a call that was made with [`Sandbox::command`].
     pub fn start_command(&self, mut command: Command) -> Running {
+        let_interrupts_through();
         let output = tempfile::tempdir_in(self.output()).expect("a folder for what it prints");
         let create = |name: &str| File::create(output.path().join(name)).expect("a new file");
         command.stdout(create("stdout")).stderr(create("stderr"));
@@ -297,6 +301,17 @@ impl Sandbox {
     fn output(&self) -> PathBuf {
         self.top.path().join("output")
     }
+}
+
+/// Programs that are started from now on end on SIGINT, as in a terminal, also where it is ignored: a shell starts what is in the
+/// background like that, and whoever is started inherits it. What has a handler is the default again in a new program.
+fn let_interrupts_through() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let always = Arc::new(AtomicBool::new(true));
+        let interrupted = signal_hook::flag::register_conditional_shutdown(SIGINT, 130, always);
+        interrupted.expect("a handler");
+    });
 }
 
 impl Drop for Sandbox {
