@@ -682,6 +682,40 @@ fn a_scheduler_that_refuses_is_quoted() {
 }
 
 #[test]
+fn a_stage_says_how_much_time_its_job_has() {
+    let project = two_stages();
+    let submit = "submit = \"./sched submit {script}\"";
+    project.edit(
+        submit,
+        "submit = \"echo {name} {time} {minutes} >> times; ./sched submit {script}\"",
+    );
+    let of_b = "execution = { executor = \"fake\", time = \"1-02:00:30\" }\n[executors";
+    project.edit("execution = { executor = \"fake\" }\n\n[executors", of_b);
+    let ended = project.pipeline("run experiment.toml --keep-going");
+    assert_eq!(ended.results(), "a failed, b ran");
+    let why = "it uses {time} in 'submit', and the stage does not say its 'time' in 'execution'";
+    assert!(ended.stderr.contains(why), "{ended}");
+    assert_eq!(project.read("times"), "b 26:00:30 1561\n");
+    // For all stages that do not say it; it is in no key.
+    let ended = project.pipeline("run experiment.toml --set execution.time='00:10:00'");
+    assert_eq!(ended.success(), "a ran, b fresh");
+    assert!(project.read("times").ends_with("a 00:10:00 10\n"), "{}", project.read("times"));
+    // Before that of the executor.
+    project.write(
+        MANIFEST,
+        format!("{}[executors.slurm]\nkind = \"slurm\"\ntime = \"5\"\n", project.read(MANIFEST)),
+    );
+    let script = |stage: &str| {
+        let said = project.pipeline(&format!(
+            "slurm-script experiment.toml {stage} --set stages.{stage}.execution.executor='slurm'"
+        ));
+        let time = said.stdout.lines().find_map(|line| line.strip_prefix("#SBATCH --time="));
+        time.unwrap_or_default().to_owned()
+    };
+    assert_eq!([script("a"), script("b")], ["5", "26:00:30"]);
+}
+
+#[test]
 fn an_executor_that_is_not_declared_is_refused() {
     let project = project("");
     let typed = project.pipeline("run experiment.toml --executor fakes");

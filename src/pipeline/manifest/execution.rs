@@ -15,16 +15,17 @@ use crate::diagnostic::Mistake;
 use crate::format;
 
 /// The keys of the table `[execution]`: the first ones of a stage. The others only say something of one stage.
-pub(super) const EXECUTION_KEYS: [&str; 8] = match STAGE_EXECUTION_KEYS.first_chunk() {
+pub(super) const EXECUTION_KEYS: [&str; 9] = match STAGE_EXECUTION_KEYS.first_chunk() {
     Some(keys) => *keys,
     None => panic!("a stage has more keys"),
 };
 /// The keys of `execution = { ... }` in a stage.
-pub(super) const STAGE_EXECUTION_KEYS: [&str; 10] = [
+pub(super) const STAGE_EXECUTION_KEYS: [&str; 11] = [
     "device",
     "threads",
     "checkpoint-seconds",
     "timeout-seconds",
+    "time",
     "attempts",
     "cpus",
     "gpus",
@@ -40,6 +41,8 @@ pub(super) const MOST_ATTEMPTS: u32 = 100;
 pub(super) const LARGEST_PRIORITY: i32 = 1_000_000;
 /// A whole GPU, in the parts in which it is shared.
 pub(crate) const WHOLE_GPU: u32 = 1000;
+/// The most hours, or days, in the time of a job: what is longer is a slip.
+const MOST_HOURS: u64 = 100_000;
 /// The most GPUs that a stage can take.
 const MOST_GPUS: u32 = 1024;
 
@@ -50,6 +53,9 @@ pub(crate) struct StageExecution {
     pub(crate) execution: Execution,
     /// Seconds after which the worker is stopped and the stage has failed. `None` for no limit.
     pub(crate) timeout_seconds: Option<u64>,
+    /// Seconds that it asks an executor for, as a job. `None` for what the executor asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) time: Option<u64>,
     /// What it takes of the machine.
     #[serde(default)]
     pub(crate) takes: Takes,
@@ -247,6 +253,7 @@ fn read_settings(
     let checkpoint_seconds = number("checkpoint-seconds", 0, u64::MAX);
     let timeout_seconds: Option<u64> = number("timeout-seconds", 1, u64::MAX);
     let device = right.of(table, "device", |_, value| device(value));
+    let time = right.of(table, "time", |_, value| time(value));
     let attempts = table.get("attempts").and_then(|value| attempts(value, mistakes));
     let Execution {
         device: no_device, threads: no_threads, checkpoint_seconds: no_seconds, ..
@@ -259,6 +266,7 @@ fn read_settings(
             variables: defaults.execution.variables.clone(),
         },
         timeout_seconds: timeout_seconds.or(defaults.timeout_seconds),
+        time: time.or(defaults.time),
         attempts: attempts.unwrap_or_else(|| defaults.attempts.clone()),
         ..defaults.clone()
     }
@@ -285,6 +293,34 @@ fn device(value: &Value<'_>) -> Result<Device, Mistake> {
     text.parse().map_err(|_| {
         Mistake::at(value.span(), format!("'{text}' is not a device")).help(Device::FORMS)
     })
+}
+
+/// The time of a job, in seconds: `HH:MM:SS`, or `D-HH:MM:SS` with days.
+fn time(value: &Value<'_>) -> Result<u64, Mistake> {
+    let help = "time = \"04:00:00\" is four hours, \"1-12:00:00\" a day and a half";
+    let DeValue::String(text) = value.get_ref() else {
+        let title =
+            format!("'time' must be hours, minutes and seconds, but is {}", found(value.get_ref()));
+        return Err(Mistake::at(value.span(), title).help(help));
+    };
+    let (days, clock) = text.split_once('-').unwrap_or(("0", text));
+    let numbers: Option<Vec<u64>> =
+        [days].into_iter().chain(clock.split(':')).map(digits).collect();
+    match numbers.as_deref() {
+        Some(&[days, hours, minutes @ 0..60, seconds @ 0..60])
+            if days.max(hours) <= MOST_HOURS && days + hours + minutes + seconds > 0 =>
+        {
+            Ok(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+        }
+        _ => {
+            Err(Mistake::at(value.span(), format!("'{text}' is not the time of a job")).help(help))
+        }
+    }
+}
+
+/// A number that is written in digits alone.
+fn digits(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// An amount of memory, in bytes.

@@ -70,15 +70,20 @@ fn with_ids(template: &str, ids: &[String]) -> String {
 
 /// The command that submits a job.
 fn submission(template: &str, job: &Submission<'_>) -> Result<String, Trouble> {
-    let takes = job.stage.execution.takes;
+    let (takes, time) = (job.stage.execution.takes, job.stage.execution.time);
     let script = job.folder.script().display().to_string();
     let number = |number: u64| number.to_string();
     // Asked for only where it is used: what it is without a word of the stage, no scheduler knows.
-    if takes.memory.is_none() && template.contains("{memory}") {
-        return Err(Trouble::Refused(
-            "it uses {memory} in 'submit', and the stage does not say its 'memory' in 'execution'"
-                .to_owned(),
-        ));
+    for (name, key, is_known) in [
+        ("memory", "memory", takes.memory.is_some()),
+        ("time", "time", time.is_some()),
+        ("minutes", "time", time.is_some()),
+    ] {
+        if !is_known && template.contains(&format!("{{{name}}}")) {
+            return Err(Trouble::Refused(format!(
+                "it uses {{{name}}} in 'submit', and the stage does not say its '{key}' in 'execution'"
+            )));
+        }
     }
     let mut text = template.to_owned();
     for (name, value) in [
@@ -88,6 +93,8 @@ fn submission(template: &str, job: &Submission<'_>) -> Result<String, Trouble> {
         ("cpus", number(super::cpus(job.stage).unwrap_or(1).into())),
         ("gpus", number(takes.gpus.unwrap_or(0).div_ceil(WHOLE_GPU).into())),
         ("memory", number(takes.memory.unwrap_or(0).div_ceil(1 << 20))),
+        ("time", super::clock(time.unwrap_or(0))),
+        ("minutes", number(time.unwrap_or(0).div_ceil(60))),
     ] {
         text = text.replace(&format!("{{{name}}}"), &shell::quoted(&value));
     }

@@ -347,6 +347,11 @@ fn cpus(stage: &Stage) -> Option<u32> {
     stage.execution.takes.cpus.or(threads)
 }
 
+/// The time of a job as all schedulers read it: `HH:MM:SS`, with as many hours as it takes.
+fn clock(seconds: u64) -> String {
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
 /// What its scheduler starts, after the line of the interpreter.
 fn script(
     settings: &ExecutorSettings,

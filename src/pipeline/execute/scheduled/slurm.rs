@@ -98,6 +98,7 @@ impl Slurm {
     pub(super) fn options(&self, job: &Submission<'_>) -> Vec<String> {
         let SlurmSettings { partition, time, options } = &self.0;
         let takes = job.stage.execution.takes;
+        let own_time = job.stage.execution.time.map(super::clock);
         let mut all = vec![
             "--parsable".to_owned(),
             format!("--job-name={}", job.stage.name),
@@ -112,7 +113,7 @@ impl Slurm {
             all.extend(value.map(|value| format!("--{name}={value}")));
         };
         option("partition", partition.clone());
-        option("time", time.clone());
+        option("time", own_time.or_else(|| time.clone()));
         option("cpus-per-task", super::cpus(job.stage).map(|cpus| cpus.to_string()));
         option("mem", takes.memory.map(|bytes| format!("{}M", bytes.div_ceil(1 << 20))));
         let gpus = takes.gpus.filter(|parts| *parts > 0);

@@ -130,6 +130,10 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
             whole(1, u64::MAX),
             "The seconds after which a stage is ended and has failed. By default never.",
         ),
+        "time" => text(
+            "The time that its job asks for, where it runs on an executor, instead of the executor's own: \"04:00:00\", or with days \"1-12:00:00\". It means nothing here.",
+            1,
+        ),
         "cpus" if in_a_stage => described(
             whole(1, u32::MAX.into()),
             "The cores that it takes, and its threads. By default one; a download takes none, and a data set of image files or a stage that trains takes all, or its part of them beside a GPU.",

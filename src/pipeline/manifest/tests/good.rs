@@ -6,7 +6,7 @@ use std::path::Path;
 use pipeline_stages::message::{Device, Execution};
 use pipeline_stages::{KINDS, KindConfig, PrepareStage};
 
-use super::super::{Connection, Experiment, StageExecution};
+use super::super::{Connection, Experiment, Override, StageExecution, parse};
 use super::{GOOD, HEAD, right};
 use crate::stage_name::StageName;
 
@@ -77,6 +77,33 @@ fn execution_of_a_stage_goes_before_that_of_the_manifest() {
     };
     assert_eq!(of("train"), execution(everywhere, None));
     assert_eq!(of("simclr"), execution(own, Some(600)));
+}
+
+#[test]
+fn the_time_of_a_job_is_hours_minutes_and_seconds() {
+    let read = |time: &str| {
+        let set: Override = format!("execution.time='{time}'").parse().expect("a path and a value");
+        let (manifest, _) = parse(Path::new("x.toml"), HEAD, &[set]).ok()?;
+        manifest.stage(&name("data"))?.execution.time
+    };
+    let hour = 3600;
+    for (time, seconds) in [
+        ("04:00:00", Some(4 * hour)),
+        ("0:00:01", Some(1)),
+        ("100:30:00", Some(100 * hour + 1800)),
+        ("1-12:00:00", Some(36 * hour)),
+        ("00:00:00", None),
+        ("04:00", None),
+        ("04:60:00", None),
+        ("4", None),
+        ("-1:00:00", None),
+        ("+1:00:00", None),
+        ("1-", None),
+        ("99999999999999999999:00:00", None),
+        ("18446744073709551615:00:00", None),
+    ] {
+        assert_eq!(read(time), seconds, "{time}");
+    }
 }
 
 #[test]
