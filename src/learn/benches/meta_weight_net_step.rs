@@ -75,7 +75,7 @@ fn main() -> anyhow::Result<()> {
         let (batch, meta) = (labelled(batch), labelled(batch));
         let length = RunLength { steps: steps + 1, steps_per_epoch: steps + 1 };
         let started = Instant::now();
-        method.begin_step(0.01, StepPosition::usual(step, length));
+        method.begin_step(0.01, StepPosition::usual(step, length))?;
         method.compute(&batch, &[meta])?;
         if step > 0 {
             println!("{:.4}", started.elapsed().as_secs_f64());

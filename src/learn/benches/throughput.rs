@@ -163,7 +163,7 @@ impl Work for FineTune {
                 let logits = network.forward(&images, Mode::Train)?;
                 last = SampleLoss::CrossEntropy.mean(&logits, &labels)?;
                 optimizer.backward(&last)?;
-                optimizer.begin_step(1e-3, step);
+                optimizer.begin_step(1e-3, step)?;
                 optimizer.step()?;
             }
             anyhow::Ok(last)
@@ -215,7 +215,7 @@ impl Learner {
     fn step(&mut self, views: &Tensor, step: u64) -> anyhow::Result<Tensor> {
         let (loss, _) = nt_xent(&self.network.forward(views, Mode::Train)?, 0.5)?;
         self.optimizer.backward(&loss)?;
-        self.optimizer.begin_step(1e-2, step);
+        self.optimizer.begin_step(1e-2, step)?;
         self.optimizer.step()?;
         Ok(loss)
     }

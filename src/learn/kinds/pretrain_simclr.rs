@@ -266,10 +266,10 @@ impl Trainer for Run<'_> {
 
     /// One step of algorithm 1.
     fn step(&mut self, views: Tensor, at: StepPosition) -> anyhow::Result<()> {
+        self.optimizer.begin_step(self.learning_rate(at), at.steps_before)?;
         let projections = self.network.forward(&views, Mode::Train)?;
         let (loss, accuracy) = loss::nt_xent(&projections, self.parameters.temperature)?;
         self.optimizer.backward(&loss)?;
-        self.optimizer.begin_step(self.learning_rate(at), at.steps_before);
         self.optimizer.step()?;
         let one = Tensor::f_ones([0i64; 0].as_slice(), (Kind::Int64, self.views.device))?;
         self.curve.add([one, loss.f_detach()?, accuracy])

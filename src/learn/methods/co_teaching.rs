@@ -84,12 +84,16 @@ impl Method for CoTeaching {
         mean_prediction(&logits.into_iter().collect::<anyhow::Result<Vec<_>>>()?)
     }
 
-    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
         let share = ((at.epoch + 1) as f64 / self.forget_epochs).min(1.0);
         self.remembered = 1.0 - share * self.forget_rate;
-        for learner in &mut self.learners {
-            learner.optimizer.begin_step(learning_rate, at.steps_before);
-        }
+        let mut learners = self.learners.iter_mut();
+        learners.try_for_each(|one| one.optimizer.begin_step(learning_rate, at.steps_before))
+    }
+
+    /// From the epoch on after which R, and so how many samples are chosen, stays the same.
+    fn is_replayable(&self) -> bool {
+        self.remembered <= 1.0 - self.forget_rate
     }
 
     fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {

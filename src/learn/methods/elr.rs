@@ -84,8 +84,12 @@ impl Method for Elr {
         self.learner.network.forward(images, Mode::Evaluate)
     }
 
-    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
-        self.learner.optimizer.begin_step(learning_rate, at.steps_before);
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
+        self.learner.optimizer.begin_step(learning_rate, at.steps_before)
+    }
+
+    fn is_replayable(&self) -> bool {
+        true
     }
 
     fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {

@@ -78,7 +78,7 @@ impl Trial {
     fn step(&mut self, step: i64, [batch, meta]: [Batch; 2]) -> StepOutput {
         let length = RunLength { steps: 10, steps_per_epoch: 10 };
         let at = StepPosition::usual(step as u64, length);
-        self.method.begin_step(0.02 * (step + 1) as f64, at);
+        self.method.begin_step(0.02 * (step + 1) as f64, at).unwrap();
         self.method.compute(&batch, &[meta]).expect("it works")
     }
 

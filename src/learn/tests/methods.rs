@@ -107,8 +107,8 @@ impl Method for Averaging {
         Ok(steps.collect())
     }
 
-    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
-        self.learner.optimizer.begin_step(learning_rate, at.steps_before);
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
+        self.learner.optimizer.begin_step(learning_rate, at.steps_before)
     }
 
     fn compute(&mut self, batch: &Batch, others: &[Batch]) -> anyhow::Result<StepOutput> {
@@ -159,10 +159,9 @@ impl Method for Pair {
         mean_prediction(&logits.collect::<anyhow::Result<Vec<_>>>()?)
     }
 
-    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
-        for learner in &mut self.0 {
-            learner.optimizer.begin_step(learning_rate, at.steps_before);
-        }
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
+        let mut learners = self.0.iter_mut();
+        learners.try_for_each(|one| one.optimizer.begin_step(learning_rate, at.steps_before))
     }
 
     fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {

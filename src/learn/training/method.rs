@@ -64,8 +64,19 @@ pub trait Method {
         Ok(usual.into_iter().map(StepSamples::from).collect())
     }
 
-    /// Sets what the step depends on beside its samples. Works on the host alone.
-    fn begin_step(&mut self, learning_rate: f64, at: StepPosition);
+    /// Sets what the step depends on beside its samples. Waits for nothing.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()>;
+
+    /// Whether the rest of the step that has begun may be a replay: all that [`Method::compute`] did for other batches of the
+    /// same shapes, done again on these. So it has to be the same operations on the same tensors in each step for which this
+    /// is true, and wait for nothing. What differs between steps and epochs is in tensors that [`Method::begin_epoch`] and
+    /// [`Method::begin_step`] change in place (`fill_`, `copy_`): numbers of the host would stay what they were.
+    fn is_replayable(&self) -> bool {
+        false
+    }
 
     /// The rest of the step: forward, loss, backward, move. `others` are the batches that [`Method::select`] added.
     ///

@@ -96,9 +96,40 @@ pub struct Optimizer {
     storage: Storage,
     /// The gradients of [`Optimizer::backward`], one a parameter, until the step that uses them.
     fresh: Option<Vec<Tensor>>,
-    learning_rate: f64,
-    /// Steps done before the next one.
-    steps: u64,
+    scalars: Scalars,
+}
+
+/// Numbers where the parameters are, each without dimensions. A step reads from there what differs between steps, so that
+/// it can be replayed.
+#[derive(Debug)]
+struct Scalars {
+    weight_decay: Tensor,
+    /// Zero for a rule without it.
+    momentum: Tensor,
+    /// What a direction is multiplied by before it is added: negative.
+    factor: Tensor,
+    /// Of Adam, sqrt(1 - beta2^t).
+    correction: Tensor,
+}
+
+impl Scalars {
+    /// Of a rule, before its first step. In the type of `values`, and where these are.
+    fn new(rule: Rule, weight_decay: f64, values: &Tensor) -> anyhow::Result<Self> {
+        let options = (values.f_kind()?, values.device());
+        let scalar = |value: f64| Tensor::f_full([0i64; 0].as_slice(), value, options);
+        let momentum = match rule {
+            Rule::Sgd { momentum } | Rule::Nesterov { momentum } | Rule::Lars { momentum, .. } => {
+                momentum
+            }
+            Rule::Adam { .. } => 0.0,
+        };
+        Ok(Self {
+            weight_decay: scalar(weight_decay)?,
+            momentum: scalar(momentum)?,
+            factor: scalar(0.0)?,
+            correction: scalar(1.0)?,
+        })
+    }
 }
 
 impl Optimizer {
@@ -130,15 +161,8 @@ impl Optimizer {
             let (name, decayed) = (named.name.clone(), decays(&named.name));
             parameters.push(Parameter { name, tensor, decayed, elements, kept });
         }
-        Ok(Self {
-            rule,
-            weight_decay,
-            parameters,
-            storage,
-            fresh: None,
-            learning_rate: 0.0,
-            steps: 0,
-        })
+        let scalars = Scalars::new(rule, weight_decay, &storage.values)?;
+        Ok(Self { rule, weight_decay, parameters, storage, fresh: None, scalars })
     }
 
     /// The gradients of a loss, a scalar, for the next step. Gradients that libtorch accumulated
@@ -167,9 +191,22 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Sets the learning rate of the next step, and how many were done before it. Works on the host alone.
-    pub fn begin_step(&mut self, learning_rate: f64, steps: u64) {
-        (self.learning_rate, self.steps) = (learning_rate, steps);
+    /// Sets the learning rate of the next step, and how many were done before it. Waits for nothing.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn begin_step(&mut self, learning_rate: f64, steps: u64) -> anyhow::Result<()> {
+        let factor = match self.rule {
+            Rule::Sgd { .. } | Rule::Nesterov { .. } | Rule::Lars { .. } => learning_rate,
+            Rule::Adam { beta1, beta2, .. } => {
+                let count = i32::try_from(steps + 1).unwrap_or(i32::MAX);
+                let correction = (1.0 - beta2.powi(count)).sqrt();
+                let _ = self.scalars.correction.f_fill_(correction)?;
+                learning_rate / (1.0 - beta1.powi(count))
+            }
+        };
+        let _ = self.scalars.factor.f_fill_(-factor)?;
+        Ok(())
     }
 
     /// Moves every parameter that has a gradient along it, after [`Optimizer::begin_step`].
@@ -256,7 +293,7 @@ impl Optimizer {
         let mut gradients = part(&self.storage.gradients, elements)?;
         let values = part(&self.storage.values, elements)?;
         if self.weight_decay > 0.0 {
-            let _ = gradients.f_addcmul_(&values, &self.scalar(self.weight_decay)?)?;
+            let _ = gradients.f_addcmul_(&values, &self.scalars.weight_decay)?;
         }
         if let Rule::Lars { trust, .. } = self.rule {
             for parameter in &self.parameters[run.clone()] {
@@ -268,43 +305,31 @@ impl Optimizer {
     }
 
     fn descend(&self, elements: &Range<i64>) -> anyhow::Result<()> {
-        let learning_rate = self.learning_rate;
+        let Scalars { momentum, factor, correction, .. } = &self.scalars;
         let mut values = part(&self.storage.values, elements)?;
         let mut gradients = part(&self.storage.gradients, elements)?;
         let kept = self.storage.kept.iter().map(|kept| part(kept, elements));
         let mut kept = kept.collect::<anyhow::Result<Vec<_>>>()?;
         match (self.rule, kept.as_mut_slice()) {
-            (Rule::Sgd { momentum } | Rule::Lars { momentum, .. }, [buffer]) => {
-                let _ = gradients.f_addcmul_out(buffer, buffer, &self.scalar(momentum)?)?;
-                let _ = values.f_addcmul_(buffer, &self.scalar(-learning_rate)?)?;
+            (Rule::Sgd { .. } | Rule::Lars { .. }, [buffer]) => {
+                let _ = gradients.f_addcmul_out(buffer, buffer, momentum)?;
+                let _ = values.f_addcmul_(buffer, factor)?;
             }
-            (Rule::Nesterov { momentum }, [buffer]) => {
-                let momentum = self.scalar(momentum)?;
-                let _ = gradients.f_addcmul_out(buffer, buffer, &momentum)?;
-                let _ = gradients.f_addcmul_(buffer, &momentum)?;
-                let _ = values.f_addcmul_(&gradients, &self.scalar(-learning_rate)?)?;
+            (Rule::Nesterov { .. }, [buffer]) => {
+                let _ = gradients.f_addcmul_out(buffer, buffer, momentum)?;
+                let _ = gradients.f_addcmul_(buffer, momentum)?;
+                let _ = values.f_addcmul_(&gradients, factor)?;
             }
             (Rule::Adam { beta1, beta2, epsilon }, [mean, square]) => {
-                let count = i32::try_from(self.steps + 1).unwrap_or(i32::MAX);
                 let _ = mean.f_lerp_(&gradients, 1.0 - beta1)?;
                 let _ = square.f_lerp_(&gradients.f_square()?, 1.0 - beta2)?;
-                let correction = (1.0 - beta2.powi(count)).sqrt();
-                let denominator =
-                    square.f_sqrt()?.f_div_scalar_(correction)?.f_add_scalar_(epsilon)?;
-                let step_size = learning_rate / (1.0 - beta1.powi(count));
+                let denominator = square.f_sqrt()?.f_div_(correction)?.f_add_scalar_(epsilon)?;
                 let direction = mean.f_div(&denominator)?;
-                let _ = values.f_addcmul_(&direction, &self.scalar(-step_size)?)?;
+                let _ = values.f_addcmul_(&direction, factor)?;
             }
             _ => anyhow::bail!("an optimizer keeps other tensors than its rule needs"),
         }
         Ok(())
-    }
-
-    /// A number where the parameters are. Filled there: nothing waits for a GPU.
-    fn scalar(&self, value: f64) -> anyhow::Result<Tensor> {
-        let values = &self.storage.values;
-        let options = (values.f_kind()?, values.device());
-        Ok(Tensor::f_full([0i64; 0].as_slice(), value, options)?)
     }
 }
 
@@ -425,7 +450,7 @@ mod tests {
                 } else {
                     optimizer.backward(&loss).unwrap();
                 }
-                optimizer.begin_step(0.1, step);
+                optimizer.begin_step(0.1, step).unwrap();
                 optimizer.step().unwrap();
             }
         }
@@ -442,7 +467,7 @@ mod tests {
         for step in 0..2 {
             let gradients_of_one = state.tensors()[2].tensor.sum(Kind::Float);
             optimizer.backward(&gradients_of_one).unwrap();
-            optimizer.begin_step(0.1, step);
+            optimizer.begin_step(0.1, step).unwrap();
             optimizer.step().unwrap();
         }
         // b = 1, then 1.9; moved by 0.1 (1 + 0.9 b).
@@ -455,7 +480,7 @@ mod tests {
         let (state, before) = (state(), state());
         let mut optimizer = Optimizer::new(SGD, 0.1, &state, |_| true).unwrap();
         optimizer.backward(&loss(&state, &["conv", "fc"])).unwrap();
-        optimizer.begin_step(0.1, 0);
+        optimizer.begin_step(0.1, 0).unwrap();
         optimizer.step().unwrap();
         for (after, before) in state.tensors().iter().zip(before.tensors()) {
             let stays = values(&after.tensor) == values(&before.tensor);
@@ -470,7 +495,7 @@ mod tests {
         let mut second = Optimizer::new(SGD, 0.0, &state, |_| true).unwrap();
         for (optimizer, works) in [(&mut first, false), (&mut second, true)] {
             optimizer.backward(&loss(&state, &["fc"])).unwrap();
-            optimizer.begin_step(0.1, 0);
+            optimizer.begin_step(0.1, 0).unwrap();
             assert_eq!(optimizer.step().is_ok(), works);
         }
     }

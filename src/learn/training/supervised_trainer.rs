@@ -267,7 +267,7 @@ impl Trainer for SupervisedTrainer<'_> {
 
     fn step(&mut self, batch: StepBatch, at: StepPosition) -> anyhow::Result<()> {
         let StepBatch { train, others } = batch;
-        self.method.begin_step(self.learning_rate(at), at);
+        self.method.begin_step(self.learning_rate(at), at)?;
         let output = self.method.compute(&train, &others)?;
         if let Some(recorder) = &mut self.recorder {
             recorder.add(&train.samples, &output)?;

@@ -181,10 +181,10 @@ impl Trainer for LinearProbe<'_> {
     }
 
     fn step(&mut self, batch: Batch, at: StepPosition) -> anyhow::Result<()> {
+        self.optimizer.begin_step(self.learning_rate(at), at.steps_before)?;
         let logits = self.logits(&self.features_of(&batch.inputs)?)?;
         let losses = SampleLoss::CrossEntropy.of_samples(&logits, &batch.labels)?;
         self.optimizer.backward(&losses.f_mean(tch::Kind::Float)?)?;
-        self.optimizer.begin_step(self.learning_rate(at), at.steps_before);
         self.optimizer.step()?;
         let integer = (tch::Kind::Int64, self.device());
         let samples = Tensor::f_full([0i64; 0].as_slice(), losses.size1()?, integer)?;

@@ -69,8 +69,8 @@ pub struct MetaWeightNet {
     /// That of the weighting net.
     learning_rate: f64,
     inner_rate: InnerRate,
-    /// Alpha of the next step.
-    inner_learning_rate: f64,
+    /// Alpha of the next step, a scalar.
+    inner_learning_rate: Tensor,
     shares: Shares,
     meta_set: MetaSet,
     /// Where the meta samples come from: it says which of their labels count.
@@ -116,7 +116,11 @@ impl MetaWeightNet {
             weighting,
             learning_rate: parameters.meta_learning_rate,
             inner_rate: parameters.inner_rate,
-            inner_learning_rate: parameters.inner_learning_rate,
+            inner_learning_rate: Tensor::f_full(
+                [0i64; 0].as_slice(),
+                parameters.inner_learning_rate,
+                (Kind::Float, setup.device),
+            )?,
             shares: match parameters.normalise_weights {
                 true => Shares::Normalised,
                 false => Shares::OfBatch,
@@ -164,7 +168,7 @@ impl MetaWeightNet {
         let _no_gradients = tch::no_grad_guard();
         let moved = parameters.iter().zip(gradients);
         let moved = moved.map(|(parameter, gradient)| {
-            let ahead = parameter.f_sub(&gradient.f_mul_scalar(self.inner_learning_rate)?)?;
+            let ahead = parameter.f_sub(&gradient.f_mul(&self.inner_learning_rate)?)?;
             Ok(ahead.f_set_requires_grad(true)?)
         });
         moved.collect()
@@ -227,12 +231,17 @@ impl Method for MetaWeightNet {
         Ok(steps.collect())
     }
 
-    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) {
-        self.learner.optimizer.begin_step(learning_rate, at.steps_before);
-        self.optimizer.begin_step(self.learning_rate, at.steps_before);
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
+        self.learner.optimizer.begin_step(learning_rate, at.steps_before)?;
+        self.optimizer.begin_step(self.learning_rate, at.steps_before)?;
         if self.inner_rate == InnerRate::Scheduled {
-            self.inner_learning_rate = learning_rate;
+            let _ = self.inner_learning_rate.f_fill_(learning_rate)?;
         }
+        Ok(())
+    }
+
+    fn is_replayable(&self) -> bool {
+        true
     }
 
     fn compute(&mut self, batch: &Batch, others: &[Batch]) -> anyhow::Result<StepOutput> {
@@ -252,7 +261,7 @@ impl Method for MetaWeightNet {
 
         // phi: the gradient of this sum is the one above.
         let along = slopes.f_mul(&shares)?.f_sum(Kind::Float)?;
-        let along = along.f_mul_scalar(-self.inner_learning_rate)?;
+        let along = along.f_mul(&self.inner_learning_rate)?.f_neg()?;
         self.optimizer.zero_gradients()?;
         along.f_backward()?;
         self.optimizer.step()?;

@@ -55,7 +55,7 @@ fn co_teaching_follows_pytorch() {
         }
         let length = RunLength { steps: 20, steps_per_epoch: BATCHES as u64 };
         for (step, measured) in (0..20).zip(expected["losses"].as_array().expect("a list")) {
-            method.begin_step(0.005, StepPosition::usual(step as u64, length));
+            method.begin_step(0.005, StepPosition::usual(step as u64, length)).unwrap();
             let output = method.compute(&batch(step), &[]).expect("it works");
             let [first, second, chosen, _] = &output.extra[..] else { panic!("four sums") };
             let found = [first / BATCH as f64, second / BATCH as f64, chosen / 2.0];

@@ -69,7 +69,7 @@ fn follows<M: Method>(
         if !views {
             batch.other_views.clear();
         }
-        method.begin_step(0.005, StepPosition::usual(step as u64, length));
+        method.begin_step(0.005, StepPosition::usual(step as u64, length)).unwrap();
         let output = method.compute(&batch, &[]).expect("it works");
         let sums = output.extra.iter().map(|sum| sum / BATCH as f64);
         let cross_entropy = SampleLoss::CrossEntropy.of_samples(&output.logits, &batch.labels);

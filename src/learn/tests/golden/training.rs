@@ -101,7 +101,7 @@ fn five_steps_of_every_optimizer() {
                 let gradient = fill(&tensor.size(), 30 + 2 * step + index, -1.0, 1.0);
                 (*tensor * gradient).sum(Kind::Float).backward();
             }
-            optimizer.begin_step(0.1, step as u64);
+            optimizer.begin_step(0.1, step as u64).unwrap();
             optimizer.step().expect("it moves");
         }
         let expected = &VECTORS["optimizers"][name];
@@ -146,7 +146,7 @@ fn trajectory() -> Vec<f64> {
         let logits = network.forward(images, Mode::Train).expect("the shapes match");
         let loss = SampleLoss::CrossEntropy.mean(&logits, labels).expect("the shapes match");
         optimizer.backward(&loss).expect("a scalar");
-        optimizer.begin_step(0.005, step);
+        optimizer.begin_step(0.005, step).unwrap();
         optimizer.step().expect("it moves");
         losses.extend(flat(&loss));
     }
@@ -190,7 +190,7 @@ fn a_linear_probe_learns_as_pytorch_does() {
         let loss = SampleLoss::CrossEntropy.mean(&logits, &rows(&labels)).expect("they match");
         optimizer.backward(&loss).expect("a scalar");
         let factor = Schedule::Linear.factor(step as u64, 30);
-        optimizer.begin_step(0.1 * factor, step as u64);
+        optimizer.begin_step(0.1 * factor, step as u64).unwrap();
         optimizer.step().expect("it moves");
         losses.extend(flat(&loss));
     }
