@@ -16,6 +16,7 @@ pub mod methods;
 pub mod network;
 pub mod random;
 pub mod shim;
+mod torch_error;
 pub mod training;
 
 use std::process::ExitCode;
@@ -50,7 +51,7 @@ pub fn run(stage: &LearnStage, context: &Context) -> anyhow::Result<Metrics> {
     if let Some(bytes) = device::peak_gpu_memory() {
         context.gpu_memory(bytes);
     }
-    result
+    result.map_err(torch_error::readable)
 }
 
 /// The life of a worker process.

@@ -214,10 +214,15 @@ fn f32_on_a_gpu_is_as_exact_as_on_a_cpu_and_tf32_is_not() {
     // Last, so that it must switch TF32 off again.
     let rounded = logits_and_gradient(gpu, Precision::Tf32);
     let computed = logits_and_gradient(gpu, Precision::F32);
-    for (name, index, bound) in [("logits", 0, 1e-5), ("gradient", 1, 1e-4)] {
-        let of_f32 = distance(&computed[index], &exact[index]);
-        let of_tf32 = distance(&rounded[index], &exact[index]);
-        eprintln!("{name}, relative distance from the CPU's: f32 {of_f32:.1e}, tf32 {of_tf32:.1e}");
+    // An H200's f32 logits are 1.9e-5 away, and its TF32 ones 4.6e-3.
+    let bound = 1e-4;
+    let [logits, gradient] = [0, 1].map(|index| {
+        [&computed, &rounded].map(|results: &[Tensor; 2]| distance(&results[index], &exact[index]))
+    });
+    eprintln!(
+        "relative distance from the CPU's, f32 and tf32: logits {logits:.1e?}, gradient {gradient:.1e?}"
+    );
+    for (name, [of_f32, of_tf32]) in [("logits", logits), ("gradient", gradient)] {
         assert!(of_f32 < bound, "{name}: f32 is {of_f32} away");
         assert!((bound..0.1).contains(&of_tf32), "{name}: tf32 is {of_tf32} away");
         assert!(of_tf32 > 10.0 * of_f32, "{name}: {of_f32}, {of_tf32}");
