@@ -220,7 +220,7 @@ fn f32_on_a_gpu_is_as_exact_as_on_a_cpu_and_tf32_is_not() {
         [&computed, &rounded].map(|results: &[Tensor; 2]| distance(&results[index], &exact[index]))
     });
     eprintln!(
-        "relative distance from the CPU's, f32 and tf32: logits {logits:.1e?}, gradient {gradient:.1e?}"
+        "relative distance from the CPU's, f32 and tf32: logits {logits:.7?}, gradient {gradient:.7?}"
     );
     for (name, [of_f32, of_tf32]) in [("logits", logits), ("gradient", gradient)] {
         assert!(of_f32 < bound, "{name}: f32 is {of_f32} away");
