@@ -2,6 +2,7 @@
 //!
 //! Does not depend on the cache or the manifest: a body gets a request and fills a folder.
 
+mod bisection;
 pub mod certificates;
 mod checkpoint;
 mod cifar_classes;
@@ -28,6 +29,7 @@ pub mod state_dict_file;
 mod summarize;
 #[doc(hidden)]
 pub mod testing;
+mod text_file;
 mod unpack;
 mod web_page;
 mod zip_error;

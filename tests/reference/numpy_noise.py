@@ -31,6 +31,8 @@ def draws(seed: int) -> dict:
         "two_of": [[size, np.random.choice(size, 2, replace=False).tolist()] for size in (2, 3, 9, 99, 128)],
         "weighted": [int(np.random.choice(4, p=[0.1, 0.2, 0.3, 0.4])) for _ in range(40)],
         "last": np.random.random_sample(),
+        "normal": [np.random.randn() for _ in range(7)],
+        "behind_normal": np.random.random_sample(),
     }
 
 
@@ -44,6 +46,9 @@ def matrix(noise: str, rate: float, classes: int) -> np.ndarray:
             rows[source, source], rows[source, target] = 1 - rate, rate
         return rows
     everyone = np.arange(classes)
+    if noise == "pairflip":
+        diagonal[everyone, (everyone + 1) % classes] = rate
+        return diagonal
     for row in range(classes):
         others = everyone[everyone != row]
         if noise == "flip":
@@ -82,6 +87,7 @@ def main() -> None:
     write("numpy_draws.json", [draws(seed) for seed in SEEDS])
     kinds = [(noise, rate) for noise in ("symmetric", "flip", "flip2", "asymmetric") for rate in (0.2, 0.8)]
     kinds += [("symmetric", 0.95), ("symmetric", 0.0), ("flip", 1.0), ("asymmetric", 0.4)]
+    kinds += [("pairflip", 0.45), ("pairflip", 1.0)]
     write(
         "numpy_noise.json",
         [

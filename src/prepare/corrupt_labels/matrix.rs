@@ -97,6 +97,17 @@ impl NoiseMatrix {
         Ok(matrix)
     }
 
+    /// The same rows for these classes; all others stay clean.
+    pub(super) fn only_for(self, classes: &[usize]) -> Self {
+        let mut matrix = Self::diagonal(self.rows.len(), 1.0);
+        for (class, row) in
+            self.rows.into_iter().enumerate().filter(|(class, _)| classes.contains(class))
+        {
+            matrix.rows[class] = row;
+        }
+        matrix
+    }
+
     /// Each row, ready to draw from.
     pub(super) fn distributions(&self) -> Vec<Cumulative> {
         self.rows.iter().map(|row| Cumulative::new(row)).collect()
@@ -147,6 +158,13 @@ mod tests {
         for pair in [(0, 3), (3, 0), (1, 1)] {
             assert!(NoiseMatrix::asymmetric(3, 0.4, &[pair]).is_err(), "{pair:?}");
         }
+    }
+
+    #[test]
+    fn classes_that_are_not_chosen_stay_clean() {
+        let matrix = NoiseMatrix::symmetric(3, 0.6).only_for(&[2, 0]);
+        let full = NoiseMatrix::symmetric(3, 0.6);
+        assert_eq!(matrix.rows, [full.rows[0].clone(), vec![0.0, 1.0, 0.0], full.rows[2].clone()]);
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! The body of `corrupt-labels`: label noise, number for number that of the reference protocol.
 //!
 //! One generator, NumPy's legacy one, draws first the matrix and then one label per sample to
-//! corrupt, in the order of the split. Or nothing is drawn, and the labels are human. Does not depend on images.
+//! corrupt, in the order of the split. Or nothing is drawn, and the labels are human. Does not depend on images, but for
+//! [`instance`].
 
 mod human;
+mod instance;
 mod matrix;
+mod matrix_file;
 mod numpy;
 mod pairs;
+
+use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use pipeline_stages::formats::{DatasetInfo, Labels, NoiseReport, Part, Samples, SplitIndices};
@@ -17,7 +22,7 @@ use pipeline_stages::worker::Context;
 use crate::Body;
 use matrix::NoiseMatrix;
 use numpy::LegacyRandom;
-use pairs::asymmetric_pairs;
+use pairs::{asymmetric_pairs, label_of, next_classes};
 
 impl Body for CorruptLabels {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
@@ -33,7 +38,10 @@ impl Body for CorruptLabels {
         let clean_classes = class_indices(&clean, classes.len())?;
         let corrupted = match self.noise {
             Noise::Human => human_labels(self, context, &clean_classes, &order, classes.len())?,
-            _ => drawn(self, &clean_classes, &classes, &order, context.seed)?,
+            Noise::Instance => {
+                instance_dependent(self, context, &clean_classes, &order, classes.len())?
+            }
+            _ => drawn(self, &context.folder, &clean_classes, &classes, &order, context.seed)?,
         };
         let report = corrupted.report(self, &clean_classes, &order, classes);
         let labels = corrupted.classes.iter().map(|&class| class as i64).collect();
@@ -53,42 +61,67 @@ struct Corrupted {
     matrix: Option<NoiseMatrix>,
 }
 
-/// The matrix over these classes.
+/// The matrix over these classes. Files are in `folder`.
 fn noise_matrix(
     stage: &CorruptLabels,
+    folder: &Path,
     classes: &[String],
     random: &mut LegacyRandom,
 ) -> anyhow::Result<NoiseMatrix> {
     let count = classes.len();
-    let rate = stage.rate.context("the stage has no 'rate'")?;
-    match stage.noise {
-        Noise::Symmetric => Ok(NoiseMatrix::symmetric(count, rate)),
-        Noise::Flip => NoiseMatrix::flip(count, rate, random),
-        Noise::Flip2 => NoiseMatrix::flip2(count, rate, random),
+    let rate = || stage.rate.context("the stage has no 'rate'");
+    let matrix = match stage.noise {
+        Noise::Symmetric => NoiseMatrix::symmetric(count, rate()?),
+        Noise::Flip => NoiseMatrix::flip(count, rate()?, random)?,
+        Noise::Flip2 => NoiseMatrix::flip2(count, rate()?, random)?,
+        Noise::Pairflip => NoiseMatrix::asymmetric(count, rate()?, &next_classes(count))
+            .context("noise = \"pairflip\" needs a data set of at least two classes")?,
         Noise::Asymmetric => {
             let pairs = asymmetric_pairs(classes, &stage.pairs)?;
-            NoiseMatrix::asymmetric(count, rate, &pairs)
+            NoiseMatrix::asymmetric(count, rate()?, &pairs)?
         }
-        Noise::Human => bail!("human labels do not come from a matrix"),
-    }
+        Noise::Matrix => {
+            let path = stage.matrix.as_ref().context("the stage has no 'matrix'")?;
+            matrix_file::read(&folder.join(path), count)?
+        }
+        Noise::Instance | Noise::Human => bail!("this noise does not come from a matrix"),
+    };
+    let Some(names) = &stage.classes else { return Ok(matrix) };
+    let chosen = names.iter().map(|name| label_of(classes, name));
+    Ok(matrix.only_for(&chosen.collect::<anyhow::Result<Vec<_>>>().context("in 'classes'")?))
 }
 
 /// New labels for the samples of `order`, drawn in that order; the others keep their clean one.
 fn drawn(
     stage: &CorruptLabels,
+    folder: &Path,
     clean: &[usize],
     names: &[String],
     order: &[usize],
     seed: u64,
 ) -> anyhow::Result<Corrupted> {
     let mut random = LegacyRandom::new(seed)?;
-    let matrix = noise_matrix(stage, names, &mut random)?;
+    let matrix = noise_matrix(stage, folder, names, &mut random)?;
     let distributions = matrix.distributions();
-    let mut classes = clean.to_vec();
-    for &sample in order {
-        classes[sample] = random.weighted(&distributions[clean[sample]]);
-    }
-    Ok(Corrupted { classes, matrix: Some(matrix) })
+    let drawn = order.iter().map(|&sample| random.weighted(&distributions[clean[sample]]));
+    Ok(Corrupted { classes: replaced(clean, order, drawn), matrix: Some(matrix) })
+}
+
+/// New labels for the samples of `order` that depend on their pixels; the others keep their clean one.
+fn instance_dependent(
+    stage: &CorruptLabels,
+    context: &Context,
+    clean: &[usize],
+    order: &[usize],
+    class_count: usize,
+) -> anyhow::Result<Corrupted> {
+    let rate = stage.rate.context("the stage has no 'rate'")?;
+    let samples = Samples::open(context.input("data")?, Part::Train)?;
+    let (pixels, size) = (samples.pixels(), samples.image.bytes());
+    let images = instance::Images { pixels, size, classes: clean, class_count };
+    let mut random = LegacyRandom::new(context.seed)?;
+    let drawn = instance::draw(&images, order, rate, &mut random, context)?;
+    Ok(Corrupted { classes: replaced(clean, order, drawn), matrix: None })
 }
 
 /// Human labels for the samples of `order`; the others keep their clean one.
@@ -101,11 +134,17 @@ fn human_labels(
 ) -> anyhow::Result<Corrupted> {
     let which = stage.human_labels.context("the stage has no 'human-labels'")?;
     let theirs = human::read(context.input("human")?, which, clean, class_count)?;
-    let mut classes = clean.to_vec();
-    for &sample in order {
-        classes[sample] = theirs[sample];
-    }
+    let classes = replaced(clean, order, order.iter().map(|&sample| theirs[sample]));
     Ok(Corrupted { classes, matrix: None })
+}
+
+/// The clean classes, with new ones for the samples of `order`.
+fn replaced(clean: &[usize], order: &[usize], new: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    let mut classes = clean.to_vec();
+    for (&sample, class) in order.iter().zip(new) {
+        classes[sample] = class;
+    }
+    classes
 }
 
 impl Corrupted {

@@ -1,4 +1,4 @@
-//! NumPy's legacy generator (`np.random.seed`, `np.random.choice`), number for number.
+//! NumPy's legacy generator (`np.random.seed`, `np.random.choice`, `np.random.randn`), number for number.
 //!
 //! That generator is frozen: its draws are the same in every version of NumPy. Does not depend on labels.
 
@@ -9,6 +9,8 @@ use crate::mersenne_twister::MersenneTwister;
 /// The state behind `np.random`.
 pub(super) struct LegacyRandom {
     words: MersenneTwister,
+    /// The second number of a pair, which the next [`LegacyRandom::normal`] returns.
+    second_normal: Option<f64>,
 }
 
 impl LegacyRandom {
@@ -20,7 +22,7 @@ impl LegacyRandom {
         let seed = u32::try_from(seed).ok().with_context(|| {
             format!("the seed {seed} is too large: NumPy's legacy generator, which draws the noise, accepts seeds up to {}", u32::MAX)
         })?;
-        Ok(Self { words: MersenneTwister::new(seed) })
+        Ok(Self { words: MersenneTwister::new(seed), second_normal: None })
     }
 
     /// `np.random.random_sample()`: uniform in [0, 1), 53 bits from two words.
@@ -28,6 +30,22 @@ impl LegacyRandom {
         let high = f64::from(self.words.next_word() >> 5);
         let low = f64::from(self.words.next_word() >> 6);
         (high * 67_108_864.0 + low) / 9_007_199_254_740_992.0
+    }
+
+    /// `np.random.randn()`: a standard normal number, by Marsaglia's polar method.
+    pub(super) fn normal(&mut self) -> f64 {
+        if let Some(second) = self.second_normal.take() {
+            return second;
+        }
+        loop {
+            let [second, first] = [self.uniform(), self.uniform()].map(|number| 2.0 * number - 1.0);
+            let square = second * second + first * first;
+            if square < 1.0 && square != 0.0 {
+                let scale = (-2.0 * square.ln() / square).sqrt();
+                self.second_normal = Some(scale * second);
+                return scale * first;
+            }
+        }
     }
 
     /// An integer from 0 to `highest`, inclusive, by masked rejection. For `highest` 0, nothing is drawn.
@@ -104,6 +122,8 @@ mod tests {
         two_of: Vec<(usize, [usize; 2])>,
         weighted: Vec<usize>,
         last: f64,
+        normal: Vec<f64>,
+        behind_normal: f64,
     }
 
     #[test]
@@ -141,6 +161,12 @@ mod tests {
                 );
             }
             assert_eq!(random.uniform(), case.last, "seed {seed}, last");
+            for (index, expected) in case.normal.iter().enumerate() {
+                // Logarithms of other systems differ in the last bit.
+                let difference = (random.normal() - expected).abs();
+                assert!(difference <= 1e-15 * expected.abs(), "seed {seed}, normal {index}");
+            }
+            assert_eq!(random.uniform(), case.behind_normal, "seed {seed}, behind normal");
         }
     }
 

@@ -43,6 +43,11 @@ pub(super) fn asymmetric_pairs(
     )
 }
 
+/// Each class is mistaken for the next, the last for the first.
+pub(super) fn next_classes(classes: usize) -> Vec<(usize, usize)> {
+    (0..classes).map(|class| (class, (class + 1) % classes)).collect()
+}
+
 /// Each class is mistaken for the next of its superclass, in alphabetical order, the last for the first.
 fn cifar100_pairs() -> impl Iterator<Item = (&'static str, &'static str)> {
     CIFAR100_SUPERCLASSES.iter().flat_map(|(_, members)| {
@@ -68,7 +73,11 @@ fn labels_of_pairs<'name>(
         .collect()
 }
 
-fn label_of(classes: &[String], name: &str) -> anyhow::Result<usize> {
+/// The label of a class.
+///
+/// # Errors
+/// When no class has the name, with the nearest one.
+pub(super) fn label_of(classes: &[String], name: &str) -> anyhow::Result<usize> {
     classes
         .iter()
         .position(|class| class == name)

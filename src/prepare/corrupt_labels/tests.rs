@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pipeline_stages::ArtifactType;
 use pipeline_stages::formats::{ImageShape, read_json, write_samples};
@@ -37,7 +37,7 @@ fn reference_pairs(classes: usize) -> BTreeMap<String, String> {
 #[test]
 fn noisy_labels_are_those_of_numpy() {
     let cases: Vec<Case> = read_json(&reference_path("numpy_noise.json")).unwrap();
-    assert!(cases.len() >= 70);
+    assert!(cases.len() >= 84);
     for case in cases {
         let clean: Vec<i64> = (0..4000).map(|sample| sample * 7 % case.classes as i64).collect();
         let order: Vec<usize> = (0..3900).map(|sample| sample * 1237 % 4000).collect();
@@ -47,9 +47,17 @@ fn noisy_labels_are_those_of_numpy() {
             _ => BTreeMap::new(),
         };
         let rate = Some(case.rate);
-        let stage = CorruptLabels { noise: case.noise, rate, pairs, human_labels: None };
+        let stage = CorruptLabels {
+            noise: case.noise,
+            rate,
+            classes: None,
+            pairs,
+            matrix: None,
+            human_labels: None,
+        };
         let clean_classes = class_indices(&clean, case.classes).unwrap();
-        let corrupted = drawn(&stage, &clean_classes, &classes, &order, case.seed).unwrap();
+        let folder = Path::new("");
+        let corrupted = drawn(&stage, folder, &clean_classes, &classes, &order, case.seed).unwrap();
         let report = corrupted.report(&stage, &clean_classes, &order, classes);
         let labels: Vec<i64> = corrupted.classes.iter().map(|&class| class as i64).collect();
         let name =
@@ -118,6 +126,82 @@ fn asymmetric_noise_on_cifar10_needs_no_pairs() {
     assert_eq!(Labels::read(&output).unwrap().labels[..10], [0, 1, 0, 5, 7, 3, 6, 7, 8, 1]);
 }
 
+/// Runs on 100 samples of CIFAR-10's classes, and returns the labels and the report.
+fn run_on_100(
+    test: &mut Fixture,
+    parameters: serde_json::Value,
+) -> anyhow::Result<(Labels, NoiseReport)> {
+    let data = data(test, 100);
+    let inputs = [("data", ArtifactType::Dataset, data.as_path())];
+    let (output, _) = test.run_on("corrupt-labels", parameters, &inputs, 1, None)?;
+    Ok((Labels::read(&output)?, NoiseReport::read(&output)?))
+}
+
+#[test]
+fn pairflip_goes_to_the_next_class() {
+    let parameters = json!({"noise": "pairflip", "rate": 1.0});
+    let (labels, report) = run_on_100(&mut Fixture::new(), parameters).unwrap();
+    assert_eq!(labels.labels[..12], [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2]);
+    assert_eq!(report.requested_matrix.unwrap(), report.realised_matrix);
+}
+
+#[test]
+fn only_the_labels_of_these_classes_are_corrupted() {
+    for noise in ["symmetric", "flip", "flip2", "pairflip"] {
+        let parameters = json!({"noise": noise, "rate": 1.0, "classes": ["dog", "airplane"]});
+        let (labels, report) = run_on_100(&mut Fixture::new(), parameters).unwrap();
+        let pairs = labels.labels.iter().zip(&labels.clean);
+        let wrong: Vec<i64> =
+            pairs.filter(|(label, clean)| label != clean).map(|pair| *pair.1).collect();
+        assert!(wrong.iter().all(|class| [0, 5].contains(class)), "{noise}: {wrong:?}");
+        assert!(wrong.contains(&0) && wrong.contains(&5), "{noise}: {wrong:?}");
+        let rows = report.requested_matrix.unwrap();
+        let is_clean = |class: &usize| rows[*class][*class] == 1.0;
+        assert_eq!((0..10).filter(is_clean).count(), 8, "{noise}");
+    }
+    let parameters = json!({"rate": 0.5, "classes": ["dogs"]});
+    let error = format!("{:#}", run_on_100(&mut Fixture::new(), parameters).err().unwrap());
+    assert_eq!(error, "in 'classes': the class 'dogs' does not exist; did you mean 'dog'?");
+}
+
+#[test]
+fn the_matrix_of_a_file_is_drawn_from() {
+    let mut test = Fixture::new();
+    // From each class to the one three ahead.
+    let row = |class: usize| {
+        (0..10).map(|label| if label == (class + 3) % 10 { "1" } else { "0" }).collect::<Vec<_>>()
+    };
+    let text: Vec<String> = (0..10).map(|class| row(class).join(",")).collect();
+    test.write("noise.csv", text.join("\n"));
+    let parameters = json!({"noise": "matrix", "matrix": "noise.csv"});
+    let (labels, report) = run_on_100(&mut test, parameters.clone()).unwrap();
+    let target = |class: &i64| (class + 3) % 10;
+    assert_eq!(labels.labels, labels.clean.iter().map(target).collect::<Vec<_>>());
+    assert_eq!(report.requested_rate, None);
+    assert_eq!(report.requested_matrix.unwrap(), report.realised_matrix);
+
+    // The same probabilities draw the same labels.
+    let symmetric: Vec<String> = NoiseMatrix::symmetric(10, 0.5)
+        .rows
+        .iter()
+        .map(|row| row.iter().map(f64::to_string).collect::<Vec<_>>().join(" "))
+        .collect();
+    test.write("noise.csv", symmetric.join("\n"));
+    let (from_file, _) = run_on_100(&mut test, parameters.clone()).unwrap();
+    let (built_in, _) = run_on_100(&mut test, json!({"rate": 0.5})).unwrap();
+    assert_eq!(from_file.labels, built_in.labels);
+
+    let mut wrong = text.clone();
+    wrong[4] = "0.5,0.5".to_owned();
+    let path = test.write("noise.csv", wrong.join("\n"));
+    let error = run_on_100(&mut test, parameters.clone()).err().unwrap().to_string();
+    let expected = "line 5: it has 2 numbers, but the data set has 10 classes";
+    assert_eq!(error, format!("{}, {expected}", path.display()));
+    std::fs::remove_file(&path).unwrap();
+    let error = run_on_100(&mut test, parameters).err().unwrap().to_string();
+    assert_eq!(error, format!("cannot read {}", path.display()));
+}
+
 #[test]
 fn the_same_seed_makes_the_same_bytes() {
     let mut test = Fixture::new();
@@ -178,8 +262,8 @@ fn human_expected() -> BTreeMap<String, Vec<i64>> {
 /// Runs with human labels from a folder of the test.
 fn run_human(
     test: &mut Fixture,
-    data: &std::path::Path,
-    human: &std::path::Path,
+    data: &Path,
+    human: &Path,
     labels: &str,
 ) -> anyhow::Result<PathBuf> {
     let inputs = [("data", ArtifactType::Dataset, data), ("human", ArtifactType::File, human)];

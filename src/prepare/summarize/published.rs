@@ -11,6 +11,7 @@ use pipeline_stages::text::{in_short, shortened};
 
 use super::csv;
 use super::groups::Group;
+use crate::text_file;
 
 /// How many names a message names.
 const SHOWN: usize = 20;
@@ -49,16 +50,9 @@ impl Published {
     /// # Errors
     /// With the file, the line and what is wrong.
     pub(super) fn read(path: &Path, summarize: &Summarize) -> anyhow::Result<Self> {
-        let name = path.display();
-        let size = path.metadata().with_context(|| format!("cannot read {name}"))?.len();
-        ensure!(
-            size <= MOST_BYTES,
-            "{name} has {size} bytes: a reference has at most {MOST_BYTES}"
-        );
-        let text = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
-        let text = String::from_utf8(text).with_context(|| format!("{name} is not UTF-8"))?;
-        Self::parse(text.trim_start_matches('\u{feff}'), summarize)
-            .map_err(|(line, wrong)| anyhow::anyhow!("{name}, line {line}: {wrong}"))
+        let text = text_file::read(path, MOST_BYTES)?;
+        Self::parse(&text, summarize)
+            .map_err(|(line, wrong)| anyhow::anyhow!("{}, line {line}: {wrong}", path.display()))
     }
 
     fn parse(text: &str, summarize: &Summarize) -> Result<Self, (usize, String)> {

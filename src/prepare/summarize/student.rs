@@ -2,24 +2,15 @@
 
 use std::f64::consts::FRAC_2_PI;
 
+use crate::bisection;
+
 /// The share of the distribution within an interval.
 const LEVEL: f64 = 0.95;
 
 /// The t with 95 % of Student's distribution between -t and t: its quantile at 0.975. `degrees` is at least 1.
 pub(super) fn t_95(degrees: usize) -> f64 {
     // It falls from 12.7 at one degree of freedom to the 1.96 of the normal distribution.
-    let (mut low, mut high) = (1.9_f64, 13.0_f64);
-    loop {
-        let middle = f64::midpoint(low, high);
-        if middle <= low || middle >= high {
-            return middle;
-        }
-        if share_within(middle, degrees) < LEVEL {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
+    bisection::turn(1.9, 13.0, |t| share_within(t, degrees) < LEVEL)
 }
 
 /// The share of Student's distribution between -t and t: the finite series for whole degrees of freedom of Abramowitz and Stegun,

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::kind::{Problem, Rules, WithoutEffect};
-use crate::known::KnownInputs;
+use super::class_names;
+use crate::kind::{OutsidePath, Problem, Rules, WithoutEffect};
+use crate::known::{Images, KnownInputs};
 
 choices! {
     /// The shape of the noise matrix (rows: the true class), or another source of labels.
@@ -14,8 +15,14 @@ choices! {
         Flip,
         /// 1 - rate on the diagonal, rate/2 on each of two other classes, drawn for each row.
         Flip2,
+        /// 1 - rate on the diagonal, rate on the next class; the next of the last class is the first (Co-teaching, Han et al. 2018).
+        Pairflip,
         /// 1 - rate on the diagonal, rate on the class that this one is mistaken for: built-in pairs for CIFAR-10 and CIFAR-100, or `pairs`.
         Asymmetric,
+        /// The probabilities in a file of your own, `matrix`.
+        Matrix,
+        /// No matrix: part-dependent noise (Xia et al. 2020). The pixels of a sample, projected at random for its class, say which other classes are likely for it, and a flip rate of its own says how likely all of them are together. Flip rates are normal around `rate` with standard deviation 0.1, truncated to [0, 1]. Needs pixels.
+        Instance,
         /// No matrix: human labels of the images of CIFAR-10 or CIFAR-100 (CIFAR-10N, CIFAR-100N), from the port `human`.
         Human,
     }
@@ -45,6 +52,10 @@ kind! {
     /// The draws are those of the reference protocol: NumPy's legacy generator (`seed`, `choice`),
     /// the matrix first, then one draw for each training sample in the order of the split. Held-out samples stay clean.
     /// The seed must fit in 32 bits, as NumPy's does. `noise.json` has the requested and the realised matrix.
+    ///
+    /// `instance` draws as the code of its authors does, `get_instance_noisy_label`: all flip rates, the projections, then the labels; pixels count
+    /// from 0 to 255. That code computes in 32 bits and this one in 64. A label differs where its draw is within that rounding
+    /// of the boundary between two classes, which none of 40,000 were that were compared.
     CorruptLabels = "corrupt-labels", version 2, seeded true, output Labels;
     ports {
         /// The data set.
@@ -58,13 +69,23 @@ kind! {
         /// The shape of the noise matrix.
         noise: Noise = Noise::Symmetric;
     }
-    only if (noise: [Noise::Symmetric, Noise::Flip, Noise::Flip2, Noise::Asymmetric]) {
+    only if (noise: [
+        Noise::Symmetric, Noise::Flip, Noise::Flip2, Noise::Pairflip, Noise::Asymmetric, Noise::Instance,
+    ]) {
         /// The noise rate. It must be given.
         rate: Option<f64> = None, in crate::parameter::FRACTION;
+    }
+    only if (noise: [Noise::Symmetric, Noise::Flip, Noise::Flip2, Noise::Pairflip]) {
+        /// Only the labels of these classes, by name, are corrupted. By default those of all classes.
+        classes: Option<Vec<String>> = None;
     }
     only if (noise: [Noise::Asymmetric]) {
         /// Which class is mistaken for which, by name. Needed on data sets other than CIFAR-10 and CIFAR-100.
         pairs: BTreeMap<String, String> = BTreeMap::new();
+    }
+    only if (noise: [Noise::Matrix]) {
+        /// A text file, relative to the manifest: for each true class, in the order of the data set, a line with the probability of each label. Commas or spaces are between the numbers, which sum to 1. A first line of names is skipped, and so is what follows a `#`: `np.savetxt` writes such files, and the `transition.csv` of a `train` stage is one. It must be given.
+        matrix: Option<String> = None;
     }
     only if (noise: [Noise::Human]) {
         /// Whose labels to take. It must be given.
@@ -82,29 +103,41 @@ impl CorruptLabels {
             .collect()
     }
 
-    /// What human labels need, and other noises must not have.
-    fn human_problems(&self, connected: &[&str]) -> Vec<Problem> {
+    /// What each noise needs, and others must not have.
+    fn source_problems(&self, connected: &[&str]) -> Vec<Problem> {
         let file = connected.contains(&"human");
         let mut problems = Vec::new();
         let mut problem = |field: &str, message: &str| problems.push(Problem::new(field, message));
-        if self.noise == Noise::Human {
-            if !file {
+        match self.noise {
+            Noise::Human => {
+                if !file {
+                    problem(
+                        "noise",
+                        "noise = \"human\" needs the port 'human': connect it to a stage that produces \
+                         CIFAR-10_human.pt or CIFAR-100_human.pt",
+                    );
+                }
+                if self.human_labels.is_none() {
+                    problem(
+                        "human-labels",
+                        "noise = \"human\" needs 'human-labels': whose to take",
+                    );
+                }
+            }
+            Noise::Matrix if self.matrix.is_none() => {
                 problem(
-                    "noise",
-                    "noise = \"human\" needs the port 'human': connect it to a stage that produces \
-                     CIFAR-10_human.pt or CIFAR-100_human.pt",
+                    "matrix",
+                    "noise = \"matrix\" needs 'matrix': a file with the probabilities",
                 );
             }
-            if self.human_labels.is_none() {
-                problem("human-labels", "noise = \"human\" needs 'human-labels': whose to take");
-            }
-        } else {
-            if self.rate.is_none() {
+            Noise::Matrix => {}
+            _ if self.rate.is_none() => {
                 problem("rate", "a stage of the kind 'corrupt-labels' needs 'rate'");
             }
-            if file {
-                problem("human", "'human' is only for noise = \"human\"");
-            }
+            _ => {}
+        }
+        if file && self.noise != Noise::Human {
+            problem("human", "'human' is only for noise = \"human\"");
         }
         problems
     }
@@ -113,7 +146,8 @@ impl CorruptLabels {
 impl Rules for CorruptLabels {
     fn check(&self, connected: &[&str]) -> Vec<Problem> {
         let mut problems = self.pair_problems();
-        problems.extend(self.human_problems(connected));
+        problems.extend(class_names::problems(self.classes.as_deref()));
+        problems.extend(self.source_problems(connected));
         problems
     }
 
@@ -125,21 +159,31 @@ impl Rules for CorruptLabels {
                            CIFAR-100 have pairs of their own)";
             return vec![Problem::new("noise", message)];
         }
+        if self.noise == Noise::Instance && inputs.at("data").images == Some(Images::Encoded) {
+            let message = "noise = \"instance\" depends on pixels, and the images of this data set are encoded, of any size";
+            return vec![Problem::new("noise", message)];
+        }
         Vec::new()
     }
 
     fn without_effect(&self) -> Vec<WithoutEffect> {
-        let drawn = [Noise::Symmetric, Noise::Flip, Noise::Flip2, Noise::Asymmetric];
-        let seed = WithoutEffect::unless("seed", "noise", self.noise, &drawn);
+        let drawn = Noise::ALL.iter().copied().filter(|noise| *noise != Noise::Human);
+        let seed = WithoutEffect::unless("seed", "noise", self.noise, &drawn.collect::<Vec<_>>());
         (self.noise == Noise::Human).then_some(seed).into_iter().collect()
     }
 
-    // With `pairs` for any noise: keys had it before groups of parameters existed.
+    fn outside_paths(&self) -> Vec<OutsidePath> {
+        let file = self.matrix.iter().filter(|_| self.noise == Noise::Matrix);
+        file.map(|path| OutsidePath::required("matrix", path)).collect()
+    }
+
+    // With `pairs` for any noise: keys had it before groups of parameters existed. Of a file the content is in the key,
+    // not the path.
     fn key_parameters(
         &self,
         mut all: serde_json::Map<String, serde_json::Value>,
     ) -> serde_json::Map<String, serde_json::Value> {
-        all.retain(|_, value| !value.is_null());
+        all.retain(|name, value| !value.is_null() && name != "matrix");
         all.entry("pairs").or_insert_with(|| serde_json::json!({}));
         all
     }
@@ -165,11 +209,19 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_needed_except_for_human_labels() {
+    fn each_noise_needs_its_source() {
         let human = |rate| json!({"noise": "human", "human-labels": "worse", "rate": rate});
         for (parameters, connected, expected) in [
             (json!({"rate": 0.5}), &[][..], None),
             (json!({}), &[], Some(("rate", "needs 'rate'"))),
+            (json!({"noise": "instance"}), &[], Some(("rate", "needs 'rate'"))),
+            (json!({"noise": "matrix", "matrix": "a.csv"}), &[], None),
+            (json!({"noise": "matrix"}), &[], Some(("matrix", "needs 'matrix'"))),
+            (
+                json!({"noise": "matrix", "matrix": "a.csv"}),
+                &["human"],
+                Some(("human", "only for")),
+            ),
             (human(json!(null)), &["human"], None),
             (human(json!(null)), &[], Some(("noise", "needs the port 'human'"))),
             (json!({"noise": "human"}), &["human"], Some(("human-labels", "whose to take"))),
@@ -190,5 +242,38 @@ mod tests {
         let stage: CorruptLabels = serde_json::from_value(json!({"rate": 0.5})).unwrap();
         let key = serde_json::Value::Object(crate::kind::key_parameters(&stage));
         assert_eq!(key, json!({"noise": "symmetric", "rate": 0.5, "pairs": {}}));
+    }
+
+    #[test]
+    fn classes_are_in_the_key_and_the_path_of_a_matrix_is_not() {
+        let stage = |parameters| serde_json::from_value::<CorruptLabels>(parameters).unwrap();
+        let key = |parameters| crate::kind::key_parameters(&stage(parameters));
+        let some = json!({"rate": 0.5, "classes": ["cat"]});
+        assert_ne!(key(some.clone()), key(json!({"rate": 0.5, "classes": ["dog"]})));
+        assert_ne!(key(some), key(json!({"rate": 0.5})));
+        let file = |path: &str| json!({"noise": "matrix", "matrix": path});
+        assert_eq!(key(file("a.csv")), key(file("b/c.txt")));
+        let outside = |parameters| stage(parameters).outside_paths();
+        assert_eq!(outside(file("a.csv")), [OutsidePath::required("matrix", "a.csv")]);
+        assert_eq!(outside(json!({"rate": 0.5, "matrix": "a.csv"})), []);
+    }
+
+    #[test]
+    fn noise_that_depends_on_pixels_needs_pixels() {
+        use crate::known::Known;
+        let stage = |noise: &str| {
+            serde_json::from_value::<CorruptLabels>(json!({"rate": 0.5, "noise": noise})).unwrap()
+        };
+        let data =
+            |images| KnownInputs::new([("data".to_owned(), Known { images, ..Known::default() })]);
+        for (noise, images, problems) in [
+            ("instance", Some(Images::Encoded), 1),
+            ("instance", Some(Images::Pixels), 0),
+            ("instance", None, 0),
+            ("symmetric", Some(Images::Encoded), 0),
+        ] {
+            let found = stage(noise).check_inputs(&data(images));
+            assert_eq!(found.len(), problems, "{noise} {images:?}");
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! `dataset`: images and labels in common formats, into the format of artifacts.
 
-use std::collections::HashSet;
-
+use super::class_names;
 use crate::kind::{Cores, OutsidePath, Problem, Rules};
 use crate::known::{ImageSize, Images, Known, KnownInputs};
 use crate::parameter::AT_LEAST_ONE;
@@ -66,26 +65,6 @@ kind! {
     headline ["train-samples", "test-samples", "classes"]
 }
 
-impl Dataset {
-    fn class_problems(&self) -> Vec<Problem> {
-        let classes = self.classes.as_deref().unwrap_or_default();
-        let mut problems = Vec::new();
-        if self.classes.is_some() && classes.is_empty() {
-            problems
-                .push(Problem::new("classes", "'classes' is empty: name the classes, or drop it"));
-        }
-        let mut seen = HashSet::new();
-        for class in classes {
-            if class.is_empty() {
-                problems.push(Problem::new("classes", "a class has no name"));
-            } else if !seen.insert(class) {
-                problems.push(Problem::new("classes", format!("'classes' has '{class}' twice")));
-            }
-        }
-        problems
-    }
-}
-
 impl Rules for Dataset {
     fn cores(&self) -> Cores {
         // The others are read one file after the other.
@@ -96,7 +75,7 @@ impl Rules for Dataset {
     }
 
     fn check(&self, connected: &[&str]) -> Vec<Problem> {
-        let mut problems = self.class_problems();
+        let mut problems = class_names::problems(self.classes.as_deref());
         match (&self.path, connected.contains(&"source")) {
             (None, false) => problems.push(Problem::new(
                 "format",

@@ -1,5 +1,6 @@
 //! The stage kinds: one file each, and the one list.
 
+mod class_names;
 mod command;
 mod corrupt_labels;
 mod dataset;

@@ -408,7 +408,7 @@ error: 'rate' has no effect with noise = "human"
 22 | rate = 0.5
    | ^^^^
    |
-   = help: drop it, or set noise = "symmetric", "flip", "flip2" or "asymmetric"
+   = help: drop it, or set noise = "symmetric", "flip", "flip2", "pairflip", "asymmetric" or "instance"
 
 error: 5 mistakes in x.toml; nothing was run
 "##);

@@ -1,0 +1,272 @@
+//! Part-dependent label noise: which label a sample gets depends on its pixels (Xia et al., "Part-dependent label noise:
+//! towards instance-dependent label noise", NeurIPS 2020, algorithm 2).
+//!
+//! The draws are those of its authors' `get_instance_noisy_label`, in the same order: a flip rate for each sample, the projections
+//! of all classes, a label for each sample. Does not depend on the names of classes.
+
+use anyhow::ensure;
+use pipeline_stages::worker::Context;
+
+use super::numpy::{Cumulative, LegacyRandom};
+use crate::bisection;
+
+/// The standard deviation of the flip rates, before they are truncated.
+const SPREAD: f64 = 0.1;
+/// The most bytes of projections.
+const MOST_BYTES: usize = 1 << 30;
+/// Samples from one look at whether to stop to the next.
+const BLOCK: usize = 256;
+
+/// The labelled samples of a data set.
+pub(super) struct Images<'d> {
+    /// u8 [N,P], with the P pixels of all channels of a sample.
+    pub(super) pixels: &'d [u8],
+    /// P.
+    pub(super) size: usize,
+    /// The class of each.
+    pub(super) classes: &'d [usize],
+    /// How many classes there are.
+    pub(super) class_count: usize,
+}
+
+/// New classes for the samples of `order`, in that order.
+///
+/// # Errors
+/// With too many classes for the projections, with one class, or when it was asked to stop.
+pub(super) fn draw(
+    images: &Images<'_>,
+    order: &[usize],
+    rate: f64,
+    random: &mut LegacyRandom,
+    context: &Context,
+) -> anyhow::Result<Vec<usize>> {
+    ensure!(
+        images.class_count > 1,
+        "noise = \"instance\" needs a data set of at least two classes"
+    );
+    let flip_rates: Vec<f64> = order.iter().map(|_| flip_rate(rate, random.uniform())).collect();
+    let projections = Projections::draw(images.class_count, images.size, random)?;
+    let mut drawn = Vec::with_capacity(order.len());
+    for (index, (&sample, flip_rate)) in order.iter().zip(flip_rates).enumerate() {
+        if index % BLOCK == 0 {
+            context.stop_point()?;
+        }
+        let pixels = &images.pixels[sample * images.size..][..images.size];
+        let row = projections.probabilities(pixels, images.classes[sample], flip_rate);
+        drawn.push(random.weighted(&Cumulative::new(&row)));
+    }
+    Ok(drawn)
+}
+
+/// The quantile of the normal distribution around `mean` with standard deviation [`SPREAD`], truncated to [0, 1].
+fn flip_rate(mean: f64, uniform: f64) -> f64 {
+    let cumulative = |rate: f64| standard_normal((rate - mean) / SPREAD);
+    let (low, high) = (cumulative(0.0), cumulative(1.0));
+    let wanted = low + uniform * (high - low);
+    bisection::turn(0.0, 1.0, |rate| cumulative(rate) < wanted)
+}
+
+/// The cumulative standard normal distribution, for numbers up to 10 or so: the series of Abramowitz and Stegun,
+/// Handbook of Mathematical Functions (1964), 26.2.11.
+fn standard_normal(number: f64) -> f64 {
+    let (mut term, mut sum, mut odd) = (number, 0.0_f64, 1.0);
+    while term.abs() > sum.abs() * 1e-18 {
+        sum += term;
+        odd += 2.0;
+        term *= number * number / odd;
+    }
+    let density = (-number * number / 2.0).exp() / std::f64::consts::TAU.sqrt();
+    0.5 + density * sum
+}
+
+/// For each true class, a random projection of the pixels to a number for each label.
+struct Projections {
+    /// [K,P,K]: true class, pixel, label.
+    weights: Vec<f32>,
+    classes: usize,
+}
+
+impl Projections {
+    fn draw(classes: usize, pixels: usize, random: &mut LegacyRandom) -> anyhow::Result<Self> {
+        let count = classes.saturating_mul(classes).saturating_mul(pixels);
+        ensure!(
+            count <= MOST_BYTES / size_of::<f32>(),
+            "noise = \"instance\" draws {classes} x {pixels} x {classes} numbers for images of {pixels} values and {classes} \
+             classes: more than the {MOST_BYTES} bytes that they may take"
+        );
+        Ok(Self { weights: (0..count).map(|_| random.normal() as f32).collect(), classes })
+    }
+
+    /// How likely each label is for a sample: 1 - `flip_rate` for its class; the others share `flip_rate` by the softmax of
+    /// its projection.
+    fn probabilities(&self, pixels: &[u8], class: usize, flip_rate: f64) -> Vec<f64> {
+        let size = pixels.len() * self.classes;
+        let weights = &self.weights[class * size..][..size];
+        let mut row = vec![0.0; self.classes];
+        for (&pixel, weights) in pixels.iter().zip(weights.chunks_exact(self.classes)) {
+            for (entry, &weight) in row.iter_mut().zip(weights) {
+                *entry += f64::from(pixel) * f64::from(weight);
+            }
+        }
+        row[class] = f64::NEG_INFINITY;
+        let highest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let mut sum = 0.0;
+        for entry in &mut row {
+            *entry = (*entry - highest).exp();
+            sum += *entry;
+        }
+        for entry in &mut row {
+            *entry *= flip_rate / sum;
+        }
+        row[class] = 1.0 - flip_rate;
+        row
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline_stages::ArtifactType::{Dataset, Directory};
+    use pipeline_stages::formats::{Labels, read_json};
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixture::Fixture;
+    use crate::reference::{digest, reference_path};
+    use crate::samples::unpack_fashion_mnist;
+
+    /// What PyTorch and SciPy computed.
+    #[derive(Deserialize)]
+    struct Case {
+        images: String,
+        seed: u64,
+        rate: f64,
+        drawn: usize,
+        flip_rates: Vec<f64>,
+        probabilities: Vec<Vec<f64>>,
+        first: Vec<i64>,
+        sha256: String,
+        wrong: usize,
+    }
+
+    fn cases(images: &str) -> Vec<Case> {
+        let cases: Vec<Case> = read_json(&reference_path("instance_noise.json")).unwrap();
+        cases.into_iter().filter(|case| case.images == images).collect()
+    }
+
+    fn check_labels(case: &Case, labels: &[i64], clean: &[i64]) {
+        let name = format!("{} at {}, seed {}", case.images, case.rate, case.seed);
+        let wrong = labels.iter().zip(clean).filter(|(label, clean)| label != clean).count();
+        assert_eq!(labels[..case.first.len()], case.first, "{name}");
+        assert_eq!(wrong, case.wrong, "{name}");
+        assert_eq!(digest(labels), case.sha256, "{name}");
+    }
+
+    #[test]
+    fn labels_of_real_images_are_those_of_the_reference() {
+        let mut test = Fixture::new();
+        let source = test.folder().join("source");
+        unpack_fashion_mnist(&source);
+        let from = ("source", Directory, source.as_path());
+        let (data, _) = test.run_on("dataset", json!({"format": "idx"}), &[from], 0, None).unwrap();
+        let cases = cases("fashion-mnist");
+        assert_eq!(cases.iter().map(|case| case.drawn).sum::<usize>(), 40_000);
+        for case in cases {
+            let parameters = json!({"noise": "instance", "rate": case.rate});
+            let from = ("data", Dataset, data.as_path());
+            let (noisy, metrics) =
+                test.run_on("corrupt-labels", parameters, &[from], case.seed, None).unwrap();
+            let noisy = Labels::read(&noisy).unwrap();
+            check_labels(&case, &noisy.labels, &noisy.clean);
+            assert_eq!(metrics["noise-rate"], case.wrong as f64 / case.drawn as f64);
+        }
+    }
+
+    #[test]
+    fn every_draw_is_that_of_the_reference() {
+        let cases = cases("formula");
+        assert_eq!(cases.len(), 3);
+        let clean: Vec<usize> = (0..400).map(|sample| sample % 3).collect();
+        let pixels = (0..400).flat_map(|sample| {
+            (0..105)
+                .map(move |place| ((sample * 31 + place * 17 + sample * place * 7) % 11 / 9) as u8)
+        });
+        let pixels: Vec<u8> = pixels.collect();
+        let images = Images { pixels: &pixels, size: 105, classes: &clean, class_count: 3 };
+        let test = Fixture::new();
+        let context = test.context("corrupt-labels", &json!({"noise": "instance", "rate": 0.1}));
+        for case in cases {
+            let order: Vec<usize> = (0..case.drawn).map(|sample| sample * 237 % 400).collect();
+            let mut random = LegacyRandom::new(case.seed).unwrap();
+            let flip_rates = order.iter().map(|_| flip_rate(case.rate, random.uniform()));
+            let flip_rates: Vec<f64> = flip_rates.collect();
+            let projections = Projections::draw(3, 105, &mut random).unwrap();
+            for (index, expected) in case.probabilities.iter().enumerate() {
+                assert!((flip_rates[index] - case.flip_rates[index]).abs() < 1e-12);
+                let (sample, flip_rate) = (order[index], flip_rates[index]);
+                let pixels = &pixels[sample * 105..][..105];
+                let found = projections.probabilities(pixels, clean[sample], flip_rate);
+                for (found, expected) in found.iter().zip(expected) {
+                    assert!((found - expected).abs() < 1e-12, "{found}, {expected}");
+                }
+            }
+            let mut random = LegacyRandom::new(case.seed).unwrap();
+            let drawn = draw(&images, &order, case.rate, &mut random, &context).unwrap();
+            let as_labels = |classes: &[usize]| -> Vec<i64> {
+                classes.iter().map(|&class| class as i64).collect()
+            };
+            let labels = as_labels(&super::super::replaced(&clean, &order, drawn));
+            check_labels(&case, &labels, &as_labels(&clean));
+        }
+    }
+
+    #[test]
+    fn the_normal_distribution_is_that_of_the_tables() {
+        for (number, expected) in [
+            (0.0, 0.5),
+            (1.0, 0.841_344_746_068_542_9),
+            (-1.0, 0.158_655_253_931_457_1),
+            (1.959_963_984_540_054, 0.975),
+            (5.0, 0.999_999_713_348_428_1),
+            (10.0, 1.0),
+            (-10.0, 0.0),
+        ] {
+            let found = standard_normal(number);
+            assert!((found - expected).abs() < 1e-14, "{number}: {found}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_is_refused() {
+        let test = Fixture::new();
+        let context = test.context("corrupt-labels", &json!({"noise": "instance", "rate": 0.1}));
+        for (class_count, size, words) in
+            [(1, 4, "at least two classes"), (1000, 3072, "1000 x 3072 x 1000 numbers")]
+        {
+            let images = Images { pixels: &[], size, classes: &[], class_count };
+            let mut random = LegacyRandom::new(1).unwrap();
+            let error = draw(&images, &[], 0.5, &mut random, &context).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn flip_rates_rise_with_their_draw(mean in 0.0..=1.0_f64, one in 0.0..1.0_f64, other in 0.0..1.0_f64) {
+            let (low, high) = (one.min(other), one.max(other));
+            let [first, second] = [low, high].map(|uniform| flip_rate(mean, uniform));
+            prop_assert!((0.0..=1.0).contains(&first) && first <= second && second <= 1.0);
+        }
+
+        #[test]
+        fn probabilities_sum_to_one(seed: u32, flip in 0.0..=1.0_f64, pixels in proptest::collection::vec(0_u8.., 12)) {
+            let mut random = LegacyRandom::new(seed.into()).unwrap();
+            let projections = Projections::draw(4, 12, &mut random).unwrap();
+            let row = projections.probabilities(&pixels, 2, flip);
+            prop_assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+            prop_assert_eq!(row[2], 1.0 - flip);
+            prop_assert!(row.iter().all(|entry| (0.0..=1.0).contains(entry)));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A noise matrix from a text file of the user: a line for each true class, a number for each label.
+
+use std::path::Path;
+
+use anyhow::anyhow;
+use pipeline_stages::text::shortened;
+
+use super::matrix::NoiseMatrix;
+use crate::text_file;
+
+/// A thousand classes need 26 MB with all digits.
+const MOST_BYTES: u64 = 64 << 20;
+/// How far a row may be from a sum of one: its numbers may be rounded.
+const ROUNDING: f64 = 1e-3;
+
+/// The matrix over this many classes in a file.
+///
+/// # Errors
+/// With the file, the line and what is wrong.
+pub(super) fn read(path: &Path, classes: usize) -> anyhow::Result<NoiseMatrix> {
+    let text = text_file::read(path, MOST_BYTES)?;
+    let rows = parse(&text, classes);
+    let rows = rows.map_err(|(line, wrong)| anyhow!("{}, line {line}: {wrong}", path.display()))?;
+    Ok(NoiseMatrix { rows })
+}
+
+fn parse(text: &str, classes: usize) -> Result<Vec<Vec<f64>>, (usize, String)> {
+    let lines = (1..).zip(text.lines().map(fields));
+    let mut lines = lines.filter(|(_, fields)| !fields.is_empty()).peekable();
+    let is_header = |fields: &[&str]| fields.iter().all(|field| field.parse::<f64>().is_err());
+    lines.next_if(|(_, fields)| is_header(fields));
+    let mut rows = Vec::new();
+    let mut last = 1;
+    for (line, fields) in lines {
+        if rows.len() == classes {
+            return Err((line, format!("a row too many: the data set has {classes} classes")));
+        }
+        rows.push(row(&fields, classes).map_err(|wrong| (line, wrong))?);
+        last = line;
+    }
+    match rows.len() {
+        found if found == classes => Ok(rows),
+        found => Err((
+            last,
+            format!("it ends after {found} rows, but the data set has {classes} classes"),
+        )),
+    }
+}
+
+/// What is between commas and spaces, before a comment.
+fn fields(line: &str) -> Vec<&str> {
+    let line = line.split_once('#').map_or(line, |(line, _)| line);
+    let between = |letter: char| letter == ',' || letter.is_whitespace();
+    line.split(between).filter(|field| !field.is_empty()).collect()
+}
+
+fn row(fields: &[&str], classes: usize) -> Result<Vec<f64>, String> {
+    if fields.len() != classes {
+        let found = fields.len();
+        return Err(format!("it has {found} numbers, but the data set has {classes} classes"));
+    }
+    let probability = |field: &&str| {
+        let number = field.parse().ok().filter(|number| (0.0..=1.0).contains(number));
+        number.ok_or_else(|| format!("'{}' is not a probability from 0 to 1", shortened(field)))
+    };
+    let row = fields.iter().map(probability).collect::<Result<Vec<f64>, _>>()?;
+    let sum: f64 = row.iter().sum();
+    if (sum - 1.0).abs() > ROUNDING {
+        return Err(format!("its numbers sum to {sum}, not to 1: divide each of them by the sum"));
+    }
+    Ok(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn files_of_other_programs() {
+        let expected = Ok(vec![vec![0.75, 0.25], vec![0.0, 1.0]]);
+        for text in [
+            "0.75,0.25\n0,1\n",
+            "0.75, 0.25\r\n\r\n0, 1",
+            // numpy.savetxt, with a header of its own.
+            "# two classes\n7.500000e-01 2.500000e-01\n0.0e+00 1.0e+00\n",
+            // The transition.csv of a training.
+            "given-0,given-1\n0.75,0.25\n0,1\n",
+            "\t.75\t.25 # a cat\n0 1\n\n",
+        ] {
+            assert_eq!(parse(text, 2), expected, "{text}");
+        }
+        assert!(parse("0.333 0.333 0.333\n0 0 1\n1 0 0", 3).is_ok(), "rounded");
+    }
+
+    #[test]
+    fn mistakes_are_shown_at_their_line() {
+        for (text, line, words) in [
+            ("", 1, "ends after 0 rows, but the data set has 2 classes"),
+            ("1 0\n\n", 1, "ends after 1 rows"),
+            ("1 0\n0 1\n\n0 1\n", 4, "a row too many: the data set has 2 classes"),
+            ("1 0\n0.2 0.3 0.5", 2, "it has 3 numbers, but the data set has 2 classes"),
+            ("1,0\n0.2,,", 2, "it has 1 numbers"),
+            ("1 0\n0 x", 2, "'x' is not a probability from 0 to 1"),
+            ("1 0\na b", 2, "'a' is not a probability"),
+            ("1 0\n-0.5 1.5", 2, "'-0.5' is not a probability"),
+            ("1 0\nnan 1", 2, "'nan' is not a probability"),
+            ("1 0\ninf 1", 2, "'inf' is not a probability"),
+            ("1;0\n0;1", 2, "it has 1 numbers"),
+            ("# a\n0.5 0.4\n0 1", 2, "sum to 0.9, not to 1"),
+            ("1 0\n0.6 0.6", 2, "sum to 1.2"),
+        ] {
+            let (found, wrong) = parse(text, 2).unwrap_err();
+            assert_eq!(found, line, "{text}: {wrong}");
+            assert!(wrong.contains(words), "{text}: {wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_numpy_would_write_reads_back(
+            weights in proptest::collection::vec(proptest::collection::vec(0.01..1.0_f64, 5), 5),
+        ) {
+            let row = |row: &Vec<f64>| {
+                let sum: f64 = row.iter().sum();
+                row.iter().map(|weight| weight / sum).collect::<Vec<f64>>()
+            };
+            let rows: Vec<_> = weights.iter().map(row).collect();
+            let line = |row: &Vec<f64>| {
+                row.iter().map(|number| format!("{number:e}")).collect::<Vec<_>>().join(" ")
+            };
+            let text = rows.iter().map(line).collect::<Vec<_>>().join("\n");
+            prop_assert_eq!(parse(&text, 5), Ok(rows));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "[0-9.e ,#\n-]*", classes in 0_usize..4) {
+            if let Ok(rows) = parse(&text, classes) {
+                prop_assert_eq!(rows.len(), classes);
+            }
+        }
+    }
+}
