@@ -46,17 +46,8 @@ impl<'a> CacheFacts<'a> {
         manifest: &'a Manifest,
         selected: &[StageName],
     ) -> Self {
-        let mut facts = Self {
-            cache,
-            experiment: &manifest.experiment.name,
-            index: Arc::new(StatIndex::at(cache.layout().stat_index())),
-            outside: BTreeMap::new(),
-            listings: BTreeMap::new(),
-            forced: BTreeSet::new(),
-            forced_done: BTreeSet::new(),
-            must_last: false,
-            shared: None,
-        };
+        let index = Arc::new(StatIndex::at(cache.layout().stat_index()));
+        let mut facts = Self::of_results(cache, &manifest.experiment.name, index);
         for declaration in selected.iter().filter_map(|name| manifest.stage(name)) {
             if declaration.stage.outside_paths().is_empty() {
                 continue;
@@ -70,6 +61,21 @@ impl<'a> CacheFacts<'a> {
             facts.outside.insert(declaration.name.clone(), digests);
         }
         facts
+    }
+
+    /// The facts about results alone, for whoever knows what the stages read outside the cache.
+    pub(crate) fn of_results(cache: &'a Cache, experiment: &'a str, index: Arc<StatIndex>) -> Self {
+        Self {
+            cache,
+            experiment,
+            index,
+            outside: BTreeMap::new(),
+            listings: BTreeMap::new(),
+            forced: BTreeSet::new(),
+            forced_done: BTreeSet::new(),
+            must_last: false,
+            shared: None,
+        }
     }
 }
 

@@ -91,7 +91,7 @@ pub(crate) enum KeyPart {
 }
 
 /// A file or folder outside the cache that a stage reads, and the digest of its content.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OutsideDigest {
     /// The path in the manifest.
     pub(crate) path: String,

@@ -111,14 +111,14 @@ fn what_learns_runs_as_jobs_and_the_rest_here() {
           simclr is job 1 of fake
           simclr (pretrain-simclr) runs: no earlier run
     done  simclr in [time]
-          train is job 2 of fake
+          train is job 1 of fake
           train (train) runs: no earlier run
     done  train in [time]
-          evaluate is job 3 of fake
+          evaluate is job 1 of fake
           evaluate (evaluate) runs: no earlier run
     done  evaluate in [time]
     ");
-    assert_eq!(submitted(&project), 3);
+    assert_eq!(submitted(&project), 1, "it went on with what it made ready");
     assert_eq!(names(&project.cache("jobs")), [""; 0]);
     assert_eq!(names(&project.cache("running")), [""; 0]);
     let again = project.pipeline(RUN);
@@ -135,7 +135,7 @@ fn a_stage_says_where_it_runs() {
     project
         .edit("output = \"dataset\"", "output = \"dataset\"\nexecution = { executor = \"fake\" }");
     project.pipeline(RUN).success();
-    assert_eq!(submitted(&project), 3, "data, simclr and train");
+    assert_eq!(submitted(&project), 1, "data, and then simclr and train");
 }
 
 #[test]
@@ -289,11 +289,79 @@ fn a_detached_run_leaves_what_it_has_submitted() {
     eventually("the end of the job", || project.read("queue/1/status") == "0\n");
     assert_eq!(
         project.pipeline(&format!("{RUN} train")).success(),
-        "data fresh, simclr fresh, train ran"
+        "data fresh, simclr fresh, train fresh"
     );
-    assert_eq!(submitted(&project), 2);
+    assert_eq!(submitted(&project), 1, "it went on");
     let history = project.pipeline("history").stdout;
     assert!(history.contains("1 ran, 1 left"), "{history}");
+}
+
+#[test]
+fn a_job_goes_on_although_nobody_follows_it() {
+    let project = project("slow");
+    let run = project.start(RUN);
+    works(&project);
+    run.signal(Signal::KILL);
+    run.wait();
+    // What it goes on with was written down before.
+    project.edit("kind = \"evaluate\"", "kind = \"evaluated\"");
+    eventually("the end of the job", || project.read("queue/1/status") == "0\n");
+    project.edit("kind = \"evaluated\"", "kind = \"evaluate\"");
+    let fresh = "data fresh, simclr fresh, train fresh, evaluate fresh";
+    assert_eq!(project.pipeline(RUN).success(), fresh);
+    assert_eq!((submitted(&project), names(&project.cache("jobs"))), (1, Vec::new()));
+}
+
+#[test]
+fn what_a_job_goes_on_with_takes_no_more_and_is_one_stage() {
+    let project = project("");
+    project.edit("kind = \"evaluate\"", "kind = \"evaluate\"\nexecution = { cpus = 2 }");
+    project.pipeline(RUN).success();
+    assert_eq!(submitted(&project), 2, "evaluate has other cores");
+    let text = project.read(MANIFEST);
+    let train = &text[text.find("[stages.train]").expect("it is there")..];
+    let train = &train[..train.find("\n[").expect("more follows")];
+    let other = train.replace("[stages.train]", "[stages.other]\nseed = 5");
+    project.write(MANIFEST, format!("{text}\n{other}"));
+    project.edit("epochs = 10", "epochs = 11");
+    let ended = project.pipeline(RUN);
+    assert!(ended.success().contains("other ran"), "{ended}");
+    assert_eq!(submitted(&project), 2 + 4, "both that read simclr, at once");
+    // There is nothing to go on with where the result is as before.
+    let ended = project.pipeline(&format!("{RUN} train --force simclr"));
+    assert!(ended.success().starts_with("data fresh, simclr ran"), "{ended}");
+    assert!(ended.success().ends_with("train fresh"), "{ended}");
+    assert_eq!(submitted(&project), 6 + 1);
+}
+
+#[test]
+fn what_a_job_went_on_with_and_did_not_end_gets_a_job_of_its_own() {
+    let project = project("slow");
+    let run = project.start(&format!("{RUN} train"));
+    run.wait_for("train (train) runs");
+    assert_eq!(submitted(&project), 1);
+    let done = steps(&project);
+    eventually("a step", || steps(&project) > done + 1);
+    kill_process(process(&project, 1), Signal::KILL).expect("ours");
+    run.wait_for("its job 1, which went on after another stage, and was ended, is replaced");
+    // That one has no such excuse.
+    let job = process(&project, 2);
+    run.wait_for("train (train) continues from its checkpoint");
+    kill_process(job, Signal::KILL).expect("ours");
+    let ended = run.wait();
+    assert_eq!(ended.results(), "data ran, simclr ran, train failed", "{ended}");
+    assert!(ended.stderr.contains("its job 2 ended (EXIT) without a result"), "{ended}");
+}
+
+#[test]
+fn a_job_whose_time_is_up_leaves_what_it_went_on_with_to_another_one() {
+    let project = project("slow");
+    let run = project.start(&format!("{RUN} train"));
+    run.wait_for("train (train) runs");
+    kill_process(process(&project, 1), Signal::USR1).expect("ours");
+    let ended = run.wait();
+    assert_eq!(ended.success(), "data ran, simclr ran, train ran");
+    assert_eq!((submitted(&project), steps(&project)), (2, 120), "no step was done twice");
 }
 
 #[test]

@@ -112,6 +112,12 @@ impl JobFolder {
         self.place.join("output")
     }
 
+    /// For the job itself, to print into.
+    pub(crate) fn open_output(&self) -> anyhow::Result<File> {
+        let path = self.output();
+        disk::open_to_add(&path).with_context(|| cannot_write(&path))
+    }
+
     pub(crate) fn write_script(&self, text: &str) -> anyhow::Result<()> {
         let script = self.script();
         durable::write_file(&script, text.as_bytes())?;

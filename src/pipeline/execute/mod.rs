@@ -6,6 +6,7 @@
 mod attempts;
 mod elsewhere;
 mod executor;
+mod following;
 mod forecast;
 mod handle;
 mod job;
@@ -32,7 +33,7 @@ use anyhow::Context;
 use pipeline_stages::known::Known;
 use pipeline_stages::message::Event;
 
-use crate::cache::{Cache, KnownResult, Links, Withdrawn};
+use crate::cache::{Cache, KnownResult, Links, Record, Withdrawn};
 use crate::diagnostic::Mistakes;
 use crate::digest::Digest;
 use crate::events::{Outcome, RunEvent};
@@ -436,6 +437,10 @@ impl Run<'_> {
             return self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
         }
         match plan::decide(name, parts, &self.facts) {
+            PlanState::Fresh(record) if self.has_job_to_hear(declaration, &record.key) => {
+                let Record { reason, key, parts, .. } = *record;
+                self.must_run(name, Work { reason, key, parts });
+            }
             PlanState::Fresh(record) => self.end_fresh(name, (*record).into()),
             PlanState::Remote(record) => {
                 let (digest, metrics) = (record.output.digest, record.metrics.clone());
@@ -496,7 +501,11 @@ impl Run<'_> {
         // Not at its end: another run of the same manifest may have moved the head by then.
         let before = match forced {
             true => self.cache.usable(&key),
-            false => self.facts.last(name),
+            // A job that is only heard has remembered its own result.
+            false => {
+                let is_own = |last: &Record| last.key == key && self.cache.usable(&key).is_some();
+                self.facts.last(name).filter(|last| !is_own(last))
+            }
         };
         let before = before.map(|before| before.output.digest);
         if let Err(error) = self.pin_inputs(&spec) {
@@ -516,6 +525,7 @@ impl Run<'_> {
             }
             Some(executor) => {
                 set_threads(&mut spec.declaration);
+                spec.next = self.following(&spec.declaration);
                 self.scheduled(&executor).and_then(|executor| executor.start(spec))
             }
         };

@@ -72,6 +72,15 @@ impl Run<'_> {
         states.filter(|(name, state)| is_elsewhere(state, self.manifest.stage(name))).count()
     }
 
+    /// Whether a job has made the result of a stage since the run began, and nobody has heard its end: one that went on with it. It is
+    /// followed as if it were still running, so that what happened does not depend on who was faster.
+    pub(super) fn has_job_to_hear(&self, stage: &Stage, key: &StageKey) -> bool {
+        self.starts_more()
+            && self.options.executor_of(stage).is_some()
+            && !self.jobs.contains(key)
+            && self.cache.job(key).is_some()
+    }
+
     /// Whether a key with a result had a job whose end nobody has seen. Now somebody has.
     pub(super) fn has_seen_job(&mut self, key: &StageKey) -> bool {
         self.jobs.remove(key) && self.cache.job(key).is_some_and(|job| self.has_ended(key, &job))

@@ -1,4 +1,4 @@
-//! One job, from its spec to its end, in a process of its own.
+//! One job, from its spec to its end, in a process of its own; and then what it goes on with.
 //!
 //! Does not depend on a manifest: what another process would need on another machine.
 
@@ -12,14 +12,18 @@ use pipeline_stages::message::{Event, Progress};
 use signal_hook::consts::SIGUSR1;
 
 use super::executor::{Executor, Report, Threads};
+use super::following;
 use super::job::{self, JobEnd, JobEvent};
 use super::scheduled::{JobEnding, JobLine};
 use super::spec::JobSpec;
 use super::supervisor::{Heard, Supervisor};
-use crate::cache::{Cache, JobFolder, JobJournal, Owner, Pinned, StatIndex};
+use crate::cache::{Cache, JobFolder, JobJournal, Owner, StatIndex};
 use crate::events::{Outcome, RunEvent};
+use crate::key::StageKey;
 use crate::launcher::{InAllocation, Plain};
+use crate::manifest::Stage;
 use crate::progress::Reporter;
+use crate::stage_name::StageName;
 
 /// How long a job in an allocation waits for another process that has its key: as long as somebody who only looks has it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -42,121 +46,189 @@ pub(crate) enum JobExit {
     LostInput,
 }
 
-/// Runs a job, and reports how it ended.
-pub(crate) fn run_job(mut spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Result<JobExit> {
+/// Runs a job, and what it goes on with; reports how each ended. Returns how the last one did.
+pub(crate) fn run_job(spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Result<JobExit> {
     let cache = Arc::new(Cache::open(&spec.cache)?);
     cache.prepare().map_err(job::with_advice)?;
-    let key = spec.work.key;
     let mut supervisor = Supervisor::new();
     // First of all: a signal would end it without a word. SIGUSR1 means that the time of its allocation is nearly up.
     supervisor.listen_also_to(if spec.place.is_some() { &[SIGUSR1] } else { &[] })?;
-    // Before its inputs are looked for.
-    let inputs = spec.inputs.iter().map(|(_, _, stored)| Pinned::Artifact(stored.digest));
-    cache.pin(inputs.chain([Pinned::Key(key)]), |_| {}).map_err(job::with_advice)?;
-    let mut journal = None;
-    if spec.place.is_some() {
-        let folder = cache.job(&key).context("the folder of this job is gone: its end was seen")?;
-        // Nobody followed it, and its scheduler has it twice, or starts it again.
-        match JobEnding::last(&folder).filter(JobEnding::is_final) {
-            Some(JobEnding::Recorded { .. }) => return Ok(JobExit::Fresh),
-            Some(_) => bail!("this job has ended before, without a result"),
-            None => {}
-        }
-        journal = Some(Journal::begin(&folder)?);
-        take_allocated_cores(&mut spec);
-    }
-    let checkpoint = cache.checkpoint_files(&key);
     let index = Arc::new(StatIndex::at(cache.layout().stat_index()));
-    let executor = Threads {
-        cache: Arc::clone(&cache),
-        index,
-        launcher: if journal.is_some() { Arc::new(InAllocation) } else { Arc::new(Plain) },
-        waker: supervisor.waker(),
-        patience: if journal.is_some() { PATIENCE } else { Duration::MAX },
-    };
-    let JobSpec { declaration, experiment, place, .. } = spec.clone();
-    let started = Instant::now();
-    reporter.event(&RunEvent::Begin { experiment, stages: 1 });
-    let limit = declaration.execution.timeout_seconds.map(Duration::from_secs);
-    supervisor.watch(&declaration.name, executor.start(spec)?, limit);
-    let end = loop {
-        match supervisor.next(reporter) {
-            Heard::Report(stage, Report::Event(event)) => {
-                journal.iter_mut().for_each(|journal| journal.event(&event));
-                if let Some(event) = event.for_reporters(&declaration, key) {
-                    if let RunEvent::Start { .. } = event {
-                        supervisor.starts(&stage);
-                    }
-                    reporter.event(&event);
+    let mut process = Process { cache, index, supervisor, reporter };
+    let (mut exit, mut next) = process.run(spec)?;
+    while let Some(spec) = next {
+        (exit, next) = process.run(spec)?;
+    }
+    Ok(exit)
+}
+
+/// What the jobs of this process have in common.
+struct Process<'r> {
+    cache: Arc<Cache>,
+    index: Arc<StatIndex>,
+    supervisor: Supervisor<Report>,
+    reporter: &'r mut dyn Reporter,
+}
+
+impl Process<'_> {
+    /// Runs one of them. Returns how it ended, and the one after it.
+    fn run(&mut self, mut spec: JobSpec) -> anyhow::Result<(JobExit, Option<JobSpec>)> {
+        let cache = Arc::clone(&self.cache);
+        let key = spec.work.key;
+        // Before its inputs are looked for.
+        cache.pin(spec.pins(), |_| {}).map_err(job::with_advice)?;
+        let mut journal = None;
+        if let Some(place) = &spec.place {
+            let folder =
+                cache.job(&key).context("the folder of this job is gone: its end was seen")?;
+            // Nobody followed it, and its scheduler has it twice, or starts it again.
+            match JobEnding::last(&folder).filter(JobEnding::is_final) {
+                Some(JobEnding::Recorded { .. }) => return Ok((JobExit::Fresh, None)),
+                Some(_) => bail!("this job has ended before, without a result"),
+                None => {}
+            }
+            if place.inherits {
+                print_into(&folder)?;
+            }
+            journal = Some(Journal::begin(&folder)?);
+            take_allocated_cores(&mut spec);
+        }
+        let checkpoint = cache.checkpoint_files(&key);
+        let executor = Threads {
+            cache: Arc::clone(&cache),
+            index: Arc::clone(&self.index),
+            launcher: if journal.is_some() { Arc::new(InAllocation) } else { Arc::new(Plain) },
+            waker: self.supervisor.waker(),
+            patience: if journal.is_some() { PATIENCE } else { Duration::MAX },
+        };
+        let JobSpec { declaration, experiment, place, .. } = spec.clone();
+        let started = Instant::now();
+        self.reporter.event(&RunEvent::Begin { experiment, stages: 1 });
+        let limit = declaration.execution.timeout_seconds.map(Duration::from_secs);
+        self.supervisor.watch(&declaration.name, executor.start(spec.clone())?, limit);
+        let end = self.wait(&declaration, key, &mut journal);
+        self.supervisor.forget(&declaration.name);
+        let mut next = None;
+        if let Some(journal) = &mut journal {
+            if let JobEnd::Ran { result, .. } = &end
+                && !self.supervisor.stopping()
+            {
+                // Before its last word: whoever hears that finds what comes next.
+                next =
+                    following::begin(&spec, result, &cache, &self.index).unwrap_or_else(|error| {
+                        let text = format!("it does not go on with what comes next: {error:#}");
+                        self.reporter
+                            .event(&RunEvent::Note { stage: declaration.name.clone(), text });
+                        None
+                    });
+            }
+            let time_up = self.supervisor.was_asked_by(SIGUSR1);
+            let inherits = place.as_ref().is_some_and(|place| place.inherits);
+            let advanced =
+                inherits || journal.has_advanced() && cache.checkpoint_files(&key) != checkpoint;
+            let ending = end.ending(time_up, advanced);
+            // Before its last word: after that, the folder may be the one of another job.
+            if let Some(folder) = cache.job(&key).filter(|_| ending.is_final()) {
+                let _ = folder.set_ended();
+            }
+            journal.add(&JobLine::Ends(ending));
+            let requeue = place.and_then(|place| place.requeue);
+            if let (JobEnd::Stopped, Some(command), true) = (&end, requeue, time_up && advanced) {
+                // Where that fails, whoever follows it submits another one.
+                let status =
+                    Command::new("sh").args(["-c", &command]).stdin(Stdio::null()).status();
+                if status.is_ok_and(|status| status.success()) {
+                    self.reporter.event(&RunEvent::Note {
+                        stage: declaration.name.clone(),
+                        text: "its time is up: it is put back into the queue".to_owned(),
+                    });
                 }
             }
-            Heard::Report(_, Report::End(end)) => break end,
-            Heard::StopWanted => reporter.event(&RunEvent::Stopping { jobs: 0 }),
-            Heard::Nothing => {}
         }
-    };
-    if let Some(journal) = &mut journal {
-        let time_up = supervisor.was_asked_by(SIGUSR1);
-        let advanced = journal.has_advanced() && cache.checkpoint_files(&key) != checkpoint;
-        let ending = end.ending(time_up, advanced);
-        // Before its last word: after that, the folder may be the one of another job.
-        if let Some(folder) = cache.job(&key).filter(|_| ending.is_final()) {
-            let _ = folder.set_ended();
-        }
-        journal.add(&JobLine::Ends(ending));
-        let requeue = place.and_then(|place| place.requeue);
-        if let (JobEnd::Stopped, Some(command), true) = (&end, requeue, time_up && advanced) {
-            // Where that fails, whoever follows it submits another one.
-            let status = Command::new("sh").args(["-c", &command]).stdin(Stdio::null()).status();
-            if status.is_ok_and(|status| status.success()) {
-                reporter.event(&RunEvent::Note {
-                    stage: declaration.name.clone(),
-                    text: "its time is up: it is put back into the queue".to_owned(),
-                });
+        Ok((self.report_end(declaration.name, key, end, started), next))
+    }
+
+    /// Waits for the end of a stage that runs, and passes on what it reports.
+    fn wait(&mut self, stage: &Stage, key: StageKey, journal: &mut Option<Journal>) -> JobEnd {
+        loop {
+            match self.supervisor.next(self.reporter) {
+                Heard::Report(name, Report::Event(event)) => {
+                    journal.iter_mut().for_each(|journal| journal.event(&event));
+                    if let Some(event) = event.for_reporters(stage, key) {
+                        if let RunEvent::Start { .. } = event {
+                            self.supervisor.starts(&name);
+                        }
+                        self.reporter.event(&event);
+                    }
+                }
+                Heard::Report(_, Report::End(end)) => return end,
+                Heard::StopWanted => self.reporter.event(&RunEvent::Stopping { jobs: 0 }),
+                Heard::Nothing => {}
             }
         }
     }
-    let seconds = started.elapsed().as_secs_f64();
-    let failed = |message: String| Outcome::Failed { message, log: Vec::new(), seconds };
-    let (outcome, exit) = match end {
-        JobEnd::Reused(record) => {
-            let (digest, metrics) = (record.output.digest, record.metrics);
-            (Outcome::Fresh { digest, metrics }, JobExit::Fresh)
-        }
-        JobEnd::Ran { result, .. } => {
-            let ran = Outcome::Ran {
-                digest: result.output.digest,
-                unchanged: false,
-                forced: false,
-                seconds,
-                metrics: result.metrics,
-            };
-            (ran, JobExit::Ran)
-        }
-        JobEnd::Stopped | JobEnd::Left | JobEnd::LookAgain => (Outcome::Stopped, JobExit::Stopped),
-        JobEnd::Held => (failed("another process does the same work".to_owned()), JobExit::Held),
-        // Other attempts are for whoever shares the machine out, and starts this again.
-        JobEnd::Failed { message, log, .. } => {
-            (Outcome::Failed { message, log, seconds }, JobExit::Failed)
-        }
-        JobEnd::LostInput { artifact, .. } => {
-            let digest = artifact.short();
-            let message =
-                format!("its input {digest} was damaged, or is gone: run the stage that makes it");
-            (failed(message), JobExit::LostInput)
-        }
-    };
-    let complete = matches!(exit, JobExit::Fresh | JobExit::Ran);
-    let event = RunEvent::End {
-        stage: declaration.name,
-        key: complete.then_some(key),
-        is_news: complete,
-        ran_on: None,
-        outcome,
-    };
-    reporter.event(&event);
-    reporter.event(&RunEvent::Done { seconds, complete });
-    Ok(exit)
+
+    /// Reports how a stage ended.
+    fn report_end(
+        &mut self,
+        stage: StageName,
+        key: StageKey,
+        end: JobEnd,
+        started: Instant,
+    ) -> JobExit {
+        let seconds = started.elapsed().as_secs_f64();
+        let failed = |message: String| Outcome::Failed { message, log: Vec::new(), seconds };
+        let (outcome, exit) = match end {
+            JobEnd::Reused(record) => {
+                let (digest, metrics) = (record.output.digest, record.metrics);
+                (Outcome::Fresh { digest, metrics }, JobExit::Fresh)
+            }
+            JobEnd::Ran { result, .. } => {
+                let ran = Outcome::Ran {
+                    digest: result.output.digest,
+                    unchanged: false,
+                    forced: false,
+                    seconds,
+                    metrics: result.metrics,
+                };
+                (ran, JobExit::Ran)
+            }
+            JobEnd::Stopped | JobEnd::Left | JobEnd::LookAgain => {
+                (Outcome::Stopped, JobExit::Stopped)
+            }
+            JobEnd::Held => {
+                (failed("another process does the same work".to_owned()), JobExit::Held)
+            }
+            // Other attempts are for whoever shares the machine out, and starts this again.
+            JobEnd::Failed { message, log, .. } => {
+                (Outcome::Failed { message, log, seconds }, JobExit::Failed)
+            }
+            JobEnd::LostInput { artifact, .. } => {
+                let digest = artifact.short();
+                let message = format!(
+                    "its input {digest} was damaged, or is gone: run the stage that makes it"
+                );
+                (failed(message), JobExit::LostInput)
+            }
+        };
+        let complete = matches!(exit, JobExit::Fresh | JobExit::Ran);
+        self.reporter.event(&RunEvent::End {
+            stage,
+            key: complete.then_some(key),
+            is_news: complete,
+            ran_on: None,
+            outcome,
+        });
+        self.reporter.event(&RunEvent::Done { seconds, complete });
+        exit
+    }
+}
+
+/// From now on, what this process prints is among what the job prints that it goes on with.
+fn print_into(folder: &JobFolder) -> anyhow::Result<()> {
+    let file = folder.open_output()?;
+    rustix::stdio::dup2_stdout(&file)?;
+    Ok(rustix::stdio::dup2_stderr(&file)?)
 }
 
 /// A stage that uses many cores and does not say how many has those of its allocation, and not all of the machine.
@@ -171,16 +243,15 @@ fn take_allocated_cores(spec: &mut JobSpec) {
 /// What the job says for whoever follows it.
 struct Journal {
     file: JobJournal,
-    /// How far it was when it began, and how far it is.
-    first: Option<Progress>,
-    last: Option<Progress>,
+    /// How far it was when it began with what it counts now, and how far it is.
+    progress: Option<(Progress, Progress)>,
     /// When it was said last how far it is.
     said: Option<Instant>,
 }
 
 impl Journal {
     fn begin(folder: &JobFolder) -> anyhow::Result<Self> {
-        let mut journal = Self { file: folder.journal()?, first: None, last: None, said: None };
+        let mut journal = Self { file: folder.journal()?, progress: None, said: None };
         journal.add(&JobLine::Begins { host: Owner::this_process().host });
         Ok(journal)
     }
@@ -193,8 +264,10 @@ impl Journal {
     fn event(&mut self, event: &JobEvent) {
         match event {
             JobEvent::Worker(Event::Progress(progress)) => {
-                self.first.get_or_insert_with(|| progress.clone());
-                self.last = Some(progress.clone());
+                let what = |progress: &Progress| (progress.unit, progress.total);
+                let first = self.progress.take().map(|(first, _)| first);
+                let first = first.filter(|first| what(first) == what(progress));
+                self.progress = Some((first.unwrap_or_else(|| progress.clone()), progress.clone()));
                 if self.said.is_some_and(|said| said.elapsed() < INTERVAL) {
                     return;
                 }
@@ -209,9 +282,6 @@ impl Journal {
 
     /// Whether it is further than when it began, as far as it says that.
     fn has_advanced(&self) -> bool {
-        match (&self.first, &self.last) {
-            (Some(first), Some(last)) => last.done > first.done,
-            _ => true,
-        }
+        self.progress.as_ref().is_none_or(|(first, last)| last.done > first.done)
     }
 }

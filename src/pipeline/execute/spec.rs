@@ -11,10 +11,10 @@ use pipeline_stages::path_text;
 use pipeline_stages::point::Point;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Cache, KnownResult, Owner, Stored};
+use crate::cache::{Cache, KnownResult, Owner, Pinned, Stored};
 use crate::digest::Encoder;
 use crate::gpus::Gpu;
-use crate::key::{self, KeyPart, StageKey};
+use crate::key::{self, KeyPart, OutsideDigest, StageKey};
 use crate::manifest::{Manifest, Stage};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
@@ -55,6 +55,32 @@ pub(crate) struct JobSpec {
     /// Where it runs, if that is not in the process that asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) place: Option<Place>,
+    /// What its job goes on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<Box<Following>>,
+}
+
+/// A stage that becomes ready with the result of the one before it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Following {
+    pub(crate) declaration: Stage,
+    /// The folder of the stage's file.
+    #[serde(with = "path_text")]
+    pub(crate) folder: PathBuf,
+    /// What it reads outside the cache.
+    pub(crate) outside: Vec<OutsideDigest>,
+    /// What it reads beside the one before it, and is there.
+    pub(crate) results: Vec<(StageName, StageKey)>,
+    /// The one after it.
+    pub(crate) next: Option<Box<Following>>,
+}
+
+impl Following {
+    /// The result of a stage is there, for this one and those after it.
+    pub(crate) fn adds(&mut self, stage: &StageName, key: StageKey) {
+        self.results.push((stage.clone(), key));
+        self.next.iter_mut().for_each(|next| next.adds(stage, key));
+    }
 }
 
 /// Where a job runs that nobody needs to wait for.
@@ -67,6 +93,10 @@ pub(crate) struct Place {
     /// A command of a shell with which the job puts itself back into the queue, where its scheduler can do that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) requeue: Option<String>,
+    /// Whether it goes on in the allocation of another job, which may have little time left: that this one does not come to its end
+    /// there says nothing against it.
+    #[serde(default)]
+    pub(crate) inherits: bool,
 }
 
 impl Place {
@@ -76,7 +106,7 @@ impl Place {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         let token = Encoder::new("job").text(&format!("{pid} {host} {now}")).finish();
         let requeue = requeue.map(str::to_owned);
-        Self { executor: executor.to_owned(), token: token.short(), requeue }
+        Self { executor: executor.to_owned(), token: token.short(), requeue, inherits: false }
     }
 
     /// That of the job in a file, whichever build has written it; one without a token where that cannot be told. `None` where there is no such file.
@@ -107,19 +137,42 @@ impl JobSpec {
         cache: &Cache,
         result_of: impl Fn(&StageName) -> Option<KnownResult>,
     ) -> anyhow::Result<Self> {
+        let folder = manifest.folder_of(&declaration).to_owned();
+        Self::new(&manifest.experiment.name, folder, declaration, work, cache, result_of)
+    }
+
+    /// The same for a stage of this experiment, whose file is in this folder.
+    ///
+    /// # Errors
+    /// When one of its inputs does not have a result.
+    pub(crate) fn new(
+        experiment: &str,
+        folder: PathBuf,
+        declaration: Stage,
+        work: Work,
+        cache: &Cache,
+        result_of: impl Fn(&StageName) -> Option<KnownResult>,
+    ) -> anyhow::Result<Self> {
         let Inputs { inputs, missing } = inputs(&declaration, cache, result_of)?;
         Ok(Self {
             by: Hello::of("pipeline"),
             cache: cache.layout().root().to_owned(),
-            experiment: manifest.experiment.name.clone(),
-            folder: manifest.folder_of(&declaration).to_owned(),
+            experiment: experiment.to_owned(),
+            folder,
             declaration,
             work,
             inputs,
             missing,
             gpus: Vec::new(),
             place: None,
+            next: None,
         })
+    }
+
+    /// What must stay for it.
+    pub(crate) fn pins(&self) -> impl Iterator<Item = Pinned> {
+        let inputs = self.inputs.iter().map(|(_, _, stored)| Pinned::Artifact(stored.digest));
+        inputs.chain([Pinned::Key(self.work.key)])
     }
 
     /// Reads one from a file.

@@ -9,7 +9,7 @@ use super::super::spec::{JobSpec, Place};
 use super::line::{JobEnding, JobLine};
 use super::scheduler::{Cause, Ended, JobState, Scheduler, Submission, Trouble};
 use super::{Knowledge, Reporter, SOONEST, Terms, Wish, refused, script};
-use crate::cache::{Cache, JobFolder, Lock, Pinned, Record};
+use crate::cache::{Cache, JobFolder, Lock, Record};
 use crate::key::StageKey;
 use crate::manifest::Failing;
 use crate::reason::Reason;
@@ -230,8 +230,7 @@ impl Followed {
         let Some(_lock) = cache.lock_job(&key)? else { return Ok(None) };
         self.spec.place = Some(Place::new(&terms.name, scheduler.requeue()));
         let spec = serde_json::to_vec(&self.spec)?;
-        let inputs = self.spec.inputs.iter().map(|(_, _, stored)| Pinned::Artifact(stored.digest));
-        let Some(folder) = cache.begin_job(&key, &spec, inputs.chain([Pinned::Key(key)]))? else {
+        let Some(folder) = cache.begin_job(&key, &spec, self.spec.pins())? else {
             return Ok(None);
         };
         self.at = At::Made { folder };
@@ -409,6 +408,11 @@ impl Followed {
         self.spec.place.as_ref().map(|place| place.token.clone()).unwrap_or_default()
     }
 
+    /// Whether its job went on with it in the allocation of another one.
+    fn inherits(&self) -> bool {
+        self.spec.place.as_ref().is_some_and(|place| place.inherits)
+    }
+
     /// Whether another result is asked for, whatever there is.
     fn is_forced(&self) -> bool {
         self.spec.work.reason == Reason::Forced
@@ -562,9 +566,15 @@ impl Followed {
             Cause::Machine => true,
             Cause::Job => time_up,
         };
-        if is_interrupted && advanced {
-            let what = format!("{name}, which was interrupted, and whose checkpoint has advanced,");
-            self.replace(cache, &folder, &what)?;
+        let goes_on = if is_interrupted && advanced {
+            Some("which was interrupted, and whose checkpoint has advanced,")
+        } else if self.inherits() && !was_stopped && cause != Cause::Person {
+            Some("which went on after another stage, and was ended,")
+        } else {
+            None
+        };
+        if let Some(why) = goes_on {
+            self.replace(cache, &folder, &format!("{name}, {why}"))?;
             return Ok(None);
         }
         let (words, failing) = match ended {

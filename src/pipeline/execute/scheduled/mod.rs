@@ -347,6 +347,17 @@ fn cpus(stage: &Stage) -> Option<u32> {
     stage.execution.takes.cpus.or(threads)
 }
 
+/// Whether a stage would have as many cores and GPUs in a job of its own as it has in that of another one, so that its result is the
+/// same in both, and asks for no more memory and time.
+pub(super) fn fits_into(stage: &Stage, other: &Stage) -> bool {
+    let (takes, there) = (stage.execution.takes, other.execution.takes);
+    let is_enough = |wanted: Option<u64>, is: Option<u64>| wanted.is_none() || wanted <= is;
+    cpus(stage) == cpus(other)
+        && takes.gpus.unwrap_or(0) == there.gpus.unwrap_or(0)
+        && is_enough(takes.memory, there.memory)
+        && is_enough(stage.execution.time, other.execution.time)
+}
+
 /// The time of a job as all schedulers read it: `HH:MM:SS`, with as many hours as it takes.
 fn clock(seconds: u64) -> String {
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
