@@ -17,6 +17,8 @@ choices! {
         Weights,
         /// An encoder with its classifier: `weights.safetensors`, `model.json`.
         Model,
+        /// The features of every sample: `features.safetensors`, `features.json`.
+        Features,
         /// Numbers: `metrics.json`, and curves as `*.csv`.
         Metrics,
     }

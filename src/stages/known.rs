@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::ArtifactType;
-use crate::formats::{DatasetInfo, ImageShape, ModelInfo, Storage};
+use crate::formats::{DatasetInfo, FeaturesInfo, ImageShape, ModelInfo, Storage};
 use crate::kinds::architecture::Architecture;
 
 /// What is known of an artifact. `None` if it is known only from the artifact itself.
@@ -59,8 +59,16 @@ impl Known {
             ArtifactType::Weights | ArtifactType::Model => {
                 ModelInfo::read(folder).ok().map(|info| Self::of_model(&info))
             }
+            ArtifactType::Features => {
+                FeaturesInfo::read(folder).ok().map(|info| Self::of_data(&info.data).of_features())
+            }
             _ => None,
         }
+    }
+
+    /// What is known of the features of this data set.
+    pub(crate) fn of_features(self) -> Self {
+        Self { classes: self.classes, ..Self::default() }
     }
 
     fn of_data(info: &DatasetInfo) -> Self {

@@ -1,6 +1,7 @@
 //! Tests of the bodies in one program: each that links libtorch takes its time to build.
 
 mod decoding;
+mod features;
 mod fixture;
 #[path = "golden/formula.rs"]
 mod formula;

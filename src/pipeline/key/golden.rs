@@ -86,6 +86,11 @@ architecture = "resnet18"
 updates = 100
 evaluate-every = 10
 
+[stages.features]
+kind = "features"
+weights = "pretrain-simclr"
+data = "dataset"
+
 [stages.train]
 kind = "train"
 data = "dataset"
@@ -129,6 +134,7 @@ fn every_kind_has_the_keys_that_it_had() {
     summarize 90210a318e545b1ced980854c081ad4b8afb5c72e42b3623a4274e81590256da
     pretrain-simclr c71495912465416d7dd6e58c6353caf8d372acc50dfe9544a89b366eb98f0e63
     pretrain-supervised 4e39356d75b31abea7eb0d1bdc8401c7951e72a3e4b7075b770db8098e7f29c8
+    features f5df3f782affee9cf2c631f2033dda73a73268c721fde96f0fcf468ea456dad9
     train 4882ac39ee998955522a2fdd1ec405228a27ac1bf107dd61280102d863c5ce0f
     evaluate eb1aaeb9b69b96d84b0685994d23e97c1e12f0a112af139870e6a57e8f5e3cf4
     probe d22c5387ac1238975cf4cf7fac90ba96a24672dc674a9533c27f36bacbdc146f

@@ -53,7 +53,8 @@ pub(crate) fn is_tracked(output: ArtifactType) -> bool {
         | ArtifactType::Directory
         | ArtifactType::Dataset
         | ArtifactType::Split
-        | ArtifactType::Labels => false,
+        | ArtifactType::Labels
+        | ArtifactType::Features => false,
     }
 }
 

@@ -109,6 +109,7 @@ fn required_files(output: ArtifactType) -> &'static [&'static str] {
         ArtifactType::Split => &["split.safetensors"],
         ArtifactType::Labels => &["labels.safetensors", "noise.json"],
         ArtifactType::Weights | ArtifactType::Model => &["weights.safetensors", "model.json"],
+        ArtifactType::Features => &["features.safetensors", "features.json"],
         ArtifactType::Metrics => &["metrics.json"],
     }
 }

@@ -5,6 +5,7 @@
 
 mod dataset;
 mod evaluations;
+mod features;
 mod labels;
 mod layout;
 mod metrics;
@@ -21,6 +22,7 @@ pub use dataset::{
     DatasetInfo, ImageShape, MOST_IMAGE_PIXELS, Part, Samples, Storage, write_samples,
 };
 pub use evaluations::{EvaluationRow, Evaluations};
+pub use features::{FeatureFile, FeaturesInfo, FeaturesWriter};
 pub use labels::{Labels, NoiseReport, check_labels};
 pub use metrics::{CurveTable, write_metrics};
 pub use model::{InputCrop, ModelInfo, WEIGHTS_FILE, weights_file};

@@ -6,6 +6,7 @@ mod corrupt_labels;
 mod dataset;
 mod download;
 mod evaluate;
+mod features;
 mod import_weights;
 mod pretrain_simclr;
 mod pretrain_supervised;
@@ -23,6 +24,7 @@ pub use corrupt_labels::{CorruptLabels, HumanLabels, Noise};
 pub use dataset::{Dataset, DatasetFormat};
 pub use download::{Download, Login};
 pub use evaluate::Evaluate;
+pub use features::Features;
 pub use import_weights::{ImportWeights, InputNormalisation};
 pub use pretrain_simclr::{Blur, PretrainOptimizer, PretrainSimclr};
 pub use pretrain_supervised::{Keep, PretrainSupervised};
@@ -116,7 +118,7 @@ use crate::point::Point;
 
 kinds! { $
     prepare { Download, Unpack, Dataset, Split, CorruptLabels, ImportWeights, Command, Summarize }
-    learn { PretrainSimclr, PretrainSupervised, Train, Evaluate, Probe }
+    learn { PretrainSimclr, PretrainSupervised, Features, Train, Evaluate, Probe }
 }
 
 /// A stage: a kind and its parameters.

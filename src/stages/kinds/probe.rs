@@ -1,5 +1,6 @@
 //! `probe`: how good the features of an encoder are.
 
+use super::features::encoder_problems;
 use super::precision::Precision;
 use super::train::{Augmentation, Normalise, image_problems};
 use crate::kind::{Problem, Rules};
@@ -24,11 +25,14 @@ kind! {
     /// `linear-top5-accuracy` or `knn-top5-accuracy` where there are more than 5 classes: fractions from 0 to 1,
     /// of the test set; with a split also `linear-validation-accuracy` or `knn-validation-accuracy`, of the samples held
     /// out. A linear probe writes `curves.csv`, one row per epoch: loss, accuracy, learning rate. Without random augmentation, the features are
-    /// computed once, in one pass that starts again when it is interrupted.
+    /// computed once, in one pass that starts again when it is interrupted; or a stage `features` has computed them, for many
+    /// probes, and the probe takes seconds.
     Probe = "probe", version 4, seeded true, output Metrics;
     ports {
-        /// The encoder.
-        weights: One[Weights, Model];
+        /// The encoder. Without it: `features` takes its place.
+        weights: Optional[Weights, Model];
+        /// What the encoder made of the images. Then nothing is augmented, and the images are not read.
+        features: Optional[Features];
         /// The data set.
         data: One[Dataset];
         /// The labels to learn from. Without it: the data set's own.
@@ -74,21 +78,35 @@ impl Rules for Probe {
     }
 
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
-        let (data, weights) = (inputs.at("data"), inputs.at("weights"));
+        let (data, features) = (inputs.at("data"), inputs.at("features"));
         let mut problems = match self.classifier {
             ProbeClassifier::Linear => image_problems(data, Normalise::Auto, self.augmentation),
             ProbeClassifier::Knn => Vec::new(),
         };
-        if let Some((of_weights, own)) = differing(weights.channels, data.channels) {
+        problems.extend(encoder_problems(inputs));
+        if let Some((of_features, own)) = differing(features.classes, data.classes) {
             let message = format!(
-                "the encoder takes images with {of_weights} channels, but the data set has {own}"
+                "the features are of a data set with {of_features} classes, but this one has {own}"
             );
-            problems.push(Problem::new("weights", message));
+            problems.push(Problem::new("features", message));
         }
         problems
     }
 
-    fn check(&self, _connected: &[&str]) -> Vec<Problem> {
+    fn check(&self, connected: &[&str]) -> Vec<Problem> {
+        match ["weights", "features"].map(|port| connected.contains(&port)) {
+            [true, false] => {}
+            [false, true] => return self.problems_with_features(),
+            [false, false] => {
+                let message =
+                    "a stage of the kind 'probe' needs 'weights', an encoder, or 'features'";
+                return vec![Problem::new("weights", message)];
+            }
+            [true, true] => {
+                let message = "'features' takes the place of 'weights': connect one of them";
+                return vec![Problem::new("features", message)];
+            }
+        }
         let moves = self.classifier == ProbeClassifier::Linear
             && self.augmentation == Augmentation::CropFlip;
         if moves && self.image_size.is_some() {
@@ -102,6 +120,33 @@ impl Rules for Probe {
     }
 }
 
+impl Probe {
+    /// Of parameters that say what an encoder sees, and how it computes.
+    fn problems_with_features(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut problem = |field: &str, message: &str| problems.push(Problem::new(field, message));
+        if self.classifier == ProbeClassifier::Linear && self.augmentation != Augmentation::None {
+            problem(
+                "augmentation",
+                "'features' are of images as they are: augmentation = \"none\", or connect 'weights'",
+            );
+        }
+        if self.image_size.is_some() {
+            problem(
+                "image-size",
+                "'image-size' is a parameter of the stage 'features' is connected to",
+            );
+        }
+        if self.precision != Precision::F32 {
+            problem(
+                "precision",
+                "'precision' is a parameter of the stage 'features' is connected to",
+            );
+        }
+        problems
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -112,12 +157,26 @@ mod tests {
     #[test]
     fn small_images_alone_are_moved() {
         let problems = |parameters: Value| {
-            serde_json::from_value::<Probe>(parameters).unwrap().check(&[]).len()
+            serde_json::from_value::<Probe>(parameters).unwrap().check(&["weights"]).len()
         };
         assert_eq!(problems(json!({})), 0);
         assert_eq!(problems(json!({"image-size": 224})), 1);
         assert_eq!(problems(json!({"image-size": 224, "augmentation": "none"})), 0);
         assert_eq!(problems(json!({"image-size": 224, "classifier": "knn"})), 0);
+    }
+
+    #[test]
+    fn features_take_the_place_of_an_encoder_and_its_parameters() {
+        let problems = |parameters: Value, connected: &[&str]| -> Vec<String> {
+            let probe = serde_json::from_value::<Probe>(parameters).unwrap();
+            probe.check(connected).into_iter().map(|problem| problem.field).collect()
+        };
+        assert_eq!(problems(json!({}), &[]), ["weights"]);
+        assert_eq!(problems(json!({}), &["weights", "features"]), ["features"]);
+        assert_eq!(problems(json!({}), &["features"]), ["augmentation"]);
+        assert!(problems(json!({"augmentation": "none"}), &["features"]).is_empty());
+        let knn = json!({"classifier": "knn", "image-size": 8, "precision": "bf16"});
+        assert_eq!(problems(knn, &["features"]), ["image-size", "precision"]);
     }
 
     #[test]

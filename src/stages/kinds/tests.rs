@@ -30,6 +30,15 @@ fn fields() -> impl Iterator<Item = (&'static KindInfo, &'static Field)> {
     KINDS.iter().flat_map(|kind| (kind.fields)().iter().map(move |field| (kind, field)))
 }
 
+/// The ports that can be connected together: human labels are only for their own noise, and features take the place of an
+/// encoder.
+fn usual_ports(kind: &KindInfo) -> Vec<String> {
+    let ports: Vec<String> = (kind.ports)().iter().map(|port| port.name()).collect();
+    let has_encoder = ports.iter().any(|name| name == "weights");
+    let is_usual = |name: &str| name != "human" && !(has_encoder && name == "features");
+    ports.into_iter().filter(|name| is_usual(name)).collect()
+}
+
 fn with(kind: &KindInfo, name: &str, value: Value) -> Map<String, Value> {
     let mut parameters = least(kind);
     parameters.insert(name.to_owned(), value);
@@ -39,9 +48,7 @@ fn with(kind: &KindInfo, name: &str, value: Value) -> Map<String, Value> {
 #[test]
 fn the_required_parameters_are_enough() {
     for kind in KINDS {
-        // Human labels are only for their own noise.
-        let ports = (kind.ports)().iter().map(|port| port.name());
-        let connected: Vec<String> = ports.filter(|name| name != "human").collect();
+        let connected = usual_ports(kind);
         let connected: Vec<&str> = connected.iter().map(String::as_str).collect();
         let stage = stage(kind, least(kind));
         assert_eq!(stage.check(&connected), [], "{}", kind.name);
@@ -133,8 +140,7 @@ fn candidates(value_type: &ParameterType) -> Vec<Value> {
 /// A valid stage, and one that differs from it in this parameter only, which is valid too. Either all ports are connected, or none is;
 /// one other parameter may be set, or left out, as far as that is needed.
 fn with_another(kind: &KindInfo, field: &Field) -> [KindConfig; 2] {
-    let ports = (kind.ports)().iter().map(|port| port.name());
-    let ports: Vec<String> = ports.filter(|name| name != "human").collect();
+    let ports = usual_ports(kind);
     let connected: Vec<&str> = ports.iter().map(String::as_str).collect();
     let least = least(kind);
     let fewer = least.keys().map(|gone| {

@@ -5,21 +5,22 @@ use pipeline_stages::kinds::Probe;
 use pipeline_stages::message::Metrics;
 use tch::{Kind, Tensor};
 
-use super::FrozenEncoder;
+use super::measure;
+use crate::kinds::features::source::FeatureSource;
 use crate::training::loss::unit_rows;
 
 /// Measures the vote.
-pub(super) fn run(parameters: &Probe, encoder: &FrozenEncoder<'_>) -> anyhow::Result<Metrics> {
-    let data = encoder.data;
+pub(super) fn run(parameters: &Probe, source: &FeatureSource<'_>) -> anyhow::Result<Metrics> {
+    let data = source.data;
     let _no_gradients = tch::no_grad_guard();
     let neighbours = Neighbours {
-        features: unit_rows(&encoder.training_features()?)?,
+        features: unit_rows(&source.of_training_samples()?)?,
         labels: data.labels_of(&data.train)?,
         classes: i64::try_from(data.classes.len())?,
         k: i64::try_from(parameters.k)?,
         temperature: parameters.temperature,
     };
-    encoder.metrics("knn", |features| neighbours.votes(features))
+    measure(source, "knn", |features| neighbours.votes(features))
 }
 
 /// The samples that vote.

@@ -13,10 +13,11 @@ use pipeline_stages::kinds::{Augmentation, Probe};
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use tch::{Device, Tensor};
 
-use super::FrozenEncoder;
+use super::measure;
 use crate::data::augment::batched::upload;
 use crate::data::batches::StepSamples;
-use crate::network::{Builder, Linear, Mode, Pass, State, feature_count};
+use crate::kinds::features::source::FeatureSource;
+use crate::network::{Builder, Linear, Mode, Pass, State};
 use crate::random::Purpose;
 use crate::training::decay;
 use crate::training::epoch_log::Values;
@@ -31,17 +32,17 @@ use crate::training::training_loop::{self, BatchSource, RunLength, StepPosition,
 const SGD: Rule = Rule::Sgd { momentum: 0.9 };
 
 /// Trains the layer and measures it.
-pub(super) fn run(parameters: &Probe, encoder: &FrozenEncoder<'_>) -> anyhow::Result<Metrics> {
-    encoder.data.note_small_batches(encoder.context);
+pub(super) fn run(parameters: &Probe, source: &FeatureSource<'_>) -> anyhow::Result<Metrics> {
+    source.data.note_small_batches(source.context);
     let frozen_images = parameters.augmentation == Augmentation::None;
-    let features = frozen_images.then(|| encoder.training_features()).transpose()?;
-    let batches = Batches::new(encoder.data, frozen_images);
-    let mut probe = LinearProbe::new(parameters, encoder, features)?;
-    let length = RunLength::of_epochs(parameters.epochs, encoder.data.steps_per_epoch())?;
-    training_loop::run(&mut probe, &batches, length, encoder.context, parameters)?;
-    probe.curve.write(&encoder.context.output)?;
+    let features = frozen_images.then(|| source.of_training_samples()).transpose()?;
+    let batches = Batches::new(source.data, frozen_images);
+    let mut probe = LinearProbe::new(parameters, source, features)?;
+    let length = RunLength::of_epochs(parameters.epochs, source.data.steps_per_epoch())?;
+    training_loop::run(&mut probe, &batches, length, source.context, parameters)?;
+    probe.curve.write(&source.context.output)?;
     let _no_gradients = tch::no_grad_guard();
-    encoder.metrics("linear", |features| probe.logits(features))
+    measure(source, "linear", |features| probe.logits(features))
 }
 
 /// What one step learns from.
@@ -98,7 +99,7 @@ impl BatchSource for Batches<'_> {
 /// A layer on its way.
 struct LinearProbe<'a> {
     parameters: &'a Probe,
-    encoder: &'a FrozenEncoder<'a>,
+    source: &'a FeatureSource<'a>,
     /// float [n,F], where they were computed once.
     features: Option<Tensor>,
     layer: Linear,
@@ -111,18 +112,18 @@ struct LinearProbe<'a> {
 impl<'a> LinearProbe<'a> {
     fn new(
         parameters: &'a Probe,
-        encoder: &'a FrozenEncoder<'a>,
+        source: &'a FeatureSource<'a>,
         features: Option<Tensor>,
     ) -> anyhow::Result<Self> {
-        let data = encoder.data;
+        let data = source.data;
         // It draws nothing: the layer starts from zero.
         let mut builder = Builder::new(0, Purpose::InitialEncoder, data.device);
-        let inputs = feature_count(encoder.architecture);
-        let layer = Linear::zero(&mut builder, [inputs, i64::try_from(data.classes.len())?])?;
+        let layer =
+            Linear::zero(&mut builder, [source.dimension(), i64::try_from(data.classes.len())?])?;
         let state = builder.finish();
         let optimizer = Optimizer::new(SGD, parameters.weight_decay, &state, decay::all)?;
         let curve = LossCurve::new("train-accuracy", parameters.learning_rate, data.device)?;
-        Ok(Self { parameters, encoder, features, layer, state, optimizer, curve })
+        Ok(Self { parameters, source, features, layer, state, optimizer, curve })
     }
 
     /// Features, float [B,F] -> logits, float [B,K].
@@ -133,7 +134,7 @@ impl<'a> LinearProbe<'a> {
 
     fn features_of(&self, inputs: &Inputs) -> anyhow::Result<Tensor> {
         match inputs {
-            Inputs::Images(images) => self.encoder.features(images),
+            Inputs::Images(images) => self.source.of_images(images),
             Inputs::Rows(rows) => {
                 let features = self.features.as_ref().context("no features were computed")?;
                 Ok(features.f_index_select(0, rows)?)
@@ -156,7 +157,7 @@ impl Trainer for LinearProbe<'_> {
     }
 
     fn device(&self) -> Device {
-        self.encoder.data.device
+        self.source.data.device
     }
 
     fn state_tensors(&self) -> Vec<(String, &Tensor)> {
@@ -176,7 +177,7 @@ impl Trainer for LinearProbe<'_> {
     }
 
     fn samples(&self, epoch: u32) -> anyhow::Result<Vec<StepSamples>> {
-        let batches = self.encoder.data.batches(epoch)?;
+        let batches = self.source.data.batches(epoch)?;
         Ok(batches.into_iter().map(StepSamples::from).collect())
     }
 
@@ -206,10 +207,10 @@ impl Trainer for LinearProbe<'_> {
     }
 
     fn report(&self, at: StepPosition) -> anyhow::Result<()> {
-        let data = self.encoder.data;
+        let data = self.source.data;
         let values = self.curve.values(at, self.learning_rate(at))?;
-        self.encoder.context.measured(at.end_time(), values);
-        self.encoder.context.progress(Progress {
+        self.source.context.measured(at.end_time(), values);
+        self.source.context.progress(Progress {
             done: data.samples_of(at.end_time()),
             total: Some(data.samples_of(at.length.steps)),
             unit: Unit::Images,

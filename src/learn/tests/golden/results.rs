@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use fixture::{
-    learn_stage, meta_training, pretraining, probe, request, stage, supervised_pretraining,
-    training, with_input, write_inputs,
+    features, learn_stage, meta_training, pretraining, probe, request, stage,
+    supervised_pretraining, training, with_input, write_inputs,
 };
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
@@ -82,6 +82,9 @@ fn runs() -> Vec<Run> {
         run("linear-probe", probe("linear", "crop-flip"), encoder),
         run("frozen-probe", probe("linear", "none"), encoder),
         run("neighbours", probe("knn", "none"), encoder),
+        run("features", features(), encoder),
+        run("probe-of-features", probe("linear", "none"), Some(["features", "features"])),
+        run("neighbours-by-features", probe("knn", "none"), Some(["features", "features"])),
     ]
 }
 

@@ -35,6 +35,7 @@ fn everything_is_read() {
         "evaluate",
         "imported",
         "supervised",
+        "features",
         "probe",
         "summary",
         "accuracy",

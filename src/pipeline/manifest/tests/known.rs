@@ -50,6 +50,10 @@ data = "cifar"
 kind = "train"
 data = "cifar"
 augmentation = "random-resized-crop"
+[stages.features]
+kind = "features"
+data = "cifar"
+weights = "encoder"
 [stages.any]
 kind = "command"
 shell = "true"
@@ -98,6 +102,19 @@ fn stages_that_do_not_fit_together() {
             "encoded files that are resized",
         ),
         ("kind = \"probe\"\ndata = \"photos\"\nweights = \"imported\"\nclassifier = \"knn\"", ""),
+        (
+            "kind = \"features\"\ndata = \"grey\"\nweights = \"encoder\"",
+            "with 3 channels, but the data set has 1",
+        ),
+        (
+            "kind = \"probe\"\ndata = \"cifar\"\nfeatures = \"features\"\naugmentation = \"none\"",
+            "",
+        ),
+        (
+            "kind = \"probe\"\ndata = \"few\"\nfeatures = \"features\"\nclassifier = \"knn\"",
+            "of a data set with 10 classes, but this one has 100",
+        ),
+        ("kind = \"probe\"\ndata = \"cifar\"", "needs 'weights', an encoder, or 'features'"),
         (
             "kind = \"evaluate\"\ndata = \"few\"\nmodel = \"classifier\"",
             "has 10 classes, but the data set has 100",
@@ -150,15 +167,15 @@ fn they_are_shown_at_the_port() {
     );
     assert_snapshot!(shown(&text), @r##"
 error: the initial weights are of a resnet8, but this stage trains a resnet18: set architecture = "resnet8" here, or train the initial weights with 'resnet18'
-  --> x.toml:50:8
+  --> x.toml:54:8
    |
-50 | init = "encoder"
+54 | init = "encoder"
    |        ^^^^^^^^^
 
 error: holdout = 1000 leaves nothing to train on: the data set has 500 training samples
-  --> x.toml:51:9
+  --> x.toml:55:9
    |
-51 | [stages.split]
+55 | [stages.split]
    |         ^^^^^
    |
    = help: holdout: How many training samples are held out. By default 1000.

@@ -185,7 +185,7 @@ output = "modle"
        |          ^^^^^^^
        |
        = help: model: An encoder with its classifier: `weights.safetensors`, `model.json`.
-       = help: 'output' is one of file, directory, dataset, split, labels, weights, model and metrics
+       = help: 'output' is one of file, directory, dataset, split, labels, weights, model, features and metrics
 
     error: 1 mistake in x.toml; nothing was run
     "##);

@@ -449,7 +449,7 @@ fn what_is_wrong_with_defaults() {
         ("[defaults.command]\nrun = 3", ""),
         (
             "[defaults.command]\noutput = 3",
-            "'output' must be one of file, directory, dataset, split, labels, weights, model and metrics, but is a whole number",
+            "'output' must be one of file, directory, dataset, split, labels, weights, model, features and metrics, but is a whole number",
         ),
     ] {
         match parse(Path::new("x.toml"), &format!("{head}{what}\n"), &[]) {
