@@ -56,11 +56,13 @@ rates() {
     kept=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.top_pad=67108864
     for work in "fine-tune --batch 100" "simclr --batch ${SIMCLR_BATCH:-1024}"; do
         for precision in f32 tf32 bf16; do
-            echo "# $work, $precision"
-            # shellcheck disable=SC2086
-            printf '\n\n\n' | GLIBC_TUNABLES=$kept:glibc.malloc.hugetlb=1 "$folder/throughput" $work --seconds 1 \
-                --architecture "${ARCHITECTURE:-resnet18}" --precision $precision \
-                --threads "$(nproc)" --device "${DEVICE:-cuda:0}"
+            for graph in off on; do
+                echo "# $work, $precision, graph $graph"
+                # shellcheck disable=SC2086
+                printf '\n\n\n' | GLIBC_TUNABLES=$kept:glibc.malloc.hugetlb=1 "$folder/throughput" $work --seconds 1 \
+                    --architecture "${ARCHITECTURE:-resnet18}" --precision $precision --graph $graph \
+                    --threads "$(nproc)" --device "${DEVICE:-cuda:0}"
+            done
         done
     done
 }

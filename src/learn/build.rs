@@ -5,7 +5,8 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-const SHIMS: [&str; 3] = ["shim/forward_mode.cpp", "shim/gpu_memory.cpp", "shim/tf32.cpp"];
+const SHIMS: [&str; 4] =
+    ["shim/cuda_graph.cpp", "shim/forward_mode.cpp", "shim/gpu_memory.cpp", "shim/tf32.cpp"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

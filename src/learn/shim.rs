@@ -1,6 +1,8 @@
 //! Calls of libtorch that tch does not wrap, through the C++ files of `shim/`. A call that fails is an error with
 //! libtorch's own message.
 
+pub mod cuda_graph;
+
 use std::ffi::{CStr, c_char};
 
 use anyhow::bail;

@@ -1,10 +1,10 @@
 //! How many images a second pass through what the stages are made of: `benches/run.py` compares it with PyTorch.
 //!
 //!     cargo bench -p pipeline-learn --bench throughput -- WORK [--architecture resnet18] [--batch 100] [--threads 2]
-//!         [--device cpu] [--precision f32] [--channels 3] [--size 32]
+//!         [--device cpu] [--precision f32] [--channels 3] [--size 32] [--graph on]
 //!
-//! WORK is `fine-tune`, `simclr`, `simclr-compute` (the same without making views) or `augment` (views alone). A line
-//! `ready` says that it is warm. Then every line on standard input starts a lap of about `--seconds`, and its outcome
+//! WORK is `fine-tune`, `simclr`, `simclr-compute` (the same without making views) or `augment` (views alone). `--graph off`
+//! has a GPU do each step operation by operation, as `PIPELINE_CUDA_GRAPHS=off` does. A line `ready` says that it is warm. Then every line on standard input starts a lap of about `--seconds`, and its outcome
 //! is a line `{"items": images or views, "seconds": ...}`. So two programs can take turns on one machine.
 
 use std::io::BufRead as _;
@@ -16,8 +16,9 @@ use pipeline_learn::data::augment::{Normalisation, ViewSettings};
 use pipeline_learn::data::image_store::ImageStore;
 use pipeline_learn::data::preprocess::Preprocess;
 use pipeline_learn::device;
-use pipeline_learn::network::{Classifier, Mode, Projector};
+use pipeline_learn::network::{Classifier, Mode, Projector, State};
 use pipeline_learn::random::{Purpose, Stream};
+use pipeline_learn::training::captured_step::{CapturedStep, StepInput};
 use pipeline_learn::training::loss::{SampleLoss, nt_xent};
 use pipeline_learn::training::optimizer::{Optimizer, Rule};
 use pipeline_learn::training::prefetch::prefetch;
@@ -44,6 +45,7 @@ struct Arguments {
     precision: Precision,
     shape: ImageShape,
     seconds: f64,
+    graph: bool,
 }
 
 impl Arguments {
@@ -60,6 +62,7 @@ impl Arguments {
             precision: Precision::F32,
             shape: ImageShape { channels: 3, height: 32, width: 32 },
             seconds: 3.0,
+            graph: true,
         };
         while let Some(option) = words.next() {
             let value = words.next().with_context(|| format!("{option} has no value"))?;
@@ -79,6 +82,13 @@ impl Arguments {
             "--channels" => self.shape.channels = value.parse()?,
             "--size" => [self.shape.height, self.shape.width] = [value.parse()?; 2],
             "--seconds" => self.seconds = value.parse()?,
+            "--graph" => {
+                self.graph = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => bail!("it is on or off"),
+                }
+            }
             _ => bail!("there is no such option"),
         }
         Ok(())
@@ -105,6 +115,8 @@ fn indices(step: u64, batch: usize) -> Vec<u32> {
 trait Work {
     /// Does these many steps, and waits for the device at the end.
     fn steps(&mut self, first: u64, count: u64) -> anyhow::Result<()>;
+    /// Whether its steps are replayed.
+    fn is_replayed(&self) -> bool;
     /// Images or views of a step.
     fn items(&self) -> usize;
 }
@@ -114,12 +126,53 @@ fn depth(device: Device) -> usize {
     if device == Device::Cpu { 0 } else { training_loop::BATCHES_AHEAD }
 }
 
+/// What is learned from in a step: images, float [B,C,H,W], and their labels, int64 [B].
+struct Labelled {
+    images: Tensor,
+    labels: Tensor,
+}
+
+impl StepInput for Labelled {
+    fn map(
+        &self,
+        change: &mut dyn FnMut(&Tensor) -> anyhow::Result<Tensor>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self { images: change(&self.images)?, labels: change(&self.labels)? })
+    }
+}
+
+/// The steps of a network, and the loss of the last one.
+struct Steps<B> {
+    steps: CapturedStep<'static, B>,
+    last_loss: Tensor,
+}
+
+impl<B: StepInput> Steps<B> {
+    fn new(arguments: &Arguments, state: &State, device: Device) -> anyhow::Result<Self> {
+        let tensors = state.tensors().iter().map(|named| &named.tensor);
+        Ok(Self {
+            steps: CapturedStep::new(device, tensors, arguments.graph, None),
+            last_loss: Tensor::f_zeros([0i64; 0].as_slice(), (Kind::Float, device))?,
+        })
+    }
+
+    fn run(
+        &mut self,
+        batch: &B,
+        mut loss: impl FnMut(&B) -> anyhow::Result<Tensor>,
+    ) -> anyhow::Result<()> {
+        let Self { steps, last_loss } = self;
+        steps.run(batch, true, |batch| Ok(last_loss.f_copy_(&loss(batch)?.f_detach()?)?))
+    }
+}
+
 /// A step as `train` does it with the method `finetune`.
 struct FineTune {
     images: ImageStore,
     preprocess: Preprocess,
     network: Classifier,
     optimizer: Optimizer,
+    steps: Steps<Labelled>,
     batch: usize,
     device: Device,
 }
@@ -137,6 +190,7 @@ impl FineTune {
             images: preprocess.store(samples, device, |note| eprintln!("{note}"))?,
             preprocess,
             optimizer: Optimizer::new(rule, 1e-4, network.state(), decays)?,
+            steps: Steps::new(arguments, network.state(), device)?,
             network,
             batch: arguments.batch,
             device,
@@ -146,7 +200,7 @@ impl FineTune {
 
 impl Work for FineTune {
     fn steps(&mut self, first: u64, count: u64) -> anyhow::Result<()> {
-        let Self { images, preprocess, network, optimizer, batch, device } = self;
+        let Self { images, preprocess, network, optimizer, steps, batch, device } = self;
         let (images, preprocess, device, batch) = (&*images, &*preprocess, *device, *batch);
         let prepared = (first..first + count).map(|step| {
             let indices = indices(step, batch);
@@ -154,22 +208,27 @@ impl Work for FineTune {
             let inputs = preprocess.augmented(images, &indices, Augmentation::Flip, stream)?;
             let labels = &images.samples().labels;
             let labels: Vec<i64> = indices.iter().map(|&index| labels[index as usize]).collect();
-            anyhow::Ok((inputs, upload(&labels, device)?))
+            anyhow::Ok(Labelled { images: inputs, labels: upload(&labels, device)? })
         });
-        let last = prefetch(depth(device), prepared, |batches| {
-            let mut last = Tensor::new();
+        prefetch(depth(device), prepared, |batches| {
             for (batch, step) in batches.zip(first..) {
-                let (images, labels) = batch?;
-                let logits = network.forward(&images, Mode::Train)?;
-                last = SampleLoss::CrossEntropy.mean(&logits, &labels)?;
-                optimizer.backward(&last)?;
                 optimizer.begin_step(1e-3, step)?;
-                optimizer.step()?;
+                steps.run(&batch?, |Labelled { images, labels }| {
+                    let logits = network.forward(images, Mode::Train)?;
+                    let loss = SampleLoss::CrossEntropy.mean(&logits, labels)?;
+                    optimizer.backward(&loss)?;
+                    optimizer.step()?;
+                    Ok(loss)
+                })?;
             }
-            anyhow::Ok(last)
+            anyhow::Ok(())
         })?;
-        ensure!(last.f_double_value(&[])?.is_finite(), "the loss is not finite");
+        ensure!(steps.last_loss.f_double_value(&[])?.is_finite(), "the loss is not finite");
         Ok(())
+    }
+
+    fn is_replayed(&self) -> bool {
+        self.steps.steps.is_replayed()
     }
 
     fn items(&self) -> usize {
@@ -200,6 +259,7 @@ impl Views {
 struct Learner {
     network: Projector,
     optimizer: Optimizer,
+    steps: Steps<Tensor>,
 }
 
 impl Learner {
@@ -209,15 +269,21 @@ impl Learner {
             .with_precision(arguments.precision);
         let decays = |name: &str| !name.contains("bn") && !name.contains("bias");
         let optimizer = Optimizer::new(Rule::LARS, 1e-6, network.state(), decays)?;
-        Ok(Self { network, optimizer })
+        let steps = Steps::new(arguments, network.state(), device)?;
+        Ok(Self { network, optimizer, steps })
     }
 
+    /// Returns the loss, which a later step overwrites.
     fn step(&mut self, views: &Tensor, step: u64) -> anyhow::Result<Tensor> {
-        let (loss, _) = nt_xent(&self.network.forward(views, Mode::Train)?, 0.5)?;
-        self.optimizer.backward(&loss)?;
-        self.optimizer.begin_step(1e-2, step)?;
-        self.optimizer.step()?;
-        Ok(loss)
+        let Self { network, optimizer, steps } = self;
+        optimizer.begin_step(1e-2, step)?;
+        steps.run(views, |views| {
+            let (loss, _) = nt_xent(&network.forward(views, Mode::Train)?, 0.5)?;
+            optimizer.backward(&loss)?;
+            optimizer.step()?;
+            Ok(loss)
+        })?;
+        Ok(steps.last_loss.shallow_clone())
     }
 }
 
@@ -273,13 +339,17 @@ impl Work for SimClr {
         Ok(())
     }
 
+    fn is_replayed(&self) -> bool {
+        self.learner.as_ref().is_some_and(|learner| learner.steps.steps.is_replayed())
+    }
+
     fn items(&self) -> usize {
         2 * self.views.batch
     }
 }
 
-/// A lap for every line on standard input.
-fn serve(work: &mut dyn Work, seconds: f64) -> anyhow::Result<()> {
+/// A lap for every line on standard input. Steps that are to be replayed must be.
+fn serve(work: &mut dyn Work, seconds: f64, is_replayed: bool) -> anyhow::Result<()> {
     let mut step = 0;
     let mut lap = |work: &mut dyn Work, count: u64| -> anyhow::Result<f64> {
         let started = Instant::now();
@@ -287,7 +357,8 @@ fn serve(work: &mut dyn Work, seconds: f64) -> anyhow::Result<()> {
         step += count;
         Ok(started.elapsed().as_secs_f64())
     };
-    lap(work, 1)?;
+    lap(work, if is_replayed { 5 } else { 1 })?;
+    ensure!(work.is_replayed() == is_replayed, "the steps are not replayed as a CUDA graph");
     let one = lap(work, 1)?;
     let count = (seconds / one).ceil().clamp(1.0, 10_000.0) as u64;
     println!("ready");
@@ -312,10 +383,13 @@ fn main() -> anyhow::Result<()> {
     let device = device::prepare(&execution, arguments.precision)?;
     let samples = samples(arguments.shape)?;
     let seconds = arguments.seconds;
+    let is_replayed = arguments.graph && device != Device::Cpu && arguments.work != "augment";
     match arguments.work.as_str() {
-        "fine-tune" => serve(&mut FineTune::new(&arguments, samples, device)?, seconds),
+        "fine-tune" => {
+            serve(&mut FineTune::new(&arguments, samples, device)?, seconds, is_replayed)
+        }
         "simclr" | "simclr-compute" | "augment" => {
-            serve(&mut SimClr::new(&arguments, samples, device)?, seconds)
+            serve(&mut SimClr::new(&arguments, samples, device)?, seconds, is_replayed)
         }
         other => bail!("'{other}' is not measured"),
     }

@@ -25,6 +25,7 @@ use crate::data::preprocess::Preprocess;
 use crate::network::weights;
 use crate::network::{Mode, Projector, bytes_of, feature_count};
 use crate::random::{Purpose, Stream};
+use crate::training::captured_step::CapturedStep;
 use crate::training::decay;
 use crate::training::epoch_log::Values;
 use crate::training::loss;
@@ -168,6 +169,7 @@ struct Run<'a> {
     optimizer: Optimizer,
     /// With the contrastive accuracy.
     curve: LossCurve,
+    steps: CapturedStep<'a, Tensor>,
 }
 
 impl<'a> Run<'a> {
@@ -192,7 +194,9 @@ impl<'a> Run<'a> {
         let optimizer =
             Optimizer::new(rule, parameters.weight_decay, network.state(), decay::contrastive)?;
         let curve = LossCurve::new(ACCURACY, parameters.learning_rate, views.device)?;
-        Ok(Self { parameters, context, views, network, optimizer, curve })
+        let tensors = network.state().tensors().iter().map(|named| &named.tensor);
+        let steps = CapturedStep::of(context, views.device, tensors)?;
+        Ok(Self { parameters, context, views, network, optimizer, curve, steps })
     }
 
     fn learning_rate(&self, at: StepPosition) -> f64 {
@@ -267,12 +271,15 @@ impl Trainer for Run<'_> {
     /// One step of algorithm 1.
     fn step(&mut self, views: Tensor, at: StepPosition) -> anyhow::Result<()> {
         self.optimizer.begin_step(self.learning_rate(at), at.steps_before)?;
-        let projections = self.network.forward(&views, Mode::Train)?;
-        let (loss, accuracy) = loss::nt_xent(&projections, self.parameters.temperature)?;
-        self.optimizer.backward(&loss)?;
-        self.optimizer.step()?;
-        let one = Tensor::f_ones([0i64; 0].as_slice(), (Kind::Int64, self.views.device))?;
-        self.curve.add([one, loss.f_detach()?, accuracy])
+        let Self { parameters, network, optimizer, curve, steps, .. } = self;
+        steps.run(&views, true, |views| {
+            let projections = network.forward(views, Mode::Train)?;
+            let (loss, accuracy) = loss::nt_xent(&projections, parameters.temperature)?;
+            optimizer.backward(&loss)?;
+            optimizer.step()?;
+            let one = Tensor::f_ones([0i64; 0].as_slice(), (Kind::Int64, views.device()))?;
+            curve.add([one, loss.f_detach()?, accuracy])
+        })
     }
 
     fn after_step(

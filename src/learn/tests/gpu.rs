@@ -4,16 +4,21 @@
 mod fixture;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use fixture::{
-    SAMPLES, learn_stage, meta_training, pretraining, request, supervised_pretraining, training,
-    with_input, write_inputs,
+    SAMPLES, SHAPE, learn_stage, meta_training, pretraining, probe, request, stage,
+    supervised_pretraining, training, with_input, write_inputs,
 };
-use pipeline_learn::network::{Classifier, Mode};
+use pipeline_learn::network::{Classifier, Mode, weights};
+use pipeline_learn::training::captured_step;
 use pipeline_learn::training::loss::SampleLoss;
 use pipeline_stages::KindConfig;
-use pipeline_stages::formats::{Evaluations, InputCrop, ModelInfo};
+use pipeline_stages::formats::{
+    CurveTable, Evaluations, InputCrop, ModelInfo, SampleLosses, WEIGHTS_FILE,
+};
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::message::{Device, Execution, Metrics, Request};
@@ -267,5 +272,214 @@ fn a_run_on_a_gpu_that_was_stopped_ends_as_one_that_was_not() {
         let [whole, stopped] = [("whole", None), ("stopped", Some(1))]
             .map(|(output, stops)| run(folder.path(), &stage, output, gpu, stops));
         assert_alike(&whole, &stopped, 0.02, name);
+    }
+}
+
+/// What the log says where steps are replayed.
+const REPLAYED: &str = "steps are replayed as a CUDA graph";
+
+/// A request on a GPU, with or without graphs.
+fn graph_request(
+    folder: &Path,
+    stage: &KindConfig,
+    output: &str,
+    gpu: Device,
+    graphs: &str,
+) -> Request {
+    let mut request = request(folder, stage, output);
+    request.execution.device = gpu;
+    let variable = (captured_step::VARIABLE.to_owned(), graphs.to_owned());
+    request.execution.variables = [variable].into();
+    request
+}
+
+/// Runs a stage whose steps can be replayed, to its end.
+fn run_graphs(request: &Request) {
+    let context = Context::for_test(request.clone());
+    pipeline_learn::run(learn_stage(request), &context)
+        .unwrap_or_else(|error| panic!("{}: {error:#}", request.output.display()));
+    let log = context.kept_log();
+    let is_on = request.execution.variables[captured_step::VARIABLE] == "on";
+    assert_eq!(log.iter().any(|line| line == REPLAYED), is_on, "{log:#?}");
+}
+
+/// The encoder of an artifact, or the one that it began with: its floats in one line, and its counters.
+fn encoder(artifact: Option<&Path>) -> [Tensor; 2] {
+    let cpu = tch::Device::Cpu;
+    let network = Classifier::new(Architecture::Resnet8Fast, SHAPE.channels, 3, 5, cpu);
+    let network = network.expect("a network");
+    let tensors = network.state().tensors().iter();
+    let tensors = tensors.filter(|named| !Classifier::in_head(&named.name));
+    if let Some(artifact) = artifact {
+        let path = artifact.join(WEIGHTS_FILE);
+        weights::read_into(&path, tensors.clone(), Classifier::in_head).expect("weights");
+    }
+    [Kind::Float, Kind::Int64].map(|kind| {
+        let of_kind = tensors.clone().filter(|named| named.tensor.kind() == kind);
+        let flat: Vec<Tensor> = of_kind.map(|named| named.tensor.detach().flatten(0, -1)).collect();
+        Tensor::cat(&flat, 0)
+    })
+}
+
+/// How far apart two encoders are that began alike, beside how far one moved; and whether they counted the same batches.
+fn apart(one: &Path, other: &Path) -> (f64, bool) {
+    let [[one, batches], [other, other_batches], [start, _]] =
+        [Some(one), Some(other), None].map(encoder);
+    (((&one - &other).norm() / (other - start).norm()).double_value(&[]), batches == other_batches)
+}
+
+/// Twenty steps each; of those of a training every fifth has a short batch.
+fn replayed_stages() -> Vec<(&'static str, KindConfig)> {
+    let with = |mut changes: serde_json::Value| {
+        for (name, value) in [("epochs", json!(4)), ("sample-losses", json!(true))] {
+            changes[name] = value;
+        }
+        meta_training(&changes)
+    };
+    let simclr = |optimizer: &str, rate: f64, precision: &str| {
+        stage(json!({"kind": "pretrain-simclr", "parameters": {
+            "architecture": "resnet8-fast", "epochs": 10, "batch-size": 20, "optimizer": optimizer,
+            "learning-rate": rate, "precision": precision,
+        }}))
+    };
+    vec![
+        ("finetune", with(json!({"method": "finetune"}))),
+        ("finetune-tf32", with(json!({"method": "finetune", "precision": "tf32"}))),
+        ("finetune-bf16", with(json!({"method": "finetune", "precision": "bf16"}))),
+        (
+            "finetune-adam",
+            with(json!({"method": "finetune", "optimizer": "adam", "learning-rate": 1e-3})),
+        ),
+        (
+            "jensen-shannon",
+            with(json!({"method": "finetune", "loss": "jensen-shannon", "views": 2})),
+        ),
+        ("meta-weight-net", with(json!({"inner-rate": "scheduled", "inner-learning-rate": 1.0}))),
+        ("meta-weight-net-bf16", with(json!({"precision": "bf16"}))),
+        (
+            "forward-correction",
+            with(json!({"method": "forward-correction", "estimation-epochs": 2})),
+        ),
+        ("elr", with(json!({"method": "elr"}))),
+        ("sop", with(json!({"method": "sop", "consistency": 0.9, "balance": 0.1}))),
+        (
+            "co-teaching",
+            with(json!({"method": "co-teaching", "forget-rate": 0.3, "forget-epochs": 2})),
+        ),
+        ("supervised", {
+            stage(json!({"kind": "pretrain-supervised", "parameters": {
+                "architecture": "resnet8-fast", "updates": 20, "batch-size": 9, "normalise": "dataset",
+            }}))
+        }),
+        ("simclr-sgd", simclr("sgd", 0.05, "f32")),
+        ("simclr-lars", simclr("lars", 0.2, "f32")),
+        ("simclr-adam", simclr("adam", 1e-3, "f32")),
+        ("simclr-bf16", simclr("sgd", 0.05, "bf16")),
+    ]
+}
+
+#[test]
+fn a_replayed_step_does_what_its_operations_do() {
+    let Some((gpu, _alone)) = gpu() else { return };
+    for (name, stage) in replayed_stages() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_inputs(folder.path());
+        // Kernels of a GPU may add in another order each time: how much that changes is measured, too.
+        let [replayed, eager, again] = [("replayed", "on"), ("eager", "off"), ("again", "off")]
+            .map(|(output, graphs)| {
+                run_graphs(&graph_request(folder.path(), &stage, output, gpu, graphs));
+                folder.path().join(output)
+            });
+        let (noise, _) = apart(&again, &eager);
+        let (moved_apart, counted_alike) = apart(&replayed, &eager);
+        eprintln!("{name}: replayed {moved_apart:.1e} of the way apart, run again {noise:.1e}");
+        assert!(noise < 0.05, "{name}: {noise}");
+        assert!(moved_apart < 1e-3 + 5.0 * noise, "{name}: {moved_apart}, beside {noise}");
+        assert!(counted_alike, "{name}: other numbers of batches");
+
+        let losses = |folder: &Path| SampleLosses::read(folder).expect("losses");
+        if let (Some(one), Some(other)) = (losses(&replayed), losses(&eager)) {
+            let [one, other] = [one, other].map(|losses| Tensor::from_slice(&losses.losses));
+            let known = other.isnan().logical_not();
+            assert!(bool::try_from(one.isnan().logical_not().eq_tensor(&known).all()).unwrap());
+            let [one, other] = [one, other].map(|losses| losses.masked_select(&known));
+            let differ = distance(&one, &other);
+            assert!(differ < 0.01 + 5.0 * noise, "{name}: sample losses differ by {differ}");
+        }
+    }
+}
+
+#[test]
+fn a_replayed_probe_does_what_its_operations_do() {
+    let Some((gpu, _alone)) = gpu() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    write_inputs(folder.path());
+    run(folder.path(), &pretraining("adam"), "encoder", gpu, None);
+    for augmentation in ["none", "crop-flip"] {
+        let curves = ["on", "off"].map(|graphs| {
+            let output = format!("{augmentation}-{graphs}");
+            let stage = probe("linear", augmentation);
+            let request = graph_request(folder.path(), &stage, &output, gpu, graphs);
+            run_graphs(&with_input(request, "weights", &folder.path().join("encoder")));
+            let curves = CurveTable::read(&folder.path().join(output).join("curves.csv"));
+            Tensor::from_slice(&curves.expect("curves").column("loss").expect("a loss"))
+        });
+        let differ = distance(&curves[0], &curves[1]);
+        assert!(differ < 1e-3, "{augmentation}: losses differ by {differ}");
+    }
+}
+
+/// Runs a stage until its steps are replayed, stops it, and runs it to its end.
+fn run_stopped_while_replayed(request: &Request) {
+    let context = Context::for_test(request.clone());
+    let is_over = AtomicBool::new(false);
+    let result = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed)
+                && !context.kept_log().iter().any(|line| line == REPLAYED)
+            {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            context.stop_flag().store(true, Ordering::Relaxed);
+        });
+        let result = pipeline_learn::run(learn_stage(request), &context);
+        is_over.store(true, Ordering::Relaxed);
+        result
+    });
+    let error = result.expect_err("it was over before it could be stopped: nothing is tested");
+    assert!(error.is::<Stopped>(), "{error:#}");
+    run_graphs(request);
+}
+
+#[test]
+fn a_run_that_was_stopped_while_steps_were_replayed_ends_as_one_that_was_not() {
+    let Some((gpu, _alone)) = gpu() else { return };
+    for (name, changes) in [
+        ("finetune", json!({"method": "finetune", "optimizer": "adam", "learning-rate": 1e-3})),
+        ("elr", json!({"method": "elr"})),
+        ("sop", json!({"method": "sop"})),
+        ("meta-weight-net", json!({})),
+    ] {
+        let mut changes = changes;
+        changes["epochs"] = json!(20);
+        let stage = meta_training(&changes);
+        let folder = tempfile::tempdir().expect("a folder");
+        write_inputs(folder.path());
+        let outputs = [("whole", "on"), ("eager", "off"), ("again", "off"), ("stopped", "on")];
+        let [whole, eager, again, stopped] = outputs.map(|(output, graphs)| {
+            let request = graph_request(folder.path(), &stage, output, gpu, graphs);
+            match output {
+                "stopped" => run_stopped_while_replayed(&request),
+                _ => run_graphs(&request),
+            }
+            folder.path().join(output)
+        });
+        let (noise, _) = apart(&again, &eager);
+        for (what, artifact) in [("whole", whole), ("stopped", stopped)] {
+            let (apart, counted_alike) = apart(&artifact, &eager);
+            eprintln!("{name}, {what}: {apart:.1e} of the way apart, run again {noise:.1e}");
+            assert!(apart < 0.01 + 5.0 * noise, "{name}, {what}: {apart}, beside {noise}");
+            assert!(counted_alike, "{name}, {what}: other numbers of batches");
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use tch::Tensor;
 
+use super::captured_step::StepInput;
+
 /// Samples as one step uses them.
 pub struct Batch {
     /// The first view, float [B,C,H,W].
@@ -30,10 +32,40 @@ impl Batch {
     }
 }
 
+impl StepInput for Batch {
+    fn map(
+        &self,
+        change: &mut dyn FnMut(&Tensor) -> anyhow::Result<Tensor>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            images: change(&self.images)?,
+            other_views: self
+                .other_views
+                .iter()
+                .map(&mut *change)
+                .collect::<anyhow::Result<_>>()?,
+            labels: change(&self.labels)?,
+            clean_labels: change(&self.clean_labels)?,
+            samples: change(&self.samples)?,
+        })
+    }
+}
+
 /// All that one step uses.
 pub struct StepBatch {
     /// The samples that are trained on.
     pub train: Batch,
     /// The samples that the method uses in other ways, in its order.
     pub others: Vec<Batch>,
+}
+
+impl StepInput for StepBatch {
+    fn map(
+        &self,
+        change: &mut dyn FnMut(&Tensor) -> anyhow::Result<Tensor>,
+    ) -> anyhow::Result<Self> {
+        let train = self.train.map(change)?;
+        let others = self.others.iter().map(|other| other.map(change));
+        Ok(Self { train, others: others.collect::<anyhow::Result<_>>()? })
+    }
 }

@@ -73,7 +73,8 @@ pub trait Method {
     /// Whether the rest of the step that has begun may be a replay: all that [`Method::compute`] did for other batches of the
     /// same shapes, done again on these. So it has to be the same operations on the same tensors in each step for which this
     /// is true, and wait for nothing. What differs between steps and epochs is in tensors that [`Method::begin_epoch`] and
-    /// [`Method::begin_step`] change in place (`fill_`, `copy_`): numbers of the host would stay what they were.
+    /// [`Method::begin_step`] change in place (`fill_`, `copy_`): numbers of the host would stay what they were. The counters
+    /// that batch norm has on the host are taken care of.
     fn is_replayable(&self) -> bool {
         false
     }

@@ -4,6 +4,7 @@
 //! on; a [`method`] says what is learned and what happens in one step; [`supervised_trainer`] runs it.
 
 pub mod batch;
+pub mod captured_step;
 pub mod checkpoint;
 pub mod curve;
 pub mod decay;

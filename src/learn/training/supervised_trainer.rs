@@ -12,12 +12,13 @@ use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
-use super::batch::StepBatch;
+use super::batch::{Batch, StepBatch};
+use super::captured_step::CapturedStep;
 use super::curve::{Curves, EpochRow, EvaluationRow, SUMS};
 use super::epoch_log::Values;
 use super::epoch_sums::EpochSums;
 use super::loss::SampleLoss;
-use super::method::{Method, Setup, before_names};
+use super::method::{Method, Setup, StepOutput, before_names};
 use super::recipe::{Length, Recipe};
 use super::recorder::Recorder;
 use super::state_tensors::StateTensors;
@@ -44,6 +45,7 @@ pub struct SupervisedTrainer<'a> {
     best: Vec<State>,
     /// The losses of every sample, where they are wanted.
     recorder: Option<Recorder>,
+    steps: CapturedStep<'a, StepBatch>,
 }
 
 impl<'a> SupervisedTrainer<'a> {
@@ -77,7 +79,10 @@ impl<'a> SupervisedTrainer<'a> {
             }
             _ => None,
         };
-        Ok(Self { recipe, context, data, method, state, sums, curves, best, recorder })
+        let tensors = state.list();
+        let tensors = tensors.iter().map(|(_, tensor)| *tensor);
+        let steps = CapturedStep::of(context, data.device, tensors)?;
+        Ok(Self { recipe, context, data, method, state, sums, curves, best, recorder, steps })
     }
 
     /// Trains to the end.
@@ -266,24 +271,16 @@ impl Trainer for SupervisedTrainer<'_> {
     }
 
     fn step(&mut self, batch: StepBatch, at: StepPosition) -> anyhow::Result<()> {
-        let StepBatch { train, others } = batch;
         self.method.begin_step(self.learning_rate(at), at)?;
-        let output = self.method.compute(&train, &others)?;
-        if let Some(recorder) = &mut self.recorder {
-            recorder.add(&train.samples, &output)?;
-        }
-        let mut sums = vec![
-            Tensor::f_full(
-                [0i64; 0].as_slice(),
-                output.losses.size1()?,
-                (tch::Kind::Int64, self.data.device),
-            )?,
-            output.losses.f_sum(tch::Kind::Double)?,
-            right(&output.logits, &train.labels)?,
-            right(&output.logits, &train.clean_labels)?,
-        ];
-        sums.extend(output.extra);
-        self.sums.add(&sums)
+        let is_replayable = self.method.is_replayable();
+        let Self { method, recorder, sums, steps, .. } = self;
+        steps.run(&batch, is_replayable, |StepBatch { train, others }| {
+            let output = method.compute(train, others)?;
+            if let Some(recorder) = recorder {
+                recorder.add(&train.samples, &output)?;
+            }
+            add(sums, train, output)
+        })
     }
 
     fn after_step(
@@ -357,6 +354,20 @@ impl Trainer for SupervisedTrainer<'_> {
             last.is_some_and(|last| last.steps >= end.after) && self.curves.test_drop() > end.drop
         })
     }
+}
+
+/// Adds what a step measured to the sums of the epoch.
+fn add(sums: &mut EpochSums, batch: &Batch, output: StepOutput) -> anyhow::Result<()> {
+    let StepOutput { losses, logits, extra, .. } = output;
+    let options = (tch::Kind::Int64, losses.device());
+    let mut values = vec![
+        Tensor::f_full([0i64; 0].as_slice(), losses.size1()?, options)?,
+        losses.f_sum(tch::Kind::Double)?,
+        right(&logits, &batch.labels)?,
+        right(&logits, &batch.clean_labels)?,
+    ];
+    values.extend(extra);
+    sums.add(&values)
 }
 
 /// How many rows have their largest logit at their label: an integer scalar.

@@ -19,6 +19,7 @@ use crate::data::batches::StepSamples;
 use crate::kinds::features::source::FeatureSource;
 use crate::network::{Builder, Linear, Mode, Pass, State};
 use crate::random::Purpose;
+use crate::training::captured_step::{CapturedStep, StepInput};
 use crate::training::decay;
 use crate::training::epoch_log::Values;
 use crate::training::loss::SampleLoss;
@@ -42,7 +43,7 @@ pub(super) fn run(parameters: &Probe, source: &FeatureSource<'_>) -> anyhow::Res
     training_loop::run(&mut probe, &batches, length, source.context, parameters)?;
     probe.curve.write(&source.context.output)?;
     let _no_gradients = tch::no_grad_guard();
-    measure(source, "linear", |features| probe.logits(features))
+    measure(source, "linear", |features| probe.layer.logits(features))
 }
 
 /// What one step learns from.
@@ -52,11 +53,40 @@ struct Batch {
     labels: Tensor,
 }
 
+impl StepInput for Batch {
+    fn map(
+        &self,
+        change: &mut dyn FnMut(&Tensor) -> anyhow::Result<Tensor>,
+    ) -> anyhow::Result<Self> {
+        let inputs = match &self.inputs {
+            Inputs::Images(images) => Inputs::Images(change(images)?),
+            Inputs::Rows(rows) => Inputs::Rows(change(rows)?),
+        };
+        Ok(Self { inputs, labels: change(&self.labels)? })
+    }
+}
+
 enum Inputs {
     /// Augmented images, float [B,C,H,W].
     Images(Tensor),
     /// Rows of the features that were computed once, int64 [B].
     Rows(Tensor),
+}
+
+impl Inputs {
+    /// Their features, float [B,F]. `known` are those that were computed once.
+    fn features(
+        &self,
+        source: &FeatureSource<'_>,
+        known: Option<&Tensor>,
+    ) -> anyhow::Result<Tensor> {
+        match self {
+            Self::Images(images) => source.of_images(images),
+            Self::Rows(rows) => {
+                Ok(known.context("no features were computed")?.f_index_select(0, rows)?)
+            }
+        }
+    }
 }
 
 /// The batches of a supervised training, as images or as rows.
@@ -96,17 +126,31 @@ impl BatchSource for Batches<'_> {
     }
 }
 
+/// The layer with its tensors.
+struct Layer {
+    linear: Linear,
+    state: State,
+}
+
+impl Layer {
+    /// Features, float [B,F] -> logits, float [B,K].
+    fn logits(&self, features: &Tensor) -> anyhow::Result<Tensor> {
+        let pass = Pass::new(self.state.values(), Mode::Evaluate, Precision::F32);
+        self.linear.forward(&pass, features)
+    }
+}
+
 /// A layer on its way.
 struct LinearProbe<'a> {
     parameters: &'a Probe,
     source: &'a FeatureSource<'a>,
     /// float [n,F], where they were computed once.
     features: Option<Tensor>,
-    layer: Linear,
-    state: State,
+    layer: Layer,
     optimizer: Optimizer,
     /// With the accuracy on the labels learned from.
     curve: LossCurve,
+    steps: CapturedStep<'a, Batch>,
 }
 
 impl<'a> LinearProbe<'a> {
@@ -118,28 +162,14 @@ impl<'a> LinearProbe<'a> {
         let data = source.data;
         // It draws nothing: the layer starts from zero.
         let mut builder = Builder::new(0, Purpose::InitialEncoder, data.device);
-        let layer =
-            Linear::zero(&mut builder, [source.dimension(), i64::try_from(data.classes.len())?])?;
-        let state = builder.finish();
-        let optimizer = Optimizer::new(SGD, parameters.weight_decay, &state, decay::all)?;
+        let shape = [source.dimension(), i64::try_from(data.classes.len())?];
+        let linear = Linear::zero(&mut builder, shape)?;
+        let layer = Layer { linear, state: builder.finish() };
+        let optimizer = Optimizer::new(SGD, parameters.weight_decay, &layer.state, decay::all)?;
         let curve = LossCurve::new("train-accuracy", parameters.learning_rate, data.device)?;
-        Ok(Self { parameters, source, features, layer, state, optimizer, curve })
-    }
-
-    /// Features, float [B,F] -> logits, float [B,K].
-    fn logits(&self, features: &Tensor) -> anyhow::Result<Tensor> {
-        let pass = Pass::new(self.state.values(), Mode::Evaluate, Precision::F32);
-        self.layer.forward(&pass, features)
-    }
-
-    fn features_of(&self, inputs: &Inputs) -> anyhow::Result<Tensor> {
-        match inputs {
-            Inputs::Images(images) => self.source.of_images(images),
-            Inputs::Rows(rows) => {
-                let features = self.features.as_ref().context("no features were computed")?;
-                Ok(features.f_index_select(0, rows)?)
-            }
-        }
+        let tensors = layer.state.tensors().iter().map(|named| &named.tensor);
+        let steps = CapturedStep::of(source.context, data.device, tensors)?;
+        Ok(Self { parameters, source, features, layer, optimizer, curve, steps })
     }
 
     fn learning_rate(&self, at: StepPosition) -> f64 {
@@ -161,7 +191,7 @@ impl Trainer for LinearProbe<'_> {
     }
 
     fn state_tensors(&self) -> Vec<(String, &Tensor)> {
-        let layer = self.state.tensors().iter();
+        let layer = self.layer.state.tensors().iter();
         let mut tensors: Vec<_> = layer.map(|named| (named.name.clone(), &named.tensor)).collect();
         tensors.extend(self.optimizer.state_tensors());
         tensors.push(self.curve.state_tensor());
@@ -183,15 +213,18 @@ impl Trainer for LinearProbe<'_> {
 
     fn step(&mut self, batch: Batch, at: StepPosition) -> anyhow::Result<()> {
         self.optimizer.begin_step(self.learning_rate(at), at.steps_before)?;
-        let logits = self.logits(&self.features_of(&batch.inputs)?)?;
-        let losses = SampleLoss::CrossEntropy.of_samples(&logits, &batch.labels)?;
-        self.optimizer.backward(&losses.f_mean(tch::Kind::Float)?)?;
-        self.optimizer.step()?;
-        let integer = (tch::Kind::Int64, self.device());
-        let samples = Tensor::f_full([0i64; 0].as_slice(), losses.size1()?, integer)?;
-        let right = logits.f_argmax(1, false)?.f_eq_tensor(&batch.labels)?;
-        let loss = losses.f_detach()?.f_sum(tch::Kind::Double)?;
-        self.curve.add([samples, loss, right.f_sum(tch::Kind::Int64)?])
+        let Self { source, features, layer, optimizer, curve, steps, .. } = self;
+        steps.run(&batch, true, |Batch { inputs, labels }| {
+            let logits = layer.logits(&inputs.features(source, features.as_ref())?)?;
+            let losses = SampleLoss::CrossEntropy.of_samples(&logits, labels)?;
+            optimizer.backward(&losses.f_mean(tch::Kind::Float)?)?;
+            optimizer.step()?;
+            let integer = (tch::Kind::Int64, labels.device());
+            let samples = Tensor::f_full([0i64; 0].as_slice(), losses.size1()?, integer)?;
+            let right = logits.f_argmax(1, false)?.f_eq_tensor(labels)?;
+            let loss = losses.f_detach()?.f_sum(tch::Kind::Double)?;
+            curve.add([samples, loss, right.f_sum(tch::Kind::Int64)?])
+        })
     }
 
     fn after_step(
