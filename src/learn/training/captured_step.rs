@@ -12,6 +12,7 @@ use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
 use crate::shim::cuda_graph::{Graph, Room, Stream};
+use crate::torch_error;
 
 /// The variable of the environment that switches it `off`, or `on`, as it is without.
 pub const VARIABLE: &str = "PIPELINE_CUDA_GRAPHS";
@@ -44,8 +45,9 @@ impl StepInput for Tensor {
 pub struct CapturedStep<'a, B> {
     way: Way<B>,
     counters: Counters,
-    /// Where it is said how steps are done, and whether that was said.
+    /// Where it is said how steps are done.
     context: Option<&'a Context>,
+    /// Whether it was said that they differ.
     is_said: bool,
 }
 
@@ -102,7 +104,7 @@ impl<'a, B: StepInput> CapturedStep<'a, B> {
         match device {
             Device::Cuda(number) if is_wanted => match Gpu::new(number) {
                 Ok(gpu) => steps.way = Way::Counting { gpu: Box::new(gpu), seen: BTreeMap::new() },
-                Err(error) => steps.are_not_replayed(&format!("{error:#}")),
+                Err(error) => steps.are_not_replayed(&in_a_line(error)),
             },
             Device::Cuda(_) => steps.are_not_replayed(&format!("{VARIABLE} is off")),
             _ => {}
@@ -130,7 +132,9 @@ impl<'a, B: StepInput> CapturedStep<'a, B> {
             return compute(batch);
         }
         if !is_replayable {
-            self.are_not_replayed("what they do differs from step to step");
+            if !std::mem::replace(&mut self.is_said, true) {
+                self.are_not_replayed("what they do differs from step to step");
+            }
             return compute(batch);
         }
         let shapes = shapes(batch)?;
@@ -152,10 +156,9 @@ impl<'a, B: StepInput> CapturedStep<'a, B> {
                     }
                     Err(error) => {
                         self.way = Way::Eager;
-                        self.are_not_replayed(&format!("{error:#}"));
+                        self.are_not_replayed(&in_a_line(error));
                         if let Some(context) = self.context {
-                            context
-                                .note("this GPU could not record a step: see the log of the stage");
+                            context.note("a step could not be recorded: the log says why");
                         }
                         compute(batch)
                     }
@@ -164,14 +167,11 @@ impl<'a, B: StepInput> CapturedStep<'a, B> {
         }
     }
 
-    fn are_not_replayed(&mut self, why: &str) {
-        if !self.is_said {
-            self.say(&format!("steps are not replayed as a CUDA graph: {why}"));
-        }
+    fn are_not_replayed(&self, why: &str) {
+        self.say(&format!("steps are not replayed as a CUDA graph: {why}"));
     }
 
-    fn say(&mut self, text: &str) {
-        self.is_said = true;
+    fn say(&self, text: &str) {
         if let Some(context) = self.context {
             context.log(text);
         }
@@ -185,6 +185,12 @@ fn is_on(value: Option<&str>) -> anyhow::Result<bool> {
         Some("off") => Ok(false),
         Some(other) => bail!("{VARIABLE} is '{other}': set it to 'on' or 'off'"),
     }
+}
+
+/// What libtorch says first. It goes on about its own code.
+fn in_a_line(error: anyhow::Error) -> String {
+    let text = format!("{:#}", torch_error::readable(error));
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// A step that was recorded.
