@@ -38,7 +38,7 @@ class Missing(Exception):
 
 def main():
     settings = arguments()
-    ours = [*KEEP_MEMORY, build("throughput")]
+    ours = [*KEEP_MEMORY, build("throughput", settings)]
     rows = []
     for title, unit, competitors in comparisons(settings, ours):
         if settings.only and not any(part in title for part in settings.only):
@@ -64,6 +64,7 @@ def arguments():
     parser.add_argument("--python", default=sys.executable, help="an interpreter with PyTorch")
     parser.add_argument("--compile", action="store_true", help="with torch.compile too (slow to start on a CPU)")
     parser.add_argument("--bf16", action="store_true", help="bf16 too; always on a GPU")
+    parser.add_argument("--built", type=pathlib.Path, help="a folder with the benches of this project, to build nothing")
     parser.add_argument("--only", nargs="*", help="comparisons with this in their title")
     parser.add_argument("--output", type=pathlib.Path)
     settings = parser.parse_args()
@@ -111,8 +112,10 @@ def comparisons(settings, ours):
     }
 
 
-def build(bench):
-    """Compiles a bench and returns its program."""
+def build(bench, settings):
+    """Compiles a bench, unless it is there already, and returns its program."""
+    if settings.built:
+        return settings.built / bench
     command = ["cargo", "build", "--release", "-p", "pipeline-learn", "--bench", bench]
     command += ["--message-format=json-render-diagnostics"]
     lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -198,7 +201,7 @@ def meta_weight_net(settings):
     script = SCRIPTS / "meta_weight_net.py"
     if not script.exists() or settings.device != "cpu":
         return []
-    ours = build("meta_weight_net_step")
+    ours = build("meta_weight_net_step", settings)
     rows = []
     for precision in ["f32"] + ["bf16"] * settings.bf16:
         words = [str(word) for word in [2, precision, settings.threads, settings.batch]]
