@@ -128,13 +128,24 @@ impl Graph {
         let graph = NonNull::new(graph);
         let graph = graph.ok_or_else(|| anyhow::anyhow!("libtorch made no graph"))?;
         let graph = Self { graph, gpu: stream.gpu, _not_send: PhantomData };
-        stream.run(|| {
+        let mut has_ended = false;
+        let recorded = stream.run(|| {
             graph.call(pipeline_graph_begin)?;
             let given = work();
             let ended = graph.call(pipeline_graph_end);
+            has_ended = ended.is_ok();
             given.and(ended)
-        })?;
-        Ok(graph)
+        });
+        match recorded {
+            Ok(()) => Ok(graph),
+            Err(error) => {
+                if !has_ended {
+                    // libtorch's allocator may go on asking it which memory is its own.
+                    std::mem::forget(graph);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Does all of it again, on the stream of the thread. Does not wait for the GPU.

@@ -12,17 +12,24 @@ use fixture::{
     SAMPLES, SHAPE, learn_stage, meta_training, pretraining, probe, request, stage,
     supervised_pretraining, training, with_input, write_inputs,
 };
-use pipeline_learn::network::{Classifier, Mode, weights};
+use pipeline_learn::methods::finetune::Finetune;
+use pipeline_learn::network::{Classifier, Mode, State, weights};
+use pipeline_learn::training::batch::Batch;
 use pipeline_learn::training::captured_step;
 use pipeline_learn::training::loss::SampleLoss;
-use pipeline_stages::KindConfig;
+use pipeline_learn::training::method::{Method, Setup, StepOutput};
+use pipeline_learn::training::recipe::Recipe;
+use pipeline_learn::training::supervised_trainer::SupervisedTrainer;
+use pipeline_learn::training::training_data::TrainingData;
+use pipeline_learn::training::training_loop::StepPosition;
 use pipeline_stages::formats::{
     CurveTable, Evaluations, InputCrop, ModelInfo, SampleLosses, WEIGHTS_FILE,
 };
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
-use pipeline_stages::message::{Device, Execution, Metrics, Request};
+use pipeline_stages::message::{Device, Event, Execution, Metrics, Request};
 use pipeline_stages::worker::{Context, Stopped};
+use pipeline_stages::{KindConfig, LearnStage};
 use serde_json::json;
 use tch::{Kind, Tensor};
 
@@ -482,4 +489,77 @@ fn a_run_that_was_stopped_while_steps_were_replayed_ends_as_one_that_was_not() {
             assert!(counted_alike, "{name}, {what}: other numbers of batches");
         }
     }
+}
+
+/// Fine-tuning that says that its steps can be replayed, and waits for the GPU in each.
+struct Waiting(Finetune);
+
+impl Method for Waiting {
+    fn networks(&self) -> Vec<&State> {
+        self.0.networks()
+    }
+
+    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
+        self.0.logits(images)
+    }
+
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
+        self.0.begin_step(learning_rate, at)
+    }
+
+    fn is_replayable(&self) -> bool {
+        true
+    }
+
+    fn compute(&mut self, batch: &Batch, others: &[Batch]) -> anyhow::Result<StepOutput> {
+        let output = self.0.compute(batch, others)?;
+        let _ = output.losses.f_mean(Kind::Float)?.f_double_value(&[])?;
+        Ok(output)
+    }
+}
+
+#[test]
+fn a_step_that_cannot_be_recorded_is_done_all_the_same() {
+    let Some((gpu, _alone)) = gpu() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    write_inputs(folder.path());
+    let stage = meta_training(&json!({"method": "finetune", "epochs": 4}));
+    let outputs = [("eager", "off"), ("again", "off"), ("waiting", "on")];
+    let requests = outputs.map(|(output, graphs)| {
+        let request = graph_request(folder.path(), &stage, output, gpu, graphs);
+        if output != "waiting" {
+            run_graphs(&request);
+        }
+        request
+    });
+    let [eager, again, waiting] = requests;
+    let KindConfig::Learn(LearnStage::Train(parameters)) = &waiting.stage else {
+        panic!("not a training")
+    };
+    let context = Context::for_test(waiting.clone());
+    let device = pipeline_learn::device::prepare(&context.execution, Precision::F32);
+    let recipe = Recipe::of(parameters);
+    let data = TrainingData::read(&recipe.data, &context, device.expect("a GPU")).expect("data");
+    let method = |setup: &mut Setup<'_>| {
+        let method: Box<dyn Method> = Box::new(Waiting(Finetune::new(setup)?));
+        Ok(method)
+    };
+    let trainer = SupervisedTrainer::new(&recipe, &context, &data, method);
+    let mut trainer = trainer.expect("a trainer");
+    trainer.run(parameters).expect("it trains");
+    trainer.write_model(parameters).expect("a model");
+
+    let log = context.kept_log();
+    assert!(log.iter().any(|line| line.contains("steps are not replayed")), "{log:#?}");
+    let noted = |event| matches!(event, Event::Note { text } if text.contains("recorded"));
+    assert!(context.kept_events().into_iter().any(noted), "nothing is noted");
+    let (noise, _) = apart(&again.output, &eager.output);
+    let (distance, counted_alike) = apart(&waiting.output, &eager.output);
+    assert!(distance < 1e-3 + 5.0 * noise, "{distance}, beside {noise}");
+    assert!(counted_alike, "other numbers of batches");
+    // Another training of the same process is not harmed.
+    let later = graph_request(folder.path(), &stage, "later", gpu, "on");
+    run_graphs(&later);
+    let (distance, _) = apart(&later.output, &eager.output);
+    assert!(distance < 1e-3 + 5.0 * noise, "later: {distance}, beside {noise}");
 }

@@ -56,7 +56,7 @@ enum Way<B> {
     /// Operation by operation.
     Eager,
     /// Operation by operation, until this many had the same shapes.
-    Counting { gpu: Box<dyn Recorder>, seen: BTreeMap<Shapes, u32> },
+    Counting { gpu: Box<dyn Capture>, seen: BTreeMap<Shapes, u32> },
     /// By replaying one, where the shapes are the same.
     Replayed(Recording<B>),
 }
@@ -67,8 +67,8 @@ type Shapes = Vec<Vec<i64>>;
 /// What is done to replay a step.
 type Replay = Box<dyn Fn() -> anyhow::Result<()>>;
 
-/// Records work.
-trait Recorder {
+/// What records work.
+trait Capture {
     /// Does work as it is done while it is recorded.
     fn rehearse(&self, work: &mut dyn FnMut() -> anyhow::Result<()>) -> anyhow::Result<()>;
 
@@ -205,7 +205,7 @@ struct Recording<B> {
 
 impl<B: StepInput> Recording<B> {
     fn of(
-        gpu: &dyn Recorder,
+        gpu: &dyn Capture,
         batch: &B,
         counters: &mut Counters,
         compute: &mut dyn FnMut(&B) -> anyhow::Result<()>,
@@ -297,7 +297,7 @@ impl Gpu {
     }
 }
 
-impl Recorder for Gpu {
+impl Capture for Gpu {
     fn rehearse(&self, work: &mut dyn FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
         self.stream.run(work)
     }
@@ -380,7 +380,7 @@ mod tests {
         }
     }
 
-    impl Recorder for Fake {
+    impl Capture for Fake {
         fn rehearse(&self, work: &mut dyn FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
             self.calls.borrow_mut().push("rehearse");
             work()
