@@ -9,6 +9,7 @@ pub mod finetune;
 pub mod forward_correction;
 pub mod meta_weight_net;
 pub mod sop;
+pub mod truncated_loss;
 
 use pipeline_stages::kinds::{self, Train};
 
@@ -18,6 +19,7 @@ use self::finetune::Finetune;
 use self::forward_correction::ForwardCorrection;
 use self::meta_weight_net::MetaWeightNet;
 use self::sop::Sop;
+use self::truncated_loss::TruncatedLoss;
 use crate::training::method::{Method, Setup};
 
 /// The method that a stage asks for, at its beginning.
@@ -32,5 +34,6 @@ pub fn of(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Box<dyn M
         kinds::Method::Elr => Box::new(Elr::new(parameters, setup)?),
         kinds::Method::Sop => Box::new(Sop::new(parameters, setup)?),
         kinds::Method::CoTeaching => Box::new(CoTeaching::new(parameters, setup)?),
+        kinds::Method::TruncatedLoss => Box::new(TruncatedLoss::new(parameters, setup)?),
     })
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fixture::{
     SAMPLES, SHAPE, learn_stage, meta_training, pretraining, probe, request, stage,
-    supervised_pretraining, training, with_input, write_inputs,
+    supervised_pretraining, training, truncated_training, with_input, write_inputs,
 };
 use pipeline_learn::methods::finetune::Finetune;
 use pipeline_learn::network::{Classifier, Mode, State, weights};
@@ -96,6 +96,7 @@ fn stages() -> Vec<(&'static str, KindConfig)> {
         ("meta-weight-net", meta_training(&json!({}))),
         ("elr", meta_training(&json!({"method": "elr"}))),
         ("co-teaching", meta_training(&json!({"method": "co-teaching"}))),
+        ("truncated-loss", truncated_training()),
         ("sop", meta_training(&json!({"method": "sop", "consistency": 0.9}))),
     ]
 }

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 pub enum SampleLoss {
     /// -ln p_y.
     CrossEntropy,
-    /// (1 - p_y^q) / q (Zhang and Sabuncu, "Generalized cross entropy loss", 2018), not truncated.
+    /// (1 - p_y^q) / q (Zhang and Sabuncu, "Generalized cross entropy loss", 2018).
     GeneralizedCrossEntropy {
         /// Towards 0 it becomes cross-entropy; at 1 it is 1 - p_y.
         q: f64,

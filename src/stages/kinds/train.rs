@@ -23,6 +23,8 @@ choices! {
         Sop,
         /// Co-teaching: two networks, each of which learns from the samples of a batch that the other one has small losses for. The model is both: the mean of their predictions.
         CoTeaching,
+        /// The truncated loss: every few epochs, samples whose label the network finds too unlikely are left out. Goes with `loss = "generalized-cross-entropy"`.
+        TruncatedLoss,
     }
 }
 
@@ -31,7 +33,7 @@ choices! {
     pub enum Loss {
         /// -ln p_y.
         CrossEntropy,
-        /// (1 - p_y^q) / q, not truncated.
+        /// (1 - p_y^q) / q; truncated by `method = "truncated-loss"`.
         GeneralizedCrossEntropy,
         /// The mean absolute error to the one-hot label: 2 (1 - p_y).
         Mae,
@@ -184,7 +186,8 @@ kind! {
     /// before it is multiplied by `regularization`. `sop` adds `corrected-loss`, the mean cross-entropy of the corrected predictions, and `squared-error`, the mean
     /// of what its v descend; `train-loss` is the cross-entropy of the network's own predictions under the given labels. `co-teaching` adds `loss-1` and `loss-2`, the mean
     /// losses of the two networks, of which `train-loss` is the mean; `chosen`, the share of the samples that each learned from; and `chosen-clean`, the share of
-    /// those whose label is right, if `labels` are connected.
+    /// those whose label is right, if `labels` are connected. `truncated-loss` adds `kept`, the share of the samples that the network learned from, and `kept-clean`, the
+    /// share of those whose label is right, if `labels` are connected; `train-loss` is of all samples.
     ///
     /// With `sample-losses = true`, `sample-losses.safetensors` has, for the N samples that train and E epochs,
     ///
@@ -193,7 +196,7 @@ kind! {
     /// - `losses`, f32 `[E,N]`: its loss under the given label, by the `loss` of the stage, in the forward pass in which it was
     ///   trained on: of the augmented image, by the network before that step, with the statistics of the batch;
     /// - `weights`, f32 `[E,N]`, with Meta-Weight-Net: the weight from 0 to 1 that the net gave to it in that step,
-    ///   before shares of the batch are made of the weights.
+    ///   before shares of the batch are made of the weights; with `truncated-loss` 1 if the network learned from it, else 0.
     ///
     /// Of a sample that an epoch visited several times it is the mean; NaN of one that it did not visit.
     Train = "train", version 6, seeded true, output Model;
@@ -248,7 +251,7 @@ kind! {
         track_test: bool = true;
         /// Whether the loss of every training sample in every epoch is kept, in `sample-losses.safetensors`.
         ///
-        /// It takes 4 bytes per sample and epoch of memory, of every checkpoint and of the artifact; twice that with Meta-Weight-Net.
+        /// It takes 4 bytes per sample and epoch of memory, of every checkpoint and of the artifact; twice that with Meta-Weight-Net and `truncated-loss`.
         sample_losses: bool = false;
     }
     only if (loss: [Loss::GeneralizedCrossEntropy]) {
@@ -353,6 +356,14 @@ kind! {
         /// Epochs in which that share rises linearly to `forget-rate`: T_k of the paper, which takes 10.
         forget_epochs: u32 = 10, in AT_LEAST_ONE;
     }
+    only if (method: [Method::TruncatedLoss]) {
+        /// A sample is left out if the probability of its label is not above this: k of the paper.
+        prune_below: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Excluded(1.0));
+        /// Epochs on all samples before some are left out for the first time.
+        prune_after: u32 = 40, in AT_LEAST_ONE;
+        /// Epochs between two decisions on which samples are left out.
+        prune_every: u32 = 10, in AT_LEAST_ONE;
+    }
     execution {}
     headline ["validation-accuracy"]
 }
@@ -455,6 +466,22 @@ impl Rules for Train {
                 self.method
             );
             problems.push(Problem::new("loss", message));
+        }
+        if self.method == Method::TruncatedLoss {
+            if self.loss != Loss::GeneralizedCrossEntropy {
+                problems.push(Problem::new(
+                    "loss",
+                    "'truncated-loss' truncates the generalized cross-entropy: set \
+                     loss = \"generalized-cross-entropy\", with q = 0.7 as in the paper",
+                ));
+            }
+            if self.prune_after >= self.epochs {
+                let message = format!(
+                    "the training has {} epochs, so no sample is ever left out: set fewer than that",
+                    self.epochs
+                );
+                problems.push(Problem::new("prune-after", message));
+            }
         }
         if self.method == Method::ForwardCorrection {
             if self.transition == Transition::Known && !connected.contains(&"labels") {
@@ -569,6 +596,16 @@ mod tests {
             let check = |loss: &str| read(json!({"method": method, "loss": loss})).check(&[]).len();
             assert_eq!([check("cross-entropy"), check("mae")], [0, 1], "{method}");
         }
+    }
+
+    #[test]
+    fn a_truncated_loss_is_bounded_and_truncated_in_time() {
+        let check = |loss: &str, epochs: u32| {
+            let stage = json!({"method": "truncated-loss", "loss": loss, "epochs": epochs});
+            read(stage).check(&[]).len()
+        };
+        let loss = "generalized-cross-entropy";
+        assert_eq!([check(loss, 41), check(loss, 40), check("mae", 41)], [0, 1, 1]);
     }
 
     #[test]

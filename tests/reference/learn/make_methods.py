@@ -32,7 +32,7 @@ def batch(step):
     return images, view, labels, torch.arange(BATCH) + BATCH * stream
 
 
-def trajectory(loss_of, others=()):
+def trajectory(loss_of, others=(), begin_epoch=lambda network, epoch: None):
     """Twenty steps of resnet8 by SGD momentum 0.9 without decay, and of what else the loss learns, by plain SGD."""
     network = ARCHITECTURES["resnet8"]()
     fill_network(network)
@@ -41,6 +41,8 @@ def trajectory(loss_of, others=()):
     rules += [torch.optim.SGD([tensor], lr=rate) for tensor, rate in others]
     losses, gradients = [], {}
     for step in range(STEPS):
+        if step % BATCHES == 0:
+            begin_epoch(network, step // BATCHES)
         logits, loss, measured = loss_of(network, batch(step))
         for rule in rules:
             rule.zero_grad()
@@ -139,6 +141,37 @@ def generalized_jensen_shannon(share):
     return {"share": share, **trajectory(loss_of)}
 
 
+def truncated(q, after):
+    """The threshold is in the widest gap between two samples in the middle half, so that float32 prunes the same ones."""
+    weights = torch.ones(BATCH * BATCHES, dtype=torch.float64)
+    threshold = None
+
+    def begin_epoch(network, epoch):
+        nonlocal threshold
+        if epoch != after:
+            return
+        network.eval()
+        with torch.no_grad():
+            for images, _, labels, samples in map(batch, range(BATCHES)):
+                weights[samples] = torch.softmax(network(images), 1)[torch.arange(BATCH), labels]
+        network.train()
+        middle = weights.sort().values[BATCH * BATCHES // 4 : -BATCH * BATCHES // 4]
+        widest = middle.diff().argmax()
+        assert middle[widest + 1] - middle[widest] > 1e-3, "use other inputs"
+        threshold = round(((middle[widest] + middle[widest + 1]) / 2).item(), 5)
+        weights.copy_(weights > threshold)
+
+    def loss_of(network, batch):
+        images, _, labels, samples = batch
+        logits = network(images)
+        p = torch.softmax(logits, 1).gather(1, labels[:, None])[:, 0]
+        loss = (weights[samples] * (1 - p**q) / q).mean()
+        return logits, loss, [weights[samples].mean(), weights[samples].mean()]
+
+    made = trajectory(loss_of, begin_epoch=begin_epoch)
+    return {"q": q, "after": after, "threshold": threshold, **made, "weights": some(weights)}
+
+
 def losses():
     """Losses as their papers define them, with whole distributions, and their gradients by the logits."""
     labels = torch.tensor([0, 4, 2, 2])
@@ -201,6 +234,7 @@ vectors = {
     "forward_correction": forward_correction(),
     "generalized_jensen_shannon": generalized_jensen_shannon(0.3),
     "elr": [elr(0.7, 3.0), elr(0.9, 1.0)],
+    "truncated": truncated(0.7, 2),
     "sop": [sop(1.0, 10.0, 0.0, 0.0), sop(1.0, 10.0, 0.9, 0.1)],
 }
 path = pathlib.Path(__file__).with_name("methods.json")

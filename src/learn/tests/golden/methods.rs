@@ -1,11 +1,12 @@
 //! Methods of training: the gradients of the first step, twenty steps, and what they keep of every sample.
 
-use std::sync::PoisonError;
+use std::sync::{LazyLock, PoisonError};
 
 use pipeline_learn::methods::elr::Elr;
 use pipeline_learn::methods::finetune::Finetune;
 use pipeline_learn::methods::forward_correction::ForwardCorrection;
 use pipeline_learn::methods::sop::Sop;
+use pipeline_learn::methods::truncated_loss::TruncatedLoss;
 use pipeline_learn::training::batch::Batch;
 use pipeline_learn::training::loss::SampleLoss;
 use pipeline_learn::training::method::{Learner, Method, Setup};
@@ -23,6 +24,9 @@ const BATCHES: i64 = 4;
 const CLASSES: i64 = 10;
 /// What is kept of every eighth sample is in the file.
 const SHOWN: i64 = 8;
+
+/// All samples train.
+static TRAIN: LazyLock<Vec<u32>> = LazyLock::new(|| (0..(BATCH * BATCHES) as u32).collect());
 
 /// The batch of a step as the script has it.
 fn batch(step: i64) -> Batch {
@@ -49,8 +53,15 @@ fn parameters(method: &str, changes: &Value) -> Train {
 }
 
 fn setup(recipe: &Recipe) -> Setup<'_> {
-    let samples = (BATCH * BATCHES) as usize;
-    Setup { samples, ..Setup::new(recipe, 3, CLASSES as usize, 0, Device::Cpu) }
+    let setup = Setup::new(recipe, 3, CLASSES as usize, 0, Device::Cpu);
+    Setup { samples: TRAIN.len(), train: &TRAIN, ..setup }
+}
+
+/// What the method measures of all samples, which come in the order of their batches.
+fn measured(method: &impl Method) -> Tensor {
+    let _no_gradients = tch::no_grad_guard();
+    let measured = (0..BATCHES).map(|step| method.measure(&batch(step)).expect("it works"));
+    Tensor::cat(&measured.collect::<Vec<_>>(), 0)
 }
 
 /// Trains by the method, and compares it with PyTorch: the cross-entropy and what the method measures in every step, and the
@@ -69,7 +80,13 @@ fn follows<M: Method>(
         if !views {
             batch.other_views.clear();
         }
-        method.begin_step(0.005, StepPosition::usual(step as u64, length)).unwrap();
+        let at = StepPosition::usual(step as u64, length);
+        if at.step_of_epoch == 0 {
+            let epoch = at.epoch as u32;
+            let measured = method.measures(epoch).then(|| measured(method));
+            method.begin_epoch(epoch, measured.as_ref()).expect("it works");
+        }
+        method.begin_step(0.005, at).unwrap();
         let output = method.compute(&batch, &[]).expect("it works");
         let sums = output.extra.iter().map(|sum| sum / BATCH as f64);
         let cross_entropy = SampleLoss::CrossEntropy.of_samples(&output.logits, &batch.labels);
@@ -215,6 +232,28 @@ fn sparse_over_parameterization_follows_pytorch() {
         assert_close(&some(u), &numbers(&expected["u"]), 1e-4, "u");
         assert_close(&some(v), &numbers(&expected["v"]), 1e-4, "v");
     }
+}
+
+#[test]
+fn a_truncated_loss_follows_pytorch() {
+    let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let expected = &METHODS["truncated"];
+    let changes = json!({
+        "loss": "generalized-cross-entropy", "q": expected["q"],
+        "prune-after": expected["after"].as_f64().expect("a number") as u32,
+        "prune-below": expected["threshold"], "prune-every": 3,
+    });
+    let parameters = parameters("truncated-loss", &changes);
+    let recipe = Recipe::of(&parameters);
+    let mut method = TruncatedLoss::new(&parameters, &mut setup(&recipe)).expect("builds");
+    let decisions: Vec<u32> = (0..10).filter(|&epoch| method.measures(epoch)).collect();
+    assert_eq!(decisions, [2, 5, 8]);
+    follows(expected, "truncated", false, &mut method, TruncatedLoss::learner);
+    assert_eq!(some(method.weights()), numbers(&expected["weights"]));
+
+    let none = Tensor::zeros([BATCH * BATCHES], (Kind::Float, Device::Cpu));
+    let error = method.begin_epoch(5, Some(&none)).expect_err("nothing is left").to_string();
+    assert!(error.contains("epoch 6") && error.contains("smaller prune-below"), "{error}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::sync::PoisonError;
 
 use fixture::{
     features, learn_stage, meta_training, pretraining, probe, request, stage,
-    supervised_pretraining, training, with_input, write_inputs,
+    supervised_pretraining, training, truncated_training, with_input, write_inputs,
 };
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
@@ -77,6 +77,7 @@ fn runs() -> Vec<Run> {
         run("elr", meta_training(&json!({"method": "elr"})), None),
         run("sop", meta_training(&json!({"method": "sop"})), None),
         run("co-teaching", meta_training(&json!({"method": "co-teaching"})), None),
+        run("truncated-loss", truncated_training(), None),
         run("class-balanced", balanced, None),
         run("evaluation", evaluate, Some(["model", "from-scratch"])),
         run("linear-probe", probe("linear", "crop-flip"), encoder),

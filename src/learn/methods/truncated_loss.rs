@@ -1,0 +1,151 @@
+//! The truncated loss (Zhang and Sabuncu, "Generalized cross entropy loss for training deep neural networks with noisy
+//! labels", NeurIPS 2018, section 3.3 and algorithm 1): a sample whose label the network finds too unlikely is left out, and
+//! which samples these are is decided again every few epochs.
+//!
+//! With the probability p_i of the given label, l_i = (1 - p_i^q) / q, and weights w_i that are 1 at the beginning:
+//!
+//! ```text
+//! w_i   = 1 if p_i > k, else 0               before the epoch `prune-after`, and then every `prune-every` epochs
+//! theta = optimizer step on 1/n sum_i w_i l_i
+//! ```
+//!
+//! The paper also has the term -l(k) sum_i w_i, of which the first line is the minimum; it does not depend on theta. In the
+//! first line p_i is of the image without augmentation and of the network before that epoch.
+
+use anyhow::ensure;
+use pipeline_stages::kinds::Train;
+use tch::{Kind, Tensor};
+
+use crate::data::augment::batched::upload;
+use crate::network::{Mode, State};
+use crate::training::batch::Batch;
+use crate::training::epoch_sums::Sums;
+use crate::training::loss::SampleLoss;
+use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::training_loop::StepPosition;
+
+/// The method.
+#[derive(Debug)]
+pub struct TruncatedLoss {
+    learner: Learner,
+    loss: SampleLoss,
+    /// w, float [N].
+    weights: Tensor,
+    /// The samples that train, int64 [n].
+    train: Tensor,
+    /// k.
+    prune_below: f64,
+    prune_after: u32,
+    prune_every: u32,
+    /// Whether clean labels are known, beside those trained on.
+    clean_known: bool,
+}
+
+impl TruncatedLoss {
+    /// The method at its beginning.
+    ///
+    /// # Errors
+    /// As [`Setup::learner`].
+    pub fn new(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        let train: Vec<i64> = setup.train.iter().map(|&sample| i64::from(sample)).collect();
+        let mut weights = setup.per_sample("weights", &[])?;
+        let _ = weights.f_fill_(1.0)?;
+        Ok(Self {
+            learner: setup.learner()?,
+            loss: setup.recipe.loss,
+            weights,
+            train: upload(&train, setup.device)?,
+            prune_below: parameters.prune_below,
+            prune_after: parameters.prune_after,
+            prune_every: parameters.prune_every,
+            clean_known: setup.noisy,
+        })
+    }
+
+    /// The classifier and what moves it.
+    pub fn learner(&self) -> &Learner {
+        &self.learner
+    }
+
+    /// w, float [N].
+    pub fn weights(&self) -> &Tensor {
+        &self.weights
+    }
+}
+
+impl Method for TruncatedLoss {
+    fn networks(&self) -> Vec<&State> {
+        vec![self.learner.network.state()]
+    }
+
+    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
+        self.learner.network.forward(images, Mode::Evaluate)
+    }
+
+    fn measures(&self, epoch: u32) -> bool {
+        epoch.checked_sub(self.prune_after).is_some_and(|since| since % self.prune_every == 0)
+    }
+
+    /// p, float [B].
+    fn measure(&self, batch: &Batch) -> anyhow::Result<Tensor> {
+        let log_probabilities =
+            SampleLoss::CrossEntropy.of_samples(&self.logits(&batch.images)?, &batch.labels)?;
+        Ok(log_probabilities.f_neg()?.f_exp()?)
+    }
+
+    fn begin_epoch(&mut self, epoch: u32, measured: Option<&Tensor>) -> anyhow::Result<()> {
+        let Some(probabilities) = measured else { return Ok(()) };
+        let kept = probabilities.f_gt(self.prune_below)?;
+        ensure!(
+            kept.f_any()?.f_int64_value(&[])? != 0,
+            "before epoch {} the network gives no label a probability above prune-below ({}), so every sample would be \
+             left out: set a smaller prune-below, or a larger prune-after",
+            epoch + 1,
+            self.prune_below
+        );
+        let _ = self.weights.f_index_copy_(0, &self.train, &kept.f_to_kind(Kind::Float)?)?;
+        Ok(())
+    }
+
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
+        self.learner.optimizer.begin_step(learning_rate, at.steps_before)
+    }
+
+    fn is_replayable(&self) -> bool {
+        true
+    }
+
+    fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
+        let Learner { network, optimizer } = &mut self.learner;
+        let logits = network.forward(&batch.images, Mode::Train)?;
+        let losses = self.loss.of_samples(&logits, &batch.labels)?;
+        let weights = self.weights.f_index_select(0, &batch.samples)?;
+        optimizer.backward(&losses.f_mul(&weights)?.f_mean(Kind::Float)?)?;
+        optimizer.step()?;
+        let clean = batch.labels.f_eq_tensor(&batch.clean_labels)?;
+        let sum = |weights: &Tensor| weights.f_sum(Kind::Double);
+        Ok(StepOutput {
+            losses: losses.f_detach()?,
+            logits: logits.f_detach()?,
+            extra: vec![sum(&weights)?, sum(&weights.f_mul(&clean)?)?],
+            weights: Some(weights),
+        })
+    }
+
+    fn has_weights(&self) -> bool {
+        true
+    }
+
+    fn sums(&self) -> &'static [&'static str] {
+        &["kept", "kept-clean"]
+    }
+
+    fn columns(&self) -> &'static [&'static str] {
+        &["kept", "kept-clean"]
+    }
+
+    fn row(&self, sums: &Sums) -> Vec<f64> {
+        let clean = if self.clean_known { sums.mean("kept-clean", "kept") } else { f64::NAN };
+        vec![sums.mean("kept", "samples"), clean]
+    }
+}
