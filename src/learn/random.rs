@@ -38,6 +38,8 @@ pub enum Purpose {
     /// How the samples of a step are augmented that an epoch has beyond the usual number; the epoch is the steps done before
     /// it, the index the sample.
     FurtherStepAugmentation = 13,
+    /// With what the images of a step are mixed; the index is the step within the epoch.
+    Mixing = 14,
 }
 
 /// A stream of random numbers.
@@ -110,6 +112,31 @@ impl Stream {
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
         let (sine, cosine) = (std::f64::consts::TAU * self.uniform()).sin_cos();
         (radius * cosine, radius * sine)
+    }
+
+    /// A number of Beta(alpha, alpha).
+    pub fn symmetric_beta(&mut self, alpha: f64) -> f64 {
+        let difference = self.log_gamma(alpha) - self.log_gamma(alpha);
+        1.0 / (1.0 + difference.exp())
+    }
+
+    /// The logarithm of a number of the gamma distribution of this shape and of scale 1 (Marsaglia and Tsang, "A simple
+    /// method for generating gamma variables", 2000). Of a small shape, most numbers themselves are too small for an f64.
+    fn log_gamma(&mut self, shape: f64) -> f64 {
+        if shape < 1.0 {
+            let power = (1.0 - self.uniform()).ln() / shape;
+            return self.log_gamma(shape + 1.0) + power;
+        }
+        let d = shape - 1.0 / 3.0;
+        loop {
+            let (normal, _) = self.normal_pair();
+            let cube = (1.0 + normal / (9.0 * d).sqrt()).powi(3);
+            let bound = 0.5 * normal * normal + d * (1.0 - cube + cube.ln());
+            // Not a number where the cube is not positive, and then it is drawn again.
+            if (1.0 - self.uniform()).ln() < bound {
+                return (d * cube).ln();
+            }
+        }
     }
 
     /// Shuffles (Fisher and Yates). All orders are equally likely.
@@ -197,6 +224,28 @@ mod tests {
         assert!((square(&uniform) - 1.0 / 3.0).abs() < 0.005);
         assert!(mean(&normal).abs() < 0.01);
         assert!((square(&normal) - 1.0).abs() < 0.02);
+    }
+
+    #[test]
+    fn a_symmetric_beta_has_its_moments() {
+        let count = 50_000;
+        for alpha in [1e-3, 0.2, 1.0, 4.0, 1e3] {
+            let mut stream = Stream::new(7, Purpose::Mixing, 0, 0);
+            let drawn = (0..count).map(|_| stream.symmetric_beta(alpha) - 0.5);
+            let [mut mean, mut variance, mut fourth] = [0.0; 3];
+            for number in drawn {
+                assert!(number.abs() <= 0.5, "{alpha}: {number}");
+                mean += number / f64::from(count);
+                variance += number.powi(2) / f64::from(count);
+                fourth += number.powi(4) / f64::from(count);
+            }
+            let expected = 0.25 / (2.0 * alpha + 1.0);
+            let kurtosis = 3.0 - 6.0 / (2.0 * alpha + 3.0);
+            assert!(mean.abs() < 5.0 * (expected / f64::from(count)).sqrt(), "{alpha}: {mean}");
+            assert!((variance / expected - 1.0).abs() < 0.04, "{alpha}: {variance}");
+            let found = fourth / variance.powi(2);
+            assert!((found / kurtosis - 1.0).abs() < 0.06, "{alpha}: {found}, not {kurtosis}");
+        }
     }
 
     #[test]

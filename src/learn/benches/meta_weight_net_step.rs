@@ -55,6 +55,7 @@ fn labelled(batch: i64) -> Batch {
     Batch {
         images: Tensor::rand([batch, 3, 32, 32], (Kind::Float, Device::Cpu)),
         other_views: Vec::new(),
+        mixing: None,
         samples: Tensor::arange(batch, (Kind::Int64, Device::Cpu)),
         clean_labels: labels.shallow_clone(),
         labels,

@@ -1,18 +1,28 @@
 //! Which samples a step uses, and in which order. Does not depend on images.
 
+use super::mixing::Mixing;
 use crate::random::{Purpose, Stream};
 
 /// Samples that a step uses in the same way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SampleSet {
     /// Their indices in the training part of the data set.
     pub indices: Vec<u32>,
     /// How many views each of them has, drawn independently of each other and of those of other sets in the step.
     pub views: u32,
+    /// With what their images are mixed.
+    pub mixing: Option<Mixing>,
+}
+
+impl SampleSet {
+    /// Samples with several views each, not mixed.
+    pub fn of_views(indices: Vec<u32>, views: u32) -> Self {
+        Self { indices, views, mixing: None }
+    }
 }
 
 /// The samples of one step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StepSamples {
     /// Those that are trained on.
     pub train: SampleSet,
@@ -23,7 +33,7 @@ pub struct StepSamples {
 /// Samples with one view each.
 impl From<Vec<u32>> for SampleSet {
     fn from(indices: Vec<u32>) -> Self {
-        Self { indices, views: 1 }
+        Self::of_views(indices, 1)
     }
 }
 

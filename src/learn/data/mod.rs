@@ -4,4 +4,5 @@ pub mod augment;
 pub mod batches;
 pub mod decode;
 pub mod image_store;
+pub mod mixing;
 pub mod preprocess;

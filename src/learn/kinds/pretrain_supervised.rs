@@ -50,6 +50,7 @@ fn recipe(parameters: &PretrainSupervised) -> Recipe {
         },
         loss: SampleLoss::CrossEntropy,
         views: 1,
+        mixup: None,
         length: Length::Steps(parameters.updates),
         rule: Rule::Sgd { momentum: 0.9 },
         weight_decay: parameters.weight_decay,

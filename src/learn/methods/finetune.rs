@@ -4,6 +4,16 @@
 //! l_i   = loss(f(x_i), y_i)                 of several views of x_i where the loss compares them
 //! theta = optimizer step on mean_i l_i
 //! ```
+//!
+//! With MixUp (Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018), lambda of a step from Beta(alpha, alpha) and
+//! partners i' by a random order of its samples:
+//!
+//! ```text
+//! x_i   = lambda x_i + (1 - lambda) x_i'
+//! l_i   = lambda loss(f(x_i), y_i) + (1 - lambda) loss(f(x_i), y_i')
+//! ```
+//!
+//! For cross-entropy that is the loss of the mixed label.
 
 use tch::{Kind, Tensor};
 
@@ -48,7 +58,7 @@ impl Method for Finetune {
 
     fn select(&self, _epoch: u32, usual: Vec<Vec<u32>>) -> anyhow::Result<Vec<StepSamples>> {
         let steps = usual.into_iter().map(|indices| StepSamples {
-            train: SampleSet { indices, views: self.views },
+            train: SampleSet::of_views(indices, self.views),
             others: Vec::new(),
         });
         Ok(steps.collect())
@@ -66,7 +76,7 @@ impl Method for Finetune {
         let Learner { network, optimizer } = &mut self.learner;
         let views = network.forward(&batch.all_views()?, Mode::Train)?;
         let views = views.f_chunk(1 + batch.other_views.len() as i64, 0)?;
-        let losses = self.loss.of_views(&views, &batch.labels)?;
+        let losses = batch.losses(|labels, _| self.loss.of_views(&views, labels))?;
         optimizer.backward(&losses.f_mean(Kind::Float)?)?;
         optimizer.step()?;
         Ok(StepOutput {

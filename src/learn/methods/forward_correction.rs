@@ -137,18 +137,20 @@ impl Method for ForwardCorrection {
 
     fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
         let Learner { network, optimizer } = &mut self.learner;
-        let logits = network.forward(&batch.images, Mode::Train)?;
-        // ln T_k y_i, float [B,K].
-        let labels = self.transition.f_index_select(1, &batch.labels)?.f_transpose(0, 1)?;
-        let joint = logits
-            .f_log_softmax(-1, Kind::Float)?
-            .f_add(&labels.f_clamp_min(SMALLEST)?.f_log()?)?;
-        let corrected = joint.f_logsumexp([1i64].as_slice(), false)?.f_neg()?;
+        let logits = network.forward(&batch.all_views()?, Mode::Train)?;
+        let log_softmax = logits.f_log_softmax(-1, Kind::Float)?;
+        let corrected = batch.losses(|labels, _| {
+            // ln T_k y_i, float [B,K].
+            let labels = self.transition.f_index_select(1, labels)?.f_transpose(0, 1)?;
+            let joint = log_softmax.f_add(&labels.f_clamp_min(SMALLEST)?.f_log()?)?;
+            Ok(joint.f_logsumexp([1i64].as_slice(), false)?.f_neg()?)
+        })?;
         optimizer.backward(&corrected.f_mean(Kind::Float)?)?;
         optimizer.step()?;
         let logits = logits.f_detach()?;
         Ok(StepOutput {
-            losses: SampleLoss::CrossEntropy.of_samples(&logits, &batch.labels)?,
+            losses: batch
+                .losses(|labels, _| SampleLoss::CrossEntropy.of_samples(&logits, labels))?,
             logits,
             weights: None,
             extra: vec![corrected.f_detach()?.f_sum(Kind::Double)?],

@@ -117,16 +117,20 @@ impl Method for TruncatedLoss {
 
     fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
         let Learner { network, optimizer } = &mut self.learner;
-        let logits = network.forward(&batch.images, Mode::Train)?;
-        let losses = self.loss.of_samples(&logits, &batch.labels)?;
-        let weights = self.weights.f_index_select(0, &batch.samples)?;
-        optimizer.backward(&losses.f_mul(&weights)?.f_mean(Kind::Float)?)?;
+        let logits = network.forward(&batch.all_views()?, Mode::Train)?;
+        let weights_of = |samples: &Tensor| self.weights.f_index_select(0, samples);
+        let weighted = batch.losses(|labels, samples| {
+            Ok(self.loss.of_samples(&logits, labels)?.f_mul(&weights_of(samples)?)?)
+        })?;
+        optimizer.backward(&weighted.f_mean(Kind::Float)?)?;
         optimizer.step()?;
+        let logits = logits.f_detach()?;
+        let weights = weights_of(&batch.samples)?;
         let clean = batch.labels.f_eq_tensor(&batch.clean_labels)?;
         let sum = |weights: &Tensor| weights.f_sum(Kind::Double);
         Ok(StepOutput {
-            losses: losses.f_detach()?,
-            logits: logits.f_detach()?,
+            losses: batch.losses(|labels, _| self.loss.of_samples(&logits, labels))?,
+            logits,
             extra: vec![sum(&weights)?, sum(&weights.f_mul(&clean)?)?],
             weights: Some(weights),
         })

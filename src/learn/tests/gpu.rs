@@ -96,6 +96,7 @@ fn stages() -> Vec<(&'static str, KindConfig)> {
         ("meta-weight-net", meta_training(&json!({}))),
         ("elr", meta_training(&json!({"method": "elr"}))),
         ("co-teaching", meta_training(&json!({"method": "co-teaching"}))),
+        ("mixup", meta_training(&json!({"method": "finetune", "mixup": 0.4}))),
         ("truncated-loss", truncated_training()),
         ("sop", meta_training(&json!({"method": "sop", "consistency": 0.9}))),
     ]

@@ -28,7 +28,7 @@ fn labels(count: i64, stride: i64, first: i64) -> Tensor {
 /// A batch with these images.
 fn labelled(images: Tensor, labels: Tensor, clean_labels: Tensor) -> Batch {
     let samples = Tensor::arange(labels.size()[0], (Kind::Int64, Device::Cpu));
-    Batch { images, other_views: Vec::new(), labels, clean_labels, samples }
+    Batch { images, other_views: Vec::new(), labels, clean_labels, samples, mixing: None }
 }
 
 /// The batch of one step and its meta batch, as the script has them.

@@ -101,8 +101,8 @@ impl Method for Averaging {
             _ => (numbers::<f32>(&self.easy)[0] * usual.len() as f32).ceil() as usize,
         };
         let steps = usual.into_iter().take(steps).map(|indices| StepSamples {
-            others: vec![SampleSet { indices: vec![epoch, indices[0]], views: 1 }],
-            train: SampleSet { indices, views: 2 },
+            others: vec![SampleSet::from(vec![epoch, indices[0]])],
+            train: SampleSet::of_views(indices, 2),
         });
         Ok(steps.collect())
     }
@@ -316,7 +316,7 @@ fn a_sample_looks_different_in_every_step_set_and_view() {
     assert_eq!(length.steps_per_epoch, 5);
     let views = |epoch, step_of_epoch, steps_of_epoch, steps_before| -> Vec<Vec<Vec<f32>>> {
         let at = StepPosition { steps_before, epoch, step_of_epoch, steps_of_epoch, length };
-        let set = SampleSet { indices: (0..9).collect(), views: 2 };
+        let set = SampleSet::of_views((0..9).collect(), 2);
         let samples = StepSamples { train: set.clone(), others: vec![set.clone(), set] };
         let StepBatch { train, others } = data.prepare(at, samples).unwrap();
         let batches = std::iter::once(train).chain(others);

@@ -1,6 +1,9 @@
 //! What one step of supervised training is given.
 
-use tch::Tensor;
+use tch::{Device, Tensor};
+
+use crate::data::augment::batched::upload;
+use crate::data::mixing;
 
 use super::captured_step::StepInput;
 
@@ -16,19 +19,69 @@ pub struct Batch {
     pub clean_labels: Tensor,
     /// Their places in the training part of the data set, int64 [B].
     pub samples: Tensor,
+    /// With what the images are to be mixed.
+    pub mixing: Option<Mixing>,
 }
 
 impl Batch {
-    /// All views in one, the first of every sample first: float [VB,C,H,W].
+    /// All views in one, the first of every sample first, each mixed if they are to be: float [VB,C,H,W].
     ///
     /// # Errors
     /// When libtorch fails.
     pub fn all_views(&self) -> anyhow::Result<Tensor> {
-        if self.other_views.is_empty() {
-            return Ok(self.images.shallow_clone());
+        let views = [&self.images].into_iter().chain(&self.other_views);
+        let views = views.map(|view| match &self.mixing {
+            Some(mixing) => mixing.of_rows(view),
+            None => Ok(view.shallow_clone()),
+        });
+        match &views.collect::<anyhow::Result<Vec<_>>>()?[..] {
+            [one] => Ok(one.shallow_clone()),
+            several => Ok(Tensor::f_cat(several, 0)?),
         }
-        let views: Vec<&Tensor> = [&self.images].into_iter().chain(&self.other_views).collect();
-        Ok(Tensor::f_cat(&views, 0)?)
+    }
+
+    /// The losses of [`Batch::all_views`], float [B]. `of` has them by the labels, int64 [B], of these samples, int64 [B]; of
+    /// mixed images it is asked for those of both labels, each of which has the share of its image.
+    ///
+    /// # Errors
+    /// Those of `of`, or when libtorch fails.
+    pub fn losses(
+        &self,
+        of: impl Fn(&Tensor, &Tensor) -> anyhow::Result<Tensor>,
+    ) -> anyhow::Result<Tensor> {
+        let own = of(&self.labels, &self.samples)?;
+        let Some(Mixing { share, partners }) = &self.mixing else { return Ok(own) };
+        let of_partner = |rows: &Tensor| rows.f_index_select(0, partners);
+        let partners = of(&of_partner(&self.labels)?, &of_partner(&self.samples)?)?;
+        Ok(partners.f_lerp_tensor(&own, share)?)
+    }
+}
+
+/// With what rows are mixed.
+#[derive(Debug)]
+pub struct Mixing {
+    /// The share of a row's own, a float without dimensions.
+    pub share: Tensor,
+    /// The partner of each row, int64 [B].
+    pub partners: Tensor,
+}
+
+impl Mixing {
+    /// As it was drawn.
+    ///
+    /// # Errors
+    /// When libtorch cannot make the tensors.
+    pub fn new(drawn: &mixing::Mixing, device: Device) -> anyhow::Result<Self> {
+        let share = upload(&[drawn.share as f32], device)?.f_squeeze()?;
+        Ok(Self { share, partners: upload(&drawn.partners, device)? })
+    }
+
+    /// Rows, float [B,...], mixed.
+    ///
+    /// # Errors
+    /// When there are not as many.
+    pub fn of_rows(&self, rows: &Tensor) -> anyhow::Result<Tensor> {
+        Ok(rows.f_index_select(0, &self.partners)?.f_lerp_tensor(rows, &self.share)?)
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Recipe {
     pub loss: SampleLoss,
     /// Views of a sample in a step.
     pub views: u32,
+    /// The alpha of MixUp, where images are mixed.
+    pub mixup: Option<f64>,
     /// How long it trains.
     pub length: Length,
     /// What moves the weights.
@@ -108,6 +110,7 @@ impl Recipe {
                 (kinds::Method::Finetune, kinds::Loss::JensenShannon) => parameters.views,
                 _ => 1,
             },
+            mixup: parameters.mixup,
             length: Length::Epochs(parameters.epochs),
             rule: match parameters.optimizer {
                 kinds::Optimizer::Sgd => Rule::Sgd { momentum: parameters.momentum },

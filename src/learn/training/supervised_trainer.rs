@@ -25,6 +25,7 @@ use super::state_tensors::StateTensors;
 use super::training_data::TrainingData;
 use super::training_loop::{self, RunLength, StepPosition, Trainer, check_finite};
 use crate::data::batches::StepSamples;
+use crate::data::mixing::mix;
 use crate::network::{Classifier, State, weights};
 use crate::training_record;
 
@@ -267,7 +268,11 @@ impl Trainer for SupervisedTrainer<'_> {
     }
 
     fn samples(&self, epoch: u32) -> anyhow::Result<Vec<StepSamples>> {
-        self.method.select(epoch, self.data.batches(epoch)?)
+        let mut steps = self.method.select(epoch, self.data.batches(epoch)?)?;
+        if let Some(alpha) = self.recipe.mixup {
+            mix(&mut steps, alpha, self.context.seed, epoch);
+        }
+        Ok(steps)
     }
 
     fn step(&mut self, batch: StepBatch, at: StepPosition) -> anyhow::Result<()> {

@@ -13,7 +13,7 @@ use pipeline_stages::kinds::{Augmentation, Normalise, Sampling, ValidationTransf
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
-use super::batch::{Batch, StepBatch};
+use super::batch::{Batch, Mixing, StepBatch};
 use super::method::Setup;
 use super::recipe::{DataRecipe, Recipe};
 use super::recorder::Recorder;
@@ -230,7 +230,7 @@ impl TrainingData {
     /// When an image cannot be read, or libtorch cannot make the tensors.
     pub fn plain_batch(&self, indices: &[u32]) -> anyhow::Result<Batch> {
         let images = self.preprocess.plain(&self.images, indices)?;
-        self.batch_of(indices, images, Vec::new())
+        self.batch_of(&indices.to_vec().into(), images, Vec::new())
     }
 
     /// Images, float [B,C,H,W], and clean labels, int64 [B], of held-out samples, for the evaluation after these many steps:
@@ -252,21 +252,22 @@ impl TrainingData {
 
     /// A batch of training samples.
     fn batch(&self, set: &SampleSet, draws: Draws) -> anyhow::Result<Batch> {
-        let SampleSet { indices, views } = set;
+        let SampleSet { indices, views, .. } = set;
         let view = |view| {
             let stream = |index| draws.stream(self.seed, index, view);
             self.preprocess.augmented(&self.images, indices, self.augmentation, stream)
         };
         let other_views = (1..*views).map(view).collect::<anyhow::Result<_>>()?;
-        self.batch_of(indices, view(0)?, other_views)
+        self.batch_of(set, view(0)?, other_views)
     }
 
     fn batch_of(
         &self,
-        indices: &[u32],
+        set: &SampleSet,
         images: Tensor,
         other_views: Vec<Tensor>,
     ) -> anyhow::Result<Batch> {
+        let SampleSet { indices, mixing, .. } = set;
         let samples: Vec<i64> = indices.iter().map(|&index| i64::from(index)).collect();
         Ok(Batch {
             images,
@@ -274,6 +275,7 @@ impl TrainingData {
             samples: upload(&samples, self.device)?,
             labels: gather(&self.given, indices, self.device)?,
             clean_labels: gather(&self.clean, indices, self.device)?,
+            mixing: mixing.as_ref().map(|drawn| Mixing::new(drawn, self.device)).transpose()?,
         })
     }
 

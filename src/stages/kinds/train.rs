@@ -189,6 +189,8 @@ kind! {
     /// those whose label is right, if `labels` are connected. `truncated-loss` adds `kept`, the share of the samples that the network learned from, and `kept-clean`, the
     /// share of those whose label is right, if `labels` are connected; `train-loss` is of all samples.
     ///
+    /// With `mixup`, losses are those of the mixed images, and `train-accuracy` is against the label of the larger part of an image.
+    ///
     /// With `sample-losses = true`, `sample-losses.safetensors` has, for the N samples that train and E epochs,
     ///
     /// - `index`, i64 `[N]`: the place of the sample in the training part of the data set, from 0; ascending;
@@ -326,6 +328,11 @@ kind! {
         /// Views of a sample in a step; the divergence is that of the label and all of them. The generalized form of the paper has 2.
         views: u32 = 1, in 1.0..=8.0;
     }
+    only if (method: [Method::Finetune, Method::ForwardCorrection, Method::TruncatedLoss]) {
+        /// MixUp: each image of a step is mixed with another one, and the loss is that of both labels, each with the share of its image. The shares of a step are
+        /// from Beta(`mixup`, `mixup`); the paper has 1 for CIFAR and up to 32 under label noise. Without it: no image is mixed.
+        mixup: Option<f64> = None, in 1e-3..=1e3;
+    }
     only if (method: [Method::ForwardCorrection]) {
         /// Where the matrix comes from.
         transition: Transition = Transition::Estimated;
@@ -406,6 +413,9 @@ impl Rules for Train {
         }
         if self.validation_transform == ValidationTransform::Plain {
             effective.remove("validation-transform");
+        }
+        if self.mixup.is_none() {
+            effective.remove("mixup");
         }
         effective
     }
@@ -579,6 +589,14 @@ mod tests {
         assert_eq!(key("plain"), kind::key_parameters(&read(json!({}))));
         assert!(!key("plain").contains_key("validation-transform"));
         assert_eq!(key("training")["validation-transform"], json!("training"));
+    }
+
+    #[test]
+    fn mixup_is_in_the_key_only_where_images_are_mixed() {
+        let key = |parameters| kind::key_parameters(&read(parameters));
+        assert!(!key(json!({})).contains_key("mixup"));
+        assert_eq!(key(json!({"mixup": 1.0}))["mixup"], json!(1.0));
+        assert!(!key(json!({"method": "elr", "mixup": 1.0})).contains_key("mixup"));
     }
 
     #[test]

@@ -141,7 +141,41 @@ def generalized_jensen_shannon(share):
     return {"share": share, **trajectory(loss_of)}
 
 
-def truncated(q, after):
+def mixing(batch):
+    """The images, each mixed with that of its partner, the partners, and the share of a row's own."""
+    images, _, _, samples = batch
+    stream = samples[0].item() // BATCH
+    partners = (torch.arange(BATCH) * 7 + 3 + stream) % BATCH
+    share = fill((BATCHES,), 3100, 0.5, 1.0).double()[stream]
+    return share * images + (1 - share) * images[partners], partners, share
+
+
+def mixup():
+    def loss_of(network, batch):
+        images, partners, share = mixing(batch)
+        logits = network(images)
+        y = F.one_hot(batch[2], CLASSES).double()
+        loss = F.cross_entropy(logits, share * y + (1 - share) * y[partners])
+        return logits, loss, [loss]
+
+    return trajectory(loss_of)
+
+
+def forward_correction_with_mixup():
+    transition = torch.softmax(fill((CLASSES, CLASSES), 3002, -2.0, 2.0).double(), 1)
+
+    def loss_of(network, batch):
+        images, partners, share = mixing(batch)
+        logits = network(images)
+        given = torch.softmax(logits, 1) @ transition
+        y = F.one_hot(batch[2], CLASSES).double()
+        loss = -((share * y + (1 - share) * y[partners]) * given.log()).sum(1).mean()
+        return logits, loss, [loss]
+
+    return trajectory(loss_of)
+
+
+def truncated(q, after, mixes):
     """The threshold is in the widest gap between two samples in the middle half, so that float32 prunes the same ones."""
     weights = torch.ones(BATCH * BATCHES, dtype=torch.float64)
     threshold = None
@@ -163,9 +197,16 @@ def truncated(q, after):
 
     def loss_of(network, batch):
         images, _, labels, samples = batch
+        rows, share = torch.arange(BATCH), 1.0
+        if mixes:
+            images, rows, share = mixing(batch)
         logits = network(images)
-        p = torch.softmax(logits, 1).gather(1, labels[:, None])[:, 0]
-        loss = (weights[samples] * (1 - p**q) / q).mean()
+
+        def losses(rows):
+            p = torch.softmax(logits, 1).gather(1, labels[rows, None])[:, 0]
+            return weights[samples[rows]] * (1 - p**q) / q
+
+        loss = (share * losses(torch.arange(BATCH)) + (1 - share) * losses(rows)).mean()
         return logits, loss, [weights[samples].mean(), weights[samples].mean()]
 
     made = trajectory(loss_of, begin_epoch=begin_epoch)
@@ -234,7 +275,9 @@ vectors = {
     "forward_correction": forward_correction(),
     "generalized_jensen_shannon": generalized_jensen_shannon(0.3),
     "elr": [elr(0.7, 3.0), elr(0.9, 1.0)],
-    "truncated": truncated(0.7, 2),
+    "truncated": [truncated(0.7, 2, False), truncated(0.7, 3, True)],
+    "mixup": mixup(),
+    "forward_correction_with_mixup": forward_correction_with_mixup(),
     "sop": [sop(1.0, 10.0, 0.0, 0.0), sop(1.0, 10.0, 0.9, 0.1)],
 }
 path = pathlib.Path(__file__).with_name("methods.json")

@@ -31,6 +31,7 @@ fn batch(step: i64) -> Batch {
     Batch {
         images: fill(&[BATCH, 3, 16, 16], (4800 + stream) as usize, 0.0, 1.0),
         other_views: Vec::new(),
+        mixing: None,
         clean_labels: labels.shallow_clone(),
         labels,
         samples: Tensor::arange(BATCH, (Kind::Int64, Device::Cpu)) + BATCH * stream,

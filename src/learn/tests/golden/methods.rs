@@ -2,12 +2,13 @@
 
 use std::sync::{LazyLock, PoisonError};
 
+use pipeline_learn::data::mixing;
 use pipeline_learn::methods::elr::Elr;
 use pipeline_learn::methods::finetune::Finetune;
 use pipeline_learn::methods::forward_correction::ForwardCorrection;
 use pipeline_learn::methods::sop::Sop;
 use pipeline_learn::methods::truncated_loss::TruncatedLoss;
-use pipeline_learn::training::batch::Batch;
+use pipeline_learn::training::batch::{Batch, Mixing};
 use pipeline_learn::training::loss::SampleLoss;
 use pipeline_learn::training::method::{Learner, Method, Setup};
 use pipeline_learn::training::recipe::Recipe;
@@ -28,6 +29,22 @@ const SHOWN: i64 = 8;
 /// All samples train.
 static TRAIN: LazyLock<Vec<u32>> = LazyLock::new(|| (0..(BATCH * BATCHES) as u32).collect());
 
+/// What a method is shown beside single images.
+#[derive(Clone, Copy, PartialEq)]
+enum Shown {
+    Images,
+    TwoViews,
+    Mixed,
+}
+
+/// How the batch of a step is mixed in the script.
+fn mixing(step: i64) -> Mixing {
+    let stream = step % BATCHES;
+    let share = flat(&fill(&[BATCHES], 3100, 0.5, 1.0))[stream as usize];
+    let partners = (0..BATCH).map(|row| (row * 7 + 3 + stream) % BATCH).collect();
+    Mixing::new(&mixing::Mixing { share, partners }, Device::Cpu).expect("it fits")
+}
+
 /// The batch of a step as the script has it.
 fn batch(step: i64) -> Batch {
     let stream = step % BATCHES;
@@ -40,6 +57,7 @@ fn batch(step: i64) -> Batch {
         clean_labels: labels.shallow_clone(),
         labels,
         samples: Tensor::arange(BATCH, (Kind::Int64, Device::Cpu)) + BATCH * stream,
+        mixing: None,
     }
 }
 
@@ -58,18 +76,18 @@ fn setup(recipe: &Recipe) -> Setup<'_> {
 }
 
 /// What the method measures of all samples, which come in the order of their batches.
-fn measured(method: &impl Method) -> Tensor {
+fn measure_all(method: &impl Method) -> Tensor {
     let _no_gradients = tch::no_grad_guard();
     let measured = (0..BATCHES).map(|step| method.measure(&batch(step)).expect("it works"));
     Tensor::cat(&measured.collect::<Vec<_>>(), 0)
 }
 
 /// Trains by the method, and compares it with PyTorch: the cross-entropy and what the method measures in every step, and the
-/// gradients of the last layer in the first one, which are the momentum after it. `views`: whether the other views are given.
+/// gradients of the last layer in the first one, which are the momentum after it.
 fn follows<M: Method>(
     expected: &Value,
     what: &str,
-    views: bool,
+    shown: Shown,
     method: &mut M,
     learner: impl Fn(&M) -> &Learner,
 ) {
@@ -77,13 +95,16 @@ fn follows<M: Method>(
     let length = RunLength { steps: 20, steps_per_epoch: BATCHES as u64 };
     for (step, measured) in (0..20).zip(expected["losses"].as_array().expect("a list")) {
         let mut batch = batch(step);
-        if !views {
+        if shown != Shown::TwoViews {
             batch.other_views.clear();
+        }
+        if shown == Shown::Mixed {
+            batch.mixing = Some(mixing(step));
         }
         let at = StepPosition::usual(step as u64, length);
         if at.step_of_epoch == 0 {
             let epoch = at.epoch as u32;
-            let measured = method.measures(epoch).then(|| measured(method));
+            let measured = method.measures(epoch).then(|| measure_all(method));
             method.begin_epoch(epoch, measured.as_ref()).expect("it works");
         }
         method.begin_step(0.005, at).unwrap();
@@ -162,7 +183,16 @@ fn the_divergence_of_two_views_follows_pytorch() {
     let recipe = Recipe::of(&parameters("finetune", &changes));
     let mut method = Finetune::new(&mut setup(&recipe)).expect("builds");
     assert_eq!(method.select(0, vec![vec![1, 2]]).expect("steps")[0].train.views, 2);
-    follows(expected, "gjs", true, &mut method, Finetune::learner);
+    follows(expected, "gjs", Shown::TwoViews, &mut method, Finetune::learner);
+}
+
+#[test]
+fn mixed_images_follow_pytorch() {
+    let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let recipe = Recipe::of(&parameters("finetune", &json!({"mixup": 1.0})));
+    assert_eq!(recipe.mixup, Some(1.0));
+    let mut method = Finetune::new(&mut setup(&recipe)).expect("builds");
+    follows(&METHODS["mixup"], "mixup", Shown::Mixed, &mut method, Finetune::learner);
 }
 
 #[test]
@@ -170,11 +200,14 @@ fn forward_correction_follows_pytorch() {
     let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     let parameters = parameters("forward-correction", &json!({}));
     let recipe = Recipe::of(&parameters);
-    let mut method = ForwardCorrection::new(&parameters, &mut setup(&recipe)).expect("builds");
-    let transition = fill(&[CLASSES, CLASSES], 3002, -2.0, 2.0).softmax(1, Kind::Float);
-    method.transition().shallow_clone().copy_(&transition);
-    let expected = &METHODS["forward_correction"];
-    follows(expected, "forward", false, &mut method, ForwardCorrection::learner);
+    for (name, shown) in
+        [("forward_correction", Shown::Images), ("forward_correction_with_mixup", Shown::Mixed)]
+    {
+        let mut method = ForwardCorrection::new(&parameters, &mut setup(&recipe)).expect("builds");
+        let transition = fill(&[CLASSES, CLASSES], 3002, -2.0, 2.0).softmax(1, Kind::Float);
+        method.transition().shallow_clone().copy_(&transition);
+        follows(&METHODS[name], name, shown, &mut method, ForwardCorrection::learner);
+    }
 }
 
 #[test]
@@ -201,7 +234,7 @@ fn early_learning_regularization_follows_pytorch() {
         let parameters = parameters("elr", &changes);
         let recipe = Recipe::of(&parameters);
         let mut method = Elr::new(&parameters, &mut setup(&recipe)).expect("builds");
-        follows(expected, "elr", false, &mut method, Elr::learner);
+        follows(expected, "elr", Shown::Images, &mut method, Elr::learner);
         // Predictions of single samples: PyTorch's own float32 leaves its float64 by 3e-4.
         assert_close(&some(method.targets()), &numbers(&expected["targets"]), 1e-3, "targets");
     }
@@ -227,7 +260,8 @@ fn sparse_over_parameterization_follows_pytorch() {
             { u }.copy_(&fill(&[samples], 3000, 0.1, 0.8));
             { v }.copy_(&fill(&[samples, CLASSES], 3001, 0.05, 0.6));
         });
-        follows(expected, "sop", *consistency > 0.0, &mut method, Sop::learner);
+        let shown = if *consistency > 0.0 { Shown::TwoViews } else { Shown::Images };
+        follows(expected, "sop", shown, &mut method, Sop::learner);
         let [u, v] = method.per_sample();
         assert_close(&some(u), &numbers(&expected["u"]), 1e-4, "u");
         assert_close(&some(v), &numbers(&expected["v"]), 1e-4, "v");
@@ -237,23 +271,25 @@ fn sparse_over_parameterization_follows_pytorch() {
 #[test]
 fn a_truncated_loss_follows_pytorch() {
     let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-    let expected = &METHODS["truncated"];
-    let changes = json!({
-        "loss": "generalized-cross-entropy", "q": expected["q"],
-        "prune-after": expected["after"].as_f64().expect("a number") as u32,
-        "prune-below": expected["threshold"], "prune-every": 3,
-    });
-    let parameters = parameters("truncated-loss", &changes);
-    let recipe = Recipe::of(&parameters);
-    let mut method = TruncatedLoss::new(&parameters, &mut setup(&recipe)).expect("builds");
-    let decisions: Vec<u32> = (0..10).filter(|&epoch| method.measures(epoch)).collect();
-    assert_eq!(decisions, [2, 5, 8]);
-    follows(expected, "truncated", false, &mut method, TruncatedLoss::learner);
-    assert_eq!(some(method.weights()), numbers(&expected["weights"]));
+    let expected = METHODS["truncated"].as_array().expect("a list");
+    for (expected, shown) in expected.iter().zip([Shown::Images, Shown::Mixed]) {
+        let after = expected["after"].as_f64().expect("a number") as u32;
+        let changes = json!({
+            "loss": "generalized-cross-entropy", "q": expected["q"], "prune-after": after,
+            "prune-below": expected["threshold"], "prune-every": 3,
+        });
+        let parameters = parameters("truncated-loss", &changes);
+        let recipe = Recipe::of(&parameters);
+        let mut method = TruncatedLoss::new(&parameters, &mut setup(&recipe)).expect("builds");
+        let decisions: Vec<u32> = (0..10).filter(|&epoch| method.measures(epoch)).collect();
+        assert_eq!(decisions, (after..10).step_by(3).collect::<Vec<_>>());
+        follows(expected, "truncated", shown, &mut method, TruncatedLoss::learner);
+        assert_eq!(some(method.weights()), numbers(&expected["weights"]));
 
-    let none = Tensor::zeros([BATCH * BATCHES], (Kind::Float, Device::Cpu));
-    let error = method.begin_epoch(5, Some(&none)).expect_err("nothing is left").to_string();
-    assert!(error.contains("epoch 6") && error.contains("smaller prune-below"), "{error}");
+        let none = Tensor::zeros([BATCH * BATCHES], (Kind::Float, Device::Cpu));
+        let error = method.begin_epoch(5, Some(&none)).expect_err("nothing is left").to_string();
+        assert!(error.contains("epoch 6") && error.contains("smaller prune-below"), "{error}");
+    }
 }
 
 #[test]

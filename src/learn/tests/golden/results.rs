@@ -77,6 +77,7 @@ fn runs() -> Vec<Run> {
         run("elr", meta_training(&json!({"method": "elr"})), None),
         run("sop", meta_training(&json!({"method": "sop"})), None),
         run("co-teaching", meta_training(&json!({"method": "co-teaching"})), None),
+        run("mixup", meta_training(&json!({"method": "finetune", "mixup": 0.4})), None),
         run("truncated-loss", truncated_training(), None),
         run("class-balanced", balanced, None),
         run("evaluation", evaluate, Some(["model", "from-scratch"])),
