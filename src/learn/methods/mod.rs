@@ -4,6 +4,7 @@
 //! in [`crate::training::method`].
 
 pub mod co_teaching;
+pub mod divide_mix;
 pub mod elr;
 pub mod finetune;
 pub mod forward_correction;
@@ -14,6 +15,7 @@ pub mod truncated_loss;
 use pipeline_stages::kinds::{self, Train};
 
 use self::co_teaching::CoTeaching;
+use self::divide_mix::DivideMix;
 use self::elr::Elr;
 use self::finetune::Finetune;
 use self::forward_correction::ForwardCorrection;
@@ -34,6 +36,7 @@ pub fn of(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Box<dyn M
         kinds::Method::Elr => Box::new(Elr::new(parameters, setup)?),
         kinds::Method::Sop => Box::new(Sop::new(parameters, setup)?),
         kinds::Method::CoTeaching => Box::new(CoTeaching::new(parameters, setup)?),
+        kinds::Method::DivideMix => Box::new(DivideMix::new(parameters, setup)?),
         kinds::Method::TruncatedLoss => Box::new(TruncatedLoss::new(parameters, setup)?),
     })
 }

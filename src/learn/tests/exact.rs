@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fixture::{
-    learn_stage, meta_training, pretraining, probe, request, stage, supervised_pretraining,
-    training, truncated_training, with_input, write_inputs,
+    divided_training, learn_stage, meta_training, pretraining, probe, request, stage,
+    supervised_pretraining, training, truncated_training, with_input, write_inputs,
 };
 use pipeline_stages::KindConfig;
 use pipeline_stages::message::{Event, Request};
@@ -92,6 +92,7 @@ fn a_run_that_was_stopped_often_ends_as_one_that_was_not() {
         meta_training(&json!({"method": "co-teaching", "forget-rate": 0.4, "forget-epochs": 2})),
         meta_training(&json!({"method": "sop", "consistency": 0.9, "balance": 0.1})),
         meta_training(&json!({"method": "finetune", "mixup": 0.4})),
+        divided_training(),
         truncated_training(),
         meta_training(&json!({"meta-optimizer": "sgd"})),
         meta_training(&json!({"meta-optimizer": "adam", "meta-samples": "training"})),

@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fixture::{
-    SAMPLES, SHAPE, learn_stage, meta_training, pretraining, probe, request, stage,
-    supervised_pretraining, training, truncated_training, with_input, write_inputs,
+    SAMPLES, SHAPE, divided_training, learn_stage, meta_training, pretraining, probe, request,
+    stage, supervised_pretraining, training, truncated_training, with_input, write_inputs,
 };
 use pipeline_learn::methods::finetune::Finetune;
 use pipeline_learn::network::{Classifier, Mode, State, weights};
@@ -97,6 +97,7 @@ fn stages() -> Vec<(&'static str, KindConfig)> {
         ("elr", meta_training(&json!({"method": "elr"}))),
         ("co-teaching", meta_training(&json!({"method": "co-teaching"}))),
         ("mixup", meta_training(&json!({"method": "finetune", "mixup": 0.4}))),
+        ("dividemix", divided_training()),
         ("truncated-loss", truncated_training()),
         ("sop", meta_training(&json!({"method": "sop", "consistency": 0.9}))),
     ]

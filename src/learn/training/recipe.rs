@@ -110,7 +110,11 @@ impl Recipe {
                 (kinds::Method::Finetune, kinds::Loss::JensenShannon) => parameters.views,
                 _ => 1,
             },
-            mixup: parameters.mixup,
+            mixup: match parameters.method {
+                // It mixes what it guessed.
+                kinds::Method::DivideMix => None,
+                _ => parameters.mixup,
+            },
             length: Length::Epochs(parameters.epochs),
             rule: match parameters.optimizer {
                 kinds::Optimizer::Sgd => Rule::Sgd { momentum: parameters.momentum },

@@ -25,6 +25,9 @@ choices! {
         CoTeaching,
         /// The truncated loss: every few epochs, samples whose label the network finds too unlikely are left out. Goes with `loss = "generalized-cross-entropy"`.
         TruncatedLoss,
+        /// DivideMix: two networks, each of which says for the other one which labels are right; the other samples are learned from without labels. The model is both: the
+        /// mean of their predictions. From an encoder of `pretrain-simclr` it is C2D.
+        DivideMix as "dividemix",
     }
 }
 
@@ -189,6 +192,11 @@ kind! {
     /// those whose label is right, if `labels` are connected. `truncated-loss` adds `kept`, the share of the samples that the network learned from, and `kept-clean`, the
     /// share of those whose label is right, if `labels` are connected; `train-loss` is of all samples.
     ///
+    /// `dividemix` adds, for the epochs after the first ones, `labelled-loss` and `unlabelled-loss`, the mean losses on the samples that a network takes as rightly labelled and on
+    /// the others, of which the second one is multiplied by `unlabelled-weight`; `labelled`, the share of the former; and `labelled-clean`, the share of those whose label is
+    /// right, if `labels` are connected. All four are means over both networks. `train-loss` is then the cross-entropy of those that the first network takes as rightly
+    /// labelled, and so are `train-accuracy` and `sample-losses`.
+    ///
     /// With `mixup`, losses are those of the mixed images, and `train-accuracy` is against the label of the larger part of an image.
     ///
     /// With `sample-losses = true`, `sample-losses.safetensors` has, for the N samples that train and E epochs,
@@ -328,9 +336,10 @@ kind! {
         /// Views of a sample in a step; the divergence is that of the label and all of them. The generalized form of the paper has 2.
         views: u32 = 1, in 1.0..=8.0;
     }
-    only if (method: [Method::Finetune, Method::ForwardCorrection, Method::TruncatedLoss]) {
+    only if (method: [Method::Finetune, Method::ForwardCorrection, Method::TruncatedLoss, Method::DivideMix]) {
         /// MixUp: each image of a step is mixed with another one, and the loss is that of both labels, each with the share of its image. The shares of a step are
-        /// from Beta(`mixup`, `mixup`); the paper has 1 for CIFAR and up to 32 under label noise. Without it: no image is mixed.
+        /// from Beta(`mixup`, `mixup`); the paper has 1 for CIFAR and up to 32 under label noise. Without it: no image is mixed;
+        /// with `dividemix` 4, as in its paper.
         mixup: Option<f64> = None, in 1e-3..=1e3;
     }
     only if (method: [Method::ForwardCorrection]) {
@@ -370,6 +379,22 @@ kind! {
         prune_after: u32 = 40, in AT_LEAST_ONE;
         /// Epochs between two decisions on which samples are left out.
         prune_every: u32 = 10, in AT_LEAST_ONE;
+    }
+    only if (method: [Method::DivideMix]) {
+        /// Epochs in which both networks learn from all samples, before they divide them. The paper has 10 for CIFAR-10 and 30 for CIFAR-100.
+        warmup_epochs: u32 = 10, in AT_LEAST_ONE;
+        /// What is multiplied by the entropy of a prediction and taken from the loss, in these epochs: for asymmetric noise the paper has 1.
+        confidence_penalty: f64 = 0.0, in NOT_NEGATIVE;
+        /// A label counts as right above this probability: tau of the paper, which has 0.6 for 90 % noise.
+        clean_above: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Excluded(1.0));
+        /// The temperature by which guessed labels are sharpened: T of the paper.
+        sharpening_temperature: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Included(1.0));
+        /// The weight of the loss on samples without labels: lambda_u of the paper, which has from 0 for 20 % noise to 50 for CIFAR-10 and 150 for CIFAR-100 under strong noise.
+        unlabelled_weight: f64 = 25.0, in NOT_NEGATIVE;
+        /// Epochs in which that weight rises linearly from 0.
+        ramp_up_epochs: u32 = 16, in AT_LEAST_ONE;
+        /// The weight of the term for equally frequent classes.
+        class_balance: f64 = 1.0, in NOT_NEGATIVE;
     }
     execution {}
     headline ["validation-accuracy"]
@@ -468,14 +493,33 @@ impl Rules for Train {
                  set meta-samples = \"training\" and meta-loss = \"mae\"",
             ));
         }
-        if matches!(self.method, Method::Sop | Method::ForwardCorrection)
+        if matches!(self.method, Method::Sop | Method::ForwardCorrection | Method::DivideMix)
             && self.loss != Loss::CrossEntropy
         {
             let message = format!(
-                "'{}' corrects predictions for a loss of its own: drop 'loss', or use another method",
+                "'{}' has a loss of its own: drop 'loss', or use another method",
                 self.method
             );
             problems.push(Problem::new("loss", message));
+        }
+        if self.method == Method::DivideMix {
+            if self.warmup_epochs >= self.epochs {
+                let message = format!(
+                    "the training has {} epochs, so the samples are never divided: set fewer than that",
+                    self.epochs
+                );
+                problems.push(Problem::new("warmup-epochs", message));
+            }
+            for (name, is_set) in [
+                ("sampling", self.sampling != Sampling::Uniform),
+                ("samples-per-epoch", self.samples_per_epoch.is_some()),
+            ] {
+                if is_set {
+                    let message =
+                        format!("'dividemix' divides all samples that train: drop '{name}'");
+                    problems.push(Problem::new(name, message));
+                }
+            }
         }
         if self.method == Method::TruncatedLoss {
             if self.loss != Loss::GeneralizedCrossEntropy {
@@ -610,10 +654,23 @@ mod tests {
 
     #[test]
     fn over_parameterization_has_a_loss_of_its_own() {
-        for method in ["sop", "forward-correction"] {
+        for method in ["sop", "forward-correction", "dividemix"] {
             let check = |loss: &str| read(json!({"method": method, "loss": loss})).check(&[]).len();
             assert_eq!([check("cross-entropy"), check("mae")], [0, 1], "{method}");
         }
+    }
+
+    #[test]
+    fn all_samples_are_divided_in_time() {
+        let check = |changes: Value| {
+            let mut stage = json!({"method": "dividemix", "epochs": 11});
+            stage.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            read(stage).check(&[]).iter().map(|problem| problem.field.clone()).collect::<Vec<_>>()
+        };
+        assert!(check(json!({})).is_empty());
+        assert_eq!(check(json!({"warmup-epochs": 11})), ["warmup-epochs"]);
+        let balanced = check(json!({"sampling": "class-balanced", "samples-per-epoch": 20}));
+        assert_eq!(balanced, ["sampling", "samples-per-epoch"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The scripts in `tests/reference/learn` make the files; inputs come from the same formula there.
 
 mod co_teaching;
+mod divide_mix;
 mod formula;
 mod images;
 mod methods;

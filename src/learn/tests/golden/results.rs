@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use fixture::{
-    features, learn_stage, meta_training, pretraining, probe, request, stage,
+    divided_training, features, learn_stage, meta_training, pretraining, probe, request, stage,
     supervised_pretraining, training, truncated_training, with_input, write_inputs,
 };
 use pipeline_stages::message::Metrics;
@@ -78,6 +78,7 @@ fn runs() -> Vec<Run> {
         run("sop", meta_training(&json!({"method": "sop"})), None),
         run("co-teaching", meta_training(&json!({"method": "co-teaching"})), None),
         run("mixup", meta_training(&json!({"method": "finetune", "mixup": 0.4})), None),
+        run("dividemix", divided_training(), None),
         run("truncated-loss", truncated_training(), None),
         run("class-balanced", balanced, None),
         run("evaluation", evaluate, Some(["model", "from-scratch"])),

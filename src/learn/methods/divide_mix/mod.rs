@@ -1,0 +1,355 @@
+//! DivideMix (Li et al., "DivideMix: learning with noisy labels as semi-supervised learning", ICLR 2020, algorithm 1): two
+//! networks; each finds out for the other one which labels are right, and what has a wrong one is learned from without it. From
+//! an encoder of SimCLR it is C2D (Zheltonozhskii et al., "Contrast to divide", WACV 2022).
+//!
+//! At first both networks learn from all samples, with the penalty c on confidence: l_i is the cross-entropy, H the entropy.
+//!
+//! ```text
+//! theta = optimizer step on mean_i (l_i - c H(p_i))
+//! ```
+//!
+//! Before each later epoch, w_i of a network is the probability that l_i, scaled to 0 to 1 over all samples, comes from the
+//! lower one of two normal distributions (`mixture`). Those with w_i > tau by the *other* network are labelled, all others are
+//! not (`division`). With two views each of a batch of both, p the prediction of the network and p' that of the other one:
+//!
+//! ```text
+//! t_i   = sharp(w_i y_i + (1 - w_i) mean of p of both views)        labelled
+//! t_i   = sharp(mean of p and p' of both views)                     not labelled
+//! x, t  = MixUp of all views with all views, by lambda from Beta(alpha, alpha)
+//! theta = optimizer step on mean_labelled -<t, ln p>  +  lambda_u mean_others |p - t|^2 / K  +  b sum_k 1/K ln(1 / (K mean p_k))
+//! ```
+//!
+//! sharp(q) is q^(1/T), scaled to sum to 1. lambda_u rises linearly from 0 after the first epochs.
+//!
+//! Unlike in the paper, the networks learn in turn step by step, not epoch by epoch; both see the same batches at first; and the views
+//! of a step, labelled or not, pass through the network together. What is evaluated is the mean prediction, where the authors' code
+//! adds logits. Left out: losses averaged over five epochs, for 90 % noise.
+
+pub mod division;
+pub mod mixture;
+
+use anyhow::{Context as _, bail, ensure};
+use pipeline_stages::kinds::Train;
+use tch::{Device, Kind, Tensor};
+
+use self::division::{Division, Steps};
+use crate::data::augment::batched::upload;
+use crate::data::batches::StepSamples;
+use crate::network::{Mode, State, mean_prediction};
+use crate::training::batch::Batch;
+use crate::training::epoch_sums::Sums;
+use crate::training::loss::SampleLoss;
+use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::training_loop::StepPosition;
+
+/// The alpha of the paper, for MixUp.
+const ALPHA: f64 = 4.0;
+
+/// The method.
+#[derive(Debug)]
+pub struct DivideMix {
+    learners: [Learner; 2],
+    /// w, float [N,2]: by the losses of each network.
+    clean: Tensor,
+    /// The share of the samples that each network learns from with their labels, float [2].
+    labelled: Tensor,
+    /// The samples that train.
+    train: Vec<u32>,
+    batch_size: usize,
+    seed: u64,
+    warmup_epochs: u32,
+    /// c.
+    confidence_penalty: f64,
+    /// tau.
+    clean_above: f64,
+    /// T.
+    temperature: f64,
+    /// alpha.
+    mixup: f64,
+    /// lambda_u in the end.
+    unlabelled_weight: f64,
+    /// Epochs in which it rises.
+    ramp_up_epochs: f64,
+    /// lambda_u of the next step, a scalar.
+    unlabelled_weight_now: Tensor,
+    /// b.
+    class_balance: f64,
+    /// Whether clean labels are known, beside those trained on.
+    clean_known: bool,
+}
+
+impl DivideMix {
+    /// The method at its beginning.
+    ///
+    /// # Errors
+    /// As [`Setup::learner`], and when there are too few samples to divide.
+    pub fn new(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        ensure!(
+            setup.train.len() >= 4,
+            "{} samples train, too few to divide: DivideMix needs 4 or more",
+            setup.train.len()
+        );
+        let scalar = (Kind::Float, setup.device);
+        Ok(Self {
+            learners: [setup.learner()?, setup.learner()?],
+            clean: setup.per_sample("clean", &[2])?,
+            labelled: setup.tensor("labelled", &[2], Kind::Float)?,
+            train: setup.train.to_vec(),
+            batch_size: usize::try_from(parameters.batch_size)?,
+            seed: setup.seed,
+            warmup_epochs: parameters.warmup_epochs,
+            confidence_penalty: parameters.confidence_penalty,
+            clean_above: parameters.clean_above,
+            temperature: parameters.sharpening_temperature,
+            mixup: parameters.mixup.unwrap_or(ALPHA),
+            unlabelled_weight: parameters.unlabelled_weight,
+            ramp_up_epochs: f64::from(parameters.ramp_up_epochs),
+            unlabelled_weight_now: Tensor::f_zeros([0i64; 0].as_slice(), scalar)?,
+            class_balance: parameters.class_balance,
+            clean_known: setup.noisy,
+        })
+    }
+
+    /// Both networks with what moves them.
+    pub fn learners(&self) -> &[Learner; 2] {
+        &self.learners
+    }
+
+    /// w, float [N,2].
+    pub fn clean(&self) -> &Tensor {
+        &self.clean
+    }
+
+    /// What each network learns from: by the w of the other one.
+    fn divisions(&self) -> anyhow::Result<[Division; 2]> {
+        let clean = self.clean.f_to_device(Device::Cpu)?;
+        let division = |of: i64| -> anyhow::Result<Division> {
+            let clean = Vec::<f64>::try_from(clean.f_select(1, of)?.f_to_kind(Kind::Double)?)?;
+            let probability = |sample: u32| clean.get(sample as usize).copied().unwrap_or(0.0);
+            let samples = self.train.iter().map(|&sample| (sample, probability(sample)));
+            Ok(Division::new(&samples.collect::<Vec<_>>(), self.clean_above))
+        };
+        Ok([division(1)?, division(0)?])
+    }
+
+    /// A step of both networks on all samples of a batch.
+    fn warm_up(&mut self, batch: &Batch) -> anyhow::Result<StepOutput> {
+        let (mut losses, mut logits) = (Vec::new(), Vec::new());
+        for Learner { network, optimizer } in &mut self.learners {
+            let of_one = network.forward(&batch.images, Mode::Train)?;
+            let log_softmax = of_one.f_log_softmax(-1, Kind::Float)?;
+            let entropies = row_sums(&log_softmax.f_exp()?.f_mul(&log_softmax)?)?.f_neg()?;
+            let cross_entropies = SampleLoss::CrossEntropy.of_samples(&of_one, &batch.labels)?;
+            let penalties = entropies.f_mul_scalar(-self.confidence_penalty)?;
+            optimizer.backward(&cross_entropies.f_add(&penalties)?.f_mean(Kind::Float)?)?;
+            optimizer.step()?;
+            losses.push(cross_entropies.f_detach()?);
+            logits.push(of_one.f_detach()?);
+        }
+        let losses = Tensor::f_stack(&losses, 0)?;
+        let nothing = Tensor::f_zeros([0i64; 0].as_slice(), (Kind::Double, losses.device()))?;
+        Ok(StepOutput {
+            losses: losses.f_mean_dim([0i64].as_slice(), false, Kind::Float)?,
+            logits: mean_prediction(&logits)?,
+            weights: None,
+            extra: self.sums().iter().map(|_| nothing.shallow_clone()).collect(),
+        })
+    }
+
+    /// A step of one network. Returns its loss on the labelled samples and that on the others, scalars, and its mean
+    /// prediction of the two views of the labelled samples, float [B,K], as it was before.
+    fn learn(
+        &mut self,
+        number: usize,
+        labelled: &Batch,
+        unlabelled: &Batch,
+    ) -> anyhow::Result<[Tensor; 3]> {
+        let images: Vec<&Tensor> = [labelled, unlabelled]
+            .into_iter()
+            .flat_map(|side| std::iter::once(&side.images).chain(&side.other_views))
+            .collect();
+        let images = Tensor::f_cat(&images, 0)?;
+        let (rows, other_rows) = (labelled.samples.size1()?, unlabelled.samples.size1()?);
+
+        let [first, second] = &mut self.learners;
+        let (own, other) = if number == 0 { (first, second) } else { (second, first) };
+        let clean = self.clean.f_index_select(0, &labelled.samples)?;
+        let clean = clean.f_select(1, 1 - number as i64)?.f_unsqueeze(1)?;
+        let (targets, predictions) = tch::no_grad(|| -> anyhow::Result<_> {
+            let softmax = |logits: &Tensor| logits.f_softmax(-1, Kind::Float);
+            let of_own = softmax(&own.network.forward(&images, Mode::Train)?)?;
+            let predictions = view_mean(&of_own.f_narrow(0, 0, 2 * rows)?)?;
+            let (_, classes) = predictions.size2()?;
+            let given = labelled.labels.f_one_hot(classes)?.f_to_kind(Kind::Float)?;
+            let refined = sharpened(self.temperature, &predictions.f_lerp_tensor(&given, &clean)?)?;
+
+            let unlabelled = images.f_narrow(0, 2 * rows, 2 * other_rows)?;
+            let of_other = softmax(&other.network.forward(&unlabelled, Mode::Evaluate)?)?;
+            let of_own = of_own.f_narrow(0, 2 * rows, 2 * other_rows)?;
+            let both = of_own.f_add(&of_other)?.f_mul_scalar(0.5)?;
+            let guessed = sharpened(self.temperature, &view_mean(&both)?)?;
+            let targets = [&refined, &refined, &guessed, &guessed];
+            Ok((Tensor::f_cat(&targets, 0)?, predictions))
+        })?;
+
+        let mixing = labelled.mixing.as_ref().context("a labelled batch has its mixing")?;
+        let targets = mixing.of_rows(&targets)?;
+        let logits = own.network.forward(&mixing.of_rows(&images)?, Mode::Train)?;
+        let log_softmax = logits.f_log_softmax(-1, Kind::Float)?;
+        let (_, classes) = logits.size2()?;
+
+        let on_labelled = log_softmax.f_mul(&targets)?.f_narrow(0, 0, 2 * rows)?;
+        let labelled_loss = row_sums(&on_labelled)?.f_mean(Kind::Float)?.f_neg()?;
+        let errors = log_softmax.f_exp()?.f_sub(&targets)?.f_narrow(0, 2 * rows, 2 * other_rows)?;
+        let unlabelled_loss = errors.f_square()?.f_mean(Kind::Float)?;
+        let shares = log_softmax.f_exp()?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?;
+        let imbalance = shares.f_log()?.f_mean(Kind::Float)?.f_add_scalar((classes as f64).ln())?;
+
+        let weighted = unlabelled_loss.f_mul(&self.unlabelled_weight_now)?;
+        let loss = labelled_loss.f_add(&weighted)?;
+        let loss = loss.f_sub(&imbalance.f_mul_scalar(self.class_balance)?)?;
+        own.optimizer.backward(&loss)?;
+        own.optimizer.step()?;
+        Ok([labelled_loss.f_detach()?, unlabelled_loss.f_detach()?, predictions])
+    }
+}
+
+/// sharp(q) of each row, float [B,K].
+fn sharpened(temperature: f64, probabilities: &Tensor) -> anyhow::Result<Tensor> {
+    let powers = probabilities.f_pow_tensor_scalar(1.0 / temperature)?;
+    Ok(powers.f_div(&row_sums(&powers)?.f_unsqueeze(1)?)?)
+}
+
+/// The mean of the two views that a tensor has one after the other, float [2B,K] -> float [B,K].
+fn view_mean(views: &Tensor) -> anyhow::Result<Tensor> {
+    let (rows, classes) = views.size2()?;
+    Ok(views.f_view([2, rows / 2, classes])?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?)
+}
+
+/// The sums of the rows of a matrix.
+fn row_sums(matrix: &Tensor) -> anyhow::Result<Tensor> {
+    Ok(matrix.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?)
+}
+
+/// Numbers scaled so that they go from 0 to 1. Equal ones are 0.
+fn scaled(numbers: &[f64]) -> Vec<f64> {
+    let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);
+    let range = numbers.iter().map(|number| number - least).fold(0.0, f64::max);
+    let range = if range > 0.0 { range } else { 1.0 };
+    numbers.iter().map(|number| (number - least) / range).collect()
+}
+
+impl Method for DivideMix {
+    fn networks(&self) -> Vec<&State> {
+        self.learners.iter().map(|learner| learner.network.state()).collect()
+    }
+
+    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
+        let logits = self.learners.iter().map(|one| one.network.forward(images, Mode::Evaluate));
+        mean_prediction(&logits.collect::<anyhow::Result<Vec<_>>>()?)
+    }
+
+    fn measures(&self, epoch: u32) -> bool {
+        epoch >= self.warmup_epochs
+    }
+
+    /// l by each network, float [B,2].
+    fn measure(&self, batch: &Batch) -> anyhow::Result<Tensor> {
+        let losses = self.learners.iter().map(|learner| {
+            let logits = learner.network.forward(&batch.images, Mode::Evaluate)?;
+            SampleLoss::CrossEntropy.of_samples(&logits, &batch.labels)
+        });
+        Ok(Tensor::f_stack(&losses.collect::<anyhow::Result<Vec<_>>>()?, 1)?)
+    }
+
+    fn begin_epoch(&mut self, _epoch: u32, measured: Option<&Tensor>) -> anyhow::Result<()> {
+        let Some(losses) = measured else { return Ok(()) };
+        let losses = losses.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
+        let columns = [0, 1].map(|network| -> anyhow::Result<_> {
+            let losses = Vec::<f64>::try_from(losses.f_select(1, network)?)?;
+            let clean = mixture::probability_of_lower(&scaled(&losses));
+            Ok(Tensor::f_from_slice(&clean)?.f_to_kind(Kind::Float)?)
+        });
+        let columns = columns.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        let clean = Tensor::f_stack(&columns, 1)?.f_to_device(self.clean.device())?;
+        let train: Vec<i64> = self.train.iter().map(|&sample| i64::from(sample)).collect();
+        let train = upload(&train, self.clean.device())?;
+        let _ = self.clean.f_index_copy_(0, &train, &clean)?;
+        let shares = self
+            .divisions()?
+            .map(|division| division.labelled.len() as f32 / self.train.len() as f32);
+        self.labelled.f_copy_(&Tensor::f_from_slice(&shares)?)?;
+        Ok(())
+    }
+
+    fn select(&self, epoch: u32, usual: Vec<Vec<u32>>) -> anyhow::Result<Vec<StepSamples>> {
+        if epoch < self.warmup_epochs {
+            return Ok(usual.into_iter().map(StepSamples::from).collect());
+        }
+        let Self { batch_size, seed, mixup: alpha, .. } = *self;
+        Ok(Steps { batch_size, alpha, seed, epoch }.of(self.divisions()?))
+    }
+
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
+        let epochs = at.epoch as f64 + at.step_of_epoch as f64 / at.steps_of_epoch.max(1) as f64;
+        let risen = (epochs - f64::from(self.warmup_epochs)) / self.ramp_up_epochs;
+        let weight = self.unlabelled_weight * risen.clamp(0.0, 1.0);
+        let _ = self.unlabelled_weight_now.f_fill_(weight)?;
+        let mut learners = self.learners.iter_mut();
+        learners.try_for_each(|one| one.optimizer.begin_step(learning_rate, at.steps_before))
+    }
+
+    /// A step of the first epochs has no other samples, which tells it from all later ones.
+    fn is_replayable(&self) -> bool {
+        true
+    }
+
+    fn compute(&mut self, batch: &Batch, others: &[Batch]) -> anyhow::Result<StepOutput> {
+        let [unlabelled, second, second_unlabelled] = others else {
+            return if others.is_empty() {
+                self.warm_up(batch)
+            } else {
+                bail!("a step has three other sets of samples, or none")
+            };
+        };
+        let [labelled_loss, unlabelled_loss, predictions] = self.learn(0, batch, unlabelled)?;
+        let [second_labelled_loss, second_unlabelled_loss, _] =
+            self.learn(1, second, second_unlabelled)?;
+
+        let _no_gradients = tch::no_grad_guard();
+        let number = |value: f64| {
+            Tensor::f_full([0i64; 0].as_slice(), value, (Kind::Double, predictions.device()))
+        };
+        let right = |side: &Batch| side.labels.f_eq_tensor(&side.clean_labels)?.f_sum(Kind::Int64);
+        let rows = batch.samples.size1()? + second.samples.size1()?;
+        let logits = predictions.f_clamp_min(f64::from(f32::MIN_POSITIVE))?.f_log()?;
+        Ok(StepOutput {
+            losses: SampleLoss::CrossEntropy.of_samples(&logits, &batch.labels)?,
+            logits,
+            weights: None,
+            extra: vec![
+                number(2.0)?,
+                labelled_loss.f_add(&second_labelled_loss)?,
+                unlabelled_loss.f_add(&second_unlabelled_loss)?,
+                self.labelled.f_sum(Kind::Double)?,
+                number(rows as f64)?,
+                right(batch)?.f_add(&right(second)?)?,
+            ],
+        })
+    }
+
+    fn sums(&self) -> &'static [&'static str] {
+        &["steps", "labelled-loss", "unlabelled-loss", "labelled", "rows", "labelled-clean"]
+    }
+
+    fn columns(&self) -> &'static [&'static str] {
+        &["labelled-loss", "unlabelled-loss", "labelled", "labelled-clean"]
+    }
+
+    /// Nothing is known of the first epochs.
+    fn row(&self, sums: &Sums) -> Vec<f64> {
+        let of_steps = ["labelled-loss", "unlabelled-loss", "labelled"];
+        let clean = if self.clean_known { sums.mean("labelled-clean", "rows") } else { f64::NAN };
+        of_steps.iter().map(|name| sums.mean(name, "steps")).chain([clean]).collect()
+    }
+}
