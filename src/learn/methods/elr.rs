@@ -9,8 +9,7 @@
 //! theta = optimizer step on mean_i l_i + lambda mean_i ln(1 - <p_i, t_i>)
 //! ```
 //!
-//! The paper's l_i is the cross-entropy; here it is the loss of the stage. ELR+ (two networks, averaged weights, MixUp) is
-//! left out.
+//! The paper's l_i is the cross-entropy; here it is the loss of the stage. ELR+ is a method of its own.
 
 use pipeline_stages::kinds::Train;
 use tch::{Kind, Tensor};
@@ -30,10 +29,7 @@ const MARGIN: f64 = 1e-4;
 pub struct Elr {
     learner: Learner,
     loss: SampleLoss,
-    /// t, float [N,K].
-    targets: Tensor,
-    /// beta.
-    momentum: f64,
+    targets: Targets,
     /// lambda.
     regularization: f64,
 }
@@ -47,8 +43,7 @@ impl Elr {
         Ok(Self {
             learner: setup.learner()?,
             loss: setup.recipe.loss,
-            targets: setup.per_sample("targets", &[i64::try_from(setup.classes)?])?,
-            momentum: parameters.target_momentum,
+            targets: Targets::new("targets", parameters, setup)?,
             regularization: parameters.regularization,
         })
     }
@@ -60,11 +55,43 @@ impl Elr {
 
     /// What the network is kept at, float [N,K].
     pub fn targets(&self) -> &Tensor {
+        self.targets.all()
+    }
+}
+
+/// What a network is kept at.
+#[derive(Debug)]
+pub struct Targets {
+    /// t, float [N,K].
+    targets: Tensor,
+    /// beta.
+    momentum: f64,
+}
+
+impl Targets {
+    /// Those of all samples at the beginning, by this name in the checkpoints.
+    ///
+    /// # Errors
+    /// As [`Setup::per_sample`].
+    pub fn new(name: &str, parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        let targets = setup.per_sample(name, &[i64::try_from(setup.classes)?])?;
+        Ok(Self { targets, momentum: parameters.target_momentum })
+    }
+
+    /// Of all samples, float [N,K].
+    pub fn all(&self) -> &Tensor {
         &self.targets
     }
 
-    /// Moves the targets of these samples, int64 [B], towards probabilities, float [B,K]. Returns them.
-    fn move_targets(&mut self, samples: &Tensor, probabilities: &Tensor) -> anyhow::Result<Tensor> {
+    /// Moves those of these samples, int64 [B], towards probabilities, float [B,K]. Returns them.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn move_towards(
+        &mut self,
+        samples: &Tensor,
+        probabilities: &Tensor,
+    ) -> anyhow::Result<Tensor> {
         let _no_gradients = tch::no_grad_guard();
         let sums = probabilities.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float)?;
         let shares = probabilities.f_div(&sums)?;
@@ -73,6 +100,24 @@ impl Elr {
         let _ = self.targets.f_index_copy_(0, samples, &targets)?;
         Ok(targets)
     }
+}
+
+/// The probabilities of logits, float [B,K], none too near to 0 or 1.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn probabilities(logits: &Tensor) -> anyhow::Result<Tensor> {
+    Ok(logits.f_softmax(-1, Kind::Float)?.f_clamp(MARGIN, 1.0 - MARGIN)?)
+}
+
+/// ln(1 - <p, t>) of each sample, float [B]: the lower, the more they agree. Probabilities and targets are float [B,K].
+///
+/// # Errors
+/// When their shapes differ.
+pub fn regularizers(probabilities: &Tensor, targets: &Tensor) -> anyhow::Result<Tensor> {
+    let agreement =
+        probabilities.f_mul(targets)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
+    Ok(agreement.f_neg()?.f_add_scalar(1.0)?.f_log()?)
 }
 
 impl Method for Elr {
@@ -95,17 +140,9 @@ impl Method for Elr {
     fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
         let logits = self.learner.network.forward(&batch.images, Mode::Train)?;
         let losses = self.loss.of_samples(&logits, &batch.labels)?;
-        let probabilities = logits.f_softmax(-1, Kind::Float)?.f_clamp(MARGIN, 1.0 - MARGIN)?;
-        let targets = self.move_targets(&batch.samples, &probabilities)?;
-
-        // ln(1 - <p, t>): the lower, the more they agree.
-        let agreement = probabilities.f_mul(&targets)?.f_sum_dim_intlist(
-            [1i64].as_slice(),
-            false,
-            Kind::Float,
-        )?;
-        let regularizers = agreement.f_neg()?.f_add_scalar(1.0)?.f_log()?;
-
+        let probabilities = probabilities(&logits)?;
+        let targets = self.targets.move_towards(&batch.samples, &probabilities)?;
+        let regularizers = regularizers(&probabilities, &targets)?;
         let regularizer = regularizers.f_mean(Kind::Float)?.f_mul_scalar(self.regularization)?;
         let Learner { optimizer, .. } = &mut self.learner;
         optimizer.backward(&losses.f_mean(Kind::Float)?.f_add(&regularizer)?)?;

@@ -6,6 +6,7 @@
 pub mod co_teaching;
 pub mod divide_mix;
 pub mod elr;
+pub mod elr_plus;
 pub mod finetune;
 pub mod forward_correction;
 pub mod meta_weight_net;
@@ -17,6 +18,7 @@ use pipeline_stages::kinds::{self, Train};
 use self::co_teaching::CoTeaching;
 use self::divide_mix::DivideMix;
 use self::elr::Elr;
+use self::elr_plus::ElrPlus;
 use self::finetune::Finetune;
 use self::forward_correction::ForwardCorrection;
 use self::meta_weight_net::MetaWeightNet;
@@ -37,6 +39,7 @@ pub fn of(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Box<dyn M
         kinds::Method::Sop => Box::new(Sop::new(parameters, setup)?),
         kinds::Method::CoTeaching => Box::new(CoTeaching::new(parameters, setup)?),
         kinds::Method::DivideMix => Box::new(DivideMix::new(parameters, setup)?),
+        kinds::Method::ElrPlus => Box::new(ElrPlus::new(parameters, setup)?),
         kinds::Method::TruncatedLoss => Box::new(TruncatedLoss::new(parameters, setup)?),
     })
 }

@@ -93,6 +93,7 @@ fn a_run_that_was_stopped_often_ends_as_one_that_was_not() {
         meta_training(&json!({"method": "sop", "consistency": 0.9, "balance": 0.1})),
         meta_training(&json!({"method": "finetune", "mixup": 0.4})),
         divided_training(),
+        meta_training(&json!({"method": "elr-plus", "average-ramp-up": 5})),
         truncated_training(),
         meta_training(&json!({"meta-optimizer": "sgd"})),
         meta_training(&json!({"meta-optimizer": "adam", "meta-samples": "training"})),

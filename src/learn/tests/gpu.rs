@@ -98,6 +98,7 @@ fn stages() -> Vec<(&'static str, KindConfig)> {
         ("co-teaching", meta_training(&json!({"method": "co-teaching"}))),
         ("mixup", meta_training(&json!({"method": "finetune", "mixup": 0.4}))),
         ("dividemix", divided_training()),
+        ("elr-plus", meta_training(&json!({"method": "elr-plus", "average-ramp-up": 5}))),
         ("truncated-loss", truncated_training()),
         ("sop", meta_training(&json!({"method": "sop", "consistency": 0.9}))),
     ]

@@ -113,6 +113,7 @@ impl Recipe {
             mixup: match parameters.method {
                 // It mixes what it guessed.
                 kinds::Method::DivideMix => None,
+                kinds::Method::ElrPlus => Some(parameters.mixup.unwrap_or(1.0)),
                 _ => parameters.mixup,
             },
             length: Length::Epochs(parameters.epochs),

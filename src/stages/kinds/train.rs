@@ -28,6 +28,9 @@ choices! {
         /// DivideMix: two networks, each of which says for the other one which labels are right; the other samples are learned from without labels. The model is both: the
         /// mean of their predictions. From an encoder of `pretrain-simclr` it is C2D.
         DivideMix as "dividemix",
+        /// ELR+: two networks with early-learning regularization and MixUp, of which the average of each over the steps says what the other one is kept at. The model is both:
+        /// the mean of their predictions.
+        ElrPlus,
     }
 }
 
@@ -197,6 +200,8 @@ kind! {
     /// right, if `labels` are connected. All four are means over both networks. `train-loss` is then the cross-entropy of those that the first network takes as rightly
     /// labelled, and so are `train-accuracy` and `sample-losses`.
     ///
+    /// `elr-plus` adds `loss-1`, `loss-2`, `regularizer-1` and `regularizer-2`, the same numbers of both networks, of whose losses `train-loss` is the mean.
+    ///
     /// With `mixup`, losses are those of the mixed images, and `train-accuracy` is against the label of the larger part of an image.
     ///
     /// With `sample-losses = true`, `sample-losses.safetensors` has, for the N samples that train and E epochs,
@@ -336,10 +341,10 @@ kind! {
         /// Views of a sample in a step; the divergence is that of the label and all of them. The generalized form of the paper has 2.
         views: u32 = 1, in 1.0..=8.0;
     }
-    only if (method: [Method::Finetune, Method::ForwardCorrection, Method::TruncatedLoss, Method::DivideMix]) {
+    only if (method: [Method::Finetune, Method::ForwardCorrection, Method::TruncatedLoss, Method::DivideMix, Method::ElrPlus]) {
         /// MixUp: each image of a step is mixed with another one, and the loss is that of both labels, each with the share of its image. The shares of a step are
         /// from Beta(`mixup`, `mixup`); the paper has 1 for CIFAR and up to 32 under label noise. Without it: no image is mixed;
-        /// with `dividemix` 4, as in its paper.
+        /// with `dividemix` 4 and with `elr-plus` 1, as in their papers.
         mixup: Option<f64> = None, in 1e-3..=1e3;
     }
     only if (method: [Method::ForwardCorrection]) {
@@ -350,11 +355,17 @@ kind! {
         /// Epochs of plain training before the matrix is estimated.
         estimation_epochs: u32 = 10, in AT_LEAST_ONE;
     }
-    only if (method: [Method::Elr]) {
+    only if (method: [Method::Elr, Method::ElrPlus]) {
         /// How much of a target stays when a sample comes again: beta of the paper, which has 0.7 for CIFAR-10 and 0.9 for CIFAR-100 and for asymmetric noise.
         target_momentum: f64 = 0.7, in BELOW_ONE;
         /// What the term is multiplied by: lambda of the paper, which has 3 for CIFAR-10, 7 for CIFAR-100 and 1 for asymmetric noise.
         regularization: f64 = 3.0, in NOT_NEGATIVE;
+    }
+    only if (method: [Method::ElrPlus]) {
+        /// How much of the average of a network stays in a step: gamma of the paper.
+        average_momentum: f64 = 0.997, in BELOW_ONE;
+        /// Steps in which that rises from nearly 0.
+        average_ramp_up: u64 = 40_000, in AT_LEAST_ONE;
     }
     only if (method: [Method::Sop]) {
         /// The learning rate of the number u of a sample, which stands for what is too much at its given label.

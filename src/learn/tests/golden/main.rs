@@ -4,6 +4,7 @@
 
 mod co_teaching;
 mod divide_mix;
+mod elr_plus;
 mod formula;
 mod images;
 mod methods;

@@ -79,6 +79,7 @@ fn runs() -> Vec<Run> {
         run("co-teaching", meta_training(&json!({"method": "co-teaching"})), None),
         run("mixup", meta_training(&json!({"method": "finetune", "mixup": 0.4})), None),
         run("dividemix", divided_training(), None),
+        run("elr-plus", meta_training(&json!({"method": "elr-plus"})), None),
         run("truncated-loss", truncated_training(), None),
         run("class-balanced", balanced, None),
         run("evaluation", evaluate, Some(["model", "from-scratch"])),

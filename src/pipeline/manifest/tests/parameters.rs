@@ -37,7 +37,7 @@ error: 'xyzzy' is not a value of 'method'
 13 | method = "xyzzy"
    |          ^^^^^^^
    |
-   = help: 'method' is one of finetune, meta-weight-net, forward-correction, elr, sop, co-teaching, truncated-loss and dividemix
+   = help: 'method' is one of finetune, meta-weight-net, forward-correction, elr, sop, co-teaching, truncated-loss, dividemix and elr-plus
 
 error: 3 mistakes in x.toml; nothing was run
 "#);

@@ -1,0 +1,183 @@
+//! ELR+ (Liu et al., "Early-learning regularization prevents memorization of noisy labels", NeurIPS 2020, section 4.3):
+//! early-learning regularization ([`elr`](super::elr)) with two networks, of which the average of each over the steps says what the
+//! other one is kept at, and with MixUp.
+//!
+//! For each of the two networks, with the average g of the weights of the other one, and x_i, t_i mixed with those of a partner:
+//!
+//! ```text
+//! t_i   = beta t_i + (1 - beta) softmax(g(x_i))               x_i not mixed; a number
+//! x, t  = MixUp of the batch, by lambda from Beta(alpha, alpha)
+//! theta = optimizer step on mean_i l_i + lambda' mean_i ln(1 - <p_i, t_i>)
+//! mean  = gamma(s) mean + (1 - gamma(s)) theta                of the step s
+//! ```
+//!
+//! l_i is the mixed loss. gamma rises to its value as exp(-5 (1 - s/S)^2). The averages pass in training mode, as in the
+//! authors' code, so that their running statistics are their own. Unlike there, the networks learn in turn step by step, from the same
+//! batches; what is evaluated is the mean prediction, where that code adds logits. Left out: labels multiplied by the targets, which it has for CIFAR-100.
+
+use pipeline_stages::kinds::Train;
+use tch::{Kind, Tensor};
+
+use super::elr::{Targets, probabilities, regularizers};
+use crate::network::{Mode, State, mean_prediction};
+use crate::training::batch::Batch;
+use crate::training::epoch_sums::Sums;
+use crate::training::loss::SampleLoss;
+use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::training_loop::StepPosition;
+
+/// The method.
+#[derive(Debug)]
+pub struct ElrPlus {
+    sides: [Side; 2],
+    loss: SampleLoss,
+    /// lambda'.
+    regularization: f64,
+    /// gamma in the end.
+    average_momentum: f64,
+    /// S.
+    average_ramp_up: f64,
+    /// 1 - gamma of the next step, a scalar.
+    moved: Tensor,
+}
+
+/// One of the networks, its average over the steps, and what it is kept at.
+#[derive(Debug)]
+struct Side {
+    learner: Learner,
+    average: State,
+    targets: Targets,
+}
+
+impl Side {
+    fn new(number: usize, parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        let learner = setup.learner()?;
+        let average = setup.copy_of(&format!("average-{number}"), learner.network.state())?;
+        let targets = Targets::new(&format!("targets-{number}"), parameters, setup)?;
+        Ok(Self { learner, average, targets })
+    }
+
+    /// What the average predicts of images, float [B,K].
+    fn predictions(&self, images: &Tensor) -> anyhow::Result<Tensor> {
+        let _no_gradients = tch::no_grad_guard();
+        let values = self.average.values();
+        let logits = self.learner.network.forward_with(values, images, Mode::Train)?;
+        Ok(logits.f_softmax(-1, Kind::Float)?)
+    }
+
+    /// Moves the average towards the network, by this share of the way.
+    fn move_average(&self, share: &Tensor) -> anyhow::Result<()> {
+        let _no_gradients = tch::no_grad_guard();
+        let network = self.learner.network.state();
+        for (average, now) in self.average.trained().zip(network.trained()) {
+            let _ = average.tensor.shallow_clone().f_lerp_tensor_(&now.tensor, share)?;
+        }
+        Ok(())
+    }
+}
+
+impl ElrPlus {
+    /// The method at its beginning.
+    ///
+    /// # Errors
+    /// As [`Setup::learner`], and when there is no memory for the targets.
+    pub fn new(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        let scalar = (Kind::Float, setup.device);
+        Ok(Self {
+            sides: [Side::new(1, parameters, setup)?, Side::new(2, parameters, setup)?],
+            loss: setup.recipe.loss,
+            regularization: parameters.regularization,
+            average_momentum: parameters.average_momentum,
+            average_ramp_up: parameters.average_ramp_up as f64,
+            moved: Tensor::f_ones([0i64; 0].as_slice(), scalar)?,
+        })
+    }
+
+    /// Both networks with what moves them.
+    pub fn learners(&self) -> [&Learner; 2] {
+        let [first, second] = &self.sides;
+        [&first.learner, &second.learner]
+    }
+
+    /// Their averages over the steps.
+    pub fn averages(&self) -> [&State; 2] {
+        let [first, second] = &self.sides;
+        [&first.average, &second.average]
+    }
+
+    /// What they are kept at, float [N,K] each.
+    pub fn targets(&self) -> [&Tensor; 2] {
+        let [first, second] = &self.sides;
+        [first.targets.all(), second.targets.all()]
+    }
+}
+
+impl Method for ElrPlus {
+    fn networks(&self) -> Vec<&State> {
+        self.learners().map(|learner| learner.network.state()).to_vec()
+    }
+
+    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
+        let logits = self.learners().map(|one| one.network.forward(images, Mode::Evaluate));
+        mean_prediction(&logits.into_iter().collect::<anyhow::Result<Vec<_>>>()?)
+    }
+
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
+        let left = 1.0 - ((at.steps_before + 1) as f64 / self.average_ramp_up).min(1.0);
+        let momentum = self.average_momentum * (-5.0 * left * left).exp();
+        let _ = self.moved.f_fill_(1.0 - momentum)?;
+        let mut sides = self.sides.iter_mut();
+        sides.try_for_each(|one| one.learner.optimizer.begin_step(learning_rate, at.steps_before))
+    }
+
+    fn is_replayable(&self) -> bool {
+        true
+    }
+
+    fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
+        let images = batch.all_views()?;
+        let [first, second] = &mut self.sides;
+        let seen = [first.predictions(&batch.images)?, second.predictions(&batch.images)?];
+        let [of_first, of_second] = &seen;
+        let (mut losses, mut logits, mut regularizer) = (Vec::new(), Vec::new(), Vec::new());
+        for (side, seen) in [(first, of_second), (second, of_first)] {
+            let of_one = side.learner.network.forward(&images, Mode::Train)?;
+            let own_losses = batch.losses(|labels, _| self.loss.of_samples(&of_one, labels))?;
+            let mut targets = side.targets.move_towards(&batch.samples, seen)?;
+            if let Some(mixing) = &batch.mixing {
+                targets = mixing.of_rows(&targets)?;
+            }
+            let own_regularizers = regularizers(&probabilities(&of_one)?, &targets)?;
+            let weighted =
+                own_regularizers.f_mean(Kind::Float)?.f_mul_scalar(self.regularization)?;
+            side.learner.optimizer.backward(&own_losses.f_mean(Kind::Float)?.f_add(&weighted)?)?;
+            side.learner.optimizer.step()?;
+            side.move_average(&self.moved)?;
+            losses.push(own_losses.f_detach()?);
+            logits.push(of_one.f_detach()?);
+            regularizer.push(own_regularizers.f_detach()?.f_sum(Kind::Double)?);
+        }
+
+        let [loss, other_loss] = &losses[..] else { anyhow::bail!("there are two networks") };
+        let extra = [loss.f_sum(Kind::Double), other_loss.f_sum(Kind::Double)];
+        let extra = extra.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(StepOutput {
+            losses: loss.f_add(other_loss)?.f_mul_scalar(0.5)?,
+            logits: mean_prediction(&logits)?,
+            weights: None,
+            extra: extra.into_iter().chain(regularizer).collect(),
+        })
+    }
+
+    fn sums(&self) -> &'static [&'static str] {
+        &["loss-1", "loss-2", "regularizer-1", "regularizer-2"]
+    }
+
+    fn columns(&self) -> &'static [&'static str] {
+        &["loss-1", "loss-2", "regularizer-1", "regularizer-2"]
+    }
+
+    fn row(&self, sums: &Sums) -> Vec<f64> {
+        self.sums().iter().map(|name| sums.mean(name, "samples")).collect()
+    }
+}
