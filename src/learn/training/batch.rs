@@ -2,10 +2,9 @@
 
 use tch::{Device, Tensor};
 
+use super::captured_step::StepInput;
 use crate::data::augment::batched::upload;
 use crate::data::mixing;
-
-use super::captured_step::StepInput;
 
 /// Samples as one step uses them.
 pub struct Batch {
@@ -100,7 +99,17 @@ impl StepInput for Batch {
             labels: change(&self.labels)?,
             clean_labels: change(&self.clean_labels)?,
             samples: change(&self.samples)?,
+            mixing: self.mixing.as_ref().map(|mixing| mixing.map(change)).transpose()?,
         })
+    }
+}
+
+impl StepInput for Mixing {
+    fn map(
+        &self,
+        change: &mut dyn FnMut(&Tensor) -> anyhow::Result<Tensor>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self { share: change(&self.share)?, partners: change(&self.partners)? })
     }
 }
 

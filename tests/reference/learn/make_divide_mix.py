@@ -153,7 +153,7 @@ def trajectory():
     for network, offset in zip(networks, (0, 500)):
         fill_network(network, offset)
         network.double().train()
-    rules = [torch.optim.SGD(one.parameters(), lr=0.005, momentum=0.9) for one in networks]
+    rules = [torch.optim.SGD(one.parameters(), lr=0.001, momentum=0.9) for one in networks]
     made = {"losses": [], "gradients": [], "clean": []}
     clean = None
     for step in range(STEPS):

@@ -44,6 +44,9 @@ impl Component {
 /// The probability of each number that it comes from the distribution with the smaller mean. Equal numbers come from it.
 pub fn probability_of_lower(numbers: &[f64]) -> Vec<f64> {
     let mut shares = lower_cluster(numbers);
+    if shares.iter().all(|share| *share == 1.0) {
+        return shares;
+    }
     let mut components = maximize(numbers, &shares);
     let mut likelihood = f64::NEG_INFINITY;
     for _ in 0..STEPS {

@@ -70,6 +70,8 @@ pub struct DivideMix {
     unlabelled_weight: f64,
     /// Epochs in which it rises.
     ramp_up_epochs: f64,
+    /// Whether the samples are divided in the next step.
+    is_divided: bool,
     /// lambda_u of the next step, a scalar.
     unlabelled_weight_now: Tensor,
     /// b.
@@ -104,6 +106,7 @@ impl DivideMix {
             mixup: parameters.mixup.unwrap_or(ALPHA),
             unlabelled_weight: parameters.unlabelled_weight,
             ramp_up_epochs: f64::from(parameters.ramp_up_epochs),
+            is_divided: false,
             unlabelled_weight_now: Tensor::f_zeros([0i64; 0].as_slice(), scalar)?,
             class_balance: parameters.class_balance,
             clean_known: setup.noisy,
@@ -291,6 +294,7 @@ impl Method for DivideMix {
     }
 
     fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
+        self.is_divided = at.epoch >= u64::from(self.warmup_epochs);
         let epochs = at.epoch as f64 + at.step_of_epoch as f64 / at.steps_of_epoch.max(1) as f64;
         let risen = (epochs - f64::from(self.warmup_epochs)) / self.ramp_up_epochs;
         let weight = self.unlabelled_weight * risen.clamp(0.0, 1.0);
@@ -299,9 +303,9 @@ impl Method for DivideMix {
         learners.try_for_each(|one| one.optimizer.begin_step(learning_rate, at.steps_before))
     }
 
-    /// A step of the first epochs has no other samples, which tells it from all later ones.
+    /// Not in the first epochs: the steps of one kind alone are, and the later ones take longer.
     fn is_replayable(&self) -> bool {
-        true
+        self.is_divided
     }
 
     fn compute(&mut self, batch: &Batch, others: &[Batch]) -> anyhow::Result<StepOutput> {

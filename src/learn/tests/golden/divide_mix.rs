@@ -92,7 +92,7 @@ fn divide_mix_follows_pytorch() {
             let expected = numbers(cleans.next().expect("one an epoch"));
             assert_close(&clean, &expected, 1e-3, &format!("clean, step {step}"));
         }
-        method.begin_step(0.005, at).expect("it works");
+        method.begin_step(0.001, at).expect("it works");
         let found = if is_divided {
             let [labelled, unlabelled] = sides(step, 0);
             let [second, second_unlabelled] = sides(step, 1);
