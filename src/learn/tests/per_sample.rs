@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::fixture::{
-    SAMPLES, SHAPE, learn_stage, meta_training, pretraining, request, stage, training, with_input,
-    write_inputs,
+    SAMPLES, SHAPE, divided_training, learn_stage, meta_training, pretraining, request, stage,
+    training, truncated_training, with_input, write_inputs,
 };
 use pipeline_stages::KindConfig;
 use pipeline_stages::formats::{
@@ -179,6 +179,37 @@ fn sample_losses_are_those_of_the_curves() {
             assert!((row_mean(row, &|_| true) - measured("weight")).abs() < 1e-6);
         }
     }
+}
+
+#[test]
+fn weights_of_a_truncated_loss_are_who_was_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    run(folder.path(), &with(&truncated_training(), "sample-losses", json!(true)), "model", None);
+    let model = folder.path().join("model");
+    let found = SampleLosses::read(&model).unwrap().unwrap();
+    let kept = CurveTable::read(&model.join("curves.csv")).unwrap().column("kept").unwrap();
+    assert_eq!(kept[0], 1.0);
+    assert!(kept[1..].iter().all(|share| (0.01..0.99).contains(share)), "{kept:?}");
+    for (weights, kept) in found.weights.unwrap().chunks(40).zip(kept) {
+        assert!(weights.iter().all(|weight| [0.0, 1.0].contains(weight)));
+        let count = weights.iter().filter(|weight| **weight == 1.0).count();
+        assert_eq!(count as f64 / 40.0, kept);
+    }
+}
+
+#[test]
+fn samples_are_divided_after_the_first_epochs() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    run(folder.path(), &divided_training(), "model", None);
+    let curves = CurveTable::read(&folder.path().join("model/curves.csv")).unwrap();
+    for name in ["labelled-loss", "unlabelled-loss", "labelled", "labelled-clean"] {
+        let column = curves.column(name).unwrap();
+        assert!(column[0].is_nan() && column[1..].iter().all(|value| value.is_finite()), "{name}");
+    }
+    let labelled = curves.column("labelled").unwrap();
+    assert!(labelled[1..].iter().all(|share| (0.05..=0.95).contains(share)), "{labelled:?}");
 }
 
 #[test]
