@@ -380,6 +380,7 @@ fn replayed_stages() -> Vec<(&'static str, KindConfig)> {
         ("supervised", {
             stage(json!({"kind": "pretrain-supervised", "parameters": {
                 "architecture": "resnet8-fast", "updates": 20, "batch-size": 9, "normalise": "dataset",
+                "keep": "last",
             }}))
         }),
         ("simclr-sgd", simclr("sgd", 0.05, "f32")),
