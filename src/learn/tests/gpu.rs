@@ -377,6 +377,8 @@ fn replayed_stages() -> Vec<(&'static str, KindConfig)> {
             "co-teaching",
             with(json!({"method": "co-teaching", "forget-rate": 0.3, "forget-epochs": 2})),
         ),
+        ("mixup", with(json!({"method": "finetune", "mixup": 0.4}))),
+        ("elr-plus", with(json!({"method": "elr-plus", "average-ramp-up": 5}))),
         ("supervised", {
             stage(json!({"kind": "pretrain-supervised", "parameters": {
                 "architecture": "resnet8-fast", "updates": 20, "batch-size": 9, "normalise": "dataset",
